@@ -1,0 +1,250 @@
+import { decodeContent, encodeContent, splitRequest, walk, type ContentEncoding } from '@nrdot/otlp';
+import {
+  type BatchRef,
+  type Consumer,
+  consume,
+  type HandOverJob,
+  type JobData,
+  type RedisConnection,
+  RetryLater,
+  type Store,
+} from '@nrdot/queue';
+import type { Logger, Metrics } from '@nrdot/telemetry';
+import { ByteBudget } from './byte-budget.ts';
+import type { Outcome } from './outcome.ts';
+import { type RetryPolicy, retryDelayMs } from './retry.ts';
+import type { Upstream } from './upstream.ts';
+
+export interface ExporterOptions {
+  concurrency: number;
+  /** Payload bytes in memory at once, all requests together. */
+  maxInflightBytes: number;
+  /** What leaves compressed: as it came, or all of it. */
+  compression: 'as-received' | 'none' | 'gzip' | 'zstd';
+  retry: RetryPolicy;
+  prefix: string;
+  /** Largest request after decompression, for splitting and recompressing. */
+  maxBodyBytes: number;
+}
+
+export interface ExporterDeps {
+  store: Store;
+  /** Consumer connection for the worker. */
+  connection: RedisConnection;
+  upstream: Upstream;
+  log: Logger;
+  metrics: Metrics;
+  now(): number;
+  random(): number;
+}
+
+const FAULT_DELAY_MS = 1_000;
+
+/** Takes jobs from the export queue, sends them, and settles, retries, splits or hands over what became of them. */
+export class Exporter {
+  readonly #options: ExporterOptions;
+  readonly #deps: ExporterDeps;
+  readonly #budget: ByteBudget;
+  readonly #consumer: Consumer;
+  #inflight = 0;
+
+  constructor(options: ExporterOptions, deps: ExporterDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#budget = new ByteBudget(options.maxInflightBytes);
+    this.#consumer = consume({
+      queue: 'export',
+      prefix: options.prefix,
+      concurrency: options.concurrency,
+      connection: deps.connection,
+      faultDelayMs: FAULT_DELAY_MS,
+      handle: (id, job, attempts) => this.#handle(id, job, attempts),
+      onError: (error) => deps.log.warn({ err: error.message }, 'export queue'),
+    });
+  }
+
+  /** Stops taking jobs and waits for requests under way; what is left in Redis is another exporter's, or the next start's. */
+  async stop(timeoutMs: number): Promise<void> {
+    await this.#consumer.close(timeoutMs);
+    await this.#deps.upstream.close();
+  }
+
+  async #handle(id: string, job: JobData, attempts: number): Promise<void> {
+    const { metrics } = this.#deps;
+    const release = await this.#budget.acquire(job.bytes);
+    metrics.exporterInflight.set(++this.#inflight);
+    metrics.exporterInflightBytes.set(this.#budget.usedBytes);
+    try {
+      const payloads = await this.#deps.store.payloads(job.batches);
+      // Missing: settled or handed over before a crash kept the job from being completed.
+      const held = job.batches.flatMap((batch, i) => {
+        const payload = payloads[i];
+        return payload ? [{ batch, payload }] : [];
+      });
+      if (held.length === 0) return;
+      const sent = { ...job, batches: held.map(({ batch }) => batch) };
+      const bodies = held.map(({ payload }) => payload);
+      const outcome = await this.#send(job, bodies);
+      metrics.exporterRequests.inc({ signal: job.signal, outcome: outcome.kind });
+      await this.#conclude(id, sent, bodies, attempts + 1, outcome);
+    } finally {
+      release();
+      metrics.exporterInflight.set(--this.#inflight);
+      metrics.exporterInflightBytes.set(this.#budget.usedBytes);
+    }
+  }
+
+  async #send(job: JobData, bodies: Buffer[]): Promise<Outcome> {
+    const { upstream, metrics } = this.#deps;
+    const { body, encoding } = await this.#encode(job.encoding, bodies);
+    const end = metrics.exporterRequestSeconds.startTimer({ signal: job.signal });
+    const outcome = await upstream.send(job.signal, body, encoding);
+    end();
+    return outcome;
+  }
+
+  async #encode(encoding: ContentEncoding, bodies: Buffer[]): Promise<{ body: Buffer[] | Buffer; encoding: ContentEncoding }> {
+    const { compression, maxBodyBytes } = this.#options;
+    const wanted = compression === 'none' ? 'identity' : compression;
+    if (wanted === 'as-received' || wanted === encoding) return { body: bodies, encoding };
+    const plain = await Promise.all(
+      bodies.map((body) => decodeContent(body, encoding, { maxBytes: maxBodyBytes })),
+    );
+    return { body: await encodeContent(Buffer.concat(plain), wanted), encoding: wanted };
+  }
+
+  async #conclude(id: string, job: JobData, bodies: Buffer[], attempts: number, outcome: Outcome): Promise<void> {
+    const { store, metrics, log, now } = this.#deps;
+    switch (outcome.kind) {
+      case 'delivered': {
+        const settled = await store.settle(job, 'export', {
+          outcome: 'delivered',
+          refusedItems: outcome.refusedItems,
+        });
+        if (settled === 0) return;
+        metrics.exporterDeliveredItems.inc({ signal: job.signal }, Math.max(0, settled - outcome.refusedItems));
+        if (outcome.refusedItems > 0) {
+          metrics.exporterRejectedItems.inc({ signal: job.signal, reason: 'partial_success' }, outcome.refusedItems);
+          log.warn(
+            { job: id, items: outcome.refusedItems, said: outcome.message },
+            'the upstream refused part of a request; a partial success is not retried',
+          );
+        }
+        for (const batch of job.batches) {
+          metrics.pipelineEndToEndSeconds.observe(
+            { signal: job.signal, class: job.class, origin: job.origin },
+            (now() - batch.receivedAt) / 1000,
+          );
+        }
+        return;
+      }
+      case 'retry': {
+        metrics.exporterRetries.inc({ reason: outcome.reason });
+        if (attempts >= this.#options.retry.maxAttempts) {
+          return this.#spill(id, job, attempts, 'retries_exhausted', outcome);
+        }
+        const delayMs = retryDelayMs(this.#options.retry, attempts, outcome.retryAfterMs, this.#deps.random());
+        log.debug({ job: id, attempts, delayMs, reason: outcome.reason, said: outcome.message }, 'will try again');
+        throw new RetryLater(delayMs, `${outcome.reason}: ${outcome.message}`);
+      }
+      case 'too-large': {
+        const pieces = job.batches.length > 1 ? apart(job) : await this.#halves(job, bodies[0]!);
+        if (pieces) {
+          await store.handOver(job, pieces, 'next', now());
+          return;
+        }
+        return this.#reject(id, job, attempts, 'too_large', outcome);
+      }
+      case 'rejected':
+        // One bad batch must not take those it was merged with down: each is tried by itself.
+        if (job.batches.length > 1) {
+          await store.handOver(job, apart(job), 'next', now());
+          return;
+        }
+        return this.#reject(id, job, attempts, outcome.reason, outcome);
+    }
+  }
+
+  async #reject(
+    id: string,
+    job: JobData,
+    attempts: number,
+    reason: string,
+    outcome: { status: number; message: string },
+  ): Promise<void> {
+    this.#deps.metrics.exporterRejectedItems.inc({ signal: job.signal, reason }, job.items);
+    this.#deps.log.warn(
+      { job: id, items: job.items, status: outcome.status, said: outcome.message },
+      'the upstream refused a batch for good; it goes to the rejected area of the dlq',
+    );
+    await this.#spill(id, job, attempts, `rejected:${reason}`, outcome);
+  }
+
+  async #spill(
+    id: string,
+    job: JobData,
+    attempts: number,
+    reason: string,
+    outcome: { status?: number; message: string },
+  ): Promise<void> {
+    const { store, now, log } = this.#deps;
+    if (job.origin === 'replay' && !reason.startsWith('rejected:')) {
+      await store.settle(job, 'export', { outcome: 'returned' }); // it is on the dlq's disk already
+      return;
+    }
+    const jobs: HandOverJob[] = apart(job, 's').map((piece) => ({
+      ...piece,
+      queue: 'spill',
+      data: {
+        ...piece.data,
+        reason,
+        attempts,
+        message: outcome.message,
+        ...(outcome.status === undefined ? {} : { status: outcome.status }),
+      },
+    }));
+    await store.handOver(job, jobs, 'last', now());
+    log.debug({ job: id, reason, items: job.items }, 'handed to the dlq');
+  }
+
+  /** Two jobs out of one batch that is too large, cut between items; undefined when it is a single item. */
+  async #halves(job: JobData, payload: Buffer): Promise<HandOverJob[] | undefined> {
+    const plain = await decodeContent(payload, job.encoding, { maxBytes: this.#options.maxBodyBytes });
+    const halves = job.signal === 'profiles' ? undefined : splitRequest(job.signal, plain);
+    if (!halves) return undefined;
+    const [batch] = job.batches;
+    return Promise.all(
+      halves.map(async (half, i) => {
+        const bytes = await encodeContent(half, job.encoding);
+        const key = nextKey(batch!.key, i === 0 ? 'a' : 'b');
+        const items = walk(job.signal, half).items;
+        return {
+          queue: 'export' as const,
+          data: pieceOf(job, { key, items, bytes: bytes.byteLength, receivedAt: batch!.receivedAt }),
+          payloads: [{ key, bytes }],
+        };
+      }),
+    );
+  }
+}
+
+/** One job per batch. `suffix` makes the new keys: whoever holds the old ones finds nothing. */
+function apart(job: JobData, suffix = 'm'): HandOverJob[] {
+  return job.batches.map((batch) => {
+    const key = nextKey(batch.key, suffix);
+    return {
+      queue: 'export' as const,
+      data: pieceOf(job, { ...batch, key }),
+      payloads: [{ key, old: batch.key }],
+    };
+  });
+}
+
+/** What is handed over belongs to Redis from here on, wherever it came from. */
+function pieceOf(job: JobData, batch: BatchRef): JobData {
+  return { ...job, origin: 'live', items: batch.items, bytes: batch.bytes, batches: [batch] };
+}
+
+function nextKey(key: string, suffix: string): string {
+  return key.includes('-') ? key + suffix : `${key}-${suffix}`;
+}

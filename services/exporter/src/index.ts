@@ -1,0 +1,5 @@
+export * from './byte-budget.ts';
+export * from './exporter.ts';
+export * from './outcome.ts';
+export * from './retry.ts';
+export * from './upstream.ts';

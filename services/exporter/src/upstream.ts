@@ -1,0 +1,127 @@
+import { readExportResponse, readStatus, SIGNALS, type ContentEncoding, type Signal } from '@nrdot/otlp';
+import { Agent, type Dispatcher } from 'undici';
+import { type Outcome, outcomeOf } from './outcome.ts';
+
+export interface UpstreamOptions {
+  /** Base URL; the signal's path is appended. */
+  endpoint: string;
+  /** Full URLs for single signals. */
+  endpoints: Partial<Record<Signal, string>>;
+  /** Sent with every request; may hold secrets, so they are never logged. */
+  headers: Record<string, string>;
+  timeoutMs: number;
+  maxResponseBytes: number;
+  connections: number;
+  userAgent: string;
+  tls?: { ca?: Buffer; cert?: Buffer; key?: Buffer; rejectUnauthorized?: boolean };
+}
+
+const MESSAGE_MAX_CHARS = 300;
+
+/** The OTLP/HTTP backend that everything is sent to. */
+export class Upstream {
+  readonly #options: UpstreamOptions;
+  readonly #agent: Agent;
+  readonly #urls = new Map<Signal, { origin: string; path: string }>();
+
+  /** @throws TypeError when an endpoint is no URL */
+  constructor(options: UpstreamOptions) {
+    this.#options = options;
+    this.#agent = new Agent({
+      connections: options.connections,
+      pipelining: 1,
+      headersTimeout: options.timeoutMs,
+      bodyTimeout: options.timeoutMs,
+      connect: { timeout: options.timeoutMs, ...options.tls },
+      keepAliveTimeout: 30_000,
+    });
+    for (const signal of Object.keys(SIGNALS) as Signal[]) {
+      const url = new URL(
+        options.endpoints[signal] ?? options.endpoint.replace(/\/+$/, '') + SIGNALS[signal].path,
+      );
+      this.#urls.set(signal, { origin: url.origin, path: url.pathname + url.search });
+    }
+  }
+
+  /** Sends one request. Never throws for what the network or the upstream does: that is an outcome. */
+  async send(signal: Signal, body: Buffer | Buffer[], encoding: ContentEncoding): Promise<Outcome> {
+    const { origin, path } = this.#urls.get(signal)!;
+    const whole = Array.isArray(body) ? (body.length === 1 ? body[0]! : Buffer.concat(body)) : body;
+    const deadline = AbortSignal.timeout(this.#options.timeoutMs);
+    let response: Dispatcher.ResponseData;
+    try {
+      response = await this.#agent.request({
+        origin,
+        path,
+        method: 'POST',
+        headers: {
+          'content-type': 'application/x-protobuf',
+          ...(encoding === 'identity' ? {} : { 'content-encoding': encoding }),
+          'user-agent': this.#options.userAgent,
+          ...this.#options.headers,
+        },
+        body: whole,
+        signal: deadline,
+      });
+    } catch (error) {
+      return networkOutcome(error);
+    }
+    const contentType = header(response, 'content-type') ?? '';
+    let text: Buffer;
+    try {
+      text = await readLimited(response.body, this.#options.maxResponseBytes);
+    } catch (error) {
+      // The status line of a failure decides even when its body is cut off; a cut success may not have been one.
+      if (response.statusCode < 300) return networkOutcome(error);
+      text = Buffer.alloc(0);
+    }
+    const success = response.statusCode < 300;
+    const partial = success ? readExportResponse(signal, text, contentType) : undefined;
+    const status = success ? undefined : readStatus(text, contentType);
+    return outcomeOf(
+      {
+        status: response.statusCode,
+        retryAfter: header(response, 'retry-after'),
+        refusedItems: Number(partial?.rejected ?? 0),
+        message: oneLine(partial?.message ?? status?.message ?? ''),
+      },
+      Date.now(),
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.close();
+  }
+}
+
+function header(response: Dispatcher.ResponseData, name: string): string | undefined {
+  const value = response.headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}
+
+async function readLimited(body: AsyncIterable<Buffer>, maxBytes: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of body) {
+    bytes += chunk.byteLength;
+    if (bytes > maxBytes) throw new Error(`response over ${maxBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+function networkOutcome(error: unknown): Outcome {
+  const { name, code, message } = error as Error & { code?: string };
+  const timedOut = name === 'TimeoutError' || (code ?? '').includes('TIMEOUT');
+  return {
+    kind: 'retry',
+    reason: timedOut ? 'timeout' : 'connection',
+    message: oneLine(code ? `${code}: ${message}` : message),
+  };
+}
+
+/** What an upstream says goes into logs and job data: one line, bounded, no control characters. */
+function oneLine(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').slice(0, MESSAGE_MAX_CHARS);
+}

@@ -1,0 +1,123 @@
+import type { Readable } from 'node:stream';
+import { OtlpError } from '@nrdot/otlp';
+
+/** gRPC codes that OTLP/HTTP puts into `Status.code`. */
+const RESOURCE_EXHAUSTED = 8;
+const UNAVAILABLE = 14;
+const CANCELLED = 1;
+
+/**
+ * Bounds the bytes of all requests that are in memory at once. A request that would exceed it is refused with 503
+ * and Retry-After: the client keeps its data and comes back.
+ */
+export class InflightBytes {
+  readonly #maxBytes: number;
+  #usedBytes = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  /** Opens an account for one request; what it reserves is given back by `release`. */
+  open(): Reservation {
+    let heldBytes = 0;
+    return {
+      reserve: (bytes) => {
+        if (this.#usedBytes + bytes > this.#maxBytes) {
+          throw new OtlpError({
+            code: 'inflight_bytes',
+            httpStatus: 503,
+            grpcCode: UNAVAILABLE,
+            message: `receiver.limits.inflight_bytes: ${this.#usedBytes} of ${this.#maxBytes} bytes are in use; try again later`,
+          });
+        }
+        this.#usedBytes += bytes;
+        heldBytes += bytes;
+      },
+      release: () => {
+        this.#usedBytes -= heldBytes;
+        heldBytes = 0;
+      },
+    };
+  }
+}
+
+export interface Reservation {
+  /** @throws OtlpError 503 when there is no room */
+  reserve(bytes: number): void;
+  release(): void;
+}
+
+export function tooLarge(what: string, maxBytes: number): OtlpError {
+  return new OtlpError({
+    code: 'too_large',
+    httpStatus: 413,
+    grpcCode: RESOURCE_EXHAUSTED,
+    message: `the ${what} is larger than ${maxBytes} bytes; send smaller batches or raise receiver.limits`,
+  });
+}
+
+/**
+ * Reads a request's body as it came over the wire.
+ * @param declaredBytes Content-Length, when there was one: reserved at once, so that what cannot fit is refused early
+ * @throws OtlpError 413 over `maxBytes`, 503 when memory is short, 400 when the client left in the middle
+ */
+export function readBody(
+  stream: Readable,
+  declaredBytes: number | undefined,
+  maxBytes: number,
+  reservation: Reservation,
+): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    let reservedBytes = 0;
+    const fail = (error: unknown) => {
+      stream.off('data', onData);
+      stream.off('end', onEnd);
+      stream.resume(); // the answer goes out; what is still coming is thrown away
+      reject(error);
+    };
+    const onData = (chunk: Buffer) => {
+      bytes += chunk.byteLength;
+      if (bytes > maxBytes) return fail(tooLarge('body', maxBytes));
+      if (bytes > reservedBytes) {
+        try {
+          reservation.reserve(chunk.byteLength);
+          reservedBytes += chunk.byteLength;
+        } catch (error) {
+          return fail(error);
+        }
+      }
+      chunks.push(chunk);
+    };
+    const onEnd = () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, bytes));
+    const onGone = () => {
+      reject(
+        new OtlpError({
+          code: 'client_gone',
+          httpStatus: 400,
+          grpcCode: CANCELLED,
+          message: `the client closed the connection after ${bytes} bytes of its body`,
+        }),
+      );
+    };
+    if (declaredBytes !== undefined) {
+      if (declaredBytes > maxBytes) return fail(tooLarge('body', maxBytes));
+      try {
+        reservation.reserve(declaredBytes);
+        reservedBytes = declaredBytes;
+      } catch (error) {
+        return fail(error);
+      }
+    }
+    stream.on('data', onData);
+    stream.once('end', onEnd);
+    stream.once('error', onGone);
+    stream.once('close', onGone);
+  });
+}

@@ -1,0 +1,3 @@
+export * from './body.ts';
+export * from './ingest.ts';
+export * from './server.ts';

@@ -1,0 +1,239 @@
+import {
+  type BodyFormat,
+  exportResponse,
+  OtlpError,
+  parseContentEncoding,
+  SIGNALS,
+  type Signal,
+  statusBody,
+} from '@nrdot/otlp';
+import type { Logger, Metrics } from '@nrdot/telemetry';
+import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import { InflightBytes, readBody } from './body.ts';
+import { type IngestDeps, ingest } from './ingest.ts';
+
+export interface ReceiverOptions {
+  host: string;
+  port: number;
+  limits: {
+    headerBytes: number;
+    wireBytes: number;
+    bodyBytes: number;
+    depth: number;
+    inflightBytes: number;
+    connections: number;
+  };
+  requestTimeoutMs: number;
+  keepAliveMs: number;
+  /** What a refused client is told to wait, in ms. */
+  retryAfterMs: number;
+  drainTimeoutMs: number;
+  cors: { allowedOrigins: string[]; allowedHeaders: string[]; maxAgeMs: number };
+}
+
+export interface ReceiverDeps extends IngestDeps {
+  log: Logger;
+  metrics: Metrics;
+}
+
+const INTERNAL = 13;
+const INVALID_ARGUMENT = 3;
+const UNIMPLEMENTED = 12;
+const NOT_FOUND = 5;
+
+/** The OTLP/HTTP server. It answers 200 only for what is durable. */
+export class Receiver {
+  readonly #app: FastifyInstance;
+  readonly #options: ReceiverOptions;
+  readonly #deps: ReceiverDeps;
+  readonly #inflight: InflightBytes;
+
+  constructor(options: ReceiverOptions, deps: ReceiverDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#inflight = new InflightBytes(options.limits.inflightBytes);
+    this.#app = this.#build();
+  }
+
+  /**
+   * Listens.
+   * @returns the address, with the port the system chose when 0 was asked for
+   */
+  async start(): Promise<{ host: string; port: number }> {
+    await this.#app.listen({ host: this.#options.host, port: this.#options.port });
+    const address = this.#app.server.address();
+    const port = typeof address === 'object' && address ? address.port : this.#options.port;
+    return { host: this.#options.host, port };
+  }
+
+  /** Takes no new requests, answers those under way, and cuts what has not ended after the drain timeout. */
+  async stop(): Promise<void> {
+    const cut = setTimeout(() => this.#app.server.closeAllConnections(), this.#options.drainTimeoutMs);
+    await this.#app.close();
+    clearTimeout(cut);
+  }
+
+  #build(): FastifyInstance {
+    const { limits, requestTimeoutMs, keepAliveMs } = this.#options;
+    const app = fastify({
+      logger: false,
+      http: { maxHeaderSize: limits.headerBytes },
+      requestTimeout: requestTimeoutMs,
+      keepAliveTimeout: keepAliveMs,
+      bodyLimit: limits.wireBytes,
+      forceCloseConnections: 'idle',
+      exposeHeadRoutes: false,
+      clientErrorHandler: (error, socket) => {
+        const status = error.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request';
+        if (socket.writable) socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+      },
+    });
+    app.server.maxConnections = limits.connections;
+    // The handler reads the stream itself: limits on wire bytes and on memory hold while it arrives.
+    app.removeAllContentTypeParsers();
+    app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
+    for (const signal of Object.keys(SIGNALS) as Signal[]) {
+      app.route({
+        method: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
+        url: SIGNALS[signal].path,
+        handler: (request, reply) => this.#handle(signal, request, reply),
+      });
+    }
+    app.setNotFoundHandler((request, reply) => {
+      const paths = Object.values(SIGNALS).map(({ path }) => path);
+      this.#refuse(
+        request,
+        reply,
+        new OtlpError({
+          code: 'not_found',
+          httpStatus: 404,
+          grpcCode: NOT_FOUND,
+          message: `there is nothing at this path; expected POST to ${paths.join(', ')}`,
+        }),
+      );
+    });
+    app.setErrorHandler((error, request, reply) => this.#refuse(request, reply, error));
+    return app;
+  }
+
+  async #handle(signal: Signal, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+    const { metrics } = this.#deps;
+    const end = metrics.receiverRequestSeconds.startTimer({ signal });
+    const reservation = this.#inflight.open();
+    try {
+      this.#allowOrigin(request, reply);
+      if (request.method === 'OPTIONS') return this.#preflight(request, reply);
+      if (request.method !== 'POST') throw methodNotAllowed(request.method);
+      const format = formatOf(request.headers['content-type']);
+      const encoding = parseContentEncoding(request.headers['content-encoding']);
+      const wire = await readBody(
+        request.raw,
+        declaredLength(request.headers['content-length']),
+        this.#options.limits.wireBytes,
+        reservation,
+      );
+      metrics.receiverInflightBytes.set(this.#inflight.usedBytes);
+      const { items, bodyBytes } = await ingest(
+        { signal, format, encoding, wire, reservation },
+        { maxBodyBytes: this.#options.limits.bodyBytes, maxDepth: this.#options.limits.depth },
+        this.#deps,
+      );
+      metrics.receiverItems.inc({ signal }, items);
+      metrics.receiverBytes.inc({ signal, kind: 'wire' }, wire.byteLength);
+      metrics.receiverBytes.inc({ signal, kind: 'body' }, bodyBytes);
+      metrics.receiverRequests.inc({ signal, code: '200' });
+      return reply.code(200).header('content-type', contentTypeOf(format)).send(exportResponse(signal, format));
+    } catch (error) {
+      return this.#refuse(request, reply, error, signal);
+    } finally {
+      reservation.release();
+      metrics.receiverInflightBytes.set(this.#inflight.usedBytes);
+      end();
+    }
+  }
+
+  /** Answers with a `Status` in the encoding the client spoke. */
+  #refuse(request: FastifyRequest, reply: FastifyReply, error: unknown, signal?: Signal): FastifyReply {
+    const { log, metrics } = this.#deps;
+    const known = error instanceof OtlpError ? error : unexpected(error);
+    if (!(error instanceof OtlpError) && known.httpStatus === 500) {
+      log.error({ err: error instanceof Error ? error.stack : String(error) }, 'a request failed by a fault of the receiver');
+    }
+    if (signal) {
+      metrics.receiverRequests.inc({ signal, code: String(known.httpStatus) });
+      metrics.receiverRefused.inc({ signal, reason: known.code });
+    }
+    if (known.httpStatus === 405) reply.header('allow', 'POST, OPTIONS');
+    if (known.httpStatus === 503) {
+      reply.header('retry-after', String(Math.max(1, Math.ceil(this.#options.retryAfterMs / 1000))));
+    }
+    // A body that was not read to its end must not be taken for the next request.
+    if (!request.raw.complete) reply.header('connection', 'close');
+    const json = (request.headers['content-type'] ?? '').toLowerCase().startsWith('application/json');
+    const format: BodyFormat = json ? 'json' : 'protobuf';
+    return reply
+      .code(known.httpStatus)
+      .header('content-type', contentTypeOf(format))
+      .send(statusBody(format, known.grpcCode, known.message));
+  }
+
+  #allowOrigin(request: FastifyRequest, reply: FastifyReply): void {
+    const { allowedOrigins } = this.#options.cors;
+    const origin = request.headers.origin;
+    if (origin === undefined || allowedOrigins.length === 0) return;
+    const any = allowedOrigins.includes('*');
+    if (!any && !allowedOrigins.includes(origin)) return;
+    reply.header('access-control-allow-origin', any ? '*' : origin);
+    if (!any) reply.header('vary', 'Origin');
+  }
+
+  #preflight(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+    const { allowedHeaders, maxAgeMs } = this.#options.cors;
+    if (reply.hasHeader('access-control-allow-origin') && request.headers['access-control-request-method']) {
+      reply.header('access-control-allow-methods', 'POST');
+      reply.header('access-control-allow-headers', ['content-type', 'content-encoding', ...allowedHeaders].join(', '));
+      reply.header('access-control-max-age', String(Math.floor(maxAgeMs / 1000)));
+    }
+    return reply.code(204).header('allow', 'POST, OPTIONS').send();
+  }
+}
+
+function formatOf(contentType: string | undefined): BodyFormat {
+  const type = (contentType ?? '').split(';', 1)[0]!.trim().toLowerCase();
+  if (type === 'application/x-protobuf') return 'protobuf';
+  if (type === 'application/json') return 'json';
+  throw new OtlpError({
+    code: 'content_type',
+    httpStatus: 415,
+    grpcCode: INVALID_ARGUMENT,
+    message: `Content-Type ${contentType === undefined ? 'is missing' : `"${type.slice(0, 100)}" is not supported`}; expected application/x-protobuf or application/json`,
+  });
+}
+
+function contentTypeOf(format: BodyFormat): string {
+  return format === 'json' ? 'application/json' : 'application/x-protobuf';
+}
+
+function declaredLength(header: string | undefined): number | undefined {
+  return header === undefined ? undefined : Number(header); // the HTTP parser has checked that it is a number
+}
+
+function methodNotAllowed(method: string): OtlpError {
+  return new OtlpError({
+    code: 'method',
+    httpStatus: 405,
+    grpcCode: UNIMPLEMENTED,
+    message: `method ${method} is not allowed here; expected POST`,
+  });
+}
+
+function unexpected(error: unknown): OtlpError {
+  const status = (error as { statusCode?: number }).statusCode;
+  const clientFault = status !== undefined && status >= 400 && status < 500;
+  return new OtlpError({
+    code: clientFault ? 'bad_request' : 'internal',
+    httpStatus: clientFault ? status : 500,
+    grpcCode: clientFault ? INVALID_ARGUMENT : INTERNAL,
+    message: clientFault ? (error as Error).message : 'the request failed by a fault of the receiver; see its log',
+  });
+}

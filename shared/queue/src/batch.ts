@@ -1,0 +1,101 @@
+import type { ContentEncoding, Signal } from '@nrdot/otlp';
+import { isPriorityClass, type PriorityClass } from './priority-class.ts';
+
+/** Whether a batch came from a client just now or back from the dlq's disk. */
+export type Origin = 'live' | 'replay';
+
+/** One batch inside a job: what the books count and where its payload lies. */
+export interface BatchRef {
+  /** Names the payload `<prefix>:payload:<key>`; changes at every hand-over, so a stale holder finds nothing. */
+  key: string;
+  items: number;
+  /** Bytes as held in Redis, in the job's `encoding`. */
+  bytes: number;
+  /** Unix time in ms at which the receiver had the whole request. */
+  receivedAt: number;
+}
+
+/**
+ * The data of every BullMQ job of the pipeline: small and readable in `redis-cli`. The payloads are plain
+ * binary strings beside it (the claim check). A job holds one batch, or several of one signal, class,
+ * encoding and origin that the scheduler merged: their payloads concatenate into one request.
+ */
+export interface JobData {
+  signal: Signal;
+  class: PriorityClass;
+  origin: Origin;
+  encoding: ContentEncoding;
+  /** Sum over `batches`. */
+  items: number;
+  /** Sum over `batches`. */
+  bytes: number;
+  batches: BatchRef[];
+  /** Why the batch was spilled; set on the way to the dlq. */
+  reason?: string;
+  /** Last HTTP status of the upstream, when there was one. */
+  status?: number;
+  /** What the upstream said, shortened. */
+  message?: string;
+  /** How often an exporter tried it before it was handed over. */
+  attempts?: number;
+}
+
+/** A batch on its way into Redis, payload included. */
+export interface Batch {
+  /** Starts with a letter and has no colon (a BullMQ job id). */
+  id: string;
+  signal: Signal;
+  class: PriorityClass;
+  origin: Origin;
+  encoding: ContentEncoding;
+  items: number;
+  receivedAt: number;
+  payload: Uint8Array;
+  attempts?: number;
+}
+
+/** Builds the job data of one batch. */
+export function jobDataOf(batch: Batch): JobData {
+  const { id, signal, class: priorityClass, origin, encoding, items, receivedAt, payload, attempts } = batch;
+  return {
+    signal,
+    class: priorityClass,
+    origin,
+    encoding,
+    items,
+    bytes: payload.byteLength,
+    batches: [{ key: id, items, bytes: payload.byteLength, receivedAt }],
+    ...(attempts ? { attempts } : {}),
+  };
+}
+
+/**
+ * Checks what came out of Redis: anybody with access can write there.
+ * @throws Error naming the job and the field
+ */
+export function assertJobData(id: string, data: unknown): asserts data is JobData {
+  const job = data as Partial<JobData> | null;
+  const fail = (field: string): never => {
+    throw new Error(`job ${id}: field "${field}" is missing or malformed; expected the pipeline's job data`);
+  };
+  if (typeof job !== 'object' || job === null) fail('(root)');
+  else {
+    if (typeof job.signal !== 'string') fail('signal');
+    if (!isPriorityClass(job.class)) fail('class');
+    if (typeof job.encoding !== 'string') fail('encoding');
+    if (!Array.isArray(job.batches) || job.batches.length === 0) fail('batches');
+    for (const batch of job.batches ?? []) if (typeof batch?.key !== 'string') fail('batches[].key');
+  }
+}
+
+let sequence = Math.floor(Math.random() * 36 ** 4);
+
+/**
+ * A new batch id: `b`, the time in ms, a per-process sequence and 40 random bits, so that ids sort by time and
+ * never meet across receivers.
+ */
+export function newBatchId(nowMs: number): string {
+  sequence = (sequence + 1) % 36 ** 4;
+  const random = Math.floor(Math.random() * 2 ** 40);
+  return `b${nowMs.toString(36).padStart(9, '0')}${sequence.toString(36).padStart(4, '0')}${random.toString(36).padStart(8, '0')}`;
+}

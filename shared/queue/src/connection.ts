@@ -1,0 +1,113 @@
+import { readFileSync } from 'node:fs';
+import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
+
+/** Where Redis is. One of `url` (redis://, rediss://, unix://), `sentinels` or `cluster`. */
+export interface RedisTarget {
+  url?: string;
+  sentinels?: { host: string; port: number }[];
+  sentinelName?: string;
+  cluster?: { host: string; port: number }[];
+  username?: string;
+  password?: string;
+  tls?: { caFile?: string; certFile?: string; keyFile?: string; insecureSkipVerify?: boolean };
+}
+
+export type RedisConnection = Redis | Cluster;
+
+/** Says which Redis without its password. */
+export function describeTarget(target: RedisTarget): string {
+  const list = (nodes: { host: string; port: number }[]) =>
+    nodes.map((n) => `${n.host}:${n.port}`).join(', ');
+  if (target.cluster) return `cluster ${list(target.cluster)}`;
+  if (target.sentinels) return `sentinel ${target.sentinelName ?? 'mymaster'} at ${list(target.sentinels)}`;
+  if (!target.url) return 'redis';
+  if (target.url.startsWith('unix:') || target.url.startsWith('/')) return target.url;
+  try {
+    const url = new URL(target.url);
+    return `${url.protocol}//${url.host}${url.pathname === '/' ? '' : url.pathname}`;
+  } catch {
+    return 'redis';
+  }
+}
+
+/**
+ * What a connection is for decides how it fails.
+ * - `producer`: a client waits for the answer, so fail within `commandTimeoutMs` and let the client retry.
+ * - `consumer`: nobody waits, so wait for Redis as long as it takes. Never a command timeout: a blocking read
+ *   would inherit it.
+ */
+export type ConnectionKind = 'producer' | 'consumer';
+
+const RECONNECT_MAX_MS = 2_000;
+
+export interface ConnectOptions {
+  kind: ConnectionKind;
+  name: string;
+  commandTimeoutMs: number;
+  /** Called once per state change: lost or back. */
+  onState?(state: 'ready' | 'lost', error?: Error): void;
+}
+
+/** Opens a connection; it connects in the background and reconnects by itself, for ever. */
+export function connect(target: RedisTarget, options: ConnectOptions): RedisConnection {
+  const common: RedisOptions = {
+    connectionName: `nrdot-${options.name}`,
+    retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 6), RECONNECT_MAX_MS),
+    reconnectOnError: (error) => error.message.startsWith('READONLY'), // a failed-over primary
+    ...(options.kind === 'producer'
+      ? {
+          enableOfflineQueue: false,
+          maxRetriesPerRequest: 1,
+          autoResendUnfulfilledCommands: false,
+          commandTimeout: options.commandTimeoutMs,
+        }
+      : { maxRetriesPerRequest: null }),
+    ...(target.username ? { username: target.username } : {}),
+    ...(target.password ? { password: target.password } : {}),
+    ...(target.tls ? { tls: tlsOptions(target.tls) } : {}),
+  };
+  const connection = open(target, common, options.kind);
+  let last: 'ready' | 'lost' | undefined;
+  let cause: Error | undefined;
+  const report = (state: 'ready' | 'lost', error?: Error) => {
+    if (state === last) return;
+    last = state;
+    options.onState?.(state, error);
+  };
+  connection.on('ready', () => report('ready'));
+  connection.on('error', (error: Error) => {
+    cause = error;
+  });
+  connection.on('close', () => report('lost', cause));
+  return connection;
+}
+
+function open(target: RedisTarget, common: RedisOptions, kind: ConnectionKind): RedisConnection {
+  if (target.cluster) {
+    const { retryStrategy, ...redisOptions } = common;
+    const clusterOptions: ClusterOptions = {
+      redisOptions,
+      enableOfflineQueue: kind === 'consumer',
+      ...(retryStrategy
+        ? { clusterRetryStrategy: (attempt: number) => retryStrategy(attempt) as number }
+        : {}),
+    };
+    return new Cluster(target.cluster, clusterOptions);
+  }
+  if (target.sentinels) {
+    return new Redis({ ...common, sentinels: target.sentinels, name: target.sentinelName ?? 'mymaster' });
+  }
+  const url = target.url ?? 'redis://127.0.0.1:6379';
+  if (url.startsWith('unix://')) return new Redis({ ...common, path: url.slice('unix://'.length) });
+  if (url.startsWith('/')) return new Redis({ ...common, path: url });
+  return new Redis(url, common);
+}
+
+function tlsOptions(tls: NonNullable<RedisTarget['tls']>) {
+  return {
+    ...(tls.caFile ? { ca: readFileSync(tls.caFile) } : {}),
+    ...(tls.certFile ? { cert: readFileSync(tls.certFile) } : {}),
+    ...(tls.keyFile ? { key: readFileSync(tls.keyFile) } : {}),
+    rejectUnauthorized: !tls.insecureSkipVerify,
+  };
+}

@@ -1,0 +1,70 @@
+import type { Origin } from './batch.ts';
+import { CLASSES, type PriorityClass } from './priority-class.ts';
+
+/** Every queue of the pipeline, by its BullMQ name. */
+export const QUEUES = [
+  'critical',
+  'high',
+  'normal',
+  'replay-critical',
+  'replay-high',
+  'replay-normal',
+  'export',
+  'spill',
+] as const;
+export type QueueName = (typeof QUEUES)[number];
+
+/** The queue in which a batch of this class and origin waits for the scheduler. */
+export function classQueue(priorityClass: PriorityClass, origin: Origin): QueueName {
+  return origin === 'replay' ? `replay-${priorityClass}` : priorityClass;
+}
+
+/** Where a batch can be while Redis holds it; the units in which each place is counted. */
+export const STAGES = ['queued', 'replay', 'export', 'replay-export', 'spill'] as const;
+export type Stage = (typeof STAGES)[number];
+export const UNITS = ['batches', 'items', 'bytes'] as const;
+export type Unit = (typeof UNITS)[number];
+
+/** Field of the depth hash. */
+export function depthField(stage: Stage, priorityClass: PriorityClass, unit: Unit): string {
+  return `${stage}:${priorityClass}:${unit}`;
+}
+
+export const DEPTH_FIELDS = STAGES.flatMap((stage) =>
+  CLASSES.flatMap((priorityClass) => UNITS.map((unit) => depthField(stage, priorityClass, unit))),
+);
+
+/**
+ * The names of all keys below one prefix. The prefix carries a hash tag (`{nrdot}`), so on a Cluster all of
+ * them live in one slot and a script may touch any of them.
+ */
+export interface Keys {
+  prefix: string;
+  /** A part of a BullMQ queue: `wait`, `active`, `delayed`, `meta`, `marker`, … or a job id. */
+  queue(queue: QueueName, part: string): string;
+  /** The bytes of one batch. */
+  payload(key: string): string;
+  /** Hash: what Redis holds now, by stage, class and unit. */
+  depth: string;
+  /** Hash: the books, items counted since the prefix was first used. */
+  books: string;
+  /** Sorted set the scheduler blocks on: a member means there is something to decide. */
+  wake: string;
+  /** Hash: the weighted pick's state. */
+  scheduler: string;
+  /** Hash: what exporters last saw of the upstream. */
+  upstream: string;
+}
+
+export function keysOf(prefix: string): Keys {
+  return {
+    prefix,
+    queue: (queue, part) => `${prefix}:${queue}:${part}`,
+    payload: (key) => `${prefix}:payload:${key}`,
+    depth: `${prefix}:depth`,
+    books: `${prefix}:books`,
+    wake: `${prefix}:wake`,
+    scheduler: `${prefix}:scheduler`,
+    upstream: `${prefix}:upstream`,
+  };
+}

@@ -1,0 +1,66 @@
+import { prelude } from './prelude.ts';
+
+/**
+ * Hands batches from the job that holds them to new jobs, in one step: to the spill queue, or back to the export
+ * queue in smaller pieces. A payload gets a new key with its new holder, so the old job, run again after a
+ * crash, finds nothing and ends. A batch that came from the dlq's disk belongs to Redis from here on, and the dlq
+ * is told so.
+ *
+ * KEYS  1 depth  2 books  3 replay outcomes  4 wake
+ * ARGV  1 prefix  2 now in ms  3 job options (JSON)  4 the order (JSON):
+ *       { from: "export:high", replay: bool, book: "spilled", push: "LPUSH" | "RPUSH", old: [{key, items, bytes}],
+ *         jobs: [{ id, queue, name, stage: "spill:high", data: "<JSON>", batches: [{key, items, bytes, old?}] }] }
+ *       A new batch with \`old\` takes over that payload by RENAME; one without was SET with a time to live before.
+ * Gives the number of jobs made; 0 when the old payloads were gone already; -1, and nothing changed, when a new
+ * payload is missing
+ */
+export const handOver = `#!lua flags=allow-oom
+${prelude}
+local prefix, now, opts, order = ARGV[1], ARGV[2], ARGV[3], cjson.decode(ARGV[4])
+local function payload(key) return prefix .. ':payload:' .. key end
+for _, job in ipairs(order.jobs) do
+  for _, batch in ipairs(job.batches) do
+    if not batch.old and rcall('EXISTS', payload(batch.key)) == 0 then return -1 end
+  end
+end
+local held = {}
+local any = false
+for _, old in ipairs(order.old) do
+  if rcall('EXISTS', payload(old.key)) == 1 then
+    held[old.key], any = true, true
+    count(order.from, -1, -old.items, -old.bytes)
+    if order.replay then rcall('RPUSH', KEYS[3], 'done ' .. old.key) end
+  end
+end
+local made, items = 0, 0
+for _, job in ipairs(order.jobs) do
+  local live = false
+  for _, batch in ipairs(job.batches) do
+    local taken = false
+    if batch.old then
+      if held[batch.old] then
+        rcall('RENAME', payload(batch.old), payload(batch.key))
+        held[batch.old] = nil
+        taken = true
+      end
+    elseif any then
+      taken = rcall('PERSIST', payload(batch.key)) == 1
+    else
+      rcall('UNLINK', payload(batch.key))
+    end
+    if taken then
+      count(job.stage, 1, batch.items, batch.bytes)
+      items, live = items + batch.items, true
+    end
+  end
+  if live and put_job(prefix, job.queue, job.id, job.name, job.data, opts, now, order.push) then
+    made = made + 1
+    wake_workers(prefix, job.queue)
+  end
+end
+for key in pairs(held) do rcall('UNLINK', payload(key)) end
+write_depth(KEYS[1])
+if items > 0 and order.book ~= '' then rcall('HINCRBY', KEYS[2], order.book, num(items)) end
+rcall('ZADD', KEYS[4], 0, '0')
+return made
+`;

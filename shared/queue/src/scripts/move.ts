@@ -1,0 +1,147 @@
+import { prelude } from './prelude.ts';
+
+/**
+ * Moves a weighted window of batches from the class queues to the export queue. Atomic: one scheduler or
+ * several, killed at any instant, give the same order. Payloads stay where they are.
+ *
+ * The weighted pick is start-time fair queueing, the exact form of deficit round robin: each class has a
+ * finish tag, the pick is the waiting class with the lowest start tag max(virtual time, finish), and serving n
+ * items moves its finish by n / weight. While all classes wait, shares differ from the weights by at most
+ * one batch over any window; a class that was idle neither saves credit nor loses its turn. Tags are integers
+ * (n × the product of the other weights), so nothing drifts. (Goyal, Vin, Cheng: Start-time Fair Queueing, 1996.)
+ *
+ * When live and replayed work both wait, 500 ms slots of Redis' clock alternate between them.
+ *
+ * KEYS  1 depth  2 scheduler state
+ * ARGV  1 prefix  2 window in batches  3 window in bytes  4 merge up to this many bytes  5 job options (JSON)
+ *       6..8 weights of critical, high, normal  9 most picks in one call
+ * Gives { jobs moved, items moved ×3 by class, batches waiting ×3 live, ×3 replay, room left in batches }
+ */
+export const move = `#!lua flags=allow-oom
+${prelude}
+local prefix, window, window_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local merge_bytes, opts, max_picks = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[9])
+local classes = { 'critical', 'high', 'normal' }
+local weights = { tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]) }
+local product = weights[1] * weights[2] * weights[3]
+local time = rcall('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local export = prefix .. ':export:'
+local outstanding = rcall('LLEN', export .. 'wait') + rcall('LLEN', export .. 'active') + rcall('ZCARD', export .. 'delayed')
+local out_bytes = 0
+for _, c in ipairs(classes) do
+  local held = rcall('HMGET', KEYS[1], 'export:' .. c .. ':bytes', 'replay-export:' .. c .. ':bytes')
+  out_bytes = out_bytes + tonumber(held[1] or 0) + tonumber(held[2] or 0)
+end
+if rcall('HGET', export .. 'meta', 'paused') then window = 0 end
+
+local groups = {
+  { origin = 'live', queue = '', from = 'queued:', to = 'export:', waiting = {}, total = 0 },
+  { origin = 'replay', queue = 'replay-', from = 'replay:', to = 'replay-export:', waiting = {}, total = 0 },
+}
+for _, group in ipairs(groups) do
+  for i, c in ipairs(classes) do
+    group.waiting[i] = rcall('LLEN', prefix .. ':' .. group.queue .. c .. ':wait')
+    group.total = group.total + group.waiting[i]
+  end
+  local tags = rcall('HMGET', KEYS[2], group.origin .. ':virtual', group.origin .. ':critical', group.origin .. ':high', group.origin .. ':normal')
+  group.virtual = tonumber(tags[1] or 0)
+  group.finish = { tonumber(tags[2] or 0), tonumber(tags[3] or 0), tonumber(tags[4] or 0) }
+end
+
+local function mergeable(a, b)
+  return a.signal == b.signal and a.encoding == b.encoding
+    and (a.encoding == 'identity' or a.encoding == 'gzip')
+    and (a.attempts or 0) == 0 and (b.attempts or 0) == 0
+end
+
+local function read(group, i, id)
+  local text = rcall('HGET', prefix .. ':' .. group.queue .. classes[i] .. ':' .. id, 'data')
+  return text and cjson.decode(text), text
+end
+
+-- Takes the oldest job of class i, and while there is a backlog those behind it that may share its request.
+local function take(group, i)
+  local queue = prefix .. ':' .. group.queue .. classes[i] .. ':'
+  local wait = queue .. 'wait'
+  local id = rcall('RPOP', wait)
+  group.waiting[i] = group.waiting[i] - 1
+  group.total = group.total - 1
+  local job, text = read(group, i, id)
+  if not job then return nil end
+  local first, merged = id, false
+  while group.waiting[i] > 0 and job.bytes < merge_bytes do
+    local next_id = rcall('LINDEX', wait, -1)
+    local candidate = read(group, i, next_id)
+    if candidate and (not mergeable(job, candidate) or job.bytes + candidate.bytes > merge_bytes) then break end
+    rcall('RPOP', wait)
+    group.waiting[i] = group.waiting[i] - 1
+    group.total = group.total - 1
+    if candidate then
+      for _, batch in ipairs(candidate.batches) do job.batches[#job.batches+1] = batch end
+      job.items = job.items + candidate.items
+      job.bytes = job.bytes + candidate.bytes
+      merged = true
+      rcall('UNLINK', queue .. next_id)
+    end
+  end
+  if merged then text = cjson.encode(job) end
+  local target = export .. first
+  if rcall('EXISTS', target) == 1 then
+    -- Cannot happen while keys change at every hand-over; if it does, the batch waits rather than vanish.
+    rcall('HSET', queue .. first, 'data', text)
+    rcall('LPUSH', wait, first)
+    return nil
+  end
+  rcall('RENAME', queue .. first, target)
+  rcall('HSET', target, 'data', text, 'opts', opts)
+  rcall('LPUSH', export .. 'wait', first)
+  return job
+end
+
+local moved, items = 0, { 0, 0, 0 }
+local picks = 0
+local slot = math.floor(now / 500) % 2 + 1
+while picks < max_picks and outstanding < window and out_bytes < window_bytes do
+  local group = groups[slot].total > 0 and groups[slot] or groups[3 - slot]
+  if group.total == 0 then break end
+  picks = picks + 1
+  local best, start
+  for i = 1, 3 do
+    if group.waiting[i] > 0 then
+      local tag = math.max(group.virtual, group.finish[i])
+      if not best or tag < start then best, start = i, tag end
+    end
+  end
+  local job = take(group, best)
+  if job then
+    group.virtual = start
+    group.finish[best] = start + job.items * product / weights[best]
+    group.dirty = true
+    count(group.from .. classes[best], -#job.batches, -job.items, -job.bytes)
+    count(group.to .. classes[best], #job.batches, job.items, job.bytes)
+    moved, items[best] = moved + 1, items[best] + job.items
+    outstanding, out_bytes = outstanding + 1, out_bytes + job.bytes
+  end
+end
+
+if moved > 0 then
+  write_depth(KEYS[1])
+  for _, group in ipairs(groups) do
+    if group.dirty then
+      -- Kept small so that integers stay exact: only differences matter.
+      local base = group.virtual > 1e14 and group.virtual or 0
+      rcall('HSET', KEYS[2], group.origin .. ':virtual', num(group.virtual - base),
+        group.origin .. ':critical', num(math.max(0, group.finish[1] - base)),
+        group.origin .. ':high', num(math.max(0, group.finish[2] - base)),
+        group.origin .. ':normal', num(math.max(0, group.finish[3] - base)))
+    end
+  end
+  for i, c in ipairs(classes) do
+    if items[i] > 0 then rcall('HINCRBY', KEYS[2], 'moved:' .. c, num(items[i])) end
+  end
+  wake_workers(prefix, 'export')
+end
+local live, replay = groups[1].waiting, groups[2].waiting
+return { moved, items[1], items[2], items[3], live[1], live[2], live[3], replay[1], replay[2], replay[3], math.max(0, window - outstanding) }
+`;

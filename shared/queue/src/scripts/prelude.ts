@@ -1,0 +1,39 @@
+/**
+ * Functions that every script shares. Depth changes are summed up in `depth` and written once at the end:
+ * a window of 64 batches costs as many HINCRBY as one.
+ *
+ * `num` prints integers: Lua would print 1e+15 for large ones, which HINCRBY refuses.
+ */
+export const prelude = `
+local rcall = redis.call
+local function num(n) return string.format('%.0f', n) end
+local depth = {}
+local function count(stage, batches, items, bytes)
+  local function add(field, n)
+    if n ~= 0 then depth[field] = (depth[field] or 0) + n end
+  end
+  add(stage .. ':batches', batches)
+  add(stage .. ':items', items)
+  add(stage .. ':bytes', bytes)
+  add('total:batches', batches)
+  add('total:items', items)
+  add('total:bytes', bytes)
+end
+local function write_depth(key)
+  for field, n in pairs(depth) do
+    if n ~= 0 then rcall('HINCRBY', key, field, num(n)) end
+  end
+end
+local function put_job(prefix, queue, id, name, data, opts, now, push)
+  local job = prefix .. ':' .. queue .. ':' .. id
+  if rcall('EXISTS', job) == 1 then return false end
+  rcall('HSET', job, 'name', name, 'data', data, 'opts', opts, 'timestamp', now, 'delay', 0, 'priority', 0)
+  rcall(push, prefix .. ':' .. queue .. ':wait', id)
+  return true
+end
+local function wake_workers(prefix, queue)
+  if not rcall('HGET', prefix .. ':' .. queue .. ':meta', 'paused') then
+    rcall('ZADD', prefix .. ':' .. queue .. ':marker', 0, '0')
+  end
+end
+`;

@@ -1,0 +1,34 @@
+import { prelude } from './prelude.ts';
+
+/**
+ * Ends the pipeline's hold on batches: their payloads go, the depth shrinks, the books say what became of them.
+ * Idempotent: a batch is counted by whoever removes its payload, so a second call changes nothing.
+ * What came from the dlq's disk is reported back to it: `done` (the record may go) or `returned` (it may not).
+ *
+ * KEYS  1 depth  2 books  3 wake  4 replay outcomes
+ * ARGV  1 prefix  2 stage and class they leave (`export:high`)  3 field of the books, empty for none
+ *       4 empty, `done` or `returned`: what the dlq is told
+ *       5 items of these that the upstream refused in a partial success
+ *       then per batch: key, items, bytes
+ * Gives the number of items settled
+ */
+export const settle = `#!lua flags=allow-oom
+${prelude}
+local prefix, stage, field, verdict = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local settled = 0
+for i = 6, #ARGV, 3 do
+  if rcall('UNLINK', prefix .. ':payload:' .. ARGV[i]) == 1 then
+    count(stage, -1, -tonumber(ARGV[i+1]), -tonumber(ARGV[i+2]))
+    settled = settled + tonumber(ARGV[i+1])
+    if verdict ~= '' then rcall('RPUSH', KEYS[4], verdict .. ' ' .. ARGV[i]) end
+  end
+end
+write_depth(KEYS[1])
+if settled > 0 and field ~= '' then
+  local refused = math.min(tonumber(ARGV[5]), settled)
+  rcall('HINCRBY', KEYS[2], field, num(settled - refused))
+  if refused > 0 then rcall('HINCRBY', KEYS[2], 'dropped:partial_success', num(refused)) end
+end
+rcall('ZADD', KEYS[3], 0, '0')
+return settled
+`;

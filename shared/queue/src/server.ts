@@ -1,0 +1,62 @@
+import type { RedisConnection } from './connection.ts';
+
+const OLDEST_MAJOR = 7;
+
+/** What a look at the Redis server found: problems stop a service, warnings are logged. */
+export interface ServerReport {
+  version: string;
+  problems: string[];
+  warnings: string[];
+}
+
+/**
+ * Checks that the server can keep the promises: version, no eviction, AOF. A managed Redis may forbid CONFIG;
+ * what cannot be read is a warning.
+ * @throws when Redis cannot be asked at all
+ */
+export async function inspectServer(
+  redis: RedisConnection,
+  expect: { durability: 'always' | 'everysec'; maxBytes: number },
+): Promise<ServerReport> {
+  const problems: string[] = [];
+  const warnings: string[] = [];
+  const info = await redis.info('server');
+  const version = /^(?:redis|valkey)_version:(\S+)/m.exec(info)?.[1] ?? 'unknown';
+  if (Number.parseInt(version, 10) < OLDEST_MAJOR) {
+    problems.push(`Redis ${version} is too old; expected ${OLDEST_MAJOR} or later`);
+  }
+  try {
+    const policy = await setting(redis, 'maxmemory-policy');
+    if (policy !== 'noeviction') {
+      problems.push(
+        `maxmemory-policy is "${policy}"; expected "noeviction", or Redis may throw queued batches away`,
+      );
+    }
+    if ((await setting(redis, 'appendonly')) !== 'yes') {
+      warnings.push(
+        'appendonly is off: what Redis holds is lost when it restarts; expected "appendonly yes"',
+      );
+    } else {
+      const fsync = await setting(redis, 'appendfsync');
+      if (fsync === 'no' || (expect.durability === 'always' && fsync !== 'always')) {
+        warnings.push(`appendfsync is "${fsync}"; redis.durability is "${expect.durability}"`);
+      }
+    }
+    const maxmemory = Number(await setting(redis, 'maxmemory'));
+    if (maxmemory > 0 && expect.maxBytes > maxmemory * 0.75) {
+      warnings.push(
+        `queue.max_bytes (${expect.maxBytes}) is over 75 % of Redis' maxmemory (${maxmemory}): Redis may run out of memory first`,
+      );
+    }
+  } catch (error) {
+    warnings.push(
+      `CONFIG GET was refused, so eviction and AOF could not be checked (${(error as Error).message})`,
+    );
+  }
+  return { version, problems, warnings };
+}
+
+async function setting(redis: RedisConnection, name: string): Promise<string> {
+  const reply = (await redis.config('GET', name)) as string[];
+  return reply[1] ?? '';
+}

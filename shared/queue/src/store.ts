@@ -1,0 +1,338 @@
+import type { Cluster, Redis } from 'ioredis';
+import { type Batch, type BatchRef, type JobData, jobDataOf, type Origin } from './batch.ts';
+import type { RedisConnection } from './connection.ts';
+import {
+  classQueue,
+  DEPTH_FIELDS,
+  depthField,
+  type Keys,
+  keysOf,
+  type QueueName,
+  STAGES,
+  type Stage,
+} from './keys.ts';
+import { CLASSES, type PriorityClass } from './priority-class.ts';
+import { enqueue } from './scripts/enqueue.ts';
+import { handOver } from './scripts/hand-over.ts';
+import { move } from './scripts/move.ts';
+import { settle } from './scripts/settle.ts';
+
+/** What became of a batch that was offered to Redis. */
+export type EnqueueResult = 'queued' | 'held' | 'lost' | 'full';
+const ENQUEUE_RESULTS: EnqueueResult[] = ['queued', 'held', 'lost', 'full'];
+
+/**
+ * How long an unclaimed payload lives. It becomes permanent in the same step as its job appears, a few ms later;
+ * what a kill in between leaves behind expires by itself. Long enough for any stall that a client waits out.
+ */
+const UNCLAIMED_PAYLOAD_TTL_S = 600;
+
+/**
+ * Options stored with every job. Attempts are without limit here: the exporter decides when a batch has been tried
+ * often enough, and hands it over itself. `backoff` names the exporter's own strategy.
+ */
+const JOB_OPTIONS = JSON.stringify({
+  attempts: 1_000_000_000,
+  backoff: { type: 'retry' },
+  removeOnComplete: true,
+});
+
+export interface StoreOptions {
+  /** Contains a hash tag, such as `{nrdot}`. */
+  prefix: string;
+  maxBytes: number;
+  maxItems: number;
+}
+
+export interface MoveOptions {
+  windowBatches: number;
+  windowBytes: number;
+  mergeBytes: number;
+  weights: Record<PriorityClass, number>;
+  maxPicks: number;
+}
+
+export interface MoveResult {
+  jobs: number;
+  items: Record<PriorityClass, number>;
+  waiting: { live: Record<PriorityClass, number>; replay: Record<PriorityClass, number> };
+  /** Jobs that the export queue could still take. */
+  room: number;
+}
+
+/** How a batch leaves Redis for good. */
+export type Settlement =
+  | { outcome: 'delivered'; refusedItems?: number } // refused: by a partial success; counted, not kept
+  | { outcome: 'stored' } // on the dlq's disk
+  | { outcome: 'rejected' } // on the dlq's disk, in the area that is replayed only on command
+  | { outcome: 'dropped'; reason: string }
+  | { outcome: 'returned' }; // came from the dlq's disk and stays there
+
+/** A job to be made by a hand-over. `old` names the payload it takes over; without it the payload is new. */
+export interface HandOverJob {
+  queue: 'spill' | 'export';
+  data: JobData;
+  payloads: { key: string; old: string }[] | { key: string; bytes: Uint8Array }[];
+}
+
+/** Depth by stage and class, and in all. Units: batches, items, bytes as held. */
+export interface Depth {
+  stages: Record<Stage, Record<PriorityClass, { batches: number; items: number; bytes: number }>>;
+  total: { batches: number; items: number; bytes: number };
+}
+
+type Scripted = (Redis | Cluster) & {
+  nrdotEnqueue(depth: string, books: string, wake: string, ...args: (string | number)[]): Promise<number[]>;
+  nrdotMove(depth: string, scheduler: string, ...args: (string | number)[]): Promise<number[]>;
+  nrdotSettle(
+    depth: string,
+    books: string,
+    wake: string,
+    outcomes: string,
+    ...args: (string | number)[]
+  ): Promise<number>;
+  nrdotHandOver(
+    depth: string,
+    books: string,
+    outcomes: string,
+    wake: string,
+    ...args: (string | number)[]
+  ): Promise<number>;
+};
+
+/**
+ * The pipeline's state in Redis: payloads, jobs in BullMQ's layout, depth and books, changed only by the scripts
+ * beside this file, so that each step is whole or did not happen. One store per connection.
+ */
+export class Store {
+  readonly keys: Keys;
+  readonly redis: RedisConnection;
+  readonly #scripts: Scripted;
+  readonly #options: StoreOptions;
+
+  constructor(redis: RedisConnection, options: StoreOptions) {
+    if (!/\{[^{}]+\}/.test(options.prefix)) {
+      throw new Error(
+        `redis.prefix: "${options.prefix}" has no hash tag; expected one such as "{nrdot}", so that all keys share a slot`,
+      );
+    }
+    this.keys = keysOf(options.prefix);
+    this.redis = redis;
+    this.#options = options;
+    redis.defineCommand('nrdotEnqueue', { numberOfKeys: 3, lua: enqueue });
+    redis.defineCommand('nrdotMove', { numberOfKeys: 2, lua: move });
+    redis.defineCommand('nrdotSettle', { numberOfKeys: 4, lua: settle });
+    redis.defineCommand('nrdotHandOver', { numberOfKeys: 4, lua: handOver });
+    this.#scripts = redis as Scripted;
+  }
+
+  /**
+   * Takes batches into their class queues. All commands leave in one tick on one connection, and Redis and its AOF
+   * keep their order: a job implies its payload.
+   * @returns one result per batch, in order
+   * @throws when Redis is away, times out or is out of memory; then some may have been taken, which at-least-once allows
+   */
+  async enqueue(batches: readonly Batch[], nowMs: number): Promise<EnqueueResult[]> {
+    const args: (string | number)[] = [
+      this.keys.prefix,
+      nowMs,
+      this.#options.maxBytes,
+      this.#options.maxItems,
+      JOB_OPTIONS,
+    ];
+    const pending: Promise<unknown>[] = [];
+    for (const batch of batches) {
+      const data = jobDataOf(batch);
+      const payload = this.keys.payload(batch.id);
+      // NX: a batch that Redis holds already must not be given a time to live.
+      pending.push(this.redis.set(payload, asBuffer(batch.payload), 'EX', UNCLAIMED_PAYLOAD_TTL_S, 'NX'));
+      args.push(
+        batch.id,
+        classQueue(batch.class, batch.origin),
+        stageField('queued', batch.class, batch.origin),
+        data.items,
+        data.bytes,
+        JSON.stringify(data),
+        batch.signal,
+        batch.origin === 'live' ? '1' : '0',
+      );
+    }
+    const { depth, books, wake } = this.keys;
+    const [results] = await Promise.all([
+      this.#scripts.nrdotEnqueue(depth, books, wake, ...args),
+      ...pending,
+    ]);
+    return results.map((code) => ENQUEUE_RESULTS[code - 1] ?? 'lost');
+  }
+
+  /** Moves a weighted window of batches to the export queue. */
+  async move(options: MoveOptions): Promise<MoveResult> {
+    const { weights } = options;
+    const r = await this.#scripts.nrdotMove(
+      this.keys.depth,
+      this.keys.scheduler,
+      this.keys.prefix,
+      options.windowBatches,
+      options.windowBytes,
+      options.mergeBytes,
+      JOB_OPTIONS,
+      weights.critical,
+      weights.high,
+      weights.normal,
+      options.maxPicks,
+    );
+    const three = (from: number) => ({
+      critical: r[from] ?? 0,
+      high: r[from + 1] ?? 0,
+      normal: r[from + 2] ?? 0,
+    });
+    return {
+      jobs: r[0] ?? 0,
+      items: three(1),
+      waiting: { live: three(4), replay: three(7) },
+      room: r[10] ?? 0,
+    };
+  }
+
+  /** Payloads of a job's batches, in order; `null` where a batch was settled or handed over already. */
+  payloads(batches: readonly BatchRef[]): Promise<(Buffer | null)[]> {
+    return this.redis.mgetBuffer(batches.map((batch) => this.keys.payload(batch.key)));
+  }
+
+  /**
+   * Ends Redis' hold on some batches of a job.
+   * @returns items settled now; 0 when it was done before
+   */
+  settle(
+    job: JobData,
+    stage: 'export' | 'spill' | 'queued',
+    settlement: Settlement,
+    nowMs: number,
+  ): Promise<number> {
+    const { depth, books, wake } = this.keys;
+    const { outcome } = settlement;
+    const field =
+      outcome === 'dropped' ? `dropped:${settlement.reason}` : outcome === 'returned' ? '' : outcome;
+    const verdict = job.origin === 'replay' ? (outcome === 'returned' ? 'returned' : 'done') : '';
+    return this.#scripts.nrdotSettle(
+      depth,
+      books,
+      wake,
+      this.replayOutcomesKey,
+      this.keys.prefix,
+      stageField(stage, job.class, job.origin),
+      field,
+      verdict,
+      outcome === 'delivered' ? (settlement.refusedItems ?? 0) : 0,
+      ...job.batches.flatMap((batch) => [batch.key, batch.items, batch.bytes]),
+    );
+  }
+
+  /** The list of `done KEY` and `returned KEY` lines for the dlq. */
+  get replayOutcomesKey(): string {
+    return `${this.keys.prefix}:replay-outcomes`;
+  }
+
+  /**
+   * Passes the payloads of `job` on to new jobs, whole or in pieces, in one step.
+   * @returns jobs made; 0 when the payloads had been passed on or settled before
+   */
+  async handOver(job: JobData, jobs: HandOverJob[], push: 'last' | 'next', nowMs: number): Promise<number> {
+    const pending: Promise<unknown>[] = [];
+    const order = {
+      from: stageField('export', job.class, job.origin),
+      replay: job.origin === 'replay',
+      book: jobs.some((made) => made.queue === 'spill') ? 'spilled' : '',
+      push: push === 'next' ? 'RPUSH' : 'LPUSH',
+      old: job.batches.map(({ key, items, bytes }) => ({ key, items, bytes })),
+      jobs: jobs.map(({ queue, data, payloads }) => ({
+        id: data.batches[0]?.key,
+        queue,
+        name: data.signal,
+        stage: stageField(queue, data.class, data.origin),
+        data: JSON.stringify(data),
+        batches: data.batches.map((batch, i) => {
+          const payload = payloads[i];
+          if (payload && 'bytes' in payload) {
+            pending.push(
+              this.redis.set(
+                this.keys.payload(batch.key),
+                asBuffer(payload.bytes),
+                'EX',
+                UNCLAIMED_PAYLOAD_TTL_S,
+              ),
+            );
+            return { key: batch.key, items: batch.items, bytes: batch.bytes };
+          }
+          return { key: batch.key, items: batch.items, bytes: batch.bytes, old: payload?.old };
+        }),
+      })),
+    };
+    const { depth, books, wake, prefix } = this.keys;
+    const [made] = await Promise.all([
+      this.#scripts.nrdotHandOver(
+        depth,
+        books,
+        this.replayOutcomesKey,
+        wake,
+        prefix,
+        nowMs,
+        JOB_OPTIONS,
+        JSON.stringify(order),
+      ),
+      ...pending,
+    ]);
+    if (made < 0) throw new Error('a new payload was lost before the hand-over; nothing was changed');
+    return made;
+  }
+
+  /** What Redis holds now. */
+  async depth(): Promise<Depth> {
+    const hash = await this.redis.hgetall(this.keys.depth);
+    const at = (field: string) => Number(hash[field] ?? 0);
+    const stages = {} as Depth['stages'];
+    for (const stage of STAGES) {
+      stages[stage] = {} as Depth['stages'][Stage];
+      for (const c of CLASSES) {
+        const unit = (u: 'batches' | 'items' | 'bytes') => at(depthField(stage, c, u));
+        stages[stage][c] = { batches: unit('batches'), items: unit('items'), bytes: unit('bytes') };
+      }
+    }
+    return {
+      stages,
+      total: { batches: at('total:batches'), items: at('total:items'), bytes: at('total:bytes') },
+    };
+  }
+
+  /** The books: items counted since the prefix was first used, by field (`accepted`, `delivered`, …). */
+  async books(): Promise<Record<string, number>> {
+    const hash = await this.redis.hgetall(this.keys.books);
+    return Object.fromEntries(Object.entries(hash).map(([field, n]) => [field, Number(n)]));
+  }
+
+  /** Waits until there may be something to schedule; false after the timeout. Blocks the connection. */
+  async awaitWake(timeoutMs: number): Promise<boolean> {
+    return (await this.redis.bzpopmin(this.keys.wake, timeoutMs / 1000)) !== null;
+  }
+
+  /** Ids waiting in a queue, oldest first, at most `limit`. */
+  async waiting(queue: QueueName, limit: number): Promise<string[]> {
+    return (await this.redis.lrange(this.keys.queue(queue, 'wait'), -limit, -1)).reverse();
+  }
+}
+
+/** Depth field without its unit: the stage, told apart by origin, and the class. */
+function stageField(
+  stage: 'queued' | 'export' | 'spill',
+  priorityClass: PriorityClass,
+  origin: Origin,
+): string {
+  if (origin === 'live') return `${stage}:${priorityClass}`;
+  return `${stage === 'queued' ? 'replay' : 'replay-export'}:${priorityClass}`;
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+export { DEPTH_FIELDS };

@@ -1,0 +1,85 @@
+import { Worker } from 'bullmq';
+import { assertJobData, type JobData } from './batch.ts';
+import type { RedisConnection } from './connection.ts';
+
+/** Thrown by a handler: try this job again after `delayMs`. The wait is BullMQ's delayed set, so it survives a kill. */
+export class RetryLater extends Error {
+  readonly delayMs: number;
+
+  constructor(delayMs: number, message: string) {
+    super(message);
+    this.name = 'RetryLater';
+    this.delayMs = delayMs;
+  }
+}
+
+export interface ConsumeOptions {
+  queue: 'export' | 'spill';
+  prefix: string;
+  concurrency: number;
+  /** Consumer connection; the worker makes a second one of its own for blocking reads. */
+  connection: RedisConnection;
+  /**
+   * `attempts` is how often the job was tried before this time.
+   * @throws RetryLater to have it again later; anything else is a fault, and it comes again after `faultDelayMs`
+   */
+  handle(id: string, job: JobData, attempts: number): Promise<void>;
+  /** For faults of Redis and of handlers, so that they can be logged. */
+  onError(error: Error): void;
+  faultDelayMs: number;
+}
+
+export interface Consumer {
+  /** Stops taking jobs and waits for those under way, at most `timeoutMs`; what is left is taken up by others. */
+  close(timeoutMs: number): Promise<void>;
+  /** Stops taking jobs without waiting. */
+  pause(): Promise<void>;
+  resume(): void;
+}
+
+// A worker frozen for longer than its lock may see its batch delivered twice. The stalled limit is out of reach:
+// a batch is never failed for having met two crashes.
+const LOCK_MS = 60_000;
+const STALLED_CHECK_MS = 5_000;
+const STALLED_LIMIT = 1_000_000;
+
+/** Starts a BullMQ worker on one of the pipeline's queues. */
+export function consume(options: ConsumeOptions): Consumer {
+  const worker = new Worker<JobData>(
+    options.queue,
+    async (job) => {
+      assertJobData(job.id ?? '?', job.data);
+      await options.handle(job.id ?? '', job.data, job.attemptsMade);
+    },
+    {
+      connection: options.connection,
+      prefix: options.prefix,
+      concurrency: options.concurrency,
+      lockDuration: LOCK_MS,
+      stalledInterval: STALLED_CHECK_MS,
+      maxStalledCount: STALLED_LIMIT,
+      removeOnComplete: { count: 0 },
+      settings: {
+        backoffStrategy: (_attempts, _type, error) =>
+          error instanceof RetryLater ? Math.max(1, Math.round(error.delayMs)) : options.faultDelayMs,
+      },
+    },
+  );
+  worker.on('error', options.onError);
+  worker.on('failed', (job, error) => {
+    if (!(error instanceof RetryLater)) {
+      options.onError(
+        new Error(`job ${job?.id ?? '?'} on ${options.queue}: ${error.message}`, { cause: error }),
+      );
+    }
+  });
+  return {
+    close: async (timeoutMs) => {
+      const deadline = new Promise<'late'>((resolve) => setTimeout(() => resolve('late'), timeoutMs).unref());
+      const closed = worker.close().then(() => 'closed' as const);
+      if ((await Promise.race([closed, deadline])) === 'late') await worker.close(true);
+    },
+    pause: () => worker.pause(true),
+    resume: () => worker.resume(),
+  };
+}
