@@ -1,0 +1,163 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { Logger, MetricsRegistry } from '@nrdot/telemetry';
+import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import { type Address, formatAddress, isLoopback } from './address.ts';
+import type { RunningService } from './host.ts';
+
+const BODY_MAX_BYTES = 1024 * 1024;
+
+export interface AdminOptions {
+  listen: Address;
+  /** Asked for on every route but the health checks. Needed when `listen` is not a loopback address. */
+  token?: string;
+}
+
+/** An answer that is an error, for a person to read. */
+export class AdminError extends Error {
+  readonly status: number;
+  readonly code: string;
+
+  constructor(status: number, code: string, message: string) {
+    super(message);
+    this.name = 'AdminError';
+    this.status = status;
+    this.code = code;
+  }
+}
+
+export interface AdminRequest {
+  params: Record<string, string>;
+  query: Record<string, string>;
+  body: unknown;
+}
+
+/** What a route gives back: an object is sent as JSON. */
+export type AdminAnswer = object | { contentType: string; text: string | Buffer } | AsyncIterable<string>;
+
+/**
+ * The admin address of a process: `/healthz` (alive), `/readyz` (able to do its work), `/metrics`, and what services
+ * add. No payloads and no secrets are on it.
+ */
+export class AdminServer {
+  readonly #app: FastifyInstance;
+  readonly #options: AdminOptions;
+  readonly #services: RunningService[] = [];
+  #stopping = false;
+
+  /** @throws Error when it would be open to others without a token */
+  constructor(options: AdminOptions, registry: MetricsRegistry, log: Logger) {
+    if (!options.token && !isLoopback(options.listen.host)) {
+      throw new Error(
+        `admin.listen is ${formatAddress(options.listen)}, which others can reach; expected a loopback address or admin.token to be set`,
+      );
+    }
+    this.#options = options;
+    const app = fastify({ logger: false, bodyLimit: BODY_MAX_BYTES, forceCloseConnections: true });
+    this.#app = app;
+    app.setErrorHandler((error, _request, reply) => {
+      const known = error instanceof AdminError ? error : undefined;
+      const status = known?.status ?? (error as { statusCode?: number }).statusCode ?? 500;
+      if (status >= 500) log.error({ err: (error as Error).message }, 'an admin request failed');
+      return reply
+        .code(status)
+        .send({ error: { code: known?.code ?? 'internal', message: (error as Error).message } });
+    });
+    app.setNotFoundHandler((request, reply) =>
+      reply
+        .code(404)
+        .send({ error: { code: 'not_found', message: `there is nothing at ${request.url.split('?')[0]}` } }),
+    );
+    app.get('/healthz', () => ({ status: 'alive' }));
+    app.get('/readyz', (_request, reply) => {
+      const services = Object.fromEntries(
+        this.#services.map((service) => [service.name, service.notReady() ?? 'ready']),
+      );
+      const ready = !this.#stopping && Object.values(services).every((state) => state === 'ready');
+      return reply
+        .code(ready ? 200 : 503)
+        .send({ status: this.#stopping ? 'stopping' : ready ? 'ready' : 'not ready', services });
+    });
+    app.get('/metrics', { preHandler: this.#authorize }, async (_request, reply) =>
+      reply.header('content-type', registry.contentType).send(await registry.text()),
+    );
+  }
+
+  /** Adds a service to `/readyz`. */
+  watch(service: RunningService): void {
+    this.#services.push(service);
+  }
+
+  /** Adds a route; call before `start`. */
+  route(
+    method: 'GET' | 'POST' | 'PUT' | 'DELETE',
+    url: string,
+    handle: (request: AdminRequest) => Promise<AdminAnswer> | AdminAnswer,
+  ): void {
+    this.#app.route({
+      method,
+      url,
+      preHandler: this.#authorize,
+      handler: async (request, reply) => {
+        const answer = await handle({
+          params: request.params as Record<string, string>,
+          query: request.query as Record<string, string>,
+          body: request.body,
+        });
+        return send(reply, answer);
+      },
+    });
+  }
+
+  /** Plugins of other packages, such as a queue dashboard. Behind the same token. */
+  plugin(register: (app: FastifyInstance) => void): void {
+    this.#app.register((app, _options, done) => {
+      app.addHook('preHandler', this.#authorize);
+      register(app);
+      done();
+    });
+  }
+
+  /** @returns the address, with the port the system chose when 0 was asked for */
+  async start(): Promise<Address> {
+    const { host, port } = this.#options.listen;
+    await this.#app.listen({ host, port });
+    const address = this.#app.server.address();
+    return { host, port: typeof address === 'object' && address ? address.port : port };
+  }
+
+  /** From here on `/readyz` says so, and balancers look elsewhere. */
+  drain(): void {
+    this.#stopping = true;
+  }
+
+  async stop(): Promise<void> {
+    await this.#app.close();
+  }
+
+  #authorize = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    const { token } = this.#options;
+    if (!token) return;
+    const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
+    if (sameSecret(given, token)) return;
+    await reply
+      .code(401)
+      .header('www-authenticate', 'Bearer')
+      .send({
+        error: { code: 'unauthorized', message: 'expected the header Authorization: Bearer <admin.token>' },
+      });
+  };
+}
+
+/** Compares in a time that says nothing about where they differ. */
+export function sameSecret(a: string, b: string): boolean {
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  return timingSafeEqual(digest(a), digest(b));
+}
+
+function send(reply: FastifyReply, answer: AdminAnswer): FastifyReply {
+  if (Symbol.asyncIterator in answer) {
+    return reply.header('content-type', 'application/x-ndjson').send(ReadableStream.from(answer));
+  }
+  if ('contentType' in answer) return reply.header('content-type', answer.contentType).send(answer.text);
+  return reply.send(answer);
+}

@@ -1,0 +1,24 @@
+import type { Logger, Metrics, MetricsRegistry } from '@nrdot/telemetry';
+import type { AdminServer } from './admin.ts';
+
+/** What a process gives to the services that run in it. */
+export interface Host {
+  log: Logger;
+  metrics: Metrics;
+  registry: MetricsRegistry;
+  admin: AdminServer;
+}
+
+/** A service that has been started. */
+export interface RunningService {
+  name: string;
+  /** Why it cannot do its work now, in words for a person; undefined when it can. */
+  notReady(): string | undefined;
+  /** Ends in order: takes nothing new, finishes what is under way for at most `timeoutMs`, frees what it holds. */
+  stop(timeoutMs: number): Promise<void>;
+}
+
+/** The host as one service sees it: its name is on every line of its log. */
+export function hostFor(host: Host, service: string): Host {
+  return { ...host, log: host.log.child({ service }) };
+}

@@ -1,0 +1,4 @@
+export * from './address.ts';
+export * from './admin.ts';
+export * from './host.ts';
+export * from './shutdown.ts';

@@ -1,0 +1,280 @@
+/**
+ * Every metric the product has: the one place for its name, type, unit, help and labels. The registry is built from
+ * it, `docs/metrics.md` is generated from it, dashboards and alerts are tested against it.
+ *
+ * Label values are from small fixed sets: classes, signals, reasons of our own, status codes. Nothing that a client
+ * sends becomes a label value.
+ */
+
+export type MetricType = 'counter' | 'gauge' | 'histogram';
+export type Service = 'receiver' | 'scheduler' | 'exporter' | 'dlq' | 'every';
+
+export interface MetricSpec<L extends string = string, T extends MetricType = MetricType> {
+  type: T;
+  /** As on `/metrics`; counters end in `_total`, units are in the name. */
+  name: string;
+  help: string;
+  /** Which service has it. */
+  service: Service;
+  labels: readonly L[];
+  buckets?: readonly number[];
+}
+
+const HOP_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] as const;
+const END_TO_END_SECONDS = [
+  0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 7200, 43200, 259200,
+] as const;
+const LIMITER_SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05] as const;
+
+function spec<T extends MetricType>(type: T) {
+  return <const L extends readonly string[]>(
+    service: Service,
+    name: string,
+    help: string,
+    labels: L,
+    buckets?: readonly number[],
+  ): MetricSpec<L[number], T> => ({ type, name, help, service, labels, ...(buckets ? { buckets } : {}) });
+}
+const counter = spec('counter');
+const gauge = spec('gauge');
+const histogram = spec('histogram');
+
+export const CATALOGUE = {
+  receiverRequests: counter(
+    'receiver',
+    'receiver_requests_total',
+    'Requests answered, by HTTP status code.',
+    ['signal', 'code'],
+  ),
+  receiverItems: counter('receiver', 'receiver_items_total', 'Items in requests that were acknowledged.', [
+    'signal',
+  ]),
+  receiverBytes: counter(
+    'receiver',
+    'receiver_bytes_total',
+    'Bytes of acknowledged requests: `wire` as they came, `body` after decompression.',
+    ['signal', 'kind'],
+  ),
+  receiverRefused: counter('receiver', 'receiver_refused_total', 'Requests refused, by reason.', [
+    'signal',
+    'reason',
+  ]),
+  receiverInflightBytes: gauge(
+    'receiver',
+    'receiver_inflight_bytes',
+    'Bytes of requests in memory now; bounded by receiver.max_inflight.',
+    [],
+  ),
+  receiverRequestSeconds: histogram(
+    'receiver',
+    'receiver_request_seconds',
+    'Time from the first header of a request to its answer.',
+    ['signal'],
+    HOP_SECONDS,
+  ),
+  clKeysUsed: gauge(
+    'receiver',
+    'cl_keys_used',
+    'Key-sets alive in the limiter; never above limiter.max_keys.',
+    [],
+  ),
+  clKeysLimit: gauge(
+    'receiver',
+    'cl_keys_limit',
+    'Key-sets this receiver may hold now: its share of the budget.',
+    [],
+  ),
+  clDroppedSamples: counter(
+    'receiver',
+    'cl_dropped_samples_total',
+    'Data points the limiter dropped, by reason.',
+    ['reason'],
+  ),
+  clAggregatedSamples: counter(
+    'receiver',
+    'cl_aggregated_samples_total',
+    'Data points merged into another after a label was removed.',
+    [],
+  ),
+  clOverflowSamples: counter(
+    'receiver',
+    'cl_overflow_samples_total',
+    'Data points put into the otel.metric.overflow stream.',
+    [],
+  ),
+  clEvictions: counter('receiver', 'cl_evictions_total', 'Entries evicted from the limiter, by table.', [
+    'table',
+  ]),
+  clLatencySeconds: histogram(
+    'receiver',
+    'cl_latency_seconds',
+    'Time the limiter took for one request.',
+    [],
+    LIMITER_SECONDS,
+  ),
+  apqFillRatio: gauge(
+    'scheduler',
+    'apq_fill_ratio',
+    'Fill of the queue: bytes or items, whichever is nearer its limit. 1 is full.',
+    [],
+  ),
+  apqClassSize: gauge('scheduler', 'apq_class_size', 'Items waiting for the scheduler.', ['class', 'origin']),
+  apqClassBytes: gauge('scheduler', 'apq_class_bytes', 'Bytes waiting for the scheduler, as held in Redis.', [
+    'class',
+    'origin',
+  ]),
+  apqOldestAge: gauge(
+    'scheduler',
+    'apq_oldest_age_seconds',
+    'Age of the oldest batch waiting for the scheduler.',
+    ['class', 'origin'],
+  ),
+  apqMovedItems: counter(
+    'scheduler',
+    'apq_moved_items_total',
+    'Items the scheduler moved on to the exporters.',
+    ['class'],
+  ),
+  apqSpill: counter('scheduler', 'apq_spill_total', 'Items sent to the dlq instead of the exporters.', [
+    'class',
+    'reason',
+  ]),
+  apqBreakerState: gauge(
+    'scheduler',
+    'apq_breaker_state',
+    '1 for the state the breaker is in, 0 for the others.',
+    ['state'],
+  ),
+  apqBreakerTransitions: counter(
+    'scheduler',
+    'apq_breaker_transitions_total',
+    'Changes of the breaker, by new state and reason.',
+    ['state', 'reason'],
+  ),
+  apqMoveSeconds: histogram(
+    'scheduler',
+    'apq_move_seconds',
+    'Time of one weighted move, round trip included.',
+    [],
+    HOP_SECONDS,
+  ),
+  exporterInflight: gauge('exporter', 'exporter_inflight', 'Requests to the upstream under way.', []),
+  exporterInflightBytes: gauge(
+    'exporter',
+    'exporter_inflight_bytes',
+    'Payload bytes in memory for them.',
+    [],
+  ),
+  exporterConcurrency: gauge(
+    'exporter',
+    'exporter_concurrency',
+    'Requests that may be under way now; it adapts to the upstream.',
+    [],
+  ),
+  exporterRequests: counter('exporter', 'exporter_requests_total', 'Requests to the upstream, by outcome.', [
+    'signal',
+    'outcome',
+  ]),
+  exporterRequestSeconds: histogram(
+    'exporter',
+    'exporter_request_seconds',
+    'Time the upstream took to answer.',
+    ['signal'],
+    HOP_SECONDS,
+  ),
+  exporterSentBytes: counter('exporter', 'exporter_sent_bytes_total', 'Body bytes sent to the upstream.', [
+    'signal',
+  ]),
+  exporterDeliveredItems: counter('exporter', 'exporter_delivered_items_total', 'Items the upstream took.', [
+    'signal',
+    'class',
+  ]),
+  exporterRejectedItems: counter(
+    'exporter',
+    'exporter_rejected_items_total',
+    'Items the upstream refused for good, by reason.',
+    ['signal', 'reason'],
+  ),
+  exporterRetries: counter('exporter', 'exporter_retries_total', 'Requests to be tried again, by reason.', [
+    'reason',
+  ]),
+  dlqUtilization: gauge('dlq', 'dlq_utilization_ratio', 'Bytes on disk by dlq.capacity. 1 is full.', []),
+  dlqOldestAge: gauge(
+    'dlq',
+    'dlq_oldest_age_seconds',
+    'Age of the oldest batch on disk; 0 when there is none.',
+    ['class'],
+  ),
+  dlqCorrupted: counter(
+    'dlq',
+    'dlq_corrupted_total',
+    'Damaged places found on disk; what they held is quarantined.',
+    [],
+  ),
+  dlqItems: gauge('dlq', 'dlq_items', 'Items on disk, by class; `rejected` apart.', ['area']),
+  dlqBytes: gauge('dlq', 'dlq_disk_bytes', 'Bytes on disk, by class; `rejected` apart.', ['area']),
+  dlqSegments: gauge('dlq', 'dlq_segments', 'Segment files, by class; `rejected` apart.', ['area']),
+  dlqStoredItems: counter('dlq', 'dlq_stored_items_total', 'Items written to disk.', ['class']),
+  dlqStoredBytes: counter(
+    'dlq',
+    'dlq_stored_bytes_total',
+    'Payload bytes written to disk, before compression.',
+    [],
+  ),
+  dlqReplayedItems: counter('dlq', 'dlq_replayed_items_total', 'Items put back into the queue.', ['class']),
+  dlqReplayedBytes: counter(
+    'dlq',
+    'dlq_replayed_bytes_total',
+    'Payload bytes put back into the queue, uncompressed.',
+    [],
+  ),
+  dlqReplayRate: gauge(
+    'dlq',
+    'dlq_replay_rate_bytes',
+    'Bytes per second that replay may use now; at most dlq.replay_rate.',
+    [],
+  ),
+  dlqDrainSeconds: gauge(
+    'dlq',
+    'dlq_drain_seconds',
+    'Estimated time until the disk is empty at the present rate.',
+    [],
+  ),
+  dlqState: gauge('dlq', 'dlq_state', '1 for the state the store is in, 0 for the others.', ['state']),
+  dlqCommitSeconds: histogram(
+    'dlq',
+    'dlq_commit_seconds',
+    'Time from a batch reaching the dlq to its fsync.',
+    [],
+    HOP_SECONDS,
+  ),
+  pipelineEndToEndSeconds: histogram(
+    'exporter',
+    'pipeline_end_to_end_seconds',
+    'Time from a request received to its delivery acknowledged by the upstream.',
+    ['signal', 'class', 'origin'],
+    END_TO_END_SECONDS,
+  ),
+  pipelineAccountingItems: gauge(
+    'scheduler',
+    'pipeline_accounting_items',
+    'The books, in items: accepted = delivered + queued + on_disk + rejected + dropped. `difference` is 0 when quiet.',
+    ['state'],
+  ),
+  redisUp: gauge('every', 'pipeline_redis_up', '1 while Redis answers.', []),
+  redisReconnects: counter(
+    'every',
+    'pipeline_redis_reconnects_total',
+    'Connections to Redis made again after they were lost.',
+    [],
+  ),
+  redisMemoryBytes: gauge('scheduler', 'pipeline_redis_memory_bytes', 'Memory Redis uses (used_memory).', []),
+  duplicateHandOvers: counter(
+    'every',
+    'pipeline_duplicate_handovers_total',
+    'Hand-overs and settlements that had happened before: a crash or a stall in between.',
+    [],
+  ),
+} as const satisfies Record<string, MetricSpec>;
+
+export type MetricName = keyof typeof CATALOGUE;

@@ -1,0 +1,4 @@
+export * from './catalogue.ts';
+export * from './log.ts';
+export * from './metrics.ts';
+export * from './reference.ts';

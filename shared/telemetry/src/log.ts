@@ -1,0 +1,53 @@
+import { type Logger as PinoLogger, pino } from 'pino';
+
+export type Logger = PinoLogger;
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export interface LogOptions {
+  level: LogLevel;
+  /** `json`: one object per line. `text`: one readable line, for a terminal. */
+  format: 'json' | 'text';
+  /** Where lines go. Default: standard error, so that standard output stays for results. */
+  write?: (line: string) => void;
+}
+
+const LABELS: Record<number, string> = { 20: 'debug', 30: 'info', 40: 'warn', 50: 'error', 60: 'fatal' };
+
+/**
+ * The structured log of a process. No payload, header or attribute value goes into it; what an upstream said is
+ * shortened and stripped of control characters before.
+ */
+export function createLogger(options: LogOptions): Logger {
+  const write = options.write ?? ((line: string) => void process.stderr.write(line));
+  return pino(
+    {
+      level: options.level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    { write: options.format === 'json' ? write : (line) => write(asText(line)) },
+  );
+}
+
+/** One JSON line as one readable line: `12:01:02.123 warn  receiver  message  key=value`. */
+export function asText(line: string): string {
+  let entry: Record<string, unknown>;
+  try {
+    entry = JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    return line;
+  }
+  const { level, time, msg, service, ...rest } = entry;
+  const label = typeof level === 'number' ? (LABELS[level] ?? String(level)) : String(level);
+  const fields = Object.entries(rest)
+    .map(([key, value]) => `${key}=${typeof value === 'string' ? quoted(value) : JSON.stringify(value)}`)
+    .join(' ');
+  const clock = String(time).slice(11, 23);
+  return `${clock} ${label.padEnd(5)} ${String(service ?? 'nrdot').padEnd(9)} ${String(msg ?? '')}${fields ? `  ${fields}` : ''}\n`;
+}
+
+function quoted(value: string): string {
+  return /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
+}

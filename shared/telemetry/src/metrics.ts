@@ -1,0 +1,85 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { CATALOGUE, type MetricName, type MetricSpec, type Service } from './catalogue.ts';
+
+type Instrument<S> =
+  S extends MetricSpec<infer L, infer T>
+    ? T extends 'counter'
+      ? Counter<L>
+      : T extends 'gauge'
+        ? Gauge<L>
+        : Histogram<L>
+    : never;
+
+/** The metrics of one process, by their names in the catalogue. */
+export type Metrics = { readonly [K in MetricName]: Instrument<(typeof CATALOGUE)[K]> };
+
+/** How long a scrape waits for values that have to be asked for, such as those in Redis. */
+const COLLECT_TIMEOUT_MS = 2_000;
+
+/** What a process publishes on `/metrics`. */
+export class MetricsRegistry {
+  readonly metrics: Metrics;
+  readonly #registry = new Registry();
+  readonly #collectors: (() => Promise<void> | void)[] = [];
+
+  /** @param services which of them run in this process; metrics of others exist but are not published */
+  constructor(services: readonly Exclude<Service, 'every'>[]) {
+    const published = new Set<Service>([...services, 'every']);
+    const metrics: Record<string, unknown> = {};
+    for (const [key, spec] of Object.entries<MetricSpec>(CATALOGUE)) {
+      metrics[key] = instrument(spec, published.has(spec.service) ? [this.#registry] : []);
+    }
+    this.metrics = metrics as Metrics;
+    collectDefaultMetrics({ register: this.#registry });
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** `collect` runs before each scrape and sets gauges. What it throws is left out of that scrape. */
+  onScrape(collect: () => Promise<void> | void): void {
+    this.#collectors.push(collect);
+  }
+
+  /** The exposition text. */
+  async text(): Promise<string> {
+    await this.#collect();
+    return this.#registry.metrics();
+  }
+
+  /** Sum of a metric's values over its labels, for status pages and tests; 0 when it has none. */
+  async sum(name: string, labels: Record<string, string> = {}): Promise<number> {
+    await this.#collect();
+    const metric = this.#registry.getSingleMetric(name);
+    if (!metric) return 0;
+    const { values } = await metric.get();
+    const wanted = Object.entries(labels);
+    return values
+      .filter((value) => wanted.every(([k, v]) => (value.labels as Record<string, unknown>)[k] === v))
+      .reduce((sum, { value }) => sum + value, 0);
+  }
+
+  async #collect(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, COLLECT_TIMEOUT_MS);
+    });
+    const all = Promise.allSettled(this.#collectors.map(async (collect) => collect()));
+    await Promise.race([all, late]);
+    clearTimeout(timer);
+  }
+}
+
+function instrument(spec: MetricSpec, registers: Registry[]): Counter | Gauge | Histogram {
+  const { name, help } = spec;
+  const labelNames = [...spec.labels];
+  switch (spec.type) {
+    case 'counter':
+      return new Counter({ name, help, labelNames, registers });
+    case 'gauge':
+      return new Gauge({ name, help, labelNames, registers });
+    case 'histogram':
+      return new Histogram({ name, help, labelNames, registers, buckets: [...(spec.buckets ?? [])] });
+  }
+}
