@@ -1,4 +1,4 @@
-import { decodeContent, encodeContent, splitRequest, walk, type ContentEncoding } from '@nrdot/otlp';
+import { type ContentEncoding, decodeContent, encodeContent, splitRequest, walk } from '@nrdot/otlp';
 import {
   type BatchRef,
   type Consumer,
@@ -11,12 +11,15 @@ import {
 } from '@nrdot/queue';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { ByteBudget } from './byte-budget.ts';
-import type { Outcome } from './outcome.ts';
+import { ConcurrencyLimit } from './concurrency-limit.ts';
+import { type Outcome, verdictOf } from './outcome.ts';
 import { type RetryPolicy, retryDelayMs } from './retry.ts';
 import type { Upstream } from './upstream.ts';
 
 export interface ExporterOptions {
-  concurrency: number;
+  /** Requests at once: the limit adapts between these. */
+  minConcurrency: number;
+  maxConcurrency: number;
   /** Payload bytes in memory at once, all requests together. */
   maxInflightBytes: number;
   /** What leaves compressed: as it came, or all of it. */
@@ -46,21 +49,28 @@ export class Exporter {
   readonly #deps: ExporterDeps;
   readonly #budget: ByteBudget;
   readonly #consumer: Consumer;
+  readonly #limit: ConcurrencyLimit;
   #inflight = 0;
 
   constructor(options: ExporterOptions, deps: ExporterDeps) {
     this.#options = options;
     this.#deps = deps;
     this.#budget = new ByteBudget(options.maxInflightBytes);
+    this.#limit = new ConcurrencyLimit(options.minConcurrency, options.maxConcurrency);
     this.#consumer = consume({
       queue: 'export',
       prefix: options.prefix,
-      concurrency: options.concurrency,
+      concurrency: this.#limit.current,
       connection: deps.connection,
       faultDelayMs: FAULT_DELAY_MS,
       handle: (id, job, attempts) => this.#handle(id, job, attempts),
       onError: (error) => deps.log.warn({ err: error.message }, 'export queue'),
     });
+  }
+
+  /** Requests that may be under way now. */
+  get concurrency(): number {
+    return this.#limit.current;
   }
 
   /** Stops taking jobs and waits for requests under way; what is left in Redis is another exporter's, or the next start's. */
@@ -97,13 +107,33 @@ export class Exporter {
   async #send(job: JobData, bodies: Buffer[]): Promise<Outcome> {
     const { upstream, metrics } = this.#deps;
     const { body, encoding } = await this.#encode(job.encoding, bodies);
-    const end = metrics.exporterRequestSeconds.startTimer({ signal: job.signal });
+    const sentAt = performance.now();
     const outcome = await upstream.send(job.signal, body, encoding);
-    end();
+    const tookMs = performance.now() - sentAt;
+    metrics.exporterRequestSeconds.observe({ signal: job.signal }, tookMs / 1000);
+    metrics.exporterSentBytes.inc({ signal: job.signal }, bytesOf(body));
+    this.#adapt(outcome, tookMs);
     return outcome;
   }
 
-  async #encode(encoding: ContentEncoding, bodies: Buffer[]): Promise<{ body: Buffer[] | Buffer; encoding: ContentEncoding }> {
+  #adapt(outcome: Outcome, tookMs: number): void {
+    const before = this.#limit.current;
+    const crowded = this.#inflight >= before;
+    const after = this.#limit.observe(
+      outcome.kind === 'retry' ? 'overload' : 'ok',
+      tookMs,
+      crowded,
+      this.#deps.now(),
+    );
+    if (after === before) return;
+    this.#consumer.setConcurrency(after);
+    this.#deps.metrics.exporterConcurrency.set(after);
+  }
+
+  async #encode(
+    encoding: ContentEncoding,
+    bodies: Buffer[],
+  ): Promise<{ body: Buffer[] | Buffer; encoding: ContentEncoding }> {
     const { compression, maxBodyBytes } = this.#options;
     const wanted = compression === 'none' ? 'identity' : compression;
     if (wanted === 'as-received' || wanted === encoding) return { body: bodies, encoding };
@@ -113,7 +143,28 @@ export class Exporter {
     return { body: await encodeContent(Buffer.concat(plain), wanted), encoding: wanted };
   }
 
-  async #conclude(id: string, job: JobData, bodies: Buffer[], attempts: number, outcome: Outcome): Promise<void> {
+  async #conclude(
+    id: string,
+    job: JobData,
+    bodies: Buffer[],
+    attempts: number,
+    outcome: Outcome,
+  ): Promise<void> {
+    await Promise.all([this.#report(outcome), this.#act(id, job, bodies, attempts, outcome)]);
+  }
+
+  /** Tells the breaker. It learns later when Redis is away; the batch's own fate does not depend on it. */
+  async #report(outcome: Outcome): Promise<void> {
+    const verdict = verdictOf(outcome);
+    const retryAfterMs = outcome.kind === 'retry' ? (outcome.retryAfterMs ?? 0) : 0;
+    try {
+      await this.#deps.store.report(verdict, Math.min(retryAfterMs, this.#options.retry.maxRetryAfterMs));
+    } catch (error) {
+      this.#deps.log.debug({ err: (error as Error).message }, 'an answer was not reported to the breaker');
+    }
+  }
+
+  async #act(id: string, job: JobData, bodies: Buffer[], attempts: number, outcome: Outcome): Promise<void> {
     const { store, metrics, log, now } = this.#deps;
     switch (outcome.kind) {
       case 'delivered': {
@@ -121,10 +172,19 @@ export class Exporter {
           outcome: 'delivered',
           refusedItems: outcome.refusedItems,
         });
-        if (settled === 0) return;
-        metrics.exporterDeliveredItems.inc({ signal: job.signal }, Math.max(0, settled - outcome.refusedItems));
+        if (settled === 0) {
+          metrics.duplicateHandOvers.inc();
+          return;
+        }
+        metrics.exporterDeliveredItems.inc(
+          { signal: job.signal, class: job.class },
+          Math.max(0, settled - outcome.refusedItems),
+        );
         if (outcome.refusedItems > 0) {
-          metrics.exporterRejectedItems.inc({ signal: job.signal, reason: 'partial_success' }, outcome.refusedItems);
+          metrics.exporterRejectedItems.inc(
+            { signal: job.signal, reason: 'partial_success' },
+            outcome.refusedItems,
+          );
           log.warn(
             { job: id, items: outcome.refusedItems, said: outcome.message },
             'the upstream refused part of a request; a partial success is not retried',
@@ -143,8 +203,16 @@ export class Exporter {
         if (attempts >= this.#options.retry.maxAttempts) {
           return this.#spill(id, job, attempts, 'retries_exhausted', outcome);
         }
-        const delayMs = retryDelayMs(this.#options.retry, attempts, outcome.retryAfterMs, this.#deps.random());
-        log.debug({ job: id, attempts, delayMs, reason: outcome.reason, said: outcome.message }, 'will try again');
+        const delayMs = retryDelayMs(
+          this.#options.retry,
+          attempts,
+          outcome.retryAfterMs,
+          this.#deps.random(),
+        );
+        log.debug(
+          { job: id, attempts, delayMs, reason: outcome.reason, said: outcome.message },
+          'will try again',
+        );
         throw new RetryLater(delayMs, `${outcome.reason}: ${outcome.message}`);
       }
       case 'too-large': {
@@ -243,6 +311,10 @@ function apart(job: JobData, suffix = 'm'): HandOverJob[] {
 /** What is handed over belongs to Redis from here on, wherever it came from. */
 function pieceOf(job: JobData, batch: BatchRef): JobData {
   return { ...job, origin: 'live', items: batch.items, bytes: batch.bytes, batches: [batch] };
+}
+
+function bytesOf(body: Buffer[] | Buffer): number {
+  return Array.isArray(body) ? body.reduce((sum, part) => sum + part.byteLength, 0) : body.byteLength;
 }
 
 function nextKey(key: string, suffix: string): string {

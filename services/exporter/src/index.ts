@@ -1,5 +1,7 @@
 export * from './byte-budget.ts';
+export * from './concurrency-limit.ts';
 export * from './exporter.ts';
 export * from './outcome.ts';
 export * from './retry.ts';
 export * from './upstream.ts';
+export * from './main.ts';

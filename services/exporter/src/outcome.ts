@@ -10,6 +10,16 @@ export type Outcome =
 
 export type RetryReason = 'throttled' | 'unavailable' | 'auth' | 'connection' | 'timeout';
 
+/**
+ * What the breaker makes of an outcome. A refusal for good or a body too large says that the upstream works; 429 is a
+ * quota, told apart from a failure.
+ */
+export function verdictOf(outcome: Outcome): 'ok' | 'failure' | 'quota' | 'auth' {
+  if (outcome.kind !== 'retry') return 'ok';
+  if (outcome.reason === 'throttled') return 'quota';
+  return outcome.reason === 'auth' ? 'auth' : 'failure';
+}
+
 /** The parts of an answer that decide. `message` is what the body said, shortened. */
 export interface Answer {
   status: number;

@@ -1,4 +1,4 @@
-import { readExportResponse, readStatus, SIGNALS, type ContentEncoding, type Signal } from '@nrdot/otlp';
+import { type ContentEncoding, readExportResponse, readStatus, SIGNALS, type Signal } from '@nrdot/otlp';
 import { Agent, type Dispatcher } from 'undici';
 import { type Outcome, outcomeOf } from './outcome.ts';
 

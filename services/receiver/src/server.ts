@@ -27,7 +27,6 @@ export interface ReceiverOptions {
   keepAliveMs: number;
   /** What a refused client is told to wait, in ms. */
   retryAfterMs: number;
-  drainTimeoutMs: number;
   cors: { allowedOrigins: string[]; allowedHeaders: string[]; maxAgeMs: number };
 }
 
@@ -66,9 +65,9 @@ export class Receiver {
     return { host: this.#options.host, port };
   }
 
-  /** Takes no new requests, answers those under way, and cuts what has not ended after the drain timeout. */
-  async stop(): Promise<void> {
-    const cut = setTimeout(() => this.#app.server.closeAllConnections(), this.#options.drainTimeoutMs);
+  /** Takes no new requests, answers those under way, and cuts what has not ended after `timeoutMs`. */
+  async stop(timeoutMs: number): Promise<void> {
+    const cut = setTimeout(() => this.#app.server.closeAllConnections(), timeoutMs);
     await this.#app.close();
     clearTimeout(cut);
   }

@@ -1,1 +1,3 @@
 export * from './scheduler.ts';
+export * from './state.ts';
+export * from './main.ts';

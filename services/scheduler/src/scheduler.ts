@@ -13,16 +13,21 @@ export interface SchedulerDeps {
   sleeper: Store;
   log: Logger;
   metrics: Metrics;
+  now(): number;
 }
 
 const FAULT_DELAY_MS = 500;
+const DRAIN_JOBS = 128;
+/** A probe that is due is not left waiting for the poll; Redis reads this as whole ms. */
+const SHORTEST_SLEEP_MS = 5;
 
 /**
  * Decides what goes next. It sleeps until a batch arrives or an export ends, then moves weighted windows until the
- * export queue is full or nothing waits. All state is in Redis and every move is one script, so any number may run.
+ * export queue is full or nothing waits; while the breaker is open it sends what waits to the dlq. All state is in
+ * Redis and every step is one script, so any number may run.
  */
 export class Scheduler {
-  readonly #options: SchedulerOptions;
+  #options: SchedulerOptions;
   readonly #deps: SchedulerDeps;
   readonly #done: Promise<void>;
   #stopping = false;
@@ -31,6 +36,11 @@ export class Scheduler {
     this.#options = options;
     this.#deps = deps;
     this.#done = this.#run();
+  }
+
+  /** Takes new weights from the next move on. */
+  setWeights(weights: SchedulerOptions['weights']): void {
+    this.#options = { ...this.#options, weights };
   }
 
   /** Ends after the move under way; what waits stays in Redis. */
@@ -44,24 +54,33 @@ export class Scheduler {
     const { sleeper, log } = this.#deps;
     while (!this.#stopping) {
       try {
-        await this.#moveAll();
-        if (!this.#stopping) await sleeper.awaitWake(this.#options.pollMs);
+        const sleepMs = await this.#decide();
+        if (!this.#stopping) await sleeper.awaitWake(sleepMs);
       } catch (error) {
         if (this.#stopping) return;
-        log.warn({ err: (error as Error).message }, 'could not schedule; will try again');
+        log.debug({ err: (error as Error).message }, 'could not schedule; will try again');
         await new Promise((resolve) => setTimeout(resolve, FAULT_DELAY_MS));
       }
     }
   }
 
-  async #moveAll(): Promise<void> {
-    const { store, metrics } = this.#deps;
+  /** @returns how long there is nothing to decide unless something arrives, in ms */
+  async #decide(): Promise<number> {
+    const { store, metrics, now } = this.#deps;
     while (!this.#stopping) {
+      const startedAt = performance.now();
       const result = await store.move(this.#options);
+      metrics.apqMoveSeconds.observe((performance.now() - startedAt) / 1000);
       for (const c of CLASSES) {
         if (result.items[c] > 0) metrics.apqMovedItems.inc({ class: c }, result.items[c]);
       }
-      if (result.jobs < this.#options.maxPicks) return;
+      if (result.breaker === 'open') {
+        const taken = await store.drain(DRAIN_JOBS, now());
+        if (taken === DRAIN_JOBS) continue;
+        return Math.max(SHORTEST_SLEEP_MS, Math.min(this.#options.pollMs, result.probeInMs));
+      }
+      if (result.jobs < this.#options.maxPicks) break;
     }
+    return this.#options.pollMs;
   }
 }

@@ -1,7 +1,9 @@
 export * from './batch.ts';
+export * from './books.ts';
 export * from './connection.ts';
 export { Enqueuer } from './enqueuer.ts';
 export * from './keys.ts';
+export * from './link.ts';
 export * from './priority-class.ts';
 export * from './server.ts';
 export * from './store.ts';

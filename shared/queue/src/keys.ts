@@ -48,12 +48,14 @@ export interface Keys {
   depth: string;
   /** Hash: the books, items counted since the prefix was first used. */
   books: string;
+  /** Hash: items on the dlq's disk, as it last said. */
+  disk: string;
   /** Sorted set the scheduler blocks on: a member means there is something to decide. */
   wake: string;
   /** Hash: the weighted pick's state. */
   scheduler: string;
-  /** Hash: what exporters last saw of the upstream. */
-  upstream: string;
+  /** Hash: the breaker's state, reason, times and window. */
+  breaker: string;
 }
 
 export function keysOf(prefix: string): Keys {
@@ -63,8 +65,9 @@ export function keysOf(prefix: string): Keys {
     payload: (key) => `${prefix}:payload:${key}`,
     depth: `${prefix}:depth`,
     books: `${prefix}:books`,
+    disk: `${prefix}:disk`,
     wake: `${prefix}:wake`,
     scheduler: `${prefix}:scheduler`,
-    upstream: `${prefix}:upstream`,
+    breaker: `${prefix}:breaker`,
   };
 }

@@ -1,5 +1,6 @@
 import type { Cluster, Redis } from 'ioredis';
 import { type Batch, type BatchRef, type JobData, jobDataOf, type Origin } from './batch.ts';
+import { type Accounting, accountingOf, type DiskItems } from './books.ts';
 import type { RedisConnection } from './connection.ts';
 import {
   classQueue,
@@ -12,14 +13,16 @@ import {
   type Stage,
 } from './keys.ts';
 import { CLASSES, type PriorityClass } from './priority-class.ts';
+import { drain } from './scripts/drain.ts';
 import { enqueue } from './scripts/enqueue.ts';
 import { handOver } from './scripts/hand-over.ts';
 import { move } from './scripts/move.ts';
+import { report } from './scripts/report.ts';
 import { settle } from './scripts/settle.ts';
 
 /** What became of a batch that was offered to Redis. */
-export type EnqueueResult = 'queued' | 'held' | 'lost' | 'full';
-const ENQUEUE_RESULTS: EnqueueResult[] = ['queued', 'held', 'lost', 'full'];
+export type EnqueueResult = 'queued' | 'held' | 'lost' | 'full' | 'spilled';
+const ENQUEUE_RESULTS: EnqueueResult[] = ['queued', 'held', 'lost', 'full', 'spilled'];
 
 /**
  * How long an unclaimed payload lives. It becomes permanent in the same step as its job appears, a few ms later;
@@ -35,6 +38,7 @@ const JOB_OPTIONS = JSON.stringify({
   attempts: 1_000_000_000,
   backoff: { type: 'retry' },
   removeOnComplete: true,
+  stackTraceLimit: 0,
 });
 
 export interface StoreOptions {
@@ -42,6 +46,37 @@ export interface StoreOptions {
   prefix: string;
   maxBytes: number;
   maxItems: number;
+  /** Fill (0 to 1) at which new arrivals of the lowest class spill, and how far it must fall for that to end. */
+  spillAt: number;
+  spillHysteresis: number;
+  breaker: BreakerOptions;
+}
+
+/** When the breaker opens and for how long. */
+export interface BreakerOptions {
+  /** Failures in a row. */
+  failures: number;
+  /** Share of 429 among the answers in the window (0 to 1), of at least `minAnswers`. */
+  throttleRatio: number;
+  minAnswers: number;
+  windowMs: number;
+  /** Shortest and longest time open; it doubles from one failed probe to the next. */
+  minOpenMs: number;
+  maxOpenMs: number;
+}
+
+export const BREAKER_STATES = ['closed', 'open', 'half_open'] as const;
+export type BreakerState = (typeof BREAKER_STATES)[number];
+
+/** The breaker as `redis-cli HGETALL <prefix>:breaker` shows it. Times: Unix ms. */
+export interface Breaker {
+  state: BreakerState;
+  reason: string;
+  sinceMs: number;
+  retryAtMs: number;
+  failures: number;
+  openedTotal: number;
+  closedTotal: number;
 }
 
 export interface MoveOptions {
@@ -50,6 +85,8 @@ export interface MoveOptions {
   mergeBytes: number;
   weights: Record<PriorityClass, number>;
   maxPicks: number;
+  /** How long live and replayed work take turns, in ms. */
+  slotMs: number;
 }
 
 export interface MoveResult {
@@ -58,6 +95,9 @@ export interface MoveResult {
   waiting: { live: Record<PriorityClass, number>; replay: Record<PriorityClass, number> };
   /** Jobs that the export queue could still take. */
   room: number;
+  breaker: BreakerState;
+  /** Until the earliest probe, in ms, while the breaker is open. */
+  probeInMs: number;
 }
 
 /** How a batch leaves Redis for good. */
@@ -82,7 +122,16 @@ export interface Depth {
 }
 
 type Scripted = (Redis | Cluster) & {
-  nrdotEnqueue(depth: string, books: string, wake: string, ...args: (string | number)[]): Promise<number[]>;
+  nrdotEnqueue(
+    depth: string,
+    books: string,
+    wake: string,
+    scheduler: string,
+    breaker: string,
+    ...args: (string | number)[]
+  ): Promise<number[]>;
+  nrdotReport(breaker: string, wake: string, ...args: (string | number)[]): Promise<BreakerState>;
+  nrdotDrain(depth: string, books: string, outcomes: string, ...args: (string | number)[]): Promise<number[]>;
   nrdotMove(depth: string, scheduler: string, ...args: (string | number)[]): Promise<number[]>;
   nrdotSettle(
     depth: string,
@@ -119,7 +168,9 @@ export class Store {
     this.keys = keysOf(options.prefix);
     this.redis = redis;
     this.#options = options;
-    redis.defineCommand('nrdotEnqueue', { numberOfKeys: 3, lua: enqueue });
+    redis.defineCommand('nrdotEnqueue', { numberOfKeys: 5, lua: enqueue });
+    redis.defineCommand('nrdotReport', { numberOfKeys: 2, lua: report });
+    redis.defineCommand('nrdotDrain', { numberOfKeys: 3, lua: drain });
     redis.defineCommand('nrdotMove', { numberOfKeys: 2, lua: move });
     redis.defineCommand('nrdotSettle', { numberOfKeys: 4, lua: settle });
     redis.defineCommand('nrdotHandOver', { numberOfKeys: 4, lua: handOver });
@@ -139,6 +190,8 @@ export class Store {
       this.#options.maxBytes,
       this.#options.maxItems,
       JOB_OPTIONS,
+      this.#options.spillAt,
+      this.#options.spillHysteresis,
     ];
     const pending: Promise<unknown>[] = [];
     for (const batch of batches) {
@@ -148,18 +201,17 @@ export class Store {
       pending.push(this.redis.set(payload, asBuffer(batch.payload), 'EX', UNCLAIMED_PAYLOAD_TTL_S, 'NX'));
       args.push(
         batch.id,
-        classQueue(batch.class, batch.origin),
-        stageField('queued', batch.class, batch.origin),
+        batch.class,
+        batch.origin,
         data.items,
         data.bytes,
         JSON.stringify(data),
         batch.signal,
-        batch.origin === 'live' ? '1' : '0',
       );
     }
-    const { depth, books, wake } = this.keys;
+    const { depth, books, wake, scheduler, breaker } = this.keys;
     const [results] = await Promise.all([
-      this.#scripts.nrdotEnqueue(depth, books, wake, ...args),
+      this.#scripts.nrdotEnqueue(depth, books, wake, scheduler, breaker, ...args),
       ...pending,
     ]);
     return results.map((code) => ENQUEUE_RESULTS[code - 1] ?? 'lost');
@@ -180,6 +232,7 @@ export class Store {
       weights.high,
       weights.normal,
       options.maxPicks,
+      options.slotMs,
     );
     const three = (from: number) => ({
       critical: r[from] ?? 0,
@@ -191,7 +244,63 @@ export class Store {
       items: three(1),
       waiting: { live: three(4), replay: three(7) },
       room: r[10] ?? 0,
+      breaker: BREAKER_STATES[r[11] ?? 0] ?? 'closed',
+      probeInMs: r[12] ?? 0,
     };
+  }
+
+  /**
+   * Takes one answer of the upstream into the breaker.
+   * @returns its state after that
+   */
+  report(kind: 'ok' | 'failure' | 'quota' | 'auth', retryAfterMs: number): Promise<BreakerState> {
+    const { breaker, wake, prefix } = this.keys;
+    return this.#scripts.nrdotReport(
+      breaker,
+      wake,
+      prefix,
+      kind,
+      Math.round(retryAfterMs),
+      ...this.#breakerArgs(),
+    );
+  }
+
+  #breakerArgs(): number[] {
+    const { failures, throttleRatio, minAnswers, windowMs, minOpenMs, maxOpenMs } = this.#options.breaker;
+    return [failures, throttleRatio, minAnswers, windowMs, minOpenMs, maxOpenMs];
+  }
+
+  /** The breaker's state. */
+  async breaker(): Promise<Breaker> {
+    const hash = await this.redis.hgetall(this.keys.breaker);
+    const state = BREAKER_STATES.find((known) => known === hash.state) ?? 'closed';
+    return {
+      state,
+      reason: hash.reason ?? '',
+      sinceMs: Number(hash.since ?? 0),
+      retryAtMs: state === 'open' ? Number(hash.retry_at ?? 0) : 0,
+      failures: Number(hash.failures ?? 0),
+      openedTotal: Number(hash.opened_total ?? 0),
+      closedTotal: Number(hash.closed_total ?? 0),
+    };
+  }
+
+  /**
+   * While the breaker is open: sends what waits to the dlq, at most `maxJobs` jobs.
+   * @returns how many it took; fewer than `maxJobs` when nothing is left
+   */
+  async drain(maxJobs: number, nowMs: number): Promise<number> {
+    const { depth, books, prefix } = this.keys;
+    const [taken] = await this.#scripts.nrdotDrain(
+      depth,
+      books,
+      this.replayOutcomesKey,
+      prefix,
+      nowMs,
+      JOB_OPTIONS,
+      maxJobs,
+    );
+    return taken ?? 0;
   }
 
   /** Payloads of a job's batches, in order; `null` where a batch was settled or handed over already. */
@@ -203,12 +312,7 @@ export class Store {
    * Ends Redis' hold on some batches of a job.
    * @returns items settled now; 0 when it was done before
    */
-  settle(
-    job: JobData,
-    stage: 'export' | 'spill' | 'queued',
-    settlement: Settlement,
-    nowMs: number,
-  ): Promise<number> {
+  settle(job: JobData, stage: 'export' | 'spill' | 'queued', settlement: Settlement): Promise<number> {
     const { depth, books, wake } = this.keys;
     const { outcome } = settlement;
     const field =
@@ -239,10 +343,11 @@ export class Store {
    */
   async handOver(job: JobData, jobs: HandOverJob[], push: 'last' | 'next', nowMs: number): Promise<number> {
     const pending: Promise<unknown>[] = [];
+    const spilled = jobs.find((made) => made.queue === 'spill');
     const order = {
       from: stageField('export', job.class, job.origin),
       replay: job.origin === 'replay',
-      book: jobs.some((made) => made.queue === 'spill') ? 'spilled' : '',
+      book: spilled ? `spilled:${spilled.data.class}:${spilled.data.reason}` : '',
       push: push === 'next' ? 'RPUSH' : 'LPUSH',
       old: job.batches.map(({ key, items, bytes }) => ({ key, items, bytes })),
       jobs: jobs.map(({ queue, data, payloads }) => ({
@@ -308,6 +413,48 @@ export class Store {
   async books(): Promise<Record<string, number>> {
     const hash = await this.redis.hgetall(this.keys.books);
     return Object.fromEntries(Object.entries(hash).map(([field, n]) => [field, Number(n)]));
+  }
+
+  /**
+   * Where everything is that was ever accepted. The disk's part is what the dlq last said; the difference is 0 at any
+   * quiet moment.
+   */
+  async accounting(): Promise<Accounting> {
+    const [depth, books, disk] = await Promise.all([
+      this.depth(),
+      this.books(),
+      this.redis.hgetall(this.keys.disk),
+    ]);
+    return accountingOf(depth, books, disk);
+  }
+
+  /** Tells the books what the dlq's disk holds now, in items. */
+  async reportDisk(items: DiskItems): Promise<void> {
+    await this.redis.hset(this.keys.disk, { ...items });
+  }
+
+  /** Counts items that left the disk without being delivered, or entered it without Redis. */
+  async book(field: string, items: number): Promise<void> {
+    await this.redis.hincrby(this.keys.books, field, items);
+  }
+
+  /** The weighted pick's tags, what was moved, and which classes spill. */
+  schedulerHash(): Promise<Record<string, string>> {
+    return this.redis.hgetall(this.keys.scheduler);
+  }
+
+  /** When the oldest batch was received that waits for the scheduler, in Unix ms; undefined when none does. */
+  async oldest(priorityClass: PriorityClass, origin: Origin): Promise<number | undefined> {
+    const queue = classQueue(priorityClass, origin);
+    const [id] = await this.waiting(queue, 1);
+    if (id === undefined) return undefined;
+    const text = await this.redis.hget(this.keys.queue(queue, id), 'data');
+    return text ? (JSON.parse(text) as JobData).batches[0]?.receivedAt : undefined;
+  }
+
+  /** Memory Redis uses, in bytes. */
+  async usedMemoryBytes(): Promise<number> {
+    return Number(/^used_memory:(\d+)/m.exec(await this.redis.info('memory'))?.[1] ?? 0);
   }
 
   /** Waits until there may be something to schedule; false after the timeout. Blocks the connection. */

@@ -35,11 +35,12 @@ export interface Consumer {
   /** Stops taking jobs without waiting. */
   pause(): Promise<void>;
   resume(): void;
+  setConcurrency(jobs: number): void;
 }
 
 // A worker frozen for longer than its lock may see its batch delivered twice. The stalled limit is out of reach:
 // a batch is never failed for having met two crashes.
-const LOCK_MS = 60_000;
+const LOCK_MS = 30_000;
 const STALLED_CHECK_MS = 5_000;
 const STALLED_LIMIT = 1_000_000;
 
@@ -81,5 +82,8 @@ export function consume(options: ConsumeOptions): Consumer {
     },
     pause: () => worker.pause(true),
     resume: () => worker.resume(),
+    setConcurrency: (jobs) => {
+      worker.concurrency = jobs;
+    },
   };
 }

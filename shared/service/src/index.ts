@@ -2,3 +2,4 @@ export * from './address.ts';
 export * from './admin.ts';
 export * from './host.ts';
 export * from './shutdown.ts';
+export * from './redis.ts';

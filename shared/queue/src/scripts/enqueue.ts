@@ -5,39 +5,77 @@ import { prelude } from './prelude.ts';
  * becomes permanent in the same step as its job appears, so that a kill in between leaves bytes that expire
  * and nothing else.
  *
- * KEYS  1 depth  2 books  3 wake
+ * A batch goes to its class queue; straight to the spill queue while the breaker is open or the queue is so full
+ * that its class must make room: normal from `spill_at` on, high and critical from one and two thirds of the way
+ * between there and full, each until the fill has fallen by the hysteresis. Only what is fuller than full is refused.
+ *
+ * KEYS  1 depth  2 books  3 wake  4 scheduler  5 breaker
  * ARGV  1 prefix  2 now in ms  3 capacity in bytes  4 capacity in items  5 job options (JSON)
- *       then per batch: key, queue, stage and class (`queued:high`), items, bytes, job data (JSON), job name,
- *       `1` if it counts as accepted
- * Gives per batch: 1 queued, 2 held already, 3 payload expired or lost, 4 no room (the payload is removed)
+ *       6 spill_at (0 to 1)  7 hysteresis (0 to 1)
+ *       then per batch: key, class, origin, items, bytes, job data (JSON), job name
+ * Gives per batch: 1 queued, 2 held already, 3 payload expired or lost, 4 no room (the payload is removed), 5 spilled
  */
 export const enqueue = `${prelude}
 local prefix, now, max_bytes, max_items, opts = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local spill_at, hysteresis = tonumber(ARGV[6]), tonumber(ARGV[7])
 local total = rcall('HMGET', KEYS[1], 'total:bytes', 'total:items')
 local held_bytes, held_items = tonumber(total[1] or 0), tonumber(total[2] or 0)
-local results, accepted, queued = {}, 0, false
-for i = 6, #ARGV, 8 do
-  local key, queue, stage, items, bytes = ARGV[i], ARGV[i+1], ARGV[i+2], tonumber(ARGV[i+3]), tonumber(ARGV[i+4])
+local state = rcall('HMGET', KEYS[5], 'state', 'reason')
+local broken = state[1] == 'open' and ('breaker:' .. (state[2] or 'failures'))
+local flags = rcall('HMGET', KEYS[4], 'spilling:critical', 'spilling:high', 'spilling:normal')
+local spilling = { critical = flags[1] == '1', high = flags[2] == '1', normal = flags[3] == '1' }
+local step = { critical = 2, high = 1, normal = 0 }
+
+local function must_spill(class)
+  if broken then return broken end
+  local fill = math.max(held_bytes / max_bytes, held_items / max_items)
+  local threshold = spill_at + (1 - spill_at) * step[class] / 3
+  local now_spilling = fill >= (spilling[class] and threshold - hysteresis or threshold)
+  if now_spilling ~= spilling[class] then
+    spilling[class] = now_spilling
+    rcall('HSET', KEYS[4], 'spilling:' .. class, now_spilling and '1' or '0')
+  end
+  return now_spilling and 'fill'
+end
+
+local results, accepted, queued, spilled, books = {}, 0, false, false, {}
+for i = 8, #ARGV, 7 do
+  local key, class, origin, items, bytes = ARGV[i], ARGV[i+1], ARGV[i+2], tonumber(ARGV[i+3]), tonumber(ARGV[i+4])
   local payload = prefix .. ':payload:' .. key
   if held_bytes + bytes > max_bytes or held_items + items > max_items then
     if rcall('TTL', payload) >= 0 then rcall('UNLINK', payload) end
     results[#results+1] = 4
   elseif rcall('PERSIST', payload) == 1 then
-    put_job(prefix, queue, key, ARGV[i+6], ARGV[i+5], opts, now, 'LPUSH')
-    count(stage, 1, items, bytes)
-    held_bytes, held_items, queued = held_bytes + bytes, held_items + items, true
-    if ARGV[i+7] == '1' then accepted = accepted + items end
-    results[#results+1] = 1
+    local reason = origin == 'live' and must_spill(class)
+    if reason then
+      local data = string.sub(ARGV[i+5], 1, -2) .. ',"reason":"' .. reason .. '"}'
+      put_job(prefix, 'spill', key, ARGV[i+6], data, opts, now, 'LPUSH')
+      count('spill:' .. class, 1, items, bytes)
+      local field = 'spilled:' .. class .. ':' .. reason
+      books[field] = (books[field] or 0) + items
+      spilled = true
+      results[#results+1] = 5
+    else
+      local replay = origin == 'replay'
+      put_job(prefix, (replay and 'replay-' or '') .. class, key, ARGV[i+6], ARGV[i+5], opts, now, 'LPUSH')
+      count((replay and 'replay:' or 'queued:') .. class, 1, items, bytes)
+      queued = true
+      results[#results+1] = 1
+    end
+    held_bytes, held_items = held_bytes + bytes, held_items + items
+    if origin == 'live' then accepted = accepted + items end
   elseif rcall('EXISTS', payload) == 1 then
     results[#results+1] = 2
   else
     results[#results+1] = 3
   end
 end
-if queued then
+if queued or spilled then
   write_depth(KEYS[1])
   if accepted > 0 then rcall('HINCRBY', KEYS[2], 'accepted', num(accepted)) end
-  rcall('ZADD', KEYS[3], 0, '0')
+  for field, n in pairs(books) do rcall('HINCRBY', KEYS[2], field, num(n)) end
 end
+if queued then rcall('ZADD', KEYS[3], 0, '0') end
+if spilled then wake_workers(prefix, 'spill') end
 return results
 `;

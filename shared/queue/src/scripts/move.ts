@@ -1,3 +1,4 @@
+import { breaker } from './breaker.ts';
 import { prelude } from './prelude.ts';
 
 /**
@@ -10,22 +11,24 @@ import { prelude } from './prelude.ts';
  * one batch over any window; a class that was idle neither saves credit nor loses its turn. Tags are integers
  * (n × the product of the other weights), so nothing drifts. (Goyal, Vin, Cheng: Start-time Fair Queueing, 1996.)
  *
- * When live and replayed work both wait, 500 ms slots of Redis' clock alternate between them.
+ * When live and replayed work both wait, slots of Redis' clock alternate between them.
  *
  * KEYS  1 depth  2 scheduler state
  * ARGV  1 prefix  2 window in batches  3 window in bytes  4 merge up to this many bytes  5 job options (JSON)
- *       6..8 weights of critical, high, normal  9 most picks in one call
- * Gives { jobs moved, items moved ×3 by class, batches waiting ×3 live, ×3 replay, room left in batches }
+ *       6..8 weights of critical, high, normal  9 most picks in one call  10 length of a slot in ms
+ * Gives { jobs moved, items moved ×3 by class, batches waiting ×3 live, ×3 replay, room left in batches,
+ *   breaker: 0 closed, 1 open, 2 half-open; ms until the earliest probe when open }
  */
 export const move = `#!lua flags=allow-oom
 ${prelude}
+${breaker}
 local prefix, window, window_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local merge_bytes, opts, max_picks = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[9])
+local merge_bytes, opts, max_picks, slot_ms = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[9]), tonumber(ARGV[10])
+local merge_batches = 512
 local classes = { 'critical', 'high', 'normal' }
 local weights = { tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]) }
 local product = weights[1] * weights[2] * weights[3]
-local time = rcall('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clock()
 local export = prefix .. ':export:'
 local outstanding = rcall('LLEN', export .. 'wait') + rcall('LLEN', export .. 'active') + rcall('ZCARD', export .. 'delayed')
 local out_bytes = 0
@@ -33,6 +36,10 @@ for _, c in ipairs(classes) do
   local held = rcall('HMGET', KEYS[1], 'export:' .. c .. ':bytes', 'replay-export:' .. c .. ':bytes')
   out_bytes = out_bytes + tonumber(held[1] or 0) + tonumber(held[2] or 0)
 end
+-- Open: nothing goes out. Half-open: one probe, alone and unmerged.
+local state = breaker_step(prefix)
+if state == 'open' then window = 0 end
+if state == 'half_open' then window, merge_bytes = 1, 0 end
 if rcall('HGET', export .. 'meta', 'paused') then window = 0 end
 
 local groups = {
@@ -70,10 +77,11 @@ local function take(group, i)
   local job, text = read(group, i, id)
   if not job then return nil end
   local first, merged = id, false
-  while group.waiting[i] > 0 and job.bytes < merge_bytes do
+  while group.waiting[i] > 0 and job.bytes < merge_bytes and #job.batches < merge_batches do
     local next_id = rcall('LINDEX', wait, -1)
     local candidate = read(group, i, next_id)
-    if candidate and (not mergeable(job, candidate) or job.bytes + candidate.bytes > merge_bytes) then break end
+    if candidate and (not mergeable(job, candidate) or job.bytes + candidate.bytes > merge_bytes
+      or #job.batches + #candidate.batches > merge_batches) then break end
     rcall('RPOP', wait)
     group.waiting[i] = group.waiting[i] - 1
     group.total = group.total - 1
@@ -101,7 +109,7 @@ end
 
 local moved, items = 0, { 0, 0, 0 }
 local picks = 0
-local slot = math.floor(now / 500) % 2 + 1
+local slot = math.floor(now / slot_ms) % 2 + 1
 while picks < max_picks and outstanding < window and out_bytes < window_bytes do
   local group = groups[slot].total > 0 and groups[slot] or groups[3 - slot]
   if group.total == 0 then break end
@@ -143,5 +151,7 @@ if moved > 0 then
   wake_workers(prefix, 'export')
 end
 local live, replay = groups[1].waiting, groups[2].waiting
-return { moved, items[1], items[2], items[3], live[1], live[2], live[3], replay[1], replay[2], replay[3], math.max(0, window - outstanding) }
+return { moved, items[1], items[2], items[3], live[1], live[2], live[3], replay[1], replay[2], replay[3], math.max(0, window - outstanding),
+  ({ closed = 0, open = 1, half_open = 2 })[state] or 0,
+  state == 'open' and math.max(0, tonumber(rcall('HGET', prefix .. ':breaker', 'retry_at') or 0) - clock()) or 0 }
 `;

@@ -1,0 +1,43 @@
+# The two commands of this project are `make run` and `make test`; both install what is missing first.
+# Node comes from the npm registry at the version package.json pins, so an older system Node is enough to begin with.
+SHELL := /bin/sh
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+.PHONY: run test build install redis lint format docs clean
+.DEFAULT_GOAL := help
+
+help: ## Show what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+run: install redis ## Start the whole pipeline on this machine
+	@nrdot up $(ARGS)
+
+test: install redis ## Check and test everything
+	@npm run --silent lint
+	@npm run --silent typecheck
+	@npm run --silent test
+
+build: install ## Type check and bundle into dist/
+	@npm run --silent typecheck
+	@npm run --silent build
+
+install: node_modules/.installed ## Install the pinned Node and the packages
+
+node_modules/.installed: package.json package-lock.json $(wildcard */*/package.json) cli/package.json
+	@infra/install/packages.sh
+	@touch $@
+
+redis: ## Install redis-server where it is absent
+	@infra/install/redis.sh
+
+lint: install ## Check style
+	@npm run --silent lint
+
+format: install ## Format and fix what can be fixed
+	@npm run --silent format
+
+docs: install ## Generate the reference pages
+	@npm run --silent docs
+
+clean: ## Remove what was built and installed
+	rm -rf node_modules */*/node_modules dist .turbo

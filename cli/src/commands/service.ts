@@ -1,0 +1,17 @@
+import { loadConfig } from '@nrdot/config';
+import { formatAddress, untilSignal } from '@nrdot/service';
+import { type ConfigFlags, configSource } from '../config-flags.ts';
+import { loggerOf, type ServiceName, startPipeline } from '../pipeline.ts';
+
+/** `nrdot receiver`, `scheduler`, `exporter`, `dlq`: one service in this process, against a Redis that is there. */
+export async function service(name: ServiceName, flags: ConfigFlags): Promise<void> {
+  const { config } = loadConfig(configSource(flags));
+  const log = loggerOf(config, process.stderr.isTTY ?? false);
+  const asked = untilSignal(log);
+  const pipeline = await startPipeline(config, [name], log);
+  log.info({ service: name, admin: formatAddress(pipeline.admin) }, 'started');
+  const signal = await asked;
+  log.info({ service: name, signal }, 'draining');
+  await pipeline.stop(config.admin.shutdownTimeoutMs);
+  log.info({ service: name }, 'stopped');
+}

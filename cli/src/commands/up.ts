@@ -1,0 +1,81 @@
+import { join } from 'node:path';
+import { ConfigError, loadConfig } from '@nrdot/config';
+import { formatAddress, untilSignal } from '@nrdot/service';
+import { type MockUpstream, startMockUpstream } from '@nrdot/testbed';
+import { loggerOf, type Pipeline, SERVICES, startPipeline } from '../pipeline.ts';
+import { PrivateRedis } from '../private-redis.ts';
+import { configSource, type ConfigFlags } from '../config-flags.ts';
+import { VERSION } from '../version.ts';
+
+const MOCK_LISTEN = '127.0.0.1:4320';
+
+/** `nrdot up`: the whole pipeline in this process, with a private Redis as its child. */
+export async function up(flags: ConfigFlags): Promise<void> {
+  const source = configSource(flags);
+  let { config } = loadConfig(source);
+  const log = loggerOf(config, process.stderr.isTTY ?? false);
+  const say = (line: string) => process.stdout.write(`${line}\n`);
+
+  let mock: MockUpstream | undefined;
+  if (!config.exporter.endpoint) {
+    mock = await startMockUpstream({ listen: MOCK_LISTEN });
+    ({ config } = loadConfig({ ...source, overrides: { ...source.overrides, 'exporter.endpoint': mock.url } }));
+  }
+  let redis: PrivateRedis | undefined;
+  if (!config.redis.url && config.redis.sentinels.length === 0 && config.redis.cluster.length === 0) {
+    redis = new PrivateRedis(
+      {
+        dir: join(config.dataDir, 'redis'),
+        program: config.redis.private.redisServer,
+        durability: config.redis.durability,
+        maxmemoryBytes: config.redis.private.maxmemoryBytes,
+      },
+      log,
+    );
+  }
+  let pipeline: Pipeline | undefined;
+  const stop = async () => {
+    await pipeline?.stop(config.admin.shutdownTimeoutMs);
+    await redis?.stop();
+    await mock?.close();
+  };
+  const asked = untilSignal(log);
+  try {
+    if (redis) {
+      await redis.start();
+      ({ config } = loadConfig({
+        ...source,
+        overrides: {
+          ...source.overrides,
+          'redis.url': redis.url,
+          ...(mock ? { 'exporter.endpoint': mock.url } : {}),
+        },
+      }));
+    }
+    pipeline = await startPipeline(config, SERVICES, log);
+  } catch (error) {
+    await stop();
+    if (error instanceof ConfigError) throw error;
+    throw new Error(`nrdot up: ${(error as Error).message}`, { cause: error });
+  }
+  const admin = `http://${formatAddress(pipeline.admin)}`;
+  const otlp = pipeline.otlp ? `http://${formatAddress(pipeline.otlp)}` : 'nowhere';
+  say(`NRDOT+ ${VERSION} is running.`);
+  say('');
+  say(`  send OTLP/HTTP to   ${otlp}   (OTEL_EXPORTER_OTLP_ENDPOINT=${otlp} OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf)`);
+  say(
+    mock
+      ? `  delivered to        ${mock.url}   the built-in mock upstream: none is configured (--upstream URL, or exporter.endpoint)`
+      : `  delivered to        ${config.exporter.endpoint}`,
+  );
+  say(`  metrics and health  ${admin}/metrics  ${admin}/readyz`);
+  if (mock) say(`  what arrived        ${mock.url}/_mock/stats`);
+  say(`  data                ${config.dataDir}`);
+  if (redis) say(`  look into Redis     redis-cli -s ${redis.socket}`);
+  say('  stop                Ctrl-C; what is queued is kept and goes on at the next start');
+  say('');
+  const signal = await asked;
+  say(`${signal}: draining …`);
+  await stop();
+  say('Stopped. Nothing is lost: what was still queued goes on at the next start.');
+}

@@ -1,0 +1,26 @@
+import { existsSync } from 'node:fs';
+import { type ConfigSource, ConfigError } from '@nrdot/config';
+
+/** The flags that every command with a configuration has. */
+export interface ConfigFlags {
+  config?: string;
+  upstream?: string;
+  listen?: string;
+  admin?: string;
+  data?: string;
+}
+
+const DEFAULT_FILE = 'nrdot.yaml';
+
+/** Where the configuration comes from: the file that is named or lies here, then flags above it. */
+export function configSource(flags: ConfigFlags): ConfigSource {
+  const file = flags.config ?? (existsSync(DEFAULT_FILE) ? DEFAULT_FILE : undefined);
+  const overrides: Record<string, string> = {};
+  if (flags.upstream) overrides['exporter.endpoint'] = flags.upstream;
+  if (flags.listen) overrides['receiver.listen'] = flags.listen;
+  if (flags.admin) overrides['admin.listen'] = flags.admin;
+  if (flags.data) overrides.data_dir = flags.data;
+  return { ...(file ? { file } : {}), overrides, env: process.env };
+}
+
+export { ConfigError };

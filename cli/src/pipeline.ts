@@ -1,0 +1,60 @@
+import type { Config } from '@nrdot/config';
+import { startDlq } from '@nrdot/dlq';
+import { startExporter } from '@nrdot/exporter';
+import { startReceiver } from '@nrdot/receiver';
+import { startScheduler } from '@nrdot/scheduler';
+import { type Address, AdminServer, type Host, type RunningService, stopInOrder } from '@nrdot/service';
+import { createLogger, type Logger, MetricsRegistry } from '@nrdot/telemetry';
+import { VERSION } from './version.ts';
+
+export const SERVICES = ['receiver', 'scheduler', 'exporter', 'dlq'] as const;
+export type ServiceName = (typeof SERVICES)[number];
+
+export interface Pipeline {
+  admin: Address;
+  /** Where it receives OTLP, when the receiver is one of its services. */
+  otlp: Address | undefined;
+  /** Stops in the order in which data flows, so that each has somewhere to put what it still holds. */
+  stop(timeoutMs: number): Promise<void>;
+}
+
+export function loggerOf(config: Config, terminal: boolean): Logger {
+  const { level, format } = config.log;
+  return createLogger({ level, format: format === 'auto' ? (terminal ? 'text' : 'json') : format });
+}
+
+/**
+ * Starts services in this process, the last in the path first, with one admin address for all of them.
+ * @throws when one cannot start; those started before it are stopped
+ */
+export async function startPipeline(config: Config, names: readonly ServiceName[], log: Logger): Promise<Pipeline> {
+  const registry = new MetricsRegistry(names);
+  const token = config.admin.token?.reveal();
+  const admin = new AdminServer({ listen: config.admin.listen, ...(token ? { token } : {}) }, registry, log);
+  const host: Host = { log, metrics: registry.metrics, registry, admin };
+  const started: RunningService[] = [];
+  let otlp: Address | undefined;
+  const start = {
+    dlq: () => startDlq(config, host),
+    exporter: () => startExporter(config, host, VERSION),
+    scheduler: () => startScheduler(config, host),
+    receiver: async () => {
+      const receiver = await startReceiver(config, host);
+      otlp = receiver.address;
+      return receiver;
+    },
+  };
+  try {
+    for (const name of ['dlq', 'exporter', 'scheduler', 'receiver'] as const) {
+      if (!names.includes(name)) continue;
+      const service = await start[name]();
+      started.unshift(service);
+      admin.watch(service);
+    }
+    const address = await admin.start();
+    return { admin: address, otlp, stop: (timeoutMs) => stopInOrder(started, timeoutMs, log, admin) };
+  } catch (error) {
+    await stopInOrder(started, 0, log);
+    throw error;
+  }
+}

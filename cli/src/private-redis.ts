@@ -1,0 +1,208 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import type { Logger } from '@nrdot/telemetry';
+import { Redis } from 'ioredis';
+
+export interface PrivateRedisOptions {
+  /** Holds Redis' files; one pipeline per directory. */
+  dir: string;
+  /** The program. */
+  program: string;
+  durability: 'always' | 'everysec';
+  maxmemoryBytes: number;
+}
+
+/** Longest path a unix socket may have. */
+const SOCKET_PATH_MAX = 100;
+const START_TIMEOUT_MS = 60_000;
+const STOP_TIMEOUT_MS = 15_000;
+const RESTART_MIN_MS = 200;
+const RESTART_MAX_MS = 10_000;
+const LAST_WORDS_LINES = 5;
+
+/** Said when the program is not there. */
+export class RedisMissing extends Error {
+  constructor(program: string) {
+    super(
+      `${program} was not found. Install Redis 7 or later ("apt-get install redis-server" on Debian, "brew install redis" on macOS), or name one in redis.url`,
+    );
+    this.name = 'RedisMissing';
+  }
+}
+
+/**
+ * The `redis-server` of `nrdot up`: a child on a unix socket, AOF on, no eviction. Started again with growing pauses
+ * when it dies. One that a killed `nrdot up` left behind is shut down first: what it held is in its AOF.
+ */
+export class PrivateRedis {
+  readonly socket: string;
+  readonly #options: PrivateRedisOptions;
+  readonly #log: Logger;
+  #child: ChildProcess | undefined;
+  #stopping = false;
+  #lastWords: string[] = [];
+  #missing = false;
+
+  constructor(options: PrivateRedisOptions, log: Logger) {
+    this.#options = { ...options, dir: resolve(options.dir) };
+    this.#log = log.child({ service: 'redis' });
+    this.socket = socketPath(this.#options.dir);
+  }
+
+  get url(): string {
+    return `unix://${this.socket}`;
+  }
+
+  /**
+   * Starts it and waits until it answers; loading a large AOF takes its time.
+   * @throws RedisMissing, or Error with Redis' last words
+   */
+  async start(): Promise<void> {
+    mkdirSync(this.#options.dir, { recursive: true, mode: 0o700 });
+    this.#claim();
+    await this.#endOrphan();
+    this.#spawn(RESTART_MIN_MS);
+    const deadline = Date.now() + START_TIMEOUT_MS;
+    while (true) {
+      const answer = await ask(this.socket, 'PING');
+      if (answer === 'PONG') return;
+      const child = this.#child;
+      if (this.#missing) throw new RedisMissing(this.#options.program);
+      if (!child || child.exitCode !== null) {
+        this.#stopping = true;
+        throw new Error(`redis-server did not start: ${this.#lastWords.join(' | ') || 'it said nothing'}`);
+      }
+      if (answer.includes('LOADING')) {
+        await wait(200);
+        continue; // as long as it takes: it says so itself when it cannot
+      }
+      if (Date.now() > deadline) throw new Error(`redis-server did not answer within ${START_TIMEOUT_MS / 1000} s`);
+      await wait(10);
+    }
+  }
+
+  /** Ends it; its AOF has everything. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    const child = this.#child;
+    if (child && child.exitCode === null && child.signalCode === null) {
+      const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+      child.kill('SIGTERM');
+      const late = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+      await gone;
+      clearTimeout(late);
+    }
+    rmSync(this.#pidFile, { force: true });
+  }
+
+  get #pidFile(): string {
+    return join(this.#options.dir, 'nrdot.pid');
+  }
+
+  /** One pipeline per data directory. */
+  #claim(): void {
+    if (existsSync(this.#pidFile)) {
+      const pid = Number(readFileSync(this.#pidFile, 'utf8').trim());
+      if (pid > 0 && pid !== process.pid && isPipeline(pid)) {
+        throw new Error(
+          `another pipeline (process ${pid}) uses ${this.#options.dir}; stop it, or give this one its own directory with --data`,
+        );
+      }
+    }
+    writeFileSync(this.#pidFile, `${process.pid}\n`);
+  }
+
+  async #endOrphan(): Promise<void> {
+    if (existsSync(this.socket)) {
+      let answer = await ask(this.socket, 'PING');
+      if (!answer.startsWith('no answer')) {
+        this.#log.info('ending the redis-server that a killed run left behind');
+        await ask(this.socket, 'SHUTDOWN', 'NOSAVE', 'FORCE');
+      }
+      const deadline = Date.now() + STOP_TIMEOUT_MS;
+      while (!answer.startsWith('no answer') && Date.now() < deadline) {
+        await wait(20);
+        answer = await ask(this.socket, 'PING');
+      }
+    }
+    rmSync(this.socket, { force: true });
+  }
+
+  #spawn(pauseMs: number): void {
+    const { program, dir, durability, maxmemoryBytes } = this.#options;
+    const startedAt = Date.now();
+    this.#lastWords = [];
+    const child = spawn(
+      program,
+      [
+        ...['--port', '0', '--unixsocket', this.socket, '--unixsocketperm', '700', '--dir', dir],
+        ...['--appendonly', 'yes', '--appendfsync', durability, '--save', ''],
+        ...['--maxmemory', String(maxmemoryBytes), '--maxmemory-policy', 'noeviction'],
+        ...['--daemonize', 'no', '--logfile', '', '--loglevel', 'notice'],
+        // Payloads are written once and deleted soon: rewrite often enough that the AOF stays near what is queued.
+        ...['--auto-aof-rewrite-percentage', '100', '--auto-aof-rewrite-min-size', '128mb'],
+      ],
+      { stdio: ['ignore', 'pipe', 'pipe'], detached: true }, // a Ctrl-C in the terminal is ours to pass on, in order
+    );
+    this.#child = child;
+    const listen = (chunk: Buffer) => {
+      const lines = chunk.toString('utf8').split('\n').filter((line) => line.trim());
+      this.#lastWords = [...this.#lastWords, ...lines].slice(-LAST_WORDS_LINES);
+      for (const line of lines) this.#log.debug(line);
+    };
+    child.stdout.on('data', listen);
+    child.stderr.on('data', listen);
+    child.on('error', (error: NodeJS.ErrnoException) => {
+      this.#missing = error.code === 'ENOENT';
+      this.#lastWords.push(error.message);
+    });
+    child.on('exit', (code, signal) => {
+      if (this.#stopping) return;
+      const next = Date.now() - startedAt > RESTART_MAX_MS ? RESTART_MIN_MS : Math.min(RESTART_MAX_MS, pauseMs * 2);
+      this.#log.error({ code, signal, said: this.#lastWords.at(-1) }, `redis-server ended; starting it again in ${pauseMs} ms`);
+      setTimeout(() => {
+        if (!this.#stopping) this.#spawn(next);
+      }, pauseMs);
+    });
+  }
+}
+
+/** In the directory where the path is short enough, else in the system's temporary directory under a name of its own. */
+function socketPath(dir: string): string {
+  const inside = join(dir, 'redis.sock');
+  if (Buffer.byteLength(inside) <= SOCKET_PATH_MAX) return inside;
+  const name = createHash('sha256').update(dir).digest('hex').slice(0, 16);
+  return join(tmpdir(), `nrdot-${name}.sock`);
+}
+
+async function ask(socket: string, command: string, ...args: string[]): Promise<string> {
+  const redis = new Redis({ path: socket, lazyConnect: true, retryStrategy: () => null, enableReadyCheck: false });
+  redis.on('error', () => {});
+  try {
+    await redis.connect();
+    return String(await redis.call(command, ...args));
+  } catch (error) {
+    const { message } = error as Error;
+    return message.includes('LOADING') ? message : `no answer: ${message}`;
+  } finally {
+    redis.disconnect();
+  }
+}
+
+/** Whether a process with this id runs and is one of ours; ids are used again after a restart of the machine. */
+function isPipeline(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('nrdot');
+  } catch {
+    return true; // no /proc on this system: take its word
+  }
+}

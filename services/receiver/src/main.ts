@@ -1,0 +1,62 @@
+import type { Config } from '@nrdot/config';
+import { Enqueuer } from '@nrdot/queue';
+import { type Address, formatAddress, type Host, hostFor, openStore, type RunningService } from '@nrdot/service';
+import { classifierOf } from './classifier.ts';
+import { Receiver } from './server.ts';
+
+const RETRY_AFTER_MS = 1_000;
+
+/** Starts the receiver of this process. It listens at once and answers 503 until Redis is there. */
+export async function startReceiver(
+  config: Config,
+  processHost: Host,
+): Promise<RunningService & { address: Address }> {
+  const host = hostFor(processHost, 'receiver');
+  const { receiver: options } = config;
+  const { link, store } = openStore(config, host, 'producer', 'receiver');
+  const enqueuer = new Enqueuer((batches, nowMs) => {
+    const why = link.notReady();
+    if (why) throw new Error(why);
+    return store.enqueue(batches, nowMs);
+  });
+  const classifier = classifierOf(config.priority);
+  const server = new Receiver(
+    {
+      host: options.listen.host,
+      port: options.listen.port,
+      limits: {
+        headerBytes: options.maxHeaderBytes,
+        wireBytes: options.maxBodyBytes,
+        bodyBytes: options.maxBodyBytes,
+        depth: options.maxDepth,
+        inflightBytes: options.maxInflightBytes,
+        connections: options.maxConnections,
+      },
+      requestTimeoutMs: options.requestTimeoutMs,
+      keepAliveMs: options.keepAliveMs,
+      retryAfterMs: RETRY_AFTER_MS,
+      cors: options.cors,
+    },
+    {
+      log: host.log,
+      metrics: host.metrics,
+      enqueue: (batch) => enqueuer.enqueue(batch),
+      classify: classifier,
+      now: Date.now,
+    },
+  );
+  void link.untilReady();
+  const address = await server.start();
+  host.log.info({ address: formatAddress(address) }, 'receiving OTLP/HTTP');
+  host.registry.onScrape(() => host.metrics.redisUp.set(link.notReady() ? 0 : 1));
+  return {
+    name: 'receiver',
+    address,
+    notReady: () => link.notReady(),
+    stop: async (timeoutMs) => {
+      await server.stop(timeoutMs);
+      await enqueuer.idle();
+      link.close();
+    },
+  };
+}

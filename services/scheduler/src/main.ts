@@ -1,0 +1,44 @@
+import type { Config } from '@nrdot/config';
+import { type Host, hostFor, openStore, type RunningService } from '@nrdot/service';
+import { Scheduler } from './scheduler.ts';
+import { publishState, readState, type StateOptions } from './state.ts';
+
+const MAX_PICKS = 32;
+
+/** Starts the scheduler of this process; it waits for Redis by itself. */
+export async function startScheduler(config: Config, processHost: Host): Promise<RunningService> {
+  const host = hostFor(processHost, 'scheduler');
+  const { link, store } = openStore(config, host, 'consumer', 'scheduler');
+  const { link: sleeperLink, store: sleeper } = openStore(config, host, 'consumer', 'scheduler-wait');
+  const { scheduler: options } = config;
+  const scheduler = new Scheduler(
+    {
+      weights: options.weights,
+      windowBatches: options.exportWindow,
+      windowBytes: options.exportWindowBytes,
+      mergeBytes: options.mergeBytes,
+      maxPicks: MAX_PICKS,
+      slotMs: options.slotMs,
+      pollMs: options.pollMs,
+    },
+    { store, sleeper, log: host.log, metrics: host.metrics, now: Date.now },
+  );
+  const state: StateOptions = {
+    weights: () => config.scheduler.weights,
+    maxBytes: config.queue.maxBytes,
+    maxItems: config.queue.maxItems,
+    slotMs: options.slotMs,
+  };
+  publishState(host.registry, store, state, Date.now);
+  host.admin.route('GET', '/api/scheduler', () => readState(store, state, Date.now()));
+  void link.untilReady().then(() => host.log.info('scheduling'));
+  return {
+    name: 'scheduler',
+    notReady: () => link.notReady(),
+    stop: async () => {
+      await scheduler.stop();
+      sleeperLink.close();
+      link.close();
+    },
+  };
+}

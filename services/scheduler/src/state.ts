@@ -1,0 +1,124 @@
+import {
+  type Accounting,
+  BREAKER_STATES,
+  type Breaker,
+  CLASSES,
+  type Depth,
+  type PriorityClass,
+  type Store,
+} from '@nrdot/queue';
+import type { MetricsRegistry } from '@nrdot/telemetry';
+
+/** What the scheduler knows and decides by, for people. Times: ms. */
+export interface SchedulerState {
+  weights: Record<PriorityClass, number>;
+  breaker: Breaker;
+  /** 0 to 1, by whichever of bytes and items is nearer its limit. */
+  fill: number;
+  spilling: PriorityClass[];
+  depth: Depth;
+  /** Age of the oldest batch that waits, by class; 0 when none does. */
+  oldestAgeMs: { live: Record<PriorityClass, number>; replay: Record<PriorityClass, number> };
+  /** Items moved since the prefix was first used. */
+  moved: Record<PriorityClass, number>;
+  /** Which kind of work has the present slot. */
+  slot: 'live' | 'replay';
+  accounting: Accounting;
+}
+
+export interface StateOptions {
+  weights(): Record<PriorityClass, number>;
+  maxBytes: number;
+  maxItems: number;
+  slotMs: number;
+}
+
+/** Reads the whole state from Redis. */
+export async function readState(store: Store, options: StateOptions, nowMs: number): Promise<SchedulerState> {
+  const [depth, breaker, scheduler, live, replay, accounting] = await Promise.all([
+    store.depth(),
+    store.breaker(),
+    store.schedulerHash(),
+    ages(store, 'live', nowMs),
+    ages(store, 'replay', nowMs),
+    store.accounting(),
+  ]);
+  const byClass = (field: (c: PriorityClass) => number) =>
+    Object.fromEntries(CLASSES.map((c) => [c, field(c)])) as Record<PriorityClass, number>;
+  return {
+    weights: options.weights(),
+    breaker,
+    fill: Math.max(depth.total.bytes / options.maxBytes, depth.total.items / options.maxItems),
+    spilling: CLASSES.filter((c) => scheduler[`spilling:${c}`] === '1'),
+    depth,
+    oldestAgeMs: { live, replay },
+    moved: byClass((c) => Number(scheduler[`moved:${c}`] ?? 0)),
+    slot: Math.floor(nowMs / options.slotMs) % 2 === 0 ? 'live' : 'replay',
+    accounting,
+  };
+}
+
+async function ages(
+  store: Store,
+  origin: 'live' | 'replay',
+  nowMs: number,
+): Promise<Record<PriorityClass, number>> {
+  const found = await Promise.all(CLASSES.map((c) => store.oldest(c, origin)));
+  return Object.fromEntries(
+    CLASSES.map((c, i) => {
+      const receivedAt = found[i];
+      return [c, receivedAt === undefined ? 0 : Math.max(0, nowMs - receivedAt)];
+    }),
+  ) as Record<PriorityClass, number>;
+}
+
+/** Publishes the state as metrics, read from Redis at each scrape. */
+export function publishState(
+  registry: MetricsRegistry,
+  store: Store,
+  options: StateOptions,
+  now: () => number,
+): void {
+  const { metrics } = registry;
+  const seen = new Map<string, number>();
+  /** Redis counts; the counter follows it. */
+  const follow = (key: string, value: number, inc: (by: number) => void) => {
+    const before = seen.get(key) ?? 0;
+    if (value > before) inc(value - before);
+    seen.set(key, value);
+  };
+  registry.onScrape(async () => {
+    const state = await readState(store, options, now());
+    metrics.apqFillRatio.set(state.fill);
+    for (const c of CLASSES) {
+      for (const [origin, stage] of [
+        ['live', 'queued'],
+        ['replay', 'replay'],
+      ] as const) {
+        metrics.apqClassSize.set({ class: c, origin }, state.depth.stages[stage][c].items);
+        metrics.apqClassBytes.set({ class: c, origin }, state.depth.stages[stage][c].bytes);
+        metrics.apqOldestAge.set({ class: c, origin }, state.oldestAgeMs[origin][c] / 1000);
+      }
+    }
+    for (const known of BREAKER_STATES) {
+      metrics.apqBreakerState.set({ state: known }, known === state.breaker.state ? 1 : 0);
+    }
+    follow('opened', state.breaker.openedTotal, (by) =>
+      metrics.apqBreakerTransitions.inc({ state: 'open', reason: state.breaker.reason }, by),
+    );
+    follow('closed', state.breaker.closedTotal, (by) =>
+      metrics.apqBreakerTransitions.inc({ state: 'closed', reason: 'probe' }, by),
+    );
+    for (const [field, items] of Object.entries(await store.books())) {
+      const [kind, priorityClass = '', ...reason] = field.split(':');
+      if (kind !== 'spilled') continue;
+      follow(field, items, (by) =>
+        metrics.apqSpill.inc({ class: priorityClass, reason: reason.join(':') }, by),
+      );
+    }
+    for (const [books, items] of Object.entries(state.accounting)) {
+      metrics.pipelineAccountingItems.set({ state: books }, items);
+    }
+    metrics.redisMemoryBytes.set(await store.usedMemoryBytes());
+  });
+}

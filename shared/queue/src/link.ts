@@ -1,0 +1,116 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import {
+  type ConnectionKind,
+  connect,
+  describeTarget,
+  type RedisConnection,
+  type RedisTarget,
+} from './connection.ts';
+import { inspectServer } from './server.ts';
+
+export interface LinkOptions {
+  kind: ConnectionKind;
+  name: string;
+  commandTimeoutMs: number;
+  expect: { durability: 'always' | 'everysec'; maxBytes: number };
+}
+
+export interface LinkEvents {
+  info(message: string): void;
+  warn(message: string): void;
+  error(message: string): void;
+  /** After a connection that had been lost. */
+  reconnected?(): void;
+}
+
+const SAY_AGAIN_MS = 15_000;
+const ASK_AGAIN_MS = 250;
+
+/**
+ * A connection to Redis together with what is known about the server behind it. After every (re)connect the server
+ * is looked at again: one that evicts keys may not be given batches.
+ */
+export class RedisLink {
+  readonly redis: RedisConnection;
+  readonly #target: RedisTarget;
+  readonly #options: LinkOptions;
+  readonly #events: LinkEvents;
+  #state: 'connecting' | 'ready' | 'lost' | 'unfit' = 'connecting';
+  #why = 'not connected yet';
+  #wasReady = false;
+  #closed = false;
+
+  constructor(target: RedisTarget, options: LinkOptions, events: LinkEvents) {
+    this.#target = target;
+    this.#options = options;
+    this.#events = events;
+    this.redis = connect(target, {
+      kind: options.kind,
+      name: options.name,
+      commandTimeoutMs: options.commandTimeoutMs,
+      onState: (state, error) => (state === 'ready' ? void this.#inspect() : this.#lost(error)),
+    });
+  }
+
+  /** Why Redis cannot be used now; undefined when it can. */
+  notReady(): string | undefined {
+    return this.#state === 'ready' ? undefined : `Redis at ${describeTarget(this.#target)}: ${this.#why}`;
+  }
+
+  /** Waits for a usable Redis, says so now and then, and gives up only when it is closed. */
+  async untilReady(): Promise<void> {
+    let saidAt = 0;
+    while (this.notReady() && !this.#closed) {
+      await wait(this.#wasReady || saidAt === 0 ? 20 : ASK_AGAIN_MS);
+      if (!this.notReady() || Date.now() - saidAt < SAY_AGAIN_MS) continue;
+      if (saidAt === 0) {
+        saidAt = 1; // the first look is silent: a Redis that is there answers within it
+        await wait(ASK_AGAIN_MS);
+        continue;
+      }
+      saidAt = Date.now();
+      this.#events.warn(`waiting: ${this.notReady()}`);
+    }
+  }
+
+  /** Closes the connection; what is under way fails. */
+  close(): void {
+    this.#closed = true;
+    this.redis.disconnect();
+  }
+
+  async #inspect(): Promise<void> {
+    try {
+      const report = await inspectServer(this.redis, this.#options.expect);
+      for (const warning of report.warnings) this.#events.warn(warning);
+      if (report.problems.length > 0) {
+        this.#state = 'unfit';
+        this.#why = report.problems.join('; ');
+        this.#events.error(this.#why);
+        return;
+      }
+      this.#state = 'ready';
+      if (this.#wasReady) {
+        this.#events.info('Redis is back');
+        this.#events.reconnected?.();
+      }
+      this.#wasReady = true;
+    } catch (error) {
+      this.#why = (error as Error).message;
+      // Busy loading its AOF, or gone again: the next look decides.
+      if (!this.#closed) setTimeout(() => void this.#retry(), ASK_AGAIN_MS).unref();
+    }
+  }
+
+  async #retry(): Promise<void> {
+    if (!this.#closed && this.#state !== 'ready' && this.redis.status === 'ready') await this.#inspect();
+  }
+
+  #lost(error: Error | undefined): void {
+    if (this.#closed) return;
+    if (this.#state === 'ready')
+      this.#events.warn(`lost Redis${error ? `: ${error.message}` : ''}; will reconnect`);
+    this.#state = 'lost';
+    this.#why = error?.message || 'connection lost';
+  }
+}

@@ -1,0 +1,67 @@
+import type { Config } from '@nrdot/config';
+import { type ConnectionKind, RedisLink, type RedisTarget, Store, type StoreOptions } from '@nrdot/queue';
+import type { Host } from './host.ts';
+
+/** Where the config says Redis is. */
+export function redisTarget(config: Config): RedisTarget {
+  const { url, sentinels, sentinelName, cluster, username, password, tls } = config.redis;
+  return {
+    ...(url ? { url: url.reveal() } : {}),
+    ...(sentinels.length > 0 ? { sentinels, sentinelName } : {}),
+    ...(cluster.length > 0 ? { cluster } : {}),
+    ...(username ? { username } : {}),
+    ...(password ? { password: password.reveal() } : {}),
+    ...(tls.enabled
+      ? {
+          tls: {
+            ...(tls.caFile ? { caFile: tls.caFile } : {}),
+            ...(tls.certFile ? { certFile: tls.certFile } : {}),
+            ...(tls.keyFile ? { keyFile: tls.keyFile } : {}),
+            insecureSkipVerify: tls.insecureSkipVerify,
+          },
+        }
+      : {}),
+  };
+}
+
+/** The prefix of all keys, with the hash tag that keeps them in one slot of a Cluster. */
+export function redisPrefix(config: Config): string {
+  return `{${config.redis.prefix}}`;
+}
+
+export function storeOptions(config: Config): StoreOptions {
+  return {
+    prefix: redisPrefix(config),
+    maxBytes: config.queue.maxBytes,
+    maxItems: config.queue.maxItems,
+    spillAt: config.queue.spillAt,
+    spillHysteresis: config.queue.spillAt - config.queue.resumeAt,
+    breaker: config.breaker,
+  };
+}
+
+/** Opens a connection of a service to Redis and puts its state on the service's log and metrics. */
+export function openLink(config: Config, host: Host, kind: ConnectionKind, name: string): RedisLink {
+  const { log, metrics } = host;
+  return new RedisLink(
+    redisTarget(config),
+    {
+      kind,
+      name,
+      commandTimeoutMs: config.redis.commandTimeoutMs,
+      expect: { durability: config.redis.durability, maxBytes: config.queue.maxBytes },
+    },
+    {
+      info: (message) => log.info(message),
+      warn: (message) => log.warn(message),
+      error: (message) => log.error(message),
+      reconnected: () => metrics.redisReconnects.inc(),
+    },
+  );
+}
+
+/** Opens a connection with the pipeline's state on it. */
+export function openStore(config: Config, host: Host, kind: ConnectionKind, name: string): { link: RedisLink; store: Store } {
+  const link = openLink(config, host, kind, name);
+  return { link, store: new Store(link.redis, storeOptions(config)) };
+}

@@ -1,0 +1,20 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: 'unit', include: ['{shared,services,cli}/**/*.test.ts', 'tests/testbed/**/*.test.ts'] } },
+      {
+        // Real processes and servers: one file at a time, so that two cores serve each as a user's machine would.
+        test: {
+          name: 'system',
+          include: ['tests/{integration,e2e,faults,docs}/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+    ],
+    reporters: ['default', './infra/test/closing-line.ts'],
+  },
+});
