@@ -3,7 +3,9 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: 'unit', include: ['{shared,services,cli}/**/*.test.ts', 'tests/testbed/**/*.test.ts'] } },
+      {
+        test: { name: 'unit', include: ['{shared,services,cli}/**/*.test.ts', 'tests/testbed/**/*.test.ts'] },
+      },
       {
         // Real processes and servers: one file at a time, so that two cores serve each as a user's machine would.
         test: {

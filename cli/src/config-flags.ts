@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { type ConfigSource, ConfigError } from '@nrdot/config';
+import { ConfigError, type ConfigSource } from '@nrdot/config';
 
 /** The flags that every command with a configuration has. */
 export interface ConfigFlags {

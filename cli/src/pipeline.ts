@@ -27,7 +27,11 @@ export function loggerOf(config: Config, terminal: boolean): Logger {
  * Starts services in this process, the last in the path first, with one admin address for all of them.
  * @throws when one cannot start; those started before it are stopped
  */
-export async function startPipeline(config: Config, names: readonly ServiceName[], log: Logger): Promise<Pipeline> {
+export async function startPipeline(
+  config: Config,
+  names: readonly ServiceName[],
+  log: Logger,
+): Promise<Pipeline> {
   const registry = new MetricsRegistry(names);
   const token = config.admin.token?.reveal();
   const admin = new AdminServer({ listen: config.admin.listen, ...(token ? { token } : {}) }, registry, log);

@@ -80,7 +80,8 @@ export class PrivateRedis {
         await wait(200);
         continue; // as long as it takes: it says so itself when it cannot
       }
-      if (Date.now() > deadline) throw new Error(`redis-server did not answer within ${START_TIMEOUT_MS / 1000} s`);
+      if (Date.now() > deadline)
+        throw new Error(`redis-server did not answer within ${START_TIMEOUT_MS / 1000} s`);
       await wait(10);
     }
   }
@@ -150,7 +151,10 @@ export class PrivateRedis {
     );
     this.#child = child;
     const listen = (chunk: Buffer) => {
-      const lines = chunk.toString('utf8').split('\n').filter((line) => line.trim());
+      const lines = chunk
+        .toString('utf8')
+        .split('\n')
+        .filter((line) => line.trim());
       this.#lastWords = [...this.#lastWords, ...lines].slice(-LAST_WORDS_LINES);
       for (const line of lines) this.#log.debug(line);
     };
@@ -162,8 +166,12 @@ export class PrivateRedis {
     });
     child.on('exit', (code, signal) => {
       if (this.#stopping) return;
-      const next = Date.now() - startedAt > RESTART_MAX_MS ? RESTART_MIN_MS : Math.min(RESTART_MAX_MS, pauseMs * 2);
-      this.#log.error({ code, signal, said: this.#lastWords.at(-1) }, `redis-server ended; starting it again in ${pauseMs} ms`);
+      const next =
+        Date.now() - startedAt > RESTART_MAX_MS ? RESTART_MIN_MS : Math.min(RESTART_MAX_MS, pauseMs * 2);
+      this.#log.error(
+        { code, signal, said: this.#lastWords.at(-1) },
+        `redis-server ended; starting it again in ${pauseMs} ms`,
+      );
       setTimeout(() => {
         if (!this.#stopping) this.#spawn(next);
       }, pauseMs);
@@ -180,7 +188,12 @@ function socketPath(dir: string): string {
 }
 
 async function ask(socket: string, command: string, ...args: string[]): Promise<string> {
-  const redis = new Redis({ path: socket, lazyConnect: true, retryStrategy: () => null, enableReadyCheck: false });
+  const redis = new Redis({
+    path: socket,
+    lazyConnect: true,
+    retryStrategy: () => null,
+    enableReadyCheck: false,
+  });
   redis.on('error', () => {});
   try {
     await redis.connect();

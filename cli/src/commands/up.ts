@@ -2,9 +2,9 @@ import { join } from 'node:path';
 import { ConfigError, loadConfig } from '@nrdot/config';
 import { formatAddress, untilSignal } from '@nrdot/service';
 import { type MockUpstream, startMockUpstream } from '@nrdot/testbed';
+import { type ConfigFlags, configSource } from '../config-flags.ts';
 import { loggerOf, type Pipeline, SERVICES, startPipeline } from '../pipeline.ts';
 import { PrivateRedis } from '../private-redis.ts';
-import { configSource, type ConfigFlags } from '../config-flags.ts';
 import { VERSION } from '../version.ts';
 
 const MOCK_LISTEN = '127.0.0.1:4320';
@@ -19,7 +19,10 @@ export async function up(flags: ConfigFlags): Promise<void> {
   let mock: MockUpstream | undefined;
   if (!config.exporter.endpoint) {
     mock = await startMockUpstream({ listen: MOCK_LISTEN });
-    ({ config } = loadConfig({ ...source, overrides: { ...source.overrides, 'exporter.endpoint': mock.url } }));
+    ({ config } = loadConfig({
+      ...source,
+      overrides: { ...source.overrides, 'exporter.endpoint': mock.url },
+    }));
   }
   let redis: PrivateRedis | undefined;
   if (!config.redis.url && config.redis.sentinels.length === 0 && config.redis.cluster.length === 0) {
@@ -62,7 +65,9 @@ export async function up(flags: ConfigFlags): Promise<void> {
   const otlp = pipeline.otlp ? `http://${formatAddress(pipeline.otlp)}` : 'nowhere';
   say(`NRDOT+ ${VERSION} is running.`);
   say('');
-  say(`  send OTLP/HTTP to   ${otlp}   (OTEL_EXPORTER_OTLP_ENDPOINT=${otlp} OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf)`);
+  say(
+    `  send OTLP/HTTP to   ${otlp}   (OTEL_EXPORTER_OTLP_ENDPOINT=${otlp} OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf)`,
+  );
   say(
     mock
       ? `  delivered to        ${mock.url}   the built-in mock upstream: none is configured (--upstream URL, or exporter.endpoint)`

@@ -1,5 +1,5 @@
 import type { Config } from '@nrdot/config';
-import { type Host, hostFor, openLink, openStore, redisPrefix, type RunningService } from '@nrdot/service';
+import { type Host, hostFor, openLink, openStore, type RunningService, redisPrefix } from '@nrdot/service';
 import { Exporter } from './exporter.ts';
 import { Upstream } from './upstream.ts';
 
@@ -9,18 +9,26 @@ const RESPONSE_MAX_BYTES = 4 * 1024 * 1024;
  * Starts the exporter of this process; it waits for Redis by itself.
  * @throws Error when no upstream is configured
  */
-export async function startExporter(config: Config, processHost: Host, version: string): Promise<RunningService> {
+export async function startExporter(
+  config: Config,
+  processHost: Host,
+  version: string,
+): Promise<RunningService> {
   const host = hostFor(processHost, 'exporter');
   const { exporter: options } = config;
   if (!options.endpoint) {
-    throw new Error('exporter.endpoint is not set; expected the upstream\'s base URL, such as https://otlp.nr-data.net');
+    throw new Error(
+      "exporter.endpoint is not set; expected the upstream's base URL, such as https://otlp.nr-data.net",
+    );
   }
   const { link, store } = openStore(config, host, 'consumer', 'exporter');
   const workerLink = openLink(config, host, 'consumer', 'exporter-worker');
   const upstream = new Upstream({
     endpoint: options.endpoint,
     endpoints: options.endpoints,
-    headers: Object.fromEntries(Object.entries(options.headers).map(([name, value]) => [name, value.reveal()])),
+    headers: Object.fromEntries(
+      Object.entries(options.headers).map(([name, value]) => [name, value.reveal()]),
+    ),
     timeoutMs: options.timeoutMs,
     maxResponseBytes: RESPONSE_MAX_BYTES,
     connections: options.concurrency,

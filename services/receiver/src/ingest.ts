@@ -45,14 +45,17 @@ export interface Ingested {
  * classify, enqueue. When it resolves, the batch is durable.
  * @throws OtlpError with the answer for the client; nothing was kept
  */
-export async function ingest(request: IngestRequest, limits: IngestLimits, deps: IngestDeps): Promise<Ingested> {
+export async function ingest(
+  request: IngestRequest,
+  limits: IngestLimits,
+  deps: IngestDeps,
+): Promise<Ingested> {
   const { signal, format, encoding, wire, reservation } = request;
   if (wire.byteLength === 0) return { items: 0, bodyBytes: 0 };
 
   const decoded = await decodeContent(wire, encoding, { maxBytes: limits.maxBodyBytes });
   if (decoded !== wire) reservation.reserve(decoded.byteLength);
-  const body =
-    format === 'json' ? jsonToProtobuf(signal, decoded, { maxDepth: limits.maxDepth }) : decoded;
+  const body = format === 'json' ? jsonToProtobuf(signal, decoded, { maxDepth: limits.maxDepth }) : decoded;
   if (body !== decoded) reservation.reserve(body.byteLength);
 
   const { items } = walk(signal, body, { maxDepth: limits.maxDepth });

@@ -1,6 +1,13 @@
 import type { Config } from '@nrdot/config';
 import { Enqueuer } from '@nrdot/queue';
-import { type Address, formatAddress, type Host, hostFor, openStore, type RunningService } from '@nrdot/service';
+import {
+  type Address,
+  formatAddress,
+  type Host,
+  hostFor,
+  openStore,
+  type RunningService,
+} from '@nrdot/service';
 import { classifierOf } from './classifier.ts';
 import { Receiver } from './server.ts';
 

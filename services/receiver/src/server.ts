@@ -83,8 +83,10 @@ export class Receiver {
       forceCloseConnections: 'idle',
       exposeHeadRoutes: false,
       clientErrorHandler: (error, socket) => {
-        const status = error.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request';
-        if (socket.writable) socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+        const status =
+          error.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request';
+        if (socket.writable)
+          socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
       },
     });
     app.server.maxConnections = limits.connections;
@@ -141,7 +143,10 @@ export class Receiver {
       metrics.receiverBytes.inc({ signal, kind: 'wire' }, wire.byteLength);
       metrics.receiverBytes.inc({ signal, kind: 'body' }, bodyBytes);
       metrics.receiverRequests.inc({ signal, code: '200' });
-      return reply.code(200).header('content-type', contentTypeOf(format)).send(exportResponse(signal, format));
+      return reply
+        .code(200)
+        .header('content-type', contentTypeOf(format))
+        .send(exportResponse(signal, format));
     } catch (error) {
       return this.#refuse(request, reply, error, signal);
     } finally {
@@ -156,7 +161,10 @@ export class Receiver {
     const { log, metrics } = this.#deps;
     const known = error instanceof OtlpError ? error : unexpected(error);
     if (!(error instanceof OtlpError) && known.httpStatus === 500) {
-      log.error({ err: error instanceof Error ? error.stack : String(error) }, 'a request failed by a fault of the receiver');
+      log.error(
+        { err: error instanceof Error ? error.stack : String(error) },
+        'a request failed by a fault of the receiver',
+      );
     }
     if (signal) {
       metrics.receiverRequests.inc({ signal, code: String(known.httpStatus) });
@@ -190,7 +198,10 @@ export class Receiver {
     const { allowedHeaders, maxAgeMs } = this.#options.cors;
     if (reply.hasHeader('access-control-allow-origin') && request.headers['access-control-request-method']) {
       reply.header('access-control-allow-methods', 'POST');
-      reply.header('access-control-allow-headers', ['content-type', 'content-encoding', ...allowedHeaders].join(', '));
+      reply.header(
+        'access-control-allow-headers',
+        ['content-type', 'content-encoding', ...allowedHeaders].join(', '),
+      );
       reply.header('access-control-max-age', String(Math.floor(maxAgeMs / 1000)));
     }
     return reply.code(204).header('allow', 'POST, OPTIONS').send();
@@ -233,6 +244,8 @@ function unexpected(error: unknown): OtlpError {
     code: clientFault ? 'bad_request' : 'internal',
     httpStatus: clientFault ? status : 500,
     grpcCode: clientFault ? INVALID_ARGUMENT : INTERNAL,
-    message: clientFault ? (error as Error).message : 'the request failed by a fault of the receiver; see its log',
+    message: clientFault
+      ? (error as Error).message
+      : 'the request failed by a fault of the receiver; see its log',
   });
 }

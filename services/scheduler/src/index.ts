@@ -1,3 +1,3 @@
+export * from './main.ts';
 export * from './scheduler.ts';
 export * from './state.ts';
-export * from './main.ts';

@@ -2,6 +2,7 @@ export * from './batch.ts';
 export * from './books.ts';
 export * from './connection.ts';
 export { Enqueuer } from './enqueuer.ts';
+export * from './fair-share.ts';
 export * from './keys.ts';
 export * from './link.ts';
 export * from './priority-class.ts';

@@ -1,5 +1,5 @@
 export * from './address.ts';
 export * from './admin.ts';
 export * from './host.ts';
-export * from './shutdown.ts';
 export * from './redis.ts';
+export * from './shutdown.ts';

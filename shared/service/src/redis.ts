@@ -61,7 +61,12 @@ export function openLink(config: Config, host: Host, kind: ConnectionKind, name:
 }
 
 /** Opens a connection with the pipeline's state on it. */
-export function openStore(config: Config, host: Host, kind: ConnectionKind, name: string): { link: RedisLink; store: Store } {
+export function openStore(
+  config: Config,
+  host: Host,
+  kind: ConnectionKind,
+  name: string,
+): { link: RedisLink; store: Store } {
   const link = openLink(config, host, kind, name);
   return { link, store: new Store(link.redis, storeOptions(config)) };
 }

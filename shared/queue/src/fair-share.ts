@@ -1,0 +1,57 @@
+import { CLASSES, type PriorityClass } from './priority-class.ts';
+
+/**
+ * Picks between classes by weight, counting items. Start-time fair queueing, the exact form of deficit round robin:
+ * the pick is the waiting class with the lowest start tag max(virtual time, its finish tag), and serving n items
+ * moves its finish by n / weight. While all classes wait, shares differ from the weights by at most one batch over
+ * any window; a class that was idle neither saves credit nor loses its turn. O(1) per pick. (Goyal, Vin, Cheng:
+ * Start-time Fair Queueing, 1996.)
+ *
+ * The scheduler runs the same rule inside Redis (`scripts/move.ts`), where its state outlives every process.
+ */
+export class FairShare {
+  readonly #step: Record<PriorityClass, number>;
+  readonly #finish: Record<PriorityClass, number> = { critical: 0, high: 0, normal: 0 };
+  #virtual = 0;
+
+  /** @param weights whole numbers above 0 */
+  constructor(weights: Readonly<Record<PriorityClass, number>>) {
+    const product = CLASSES.reduce((all, c) => all * weights[c], 1);
+    // Whole steps, so that nothing drifts.
+    this.#step = {
+      critical: product / weights.critical,
+      high: product / weights.high,
+      normal: product / weights.normal,
+    };
+  }
+
+  /** The class to serve next among those that wait, or undefined when none does. Changes nothing. */
+  pick(waits: (priorityClass: PriorityClass) => boolean): PriorityClass | undefined {
+    let best: PriorityClass | undefined;
+    let bestTag = 0;
+    for (const c of CLASSES) {
+      if (!waits(c)) continue;
+      const tag = Math.max(this.#virtual, this.#finish[c]);
+      if (best === undefined || tag < bestTag) {
+        best = c;
+        bestTag = tag;
+      }
+    }
+    return best;
+  }
+
+  /** Counts items of a class as served. */
+  served(priorityClass: PriorityClass, items: number): void {
+    const start = Math.max(this.#virtual, this.#finish[priorityClass]);
+    this.#virtual = start;
+    this.#finish[priorityClass] = start + items * this.#step[priorityClass];
+    if (this.#virtual > 2 ** 45) this.#rebase();
+  }
+
+  /** Only differences matter; small numbers stay exact. */
+  #rebase(): void {
+    const base = this.#virtual;
+    this.#virtual = 0;
+    for (const c of CLASSES) this.#finish[c] = Math.max(0, this.#finish[c] - base);
+  }
+}
