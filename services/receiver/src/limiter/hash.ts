@@ -1,0 +1,152 @@
+/**
+ * FNV-1a 64 on two 32-bit halves, without BigInt, and the mixing around it.
+ *
+ * A key-set is hashed order-insensitively: every attribute is hashed by itself (FNV-1a over `key 0xFF type value`),
+ * mixed, and the mixed hashes are added as 64-bit numbers. Adding, unlike sorting, costs nothing and lets one label be
+ * taken out again by subtraction; unlike XOR, it does not let two equal attributes cancel. 0xFF never occurs in UTF-8, so
+ * no key can run into its value. Every chain starts from a secret of this process: collisions prepared against the
+ * public offset basis of FNV are worth nothing here.
+ *
+ * FNV: http://www.isthe.com/chongo/tech/comp/fnv/ (prime 2^40 + 0x1b3).
+ */
+
+/** A 64-bit number that functions leave their result in, so that none has to be allocated. Halves are int32. */
+export class Hash64 {
+  lo = 0;
+  hi = 0;
+
+  set(lo: number, hi: number): this {
+    this.lo = lo | 0;
+    this.hi = hi | 0;
+    return this;
+  }
+
+  /** Continues FNV-1a with one byte. */
+  byte(byte: number): this {
+    const x = this.lo ^ byte;
+    const low = Math.imul(x & 0xffff, 435);
+    const high = Math.imul(x >>> 16, 435) + (low >>> 16);
+    this.hi = (Math.imul(this.hi, 435) + (high >>> 16) + (x << 8)) | 0;
+    this.lo = (high << 16) | (low & 0xffff);
+    return this;
+  }
+
+  /** Continues FNV-1a with `bytes[from, to)`. */
+  bytes(bytes: Uint8Array, from: number, to: number): this {
+    let lo = this.lo;
+    let hi = this.hi;
+    for (let i = from; i < to; i++) {
+      const x = lo ^ bytes[i]!;
+      const low = Math.imul(x & 0xffff, 435);
+      const high = Math.imul(x >>> 16, 435) + (low >>> 16);
+      hi = (Math.imul(hi, 435) + (high >>> 16) + (x << 8)) | 0;
+      lo = (high << 16) | (low & 0xffff);
+    }
+    this.lo = lo;
+    this.hi = hi;
+    return this;
+  }
+
+  /** Spreads every bit over all others; a bijection, so that nothing collides that did not before. */
+  mix(): this {
+    const lo = Math.imul(this.lo ^ (this.hi >>> 16), 0x85ebca6b);
+    const hi = Math.imul(this.hi ^ (lo >>> 13), 0xc2b2ae35);
+    this.lo = Math.imul(lo ^ (hi >>> 16), 0x27d4eb2f);
+    this.hi = hi ^ (this.lo >>> 15);
+    return this;
+  }
+
+  /** Adds modulo 2^64. */
+  add(lo: number, hi: number): this {
+    const sum = (this.lo >>> 0) + (lo >>> 0);
+    this.lo = sum | 0;
+    this.hi = (this.hi + hi + (sum > 0xffffffff ? 1 : 0)) | 0;
+    return this;
+  }
+
+  /** Subtracts modulo 2^64. */
+  subtract(lo: number, hi: number): this {
+    const borrow = this.lo >>> 0 < lo >>> 0 ? 1 : 0;
+    this.lo = (this.lo - lo) | 0;
+    this.hi = (this.hi - hi - borrow) | 0;
+    return this;
+  }
+}
+
+/** 32 bits of a label's key, from the state after `key 0xFF`. The kernel computes the same. */
+export function keyHash32(lo: number, hi: number): number {
+  const h = Math.imul(lo ^ (hi >>> 15), 0x9e3779b1);
+  return h ^ (h >>> 15);
+}
+
+/** Where a probe starts; the low bits of FNV alone are too regular for linear probing. */
+export function slotHash(lo: number, hi: number): number {
+  const h = Math.imul(lo ^ ((hi << 13) | (hi >>> 19)), 0x9e3779b1);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
+/** The offset bases of this process: one per place a label may stand, so that places never mix. */
+export interface HashSeeds {
+  resourceLo: number;
+  resourceHi: number;
+  scopeLo: number;
+  scopeHi: number;
+  metricLo: number;
+  metricHi: number;
+  pointLo: number;
+  pointHi: number;
+}
+
+/** @param seed any number; a secret in production, fixed in tests */
+export function hashSeeds(seed: number): HashSeeds {
+  const random = new Random(seed);
+  const next = () => random.next() | 0;
+  return {
+    resourceLo: next(),
+    resourceHi: next(),
+    scopeLo: next(),
+    scopeHi: next(),
+    metricLo: next(),
+    metricHi: next(),
+    pointLo: next(),
+    pointHi: next(),
+  };
+}
+
+/** Xorshift128 seeded by splitmix32: fast, reproducible, and never used where an attacker sees its output. */
+export class Random {
+  #a: number;
+  #b: number;
+  #c: number;
+  #d: number;
+
+  constructor(seed: number) {
+    let state = (Math.floor(seed) ^ Math.floor(seed / 4294967296)) | 0;
+    const split = () => {
+      state = (state + 0x9e3779b9) | 0;
+      let z = state;
+      z = Math.imul(z ^ (z >>> 16), 0x21f0aaad);
+      z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
+      return z ^ (z >>> 15);
+    };
+    this.#a = split();
+    this.#b = split();
+    this.#c = split();
+    this.#d = split() | 1; // all zero would stay zero
+  }
+
+  /** 32 random bits, unsigned. */
+  next(): number {
+    const t = this.#a ^ (this.#a << 11);
+    this.#a = this.#b;
+    this.#b = this.#c;
+    this.#c = this.#d;
+    this.#d = this.#d ^ (this.#d >>> 19) ^ (t ^ (t >>> 8));
+    return this.#d >>> 0;
+  }
+
+  /** In (0, 1), never 0. */
+  fraction(): number {
+    return (this.next() + 0.5) / 4294967296;
+  }
+}
