@@ -1,0 +1,110 @@
+import { deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type ContentEncoding, decodeContent, encodeContent, parseContentEncoding } from './content.ts';
+import { OtlpError } from './error.ts';
+
+const MAX = { maxBytes: 4 * 1024 * 1024 };
+const COMPRESSED: ContentEncoding[] = ['gzip', 'deflate', 'zstd'];
+const fault = async (
+  body: Buffer,
+  encoding: ContentEncoding,
+  maxBytes = MAX.maxBytes,
+): Promise<OtlpError> => {
+  try {
+    await decodeContent(body, encoding, { maxBytes });
+  } catch (error) {
+    if (error instanceof OtlpError) return error;
+    throw error;
+  }
+  throw new Error('it was accepted');
+};
+
+describe('content encodings', () => {
+  it('come back as they were', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.uint8Array({ maxLength: 5_000 }),
+        fc.constantFrom(...COMPRESSED),
+        async (bytes, encoding) => {
+          const body = Buffer.from(bytes);
+          expect(await decodeContent(await encodeContent(body, encoding), encoding, MAX)).toEqual(body);
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+
+  it('come back when they are too large for the synchronous way', async () => {
+    const body = Buffer.alloc(3 * 1024 * 1024);
+    for (let i = 0; i < body.byteLength; i += 4) body.writeUInt32LE(Math.imul(i, 2654435761) >>> 0, i);
+    for (const encoding of COMPRESSED) {
+      const wire = await encodeContent(body, encoding);
+      expect(wire.byteLength).toBeGreaterThan(1024 * 1024);
+      expect(body.equals(await decodeContent(wire, encoding, MAX))).toBe(true);
+    }
+  });
+
+  it('may come in several gzip members and zstd frames, and as raw deflate', async () => {
+    const [a, b] = [Buffer.from('first'), Buffer.from('second')];
+    expect(String(await decodeContent(Buffer.concat([gzipSync(a), gzipSync(b)]), 'gzip', MAX))).toBe(
+      'firstsecond',
+    );
+    const frames = Buffer.concat([zstdCompressSync(a), zstdCompressSync(b), zstdCompressSync(a)]);
+    expect(String(await decodeContent(frames, 'zstd', MAX))).toBe('firstsecondfirst');
+    expect(String(await decodeContent(deflateRawSync(a), 'deflate', MAX))).toBe('first');
+  });
+
+  it('may not be bombs: 413, at any size on the wire', async () => {
+    const bomb = Buffer.alloc(64 * 1024 * 1024);
+    for (const wire of [
+      [gzipSync(bomb), 'gzip'],
+      [deflateSync(bomb), 'deflate'],
+      [zstdCompressSync(bomb), 'zstd'],
+      [Buffer.concat(Array(9).fill(gzipSync(Buffer.alloc(500_000)))), 'gzip'],
+      [Buffer.concat(Array(9).fill(zstdCompressSync(Buffer.alloc(500_000)))), 'zstd'],
+    ] as [Buffer, ContentEncoding][]) {
+      expect((await fault(...wire)).httpStatus).toBe(413);
+    }
+    expect((await fault(Buffer.alloc(11), 'identity', 10)).httpStatus).toBe(413);
+  });
+
+  it('must be what their label says: 400', async () => {
+    const plain = Buffer.from('not compressed at all');
+    for (const encoding of COMPRESSED) {
+      expect((await fault(plain, encoding)).message).toContain(`not valid ${encoding}`);
+      const wire = await encodeContent(plain, encoding);
+      expect((await fault(wire.subarray(0, -3), encoding)).httpStatus).toBe(400);
+      expect((await fault(Buffer.concat([wire, Buffer.from('trailing')]), encoding)).httpStatus).toBe(400);
+    }
+    expect((await fault(Buffer.alloc(0), 'zstd')).httpStatus).toBe(400);
+    expect((await fault(Buffer.alloc(0), 'gzip')).httpStatus).toBe(400);
+  });
+
+  it('never fail in any other way', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.uint8Array({ maxLength: 200 }),
+        fc.constantFrom(...COMPRESSED),
+        fc.boolean(),
+        async (bytes, encoding, begun) => {
+          const wire = begun
+            ? Buffer.concat([(await encodeContent(Buffer.from('begun'), encoding)).subarray(0, 12), bytes])
+            : Buffer.from(bytes);
+          try {
+            await decodeContent(wire, encoding, MAX);
+          } catch (error) {
+            expect(error).toBeInstanceOf(OtlpError);
+          }
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  it('are named by the header, in either case; others are 415', () => {
+    expect(parseContentEncoding(undefined)).toBe('identity');
+    expect(parseContentEncoding(' GZIP ')).toBe('gzip');
+    expect(() => parseContentEncoding('br')).toThrow(/expected identity, gzip, deflate, zstd/);
+  });
+});

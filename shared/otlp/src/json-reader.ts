@@ -1,0 +1,174 @@
+import { isUtf8 } from 'node:buffer';
+import { malformed } from './error.ts';
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const SKIP_MAX_DEPTH = 128;
+
+/**
+ * Reads JSON (RFC 8259) from its bytes, token by token. It never makes a number of what may be a 64-bit integer, and
+ * a string without escapes stays where it is.
+ */
+export class JsonReader {
+  readonly bytes: Buffer;
+  at = 0;
+  /** The string or number read last: its bytes, quotes left out. */
+  start = 0;
+  end = 0;
+  /** Whether that string has escapes; its bytes are then not its text. */
+  escaped = false;
+  readonly #path: () => string;
+
+  /** @param path where the reader's user is, for errors */
+  constructor(bytes: Buffer, path: () => string) {
+    if (!isUtf8(bytes)) throw malformed('malformed', 'the body is not valid UTF-8');
+    this.bytes = bytes;
+    this.#path = path;
+    if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) this.at = 3; // a byte order mark
+  }
+
+  fail(message: string): never {
+    throw malformed(
+      'malformed',
+      `${message} (byte ${this.at} of ${this.bytes.byteLength})`,
+      this.#path() || 'the request',
+    );
+  }
+
+  /** The next byte that is not white space; -1 at the end. */
+  peek(): number {
+    const { bytes } = this;
+    let at = this.at;
+    while (at < bytes.length) {
+      const byte = bytes[at]!;
+      if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) break;
+      at++;
+    }
+    this.at = at;
+    return at < bytes.length ? bytes[at]! : -1;
+  }
+
+  /** Takes this character if it comes next. */
+  take(character: string): boolean {
+    if (this.peek() !== character.charCodeAt(0)) return false;
+    this.at++;
+    return true;
+  }
+
+  expect(character: string): void {
+    if (!this.take(character)) this.fail(`expected "${character}"`);
+  }
+
+  /** Whether a string comes next; if so it is read. */
+  string(): boolean {
+    if (this.peek() !== QUOTE) return false;
+    const { bytes } = this;
+    let at = this.at + 1;
+    this.start = at;
+    this.escaped = false;
+    while (true) {
+      if (at >= bytes.length) this.fail('a string does not end');
+      const byte = bytes[at]!;
+      if (byte === QUOTE) break;
+      if (byte === BACKSLASH) {
+        this.escaped = true;
+        at++;
+      } else if (byte < 0x20) {
+        this.at = at;
+        this.fail('a control character in a string; expected it escaped');
+      }
+      at++;
+    }
+    this.end = at;
+    this.at = at + 1;
+    return true;
+  }
+
+  /** The text of the string read last. */
+  text(): string {
+    if (!this.escaped) return this.bytes.toString('utf8', this.start, this.end);
+    try {
+      return JSON.parse(this.bytes.toString('utf8', this.start - 1, this.end + 1)) as string;
+    } catch {
+      return this.fail('a string has an escape that JSON does not know');
+    }
+  }
+
+  /** Whether a number comes next; if so it is read, as text. */
+  number(): boolean {
+    const first = this.peek();
+    if (first !== 0x2d && !isDigit(first)) return false;
+    const { bytes } = this;
+    let at = this.at;
+    this.start = at;
+    if (bytes[at] === 0x2d) at++;
+    if (bytes[at] === 0x30) at++;
+    else at = this.#digits(at);
+    if (bytes[at] === 0x2e) at = this.#digits(at + 1);
+    if (bytes[at] === 0x65 || bytes[at] === 0x45) {
+      at++;
+      if (bytes[at] === 0x2b || bytes[at] === 0x2d) at++;
+      at = this.#digits(at);
+    }
+    this.end = at;
+    this.at = at;
+    if (isDigit(bytes[at] ?? -1)) this.fail('a number begins with 0');
+    return true;
+  }
+
+  /** Whether this word comes next; if so it is read. */
+  word(word: 'null' | 'true' | 'false'): boolean {
+    if (this.peek() !== word.charCodeAt(0)) return false;
+    const { bytes, at } = this;
+    for (let i = 1; i < word.length; i++) if (bytes[at + i] !== word.charCodeAt(i)) return false;
+    this.at = at + word.length;
+    return true;
+  }
+
+  /** Reads any value and forgets it. */
+  skip(depth = 0): void {
+    if (depth > SKIP_MAX_DEPTH) this.fail('values are nested too deeply');
+    if (this.string()) {
+      if (this.escaped) this.text(); // checks the escapes
+      return;
+    }
+    if (this.number() || this.word('null') || this.word('true') || this.word('false')) return;
+    if (this.take('{')) {
+      if (this.take('}')) return;
+      do {
+        if (!this.string()) this.fail('expected a key in quotes');
+        this.expect(':');
+        this.skip(depth + 1);
+      } while (this.take(','));
+      this.expect('}');
+      return;
+    }
+    if (this.take('[')) {
+      if (this.take(']')) return;
+      do this.skip(depth + 1);
+      while (this.take(','));
+      this.expect(']');
+      return;
+    }
+    this.fail('expected a value');
+  }
+
+  /** Only white space may follow. */
+  finish(): void {
+    if (this.peek() !== -1) this.fail('something follows the end of the body');
+  }
+
+  #digits(at: number): number {
+    let end = at;
+    while (isDigit(this.bytes[end] ?? -1)) end++;
+    if (end === at) {
+      this.at = at;
+      this.fail('a number is incomplete');
+    }
+    return end;
+  }
+}
+
+function isDigit(byte: number): boolean {
+  return byte >= 0x30 && byte <= 0x39;
+}

@@ -1,0 +1,122 @@
+import { equals, fromBinary } from '@bufbuild/protobuf';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { mutate, mutation, request, toOtlpJson, WALKED } from '../test/arbitrary.ts';
+import { referenceRequest } from '../test/reference.ts';
+import { OtlpError } from './error.ts';
+import { jsonToProtobuf } from './json.ts';
+import { walk } from './walk.ts';
+
+const fault = (json: string): OtlpError => {
+  try {
+    jsonToProtobuf('traces', Buffer.from(json));
+  } catch (error) {
+    if (error instanceof OtlpError) return error;
+    throw error;
+  }
+  throw new Error('it was accepted');
+};
+const decodeSpan = (fields: string) => {
+  const body = jsonToProtobuf(
+    'traces',
+    Buffer.from(`{"resourceSpans":[{"scopeSpans":[{"spans":[${fields}]}]}]}`),
+  );
+  const decoded = fromBinary(referenceRequest('traces'), body) as unknown as {
+    resourceSpans: { scopeSpans: { spans: Record<string, unknown>[] }[] }[];
+  };
+  return decoded.resourceSpans[0]!.scopeSpans[0]!.spans[0]!;
+};
+
+describe('jsonToProtobuf', () => {
+  for (const signal of WALKED) {
+    it(`turns ${signal} into what the reference makes of them`, () => {
+      fc.assert(
+        fc.property(request(signal), ({ json, message }) => {
+          const body = jsonToProtobuf(signal, Buffer.from(JSON.stringify(toOtlpJson(json))));
+          walk(signal, body);
+          const schema = referenceRequest(signal);
+          expect(equals(schema, fromBinary(schema, body), message)).toBe(true);
+        }),
+        { numRuns: 400 },
+      );
+    });
+
+    it(`refuses damaged ${signal}, or makes a clean request of them`, () => {
+      fc.assert(
+        fc.property(
+          request(signal),
+          fc.array(mutation, { minLength: 1, maxLength: 3 }),
+          ({ json }, mutations) => {
+            const damaged = mutations.reduce(mutate, Buffer.from(JSON.stringify(toOtlpJson(json))));
+            let body: Buffer;
+            try {
+              body = jsonToProtobuf(signal, damaged);
+            } catch (error) {
+              expect(error).toBeInstanceOf(OtlpError);
+              return;
+            }
+            // It is JSON for everybody else too, and a clean request.
+            expect(() => JSON.parse(damaged.toString('utf8'))).not.toThrow();
+            walk(signal, body);
+          },
+        ),
+        { numRuns: 2_000 },
+      );
+    });
+  }
+
+  it('keeps every bit of 64-bit integers, as strings or bare numbers', () => {
+    for (const written of ['"18446744073709551615"', '18446744073709551615']) {
+      expect(decodeSpan(`{"startTimeUnixNano":${written}}`).startTimeUnixNano).toBe(18446744073709551615n);
+    }
+    expect(decodeSpan('{"startTimeUnixNano":1.5e3}').startTimeUnixNano).toBe(1500n);
+    const attribute = (value: string) =>
+      (
+        decodeSpan(`{"attributes":[{"key":"k","value":{"intValue":${value}}}]}`) as {
+          attributes: { value: { value: { value: bigint } } }[];
+        }
+      ).attributes[0]!.value.value.value;
+    expect(attribute('-9223372036854775808')).toBe(-9223372036854775808n);
+    expect(attribute('"9223372036854775807"')).toBe(9223372036854775807n);
+    expect(attribute('-4294967296')).toBe(-4294967296n);
+    expect(attribute('-1')).toBe(-1n);
+  });
+
+  it('takes ids in either case, both names of a field, null, names of enums, and what it does not know', () => {
+    const span = decodeSpan(
+      '{"traceId":"5B8EFFF798038103D269B633813FC60C","span_id":"eee19b7ec3c1b174","kind":"SPAN_KIND_SERVER","name":null,"__proto__":{"x":[1,{}]},"new":"\\u0041"}',
+    );
+    expect(Buffer.from(span.traceId as Uint8Array).toString('hex')).toBe('5b8efff798038103d269b633813fc60c');
+    expect(Buffer.from(span.spanId as Uint8Array).toString('hex')).toBe('eee19b7ec3c1b174');
+    expect(span.kind).toBe(2);
+    expect(span.name).toBe('');
+  });
+
+  it('names the place and what was expected there', () => {
+    const at = (field: string) => `{"resourceSpans":[{"scopeSpans":[{"spans":[{},{${field}}]}]}]}`;
+    const path = 'resourceSpans[0].scopeSpans[0].spans[1]';
+    for (const [field, message] of [
+      ['"name":5', `${path}.name: expected a string`],
+      ['"traceId":"zz8efff798038103d269b633813fc60c"', `${path}.traceId: an id has a character`],
+      ['"spanId":"abcd"', `${path}.spanId: an id of 4 hex digits; expected 16`],
+      ['"startTimeUnixNano":"18446744073709551616"', `${path}.startTimeUnixNano: the integer does not fit`],
+      ['"startTimeUnixNano":-1', `${path}.startTimeUnixNano: the integer does not fit`],
+      ['"startTimeUnixNano":1.5', `${path}.startTimeUnixNano: "1.5" is no integer`],
+      ['"kind":"SERVER"', `${path}.kind: expected an integer, or one of`],
+      ['"flags":4294967296', `${path}.flags: expected a fixed32`],
+      ['"attributes":{}', `${path}.attributes: expected "["`],
+      ['"name":"a","name":"b"', `${path}.name: the field is given twice`],
+      ['"name":"\\x"', `${path}.name: a string has an escape`],
+    ] as const) {
+      expect(fault(at(field)).message).toContain(message);
+    }
+    expect(fault('').message).toContain('expected an object');
+    expect(fault('{} x').message).toContain('something follows');
+    expect(fault('{"resourceSpans":[{"scopeSpans":[{"spans":[{}').message).toContain('expected');
+    expect(fault(`{"x":${'['.repeat(100_000)}`).message).toContain('nested too deeply');
+  });
+
+  it('does not offer JSON for profiles', () => {
+    expect(() => jsonToProtobuf('profiles', Buffer.from('{}'))).toThrow(/JSON is not supported/);
+  });
+});

@@ -1,0 +1,367 @@
+import { GRPC, OtlpError } from './error.ts';
+import { JsonReader } from './json-reader.ts';
+import { type Field, isScalar, jsonName, MESSAGES, messageIndex } from './schema.ts';
+import { SIGNALS, type Signal } from './signal.ts';
+import type { WalkOptions } from './walk.ts';
+import { WireWriter } from './wire-writer.ts';
+
+/**
+ * OTLP's JSON form to protobuf, in one pass from bytes to bytes, driven by the schema. Ids are hex, 64-bit integers are
+ * strings or bare numbers and never go through a JavaScript number, enums are integers or names, unknown fields are
+ * ignored, `null` is absent. (OTLP specification, "JSON Protobuf Encoding"; protobuf's JSON mapping.)
+ */
+
+interface JsonField extends Field {
+  tag: number;
+  packed: boolean;
+  /** Index into MESSAGES of what it holds; -1 for scalars. */
+  child: number;
+  /** Which field of its message, for finding one that is given twice. */
+  bit: number;
+}
+
+const LENGTH_DELIMITED = 2;
+const WIRE_TYPES: Readonly<Record<string, number>> = {
+  string: 2,
+  bytes: 2,
+  id: 2,
+  fixed64: 1,
+  sfixed64: 1,
+  double: 1,
+  fixed32: 5,
+};
+
+/** Fields by both of their names, for each message. Maps: a key such as `__proto__` is a key like any other. */
+const FIELDS: readonly ReadonlyMap<string, JsonField>[] = MESSAGES.map((message) => {
+  const byName = new Map<string, JsonField>();
+  for (const [bit, field] of message.fields.entries()) {
+    const scalar = isScalar(field.type);
+    const packed = scalar && field.repeated && field.type !== 'string';
+    const wireType = !scalar || packed ? LENGTH_DELIMITED : (WIRE_TYPES[field.type] ?? 0);
+    const known: JsonField = {
+      ...field,
+      tag: field.number * 8 + wireType,
+      packed,
+      child: scalar ? -1 : messageIndex(field.type),
+      bit: 1 << bit,
+    };
+    byName.set(field.name, known);
+    byName.set(jsonName(field.name), known);
+  }
+  return byName;
+});
+
+const DEFAULT_MAX_DEPTH = 64;
+const TWO32 = 2 ** 32;
+
+/**
+ * Converts a JSON request.
+ * @returns the same request as protobuf, walk-clean
+ * @throws OtlpError 400 that names the JSON path and what was expected there
+ */
+export function jsonToProtobuf(signal: Signal, body: Buffer, options: WalkOptions = {}): Buffer {
+  const { request, path } = SIGNALS[signal];
+  if (request === undefined) {
+    throw new OtlpError({
+      code: 'content_type',
+      httpStatus: 415,
+      grpcCode: GRPC.UNIMPLEMENTED,
+      message: `JSON is not supported at ${path}; expected application/x-protobuf`,
+    });
+  }
+  return new Converter(body, options.maxDepth ?? DEFAULT_MAX_DEPTH).convert(messageIndex(request));
+}
+
+class Converter {
+  readonly #in: JsonReader;
+  readonly #out: WireWriter;
+  readonly #path: (string | number)[] = [];
+  #depthLeft: number;
+  /** Halves of the 64-bit integer read last, unsigned. */
+  #low = 0;
+  #high = 0;
+
+  constructor(body: Buffer, maxDepth: number) {
+    this.#in = new JsonReader(body, () => this.#where());
+    this.#out = new WireWriter(body.byteLength);
+    this.#depthLeft = maxDepth;
+  }
+
+  convert(message: number): Buffer {
+    this.#message(message);
+    this.#in.finish();
+    return this.#out.finish();
+  }
+
+  #where(): string {
+    return this.#path
+      .map((step, i) => (typeof step === 'number' ? `[${step}]` : i === 0 ? step : `.${step}`))
+      .join('');
+  }
+
+  #message(message: number): void {
+    const input = this.#in;
+    if (this.#depthLeft-- === 0) input.fail('messages are nested too deeply');
+    if (!input.take('{')) input.fail('expected an object');
+    const fields = FIELDS[message]!;
+    let seen = 0;
+    if (!input.take('}')) {
+      do {
+        if (!input.string()) input.fail('expected a key in quotes');
+        const key = input.escaped ? input.text() : input.bytes.toString('latin1', input.start, input.end);
+        const field = fields.get(key);
+        input.expect(':');
+        if (field === undefined) {
+          input.skip();
+          continue;
+        }
+        this.#path.push(key);
+        if (input.word('null')) {
+          this.#path.pop();
+          continue;
+        }
+        if (seen & field.bit) input.fail('the field is given twice');
+        seen |= field.bit;
+        this.#field(field);
+        this.#path.pop();
+      } while (input.take(','));
+      input.expect('}');
+    }
+    this.#depthLeft++;
+  }
+
+  #field(field: JsonField): void {
+    if (field.repeated) this.#list(field);
+    else this.#single(field);
+  }
+
+  #list(field: JsonField): void {
+    const input = this.#in;
+    const out = this.#out;
+    input.expect('[');
+    if (input.take(']')) return;
+    let opened = 0;
+    if (field.packed) {
+      out.varint(field.tag);
+      opened = out.open();
+    }
+    let index = 0;
+    do {
+      this.#path.push(index++);
+      if (field.packed) this.#scalar(field);
+      else this.#element(field);
+      this.#path.pop();
+    } while (input.take(','));
+    input.expect(']');
+    if (field.packed) out.close(opened);
+  }
+
+  #single(field: JsonField): void {
+    if (field.child >= 0) {
+      this.#element(field);
+      return;
+    }
+    const before = this.#out.length;
+    this.#out.varint(field.tag);
+    const isDefault = this.#scalar(field);
+    // A default value is the same as none, unless presence is what it says.
+    if (isDefault && !field.presence) this.#out.truncate(before);
+  }
+
+  #element(field: JsonField): void {
+    this.#out.varint(field.tag);
+    if (field.child < 0) {
+      this.#scalar(field);
+      return;
+    }
+    const opened = this.#out.open();
+    this.#message(field.child);
+    this.#out.close(opened);
+  }
+
+  /** @returns whether the value is the type's default */
+  #scalar(field: JsonField): boolean {
+    const input = this.#in;
+    const out = this.#out;
+    switch (field.type) {
+      case 'string': {
+        if (!input.string()) input.fail('expected a string');
+        if (input.escaped) {
+          const text = input.text();
+          out.text(text);
+          return text === '';
+        }
+        out.bytes(input.bytes, input.start, input.end);
+        return input.start === input.end;
+      }
+      case 'id':
+        return this.#hex(field.idBytes ?? 0);
+      case 'bytes':
+        return this.#base64();
+      case 'bool': {
+        const value = input.word('true');
+        if (!value && !input.word('false')) input.fail('expected true or false');
+        out.byte(value ? 1 : 0);
+        return !value;
+      }
+      case 'enum':
+        return this.#enum(field);
+      case 'double': {
+        const value = this.#double();
+        out.double(value);
+        return Object.is(value, 0);
+      }
+      case 'uint32':
+      case 'fixed32': {
+        this.#integer(field.type, 0, 2 ** 32 - 1);
+        if (field.type === 'fixed32') out.fixed32(this.#low);
+        else out.varint(this.#low);
+        break;
+      }
+      case 'sint32': {
+        this.#integer(field.type, -(2 ** 31), 2 ** 31 - 1);
+        const value = this.#low | 0;
+        out.varint(((value << 1) ^ (value >> 31)) >>> 0);
+        break;
+      }
+      case 'int64':
+      case 'uint64':
+        this.#integer64(field.type === 'int64');
+        out.varint64(this.#low, this.#high);
+        break;
+      case 'fixed64':
+      case 'sfixed64':
+        this.#integer64(field.type === 'sfixed64');
+        out.fixed64(this.#low, this.#high);
+        break;
+    }
+    return this.#low === 0 && this.#high === 0;
+  }
+
+  #enum(field: JsonField): boolean {
+    const input = this.#in;
+    if (input.string()) {
+      const value = Object.hasOwn(field.values ?? {}, input.text())
+        ? field.values?.[input.text()]
+        : undefined;
+      if (value === undefined) return input.fail("expected an integer, or one of the enum's names");
+      this.#out.varint(value);
+      return value === 0;
+    }
+    this.#integer('enum', -(2 ** 31), 2 ** 31 - 1);
+    this.#out.varint64(this.#low, this.#high); // negative ones are sign-extended to 64 bits
+    return this.#low === 0;
+  }
+
+  #integer(type: string, min: number, max: number): void {
+    this.#integer64(min < 0);
+    const value = (this.#high | 0) * TWO32 + this.#low;
+    if (value < min || value > max) this.#in.fail(`expected a ${type}, from ${min} to ${max}`);
+  }
+
+  /** Reads a 64-bit integer, bare or in quotes, into its two halves. */
+  #integer64(signed: boolean): void {
+    const input = this.#in;
+    if (!input.number() && !input.string()) input.fail('expected an integer');
+    const { bytes, end } = input;
+    let at = input.start;
+    const negative = bytes[at] === 0x2d;
+    if (negative) at++;
+    if (at === end) input.fail('expected an integer');
+    let low = 0;
+    let high = 0;
+    for (; at < end; at++) {
+      const digit = bytes[at]! - 0x30;
+      if (digit < 0 || digit > 9) {
+        this.#unusualInteger(signed);
+        return;
+      }
+      low = low * 10 + digit;
+      const carry = low >= TWO32 ? Math.floor(low / TWO32) : 0;
+      low -= carry * TWO32;
+      high = high * 10 + carry;
+      if (high >= TWO32) this.#outOfRange(signed);
+    }
+    this.#sign(low, high, negative, signed);
+  }
+
+  #sign(low: number, high: number, negative: boolean, signed: boolean): void {
+    if (!signed && negative && (low !== 0 || high !== 0)) this.#outOfRange(signed);
+    if (signed && (high > 2 ** 31 || (high === 2 ** 31 && (low > 0 || !negative)))) this.#outOfRange(signed);
+    if (negative) {
+      // Two's complement.
+      this.#low = (~low + 1) >>> 0;
+      this.#high = (~high + (low === 0 ? 1 : 0)) >>> 0;
+    } else {
+      this.#low = low >>> 0;
+      this.#high = high >>> 0;
+    }
+  }
+
+  /** `1.0` and `1e3` are integers too, as protobuf's JSON mapping has it. */
+  #unusualInteger(signed: boolean): void {
+    const input = this.#in;
+    const text = input.bytes.toString('latin1', input.start, input.end);
+    const value = /^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(text) ? Number(text) : Number.NaN;
+    if (!Number.isSafeInteger(value)) input.fail(`"${text.slice(0, 40)}" is no integer; expected one`);
+    const size = Math.abs(value);
+    this.#sign(size % TWO32, Math.floor(size / TWO32), value < 0, signed);
+  }
+
+  #outOfRange(signed: boolean): never {
+    return this.#in.fail(
+      `the integer does not fit; expected ${signed ? 'a signed' : 'an unsigned'} one of 64 bits`,
+    );
+  }
+
+  #double(): number {
+    const input = this.#in;
+    if (input.number()) return Number(input.bytes.toString('latin1', input.start, input.end));
+    if (input.string()) {
+      const text = input.text();
+      if (text === 'NaN') return Number.NaN;
+      if (text === 'Infinity') return Number.POSITIVE_INFINITY;
+      if (text === '-Infinity') return Number.NEGATIVE_INFINITY;
+      if (/^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(text)) return Number(text);
+    }
+    return input.fail('expected a number, "NaN", "Infinity" or "-Infinity"');
+  }
+
+  #hex(idBytes: number): boolean {
+    const input = this.#in;
+    if (!input.string()) input.fail('expected an id in hex');
+    const { bytes, start, end } = input;
+    if (start === end) {
+      this.#out.varint(0);
+      return true;
+    }
+    if (end - start !== idBytes * 2) {
+      input.fail(`an id of ${end - start} hex digits; expected ${idBytes * 2}, or none`);
+    }
+    this.#out.varint(idBytes);
+    for (let at = start; at < end; at += 2) {
+      const value = nibble(bytes[at]!) * 16 + nibble(bytes[at + 1]!);
+      if (!(value >= 0)) input.fail('an id has a character that is no hex digit');
+      this.#out.byte(value);
+    }
+    return false;
+  }
+
+  #base64(): boolean {
+    const input = this.#in;
+    if (!input.string()) input.fail('expected bytes in base64');
+    const text = input.text();
+    if (!/^[A-Za-z0-9+/_-]*={0,2}$/.test(text) || text.replace(/=+$/, '').length % 4 === 1) {
+      input.fail('expected bytes in base64');
+    }
+    const bytes = Buffer.from(text, 'base64');
+    this.#out.bytes(bytes, 0, bytes.byteLength);
+    return bytes.byteLength === 0;
+  }
+}
+
+function nibble(byte: number): number {
+  if (byte >= 0x30 && byte <= 0x39) return byte - 0x30;
+  const lower = byte | 0x20;
+  return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : Number.NaN;
+}

@@ -1,0 +1,342 @@
+import { isUtf8 } from 'node:buffer';
+import { malformed, type OtlpError } from './error.ts';
+import { isScalar, MESSAGES, messageIndex } from './schema.ts';
+import { SIGNALS, type Signal } from './signal.ts';
+
+/**
+ * The wire walk: checks the whole structure of a serialized request and counts its items, in place. Nothing is
+ * materialised; what it allows, a protobuf parser can read.
+ *
+ * A flat table says what each field of each message is: `TABLE[message × 32 + field number]`, the kind in the low
+ * four bits, whether it is counted in the fifth, the child message above. All of OTLP's field numbers are below 32; others are unknown and skipped.
+ */
+
+const VARINT = 1;
+const FIXED64 = 2;
+const STRING = 3;
+const BYTES = 4;
+const MESSAGE = 5;
+const FIXED32 = 6;
+const REPEATED_VARINT = 7;
+const REPEATED_FIXED64 = 8;
+/** Beside MESSAGE: the child is one of the things that are counted. */
+const ITEM = 16;
+
+const FIELDS = 32;
+const TABLE = new Uint16Array(MESSAGES.length * FIELDS);
+for (const [index, message] of MESSAGES.entries()) {
+  for (const field of message.fields) {
+    TABLE[index * FIELDS + field.number] = codeOf(field.type, field.repeated);
+  }
+}
+
+function codeOf(type: string, repeated: boolean): number {
+  if (!isScalar(type)) {
+    const child = messageIndex(type);
+    return MESSAGE | (MESSAGES[child]!.item ? ITEM : 0) | (child << 5);
+  }
+  switch (type) {
+    case 'string':
+      return STRING;
+    case 'bytes':
+    case 'id':
+      return BYTES;
+    case 'fixed32':
+      return FIXED32;
+    case 'fixed64':
+    case 'sfixed64':
+    case 'double':
+      return repeated ? REPEATED_FIXED64 : FIXED64;
+    default:
+      return repeated ? REPEATED_VARINT : VARINT;
+  }
+}
+
+export interface WalkOptions {
+  /** Deepest nesting of messages that is taken. Default 64. */
+  maxDepth?: number;
+}
+
+export interface Walked {
+  /** Spans, log records or data points; requests for profiles. */
+  items: number;
+}
+
+const DEFAULT_MAX_DEPTH = 64;
+
+// The state of the walk under way. It is synchronous and never nested, so one set serves; fields of an object would
+// cost a load each.
+let bytes: Uint8Array = new Uint8Array(0);
+let items = 0;
+let depthLeft = 0;
+let faultAt = 0;
+
+/**
+ * Checks a request and counts its items.
+ * @throws OtlpError 400 that says what is wrong and where
+ */
+export function walk(signal: Signal, body: Uint8Array, options: WalkOptions = {}): Walked {
+  const { request } = SIGNALS[signal];
+  if (request === undefined) return { items: body.byteLength > 0 ? 1 : 0 };
+  bytes = body;
+  items = 0;
+  depthLeft = options.maxDepth ?? DEFAULT_MAX_DEPTH;
+  try {
+    walkMessage(0, body.byteLength, messageIndex(request));
+  } catch (error) {
+    if (error instanceof WireFault) throw explain(error, messageIndex(request), body);
+    throw error;
+  } finally {
+    bytes = EMPTY;
+  }
+  return { items };
+}
+
+const EMPTY = new Uint8Array(0);
+
+class WireFault extends Error {}
+
+function fault(message: string, at: number): never {
+  faultAt = at;
+  throw new WireFault(message);
+}
+
+function walkMessage(start: number, end: number, message: number): void {
+  if (depthLeft-- === 0) fault('messages are nested too deeply', start);
+  const b = bytes;
+  const row = message * FIELDS;
+  let pos = start;
+  while (pos < end) {
+    const tagAt = pos;
+    let tag = b[pos++]!;
+    if (tag >= 0x80) {
+      tag = longTag(tagAt, end);
+      pos = next;
+    }
+    const number = tag >>> 3;
+    const wireType = tag & 7;
+    const code = number < FIELDS ? TABLE[row + number]! : 0;
+    switch (code & 15) {
+      case MESSAGE: {
+        if (wireType !== 2) wrongType(tagAt);
+        let length = pos < end ? b[pos++]! : truncated(tagAt);
+        if (length >= 0x80) {
+          length = longLength(pos - 1, end);
+          pos = next;
+        }
+        if (length > end - pos) truncated(tagAt);
+        if (code & ITEM) items++;
+        walkMessage(pos, pos + length, code >>> 5);
+        pos += length;
+        break;
+      }
+      case STRING: {
+        if (wireType !== 2) wrongType(tagAt);
+        let length = pos < end ? b[pos++]! : truncated(tagAt);
+        if (length >= 0x80) {
+          length = longLength(pos - 1, end);
+          pos = next;
+        }
+        if (length > end - pos) truncated(tagAt);
+        const stop = pos + length;
+        let any = 0;
+        for (let i = pos; i < stop; i++) any |= b[i]!;
+        if (any >= 0x80 && !isUtf8(b.subarray(pos, stop))) fault('a string is not valid UTF-8', tagAt);
+        pos = stop;
+        break;
+      }
+      case FIXED64:
+        if (wireType !== 1) wrongType(tagAt);
+        pos += 8;
+        if (pos > end) truncated(tagAt);
+        break;
+      case VARINT:
+        if (wireType !== 0) wrongType(tagAt);
+        pos = skipVarint(pos, end);
+        break;
+      case BYTES: {
+        if (wireType !== 2) wrongType(tagAt);
+        let length = pos < end ? b[pos++]! : truncated(tagAt);
+        if (length >= 0x80) {
+          length = longLength(pos - 1, end);
+          pos = next;
+        }
+        if (length > end - pos) truncated(tagAt);
+        pos += length;
+        break;
+      }
+      case FIXED32:
+        if (wireType !== 5) wrongType(tagAt);
+        pos += 4;
+        if (pos > end) truncated(tagAt);
+        break;
+      case REPEATED_FIXED64:
+        pos = repeatedFixed64(pos, end, wireType, tagAt);
+        break;
+      case REPEATED_VARINT:
+        pos = repeatedVarint(pos, end, wireType, tagAt);
+        break;
+      default:
+        if (number === 0) fault('field number 0', tagAt);
+        pos = skipUnknown(pos, end, wireType, tagAt);
+    }
+  }
+  depthLeft++;
+}
+
+/** Where the varint ended that was read last by `longTag` or `longLength`. */
+let next = 0;
+
+function longTag(at: number, end: number): number {
+  let value = 0;
+  let shift = 0;
+  for (let pos = at; pos < end && pos < at + 5; pos++) {
+    const byte = bytes[pos]!;
+    if (shift === 28 && byte > 0x0f) fault('a field number is out of range', at);
+    value |= (byte & 0x7f) << shift;
+    if (byte < 0x80) {
+      next = pos + 1;
+      return value >>> 0;
+    }
+    shift += 7;
+  }
+  return truncated(at); // a fifth byte that says there is more was out of range
+}
+
+function longLength(at: number, end: number): number {
+  let value = 0;
+  let factor = 1;
+  for (let pos = at; pos < end && pos < at + 10; pos++) {
+    const byte = bytes[pos]!;
+    value += (byte & 0x7f) * factor;
+    if (byte < 0x80) {
+      next = pos + 1;
+      return value; // one that is too large is caught as a truncation: it goes beyond any body
+    }
+    factor *= 128;
+  }
+  return end - at < 10 ? truncated(at) : fault('a length is longer than 10 bytes', at);
+}
+
+function skipVarint(pos: number, end: number): number {
+  const b = bytes;
+  for (let i = pos; i < end; i++) {
+    if (b[i]! < 0x80) return i + 1;
+    if (i - pos === 9) return fault('a varint is longer than 10 bytes', pos);
+  }
+  return truncated(pos);
+}
+
+function repeatedFixed64(pos: number, end: number, wireType: number, tagAt: number): number {
+  if (wireType === 1) return pos + 8 > end ? truncated(tagAt) : pos + 8;
+  if (wireType !== 2) return wrongType(tagAt);
+  const length = longLength(pos, end);
+  if (length > end - next) return truncated(tagAt);
+  if (length % 8 !== 0) return fault('a packed field is not a whole number of 8-byte values', tagAt);
+  return next + length;
+}
+
+function repeatedVarint(pos: number, end: number, wireType: number, tagAt: number): number {
+  if (wireType === 0) return skipVarint(pos, end);
+  if (wireType !== 2) return wrongType(tagAt);
+  const length = longLength(pos, end);
+  if (length > end - next) return truncated(tagAt);
+  const stop = next + length;
+  let at = next;
+  while (at < stop) at = skipVarint(at, stop);
+  return at;
+}
+
+function skipUnknown(pos: number, end: number, wireType: number, tagAt: number): number {
+  switch (wireType) {
+    case 0:
+      return skipVarint(pos, end);
+    case 1:
+      return pos + 8 > end ? truncated(tagAt) : pos + 8;
+    case 2: {
+      const length = longLength(pos, end);
+      return length > end - next ? truncated(tagAt) : next + length;
+    }
+    case 5:
+      return pos + 4 > end ? truncated(tagAt) : pos + 4;
+    default:
+      return fault(
+        wireType === 3 || wireType === 4
+          ? 'groups are not part of OTLP'
+          : `wire type ${wireType} does not exist`,
+        tagAt,
+      );
+  }
+}
+
+function truncated(at: number): never {
+  return fault('the bytes end in the middle of a field', at);
+}
+
+function wrongType(at: number): never {
+  return fault('the field has a wire type that its definition does not allow', at);
+}
+
+/** Finds the path to the fault. Only on failure, so it may take its time. */
+function explain(error: WireFault, message: number, body: Uint8Array): OtlpError {
+  const path = pathTo(faultAt, message, body);
+  return malformed('malformed', `${error.message} (byte ${faultAt} of ${body.byteLength})`, path);
+}
+
+function pathTo(target: number, root: number, body: Uint8Array): string {
+  let message = root;
+  let pos = 0;
+  let end = body.byteLength;
+  const path: string[] = [];
+  descend: while (true) {
+    const seen = new Map<number, number>();
+    while (pos < end) {
+      const tag = varintAt(body, pos, end);
+      if (!tag) break;
+      const number = Math.floor(tag.value / 8);
+      const field = MESSAGES[message]!.fields.find((candidate) => candidate.number === number);
+      const index = seen.get(number) ?? 0;
+      seen.set(number, index + 1);
+      const label = field ? (field.repeated ? `${field.name}[${index}]` : field.name) : `field ${number}`;
+      const stop = fieldEnd(body, tag.end, end, tag.value % 8);
+      if (pos >= target || stop === undefined || target < stop.end) {
+        path.push(label);
+        if (field && !isScalar(field.type) && stop && target >= stop.start) {
+          message = messageIndex(field.type);
+          pos = stop.start;
+          end = stop.end;
+          continue descend;
+        }
+        return path.join('.');
+      }
+      pos = stop.end;
+    }
+    return path.join('.') || 'the request';
+  }
+}
+
+function varintAt(body: Uint8Array, at: number, end: number): { value: number; end: number } | undefined {
+  let value = 0;
+  let factor = 1;
+  for (let pos = at; pos < end && pos < at + 10; pos++) {
+    value += (body[pos]! & 0x7f) * factor;
+    if (body[pos]! < 0x80) return { value, end: pos + 1 };
+    factor *= 128;
+  }
+  return undefined;
+}
+
+function fieldEnd(
+  body: Uint8Array,
+  at: number,
+  end: number,
+  wireType: number,
+): { start: number; end: number } | undefined {
+  if (wireType === 1) return { start: at, end: at + 8 };
+  if (wireType === 5) return { start: at, end: at + 4 };
+  const varint = varintAt(body, at, end);
+  if (!varint) return undefined;
+  if (wireType === 0) return { start: at, end: varint.end };
+  if (wireType !== 2 || varint.end + varint.value > end) return undefined;
+  return { start: varint.end, end: varint.end + varint.value };
+}

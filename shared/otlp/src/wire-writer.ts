@@ -1,0 +1,117 @@
+/**
+ * Writes protobuf forwards into one growing buffer. A message's length is known only at its end: one byte is kept for
+ * it, and a message that needs more is moved up by the difference.
+ */
+export class WireWriter {
+  #bytes: Buffer;
+  #at = 0;
+
+  constructor(sizeHint: number) {
+    this.#bytes = Buffer.allocUnsafe(Math.max(256, sizeHint));
+  }
+
+  get length(): number {
+    return this.#at;
+  }
+
+  /** The bytes written; valid until the next write. */
+  finish(): Buffer {
+    return this.#bytes.subarray(0, this.#at);
+  }
+
+  /** Forgets what was written after `at`. */
+  truncate(at: number): void {
+    this.#at = at;
+  }
+
+  varint(value: number): void {
+    this.#room(10);
+    let rest = value;
+    while (rest >= 0x80) {
+      this.#bytes[this.#at++] = (rest % 0x80) | 0x80;
+      rest = Math.floor(rest / 0x80);
+    }
+    this.#bytes[this.#at++] = rest;
+  }
+
+  /** A 64-bit value in two halves, unsigned. */
+  varint64(low: number, high: number): void {
+    this.#room(10);
+    let lo = low >>> 0;
+    let hi = high >>> 0;
+    while (hi > 0 || lo >= 0x80) {
+      this.#bytes[this.#at++] = (lo & 0x7f) | 0x80;
+      lo = ((lo >>> 7) | (hi << 25)) >>> 0;
+      hi >>>= 7;
+    }
+    this.#bytes[this.#at++] = lo;
+  }
+
+  fixed32(value: number): void {
+    this.#room(4);
+    this.#at = this.#bytes.writeUInt32LE(value >>> 0, this.#at);
+  }
+
+  fixed64(low: number, high: number): void {
+    this.#room(8);
+    this.#at = this.#bytes.writeUInt32LE(low >>> 0, this.#at);
+    this.#at = this.#bytes.writeUInt32LE(high >>> 0, this.#at);
+  }
+
+  double(value: number): void {
+    this.#room(8);
+    this.#at = this.#bytes.writeDoubleLE(value, this.#at);
+  }
+
+  bytes(source: Uint8Array, start: number, end: number): void {
+    this.varint(end - start);
+    this.#room(end - start);
+    this.#bytes.set(source.subarray(start, end), this.#at);
+    this.#at += end - start;
+  }
+
+  text(value: string): void {
+    const length = Buffer.byteLength(value);
+    this.varint(length);
+    this.#room(length);
+    this.#at += this.#bytes.write(value, this.#at, 'utf8');
+  }
+
+  /** Raw bytes without a length. */
+  byte(value: number): void {
+    this.#room(1);
+    this.#bytes[this.#at++] = value;
+  }
+
+  /** Begins something with a length before it. @returns what `close` needs */
+  open(): number {
+    this.#room(1);
+    return this.#at++;
+  }
+
+  close(opened: number): void {
+    const length = this.#at - opened - 1;
+    if (length < 0x80) {
+      this.#bytes[opened] = length;
+      return;
+    }
+    const extra = Math.ceil(Math.log2(length + 1) / 7) - 1;
+    this.#room(extra);
+    this.#bytes.copyWithin(opened + 1 + extra, opened + 1, this.#at);
+    this.#at += extra;
+    let rest = length;
+    let at = opened;
+    while (rest >= 0x80) {
+      this.#bytes[at++] = (rest % 0x80) | 0x80;
+      rest = Math.floor(rest / 0x80);
+    }
+    this.#bytes[at] = rest;
+  }
+
+  #room(bytes: number): void {
+    if (this.#at + bytes <= this.#bytes.byteLength) return;
+    const larger = Buffer.allocUnsafe(Math.max(this.#bytes.byteLength * 2, this.#at + bytes));
+    this.#bytes.copy(larger, 0, 0, this.#at);
+    this.#bytes = larger;
+  }
+}
