@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { type ContentEncoding, readExportResponse, readStatus, SIGNALS, type Signal } from '@nrdot/otlp';
 import { Agent, type Dispatcher } from 'undici';
 import { type Outcome, outcomeOf } from './outcome.ts';
@@ -13,7 +14,12 @@ export interface UpstreamOptions {
   maxResponseBytes: number;
   connections: number;
   userAgent: string;
-  tls?: { ca?: Buffer; cert?: Buffer; key?: Buffer; rejectUnauthorized?: boolean };
+  tls: {
+    caFile?: string | undefined;
+    certFile?: string | undefined;
+    keyFile?: string | undefined;
+    insecureSkipVerify: boolean;
+  };
 }
 
 const MESSAGE_MAX_CHARS = 300;
@@ -32,7 +38,7 @@ export class Upstream {
       pipelining: 1,
       headersTimeout: options.timeoutMs,
       bodyTimeout: options.timeoutMs,
-      connect: { timeout: options.timeoutMs, ...options.tls },
+      connect: { timeout: options.timeoutMs, ...tlsOptions(options.tls) },
       keepAliveTimeout: 30_000,
     });
     for (const signal of Object.keys(SIGNALS) as Signal[]) {
@@ -92,6 +98,15 @@ export class Upstream {
   async close(): Promise<void> {
     await this.#agent.close();
   }
+}
+
+function tlsOptions({ caFile, certFile, keyFile, insecureSkipVerify }: UpstreamOptions['tls']) {
+  return {
+    ...(caFile ? { ca: readFileSync(caFile) } : {}),
+    ...(certFile ? { cert: readFileSync(certFile) } : {}),
+    ...(keyFile ? { key: readFileSync(keyFile) } : {}),
+    rejectUnauthorized: !insecureSkipVerify,
+  };
 }
 
 function header(response: Dispatcher.ResponseData, name: string): string | undefined {

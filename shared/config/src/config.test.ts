@@ -1,0 +1,165 @@
+import { readFileSync } from 'node:fs';
+import { inspect } from 'node:util';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  ConfigError,
+  configurationReference,
+  exampleFile,
+  loadConfig,
+  options,
+  parseDuration,
+  parseListen,
+  parseSize,
+} from './index.ts';
+
+const load = (text: string, env: Record<string, string> = {}, overrides = {}) =>
+  loadConfig({ text, file: 'nrdot.yaml', env, overrides });
+const problems = (text: string, env: Record<string, string> = {}): string[] => {
+  try {
+    load(text, env);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.message.split('\n');
+    throw error;
+  }
+  return [];
+};
+const root = (file: string) => readFileSync(new URL(`../../../${file}`, import.meta.url), 'utf8');
+
+describe('the configuration', () => {
+  it('has a default for everything that is needed', () => {
+    const { config } = loadConfig({ env: {} });
+    expect(config.receiver.listen).toEqual({ host: '127.0.0.1', port: 4318 });
+    expect(config.scheduler.weights).toEqual({ critical: 5, high: 3, normal: 1 });
+    expect(config.dlq.replayBytesPerSecond).toBe(4 * 1024 * 1024);
+    expect(config.dlq.segmentBytes).toBe(128 * 1024 * 1024);
+    expect(config.queue.spillAt).toBe(0.95);
+    expect(config.exporter.endpoint).toBeUndefined();
+  });
+
+  it('takes the file above the defaults and the command line above the file, and says which', () => {
+    const loaded = load('exporter:\n  timeout: 3s\n  concurrency: 4\n', {}, { 'exporter.timeout': '1500ms' });
+    expect(loaded.config.exporter.timeoutMs).toBe(1500);
+    expect(loaded.config.exporter.concurrency).toBe(4);
+    const source = (path: string) => loaded.explain().find((setting) => setting.path === path)?.source;
+    expect(source('exporter.timeout')).toBe('command line');
+    expect(source('exporter.concurrency')).toBe('nrdot.yaml:3');
+    expect(source('dlq.capacity')).toBe('default');
+  });
+
+  it('names line, path, value and what was expected, for all problems at once', () => {
+    const found = problems(
+      'scheduler:\n  weights: {normal: 0, high: -1}\nexporter:\n  timout: 5s\n  timeout: fast\n',
+    );
+    expect(found).toContain(
+      'nrdot.yaml:5: exporter.timeout: "fast" — expected a duration such as 500ms, 30s or 72h',
+    );
+    expect(found).toContain(
+      'nrdot.yaml:4: exporter.timout: expected an option that exists; did you mean timeout?',
+    );
+    expect(found).toContain(
+      'nrdot.yaml:2: scheduler.weights.normal: 0 — expected a whole number from 1 to 1000',
+    );
+    expect(found).toContain(
+      'nrdot.yaml:2: scheduler.weights.high: -1 — expected a whole number from 1 to 1000',
+    );
+  });
+
+  it('refuses values that contradict each other, and rules that cannot work', () => {
+    expect(problems('queue: {resume_at: 0.99}')[0]).toMatch(
+      /queue\.resume_at: expected less than queue\.spill_at/,
+    );
+    expect(problems('breaker: {open_min: 90s}')[0]).toMatch(/breaker\.open_min/);
+    expect(problems('redis: {url: "redis://x", cluster: ["a:1"]}')[0]).toMatch(/only one of/);
+    expect(problems('queue: {max_bytes: 1GiB}')[0]).toMatch(/redis\.private\.maxmemory/);
+    const rule = (text: string) => problems(`priority:\n  rules:\n    - ${text}\n`)[0];
+    expect(rule('{class: urgent}')).toMatch(
+      /nrdot\.yaml:3: priority\.rules\[0\]\.class: "urgent" — expected one of critical/,
+    );
+    expect(rule('{class: high, metric: {regex: "("}}')).toMatch(/priority\.rules\[0\]\.metric/);
+    expect(rule(`{class: high, span: {regex: "${'a'.repeat(300)}"}}`)).toMatch(/at most 256 characters/);
+    expect(rule('{class: high, severity: {min: loud}}')).toMatch(/severity number from 1 to 24/);
+    expect(rule('{class: high, colour: red}')).toMatch(/priority\.rules\[0\]\.colour/);
+  });
+
+  it('refuses what is not YAML, given twice, or no map', () => {
+    expect(problems('a: [')[0]).toMatch(/nrdot\.yaml:1.*valid YAML/);
+    expect(problems('queue: {}\nqueue: {}')[0]).toMatch(/nrdot\.yaml:2.*unique/);
+    expect(problems('- 1')[0]).toMatch(/sections of options/);
+    expect(problems('queue: 5')[0]).toMatch(/queue: 5 — expected a section/);
+    expect(() => loadConfig({ file: '/nowhere/nrdot.yaml', env: {} })).toThrow(
+      /expected a file that can be read/,
+    );
+  });
+
+  it('puts the environment into values, never into structure', () => {
+    const text =
+      'exporter:\n  headers: {api-key: "${env:KEY}"}\n  endpoint: "${env:URL:-http://localhost:1}"\n';
+    const { config } = load(text, { KEY: 'a: b c: d' });
+    expect(config.exporter.headers['api-key']?.reveal()).toBe('a: b c: d');
+    expect(config.exporter.endpoint).toBe('http://localhost:1');
+    expect(problems(text)[0]).toBe(
+      'nrdot.yaml:2: exporter.headers.api-key: expected the environment variable KEY to be set',
+    );
+    expect(problems(text, { KEY: 'a\r\nx-other: b' })[0]).toMatch(/a text without line breaks/);
+  });
+
+  it('never shows a secret', () => {
+    fc.assert(
+      fc.property(
+        fc.string({ minLength: 12, maxLength: 40, unit: fc.constantFrom(...'abcdef0123456789') }),
+        (key) => {
+          const text =
+            'exporter: {headers: {api-key: "${env:KEY}"}}\nadmin: {token: "${env:KEY}"}\nredis: {url: "${env:URL}"}\n';
+          const loaded = load(text, { KEY: key, URL: `redis://:${key}@localhost:6379` });
+          expect(loaded.config.admin.token?.reveal()).toBe(key);
+          const shown = [
+            JSON.stringify(loaded.config),
+            inspect(loaded.config, { depth: 9, showHidden: true }),
+            `${loaded.config.admin.token}`,
+            JSON.stringify(loaded.explain()),
+            ...problems(`${text}dlq: {capacity: no}\n`, { KEY: key, URL: `http://${key}` }),
+            ...problems(`admin: {token: ["${key}"]}\nredis: {password: {a: "${key}"}}\n`),
+          ].join('\n');
+          expect(shown).not.toContain(key);
+        },
+      ),
+    );
+  });
+
+  it('is documented in full: the pages are what the schema says', () => {
+    expect(root('docs/configuration.md')).toBe(configurationReference());
+    expect(root('nrdot.example.yaml')).toBe(exampleFile());
+    for (const { path, meta } of options()) expect(meta.doc, path.join('.')).toMatch(/\S.*[.…]$/);
+  });
+
+  it('has an example that holds when all of it is uncommented', () => {
+    const uncommented = exampleFile()
+      .split('\n')
+      .slice(2)
+      .map((line) => line.replace(/^# /, ''))
+      .join('\n');
+    expect(load(uncommented).config).toEqual(loadConfig({ env: {} }).config);
+    expect(load(exampleFile()).config).toEqual(loadConfig({ env: {} }).config);
+  });
+});
+
+describe('units', () => {
+  it('of size, duration and address are read, and nothing else', () => {
+    expect([parseSize('128MiB'), parseSize('1.5 KB'), parseSize(7), parseSize('7')]).toEqual([
+      134217728, 1500, 7, 7,
+    ]);
+    expect([parseSize('1XB'), parseSize('-1'), parseSize('1e9'), parseSize(null), parseSize('')]).toEqual(
+      Array(5).fill(undefined),
+    );
+    expect([parseDuration('1.5s'), parseDuration('72h'), parseDuration('0ms')]).toEqual([1500, 259200000, 0]);
+    expect([parseDuration(5), parseDuration('5'), parseDuration('5 weeks')]).toEqual(
+      Array(3).fill(undefined),
+    );
+    expect(parseListen('[::1]:4318')).toEqual({ host: '::1', port: 4318 });
+    expect(parseListen(':80')).toEqual({ host: '0.0.0.0', port: 80 });
+    expect([parseListen('x'), parseListen('x:70000'), parseListen('a:b:1')]).toEqual(
+      Array(3).fill(undefined),
+    );
+  });
+});

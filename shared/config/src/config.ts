@@ -1,0 +1,120 @@
+import { join } from 'node:path';
+import type { ParsedOptions } from './schema.ts';
+
+/**
+ * The options as the program uses them: camelCase, units in the names (ms, bytes, bytes per second), secrets wrapped.
+ */
+export function configOf(parsed: ParsedOptions) {
+  const { redis, receiver, queue, scheduler, breaker, exporter, dlq, admin } = parsed;
+  return {
+    dataDir: parsed.data_dir,
+    log: parsed.log,
+    redis: {
+      url: redis.url,
+      sentinels: redis.sentinels,
+      sentinelName: redis.sentinel_name,
+      cluster: redis.cluster,
+      username: redis.username,
+      password: redis.password,
+      prefix: redis.prefix,
+      durability: redis.durability,
+      commandTimeoutMs: redis.command_timeout,
+      tls: {
+        enabled: redis.tls.enabled,
+        caFile: redis.tls.ca_file,
+        certFile: redis.tls.cert_file,
+        keyFile: redis.tls.key_file,
+        insecureSkipVerify: redis.tls.insecure_skip_verify,
+      },
+      private: { redisServer: redis.private.redis_server, maxmemoryBytes: redis.private.maxmemory },
+    },
+    receiver: {
+      listen: receiver.listen,
+      maxBodyBytes: receiver.max_body,
+      maxHeaderBytes: receiver.max_header,
+      maxDepth: receiver.max_depth,
+      maxInflightBytes: receiver.max_inflight,
+      maxConnections: receiver.max_connections,
+      requestTimeoutMs: receiver.request_timeout,
+      keepAliveMs: receiver.keep_alive,
+      cors: {
+        allowedOrigins: receiver.cors.allowed_origins,
+        allowedHeaders: receiver.cors.allowed_headers,
+        maxAgeMs: receiver.cors.max_age,
+      },
+      tokens: receiver.tokens,
+      tls: {
+        certFile: receiver.tls.cert_file,
+        keyFile: receiver.tls.key_file,
+        clientCaFile: receiver.tls.client_ca_file,
+      },
+    },
+    priority: {
+      defaultClass: parsed.priority.default_class,
+      resourceAttribute: parsed.priority.resource_attribute,
+      rules: parsed.priority.rules,
+    },
+    queue: {
+      maxBytes: queue.max_bytes,
+      maxItems: queue.max_items,
+      spillAt: queue.spill_at,
+      resumeAt: queue.resume_at,
+    },
+    scheduler: {
+      weights: scheduler.weights,
+      exportWindow: scheduler.export_window,
+      exportWindowBytes: scheduler.export_window_bytes,
+      mergeBytes: scheduler.merge_bytes,
+      slotMs: scheduler.slot,
+      pollMs: scheduler.poll,
+    },
+    breaker: {
+      failures: breaker.failures,
+      throttleRatio: breaker.throttle_ratio,
+      minAnswers: breaker.min_answers,
+      windowMs: breaker.window,
+      minOpenMs: breaker.open_min,
+      maxOpenMs: breaker.open_max,
+    },
+    exporter: {
+      endpoint: exporter.endpoint,
+      endpoints: exporter.endpoints,
+      headers: exporter.headers,
+      timeoutMs: exporter.timeout,
+      concurrency: exporter.concurrency,
+      minConcurrency: exporter.min_concurrency,
+      inflightBytes: exporter.inflight_bytes,
+      compression: exporter.compression,
+      retry: {
+        initialMs: exporter.retry.initial,
+        maxMs: exporter.retry.max,
+        multiplier: exporter.retry.multiplier,
+        jitter: exporter.retry.jitter,
+        maxAttempts: exporter.retry.max_attempts,
+        maxRetryAfterMs: exporter.retry.max_retry_after,
+      },
+      tls: {
+        caFile: exporter.tls.ca_file,
+        certFile: exporter.tls.cert_file,
+        keyFile: exporter.tls.key_file,
+        insecureSkipVerify: exporter.tls.insecure_skip_verify,
+      },
+    },
+    dlq: {
+      dir: dlq.dir ?? join(parsed.data_dir, 'dlq'),
+      listen: dlq.listen,
+      url: dlq.url,
+      capacityBytes: dlq.capacity,
+      reserveBytes: dlq.reserve,
+      whenFull: dlq.when_full,
+      retentionMs: dlq.retention,
+      rejectedRetentionMs: dlq.rejected_retention,
+      segmentBytes: dlq.segment_bytes,
+      replayBytesPerSecond: dlq.replay_rate,
+      intakeConcurrency: dlq.intake_concurrency,
+    },
+    admin: { listen: admin.listen, token: admin.token, shutdownTimeoutMs: admin.shutdown_timeout },
+  };
+}
+
+export type Config = ReturnType<typeof configOf>;

@@ -1,0 +1,7 @@
+export * from './config.ts';
+export * from './load.ts';
+export type { OptionMeta } from './options.ts';
+export * from './problem.ts';
+export * from './reference.ts';
+export * from './secret.ts';
+export * from './units.ts';

@@ -1,0 +1,328 @@
+import { readFileSync } from 'node:fs';
+import { isMap, LineCounter, parseDocument } from 'yaml';
+import type { z } from 'zod';
+import { type Config, configOf } from './config.ts';
+import type { OptionMeta } from './options.ts';
+import { ConfigError, type ConfigProblem } from './problem.ts';
+import { schema } from './schema.ts';
+import { Secret } from './secret.ts';
+
+type Path = readonly (string | number)[];
+type Tree = { [key: string]: unknown };
+
+export interface ConfigSource {
+  /** The file, when there is one. */
+  file?: string;
+  /** Its text, when it was read already. */
+  text?: string;
+  /** For `${env:NAME}`. */
+  env: Readonly<Record<string, string | undefined>>;
+  /** Values from flags, by dotted path, above the file. */
+  overrides?: Readonly<Record<string, unknown>>;
+}
+
+export interface Setting {
+  path: string;
+  /** As one would write it; secrets redacted. */
+  value: string;
+  /** `default`, `nrdot.yaml:12`, or `command line`. */
+  source: string;
+}
+
+export interface LoadedConfig {
+  config: Config;
+  /** Every option with its effective value and where that came from. */
+  explain(): Setting[];
+}
+
+const FILE_MAX_BYTES = 1024 * 1024;
+const VALUE_MAX_CHARS = 60;
+
+/**
+ * Reads the configuration: defaults, the file above them, flags above that.
+ * @throws ConfigError with all problems at once
+ */
+export function loadConfig(source: ConfigSource): LoadedConfig {
+  const problems: ConfigProblem[] = [];
+  const { tree, locate } = readTree(source, problems);
+  const substituted = substitute(tree, source.env, [], problems, locate) as Tree;
+  for (const [path, value] of Object.entries(source.overrides ?? {}))
+    setAt(substituted, path.split('.'), value);
+  const overridden = new Set(Object.keys(source.overrides ?? {}));
+  const sourceOf = (path: Path): string => {
+    if (overridden.has(path.join('.'))) return 'command line';
+    return locate(path) ?? source.file ?? '';
+  };
+  if (problems.length > 0) throw new ConfigError(problems);
+  const result = schema.safeParse(substituted);
+  if (!result.success) {
+    throw new ConfigError(result.error.issues.flatMap((issue) => problemsOf(issue, substituted, sourceOf)));
+  }
+  const config = configOf(result.data);
+  problems.push(...crossCheck(config, sourceOf));
+  if (problems.length > 0) throw new ConfigError(problems);
+  return { config, explain: () => explain(substituted, sourceOf) };
+}
+
+function readTree(
+  source: ConfigSource,
+  problems: ConfigProblem[],
+): { tree: Tree; locate: (path: Path) => string | undefined } {
+  const name = source.file ?? 'nrdot.yaml';
+  let text = source.text;
+  if (text === undefined && source.file !== undefined) {
+    try {
+      text = readFileSync(source.file, 'utf8');
+    } catch (error) {
+      throw new ConfigError([
+        { path: '', source: name, value: (error as Error).message, expected: 'a file that can be read' },
+      ]);
+    }
+  }
+  if (text === undefined) return { tree: {}, locate: () => undefined };
+  if (text.length > FILE_MAX_BYTES) {
+    throw new ConfigError([
+      { path: '', source: name, value: undefined, expected: 'a file of at most 1 MiB' },
+    ]);
+  }
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
+  const at = (offset: number) => `${name}:${lines.linePos(offset).line}`;
+  for (const error of document.errors) {
+    problems.push({
+      path: '',
+      source: at(error.pos[0]),
+      value: error.message.split('\n')[0]!.replace(/ at line.*$/, ''),
+      expected: 'valid YAML',
+    });
+  }
+  const tree: unknown = problems.length > 0 ? {} : document.toJS({ maxAliasCount: 100 });
+  if (tree !== null && tree !== undefined && (typeof tree !== 'object' || Array.isArray(tree))) {
+    problems.push({ path: '', source: at(0), value: undefined, expected: 'sections of options' });
+  }
+  const locate = (path: Path): string | undefined => {
+    for (let length = path.length; length > 0; length--) {
+      const parent = length === 1 ? document.contents : document.getIn(path.slice(0, length - 1), true);
+      const key = path[length - 1]!;
+      const pair = isMap(parent) ? parent.items.find((item) => String(item.key) === String(key)) : undefined;
+      const node = (pair?.key ?? document.getIn(path.slice(0, length), true)) as
+        | { range?: [number] }
+        | undefined;
+      if (node?.range) return at(node.range[0]);
+    }
+    return undefined;
+  };
+  return { tree: (tree ?? {}) as Tree, locate };
+}
+
+/** Replaces `${env:NAME}`, `${env:NAME:-default}` and `${file:/path}` inside values: they can't become structure. */
+function substitute(
+  value: unknown,
+  env: ConfigSource['env'],
+  path: Path,
+  problems: ConfigProblem[],
+  locate: (path: Path) => string | undefined,
+): unknown {
+  if (typeof value === 'string') {
+    return value.replace(/\$\{(env|file):([^}]*)\}/g, (_match, kind: string, argument: string) => {
+      const fail = (expected: string): string => {
+        problems.push({ path: pathText(path), source: locate(path) ?? '', value: undefined, expected });
+        return '';
+      };
+      if (kind === 'env') {
+        const [name = '', ...fallback] = argument.split(':-');
+        const found = env[name];
+        if (found !== undefined && found !== '') return found;
+        return fallback.length > 0 ? fallback.join(':-') : fail(`the environment variable ${name} to be set`);
+      }
+      try {
+        return readFileSync(argument, 'utf8').replace(/\r?\n$/, '');
+      } catch {
+        return fail(`the file ${argument} to be readable`);
+      }
+    });
+  }
+  if (Array.isArray(value))
+    return value.map((child, i) => substitute(child, env, [...path, i], problems, locate));
+  if (typeof value === 'object' && value !== null) {
+    return Object.fromEntries(
+      // A name with nothing after it is as if it were not there.
+      Object.entries(value)
+        .filter(([, child]) => child !== null)
+        .map(([key, child]) => [key, substitute(child, env, [...path, key], problems, locate)]),
+    );
+  }
+  return value;
+}
+
+function setAt(tree: Tree, path: string[], value: unknown): void {
+  let at = tree;
+  for (const key of path.slice(0, -1)) {
+    if (typeof at[key] !== 'object' || at[key] === null) at[key] = {};
+    at = at[key] as Tree;
+  }
+  at[path.at(-1)!] = value;
+}
+
+function problemsOf(issue: z.core.$ZodIssue, tree: Tree, sourceOf: (path: Path) => string): ConfigProblem[] {
+  const path = issue.path as Path;
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => ({
+      path: pathText([...path, key]),
+      source: sourceOf([...path, key]),
+      value: undefined,
+      expected: `an option that exists${nearest(key, path)}`,
+    }));
+  }
+  const value = valueAt(tree, path);
+  return [
+    {
+      path: pathText(path),
+      source: sourceOf(path),
+      value:
+        isSecret(path) || value === undefined || typeof value === 'object'
+          ? undefined
+          : shorten(JSON.stringify(value)),
+      expected: issue.message.replace(/^Invalid input: expected /, ''),
+    },
+  ];
+}
+
+/** The option of the same section whose name is nearest to what was written. */
+function nearest(key: string, path: Path): string {
+  const shape = shapeAt(path);
+  const known = shape ? Object.keys(shape) : [];
+  const best = known
+    .map((name) => ({ name, distance: editDistance(key, name) }))
+    .sort((a, b) => a.distance - b.distance)[0];
+  return best && best.distance <= Math.max(2, key.length / 3) ? `; did you mean ${best.name}?` : '';
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigProblem[] {
+  const problems: ConfigProblem[] = [];
+  const check = (holds: boolean, path: string, expected: string) => {
+    if (!holds) problems.push({ path, source: sourceOf(path.split('.')), value: undefined, expected });
+  };
+  const { queue, breaker, exporter, redis, dlq } = config;
+  check(queue.resumeAt < queue.spillAt, 'queue.resume_at', 'less than queue.spill_at');
+  check(breaker.minOpenMs <= breaker.maxOpenMs, 'breaker.open_min', 'at most breaker.open_max');
+  check(
+    exporter.retry.initialMs <= exporter.retry.maxMs,
+    'exporter.retry.initial',
+    'at most exporter.retry.max',
+  );
+  check(
+    exporter.minConcurrency <= exporter.concurrency,
+    'exporter.min_concurrency',
+    'at most exporter.concurrency',
+  );
+  check(dlq.segmentBytes <= dlq.capacityBytes, 'dlq.segment_bytes', 'at most dlq.capacity');
+  const places = [redis.url !== undefined, redis.sentinels.length > 0, redis.cluster.length > 0].filter(
+    Boolean,
+  );
+  check(places.length <= 1, 'redis', 'only one of url, sentinels and cluster');
+  const url = redis.url?.reveal();
+  check(
+    url === undefined || /^(rediss?:\/\/|unix:\/\/|\/)/.test(url),
+    'redis.url',
+    'a URL that begins with redis://, rediss:// or unix://',
+  );
+  check(
+    redis.private.maxmemoryBytes > queue.maxBytes || places.length > 0,
+    'redis.private.maxmemory',
+    'more than queue.max_bytes',
+  );
+  return problems;
+}
+
+function explain(tree: Tree, sourceOf: (path: Path) => string): Setting[] {
+  const settings: Setting[] = [];
+  for (const { path, meta } of options()) {
+    const written = valueAt(tree, path);
+    const given = written !== undefined;
+    const effective = given ? written : meta.default;
+    const hidden = isSecret(path) && given;
+    settings.push({
+      path: pathText(path),
+      value: hidden ? '[redacted]' : effective === undefined ? 'not set' : JSON.stringify(effective),
+      source: given ? sourceOf(path) : 'default',
+    });
+  }
+  return settings;
+}
+
+export interface OptionEntry {
+  path: string[];
+  meta: OptionMeta;
+}
+
+/** Every option, in the order of the schema; sections come before what is in them. */
+export function options(): OptionEntry[] {
+  const found: OptionEntry[] = [];
+  const visit = (node: z.ZodType, path: string[]) => {
+    const meta = node.meta() as unknown as OptionMeta;
+    const shape = shapeOf(node);
+    if (path.length > 0 && !shape) found.push({ path, meta });
+    for (const [key, child] of Object.entries(shape ?? {})) visit(child, [...path, key]);
+  };
+  visit(schema, []);
+  return found;
+}
+
+/** What a section is for. */
+export function sectionDoc(path: readonly string[]): string {
+  let node: z.ZodType = schema;
+  for (const key of path) node = shapeOf(node)![key]!;
+  return (node.meta() as unknown as OptionMeta).doc;
+}
+
+function shapeAt(path: Path): Record<string, z.ZodType> | undefined {
+  let node: z.ZodType | undefined = schema;
+  for (const key of path) {
+    node = node ? shapeOf(node)?.[String(key)] : undefined;
+    if (!node) return undefined;
+  }
+  return node ? shapeOf(node) : undefined;
+}
+
+function shapeOf(node: z.ZodType): Record<string, z.ZodType> | undefined {
+  let inner = node as unknown as { def: { innerType?: z.ZodType; shape?: Record<string, z.ZodType> } };
+  while (inner.def.innerType) inner = inner.def.innerType as never;
+  return inner.def.shape;
+}
+
+function isSecret(path: Path): boolean {
+  const names = path.filter((key) => typeof key === 'string');
+  return options().some(
+    ({ path: known, meta }) => meta.kind.includes('secret') && known.every((key, i) => names[i] === key),
+  );
+}
+
+function valueAt(tree: unknown, path: Path): unknown {
+  let at = tree;
+  for (const key of path) {
+    if (typeof at !== 'object' || at === null || !Object.hasOwn(at, key)) return undefined;
+    at = (at as Record<string | number, unknown>)[key];
+  }
+  return at instanceof Secret ? undefined : at;
+}
+
+function shorten(text: string): string {
+  return text.length > VALUE_MAX_CHARS ? `${text.slice(0, VALUE_MAX_CHARS)}…` : text;
+}
+
+function pathText(path: Path): string {
+  return path.map((key, i) => (typeof key === 'number' ? `[${key}]` : i === 0 ? key : `.${key}`)).join('');
+}

@@ -1,0 +1,223 @@
+import { z } from 'zod';
+import { Secret } from './secret.ts';
+import { parseDuration, parseListen, parseSize } from './units.ts';
+
+/** What the reference page says about an option, beside its name. */
+export interface OptionMeta {
+  doc: string;
+  /** What a value looks like. */
+  kind: string;
+  /** As it would be written in the file; undefined when there is none. */
+  default?: unknown;
+  /** Changes take effect without a restart. */
+  live?: boolean;
+}
+
+export interface Extra {
+  live?: boolean;
+}
+
+function described<T extends z.ZodType>(schema: T, meta: OptionMeta): T {
+  return schema.meta({ ...meta }) as T;
+}
+
+function parsed<T>(kind: string, expected: string, parse: (value: unknown) => T | undefined) {
+  return (written: unknown, doc: string, extra: Extra = {}) => {
+    const schema = z.unknown().transform((value, context): T => {
+      const result = parse(value);
+      if (result !== undefined) return result;
+      context.addIssue({ code: 'custom', message: expected });
+      return z.NEVER;
+    });
+    return described(schema.prefault(written as never), { doc, kind, default: written, ...extra });
+  };
+}
+
+export const size = parsed('size', 'a size such as 128MiB, 4MB or 1048576', (v) => {
+  const bytes = parseSize(v);
+  return bytes !== undefined && bytes > 0 ? bytes : undefined;
+});
+export const rate = parsed('size per second', 'a size per second such as 4MiB', (v) => {
+  const bytes = parseSize(typeof v === 'string' ? v.replace(/\/s$/, '') : v);
+  return bytes !== undefined && bytes > 0 ? bytes : undefined;
+});
+export const duration = parsed('duration', 'a duration such as 500ms, 30s or 72h', (v) => {
+  const ms = parseDuration(v);
+  return ms !== undefined && ms > 0 ? ms : undefined;
+});
+export const listen = parsed('host:port', 'an address such as 127.0.0.1:4318', parseListen);
+
+export function count(written: number, doc: string, extra: Extra & { min?: number; max?: number } = {}) {
+  const { min = 1, max = 1_000_000_000, ...rest } = extra;
+  const error = `a whole number from ${min} to ${max}`;
+  return described(
+    z.number({ error }).int({ error }).min(min, { error }).max(max, { error }).prefault(written),
+    {
+      doc,
+      kind: 'number',
+      default: written,
+      ...rest,
+    },
+  );
+}
+
+export function ratio(written: number, doc: string, extra: Extra = {}) {
+  const error = 'a number from 0 to 1';
+  return described(z.number({ error }).min(0, { error }).max(1, { error }).prefault(written), {
+    doc,
+    kind: '0 to 1',
+    default: written,
+    ...extra,
+  });
+}
+
+export function factor(written: number, doc: string) {
+  const error = 'a number of at least 1';
+  return described(z.number({ error }).min(1, { error }).max(100, { error }).prefault(written), {
+    doc,
+    kind: 'number',
+    default: written,
+  });
+}
+
+export function flag(written: boolean, doc: string, extra: Extra = {}) {
+  return described(z.boolean({ error: 'true or false' }).prefault(written), {
+    doc,
+    kind: 'true or false',
+    default: written,
+    ...extra,
+  });
+}
+
+export function choice<const T extends readonly [string, ...string[]]>(
+  values: T,
+  written: T[number],
+  doc: string,
+  extra: Extra = {},
+) {
+  const error = `one of ${values.join(', ')}`;
+  return described(z.enum(values, { error }).prefault(written as never), {
+    doc,
+    kind: values.join(' \\| '),
+    default: written,
+    ...extra,
+  });
+}
+
+export function text(
+  written: string,
+  doc: string,
+  extra: Extra & { pattern?: RegExp; expected?: string } = {},
+) {
+  const { pattern, expected = 'a text', ...rest } = extra;
+  const base = z.string({ error: expected }).min(1, { error: expected });
+  const schema = pattern ? base.regex(pattern, { error: expected }) : base;
+  return described(schema.prefault(written), { doc, kind: 'text', default: written, ...rest });
+}
+
+export function optionalText(doc: string, extra: Extra = {}) {
+  return described(z.string({ error: 'a text' }).min(1, { error: 'a text' }).optional(), {
+    doc,
+    kind: 'text',
+    ...extra,
+  });
+}
+
+export function optionalPath(doc: string) {
+  return described(z.string({ error: 'a path' }).min(1, { error: 'a path' }).optional(), {
+    doc,
+    kind: 'path',
+  });
+}
+
+/** A base URL without user, password or query: those would end up in logs. */
+export function endpoint(doc: string) {
+  const error = 'an http:// or https:// URL without user, password or query';
+  return described(
+    z
+      .string({ error })
+      .refine(
+        (value) => {
+          if (!URL.canParse(value)) return false;
+          const url = new URL(value);
+          return /^https?:$/.test(url.protocol) && !url.username && !url.password && !url.search && !url.hash;
+        },
+        { error },
+      )
+      .optional(),
+    { doc, kind: 'URL' },
+  );
+}
+
+function toSecret(value: string): Secret {
+  return new Secret(value);
+}
+
+export function secret(doc: string, extra: Extra = {}) {
+  const error = 'a text, best as ${env:NAME} or ${file:/path}';
+  return described(z.string({ error }).min(1, { error }).transform(toSecret).optional(), {
+    doc,
+    kind: 'secret',
+    ...extra,
+  });
+}
+
+export function secrets(doc: string, extra: Extra = {}) {
+  const error = 'a list of texts, best as ${env:NAME} or ${file:/path}';
+  return described(
+    z.array(z.string({ error }).min(1, { error }).transform(toSecret), { error }).prefault([]),
+    {
+      doc,
+      kind: 'list of secrets',
+      default: [],
+      ...extra,
+    },
+  );
+}
+
+export function secretMap(doc: string, extra: Extra = {}) {
+  const error = 'header names with their values, best as ${env:NAME}';
+  const name = z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'a header name' });
+  // A line break would let a value become a header of its own.
+  const value = z
+    .string({ error: 'a text without line breaks' })
+    .regex(/^[^\r\n\0]*$/, { error: 'a text without line breaks' })
+    .transform(toSecret);
+  return described(z.record(name, value, { error }).prefault({}), {
+    doc,
+    kind: 'map of secrets',
+    default: {},
+    ...extra,
+  });
+}
+
+export function texts(doc: string, extra: Extra = {}) {
+  const error = 'a list of texts';
+  return described(z.array(z.string({ error }), { error }).prefault([]), {
+    doc,
+    kind: 'list',
+    default: [],
+    ...extra,
+  });
+}
+
+export function addresses(doc: string) {
+  const error = 'a list of addresses such as [redis-1:26379, redis-2:26379]';
+  const one = z.unknown().transform((value, context) => {
+    const address = parseListen(value);
+    if (address) return address;
+    context.addIssue({ code: 'custom', message: 'an address such as redis-1:26379' });
+    return z.NEVER;
+  });
+  return described(z.array(one, { error }).prefault([]), { doc, kind: 'list of host:port', default: [] });
+}
+
+/** A group of options. */
+export function section<T extends z.core.$ZodLooseShape>(doc: string, shape: T) {
+  return z
+    .strictObject(shape, {
+      error: (issue) => (issue.code === 'unrecognized_keys' ? undefined : 'a section of options'),
+    })
+    .prefault({} as never)
+    .meta({ doc, kind: 'section' });
+}

@@ -1,0 +1,27 @@
+/** One thing that is wrong with a configuration. */
+export interface ConfigProblem {
+  /** `exporter.timeout`, `priority.rules[2].class`. */
+  path: string;
+  /** File and line, a flag, or nothing when it is nowhere. */
+  source: string;
+  /** As written, shortened; secrets never. */
+  value: string | undefined;
+  /** What would be right. */
+  expected: string;
+}
+
+/** All that is wrong with a configuration, at once. */
+export class ConfigError extends Error {
+  readonly problems: readonly ConfigProblem[];
+
+  constructor(problems: readonly ConfigProblem[]) {
+    super(problems.map(line).join('\n'));
+    this.name = 'ConfigError';
+    this.problems = problems;
+  }
+}
+
+function line({ path, source, value, expected }: ConfigProblem): string {
+  const where = [source, path].filter(Boolean).join(': ');
+  return `${where}: ${value === undefined ? '' : `${value} — `}expected ${expected}`;
+}

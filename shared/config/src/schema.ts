@@ -1,0 +1,259 @@
+import { z } from 'zod';
+import {
+  addresses,
+  choice,
+  count,
+  duration,
+  endpoint,
+  factor,
+  flag,
+  listen,
+  type OptionMeta,
+  optionalPath,
+  optionalText,
+  rate,
+  ratio,
+  secret,
+  secretMap,
+  secrets,
+  section,
+  size,
+  text,
+  texts,
+} from './options.ts';
+
+/**
+ * Every option there is, with what it means, its default and its check: the one place. `docs/configuration.md` and
+ * `nrdot.example.yaml` are generated from it.
+ */
+
+const LIVE = { live: true } as const;
+const CLASS_NAMES = ['critical', 'high', 'normal'] as const;
+const PATTERN_MAX_CHARS = 256;
+
+const tls = (who: string) =>
+  section(`TLS for ${who}.`, {
+    ca_file: optionalPath("Certificates to trust, PEM; the system's when absent."),
+    cert_file: optionalPath('Own certificate, PEM, for mutual TLS.'),
+    key_file: optionalPath('Its key, PEM.'),
+    insecure_skip_verify: flag(false, "Do not check the other side's certificate. For tests only."),
+  });
+
+/** A value must equal a text, or match `{ regex: … }`. */
+const matcher = z.union(
+  [
+    z.string(),
+    z.strictObject({
+      regex: z
+        .string()
+        .max(PATTERN_MAX_CHARS, { error: `a regular expression of at most ${PATTERN_MAX_CHARS} characters` })
+        .refine(isRegex, { error: `a regular expression of at most ${PATTERN_MAX_CHARS} characters` }),
+    }),
+  ],
+  {
+    error: `a text, or {regex: "…"} with a valid regular expression of at most ${PATTERN_MAX_CHARS} characters`,
+  },
+);
+
+const severity = z.union(
+  [z.number().int().min(1).max(24), z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'])],
+  {
+    error: 'a severity number from 1 to 24, or trace, debug, info, warn, error or fatal',
+  },
+);
+
+const rule = z.strictObject({
+  class: z.enum(CLASS_NAMES, { error: `one of ${CLASS_NAMES.join(', ')}` }),
+  signal: z.enum(['traces', 'metrics', 'logs'], { error: 'one of traces, metrics, logs' }).optional(),
+  resource: z.record(z.string(), matcher).optional(),
+  scope: matcher.optional(),
+  metric: matcher.optional(),
+  span: matcher.optional(),
+  status: z.enum(['unset', 'ok', 'error'], { error: 'one of unset, ok, error' }).optional(),
+  severity: z.strictObject({ min: severity.optional(), max: severity.optional() }).optional(),
+});
+
+export const DEFAULT_RULES = [{ class: 'critical', signal: 'metrics', metric: { regex: '^system\\.' } }];
+
+const rules = z
+  .array(rule, { error: 'a list of rules' })
+  .prefault(DEFAULT_RULES as never)
+  .meta({
+    doc: 'Rules in order; the first that matches decides. A rule has `class` and any of `signal`, `resource` (attribute: matcher), `scope`, `metric`, `span` (names), `status` (unset, ok, error), `severity` ({min, max}: 1 to 24, or trace … fatal); all of them must match. A matcher is a text, or `{regex: "…"}`.',
+    kind: 'list of rules',
+    default: DEFAULT_RULES,
+    live: true,
+  } satisfies OptionMeta);
+
+export const schema = section('NRDOT+', {
+  data_dir: text('./nrdot-data', 'Where `nrdot up` keeps its Redis and the dlq its segments.'),
+  log: section('The log, on standard error. It never holds payloads or secrets.', {
+    level: choice(
+      ['debug', 'info', 'warn', 'error', 'silent'],
+      'info',
+      'Least severe lines that are written.',
+      LIVE,
+    ),
+    format: choice(['auto', 'text', 'json'], 'auto', 'auto: text on a terminal, JSON elsewhere.'),
+  }),
+  redis: section(
+    'Where the queues are. Without `url`, `sentinels` and `cluster`, `nrdot up` runs a private Redis.',
+    {
+      url: secret('redis://, rediss:// or unix:// URL.'),
+      sentinels: addresses('Sentinels to ask for the primary.'),
+      sentinel_name: text('mymaster', 'Name of the primary that the sentinels watch.'),
+      cluster: addresses('Some nodes of a Redis Cluster.'),
+      username: optionalText('ACL user.'),
+      password: secret('Its password.'),
+      prefix: text('nrdot', 'Begins every key, in braces, so that all keys share one slot of a Cluster.', {
+        pattern: /^[A-Za-z0-9_.-]{1,64}$/,
+        expected: 'letters, digits, _ . or -, at most 64',
+      }),
+      durability: choice(
+        ['always', 'everysec'],
+        'always',
+        "What Redis' AOF has to promise before a 200: fsynced, or fsynced within a second.",
+      ),
+      command_timeout: duration('5s', 'How long the receiver waits for Redis before it answers 503.'),
+      tls: section('TLS to Redis; rediss:// URLs use it too.', {
+        enabled: flag(false, 'Speak TLS.'),
+        ca_file: optionalPath('Certificates to trust, PEM.'),
+        cert_file: optionalPath('Own certificate, PEM.'),
+        key_file: optionalPath('Its key, PEM.'),
+        insecure_skip_verify: flag(false, "Do not check the server's certificate. For tests only."),
+      }),
+      private: section('The Redis that `nrdot up` starts for itself.', {
+        redis_server: text('redis-server', 'The program.'),
+        maxmemory: size(
+          '768MiB',
+          'Its memory limit; above queue.max_bytes, since jobs and buffers need room too.',
+        ),
+      }),
+    },
+  ),
+  receiver: section('OTLP/HTTP in.', {
+    listen: listen('127.0.0.1:4318', 'Address to listen on; port 0 takes a free one.'),
+    max_body: size('64MiB', 'Largest request, as it comes and after decompression; more is 413.'),
+    max_header: size('16KiB', 'Largest header; more is 431.'),
+    max_depth: count(64, 'Deepest nesting of messages; more is 400.', { max: 100 }),
+    max_inflight: size('128MiB', 'Bytes of requests in memory at once; over it, 503 with Retry-After.'),
+    max_connections: count(10_000, 'Connections at once; more are closed.', { max: 1_000_000 }),
+    request_timeout: duration('30s', 'Time for a whole request to arrive.'),
+    keep_alive: duration('75s', 'How long an idle connection is kept.'),
+    cors: section('For browsers that send from elsewhere.', {
+      allowed_origins: texts('Origins, or "*". Empty: none.'),
+      allowed_headers: texts('Headers beside Content-Type and Content-Encoding.'),
+      max_age: duration('2h', 'How long a browser may remember the answer.'),
+    }),
+    tokens: secrets('Clients must send one of these as `Authorization: Bearer …`. Empty: no check.', LIVE),
+    tls: section('TLS on the listener, on when a certificate is given.', {
+      cert_file: optionalPath('Certificate, PEM.'),
+      key_file: optionalPath('Its key, PEM.'),
+      client_ca_file: optionalPath('Clients must show a certificate signed by one of these.'),
+    }),
+  }),
+  priority: section('Which class a batch gets.', {
+    default_class: choice(CLASS_NAMES, 'normal', 'When no rule matches.', LIVE),
+    resource_attribute: text(
+      'nrdot.priority',
+      'Resource attribute by which a sender names the class itself (critical, high, normal); it goes before the rules.',
+      LIVE,
+    ),
+    rules,
+  }),
+  queue: section('What Redis may hold.', {
+    max_bytes: size('512MiB', 'Payload bytes.'),
+    max_items: count(50_000_000, 'Items.', { max: 10_000_000_000 }),
+    spill_at: ratio(
+      0.95,
+      'Fill at which new arrivals go to the dlq: normal first, high and critical nearer to full.',
+    ),
+    resume_at: ratio(0.9, 'Fill at which that ends again.'),
+  }),
+  scheduler: section('What goes next.', {
+    weights: section('Shares of the classes in items, while all have work.', {
+      critical: count(5, 'Weight of critical.', { max: 1_000, live: true }),
+      high: count(3, 'Weight of high.', { max: 1_000, live: true }),
+      normal: count(1, 'Weight of normal.', { max: 1_000, live: true }),
+    }),
+    export_window: count(64, 'Batches between scheduler and exporters. Small keeps priorities sharp.', {
+      max: 10_000,
+    }),
+    export_window_bytes: size('64MiB', 'Bytes between them.'),
+    merge_bytes: size(
+      '1MiB',
+      'With a backlog, batches of one signal and class go out together up to this size, as held.',
+    ),
+    slot: duration('500ms', 'How long live and replayed work take turns when both wait.'),
+    poll: duration('1s', 'Longest sleep.'),
+  }),
+  breaker: section('When to stop sending, for all exporters together.', {
+    failures: count(5, 'Failures in a row that open it.', { max: 1_000 }),
+    throttle_ratio: ratio(0.3, 'Share of 429 in the window that opens it.'),
+    min_answers: count(10, 'Answers the window must have for that.', { max: 100_000 }),
+    window: duration('30s', 'Length of the window.'),
+    open_min: duration('1s', 'Time open before the first probe; doubled by each probe that fails.'),
+    open_max: duration('60s', 'Longest time open, unless Retry-After asks for more.'),
+  }),
+  exporter: section('OTLP/HTTP out.', {
+    endpoint: endpoint('Base URL of the upstream; `/v1/traces` and so on are added.'),
+    endpoints: section('Full URLs for single signals.', {
+      traces: endpoint('For traces.'),
+      metrics: endpoint('For metrics.'),
+      logs: endpoint('For logs.'),
+      profiles: endpoint('For profiles.'),
+    }),
+    headers: secretMap('Sent with each request, such as `api-key: ${env:NEW_RELIC_LICENSE_KEY}`.', LIVE),
+    timeout: duration('10s', 'Time for an answer.'),
+    concurrency: count(16, 'Most requests at once, of each exporter; adapts below that.', { max: 1_000 }),
+    min_concurrency: count(1, 'Fewest.', { max: 1_000 }),
+    inflight_bytes: size('32MiB', 'Payload bytes in memory at once.'),
+    compression: choice(
+      ['as-received', 'none', 'gzip', 'zstd'],
+      'as-received',
+      'as-received sends the very bytes that came in, which costs nothing.',
+    ),
+    retry: section('Before a batch goes to the dlq.', {
+      initial: duration('1s', 'First wait.'),
+      max: duration('30s', 'Longest wait.'),
+      multiplier: factor(2, 'From one wait to the next.'),
+      jitter: ratio(0.5, 'Share of a wait that is random.'),
+      max_attempts: count(8, 'Tries.', { max: 1_000 }),
+      max_retry_after: duration('10m', 'A Retry-After beyond this is taken as this.'),
+    }),
+    tls: tls('the upstream'),
+  }),
+  dlq: section('Batches on disk.', {
+    dir: optionalPath('Directory of the segments. Default: `dlq` in data_dir.'),
+    listen: listen('127.0.0.1:4319', 'Where receivers hand in batches while Redis is away.'),
+    url: optionalText('Where receivers find it; in one process it is found without.'),
+    capacity: size('15GiB', 'Most bytes on disk.'),
+    reserve: size('64MiB', 'Kept free on the disk, so that deletion and checkpoints always work.'),
+    when_full: choice(
+      ['refuse', 'drop_oldest'],
+      'refuse',
+      'refuse: batches wait in Redis, and when that is full clients get 503. drop_oldest: the oldest of the lowest class go, counted.',
+    ),
+    retention: duration('72h', 'Older batches are dropped, counted.'),
+    rejected_retention: duration('168h', 'The same for batches that the upstream refused for good.'),
+    segment_bytes: size('128MiB', 'Size at which a segment is sealed.'),
+    replay_rate: rate('4MiB', 'Cap of replay, in uncompressed payload.', LIVE),
+    intake_concurrency: count(32, 'Batches written at once.', { max: 1_000 }),
+  }),
+  admin: section('Health, metrics, console and commands of a process.', {
+    listen: listen('127.0.0.1:8888', 'Address. Beyond this machine it needs a token.'),
+    token: secret('Needed as `Authorization: Bearer …` on all but the health checks.'),
+    shutdown_timeout: duration('20s', 'How long each service may take to finish what is under way.'),
+  }),
+});
+
+export type ParsedOptions = z.output<typeof schema>;
+
+function isRegex(pattern: string): boolean {
+  try {
+    new RegExp(pattern, 'u');
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,47 @@
+const SIZE_UNITS: Readonly<Record<string, number>> = {
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+  TiB: 2 ** 40,
+};
+const DURATION_UNITS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+
+/** Reads `128MiB`, `4MB`, or a plain number of bytes. @returns bytes, or undefined when it is no size */
+export function parseSize(value: unknown): number | undefined {
+  if (typeof value === 'number') return Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+  const match = typeof value === 'string' ? /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/.exec(value.trim()) : null;
+  if (!match) return undefined;
+  const factor = SIZE_UNITS[match[2] === '' ? 'B' : match[2]!];
+  const bytes = factor === undefined ? Number.NaN : Math.round(Number(match[1]) * factor);
+  return Number.isSafeInteger(bytes) ? bytes : undefined;
+}
+
+/** Reads `500ms`, `1.5s`, `72h`. A number without a unit is none. @returns ms, or undefined when it is no duration */
+export function parseDuration(value: unknown): number | undefined {
+  const match = typeof value === 'string' ? /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/.exec(value.trim()) : null;
+  if (!match) return undefined;
+  const ms = Number(match[1]) * DURATION_UNITS[match[2]!]!;
+  return Number.isSafeInteger(Math.round(ms)) ? Math.round(ms) : undefined;
+}
+
+/** Reads `host:port`, `[::1]:4318`, or `:4318` (all addresses). */
+export function parseListen(value: unknown): { host: string; port: number } | undefined {
+  const match =
+    typeof value === 'string' ? /^(\[[0-9a-fA-F:.]+\]|[^\s:[\]]*):(\d{1,5})$/.exec(value.trim()) : null;
+  if (!match) return undefined;
+  const port = Number(match[2]);
+  if (port > 65_535) return undefined;
+  const host = match[1]!.replace(/^\[|\]$/g, '');
+  return { host: host === '' ? '0.0.0.0' : host, port };
+}
