@@ -7,8 +7,9 @@ import {
   type Signal,
   walk,
 } from '@nrdot/otlp';
-import { type Batch, type EnqueueResult, newBatchId, type PriorityClass } from '@nrdot/queue';
+import { type Batch, type EnqueueResult, newBatchId } from '@nrdot/queue';
 import type { Reservation } from './body.ts';
+import type { Classified } from './classifier/classifier.ts';
 
 const UNAVAILABLE = 14;
 
@@ -18,10 +19,10 @@ export interface IngestLimits {
 }
 
 export interface IngestDeps {
-  /** Durable when it resolves. */
-  enqueue(batch: Batch): Promise<EnqueueResult>;
-  /** The class of a whole request. `body` is protobuf, validated. */
-  classify(signal: Signal, body: Uint8Array): PriorityClass;
+  /** Durable when it resolves. The batches of one request stand or fall together. */
+  enqueue(batches: readonly Batch[]): Promise<EnqueueResult[]>;
+  /** The parts of a request by class. `body` is protobuf, validated. */
+  classify(signal: Signal, body: Buffer): Classified[];
   now(): number;
 }
 
@@ -61,29 +62,38 @@ export async function ingest(
   const { items } = walk(signal, body, { maxDepth: limits.maxDepth });
   if (items === 0) return { items, bodyBytes: decoded.byteLength };
 
-  // What nothing changed keeps the compressed bytes it came in. Few backends read deflate: that goes on plain.
-  const untouched = body === decoded && encoding !== 'deflate';
   const receivedAt = deps.now();
-  const result = await enqueueOrRefuse(deps, {
-    id: newBatchId(receivedAt),
-    signal,
-    class: deps.classify(signal, body),
-    origin: 'live',
-    encoding: untouched ? encoding : 'identity',
-    items,
-    receivedAt,
-    payload: untouched ? wire : body,
+  const parts = deps.classify(signal, body);
+  const common = { signal, origin: 'live', receivedAt } as const;
+  const batches = parts.map((part): Batch => {
+    const id = newBatchId(receivedAt);
+    if (part.body !== undefined) {
+      reservation.reserve(part.body.byteLength);
+      const { items } = walk(signal, part.body, { maxDepth: limits.maxDepth });
+      return { ...common, id, class: part.class, encoding: 'identity', items, payload: part.body };
+    }
+    // What nothing changed keeps the compressed bytes it came in. Few backends read deflate: that goes on plain.
+    const untouched = body === decoded && encoding !== 'deflate';
+    return {
+      ...common,
+      id,
+      class: part.class,
+      encoding: untouched ? encoding : 'identity',
+      items,
+      payload: untouched ? wire : body,
+    };
   });
-  if (result === 'full') {
+  const results = await enqueueOrRefuse(deps, batches);
+  if (results.includes('full')) {
     throw unavailable('queue_full', 'the queue is at its capacity (queue.max_bytes, queue.max_items)');
   }
-  if (result === 'lost') throw unavailable('not_kept', 'the batch could not be kept');
+  if (results.includes('lost')) throw unavailable('not_kept', 'the batch could not be kept');
   return { items, bodyBytes: decoded.byteLength };
 }
 
-async function enqueueOrRefuse(deps: IngestDeps, batch: Batch): Promise<EnqueueResult> {
+async function enqueueOrRefuse(deps: IngestDeps, batches: readonly Batch[]): Promise<EnqueueResult[]> {
   try {
-    return await deps.enqueue(batch);
+    return await deps.enqueue(batches);
   } catch (error) {
     const message = (error as Error).message;
     if (message.startsWith('OOM')) throw unavailable('redis_full', 'Redis is out of memory');

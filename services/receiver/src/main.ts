@@ -8,7 +8,7 @@ import {
   openStore,
   type RunningService,
 } from '@nrdot/service';
-import { classifierOf } from './classifier.ts';
+import { Classifier } from './classifier/classifier.ts';
 import { Receiver } from './server.ts';
 
 const RETRY_AFTER_MS = 1_000;
@@ -21,12 +21,12 @@ export async function startReceiver(
   const host = hostFor(processHost, 'receiver');
   const { receiver: options } = config;
   const { link, store } = openStore(config, host, 'producer', 'receiver');
-  const enqueuer = new Enqueuer((batches, nowMs) => {
+  const enqueuer = new Enqueuer((groups, nowMs) => {
     const why = link.notReady();
     if (why) throw new Error(why);
-    return store.enqueue(batches, nowMs);
+    return store.enqueue(groups, nowMs);
   });
-  const classifier = classifierOf(config.priority);
+  const classifier = new Classifier(config.priority);
   const server = new Receiver(
     {
       host: options.listen.host,
@@ -47,8 +47,8 @@ export async function startReceiver(
     {
       log: host.log,
       metrics: host.metrics,
-      enqueue: (batch) => enqueuer.enqueue(batch),
-      classify: classifier,
+      enqueue: (batches) => enqueuer.enqueue(batches),
+      classify: (signal, body) => classifier.classify(signal, body),
       now: Date.now,
     },
   );

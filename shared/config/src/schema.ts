@@ -1,3 +1,4 @@
+import { RE2JS } from 're2js';
 import { z } from 'zod';
 import {
   addresses,
@@ -79,7 +80,7 @@ const rules = z
   .array(rule, { error: 'a list of rules' })
   .prefault(DEFAULT_RULES as never)
   .meta({
-    doc: 'Rules in order; the first that matches decides. A rule has `class` and any of `signal`, `resource` (attribute: matcher), `scope`, `metric`, `span` (names), `status` (unset, ok, error), `severity` ({min, max}: 1 to 24, or trace … fatal); all of them must match. A matcher is a text, or `{regex: "…"}`.',
+    doc: 'Rules in order; the first that matches decides. A rule has `class` and any of `signal`, `resource` (attribute: matcher), `scope`, `metric`, `span` (names), `status` (unset, ok, error), `severity` ({min, max}: 1 to 24, or trace … fatal); all of them must match. A matcher is a text, or `{regex: "…"}` in RE2 syntax, which matches in linear time whatever the pattern.',
     kind: 'list of rules',
     default: DEFAULT_RULES,
     live: true,
@@ -251,7 +252,7 @@ export type ParsedOptions = z.output<typeof schema>;
 
 function isRegex(pattern: string): boolean {
   try {
-    new RegExp(pattern, 'u');
+    RE2JS.compile(pattern);
     return true;
   } catch {
     return false;

@@ -67,6 +67,8 @@ describe('content encodings', () => {
       expect((await fault(...wire)).httpStatus).toBe(413);
     }
     expect((await fault(Buffer.alloc(11), 'identity', 10)).httpStatus).toBe(413);
+    const empty = Buffer.concat(Array(300).fill(zstdCompressSync(Buffer.alloc(0))));
+    expect((await fault(empty, 'zstd')).message).toContain('more than 256 frames');
   });
 
   it('must be what their label says: 400', async () => {

@@ -31,6 +31,8 @@ const SYNC_MAX_BYTES = 1024 * 1024;
 const CHUNK_BYTES = 320 * 1024;
 /** 8 MiB: the largest window that zstd's own specification asks decoders to support. */
 const ZSTD_WINDOW_LOG_MAX = 23;
+/** Each frame costs a decoder of its own, however little is in it. */
+const ZSTD_MAX_FRAMES = 256;
 
 type Finished = { buffer: Buffer; engine: { bytesWritten: number } };
 type Options = (ZlibOptions & ZstdOptions & BrotliOptions) & { info: true };
@@ -142,7 +144,7 @@ function zstdFramesSync(body: Buffer, maxBytes: number): Buffer {
     } catch (error) {
       throw explain(error, 'zstd', maxBytes);
     }
-    at += consumed(finished);
+    at += consumed(finished, frames.length);
     left -= finished.buffer.byteLength;
     frames.push(finished.buffer);
   }
@@ -159,14 +161,15 @@ async function zstdFrames(body: Buffer, maxBytes: number): Promise<Buffer> {
     } catch (error) {
       throw explain(error, 'zstd', maxBytes);
     }
-    at += consumed(finished);
+    at += consumed(finished, frames.length);
     left -= finished.buffer.byteLength;
     frames.push(finished.buffer);
   }
   return joined(frames);
 }
 
-function consumed({ engine }: Finished): number {
+function consumed({ engine }: Finished, framesBefore: number): number {
+  if (framesBefore >= ZSTD_MAX_FRAMES) throw damaged('zstd', `there are more than ${ZSTD_MAX_FRAMES} frames`);
   if (engine.bytesWritten === 0) throw damaged('zstd', 'a frame is empty');
   return engine.bytesWritten;
 }

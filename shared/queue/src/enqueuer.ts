@@ -1,12 +1,14 @@
 import type { Batch } from './batch.ts';
 import type { EnqueueResult } from './store.ts';
 
-const COMMIT_MAX_BATCHES = 256;
+const COMMIT_MAX_REQUESTS = 256;
 const COMMIT_MAX_BYTES = 16 * 1024 * 1024;
 
+type Commit = (groups: readonly (readonly Batch[])[], nowMs: number) => Promise<EnqueueResult[][]>;
+
 interface Waiting {
-  batch: Batch;
-  resolve(result: EnqueueResult): void;
+  batches: readonly Batch[];
+  resolve(results: EnqueueResult[]): void;
   reject(error: unknown): void;
 }
 
@@ -16,23 +18,23 @@ interface Waiting {
  * by the receiver's limit on bytes in flight.
  */
 export class Enqueuer {
-  readonly #commit: (batches: readonly Batch[], nowMs: number) => Promise<EnqueueResult[]>;
+  readonly #commit: Commit;
   readonly #now: () => number;
   #waiting: Waiting[] = [];
   #busy = false;
 
-  constructor(
-    commit: (batches: readonly Batch[], nowMs: number) => Promise<EnqueueResult[]>,
-    now: () => number = Date.now,
-  ) {
+  constructor(commit: Commit, now: () => number = Date.now) {
     this.#commit = commit;
     this.#now = now;
   }
 
-  /** @throws whatever the commit threw, for every batch that was in it */
-  enqueue(batch: Batch): Promise<EnqueueResult> {
+  /**
+   * Commits the batches of one request together.
+   * @throws whatever the commit threw, for every request that was in it
+   */
+  enqueue(batches: readonly Batch[]): Promise<EnqueueResult[]> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ batch, resolve, reject });
+      this.#waiting.push({ batches, resolve, reject });
       if (!this.#busy) void this.#run();
     });
   }
@@ -48,11 +50,11 @@ export class Enqueuer {
       const group = this.#takeGroup();
       try {
         const results = await this.#commit(
-          group.map((waiting) => waiting.batch),
+          group.map((waiting) => waiting.batches),
           this.#now(),
         );
         group.forEach((waiting, i) => {
-          waiting.resolve(results[i] ?? 'lost');
+          waiting.resolve(results[i] ?? waiting.batches.map(() => 'lost'));
         });
       } catch (error) {
         for (const waiting of group) waiting.reject(error);
@@ -64,8 +66,8 @@ export class Enqueuer {
   #takeGroup(): Waiting[] {
     let bytes = 0;
     let n = 0;
-    while (n < this.#waiting.length && n < COMMIT_MAX_BATCHES) {
-      bytes += this.#waiting[n]!.batch.payload.byteLength;
+    while (n < this.#waiting.length && n < COMMIT_MAX_REQUESTS) {
+      for (const { payload } of this.#waiting[n]!.batches) bytes += payload.byteLength;
       if (n > 0 && bytes > COMMIT_MAX_BYTES) break;
       n++;
     }

@@ -178,12 +178,13 @@ export class Store {
   }
 
   /**
-   * Takes batches into their class queues. All commands leave in one tick on one connection, and Redis and its AOF
+   * Takes batches into their class queues. For want of room a group is refused whole: the parts of one request stand
+   * or fall together. All commands leave in one tick on one connection, and Redis and its AOF
    * keep their order: a job implies its payload.
-   * @returns one result per batch, in order
+   * @returns one result per batch, in the order and groups in which they came
    * @throws when Redis is away, times out or is out of memory; then some may have been taken, which at-least-once allows
    */
-  async enqueue(batches: readonly Batch[], nowMs: number): Promise<EnqueueResult[]> {
+  async enqueue(groups: readonly (readonly Batch[])[], nowMs: number): Promise<EnqueueResult[][]> {
     const args: (string | number)[] = [
       this.keys.prefix,
       nowMs,
@@ -194,7 +195,9 @@ export class Store {
       this.#options.spillHysteresis,
     ];
     const pending: Promise<unknown>[] = [];
-    for (const batch of batches) {
+    for (const [batch, group] of groups.flatMap((all) =>
+      all.map((one, i) => [one, i === 0 ? all.length : 0] as const),
+    )) {
       const data = jobDataOf(batch);
       const payload = this.keys.payload(batch.id);
       // NX: a batch that Redis holds already must not be given a time to live.
@@ -207,6 +210,7 @@ export class Store {
         data.bytes,
         JSON.stringify(data),
         batch.signal,
+        group,
       );
     }
     const { depth, books, wake, scheduler, breaker } = this.keys;
@@ -214,7 +218,8 @@ export class Store {
       this.#scripts.nrdotEnqueue(depth, books, wake, scheduler, breaker, ...args),
       ...pending,
     ]);
-    return results.map((code) => ENQUEUE_RESULTS[code - 1] ?? 'lost');
+    let at = 0;
+    return groups.map((group) => group.map(() => ENQUEUE_RESULTS[(results[at++] ?? 0) - 1] ?? 'lost'));
   }
 
   /** Moves a weighted window of batches to the export queue. */

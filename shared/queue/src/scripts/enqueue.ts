@@ -12,7 +12,8 @@ import { prelude } from './prelude.ts';
  * KEYS  1 depth  2 books  3 wake  4 scheduler  5 breaker
  * ARGV  1 prefix  2 now in ms  3 capacity in bytes  4 capacity in items  5 job options (JSON)
  *       6 spill_at (0 to 1)  7 hysteresis (0 to 1)
- *       then per batch: key, class, origin, items, bytes, job data (JSON), job name
+ *       then per batch: key, class, origin, items, bytes, job data (JSON), job name, and how many batches from here
+ *       on stand or fall together for want of room (0: the group goes on)
  * Gives per batch: 1 queued, 2 held already, 3 payload expired or lost, 4 no room (the payload is removed), 5 spilled
  */
 export const enqueue = `${prelude}
@@ -39,10 +40,19 @@ local function must_spill(class)
 end
 
 local results, accepted, queued, spilled, books = {}, 0, false, false, {}
-for i = 8, #ARGV, 7 do
+local room = true
+for i = 8, #ARGV, 8 do
+  local group = tonumber(ARGV[i+7])
+  if group > 0 then
+    local group_items, group_bytes = 0, 0
+    for j = i, i + 8 * (group - 1), 8 do
+      group_items, group_bytes = group_items + tonumber(ARGV[j+3]), group_bytes + tonumber(ARGV[j+4])
+    end
+    room = held_bytes + group_bytes <= max_bytes and held_items + group_items <= max_items
+  end
   local key, class, origin, items, bytes = ARGV[i], ARGV[i+1], ARGV[i+2], tonumber(ARGV[i+3]), tonumber(ARGV[i+4])
   local payload = prefix .. ':payload:' .. key
-  if held_bytes + bytes > max_bytes or held_items + items > max_items then
+  if not room then
     if rcall('TTL', payload) >= 0 then rcall('UNLINK', payload) end
     results[#results+1] = 4
   elseif rcall('PERSIST', payload) == 1 then

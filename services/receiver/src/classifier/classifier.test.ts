@@ -1,0 +1,190 @@
+import { create, fromBinary, fromJson, type JsonObject, toBinary } from '@bufbuild/protobuf';
+import { loadConfig } from '@nrdot/config';
+import { walk } from '@nrdot/otlp';
+import type { PriorityClass } from '@nrdot/queue';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { countItems, request, WALKED } from '../../../../shared/otlp/test/arbitrary.ts';
+import { referenceRequest } from '../../../../shared/otlp/test/reference.ts';
+import { Classifier } from './classifier.ts';
+import { Matcher } from './matcher.ts';
+
+const classifier = (priority: string) =>
+  new Classifier(
+    loadConfig({ env: {}, text: `priority:\n${priority.replace(/^/gm, '  ')}` }).config.priority,
+  );
+const bytes = (signal: 'traces' | 'metrics' | 'logs', json: JsonObject) => {
+  const schema = referenceRequest(signal);
+  return Buffer.from(toBinary(schema, fromJson(schema, json)));
+};
+const resource = (attributes: Record<string, string>) => ({
+  attributes: Object.entries(attributes).map(([key, stringValue]) => ({ key, value: { stringValue } })),
+});
+const traces = (...resources: [Record<string, string>, JsonObject[]][]) =>
+  bytes('traces', {
+    resourceSpans: resources.map(([attributes, spans]) => ({
+      resource: resource(attributes),
+      scopeSpans: [{ scope: { name: 'lib' }, spans }],
+    })),
+  });
+const span = (name: string, code = 0): JsonObject => ({ name, status: { code } });
+/** Names of the spans, by class. */
+const spansOf = (parts: { class: PriorityClass; body: Buffer | undefined }[], whole: Buffer) =>
+  Object.fromEntries(
+    parts.map((part) => {
+      const decoded = fromBinary(referenceRequest('traces'), part.body ?? whole) as unknown as {
+        resourceSpans: { scopeSpans: { scope?: { name: string }; spans: { name: string }[] }[] }[];
+      };
+      return [
+        part.class,
+        decoded.resourceSpans.flatMap((r) => r.scopeSpans.flatMap((s) => s.spans.map((x) => x.name))),
+      ];
+    }),
+  );
+
+describe('the classifier', () => {
+  it('leaves a request of one class as it is', () => {
+    const body = traces([{ 'service.name': 'a' }, [span('x')]]);
+    expect(classifier('default_class: high').classify('traces', body)).toEqual([
+      { class: 'high', body: undefined },
+    ]);
+  });
+
+  it('lets a sender name the class, before any rule', () => {
+    const c = classifier('rules: [{class: high, resource: {service.name: shop}}]');
+    const body = traces([{ 'service.name': 'shop', 'nrdot.priority': 'Critical' }, [span('x')]]);
+    expect(c.classify('traces', body)[0]?.class).toBe('critical');
+    const wrong = traces([{ 'service.name': 'shop', 'nrdot.priority': 'urgent' }, [span('x')]]);
+    expect(c.classify('traces', wrong)[0]?.class).toBe('high');
+  });
+
+  it('cuts by resource, in the order of the rules', () => {
+    const c = classifier(
+      'rules:\n  - {class: critical, resource: {service.name: {regex: "^pay"}}}\n  - {class: high, signal: traces, resource: {env: prod}}\n',
+    );
+    const body = traces(
+      [{ 'service.name': 'payments', env: 'prod' }, [span('a'), span('b')]],
+      [{ 'service.name': 'shop', env: 'prod' }, [span('c')]],
+      [{ 'service.name': 'shop', env: 'test' }, [span('d')]],
+      [{ 'service.name': 'payroll' }, [span('e')]],
+    );
+    expect(spansOf(c.classify('traces', body), body)).toEqual({
+      critical: ['a', 'b', 'e'],
+      high: ['c'],
+      normal: ['d'],
+    });
+  });
+
+  it('cuts by span name and status, and keeps what describes the spans', () => {
+    const c = classifier(
+      'rules:\n  - {class: critical, status: error}\n  - {class: high, scope: lib, span: {regex: "^GET"}}\n',
+    );
+    const body = traces([{ a: 'b' }, [span('GET /', 2), span('GET /'), span('POST /'), span('PUT /', 1)]]);
+    const parts = c.classify('traces', body);
+    expect(spansOf(parts, body)).toEqual({
+      critical: ['GET /'],
+      high: ['GET /'],
+      normal: ['POST /', 'PUT /'],
+    });
+    for (const part of parts) {
+      const decoded = fromBinary(referenceRequest('traces'), part.body!) as unknown as {
+        resourceSpans: {
+          resource: { attributes: { key: string }[] };
+          scopeSpans: { scope: { name: string } }[];
+        }[];
+      };
+      expect(decoded.resourceSpans[0]!.resource.attributes[0]!.key).toBe('a');
+      expect(decoded.resourceSpans[0]!.scopeSpans[0]!.scope.name).toBe('lib');
+    }
+  });
+
+  it('cuts logs by severity, with names and numbers for its ends', () => {
+    const c = classifier(
+      'rules:\n  - {class: critical, severity: {min: error}}\n  - {class: high, severity: {min: 9, max: warn}}\n',
+    );
+    const body = bytes('logs', {
+      resourceLogs: [
+        { scopeLogs: [{ logRecords: [1, 8, 9, 16, 17, 24].map((severityNumber) => ({ severityNumber })) }] },
+      ],
+    });
+    const parts = c.classify('logs', body).map((part) => [part.class, walk('logs', part.body!).items]);
+    expect(parts).toEqual([
+      ['critical', 2],
+      ['high', 2],
+      ['normal', 2],
+    ]);
+  });
+
+  it('has ^system\\. metrics critical by default, and makes errors critical by one line', () => {
+    const body = bytes('metrics', {
+      resourceMetrics: [
+        {
+          scopeMetrics: [
+            {
+              metrics: ['system.cpu.time', 'http.server.duration'].map((name) => ({
+                name,
+                gauge: { dataPoints: [{ asDouble: 1 }] },
+              })),
+            },
+          ],
+        },
+      ],
+    });
+    const defaults = new Classifier(loadConfig({ env: {} }).config.priority);
+    expect(defaults.classify('metrics', body).map((part) => part.class)).toEqual(['critical', 'normal']);
+    const errors = classifier('rules: [{class: critical, status: error}]');
+    expect(errors.classify('traces', traces([{}, [span('x', 2)]]))).toEqual([
+      { class: 'critical', body: undefined },
+    ]);
+    expect(errors.classify('metrics', body)).toEqual([{ class: 'normal', body: undefined }]);
+  });
+
+  for (const signal of WALKED) {
+    it(`neither loses nor doubles an item of any ${signal}, and each part has one class`, () => {
+      const c = classifier(`rules:
+  - {class: critical, signal: traces, span: {regex: "[a-m]"}}
+  - {class: critical, signal: metrics, metric: {regex: "[a-m]"}}
+  - {class: critical, signal: logs, severity: {min: 9}}
+  - {class: high, scope: {regex: "."}}
+  - {class: high, resource: {service.name: {regex: ".*"}}}`);
+      const schema = referenceRequest(signal);
+      fc.assert(
+        fc.property(request(signal), ({ bytes: body }) => {
+          const parts = c.classify(signal, body);
+          const total = walk(signal, body).items;
+          const sum = parts.reduce((all, part) => all + walk(signal, part.body ?? body).items, 0);
+          expect(sum).toBe(total);
+          expect(new Set(parts.map((part) => part.class)).size).toBe(parts.length);
+          for (const part of parts) {
+            if (part.body === undefined) continue;
+            expect(countItems(signal, fromBinary(schema, part.body))).toBe(walk(signal, part.body).items);
+            expect(c.classify(signal, part.body)).toEqual([{ class: part.class, body: undefined }]);
+          }
+        }),
+        { numRuns: 300 },
+      );
+    });
+  }
+
+  it('takes a hostile pattern and a hostile value in its stride', () => {
+    const hostile = new Matcher({ regex: '^(a+)+$' });
+    expect(hostile.matches(`${'a'.repeat(100_000)}!`)).toBe(true); // cut before the "!"
+    expect(hostile.matches(`${'a'.repeat(1_000)}!`)).toBe(false);
+    expect(new Matcher({ regex: '(x|x)*y(.*.*.*.*.*)=' }).matches('x'.repeat(1_024))).toBe(false);
+  });
+
+  it('remembers a bounded number of resources and still tells them apart', () => {
+    const c = classifier('rules: [{class: high, resource: {pod: {regex: "7$"}}}]');
+    for (let i = 0; i < 3_000; i++) {
+      const body = traces([{ pod: `pod-${i}`, padding: 'p'.repeat(i % 50) }, [span('x')]]);
+      expect(c.classify('traces', body)[0]?.class).toBe(i % 10 === 7 ? 'high' : 'normal');
+    }
+  });
+
+  it('passes an empty request', () => {
+    const schema = referenceRequest('traces');
+    expect(
+      classifier('rules: []').classify('traces', Buffer.from(toBinary(schema, create(schema)))),
+    ).toHaveLength(1);
+  });
+});

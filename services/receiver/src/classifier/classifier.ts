@@ -1,0 +1,306 @@
+import { FieldCursor, type Signal } from '@nrdot/otlp';
+import { CLASSES, type PriorityClass } from '@nrdot/queue';
+import { findMessage, readAttributes, readEnum, readString } from './read.ts';
+import { type ItemTest, namedClass, type PriorityOptions, type Rule, rulesFor } from './rules.ts';
+
+/** A part of a request that has one class. `body` is undefined when it is the whole request as it was. */
+export interface Classified {
+  class: PriorityClass;
+  body: Buffer | undefined;
+}
+
+/** What the rules make of one resource. */
+type Verdict = PriorityClass | { rules: readonly Rule[]; otherwise: PriorityClass };
+
+// Field numbers, the same for traces, metrics and logs.
+const RESOURCES = 1;
+const RESOURCE = 1;
+const SCOPES = 2;
+const SCOPE = 1;
+const ITEMS = 2;
+const SCOPE_NAME = 1;
+
+/** What rules may ask of an item: the field numbers of its name, its status, its severity. */
+const NAME_FIELD: Readonly<Record<string, number>> = { traces: 5, metrics: 1 };
+const SPAN_STATUS = 15;
+const STATUS_CODE = 3;
+const SEVERITY_NUMBER = 2;
+
+/** Resources that are remembered; a sender's resource is the same from request to request. */
+const REMEMBERED = 1_024;
+const REMEMBERED_MAX_BYTES = 4_096;
+
+/**
+ * Decides the class of a request, once. A request of one class is left as it is; one that holds several is cut by
+ * resource, and by item where rules ask about items. Bytes are copied, not decoded.
+ */
+export class Classifier {
+  readonly #otherwise: PriorityClass;
+  readonly #attribute: string;
+  readonly #bySignal: Readonly<Record<Signal, SignalClassifier>>;
+
+  /** @throws when a pattern is invalid */
+  constructor(options: PriorityOptions) {
+    this.#otherwise = options.defaultClass;
+    this.#attribute = options.resourceAttribute;
+    const of = (signal: Signal) =>
+      new SignalClassifier(signal, rulesFor(signal, options), this.#otherwise, this.#attribute);
+    this.#bySignal = {
+      traces: of('traces'),
+      metrics: of('metrics'),
+      logs: of('logs'),
+      profiles: of('profiles'),
+    };
+  }
+
+  /** @param body protobuf that has passed the walk */
+  classify(signal: Signal, body: Buffer): Classified[] {
+    if (signal === 'profiles') return [{ class: this.#otherwise, body: undefined }];
+    return this.#bySignal[signal].classify(body);
+  }
+}
+
+class SignalClassifier {
+  readonly #rules: readonly Rule[];
+  readonly #otherwise: PriorityClass;
+  readonly #attribute: string;
+  readonly #wanted: ReadonlySet<string>;
+  readonly #nameField: number;
+  readonly #remembered = new Map<number, { bytes: Buffer; verdict: Verdict }>();
+  readonly #request = new FieldCursor();
+  readonly #resource = new FieldCursor();
+
+  constructor(signal: Signal, rules: readonly Rule[], otherwise: PriorityClass, attribute: string) {
+    this.#rules = rules;
+    this.#otherwise = otherwise;
+    this.#attribute = attribute;
+    this.#wanted = new Set([
+      attribute,
+      ...rules.flatMap((rule) => rule.resource.map((test) => test.attribute)),
+    ]);
+    this.#nameField = NAME_FIELD[signal] ?? 0;
+  }
+
+  classify(body: Buffer): Classified[] {
+    let only: PriorityClass | undefined;
+    let mixed = false;
+    const request = this.#request.reset(body, 0, body.byteLength);
+    while (request.next()) {
+      if (request.number !== RESOURCES) continue;
+      const found = this.#classOf(body, request.start, request.end);
+      if (found === undefined) continue; // nothing in it
+      if (found === 'several' || (only !== undefined && found !== only)) {
+        mixed = true;
+        break;
+      }
+      only = found;
+    }
+    if (!mixed) return [{ class: only ?? this.#otherwise, body: undefined }];
+    return this.#cut(body);
+  }
+
+  /** The one class of everything in a resource, if it has one. */
+  #classOf(body: Buffer, start: number, end: number): PriorityClass | 'several' | undefined {
+    const verdict = this.#judge(body, start, end);
+    if (typeof verdict === 'string') return verdict;
+    let only: PriorityClass | undefined;
+    const several = !this.#eachItem(body, start, end, verdict, (itemClass) => {
+      only ??= itemClass;
+      return itemClass === only;
+    });
+    return several ? 'several' : only;
+  }
+
+  #judge(body: Buffer, start: number, end: number): Verdict {
+    // The resource is nearly always the first field, so this ends at once.
+    const cursor = this.#resource.reset(body, start, end);
+    let from = 0;
+    let to = 0;
+    while (cursor.next()) {
+      if (cursor.number === RESOURCE) {
+        from = cursor.start;
+        to = cursor.end;
+        break;
+      }
+    }
+    const length = to - from;
+    if (length > REMEMBERED_MAX_BYTES) return this.#decide(body, from, to);
+    const key = fingerprint(body, from, to);
+    const known = this.#remembered.get(key);
+    if (
+      known !== undefined &&
+      known.bytes.byteLength === length &&
+      known.bytes.compare(body, from, to) === 0
+    ) {
+      return known.verdict;
+    }
+    const verdict = this.#decide(body, from, to);
+    if (this.#remembered.size >= REMEMBERED) this.#remembered.clear();
+    this.#remembered.set(key, { bytes: Buffer.from(body.subarray(from, to)), verdict });
+    return verdict;
+  }
+
+  #decide(body: Buffer, start: number, end: number): Verdict {
+    const attributes = readAttributes(body, start, end, this.#wanted);
+    const named = namedClass(attributes.get(this.#attribute));
+    if (named !== undefined) return named;
+    const open: Rule[] = [];
+    for (const rule of this.#rules) {
+      const holds = rule.resource.every(({ attribute, matcher }) => {
+        const value = attributes.get(attribute);
+        return value !== undefined && matcher.matches(value);
+      });
+      if (!holds) continue;
+      if (rule.item === undefined)
+        return open.length === 0 ? rule.class : { rules: open, otherwise: rule.class };
+      open.push(rule);
+    }
+    return open.length === 0 ? this.#otherwise : { rules: open, otherwise: this.#otherwise };
+  }
+
+  /** Gives each item's class to `take` until it returns false. @returns whether it never did */
+  #eachItem(
+    body: Buffer,
+    start: number,
+    end: number,
+    verdict: Exclude<Verdict, string>,
+    take: (itemClass: PriorityClass) => boolean,
+  ): boolean {
+    const scopes = new FieldCursor().reset(body, start, end);
+    const items = new FieldCursor();
+    while (scopes.next()) {
+      if (scopes.number !== SCOPES) continue;
+      const rules = this.#scopeRules(body, scopes.start, scopes.end, verdict.rules);
+      items.reset(body, scopes.start, scopes.end);
+      while (items.next()) {
+        if (items.number !== ITEMS) continue;
+        if (!take(this.#itemClass(body, items.start, items.end, rules, verdict.otherwise))) return false;
+      }
+    }
+    return true;
+  }
+
+  #scopeRules(body: Buffer, start: number, end: number, rules: readonly Rule[]): readonly Rule[] {
+    if (rules.every((rule) => rule.item?.scope === undefined)) return rules;
+    const scope = findMessage(body, start, end, SCOPE);
+    const name = scope ? readString(body, scope.start, scope.end, SCOPE_NAME) : '';
+    return rules.filter((rule) => rule.item?.scope === undefined || rule.item.scope.matches(name));
+  }
+
+  #itemClass(
+    body: Buffer,
+    start: number,
+    end: number,
+    rules: readonly Rule[],
+    otherwise: PriorityClass,
+  ): PriorityClass {
+    for (const rule of rules) {
+      if (rule.item === undefined || this.#holds(body, start, end, rule.item)) return rule.class;
+    }
+    return otherwise;
+  }
+
+  #holds(body: Buffer, start: number, end: number, { name, status, severity }: ItemTest): boolean {
+    if (name !== undefined && !name.matches(readString(body, start, end, this.#nameField))) return false;
+    if (status !== undefined) {
+      const message = findMessage(body, start, end, SPAN_STATUS);
+      const code = message ? readEnum(body, message.start, message.end, STATUS_CODE) : 0;
+      if (code !== status) return false;
+    }
+    if (severity !== undefined) {
+      const number = readEnum(body, start, end, SEVERITY_NUMBER);
+      if (number < severity.min || number > severity.max) return false;
+    }
+    return true;
+  }
+
+  #cut(body: Buffer): Classified[] {
+    const parts = new Map<PriorityClass, Uint8Array[]>();
+    const add = (priorityClass: PriorityClass, ...chunks: Uint8Array[]) => {
+      const list = parts.get(priorityClass);
+      if (list) list.push(...chunks);
+      else parts.set(priorityClass, [...chunks]);
+    };
+    const others: Uint8Array[] = [];
+    const request = new FieldCursor().reset(body, 0, body.byteLength);
+    while (request.next()) {
+      const { start, end, tagStart } = request;
+      if (request.number !== RESOURCES) {
+        others.push(body.subarray(tagStart, end));
+        continue;
+      }
+      const found = this.#classOf(body, start, end);
+      if (found === undefined) continue;
+      if (found !== 'several') add(found, body.subarray(tagStart, end));
+      else
+        for (const [c, resource] of this.#cutResource(body, start, end))
+          add(c, ...tagged(RESOURCES, resource));
+    }
+    return CLASSES.flatMap((c, i) => {
+      const chunks = parts.get(c);
+      if (!chunks) return [];
+      // Fields of the request that nobody knows go with the first part: they are kept, once.
+      const first = CLASSES.findIndex((candidate) => parts.has(candidate)) === i;
+      return [{ class: c, body: Buffer.concat(first ? [...chunks, ...others] : chunks) }];
+    });
+  }
+
+  #cutResource(body: Buffer, start: number, end: number): Map<PriorityClass, Buffer> {
+    const verdict = this.#judge(body, start, end) as Exclude<Verdict, string>;
+    const shared: Uint8Array[] = [];
+    const scopes = new Map<PriorityClass, Uint8Array[]>();
+    const cursor = new FieldCursor().reset(body, start, end);
+    while (cursor.next()) {
+      if (cursor.number !== SCOPES) {
+        shared.push(body.subarray(cursor.tagStart, cursor.end));
+        continue;
+      }
+      for (const [c, scope] of this.#cutScope(body, cursor.start, cursor.end, verdict)) {
+        scopes.set(c, [...(scopes.get(c) ?? []), ...tagged(SCOPES, scope)]);
+      }
+    }
+    return new Map([...scopes].map(([c, chunks]) => [c, Buffer.concat([...shared, ...chunks])]));
+  }
+
+  #cutScope(
+    body: Buffer,
+    start: number,
+    end: number,
+    verdict: Exclude<Verdict, string>,
+  ): Map<PriorityClass, Buffer> {
+    const rules = this.#scopeRules(body, start, end, verdict.rules);
+    const shared: Uint8Array[] = [];
+    const items = new Map<PriorityClass, Uint8Array[]>();
+    const cursor = new FieldCursor().reset(body, start, end);
+    while (cursor.next()) {
+      const field = body.subarray(cursor.tagStart, cursor.end);
+      if (cursor.number !== ITEMS) {
+        shared.push(field);
+        continue;
+      }
+      const c = this.#itemClass(body, cursor.start, cursor.end, rules, verdict.otherwise);
+      const list = items.get(c);
+      if (list) list.push(field);
+      else items.set(c, [field]);
+    }
+    return new Map([...items].map(([c, fields]) => [c, Buffer.concat([...shared, ...fields])]));
+  }
+}
+
+/** Tells resources apart well enough to find the remembered one; equality is checked on the bytes. */
+function fingerprint(body: Buffer, start: number, end: number): number {
+  let hash = end - start;
+  const step = Math.max(1, (end - start) >>> 4);
+  for (let at = start; at < end; at += step) hash = Math.imul(hash ^ body[at]!, 0x01000193);
+  return hash;
+}
+
+function tagged(number: number, content: Buffer): [Buffer, Buffer] {
+  const head: number[] = [number * 8 + 2];
+  let rest = content.byteLength;
+  while (rest >= 0x80) {
+    head.push((rest % 0x80) | 0x80);
+    rest = Math.floor(rest / 0x80);
+  }
+  return [Buffer.from([...head, rest]), content];
+}

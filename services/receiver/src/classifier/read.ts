@@ -1,0 +1,92 @@
+import { FieldCursor, varint32 } from '@nrdot/otlp';
+
+/**
+ * Reads from wire bytes what rules ask about. The bytes have passed the walk. A field that is given twice counts as
+ * protobuf has it: the last one.
+ */
+
+const KEY = 1;
+const VALUE = 2;
+const attributeCursor = new FieldCursor();
+const partCursor = new FieldCursor();
+
+/**
+ * The attributes of a Resource as text, those in `wanted` only. Strings as they are, integers and booleans as written
+ * in JSON; other kinds of values are not compared.
+ */
+export function readAttributes(
+  body: Buffer,
+  start: number,
+  end: number,
+  wanted: ReadonlySet<string>,
+): Map<string, string> {
+  const found = new Map<string, string>();
+  attributeCursor.reset(body, start, end);
+  while (attributeCursor.next()) {
+    if (attributeCursor.number !== 1) continue;
+    let key = '';
+    let value: string | undefined;
+    partCursor.reset(body, attributeCursor.start, attributeCursor.end);
+    while (partCursor.next()) {
+      if (partCursor.number === KEY) key = body.toString('utf8', partCursor.start, partCursor.end);
+      if (partCursor.number === VALUE) value = readValue(body, partCursor.start, partCursor.end);
+    }
+    if (value !== undefined && wanted.has(key)) found.set(key, value);
+  }
+  return found;
+}
+
+function readValue(body: Buffer, start: number, end: number): string | undefined {
+  const cursor = new FieldCursor().reset(body, start, end);
+  let value: string | undefined;
+  while (cursor.next()) {
+    if (cursor.number === 1) value = body.toString('utf8', cursor.start, cursor.end);
+    else if (cursor.number === 2) value = String(varint32(body, cursor.start, cursor.end) !== 0);
+    else if (cursor.number === 3) value = String(readInt64(body, cursor.start, cursor.end));
+    else if (cursor.number >= 4 && cursor.number <= 7) value = undefined;
+  }
+  return value;
+}
+
+function readInt64(body: Buffer, start: number, end: number): bigint {
+  let value = 0n;
+  for (let at = start, shift = 0n; at < end; at++, shift += 7n) value |= BigInt(body[at]! & 0x7f) << shift;
+  return BigInt.asIntN(64, value);
+}
+
+const fieldCursor = new FieldCursor();
+
+/** A string field as text; empty when it is absent. */
+export function readString(body: Buffer, start: number, end: number, number: number): string {
+  let value = '';
+  fieldCursor.reset(body, start, end);
+  while (fieldCursor.next()) {
+    if (fieldCursor.number === number) value = body.toString('utf8', fieldCursor.start, fieldCursor.end);
+  }
+  return value;
+}
+
+/** A small integer field; 0 when it is absent. */
+export function readEnum(body: Buffer, start: number, end: number, number: number): number {
+  let value = 0;
+  fieldCursor.reset(body, start, end);
+  while (fieldCursor.next()) {
+    if (fieldCursor.number === number) value = varint32(body, fieldCursor.start, fieldCursor.end);
+  }
+  return value;
+}
+
+/** Where a message field's content lies; undefined when it is absent. */
+export function findMessage(
+  body: Buffer,
+  start: number,
+  end: number,
+  number: number,
+): { start: number; end: number } | undefined {
+  let found: { start: number; end: number } | undefined;
+  fieldCursor.reset(body, start, end);
+  while (fieldCursor.next()) {
+    if (fieldCursor.number === number) found = { start: fieldCursor.start, end: fieldCursor.end };
+  }
+  return found;
+}

@@ -1,0 +1,85 @@
+import type { Config } from '@nrdot/config';
+import type { Signal } from '@nrdot/otlp';
+import { isPriorityClass, type PriorityClass } from '@nrdot/queue';
+import { Matcher } from './matcher.ts';
+
+export type PriorityOptions = Config['priority'];
+type RuleOptions = PriorityOptions['rules'][number];
+
+/** What a rule asks of an item beyond its resource. */
+export interface ItemTest {
+  scope: Matcher | undefined;
+  name: Matcher | undefined;
+  /** Span status code. */
+  status: number | undefined;
+  /** Severity numbers, both included. */
+  severity: { min: number; max: number } | undefined;
+}
+
+export interface Rule {
+  class: PriorityClass;
+  resource: { attribute: string; matcher: Matcher }[];
+  /** Undefined when the resource alone decides. */
+  item: ItemTest | undefined;
+}
+
+const STATUS_CODES = { unset: 0, ok: 1, error: 2 } as const;
+const SEVERITY_FLOORS = { trace: 1, debug: 5, info: 9, warn: 13, error: 17, fatal: 21 } as const;
+const LEVELS_PER_SEVERITY = 4;
+
+/** What of a rule speaks about which signal; a rule that asks for a span's name says nothing about logs. */
+const ASKS: Readonly<Record<Exclude<Signal, 'profiles'>, readonly (keyof RuleOptions)[]>> = {
+  traces: ['span', 'status'],
+  metrics: ['metric'],
+  logs: ['severity'],
+};
+
+/** Compiles the rules that can apply to a signal, in order. */
+export function rulesFor(signal: Signal, options: PriorityOptions): Rule[] {
+  const applies = (rule: RuleOptions) => {
+    if (rule.signal !== undefined && rule.signal !== signal) return false;
+    const asked = Object.entries(ASKS).filter(([, keys]) => keys.some((key) => rule[key] !== undefined));
+    return asked.length === 0 || (asked.length === 1 && asked[0]![0] === signal);
+  };
+  return options.rules.filter(applies).map(compile);
+}
+
+function compile(rule: RuleOptions): Rule {
+  const name = rule.span ?? rule.metric;
+  const asksItem = rule.scope ?? name ?? rule.status ?? rule.severity;
+  return {
+    class: rule.class,
+    resource: Object.entries(rule.resource ?? {}).map(([attribute, matcher]) => ({
+      attribute,
+      matcher: new Matcher(matcher),
+    })),
+    item:
+      asksItem === undefined
+        ? undefined
+        : {
+            scope: rule.scope === undefined ? undefined : new Matcher(rule.scope),
+            name: name === undefined ? undefined : new Matcher(name),
+            status: rule.status === undefined ? undefined : STATUS_CODES[rule.status],
+            severity: rule.severity && {
+              min: severityNumber(rule.severity.min, 1, 'lowest'),
+              max: severityNumber(rule.severity.max, 24, 'highest'),
+            },
+          },
+  };
+}
+
+function severityNumber(
+  given: number | keyof typeof SEVERITY_FLOORS | undefined,
+  otherwise: number,
+  end: 'lowest' | 'highest',
+): number {
+  if (given === undefined) return otherwise;
+  if (typeof given === 'number') return given;
+  return SEVERITY_FLOORS[given] + (end === 'highest' ? LEVELS_PER_SEVERITY - 1 : 0);
+}
+
+/** The class a sender names itself, if it is one. */
+export function namedClass(value: string | undefined): PriorityClass | undefined {
+  const name = value?.toLowerCase();
+  return isPriorityClass(name) ? name : undefined;
+}
