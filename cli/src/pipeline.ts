@@ -1,14 +1,8 @@
 import type { Config } from '@nrdot/config';
-import { startDlq } from '@nrdot/dlq';
-import { startExporter } from '@nrdot/exporter';
-import { startReceiver } from '@nrdot/receiver';
-import { startScheduler } from '@nrdot/scheduler';
 import { type Address, AdminServer, type Host, type RunningService, stopInOrder } from '@nrdot/service';
 import { createLogger, type Logger, MetricsRegistry } from '@nrdot/telemetry';
+import type { ServiceName } from './pipeline-services.ts';
 import { VERSION } from './version.ts';
-
-export const SERVICES = ['receiver', 'scheduler', 'exporter', 'dlq'] as const;
-export type ServiceName = (typeof SERVICES)[number];
 
 export interface Pipeline {
   admin: Address;
@@ -39,11 +33,11 @@ export async function startPipeline(
   const started: RunningService[] = [];
   let otlp: Address | undefined;
   const start = {
-    dlq: () => startDlq(config, host),
-    exporter: () => startExporter(config, host, VERSION),
-    scheduler: () => startScheduler(config, host),
+    dlq: async () => (await import('@nrdot/dlq')).startDlq(config, host),
+    exporter: async () => (await import('@nrdot/exporter')).startExporter(config, host, VERSION),
+    scheduler: async () => (await import('@nrdot/scheduler')).startScheduler(config, host),
     receiver: async () => {
-      const receiver = await startReceiver(config, host);
+      const receiver = await (await import('@nrdot/receiver')).startReceiver(config, host);
       otlp = receiver.address;
       return receiver;
     },

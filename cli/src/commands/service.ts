@@ -1,7 +1,8 @@
 import { loadConfig } from '@nrdot/config';
 import { formatAddress, untilSignal } from '@nrdot/service';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
-import { loggerOf, type ServiceName, startPipeline } from '../pipeline.ts';
+import { loggerOf, startPipeline } from '../pipeline.ts';
+import type { ServiceName } from '../pipeline-services.ts';
 
 /** `nrdot receiver`, `scheduler`, `exporter`, `dlq`: one service in this process, against a Redis that is there. */
 export async function service(name: ServiceName, flags: ConfigFlags): Promise<void> {

@@ -3,7 +3,8 @@ import { ConfigError, loadConfig } from '@nrdot/config';
 import { formatAddress, untilSignal } from '@nrdot/service';
 import { type MockUpstream, startMockUpstream } from '@nrdot/testbed';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
-import { loggerOf, type Pipeline, SERVICES, startPipeline } from '../pipeline.ts';
+import { loggerOf, type Pipeline, startPipeline } from '../pipeline.ts';
+import { SERVICES } from '../pipeline-services.ts';
 import { PrivateRedis } from '../private-redis.ts';
 import { VERSION } from '../version.ts';
 

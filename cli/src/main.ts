@@ -1,0 +1,124 @@
+import { ConfigError } from '@nrdot/config';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import type { ConfigFlags } from './config-flags.ts';
+import { SERVICES } from './pipeline-services.ts';
+import { VERSION } from './version.ts';
+
+const DESCRIPTIONS = {
+  receiver: 'receive OTLP/HTTP, classify, and queue in Redis',
+  scheduler: 'decide what goes next: weights, spill, breaker',
+  exporter: 'send to the upstream; run as many as you like',
+  dlq: 'keep spilled batches on disk and replay them',
+} as const;
+
+/**
+ * The `nrdot` command. Modules of a command are loaded when it runs: an exporter does not pay for the receiver.
+ * @param argv as in process.argv
+ */
+export async function main(argv: readonly string[]): Promise<void> {
+  const program = new Command('nrdot')
+    .description(
+      'NRDOT+: a durable OTLP gateway. It limits cardinality, orders by priority, and loses nothing.',
+    )
+    .version(VERSION, '-V, --version')
+    .showHelpAfterError('(nrdot --help shows what there is)')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  nrdot up                                     everything in one process, to the built-in mock upstream
+  nrdot up --upstream https://otlp.nr-data.net --config nrdot.yaml
+  nrdot generate --rate 10000 --duration 30s   send it a load
+  nrdot validate nrdot.yaml                    check a configuration`,
+    );
+
+  withConfig(program.command('up').description('run the whole pipeline in one process, with a private Redis'))
+    .option('--upstream <url>', 'base URL to deliver to; without one, a mock upstream is started')
+    .option('--listen <host:port>', 'where to receive OTLP/HTTP')
+    .option('--data <dir>', 'where Redis and the dlq keep their files')
+    .action(async (flags: ConfigFlags) => (await import('./commands/up.ts')).up(flags));
+
+  for (const name of SERVICES) {
+    const command = withConfig(program.command(name).description(`run one service: ${DESCRIPTIONS[name]}`));
+    if (name === 'receiver') command.option('--listen <host:port>', 'where to receive OTLP/HTTP');
+    if (name === 'exporter') command.option('--upstream <url>', 'base URL to deliver to');
+    if (name === 'dlq') command.option('--data <dir>', 'where the segments are');
+    command.action(async (flags: ConfigFlags) =>
+      (await import('./commands/service.ts')).service(name, flags),
+    );
+  }
+
+  program
+    .command('validate')
+    .description('check a configuration file; says all that is wrong, with lines')
+    .argument('<file>')
+    .option('--explain', 'show every effective value and where it comes from')
+    .action(async (file: string, options: { explain?: boolean }) =>
+      (await import('./commands/validate.ts')).validate(file, options),
+    );
+
+  const generate = program
+    .command('generate')
+    .description('send OTLP to a pipeline, at a steady rate, with progress')
+    .option('--endpoint <url>', 'where to send', 'http://127.0.0.1:4318')
+    .option('--profile <name>', 'a ready-made load; options below change it')
+    .option('--rate <items>', 'items per second; 0 for as fast as it goes', number)
+    .option('--batch <items>', 'items per request', number)
+    .option('--duration <time>', 'how long, such as 30s', '10s')
+    .option('--items <n>', 'stop after this many', number)
+    .option('--signals <list>', 'traces, metrics, logs, with shares: traces=3,logs=1')
+    .option('--classes <list>', 'critical, high, normal, with shares: critical=1,normal=8')
+    .option('--cardinality <n>', 'key-sets among the metrics', number)
+    .addOption(
+      new Option('--encoding <name>', 'compression').choices(['identity', 'gzip', 'deflate', 'zstd']),
+    )
+    .addOption(new Option('--format <name>', 'body format').choices(['protobuf', 'json']))
+    .option('--connections <n>', 'requests under way at once', number)
+    .option('--json', 'print the report as JSON');
+  generate.action(async (flags) => (await import('./commands/generate.ts')).generateCommand(flags));
+
+  const mock = program
+    .command('mock-upstream')
+    .description('an OTLP/HTTP backend for trying things: counts what arrives, fails as told')
+    .option('--listen <host:port>', 'address', '127.0.0.1:4320')
+    .option('--latency <time>', 'time before each answer, such as 50ms')
+    .option('--error-rate <0..1>', 'share of 503', ratio)
+    .option('--throttle-rate <0..1>', 'share of 429', ratio)
+    .option('--retry-after <seconds>', 'Retry-After of those', number)
+    .option('--refuse-rate <0..1>', 'share of 400', ratio)
+    .option('--outage', 'begin with every connection cut')
+    .addHelpText(
+      'after',
+      '\nWhile it runs: GET /_mock/stats, PUT /_mock/behaviour, POST /_mock/outage/on and /off.',
+    );
+  mock.action(async (flags) => (await import('./commands/mock-upstream.ts')).mockUpstreamCommand(flags));
+
+  try {
+    await program.parseAsync([...argv]);
+  } catch (error) {
+    process.stderr.write(
+      error instanceof ConfigError
+        ? `The configuration is not valid:\n${error.message.replace(/^/gm, '  ')}\n`
+        : `${(error as Error).message}\n`,
+    );
+    process.exitCode = error instanceof ConfigError ? 2 : 1;
+  }
+}
+
+function withConfig(command: Command): Command {
+  return command
+    .option('--config <file>', 'configuration; default nrdot.yaml when it is there')
+    .option('--admin <host:port>', 'where health, metrics and commands are');
+}
+
+function number(text: string): number {
+  const value = Number(text);
+  if (!Number.isFinite(value) || value < 0) throw new InvalidArgumentError('expected a number of at least 0');
+  return value;
+}
+
+function ratio(text: string): number {
+  const value = number(text);
+  if (value > 1) throw new InvalidArgumentError('expected a number from 0 to 1');
+  return value;
+}

@@ -1,0 +1,24 @@
+export {
+  type BatchReceipt,
+  clockMs,
+  type GenerateEvents,
+  type GenerateReport,
+  type GivenWorkload,
+  generate,
+  type Progress,
+} from './generator.ts';
+export { TEST_CLASSES, TEST_SIGNALS, type TestClass, type TestSignal } from './identity.ts';
+export { LatencyHistogram, type LatencySummary } from './latency.ts';
+export {
+  type Behaviour,
+  HEALTHY,
+  type KeptRequest,
+  type MockStats,
+  type MockUpstream,
+  startMockUpstream,
+} from './mock-upstream.ts';
+export { complaint, type Judgement, judge, type Obligations } from './oracle.ts';
+export { freePort, hasRedis, Process, startNrdot, TestRedis, temporaryDirectory } from './processes.ts';
+export { SequenceSet } from './sequence-set.ts';
+export { waitUntil } from './wait-until.ts';
+export { PROFILES, type Workload } from './workload.ts';

@@ -1,0 +1,402 @@
+/** An OTLP/HTTP backend for tests and for trying things: it counts what arrives and fails as it is told. */
+
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { setTimeout as wait } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import zlib from 'node:zlib';
+import { exportAnswer, statusAnswer } from './answer.ts';
+import { clockMs } from './generator.ts';
+import { TEST_SIGNALS, type TestSignal } from './identity.ts';
+import { Received, type ReceivedStats } from './received.ts';
+import type { SequenceSet } from './sequence-set.ts';
+
+/** How it answers. Rates are shares of requests, 0 to 1. */
+export interface Behaviour {
+  latencyMs: number;
+  /** Up to so much more, evenly. */
+  jitterMs: number;
+  errorRate: number;
+  errorStatus: number;
+  /** 429, with Retry-After. */
+  throttleRate: number;
+  retryAfterSeconds: number;
+  /** 400: refused for good. */
+  refuseRate: number;
+  /** 200 with a partial success that rejects one item; the rest counts as received. */
+  partialRate: number;
+  /** Takes the request, then cuts the connection instead of answering. */
+  cutRate: number;
+  /** Takes the request and answers 200 with a body that is no response. */
+  garbageRate: number;
+  /** Answers every request with this status instead; 0 for none. */
+  status: number;
+  /** Cuts every connection. */
+  outage: boolean;
+  /** 413 beyond it. */
+  maxBodyBytes: number;
+  /** Items per second it can take, requests waiting for their turn; 0 for no limit. */
+  itemsPerSecond: number;
+  /** Answers 401 unless each of these headers is there. */
+  requireHeaders: Record<string, string>;
+}
+
+export const HEALTHY: Behaviour = {
+  latencyMs: 0,
+  jitterMs: 0,
+  errorRate: 0,
+  errorStatus: 503,
+  throttleRate: 0,
+  retryAfterSeconds: 0,
+  refuseRate: 0,
+  partialRate: 0,
+  cutRate: 0,
+  garbageRate: 0,
+  status: 0,
+  outage: false,
+  maxBodyBytes: 64 * 1024 * 1024,
+  itemsPerSecond: 0,
+  requireHeaders: {},
+};
+
+export interface KeptRequest {
+  path: string;
+  headers: Record<string, string>;
+  /** Decompressed. */
+  body: Buffer;
+}
+
+export interface MockUpstreamOptions {
+  /** `host:port`; port 0 takes a free one. */
+  listen: string;
+  behaviour?: Partial<Behaviour>;
+  /** Keep the last so many requests whole. */
+  keep?: number;
+}
+
+export interface MockStats extends ReceivedStats {
+  requests: number;
+  wireBytes: number;
+  bodyBytes: number;
+  byStatus: Record<string, number>;
+  /** Requests with a body that could not be read. */
+  unreadable: number;
+  profiles: number;
+  maxConcurrency: number;
+}
+
+export interface MockUpstream {
+  url: string;
+  stats(): MockStats;
+  /** The sequences of a generator's run that arrived. */
+  received(run: number): SequenceSet;
+  kept(): readonly KeptRequest[];
+  set(behaviour: Partial<Behaviour>): void;
+  behaviour(): Behaviour;
+  /** Forgets what arrived. */
+  reset(): void;
+  close(): Promise<void>;
+}
+
+const CONTROL_MAX_BYTES = 64 * 1024;
+
+export async function startMockUpstream(options: MockUpstreamOptions): Promise<MockUpstream> {
+  const mock = new Mock(options);
+  await mock.listen(options.listen);
+  return mock;
+}
+
+class Mock implements MockUpstream {
+  url = '';
+  readonly #server: Server;
+  readonly #keep: number;
+  #behaviour: Behaviour;
+  #received = new Received();
+  #kept: KeptRequest[] = [];
+  #counts = emptyCounts();
+  #concurrency = 0;
+  /** When the next item may be taken, for `itemsPerSecond`. */
+  #freeAtMs = 0;
+
+  constructor(options: MockUpstreamOptions) {
+    this.#behaviour = { ...HEALTHY, ...options.behaviour };
+    this.#keep = options.keep ?? 0;
+    this.#server = createServer((request, response) => {
+      this.#serve(request, response).catch((error: Error) => {
+        if (!response.headersSent && !response.destroyed) response.writeHead(500).end(error.message);
+      });
+    });
+    this.#server.keepAliveTimeout = 75_000;
+    this.#server.on('connection', (socket: Socket) => {
+      socket.setNoDelay(true);
+    });
+  }
+
+  async listen(address: string): Promise<void> {
+    const at = address.lastIndexOf(':');
+    const host = address.slice(0, at).replace(/^\[|\]$/g, '') || '0.0.0.0';
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(Number(address.slice(at + 1)), host, resolve);
+    });
+    const { port } = this.#server.address() as AddressInfo;
+    this.url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  }
+
+  stats(): MockStats {
+    return { ...this.#received.stats(), ...this.#counts, byStatus: { ...this.#counts.byStatus } };
+  }
+
+  received(run: number): SequenceSet {
+    return this.#received.of(run);
+  }
+
+  kept(): readonly KeptRequest[] {
+    return this.#kept;
+  }
+
+  behaviour(): Behaviour {
+    return { ...this.#behaviour };
+  }
+
+  set(behaviour: Partial<Behaviour>): void {
+    this.#behaviour = { ...this.#behaviour, ...behaviour };
+    if (behaviour.outage) this.#server.closeAllConnections();
+  }
+
+  reset(): void {
+    this.#received = new Received();
+    this.#kept = [];
+    this.#counts = emptyCounts();
+  }
+
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = (request.url ?? '').split('?')[0]!;
+    if (path.startsWith('/_mock/')) return this.#control(path, request, response);
+    if (this.#behaviour.outage) {
+      request.socket.destroy();
+      return;
+    }
+    const signal = TEST_SIGNALS.find((name) => path === `/v1/${name}`);
+    const profiles = path === '/v1development/profiles';
+    if (signal === undefined && !profiles) return this.#answer(response, request, 404, 'no such path');
+    if (request.method !== 'POST') return this.#answer(response, request, 405, 'expected POST');
+    this.#counts.maxConcurrency = Math.max(this.#counts.maxConcurrency, ++this.#concurrency);
+    try {
+      await this.#export(signal, path, request, response);
+    } finally {
+      this.#concurrency -= 1;
+    }
+  }
+
+  async #export(
+    signal: TestSignal | undefined,
+    path: string,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
+    const behaviour = this.#behaviour;
+    const wire = await read(request, behaviour.maxBodyBytes);
+    this.#counts.requests += 1;
+    if (wire === undefined) return this.#answer(response, request, 413, 'the body is too large');
+    this.#counts.wireBytes += wire.byteLength;
+    const pauseMs = behaviour.latencyMs + Math.random() * behaviour.jitterMs;
+    if (pauseMs > 0) await wait(pauseMs);
+    if (this.#behaviour.outage) {
+      request.socket.destroy();
+      return;
+    }
+    for (const [name, value] of Object.entries(behaviour.requireHeaders)) {
+      if (request.headers[name.toLowerCase()] !== value) {
+        return this.#answer(response, request, 401, `the header ${name} is missing or wrong`);
+      }
+    }
+    if (behaviour.status > 0) return this.#answer(response, request, behaviour.status, 'as told');
+    const dice = Math.random();
+    let edge = behaviour.errorRate;
+    if (dice < edge)
+      return this.#answer(response, request, behaviour.errorStatus, 'a fault of the mock upstream');
+    edge += behaviour.throttleRate;
+    if (dice < edge) return this.#answer(response, request, 429, 'too many requests');
+    edge += behaviour.refuseRate;
+    if (dice < edge) return this.#answer(response, request, 400, 'refused for good');
+
+    let body: Buffer;
+    let items = 0;
+    const json = (request.headers['content-type'] ?? '').startsWith('application/json');
+    try {
+      body = await decompress(wire, request.headers['content-encoding'] ?? 'identity');
+      if (signal) items = this.#received.take(signal, body, json ? 'json' : 'protobuf', clockMs());
+      else this.#counts.profiles += 1;
+    } catch (error) {
+      this.#counts.unreadable += 1;
+      return this.#answer(response, request, 400, (error as Error).message);
+    }
+    this.#counts.bodyBytes += body.byteLength;
+    if (this.#keep > 0) {
+      const headers = Object.fromEntries(Object.entries(request.headers).map(([k, v]) => [k, String(v)]));
+      this.#kept = [...this.#kept.slice(-(this.#keep - 1)), { path, headers, body }];
+    }
+    if (behaviour.itemsPerSecond > 0) {
+      const nowMs = clockMs();
+      this.#freeAtMs = Math.max(nowMs, this.#freeAtMs) + (items * 1000) / behaviour.itemsPerSecond;
+      await wait(Math.max(0, this.#freeAtMs - nowMs));
+    }
+    edge += behaviour.partialRate;
+    if (dice < edge) return this.#answer(response, request, 200, 'one item was rejected', items > 0 ? 1 : 0);
+    edge += behaviour.cutRate;
+    if (dice < edge) {
+      request.socket.destroy();
+      return;
+    }
+    edge += behaviour.garbageRate;
+    if (dice < edge) {
+      this.#counts.byStatus['200'] = (this.#counts.byStatus['200'] ?? 0) + 1;
+      response
+        .writeHead(200, { 'content-type': 'application/x-protobuf' })
+        .end(Buffer.from([0xff, 0xff, 0x07]));
+      return;
+    }
+    this.#answer(response, request, 200, '');
+  }
+
+  #answer(
+    response: ServerResponse,
+    request: IncomingMessage,
+    status: number,
+    message: string,
+    rejected = 0,
+  ): void {
+    const { byStatus } = this.#counts;
+    byStatus[String(status)] = (byStatus[String(status)] ?? 0) + 1;
+    const json = (request.headers['content-type'] ?? '').startsWith('application/json');
+    const headers: Record<string, string> = {
+      'content-type': json ? 'application/json' : 'application/x-protobuf',
+    };
+    const { retryAfterSeconds } = this.#behaviour;
+    if ((status === 429 || status === 503) && retryAfterSeconds > 0)
+      headers['retry-after'] = String(retryAfterSeconds);
+    if (!request.complete) headers.connection = 'close';
+    const signal = TEST_SIGNALS.find((name) => (request.url ?? '').endsWith(name)) ?? 'traces';
+    const body =
+      status === 200
+        ? exportAnswer(signal, json, rejected > 0 ? { rejected, message } : undefined)
+        : statusAnswer(json, status, message);
+    response.writeHead(status, headers).end(body);
+  }
+
+  async #control(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const reply = (status: number, value: unknown) =>
+      response
+        .writeHead(status, { 'content-type': 'application/json' })
+        .end(`${JSON.stringify(value, null, 2)}\n`);
+    const url = new URL(request.url ?? '', 'http://mock');
+    switch (`${request.method} ${path}`) {
+      case 'GET /_mock/stats':
+        return void reply(200, this.stats());
+      case 'GET /_mock/behaviour':
+        return void reply(200, this.#behaviour);
+      case 'PUT /_mock/behaviour': {
+        const text = await read(request, CONTROL_MAX_BYTES);
+        const given = parseBehaviour(String(text ?? ''));
+        if (typeof given === 'string') return void reply(400, { error: given });
+        this.set(given);
+        return void reply(200, this.#behaviour);
+      }
+      case 'POST /_mock/outage/on':
+        reply(200, { outage: true });
+        return this.set({ outage: true });
+      case 'POST /_mock/outage/off':
+        this.set({ outage: false });
+        return void reply(200, { outage: false });
+      case 'POST /_mock/reset':
+        this.reset();
+        return void reply(200, {});
+      case 'GET /_mock/received':
+        return void reply(200, this.#received.flat(Number(url.searchParams.get('run'))));
+      default:
+        return void reply(404, { error: `there is no ${request.method} ${path}` });
+    }
+  }
+}
+
+function emptyCounts() {
+  return {
+    requests: 0,
+    wireBytes: 0,
+    bodyBytes: 0,
+    byStatus: {} as Record<string, number>,
+    unreadable: 0,
+    profiles: 0,
+    maxConcurrency: 0,
+  };
+}
+
+function parseBehaviour(text: string): Partial<Behaviour> | string {
+  let given: unknown;
+  try {
+    given = JSON.parse(text);
+  } catch {
+    return 'expected JSON';
+  }
+  if (typeof given !== 'object' || given === null) return 'expected an object';
+  for (const [key, value] of Object.entries(given)) {
+    if (!Object.hasOwn(HEALTHY, key))
+      return `there is no ${key}; expected one of ${Object.keys(HEALTHY).join(', ')}`;
+    const wanted = typeof HEALTHY[key as keyof Behaviour];
+    if (typeof value !== wanted) return `${key}: expected a ${wanted}`;
+  }
+  return given;
+}
+
+async function read(request: IncomingMessage, maxBytes: number): Promise<Buffer | undefined> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.byteLength;
+    if (bytes > maxBytes) {
+      request.resume();
+      return undefined;
+    }
+    chunks.push(chunk);
+  }
+  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+}
+
+/** Larger than any test sends: what it measures may not depend on it. */
+const MAX_BODY = { maxOutputLength: 512 * 1024 * 1024 };
+
+async function decompress(wire: Buffer, encoding: string): Promise<Buffer> {
+  switch (encoding) {
+    case 'identity':
+    case '':
+      return wire;
+    case 'gzip':
+      return wire.byteLength < 1024 * 1024 ? zlib.gunzipSync(wire, MAX_BODY) : promisify(zlib.gunzip)(wire);
+    case 'deflate':
+      return zlib.inflateSync(wire, MAX_BODY);
+    case 'zstd': {
+      const frames: Buffer[] = [];
+      for (let at = 0; at < wire.byteLength; ) {
+        const frame = zlib.zstdDecompressSync(wire.subarray(at), {
+          ...MAX_BODY,
+          info: true,
+        } as never) as unknown as {
+          buffer: Buffer;
+          engine: { bytesWritten: number };
+        };
+        frames.push(frame.buffer);
+        at += frame.engine.bytesWritten;
+      }
+      return Buffer.concat(frames);
+    }
+    default:
+      throw new Error(`Content-Encoding ${encoding} is not supported`);
+  }
+}
