@@ -1,0 +1,298 @@
+import type { ResourceBlock } from './blocks.ts';
+import type { SketchPool } from './entropy.ts';
+import type { KeyTable } from './key-table.ts';
+import type { Label, Metric, MetricTable, Place } from './metric-table.ts';
+import type { LimiterOptions } from './options.ts';
+import { Reader } from './reader.ts';
+import { ATTRIBUTE_WORDS, type Scanner } from './scan.ts';
+
+/** What becomes of a key-set that is not in the table. */
+export type Verdict = 'admit' | 'aggregate' | 'drop' | 'overflow';
+
+export type DecisionKind = 'aggregate' | 'restore' | 'drop' | 'overflow' | 'calm';
+
+/** A change of mind, not a single point: made once, reported and logged once. */
+export interface Decision {
+  /** Unix milliseconds. */
+  at: number;
+  metric: string;
+  /** Empty when no label was the reason. */
+  label: string;
+  kind: DecisionKind;
+  score: number;
+  why: string;
+  /** False when it was only observed. */
+  enforced: boolean;
+}
+
+/** A label named in `aggregateLabels` is given up from this score on: 16 equally likely values. */
+const LISTED_SCORE = 0.25;
+/** A label that was given up comes back when its score falls this far below `aggregateScore`. */
+const HYSTERESIS = 0.15;
+/** How far the hand of the clock moves for one key that finds no room. */
+const SWEEP_STEPS = 64;
+const DECISIONS_KEPT = 256;
+
+export interface AdmissionDeps {
+  table: KeyTable;
+  metrics: MetricTable;
+  pool: SketchPool;
+  options: LimiterOptions;
+  onDecision: (decision: Decision) => void;
+}
+
+/** Scores labels and decides about key-sets that are not known. */
+export class Admission {
+  readonly #deps: AdmissionDeps;
+  readonly decisions: Decision[] = [];
+  evictions = 0;
+  nowMs = 0;
+  nowSec = 1;
+  /** Unix milliseconds of second 0. */
+  epochMs = 0;
+  /** Keys that may be used now: the budget, at most `maxKeys`. */
+  limit: number;
+  /** Why the last verdict was not `admit`. */
+  label: Label | undefined;
+  reason: 'critical' | 'full' | 'unmergeable' = 'full';
+
+  constructor(deps: AdmissionDeps) {
+    this.#deps = deps;
+    this.limit = deps.options.maxKeys;
+  }
+
+  /** 0 to 1: the entropy of the label's values as a share of what fills the table. */
+  score(label: Label): number {
+    if (!label.sketch) return 0;
+    return Math.min(1, label.sketch.bits() / Math.log2(this.#deps.options.maxKeys));
+  }
+
+  /** Counts the labels of a point. */
+  feedPoint(metric: Metric, body: Uint8Array, scanner: Scanner, weight: number): void {
+    const { attributes, attributeAt, listed, base } = scanner;
+    for (let i = 0; i < listed; i++) {
+      const at = attributeAt + i * ATTRIBUTE_WORDS;
+      this.#feed(metric, body, metric.pointLabels, 'point', attributes, at, base, i, weight);
+    }
+  }
+
+  /** Counts the labels of a resource, for `weight` points of a metric. */
+  feedResource(metric: Metric, body: Uint8Array, resource: ResourceBlock, weight: number): void {
+    for (let i = 0; i < resource.listed; i++) {
+      const at = i * ATTRIBUTE_WORDS;
+      this.#feed(metric, body, metric.resourceLabels, 'resource', resource.attributes, at, 0, i, weight);
+    }
+  }
+
+  #feed(
+    metric: Metric,
+    body: Uint8Array,
+    labels: readonly Label[],
+    place: Place,
+    records: Int32Array,
+    at: number,
+    base: number,
+    hint: number,
+    weight: number,
+  ): void {
+    const keyHash = records[at + 2]!;
+    let index = metric.indexOf(labels, keyHash, hint);
+    if (index < 0) {
+      index = metric.addLabel(keyOf(body, base + records[at]!, base + records[at + 1]!), keyHash, place);
+      if (index < 0) return;
+    }
+    const label = labels[index]!;
+    label.sketch ??= this.#deps.pool.take(this.nowMs);
+    label.sketch?.add(records[at + 3]! ^ records[at + 4]!, weight);
+  }
+
+  /**
+   * Decides about a key-set that is not in the table, and takes it in if it may come in. After `aggregate` the metric has lost
+   * a label, and the key-set with it: ask again for what is left.
+   * @param isMerged it is a stream that others are merged into: it may use the last 1/64 of the table, kept for such
+   * @param mergeable points of this kind can be merged
+   */
+  admit(
+    metric: Metric,
+    lo: number,
+    hi: number,
+    scanner: Scanner,
+    resource: ResourceBlock,
+    isMerged: boolean,
+    mergeable: boolean,
+  ): Verdict {
+    const { table } = this.#deps;
+    const { policy } = metric;
+    if (table.used < policy.actAbove * this.limit && this.insert(metric, lo, hi, isMerged)) return 'admit';
+
+    let top: Label | undefined;
+    let topScore = 0;
+    let listed: Label | undefined;
+    let listedScore = 0;
+    const consider = (labels: readonly Label[], keyHash: number, hint: number) => {
+      const index = metric.indexOf(labels, keyHash, hint);
+      if (index < 0) return;
+      const label = labels[index]!;
+      if (label.isProtected || label.removed) return;
+      const score = this.score(label);
+      if (score > topScore) {
+        top = label;
+        topScore = score;
+      }
+      if (label.isListed && score > listedScore) {
+        listed = label;
+        listedScore = score;
+      }
+    };
+    const { attributes, attributeAt } = scanner;
+    for (let i = 0; i < scanner.listed; i++) {
+      consider(metric.pointLabels, attributes[attributeAt + i * ATTRIBUTE_WORDS + 2]!, i);
+    }
+    for (let i = 0; i < resource.listed; i++) {
+      consider(metric.resourceLabels, resource.attributes[i * ATTRIBUTE_WORDS + 2]!, i);
+    }
+
+    if (listed && listedScore >= LISTED_SCORE && mergeable) {
+      return this.#giveUp(metric, listed, listedScore, 'it is one of aggregate_labels');
+    }
+    this.label = top;
+    if (top && topScore >= policy.criticalScore) {
+      this.reason = 'critical';
+      return this.#refuse(metric, top, topScore, `it scores ${policy.criticalScore} or more`);
+    }
+    if (top && topScore >= policy.aggregateScore) {
+      if (mergeable) return this.#giveUp(metric, top, topScore, `it scores ${policy.aggregateScore} or more`);
+      this.reason = 'unmergeable';
+      return 'drop';
+    }
+    if (this.insert(metric, lo, hi, isMerged)) return 'admit';
+    if (listed && mergeable) return this.#giveUp(metric, listed, listedScore, 'the table is full');
+    this.reason = 'full';
+    return this.#refuse(metric, top, topScore, 'the table is full');
+  }
+
+  /** Takes a key-set in if there is room, or can be made by evicting the coldest expired one. */
+  insert(metric: Metric, lo: number, hi: number, isMerged: boolean): boolean {
+    const { table, options } = this.#deps;
+    const room = this.limit - (isMerged ? 0 : this.limit >> 6);
+    if (table.used >= room) {
+      table.sweep(SWEEP_STEPS, this.nowSec, options.keyTtlMs / 1000, 1, this.onEvict);
+      if (table.used >= room) return false;
+    }
+    if (!table.insert(lo, hi, metric.id, this.nowSec)) return false;
+    metric.keys++;
+    return true;
+  }
+
+  onEvict = (metricId: number, seenSec: number): void => {
+    const metric = this.#deps.metrics.byId(metricId);
+    metric.keys--;
+    metric.watchFromMs = Math.max(metric.watchFromMs, this.epochMs + seenSec * 1000);
+    this.evictions++;
+  };
+
+  /** Ends what is no longer called for, and gives sketches where they are needed. To be called about once a second. */
+  review(): void {
+    const { metrics, pool, table, options } = this.#deps;
+    const isCalm = table.used < options.actAbove * this.limit;
+    const needed = Math.sqrt(options.maxKeys);
+    const starved: Metric[] = [];
+    for (const metric of metrics.all()) {
+      if (isCalm) metric.refused = false;
+      if (metric.overflowed && isCalm && this.nowMs - metric.overflowedAtMs > 2 * options.keyTtlMs) {
+        metric.overflowed = false;
+      }
+      if (!metric.sketching) continue;
+      const isBad = this.#reviewLabels(metric, isCalm);
+      if (!isBad && metric.keys < needed / 4) this.#stopSketching(metric);
+      else if (!isBad) starved.push(metric);
+    }
+    if (pool.free === 0 && starved.length > 1) {
+      // Not enough sketches for all: the metric with the fewest keys can wait.
+      this.#stopSketching(starved.reduce((least, metric) => (metric.keys < least.keys ? metric : least)));
+    }
+  }
+
+  /** @returns whether something is decided about one of its labels */
+  #reviewLabels(metric: Metric, isCalm: boolean): boolean {
+    const { keyTtlMs } = this.#deps.options;
+    const { aggregateScore, criticalScore } = metric.policy;
+    for (const label of metric.labels()) {
+      label.sketch?.rotate(this.nowMs, keyTtlMs);
+      const score = this.score(label);
+      if (label.critical && (isCalm || score < criticalScore - HYSTERESIS)) {
+        label.critical = false;
+        this.#record(
+          metric,
+          label,
+          'calm',
+          score,
+          isCalm ? 'the table has room again' : 'its score has fallen',
+        );
+      }
+      if (!label.removed || !isCalm || this.nowMs - label.removedAtMs < 2 * keyTtlMs) continue;
+      if (score < (label.isListed ? LISTED_SCORE : aggregateScore) - HYSTERESIS) {
+        metric.restore(label);
+        this.#record(metric, label, 'restore', score, 'its score has fallen and the table has room again');
+      }
+    }
+    return metric.rule !== undefined || [...metric.labels()].some((label) => label.critical);
+  }
+
+  /** Below √maxKeys key-sets no label of a metric can score more than 0.5: so many are not scored at all. */
+  startSketching(metric: Metric): boolean {
+    if (metric.id !== 0 && metric.keys * metric.keys >= this.#deps.options.maxKeys) metric.sketching = true;
+    return metric.sketching;
+  }
+
+  #stopSketching(metric: Metric): void {
+    metric.sketching = false;
+    for (const label of metric.labels()) {
+      if (label.sketch) this.#deps.pool.give(label.sketch);
+      label.sketch = undefined;
+    }
+  }
+
+  #giveUp(metric: Metric, label: Label, score: number, why: string): Verdict {
+    this.label = label;
+    metric.remove(label, this.nowMs);
+    this.#record(metric, label, 'aggregate', score, why);
+    return 'aggregate';
+  }
+
+  #refuse(metric: Metric, label: Label | undefined, score: number, why: string): Verdict {
+    const action = metric.policy.criticalAction;
+    if (label && !label.critical) {
+      label.critical = true;
+      this.#record(metric, label, action, score, why);
+    } else if (!label && !metric.refused) {
+      metric.refused = true;
+      this.#record(metric, undefined, action, 0, why);
+    }
+    return action;
+  }
+
+  #record(metric: Metric, label: Label | undefined, kind: DecisionKind, score: number, why: string): void {
+    const decision: Decision = {
+      at: this.nowMs,
+      metric: metric.name,
+      label: label?.name ?? '',
+      kind,
+      score,
+      why,
+      enforced: this.#deps.options.mode === 'enforce',
+    };
+    this.decisions.push(decision);
+    if (this.decisions.length > DECISIONS_KEPT) this.decisions.shift();
+    this.#deps.onDecision(decision);
+  }
+}
+
+function keyOf(body: Uint8Array, fieldStart: number, end: number): Uint8Array {
+  const outer = new Reader().open(body, fieldStart, end);
+  outer.next();
+  const reader = new Reader().open(body, outer.start, outer.end);
+  let key = body.subarray(0, 0);
+  while (reader.next()) if (reader.field === 1) key = body.subarray(reader.start, reader.end);
+  return key;
+}

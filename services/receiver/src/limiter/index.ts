@@ -1,0 +1,12 @@
+export type { Decision } from './decision.ts';
+export type { Dropped, DropReason } from './drops.ts';
+export { CardinalityLimiter, type Limited, type LimiterDeps } from './limiter.ts';
+export {
+  DEFAULT_OPTIONS,
+  type GaugeReducer,
+  LimiterOptionError,
+  type LimiterOptions,
+  type MetricOverride,
+  type MetricPolicy,
+} from './options.ts';
+export type { LabelReport, LimiterReport, MetricReport, Totals } from './report.ts';

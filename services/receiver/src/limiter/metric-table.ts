@@ -1,0 +1,200 @@
+import type { EntropySketch } from './entropy.ts';
+import type { MetricPolicy } from './options.ts';
+
+/** Labels of one metric that are scored, per place. */
+const LABELS_MAX = 64;
+const METRICS_MAX = 4096;
+const NAME_MAX_CHARS = 200;
+
+export type Place = 'point' | 'resource';
+
+/** One label of one metric. */
+export class Label {
+  readonly name: string;
+  readonly key: Uint8Array;
+  readonly keyHash: number;
+  readonly place: Place;
+  sketch: EntropySketch | undefined;
+  isProtected = false;
+  /** Named in `aggregateLabels`. */
+  isListed = false;
+  /** Given up: removed from every stream of the metric. */
+  removed = false;
+  removedAtMs = 0;
+  /** Points were dropped or overflowed for its sake; so that it is logged once. */
+  critical = false;
+
+  constructor(key: Uint8Array, keyHash: number, place: Place) {
+    this.key = Uint8Array.from(key);
+    this.name = Buffer.from(this.key).toString('utf8');
+    this.keyHash = keyHash;
+    this.place = place;
+  }
+}
+
+/** What is taken away from a stream: these labels, or (overflow) all attributes of the point. */
+export interface Reduction {
+  readonly resourceLabels: readonly Label[];
+  readonly pointLabels: readonly Label[];
+  readonly overflow: boolean;
+}
+
+/** One metric name, and what was decided for it. */
+export class Metric {
+  readonly id: number;
+  readonly name: string;
+  readonly hash: number;
+  policy: MetricPolicy;
+  /** Its key-sets in the table. */
+  keys = 0;
+  /** Its labels are being scored. */
+  sketching = false;
+  readonly pointLabels: Label[] = [];
+  readonly resourceLabels: Label[] = [];
+  /** The labels that were given up, if any. */
+  rule: Reduction | undefined;
+  ruleSinceMs = 0;
+  /** Some of its points go into the overflow stream. */
+  overflowed = false;
+  overflowedAtMs = 0;
+  /** Points were refused because the table was full; so that it is logged once. */
+  refused = false;
+  #overflow = new Map<Label | undefined, Reduction>();
+  /** Cumulative streams that began before this were perhaps forwarded by themselves already. */
+  watchFromMs = 0;
+
+  constructor(id: number, name: string, hash: number, policy: MetricPolicy) {
+    this.id = id;
+    this.name = name;
+    this.hash = hash;
+    this.policy = policy;
+  }
+
+  /** Nothing was decided for it: what is known passes, and no more has to be looked at. */
+  get plain(): boolean {
+    return this.rule === undefined && !this.overflowed;
+  }
+
+  /**
+   * @param hint where it was found in the point before
+   * @returns -1 when there is none
+   */
+  indexOf(labels: readonly Label[], keyHash: number, hint: number): number {
+    if (hint < labels.length && labels[hint]!.keyHash === keyHash) return hint;
+    for (let i = 0; i < labels.length; i++) if (labels[i]!.keyHash === keyHash) return i;
+    return -1;
+  }
+
+  /** @returns -1 when it has too many labels already */
+  addLabel(key: Uint8Array, keyHash: number, place: Place): number {
+    const labels = place === 'point' ? this.pointLabels : this.resourceLabels;
+    if (labels.length >= LABELS_MAX || key.length > NAME_MAX_CHARS) return -1;
+    const label = new Label(key, keyHash, place);
+    this.#applyPolicy(label);
+    return labels.push(label) - 1;
+  }
+
+  setPolicy(policy: MetricPolicy): void {
+    this.policy = policy;
+    for (const label of this.labels()) this.#applyPolicy(label);
+  }
+
+  #applyPolicy(label: Label): void {
+    label.isProtected = this.policy.protectedLabels.includes(label.name);
+    label.isListed = this.policy.aggregateLabels.includes(label.name);
+  }
+
+  *labels(): Generator<Label> {
+    yield* this.pointLabels;
+    yield* this.resourceLabels;
+  }
+
+  /** Gives a label up, for all streams. */
+  remove(label: Label, nowMs: number): void {
+    label.removed = true;
+    label.removedAtMs = nowMs;
+    this.ruleSinceMs = nowMs;
+    this.#rebuild();
+  }
+
+  restore(label: Label): void {
+    label.removed = false;
+    this.#rebuild();
+  }
+
+  #rebuild(): void {
+    const resourceLabels = this.resourceLabels.filter((label) => label.removed);
+    const pointLabels = this.pointLabels.filter((label) => label.removed);
+    this.rule =
+      resourceLabels.length + pointLabels.length > 0
+        ? { resourceLabels, pointLabels, overflow: false }
+        : undefined;
+    this.#overflow.clear();
+  }
+
+  /** The overflow stream of this metric; `cause`, when it stands on the resource, is left out there. */
+  overflow(cause: Label | undefined): Reduction {
+    const extra = cause?.place === 'resource' && !cause.removed ? cause : undefined;
+    let reduction = this.#overflow.get(extra);
+    if (!reduction) {
+      const resourceLabels = [...(this.rule?.resourceLabels ?? []), ...(extra ? [extra] : [])];
+      reduction = { resourceLabels, pointLabels: [], overflow: true };
+      this.#overflow.set(extra, reduction);
+    }
+    return reduction;
+  }
+}
+
+/** The metrics that were seen, by name: at most 4,096, the rest shares one entry that nothing is decided for. */
+export class MetricTable {
+  readonly #byHash = new Map<number, Metric>();
+  readonly #byId: Metric[];
+  readonly #policyOf: () => (name: string) => MetricPolicy;
+  #hand = 0;
+  evictions = 0;
+
+  constructor(policyOf: () => (name: string) => MetricPolicy) {
+    this.#policyOf = policyOf;
+    this.#byId = [new Metric(0, '(other metrics)', 0, policyOf()('(other metrics)'))];
+  }
+
+  byId(id: number): Metric {
+    return this.#byId[id]!;
+  }
+
+  all(): readonly Metric[] {
+    return this.#byId;
+  }
+
+  /** @param lo @param hi hash of the name */
+  get(lo: number, hi: number, body: Uint8Array, nameStart: number, nameEnd: number): Metric {
+    const hash = (hi & 0x1fffff) * 4294967296 + (lo >>> 0);
+    const found = this.#byHash.get(hash);
+    if (found) return found;
+    const length = Math.min(nameEnd - nameStart, NAME_MAX_CHARS);
+    const name = Buffer.from(body.buffer, body.byteOffset + nameStart, length).toString('utf8');
+    const id = this.#byId.length < METRICS_MAX ? this.#byId.length : this.#reclaim();
+    if (id === 0) return this.#byId[0]!;
+    const metric = new Metric(id, name, hash, this.#policyOf()(name));
+    this.#byId[id] = metric;
+    this.#byHash.set(hash, metric);
+    return metric;
+  }
+
+  /** An entry without keys and without decisions, or 0. Looks at a few at a time: a storm of names must not cost more. */
+  #reclaim(): number {
+    for (let step = 0; step < 16; step++) {
+      this.#hand = (this.#hand % (METRICS_MAX - 1)) + 1;
+      const metric = this.#byId[this.#hand]!;
+      if (metric.keys > 0 || metric.sketching || !metric.plain) continue;
+      this.#byHash.delete(metric.hash);
+      this.evictions++;
+      return this.#hand;
+    }
+    return 0;
+  }
+
+  applyPolicies(): void {
+    for (const metric of this.#byId) metric.setPolicy(this.#policyOf()(metric.name));
+  }
+}

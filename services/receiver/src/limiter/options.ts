@@ -1,0 +1,111 @@
+/** How points of a gauge that become equal are made one. */
+export type GaugeReducer = 'last' | 'min' | 'max' | 'mean' | 'sum';
+
+/** What may differ from metric to metric. */
+export interface MetricPolicy {
+  /** Share of the budget in use from which the limiter acts; below it everything is admitted. */
+  actAbove: number;
+  /** From this score on a label is given up. 0.75 is 4,096 equally likely values of 65,536 keys. */
+  aggregateScore: number;
+  /** From this score on `criticalAction` is taken instead. 0.90 is about 21,600 values. */
+  criticalScore: number;
+  criticalAction: 'drop' | 'overflow';
+  /** Labels to give up first, on points or resources. */
+  aggregateLabels: readonly string[];
+  /** Labels that are never given up, and never the reason to drop. */
+  protectedLabels: readonly string[];
+  gaugeReducer: GaugeReducer;
+}
+
+export interface MetricOverride extends Partial<MetricPolicy> {
+  /** A pattern of names: a RegExp, or a text in which `*` stands for anything. */
+  metric: RegExp | string;
+}
+
+export interface LimiterOptions extends MetricPolicy {
+  /** `observe` decides and reports, and changes nothing. */
+  mode: 'enforce' | 'observe';
+  maxKeys: number;
+  /** After so long unseen a key-set may make room for another. */
+  keyTtlMs: number;
+  /** All that match apply, in this order; the last word wins. */
+  overrides: readonly MetricOverride[];
+}
+
+export const DEFAULT_OPTIONS: LimiterOptions = Object.freeze({
+  mode: 'enforce' as const,
+  maxKeys: 65_536,
+  actAbove: 0.5,
+  aggregateScore: 0.75,
+  criticalScore: 0.9,
+  criticalAction: 'drop' as const,
+  keyTtlMs: 600_000,
+  aggregateLabels: [],
+  protectedLabels: [],
+  gaugeReducer: 'last' as const,
+  overrides: [],
+});
+
+export class LimiterOptionError extends Error {
+  readonly code = 'limiter_option';
+}
+
+/** @throws LimiterOptionError naming the option, its value and what was expected */
+export function completeOptions(options: Partial<LimiterOptions>): LimiterOptions {
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  const complete: LimiterOptions = { ...DEFAULT_OPTIONS, ...given };
+  const { maxKeys, keyTtlMs, mode } = complete;
+  if (!Number.isInteger(maxKeys) || maxKeys < 16 || maxKeys > 2 ** 22) {
+    throw wrong('maxKeys', maxKeys, 'an integer between 16 and 4194304');
+  }
+  if (!(keyTtlMs >= 1000)) throw wrong('keyTtlMs', keyTtlMs, 'at least 1000');
+  if (mode !== 'enforce' && mode !== 'observe') throw wrong('mode', mode, 'enforce or observe');
+  checkPolicy('', complete);
+  complete.overrides.forEach((override, i) => {
+    if (typeof override.metric !== 'string' && !(override.metric instanceof RegExp)) {
+      throw wrong(`overrides[${i}].metric`, override.metric, 'a text or a RegExp');
+    }
+    checkPolicy(`overrides[${i}].`, override);
+  });
+  return complete;
+}
+
+function checkPolicy(where: string, policy: Partial<MetricPolicy>): void {
+  for (const name of ['actAbove', 'aggregateScore', 'criticalScore'] as const) {
+    const value = policy[name];
+    if (value !== undefined && !(value >= 0 && value <= 1))
+      throw wrong(where + name, value, 'between 0 and 1');
+  }
+  const { criticalAction, gaugeReducer } = policy;
+  if (criticalAction !== undefined && criticalAction !== 'drop' && criticalAction !== 'overflow') {
+    throw wrong(`${where}criticalAction`, criticalAction, 'drop or overflow');
+  }
+  if (gaugeReducer !== undefined && !['last', 'min', 'max', 'mean', 'sum'].includes(gaugeReducer)) {
+    throw wrong(`${where}gaugeReducer`, gaugeReducer, 'last, min, max, mean or sum');
+  }
+}
+
+function wrong(option: string, value: unknown, expected: string): LimiterOptionError {
+  return new LimiterOptionError(`limiter.${option} is ${JSON.stringify(value)}; expected ${expected}`);
+}
+
+/** The policy of each metric name. */
+export function policyOf(options: LimiterOptions): (metric: string) => MetricPolicy {
+  const overrides = options.overrides.map(({ metric, ...policy }) => ({
+    pattern: patternOf(metric),
+    policy,
+  }));
+  return (metric) => {
+    let policy: MetricPolicy = options;
+    for (const override of overrides) {
+      if (override.pattern.test(metric)) policy = { ...policy, ...override.policy };
+    }
+    return policy;
+  };
+}
+
+function patternOf(metric: RegExp | string): RegExp {
+  if (typeof metric !== 'string') return new RegExp(metric.source, metric.flags.replace(/[gy]/g, ''));
+  const parts = metric.split('*').map((part) => part.replace(/[\\^$.+?()[\]{}|/]/g, '\\$&'));
+  return new RegExp(`^${parts.join('[^]*')}$`);
+}

@@ -1,0 +1,169 @@
+import { doubleAt, int32At, Reader } from './reader.ts';
+
+const NO_RECORDED_VALUE = 1;
+/** A point that several were merged into keeps so many of their exemplars. */
+export const EXEMPLARS_MAX = 4;
+const reader = new Reader();
+
+/** What all points have. Times are unsigned 64-bit nanoseconds in halves. */
+export class Point {
+  startLo = 0;
+  startHi = 0;
+  timeLo = 0;
+  timeHi = 0;
+  /** Says only that there is no value: the stream went stale. */
+  marker = false;
+  /** Positions of its first exemplars: (tag start, end) pairs. */
+  readonly exemplars: number[] = [];
+
+  protected exemplar(tagStart: number, end: number): void {
+    if (this.exemplars.length < 2 * EXEMPLARS_MAX) this.exemplars.push(tagStart, end);
+  }
+
+  protected clear(): void {
+    this.exemplars.length = 0;
+    this.startLo = this.startHi = this.timeLo = this.timeHi = 0;
+    this.marker = false;
+  }
+}
+
+/** A NumberDataPoint. */
+export class NumberPoint extends Point {
+  isInt = false;
+  /** The bits of the value: of an int64 or of a double. */
+  lo = 0;
+  hi = 0;
+  flags = 0;
+
+  /** Decodes `bytes[from, to)`; of fields that come twice the last one counts. */
+  decode(bytes: Uint8Array, from: number, to: number): this {
+    this.clear();
+    let valued = false;
+    let flags = 0;
+    reader.open(bytes, from, to);
+    while (reader.next()) {
+      const at = reader.start;
+      switch (reader.field) {
+        case 2:
+          this.startLo = int32At(bytes, at);
+          this.startHi = int32At(bytes, at + 4);
+          break;
+        case 3:
+          this.timeLo = int32At(bytes, at);
+          this.timeHi = int32At(bytes, at + 4);
+          break;
+        case 4:
+        case 6:
+          this.isInt = reader.field === 6;
+          this.lo = int32At(bytes, at);
+          this.hi = int32At(bytes, at + 4);
+          valued = true;
+          break;
+        case 5:
+          this.exemplar(reader.tagStart, reader.end);
+          break;
+        case 8:
+          flags = reader.lo;
+          break;
+      }
+    }
+    this.flags = flags;
+    this.marker = !valued || (flags & NO_RECORDED_VALUE) !== 0;
+    return this;
+  }
+}
+
+/** More buckets than this are not merged: no SDK makes them, and the tracker could not hold many. */
+export const BUCKETS_MAX = 510;
+
+/** A HistogramDataPoint. Counts are exact below 2^53. */
+export class HistogramPoint extends Point {
+  count = 0;
+  sum = 0;
+  hasSum = false;
+  min = 0;
+  hasMin = false;
+  max = 0;
+  hasMax = false;
+  /** Bucket counts, the first `buckets` of them. */
+  readonly counts = new Float64Array(BUCKETS_MAX);
+  buckets = 0;
+  /** 64 bits that tell one list of bounds from another. */
+  boundsLo = 0;
+  boundsHi = 0;
+  bounds = 0;
+  /** The counts fit into what is kept of them, and are one more than the bounds (or there are none). */
+  sound = true;
+
+  decode(bytes: Uint8Array, from: number, to: number): this {
+    this.clear();
+    this.count = this.sum = this.min = this.max = 0;
+    this.hasSum = this.hasMin = this.hasMax = false;
+    this.buckets = this.bounds = 0;
+    this.boundsLo = 0x2545f491;
+    this.boundsHi = 0x6c078965;
+    this.sound = true;
+    reader.open(bytes, from, to);
+    while (reader.next()) {
+      const at = reader.start;
+      switch (reader.field) {
+        case 2:
+          this.startLo = int32At(bytes, at);
+          this.startHi = int32At(bytes, at + 4);
+          break;
+        case 3:
+          this.timeLo = int32At(bytes, at);
+          this.timeHi = int32At(bytes, at + 4);
+          break;
+        case 4:
+          this.count = this.#unsigned(bytes, at);
+          break;
+        case 5:
+          this.sum = doubleAt(bytes, at);
+          this.hasSum = true;
+          break;
+        case 6:
+          for (let p = at; p + 8 <= reader.end; p += 8) {
+            if (this.buckets >= BUCKETS_MAX) {
+              this.sound = false;
+              break;
+            }
+            this.counts[this.buckets++] = this.#unsigned(bytes, p);
+          }
+          break;
+        case 7:
+          for (let p = at; p + 8 <= reader.end; p += 8) this.#bound(int32At(bytes, p), int32At(bytes, p + 4));
+          break;
+        case 8:
+          this.exemplar(reader.tagStart, reader.end);
+          break;
+        case 10:
+          this.marker = (reader.lo & NO_RECORDED_VALUE) !== 0;
+          break;
+        case 11:
+          this.min = doubleAt(bytes, at);
+          this.hasMin = true;
+          break;
+        case 12:
+          this.max = doubleAt(bytes, at);
+          this.hasMax = true;
+          break;
+      }
+    }
+    if (this.buckets !== 0 && this.buckets !== this.bounds + 1) this.sound = false;
+    if (this.buckets === 0 && this.bounds !== 0) this.sound = false;
+    return this;
+  }
+
+  #bound(lo: number, hi: number): void {
+    this.bounds++;
+    this.boundsLo = Math.imul(this.boundsLo ^ lo, 0x85ebca6b) ^ (this.boundsHi >>> 15);
+    this.boundsHi = Math.imul(this.boundsHi ^ hi, 0xc2b2ae35) ^ (this.boundsLo >>> 13);
+  }
+
+  #unsigned(bytes: Uint8Array, at: number): number {
+    const hi = int32At(bytes, at + 4) >>> 0;
+    if (hi > 0x1fffff) this.sound = false; // 2^53 and more could not be added exactly
+    return hi * 4294967296 + (int32At(bytes, at) >>> 0);
+  }
+}

@@ -1,0 +1,114 @@
+import type { Admission, Decision } from './decision.ts';
+import type { KeyTable } from './key-table.ts';
+import type { MetricTable } from './metric-table.ts';
+import type { LimiterOptions } from './options.ts';
+import type { Tracker } from './tracker.ts';
+
+/** Sums since the limiter was made. */
+export interface Totals {
+  requests: number;
+  /** Points that came in. */
+  points: number;
+  /** By reason. */
+  dropped: Record<string, number>;
+  aggregated: number;
+  overflow: number;
+  /** What `enforce` would have done, counted in mode `observe`. */
+  observedDropped: number;
+  observedAggregated: number;
+  observedOverflow: number;
+}
+
+export interface MetricReport {
+  metric: string;
+  keys: number;
+  /** Labels that were given up. */
+  removed: string[];
+  overflowed: boolean;
+}
+
+export interface LabelReport {
+  metric: string;
+  label: string;
+  place: 'point' | 'resource';
+  /** 0 to 1: its entropy as a share of what fills the table. */
+  score: number;
+  bits: number;
+  removed: boolean;
+  isProtected: boolean;
+}
+
+export interface LimiterReport {
+  mode: 'enforce' | 'observe';
+  keysUsed: number;
+  keysLimit: number;
+  maxKeys: number;
+  memoryBytes: number;
+  /** Of metrics with √maxKeys key-sets or more; others cannot harm, and are not scored. */
+  topLabels: LabelReport[];
+  topMetrics: MetricReport[];
+  /** The last 256, oldest first. */
+  decisions: Decision[];
+  totals: Totals;
+  evictions: { keys: number; sources: number; outputs: number; metrics: number };
+  tracker: { sources: number; outputs: number };
+}
+
+interface Parts {
+  options: LimiterOptions;
+  table: KeyTable;
+  metrics: MetricTable;
+  tracker: Tracker;
+  admission: Admission;
+  totals: Totals;
+  memoryBytes: number;
+}
+
+export function makeReport(top: number, parts: Parts): LimiterReport {
+  const { options, table, metrics, tracker, admission, totals, memoryBytes } = parts;
+  const topMetrics: MetricReport[] = [];
+  const topLabels: LabelReport[] = [];
+  for (const metric of metrics.all()) {
+    const labels = [...metric.labels()];
+    if (metric.keys > 0 || metric.rule) {
+      topMetrics.push({
+        metric: metric.name,
+        keys: metric.keys,
+        removed: labels.filter((label) => label.removed).map((label) => label.name),
+        overflowed: metric.overflowed,
+      });
+    }
+    for (const label of labels) {
+      if (!label.sketch) continue;
+      topLabels.push({
+        metric: metric.name,
+        label: label.name,
+        place: label.place,
+        score: admission.score(label),
+        bits: label.sketch.bits(),
+        removed: label.removed,
+        isProtected: label.isProtected,
+      });
+    }
+  }
+  topMetrics.sort((a, b) => b.keys - a.keys);
+  topLabels.sort((a, b) => b.score - a.score || b.bits - a.bits);
+  return {
+    mode: options.mode,
+    keysUsed: table.used,
+    keysLimit: admission.limit,
+    maxKeys: options.maxKeys,
+    memoryBytes,
+    topMetrics: topMetrics.slice(0, top),
+    topLabels: topLabels.slice(0, top),
+    decisions: admission.decisions.slice(),
+    totals: { ...totals, dropped: { ...totals.dropped } },
+    evictions: {
+      keys: admission.evictions,
+      sources: tracker.sourceEvictions,
+      outputs: tracker.outputEvictions,
+      metrics: metrics.evictions,
+    },
+    tracker: { sources: tracker.sources.used, outputs: tracker.outputs.used },
+  };
+}

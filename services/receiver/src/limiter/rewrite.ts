@@ -1,0 +1,263 @@
+import { readExponential } from './exponential-block.ts';
+import { GAUGE, HISTOGRAM, SUM } from './metric-kind.ts';
+import type { Label } from './metric-table.ts';
+import {
+  CUT,
+  type Group,
+  KEEP,
+  type MetricGroup,
+  type MetricNode,
+  type Plan,
+  type ScopeGroup,
+} from './plan.ts';
+import { Reader } from './reader.ts';
+import type { OutputStream } from './stream.ts';
+import { writeExponentialFields, writeHistogramFields, writeNumberFields } from './write-point.ts';
+import { ReverseWriter } from './writer.ts';
+
+/*
+ * Writes the request anew from its end to its beginning, along the plan. Whatever is not in the plan is copied as it is,
+ * unknown fields included. A message that lost all its points goes with them.
+ */
+const OVERFLOW_ATTRIBUTE = Buffer.concat([
+  Buffer.from([0x0a, 20]),
+  Buffer.from('otel.metric.overflow'),
+  Buffer.from([0x12, 2, 0x10, 1]),
+]);
+
+/** The body of the KeyValue `otel.metric.overflow = true`. */
+export { OVERFLOW_ATTRIBUTE };
+
+const RESOURCE_METRICS = 1;
+const CHILDREN = 2;
+
+interface Message {
+  readonly tagStart: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+export function rewriteBody(
+  body: Uint8Array,
+  plan: Plan,
+  streams: readonly OutputStream[],
+  cells: Float64Array,
+) {
+  return new Rewriter(body, plan, streams, cells).run();
+}
+
+class Rewriter {
+  readonly #body: Uint8Array;
+  readonly #plan: Plan;
+  readonly #streams: readonly OutputStream[];
+  readonly #cells: Float64Array;
+  readonly #writer: ReverseWriter;
+
+  constructor(body: Uint8Array, plan: Plan, streams: readonly OutputStream[], cells: Float64Array) {
+    this.#body = body;
+    this.#plan = plan;
+    this.#streams = streams;
+    this.#cells = cells;
+    this.#writer = new ReverseWriter(body.length + 1024);
+  }
+
+  run(): Uint8Array {
+    for (const group of [...this.#plan.groups.values()].reverse()) this.#group(group);
+    this.#message(0, this.#body.length, this.#plan.resources, RESOURCE_METRICS, (resource) => {
+      if (
+        this.#losesAll(resource, resource.scopes, (scope) =>
+          this.#losesAll(scope, scope.metrics, this.#isGone),
+        )
+      ) {
+        return false;
+      }
+      this.#message(resource.start, resource.end, resource.scopes, CHILDREN, (scope) => {
+        if (this.#losesAll(scope, scope.metrics, this.#isGone)) return false;
+        this.#message(scope.start, scope.end, scope.metrics, CHILDREN, (metric) => this.#metric(metric));
+        return true;
+      });
+      return true;
+    });
+    return this.#writer.finish();
+  }
+
+  /** Content of a message: its changed children are written by `write` (false: left out), the rest is copied. */
+  #message<T extends Message>(
+    start: number,
+    end: number,
+    children: readonly T[],
+    field: number,
+    write: (child: T) => boolean,
+  ): void {
+    const writer = this.#writer;
+    let cursor = end;
+    for (let i = children.length - 1; i >= 0; i--) {
+      const child = children[i]!;
+      writer.raw(this.#body, child.end, cursor);
+      const mark = writer.length;
+      if (write(child)) writer.close(field, mark);
+      cursor = child.tagStart;
+    }
+    writer.raw(this.#body, start, cursor);
+  }
+
+  /** Whether all children of a message are in the plan, and all of them go. */
+  #losesAll<T>(message: Message, children: readonly T[], isGone: (child: T) => boolean): boolean {
+    if (!children.every(isGone)) return false;
+    let total = 0;
+    const reader = new Reader().open(this.#body, message.start, message.end);
+    while (reader.next()) if (reader.field === CHILDREN && reader.wire === 2) total++;
+    return total === children.length;
+  }
+
+  #isGone = (metric: MetricNode): boolean => {
+    const { edits } = this.#plan;
+    let cuts = 0;
+    for (let i = metric.from; i < metric.to; i += 3) if (edits[i + 2] === CUT) cuts++;
+    return cuts === metric.points;
+  };
+
+  #metric(metric: MetricNode): boolean {
+    if (this.#isGone(metric)) return false;
+    const writer = this.#writer;
+    const body = this.#body;
+    const { edits } = this.#plan;
+    writer.raw(body, metric.dataEnd, metric.end);
+    const mark = writer.length;
+    let cursor = metric.dataEnd;
+    for (let i = metric.to - 3; i >= metric.from; i -= 3) {
+      const action = edits[i + 2]!;
+      if (action === KEEP) continue;
+      writer.raw(body, edits[i + 1]!, cursor);
+      if (action !== CUT) this.#stream(this.#streams[action]!);
+      cursor = edits[i]!;
+    }
+    writer.raw(body, metric.dataStart, cursor);
+    writer.close(metric.kind, mark);
+    writer.raw(body, metric.start, metric.dataTagStart);
+    return true;
+  }
+
+  #group(group: Group): void {
+    const writer = this.#writer;
+    const mark = writer.length;
+    for (const scope of [...group.scopes.values()].reverse()) this.#scopeGroup(scope);
+    const body = this.#body;
+    const rest = fields(body, group.start, group.end, (reader) => reader.field === CHILDREN);
+    for (let i = rest.length - 3; i >= 0; i -= 3) {
+      const [from, to, field] = [rest[i]!, rest[i + 1]!, rest[i + 2]!];
+      if (field === 1) {
+        const resource = new Reader().open(body, from, to);
+        resource.next();
+        const inner = writer.length;
+        this.#without(resource.start, resource.end, 1, group.reduction.resourceLabels);
+        writer.close(1, inner);
+      } else writer.raw(body, from, to);
+    }
+    writer.close(RESOURCE_METRICS, mark);
+  }
+
+  #scopeGroup(scope: ScopeGroup): void {
+    const writer = this.#writer;
+    const mark = writer.length;
+    for (const metric of [...scope.metrics.values()].reverse()) this.#metricGroup(metric);
+    const rest = fields(this.#body, scope.start, scope.end, (reader) => reader.field === CHILDREN);
+    this.#copy(rest);
+    writer.close(CHILDREN, mark);
+  }
+
+  #metricGroup(metric: MetricGroup): void {
+    const writer = this.#writer;
+    const mark = writer.length;
+    for (let i = metric.streams.length - 1; i >= 0; i--) this.#stream(metric.streams[i]!);
+    this.#copy(fields(this.#body, metric.dataStart, metric.dataEnd, (reader) => reader.field === 1));
+    writer.close(metric.kind, mark);
+    this.#copy(fields(this.#body, metric.start, metric.end, (reader) => reader.field === metric.kind));
+    writer.close(CHILDREN, mark);
+  }
+
+  #copy(ranges: readonly number[]): void {
+    for (let i = ranges.length - 3; i >= 0; i -= 3) this.#writer.raw(this.#body, ranges[i]!, ranges[i + 1]!);
+  }
+
+  /** A message without those of its attributes that are labels given up. */
+  #without(from: number, to: number, attributesField: number, labels: readonly Label[]): void {
+    const body = this.#body;
+    this.#copy(
+      fields(
+        body,
+        from,
+        to,
+        (reader) => reader.field === attributesField && isLabel(body, reader.start, reader.end, labels),
+      ),
+    );
+  }
+
+  /** One point, tag included. */
+  #stream(stream: OutputStream): void {
+    const writer = this.#writer;
+    const body = this.#body;
+    const mark = writer.length;
+    const { kind, reduction } = stream;
+    let replaced: readonly number[] = [];
+    if (stream.recomputed) {
+      if (kind === SUM || kind === GAUGE) replaced = writeNumberFields(writer, stream);
+      else if (kind === HISTOGRAM) replaced = writeHistogramFields(writer, stream, this.#cells);
+      else {
+        const total = stream.exponential?.value ?? readExponential(this.#cells, stream.output!.block);
+        replaced = writeExponentialFields(writer, stream, total);
+      }
+      for (let i = stream.exemplars.length - 2; i >= 0; i -= 2) {
+        writer.raw(body, stream.exemplars[i]!, stream.exemplars[i + 1]!);
+      }
+    }
+    const attributes = attributesFieldOf(kind);
+    if (reduction.overflow) {
+      const inner = writer.length;
+      writer.raw(OVERFLOW_ATTRIBUTE, 0, OVERFLOW_ATTRIBUTE.length);
+      writer.close(attributes, inner);
+    }
+    this.#copy(
+      fields(body, stream.start, stream.end, (reader) => {
+        if (reader.field !== attributes) return replaced.includes(reader.field);
+        return reduction.overflow || isLabel(body, reader.start, reader.end, reduction.pointLabels);
+      }),
+    );
+    writer.close(1, mark);
+  }
+}
+
+function attributesFieldOf(kind: number): number {
+  return kind === HISTOGRAM ? 9 : kind === SUM || kind === GAUGE ? 7 : 1;
+}
+
+/** The fields of a message that are not left out: triples of (tag start, end, number). */
+function fields(
+  body: Uint8Array,
+  from: number,
+  to: number,
+  isLeftOut: (reader: Reader) => boolean,
+): number[] {
+  const ranges: number[] = [];
+  const reader = new Reader().open(body, from, to);
+  while (reader.next()) if (!isLeftOut(reader)) ranges.push(reader.tagStart, reader.end, reader.field);
+  return ranges;
+}
+
+/** Whether the key of the KeyValue `body[from, to)` is one of these labels. */
+function isLabel(body: Uint8Array, from: number, to: number, labels: readonly Label[]): boolean {
+  if (labels.length === 0) return false;
+  let start = from;
+  let end = from;
+  const reader = new Reader().open(body, from, to);
+  while (reader.next()) {
+    if (reader.field !== 1) continue;
+    start = reader.start;
+    end = reader.end;
+  }
+  return labels.some(({ key }) => {
+    if (key.length !== end - start) return false;
+    for (let i = 0; i < key.length; i++) if (key[i] !== body[start + i]) return false;
+    return true;
+  });
+}

@@ -1,0 +1,160 @@
+import { type ExponentialPoint, ExponentialTotal } from './accumulate-exponential.ts';
+import { HistogramTotal } from './accumulate-histogram.ts';
+import { NumberTotal } from './accumulate-number.ts';
+import { CUMULATIVE, DELTA, GAUGE, SUM } from './metric-kind.ts';
+import type { Reduction } from './metric-table.ts';
+import type { GaugeReducer } from './options.ts';
+import type { Output } from './output-table.ts';
+import { EXEMPLARS_MAX, type HistogramPoint, type NumberPoint, type Point } from './point.ts';
+import { lessThan } from './reader.ts';
+
+type FirstPoint = Pick<NumberPoint, 'startLo' | 'startHi' | 'timeLo' | 'timeHi' | 'isInt' | 'lo' | 'hi'>;
+
+/** One point that goes out of this request in place of those that became equal. */
+export class OutputStream {
+  readonly kind: number;
+  readonly temporality: number;
+  readonly reduction: Reduction;
+  readonly reducer: GaugeReducer;
+  /** The first of its points: what is not recomputed is taken from there. */
+  readonly tagStart: number;
+  readonly start: number;
+  readonly end: number;
+  /** That point has attributes that are left out. */
+  readonly relabelled: boolean;
+  /** Where it stands over requests; always there for cumulative streams. */
+  readonly output: Output | undefined;
+  points = 0;
+  /** (tag start, end) pairs of exemplars that are kept. */
+  readonly exemplars: number[] = [];
+  /** Of a delta stream or a gauge. */
+  number: NumberTotal | undefined;
+  histogram: HistogramTotal | undefined;
+  exponential: ExponentialTotal | undefined;
+  /** Latest time of the points. */
+  timeLo = 0;
+  timeHi = 0;
+  /** The start and time that go out, after `settle`. */
+  startLo = 0;
+  startHi = 0;
+  /** False when the first point can stay byte for byte, after `settle`. */
+  changed = true;
+  /** False when only attributes are left out, and all other fields of the first point stay. */
+  recomputed = true;
+  /** Number, start and time of the first point, to see whether anything changes. */
+  #first: FirstPoint | undefined;
+
+  constructor(
+    kind: number,
+    temporality: number,
+    reduction: Reduction,
+    reducer: GaugeReducer,
+    tagStart: number,
+    start: number,
+    end: number,
+    relabelled: boolean,
+    output: Output | undefined,
+  ) {
+    this.kind = kind;
+    this.temporality = temporality;
+    this.reduction = reduction;
+    this.reducer = reducer;
+    this.tagStart = tagStart;
+    this.start = start;
+    this.end = end;
+    this.relabelled = relabelled;
+    this.output = output;
+  }
+
+  get isCumulative(): boolean {
+    return this.temporality === CUMULATIVE && this.kind !== GAUGE;
+  }
+
+  addNumber(point: NumberPoint): void {
+    if (this.points === 0 && this.isCumulative) this.#first = { ...point };
+    this.#note(point);
+    if (this.isCumulative) return;
+    this.number ??= new NumberTotal();
+    if (this.kind === SUM) this.number.add(point);
+    else this.number.reduce(point, this.reducer);
+  }
+
+  addHistogram(point: HistogramPoint): void {
+    this.#note(point);
+    if (this.isCumulative) return;
+    this.histogram ??= new HistogramTotal(point.buckets);
+    this.histogram.add(point);
+  }
+
+  addExponential(point: ExponentialPoint): void {
+    this.#note(point);
+    if (this.isCumulative) return;
+    this.exponential ??= new ExponentialTotal();
+    this.exponential.add(point);
+  }
+
+  /** After the last point: what goes out, and whether that differs from what came in. */
+  settle(): void {
+    if (this.isCumulative) this.#settleCumulative(this.output!);
+    else this.#settleTotal();
+  }
+
+  #settleCumulative(output: Output): void {
+    output.advance(this.timeLo, this.timeHi);
+    this.timeLo = output.timeLo;
+    this.timeHi = output.timeHi;
+    this.startLo = output.startLo;
+    this.startHi = output.startHi;
+    const first = this.#first;
+    if (!first || this.points > 1) return;
+    const { value } = output;
+    const sameTimes =
+      first.startLo === this.startLo &&
+      first.startHi === this.startHi &&
+      first.timeLo === this.timeLo &&
+      first.timeHi === this.timeHi;
+    const sameValue = value.isInt === first.isInt && value.sameBits(first.lo, first.hi);
+    this.recomputed = !(sameTimes && sameValue);
+    this.changed = this.recomputed || this.relabelled;
+  }
+
+  #settleTotal(): void {
+    const total = this.number ?? this.histogram ?? this.exponential!;
+    this.number?.finish(this.kind === GAUGE ? this.reducer : undefined);
+    this.startLo = total.startLo;
+    this.startHi = total.startHi;
+    this.timeLo = total.timeLo;
+    this.timeHi = total.timeHi;
+    let moved = false;
+    const { output } = this;
+    if (output && this.temporality === DELTA) {
+      // Increments of one stream must not overlap in time: what came in between belongs to another request.
+      if (!output.fresh) {
+        const dated = this.startLo !== 0 || this.startHi !== 0;
+        if (dated && lessThan(this.startLo, this.startHi, output.timeLo, output.timeHi)) {
+          this.startLo = output.timeLo;
+          this.startHi = output.timeHi;
+          moved = true;
+        }
+      }
+      output.advance(this.timeLo, this.timeHi);
+      moved ||= output.timeLo !== this.timeLo || output.timeHi !== this.timeHi;
+      this.timeLo = output.timeLo;
+      this.timeHi = output.timeHi;
+    }
+    this.recomputed = this.points > 1 || moved;
+    this.changed = this.recomputed || this.relabelled;
+  }
+
+  #note(point: Point): void {
+    this.points++;
+    if (lessThan(this.timeLo, this.timeHi, point.timeLo, point.timeHi)) {
+      this.timeLo = point.timeLo;
+      this.timeHi = point.timeHi;
+    }
+    for (const position of point.exemplars) {
+      if (this.exemplars.length >= 2 * EXEMPLARS_MAX) break;
+      this.exemplars.push(position);
+    }
+  }
+}
