@@ -1,0 +1,55 @@
+import { join } from 'node:path';
+import type { Ranges } from './acked.ts';
+import { crc32c } from './crc32c.ts';
+import type { FileSystem } from './file-system.ts';
+
+/** What an area remembers beside its segments. */
+export interface Checkpoint {
+  /** No segment had this number yet. */
+  nextSequence: number;
+  /** What each segment held, and which of its records are done with. */
+  segments: { sequence: number; records: number; items: number; ranges: Ranges; ackedItems: number }[];
+}
+
+const NAME = 'checkpoint';
+const MAX_BYTES = 64 * 1024 * 1024;
+
+/** Writes it whole beside the old one and puts it in its place: a crash leaves the one or the other. */
+export async function writeCheckpoint(fs: FileSystem, dir: string, checkpoint: Checkpoint): Promise<void> {
+  const json = JSON.stringify(checkpoint);
+  const bytes = Buffer.from(`${crc32c(Buffer.from(json)).toString(16).padStart(8, '0')} ${json}\n`);
+  const temporary = join(dir, `${NAME}.tmp`);
+  if ((await fs.list(dir)).includes(`${NAME}.tmp`)) await fs.unlink(temporary);
+  const file = await fs.open(temporary, 'create');
+  try {
+    await file.write(bytes, 0);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await fs.rename(temporary, join(dir, NAME));
+  await fs.syncDir(dir);
+}
+
+/** @returns undefined when there is none; `damaged` when there is one that can't be trusted */
+export async function readCheckpoint(
+  fs: FileSystem,
+  dir: string,
+): Promise<Checkpoint | 'damaged' | undefined> {
+  if (!(await fs.list(dir)).includes(NAME)) return undefined;
+  const file = await fs.open(join(dir, NAME), 'read');
+  try {
+    const size = await file.size();
+    if (size > MAX_BYTES) return 'damaged';
+    const bytes = Buffer.alloc(size);
+    await file.read(bytes, 0);
+    const text = bytes.toString('utf8');
+    const json = text.slice(9).trimEnd();
+    if (text.slice(0, 8) !== crc32c(Buffer.from(json)).toString(16).padStart(8, '0')) return 'damaged';
+    return JSON.parse(json) as Checkpoint;
+  } catch {
+    return 'damaged';
+  } finally {
+    await file.close();
+  }
+}

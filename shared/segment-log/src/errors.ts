@@ -1,0 +1,20 @@
+/** Why the log could not take a record. */
+export type SegmentLogFault = 'full' | 'disk_full' | 'disk_failing' | 'too_large' | 'closed';
+
+export class SegmentLogError extends Error {
+  readonly code: SegmentLogFault;
+
+  constructor(code: SegmentLogFault, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'SegmentLogError';
+    this.code = code;
+  }
+}
+
+/** Tells a disk without room from one that fails. */
+export function diskFault(error: unknown, what: string): SegmentLogError {
+  if (error instanceof SegmentLogError) return error;
+  const { code = 'unknown', message } = error as NodeJS.ErrnoException;
+  const full = code === 'ENOSPC' || code === 'EDQUOT';
+  return new SegmentLogError(full ? 'disk_full' : 'disk_failing', `${what}: ${message}`, { cause: error });
+}

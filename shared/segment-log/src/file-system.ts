@@ -1,0 +1,158 @@
+import { type FileHandle, mkdir, open, readdir, rename, statfs, unlink } from 'node:fs/promises';
+import { Worker } from 'node:worker_threads';
+
+/** A file, read and written at offsets. */
+export interface File {
+  /** @returns bytes read, fewer at the end of the file */
+  read(into: Buffer, at: number): Promise<number>;
+  write(bytes: Buffer, at: number): Promise<void>;
+  truncate(length: number): Promise<void>;
+  /** Returns when the content is on the disk. */
+  sync(): Promise<void>;
+  size(): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** What the log asks of a disk: small, so that tests can have one that forgets what was not synced. */
+export interface FileSystem {
+  /** `create` makes a new file and fails when it exists. */
+  open(path: string, mode: 'create' | 'read' | 'write'): Promise<File>;
+  rename(from: string, to: string): Promise<void>;
+  unlink(path: string): Promise<void>;
+  /** Names; empty when there is no such directory. */
+  list(dir: string): Promise<string[]>;
+  mkdir(dir: string): Promise<void>;
+  /** Returns when names made, changed and removed in it are on the disk. */
+  syncDir(dir: string): Promise<void>;
+  freeBytes(dir: string): Promise<number>;
+  /** SHA-256 of a part of a file, off the main thread, at no more than so many bytes per second. */
+  sha256(path: string, start: number, end: number, maxBytesPerSecond: number): Promise<Buffer>;
+  close(): Promise<void>;
+}
+
+class NodeFile implements File {
+  readonly #handle: FileHandle;
+
+  constructor(handle: FileHandle) {
+    this.#handle = handle;
+  }
+
+  async read(into: Buffer, at: number): Promise<number> {
+    let done = 0;
+    while (done < into.byteLength) {
+      const { bytesRead } = await this.#handle.read(into, done, into.byteLength - done, at + done);
+      if (bytesRead === 0) break;
+      done += bytesRead;
+    }
+    return done;
+  }
+
+  async write(bytes: Buffer, at: number): Promise<void> {
+    let done = 0;
+    while (done < bytes.byteLength) {
+      const { bytesWritten } = await this.#handle.write(bytes, done, bytes.byteLength - done, at + done);
+      done += bytesWritten;
+    }
+  }
+
+  truncate(length: number): Promise<void> {
+    return this.#handle.truncate(length);
+  }
+
+  sync(): Promise<void> {
+    return this.#handle.datasync();
+  }
+
+  async size(): Promise<number> {
+    return (await this.#handle.stat()).size;
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close();
+  }
+}
+
+/** The disk of this machine. */
+export class NodeFileSystem implements FileSystem {
+  #hasher: Worker | undefined;
+  #jobs = new Map<number, { resolve(hash: Buffer): void; reject(error: Error): void }>();
+  #nextJob = 0;
+
+  async open(path: string, mode: 'create' | 'read' | 'write'): Promise<File> {
+    const flags = { create: 'wx+', read: 'r', write: 'r+' } as const;
+    return new NodeFile(await open(path, flags[mode], 0o600));
+  }
+
+  rename(from: string, to: string): Promise<void> {
+    return rename(from, to);
+  }
+
+  unlink(path: string): Promise<void> {
+    return unlink(path);
+  }
+
+  async list(dir: string): Promise<string[]> {
+    try {
+      return await readdir(dir);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      throw error;
+    }
+  }
+
+  async mkdir(dir: string): Promise<void> {
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+  }
+
+  async syncDir(dir: string): Promise<void> {
+    const handle = await open(dir, 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async freeBytes(dir: string): Promise<number> {
+    const { bavail, bsize } = await statfs(dir);
+    return bavail * bsize;
+  }
+
+  sha256(path: string, start: number, end: number, maxBytesPerSecond: number): Promise<Buffer> {
+    const worker = (this.#hasher ??= this.#startHasher());
+    return new Promise((resolve, reject) => {
+      const id = this.#nextJob++;
+      this.#jobs.set(id, { resolve, reject });
+      worker.ref();
+      worker.postMessage({ id, path, start, end, maxBytesPerSecond });
+    });
+  }
+
+  async close(): Promise<void> {
+    const worker = this.#hasher;
+    this.#hasher = undefined;
+    await worker?.terminate();
+    this.#fail(new Error('the log was closed'));
+  }
+
+  #startHasher(): Worker {
+    const worker = new Worker(new URL('./hash-worker.ts', import.meta.url));
+    worker.on('message', ({ id, hash, error }: { id: number; hash?: Uint8Array; error?: string }) => {
+      const job = this.#jobs.get(id);
+      this.#jobs.delete(id);
+      if (this.#jobs.size === 0) worker.unref();
+      if (hash) job?.resolve(Buffer.from(hash));
+      else job?.reject(new Error(error));
+    });
+    worker.on('error', (error: Error) => {
+      this.#hasher = undefined;
+      this.#fail(error);
+    });
+    return worker;
+  }
+
+  #fail(error: Error): void {
+    for (const job of this.#jobs.values()) job.reject(error);
+    this.#jobs.clear();
+  }
+}

@@ -1,0 +1,68 @@
+import { crc32c } from './crc32c.ts';
+
+/** Where a record lies: batches wait by class, and those that the upstream refused for good lie apart. */
+export const AREAS = ['critical', 'high', 'normal', 'rejected'] as const;
+export type Area = (typeof AREAS)[number];
+
+/** What is known about a batch beside its payload. Stored as JSON, so that a stranger can read it. */
+export interface Envelope {
+  /** Batch id. */
+  id: string;
+  signal: string;
+  class: string;
+  items: number;
+  /** How the payload came; it is stored decompressed. */
+  encoding: string;
+  /** Unix ms. */
+  receivedAt: number;
+  /** Why it is here. */
+  reason: string;
+  /** Last HTTP status of the upstream, when there was one. */
+  status?: number;
+  /** What the upstream said. */
+  message?: string;
+  attempts?: number;
+}
+
+export interface Record {
+  envelope: Envelope;
+  payload: Uint8Array;
+}
+
+/** length (4) + CRC-32C (4) + length of the envelope (4). */
+export const RECORD_HEADER_BYTES = 12;
+
+/** Bytes a record takes before compression. */
+export function encodeRecord({ envelope, payload }: Record): Buffer {
+  const json = Buffer.from(JSON.stringify(envelope));
+  const record = Buffer.allocUnsafe(RECORD_HEADER_BYTES + json.byteLength + payload.byteLength);
+  record.writeUInt32LE(record.byteLength - 4, 0);
+  record.writeUInt32LE(json.byteLength, 8);
+  json.copy(record, RECORD_HEADER_BYTES);
+  record.set(payload, RECORD_HEADER_BYTES + json.byteLength);
+  record.writeUInt32LE(crc32c(record, 8), 4);
+  return record;
+}
+
+/** A record as found in a block: whole, or damaged. */
+export type Decoded = { record: Record; end: number } | { record: undefined; end: number };
+
+/**
+ * Reads the record at `at`.
+ * @returns where it ends too; undefined when that cannot be told, and nothing behind it can be read either
+ */
+export function decodeRecord(block: Buffer, at: number): Decoded | undefined {
+  if (at + RECORD_HEADER_BYTES > block.byteLength) return undefined;
+  const end = at + 4 + block.readUInt32LE(at);
+  if (end > block.byteLength || end < at + RECORD_HEADER_BYTES) return undefined;
+  const damaged = { record: undefined, end };
+  if (crc32c(block, at + 8, end) !== block.readUInt32LE(at + 4)) return damaged;
+  const payloadAt = at + RECORD_HEADER_BYTES + block.readUInt32LE(at + 8);
+  if (payloadAt > end) return damaged;
+  try {
+    const envelope = JSON.parse(block.toString('utf8', at + RECORD_HEADER_BYTES, payloadAt)) as Envelope;
+    return { record: { envelope, payload: block.subarray(payloadAt, end) }, end };
+  } catch {
+    return damaged;
+  }
+}

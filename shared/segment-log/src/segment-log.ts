@@ -1,0 +1,263 @@
+import { AreaLog, type Entry, type LogEvents, type Position } from './area.ts';
+import { SegmentLogError } from './errors.ts';
+import type { FileSystem } from './file-system.ts';
+import { AREAS, type Area, type Record } from './record.ts';
+import type { SegmentState } from './segment.ts';
+
+export interface SegmentLogOptions {
+  dir: string;
+  fs: FileSystem;
+  /** Size at which a segment is sealed. */
+  segmentBytes: number;
+  /** Most bytes on disk. */
+  capacityBytes: number;
+  /** Kept free on the disk. */
+  reserveBytes: number;
+  whenFull: 'refuse' | 'drop_oldest';
+  retentionMs: number;
+  rejectedRetentionMs: number;
+  /** For the background check of hashes. */
+  verifyBytesPerSecond: number;
+  events: LogEvents;
+  now(): number;
+}
+
+export interface AreaStats {
+  segments: number;
+  /** Not done with yet. */
+  records: number;
+  items: number;
+  /** Of the files. */
+  diskBytes: number;
+  /** Records before compression, those done with included. */
+  rawBytes: number;
+  /** Unix ms; 0 when there is nothing. */
+  oldestReceivedAt: number;
+}
+
+export interface SegmentInfo {
+  area: Area;
+  sequence: number;
+  state: SegmentState | 'damaged' | 'replaying';
+  createdAt: number;
+  firstReceivedAt: number;
+  lastReceivedAt: number;
+  records: number;
+  ackedRecords: number;
+  items: number;
+  ackedItems: number;
+  rawBytes: number;
+  diskBytes: number;
+  verified: boolean;
+}
+
+/** Lowest first: what goes when room must be made. */
+const DROP_ORDER: readonly Area[] = ['normal', 'high', 'critical'];
+const FREE_BYTES_AGE_MS = 1_000;
+
+/** Batches on disk, in checksummed segments by class; see FORMAT.md. */
+export class SegmentLog {
+  /** Ids of the records written last before the log was opened: their writer may come with them again. */
+  readonly lastIds = new Set<string>();
+  readonly #o: SegmentLogOptions;
+  readonly #areas: Readonly<{ [A in Area]: AreaLog }>;
+  #fault: SegmentLogError | undefined;
+  #freeBytes = Number.POSITIVE_INFINITY;
+  #freeBytesAt = Number.NEGATIVE_INFINITY;
+  #maintaining: Promise<void> | undefined;
+
+  private constructor(options: SegmentLogOptions) {
+    this.#o = options;
+    const of = (area: Area) =>
+      new AreaLog({
+        fs: options.fs,
+        root: options.dir,
+        area,
+        segmentBytes: options.segmentBytes,
+        retentionMs: area === 'rejected' ? options.rejectedRetentionMs : options.retentionMs,
+        verifyBytesPerSecond: options.verifyBytesPerSecond,
+        events: {
+          ...options.events,
+          fault: (error) => {
+            this.#fault = error;
+            options.events.fault(error);
+          },
+        },
+        reserve: (bytes) => this.#reserve(bytes),
+        now: options.now,
+      });
+    this.#areas = {
+      critical: of('critical'),
+      high: of('high'),
+      normal: of('normal'),
+      rejected: of('rejected'),
+    };
+  }
+
+  /** Opens a directory, takes up what a crash left, and reads no more of it than headers and tails. */
+  static async open(options: SegmentLogOptions): Promise<SegmentLog> {
+    const log = new SegmentLog(options);
+    await options.fs.mkdir(options.dir);
+    for (const area of AREAS) for (const id of await log.#areas[area].recover()) log.lastIds.add(id);
+    return log;
+  }
+
+  /** Why the last append failed; undefined when it did not. */
+  get fault(): SegmentLogError | undefined {
+    return this.#fault;
+  }
+
+  /**
+   * Keeps a record.
+   * @returns when it is on the disk
+   * @throws SegmentLogError; then it is not in the log
+   */
+  async append(area: Area, record: Record): Promise<void> {
+    await this.#areas[area].append(record);
+    this.#fault = undefined;
+  }
+
+  /** The next record of an area, oldest first; undefined when there is none now. */
+  read(area: Area): Promise<Entry | undefined> {
+    return this.#areas[area].read();
+  }
+
+  /** Lets an area be read again from its first record that is not done with. */
+  rewind(area: Area): Promise<void> {
+    return this.#areas[area].rewind();
+  }
+
+  ack(position: Position): void {
+    this.#areas[position.area].ack(position);
+  }
+
+  /** Everything that is due: sealing, expiry, removal, checkpoints. Call about once a second; calls do not overlap. */
+  maintain(): Promise<void> {
+    this.#maintaining ??= this.#maintain().finally(() => {
+      this.#maintaining = undefined;
+    });
+    return this.#maintaining;
+  }
+
+  async #maintain(): Promise<void> {
+    for (const area of AREAS) {
+      try {
+        await this.#areas[area].maintain();
+      } catch (error) {
+        const fault = new SegmentLogError(
+          'disk_failing',
+          `could not tidy up ${area}: ${(error as Error).message}`,
+          { cause: error },
+        );
+        this.#o.events.fault(fault);
+      }
+    }
+  }
+
+  /** Checks the hash of one segment, in the background. @returns whether there was one to check */
+  async verifyOne(): Promise<boolean> {
+    for (const area of AREAS) if (await this.#areas[area].verifyOne()) return true;
+    return false;
+  }
+
+  /** Writes down what is done with. */
+  async checkpoint(): Promise<void> {
+    for (const area of AREAS) await this.#areas[area].checkpoint();
+  }
+
+  /** Gives up everything in an area. @returns items dropped */
+  async purge(area: Area): Promise<number> {
+    const log = this.#areas[area];
+    const items = this.stats(area).items;
+    for (const segment of [...log.segments]) await log.drop(segment, 'purged');
+    await log.checkpoint();
+    return items;
+  }
+
+  stats(area: Area): AreaStats {
+    const { segments, bytes } = this.#areas[area];
+    const waiting = segments.filter((segment) => segment.acked.count < segment.records);
+    return {
+      segments: segments.length,
+      records: waiting.reduce((sum, segment) => sum + segment.records - segment.acked.count, 0),
+      items: waiting.reduce((sum, segment) => sum + Math.max(0, segment.items - segment.ackedItems), 0),
+      diskBytes: bytes,
+      rawBytes: segments.reduce((sum, segment) => sum + segment.rawBytes, 0),
+      oldestReceivedAt: waiting.reduce(
+        (oldest, { firstReceivedAt }) => (oldest === 0 ? firstReceivedAt : Math.min(oldest, firstReceivedAt)),
+        0,
+      ),
+    };
+  }
+
+  get diskBytes(): number {
+    return AREAS.reduce((sum, area) => sum + this.#areas[area].bytes, 0);
+  }
+
+  /** 0 to 1. */
+  get utilization(): number {
+    return this.diskBytes / this.#o.capacityBytes;
+  }
+
+  segments(): SegmentInfo[] {
+    return AREAS.flatMap((area) => {
+      const log = this.#areas[area];
+      return log.segments.map((segment) => ({
+        area,
+        sequence: segment.sequence,
+        state: log.isDamaged(segment)
+          ? ('damaged' as const)
+          : log.isBeingRead(segment)
+            ? ('replaying' as const)
+            : segment.state,
+        createdAt: segment.createdAt,
+        firstReceivedAt: segment.firstReceivedAt,
+        lastReceivedAt: segment.lastReceivedAt,
+        records: segment.records,
+        ackedRecords: segment.acked.count,
+        items: segment.items,
+        ackedItems: segment.ackedItems,
+        rawBytes: segment.rawBytes,
+        diskBytes: segment.end,
+        verified: segment.verified,
+      }));
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#maintaining;
+    for (const area of AREAS) await this.#areas[area].close();
+    await this.#o.fs.close();
+  }
+
+  async #reserve(bytes: number): Promise<void> {
+    const { capacityBytes, reserveBytes, whenFull, fs, dir, now } = this.#o;
+    if (now() - this.#freeBytesAt >= FREE_BYTES_AGE_MS) {
+      this.#freeBytesAt = now();
+      this.#freeBytes = await fs.freeBytes(dir);
+    }
+    while (this.diskBytes + bytes > capacityBytes || this.#freeBytes - bytes < reserveBytes) {
+      if (whenFull === 'refuse' || !(await this.#dropOldest())) {
+        throw this.diskBytes + bytes > capacityBytes
+          ? new SegmentLogError('full', `the dlq is at its capacity of ${capacityBytes} bytes (dlq.capacity)`)
+          : new SegmentLogError(
+              'disk_full',
+              `the disk has ${this.#freeBytes} bytes left; dlq.reserve keeps ${reserveBytes} free`,
+            );
+      }
+      this.#freeBytes = await fs.freeBytes(dir);
+    }
+    this.#freeBytes -= bytes;
+  }
+
+  async #dropOldest(): Promise<boolean> {
+    for (const area of DROP_ORDER) {
+      const log = this.#areas[area];
+      const oldest = log.segments.find((segment) => !log.isActive(segment));
+      if (!oldest) continue;
+      await log.drop(oldest, 'capacity');
+      return true;
+    }
+    return false;
+  }
+}

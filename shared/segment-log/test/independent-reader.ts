@@ -1,0 +1,61 @@
+/** Reads segments from FORMAT.md alone, with nothing of the product's code: what a stranger would write. */
+import { createHash } from 'node:crypto';
+import { zstdDecompressSync } from 'node:zlib';
+
+export interface IndependentRecord {
+  envelope: { id: string; items: number; class: string };
+  payload: Buffer;
+}
+
+export function readSegment(file: Buffer): { sealed: boolean; records: IndependentRecord[]; items: number } {
+  if (file.toString('latin1', 0, 8) !== 'NRDSEG\r\n') throw new Error('no segment');
+  if (file.readUInt16LE(8) !== 1) throw new Error('unknown version');
+  if (slowCrc32c(file.subarray(0, 508)) !== file.readUInt32LE(508)) throw new Error('damaged header');
+  const sealed = file.readBigUInt64LE(32) > 0n;
+  const body = file.subarray(512);
+  if (sealed) {
+    if (BigInt(body.byteLength) !== file.readBigUInt64LE(80)) throw new Error('wrong length');
+    if (!createHash('sha256').update(body).digest().equals(file.subarray(88, 120)))
+      throw new Error('wrong hash');
+  }
+  const records: IndependentRecord[] = [];
+  for (let at = 0; at < body.byteLength; ) {
+    if (body.toString('latin1', at, at + 4) !== 'NRDB') throw new Error('no block');
+    if (slowCrc32c(body.subarray(at, at + 36)) !== body.readUInt32LE(at + 36))
+      throw new Error('damaged block header');
+    const stored = body.subarray(at + 40, at + 40 + body.readUInt32LE(at + 4));
+    if (slowCrc32c(stored) !== body.readUInt32LE(at + 28)) throw new Error('damaged block');
+    const raw = zstdDecompressSync(stored);
+    if (raw.byteLength !== body.readUInt32LE(at + 8)) throw new Error('wrong raw length');
+    if (body.readUInt32LE(at + 24) !== records.length) throw new Error('wrong record number');
+    for (let r = 0; r < raw.byteLength; ) {
+      const end = r + 4 + raw.readUInt32LE(r);
+      if (slowCrc32c(raw.subarray(r + 8, end)) !== raw.readUInt32LE(r + 4)) throw new Error('damaged record');
+      const payloadAt = r + 12 + raw.readUInt32LE(r + 8);
+      records.push({
+        envelope: JSON.parse(raw.toString('utf8', r + 12, payloadAt)) as IndependentRecord['envelope'],
+        payload: raw.subarray(payloadAt, end),
+      });
+      r = end;
+    }
+    at += 40 + stored.byteLength;
+  }
+  const items = records.reduce((sum, { envelope }) => sum + envelope.items, 0);
+  if (
+    sealed &&
+    (Number(file.readBigUInt64LE(56)) !== records.length || Number(file.readBigUInt64LE(64)) !== items)
+  ) {
+    throw new Error('wrong counts');
+  }
+  return { sealed, records, items };
+}
+
+/** Bit by bit, from the definition. */
+function slowCrc32c(bytes: Buffer): number {
+  let c = 0xffffffff;
+  for (const byte of bytes) {
+    c ^= byte;
+    for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0x82f63b78 : c >>> 1;
+  }
+  return (c ^ 0xffffffff) >>> 0;
+}
