@@ -77,6 +77,8 @@ export interface Breaker {
   failures: number;
   openedTotal: number;
   closedTotal: number;
+  /** Share of 429 among the answers in the window, 0 to 1. */
+  throttledShare: number;
 }
 
 export interface MoveOptions {
@@ -278,6 +280,8 @@ export class Store {
   /** The breaker's state. */
   async breaker(): Promise<Breaker> {
     const hash = await this.redis.hgetall(this.keys.breaker);
+    const sum = (prefix: string) =>
+      Object.entries(hash).reduce((all, [field, n]) => (field.startsWith(prefix) ? all + Number(n) : all), 0);
     const state = BREAKER_STATES.find((known) => known === hash.state) ?? 'closed';
     return {
       state,
@@ -287,6 +291,7 @@ export class Store {
       failures: Number(hash.failures ?? 0),
       openedTotal: Number(hash.opened_total ?? 0),
       closedTotal: Number(hash.closed_total ?? 0),
+      throttledShare: sum('q:') / Math.max(1, sum('n:')),
     };
   }
 
@@ -431,6 +436,33 @@ export class Store {
       this.redis.hgetall(this.keys.disk),
     ]);
     return accountingOf(depth, books, disk);
+  }
+
+  /** Outcomes of replayed batches, oldest first, at most `limit`; they stay until they are forgotten. */
+  async replayOutcomes(limit: number): Promise<{ done: boolean; key: string }[]> {
+    const lines = await this.redis.lrange(this.replayOutcomesKey, 0, limit - 1);
+    return lines.map((line) => ({ done: line.startsWith('done '), key: line.slice(line.indexOf(' ') + 1) }));
+  }
+
+  /** Forgets the oldest outcomes, once they are acted on. */
+  async forgetReplayOutcomes(count: number): Promise<void> {
+    await this.redis.ltrim(this.replayOutcomesKey, count, -1);
+  }
+
+  /** Which of these payloads Redis still holds. */
+  async holds(keys: readonly string[]): Promise<boolean[]> {
+    const pipeline = this.redis.pipeline();
+    for (const key of keys) pipeline.exists(this.keys.payload(key));
+    return ((await pipeline.exec()) ?? []).map(([, found]) => found === 1);
+  }
+
+  /** Whether a person has paused replay; it outlives restarts. */
+  async replayPaused(): Promise<boolean> {
+    return (await this.redis.hget(this.keys.scheduler, 'replay:paused')) === '1';
+  }
+
+  async pauseReplay(paused: boolean): Promise<void> {
+    await this.redis.hset(this.keys.scheduler, 'replay:paused', paused ? '1' : '0');
   }
 
   /** Tells the books what the dlq's disk holds now, in items. */

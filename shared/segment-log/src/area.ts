@@ -279,6 +279,31 @@ export class AreaLog {
     this.#dirty = true;
   }
 
+  /** Every record that can be read, done with or not, oldest first; changes nothing. */
+  async *scan(): AsyncGenerator<Entry & { acked: boolean }> {
+    for (const segment of [...this.segments]) {
+      if (!this.segments.includes(segment)) continue;
+      const file = await openSegment(this.#o.fs, this.dir, segment);
+      const { end } = segment;
+      try {
+        for await (const { entries } of readBlocks(
+          file,
+          () => end,
+          () => {},
+        )) {
+          for (const { index, record } of entries) {
+            if (!record) continue;
+            const { items } = record.envelope;
+            const position = { area: segment.area, sequence: segment.sequence, index, items };
+            yield { position, record, acked: segment.acked.has(index) };
+          }
+        }
+      } finally {
+        await file.close();
+      }
+    }
+  }
+
   /** Seals, verifies, expires, removes and checkpoints what is due. Call about once a second. */
   async maintain(): Promise<void> {
     const { now, retentionMs } = this.#o;

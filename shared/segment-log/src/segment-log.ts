@@ -127,6 +127,12 @@ export class SegmentLog {
     return this.#areas[area].rewind();
   }
 
+  /** Every record of an area that can be read, done with or not, oldest first; changes nothing. */
+  scan(area: Area): AsyncGenerator<Entry & { acked: boolean }> {
+    return this.#areas[area].scan();
+  }
+
+  /** A record is done with; it is written down with the next checkpoint. */
   ack(position: Position): void {
     this.#areas[position.area].ack(position);
   }

@@ -1,0 +1,122 @@
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { isPriorityClass, type Store } from '@nrdot/queue';
+import { SegmentLogError } from '@nrdot/segment-log';
+import type { Address } from '@nrdot/service';
+import type { Logger } from '@nrdot/telemetry';
+import { type FastifyInstance, fastify } from 'fastify';
+import type { Intake, Spilled } from './intake.ts';
+
+export interface DirectIntakeOptions {
+  listen: Address;
+  dir: string;
+  maxBytes: number;
+}
+
+const COUNT_FILE = 'accepted-without-redis';
+const ID = /^[A-Za-z][A-Za-z0-9-]{1,80}$/;
+const SIGNALS = ['traces', 'metrics', 'logs', 'profiles'];
+const ENCODINGS = ['identity', 'gzip', 'zstd'];
+
+/**
+ * Takes batches over HTTP from receivers that can't reach Redis, and answers when they are on the disk.
+ *
+ *     POST /v1/batches/<id>   body: the payload as held
+ *     x-nrdot-signal, -class, -items, -encoding, -received-at
+ *
+ * What it takes is accepted like any other batch, so it is booked in Redis as soon as that is back. Until then the
+ * number is kept in a small file: a restart of the dlq does not lose it.
+ */
+export class DirectIntake {
+  readonly #app: FastifyInstance;
+  readonly #options: DirectIntakeOptions;
+  readonly #file: string;
+  #unbooked: number;
+
+  constructor(options: DirectIntakeOptions, intake: Intake, log: Logger) {
+    this.#options = options;
+    this.#file = join(options.dir, COUNT_FILE);
+    this.#unbooked = this.#readCount();
+    this.#app = fastify({ logger: false, bodyLimit: options.maxBytes, forceCloseConnections: true });
+    this.#app.removeAllContentTypeParsers();
+    this.#app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+    this.#app.post('/v1/batches/:id', async (request, reply) => {
+      const spilled = batchOf((request.params as { id: string }).id, request.headers, request.body);
+      if (typeof spilled === 'string') return reply.code(400).send({ error: spilled });
+      try {
+        await intake.write(spilled);
+      } catch (error) {
+        if (!(error instanceof SegmentLogError)) throw error;
+        return reply.code(503).header('retry-after', '1').send({ error: error.message });
+      }
+      this.#count(this.#unbooked + spilled.items);
+      return { stored: spilled.id };
+    });
+    this.#app.setErrorHandler((error, _request, reply) => {
+      const { statusCode = 500, message } = error as { statusCode?: number; message: string };
+      if (statusCode >= 500) log.error({ err: message }, 'a direct batch failed');
+      return reply.code(statusCode).send({ error: message });
+    });
+  }
+
+  /** Items on the disk that Redis' books do not know of yet. */
+  get unbooked(): number {
+    return this.#unbooked;
+  }
+
+  async start(): Promise<Address> {
+    const { host, port } = this.#options.listen;
+    await this.#app.listen({ host, port });
+    const address = this.#app.server.address();
+    return { host, port: typeof address === 'object' && address ? address.port : port };
+  }
+
+  async stop(): Promise<void> {
+    await this.#app.close();
+  }
+
+  /** Books what came while Redis was away. */
+  async book(store: Store): Promise<void> {
+    const items = this.#unbooked;
+    if (items === 0) return;
+    await store.book('accepted', items);
+    this.#count(this.#unbooked - items);
+  }
+
+  #readCount(): number {
+    try {
+      return Number(readFileSync(this.#file, 'utf8')) || 0;
+    } catch {
+      return 0;
+    }
+  }
+
+  #count(items: number): void {
+    this.#unbooked = items;
+    writeFileSync(`${this.#file}.tmp`, String(items));
+    renameSync(`${this.#file}.tmp`, this.#file);
+  }
+}
+
+function batchOf(id: string, headers: Record<string, unknown>, body: unknown): Spilled | string {
+  const header = (name: string) => String(headers[`x-nrdot-${name}`] ?? '');
+  const [signal, priorityClass, encoding] = [header('signal'), header('class'), header('encoding')];
+  const [items, receivedAt] = [Number(header('items')), Number(header('received-at'))];
+  if (!ID.test(id)) return 'the id: expected a letter, then letters, digits and -, at most 81';
+  if (!SIGNALS.includes(signal)) return `x-nrdot-signal: expected one of ${SIGNALS.join(', ')}`;
+  if (!isPriorityClass(priorityClass)) return 'x-nrdot-class: expected critical, high or normal';
+  if (!ENCODINGS.includes(encoding)) return `x-nrdot-encoding: expected one of ${ENCODINGS.join(', ')}`;
+  if (!Number.isSafeInteger(items) || items < 1) return 'x-nrdot-items: expected a whole number above 0';
+  if (!Number.isSafeInteger(receivedAt) || receivedAt < 1) return 'x-nrdot-received-at: expected Unix ms';
+  if (!Buffer.isBuffer(body) || body.byteLength === 0) return 'the body: expected the payload';
+  return {
+    id,
+    signal,
+    class: priorityClass,
+    items,
+    encoding: encoding as Spilled['encoding'],
+    receivedAt,
+    reason: 'redis_away',
+    payload: body,
+  };
+}

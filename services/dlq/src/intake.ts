@@ -1,0 +1,142 @@
+import { decodeContent } from '@nrdot/otlp';
+import {
+  type Consumer,
+  consume,
+  type JobData,
+  type RedisConnection,
+  RetryLater,
+  type Store,
+} from '@nrdot/queue';
+import { type Area, type Envelope, type SegmentLog, SegmentLogError } from '@nrdot/segment-log';
+import type { Logger, Metrics } from '@nrdot/telemetry';
+
+export interface IntakeDeps {
+  store: Store;
+  connection: RedisConnection;
+  prefix: string;
+  concurrency: number;
+  log: Logger;
+  metrics: Metrics;
+  segments: SegmentLog;
+  /** Largest payload after decompression. */
+  maxBodyBytes: number;
+  /** Something on disk changed. */
+  changed(): void;
+}
+
+/** A batch on its way to the disk. */
+export interface Spilled {
+  id: string;
+  signal: string;
+  class: JobData['class'];
+  items: number;
+  encoding: JobData['encoding'];
+  receivedAt: number;
+  reason: string;
+  payload: Buffer;
+  status?: number;
+  message?: string;
+  attempts?: number;
+}
+
+const FULL_DELAY_MS = 1_000;
+const FAULT_DELAY_MS = 1_000;
+/** Ids written last: a job that comes again after a crash is not written twice. */
+const REMEMBERED_IDS = 20_000;
+const REJECTED = 'rejected:';
+
+/** Takes batches from the spill queue to the disk: append, fsync, and only then the job is complete. */
+export class Intake {
+  readonly #d: IntakeDeps;
+  readonly #consumer: Consumer;
+  readonly #written: Set<string>;
+
+  constructor(deps: IntakeDeps) {
+    this.#d = deps;
+    this.#written = new Set(deps.segments.lastIds);
+    this.#consumer = consume({
+      queue: 'spill',
+      prefix: deps.prefix,
+      concurrency: deps.concurrency,
+      connection: deps.connection,
+      faultDelayMs: FAULT_DELAY_MS,
+      handle: (id, job) => this.#handle(id, job),
+      onError: (error) => deps.log.debug({ err: error.message }, 'spill queue'),
+    });
+  }
+
+  async stop(timeoutMs: number): Promise<void> {
+    await this.#consumer.close(timeoutMs);
+  }
+
+  /**
+   * Writes a batch.
+   * @returns when it is on the disk
+   * @throws SegmentLogError when it can't be
+   */
+  async write(spilled: Spilled): Promise<Area> {
+    const { metrics, segments, maxBodyBytes } = this.#d;
+    const endTimer = metrics.dlqCommitSeconds.startTimer();
+    const { payload: held, ...rest } = spilled;
+    const envelope: Envelope = { ...rest };
+    let area: Area = spilled.reason.startsWith(REJECTED) ? 'rejected' : spilled.class;
+    let payload = held;
+    try {
+      payload = await decodeContent(held, spilled.encoding, { maxBytes: maxBodyBytes });
+    } catch (error) {
+      // It was readable when it was taken. Whatever happened to it, it is kept as it is.
+      Object.assign(envelope, {
+        encoding: 'identity',
+        reason: `${REJECTED}undecodable`,
+        message: (error as Error).message,
+      });
+      area = 'rejected';
+    }
+    if (this.#written.has(spilled.id)) return area;
+    await segments.append(area, { envelope, payload });
+    endTimer();
+    this.#remember(spilled.id);
+    metrics.dlqStoredItems.inc({ class: spilled.class }, spilled.items);
+    metrics.dlqStoredBytes.inc(payload.byteLength);
+    this.#d.changed();
+    return area;
+  }
+
+  async #handle(id: string, job: JobData): Promise<void> {
+    const { store, log } = this.#d;
+    const payloads = await store.payloads(job.batches);
+    for (const [i, batch] of job.batches.entries()) {
+      const payload = payloads[i];
+      if (!payload) continue; // settled before a crash kept the job from being completed
+      let area: Area;
+      try {
+        area = await this.write({
+          id: batch.key,
+          signal: job.signal,
+          class: job.class,
+          items: batch.items,
+          encoding: job.encoding,
+          receivedAt: batch.receivedAt,
+          reason: job.reason ?? 'unknown',
+          payload,
+          ...(job.status === undefined ? {} : { status: job.status }),
+          ...(job.message ? { message: job.message } : {}),
+          ...(job.attempts ? { attempts: job.attempts } : {}),
+        });
+      } catch (error) {
+        if (!(error instanceof SegmentLogError)) throw error;
+        // It stays in Redis: when that is full too, clients get 503 and keep what they have.
+        log.debug({ job: id, code: error.code }, 'the disk does not take it now');
+        throw new RetryLater(FULL_DELAY_MS, error.message);
+      }
+      const outcome = area === 'rejected' ? 'rejected' : 'stored';
+      const settled = await store.settle({ ...job, batches: [batch] }, 'spill', { outcome });
+      if (settled === 0) this.#d.metrics.duplicateHandOvers.inc();
+    }
+  }
+
+  #remember(id: string): void {
+    this.#written.add(id);
+    if (this.#written.size > REMEMBERED_IDS) this.#written.delete(this.#written.values().next().value!);
+  }
+}

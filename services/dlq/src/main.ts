@@ -1,0 +1,167 @@
+import { resolve } from 'node:path';
+import type { Config } from '@nrdot/config';
+import { AREAS, NodeFileSystem, SegmentLog } from '@nrdot/segment-log';
+import {
+  type Address,
+  formatAddress,
+  type Host,
+  hostFor,
+  openLink,
+  openStore,
+  type RunningService,
+  redisPrefix,
+} from '@nrdot/service';
+import { DirectIntake } from './direct-intake.ts';
+import { Intake } from './intake.ts';
+import { ReplayRate } from './replay-rate.ts';
+import { REPLAY_AREAS, Replayer } from './replayer.ts';
+import { addRoutes, dlqState } from './routes.ts';
+
+const TICK_MS = 1_000;
+const VERIFY_BYTES_PER_SECOND = 32 * 1024 * 1024;
+const STATES = ['ok', 'full', 'disk_full', 'disk_failing'] as const;
+
+/** Starts the dlq of this process: opens the disk, takes in what spills, replays what is there. */
+export async function startDlq(
+  config: Config,
+  processHost: Host,
+): Promise<RunningService & { address: Address }> {
+  const host = hostFor(processHost, 'dlq');
+  const { log, metrics, registry } = host;
+  const { dlq: options } = config;
+  const dir = resolve(options.dir);
+  const { link, store } = openStore(config, host, 'consumer', 'dlq');
+  const workerLink = openLink(config, host, 'consumer', 'dlq-worker');
+
+  /** Items that left the disk undelivered and are not in Redis' books yet, by reason. */
+  const toBook = new Map<string, number>();
+  const segments = await SegmentLog.open({
+    dir,
+    fs: new NodeFileSystem(),
+    segmentBytes: options.segmentBytes,
+    capacityBytes: options.capacityBytes,
+    reserveBytes: options.reserveBytes,
+    whenFull: options.whenFull,
+    retentionMs: options.retentionMs,
+    rejectedRetentionMs: options.rejectedRetentionMs,
+    verifyBytesPerSecond: VERIFY_BYTES_PER_SECOND,
+    events: {
+      corrupted: ({ items, ...what }) => {
+        metrics.dlqCorrupted.inc();
+        log.error({ ...what, items }, 'something on disk is damaged; it is kept in quarantine');
+        if (items > 0) toBook.set('corrupted', (toBook.get('corrupted') ?? 0) + items);
+      },
+      dropped: (area, items, reason) => {
+        log.warn({ area, items, reason }, 'batches were dropped from the disk');
+        if (items > 0) toBook.set(reason, (toBook.get(reason) ?? 0) + items);
+      },
+      fault: (error) =>
+        log.warn({ code: error.code, err: error.message }, 'the disk does not take what spills'),
+    },
+    now: Date.now,
+  });
+
+  let changed = true;
+  const intake = new Intake({
+    store,
+    connection: workerLink.redis,
+    prefix: redisPrefix(config),
+    concurrency: options.intakeConcurrency,
+    log,
+    metrics,
+    segments,
+    maxBodyBytes: config.receiver.maxBodyBytes,
+    changed: () => {
+      changed = true;
+    },
+  });
+  const direct = new DirectIntake(
+    { listen: options.listen, dir, maxBytes: config.receiver.maxBodyBytes },
+    intake,
+    log,
+  );
+  const rate = new ReplayRate(options.replayBytesPerSecond, Date.now());
+  const replayer = new Replayer({
+    store,
+    segments,
+    rate,
+    weights: config.scheduler.weights,
+    log,
+    metrics,
+    changed: () => {
+      changed = true;
+    },
+    now: Date.now,
+  });
+
+  const report = async () => {
+    for (const [reason, items] of toBook) {
+      await store.book(`dropped:${reason}`, items);
+      toBook.delete(reason);
+    }
+    await direct.book(store);
+    if (!changed) return;
+    changed = false;
+    await store.reportDisk({
+      waiting: REPLAY_AREAS.reduce((sum, area) => sum + segments.stats(area).items, 0),
+      rejected: segments.stats('rejected').items,
+      unbooked: direct.unbooked,
+    });
+  };
+  let verifying = false;
+  let ticking: Promise<void> | undefined;
+  const tick = async () => {
+    await segments.maintain();
+    if (!verifying) {
+      verifying = true;
+      void segments.verifyOne().finally(() => {
+        verifying = false;
+      });
+    }
+    if (!link.notReady()) await report();
+  };
+  const ticker = setInterval(() => {
+    ticking ??= tick()
+      .catch((error: Error) => log.debug({ err: error.message }, 'could not report what is on disk'))
+      .finally(() => {
+        ticking = undefined;
+      });
+  }, TICK_MS);
+
+  const deps = { segments, replayer, rate, now: Date.now };
+  addRoutes(host.admin, deps);
+  registry.onScrape(() => {
+    const state = dlqState(deps);
+    metrics.dlqUtilization.set(state.utilization);
+    for (const area of AREAS) {
+      const { items, diskBytes, segments: files, oldestReceivedAt } = state.areas[area];
+      metrics.dlqItems.set({ area }, items);
+      metrics.dlqBytes.set({ area }, diskBytes);
+      metrics.dlqSegments.set({ area }, files);
+      const ageMs = oldestReceivedAt === 0 ? 0 : Date.now() - oldestReceivedAt;
+      if (area !== 'rejected') metrics.dlqOldestAge.set({ class: area }, Math.max(0, ageMs) / 1000);
+    }
+    metrics.dlqDrainSeconds.set(state.replay.drainSeconds);
+    for (const known of STATES) metrics.dlqState.set({ state: known }, known === state.state ? 1 : 0);
+  });
+  const address = await direct.start();
+  const held = REPLAY_AREAS.reduce((sum, area) => sum + segments.stats(area).items, 0);
+  log.info({ dir, items: held, direct: formatAddress(address) }, 'keeping what spills');
+  void link.untilReady();
+  return {
+    name: 'dlq',
+    address,
+    notReady: () => link.notReady() ?? segments.fault?.message,
+    stop: async (timeoutMs) => {
+      clearInterval(ticker);
+      await direct.stop();
+      await replayer.stop();
+      await intake.stop(timeoutMs);
+      await ticking;
+      if (!link.notReady()) await report().catch(() => {});
+      workerLink.close();
+      link.close();
+      await segments.close();
+    },
+  };
+}

@@ -1,0 +1,287 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import { type ContentEncoding, encodeContent, type Signal } from '@nrdot/otlp';
+import { CLASSES, FairShare, isPriorityClass, type PriorityClass, type Store } from '@nrdot/queue';
+import { AREAS, type Area, type Entry, type Position, type SegmentLog } from '@nrdot/segment-log';
+import type { Logger, Metrics } from '@nrdot/telemetry';
+import type { ReplayRate } from './replay-rate.ts';
+
+export interface ReplayerDeps {
+  store: Store;
+  segments: SegmentLog;
+  rate: ReplayRate;
+  weights: Record<PriorityClass, number>;
+  log: Logger;
+  metrics: Metrics;
+  /** Something on disk is done with. */
+  changed(): void;
+  now(): number;
+}
+
+/** What a person asked to be replayed, beyond what replays by itself. */
+export interface ReplayOrder {
+  areas: readonly Area[];
+  /** Received times, Unix ms. */
+  since: number;
+  until: number;
+}
+
+interface Outstanding {
+  position: Position;
+  area: Area;
+  bytes: number;
+  sinceMs: number;
+}
+
+/** In Redis at once: enough to keep exporters busy, little enough to keep memory flat. */
+const OUTSTANDING_MAX = 128;
+const OUTSTANDING_MAX_BYTES = 8 * 1024 * 1024;
+const OUTCOMES_AT_ONCE = 512;
+const BUSY_MS = 50;
+const IDLE_MS = 500;
+const GATE_MS = 250;
+const ADAPT_MS = 1_000;
+/** After this Redis is asked whether it still has a batch: it may have lost its memory. */
+const MISSING_AFTER_MS = 30_000;
+/** Share of 429 above which replay makes way. */
+const CROWDED = 0.05;
+const REMEMBERED_DONE = 10_000;
+
+/**
+ * Brings batches from the disk back into the replay queues: oldest first within a class, 5:3:1 between them, under the
+ * governor's rate, while the breaker lets anything through. A record is done with when the upstream has taken it.
+ */
+export class Replayer {
+  readonly #d: ReplayerDeps;
+  readonly #share: FairShare;
+  readonly #outstanding = new Map<string, Outstanding>();
+  readonly #peeked = new Map<Area, Entry>();
+  /** Outcomes of batches that an earlier run of the dlq had put into Redis. */
+  readonly #doneBefore = new Set<string>();
+  readonly #rewind = new Set<Area>();
+  readonly #done: Promise<void>;
+  #outstandingBytes = 0;
+  #gate: { state: 'closed' | 'open' | 'half_open'; paused: boolean; crowded: boolean } = {
+    state: 'open',
+    paused: false,
+    crowded: false,
+  };
+  #gateAt = Number.NEGATIVE_INFINITY;
+  #adaptedAt = 0;
+  #lostCheckAt = 0;
+  #order: ReplayOrder | undefined;
+  #stopping = new AbortController();
+
+  constructor(deps: ReplayerDeps) {
+    this.#d = deps;
+    this.#share = new FairShare(deps.weights);
+    this.#done = this.#run();
+  }
+
+  get outstanding(): number {
+    return this.#outstanding.size;
+  }
+
+  get paused(): boolean {
+    return this.#gate.paused;
+  }
+
+  get order(): ReplayOrder | undefined {
+    return this.#order;
+  }
+
+  /** Replays what an order names, paused or not, and rejected batches too when it names their area. */
+  async replay(order: ReplayOrder): Promise<void> {
+    for (const area of order.areas) await this.#startOver(area);
+    this.#order = order;
+  }
+
+  async pause(paused: boolean): Promise<void> {
+    await this.#d.store.pauseReplay(paused);
+    this.#gateAt = Number.NEGATIVE_INFINITY;
+  }
+
+  /** Takes no more from the disk; what is in Redis goes its way. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#done;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      let pauseMs = IDLE_MS;
+      try {
+        await this.#takeOutcomes();
+        pauseMs = await this.#step();
+      } catch (error) {
+        this.#d.log.debug({ err: (error as Error).message }, 'replay waits');
+      }
+      if (pauseMs > 0) await wait(pauseMs, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  /** @returns how long there is nothing to do, in ms */
+  async #step(): Promise<number> {
+    const { rate, now } = this.#d;
+    await this.#readGate();
+    if (now() - this.#lostCheckAt > MISSING_AFTER_MS) await this.#findLost();
+    const { state } = this.#gate;
+    if (state === 'open') return IDLE_MS;
+    const waitingMs = this.#outstanding.size > 0 ? BUSY_MS : IDLE_MS;
+    if (state === 'half_open' && this.#outstanding.size > 0) return waitingMs;
+    if (this.#outstanding.size >= OUTSTANDING_MAX || this.#outstandingBytes >= OUTSTANDING_MAX_BYTES)
+      return waitingMs;
+    const area = await this.#pick();
+    if (!area) return waitingMs;
+    const entry = this.#peeked.get(area)!;
+    const bytes = entry.record.payload.byteLength;
+    const waitMs = rate.take(bytes, now());
+    if (waitMs > 0) return Math.min(waitMs, BUSY_MS);
+    await this.#send(area, entry);
+    return 0;
+  }
+
+  async #pick(): Promise<Area | undefined> {
+    for (const area of [...this.#rewind]) {
+      const busy = [...this.#outstanding.values()].some((outstanding) => outstanding.area === area);
+      if (busy) continue;
+      this.#rewind.delete(area);
+      await this.#startOver(area);
+    }
+    const ready = new Set<Area>();
+    for (const area of AREAS) if (await this.#peek(area)) ready.add(area);
+    if (this.#order?.areas.every((area) => !ready.has(area))) {
+      // What it named has been read; what it passed over waits its turn.
+      for (const area of this.#order.areas) this.#rewind.add(area);
+      this.#order = undefined;
+      this.#d.log.info('the replay that was asked for is on its way');
+    }
+    return this.#share.pick((c) => ready.has(c)) ?? (ready.has('rejected') ? 'rejected' : undefined);
+  }
+
+  async #peek(area: Area): Promise<boolean> {
+    if (this.#rewind.has(area)) return false;
+    const ordered = this.#order?.areas.includes(area) ? this.#order : undefined;
+    if (!ordered && (this.#gate.paused || area === 'rejected')) return false;
+    while (!this.#peeked.has(area)) {
+      const entry = await this.#d.segments.read(area);
+      if (!entry) return false;
+      const { receivedAt, id } = entry.record.envelope;
+      if (this.#outstanding.has(replayKey(id))) continue; // read again after a rewind, and under way
+      if (this.#doneBefore.delete(replayKey(id))) {
+        this.#finish(entry.position);
+        continue;
+      }
+      if (ordered && (receivedAt < ordered.since || receivedAt > ordered.until)) {
+        if (!this.#gate.paused && area !== 'rejected') this.#peeked.set(area, entry);
+        continue;
+      }
+      this.#peeked.set(area, entry);
+    }
+    return true;
+  }
+
+  async #send(area: Area, { record, position }: Entry): Promise<void> {
+    const { store, metrics, now } = this.#d;
+    const { id, signal, items, receivedAt, encoding } = record.envelope;
+    const priorityClass = isPriorityClass(record.envelope.class) ? record.envelope.class : 'normal';
+    const plain = Buffer.from(record.payload.buffer, record.payload.byteOffset, record.payload.byteLength);
+    const held = ['gzip', 'zstd'].includes(encoding) ? (encoding as ContentEncoding) : 'identity';
+    const payload = await encodeContent(plain, held);
+    const key = replayKey(id);
+    const [[result] = []] = await store.enqueue(
+      [
+        [
+          {
+            id: key,
+            signal: signal as Signal,
+            class: priorityClass,
+            origin: 'replay',
+            encoding: held,
+            items,
+            receivedAt,
+            payload,
+          },
+        ],
+      ],
+      now(),
+    );
+    if (result === 'full' || result === 'lost' || result === undefined) {
+      await wait(IDLE_MS, undefined, { signal: this.#stopping.signal }).catch(() => {});
+      return;
+    }
+    this.#peeked.delete(area);
+    this.#outstanding.set(key, { position, area, bytes: plain.byteLength, sinceMs: now() });
+    this.#outstandingBytes += plain.byteLength;
+    this.#share.served(priorityClass, items);
+    metrics.dlqReplayedItems.inc({ class: priorityClass }, items);
+    metrics.dlqReplayedBytes.inc(plain.byteLength);
+  }
+
+  async #takeOutcomes(): Promise<void> {
+    const { store } = this.#d;
+    while (true) {
+      const outcomes = await store.replayOutcomes(OUTCOMES_AT_ONCE);
+      if (outcomes.length === 0) return;
+      for (const { done, key } of outcomes) {
+        const outstanding = this.#outstanding.get(key);
+        if (!outstanding) {
+          if (done && this.#doneBefore.size < REMEMBERED_DONE) this.#doneBefore.add(key);
+          continue;
+        }
+        this.#outstanding.delete(key);
+        this.#outstandingBytes -= outstanding.bytes;
+        if (done) this.#finish(outstanding.position);
+        else this.#rewind.add(outstanding.area);
+      }
+      await store.forgetReplayOutcomes(outcomes.length);
+    }
+  }
+
+  #finish(position: Position): void {
+    this.#d.segments.ack(position);
+    this.#d.changed();
+  }
+
+  async #readGate(): Promise<void> {
+    const { store, rate, metrics, now } = this.#d;
+    if (now() - this.#gateAt < GATE_MS) return;
+    const [breaker, paused] = await Promise.all([store.breaker(), store.replayPaused()]);
+    this.#gate = { state: breaker.state, paused, crowded: breaker.throttledShare > CROWDED };
+    this.#gateAt = now();
+    if (now() - this.#adaptedAt >= ADAPT_MS) {
+      rate.adapt(this.#gate.crowded, now());
+      this.#adaptedAt = now();
+      metrics.dlqReplayRate.set(rate.bytesPerSecond);
+    }
+  }
+
+  /** A Redis that lost its memory will never tell what became of a batch. */
+  async #findLost(): Promise<void> {
+    const { store, now, log } = this.#d;
+    this.#lostCheckAt = now();
+    const old = [...this.#outstanding].filter(([, { sinceMs }]) => now() - sinceMs > MISSING_AFTER_MS);
+    if (old.length === 0) return;
+    const held = await store.holds(old.map(([key]) => key));
+    await this.#takeOutcomes();
+    for (const [i, [key, outstanding]] of old.entries()) {
+      if (held[i] || !this.#outstanding.delete(key)) continue;
+      this.#outstandingBytes -= outstanding.bytes;
+      this.#rewind.add(outstanding.area);
+      log.warn({ batch: key }, 'Redis has forgotten a replayed batch; it will be replayed again');
+    }
+  }
+
+  async #startOver(area: Area): Promise<void> {
+    this.#peeked.delete(area);
+    await this.#d.segments.rewind(area);
+  }
+}
+
+/** A replayed batch has a key of its own: what was spilled under the old one may not be settled in its place. */
+function replayKey(id: string): string {
+  return `r${id}`;
+}
+
+/** What replays by itself. */
+export const REPLAY_AREAS: readonly Area[] = CLASSES;
