@@ -193,6 +193,7 @@ export class CardinalityLimiter {
     const reader = new Reader().open(regular, 0, regular.length);
     while (reader.next()) if (reader.field === 1 && reader.wire === 2) points += this.#walkResource(reader);
 
+    this.#scanner.release();
     const out = this.#merging.finish(regular);
     const droppedPoints = this.#drops.total;
     const aggregatedPoints = this.#merging.merged;

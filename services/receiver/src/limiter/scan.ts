@@ -1,5 +1,6 @@
 import { AttributeHash, hashAttribute } from './attributes.ts';
 import { Hash64 } from './hash.ts';
+import { KERNEL_BASE64 } from './kernel/bytes.ts';
 import { Reader } from './reader.ts';
 
 /*
@@ -51,28 +52,107 @@ export function scanAttributes(
   return listed;
 }
 
+/*
+ * Memory of the kernel, in bytes: 6 pages, fixed. kernel/scan.as has the same numbers.
+ */
+const POINTS_AT = 64;
 const POINTS_MAX = 512;
+const ATTRIBUTES_AT = 16_448;
+const ATTRIBUTES_MAX = 4096;
+const WINDOW_AT = 102_400;
+const WINDOW_BYTES = 290_752;
 
-/** Finds the data points of a message and hashes their attributes, a few hundred at a time. */
+interface Kernel {
+  memory: { buffer: ArrayBuffer };
+  /** To be called when the window changes. */
+  forget(): void;
+  scan(from: number, to: number, field: number, seedLo: number, seedHi: number): number;
+}
+
+// The types of Node know WebAssembly only as a namespace.
+const { Module, Instance } = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
+const kernelModule = new Module(Buffer.from(KERNEL_BASE64, 'base64'));
+
+interface WebAssemblyApi {
+  Module: new (bytes: Uint8Array) => object;
+  Instance: new (module: object) => { exports: unknown };
+}
+
+/**
+ * Finds the data points of a message and hashes their attributes, some hundred at a time. The work is done by a WebAssembly
+ * kernel, on a window of the body that is copied into its memory.
+ */
 export class Scanner {
   /** To be added to the positions in the records. */
   base = 0;
   /** Where the next call of `scan` goes on. */
   next = 0;
-  readonly points = new Int32Array(POINTS_MAX * POINT_WORDS);
-  readonly attributes = new Int32Array(POINTS_MAX * LISTED_MAX * ATTRIBUTE_WORDS);
+  readonly points: Int32Array;
+  readonly attributes: Int32Array;
   /** Of the point that was selected: the word of its first attribute's record, and how many there are. */
   attributeAt = 0;
   listed = 0;
-  readonly #reader = new Reader();
+  readonly #kernel: Kernel;
+  readonly #memory: Uint8Array;
+  readonly #header: Int32Array;
   readonly #sum = new Hash64();
+  #body: Uint8Array | undefined;
+  #windowStart = 0;
+  #windowEnd = 0;
 
-  get memoryBytes(): number {
-    return this.points.byteLength + this.attributes.byteLength;
+  constructor() {
+    this.#kernel = new Instance(kernelModule).exports as Kernel;
+    const { buffer } = this.#kernel.memory;
+    this.#memory = new Uint8Array(buffer);
+    this.#header = new Int32Array(buffer, 0, 1);
+    this.points = new Int32Array(buffer, POINTS_AT, POINTS_MAX * POINT_WORDS);
+    this.attributes = new Int32Array(buffer, ATTRIBUTES_AT, (ATTRIBUTES_MAX + LISTED_MAX) * ATTRIBUTE_WORDS);
   }
 
-  /** Hashes a point that the fast way passed over. */
-  resolve(_at: number, _bytes: Uint8Array, _field: number, _seedLo: number, _seedHi: number): void {}
+  get memoryBytes(): number {
+    return this.#memory.byteLength;
+  }
+
+  /** Lets go of the last body. */
+  release(): void {
+    this.#body = undefined;
+  }
+
+  /**
+   * Scans points (field 1) in `bytes[from, to)`.
+   * @param field the number of the attributes' field in a point
+   * @returns how many; the rest begins at `next`, which is `to` when there is none. May be 0 with a rest
+   */
+  scan(bytes: Uint8Array, from: number, to: number, field: number, seedLo: number, seedHi: number): number {
+    if (this.#body !== bytes || from < this.#windowStart || from >= this.#windowEnd) this.#copy(bytes, from);
+    for (;;) {
+      this.base = this.#windowStart - WINDOW_AT;
+      const end = Math.min(to, this.#windowEnd);
+      const count = this.#kernel.scan(from - this.base, end - this.base, field, seedLo, seedHi);
+      this.next = this.#header[0]! + this.base;
+      if (count > 0 || this.next > from) return count;
+      // Not one field is complete in the window: it begins further back, or the field is larger than it.
+      if (from === this.#windowStart) return this.#scanLarge(bytes, from, to);
+      this.#copy(bytes, from);
+    }
+  }
+
+  /** Hashes a point that the kernel left, whose record begins at word `at`: it is not encoded in the plain way. */
+  resolve(at: number, bytes: Uint8Array, field: number, seedLo: number, seedHi: number): void {
+    const { points, attributes, base } = this;
+    const start = points[at + 1]! + base;
+    const end = points[at + 2]! + base;
+    const spare = ATTRIBUTES_MAX * ATTRIBUTE_WORDS;
+    const listed = scanAttributes(bytes, start, end, field, seedLo, seedHi, attributes, spare, this.#sum);
+    for (let i = 0; i < listed; i++) {
+      attributes[spare + i * ATTRIBUTE_WORDS]! -= base;
+      attributes[spare + i * ATTRIBUTE_WORDS + 1]! -= base;
+    }
+    points[at + 3] = this.#sum.lo;
+    points[at + 4] = this.#sum.hi;
+    points[at + 5] = ATTRIBUTES_MAX;
+    points[at + 6] = listed;
+  }
 
   /** Makes the attributes of the point whose record begins at word `at` available. */
   select(at: number): void {
@@ -80,42 +160,25 @@ export class Scanner {
     this.listed = this.points[at + 6]!;
   }
 
-  /**
-   * Scans points (field 1) in `bytes[from, to)`.
-   * @returns how many; the rest begins at `next`, which is `to` when there is none
-   */
-  scan(bytes: Uint8Array, from: number, to: number, field: number, seedLo: number, seedHi: number): number {
-    const reader = this.#reader.open(bytes, from, to);
-    let count = 0;
-    let listed = 0;
-    this.next = to;
-    while (reader.next()) {
-      if (reader.field !== 1 || reader.wire !== 2) continue;
-      if (count === POINTS_MAX) {
-        this.next = reader.tagStart;
-        break;
-      }
-      const at = count++ * POINT_WORDS;
-      this.points[at] = reader.tagStart;
-      this.points[at + 1] = reader.start;
-      this.points[at + 2] = reader.end;
-      this.points[at + 5] = listed;
-      const n = scanAttributes(
-        bytes,
-        reader.start,
-        reader.end,
-        field,
-        seedLo,
-        seedHi,
-        this.attributes,
-        listed * ATTRIBUTE_WORDS,
-        this.#sum,
-      );
-      listed += n;
-      this.points[at + 3] = this.#sum.lo;
-      this.points[at + 4] = this.#sum.hi;
-      this.points[at + 6] = n;
-    }
-    return count;
+  #copy(bytes: Uint8Array, from: number): void {
+    this.#body = bytes;
+    this.#windowStart = from;
+    this.#windowEnd = Math.min(bytes.length, from + WINDOW_BYTES);
+    this.#memory.set(bytes.subarray(from, this.#windowEnd), WINDOW_AT);
+    this.#kernel.forget();
+  }
+
+  /** One field that does not fit into the window. */
+  #scanLarge(bytes: Uint8Array, from: number, to: number): number {
+    const reader = new Reader().open(bytes, from, to);
+    reader.next();
+    this.base = 0;
+    this.next = reader.end;
+    if (reader.field !== 1 || reader.wire !== 2) return 0;
+    this.points[0] = reader.tagStart;
+    this.points[1] = reader.start;
+    this.points[2] = reader.end;
+    this.points[7] = 1;
+    return 1;
   }
 }

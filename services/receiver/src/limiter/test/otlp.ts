@@ -37,7 +37,7 @@ message ExponentialPoint { repeated KeyValue attributes = 1; fixed64 start_time_
 message SummaryPoint { repeated KeyValue attributes = 7; fixed64 start_time_unix_nano = 2; fixed64 time_unix_nano = 3;
   fixed64 count = 4; double sum = 5; uint32 flags = 8; }
 `);
-const Request = root.lookupType('Request');
+export const Request = root.lookupType('Request');
 
 export type Value = string | number | boolean | bigint | Value[] | { [key: string]: Value };
 export type Labels = Record<string, Value>;

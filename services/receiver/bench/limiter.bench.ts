@@ -1,0 +1,187 @@
+/**
+ * What the limiter costs per request of 1,000 points, paced 20 ms apart as a busy receiver sees them, beside a decode and
+ * encode of the same bodies with protobufjs. Run: node services/receiver/bench/limiter.bench.ts [requests per mode]
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CardinalityLimiter, type LimiterOptions } from '../src/limiter/index.ts';
+import { encode, type MetricData, type PointData, Request } from '../src/limiter/test/otlp.ts';
+
+const POINTS = 1000;
+const PACE_MS = 20;
+const STORM = 1_000_000;
+const requests = Number(process.argv[2] ?? 250);
+const START = 1_700_000_000_000;
+
+const ns = (ms: number) => BigInt(ms) * 1_000_000n;
+
+/** Five labels per point, 20 metrics, 50 points each; ids beyond `series` begin again. */
+function body(
+  from: number,
+  series: number,
+  at: number,
+  kind: 'sum' | 'histogram',
+  temporality: 1 | 2,
+): Uint8Array {
+  const metrics: MetricData[] = [];
+  const bounds = [5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000];
+  for (let m = 0; m < 20; m++) {
+    const points: PointData[] = [];
+    for (let i = 0; i < POINTS / 20; i++) {
+      const id = (from + m * (POINTS / 20) + i) % series;
+      const data = {
+        labels: {
+          'http.request.method': 'GET',
+          'http.route': `/api/v1/orders/${i % 3}`,
+          'http.response.status_code': 200n,
+          'server.address': 'orders.shop.svc.cluster.local',
+          'user.id': `u-${id.toString(36).padStart(10, '0')}`,
+        },
+        start: ns(START),
+        time: ns(at),
+      };
+      const counts = bounds.map((_, b) => BigInt((id + b) % 5));
+      const buckets = [...counts, 1n];
+      const count = buckets.reduce((a, b) => a + b);
+      if (kind === 'sum') points.push({ ...data, int: BigInt(1 + (id % 100)) });
+      else points.push({ ...data, count, sum: id / 7, buckets, bounds, min: 0.5, max: 900 });
+    }
+    metrics.push({
+      name: `http.server.metric_${m}`,
+      unit: '1',
+      kind,
+      temporality,
+      monotonic: kind === 'sum' ? true : undefined,
+      points,
+    } as MetricData);
+  }
+  const resource = {
+    'service.name': 'orders',
+    'service.version': '1.2.3',
+    'host.name': 'node-17',
+    'k8s.namespace.name': 'shop',
+  };
+  return encode([{ labels: resource, scopes: [{ name: '@opentelemetry/instrumentation-http', metrics }] }]);
+}
+
+interface Mode {
+  name: string;
+  options: Partial<LimiterOptions>;
+  kind: 'sum' | 'histogram';
+  temporality: 1 | 2;
+  series: number;
+  /** Requests before the measurement, as fast as they go. */
+  before: number;
+}
+
+const drop = { aggregateScore: 0.88, criticalScore: 0.88, actAbove: 0.5 };
+const aggregate = { aggregateLabels: ['user.id'], actAbove: 0.1 };
+const MODES: Mode[] = [
+  { name: 'all known', options: {}, kind: 'sum', temporality: 1, series: 20_000, before: 200 },
+  {
+    name: 'all known, histograms',
+    options: {},
+    kind: 'histogram',
+    temporality: 1,
+    series: 20_000,
+    before: 200,
+  },
+  {
+    name: 'new ones admitted',
+    options: { actAbove: 1 },
+    kind: 'sum',
+    temporality: 1,
+    series: STORM,
+    before: 20,
+  },
+  { name: 'drop', options: drop, kind: 'sum', temporality: 1, series: STORM, before: 1200 },
+  {
+    name: 'aggregate 1000 → 60 sums',
+    options: aggregate,
+    kind: 'sum',
+    temporality: 1,
+    series: STORM,
+    before: 300,
+  },
+  {
+    name: 'aggregate 1000 → 60 histograms',
+    options: aggregate,
+    kind: 'histogram',
+    temporality: 1,
+    series: STORM,
+    before: 300,
+  },
+  {
+    name: 'aggregate cumulative sums',
+    options: aggregate,
+    kind: 'sum',
+    temporality: 2,
+    series: 20_000,
+    before: 300,
+  },
+  {
+    name: 'aggregate cumulative histograms',
+    options: aggregate,
+    kind: 'histogram',
+    temporality: 2,
+    series: 8000,
+    before: 300,
+  },
+  {
+    name: 'overflow',
+    options: { ...drop, criticalAction: 'overflow' },
+    kind: 'sum',
+    temporality: 1,
+    series: STORM,
+    before: 1200,
+  },
+];
+
+function quantiles(times: number[]): string {
+  times.sort((a, b) => a - b);
+  const at = (q: number) => times[Math.min(times.length - 1, Math.floor(times.length * q))]!.toFixed(3);
+  return `p50 ${at(0.5)}  p95 ${at(0.95)}  p99 ${at(0.99)} ms`;
+}
+
+async function run(mode: Mode): Promise<void> {
+  let now = START;
+  const limiter = new CardinalityLimiter(
+    { keyTtlMs: 86_400_000, ...mode.options },
+    { now: () => now, seed: 4711 },
+  );
+  let from = 0;
+  const next = () => {
+    now += PACE_MS;
+    const bytes = body(from, mode.series, now, mode.kind, mode.temporality);
+    from += POINTS;
+    return bytes;
+  };
+  for (let i = 0; i < mode.before; i++) limiter.process(next());
+  const times: number[] = [];
+  const decoded: number[] = [];
+  let points = 0;
+  let bytes = 0;
+  const measured = Array.from({ length: requests }, next); // made before, so that their making is not in the way
+  for (const [i, request] of measured.entries()) {
+    await sleep(PACE_MS);
+    const started = performance.now();
+    const limited = limiter.process(request);
+    times.push(performance.now() - started);
+    points += limited.points;
+    bytes += request.length;
+    if (i % 5 !== 0) continue;
+    await sleep(PACE_MS);
+    const again = performance.now();
+    Request.encode(Request.decode(request)).finish();
+    decoded.push(performance.now() - again);
+  }
+  console.log(
+    `${mode.name.padEnd(34)} ${quantiles(times)}   protobufjs ${quantiles(decoded)}   ` +
+      `${Math.round(bytes / requests / 1024)} KiB, ${Math.round(points / requests)} points out, ` +
+      `${limiter.keysUsed} keys, ${(limiter.memoryBytes / 1e6).toFixed(1)} MB`,
+  );
+}
+
+console.log(
+  `${requests} requests of ${POINTS} points per mode, ${PACE_MS} ms apart, Node ${process.version}`,
+);
+for (const mode of MODES) if (!process.argv[3] || mode.name.includes(process.argv[3])) await run(mode);

@@ -1,0 +1,44 @@
+/**
+ * Compiles scan.as and writes bytes.ts. Run after changing it, with the AssemblyScript compiler at hand:
+ *
+ *   npm install --no-save assemblyscript@0.28.20 && node services/receiver/src/limiter/kernel/build.ts
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+
+const PAGES = '6';
+const OPTIONS = [
+  '--runtime',
+  'stub',
+  '--noAssert',
+  '-O3',
+  '--converge',
+  '--initialMemory',
+  PAGES,
+  '--maximumMemory',
+  PAGES,
+];
+
+/** The compiled kernel. */
+export async function compileKernel(compiler = 'assemblyscript/asc'): Promise<Uint8Array> {
+  const asc = await import(compiler);
+  const source = readFileSync(new URL('./scan.as', import.meta.url), 'utf8');
+  let binary: Uint8Array | undefined;
+  const { error, stderr } = await asc.main(['scan.ts', '--outFile', 'scan.wasm', ...OPTIONS], {
+    readFile: (name: string) => (name === 'scan.ts' ? source : null),
+    writeFile: (name: string, contents: Uint8Array) => {
+      if (name === 'scan.wasm') binary = contents;
+    },
+    listFiles: () => [],
+  });
+  if (error || !binary) throw new Error(`scan.as does not compile: ${stderr}`);
+  return binary;
+}
+
+if (import.meta.main) {
+  const base64 = Buffer.from(await compileKernel(process.argv[2])).toString('base64');
+  const lines = base64.match(/.{1,100}/g)!.map((line) => `  '${line}',`);
+  writeFileSync(
+    new URL('./bytes.ts', import.meta.url),
+    `/** scan.as, compiled by build.ts. */\nexport const KERNEL_BASE64 = [\n${lines.join('\n')}\n].join('');\n`,
+  );
+}
