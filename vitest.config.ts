@@ -4,7 +4,11 @@ export default defineConfig({
   test: {
     projects: [
       {
-        test: { name: 'unit', testTimeout: 60_000, include: ['{shared,services,cli}/**/*.test.ts', 'tests/testbed/**/*.test.ts'] },
+        test: {
+          name: 'unit',
+          testTimeout: 60_000,
+          include: ['{shared,services,cli}/**/*.test.ts', 'tests/testbed/**/*.test.ts'],
+        },
       },
       {
         // Real processes and servers: one file at a time, so that two cores serve each as a user's machine would.

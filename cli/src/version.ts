@@ -1,6 +1,4 @@
-import { readFileSync } from 'node:fs';
+import root from '../../package.json' with { type: 'json' };
 
 /** One version for all of it: the root package's. */
-export const VERSION: string = (
-  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
-).version;
+export const VERSION: string = root.version;

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
-import { ConfigError, loadConfig } from '@nrdot/config';
-import { formatAddress, untilSignal } from '@nrdot/service';
+import { type Config, ConfigError, loadConfig } from '@nrdot/config';
+import { formatAddress, openStore, untilSignal } from '@nrdot/service';
+import { type Logger, MetricsRegistry } from '@nrdot/telemetry';
 import { type MockUpstream, startMockUpstream } from '@nrdot/testbed';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
 import { loggerOf, type Pipeline, startPipeline } from '../pipeline.ts';
@@ -9,6 +10,16 @@ import { PrivateRedis } from '../private-redis.ts';
 import { VERSION } from '../version.ts';
 
 const MOCK_LISTEN = '127.0.0.1:4320';
+
+/** Nobody else works on a private Redis: what a killed run held is free at once. */
+async function reclaim(config: Config, log: Logger): Promise<void> {
+  const { metrics } = new MetricsRegistry([]);
+  const { link, store } = openStore(config, { log, metrics }, 'consumer', 'up');
+  await link.untilReady();
+  const jobs = await store.reclaim();
+  if (jobs > 0) log.info({ jobs }, 'took up what a killed run was working on');
+  link.close();
+}
 
 /** `nrdot up`: the whole pipeline in this process, with a private Redis as its child. */
 export async function up(flags: ConfigFlags): Promise<void> {
@@ -56,6 +67,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
         },
       }));
     }
+    if (redis) await reclaim(config, log);
     pipeline = await startPipeline(config, SERVICES, log);
   } catch (error) {
     await stop();

@@ -1,10 +1,5 @@
 import type { Readable } from 'node:stream';
-import { OtlpError } from '@nrdot/otlp';
-
-/** gRPC codes that OTLP/HTTP puts into `Status.code`. */
-const RESOURCE_EXHAUSTED = 8;
-const UNAVAILABLE = 14;
-const CANCELLED = 1;
+import { GRPC, OtlpError } from '@nrdot/otlp';
 
 /**
  * Bounds the bytes of all requests that are in memory at once. A request that would exceed it is refused with 503
@@ -31,8 +26,8 @@ export class InflightBytes {
           throw new OtlpError({
             code: 'inflight_bytes',
             httpStatus: 503,
-            grpcCode: UNAVAILABLE,
-            message: `receiver.limits.inflight_bytes: ${this.#usedBytes} of ${this.#maxBytes} bytes are in use; try again later`,
+            grpcCode: GRPC.UNAVAILABLE,
+            message: `receiver.max_inflight: ${this.#usedBytes} of ${this.#maxBytes} bytes are in use; try again later`,
           });
         }
         this.#usedBytes += bytes;
@@ -56,8 +51,8 @@ export function tooLarge(what: string, maxBytes: number): OtlpError {
   return new OtlpError({
     code: 'too_large',
     httpStatus: 413,
-    grpcCode: RESOURCE_EXHAUSTED,
-    message: `the ${what} is larger than ${maxBytes} bytes; send smaller batches or raise receiver.limits`,
+    grpcCode: GRPC.RESOURCE_EXHAUSTED,
+    message: `the ${what} is larger than ${maxBytes} bytes; send smaller batches or raise receiver.max_body`,
   });
 }
 
@@ -101,7 +96,7 @@ export function readBody(
         new OtlpError({
           code: 'client_gone',
           httpStatus: 400,
-          grpcCode: CANCELLED,
+          grpcCode: GRPC.CANCELLED,
           message: `the client closed the connection after ${bytes} bytes of its body`,
         }),
       );

@@ -2,6 +2,7 @@ import {
   type BodyFormat,
   type ContentEncoding,
   decodeContent,
+  GRPC,
   jsonToProtobuf,
   OtlpError,
   type Signal,
@@ -10,8 +11,6 @@ import {
 import { type Batch, type EnqueueResult, newBatchId } from '@nrdot/queue';
 import type { Reservation } from './body.ts';
 import type { Classified } from './classifier/classifier.ts';
-
-const UNAVAILABLE = 14;
 
 export interface IngestLimits {
   maxBodyBytes: number;
@@ -105,7 +104,7 @@ function unavailable(code: string, why: string): OtlpError {
   return new OtlpError({
     code,
     httpStatus: 503,
-    grpcCode: UNAVAILABLE,
+    grpcCode: GRPC.UNAVAILABLE,
     message: `${why}; nothing of this request was kept, try again later`,
   });
 }

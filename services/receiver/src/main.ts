@@ -43,6 +43,8 @@ export async function startReceiver(
       keepAliveMs: options.keepAliveMs,
       retryAfterMs: RETRY_AFTER_MS,
       cors: options.cors,
+      tokens: options.tokens.map((token) => token.reveal()),
+      tls: options.tls,
     },
     {
       log: host.log,

@@ -1,12 +1,16 @@
+import { readFileSync } from 'node:fs';
+import type { ServerOptions } from 'node:https';
 import {
   type BodyFormat,
   exportResponse,
+  GRPC,
   OtlpError,
   parseContentEncoding,
   SIGNALS,
   type Signal,
   statusBody,
 } from '@nrdot/otlp';
+import { sameSecret } from '@nrdot/service';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { InflightBytes, readBody } from './body.ts';
@@ -28,17 +32,15 @@ export interface ReceiverOptions {
   /** What a refused client is told to wait, in ms. */
   retryAfterMs: number;
   cors: { allowedOrigins: string[]; allowedHeaders: string[]; maxAgeMs: number };
+  /** A client must send one of these as a bearer token; empty: no check. */
+  tokens: readonly string[];
+  tls: { certFile?: string | undefined; keyFile?: string | undefined; clientCaFile?: string | undefined };
 }
 
 export interface ReceiverDeps extends IngestDeps {
   log: Logger;
   metrics: Metrics;
 }
-
-const INTERNAL = 13;
-const INVALID_ARGUMENT = 3;
-const UNIMPLEMENTED = 12;
-const NOT_FOUND = 5;
 
 /** The OTLP/HTTP server. It answers 200 only for what is durable. */
 export class Receiver {
@@ -73,8 +75,9 @@ export class Receiver {
   }
 
   #build(): FastifyInstance {
-    const { limits, requestTimeoutMs, keepAliveMs } = this.#options;
-    const app = fastify({
+    const { limits, requestTimeoutMs, keepAliveMs, tls } = this.#options;
+    const app: FastifyInstance = fastify({
+      ...secureServer(tls),
       logger: false,
       http: { maxHeaderSize: limits.headerBytes },
       requestTimeout: requestTimeoutMs,
@@ -108,7 +111,7 @@ export class Receiver {
         new OtlpError({
           code: 'not_found',
           httpStatus: 404,
-          grpcCode: NOT_FOUND,
+          grpcCode: GRPC.NOT_FOUND,
           message: `there is nothing at this path; expected POST to ${paths.join(', ')}`,
         }),
       );
@@ -125,6 +128,7 @@ export class Receiver {
       this.#allowOrigin(request, reply);
       if (request.method === 'OPTIONS') return this.#preflight(request, reply);
       if (request.method !== 'POST') throw methodNotAllowed(request.method);
+      this.#authorize(request);
       const format = formatOf(request.headers['content-type']);
       const encoding = parseContentEncoding(request.headers['content-encoding']);
       const wire = await readBody(
@@ -170,6 +174,7 @@ export class Receiver {
       metrics.receiverRequests.inc({ signal, code: String(known.httpStatus) });
       metrics.receiverRefused.inc({ signal, reason: known.code });
     }
+    if (known.httpStatus === 401) reply.header('www-authenticate', 'Bearer');
     if (known.httpStatus === 405) reply.header('allow', 'POST, OPTIONS');
     if (known.httpStatus === 503) {
       reply.header('retry-after', String(Math.max(1, Math.ceil(this.#options.retryAfterMs / 1000))));
@@ -182,6 +187,22 @@ export class Receiver {
       .code(known.httpStatus)
       .header('content-type', contentTypeOf(format))
       .send(statusBody(format, known.grpcCode, known.message));
+  }
+
+  #authorize(request: FastifyRequest): void {
+    const { tokens } = this.#options;
+    if (tokens.length === 0) return;
+    const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
+    let known = false;
+    for (const token of tokens) known = sameSecret(given, token) || known; // all of them, whichever it is
+    if (known) return;
+    throw new OtlpError({
+      code: 'unauthorized',
+      httpStatus: 401,
+      grpcCode: GRPC.UNAUTHENTICATED,
+      message:
+        'the bearer token is missing or wrong; expected the header Authorization: Bearer <one of receiver.tokens>',
+    });
   }
 
   #allowOrigin(request: FastifyRequest, reply: FastifyReply): void {
@@ -208,6 +229,22 @@ export class Receiver {
   }
 }
 
+/** Options of a TLS server; none when there is no certificate. */
+function secureServer({ certFile, keyFile, clientCaFile }: ReceiverOptions['tls']): {
+  https?: ServerOptions;
+} {
+  if (!certFile || !keyFile) return {};
+  return {
+    https: {
+      cert: readFileSync(certFile),
+      key: readFileSync(keyFile),
+      ...(clientCaFile
+        ? { ca: readFileSync(clientCaFile), requestCert: true, rejectUnauthorized: true }
+        : {}),
+    },
+  };
+}
+
 function formatOf(contentType: string | undefined): BodyFormat {
   const type = (contentType ?? '').split(';', 1)[0]!.trim().toLowerCase();
   if (type === 'application/x-protobuf') return 'protobuf';
@@ -215,7 +252,7 @@ function formatOf(contentType: string | undefined): BodyFormat {
   throw new OtlpError({
     code: 'content_type',
     httpStatus: 415,
-    grpcCode: INVALID_ARGUMENT,
+    grpcCode: GRPC.INVALID_ARGUMENT,
     message: `Content-Type ${contentType === undefined ? 'is missing' : `"${type.slice(0, 100)}" is not supported`}; expected application/x-protobuf or application/json`,
   });
 }
@@ -232,7 +269,7 @@ function methodNotAllowed(method: string): OtlpError {
   return new OtlpError({
     code: 'method',
     httpStatus: 405,
-    grpcCode: UNIMPLEMENTED,
+    grpcCode: GRPC.UNIMPLEMENTED,
     message: `method ${method} is not allowed here; expected POST`,
   });
 }
@@ -243,7 +280,7 @@ function unexpected(error: unknown): OtlpError {
   return new OtlpError({
     code: clientFault ? 'bad_request' : 'internal',
     httpStatus: clientFault ? status : 500,
-    grpcCode: clientFault ? INVALID_ARGUMENT : INTERNAL,
+    grpcCode: clientFault ? GRPC.INVALID_ARGUMENT : GRPC.INTERNAL,
     message: clientFault
       ? (error as Error).message
       : 'the request failed by a fault of the receiver; see its log',

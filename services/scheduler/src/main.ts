@@ -21,7 +21,14 @@ export async function startScheduler(config: Config, processHost: Host): Promise
       slotMs: options.slotMs,
       pollMs: options.pollMs,
     },
-    { store, sleeper, log: host.log, metrics: host.metrics, now: Date.now },
+    {
+      store,
+      sleeper,
+      wakeUp: () => sleeperLink.close(),
+      log: host.log,
+      metrics: host.metrics,
+      now: Date.now,
+    },
   );
   const state: StateOptions = {
     weights: () => config.scheduler.weights,
@@ -37,7 +44,6 @@ export async function startScheduler(config: Config, processHost: Host): Promise
     notReady: () => link.notReady(),
     stop: async () => {
       await scheduler.stop();
-      sleeperLink.close();
       link.close();
     },
   };

@@ -11,6 +11,8 @@ export interface SchedulerDeps {
   store: Store;
   /** On a connection of its own: it blocks there until there is something to decide. */
   sleeper: Store;
+  /** Ends that connection, and with it a sleep. */
+  wakeUp(): void;
   log: Logger;
   metrics: Metrics;
   now(): number;
@@ -46,7 +48,7 @@ export class Scheduler {
   /** Ends after the move under way; what waits stays in Redis. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    this.#deps.sleeper.redis.disconnect(); // ends the blocking read
+    this.#deps.wakeUp();
     await this.#done;
   }
 

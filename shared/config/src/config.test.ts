@@ -52,7 +52,7 @@ describe('the configuration', () => {
       'scheduler:\n  weights: {normal: 0, high: -1}\nexporter:\n  timout: 5s\n  timeout: fast\n',
     );
     expect(found).toContain(
-      'nrdot.yaml:5: exporter.timeout: "fast" — expected a duration such as 500ms, 30s or 72h',
+      'nrdot.yaml:5: exporter.timeout: "fast" — expected a duration such as 500ms, 30s or 72h, at most 24d',
     );
     expect(found).toContain(
       'nrdot.yaml:4: exporter.timout: expected an option that exists; did you mean timeout?',
@@ -86,7 +86,9 @@ describe('the configuration', () => {
     expect(problems('a: [')[0]).toMatch(/nrdot\.yaml:1.*valid YAML/);
     expect(problems('queue: {}\nqueue: {}')[0]).toMatch(/nrdot\.yaml:2.*unique/);
     expect(problems('- 1')[0]).toMatch(/sections of options/);
-    expect(problems('queue: 5')[0]).toMatch(/queue: 5 — expected a section/);
+    expect(problems('queue: 5')[0]).toMatch(/queue: expected a section/);
+    expect(problems('admin: {token: *hunter2}')[0]).toMatch(/expected every \*alias to have its &anchor/);
+    expect(problems('queue: &x {a: *x}')[0]).toMatch(/anchor|exists/);
     expect(() => loadConfig({ file: '/nowhere/nrdot.yaml', env: {} })).toThrow(
       /expected a file that can be read/,
     );
@@ -101,7 +103,24 @@ describe('the configuration', () => {
     expect(problems(text)[0]).toBe(
       'nrdot.yaml:2: exporter.headers.api-key: expected the environment variable KEY to be set',
     );
-    expect(problems(text, { KEY: 'a\r\nx-other: b' })[0]).toMatch(/a text without line breaks/);
+    expect(problems(text, { KEY: 'a\r\nx-other: b' })[0]).toMatch(/without line breaks/);
+  });
+
+  it('takes numbers and yes or no from the environment, and refuses a placeholder that says nothing', () => {
+    const { config } = load('exporter: {concurrency: "${env:N}"}\nredis: {tls: {enabled: "${env:T}"}}', {
+      N: '4',
+      T: 'true',
+    });
+    expect([config.exporter.concurrency, config.redis.tls.enabled]).toEqual([4, true]);
+    expect(problems('exporter: {headers: {k: "${KEY}"}}')[0]).toMatch(
+      /exporter\.headers\.k: expected \$\{env:NAME\}/,
+    );
+  });
+
+  it('leaves out what has nothing after its name, but not a part of a rule, and not what it does not know', () => {
+    expect(load('exporter:\nqueue:\n  max_items:\n').config).toEqual(loadConfig({ env: {} }).config);
+    expect(problems('priority: {rules: [{class: high, metric: }]}')[0]).toMatch(/rules\[0\]\.metric/);
+    expect(problems('exporter: {timout: }')[0]).toMatch(/did you mean timeout/);
   });
 
   it('never shows a secret', () => {
@@ -120,6 +139,9 @@ describe('the configuration', () => {
             JSON.stringify(loaded.explain()),
             ...problems(`${text}dlq: {capacity: no}\n`, { KEY: key, URL: `http://${key}` }),
             ...problems(`admin: {token: ["${key}"]}\nredis: {password: {a: "${key}"}}\n`),
+            ...problems(`exporter: {endpoint: "https://u:${key}@host"}\nadmin: ${key}\nqueue: "${key}"\n`),
+            ...problems(`exporter: {headers: {"x ${key}": a}}`),
+            ...problems(`admin: {token: *${key}}`),
           ].join('\n');
           expect(shown).not.toContain(key);
         },

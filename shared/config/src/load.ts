@@ -37,6 +37,7 @@ export interface LoadedConfig {
 
 const FILE_MAX_BYTES = 1024 * 1024;
 const VALUE_MAX_CHARS = 60;
+const MAX_DEPTH = 20;
 
 /**
  * Reads the configuration: defaults, the file above them, flags above that.
@@ -96,7 +97,18 @@ function readTree(
       expected: 'valid YAML',
     });
   }
-  const tree: unknown = problems.length > 0 ? {} : document.toJS({ maxAliasCount: 100 });
+  let tree: unknown = {};
+  try {
+    if (problems.length === 0) tree = document.toJS({ maxAliasCount: 100 });
+  } catch {
+    // What the parser says would show the alias, and somebody may have meant it as a value.
+    problems.push({
+      path: '',
+      source: name,
+      value: undefined,
+      expected: 'every *alias to have its &anchor, outside of itself',
+    });
+  }
   if (tree !== null && tree !== undefined && (typeof tree !== 'object' || Array.isArray(tree))) {
     problems.push({ path: '', source: at(0), value: undefined, expected: 'sections of options' });
   }
@@ -123,36 +135,55 @@ function substitute(
   problems: ConfigProblem[],
   locate: (path: Path) => string | undefined,
 ): unknown {
-  if (typeof value === 'string') {
-    return value.replace(/\$\{(env|file):([^}]*)\}/g, (_match, kind: string, argument: string) => {
-      const fail = (expected: string): string => {
-        problems.push({ path: pathText(path), source: locate(path) ?? '', value: undefined, expected });
-        return '';
-      };
-      if (kind === 'env') {
-        const [name = '', ...fallback] = argument.split(':-');
-        const found = env[name];
-        if (found !== undefined && found !== '') return found;
-        return fallback.length > 0 ? fallback.join(':-') : fail(`the environment variable ${name} to be set`);
-      }
-      try {
-        return readFileSync(argument, 'utf8').replace(/\r?\n$/, '');
-      } catch {
-        return fail(`the file ${argument} to be readable`);
-      }
+  if (path.length > MAX_DEPTH) {
+    problems.push({
+      path: pathText(path.slice(0, 3)),
+      source: locate(path) ?? '',
+      value: undefined,
+      expected: 'an option that exists, not an anchor inside itself',
     });
+    return undefined;
+  }
+  if (typeof value === 'string') {
+    return value.replace(
+      /\$\{(?:(env|file):)?([^}]*)\}/g,
+      (_match, kind: string | undefined, argument: string) => {
+        const fail = (expected: string): string => {
+          problems.push({ path: pathText(path), source: locate(path) ?? '', value: undefined, expected });
+          return '';
+        };
+        if (kind === undefined) return fail('${env:NAME} or ${file:/path}, for what is to be put in');
+        if (kind === 'env') {
+          const [name = '', ...fallback] = argument.split(':-');
+          const found = env[name];
+          if (found !== undefined && found !== '') return found;
+          return fallback.length > 0
+            ? fallback.join(':-')
+            : fail(`the environment variable ${name} to be set`);
+        }
+        try {
+          return readFileSync(argument, 'utf8').replace(/\r?\n$/, '');
+        } catch {
+          return fail(`the file ${argument} to be readable`);
+        }
+      },
+    );
   }
   if (Array.isArray(value))
     return value.map((child, i) => substitute(child, env, [...path, i], problems, locate));
   if (typeof value === 'object' && value !== null) {
     return Object.fromEntries(
-      // A name with nothing after it is as if it were not there.
       Object.entries(value)
-        .filter(([, child]) => child !== null)
+        .filter(([key, child]) => child !== null || !mayBeEmpty([...path, key]))
         .map(([key, child]) => [key, substitute(child, env, [...path, key], problems, locate)]),
     );
   }
   return value;
+}
+
+/** A section or an option with nothing after its name is as if it were not there. A rule's part is not. */
+function mayBeEmpty(path: Path): boolean {
+  return shapeAt(path.slice(0, -1))?.[String(path.at(-1))] !== undefined;
 }
 
 function setAt(tree: Tree, path: string[], value: unknown): void {
@@ -175,12 +206,14 @@ function problemsOf(issue: z.core.$ZodIssue, tree: Tree, sourceOf: (path: Path) 
     }));
   }
   const value = valueAt(tree, path);
+  const hidden = isSecret(path) || shapeAt(path) !== undefined || /:\/\/[^/]*@/.test(String(value));
   return [
     {
-      path: pathText(path),
+      // A key that is malformed may be a value in the wrong place.
+      path: pathText(issue.code === 'invalid_key' ? path.slice(0, -1) : path),
       source: sourceOf(path),
       value:
-        isSecret(path) || value === undefined || typeof value === 'object'
+        hidden || value === undefined || typeof value === 'object'
           ? undefined
           : shorten(JSON.stringify(value)),
       expected: issue.message.replace(/^Invalid input: expected /, ''),

@@ -41,17 +41,32 @@ export const rate = parsed('size per second', 'a size per second such as 4MiB', 
   const bytes = parseSize(typeof v === 'string' ? v.replace(/\/s$/, '') : v);
   return bytes !== undefined && bytes > 0 ? bytes : undefined;
 });
-export const duration = parsed('duration', 'a duration such as 500ms, 30s or 72h', (v) => {
+/** Longest time a timer of Node can wait. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+export const duration = parsed('duration', 'a duration such as 500ms, 30s or 72h, at most 24d', (v) => {
+  const ms = parseDuration(v);
+  return ms !== undefined && ms > 0 && ms <= TIMER_MAX_MS ? ms : undefined;
+});
+export const age = parsed('duration', 'a duration such as 72h or 30d', (v) => {
   const ms = parseDuration(v);
   return ms !== undefined && ms > 0 ? ms : undefined;
 });
 export const listen = parsed('host:port', 'an address such as 127.0.0.1:4318', parseListen);
 
+/** What the environment gives is text, also where a number or a yes is meant. */
+function fromText<T extends z.ZodType>(schema: T) {
+  return z.preprocess((value) => {
+    if (typeof value !== 'string') return value;
+    if (value === 'true' || value === 'false') return value === 'true';
+    return /^-?\d+(\.\d+)?$/.test(value) ? Number(value) : value;
+  }, schema);
+}
+
 export function count(written: number, doc: string, extra: Extra & { min?: number; max?: number } = {}) {
   const { min = 1, max = 1_000_000_000, ...rest } = extra;
   const error = `a whole number from ${min} to ${max}`;
   return described(
-    z.number({ error }).int({ error }).min(min, { error }).max(max, { error }).prefault(written),
+    fromText(z.number({ error }).int({ error }).min(min, { error }).max(max, { error })).prefault(written),
     {
       doc,
       kind: 'number',
@@ -63,7 +78,7 @@ export function count(written: number, doc: string, extra: Extra & { min?: numbe
 
 export function ratio(written: number, doc: string, extra: Extra = {}) {
   const error = 'a number from 0 to 1';
-  return described(z.number({ error }).min(0, { error }).max(1, { error }).prefault(written), {
+  return described(fromText(z.number({ error }).min(0, { error }).max(1, { error })).prefault(written), {
     doc,
     kind: '0 to 1',
     default: written,
@@ -73,7 +88,7 @@ export function ratio(written: number, doc: string, extra: Extra = {}) {
 
 export function factor(written: number, doc: string) {
   const error = 'a number of at least 1';
-  return described(z.number({ error }).min(1, { error }).max(100, { error }).prefault(written), {
+  return described(fromText(z.number({ error }).min(1, { error }).max(100, { error })).prefault(written), {
     doc,
     kind: 'number',
     default: written,
@@ -81,7 +96,7 @@ export function factor(written: number, doc: string) {
 }
 
 export function flag(written: boolean, doc: string, extra: Extra = {}) {
-  return described(z.boolean({ error: 'true or false' }).prefault(written), {
+  return described(fromText(z.boolean({ error: 'true or false' })).prefault(written), {
     doc,
     kind: 'true or false',
     default: written,
@@ -178,10 +193,10 @@ export function secrets(doc: string, extra: Extra = {}) {
 export function secretMap(doc: string, extra: Extra = {}) {
   const error = 'header names with their values, best as ${env:NAME}';
   const name = z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'a header name' });
-  // A line break would let a value become a header of its own.
+  // A line break would let a value become a header of its own; beyond Latin-1 HTTP has no header values.
   const value = z
     .string({ error: 'a text without line breaks' })
-    .regex(/^[^\r\n\0]*$/, { error: 'a text without line breaks' })
+    .regex(/^[\t\x20-\x7e\x80-\xff]*$/, { error: 'a text of Latin-1 characters without line breaks' })
     .transform(toSecret);
   return described(z.record(name, value, { error }).prefault({}), {
     doc,

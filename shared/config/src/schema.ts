@@ -2,6 +2,7 @@ import { RE2JS } from 're2js';
 import { z } from 'zod';
 import {
   addresses,
+  age,
   choice,
   count,
   duration,
@@ -235,8 +236,8 @@ export const schema = section('NRDOT+', {
       'refuse',
       'refuse: batches wait in Redis, and when that is full clients get 503. drop_oldest: the oldest of the lowest class go, counted.',
     ),
-    retention: duration('72h', 'Older batches are dropped, counted.'),
-    rejected_retention: duration('168h', 'The same for batches that the upstream refused for good.'),
+    retention: age('72h', 'Older batches are dropped, counted.'),
+    rejected_retention: age('168h', 'The same for batches that the upstream refused for good.'),
     segment_bytes: size('128MiB', 'Size at which a segment is sealed.'),
     replay_rate: rate('4MiB', 'Cap of replay, in uncompressed payload.', LIVE),
     intake_concurrency: count(32, 'Batches written at once.', { max: 1_000 }),

@@ -1,3 +1,5 @@
+import { isIPv6 } from 'node:net';
+
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   B: 1,
   KB: 1e3,
@@ -43,5 +45,6 @@ export function parseListen(value: unknown): { host: string; port: number } | un
   const port = Number(match[2]);
   if (port > 65_535) return undefined;
   const host = match[1]!.replace(/^\[|\]$/g, '');
+  if (match[1]!.startsWith('[') && !isIPv6(host)) return undefined;
   return { host: host === '' ? '0.0.0.0' : host, port };
 }

@@ -82,6 +82,7 @@ export class RedisLink {
   async #inspect(): Promise<void> {
     try {
       const report = await inspectServer(this.redis, this.#options.expect);
+      if (this.#closed) return;
       for (const warning of report.warnings) this.#events.warn(warning);
       if (report.problems.length > 0) {
         this.#state = 'unfit';

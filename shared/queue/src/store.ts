@@ -401,6 +401,29 @@ export class Store {
     return made;
   }
 
+  /**
+   * Takes back what consumers of an earlier run held when they were killed, without waiting for their locks to expire.
+   * Only for an owner of the whole pipeline, before it starts consumers.
+   * @returns jobs taken back
+   */
+  async reclaim(): Promise<number> {
+    let taken = 0;
+    for (const queue of ['export', 'spill'] as const) {
+      const active = this.keys.queue(queue, 'active');
+      for (const id of await this.redis.lrange(active, 0, -1)) {
+        await this.redis
+          .multi()
+          .lrem(active, 1, id)
+          .del(`${this.keys.queue(queue, id)}:lock`)
+          .rpush(this.keys.queue(queue, 'wait'), id)
+          .zadd(this.keys.queue(queue, 'marker'), 0, '0')
+          .exec();
+        taken++;
+      }
+    }
+    return taken;
+  }
+
   /** What Redis holds now. */
   async depth(): Promise<Depth> {
     const hash = await this.redis.hgetall(this.keys.depth);

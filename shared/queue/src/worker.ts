@@ -40,8 +40,8 @@ export interface Consumer {
 
 // A worker frozen for longer than its lock may see its batch delivered twice. The stalled limit is out of reach:
 // a batch is never failed for having met two crashes.
-const LOCK_MS = 30_000;
-const STALLED_CHECK_MS = 5_000;
+const LOCK_MS = 10_000;
+const STALLED_CHECK_MS = 2_500;
 const STALLED_LIMIT = 1_000_000;
 
 /** Starts a BullMQ worker on one of the pipeline's queues. */

@@ -41,7 +41,12 @@ export function storeOptions(config: Config): StoreOptions {
 }
 
 /** Opens a connection of a service to Redis and puts its state on the service's log and metrics. */
-export function openLink(config: Config, host: Host, kind: ConnectionKind, name: string): RedisLink {
+export function openLink(
+  config: Config,
+  host: Pick<Host, 'log' | 'metrics'>,
+  kind: ConnectionKind,
+  name: string,
+): RedisLink {
   const { log, metrics } = host;
   return new RedisLink(
     redisTarget(config),
@@ -63,7 +68,7 @@ export function openLink(config: Config, host: Host, kind: ConnectionKind, name:
 /** Opens a connection with the pipeline's state on it. */
 export function openStore(
   config: Config,
-  host: Host,
+  host: Pick<Host, 'log' | 'metrics'>,
   kind: ConnectionKind,
   name: string,
 ): { link: RedisLink; store: Store } {

@@ -1,0 +1,60 @@
+/**
+ * Bundles the program into dist/: one JavaScript file for the command, one for the thread that hashes segments. What
+ * has to be native stays outside, in dist/node_modules.
+ */
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const root = fileURLToPath(new URL('../', import.meta.url));
+const dist = `${root}dist`;
+/** Packages with a binary of their own. */
+const NATIVE = ['@mongodb-js/zstd'];
+
+rmSync(dist, { recursive: true, force: true });
+mkdirSync(dist, { recursive: true });
+const result = await build({
+  absWorkingDir: root,
+  entryPoints: { nrdot: 'cli/src/bundle-entry.ts', 'hash-worker': 'shared/segment-log/src/hash-worker.ts' },
+  outdir: dist,
+  bundle: true,
+  splitting: true,
+  platform: 'node',
+  target: 'node24',
+  format: 'esm',
+  external: NATIVE,
+  minifySyntax: true,
+  legalComments: 'none',
+  metafile: true,
+  banner: {
+    js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+  },
+});
+const { version, license } = JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as {
+  version: string;
+  license: string;
+};
+const versionOf = (name: string) =>
+  (JSON.parse(readFileSync(`${root}node_modules/${name}/package.json`, 'utf8')) as { version: string })
+    .version;
+writeFileSync(
+  `${dist}/package.json`,
+  `${JSON.stringify(
+    {
+      name: 'nrdot-plus',
+      version,
+      license,
+      type: 'module',
+      bin: { nrdot: 'nrdot.js' },
+      engines: { node: '>=24' },
+      dependencies: Object.fromEntries(NATIVE.map((name) => [name, versionOf(name)])),
+    },
+    null,
+    2,
+  )}\n`,
+);
+cpSync(`${root}LICENSE`, `${dist}/LICENSE`);
+const bytes = Object.values(result.metafile.outputs).reduce((sum, { bytes: size }) => sum + size, 0);
+console.log(
+  `dist/: ${Object.keys(result.metafile.outputs).length} files, ${(bytes / 1024 / 1024).toFixed(1)} MiB`,
+);

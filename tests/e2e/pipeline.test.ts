@@ -1,0 +1,178 @@
+import {
+  complaint,
+  generate,
+  judge,
+  startMockUpstream,
+  TestRedis,
+  temporaryDirectory,
+  waitUntil,
+} from '@nrdot/testbed';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { accounting, startOne, startServices, untilQuiet } from '../kit.ts';
+
+const LOAD = {
+  rate: 4_000,
+  batchSize: 50,
+  signals: { traces: 2, metrics: 1, logs: 1 },
+  classes: { critical: 1, high: 1, normal: 1 },
+  retryInitialMs: 20,
+  connections: 8,
+} as const;
+
+let dir: ReturnType<typeof temporaryDirectory>;
+let mock: Awaited<ReturnType<typeof startMockUpstream>>;
+beforeEach(async () => {
+  dir = temporaryDirectory();
+  mock = await startMockUpstream({ listen: '127.0.0.1:0' });
+});
+afterEach(async () => {
+  await mock.close();
+  dir[Symbol.dispose]();
+});
+
+describe('the pipeline', () => {
+  it('as four services with two exporters delivers every item once, and both exporters work', async () => {
+    await using redis = await TestRedis.start({ dir: dir.path });
+    mock.set({ latencyMs: 20 });
+    await using running = await startServices(dir.path, redis, mock);
+    const report = await generate({ ...LOAD, endpoint: running.otlp, items: 12_000 });
+    expect(report.acknowledgedItems).toBe(12_000);
+    const books = await untilQuiet(running.admin);
+    expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+    expect(books).toMatchObject({ accepted: 12_000, delivered: 12_000, rejected: 0, dropped: 0 });
+    expect(mock.stats()).toMatchObject({
+      items: 12_000,
+      duplicates: 0,
+      corrupted: 0,
+      foreign: 0,
+      misplaced: 0,
+      byClass: report.acknowledgedByClass,
+    });
+    for (const name of ['exporter1', 'exporter2']) {
+      const [, admin = ''] = await running.processes[name]!.line(/"admin":"([^"]+)"/);
+      const metrics = await (await fetch(`http://${admin}/metrics`)).text();
+      const delivered = [...metrics.matchAll(/^exporter_delivered_items_total\{.*\} (\d+)$/gm)];
+      expect(delivered.reduce((sum, [, n]) => sum + Number(n), 0)).toBeGreaterThan(1_000);
+    }
+    for (const [name, process] of Object.entries(running.processes))
+      expect(await process.end(), name).toBe(0);
+  });
+
+  it('in one process survives kill -9 under load: everything acknowledged arrives', async () => {
+    const first = await startOne(dir.path, mock);
+    mock.set({ latencyMs: 30 });
+    const enough = new AbortController();
+    const report = generate({ ...LOAD, endpoint: first.otlp, items: 40_000 }, { signal: enough.signal });
+    await waitUntil(() => mock.stats().items > 3_000, { what: 'the load is on its way' });
+    await first.processes.up!.end('SIGKILL');
+    enough.abort();
+    const { acknowledged, unknown, ...rest } = await report;
+    expect(acknowledged.count).toBeGreaterThan(3_000);
+    expect(unknown.count).toBeGreaterThan(0);
+    await using again = await startOne(dir.path, mock);
+    await untilQuiet(again.admin);
+    expect(complaint(judge({ ...rest, acknowledged, unknown }, mock.received(rest.run)))).toBe('');
+    expect(mock.stats().corrupted).toBe(0);
+    expect(await again.processes.up!.end('SIGINT')).toBe(0);
+  });
+
+  it('ends cleanly on SIGTERM, keeps what is queued, and goes on with it at the next start', async () => {
+    mock.set({ latencyMs: 2_000 });
+    const first = await startOne(dir.path, mock, { exporter: { concurrency: 2 } });
+    const report = await generate({ ...LOAD, endpoint: first.otlp, rate: 0, items: 5_000 });
+    expect(report.acknowledgedItems).toBe(5_000);
+    expect(await first.processes.up!.end('SIGTERM')).toBe(0);
+    expect(mock.stats().items).toBeLessThan(5_000);
+    mock.set({ latencyMs: 0 });
+    await using again = await startOne(dir.path, mock);
+    await untilQuiet(again.admin);
+    expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+  });
+
+  it('in an outage spills to disk, and replays all of it when the upstream is back', async () => {
+    await using running = await startOne(dir.path, mock);
+    mock.set({ outage: true });
+    const report = await generate({ ...LOAD, endpoint: running.otlp, items: 12_000 });
+    expect(report.acknowledgedItems).toBe(12_000);
+    const spilled = await waitUntil(
+      async () => {
+        const books = await accounting(running.admin);
+        return books.queued === 0 && books.on_disk === 12_000 ? books : undefined;
+      },
+      { what: 'all of it is on disk', everyMs: 100 },
+    );
+    expect(spilled.delivered).toBe(0);
+    mock.set({ outage: false });
+    await untilQuiet(running.admin);
+    expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+    expect(mock.stats()).toMatchObject({ duplicates: 0, corrupted: 0, byClass: report.acknowledgedByClass });
+  });
+
+  it('keeps what the upstream refuses for good apart, counts partial success, and splits what is too large', async () => {
+    await using running = await startOne(dir.path, mock);
+    mock.set({ refuseRate: 1 });
+    const refused = await generate({ ...LOAD, endpoint: running.otlp, items: 400 });
+    await waitUntil(async () => (await accounting(running.admin)).rejected === 400, {
+      what: 'all of it is in the rejected area',
+    });
+    mock.set({ refuseRate: 0, partialRate: 1 });
+    await generate({ ...LOAD, endpoint: running.otlp, items: 400 });
+    const partial = await waitUntil(
+      async () => {
+        const books = await accounting(running.admin);
+        return books.delivered + books.dropped === 400 ? books : undefined;
+      },
+      { what: 'the partial successes are booked' },
+    );
+    expect(partial.dropped).toBeGreaterThan(0);
+    expect(partial.difference).toBe(0);
+    mock.set({ partialRate: 0, maxBodyBytes: 6_000 });
+    const large = await generate({
+      ...LOAD,
+      endpoint: running.otlp,
+      encoding: 'identity',
+      signals: { traces: 1 },
+      items: 500,
+    });
+    await waitUntil(() => mock.received(large.run).count === 500, { what: 'all pieces arrived' });
+    // On command, what was refused is offered again.
+    mock.set({ maxBodyBytes: 1e9 });
+    await fetch(`${running.admin}/api/dlq/replay?rejected=true`, { method: 'POST' });
+    await waitUntil(async () => (await accounting(running.admin)).rejected === 0, {
+      what: 'the rejected area is empty',
+    });
+    await untilQuiet(running.admin);
+    expect(complaint(judge(refused, mock.received(refused.run)))).toBe('');
+  });
+
+  it('waits for a Redis that is not there yet, says so, and answers 503 when it goes away', async () => {
+    await using redis = await TestRedis.start({ dir: dir.path });
+    await redis.stop();
+    const starting = startServices(dir.path, redis, mock);
+    starting.catch(() => {});
+    const restarted = waitUntil(() => true, { what: 'a moment', everyMs: 10 }).then(() => redis.start());
+    await restarted;
+    await using running = await starting;
+    const report = generate({ ...LOAD, endpoint: running.otlp, items: 8_000 });
+    await waitUntil(() => mock.stats().items > 1_000, { what: 'the load is on its way' });
+    await redis.kill();
+    const answer = await waitUntil(
+      async () => {
+        const response = await fetch(`${running.otlp}/v1/traces`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: '{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"x"}]}]}]}',
+        });
+        return response.status === 503 ? response : undefined;
+      },
+      { what: 'the receiver answers 503' },
+    );
+    expect(answer.headers.get('retry-after')).toBe('1');
+    expect(((await answer.json()) as { code: number }).code).toBe(14);
+    await redis.start();
+    const finished = await report;
+    expect(finished.acknowledgedItems).toBe(8_000);
+    await untilQuiet(running.admin);
+    expect(complaint(judge(finished, mock.received(finished.run)))).toBe('');
+  });
+});
