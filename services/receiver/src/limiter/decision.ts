@@ -55,16 +55,22 @@ export class Admission {
   /** Why the last verdict was not `admit`. */
   label: Label | undefined;
   reason: 'critical' | 'full' | 'unmergeable' = 'full';
+  #top: Label | undefined;
+  #topScore = 0;
+  #listed: Label | undefined;
+  #listedScore = 0;
+  readonly #bitsOfTable: number;
 
   constructor(deps: AdmissionDeps) {
     this.#deps = deps;
     this.limit = deps.options.maxKeys;
+    this.#bitsOfTable = Math.log2(deps.options.maxKeys);
   }
 
   /** 0 to 1: the entropy of the label's values as a share of what fills the table. */
   score(label: Label): number {
     if (!label.sketch) return 0;
-    return Math.min(1, label.sketch.bits() / Math.log2(this.#deps.options.maxKeys));
+    return Math.min(1, label.sketch.bits() / this.#bitsOfTable);
   }
 
   /** Counts the labels of a point. */
@@ -125,32 +131,19 @@ export class Admission {
     const { policy } = metric;
     if (table.used < policy.actAbove * this.limit && this.insert(metric, lo, hi, isMerged)) return 'admit';
 
-    let top: Label | undefined;
-    let topScore = 0;
-    let listed: Label | undefined;
-    let listedScore = 0;
-    const consider = (labels: readonly Label[], keyHash: number, hint: number) => {
-      const index = metric.indexOf(labels, keyHash, hint);
-      if (index < 0) return;
-      const label = labels[index]!;
-      if (label.isProtected || label.removed) return;
-      const score = this.score(label);
-      if (score > topScore) {
-        top = label;
-        topScore = score;
-      }
-      if (label.isListed && score > listedScore) {
-        listed = label;
-        listedScore = score;
-      }
-    };
+    this.#top = this.#listed = undefined;
+    this.#topScore = this.#listedScore = 0;
     const { attributes, attributeAt } = scanner;
     for (let i = 0; i < scanner.listed; i++) {
-      consider(metric.pointLabels, attributes[attributeAt + i * ATTRIBUTE_WORDS + 2]!, i);
+      this.#weigh(metric, metric.pointLabels, attributes[attributeAt + i * ATTRIBUTE_WORDS + 2]!, i);
     }
     for (let i = 0; i < resource.listed; i++) {
-      consider(metric.resourceLabels, resource.attributes[i * ATTRIBUTE_WORDS + 2]!, i);
+      this.#weigh(metric, metric.resourceLabels, resource.attributes[i * ATTRIBUTE_WORDS + 2]!, i);
     }
+    const top = this.#top as Label | undefined;
+    const topScore = this.#topScore;
+    const listed = this.#listed as Label | undefined;
+    const listedScore = this.#listedScore;
 
     if (listed && listedScore >= LISTED_SCORE && mergeable) {
       return this.#giveUp(metric, listed, listedScore, 'it is one of aggregate_labels');
@@ -169,6 +162,23 @@ export class Admission {
     if (listed && mergeable) return this.#giveUp(metric, listed, listedScore, 'the table is full');
     this.reason = 'full';
     return this.#refuse(metric, top, topScore, 'the table is full');
+  }
+
+  /** Sees whether a label of the key-set is the worst so far, or the worst of those named in `aggregateLabels`. */
+  #weigh(metric: Metric, labels: readonly Label[], keyHash: number, hint: number): void {
+    const index = metric.indexOf(labels, keyHash, hint);
+    if (index < 0) return;
+    const label = labels[index]!;
+    if (label.isProtected || label.removed) return;
+    const score = this.score(label);
+    if (score > this.#topScore) {
+      this.#top = label;
+      this.#topScore = score;
+    }
+    if (label.isListed && score > this.#listedScore) {
+      this.#listed = label;
+      this.#listedScore = score;
+    }
   }
 
   /** Takes a key-set in if there is room, or can be made by evicting the coldest expired one. */

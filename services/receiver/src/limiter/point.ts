@@ -21,7 +21,7 @@ export class Point {
   }
 
   protected clear(): void {
-    this.exemplars.length = 0;
+    if (this.exemplars.length > 0) this.exemplars.length = 0;
     this.startLo = this.startHi = this.timeLo = this.timeHi = 0;
     this.marker = false;
   }
@@ -94,6 +94,11 @@ export class HistogramPoint extends Point {
   bounds = 0;
   /** The counts fit into what is kept of them, and are one more than the bounds (or there are none). */
   sound = true;
+  #lastBytes: Uint8Array | undefined;
+  #lastFrom = 0;
+  #lastLength = 0;
+  #lastLo = 0;
+  #lastHi = 0;
 
   decode(bytes: Uint8Array, from: number, to: number): this {
     this.clear();
@@ -132,7 +137,10 @@ export class HistogramPoint extends Point {
           }
           break;
         case 7:
+          if (this.bounds === 0 && this.#sameBounds(bytes, at, reader.end)) break;
           for (let p = at; p + 8 <= reader.end; p += 8) this.#bound(int32At(bytes, p), int32At(bytes, p + 4));
+          if (reader.wire === 2 && this.bounds === (reader.end - at) >> 3)
+            this.#remember(bytes, at, reader.end);
           break;
         case 8:
           this.exemplar(reader.tagStart, reader.end);
@@ -153,6 +161,31 @@ export class HistogramPoint extends Point {
     if (this.buckets !== 0 && this.buckets !== this.bounds + 1) this.sound = false;
     if (this.buckets === 0 && this.bounds !== 0) this.sound = false;
     return this;
+  }
+
+  /** Nearly all points have the bounds of the point before: then their hash is known. */
+  #sameBounds(bytes: Uint8Array, from: number, to: number): boolean {
+    const length = to - from;
+    if (length === 0 || length !== this.#lastLength || bytes !== this.#lastBytes) return false;
+    const last = this.#lastFrom;
+    for (let i = 0; i < length; i++) if (bytes[from + i] !== bytes[last + i]) return false;
+    this.bounds = length >> 3;
+    this.boundsLo = this.#lastLo;
+    this.boundsHi = this.#lastHi;
+    return true;
+  }
+
+  #remember(bytes: Uint8Array, from: number, to: number): void {
+    this.#lastBytes = bytes;
+    this.#lastFrom = from;
+    this.#lastLength = to - from;
+    this.#lastLo = this.boundsLo;
+    this.#lastHi = this.boundsHi;
+  }
+
+  /** Lets go of the last body. */
+  release(): void {
+    this.#lastBytes = undefined;
   }
 
   #bound(lo: number, hi: number): void {

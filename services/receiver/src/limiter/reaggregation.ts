@@ -126,6 +126,7 @@ export class Reaggregation {
   finish(body: Uint8Array): Uint8Array {
     const { plan } = this;
     const streams = this.#streams;
+    this.#histogram.release();
     for (const stream of streams) stream.settle();
     let changes = plan.groups.size > 0;
     const { edits } = plan;

@@ -19,6 +19,19 @@ export interface Totals {
   observedOverflow: number;
 }
 
+export function emptyTotals(): Totals {
+  return {
+    requests: 0,
+    points: 0,
+    dropped: {},
+    aggregated: 0,
+    overflow: 0,
+    observedDropped: 0,
+    observedAggregated: 0,
+    observedOverflow: 0,
+  };
+}
+
 export interface MetricReport {
   metric: string;
   keys: number;

@@ -58,7 +58,7 @@ class Rewriter {
     this.#plan = plan;
     this.#streams = streams;
     this.#cells = cells;
-    this.#writer = new ReverseWriter(body.length + 1024);
+    this.#writer = new ReverseWriter(estimateBytes(body, plan, streams));
   }
 
   run(): Uint8Array {
@@ -227,6 +227,14 @@ class Rewriter {
   }
 }
 
+/** About as many bytes as will be written; the writer grows when it is too few. */
+function estimateBytes(body: Uint8Array, { edits }: Plan, streams: readonly OutputStream[]): number {
+  let bytes = body.length + 256;
+  for (let i = 0; i < edits.length; i += 3) if (edits[i + 2] !== KEEP) bytes -= edits[i + 1]! - edits[i]!;
+  for (const stream of streams) bytes += stream.end - stream.start + 96;
+  return bytes;
+}
+
 function attributesFieldOf(kind: number): number {
   return kind === HISTOGRAM ? 9 : kind === SUM || kind === GAUGE ? 7 : 1;
 }
@@ -255,9 +263,10 @@ function isLabel(body: Uint8Array, from: number, to: number, labels: readonly La
     start = reader.start;
     end = reader.end;
   }
-  return labels.some(({ key }) => {
-    if (key.length !== end - start) return false;
-    for (let i = 0; i < key.length; i++) if (key[i] !== body[start + i]) return false;
-    return true;
-  });
+  for (const { key } of labels) {
+    let i = key.length === end - start ? 0 : -1;
+    while (i >= 0 && i < key.length && key[i] === body[start + i]) i++;
+    if (i === key.length) return true;
+  }
+  return false;
 }
