@@ -79,7 +79,12 @@ export class Receiver {
     const app: FastifyInstance = fastify({
       ...secureServer(tls),
       logger: false,
-      http: { maxHeaderSize: limits.headerBytes },
+      http: {
+        maxHeaderSize: limits.headerBytes,
+        headersTimeout: requestTimeoutMs,
+        // How often Node looks for requests that take too long.
+        connectionsCheckingInterval: Math.min(5_000, Math.ceil(requestTimeoutMs / 2)),
+      },
       requestTimeout: requestTimeoutMs,
       keepAliveTimeout: keepAliveMs,
       bodyLimit: limits.wireBytes,
