@@ -1,0 +1,320 @@
+import { equals, fromBinary } from '@bufbuild/protobuf';
+import { walk } from '@nrdot/otlp';
+import { describe, expect, it } from 'vitest';
+import { referenceRequest } from '../../../../shared/otlp/test/reference.ts';
+import { CardinalityLimiter, LimiterOptionError } from './index.ts';
+import { isRegular, normalise } from './normalise.ts';
+import { encode, type MetricData, type PointData, request } from './test/otlp.ts';
+import { byStream, rig, START_MS, total } from './test/rig.ts';
+
+const metricsRequest = referenceRequest('metrics');
+
+function storm(
+  from: number,
+  count: number,
+  name = 'http.requests',
+  extra: Partial<MetricData> = {},
+): MetricData {
+  const points: PointData[] = Array.from({ length: count }, (_, i) => ({
+    labels: { route: `/r${i % 6}`, user: `u${from + i}` },
+    int: 3n,
+    start: 5n,
+    time: 10n + BigInt(from),
+  }));
+  return { name, unit: '1', kind: 'sum', temporality: 1, monotonic: true, points, ...extra };
+}
+
+describe('CardinalityLimiter', () => {
+  it('lets what is known or admitted pass as the very bytes that came', () => {
+    const { send, limiter } = rig({});
+    for (let round = 0; round < 3; round++) {
+      const sent = send([storm(0, 100)]);
+      expect(sent).toMatchObject({ unchanged: true, points: 100, droppedPoints: 0, aggregatedPoints: 0 });
+    }
+    expect(limiter.keysUsed).toBe(100);
+  });
+
+  it('tells key-sets apart by resource, scope, name, unit, type, temporality and monotonicity, not by order', () => {
+    const { limiter } = rig({});
+    const point = { labels: { a: '1', b: '2' }, int: 1n, time: 1n };
+    const metric: MetricData = { name: 'm', kind: 'sum', temporality: 1, monotonic: true, points: [point] };
+    const of = (resource: object, scope: object, change: Partial<MetricData>) =>
+      encode([
+        {
+          labels: { service: 's' },
+          ...resource,
+          scopes: [{ name: 'lib', ...scope, metrics: [{ ...metric, ...change } as MetricData] }],
+        },
+      ]);
+    const bodies = [
+      of({}, {}, {}),
+      of({ labels: { service: 't' } }, {}, {}),
+      of({}, { name: 'lib2' }, {}),
+      of({}, { labels: { x: 'y' } }, {}),
+      of({}, {}, { name: 'n' }),
+      of({}, {}, { unit: 's' }),
+      of({}, {}, { kind: 'gauge', temporality: undefined, monotonic: undefined }),
+      of({}, {}, { temporality: 2 }),
+      of({}, {}, { monotonic: false }),
+      of({}, {}, { points: [{ ...point, labels: { a: '2', b: '1' } }] }),
+      of({ labels: { service: 's', a: '1' } }, {}, { points: [{ ...point, labels: { b: '2' } }] }),
+    ];
+    bodies.forEach((body, i) => {
+      limiter.process(body);
+      expect(limiter.keysUsed).toBe(i + 1);
+    });
+    limiter.process(of({}, {}, { points: [{ ...point, labels: { b: '2', a: '1' } }] }));
+    limiter.process(of({}, {}, { description: 'says nothing about identity' }));
+    expect(limiter.keysUsed).toBe(bodies.length);
+  });
+
+  it('drops new key-sets of a critical label, and tells metric, label and reason', () => {
+    const { send, limiter, decisions } = rig({ maxKeys: 1024, aggregateScore: 0.8, criticalScore: 0.8 });
+    const known = storm(0, 500, 'calm', {});
+    known.points = known.points.slice(0, 80);
+    let sent = 0n;
+    let received = 0n;
+    let dropped = 0;
+    for (let i = 0; i < 40; i++) {
+      const limited = send([known, storm(1000 + i * 100, 100)]);
+      sent += 180n * 3n;
+      received += total(limited.out.map((point) => point.int));
+      dropped += limited.droppedPoints;
+      expect(limited.points).toBe(limited.out.length);
+      expect(limited.out.filter((point) => point.metric.name === 'calm').length).toBe(80);
+      if (i === 39) {
+        expect(limited.dropped).toEqual([
+          { metric: 'http.requests', label: 'user', reason: 'critical', count: 100 },
+        ]);
+      }
+    }
+    expect(sent - received).toBe(3n * BigInt(dropped));
+    expect(limiter.keysUsed).toBeLessThanOrEqual(1024);
+    expect(decisions.map(({ kind, label }) => `${kind} ${label}`)).toEqual(['drop user']); // once, not per point
+    expect(limiter.report().totals.dropped).toEqual({ critical: dropped });
+  });
+
+  it('puts them into one overflow stream per metric instead, when so configured', () => {
+    const options = {
+      maxKeys: 1024,
+      aggregateScore: 0.8,
+      criticalScore: 0.8,
+      criticalAction: 'overflow' as const,
+    };
+    const { send } = rig(options);
+    let sent = 0n;
+    let received = 0n;
+    for (let i = 0; i < 40; i++) {
+      const limited = send([storm(i * 100, 100)]);
+      sent += 300n;
+      received += total(limited.out.map((point) => point.int));
+      expect(limited.droppedPoints).toBe(0);
+      if (i === 39) {
+        expect(limited).toMatchObject({ points: 1, aggregatedPoints: 99, overflowPoints: 100 });
+        expect(limited.out[0]!.labels).toEqual({ 'otel.metric.overflow': true });
+      }
+    }
+    expect(received).toBe(sent);
+  });
+
+  it('gives up the label with the highest score, and the totals stay', () => {
+    const { send, decisions, limiter } = rig({ maxKeys: 1024 });
+    let sent = 0n;
+    let received = 0n;
+    for (let i = 0; i < 40; i++) {
+      const limited = send([storm(i * 100, 100)]);
+      sent += 300n;
+      received += total(limited.out.map((point) => point.int));
+      if (i === 39) {
+        expect(limited).toMatchObject({ points: 6, aggregatedPoints: 94, droppedPoints: 0 });
+        expect(limited.out.map(({ labels }) => labels)).toEqual(
+          [0, 1, 2, 3, 4, 5].map((r) => ({ route: `/r${r}` })),
+        );
+      }
+    }
+    expect(received).toBe(sent);
+    expect(decisions.map(({ kind, label }) => `${kind} ${label}`)).toEqual(['aggregate user']);
+    expect(limiter.report().topMetrics[0]).toMatchObject({ metric: 'http.requests', removed: ['user'] });
+    expect(limiter.report().topLabels[0]).toMatchObject({ label: 'user', removed: true });
+  });
+
+  it('never touches protected labels, and applies overrides by metric', () => {
+    const overrides = [{ metric: 'keep.*', protectedLabels: ['user'] }];
+    const { send, limiter } = rig({ maxKeys: 1024, overrides });
+    for (let i = 0; i < 30; i++) send([storm(i * 50, 50, 'keep.this'), storm(i * 50, 50, 'other')]);
+    const limited = send([storm(90_000, 10, 'keep.this'), storm(90_000, 10, 'other')]);
+    const names = limited.out.map((point) => point.metric.name);
+    expect(limited.dropped).toEqual([{ metric: 'keep.this', label: 'route', reason: 'full', count: 10 }]);
+    expect(names.every((name) => name === 'other')).toBe(true);
+    expect(limiter.report().topMetrics.find(({ metric }) => metric === 'other')!.removed).toEqual(['user']);
+  });
+
+  it('decides but changes nothing in mode observe', () => {
+    const observing = rig({ maxKeys: 1024, mode: 'observe' });
+    for (let i = 0; i < 40; i++) {
+      expect(observing.send([storm(i * 100, 100)])).toMatchObject({ unchanged: true, droppedPoints: 0 });
+    }
+    expect(observing.decisions.map(({ kind, enforced }) => ({ kind, enforced }))).toEqual([
+      { kind: 'aggregate', enforced: false },
+    ]);
+    expect(observing.limiter.report().totals.observedAggregated).toBeGreaterThan(3000);
+  });
+
+  it('keeps hot key-sets through a storm of unique ones, within its keys and its memory', {
+    timeout: 30_000,
+  }, () => {
+    const { limiter } = rig({ criticalScore: 0.9 });
+    const hot = request([storm(5_000_000, 1000, 'hot')]);
+    limiter.process(hot);
+    for (let i = 0; i < 150; i++) {
+      const limited = limiter.process(request([storm(i * 1000, 1000)]));
+      expect(limiter.keysUsed).toBeLessThanOrEqual(65_536);
+      if (i % 25 === 0) expect(limiter.process(hot).body).toBe(hot);
+      if (i === 149) expect(limited.droppedPoints + limited.aggregatedPoints).toBeGreaterThan(990);
+    }
+    expect(limiter.memoryBytes).toBeLessThan(9e6);
+  });
+
+  it('forgets what is not seen for the time to live, and admits again', () => {
+    const made = rig({ maxKeys: 1024, criticalScore: 0.75, keyTtlMs: 60_000 });
+    for (let i = 0; i < 20; i++) made.send([storm(i * 100, 100)]);
+    expect(made.send([storm(9000, 10)]).droppedPoints).toBe(10);
+    made.now += 61_000;
+    for (let i = 0; i < 200; i++) made.send([]);
+    expect(made.limiter.keysUsed).toBeLessThan(512);
+    expect(made.send([storm(9000, 10)]).droppedPoints).toBe(0);
+    expect(made.limiter.report().evictions.keys).toBeGreaterThan(0);
+    expect(made.decisions.map(({ kind }) => kind)).toEqual(['drop', 'calm']);
+  });
+
+  it('gives a label back when it has long been harmless', () => {
+    const made = rig({ maxKeys: 1024, keyTtlMs: 10_000 });
+    for (let i = 0; i < 20; i++) made.send([storm(i * 100, 100)]);
+    expect(made.decisions.map(({ kind }) => kind)).toEqual(['aggregate']);
+    for (let i = 0; i < 60; i++) {
+      made.now += 1000;
+      made.send([storm(0, 8)]);
+    }
+    expect(made.decisions.map(({ kind }) => kind)).toEqual(['aggregate', 'restore']);
+    expect(made.send([storm(0, 8)])).toMatchObject({ unchanged: true, points: 8 });
+  });
+
+  it('works within a budget that changes, and gives back what it loses', () => {
+    const { send, limiter } = rig({ maxKeys: 1024 });
+    limiter.setBudget(200);
+    send([storm(0, 100)]);
+    send([storm(1000, 300)]);
+    expect(limiter.keysUsed).toBeLessThanOrEqual(200);
+    limiter.setBudget(50);
+    expect(limiter.keysUsed).toBeLessThanOrEqual(50);
+    limiter.setBudget(0);
+    expect(send([storm(0, 5)]).points).toBe(0);
+    expect(limiter.keysUsed).toBe(0);
+    limiter.setBudget(1e9);
+    expect(limiter.keysLimit).toBe(1024);
+    expect(send([storm(0, 5, 'other')]).unchanged).toBe(true);
+  });
+
+  it('takes new options while running, and refuses wrong ones whole', () => {
+    const { send, limiter } = rig({ maxKeys: 1024 });
+    send([storm(0, 300)]);
+    limiter.configure({ maxKeys: 2048, mode: 'observe' });
+    expect(limiter.keysLimit).toBe(2048);
+    expect(limiter.keysUsed).toBe(300);
+    expect(send([storm(0, 300)]).unchanged).toBe(true);
+    expect(limiter.keysUsed).toBe(300);
+    limiter.configure({ maxKeys: 100 });
+    expect(limiter.keysUsed).toBe(100);
+    for (const wrong of [
+      { maxKeys: 3 },
+      { actAbove: 2 },
+      { criticalAction: 'explode' as never },
+      { keyTtlMs: 1 },
+    ]) {
+      expect(() => limiter.configure(wrong)).toThrow(LimiterOptionError);
+    }
+    expect(limiter.keysLimit).toBe(100);
+  });
+
+  it('leaves out messages that lost all points, and keeps the rest byte for byte', () => {
+    const made = rig({ maxKeys: 64, criticalScore: 0.5, aggregateScore: 0.5, actAbove: 0.25 });
+    for (let i = 0; i < 8; i++) made.send([storm(i * 8, 8, 'bad')]);
+    const good = { ...storm(0, 2, 'good'), description: 'stays' };
+    const resource = { labels: { service: 'a' }, schemaUrl: 'https://example.org/1' };
+    const both = encode([
+      { labels: { service: 'gone' }, scopes: [{ metrics: [storm(900, 5, 'bad')] }] },
+      {
+        ...resource,
+        scopes: [{ metrics: [storm(800, 5, 'bad')] }, { name: 's', metrics: [storm(700, 5, 'bad'), good] }],
+      },
+    ]);
+    const limited = made.limiter.process(both);
+    expect(limited.points).toBe(2);
+    const expected = encode([{ ...resource, scopes: [{ name: 's', metrics: [good] }] }]);
+    expect(Buffer.from(limited.body).equals(expected)).toBe(true);
+    const nothing = made.limiter.process(
+      encode([{ labels: {}, scopes: [{ metrics: [storm(600, 5, 'bad')] }] }]),
+    );
+    expect(nothing).toMatchObject({ points: 0, droppedPoints: 5 });
+    expect(nothing.body.length).toBe(0);
+  });
+
+  it('writes requests that other parsers accept, and that it does not change again', () => {
+    const options = { maxKeys: 1024, criticalScore: 1 };
+    const [first, second] = [rig(options, 1), rig(options, 2)];
+    for (let i = 0; i < 60; i++) {
+      const body = request([
+        storm(i * 100, 100),
+        storm(i * 100, 30, 'g', { kind: 'gauge', temporality: undefined, monotonic: undefined }),
+      ]);
+      const limited = first.limiter.process(body);
+      expect(walk('metrics', limited.body).items).toBe(limited.points);
+      fromBinary(metricsRequest, limited.body);
+      // The second has seen the storm itself, and now gets what the first one left of it.
+      second.limiter.process(body);
+      if (i < 30) continue;
+      const again = new CardinalityLimiter(options, { now: () => START_MS, seed: 3 }).process(limited.body);
+      expect(again.body).toBe(limited.body);
+    }
+    const quiet = rig({ ...options, maxKeys: 65_536 });
+    expect(quiet.send([storm(0, 100)]).unchanged).toBe(true);
+  });
+
+  it('understands pieces of messages, and joins them only when it has to change something', () => {
+    const a = request([storm(0, 40)]);
+    const b = request([storm(40, 40)]);
+    const { limiter } = rig({ maxKeys: 1024 });
+    // Two resource fields in one ResourceMetrics, and a Metric with a gauge before its sum.
+    const resource = (key: number) => [0x0a, 9, 0x0a, 7, 0x0a, 1, key, 0x12, 2, 0x18, 1];
+    const point = [0x0a, 9, 0x31, 1, 0, 0, 0, 0, 0, 0, 0];
+    const gauge = [0x2a, point.length, ...point];
+    const sum = [0x3a, point.length + 2, ...point, 0x10, 1];
+    const metric = [0x0a, 1, 0x6d, ...sum, ...gauge, ...sum, ...sum];
+    const scope = [0x12, metric.length, ...metric];
+    const content = [...resource(0x61), 0x12, scope.length, ...scope, ...resource(0x62)];
+    const odd = Uint8Array.from([0x0a, content.length, ...content]);
+    expect(isRegular(odd)).toBe(false);
+    expect(
+      equals(metricsRequest, fromBinary(metricsRequest, normalise(odd)), fromBinary(metricsRequest, odd)),
+    ).toBe(true);
+    expect(limiter.process(odd)).toMatchObject({ body: odd, points: 2 });
+    expect(limiter.keysUsed).toBe(1);
+    const merged = Buffer.concat([a, b]); // requests merge by putting their bytes together
+    expect(limiter.process(merged)).toMatchObject({ body: merged, points: 80 });
+  });
+
+  it('survives an empty request, and one without points', () => {
+    const { limiter } = rig({});
+    expect(limiter.process(new Uint8Array(0))).toMatchObject({ points: 0, droppedPoints: 0 });
+    const hollow = request([{ name: 'm', kind: 'sum', temporality: 1, points: [] }]);
+    expect(limiter.process(hollow)).toMatchObject({ body: hollow, points: 0 });
+  });
+
+  it('keeps nothing of the streams of one process in the hashes of another', () => {
+    const one = rig({ maxKeys: 64 }, 1);
+    const two = rig({ maxKeys: 64 }, 2);
+    for (const made of [one, two]) made.send([storm(0, 10)]);
+    expect(byStream(one.send([storm(0, 10)]).out, () => 1).size).toBe(10);
+    expect(two.limiter.keysUsed).toBe(one.limiter.keysUsed);
+  });
+});
