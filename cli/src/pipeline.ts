@@ -1,5 +1,12 @@
 import type { Config } from '@nrdot/config';
-import { type Address, AdminServer, type Host, type RunningService, stopInOrder } from '@nrdot/service';
+import {
+  type Address,
+  AdminServer,
+  formatAddress,
+  type Host,
+  type RunningService,
+  stopInOrder,
+} from '@nrdot/service';
 import { createLogger, type Logger, MetricsRegistry } from '@nrdot/telemetry';
 import type { ServiceName } from './pipeline-services.ts';
 import { VERSION } from './version.ts';
@@ -32,12 +39,17 @@ export async function startPipeline(
   const host: Host = { log, metrics: registry.metrics, registry, admin };
   const started: RunningService[] = [];
   let otlp: Address | undefined;
+  let dlqUrl = config.dlq.url;
   const start = {
-    dlq: async () => (await import('@nrdot/dlq')).startDlq(config, host),
+    dlq: async () => {
+      const dlq = await (await import('@nrdot/dlq')).startDlq(config, host);
+      dlqUrl ??= `http://${formatAddress(dlq.address)}`;
+      return dlq;
+    },
     exporter: async () => (await import('@nrdot/exporter')).startExporter(config, host, VERSION),
     scheduler: async () => (await import('@nrdot/scheduler')).startScheduler(config, host),
     receiver: async () => {
-      const receiver = await (await import('@nrdot/receiver')).startReceiver(config, host);
+      const receiver = await (await import('@nrdot/receiver')).startReceiver(config, host, dlqUrl);
       otlp = receiver.address;
       return receiver;
     },

@@ -1,8 +1,11 @@
+import { join } from 'node:path';
 import {
   complaint,
+  freePort,
   generate,
   judge,
   startMockUpstream,
+  startNrdot,
   TestRedis,
   temporaryDirectory,
   waitUntil,
@@ -143,6 +146,29 @@ describe('the pipeline', () => {
     });
     await untilQuiet(running.admin);
     expect(complaint(judge(refused, mock.received(refused.run)))).toBe('');
+  });
+
+  it('takes batches to disk while Redis is away, and delivers and books them when it is back', async () => {
+    await using redis = await TestRedis.start({ dir: dir.path });
+    const port = await freePort();
+    const dlq = { listen: `127.0.0.1:${port}`, url: `http://127.0.0.1:${port}` };
+    await using running = await startServices(dir.path, redis, mock, { dlq });
+    await redis.kill();
+    const report = await generate({ ...LOAD, endpoint: running.otlp, items: 4_000 });
+    expect(report.acknowledgedItems).toBe(4_000);
+    expect(report.retries).toBe(0);
+    await running.processes.dlq!.end('SIGKILL');
+    const file = join(dir.path, 'nrdot.yaml');
+    await using again = startNrdot(['dlq', '--config', file], {}, dir.path);
+    await again.line(/keeping what spills/);
+    await redis.start();
+    await untilQuiet(running.admin);
+    expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+    expect(await accounting(running.admin)).toMatchObject({
+      accepted: 4_000,
+      delivered: 4_000,
+      difference: 0,
+    });
   });
 
   it('waits for a Redis that is not there yet, says so, and answers 503 when it goes away', async () => {

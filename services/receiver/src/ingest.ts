@@ -20,6 +20,8 @@ export interface IngestLimits {
 export interface IngestDeps {
   /** Durable when it resolves. The batches of one request stand or fall together. */
   enqueue(batches: readonly Batch[]): Promise<EnqueueResult[]>;
+  /** Where a batch goes when Redis can't take it; undefined when there is no such place. Durable when it resolves. */
+  store: ((batch: Batch) => Promise<void>) | undefined;
   /** The parts of a request by class. `body` is protobuf, validated. */
   classify(signal: Signal, body: Buffer): Classified[];
   now(): number;
@@ -94,8 +96,19 @@ async function enqueueOrRefuse(deps: IngestDeps, batches: readonly Batch[]): Pro
   try {
     return await deps.enqueue(batches);
   } catch (error) {
-    const message = (error as Error).message;
-    if (message.startsWith('OOM')) throw unavailable('redis_full', 'Redis is out of memory');
+    const full = (error as Error).message.startsWith('OOM');
+    if (deps.store) {
+      try {
+        await Promise.all(batches.map(deps.store));
+        return batches.map(() => 'spilled');
+      } catch (storeError) {
+        throw unavailable(
+          'nowhere_durable',
+          `Redis ${full ? 'is full' : 'cannot be reached'}, and ${(storeError as Error).message}`,
+        );
+      }
+    }
+    if (full) throw unavailable('redis_full', 'Redis is out of memory');
     throw unavailable('redis_unavailable', 'Redis cannot be reached');
   }
 }

@@ -9,14 +9,20 @@ import {
   type RunningService,
 } from '@nrdot/service';
 import { Classifier } from './classifier/classifier.ts';
+import { DlqClient } from './dlq-client.ts';
 import { Receiver } from './server.ts';
 
 const RETRY_AFTER_MS = 1_000;
 
-/** Starts the receiver of this process. It listens at once and answers 503 until Redis is there. */
+/**
+ * Starts the receiver of this process. It listens at once; until Redis is there batches go to the dlq, or, where that
+ * can't be reached either, clients get 503.
+ * @param dlqUrl base URL of the dlq's intake, when there is one
+ */
 export async function startReceiver(
   config: Config,
   processHost: Host,
+  dlqUrl = config.dlq.url,
 ): Promise<RunningService & { address: Address }> {
   const host = hostFor(processHost, 'receiver');
   const { receiver: options } = config;
@@ -26,6 +32,7 @@ export async function startReceiver(
     if (why) throw new Error(why);
     return store.enqueue(groups, nowMs);
   });
+  const dlq = dlqUrl ? new DlqClient(dlqUrl) : undefined;
   const classifier = new Classifier(config.priority);
   const server = new Receiver(
     {
@@ -49,6 +56,7 @@ export async function startReceiver(
     {
       log: host.log,
       metrics: host.metrics,
+      store: dlq && ((batch) => dlq.store(batch)),
       enqueue: (batches) => enqueuer.enqueue(batches),
       classify: (signal, body) => classifier.classify(signal, body),
       now: Date.now,
@@ -65,6 +73,7 @@ export async function startReceiver(
     stop: async (timeoutMs) => {
       await server.stop(timeoutMs);
       await enqueuer.idle();
+      dlq?.close();
       link.close();
     },
   };

@@ -1,0 +1,167 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { ByteBudget } from './byte-budget.ts';
+import { ConcurrencyLimit } from './concurrency-limit.ts';
+import { outcomeOf, parseRetryAfter, verdictOf } from './outcome.ts';
+import { retryDelayMs } from './retry.ts';
+
+const NOW = Date.parse('2026-01-01T00:00:00Z');
+const answer = (status: number, retryAfter?: string) => ({
+  status,
+  retryAfter,
+  refusedItems: 0,
+  message: '',
+});
+
+describe('what an answer means', () => {
+  it('is the specification: success, again later, split, or never again', () => {
+    const kinds = Object.fromEntries(
+      [200, 202, 400, 401, 403, 404, 413, 429, 500, 501, 502, 503, 504].map((status) => {
+        const outcome = outcomeOf(answer(status), NOW);
+        return [status, outcome.kind === 'retry' ? outcome.reason : outcome.kind];
+      }),
+    );
+    expect(kinds).toEqual({
+      200: 'delivered',
+      202: 'delivered',
+      400: 'rejected',
+      401: 'auth',
+      403: 'auth',
+      404: 'rejected',
+      413: 'too-large',
+      429: 'throttled',
+      500: 'rejected',
+      501: 'rejected',
+      502: 'unavailable',
+      503: 'unavailable',
+      504: 'unavailable',
+    });
+  });
+
+  it('tells a quota from a failure, and a refusal from both', () => {
+    expect([200, 400, 413].map((status) => verdictOf(outcomeOf(answer(status), NOW)))).toEqual([
+      'ok',
+      'ok',
+      'ok',
+    ]);
+    expect([429, 503, 401].map((status) => verdictOf(outcomeOf(answer(status), NOW)))).toEqual([
+      'quota',
+      'failure',
+      'auth',
+    ]);
+  });
+
+  it('reads Retry-After as seconds and as a date', () => {
+    expect(parseRetryAfter('7', NOW)).toBe(7_000);
+    expect(parseRetryAfter('Thu, 01 Jan 2026 00:00:05 GMT', NOW)).toBe(5_000);
+    expect(parseRetryAfter('Wed, 31 Dec 2025 00:00:00 GMT', NOW)).toBe(0);
+    for (const nonsense of [undefined, '', 'soon', '-5', '1e9'])
+      expect(parseRetryAfter(nonsense, NOW)).toBeUndefined();
+    expect(outcomeOf(answer(503, '2'), NOW)).toMatchObject({ kind: 'retry', retryAfterMs: 2_000 });
+  });
+});
+
+describe('the wait before a retry', () => {
+  const policy = {
+    initialMs: 100,
+    maxMs: 5_000,
+    multiplier: 2,
+    jitter: 0.5,
+    maxAttempts: 8,
+    maxRetryAfterMs: 60_000,
+  };
+
+  it('grows, has jitter, is bounded, and is never shorter than asked for', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 1_000 }),
+        fc.option(fc.integer({ min: 0, max: 1_000_000 }), { nil: undefined }),
+        fc.double({ min: 0, max: 0.999, noNaN: true }),
+        (attempts, asked, random) => {
+          const delay = retryDelayMs(policy, attempts, asked, random);
+          expect(delay).toBeGreaterThanOrEqual(Math.min(50 * 2 ** Math.min(attempts - 1, 6), 2_500));
+          expect(delay).toBeGreaterThanOrEqual(Math.min(asked ?? 0, policy.maxRetryAfterMs));
+          expect(delay).toBeLessThanOrEqual(policy.maxRetryAfterMs * 1.1);
+        },
+      ),
+    );
+  });
+});
+
+describe('the byte budget', () => {
+  it('is never exceeded but by one batch alone, serves in order, and gives everything back', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 150 }), { maxLength: 40 }), async (sizes) => {
+        const budget = new ByteBudget(100);
+        const order: number[] = [];
+        let held = 0;
+        let holders = 0;
+        await Promise.all(
+          sizes.map(async (bytes, i) => {
+            const release = await budget.acquire(bytes);
+            order.push(i);
+            held += bytes;
+            holders++;
+            if (holders > 1) expect(held).toBeLessThanOrEqual(100);
+            await Promise.resolve();
+            held -= bytes;
+            holders--;
+            release();
+            release(); // twice gives nothing back
+          }),
+        );
+        expect(order).toEqual(sizes.map((_, i) => i));
+        expect(budget.usedBytes).toBe(0);
+      }),
+    );
+  });
+});
+
+describe('the concurrency limit', () => {
+  it('falls under 429 and 503, once for each bad moment, and grows back while it is what holds requests', () => {
+    const limit = new ConcurrencyLimit(1, 16);
+    let now = 0;
+    expect(limit.current).toBe(16);
+    limit.observe('overload', 10, true, now);
+    limit.observe('overload', 10, true, now + 1); // the same moment
+    expect(limit.current).toBe(11);
+    for (let i = 0; i < 50; i++) limit.observe('overload', 10, true, (now += 300));
+    expect(limit.current).toBe(1);
+    for (let i = 0; i < 20; i++) limit.observe('ok', 10, false, (now += 10)); // nobody waits: no need for more
+    expect(limit.current).toBe(1);
+    for (let i = 0; i < 200; i++) limit.observe('ok', 10, true, (now += 10));
+    expect(limit.current).toBe(16);
+  });
+
+  it('falls when the upstream becomes slow, and believes in the end that this is how it is', () => {
+    const limit = new ConcurrencyLimit(1, 32);
+    let now = 0;
+    for (let i = 0; i < 50; i++) limit.observe('ok', 20, true, (now += 50));
+    expect(limit.current).toBe(32);
+    for (let i = 0; i < 60; i++) limit.observe('ok', 800, true, (now += 50));
+    expect(limit.current).toBeLessThan(10);
+    for (let i = 0; i < 4_000; i++) limit.observe('ok', 800, true, (now += 50));
+    expect(limit.current).toBe(32);
+  });
+
+  it('stays between its ends, whatever comes', () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.tuple(
+            fc.constantFrom('ok' as const, 'overload' as const),
+            fc.nat({ max: 10_000 }),
+            fc.boolean(),
+          ),
+        ),
+        (answers) => {
+          const limit = new ConcurrencyLimit(2, 9);
+          let now = 0;
+          for (const [kind, ms, crowded] of answers) limit.observe(kind, ms, crowded, (now += ms));
+          expect(limit.current).toBeGreaterThanOrEqual(2);
+          expect(limit.current).toBeLessThanOrEqual(9);
+        },
+      ),
+    );
+  });
+});

@@ -1,0 +1,77 @@
+import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
+import type { Batch } from '@nrdot/queue';
+
+const TIMEOUT_MS = 5_000;
+const ANSWER_MAX_BYTES = 64 * 1024;
+const CONNECTIONS = 32;
+
+/** Hands batches to the dlq over HTTP, for when Redis can't take them. */
+export class DlqClient {
+  readonly #url: string;
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+
+  /** @param url base URL of the dlq's intake */
+  constructor(url: string) {
+    this.#url = url.replace(/\/+$/, '');
+  }
+
+  /**
+   * @returns when the batch is on the dlq's disk
+   * @throws Error when the dlq can't be reached or does not take it
+   */
+  store(batch: Batch): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const request = httpRequest(
+        `${this.#url}/v1/batches/${batch.id}`,
+        {
+          method: 'POST',
+          agent: this.#agent,
+          timeout: TIMEOUT_MS,
+          headers: {
+            'content-type': 'application/octet-stream',
+            'content-length': batch.payload.byteLength,
+            'x-nrdot-signal': batch.signal,
+            'x-nrdot-class': batch.class,
+            'x-nrdot-items': batch.items,
+            'x-nrdot-encoding': batch.encoding,
+            'x-nrdot-received-at': batch.receivedAt,
+          },
+        },
+        (response) => {
+          if (response.statusCode === 200) {
+            response.resume();
+            resolve();
+            return;
+          }
+          void text(response).then((said) =>
+            reject(new Error(`the dlq answered ${response.statusCode}: ${said}`)),
+          );
+        },
+      );
+      request.on('timeout', () =>
+        request.destroy(new Error(`the dlq did not answer within ${TIMEOUT_MS / 1000} s`)),
+      );
+      request.on('error', reject);
+      request.end(batch.payload);
+    });
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+}
+
+async function text(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      bytes += chunk.byteLength;
+      if (bytes > ANSWER_MAX_BYTES) break;
+      chunks.push(chunk);
+    }
+  } catch {
+    // What came is enough for a message.
+  }
+  return Buffer.concat(chunks).toString('utf8').slice(0, 200);
+}

@@ -1,0 +1,98 @@
+import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
+import { describe, expect, it } from 'vitest';
+import { AdminError, AdminServer, formatAddress, isLoopback, sameSecret, stopInOrder } from './index.ts';
+
+const log = createLogger({ level: 'silent', format: 'json' });
+const listen = { host: '127.0.0.1', port: 0 };
+
+describe('the admin address', () => {
+  it('tells alive from ready, and why not', async () => {
+    const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
+    let why: string | undefined = 'Redis: connection refused';
+    admin.watch({ name: 'receiver', notReady: () => why, stop: async () => {} });
+    const url = `http://${formatAddress(await admin.start())}`;
+    const ready = async () => {
+      const response = await fetch(`${url}/readyz`);
+      return [response.status, await response.json()];
+    };
+    expect((await fetch(`${url}/healthz`)).status).toBe(200);
+    expect(await ready()).toEqual([503, { status: 'not ready', services: { receiver: why } }]);
+    why = undefined;
+    expect((await ready())[0]).toBe(200);
+    admin.drain();
+    expect((await ready())[1]).toMatchObject({ status: 'stopping' });
+    await admin.stop();
+  });
+
+  it('asks for its token on all but the health checks, and refuses to be open to others without one', async () => {
+    const admin = new AdminServer({ listen, token: 'secret' }, new MetricsRegistry([]), log);
+    admin.route('GET', '/api/thing', () => ({ thing: 1 }));
+    const url = `http://${formatAddress(await admin.start())}`;
+    const status = async (path: string, authorization = '') =>
+      (await fetch(url + path, { headers: { authorization } })).status;
+    expect(await status('/healthz')).toBe(200);
+    expect([
+      await status('/metrics'),
+      await status('/api/thing'),
+      await status('/api/thing', 'Bearer wrong'),
+    ]).toEqual([401, 401, 401]);
+    expect([await status('/metrics', 'Bearer secret'), await status('/api/thing', 'bearer secret')]).toEqual([
+      200, 200,
+    ]);
+    await admin.stop();
+    expect(
+      () => new AdminServer({ listen: { host: '0.0.0.0', port: 1 } }, new MetricsRegistry([]), log),
+    ).toThrow(/admin\.token/);
+  });
+
+  it('answers errors as JSON that says what is wrong', async () => {
+    const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
+    admin.route('POST', '/api/fail', ({ body }) => {
+      throw body ? new AdminError(400, 'bad_request', 'expected nothing') : new Error('a fault');
+    });
+    admin.route('GET', '/api/lines', async () =>
+      (async function* lines() {
+        yield 'a\n';
+        yield 'b\n';
+      })(),
+    );
+    const url = `http://${formatAddress(await admin.start())}`;
+    const post = (body?: string) =>
+      fetch(`${url}/api/fail`, {
+        method: 'POST',
+        ...(body ? { body, headers: { 'content-type': 'application/json' } } : {}),
+      });
+    expect(await (await post('{"a":1}')).json()).toEqual({
+      error: { code: 'bad_request', message: 'expected nothing' },
+    });
+    expect((await post()).status).toBe(500);
+    expect((await fetch(`${url}/nothing`)).status).toBe(404);
+    expect(await (await fetch(`${url}/api/lines`)).text()).toBe('a\nb\n');
+    await admin.stop();
+  });
+});
+
+describe('stopping', () => {
+  it('goes in order, and past one that fails', async () => {
+    const stopped: string[] = [];
+    const service = (name: string, fails = false) => ({
+      name,
+      notReady: () => undefined,
+      stop: async () => {
+        stopped.push(name);
+        if (fails) throw new Error('no');
+      },
+    });
+    await stopInOrder([service('receiver'), service('scheduler', true), service('dlq')], 10, log);
+    expect(stopped).toEqual(['receiver', 'scheduler', 'dlq']);
+  });
+});
+
+describe('small things', () => {
+  it('know a loopback address, and compare secrets whole', () => {
+    expect(['127.0.0.1', '127.9.9.9', '::1', 'localhost'].every(isLoopback)).toBe(true);
+    expect(['0.0.0.0', '10.0.0.1', '::', '127.0.0.1.evil'].some(isLoopback)).toBe(false);
+    expect([sameSecret('a', 'a'), sameSecret('a', 'b'), sameSecret('', 'a')]).toEqual([true, false, false]);
+    expect(formatAddress({ host: '::1', port: 1 })).toBe('[::1]:1');
+  });
+});
