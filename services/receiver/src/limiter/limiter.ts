@@ -7,7 +7,7 @@ import { KeyTable } from './key-table.ts';
 import { type Metric, MetricTable } from './metric-table.ts';
 import { isRegular, normalise } from './normalise.ts';
 import { completeOptions, type LimiterOptions, policyOf } from './options.ts';
-import { Reader } from './reader.ts';
+import { Reader, releaseBody } from './reader.ts';
 import { type Incoming, Reaggregation } from './reaggregation.ts';
 import { emptyTotals, type LimiterReport, makeReport } from './report.ts';
 import { type Parts, Routing } from './routing.ts';
@@ -188,6 +188,7 @@ export class CardinalityLimiter {
     for (const { reason, count } of drops.rows)
       totals.dropped[reason] = (totals.dropped[reason] ?? 0) + count;
     parts.body = EMPTY;
+    releaseBody();
     return {
       body: out === regular ? body : out,
       points: points - drops.total - aggregatedPoints,

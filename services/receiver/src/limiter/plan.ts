@@ -67,7 +67,9 @@ export interface MetricGroup {
 
 export class Plan {
   readonly resources: ResourceNode[] = [];
-  readonly edits: number[] = [];
+  /** Triples, the first `editWords` words. */
+  edits = new Int32Array(3 * 1024);
+  editWords = 0;
   readonly groups = new Map<string, Group>();
 
   /** Notes what becomes of one point of the metric that is being walked. */
@@ -80,8 +82,28 @@ export class Plan {
     action: number,
   ): void {
     const node = metric.node ?? this.#open(resource, scope, metric);
-    this.edits.push(tagStart, end, action);
-    node.to = this.edits.length;
+    const at = this.editWords;
+    if (at === this.edits.length) this.#grow();
+    this.edits[at] = tagStart;
+    this.edits[at + 1] = end;
+    this.edits[at + 2] = action;
+    node.to = this.editWords = at + 3;
+  }
+
+  /** Empties the plan for the next request. */
+  clear(): void {
+    if (this.editWords === 0) return;
+    this.resources.length = 0;
+    this.groups.clear();
+    this.editWords = 0;
+    // One big request must not hold on to its memory.
+    if (this.edits.length > 3 * 65_536) this.edits = new Int32Array(3 * 1024);
+  }
+
+  #grow(): void {
+    const grown = new Int32Array(this.edits.length * 2);
+    grown.set(this.edits);
+    this.edits = grown;
   }
 
   #open(resource: ResourceBlock, scope: ScopeBlock, metric: MetricBlock): MetricNode {
@@ -93,7 +115,7 @@ export class Plan {
       scope.node = { tagStart: scope.tagStart, start: scope.start, end: scope.end, metrics: [] };
       resource.node.scopes.push(scope.node);
     }
-    const at = this.edits.length;
+    const at = this.editWords;
     const { tagStart, start, end, kind, dataTagStart, dataStart, dataEnd } = metric;
     metric.node = {
       tagStart,

@@ -1,4 +1,4 @@
-import { doubleAt, int32At, Reader } from './reader.ts';
+import { int32At, Reader, viewOf } from './reader.ts';
 
 const NO_RECORDED_VALUE = 1;
 /** A point that several were merged into keeps so many of their exemplars. */
@@ -108,37 +108,33 @@ export class HistogramPoint extends Point {
     this.boundsLo = 0x2545f491;
     this.boundsHi = 0x6c078965;
     this.sound = true;
+    const view = viewOf(bytes);
     reader.open(bytes, from, to);
     while (reader.next()) {
       const at = reader.start;
       switch (reader.field) {
         case 2:
-          this.startLo = int32At(bytes, at);
-          this.startHi = int32At(bytes, at + 4);
+          this.startLo = view.getInt32(at, true);
+          this.startHi = view.getInt32(at + 4, true);
           break;
         case 3:
-          this.timeLo = int32At(bytes, at);
-          this.timeHi = int32At(bytes, at + 4);
+          this.timeLo = view.getInt32(at, true);
+          this.timeHi = view.getInt32(at + 4, true);
           break;
         case 4:
-          this.count = this.#unsigned(bytes, at);
+          this.count = this.#unsigned(view, at);
           break;
         case 5:
-          this.sum = doubleAt(bytes, at);
+          this.sum = view.getFloat64(at, true);
           this.hasSum = true;
           break;
         case 6:
-          for (let p = at; p + 8 <= reader.end; p += 8) {
-            if (this.buckets >= BUCKETS_MAX) {
-              this.sound = false;
-              break;
-            }
-            this.counts[this.buckets++] = this.#unsigned(bytes, p);
-          }
+          this.#pushCounts(view, at, reader.end);
           break;
         case 7:
           if (this.bounds === 0 && this.#sameBounds(bytes, at, reader.end)) break;
-          for (let p = at; p + 8 <= reader.end; p += 8) this.#bound(int32At(bytes, p), int32At(bytes, p + 4));
+          for (let p = at; p + 8 <= reader.end; p += 8)
+            this.#bound(view.getInt32(p, true), view.getInt32(p + 4, true));
           if (reader.wire === 2 && this.bounds === (reader.end - at) >> 3)
             this.#remember(bytes, at, reader.end);
           break;
@@ -149,11 +145,11 @@ export class HistogramPoint extends Point {
           this.marker = (reader.lo & NO_RECORDED_VALUE) !== 0;
           break;
         case 11:
-          this.min = doubleAt(bytes, at);
+          this.min = view.getFloat64(at, true);
           this.hasMin = true;
           break;
         case 12:
-          this.max = doubleAt(bytes, at);
+          this.max = view.getFloat64(at, true);
           this.hasMax = true;
           break;
       }
@@ -166,9 +162,13 @@ export class HistogramPoint extends Point {
   /** Nearly all points have the bounds of the point before: then their hash is known. */
   #sameBounds(bytes: Uint8Array, from: number, to: number): boolean {
     const length = to - from;
-    if (length === 0 || length !== this.#lastLength || bytes !== this.#lastBytes) return false;
+    if (length === 0 || length % 8 !== 0 || length !== this.#lastLength || bytes !== this.#lastBytes)
+      return false;
     const last = this.#lastFrom;
-    for (let i = 0; i < length; i++) if (bytes[from + i] !== bytes[last + i]) return false;
+    const view = viewOf(bytes);
+    for (let i = 0; i < length; i += 8) {
+      if (view.getFloat64(from + i, true) !== view.getFloat64(last + i, true)) return false;
+    }
     this.bounds = length >> 3;
     this.boundsLo = this.#lastLo;
     this.boundsHi = this.#lastHi;
@@ -194,9 +194,24 @@ export class HistogramPoint extends Point {
     this.boundsHi = Math.imul(this.boundsHi ^ hi, 0xc2b2ae35) ^ (this.boundsLo >>> 13);
   }
 
-  #unsigned(bytes: Uint8Array, at: number): number {
-    const hi = int32At(bytes, at + 4) >>> 0;
-    if (hi > 0x1fffff) this.sound = false; // 2^53 and more could not be added exactly
-    return hi * 4294967296 + (int32At(bytes, at) >>> 0);
+  #pushCounts(view: DataView, from: number, to: number): void {
+    const { counts } = this;
+    let { buckets } = this;
+    for (let p = from; p + 8 <= to; p += 8) {
+      if (buckets >= BUCKETS_MAX) {
+        this.sound = false;
+        break;
+      }
+      const hi = view.getUint32(p + 4, true);
+      if (hi > 0x1fffff) this.sound = false; // 2^53 and more could not be added exactly
+      counts[buckets++] = hi * 4294967296 + view.getUint32(p, true);
+    }
+    this.buckets = buckets;
+  }
+
+  #unsigned(view: DataView, at: number): number {
+    const hi = view.getUint32(at + 4, true);
+    if (hi > 0x1fffff) this.sound = false;
+    return hi * 4294967296 + view.getUint32(at, true);
   }
 }

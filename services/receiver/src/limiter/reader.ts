@@ -50,8 +50,12 @@ export class Reader {
         break;
       case 2: {
         let length = bytes[this.pos]!;
+        const second = bytes[this.pos + 1]!;
         if (length < 0x80) this.pos++;
-        else {
+        else if (second < 0x80) {
+          length += (second << 7) - 0x80;
+          this.pos += 2;
+        } else {
           this.varint();
           length = this.hi === 0 ? this.lo >>> 0 : Number.MAX_SAFE_INTEGER;
         }
@@ -104,9 +108,29 @@ function broken(at: number): RangeError {
   );
 }
 
-/** A little-endian 32-bit word, as int32. */
+let viewed: Uint8Array = EMPTY;
+let view: DataView = new DataView(EMPTY.buffer);
+
+/** The last body as a DataView: its getters are single instructions, and throw RangeError beyond the end. */
+export function viewOf(bytes: Uint8Array): DataView {
+  if (bytes !== viewed) {
+    viewed = bytes;
+    view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+  return view;
+}
+
+/** Lets go of the last body that was read. */
+export function releaseBody(): void {
+  viewOf(EMPTY);
+}
+
+/**
+ * A little-endian 32-bit word, as int32.
+ * @throws RangeError beyond the end
+ */
 export function int32At(bytes: Uint8Array, at: number): number {
-  return bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
+  return viewOf(bytes).getInt32(at, true);
 }
 
 const words = new Int32Array(2);
@@ -120,7 +144,7 @@ export function doubleOf(lo: number, hi: number): number {
 }
 
 export function doubleAt(bytes: Uint8Array, at: number): number {
-  return doubleOf(int32At(bytes, at), int32At(bytes, at + 4));
+  return viewOf(bytes).getFloat64(at, true);
 }
 
 /** An unsigned 64-bit number as a double: exact below 2^53. */

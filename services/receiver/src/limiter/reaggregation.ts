@@ -61,7 +61,7 @@ export class Reaggregation {
     watchMs: 0,
   };
   #streams: OutputStream[] = [];
-  plan = new Plan();
+  readonly plan = new Plan();
   /** Points that went into others: those that came, less those that go out. */
   merged = 0;
 
@@ -71,7 +71,7 @@ export class Reaggregation {
 
   begin(): void {
     if (this.#streams.length > 0) this.#streams = [];
-    if (this.plan.edits.length > 0 || this.plan.groups.size > 0) this.plan = new Plan();
+    this.plan.clear();
     this.#index.clear();
     this.merged = 0;
   }
@@ -130,7 +130,7 @@ export class Reaggregation {
     for (const stream of streams) stream.settle();
     let changes = plan.groups.size > 0;
     const { edits } = plan;
-    for (let i = 2; i < edits.length; i += 3) {
+    for (let i = 2; i < plan.editWords; i += 3) {
       const action = edits[i]!;
       if (action >= 0 && !streams[action]!.changed) edits[i] = KEEP;
       else changes = true;

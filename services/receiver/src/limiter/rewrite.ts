@@ -228,9 +228,13 @@ class Rewriter {
 }
 
 /** About as many bytes as will be written; the writer grows when it is too few. */
-function estimateBytes(body: Uint8Array, { edits }: Plan, streams: readonly OutputStream[]): number {
+function estimateBytes(
+  body: Uint8Array,
+  { edits, editWords }: Plan,
+  streams: readonly OutputStream[],
+): number {
   let bytes = body.length + 256;
-  for (let i = 0; i < edits.length; i += 3) if (edits[i + 2] !== KEEP) bytes -= edits[i + 1]! - edits[i]!;
+  for (let i = 0; i < editWords; i += 3) if (edits[i + 2] !== KEEP) bytes -= edits[i + 1]! - edits[i]!;
   for (const stream of streams) bytes += stream.end - stream.start + 96;
   return bytes;
 }

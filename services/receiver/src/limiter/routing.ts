@@ -38,6 +38,7 @@ export class Routing {
   readonly #overflowLo: number;
   readonly #overflowHi: number;
   readonly #hash = new Hash64();
+  #looks = 0;
 
   constructor(parts: Parts, { pointLo, pointHi }: HashSeeds) {
     this.#parts = parts;
@@ -158,15 +159,20 @@ export class Routing {
    * @returns whether the point is settled
    */
   #leavesItsOwnStream(metric: Metric, point: Incoming, tracked: boolean): boolean {
+    if (tracked) return false;
     const { nowMs, nowSec, epochMs } = this.#parts.admission;
-    if (nowMs - metric.ruleSinceMs > 2 * this.#parts.options.keyTtlMs) return false;
-    const table = this.#parts.table;
-    const { merging, body, around } = this.#parts;
+    const { table, merging, body, around } = this.#parts;
+    const block = around.metric;
+    const isCount = block.kind !== GAUGE && (block.kind !== SUM || block.isMonotonic);
+    const handsOver = block.temporality === CUMULATIVE && isCount;
+    if (!handsOver) {
+      // Only to free its key: later it has expired, and a stream comes again and again, so it is enough to look now and then.
+      if (nowMs - metric.ruleSinceMs > 2 * this.#parts.options.keyTtlMs) return false;
+      if ((this.#looks = (this.#looks + 1) & 3) !== 0) return false;
+    }
     const own = table.find(point.fullLo, point.fullHi);
     if (own < 0) return false;
-    const block = this.#parts.around.metric;
-    const isCount = block.kind !== GAUGE && (block.kind !== SUM || block.isMonotonic);
-    if (block.temporality === CUMULATIVE && isCount && !tracked) {
+    if (handsOver) {
       const reduced = table.find(point.reducedLo, point.reducedHi);
       point.reducedSeenMs = reduced < 0 ? 0 : epochMs + table.seenSec(reduced) * 1000;
       if (!merging.handOver(body, around, point, this.#watchMs(metric))) {
