@@ -101,7 +101,7 @@ export async function accounting(admin: string): Promise<Accounting> {
 }
 
 /** Waits until everything accepted has been delivered or is accounted for, and the books balance. */
-export async function untilQuiet(admin: string, timeoutMs = 60_000): Promise<Accounting> {
+export async function untilQuiet(admin: string, timeoutMs = 30_000): Promise<Accounting> {
   return waitUntil(
     async () => {
       const books = await accounting(admin);
@@ -109,6 +109,7 @@ export async function untilQuiet(admin: string, timeoutMs = 60_000): Promise<Acc
     },
     { what: 'nothing is queued or on disk and the books balance', timeoutMs, everyMs: 100 },
   ).catch(async (error: Error) => {
-    throw new Error(`${error.message}: ${JSON.stringify(await accounting(admin).catch(() => 'no answer'))}`);
+    const state = await fetch(`${admin}/api/scheduler`).then((response) => response.text(), String);
+    throw new Error(`${error.message}: ${state}`);
   });
 }

@@ -118,7 +118,9 @@ export async function startDlq(
         verifying = false;
       });
     }
-    if (!link.notReady()) await report();
+    if (link.notReady()) return;
+    await replayer.checkpoint();
+    await report();
   };
   const ticker = setInterval(() => {
     ticking ??= tick()
@@ -158,7 +160,12 @@ export async function startDlq(
       await replayer.stop();
       await intake.stop(timeoutMs);
       await ticking;
-      if (!link.notReady()) await report().catch(() => {});
+      if (!link.notReady()) {
+        await replayer
+          .checkpoint()
+          .then(report)
+          .catch(() => {}); // the next start tells
+      }
       workerLink.close();
       link.close();
       await segments.close();

@@ -60,6 +60,8 @@ export class Replayer {
   readonly #rewind = new Set<Area>();
   readonly #done: Promise<void>;
   #outstandingBytes = 0;
+  /** Outcomes in Redis that were acted on, and stay there until the disk knows. */
+  #actedOn = 0;
   #gate: { state: 'closed' | 'open' | 'half_open'; paused: boolean; crowded: boolean } = {
     state: 'open',
     paused: false,
@@ -221,8 +223,9 @@ export class Replayer {
   async #takeOutcomes(): Promise<void> {
     const { store } = this.#d;
     while (true) {
-      const outcomes = await store.replayOutcomes(OUTCOMES_AT_ONCE);
+      const outcomes = await store.replayOutcomes(this.#actedOn, OUTCOMES_AT_ONCE);
       if (outcomes.length === 0) return;
+      this.#actedOn += outcomes.length;
       for (const { done, key } of outcomes) {
         const outstanding = this.#outstanding.get(key);
         if (!outstanding) {
@@ -234,7 +237,24 @@ export class Replayer {
         if (done) this.#finish(outstanding.position);
         else this.#rewind.add(outstanding.area);
       }
-      await store.forgetReplayOutcomes(outcomes.length);
+    }
+  }
+
+  /**
+   * Writes down what is done with, and only then lets Redis forget it: a kill at any time replays nothing that was
+   * delivered, and books nothing twice.
+   */
+  async checkpoint(): Promise<void> {
+    const actedOn = this.#actedOn;
+    await this.#d.segments.checkpoint();
+    if (actedOn === 0) return;
+    // Counted before the command is sent: one that reads meanwhile is behind it on the same connection.
+    this.#actedOn -= actedOn;
+    try {
+      await this.#d.store.forgetReplayOutcomes(actedOn);
+    } catch (error) {
+      this.#actedOn += actedOn;
+      throw error;
     }
   }
 

@@ -1,3 +1,4 @@
+import { setTimeout as wait } from 'node:timers/promises';
 import type { Config } from '@nrdot/config';
 import { Enqueuer } from '@nrdot/queue';
 import {
@@ -13,6 +14,7 @@ import { DlqClient } from './dlq-client.ts';
 import { Receiver } from './server.ts';
 
 const RETRY_AFTER_MS = 1_000;
+const REDIS_PATIENCE_MS = 2_000;
 
 /**
  * Starts the receiver of this process. It listens at once; until Redis is there batches go to the dlq, or, where that
@@ -62,7 +64,8 @@ export async function startReceiver(
       now: Date.now,
     },
   );
-  void link.untilReady();
+  // A Redis that is there answers within this; then nothing goes to the dlq for want of a moment's patience.
+  await Promise.race([link.untilReady(), wait(REDIS_PATIENCE_MS)]);
   const address = await server.start();
   host.log.info({ address: formatAddress(address) }, 'receiving OTLP/HTTP');
   host.registry.onScrape(() => host.metrics.redisUp.set(link.notReady() ? 0 : 1));

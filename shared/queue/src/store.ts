@@ -461,13 +461,13 @@ export class Store {
     return accountingOf(depth, books, disk);
   }
 
-  /** Outcomes of replayed batches, oldest first, at most `limit`; they stay until they are forgotten. */
-  async replayOutcomes(limit: number): Promise<{ done: boolean; key: string }[]> {
-    const lines = await this.redis.lrange(this.replayOutcomesKey, 0, limit - 1);
+  /** Outcomes of replayed batches, oldest first, `limit` from the `start`th on; they stay until they are forgotten. */
+  async replayOutcomes(start: number, limit: number): Promise<{ done: boolean; key: string }[]> {
+    const lines = await this.redis.lrange(this.replayOutcomesKey, start, start + limit - 1);
     return lines.map((line) => ({ done: line.startsWith('done '), key: line.slice(line.indexOf(' ') + 1) }));
   }
 
-  /** Forgets the oldest outcomes, once they are acted on. */
+  /** Forgets the oldest outcomes, once what they say is on the disk. */
   async forgetReplayOutcomes(count: number): Promise<void> {
     await this.redis.ltrim(this.replayOutcomesKey, count, -1);
   }

@@ -319,7 +319,7 @@ export class AreaLog {
       else if (segment.state === 'recovered' && !this.#damaged.has(segment.sequence))
         await this.#sealRecovered(segment);
     }
-    if (this.#dirty) await this.checkpoint();
+    await this.checkpointIfChanged();
   }
 
   /** Checks the hash of one sealed segment that was not checked yet. @returns whether there was one */
@@ -330,6 +330,10 @@ export class AreaLog {
     if (!segment) return false;
     await this.#verify(segment, this.#o.verifyBytesPerSecond);
     return true;
+  }
+
+  async checkpointIfChanged(): Promise<void> {
+    if (this.#dirty) await this.checkpoint();
   }
 
   async checkpoint(): Promise<void> {

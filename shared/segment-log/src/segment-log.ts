@@ -166,9 +166,9 @@ export class SegmentLog {
     return false;
   }
 
-  /** Writes down what is done with. */
+  /** Writes down what is done with, where that has changed. When it resolves, no acknowledged record will be read again. */
   async checkpoint(): Promise<void> {
-    for (const area of AREAS) await this.#areas[area].checkpoint();
+    for (const area of AREAS) await this.#areas[area].checkpointIfChanged();
   }
 
   /** Gives up everything in an area. @returns items dropped */
