@@ -1,0 +1,87 @@
+/**
+ * Cost of deciding a class, per request and per item. Run: node services/receiver/bench/classifier.bench.ts
+ */
+import { loadConfig } from '@nrdot/config';
+import { jsonToProtobuf, walk } from '@nrdot/otlp';
+import { Classifier } from '../src/classifier/classifier.ts';
+
+const SPANS = 500;
+const classifier = (rules: string) =>
+  new Classifier(loadConfig({ env: {}, text: `priority: {rules: ${rules}}` }).config.priority);
+
+function body(services: number): Buffer {
+  const attribute = (key: string, stringValue: string) => ({ key, value: { stringValue } });
+  const resourceSpans = Array.from({ length: services }, (_, s) => ({
+    resource: {
+      attributes: [
+        attribute('service.name', `checkout-${s}`),
+        attribute('service.version', '1.4.2'),
+        attribute('host.name', 'node-17.eu-central-1.compute.internal'),
+        attribute('k8s.pod.name', 'checkout-7d9f8b6c5-x2x7k'),
+        attribute('deployment.environment', 'production'),
+      ],
+    },
+    scopeSpans: [
+      {
+        scope: { name: 'io.opentelemetry.http' },
+        spans: Array.from({ length: SPANS / services }, (_, i) => ({
+          traceId: (i + 1).toString(16).padStart(32, '0'),
+          spanId: (i + 1).toString(16).padStart(16, '0'),
+          name: i % 3 === 0 ? 'GET /api/v1/orders/{id}' : 'SELECT orders',
+          attributes: [attribute('http.request.method', 'GET'), attribute('url.path', `/api/v1/orders/${i}`)],
+          status: { code: i % 100 === 0 ? 2 : 0 },
+        })),
+      },
+    ],
+  }));
+  return jsonToProtobuf('traces', Buffer.from(JSON.stringify({ resourceSpans })));
+}
+
+function nsPerCall(run: () => void): number {
+  for (let i = 0; i < 2_000; i++) run();
+  const rounds = Array.from({ length: 9 }, () => {
+    const calls = 2_000;
+    const start = process.hrtime.bigint();
+    for (let i = 0; i < calls; i++) run();
+    return Number(process.hrtime.bigint() - start) / calls;
+  });
+  return rounds.sort((a, b) => a - b)[4]!;
+}
+
+const RESOURCE_RULES =
+  '[{class: critical, resource: {service.name: {regex: "^pay"}}}, {class: high, resource: {deployment.environment: production}}]';
+const ITEM_RULES = '[{class: critical, status: error}, {class: high, span: {regex: "^GET"}}]';
+const one = body(1);
+const five = body(5);
+for (const [name, ns] of [
+  ['walk alone, for comparison', nsPerCall(() => void walk('traces', one))],
+  [
+    'resource rules, one resource',
+    nsPerCall(
+      (
+        (c) => () =>
+          void c.classify('traces', one)
+      )(classifier(RESOURCE_RULES)),
+    ),
+  ],
+  [
+    'resource rules, five resources',
+    nsPerCall(
+      (
+        (c) => () =>
+          void c.classify('traces', five)
+      )(classifier(RESOURCE_RULES)),
+    ),
+  ],
+  [
+    'item rules, cut into three',
+    nsPerCall(
+      (
+        (c) => () =>
+          void c.classify('traces', one)
+      )(classifier(ITEM_RULES)),
+    ),
+  ],
+] as const) {
+  console.log(`${ns.toFixed(0).padStart(9)} ns per request of ${SPANS} spans  ${name}`);
+}

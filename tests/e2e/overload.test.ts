@@ -1,0 +1,121 @@
+/** More than the upstream takes: shares, spill, and full delivery afterwards. */
+import {
+  complaint,
+  generate,
+  judge,
+  startMockUpstream,
+  TestRedis,
+  temporaryDirectory,
+  waitUntil,
+} from '@nrdot/testbed';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { accounting, startOne, startServices, untilQuiet } from '../kit.ts';
+
+let dir: ReturnType<typeof temporaryDirectory>;
+let mock: Awaited<ReturnType<typeof startMockUpstream>>;
+beforeEach(async () => {
+  dir = temporaryDirectory();
+  mock = await startMockUpstream({ listen: '127.0.0.1:0' });
+});
+afterEach(async () => {
+  await mock.close();
+  dir[Symbol.dispose]();
+});
+const LOAD = {
+  batchSize: 40,
+  classes: { critical: 1, high: 1, normal: 1 },
+  encoding: 'gzip',
+  connections: 8,
+} as const;
+
+describe('at twice the rate that the upstream takes', () => {
+  it('delivers 5:3:1, spills normal first, and delivers everything once the load ends', async () => {
+    mock.set({ itemsPerSecond: 3_000 });
+    await using running = await startOne(dir.path, mock, {
+      exporter: { concurrency: 2, timeout: '20s' },
+      // No merging: shares are to be seen batch by batch. Room for about 4 s of what does not go out.
+      scheduler: { export_window: 4, merge_bytes: 1 },
+      queue: { max_items: 12_000 },
+    });
+    const load = generate({ ...LOAD, endpoint: running.otlp, rate: 6_000, durationMs: 9_000 });
+    const state = async () =>
+      (await (await fetch(`${running.admin}/api/scheduler`)).json()) as {
+        spilling: string[];
+        depth: { stages: { queued: Record<string, { items: number }> } };
+      };
+    // All classes have a backlog: from here on the shares are the weights.
+    await waitUntil(
+      async () => {
+        const { queued } = (await state()).depth.stages;
+        return ['critical', 'high', 'normal'].every((c) => queued[c]!.items > 400);
+      },
+      { what: 'all classes have a backlog' },
+    );
+    const before = mock.stats().byClass;
+    await waitUntil(() => mock.stats().items > before.critical + before.high + before.normal + 6_000, {
+      what: 'enough was delivered',
+    });
+    const after = mock.stats().byClass;
+    const [critical, high, normal] = (['critical', 'high', 'normal'] as const).map(
+      (c) => after[c] - before[c],
+    );
+    expect(critical! / normal!).toBeGreaterThan(4.2);
+    expect(critical! / normal!).toBeLessThan(5.8);
+    expect(high! / normal!).toBeGreaterThan(2.5);
+    expect(high! / normal!).toBeLessThan(3.5);
+    const report = await load;
+    const metrics = await (await fetch(`${running.admin}/metrics`)).text();
+    const spilled = (c: string) =>
+      Number(
+        new RegExp(`^apq_spill_total\\{class="${c}",reason="fill"\\} (\\d+)$`, 'm').exec(metrics)?.[1] ?? 0,
+      );
+    expect(spilled('normal')).toBeGreaterThan(0);
+    expect(spilled('normal')).toBeGreaterThanOrEqual(spilled('high'));
+    expect(spilled('high')).toBeGreaterThanOrEqual(spilled('critical'));
+    mock.set({ itemsPerSecond: 0 });
+    await untilQuiet(running.admin, 60_000);
+    expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+    expect(mock.stats().duplicates).toBe(0);
+  }, 120_000);
+});
+
+describe('two schedulers', () => {
+  it('may be killed at any time: nothing is lost, doubled or delayed for long', async () => {
+    await using redis = await TestRedis.start({ dir: dir.path });
+    await using running = await startServices(dir.path, redis, mock, {}, { exporters: 1, schedulers: 2 });
+    const report = generate({ ...LOAD, endpoint: running.otlp, rate: 3_000, durationMs: 5_000 });
+    await waitUntil(() => mock.stats().items > 2_000, { what: 'the load is on its way' });
+    await running.processes.scheduler2!.end('SIGKILL');
+    await waitUntil(() => mock.stats().items > 6_000, { what: 'it goes on with the other' });
+    const finished = await report;
+    const books = await untilQuiet(running.admin);
+    expect(books.delivered).toBe(finished.acknowledgedItems);
+    expect(complaint(judge(finished, mock.received(finished.run)))).toBe('');
+    const { duplicates, latency } = mock.stats();
+    expect(duplicates).toBe(0);
+    expect(latency.maxMs).toBeLessThan(5_000);
+  });
+});
+
+describe('a wrong key', () => {
+  it('opens the breaker with its own reason and loses nothing', async () => {
+    mock.set({ requireHeaders: { 'api-key': 'right' } });
+    await using running = await startOne(dir.path, mock, { exporter: { headers: { 'api-key': 'wrong' } } });
+    const report = await generate({ ...LOAD, endpoint: running.otlp, rate: 0, items: 2_000 });
+    const breaker = async () =>
+      (
+        (await (await fetch(`${running.admin}/api/scheduler`)).json()) as {
+          breaker: { state: string; reason: string };
+        }
+      ).breaker;
+    await waitUntil(async () => (await accounting(running.admin)).on_disk === 2_000, {
+      what: 'all of it is on disk',
+    });
+    expect((await breaker()).reason).toBe('auth');
+    expect((await accounting(running.admin)).rejected).toBe(0);
+    mock.set({ requireHeaders: {} });
+    await untilQuiet(running.admin);
+    expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+    expect((await breaker()).state).toBe('closed');
+  });
+});

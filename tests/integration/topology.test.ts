@@ -1,0 +1,127 @@
+/** The same steps on a Redis Cluster and behind Sentinel: all keys share a slot, and a failed-over primary is found. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Batch, connect, consume, newBatchId, type RedisTarget, Store } from '@nrdot/queue';
+import { freePort, Process, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
+import { describe, expect, it } from 'vitest';
+
+const MOVE = {
+  windowBatches: 64,
+  windowBytes: 64_000_000,
+  mergeBytes: 1_000,
+  weights: { critical: 5, high: 3, normal: 1 },
+  maxPicks: 64,
+  slotMs: 500,
+};
+const OPTIONS = {
+  prefix: '{nrdot}',
+  maxBytes: 1e9,
+  maxItems: 1e9,
+  spillAt: 0.95,
+  spillHysteresis: 0.05,
+  breaker: {
+    failures: 5,
+    throttleRatio: 0.3,
+    minAnswers: 10,
+    windowMs: 30_000,
+    minOpenMs: 100,
+    maxOpenMs: 1_000,
+  },
+};
+const batch = (): Batch => ({
+  id: newBatchId(Date.now()),
+  signal: 'traces',
+  class: 'high',
+  origin: 'live',
+  encoding: 'identity',
+  items: 10,
+  receivedAt: Date.now(),
+  payload: Buffer.from('payload'),
+});
+
+/** Sends batches all the way through the queues. @returns items delivered */
+async function through(target: RedisTarget, batches: number): Promise<number> {
+  const open = (name: string) => connect(target, { kind: 'consumer', name, commandTimeoutMs: 5_000 });
+  const [redis, worker] = [open('store'), open('worker')];
+  const store = new Store(redis, OPTIONS);
+  await waitUntil(async () => (await redis.ping()) === 'PONG', { what: 'Redis answered' });
+  const consumer = consume({
+    queue: 'export',
+    prefix: OPTIONS.prefix,
+    concurrency: 4,
+    connection: worker,
+    faultDelayMs: 20,
+    handle: async (_id, job) => {
+      expect((await store.payloads(job.batches)).every((payload) => String(payload) === 'payload')).toBe(
+        true,
+      );
+      await store.settle(job, 'export', { outcome: 'delivered' });
+    },
+    onError: () => {},
+  });
+  const before = (await store.books()).delivered ?? 0;
+  await store.enqueue(
+    Array.from({ length: batches }, () => [batch()]),
+    Date.now(),
+  );
+  await store.move(MOVE);
+  await waitUntil(async () => (await store.accounting()).queued === 0, { what: 'all of it was delivered' });
+  const { delivered, difference } = await store.accounting();
+  expect(difference).toBe(0);
+  await consumer.close(5_000);
+  redis.disconnect();
+  worker.disconnect();
+  return delivered - before;
+}
+
+describe('the queues', () => {
+  it('work on a Redis Cluster', async () => {
+    using dir = temporaryDirectory();
+    await using server = await TestRedis.start({ dir: dir.path, args: ['--cluster-enabled', 'yes'] });
+    const node = connect({ url: server.url }, { kind: 'consumer', name: 'setup', commandTimeoutMs: 5_000 });
+    await node.call('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
+    await waitUntil(async () => String(await node.call('CLUSTER', 'INFO')).includes('cluster_state:ok'), {
+      what: 'the cluster is up',
+    });
+    node.disconnect();
+    expect(await through({ cluster: [{ host: '127.0.0.1', port: server.port }] }, 20)).toBe(200);
+  });
+
+  it('work behind Sentinel, before and after a failover', async () => {
+    using dir = temporaryDirectory();
+    using other = temporaryDirectory();
+    await using primary = await TestRedis.start({ dir: dir.path });
+    await using replica = await TestRedis.start({
+      dir: other.path,
+      args: ['--replicaof', '127.0.0.1', String(primary.port), '--repl-diskless-sync-delay', '0'],
+    });
+    const port = await freePort();
+    const file = join(dir.path, 'sentinel.conf');
+    writeFileSync(
+      file,
+      [
+        `port ${port}`,
+        'bind 127.0.0.1',
+        `dir ${dir.path}`,
+        `sentinel monitor mymaster 127.0.0.1 ${primary.port} 1`,
+        'sentinel down-after-milliseconds mymaster 500',
+        'sentinel failover-timeout mymaster 2000',
+      ].join('\n'),
+    );
+    await using sentinel = new Process('redis-sentinel', 'redis-server', [file, '--sentinel']);
+    await sentinel.line(/\+slave/);
+    const node = connect({ url: replica.url }, { kind: 'consumer', name: 'setup', commandTimeoutMs: 5_000 });
+    await waitUntil(async () => (await node.info('replication')).includes('master_link_status:up'), {
+      what: 'the replica follows',
+    });
+    const target = { sentinels: [{ host: '127.0.0.1', port }], sentinelName: 'mymaster' };
+    expect(await through(target, 20)).toBe(200);
+    await node.wait(1, 5_000);
+    await primary.kill();
+    await waitUntil(async () => (await node.info('replication')).includes('role:master'), {
+      what: 'the replica was promoted',
+    });
+    node.disconnect();
+    expect(await through(target, 20)).toBe(200);
+  });
+});
