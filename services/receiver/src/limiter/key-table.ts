@@ -26,6 +26,8 @@ export class KeyTable {
   #noneBeforeSec = 0;
   #roundSteps = 0;
   #roundOldestSec = 0;
+  /** Means nothing: a read without a use would be left out by the compiler. */
+  #approached = 0;
 
   constructor(maxKeys: number) {
     this.maxKeys = maxKeys;
@@ -41,6 +43,14 @@ export class KeyTable {
 
   get memoryBytes(): number {
     return this.#slots.byteLength;
+  }
+
+  /**
+   * Reads where a lookup of this key would begin, for nothing but to have it in the cache by then: many such reads wait for
+   * memory at the same time, one lookup after the other does not.
+   */
+  approach(lo: number, hi: number): void {
+    this.#approached ^= this.#slots[((slotHash(lo, hi) & this.#mask) << 2) + SEEN]!;
   }
 
   /** The slot of a key, or -1. Good until the next `insert`, `remove` or `sweep`. */

@@ -15,7 +15,7 @@ import { POINT_WORDS, Scanner } from './scan.ts';
 import { Tracker } from './tracker.ts';
 
 /** Of points whose key-set is known, so many are counted as one that stands for all. */
-const KNOWN_WEIGHT = 4;
+const KNOWN_WEIGHT = 8;
 /** 2 KiB each. */
 const SKETCHES = 448;
 const REVIEW_EVERY_MS = 1000;
@@ -272,11 +272,20 @@ export class CardinalityLimiter {
     const { pointLo, pointHi } = this.#seeds;
     for (let from = block.dataStart; from < block.dataEnd; from = scanner.next) {
       const count = scanner.scan(body, from, block.dataEnd, block.attributesField, pointLo, pointHi);
-      for (let at = 0; at < count * POINT_WORDS; at += POINT_WORDS) {
+      const end = count * POINT_WORDS;
+      for (let at = 0; at < end; at += POINT_WORDS) {
         if (points[at + 7] !== 0) scanner.resolve(at, body, block.attributesField, pointLo, pointHi);
         low = (points[at + 3]! >>> 0) + contextLo;
-        const lo = low | 0;
+        points[at + 3] = low | 0;
         const hi = (points[at + 4]! + contextHi + (low > 0xffffffff ? 1 : 0)) | 0;
+        points[at + 4] = hi;
+        table.approach(low | 0, hi);
+      }
+      for (let at = 0; at < end; at += POINT_WORDS) {
+        const lo = points[at + 3]!;
+        const hi = points[at + 4]!;
+        // The slow way keeps the attributes of one point only.
+        if (points[at + 7] !== 0) scanner.resolve(at, body, block.attributesField, pointLo, pointHi);
         if (metric.plain) {
           const slot = table.find(lo, hi);
           if (slot >= 0) {

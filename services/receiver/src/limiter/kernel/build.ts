@@ -5,7 +5,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 
-const PAGES = '6';
+const PAGES = '3';
 const OPTIONS = [
   '--runtime',
   'stub',

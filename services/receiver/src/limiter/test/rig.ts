@@ -1,5 +1,5 @@
 import { CardinalityLimiter, type Decision, type Limited, type LimiterOptions } from '../index.ts';
-import { decode, type FlatPoint, flat, type MetricData, request, streamOf } from './otlp.ts';
+import { decode, type FlatPoint, flat, type MetricData, type PointData, request, streamOf } from './otlp.ts';
 
 /** A limiter with a clock that the test moves. */
 export interface Rig {
@@ -36,24 +36,34 @@ export function rig(options: Partial<LimiterOptions>, seed = 1): Rig {
   return made;
 }
 
-/** A rig whose limiter has given up these labels of these metrics: a gauge of the same name has shown them to be bad. */
+/**
+ * A rig whose limiter has given up these labels of these metrics: a gauge of the same name has shown them to be bad. Labels of
+ * resources are written `resource:name`.
+ */
 export function ruledRig(
   metrics: string[],
   labels: string[],
   options: Partial<LimiterOptions> = {},
   seed = 1,
 ): Rig {
-  const made = rig({ maxKeys: 4096, actAbove: 0, aggregateLabels: labels, ...options }, seed);
+  const names = labels.map((label) => label.replace('resource:', ''));
+  const made = rig({ maxKeys: 4096, actAbove: 0, aggregateLabels: names, ...options }, seed);
   for (const metric of metrics) {
     for (const label of labels) {
-      for (let i = 0; i < 400; i += 100) {
-        made.now += 1000;
-        const points = Array.from({ length: 100 }, (_, k) => ({
-          labels: { [label]: `warm-${i + k}`, warm: label },
+      const name = label.replace('resource:', '');
+      const gauge = (of: string[]): MetricData => {
+        const points = of.map((value) => ({
+          labels: label === name ? { [name]: value, warm: name } : {},
           double: 1,
           time: made.ns(),
         }));
-        made.send([{ name: metric, unit: 'warm', kind: 'gauge', points }]);
+        return { name: metric, unit: 'warm', kind: 'gauge', points: points as PointData[] };
+      };
+      for (let i = 0; i < 400; i += 100) {
+        made.now += 1000;
+        const values = Array.from({ length: 100 }, (_, k) => `warm-${i + k}`);
+        if (label === name) made.send([gauge(values)]);
+        else for (const value of values) made.send([gauge([value])], { [name]: value });
       }
     }
   }
