@@ -1,21 +1,21 @@
 import { join } from 'node:path';
 import { Acked } from './acked.ts';
 import type { BlockEntry } from './block.ts';
-import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
-import type { SegmentLogError } from './errors.ts';
+import { CHECKPOINT, type Checkpoint, readCheckpoint, writeCheckpoint } from './checkpoint.ts';
+import { diskFault, type SegmentLogError } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
+import type { Quarantine } from './quarantine.ts';
 import type { Area, Record } from './record.ts';
-import { scanOpen } from './scan.ts';
+import { recoverSegment, unreadable } from './recovery.ts';
 import {
-  emptySegment,
   openSegment,
   parseSegmentName,
-  readBlocks,
+  readBlock,
   type Segment,
   segmentName,
   segmentPath,
 } from './segment.ts';
-import { decodeSegmentHeader, SEGMENT_HEADER_BYTES } from './segment-header.ts';
+import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 import { SegmentWriter, sealFile } from './writer.ts';
 
 /** Names a record for its acknowledgement. */
@@ -31,12 +31,14 @@ export interface Entry {
   record: Record;
 }
 
+export type DropReason = 'retention' | 'capacity' | 'purged';
+
 /** What the log tells its owner. */
 export interface LogEvents {
   /** Something on disk could not be read; what it held is lost as far as `items` says, and its file is kept. */
   corrupted(what: { area: Area; file: string; reason: string; records: number; items: number }): void;
   /** Items that were given up, and why. */
-  dropped(area: Area, items: number, reason: 'retention' | 'capacity' | 'purged'): void;
+  dropped(area: Area, items: number, reason: DropReason): void;
   fault(error: SegmentLogError): void;
 }
 
@@ -47,12 +49,12 @@ export interface AreaOptions {
   segmentBytes: number;
   retentionMs: number;
   verifyBytesPerSecond: number;
+  quarantine: Quarantine;
   events: LogEvents;
   reserve(bytes: number): Promise<void>;
   now(): number;
 }
 
-export const QUARANTINE = 'quarantine';
 /** A segment whose records are all done with is given this long before it goes: appends may still come. */
 const IDLE_MS = 1_000;
 const VERIFY_AT_ONCE = 1024 * 1024 * 1024;
@@ -74,6 +76,7 @@ export class AreaLog {
   readonly segments: Segment[] = [];
   readonly #o: AreaOptions;
   readonly #writer: SegmentWriter;
+  /** By sequence, what is wrong with a segment. */
   readonly #damaged = new Map<number, string[]>();
   #nextSequence = 1;
   #cursor: Cursor | undefined;
@@ -82,6 +85,7 @@ export class AreaLog {
   #dirty = false;
   #appendedAt = 0;
   #exclusive: Promise<unknown> = Promise.resolve();
+  #checkpointing: Promise<void> = Promise.resolve();
 
   constructor(options: AreaOptions) {
     this.#o = options;
@@ -97,6 +101,7 @@ export class AreaLog {
       sealed: () => {
         this.#dirty = true;
       },
+      discarded: (segment) => this.#forget(segment),
       fault: (error) => options.events.fault(error),
       now: options.now,
     });
@@ -112,118 +117,72 @@ export class AreaLog {
     return this.#writer.append(record);
   }
 
+  seal(): Promise<void> {
+    return this.#writer.seal();
+  }
+
   /** Reads what is on the disk: headers of sealed segments, block headers of open ones. @returns ids of the last records */
   async recover(): Promise<string[]> {
-    const { fs, area, events } = this.#o;
+    const { fs, root, area, now } = this.#o;
     await fs.mkdir(this.dir);
-    const checkpoint = await readCheckpoint(fs, this.dir);
-    if (checkpoint === 'damaged') {
-      events.corrupted({
-        area,
-        file: join(this.dir, 'checkpoint'),
-        reason: 'the checkpoint is damaged; records may be replayed twice',
-        records: 0,
-        items: 0,
-      });
-    }
-    const known = checkpoint === 'damaged' ? undefined : checkpoint;
+    await fs.syncDir(root);
+    const known = await this.#readCheckpoint();
     const remembered = new Map(known?.segments.map((entry) => [entry.sequence, entry]));
     this.#nextSequence = known?.nextSequence ?? 1;
     const names = (await fs.list(this.dir)).flatMap((name) => {
       const parsed = parseSegmentName(name);
       return parsed ? [{ name, ...parsed }] : [];
     });
-    names.sort((a, b) => a.sequence - b.sequence);
+    names.sort((a, b) => a.sequence - b.sequence || Number(a.open) - Number(b.open));
     const last: string[] = [];
     for (const { name, sequence } of names) {
       this.#nextSequence = Math.max(this.#nextSequence, sequence + 1);
-      const file = await fs.open(join(this.dir, name), 'read');
-      try {
-        const segment = await this.#recoverSegment(file, name, sequence);
-        const entry = remembered.get(sequence);
-        remembered.delete(sequence);
-        if (entry && !this.#damaged.has(sequence)) {
-          segment.acked = new Acked(entry.ranges);
-          segment.ackedItems = entry.ackedItems;
-        }
-        this.segments.push(segment);
-        if (segment.state === 'recovered') last.push(...(await lastIds(file, segment)));
-      } finally {
-        await file.close();
+      if (this.segments.at(-1)?.sequence === sequence) {
+        const reason = 'there are two files of this number';
+        this.#lost(join(this.dir, name), reason, 0, 0);
+        await this.#setAside(name, reason);
+        continue;
       }
+      const found = await recoverSegment(fs, this.dir, area, name, remembered.get(sequence), now());
+      remembered.delete(sequence);
+      if (found.stillborn) {
+        await fs.unlink(join(this.dir, name)).catch(() => {});
+        continue;
+      }
+      this.segments.push(found.segment);
+      last.push(...found.lastIds);
+      for (const reason of found.damage) this.#damage(found.segment, reason);
     }
     for (const { sequence, records, items, ranges, ackedItems } of remembered.values()) {
+      this.#dirty = true;
       const missing = records - new Acked(ranges).count;
       if (missing <= 0) continue; // it was done with, and the crash came before that was forgotten
-      events.corrupted({
-        area,
-        file: join(this.dir, segmentName(sequence, false)),
-        reason: 'the file is missing',
-        records: missing,
-        items: Math.max(0, items - ackedItems),
-      });
-      this.#dirty = true;
+      this.#lost(
+        join(this.dir, segmentName(sequence, false)),
+        'the file is missing',
+        missing,
+        items - ackedItems,
+      );
     }
     return last;
   }
 
-  async #recoverSegment(file: File, name: string, sequence: number): Promise<Segment> {
-    const { area, fs } = this.#o;
-    const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
-    const size = await file.size();
-    await file.read(bytes, 0);
-    const header = decodeSegmentHeader(bytes);
-    const segment = emptySegment(area, sequence, header?.createdAt ?? this.#o.now());
-    const open = parseSegmentName(name)?.open ?? false;
-    const ours = header !== undefined && header.area === area && header.sequence === sequence;
-    if (header && ours && header.sealedAt > 0 && size === SEGMENT_HEADER_BYTES + header.bodyBytes) {
-      const { firstReceivedAt, lastReceivedAt, records, items, rawBytes, sha256 } = header;
-      Object.assign(segment, {
-        state: 'sealed',
-        firstReceivedAt,
-        lastReceivedAt,
-        records,
-        items,
-        rawBytes,
-        sha256,
-        end: size,
-      });
-      if (open) {
-        // It was sealed, and the crash came before it had its final name.
-        await fs.rename(join(this.dir, name), join(this.dir, segmentName(sequence, false)));
-        await fs.syncDir(this.dir);
-      }
-      return segment;
-    }
-    const scanned = await scanOpen(file);
-    const { records, items, rawBytes, end } = scanned;
-    const receivedAt = header?.createdAt ?? this.#o.now();
-    Object.assign(segment, {
-      state: open ? 'recovered' : 'sealed',
-      records,
-      items,
-      rawBytes,
-      end: Math.max(end, open ? 0 : size),
-      firstReceivedAt: receivedAt,
-      lastReceivedAt: receivedAt,
-    });
-    if (!open || !ours || scanned.gaps > 0) {
-      const reason = !header
-        ? 'its header is damaged'
-        : !ours
-          ? `its header says that it is segment ${header.sequence} of ${header.area}`
-          : scanned.gaps > 0
-            ? `${scanned.gaps} places in it can't be read`
-            : 'its length is not what its header says';
-      this.#damage(segment, reason);
-      if (header && header.sealedAt > 0) {
-        segment.records = Math.max(segment.records, header.records);
-        segment.items = Math.max(segment.items, header.items);
-        segment.firstReceivedAt = header.firstReceivedAt;
-        segment.lastReceivedAt = header.lastReceivedAt;
-      }
-    }
-    return segment;
+  async #readCheckpoint(): Promise<Checkpoint | undefined> {
+    const checkpoint = await readCheckpoint(this.#o.fs, this.dir);
+    if (checkpoint !== 'damaged') return checkpoint;
+    const reason = 'the checkpoint is damaged; records may be replayed twice';
+    this.#lost(join(this.dir, CHECKPOINT), reason, 0, 0);
+    await this.#setAside(CHECKPOINT, reason);
+    return undefined;
+  }
+
+  /** Keeps a file that can't be of use where people can look at it. On a disk that takes no writes it stays where it is. */
+  async #setAside(name: string, reason: string): Promise<void> {
+    const { area, now, quarantine } = this.#o;
+    const at = new Date(now()).toISOString();
+    await quarantine
+      .take(this.dir, name, `${area}-${name}-${now()}`, { area, reasons: [reason], at })
+      .catch(() => {});
   }
 
   /** The next record that was not given out yet; undefined when there is none now. One reader at a time. */
@@ -241,21 +200,14 @@ export class AreaLog {
         const { items } = entry.record.envelope;
         seen.add(entry.index);
         cursor.seenItems += items;
-        return {
-          position: { area: segment.area, sequence: segment.sequence, index: entry.index, items },
-          record: entry.record,
-        };
+        const position = { area: this.#o.area, sequence: segment.sequence, index: entry.index, items };
+        return { position, record: entry.record };
       }
       if (cursor.at < segment.end) {
-        const blocks = readBlocks(
-          cursor.file,
-          () => segment.end,
-          (damage) => this.#damage(segment, `bytes ${damage.at} to ${damage.end} can't be read`),
-          cursor.at,
-        );
-        const { value } = await blocks.next();
-        cursor.at = value ? value.end : segment.end;
-        cursor.entries = value ? value.entries : [];
+        const { end, entries, damage } = await readBlock(cursor.file, cursor.at, segment.end);
+        if (damage) this.#damage(segment, `bytes ${damage.at} to ${damage.end} can't be read`);
+        cursor.at = end;
+        cursor.entries = entries;
         continue;
       }
       if (segment === this.#writer.segment) return undefined;
@@ -281,22 +233,20 @@ export class AreaLog {
 
   /** Every record that can be read, done with or not, oldest first; changes nothing. */
   async *scan(): AsyncGenerator<Entry & { acked: boolean }> {
+    const { area, fs } = this.#o;
     for (const segment of [...this.segments]) {
-      if (!this.segments.includes(segment)) continue;
-      const file = await openSegment(this.#o.fs, this.dir, segment);
-      const { end } = segment;
+      const { sequence, end } = segment;
+      const file = await openSegment(fs, this.dir, segment).catch(() => undefined);
+      if (!file) continue; // removed meanwhile, or not to be read; then reading says so
       try {
-        for await (const { entries } of readBlocks(
-          file,
-          () => end,
-          () => {},
-        )) {
-          for (const { index, record } of entries) {
+        for (let at = SEGMENT_HEADER_BYTES; at < end; ) {
+          const block = await readBlock(file, at, end);
+          for (const { index, record } of block.entries) {
             if (!record) continue;
-            const { items } = record.envelope;
-            const position = { area: segment.area, sequence: segment.sequence, index, items };
+            const position = { area, sequence, index, items: record.envelope.items };
             yield { position, record, acked: segment.acked.has(index) };
           }
+          at = block.end;
         }
       } finally {
         await file.close();
@@ -312,45 +262,48 @@ export class AreaLog {
       const expired = active.lastReceivedAt < now() - retentionMs;
       if (expired || active.acked.count >= active.records) await this.#writer.seal();
     }
+    const toSeal: Segment[] = [];
     for (const segment of [...this.segments]) {
-      if (segment === this.#writer.segment) continue;
+      if (segment === this.#writer.segment || segment.state === 'open') continue;
       if (segment.lastReceivedAt < now() - retentionMs) await this.drop(segment, 'retention');
       else if (segment.acked.count >= segment.records && !this.#isRead(segment)) await this.#remove(segment);
-      else if (segment.state === 'recovered' && !this.#damaged.has(segment.sequence))
-        await this.#sealRecovered(segment);
+      else if (segment.state === 'recovered' && !this.#damaged.has(segment.sequence)) toSeal.push(segment);
     }
     await this.checkpointIfChanged();
+    // Hashing takes its time: one a turn, when all else is done.
+    if (toSeal[0]) await this.#sealRecovered(toSeal[0]);
   }
 
   /** Checks the hash of one sealed segment that was not checked yet. @returns whether there was one */
   async verifyOne(): Promise<boolean> {
-    const segment = this.segments.find(
-      (candidate) => candidate.sha256 && !candidate.verified && !this.#damaged.has(candidate.sequence),
-    );
+    const segment = this.segments.find((candidate) => this.#isUnverified(candidate));
     if (!segment) return false;
     await this.#verify(segment, this.#o.verifyBytesPerSecond);
     return true;
   }
 
+  /** When it resolves, what was done with before is written down: by this call, or by one that was under way. */
   async checkpointIfChanged(): Promise<void> {
+    await this.#checkpointing;
     if (this.#dirty) await this.checkpoint();
   }
 
-  async checkpoint(): Promise<void> {
+  /** Writes down what is done with: one after another, so that a later one is never overtaken by an earlier. */
+  checkpoint(): Promise<void> {
+    const done = this.#checkpointing.then(() => this.#writeCheckpoint());
+    this.#checkpointing = done.catch(() => {});
+    return done;
+  }
+
+  async #writeCheckpoint(): Promise<void> {
     this.#dirty = false;
-    try {
-      await writeCheckpoint(this.#o.fs, this.dir, {
-        nextSequence: this.#nextSequence,
-        segments: this.segments
-          .filter((segment) => segment.records > 0)
-          .map(({ sequence, records, items, acked, ackedItems }) => ({
-            sequence,
-            records,
-            items,
-            ranges: acked.toRanges(),
-            ackedItems,
-          })),
+    const segments = this.segments
+      .filter(({ records }) => records > 0)
+      .map(({ sequence, records, items, acked, ackedItems }) => {
+        return { sequence, records, items, ranges: acked.toRanges(), ackedItems };
       });
+    try {
+      await writeCheckpoint(this.#o.fs, this.dir, { nextSequence: this.#nextSequence, segments });
     } catch (error) {
       this.#dirty = true;
       throw error;
@@ -358,12 +311,13 @@ export class AreaLog {
   }
 
   /** Gives a segment up. */
-  async drop(segment: Segment, reason: 'retention' | 'capacity' | 'purged'): Promise<void> {
+  async drop(segment: Segment, reason: DropReason): Promise<void> {
+    // Not under the lock: what is being written may wait for room, and that for the lock.
+    if (segment === this.#writer.segment) await this.#writer.seal();
     await this.#alone(async () => {
       if (!this.segments.includes(segment)) return;
       if (this.#cursor?.segment === segment) await this.#closeCursor();
-      if (segment === this.#writer.segment) await this.#writer.seal();
-      this.#o.events.dropped(segment.area, Math.max(0, segment.items - segment.ackedItems), reason);
+      this.#o.events.dropped(this.#o.area, Math.max(0, segment.items - segment.ackedItems), reason);
       segment.acked = new Acked(segment.records > 0 ? [0, segment.records] : []);
       segment.ackedItems = segment.items;
       await this.checkpoint();
@@ -374,7 +328,7 @@ export class AreaLog {
   async close(): Promise<void> {
     await this.#writer.close();
     await this.#alone(() => this.#closeCursor());
-    if (this.#dirty) await this.checkpoint();
+    await this.checkpointIfChanged();
   }
 
   isDamaged(segment: Segment): boolean {
@@ -390,24 +344,51 @@ export class AreaLog {
   }
 
   async #openNext(): Promise<Cursor | undefined> {
-    const segment = this.segments.find(
+    while (true) {
+      const segment = this.#next();
+      if (!segment) return undefined;
+      if (this.#isUnverified(segment)) await this.#verify(segment, VERIFY_AT_ONCE);
+      let file: File;
+      try {
+        file = await openSegment(this.#o.fs, this.dir, segment);
+      } catch (error) {
+        this.#readUpTo = segment.sequence;
+        await this.#passOver(segment, error);
+        continue;
+      }
+      const { acked, ackedItems } = segment;
+      const seen = new Acked(acked.toRanges());
+      this.#cursor = { segment, file, at: SEGMENT_HEADER_BYTES, entries: [], seen, seenItems: ackedItems };
+      // The one after it is checked while this one is read.
+      const after = this.#next(segment.sequence);
+      if (after && this.#isUnverified(after)) void this.#verify(after, this.#o.verifyBytesPerSecond);
+      return this.#cursor;
+    }
+  }
+
+  #next(after = this.#readUpTo): Segment | undefined {
+    return this.segments.find(
       (candidate) =>
-        candidate.sequence > this.#readUpTo &&
+        candidate.sequence > after &&
         (candidate.acked.count < candidate.records || candidate === this.#writer.segment),
     );
-    if (!segment) return undefined;
-    if (segment.sha256 && !segment.verified && !this.#damaged.has(segment.sequence)) {
-      await this.#verify(segment, VERIFY_AT_ONCE);
+  }
+
+  /** A segment that can't be opened: gone, it is lost; else it is left for the next start, and others go on. */
+  async #passOver(segment: Segment, error: unknown): Promise<void> {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+      this.#damage(segment, unreadable(error));
+      return;
     }
-    this.#cursor = {
-      segment,
-      file: await openSegment(this.#o.fs, this.dir, segment),
-      at: SEGMENT_HEADER_BYTES,
-      entries: [],
-      seen: new Acked(segment.acked.toRanges()),
-      seenItems: segment.ackedItems,
-    };
-    return this.#cursor;
+    if (!this.segments.includes(segment)) return;
+    const records = segment.records - segment.acked.count;
+    this.#lost(
+      segmentPath(this.dir, segment),
+      'the file is missing',
+      records,
+      segment.items - segment.ackedItems,
+    );
+    this.#forget(segment);
   }
 
   /** All of a segment was read: what was promised and did not come is lost. */
@@ -420,45 +401,55 @@ export class AreaLog {
       for (const index of lost) segment.acked.add(index);
       segment.ackedItems += items;
       this.#dirty = true;
-      const { area } = segment;
-      this.#o.events.corrupted({
-        area,
-        file: segmentPath(this.dir, segment),
-        reason: 'records are lost',
-        records: lost.length,
-        items,
-      });
+      this.#damage(segment, `${lost.length} records with ${items} items are lost`);
+      this.#lost(segmentPath(this.dir, segment), 'records are lost', lost.length, items);
     }
     await this.#closeCursor();
     this.#readUpTo = segment.sequence;
   }
 
   async #closeCursor(): Promise<void> {
-    await this.#cursor?.file.close();
+    const cursor = this.#cursor;
     this.#cursor = undefined;
+    await cursor?.file.close().catch(() => {});
   }
 
+  #isUnverified(segment: Segment): boolean {
+    return segment.sha256 !== undefined && !segment.verified && !this.#damaged.has(segment.sequence);
+  }
+
+  /** Never throws: what can't be read to be checked is damaged as far as anybody knows. */
   async #verify(segment: Segment, bytesPerSecond: number): Promise<void> {
-    const path = segmentPath(this.dir, segment);
-    const found = await this.#o.fs.sha256(path, SEGMENT_HEADER_BYTES, segment.end, bytesPerSecond);
-    if (found.equals(segment.sha256!)) segment.verified = true;
-    else this.#damage(segment, 'its content is not what its SHA-256 says');
+    const { fs } = this.#o;
+    try {
+      const found = await fs.sha256(
+        segmentPath(this.dir, segment),
+        SEGMENT_HEADER_BYTES,
+        segment.end,
+        bytesPerSecond,
+      );
+      if (found.equals(segment.sha256!)) segment.verified = true;
+      else this.#damage(segment, 'its content is not what its SHA-256 says');
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      // Without a code it is not the file's fault; without a file it was done with meanwhile, or reading will say so.
+      if (code !== undefined && code !== 'ENOENT') this.#damage(segment, unreadable(error));
+    }
   }
 
   #damage(segment: Segment, reason: string): void {
     const reasons = this.#damaged.get(segment.sequence);
-    if (reasons) {
-      if (!reasons.includes(reason)) reasons.push(reason);
-      return;
+    if (reasons?.includes(reason)) return;
+    if (reasons) reasons.push(reason);
+    else {
+      if (!this.segments.includes(segment)) return; // it is gone already
+      this.#damaged.set(segment.sequence, [reason]);
+      this.#lost(segmentPath(this.dir, segment), reason, 0, 0);
     }
-    this.#damaged.set(segment.sequence, [reason]);
-    this.#o.events.corrupted({
-      area: segment.area,
-      file: segmentPath(this.dir, segment),
-      reason,
-      records: 0,
-      items: 0,
-    });
+  }
+
+  #lost(file: string, reason: string, records: number, items: number): void {
+    this.#o.events.corrupted({ area: this.#o.area, file, reason, records, items: Math.max(0, items) });
   }
 
   #isRead(segment: Segment): boolean {
@@ -468,18 +459,28 @@ export class AreaLog {
   async #sealRecovered(segment: Segment): Promise<void> {
     const { fs, now, verifyBytesPerSecond } = this.#o;
     const path = segmentPath(this.dir, segment);
-    const sha256 = await fs.sha256(path, SEGMENT_HEADER_BYTES, segment.end, verifyBytesPerSecond);
-    const file = await fs.open(path, 'write');
     try {
-      await sealFile(fs, this.dir, file, segment, sha256, now());
-      segment.verified = true;
-    } finally {
-      await file.close();
+      const sha256 = await fs.sha256(path, SEGMENT_HEADER_BYTES, segment.end, verifyBytesPerSecond);
+      await this.#alone(async () => {
+        if (!this.segments.includes(segment)) return;
+        const file = await fs.open(path, 'write');
+        try {
+          await sealFile(fs, this.dir, file, segment, sha256, now());
+          segment.verified = true;
+        } finally {
+          await file.close();
+        }
+      });
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EIO') this.#damage(segment, unreadable(error));
+      if (code !== 'ENOENT') throw diskFault(error, `could not seal ${path}`);
     }
   }
 
   async #remove(segment: Segment): Promise<void> {
     await this.#alone(async () => {
+      if (!this.segments.includes(segment)) return;
       if (this.#cursor?.segment === segment) {
         await this.#closeCursor();
         this.#readUpTo = segment.sequence;
@@ -492,34 +493,29 @@ export class AreaLog {
 
   /** Removes the file; one that has what can't be read is kept apart with a report instead. */
   async #discard(segment: Segment): Promise<void> {
-    const { fs, root, area, now } = this.#o;
-    const path = segmentPath(this.dir, segment);
+    const { fs, area, now, quarantine } = this.#o;
     const reasons = this.#damaged.get(segment.sequence);
-    if (reasons) {
-      const quarantine = join(root, QUARANTINE);
-      const name = `${area}-${segmentName(segment.sequence, false)}-${now()}`;
-      await fs.mkdir(quarantine);
-      const { sequence, records, items, acked, ackedItems } = segment;
-      const report = {
-        area,
-        sequence,
-        reasons,
-        records,
-        items,
-        done: { records: acked.count, items: ackedItems },
-        at: new Date(now()).toISOString(),
-      };
-      const file = await fs.open(join(quarantine, `${name}.json`), 'create');
-      await file.write(Buffer.from(`${JSON.stringify(report, null, 2)}\n`), 0);
-      await file.sync();
-      await file.close();
-      await fs.rename(path, join(quarantine, name));
-      await fs.syncDir(quarantine);
-    } else {
-      await fs.unlink(path);
+    const { sequence, records, items, acked, ackedItems, state } = segment;
+    const name = segmentName(sequence, state !== 'sealed');
+    try {
+      if (reasons) {
+        const done = { records: acked.count, items: ackedItems };
+        const report = { area, sequence, reasons, records, items, done, at: new Date(now()).toISOString() };
+        await quarantine.take(this.dir, name, `${area}-${name}-${now()}`, report);
+      } else {
+        await fs.unlink(join(this.dir, name));
+        await fs.syncDir(this.dir);
+      }
+    } catch (error) {
+      // Someone else took it away: what it held is done with.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
-    await fs.syncDir(this.dir);
-    this.segments.splice(this.segments.indexOf(segment), 1);
+    this.#forget(segment);
+  }
+
+  #forget(segment: Segment): void {
+    const at = this.segments.indexOf(segment);
+    if (at >= 0) this.segments.splice(at, 1);
     this.#damaged.delete(segment.sequence);
     this.#dirty = true;
   }
@@ -531,19 +527,3 @@ export class AreaLog {
     return done;
   }
 }
-
-/** Ids in the last block of a segment that a crash left open: what its writer may be asked to write again. */
-async function lastIds(file: File, segment: Segment): Promise<string[]> {
-  let ids: string[] = [];
-  for await (const { entries } of readBlocks(
-    file,
-    () => segment.end,
-    () => {},
-    Math.max(SEGMENT_HEADER_BYTES, segment.end - TAIL_BYTES),
-  )) {
-    ids = [...ids, ...entries.flatMap(({ record }) => (record ? [record.envelope.id] : []))];
-  }
-  return ids;
-}
-
-const TAIL_BYTES = 8 * 1024 * 1024;

@@ -1,10 +1,13 @@
+import { createZstdDecompress } from 'node:zlib';
 import { compress, decompress } from '@mongodb-js/zstd';
 import { crc32c } from './crc32c.ts';
-import { decodeRecord, type Record } from './record.ts';
+import { decodeRecord, encodeRecord, type Record } from './record.ts';
 
 /** "NRDB". */
 const MAGIC = 0x4244524e;
-export const BLOCK_HEADER_BYTES = 40;
+export const BLOCK_HEADER_BYTES = 56;
+const CRC_AT = BLOCK_HEADER_BYTES - 4;
+/** Also the default of the package, whose 1.2.2 does not pass the level on. */
 export const ZSTD_LEVEL = 3;
 /** No writer makes larger ones, but for a single larger record; a reader takes no header's word for more. */
 export const BLOCK_RAW_MAX_BYTES = 256 * 1024 * 1024;
@@ -19,33 +22,62 @@ export interface BlockHeader {
   firstRecord: number;
   /** CRC-32C of the compressed records. */
   storedCrc: number;
+  /** Earliest and latest of its records, Unix ms. */
+  firstReceivedAt: number;
+  lastReceivedAt: number;
 }
 
-/** Packs encoded records into one block. zstd works off the main thread. */
-export async function encodeBlock(
-  records: readonly Buffer[],
-  items: number,
-  firstRecord: number,
-): Promise<Buffer> {
-  const raw = records.length === 1 ? records[0]! : Buffer.concat(records);
+/** A block whose place is not known yet. */
+export interface PackedBlock {
+  header: Omit<BlockHeader, 'firstRecord'>;
+  stored: Buffer;
+}
+
+/** Packs records into one block. zstd works off the main thread. */
+export async function packBlock(records: readonly Record[]): Promise<PackedBlock> {
+  const encoded = records.map(encodeRecord);
+  const raw = encoded.length === 1 ? encoded[0]! : Buffer.concat(encoded);
+  const times = records.map(({ envelope }) => whole(envelope.receivedAt));
+  const items = records.reduce((sum, { envelope }) => sum + whole(envelope.items), 0);
   const stored = await compress(raw, ZSTD_LEVEL);
-  const header = Buffer.alloc(BLOCK_HEADER_BYTES);
-  header.writeUInt32LE(MAGIC, 0);
-  header.writeUInt32LE(stored.byteLength, 4);
-  header.writeUInt32LE(raw.byteLength, 8);
-  header.writeUInt32LE(records.length, 12);
-  header.writeBigUInt64LE(BigInt(items), 16);
-  header.writeUInt32LE(firstRecord, 24);
-  header.writeUInt32LE(crc32c(stored), 28);
-  header.writeUInt32LE(0, 32);
-  header.writeUInt32LE(crc32c(header, 0, 36), 36);
-  return Buffer.concat([header, stored]);
+  return {
+    header: {
+      storedBytes: stored.byteLength,
+      rawBytes: raw.byteLength,
+      records: records.length,
+      items,
+      storedCrc: crc32c(stored),
+      firstReceivedAt: times.reduce((a, b) => Math.min(a, b)),
+      lastReceivedAt: times.reduce((a, b) => Math.max(a, b)),
+    },
+    stored,
+  };
+}
+
+/** One odd number must not keep the records beside it from the disk. */
+function whole(value: number): number {
+  return value >= 0 && value <= Number.MAX_SAFE_INTEGER ? Math.trunc(value) : 0;
+}
+
+export function encodeBlockHeader(header: BlockHeader): Buffer {
+  const bytes = Buffer.alloc(BLOCK_HEADER_BYTES);
+  bytes.writeUInt32LE(MAGIC, 0);
+  bytes.writeUInt32LE(header.storedBytes, 4);
+  bytes.writeUInt32LE(header.rawBytes, 8);
+  bytes.writeUInt32LE(header.records, 12);
+  bytes.writeBigUInt64LE(BigInt(header.items), 16);
+  bytes.writeUInt32LE(header.firstRecord, 24);
+  bytes.writeUInt32LE(header.storedCrc, 28);
+  bytes.writeBigUInt64LE(BigInt(header.firstReceivedAt), 32);
+  bytes.writeBigUInt64LE(BigInt(header.lastReceivedAt), 40);
+  bytes.writeUInt32LE(crc32c(bytes, 0, CRC_AT), CRC_AT);
+  return bytes;
 }
 
 /** Reads a block header; undefined when it is none, or damaged. */
 export function decodeBlockHeader(bytes: Buffer, at = 0): BlockHeader | undefined {
   if (at + BLOCK_HEADER_BYTES > bytes.byteLength || bytes.readUInt32LE(at) !== MAGIC) return undefined;
-  if (crc32c(bytes, at, at + 36) !== bytes.readUInt32LE(at + 36)) return undefined;
+  if (crc32c(bytes, at, at + CRC_AT) !== bytes.readUInt32LE(at + CRC_AT)) return undefined;
   const header = {
     storedBytes: bytes.readUInt32LE(at + 4),
     rawBytes: bytes.readUInt32LE(at + 8),
@@ -53,6 +85,8 @@ export function decodeBlockHeader(bytes: Buffer, at = 0): BlockHeader | undefine
     items: Number(bytes.readBigUInt64LE(at + 16)),
     firstRecord: bytes.readUInt32LE(at + 24),
     storedCrc: bytes.readUInt32LE(at + 28),
+    firstReceivedAt: Number(bytes.readBigUInt64LE(at + 32)),
+    lastReceivedAt: Number(bytes.readBigUInt64LE(at + 40)),
   };
   return header.rawBytes <= BLOCK_RAW_MAX_BYTES ? header : undefined;
 }
@@ -68,17 +102,14 @@ export interface BlockEntry {
  * Unpacks a block. A damaged one gives what can still be read of it.
  * @returns one entry for each record the header promises
  */
-export async function decodeBlock(header: BlockHeader, stored: Buffer): Promise<BlockEntry[]> {
+export async function decodeBlock(header: BlockHeader, stored: Buffer, intact = true): Promise<BlockEntry[]> {
   const entries: BlockEntry[] = Array.from({ length: header.records }, (_, i) => ({
     index: header.firstRecord + i,
     record: undefined,
   }));
-  let raw: Buffer;
-  try {
-    raw = await decompress(stored);
-  } catch {
-    return entries; // zstd says so itself when what is left is no frame
-  }
+  const raw = intact
+    ? await decompress(stored).catch(() => salvage(stored, header.rawBytes))
+    : await salvage(stored, header.rawBytes);
   let at = 0;
   for (const entry of entries) {
     const decoded = decodeRecord(raw, at);
@@ -87,4 +118,24 @@ export async function decodeBlock(header: BlockHeader, stored: Buffer): Promise<
     at = decoded.end;
   }
   return entries;
+}
+
+/** What zstd can make of a damaged frame: it has parts of 128 KiB at most, and those before the damage come out whole. */
+function salvage(stored: Buffer, rawBytes: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  return new Promise((resolve) => {
+    const stream = createZstdDecompress();
+    // What is behind the damage is lost; the checksum of each record judges what came before it.
+    const done = () => {
+      resolve(Buffer.concat(chunks));
+      stream.destroy();
+    };
+    stream.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      bytes += chunk.byteLength;
+      if (bytes > rawBytes) done();
+    });
+    stream.on('error', done).on('end', done).end(stored);
+  });
 }

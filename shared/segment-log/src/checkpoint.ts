@@ -8,10 +8,19 @@ export interface Checkpoint {
   /** No segment had this number yet. */
   nextSequence: number;
   /** What each segment held, and which of its records are done with. */
-  segments: { sequence: number; records: number; items: number; ranges: Ranges; ackedItems: number }[];
+  segments: RememberedSegment[];
 }
 
-const NAME = 'checkpoint';
+export interface RememberedSegment {
+  sequence: number;
+  records: number;
+  items: number;
+  ranges: Ranges;
+  ackedItems: number;
+}
+
+export const CHECKPOINT = 'checkpoint';
+const NAME = CHECKPOINT;
 const MAX_BYTES = 64 * 1024 * 1024;
 
 /** Writes it whole beside the old one and puts it in its place: a crash leaves the one or the other. */

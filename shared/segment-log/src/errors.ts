@@ -1,5 +1,8 @@
-/** Why the log could not take a record. */
-export type SegmentLogFault = 'full' | 'disk_full' | 'disk_failing' | 'too_large' | 'closed';
+/**
+ * Why the log could not take a record: it is at its capacity; the disk is full; the disk fails; the record is too large;
+ * too much waits to be written already; the log is closed.
+ */
+export type SegmentLogFault = 'full' | 'disk_full' | 'disk_failing' | 'too_large' | 'busy' | 'closed';
 
 export class SegmentLogError extends Error {
   readonly code: SegmentLogFault;

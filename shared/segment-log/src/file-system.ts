@@ -72,11 +72,19 @@ class NodeFile implements File {
   }
 }
 
+interface Hashed {
+  id: number;
+  hash?: Uint8Array;
+  error?: string;
+  code?: string;
+}
+
 /** The disk of this machine. */
 export class NodeFileSystem implements FileSystem {
   #hasher: Worker | undefined;
   #jobs = new Map<number, { resolve(hash: Buffer): void; reject(error: Error): void }>();
   #nextJob = 0;
+  #closed = false;
 
   async open(path: string, mode: 'create' | 'read' | 'write'): Promise<File> {
     const flags = { create: 'wx+', read: 'r', write: 'r+' } as const;
@@ -119,6 +127,7 @@ export class NodeFileSystem implements FileSystem {
   }
 
   sha256(path: string, start: number, end: number, maxBytesPerSecond: number): Promise<Buffer> {
+    if (this.#closed) return Promise.reject(new Error('the log is closed'));
     const worker = (this.#hasher ??= this.#startHasher());
     return new Promise((resolve, reject) => {
       const id = this.#nextJob++;
@@ -129,6 +138,7 @@ export class NodeFileSystem implements FileSystem {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     const worker = this.#hasher;
     this.#hasher = undefined;
     await worker?.terminate();
@@ -137,12 +147,12 @@ export class NodeFileSystem implements FileSystem {
 
   #startHasher(): Worker {
     const worker = new Worker(new URL('./hash-worker.ts', import.meta.url));
-    worker.on('message', ({ id, hash, error }: { id: number; hash?: Uint8Array; error?: string }) => {
+    worker.on('message', ({ id, hash, error, code }: Hashed) => {
       const job = this.#jobs.get(id);
       this.#jobs.delete(id);
       if (this.#jobs.size === 0) worker.unref();
       if (hash) job?.resolve(Buffer.from(hash));
-      else job?.reject(new Error(error));
+      else job?.reject(Object.assign(new Error(error), { code }));
     });
     worker.on('error', (error: Error) => {
       this.#hasher = undefined;

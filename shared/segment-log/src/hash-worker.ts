@@ -13,11 +13,8 @@ interface Job {
 
 const CHUNK_BYTES = 1024 * 1024;
 
-/** Hashes parts of files for the main thread, one after another. */
-let last: Promise<void> = Promise.resolve();
-parentPort?.on('message', (job: Job) => {
-  last = last.then(() => run(job));
-});
+/** Hashes parts of files for the main thread; a slow job in the background holds up none that is waited for. */
+parentPort?.on('message', (job: Job) => void run(job));
 
 async function run({ id, path, start, end, maxBytesPerSecond }: Job): Promise<void> {
   try {
@@ -39,6 +36,10 @@ async function run({ id, path, start, end, maxBytesPerSecond }: Job): Promise<vo
     }
     parentPort?.postMessage({ id, hash: hash.digest() });
   } catch (error) {
-    parentPort?.postMessage({ id, error: (error as Error).message });
+    parentPort?.postMessage({
+      id,
+      error: (error as Error).message,
+      code: (error as NodeJS.ErrnoException).code,
+    });
   }
 }

@@ -1,7 +1,7 @@
-export type { Entry, LogEvents, Position } from './area.ts';
-export { QUARANTINE } from './area.ts';
+export type { DropReason, Entry, LogEvents, Position } from './area.ts';
 export { crc32c } from './crc32c.ts';
 export { SegmentLogError, type SegmentLogFault } from './errors.ts';
 export { type File, type FileSystem, NodeFileSystem } from './file-system.ts';
+export { QUARANTINE } from './quarantine.ts';
 export { AREAS, type Area, type Envelope, type Record as StoredRecord } from './record.ts';
 export * from './segment-log.ts';

@@ -243,7 +243,7 @@ describe('the segment log, damaged', () => {
   };
   const blockOf = (disk: SimulatedDisk, p: string, n: number): number => {
     let at = 512;
-    for (let i = 0; i < n; i++) at += 40 + disk.bytes(p).readUInt32LE(at + 4);
+    for (let i = 0; i < n; i++) at += 56 + disk.bytes(p).readUInt32LE(at + 4);
     return at;
   };
 
@@ -283,7 +283,7 @@ describe('the segment log, damaged', () => {
         const p = d.paths().find((x) => x.endsWith('.open'))!;
         d.replace(p, d.bytes(p).subarray(0, -20));
       },
-      { owed: 8, quarantined: 0 },
+      { owed: 8, lost: 1, quarantined: 1 },
     ],
     [
       'the tail: zeros after it',
@@ -298,15 +298,15 @@ describe('the segment log, damaged', () => {
       (d) => d.replace(path(d, 1), d.bytes(path(d, 1)).subarray(0, -20)),
       { owed: 8, lost: 1, quarantined: 1 },
     ],
-    ['the checkpoint', (d) => flip(d, '/dlq/normal/checkpoint', 12), { owed: 9, quarantined: 0 }],
+    ['the checkpoint', (d) => flip(d, '/dlq/normal/checkpoint', 12), { owed: 9, quarantined: 1 }],
     ['a missing checkpoint', (d) => d.remove('/dlq/normal/checkpoint'), { owed: 9, quarantined: 0 }],
     ['a missing file', (d) => d.remove(path(d, 1)), { owed: 6, lost: 3, quarantined: 0 }],
     [
       'a zero-filled file',
       (d) => d.replace(path(d, 1), Buffer.alloc(d.bytes(path(d, 1)).byteLength)),
-      { owed: 6, quarantined: 1 },
+      { owed: 6, lost: 3, quarantined: 1 },
     ],
-    ['an empty file', (d) => d.replace(path(d, 1), Buffer.alloc(0)), { owed: 6, quarantined: 1 }],
+    ['an empty file', (d) => d.replace(path(d, 1), Buffer.alloc(0)), { owed: 6, lost: 3, quarantined: 1 }],
     [
       'a file twice',
       (d) => d.replace('/dlq/normal/0000000000000099.seg', d.bytes(path(d, 1))),

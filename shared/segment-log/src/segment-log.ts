@@ -1,16 +1,20 @@
+import { dirname } from 'node:path';
 import { AreaLog, type Entry, type LogEvents, type Position } from './area.ts';
 import { SegmentLogError } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
+import { Quarantine } from './quarantine.ts';
 import { AREAS, type Area, type Record } from './record.ts';
 import type { SegmentState } from './segment.ts';
 
 export interface SegmentLogOptions {
   dir: string;
   fs: FileSystem;
-  /** Size at which a segment is sealed. */
+  /** Size at which a segment is sealed; at most an eighth of the capacity, so that room can be made in parts. */
   segmentBytes: number;
-  /** Most bytes on disk. */
+  /** Most bytes on disk, quarantine included. */
   capacityBytes: number;
+  /** Most bytes of rejected batches; beyond it the oldest of them go, counted. Default: no limit of their own. */
+  rejectedCapacityBytes?: number;
   /** Kept free on the disk. */
   reserveBytes: number;
   whenFull: 'refuse' | 'drop_oldest';
@@ -31,6 +35,8 @@ export interface AreaStats {
   diskBytes: number;
   /** Records before compression, those done with included. */
   rawBytes: number;
+  /** About how much of it is not done with yet. */
+  waitingBytes: number;
   /** Unix ms; 0 when there is nothing. */
   oldestReceivedAt: number;
 }
@@ -54,6 +60,8 @@ export interface SegmentInfo {
 /** Lowest first: what goes when room must be made. */
 const DROP_ORDER: readonly Area[] = ['normal', 'high', 'critical'];
 const FREE_BYTES_AGE_MS = 1_000;
+/** Segments that a capacity holds at least. */
+const PARTS = 8;
 
 /** Batches on disk, in checksummed segments by class; see FORMAT.md. */
 export class SegmentLog {
@@ -61,6 +69,7 @@ export class SegmentLog {
   readonly lastIds = new Set<string>();
   readonly #o: SegmentLogOptions;
   readonly #areas: Readonly<{ [A in Area]: AreaLog }>;
+  readonly #quarantine: Quarantine;
   #fault: SegmentLogError | undefined;
   #freeBytes = Number.POSITIVE_INFINITY;
   #freeBytesAt = Number.NEGATIVE_INFINITY;
@@ -68,12 +77,17 @@ export class SegmentLog {
 
   private constructor(options: SegmentLogOptions) {
     this.#o = options;
+    const quarantine = new Quarantine(options.fs, options.dir);
+    this.#quarantine = quarantine;
+    const limitOf = (area: Area) =>
+      area === 'rejected' ? (options.rejectedCapacityBytes ?? options.capacityBytes) : options.capacityBytes;
     const of = (area: Area) =>
       new AreaLog({
         fs: options.fs,
         root: options.dir,
         area,
-        segmentBytes: options.segmentBytes,
+        segmentBytes: Math.min(options.segmentBytes, Math.floor(limitOf(area) / PARTS)),
+        quarantine,
         retentionMs: area === 'rejected' ? options.rejectedRetentionMs : options.retentionMs,
         verifyBytesPerSecond: options.verifyBytesPerSecond,
         events: {
@@ -83,7 +97,7 @@ export class SegmentLog {
             options.events.fault(error);
           },
         },
-        reserve: (bytes) => this.#reserve(bytes),
+        reserve: (bytes) => this.#reserve(area, bytes),
         now: options.now,
       });
     this.#areas = {
@@ -98,6 +112,8 @@ export class SegmentLog {
   static async open(options: SegmentLogOptions): Promise<SegmentLog> {
     const log = new SegmentLog(options);
     await options.fs.mkdir(options.dir);
+    await options.fs.syncDir(dirname(options.dir));
+    await log.#quarantine.measure();
     for (const area of AREAS) for (const id of await log.#areas[area].recover()) log.lastIds.add(id);
     return log;
   }
@@ -120,6 +136,11 @@ export class SegmentLog {
   /** The next record of an area, oldest first; undefined when there is none now. */
   read(area: Area): Promise<Entry | undefined> {
     return this.#areas[area].read();
+  }
+
+  /** Ends the open segment of an area. Its records can be read before and after. */
+  seal(area: Area): Promise<void> {
+    return this.#areas[area].seal();
   }
 
   /** Lets an area be read again from its first record that is not done with. */
@@ -189,6 +210,11 @@ export class SegmentLog {
       items: waiting.reduce((sum, segment) => sum + Math.max(0, segment.items - segment.ackedItems), 0),
       diskBytes: bytes,
       rawBytes: segments.reduce((sum, segment) => sum + segment.rawBytes, 0),
+      waitingBytes: waiting.reduce(
+        (sum, { rawBytes, records, acked }) =>
+          sum + Math.round((rawBytes * (records - acked.count)) / records),
+        0,
+      ),
       oldestReceivedAt: waiting.reduce(
         (oldest, { firstReceivedAt }) => (oldest === 0 ? firstReceivedAt : Math.min(oldest, firstReceivedAt)),
         0,
@@ -197,7 +223,7 @@ export class SegmentLog {
   }
 
   get diskBytes(): number {
-    return AREAS.reduce((sum, area) => sum + this.#areas[area].bytes, 0);
+    return AREAS.reduce((sum, area) => sum + this.#areas[area].bytes, this.#quarantine.bytes);
   }
 
   /** 0 to 1. */
@@ -236,14 +262,22 @@ export class SegmentLog {
     await this.#o.fs.close();
   }
 
-  async #reserve(bytes: number): Promise<void> {
+  async #reserve(area: Area, bytes: number): Promise<void> {
+    const { rejectedCapacityBytes } = this.#o;
+    if (area === 'rejected' && rejectedCapacityBytes !== undefined) {
+      // They wait for people, who may never come: to refuse them would hold up what spills behind them.
+      while (
+        this.#areas.rejected.bytes + bytes > rejectedCapacityBytes &&
+        (await this.#dropOldest(['rejected']))
+      );
+    }
     const { capacityBytes, reserveBytes, whenFull, fs, dir, now } = this.#o;
     if (now() - this.#freeBytesAt >= FREE_BYTES_AGE_MS) {
       this.#freeBytesAt = now();
       this.#freeBytes = await fs.freeBytes(dir);
     }
     while (this.diskBytes + bytes > capacityBytes || this.#freeBytes - bytes < reserveBytes) {
-      if (whenFull === 'refuse' || !(await this.#dropOldest())) {
+      if (whenFull === 'refuse' || !(await this.#dropOldest(DROP_ORDER))) {
         throw this.diskBytes + bytes > capacityBytes
           ? new SegmentLogError('full', `the dlq is at its capacity of ${capacityBytes} bytes (dlq.capacity)`)
           : new SegmentLogError(
@@ -256,8 +290,9 @@ export class SegmentLog {
     this.#freeBytes -= bytes;
   }
 
-  async #dropOldest(): Promise<boolean> {
-    for (const area of DROP_ORDER) {
+  /** Of the first of these areas that has something to drop. The segment being written stays. */
+  async #dropOldest(areas: readonly Area[]): Promise<boolean> {
+    for (const area of areas) {
       const log = this.#areas[area];
       const oldest = log.segments.find((segment) => !log.isActive(segment));
       if (!oldest) continue;

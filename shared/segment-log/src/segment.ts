@@ -3,7 +3,7 @@ import { Acked } from './acked.ts';
 import { type BlockEntry, decodeBlock } from './block.ts';
 import type { File, FileSystem } from './file-system.ts';
 import type { Area } from './record.ts';
-import { blockAt, nextBlock, readStored } from './scan.ts';
+import { blockAt, nextBlock, overBadSectors, readStored } from './scan.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
 export type SegmentState = 'open' | 'recovered' | 'sealed';
@@ -64,46 +64,40 @@ export function emptySegment(area: Area, sequence: number, createdAt: number): S
   };
 }
 
-/** Bytes, in order, that a reader found it could not read. */
-export interface Damage {
-  at: number;
+/** What was found from a place in a segment on. */
+export interface ReadBlock {
+  /** Where to go on. */
   end: number;
-  records: number;
-  items: number;
+  /** Empty when there is no block before `limit`. */
+  entries: BlockEntry[];
+  /** Bytes that could not be read. */
+  damage: { at: number; end: number } | undefined;
 }
 
-/**
- * Reads a segment block by block, from a place on. One block is in memory at a time, however long the segment is.
- * What can't be read is told to `damaged` and passed over.
- */
-export async function* readBlocks(
-  file: File,
-  end: () => number,
-  damaged: (damage: Damage) => void,
-  start = SEGMENT_HEADER_BYTES,
-): AsyncGenerator<{ entries: BlockEntry[]; end: number }> {
-  let at = start;
-  while (at < end()) {
-    const limit = end();
-    const block = await blockAt(file, at, limit);
-    if (!block) {
-      const next = await nextBlock(file, at + 1, limit);
-      damaged({ at, end: next?.at ?? limit, records: 0, items: 0 });
-      at = next?.at ?? limit;
-      continue;
-    }
-    const { stored, intact } = await readStored(file, block);
-    const entries = await decodeBlock(block.header, stored);
-    const lost = entries.filter((entry) => entry.record === undefined).length;
-    if (!intact || lost > 0) {
-      const kept = entries.reduce((sum, { record }) => sum + (record?.envelope.items ?? 0), 0);
-      damaged({ at, end: block.end, records: lost, items: Math.max(0, block.header.items - kept) });
-    }
-    yield { entries, end: block.end };
-    at = block.end;
+/** Reads the block at `at`, or what is found where one should be. Only this block is in memory. */
+export async function readBlock(file: File, at: number, limit: number): Promise<ReadBlock> {
+  const block = await blockAt(file, at, limit);
+  if (!block) {
+    const end = (await nextBlock(file, at + 1, limit))?.at ?? limit;
+    return { end, entries: [], damage: { at, end } };
   }
+  const { stored, intact } = await readStored(file, block);
+  const entries = await decodeBlock(block.header, stored, intact);
+  const whole = intact && entries.every(({ record }) => record !== undefined);
+  return { end: block.end, entries, damage: whole ? undefined : { at, end: block.end } };
 }
 
+/** Opens a segment for reading. Between a rename and its return either of its names may be the right one. */
 export async function openSegment(fs: FileSystem, dir: string, segment: Segment): Promise<File> {
-  return fs.open(segmentPath(dir, segment), 'read');
+  const { sequence } = segment;
+  let missing: unknown;
+  for (const open of segment.state === 'sealed' ? [false] : [true, false]) {
+    try {
+      return overBadSectors(await fs.open(join(dir, segmentName(sequence, open)), 'read'));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      missing = error;
+    }
+  }
+  throw missing;
 }

@@ -1,16 +1,18 @@
 import { createHash, type Hash } from 'node:crypto';
 import { join } from 'node:path';
-import { encodeBlock } from './block.ts';
+import { encodeBlockHeader, type PackedBlock, packBlock } from './block.ts';
 import { diskFault, SegmentLogError } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
-import { type Area, encodeRecord, type Record } from './record.ts';
+import type { Area, Record } from './record.ts';
 import { emptySegment, type Segment, segmentName } from './segment.ts';
 import { encodeSegmentHeader, SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
 /** Aim of a block: what damage to one byte can cost at most, and enough for zstd to find what repeats. */
 const BLOCK_RAW_BYTES = 256 * 1024;
-/** One group commit takes no more than this into memory. */
-const GROUP_RAW_BYTES = 8 * 1024 * 1024;
+/** Blocks that are packed or being packed ahead of the write, and so the size of a group: 8 MiB. */
+const BLOCKS_AHEAD = 32;
+/** Payloads that wait to be written; beyond it an append is refused. One is always taken. */
+const WAITING_MAX_BYTES = 64 * 1024 * 1024;
 const RETRY_AFTER_FAULT_MS = 500;
 const RECORD_MAX_BYTES = 192 * 1024 * 1024;
 
@@ -19,35 +21,47 @@ export interface WriterOptions {
   dir: string;
   area: Area;
   segmentBytes: number;
-  /** Larger appends wait in their callers. */
   nextSequence(): number;
   /** Makes room for so many bytes, or throws SegmentLogError. */
   reserve(bytes: number): Promise<void>;
   opened(segment: Segment): void;
+  /** It is not written any more. */
   sealed(segment: Segment): void;
+  /** It was left without a record in it, and its file is gone. */
+  discarded(segment: Segment): void;
   fault(error: SegmentLogError): void;
   now(): number;
 }
 
 interface Waiting {
   record: Record;
-  bytes: Buffer;
   resolve(): void;
   reject(error: unknown): void;
 }
 
+interface Block {
+  waiting: Waiting[];
+  packed: Promise<PackedBlock>;
+}
+
 /**
  * Appends to the one open segment of an area. Records that arrive while a write is under way share the next one and
- * its fsync (group commit); an append is done when its record is on the disk.
+ * its fsync (group commit); full blocks of them are packed meanwhile. An append is done when its record is on the disk.
  */
 export class SegmentWriter {
   readonly #o: WriterOptions;
   #segment: Segment | undefined;
   #file: File | undefined;
   #hash: Hash = createHash('sha256');
-  #waiting: Waiting[] = [];
+  /** Records that are in no block yet, oldest first, and their payloads' bytes; then blocks, older still. */
+  #loose: Waiting[] = [];
+  #looseBytes = 0;
+  #blocks: Block[] = [];
+  #waitingBytes = 0;
   #running: Promise<void> | undefined;
-  #faultUntil = 0;
+  /** Writing and sealing, one after another. */
+  #exclusive: Promise<unknown> = Promise.resolve();
+  #faultUntil = Number.NEGATIVE_INFINITY;
   #fault: SegmentLogError | undefined;
   #closed = false;
 
@@ -61,91 +75,104 @@ export class SegmentWriter {
 
   /** @throws SegmentLogError; then the record is not in the log, and never half of it is */
   append(record: Record): Promise<void> {
+    const bytes = record.payload.byteLength;
     if (this.#closed) return Promise.reject(new SegmentLogError('closed', 'the log is closed'));
-    if (record.payload.byteLength > RECORD_MAX_BYTES) {
+    if (bytes > RECORD_MAX_BYTES) {
       return Promise.reject(
-        new SegmentLogError(
-          'too_large',
-          `a payload of ${record.payload.byteLength} bytes; expected at most ${RECORD_MAX_BYTES}`,
-        ),
+        new SegmentLogError('too_large', `a payload of ${bytes} bytes; expected at most ${RECORD_MAX_BYTES}`),
+      );
+    }
+    if (this.#waitingBytes > 0 && this.#waitingBytes + bytes > WAITING_MAX_BYTES) {
+      return Promise.reject(
+        new SegmentLogError('busy', `${this.#waitingBytes} bytes wait to be written to ${this.#o.dir}`),
       );
     }
     if (this.#fault && this.#o.now() < this.#faultUntil) return Promise.reject(this.#fault);
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ record, bytes: encodeRecord(record), resolve, reject });
+      this.#loose.push({ record, resolve, reject });
+      this.#looseBytes += bytes;
+      this.#waitingBytes += bytes;
+      if (this.#looseBytes >= BLOCK_RAW_BYTES && this.#blocks.length < BLOCKS_AHEAD) this.#pack();
       this.#running ??= this.#run();
     });
   }
 
   /** Ends the open segment, so that no more is added to it. */
-  async seal(): Promise<void> {
-    await this.#running;
-    await this.#seal();
+  seal(): Promise<void> {
+    return this.#alone(() => this.#seal());
   }
 
+  /** Writes what waits, and takes no more. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#running;
-    await this.#file?.close();
-    this.#file = undefined;
-  }
-
-  /** Forgets an open segment whose file was removed. */
-  async abandon(): Promise<void> {
-    await this.#file?.close().catch(() => {});
-    this.#file = undefined;
-    this.#segment = undefined;
+    await this.#alone(async () => {
+      await this.#file?.close();
+      this.#file = undefined;
+    });
   }
 
   async #run(): Promise<void> {
-    while (this.#waiting.length > 0) {
-      const group = this.#takeGroup();
-      try {
-        await this.#write(group);
-        this.#fault = undefined;
-        for (const { resolve } of group) resolve();
-      } catch (error) {
-        const fault = diskFault(error, `could not write to ${this.#o.dir}`);
-        this.#fault = fault;
-        this.#faultUntil = this.#o.now() + RETRY_AFTER_FAULT_MS;
-        this.#o.fault(fault);
-        for (const { reject } of group) reject(fault);
-      }
+    while (this.#loose.length + this.#blocks.length > 0) {
+      await this.#alone(async () => {
+        while (this.#loose.length > 0 && this.#blocks.length < BLOCKS_AHEAD) this.#pack();
+        const group = this.#blocks.splice(0, BLOCKS_AHEAD);
+        await this.#commit(group);
+      });
     }
     this.#running = undefined;
   }
 
-  #takeGroup(): Waiting[] {
+  /** Makes a block of the oldest loose records. */
+  #pack(): void {
     let bytes = 0;
     let n = 0;
-    while (n < this.#waiting.length) {
-      bytes += this.#waiting[n]!.bytes.byteLength;
-      if (n > 0 && bytes > GROUP_RAW_BYTES) break;
+    while (n < this.#loose.length) {
+      bytes += this.#loose[n]!.record.payload.byteLength;
+      if (n > 0 && bytes > BLOCK_RAW_BYTES) break;
       n++;
     }
-    return this.#waiting.splice(0, n);
+    const waiting = this.#loose.splice(0, n);
+    for (const { record } of waiting) this.#looseBytes -= record.payload.byteLength;
+    const packed = packBlock(waiting.map(({ record }) => record));
+    packed.catch(() => {}); // looked at when its turn comes
+    this.#blocks.push({ waiting, packed });
   }
 
-  async #write(group: readonly Waiting[]): Promise<void> {
-    const segment = this.#segment;
-    let firstRecord = segment && segment.end < this.#o.segmentBytes ? segment.records : 0;
-    const blocks = await Promise.all(
-      blocksOf(group).map((records) => {
-        const first = firstRecord;
-        firstRecord += records.length;
-        const items = records.reduce((sum, { record }) => sum + record.envelope.items, 0);
-        return encodeBlock(
-          records.map(({ bytes }) => bytes),
-          items,
-          first,
-        );
-      }),
-    );
-    const body = blocks.length === 1 ? blocks[0]! : Buffer.concat(blocks);
-    await this.#o.reserve(body.byteLength + SEGMENT_HEADER_BYTES);
-    if (segment && segment.end >= this.#o.segmentBytes) await this.#seal();
+  async #commit(group: readonly Block[]): Promise<void> {
+    const waiting = group.flatMap((block) => block.waiting);
+    try {
+      if (this.#fault && this.#o.now() < this.#faultUntil) throw this.#fault;
+      await this.#write(await Promise.all(group.map(({ packed }) => packed)));
+      this.#fault = undefined;
+      for (const { resolve } of waiting) resolve();
+    } catch (error) {
+      const fault = diskFault(error, `could not write to ${this.#o.dir}`);
+      if (fault !== this.#fault) {
+        this.#fault = fault;
+        this.#faultUntil = this.#o.now() + RETRY_AFTER_FAULT_MS;
+        this.#o.fault(fault);
+      }
+      for (const { reject } of waiting) reject(fault);
+    } finally {
+      for (const { record } of waiting) this.#waitingBytes -= record.payload.byteLength;
+    }
+  }
+
+  async #write(blocks: readonly PackedBlock[]): Promise<void> {
+    const bytes = blocks.reduce((sum, { stored }) => sum + stored.byteLength + 64, SEGMENT_HEADER_BYTES);
+    await this.#o.reserve(bytes);
+    if (this.#segment && this.#segment.end >= this.#o.segmentBytes) await this.#seal();
     const open = this.#segment ?? (await this.#open());
     const file = this.#file!;
+    let { records: firstRecord } = open;
+    const body = Buffer.concat(
+      blocks.flatMap(({ header, stored }) => {
+        const first = firstRecord;
+        firstRecord += header.records;
+        return [encodeBlockHeader({ ...header, firstRecord: first }), stored];
+      }),
+    );
     try {
       await file.write(body, open.end);
       await file.sync();
@@ -155,14 +182,13 @@ export class SegmentWriter {
     }
     this.#hash.update(body);
     open.end += body.byteLength;
-    for (const { record, bytes } of group) {
-      const { receivedAt, items } = record.envelope;
-      open.records++;
-      open.items += items;
-      open.rawBytes += bytes.byteLength;
+    for (const { header } of blocks) {
       open.firstReceivedAt =
-        open.firstReceivedAt === 0 ? receivedAt : Math.min(open.firstReceivedAt, receivedAt);
-      open.lastReceivedAt = Math.max(open.lastReceivedAt, receivedAt);
+        open.records === 0 ? header.firstReceivedAt : Math.min(open.firstReceivedAt, header.firstReceivedAt);
+      open.lastReceivedAt = Math.max(open.lastReceivedAt, header.lastReceivedAt);
+      open.records += header.records;
+      open.items += header.items;
+      open.rawBytes += header.rawBytes;
     }
   }
 
@@ -195,11 +221,20 @@ export class SegmentWriter {
   async #leave(segment: Segment): Promise<void> {
     const file = this.#file;
     this.#file = undefined;
-    this.#segment = undefined;
     await file?.truncate(segment.end).catch(() => {});
     await file?.close().catch(() => {});
     segment.state = 'recovered';
-    this.#o.sealed(segment);
+    this.#segment = undefined;
+    if (segment.records > 0) {
+      this.#o.sealed(segment);
+      return;
+    }
+    // A disk that stays full would collect one empty file per attempt.
+    const { fs, dir } = this.#o;
+    await fs.unlink(join(dir, segmentName(segment.sequence, true))).then(
+      () => this.#o.discarded(segment),
+      () => this.#o.sealed(segment),
+    );
   }
 
   async #seal(): Promise<void> {
@@ -219,6 +254,12 @@ export class SegmentWriter {
       this.#o.sealed(segment);
     }
   }
+
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#exclusive.then(work);
+    this.#exclusive = done.catch(() => {});
+    return done;
+  }
 }
 
 /** Writes the final header, then gives the file its final name. See FORMAT.md for what a crash in between leaves. */
@@ -237,31 +278,22 @@ export async function sealFile(
     join(dir, segmentName(segment.sequence, true)),
     join(dir, segmentName(segment.sequence, false)),
   );
-  await fs.syncDir(dir);
   segment.state = 'sealed';
   segment.sha256 = sha256;
+  await fs.syncDir(dir);
 }
 
 function headerOf(segment: Segment, sealedAt: number, sha256: Buffer) {
   const { area, sequence, createdAt, firstReceivedAt, lastReceivedAt, records, items, rawBytes, end } =
     segment;
-  const counts =
-    sealedAt === 0
-      ? { records: 0, items: 0, rawBytes: 0, bodyBytes: 0 }
-      : { records, items, rawBytes, bodyBytes: end - SEGMENT_HEADER_BYTES };
-  return { area, sequence, createdAt, sealedAt, firstReceivedAt, lastReceivedAt, sha256, ...counts };
-}
-
-function blocksOf(group: readonly Waiting[]): Waiting[][] {
-  const blocks: Waiting[][] = [];
-  let bytes = Number.POSITIVE_INFINITY;
-  for (const waiting of group) {
-    if (bytes + waiting.bytes.byteLength > BLOCK_RAW_BYTES) {
-      blocks.push([]);
-      bytes = 0;
-    }
-    blocks.at(-1)!.push(waiting);
-    bytes += waiting.bytes.byteLength;
-  }
-  return blocks;
+  const sealed = {
+    firstReceivedAt,
+    lastReceivedAt,
+    records,
+    items,
+    rawBytes,
+    bodyBytes: end - SEGMENT_HEADER_BYTES,
+  };
+  const open = { firstReceivedAt: 0, lastReceivedAt: 0, records: 0, items: 0, rawBytes: 0, bodyBytes: 0 };
+  return { area, sequence, createdAt, sealedAt, sha256, ...(sealedAt === 0 ? open : sealed) };
 }

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { zstdDecompressSync } from 'node:zlib';
 
 export interface IndependentRecord {
-  envelope: { id: string; items: number; class: string };
+  envelope: { id: string; items: number; class: string; receivedAt: number };
   payload: Buffer;
 }
 
@@ -21,10 +21,12 @@ export function readSegment(file: Buffer): { sealed: boolean; records: Independe
   const records: IndependentRecord[] = [];
   for (let at = 0; at < body.byteLength; ) {
     if (body.toString('latin1', at, at + 4) !== 'NRDB') throw new Error('no block');
-    if (slowCrc32c(body.subarray(at, at + 36)) !== body.readUInt32LE(at + 36))
+    if (slowCrc32c(body.subarray(at, at + 52)) !== body.readUInt32LE(at + 52))
       throw new Error('damaged block header');
-    const stored = body.subarray(at + 40, at + 40 + body.readUInt32LE(at + 4));
+    const stored = body.subarray(at + 56, at + 56 + body.readUInt32LE(at + 4));
     if (slowCrc32c(stored) !== body.readUInt32LE(at + 28)) throw new Error('damaged block');
+    const first = Number(body.readBigUInt64LE(at + 32));
+    const last = Number(body.readBigUInt64LE(at + 40));
     const raw = zstdDecompressSync(stored);
     if (raw.byteLength !== body.readUInt32LE(at + 8)) throw new Error('wrong raw length');
     if (body.readUInt32LE(at + 24) !== records.length) throw new Error('wrong record number');
@@ -32,13 +34,12 @@ export function readSegment(file: Buffer): { sealed: boolean; records: Independe
       const end = r + 4 + raw.readUInt32LE(r);
       if (slowCrc32c(raw.subarray(r + 8, end)) !== raw.readUInt32LE(r + 4)) throw new Error('damaged record');
       const payloadAt = r + 12 + raw.readUInt32LE(r + 8);
-      records.push({
-        envelope: JSON.parse(raw.toString('utf8', r + 12, payloadAt)) as IndependentRecord['envelope'],
-        payload: raw.subarray(payloadAt, end),
-      });
+      const envelope = JSON.parse(raw.toString('utf8', r + 12, payloadAt)) as IndependentRecord['envelope'];
+      if (envelope.receivedAt < first || envelope.receivedAt > last) throw new Error('wrong received times');
+      records.push({ envelope, payload: raw.subarray(payloadAt, end) });
       r = end;
     }
-    at += 40 + stored.byteLength;
+    at += 56 + stored.byteLength;
   }
   const items = records.reduce((sum, { envelope }) => sum + envelope.items, 0);
   if (

@@ -1,0 +1,68 @@
+import { join } from 'node:path';
+import type { FileSystem } from './file-system.ts';
+
+const QUARANTINE = 'quarantine';
+
+/**
+ * Where files go that hold what can't be read, each with a report beside it. Nothing is ever removed from here but by
+ * people; what lies here counts as used.
+ */
+export class Quarantine {
+  readonly #fs: FileSystem;
+  readonly #root: string;
+  readonly #dir: string;
+  #bytes = 0;
+
+  constructor(fs: FileSystem, root: string) {
+    this.#fs = fs;
+    this.#root = root;
+    this.#dir = join(root, QUARANTINE);
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  async measure(): Promise<void> {
+    this.#bytes = 0;
+    for (const name of await this.#fs.list(this.#dir))
+      this.#bytes += await sizeOf(this.#fs, join(this.#dir, name));
+  }
+
+  /** Moves a file here. The report is on the disk before the file is. */
+  async take(dir: string, file: string, as: string, report: object): Promise<void> {
+    const fs = this.#fs;
+    const bytes = await sizeOf(fs, join(dir, file));
+    await fs.mkdir(this.#dir);
+    await fs.syncDir(this.#root);
+    const taken = new Set(await fs.list(this.#dir));
+    let name = as;
+    for (let n = 2; taken.has(name) || taken.has(`${name}.json`); n++) name = `${as}-${n}`;
+    const written = await fs.open(join(this.#dir, `${name}.json`), 'create');
+    try {
+      await written.write(Buffer.from(`${JSON.stringify(report, null, 2)}\n`), 0);
+      await written.sync();
+    } finally {
+      await written.close();
+    }
+    await fs.rename(join(dir, file), join(this.#dir, name));
+    await fs.syncDir(this.#dir);
+    await fs.syncDir(dir);
+    this.#bytes += bytes;
+  }
+}
+
+async function sizeOf(fs: FileSystem, path: string): Promise<number> {
+  try {
+    const file = await fs.open(path, 'read');
+    try {
+      return await file.size();
+    } finally {
+      await file.close();
+    }
+  } catch {
+    return 0; // not even its length can be read
+  }
+}
+
+export { QUARANTINE };

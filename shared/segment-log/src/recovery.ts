@@ -1,0 +1,173 @@
+import { join } from 'node:path';
+import { Acked } from './acked.ts';
+import type { RememberedSegment } from './checkpoint.ts';
+import type { File, FileSystem } from './file-system.ts';
+import type { Area } from './record.ts';
+import { overBadSectors, scanOpen } from './scan.ts';
+import { emptySegment, parseSegmentName, readBlock, type Segment, segmentName } from './segment.ts';
+import { decodeSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment-header.ts';
+
+/** A segment as it was found when the log was opened. */
+export interface Recovered {
+  segment: Segment;
+  /** What is wrong with it; empty when nothing is. */
+  damage: string[];
+  /** Ids in the end of a segment that was left open: what its writer may be asked to write again. */
+  lastIds: string[];
+  /** A crash came while it was being created: there is nothing in it and there never was. */
+  stillborn: boolean;
+}
+
+const TAIL_BYTES = 8 * 1024 * 1024;
+
+/**
+ * Reads the header of a sealed segment, or the block headers of one that was left open. Throws nothing that is about
+ * this one file: whatever is wrong with it must not keep the others from being replayed.
+ */
+export async function recoverSegment(
+  fs: FileSystem,
+  dir: string,
+  area: Area,
+  name: string,
+  remembered: RememberedSegment | undefined,
+  nowMs: number,
+): Promise<Recovered> {
+  const { sequence, open } = parseSegmentName(name)!;
+  let file: File;
+  try {
+    file = overBadSectors(await fs.open(join(dir, name), 'read'));
+  } catch (error) {
+    const segment = emptySegment(area, sequence, nowMs);
+    segment.state = open ? 'recovered' : 'sealed';
+    segment.lastReceivedAt = nowMs;
+    remember(segment, remembered);
+    return { segment, damage: [unreadable(error)], lastIds: [], stillborn: false };
+  }
+  try {
+    const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
+    const size = await file.size();
+    await file.read(bytes, 0);
+    const header = decodeSegmentHeader(bytes);
+    const ours = header?.area === area && header.sequence === sequence ? header : undefined;
+    if (ours && ours.sealedAt > 0 && size === SEGMENT_HEADER_BYTES + ours.bodyBytes) {
+      const segment = sealedSegment(ours, size);
+      if (open) await rename(fs, dir, segment);
+      acknowledge(segment, remembered);
+      return { segment, damage: [], lastIds: [], stillborn: false };
+    }
+    return await recoverByBlocks({ file, size, open, area, sequence, header, remembered, nowMs });
+  } catch (error) {
+    const segment = emptySegment(area, sequence, nowMs);
+    segment.state = open ? 'recovered' : 'sealed';
+    segment.lastReceivedAt = nowMs;
+    remember(segment, remembered);
+    return { segment, damage: [unreadable(error)], lastIds: [], stillborn: false };
+  } finally {
+    await file.close().catch(() => {});
+  }
+}
+
+function sealedSegment(header: SegmentHeader, size: number): Segment {
+  const { area, sequence, createdAt, firstReceivedAt, lastReceivedAt, records, items, rawBytes, sha256 } =
+    header;
+  return {
+    ...emptySegment(area, sequence, createdAt),
+    state: 'sealed',
+    firstReceivedAt,
+    lastReceivedAt,
+    records,
+    items,
+    rawBytes,
+    sha256,
+    end: size,
+  };
+}
+
+/** It was sealed, and the crash came before it had its final name. */
+async function rename(fs: FileSystem, dir: string, segment: Segment): Promise<void> {
+  try {
+    const names = [true, false].map((open) => join(dir, segmentName(segment.sequence, open)));
+    await fs.rename(names[0]!, names[1]!);
+    await fs.syncDir(dir);
+  } catch {
+    segment.state = 'recovered'; // on a disk that takes no writes it is sealed again when it does
+    segment.sha256 = undefined;
+  }
+}
+
+async function recoverByBlocks(found: {
+  file: File;
+  size: number;
+  open: boolean;
+  area: Area;
+  sequence: number;
+  header: SegmentHeader | undefined;
+  remembered: RememberedSegment | undefined;
+  nowMs: number;
+}): Promise<Recovered> {
+  const { file, size, open, area, sequence, header, remembered, nowMs } = found;
+  const scanned = await scanOpen(file);
+  const { blocks, records, items, rawBytes, end, gaps } = scanned;
+  const stillborn = open && !header && blocks === 0 && size <= SEGMENT_HEADER_BYTES && !remembered;
+  const segment: Segment = {
+    ...emptySegment(area, sequence, header?.createdAt ?? nowMs),
+    state: open ? 'recovered' : 'sealed',
+    records,
+    items,
+    rawBytes,
+    // Without a block there is no received time, and what is unreadable must not look as old as the epoch.
+    firstReceivedAt: blocks > 0 ? scanned.firstReceivedAt : nowMs,
+    lastReceivedAt: blocks > 0 ? scanned.lastReceivedAt : nowMs,
+    end: open ? end : Math.max(end, size),
+  };
+  const damage: string[] = [];
+  const ours = header?.area === area && header.sequence === sequence;
+  if (!header) damage.push('its header is damaged');
+  else if (!ours) damage.push(`its header says that it is segment ${header.sequence} of ${header.area}`);
+  else if (!open) damage.push('its length is not what its header says');
+  if (gaps > 0) damage.push(`${gaps} places in it can't be read`);
+  const promised = Math.max(header && header.sealedAt > 0 ? header.records : 0, remembered?.records ?? 0);
+  if (ours && promised > records) damage.push(`it had ${promised} records and has ${records}`);
+  if (damage.length > 0) {
+    segment.end = Math.max(end, size);
+    if (header && header.sealedAt > 0) {
+      segment.records = Math.max(records, header.records);
+      segment.items = Math.max(items, header.items);
+    }
+  }
+  // What is done with is known by number. When it can't be told whether these are the numbers of this very segment,
+  // its records come again rather than never; when none can be read, only how many were lost is left to say.
+  if (ours) acknowledge(segment, remembered);
+  if (ours || blocks === 0) remember(segment, remembered);
+  const lastIds = open && blocks > 0 ? await idsAtEnd(file, segment.end) : [];
+  return { segment, damage: stillborn ? [] : damage, lastIds, stillborn };
+}
+
+function acknowledge(segment: Segment, remembered: RememberedSegment | undefined): void {
+  if (!remembered) return;
+  segment.acked = new Acked(remembered.ranges);
+  segment.ackedItems = remembered.ackedItems;
+}
+
+/** What the checkpoint says it held. */
+function remember(segment: Segment, remembered: RememberedSegment | undefined): void {
+  if (!remembered) return;
+  segment.records = Math.max(segment.records, remembered.records);
+  segment.items = Math.max(segment.items, remembered.items);
+  acknowledge(segment, remembered);
+}
+
+async function idsAtEnd(file: File, end: number): Promise<string[]> {
+  const ids: string[] = [];
+  for (let at = Math.max(SEGMENT_HEADER_BYTES, end - TAIL_BYTES); at < end; ) {
+    const block = await readBlock(file, at, end);
+    for (const { record } of block.entries) if (record) ids.push(record.envelope.id);
+    at = block.end;
+  }
+  return ids;
+}
+
+/** For a file that can't be opened or read now. */
+export function unreadable(error: unknown): string {
+  return `it can't be read: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`;
+}
