@@ -29,6 +29,19 @@ const SEVERITY_NUMBER = 2;
 /** Resources that are remembered; a sender's resource is the same from request to request. */
 const REMEMBERED = 1_024;
 const REMEMBERED_MAX_BYTES = 4_096;
+const ALIKE_MAX = 8;
+
+interface Remembered {
+  bytes: Buffer;
+  verdict: Verdict;
+}
+
+/** What a request of one class gives, made once. */
+const UNTOUCHED: Readonly<Record<PriorityClass, Classified[]>> = {
+  critical: [{ class: 'critical', body: undefined }],
+  high: [{ class: 'high', body: undefined }],
+  normal: [{ class: 'normal', body: undefined }],
+};
 
 /**
  * Decides the class of a request, once. A request of one class is left as it is; one that holds several is cut by
@@ -55,7 +68,7 @@ export class Classifier {
 
   /** @param body protobuf that has passed the walk */
   classify(signal: Signal, body: Buffer): Classified[] {
-    if (signal === 'profiles') return [{ class: this.#otherwise, body: undefined }];
+    if (signal === 'profiles') return UNTOUCHED[this.#otherwise];
     return this.#bySignal[signal].classify(body);
   }
 }
@@ -66,7 +79,10 @@ class SignalClassifier {
   readonly #attribute: string;
   readonly #wanted: ReadonlySet<string>;
   readonly #nameField: number;
-  readonly #remembered = new Map<number, { bytes: Buffer; verdict: Verdict }>();
+  /** By fingerprint: resources that look alike at a glance lie together. */
+  readonly #remembered = new Map<number, Remembered[]>();
+  #rememberedCount = 0;
+  #last: Remembered | undefined;
   readonly #request = new FieldCursor();
   readonly #resource = new FieldCursor();
 
@@ -95,7 +111,7 @@ class SignalClassifier {
       }
       only = found;
     }
-    if (!mixed) return [{ class: only ?? this.#otherwise, body: undefined }];
+    if (!mixed) return UNTOUCHED[only ?? this.#otherwise];
     return this.#cut(body);
   }
 
@@ -123,21 +139,24 @@ class SignalClassifier {
         break;
       }
     }
-    const length = to - from;
-    if (length > REMEMBERED_MAX_BYTES) return this.#decide(body, from, to);
+    // Most often it is the one of the request before.
+    if (this.#last !== undefined && isSame(this.#last, body, from, to)) return this.#last.verdict;
+    if (to - from > REMEMBERED_MAX_BYTES) return this.#decide(body, from, to);
     const key = fingerprint(body, from, to);
-    const known = this.#remembered.get(key);
-    if (
-      known !== undefined &&
-      known.bytes.byteLength === length &&
-      known.bytes.compare(body, from, to) === 0
-    ) {
-      return known.verdict;
+    const alike = this.#remembered.get(key) ?? [];
+    let known = alike.find((candidate) => isSame(candidate, body, from, to));
+    if (known === undefined) {
+      known = { bytes: Buffer.from(body.subarray(from, to)), verdict: this.#decide(body, from, to) };
+      if (this.#rememberedCount++ >= REMEMBERED) this.#forget();
+      this.#remembered.set(key, [...alike.slice(-ALIKE_MAX + 1), known]);
     }
-    const verdict = this.#decide(body, from, to);
-    if (this.#remembered.size >= REMEMBERED) this.#remembered.clear();
-    this.#remembered.set(key, { bytes: Buffer.from(body.subarray(from, to)), verdict });
-    return verdict;
+    this.#last = known;
+    return known.verdict;
+  }
+
+  #forget(): void {
+    this.#remembered.clear();
+    this.#rememberedCount = 1;
   }
 
   #decide(body: Buffer, start: number, end: number): Verdict {
@@ -285,6 +304,10 @@ class SignalClassifier {
     }
     return new Map([...items].map(([c, fields]) => [c, Buffer.concat([...shared, ...fields])]));
   }
+}
+
+function isSame({ bytes }: Remembered, body: Buffer, start: number, end: number): boolean {
+  return bytes.byteLength === end - start && bytes.compare(body, start, end) === 0;
 }
 
 /** Tells resources apart well enough to find the remembered one; equality is checked on the bytes. */
