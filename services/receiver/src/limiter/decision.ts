@@ -29,6 +29,8 @@ export interface Decision {
 const LISTED_SCORE = 0.25;
 /** A label that was given up comes back when its score falls this far below `aggregateScore`. */
 const HYSTERESIS = 0.15;
+/** The table is calm again when it has come down to this share of what was too much; so that nothing flaps. */
+const CALM_SHARE = 0.8;
 /** How far the hand of the clock moves for one key that finds no room. */
 const SWEEP_STEPS = 64;
 const DECISIONS_KEPT = 256;
@@ -78,7 +80,7 @@ export class Admission {
     const { attributes, attributeAt, listed, base } = scanner;
     for (let i = 0; i < listed; i++) {
       const at = attributeAt + i * ATTRIBUTE_WORDS;
-      this.#feed(metric, body, metric.pointLabels, 'point', attributes, at, base, i, weight);
+      this.#feed(metric, body, 'point', attributes, at, base, i, weight);
     }
   }
 
@@ -86,14 +88,13 @@ export class Admission {
   feedResource(metric: Metric, body: Uint8Array, resource: ResourceBlock, weight: number): void {
     for (let i = 0; i < resource.listed; i++) {
       const at = i * ATTRIBUTE_WORDS;
-      this.#feed(metric, body, metric.resourceLabels, 'resource', resource.attributes, at, 0, i, weight);
+      this.#feed(metric, body, 'resource', resource.attributes, at, 0, i, weight);
     }
   }
 
   #feed(
     metric: Metric,
     body: Uint8Array,
-    labels: readonly Label[],
     place: Place,
     records: Int32Array,
     at: number,
@@ -102,10 +103,14 @@ export class Admission {
     weight: number,
   ): void {
     const keyHash = records[at + 2]!;
+    let labels = place === 'point' ? metric.pointLabels : metric.resourceLabels;
     let index = metric.indexOf(labels, keyHash, hint);
     if (index < 0) {
+      // A label that cannot be scored is not worth remembering: so there are never more labels than sketches.
+      if (this.#deps.pool.free === 0) return;
       index = metric.addLabel(keyOf(body, base + records[at]!, base + records[at + 1]!), keyHash, place);
       if (index < 0) return;
+      labels = place === 'point' ? metric.pointLabels : metric.resourceLabels;
     }
     const label = labels[index]!;
     label.sketch ??= this.#deps.pool.take(this.nowMs);
@@ -204,7 +209,7 @@ export class Admission {
   /** Ends what is no longer called for, and gives sketches where they are needed. To be called about once a second. */
   review(): void {
     const { metrics, pool, table, options } = this.#deps;
-    const isCalm = table.used < options.actAbove * this.limit;
+    const isCalm = table.used < CALM_SHARE * options.actAbove * this.limit;
     const needed = Math.sqrt(options.maxKeys);
     const starved: Metric[] = [];
     for (const metric of metrics.all()) {
@@ -240,7 +245,9 @@ export class Admission {
           isCalm ? 'the table has room again' : 'its score has fallen',
         );
       }
-      if (!label.removed || !isCalm || this.nowMs - label.removedAtMs < 2 * keyTtlMs) continue;
+      // Streams of counters that came back by themselves would bring along what was counted in the merged ones.
+      if (!label.removed || metric.mergedCounts || !isCalm || this.nowMs - label.removedAtMs < 2 * keyTtlMs)
+        continue;
       if (score < (label.isListed ? LISTED_SCORE : aggregateScore) - HYSTERESIS) {
         metric.restore(label);
         this.#record(metric, label, 'restore', score, 'its score has fallen and the table has room again');
@@ -257,10 +264,8 @@ export class Admission {
 
   #stopSketching(metric: Metric): void {
     metric.sketching = false;
-    for (const label of metric.labels()) {
-      if (label.sketch) this.#deps.pool.give(label.sketch);
-      label.sketch = undefined;
-    }
+    for (const label of metric.labels()) if (label.sketch) this.#deps.pool.give(label.sketch);
+    metric.forgetLabels();
   }
 
   #giveUp(metric: Metric, label: Label, score: number, why: string): Verdict {

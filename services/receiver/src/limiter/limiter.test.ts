@@ -181,6 +181,8 @@ describe('CardinalityLimiter', () => {
     expect(made.send([storm(9000, 10)]).droppedPoints).toBe(10);
     made.now += 61_000;
     for (let i = 0; i < 200; i++) made.send([]);
+    made.now += 1000;
+    made.send([]);
     expect(made.limiter.keysUsed).toBeLessThan(512);
     expect(made.send([storm(9000, 10)]).droppedPoints).toBe(0);
     expect(made.limiter.report().evictions.keys).toBeGreaterThan(0);
@@ -197,6 +199,46 @@ describe('CardinalityLimiter', () => {
     }
     expect(made.decisions.map(({ kind }) => kind)).toEqual(['aggregate', 'restore']);
     expect(made.send([storm(0, 8)])).toMatchObject({ unchanged: true, points: 8 });
+  });
+
+  it('does not give a label back of counters: their streams would bring along what was merged', () => {
+    const made = rig({ maxKeys: 1024, keyTtlMs: 10_000 });
+    const counters = (from: number, count: number) => storm(from, count, 'c', { temporality: 2 });
+    for (let i = 0; i < 20; i++) made.send([counters(i * 100, 100)]);
+    for (let i = 0; i < 60; i++) {
+      made.now += 1000;
+      made.send([counters(0, 8)]);
+    }
+    expect(made.decisions.map(({ kind }) => kind)).toEqual(['aggregate']);
+    made.limiter.configure({ maxKeys: 1024, protectedLabels: ['user'] });
+    expect(made.limiter.report().topMetrics[0]!.removed).toEqual([]);
+  });
+
+  it('holds ten megabytes at most, with every table full', { timeout: 20_000 }, () => {
+    const made = rig({ aggregateLabels: ['user'], actAbove: 0 });
+    const heap = () => {
+      globalThis.gc?.();
+      return process.memoryUsage().heapUsed;
+    };
+    const before = heap();
+    // Counters of which every one is a source, and every eighth its own output; then names without end.
+    for (let i = 0; i < 45; i++) {
+      const points = Array.from({ length: 1000 }, (_, k) => ({
+        labels: { user: `u${i}-${k}`, session: `s${(i * 1000 + k) >> 3}` },
+        int: 1n,
+        start: made.ns(),
+        time: made.ns() + 1000n,
+      }));
+      made.send([{ name: 'c', kind: 'sum', temporality: 2, monotonic: true, points }]);
+    }
+    for (let i = 0; i < 60; i++) {
+      made.send(Array.from({ length: 100 }, (_, k) => storm(0, 1, `metric.name.number.${i}.${k}`)));
+    }
+    const { tracker, keysUsed } = made.limiter.report();
+    expect(tracker.sources).toBeGreaterThan(20_000);
+    expect(keysUsed).toBeGreaterThan(5000);
+    expect(made.limiter.memoryBytes).toBeLessThan(10e6);
+    if (globalThis.gc) expect(made.limiter.memoryBytes + heap() - before).toBeLessThan(16e6);
   });
 
   it('works within a budget that changes, and gives back what it loses', () => {

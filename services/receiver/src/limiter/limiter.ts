@@ -19,7 +19,7 @@ const KNOWN_WEIGHT = 8;
 /** 2 KiB each. */
 const SKETCHES = 448;
 const REVIEW_EVERY_MS = 1000;
-/** Slots of the key table that are looked at for expired keys with every request, when the table is above `actAbove`. */
+/** Slots of the key table that are looked at for expired keys with every request. */
 const SWEEP_STEPS = 256;
 
 const EMPTY = new Uint8Array(0);
@@ -222,9 +222,7 @@ export class CardinalityLimiter {
     admission.nowSec = 1 + Math.floor((nowMs - startedMs) / 1000);
     const ttlSec = options.keyTtlMs / 1000;
     tracker.tick(admission.nowSec, ttlSec);
-    if (table.used >= options.actAbove * admission.limit) {
-      table.sweep(SWEEP_STEPS, admission.nowSec, ttlSec, SWEEP_STEPS, admission.onEvict);
-    }
+    table.sweep(SWEEP_STEPS, admission.nowSec, ttlSec, SWEEP_STEPS, admission.onEvict);
     if (nowMs - this.#reviewedMs < REVIEW_EVERY_MS) return;
     this.#reviewedMs = nowMs;
     admission.review();

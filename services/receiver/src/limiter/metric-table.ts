@@ -6,6 +6,9 @@ const LABELS_MAX = 64;
 const METRICS_MAX = 4096;
 const NAME_MAX_CHARS = 200;
 
+/** Most metrics never have labels that are looked at. */
+const NONE: readonly Label[] = [];
+
 export type Place = 'point' | 'resource';
 
 /** One label of one metric. */
@@ -49,17 +52,19 @@ export class Metric {
   keys = 0;
   /** Its labels are being scored. */
   sketching = false;
-  readonly pointLabels: Label[] = [];
-  readonly resourceLabels: Label[] = [];
+  pointLabels: readonly Label[] = NONE;
+  resourceLabels: readonly Label[] = NONE;
   /** The labels that were given up, if any. */
   rule: Reduction | undefined;
   ruleSinceMs = 0;
+  /** Cumulative counters were merged under that rule: it does not end by itself. */
+  mergedCounts = false;
   /** Some of its points go into the overflow stream. */
   overflowed = false;
   overflowedAtMs = 0;
   /** Points were refused because the table was full; so that it is logged once. */
   refused = false;
-  #overflow = new Map<Label | undefined, Reduction>();
+  #overflow: Map<Label | undefined, Reduction> | undefined;
   /** Cumulative streams that began before this were perhaps forwarded by themselves already. */
   watchFromMs = 0;
 
@@ -91,12 +96,23 @@ export class Metric {
     if (labels.length >= LABELS_MAX || key.length > NAME_MAX_CHARS) return -1;
     const label = new Label(key, keyHash, place);
     this.#applyPolicy(label);
-    return labels.push(label) - 1;
+    if (place === 'point') this.pointLabels = [...labels, label];
+    else this.resourceLabels = [...labels, label];
+    return labels.length;
   }
 
   setPolicy(policy: MetricPolicy): void {
     this.policy = policy;
-    for (const label of this.labels()) this.#applyPolicy(label);
+    for (const label of this.labels()) {
+      this.#applyPolicy(label);
+      if (label.removed && label.isProtected) this.restore(label);
+    }
+  }
+
+  /** Only to be called when nothing is decided about one of them. */
+  forgetLabels(): void {
+    this.pointLabels = this.resourceLabels = NONE;
+    this.#overflow = undefined;
   }
 
   #applyPolicy(label: Label): void {
@@ -129,12 +145,13 @@ export class Metric {
       resourceLabels.length + pointLabels.length > 0
         ? { resourceLabels, pointLabels, overflow: false }
         : undefined;
-    this.#overflow.clear();
+    this.#overflow = undefined;
   }
 
   /** The overflow stream of this metric; `cause`, when it stands on the resource, is left out there. */
   overflow(cause: Label | undefined): Reduction {
     const extra = cause?.place === 'resource' && !cause.removed ? cause : undefined;
+    this.#overflow ??= new Map();
     let reduction = this.#overflow.get(extra);
     if (!reduction) {
       const resourceLabels = [...(this.rule?.resourceLabels ?? []), ...(extra ? [extra] : [])];

@@ -1,43 +1,200 @@
-import { NumberValue } from './accumulate-number.ts';
+import type { NumberValue } from './accumulate-number.ts';
 import { slotHash } from './hash.ts';
 import { lessThan, unsigned } from './reader.ts';
 
-/** One stream that others are merged into, over requests. Objects are made once and used again. */
+/*
+ * One output is 24 int32, 96 bytes:
+ *
+ *   0,1 hash       2 flags             3 sources     4 last seen, s      5,6 start            7,8 time of the last point
+ *   9,10 watch     11,12 block         13,14 bounds  15 bounds seen, s   16 value is integer  18,19 value
+ *   20,21 when its identity was seen before it, Unix milliseconds, a double
+ */
+const OUTPUT_WORDS = 24;
+const FLAGS = 2;
+
+/** One stream that others are merged into, over requests: a view of its words. */
 export class Output {
   readonly id: number;
-  lo = 0;
-  hi = 0;
-  live = false;
-  /** Sources in the table that feed it. */
-  sources = 0;
-  seenSec = 0;
-  startLo = 0;
-  startHi = 0;
-  /** Time of the last point that went out; 0 before the first. */
-  timeLo = 0;
-  timeHi = 0;
-  /** Sources that began before this are taken in without their past. */
-  watchLo = 0;
-  watchHi = 0;
-  readonly value = new NumberValue();
-  /** Totals of a histogram: a block of the arena, and how many cells of it are used. */
-  block = 0;
-  blockLength = 0;
-  hasSum = true;
-  boundsLo = 0;
-  boundsHi = 0;
-  boundsSeenSec = 0;
-  /** A stream of this very identity was forwarded by itself before. */
-  preexisting = false;
-  /** It is the overflow stream of a metric. */
-  overflow = false;
-  /** It goes on with that stream's value and start. */
-  adopted = false;
-  /** When that stream was last seen: what does not go on with it has to start after it. */
-  earliestMs = 0;
+  readonly #words: Int32Array;
+  readonly #doubles: Float64Array;
+  readonly #at: number;
 
-  constructor(id: number) {
+  constructor(id: number, words: Int32Array, doubles: Float64Array) {
     this.id = id;
+    this.#words = words;
+    this.#doubles = doubles;
+    this.#at = id * OUTPUT_WORDS;
+  }
+
+  /** As new, for a stream of this hash. */
+  reset(lo: number, hi: number): void {
+    this.#words.fill(0, this.#at, this.#at + OUTPUT_WORDS);
+    this.lo = lo;
+    this.hi = hi;
+    this.live = this.hasSum = true;
+    this.#words[this.#at + 16] = 1;
+  }
+
+  /** Copies the total of a number into `into`. */
+  readValue(into: NumberValue): NumberValue {
+    const at = this.#at;
+    if (this.#words[at + 16] === 1) return into.setInt(this.#words[at + 18]!, this.#words[at + 19]!);
+    return into.setDouble(this.#doubles[(at + 18) >> 1]!);
+  }
+
+  writeValue(value: NumberValue): void {
+    const at = this.#at;
+    this.#words[at + 16] = value.isInt ? 1 : 0;
+    if (value.isInt) {
+      this.#words[at + 18] = value.lo;
+      this.#words[at + 19] = value.hi;
+    } else this.#doubles[(at + 18) >> 1] = value.double;
+  }
+
+  /** When a stream of its identity was last seen that it does not go on with: it has to start after it. */
+  get earliestMs(): number {
+    return this.#doubles[(this.#at + 20) >> 1]!;
+  }
+  set earliestMs(value: number) {
+    this.#doubles[(this.#at + 20) >> 1] = value;
+  }
+
+  get lo(): number {
+    return this.#words[this.#at + 0]!;
+  }
+  set lo(value: number) {
+    this.#words[this.#at + 0] = value;
+  }
+  get hi(): number {
+    return this.#words[this.#at + 1]!;
+  }
+  set hi(value: number) {
+    this.#words[this.#at + 1] = value;
+  }
+  /** Sources in the table that feed it. */
+  get sources(): number {
+    return this.#words[this.#at + 3]!;
+  }
+  set sources(value: number) {
+    this.#words[this.#at + 3] = value;
+  }
+  get seenSec(): number {
+    return this.#words[this.#at + 4]!;
+  }
+  set seenSec(value: number) {
+    this.#words[this.#at + 4] = value;
+  }
+  get startLo(): number {
+    return this.#words[this.#at + 5]!;
+  }
+  set startLo(value: number) {
+    this.#words[this.#at + 5] = value;
+  }
+  get startHi(): number {
+    return this.#words[this.#at + 6]!;
+  }
+  set startHi(value: number) {
+    this.#words[this.#at + 6] = value;
+  }
+  /** Time of the last point that went out; 0 before the first. */
+  get timeLo(): number {
+    return this.#words[this.#at + 7]!;
+  }
+  set timeLo(value: number) {
+    this.#words[this.#at + 7] = value;
+  }
+  get timeHi(): number {
+    return this.#words[this.#at + 8]!;
+  }
+  set timeHi(value: number) {
+    this.#words[this.#at + 8] = value;
+  }
+  /** Sources that began before this are taken in without their past. */
+  get watchLo(): number {
+    return this.#words[this.#at + 9]!;
+  }
+  set watchLo(value: number) {
+    this.#words[this.#at + 9] = value;
+  }
+  get watchHi(): number {
+    return this.#words[this.#at + 10]!;
+  }
+  set watchHi(value: number) {
+    this.#words[this.#at + 10] = value;
+  }
+  /** Totals of a histogram: a block of the arena, and how many cells of it are used. */
+  get block(): number {
+    return this.#words[this.#at + 11]!;
+  }
+  set block(value: number) {
+    this.#words[this.#at + 11] = value;
+  }
+  get blockLength(): number {
+    return this.#words[this.#at + 12]!;
+  }
+  set blockLength(value: number) {
+    this.#words[this.#at + 12] = value;
+  }
+  get boundsLo(): number {
+    return this.#words[this.#at + 13]!;
+  }
+  set boundsLo(value: number) {
+    this.#words[this.#at + 13] = value;
+  }
+  get boundsHi(): number {
+    return this.#words[this.#at + 14]!;
+  }
+  set boundsHi(value: number) {
+    this.#words[this.#at + 14] = value;
+  }
+  get boundsSeenSec(): number {
+    return this.#words[this.#at + 15]!;
+  }
+  set boundsSeenSec(value: number) {
+    this.#words[this.#at + 15] = value;
+  }
+  get live(): boolean {
+    return this.#flag(1);
+  }
+  set live(value: boolean) {
+    this.#setFlag(1, value);
+  }
+  /** Every part of the histogram had a sum. */
+  get hasSum(): boolean {
+    return this.#flag(2);
+  }
+  set hasSum(value: boolean) {
+    this.#setFlag(2, value);
+  }
+  /** A stream of this very identity was forwarded by itself before. */
+  get preexisting(): boolean {
+    return this.#flag(4);
+  }
+  set preexisting(value: boolean) {
+    this.#setFlag(4, value);
+  }
+  /** It goes on with that stream's value and start. */
+  get adopted(): boolean {
+    return this.#flag(8);
+  }
+  set adopted(value: boolean) {
+    this.#setFlag(8, value);
+  }
+  /** It is the overflow stream of a metric. */
+  get overflow(): boolean {
+    return this.#flag(16);
+  }
+  set overflow(value: boolean) {
+    this.#setFlag(16, value);
+  }
+
+  #flag(mask: number): boolean {
+    return (this.#words[this.#at + FLAGS]! & mask) !== 0;
+  }
+
+  #setFlag(mask: number, value: boolean): void {
+    if (value) this.#words[this.#at + FLAGS]! |= mask;
+    else this.#words[this.#at + FLAGS]! &= ~mask;
   }
 
   /** No point has gone out yet. */
@@ -82,6 +239,8 @@ export class OutputTable {
   readonly maxOutputs: number;
   readonly #outputs: Output[] = [];
   readonly #free: number[] = [];
+  readonly #words: Int32Array;
+  readonly #doubles: Float64Array;
   readonly #index: Int32Array;
   readonly #mask: number;
   #hand = 0;
@@ -91,6 +250,8 @@ export class OutputTable {
     this.maxOutputs = maxOutputs;
     let slots = 16;
     while (slots < 2 * maxOutputs) slots *= 2;
+    this.#words = new Int32Array(maxOutputs * OUTPUT_WORDS);
+    this.#doubles = new Float64Array(this.#words.buffer);
     this.#index = new Int32Array(slots);
     this.#mask = slots - 1;
   }
@@ -99,9 +260,9 @@ export class OutputTable {
     return this.#used;
   }
 
-  /** The index, and about 300 bytes for each output there ever was. */
+  /** The words, the index, and about 48 bytes for the view of each output there ever was. */
   get memoryBytes(): number {
-    return this.#index.byteLength + this.#outputs.length * 300;
+    return this.#words.byteLength + this.#index.byteLength + this.#outputs.length * 48;
   }
 
   byId(id: number): Output {
@@ -125,19 +286,10 @@ export class OutputTable {
     const free = this.#free.pop();
     if (free !== undefined) output = this.#outputs[free]!;
     else if (this.#outputs.length < this.maxOutputs) {
-      output = new Output(this.#outputs.length);
+      output = new Output(this.#outputs.length, this.#words, this.#doubles);
       this.#outputs.push(output);
     } else return undefined;
-    output.lo = lo;
-    output.hi = hi;
-    output.live = true;
-    output.sources = output.block = output.blockLength = output.boundsSeenSec = 0;
-    output.startLo = output.startHi = output.timeLo = output.timeHi = output.watchLo = output.watchHi = 0;
-    output.boundsLo = output.boundsHi = 0;
-    output.hasSum = true;
-    output.preexisting = output.adopted = output.overflow = false;
-    output.earliestMs = 0;
-    output.value.setInt(0, 0);
+    output.reset(lo, hi);
     let slot = slotHash(lo, hi) & this.#mask;
     while (this.#index[slot] !== 0) slot = (slot + 1) & this.#mask;
     this.#index[slot] = output.id + 1;

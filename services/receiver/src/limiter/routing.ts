@@ -246,6 +246,9 @@ export class Routing {
   }
 
   #contribute(metric: Metric, point: Incoming): boolean {
+    const { kind, temporality, isMonotonic } = this.#parts.around.metric;
+    if (temporality === CUMULATIVE && kind !== GAUGE && (kind !== SUM || isMonotonic))
+      metric.mergedCounts = true;
     const reason = this.#parts.merging.contribute(
       this.#parts.body,
       this.#parts.around,

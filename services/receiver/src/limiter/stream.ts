@@ -1,12 +1,14 @@
 import { type ExponentialPoint, ExponentialTotal } from './accumulate-exponential.ts';
 import { HistogramTotal } from './accumulate-histogram.ts';
-import { NumberTotal } from './accumulate-number.ts';
+import { NumberTotal, NumberValue } from './accumulate-number.ts';
 import { CUMULATIVE, DELTA, GAUGE, SUM } from './metric-kind.ts';
 import type { Reduction } from './metric-table.ts';
 import type { GaugeReducer } from './options.ts';
 import type { Output } from './output-table.ts';
 import { EXEMPLARS_MAX, type HistogramPoint, type NumberPoint, type Point } from './point.ts';
 import { lessThan } from './reader.ts';
+
+const total = new NumberValue();
 
 type FirstPoint = Pick<NumberPoint, 'startLo' | 'startHi' | 'timeLo' | 'timeHi' | 'isInt' | 'lo' | 'hi'>;
 
@@ -107,7 +109,7 @@ export class OutputStream {
     this.startHi = output.startHi;
     const first = this.#first;
     if (!first || this.points > 1) return;
-    const { value } = output;
+    const value = output.readValue(total);
     const sameTimes =
       first.startLo === this.startLo &&
       first.startHi === this.startHi &&

@@ -61,6 +61,7 @@ const LEVEL = 2;
 const now = new NumberValue();
 const last = new NumberValue();
 const difference = new NumberValue();
+const total = new NumberValue();
 
 export class Tracker {
   readonly sources: SourceTable;
@@ -120,16 +121,15 @@ export class Tracker {
     last.set((words[at + SHAPE]! & INTEGER) !== 0, words[at + VALUE]!, words[at + VALUE + 1]!);
     let relation = this.#relation(to, at, point);
     if (relation === STALE) return 'stale';
+    output.readValue(total);
     if (!to.isMonotonic) {
       // A level: what this source contributed until now is replaced.
-      output.value.add(now);
-      if (words[at + SEEN] !== 0) output.value.subtract(last);
+      total.add(now);
+      if (words[at + SEEN] !== 0) total.subtract(last);
       relation = FULL;
-    } else if (relation === DIFFERENCE && now.lessThan(last)) output.value.add(now);
-    else if (relation === DIFFERENCE) {
-      const increment = difference.copy(now).subtract(last);
-      output.value.add(increment);
-    } else if (relation === FULL) output.value.add(now);
+    } else if (relation === DIFFERENCE && !now.lessThan(last)) total.add(difference.copy(now).subtract(last));
+    else if (relation !== BASELINE) total.add(now);
+    output.writeValue(total);
     this.#begin(output, point, relation);
     this.#note(at, point);
     words[at + VALUE] = point.lo;
@@ -168,13 +168,13 @@ export class Tracker {
     if (relation === DIFFERENCE && this.#fell(block, point)) relation = FULL;
     if (relation !== BASELINE) {
       const keep = relation === DIFFERENCE ? 1 : 0;
-      const total = output.block;
-      cells[total]! += point.count - keep * cells[block]!;
-      cells[total + 1]! += point.sum - keep * cells[block + 1]!;
+      const sums = output.block;
+      cells[sums]! += point.count - keep * cells[block]!;
+      cells[sums + 1]! += point.sum - keep * cells[block + 1]!;
       for (let i = 0; i < point.buckets; i++)
-        cells[total + 2 + i]! += point.counts[i]! - keep * cells[block + 2 + i]!;
+        cells[sums + 2 + i]! += point.counts[i]! - keep * cells[block + 2 + i]!;
     }
-    output.hasSum &&= point.hasSum;
+    if (!point.hasSum) output.hasSum = false;
     this.#begin(output, point, relation);
     this.#note(at, point);
     cells[block] = point.count;
@@ -202,11 +202,11 @@ export class Tracker {
     }
     // What is stored may be scaled down, so that it fits; then the next difference is taken at that scale.
     const stored = addExponential(point.value, emptyExponential(point.value.scale));
-    const total =
+    const before =
       output.block === 0
         ? emptyExponential(point.value.scale)
         : readExponential(this.arena.cells, output.block);
-    const grown = relation === BASELINE ? total : addExponential(total, increment);
+    const grown = relation === BASELINE ? before : addExponential(before, increment);
     const outputBlock = this.#store(grown, output.block, output.blockLength);
     if (outputBlock === 0) {
       if (words[at + SEEN] === 0) this.#dropSource(at);
@@ -222,7 +222,7 @@ export class Tracker {
     }
     words[at + BLOCK] = block;
     words[at + SHAPE] = exponentialCells(stored) << 1;
-    output.hasSum &&= point.value.hasSum;
+    if (!point.value.hasSum) output.hasSum = false;
     this.#begin(output, point, relation);
     this.#note(at, point);
     return 'added';
@@ -342,9 +342,8 @@ export class Tracker {
 
   #takeOff(at: number, output: Output): void {
     const { words } = this.sources;
-    output.value.subtract(
-      last.set((words[at + SHAPE]! & INTEGER) !== 0, words[at + VALUE]!, words[at + VALUE + 1]!),
-    );
+    last.set((words[at + SHAPE]! & INTEGER) !== 0, words[at + VALUE]!, words[at + VALUE + 1]!);
+    output.writeValue(output.readValue(total).subtract(last));
   }
 
   /** Removes a source; if it came back with the same start, it must not be counted again. */

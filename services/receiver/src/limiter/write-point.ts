@@ -1,5 +1,5 @@
 import type { Buckets, Exponential } from './accumulate-exponential.ts';
-import type { NumberValue } from './accumulate-number.ts';
+import { NumberValue } from './accumulate-number.ts';
 import type { OutputStream } from './stream.ts';
 import type { ReverseWriter } from './writer.ts';
 
@@ -11,13 +11,15 @@ const NUMBER_FIELDS = [2, 3, 4, 5, 6, 8];
 const HISTOGRAM_FIELDS = [2, 3, 4, 5, 6, 8, 10, 11, 12];
 const EXPONENTIAL_FIELDS = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
 
+const cumulative = new NumberValue();
+
 function writeTimes(writer: ReverseWriter, stream: OutputStream): void {
   writer.fixed64Field(3, stream.timeLo, stream.timeHi);
   if (stream.startLo !== 0 || stream.startHi !== 0) writer.fixed64Field(2, stream.startLo, stream.startHi);
 }
 
 export function writeNumberFields(writer: ReverseWriter, stream: OutputStream): readonly number[] {
-  const value: NumberValue = stream.number?.value ?? stream.output!.value;
+  const value = stream.number?.value ?? stream.output!.readValue(cumulative);
   if (value.isInt) writer.fixed64Field(6, value.lo, value.hi);
   else writer.doubleField(4, value.double);
   writeTimes(writer, stream);
