@@ -5,7 +5,13 @@ import type { File, FileSystem } from './file-system.ts';
 import type { Area } from './record.ts';
 import { overBadSectors, scanOpen } from './scan.ts';
 import { emptySegment, parseSegmentName, readBlock, type Segment, segmentName } from './segment.ts';
-import { decodeSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment-header.ts';
+import {
+  decodeSegmentHeader,
+  type Identity,
+  SEGMENT_HEADER_BYTES,
+  type Seal,
+  type SegmentHeader,
+} from './segment-header.ts';
 
 /** A segment as it was found when the log was opened. */
 export interface Recovered {
@@ -49,8 +55,8 @@ export async function recoverSegment(
     await file.read(bytes, 0);
     const header = decodeSegmentHeader(bytes);
     const ours = header?.area === area && header.sequence === sequence ? header : undefined;
-    if (ours && ours.sealedAt > 0 && size === SEGMENT_HEADER_BYTES + ours.bodyBytes) {
-      const segment = sealedSegment(ours, size);
+    if (ours?.seal && size === SEGMENT_HEADER_BYTES + ours.seal.bodyBytes) {
+      const segment = sealedSegment(ours, ours.seal, size);
       if (open) await rename(fs, dir, segment);
       acknowledge(segment, remembered);
       return { segment, damage: [], lastIds: [], stillborn: false };
@@ -67,11 +73,10 @@ export async function recoverSegment(
   }
 }
 
-function sealedSegment(header: SegmentHeader, size: number): Segment {
-  const { area, sequence, createdAt, firstReceivedAt, lastReceivedAt, records, items, rawBytes, sha256 } =
-    header;
+function sealedSegment(identity: Identity, seal: Seal, size: number): Segment {
+  const { firstReceivedAt, lastReceivedAt, records, items, rawBytes, sha256 } = seal;
   return {
-    ...emptySegment(area, sequence, createdAt),
+    ...emptySegment(identity.area, identity.sequence, identity.createdAt),
     state: 'sealed',
     firstReceivedAt,
     lastReceivedAt,
@@ -124,16 +129,15 @@ async function recoverByBlocks(found: {
   const ours = header?.area === area && header.sequence === sequence;
   if (!header) damage.push('its header is damaged');
   else if (!ours) damage.push(`its header says that it is segment ${header.sequence} of ${header.area}`);
+  else if (!open && !header.seal) damage.push('the seal in its header is damaged');
   else if (!open) damage.push('its length is not what its header says');
   if (gaps > 0) damage.push(`${gaps} places in it can't be read`);
-  const promised = Math.max(header && header.sealedAt > 0 ? header.records : 0, remembered?.records ?? 0);
+  const promised = Math.max(header?.seal?.records ?? 0, remembered?.records ?? 0);
   if (ours && promised > records) damage.push(`it had ${promised} records and has ${records}`);
   if (damage.length > 0) {
     segment.end = Math.max(end, size);
-    if (header && header.sealedAt > 0) {
-      segment.records = Math.max(records, header.records);
-      segment.items = Math.max(items, header.items);
-    }
+    segment.records = Math.max(records, header?.seal?.records ?? 0);
+    segment.items = Math.max(items, header?.seal?.items ?? 0);
   }
   // What is done with is known by number. When it can't be told whether these are the numbers of this very segment,
   // its records come again rather than never; when none can be read, only how many were lost is left to say.

@@ -5,15 +5,22 @@ const MAGIC = Buffer.from('NRDSEG\r\n', 'latin1');
 export const FORMAT_VERSION = 1;
 export const SEGMENT_HEADER_BYTES = 512;
 const COMPRESSION_ZSTD = 1;
-const CRC_AT = SEGMENT_HEADER_BYTES - 4;
-export const SHA256_BYTES = 32;
+const IDENTITY_CRC_AT = 32;
+/** Where the part begins that is zero until the segment is sealed. */
+export const SEAL_AT = 40;
+const SEAL_CRC_AT = SEGMENT_HEADER_BYTES - 4;
+const SHA256_BYTES = 32;
 
-export interface SegmentHeader {
+/** Which segment it is: written when the file is made, and never again. */
+export interface Identity {
   area: Area;
   sequence: number;
   /** Unix ms. */
   createdAt: number;
-  /** Set when the segment is sealed; all below it is 0 before. */
+}
+
+/** What the body holds: written once, when nothing is added any more. */
+export interface Seal {
   sealedAt: number;
   firstReceivedAt: number;
   lastReceivedAt: number;
@@ -27,44 +34,58 @@ export interface SegmentHeader {
   sha256: Buffer;
 }
 
-export function encodeSegmentHeader(header: SegmentHeader): Buffer {
+export interface SegmentHeader extends Identity {
+  /** Undefined before the segment is sealed, and when this part is damaged or torn. */
+  seal: Seal | undefined;
+}
+
+/** The header of an open segment, whole. */
+export function encodeIdentity({ area, sequence, createdAt }: Identity): Buffer {
   const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
   MAGIC.copy(bytes, 0);
   bytes.writeUInt16LE(FORMAT_VERSION, 8);
-  bytes.writeUInt8(AREAS.indexOf(header.area), 10);
+  bytes.writeUInt8(AREAS.indexOf(area), 10);
   bytes.writeUInt8(COMPRESSION_ZSTD, 11);
-  bytes.writeBigUInt64LE(BigInt(header.sequence), 16);
-  bytes.writeBigUInt64LE(BigInt(header.createdAt), 24);
-  bytes.writeBigUInt64LE(BigInt(header.sealedAt), 32);
-  bytes.writeBigUInt64LE(BigInt(header.firstReceivedAt), 40);
-  bytes.writeBigUInt64LE(BigInt(header.lastReceivedAt), 48);
-  bytes.writeBigUInt64LE(BigInt(header.records), 56);
-  bytes.writeBigUInt64LE(BigInt(header.items), 64);
-  bytes.writeBigUInt64LE(BigInt(header.rawBytes), 72);
-  bytes.writeBigUInt64LE(BigInt(header.bodyBytes), 80);
-  header.sha256.copy(bytes, 88, 0, SHA256_BYTES);
-  bytes.writeUInt32LE(crc32c(bytes, 0, CRC_AT), CRC_AT);
+  bytes.writeBigUInt64LE(BigInt(sequence), 16);
+  bytes.writeBigUInt64LE(BigInt(createdAt), 24);
+  bytes.writeUInt32LE(crc32c(bytes, 0, IDENTITY_CRC_AT), IDENTITY_CRC_AT);
   return bytes;
 }
 
-/** @returns undefined when it is no header of ours, or damaged */
+/** What is written at `SEAL_AT`. */
+export function encodeSeal(seal: Seal): Buffer {
+  const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
+  bytes.writeBigUInt64LE(BigInt(seal.sealedAt), 40);
+  bytes.writeBigUInt64LE(BigInt(seal.firstReceivedAt), 48);
+  bytes.writeBigUInt64LE(BigInt(seal.lastReceivedAt), 56);
+  bytes.writeBigUInt64LE(BigInt(seal.records), 64);
+  bytes.writeBigUInt64LE(BigInt(seal.items), 72);
+  bytes.writeBigUInt64LE(BigInt(seal.rawBytes), 80);
+  bytes.writeBigUInt64LE(BigInt(seal.bodyBytes), 88);
+  seal.sha256.copy(bytes, 96, 0, SHA256_BYTES);
+  bytes.writeUInt32LE(crc32c(bytes, SEAL_AT, SEAL_CRC_AT), SEAL_CRC_AT);
+  return bytes.subarray(SEAL_AT);
+}
+
+/** @returns undefined when it is no header of ours, or its identity is damaged */
 export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
   if (bytes.byteLength < SEGMENT_HEADER_BYTES || !bytes.subarray(0, 8).equals(MAGIC)) return undefined;
-  if (crc32c(bytes, 0, CRC_AT) !== bytes.readUInt32LE(CRC_AT)) return undefined;
+  if (crc32c(bytes, 0, IDENTITY_CRC_AT) !== bytes.readUInt32LE(IDENTITY_CRC_AT)) return undefined;
   const area = AREAS[bytes.readUInt8(10)];
   if (bytes.readUInt16LE(8) !== FORMAT_VERSION || area === undefined) return undefined;
   const u64 = (at: number) => Number(bytes.readBigUInt64LE(at));
-  return {
-    area,
-    sequence: u64(16),
-    createdAt: u64(24),
-    sealedAt: u64(32),
-    firstReceivedAt: u64(40),
-    lastReceivedAt: u64(48),
-    records: u64(56),
-    items: u64(64),
-    rawBytes: u64(72),
-    bodyBytes: u64(80),
-    sha256: Buffer.from(bytes.subarray(88, 88 + SHA256_BYTES)),
+  const identity = { area, sequence: u64(16), createdAt: u64(24) };
+  const sealed = crc32c(bytes, SEAL_AT, SEAL_CRC_AT) === bytes.readUInt32LE(SEAL_CRC_AT);
+  if (!sealed) return { ...identity, seal: undefined };
+  const seal = {
+    sealedAt: u64(40),
+    firstReceivedAt: u64(48),
+    lastReceivedAt: u64(56),
+    records: u64(64),
+    items: u64(72),
+    rawBytes: u64(80),
+    bodyBytes: u64(88),
+    sha256: Buffer.from(bytes.subarray(96, 96 + SHA256_BYTES)),
   };
+  return { ...identity, seal };
 }

@@ -5,7 +5,7 @@ import { diskFault, SegmentLogError } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
 import type { Area, Record } from './record.ts';
 import { emptySegment, type Segment, segmentName } from './segment.ts';
-import { encodeSegmentHeader, SEGMENT_HEADER_BYTES } from './segment-header.ts';
+import { encodeIdentity, encodeSeal, SEAL_AT, SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
 /** Aim of a block: what damage to one byte can cost at most, and enough for zstd to find what repeats. */
 const BLOCK_RAW_BYTES = 256 * 1024;
@@ -198,7 +198,7 @@ export class SegmentWriter {
     const path = join(dir, segmentName(segment.sequence, true));
     const file = await fs.open(path, 'create');
     try {
-      await file.write(encodeSegmentHeader(headerOf(segment, 0, Buffer.alloc(32))), 0);
+      await file.write(encodeIdentity(segment), 0);
       await file.sync();
       await fs.syncDir(dir);
     } catch (error) {
@@ -262,7 +262,7 @@ export class SegmentWriter {
   }
 }
 
-/** Writes the final header, then gives the file its final name. See FORMAT.md for what a crash in between leaves. */
+/** Writes the seal into the header, then gives the file its final name. See FORMAT.md for what a crash in between leaves. */
 export async function sealFile(
   fs: FileSystem,
   dir: string,
@@ -272,7 +272,10 @@ export async function sealFile(
   nowMs: number,
 ): Promise<void> {
   await file.truncate(segment.end);
-  await file.write(encodeSegmentHeader(headerOf(segment, nowMs, sha256)), 0);
+  const { firstReceivedAt, lastReceivedAt, records, items, rawBytes, end } = segment;
+  const counts = { records, items, rawBytes, bodyBytes: end - SEGMENT_HEADER_BYTES };
+  const seal = encodeSeal({ sealedAt: nowMs, firstReceivedAt, lastReceivedAt, ...counts, sha256 });
+  await file.write(seal, SEAL_AT);
   await file.sync();
   await fs.rename(
     join(dir, segmentName(segment.sequence, true)),
@@ -281,19 +284,4 @@ export async function sealFile(
   segment.state = 'sealed';
   segment.sha256 = sha256;
   await fs.syncDir(dir);
-}
-
-function headerOf(segment: Segment, sealedAt: number, sha256: Buffer) {
-  const { area, sequence, createdAt, firstReceivedAt, lastReceivedAt, records, items, rawBytes, end } =
-    segment;
-  const sealed = {
-    firstReceivedAt,
-    lastReceivedAt,
-    records,
-    items,
-    rawBytes,
-    bodyBytes: end - SEGMENT_HEADER_BYTES,
-  };
-  const open = { firstReceivedAt: 0, lastReceivedAt: 0, records: 0, items: 0, rawBytes: 0, bodyBytes: 0 };
-  return { area, sequence, createdAt, sealedAt, sha256, ...(sealedAt === 0 ? open : sealed) };
 }

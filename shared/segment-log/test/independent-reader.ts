@@ -10,12 +10,12 @@ export interface IndependentRecord {
 export function readSegment(file: Buffer): { sealed: boolean; records: IndependentRecord[]; items: number } {
   if (file.toString('latin1', 0, 8) !== 'NRDSEG\r\n') throw new Error('no segment');
   if (file.readUInt16LE(8) !== 1) throw new Error('unknown version');
-  if (slowCrc32c(file.subarray(0, 508)) !== file.readUInt32LE(508)) throw new Error('damaged header');
-  const sealed = file.readBigUInt64LE(32) > 0n;
+  if (slowCrc32c(file.subarray(0, 32)) !== file.readUInt32LE(32)) throw new Error('damaged header');
+  const sealed = slowCrc32c(file.subarray(40, 508)) === file.readUInt32LE(508);
   const body = file.subarray(512);
   if (sealed) {
-    if (BigInt(body.byteLength) !== file.readBigUInt64LE(80)) throw new Error('wrong length');
-    if (!createHash('sha256').update(body).digest().equals(file.subarray(88, 120)))
+    if (BigInt(body.byteLength) !== file.readBigUInt64LE(88)) throw new Error('wrong length');
+    if (!createHash('sha256').update(body).digest().equals(file.subarray(96, 128)))
       throw new Error('wrong hash');
   }
   const records: IndependentRecord[] = [];
@@ -44,7 +44,7 @@ export function readSegment(file: Buffer): { sealed: boolean; records: Independe
   const items = records.reduce((sum, { envelope }) => sum + envelope.items, 0);
   if (
     sealed &&
-    (Number(file.readBigUInt64LE(56)) !== records.length || Number(file.readBigUInt64LE(64)) !== items)
+    (Number(file.readBigUInt64LE(64)) !== records.length || Number(file.readBigUInt64LE(72)) !== items)
   ) {
     throw new Error('wrong counts');
   }

@@ -8,17 +8,34 @@ export class SimulatedDisk {
   #names = new Map<string, Inode>();
   #durableNames = new Map<string, Inode>();
   #dirs = new Set<string>();
+  #durableDirs = new Set<string>();
   readonly #random: () => number;
+  /** A program that lived before a crash can't touch the disk any more. */
+  #life = 0;
+  #writesUntilPowerCut = Number.POSITIVE_INFINITY;
   capacityBytes = Number.POSITIVE_INFINITY;
   /** Called before each operation that writes; may throw. */
   beforeWrite: ((operation: string, path: string) => void) | undefined;
+  /** Called before each read; may throw. */
+  beforeRead: ((path: string, at: number, bytes: number) => void) | undefined;
 
   constructor(random: () => number) {
     this.#random = random;
   }
 
+  /** After so many more operations that write nothing works any more, until `crash()`. */
+  cutPowerAfter(writes: number): void {
+    this.#writesUntilPowerCut = writes;
+  }
+
+  get powered(): boolean {
+    return this.#writesUntilPowerCut > 0;
+  }
+
   /** Power goes: of what was not synced, any part may be there, and the last piece torn. */
   crash(): void {
+    this.#life++;
+    this.#writesUntilPowerCut = Number.POSITIVE_INFINITY;
     const survivors = new Map<string, Inode>();
     const paths = new Set([...this.#names.keys(), ...this.#durableNames.keys()]);
     for (const path of paths) {
@@ -40,6 +57,12 @@ export class SimulatedDisk {
       const removedOnPurpose = ![...this.#names.values()].includes(inode);
       if (!stillNamed && !removedOnPurpose && !survivors.has(path)) survivors.set(path, inode);
     }
+    for (const dir of this.#dirs) {
+      if (this.#durableDirs.has(dir) || this.#random() < 0.5) continue;
+      this.#dirs.delete(dir);
+      for (const path of survivors.keys()) if (dirname(path) === dir) survivors.delete(path);
+    }
+    this.#durableDirs = new Set(this.#dirs);
     for (const inode of new Set(survivors.values())) inode.crash(this.#random);
     this.#names = new Map(survivors);
     this.#durableNames = new Map(survivors);
@@ -68,11 +91,20 @@ export class SimulatedDisk {
   }
 
   fileSystem(): FileSystem {
-    const check = (operation: string, path: string) => this.beforeWrite?.(operation, path);
+    const life = this.#life;
+    const alive = (path: string) => {
+      if (life !== this.#life || this.#writesUntilPowerCut <= 0) throw fault('EIO', path);
+    };
+    const check = (operation: string, path: string) => {
+      this.#writesUntilPowerCut--;
+      alive(path);
+      this.beforeWrite?.(operation, path);
+    };
     const used = () => [...this.#names.values()].reduce((sum, inode) => sum + inode.content.byteLength, 0);
     const disk = this;
     return {
       async open(path, mode): Promise<File> {
+        alive(path);
         let inode = disk.#names.get(path);
         if (mode === 'create') {
           check('create', path);
@@ -84,6 +116,8 @@ export class SimulatedDisk {
         const file = inode;
         return {
           async read(into, at) {
+            alive(path);
+            disk.beforeRead?.(path, at, into.byteLength);
             const chunk = file.content.subarray(at, at + into.byteLength);
             chunk.copy(into);
             return chunk.byteLength;
@@ -97,6 +131,7 @@ export class SimulatedDisk {
             file.write(bytes, at);
           },
           async truncate(length) {
+            check('truncate', path);
             file.truncate(length);
           },
           async sync() {
@@ -117,16 +152,20 @@ export class SimulatedDisk {
         disk.#names.set(to, inode);
       },
       async unlink(path) {
+        check('unlink', path);
         if (!disk.#names.delete(path)) throw fault('ENOENT', path);
       },
       async list(dir) {
+        alive(dir);
         return [...disk.#names.keys()].filter((path) => dirname(path) === dir).map((path) => basename(path));
       },
       async mkdir(dir) {
+        if (!disk.#dirs.has(dir)) check('mkdir', dir);
         disk.#dirs.add(dir);
       },
       async syncDir(dir) {
         check('syncDir', dir);
+        for (const child of disk.#dirs) if (dirname(child) === dir) disk.#durableDirs.add(child);
         for (const path of new Set([...disk.#names.keys(), ...disk.#durableNames.keys()])) {
           if (dirname(path) !== dir) continue;
           const inode = disk.#names.get(path);
@@ -138,6 +177,8 @@ export class SimulatedDisk {
         return disk.capacityBytes - used();
       },
       async sha256(path, start, end) {
+        alive(path);
+        disk.beforeRead?.(path, start, end - start);
         const inode = disk.#names.get(path);
         if (!inode) throw fault('ENOENT', path);
         return createHash('sha256').update(inode.content.subarray(start, end)).digest();

@@ -1,0 +1,159 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { ids, noise, options, readAll, record, seeded, type Told } from '../test/fixture.ts';
+import { SimulatedDisk } from '../test/simulated-disk.ts';
+import { SegmentLog, type SegmentLogOptions } from './index.ts';
+
+describe('the segment log, damaged', () => {
+  /** 12 records of one item in four sealed segments and one open, the first three records done with. */
+  async function laidDown(): Promise<{ disk: SimulatedDisk; o: SegmentLogOptions; told: Told }> {
+    const disk = new SimulatedDisk(seeded(5));
+    const { o, told } = options(disk, { segmentBytes: 1_700 });
+    const log = await SegmentLog.open(o);
+    for (let i = 0; i < 12; i++) {
+      const r = record(`r${i}`, 1, 300);
+      r.payload = noise(300, i);
+      await log.append('normal', r);
+    }
+    for (let i = 0; i < 3; i++) log.ack((await log.read('normal'))!.position);
+    await log.close();
+    return { disk, o, told };
+  }
+  const path = (disk: SimulatedDisk, n: number) => disk.paths().filter((p) => /\.(seg|open)$/.test(p))[n]!;
+  const flip = (disk: SimulatedDisk, p: string, at: number) => {
+    const bytes = Buffer.from(disk.bytes(p));
+    bytes[at]! ^= 0x40;
+    disk.replace(p, bytes);
+  };
+  const blockOf = (disk: SimulatedDisk, p: string, n: number): number => {
+    let at = 512;
+    for (let i = 0; i < n; i++) at += 56 + disk.bytes(p).readUInt32LE(at + 4);
+    return at;
+  };
+
+  /** What is damaged → how many of the 12 records, and of the 9 not done with, must come back; and items known lost. */
+  const ROWS: [
+    string,
+    (disk: SimulatedDisk) => void,
+    { owed: number; lost?: number; quarantined: number },
+  ][] = [
+    ['nothing', () => {}, { owed: 9, quarantined: 0 }],
+    ['the magic of a sealed header', (d) => flip(d, path(d, 1), 0), { owed: 9, quarantined: 1 }],
+    ['counts in a sealed header', (d) => flip(d, path(d, 1), 65), { owed: 9, quarantined: 1 }],
+    ['the hash in a sealed header', (d) => flip(d, path(d, 1), 100), { owed: 9, quarantined: 1 }],
+    [
+      'a block header',
+      (d) => flip(d, path(d, 1), blockOf(d, path(d, 1), 1) + 8),
+      { owed: 8, lost: 1, quarantined: 1 },
+    ],
+    [
+      'the content of a block',
+      (d) => flip(d, path(d, 1), blockOf(d, path(d, 1), 0) + 60),
+      { owed: 8, lost: 1, quarantined: 1 },
+    ],
+    [
+      'a block checksum',
+      (d) => flip(d, path(d, 1), blockOf(d, path(d, 1), 0) + 28),
+      { owed: 8, lost: 1, quarantined: 1 },
+    ],
+    [
+      'the content of a block in the open segment',
+      (d) => flip(d, d.paths().find((p) => p.endsWith('.open'))!, 600),
+      { owed: 8, quarantined: 1 },
+    ],
+    [
+      'the tail: cut off',
+      (d) => {
+        const p = d.paths().find((x) => x.endsWith('.open'))!;
+        d.replace(p, d.bytes(p).subarray(0, -20));
+      },
+      { owed: 8, lost: 1, quarantined: 1 },
+    ],
+    [
+      'the tail: zeros after it',
+      (d) => {
+        const p = d.paths().find((x) => x.endsWith('.open'))!;
+        d.replace(p, Buffer.concat([d.bytes(p), Buffer.alloc(5_000)]));
+      },
+      { owed: 9, quarantined: 0 },
+    ],
+    [
+      'the tail of a sealed segment: cut off',
+      (d) => d.replace(path(d, 1), d.bytes(path(d, 1)).subarray(0, -20)),
+      { owed: 8, lost: 1, quarantined: 1 },
+    ],
+    ['the checkpoint', (d) => flip(d, '/dlq/normal/checkpoint', 12), { owed: 9, quarantined: 1 }],
+    ['a missing checkpoint', (d) => d.remove('/dlq/normal/checkpoint'), { owed: 9, quarantined: 0 }],
+    ['a missing file', (d) => d.remove(path(d, 1)), { owed: 6, lost: 3, quarantined: 0 }],
+    [
+      'a zero-filled file',
+      (d) => d.replace(path(d, 1), Buffer.alloc(d.bytes(path(d, 1)).byteLength)),
+      { owed: 6, lost: 3, quarantined: 1 },
+    ],
+    ['an empty file', (d) => d.replace(path(d, 1), Buffer.alloc(0)), { owed: 6, lost: 3, quarantined: 1 }],
+    [
+      'a file twice',
+      (d) => d.replace('/dlq/normal/0000000000000099.seg', d.bytes(path(d, 1))),
+      { owed: 9, quarantined: 1 },
+    ],
+    [
+      'two files swapped',
+      (d) => {
+        const [a, b] = [path(d, 1), path(d, 2)];
+        const keep = Buffer.from(d.bytes(a));
+        d.replace(a, d.bytes(b));
+        d.replace(b, keep);
+      },
+      { owed: 9, quarantined: 2 },
+    ],
+    [
+      'a file that is no segment',
+      (d) => d.replace('/dlq/normal/notes.txt', Buffer.from('hello')),
+      { owed: 9, quarantined: 0 },
+    ],
+  ];
+
+  for (const [what, damage, expected] of ROWS) {
+    it(`${what}: ${expected.owed} of 9 records survive`, async () => {
+      const { disk, o, told } = await laidDown();
+      damage(disk);
+      const log = await SegmentLog.open(o);
+      const found = await readAll(log, 'normal');
+      const owed = Array.from({ length: 9 }, (_, i) => `r${i + 3}`);
+      const back = owed.filter((id) => ids(found).includes(id));
+      expect(back).toHaveLength(expected.owed);
+      if (expected.lost !== undefined) {
+        expect(told.corrupted.reduce((sum, { items }) => sum + items, 0)).toBe(expected.lost);
+      }
+      // Whatever comes back is whole, and nothing that can't be read is deleted.
+      for (const entry of found) log.ack(entry.position);
+      await log.maintain();
+      await log.maintain();
+      const kept = disk.paths().filter((p) => p.startsWith('/dlq/quarantine/') && !p.endsWith('.json'));
+      expect(kept).toHaveLength(expected.quarantined);
+      // And writing goes on.
+      await log.append('normal', record('after'));
+      await log.rewind('normal');
+      expect(ids(await readAll(log, 'normal'))).toContain('after');
+      await log.close();
+    });
+  }
+
+  it('survives any one flipped bit with all other blocks', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.nat(), fc.nat({ max: 3 }), fc.integer({ min: 0, max: 7 }), async (at, n, bit) => {
+        const { disk, o } = await laidDown();
+        const p = path(disk, n)!;
+        const bytes = Buffer.from(disk.bytes(p));
+        bytes[at % bytes.byteLength]! ^= 1 << bit;
+        disk.replace(p, bytes);
+        const log = await SegmentLog.open(o);
+        const found = ids(await readAll(log, 'normal'));
+        const owed = Array.from({ length: 9 }, (_, i) => `r${i + 3}`).filter((id) => found.includes(id));
+        expect(owed.length).toBeGreaterThanOrEqual(8);
+        await log.close();
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
