@@ -136,6 +136,15 @@ export class Admission {
     const { policy } = metric;
     if (table.used < policy.actAbove * this.limit && this.insert(metric, lo, hi, isMerged)) return 'admit';
 
+    const { critical } = metric;
+    if (critical && policy.aggregateLabels.length === 0 && this.#has(critical, scanner, resource)) {
+      const score = this.score(critical);
+      if (score >= policy.criticalScore - HYSTERESIS) {
+        this.label = critical;
+        this.reason = 'critical';
+        return this.#refuse(metric, critical, score, '');
+      }
+    }
     this.#top = this.#listed = undefined;
     this.#topScore = this.#listedScore = 0;
     const { attributes, attributeAt } = scanner;
@@ -167,6 +176,21 @@ export class Admission {
     if (listed && mergeable) return this.#giveUp(metric, listed, listedScore, 'the table is full');
     this.reason = 'full';
     return this.#refuse(metric, top, topScore, 'the table is full');
+  }
+
+  /** Whether a key-set has this label. */
+  #has(label: Label, scanner: Scanner, resource: ResourceBlock): boolean {
+    if (label.place === 'resource') {
+      for (let i = 0; i < resource.listed; i++) {
+        if (resource.attributes[i * ATTRIBUTE_WORDS + 2] === label.keyHash) return true;
+      }
+      return false;
+    }
+    const { attributes, attributeAt } = scanner;
+    for (let i = 0; i < scanner.listed; i++) {
+      if (attributes[attributeAt + i * ATTRIBUTE_WORDS + 2] === label.keyHash) return true;
+    }
+    return false;
   }
 
   /** Sees whether a label of the key-set is the worst so far, or the worst of those named in `aggregateLabels`. */
@@ -237,6 +261,7 @@ export class Admission {
       const score = this.score(label);
       if (label.critical && (isCalm || score < criticalScore - HYSTERESIS)) {
         label.critical = false;
+        if (metric.critical === label) metric.critical = undefined;
         this.#record(
           metric,
           label,
@@ -279,6 +304,7 @@ export class Admission {
     const action = metric.policy.criticalAction;
     if (label && !label.critical) {
       label.critical = true;
+      if (this.reason === 'critical') metric.critical = label;
       this.#record(metric, label, action, score, why);
     } else if (!label && !metric.refused) {
       metric.refused = true;

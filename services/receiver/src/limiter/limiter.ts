@@ -16,6 +16,8 @@ import { Tracker } from './tracker.ts';
 
 /** Of points whose key-set is known, so many are counted as one that stands for all. */
 const KNOWN_WEIGHT = 8;
+/** The same for points that are dropped or overflowed. A value that never repeats then looks like four: 2 bits less. */
+const REFUSED_WEIGHT = 4;
 /** 2 KiB each. */
 const SKETCHES = 448;
 const REVIEW_EVERY_MS = 1000;
@@ -288,7 +290,7 @@ export class CardinalityLimiter {
           const slot = table.find(lo, hi);
           if (slot >= 0) {
             table.touch(slot, nowSec);
-            if (sampling) this.#sample(metric, at);
+            if (sampling) this.#sample(metric, at, KNOWN_WEIGHT);
             continue;
           }
         }
@@ -306,12 +308,12 @@ export class CardinalityLimiter {
     return block.points;
   }
 
-  /** Counts the labels of one in `KNOWN_WEIGHT` points, at random distances, so that no rhythm of the producer matters. */
-  #sample(metric: Metric, at: number): void {
+  /** Counts the labels of one in `weight` points, at random distances, so that no rhythm of the producer matters. */
+  #sample(metric: Metric, at: number, weight: number): void {
     if (--this.#untilSample > 0) return;
-    this.#untilSample = 1 + (this.#random.next() % (2 * KNOWN_WEIGHT - 1));
+    this.#untilSample = 1 + (this.#random.next() % (2 * weight - 1));
     this.#parts.scanner.select(at);
-    this.#parts.admission.feedPoint(metric, this.#parts.body, this.#parts.scanner, KNOWN_WEIGHT);
+    this.#parts.admission.feedPoint(metric, this.#parts.body, this.#parts.scanner, weight);
   }
 
   /** A point that is not simply known: of a metric about which something was decided, or of a new key-set. */
@@ -320,8 +322,10 @@ export class CardinalityLimiter {
     scanner.select(at);
     if (metric.plain) {
       this.#unknown++;
-      if (metric.sketching) this.#parts.admission.feedPoint(metric, this.#parts.body, scanner, 1);
-    } else if (metric.sketching) this.#sample(metric, at);
+      // What is refused anyway is only sampled: enough to see when it ends.
+      if (metric.critical) this.#sample(metric, at, REFUSED_WEIGHT);
+      else if (metric.sketching) this.#parts.admission.feedPoint(metric, this.#parts.body, scanner, 1);
+    } else if (metric.sketching) this.#sample(metric, at, KNOWN_WEIGHT);
 
     const { points, base } = scanner;
     const point = this.#incoming;

@@ -62,6 +62,8 @@ export class Metric {
   /** Some of its points go into the overflow stream. */
   overflowed = false;
   overflowedAtMs = 0;
+  /** The label for whose sake new key-sets are refused. */
+  critical: Label | undefined;
   /** Points were refused because the table was full; so that it is logged once. */
   refused = false;
   #overflow: Map<Label | undefined, Reduction> | undefined;
@@ -106,12 +108,14 @@ export class Metric {
     for (const label of this.labels()) {
       this.#applyPolicy(label);
       if (label.removed && label.isProtected) this.restore(label);
+      if (label.isProtected && this.critical === label) this.critical = undefined;
     }
   }
 
   /** Only to be called when nothing is decided about one of them. */
   forgetLabels(): void {
     this.pointLabels = this.resourceLabels = NONE;
+    this.critical = undefined;
     this.#overflow = undefined;
   }
 

@@ -40,6 +40,8 @@ export interface MetricNode {
   to: number;
   /** All its points, edited or not. */
   points: number;
+  /** Those of them that are cut. */
+  cuts: number;
 }
 
 export interface Group {
@@ -82,6 +84,14 @@ export class Plan {
     action: number,
   ): void {
     const node = metric.node ?? this.#open(resource, scope, metric);
+    if (action === CUT) {
+      node.cuts++;
+      const last = node.to - 3;
+      if (last >= node.from && this.edits[last + 2] === CUT && this.edits[last + 1] === tagStart) {
+        this.edits[last + 1] = end; // the point next to one that is cut: one longer cut
+        return;
+      }
+    }
     const at = this.editWords;
     if (at === this.edits.length) this.#grow();
     this.edits[at] = tagStart;
@@ -126,6 +136,7 @@ export class Plan {
       dataStart,
       dataEnd,
       points: 0,
+      cuts: 0,
       from: at,
       to: at,
     };

@@ -92,6 +92,34 @@ export class Reaggregation {
     return this.#track(around.metric, point, output, 'forwarded', watchMs) === 'added';
   }
 
+  /**
+   * Adds a point to a stream of this request that is not cumulative.
+   * @returns false when it is the first one of its stream
+   */
+  join(body: Uint8Array, around: Around, point: Incoming): boolean {
+    const { kind } = around.metric;
+    if (kind === SUM || kind === GAUGE) {
+      const known = this.#index.get(point.reducedLo, point.reducedHi);
+      if (known < 0) return false;
+      if (this.#decode(body, kind, point)) this.#streams[known]!.addNumber(this.#number);
+      this.#mergeAway(around, point);
+      return true;
+    }
+    if (kind !== HISTOGRAM || !this.#decode(body, kind, point) || !this.#histogram.sound) return false;
+    const [lo, hi] = this.#histogramKey(point);
+    const known = this.#index.get(lo, hi);
+    if (known < 0) return false;
+    this.#streams[known]!.addHistogram(this.#histogram);
+    this.#mergeAway(around, point);
+    return true;
+  }
+
+  /** Delta histograms with other bounds are other points of the same stream. */
+  #histogramKey({ reducedLo, reducedHi }: Incoming): [number, number] {
+    const { boundsLo, boundsHi, buckets } = this.#histogram;
+    return [reducedLo ^ boundsLo, reducedHi ^ (boundsHi + buckets)];
+  }
+
   /** @returns why the point has to be dropped, if it has to */
   contribute(body: Uint8Array, around: Around, point: Incoming, watchMs: number): DropReason | undefined {
     const { metric } = around;
@@ -189,9 +217,7 @@ export class Reaggregation {
     let lo = point.reducedLo;
     let hi = point.reducedHi;
     if (metric.kind === HISTOGRAM && !isCumulative) {
-      // Delta histograms with other bounds are other points of the same stream.
-      lo ^= this.#histogram.boundsLo;
-      hi ^= this.#histogram.boundsHi + this.#histogram.buckets;
+      [lo, hi] = this.#histogramKey(point);
     }
     const known = this.#index.get(lo, hi);
     if (known >= 0) {

@@ -110,12 +110,7 @@ class Rewriter {
     return total === children.length;
   }
 
-  #isGone = (metric: MetricNode): boolean => {
-    const { edits } = this.#plan;
-    let cuts = 0;
-    for (let i = metric.from; i < metric.to; i += 3) if (edits[i + 2] === CUT) cuts++;
-    return cuts === metric.points;
-  };
+  #isGone = (metric: MetricNode): boolean => metric.cuts === metric.points;
 
   #metric(metric: MetricNode): boolean {
     if (this.#isGone(metric)) return false;

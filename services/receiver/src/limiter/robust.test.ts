@@ -117,7 +117,7 @@ describe('whatever comes', () => {
       ),
       { numRuns: 120 },
     );
-    expect(merged).toBeGreaterThan(100);
+    expect(merged).toBeGreaterThan(10);
   });
 
   it('goes into overflow streams just as well', { timeout: 20_000 }, () => {

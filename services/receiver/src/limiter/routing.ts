@@ -72,6 +72,7 @@ export class Routing {
       !metric.plain && enforced && isCumulative
         ? this.#parts.tracker.outputOf(point.fullLo, point.fullHi)
         : undefined;
+    if (rule && enforced && !isCumulative && !metric.overflowed && this.#joins(metric, point)) return true;
     if (metric.overflowed && enforced && this.#goesToOverflow(metric, point, output)) return true;
 
     const table = this.#parts.table;
@@ -102,6 +103,12 @@ export class Routing {
     }
     this.#contribute(metric, point);
     return true;
+  }
+
+  /** The short way: the stream that the point goes into is there already, from a point before it in this request. */
+  #joins(metric: Metric, point: Incoming): boolean {
+    if (point.relabelled && this.#leavesItsOwnStream(metric, point, false)) return true;
+    return this.#parts.merging.join(this.#parts.body, this.#parts.around, point);
   }
 
   #admit(metric: Metric, point: Incoming, mergeable: boolean): Verdict {
