@@ -82,13 +82,18 @@ export function decodeBlockHeader(bytes: Buffer, at = 0): BlockHeader | undefine
     storedBytes: bytes.readUInt32LE(at + 4),
     rawBytes: bytes.readUInt32LE(at + 8),
     records: bytes.readUInt32LE(at + 12),
-    items: Number(bytes.readBigUInt64LE(at + 16)),
+    items: readUInt64(bytes, at + 16),
     firstRecord: bytes.readUInt32LE(at + 24),
     storedCrc: bytes.readUInt32LE(at + 28),
-    firstReceivedAt: Number(bytes.readBigUInt64LE(at + 32)),
-    lastReceivedAt: Number(bytes.readBigUInt64LE(at + 40)),
+    firstReceivedAt: readUInt64(bytes, at + 32),
+    lastReceivedAt: readUInt64(bytes, at + 40),
   };
   return header.rawBytes <= BLOCK_RAW_MAX_BYTES ? header : undefined;
+}
+
+/** Start-up reads many of these; a BigInt each is what it would spend its time on. */
+function readUInt64(bytes: Buffer, at: number): number {
+  return bytes.readUInt32LE(at + 4) * 2 ** 32 + bytes.readUInt32LE(at);
 }
 
 /** A record of a block, or its place when it is damaged. */

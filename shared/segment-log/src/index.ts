@@ -2,6 +2,14 @@ export type { DropReason, Entry, LogEvents, Position } from './area.ts';
 export { crc32c } from './crc32c.ts';
 export { SegmentLogError, type SegmentLogFault } from './errors.ts';
 export { type File, type FileSystem, NodeFileSystem } from './file-system.ts';
+export {
+  type DirectoryEntry,
+  readDirectory,
+  readSegment,
+  type SegmentReport,
+  type StoredEntry,
+  verifyDirectory,
+} from './offline.ts';
 export { QUARANTINE } from './quarantine.ts';
 export { AREAS, type Area, type Envelope, type Record as StoredRecord } from './record.ts';
 export * from './segment-log.ts';

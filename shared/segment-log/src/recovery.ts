@@ -24,8 +24,6 @@ export interface Recovered {
   stillborn: boolean;
 }
 
-const TAIL_BYTES = 8 * 1024 * 1024;
-
 /**
  * Reads the header of a sealed segment, or the block headers of one that was left open. Throws nothing that is about
  * this one file: whatever is wrong with it must not keep the others from being replayed.
@@ -143,7 +141,7 @@ async function recoverByBlocks(found: {
   // its records come again rather than never; when none can be read, only how many were lost is left to say.
   if (ours) acknowledge(segment, remembered);
   if (ours || blocks === 0) remember(segment, remembered);
-  const lastIds = open && blocks > 0 ? await idsAtEnd(file, segment.end) : [];
+  const lastIds = open ? await idsOf(file, scanned.tail, segment.end) : [];
   return { segment, damage: stillborn ? [] : damage, lastIds, stillborn };
 }
 
@@ -161,12 +159,11 @@ function remember(segment: Segment, remembered: RememberedSegment | undefined): 
   acknowledge(segment, remembered);
 }
 
-async function idsAtEnd(file: File, end: number): Promise<string[]> {
+async function idsOf(file: File, blocks: readonly number[], limit: number): Promise<string[]> {
   const ids: string[] = [];
-  for (let at = Math.max(SEGMENT_HEADER_BYTES, end - TAIL_BYTES); at < end; ) {
-    const block = await readBlock(file, at, end);
-    for (const { record } of block.entries) if (record) ids.push(record.envelope.id);
-    at = block.end;
+  for (const at of blocks) {
+    const { entries } = await readBlock(file, at, limit);
+    for (const { record } of entries) if (record) ids.push(record.envelope.id);
   }
   return ids;
 }

@@ -12,8 +12,11 @@ export interface FoundBlock {
 }
 
 const SEARCH_CHUNK_BYTES = 256 * 1024;
-/** Small beside a full block, so that little of it is read in vain; large beside the block of a single small record. */
-const READ_AHEAD_BYTES = 16 * 1024;
+/** From header to header: a read costs as much as 64 KiB of reading, so that few large ones are better than many small. */
+const WINDOW_MIN_BYTES = 64 * 1024;
+const WINDOW_MAX_BYTES = 1024 * 1024;
+/** Blocks of about two groups: what was being written when a crash came. */
+const TAIL_BLOCKS = 64;
 const MAGIC_BYTES = Buffer.from('NRDB', 'latin1');
 const PAGE_BYTES = 4096;
 
@@ -66,14 +69,15 @@ export interface Scanned {
   end: number;
   /** Places between whole blocks that can't be read. */
   gaps: number;
+  /** Where the last blocks begin. */
+  tail: number[];
 }
 
 /**
  * Reads the headers of an open segment from block to block, and the content of the last one. What a crash tore is at
  * the end; something unreadable with a whole block behind it is damage and stays for the salvage.
  */
-export async function scanOpen(opened: File): Promise<Scanned> {
-  const file = readAhead(opened);
+export async function scanOpen(file: File): Promise<Scanned> {
   const size = await file.size();
   const found: Scanned = {
     blocks: 0,
@@ -84,52 +88,80 @@ export async function scanOpen(opened: File): Promise<Scanned> {
     lastReceivedAt: 0,
     end: SEGMENT_HEADER_BYTES,
     gaps: 0,
+    tail: [],
   };
+  const window = new Window(file, size);
   let at = SEGMENT_HEADER_BYTES;
-  while (at < size) {
-    let block = await blockAt(file, at, size);
+  /** Its content is what was written when something whole follows; only the last write can be torn. */
+  let before: FoundBlock | undefined;
+  while (true) {
+    if (!window.covers(at)) await window.move(at);
+    let block = window.block(at);
     if (!block) {
-      block = await nextBlock(file, at + 1, size);
-      if (!block) break;
-      if (!(await readStored(file, block)).intact) break;
+      const next = await nextBlock(file, at, size);
+      if (before && !(await readStored(file, before)).intact) {
+        if (!next) return found;
+        found.gaps++;
+      }
+      if (before) add(found, before);
+      if (!next || !(await readStored(file, next)).intact) return found;
       found.gaps++;
-    }
-    // Only the last write can be torn, and only its block has no whole one behind it.
-    if (!(await blockAt(file, block.end, size)) && !(await readStored(file, block)).intact) {
-      if (!(await nextBlock(file, block.end, size))) break;
-      found.gaps++;
-    }
-    const { header } = block;
-    found.firstReceivedAt =
-      found.blocks === 0 ? header.firstReceivedAt : Math.min(found.firstReceivedAt, header.firstReceivedAt);
-    found.lastReceivedAt = Math.max(found.lastReceivedAt, header.lastReceivedAt);
-    found.blocks++;
-    found.records = Math.max(found.records, header.firstRecord + header.records);
-    found.items += header.items;
-    found.rawBytes += header.rawBytes;
-    found.end = block.end;
+      block = next;
+    } else if (before) add(found, before);
+    before = block;
     at = block.end;
   }
-  return found;
 }
 
-/** Takes in what lies behind a header with it: many small blocks are one read. */
-function readAhead(file: File): File {
-  const window = Buffer.allocUnsafe(READ_AHEAD_BYTES);
-  let start = 0;
-  let filled = 0;
-  return {
-    ...unchanged(file),
-    async read(into, at) {
-      if (into.byteLength > READ_AHEAD_BYTES) return file.read(into, at);
-      if (at < start || at + into.byteLength > start + filled) {
-        start = at;
-        filled = await file.read(window, at);
-      }
-      const from = at - start;
-      return window.copy(into, 0, from, Math.min(filled, from + into.byteLength));
-    },
-  };
+function add(found: Scanned, { at, end, header }: FoundBlock): void {
+  found.firstReceivedAt =
+    found.blocks === 0 ? header.firstReceivedAt : Math.min(found.firstReceivedAt, header.firstReceivedAt);
+  found.lastReceivedAt = Math.max(found.lastReceivedAt, header.lastReceivedAt);
+  found.blocks++;
+  found.records = Math.max(found.records, header.firstRecord + header.records);
+  found.items += header.items;
+  found.rawBytes += header.rawBytes;
+  found.end = end;
+  found.tail.push(at);
+  if (found.tail.length > TAIL_BLOCKS) found.tail.shift();
+}
+
+/** A part of a file in memory, moved forward. */
+class Window {
+  readonly #file: File;
+  readonly #size: number;
+  #bytes = Buffer.alloc(0);
+  #start = 0;
+  #nextBytes = WINDOW_MIN_BYTES;
+
+  constructor(file: File, size: number) {
+    this.#file = file;
+    this.#size = size;
+  }
+
+  /** Whether a block header at `at` is in memory, or the file has no room for one. */
+  covers(at: number): boolean {
+    const inside = at >= this.#start && at + BLOCK_HEADER_BYTES <= this.#start + this.#bytes.byteLength;
+    return inside || at + BLOCK_HEADER_BYTES > this.#size;
+  }
+
+  async move(at: number): Promise<void> {
+    // Twice as much each time that the next block is near, and little again behind a large one.
+    const close = at - (this.#start + this.#bytes.byteLength) <= this.#nextBytes;
+    this.#nextBytes = close ? Math.min(WINDOW_MAX_BYTES, this.#nextBytes * 2) : WINDOW_MIN_BYTES;
+    if (this.#bytes.buffer.byteLength < this.#nextBytes) this.#bytes = Buffer.alloc(this.#nextBytes);
+    const into = Buffer.from(this.#bytes.buffer, 0, this.#nextBytes);
+    this.#bytes = into.subarray(0, await this.#file.read(into, at));
+    this.#start = at;
+  }
+
+  block(at: number): FoundBlock | undefined {
+    if (at + BLOCK_HEADER_BYTES > this.#size) return undefined;
+    const header = decodeBlockHeader(this.#bytes, at - this.#start);
+    if (!header) return undefined;
+    const end = at + BLOCK_HEADER_BYTES + header.storedBytes;
+    return end <= this.#size ? { at, end, header } : undefined;
+  }
 }
 
 /**

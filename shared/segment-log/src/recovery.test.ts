@@ -1,0 +1,149 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { layDownBigDirectory } from '../test/big-directory.ts';
+import { ids, incompressible, MIB, options, readAll, record, seeded } from '../test/fixture.ts';
+import { SimulatedDisk } from '../test/simulated-disk.ts';
+import { NodeFileSystem, SegmentLog } from './index.ts';
+
+const fault = (code: string) => Object.assign(new Error(code), { code });
+
+describe('recovery', () => {
+  let dir = '';
+  afterEach(() => {
+    if (dir) rmSync(dir, { recursive: true, force: true });
+    dir = '';
+  });
+
+  it('opens 15 GiB in under 2 s and in little memory, whatever size the batches are', async () => {
+    dir = mkdtempSync(join(tmpdir(), 'nrdot-big-'));
+    // Sealed segments are holes with headers. 16 MiB of 4 KiB batches stand for the 128 MiB an open segment can have.
+    const size = { sealed: 120, segmentBytes: 128 * MIB, openBytes: 16 * MIB, payloadBytes: 4 * 1024 };
+    const { records } = await layDownBigDirectory(dir, size);
+    const before = process.memoryUsage.rss();
+    const startedAt = performance.now();
+    const disk = new SimulatedDisk(seeded(1));
+    const log = await SegmentLog.open(
+      options(disk, { dir, fs: new NodeFileSystem(), capacityBytes: 20 * 1024 * MIB }).o,
+    );
+    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    expect(process.memoryUsage.rss() - before).toBeLessThan(64 * MIB);
+    expect(log.diskBytes).toBeGreaterThan(15 * 1024 * MIB);
+    expect(log.segments().reduce((sum, segment) => sum + segment.records, 0)).toBe(records);
+    await log.close();
+  });
+
+  it('knows the received times of a segment that a crash left open', async () => {
+    const disk = new SimulatedDisk(seeded(1));
+    let clock = 100_000;
+    const { o, told } = options(disk, { now: () => clock, retentionMs: 50_000 });
+    const log = await SegmentLog.open(o);
+    await log.append('high', record('early', 1, 50, 'high', 90_000));
+    clock = 140_000;
+    await log.append('high', record('late', 1, 50, 'high', 139_000));
+    disk.crash();
+    clock = 170_000; // 70 s after the file was made, 31 s after the last of it was received
+    const again = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
+    await again.maintain();
+    expect(told.dropped).toEqual([]);
+    expect(again.stats('high').oldestReceivedAt).toBe(90_000);
+    expect(again.segments()[0]).toMatchObject({ state: 'sealed', lastReceivedAt: 139_000 });
+    expect(ids(await readAll(again, 'high'))).toEqual(['early', 'late']);
+    await again.close();
+  });
+
+  it('tells the ids that were written last', async () => {
+    const disk = new SimulatedDisk(seeded(1));
+    const { o } = options(disk, { segmentBytes: MIB });
+    const log = await SegmentLog.open(o);
+    for (let i = 0; i < 100; i++) await log.append('normal', record(`r${i}`));
+    disk.crash();
+    const again = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
+    expect(again.lastIds.has('r99')).toBe(true);
+    expect(again.lastIds.size).toBe(64); // one block each, and no more of them than could be under way
+    await again.close();
+  });
+
+  it('passes over a file that may not be read, keeps it, and goes on with the others', async () => {
+    const disk = new SimulatedDisk(seeded(1));
+    const { o, told } = options(disk, { segmentBytes: 600 });
+    const log = await SegmentLog.open(o);
+    for (let i = 0; i < 4; i++) await log.append('normal', incompressible(`r${i}`, 2, 300, i));
+    await log.checkpoint();
+    await log.close();
+    const fs = disk.fileSystem();
+    const barred = '/dlq/normal/0000000000000002.seg';
+    const barring = {
+      ...fs,
+      open: async (path: string, mode: 'create' | 'read' | 'write') => {
+        if (path === barred) throw fault('EACCES');
+        return fs.open(path, mode);
+      },
+    };
+    const again = await SegmentLog.open({ ...o, fs: barring });
+    expect(ids(await readAll(again, 'normal'))).toEqual(['r0', 'r2', 'r3']);
+    expect(told.corrupted.map(({ reason, items }) => [reason, items])).toEqual([
+      ["it can't be read: EACCES", 0],
+    ]);
+    expect(again.stats('normal')).toMatchObject({ records: 4, items: 8 }); // it still waits
+    await again.maintain();
+    await again.close();
+    expect(disk.paths()).toContain(barred);
+    const allowed = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
+    expect(ids(await readAll(allowed, 'normal'))).toEqual(['r0', 'r1', 'r2', 'r3']);
+    await allowed.close();
+  });
+
+  it('loses to a bad sector only the block it is in', async () => {
+    const disk = new SimulatedDisk(seeded(1));
+    const { o, told } = options(disk, { segmentBytes: 40_000 });
+    const log = await SegmentLog.open(o);
+    for (let i = 0; i < 6; i++) await log.append('normal', incompressible(`r${i}`, 2, 9_000, i));
+    await log.seal('normal');
+    await log.close();
+    disk.beforeRead = (path, at, bytes) => {
+      if (path.endsWith('1.seg') && at < 20_480 && at + bytes > 16_384) throw fault('EIO');
+    };
+    const again = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
+    const found = await readAll(again, 'normal');
+    expect(ids(found).length).toBeGreaterThanOrEqual(4);
+    const lost = told.corrupted.reduce((sum, { items }) => sum + items, 0);
+    expect(lost).toBe((6 - found.length) * 2);
+    for (const { position } of found) again.ack(position);
+    await again.maintain();
+    expect(
+      disk.paths().filter((path) => path.startsWith('/dlq/quarantine/') && path.endsWith('.json')),
+    ).toHaveLength(1);
+    await again.close();
+  });
+
+  it('verifies what it can, and never throws for what it can not', async () => {
+    const disk = new SimulatedDisk(seeded(1));
+    const { o, told } = options(disk);
+    const log = await SegmentLog.open(o);
+    await log.append('normal', record('a'));
+    await log.seal('normal');
+    await log.close();
+    const again = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
+    disk.beforeRead = () => {
+      throw fault('EIO');
+    };
+    await expect(again.verifyOne()).resolves.toBe(true);
+    expect(told.corrupted).toHaveLength(1);
+    disk.beforeRead = undefined;
+    await again.close();
+  });
+
+  it('keeps a damaged checkpoint for people to look at', async () => {
+    const disk = new SimulatedDisk(seeded(1));
+    const { o } = options(disk);
+    const log = await SegmentLog.open(o);
+    await log.append('normal', record('a'));
+    await log.seal('normal');
+    await log.close();
+    disk.replace('/dlq/normal/checkpoint', Buffer.alloc(100));
+    await (await SegmentLog.open({ ...o, fs: disk.fileSystem() })).close();
+    expect(disk.paths()).toContain('/dlq/quarantine/normal-checkpoint-2000');
+  });
+});
