@@ -118,7 +118,7 @@ const MODES: Mode[] = [
     options: aggregate,
     kind: 'histogram',
     temporality: 2,
-    series: 5000,
+    series: 6000,
     before: 200,
   },
 ];

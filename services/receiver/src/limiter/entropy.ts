@@ -18,8 +18,8 @@ import type { Random } from './hash.ts';
  * Memory: 256 slots × 8 bytes = 2 KiB per sketch, taken from a pool of fixed size.
  * Time: one probe of a 2 KiB table per value.
  */
-const SLOTS = 256;
-const MASK = SLOTS - 1;
+const SKETCH_WORDS = 512;
+const MASK = SKETCH_WORDS - 1;
 const HELD_MAX = 128;
 
 /** After so many occurrences a sketch starts over, and its last estimate stands until the new one is higher. */
@@ -31,8 +31,8 @@ const xLogX = (c: number) => (c < X_LOG_X.length ? X_LOG_X[c]! : c * Math.log2(c
 
 /** Memory for a fixed number of sketches. */
 export class SketchPool {
-  readonly hashes: Int32Array;
-  readonly counts: Int32Array;
+  /** Per slot the hash of a value and its count (0: free), side by side: one line of the cache per value. */
+  readonly words: Int32Array;
   readonly random: Random;
   readonly #free: number[] = [];
   readonly size: number;
@@ -40,13 +40,12 @@ export class SketchPool {
   constructor(size: number, random: Random) {
     this.size = size;
     this.random = random;
-    this.hashes = new Int32Array(size * SLOTS);
-    this.counts = new Int32Array(size * SLOTS);
+    this.words = new Int32Array(size * SKETCH_WORDS);
     for (let i = size - 1; i >= 0; i--) this.#free.push(i);
   }
 
   get memoryBytes(): number {
-    return this.hashes.byteLength + this.counts.byteLength;
+    return this.words.byteLength;
   }
 
   get free(): number {
@@ -83,9 +82,9 @@ export class EntropySketch {
   constructor(pool: SketchPool, index: number, nowMs: number) {
     this.index = index;
     this.#pool = pool;
-    this.#base = index * SLOTS;
+    this.#base = index * SKETCH_WORDS;
     this.#startedMs = nowMs;
-    pool.counts.fill(0, this.#base, this.#base + SLOTS);
+    pool.words.fill(0, this.#base, this.#base + SKETCH_WORDS);
   }
 
   /** Occurrences since this epoch began. */
@@ -98,20 +97,20 @@ export class EntropySketch {
    * @param hash 32 well-mixed bits of it
    */
   add(hash: number, weight: number): void {
-    const { hashes, counts } = this.#pool;
+    const { words } = this.#pool;
     this.#weight += weight;
-    let slot = this.#base + (hash & MASK);
-    while (counts[slot] !== 0) {
-      if (hashes[slot] === hash) {
-        counts[slot]! += weight;
+    let slot = this.#base + ((hash << 1) & MASK);
+    while (words[slot + 1] !== 0) {
+      if (words[slot] === hash) {
+        words[slot + 1]! += weight;
         return;
       }
-      slot = this.#base + ((slot + 1) & MASK);
+      slot = this.#base + ((slot + 2) & MASK);
     }
     this.#skip -= weight;
     if (this.#skip > 0) return;
-    hashes[slot] = hash;
-    counts[slot] = 1 - this.#skip; // the occurrence that was drawn, and those that came after it
+    words[slot] = hash;
+    words[slot + 1] = 1 - this.#skip; // the occurrence that was drawn, and those that came after it
     if (++this.#held > HELD_MAX) this.#thin();
     this.#skip = this.#draw();
   }
@@ -132,7 +131,7 @@ export class EntropySketch {
   rotate(nowMs: number, maxAgeMs: number): void {
     if (this.#weight < EPOCH_WEIGHT && nowMs - this.#startedMs < maxAgeMs) return;
     this.#previousBits = this.estimate();
-    this.#pool.counts.fill(0, this.#base, this.#base + SLOTS);
+    this.#pool.words.fill(0, this.#base, this.#base + SKETCH_WORDS);
     this.#weight = 0;
     this.#held = 0;
     this.#level = 0;
@@ -145,12 +144,12 @@ export class EntropySketch {
   /** The estimate of this epoch alone, in bits. */
   estimate(): number {
     if (this.#weight === 0) return 0;
-    const { counts } = this.#pool;
+    const { words } = this.#pool;
     const boost = 2 ** this.#level - 1;
     let sum = 0;
     let total = 0;
-    for (let slot = this.#base; slot < this.#base + SLOTS; slot++) {
-      const c = counts[slot]!;
+    for (let at = this.#base + 1; at < this.#base + SKETCH_WORDS; at += 2) {
+      const c = words[at]!;
       if (c === 0) continue;
       const g = xLogX(c);
       sum += g + boost * (g - xLogX(c - 1));
@@ -171,14 +170,14 @@ export class EntropySketch {
   }
 
   #thin(): void {
-    const { hashes, counts, random } = this.#pool;
+    const { words, random } = this.#pool;
     const base = this.#base;
     const keptHashes: number[] = [];
     const keptCounts: number[] = [];
-    for (let slot = base; slot < base + SLOTS; slot++) {
-      if (counts[slot] === 0) continue;
-      keptHashes.push(hashes[slot]!);
-      keptCounts.push(counts[slot]!);
+    for (let slot = base; slot < base + SKETCH_WORDS; slot += 2) {
+      if (words[slot + 1] === 0) continue;
+      keptHashes.push(words[slot]!);
+      keptCounts.push(words[slot + 1]!);
     }
     // Down to seven eighths, so that thinning stays rare.
     while (keptHashes.length > HELD_MAX - HELD_MAX / 8) {
@@ -195,12 +194,12 @@ export class EntropySketch {
       keptHashes.length = kept;
       keptCounts.length = kept;
     }
-    counts.fill(0, base, base + SLOTS);
+    words.fill(0, base, base + SKETCH_WORDS);
     for (let i = 0; i < keptHashes.length; i++) {
-      let slot = base + (keptHashes[i]! & MASK);
-      while (counts[slot] !== 0) slot = base + ((slot + 1) & MASK);
-      hashes[slot] = keptHashes[i]!;
-      counts[slot] = keptCounts[i]!;
+      let slot = base + ((keptHashes[i]! << 1) & MASK);
+      while (words[slot + 1] !== 0) slot = base + ((slot + 2) & MASK);
+      words[slot] = keptHashes[i]!;
+      words[slot + 1] = keptCounts[i]!;
     }
     this.#held = keptHashes.length;
   }
