@@ -8,6 +8,7 @@ import { CardinalityLimiter, type LimiterOptions } from '../src/limiter/index.ts
 import { encode, type MetricData, type PointData, Request } from '../src/limiter/test/otlp.ts';
 
 const POINTS = 1000;
+const METRICS = 10;
 const PACE_MS = 20;
 const STORM = 1_000_000;
 const requests = Number(process.argv[2] ?? 250);
@@ -15,7 +16,7 @@ const START = 1_700_000_000_000;
 
 const ns = (ms: number) => BigInt(ms) * 1_000_000n;
 
-/** Five labels per point, 20 metrics, 50 points each; ids beyond `series` begin again. */
+/** Five labels per point, 10 metrics, 100 points each; ids beyond `series` begin again. */
 function body(
   from: number,
   series: number,
@@ -25,14 +26,14 @@ function body(
 ): Uint8Array {
   const metrics: MetricData[] = [];
   const bounds = [5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000];
-  for (let m = 0; m < 20; m++) {
+  for (let m = 0; m < METRICS; m++) {
     const points: PointData[] = [];
-    for (let i = 0; i < POINTS / 20; i++) {
-      const id = (from + m * (POINTS / 20) + i) % series;
+    for (let i = 0; i < POINTS / METRICS; i++) {
+      const id = (from + m * (POINTS / METRICS) + i) % series;
       const data = {
         labels: {
           'http.request.method': 'GET',
-          'http.route': `/api/v1/orders/${i % 3}`,
+          'http.route': `/api/v1/orders/${i % 6}`,
           'http.response.status_code': 200n,
           'server.address': 'orders.shop.svc.cluster.local',
           'user.id': `u-${id.toString(36).padStart(10, '0')}`,
