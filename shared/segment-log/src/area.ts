@@ -1,13 +1,14 @@
 import { join } from 'node:path';
 import { Acked } from './acked.ts';
-import type { BlockEntry } from './block.ts';
 import { CHECKPOINT, type Checkpoint, readCheckpoint, writeCheckpoint } from './checkpoint.ts';
-import { diskFault, type SegmentLogError } from './errors.ts';
+import type { DropReason, Entry, LogEvents, Position } from './entry.ts';
+import { diskFault } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
 import type { Quarantine } from './quarantine.ts';
 import type { Area, Record } from './record.ts';
 import { recoverSegment, unreadable } from './recovery.ts';
 import {
+  type Cursor,
   openSegment,
   parseSegmentName,
   readBlock,
@@ -17,30 +18,6 @@ import {
 } from './segment.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 import { SegmentWriter, sealFile } from './writer.ts';
-
-/** Names a record for its acknowledgement. */
-export interface Position {
-  area: Area;
-  sequence: number;
-  index: number;
-  items: number;
-}
-
-export interface Entry {
-  position: Position;
-  record: Record;
-}
-
-export type DropReason = 'retention' | 'capacity' | 'purged';
-
-/** What the log tells its owner. */
-export interface LogEvents {
-  /** Something on disk could not be read; what it held is lost as far as `items` says, and its file is kept. */
-  corrupted(what: { area: Area; file: string; reason: string; records: number; items: number }): void;
-  /** Items that were given up, and why. */
-  dropped(area: Area, items: number, reason: DropReason): void;
-  fault(error: SegmentLogError): void;
-}
 
 export interface AreaOptions {
   fs: FileSystem;
@@ -58,17 +35,6 @@ export interface AreaOptions {
 /** A segment whose records are all done with is given this long before it goes: appends may still come. */
 const IDLE_MS = 1_000;
 const VERIFY_AT_ONCE = 1024 * 1024 * 1024;
-
-/** Where reading is. */
-interface Cursor {
-  segment: Segment;
-  file: File;
-  at: number;
-  entries: BlockEntry[];
-  /** Records given out or known to be done with, and their items. */
-  seen: Acked;
-  seenItems: number;
-}
 
 /** The segments of one class, or those of rejected batches: written at the end, read from the beginning. */
 export class AreaLog {

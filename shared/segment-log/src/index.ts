@@ -1,5 +1,5 @@
-export type { DropReason, Entry, LogEvents, Position } from './area.ts';
 export { crc32c } from './crc32c.ts';
+export type { DropReason, Entry, LogEvents, Position } from './entry.ts';
 export { SegmentLogError, type SegmentLogFault } from './errors.ts';
 export { type File, type FileSystem, NodeFileSystem } from './file-system.ts';
 export {

@@ -1,5 +1,6 @@
 import { dirname } from 'node:path';
-import { AreaLog, type Entry, type LogEvents, type Position } from './area.ts';
+import { AreaLog } from './area.ts';
+import type { Entry, LogEvents, Position } from './entry.ts';
 import { SegmentLogError } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
 import { Quarantine } from './quarantine.ts';

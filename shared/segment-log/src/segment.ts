@@ -64,6 +64,17 @@ export function emptySegment(area: Area, sequence: number, createdAt: number): S
   };
 }
 
+/** Where reading of a segment is. */
+export interface Cursor {
+  segment: Segment;
+  file: File;
+  at: number;
+  entries: BlockEntry[];
+  /** Records given out or known to be done with, and their items. */
+  seen: Acked;
+  seenItems: number;
+}
+
 /** What was found from a place in a segment on. */
 export interface ReadBlock {
   /** Where to go on. */
