@@ -77,7 +77,10 @@ async function through(target: RedisTarget, batches: number): Promise<number> {
 describe('the queues', () => {
   it('work on a Redis Cluster', async () => {
     using dir = temporaryDirectory();
-    await using server = await TestRedis.start({ dir: dir.path, args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'] });
+    await using server = await TestRedis.start({
+      dir: dir.path,
+      args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'],
+    });
     const node = connect({ url: server.url }, { kind: 'consumer', name: 'setup', commandTimeoutMs: 5_000 });
     await node.call('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
     await waitUntil(async () => String(await node.call('CLUSTER', 'INFO')).includes('cluster_state:ok'), {

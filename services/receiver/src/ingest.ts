@@ -22,6 +22,8 @@ export interface IngestDeps {
   enqueue(batches: readonly Batch[]): Promise<EnqueueResult[]>;
   /** Where a batch goes when Redis can't take it; undefined when there is no such place. Durable when it resolves. */
   store: ((batch: Batch) => Promise<void>) | undefined;
+  /** Holds the cardinality of metrics; undefined when it is off. `body` is protobuf, validated. */
+  limit: ((body: Buffer) => Limited) | undefined;
   /** The parts of a request by class. `body` is protobuf, validated. */
   classify(signal: Signal, body: Buffer): Classified[];
   now(): number;
@@ -36,8 +38,20 @@ export interface IngestRequest {
   reservation: Reservation;
 }
 
+/** What the limiter made of a request. */
+export interface Limited {
+  /** The very body that came, when nothing changed. */
+  body: Buffer;
+  /** Points that were dropped, and why, in words for the client. */
+  dropped: number;
+  message: string;
+}
+
 export interface Ingested {
+  /** Acknowledged: in the queue or on disk. */
   items: number;
+  /** Dropped by the limiter, when any were. */
+  partial?: { rejected: number; message: string };
   /** Bytes after decompression. */
   bodyBytes: number;
 }
@@ -57,11 +71,22 @@ export async function ingest(
 
   const decoded = await decodeContent(wire, encoding, { maxBytes: limits.maxBodyBytes });
   if (decoded !== wire) reservation.reserve(decoded.byteLength);
-  const body = format === 'json' ? jsonToProtobuf(signal, decoded, { maxDepth: limits.maxDepth }) : decoded;
-  if (body !== decoded) reservation.reserve(body.byteLength);
+  const whole = format === 'json' ? jsonToProtobuf(signal, decoded, { maxDepth: limits.maxDepth }) : decoded;
+  if (whole !== decoded) reservation.reserve(whole.byteLength);
 
-  const { items } = walk(signal, body, { maxDepth: limits.maxDepth });
+  let { items } = walk(signal, whole, { maxDepth: limits.maxDepth });
   if (items === 0) return { items, bodyBytes: decoded.byteLength };
+  const limited = signal === 'metrics' && deps.limit ? deps.limit(whole) : undefined;
+  const body = limited?.body ?? whole;
+  const partial =
+    limited && limited.dropped > 0
+      ? { partial: { rejected: limited.dropped, message: limited.message } }
+      : {};
+  if (body !== whole) {
+    reservation.reserve(body.byteLength);
+    items = walk(signal, body, { maxDepth: limits.maxDepth }).items;
+    if (items === 0) return { items, bodyBytes: decoded.byteLength, ...partial };
+  }
 
   const receivedAt = deps.now();
   const parts = deps.classify(signal, body);
@@ -89,7 +114,7 @@ export async function ingest(
     throw unavailable('queue_full', 'the queue is at its capacity (queue.max_bytes, queue.max_items)');
   }
   if (results.includes('lost')) throw unavailable('not_kept', 'the batch could not be kept');
-  return { items, bodyBytes: decoded.byteLength };
+  return { items, bodyBytes: decoded.byteLength, ...partial };
 }
 
 async function enqueueOrRefuse(deps: IngestDeps, batches: readonly Batch[]): Promise<EnqueueResult[]> {

@@ -11,6 +11,7 @@ import {
 } from '@nrdot/service';
 import { Classifier } from './classifier/classifier.ts';
 import { DlqClient } from './dlq-client.ts';
+import { Limiting } from './limiting.ts';
 import { Receiver } from './server.ts';
 
 const RETRY_AFTER_MS = 1_000;
@@ -35,6 +36,7 @@ export async function startReceiver(
     return store.enqueue(groups, nowMs);
   });
   const dlq = dlqUrl ? new DlqClient(dlqUrl) : undefined;
+  const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, Date.now);
   const classifier = new Classifier(config.priority);
   const server = new Receiver(
     {
@@ -60,12 +62,14 @@ export async function startReceiver(
       metrics: host.metrics,
       store: dlq && ((batch) => dlq.store(batch)),
       enqueue: (batches) => enqueuer.enqueue(batches),
+      limit: limiting && ((body) => limiting.limit(body)),
       classify: (signal, body) => classifier.classify(signal, body),
       now: Date.now,
     },
   );
   // A Redis that is there answers within this; then nothing goes to the dlq for want of a moment's patience.
   await Promise.race([link.untilReady(), wait(REDIS_PATIENCE_MS)]);
+  await limiting?.start();
   const address = await server.start();
   host.log.info({ address: formatAddress(address) }, 'receiving OTLP/HTTP');
   host.registry.onScrape(() => host.metrics.redisUp.set(link.notReady() ? 0 : 1));
@@ -76,6 +80,7 @@ export async function startReceiver(
     stop: async (timeoutMs) => {
       await server.stop(timeoutMs);
       await enqueuer.idle();
+      await limiting?.stop();
       dlq?.close();
       link.close();
     },

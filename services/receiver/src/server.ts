@@ -143,7 +143,7 @@ export class Receiver {
         reservation,
       );
       metrics.receiverInflightBytes.set(this.#inflight.usedBytes);
-      const { items, bodyBytes } = await ingest(
+      const { items, bodyBytes, partial } = await ingest(
         { signal, format, encoding, wire, reservation },
         { maxBodyBytes: this.#options.limits.bodyBytes, maxDepth: this.#options.limits.depth },
         this.#deps,
@@ -155,7 +155,7 @@ export class Receiver {
       return reply
         .code(200)
         .header('content-type', contentTypeOf(format))
-        .send(exportResponse(signal, format));
+        .send(exportResponse(signal, format, partial));
     } catch (error) {
       return this.#refuse(request, reply, error, signal);
     } finally {

@@ -5,7 +5,7 @@ import type { ParsedOptions } from './schema.ts';
  * The options as the program uses them: camelCase, units in the names (ms, bytes, bytes per second), secrets wrapped.
  */
 export function configOf(parsed: ParsedOptions) {
-  const { redis, receiver, queue, scheduler, breaker, exporter, dlq, admin } = parsed;
+  const { redis, receiver, limiter, queue, scheduler, breaker, exporter, dlq, admin } = parsed;
   return {
     dataDir: parsed.data_dir,
     log: parsed.log,
@@ -53,6 +53,28 @@ export function configOf(parsed: ParsedOptions) {
       defaultClass: parsed.priority.default_class,
       resourceAttribute: parsed.priority.resource_attribute,
       rules: parsed.priority.rules,
+    },
+    limiter: {
+      mode: limiter.mode,
+      maxKeys: limiter.max_keys,
+      actAbove: limiter.act_above,
+      aggregateScore: limiter.aggregate_score,
+      criticalScore: limiter.critical_score,
+      criticalAction: limiter.critical_action,
+      keyTtlMs: limiter.key_ttl,
+      aggregateLabels: limiter.aggregate_labels,
+      protectedLabels: limiter.protected_labels,
+      gaugeReducer: limiter.gauge_reducer,
+      overrides: limiter.overrides.map((override) => ({
+        metric: override.metric,
+        ...(override.act_above === undefined ? {} : { actAbove: override.act_above }),
+        ...(override.aggregate_score === undefined ? {} : { aggregateScore: override.aggregate_score }),
+        ...(override.critical_score === undefined ? {} : { criticalScore: override.critical_score }),
+        ...(override.critical_action === undefined ? {} : { criticalAction: override.critical_action }),
+        ...(override.aggregate_labels === undefined ? {} : { aggregateLabels: override.aggregate_labels }),
+        ...(override.protected_labels === undefined ? {} : { protectedLabels: override.protected_labels }),
+        ...(override.gauge_reducer === undefined ? {} : { gaugeReducer: override.gauge_reducer }),
+      })),
     },
     queue: {
       maxBytes: queue.max_bytes,

@@ -262,6 +262,18 @@ function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigPro
     'at most exporter.concurrency',
   );
   check(dlq.segmentBytes <= dlq.capacityBytes, 'dlq.segment_bytes', 'at most dlq.capacity');
+  const { limiter } = config;
+  check(
+    limiter.aggregateScore <= limiter.criticalScore,
+    'limiter.aggregate_score',
+    'at most limiter.critical_score',
+  );
+  const both = limiter.aggregateLabels.filter((label) => limiter.protectedLabels.includes(label));
+  check(
+    both.length === 0,
+    'limiter.protected_labels',
+    `no label of aggregate_labels; ${both.join(', ')} is in both`,
+  );
   const places = [redis.url !== undefined, redis.sentinels.length > 0, redis.cluster.length > 0].filter(
     Boolean,
   );

@@ -87,6 +87,34 @@ const rules = z
     live: true,
   } satisfies OptionMeta);
 
+const share = z.number({ error: 'a number from 0 to 1' }).min(0).max(1);
+const overrides = z
+  .array(
+    z.strictObject({
+      metric: z
+        .string({ error: 'a metric name, in which * stands for anything' })
+        .min(1)
+        .max(PATTERN_MAX_CHARS),
+      act_above: share.optional(),
+      aggregate_score: share.optional(),
+      critical_score: share.optional(),
+      critical_action: z.enum(['drop', 'overflow'], { error: 'one of drop, overflow' }).optional(),
+      aggregate_labels: z.array(z.string()).optional(),
+      protected_labels: z.array(z.string()).optional(),
+      gauge_reducer: z
+        .enum(['last', 'min', 'max', 'mean', 'sum'], { error: 'one of last, min, max, mean, sum' })
+        .optional(),
+    }),
+    { error: 'a list of overrides' },
+  )
+  .prefault([])
+  .meta({
+    doc: 'For single metrics: `metric` (a name, `*` stands for anything) and any of act_above, aggregate_score, critical_score, critical_action, aggregate_labels, protected_labels, gauge_reducer. All that match apply, in order.',
+    kind: 'list of overrides',
+    default: [],
+    live: true,
+  } satisfies OptionMeta);
+
 export const schema = section('NRDOT+', {
   data_dir: text('./nrdot-data', 'Where `nrdot up` keeps its Redis and the dlq its segments.'),
   log: section('The log, on standard error. It never holds payloads or secrets.', {
@@ -162,6 +190,36 @@ export const schema = section('NRDOT+', {
       LIVE,
     ),
     rules,
+  }),
+  limiter: section('The cardinality of metrics; docs/limiter.md explains it.', {
+    mode: choice(
+      ['enforce', 'observe', 'off'],
+      'enforce',
+      'observe: decide and report, change nothing. off: metrics pass untouched.',
+    ),
+    max_keys: count(65_536, 'Key-sets alive at once, of all receivers together.', {
+      min: 64,
+      max: 4_194_304,
+    }),
+    act_above: ratio(0.5, 'Share of the keys in use below which everything is admitted.', LIVE),
+    aggregate_score: ratio(0.75, 'Score of a label from which it is given up, for the whole metric.', LIVE),
+    critical_score: ratio(0.9, 'Score from which critical_action is taken instead.', LIVE),
+    critical_action: choice(
+      ['drop', 'overflow'],
+      'drop',
+      'overflow: into the otel.metric.overflow stream.',
+      LIVE,
+    ),
+    key_ttl: duration('10m', 'After so long unseen a key-set may make room for another.', LIVE),
+    aggregate_labels: texts('Labels to give up first, such as k8s.pod.uid.', LIVE),
+    protected_labels: texts('Labels that are never given up.', LIVE),
+    gauge_reducer: choice(
+      ['last', 'min', 'max', 'mean', 'sum'],
+      'last',
+      'How points of a gauge that become equal are made one.',
+      LIVE,
+    ),
+    overrides,
   }),
   queue: section('What Redis may hold.', {
     max_bytes: size('512MiB', 'Payload bytes.'),

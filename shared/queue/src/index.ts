@@ -3,6 +3,7 @@ export * from './books.ts';
 export * from './connection.ts';
 export { Enqueuer } from './enqueuer.ts';
 export * from './fair-share.ts';
+export * from './key-budget.ts';
 export * from './keys.ts';
 export * from './link.ts';
 export * from './priority-class.ts';

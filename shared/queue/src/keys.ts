@@ -50,6 +50,8 @@ export interface Keys {
   books: string;
   /** Hash: items on the dlq's disk, as it last said. */
   disk: string;
+  /** Hash: which receiver holds how many key-sets of the limiter's budget. */
+  leases: string;
   /** Sorted set the scheduler blocks on: a member means there is something to decide. */
   wake: string;
   /** Hash: the weighted pick's state. */
@@ -66,6 +68,7 @@ export function keysOf(prefix: string): Keys {
     depth: `${prefix}:depth`,
     books: `${prefix}:books`,
     disk: `${prefix}:disk`,
+    leases: `${prefix}:leases`,
     wake: `${prefix}:wake`,
     scheduler: `${prefix}:scheduler`,
     breaker: `${prefix}:breaker`,

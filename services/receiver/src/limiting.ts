@@ -1,0 +1,115 @@
+import { randomInt } from 'node:crypto';
+import type { Config } from '@nrdot/config';
+import { KeyBudget, type Store } from '@nrdot/queue';
+import type { Host } from '@nrdot/service';
+import type { Limited } from './ingest.ts';
+import { CardinalityLimiter, type Dropped } from './limiter/index.ts';
+
+const LEASE_MS = 60_000;
+const RENEW_MS = 5_000;
+/** Until Redis says how many keys this receiver may use: enough to begin with. */
+const UNLEASED_SHARE = 1 / 16;
+const MESSAGE_REASONS = 5;
+const TOP = 20;
+
+/** The limiter in its place: options, the shared budget of keys, metrics, the admin route, words for clients. */
+export class Limiting {
+  readonly #limiter: CardinalityLimiter;
+  readonly #budget: KeyBudget;
+  readonly #host: Host;
+  #renewal: NodeJS.Timeout | undefined;
+  #leased = 0;
+
+  constructor(config: Config, host: Host, store: Store, now: () => number) {
+    const { mode, ...options } = config.limiter;
+    this.#host = host;
+    this.#limiter = new CardinalityLimiter(
+      { ...options, mode: mode === 'observe' ? 'observe' : 'enforce' },
+      {
+        now,
+        seed: randomInt(2 ** 31),
+        onDecision: (decision) => host.log.warn({ decision }, 'the limiter decided'),
+      },
+    );
+    this.#limiter.setBudget(Math.floor(options.maxKeys * UNLEASED_SHARE));
+    this.#budget = new KeyBudget(store.redis, {
+      key: store.keys.leases,
+      holder: `receiver-${randomInt(2 ** 47).toString(36)}`,
+      budget: options.maxKeys,
+      leaseMs: LEASE_MS,
+    });
+    this.#publish();
+    host.admin.route('GET', '/api/limiter', () => this.#limiter.report(TOP));
+  }
+
+  /** Leases its part of the budget, and keeps it. */
+  async start(): Promise<void> {
+    await this.#renew();
+    this.#renewal = setInterval(() => void this.#renew(), RENEW_MS);
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#renewal);
+    await this.#budget.release().catch(() => {}); // it expires by itself
+  }
+
+  /** Takes the points of one request. */
+  limit(body: Buffer): Limited {
+    const { metrics } = this.#host;
+    const startedAt = performance.now();
+    const {
+      body: out,
+      dropped,
+      droppedPoints,
+      aggregatedPoints,
+      overflowPoints,
+    } = this.#limiter.process(body);
+    metrics.clLatencySeconds.observe((performance.now() - startedAt) / 1000);
+    for (const { reason, count } of dropped) metrics.clDroppedSamples.inc({ reason }, count);
+    if (aggregatedPoints > 0) metrics.clAggregatedSamples.inc(aggregatedPoints);
+    if (overflowPoints > 0) metrics.clOverflowSamples.inc(overflowPoints);
+    return {
+      body: out === body ? body : Buffer.from(out.buffer, out.byteOffset, out.byteLength),
+      dropped: droppedPoints,
+      message: droppedPoints > 0 ? explain(dropped) : '',
+    };
+  }
+
+  async #renew(): Promise<void> {
+    try {
+      const keys = await this.#budget.lease();
+      if (keys === this.#leased) return;
+      this.#leased = keys;
+      this.#limiter.setBudget(keys);
+      this.#host.log.info({ keys }, 'key-sets leased for the limiter');
+    } catch (error) {
+      // It goes on with what it holds.
+      this.#host.log.debug({ err: (error as Error).message }, 'the lease of key-sets was not renewed');
+    }
+  }
+
+  #publish(): void {
+    const { registry, metrics } = this.#host;
+    const seen = { keys: 0, sources: 0, outputs: 0, metrics: 0 };
+    registry.onScrape(() => {
+      metrics.clKeysUsed.set(this.#limiter.keysUsed);
+      metrics.clKeysLimit.set(this.#limiter.keysLimit);
+      const { evictions } = this.#limiter.report(0);
+      for (const table of Object.keys(seen) as (keyof typeof seen)[]) {
+        metrics.clEvictions.inc({ table }, evictions[table] - seen[table]);
+        seen[table] = evictions[table];
+      }
+    });
+  }
+}
+
+/** What the client is told about points that were dropped. */
+function explain(dropped: readonly Dropped[]): string {
+  const shown = dropped
+    .slice(0, MESSAGE_REASONS)
+    .map(
+      ({ metric, label, reason, count }) => `${count} of ${metric} (${reason}${label ? `: ${label}` : ''})`,
+    );
+  const more = dropped.length > MESSAGE_REASONS ? `, and ${dropped.length - MESSAGE_REASONS} more` : '';
+  return `the cardinality limiter dropped points: ${shown.join(', ')}${more}`;
+}
