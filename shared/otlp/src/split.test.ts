@@ -1,4 +1,4 @@
-import { equals, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { request, WALKED } from '../test/arbitrary.ts';
@@ -34,7 +34,8 @@ describe('splitRequest', () => {
           const schema = referenceRequest(signal);
           for (const single of singles(signal, bytes)) {
             const decoded = fromBinary(schema, single);
-            expect(equals(schema, fromBinary(schema, toBinary(schema, decoded)), decoded)).toBe(true);
+            const again = fromBinary(schema, toBinary(schema, decoded));
+            expect(toBinary(schema, again)).toEqual(toBinary(schema, decoded));
           }
         }),
         { numRuns: 100 },
