@@ -8,6 +8,8 @@ export interface Running {
   otlp: string;
   /** Admin address of the scheduler. */
   admin: string;
+  /** Of each receiver, where to send and its admin address. */
+  receivers: { otlp: string; admin: string }[];
   processes: Record<string, Process>;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -58,7 +60,13 @@ export async function startOne(
   const up = startNrdot(['up', '--config', file, '--upstream', mock.url], {}, dir);
   const [, otlp = ''] = await up.line(/send OTLP\/HTTP to\s+(\S+)/);
   const [, admin = ''] = await up.line(/metrics and health\s+(\S+)\/metrics/);
-  return { otlp, admin, processes: { up }, [Symbol.asyncDispose]: () => up[Symbol.asyncDispose]() };
+  return {
+    otlp,
+    admin,
+    receivers: [{ otlp, admin }],
+    processes: { up },
+    [Symbol.asyncDispose]: () => up[Symbol.asyncDispose](),
+  };
 }
 
 /** Four services as processes of their own, with as many exporters as wanted. */
@@ -67,12 +75,16 @@ export async function startServices(
   redis: TestRedis,
   mock: MockUpstream,
   config: Record<string, unknown> = {},
-  { exporters = 2, schedulers = 1 } = {},
+  { exporters = 2, schedulers = 1, receivers = 1 } = {},
 ): Promise<Running> {
   const file = writeConfig(dir, { redis: { url: redis.url }, ...config });
   const start = (service: string, ...args: string[]) =>
     startNrdot([service, '--config', file, ...args], {}, dir);
-  const processes: Record<string, Process> = { dlq: start('dlq'), receiver: start('receiver') };
+  const processes: Record<string, Process> = { dlq: start('dlq') };
+  const receiverNames = Array.from({ length: receivers }, (_, i) =>
+    i === 0 ? 'receiver' : `receiver${i + 1}`,
+  );
+  for (const name of receiverNames) processes[name] = start('receiver');
   for (let i = 1; i <= schedulers; i++) processes[`scheduler${i}`] = start('scheduler');
   for (let i = 1; i <= exporters; i++) processes[`exporter${i}`] = start('exporter', '--upstream', mock.url);
   const admins = await Promise.all(
@@ -81,13 +93,20 @@ export async function startServices(
       return [name, `http://${address}`] as const;
     }),
   );
-  const [, address = ''] = await processes.receiver!.line(/"address":"([^"]+)","msg":"receiving/);
+  const adminOf = Object.fromEntries(admins);
+  const listening = await Promise.all(
+    receiverNames.map(async (name) => {
+      const [, address = ''] = await processes[name]!.line(/"address":"([^"]+)","msg":"receiving/);
+      return { otlp: `http://${address}`, admin: adminOf[name]! };
+    }),
+  );
   for (const [name, admin] of admins) {
     await waitUntil(async () => (await fetch(`${admin}/readyz`)).ok, { what: `${name} is ready` });
   }
   return {
-    otlp: `http://${address}`,
-    admin: Object.fromEntries(admins).scheduler1!,
+    otlp: listening[0]!.otlp,
+    admin: adminOf.scheduler1!,
+    receivers: listening,
     processes,
     [Symbol.asyncDispose]: async () => {
       await Promise.all(Object.values(processes).map((process) => process[Symbol.asyncDispose]()));

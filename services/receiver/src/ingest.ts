@@ -138,7 +138,7 @@ async function enqueueOrRefuse(deps: IngestDeps, batches: readonly Batch[]): Pro
   }
 }
 
-function unavailable(code: string, why: string): OtlpError {
+export function unavailable(code: string, why: string): OtlpError {
   return new OtlpError({
     code,
     httpStatus: 503,

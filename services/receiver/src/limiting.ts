@@ -1,13 +1,15 @@
 import { randomInt } from 'node:crypto';
+import { hostname } from 'node:os';
 import type { Config } from '@nrdot/config';
 import { KeyBudget, type Store } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
-import type { Limited } from './ingest.ts';
+import { type Limited, unavailable } from './ingest.ts';
 import { CardinalityLimiter, type Dropped } from './limiter/index.ts';
 
-const LEASE_MS = 60_000;
-const RENEW_MS = 5_000;
-/** Until Redis says how many keys this receiver may use: enough to begin with. */
+/** What a dead receiver held goes back after this. */
+const LEASE_MS = 15_000;
+const RENEW_MS = 2_000;
+/** Of the budget, while Redis has never been there to ask. */
 const UNLEASED_SHARE = 1 / 16;
 const MESSAGE_REASONS = 5;
 const TOP = 20;
@@ -18,7 +20,7 @@ export class Limiting {
   readonly #budget: KeyBudget;
   readonly #host: Host;
   #renewal: NodeJS.Timeout | undefined;
-  #leased = 0;
+  #leased: number | undefined;
 
   constructor(config: Config, host: Host, store: Store, now: () => number) {
     const { mode, ...options } = config.limiter;
@@ -34,7 +36,7 @@ export class Limiting {
     this.#limiter.setBudget(Math.floor(options.maxKeys * UNLEASED_SHARE));
     this.#budget = new KeyBudget(store.redis, {
       key: store.keys.leases,
-      holder: `receiver-${randomInt(2 ** 47).toString(36)}`,
+      holder: holderName(config.receiver.listen),
       budget: options.maxKeys,
       leaseMs: LEASE_MS,
     });
@@ -53,9 +55,14 @@ export class Limiting {
     await this.#budget.release().catch(() => {}); // it expires by itself
   }
 
-  /** Takes the points of one request. */
+  /**
+   * Takes the points of one request.
+   * @throws OtlpError, retryable, while the other receivers have not yet given this one its share
+   */
   limit(body: Buffer): Limited {
     const { metrics } = this.#host;
+    if (this.#leased === 0)
+      throw unavailable('no_keys', 'this receiver waits for its share of limiter.max_keys');
     const startedAt = performance.now();
     const {
       body: out,
@@ -112,4 +119,9 @@ function explain(dropped: readonly Dropped[]): string {
     );
   const more = dropped.length > MESSAGE_REASONS ? `, and ${dropped.length - MESSAGE_REASONS} more` : '';
   return `the cardinality limiter dropped points: ${shown.join(', ')}${more}`;
+}
+
+/** The same after a restart, so that a receiver takes up its own lease again. */
+function holderName({ port }: { port: number }): string {
+  return `${hostname()}:${port === 0 ? `any:${process.pid}` : port}`;
 }

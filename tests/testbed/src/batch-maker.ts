@@ -70,6 +70,7 @@ export class BatchMaker {
       sendUs: Math.round(dueMs * 1000),
       startUs: this.#startUs,
       series: (kind) => this.#series.get(`${cls}/${kind}`)!,
+      unitValues: this.#w.unitValues,
     });
     return { signal, class: cls, from, count, body, compressed: false, bodyBytes: body.length, deltaSum };
   }

@@ -92,7 +92,7 @@ function readExemplar(body: Buffer, start: number, end: number, item: FoundItem)
 }
 
 /** Visits the fields of a message: number, and where the content lies. */
-function each(
+export function each(
   body: Buffer,
   start: number,
   end: number,

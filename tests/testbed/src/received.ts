@@ -16,6 +16,7 @@ import {
 import { type FoundItem, readJson, readProtobuf } from './item-reader.ts';
 import { LatencyHistogram, type LatencySummary } from './latency.ts';
 import { type FlatRanges, SequenceSet } from './sequence-set.ts';
+import { Streams } from './streams.ts';
 
 export interface ReceivedStats {
   items: number;
@@ -33,6 +34,8 @@ export interface ReceivedStats {
   latency: LatencySummary;
   /** Sum of delta sums and histogram sums. */
   deltaSum: number;
+  /** Distinct metric streams (protobuf only). */
+  streams: number;
   runs: number[];
 }
 
@@ -48,6 +51,7 @@ export class Received {
   #foreign = 0;
   #misplaced = 0;
   #deltaSum = 0;
+  readonly #streams = new Streams();
 
   /**
    * Takes a decompressed request.
@@ -62,6 +66,7 @@ export class Received {
       items += 1;
       this.#takeItem(signal, view, item, nowMs);
     });
+    if (signal === 'metrics') this.#streams.take(body);
     this.#bySignal[signal] += items;
     return items;
   }
@@ -86,6 +91,7 @@ export class Received {
       misplaced: this.#misplaced,
       latency: this.#latency.summary(),
       deltaSum: this.#deltaSum,
+      streams: this.#streams.size,
       runs: [...this.#runs.keys()],
     };
   }

@@ -70,6 +70,8 @@ export interface Filling {
   /** When the run began: the start time of cumulative streams. */
   startUs: number;
   series: (kind: MetricKind) => SeriesCounter;
+  /** Every delta sum is 1. */
+  unitValues: boolean;
 }
 
 export interface Filled {
@@ -121,7 +123,7 @@ export function fill(template: Template, filling: Filling): Filled {
       uid = series.uid;
       variant = series.index;
       startUs = kind === 'cumulativeSum' ? filling.startUs : sendUs - DELTA_INTERVAL_US;
-      value = 1 + (variant % 10);
+      value = filling.unitValues ? 1 : 1 + (variant % 10);
       if (kind === 'cumulativeSum') value *= series.round + 1;
       else if (kind === 'sum') deltaSum += value;
       else if (kind !== 'gauge') deltaSum += HISTOGRAM_SUM;

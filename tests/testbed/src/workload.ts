@@ -31,6 +31,8 @@ export interface Workload {
   metricIds: boolean;
   /** Points also carry their id as an attribute, which makes every point a new series. */
   metricIdAttribute: boolean;
+  /** Every delta sum has the value 1, so that their total counts the points. */
+  unitValues: boolean;
   encoding: WorkloadEncoding;
   format: 'protobuf' | 'json';
   /** Stop after this long, whichever of the two limits comes first. Without either: until aborted. */
@@ -66,6 +68,7 @@ export const DEFAULT_WORKLOAD: Omit<Workload, 'endpoint'> = {
   metricKinds: { gauge: 1, sum: 2, histogram: 1 },
   metricIds: true,
   metricIdAttribute: false,
+  unitValues: false,
   encoding: 'gzip',
   format: 'protobuf',
   connections: 4,

@@ -1,7 +1,7 @@
 /**
  * Compiles scan.as and writes bytes.ts. Run after changing it, with the AssemblyScript compiler at hand:
  *
- *   npm install --no-save assemblyscript@0.28.20 && node services/receiver/src/limiter/kernel/build.ts
+ *   node services/receiver/src/limiter/kernel/build.ts
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 
