@@ -3,11 +3,11 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: run test build install redis lint format docs clean
+.PHONY: run test bench build install redis lint format docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 run: install redis ## Start the whole pipeline on this machine
 	@nrdot up $(ARGS)
@@ -29,6 +29,9 @@ node_modules/.installed: package.json package-lock.json $(wildcard */*/package.j
 
 redis: ## Install redis-server where it is absent
 	@infra/install/redis.sh
+
+bench: install redis build ## Measure: budget and ceiling, beside the Collector where Go is there (minutes; ARGS=--help)
+	@node tests/bench/run.ts --page $(ARGS)
 
 lint: install ## Check style
 	@npm run --silent lint

@@ -14,7 +14,7 @@ export default defineConfig({
         // Real processes and servers: one file at a time, so that two cores serve each as a user's machine would.
         test: {
           name: 'system',
-          include: ['tests/{integration,e2e,faults,docs}/**/*.test.ts'],
+          include: ['tests/{integration,e2e,faults,docs,bench}/**/*.test.ts'],
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 60_000,

@@ -1,0 +1,36 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { cpus, release, totalmem } from 'node:os';
+
+/** What the figures were measured on. */
+export function machine() {
+  const all = cpus();
+  return {
+    cpu: all[0]?.model ?? 'unknown',
+    cores: all.length,
+    memoryBytes: totalmem(),
+    system: osName(),
+    kernel: release(),
+    node: process.version,
+    redis: said('redis-server', '--version', /v=(\S+)/),
+    go: said('go', 'version', /go(\d\S+)/),
+    at: new Date().toISOString(),
+    commit: said('git', 'rev-parse --short HEAD', /(\S+)/),
+  };
+}
+
+function osName(): string {
+  try {
+    return /^PRETTY_NAME="(.*)"/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'Linux';
+  } catch {
+    return process.platform;
+  }
+}
+
+function said(program: string, args: string, pattern: RegExp): string {
+  try {
+    return pattern.exec(execFileSync(program, args.split(' '), { encoding: 'utf8' }))?.[1] ?? 'unknown';
+  } catch {
+    return 'none';
+  }
+}
