@@ -1,5 +1,5 @@
 import { loadConfig } from '@nrdot/config';
-import { formatAddress, untilSignal } from '@nrdot/service';
+import { endSoon, formatAddress, untilSignal } from '@nrdot/service';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
 import { loggerOf, startPipeline } from '../pipeline.ts';
 import type { ServiceName } from '../pipeline-services.ts';
@@ -15,4 +15,5 @@ export async function service(name: ServiceName, flags: ConfigFlags): Promise<vo
   log.info({ service: name, signal }, 'draining');
   await pipeline.stop(config.admin.shutdownTimeoutMs);
   log.info({ service: name }, 'stopped');
+  endSoon();
 }

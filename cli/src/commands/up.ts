@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { type Config, ConfigError, loadConfig } from '@nrdot/config';
-import { formatAddress, openStore, untilSignal } from '@nrdot/service';
+import { endSoon, formatAddress, openStore, untilSignal } from '@nrdot/service';
 import { type Logger, MetricsRegistry } from '@nrdot/telemetry';
 import { type MockUpstream, startMockUpstream } from '@nrdot/testbed';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
@@ -96,4 +96,5 @@ export async function up(flags: ConfigFlags): Promise<void> {
   say(`${signal}: draining …`);
   await stop();
   say('Stopped. Nothing is lost: what was still queued goes on at the next start.');
+  endSoon();
 }

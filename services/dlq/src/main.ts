@@ -157,17 +157,23 @@ export async function startDlq(
     stop: async (timeoutMs) => {
       clearInterval(ticker);
       await direct.stop();
+      const closeLinks = () => {
+        workerLink.close();
+        link.close();
+      };
+      // What waits for a Redis that is away would wait for ever.
+      const late = setTimeout(closeLinks, link.notReady() ? 0 : timeoutMs);
       await replayer.stop();
       await intake.stop(timeoutMs);
       await ticking;
+      clearTimeout(late);
       if (!link.notReady()) {
         await replayer
           .checkpoint()
           .then(report)
           .catch(() => {}); // the next start tells
       }
-      workerLink.close();
-      link.close();
+      closeLinks();
       await segments.close();
     },
   };

@@ -76,6 +76,8 @@ export class RedisLink {
   /** Closes the connection; what is under way fails. */
   close(): void {
     this.#closed = true;
+    // One that waits for its next attempt would forget the timer and never fail what waits with it.
+    if (this.redis.status === 'reconnecting') this.redis.connect().catch(() => {});
     this.redis.disconnect();
   }
 

@@ -2,7 +2,14 @@ import type { Logger } from '@nrdot/telemetry';
 import type { AdminServer } from './admin.ts';
 import type { RunningService } from './host.ts';
 
-/** Stops services one after another, first the one that lets data in. One that fails to stop does not keep the others. */
+/** Beyond its own time a service gets this long before it is left behind. */
+const GRACE_MS = 2_500;
+const EXIT_MS = 500;
+
+/**
+ * Stops services one after another, first the one that lets data in. One that fails to stop, or hangs, does not keep
+ * the others: what it held is in Redis or on disk.
+ */
 export async function stopInOrder(
   services: readonly RunningService[],
   timeoutMs: number,
@@ -12,12 +19,30 @@ export async function stopInOrder(
   admin?.drain();
   for (const service of services) {
     try {
-      await service.stop(timeoutMs);
+      await within(timeoutMs + GRACE_MS, service.stop(timeoutMs));
     } catch (error) {
       log.error({ service: service.name, err: (error as Error).message }, 'did not stop cleanly');
     }
   }
   await admin?.stop();
+}
+
+/** Ends the process even when something still holds on to it, such as a connection to a Redis that hangs. */
+export function endSoon(): void {
+  setTimeout(() => process.exit(), EXIT_MS).unref();
+}
+
+/** @throws Error when it takes longer */
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`it took longer than ${ms / 1000} s`)), ms);
+  });
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /**
