@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: run test bench build install redis lint format docs clean
+.PHONY: run test bench faults build install redis lint format docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -41,6 +41,10 @@ format: install ## Format and fix what can be fixed
 
 docs: install ## Generate the reference pages
 	@npm run --silent docs
+
+faults: install redis ## Fault runs with an oracle: RUNS=50 SEED=… FROM=0 LANES=2 FORM=services|one
+	@node tests/faults/campaign.ts --runs $(or $(RUNS),50) --from $(or $(FROM),0) --lanes $(or $(LANES),2) \
+		$(if $(SEED),--seed $(SEED)) $(if $(FORM),--form $(FORM)) $(if $(KIND),--kind "$(KIND)")
 
 clean: ## Remove what was built and installed
 	rm -rf node_modules */*/node_modules dist .turbo

@@ -1,3 +1,4 @@
+export { BatchMaker } from './batch-maker.ts';
 export {
   type BatchReceipt,
   clockMs,
@@ -7,7 +8,14 @@ export {
   generate,
   type Progress,
 } from './generator.ts';
-export { TEST_CLASSES, TEST_SIGNALS, type TestClass, type TestSignal } from './identity.ts';
+export {
+  mix32,
+  seededRandom,
+  TEST_CLASSES,
+  TEST_SIGNALS,
+  type TestClass,
+  type TestSignal,
+} from './identity.ts';
 export { LatencyHistogram, type LatencySummary } from './latency.ts';
 export {
   type Behaviour,
@@ -21,4 +29,4 @@ export { complaint, type Judgement, judge, type Obligations } from './oracle.ts'
 export { freePort, hasRedis, Process, startNrdot, TestRedis, temporaryDirectory } from './processes.ts';
 export { SequenceSet } from './sequence-set.ts';
 export { waitUntil } from './wait-until.ts';
-export { PROFILES, type Workload } from './workload.ts';
+export { PROFILES, type Workload, workload } from './workload.ts';

@@ -1,0 +1,356 @@
+/** Every fault there is: where it can strike, how it is done and how it ends. */
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { BatchMaker, type Behaviour, HEALTHY, waitUntil, workload } from '@nrdot/testbed';
+import { LINK_FAULTS, type LinkFault } from './proxy.ts';
+import { FORMS, type Form, LINKS, PROCESSES, type Stack } from './stack.ts';
+
+/** What a fault may look at and tell while it lasts. */
+export interface Scene {
+  stack: Stack;
+  random(): number;
+  /** A second producer with the same ids; resolves when it has sent all it has. */
+  twin(): Promise<void>;
+  /** Items of this generator's run were never sent whole: none of them may arrive. */
+  neverSent(run: number): void;
+  /** From here on a loss is expected, and must be equal to what the product says it lost. */
+  damaged(): void;
+}
+
+/** Ends the fault. */
+export type Mend = () => Promise<void>;
+
+export interface Kind {
+  name: string;
+  forms: readonly Form[];
+  /** What it is done to. Faults of a pair never share a target. */
+  targets(form: Form): readonly string[];
+  /** How long it lasts, in ms. */
+  lastsMs: readonly [from: number, to: number];
+  /** It can hide from a sender what became of a request, which is then sent again. */
+  repeats: boolean;
+  /** How often it is drawn, against the others; 1 unless given. */
+  weight?: number;
+  needs?(stack: Stack): boolean;
+  strike(scene: Scene, target: string, lastsMs: number): Promise<Mend>;
+}
+
+const BOTH = FORMS;
+const REDIS_FREE_BYTES = 256 * 1024;
+const KILL_EVERY_MS = 60;
+const HALVES_AT_ONCE = 8;
+/** A damaged segment needs something on the disk first. */
+const SPILL_WAIT_MS = 20_000;
+
+function upstream(name: string, behaviour: Partial<Behaviour>, repeats: boolean): Kind {
+  return {
+    name: `upstream: ${name}`,
+    forms: BOTH,
+    targets: () => ['upstream'],
+    lastsMs: [300, 1_500],
+    repeats,
+    strike: async ({ stack }) => {
+      stack.mock.set(behaviour);
+      return async () => stack.mock.set({ ...HEALTHY });
+    },
+  };
+}
+
+function link(fault: LinkFault): Kind {
+  return {
+    name: `connection: ${fault}`,
+    forms: BOTH,
+    targets: (form) => LINKS[form],
+    lastsMs: [200, 1_500],
+    repeats: true,
+    weight: 1.5,
+    strike: async ({ stack }, target) => {
+      stack.link(target).spoil(fault);
+      return async () => stack.link(target).mend();
+    },
+  };
+}
+
+export const KINDS: readonly Kind[] = [
+  {
+    name: 'kill -9',
+    forms: BOTH,
+    targets: (form) => PROCESSES[form],
+    lastsMs: [50, 1_000],
+    repeats: true,
+    weight: 5,
+    strike: async ({ stack }, target) => {
+      await stack.kill(target);
+      return () => stack.restart(target);
+    },
+  },
+  {
+    name: 'freeze (SIGSTOP)',
+    forms: BOTH,
+    targets: (form) => PROCESSES[form],
+    lastsMs: [200, 1_500],
+    repeats: true,
+    weight: 3,
+    strike: async ({ stack }, target) => {
+      const pid = await stack.signal(target, 'SIGSTOP');
+      return async () => void thaw(pid);
+    },
+  },
+  {
+    // Longer than the lock on a job: another exporter takes it up.
+    name: 'freeze beyond the lock',
+    forms: ['services'],
+    targets: () => ['exporter1', 'exporter2', 'dlq'],
+    lastsMs: [11_000, 13_000],
+    repeats: true,
+    weight: 0.25,
+    strike: async ({ stack }, target) => {
+      const pid = await stack.signal(target, 'SIGSTOP');
+      return async () => void thaw(pid);
+    },
+  },
+  {
+    name: 'restart (SIGTERM)',
+    forms: BOTH,
+    targets: (form) => PROCESSES[form].filter((name) => name !== 'redis'),
+    lastsMs: [50, 500],
+    repeats: true,
+    weight: 2,
+    strike: async ({ stack }, target) => {
+      await stack.process(target).end('SIGTERM');
+      return () => stack.restart(target);
+    },
+  },
+  {
+    name: 'redis: AOF torn at its end',
+    forms: ['services'],
+    targets: () => ['redis'],
+    lastsMs: [50, 800],
+    repeats: true,
+    strike: async ({ stack }) => {
+      await stack.kill('redis');
+      stack.tearAof();
+      return () => stack.restart('redis');
+    },
+  },
+  {
+    name: 'redis: out of memory',
+    forms: BOTH,
+    targets: () => ['redis'],
+    lastsMs: [300, 1_500],
+    repeats: true,
+    strike: async ({ stack }) => {
+      const redis = stack.redis();
+      const [, before = '0'] = (await redis.config('GET', 'maxmemory')) as string[];
+      const used = Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]);
+      await redis.config('SET', 'maxmemory', String(used + REDIS_FREE_BYTES));
+      return async () => {
+        await redis.config('SET', 'maxmemory', before);
+        redis.disconnect();
+      };
+    },
+  },
+  {
+    name: 'redis: CLIENT KILL',
+    forms: BOTH,
+    targets: () => ['redis'],
+    lastsMs: [100, 1_000],
+    repeats: true,
+    strike: async ({ stack }) => {
+      const redis = stack.redis();
+      const over = new AbortController();
+      const killing = (async () => {
+        while (!over.signal.aborted) {
+          await redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes').catch(() => {});
+          await wait(KILL_EVERY_MS);
+        }
+      })();
+      return async () => {
+        over.abort();
+        await killing;
+        redis.disconnect();
+      };
+    },
+  },
+  {
+    name: 'redis: scripts flushed',
+    forms: BOTH,
+    targets: () => ['redis'],
+    lastsMs: [50, 200],
+    repeats: false,
+    weight: 0.5,
+    strike: async ({ stack }) => {
+      const redis = stack.redis();
+      await redis.script('FLUSH');
+      redis.disconnect();
+      return async () => {};
+    },
+  },
+  ...LINK_FAULTS.map(link),
+  upstream('outage', { outage: true }, true),
+  upstream('429 with Retry-After', { throttleRate: 1, retryAfterSeconds: 1 }, false),
+  upstream('429 now and then', { throttleRate: 0.4 }, false),
+  upstream('502', { errorRate: 0.7, errorStatus: 502 }, false),
+  upstream('503', { errorRate: 0.7, errorStatus: 503 }, false),
+  upstream('504', { errorRate: 1, errorStatus: 504 }, false),
+  upstream('401', { status: 401 }, false),
+  upstream('refuses for good (400)', { refuseRate: 0.3 }, false),
+  upstream('413', { maxBodyBytes: 24_000 }, false),
+  upstream('cut before the answer', { cutRate: 0.6 }, true),
+  upstream('200 with garbage', { garbageRate: 0.6 }, true),
+  upstream('partial success', { partialRate: 0.5 }, false),
+  upstream('slow', { latencyMs: 400, jitterMs: 1_200 }, false),
+  {
+    name: 'dlq: disk full in an outage',
+    forms: BOTH,
+    targets: () => ['upstream'],
+    lastsMs: [500, 2_000],
+    repeats: true,
+    weight: 2,
+    needs: (stack) => stack.smallDisk,
+    strike: async ({ stack }) => {
+      const ballast = join(stack.dlqDir, 'ballast');
+      fill(ballast);
+      stack.mock.set({ outage: true });
+      return async () => {
+        rmSync(ballast, { force: true });
+        stack.mock.set({ ...HEALTHY });
+      };
+    },
+  },
+  {
+    name: 'dlq: bits flipped in a segment',
+    forms: BOTH,
+    targets: () => ['upstream'],
+    lastsMs: [300, 1_000],
+    repeats: true,
+    weight: 2,
+    strike: async ({ stack, random, damaged }) => {
+      stack.mock.set({ outage: true });
+      return async () => {
+        const spilled = async () => (await stack.books()).on_disk > 0;
+        await waitUntil(spilled, { what: 'something is on the disk', timeoutMs: SPILL_WAIT_MS });
+        const owner = stack.form === 'one' ? 'up' : 'dlq';
+        await stack.kill(owner);
+        damaged();
+        flip(stack.dlqDir, random);
+        await stack.restart(owner);
+        stack.mock.set({ ...HEALTHY });
+      };
+    },
+  },
+  {
+    name: 'client: gone in mid-body',
+    forms: BOTH,
+    targets: () => ['client'],
+    lastsMs: [200, 1_000],
+    repeats: false,
+    strike: async ({ stack, random, neverSent }) => {
+      const run = Math.floor(random() * 2 ** 32);
+      neverSent(run);
+      const w = workload({ endpoint: stack.otlp, encoding: 'identity', seed: run });
+      const maker = new BatchMaker(w, run);
+      const over = new AbortController();
+      const sending = (async () => {
+        while (!over.signal.aborted) {
+          const share = 0.05 + random() * 0.9;
+          await Promise.all(
+            Array.from({ length: HALVES_AT_ONCE }, () =>
+              sendPart(stack.otlp, maker.headers, maker.make(50, Date.now()).body, share),
+            ),
+          );
+          await wait(20);
+        }
+      })();
+      return async () => {
+        over.abort();
+        await sending;
+      };
+    },
+  },
+  {
+    name: 'client: two with the same ids',
+    forms: BOTH,
+    targets: () => ['client'],
+    lastsMs: [200, 500],
+    repeats: true,
+    strike: async ({ twin }) => {
+      const done = twin();
+      done.catch(() => {}); // awaited by the mend
+      return () => done;
+    },
+  },
+];
+
+export function kindOf(name: string): Kind {
+  const kind = KINDS.find((each) => each.name === name);
+  if (!kind) throw new Error(`there is no fault "${name}"`);
+  return kind;
+}
+
+function thaw(pid: number): void {
+  try {
+    process.kill(pid, 'SIGCONT');
+  } catch {
+    // Killed by the other fault of the pair.
+  }
+}
+
+/** Writes until the disk is full. */
+function fill(path: string): void {
+  const file = openSync(path, 'w');
+  const piece = Buffer.alloc(256 * 1024, 1);
+  try {
+    for (let size = piece.byteLength; size >= 4096; size /= 2) {
+      try {
+        while (true) writeSync(file, piece, 0, size);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+      }
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Changes a few bits of one segment. Its process must be down. */
+function flip(dir: string, random: () => number): void {
+  const segments = readdirSync(dir, { recursive: true, encoding: 'utf8' })
+    .filter((name) => /\d{16}\.(seg|open)$/.test(name) && !name.includes('quarantine'))
+    .map((name) => join(dir, name))
+    .filter((path) => statSync(path).size > 0)
+    .sort();
+  const path = segments[Math.floor(random() * segments.length)];
+  if (!path) return;
+  const bytes = readFileSync(path);
+  for (let n = 1 + Math.floor(random() * 3); n > 0; n--) {
+    const at = Math.floor(random() * bytes.byteLength);
+    bytes[at]! ^= 1 << Math.floor(random() * 8);
+  }
+  writeFileSync(path, bytes);
+}
+
+/** Sends the beginning of a request and hangs up. */
+function sendPart(url: string, headers: Record<string, string>, body: Buffer, share: number): Promise<void> {
+  const { hostname, port } = new URL(url);
+  const head = Object.entries({ ...headers, host: hostname, 'content-length': body.byteLength });
+  return new Promise((resolve) => {
+    const socket = connect(Number(port), hostname);
+    socket.on('close', () => resolve()).on('error', () => {});
+    socket.on('connect', () => {
+      socket.write(`POST /v1/traces HTTP/1.1\r\n${head.map(([k, v]) => `${k}: ${v}\r\n`).join('')}\r\n`);
+      socket.write(body.subarray(0, Math.floor(body.byteLength * share)), () => socket.destroy());
+    });
+  });
+}

@@ -1,0 +1,29 @@
+/** The short form of `make faults`: some runs of a fixed seed, and some of a new one. */
+import { temporaryDirectory } from '@nrdot/testbed';
+import { expect, describe as group, it } from 'vitest';
+import { describe, plan } from './plan.ts';
+import { faultRun } from './run.ts';
+import { FORMS, Stack } from './stack.ts';
+
+const FIXED = 8;
+const RUNS = { services: 2, one: 2 };
+const TIMEOUT_MS = 300_000;
+/** It waits for a lock to expire; the long form has it. */
+const SLOW = 'freeze beyond the lock';
+
+group('faults', () => {
+  it.each(FORMS)('take nothing that was acknowledged: %s', { timeout: TIMEOUT_MS }, async (form) => {
+    using dir = temporaryDirectory();
+    await using stack = await Stack.start(form, dir.path);
+    for (const seed of [FIXED, Math.floor(Math.random() * 2 ** 31)]) {
+      console.log(`seed ${seed}`);
+      for (let index = 0; index < RUNS[form]; index++) {
+        const each = plan(seed, index, form);
+        if (each.faults.some(({ kind }) => kind === SLOW)) continue;
+        const { result } = await faultRun(stack, each);
+        expect(result.failure, `seed ${seed}, ${describe(each)}`).toBe('');
+        expect(result.obligations).toBeGreaterThan(1_000);
+      }
+    }
+  });
+});

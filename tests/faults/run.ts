@@ -1,0 +1,221 @@
+/** One fault run: load, faults, recovery, and the oracle's judgement. */
+import { setTimeout as wait } from 'node:timers/promises';
+import {
+  type GenerateReport,
+  generate,
+  judge,
+  mix32,
+  type Obligations,
+  SequenceSet,
+  seededRandom,
+  waitUntil,
+} from '@nrdot/testbed';
+import { kindOf, type Mend, type Scene } from './catalogue.ts';
+import type { Plan, PlannedFault } from './plan.ts';
+import { SETTINGS, type Stack } from './stack.ts';
+
+export interface Result {
+  index: number;
+  seed: number;
+  form: Plan['form'];
+  faults: { kind: string; target: string }[];
+  /** Items acknowledged with a 200. */
+  obligations: number;
+  missing: number;
+  invented: number;
+  corrupted: number;
+  duplicated: number;
+  /** So many duplicates the faults allow. */
+  duplicatesAllowed: number;
+  /** Lost to injected damage of the disk, and what the product counted as lost to it. */
+  lost: number;
+  countedLost: number;
+  /** From the end of the faults until the last obligation had arrived. */
+  recoveryMs: number;
+  /** Until the books balanced and nothing was queued. */
+  settledMs: number;
+  /** In words; empty when all is well. */
+  failure: string;
+}
+
+/** Everything acknowledged has to be there this long after the faults ended; more is late, which is a failure. */
+export const LATE_MS = 90_000;
+const RETRY_FOR_MS = 120_000;
+const REQUEST_TIMEOUT_MS = 4_000;
+const OFFER_AGAIN_MS = 3_000;
+
+/** Judged again when its stack ends: nothing may have arrived since that was not owed. */
+export interface Verdict {
+  result: Result;
+  run: number;
+  obligations: Obligations;
+  neverSent: number[];
+}
+
+export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
+  const { mock } = stack;
+  const random = seededRandom(mix32(plan.seed ^ mix32(plan.index) ^ 0x0fa17));
+  const before = { ...mock.stats(), countedLost: await countedLost(stack) };
+  const run = mix32(plan.seed + mix32(plan.index + 77));
+  const reports: GenerateReport[] = [];
+  const neverSent: number[] = [];
+  let damaged = false;
+  const produce = async (items: number | undefined) => {
+    reports.push(
+      await generate({
+        ...plan.load,
+        ...(items === undefined ? {} : { items }),
+        endpoint: stack.otlp,
+        run,
+        seed: plan.seed % 1_000,
+        classes: { critical: 1, high: 2, normal: 3 },
+        cardinality: 100,
+        retryInitialMs: 50,
+        retryMaxMs: 500,
+        retryForMs: RETRY_FOR_MS,
+        requestTimeoutMs: REQUEST_TIMEOUT_MS,
+      }),
+    );
+  };
+  const scene: Scene = {
+    stack,
+    random,
+    twin: () => produce(Math.ceil(plan.load.items! / 2)),
+    neverSent: (other) => void neverSent.push(other),
+    damaged: () => {
+      damaged = true;
+    },
+  };
+
+  const load = produce(undefined);
+  load.catch(() => {});
+  await Promise.all(plan.faults.map((fault) => strikeAndMend(scene, fault)));
+  const mendedMs = performance.now();
+  await load;
+
+  const owed = together(reports);
+  let failure = '';
+  let recoveryMs = 0;
+  const late = async (condition: () => Promise<boolean>, what: string) => {
+    try {
+      const timeoutMs = Math.max(LATE_MS - (performance.now() - mendedMs), 5_000);
+      await waitUntil(condition, { what, timeoutMs, everyMs: 40 });
+    } catch (error) {
+      failure ||= (error as Error).message;
+    }
+  };
+  let offeredMs = 0;
+  const offerRejected = async (rejected: number) => {
+    if (rejected === 0 || performance.now() - offeredMs < OFFER_AGAIN_MS) return;
+    offeredMs = performance.now();
+    await fetch(`${stack.admin('dlq')}/api/dlq/replay?rejected=true`, { method: 'POST' });
+  };
+  const arrived = async () => {
+    const there = judge(owed, mock.received(run)).missing.count === 0;
+    if (there && recoveryMs === 0) recoveryMs = performance.now() - mendedMs;
+    return there;
+  };
+  await late(async () => {
+    const all = await arrived();
+    const books = await stack.books();
+    await offerRejected(books.rejected);
+    const quiet = books.queued === 0 && books.on_disk === 0 && books.rejected === 0 && books.difference === 0;
+    if (!quiet) throw new Error(`the books: ${JSON.stringify(books)}`);
+    // What damage took does not come any more.
+    return quiet && (all || damaged);
+  }, 'every obligation has arrived, nothing is queued and the books balance');
+  if (recoveryMs === 0) recoveryMs = performance.now() - mendedMs;
+
+  const { missing, invented } = judge(owed, mock.received(run));
+  const after = mock.stats();
+  const counted = (await countedLost(stack)) - before.countedLost;
+  const uninvited = neverSent.reduce((sum, other) => sum + mock.received(other).count, 0);
+  const lost = damaged ? Math.min(missing.count, counted) : 0;
+  const result: Result = {
+    index: plan.index,
+    seed: plan.seed,
+    form: plan.form,
+    faults: plan.faults.map(({ kind, target }) => ({ kind, target })),
+    obligations: owed.acknowledged.count,
+    missing: missing.count - lost,
+    invented: invented.count + uninvited,
+    corrupted:
+      after.corrupted +
+      after.foreign +
+      after.misplaced -
+      before.corrupted -
+      before.foreign -
+      before.misplaced,
+    duplicated: after.duplicates - before.duplicates,
+    duplicatesAllowed: allowed(plan, reports),
+    lost,
+    countedLost: counted,
+    recoveryMs: Math.round(Math.max(0, recoveryMs)),
+    settledMs: Math.round(performance.now() - mendedMs),
+    failure: '',
+  };
+  const refused = reports.flatMap((report) => Object.entries(report.refusedByStatus));
+  const complaints = [
+    failure,
+    result.missing > 0 ? `${result.missing} missing: ${missing.describe()}` : '',
+    result.invented > 0 ? `${result.invented} invented: ${invented.describe()}` : '',
+    result.corrupted > 0 ? `${result.corrupted} corrupted` : '',
+    result.duplicated > result.duplicatesAllowed
+      ? `${result.duplicated} duplicates, and ${result.duplicatesAllowed} are allowed`
+      : '',
+    counted !== lost ? `the product counted ${counted} items as damaged, and ${lost} are gone` : '',
+    refused.length > 0 ? `sound requests were refused for good: ${JSON.stringify(refused)}` : '',
+    ...stack.crashed().map((what) => `a process ended by itself: ${what}`),
+  ];
+  result.failure = complaints.filter(Boolean).join('; ');
+  return { result, run, obligations: owed, neverSent };
+}
+
+/** @returns what has arrived since, and should not have */
+export function judgeAgain(stack: Stack, { run, obligations, neverSent }: Verdict): string {
+  const { missing, invented } = judge(obligations, stack.mock.received(run));
+  const uninvited = neverSent.reduce((sum, other) => sum + stack.mock.received(other).count, 0);
+  void missing;
+  return invented.count + uninvited > 0 ? `${invented.count + uninvited} items came late and uninvited` : '';
+}
+
+async function strikeAndMend(scene: Scene, { kind, target, afterMs, lastsMs }: PlannedFault): Promise<void> {
+  await wait(afterMs);
+  const mend: Mend = await kindOf(kind).strike(scene, target, lastsMs);
+  await wait(lastsMs);
+  await mend();
+}
+
+/** What all producers of a run were promised. */
+function together(reports: readonly GenerateReport[]): Obligations {
+  const all = {
+    acknowledged: new SequenceSet(),
+    partial: new SequenceSet(),
+    unknown: new SequenceSet(),
+    refused: new SequenceSet(),
+  };
+  for (const report of reports)
+    for (const fate of Object.keys(all) as (keyof typeof all)[]) all[fate].addAll(report[fate]);
+  return all;
+}
+
+/**
+ * How many duplicates a run may have. What a client sends again after an attempt without a 200 may have been taken
+ * before; a second producer sends all of its own. Between pipeline and upstream only a fault that hides an answer
+ * repeats anything, and then at most every item as often as a batch is tried.
+ */
+function allowed(plan: Plan, reports: readonly GenerateReport[]): number {
+  const again = reports.reduce((sum, report) => sum + report.retries * plan.load.batchSize, 0);
+  const twins = reports.slice(1).reduce((sum, report) => sum + report.items, 0);
+  const repeats = plan.faults.some((fault) => kindOf(fault.kind).repeats);
+  return again + twins + (repeats ? plan.load.items! * SETTINGS.exporter.retry.max_attempts : 0);
+}
+
+async function countedLost(stack: Stack): Promise<number> {
+  const redis = stack.redis();
+  try {
+    return Number((await redis.hget('{nrdot}:books', 'dropped:corrupted')) ?? 0);
+  } finally {
+    redis.disconnect();
+  }
+}

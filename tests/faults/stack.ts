@@ -1,0 +1,279 @@
+/** A pipeline that faults are done to: every connection goes through a proxy, every process can be killed and started. */
+import { execFileSync } from 'node:child_process';
+import { appendFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import {
+  type MockUpstream,
+  type Process,
+  startMockUpstream,
+  startNrdot,
+  TestRedis,
+  waitUntil,
+} from '@nrdot/testbed';
+import { Redis } from 'ioredis';
+import { type Accounting, accounting, writeConfig } from '../kit.ts';
+import { FaultProxy } from './proxy.ts';
+
+export const FORMS = ['services', 'one'] as const;
+export type Form = (typeof FORMS)[number];
+
+/** Processes by form. `redis` is the test's own in one, the private child of `nrdot up` in the other. */
+export const PROCESSES: Record<Form, readonly string[]> = {
+  services: ['receiver', 'exporter1', 'exporter2', 'scheduler1', 'scheduler2', 'dlq', 'redis'],
+  one: ['up', 'redis'],
+};
+
+/** Connections by form, named by who opens them and to whom. */
+export const LINKS: Record<Form, readonly string[]> = {
+  services: [
+    ...['client-receiver', 'receiver-redis', 'receiver-dlq', 'scheduler1-redis', 'scheduler2-redis'],
+    ...['exporter1-redis', 'exporter2-redis', 'dlq-redis', 'exporters-upstream'],
+  ],
+  one: ['client-receiver', 'exporters-upstream'],
+};
+
+/** What the figures of a report hold for; beside these, defaults. */
+export const SETTINGS = {
+  receiver: { request_timeout: '10s' },
+  redis: { command_timeout: '2s' },
+  scheduler: { merge_bytes: '256KiB' },
+  exporter: {
+    timeout: '5s',
+    concurrency: 8,
+    retry: { initial: '50ms', max: '500ms', max_attempts: 5 },
+  },
+  breaker: { open_min: '100ms', open_max: '1s' },
+  dlq: { replay_rate: '256MiB', reserve: '1MiB' },
+  admin: { shutdown_timeout: '5s' },
+} as const;
+/** So large is the dlq's disk, where a small one can be had. */
+export const DISK_BYTES = 64 * 1024 * 1024;
+
+const READY_MS = 60_000;
+
+export class Stack {
+  readonly form: Form;
+  readonly dir: string;
+  readonly mock: MockUpstream;
+  readonly links = new Map<string, FaultProxy>();
+  /** Where clients send. */
+  otlp = '';
+  /** Whether the dlq's disk is a small one of its own, which can be filled. */
+  smallDisk = false;
+  readonly #processes = new Map<string, Process>();
+  readonly #start = new Map<string, () => Process>();
+  readonly #admin = new Map<string, string>();
+  #redis: TestRedis | undefined;
+
+  private constructor(form: Form, dir: string, mock: MockUpstream) {
+    this.form = form;
+    this.dir = dir;
+    this.mock = mock;
+  }
+
+  /** @param dir empty; everything is kept in it */
+  static async start(form: Form, dir: string): Promise<Stack> {
+    const stack = new Stack(form, dir, await startMockUpstream({ listen: '127.0.0.1:0' }));
+    try {
+      await (form === 'services' ? stack.#startServices() : stack.#startOne());
+      await stack.ready();
+    } catch (error) {
+      await stack[Symbol.asyncDispose]();
+      throw error;
+    }
+    return stack;
+  }
+
+  get dlqDir(): string {
+    return join(this.dir, 'data', 'dlq');
+  }
+
+  process(name: string): Process {
+    const process = this.#processes.get(name);
+    if (!process) throw new Error(`there is no process ${name}`);
+    return process;
+  }
+
+  link(name: string): FaultProxy {
+    const link = this.links.get(name);
+    if (!link) throw new Error(`there is no link ${name}`);
+    return link;
+  }
+
+  /** Admin address of the process that answers for a service. */
+  admin(service: string): string {
+    return this.#admin.get(this.form === 'one' ? 'up' : service) ?? '';
+  }
+
+  /** A connection to Redis that goes past the proxies. */
+  redis(): Redis {
+    const common = { maxRetriesPerRequest: 2, connectTimeout: 5_000, lazyConnect: false };
+    const redis = this.#redis
+      ? new Redis(this.#redis.url, common)
+      : new Redis({ ...common, path: join(this.dir, 'data', 'redis', 'redis.sock') });
+    redis.on('error', () => {}); // commands say what is wrong
+    return redis;
+  }
+
+  async pid(name: string): Promise<number> {
+    if (name !== 'redis') return this.process(name).pid;
+    if (this.#redis) return this.#redis.pid;
+    const redis = this.redis();
+    try {
+      return Number(/process_id:(\d+)/.exec(await redis.info('server'))?.[1]);
+    } finally {
+      redis.disconnect();
+    }
+  }
+
+  async signal(name: string, signal: NodeJS.Signals): Promise<number> {
+    const pid = await this.pid(name);
+    process.kill(pid, signal);
+    return pid;
+  }
+
+  async kill(name: string): Promise<void> {
+    if (name === 'redis') await (this.#redis ? this.#redis.kill() : this.signal('redis', 'SIGKILL'));
+    else await this.process(name).end('SIGKILL');
+  }
+
+  /** Starts a killed process again; the private Redis is started by its owner. */
+  async restart(name: string): Promise<void> {
+    if (name === 'redis') return this.#redis?.start();
+    this.#processes.set(name, this.#start.get(name)!());
+  }
+
+  /** A write that a crash cut off: the beginning of a command at the end of the AOF. Redis must be down. */
+  tearAof(): void {
+    const dir = join(this.dir, this.#redis ? 'redis' : 'data/redis', 'appendonlydir');
+    const last = readdirSync(dir)
+      .filter((name) => name.endsWith('.incr.aof'))
+      .sort((a, b) => Number(/(\d+)\.incr/.exec(a)?.[1]) - Number(/(\d+)\.incr/.exec(b)?.[1]))
+      .at(-1);
+    if (last) appendFileSync(join(dir, last), '*3\r\n$3\r\nSET\r\n$9\r\n{nrdot}:t\r\n$4096\r\ntorn');
+  }
+
+  async books(): Promise<Accounting> {
+    const names = this.form === 'one' ? ['up'] : ['scheduler1', 'scheduler2'];
+    const all = await Promise.allSettled(names.map((name) => accounting(this.#admin.get(name)!)));
+    const found = all.find((one) => one.status === 'fulfilled');
+    if (!found) throw new Error('no scheduler answers');
+    return found.value;
+  }
+
+  /** Processes that ended without having been asked to. */
+  crashed(): string[] {
+    return [...this.#processes]
+      .filter(([, process]) => !process.running)
+      .map(([name, process]) => `${name}: ${process.output(12)}`);
+  }
+
+  async ready(): Promise<void> {
+    for (const [name, admin] of this.#admin) {
+      const ready = async () => {
+        const process = this.#processes.get(name);
+        if (process && !process.running) throw new Error(`${name} ended: ${process.output(12)}`);
+        return (await fetch(`${admin}/readyz`)).ok;
+      };
+      await waitUntil(ready, { what: `${name} is ready`, timeoutMs: READY_MS });
+    }
+  }
+
+  /** Writes what the processes printed into the directory, for whoever looks into a failure. */
+  keepLogs(): void {
+    for (const [name, process] of this.#processes)
+      writeFileSync(join(this.dir, `${name}.log`), process.output(2_000));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.allSettled([...this.#processes.values()].map((process) => process[Symbol.asyncDispose]()));
+    if (this.#redis) await this.#redis[Symbol.asyncDispose]();
+    else if (this.form === 'one') await this.signal('redis', 'SIGKILL').catch(() => {});
+    await Promise.allSettled([...this.links.values()].map((link) => link[Symbol.asyncDispose]()));
+    await this.mock.close();
+    if (this.smallDisk) execFileSync('umount', ['-l', this.dlqDir]);
+  }
+
+  async #startServices(): Promise<void> {
+    this.#mountDisk();
+    const redisDir = join(this.dir, 'redis');
+    mkdirSync(redisDir, { recursive: true });
+    this.#redis = await TestRedis.start({ dir: redisDir, port: await steadyPort() });
+    const [receiver, dlq] = [await steadyPort(), await steadyPort()];
+    await this.#proxy('client-receiver', receiver);
+    await this.#proxy('receiver-dlq', dlq);
+    await this.#proxy('exporters-upstream', Number(new URL(this.mock.url).port));
+    this.otlp = this.#url('client-receiver');
+    for (const name of PROCESSES.services.filter((each) => each !== 'redis')) {
+      const link = `${name}-redis`;
+      await this.#proxy(link, this.#redis.port);
+      const url = `redis://127.0.0.1:${this.link(link).port}`;
+      await this.#service(name, {
+        redis: { ...SETTINGS.redis, url },
+        receiver: { ...SETTINGS.receiver, listen: `127.0.0.1:${receiver}` },
+        dlq: { ...SETTINGS.dlq, listen: `127.0.0.1:${dlq}`, url: this.#url('receiver-dlq') },
+      });
+    }
+  }
+
+  async #startOne(): Promise<void> {
+    this.#mountDisk();
+    const receiver = await steadyPort();
+    await this.#proxy('client-receiver', receiver);
+    await this.#proxy('exporters-upstream', Number(new URL(this.mock.url).port));
+    this.otlp = this.#url('client-receiver');
+    await this.#service('up', { receiver: { ...SETTINGS.receiver, listen: `127.0.0.1:${receiver}` } });
+  }
+
+  async #service(name: string, config: Record<string, unknown>): Promise<void> {
+    const admin = `127.0.0.1:${await steadyPort()}`;
+    const dir = join(this.dir, name);
+    mkdirSync(dir, { recursive: true });
+    const file = writeConfig(dir, {
+      ...SETTINGS,
+      exporter: { ...SETTINGS.exporter, endpoint: this.#url('exporters-upstream') },
+      ...config,
+      data_dir: join(this.dir, 'data'),
+      admin: { ...SETTINGS.admin, listen: admin },
+    });
+    this.#admin.set(name, `http://${admin}`);
+    this.#start.set(name, () => startNrdot([name.replace(/\d$/, ''), '--config', file], {}, this.dir));
+    await this.restart(name);
+  }
+
+  async #proxy(name: string, port: number): Promise<void> {
+    this.links.set(name, await FaultProxy.to(port));
+  }
+
+  #url(link: string): string {
+    return `http://127.0.0.1:${this.link(link).port}`;
+  }
+
+  #mountDisk(): void {
+    mkdirSync(this.dlqDir, { recursive: true });
+    if (process.getuid?.() !== 0) return;
+    try {
+      const args = ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'tmpfs', this.dlqDir];
+      execFileSync('mount', args, { stdio: 'ignore' });
+      this.smallDisk = true;
+    } catch {
+      // Not allowed here: the faults that need it are left out.
+    }
+  }
+}
+
+/** Below what systems give to outgoing connections, so that it is still free when a killed process comes back. */
+const PORTS = { from: 12_000, to: 30_000 };
+
+async function steadyPort(): Promise<number> {
+  while (true) {
+    const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from));
+    const free = await new Promise<boolean>((resolve) => {
+      const server = createServer();
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+    });
+    if (free) return port;
+  }
+}
