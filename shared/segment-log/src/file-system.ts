@@ -146,7 +146,9 @@ export class NodeFileSystem implements FileSystem {
   }
 
   #startHasher(): Worker {
-    const worker = new Worker(new URL('./hash-worker.ts', import.meta.url));
+    // In the bundle it is JavaScript, beside whatever chunk this code is in.
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    const worker = new Worker(new URL(`./hash-worker.${extension}`, import.meta.url));
     worker.on('message', ({ id, hash, error, code }: Hashed) => {
       const job = this.#jobs.get(id);
       this.#jobs.delete(id);
