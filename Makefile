@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: run test bench faults build install redis lint format docs clean
+.PHONY: run test test-docker bench faults build install redis lint format docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -16,6 +16,10 @@ test: install redis ## Check and test everything
 	@npm run --silent lint
 	@npm run --silent typecheck
 	@npm run --silent test
+
+test-docker: install ## Build the image and test it and the compose stack; needs a running Docker engine
+	@docker info >/dev/null 2>&1 || { echo 'No Docker engine is running here: start one first.' >&2; exit 1; }
+	@npm run --silent test -- --project 'docker*'
 
 build: install ## Type check and bundle into dist/
 	@npm run --silent typecheck

@@ -20,6 +20,16 @@ export default defineConfig({
           hookTimeout: 60_000,
         },
       },
+      {
+        // Containers; skipped, with the reason, where no engine runs.
+        test: {
+          name: 'docker',
+          include: ['tests/docker/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+        },
+      },
     ],
     reporters: ['default', './infra/test/closing-line.ts'],
   },

@@ -1,0 +1,203 @@
+/** The compose stack under load: scaled, cut off, killed, restarted. What was acknowledged has to arrive. */
+import { complaint, type GenerateReport, generate, judge, type SequenceSet, waitUntil } from '@nrdot/testbed';
+import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
+import { resourceFromAttributes } from '@opentelemetry/resources';
+import { BatchSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { buildImage, docker, hasImage, whyNoEngine } from './engine.ts';
+import { Stack, TOKEN } from './stack.ts';
+
+const why = whyNoEngine();
+const MEBIBYTE = 1024 * 1024;
+const LOAD = {
+  rate: 1_000,
+  batchSize: 50,
+  signals: { traces: 2, metrics: 1, logs: 1 },
+  classes: { critical: 1, high: 1, normal: 1 },
+  retryInitialMs: 50,
+  connections: 4,
+} as const;
+
+let stack: Stack;
+const endpoint = (n = 0) => `http://127.0.0.1:${stack.otlpPort + n}`;
+
+/** A load in the background. */
+function loading(n = 0) {
+  const enough = new AbortController();
+  const run = Math.floor(Math.random() * 2 ** 32);
+  let acknowledged = 0;
+  const report = generate(
+    { ...LOAD, run, endpoint: endpoint(n), durationMs: 240_000 },
+    {
+      signal: enough.signal,
+      progress: (now) => {
+        acknowledged = now.acknowledgedItems;
+      },
+    },
+  );
+  return {
+    run,
+    /** Waits until some more has been acknowledged. */
+    more: async (items: number) => {
+      const before = acknowledged;
+      await waitUntil(() => acknowledged >= before + items, { what: `${items} more items are acknowledged` });
+    },
+    end: async () => {
+      enough.abort();
+      return report;
+    },
+  };
+}
+
+/** Everything acknowledged is there, once the pipeline is quiet. `kept` is what arrived before the mock forgot. */
+async function expectAllArrived(report: GenerateReport, ...kept: (SequenceSet | undefined)[]) {
+  expect(report.acknowledgedItems).toBeGreaterThan(0);
+  const books = await stack.quiet();
+  const arrived = await stack.received(report.run);
+  for (const before of kept) if (before) arrived.addAll(before);
+  expect(complaint(judge(report, arrived))).toBe('');
+  expect(books.dropped).toBe(0);
+  expect(books.rejected).toBe(0);
+}
+
+describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () => {
+  beforeAll(async () => {
+    await buildImage();
+    stack = await Stack.plan();
+    await stack.up();
+  }, 600_000);
+  afterEach(async ({ task }) => {
+    if (task.result?.state === 'fail') console.error(await stack.logs());
+  });
+  afterAll(async () => {
+    await stack?.[Symbol.asyncDispose]();
+  });
+
+  it('is up with limits, and reachable on loopback alone', async () => {
+    const all = await stack.containers();
+    for (const { Name, HostConfig, NetworkSettings, Config } of all) {
+      const service = Config.Labels['com.docker.compose.service']!;
+      expect(HostConfig.ReadonlyRootfs, Name).toBe(true);
+      expect(HostConfig.CapDrop, Name).toEqual(['ALL']);
+      expect(HostConfig.RestartPolicy.Name, Name).toBe('unless-stopped');
+      expect(HostConfig.PidsLimit, Name).toBe(256);
+      if (!['redis', 'prometheus'].includes(service)) expect(HostConfig.Memory, Name).toBe(150 * MEBIBYTE);
+      const published = Object.values(NetworkSettings.Ports).flatMap((bindings) => bindings ?? []);
+      expect(
+        published.every(({ HostIp }) => HostIp === '127.0.0.1'),
+        Name,
+      ).toBe(true);
+      expect(published, Name).toHaveLength(['receiver', 'scheduler', 'prometheus'].includes(service) ? 1 : 0);
+    }
+    const network = JSON.parse(await docker('network', 'inspect', `${stack.project}_pipeline`));
+    expect(network[0].Internal).toBe(true);
+  });
+
+  it('delivers what an OpenTelemetry SDK sends', async () => {
+    const before = await stack.mockStats();
+    const provider = new TracerProvider({
+      resource: resourceFromAttributes({ 'service.name': 'checkout' }),
+      spanProcessors: [
+        new BatchSpanProcessor({
+          exporter: new OTLPTraceExporter({ url: `${endpoint()}/v1/traces` }),
+        } as never),
+      ],
+    });
+    const tracer = provider.getTracer('checkout');
+    for (let i = 0; i < 100; i++) tracer.startSpan(`GET /cart/${i}`).end();
+    await provider.shutdown();
+    await waitUntil(async () => (await stack.mockStats()).items === before.items + 100, {
+      what: '100 spans arrived',
+      everyMs: 200,
+    });
+  });
+
+  it.runIf(hasImage('prom/prometheus'))('is scraped by Prometheus, every container of it', async () => {
+    const query = `http://127.0.0.1:${stack.prometheusPort}/api/v1/query?query=up%3D%3D1`;
+    await waitUntil(
+      async () => {
+        const { data } = (await (await fetch(query)).json()) as {
+          data: { result: { metric: { service?: string } }[] };
+        };
+        const up = new Set(data.result.map(({ metric }) => metric.service));
+        return ['receiver', 'scheduler', 'exporter', 'dlq'].every((service) => up.has(service));
+      },
+      { what: 'all services are up in Prometheus', everyMs: 500 },
+    );
+    const [scheduler] = await stack.containers('scheduler');
+    const url = `http://127.0.0.1:${scheduler!.NetworkSettings.Ports['8888/tcp']![0]!.HostPort}/metrics`;
+    expect((await fetch(url)).status).toBe(401);
+    expect((await fetch(url, { headers: { authorization: `Bearer ${TOKEN}` } })).status).toBe(200);
+  });
+
+  it('scales under load to three exporters, two receivers and two schedulers, and all of them work', async () => {
+    const port = (await stack.containers('receiver'))[0]!.NetworkSettings.Ports['4318/tcp']![0]!.HostPort;
+    const first = loading(Number(port) - stack.otlpPort);
+    await first.more(1_000);
+    await stack.up({ exporter: 3, receiver: 2, scheduler: 2 });
+    const second = loading(1 - (Number(port) - stack.otlpPort));
+    await second.more(3_000);
+    const reports = [await first.end(), await second.end()];
+    for (const report of reports) await expectAllArrived(report);
+    const exporters = await stack.containers('exporter');
+    expect(exporters).toHaveLength(3);
+    for (const { Id, Name } of exporters) {
+      const metrics = await stack.ask(Id, 8888, '/metrics');
+      const delivered = [...metrics.matchAll(/^exporter_delivered_items_total\{.*\} (\d+)$/gm)];
+      expect(
+        delivered.reduce((sum, [, n]) => sum + Number(n), 0),
+        Name,
+      ).toBeGreaterThan(0);
+    }
+  });
+
+  it('loses nothing while the upstream container is stopped and started', async () => {
+    const load = loading();
+    await load.more(1_000);
+    const kept = await stack.cutUpstream(load.run);
+    await stack.compose('stop', '--timeout', '3', 'mock-upstream');
+    await load.more(3_000);
+    await stack.compose('start', 'mock-upstream');
+    await load.more(1_000);
+    await expectAllArrived(await load.end(), kept.get(load.run));
+  });
+
+  it('loses nothing while each container in turn is killed', async () => {
+    const loads = [loading(0), loading(1)];
+    const kept: Map<number, SequenceSet>[] = [];
+    for (const service of ['receiver', 'scheduler', 'exporter', 'dlq', 'redis', 'mock-upstream']) {
+      await Promise.all(loads.map((load) => load.more(500)));
+      const [container] = await stack.containers(service);
+      if (service === 'mock-upstream') kept.push(await stack.cutUpstream(...loads.map(({ run }) => run)));
+      await stack.crash(container!);
+    }
+    await Promise.all(loads.map((load) => load.more(500)));
+    for (const load of loads) {
+      const report = await load.end();
+      await expectAllArrived(report, ...kept.map((before) => before.get(load.run)));
+    }
+  });
+
+  it('loses nothing when Redis is restarted', async () => {
+    const load = loading();
+    await load.more(1_000);
+    await stack.compose('restart', 'redis');
+    await load.more(1_000);
+    await expectAllArrived(await load.end());
+  });
+
+  it('holds 10,000 spans/s with every service within its memory limit', async () => {
+    const report = await generate({
+      endpoint: endpoint(),
+      rate: 10_000,
+      durationMs: 5_000,
+      retryInitialMs: 50,
+    });
+    await expectAllArrived(report);
+    for (const container of await stack.containers()) {
+      expect(container.State.OOMKilled, container.Name).toBe(false);
+      const { most } = await stack.memory(container);
+      if (container.HostConfig.Memory === 150 * MEBIBYTE) expect(most, container.Name).toBeLessThan(150);
+    }
+  });
+});

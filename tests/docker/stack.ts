@@ -1,0 +1,197 @@
+/** docker-compose.yml as a user brings it up, under a project name and on ports of its own. */
+import { randomBytes } from 'node:crypto';
+import { createServer } from 'node:net';
+import { SequenceSet, waitUntil } from '@nrdot/testbed';
+import type { Accounting } from '../kit.ts';
+import { COMPOSE, docker, hasImage, IMAGE, run } from './engine.ts';
+
+export const TOKEN = 'compose-internal';
+const FIRST_PORT = 20_000;
+const LAST_PORT = 29_000;
+
+export interface Container {
+  Id: string;
+  Name: string;
+  RestartCount: number;
+  State: {
+    Running: boolean;
+    Pid: number;
+    OOMKilled: boolean;
+    StartedAt: string;
+    Health?: { Status: string };
+  };
+  Config: { User: string; Labels: Record<string, string> };
+  HostConfig: {
+    Memory: number;
+    ReadonlyRootfs: boolean;
+    CapDrop: string[] | null;
+    RestartPolicy: { Name: string };
+    PidsLimit: number | null;
+  };
+  NetworkSettings: { Ports: Record<string, { HostIp: string; HostPort: string }[] | null> };
+}
+
+export class Stack {
+  readonly project = `nrdot-test-${randomBytes(3).toString('hex')}`;
+  /** Two in a row of each, for two receivers and two schedulers. */
+  readonly otlpPort: number;
+  readonly adminPort: number;
+  readonly prometheusPort: number;
+
+  private constructor(port: number) {
+    this.otlpPort = port;
+    this.adminPort = port + 2;
+    this.prometheusPort = port + 4;
+  }
+
+  /** Finds free ports; starts nothing. */
+  static async plan(): Promise<Stack> {
+    return new Stack(await freePorts(5));
+  }
+
+  /** What differs from a user's `docker compose up`: the name, the ports, and services whose images are not here. */
+  get env(): Record<string, string> {
+    return {
+      COMPOSE_PROJECT_NAME: this.project,
+      COMPOSE_PROFILES: hasImage('prom/prometheus') ? 'mock,prometheus' : 'mock',
+      NRDOT_IMAGE: IMAGE,
+      NRDOT_OTLP_PORTS: `${this.otlpPort}-${this.otlpPort + 1}`,
+      NRDOT_ADMIN_PORTS: `${this.adminPort}-${this.adminPort + 1}`,
+      NRDOT_PROMETHEUS_PORT: String(this.prometheusPort),
+    };
+  }
+
+  compose(...args: string[]): Promise<string> {
+    return run([...(COMPOSE ?? []), ...args], { env: this.env });
+  }
+
+  /** Brings it up, or to another scale, and waits until every service is healthy. */
+  async up(scale: Record<string, number> = {}): Promise<void> {
+    const scales = Object.entries(scale).flatMap(([service, n]) => ['--scale', `${service}=${n}`]);
+    await this.compose('up', '-d', '--no-build', ...scales);
+    await this.healthy();
+  }
+
+  async containers(service?: string): Promise<Container[]> {
+    const filter = [`label=com.docker.compose.project=${this.project}`];
+    if (service) filter.push(`label=com.docker.compose.service=${service}`);
+    const ids = await docker('ps', '-aq', ...filter.flatMap((f) => ['--filter', f]));
+    const list = ids.split('\n').filter(Boolean);
+    return list.length === 0 ? [] : (JSON.parse(await docker('inspect', ...list)) as Container[]);
+  }
+
+  async healthy(): Promise<void> {
+    await waitUntil(
+      async () => {
+        const all = await this.containers();
+        const not = all.filter(
+          ({ State }) => !State.Running || (State.Health && State.Health.Status !== 'healthy'),
+        );
+        if (not.length > 0) throw new Error(not.map((c) => `${c.Name} ${JSON.stringify(c.State)}`).join());
+        return all.length > 0;
+      },
+      { what: 'all containers are healthy', timeoutMs: 90_000, everyMs: 300 },
+    );
+  }
+
+  /** Asks over HTTP from within a container. */
+  async ask(container: string, port: number, path: string, method = 'GET'): Promise<string> {
+    return docker('exec', container, 'ask', method, String(port), path);
+  }
+
+  async #mock(): Promise<string> {
+    const [mock] = await this.containers('mock-upstream');
+    return mock!.Id;
+  }
+
+  async mockStats(): Promise<{ items: number; foreign: number; corrupted: number; duplicates: number }> {
+    return JSON.parse(await this.ask(await this.#mock(), 4320, '/_mock/stats'));
+  }
+
+  /** What of a generator's run has arrived since the mock upstream was started. */
+  async received(run: number): Promise<SequenceSet> {
+    const text = await this.ask(await this.#mock(), 4320, `/_mock/received?run=${run}`);
+    const { ranges } = JSON.parse(text) as { ranges: number[] };
+    return SequenceSet.fromFlat(ranges);
+  }
+
+  /**
+   * Cuts the upstream off and keeps what it has got: it forgets that when its container ends.
+   * @returns for each run, what has arrived
+   */
+  async cutUpstream(...runs: number[]): Promise<Map<number, SequenceSet>> {
+    await this.ask(await this.#mock(), 4320, '/_mock/outage/on', 'POST');
+    const kept = new Map<number, SequenceSet>();
+    for (const run of runs) kept.set(run, await this.received(run));
+    return kept;
+  }
+
+  async books(): Promise<Accounting> {
+    const [scheduler] = (await this.containers('scheduler')).filter(({ State }) => State.Running);
+    const state = await this.ask(scheduler!.Id, 8888, '/api/scheduler');
+    return (JSON.parse(state) as { accounting: Accounting }).accounting;
+  }
+
+  /** Waits until nothing is on its way any more and the books balance. */
+  quiet(): Promise<Accounting> {
+    let last: Accounting | undefined;
+    return waitUntil(
+      async () => {
+        last = await this.books();
+        return last.queued === 0 && last.on_disk === 0 && last.difference === 0 ? last : undefined;
+      },
+      { what: 'nothing is queued or on disk and the books balance', timeoutMs: 90_000, everyMs: 250 },
+    ).catch((error: Error) => {
+      throw new Error(`${error.message}: ${JSON.stringify(last)}`);
+    });
+  }
+
+  /** Ends the container's first process with SIGKILL as a crash would, and waits until the engine has it up again. */
+  async crash({ Id, Name, State }: Container): Promise<void> {
+    await docker(
+      ...['run', '--rm', '--pid', 'host', '--user', '0', '--entrypoint', 'bash', IMAGE],
+      ...['-c', `kill -9 ${State.Pid}`],
+    );
+    await waitUntil(
+      async () => {
+        const [now] = JSON.parse(await docker('inspect', Id)) as Container[];
+        return now!.State.Running && now!.State.Pid !== State.Pid && now!.State.Health?.Status === 'healthy';
+      },
+      { what: `${Name} is up again`, timeoutMs: 60_000, everyMs: 200 },
+    );
+  }
+
+  /** Resident memory of a container's first process in MiB: now, and at most so far. */
+  async memory({ Id }: Container): Promise<{ now: number; most: number }> {
+    const status = await docker('exec', Id, 'cat', '/proc/1/status');
+    const mebibytes = (field: string) =>
+      Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) / 1024;
+    return { now: mebibytes('VmRSS'), most: mebibytes('VmHWM') };
+  }
+
+  async logs(): Promise<string> {
+    return this.compose('logs', '--no-color', '--tail', '15').catch((error: Error) => error.message);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.compose('down', '-v', '--remove-orphans', '--timeout', '3');
+  }
+}
+
+/** The first of so many ports in a row that are free on loopback. */
+async function freePorts(count: number): Promise<number> {
+  for (let tries = 0; tries < 100; tries++) {
+    const first = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT));
+    const free = await Promise.all(Array.from({ length: count }, (_, i) => isFree(first + i)));
+    if (free.every(Boolean)) return first;
+  }
+  throw new Error(`no ${count} free ports in a row were found from ${FIRST_PORT} to ${LAST_PORT}`);
+}
+
+function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+}
