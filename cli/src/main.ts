@@ -57,6 +57,17 @@ Examples:
       (await import('./commands/validate.ts')).validate(file, options),
     );
 
+  program
+    .command('reload')
+    .description('make a running service read its configuration again and apply what changed')
+    .option(
+      '--config <file>',
+      'configuration that names the admin address; default nrdot.yaml when it is there',
+    )
+    .option('--admin <host:port>', 'admin address of the service, when it is another')
+    .option('--json', 'print the changes as JSON')
+    .action(async (flags) => (await import('./commands/reload.ts')).reloadCommand(flags));
+
   const generate = program
     .command('generate')
     .description('send OTLP to a pipeline, at a steady rate, with progress')

@@ -1,9 +1,12 @@
-import type { Config } from '@nrdot/config';
+import { type Config, ConfigError } from '@nrdot/config';
 import {
   type Address,
   AdminServer,
+  addConfigRoutes,
   formatAddress,
   type Host,
+  type LiveConfig,
+  names,
   type RunningService,
   stopInOrder,
 } from '@nrdot/service';
@@ -24,19 +27,36 @@ export function loggerOf(config: Config, terminal: boolean): Logger {
   return createLogger({ level, format: format === 'auto' ? (terminal ? 'text' : 'json') : format });
 }
 
+/** What SIGHUP does: reads the configuration again and says what came of it. */
+export function reload(live: LiveConfig, log: Logger): void {
+  try {
+    const changes = live.reload();
+    // Only now: the level of the log may be one of the changes.
+    log.info(`configuration reloaded: ${names(changes)}`);
+  } catch (error) {
+    const why = error instanceof ConfigError ? 'it is not valid, nothing was applied' : 'refused';
+    log.error({ err: (error as Error).message }, `configuration not reloaded: ${why}`);
+  }
+}
+
 /**
  * Starts services in this process, the last in the path first, with one admin address for all of them.
  * @throws when one cannot start; those started before it are stopped
  */
 export async function startPipeline(
-  config: Config,
-  names: readonly ServiceName[],
+  live: LiveConfig,
+  services: readonly ServiceName[],
   log: Logger,
 ): Promise<Pipeline> {
-  const registry = new MetricsRegistry(names);
+  const { config } = live;
+  const registry = new MetricsRegistry(services);
   const token = config.admin.token?.reveal();
   const admin = new AdminServer({ listen: config.admin.listen, ...(token ? { token } : {}) }, registry, log);
-  const host: Host = { log, metrics: registry.metrics, registry, admin };
+  const host: Host = { log, metrics: registry.metrics, registry, admin, live };
+  live.follow(({ log: { level } }) => () => {
+    log.level = level;
+  });
+  addConfigRoutes(admin, live, (what) => log.info(`configuration ${what}`));
   const started: RunningService[] = [];
   let otlp: Address | undefined;
   let dlqUrl = config.dlq.url;
@@ -56,7 +76,7 @@ export async function startPipeline(
   };
   try {
     for (const name of ['dlq', 'exporter', 'scheduler', 'receiver'] as const) {
-      if (!names.includes(name)) continue;
+      if (!services.includes(name)) continue;
       const service = await start[name]();
       started.unshift(service);
       admin.watch(service);

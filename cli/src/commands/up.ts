@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { type Config, ConfigError, loadConfig } from '@nrdot/config';
-import { endSoon, formatAddress, openStore, untilSignal } from '@nrdot/service';
+import { endSoon, formatAddress, LiveConfig, openStore, untilSignal } from '@nrdot/service';
 import { type Logger, MetricsRegistry } from '@nrdot/telemetry';
 import { type MockUpstream, startMockUpstream } from '@nrdot/testbed';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
-import { loggerOf, type Pipeline, startPipeline } from '../pipeline.ts';
+import { loggerOf, type Pipeline, reload, startPipeline } from '../pipeline.ts';
 import { SERVICES } from '../pipeline-services.ts';
 import { PrivateRedis } from '../private-redis.ts';
 import { VERSION } from '../version.ts';
@@ -31,10 +31,6 @@ export async function up(flags: ConfigFlags): Promise<void> {
   let mock: MockUpstream | undefined;
   if (!config.exporter.endpoint) {
     mock = await startMockUpstream({ listen: MOCK_LISTEN });
-    ({ config } = loadConfig({
-      ...source,
-      overrides: { ...source.overrides, 'exporter.endpoint': mock.url },
-    }));
   }
   let redis: PrivateRedis | undefined;
   if (!config.redis.url && config.redis.sentinels.length === 0 && config.redis.cluster.length === 0) {
@@ -54,21 +50,21 @@ export async function up(flags: ConfigFlags): Promise<void> {
     await redis?.stop();
     await mock?.close();
   };
-  const asked = untilSignal(log);
+  let live: LiveConfig | undefined;
+  const asked = untilSignal(log, () => live && reload(live, log));
   try {
-    if (redis) {
-      await redis.start();
-      ({ config } = loadConfig({
-        ...source,
-        overrides: {
-          ...source.overrides,
-          'redis.url': redis.url,
-          ...(mock ? { 'exporter.endpoint': mock.url } : {}),
-        },
-      }));
-    }
+    await redis?.start();
+    live = new LiveConfig({
+      ...source,
+      overrides: {
+        ...source.overrides,
+        ...(redis ? { 'redis.url': redis.url } : {}),
+        ...(mock ? { 'exporter.endpoint': mock.url } : {}),
+      },
+    });
+    ({ config } = live);
     if (redis) await reclaim(config, log);
-    pipeline = await startPipeline(config, SERVICES, log);
+    pipeline = await startPipeline(live, SERVICES, log);
   } catch (error) {
     await stop();
     if (error instanceof ConfigError) throw error;

@@ -94,6 +94,13 @@ export async function startDlq(
     now: Date.now,
   });
 
+  host.live.follow((next, before) => () => {
+    replayer.setWeights(next.scheduler.weights);
+    // A rate that somebody has set for a drain stays, unless the configured one changes.
+    if (next.dlq.replayBytesPerSecond !== before.dlq.replayBytesPerSecond)
+      rate.setCap(next.dlq.replayBytesPerSecond);
+  });
+
   const report = async () => {
     for (const [reason, items] of toBook) {
       await store.book(`dropped:${reason}`, items);

@@ -79,6 +79,11 @@ export class Replayer {
     this.#done = this.#run();
   }
 
+  /** Takes new weights from the next batch on. */
+  setWeights(weights: ReplayerDeps['weights']): void {
+    this.#share.setWeights(weights);
+  }
+
   get outstanding(): number {
     return this.#outstanding.size;
   }

@@ -26,9 +26,7 @@ export async function startExporter(
   const upstream = new Upstream({
     endpoint: options.endpoint,
     endpoints: options.endpoints,
-    headers: Object.fromEntries(
-      Object.entries(options.headers).map(([name, value]) => [name, value.reveal()]),
-    ),
+    headers: headersOf(config),
     timeoutMs: options.timeoutMs,
     maxResponseBytes: RESPONSE_MAX_BYTES,
     connections: options.concurrency,
@@ -55,6 +53,7 @@ export async function startExporter(
       random: Math.random,
     },
   );
+  host.live.follow((next) => () => upstream.setHeaders(headersOf(next)));
   host.metrics.exporterConcurrency.set(exporter.concurrency);
   void link.untilReady().then(() => host.log.info({ upstream: options.endpoint }, 'exporting'));
   return {
@@ -66,4 +65,8 @@ export async function startExporter(
       link.close();
     },
   };
+}
+
+function headersOf({ exporter: { headers } }: Config): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, value.reveal()]));
 }

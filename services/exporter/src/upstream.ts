@@ -28,11 +28,13 @@ const MESSAGE_MAX_CHARS = 300;
 export class Upstream {
   readonly #options: UpstreamOptions;
   readonly #agent: Agent;
+  #headers: Record<string, string>;
   readonly #urls = new Map<Signal, { origin: string; path: string }>();
 
   /** @throws TypeError when an endpoint is no URL */
   constructor(options: UpstreamOptions) {
     this.#options = options;
+    this.#headers = options.headers;
     this.#agent = new Agent({
       connections: options.connections,
       pipelining: 1,
@@ -47,6 +49,11 @@ export class Upstream {
       );
       this.#urls.set(signal, { origin: url.origin, path: url.pathname + url.search });
     }
+  }
+
+  /** Sent with every request from the next one on. */
+  setHeaders(headers: Record<string, string>): void {
+    this.#headers = headers;
   }
 
   /** Sends one request. Never throws for what the network or the upstream does: that is an outcome. */
@@ -64,7 +71,7 @@ export class Upstream {
           'content-type': 'application/x-protobuf',
           ...(encoding === 'identity' ? {} : { 'content-encoding': encoding }),
           'user-agent': this.#options.userAgent,
-          ...this.#options.headers,
+          ...this.#headers,
         },
         body: whole,
         signal: deadline,

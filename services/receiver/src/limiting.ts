@@ -4,7 +4,7 @@ import type { Config } from '@nrdot/config';
 import { KeyBudget, type Store } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
 import { type Limited, unavailable } from './ingest.ts';
-import { CardinalityLimiter, type Dropped } from './limiter/index.ts';
+import { CardinalityLimiter, completeOptions, type Dropped, type LimiterOptions } from './limiter/index.ts';
 
 /** What a dead receiver held goes back after this. */
 const LEASE_MS = 15_000;
@@ -23,22 +23,22 @@ export class Limiting {
   #leased: number | undefined;
 
   constructor(config: Config, host: Host, store: Store, now: () => number) {
-    const { mode, ...options } = config.limiter;
     this.#host = host;
-    this.#limiter = new CardinalityLimiter(
-      { ...options, mode: mode === 'observe' ? 'observe' : 'enforce' },
-      {
-        now,
-        seed: randomInt(2 ** 31),
-        onDecision: (decision) => host.log.warn({ decision }, 'the limiter decided'),
-      },
-    );
-    this.#limiter.setBudget(Math.floor(options.maxKeys * UNLEASED_SHARE));
+    this.#limiter = new CardinalityLimiter(optionsOf(config), {
+      now,
+      seed: randomInt(2 ** 31),
+      onDecision: (decision) => host.log.warn({ decision }, 'the limiter decided'),
+    });
+    this.#limiter.setBudget(Math.floor(config.limiter.maxKeys * UNLEASED_SHARE));
     this.#budget = new KeyBudget(store.redis, {
       key: store.keys.leases,
       holder: holderName(config.receiver.listen),
-      budget: options.maxKeys,
+      budget: config.limiter.maxKeys,
       leaseMs: LEASE_MS,
+    });
+    host.live.follow((next) => {
+      const options = completeOptions(optionsOf(next));
+      return () => this.#limiter.configure(options);
     });
     this.#publish();
     host.admin.route('GET', '/api/limiter', () => this.#limiter.report(TOP));
@@ -108,6 +108,10 @@ export class Limiting {
       }
     });
   }
+}
+
+function optionsOf({ limiter: { mode, ...options } }: Config): Partial<LimiterOptions> {
+  return { ...options, mode: mode === 'observe' ? 'observe' : 'enforce' };
 }
 
 /** What the client is told about points that were dropped. */

@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Config } from '@nrdot/config';
+import type { Config, Secret } from '@nrdot/config';
 import { Enqueuer } from '@nrdot/queue';
 import {
   type Address,
@@ -37,7 +37,7 @@ export async function startReceiver(
   });
   const dlq = dlqUrl ? new DlqClient(dlqUrl) : undefined;
   const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, Date.now);
-  const classifier = new Classifier(config.priority);
+  let classifier = new Classifier(config.priority);
   const server = new Receiver(
     {
       host: options.listen.host,
@@ -54,7 +54,7 @@ export async function startReceiver(
       keepAliveMs: options.keepAliveMs,
       retryAfterMs: RETRY_AFTER_MS,
       cors: options.cors,
-      tokens: options.tokens.map((token) => token.reveal()),
+      tokens: revealed(options.tokens),
       tls: options.tls,
     },
     {
@@ -67,6 +67,13 @@ export async function startReceiver(
       now: Date.now,
     },
   );
+  host.live.follow((next) => {
+    const nextClassifier = new Classifier(next.priority);
+    return () => {
+      classifier = nextClassifier;
+      server.setTokens(revealed(next.receiver.tokens));
+    };
+  });
   // A Redis that is there answers within this; then nothing goes to the dlq for want of a moment's patience.
   await Promise.race([link.untilReady(), wait(REDIS_PATIENCE_MS)]);
   await limiting?.start();
@@ -85,4 +92,8 @@ export async function startReceiver(
       link.close();
     },
   };
+}
+
+function revealed(secrets: readonly Secret[]): string[] {
+  return secrets.map((secret) => secret.reveal());
 }

@@ -46,11 +46,13 @@ export interface ReceiverDeps extends IngestDeps {
 export class Receiver {
   readonly #app: FastifyInstance;
   readonly #options: ReceiverOptions;
+  #tokens: readonly string[];
   readonly #deps: ReceiverDeps;
   readonly #inflight: InflightBytes;
 
   constructor(options: ReceiverOptions, deps: ReceiverDeps) {
     this.#options = options;
+    this.#tokens = options.tokens;
     this.#deps = deps;
     this.#inflight = new InflightBytes(options.limits.inflightBytes);
     this.#app = this.#build();
@@ -65,6 +67,11 @@ export class Receiver {
     const address = this.#app.server.address();
     const port = typeof address === 'object' && address ? address.port : this.#options.port;
     return { host: this.#options.host, port };
+  }
+
+  /** Clients must send one of these from the next request on; empty: no check. */
+  setTokens(tokens: readonly string[]): void {
+    this.#tokens = tokens;
   }
 
   /** Takes no new requests, answers those under way, and cuts what has not ended after `timeoutMs`. */
@@ -195,7 +202,7 @@ export class Receiver {
   }
 
   #authorize(request: FastifyRequest): void {
-    const { tokens } = this.#options;
+    const tokens = this.#tokens;
     if (tokens.length === 0) return;
     const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
     let known = false;

@@ -31,11 +31,16 @@ export async function startScheduler(config: Config, processHost: Host): Promise
     },
   );
   const state: StateOptions = {
-    weights: () => config.scheduler.weights,
+    weights: () => scheduler.weights,
     maxBytes: config.queue.maxBytes,
     maxItems: config.queue.maxItems,
     slotMs: options.slotMs,
   };
+  host.live.follow(
+    ({ scheduler: { weights } }) =>
+      () =>
+        scheduler.setWeights(weights),
+  );
   publishState(host.registry, store, state, Date.now);
   host.admin.route('GET', '/api/scheduler', () => readState(store, state, Date.now()));
   void link.untilReady().then(() => host.log.info('scheduling'));

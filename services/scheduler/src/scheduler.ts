@@ -40,6 +40,10 @@ export class Scheduler {
     this.#done = this.#run();
   }
 
+  get weights(): SchedulerOptions['weights'] {
+    return this.#options.weights;
+  }
+
   /** Takes new weights from the next move on. */
   setWeights(weights: SchedulerOptions['weights']): void {
     this.#options = { ...this.#options, weights };

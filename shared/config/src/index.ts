@@ -1,3 +1,4 @@
+export * from './change.ts';
 export * from './config.ts';
 export * from './load.ts';
 export type { OptionMeta } from './options.ts';

@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { type Config, configOf } from './config.ts';
 import type { OptionMeta } from './options.ts';
 import { ConfigError, type ConfigProblem } from './problem.ts';
-import { schema } from './schema.ts';
+import { type ParsedOptions, schema } from './schema.ts';
 import { Secret } from './secret.ts';
 
 type Path = readonly (string | number)[];
@@ -19,18 +19,24 @@ export interface ConfigSource {
   env: Readonly<Record<string, string | undefined>>;
   /** Values from flags, by dotted path, above the file. */
   overrides?: Readonly<Record<string, unknown>>;
+  /** Values that were applied while running, by dotted path, above all others. */
+  applied?: Readonly<Record<string, unknown>>;
 }
 
 export interface Setting {
   path: string;
   /** As one would write it; secrets redacted. */
   value: string;
-  /** `default`, `nrdot.yaml:12`, or `command line`. */
+  /** `default`, `nrdot.yaml:12`, `command line`, or `applied while running`. */
   source: string;
+  /** Changes take effect without a restart. */
+  live: boolean;
 }
 
 export interface LoadedConfig {
   config: Config;
+  /** The options as checked, by the names they have in the file. */
+  parsed: ParsedOptions;
   /** Every option with its effective value and where that came from. */
   explain(): Setting[];
 }
@@ -38,6 +44,7 @@ export interface LoadedConfig {
 const FILE_MAX_BYTES = 1024 * 1024;
 const VALUE_MAX_CHARS = 60;
 const MAX_DEPTH = 20;
+const APPLIED = 'applied while running';
 
 /**
  * Reads the configuration: defaults, the file above them, flags above that.
@@ -49,8 +56,16 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
   const substituted = substitute(tree, source.env, [], problems, locate) as Tree;
   for (const [path, value] of Object.entries(source.overrides ?? {}))
     setAt(substituted, path.split('.'), value);
+  for (const [path, value] of Object.entries(source.applied ?? {}))
+    setAt(substituted, path.split('.'), value);
   const overridden = new Set(Object.keys(source.overrides ?? {}));
+  const applied = Object.keys(source.applied ?? {});
   const sourceOf = (path: Path): string => {
+    const name = pathText(path);
+    if (
+      applied.some((known) => name === known || name.startsWith(`${known}.`) || name.startsWith(`${known}[`))
+    )
+      return APPLIED;
     if (overridden.has(path.join('.'))) return 'command line';
     return locate(path) ?? source.file ?? '';
   };
@@ -62,7 +77,39 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
   const config = configOf(result.data);
   problems.push(...crossCheck(config, sourceOf));
   if (problems.length > 0) throw new ConfigError(problems);
-  return { config, explain: () => explain(substituted, sourceOf) };
+  return { config, parsed: result.data, explain: () => explain(substituted, sourceOf) };
+}
+
+/**
+ * Reads changes to a configuration, YAML or JSON in the shape of the file.
+ * @returns them by dotted path, unchecked: loadConfig checks them with all the rest
+ * @throws ConfigError when they are no YAML, or ask for a substitution: what comes over the network reads no files and no
+ * environment
+ */
+export function readChanges(text: string): Record<string, unknown> {
+  const problems: ConfigProblem[] = [];
+  const { tree, locate } = readTree({ text, file: 'changes', env: {} }, problems);
+  if (problems.length > 0) throw new ConfigError(problems);
+  const changes: Record<string, unknown> = {};
+  const visit = (value: unknown, path: string[]) => {
+    const isSection = path.length === 0 || shapeAt(path) !== undefined;
+    if (isSection && typeof value === 'object' && value !== null && !Array.isArray(value)) {
+      for (const [key, child] of Object.entries(value)) visit(child, [...path, key]);
+      return;
+    }
+    if (JSON.stringify(value)?.includes('${')) {
+      problems.push({
+        path: path.join('.'),
+        source: locate(path) ?? '',
+        value: undefined,
+        expected: 'the value itself: ${…} works in the file alone',
+      });
+    }
+    changes[path.join('.')] = value;
+  };
+  visit(tree, []);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return changes;
 }
 
 function readTree(
@@ -303,6 +350,7 @@ function explain(tree: Tree, sourceOf: (path: Path) => string): Setting[] {
       path: pathText(path),
       value: hidden ? '[redacted]' : effective === undefined ? 'not set' : JSON.stringify(effective),
       source: given ? sourceOf(path) : 'default',
+      live: meta.live ?? false,
     });
   }
   return settings;

@@ -14,7 +14,8 @@ export function configurationReference(): string {
     '- **Substitution** inside values: `${env:NAME}`, `${env:NAME:-default}`, `${file:/run/secrets/key}`.',
     '- Unknown names and bad values are refused, all at once, with line, value and what was expected.',
     '- Secrets never appear in logs, metrics, job data or errors.',
-    '- **live** options can change without a restart.',
+    '- **live** options can change without a restart: `nrdot reload` or SIGHUP reads the file again. A file that is not valid,',
+    '  or that changes an option which is not live, is refused by name, and nothing of it is applied.',
   ];
   let section = '';
   for (const { path, meta } of options()) {

@@ -10,19 +10,24 @@ import { CLASSES, type PriorityClass } from './priority-class.ts';
  * The scheduler runs the same rule inside Redis (`scripts/move.ts`), where its state outlives every process.
  */
 export class FairShare {
-  readonly #step: Record<PriorityClass, number>;
+  #step: Record<PriorityClass, number>;
   readonly #finish: Record<PriorityClass, number> = { critical: 0, high: 0, normal: 0 };
   #virtual = 0;
 
   /** @param weights whole numbers above 0 */
   constructor(weights: Readonly<Record<PriorityClass, number>>) {
-    const product = CLASSES.reduce((all, c) => all * weights[c], 1);
-    // Whole steps, so that nothing drifts.
-    this.#step = {
-      critical: product / weights.critical,
-      high: product / weights.high,
-      normal: product / weights.normal,
-    };
+    this.#step = stepsOf(weights);
+  }
+
+  /** Takes new weights; each class keeps its lead in items. @param weights whole numbers above 0 */
+  setWeights(weights: Readonly<Record<PriorityClass, number>>): void {
+    const step = stepsOf(weights);
+    for (const c of CLASSES) {
+      const lead = Math.max(0, this.#finish[c] - this.#virtual) / this.#step[c];
+      this.#finish[c] = Math.floor(lead * step[c]);
+    }
+    this.#virtual = 0;
+    this.#step = step;
   }
 
   /** The class to serve next among those that wait, or undefined when none does. Changes nothing. */
@@ -54,4 +59,14 @@ export class FairShare {
     this.#virtual = 0;
     for (const c of CLASSES) this.#finish[c] = Math.max(0, this.#finish[c] - base);
   }
+}
+
+/** Whole steps, so that nothing drifts. */
+function stepsOf(weights: Readonly<Record<PriorityClass, number>>): Record<PriorityClass, number> {
+  const product = CLASSES.reduce((all, c) => all * weights[c], 1);
+  return {
+    critical: product / weights.critical,
+    high: product / weights.high,
+    normal: product / weights.normal,
+  };
 }

@@ -5,6 +5,7 @@ import { type Address, formatAddress, isLoopback } from './address.ts';
 import type { RunningService } from './host.ts';
 
 const BODY_MAX_BYTES = 1024 * 1024;
+const YAML_TYPES = ['application/yaml', 'application/x-yaml', 'text/yaml'];
 
 export interface AdminOptions {
   listen: Address;
@@ -16,12 +17,15 @@ export interface AdminOptions {
 export class AdminError extends Error {
   readonly status: number;
   readonly code: string;
+  /** What a program may want to know beside the message. */
+  readonly details: object;
 
-  constructor(status: number, code: string, message: string) {
+  constructor(status: number, code: string, message: string, details: object = {}) {
     super(message);
     this.name = 'AdminError';
     this.status = status;
     this.code = code;
+    this.details = details;
   }
 }
 
@@ -58,10 +62,11 @@ export class AdminServer {
       const known = error instanceof AdminError ? error : undefined;
       const status = known?.status ?? (error as { statusCode?: number }).statusCode ?? 500;
       if (status >= 500) log.error({ err: (error as Error).message }, 'an admin request failed');
-      return reply
-        .code(status)
-        .send({ error: { code: known?.code ?? 'internal', message: (error as Error).message } });
+      return reply.code(status).send({
+        error: { code: known?.code ?? 'internal', message: (error as Error).message, ...known?.details },
+      });
     });
+    app.addContentTypeParser(YAML_TYPES, { parseAs: 'string' }, (_request, text, done) => done(null, text));
     app.setNotFoundHandler((request, reply) =>
       reply
         .code(404)

@@ -1,5 +1,6 @@
 import type { Logger, Metrics, MetricsRegistry } from '@nrdot/telemetry';
 import type { AdminServer } from './admin.ts';
+import type { LiveConfig } from './live-config.ts';
 
 /** What a process gives to the services that run in it. */
 export interface Host {
@@ -7,6 +8,8 @@ export interface Host {
   metrics: Metrics;
   registry: MetricsRegistry;
   admin: AdminServer;
+  /** The configuration, for what can change while running. */
+  live: LiveConfig;
 }
 
 /** A service that has been started. */
@@ -20,5 +23,10 @@ export interface RunningService {
 
 /** The host as one service sees it: its name is on every line of its log. */
 export function hostFor(host: Host, service: string): Host {
-  return { ...host, log: host.log.child({ service }) };
+  const log = host.log.child({ service });
+  // A child has a level of its own.
+  host.live.follow(({ log: { level } }) => () => {
+    log.level = level;
+  });
+  return { ...host, log };
 }

@@ -1,3 +1,4 @@
+import { closeSync, openSync } from 'node:fs';
 import type { Logger } from '@nrdot/telemetry';
 import type { AdminServer } from './admin.ts';
 import type { RunningService } from './host.ts';
@@ -48,8 +49,10 @@ async function within(ms: number, work: Promise<void>): Promise<void> {
 /**
  * Resolves at SIGTERM or SIGINT. A second signal ends the process at once with the status a shell expects; what is
  * not done then is in Redis or on disk, and the next start takes it up.
+ * @param reload what SIGHUP asks for, unless it says that the terminal is gone: that is a wish to stop
  */
-export function untilSignal(log: Logger): Promise<NodeJS.Signals> {
+export function untilSignal(log: Logger, reload?: () => void): Promise<NodeJS.Signals> {
+  const onTerminal = process.stdin.isTTY;
   return new Promise((resolve) => {
     let asked = false;
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -62,5 +65,19 @@ export function untilSignal(log: Logger): Promise<NodeJS.Signals> {
         resolve(signal);
       });
     }
+    if (!reload) return;
+    process.on('SIGHUP', () => {
+      if (!onTerminal || hasTerminal()) reload();
+      else resolve('SIGHUP');
+    });
   });
+}
+
+function hasTerminal(): boolean {
+  try {
+    closeSync(openSync('/dev/tty', 'r'));
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -2,6 +2,7 @@ export type { Decision } from './decision.ts';
 export type { Dropped, DropReason } from './drops.ts';
 export { CardinalityLimiter, type Limited, type LimiterDeps } from './limiter.ts';
 export {
+  completeOptions,
   DEFAULT_OPTIONS,
   type GaugeReducer,
   LimiterOptionError,

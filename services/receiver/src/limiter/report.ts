@@ -53,6 +53,8 @@ export interface LabelReport {
 
 export interface LimiterReport {
   mode: 'enforce' | 'observe';
+  /** What it works by now. */
+  options: LimiterOptions;
   keysUsed: number;
   keysLimit: number;
   maxKeys: number;
@@ -108,6 +110,7 @@ export function makeReport(top: number, parts: Parts): LimiterReport {
   topLabels.sort((a, b) => b.score - a.score || b.bits - a.bits);
   return {
     mode: options.mode,
+    options,
     keysUsed: table.used,
     keysLimit: admission.limit,
     maxKeys: options.maxKeys,

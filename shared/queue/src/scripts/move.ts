@@ -55,6 +55,20 @@ for _, group in ipairs(groups) do
   group.virtual = tonumber(tags[1] or 0)
   group.finish = { tonumber(tags[2] or 0), tonumber(tags[3] or 0), tonumber(tags[4] or 0) }
 end
+-- Tags are in units of the weights they were made with. With new weights each class keeps its lead in items.
+local weighed_by = ARGV[6] .. ':' .. ARGV[7] .. ':' .. ARGV[8]
+local before = rcall('HGET', KEYS[2], 'weights')
+if before and before ~= weighed_by then
+  local a, b, c = string.match(before, '(%d+):(%d+):(%d+)')
+  local old = { tonumber(a), tonumber(b), tonumber(c) }
+  for _, group in ipairs(groups) do
+    for i = 1, 3 do
+      local lead = math.max(0, group.finish[i] - group.virtual) * old[i] / (old[1] * old[2] * old[3])
+      group.finish[i] = math.floor(lead * product / weights[i])
+    end
+    group.virtual, group.dirty = 0, true
+  end
+end
 
 local function mergeable(a, b)
   return a.signal == b.signal and a.encoding == b.encoding
@@ -135,6 +149,7 @@ end
 
 if moved > 0 then
   write_depth(KEYS[1])
+  if before ~= weighed_by then rcall('HSET', KEYS[2], 'weights', weighed_by) end
   for _, group in ipairs(groups) do
     if group.dirty then
       -- Kept small so that integers stay exact: only differences matter.

@@ -1,0 +1,105 @@
+import { loadConfig } from '@nrdot/config';
+import { formatAddress } from '@nrdot/service';
+import { configSource } from './config-flags.ts';
+
+/** How a command is told which process to speak to. */
+export interface AdminFlags {
+  config?: string;
+  /** `host:port` or a URL; default: admin.listen of the configuration. */
+  admin?: string;
+}
+
+const TIMEOUT_MS = 30_000;
+const TOKEN_VARIABLE = 'NRDOT_ADMIN_TOKEN';
+
+/** An answer that is an error, in words for a person; `body` is what the service said, for programs. */
+export class AdminRefusal extends Error {
+  readonly status: number;
+  readonly body: unknown;
+
+  constructor(status: number, message: string, body: unknown) {
+    super(message);
+    this.name = 'AdminRefusal';
+    this.status = status;
+    this.body = body;
+  }
+}
+
+/** Speaks to the admin address of a running service. Every error says what to do next. */
+export class AdminClient {
+  readonly url: string;
+  readonly #token: string | undefined;
+
+  /** @throws ConfigError when the configuration, which names address and token, is not valid */
+  constructor(flags: AdminFlags) {
+    const { config } = loadConfig(configSource(flags.config ? { config: flags.config } : {}));
+    this.#token = process.env[TOKEN_VARIABLE] || config.admin.token?.reveal();
+    const { host, port } = config.admin.listen;
+    // What listens everywhere is spoken to here.
+    const address = formatAddress({ host: host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host, port });
+    this.url = baseUrl(flags.admin ?? address);
+  }
+
+  /** @throws AdminRefusal, or Error when nothing answers */
+  async get<T>(path: string): Promise<T> {
+    return (await (await this.#request('GET', path)).json()) as T;
+  }
+
+  /** @throws AdminRefusal, or Error when nothing answers */
+  async post<T>(path: string, body?: object): Promise<T> {
+    return (await (await this.#request('POST', path, body)).json()) as T;
+  }
+
+  /** The lines of an answer as they come, until it ends or `signal` says so. */
+  async *lines(path: string, signal: AbortSignal): AsyncGenerator<string> {
+    const response = await this.#request('GET', path, undefined, signal);
+    let rest = '';
+    try {
+      for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+        const parts = (rest + chunk).split('\n');
+        rest = parts.pop() ?? '';
+        yield* parts;
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+    if (rest !== '') yield rest;
+  }
+
+  async #request(method: string, path: string, body?: object, signal?: AbortSignal): Promise<Response> {
+    let response: Response;
+    try {
+      response = await fetch(this.url + path, {
+        method,
+        signal: signal ?? AbortSignal.timeout(TIMEOUT_MS),
+        headers: {
+          ...(this.#token ? { authorization: `Bearer ${this.#token}` } : {}),
+          ...(body ? { 'content-type': 'application/json' } : {}),
+        },
+        ...(body ? { body: JSON.stringify(body) } : {}),
+      });
+    } catch (error) {
+      const { cause, message } = error as Error & { cause?: { code?: string } };
+      throw new Error(
+        `nothing answers at ${this.url} (${cause?.code ?? message}). Is it running? "nrdot up" starts everything; --admin HOST:PORT names another address.`,
+      );
+    }
+    if (response.ok) return response;
+    const said = (await response.json().catch(() => ({}))) as { error?: { message?: string } };
+    throw new AdminRefusal(response.status, this.#explain(response.status, path, said.error?.message), said);
+  }
+
+  #explain(status: number, path: string, said = ''): string {
+    if (status === 401)
+      return `${this.url} asks for its token: set ${TOKEN_VARIABLE}, or admin.token in the configuration (--config FILE)`;
+    if (status === 404 && said.startsWith('there is nothing at'))
+      return `the service at ${this.url} has no ${path.split('?')[0]}: it belongs to another service; name its admin address with --admin HOST:PORT`;
+    return said || `${this.url}${path} answered ${status}`;
+  }
+}
+
+function baseUrl(address: string): string {
+  const url = /^https?:\/\//.test(address) ? address : `http://${address}`;
+  if (!URL.canParse(url)) throw new Error(`--admin ${address}: expected host:port, such as 127.0.0.1:8888`);
+  return url.replace(/\/+$/, '');
+}

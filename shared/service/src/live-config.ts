@@ -1,0 +1,140 @@
+import {
+  type Config,
+  type ConfigChange,
+  ConfigError,
+  type ConfigSource,
+  changesBetween,
+  type LoadedConfig,
+  loadConfig,
+  readChanges,
+  type Setting,
+} from '@nrdot/config';
+import { AdminError, type AdminServer } from './admin.ts';
+
+/**
+ * Makes ready what a new configuration asks of a part of the service, and gives back what puts it in place. The first may
+ * throw, and then nothing of the configuration is applied; the second may not.
+ */
+export type Follower = (next: Config, before: Config) => () => void;
+
+/**
+ * The configuration of a running process. What changes is checked whole, made ready in every part, and only then put in
+ * place, at once: it is never half-applied. Options that are not live are refused by name.
+ */
+export class LiveConfig {
+  readonly #source: ConfigSource;
+  readonly #followers: Follower[] = [];
+  #loaded: LoadedConfig;
+  #applied: Record<string, unknown> = {};
+
+  /** @throws ConfigError */
+  constructor(source: ConfigSource) {
+    this.#source = source;
+    this.#loaded = loadConfig(source);
+  }
+
+  get config(): Config {
+    return this.#loaded.config;
+  }
+
+  /** Every option, its value (secrets redacted), where that comes from, and whether it is live. */
+  explain(): Setting[] {
+    return this.#loaded.explain();
+  }
+
+  /** Tells a part of the service of changes from here on. */
+  follow(follower: Follower): void {
+    this.#followers.push(follower);
+  }
+
+  /**
+   * What changes, YAML or JSON in the shape of the file, would do.
+   * @throws ConfigError
+   */
+  preview(changes: string): ConfigChange[] {
+    return changesBetween(this.#loaded, this.#with({ ...this.#applied, ...readChanges(changes) }));
+  }
+
+  /**
+   * Applies changes on top of the file. They hold until the next reload or restart.
+   * @throws ConfigError; AdminError `needs_restart` when one is not live. Then nothing has changed
+   */
+  apply(changes: string): ConfigChange[] {
+    const applied = { ...this.#applied, ...readChanges(changes) };
+    const changed = this.#become(this.#with(applied));
+    this.#applied = applied;
+    return changed;
+  }
+
+  /**
+   * Reads the file again. It is what counts from here on: what was applied by hand before goes.
+   * @throws as `apply` does
+   */
+  reload(): ConfigChange[] {
+    const changed = this.#become(this.#with({}));
+    this.#applied = {};
+    return changed;
+  }
+
+  #with(applied: Record<string, unknown>): LoadedConfig {
+    return loadConfig({ ...this.#source, applied });
+  }
+
+  #become(next: LoadedConfig): ConfigChange[] {
+    const changes = changesBetween(this.#loaded, next);
+    const refused = changes.filter(({ live }) => !live).map(({ path }) => path);
+    if (refused.length > 0) {
+      throw new AdminError(
+        409,
+        'needs_restart',
+        `${refused.join(', ')}: ${refused.length === 1 ? 'this option takes' : 'these options take'} effect at a restart only; nothing was applied`,
+        { changes },
+      );
+    }
+    const put = this.#followers.map((follower) => follower(next.config, this.#loaded.config));
+    for (const each of put) each();
+    this.#loaded = next;
+    return changes;
+  }
+}
+
+/** Puts the configuration on the admin address. */
+export function addConfigRoutes(admin: AdminServer, live: LiveConfig, applied: (by: string) => void): void {
+  const asked = (body: unknown): string => {
+    if (typeof body === 'string') return body;
+    if (typeof body === 'object' && body !== null) return JSON.stringify(body);
+    throw new AdminError(
+      400,
+      'bad_request',
+      'expected changes as JSON or YAML, such as {"scheduler":{"weights":{"high":4}}}',
+    );
+  };
+  const checked = <T>(attempt: () => T): T => {
+    try {
+      return attempt();
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      throw new AdminError(400, 'invalid_config', error.message, { problems: error.problems });
+    }
+  };
+  admin.route('GET', '/api/config', () => ({ options: live.explain() }));
+  admin.route('POST', '/api/config/preview', ({ body }) => {
+    const changes = checked(() => live.preview(asked(body)));
+    return { changes, applies: changes.every((change) => change.live) };
+  });
+  admin.route('POST', '/api/config/apply', ({ body }) => {
+    const changes = checked(() => live.apply(asked(body)));
+    if (changes.length > 0) applied(`applied ${names(changes)}`);
+    return { changes, until: 'the next reload or restart; write them to the file to keep them' };
+  });
+  admin.route('POST', '/api/config/reload', () => {
+    const changes = checked(() => live.reload());
+    applied(`reloaded: ${names(changes)}`);
+    return { changes };
+  });
+}
+
+/** For the log: the options that changed, without their values. */
+export function names(changes: readonly ConfigChange[]): string {
+  return changes.map(({ path }) => path).join(', ') || 'nothing changed';
+}

@@ -1,0 +1,247 @@
+/** The configuration of a running pipeline: each live option by itself, and nothing half-applied. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { options } from '@nrdot/config';
+import { startMockUpstream, temporaryDirectory, waitUntil } from '@nrdot/testbed';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Running, startOne } from '../kit.ts';
+
+let dir: ReturnType<typeof temporaryDirectory>;
+let mock: Awaited<ReturnType<typeof startMockUpstream>>;
+let running: Running;
+beforeAll(async () => {
+  dir = temporaryDirectory();
+  mock = await startMockUpstream({ listen: '127.0.0.1:0' });
+  running = await startOne(dir.path, mock, {
+    log: { level: 'warn', format: 'json' },
+    exporter: { headers: { 'api-key': 'first-secret' } },
+    priority: { rules: [] },
+  });
+});
+afterAll(async () => {
+  await running?.[Symbol.asyncDispose]();
+  await mock.close();
+  dir[Symbol.dispose]();
+});
+
+interface Answer {
+  status: number;
+  body: {
+    changes?: { path: string; from: string; to: string; live: boolean }[];
+    applies?: boolean;
+    error?: { code: string; message: string; problems?: { path: string }[] };
+  };
+}
+
+const get = async (path: string) => (await (await fetch(running.admin + path)).json()) as never;
+const post = async (path: string, body?: object | string): Promise<Answer> => {
+  const response = await fetch(running.admin + path, {
+    method: 'POST',
+    ...(body === undefined
+      ? {}
+      : {
+          headers: { 'content-type': typeof body === 'string' ? 'application/yaml' : 'application/json' },
+          body: typeof body === 'string' ? body : JSON.stringify(body),
+        }),
+  });
+  return { status: response.status, body: (await response.json()) as Answer['body'] };
+};
+/** A nested change out of a dotted path. */
+const at = (path: string, value: unknown): object =>
+  path.split('.').reduceRight<unknown>((inner, key) => ({ [key]: inner }), value) as object;
+
+const send = async (resource: Record<string, string> = {}, name = 'a span', headers = {}) =>
+  (
+    await fetch(`${running.otlp}/v1/traces`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify({
+        resourceSpans: [
+          {
+            resource: {
+              attributes: Object.entries(resource).map(([key, stringValue]) => ({
+                key,
+                value: { stringValue },
+              })),
+            },
+            scopeSpans: [
+              { spans: [{ traceId: '0'.repeat(31) + 1, spanId: '0'.repeat(15) + 1, name, kind: 1 }] },
+            ],
+          },
+        ],
+      }),
+    })
+  ).status;
+const delivered = async (priorityClass: string) => {
+  const text = await (await fetch(`${running.admin}/metrics`)).text();
+  return Number(
+    new RegExp(
+      `^exporter_delivered_items_total\\{signal="traces",class="${priorityClass}"\\} (\\d+)`,
+      'm',
+    ).exec(text)?.[1] ?? 0,
+  );
+};
+/** Sends a span and waits until it is delivered as of this class. */
+const arrivesAs = async (priorityClass: string, ...what: Parameters<typeof send>) => {
+  const before = await delivered(priorityClass);
+  expect(await send(...what)).toBe(200);
+  await waitUntil(async () => (await delivered(priorityClass)) === before + 1, {
+    what: `a span was delivered as ${priorityClass}`,
+  });
+};
+const limiterOption = (name: string, expected: unknown) => async () => {
+  const { options: inForce } = (await get('/api/limiter')) as { options: Record<string, unknown> };
+  expect(inForce[name]).toEqual(expected);
+};
+const weight = (name: string, expected: number) => async () => {
+  const { weights } = (await get('/api/scheduler')) as { weights: Record<string, number> };
+  expect(weights[name]).toBe(expected);
+};
+
+/** A new value for each live option, and how the running service shows that it goes by it. */
+const LIVE: Record<string, [value: unknown, shown: () => Promise<unknown>]> = {
+  'log.level': [
+    'debug',
+    async () => {
+      mock.set({ errorRate: 1 });
+      await send();
+      await running.processes.up!.line(/"level":"debug".*"service":"exporter".*will try again/);
+      mock.set({ errorRate: 0 });
+    },
+  ],
+  'receiver.tokens': [
+    ['new-token'],
+    async () => {
+      expect(await send()).toBe(401);
+      expect(await send({}, 'a span', { authorization: 'Bearer new-token' })).toBe(200);
+    },
+  ],
+  'priority.default_class': ['high', () => arrivesAs('high')],
+  'priority.resource_attribute': ['team.class', () => arrivesAs('critical', { 'team.class': 'critical' })],
+  'priority.rules': [[{ class: 'critical', span: 'checkout' }], () => arrivesAs('critical', {}, 'checkout')],
+  'limiter.act_above': [0.25, limiterOption('actAbove', 0.25)],
+  'limiter.aggregate_score': [0.6, limiterOption('aggregateScore', 0.6)],
+  'limiter.critical_score': [0.95, limiterOption('criticalScore', 0.95)],
+  'limiter.critical_action': ['overflow', limiterOption('criticalAction', 'overflow')],
+  'limiter.key_ttl': ['5m', limiterOption('keyTtlMs', 300_000)],
+  'limiter.aggregate_labels': [['pod'], limiterOption('aggregateLabels', ['pod'])],
+  'limiter.protected_labels': [['host'], limiterOption('protectedLabels', ['host'])],
+  'limiter.gauge_reducer': ['max', limiterOption('gaugeReducer', 'max')],
+  'limiter.overrides': [
+    [{ metric: 'a.*', act_above: 0.1 }],
+    limiterOption('overrides', [{ metric: 'a.*', actAbove: 0.1 }]),
+  ],
+  'scheduler.weights.critical': [7, weight('critical', 7)],
+  'scheduler.weights.high': [4, weight('high', 4)],
+  'scheduler.weights.normal': [2, weight('normal', 2)],
+  'exporter.headers': [
+    { 'api-key': 'second-secret' },
+    async () => {
+      mock.set({ requireHeaders: { 'api-key': 'second-secret' } });
+      await arrivesAs('normal');
+      mock.set({ requireHeaders: {} });
+    },
+  ],
+  'dlq.replay_rate': [
+    '1MiB',
+    async () => {
+      const { replay } = (await get('/api/dlq')) as { replay: { bytesPerSecond: number } };
+      expect(replay.bytesPerSecond).toBe(2 ** 20);
+    },
+  ],
+};
+
+describe('options that are live', () => {
+  it('are all tried here', () => {
+    const live = options().filter(({ meta }) => meta.live);
+    expect(Object.keys(LIVE).sort()).toEqual(live.map(({ path }) => path.join('.')).sort());
+  });
+
+  it.each(Object.entries(LIVE))('%s', async (path, [value, shown]) => {
+    const applied = await post('/api/config/apply', at(path, value));
+    expect(applied).toMatchObject({ status: 200, body: { changes: [{ path, live: true }] } });
+    const { options: effective } = (await get('/api/config')) as {
+      options: { path: string; source: string }[];
+    };
+    expect(effective.find((option) => option.path === path)?.source).toBe('applied while running');
+    await shown();
+    // The file is what counts again.
+    expect((await post('/api/config/reload')).body.changes?.map((change) => change.path)).toEqual([path]);
+    expect((await post('/api/config/reload')).body.changes).toEqual([]);
+  });
+});
+
+describe('what cannot be applied', () => {
+  it('is refused by name, and nothing beside it is applied', async () => {
+    const changes = 'queue: {max_items: 77}\nscheduler: {weights: {high: 9}}\nreceiver: {max_depth: 10}\n';
+    const preview = await post('/api/config/preview', changes);
+    expect(preview.body).toMatchObject({
+      applies: false,
+      changes: [
+        { path: 'receiver.max_depth', from: '64', to: '10', live: false },
+        { path: 'queue.max_items', live: false },
+        { path: 'scheduler.weights.high', from: '3', to: '9', live: true },
+      ],
+    });
+    const refused = await post('/api/config/apply', changes);
+    expect(refused.status).toBe(409);
+    expect(refused.body.error).toMatchObject({ code: 'needs_restart' });
+    expect(refused.body.error?.message).toMatch(
+      /^receiver\.max_depth, queue\.max_items: .*nothing was applied$/,
+    );
+    await weight('high', 3)();
+  });
+
+  it('is named when it is wrong, with what was expected', async () => {
+    const wrong = async (changes: object | string) => {
+      const { status, body } = await post('/api/config/apply', changes);
+      return [status, body.error?.message];
+    };
+    expect(await wrong({ scheduler: { weights: { hgh: 4 }, poll: 'soon' } })).toEqual([
+      400,
+      expect.stringMatching(/scheduler\.weights\.hgh: .*did you mean high/),
+    ]);
+    expect(await wrong('scheduler: {weights: {high: 0}}')).toEqual([
+      400,
+      expect.stringMatching(/scheduler\.weights\.high: 0 — expected a whole number/),
+    ]);
+    // A score above the other: each is valid by itself.
+    expect(await wrong({ limiter: { aggregate_score: 0.95 } })).toEqual([
+      400,
+      expect.stringMatching(/aggregate_score: expected at most limiter\.critical_score/),
+    ]);
+    expect(await wrong('a: [')).toEqual([400, expect.stringMatching(/changes:1: .*valid YAML/)]);
+    expect(await wrong({ exporter: { headers: { x: '${file:/etc/passwd}' } } })).toEqual([
+      400,
+      expect.stringMatching(/exporter\.headers: expected the value itself/),
+    ]);
+    expect((await post('/api/config/apply')).status).toBe(400);
+  });
+});
+
+describe('the file', () => {
+  it('is read again at SIGHUP; one that is wrong changes nothing; secrets are never shown', async () => {
+    const file = join(dir.path, 'nrdot.yaml');
+    const config = JSON.parse(readFileSync(file, 'utf8'));
+    config.scheduler = { weights: { critical: 6 } };
+    config.log.level = 'info';
+    writeFileSync(file, JSON.stringify(config));
+    running.processes.up!.signal('SIGHUP');
+    await running.processes.up!.line(/configuration reloaded: log\.level, scheduler\.weights\.critical/);
+    await weight('critical', 6)();
+    writeFileSync(file, JSON.stringify({ ...config, scheduler: { weights: { critical: 8 }, slot: '1s' } }));
+    running.processes.up!.signal('SIGHUP');
+    await running.processes.up!.line(/"err":"scheduler\.slot: .*configuration not reloaded: refused/);
+    writeFileSync(file, 'log: [');
+    running.processes.up!.signal('SIGHUP');
+    await running.processes.up!.line(/configuration not reloaded: it is not valid/);
+    await weight('critical', 6)();
+    const everything = JSON.stringify([
+      await get('/api/config'),
+      await post('/api/config/preview', 'exporter: {headers: {api-key: third-secret}}'),
+      running.processes.up!.output(1_000),
+    ]);
+    expect(everything).not.toMatch(/-secret|new-token/);
+    expect(everything).toContain('[redacted]');
+  });
+});
