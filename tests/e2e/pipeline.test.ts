@@ -162,6 +162,10 @@ describe('the pipeline', () => {
     await using again = startNrdot(['dlq', '--config', file], {}, dir.path);
     await again.line(/keeping what spills/);
     await redis.start();
+    // Until the dlq has told Redis, its books are those of a quiet pipeline in which nothing has happened.
+    await waitUntil(async () => (await accounting(running.admin)).accepted === 4_000, {
+      what: 'all is booked',
+    });
     await untilQuiet(running.admin);
     expect(complaint(judge(report, mock.received(report.run)))).toBe('');
     expect(await accounting(running.admin)).toMatchObject({
