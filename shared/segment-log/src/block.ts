@@ -7,6 +7,7 @@ import { decodeRecord, encodeRecord, type Record } from './record.ts';
 const MAGIC = 0x4244524e;
 export const BLOCK_HEADER_BYTES = 56;
 const CRC_AT = BLOCK_HEADER_BYTES - 4;
+const UINT32_MAX = 2 ** 32 - 1;
 /** Also the default of the package, whose 1.2.2 does not pass the level on. */
 export const ZSTD_LEVEL = 3;
 /** No writer makes larger ones, but for a single larger record; a reader takes no header's word for more. */
@@ -20,6 +21,8 @@ export interface BlockHeader {
   items: number;
   /** Number of its first record in the segment. */
   firstRecord: number;
+  /** Items in the segment before it: with these a lost block header does not hide how much it stood for. */
+  itemsBefore: number;
   /** CRC-32C of the compressed records. */
   storedCrc: number;
   /** Earliest and latest of its records, Unix ms. */
@@ -29,7 +32,7 @@ export interface BlockHeader {
 
 /** A block whose place is not known yet. */
 export interface PackedBlock {
-  header: Omit<BlockHeader, 'firstRecord'>;
+  header: Omit<BlockHeader, 'firstRecord' | 'itemsBefore'>;
   stored: Buffer;
 }
 
@@ -70,6 +73,7 @@ export function encodeBlockHeader(header: BlockHeader): Buffer {
   bytes.writeUInt32LE(header.storedCrc, 28);
   bytes.writeBigUInt64LE(BigInt(header.firstReceivedAt), 32);
   bytes.writeBigUInt64LE(BigInt(header.lastReceivedAt), 40);
+  bytes.writeUInt32LE(Math.min(header.itemsBefore, UINT32_MAX), 48);
   bytes.writeUInt32LE(crc32c(bytes, 0, CRC_AT), CRC_AT);
   return bytes;
 }
@@ -87,6 +91,7 @@ export function decodeBlockHeader(bytes: Buffer, at = 0): BlockHeader | undefine
     storedCrc: bytes.readUInt32LE(at + 28),
     firstReceivedAt: readUInt64(bytes, at + 32),
     lastReceivedAt: readUInt64(bytes, at + 40),
+    itemsBefore: bytes.readUInt32LE(at + 48),
   };
   return header.rawBytes <= BLOCK_RAW_MAX_BYTES ? header : undefined;
 }

@@ -156,4 +156,20 @@ describe('the segment log, damaged', () => {
       { numRuns: 300 },
     );
   });
+
+  it('counts what a lost block header of a segment stood for that a crash left open, unknown to any checkpoint', async () => {
+    const disk = new SimulatedDisk(seeded(5));
+    const { o, told } = options(disk, { segmentBytes: 1e6 });
+    const before = await SegmentLog.open(o);
+    for (let i = 0; i < 4; i++) await before.append('high', record(`r${i}`, 100 + i, 50, 'high'));
+    disk.crash();
+    const open = path(disk, 0);
+    flip(disk, open, blockOf(disk, open, 1) + 8);
+    flip(disk, open, blockOf(disk, open, 2) + 60);
+    const log = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
+    expect(log.stats('high').items).toBe(406);
+    expect(ids(await readAll(log, 'high'))).toEqual(['r0', 'r3']);
+    expect(told.corrupted.reduce((sum, { items }) => sum + items, 0)).toBe(203);
+    await log.close();
+  });
 });

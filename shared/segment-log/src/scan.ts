@@ -99,12 +99,13 @@ export async function scanOpen(file: File): Promise<Scanned> {
     let block = window.block(at);
     if (!block) {
       const next = await nextBlock(file, at, size);
+      const damage = await anyIntact(file, next, size);
       if (before && !(await readStored(file, before)).intact) {
-        if (!next) return found;
+        if (!damage) return found;
         found.gaps++;
       }
       if (before) add(found, before);
-      if (!next || !(await readStored(file, next)).intact) return found;
+      if (!next || !damage) return found;
       found.gaps++;
       block = next;
     } else if (before) add(found, before);
@@ -113,13 +114,22 @@ export async function scanOpen(file: File): Promise<Scanned> {
   }
 }
 
+/** Whether this block or one behind it is whole: if none is, what can't be read is the torn end of a write. */
+async function anyIntact(file: File, from: FoundBlock | undefined, size: number): Promise<boolean> {
+  for (let block = from; block; block = await nextBlock(file, block.end, size)) {
+    if ((await readStored(file, block)).intact) return true;
+  }
+  return false;
+}
+
 function add(found: Scanned, { at, end, header }: FoundBlock): void {
   found.firstReceivedAt =
     found.blocks === 0 ? header.firstReceivedAt : Math.min(found.firstReceivedAt, header.firstReceivedAt);
   found.lastReceivedAt = Math.max(found.lastReceivedAt, header.lastReceivedAt);
   found.blocks++;
   found.records = Math.max(found.records, header.firstRecord + header.records);
-  found.items += header.items;
+  // What a gap held is known from the block behind it.
+  found.items = Math.max(found.items, header.itemsBefore) + header.items;
   found.rawBytes += header.rawBytes;
   found.end = end;
   found.tail.push(at);

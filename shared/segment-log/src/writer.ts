@@ -165,12 +165,14 @@ export class SegmentWriter {
     if (this.#segment && this.#segment.end >= this.#o.segmentBytes) await this.#seal();
     const open = this.#segment ?? (await this.#open());
     const file = this.#file!;
-    let { records: firstRecord } = open;
+    let { records: firstRecord, items: itemsBefore } = open;
     const body = Buffer.concat(
       blocks.flatMap(({ header, stored }) => {
         const first = firstRecord;
+        const before = itemsBefore;
         firstRecord += header.records;
-        return [encodeBlockHeader({ ...header, firstRecord: first }), stored];
+        itemsBefore += header.items;
+        return [encodeBlockHeader({ ...header, firstRecord: first, itemsBefore: before }), stored];
       }),
     );
     try {

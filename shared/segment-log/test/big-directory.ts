@@ -56,7 +56,7 @@ async function openSegment(
   let chunk: Buffer[] = [];
   let chunkBytes = 0;
   for (let left = openBytes - SEGMENT_HEADER_BYTES; left > 0; ) {
-    const block = [encodeBlockHeader({ ...header, firstRecord: n++ }), stored];
+    const block = [encodeBlockHeader({ ...header, firstRecord: n, itemsBefore: n++ * header.items }), stored];
     chunk.push(...block);
     chunkBytes += block[0]!.byteLength + stored.byteLength;
     left -= block[0]!.byteLength + stored.byteLength;

@@ -30,6 +30,8 @@ export function readSegment(file: Buffer): { sealed: boolean; records: Independe
     const raw = zstdDecompressSync(stored);
     if (raw.byteLength !== body.readUInt32LE(at + 8)) throw new Error('wrong raw length');
     if (body.readUInt32LE(at + 24) !== records.length) throw new Error('wrong record number');
+    if (body.readUInt32LE(at + 48) !== records.reduce((sum, { envelope }) => sum + envelope.items, 0))
+      throw new Error('wrong number of items before it');
     for (let r = 0; r < raw.byteLength; ) {
       const end = r + 4 + raw.readUInt32LE(r);
       if (slowCrc32c(raw.subarray(r + 8, end)) !== raw.readUInt32LE(r + 4)) throw new Error('damaged record');
