@@ -24,6 +24,8 @@ export interface Scene {
   twin(): Promise<void>;
   /** Items of this generator's run were never sent whole: none of them may arrive. */
   neverSent(run: number): void;
+  /** Resolves when the clients have sent all they had. */
+  sent(): Promise<void>;
   /** From here on a loss is expected, and must be equal to what the product says it lost. */
   damaged(): void;
 }
@@ -42,6 +44,8 @@ export interface Kind {
   repeats: boolean;
   /** How often it is drawn, against the others; 1 unless given. */
   weight?: number;
+  /** Never one of a pair. */
+  alone?: true;
   needs?(stack: Stack): boolean;
   strike(scene: Scene, target: string, lastsMs: number): Promise<Mend>;
 }
@@ -51,7 +55,7 @@ const REDIS_FREE_BYTES = 256 * 1024;
 const KILL_EVERY_MS = 60;
 const HALVES_AT_ONCE = 8;
 /** A damaged segment needs something on the disk first. */
-const SPILL_WAIT_MS = 20_000;
+const SPILL_WAIT_MS = 60_000;
 
 function upstream(name: string, behaviour: Partial<Behaviour>, repeats: boolean): Kind {
   return {
@@ -236,11 +240,17 @@ export const KINDS: readonly Kind[] = [
     lastsMs: [300, 1_000],
     repeats: true,
     weight: 2,
-    strike: async ({ stack, random, damaged }) => {
+    alone: true,
+    strike: async ({ stack, random, sent, damaged }) => {
       stack.mock.set({ outage: true });
       return async () => {
-        const spilled = async () => (await stack.books()).on_disk > 0;
-        await waitUntil(spilled, { what: 'something is on the disk', timeoutMs: SPILL_WAIT_MS });
+        // What is on the disk and not yet struck off in Redis would be counted as lost and come all the same.
+        await sent();
+        const spilled = async () => {
+          const { on_disk, queued } = await stack.books();
+          return on_disk > 0 && queued === 0;
+        };
+        await waitUntil(spilled, { what: 'all of it is on the disk', timeoutMs: SPILL_WAIT_MS });
         const owner = stack.form === 'one' ? 'up' : 'dlq';
         await stack.kill(owner);
         damaged();

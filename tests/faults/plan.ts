@@ -33,11 +33,11 @@ export function formOf(index: number): Form {
 export function plan(seed: number, index: number, form = formOf(index), only: readonly string[] = []): Plan {
   const random = seededRandom(mix32(seed ^ mix32(index + 1)));
   const kinds = (only.length > 0 ? only.map(kindOf) : KINDS).filter((kind) => kind.forms.includes(form));
-  const first = draw(kinds, form, random);
-  const faults = [first];
+  const faults = [draw(kinds, form, random)];
   if (random() < PAIRS) {
-    const second = draw(kinds, form, random);
-    if (second.target !== first.target) faults.push(second);
+    const [first, second] = [faults[0]!, draw(kinds, form, random)];
+    const alone = [first, second].some(({ kind }) => kindOf(kind).alone);
+    if (!alone && second.target !== first.target) faults.push(second);
   }
   const [batchSize, items] = pick(random, [
     [25, 5_000],

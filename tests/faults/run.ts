@@ -81,6 +81,7 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
     stack,
     random,
     twin: () => produce(Math.ceil(plan.load.items! / 2)),
+    sent: () => load,
     neverSent: (other) => void neverSent.push(other),
     damaged: () => {
       damaged = true;

@@ -141,6 +141,7 @@ export class Stack {
   /** Starts a killed process again; the private Redis is started by its owner. */
   async restart(name: string): Promise<void> {
     if (name === 'redis') return this.#redis?.start();
+    if (this.#processes.get(name)?.running) return;
     this.#processes.set(name, this.#start.get(name)!());
   }
 
