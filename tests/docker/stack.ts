@@ -155,7 +155,7 @@ export class Stack {
     await waitUntil(
       async () => {
         const [now] = JSON.parse(await docker('inspect', Id)) as Container[];
-        return now!.State.Running && now!.State.Pid !== State.Pid && now!.State.Health?.Status === 'healthy';
+        return now!.State.Running && now!.State.Pid !== State.Pid;
       },
       { what: `${Name} is up again`, timeoutMs: 60_000, everyMs: 200 },
     );

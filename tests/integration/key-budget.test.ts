@@ -1,17 +1,18 @@
 import { KeyBudget } from '@nrdot/queue';
-import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
+import { temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type RedisServer, startRedis } from '../redis-server.ts';
 
 const KEY = '{nrdot}:leases';
 const BUDGET = 65_536;
 
 let dir: ReturnType<typeof temporaryDirectory>;
-let server: TestRedis;
+let server: RedisServer;
 let redis: Redis;
 beforeAll(async () => {
   dir = temporaryDirectory();
-  server = await TestRedis.start({ dir: dir.path });
+  server = await startRedis({ dir: dir.path });
   redis = new Redis(server.url);
 });
 afterAll(async () => {

@@ -1,8 +1,9 @@
 /** The table in docs/priority.md is a promise: each of its rows is tried on a real Redis. */
 import { readFileSync } from 'node:fs';
 import { CLASSES, connect, newBatchId, type PriorityClass, type RedisConnection, Store } from '@nrdot/queue';
-import { TestRedis, temporaryDirectory } from '@nrdot/testbed';
+import { temporaryDirectory } from '@nrdot/testbed';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type RedisServer, startRedis } from '../redis-server.ts';
 
 const CAPACITY = 100_000;
 /** Fill at which a row is tried, in percent, by what the table says. */
@@ -30,12 +31,12 @@ const rows = table
   );
 
 let dir: ReturnType<typeof temporaryDirectory>;
-let server: TestRedis;
+let server: RedisServer;
 let redis: RedisConnection;
 let store: Store;
 beforeAll(async () => {
   dir = temporaryDirectory();
-  server = await TestRedis.start({ dir: dir.path });
+  server = await startRedis({ dir: dir.path });
   redis = connect({ url: server.url }, { kind: 'consumer', name: 'test', commandTimeoutMs: 5_000 });
   store = new Store(redis, {
     prefix: '{test}',

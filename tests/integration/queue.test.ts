@@ -14,9 +14,10 @@ import {
   Store,
   type StoreOptions,
 } from '@nrdot/queue';
-import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
+import { temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { Queue } from 'bullmq';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type RedisServer, startRedis } from '../redis-server.ts';
 
 const OPTIONS: StoreOptions = {
   prefix: '{test}',
@@ -43,7 +44,7 @@ const MOVE = {
 };
 
 let dir: ReturnType<typeof temporaryDirectory>;
-let server: TestRedis;
+let server: RedisServer;
 let redis: RedisConnection;
 let store: Store;
 
@@ -76,7 +77,7 @@ const exported = async () => {
 
 beforeAll(async () => {
   dir = temporaryDirectory();
-  server = await TestRedis.start({ dir: dir.path });
+  server = await startRedis({ dir: dir.path });
   redis = open();
   store = new Store(redis, OPTIONS);
 });
