@@ -51,7 +51,8 @@ export async function startPipeline(
   const { config } = live;
   const registry = new MetricsRegistry(services);
   const token = config.admin.token?.reveal();
-  const admin = new AdminServer({ listen: config.admin.listen, ...(token ? { token } : {}) }, registry, log);
+  const { listen, tls } = config.admin;
+  const admin = new AdminServer({ listen, tls, ...(token ? { token } : {}) }, registry, log);
   const host: Host = { log, metrics: registry.metrics, registry, admin, live };
   live.follow(({ log: { level } }) => () => {
     log.level = level;

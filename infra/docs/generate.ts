@@ -1,13 +1,23 @@
 /** Writes the pages that are generated from the code. Tests hold them against it. */
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { configurationReference, exampleFile } from '@nrdot/config';
 import { metricsReference } from '@nrdot/telemetry';
+import { chartReadme, chartSchema, exampleNames, findHelm, render } from '../helm/chart.ts';
 
 const root = new URL('../../', import.meta.url);
+const helm = findHelm();
+if (!helm) console.log('helm is not here: infra/helm/rendered is left as it is');
+// The schema goes before the manifests: helm reads it.
+writeFileSync(new URL('infra/helm/nrdot-plus/values.schema.json', root), chartSchema());
+mkdirSync(new URL('infra/helm/rendered', root), { recursive: true });
 for (const [file, text] of [
   ['docs/configuration.md', configurationReference()],
   ['docs/metrics.md', metricsReference()],
   ['nrdot.example.yaml', exampleFile()],
+  ['infra/helm/nrdot-plus/README.md', chartReadme()],
+  ...(helm
+    ? exampleNames().map((name) => [`infra/helm/rendered/${name}.yaml`, render(helm, name)] as const)
+    : []),
 ] as const) {
   writeFileSync(new URL(file, root), text);
   console.log(`wrote ${file}`);

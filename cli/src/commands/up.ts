@@ -70,8 +70,10 @@ export async function up(flags: ConfigFlags): Promise<void> {
     if (error instanceof ConfigError) throw error;
     throw new Error(`nrdot up: ${(error as Error).message}`, { cause: error });
   }
-  const admin = `http://${formatAddress(pipeline.admin)}`;
-  const otlp = pipeline.otlp ? `http://${formatAddress(pipeline.otlp)}` : 'nowhere';
+  const admin = `${config.admin.tls.certFile ? 'https' : 'http'}://${formatAddress(pipeline.admin)}`;
+  const otlp = pipeline.otlp
+    ? `${config.receiver.tls.certFile ? 'https' : 'http'}://${formatAddress(pipeline.otlp)}`
+    : 'nowhere';
   say(`NRDOT+ ${VERSION} is running.`);
   say('');
   say(

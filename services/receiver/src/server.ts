@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs';
-import type { ServerOptions } from 'node:https';
 import {
   type BodyFormat,
   exportResponse,
@@ -10,7 +8,7 @@ import {
   type Signal,
   statusBody,
 } from '@nrdot/otlp';
-import { sameSecret } from '@nrdot/service';
+import { type ServerTls, sameSecret, secureServer } from '@nrdot/service';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { InflightBytes, readBody } from './body.ts';
@@ -34,7 +32,7 @@ export interface ReceiverOptions {
   cors: { allowedOrigins: string[]; allowedHeaders: string[]; maxAgeMs: number };
   /** A client must send one of these as a bearer token; empty: no check. */
   tokens: readonly string[];
-  tls: { certFile?: string | undefined; keyFile?: string | undefined; clientCaFile?: string | undefined };
+  tls: ServerTls;
 }
 
 export interface ReceiverDeps extends IngestDeps {
@@ -239,22 +237,6 @@ export class Receiver {
     }
     return reply.code(204).header('allow', 'POST, OPTIONS').send();
   }
-}
-
-/** Options of a TLS server; none when there is no certificate. */
-function secureServer({ certFile, keyFile, clientCaFile }: ReceiverOptions['tls']): {
-  https?: ServerOptions;
-} {
-  if (!certFile || !keyFile) return {};
-  return {
-    https: {
-      cert: readFileSync(certFile),
-      key: readFileSync(keyFile),
-      ...(clientCaFile
-        ? { ca: readFileSync(clientCaFile), requestCert: true, rejectUnauthorized: true }
-        : {}),
-    },
-  };
 }
 
 function formatOf(contentType: string | undefined): BodyFormat {

@@ -43,11 +43,7 @@ export function configOf(parsed: ParsedOptions) {
         maxAgeMs: receiver.cors.max_age,
       },
       tokens: receiver.tokens,
-      tls: {
-        certFile: receiver.tls.cert_file,
-        keyFile: receiver.tls.key_file,
-        clientCaFile: receiver.tls.client_ca_file,
-      },
+      tls: serverTlsOf(receiver.tls),
     },
     priority: {
       defaultClass: parsed.priority.default_class,
@@ -135,8 +131,17 @@ export function configOf(parsed: ParsedOptions) {
       replayBytesPerSecond: dlq.replay_rate,
       intakeConcurrency: dlq.intake_concurrency,
     },
-    admin: { listen: admin.listen, token: admin.token, shutdownTimeoutMs: admin.shutdown_timeout },
+    admin: {
+      listen: admin.listen,
+      token: admin.token,
+      tls: serverTlsOf(admin.tls),
+      shutdownTimeoutMs: admin.shutdown_timeout,
+    },
   };
+}
+
+function serverTlsOf(tls: ParsedOptions['admin']['tls']) {
+  return { certFile: tls.cert_file, keyFile: tls.key_file, clientCaFile: tls.client_ca_file };
 }
 
 export type Config = ReturnType<typeof configOf>;

@@ -336,6 +336,25 @@ function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigPro
     'redis.private.maxmemory',
     'more than queue.max_bytes',
   );
+  // A half of a pair would mean plain HTTP where somebody meant TLS.
+  for (const [path, { certFile, keyFile, ...rest }] of [
+    ['receiver.tls', config.receiver.tls],
+    ['admin.tls', config.admin.tls],
+    ['exporter.tls', exporter.tls],
+    ['redis.tls', redis.tls],
+  ] as const) {
+    check(
+      (certFile === undefined) === (keyFile === undefined),
+      path,
+      'both of cert_file and key_file, or none',
+    );
+    const asksClients = 'clientCaFile' in rest && rest.clientCaFile !== undefined;
+    check(
+      !asksClients || certFile !== undefined,
+      `${path}.client_ca_file`,
+      'cert_file and key_file beside it',
+    );
+  }
   return problems;
 }
 

@@ -41,6 +41,13 @@ const tls = (who: string) =>
     insecure_skip_verify: flag(false, "Do not check the other side's certificate. For tests only."),
   });
 
+const serverTls = (where: string) =>
+  section(`TLS on ${where}, on when a certificate is given.`, {
+    cert_file: optionalPath('Certificate, PEM.'),
+    key_file: optionalPath('Its key, PEM.'),
+    client_ca_file: optionalPath('Clients must show a certificate signed by one of these.'),
+  });
+
 /** A value must equal a text, or match `{ regex: … }`. */
 const matcher = z.union(
   [
@@ -176,11 +183,7 @@ export const schema = section('NRDOT+', {
       max_age: duration('2h', 'How long a browser may remember the answer.'),
     }),
     tokens: secrets('Clients must send one of these as `Authorization: Bearer …`. Empty: no check.', LIVE),
-    tls: section('TLS on the listener, on when a certificate is given.', {
-      cert_file: optionalPath('Certificate, PEM.'),
-      key_file: optionalPath('Its key, PEM.'),
-      client_ca_file: optionalPath('Clients must show a certificate signed by one of these.'),
-    }),
+    tls: serverTls('the listener'),
   }),
   priority: section('Which class a batch gets.', {
     default_class: choice(CLASS_NAMES, 'normal', 'When no rule matches.', LIVE),
@@ -303,6 +306,7 @@ export const schema = section('NRDOT+', {
   admin: section('Health, metrics, console and commands of a process.', {
     listen: listen('127.0.0.1:8888', 'Address. Beyond this machine it needs a token.'),
     token: secret('Needed as `Authorization: Bearer …` on all but the health checks.'),
+    tls: serverTls('the admin address'),
     shutdown_timeout: duration('20s', 'How long each service may take to finish what is under way.'),
   }),
 });

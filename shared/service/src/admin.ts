@@ -3,6 +3,7 @@ import type { Logger, MetricsRegistry } from '@nrdot/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { type Address, formatAddress, isLoopback } from './address.ts';
 import type { RunningService } from './host.ts';
+import { type ServerTls, secureServer } from './server-tls.ts';
 
 const BODY_MAX_BYTES = 1024 * 1024;
 const YAML_TYPES = ['application/yaml', 'application/x-yaml', 'text/yaml'];
@@ -11,6 +12,8 @@ export interface AdminOptions {
   listen: Address;
   /** Asked for on every route but the health checks. Needed when `listen` is not a loopback address. */
   token?: string;
+  /** HTTPS when a certificate is given. */
+  tls?: ServerTls;
 }
 
 /** An answer that is an error, for a person to read. */
@@ -56,7 +59,12 @@ export class AdminServer {
       );
     }
     this.#options = options;
-    const app = fastify({ logger: false, bodyLimit: BODY_MAX_BYTES, forceCloseConnections: true });
+    const app: FastifyInstance = fastify({
+      ...secureServer(options.tls ?? {}),
+      logger: false,
+      bodyLimit: BODY_MAX_BYTES,
+      forceCloseConnections: true,
+    });
     this.#app = app;
     app.setErrorHandler((error, _request, reply) => {
       const known = error instanceof AdminError ? error : undefined;

@@ -3,4 +3,5 @@ export * from './admin.ts';
 export * from './host.ts';
 export * from './live-config.ts';
 export * from './redis.ts';
+export { type ServerTls, secureServer } from './server-tls.ts';
 export * from './shutdown.ts';
