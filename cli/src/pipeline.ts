@@ -1,4 +1,5 @@
 import { type Config, ConfigError } from '@nrdot/config';
+import { Bell } from '@nrdot/queue';
 import {
   type Address,
   AdminServer,
@@ -11,7 +12,7 @@ import {
   stopInOrder,
 } from '@nrdot/service';
 import { createLogger, type Logger, MetricsRegistry } from '@nrdot/telemetry';
-import type { ServiceName } from './pipeline-services.ts';
+import { SERVICES, type ServiceName } from './pipeline-services.ts';
 import { VERSION } from './version.ts';
 
 export interface Pipeline {
@@ -51,9 +52,11 @@ export async function startPipeline(
   const { config } = live;
   const registry = new MetricsRegistry(services);
   const token = config.admin.token?.reveal();
+  const whole = SERVICES.every((name) => services.includes(name));
+  const bells = whole ? { bells: { scheduler: new Bell(), exporter: new Bell() } } : {};
   const { listen, tls } = config.admin;
   const admin = new AdminServer({ listen, tls, ...(token ? { token } : {}) }, registry, log);
-  const host: Host = { log, metrics: registry.metrics, registry, admin, live };
+  const host: Host = { log, metrics: registry.metrics, registry, admin, live, ...bells };
   live.follow(({ log: { level } }) => () => {
     log.level = level;
   });

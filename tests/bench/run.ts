@@ -37,6 +37,7 @@ const { values: flags } = parseArgs({
     suites: { type: 'string', default: Object.keys(SUITES).join(',') },
     systems: { type: 'string', default: '' },
     cases: { type: 'string', default: '' },
+    'node-flags': { type: 'string', default: '' },
     'no-peers': { type: 'boolean', default: false },
     page: { type: 'boolean', default: false },
     out: { type: 'string', default: 'tests/artifacts/bench' },
@@ -50,6 +51,7 @@ const HELP = `node tests/bench/run.ts
   --systems REGEX   only those whose name matches
   --cases REGEX     only those whose name matches
   --no-peers        NRDOT+ alone
+  --node-flags=TEXT flags of Node to try, on NRDOT+ alone
   --page            writes BENCHMARKS.md from the results
   --out DIR         where results.json goes (tests/artifacts/bench)
 `;
@@ -65,7 +67,7 @@ async function main(): Promise<void> {
     notes.push(line);
     say(line);
   };
-  const all = await systems(!flags['no-peers'], note);
+  const all = await systems(!flags['no-peers'], note, flags['node-flags'].split(' ').filter(Boolean));
   const wanted = all.filter(({ name }) => new RegExp(flags.systems).test(name));
   const suites = flags.suites.split(',').map((name): [string, Suite] => {
     const suite = SUITES[name];

@@ -23,6 +23,8 @@ export interface System {
   start(dir: string, upstream: string): Promise<RunningSystem>;
 }
 
+let nodeFlags: readonly string[] = [];
+
 /** The pipeline in one process with its private Redis; from source or from the bundle. */
 function onePipeline(form: 'source' | 'bundle'): System {
   return {
@@ -68,7 +70,13 @@ function services(): System {
 
 function nrdot(form: 'source' | 'bundle', dir: string, args: string[]): Process {
   const program = form === 'source' ? 'cli/bin/nrdot.js' : 'dist/nrdot.js';
-  return new Process(`nrdot ${args[0]}`, process.execPath, [join(ROOT, program), ...args], {}, dir);
+  return new Process(
+    `nrdot ${args[0]}`,
+    process.execPath,
+    [...nodeFlags, join(ROOT, program), ...args],
+    {},
+    dir,
+  );
 }
 
 function config(dir: string, more: object): string {
@@ -149,8 +157,14 @@ function running(otlp: string, processes: Record<string, Process>): RunningSyste
 /**
  * All systems that can run here.
  * @param peers whether to build and run those of others
+ * @param flagsOfNode to try, on NRDOT+ alone
  */
-export async function systems(peers: boolean, say: (line: string) => void): Promise<System[]> {
+export async function systems(
+  peers: boolean,
+  say: (line: string) => void,
+  flagsOfNode: readonly string[] = [],
+): Promise<System[]> {
+  nodeFlags = flagsOfNode;
   const ours = existsSync(join(ROOT, 'dist/nrdot.js')) ? [onePipeline('bundle'), services()] : [];
   const binary = peers ? await collectorBinary(say) : undefined;
   const theirs = binary

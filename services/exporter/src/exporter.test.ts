@@ -1,6 +1,5 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ByteBudget } from './byte-budget.ts';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
 import { outcomeOf, parseRetryAfter, verdictOf } from './outcome.ts';
 import { retryDelayMs } from './retry.ts';
@@ -84,35 +83,6 @@ describe('the wait before a retry', () => {
           expect(delay).toBeLessThanOrEqual(policy.maxRetryAfterMs * 1.1);
         },
       ),
-    );
-  });
-});
-
-describe('the byte budget', () => {
-  it('is never exceeded but by one batch alone, serves in order, and gives everything back', async () => {
-    await fc.assert(
-      fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 150 }), { maxLength: 40 }), async (sizes) => {
-        const budget = new ByteBudget(100);
-        const order: number[] = [];
-        let held = 0;
-        let holders = 0;
-        await Promise.all(
-          sizes.map(async (bytes, i) => {
-            const release = await budget.acquire(bytes);
-            order.push(i);
-            held += bytes;
-            holders++;
-            if (holders > 1) expect(held).toBeLessThanOrEqual(100);
-            await Promise.resolve();
-            held -= bytes;
-            holders--;
-            release();
-            release(); // twice gives nothing back
-          }),
-        );
-        expect(order).toEqual(sizes.map((_, i) => i));
-        expect(budget.usedBytes).toBe(0);
-      }),
     );
   });
 });

@@ -1,16 +1,16 @@
 import { type ContentEncoding, decodeContent, encodeContent, splitRequest, walk } from '@nrdot/otlp';
 import {
   type BatchRef,
-  type Consumer,
-  consume,
+  type Bell,
   type HandOverJob,
+  type Held,
   type JobData,
-  type RedisConnection,
   RetryLater,
   type Store,
+  type TakenJob,
+  Taker,
 } from '@nrdot/queue';
 import type { Logger, Metrics } from '@nrdot/telemetry';
-import { ByteBudget } from './byte-budget.ts';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
 import { type Outcome, verdictOf } from './outcome.ts';
 import { type RetryPolicy, retryDelayMs } from './retry.ts';
@@ -25,15 +25,14 @@ export interface ExporterOptions {
   /** What leaves compressed: as it came, or all of it. */
   compression: 'as-received' | 'none' | 'gzip' | 'zstd';
   retry: RetryPolicy;
-  prefix: string;
   /** Largest request after decompression, for splitting and recompressing. */
   maxBodyBytes: number;
 }
 
 export interface ExporterDeps {
   store: Store;
-  /** Consumer connection for the worker. */
-  connection: RedisConnection;
+  /** Rung when there may be something to send, in a process that runs the whole pipeline. */
+  bell?: Bell | undefined;
   upstream: Upstream;
   log: Logger;
   metrics: Metrics;
@@ -43,27 +42,28 @@ export interface ExporterDeps {
 
 const FAULT_DELAY_MS = 1_000;
 
+type Delivered = Extract<Outcome, { kind: 'delivered' }>;
+
 /** Takes jobs from the export queue, sends them, and settles, retries, splits or hands over what became of them. */
 export class Exporter {
   readonly #options: ExporterOptions;
   readonly #deps: ExporterDeps;
-  readonly #budget: ByteBudget;
-  readonly #consumer: Consumer;
+  readonly #taker: Taker;
   readonly #limit: ConcurrencyLimit;
   #inflight = 0;
+  #inflightBytes = 0;
 
   constructor(options: ExporterOptions, deps: ExporterDeps) {
     this.#options = options;
     this.#deps = deps;
-    this.#budget = new ByteBudget(options.maxInflightBytes);
     this.#limit = new ConcurrencyLimit(options.minConcurrency, options.maxConcurrency);
-    this.#consumer = consume({
-      queue: 'export',
-      prefix: options.prefix,
+    this.#taker = new Taker({
+      store: deps.store,
       concurrency: this.#limit.current,
-      connection: deps.connection,
+      maxBytes: options.maxInflightBytes,
+      bell: deps.bell,
       faultDelayMs: FAULT_DELAY_MS,
-      handle: (id, job, attempts) => this.#handle(id, job, attempts),
+      handle: (job) => this.#handle(job),
       onError: (error) => deps.log.warn({ err: error.message }, 'export queue'),
     });
   }
@@ -75,33 +75,37 @@ export class Exporter {
 
   /** Stops taking jobs and waits for requests under way; what is left in Redis is another exporter's, or the next start's. */
   async stop(timeoutMs: number): Promise<void> {
-    await this.#consumer.close(timeoutMs);
+    await this.#taker.close(timeoutMs);
     await this.#deps.upstream.close();
   }
 
-  async #handle(id: string, job: JobData, attempts: number): Promise<void> {
+  async #handle({ id, data: job, attempts, payloads, held: hold }: TakenJob): Promise<void> {
     const { metrics } = this.#deps;
-    const release = await this.#budget.acquire(job.bytes);
-    metrics.exporterInflight.set(++this.#inflight);
-    metrics.exporterInflightBytes.set(this.#budget.usedBytes);
+    // Missing: settled or handed over before a crash kept the job from being completed.
+    const held = job.batches.flatMap((batch, i) => {
+      const payload = payloads[i];
+      return payload ? [{ batch, payload }] : [];
+    });
+    if (held.length === 0) return;
+    const sent = { ...job, batches: held.map(({ batch }) => batch) };
+    const bodies = held.map(({ payload }) => payload);
+    const bytes = bytesOf(bodies);
+    this.#underWay(1, bytes);
     try {
-      const payloads = await this.#deps.store.payloads(job.batches);
-      // Missing: settled or handed over before a crash kept the job from being completed.
-      const held = job.batches.flatMap((batch, i) => {
-        const payload = payloads[i];
-        return payload ? [{ batch, payload }] : [];
-      });
-      if (held.length === 0) return;
-      const sent = { ...job, batches: held.map(({ batch }) => batch) };
-      const bodies = held.map(({ payload }) => payload);
       const outcome = await this.#send(job, bodies);
       metrics.exporterRequests.inc({ signal: job.signal, outcome: outcome.kind });
-      await this.#conclude(id, sent, bodies, attempts + 1, outcome);
+      await this.#conclude(id, sent, bodies, attempts + 1, outcome, hold);
     } finally {
-      release();
-      metrics.exporterInflight.set(--this.#inflight);
-      metrics.exporterInflightBytes.set(this.#budget.usedBytes);
+      this.#underWay(-1, -bytes);
     }
+  }
+
+  #underWay(requests: number, bytes: number): void {
+    const { metrics } = this.#deps;
+    this.#inflight += requests;
+    this.#inflightBytes += bytes;
+    metrics.exporterInflight.set(this.#inflight);
+    metrics.exporterInflightBytes.set(this.#inflightBytes);
   }
 
   async #send(job: JobData, bodies: Buffer[]): Promise<Outcome> {
@@ -126,7 +130,7 @@ export class Exporter {
       this.#deps.now(),
     );
     if (after === before) return;
-    this.#consumer.setConcurrency(after);
+    this.#taker.setConcurrency(after);
     this.#deps.metrics.exporterConcurrency.set(after);
   }
 
@@ -149,8 +153,38 @@ export class Exporter {
     bodies: Buffer[],
     attempts: number,
     outcome: Outcome,
+    held: Held,
   ): Promise<void> {
+    if (outcome.kind === 'delivered') return this.#deliver(id, job, outcome, held);
     await Promise.all([this.#report(outcome), this.#act(id, job, bodies, attempts, outcome)]);
+  }
+
+  /** Settles it, completes its job and tells the breaker, in one step. */
+  async #deliver(id: string, job: JobData, outcome: Delivered, held: Held): Promise<void> {
+    const { store, metrics, log, now } = this.#deps;
+    const { refusedItems } = outcome;
+    const settled = await store.settle(job, 'export', { outcome: 'delivered', refusedItems }, held);
+    if (settled === 0) {
+      metrics.duplicateHandOvers.inc();
+      return;
+    }
+    metrics.exporterDeliveredItems.inc(
+      { signal: job.signal, class: job.class },
+      Math.max(0, settled - refusedItems),
+    );
+    if (refusedItems > 0) {
+      metrics.exporterRejectedItems.inc({ signal: job.signal, reason: 'partial_success' }, refusedItems);
+      log.warn(
+        { job: id, items: refusedItems, said: outcome.message },
+        'the upstream refused part of a request; a partial success is not retried',
+      );
+    }
+    for (const batch of job.batches) {
+      metrics.pipelineEndToEndSeconds.observe(
+        { signal: job.signal, class: job.class, origin: job.origin },
+        (now() - batch.receivedAt) / 1000,
+      );
+    }
   }
 
   /** Tells the breaker. It learns later when Redis is away; the batch's own fate does not depend on it. */
@@ -164,40 +198,15 @@ export class Exporter {
     }
   }
 
-  async #act(id: string, job: JobData, bodies: Buffer[], attempts: number, outcome: Outcome): Promise<void> {
+  async #act(
+    id: string,
+    job: JobData,
+    bodies: Buffer[],
+    attempts: number,
+    outcome: Exclude<Outcome, Delivered>,
+  ): Promise<void> {
     const { store, metrics, log, now } = this.#deps;
     switch (outcome.kind) {
-      case 'delivered': {
-        const settled = await store.settle(job, 'export', {
-          outcome: 'delivered',
-          refusedItems: outcome.refusedItems,
-        });
-        if (settled === 0) {
-          metrics.duplicateHandOvers.inc();
-          return;
-        }
-        metrics.exporterDeliveredItems.inc(
-          { signal: job.signal, class: job.class },
-          Math.max(0, settled - outcome.refusedItems),
-        );
-        if (outcome.refusedItems > 0) {
-          metrics.exporterRejectedItems.inc(
-            { signal: job.signal, reason: 'partial_success' },
-            outcome.refusedItems,
-          );
-          log.warn(
-            { job: id, items: outcome.refusedItems, said: outcome.message },
-            'the upstream refused part of a request; a partial success is not retried',
-          );
-        }
-        for (const batch of job.batches) {
-          metrics.pipelineEndToEndSeconds.observe(
-            { signal: job.signal, class: job.class, origin: job.origin },
-            (now() - batch.receivedAt) / 1000,
-          );
-        }
-        return;
-      }
       case 'retry': {
         metrics.exporterRetries.inc({ reason: outcome.reason });
         if (attempts >= this.#options.retry.maxAttempts) {

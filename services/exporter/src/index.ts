@@ -1,4 +1,3 @@
-export * from './byte-budget.ts';
 export * from './concurrency-limit.ts';
 export * from './exporter.ts';
 export * from './main.ts';

@@ -1,5 +1,5 @@
 import type { Config } from '@nrdot/config';
-import { type Host, hostFor, openLink, openStore, type RunningService, redisPrefix } from '@nrdot/service';
+import { type Host, hostFor, openStore, type RunningService } from '@nrdot/service';
 import { Exporter } from './exporter.ts';
 import { Upstream } from './upstream.ts';
 
@@ -22,7 +22,6 @@ export async function startExporter(
     );
   }
   const { link, store } = openStore(config, host, 'consumer', 'exporter');
-  const workerLink = openLink(config, host, 'consumer', 'exporter-worker');
   const upstream = new Upstream({
     endpoint: options.endpoint,
     endpoints: options.endpoints,
@@ -40,12 +39,11 @@ export async function startExporter(
       maxInflightBytes: options.inflightBytes,
       compression: options.compression,
       retry: options.retry,
-      prefix: redisPrefix(config),
       maxBodyBytes: config.receiver.maxBodyBytes,
     },
     {
       store,
-      connection: workerLink.redis,
+      bell: host.bells?.exporter,
       upstream,
       log: host.log,
       metrics: host.metrics,
@@ -61,7 +59,6 @@ export async function startExporter(
     notReady: () => link.notReady(),
     stop: async (timeoutMs) => {
       await exporter.stop(timeoutMs);
-      workerLink.close();
       link.close();
     },
   };

@@ -90,7 +90,11 @@ export function readBody(
       }
       chunks.push(chunk);
     };
-    const onEnd = () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, bytes));
+    const onEnd = () => {
+      // Every request's stream closes in the end; the error of one that closed too early takes a stack trace.
+      stream.off('close', onGone);
+      resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, bytes));
+    };
     const onGone = () => {
       reject(
         new OtlpError({

@@ -1,6 +1,7 @@
 import type { Config } from '@nrdot/config';
+import type { Bell } from '@nrdot/queue';
 import { type Host, hostFor, openStore, type RunningService } from '@nrdot/service';
-import { Scheduler } from './scheduler.ts';
+import { Scheduler, type SchedulerDeps } from './scheduler.ts';
 import { publishState, readState, type StateOptions } from './state.ts';
 
 const MAX_PICKS = 32;
@@ -9,7 +10,7 @@ const MAX_PICKS = 32;
 export async function startScheduler(config: Config, processHost: Host): Promise<RunningService> {
   const host = hostFor(processHost, 'scheduler');
   const { link, store } = openStore(config, host, 'consumer', 'scheduler');
-  const { link: sleeperLink, store: sleeper } = openStore(config, host, 'consumer', 'scheduler-wait');
+  const sleeper = host.bells ? bellSleeper(host.bells.scheduler) : redisSleeper(config, host);
   const { scheduler: options } = config;
   const scheduler = new Scheduler(
     {
@@ -23,8 +24,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
     },
     {
       store,
-      sleeper,
-      wakeUp: () => sleeperLink.close(),
+      ...sleeper,
       log: host.log,
       metrics: host.metrics,
       now: Date.now,
@@ -52,4 +52,16 @@ export async function startScheduler(config: Config, processHost: Host): Promise
       link.close();
     },
   };
+}
+
+type Sleeper = Pick<SchedulerDeps, 'sleep' | 'wakeUp'>;
+
+/** Other processes ring through Redis: a blocking read on a connection of its own. */
+function redisSleeper(config: Config, host: Host): Sleeper {
+  const { link, store } = openStore(config, host, 'consumer', 'scheduler-wait');
+  return { sleep: (timeoutMs) => store.awaitWake(timeoutMs), wakeUp: () => link.close() };
+}
+
+function bellSleeper(bell: Bell): Sleeper {
+  return { sleep: (timeoutMs) => bell.wait(timeoutMs), wakeUp: () => bell.ring() };
 }

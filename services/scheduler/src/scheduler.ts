@@ -9,9 +9,9 @@ export interface SchedulerOptions extends MoveOptions {
 export interface SchedulerDeps {
   /** For the moves. */
   store: Store;
-  /** On a connection of its own: it blocks there until there is something to decide. */
-  sleeper: Store;
-  /** Ends that connection, and with it a sleep. */
+  /** Sleeps until there may be something to decide, at most so many ms. */
+  sleep(timeoutMs: number): Promise<unknown>;
+  /** Ends a sleep. */
   wakeUp(): void;
   log: Logger;
   metrics: Metrics;
@@ -57,11 +57,11 @@ export class Scheduler {
   }
 
   async #run(): Promise<void> {
-    const { sleeper, log } = this.#deps;
+    const { sleep, log } = this.#deps;
     while (!this.#stopping) {
       try {
         const sleepMs = await this.#decide();
-        if (!this.#stopping) await sleeper.awaitWake(sleepMs);
+        if (!this.#stopping) await sleep(sleepMs);
       } catch (error) {
         if (this.#stopping) return;
         log.debug({ err: (error as Error).message }, 'could not schedule; will try again');

@@ -1,4 +1,5 @@
 export * from './batch.ts';
+export * from './bell.ts';
 export * from './books.ts';
 export * from './connection.ts';
 export { Enqueuer } from './enqueuer.ts';
@@ -9,4 +10,5 @@ export * from './link.ts';
 export * from './priority-class.ts';
 export * from './server.ts';
 export * from './store.ts';
+export * from './taker.ts';
 export * from './worker.ts';

@@ -1,5 +1,6 @@
 import type { Cluster, Redis } from 'ioredis';
 import { type Batch, type BatchRef, type JobData, jobDataOf, type Origin } from './batch.ts';
+import type { Bells } from './bell.ts';
 import { type Accounting, accountingOf, type DiskItems } from './books.ts';
 import type { RedisConnection } from './connection.ts';
 import {
@@ -16,9 +17,11 @@ import { CLASSES, type PriorityClass } from './priority-class.ts';
 import { drain } from './scripts/drain.ts';
 import { enqueue } from './scripts/enqueue.ts';
 import { handOver } from './scripts/hand-over.ts';
+import { leave } from './scripts/leave.ts';
 import { move } from './scripts/move.ts';
 import { report } from './scripts/report.ts';
 import { settle } from './scripts/settle.ts';
+import { take } from './scripts/take.ts';
 
 /** What became of a batch that was offered to Redis. */
 export type EnqueueResult = 'queued' | 'held' | 'lost' | 'full' | 'spilled';
@@ -117,6 +120,34 @@ export interface HandOverJob {
   payloads: { key: string; old: string }[] | { key: string; bytes: Uint8Array }[];
 }
 
+/** A job that a consumer of ours holds. `ended` is set by the step that ends it. */
+export interface Held {
+  queue: 'export';
+  id: string;
+  token: string;
+  ended: boolean;
+}
+
+export interface TakeLimits {
+  /** Names the consumer on the locks of its jobs. */
+  token: string;
+  lockMs: number;
+  maxJobs: number;
+  maxBytes: number;
+  /** Whether one job may be larger than `maxBytes`. */
+  alone: boolean;
+  /** Gives back what consumers hold that are gone, first. */
+  lookForLost: boolean;
+}
+
+export interface Taken {
+  jobs: { id: string; data: string; attempts: number; payloads: (Buffer | null)[] }[];
+  /** Jobs that still wait. */
+  waiting: number;
+  /** Until the next delayed job, in ms; negative when there is none. */
+  nextInMs: number;
+}
+
 /** Depth by stage and class, and in all. Units: batches, items, bytes as held. */
 export interface Depth {
   stages: Record<Stage, Record<PriorityClass, { batches: number; items: number; bytes: number }>>;
@@ -141,7 +172,16 @@ type Scripted = (Redis | Cluster) & {
     wake: string,
     outcomes: string,
     ...args: (string | number)[]
-  ): Promise<number>;
+  ): Promise<[settled: number, waiting: number, breakerChanged: number]>;
+  nrdotTakeBuffer(
+    wait: string,
+    active: string,
+    delayed: string,
+    meta: string,
+    marker: string,
+    ...args: (string | number)[]
+  ): Promise<[number, number, ...[Buffer, Buffer, number, (Buffer | null)[]][]]>;
+  nrdotLeave(delayed: string, marker: string, ...args: (string | number)[]): Promise<number>;
   nrdotHandOver(
     depth: string,
     books: string,
@@ -160,8 +200,10 @@ export class Store {
   readonly redis: RedisConnection;
   readonly #scripts: Scripted;
   readonly #options: StoreOptions;
+  readonly #bells: Bells | undefined;
 
-  constructor(redis: RedisConnection, options: StoreOptions) {
+  /** @param bells of a process that runs the whole pipeline: each step rings those it may concern */
+  constructor(redis: RedisConnection, options: StoreOptions, bells?: Bells) {
     if (!/\{[^{}]+\}/.test(options.prefix)) {
       throw new Error(
         `redis.prefix: "${options.prefix}" has no hash tag; expected one such as "{nrdot}", so that all keys share a slot`,
@@ -170,11 +212,14 @@ export class Store {
     this.keys = keysOf(options.prefix);
     this.redis = redis;
     this.#options = options;
+    this.#bells = bells;
     redis.defineCommand('nrdotEnqueue', { numberOfKeys: 5, lua: enqueue });
     redis.defineCommand('nrdotReport', { numberOfKeys: 2, lua: report });
     redis.defineCommand('nrdotDrain', { numberOfKeys: 3, lua: drain });
     redis.defineCommand('nrdotMove', { numberOfKeys: 2, lua: move });
     redis.defineCommand('nrdotSettle', { numberOfKeys: 4, lua: settle });
+    redis.defineCommand('nrdotTake', { numberOfKeys: 5, lua: take });
+    redis.defineCommand('nrdotLeave', { numberOfKeys: 2, lua: leave });
     redis.defineCommand('nrdotHandOver', { numberOfKeys: 4, lua: handOver });
     this.#scripts = redis as Scripted;
   }
@@ -220,6 +265,7 @@ export class Store {
       this.#scripts.nrdotEnqueue(depth, books, wake, scheduler, breaker, ...args),
       ...pending,
     ]);
+    this.#bells?.scheduler.ring();
     let at = 0;
     return groups.map((group) => group.map(() => ENQUEUE_RESULTS[(results[at++] ?? 0) - 1] ?? 'lost'));
   }
@@ -241,6 +287,7 @@ export class Store {
       options.maxPicks,
       options.slotMs,
     );
+    if ((r[0] ?? 0) > 0 || r[11] === BREAKER_STATES.indexOf('half_open')) this.#bells?.exporter.ring();
     const three = (from: number) => ({
       critical: r[from] ?? 0,
       high: r[from + 1] ?? 0,
@@ -260,9 +307,9 @@ export class Store {
    * Takes one answer of the upstream into the breaker.
    * @returns its state after that
    */
-  report(kind: 'ok' | 'failure' | 'quota' | 'auth', retryAfterMs: number): Promise<BreakerState> {
+  async report(kind: 'ok' | 'failure' | 'quota' | 'auth', retryAfterMs: number): Promise<BreakerState> {
     const { breaker, wake, prefix } = this.keys;
-    return this.#scripts.nrdotReport(
+    const state = await this.#scripts.nrdotReport(
       breaker,
       wake,
       prefix,
@@ -270,6 +317,9 @@ export class Store {
       Math.round(retryAfterMs),
       ...this.#breakerArgs(),
     );
+    this.#bells?.scheduler.ring();
+    this.#bells?.exporter.ring();
+    return state;
   }
 
   #breakerArgs(): number[] {
@@ -320,15 +370,21 @@ export class Store {
 
   /**
    * Ends Redis' hold on some batches of a job.
+   * @param held completes the job in the same step, and tells the breaker that the upstream answered well
    * @returns items settled now; 0 when it was done before
    */
-  settle(job: JobData, stage: 'export' | 'spill' | 'queued', settlement: Settlement): Promise<number> {
+  async settle(
+    job: JobData,
+    stage: 'export' | 'spill' | 'queued',
+    settlement: Settlement,
+    held?: Held,
+  ): Promise<number> {
     const { depth, books, wake } = this.keys;
     const { outcome } = settlement;
     const field =
       outcome === 'dropped' ? `dropped:${settlement.reason}` : outcome === 'returned' ? '' : outcome;
     const verdict = job.origin === 'replay' ? (outcome === 'returned' ? 'returned' : 'done') : '';
-    return this.#scripts.nrdotSettle(
+    const [settled, waiting, breakerChanged] = await this.#scripts.nrdotSettle(
       depth,
       books,
       wake,
@@ -338,8 +394,69 @@ export class Store {
       field,
       verdict,
       outcome === 'delivered' ? (settlement.refusedItems ?? 0) : 0,
+      held?.queue ?? '',
+      held?.id ?? '',
+      held?.token ?? '',
+      ...this.#breakerArgs(),
       ...job.batches.flatMap((batch) => [batch.key, batch.items, batch.bytes]),
     );
+    if (held) held.ended = true;
+    if (waiting > 0 || breakerChanged > 0) this.#bells?.scheduler.ring();
+    if (breakerChanged > 0) this.#bells?.exporter.ring();
+    return settled;
+  }
+
+  /** Takes jobs that wait, with their payloads, and locks them for a consumer. */
+  async take(queue: 'export', limits: TakeLimits): Promise<Taken> {
+    const key = (part: string) => this.keys.queue(queue, part);
+    const [waiting, nextInMs, ...jobs] = await this.#scripts.nrdotTakeBuffer(
+      key('wait'),
+      key('active'),
+      key('delayed'),
+      key('meta'),
+      key('marker'),
+      this.keys.prefix,
+      queue,
+      limits.token,
+      limits.lockMs,
+      limits.maxJobs,
+      Math.max(0, limits.maxBytes),
+      limits.alone ? 1 : 0,
+      limits.lookForLost ? 1 : 0,
+    );
+    return {
+      waiting,
+      nextInMs,
+      jobs: jobs.map(([id, data, attempts, payloads]) => ({
+        id: id.toString(),
+        data: data.toString(),
+        attempts,
+        payloads,
+      })),
+    };
+  }
+
+  /**
+   * Ends a job that was taken: done, or again after some ms.
+   * @returns false when it was not this consumer's any more
+   */
+  async leave(held: Held, how: 'done' | number): Promise<boolean> {
+    const left = await this.#scripts.nrdotLeave(
+      this.keys.queue(held.queue, 'delayed'),
+      this.keys.queue(held.queue, 'marker'),
+      this.keys.prefix,
+      held.queue,
+      held.id,
+      held.token,
+      how === 'done' ? -1 : Math.max(1, Math.round(how)),
+    );
+    held.ended = true;
+    return left === 1;
+  }
+
+  /** Keeps a job that takes its time. */
+  async extend(queue: 'export', id: string, lockMs: number): Promise<void> {
+    await this.redis.pexpire(`${this.keys.queue(queue, id)}:lock`, lockMs);
   }
 
   /** The list of `done KEY` and `returned KEY` lines for the dlq. */
@@ -397,6 +514,8 @@ export class Store {
       ),
       ...pending,
     ]);
+    this.#bells?.scheduler.ring();
+    this.#bells?.exporter.ring();
     if (made < 0) throw new Error('a new payload was lost before the hand-over; nothing was changed');
     return made;
   }

@@ -1,3 +1,4 @@
+import type { Bells } from '@nrdot/queue';
 import type { Logger, Metrics, MetricsRegistry } from '@nrdot/telemetry';
 import type { AdminServer } from './admin.ts';
 import type { LiveConfig } from './live-config.ts';
@@ -10,6 +11,8 @@ export interface Host {
   admin: AdminServer;
   /** The configuration, for what can change while running. */
   live: LiveConfig;
+  /** Set when the whole pipeline runs in this process: its services wake each other without Redis. */
+  bells?: Bells;
 }
 
 /** A service that has been started. */

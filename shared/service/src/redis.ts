@@ -68,10 +68,10 @@ export function openLink(
 /** Opens a connection with the pipeline's state on it. */
 export function openStore(
   config: Config,
-  host: Pick<Host, 'log' | 'metrics'>,
+  host: Pick<Host, 'log' | 'metrics' | 'bells'>,
   kind: ConnectionKind,
   name: string,
 ): { link: RedisLink; store: Store } {
   const link = openLink(config, host, kind, name);
-  return { link, store: new Store(link.redis, storeOptions(config)) };
+  return { link, store: new Store(link.redis, storeOptions(config), host.bells) };
 }

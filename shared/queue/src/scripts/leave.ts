@@ -1,0 +1,39 @@
+/**
+ * How a job leaves a consumer of ours, as Lua that other scripts include. The job is only touched by who holds its
+ * lock: when it was given to another one meanwhile, that one ends it.
+ */
+export const leaving = `
+local function leave(queue, id, token)
+  local lock = redis.call('GET', queue .. id .. ':lock')
+  if lock and lock ~= token then return false end
+  redis.call('DEL', queue .. id .. ':lock')
+  return redis.call('LREM', queue .. 'active', -1, id) == 1
+end
+local function complete(queue, id, token)
+  if not leave(queue, id, token) then return 0 end
+  redis.call('UNLINK', queue .. id)
+  return 1
+end
+`;
+
+/**
+ * Ends a job: it is done, or it waits in BullMQ's delayed set for another try.
+ *
+ * KEYS  1 delayed  2 marker
+ * ARGV  1 prefix  2 queue  3 id  4 lock token  5 delay in ms, or -1 when it is done
+ * Gives 1; 0 when it was not this consumer's any more
+ */
+export const leave = `#!lua flags=allow-oom
+${leaving}
+local queue, id, delay = ARGV[1] .. ':' .. ARGV[2] .. ':', ARGV[3], tonumber(ARGV[5])
+if delay < 0 then return complete(queue, id, ARGV[4]) end
+if redis.call('EXISTS', queue .. id) == 0 or not leave(queue, id, ARGV[4]) then return 0 end
+local time = redis.call('TIME')
+local at = time[1] * 1000 + math.floor(time[2] / 1000) + delay
+redis.call('HINCRBY', queue .. id, 'atm', 1)
+redis.call('HSET', queue .. id, 'delay', delay)
+redis.call('ZADD', KEYS[1], string.format('%.0f', at * 4096), id)
+-- The marker's score tells BullMQ's workers when to look.
+redis.call('ZADD', KEYS[2], math.floor(tonumber(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]) / 4096), '1')
+return 1
+`;

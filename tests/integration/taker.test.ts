@@ -1,0 +1,201 @@
+/** Our consumer of the export queue, against a real redis-server and beside BullMQ's worker. */
+import {
+  type Batch,
+  Bell,
+  connect,
+  consume,
+  newBatchId,
+  RetryLater,
+  Store,
+  type TakenJob,
+  Taker,
+} from '@nrdot/queue';
+import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
+import { Queue } from 'bullmq';
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+
+const PREFIX = '{taker}';
+const OPTIONS = {
+  prefix: PREFIX,
+  maxBytes: 1e9,
+  maxItems: 1e9,
+  spillAt: 0.95,
+  spillHysteresis: 0.05,
+  breaker: {
+    failures: 5,
+    throttleRatio: 0.3,
+    minAnswers: 10,
+    windowMs: 30_000,
+    minOpenMs: 100,
+    maxOpenMs: 1_000,
+  },
+};
+const MOVE = {
+  windowBatches: 64,
+  windowBytes: 64_000_000,
+  mergeBytes: 0,
+  weights: { critical: 5, high: 3, normal: 1 },
+  maxPicks: 64,
+  slotMs: 500,
+};
+
+let dir: ReturnType<typeof temporaryDirectory>;
+let server: TestRedis;
+let store: Store;
+
+const open = () => connect({ url: server.url }, { kind: 'consumer', name: 'test', commandTimeoutMs: 5_000 });
+const batch = (bytes = 100): Batch => ({
+  id: newBatchId(Date.now()),
+  signal: 'traces',
+  class: 'high',
+  origin: 'live',
+  encoding: 'identity',
+  items: 10,
+  receivedAt: Date.now(),
+  payload: Buffer.alloc(bytes, 'p'),
+});
+const exportBatches = async (...batches: Batch[]) => {
+  await store.enqueue(
+    batches.map((one) => [one]),
+    Date.now(),
+  );
+  await store.move(MOVE);
+};
+const taker = (
+  on: Store,
+  handle: (job: TakenJob) => Promise<void>,
+  more: { maxBytes?: number; bell?: Bell } = {},
+) =>
+  new Taker({
+    store: on,
+    concurrency: 4,
+    maxBytes: 1e6,
+    faultDelayMs: 20,
+    onError: () => {},
+    handle,
+    ...more,
+  });
+const deliver = (on: Store) => async (job: TakenJob) => {
+  await on.settle(job.data, 'export', { outcome: 'delivered' }, job.held);
+};
+const untilDelivered = (items: number) =>
+  waitUntil(async () => (await store.books()).delivered === items, { what: `${items} items were delivered` });
+/** Nothing of a job is left: no list, no hash, no lock. */
+const leftOvers = async () =>
+  (await store.redis.keys(`${PREFIX}:export:*`)).filter(
+    (key) => !/:(meta|marker|id|events|stalled-check)$/.test(key),
+  );
+
+beforeAll(async () => {
+  dir = temporaryDirectory();
+  server = await TestRedis.start({ dir: dir.path });
+  store = new Store(open(), OPTIONS);
+});
+beforeEach(async () => {
+  await store.redis.flushall();
+});
+afterAll(async () => {
+  store.redis.disconnect();
+  await server[Symbol.asyncDispose]();
+  dir[Symbol.dispose]();
+});
+
+it('gives jobs with their payloads, tries again what asks for it, and leaves nothing behind', async () => {
+  const seen: string[] = [];
+  const own = new Store(open(), OPTIONS);
+  const consumer = taker(own, async (job) => {
+    seen.push(`${job.attempts} ${job.payloads[0]?.toString()}`);
+    if (job.attempts === 0) throw new RetryLater(20, 'not now');
+    if (job.attempts === 1) throw new Error('a fault');
+    await deliver(own)(job);
+  });
+  await exportBatches(batch(3));
+  await untilDelivered(10);
+  expect(seen).toEqual(['0 ppp', '1 ppp', '2 ppp']);
+  await consumer.close(5_000);
+  expect(await leftOvers()).toEqual([]);
+  expect((await store.accounting()).difference).toBe(0);
+  own.redis.disconnect();
+});
+
+it('holds no more bytes than it may, but for one larger job alone', async () => {
+  let underWay = 0;
+  const most: number[] = [];
+  const consumer = taker(
+    store,
+    async (job) => {
+      underWay += job.data.bytes;
+      most.push(underWay);
+      await store.breaker(); // a round trip, so that jobs overlap
+      underWay -= job.data.bytes;
+      await deliver(store)(job);
+    },
+    { maxBytes: 1_000, bell: new Bell() },
+  );
+  await exportBatches(...[400, 400, 400, 2_000, 400, 400].map(batch));
+  await untilDelivered(60);
+  await consumer.close(5_000);
+  expect(most.filter((bytes) => bytes > 1_000)).toEqual([2_000]);
+});
+
+it('takes up what a consumer held that is gone, at once and not before its lock has run out', async () => {
+  await exportBatches(batch());
+  const limits = { token: 'gone', maxJobs: 1, maxBytes: 1e6, alone: true };
+  expect((await store.take('export', { ...limits, lockMs: 400, lookForLost: false })).jobs).toHaveLength(1);
+  const other = { ...limits, token: 'other', lockMs: 10_000, lookForLost: true };
+  expect((await store.take('export', other)).jobs).toHaveLength(0);
+  await waitUntil(async () => (await store.take('export', other)).jobs.length === 1, {
+    what: 'it was taken up',
+  });
+  const held = (token: string, id: string) => ({ queue: 'export' as const, id, token, ended: false });
+  const [id = ''] = await store.redis.lrange(store.keys.queue('export', 'active'), 0, -1);
+  expect(await store.leave(held('gone', id), 'done')).toBe(false);
+  expect(await store.leave(held('other', id), 'done')).toBe(true);
+  expect(await leftOvers()).toEqual([]);
+});
+
+it('takes nothing from a paused queue, and works beside a worker of BullMQ', async () => {
+  const queue = new Queue('export', { connection: store.redis, prefix: PREFIX });
+  await queue.pause();
+  const by = { us: 0, bullmq: 0 };
+  const [own, worker] = [new Store(open(), OPTIONS), open()];
+  const ours = taker(own, async (job) => {
+    by.us++;
+    await deliver(own)(job);
+  });
+  const theirs = consume({
+    queue: 'export',
+    prefix: PREFIX,
+    concurrency: 1,
+    connection: worker,
+    faultDelayMs: 20,
+    handle: async (_id, data) => {
+      by.bullmq++;
+      await store.settle(data, 'export', { outcome: 'delivered' });
+    },
+    onError: () => {},
+  });
+  await exportBatches(batch());
+  expect(
+    (
+      await store.take('export', {
+        token: 't',
+        lockMs: 1_000,
+        maxJobs: 1,
+        maxBytes: 1e6,
+        alone: true,
+        lookForLost: true,
+      })
+    ).jobs,
+  ).toEqual([]);
+  await queue.resume();
+  await store.move(MOVE);
+  for (let i = 0; i < 50; i++) await exportBatches(batch(), batch());
+  await untilDelivered(1_010);
+  expect(by.us + by.bullmq).toBe(101);
+  expect((await queue.getJobCounts('active', 'delayed', 'failed')).active).toBe(0);
+  await Promise.all([ours.close(5_000), theirs.close(5_000)]);
+  await queue.close();
+  own.redis.disconnect();
+  worker.disconnect();
+});
