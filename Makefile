@@ -50,5 +50,9 @@ faults: install redis ## Fault runs with an oracle: RUNS=50 SEED=… FROM=0 LANE
 	@node tests/faults/campaign.ts --runs $(or $(RUNS),50) --from $(or $(FROM),0) --lanes $(or $(LANES),2) \
 		$(if $(SEED),--seed $(SEED)) $(if $(FORM),--form $(FORM)) $(if $(KIND),--kind "$(KIND)")
 
+reliability: install redis ## The long campaign, and docs/reliability.md from it: RUNS=1100 SEED=… LANES=3
+	@node tests/faults/campaign.ts --runs $(or $(RUNS),1100) --seed $(or $(SEED),20261124) --lanes $(or $(LANES),3) \
+		--out tests/artifacts/reliability; node tests/faults/report.ts tests/artifacts/reliability
+
 clean: ## Remove what was built and installed
 	rm -rf node_modules */*/node_modules dist .turbo
