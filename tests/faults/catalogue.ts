@@ -1,6 +1,7 @@
 /** Every fault there is: where it can strike, how it is done and how it ends. */
 import {
   closeSync,
+  existsSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -248,7 +249,7 @@ export const KINDS: readonly Kind[] = [
         await sent();
         const spilled = async () => {
           const { on_disk, queued } = await stack.books();
-          return on_disk > 0 && queued === 0;
+          return on_disk > 0 && queued === 0 && checkpointed(stack.dlqDir) === on_disk;
         };
         await waitUntil(spilled, { what: 'all of it is on the disk', timeoutMs: SPILL_WAIT_MS });
         const owner = stack.form === 'one' ? 'up' : 'dlq';
@@ -349,6 +350,20 @@ function flip(dir: string, random: () => number): void {
     bytes[at]! ^= 1 << Math.floor(random() * 8);
   }
   writeFileSync(path, bytes);
+}
+
+/** Items that the dlq's checkpoints know of and that are not done with. */
+function checkpointed(dir: string): number {
+  return ['critical', 'high', 'normal']
+    .map((area) => join(dir, area, 'checkpoint'))
+    .filter((path) => existsSync(path))
+    .map((path) => JSON.parse(readFileSync(path, 'utf8').slice(9)) as Checkpoint)
+    .flatMap(({ segments }) => segments.map(({ items, ackedItems }) => items - ackedItems))
+    .reduce((sum, items) => sum + items, 0);
+}
+
+interface Checkpoint {
+  segments: { items: number; ackedItems: number }[];
 }
 
 /** Sends the beginning of a request and hangs up. */

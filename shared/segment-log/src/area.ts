@@ -78,9 +78,11 @@ export class AreaLog {
     return this.segments.reduce((sum, segment) => sum + segment.end, 0);
   }
 
-  append(record: Record): Promise<void> {
+  async append(record: Record): Promise<void> {
     this.#appendedAt = this.#o.now();
-    return this.#writer.append(record);
+    await this.#writer.append(record);
+    // The end of an open segment, damaged, looks like a torn write: only the checkpoint can tell that it was whole.
+    this.#dirty = true;
   }
 
   seal(): Promise<void> {

@@ -172,4 +172,20 @@ describe('the segment log, damaged', () => {
     expect(told.corrupted.reduce((sum, { items }) => sum + items, 0)).toBe(203);
     await log.close();
   });
+
+  it('counts the damaged end of an open segment as lost once a checkpoint knew of it, though nothing was read yet', async () => {
+    const disk = new SimulatedDisk(seeded(5));
+    const { o, told } = options(disk, { segmentBytes: 1e6 });
+    const before = await SegmentLog.open(o);
+    for (let i = 0; i < 3; i++) await before.append('high', record(`r${i}`, 100 + i, 50, 'high'));
+    await before.maintain();
+    disk.crash();
+    const open = path(disk, 0);
+    flip(disk, open, blockOf(disk, open, 2) + 60);
+    const log = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
+    expect(log.stats('high').items).toBe(303);
+    expect(ids(await readAll(log, 'high'))).toEqual(['r0', 'r1']);
+    expect(told.corrupted.reduce((sum, { items }) => sum + items, 0)).toBe(102);
+    await log.close();
+  });
 });
