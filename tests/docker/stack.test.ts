@@ -186,6 +186,33 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
     await expectAllArrived(await load.end());
   });
 
+  it('sends to New Relic with the key of the environment, and says when there is none', async () => {
+    // The mock upstream in New Relic's place: it refuses what comes without the key.
+    const [mock] = await stack.containers('mock-upstream');
+    const behave = (requireHeaders: Record<string, string>) =>
+      docker(
+        ...['exec', mock!.Id, 'node', '-e'],
+        `fetch('http://127.0.0.1:4320/_mock/behaviour', { method: 'PUT', body: '${JSON.stringify({ requireHeaders })}' })`,
+      );
+    await behave({ 'api-key': 'a-license-key' });
+    await stack.compose('stop', '--timeout', '10', 'exporter');
+    const start = ['--profile', 'newrelic', 'up', '-d', '--no-build', '--no-deps', 'exporter-newrelic'];
+    await stack.compose(...start);
+    await waitUntil(
+      async () => (await stack.compose('logs', 'exporter-newrelic')).includes('NEW_RELIC_LICENSE_KEY'),
+      { what: 'the exporter says that the key is missing', everyMs: 300 },
+    );
+    await stack.composeWith(
+      { NEW_RELIC_LICENSE_KEY: 'a-license-key', NEW_RELIC_OTLP_ENDPOINT: 'http://mock-upstream:4320' },
+      ...start,
+    );
+    const report = await generate({ ...LOAD, endpoint: endpoint(), items: 1_000 });
+    await expectAllArrived(report);
+    await stack.compose('--profile', 'newrelic', 'rm', '-sf', 'exporter-newrelic');
+    await behave({});
+    await stack.compose('start', 'exporter');
+  });
+
   it('holds 10,000 spans/s with every service within its memory limit', async () => {
     const report = await generate({
       endpoint: endpoint(),

@@ -62,7 +62,11 @@ export class Stack {
   }
 
   compose(...args: string[]): Promise<string> {
-    return run([...(COMPOSE ?? []), ...args], { env: this.env });
+    return this.composeWith({}, ...args);
+  }
+
+  composeWith(env: Record<string, string>, ...args: string[]): Promise<string> {
+    return run([...(COMPOSE ?? []), ...args], { env: { ...this.env, ...env } });
   }
 
   /** Brings it up, or to another scale, and waits until every service is healthy. */
