@@ -37,6 +37,12 @@ redis: ## Install redis-server where it is absent
 bench: install redis build ## Measure: budget and ceiling, beside the Collector where Go is there (minutes; ARGS=--help)
 	@node tests/bench/run.ts --page $(ARGS)
 
+bench-parts: install ## Measure the parts by themselves (ONLY=walk for one)
+	@node tests/bench/parts.ts --only '$(ONLY)'
+
+bench-compare: install ## The same against another commit, as ratios: BASE=main~5
+	@node tests/bench/parts.ts --base '$(BASE)' --only '$(ONLY)'
+
 lint: install ## Check style
 	@npm run --silent lint
 

@@ -7,5 +7,7 @@ if (Number(major) < 24) {
   );
   process.exit(2);
 }
+const { withMemoryFlags } = await import('../src/memory-flags.ts');
+withMemoryFlags();
 const { main } = await import('../src/main.ts');
 await main(process.argv);

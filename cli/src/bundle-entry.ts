@@ -1,4 +1,6 @@
 #!/usr/bin/env node
-import { main } from './main.ts';
+import { withMemoryFlags } from './memory-flags.ts';
 
+withMemoryFlags();
+const { main } = await import('./main.ts');
 await main(process.argv);

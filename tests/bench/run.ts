@@ -75,6 +75,14 @@ async function main(): Promise<void> {
     return [name, suite];
   });
   const results: Result[] = [];
+  const file = join(flags.out, 'results.json');
+  /** Written after each repetition, so that a run that is cut short leaves what it had. */
+  const kept = (repetition: number): Results => {
+    const out = { machine: machine(), repetitions: repetition, timing, notes, results };
+    mkdirSync(flags.out, { recursive: true });
+    writeFileSync(file, `${JSON.stringify(out)}\n`);
+    return out;
+  };
   const sink = await new Sink().start();
   try {
     for (let repetition = 1; repetition <= repetitions; repetition++) {
@@ -95,15 +103,12 @@ async function main(): Promise<void> {
           }
         }
       }
+      kept(repetition);
     }
   } finally {
     await sink.process.end('SIGTERM');
   }
-  const out: Results = { machine: machine(), repetitions, timing, notes, results };
-  mkdirSync(flags.out, { recursive: true });
-  const file = join(flags.out, 'results.json');
-  writeFileSync(file, `${JSON.stringify(out)}\n`);
-  if (flags.page) writePage(out);
+  if (flags.page) writePage(kept(repetitions));
   say(`results in ${file}; node tests/bench/report.ts ${file} makes the page`);
 }
 

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { type Config, ConfigError, loadConfig } from '@nrdot/config';
 import { endSoon, formatAddress, LiveConfig, openStore, untilSignal } from '@nrdot/service';
 import { type Logger, MetricsRegistry } from '@nrdot/telemetry';
-import { type MockUpstream, startMockUpstream } from '@nrdot/testbed';
+import type { MockUpstream } from '@nrdot/testbed';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
 import { loggerOf, type Pipeline, reload, startPipeline } from '../pipeline.ts';
 import { SERVICES } from '../pipeline-services.ts';
@@ -30,7 +30,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
 
   let mock: MockUpstream | undefined;
   if (!config.exporter.endpoint) {
-    mock = await startMockUpstream({ listen: MOCK_LISTEN });
+    mock = await (await import('@nrdot/testbed')).startMockUpstream({ listen: MOCK_LISTEN });
   }
   let redis: PrivateRedis | undefined;
   if (!config.redis.url && config.redis.sentinels.length === 0 && config.redis.cluster.length === 0) {
