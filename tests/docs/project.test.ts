@@ -64,7 +64,12 @@ function shellBlocks(page: string): Block[] {
       .replace(/\\\n\s*/g, ' ');
     const commands = text
       .split('\n')
-      .map((line) => line.replace(/(^|\s)#.*$/, '').trim().replace(/^([A-Z_]+=\S+ )+/, ''))
+      .map((line) =>
+        line
+          .replace(/(^|\s)#.*$/, '')
+          .trim()
+          .replace(/^([A-Z_]+=\S+ )+/, ''),
+      )
       .filter(Boolean);
     blocks.push({ page, line: i + 1, marked: before.includes(CLUSTER), commands });
     i = end;
