@@ -24,7 +24,7 @@ describe.skipIf(why)(`docs/docker.md${why ? ` (skipped: ${why})` : ''}`, () => {
       await using stack = await Stack.plan();
       const { otlpPort, adminPort } = stack;
       const commands = BLOCKS.join('')
-          .replaceAll('4318-4319', `${otlpPort}-${otlpPort + 1}`)
+        .replaceAll('4318-4319', `${otlpPort}-${otlpPort + 1}`)
         .replaceAll('8888-8889', `${adminPort}-${adminPort + 1}`)
         .replaceAll('127.0.0.1:8888', `127.0.0.1:${adminPort}`);
       if (COMPOSE?.length === 1) {
