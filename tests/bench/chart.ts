@@ -30,6 +30,7 @@ export function barChart(title: string, unit: string, bars: readonly Bar[]): str
     ].join('\n');
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="12" fill="#888">
+<title>${escaped(title)}</title>
 <text x="8" y="18" font-size="14" font-weight="bold">${escaped(title)}</text>
 ${rows.join('\n')}
 </svg>

@@ -145,8 +145,8 @@ function page({ machine, repetitions, timing, notes, results }: Results): string
   return `${[
     '# Benchmarks',
     '<!-- Written by tests/bench/report.ts from the results of `make bench`; not by hand. -->',
-    'Made by `make bench`: load generator, system under test and upstream are separate processes; systems take turns within each of ' +
-      `${repetitions} repetitions, another one first each time. ${timing.warmUpMs / 1000} s of warm-up, then ${timing.measureMs / 1000} s measured. ` +
+    'Made by `make bench`: load generator, system under test and upstream are separate processes; systems take turns within each repetition, another one first each time. ' +
+      `Repetitions: ${repetitions}${repetitions < 5 ? ' (a short run; five are the default)' : ''}. ${timing.warmUpMs / 1000} s of warm-up, then ${timing.measureMs / 1000} s measured. ` +
       'Figures are medians, ranges in brackets. CPU is what the operating system booked on every process of the system, Redis included. ' +
       'Latency runs from when a request was due (an open schedule: a stall delays those behind it, and they say so) to when the last of its items, found by id, was at the upstream.',
     `Machine: ${machine.cores} × ${machine.cpu}, ${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB, ${machine.system}, kernel ${machine.kernel}; ` +
