@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: run test test-docker bench faults build install redis lint format docs clean
+.PHONY: run test test-docker bench faults reliability fuzz build install redis lint format docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -59,6 +59,9 @@ faults: install redis ## Fault runs with an oracle: RUNS=50 SEED=… FROM=0 LANE
 reliability: install redis ## The long campaign, and docs/reliability.md from it: RUNS=1100 SEED=… LANES=3
 	@node tests/faults/campaign.ts --runs $(or $(RUNS),1100) --seed $(or $(SEED),20261124) --lanes $(or $(LANES),3) \
 		--out tests/artifacts/reliability; node tests/faults/report.ts tests/artifacts/reliability
+
+fuzz: install ## Mutated input for all that takes bytes from outside: SECONDS=60 SEED=…
+	@node tests/fuzz/main.ts $(or $(SECONDS),60) $(SEED)
 
 clean: ## Remove what was built and installed
 	rm -rf node_modules */*/node_modules dist .turbo

@@ -245,11 +245,13 @@ export const KINDS: readonly Kind[] = [
     strike: async ({ stack, random, sent, damaged }) => {
       stack.mock.set({ outage: true });
       return async () => {
-        // What is on the disk and not yet struck off in Redis would be counted as lost and come all the same.
+        // What is in Redis too, being spilled or replayed, would be counted as lost and come all the same.
         await sent();
+        await fetch(`${stack.admin('dlq')}/api/dlq/pause`, { method: 'POST' });
         const spilled = async () => {
           const { on_disk, queued } = await stack.books();
-          return on_disk > 0 && queued === 0 && checkpointed(stack.dlqDir) === on_disk;
+          const settled = on_disk > 0 && queued === 0 && checkpointed(stack.dlqDir) === on_disk;
+          return settled && (await replaying(stack)) === 0;
         };
         await waitUntil(spilled, { what: 'all of it is on the disk', timeoutMs: SPILL_WAIT_MS });
         const owner = stack.form === 'one' ? 'up' : 'dlq';
@@ -258,6 +260,9 @@ export const KINDS: readonly Kind[] = [
         flip(stack.dlqDir, random);
         await stack.restart(owner);
         stack.mock.set({ ...HEALTHY });
+        const resumed = async () =>
+          (await fetch(`${stack.admin('dlq')}/api/dlq/resume`, { method: 'POST' })).ok;
+        await waitUntil(resumed, { what: 'replay goes on', timeoutMs: SPILL_WAIT_MS });
       };
     },
   },
@@ -360,6 +365,12 @@ function checkpointed(dir: string): number {
     .map((path) => JSON.parse(readFileSync(path, 'utf8').slice(9)) as Checkpoint)
     .flatMap(({ segments }) => segments.map(({ items, ackedItems }) => items - ackedItems))
     .reduce((sum, items) => sum + items, 0);
+}
+
+/** Batches from the disk that Redis holds. */
+async function replaying(stack: Stack): Promise<number> {
+  const state = await (await fetch(`${stack.admin('dlq')}/api/dlq`)).json();
+  return (state as { replay: { outstanding: number } }).replay.outstanding;
 }
 
 interface Checkpoint {

@@ -125,8 +125,8 @@ ${failures.length === 0 ? 'No run failed.' : `## Failed runs\n${failures.map(fai
 - Failover under Sentinel and moving slots of a Cluster under load. That both work is tested (\`tests/integration/topology.test.ts\`).
   A replica that is promoted without the last acknowledged writes loses them: Redis replicates asynchronously.
 - EIO from a real disk: tested through the file system seam of the segment log, not here.
-- Damage to a record on disk at the very moment when its spill is not yet struck off in Redis: it is counted as lost and comes
-  all the same.
+- Damage to a record on disk while Redis holds its batch too, being spilled or replayed, and the dlq is killed: it is counted as
+  lost and comes all the same, so the books are off by it.
 - Order: batches of a class may overtake each other, and nothing is promised.
 
 ## Again

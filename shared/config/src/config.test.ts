@@ -66,6 +66,7 @@ describe('the configuration', () => {
   });
 
   it('refuses values that contradict each other, and rules that cannot work', () => {
+    expect(problems('a: &a [*a, *a]')[0]).toMatch(/outside of itself/);
     expect(problems('queue: {resume_at: 0.99}')[0]).toMatch(
       /queue\.resume_at: expected less than queue\.spill_at/,
     );

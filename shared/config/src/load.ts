@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { isMap, LineCounter, parseDocument } from 'yaml';
+import { type Document, isMap, isNode, LineCounter, parseDocument, visit } from 'yaml';
 import type { z } from 'zod';
 import { type Config, configOf } from './config.ts';
 import type { OptionMeta } from './options.ts';
@@ -91,10 +91,10 @@ export function readChanges(text: string): Record<string, unknown> {
   const { tree, locate } = readTree({ text, file: 'changes', env: {} }, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   const changes: Record<string, unknown> = {};
-  const visit = (value: unknown, path: string[]) => {
+  const gather = (value: unknown, path: string[]) => {
     const isSection = path.length === 0 || shapeAt(path) !== undefined;
     if (isSection && typeof value === 'object' && value !== null && !Array.isArray(value)) {
-      for (const [key, child] of Object.entries(value)) visit(child, [...path, key]);
+      for (const [key, child] of Object.entries(value)) gather(child, [...path, key]);
       return;
     }
     if (JSON.stringify(value)?.includes('${')) {
@@ -107,9 +107,20 @@ export function readChanges(text: string): Record<string, unknown> {
     }
     changes[path.join('.')] = value;
   };
-  visit(tree, []);
+  gather(tree, []);
   if (problems.length > 0) throw new ConfigError(problems);
   return changes;
+}
+
+/** Whether an alias stands within its own anchor: the parser would take very long to find that it has no end. */
+function isWithinItself(document: Document): boolean {
+  let found = false;
+  visit(document, {
+    Alias: (_key, alias, path) => {
+      found ||= path.some((node) => isNode(node) && 'anchor' in node && node.anchor === alias.source);
+    },
+  });
+  return found;
 }
 
 function readTree(
@@ -146,6 +157,7 @@ function readTree(
   }
   let tree: unknown = {};
   try {
+    if (isWithinItself(document)) throw new RangeError('an alias within its anchor');
     if (problems.length === 0) tree = document.toJS({ maxAliasCount: 100 });
   } catch {
     // What the parser says would show the alias, and somebody may have meant it as a value.
