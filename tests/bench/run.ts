@@ -75,10 +75,11 @@ async function main(): Promise<void> {
     return [name, suite];
   });
   const results: Result[] = [];
+  const where = machine();
   const file = join(flags.out, 'results.json');
   /** Written after each repetition, so that a run that is cut short leaves what it had. */
   const kept = (repetition: number): Results => {
-    const out = { machine: machine(), repetitions: repetition, timing, notes, results };
+    const out = { machine: where, repetitions: repetition, timing, notes, results };
     mkdirSync(flags.out, { recursive: true });
     writeFileSync(file, `${JSON.stringify(out)}\n`);
     return out;
