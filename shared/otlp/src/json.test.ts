@@ -83,6 +83,15 @@ describe('jsonToProtobuf', () => {
     expect(attribute('-1')).toBe(-1n);
   });
 
+  it('keeps the sign of a zero', () => {
+    for (const written of ['-0', '-0.0', '"-0"']) {
+      const { attributes } = decodeSpan(`"attributes":[{"value":{"doubleValue":${written}}}]`) as {
+        attributes: { value: { value: { value: number } } }[];
+      };
+      expect(attributes[0]!.value.value.value, written).toBe(-0);
+    }
+  });
+
   it('takes ids in either case, both names of a field, null, names of enums, and what it does not know', () => {
     const span = decodeSpan(
       '{"traceId":"5B8EFFF798038103D269B633813FC60C","span_id":"eee19b7ec3c1b174","kind":"SPAN_KIND_SERVER","name":null,"__proto__":{"x":[1,{}]},"new":"\\u0041"}',

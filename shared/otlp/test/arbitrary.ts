@@ -123,6 +123,8 @@ function base64(bytes: fc.Arbitrary<Uint8Array>): fc.Arbitrary<string> {
 /** OTLP's own JSON: ids in hex, everything else as protobuf has it. */
 export function toOtlpJson(value: JsonValue): JsonValue {
   if (Array.isArray(value)) return value.map(toOtlpJson);
+  // JSON.stringify writes 0 for -0; a string keeps the sign (seed -1271710753).
+  if (Object.is(value, -0)) return '-0';
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
     Object.entries(value).map(([key, child]) => [
