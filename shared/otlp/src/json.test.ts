@@ -85,7 +85,9 @@ describe('jsonToProtobuf', () => {
 
   it('keeps the sign of a zero', () => {
     for (const written of ['-0', '-0.0', '"-0"']) {
-      const { attributes } = decodeSpan(`{"attributes":[{"key":"k","value":{"doubleValue":${written}}}]}`) as {
+      const { attributes } = decodeSpan(
+        `{"attributes":[{"key":"k","value":{"doubleValue":${written}}}]}`,
+      ) as {
         attributes: { value: { value: { value: number } } }[];
       };
       expect(attributes[0]!.value.value.value, written).toBe(-0);
