@@ -137,3 +137,19 @@ export async function untilQuiet(admin: string, timeoutMs = 30_000): Promise<Acc
     throw new Error(`${error.message}: ${state}`);
   });
 }
+
+export interface Sample {
+  name: string;
+  labels: Record<string, string>;
+  value: number;
+}
+
+/** Everything on the metrics page of an admin address. */
+export async function scrape(admin: string): Promise<Sample[]> {
+  const text = await (await fetch(`${admin}/metrics`)).text();
+  return [...text.matchAll(/^(\w+)(?:\{(.*)\})? (\S+)$/gm)].map(([, name = '', labels = '', value]) => ({
+    name,
+    labels: Object.fromEntries([...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, k, v]) => [k, v])),
+    value: Number(value),
+  }));
+}

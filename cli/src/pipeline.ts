@@ -51,6 +51,7 @@ export async function startPipeline(
 ): Promise<Pipeline> {
   const { config } = live;
   const registry = new MetricsRegistry(services);
+  registry.metrics.buildInfo.set({ version: VERSION, node: process.versions.node }, 1);
   const token = config.admin.token?.reveal();
   const whole = SERVICES.every((name) => services.includes(name));
   const bells = whole ? { bells: { scheduler: new Bell(), exporter: new Bell() } } : {};

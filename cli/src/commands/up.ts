@@ -13,8 +13,8 @@ const MOCK_LISTEN = '127.0.0.1:4320';
 
 /** Nobody else works on a private Redis: what a killed run held is free at once. */
 async function reclaim(config: Config, log: Logger): Promise<void> {
-  const { metrics } = new MetricsRegistry([]);
-  const { link, store } = openStore(config, { log, metrics }, 'consumer', 'up');
+  const registry = new MetricsRegistry([]); // gone before there is anything to scrape
+  const { link, store } = openStore(config, { log, registry }, 'consumer', 'up');
   await link.untilReady();
   const jobs = await store.reclaim();
   if (jobs > 0) log.info({ jobs }, 'took up what a killed run was working on');

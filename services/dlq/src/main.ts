@@ -35,9 +35,10 @@ export async function startDlq(
 
   /** Items that left the disk undelivered and are not in Redis' books yet, by reason. */
   const toBook = new Map<string, number>();
+  const fs = new NodeFileSystem();
   const segments = await SegmentLog.open({
     dir,
-    fs: new NodeFileSystem(),
+    fs,
     segmentBytes: options.segmentBytes,
     capacityBytes: options.capacityBytes,
     reserveBytes: options.reserveBytes,
@@ -139,8 +140,10 @@ export async function startDlq(
 
   const deps = { segments, replayer, rate, now: Date.now };
   addRoutes(host.admin, deps);
-  registry.onScrape(() => {
+  metrics.dlqReplayRate.set(rate.bytesPerSecond);
+  registry.onScrape(async () => {
     const state = dlqState(deps);
+    metrics.dlqReplayPaused.set(state.replay.paused ? 1 : 0);
     metrics.dlqUtilization.set(state.utilization);
     for (const area of AREAS) {
       const { items, diskBytes, segments: files, oldestReceivedAt } = state.areas[area];
@@ -152,6 +155,7 @@ export async function startDlq(
     }
     metrics.dlqDrainSeconds.set(state.replay.drainSeconds);
     for (const known of STATES) metrics.dlqState.set({ state: known }, known === state.state ? 1 : 0);
+    metrics.dlqFreeBytes.set(await fs.freeBytes(dir));
   });
   const address = await direct.start();
   const held = REPLAY_AREAS.reduce((sum, area) => sum + segments.stats(area).items, 0);

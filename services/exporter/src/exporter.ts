@@ -80,7 +80,7 @@ export class Exporter {
   }
 
   async #handle({ id, data: job, attempts, payloads, held: hold }: TakenJob): Promise<void> {
-    const { metrics } = this.#deps;
+    const { metrics, now } = this.#deps;
     // Missing: settled or handed over before a crash kept the job from being completed.
     const held = job.batches.flatMap((batch, i) => {
       const payload = payloads[i];
@@ -91,6 +91,12 @@ export class Exporter {
     const bodies = held.map(({ payload }) => payload);
     const bytes = bytesOf(bodies);
     this.#underWay(1, bytes);
+    // One observation a request: of what was merged into it, that which has waited longest.
+    const oldest = held.reduce((min, { batch }) => Math.min(min, batch.receivedAt), Number.POSITIVE_INFINITY);
+    metrics.exporterWaitSeconds.observe(
+      { class: job.class, origin: job.origin },
+      Math.max(0, now() - oldest) / 1000,
+    );
     try {
       const outcome = await this.#send(job, bodies);
       metrics.exporterRequests.inc({ signal: job.signal, outcome: outcome.kind });

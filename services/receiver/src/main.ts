@@ -79,7 +79,6 @@ export async function startReceiver(
   await limiting?.start();
   const address = await server.start();
   host.log.info({ address: formatAddress(address) }, 'receiving OTLP/HTTP');
-  host.registry.onScrape(() => host.metrics.redisUp.set(link.notReady() ? 0 : 1));
   return {
     name: 'receiver',
     address,

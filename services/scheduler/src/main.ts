@@ -35,6 +35,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
     maxBytes: config.queue.maxBytes,
     maxItems: config.queue.maxItems,
     slotMs: options.slotMs,
+    notReady: () => link.notReady(),
   };
   host.live.follow(
     ({ scheduler: { weights } }) =>

@@ -7,7 +7,7 @@ import {
   type PriorityClass,
   type Store,
 } from '@nrdot/queue';
-import type { MetricsRegistry } from '@nrdot/telemetry';
+import { labelValues, type MetricsRegistry } from '@nrdot/telemetry';
 
 /** What the scheduler knows and decides by, for people. Times: ms. */
 export interface SchedulerState {
@@ -31,6 +31,8 @@ export interface StateOptions {
   maxBytes: number;
   maxItems: number;
   slotMs: number;
+  /** Why Redis cannot be asked; undefined when it can. */
+  notReady(): string | undefined;
 }
 
 /** Reads the whole state from Redis. */
@@ -72,6 +74,16 @@ async function ages(
   ) as Record<PriorityClass, number>;
 }
 
+const OPEN_REASONS = ['failures', 'quota', 'auth'];
+
+/** The books' fields of which metrics are made, before anything has happened. */
+const NOTHING_YET = Object.fromEntries([
+  ...labelValues('apq_spill_total', 'reason')
+    .filter((reason) => !reason.includes('<'))
+    .flatMap((reason) => CLASSES.map((c) => [`spilled:${c}:${reason}`, 0])),
+  ...labelValues('pipeline_dropped_items_total', 'reason').map((reason) => [`dropped:${reason}`, 0]),
+]) as Record<string, number>;
+
 /** Publishes the state as metrics, read from Redis at each scrape. */
 export function publishState(
   registry: MetricsRegistry,
@@ -81,14 +93,23 @@ export function publishState(
 ): void {
   const { metrics } = registry;
   const seen = new Map<string, number>();
-  /** Redis counts; the counter follows it. */
+  let openedSeen = 0;
+  /** Redis counts; the counter follows it, and appears when it is known. */
   const follow = (key: string, value: number, inc: (by: number) => void) => {
     const before = seen.get(key) ?? 0;
-    if (value > before) inc(value - before);
+    if (value > before || !seen.has(key)) inc(Math.max(0, value - before));
     seen.set(key, value);
   };
   registry.onScrape(async () => {
-    const state = await readState(store, options, now());
+    if (options.notReady()) return; // an answer would come after the scrape; pipeline_redis_up says why nothing moves
+    const [state, books, memory] = await Promise.all([
+      readState(store, options, now()),
+      store.books(),
+      store.memory(),
+    ]);
+    const weights = options.weights();
+    const allWeights = CLASSES.reduce((sum, c) => sum + weights[c], 0);
+    for (const c of CLASSES) metrics.apqWeightRatio.set({ class: c }, weights[c] / allWeights);
     metrics.apqFillRatio.set(state.fill);
     for (const c of CLASSES) {
       for (const [origin, stage] of [
@@ -103,22 +124,33 @@ export function publishState(
     for (const known of BREAKER_STATES) {
       metrics.apqBreakerState.set({ state: known }, known === state.breaker.state ? 1 : 0);
     }
-    follow('opened', state.breaker.openedTotal, (by) =>
-      metrics.apqBreakerTransitions.inc({ state: 'open', reason: state.breaker.reason }, by),
-    );
-    follow('closed', state.breaker.closedTotal, (by) =>
+    const { breaker } = state;
+    metrics.apqBreakerProbeSeconds.set(Math.max(0, breaker.retryAtMs - now()) / 1000);
+    for (const reason of OPEN_REASONS) {
+      // Redis counts them together: what came since the last look has the present reason.
+      const latest = reason === breaker.reason ? breaker.openedTotal - openedSeen : 0;
+      metrics.apqBreakerTransitions.inc({ state: 'open', reason }, Math.max(0, latest));
+    }
+    openedSeen = breaker.openedTotal;
+    follow('closed', breaker.closedTotal, (by) =>
       metrics.apqBreakerTransitions.inc({ state: 'closed', reason: 'probe' }, by),
     );
-    for (const [field, items] of Object.entries(await store.books())) {
-      const [kind, priorityClass = '', ...reason] = field.split(':');
-      if (kind !== 'spilled') continue;
-      follow(field, items, (by) =>
-        metrics.apqSpill.inc({ class: priorityClass, reason: reason.join(':') }, by),
-      );
+    for (const [field, items] of Object.entries({ ...NOTHING_YET, ...books })) {
+      const [kind, ...rest] = field.split(':');
+      if (kind === 'spilled') {
+        const [priorityClass = '', ...reason] = rest;
+        follow(field, items, (by) =>
+          metrics.apqSpill.inc({ class: priorityClass, reason: reason.join(':') }, by),
+        );
+      }
+      if (kind === 'dropped') {
+        follow(field, items, (by) => metrics.pipelineDroppedItems.inc({ reason: rest.join(':') }, by));
+      }
     }
-    for (const [books, items] of Object.entries(state.accounting)) {
-      metrics.pipelineAccountingItems.set({ state: books }, items);
+    for (const [where, items] of Object.entries(state.accounting)) {
+      metrics.pipelineAccountingItems.set({ state: where }, items);
     }
-    metrics.redisMemoryBytes.set(await store.usedMemoryBytes());
+    metrics.redisMemoryBytes.set(memory.usedBytes);
+    metrics.redisMemoryLimitBytes.set(memory.limitBytes);
   });
 }

@@ -148,6 +148,9 @@ export interface Taken {
   nextInMs: number;
 }
 
+/** What a script does; each call is one round trip. */
+export type Step = 'enqueue' | 'move' | 'take' | 'settle' | 'leave' | 'hand_over' | 'report' | 'drain';
+
 /** Depth by stage and class, and in all. Units: batches, items, bytes as held. */
 export interface Depth {
   stages: Record<Stage, Record<PriorityClass, { batches: number; items: number; bytes: number }>>;
@@ -201,9 +204,18 @@ export class Store {
   readonly #scripts: Scripted;
   readonly #options: StoreOptions;
   readonly #bells: Bells | undefined;
+  readonly #onStep: (step: Step, seconds: number) => void;
 
-  /** @param bells of a process that runs the whole pipeline: each step rings those it may concern */
-  constructor(redis: RedisConnection, options: StoreOptions, bells?: Bells) {
+  /**
+   * @param bells of a process that runs the whole pipeline: each step rings those it may concern
+   * @param onStep told of each step that Redis has answered
+   */
+  constructor(
+    redis: RedisConnection,
+    options: StoreOptions,
+    bells?: Bells,
+    onStep: (step: Step, seconds: number) => void = () => {},
+  ) {
     if (!/\{[^{}]+\}/.test(options.prefix)) {
       throw new Error(
         `redis.prefix: "${options.prefix}" has no hash tag; expected one such as "{nrdot}", so that all keys share a slot`,
@@ -213,6 +225,7 @@ export class Store {
     this.redis = redis;
     this.#options = options;
     this.#bells = bells;
+    this.#onStep = onStep;
     redis.defineCommand('nrdotEnqueue', { numberOfKeys: 5, lua: enqueue });
     redis.defineCommand('nrdotReport', { numberOfKeys: 2, lua: report });
     redis.defineCommand('nrdotDrain', { numberOfKeys: 3, lua: drain });
@@ -262,7 +275,7 @@ export class Store {
     }
     const { depth, books, wake, scheduler, breaker } = this.keys;
     const [results] = await Promise.all([
-      this.#scripts.nrdotEnqueue(depth, books, wake, scheduler, breaker, ...args),
+      this.#timed('enqueue', this.#scripts.nrdotEnqueue(depth, books, wake, scheduler, breaker, ...args)),
       ...pending,
     ]);
     this.#bells?.scheduler.ring();
@@ -273,19 +286,22 @@ export class Store {
   /** Moves a weighted window of batches to the export queue. */
   async move(options: MoveOptions): Promise<MoveResult> {
     const { weights } = options;
-    const r = await this.#scripts.nrdotMove(
-      this.keys.depth,
-      this.keys.scheduler,
-      this.keys.prefix,
-      options.windowBatches,
-      options.windowBytes,
-      options.mergeBytes,
-      JOB_OPTIONS,
-      weights.critical,
-      weights.high,
-      weights.normal,
-      options.maxPicks,
-      options.slotMs,
+    const r = await this.#timed(
+      'move',
+      this.#scripts.nrdotMove(
+        this.keys.depth,
+        this.keys.scheduler,
+        this.keys.prefix,
+        options.windowBatches,
+        options.windowBytes,
+        options.mergeBytes,
+        JOB_OPTIONS,
+        weights.critical,
+        weights.high,
+        weights.normal,
+        options.maxPicks,
+        options.slotMs,
+      ),
     );
     if ((r[0] ?? 0) > 0 || r[11] === BREAKER_STATES.indexOf('half_open')) this.#bells?.exporter.ring();
     const three = (from: number) => ({
@@ -309,17 +325,27 @@ export class Store {
    */
   async report(kind: 'ok' | 'failure' | 'quota' | 'auth', retryAfterMs: number): Promise<BreakerState> {
     const { breaker, wake, prefix } = this.keys;
-    const state = await this.#scripts.nrdotReport(
-      breaker,
-      wake,
-      prefix,
-      kind,
-      Math.round(retryAfterMs),
-      ...this.#breakerArgs(),
+    const state = await this.#timed(
+      'report',
+      this.#scripts.nrdotReport(
+        breaker,
+        wake,
+        prefix,
+        kind,
+        Math.round(retryAfterMs),
+        ...this.#breakerArgs(),
+      ),
     );
     this.#bells?.scheduler.ring();
     this.#bells?.exporter.ring();
     return state;
+  }
+
+  async #timed<T>(step: Step, answer: Promise<T>): Promise<T> {
+    const startedAt = performance.now();
+    const answered = await answer;
+    this.#onStep(step, (performance.now() - startedAt) / 1000);
+    return answered;
   }
 
   #breakerArgs(): number[] {
@@ -351,14 +377,9 @@ export class Store {
    */
   async drain(maxJobs: number, nowMs: number): Promise<number> {
     const { depth, books, prefix } = this.keys;
-    const [taken] = await this.#scripts.nrdotDrain(
-      depth,
-      books,
-      this.replayOutcomesKey,
-      prefix,
-      nowMs,
-      JOB_OPTIONS,
-      maxJobs,
+    const [taken] = await this.#timed(
+      'drain',
+      this.#scripts.nrdotDrain(depth, books, this.replayOutcomesKey, prefix, nowMs, JOB_OPTIONS, maxJobs),
     );
     return taken ?? 0;
   }
@@ -384,21 +405,24 @@ export class Store {
     const field =
       outcome === 'dropped' ? `dropped:${settlement.reason}` : outcome === 'returned' ? '' : outcome;
     const verdict = job.origin === 'replay' ? (outcome === 'returned' ? 'returned' : 'done') : '';
-    const [settled, waiting, breakerChanged] = await this.#scripts.nrdotSettle(
-      depth,
-      books,
-      wake,
-      this.replayOutcomesKey,
-      this.keys.prefix,
-      stageField(stage, job.class, job.origin),
-      field,
-      verdict,
-      outcome === 'delivered' ? (settlement.refusedItems ?? 0) : 0,
-      held?.queue ?? '',
-      held?.id ?? '',
-      held?.token ?? '',
-      ...this.#breakerArgs(),
-      ...job.batches.flatMap((batch) => [batch.key, batch.items, batch.bytes]),
+    const [settled, waiting, breakerChanged] = await this.#timed(
+      'settle',
+      this.#scripts.nrdotSettle(
+        depth,
+        books,
+        wake,
+        this.replayOutcomesKey,
+        this.keys.prefix,
+        stageField(stage, job.class, job.origin),
+        field,
+        verdict,
+        outcome === 'delivered' ? (settlement.refusedItems ?? 0) : 0,
+        held?.queue ?? '',
+        held?.id ?? '',
+        held?.token ?? '',
+        ...this.#breakerArgs(),
+        ...job.batches.flatMap((batch) => [batch.key, batch.items, batch.bytes]),
+      ),
     );
     if (held) held.ended = true;
     if (waiting > 0 || breakerChanged > 0) this.#bells?.scheduler.ring();
@@ -409,20 +433,23 @@ export class Store {
   /** Takes jobs that wait, with their payloads, and locks them for a consumer. */
   async take(queue: 'export', limits: TakeLimits): Promise<Taken> {
     const key = (part: string) => this.keys.queue(queue, part);
-    const [waiting, nextInMs, ...jobs] = await this.#scripts.nrdotTakeBuffer(
-      key('wait'),
-      key('active'),
-      key('delayed'),
-      key('meta'),
-      key('marker'),
-      this.keys.prefix,
-      queue,
-      limits.token,
-      limits.lockMs,
-      limits.maxJobs,
-      Math.max(0, limits.maxBytes),
-      limits.alone ? 1 : 0,
-      limits.lookForLost ? 1 : 0,
+    const [waiting, nextInMs, ...jobs] = await this.#timed(
+      'take',
+      this.#scripts.nrdotTakeBuffer(
+        key('wait'),
+        key('active'),
+        key('delayed'),
+        key('meta'),
+        key('marker'),
+        this.keys.prefix,
+        queue,
+        limits.token,
+        limits.lockMs,
+        limits.maxJobs,
+        Math.max(0, limits.maxBytes),
+        limits.alone ? 1 : 0,
+        limits.lookForLost ? 1 : 0,
+      ),
     );
     return {
       waiting,
@@ -441,14 +468,17 @@ export class Store {
    * @returns false when it was not this consumer's any more
    */
   async leave(held: Held, how: 'done' | number): Promise<boolean> {
-    const left = await this.#scripts.nrdotLeave(
-      this.keys.queue(held.queue, 'delayed'),
-      this.keys.queue(held.queue, 'marker'),
-      this.keys.prefix,
-      held.queue,
-      held.id,
-      held.token,
-      how === 'done' ? -1 : Math.max(1, Math.round(how)),
+    const left = await this.#timed(
+      'leave',
+      this.#scripts.nrdotLeave(
+        this.keys.queue(held.queue, 'delayed'),
+        this.keys.queue(held.queue, 'marker'),
+        this.keys.prefix,
+        held.queue,
+        held.id,
+        held.token,
+        how === 'done' ? -1 : Math.max(1, Math.round(how)),
+      ),
     );
     held.ended = true;
     return left === 1;
@@ -502,15 +532,18 @@ export class Store {
     };
     const { depth, books, wake, prefix } = this.keys;
     const [made] = await Promise.all([
-      this.#scripts.nrdotHandOver(
-        depth,
-        books,
-        this.replayOutcomesKey,
-        wake,
-        prefix,
-        nowMs,
-        JOB_OPTIONS,
-        JSON.stringify(order),
+      this.#timed(
+        'hand_over',
+        this.#scripts.nrdotHandOver(
+          depth,
+          books,
+          this.replayOutcomesKey,
+          wake,
+          prefix,
+          nowMs,
+          JOB_OPTIONS,
+          JSON.stringify(order),
+        ),
       ),
       ...pending,
     ]);
@@ -631,9 +664,11 @@ export class Store {
     return text ? (JSON.parse(text) as JobData).batches[0]?.receivedAt : undefined;
   }
 
-  /** Memory Redis uses, in bytes. */
-  async usedMemoryBytes(): Promise<number> {
-    return Number(/^used_memory:(\d+)/m.exec(await this.redis.info('memory'))?.[1] ?? 0);
+  /** Memory Redis uses, and may use (0: no limit), in bytes. */
+  async memory(): Promise<{ usedBytes: number; limitBytes: number }> {
+    const info = await this.redis.info('memory');
+    const field = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? 0);
+    return { usedBytes: field('used_memory'), limitBytes: field('maxmemory') };
   }
 
   /** Waits until there may be something to schedule; false after the timeout. Blocks the connection. */

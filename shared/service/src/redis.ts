@@ -1,5 +1,12 @@
 import type { Config } from '@nrdot/config';
-import { type ConnectionKind, RedisLink, type RedisTarget, Store, type StoreOptions } from '@nrdot/queue';
+import {
+  type ConnectionKind,
+  RedisLink,
+  type RedisTarget,
+  type Step,
+  Store,
+  type StoreOptions,
+} from '@nrdot/queue';
 import type { Host } from './host.ts';
 
 /** Where the config says Redis is. */
@@ -43,12 +50,13 @@ export function storeOptions(config: Config): StoreOptions {
 /** Opens a connection of a service to Redis and puts its state on the service's log and metrics. */
 export function openLink(
   config: Config,
-  host: Pick<Host, 'log' | 'metrics'>,
+  host: Pick<Host, 'log' | 'registry'>,
   kind: ConnectionKind,
   name: string,
 ): RedisLink {
-  const { log, metrics } = host;
-  return new RedisLink(
+  const { log, registry } = host;
+  const { metrics } = registry;
+  const link = new RedisLink(
     redisTarget(config),
     {
       kind,
@@ -63,15 +71,19 @@ export function openLink(
       reconnected: () => metrics.redisReconnects.inc(),
     },
   );
+  registry.onScrape(() => metrics.redisUp.set({ connection: name }, link.notReady() ? 0 : 1));
+  return link;
 }
 
 /** Opens a connection with the pipeline's state on it. */
 export function openStore(
   config: Config,
-  host: Pick<Host, 'log' | 'metrics' | 'bells'>,
+  host: Pick<Host, 'log' | 'registry' | 'bells'>,
   kind: ConnectionKind,
   name: string,
 ): { link: RedisLink; store: Store } {
   const link = openLink(config, host, kind, name);
-  return { link, store: new Store(link.redis, storeOptions(config), host.bells) };
+  const { redisRoundTripSeconds } = host.registry.metrics;
+  const onStep = (step: Step, seconds: number) => redisRoundTripSeconds.observe({ step }, seconds);
+  return { link, store: new Store(link.redis, storeOptions(config), host.bells, onStep) };
 }

@@ -2,8 +2,7 @@
  * Every metric the product has: the one place for its name, type, unit, help and labels. The registry is built from
  * it, `docs/metrics.md` is generated from it, dashboards and alerts are tested against it.
  *
- * Label values are from small fixed sets: classes, signals, reasons of our own, status codes. Nothing that a client
- * sends becomes a label value.
+ * Label values are from small fixed sets, which `label-values.ts` lists. Nothing that a client sends becomes a label value.
  */
 
 export type MetricType = 'counter' | 'gauge' | 'histogram';
@@ -18,7 +17,30 @@ export interface MetricSpec<L extends string = string, T extends MetricType = Me
   service: Service;
   labels: readonly L[];
   buckets?: readonly number[];
+  /**
+   * Set where the value is read from Redis or from the one disk: every instance that has it shows the same whole, so
+   * queries take `max` of it and never `sum`.
+   */
+  whole?: true;
 }
+
+/** What prom-client publishes beside them, as far as dashboards and alerts use it. */
+export const PROCESS_METRICS = [
+  ['process_resident_memory_bytes', [], 'Memory of the process (RSS).'],
+  ['process_cpu_seconds_total', [], 'CPU time of the process.'],
+  ['process_start_time_seconds', [], 'When it was started, in Unix time.'],
+  ['process_open_fds', [], 'Open files and sockets.'],
+  ['process_max_fds', [], 'How many it may open.'],
+  ['nodejs_heap_size_used_bytes', [], 'JavaScript heap in use.'],
+  ['nodejs_external_memory_bytes', [], 'Memory of buffers, payloads among it.'],
+  [
+    'nodejs_eventloop_lag_p99_seconds',
+    [],
+    'How late the event loop was between two scrapes, 99th percentile.',
+  ],
+  ['nodejs_eventloop_lag_max_seconds', [], 'The same, at most.'],
+  ['nodejs_gc_duration_seconds', ['kind'], 'Time of garbage collections, by kind (histogram).'],
+] as const satisfies readonly (readonly [name: string, labels: readonly string[], help: string])[];
 
 const HOP_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] as const;
 const END_TO_END_SECONDS = [
@@ -38,6 +60,11 @@ function spec<T extends MetricType>(type: T) {
 const counter = spec('counter');
 const gauge = spec('gauge');
 const histogram = spec('histogram');
+
+/** A value that every instance shows the whole of. */
+function whole<S extends MetricSpec>(metric: S): S {
+  return { ...metric, whole: true };
+}
 
 export const CATALOGUE = {
   receiverRequests: counter(
@@ -112,22 +139,36 @@ export const CATALOGUE = {
     [],
     LIMITER_SECONDS,
   ),
-  apqFillRatio: gauge(
-    'scheduler',
-    'apq_fill_ratio',
-    'Fill of the queue: bytes or items, whichever is nearer its limit. 1 is full.',
-    [],
+  apqFillRatio: whole(
+    gauge(
+      'scheduler',
+      'apq_fill_ratio',
+      'Fill of the queue: bytes or items, whichever is nearer its limit. 1 is full.',
+      [],
+    ),
   ),
-  apqClassSize: gauge('scheduler', 'apq_class_size', 'Items waiting for the scheduler.', ['class', 'origin']),
-  apqClassBytes: gauge('scheduler', 'apq_class_bytes', 'Bytes waiting for the scheduler, as held in Redis.', [
-    'class',
-    'origin',
-  ]),
-  apqOldestAge: gauge(
-    'scheduler',
-    'apq_oldest_age_seconds',
-    'Age of the oldest batch waiting for the scheduler.',
-    ['class', 'origin'],
+  apqClassSize: whole(
+    gauge('scheduler', 'apq_class_size', 'Items waiting for the scheduler.', ['class', 'origin']),
+  ),
+  apqClassBytes: whole(
+    gauge('scheduler', 'apq_class_bytes', 'Bytes waiting for the scheduler, as held in Redis.', [
+      'class',
+      'origin',
+    ]),
+  ),
+  apqOldestAge: whole(
+    gauge('scheduler', 'apq_oldest_age_seconds', 'Age of the oldest batch waiting for the scheduler.', [
+      'class',
+      'origin',
+    ]),
+  ),
+  apqWeightRatio: whole(
+    gauge(
+      'scheduler',
+      'apq_weight_ratio',
+      'Share of the items that a class is to have while all classes wait.',
+      ['class'],
+    ),
   ),
   apqMovedItems: counter(
     'scheduler',
@@ -135,21 +176,32 @@ export const CATALOGUE = {
     'Items the scheduler moved on to the exporters.',
     ['class'],
   ),
-  apqSpill: counter('scheduler', 'apq_spill_total', 'Items sent to the dlq instead of the exporters.', [
-    'class',
-    'reason',
-  ]),
-  apqBreakerState: gauge(
-    'scheduler',
-    'apq_breaker_state',
-    '1 for the state the breaker is in, 0 for the others.',
-    ['state'],
+  apqSpill: whole(
+    counter('scheduler', 'apq_spill_total', 'Items sent to the dlq instead of the exporters.', [
+      'class',
+      'reason',
+    ]),
   ),
-  apqBreakerTransitions: counter(
-    'scheduler',
-    'apq_breaker_transitions_total',
-    'Changes of the breaker, by new state and reason.',
-    ['state', 'reason'],
+  apqBreakerState: whole(
+    gauge('scheduler', 'apq_breaker_state', '1 for the state the breaker is in, 0 for the others.', [
+      'state',
+    ]),
+  ),
+  apqBreakerProbeSeconds: whole(
+    gauge(
+      'scheduler',
+      'apq_breaker_probe_seconds',
+      'Time until the breaker tries the upstream again; 0 while it is not open.',
+      [],
+    ),
+  ),
+  apqBreakerTransitions: whole(
+    counter(
+      'scheduler',
+      'apq_breaker_transitions_total',
+      'Changes of the breaker, by new state and reason.',
+      ['state', 'reason'],
+    ),
   ),
   apqMoveSeconds: histogram(
     'scheduler',
@@ -170,6 +222,13 @@ export const CATALOGUE = {
     'exporter_concurrency',
     'Requests that may be under way now; it adapts to the upstream.',
     [],
+  ),
+  exporterWaitSeconds: histogram(
+    'exporter',
+    'exporter_wait_seconds',
+    'Time from a request received to its batch being sent: all it waited, on disk too.',
+    ['class', 'origin'],
+    END_TO_END_SECONDS,
   ),
   exporterRequests: counter('exporter', 'exporter_requests_total', 'Requests to the upstream, by outcome.', [
     'signal',
@@ -214,6 +273,12 @@ export const CATALOGUE = {
   dlqItems: gauge('dlq', 'dlq_items', 'Items on disk, by class; `rejected` apart.', ['area']),
   dlqBytes: gauge('dlq', 'dlq_disk_bytes', 'Bytes on disk, by class; `rejected` apart.', ['area']),
   dlqSegments: gauge('dlq', 'dlq_segments', 'Segment files, by class; `rejected` apart.', ['area']),
+  dlqFreeBytes: gauge(
+    'dlq',
+    'dlq_disk_free_bytes',
+    'Bytes that the disk itself has left; dlq.reserve of them stay free.',
+    [],
+  ),
   dlqStoredItems: counter('dlq', 'dlq_stored_items_total', 'Items written to disk.', ['class']),
   dlqStoredBytes: counter(
     'dlq',
@@ -234,6 +299,7 @@ export const CATALOGUE = {
     'Bytes per second that replay may use now; at most dlq.replay_rate.',
     [],
   ),
+  dlqReplayPaused: gauge('dlq', 'dlq_replay_paused', '1 while a person has paused replay.', []),
   dlqDrainSeconds: gauge(
     'dlq',
     'dlq_drain_seconds',
@@ -255,20 +321,53 @@ export const CATALOGUE = {
     ['signal', 'class', 'origin'],
     END_TO_END_SECONDS,
   ),
-  pipelineAccountingItems: gauge(
-    'scheduler',
-    'pipeline_accounting_items',
-    'The books, in items: accepted = delivered + queued + on_disk + rejected + dropped. `difference` is 0 when quiet.',
-    ['state'],
+  pipelineAccountingItems: whole(
+    gauge(
+      'scheduler',
+      'pipeline_accounting_items',
+      'The books, in items: accepted = delivered + queued + on_disk + rejected + dropped. `difference` is 0 when quiet.',
+      ['state'],
+    ),
   ),
-  redisUp: gauge('every', 'pipeline_redis_up', '1 while Redis answers.', []),
+  pipelineDroppedItems: whole(
+    counter(
+      'scheduler',
+      'pipeline_dropped_items_total',
+      'Items in the books as dropped, by reason. What the limiter drops is refused before it is accepted: cl_dropped_samples_total.',
+      ['reason'],
+    ),
+  ),
+  redisUp: gauge('every', 'pipeline_redis_up', '1 while Redis can be used, by what the connection is for.', [
+    'connection',
+  ]),
   redisReconnects: counter(
     'every',
     'pipeline_redis_reconnects_total',
     'Connections to Redis made again after they were lost.',
     [],
   ),
-  redisMemoryBytes: gauge('scheduler', 'pipeline_redis_memory_bytes', 'Memory Redis uses (used_memory).', []),
+  redisMemoryBytes: whole(
+    gauge('scheduler', 'pipeline_redis_memory_bytes', 'Memory Redis uses (used_memory).', []),
+  ),
+  redisMemoryLimitBytes: whole(
+    gauge(
+      'scheduler',
+      'pipeline_redis_memory_limit_bytes',
+      'Memory Redis may use (maxmemory); 0: no limit of its own.',
+      [],
+    ),
+  ),
+  redisRoundTripSeconds: histogram(
+    'every',
+    'pipeline_redis_round_trip_seconds',
+    'Time of one step in Redis, round trip included; its count is that of the round trips.',
+    ['step'],
+    HOP_SECONDS,
+  ),
+  buildInfo: gauge('every', 'pipeline_build_info', 'Always 1; the labels say what runs.', [
+    'version',
+    'node',
+  ]),
   duplicateHandOvers: counter(
     'every',
     'pipeline_duplicate_handovers_total',

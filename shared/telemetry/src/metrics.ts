@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { CATALOGUE, type MetricName, type MetricSpec, type Service } from './catalogue.ts';
+import { labelSets } from './label-values.ts';
 
 type Instrument<S> =
   S extends MetricSpec<infer L, infer T>
@@ -75,8 +76,13 @@ function instrument(spec: MetricSpec, registers: Registry[]): Counter | Gauge | 
   const { name, help } = spec;
   const labelNames = [...spec.labels];
   switch (spec.type) {
-    case 'counter':
-      return new Counter({ name, help, labelNames, registers });
+    case 'counter': {
+      const counter = new Counter({ name, help, labelNames, registers });
+      // A counter that appears with its first event hides that event from `increase`. One that follows a count kept in
+      // Redis must not begin at 0, or the whole count would look like an event.
+      if (!spec.whole) for (const labels of labelSets(name, labelNames) ?? []) counter.inc(labels, 0);
+      return counter;
+    }
     case 'gauge':
       return new Gauge({ name, help, labelNames, registers });
     case 'histogram':

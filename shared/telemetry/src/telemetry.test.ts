@@ -4,9 +4,13 @@ import {
   asText,
   CATALOGUE,
   createLogger,
+  isLabelValue,
+  labelSets,
+  labelValues,
   type MetricSpec,
   MetricsRegistry,
   metricsReference,
+  PROCESS_METRICS,
 } from './index.ts';
 
 describe('metrics', () => {
@@ -48,6 +52,27 @@ describe('metrics', () => {
     ]) {
       expect(names).toContain(fixed);
     }
+  });
+
+  it('have labels whose values are known, and counters that are there before they count', async () => {
+    const registry = new MetricsRegistry(['receiver', 'scheduler', 'exporter', 'dlq']);
+    const text = await registry.text();
+    for (const { name, type, labels, whole } of Object.values<MetricSpec>(CATALOGUE)) {
+      for (const label of labels) expect(labelValues(name, label), `${name} ${label}`).not.toEqual([]);
+      if (type !== 'counter') continue;
+      const sets = labelSets(name, labels);
+      // What follows a count kept in Redis appears when that is known: a jump from 0 would look like an event.
+      if (sets && !(whole && labels.length > 0)) expect(text).toMatch(new RegExp(`^${name}[{ ]`, 'm'));
+      if (whole && labels.length > 0) expect(text).not.toMatch(new RegExp(`^${name}[{ ]`, 'm'));
+      expect((sets ?? []).length).toBeLessThan(100);
+    }
+    expect(isLabelValue('exporter_rejected_items_total', 'reason', 'status_400')).toBe(true);
+    expect(isLabelValue('exporter_rejected_items_total', 'reason', 'a word of a client')).toBe(false);
+  });
+
+  it("of Node's own that are documented exist", async () => {
+    const text = await new MetricsRegistry([]).text();
+    for (const [name] of PROCESS_METRICS) expect(text).toMatch(new RegExp(`^# TYPE ${name} `, 'm'));
   });
 
   it('are documented in full', () => {

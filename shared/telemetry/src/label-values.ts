@@ -1,0 +1,82 @@
+/**
+ * What values each label can have: by the name of the label, or of metric and label where it means something else there.
+ * Counters whose labels all have fixed values are on `/metrics` from the start, at 0. `<…>` stands for what is not known
+ * beforehand and yet bounded, such as a status code.
+ */
+const SPILL = ['fill', 'breaker:failures', 'breaker:quota', 'breaker:auth', 'retries_exhausted'];
+const REFUSED_FOR_GOOD = ['too_large', 'status_<code>'];
+
+export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
+  signal: ['traces', 'metrics', 'logs', 'profiles'],
+  class: ['critical', 'high', 'normal'],
+  origin: ['live', 'replay'],
+  area: ['critical', 'high', 'normal', 'rejected'],
+  kind: ['wire', 'body'],
+  table: ['keys', 'sources', 'outputs', 'metrics'],
+  connection: ['receiver', 'scheduler', 'scheduler-wait', 'exporter', 'dlq', 'dlq-worker'],
+  step: ['enqueue', 'move', 'take', 'settle', 'leave', 'hand_over', 'report', 'drain'],
+  version: ['<version>'],
+  node: ['<version>'],
+  outcome: ['delivered', 'retry', 'too-large', 'rejected'],
+  'receiver_requests_total.code': ['<code>'],
+  'receiver_refused_total.reason': [
+    'malformed',
+    'too_large',
+    'content_type',
+    'content_encoding',
+    'method',
+    'unauthorized',
+    'client_gone',
+    'inflight_bytes',
+    'queue_full',
+    'not_kept',
+    'redis_full',
+    'redis_unavailable',
+    'nowhere_durable',
+    'no_keys',
+    'bad_request',
+    'internal',
+  ],
+  'cl_dropped_samples_total.reason': ['critical', 'full', 'unmergeable', 'tracker_full', 'histogram_bounds'],
+  'apq_spill_total.reason': [...SPILL, ...REFUSED_FOR_GOOD.map((reason) => `rejected:${reason}`)],
+  'apq_breaker_state.state': ['closed', 'open', 'half_open'],
+  'apq_breaker_transitions_total.state': ['closed', 'open'],
+  'apq_breaker_transitions_total.reason': ['failures', 'quota', 'auth', 'probe'],
+  'exporter_rejected_items_total.reason': ['partial_success', ...REFUSED_FOR_GOOD],
+  'exporter_retries_total.reason': ['throttled', 'unavailable', 'auth', 'connection', 'timeout'],
+  'dlq_state.state': ['ok', 'full', 'disk_full', 'disk_failing'],
+  'pipeline_accounting_items.state': [
+    'accepted',
+    'delivered',
+    'queued',
+    'on_disk',
+    'rejected',
+    'dropped',
+    'difference',
+  ],
+  'pipeline_dropped_items_total.reason': ['partial_success', 'corrupted', 'retention', 'capacity', 'purged'],
+};
+
+/** The values of a label of a metric, placeholders among them. */
+export function labelValues(metric: string, label: string): readonly string[] {
+  return LABEL_VALUES[`${metric}.${label}`] ?? LABEL_VALUES[label] ?? [];
+}
+
+/** Every combination of the labels' values; undefined when one of them is not known beforehand. */
+export function labelSets(metric: string, labels: readonly string[]): Record<string, string>[] | undefined {
+  let sets: Record<string, string>[] = [{}];
+  for (const label of labels) {
+    const values = labelValues(metric, label).filter((value) => !value.includes('<'));
+    if (values.length === 0) return undefined;
+    sets = sets.flatMap((set) => values.map((value) => ({ ...set, [label]: value })));
+  }
+  return sets;
+}
+
+/** Whether a label may have this value. */
+export function isLabelValue(metric: string, label: string, value: string): boolean {
+  return labelValues(metric, label).some(
+    (known) =>
+      known === value || (known.includes('<') && value.startsWith(known.slice(0, known.indexOf('<')))),
+  );
+}
