@@ -2,6 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { configurationReference, exampleFile } from '@nrdot/config';
 import { metricsReference } from '@nrdot/telemetry';
+import { DASHBOARDS } from '../grafana/source/index.ts';
 import { chartReadme, chartSchema, exampleNames, findHelm, render } from '../helm/chart.ts';
 
 const root = new URL('../../', import.meta.url);
@@ -15,6 +16,7 @@ for (const [file, text] of [
   ['docs/metrics.md', metricsReference()],
   ['nrdot.example.yaml', exampleFile()],
   ['infra/helm/nrdot-plus/README.md', chartReadme()],
+  ...DASHBOARDS.map(([file, json]) => [`infra/grafana/dashboards/${file}`, json] as const),
   ...(helm
     ? exampleNames().map((name) => [`infra/helm/rendered/${name}.yaml`, render(helm, name)] as const)
     : []),

@@ -1,0 +1,286 @@
+/**
+ * A dashboard of Grafana from what a person decides about it: which rows, which panels, which queries. Everything else
+ * (ids, places, datasource, variables) is the same on all of them.
+ */
+import { CATALOGUE, type MetricSpec, PROCESS_METRICS } from '@nrdot/telemetry';
+
+export interface Query {
+  /** PromQL; every selector of a metric of ours gets the variable `job`. */
+  expr: string;
+  legend?: string;
+}
+
+/** From this value on that colour. The first has none: it is from the lowest on. */
+export type Threshold = readonly [
+  from: number | null,
+  colour: 'green' | 'yellow' | 'orange' | 'red' | 'blue',
+];
+
+export interface Panel {
+  type: 'stat' | 'timeseries' | 'gauge' | 'state-timeline';
+  title: string;
+  /** What it says and what to make of it. */
+  description: string;
+  unit: string;
+  queries: readonly Query[];
+  /** Of 24. */
+  width: number;
+  height: number;
+  thresholds?: readonly Threshold[];
+  /** Names for values. */
+  names?: Readonly<Record<number, readonly [text: string, colour: string]>>;
+  max?: number;
+  stacked?: boolean;
+}
+
+export interface Row {
+  title: string;
+  panels: readonly Panel[];
+}
+
+export interface Board {
+  uid: string;
+  title: string;
+  description: string;
+  rows: readonly Row[];
+}
+
+type Extra = Partial<Pick<Panel, 'thresholds' | 'names' | 'max' | 'width' | 'height' | 'stacked'>>;
+
+/** One number with its course behind it. */
+export function stat(
+  title: string,
+  description: string,
+  unit: string,
+  expr: string,
+  extra: Extra = {},
+): Panel {
+  return { type: 'stat', title, description, unit, queries: [{ expr }], width: 4, height: 4, ...extra };
+}
+
+/** One number on an arc from 0 to `max`. */
+export function gauge(
+  title: string,
+  description: string,
+  unit: string,
+  expr: string,
+  extra: Extra = {},
+): Panel {
+  return {
+    type: 'gauge',
+    title,
+    description,
+    unit,
+    queries: [{ expr }],
+    width: 4,
+    height: 5,
+    max: 1,
+    ...extra,
+  };
+}
+
+/** Lines over time. */
+export function graph(
+  title: string,
+  description: string,
+  unit: string,
+  queries: readonly (readonly [legend: string, expr: string])[],
+  extra: Extra = {},
+): Panel {
+  return {
+    type: 'timeseries',
+    title,
+    description,
+    unit,
+    queries: queries.map(([legend, expr]) => ({ legend, expr })),
+    width: 12,
+    height: 8,
+    ...extra,
+  };
+}
+
+/** Which state when. */
+export function timeline(
+  title: string,
+  description: string,
+  queries: readonly (readonly [legend: string, expr: string])[],
+  names: NonNullable<Panel['names']>,
+  extra: Extra = {},
+): Panel {
+  return { ...graph(title, description, 'none', queries, { names, ...extra }), type: 'state-timeline' };
+}
+
+/** A percentile of a histogram of ours, by some labels; `selector` may narrow it: `name{label="value"}`. */
+export function quantile(q: number, selector: string, by: readonly string[] = []): string {
+  const [, name = '', labels = ''] = /^(\w+)(\{.*\})?$/.exec(selector) ?? [];
+  return `histogram_quantile(${q}, sum by (${['le', ...by].join(', ')}) (rate(${name}_bucket${labels}[$__rate_interval])))`;
+}
+
+const KNOWN = new Set<string>([
+  ...Object.values<MetricSpec>(CATALOGUE).flatMap(({ name, type }) =>
+    type === 'histogram' ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name],
+  ),
+  ...PROCESS_METRICS.flatMap(([name]) => [name, `${name}_bucket`, `${name}_sum`, `${name}_count`]),
+]);
+
+/** Narrows every metric of ours in a query to the chosen jobs. */
+function ofJob(expr: string): string {
+  return expr.replace(/([a-z]\w*)(\{)?/g, (all, name: string, open: string | undefined) => {
+    if (!KNOWN.has(name)) return all;
+    return open ? `${name}{job=~"$job", ` : `${name}{job=~"$job"}`;
+  });
+}
+
+const DATASOURCE = { type: 'prometheus', uid: '${datasource}' };
+
+/** The JSON that Grafana reads. */
+export function dashboardJson(board: Board): string {
+  const panels: object[] = [];
+  let y = 0;
+  for (const { title, panels: inRow } of board.rows) {
+    panels.push({
+      id: panels.length + 1,
+      type: 'row',
+      title,
+      collapsed: false,
+      gridPos: { h: 1, w: 24, x: 0, y },
+      panels: [],
+    });
+    y++;
+    let x = 0;
+    let height = 0;
+    for (const panel of inRow) {
+      if (x + panel.width > 24) {
+        y += height;
+        x = 0;
+        height = 0;
+      }
+      panels.push({
+        id: panels.length + 1,
+        ...panelJson(panel),
+        gridPos: { h: panel.height, w: panel.width, x, y },
+      });
+      x += panel.width;
+      height = Math.max(height, panel.height);
+    }
+    y += height;
+  }
+  const dashboard = {
+    uid: board.uid,
+    title: board.title,
+    description: board.description,
+    tags: ['nrdot'],
+    schemaVersion: 39,
+    version: 1,
+    editable: true,
+    graphTooltip: 1,
+    refresh: '10s',
+    time: { from: 'now-1h', to: 'now' },
+    timezone: '',
+    links: [
+      {
+        type: 'dashboards',
+        tags: ['nrdot'],
+        title: 'NRDOT+',
+        asDropdown: false,
+        includeVars: true,
+        keepTime: true,
+      },
+    ],
+    templating: {
+      list: [
+        {
+          name: 'datasource',
+          type: 'datasource',
+          label: 'Prometheus',
+          query: 'prometheus',
+          refresh: 1,
+          hide: 0,
+        },
+        {
+          name: 'job',
+          type: 'query',
+          label: 'Pipeline',
+          datasource: DATASOURCE,
+          query: { query: 'label_values(pipeline_build_info, job)', refId: 'job' },
+          refresh: 2,
+          sort: 1,
+          multi: true,
+          includeAll: true,
+          allValue: '.*',
+          current: { text: 'All', value: '$__all' },
+        },
+      ],
+    },
+    annotations: { list: [] },
+    panels,
+  };
+  return `${JSON.stringify(dashboard, null, 2)}\n`;
+}
+
+function panelJson(panel: Panel): object {
+  const { type, title, description, unit, queries, thresholds, names, max, stacked } = panel;
+  const steps = (thresholds ?? [[null, 'green']]).map(([value, color]) => ({ value, color }));
+  const values =
+    names && Object.entries(names).map(([value, [text, color]], index) => [value, { text, color, index }]);
+  return {
+    type,
+    title,
+    description,
+    datasource: DATASOURCE,
+    targets: queries.map(({ expr, legend }, i) => ({
+      refId: String.fromCharCode(65 + i),
+      datasource: DATASOURCE,
+      expr: ofJob(expr),
+      legendFormat: legend ?? '',
+      range: true,
+    })),
+    fieldConfig: {
+      defaults: {
+        unit,
+        min: 0,
+        ...(max === undefined ? {} : { max }),
+        thresholds: { mode: 'absolute', steps },
+        ...(values ? { mappings: [{ type: 'value', options: Object.fromEntries(values) }] } : {}),
+        color: { mode: type === 'timeseries' ? 'palette-classic' : 'thresholds' },
+        ...(type === 'timeseries'
+          ? {
+              custom: {
+                lineWidth: 1,
+                fillOpacity: stacked ? 30 : 8,
+                showPoints: 'never',
+                spanNulls: false,
+                stacking: { mode: stacked ? 'normal' : 'none', group: 'A' },
+                thresholdsStyle: { mode: thresholds ? 'line' : 'off' },
+              },
+            }
+          : {}),
+      },
+      overrides: [],
+    },
+    options: OPTIONS[type],
+  };
+}
+
+const LAST = { calcs: ['lastNotNull'], fields: '', values: false };
+const OPTIONS: Readonly<Record<Panel['type'], object>> = {
+  stat: {
+    reduceOptions: LAST,
+    colorMode: 'value',
+    graphMode: 'area',
+    textMode: 'auto',
+    justifyMode: 'center',
+    orientation: 'auto',
+  },
+  gauge: { reduceOptions: LAST, showThresholdMarkers: true, showThresholdLabels: false, orientation: 'auto' },
+  timeseries: {
+    legend: { displayMode: 'list', placement: 'bottom', showLegend: true },
+    tooltip: { mode: 'multi', sort: 'desc' },
+  },
+  'state-timeline': {
+    mergeValues: true,
+    showValue: 'auto',
+    rowHeight: 0.8,
+    legend: { displayMode: 'list', placement: 'bottom', showLegend: false },
+  },
+};

@@ -1,0 +1,251 @@
+import { type Board, gauge, graph, quantile, stat, timeline } from './board.ts';
+
+const ITEMS = 'locale';
+const PER_SECOND = 'suffix: items/s';
+const FILL = [
+  [null, 'green'],
+  [0.8, 'orange'],
+  [0.95, 'red'],
+] as const;
+const books = (state: string) => `max(pipeline_accounting_items{state="${state}"})`;
+const BREAKER = 'max(apq_breaker_state{state="half_open"}) + 2 * max(apq_breaker_state{state="open"})';
+const BREAKER_NAMES = { 0: ['closed', 'green'], 1: ['half open', 'orange'], 2: ['open', 'red'] } as const;
+
+/** Where the data is, what is lost (nothing), and why it waits. */
+export const overview: Board = {
+  uid: 'nrdot-overview',
+  title: 'NRDOT+ 1 Overview',
+  description: 'Where the data is, what is being lost (nothing), and why it waits.',
+  rows: [
+    {
+      title: 'The path: accepted = delivered + queued + on disk + rejected + dropped',
+      panels: [
+        stat(
+          'Accepted',
+          'Items acknowledged since the pipeline was first started.',
+          ITEMS,
+          books('accepted'),
+          {
+            thresholds: [[null, 'blue']],
+            width: 4,
+          },
+        ),
+        stat(
+          'Queued',
+          'Items in Redis: waiting, being sent, or on their way to disk.',
+          ITEMS,
+          books('queued'),
+          {
+            thresholds: [[null, 'blue']],
+            width: 3,
+          },
+        ),
+        stat(
+          'On disk',
+          'Items that wait on the disk for their replay. They are safe.',
+          ITEMS,
+          books('on_disk'),
+          {
+            thresholds: [
+              [null, 'green'],
+              [1, 'orange'],
+            ],
+            width: 3,
+          },
+        ),
+        stat('Delivered', 'Items the upstream took.', ITEMS, books('delivered'), { width: 4 }),
+        stat(
+          'Rejected',
+          'Items the upstream refused for good; kept on disk with the reason, replayed on command.',
+          ITEMS,
+          books('rejected'),
+          {
+            thresholds: [
+              [null, 'green'],
+              [1, 'orange'],
+            ],
+            width: 3,
+          },
+        ),
+        stat(
+          'Dropped',
+          'Items given up, by retention, capacity, damage or a partial success.',
+          ITEMS,
+          books('dropped'),
+          {
+            thresholds: [
+              [null, 'green'],
+              [1, 'red'],
+            ],
+            width: 3,
+          },
+        ),
+        stat(
+          'Difference',
+          'What the books do not explain. Moves while data moves; 0 when all is quiet.',
+          ITEMS,
+          'max(abs(pipeline_accounting_items{state="difference"}))',
+          {
+            thresholds: [
+              [null, 'green'],
+              [1, 'yellow'],
+            ],
+            width: 4,
+          },
+        ),
+        graph(
+          'What moves',
+          'Items in and out. Accepted above delivered fills the queue; replayed comes from the disk and is in delivered too.',
+          PER_SECOND,
+          [
+            ['accepted', 'sum(rate(receiver_items_total[$__rate_interval]))'],
+            ['delivered', 'sum(rate(exporter_delivered_items_total[$__rate_interval]))'],
+            ['spilled to disk', 'sum(max by (class, reason) (rate(apq_spill_total[$__rate_interval])))'],
+            ['replayed', 'sum(rate(dlq_replayed_items_total[$__rate_interval]))'],
+            ['rejected', 'sum(rate(exporter_rejected_items_total[$__rate_interval]))'],
+            ['dropped by the limiter', 'sum(rate(cl_dropped_samples_total[$__rate_interval]))'],
+          ],
+          { width: 24 },
+        ),
+      ],
+    },
+    {
+      title: 'Why it waits',
+      panels: [
+        stat(
+          'Breaker',
+          'Open: nothing is sent, all goes to disk. Half open: one probe is out.',
+          'none',
+          BREAKER,
+          {
+            names: BREAKER_NAMES,
+            thresholds: [
+              [null, 'green'],
+              [1, 'orange'],
+              [2, 'red'],
+            ],
+            height: 5,
+          },
+        ),
+        stat(
+          'Next probe in',
+          'Until the breaker tries the upstream again.',
+          's',
+          'max(apq_breaker_probe_seconds)',
+          {
+            height: 5,
+          },
+        ),
+        gauge(
+          'Queue',
+          'Fill of Redis by bytes or items. From 95 % on new arrivals go to disk.',
+          'percentunit',
+          'max(apq_fill_ratio)',
+          {
+            thresholds: FILL,
+          },
+        ),
+        gauge('Disk', 'Use of dlq.capacity.', 'percentunit', 'max(dlq_utilization_ratio)', {
+          thresholds: FILL,
+        }),
+        stat(
+          'Oldest waiting',
+          'Age of the oldest batch in Redis or on disk.',
+          's',
+          'max(apq_oldest_age_seconds) > max(dlq_oldest_age_seconds) or max(dlq_oldest_age_seconds)',
+          {
+            thresholds: [
+              [null, 'green'],
+              [60, 'orange'],
+              [86_400, 'red'],
+            ],
+            height: 5,
+          },
+        ),
+        stat(
+          'Disk empty in',
+          'At the present rate of replay, once the breaker is closed.',
+          's',
+          'max(dlq_drain_seconds)',
+          {
+            height: 5,
+          },
+        ),
+        timeline('Breaker', 'State over time.', [['breaker', BREAKER]], BREAKER_NAMES, {
+          width: 12,
+          height: 6,
+        }),
+        graph(
+          'Breaker opened',
+          'How often it opened, by reason: failures in a row, quota (429), auth (401, 403).',
+          'short',
+          [
+            [
+              '{{reason}}',
+              'max by (reason) (increase(apq_breaker_transitions_total{state="open"}[$__rate_interval]))',
+            ],
+          ],
+          { width: 12, height: 6 },
+        ),
+        graph(
+          'Fill',
+          'How full each place is.',
+          'percentunit',
+          [
+            ['queue', 'max(apq_fill_ratio)'],
+            ['disk', 'max(dlq_utilization_ratio)'],
+            ['limiter', 'sum(cl_keys_used) / sum(cl_keys_limit)'],
+            ['exporters', 'sum(exporter_inflight) / sum(exporter_concurrency)'],
+          ],
+          { max: 1 },
+        ),
+        graph(
+          'Latency of each hop, 99th percentile',
+          'Request: until the client has its answer. Wait: until it is sent. Upstream: its answer. End to end: until that is acknowledged.',
+          's',
+          [
+            ['request', quantile(0.99, 'receiver_request_seconds')],
+            ['into Redis', quantile(0.99, 'pipeline_redis_round_trip_seconds{step="enqueue"}')],
+            ['wait', quantile(0.99, 'exporter_wait_seconds{origin="live"}')],
+            ['upstream', quantile(0.99, 'exporter_request_seconds')],
+            ['end to end', quantile(0.99, 'pipeline_end_to_end_seconds{origin="live"}')],
+          ],
+        ),
+      ],
+    },
+    {
+      title: 'In and out',
+      panels: [
+        graph('Bytes', 'In as on the wire and after decompression; out as sent.', 'Bps', [
+          ['in, wire', 'sum(rate(receiver_bytes_total{kind="wire"}[$__rate_interval]))'],
+          ['in, body', 'sum(rate(receiver_bytes_total{kind="body"}[$__rate_interval]))'],
+          ['out', 'sum(rate(exporter_sent_bytes_total[$__rate_interval]))'],
+        ]),
+        graph('Items accepted by signal', 'Spans, data points, log records, profiles.', PER_SECOND, [
+          ['{{signal}}', 'sum by (signal) (rate(receiver_items_total[$__rate_interval]))'],
+        ]),
+        graph(
+          'Answers to clients',
+          'Requests by status code; 503 means that clients keep their data for now.',
+          'reqps',
+          [['{{code}}', 'sum by (code) (rate(receiver_requests_total[$__rate_interval]))']],
+        ),
+        graph('Refused requests', 'By reason; docs/operations.md says what each means.', 'reqps', [
+          ['{{reason}}', 'sum by (reason) (rate(receiver_refused_total[$__rate_interval]))'],
+        ]),
+        graph('Answers of the upstream', 'Requests by outcome.', 'reqps', [
+          ['{{outcome}}', 'sum by (outcome) (rate(exporter_requests_total[$__rate_interval]))'],
+        ]),
+        graph(
+          'Tried again',
+          'By reason, and hand-overs that had happened before (a crash or a stall in between).',
+          'ops',
+          [
+            ['{{reason}}', 'sum by (reason) (rate(exporter_retries_total[$__rate_interval]))'],
+            ['duplicate hand-over', 'sum(rate(pipeline_duplicate_handovers_total[$__rate_interval]))'],
+          ],
+        ),
+      ],
+    },
+  ],
+};

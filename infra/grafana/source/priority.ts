@@ -1,0 +1,100 @@
+import { type Board, graph, quantile, stat } from './board.ts';
+
+const PER_SECOND = 'suffix: items/s';
+
+/** Who goes first, who waits, who spills. */
+export const priority: Board = {
+  uid: 'nrdot-priority',
+  title: 'NRDOT+ 3 Priority',
+  description: 'Who goes first, who waits, who spills. docs/priority.md explains it.',
+  rows: [
+    {
+      title: 'Shares',
+      panels: [
+        graph(
+          'Share of each class',
+          'Items that left the scheduler, beside the share by weight. They meet while all three classes wait.',
+          'percentunit',
+          [
+            [
+              '{{class}}',
+              'sum by (class) (rate(apq_moved_items_total[$__rate_interval])) / scalar(sum(rate(apq_moved_items_total[$__rate_interval])))',
+            ],
+            ['{{class}} by weight', 'max by (class) (apq_weight_ratio)'],
+          ],
+          { max: 1 },
+        ),
+        graph('Items moved', 'From the class queues to the exporters.', PER_SECOND, [
+          ['{{class}}', 'sum by (class) (rate(apq_moved_items_total[$__rate_interval]))'],
+        ]),
+      ],
+    },
+    {
+      title: 'Waiting',
+      panels: [
+        graph(
+          'Items waiting',
+          'In Redis, by class; replay came from disk.',
+          'locale',
+          [['{{class}} {{origin}}', 'max by (class, origin) (apq_class_size)']],
+          { stacked: true },
+        ),
+        graph(
+          'Bytes waiting',
+          'As held in Redis.',
+          'bytes',
+          [['{{class}} {{origin}}', 'max by (class, origin) (apq_class_bytes)']],
+          { stacked: true },
+        ),
+        graph('Age of the oldest', 'Of the batches that wait for the scheduler.', 's', [
+          ['{{class}} {{origin}}', 'max by (class, origin) (apq_oldest_age_seconds)'],
+        ]),
+        graph('Wait until sent, 99th percentile', 'By class, live traffic.', 's', [
+          ['{{class}}', quantile(0.99, 'exporter_wait_seconds{origin="live"}', ['class'])],
+        ]),
+        graph(
+          'End to end, 99th percentile',
+          'From request to delivery acknowledged, by class, live traffic.',
+          's',
+          [['{{class}}', quantile(0.99, 'pipeline_end_to_end_seconds{origin="live"}', ['class'])]],
+        ),
+        graph('Spilled', 'Items sent to disk, by class and reason.', PER_SECOND, [
+          ['{{class}} {{reason}}', 'max by (class, reason) (rate(apq_spill_total[$__rate_interval]))'],
+        ]),
+      ],
+    },
+    {
+      title: 'Scheduler and exporters',
+      panels: [
+        stat('Fill', 'Of the queue.', 'percentunit', 'max(apq_fill_ratio)', {
+          height: 8,
+          thresholds: [
+            [null, 'green'],
+            [0.8, 'orange'],
+            [0.95, 'red'],
+          ],
+        }),
+        graph(
+          'Time of one move',
+          'A weighted window of batches, round trip included.',
+          's',
+          [
+            ['50 %', quantile(0.5, 'apq_move_seconds')],
+            ['99 %', quantile(0.99, 'apq_move_seconds')],
+          ],
+          { width: 10 },
+        ),
+        graph(
+          'Requests under way',
+          'Beside what may be: it adapts to the upstream.',
+          'short',
+          [
+            ['under way', 'sum(exporter_inflight)'],
+            ['allowed', 'sum(exporter_concurrency)'],
+          ],
+          { width: 10 },
+        ),
+      ],
+    },
+  ],
+};
