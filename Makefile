@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: run test test-docker bench faults reliability fuzz build install redis lint format docs clean
+.PHONY: run demo test test-docker bench faults reliability fuzz build install redis lint format docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -11,6 +11,9 @@ help: ## Show what there is
 
 run: install redis ## Start the whole pipeline on this machine
 	@nrdot up $(ARGS)
+
+demo: install redis ## A storm, an overload, an outage: what it is for, in two minutes, with a verdict
+	@nrdot demo $(ARGS)
 
 test: install redis ## Check and test everything
 	@npm run --silent lint

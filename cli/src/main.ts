@@ -1,5 +1,6 @@
 import { ConfigError } from '@nrdot/config';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import { completion, SHELLS, type Shell } from './completion.ts';
 import type { ConfigFlags } from './config-flags.ts';
 import { SERVICES } from './pipeline-services.ts';
 import { VERSION } from './version.ts';
@@ -16,6 +17,20 @@ const DESCRIPTIONS = {
  * @param argv as in process.argv
  */
 export async function main(argv: readonly string[]): Promise<void> {
+  try {
+    await createProgram().parseAsync([...argv]);
+  } catch (error) {
+    process.stderr.write(
+      error instanceof ConfigError
+        ? `The configuration is not valid:\n${error.message.replace(/^/gm, '  ')}\n`
+        : `${(error as Error).message}\n`,
+    );
+    process.exitCode = error instanceof ConfigError ? 2 : 1;
+  }
+}
+
+/** Every command with its flags. */
+export function createProgram(): Command {
   const program = new Command('nrdot')
     .description(
       'NRDOT+: a durable OTLP gateway. It limits cardinality, orders by priority, and loses nothing.',
@@ -29,6 +44,7 @@ Examples:
   nrdot up                                     everything in one process, to the built-in mock upstream
   nrdot up --upstream https://otlp.nr-data.net --config nrdot.yaml
   nrdot generate --rate 10000 --duration 30s   send it a load
+  nrdot demo                                   a storm, an overload, an outage; with a verdict
   nrdot validate nrdot.yaml                    check a configuration`,
     );
 
@@ -57,16 +73,25 @@ Examples:
       (await import('./commands/validate.ts')).validate(file, options),
     );
 
-  program
-    .command('reload')
-    .description('make a running service read its configuration again and apply what changed')
-    .option(
-      '--config <file>',
-      'configuration that names the admin address; default nrdot.yaml when it is there',
+  withAdmin(
+    program
+      .command('reload')
+      .description('make a running service read its configuration again and apply what changed'),
+  ).action(async (flags) => (await import('./commands/reload.ts')).reloadCommand(flags));
+
+  withAdmin(
+    program
+      .command('limiter')
+      .description("what the cardinality limiter holds and decided: a receiver's view"),
+  )
+    .addHelpText(
+      'after',
+      `
+Examples:
+  nrdot limiter                          of "nrdot up", or of the receiver that nrdot.yaml names
+  nrdot limiter --admin receiver-2:8888  of another receiver`,
     )
-    .option('--admin <host:port>', 'admin address of the service, when it is another')
-    .option('--json', 'print the changes as JSON')
-    .action(async (flags) => (await import('./commands/reload.ts')).reloadCommand(flags));
+    .action(async (flags) => (await import('./commands/limiter.ts')).limiterCommand(flags));
 
   const generate = program
     .command('generate')
@@ -88,6 +113,27 @@ Examples:
     .option('--json', 'print the report as JSON');
   generate.action(async (flags) => (await import('./commands/generate.ts')).generateCommand(flags));
 
+  program
+    .command('demo')
+    .description(
+      'three acts on this machine: a storm, an overload, an outage with kill -9; ends with a verdict',
+    )
+    .addOption(new Option('--act <name>', 'only one of them').choices(['storm', 'overload', 'outage']))
+    .option('--config <file>', 'settings to try it with, above those of the acts')
+    .option('--report <file>', 'where to save the page with plots', 'nrdot-demo.html')
+    .option('--json', 'print what was measured as JSON')
+    .addHelpText(
+      'after',
+      `
+Exit code: 0 when every promise held, 1 when one was broken.
+
+Examples:
+  nrdot demo                           all three, about a minute and a half
+  nrdot demo --act overload            one of them
+  nrdot demo --config other-weights.yaml   with settings of yours: see a promise break`,
+    )
+    .action(async (flags) => (await import('./commands/demo.ts')).demoCommand(flags));
+
   const mock = program
     .command('mock-upstream')
     .description('an OTLP/HTTP backend for trying things: counts what arrives, fails as told')
@@ -104,22 +150,61 @@ Examples:
     );
   mock.action(async (flags) => (await import('./commands/mock-upstream.ts')).mockUpstreamCommand(flags));
 
-  try {
-    await program.parseAsync([...argv]);
-  } catch (error) {
-    process.stderr.write(
-      error instanceof ConfigError
-        ? `The configuration is not valid:\n${error.message.replace(/^/gm, '  ')}\n`
-        : `${(error as Error).message}\n`,
-    );
-    process.exitCode = error instanceof ConfigError ? 2 : 1;
-  }
+  program
+    .command('outage')
+    .description('take the mock upstream away, and bring it back')
+    .addArgument(new Argument('<what>', 'what to do').choices(['on', 'off', 'status']))
+    .option('--mock <url>', 'where the mock upstream is', 'http://127.0.0.1:4320')
+    .option('--compose', 'it is a container: stop and start that of docker-compose.yml')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  nrdot outage on            the upstream of "nrdot up" is gone; watch it with nrdot status
+  nrdot outage off           and back
+  nrdot outage on --compose  the same for docker compose`,
+    )
+    .action(async (what, flags) => (await import('./commands/outage.ts')).outageCommand(what, flags));
+
+  program
+    .command('bench')
+    .description('measure what the pipeline costs, beside peers; needs the source tree')
+    .argument('[flags...]', 'flags of the benchmark; -- --help lists them')
+    .allowUnknownOption()
+    .action(async (args: string[]) => (await import('./commands/bench.ts')).benchCommand(args));
+
+  program
+    .command('completion')
+    .description('print a script that completes commands and flags')
+    .addArgument(new Argument('<shell>').choices(SHELLS))
+    .addHelpText(
+      'after',
+      `
+Examples:
+  source <(nrdot completion bash)   in ~/.bashrc
+  source <(nrdot completion zsh)    in ~/.zshrc
+  nrdot completion fish > ~/.config/fish/completions/nrdot.fish`,
+    )
+    .action((shell: Shell) => void process.stdout.write(completion(program, shell)));
+
+  return program;
 }
 
 function withConfig(command: Command): Command {
   return command
     .option('--config <file>', 'configuration; default nrdot.yaml when it is there')
     .option('--admin <host:port>', 'where health, metrics and commands are');
+}
+
+/** A command that speaks to a running service. */
+function withAdmin(command: Command): Command {
+  return command
+    .option(
+      '--config <file>',
+      'configuration that names the admin address; default nrdot.yaml when it is there',
+    )
+    .option('--admin <host:port>', 'admin address of the service, when it is another')
+    .option('--json', 'print JSON');
 }
 
 function number(text: string): number {

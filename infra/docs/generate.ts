@@ -2,6 +2,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { configurationReference, exampleFile } from '@nrdot/config';
 import { metricsReference } from '@nrdot/telemetry';
+import { createProgram } from '../../cli/src/main.ts';
+import { commandReference } from '../../cli/src/reference.ts';
 import { DASHBOARDS } from '../grafana/source/index.ts';
 import { chartReadme, chartSchema, exampleNames, findHelm, render } from '../helm/chart.ts';
 
@@ -14,6 +16,7 @@ mkdirSync(new URL('infra/helm/rendered', root), { recursive: true });
 for (const [file, text] of [
   ['docs/configuration.md', configurationReference()],
   ['docs/metrics.md', metricsReference()],
+  ['docs/cli.md', commandReference(createProgram())],
   ['nrdot.example.yaml', exampleFile()],
   ['infra/helm/nrdot-plus/README.md', chartReadme()],
   ...DASHBOARDS.map(([file, json]) => [`infra/grafana/dashboards/${file}`, json] as const),

@@ -1,4 +1,5 @@
 export * from './body.ts';
 export * from './ingest.ts';
+export type { LimiterReport } from './limiter/index.ts';
 export * from './main.ts';
 export * from './server.ts';

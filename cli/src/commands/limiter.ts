@@ -1,0 +1,73 @@
+import type { LimiterReport } from '@nrdot/receiver';
+import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { table } from '../table.ts';
+
+const SHOWN = 10;
+
+/** `nrdot limiter`: what a receiver's limiter holds, which labels make it full, and what it decided. */
+export async function limiterCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {
+  const report = await new AdminClient(flags).get<LimiterReport>('/api/limiter');
+  process.stdout.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : asText(report));
+}
+
+export function asText(report: LimiterReport): string {
+  const { mode, keysUsed, keysLimit, maxKeys, totals, topMetrics, topLabels, decisions } = report;
+  const dropped = Object.entries(totals.dropped);
+  const lines = [
+    `mode       ${mode}${mode === 'observe' ? ' (nothing is changed)' : ''}`,
+    `key-sets   ${n(keysUsed)} in use, ${n(keysLimit)} for this receiver, ${n(maxKeys)} for all`,
+    `points     ${n(totals.points)} in ${n(totals.requests)} requests`,
+    `dropped    ${dropped.length === 0 ? '0' : dropped.map(([reason, points]) => `${n(points)} ${reason}`).join(', ')}`,
+    `merged     ${n(totals.aggregated)}`,
+    `overflow   ${n(totals.overflow)}`,
+  ];
+  if (mode === 'observe') {
+    const { observedDropped, observedAggregated, observedOverflow } = totals;
+    lines.push(
+      `would have dropped ${n(observedDropped)}, merged ${n(observedAggregated)}, sent to overflow ${n(observedOverflow)}`,
+    );
+  }
+  const sections = [
+    table(
+      ['METRIC', 'KEY-SETS', 'GIVEN UP'],
+      topMetrics
+        .slice(0, SHOWN)
+        .map(({ metric, keys, removed, overflowed }) => [
+          metric,
+          n(keys),
+          [...removed, ...(overflowed ? ['(overflow)'] : [])].join(', ') || '-',
+        ]),
+    ),
+    table(
+      ['LABEL', 'METRIC', 'SCORE', 'BITS', ''],
+      topLabels
+        .slice(0, SHOWN)
+        .map(({ label, metric, place, score, bits, removed, isProtected }) => [
+          place === 'resource' ? `${label} (resource)` : label,
+          metric,
+          score.toFixed(2),
+          bits.toFixed(1),
+          removed ? 'given up' : isProtected ? 'protected' : '',
+        ]),
+    ),
+    table(
+      ['WHEN', 'DECISION', 'METRIC', 'LABEL', 'SCORE', 'WHY'],
+      decisions
+        .slice(-SHOWN)
+        .reverse()
+        .map(({ at, kind, metric, label, score, why, enforced }) => [
+          new Date(at).toISOString().slice(0, 19),
+          enforced ? kind : `would ${kind}`,
+          metric,
+          label || '-',
+          score.toFixed(2),
+          why,
+        ]),
+    ),
+  ].filter(Boolean);
+  return `${[lines.join('\n'), ...sections].join('\n\n')}\n`;
+}
+
+function n(value: number): string {
+  return value.toLocaleString('en-US');
+}

@@ -1,0 +1,84 @@
+import type { Series } from './finding.ts';
+
+const EVERY_MS = 250;
+
+/** Looks at the stage four times a second, for plots and for the progress line. */
+export class Recorder<N extends string> implements Disposable {
+  readonly #startedAt = performance.now();
+  readonly #series = new Map<N, Series>();
+  readonly #look: () => Promise<Partial<Record<N, number>>>;
+  readonly #seen: (values: Partial<Record<N, number>>, seconds: number) => void;
+  readonly #timer: NodeJS.Timeout;
+  #looking = false;
+
+  /**
+   * @param names of what `look` may give, in the order of plots
+   * @param look reads values; while it fails, the pipeline is down and there are none
+   */
+  constructor(
+    names: readonly N[],
+    look: () => Promise<Partial<Record<N, number>>>,
+    seen: (values: Partial<Record<N, number>>, seconds: number) => void,
+  ) {
+    for (const name of names) this.#series.set(name, { name, points: [] });
+    this.#look = look;
+    this.#seen = seen;
+    this.#timer = setInterval(() => void this.#record(), EVERY_MS);
+  }
+
+  /** Since the act began. */
+  get seconds(): number {
+    return (performance.now() - this.#startedAt) / 1000;
+  }
+
+  series(...names: N[]): Series[] {
+    return names.map((name) => this.#series.get(name)!);
+  }
+
+  /** The most that a counter grew in any window of so many seconds, per second. */
+  steepest(name: N, windowSeconds: number): number {
+    const { points } = this.#series.get(name)!;
+    let most = 0;
+    let from = 0;
+    for (const [at, value] of points) {
+      while (at - points[from + 1]![0] >= windowSeconds) from++;
+      const [since, before] = points[from]!;
+      // A counter that fell began again: its process is another one.
+      if (at - since >= windowSeconds && value > before)
+        most = Math.max(most, (value - before) / (at - since));
+    }
+    return most;
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
+
+  async #record(): Promise<void> {
+    if (this.#looking) return;
+    this.#looking = true;
+    const at = this.seconds;
+    try {
+      const values = await this.#look();
+      for (const [name, value] of Object.entries(values) as [N, number][])
+        this.#series.get(name)!.points.push([at, value]);
+      this.#seen(values, at);
+    } catch {
+      // down, and drawn as a gap
+    } finally {
+      this.#looking = false;
+    }
+  }
+}
+
+/** The growth of a counter per second, over windows of about a second. */
+export function rateOf({ name, points }: Series): Series {
+  const rates: [number, number][] = [];
+  let from = 0;
+  for (const [at, value] of points) {
+    while (at - points[from]![0] > 1) from++;
+    const [since, before] = points[from]!;
+    if (at > since) rates.push([at, Math.max(0, value - before) / (at - since)]);
+  }
+  return { name, points: rates };
+}

@@ -1,0 +1,141 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { freePort, type MockUpstream, Process, startMockUpstream, waitUntil } from '@nrdot/testbed';
+
+export interface SchedulerView {
+  accounting: Record<
+    'accepted' | 'delivered' | 'queued' | 'on_disk' | 'rejected' | 'dropped' | 'difference',
+    number
+  >;
+  breaker: { state: string; reason: string };
+  depth: { stages: { queued: Record<string, { items: number }> } };
+}
+
+type Tree = { [key: string]: unknown };
+
+/**
+ * What an act plays on: the whole pipeline as a process of its own, so that it can be killed, in front of a mock
+ * upstream in this one. Files lie in a directory of their own; ports are free ones.
+ */
+export class Stage implements AsyncDisposable {
+  readonly mock: MockUpstream;
+  readonly otlp: string;
+  readonly admin: string;
+  readonly #dir: string;
+  readonly #configFile: string;
+  #pipeline: Process;
+
+  private constructor(mock: MockUpstream, dir: string, configFile: string, ports: [number, number]) {
+    this.mock = mock;
+    this.#dir = dir;
+    this.#configFile = configFile;
+    [this.otlp, this.admin] = ports.map((port) => `http://127.0.0.1:${port}`) as [string, string];
+    this.#pipeline = this.#spawn();
+  }
+
+  /**
+   * @param dir of this stage alone; removed at the end
+   * @param settings layers of configuration, later ones above earlier ones
+   */
+  static async open(dir: string, settings: readonly Tree[]): Promise<Stage> {
+    mkdirSync(dir, { recursive: true });
+    const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
+    const ports: [number, number] = [await freePort(), await freePort()];
+    const own: Tree = {
+      data_dir: join(dir, 'data'),
+      receiver: { listen: `127.0.0.1:${ports[0]}` },
+      admin: { listen: `127.0.0.1:${ports[1]}` },
+      dlq: { listen: '127.0.0.1:0' },
+      exporter: { endpoint: mock.url },
+    };
+    const configFile = join(dir, 'nrdot.yaml');
+    writeFileSync(configFile, JSON.stringify([...settings, own].reduce(merge, {}), null, 2)); // JSON is YAML
+    const stage = new Stage(mock, dir, configFile, ports);
+    try {
+      await stage.#started();
+    } catch (error) {
+      await stage[Symbol.asyncDispose]();
+      throw error;
+    }
+    return stage;
+  }
+
+  /** kill -9 of the whole pipeline, and a new start on the same files. */
+  async killAndRestart(): Promise<void> {
+    await this.#pipeline.end('SIGKILL');
+    this.#pipeline = this.#spawn();
+    await this.#started();
+  }
+
+  /** @throws while the pipeline is down */
+  async scheduler(): Promise<SchedulerView> {
+    return (await (await fetch(`${this.admin}/api/scheduler`)).json()) as SchedulerView;
+  }
+
+  /** Asks the admin address for something. */
+  async post(path: string): Promise<void> {
+    const answer = await fetch(this.admin + path, { method: 'POST' });
+    if (!answer.ok) throw new Error(`${path} answered ${answer.status}: ${await answer.text()}`);
+  }
+
+  /** Sums of metrics over their labels. @throws while the pipeline is down */
+  async metrics<N extends string>(...names: N[]): Promise<Record<N, number>> {
+    const text = await (await fetch(`${this.admin}/metrics`)).text();
+    const sums = Object.fromEntries(names.map((name) => [name, 0])) as Record<N, number>;
+    for (const [, name = '', value] of text.matchAll(/^(\w+)(?:\{[^}]*\})? (\S+)$/gm))
+      if (name in sums) sums[name as N] += Number(value);
+    return sums;
+  }
+
+  /** Waits until nothing is under way any more. @returns the books then */
+  async untilQuiet(timeoutMs: number): Promise<SchedulerView['accounting']> {
+    let books: SchedulerView['accounting'] | undefined;
+    try {
+      return await waitUntil(
+        async () => {
+          books = (await this.scheduler()).accounting;
+          return books.queued === 0 && books.on_disk === 0 && books.difference === 0 ? books : undefined;
+        },
+        { what: 'everything was delivered', timeoutMs, everyMs: 100 },
+      );
+    } catch (error) {
+      if (books) return books; // the findings say what is wrong with them
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // In order, so that its redis-server ends with it.
+    await this.#pipeline.end('SIGTERM').catch(() => {});
+    await this.mock.close();
+    rmSync(this.#dir, { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  #spawn(): Process {
+    return new Process(
+      'nrdot up',
+      process.execPath,
+      [process.argv[1]!, 'up', '--config', this.#configFile],
+      {},
+      this.#dir,
+    );
+  }
+
+  async #started(): Promise<void> {
+    await this.#pipeline.line(/send OTLP\/HTTP to/);
+    await waitUntil(async () => (await fetch(`${this.admin}/readyz`)).ok, { what: 'the pipeline is ready' });
+  }
+}
+
+function merge(below: Tree, above: Tree): Tree {
+  const merged = { ...below };
+  for (const [key, value] of Object.entries(above)) {
+    const [a, b] = [merged[key], value];
+    merged[key] = isTree(a) && isTree(b) ? merge(a, b) : b;
+  }
+  return merged;
+}
+
+function isTree(value: unknown): value is Tree {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,36 @@
+import type { Command } from 'commander';
+
+const WIDTH = 100;
+
+/** docs/cli.md: the help of every command, as the program prints it. */
+export function commandReference(program: Command): string {
+  return `# The command line
+
+Every command of \`nrdot\`, generated from the program (\`npm run docs\`). \`nrdot COMMAND --help\` prints the same. In a checkout it is
+\`npx nrdot\`.
+
+Exit codes: 0 when all is well, 1 when something failed, 2 for a configuration that is not valid; a command that has more says so.
+Commands that speak to a running service find it by \`admin.listen\` of the configuration or by \`--admin\`, and take its token from the
+configuration or from \`NRDOT_ADMIN_TOKEN\`.
+
+${sections(program).join('\n')}`;
+}
+
+function sections(command: Command, path = ''): string[] {
+  const name = `${path} ${command.name()}`.trim();
+  command.configureOutput({ getOutHelpWidth: () => WIDTH, getOutHasColors: () => false });
+  let help = '';
+  command.configureOutput({
+    getOutHelpWidth: () => WIDTH,
+    getOutHasColors: () => false,
+    writeOut: (text) => {
+      help += text;
+    },
+  });
+  command.outputHelp();
+  const children = command.commands.filter((child) => child.name() !== 'help');
+  return [
+    `## ${name}\n\n\`\`\`\n${help.trimEnd()}\n\`\`\`\n`,
+    ...children.flatMap((child) => sections(child, name)),
+  ];
+}
