@@ -1,5 +1,5 @@
 /** Writes the pages that are generated from the code. Tests hold them against it. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { configurationReference, exampleFile } from '@nrdot/config';
 import { metricsReference } from '@nrdot/telemetry';
 import { createProgram } from '../../cli/src/main.ts';
@@ -12,7 +12,13 @@ const helm = findHelm();
 if (!helm) console.log('helm is not here: infra/helm/rendered is left as it is');
 // The schema goes before the manifests: helm reads it.
 writeFileSync(new URL('infra/helm/nrdot-plus/values.schema.json', root), chartSchema());
-mkdirSync(new URL('infra/helm/rendered', root), { recursive: true });
+for (const dir of ['infra/helm/rendered', 'infra/helm/nrdot-plus/files'])
+  mkdirSync(new URL(dir, root), { recursive: true });
+// Helm reads only what is in the chart.
+copyFileSync(
+  new URL('infra/prometheus/alerts.yml', root),
+  new URL('infra/helm/nrdot-plus/files/alerts.yml', root),
+);
 for (const [file, text] of [
   ['docs/configuration.md', configurationReference()],
   ['docs/metrics.md', metricsReference()],

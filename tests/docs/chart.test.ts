@@ -7,7 +7,7 @@ import { keysOf } from '@nrdot/queue';
 import { CATALOGUE } from '@nrdot/telemetry';
 import { startNrdot, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { describe, expect, it } from 'vitest';
-import { parseAllDocuments } from 'yaml';
+import { parse, parseAllDocuments } from 'yaml';
 import {
   CHART,
   chartReadme,
@@ -61,6 +61,15 @@ describe('values', () => {
     ).toEqual([]);
     expect(readFileSync(join(CHART, 'README.md'), 'utf8')).toBe(chartReadme());
     expect(readFileSync(join(CHART, 'values.schema.json'), 'utf8')).toBe(chartSchema());
+  });
+});
+
+describe('the alerts', () => {
+  it('of the chart are those of infra/prometheus, and the manifests have them where they are wanted', () => {
+    const rules = readFileSync(join(CHART, '../../prometheus/alerts.yml'), 'utf8');
+    expect(readFileSync(join(CHART, 'files/alerts.yml'), 'utf8'), 'npm run docs copies them').toBe(rules);
+    expect(one(manifests('new-relic'), 'PrometheusRule', 'nrdot-plus').spec).toEqual(parse(rules));
+    expect(manifests('default').filter((m) => m.kind === 'PrometheusRule')).toEqual([]);
   });
 });
 

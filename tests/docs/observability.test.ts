@@ -1,11 +1,19 @@
 /** Dashboards and alerts speak of metrics that exist, and the committed files are those that the sources make. */
-import { readdirSync, readFileSync } from 'node:fs';
+
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { CATALOGUE, PROCESS_METRICS } from '@nrdot/telemetry';
 import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
 import { DASHBOARDS } from '../../infra/grafana/source/index.ts';
 import { complaints } from './promql.ts';
 
 const INFRA = fileURLToPath(new URL('../../infra/', import.meta.url));
+const promtool = (process.env.PATH ?? '')
+  .split(':')
+  .map((dir) => `${dir}/promtool`)
+  .find((file) => existsSync(file));
 const read = (file: string) => readFileSync(`${INFRA}${file}`, 'utf8');
 
 describe('what is held against the catalogue', () => {
@@ -52,4 +60,73 @@ describe('the dashboards', () => {
       }
     },
   );
+});
+
+interface Alert {
+  alert: string;
+  expr: string;
+  labels: { severity: string };
+  annotations: { summary: string; description: string; runbook_url: string };
+}
+
+describe('the alerts', () => {
+  const alerts: Alert[] = parse(read('prometheus/alerts.yml')).groups.flatMap(
+    ({ rules }: { rules: Alert[] }) => rules,
+  );
+  const names = alerts.map(({ alert }) => alert);
+
+  it.each(alerts)('$alert says what is wrong, by metrics that exist, and where to read on', (rule) => {
+    const { alert, expr, labels, annotations } = rule;
+    expect(alert).toMatch(/^Nrdot[A-Z]/);
+    expect(['critical', 'warning']).toContain(labels.severity);
+    expect(annotations.summary).not.toBe('');
+    expect(annotations.description).toMatch(/\.$/);
+    expect(annotations.runbook_url).toBe(`docs/operations.md#${alert.toLowerCase()}`);
+    expect(complaints(expr)).toEqual([]);
+  });
+
+  it('have an entry each in the runbook, and it has no others', () => {
+    const entries = readFileSync(`${INFRA}../docs/operations.md`, 'utf8').split(/^### /m).slice(1);
+    expect(entries.map((entry) => entry.split('\n', 1)[0]).sort()).toEqual([...names].sort());
+    for (const entry of entries)
+      for (const part of ['Means', 'Look', 'Do', 'Ends']) expect(entry).toContain(`**${part}**`);
+  });
+
+  it('have a test each', () => {
+    const tests = parse(read('prometheus/alerts.test.yml')).tests as { name: string }[];
+    expect(tests.map(({ name }) => name).sort()).toEqual([...names].sort());
+  });
+
+  it.skipIf(!promtool)('fire in their tests and not just below (promtool)', () => {
+    const check = (...args: string[]) =>
+      execFileSync(promtool!, args, { cwd: `${INFRA}prometheus`, encoding: 'utf8', stdio: 'pipe' });
+    expect(check('check', 'rules', 'alerts.yml')).toContain(`${names.length} rules found`);
+    expect(check('check', 'config', '--syntax-only', 'prometheus.yml')).toContain('SUCCESS');
+    expect(check('test', 'rules', 'alerts.test.yml')).toContain('SUCCESS');
+  });
+});
+
+describe('the pages about it', () => {
+  const known = new Set<string>([
+    ...Object.values(CATALOGUE).map(({ name }) => name),
+    ...PROCESS_METRICS.map(([name]) => name),
+  ]);
+  it.each(['operations', 'tuning', 'troubleshooting', 'scaling', 'limiter'])(
+    '%s.md speaks of metrics that exist',
+    (page) => {
+      const text = readFileSync(`${INFRA}../docs/${page}.md`, 'utf8');
+      const said = [
+        ...text.matchAll(/`((?:receiver|cl|apq|exporter|dlq|pipeline|process|nodejs)_\w+)(?:\{[^`]*)?`/g),
+      ];
+      expect(said.length).toBeGreaterThan(3);
+      for (const [, name = ''] of said) expect([...known], `${page}.md`).toContain(name);
+    },
+  );
+
+  it('show queries that can be asked', () => {
+    const text = readFileSync(`${INFRA}../docs/tuning.md`, 'utf8');
+    const queries = [...text.matchAll(/`(sum\([^`]*)`/g)].map(([, query = '']) => query);
+    expect(queries.length).toBeGreaterThan(3);
+    for (const query of queries) expect(complaints(query), query).toEqual([]);
+  });
 });

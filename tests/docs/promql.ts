@@ -6,7 +6,7 @@ const ADDED = ['job', 'instance', 'namespace', 'service'];
 const WORDS = new Set(['and', 'or', 'unless', 'bool', 'offset', 'inf', 'nan']);
 
 const METRICS = new Map<string, { labels: readonly string[]; whole: boolean }>([
-  ['up', { labels: [], whole: false }],
+  ['up', { labels: ADDED, whole: false }],
   ...Object.values<MetricSpec>(CATALOGUE).flatMap((spec) =>
     series(spec.name, spec.labels, spec.type === 'histogram', spec.whole),
   ),
@@ -26,13 +26,12 @@ export function complaints(expr: string): string[] {
   const found: string[] = [];
   const groups = [...expr.matchAll(/\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)/g)];
   const bare = expr
+    .replace(/"(?:[^"\\]|\\.)*"/g, '""')
     .replace(/\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)/g, ' ')
     .replace(/\[[^\]]*\]/g, ' ');
   const known = new Set<string>(ADDED);
   // Selectors: a name that is not called, with or without matchers.
-  for (const [, name = '', braces = ''] of bare
-    .replace(/"(?:[^"\\]|\\.)*"(?!\s*[},])/g, ' ')
-    .matchAll(/(?<![\w.])([a-zA-Z_:][\w:]*)\s*(\{[^}]*\}|\()?/g)) {
+  for (const [, name = '', braces = ''] of bare.matchAll(/(?<![\w.])([a-zA-Z_:][\w:]*)\s*(\{[^}]*\}|\()?/g)) {
     if (braces === '(' || WORDS.has(name)) continue;
     const metric = METRICS.get(name);
     if (!metric) {

@@ -18,6 +18,8 @@ export function metricsReference(): string {
     'This page is generated from `shared/telemetry/src/catalogue.ts` by `npm run docs`.',
     '',
     'Of a metric marked ∗ every instance shows the same whole, read from Redis: take `max` of it, never `sum`.',
+    '[operations.md](operations.md) says which to look at when; dashboards and alerts are in `infra/grafana` and',
+    '`infra/prometheus`.',
   ];
   for (const [service, title] of SECTIONS) {
     lines.push('', `## ${title}`, '', '| metric | type | labels | meaning |', '| --- | --- | --- | --- |');
