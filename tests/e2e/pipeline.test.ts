@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import {
   complaint,
   freePort,
@@ -10,6 +12,7 @@ import {
   temporaryDirectory,
   waitUntil,
 } from '@nrdot/testbed';
+import { Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { accounting, startOne, startServices, untilQuiet } from '../kit.ts';
 
@@ -146,6 +149,32 @@ describe('the pipeline', () => {
     });
     await untilQuiet(running.admin);
     expect(complaint(judge(refused, mock.received(refused.run)))).toBe('');
+  });
+
+  it('takes batches to disk while Redis is out of memory, and the books balance', async () => {
+    await using redis = await TestRedis.start({ dir: dir.path });
+    const port = await freePort();
+    const dlq = { listen: `127.0.0.1:${port}`, url: `http://127.0.0.1:${port}` };
+    await using running = await startServices(dir.path, redis, mock, { dlq });
+    const client = new Redis(redis.url);
+    mock.set({ cutRate: 0.5 });
+    const load = generate({ ...LOAD, endpoint: running.otlp, items: 20_000 });
+    await waitUntil(async () => (await accounting(running.admin)).accepted > 2_000, {
+      what: 'the load is on its way',
+    });
+    for (let i = 0; i < 5; i++) {
+      const used = Number(/used_memory:(\d+)/.exec(await client.info('memory'))![1]);
+      await client.config('SET', 'maxmemory', String(used + 50_000));
+      await wait(150);
+      await client.config('SET', 'maxmemory', '0');
+    }
+    expect(existsSync(join(dir.path, 'data/dlq/ledger.json'))).toBe(true);
+    client.disconnect();
+    mock.set({ cutRate: 0 });
+    const report = await load;
+    expect(report.acknowledgedItems).toBe(20_000);
+    await untilQuiet(running.admin);
+    expect(complaint(judge(report, mock.received(report.run)))).toBe('');
   });
 
   it('takes batches to disk while Redis is away, and delivers and books them when it is back', async () => {

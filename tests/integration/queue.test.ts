@@ -185,12 +185,26 @@ describe('enqueueing', () => {
     expect((await store.depth()).stages.queued.normal).toEqual({ batches: 300, items: 300, bytes: 30_000 });
   });
 
-  it('fails whole when Redis is out of memory, and works when there is room again', async () => {
+  it('keeps nothing when Redis is out of memory, and works when there is room again', async () => {
     await redis.config('SET', 'maxmemory', '1');
-    await expect(enqueue(batch('high'))).rejects.toThrow(/OOM/);
+    expect(await enqueue(batch('high'))).toEqual(['no_memory']);
     await redis.config('SET', 'maxmemory', '0');
     expect((await redis.keys('{test}:queue:*')).length).toBe(0);
     expect(await enqueue(batch('high'))).toEqual(['queued']);
+  });
+
+  it('keeps those of a commit that there was memory for', async () => {
+    const used = Number(/used_memory:(\d+)/.exec(await redis.info('memory'))![1]);
+    await redis.config('SET', 'maxmemory', String(used + 300_000));
+    const large = { ...batch('normal'), payload: Buffer.alloc(2_000_000, 1) };
+    const results = await store.enqueue([[batch('high')], [large], [batch('normal')]], Date.now());
+    await redis.config('SET', 'maxmemory', '0');
+    expect(results[0]).toEqual(['queued']);
+    expect(results.flat()).toContain('no_memory');
+    expect((await redis.keys('{test}:payload:*')).length).toBe(
+      results.flat().filter((result) => result === 'queued').length,
+    );
+    expect((await store.accounting()).difference).toBe(0);
   });
 
   it('and out of memory, what is held can still be delivered: that frees it', async () => {

@@ -1,19 +1,16 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { isPriorityClass, type Store } from '@nrdot/queue';
+import { isPriorityClass } from '@nrdot/queue';
 import { SegmentLogError } from '@nrdot/segment-log';
 import type { Address } from '@nrdot/service';
 import type { Logger } from '@nrdot/telemetry';
 import { type FastifyInstance, fastify } from 'fastify';
 import type { Intake, Spilled } from './intake.ts';
+import type { Ledger } from './ledger.ts';
 
 export interface DirectIntakeOptions {
   listen: Address;
-  dir: string;
   maxBytes: number;
 }
 
-const COUNT_FILE = 'accepted-without-redis';
 const ID = /^[A-Za-z][A-Za-z0-9-]{1,80}$/;
 const SIGNALS = ['traces', 'metrics', 'logs', 'profiles'];
 const ENCODINGS = ['identity', 'gzip', 'zstd'];
@@ -24,19 +21,14 @@ const ENCODINGS = ['identity', 'gzip', 'zstd'];
  *     POST /v1/batches/<id>   body: the payload as held
  *     x-nrdot-signal, -class, -items, -encoding, -received-at
  *
- * What it takes is accepted like any other batch, so it is booked in Redis as soon as that is back. Until then the
- * number is kept in a small file: a restart of the dlq does not lose it.
+ * What it takes is accepted like any other batch, so it goes into the ledger, and from there into Redis' books.
  */
 export class DirectIntake {
   readonly #app: FastifyInstance;
   readonly #options: DirectIntakeOptions;
-  readonly #file: string;
-  #unbooked: number;
 
-  constructor(options: DirectIntakeOptions, intake: Intake, log: Logger) {
+  constructor(options: DirectIntakeOptions, intake: Intake, ledger: Ledger, log: Logger) {
     this.#options = options;
-    this.#file = join(options.dir, COUNT_FILE);
-    this.#unbooked = this.#readCount();
     this.#app = fastify({ logger: false, bodyLimit: options.maxBytes, forceCloseConnections: true });
     this.#app.removeAllContentTypeParsers();
     this.#app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
@@ -44,12 +36,16 @@ export class DirectIntake {
       const spilled = batchOf((request.params as { id: string }).id, request.headers, request.body);
       if (typeof spilled === 'string') return reply.code(400).send({ error: spilled });
       try {
-        await intake.write(spilled);
+        const { fresh } = await intake.write(spilled);
+        // One that is sent again, for want of an answer, was accepted once.
+        if (fresh)
+          await ledger
+            .add('accepted', spilled.items)
+            .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written'));
       } catch (error) {
         if (!(error instanceof SegmentLogError)) throw error;
         return reply.code(503).header('retry-after', '1').send({ error: error.message });
       }
-      this.#count(this.#unbooked + spilled.items);
       return { stored: spilled.id };
     });
     this.#app.setErrorHandler((error, _request, reply) => {
@@ -57,11 +53,6 @@ export class DirectIntake {
       if (statusCode >= 500) log.error({ err: message }, 'a direct batch failed');
       return reply.code(statusCode).send({ error: message });
     });
-  }
-
-  /** Items on the disk that Redis' books do not know of yet. */
-  get unbooked(): number {
-    return this.#unbooked;
   }
 
   async start(): Promise<Address> {
@@ -73,28 +64,6 @@ export class DirectIntake {
 
   async stop(): Promise<void> {
     await this.#app.close();
-  }
-
-  /** Books what came while Redis was away. */
-  async book(store: Store): Promise<void> {
-    const items = this.#unbooked;
-    if (items === 0) return;
-    await store.book('accepted', items);
-    this.#count(this.#unbooked - items);
-  }
-
-  #readCount(): number {
-    try {
-      return Number(readFileSync(this.#file, 'utf8')) || 0;
-    } catch {
-      return 0;
-    }
-  }
-
-  #count(items: number): void {
-    this.#unbooked = items;
-    writeFileSync(`${this.#file}.tmp`, String(items));
-    renameSync(`${this.#file}.tmp`, this.#file);
   }
 }
 

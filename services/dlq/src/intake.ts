@@ -71,10 +71,10 @@ export class Intake {
 
   /**
    * Writes a batch.
-   * @returns when it is on the disk
+   * @returns when it is on the disk: where, and whether it was not there before
    * @throws SegmentLogError when it can't be
    */
-  async write(spilled: Spilled): Promise<Area> {
+  async write(spilled: Spilled): Promise<{ area: Area; fresh: boolean }> {
     const { metrics, segments, maxBodyBytes } = this.#d;
     const endTimer = metrics.dlqCommitSeconds.startTimer();
     const { payload: held, ...rest } = spilled;
@@ -92,14 +92,14 @@ export class Intake {
       });
       area = 'rejected';
     }
-    if (this.#written.has(spilled.id)) return area;
+    if (this.#written.has(spilled.id)) return { area, fresh: false };
     await segments.append(area, { envelope, payload });
     endTimer();
     this.#remember(spilled.id);
     metrics.dlqStoredItems.inc({ class: spilled.class }, spilled.items);
     metrics.dlqStoredBytes.inc(payload.byteLength);
     this.#d.changed();
-    return area;
+    return { area, fresh: true };
   }
 
   async #handle(id: string, job: JobData): Promise<void> {
@@ -110,7 +110,7 @@ export class Intake {
       if (!payload) continue; // settled before a crash kept the job from being completed
       let area: Area;
       try {
-        area = await this.write({
+        ({ area } = await this.write({
           id: batch.key,
           signal: job.signal,
           class: job.class,
@@ -122,7 +122,7 @@ export class Intake {
           ...(job.status === undefined ? {} : { status: job.status }),
           ...(job.message ? { message: job.message } : {}),
           ...(job.attempts ? { attempts: job.attempts } : {}),
-        });
+        }));
       } catch (error) {
         if (!(error instanceof SegmentLogError)) throw error;
         // It stays in Redis: when that is full too, clients get 503 and keep what they have.

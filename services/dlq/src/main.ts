@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Config } from '@nrdot/config';
 import { AREAS, NodeFileSystem, SegmentLog } from '@nrdot/segment-log';
@@ -13,6 +14,7 @@ import {
 } from '@nrdot/service';
 import { DirectIntake } from './direct-intake.ts';
 import { Intake } from './intake.ts';
+import { Ledger } from './ledger.ts';
 import { ReplayRate } from './replay-rate.ts';
 import { REPLAY_AREAS, Replayer } from './replayer.ts';
 import { addRoutes, dlqState } from './routes.ts';
@@ -33,8 +35,14 @@ export async function startDlq(
   const { link, store } = openStore(config, host, 'consumer', 'dlq');
   const workerLink = openLink(config, host, 'consumer', 'dlq-worker');
 
-  /** Items that left the disk undelivered and are not in Redis' books yet, by reason. */
-  const toBook = new Map<string, number>();
+  mkdirSync(dir, { recursive: true });
+  const ledger = await Ledger.open(dir);
+  const dropped = (reason: string, items: number) => {
+    if (items === 0) return;
+    ledger
+      .add(`dropped:${reason}`, items)
+      .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written'));
+  };
   const fs = new NodeFileSystem();
   const segments = await SegmentLog.open({
     dir,
@@ -50,11 +58,11 @@ export async function startDlq(
       corrupted: ({ items, ...what }) => {
         metrics.dlqCorrupted.inc();
         log.error({ ...what, items }, 'something on disk is damaged; it is kept in quarantine');
-        if (items > 0) toBook.set('corrupted', (toBook.get('corrupted') ?? 0) + items);
+        dropped('corrupted', items);
       },
       dropped: (area, items, reason) => {
         log.warn({ area, items, reason }, 'batches were dropped from the disk');
-        if (items > 0) toBook.set(reason, (toBook.get(reason) ?? 0) + items);
+        dropped(reason, items);
       },
       fault: (error) =>
         log.warn({ code: error.code, err: error.message }, 'the disk does not take what spills'),
@@ -77,8 +85,9 @@ export async function startDlq(
     },
   });
   const direct = new DirectIntake(
-    { listen: options.listen, dir, maxBytes: config.receiver.maxBodyBytes },
+    { listen: options.listen, maxBytes: config.receiver.maxBodyBytes },
     intake,
+    ledger,
     log,
   );
   const rate = new ReplayRate(options.replayBytesPerSecond, Date.now());
@@ -103,17 +112,17 @@ export async function startDlq(
   });
 
   const report = async () => {
-    for (const [reason, items] of toBook) {
-      await store.book(`dropped:${reason}`, items);
-      toBook.delete(reason);
-    }
-    await direct.book(store);
+    if (await ledger.tell((entry) => store.book(entry))) changed = true;
     if (!changed) return;
     changed = false;
-    await store.reportDisk({
+    const held = {
       waiting: REPLAY_AREAS.reduce((sum, area) => sum + segments.stats(area).items, 0),
       rejected: segments.stats('rejected').items,
-      unbooked: direct.unbooked,
+      unbooked: ledger.pending('accepted'),
+    };
+    await store.reportDisk(held).catch((error: Error) => {
+      changed = true; // told at the next turn
+      throw error;
     });
   };
   let verifying = false;

@@ -213,7 +213,7 @@ export class Replayer {
       ],
       now(),
     );
-    if (result === 'full' || result === 'lost' || result === undefined) {
+    if (result !== 'queued' && result !== 'held') {
       await wait(IDLE_MS, undefined, { signal: this.#stopping.signal }).catch(() => {});
       return;
     }

@@ -18,7 +18,7 @@ export interface IngestLimits {
 }
 
 export interface IngestDeps {
-  /** Durable when it resolves. The batches of one request stand or fall together. */
+  /** Durable when it resolves, but for those that it says it has no memory for. */
   enqueue(batches: readonly Batch[]): Promise<EnqueueResult[]>;
   /** Where a batch goes when Redis can't take it; undefined when there is no such place. Durable when it resolves. */
   store: ((batch: Batch) => Promise<void>) | undefined;
@@ -109,7 +109,7 @@ export async function ingest(
       payload: untouched ? wire : body,
     };
   });
-  const results = await enqueueOrRefuse(deps, batches);
+  const results = await enqueueOrStore(deps, batches);
   if (results.includes('full')) {
     throw unavailable('queue_full', 'the queue is at its capacity (queue.max_bytes, queue.max_items)');
   }
@@ -117,25 +117,33 @@ export async function ingest(
   return { items, bodyBytes: decoded.byteLength, ...partial };
 }
 
-async function enqueueOrRefuse(deps: IngestDeps, batches: readonly Batch[]): Promise<EnqueueResult[]> {
+/** Into Redis, or to the dlq's disk what Redis can't take. */
+async function enqueueOrStore(deps: IngestDeps, batches: readonly Batch[]): Promise<EnqueueResult[]> {
+  let results: EnqueueResult[] | undefined;
   try {
-    return await deps.enqueue(batches);
-  } catch (error) {
-    const full = (error as Error).message.startsWith('OOM');
-    if (deps.store) {
-      try {
-        await Promise.all(batches.map(deps.store));
-        return batches.map(() => 'spilled');
-      } catch (storeError) {
-        throw unavailable(
-          'nowhere_durable',
-          `Redis ${full ? 'is full' : 'cannot be reached'}, and ${(storeError as Error).message}`,
-        );
-      }
-    }
-    if (full) throw unavailable('redis_full', 'Redis is out of memory');
-    throw unavailable('redis_unavailable', 'Redis cannot be reached');
+    results = await deps.enqueue(batches);
+  } catch {
+    // Whether Redis has taken some of it is not known.
   }
+  const outside = batches.filter((_, i) => !results || results[i] === 'no_memory');
+  if (outside.length === 0) return results!;
+  const why = results ? 'Redis is out of memory' : 'Redis cannot be reached';
+  const { store } = deps;
+  if (!store) throw unavailable(results ? 'redis_full' : 'redis_unavailable', why);
+  try {
+    await Promise.all(outside.map((batch) => store({ ...batch, id: directId(batch.id) })));
+  } catch (error) {
+    throw unavailable('nowhere_durable', `${why}, and ${(error as Error).message}`);
+  }
+  return batches.map((batch, i) => (outside.includes(batch) ? 'spilled' : results![i]!));
+}
+
+/**
+ * Redis may have taken the batch all the same, when only its answer got lost. That one and this one are two, each
+ * accepted and each delivered: under one name the books would have two in and one out.
+ */
+function directId(id: string): string {
+  return `d${id}`;
 }
 
 export function unavailable(code: string, why: string): OtlpError {

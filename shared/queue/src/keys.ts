@@ -48,6 +48,8 @@ export interface Keys {
   depth: string;
   /** Hash: the books, items counted since the prefix was first used. */
   books: string;
+  /** List: names of the last entries of the dlq's ledger that are in the books. */
+  booked: string;
   /** Hash: items on the dlq's disk, as it last said. */
   disk: string;
   /** Hash: which receiver holds how many key-sets of the limiter's budget. */
@@ -67,6 +69,7 @@ export function keysOf(prefix: string): Keys {
     payload: (key) => `${prefix}:payload:${key}`,
     depth: `${prefix}:depth`,
     books: `${prefix}:books`,
+    booked: `${prefix}:booked`,
     disk: `${prefix}:disk`,
     leases: `${prefix}:leases`,
     wake: `${prefix}:wake`,

@@ -14,6 +14,7 @@ import {
   type Stage,
 } from './keys.ts';
 import { CLASSES, type PriorityClass } from './priority-class.ts';
+import { book } from './scripts/book.ts';
 import { drain } from './scripts/drain.ts';
 import { enqueue } from './scripts/enqueue.ts';
 import { handOver } from './scripts/hand-over.ts';
@@ -24,8 +25,14 @@ import { settle } from './scripts/settle.ts';
 import { take } from './scripts/take.ts';
 
 /** What became of a batch that was offered to Redis. */
-export type EnqueueResult = 'queued' | 'held' | 'lost' | 'full' | 'spilled';
-const ENQUEUE_RESULTS: EnqueueResult[] = ['queued', 'held', 'lost', 'full', 'spilled'];
+/**
+ * What became of a batch: it waits in its queue, was there before, went to the spill queue; or it was not kept: its
+ * payload was gone, there is no room by the limits of the queue, or Redis has no memory for it.
+ */
+export type EnqueueResult = 'queued' | 'held' | 'spilled' | 'lost' | 'full' | 'no_memory';
+/** As numbered by the script; the last is never its answer. */
+const ENQUEUE_RESULTS: EnqueueResult[] = ['queued', 'held', 'lost', 'full', 'spilled', 'no_memory'];
+const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
 
 /**
  * How long an unclaimed payload lives. It becomes permanent in the same step as its job appears, a few ms later;
@@ -166,6 +173,7 @@ type Scripted = (Redis | Cluster) & {
     breaker: string,
     ...args: (string | number)[]
   ): Promise<number[]>;
+  nrdotBook(books: string, booked: string, ...args: (string | number)[]): Promise<number>;
   nrdotReport(breaker: string, wake: string, ...args: (string | number)[]): Promise<BreakerState>;
   nrdotDrain(depth: string, books: string, outcomes: string, ...args: (string | number)[]): Promise<number[]>;
   nrdotMove(depth: string, scheduler: string, ...args: (string | number)[]): Promise<number[]>;
@@ -227,6 +235,7 @@ export class Store {
     this.#bells = bells;
     this.#onStep = onStep;
     redis.defineCommand('nrdotEnqueue', { numberOfKeys: 5, lua: enqueue });
+    redis.defineCommand('nrdotBook', { numberOfKeys: 2, lua: book });
     redis.defineCommand('nrdotReport', { numberOfKeys: 2, lua: report });
     redis.defineCommand('nrdotDrain', { numberOfKeys: 3, lua: drain });
     redis.defineCommand('nrdotMove', { numberOfKeys: 2, lua: move });
@@ -242,7 +251,7 @@ export class Store {
    * or fall together. All commands leave in one tick on one connection, and Redis and its AOF
    * keep their order: a job implies its payload.
    * @returns one result per batch, in the order and groups in which they came
-   * @throws when Redis is away, times out or is out of memory; then some may have been taken, which at-least-once allows
+   * @throws when Redis is away or times out; then some may have been taken, which at-least-once allows
    */
   async enqueue(groups: readonly (readonly Batch[])[], nowMs: number): Promise<EnqueueResult[][]> {
     const args: (string | number)[] = [
@@ -274,13 +283,28 @@ export class Store {
       );
     }
     const { depth, books, wake, scheduler, breaker } = this.keys;
-    const [results] = await Promise.all([
-      this.#timed('enqueue', this.#scripts.nrdotEnqueue(depth, books, wake, scheduler, breaker, ...args)),
-      ...pending,
-    ]);
+    // A payload that Redis had no memory for is missed by the script; the others of the group are none the worse.
+    const withoutMemory = new Set<number>();
+    const sets = pending.map((set, i) =>
+      set.catch((error: Error) => {
+        if (!isOutOfMemory(error)) throw error;
+        withoutMemory.add(i);
+      }),
+    );
+    const answer = this.#scripts
+      .nrdotEnqueue(depth, books, wake, scheduler, breaker, ...args)
+      .catch((error: Error) => {
+        if (!isOutOfMemory(error)) throw error;
+        return sets.map(() => NO_MEMORY);
+      });
+    const [results] = await Promise.all([this.#timed('enqueue', answer), ...sets]);
     this.#bells?.scheduler.ring();
     let at = 0;
-    return groups.map((group) => group.map(() => ENQUEUE_RESULTS[(results[at++] ?? 0) - 1] ?? 'lost'));
+    const resultAt = (i: number): EnqueueResult => {
+      const result = ENQUEUE_RESULTS[(results[i] ?? 0) - 1] ?? 'lost';
+      return result === 'lost' && withoutMemory.has(i) ? 'no_memory' : result;
+    };
+    return groups.map((group) => group.map(() => resultAt(at++)));
   }
 
   /** Moves a weighted window of batches to the export queue. */
@@ -645,9 +669,9 @@ export class Store {
     await this.redis.hset(this.keys.disk, { ...items });
   }
 
-  /** Counts items that left the disk without being delivered, or entered it without Redis. */
-  async book(field: string, items: number): Promise<void> {
-    await this.redis.hincrby(this.keys.books, field, items);
+  /** Books an entry of the dlq's ledger: items by field of the books, once for each id. */
+  async book({ id, counts }: { id: string; counts: Record<string, number> }): Promise<void> {
+    await this.#scripts.nrdotBook(this.keys.books, this.keys.booked, id, ...Object.entries(counts).flat());
   }
 
   /** The weighted pick's tags, what was moved, and which classes spill. */
@@ -697,3 +721,7 @@ function asBuffer(bytes: Uint8Array): Buffer {
 }
 
 export { DEPTH_FIELDS };
+
+function isOutOfMemory(error: Error): boolean {
+  return error.message.startsWith('OOM');
+}

@@ -1,0 +1,76 @@
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { temporaryDirectory } from '@nrdot/testbed';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type Entry, Ledger } from './ledger.ts';
+
+let dir: ReturnType<typeof temporaryDirectory>;
+beforeEach(() => {
+  dir = temporaryDirectory();
+});
+afterEach(() => dir[Symbol.dispose]());
+
+/** Books as Redis does: once for each id. */
+function books() {
+  const counts: Record<string, number> = {};
+  const seen = new Set<string>();
+  return {
+    counts,
+    book: async ({ id, counts: told }: Entry) => {
+      if (seen.has(id)) return;
+      seen.add(id);
+      for (const [field, items] of Object.entries(told)) counts[field] = (counts[field] ?? 0) + items;
+    },
+  };
+}
+
+describe('the ledger of the dlq', () => {
+  it('keeps what was noted over a kill, and tells it once', async () => {
+    const first = await Ledger.open(dir.path);
+    await Promise.all([
+      first.add('accepted', 3),
+      first.add('accepted', 4),
+      first.add('dropped:corrupted', 1),
+    ]);
+    const again = await Ledger.open(dir.path);
+    expect([again.pending('accepted'), again.pending('dropped:corrupted')]).toEqual([7, 1]);
+    const redis = books();
+    await again.tell(redis.book);
+    await again.tell(redis.book);
+    expect(redis.counts).toEqual({ accepted: 7, 'dropped:corrupted': 1 });
+    expect((await Ledger.open(dir.path)).pending('accepted')).toBe(0);
+  });
+
+  it('tells the same entry again when the answer got lost, or the kill came after it', async () => {
+    const redis = books();
+    const ledger = await Ledger.open(dir.path);
+    await ledger.add('accepted', 5);
+    const unheard = async (entry: Entry) => {
+      await redis.book(entry);
+      throw new Error('the answer got lost');
+    };
+    await expect(ledger.tell(unheard)).rejects.toThrow('got lost');
+    await ledger.add('accepted', 2);
+    expect(ledger.pending('accepted')).toBe(7);
+    const again = await Ledger.open(dir.path);
+    expect(again.pending('accepted')).toBe(7);
+    await again.tell(redis.book);
+    await again.tell(redis.book);
+    expect(redis.counts).toEqual({ accepted: 7 });
+    expect(again.pending('accepted')).toBe(0);
+  });
+
+  it('takes over what an older version left', async () => {
+    writeFileSync(join(dir.path, 'accepted-without-redis'), '25');
+    const ledger = await Ledger.open(dir.path);
+    expect(ledger.pending('accepted')).toBe(25);
+    expect(existsSync(join(dir.path, 'accepted-without-redis'))).toBe(false);
+    expect((await Ledger.open(dir.path)).pending('accepted')).toBe(25);
+  });
+
+  it('notes in memory what the disk does not take, and writes it with what comes next', async () => {
+    const ledger = await Ledger.open(join(dir.path, 'not-there-yet'));
+    await expect(ledger.add('accepted', 2)).rejects.toThrow('ENOENT');
+    expect(ledger.pending('accepted')).toBe(2);
+  });
+});
