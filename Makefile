@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: run demo test test-docker bench faults reliability fuzz build install redis lint format docs clean
+.PHONY: run demo test test-docker bench faults reliability fuzz build install redis prometheus lint format docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -15,7 +15,7 @@ run: install redis ## Start the whole pipeline on this machine
 demo: install redis ## A storm, an overload, an outage: what it is for, in two minutes, with a verdict
 	@nrdot demo $(ARGS)
 
-test: install redis ## Check and test everything
+test: install redis prometheus ## Check and test everything
 	@npm run --silent lint
 	@npm run --silent typecheck
 	@npm run --silent test
@@ -36,6 +36,9 @@ node_modules/.installed: package.json package-lock.json $(wildcard */*/package.j
 
 redis: ## Install redis-server where it is absent
 	@infra/install/redis.sh
+
+prometheus: ## Install Prometheus for the tests of dashboards and alerts, where it can be had
+	@infra/install/prometheus.sh
 
 bench: install redis build ## Measure: budget and ceiling, beside the Collector where Go is there (minutes; ARGS=--help)
 	@node tests/bench/run.ts --page $(ARGS)

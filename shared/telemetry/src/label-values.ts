@@ -4,7 +4,15 @@
  * beforehand and yet bounded, such as a status code.
  */
 const SPILL = ['fill', 'breaker:failures', 'breaker:quota', 'breaker:auth', 'retries_exhausted'];
-const REFUSED_FOR_GOOD = ['too_large', 'status_<code>'];
+const REFUSED_FOR_GOOD = [
+  'too_large',
+  'status_400',
+  'status_404',
+  'status_415',
+  'status_422',
+  'status_500',
+  'status_<code>',
+];
 
 export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   signal: ['traces', 'metrics', 'logs', 'profiles'],
@@ -18,7 +26,7 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   version: ['<version>'],
   node: ['<version>'],
   outcome: ['delivered', 'retry', 'too-large', 'rejected'],
-  'receiver_requests_total.code': ['<code>'],
+  'receiver_requests_total.code': ['200', '400', '401', '405', '413', '415', '500', '503', '<code>'],
   'receiver_refused_total.reason': [
     'malformed',
     'too_large',
