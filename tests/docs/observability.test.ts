@@ -102,6 +102,7 @@ describe('the alerts', () => {
       execFileSync(promtool!, args, { cwd: `${INFRA}prometheus`, encoding: 'utf8', stdio: 'pipe' });
     expect(check('check', 'rules', 'alerts.yml')).toContain(`${names.length} rules found`);
     expect(check('check', 'config', '--syntax-only', 'prometheus.yml')).toContain('SUCCESS');
+    expect(check('check', 'config', 'local.yml')).toContain(`SUCCESS: ${names.length} rules found`);
     expect(check('test', 'rules', 'alerts.test.yml')).toContain('SUCCESS');
   });
 });

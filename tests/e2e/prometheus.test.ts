@@ -190,6 +190,14 @@ describe.skipIf(!prometheus)(`a real Prometheus${why}`, () => {
     await using watcher = await Prometheus.start(dir.path, [new URL(running.admin).host]);
     await story(running, watcher);
     await everythingAnswers(watcher);
+    for (const [state, reason] of [
+      ['open', 'failures'],
+      ['half_open', 'time'],
+      ['closed', 'probe'],
+    ])
+      expect(
+        await watcher.now(`apq_breaker_transitions_total{state="${state}", reason="${reason}"}`),
+      ).toBeGreaterThan(0);
     const { names, words } = await alarmed(watcher);
     expect(names).toEqual(expect.arrayContaining(['NrdotBreakerOpen', 'NrdotRejected']));
     // What nothing happened to stays silent.

@@ -417,7 +417,12 @@ describe('the breaker', () => {
       expect(await store.report(kind, 0)).toBe('closed');
     }
     expect(await store.report('failure', 0)).toBe('open');
-    expect(await store.breaker()).toMatchObject({ state: 'open', reason: 'failures', openedTotal: 1 });
+    expect(await store.breaker()).toMatchObject({
+      state: 'open',
+      reason: 'failures',
+      openedTotal: 1,
+      openedByReason: { failures: 1, quota: 0, auth: 0 },
+    });
     expect(await redis.hget(store.keys.queue('export', 'meta'), 'paused')).toBe('1');
   });
 
@@ -463,6 +468,11 @@ describe('the breaker', () => {
     });
     expect(await store.report('ok', 0)).toBe('closed');
     expect((await store.move(MOVE)).breaker).toBe('closed');
+    expect(await store.breaker()).toMatchObject({
+      openedTotal: again.openedTotal,
+      halfOpenedTotal: 2,
+      closedTotal: 1,
+    });
     expect((await store.accounting()).difference).toBe(0);
   });
 

@@ -177,7 +177,7 @@ export const overview: Board = {
         }),
         graph(
           'Breaker opened',
-          'How often it opened, by reason: failures in a row, quota (429), auth (401, 403).',
+          'How often it opened, by reason: failures in a row, quota (429), auth (401, 403); a probe that fails opens it again.',
           'short',
           [
             [

@@ -1,5 +1,6 @@
 import {
   type Accounting,
+  BREAKER_REASONS,
   BREAKER_STATES,
   type Breaker,
   CLASSES,
@@ -74,8 +75,6 @@ async function ages(
   ) as Record<PriorityClass, number>;
 }
 
-const OPEN_REASONS = ['failures', 'quota', 'auth'];
-
 /** The books' fields of which metrics are made, before anything has happened. */
 const NOTHING_YET = Object.fromEntries([
   ...labelValues('apq_spill_total', 'reason')
@@ -93,7 +92,6 @@ export function publishState(
 ): void {
   const { metrics } = registry;
   const seen = new Map<string, number>();
-  let openedSeen = 0;
   /** Redis counts; the counter follows it, and appears when it is known. */
   const follow = (key: string, value: number, inc: (by: number) => void) => {
     const before = seen.get(key) ?? 0;
@@ -126,15 +124,14 @@ export function publishState(
     }
     const { breaker } = state;
     metrics.apqBreakerProbeSeconds.set(Math.max(0, breaker.retryAtMs - now()) / 1000);
-    for (const reason of OPEN_REASONS) {
-      // Redis counts them together: what came since the last look has the present reason.
-      const latest = reason === breaker.reason ? breaker.openedTotal - openedSeen : 0;
-      metrics.apqBreakerTransitions.inc({ state: 'open', reason }, Math.max(0, latest));
+    const transitions = [
+      ...BREAKER_REASONS.map((reason) => ['open', reason, breaker.openedByReason[reason]] as const),
+      ['half_open', 'time', breaker.halfOpenedTotal] as const,
+      ['closed', 'probe', breaker.closedTotal] as const,
+    ];
+    for (const [to, reason, count] of transitions) {
+      follow(`${to}:${reason}`, count, (by) => metrics.apqBreakerTransitions.inc({ state: to, reason }, by));
     }
-    openedSeen = breaker.openedTotal;
-    follow('closed', breaker.closedTotal, (by) =>
-      metrics.apqBreakerTransitions.inc({ state: 'closed', reason: 'probe' }, by),
-    );
     for (const [field, items] of Object.entries({ ...NOTHING_YET, ...books })) {
       const [kind, ...rest] = field.split(':');
       if (kind === 'spilled') {

@@ -77,6 +77,8 @@ export interface BreakerOptions {
 
 export const BREAKER_STATES = ['closed', 'open', 'half_open'] as const;
 export type BreakerState = (typeof BREAKER_STATES)[number];
+/** Why it opens: failures in a row, answers of 429, a key that is refused. */
+export const BREAKER_REASONS = ['failures', 'quota', 'auth'] as const;
 
 /** The breaker as `redis-cli HGETALL <prefix>:breaker` shows it. Times: Unix ms. */
 export interface Breaker {
@@ -86,6 +88,9 @@ export interface Breaker {
   retryAtMs: number;
   failures: number;
   openedTotal: number;
+  /** The same by reason. */
+  openedByReason: Record<(typeof BREAKER_REASONS)[number], number>;
+  halfOpenedTotal: number;
   closedTotal: number;
   /** Share of 429 among the answers in the window, 0 to 1. */
   throttledShare: number;
@@ -390,6 +395,10 @@ export class Store {
       retryAtMs: state === 'open' ? Number(hash.retry_at ?? 0) : 0,
       failures: Number(hash.failures ?? 0),
       openedTotal: Number(hash.opened_total ?? 0),
+      openedByReason: Object.fromEntries(
+        BREAKER_REASONS.map((reason) => [reason, Number(hash[`opened_total:${reason}`] ?? 0)]),
+      ) as Breaker['openedByReason'],
+      halfOpenedTotal: Number(hash.half_opened_total ?? 0),
       closedTotal: Number(hash.closed_total ?? 0),
       throttledShare: sum('q:') / Math.max(1, sum('n:')),
     };

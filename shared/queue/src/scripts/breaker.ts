@@ -5,7 +5,7 @@
  *   since      ms, when the state began         retry_at ms, earliest probe
  *   failures   in a row, all exporters          opened   openings in a row without a success between
  *   n:<slot>, q:<slot>, at:<slot>               answers and 429s in one tenth of the window, and which tenth it is
- *   opened_total, closed_total                  counted since the prefix was first used
+ *   opened_total, opened_total:<reason>, half_opened_total, closed_total   counted since the prefix was first used
  *
  * `breaker_args` reads the options from ARGV: failures, quota ratio, least answers, window ms, shortest and longest
  * open time in ms.
@@ -33,6 +33,7 @@ local function breaker_open(prefix, reason, now, retry_after, options)
   local wait = math.max(math.min(options.max_open, options.min_open * 2 ^ math.min(opened, 30)), retry_after)
   redis.call('HSET', key, 'state', 'open', 'reason', reason, 'since', now, 'retry_at', string.format('%.0f', now + wait), 'opened', opened + 1)
   redis.call('HINCRBY', key, 'opened_total', 1)
+  redis.call('HINCRBY', key, 'opened_total:' .. reason, 1)
   pause_export(prefix)
 end
 -- One answer of the upstream. kind: ok, failure, quota or auth.
@@ -96,6 +97,7 @@ local function breaker_step(prefix)
   local state = held[1] or 'closed'
   if state == 'open' and clock() >= tonumber(held[2] or 0) then
     redis.call('HSET', key, 'state', 'half_open', 'since', clock())
+    redis.call('HINCRBY', key, 'half_opened_total', 1)
     resume_export(prefix)
     return 'half_open'
   end
