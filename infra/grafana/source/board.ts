@@ -185,6 +185,10 @@ export function dashboardJson(board: Board): string {
         asDropdown: false,
         includeVars: true,
         keepTime: true,
+        icon: 'dashboard',
+        targetBlank: false,
+        tooltip: '',
+        url: '',
       },
     ],
     templating: {
