@@ -1,8 +1,8 @@
 /** What the pipeline says of itself: the books after everything that can happen to them, and labels that stay bounded. */
 import { CATALOGUE, isLabelValue, type MetricSpec } from '@nrdot/telemetry';
-import { generate, startMockUpstream, temporaryDirectory, waitUntil } from '@nrdot/testbed';
+import { generate, startMockUpstream, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { scrape, startOne } from '../kit.ts';
+import { type Sample, scrape, startOne, startServices } from '../kit.ts';
 
 let dir: ReturnType<typeof temporaryDirectory>;
 let mock: Awaited<ReturnType<typeof startMockUpstream>>;
@@ -112,5 +112,41 @@ describe('the metrics', () => {
     expect(end).toMatchObject({ rejected: 500, dropped });
     const reasons = (await scrape(again.admin)).filter(({ name }) => name === 'pipeline_dropped_items_total');
     expect(reasons.reduce((all, { value }) => all + value, 0)).toBe(dropped);
+  });
+
+  it('of every service say that Redis is away, and that it is back', async () => {
+    await using redis = await TestRedis.start({ dir: dir.path });
+    await using running = await startServices(dir.path, redis, mock, {}, { exporters: 1 });
+    const admins = await Promise.all(
+      Object.entries(running.processes).map(async ([name, process]) => {
+        const [, address = ''] = await process.line(/"admin":"([^"]+)"/);
+        return [name, `http://${address}`] as const;
+      }),
+    );
+    const seen = async (up: 0 | 1) => {
+      for (const [name, admin] of admins)
+        await waitUntil(
+          async () => {
+            const samples = (await scrape(admin)).filter((sample) => sample.name === 'pipeline_redis_up');
+            return samples.length > 0 && samples.every(({ value }) => value === up);
+          },
+          { what: `${name} says that Redis is ${up ? 'there' : 'away'}` },
+        );
+    };
+    await seen(1);
+    const served = await generate({ ...LOAD, endpoint: running.otlp, items: 500 });
+    expect(served.acknowledgedItems).toBe(500);
+    await redis.kill();
+    await seen(0);
+    await redis.start();
+    await seen(1);
+    const [, exporter = ''] = admins.find(([name]) => name === 'exporter1')!;
+    const sum = (samples: Sample[], name: string) =>
+      samples.filter((sample) => sample.name === name).reduce((all, { value }) => all + value, 0);
+    const after = await scrape(exporter);
+    expect(sum(after, 'pipeline_redis_reconnects_total')).toBeGreaterThan(0);
+    expect(sum(after, 'pipeline_redis_round_trip_seconds_count')).toBeGreaterThan(0);
+    expect(sum(after, 'exporter_wait_seconds_count')).toBeGreaterThan(0);
+    expect(sum(after, 'pipeline_build_info')).toBe(1);
   });
 });
