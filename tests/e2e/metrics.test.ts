@@ -57,7 +57,7 @@ const sum = ({ delivered, queued, on_disk, rejected, dropped }: Books) =>
 
 describe('the metrics', () => {
   it('balance the books after a storm, refusals, an outage and a kill -9, and their labels stay bounded', async () => {
-    const first = await startOne(dir.path, mock, { limiter: { max_keys: 4_096 } });
+    await using first = await startOne(dir.path, mock, { limiter: { max_keys: 4_096 } });
     const storm = await generate({ ...STORM, endpoint: first.otlp });
     const afterStorm = await balanced(first.admin, ({ on_disk }) => on_disk === 0);
     const limited = (await scrape(first.admin))
