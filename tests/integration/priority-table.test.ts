@@ -85,8 +85,12 @@ const put = async (priorityClass: PriorityClass, bytes: number, origin: 'live' |
 };
 
 describe('what happens to a new batch', () => {
-  it('has a table with rows for every state of the breaker', () => {
-    expect(new Set(rows.map(([breaker]) => breaker))).toEqual(new Set(['closed', 'open', 'half_open']));
+  it('has a table with rows for every state of the breaker at every fill', () => {
+    const fills = (state: string) => rows.filter(([breaker]) => breaker === state).map(([, fill]) => fill);
+    const all = Object.keys(FILLS).filter((fill) => fill !== 'any');
+    expect(fills('closed')).toEqual(all);
+    expect(fills('half_open')).toEqual(all);
+    expect(fills('open')).toEqual(['any', 'would be over 100 %']);
   });
 
   for (const [breaker = '', fill = '', ...expected] of rows) {

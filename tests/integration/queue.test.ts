@@ -399,6 +399,35 @@ describe('admission', () => {
     expect(await put('normal')).toBe('queued');
     expect((await small.accounting()).difference).toBe(0);
   });
+
+  it('spills a class whose own queue is full, and leaves the others alone', async () => {
+    const none = { maxBytes: undefined, maxItems: undefined };
+    const limited = new Store(redis, {
+      ...OPTIONS,
+      spillAt: 0.8,
+      spillHysteresis: 0.2,
+      perClass: {
+        critical: none,
+        high: { ...none, maxBytes: 1_000 },
+        normal: { ...none, maxItems: 100 },
+      },
+    });
+    const put = async (...batches: Batch[]) => (await limited.enqueue([batches], Date.now()))[0]!;
+    // Also within one request: what it has put into the queue so far counts.
+    expect(await put(...Array.from({ length: 9 }, () => batch('normal')))).toEqual([
+      ...Array(8).fill('queued'),
+      'spilled',
+    ]);
+    for (let i = 0; i < 8; i++) expect(await put(batch('high'))).toEqual(['queued']);
+    expect(await put(batch('high'), batch('critical'))).toEqual(['spilled', 'queued']);
+    // What the scheduler has taken out is not in its queue any more; below the hysteresis the spilling ends.
+    await limited.move({ ...MOVE, windowBatches: 3, maxPicks: 3 });
+    expect((await limited.depth()).stages.queued.high.batches).toBe(7);
+    expect(await put(batch('high'))).toEqual(['spilled']);
+    await limited.move({ ...MOVE, windowBatches: 9, maxPicks: 6 });
+    expect(await put(batch('high'))).toEqual(['queued']);
+    expect((await limited.accounting()).difference).toBe(0);
+  });
 });
 
 describe('the breaker', () => {

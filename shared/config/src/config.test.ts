@@ -73,6 +73,15 @@ describe('the configuration', () => {
     expect(problems('breaker: {open_min: 90s}')[0]).toMatch(/breaker\.open_min/);
     expect(problems('redis: {url: "redis://x", cluster: ["a:1"]}')[0]).toMatch(/only one of/);
     expect(problems('queue: {max_bytes: 1GiB}')[0]).toMatch(/redis\.private\.maxmemory/);
+    expect(problems('queue: {per_class: {normal: {max_bytes: lots}, high: {max_items: 0}}}')).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/queue\.per_class\.normal\.max_bytes: "lots" — expected a size/),
+        expect.stringMatching(/queue\.per_class\.high\.max_items: 0 — expected a whole number/),
+      ]),
+    );
+    expect(problems('queue: {per_class: {normal: {max_items: 60000000}}}')[0]).toMatch(
+      /queue\.per_class\.normal\.max_items: expected at most queue\.max_items/,
+    );
     const rule = (text: string) => problems(`priority:\n  rules:\n    - ${text}\n`)[0];
     expect(rule('{class: urgent}')).toMatch(
       /nrdot\.yaml:3: priority\.rules\[0\]\.class: "urgent" — expected one of critical/,
@@ -80,6 +89,16 @@ describe('the configuration', () => {
     expect(rule('{class: high, metric: {regex: "("}}')).toMatch(/priority\.rules\[0\]\.metric/);
     expect(rule(`{class: high, span: {regex: "${'a'.repeat(300)}"}}`)).toMatch(/at most 256 characters/);
     expect(rule('{class: high, severity: {min: loud}}')).toMatch(/severity number from 1 to 24/);
+    expect(rule('{class: high, severity: {min: fatal, max: debug}}')).toMatch(
+      /priority\.rules\[0\]\.severity: expected min to be at most max/,
+    );
+    expect(rule('{class: high, span: a, severity: {min: error}}')).toMatch(
+      /priority\.rules\[0\]: expected parts that are of one signal; span is of traces, severity of logs/,
+    );
+    expect(rule('{class: high, signal: logs, metric: a}')).toMatch(
+      /priority\.rules\[0\]: expected parts that are of one signal; metric is of metrics, signal of logs/,
+    );
+    expect(rule('{class: high, signal: traces, span: a, status: error}')).toBeUndefined();
     expect(rule('{class: high, colour: red}')).toMatch(/priority\.rules\[0\]\.colour/);
   });
 

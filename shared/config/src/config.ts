@@ -75,6 +75,11 @@ export function configOf(parsed: ParsedOptions) {
     queue: {
       maxBytes: queue.max_bytes,
       maxItems: queue.max_items,
+      perClass: {
+        critical: classCapacityOf(queue.per_class.critical),
+        high: classCapacityOf(queue.per_class.high),
+        normal: classCapacityOf(queue.per_class.normal),
+      },
       spillAt: queue.spill_at,
       resumeAt: queue.resume_at,
     },
@@ -138,6 +143,10 @@ export function configOf(parsed: ParsedOptions) {
       shutdownTimeoutMs: admin.shutdown_timeout,
     },
   };
+}
+
+function classCapacityOf(limits: ParsedOptions['queue']['per_class']['normal']) {
+  return { maxBytes: limits.max_bytes, maxItems: limits.max_items };
 }
 
 function serverTlsOf(tls: ParsedOptions['admin']['tls']) {

@@ -309,6 +309,11 @@ function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigPro
   };
   const { queue, breaker, exporter, redis, dlq } = config;
   check(queue.resumeAt < queue.spillAt, 'queue.resume_at', 'less than queue.spill_at');
+  for (const [name, limits] of Object.entries(queue.perClass)) {
+    const path = `queue.per_class.${name}`;
+    check((limits.maxBytes ?? 0) <= queue.maxBytes, `${path}.max_bytes`, 'at most queue.max_bytes');
+    check((limits.maxItems ?? 0) <= queue.maxItems, `${path}.max_items`, 'at most queue.max_items');
+  }
   check(breaker.minOpenMs <= breaker.maxOpenMs, 'breaker.open_min', 'at most breaker.open_max');
   check(
     exporter.retry.initialMs <= exporter.retry.maxMs,

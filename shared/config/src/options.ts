@@ -37,6 +37,18 @@ export const size = parsed('size', 'a size such as 128MiB, 4MB or 1048576', (v) 
   const bytes = parseSize(v);
   return bytes !== undefined && bytes > 0 ? bytes : undefined;
 });
+/** A size that has no default. */
+export function optionalSize(doc: string) {
+  const expected = 'a size such as 128MiB, 4MB or 1048576';
+  const schema = z.unknown().transform((value, context): number => {
+    const bytes = parseSize(value);
+    if (bytes !== undefined && bytes > 0) return bytes;
+    context.addIssue({ code: 'custom', message: expected });
+    return z.NEVER;
+  });
+  return described(schema.optional(), { doc, kind: 'size' });
+}
+
 export const rate = parsed('size per second', 'a size per second such as 4MiB', (v) => {
   const bytes = parseSize(typeof v === 'string' ? v.replace(/\/s$/, '') : v);
   return bytes !== undefined && bytes > 0 ? bytes : undefined;
@@ -74,6 +86,15 @@ export function count(written: number, doc: string, extra: Extra & { min?: numbe
       ...rest,
     },
   );
+}
+
+/** A count that has no default. */
+export function optionalCount(doc: string) {
+  const error = 'a whole number of at least 1';
+  return described(fromText(z.number({ error }).int({ error }).min(1, { error }).optional()), {
+    doc,
+    kind: 'number',
+  });
 }
 
 export function ratio(written: number, doc: string, extra: Extra = {}) {

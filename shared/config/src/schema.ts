@@ -11,7 +11,9 @@ import {
   flag,
   listen,
   type OptionMeta,
+  optionalCount,
   optionalPath,
+  optionalSize,
   optionalText,
   rate,
   ratio,
@@ -48,6 +50,11 @@ const serverTls = (where: string) =>
     client_ca_file: optionalPath('Clients must show a certificate signed by one of these.'),
   });
 
+const classCapacity = section('Beyond spill_at of these, new arrivals of the class go to the dlq.', {
+  max_bytes: optionalSize('Payload bytes that wait in its queue.'),
+  max_items: optionalCount('Items that wait in its queue.'),
+});
+
 /** A value must equal a text, or match `{ regex: … }`. */
 const matcher = z.union(
   [
@@ -71,16 +78,42 @@ const severity = z.union(
   },
 );
 
-const rule = z.strictObject({
-  class: z.enum(CLASS_NAMES, { error: `one of ${CLASS_NAMES.join(', ')}` }),
-  signal: z.enum(['traces', 'metrics', 'logs'], { error: 'one of traces, metrics, logs' }).optional(),
-  resource: z.record(z.string(), matcher).optional(),
-  scope: matcher.optional(),
-  metric: matcher.optional(),
-  span: matcher.optional(),
-  status: z.enum(['unset', 'ok', 'error'], { error: 'one of unset, ok, error' }).optional(),
-  severity: z.strictObject({ min: severity.optional(), max: severity.optional() }).optional(),
-});
+const SEVERITY_FLOORS = { trace: 1, debug: 5, info: 9, warn: 13, error: 17, fatal: 21 } as const;
+
+/** The lowest severity number that is meant, and the highest. */
+function severityEnds(given: number | keyof typeof SEVERITY_FLOORS): { from: number; to: number } {
+  if (typeof given === 'number') return { from: given, to: given };
+  return { from: SEVERITY_FLOORS[given], to: SEVERITY_FLOORS[given] + 3 };
+}
+
+/** Which signal a part of a rule speaks about. */
+const SIGNAL_OF = { span: 'traces', status: 'traces', metric: 'metrics', severity: 'logs' } as const;
+
+const rule = z
+  .strictObject({
+    class: z.enum(CLASS_NAMES, { error: `one of ${CLASS_NAMES.join(', ')}` }),
+    signal: z.enum(['traces', 'metrics', 'logs'], { error: 'one of traces, metrics, logs' }).optional(),
+    resource: z.record(z.string(), matcher).optional(),
+    scope: matcher.optional(),
+    metric: matcher.optional(),
+    span: matcher.optional(),
+    status: z.enum(['unset', 'ok', 'error'], { error: 'one of unset, ok, error' }).optional(),
+    severity: z.strictObject({ min: severity.optional(), max: severity.optional() }).optional(),
+  })
+  // A rule that can never match is a mistake, and a silent one.
+  .superRefine((given, context) => {
+    const { min = 1, max = 24 } = given.severity ?? {};
+    if (severityEnds(min).from > severityEnds(max).to) {
+      context.addIssue({ code: 'custom', path: ['severity'], message: 'min to be at most max' });
+    }
+    const signals = Object.entries(SIGNAL_OF)
+      .filter(([part]) => given[part as keyof typeof SIGNAL_OF] !== undefined)
+      .concat(given.signal === undefined ? [] : [['signal', given.signal]]);
+    const other = signals.find(([, signal]) => signal !== signals[0]?.[1]);
+    if (!other) return;
+    const message = `parts that are of one signal; ${signals[0]![0]} is of ${signals[0]![1]}, ${other[0]} of ${other[1]}`;
+    context.addIssue({ code: 'custom', message });
+  });
 
 export const DEFAULT_RULES = [{ class: 'critical', signal: 'metrics', metric: { regex: '^system\\.' } }];
 
@@ -227,6 +260,11 @@ export const schema = section('NRDOT+', {
   queue: section('What Redis may hold.', {
     max_bytes: size('512MiB', 'Payload bytes.'),
     max_items: count(50_000_000, 'Items.', { max: 10_000_000_000 }),
+    per_class: section('What the queue of one class may hold of that; without these, all of it.', {
+      critical: classCapacity,
+      high: classCapacity,
+      normal: classCapacity,
+    }),
     spill_at: ratio(
       0.95,
       'Fill at which new arrivals go to the dlq: normal first, high and critical nearer to full.',

@@ -56,10 +56,17 @@ export interface StoreOptions {
   prefix: string;
   maxBytes: number;
   maxItems: number;
+  /** What the queue of one class may hold of that; undefined: no limit of its own. */
+  perClass?: Readonly<Record<PriorityClass, ClassCapacity>>;
   /** Fill (0 to 1) at which new arrivals of the lowest class spill, and how far it must fall for that to end. */
   spillAt: number;
   spillHysteresis: number;
   breaker: BreakerOptions;
+}
+
+export interface ClassCapacity {
+  maxBytes: number | undefined;
+  maxItems: number | undefined;
 }
 
 /** When the breaker opens and for how long. */
@@ -267,6 +274,10 @@ export class Store {
       JOB_OPTIONS,
       this.#options.spillAt,
       this.#options.spillHysteresis,
+      ...CLASSES.flatMap((c) => {
+        const limit = this.#options.perClass?.[c];
+        return [limit?.maxBytes ?? 0, limit?.maxItems ?? 0];
+      }),
     ];
     const pending: Promise<unknown>[] = [];
     for (const [batch, group] of groups.flatMap((all) =>

@@ -41,6 +41,7 @@ export function storeOptions(config: Config): StoreOptions {
     prefix: redisPrefix(config),
     maxBytes: config.queue.maxBytes,
     maxItems: config.queue.maxItems,
+    perClass: config.queue.perClass,
     spillAt: config.queue.spillAt,
     spillHysteresis: config.queue.spillAt - config.queue.resumeAt,
     breaker: config.breaker,

@@ -7,11 +7,13 @@ import { prelude } from './prelude.ts';
  *
  * A batch goes to its class queue; straight to the spill queue while the breaker is open or the queue is so full
  * that its class must make room: normal from `spill_at` on, high and critical from one and two thirds of the way
- * between there and full, each until the fill has fallen by the hysteresis. Only what is fuller than full is refused.
+ * between there and full, each until the fill has fallen by the hysteresis. A class whose own queue has a limit spills
+ * from \`spill_at\` of that on, too. Only what is fuller than full is refused.
  *
  * KEYS  1 depth  2 books  3 wake  4 scheduler  5 breaker
  * ARGV  1 prefix  2 now in ms  3 capacity in bytes  4 capacity in items  5 job options (JSON)
- *       6 spill_at (0 to 1)  7 hysteresis (0 to 1)
+ *       6 spill_at (0 to 1)  7 hysteresis (0 to 1)  8..13 bytes and items that the queues of critical, high and normal may
+ *       hold, 0 for no limit of their own
  *       then per batch: key, class, origin, items, bytes, job data (JSON), job name, and how many batches from here
  *       on stand or fall together for want of room (0: the group goes on)
  * Gives per batch: 1 queued, 2 held already, 3 payload expired or lost, 4 no room (the payload is removed), 5 spilled
@@ -19,6 +21,11 @@ import { prelude } from './prelude.ts';
 export const enqueue = `${prelude}
 local prefix, now, max_bytes, max_items, opts = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local spill_at, hysteresis = tonumber(ARGV[6]), tonumber(ARGV[7])
+local own = {}
+for i, class in ipairs({ 'critical', 'high', 'normal' }) do
+  local limit = { bytes = tonumber(ARGV[6 + 2 * i]), items = tonumber(ARGV[7 + 2 * i]) }
+  if limit.bytes > 0 or limit.items > 0 then own[class] = limit end
+end
 local total = rcall('HMGET', KEYS[1], 'total:bytes', 'total:items')
 local held_bytes, held_items = tonumber(total[1] or 0), tonumber(total[2] or 0)
 local state = rcall('HMGET', KEYS[5], 'state', 'reason')
@@ -27,11 +34,21 @@ local flags = rcall('HMGET', KEYS[4], 'spilling:critical', 'spilling:high', 'spi
 local spilling = { critical = flags[1] == '1', high = flags[2] == '1', normal = flags[3] == '1' }
 local step = { critical = 2, high = 1, normal = 0 }
 
+local function own_fill(class)
+  local limit = own[class]
+  if not limit then return 0 end
+  local held = rcall('HMGET', KEYS[1], 'queued:' .. class .. ':bytes', 'queued:' .. class .. ':items')
+  local bytes = tonumber(held[1] or 0) + (depth['queued:' .. class .. ':bytes'] or 0)
+  local items = tonumber(held[2] or 0) + (depth['queued:' .. class .. ':items'] or 0)
+  return math.max(limit.bytes > 0 and bytes / limit.bytes or 0, limit.items > 0 and items / limit.items or 0)
+end
+
 local function must_spill(class)
   if broken then return broken end
   local fill = math.max(held_bytes / max_bytes, held_items / max_items)
+  local slack = spilling[class] and hysteresis or 0
   local threshold = spill_at + (1 - spill_at) * step[class] / 3
-  local now_spilling = fill >= (spilling[class] and threshold - hysteresis or threshold)
+  local now_spilling = fill >= threshold - slack or own_fill(class) >= spill_at - slack
   if now_spilling ~= spilling[class] then
     spilling[class] = now_spilling
     rcall('HSET', KEYS[4], 'spilling:' .. class, now_spilling and '1' or '0')
@@ -41,7 +58,7 @@ end
 
 local results, accepted, queued, spilled, books = {}, 0, false, false, {}
 local room = true
-for i = 8, #ARGV, 8 do
+for i = 14, #ARGV, 8 do
   local group = tonumber(ARGV[i+7])
   if group > 0 then
     local group_items, group_bytes = 0, 0
