@@ -24,6 +24,12 @@ export const priority: Board = {
           ],
           { max: 1 },
         ),
+        graph(
+          'Deficits',
+          'Items that each class may have before the one furthest ahead is served again. Small while the weights hold.',
+          'locale',
+          [['{{class}} {{origin}}', 'max by (class, origin) (apq_deficit_items)']],
+        ),
         graph('Items moved', 'From the class queues to the exporters.', PER_SECOND, [
           ['{{class}}', 'sum by (class) (rate(apq_moved_items_total[$__rate_interval]))'],
         ]),
@@ -46,6 +52,9 @@ export const priority: Board = {
           [['{{class}} {{origin}}', 'max by (class, origin) (apq_class_bytes)']],
           { stacked: true },
         ),
+        graph('Fill by class', 'Of what each queue may hold.', 'percentunit', [
+          ['{{class}}', 'max by (class) (apq_class_fill_ratio)'],
+        ]),
         graph('Age of the oldest', 'Of the batches that wait for the scheduler.', 's', [
           ['{{class}} {{origin}}', 'max by (class, origin) (apq_oldest_age_seconds)'],
         ]),
@@ -74,6 +83,9 @@ export const priority: Board = {
             [0.95, 'red'],
           ],
         }),
+        graph('Decisions', 'Jobs sent on to the exporters.', 'ops', [
+          ['jobs', 'max(rate(apq_decisions_total[$__rate_interval]))'],
+        ]),
         graph(
           'Time of one move',
           'A weighted window of batches, round trip included.',

@@ -32,8 +32,10 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   );
   const state: StateOptions = {
     weights: () => scheduler.weights,
+    decisionsPerSecond: () => scheduler.decisionsPerSecond,
     maxBytes: config.queue.maxBytes,
     maxItems: config.queue.maxItems,
+    perClass: config.queue.perClass,
     slotMs: options.slotMs,
     notReady: () => link.notReady(),
   };

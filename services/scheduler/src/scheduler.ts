@@ -1,5 +1,6 @@
 import { CLASSES, type MoveOptions, type Store } from '@nrdot/queue';
 import type { Logger, Metrics } from '@nrdot/telemetry';
+import { DecisionRate } from './decision-rate.ts';
 
 export interface SchedulerOptions extends MoveOptions {
   /** Longest sleep: what a lost wake-up costs at most, in ms. */
@@ -32,6 +33,7 @@ export class Scheduler {
   #options: SchedulerOptions;
   readonly #deps: SchedulerDeps;
   readonly #done: Promise<void>;
+  readonly #rate = new DecisionRate();
   #stopping = false;
 
   constructor(options: SchedulerOptions, deps: SchedulerDeps) {
@@ -42,6 +44,11 @@ export class Scheduler {
 
   get weights(): SchedulerOptions['weights'] {
     return this.#options.weights;
+  }
+
+  /** Jobs this scheduler has sent on its way, by second, over the last ten. */
+  get decisionsPerSecond(): number {
+    return this.#rate.perSecond(this.#deps.now());
   }
 
   /** Takes new weights from the next move on. */
@@ -77,6 +84,7 @@ export class Scheduler {
       const startedAt = performance.now();
       const result = await store.move(this.#options);
       metrics.apqMoveSeconds.observe((performance.now() - startedAt) / 1000);
+      if (result.jobs > 0) this.#rate.count(result.jobs, now());
       for (const c of CLASSES) {
         if (result.items[c] > 0) metrics.apqMovedItems.inc({ class: c }, result.items[c]);
       }

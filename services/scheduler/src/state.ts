@@ -4,7 +4,9 @@ import {
   BREAKER_STATES,
   type Breaker,
   CLASSES,
+  type ClassCapacity,
   type Depth,
+  type Origin,
   type PriorityClass,
   type Store,
 } from '@nrdot/queue';
@@ -14,23 +16,31 @@ import { labelValues, type MetricsRegistry } from '@nrdot/telemetry';
 export interface SchedulerState {
   weights: Record<PriorityClass, number>;
   breaker: Breaker;
+  /** Items that a class may have before the one that is furthest ahead of its share is served again. */
+  deficits: Record<Origin, Record<PriorityClass, number>>;
   /** 0 to 1, by whichever of bytes and items is nearer its limit. */
   fill: number;
+  /** The same for what waits in the queue of each class, by its own limit or else that of the whole. */
+  fillByClass: Record<PriorityClass, number>;
   spilling: PriorityClass[];
   depth: Depth;
   /** Age of the oldest batch that waits, by class; 0 when none does. */
-  oldestAgeMs: { live: Record<PriorityClass, number>; replay: Record<PriorityClass, number> };
+  oldestAgeMs: Record<Origin, Record<PriorityClass, number>>;
   /** Items moved since the prefix was first used. */
   moved: Record<PriorityClass, number>;
   /** Which kind of work has the present slot. */
-  slot: 'live' | 'replay';
+  slot: Origin;
+  /** Jobs sent on their way: by all schedulers since the prefix was first used, and by this one now. */
+  decisions: { total: number; perSecond: number };
   accounting: Accounting;
 }
 
 export interface StateOptions {
   weights(): Record<PriorityClass, number>;
+  decisionsPerSecond(): number;
   maxBytes: number;
   maxItems: number;
+  perClass?: Readonly<Record<PriorityClass, ClassCapacity>>;
   slotMs: number;
   /** Why Redis cannot be asked; undefined when it can. */
   notReady(): string | undefined;
@@ -50,22 +60,43 @@ export async function readState(store: Store, options: StateOptions, nowMs: numb
     Object.fromEntries(CLASSES.map((c) => [c, field(c)])) as Record<PriorityClass, number>;
   return {
     weights: options.weights(),
+    deficits: { live: deficitsOf(scheduler, 'live'), replay: deficitsOf(scheduler, 'replay') },
     breaker,
     fill: Math.max(depth.total.bytes / options.maxBytes, depth.total.items / options.maxItems),
+    fillByClass: byClass((c) => {
+      const { bytes, items } = depth.stages.queued[c];
+      const limit = options.perClass?.[c];
+      return Math.max(
+        bytes / (limit?.maxBytes ?? options.maxBytes),
+        items / (limit?.maxItems ?? options.maxItems),
+      );
+    }),
     spilling: CLASSES.filter((c) => scheduler[`spilling:${c}`] === '1'),
     depth,
     oldestAgeMs: { live, replay },
     moved: byClass((c) => Number(scheduler[`moved:${c}`] ?? 0)),
     slot: Math.floor(nowMs / options.slotMs) % 2 === 0 ? 'live' : 'replay',
+    decisions: { total: Number(scheduler.decisions ?? 0), perSecond: options.decisionsPerSecond() },
     accounting,
   };
 }
 
-async function ages(
-  store: Store,
-  origin: 'live' | 'replay',
-  nowMs: number,
-): Promise<Record<PriorityClass, number>> {
+/**
+ * The weighted pick's tags (`scripts/move.ts`) as deficits: how many items each class is behind the one that is furthest
+ * ahead. An idle class has none saved up, so its tag counts as that of now.
+ */
+function deficitsOf(hash: Record<string, string>, origin: Origin): Record<PriorityClass, number> {
+  const weighedBy = (hash.weights ?? '1:1:1').split(':').map(Number);
+  const product = weighedBy.reduce((all, weight) => all * weight, 1);
+  const now = Number(hash[`${origin}:virtual`] ?? 0);
+  const tags = CLASSES.map((c) => Math.max(now, Number(hash[`${origin}:${c}`] ?? 0)));
+  const furthest = Math.max(...tags);
+  return Object.fromEntries(
+    CLASSES.map((c, i) => [c, Math.round(((furthest - tags[i]!) * weighedBy[i]!) / product)]),
+  ) as Record<PriorityClass, number>;
+}
+
+async function ages(store: Store, origin: Origin, nowMs: number): Promise<Record<PriorityClass, number>> {
   const found = await Promise.all(CLASSES.map((c) => store.oldest(c, origin)));
   return Object.fromEntries(
     CLASSES.map((c, i) => {
@@ -110,6 +141,7 @@ export function publishState(
     for (const c of CLASSES) metrics.apqWeightRatio.set({ class: c }, weights[c] / allWeights);
     metrics.apqFillRatio.set(state.fill);
     for (const c of CLASSES) {
+      metrics.apqClassFillRatio.set({ class: c }, state.fillByClass[c]);
       for (const [origin, stage] of [
         ['live', 'queued'],
         ['replay', 'replay'],
@@ -117,12 +149,20 @@ export function publishState(
         metrics.apqClassSize.set({ class: c, origin }, state.depth.stages[stage][c].items);
         metrics.apqClassBytes.set({ class: c, origin }, state.depth.stages[stage][c].bytes);
         metrics.apqOldestAge.set({ class: c, origin }, state.oldestAgeMs[origin][c] / 1000);
+        metrics.apqDeficitItems.set({ class: c, origin }, state.deficits[origin][c]);
       }
     }
     for (const known of BREAKER_STATES) {
       metrics.apqBreakerState.set({ state: known }, known === state.breaker.state ? 1 : 0);
     }
     const { breaker } = state;
+    for (const known of BREAKER_REASONS) {
+      const holds = breaker.state !== 'closed' && breaker.reason === known;
+      metrics.apqBreakerReason.set({ reason: known }, holds ? 1 : 0);
+    }
+    for (const origin of ['live', 'replay'] as const)
+      metrics.apqSlot.set({ origin }, origin === state.slot ? 1 : 0);
+    follow('decisions', state.decisions.total, (by) => metrics.apqDecisions.inc(by));
     metrics.apqBreakerProbeSeconds.set(Math.max(0, breaker.retryAtMs - now()) / 1000);
     const transitions = [
       ...BREAKER_REASONS.map((reason) => ['open', reason, breaker.openedByReason[reason]] as const),

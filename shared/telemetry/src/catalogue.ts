@@ -147,6 +147,14 @@ export const CATALOGUE = {
       [],
     ),
   ),
+  apqClassFillRatio: whole(
+    gauge(
+      'scheduler',
+      'apq_class_fill_ratio',
+      'Fill of the queue of a class by its own limit (queue.per_class), or else by that of the whole.',
+      ['class'],
+    ),
+  ),
   apqClassSize: whole(
     gauge('scheduler', 'apq_class_size', 'Items waiting for the scheduler.', ['class', 'origin']),
   ),
@@ -170,6 +178,25 @@ export const CATALOGUE = {
       ['class'],
     ),
   ),
+  apqDeficitItems: whole(
+    gauge(
+      'scheduler',
+      'apq_deficit_items',
+      'Items that a class may have before the one furthest ahead of its share is served again.',
+      ['class', 'origin'],
+    ),
+  ),
+  apqSlot: whole(
+    gauge(
+      'scheduler',
+      'apq_slot',
+      '1 for the kind of work whose turn it is while live and replayed work both wait.',
+      ['origin'],
+    ),
+  ),
+  apqDecisions: whole(
+    counter('scheduler', 'apq_decisions_total', 'Jobs sent on to the exporters, by all schedulers.', []),
+  ),
   apqMovedItems: counter(
     'scheduler',
     'apq_moved_items_total',
@@ -186,6 +213,14 @@ export const CATALOGUE = {
     gauge('scheduler', 'apq_breaker_state', '1 for the state the breaker is in, 0 for the others.', [
       'state',
     ]),
+  ),
+  apqBreakerReason: whole(
+    gauge(
+      'scheduler',
+      'apq_breaker_reason',
+      '1 for why the breaker is open or half-open, 0 for the other reasons and while it is closed.',
+      ['reason'],
+    ),
   ),
   apqBreakerProbeSeconds: whole(
     gauge(

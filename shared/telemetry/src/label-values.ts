@@ -48,6 +48,7 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   'cl_dropped_samples_total.reason': ['critical', 'full', 'unmergeable', 'tracker_full', 'histogram_bounds'],
   'apq_spill_total.reason': [...SPILL, ...REFUSED_FOR_GOOD.map((reason) => `rejected:${reason}`)],
   'apq_breaker_state.state': ['closed', 'open', 'half_open'],
+  'apq_breaker_reason.reason': ['failures', 'quota', 'auth'],
   'apq_breaker_transitions_total.state': ['closed', 'open', 'half_open'],
   'apq_breaker_transitions_total.reason': ['failures', 'quota', 'auth', 'probe', 'time'],
   'exporter_rejected_items_total.reason': ['partial_success', ...REFUSED_FOR_GOOD],

@@ -160,6 +160,8 @@ if moved > 0 then
         group.origin .. ':normal', num(math.max(0, group.finish[3] - base)))
     end
   end
+  rcall('HINCRBY', KEYS[2], 'decisions', num(moved))
+  rcall('HSET', KEYS[2], 'slot', groups[slot].origin)
   for i, c in ipairs(classes) do
     if items[i] > 0 then rcall('HINCRBY', KEYS[2], 'moved:' .. c, num(items[i])) end
   end
