@@ -9,6 +9,7 @@ import {
   type LiveConfig,
   names,
   type RunningService,
+  StatusBoard,
   stopInOrder,
 } from '@nrdot/service';
 import { createLogger, type Logger, MetricsRegistry } from '@nrdot/telemetry';
@@ -57,7 +58,8 @@ export async function startPipeline(
   const bells = whole ? { bells: { scheduler: new Bell(), exporter: new Bell() } } : {};
   const { listen, tls } = config.admin;
   const admin = new AdminServer({ listen, tls, ...(token ? { token } : {}) }, registry, log);
-  const host: Host = { log, metrics: registry.metrics, registry, admin, live, ...bells };
+  const status = new StatusBoard(VERSION);
+  const host: Host = { log, metrics: registry.metrics, registry, admin, live, status, ...bells };
   live.follow(({ log: { level } }) => () => {
     log.level = level;
   });
@@ -87,8 +89,13 @@ export async function startPipeline(
       admin.watch(service);
     }
     const address = await admin.start();
-    return { admin: address, otlp, stop: (timeoutMs) => stopInOrder(started, timeoutMs, log, admin) };
+    const stop = (timeoutMs: number) => {
+      status.stop();
+      return stopInOrder(started, timeoutMs, log, admin);
+    };
+    return { admin: address, otlp, stop };
   } catch (error) {
+    status.stop();
     await stopInOrder(started, 0, log);
     throw error;
   }

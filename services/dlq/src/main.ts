@@ -9,15 +9,18 @@ import {
   hostFor,
   openLink,
   openStore,
+  problemOf,
   type RunningService,
   redisPrefix,
 } from '@nrdot/service';
+import { countOf } from '@nrdot/telemetry';
 import { DirectIntake } from './direct-intake.ts';
 import { Intake } from './intake.ts';
 import { Ledger } from './ledger.ts';
 import { ReplayRate } from './replay-rate.ts';
 import { REPLAY_AREAS, Replayer } from './replayer.ts';
 import { addRoutes, dlqState } from './routes.ts';
+import { dlqStatus } from './status.ts';
 
 const TICK_MS = 1_000;
 const VERIFY_BYTES_PER_SECOND = 32 * 1024 * 1024;
@@ -149,6 +152,14 @@ export async function startDlq(
 
   const deps = { segments, replayer, rate, now: Date.now };
   addRoutes(host.admin, deps);
+  host.status.add(
+    'dlq',
+    async () => ({
+      ...problemOf(link),
+      ...dlqStatus(deps, options.capacityBytes, await countOf(metrics.dlqReplayedItems)),
+    }),
+    { store, link },
+  );
   metrics.dlqReplayRate.set(rate.bytesPerSecond);
   registry.onScrape(async () => {
     const state = dlqState(deps);

@@ -2,9 +2,11 @@ import { type ContentEncoding, decodeContent, encodeContent, splitRequest, walk 
 import {
   type BatchRef,
   type Bell,
+  type ExporterStatus,
   type HandOverJob,
   type Held,
   type JobData,
+  MESSAGE_MAX,
   RetryLater,
   type Store,
   type TakenJob,
@@ -51,6 +53,7 @@ export class Exporter {
   readonly #taker: Taker;
   readonly #limit: ConcurrencyLimit;
   #inflight = 0;
+  #lastProblem: ExporterStatus['lastProblem'];
   #inflightBytes = 0;
 
   constructor(options: ExporterOptions, deps: ExporterDeps) {
@@ -71,6 +74,15 @@ export class Exporter {
   /** Requests that may be under way now. */
   get concurrency(): number {
     return this.#limit.current;
+  }
+
+  /** Requests under way, and the last answer that was not a success. */
+  get state(): Pick<ExporterStatus, 'inflight' | 'concurrency' | 'lastProblem'> {
+    return {
+      inflight: this.#inflight,
+      concurrency: this.concurrency,
+      ...(this.#lastProblem ? { lastProblem: this.#lastProblem } : {}),
+    };
   }
 
   /** Stops taking jobs and waits for requests under way; what is left in Redis is another exporter's, or the next start's. */
@@ -162,6 +174,11 @@ export class Exporter {
     held: Held,
   ): Promise<void> {
     if (outcome.kind === 'delivered') return this.#deliver(id, job, outcome, held);
+    this.#lastProblem = {
+      at: this.#deps.now(),
+      reason: outcome.kind === 'too-large' ? 'too_large' : outcome.reason,
+      message: outcome.message.slice(0, MESSAGE_MAX),
+    };
     await Promise.all([this.#report(outcome), this.#act(id, job, bodies, attempts, outcome)]);
   }
 

@@ -1,5 +1,6 @@
 import type { Config } from '@nrdot/config';
-import { type Host, hostFor, openStore, type RunningService } from '@nrdot/service';
+import { type Host, hostFor, openStore, problemOf, type RunningService } from '@nrdot/service';
+import { countOf } from '@nrdot/telemetry';
 import { Exporter } from './exporter.ts';
 import { Upstream } from './upstream.ts';
 
@@ -52,6 +53,17 @@ export async function startExporter(
     },
   );
   host.live.follow((next) => () => upstream.setHeaders(headersOf(next)));
+  const { host: upstreamHost } = new URL(options.endpoint);
+  host.status.add(
+    'exporter',
+    async () => ({
+      ...problemOf(link),
+      upstream: upstreamHost,
+      ...exporter.state,
+      retries: await countOf(host.metrics.exporterRetries),
+    }),
+    { store, link },
+  );
   host.metrics.exporterConcurrency.set(exporter.concurrency);
   void link.untilReady().then(() => host.log.info({ upstream: options.endpoint }, 'exporting'));
   return {

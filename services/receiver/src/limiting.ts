@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Config } from '@nrdot/config';
-import { KeyBudget, type Store } from '@nrdot/queue';
+import { KeyBudget, type LimiterStatus, NAME_MAX, type Store, TOP_LABELS } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
 import { type Limited, unavailable } from './ingest.ts';
 import { CardinalityLimiter, completeOptions, type Dropped, type LimiterOptions } from './limiter/index.ts';
@@ -79,6 +79,28 @@ export class Limiting {
       body: out === body ? body : Buffer.from(out.buffer, out.byteOffset, out.byteLength),
       dropped: droppedPoints,
       message: droppedPoints > 0 ? explain(dropped) : '',
+    };
+  }
+
+  /** For the console: in short. */
+  status(): LimiterStatus {
+    const { mode, keysUsed, keysLimit, maxKeys, totals, topLabels } = this.#limiter.report(TOP_LABELS);
+    return {
+      mode,
+      keysUsed,
+      keysLimit,
+      maxKeys,
+      points: totals.points,
+      droppedPoints: Object.values(totals.dropped).reduce((sum, points) => sum + points, 0),
+      aggregatedPoints: totals.aggregated,
+      overflowPoints: totals.overflow,
+      topLabels: topLabels.map(({ metric, label, score, bits, removed, isProtected }) => ({
+        metric: metric.slice(0, NAME_MAX),
+        label: label.slice(0, NAME_MAX),
+        score,
+        bits,
+        state: removed ? 'removed' : isProtected ? 'protected' : 'kept',
+      })),
     };
   }
 

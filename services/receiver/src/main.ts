@@ -7,8 +7,10 @@ import {
   type Host,
   hostFor,
   openStore,
+  problemOf,
   type RunningService,
 } from '@nrdot/service';
+import { countOf, countsBy } from '@nrdot/telemetry';
 import { Classifier } from './classifier/classifier.ts';
 import { DlqClient } from './dlq-client.ts';
 import { Limiting } from './limiting.ts';
@@ -74,6 +76,22 @@ export async function startReceiver(
       server.setTokens(revealed(next.receiver.tokens));
     };
   });
+  host.status.add(
+    'receiver',
+    async () => {
+      const { receiverRequests, receiverRefused, receiverItems } = host.metrics;
+      const refused = await countsBy(receiverRefused, 'reason');
+      return {
+        ...problemOf(link),
+        requests: await countOf(receiverRequests),
+        refusedRequests: Object.values(refused).reduce((sum, requests) => sum + requests, 0),
+        items: await countOf(receiverItems),
+        refused,
+        ...(limiting ? { limiter: limiting.status() } : {}),
+      };
+    },
+    { store, link },
+  );
   // A Redis that is there answers within this; then nothing goes to the dlq for want of a moment's patience.
   await Promise.race([link.untilReady(), wait(REDIS_PATIENCE_MS)]);
   await limiting?.start();

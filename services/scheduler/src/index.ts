@@ -1,3 +1,6 @@
+export type * from './findings.ts';
+export type * from './history.ts';
 export * from './main.ts';
 export * from './scheduler.ts';
 export * from './state.ts';
+export * from './status.ts';

@@ -1,8 +1,10 @@
 import type { Config } from '@nrdot/config';
 import type { Bell } from '@nrdot/queue';
-import { type Host, hostFor, openStore, type RunningService } from '@nrdot/service';
+import { type Host, hostFor, openStore, problemOf, type RunningService } from '@nrdot/service';
+import { History } from './history.ts';
 import { Scheduler, type SchedulerDeps } from './scheduler.ts';
 import { publishState, readState, type StateOptions } from './state.ts';
+import { StatusReader } from './status.ts';
 
 const MAX_PICKS = 32;
 
@@ -46,11 +48,17 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   );
   publishState(host.registry, store, state, Date.now);
   host.admin.route('GET', '/api/scheduler', () => readState(store, state, Date.now()));
+  host.status.add('scheduler', () => problemOf(link), { store, link });
+  const reader = new StatusReader({ store, state, board: host.status, now: Date.now });
+  const history = new History(() => reader.read());
+  host.admin.route('GET', '/api/status', () => reader.read());
+  host.admin.route('GET', '/api/status/history', () => history.columns());
   void link.untilReady().then(() => host.log.info('scheduling'));
   return {
     name: 'scheduler',
     notReady: () => link.notReady(),
     stop: async () => {
+      history.stop();
       await scheduler.stop();
       link.close();
     },

@@ -9,6 +9,7 @@ export * from './keys.ts';
 export * from './link.ts';
 export * from './priority-class.ts';
 export * from './server.ts';
+export * from './status.ts';
 export * from './store.ts';
 export * from './taker.ts';
 export * from './worker.ts';

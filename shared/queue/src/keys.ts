@@ -60,6 +60,8 @@ export interface Keys {
   scheduler: string;
   /** Hash: the breaker's state, reason, times and window. */
   breaker: string;
+  /** Hash: what each process says about itself, by host and process id. */
+  status: string;
 }
 
 export function keysOf(prefix: string): Keys {
@@ -75,5 +77,6 @@ export function keysOf(prefix: string): Keys {
     wake: `${prefix}:wake`,
     scheduler: `${prefix}:scheduler`,
     breaker: `${prefix}:breaker`,
+    status: `${prefix}:status`,
   };
 }

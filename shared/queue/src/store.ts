@@ -20,9 +20,11 @@ import { enqueue } from './scripts/enqueue.ts';
 import { handOver } from './scripts/hand-over.ts';
 import { leave } from './scripts/leave.ts';
 import { move } from './scripts/move.ts';
+import { publish } from './scripts/publish.ts';
 import { report } from './scripts/report.ts';
 import { settle } from './scripts/settle.ts';
 import { take } from './scripts/take.ts';
+import { type ProcessStatus, STATUS_COUNTS_MS } from './status.ts';
 
 /** What became of a batch that was offered to Redis. */
 /**
@@ -39,6 +41,9 @@ const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
  * what a kill in between leaves behind expires by itself. Long enough for any stall that a client waits out.
  */
 const UNCLAIMED_PAYLOAD_TTL_S = 600;
+
+/** How long what a process said about itself is kept after its last word. */
+const STATUS_KEPT_MS = 60_000;
 
 /**
  * Options stored with every job. Attempts are without limit here: the exporter decides when a batch has been tried
@@ -186,6 +191,7 @@ type Scripted = (Redis | Cluster) & {
     ...args: (string | number)[]
   ): Promise<number[]>;
   nrdotBook(books: string, booked: string, ...args: (string | number)[]): Promise<number>;
+  nrdotPublish(status: string, instance: string, json: string, keptMs: number): Promise<number>;
   nrdotReport(breaker: string, wake: string, ...args: (string | number)[]): Promise<BreakerState>;
   nrdotDrain(depth: string, books: string, outcomes: string, ...args: (string | number)[]): Promise<number[]>;
   nrdotMove(depth: string, scheduler: string, ...args: (string | number)[]): Promise<number[]>;
@@ -248,6 +254,7 @@ export class Store {
     this.#onStep = onStep;
     redis.defineCommand('nrdotEnqueue', { numberOfKeys: 5, lua: enqueue });
     redis.defineCommand('nrdotBook', { numberOfKeys: 2, lua: book });
+    redis.defineCommand('nrdotPublish', { numberOfKeys: 1, lua: publish });
     redis.defineCommand('nrdotReport', { numberOfKeys: 2, lua: report });
     redis.defineCommand('nrdotDrain', { numberOfKeys: 3, lua: drain });
     redis.defineCommand('nrdotMove', { numberOfKeys: 2, lua: move });
@@ -692,6 +699,32 @@ export class Store {
   /** Books an entry of the dlq's ledger: items by field of the books, once for each id. */
   async book({ id, counts }: { id: string; counts: Record<string, number> }): Promise<void> {
     await this.#scripts.nrdotBook(this.keys.books, this.keys.booked, id, ...Object.entries(counts).flat());
+  }
+
+  /** Says how this process is. */
+  async publishStatus(status: ProcessStatus): Promise<void> {
+    await this.#scripts.nrdotPublish(
+      this.keys.status,
+      status.instance,
+      JSON.stringify(status),
+      STATUS_KEPT_MS,
+    );
+  }
+
+  /** What the processes have said lately, with how old that is, by Redis' clock; ordered by instance. */
+  async statuses(): Promise<{ ageMs: number; status: ProcessStatus }[]> {
+    const [all, [seconds, micros]] = await Promise.all([
+      this.redis.hgetall(this.keys.status),
+      this.redis.time(),
+    ]);
+    const now = Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000);
+    return Object.entries(all)
+      .flatMap(([, text]) => {
+        const ageMs = Math.max(0, now - Number(text.slice(0, text.indexOf(' '))));
+        if (!(ageMs <= STATUS_COUNTS_MS)) return [];
+        return [{ ageMs, status: JSON.parse(text.slice(text.indexOf(' ') + 1)) as ProcessStatus }];
+      })
+      .sort((a, b) => a.status.instance.localeCompare(b.status.instance));
   }
 
   /** The weighted pick's tags, what was moved, and which classes spill. */

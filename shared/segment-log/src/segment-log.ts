@@ -227,6 +227,11 @@ export class SegmentLog {
     return AREAS.reduce((sum, area) => sum + this.#areas[area].bytes, this.#quarantine.bytes);
   }
 
+  /** Bytes of files that can't be read; part of `diskBytes`. */
+  get quarantinedBytes(): number {
+    return this.#quarantine.bytes;
+  }
+
   /** 0 to 1. */
   get utilization(): number {
     return this.diskBytes / this.#o.capacityBytes;

@@ -2,6 +2,7 @@ import type { Bells } from '@nrdot/queue';
 import type { Logger, Metrics, MetricsRegistry } from '@nrdot/telemetry';
 import type { AdminServer } from './admin.ts';
 import type { LiveConfig } from './live-config.ts';
+import type { StatusBoard } from './status-board.ts';
 
 /** What a process gives to the services that run in it. */
 export interface Host {
@@ -11,6 +12,8 @@ export interface Host {
   admin: AdminServer;
   /** The configuration, for what can change while running. */
   live: LiveConfig;
+  /** Where services say how they are, for the console and `nrdot status`. */
+  status: StatusBoard;
   /** Set when the whole pipeline runs in this process: its services wake each other without Redis. */
   bells?: Bells;
 }

@@ -5,3 +5,4 @@ export * from './live-config.ts';
 export * from './redis.ts';
 export { type ServerTls, secureServer } from './server-tls.ts';
 export * from './shutdown.ts';
+export * from './status-board.ts';

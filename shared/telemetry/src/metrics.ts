@@ -72,6 +72,25 @@ export class MetricsRegistry {
   }
 }
 
+/** What a counter has counted since the process began, by the values of one label that occurred, or in all. */
+export async function countsBy<L extends string>(
+  counter: Counter<L>,
+  label: L,
+): Promise<Record<string, number>> {
+  const { values } = await counter.get();
+  const counts: Record<string, number> = {};
+  for (const { labels, value } of values) {
+    const key = String((labels as Partial<Record<L, string | number>>)[label] ?? '');
+    if (value > 0) counts[key] = (counts[key] ?? 0) + value;
+  }
+  return counts;
+}
+
+export async function countOf<L extends string>(counter: Counter<L>): Promise<number> {
+  const { values } = await counter.get();
+  return values.reduce((sum, { value }) => sum + value, 0);
+}
+
 function instrument(spec: MetricSpec, registers: Registry[]): Counter | Gauge | Histogram {
   const { name, help } = spec;
   const labelNames = [...spec.labels];

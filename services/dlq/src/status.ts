@@ -1,0 +1,44 @@
+import { type DlqStatus, MESSAGE_MAX, SEGMENTS_MAX } from '@nrdot/queue';
+import { AREAS } from '@nrdot/segment-log';
+import { dlqState, type RouteDeps } from './routes.ts';
+
+/** What the dlq says of itself every two seconds: the same as `/api/dlq`, with the segments, in a bounded size. */
+export function dlqStatus(deps: RouteDeps, capacityBytes: number, replayedItems: number): DlqStatus {
+  const { state, fault, areas, diskBytes, replay } = dlqState(deps);
+  const files = deps.segments.segments();
+  // Of a full disk the oldest of each area are of interest: they are replayed next.
+  const perArea = Math.floor(SEGMENTS_MAX / AREAS.length);
+  const short = files.length > SEGMENTS_MAX;
+  const shown = short
+    ? AREAS.flatMap((area) => files.filter((file) => file.area === area).slice(0, perArea))
+    : files;
+  return {
+    state,
+    ...(fault ? { fault: fault.slice(0, MESSAGE_MAX) } : {}),
+    diskBytes,
+    capacityBytes,
+    areas: Object.fromEntries(
+      AREAS.map((area) => {
+        const { items, waitingBytes, diskBytes: bytes, segments, oldestReceivedAt } = areas[area];
+        return [area, { items, waitingBytes, diskBytes: bytes, segments, oldestReceivedAt }];
+      }),
+    ) as DlqStatus['areas'],
+    segments: shown.map((file) => ({
+      area: file.area,
+      sequence: file.sequence,
+      state: file.state,
+      diskBytes: file.diskBytes,
+      items: Math.max(0, file.items - file.ackedItems),
+      done: file.records === 0 ? 0 : Math.round((100 * file.ackedRecords) / file.records) / 100,
+    })),
+    segmentsLeftOut: files.length - shown.length,
+    quarantinedBytes: deps.segments.quarantinedBytes,
+    replay: {
+      paused: replay.paused,
+      outstanding: replay.outstanding,
+      bytesPerSecond: replay.bytesPerSecond,
+      drainSeconds: replay.drainSeconds,
+      replayedItems,
+    },
+  };
+}

@@ -1,0 +1,91 @@
+import { BREAKER_STATES, CLASSES } from '@nrdot/queue';
+import type { PipelineStatus } from './status.ts';
+
+/** A quarter of an hour. */
+export const HISTORY_EVERY_MS = 5_000;
+export const HISTORY_SAMPLES = 180;
+
+/** What is kept of each moment; rates per second, `null` where it was not known. */
+const COLUMNS = {
+  received: ({ rates }) => rates.received,
+  delivered: ({ rates }) => rates.delivered,
+  stored: ({ rates }) => rates.stored,
+  replayed: ({ rates }) => rates.replayed,
+  refusedRequests: ({ rates }) => rates.refusedRequests,
+  limiterDropped: ({ rates }) => rates.limiterDropped,
+  movedCritical: ({ rates }) => rates.moved.critical,
+  movedHigh: ({ rates }) => rates.moved.high,
+  movedNormal: ({ rates }) => rates.moved.normal,
+  fill: ({ queue }) => queue?.fill,
+  waiting: ({ queue }) =>
+    queue &&
+    CLASSES.reduce((sum, c) => sum + queue.classes[c].waiting.items + queue.classes[c].replay.items, 0),
+  oldestAgeMs: ({ queue }) => queue && Math.max(...CLASSES.map((c) => queue.classes[c].oldestAgeMs)),
+  onDisk: ({ dlq }) => dlq && CLASSES.reduce((sum, c) => sum + dlq.areas[c].items, 0),
+  diskBytes: ({ dlq }) => dlq?.diskBytes,
+  /** 0 closed, 1 open, 2 half-open. */
+  breaker: ({ breaker }) => breaker && BREAKER_STATES.indexOf(breaker.state),
+  keysUsed: ({ limiter }) => limiter?.keysUsed,
+} satisfies Record<string, (status: PipelineStatus) => number | undefined>;
+
+export type HistoryColumn = keyof typeof COLUMNS;
+
+/** Columns of equal length, oldest first. */
+export interface HistoryColumns {
+  everyMs: number;
+  /** Unix ms. */
+  at: number[];
+  columns: Record<HistoryColumn, (number | null)[]>;
+}
+
+/**
+ * The last fifteen minutes of one scheduler, in memory: a sample every five seconds, whether anybody looks or not, and
+ * no more than 180 of them. A reload of the page keeps them, a restart of the process does not.
+ */
+export class History {
+  readonly #read: () => Promise<PipelineStatus>;
+  readonly #timer: NodeJS.Timeout;
+  readonly #samples: { at: number; values: Record<HistoryColumn, number | null> }[] = [];
+  #reading = false;
+
+  constructor(read: () => Promise<PipelineStatus>, everyMs = HISTORY_EVERY_MS) {
+    this.#read = read;
+    this.#timer = setInterval(() => void this.sample(), everyMs);
+    this.#timer.unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** Takes one now; a look that is still under way is not joined by another. */
+  async sample(): Promise<void> {
+    if (this.#reading) return;
+    this.#reading = true;
+    try {
+      const status = await this.#read();
+      const values = Object.fromEntries(
+        Object.entries(COLUMNS).map(([name, of]) => {
+          const value = of(status);
+          return [name, value === undefined ? null : Math.round(value * 1_000) / 1_000];
+        }),
+      ) as Record<HistoryColumn, number | null>;
+      this.#samples.push({ at: status.at, values });
+      if (this.#samples.length > HISTORY_SAMPLES) this.#samples.shift();
+    } catch {
+      // Nothing is known of this moment.
+    } finally {
+      this.#reading = false;
+    }
+  }
+
+  columns(): HistoryColumns {
+    const columns = Object.fromEntries(
+      Object.keys(COLUMNS).map((name) => [
+        name,
+        this.#samples.map(({ values }) => values[name as HistoryColumn]),
+      ]),
+    ) as HistoryColumns['columns'];
+    return { everyMs: HISTORY_EVERY_MS, at: this.#samples.map(({ at }) => at), columns };
+  }
+}

@@ -1,0 +1,314 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import {
+  type Accounting,
+  type Breaker,
+  CLASSES,
+  type DlqStatus,
+  type ExporterStatus,
+  type LimiterStatus,
+  type PriorityClass,
+  type ProcessStatus,
+  type ReceiverStatus,
+  type ServiceName,
+  type ServiceParts,
+  type Store,
+} from '@nrdot/queue';
+import type { StatusBoard } from '@nrdot/service';
+import { type Finding, findingsOf } from './findings.ts';
+import { mergeDlqs, mergeExporters, mergeLimiters, mergeReceivers } from './merged-parts.ts';
+import { RateMeter } from './rate-meter.ts';
+import { readState, type SchedulerState, type StateOptions } from './state.ts';
+
+/**
+ * The whole pipeline as one JSON: what `GET /api/status` gives, the console draws and `nrdot status` prints. Times: Unix
+ * ms, ages in ms, rates per second over the last few seconds. Where Redis or a service is away, what it alone knows is
+ * absent: `queue`, `books`, `breaker` without Redis, `limiter` without a receiver, `dlq` without a dlq.
+ */
+export interface PipelineStatus {
+  at: number;
+  /** What a person should know first, the gravest first; never empty. */
+  findings: Finding[];
+  redis: { problem?: string; usedBytes?: number; limitBytes?: number };
+  /** Every service of every process that has spoken in the last ten seconds. */
+  services: ServiceLine[];
+  /** Items per second on the edges of the path; `requests` and `refusedRequests` are requests. */
+  rates: Rates;
+  queue?: QueueStatus;
+  breaker?: Breaker;
+  receiver?: Omit<ReceiverStatus, 'limiter'>;
+  limiter?: LimiterStatus;
+  exporter?: ExporterStatus;
+  dlq?: DlqStatus;
+  /** How far the disk is emptied: the most items it held since it was last empty, and those still there. */
+  drain?: { fromItems: number; leftItems: number };
+  /** In items: accepted = delivered + queued + on_disk + rejected + dropped + difference. */
+  books?: Accounting;
+  /** Items by why they were dropped, those reasons that occurred. */
+  dropped?: Record<string, number>;
+}
+
+export interface ServiceLine {
+  service: ServiceName;
+  /** `host:pid`. */
+  instance: string;
+  /** How old what it says is. */
+  ageMs: number;
+  upMs: number;
+  version: string;
+  rssBytes: number;
+  problem?: string;
+}
+
+export interface Rates {
+  requests: number;
+  refusedRequests: number;
+  received: number;
+  /** Into Redis. */
+  accepted: number;
+  limiterDropped: number;
+  /** From the class queues to the export queue, replayed items among them. */
+  moved: Record<PriorityClass, number>;
+  delivered: number;
+  /** Onto the disk, rejected ones among them. */
+  stored: number;
+  /** From the disk back into Redis. */
+  replayed: number;
+}
+
+export interface QueueStatus {
+  /** 0 to 1, by whichever of bytes and items is nearer its limit. */
+  fill: number;
+  maxBytes: number;
+  maxItems: number;
+  items: number;
+  bytes: number;
+  classes: Record<PriorityClass, ClassStatus>;
+  /** Which kind of work has the present slot. */
+  slot: 'live' | 'replay';
+}
+
+export interface ClassStatus {
+  /** Waiting for the scheduler. */
+  waiting: Amount;
+  /** The same, back from disk. */
+  replay: Amount;
+  /** With the exporters, waiting for a retry among them. */
+  exporting: Amount;
+  /** On the way to disk. */
+  spilling: Amount;
+  /** What it holds of the queue's room, 0 to 1. */
+  fill: number;
+  /** New arrivals go to disk, for want of room. */
+  spills: boolean;
+  /** Of the oldest batch that waits for the scheduler; 0 when none does. */
+  oldestAgeMs: number;
+  weight: number;
+  /** Of the items moved: what it is to have while all classes wait, and what it had in the last seconds. */
+  wantedShare: number;
+  achievedShare: number;
+}
+
+export interface Amount {
+  batches: number;
+  items: number;
+  bytes: number;
+}
+
+const RATE_SPAN_MS = 4_000;
+const RATE_STALE_MS = 15_000;
+/** Several that look at once share one look. */
+const FRESH_MS = 400;
+/** A Redis that is there answers within this. */
+const PATIENCE_MS = 2_000;
+
+interface StatusSources {
+  store: Store;
+  state: StateOptions;
+  board: StatusBoard;
+  now(): number;
+}
+
+/** What Redis knows. */
+interface Shared {
+  state: SchedulerState;
+  books: Record<string, number>;
+  statuses: Awaited<ReturnType<Store['statuses']>>;
+  memory: { usedBytes: number; limitBytes: number };
+}
+
+/** Puts the status together from Redis, and from this process where Redis is away. */
+export class StatusReader {
+  readonly #s: StatusSources;
+  readonly #meter = new RateMeter(RATE_SPAN_MS, RATE_STALE_MS);
+  #mostOnDisk = 0;
+  #last: { at: number; status: Promise<PipelineStatus> } | undefined;
+
+  constructor(sources: StatusSources) {
+    this.#s = sources;
+  }
+
+  read(): Promise<PipelineStatus> {
+    const now = this.#s.now();
+    if (!this.#last || now - this.#last.at > FRESH_MS) this.#last = { at: now, status: this.#read(now) };
+    return this.#last.status;
+  }
+
+  async #read(now: number): Promise<PipelineStatus> {
+    const { state, board } = this.#s;
+    const own = await board.read();
+    const problem = state.notReady();
+    const shared = problem === undefined ? await this.#readRedis(now) : undefined;
+    const processes = [
+      { ageMs: 0, status: own },
+      ...(shared?.statuses.filter(({ status }) => status.instance !== own.instance) ?? []),
+    ];
+    const services = processes.flatMap(linesOf(now));
+    const parts = <S extends ServiceName>(service: S) =>
+      processes.flatMap(({ ageMs, status }) => {
+        const part = status.services[service];
+        return part
+          ? [{ instance: status.instance, at: now - ageMs, part: part as NonNullable<ServiceParts[S]> }]
+          : [];
+      });
+    const receivers = parts('receiver');
+    const dlqs = parts('dlq');
+    this.#record(now, shared, receivers, dlqs);
+    const rates = this.#rates(now);
+    const receiver = mergeReceivers(receivers.map(({ part }) => part));
+    const limiter = mergeLimiters(receivers.flatMap(({ part }) => part.limiter ?? []));
+    const exporter = mergeExporters(parts('exporter').map(({ part }) => part));
+    const dlq = mergeDlqs(dlqs.map(({ part }) => part));
+    const known = {
+      at: now,
+      redis: {
+        ...(problem ? { problem } : shared ? shared.memory : { problem: 'Redis did not answer in time' }),
+      },
+      services,
+      rates,
+      ...(shared
+        ? {
+            queue: queueOf(shared.state, state, rates),
+            breaker: shared.state.breaker,
+            books: shared.state.accounting,
+            dropped: droppedOf(shared.books),
+          }
+        : {}),
+      ...(receiver ? { receiver } : {}),
+      ...(limiter ? { limiter } : {}),
+      ...(exporter ? { exporter } : {}),
+      ...(dlq ? { dlq, drain: this.#drain(dlq) } : {}),
+    };
+    return { ...known, findings: findingsOf(known) };
+  }
+
+  #drain({ areas }: DlqStatus): { fromItems: number; leftItems: number } {
+    const leftItems = CLASSES.reduce((sum, c) => sum + areas[c].items, 0);
+    this.#mostOnDisk = leftItems === 0 ? 0 : Math.max(this.#mostOnDisk, leftItems);
+    return { fromItems: this.#mostOnDisk, leftItems };
+  }
+
+  async #readRedis(now: number): Promise<Shared | undefined> {
+    const { store, state } = this.#s;
+    const read = Promise.all([readState(store, state, now), store.books(), store.statuses(), store.memory()]);
+    read.catch(() => {}); // it may fail after the patience has ended
+    const found = await Promise.race([read, wait(PATIENCE_MS, undefined, { ref: false })]).catch(
+      () => undefined,
+    );
+    if (!found) return undefined;
+    const [whole, books, statuses, memory] = found;
+    return { state: whole, books, statuses, memory };
+  }
+
+  #record(
+    now: number,
+    shared: Shared | undefined,
+    receivers: { instance: string; at: number; part: ReceiverStatus }[],
+    dlqs: { instance: string; at: number; part: DlqStatus }[],
+  ): void {
+    const meter = this.#meter;
+    if (shared) {
+      const { books, state } = shared;
+      for (const field of ['accepted', 'delivered', 'stored', 'rejected']) {
+        meter.record(field, 'redis', books[field] ?? 0, now);
+      }
+      for (const c of CLASSES) meter.record(`moved:${c}`, 'redis', state.moved[c], now);
+    }
+    for (const { instance, at, part } of receivers) {
+      meter.record('requests', instance, part.requests, at);
+      meter.record('refusedRequests', instance, part.refusedRequests, at);
+      meter.record('received', instance, part.items, at);
+      meter.record('limiterDropped', instance, part.limiter?.droppedPoints ?? 0, at);
+    }
+    for (const { instance, at, part } of dlqs)
+      meter.record('replayed', instance, part.replay.replayedItems, at);
+  }
+
+  #rates(now: number): Rates {
+    const rate = (counter: string) => this.#meter.perSecond(counter, now);
+    return {
+      requests: rate('requests'),
+      refusedRequests: rate('refusedRequests'),
+      received: rate('received'),
+      accepted: rate('accepted'),
+      limiterDropped: rate('limiterDropped'),
+      moved: byClass((c) => rate(`moved:${c}`)),
+      delivered: rate('delivered'),
+      stored: rate('stored') + rate('rejected'),
+      replayed: rate('replayed'),
+    };
+  }
+}
+
+function linesOf(now: number) {
+  return ({ ageMs, status }: { ageMs: number; status: ProcessStatus }): ServiceLine[] =>
+    (Object.keys(status.services) as ServiceName[]).map((service) => {
+      const problem = status.services[service]?.problem;
+      const { instance, version, rssBytes } = status;
+      const upMs = Math.max(0, now - status.startedAt);
+      return { service, instance, ageMs, upMs, version, rssBytes, ...(problem ? { problem } : {}) };
+    });
+}
+
+function queueOf(state: SchedulerState, options: StateOptions, rates: Rates): QueueStatus {
+  const { maxBytes, maxItems } = options;
+  const { stages, total } = state.depth;
+  const weights = CLASSES.reduce((sum, c) => sum + state.weights[c], 0);
+  const moved = CLASSES.reduce((sum, c) => sum + rates.moved[c], 0);
+  return {
+    fill: state.fill,
+    maxBytes,
+    maxItems,
+    items: total.items,
+    bytes: total.bytes,
+    slot: state.slot,
+    classes: byClass((c) => {
+      const exporting = add(stages.export[c], stages['replay-export'][c]);
+      const all = [stages.queued[c], stages.replay[c], exporting, stages.spill[c]].reduce(add);
+      return {
+        waiting: stages.queued[c],
+        replay: stages.replay[c],
+        exporting,
+        spilling: stages.spill[c],
+        fill: Math.max(all.bytes / maxBytes, all.items / maxItems),
+        spills: state.spilling.includes(c),
+        oldestAgeMs: Math.max(state.oldestAgeMs.live[c], state.oldestAgeMs.replay[c]),
+        weight: state.weights[c],
+        wantedShare: state.weights[c] / weights,
+        achievedShare: moved > 0 ? rates.moved[c] / moved : 0,
+      };
+    }),
+  };
+}
+
+function droppedOf(books: Record<string, number>): Record<string, number> {
+  const reasons = Object.entries(books).filter(([field, items]) => field.startsWith('dropped:') && items > 0);
+  return Object.fromEntries(reasons.map(([field, items]) => [field.slice('dropped:'.length), items]));
+}
+
+function add(a: Amount, b: Amount): Amount {
+  return { batches: a.batches + b.batches, items: a.items + b.items, bytes: a.bytes + b.bytes };
+}
+
+function byClass<T>(value: (c: PriorityClass) => T): Record<PriorityClass, T> {
+  return Object.fromEntries(CLASSES.map((c) => [c, value(c)])) as Record<PriorityClass, T>;
+}

@@ -1,0 +1,126 @@
+import type { PriorityClass } from './priority-class.ts';
+
+/**
+ * What each process says about itself in Redis every two seconds, so that one page shows all services wherever they
+ * run: counts and states, no payloads, no secrets, a few KiB at most. Times: Unix ms. Counters: since the process began.
+ */
+export interface ProcessStatus {
+  /** `host:pid`. */
+  instance: string;
+  at: number;
+  startedAt: number;
+  version: string;
+  rssBytes: number;
+  services: ServiceParts;
+}
+
+/** The services of a process. Each may say why it cannot do its work now. */
+export interface ServiceParts {
+  receiver?: ReceiverStatus & Readiness;
+  scheduler?: Readiness;
+  exporter?: ExporterStatus & Readiness;
+  dlq?: DlqStatus & Readiness;
+}
+
+export type ServiceName = keyof ServiceParts;
+
+export interface Readiness {
+  /** In words for a person; absent when it can. */
+  problem?: string;
+}
+
+export interface ReceiverStatus {
+  requests: number;
+  refusedRequests: number;
+  /** Items in requests that were acknowledged. */
+  items: number;
+  /** Requests refused, by reason, those that occurred. */
+  refused: Record<string, number>;
+  /** Absent where `limiter.mode` is `off`. */
+  limiter?: LimiterStatus;
+}
+
+export interface LimiterStatus {
+  mode: 'enforce' | 'observe';
+  keysUsed: number;
+  /** This receiver's share of `maxKeys`. */
+  keysLimit: number;
+  /** Of all receivers together. */
+  maxKeys: number;
+  points: number;
+  droppedPoints: number;
+  aggregatedPoints: number;
+  overflowPoints: number;
+  /** The highest scores first, at most `TOP_LABELS`. */
+  topLabels: LabelStatus[];
+}
+
+export interface LabelStatus {
+  /** Names are cut to `NAME_MAX` characters. They come from clients. */
+  metric: string;
+  label: string;
+  /** 0 to 1. */
+  score: number;
+  /** Entropy. */
+  bits: number;
+  state: 'kept' | 'removed' | 'protected';
+}
+
+export interface ExporterStatus {
+  /** Host of the upstream, without path, user or headers. */
+  upstream: string;
+  inflight: number;
+  /** Requests that may be under way now. */
+  concurrency: number;
+  retries: number;
+  /** The last answer that was not a success: cut to `MESSAGE_MAX` characters. */
+  lastProblem?: { at: number; reason: string; message: string };
+}
+
+export type DlqArea = PriorityClass | 'rejected';
+/** `recovered`: open when its process was killed, about to be sealed. `damaged`: read as far as it can be, then quarantined. */
+export type SegmentStateName = 'open' | 'recovered' | 'sealed' | 'replaying' | 'damaged';
+
+export interface DlqStatus {
+  /** `ok`, or why the last write failed, such as `full`, `disk_full`, `disk_failing`. */
+  state: string;
+  /** The same in words. */
+  fault?: string;
+  diskBytes: number;
+  capacityBytes: number;
+  areas: Record<
+    DlqArea,
+    { items: number; waitingBytes: number; diskBytes: number; segments: number; oldestReceivedAt: number }
+  >;
+  /** Oldest first within an area, at most `SEGMENTS_MAX`; `done` is the share of its records that is done with. */
+  segments: {
+    area: DlqArea;
+    sequence: number;
+    state: SegmentStateName;
+    diskBytes: number;
+    items: number;
+    done: number;
+  }[];
+  /** Segments that are not in the list. */
+  segmentsLeftOut: number;
+  /** Files that can't be read, kept for people. */
+  quarantinedBytes: number;
+  replay: {
+    paused: boolean;
+    /** Batches from the disk that are in Redis. */
+    outstanding: number;
+    /** What the rate may be now, in uncompressed payload. */
+    bytesPerSecond: number;
+    /** At that rate. */
+    drainSeconds: number;
+    replayedItems: number;
+  };
+}
+
+export const TOP_LABELS = 8;
+export const SEGMENTS_MAX = 160;
+export const NAME_MAX = 120;
+export const MESSAGE_MAX = 200;
+/** How often a process says how it is, and how long what it has said counts. */
+export const STATUS_EVERY_MS = 2_000;
+export const STATUS_COUNTS_MS = 10_000;

@@ -1,0 +1,91 @@
+import { hostname } from 'node:os';
+import {
+  type ProcessStatus,
+  type Readiness,
+  type ServiceName,
+  type ServiceParts,
+  STATUS_EVERY_MS,
+  type Store,
+} from '@nrdot/queue';
+
+/** What a service says of itself; asked for every two seconds, so it must be cheap. */
+export type StatusPart<S extends ServiceName> = () =>
+  | NonNullable<ServiceParts[S]>
+  | Promise<NonNullable<ServiceParts[S]>>;
+
+/** The `problem` of a service that needs Redis to do its work. */
+export function problemOf(link: { notReady(): string | undefined }): Readiness {
+  const problem = link.notReady();
+  return problem ? { problem } : {};
+}
+
+/** The connection through which a process says how it is. */
+interface Outlet {
+  store: Pick<Store, 'publishStatus'>;
+  link: { notReady(): string | undefined };
+}
+
+/**
+ * Collects what the services of this process say of themselves, and says it in Redis for the console and `nrdot status`:
+ * one small write every two seconds for each process, however many services run in it.
+ */
+export class StatusBoard {
+  readonly instance = `${hostname()}:${process.pid}`;
+  readonly #version: string;
+  readonly #startedAt = Date.now();
+  readonly #parts = new Map<ServiceName, StatusPart<ServiceName>>();
+  readonly #outlets: Outlet[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #publishing = false;
+
+  constructor(version: string) {
+    this.#version = version;
+  }
+
+  /** Adds a service. What it says goes out on its connection, or on that of another service of the process. */
+  add<S extends ServiceName>(service: S, part: StatusPart<S>, outlet: Outlet): void {
+    this.#parts.set(service, part as StatusPart<ServiceName>);
+    this.#outlets.push(outlet);
+    if (this.#timer) return;
+    this.#timer = setInterval(() => void this.#publish(), STATUS_EVERY_MS);
+    this.#timer.unref();
+  }
+
+  /** How this process is now. A service that cannot even say so is there with its problem. */
+  async read(): Promise<ProcessStatus> {
+    const services: Record<string, Readiness> = {};
+    for (const [service, part] of this.#parts) {
+      try {
+        services[service] = await part();
+      } catch (error) {
+        services[service] = { problem: (error as Error).message };
+      }
+    }
+    return {
+      instance: this.instance,
+      at: Date.now(),
+      startedAt: this.#startedAt,
+      version: this.#version,
+      rssBytes: process.memoryUsage.rss(),
+      services: services as ServiceParts,
+    };
+  }
+
+  /** Says nothing more; what was said last is forgotten by itself. */
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  async #publish(): Promise<void> {
+    const outlet = this.#outlets.find(({ link }) => !link.notReady());
+    if (this.#publishing || !outlet) return;
+    this.#publishing = true;
+    try {
+      await outlet.store.publishStatus(await this.read());
+    } catch {
+      // Redis is away: its connections say so, and the next turn tries again.
+    } finally {
+      this.#publishing = false;
+    }
+  }
+}
