@@ -2,6 +2,7 @@ export * from './content.ts';
 export * from './error.ts';
 export * from './fields.ts';
 export * from './json.ts';
+export { protobufToJson } from './json-writer.ts';
 export * from './response.ts';
 export * from './schema.ts';
 export * from './signal.ts';
