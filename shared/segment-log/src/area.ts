@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { Acked } from './acked.ts';
 import { CHECKPOINT, type Checkpoint, readCheckpoint, writeCheckpoint } from './checkpoint.ts';
-import type { DropReason, Entry, LogEvents, Position } from './entry.ts';
+import { ALWAYS, type DropReason, type Entry, type LogEvents, type Period, type Position } from './entry.ts';
 import { diskFault } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
 import type { Quarantine } from './quarantine.ts';
@@ -167,6 +167,7 @@ export class AreaLog {
         if (!entry.record || seen.has(entry.index)) continue;
         const { items } = entry.record.envelope;
         seen.add(entry.index);
+        segment.held.set(entry.index, items);
         cursor.seenItems += items;
         const position = { area: this.#o.area, sequence: segment.sequence, index: entry.index, items };
         return { position, record: entry.record };
@@ -193,17 +194,27 @@ export class AreaLog {
 
   /** A record is done with. Its segment goes when all of its records are. */
   ack({ sequence, index, items }: Position): void {
-    const segment = this.segments.find((candidate) => candidate.sequence === sequence);
+    const segment = this.#bySequence(sequence);
+    segment?.held.delete(index);
     if (!segment?.acked.add(index)) return;
     segment.ackedItems += items;
     this.#dirty = true;
   }
 
-  /** Every record that can be read, done with or not, oldest first; changes nothing. */
-  async *scan(): AsyncGenerator<Entry & { acked: boolean }> {
+  /** A record that was given out will not be delivered now: it may be dropped like any other. */
+  release({ sequence, index }: Position): void {
+    this.#bySequence(sequence)?.held.delete(index);
+  }
+
+  /**
+   * Every record that can be read, done with or not, oldest first; changes nothing. Segments without a batch received
+   * in a time are not read.
+   */
+  async *scan({ since, until }: Period = ALWAYS): AsyncGenerator<Entry & { acked: boolean }> {
     const { area, fs } = this.#o;
     for (const segment of [...this.segments]) {
       const { sequence, end } = segment;
+      if (segment.lastReceivedAt < since || segment.firstReceivedAt > until) continue;
       const file = await openSegment(fs, this.dir, segment).catch(() => undefined);
       if (!file) continue; // removed meanwhile, or not to be read; then reading says so
       try {
@@ -233,7 +244,9 @@ export class AreaLog {
     const toSeal: Segment[] = [];
     for (const segment of [...this.segments]) {
       if (segment === this.#writer.segment || segment.state === 'open') continue;
-      if (segment.lastReceivedAt < now() - retentionMs) await this.drop(segment, 'retention');
+      // While it is being replayed it is not dropped: what is under way would be counted twice.
+      if (segment.lastReceivedAt < now() - retentionMs && segment.held.size === 0)
+        await this.drop(segment, 'retention');
       else if (segment.acked.count >= segment.records && !this.#isRead(segment)) await this.#remove(segment);
       else if (segment.state === 'recovered' && !this.#damaged.has(segment.sequence)) toSeal.push(segment);
     }
@@ -248,6 +261,15 @@ export class AreaLog {
     if (!segment) return false;
     await this.#verify(segment, this.#o.verifyBytesPerSecond);
     return true;
+  }
+
+  /** Checks the hash of each sealed segment, again if it was checked before. @returns each segment after that */
+  async *verify(): AsyncGenerator<Segment> {
+    for (const segment of [...this.segments]) {
+      const isSound = segment.sha256 !== undefined && !this.#damaged.has(segment.sequence);
+      if (isSound) await this.#verify(segment, this.#o.verifyBytesPerSecond);
+      if (this.segments.includes(segment)) yield segment;
+    }
   }
 
   /** When it resolves, what was done with before is written down: by this call, or by one that was under way. */
@@ -278,18 +300,26 @@ export class AreaLog {
     }
   }
 
-  /** Gives a segment up. */
-  async drop(segment: Segment, reason: DropReason): Promise<void> {
+  /**
+   * Gives a segment up, but for those of its records that were given out: they may be delivered yet, and the segment
+   * goes when they are done with.
+   * @returns items given up
+   */
+  async drop(segment: Segment, reason: DropReason): Promise<number> {
     // Not under the lock: what is being written may wait for room, and that for the lock.
     if (segment === this.#writer.segment) await this.#writer.seal();
-    await this.#alone(async () => {
-      if (!this.segments.includes(segment)) return;
+    return this.#alone(async () => {
+      if (!this.segments.includes(segment)) return 0;
       if (this.#cursor?.segment === segment) await this.#closeCursor();
-      this.#o.events.dropped(this.#o.area, Math.max(0, segment.items - segment.ackedItems), reason);
-      segment.acked = new Acked(segment.records > 0 ? [0, segment.records] : []);
-      segment.ackedItems = segment.items;
+      const { held, records } = segment;
+      const heldItems = [...held.values()].reduce((sum, items) => sum + items, 0);
+      const items = Math.max(0, segment.items - segment.ackedItems - heldItems);
+      if (items > 0) this.#o.events.dropped(this.#o.area, items, reason);
+      for (let index = 0; index < records; index++) if (!held.has(index)) segment.acked.add(index);
+      segment.ackedItems += items;
       await this.checkpoint();
-      await this.#discard(segment);
+      if (held.size === 0) await this.#discard(segment);
+      return items;
     });
   }
 
@@ -305,6 +335,10 @@ export class AreaLog {
 
   isActive(segment: Segment): boolean {
     return segment === this.#writer.segment;
+  }
+
+  #bySequence(sequence: number): Segment | undefined {
+    return this.segments.find((candidate) => candidate.sequence === sequence);
   }
 
   isBeingRead(segment: Segment): boolean {
@@ -396,8 +430,8 @@ export class AreaLog {
         segment.end,
         bytesPerSecond,
       );
-      if (found.equals(segment.sha256!)) segment.verified = true;
-      else this.#damage(segment, 'its content is not what its SHA-256 says');
+      segment.verified = found.equals(segment.sha256!);
+      if (!segment.verified) this.#damage(segment, 'its content is not what its SHA-256 says');
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       // Without a code it is not the file's fault; without a file it was done with meanwhile, or reading will say so.

@@ -14,6 +14,14 @@ export interface Entry {
   record: Record;
 }
 
+/** Received times, Unix ms, both included. */
+export interface Period {
+  since: number;
+  until: number;
+}
+
+export const ALWAYS: Period = { since: 0, until: Number.POSITIVE_INFINITY };
+
 export type DropReason = 'retention' | 'capacity' | 'purged';
 
 /** What the log tells its owner. */

@@ -250,19 +250,29 @@ async function follow(steps: readonly Step[], seed: number): Promise<void> {
 }
 
 const RUNS = Number(process.env.NRDOT_RUNS ?? 2_000);
+/** Thousands of cases on a machine that does something else too. */
+const TIMEOUT_MS = 300_000;
 
 describe('the segment log, against a model, on a disk that forgets', () => {
-  it('keeps what it said it kept, in order, whatever happens at once and wherever power goes', async () => {
-    await fc.assert(
-      fc.asyncProperty(fc.array(wholesome, { minLength: 1, maxLength: 20 }), fc.nat(), follow),
-      { numRuns: RUNS },
-    );
-  });
+  it(
+    'keeps what it said it kept, in order, whatever happens at once and wherever power goes',
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(fc.array(wholesome, { minLength: 1, maxLength: 20 }), fc.nat(), follow),
+        { numRuns: RUNS },
+      );
+    },
+    TIMEOUT_MS,
+  );
 
-  it('loses to damage only what was in the damaged file, and never gives out what was not put in', async () => {
-    const step = fc.oneof({ weight: 5, arbitrary: wholesome }, { weight: 1, arbitrary: corrupting });
-    await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 3, maxLength: 20 }), fc.nat(), follow), {
-      numRuns: Math.ceil(RUNS / 2),
-    });
-  });
+  it(
+    'loses to damage only what was in the damaged file, and never gives out what was not put in',
+    async () => {
+      const step = fc.oneof({ weight: 5, arbitrary: wholesome }, { weight: 1, arbitrary: corrupting });
+      await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 3, maxLength: 20 }), fc.nat(), follow), {
+        numRuns: Math.ceil(RUNS / 2),
+      });
+    },
+    TIMEOUT_MS,
+  );
 });

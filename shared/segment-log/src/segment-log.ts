@@ -1,11 +1,11 @@
 import { dirname } from 'node:path';
 import { AreaLog } from './area.ts';
-import type { Entry, LogEvents, Position } from './entry.ts';
+import type { Entry, LogEvents, Period, Position } from './entry.ts';
 import { SegmentLogError } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
 import { Quarantine } from './quarantine.ts';
 import { AREAS, type Area, type Record } from './record.ts';
-import type { SegmentState } from './segment.ts';
+import type { Segment, SegmentState } from './segment.ts';
 
 export interface SegmentLogOptions {
   dir: string;
@@ -149,14 +149,25 @@ export class SegmentLog {
     return this.#areas[area].rewind();
   }
 
-  /** Every record of an area that can be read, done with or not, oldest first; changes nothing. */
-  scan(area: Area): AsyncGenerator<Entry & { acked: boolean }> {
-    return this.#areas[area].scan();
+  /**
+   * Every record of an area that can be read, done with or not, oldest first; changes nothing. Segments without a batch
+   * received in the period are not read; of the others all records come.
+   */
+  scan(area: Area, period?: Period): AsyncGenerator<Entry & { acked: boolean }> {
+    return this.#areas[area].scan(period);
   }
 
   /** A record is done with; it is written down with the next checkpoint. */
   ack(position: Position): void {
     this.#areas[position.area].ack(position);
+  }
+
+  /**
+   * A record that was read is not on its way any more and not done with: it may be dropped, and comes again after a
+   * `rewind`. What was read and neither acknowledged nor released is never dropped, as it may be delivered yet.
+   */
+  release(position: Position): void {
+    this.#areas[position.area].release(position);
   }
 
   /** Everything that is due: sealing, expiry, removal, checkpoints. Call about once a second; calls do not overlap. */
@@ -188,18 +199,28 @@ export class SegmentLog {
     return false;
   }
 
+  /** Checks the hash of each sealed segment now, at the limited rate; open ones are given as they are. */
+  async *verify(): AsyncGenerator<SegmentInfo> {
+    for (const area of AREAS)
+      for await (const segment of this.#areas[area].verify()) yield this.#info(area, segment);
+  }
+
   /** Writes down what is done with, where that has changed. When it resolves, no acknowledged record will be read again. */
   async checkpoint(): Promise<void> {
     for (const area of AREAS) await this.#areas[area].checkpointIfChanged();
   }
 
-  /** Gives up everything in an area. @returns items dropped */
-  async purge(area: Area): Promise<number> {
+  /**
+   * Gives up everything in an area but what was read and may be delivered yet.
+   * @returns items dropped, and items that were not
+   */
+  async purge(area: Area): Promise<{ items: number; heldItems: number }> {
     const log = this.#areas[area];
-    const items = this.stats(area).items;
-    for (const segment of [...log.segments]) await log.drop(segment, 'purged');
+    let items = 0;
+    for (const segment of [...log.segments]) items += await log.drop(segment, 'purged');
     await log.checkpoint();
-    return items;
+    const held = log.segments.flatMap((segment) => [...segment.held.values()]);
+    return { items, heldItems: held.reduce((sum, each) => sum + each, 0) };
   }
 
   stats(area: Area): AreaStats {
@@ -238,28 +259,26 @@ export class SegmentLog {
   }
 
   segments(): SegmentInfo[] {
-    return AREAS.flatMap((area) => {
-      const log = this.#areas[area];
-      return log.segments.map((segment) => ({
-        area,
-        sequence: segment.sequence,
-        state: log.isDamaged(segment)
-          ? ('damaged' as const)
-          : log.isBeingRead(segment)
-            ? ('replaying' as const)
-            : segment.state,
-        createdAt: segment.createdAt,
-        firstReceivedAt: segment.firstReceivedAt,
-        lastReceivedAt: segment.lastReceivedAt,
-        records: segment.records,
-        ackedRecords: segment.acked.count,
-        items: segment.items,
-        ackedItems: segment.ackedItems,
-        rawBytes: segment.rawBytes,
-        diskBytes: segment.end,
-        verified: segment.verified,
-      }));
-    });
+    return AREAS.flatMap((area) => this.#areas[area].segments.map((segment) => this.#info(area, segment)));
+  }
+
+  #info(area: Area, segment: Segment): SegmentInfo {
+    const log = this.#areas[area];
+    return {
+      area,
+      sequence: segment.sequence,
+      state: log.isDamaged(segment) ? 'damaged' : log.isBeingRead(segment) ? 'replaying' : segment.state,
+      createdAt: segment.createdAt,
+      firstReceivedAt: segment.firstReceivedAt,
+      lastReceivedAt: segment.lastReceivedAt,
+      records: segment.records,
+      ackedRecords: segment.acked.count,
+      items: segment.items,
+      ackedItems: segment.ackedItems,
+      rawBytes: segment.rawBytes,
+      diskBytes: segment.end,
+      verified: segment.verified,
+    };
   }
 
   async close(): Promise<void> {
@@ -296,11 +315,11 @@ export class SegmentLog {
     this.#freeBytes -= bytes;
   }
 
-  /** Of the first of these areas that has something to drop. The segment being written stays. */
+  /** Of the first of these areas that has something to drop. The segments being written and replayed stay. */
   async #dropOldest(areas: readonly Area[]): Promise<boolean> {
     for (const area of areas) {
       const log = this.#areas[area];
-      const oldest = log.segments.find((segment) => !log.isActive(segment));
+      const oldest = log.segments.find((segment) => !log.isActive(segment) && segment.held.size === 0);
       if (!oldest) continue;
       await log.drop(oldest, 'capacity');
       return true;

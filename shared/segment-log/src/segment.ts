@@ -23,6 +23,8 @@ export interface Segment {
   end: number;
   acked: Acked;
   ackedItems: number;
+  /** Records that were given out and are neither done with nor back, with their items: they may be delivered yet. */
+  held: Map<number, number>;
   /** Of a sealed one. */
   sha256: Buffer | undefined;
   /** Whether its SHA-256 was found right since the log was opened. */
@@ -59,6 +61,7 @@ export function emptySegment(area: Area, sequence: number, createdAt: number): S
     end: SEGMENT_HEADER_BYTES,
     acked: new Acked(),
     ackedItems: 0,
+    held: new Map(),
     sha256: undefined,
     verified: false,
   };
