@@ -8,14 +8,17 @@
  *     --kind NAME   draw from this kind of fault only; may be given more than once
  *     --form NAME   services or one; without it both
  *     --out DIR     where results.jsonl and what failed are kept (default tests/artifacts/faults)
+ *     --continue    go on with what is in DIR, with its seed: runs that are done stay, the others are done now.
+ *                   Several processes may do so at once, and share the runs between them.
  */
 import { appendFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { kindOf } from './catalogue.ts';
-import { writeOrigin } from './origin.ts';
+import { commitHere, readOrigin, writeOrigin } from './origin.ts';
 import { describe, formOf, type Plan, plan, RUNS_PER_STACK } from './plan.ts';
+import { claim, readResults } from './results.ts';
 import { faultRun, judgeAgain, type Result, type Verdict } from './run.ts';
 import { FORMS, type Form, Stack } from './stack.ts';
 
@@ -28,28 +31,40 @@ const { values } = parseArgs({
     kind: { type: 'string', multiple: true, default: [] },
     form: { type: 'string' },
     out: { type: 'string', default: 'tests/artifacts/faults' },
+    continue: { type: 'boolean', default: false },
   },
 });
-const seed = Number(values.seed || Math.floor(Math.random() * 2 ** 31));
+const earlier = values.continue ? readOrigin(values.out) : undefined;
+if (earlier && earlier.commit !== commitHere())
+  throw new Error(
+    `${values.out} has results of commit ${earlier.commit}, and this is ${commitHere()}; expected the same, or another --out`,
+  );
+const seed = earlier?.seed ?? Number(values.seed || Math.floor(Math.random() * 2 ** 31));
 const from = Number(values.from);
 const to = from + Number(values.runs);
 const form = FORMS.find((each) => each === values.form);
 for (const name of values.kind) kindOf(name);
-mkdirSync(values.out, { recursive: true });
 const results = join(values.out, 'results.jsonl');
-rmSync(results, { force: true });
-writeOrigin(values.out, seed, Number(values.lanes));
+if (!earlier) {
+  rmSync(values.out, { recursive: true, force: true });
+  mkdirSync(values.out, { recursive: true });
+  writeOrigin(values.out, seed, Number(values.lanes));
+}
+const done = new Set(readResults(values.out).map(({ index }) => index));
 const total = { runs: 0, obligations: 0, failures: 0 };
 const startedAt = Date.now();
-console.log(`seed ${seed}: fault runs ${from} to ${to - 1}, on ${values.lanes} lanes, into ${results}`);
+console.log(
+  `seed ${seed}: fault runs ${from} to ${to - 1}, ${done.size} of them done, on ${values.lanes} lanes, into ${results}`,
+);
 
 /** Runs that share a stack. */
 const blocks: Plan[][] = [];
 for (let index = from; index < to; ) {
   const end = Math.min(to, (Math.floor(index / RUNS_PER_STACK) + 1) * RUNS_PER_STACK);
   const block: Plan[] = [];
-  for (; index < end; index++) block.push(plan(seed, index, form ?? formOf(index), values.kind));
-  blocks.push(block);
+  for (; index < end; index++)
+    if (!done.has(index)) block.push(plan(seed, index, form ?? formOf(index), values.kind));
+  if (block.length > 0) blocks.push(block);
 }
 
 await Promise.all(Array.from({ length: Math.min(Number(values.lanes), blocks.length) }, lane));
@@ -61,15 +76,26 @@ process.exitCode = total.failures > 0 ? 1 : 0;
 
 async function lane(): Promise<void> {
   for (let block = blocks.shift(); block; block = blocks.shift()) {
+    using claimed = claim(values.out, Math.floor(block[0]!.index / RUNS_PER_STACK));
+    if (!claimed) continue;
+    const done = new Set(readResults(values.out).map(({ index }) => index)); // by another process, meanwhile
+    const left = block.filter(({ index }) => !done.has(index));
     // A stack that failed is not used again: the rest of its runs get a new one.
-    for (let at = 0; at < block.length; ) at += await onOneStack(block[0]!.form, block.slice(at));
+    for (let at = 0; at < left.length; ) at += await onOneStack(left[0]!.form, left.slice(at));
   }
 }
 
 /** @returns runs done */
 async function onOneStack(which: Form, plans: readonly Plan[]): Promise<number> {
   const dir = mkdtempSync(join(tmpdir(), 'nrdot-faults-'));
-  const stack = await Stack.start(which, dir);
+  let stack: Stack;
+  try {
+    stack = await Stack.start(which, dir);
+  } catch (error) {
+    tell(plans[0]!, broken(plans[0]!, error as Error), 0);
+    rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+    return 1;
+  }
   const verdicts: Verdict[] = [];
   let failed = false;
   let done = 0;
@@ -97,7 +123,7 @@ async function onOneStack(which: Form, plans: readonly Plan[]): Promise<number> 
       if (late === '') continue;
       total.failures++;
       console.log(`  FAILED afterwards #${verdict.result.index}: ${late}`);
-      appendFileSync(results, `${JSON.stringify({ ...verdict.result, obligations: 0, failure: late })}\n`);
+      appendFileSync(results, `${JSON.stringify({ ...verdict.result, failure: late })}\n`);
     }
   } finally {
     if (failed) stack.keepLogs();

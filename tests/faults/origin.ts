@@ -1,6 +1,6 @@
 /** Where and on what a campaign ran, for its report. */
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,7 +17,7 @@ export interface Origin {
 
 export function writeOrigin(out: string, seed: number, lanes: number, startedAt = new Date()): void {
   const origin: Origin = {
-    commit: said('git', ['rev-parse', '--short=12', 'HEAD']),
+    commit: commitHere(),
     seed,
     lanes,
     node: process.versions.node,
@@ -26,6 +26,15 @@ export function writeOrigin(out: string, seed: number, lanes: number, startedAt 
     startedAt: startedAt.toISOString(),
   };
   writeFileSync(join(out, 'origin.json'), `${JSON.stringify(origin, undefined, 2)}\n`);
+}
+
+export function readOrigin(out: string): Origin | undefined {
+  const file = join(out, 'origin.json');
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Origin) : undefined;
+}
+
+export function commitHere(): string {
+  return said('git', ['rev-parse', '--short=12', 'HEAD']);
 }
 
 function said(program: string, args: string[]): string {

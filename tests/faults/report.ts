@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { KINDS } from './catalogue.ts';
 import type { Origin } from './origin.ts';
+import { readResults } from './results.ts';
 import { LATE_MS, type Result } from './run.ts';
 import { DISK_BYTES, SETTINGS } from './stack.ts';
 
@@ -24,10 +25,7 @@ interface Row {
 
 const dir = process.argv[2] ?? 'tests/artifacts/reliability';
 const origin = JSON.parse(readFileSync(join(dir, 'origin.json'), 'utf8')) as Origin;
-const results = readFileSync(join(dir, 'results.jsonl'), 'utf8')
-  .split('\n')
-  .filter(Boolean)
-  .map((line) => JSON.parse(line) as Result);
+const results = readResults(dir);
 const rows = KINDS.map(({ name }) =>
   row(
     name,

@@ -143,10 +143,12 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
     corrupted:
       after.corrupted +
       after.foreign +
-      after.misplaced -
+      after.misplaced +
+      after.mixedClasses -
       before.corrupted -
       before.foreign -
-      before.misplaced,
+      before.misplaced -
+      before.mixedClasses,
     duplicated: after.duplicates - before.duplicates,
     duplicatesAllowed: allowed(plan, reports),
     lost,

@@ -65,6 +65,19 @@ describe('generator and mock upstream', () => {
     await mock.close();
   });
 
+  it('notice a request in which classes are mixed', async () => {
+    const mock = await startMockUpstream({ listen: '127.0.0.1:0', keep: 2 });
+    const classes = { critical: 1, normal: 1 };
+    await generate({ ...load, items: 80, encoding: 'identity', classes, endpoint: mock.url });
+    expect(mock.stats().mixedClasses).toBe(0);
+    // Concatenated protobuf messages are one with the items of both.
+    const body = new Uint8Array(Buffer.concat(mock.kept().map((kept) => kept.body)));
+    const headers = { 'content-type': 'application/x-protobuf' };
+    await fetch(`${mock.url}/v1/traces`, { method: 'POST', headers, body });
+    expect(mock.stats()).toMatchObject({ mixedClasses: 1, duplicates: 80 });
+    await mock.close();
+  });
+
   it('are told over HTTP how to behave, and say what is wrong with an order', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
     const put = (body: string) => fetch(`${mock.url}/_mock/behaviour`, { method: 'PUT', body });

@@ -8,6 +8,7 @@ import {
   SPAN_ID_BYTES,
   sequenceAt,
   signalOfCode,
+  TEST_CLASSES,
   TEST_SIGNALS,
   type TestClass,
   type TestSignal,
@@ -30,6 +31,8 @@ export interface ReceivedStats {
   foreign: number;
   /** Items under another signal than they were sent with. */
   misplaced: number;
+  /** Requests with items of more than one class: a request has one, so some of them were sent as another. */
+  mixedClasses: number;
   /** From when an item was due to be sent until it arrived. */
   latency: LatencySummary;
   /** Sum of delta sums and histogram sums. */
@@ -50,6 +53,9 @@ export class Received {
   #corrupted = 0;
   #foreign = 0;
   #misplaced = 0;
+  #mixedClasses = 0;
+  /** Classes in the request that is being read, as bits. */
+  #classes = 0;
   #deltaSum = 0;
   readonly #streams = new Streams();
 
@@ -62,10 +68,12 @@ export class Received {
     if (format === 'json') return this.#takeJson(signal, body);
     const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
     let items = 0;
+    this.#classes = 0;
     this.#deltaSum += readProtobuf(signal, body, (item) => {
       items += 1;
       this.#takeItem(signal, view, item, nowMs);
     });
+    if ((this.#classes & (this.#classes - 1)) !== 0) this.#mixedClasses += 1;
     if (signal === 'metrics') this.#streams.take(body);
     this.#bySignal[signal] += items;
     return items;
@@ -89,6 +97,7 @@ export class Received {
       corrupted: this.#corrupted,
       foreign: this.#foreign,
       misplaced: this.#misplaced,
+      mixedClasses: this.#mixedClasses,
       latency: this.#latency.summary(),
       deltaSum: this.#deltaSum,
       streams: this.#streams.size,
@@ -112,7 +121,9 @@ export class Received {
       return;
     }
     if (signalOfCode(code) !== signal) this.#misplaced += 1;
-    this.#byClass[classOfCode(code) ?? 'none'] += 1;
+    const sentAs = classOfCode(code);
+    this.#byClass[sentAs ?? 'none'] += 1;
+    if (sentAs) this.#classes |= 1 << TEST_CLASSES.indexOf(sentAs);
     this.#latency.record(nowMs - item.sentMs);
     this.#remember(view.getUint32(traceId + 4), sequence);
   }
