@@ -8,7 +8,7 @@ import {
   type Signal,
   walk,
 } from '@nrdot/otlp';
-import { type Batch, type EnqueueResult, newBatchId } from '@nrdot/queue';
+import { type Batch, type EnqueueResult, NotReplicated, newBatchId } from '@nrdot/queue';
 import type { Reservation } from './body.ts';
 import type { Classified } from './classifier/classifier.ts';
 
@@ -120,14 +120,15 @@ export async function ingest(
 /** Into Redis, or to the dlq's disk what Redis can't take. */
 async function enqueueOrStore(deps: IngestDeps, batches: readonly Batch[]): Promise<EnqueueResult[]> {
   let results: EnqueueResult[] | undefined;
+  let why = 'Redis is out of memory';
   try {
     results = await deps.enqueue(batches);
-  } catch {
-    // Whether Redis has taken some of it is not known.
+  } catch (error) {
+    // Whether Redis has taken some of it is not known, or it has and may lose it.
+    why = error instanceof NotReplicated ? error.message : 'Redis cannot be reached';
   }
   const outside = batches.filter((_, i) => !results || results[i] === 'no_memory');
   if (outside.length === 0) return results!;
-  const why = results ? 'Redis is out of memory' : 'Redis cannot be reached';
   const { store } = deps;
   if (!store) throw unavailable(results ? 'redis_full' : 'redis_unavailable', why);
   try {

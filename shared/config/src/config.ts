@@ -18,6 +18,7 @@ export function configOf(parsed: ParsedOptions) {
       password: redis.password,
       prefix: redis.prefix,
       durability: redis.durability,
+      minReplicas: redis.min_replicas,
       commandTimeoutMs: redis.command_timeout,
       tls: {
         enabled: redis.tls.enabled,

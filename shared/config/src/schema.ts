@@ -184,6 +184,11 @@ export const schema = section('NRDOT+', {
         'always',
         "What Redis' AOF has to promise before a 200: fsynced, or fsynced within a second.",
       ),
+      min_replicas: count(
+        0,
+        "Replicas that must have a batch before a 200, so that a failover loses nothing acknowledged. Set Redis' min-replicas-to-write to the same, so that it refuses at once what it could not pass on; such batches go to the dlq's disk.",
+        { min: 0, max: 16 },
+      ),
       command_timeout: duration('5s', 'How long the receiver waits for Redis before it answers 503.'),
       tls: section('TLS to Redis; rediss:// URLs use it too.', {
         enabled: flag(false, 'Speak TLS.'),

@@ -8,6 +8,7 @@ export * from './key-budget.ts';
 export * from './keys.ts';
 export * from './link.ts';
 export * from './priority-class.ts';
+export { NotReplicated, type ReplicaOptions } from './replicas.ts';
 export * from './server.ts';
 export * from './status.ts';
 export * from './store.ts';

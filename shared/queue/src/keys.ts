@@ -50,6 +50,8 @@ export interface Keys {
   books: string;
   /** List: names of the last entries of the dlq's ledger that are in the books. */
   booked: string;
+  /** Written to before replicas are awaited, since WAIT looks at the writes of its own connection only. */
+  fence: string;
   /** Hash: items on the dlq's disk, as it last said. */
   disk: string;
   /** Hash: which receiver holds how many key-sets of the limiter's budget. */
@@ -72,6 +74,7 @@ export function keysOf(prefix: string): Keys {
     depth: `${prefix}:depth`,
     books: `${prefix}:books`,
     booked: `${prefix}:booked`,
+    fence: `${prefix}:fence`,
     disk: `${prefix}:disk`,
     leases: `${prefix}:leases`,
     wake: `${prefix}:wake`,

@@ -6,13 +6,13 @@ import {
   type RedisConnection,
   type RedisTarget,
 } from './connection.ts';
-import { inspectServer } from './server.ts';
+import { type Expected, inspectServer } from './server.ts';
 
 export interface LinkOptions {
   kind: ConnectionKind;
   name: string;
   commandTimeoutMs: number;
-  expect: { durability: 'always' | 'everysec'; maxBytes: number };
+  expect: Expected;
 }
 
 export interface LinkEvents {

@@ -9,15 +9,20 @@ export interface ServerReport {
   warnings: string[];
 }
 
+/** What the configuration relies on. */
+export interface Expected {
+  durability: 'always' | 'everysec';
+  maxBytes: number;
+  /** Replicas that have a batch before it is acknowledged; 0 or absent: none are needed. */
+  minReplicas?: number;
+}
+
 /**
  * Checks that the server can keep the promises: version, no eviction, AOF. A managed Redis may forbid CONFIG;
  * what cannot be read is a warning.
  * @throws when Redis cannot be asked at all
  */
-export async function inspectServer(
-  redis: RedisConnection,
-  expect: { durability: 'always' | 'everysec'; maxBytes: number },
-): Promise<ServerReport> {
+export async function inspectServer(redis: RedisConnection, expect: Expected): Promise<ServerReport> {
   const problems: string[] = [];
   const warnings: string[] = [];
   const info = await redis.info('server');
@@ -41,6 +46,12 @@ export async function inspectServer(
       if (fsync === 'no' || (expect.durability === 'always' && fsync !== 'always')) {
         warnings.push(`appendfsync is "${fsync}"; redis.durability is "${expect.durability}"`);
       }
+    }
+    const wanted = expect.minReplicas ?? 0;
+    if (wanted > 0 && Number(await setting(redis, 'min-replicas-to-write')) < wanted) {
+      warnings.push(
+        `min-replicas-to-write is below redis.min_replicas (${wanted}): without replicas each batch is in Redis and on the dlq's disk, and delivered twice`,
+      );
     }
     const maxmemory = Number(await setting(redis, 'maxmemory'));
     if (maxmemory > 0 && expect.maxBytes > maxmemory * 0.75) {

@@ -1,4 +1,4 @@
-import type { Cluster, Redis } from 'ioredis';
+import { Cluster, type Redis } from 'ioredis';
 import { type Batch, type BatchRef, type JobData, jobDataOf, type Origin } from './batch.ts';
 import type { Bells } from './bell.ts';
 import { type Accounting, accountingOf, type DiskItems } from './books.ts';
@@ -14,12 +14,14 @@ import {
   type Stage,
 } from './keys.ts';
 import { CLASSES, type PriorityClass } from './priority-class.ts';
+import { onReplicas, type ReplicaOptions } from './replicas.ts';
 import { book } from './scripts/book.ts';
 import { drain } from './scripts/drain.ts';
 import { enqueue } from './scripts/enqueue.ts';
 import { handOver } from './scripts/hand-over.ts';
 import { leave } from './scripts/leave.ts';
 import { move } from './scripts/move.ts';
+import { inOneSlot } from './scripts/one-slot.ts';
 import { publish } from './scripts/publish.ts';
 import { report } from './scripts/report.ts';
 import { settle } from './scripts/settle.ts';
@@ -67,6 +69,8 @@ export interface StoreOptions {
   spillAt: number;
   spillHysteresis: number;
   breaker: BreakerOptions;
+  /** For a Redis with replicas that may be promoted: whoever is told that something is kept may rely on it then too. */
+  replicas?: ReplicaOptions;
 }
 
 export interface ClassCapacity {
@@ -252,16 +256,18 @@ export class Store {
     this.#options = options;
     this.#bells = bells;
     this.#onStep = onStep;
-    redis.defineCommand('nrdotEnqueue', { numberOfKeys: 5, lua: enqueue });
-    redis.defineCommand('nrdotBook', { numberOfKeys: 2, lua: book });
-    redis.defineCommand('nrdotPublish', { numberOfKeys: 1, lua: publish });
-    redis.defineCommand('nrdotReport', { numberOfKeys: 2, lua: report });
-    redis.defineCommand('nrdotDrain', { numberOfKeys: 3, lua: drain });
-    redis.defineCommand('nrdotMove', { numberOfKeys: 2, lua: move });
-    redis.defineCommand('nrdotSettle', { numberOfKeys: 4, lua: settle });
-    redis.defineCommand('nrdotTake', { numberOfKeys: 5, lua: take });
-    redis.defineCommand('nrdotLeave', { numberOfKeys: 2, lua: leave });
-    redis.defineCommand('nrdotHandOver', { numberOfKeys: 4, lua: handOver });
+    const define = (name: string, numberOfKeys: number, lua: string) =>
+      redis.defineCommand(name, { numberOfKeys, lua: redis instanceof Cluster ? inOneSlot(lua) : lua });
+    define('nrdotEnqueue', 5, enqueue);
+    define('nrdotBook', 2, book);
+    define('nrdotPublish', 1, publish);
+    define('nrdotReport', 2, report);
+    define('nrdotDrain', 3, drain);
+    define('nrdotMove', 2, move);
+    define('nrdotSettle', 4, settle);
+    define('nrdotTake', 5, take);
+    define('nrdotLeave', 2, leave);
+    define('nrdotHandOver', 4, handOver);
     this.#scripts = redis as Scripted;
   }
 
@@ -270,9 +276,16 @@ export class Store {
    * or fall together. All commands leave in one tick on one connection, and Redis and its AOF
    * keep their order: a job implies its payload.
    * @returns one result per batch, in the order and groups in which they came
-   * @throws when Redis is away or times out; then some may have been taken, which at-least-once allows
+   * @throws when Redis is away or times out, or too few replicas have it; then some may have been taken, which
+   *   at-least-once allows
    */
   async enqueue(groups: readonly (readonly Batch[])[], nowMs: number): Promise<EnqueueResult[][]> {
+    // What is replayed stays on the disk until it is done with.
+    const live = groups.some((group) => group.some(({ origin }) => origin === 'live'));
+    return live ? this.#kept(() => this.#enqueue(groups, nowMs)) : this.#enqueue(groups, nowMs);
+  }
+
+  async #enqueue(groups: readonly (readonly Batch[])[], nowMs: number): Promise<EnqueueResult[][]> {
     const args: (string | number)[] = [
       this.keys.prefix,
       nowMs,
@@ -386,6 +399,12 @@ export class Store {
     this.#bells?.scheduler.ring();
     this.#bells?.exporter.ring();
     return state;
+  }
+
+  /** Makes a write that somebody relies on as soon as it resolves. */
+  #kept<T>(write: () => Promise<T>): Promise<T> {
+    const { replicas } = this.#options;
+    return replicas ? onReplicas(this.redis, this.keys.prefix, replicas, write) : write();
   }
 
   async #timed<T>(step: Step, answer: Promise<T>): Promise<T> {
@@ -667,6 +686,8 @@ export class Store {
   /** Outcomes of replayed batches, oldest first, `limit` from the `start`th on; they stay until they are forgotten. */
   async replayOutcomes(start: number, limit: number): Promise<{ done: boolean; key: string }[]> {
     const lines = await this.redis.lrange(this.replayOutcomesKey, start, start + limit - 1);
+    // What is done leaves the disk: in a failover Redis must not go back to where it still needed it.
+    if (lines.length > 0) await this.#kept(() => this.redis.set(this.keys.fence, lines.length));
     return lines.map((line) => ({ done: line.startsWith('done '), key: line.slice(line.indexOf(' ') + 1) }));
   }
 
@@ -698,7 +719,8 @@ export class Store {
 
   /** Books an entry of the dlq's ledger: items by field of the books, once for each id. */
   async book({ id, counts }: { id: string; counts: Record<string, number> }): Promise<void> {
-    await this.#scripts.nrdotBook(this.keys.books, this.keys.booked, id, ...Object.entries(counts).flat());
+    const args = Object.entries(counts).flat();
+    await this.#kept(() => this.#scripts.nrdotBook(this.keys.books, this.keys.booked, id, ...args));
   }
 
   /** Says how this process is. */

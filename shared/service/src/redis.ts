@@ -37,6 +37,7 @@ export function redisPrefix(config: Config): string {
 }
 
 export function storeOptions(config: Config): StoreOptions {
+  const { minReplicas, commandTimeoutMs } = config.redis;
   return {
     prefix: redisPrefix(config),
     maxBytes: config.queue.maxBytes,
@@ -45,6 +46,8 @@ export function storeOptions(config: Config): StoreOptions {
     spillAt: config.queue.spillAt,
     spillHysteresis: config.queue.spillAt - config.queue.resumeAt,
     breaker: config.breaker,
+    // Within the time for a command, or the connection would give up before Redis says how many have it.
+    ...(minReplicas > 0 ? { replicas: { least: minReplicas, waitMs: Math.ceil(commandTimeoutMs / 2) } } : {}),
   };
 }
 
@@ -63,7 +66,11 @@ export function openLink(
       kind,
       name,
       commandTimeoutMs: config.redis.commandTimeoutMs,
-      expect: { durability: config.redis.durability, maxBytes: config.queue.maxBytes },
+      expect: {
+        durability: config.redis.durability,
+        maxBytes: config.queue.maxBytes,
+        minReplicas: config.redis.minReplicas,
+      },
     },
     {
       info: (message) => log.info(message),

@@ -1,0 +1,63 @@
+import { Cluster, type Redis } from 'ioredis';
+import type { RedisConnection } from './connection.ts';
+
+/** So many replicas have to have a write before anybody relies on it. */
+export interface ReplicaOptions {
+  least: number;
+  /** How long they may take, in ms. */
+  waitMs: number;
+}
+
+/** Redis has taken a write, and too few replicas have it: a failover may lose it. */
+export class NotReplicated extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'NotReplicated';
+  }
+}
+
+/**
+ * Makes a write and waits until replicas have it. WAIT speaks of the writes of its own connection: when that was lost in
+ * between, a new one, to a replica that was promoted meanwhile, would say yes to a write it has never seen.
+ * @throws NotReplicated when the write was made and may be lost in a failover; else what the write throws
+ */
+export async function onReplicas<T>(
+  redis: RedisConnection,
+  prefix: string,
+  { least, waitMs }: ReplicaOptions,
+  write: () => Promise<T>,
+): Promise<T> {
+  const primary = await primaryOf(redis, prefix);
+  const connection = primary?.stream;
+  const written = await write();
+  const same = async () => (await primaryOf(redis, prefix)) === primary && primary?.stream === connection;
+  if (!primary || !connection || !(await same()))
+    throw new NotReplicated('the connection to Redis changed during a write');
+  const have = await primary.wait(least, waitMs);
+  if (!(await same())) throw new NotReplicated('the connection to Redis changed while replicas were awaited');
+  if (have < least)
+    throw new NotReplicated(
+      `${have} replicas of Redis have a write; expected ${least} within ${waitMs} ms (redis.min_replicas)`,
+    );
+  return written;
+}
+
+/** The connection on which keys with this prefix are written now. */
+async function primaryOf(redis: RedisConnection, prefix: string): Promise<Redis | undefined> {
+  if (!(redis instanceof Cluster)) return redis;
+  const slot = await slotOf(redis, prefix);
+  const owner = redis.slots[slot]?.[0];
+  return redis.nodes('master').find(({ options: { host, port } }) => `${host}:${port}` === owner);
+}
+
+const slots = new WeakMap<Cluster, Promise<number>>();
+
+function slotOf(redis: Cluster, prefix: string): Promise<number> {
+  let slot = slots.get(redis);
+  if (!slot) {
+    slot = redis.cluster('KEYSLOT', prefix);
+    slots.set(redis, slot);
+    slot.catch(() => slots.delete(redis)); // asked again by the next write
+  }
+  return slot;
+}
