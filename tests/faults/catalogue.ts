@@ -16,6 +16,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { BatchMaker, type Behaviour, HEALTHY, waitUntil, workload } from '@nrdot/testbed';
 import { LINK_FAULTS, type LinkFault } from './proxy.ts';
 import { FORMS, type Form, LINKS, PROCESSES, type Stack } from './stack.ts';
+import type { ClusterRedis, SentinelRedis } from './topology.ts';
 
 /** What a fault may look at and tell while it lasts. */
 export interface Scene {
@@ -51,7 +52,8 @@ export interface Kind {
   strike(scene: Scene, target: string, lastsMs: number): Promise<Mend>;
 }
 
-const BOTH = FORMS;
+/** Forms whose Redis is one server of its own. */
+const BOTH: readonly Form[] = ['services', 'one'];
 const REDIS_FREE_BYTES = 256 * 1024;
 const KILL_EVERY_MS = 60;
 const HALVES_AT_ONCE = 8;
@@ -61,7 +63,7 @@ const SPILL_WAIT_MS = 60_000;
 function upstream(name: string, behaviour: Partial<Behaviour>, repeats: boolean): Kind {
   return {
     name: `upstream: ${name}`,
-    forms: BOTH,
+    forms: FORMS,
     targets: () => ['upstream'],
     lastsMs: [300, 1_500],
     repeats,
@@ -75,7 +77,7 @@ function upstream(name: string, behaviour: Partial<Behaviour>, repeats: boolean)
 function link(fault: LinkFault): Kind {
   return {
     name: `connection: ${fault}`,
-    forms: BOTH,
+    forms: FORMS,
     targets: (form) => LINKS[form],
     lastsMs: [200, 1_500],
     repeats: true,
@@ -90,7 +92,7 @@ function link(fault: LinkFault): Kind {
 export const KINDS: readonly Kind[] = [
   {
     name: 'kill -9',
-    forms: BOTH,
+    forms: FORMS,
     targets: (form) => PROCESSES[form],
     lastsMs: [50, 1_000],
     repeats: true,
@@ -102,7 +104,7 @@ export const KINDS: readonly Kind[] = [
   },
   {
     name: 'freeze (SIGSTOP)',
-    forms: BOTH,
+    forms: FORMS,
     targets: (form) => PROCESSES[form],
     lastsMs: [200, 1_500],
     repeats: true,
@@ -127,7 +129,7 @@ export const KINDS: readonly Kind[] = [
   },
   {
     name: 'restart (SIGTERM)',
-    forms: BOTH,
+    forms: FORMS,
     targets: (form) => PROCESSES[form].filter((name) => name !== 'redis'),
     lastsMs: [50, 500],
     repeats: true,
@@ -168,7 +170,7 @@ export const KINDS: readonly Kind[] = [
   },
   {
     name: 'redis: CLIENT KILL',
-    forms: BOTH,
+    forms: FORMS,
     targets: () => ['redis'],
     lastsMs: [100, 1_000],
     repeats: true,
@@ -202,6 +204,36 @@ export const KINDS: readonly Kind[] = [
       return async () => {};
     },
   },
+  {
+    name: 'redis: failover, primary killed',
+    forms: ['sentinel'],
+    targets: () => ['redis'],
+    lastsMs: [50, 800],
+    repeats: true,
+    weight: 12,
+    strike: ({ stack }) => (stack.topology as SentinelRedis).failOver('SIGKILL'),
+  },
+  {
+    name: 'redis: failover, primary frozen',
+    forms: ['sentinel'],
+    targets: () => ['redis'],
+    lastsMs: [50, 800],
+    repeats: true,
+    weight: 8,
+    strike: ({ stack }) => (stack.topology as SentinelRedis).failOver('SIGSTOP'),
+  },
+  {
+    name: 'redis: slot moved',
+    forms: ['cluster'],
+    targets: () => ['redis'],
+    lastsMs: [0, 100],
+    repeats: true,
+    weight: 20,
+    strike: async ({ stack }) => {
+      await (stack.topology as ClusterRedis).moveSlot();
+      return async () => {};
+    },
+  },
   ...LINK_FAULTS.map(link),
   upstream('outage', { outage: true }, true),
   upstream('429 with Retry-After', { throttleRate: 1, retryAfterSeconds: 1 }, false),
@@ -218,7 +250,7 @@ export const KINDS: readonly Kind[] = [
   upstream('slow', { latencyMs: 400, jitterMs: 1_200 }, false),
   {
     name: 'dlq: disk full in an outage',
-    forms: BOTH,
+    forms: FORMS,
     targets: () => ['upstream'],
     lastsMs: [500, 2_000],
     repeats: true,
@@ -236,7 +268,7 @@ export const KINDS: readonly Kind[] = [
   },
   {
     name: 'dlq: bits flipped in a segment',
-    forms: BOTH,
+    forms: FORMS,
     targets: () => ['upstream'],
     lastsMs: [300, 1_000],
     repeats: true,
@@ -268,7 +300,7 @@ export const KINDS: readonly Kind[] = [
   },
   {
     name: 'client: gone in mid-body',
-    forms: BOTH,
+    forms: FORMS,
     targets: () => ['client'],
     lastsMs: [200, 1_000],
     repeats: false,
@@ -297,7 +329,7 @@ export const KINDS: readonly Kind[] = [
   },
   {
     name: 'client: two with the same ids',
-    forms: BOTH,
+    forms: FORMS,
     targets: () => ['client'],
     lastsMs: [200, 500],
     repeats: true,

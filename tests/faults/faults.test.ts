@@ -6,7 +6,7 @@ import { faultRun } from './run.ts';
 import { FORMS, Stack } from './stack.ts';
 
 const FIXED = 8;
-const RUNS = { services: 2, one: 2 };
+const RUNS = { services: 2, one: 2, sentinel: 1, cluster: 1 };
 const TIMEOUT_MS = 300_000;
 /** It waits for a lock to expire; the long form has it. */
 const SLOW = 'freeze beyond the lock';

@@ -21,12 +21,15 @@ export interface Plan {
 
 /** Fault runs on one stack before it is made anew. */
 export const RUNS_PER_STACK = 25;
-/** One stack in so many is the one-process form. */
-const ONE_IN = 3;
+/** The forms of stacks, in turn. */
+const TURN: readonly Form[] = [
+  ...(['services', 'services', 'one', 'services', 'sentinel', 'one'] as const),
+  ...(['services', 'services', 'one', 'services', 'cluster', 'one'] as const),
+];
 const PAIRS = 0.4;
 
 export function formOf(index: number): Form {
-  return Math.floor(index / RUNS_PER_STACK) % ONE_IN === ONE_IN - 1 ? 'one' : 'services';
+  return TURN[Math.floor(index / RUNS_PER_STACK) % TURN.length]!;
 }
 
 /** @param only kinds to draw from; all when empty */

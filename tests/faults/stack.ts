@@ -1,7 +1,6 @@
 /** A pipeline that faults are done to: every connection goes through a proxy, every process can be killed and started. */
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import {
   type MockUpstream,
@@ -13,15 +12,25 @@ import {
 } from '@nrdot/testbed';
 import { Redis } from 'ioredis';
 import { type Accounting, accounting, writeConfig } from '../kit.ts';
+import { steadyPort } from './ports.ts';
 import { FaultProxy } from './proxy.ts';
+import { ClusterRedis, SentinelRedis, type Topology } from './topology.ts';
 
-export const FORMS = ['services', 'one'] as const;
+/** `sentinel` and `cluster` are the services on such a Redis, without proxies before it. */
+export const FORMS = ['services', 'one', 'sentinel', 'cluster'] as const;
 export type Form = (typeof FORMS)[number];
 
-/** Processes by form. `redis` is the test's own in one, the private child of `nrdot up` in the other. */
+const SERVICES = ['receiver', 'exporter1', 'exporter2', 'scheduler1', 'scheduler2', 'dlq'] as const;
+
+/**
+ * Processes by form. `redis` is the test's own, or the private child of `nrdot up`; of a Cluster it is the node that
+ * has the pipeline's slot. Under Sentinel its end is a fault of its own.
+ */
 export const PROCESSES: Record<Form, readonly string[]> = {
-  services: ['receiver', 'exporter1', 'exporter2', 'scheduler1', 'scheduler2', 'dlq', 'redis'],
+  services: [...SERVICES, 'redis'],
   one: ['up', 'redis'],
+  sentinel: SERVICES,
+  cluster: [...SERVICES, 'redis'],
 };
 
 /** Connections by form, named by who opens them and to whom. */
@@ -31,6 +40,8 @@ export const LINKS: Record<Form, readonly string[]> = {
     ...['exporter1-redis', 'exporter2-redis', 'dlq-redis', 'exporters-upstream'],
   ],
   one: ['client-receiver', 'exporters-upstream'],
+  sentinel: ['client-receiver', 'receiver-dlq', 'exporters-upstream'],
+  cluster: ['client-receiver', 'receiver-dlq', 'exporters-upstream'],
 };
 
 /** What the figures of a report hold for; beside these, defaults. */
@@ -51,6 +62,8 @@ export const SETTINGS = {
 export const DISK_BYTES = 64 * 1024 * 1024;
 
 const READY_MS = 60_000;
+/** Of all keys; the default. */
+const PREFIX = '{nrdot}';
 
 export class Stack {
   readonly form: Form;
@@ -65,6 +78,7 @@ export class Stack {
   readonly #start = new Map<string, () => Process>();
   readonly #admin = new Map<string, string>();
   #redis: TestRedis | undefined;
+  #topology: Topology | undefined;
 
   private constructor(form: Form, dir: string, mock: MockUpstream) {
     this.form = form;
@@ -76,7 +90,7 @@ export class Stack {
   static async start(form: Form, dir: string): Promise<Stack> {
     const stack = new Stack(form, dir, await startMockUpstream({ listen: '127.0.0.1:0' }));
     try {
-      await (form === 'services' ? stack.#startServices() : stack.#startOne());
+      await (form === 'one' ? stack.#startOne() : stack.#startServices());
       await stack.ready();
     } catch (error) {
       await stack[Symbol.asyncDispose]();
@@ -106,11 +120,21 @@ export class Stack {
     return this.#admin.get(this.form === 'one' ? 'up' : service) ?? '';
   }
 
+  get topology(): Topology {
+    if (!this.#topology) throw new Error(`the form ${this.form} has one Redis`);
+    return this.#topology;
+  }
+
+  /** The server with the pipeline's keys, where it is one of the test's own. */
+  get #server(): TestRedis | undefined {
+    return this.#topology?.primary ?? this.#redis;
+  }
+
   /** A connection to Redis that goes past the proxies. */
   redis(): Redis {
     const common = { maxRetriesPerRequest: 2, connectTimeout: 5_000, lazyConnect: false };
-    const redis = this.#redis
-      ? new Redis(this.#redis.url, common)
+    const redis = this.#server
+      ? new Redis(this.#server.url, common)
       : new Redis({ ...common, path: join(this.dir, 'data', 'redis', 'redis.sock') });
     redis.on('error', () => {}); // commands say what is wrong
     return redis;
@@ -118,7 +142,7 @@ export class Stack {
 
   async pid(name: string): Promise<number> {
     if (name !== 'redis') return this.process(name).pid;
-    if (this.#redis) return this.#redis.pid;
+    if (this.#server) return this.#server.pid;
     const redis = this.redis();
     try {
       return Number(/process_id:(\d+)/.exec(await redis.info('server'))?.[1]);
@@ -134,13 +158,13 @@ export class Stack {
   }
 
   async kill(name: string): Promise<void> {
-    if (name === 'redis') await (this.#redis ? this.#redis.kill() : this.signal('redis', 'SIGKILL'));
+    if (name === 'redis') await (this.#server ? this.#server.kill() : this.signal('redis', 'SIGKILL'));
     else await this.process(name).end('SIGKILL');
   }
 
   /** Starts a killed process again; the private Redis is started by its owner. */
   async restart(name: string): Promise<void> {
-    if (name === 'redis') return this.#redis?.start();
+    if (name === 'redis') return this.#server?.start();
     if (this.#processes.get(name)?.running) return;
     this.#processes.set(name, this.#start.get(name)!());
   }
@@ -189,6 +213,7 @@ export class Stack {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.allSettled([...this.#processes.values()].map((process) => process[Symbol.asyncDispose]()));
+    await this.#topology?.[Symbol.asyncDispose]();
     if (this.#redis) await this.#redis[Symbol.asyncDispose]();
     else if (this.form === 'one') await this.signal('redis', 'SIGKILL').catch(() => {});
     await Promise.allSettled([...this.links.values()].map((link) => link[Symbol.asyncDispose]()));
@@ -200,22 +225,28 @@ export class Stack {
     this.#mountDisk();
     const redisDir = join(this.dir, 'redis');
     mkdirSync(redisDir, { recursive: true });
-    this.#redis = await TestRedis.start({ dir: redisDir, port: await steadyPort() });
+    if (this.form === 'sentinel') this.#topology = await SentinelRedis.start(redisDir);
+    else if (this.form === 'cluster') this.#topology = await ClusterRedis.start(redisDir, PREFIX);
+    else this.#redis = await TestRedis.start({ dir: redisDir, port: await steadyPort() });
     const [receiver, dlq] = [await steadyPort(), await steadyPort()];
     await this.#proxy('client-receiver', receiver);
     await this.#proxy('receiver-dlq', dlq);
     await this.#proxy('exporters-upstream', Number(new URL(this.mock.url).port));
     this.otlp = this.#url('client-receiver');
-    for (const name of PROCESSES.services.filter((each) => each !== 'redis')) {
-      const link = `${name}-redis`;
-      await this.#proxy(link, this.#redis.port);
-      const url = `redis://127.0.0.1:${this.link(link).port}`;
+    for (const name of SERVICES) {
+      const where = this.#topology?.config ?? { url: await this.#redisBehindProxy(name) };
       await this.#service(name, {
-        redis: { ...SETTINGS.redis, url },
+        redis: { ...SETTINGS.redis, ...where },
         receiver: { ...SETTINGS.receiver, listen: `127.0.0.1:${receiver}` },
         dlq: { ...SETTINGS.dlq, listen: `127.0.0.1:${dlq}`, url: this.#url('receiver-dlq') },
       });
     }
+  }
+
+  async #redisBehindProxy(name: string): Promise<string> {
+    const link = `${name}-redis`;
+    await this.#proxy(link, this.#redis!.port);
+    return `redis://127.0.0.1:${this.link(link).port}`;
   }
 
   async #startOne(): Promise<void> {
@@ -261,20 +292,5 @@ export class Stack {
     } catch {
       // Not allowed here: the faults that need it are left out.
     }
-  }
-}
-
-/** Below what systems give to outgoing connections, so that it is still free when a killed process comes back. */
-const PORTS = { from: 12_000, to: 30_000 };
-
-async function steadyPort(): Promise<number> {
-  while (true) {
-    const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from));
-    const free = await new Promise<boolean>((resolve) => {
-      const server = createServer();
-      server.once('error', () => resolve(false));
-      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
-    });
-    if (free) return port;
   }
 }

@@ -1,0 +1,207 @@
+/** Redis as more than one server: a primary that Sentinel replaces, a Cluster whose slots move. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { Process, TestRedis, waitUntil } from '@nrdot/testbed';
+import { Redis } from 'ioredis';
+import { steadyPort } from './ports.ts';
+
+/** The servers that stand behind a stack's one Redis. */
+export interface Topology {
+  /** Section `redis` of the services' configuration. */
+  readonly config: Record<string, unknown>;
+  /** The one that the pipeline's keys are on now. */
+  readonly primary: TestRedis;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+const DOWN_AFTER_MS = 400;
+const FAILOVER_MS = 30_000;
+/** A primary that was frozen goes on for so long, beside the one that has taken its place. */
+const TWO_PRIMARIES_MS = 700;
+const CLUSTER_NODES = 3;
+const KEYS_AT_ONCE = 5;
+const SLOTS = 16_384;
+
+/** A primary, a replica that has every write before it is acknowledged, and a sentinel. */
+export class SentinelRedis implements Topology {
+  readonly config: Record<string, unknown>;
+  readonly #servers: [TestRedis, TestRedis];
+  readonly #sentinel: Process;
+  #primary = 0;
+
+  private constructor(servers: [TestRedis, TestRedis], sentinel: Process, port: number) {
+    this.#servers = servers;
+    this.#sentinel = sentinel;
+    this.config = { sentinels: [`127.0.0.1:${port}`], min_replicas: 1 };
+  }
+
+  static async start(dir: string): Promise<SentinelRedis> {
+    const server = async (name: string, ...args: string[]) => {
+      const own = join(dir, name);
+      mkdirSync(own, { recursive: true });
+      return TestRedis.start({
+        dir: own,
+        port: await steadyPort(),
+        args: ['--repl-diskless-sync-delay', '0', '--min-replicas-to-write', '1', ...args],
+      });
+    };
+    const primary = await server('a');
+    const replica = await server('b', '--replicaof', '127.0.0.1', String(primary.port));
+    const port = await steadyPort();
+    const file = join(dir, 'sentinel.conf');
+    writeFileSync(
+      file,
+      [
+        `port ${port}`,
+        'bind 127.0.0.1',
+        `dir ${dir}`,
+        `sentinel monitor mymaster 127.0.0.1 ${primary.port} 1`,
+        `sentinel down-after-milliseconds mymaster ${DOWN_AFTER_MS}`,
+        'sentinel failover-timeout mymaster 2000',
+      ].join('\n'),
+    );
+    const sentinel = new Process('redis-sentinel', 'redis-server', [file, '--sentinel']);
+    await sentinel.line(/\+slave/);
+    const redis = new SentinelRedis([primary, replica], sentinel, port);
+    await redis.#untilFollowed();
+    return redis;
+  }
+
+  get primary(): TestRedis {
+    return this.#servers[this.#primary]!;
+  }
+
+  /** Takes the primary away, by a kill or a freeze, until the replica has been promoted. @returns the old one's way back */
+  async failOver(how: 'SIGKILL' | 'SIGSTOP'): Promise<() => Promise<void>> {
+    await this.#untilFollowed();
+    const old = this.primary;
+    if (how === 'SIGKILL') await old.kill();
+    else old.signal('SIGSTOP');
+    const next = this.#servers[1 - this.#primary]!;
+    await until(next, /role:master/, 'the replica is promoted');
+    this.#primary = 1 - this.#primary;
+    return async () => {
+      if (how === 'SIGKILL') await old.start();
+      else {
+        old.signal('SIGCONT');
+        await wait(TWO_PRIMARIES_MS);
+      }
+      // Sentinel tells it too, some ten seconds later.
+      const client = clientOf(old);
+      await client.replicaof('127.0.0.1', next.port);
+      client.disconnect();
+      await this.#untilFollowed();
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#sentinel[Symbol.asyncDispose]();
+    for (const server of this.#servers) {
+      server.signal('SIGCONT');
+      await server[Symbol.asyncDispose]();
+    }
+  }
+
+  #untilFollowed(): Promise<void> {
+    return until(this.primary, /state=online/, 'the replica follows');
+  }
+}
+
+/** Three nodes, each with a third of the slots; the pipeline's keys are all in one of them. */
+export class ClusterRedis implements Topology {
+  readonly config: Record<string, unknown>;
+  readonly #nodes: TestRedis[];
+  readonly #ids: string[];
+  readonly #slot: number;
+  #owner = 0;
+
+  private constructor(nodes: TestRedis[], ids: string[], slot: number, owner: number) {
+    this.#nodes = nodes;
+    this.#ids = ids;
+    this.#slot = slot;
+    this.#owner = owner;
+    this.config = { cluster: nodes.map(({ port }) => `127.0.0.1:${port}`) };
+  }
+
+  static async start(dir: string, prefix: string): Promise<ClusterRedis> {
+    const nodes: TestRedis[] = [];
+    const buses: number[] = [];
+    for (let n = 0; n < CLUSTER_NODES; n++) {
+      const own = join(dir, String(n));
+      mkdirSync(own, { recursive: true });
+      buses.push(await steadyPort());
+      const bus = ['--cluster-announce-ip', '127.0.0.1', '--cluster-port', String(buses[n])];
+      const args = ['--cluster-enabled', 'yes', ...bus];
+      nodes.push(await TestRedis.start({ dir: own, port: await steadyPort(), args }));
+    }
+    const clients = nodes.map(clientOf);
+    const share = Math.ceil(SLOTS / nodes.length);
+    for (const [n, client] of clients.entries()) {
+      const last = Math.min((n + 1) * share, SLOTS) - 1;
+      await client.call('CLUSTER', 'ADDSLOTSRANGE', n * share, last);
+      if (n > 0) await client.call('CLUSTER', 'MEET', '127.0.0.1', nodes[0]!.port, buses[0]!);
+    }
+    for (const client of clients)
+      await waitUntil(
+        async () =>
+          /cluster_state:ok[^]*cluster_known_nodes:3/.test(String(await client.call('CLUSTER', 'INFO'))),
+        { what: 'the cluster is up', timeoutMs: FAILOVER_MS },
+      );
+    const ids = await Promise.all(
+      clients.map(async (client) => String(await client.call('CLUSTER', 'MYID'))),
+    );
+    const slot = Number(await clients[0]!.call('CLUSTER', 'KEYSLOT', prefix));
+    for (const client of clients) client.disconnect();
+    return new ClusterRedis(nodes, ids, slot, Math.floor(slot / share));
+  }
+
+  get primary(): TestRedis {
+    return this.#nodes[this.#owner]!;
+  }
+
+  /** Moves the pipeline's slot to the next node, key by key, while it is being written to. */
+  async moveSlot(): Promise<void> {
+    const from = this.#owner;
+    const to = (from + 1) % this.#nodes.length;
+    const clients = this.#nodes.map(clientOf);
+    const setSlot = (node: number, ...args: string[]) =>
+      clients[node]!.call('CLUSTER', 'SETSLOT', this.#slot, ...args);
+    await setSlot(to, 'IMPORTING', this.#ids[from]!);
+    await setSlot(from, 'MIGRATING', this.#ids[to]!);
+    while (true) {
+      const source = clients[from]!;
+      const keys = (await source.call('CLUSTER', 'GETKEYSINSLOT', this.#slot, KEYS_AT_ONCE)) as string[];
+      if (keys.length === 0) break;
+      const target = ['127.0.0.1', this.#nodes[to]!.port, '', 0, 10_000];
+      await source.call('MIGRATE', ...target, 'KEYS', ...keys);
+    }
+    const others = this.#nodes.map((_, n) => n).filter((n) => n !== to && n !== from);
+    for (const node of [to, from, ...others]) await setSlot(node, 'NODE', this.#ids[to]!);
+    this.#owner = to;
+    for (const client of clients) client.disconnect();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const node of this.#nodes) await node[Symbol.asyncDispose]();
+  }
+}
+
+function clientOf({ url }: TestRedis): Redis {
+  const client = new Redis(url, { maxRetriesPerRequest: 20 });
+  client.on('error', () => {}); // commands say what is wrong
+  return client;
+}
+
+async function until(server: TestRedis, pattern: RegExp, what: string): Promise<void> {
+  const client = clientOf(server);
+  try {
+    await waitUntil(async () => pattern.test(await client.info('replication')), {
+      what,
+      timeoutMs: FAILOVER_MS,
+      everyMs: 20,
+    });
+  } finally {
+    client.disconnect();
+  }
+}
