@@ -57,6 +57,8 @@ const BOTH: readonly Form[] = ['services', 'one'];
 const REDIS_FREE_BYTES = 256 * 1024;
 const KILL_EVERY_MS = 60;
 const HALVES_AT_ONCE = 8;
+const CLOCK_STEP_MS = 3_600_000;
+const EIO_RATE = 0.4;
 /** A damaged segment needs something on the disk first. */
 const SPILL_WAIT_MS = 60_000;
 
@@ -85,6 +87,21 @@ function link(fault: LinkFault): Kind {
     strike: async ({ stack }, target) => {
       stack.link(target).spoil(fault);
       return async () => stack.link(target).mend();
+    },
+  };
+}
+
+/** The wall clock of one process, for a while; then it is right again, which is another step. */
+function clock(direction: string, ms: number): Kind {
+  return {
+    name: `clock: ${direction} an hour and right again`,
+    forms: FORMS,
+    targets: (form) => PROCESSES[form].filter((name) => name !== 'redis'),
+    lastsMs: [300, 1_500],
+    repeats: false,
+    strike: async ({ stack }, target) => {
+      stack.order(target, { clockMs: ms });
+      return async () => stack.order(target, {});
     },
   };
 }
@@ -234,6 +251,8 @@ export const KINDS: readonly Kind[] = [
       return async () => {};
     },
   },
+  clock('forward', CLOCK_STEP_MS),
+  clock('back', -CLOCK_STEP_MS),
   ...LINK_FAULTS.map(link),
   upstream('outage', { outage: true }, true),
   upstream('429 with Retry-After', { throttleRate: 1, retryAfterSeconds: 1 }, false),
@@ -262,6 +281,22 @@ export const KINDS: readonly Kind[] = [
       stack.mock.set({ outage: true });
       return async () => {
         rmSync(ballast, { force: true });
+        stack.mock.set({ ...HEALTHY });
+      };
+    },
+  },
+  {
+    name: 'dlq: EIO in an outage',
+    forms: FORMS,
+    targets: (form) => [form === 'one' ? 'up' : 'dlq'],
+    lastsMs: [500, 2_000],
+    repeats: true,
+    weight: 2,
+    strike: async ({ stack }, target) => {
+      stack.order(target, { eioRate: EIO_RATE });
+      stack.mock.set({ outage: true });
+      return async () => {
+        stack.order(target, {});
         stack.mock.set({ ...HEALTHY });
       };
     },

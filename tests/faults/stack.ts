@@ -1,6 +1,7 @@
 /** A pipeline that faults are done to: every connection goes through a proxy, every process can be killed and started. */
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   type MockUpstream,
@@ -12,6 +13,7 @@ import {
 } from '@nrdot/testbed';
 import { Redis } from 'ioredis';
 import { type Accounting, accounting, writeConfig } from '../kit.ts';
+import type { Orders } from './orders.ts';
 import { steadyPort } from './ports.ts';
 import { FaultProxy } from './proxy.ts';
 import { ClusterRedis, SentinelRedis, type Topology } from './topology.ts';
@@ -62,6 +64,11 @@ export const SETTINGS = {
 export const DISK_BYTES = 64 * 1024 * 1024;
 
 const READY_MS = 60_000;
+const ENVIRONMENT = {
+  NODE_OPTIONS: `--import=${new URL('./saboteur.ts', import.meta.url).href}`,
+  // Processes are started by the thousand; compiling is most of what a start costs.
+  NODE_COMPILE_CACHE: join(tmpdir(), 'nrdot-faults-compile-cache'),
+};
 /** Of all keys; the default. */
 const PREFIX = '{nrdot}';
 
@@ -155,6 +162,17 @@ export class Stack {
     const pid = await this.pid(name);
     process.kill(pid, signal);
     return pid;
+  }
+
+  /** Tells a process what to do to itself from now on; what it was told before is over. */
+  order(name: string, orders: Orders): void {
+    writeFileSync(this.#ordersFile(name), JSON.stringify(orders));
+    const process = this.process(name);
+    if (process.running) process.signal('SIGUSR2');
+  }
+
+  #ordersFile(name: string): string {
+    return join(this.dir, name, 'orders.json');
   }
 
   async kill(name: string): Promise<void> {
@@ -270,7 +288,8 @@ export class Stack {
       admin: { ...SETTINGS.admin, listen: admin },
     });
     this.#admin.set(name, `http://${admin}`);
-    this.#start.set(name, () => startNrdot([name.replace(/\d$/, ''), '--config', file], {}, this.dir));
+    const env = { ...ENVIRONMENT, NRDOT_FAULT_ORDERS: this.#ordersFile(name) };
+    this.#start.set(name, () => startNrdot([name.replace(/\d$/, ''), '--config', file], env, this.dir));
     await this.restart(name);
   }
 

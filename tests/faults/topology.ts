@@ -145,7 +145,7 @@ export class ClusterRedis implements Topology {
     for (const client of clients)
       await waitUntil(
         async () =>
-          /cluster_state:ok[^]*cluster_known_nodes:3/.test(String(await client.call('CLUSTER', 'INFO'))),
+          /cluster_state:ok[\s\S]*cluster_known_nodes:3/.test(String(await client.call('CLUSTER', 'INFO'))),
         { what: 'the cluster is up', timeoutMs: FAILOVER_MS },
       );
     const ids = await Promise.all(

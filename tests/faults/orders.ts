@@ -1,0 +1,7 @@
+/** What a process is told to do to itself; nothing when a field is absent. */
+export interface Orders {
+  /** How far its wall clock is off, in ms. */
+  clockMs?: number;
+  /** Share of writes and fsyncs that fail with EIO, 0 to 1. */
+  eioRate?: number;
+}
