@@ -1,6 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { cpus, release, totalmem } from 'node:os';
+import { cpus, loadavg, release, totalmem } from 'node:os';
+
+export type Machine = ReturnType<typeof machine>;
 
 /** What the figures were measured on. */
 export function machine() {
@@ -16,6 +18,8 @@ export function machine() {
     go: said('go', 'version', /go(\d\S+)/),
     at: new Date().toISOString(),
     commit: said('git', 'rev-parse --short HEAD', /(\S+)/),
+    /** Before the benchmark began. */
+    loadAverage: loadavg()[0] ?? 0,
   };
 }
 

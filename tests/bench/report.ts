@@ -2,29 +2,40 @@
  * Turns results.json into BENCHMARKS.md and its plots.
  * Run: node tests/bench/report.ts tests/artifacts/bench/results.json
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Bar, barChart } from './chart.ts';
-import { type Measurement, quantile } from './measure.ts';
-import type { Result, Results } from './run.ts';
-import { SUITES } from './suites.ts';
-import { targets } from './targets.ts';
+import { type Bar, barChart } from './chart/bars.ts';
+import { lineChart } from './chart/lines.ts';
+import { GROWTH } from './growth/growth.ts';
+import type { Measurement } from './measure.ts';
+import type { ProfileResult } from './profile.ts';
+import { median } from './quantile.ts';
+import type { GrowthPoint, Result, Results } from './results.ts';
+import { HEADLINE, type LoadCase, SERVICES, SPANS, SUITES, type Suite } from './suites.ts';
+import { requestsPerReceiverSecond, targets } from './targets.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const PLOTS = 'docs/benchmarks';
+const FULL = 5;
 
 const ms = (value: number) => value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0);
 const mib = (bytes: number) => (bytes / 1048576).toFixed(0);
+const whole = (value: number) => (value >= 10_000 ? `${(value / 1000).toFixed(0)}k` : value.toFixed(0));
 
 /** Median and range over the repetitions. */
-export function spread(rows: readonly Result[], of: (m: Measurement) => number) {
+function spread(rows: readonly Result[], of: (m: Measurement) => number) {
   const values = rows.map(({ measurement }) => of(measurement));
-  return { median: quantile(values, 0.5), min: Math.min(...values), max: Math.max(...values) };
+  return { median: median(values), min: Math.min(...values), max: Math.max(...values) };
 }
 
-function cell(rows: readonly Result[], of: (m: Measurement) => number, show: (n: number) => string): string {
-  const { median, min, max } = spread(rows, of);
+function cell(
+  rows: readonly Result[],
+  of: (m: Measurement) => number | undefined,
+  show: (n: number) => string,
+): string {
+  if (rows.some(({ measurement }) => of(measurement) === undefined)) return '–';
+  const { median, min, max } = spread(rows, (m) => of(m)!);
   return show(min) === show(max) ? show(median) : `${show(median)} (${show(min)}–${show(max)})`;
 }
 
@@ -38,49 +49,183 @@ function grouped(results: readonly Result[]): Result[][] {
   return [...Map.groupBy(results, (result) => result.system).values()];
 }
 
-function caseTable(suite: string, results: readonly Result[]): string {
-  const open = suite !== 'ceiling';
+interface Column {
+  head: string;
+  of(m: Measurement): number | undefined;
+  show(n: number): string;
+}
+
+function columns({ schedule }: Suite, one: LoadCase, withServices: boolean): Column[] {
+  const cpu: Column = { head: 'CPU µs per item', of: (m) => m.cpuUsPerItem, show: ms };
+  if (schedule === 'open') {
+    return [
+      { head: 'CPU ms per second', of: (m) => m.cpuMsPerSecond, show: ms },
+      cpu,
+      { head: 'p50 ms', of: (m) => m.latency?.p50Ms, show: ms },
+      { head: 'p99 ms', of: (m) => m.latency?.p99Ms, show: ms },
+      { head: 'p99.9 ms', of: (m) => m.latency?.p999Ms, show: ms },
+    ];
+  }
+  const { batchSize } = one.workload;
+  return [
+    { head: 'items per CPU-second', of: (m) => 1e6 / m.cpuUsPerItem, show: whole },
+    cpu,
+    { head: 'items per second', of: (m) => m.itemsPerSecond, show: whole },
+    ...(batchSize > 10
+      ? []
+      : [
+          {
+            head: 'requests per CPU-second',
+            of: (m: Measurement) => 1e6 / m.cpuUsPerItem / batchSize,
+            show: whole,
+          },
+        ]),
+    ...(withServices
+      ? [
+          {
+            head: 'of the receiver’s process',
+            of: (m: Measurement) => requestsPerReceiverSecond(m, batchSize),
+            show: whole,
+          },
+        ]
+      : []),
+  ];
+}
+
+function caseTable(suite: Suite, one: LoadCase, results: readonly Result[]): string {
   const bySystem = grouped(results).sort(
     (a, b) => spread(a, (m) => m.cpuUsPerItem).median - spread(b, (m) => m.cpuUsPerItem).median,
   );
-  const head = [
-    'system',
-    '200 means',
-    ...(open ? ['CPU ms per second'] : ['items per CPU-second', 'items per second']),
-    'CPU µs per item',
-    'RSS MiB (peak)',
-    'PSS MiB',
-    ...(open ? ['p50 ms', 'p99 ms', 'p99.9 ms'] : []),
-    'lost',
-  ];
+  const shown = columns(
+    suite,
+    one,
+    results.some(({ system }) => system === SERVICES && suite.schedule === 'closed'),
+  );
   const rows = bySystem.map((rows) => [
-    rows[0]!.system,
+    rows[0]!.system.startsWith('NRDOT+') ? `**${rows[0]!.system}**` : rows[0]!.system,
     rows[0]!.durability,
-    ...(open
-      ? [cell(rows, (m) => m.cpuMsPerSecond, ms)]
-      : [cell(rows, (m) => 1e6 / m.cpuUsPerItem, whole), cell(rows, (m) => m.itemsPerSecond, whole)]),
-    cell(rows, (m) => m.cpuUsPerItem, ms),
+    ...shown.map(({ of, show }) => cell(rows, of, show)),
     `${mib(spread(rows, (m) => m.memory.total!.rss).median)} (${mib(spread(rows, (m) => m.memory.total!.rssPeak).max)})`,
     mib(spread(rows, (m) => m.memory.total!.pss).median),
-    ...(open
-      ? [
-          cell(rows, (m) => m.latency.p50Ms, ms),
-          cell(rows, (m) => m.latency.p99Ms, ms),
-          cell(rows, (m) => m.latency.p999Ms, ms),
-        ]
-      : []),
     String(rows.reduce((sum, { measurement }) => sum + measurement.lostItems, 0)),
   ]);
-  return table(head, rows);
+  const head = ['system', '200 means', ...shown.map(({ head }) => head), 'RSS MiB (peak)', 'PSS MiB', 'lost'];
+  return `${repeated(bySystem)}\n\n${table(head, rows)}`;
 }
 
-function whole(value: number): string {
-  return value >= 10_000 ? `${(value / 1000).toFixed(0)}k` : value.toFixed(0);
+/** How often each was measured. */
+function repeated(bySystem: readonly (readonly Result[])[]): string {
+  const counts = bySystem.map((rows) => rows.length);
+  const [least, most] = [Math.min(...counts), Math.max(...counts)];
+  const times = least === most ? String(most) : `${least} to ${most}`;
+  return `Repetitions: ${times}${least < FULL ? ` (${FULL} are the default)` : ''}.`;
+}
+
+function plot(
+  name: string,
+  title: string,
+  unit: string,
+  results: readonly Result[],
+  of: (m: Measurement) => number | undefined,
+  { limit, best = 'least' }: { limit?: number; best?: 'least' | 'most' } = {},
+): string {
+  const bars: Bar[] = grouped(results.filter(({ measurement }) => of(measurement) !== undefined))
+    .map((rows) => ({
+      label: rows[0]!.system,
+      remark: rows[0]!.durability,
+      ours: rows[0]!.system.startsWith('NRDOT+'),
+      ...spread(rows, (m) => of(m)!),
+    }))
+    .sort((a, b) => (best === 'least' ? a.median - b.median : b.median - a.median));
+  return written(name, title, barChart(title, unit, bars, limit));
+}
+
+function written(name: string, title: string, chart: string): string {
+  writeFileSync(join(ROOT, PLOTS, `${name}.svg`), chart);
+  return `![${title}](${PLOTS}/${name}.svg)`;
+}
+
+function suiteSection(name: string, suite: Suite, all: readonly Result[]): string[] {
+  const results = all.filter((r) => r.suite === name);
+  if (results.length === 0) return [];
+  const of = (what: string) => results.filter((r) => r.case === what);
+  const plots: string[] = [];
+  if (of(HEADLINE).length > 0) {
+    const rows = of(HEADLINE);
+    plots.push(
+      plot('cpu', 'CPU at 10,000 spans/s', 'ms/s', rows, (m) => m.cpuMsPerSecond, { limit: 40 }),
+      plot('p99', 'p99 from due to upstream at 10,000 spans/s', 'ms', rows, (m) => m.latency?.p99Ms, {
+        limit: 50,
+      }),
+      plot('rss', 'Resident memory at 10,000 spans/s', 'MiB', rows, (m) => m.memory.total!.rss / 1048576, {
+        limit: 150,
+      }),
+    );
+  }
+  if (of(SPANS).length > 0) {
+    plots.push(
+      plot('ceiling', 'Spans per CPU-second, closed loop', '', of(SPANS), (m) => 1e6 / m.cpuUsPerItem, {
+        best: 'most',
+      }),
+    );
+  }
+  const cases = suite.cases.filter((one) => of(one.name).length > 0);
+  return [
+    `## ${suite.title}`,
+    suite.about,
+    ...plots,
+    ...cases.flatMap((one) => [`### ${one.name}`, caseTable(suite, one, of(one.name))]),
+  ];
+}
+
+function growthSection(points: readonly GrowthPoint[]): string[] {
+  if (points.length === 0) return [];
+  const parts = Object.entries(GROWTH).flatMap(([name, growth]) => {
+    const mine = points.filter((point) => point.growth === name);
+    if (mine.length === 0) return [];
+    const byX = [...Map.groupBy(mine, ({ x }) => x)].sort(([a], [b]) => a - b);
+    const panels = growth.charts.map(({ title, unit, lines }) => ({
+      title,
+      unit,
+      lines: Object.entries(lines).map(([key, label]) => ({
+        label,
+        points: byX.map(([x, at]) => ({ x, values: at.map(({ values }) => values[key] ?? 0) })),
+      })),
+    }));
+    const keys = growth.charts.flatMap(({ title, unit, lines }) =>
+      Object.entries(lines).map(([key, label]) => ({
+        key,
+        head: `${title}${Object.keys(lines).length > 1 ? `: ${label}` : ''}, ${unit}`,
+      })),
+    );
+    const rows = byX.map(([x, at]) => [
+      growth.show(x),
+      ...keys.map(({ key }) => {
+        const values = at.map(({ values }) => values[key] ?? 0);
+        const [least, most] = [Math.min(...values), Math.max(...values)];
+        return least === most ? ms(least) : `${ms(median(values))} (${ms(least)}–${ms(most)})`;
+      }),
+    ]);
+    const axis = { label: growth.x, scale: growth.scale, show: growth.show };
+    return [
+      `### ${growth.title}`,
+      growth.about,
+      written(`growth-${name.toLowerCase()}`, growth.title, lineChart(growth.title, axis, panels)),
+      table([growth.x, ...keys.map(({ head }) => head)], rows),
+    ];
+  });
+  return [
+    '## Growth',
+    'What more of something costs. Every scale begins at 0, so that what is flat looks flat.',
+    ...parts,
+  ];
 }
 
 /** CPU and memory of each process of our forms, in the case that all of them ran. */
-function processTable(results: readonly Result[]): string {
-  const rows = grouped(results.filter(({ system }) => system.startsWith('NRDOT+'))).flatMap((rows) =>
+function processTable(results: readonly Result[]): string[] {
+  const headline = results.filter((r) => r.case === HEADLINE && r.system.startsWith('NRDOT+'));
+  if (headline.length === 0) return [];
+  const rows = grouped(headline).flatMap((rows) =>
     Object.keys(rows[0]!.measurement.cpu).map((name) => [
       rows[0]!.system,
       name,
@@ -89,78 +234,78 @@ function processTable(results: readonly Result[]): string {
       mib(spread(rows, (m) => m.memory[name]?.pss ?? 0).median),
     ]),
   );
-  return table(['form', 'process', 'CPU ms per second', 'RSS MiB (peak)', 'PSS MiB'], rows);
+  return [
+    '### By process',
+    `At ${HEADLINE}.`,
+    table(['form', 'process', 'CPU ms per second', 'RSS MiB (peak)', 'PSS MiB'], rows),
+  ];
 }
 
-function plot(
-  name: string,
-  title: string,
-  unit: string,
-  results: readonly Result[],
-  of: (m: Measurement) => number,
-): string {
-  const bars: Bar[] = grouped(results)
-    .map((rows) => ({
-      label: rows[0]!.system,
-      ours: rows[0]!.system.startsWith('NRDOT+'),
-      ...spread(rows, of),
-    }))
-    .sort((a, b) => a.median - b.median);
+function profileSection(profile: ProfileResult | undefined): string[] {
+  if (!profile) return [];
+  const { seconds, msPerSecond, packages, functions, commands, scriptsPerBatch } = profile;
+  const share = (part: number) => `${((part / msPerSecond) * 100).toFixed(1)} %`;
+  const shown = packages.filter((one) => one.msPerSecond / msPerSecond >= 0.005);
+  return [
+    '### By package and function',
+    `V8’s sampling profiler on the one-process form, run from source, ${seconds.toFixed(0)} s at ${HEADLINE}; self time. The profiler adds to what it measures, so shares say more than ms. Redis is not in it.`,
+    table(
+      ['package', 'CPU ms per second', 'share'],
+      shown.map(({ name, msPerSecond }) => [name, ms(msPerSecond), share(msPerSecond)]),
+    ),
+    table(
+      ['function', 'where', 'CPU ms per second', 'share'],
+      functions.map(({ name, where, msPerSecond }) => [
+        `\`${name}\``,
+        where ? `\`${where}\`` : '',
+        ms(msPerSecond),
+        share(msPerSecond),
+      ]),
+    ),
+    '### By Redis command',
+    `Per batch of 500 spans, from \`INFO commandstats\`. ${scriptsPerBatch.toFixed(1)} scripts ran per batch; what they call is listed too, and is part of the time of \`evalsha\`.`,
+    table(
+      ['command', 'per batch', 'µs per batch'],
+      commands
+        .filter((command) => command.perBatch >= 0.05)
+        .map(({ name, perBatch, usPerBatch }) => [`\`${name}\``, perBatch.toFixed(2), usPerBatch.toFixed(1)]),
+    ),
+  ];
+}
+
+/** The page, and the plots it shows. */
+function page({ machine, commits, notes, loads, growth, profile }: Results): string {
+  rmSync(join(ROOT, PLOTS), { recursive: true, force: true });
   mkdirSync(join(ROOT, PLOTS), { recursive: true });
-  writeFileSync(join(ROOT, PLOTS, `${name}.svg`), barChart(title, unit, bars));
-  return `![${title}](${PLOTS}/${name}.svg)`;
-}
-
-function page({ machine, repetitions, timing, notes, results }: Results): string {
-  const load = quantile(
-    results.map(({ measurement }) => measurement.loadAverage),
-    0.5,
-  );
-  const headline = results.filter((r) => r.suite === 'budget' && r.case.startsWith('20 requests'));
-  const sections = Object.entries(SUITES).flatMap(([suite, { title, about }]) => {
-    const mine = results.filter((r) => r.suite === suite);
-    if (mine.length === 0) return [];
-    const cases = [...Map.groupBy(mine, (r) => r.case)];
-    const plots =
-      suite === 'budget' && headline.length > 0
-        ? [
-            plot('cpu', `CPU at 10,000 spans/s, ms per second`, 'ms/s', headline, (m) => m.cpuMsPerSecond),
-            plot('p99', `p99 from due to upstream at 10,000 spans/s`, 'ms', headline, (m) => m.latency.p99Ms),
-            plot(
-              'rss',
-              `Resident memory at 10,000 spans/s`,
-              'MiB',
-              headline,
-              (m) => m.memory.total!.rss / 1048576,
-            ),
-          ]
-        : [];
-    return [
-      `## ${title}`,
-      about,
-      ...plots,
-      ...cases.flatMap(([name, rows]) => [`### ${name}`, caseTable(suite, rows)]),
-    ];
-  });
+  const load = median(loads.map(({ measurement }) => measurement.loadAverage));
+  const sections = Object.entries(SUITES).flatMap(([name, suite]) => suiteSection(name, suite, loads));
+  const where = [...processTable(loads), ...profileSection(profile)];
   return `${[
     '# Benchmarks',
     '<!-- Written by tests/bench/report.ts from the results of `make bench`; not by hand. -->',
-    'Made by `make bench`: load generator, system under test and upstream are separate processes; systems take turns within each repetition, another one first each time. ' +
-      `Repetitions: ${repetitions}${repetitions < 5 ? ' (a short run; five are the default)' : ''}. ${timing.warmUpMs / 1000} s of warm-up, then ${timing.measureMs / 1000} s measured. ` +
-      'Figures are medians, ranges in brackets. CPU is what the operating system booked on every process of the system, Redis included. ' +
-      'Latency runs from when a request was due (an open schedule: a stall delays those behind it, and they say so) to when the last of its items, found by id, was at the upstream.',
-    `Machine: ${machine.cores} × ${machine.cpu}, ${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB, ${machine.system}, kernel ${machine.kernel}; ` +
-      `Node ${machine.node}, Redis ${machine.redis}, Go ${machine.go}. Commit ${machine.commit}, ${machine.at.slice(0, 10)}. ` +
-      `Median load average while measuring: ${load.toFixed(1)} on ${machine.cores} cores, the benchmark itself included${load > 1.2 * machine.cores ? ': a busy machine, so latency is an upper bound' : ''}.`,
+    `On ${machine.cores} × ${machine.cpu}, ${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB, ${machine.system}, kernel ${machine.kernel}; ` +
+      `Node ${machine.node}, Redis ${machine.redis}, Go ${machine.go}. ${commits.length > 1 ? `Commits ${commits.join(', ')}` : `Commit ${commits[0]}`}, ${machine.at.slice(0, 10)}. ` +
+      (loads.length === 0
+        ? ''
+        : `Load average: ${machine.loadAverage.toFixed(1)} before the run, ${load.toFixed(1)} in the middle of it, the benchmark itself included.`) +
+      (busy(load, machine)
+        ? ' **The machine had other work:** latency is an upper bound, and CPU is raised by caches shared with others.'
+        : ''),
     ...notes.map((note) => `Note: ${note}.`),
     '## Targets',
-    targets(results),
+    targets(loads),
+    'Rows that are not met have their account [below](#where-the-gaps-are).',
     ...sections,
-    ...(headline.length > 0
-      ? ['## Where it goes, by process', 'At 20 requests/s × 500 spans, gzip.', processTable(headline)]
-      : []),
+    ...growthSection(growth),
+    ...(where.length > 0 ? ['## Where it goes', ...where] : []),
     readFileSync(join(ROOT, 'tests/bench/account.md'), 'utf8').trim(),
+    readFileSync(join(ROOT, 'tests/bench/method.md'), 'utf8').trim(),
   ].join('\n\n')}\n`;
+}
+
+/** The load generator and the upstream alone keep less than two cores busy. */
+function busy(load: number, { cores, loadAverage }: Results['machine']): boolean {
+  return loadAverage > cores / 2 || load > 2 * cores;
 }
 
 /** Writes BENCHMARKS.md and the plots it shows. */

@@ -2,137 +2,182 @@
  * The benchmark: load, system and upstream as separate processes, systems in turn within each repetition.
  * Run: make bench, or node tests/bench/run.ts --help
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { temporaryDirectory } from '@nrdot/testbed';
+import { GROWTH } from './growth/growth.ts';
 import { machine } from './machine.ts';
-import { type Case, type Measurement, measure, Sink, type Timing } from './measure.ts';
+import { type Measurement, measure, nextRun } from './measure.ts';
+import {
+  describe,
+  type LoadStep,
+  plan,
+  type Step,
+  SUITE_NAMES,
+  secondsOf,
+  timingOf,
+  type Wish,
+} from './plan.ts';
+import { profile } from './profile.ts';
 import { writePage } from './report.ts';
-import { SUITES, type Suite } from './suites.ts';
-import { type System, systems } from './systems.ts';
-
-export interface Result {
-  suite: string;
-  system: string;
-  durability: System['durability'];
-  case: string;
-  repetition: number;
-  measurement: Measurement;
-}
-
-export interface Results {
-  machine: ReturnType<typeof machine>;
-  repetitions: number;
-  timing: Timing;
-  notes: string[];
-  results: Result[];
-}
+import { type Results, readResults, writeResults } from './results.ts';
+import { systems } from './systems.ts';
+import { Sink, send } from './upstream.ts';
 
 const { values: flags } = parseArgs({
   options: {
+    suite: { type: 'string', default: SUITE_NAMES.join(',') },
     repetitions: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '10' },
-    'warm-up': { type: 'string', default: '4' },
-    suites: { type: 'string', default: Object.keys(SUITES).join(',') },
+    'warm-up': { type: 'string', default: '3' },
+    heat: { type: 'string', default: '3' },
     systems: { type: 'string', default: '' },
     cases: { type: 'string', default: '' },
     'node-flags': { type: 'string', default: '' },
     'no-peers': { type: 'boolean', default: false },
+    resume: { type: 'boolean', default: false },
+    fresh: { type: 'boolean', default: false },
+    'dry-run': { type: 'boolean', default: false },
     page: { type: 'boolean', default: false },
     out: { type: 'string', default: 'tests/artifacts/bench' },
     help: { type: 'boolean', default: false },
   },
 });
 const HELP = `node tests/bench/run.ts
+  --suite LIST      of ${SUITE_NAMES.join(', ')} (all)
   --repetitions N   of everything, systems in turn within each (5)
-  --seconds S       measured at a time (10), after --warm-up S (4)
-  --suites LIST     of ${Object.keys(SUITES).join(', ')}
+  --seconds S       measured at a time (10), after --warm-up S (3); cases that say so are shorter
+  --heat S          as fast as it goes, once after a system's start, so that its code is compiled (3)
   --systems REGEX   only those whose name matches
   --cases REGEX     only those whose name matches
   --no-peers        NRDOT+ alone
   --node-flags=TEXT flags of Node to try, on NRDOT+ alone
-  --page            writes BENCHMARKS.md from the results
+  --dry-run         says what would be measured and how long that takes
+  --resume          goes on where a run was cut short; without it, what is measured again is replaced
+  --fresh           forgets all earlier results first
+  --page            writes BENCHMARKS.md from all results there are
   --out DIR         where results.json goes (tests/artifacts/bench)
+Suites run one after another add up in results.json. node tests/bench/report.ts makes the page from it.
 `;
 
 const say = (line: string) => void process.stderr.write(`${line}\n`);
 
 async function main(): Promise<void> {
   if (flags.help) return void process.stdout.write(HELP);
-  const timing = { warmUpMs: Number(flags['warm-up']) * 1000, measureMs: Number(flags.seconds) * 1000 };
-  const repetitions = Number(flags.repetitions);
-  const notes: string[] = [];
+  const suites = flags.suite.split(',');
+  for (const name of suites) {
+    if (!SUITE_NAMES.includes(name))
+      throw new Error(`--suite ${name}: expected some of ${SUITE_NAMES.join(', ')}`);
+  }
+  const wish: Wish = {
+    suites,
+    systems: new RegExp(flags.systems),
+    cases: new RegExp(flags.cases),
+    repetitions: seconds('repetitions'),
+    timing: { warmUpMs: seconds('warm-up') * 1000, measureMs: seconds('seconds') * 1000 },
+    heatMs: seconds('heat') * 1000,
+  };
+  const file = join(flags.out, 'results.json');
+  const results = readResults(flags.fresh ? '' : file, machine());
   const note = (line: string) => {
-    notes.push(line);
+    results.notes.push(line);
     say(line);
   };
-  const all = await systems(!flags['no-peers'], note, flags['node-flags'].split(' ').filter(Boolean));
-  const wanted = all.filter(({ name }) => new RegExp(flags.systems).test(name));
-  const suites = flags.suites.split(',').map((name): [string, Suite] => {
-    const suite = SUITES[name];
-    if (!suite) throw new Error(`--suites ${name}: expected some of ${Object.keys(SUITES).join(', ')}`);
-    return [name, suite];
-  });
-  const results: Result[] = [];
-  const where = machine();
-  const file = join(flags.out, 'results.json');
-  /** Written after each repetition, so that a run that is cut short leaves what it had. */
-  const kept = (repetition: number): Results => {
-    const out = { machine: where, repetitions: repetition, timing, notes, results };
-    mkdirSync(flags.out, { recursive: true });
-    writeFileSync(file, `${JSON.stringify(out)}\n`);
-    return out;
-  };
+  const nodeFlags = flags['node-flags'].split(' ').filter(Boolean);
+  const all = await systems(!flags['no-peers'], note, nodeFlags);
+  if (!flags.resume) forget(results, plan(wish, all, { ...results, loads: [], growth: [] }));
+  const steps = plan(wish, all, results);
+  say(describe(steps, wish));
+  if (flags['dry-run']) return;
   const sink = await new Sink().start();
+  const save = () => writeResults(file, results);
+  let left = steps.reduce((sum, step) => sum + secondsOf(step, wish), 0);
   try {
-    for (let repetition = 1; repetition <= repetitions; repetition++) {
-      for (const system of turned(wanted, repetition)) {
-        for (const [suite, { cases }] of suites) {
-          const mine = cases(system).filter(({ name }) => new RegExp(flags.cases).test(name));
-          if (mine.length === 0) continue;
-          for (const [name, measurement] of await measureSystem(system, sink, mine, timing)) {
-            results.push({
-              suite,
-              system: system.name,
-              durability: system.durability,
-              case: name,
-              repetition,
-              measurement,
-            });
-            say(`${repetition}/${repetitions}  ${system.name}  ${name}  ${line(measurement)}`);
-          }
-        }
-      }
-      kept(repetition);
+    for (const step of steps) {
+      await take(step, wish, sink, results, save).catch((error: Error) => {
+        // One that fails must not cost the others: it is missing from the page, and said there.
+        note(`${nameOf(step)} could not be measured: ${error.message.split('\n')[0]}`);
+        say(error.message);
+      });
+      left -= secondsOf(step, wish);
+      say(`about ${(left / 60).toFixed(1)} minutes left`);
     }
   } finally {
     await sink.process.end('SIGTERM');
+    save();
   }
-  if (flags.page) writePage(kept(repetitions));
+  if (flags.page) writePage(results);
   say(`results in ${file}; node tests/bench/report.ts ${file} makes the page`);
 }
 
-/** Another one goes first in each repetition, so that no place in the order favours anybody. */
-function turned<T>(list: readonly T[], by: number): T[] {
-  const at = by % Math.max(1, list.length);
-  return [...list.slice(at), ...list.slice(0, at)];
+function seconds(name: 'repetitions' | 'seconds' | 'warm-up' | 'heat'): number {
+  const value = Number(flags[name]);
+  if (!(value >= 0)) throw new Error(`--${name} ${flags[name]}: expected a number`);
+  return value;
 }
 
-async function measureSystem(
-  system: System,
-  sink: Sink,
-  cases: Case[],
-  timing: Timing,
-): Promise<[string, Measurement][]> {
+function nameOf(step: Step): string {
+  if (step.kind === 'load') return `${step.system.name} (${step.suite})`;
+  return step.kind === 'growth' ? GROWTH[step.growth]!.title : 'the profile';
+}
+
+/** Takes out what is about to be measured again. */
+function forget(results: Results, steps: readonly Step[]): void {
+  for (const step of steps) {
+    if (step.kind === 'profile') delete results.profile;
+    else if (step.kind === 'growth')
+      results.growth = results.growth.filter(({ growth }) => growth !== step.growth);
+    else {
+      const { suite, system, cases } = step;
+      const again = (r: Results['loads'][number]) =>
+        r.suite === suite && r.system === system.name && cases.some(({ name }) => name === r.case);
+      results.loads = results.loads.filter((r) => !again(r));
+    }
+  }
+}
+
+async function take(step: Step, wish: Wish, sink: Sink, results: Results, save: () => void): Promise<void> {
   using dir = temporaryDirectory();
-  const running = await system.start(dir.path, sink.url);
+  if (step.kind === 'profile') {
+    results.profile = await profile(dir.path, sink, wish.timing);
+    save();
+  } else if (step.kind === 'growth') {
+    const { growth, repetition } = step;
+    for await (const { x, values } of GROWTH[growth]!.run({ dir: dir.path, sink, say })) {
+      results.growth.push({ growth, repetition, x, values });
+      save();
+    }
+  } else await takeLoads(step, wish, sink, dir.path, results, save);
+}
+
+async function takeLoads(
+  { suite, system, cases, repetition }: LoadStep,
+  wish: Wish,
+  sink: Sink,
+  dir: string,
+  results: Results,
+  save: () => void,
+): Promise<void> {
+  const running = await system.start(dir, sink.url);
   try {
-    const measured: [string, Measurement][] = [];
-    for (const one of cases) measured.push([one.name, await measure(running, sink, one, timing)]);
-    return measured;
+    if (wish.heatMs > 0) {
+      const { batchSize, encoding, signals } = {
+        encoding: 'gzip' as const,
+        signals: { traces: 1 },
+        ...cases[0]!.workload,
+      };
+      const load = { rate: 0, connections: 2, durationMs: wish.heatMs, batchSize, encoding, signals };
+      await send({ ...load, endpoint: running.otlp, run: nextRun() });
+    }
+    for (const one of cases) {
+      const measurement = await measure(running, sink, one, timingOf(one, wish));
+      const { name, durability } = system;
+      results.loads.push({ suite, system: name, durability, case: one.name, repetition, measurement });
+      save();
+      say(`${repetition}/${wish.repetitions}  ${name}  ${one.name}  ${line(measurement)}`);
+    }
   } catch (error) {
-    throw new Error(`${system.name}: ${(error as Error).message}\n${running.output()}`, { cause: error });
+    throw new Error(`${(error as Error).message}\n${running.output()}`, { cause: error });
   } finally {
     await running.stop();
   }
@@ -143,12 +188,17 @@ function line(m: Measurement): string {
   const processes = Object.entries(m.cpu).map(
     ([name, ms]) => `${name} ${ms.toFixed(1)} ms/s ${mib(m.memory[name]?.rss)} MiB`,
   );
+  const { latency } = m;
   return [
     `${m.cpuMsPerSecond.toFixed(1)} ms/s`,
     `${m.cpuUsPerItem.toFixed(2)} µs/item`,
     `${m.itemsPerSecond.toFixed(0)} items/s`,
     `RSS ${mib(m.memory.total?.rss)} (${mib(m.memory.total?.rssPeak)}) PSS ${mib(m.memory.total?.pss)} MiB`,
-    `p50 ${m.latency.p50Ms.toFixed(1)} p99 ${m.latency.p99Ms.toFixed(1)} p99.9 ${m.latency.p999Ms.toFixed(1)} ms`,
+    ...(latency
+      ? [
+          `p50 ${latency.p50Ms.toFixed(1)} p99 ${latency.p99Ms.toFixed(1)} p99.9 ${latency.p999Ms.toFixed(1)} ms`,
+        ]
+      : []),
     ...(m.lostItems + m.twiceItems > 0 ? [`LOST ${m.lostItems}, twice ${m.twiceItems}`] : []),
     `[${processes.join('; ')}]`,
     `load ${m.loadAverage.toFixed(1)}`,

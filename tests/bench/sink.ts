@@ -7,12 +7,14 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { codeAt, sequenceAt } from '../testbed/src/identity.ts';
 import { monotonicMs } from './clock.ts';
+import { samplesIn, unsnappy } from './remote-write.ts';
 
 /** How a generated trace id begins on the wire: its length, then `nrd`. In JSON or merged requests it is the same. */
 const NEEDLE = Buffer.from([16, 0x6e, 0x72, 0x64]);
 /** Between a trace id and its span id: the span id's tag and its length. Data points have them the other way round. */
 const SPAN_ID_AFTER = 16 + 2;
 const SPAN_ID_BEFORE = -(8 + 2);
+const REMOTE_WRITE = '/api/v1/write';
 /** A run has fewer batches than this, or the oldest answer is of no use anyhow. */
 const MAX_BATCHES = 1 << 21;
 
@@ -44,11 +46,21 @@ class Run {
     this.#completeAtMs = new Float64Array(batches);
   }
 
-  take(body: Buffer, wireBytes: number, run: number): void {
-    const now = monotonicMs();
+  /** Samples of remote write have no ids: they are counted. */
+  takeSamples(samples: number, wireBytes: number): void {
+    this.#arrived(wireBytes);
+    this.items += samples;
+  }
+
+  #arrived(wireBytes: number): number {
     this.requests += 1;
     this.wireBytes += wireBytes;
-    this.lastAtMs = now;
+    this.lastAtMs = monotonicMs();
+    return this.lastAtMs;
+  }
+
+  take(body: Buffer, wireBytes: number, run: number): void {
+    const now = this.#arrived(wireBytes);
     const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
     for (let at = body.indexOf(NEEDLE); at >= 0; at = body.indexOf(NEEDLE, at + 17)) {
       const traceId = at + 1;
@@ -105,13 +117,17 @@ async function handle(request: IncomingMessage, response: ServerResponse): Promi
     if (delayMs > 0) setTimeout(answer, delayMs);
     else answer();
     const body = decoded(wire, request.headers['content-encoding']);
-    for (const [run, seen] of runs) seen.take(body, wire.byteLength, run);
+    if (url.pathname === REMOTE_WRITE) {
+      const samples = samplesIn(body);
+      for (const seen of runs.values()) seen.takeSamples(samples, wire.byteLength);
+    } else for (const [run, seen] of runs) seen.take(body, wire.byteLength, run);
   }
 }
 
 function decoded(wire: Buffer, encoding: string | undefined): Buffer {
   if (encoding === 'gzip') return gunzipSync(wire);
   if (encoding === 'zstd') return zstdDecompressSync(wire);
+  if (encoding === 'snappy') return unsnappy(wire);
   return wire;
 }
 

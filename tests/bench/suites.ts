@@ -1,74 +1,109 @@
 /** Which loads are measured, and on which systems. */
 import type { Case } from './measure.ts';
-import type { System } from './systems.ts';
+import type { System } from './system.ts';
 
 export interface Suite {
   title: string;
   /** What is measured, in a few words for the page. */
   about: string;
-  cases(system: System): Case[];
+  /** Whether requests are due at times, or each sender waits for its answer. */
+  schedule: 'open' | 'closed';
+  cases: LoadCase[];
 }
 
+export interface LoadCase extends Case {
+  /** The names of the systems it runs on. */
+  systems: (system: System) => boolean;
+}
+
+export const ONE = 'NRDOT+ one process';
+export const SERVICES = 'NRDOT+ four services';
+const VMAGENT = 'vmagent, remote write out';
+
+const spans: LoadCase['systems'] = ({ signals }) => signals === undefined;
 /** The forms that are compared in every case: ours, and the peers that keep what they acknowledge. */
-const compared = ({ name, durability }: System) =>
-  name === 'NRDOT+ one process' || (name.startsWith('Collector') && durability !== 'in memory');
+const durable: LoadCase['systems'] = ({ name, durability }) =>
+  name === ONE || (name.startsWith('Collector') && durability !== 'in memory');
+const ours: LoadCase['systems'] = ({ name }) => name === ONE || name === SERVICES;
+const withMetrics: LoadCase['systems'] = (system) => durable(system) || system.name === VMAGENT;
+const small: LoadCase['systems'] = (system) => durable(system) || system.name === SERVICES;
 
-const HEADLINE: Case = {
-  name: '20 requests/s × 500 spans, gzip',
-  workload: { rate: 10_000, batchSize: 500, encoding: 'gzip' },
-};
+const rate = 10_000;
+const SHORT = { warmUp: 2, measured: 6 };
+/** What peers and we make of a gauge is one sample each, which a histogram is not. */
+const gauges = { signals: { metrics: 1 }, metricKinds: { gauge: 1 } };
 
-/** Closed loops send this many items; small requests are as many requests. */
-const CEILING_ITEMS = 300_000;
-const SMALL_ITEMS = 100_000;
+/** Most items of a closed loop: their bodies are made before it starts. */
+const closed = { rate: 0, items: 600_000, batchSize: 500, connections: 8, encoding: 'gzip' } as const;
+const tiny = (batchSize: number) =>
+  ({ rate: 0, items: batchSize * 50_000, batchSize, connections: 64, encoding: 'identity' }) as const;
+
+export const HEADLINE = '20 requests/s × 500 spans, gzip';
+export const SPANS = 'spans, 500 per request, gzip';
+export const SMALL = 'spans, 5 per request, identity';
 
 export const SUITES: Record<string, Suite> = {
   budget: {
     title: 'The budget: 10,000 spans/s',
     about:
-      'An open schedule at a fixed rate. "200 means" says what an acknowledged batch has been through: `fsynced` survives a power cut, `written` a kill of the process, `in memory` neither. Losing rows are shown as they are.',
-    cases: (system) => [
-      HEADLINE,
-      ...(compared(system)
-        ? [
-            { name: '20 × 500, zstd', workload: { rate: 10_000, batchSize: 500, encoding: 'zstd' } } as Case,
-            {
-              name: '20 × 500, identity',
-              workload: { rate: 10_000, batchSize: 500, encoding: 'identity' },
-            } as Case,
-            {
-              name: '200 × 50, gzip',
-              workload: { rate: 10_000, batchSize: 50, encoding: 'gzip', connections: 8 },
-            } as Case,
-            {
-              name: '20 × 500, JSON',
-              workload: { rate: 10_000, batchSize: 500, encoding: 'identity', format: 'json' },
-            } as Case,
-          ]
-        : []),
+      'An open schedule at a fixed rate. "200 means" says what an acknowledged batch has been through: `fsynced` survives a power cut, `written` a kill of the process, `in memory` neither.',
+    schedule: 'open',
+    cases: [
+      { name: HEADLINE, systems: spans, workload: { rate, batchSize: 500, encoding: 'gzip' } },
+      {
+        name: '20 × 500 spans, zstd',
+        systems: durable,
+        seconds: SHORT,
+        workload: { rate, batchSize: 500, encoding: 'zstd' },
+      },
+      {
+        name: '20 × 500 spans, identity',
+        systems: durable,
+        seconds: SHORT,
+        workload: { rate, batchSize: 500, encoding: 'identity' },
+      },
+      {
+        name: '200 × 50 spans, gzip',
+        systems: durable,
+        seconds: SHORT,
+        workload: { rate, batchSize: 50, encoding: 'gzip', connections: 8 },
+      },
+      {
+        name: '20 × 500 spans, JSON',
+        systems: durable,
+        seconds: SHORT,
+        workload: { rate, batchSize: 500, encoding: 'identity', format: 'json' },
+      },
+      {
+        name: '20 × 500 data points (gauges), gzip',
+        systems: withMetrics,
+        seconds: SHORT,
+        workload: { rate, batchSize: 500, encoding: 'gzip', ...gauges },
+      },
     ],
   },
   ceiling: {
     title: 'The ceiling: closed loop',
     about:
-      'A fixed number of items through a fixed number of connections, each sending again when it is answered. Generator and upstream share the cores with the system, so what counts is items per CPU-second.',
-    cases: (system) => (compared(system) ? CEILING : []),
+      'A fixed number of connections, each sending again when it is answered: 8 of large requests, 64 of small ones. Generator and upstream share the cores with the system, so what counts is items per CPU-second.',
+    schedule: 'closed',
+    cases: [
+      { name: SPANS, systems: durable, seconds: { warmUp: 2, measured: 5 }, workload: closed },
+      {
+        name: 'log records, 500 per request, gzip',
+        systems: durable,
+        seconds: { warmUp: 2, measured: 5 },
+        workload: { ...closed, signals: { logs: 1 } },
+      },
+      {
+        name: 'data points, 500 per request, gzip',
+        systems: durable,
+        seconds: { warmUp: 2, measured: 5 },
+        workload: { ...closed, signals: { metrics: 1 } },
+      },
+      { name: 'spans, 1 per request, identity', systems: ours, seconds: SHORT, workload: tiny(1) },
+      { name: SMALL, systems: small, seconds: SHORT, workload: tiny(5) },
+      { name: 'spans, 10 per request, identity', systems: ours, seconds: SHORT, workload: tiny(10) },
+    ],
   },
 };
-
-const closed = { rate: 0, items: CEILING_ITEMS, batchSize: 500, connections: 8 };
-const CEILING: Case[] = [
-  { name: 'spans, 500 per request, gzip', workload: { ...closed, encoding: 'gzip' } },
-  {
-    name: 'log records, 500 per request, gzip',
-    workload: { ...closed, encoding: 'gzip', signals: { logs: 1 } },
-  },
-  {
-    name: 'data points, 500 per request, gzip',
-    workload: { ...closed, encoding: 'gzip', signals: { metrics: 1 } },
-  },
-  {
-    name: 'spans, 5 per request, identity',
-    workload: { ...closed, items: SMALL_ITEMS, batchSize: 5, connections: 64, encoding: 'identity' },
-  },
-];

@@ -2,44 +2,43 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { freePort, Process, TestRedis, waitUntil } from '@nrdot/testbed';
-import { collectorBinary } from './peers/build.ts';
+import { Process, TestRedis } from '@nrdot/testbed';
+import { collectorBinary, vmagentBinary } from './peers/build.ts';
+import { collectors } from './peers/collector.ts';
+import { vmagent } from './peers/vmagent.ts';
+import { running, type System } from './system.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
-export interface RunningSystem {
-  /** Base URL that takes OTLP/HTTP. */
-  otlp: string;
-  /** Its processes by name; what they started belongs to them. */
-  roots: Record<string, number>;
-  output(): string;
-  stop(): Promise<void>;
+export interface Form {
+  /** The bundle in dist/, or the sources. */
+  from: 'bundle' | 'source';
+  /** Of Node, to try or to profile. */
+  nodeFlags?: readonly string[];
+  /** Options beside addresses and directories. */
+  options?: Record<string, object>;
 }
 
-export interface System {
-  name: string;
-  /** What an acknowledged batch has been through when the client sees its 200. */
-  durability: 'fsynced' | 'written' | 'in memory';
-  start(dir: string, upstream: string): Promise<RunningSystem>;
-}
-
-let nodeFlags: readonly string[] = [];
-
-/** The pipeline in one process with its private Redis; from source or from the bundle. */
-function onePipeline(form: 'source' | 'bundle'): System {
+/** The pipeline in one process with its private Redis. */
+export function onePipeline({ from, nodeFlags = [], options = {} }: Form): System {
   return {
-    name: form === 'source' ? 'NRDOT+ one process, from source' : 'NRDOT+ one process',
+    name: from === 'source' ? 'NRDOT+ one process, from source' : 'NRDOT+ one process',
     durability: 'fsynced',
     start: async (dir, upstream) => {
-      const up = nrdot(form, dir, ['up', '--config', config(dir, {}), '--upstream', upstream]);
-      const [, otlp = ''] = await up.line(/send OTLP\/HTTP to\s+(\S+)/);
-      return running(otlp, { 'nrdot up': up });
+      const args = ['up', '--config', config(dir, options), '--upstream', upstream];
+      const up = nrdot(from, nodeFlags, dir, args);
+      const [, otlp = ''] = await up.line(/send OTLP\/HTTP to\s+(\S+)/, 300_000);
+      const [, socket = ''] = await up.line(/redis-cli -s (\S+)/);
+      return { ...running(otlp, { 'nrdot up': up }), redisUrl: `unix://${socket}` };
     },
   };
 }
 
-/** Four processes and a Redis. */
-function services(): System {
+/** Each service as processes of its own, and a Redis. */
+export function services(
+  { from, nodeFlags = [], options = {} }: Form,
+  { receivers = 1, exporters = 1 } = {},
+): System {
   return {
     name: 'NRDOT+ four services',
     durability: 'fsynced',
@@ -47,17 +46,30 @@ function services(): System {
       const redisDir = join(dir, 'redis');
       mkdirSync(redisDir);
       const redis = await TestRedis.start({ dir: redisDir });
-      const file = config(dir, { redis: { url: redis.url } });
+      const file = config(dir, { redis: { url: redis.url }, ...options });
       const processes: Record<string, Process> = {};
-      for (const name of ['dlq', 'exporter', 'scheduler', 'receiver']) {
-        const upstreamFlag = name === 'exporter' ? ['--upstream', upstream] : [];
-        processes[name] = nrdot('bundle', dir, [name, '--config', file, ...upstreamFlag]);
-        await processes[name].line(/"msg":"started"/);
+      const addresses: string[] = [];
+      for (const [service, count] of [
+        ['dlq', 1],
+        ['exporter', exporters],
+        ['scheduler', 1],
+        ['receiver', receivers],
+      ] as const) {
+        for (let n = 1; n <= count; n++) {
+          const flags = service === 'exporter' ? ['--upstream', upstream] : [];
+          const process = nrdot(from, nodeFlags, dir, [service, '--config', file, ...flags]);
+          processes[count === 1 ? service : `${service} ${n}`] = process;
+          await process.line(/"msg":"started"/);
+          if (service !== 'receiver') continue;
+          const [, address] = await process.line(/"address":"([^"]+)","msg":"receiving/);
+          addresses.push(`http://${address}`);
+        }
       }
-      const [, address = ''] = await processes.receiver!.line(/"address":"([^"]+)","msg":"receiving/);
-      const system = running(`http://${address}`, processes);
+      const system = running(addresses[0]!, processes);
       return {
         ...system,
+        receivers: addresses,
+        redisUrl: redis.url,
         roots: { ...system.roots, 'redis-server': redis.pid },
         stop: async () => {
           await system.stop();
@@ -68,109 +80,38 @@ function services(): System {
   };
 }
 
-function nrdot(form: 'source' | 'bundle', dir: string, args: string[]): Process {
-  const program = form === 'source' ? 'cli/bin/nrdot.js' : 'dist/nrdot.js';
-  return new Process(
-    `nrdot ${args[0]}`,
-    process.execPath,
-    [...nodeFlags, join(ROOT, program), ...args],
-    {},
-    dir,
-  );
+function nrdot(from: Form['from'], nodeFlags: readonly string[], dir: string, args: string[]): Process {
+  const program = join(ROOT, from === 'source' ? 'cli/bin/nrdot.js' : 'dist/nrdot.js');
+  return new Process(`nrdot ${args[0]}`, process.execPath, [...nodeFlags, program, ...args], {}, dir);
 }
 
-function config(dir: string, more: object): string {
+function config(dir: string, options: Record<string, object>): string {
   const file = join(dir, 'nrdot.yaml');
   const any = { listen: '127.0.0.1:0' };
-  writeFileSync(
-    file,
-    JSON.stringify({ data_dir: join(dir, 'data'), receiver: any, admin: any, dlq: any, ...more }),
-  );
+  const whole = { data_dir: join(dir, 'data'), receiver: any, admin: any, dlq: any, ...options };
+  writeFileSync(file, JSON.stringify(whole));
   return file;
 }
 
-/** The OpenTelemetry Collector, otlphttp in and out. */
-function collector(binary: string, queue: 'memory' | 'file' | 'fsync', batching: boolean): System {
-  const words = { memory: 'memory queue', file: 'file_storage', fsync: 'file_storage, fsync' }[queue];
-  return {
-    name: `Collector, ${words}${batching ? ', batch processor' : ''}`,
-    // The batch processor acknowledges what is in its memory, whatever the queue behind it does.
-    durability: batching || queue === 'memory' ? 'in memory' : queue === 'fsync' ? 'fsynced' : 'written',
-    start: async (dir, upstream) => {
-      const port = await freePort();
-      const storage = join(dir, 'storage');
-      mkdirSync(storage);
-      const pipeline = {
-        receivers: ['otlp'],
-        exporters: ['otlphttp'],
-        ...(batching ? { processors: ['batch'] } : {}),
-      };
-      const file = join(dir, 'collector.yaml');
-      writeFileSync(
-        file,
-        JSON.stringify({
-          receivers: { otlp: { protocols: { http: { endpoint: `127.0.0.1:${port}` } } } },
-          ...(batching ? { processors: { batch: {} } } : {}),
-          exporters: {
-            otlphttp: {
-              endpoint: upstream,
-              sending_queue:
-                queue === 'memory' ? { enabled: true } : { enabled: true, storage: 'file_storage' },
-            },
-          },
-          ...(queue === 'memory'
-            ? {}
-            : { extensions: { file_storage: { directory: storage, fsync: queue === 'fsync' } } }),
-          service: {
-            ...(queue === 'memory' ? {} : { extensions: ['file_storage'] }),
-            telemetry: { metrics: { level: 'none' } },
-            pipelines: { traces: pipeline, metrics: pipeline, logs: pipeline },
-          },
-        }),
-      );
-      const otelcol = new Process('collector', binary, ['--config', file], {}, dir);
-      const system = running(`http://127.0.0.1:${port}`, { otelcol });
-      await waitUntil(
-        async () => {
-          if (!otelcol.running) throw new Error(otelcol.output());
-          return (await fetch(`${system.otlp}/v1/traces`)).status === 405;
-        },
-        { what: 'the Collector listens' },
-      );
-      return system;
-    },
-  };
-}
-
-function running(otlp: string, processes: Record<string, Process>): RunningSystem {
-  const all = Object.entries(processes);
-  return {
-    otlp,
-    roots: Object.fromEntries(all.map(([name, { pid }]) => [name, pid])),
-    output: () => all.map(([name, process]) => `${name}: ${process.output(10)}`).join('\n'),
-    stop: async () => {
-      for (const [, process] of all.reverse()) await process.end('SIGTERM');
-    },
-  };
+/** Whether there is a bundle to measure. */
+export function ourForm(): Form['from'] {
+  return existsSync(join(ROOT, 'dist/nrdot.js')) ? 'bundle' : 'source';
 }
 
 /**
- * All systems that can run here.
+ * All systems that are compared here.
  * @param peers whether to build and run those of others
- * @param flagsOfNode to try, on NRDOT+ alone
+ * @param say told why one is left out
+ * @param nodeFlags to try, on NRDOT+ alone
  */
 export async function systems(
   peers: boolean,
   say: (line: string) => void,
-  flagsOfNode: readonly string[] = [],
+  nodeFlags: readonly string[] = [],
 ): Promise<System[]> {
-  nodeFlags = flagsOfNode;
-  const ours = existsSync(join(ROOT, 'dist/nrdot.js')) ? [onePipeline('bundle'), services()] : [];
-  const binary = peers ? await collectorBinary(say) : undefined;
-  const theirs = binary
-    ? [false, true].flatMap((batching) =>
-        (['memory', 'file', 'fsync'] as const).map((queue) => collector(binary, queue, batching)),
-      )
-    : [];
-  return [...ours, onePipeline('source'), ...theirs];
+  const form: Form = { from: ourForm(), nodeFlags };
+  const ours = [onePipeline(form), services(form)];
+  if (!peers) return ours;
+  const [collector, agent] = [await collectorBinary(say), await vmagentBinary(say)];
+  return [...ours, ...(collector ? collectors(collector) : []), ...(agent ? [vmagent(agent)] : [])];
 }

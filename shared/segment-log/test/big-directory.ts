@@ -13,6 +13,8 @@ import { noise, record } from './fixture.ts';
 export async function layDownBigDirectory(
   dir: string,
   size: { sealed: number; segmentBytes: number; openBytes: number; payloadBytes: number },
+  /** For a program that checks sums and drops what is old: when all that was received, and the sum of a body of holes. */
+  { receivedAt = 2_000, sha256 = Buffer.alloc(32, 1) }: { receivedAt?: number; sha256?: Buffer } = {},
 ): Promise<{ records: number }> {
   let records = 0;
   for (const area of AREAS) {
@@ -20,16 +22,16 @@ export async function layDownBigDirectory(
     const perArea = Math.ceil(size.sealed / AREAS.length);
     for (let sequence = 1; sequence <= perArea; sequence++) {
       const file = openSync(join(dir, area, segmentName(sequence, false)), 'w');
-      writeSync(file, encodeIdentity({ area, sequence, createdAt: 1_000 }));
+      writeSync(file, encodeIdentity({ area, sequence, createdAt: receivedAt - 1_000 }));
       const seal = encodeSeal({
-        sealedAt: 2_000,
-        firstReceivedAt: 1_000,
-        lastReceivedAt: 2_000,
+        sealedAt: receivedAt,
+        firstReceivedAt: receivedAt - 1_000,
+        lastReceivedAt: receivedAt,
         records: 5_000,
         items: 500_000,
         rawBytes: size.segmentBytes * 4,
         bodyBytes: size.segmentBytes - SEGMENT_HEADER_BYTES,
-        sha256: Buffer.alloc(32, 1),
+        sha256,
       });
       writeSync(file, seal, 0, seal.byteLength, SEAL_AT);
       ftruncateSync(file, size.segmentBytes);

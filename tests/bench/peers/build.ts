@@ -1,43 +1,72 @@
-/** Builds the Collector with its own builder, from the manifest beside this file. Needs Go and its module proxy. */
+/**
+ * Builds the peers from pinned versions. Needs Go and its module proxy. What was built is kept outside the checkout, so
+ * that every checkout of a user on a machine shares it.
+ */
 import { execFile, execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 const MANIFEST = fileURLToPath(new URL('collector.yaml', import.meta.url));
-const CACHE = fileURLToPath(new URL('../../artifacts/bench/peers/', import.meta.url));
+const CACHE = join(homedir(), '.cache/nrdot-bench');
 const BUILD_TIMEOUT_MS = 20 * 60_000;
+/** The newest that Go 1.26 compiles. */
+const VMAGENT = 'github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent@v1.151.0';
+
+type Say = (line: string) => void;
 
 /**
- * The program, built now unless the same manifest was built before.
+ * The Collector, made by its own builder from the manifest beside this file.
  * @returns undefined where it cannot be built; `say` tells why
  */
-export async function collectorBinary(say: (line: string) => void): Promise<string | undefined> {
+export async function collectorBinary(say: Say): Promise<string | undefined> {
   const manifest = readFileSync(MANIFEST, 'utf8');
-  const binary = join(CACHE, 'collector/otelcol-peer');
-  const built = join(CACHE, 'built.yaml');
-  if (existsSync(binary) && existsSync(built) && readFileSync(built, 'utf8') === manifest) return binary;
+  const version = /^ {2}version: (\S+)/m.exec(manifest)?.[1];
+  const dir = join(CACHE, 'collector');
+  return built('the Collector', dir, 'collector/otelcol-peer', manifest, say, async () => {
+    await go(dir, 'go', ['install', `go.opentelemetry.io/collector/cmd/builder@v${version}`]);
+    await go(dir, join(dir, 'builder'), ['--config', MANIFEST]);
+  });
+}
+
+/** vmagent, the same way. */
+export async function vmagentBinary(say: Say): Promise<string | undefined> {
+  const dir = join(CACHE, 'vmagent');
+  return built('vmagent', dir, 'vmagent', VMAGENT, say, () => go(dir, 'go', ['install', VMAGENT]));
+}
+
+/** The program in `dir`, built now unless the same recipe was built before. */
+async function built(
+  name: string,
+  dir: string,
+  program: string,
+  recipe: string,
+  say: Say,
+  build: () => Promise<void>,
+): Promise<string | undefined> {
+  const [binary, done] = [join(dir, program), join(dir, 'built-from')];
+  if (existsSync(binary) && existsSync(done) && readFileSync(done, 'utf8') === recipe) return binary;
   try {
     execFileSync('go', ['version'], { stdio: 'ignore' });
   } catch {
-    say('no Go toolchain on the PATH: the Collector is left out');
+    say(`no Go toolchain on the PATH: ${name} is left out`);
     return undefined;
   }
-  mkdirSync(CACHE, { recursive: true });
-  const version = /^ {2}version: (\S+)/m.exec(manifest)?.[1];
-  const go = { cwd: CACHE, timeout: BUILD_TIMEOUT_MS, maxBuffer: 1 << 26 };
+  mkdirSync(dir, { recursive: true });
   try {
-    say(`building the Collector ${version}; the first time this takes minutes`);
-    await promisify(execFile)('go', ['install', `go.opentelemetry.io/collector/cmd/builder@v${version}`], {
-      ...go,
-      env: { ...process.env, GOBIN: CACHE },
-    });
-    await promisify(execFile)(join(CACHE, 'builder'), ['--config', MANIFEST], go);
+    process.stderr.write(`building ${name}; the first time this takes minutes\n`);
+    await build();
   } catch (error) {
-    say(`the Collector could not be built, so it is left out: ${(error as Error).message.slice(-400)}`);
+    say(`${name} could not be built, so it is left out: ${(error as Error).message.slice(-400)}`);
     return undefined;
   }
-  writeFileSync(built, manifest);
+  writeFileSync(done, recipe);
   return binary;
+}
+
+async function go(dir: string, program: string, args: string[]): Promise<void> {
+  const options = { cwd: dir, timeout: BUILD_TIMEOUT_MS, maxBuffer: 1 << 26 };
+  await promisify(execFile)(program, args, { ...options, env: { ...process.env, GOBIN: dir } });
 }

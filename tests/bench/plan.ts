@@ -1,0 +1,109 @@
+/** What a run will measure, in which order, and about how long that takes. */
+import { GROWTH } from './growth/growth.ts';
+import type { Timing } from './measure.ts';
+import type { Results } from './results.ts';
+import { type LoadCase, SUITES } from './suites.ts';
+import type { System } from './system.ts';
+
+/** Cases of a suite on one system, in one go: it is started once for them. */
+export interface LoadStep {
+  kind: 'load';
+  suite: string;
+  system: System;
+  cases: LoadCase[];
+  repetition: number;
+}
+
+export interface GrowthStep {
+  kind: 'growth';
+  growth: string;
+  repetition: number;
+}
+
+export interface ProfileStep {
+  kind: 'profile';
+}
+
+export type Step = LoadStep | GrowthStep | ProfileStep;
+
+export const SUITE_NAMES = [...Object.keys(SUITES), 'growth', 'profile'];
+
+export interface Wish {
+  suites: readonly string[];
+  systems: RegExp;
+  cases: RegExp;
+  repetitions: number;
+  timing: Timing;
+  /** So long a freshly started system is loaded in a closed loop of two connections, before its first case. */
+  heatMs: number;
+}
+
+/** Starting and ending a system, making bodies, waiting for what is under way: seconds, as measured. */
+const START_S = 3;
+const CASE_S = 2;
+
+/** Systems take turns within each repetition, another one first each time. What `kept` has is left out. */
+export function plan(wish: Wish, systems: readonly System[], kept: Results): Step[] {
+  const steps: Step[] = [];
+  for (let repetition = 1; repetition <= wish.repetitions; repetition++) {
+    for (const suite of wish.suites) {
+      for (const system of turned(systems, repetition)) {
+        const cases = (SUITES[suite]?.cases ?? []).filter(
+          (one) =>
+            one.systems(system) &&
+            wish.systems.test(system.name) &&
+            wish.cases.test(one.name) &&
+            !kept.loads.some(
+              (r) =>
+                r.suite === suite &&
+                r.system === system.name &&
+                r.case === one.name &&
+                r.repetition === repetition,
+            ),
+        );
+        if (cases.length > 0) steps.push({ kind: 'load', suite, system, cases, repetition });
+      }
+    }
+    if (!wish.suites.includes('growth')) continue;
+    for (const [growth, { title }] of Object.entries(GROWTH)) {
+      const done = kept.growth.some((point) => point.growth === growth && point.repetition === repetition);
+      if (!done && wish.cases.test(title)) steps.push({ kind: 'growth', growth, repetition });
+    }
+  }
+  if (wish.suites.includes('profile') && !kept.profile) steps.push({ kind: 'profile' });
+  return steps;
+}
+
+/** About how long a step takes, in seconds. */
+export function secondsOf(step: Step, wish: Wish): number {
+  if (step.kind === 'growth') return GROWTH[step.growth]!.seconds;
+  const whole = (wish.timing.warmUpMs + wish.timing.measureMs) / 1000;
+  if (step.kind === 'profile') return START_S + 2 * CASE_S + whole;
+  return step.cases.reduce(
+    (sum, { seconds }) => sum + CASE_S + (seconds ? seconds.warmUp + seconds.measured : whole),
+    START_S + wish.heatMs / 1000,
+  );
+}
+
+/** Another one goes first in each repetition, so that no place in the order favours anybody. */
+function turned<T>(list: readonly T[], by: number): T[] {
+  const at = by % Math.max(1, list.length);
+  return [...list.slice(at), ...list.slice(0, at)];
+}
+
+export function timingOf(one: LoadCase, wish: Wish): Timing {
+  const { seconds } = one;
+  return seconds ? { warmUpMs: seconds.warmUp * 1000, measureMs: seconds.measured * 1000 } : wish.timing;
+}
+
+/** The plan as text, with minutes by suite. */
+export function describe(steps: readonly Step[], wish: Wish): string {
+  const nameOf = (step: Step) => (step.kind === 'load' ? step.suite : step.kind);
+  const minutes = (list: readonly Step[]) =>
+    (list.reduce((sum, step) => sum + secondsOf(step, wish), 0) / 60).toFixed(1);
+  const lines = [...Map.groupBy(steps, nameOf)].map(([suite, list]) => {
+    const measured = list.reduce((sum, step) => sum + (step.kind === 'load' ? step.cases.length : 1), 0);
+    return `  ${suite.padEnd(10)} ${minutes(list).padStart(5)} min  ${measured} measurements, ${list.length} starts`;
+  });
+  return [`about ${minutes(steps)} minutes:`, ...lines].join('\n');
+}

@@ -1,0 +1,53 @@
+/** What was measured, in one file that is written after each case: a run that is cut short leaves what it had. */
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Machine } from './machine.ts';
+import type { Measurement } from './measure.ts';
+import type { ProfileResult } from './profile.ts';
+import type { System } from './system.ts';
+
+/** A load on a system. */
+export interface Result {
+  suite: string;
+  system: string;
+  durability: System['durability'];
+  case: string;
+  repetition: number;
+  measurement: Measurement;
+}
+
+/** One place on a curve of how a cost grows. */
+export interface GrowthPoint {
+  growth: string;
+  x: number;
+  repetition: number;
+  values: Record<string, number>;
+}
+
+export interface Results {
+  machine: Machine;
+  /** Of every run that added to the file. */
+  commits: string[];
+  /** Why a peer is left out. */
+  notes: string[];
+  loads: Result[];
+  growth: GrowthPoint[];
+  profile?: ProfileResult;
+}
+
+/** What the file has, when it was made on this machine; nothing otherwise. */
+export function readResults(file: string, machine: Machine): Results {
+  const fresh: Results = { machine, commits: [machine.commit], notes: [], loads: [], growth: [] };
+  if (!existsSync(file)) return fresh;
+  const found = JSON.parse(readFileSync(file, 'utf8')) as Results;
+  if (found.machine.cpu !== machine.cpu || found.machine.cores !== machine.cores) return fresh;
+  const commits = [...new Set([...found.commits, machine.commit])];
+  return { ...found, machine, commits, notes: [] };
+}
+
+/** Whole or not at all. */
+export function writeResults(file: string, results: Results): void {
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(`${file}.new`, `${JSON.stringify(results)}\n`);
+  renameSync(`${file}.new`, file);
+}
