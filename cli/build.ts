@@ -53,6 +53,11 @@ writeFileSync(
     2,
   )}\n`,
 );
+// The page needs no build.
+cpSync(`${root}services/scheduler/console`, `${dist}/console`, {
+  recursive: true,
+  filter: (path) => !path.endsWith('tsconfig.json'),
+});
 cpSync(`${root}LICENSE`, `${dist}/LICENSE`);
 const bytes = Object.values(result.metafile.outputs).reduce((sum, { bytes: size }) => sum + size, 0);
 console.log(

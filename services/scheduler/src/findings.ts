@@ -1,5 +1,5 @@
 import { CLASSES } from '@nrdot/queue';
-import type { PipelineStatus } from './status.ts';
+import type { PipelineStatus } from './pipeline-status.ts';
 
 /** One thing a person on call should know, in a whole sentence. */
 export interface Finding {

@@ -1,5 +1,5 @@
 import { BREAKER_STATES, CLASSES } from '@nrdot/queue';
-import type { PipelineStatus } from './status.ts';
+import type { PipelineStatus } from './pipeline-status.ts';
 
 /** A quarter of an hour. */
 export const HISTORY_EVERY_MS = 5_000;

@@ -1,6 +1,7 @@
 import type { Config } from '@nrdot/config';
 import type { Bell } from '@nrdot/queue';
 import { type Host, hostFor, openStore, problemOf, type RunningService } from '@nrdot/service';
+import { addConsole } from './console.ts';
 import { History } from './history.ts';
 import { Scheduler, type SchedulerDeps } from './scheduler.ts';
 import { publishState, readState, type StateOptions } from './state.ts';
@@ -52,6 +53,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   const reader = new StatusReader({ store, state, board: host.status, now: Date.now });
   const history = new History(() => reader.read());
   host.admin.route('GET', '/api/status', () => reader.read());
+  addConsole(host.admin);
   host.admin.route('GET', '/api/status/history', () => history.columns());
   void link.untilReady().then(() => host.log.info('scheduling'));
   return {

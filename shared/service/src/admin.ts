@@ -2,10 +2,23 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Logger, MetricsRegistry } from '@nrdot/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { type Address, formatAddress, isLoopback } from './address.ts';
+import { refusal } from './browser-guard.ts';
 import type { RunningService } from './host.ts';
 import { type ServerTls, secureServer } from './server-tls.ts';
 
 const BODY_MAX_BYTES = 1024 * 1024;
+/** Nothing from elsewhere, nothing inline, no text becomes markup; not in a frame. */
+const PAGE_POLICY = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self'",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+  "require-trusted-types-for 'script'",
+].join('; ');
 const YAML_TYPES = ['application/yaml', 'application/x-yaml', 'text/yaml'];
 
 export interface AdminOptions {
@@ -74,6 +87,21 @@ export class AdminServer {
         error: { code: known?.code ?? 'internal', message: (error as Error).message, ...known?.details },
       });
     });
+    // A form of another site could send it; JSON and YAML it cannot.
+    app.removeContentTypeParser('text/plain');
+    app.addHook('onRequest', async (request, reply) => {
+      const { host, origin, 'sec-fetch-site': site } = request.headers;
+      reply.headers({
+        'x-content-type-options': 'nosniff',
+        'cross-origin-resource-policy': 'same-origin',
+        'cache-control': 'no-store',
+      });
+      const why = refusal(
+        { method: request.method, host, origin, site: site as string | undefined },
+        options.token !== undefined,
+      );
+      if (why) throw new AdminError(403, 'forbidden', why);
+    });
     app.addContentTypeParser(YAML_TYPES, { parseAs: 'string' }, (_request, text, done) => done(null, text));
     app.setNotFoundHandler((request, reply) =>
       reply
@@ -119,6 +147,24 @@ export class AdminServer {
         return send(reply, answer);
       },
     });
+  }
+
+  /**
+   * Adds a file of a page. It is the same for everybody, so it is given without the token; what the page shows, it has
+   * to ask for with it.
+   */
+  file(url: string, contentType: string, read: () => Promise<Buffer>): void {
+    this.#app.get(url, async (_request, reply) =>
+      reply
+        .headers({
+          'content-type': contentType,
+          'content-security-policy': PAGE_POLICY,
+          'referrer-policy': 'no-referrer',
+          'x-frame-options': 'DENY',
+          'cache-control': 'no-cache',
+        })
+        .send(await read()),
+    );
   }
 
   /** Plugins of other packages, such as a queue dashboard. Behind the same token. */

@@ -1,0 +1,363 @@
+import { h, list, meter, say, set } from './element.js';
+import { bytes, count, duration, percent, plural, rate, short } from './format.js';
+
+/** @typedef {import('./connection.js').PipelineStatus} PipelineStatus */
+
+const CLASSES = /** @type {const} */ (['critical', 'high', 'normal']);
+
+/**
+ * The books, as a sum that has to come out.
+ * @param {Element} root
+ */
+export function books(root) {
+  /** @type {readonly [key: 'delivered' | 'queued' | 'on_disk' | 'rejected' | 'dropped', name: string, sign: string][]} */
+  const parts = [
+    ['delivered', 'delivered', '='],
+    ['queued', 'queued in Redis', '+'],
+    ['on_disk', 'on disk', '+'],
+    ['rejected', 'rejected, kept on disk', '+'],
+    ['dropped', 'dropped', '+'],
+  ];
+  const accepted = h('td');
+  const cells = parts.map(([key, name, sign]) => {
+    const value = h('td');
+    return {
+      key,
+      value,
+      row: h('tr', { class: key }, h('th', { scope: 'row' }, h('i', {}, sign), name), value),
+    };
+  });
+  const difference = h('td');
+  const verdict = h('p', { class: 'verdict' });
+  const bar = h(
+    'div',
+    { class: 'stack', 'aria-hidden': 'true' },
+    ...parts.map(([key]) => h('span', { class: key })),
+  );
+  const end = h('tr', { class: 'sum' }, h('th', { scope: 'row' }, h('i', {}, '≠'), 'difference'), difference);
+  root.append(
+    h('h2', {}, 'The books', h('span', {}, 'items')),
+    bar,
+    h(
+      'table',
+      { class: 'books' },
+      h(
+        'tbody',
+        {},
+        h('tr', { class: 'accepted' }, h('th', { scope: 'row' }, h('i', {}, ''), 'accepted'), accepted),
+        ...cells.map(({ row }) => row),
+        end,
+      ),
+    ),
+    verdict,
+  );
+  return {
+    /** @param {PipelineStatus} status */
+    update({ books: kept, dropped }) {
+      say(accepted, count(kept?.accepted));
+      for (const { key, value, row } of cells) {
+        say(value, count(kept?.[key]));
+        set(row, 'data-none', kept && kept[key] === 0 ? 'true' : undefined);
+      }
+      for (const [i, { key }] of cells.entries()) {
+        const part = /** @type {HTMLElement} */ (bar.children[i]);
+        part.style.flexGrow = String(kept ? kept[key] : 0);
+        part.hidden = !kept || kept[key] === 0;
+      }
+      say(difference, count(kept?.difference));
+      set(end, 'data-level', kept && kept.difference !== 0 ? 'warning' : 'ok');
+      const reasons = Object.entries(dropped ?? {}).map(([reason, items]) => `${count(items)} ${reason}`);
+      say(
+        verdict,
+        !kept
+          ? 'Redis keeps the books, and cannot be asked now.'
+          : reasons.length > 0
+            ? `Dropped: ${reasons.join(', ')}.`
+            : kept.difference === 0
+              ? 'Every accepted item is accounted for.'
+              : 'Items on their way between two places; 0 when it is quiet.',
+      );
+    },
+  };
+}
+
+/**
+ * @param {Element} root
+ */
+export function breaker(root) {
+  const state = h('strong', { class: 'state' });
+  const why = h('p', { class: 'why' });
+  const left = h('span', { class: 'countdown' });
+  const bar = meter('probe');
+  const probe = h('div', { class: 'probe-row' }, h('span', {}, 'next probe in'), left, bar.element);
+  const said = h('p', { class: 'said' });
+  const totals = h('p', { class: 'small' });
+  root.append(h('h2', {}, 'Breaker'), state, why, probe, said, totals);
+  const names = { closed: 'Closed', open: 'Open', half_open: 'Half-open' };
+  const reasons = {
+    failures: 'The upstream failed several times in a row.',
+    quota: 'The upstream throttles: too many answers are 429.',
+    auth: 'The upstream refuses the key: 401 or 403.',
+  };
+  /** @type {PipelineStatus['breaker']} */
+  let last;
+  return {
+    /** @param {PipelineStatus} status */
+    update({ breaker: now, exporter, at }) {
+      last = now;
+      set(root, 'data-state', now?.state ?? 'unknown');
+      say(state, now ? names[now.state] : 'Not known');
+      const since = now && now.sinceMs > 0 ? ` For ${duration(at - now.sinceMs)}.` : '';
+      say(
+        why,
+        !now
+          ? 'Its state is in Redis, which cannot be asked now.'
+          : now.state === 'closed'
+            ? `Batches go to the upstream.${since}`
+            : `${/** @type {Record<string, string>} */ (reasons)[now.reason] ?? now.reason}${since}`,
+      );
+      probe.hidden = now?.state !== 'open';
+      const problem = exporter?.lastProblem;
+      said.hidden = !problem || now?.state === 'closed';
+      say(
+        said,
+        problem
+          ? `Last answer, ${duration(at - problem.at)} ago: ${problem.reason} — ${problem.message}`
+          : '',
+      );
+      say(
+        totals,
+        now
+          ? `Opened ${plural(now.openedTotal, 'time')} · ${percent(now.throttledShare)} of answers throttled · ${plural(exporter?.retries ?? 0, 'retry', 'retries')}`
+          : '',
+      );
+    },
+    /** Between two answers of the server. @param {number} now Unix ms, of the server */
+    tick(now) {
+      if (last?.state !== 'open') return;
+      const leftMs = Math.max(0, last.retryAtMs - now);
+      say(left, leftMs === 0 ? 'now' : duration(leftMs));
+      bar.update(leftMs / Math.max(1, last.retryAtMs - last.sinceMs));
+    },
+  };
+}
+
+/**
+ * What of the queue's room is taken, in all and by class.
+ * @param {Element} root
+ */
+export function fill(root) {
+  const total = h('strong', { class: 'state' });
+  const bar = meter('fill marked');
+  const facts = h('p', { class: 'small' });
+  const rows = CLASSES.map((c) => {
+    const value = h('span', { class: 'number' });
+    const share = meter(c);
+    const age = h('span', { class: 'small' });
+    return {
+      c,
+      value,
+      share,
+      age,
+      row: h('li', {}, h('span', { class: 'name' }, c), share.element, value, age),
+    };
+  });
+  root.append(
+    h('h2', {}, 'Queue fill', h('span', {}, 'spills at 95 %')),
+    total,
+    bar.element,
+    h('ul', { class: 'rows' }, ...rows.map(({ row }) => row)),
+    facts,
+  );
+  return {
+    /** @param {PipelineStatus} status */
+    update({ queue, redis }) {
+      say(total, percent(queue?.fill, queue && queue.fill < 0.1 ? 1 : 0));
+      bar.update(queue?.fill ?? 0);
+      set(
+        root,
+        'data-level',
+        queue && queue.fill >= 0.95 ? 'fault' : queue && queue.fill >= 0.8 ? 'warning' : undefined,
+      );
+      for (const { c, value, share, age } of rows) {
+        const now = queue?.classes[c];
+        share.update(now?.fill ?? 0);
+        say(value, percent(now?.fill, now && now.fill < 0.1 ? 1 : 0));
+        const items = now && now.waiting.items + now.replay.items + now.exporting.items + now.spilling.items;
+        say(age, now?.spills ? 'spills' : `${short(items)} items`);
+      }
+      const used = redis.usedBytes === undefined ? '' : ` · Redis uses ${bytes(redis.usedBytes)}`;
+      const limit = redis.limitBytes ? ` of ${bytes(redis.limitBytes)}` : '';
+      say(
+        facts,
+        queue
+          ? `${bytes(queue.bytes)} of ${bytes(queue.maxBytes)}${used}${limit}`
+          : 'Redis cannot be asked now.',
+      );
+    },
+  };
+}
+
+/**
+ * The weights as they were set, and as they came out.
+ * @param {Element} root
+ */
+export function share(root) {
+  const ratio = h('span');
+  const bars = /** @type {const} */ ([
+    ['wanted', 'wantedShare'],
+    ['achieved', 'achievedShare'],
+  ]).map(([name, key]) => {
+    const parts = CLASSES.map((c) => h('span', { class: c }));
+    const bar = h('div', { class: 'stack labelled', role: 'img' }, ...parts);
+    return {
+      key,
+      name,
+      parts,
+      bar,
+      row: h('div', { class: 'share-row' }, h('span', { class: 'name' }, name), bar),
+    };
+  });
+  const remark = h('p', { class: 'small' });
+  const legend = h(
+    'p',
+    { class: 'key' },
+    ...CLASSES.flatMap((c) => [h('span', { class: `swatch ${c}` }), `${c} `]),
+  );
+  root.append(h('h2', {}, 'Shares', ratio), ...bars.map(({ row }) => row), legend, remark);
+  return {
+    /** @param {PipelineStatus} status */
+    update({ queue, rates }) {
+      say(ratio, CLASSES.map((c) => queue?.classes[c].weight ?? '–').join(' : '));
+      for (const { key, name, parts, bar } of bars) {
+        const values = CLASSES.map((c) => queue?.classes[c][key] ?? 0);
+        for (const [i, part] of parts.entries()) {
+          const value = values[i] ?? 0;
+          part.style.flexGrow = String(value);
+          part.hidden = value === 0;
+          say(part, value >= 0.08 ? percent(value) : '');
+        }
+        set(bar, 'aria-label', `${name}: ${CLASSES.map((c, i) => `${c} ${percent(values[i])}`).join(', ')}`);
+        set(bar, 'data-none', values.every((value) => value === 0) ? 'true' : undefined);
+      }
+      const waits = CLASSES.filter(
+        (c) => queue && queue.classes[c].waiting.items + queue.classes[c].replay.items > 0,
+      );
+      const moved = CLASSES.reduce((sum, c) => sum + rates.moved[c], 0);
+      say(
+        remark,
+        moved === 0
+          ? 'Nothing moves now.'
+          : waits.length === CLASSES.length
+            ? `All classes wait: the weights decide. ${rate(moved)} in all.`
+            : `Not all classes wait, so nobody has to stand back. ${rate(moved)} in all.`,
+      );
+    },
+  };
+}
+
+/**
+ * The limiter's budget and the labels that fill it.
+ * @param {Element} root
+ */
+export function limiter(root) {
+  const used = h('strong', { class: 'state' });
+  const bar = meter('keys');
+  const facts = h('p', { class: 'small' });
+  const body = h('tbody');
+  const labels = h(
+    'table',
+    { class: 'labels' },
+    h('caption', { class: 'away' }, 'Labels by score'),
+    h(
+      'thead',
+      {},
+      h('tr', {}, ...['Label', 'Metric', 'Score', ''].map((name) => h('th', { scope: 'col' }, name))),
+    ),
+    body,
+  );
+  const none = h('p', { class: 'empty' });
+  const of = h('span');
+  root.append(h('h2', {}, 'Cardinality limiter', of), used, bar.element, facts, labels, none);
+  const row = () => {
+    const score = meter('score');
+    const tr = h('tr', {}, h('td'), h('td'), h('td', {}, h('span'), score.element), h('td'));
+    return Object.assign(tr, { score });
+  };
+  return {
+    /** @param {PipelineStatus} status */
+    update({ limiter: now, receiver }) {
+      say(used, now ? count(now.keysUsed) : 'Not known');
+      say(of, now ? `of ${count(now.maxKeys)} key-sets` : '');
+      bar.update(now ? now.keysUsed / now.maxKeys : 0);
+      say(
+        facts,
+        now
+          ? `${now.mode === 'observe' ? 'observes only · ' : ''}${short(now.points)} points in · ${short(now.droppedPoints)} dropped · ${short(now.aggregatedPoints)} merged · ${short(now.overflowPoints)} to overflow`
+          : receiver
+            ? 'limiter.mode is off.'
+            : 'No receiver has said anything.',
+      );
+      const top = now?.topLabels ?? [];
+      labels.hidden = top.length === 0;
+      none.hidden = top.length > 0 || !now;
+      say(none, 'No metric is large enough to harm: labels are scored from 256 key-sets a metric on.');
+      list(body, top, row, (tr, { label, metric, score, state }) => {
+        const [name, where, value, fate] = /** @type {Element[]} */ ([...tr.children]);
+        set(tr, 'data-state', state);
+        say(/** @type {Element} */ (name), label);
+        set(/** @type {Element} */ (name), 'title', label);
+        say(/** @type {Element} */ (where), metric);
+        set(/** @type {Element} */ (where), 'title', metric);
+        say(/** @type {Element} */ (value?.firstElementChild), score.toFixed(2));
+        tr.score.update(score);
+        say(/** @type {Element} */ (fate), { removed: 'given up', protected: 'protected', kept: '' }[state]);
+      });
+    },
+  };
+}
+
+/**
+ * Who has spoken lately.
+ * @param {Element} root
+ */
+export function services(root) {
+  const body = h('tbody');
+  root.append(
+    h('h2', {}, 'Services'),
+    h(
+      'table',
+      { class: 'services' },
+      h('caption', { class: 'away' }, 'Services and how they are'),
+      h(
+        'thead',
+        {},
+        h('tr', {}, ...['Service', 'Where', 'Up', 'Memory'].map((name) => h('th', { scope: 'col' }, name))),
+      ),
+      body,
+    ),
+  );
+  return {
+    /** @param {PipelineStatus} status */
+    update({ services: all }) {
+      list(
+        body,
+        all,
+        () => h('tr', {}, h('th', { scope: 'row' }), h('td'), h('td'), h('td')),
+        (tr, { service, instance, ageMs, upMs, rssBytes, problem }) => {
+          const [name, where, up, memory] = /** @type {Element[]} */ ([...tr.children]);
+          const level = problem ? 'fault' : ageMs > 6_000 ? 'warning' : 'ok';
+          set(tr, 'data-level', level);
+          set(tr, 'title', problem ?? `said ${duration(ageMs)} ago`);
+          say(/** @type {Element} */ (name), service);
+          say(/** @type {Element} */ (where), problem ?? instance);
+          say(
+            /** @type {Element} */ (up),
+            level === 'warning' ? `silent for ${duration(ageMs)}` : duration(upMs),
+          );
+          say(/** @type {Element} */ (memory), bytes(rssBytes));
+        },
+      );
+    },
+  };
+}

@@ -1,0 +1,197 @@
+import { get, post, Refusal } from './connection.js';
+import { h, list, say, set } from './element.js';
+import { plural } from './format.js';
+
+/** @typedef {{ path: string, value: string, source: string, live: boolean }} Setting */
+/** @typedef {{ path: string, from: string, to: string, live: boolean }} Change */
+
+/**
+ * The configuration at work, and a way to change it: first shown as a difference, then applied.
+ * @param {Element} root
+ */
+export function configuration(root) {
+  /** @type {Setting[]} */
+  let settings = [];
+  const filter = h('input', {
+    type: 'search',
+    id: 'option-filter',
+    placeholder: 'such as weights',
+    spellcheck: 'false',
+  });
+  const changed = h('input', { type: 'checkbox', id: 'option-set' });
+  const body = h('tbody');
+  const matches = h('p', { class: 'small', role: 'status' });
+  const text = h('textarea', {
+    id: 'changes',
+    rows: '5',
+    spellcheck: 'false',
+    'aria-describedby': 'changes-hint',
+    placeholder: 'scheduler:\n  weights:\n    high: 4',
+  });
+  const previewButton = h('button', { type: 'submit' }, 'Preview');
+  const applyButton = h('button', { type: 'button', class: 'primary', disabled: true }, 'Apply');
+  const outcome = h('div', { class: 'outcome', role: 'status' });
+  const difference = h('ul', { class: 'difference' });
+  const form = h(
+    'form',
+    {},
+    h('label', { for: 'changes' }, 'Changes, as YAML in the shape of the file'),
+    text,
+    h(
+      'p',
+      { id: 'changes-hint', class: 'small' },
+      'They hold until the next reload or restart; write them to the file to keep them.',
+    ),
+    h('p', { class: 'row' }, previewButton, applyButton),
+    outcome,
+    difference,
+  );
+  const details = h(
+    'details',
+    {},
+    h('summary', {}, h('h2', {}, 'Configuration'), h('span', { class: 'small' }, 'in force in this process')),
+    h(
+      'div',
+      { class: 'columns' },
+      h(
+        'div',
+        {},
+        h(
+          'p',
+          { class: 'row' },
+          h('label', { for: 'option-filter' }, 'Filter'),
+          filter,
+          changed,
+          h('label', { for: 'option-set' }, 'only what was set'),
+        ),
+        h(
+          'div',
+          { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Options' },
+          h(
+            'table',
+            { class: 'options' },
+            h(
+              'thead',
+              {},
+              h('tr', {}, ...['Option', 'Value', 'From'].map((name) => h('th', { scope: 'col' }, name))),
+            ),
+            body,
+          ),
+        ),
+        matches,
+      ),
+      form,
+    ),
+  );
+  root.append(details);
+
+  const show = () => {
+    const wanted = filter.value.trim().toLowerCase();
+    const shown = settings.filter(
+      ({ path, value, source }) =>
+        (!changed.checked || source !== 'default') &&
+        (path.includes(wanted) || value.toLowerCase().includes(wanted)),
+    );
+    list(
+      body,
+      shown,
+      () =>
+        h(
+          'tr',
+          {},
+          h('td', {}, h('code'), ' ', h('span', { class: 'badge' })),
+          h('td', {}, h('code')),
+          h('td'),
+        ),
+      (tr, { path, value, source, live }) => {
+        const [option, held, from] = /** @type {Element[]} */ ([...tr.children]);
+        say(/** @type {Element} */ (option?.firstElementChild), path);
+        say(/** @type {Element} */ (option?.lastElementChild), live ? 'live' : '');
+        say(/** @type {Element} */ (held?.firstElementChild), value);
+        say(/** @type {Element} */ (from), source);
+        set(tr, 'data-set', source === 'default' ? undefined : 'true');
+      },
+    );
+    say(matches, `${plural(shown.length, 'option')} of ${settings.length}`);
+  };
+  const load = async () => {
+    try {
+      ({ options: settings } = /** @type {{ options: Setting[] }} */ (await get('api/config')));
+      show();
+    } catch (error) {
+      say(matches, /** @type {Error} */ (error).message);
+    }
+  };
+  /** @param {'ok' | 'warning' | 'fault'} level @param {string} words */
+  const tell = (level, words) => {
+    set(outcome, 'data-level', level);
+    say(outcome, words);
+  };
+  /** @param {readonly Change[]} changes */
+  const showDifference = (changes) =>
+    list(
+      difference,
+      changes,
+      () => h('li', {}, h('p', {}, h('code'), ' ', h('span', { class: 'badge' })), h('del'), h('ins')),
+      (item, { path, from, to, live }) => {
+        const [head, before, after] = /** @type {Element[]} */ ([...item.children]);
+        say(/** @type {Element} */ (head?.firstElementChild), path);
+        const badge = /** @type {Element} */ (head?.lastElementChild);
+        say(badge, live ? 'applies live' : 'needs a restart');
+        set(badge, 'data-level', live ? 'ok' : 'warning');
+        say(/** @type {Element} */ (before), from);
+        say(/** @type {Element} */ (after), to);
+      },
+    );
+  /** @param {unknown} error */
+  const refuse = (error) => {
+    applyButton.disabled = true;
+    const body =
+      error instanceof Refusal ? /** @type {{ error?: { changes?: Change[] } }} */ (error.body) : {};
+    showDifference(body.error?.changes ?? []);
+    tell('fault', /** @type {Error} */ (error).message);
+  };
+  const preview = async () => {
+    try {
+      const { changes, applies } = /** @type {{ changes: Change[], applies: boolean }} */ (
+        await post('api/config/preview', text.value)
+      );
+      showDifference(changes);
+      applyButton.disabled = !applies || changes.length === 0;
+      if (changes.length === 0) tell('ok', 'This changes nothing: it is so already.');
+      else if (applies) tell('ok', `${plural(changes.length, 'change')}, all of them live.`);
+      else tell('warning', 'Not all of this can change while running: nothing of it would be applied.');
+    } catch (error) {
+      refuse(error);
+    }
+  };
+  const apply = async () => {
+    applyButton.disabled = true;
+    try {
+      const { changes } = /** @type {{ changes: Change[] }} */ (await post('api/config/apply', text.value));
+      showDifference(changes);
+      tell('ok', `Applied ${plural(changes.length, 'change')}. They hold until the next reload or restart.`);
+      await load();
+    } catch (error) {
+      refuse(error);
+    }
+  };
+  details.addEventListener('toggle', () => details.open && void load());
+  filter.addEventListener('input', show);
+  changed.addEventListener('change', show);
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    void preview();
+  });
+  applyButton.addEventListener('click', () => void apply());
+  // What is applied is what was shown.
+  text.addEventListener('input', () => {
+    applyButton.disabled = true;
+  });
+  return {
+    open() {
+      details.open = true;
+      details.querySelector('summary')?.focus();
+    },
+  };
+}

@@ -1,0 +1,142 @@
+import { h, list, meter, say, set } from './element.js';
+import { bytes, count, duration, percent, short } from './format.js';
+
+/** @typedef {import('./connection.js').PipelineStatus} PipelineStatus */
+/** @typedef {NonNullable<PipelineStatus['dlq']>['segments'][number]} Segment */
+
+const AREAS = /** @type {const} */ (['critical', 'high', 'normal', 'rejected']);
+const CLASSES = /** @type {const} */ (['critical', 'high', 'normal']);
+/** Blocks of a row that have room for their size. */
+const LABELLED = 6;
+const STATES = {
+  open: 'open',
+  recovered: 'recovered',
+  sealed: 'sealed',
+  replaying: 'replaying',
+  damaged: 'damaged',
+};
+
+/**
+ * What is on disk, as blocks, and how it comes back.
+ * @param {Element} root
+ */
+export function disk(root) {
+  const items = h('strong', { class: 'state' });
+  const facts = h('p', { class: 'small' });
+  const progress = meter('progress');
+  const percentDone = h('span', { class: 'number' });
+  const drain = h('p', { class: 'drain' });
+  const coming = h('div', { class: 'coming' }, progress.element, percentDone, drain);
+  const rows = AREAS.map((area) => {
+    const held = h('span', { class: 'small' });
+    const blocks = h('ol', { class: 'blocks' });
+    return {
+      area,
+      held,
+      blocks,
+      row: h('li', { class: area }, h('span', { class: 'name' }, area), blocks, held),
+    };
+  });
+  const left = h('p', { class: 'small' });
+  const quarantine = h('p', { class: 'quarantine' });
+  const room = meter('room');
+  const roomText = h('span', { class: 'small' });
+  const legend = h(
+    'p',
+    { class: 'key' },
+    ...['open', 'sealed', 'replaying', 'quarantined'].flatMap((state) => [
+      h('span', { class: 'swatch block', 'data-state': state === 'quarantined' ? 'damaged' : state }),
+      `${state} `,
+    ]),
+    h('span', { class: 'swatch block done' }),
+    'replayed',
+  );
+  root.append(
+    h('h2', {}, 'On disk', h('span', {}, 'segments of the dlq')),
+    h('div', { class: 'split' }, h('div', {}, items, facts), coming),
+    h('ul', { class: 'areas' }, ...rows.map(({ row }) => row)),
+    left,
+    quarantine,
+    h('div', { class: 'room-row' }, room.element, roomText),
+    legend,
+  );
+  return {
+    /** @param {PipelineStatus} status */
+    update({ dlq, drain: drained, breaker, rates, at }) {
+      const waiting = dlq && CLASSES.reduce((sum, c) => sum + dlq.areas[c].items, 0);
+      say(items, waiting === undefined ? 'Not known' : waiting === 0 ? 'Empty' : count(waiting));
+      const since = dlq ? CLASSES.map((c) => dlq.areas[c].oldestReceivedAt).filter((time) => time > 0) : [];
+      say(
+        facts,
+        !dlq
+          ? 'No dlq has said anything.'
+          : waiting
+            ? `items wait, the oldest for ${duration(at - Math.min(...since))}`
+            : 'Nothing waits on disk.',
+      );
+      coming.hidden = !dlq || !waiting;
+      const { fromItems = 0, leftItems = 0 } = drained ?? {};
+      const done = fromItems === 0 ? 0 : 1 - leftItems / fromItems;
+      progress.update(done);
+      say(percentDone, `${percent(done)} replayed`);
+      say(drain, dlq ? drainText(dlq, breaker?.state, rates.replayed) : '');
+      for (const { area, held, blocks, row } of rows) {
+        const segments = dlq?.segments.filter((segment) => segment.area === area) ?? [];
+        const holds = dlq?.areas[area];
+        set(row, 'data-none', segments.length === 0 ? 'true' : undefined);
+        set(blocks, 'data-dense', segments.length > LABELLED ? 'true' : undefined);
+        say(
+          held,
+          holds && holds.segments > 0 ? `${short(holds.items)} items · ${bytes(holds.diskBytes)}` : '–',
+        );
+        list(blocks, segments, block, paint);
+      }
+      left.hidden = !dlq?.segmentsLeftOut;
+      say(left, `and ${count(dlq?.segmentsLeftOut)} segments more`);
+      quarantine.hidden = !dlq?.quarantinedBytes;
+      say(quarantine, `Quarantined: ${bytes(dlq?.quarantinedBytes)} that cannot be read, kept for people.`);
+      room.update(dlq ? dlq.diskBytes / dlq.capacityBytes : 0);
+      say(roomText, dlq ? `${bytes(dlq.diskBytes)} of ${bytes(dlq.capacityBytes)}` : '–');
+      set(root, 'data-level', dlq && dlq.state !== 'ok' ? 'fault' : undefined);
+    },
+  };
+}
+
+/**
+ * @param {NonNullable<PipelineStatus['dlq']>} dlq
+ * @param {string | undefined} breaker
+ * @param {number} replayed
+ */
+function drainText({ replay }, breaker, replayed) {
+  const time = duration(replay.drainSeconds * 1_000);
+  const at = `${bytes(replay.bytesPerSecond)}/s`;
+  if (replay.paused) return 'Replay is paused by hand.';
+  if (breaker === 'open') return `Waits for the upstream; then ${time} at ${at}.`;
+  return replayed > 0
+    ? `${short(replayed)} items/s; ${time} left at up to ${at}.`
+    : `${time} left at up to ${at}.`;
+}
+
+function block() {
+  return h(
+    'li',
+    {},
+    h('span', { class: 'rest' }),
+    h('span', { class: 'size', 'aria-hidden': 'true' }),
+    h('span', { class: 'away' }),
+  );
+}
+
+/**
+ * @param {HTMLLIElement} element
+ * @param {Segment} segment
+ */
+function paint(element, { area, sequence, state, diskBytes, items, done }) {
+  const [rest, size, words] = /** @type {HTMLElement[]} */ ([...element.children]);
+  set(element, 'data-state', state);
+  if (rest) rest.style.blockSize = `${Math.round((1 - done) * 100)}%`;
+  const text = `${area} segment ${sequence}: ${STATES[state]}, ${count(items)} items wait, ${bytes(diskBytes)}, ${percent(done)} replayed`;
+  set(element, 'title', text);
+  if (size) say(size, bytes(diskBytes));
+  if (words) say(words, text);
+}

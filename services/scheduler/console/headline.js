@@ -1,0 +1,61 @@
+import { h, list, say, set } from './element.js';
+import { duration } from './format.js';
+
+/** @typedef {import('./connection.js').PipelineStatus} PipelineStatus */
+
+const MARKS = { ok: '✓', note: 'i', warning: '!', fault: '×' };
+const NAMES = { ok: 'All is well', note: 'Note', warning: 'Warning', fault: 'Fault' };
+
+/**
+ * What to know first, in a sentence; below it what else there is.
+ * @param {Element} root
+ */
+export function headline(root) {
+  const findings = h('ol', { class: 'findings' });
+  root.append(findings);
+  return {
+    /** @param {PipelineStatus} status */
+    update({ findings: found }) {
+      set(root, 'data-level', found[0]?.level ?? 'ok');
+      list(
+        findings,
+        found,
+        () =>
+          h(
+            'li',
+            {},
+            h('span', { class: 'mark', 'aria-hidden': 'true' }),
+            h('p', {}, h('span', { class: 'away' }), h('strong'), ' ', h('span', { class: 'more' })),
+          ),
+        (item, { level, code, text, more }) => {
+          set(item, 'data-level', level);
+          set(item, 'data-code', code);
+          const [mark, sentence] = item.children;
+          say(/** @type {Element} */ (mark), MARKS[level]);
+          const [name, strong, rest] = /** @type {Element} */ (sentence).children;
+          say(/** @type {Element} */ (name), `${NAMES[level]}: `);
+          say(/** @type {Element} */ (strong), text);
+          say(/** @type {Element} */ (rest), more ?? '');
+        },
+      );
+    },
+  };
+}
+
+/**
+ * Whether what is shown is of now.
+ * @param {Element} root
+ */
+export function pulse(root) {
+  return {
+    /** @param {number | undefined} sinceMs how long nothing has answered; undefined when it does */
+    update(sinceMs) {
+      set(root, 'data-level', sinceMs === undefined ? 'ok' : 'fault');
+      set(document.body, 'data-stale', sinceMs === undefined ? undefined : 'true');
+      say(
+        root,
+        sinceMs === undefined ? 'live' : `no answer for ${duration(sinceMs)}; showing what was last known`,
+      );
+    },
+  };
+}

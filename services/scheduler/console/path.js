@@ -1,0 +1,190 @@
+import { h, meter, say, set } from './element.js';
+import { count, duration, plural, rate, short } from './format.js';
+
+/** @typedef {import('./connection.js').PipelineStatus} PipelineStatus */
+
+const CLASSES = /** @type {const} */ (['critical', 'high', 'normal']);
+
+/**
+ * Where data is and where it goes: boxes, and between them arrows that move as fast as the data does.
+ * @param {Element} root
+ */
+export function path(root) {
+  const client = box('client', 'Clients');
+  const receiver = box('receiver', 'Receiver');
+  const queues = lanes();
+  const scheduler = box('scheduler', 'Scheduler');
+  const exporting = box('export', 'Export queue');
+  const exporter = box('exporter', 'Exporter');
+  const upstream = box('upstream', 'Upstream');
+  const disk = box('dlq', 'Disk (dlq)');
+  const edges = {
+    in: edge('in', 'from clients'),
+    accepted: edge('accepted', 'into the class queues'),
+    picked: edge('picked', 'to the scheduler'),
+    moved: edge('moved', 'to the export queue'),
+    sent: edge('sent', 'to the exporter'),
+    delivered: edge('delivered', 'delivered'),
+    stored: edge('stored', 'to disk', 'to disk'),
+    replayed: edge('replayed', 'replayed from disk', 'replayed'),
+  };
+  root.append(
+    ...[client.element, edges.in.element, receiver.element, edges.accepted.element, queues.element],
+    ...[edges.picked.element, scheduler.element, edges.moved.element, exporting.element, edges.sent.element],
+    ...[exporter.element, edges.delivered.element, upstream.element],
+    ...[edges.stored.element, edges.replayed.element, disk.element],
+  );
+  return {
+    /** @param {PipelineStatus} status */
+    update(status) {
+      const { rates, queue, breaker, dlq, exporter: sender, services, redis } = status;
+      const moved = CLASSES.reduce((sum, c) => sum + rates.moved[c], 0);
+      const number = (/** @type {string} */ service) =>
+        services.filter((line) => line.service === service).length;
+      const refused = rates.refusedRequests > 0 ? `refused ${rate(rates.refusedRequests)}` : '';
+      client.update(rate(rates.requests), 'requests', refused);
+      receiver.update(...instances(number('receiver'), 'items in', rate(rates.received)));
+      queues.update(status);
+      scheduler.update(
+        CLASSES.map((c) => queue?.classes[c].weight ?? '–').join(' : '),
+        number('scheduler') > 1 ? `${number('scheduler')} running` : 'weights',
+        dlq && dlq.replay.outstanding > 0 ? `turn: ${queue?.slot ?? '–'}` : '',
+      );
+      const held = queue && CLASSES.reduce((sum, c) => sum + queue.classes[c].exporting.items, 0);
+      exporting.update(short(held), 'items', '');
+      exporter.update(
+        sender ? `${sender.inflight} of ${sender.concurrency}` : '–',
+        number('exporter') > 1 ? `at once, ${number('exporter')} running` : 'requests at once',
+        number('exporter') === 0 ? 'none running' : '',
+      );
+      const words = { closed: 'answers', open: 'is given a rest', half_open: 'is being tried' };
+      const state = breaker?.state ?? 'closed';
+      upstream.update(words[state], sender?.upstream ?? '', '');
+      set(upstream.element, 'data-level', { closed: undefined, open: 'fault', half_open: 'warning' }[state]);
+      set(receiver.element, 'data-level', number('receiver') === 0 && !redis.problem ? 'fault' : undefined);
+      set(exporter.element, 'data-level', number('exporter') === 0 && !redis.problem ? 'fault' : undefined);
+      const onDisk = dlq && CLASSES.reduce((sum, c) => sum + dlq.areas[c].items, 0);
+      disk.update(
+        onDisk === undefined ? 'not known here' : plural(onDisk, 'item'),
+        dlq && onDisk
+          ? CLASSES.map((c) => `${c} ${short(dlq.areas[c].items)}`).join(' · ')
+          : 'nothing waits on disk',
+        dlq && onDisk && dlq.replay.paused ? 'replay is paused' : '',
+      );
+      set(disk.element, 'data-level', dlq && dlq.state !== 'ok' ? 'fault' : onDisk ? 'warning' : undefined);
+      edges.in.update(rates.received);
+      edges.accepted.update(rates.accepted);
+      edges.picked.update(moved);
+      edges.moved.update(moved);
+      edges.sent.update(rates.delivered, state === 'open');
+      edges.delivered.update(rates.delivered, state === 'open');
+      edges.stored.update(rates.stored);
+      edges.replayed.update(rates.replayed);
+    },
+  };
+}
+
+/**
+ * @param {number} running
+ * @param {string} what
+ * @param {string} value
+ * @returns {[string, string, string]}
+ */
+function instances(running, what, value) {
+  return [value, running > 1 ? `${what}, ${running} running` : what, running === 0 ? 'none running' : ''];
+}
+
+/**
+ * @param {string} name
+ * @param {string} title
+ */
+function box(name, title) {
+  const value = h('strong');
+  const what = h('span', { class: 'what' });
+  const remark = h('em');
+  const element = h('div', { class: 'box', 'data-box': name }, h('h3', {}, title), value, what, remark);
+  return {
+    element,
+    /**
+     * @param {string} said
+     * @param {string} of
+     * @param {string} beside
+     */
+    update(said, of, beside) {
+      say(value, said);
+      say(what, of);
+      set(what, 'title', of);
+      say(remark, beside);
+    },
+  };
+}
+
+function lanes() {
+  const rows = CLASSES.map((c) => {
+    const items = h('strong');
+    const age = h('span', { class: 'age' });
+    const bar = meter(c);
+    const element = h('li', { class: c }, h('span', { class: 'name' }, c), bar.element, items, age);
+    return { c, element, items, age, bar };
+  });
+  const element = h(
+    'div',
+    { class: 'box lanes', 'data-box': 'queues' },
+    h('h3', {}, 'Class queues', h('span', {}, 'items · oldest')),
+    h('ul', {}, ...rows.map((row) => row.element)),
+  );
+  return {
+    element,
+    /** @param {PipelineStatus} status */
+    update({ queue }) {
+      const waiting = (/** @type {'critical' | 'high' | 'normal'} */ c) =>
+        queue ? queue.classes[c].waiting.items + queue.classes[c].replay.items : 0;
+      const most = Math.max(1, ...CLASSES.map(waiting));
+      for (const { c, element: row, items, age, bar } of rows) {
+        bar.update(waiting(c) / most);
+        say(items, queue ? short(waiting(c)) : '–');
+        say(age, queue && queue.classes[c].oldestAgeMs > 0 ? duration(queue.classes[c].oldestAgeMs) : '–');
+        set(row, 'title', `${c}: ${count(waiting(c))} items wait`);
+        set(row, 'data-spills', queue?.classes[c].spills ? 'true' : undefined);
+      }
+    },
+  };
+}
+
+/**
+ * @param {string} name
+ * @param {string} meaning for those who do not see where it goes
+ * @param {string} [caption]
+ */
+function edge(name, meaning, caption) {
+  const value = h('strong');
+  const flow = h('span', { class: 'flow', 'aria-hidden': 'true' });
+  const element = h(
+    'div',
+    { class: 'edge', 'data-edge': name },
+    h(
+      'span',
+      { class: 'label' },
+      value,
+      h('span', { class: caption ? '' : 'away' }, ` ${caption ?? meaning}`),
+    ),
+    flow,
+  );
+  return {
+    element,
+    /**
+     * @param {number} perSecond
+     * @param {boolean} [broken]
+     */
+    update(perSecond, broken = false) {
+      say(value, rate(perSecond));
+      const moving = perSecond >= 0.05;
+      set(element, 'data-moving', moving ? 'true' : undefined);
+      set(element, 'data-broken', broken ? 'true' : undefined);
+      if (!moving) return;
+      // In steps, so that the movement is not begun anew with each small change.
+      const seconds = Math.max(0.3, 1.8 - 0.3 * Math.round(Math.log10(perSecond + 1)));
+      flow.style.setProperty('--pace', `${seconds.toFixed(1)}s`);
+    },
+  };
+}

@@ -1,0 +1,42 @@
+import { readFile } from 'node:fs/promises';
+import { extname } from 'node:path';
+import type { AdminServer } from '@nrdot/service';
+
+/** The files of the page, in `services/scheduler/console`. The build copies them beside the bundle, as they are. */
+const FILES = [
+  'palette.css',
+  'page.css',
+  'path.css',
+  'cards.css',
+  'disk.css',
+  'tables.css',
+  'plots.css',
+  'configuration.css',
+  'narrow.css',
+  'icon.svg',
+  'main.js',
+  'connection.js',
+  'element.js',
+  'format.js',
+  'headline.js',
+  'path.js',
+  'cards.js',
+  'disk.js',
+  'plots.js',
+  'configuration.js',
+] as const;
+const TYPES: Record<string, string> = {
+  '.html': 'text/html; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.svg': 'image/svg+xml',
+};
+const DIRECTORY = new URL(import.meta.url.endsWith('.ts') ? '../console/' : './console/', import.meta.url);
+
+/** Puts the console on the admin address: one page at `/`, which asks `/api/status` once a second while it is seen. */
+export function addConsole(admin: AdminServer): void {
+  const add = (url: string, name: string) =>
+    admin.file(url, TYPES[extname(name)]!, () => readFile(new URL(name, DIRECTORY)));
+  add('/', 'index.html');
+  for (const name of FILES) add(`/console/${name}`, name);
+}

@@ -1,0 +1,106 @@
+import type {
+  Accounting,
+  Breaker,
+  DlqStatus,
+  ExporterStatus,
+  LimiterStatus,
+  PriorityClass,
+  ReceiverStatus,
+  ServiceName,
+} from '@nrdot/queue';
+import type { Finding } from './findings.ts';
+
+/**
+ * The whole pipeline as one JSON: what `GET /api/status` gives, the console draws and `nrdot status` prints. Times: Unix
+ * ms, ages in ms, rates per second over the last few seconds. Where Redis or a service is away, what it alone knows is
+ * absent: `queue`, `books`, `breaker` without Redis, `limiter` without a receiver, `dlq` without a dlq.
+ */
+export interface PipelineStatus {
+  at: number;
+  /** What a person should know first, the gravest first; never empty. */
+  findings: Finding[];
+  redis: { problem?: string; usedBytes?: number; limitBytes?: number };
+  /** Every service of every process that has spoken in the last ten seconds. */
+  services: ServiceLine[];
+  /** Items per second on the edges of the path; `requests` and `refusedRequests` are requests. */
+  rates: Rates;
+  queue?: QueueStatus;
+  breaker?: Breaker;
+  receiver?: Omit<ReceiverStatus, 'limiter'>;
+  limiter?: LimiterStatus;
+  exporter?: ExporterStatus;
+  dlq?: DlqStatus;
+  /** How far the disk is emptied: the most items it held since it was last empty, and those still there. */
+  drain?: { fromItems: number; leftItems: number };
+  /** In items: accepted = delivered + queued + on_disk + rejected + dropped + difference. */
+  books?: Accounting;
+  /** Items by why they were dropped, those reasons that occurred. */
+  dropped?: Record<string, number>;
+}
+
+export interface ServiceLine {
+  service: ServiceName;
+  /** `host:pid`. */
+  instance: string;
+  /** How old what it says is. */
+  ageMs: number;
+  upMs: number;
+  version: string;
+  rssBytes: number;
+  problem?: string;
+}
+
+export interface Rates {
+  requests: number;
+  refusedRequests: number;
+  received: number;
+  /** Into Redis. */
+  accepted: number;
+  limiterDropped: number;
+  /** From the class queues to the export queue, replayed items among them. */
+  moved: Record<PriorityClass, number>;
+  delivered: number;
+  /** Onto the disk, rejected ones among them. */
+  stored: number;
+  /** From the disk back into Redis. */
+  replayed: number;
+}
+
+export interface QueueStatus {
+  /** 0 to 1, by whichever of bytes and items is nearer its limit. */
+  fill: number;
+  maxBytes: number;
+  maxItems: number;
+  items: number;
+  bytes: number;
+  classes: Record<PriorityClass, ClassStatus>;
+  /** Which kind of work has the present slot. */
+  slot: 'live' | 'replay';
+}
+
+export interface ClassStatus {
+  /** Waiting for the scheduler. */
+  waiting: Amount;
+  /** The same, back from disk. */
+  replay: Amount;
+  /** With the exporters, waiting for a retry among them. */
+  exporting: Amount;
+  /** On the way to disk. */
+  spilling: Amount;
+  /** What it holds of the queue's room, 0 to 1. */
+  fill: number;
+  /** New arrivals go to disk, for want of room. */
+  spills: boolean;
+  /** Of the oldest batch that waits for the scheduler; 0 when none does. */
+  oldestAgeMs: number;
+  weight: number;
+  /** Of the items moved: what it is to have while all classes wait, and what it had in the last seconds. */
+  wantedShare: number;
+  achievedShare: number;
+}
+
+export interface Amount {
+  batches: number;
+  items: number;
+  bytes: number;
+}
