@@ -125,10 +125,11 @@ Examples:
     .addHelpText(
       'after',
       `
-Exit code: 0 when every promise held, 1 when one was broken.
+Exit code: 0 when every promise held, 1 when one was broken, 3 when none was but one could not be measured on this
+machine, and the table says why.
 
 Examples:
-  nrdot demo                           all three, about a minute and a half
+  nrdot demo                           all three, about a minute and a half; under three on a slow machine
   nrdot demo --act overload            one of them
   nrdot demo --config other-weights.yaml   with settings of yours: see a promise break`,
     )

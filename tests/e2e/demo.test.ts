@@ -23,14 +23,21 @@ async function nrdot(args: string[]): Promise<{ status: number | string; output:
 describe('nrdot demo', () => {
   it('shows that every promise holds, and leaves a page', async () => {
     const { status, output } = await nrdot(['demo', '--report', 'page.html']);
-    expect(output).not.toContain('BROKEN');
-    expect(output).toMatch(/(\d+) of \1 promises held\./);
-    expect(status, output).toBe(0);
+    expect(output, output).not.toContain('BROKEN');
+    expect(output, output).toMatch(/held +Nothing acknowledged is lost, invented or damaged/);
+    const [, held, promises, rest] = /(\d+) of (\d+) promises held(.*)\.$/m.exec(output) ?? [];
+    // Slowness of the machine is no fault of the product: it is told apart, with its reason and its exit code.
+    const unmeasured = output.match(/^ *unmeasured .*could not be measured here: .+/gm) ?? [];
+    expect(Number(held) + unmeasured.length, output).toBe(Number(promises));
+    expect(rest, output).toBe(
+      unmeasured.length > 0 ? `, ${unmeasured.length} could not be measured here` : '',
+    );
+    expect(status, output).toBe(unmeasured.length > 0 ? 3 : 0);
     const page = readFileSync(join(dir.path, 'page.html'), 'utf8');
-    expect(page).toMatch(/(\d+) of \1 promises held/);
+    expect(page).toContain(`${held} of ${promises} promises held`);
     expect(page.match(/<svg/g)!.length).toBeGreaterThanOrEqual(5);
     expect(page).not.toMatch(/NaN|undefined/);
-  }, 180_000);
+  }, 300_000);
 
   it('says so when a promise is broken', async () => {
     writeFileSync(
@@ -38,10 +45,17 @@ describe('nrdot demo', () => {
       'scheduler:\n  weights: { critical: 1, high: 1, normal: 1 }\n',
     );
     const { status, output } = await nrdot(['demo', '--act', 'overload', '--config', 'broken.yaml']);
-    expect(output).toMatch(/BROKEN {2}Shares of critical, high and normal are 5 : 3 : 1/);
-    expect(output).toMatch(/2 of 3 promises held/);
-    expect(status).toBe(1);
-  }, 120_000);
+    expect(output, output).toMatch(/BROKEN +Shares of critical, high and normal are 5 : 3 : 1/);
+    expect(output, output).toMatch(/\d of 3 promises held, 1 BROKEN/);
+    expect(status, output).toBe(1);
+  }, 180_000);
+
+  it('ends at once when it is interrupted, and leaves nothing running', async () => {
+    await using child = startNrdot(['demo', '--act', 'outage'], {}, dir.path);
+    await child.line(/breaker closed; delivered [1-9]/, 60_000);
+    expect(await child.end('SIGINT')).toBe(130);
+    expect(child.output()).toContain('Stopped.');
+  }, 100_000);
 });
 
 describe('commands that speak to what runs', () => {

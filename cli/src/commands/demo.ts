@@ -20,13 +20,24 @@ export interface DemoFlags {
   json?: boolean;
 }
 
-/** `nrdot demo`: three acts on this machine, a verdict, and a page to keep. Exit code 1 when a promise is broken. */
+/** Exit codes beside 0, when every promise held. */
+const BROKEN = 1;
+const UNMEASURED = 3;
+const INTERRUPTED = 130;
+
+/** `nrdot demo`: three acts on this machine, a verdict, and a page to keep. */
 export async function demoCommand(flags: DemoFlags): Promise<void> {
   const names = flags.act ? [flags.act] : ACT_NAMES;
   const settings = flags.config ? (parse(readFileSync(flags.config, 'utf8')) as Record<string, unknown>) : {};
   const line = new ProgressLine();
   const stop = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort());
+  let interrupted = false;
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(name, () => {
+      interrupted = true;
+      stop.abort();
+    });
+  }
   const dir = mkdtempSync(join(tmpdir(), 'nrdot-demo-'));
   const play = new Performance({
     acts: names.length,
@@ -42,11 +53,12 @@ export async function demoCommand(flags: DemoFlags): Promise<void> {
       stop.signal.throwIfAborted();
     }
   } catch (error) {
-    if (!stop.signal.aborted) throw error;
+    if (!interrupted) throw error;
     line.say('\nStopped.');
-    process.exitCode = 130;
+    process.exitCode = INTERRUPTED;
     return;
   } finally {
+    stop.abort(); // a load that still runs would keep the process alive
     line.done();
     rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
   }
@@ -54,6 +66,7 @@ export async function demoCommand(flags: DemoFlags): Promise<void> {
   writeFileSync(page, htmlReport(acts, new Date()));
   process.stdout.write(flags.json ? `${JSON.stringify({ acts }, null, 2)}\n` : textReport(acts));
   line.say(`Report with plots: ${page}`);
-  const { held, promises } = verdict(acts);
-  if (held < promises) process.exitCode = 1;
+  const { broken, unmeasured } = verdict(acts);
+  if (broken > 0) process.exitCode = BROKEN;
+  else if (unmeasured > 0) process.exitCode = UNMEASURED;
 }

@@ -1,9 +1,15 @@
+/**
+ * Whether a promise held. `unmeasured`: this machine was too slow, or something else was in the way, for a verdict; a
+ * promise that is known to be broken is `broken`.
+ */
+export type Outcome = 'held' | 'broken' | 'unmeasured';
+
 /** A promise of the product, and what was measured of it. */
 export interface Finding {
   promise: string;
-  /** In words, with its unit. */
+  /** In words, with its unit; why not, when it could not be measured. */
   measured: string;
-  held: boolean;
+  outcome: Outcome;
 }
 
 /** One line of a plot: values over time. */
@@ -30,6 +36,16 @@ export interface ActResult {
   story: string;
   findings: Finding[];
   plots: Plot[];
+}
+
+/** @param doubt why a promise that seems broken cannot be called so here; empty when there is no doubt */
+export function finding(promise: string, measured: string, held: boolean, doubt = ''): Finding {
+  if (held) return { promise, measured, outcome: 'held' };
+  return doubt ? unmeasured(promise, `${measured}; ${doubt}`) : { promise, measured, outcome: 'broken' };
+}
+
+export function unmeasured(promise: string, why: string): Finding {
+  return { promise, measured: `could not be measured here: ${why}`, outcome: 'unmeasured' };
 }
 
 export function whole(value: number): string {

@@ -35,21 +35,6 @@ export class Recorder<N extends string> implements Disposable {
     return names.map((name) => this.#series.get(name)!);
   }
 
-  /** The most that a counter grew in any window of so many seconds, per second. */
-  steepest(name: N, windowSeconds: number): number {
-    const { points } = this.#series.get(name)!;
-    let most = 0;
-    let from = 0;
-    for (const [at, value] of points) {
-      while (at - points[from + 1]![0] >= windowSeconds) from++;
-      const [since, before] = points[from]!;
-      // A counter that fell began again: its process is another one.
-      if (at - since >= windowSeconds && value > before)
-        most = Math.max(most, (value - before) / (at - since));
-    }
-    return most;
-  }
-
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
   }
@@ -69,6 +54,22 @@ export class Recorder<N extends string> implements Disposable {
       this.#looking = false;
     }
   }
+}
+
+/**
+ * The most that a counter grew in any window of so many seconds, per second.
+ * @param points seconds by the clock of whoever counts, and the count then
+ */
+export function steepest(points: readonly (readonly [number, number])[], windowSeconds: number): number {
+  let most = 0;
+  let from = 0;
+  for (const [at, value] of points) {
+    while (at - (points[from + 1]?.[0] ?? at) >= windowSeconds) from++;
+    const [since, before] = points[from]!;
+    // A counter that fell began again: its process is another one.
+    if (at - since >= windowSeconds && value > before) most = Math.max(most, (value - before) / (at - since));
+  }
+  return most;
 }
 
 /** The growth of a counter per second, over windows of about a second. */

@@ -1,15 +1,35 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { freePort, type MockUpstream, Process, startMockUpstream, waitUntil } from '@nrdot/testbed';
+import { whole } from './finding.ts';
+
+export type Accounting = Record<
+  'accepted' | 'delivered' | 'queued' | 'on_disk' | 'rejected' | 'dropped' | 'difference',
+  number
+>;
 
 export interface SchedulerView {
-  accounting: Record<
-    'accepted' | 'delivered' | 'queued' | 'on_disk' | 'rejected' | 'dropped' | 'difference',
-    number
-  >;
+  accounting: Accounting;
   breaker: { state: string; reason: string };
+  /** Of the queue, 0 to 1. */
+  fill: number;
   depth: { stages: { queued: Record<string, { items: number }> } };
+  /** Items that left the scheduler. */
+  moved: Record<string, number>;
 }
+
+/** The books when nothing moves any more. */
+export interface Rest {
+  books: Accounting;
+  /** Why what is missing may yet come; empty when it will not. */
+  doubt: string;
+}
+
+/** A pipeline whose books have stood still for so long, with something left in them, is stuck and not slow. */
+const STUCK_MS = 15_000;
+const POLL_MS = 100;
+const START_MS = 60_000;
 
 type Tree = { [key: string]: unknown };
 
@@ -87,21 +107,35 @@ export class Stage implements AsyncDisposable {
     return sums;
   }
 
-  /** Waits until nothing is under way any more. @returns the books then */
-  async untilQuiet(timeoutMs: number): Promise<SchedulerView['accounting']> {
-    let books: SchedulerView['accounting'] | undefined;
-    try {
-      return await waitUntil(
-        async () => {
-          books = (await this.scheduler()).accounting;
-          return books.queued === 0 && books.on_disk === 0 && books.difference === 0 ? books : undefined;
-        },
-        { what: 'everything was delivered', timeoutMs, everyMs: 100 },
-      );
-    } catch (error) {
-      if (books) return books; // the findings say what is wrong with them
-      throw error;
+  /** What the dlq says of itself: Unix ms, and the payload bytes that it has put back since it was started. */
+  async replayed(): Promise<{ at: number; bytes: number }> {
+    const answer = await fetch(`${this.admin}/api/dlq`);
+    const { at, replay } = (await answer.json()) as { at: number; replay: { replayedBytes: number } };
+    return { at, bytes: replay.replayedBytes };
+  }
+
+  /** Waits until nothing is under way any more, or nothing moves any more, or the time is over. */
+  async untilQuiet(timeoutMs: number): Promise<Rest> {
+    const endsAt = performance.now() + timeoutMs;
+    let books: Accounting | undefined;
+    let movedAt = performance.now();
+    let lastError = '';
+    while (performance.now() < endsAt) {
+      try {
+        const now = (await this.scheduler()).accounting;
+        if (now.queued === 0 && now.on_disk === 0 && now.difference === 0) return { books: now, doubt: '' };
+        if (JSON.stringify(now) !== JSON.stringify(books)) movedAt = performance.now();
+        books = now;
+        if (performance.now() - movedAt > STUCK_MS) return { books, doubt: '' };
+      } catch (error) {
+        lastError = (error as Error).message;
+      }
+      await wait(POLL_MS);
     }
+    if (!books) throw new Error(`the pipeline told nothing for ${timeoutMs / 1000} s: ${lastError}`);
+    const { queued, on_disk: onDisk } = books;
+    const left = `${whole(queued)} in Redis and ${whole(onDisk)} on disk`;
+    return { books, doubt: `it was still delivering after ${timeoutMs / 1000} s, with ${left}` };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -122,8 +156,11 @@ export class Stage implements AsyncDisposable {
   }
 
   async #started(): Promise<void> {
-    await this.#pipeline.line(/send OTLP\/HTTP to/);
-    await waitUntil(async () => (await fetch(`${this.admin}/readyz`)).ok, { what: 'the pipeline is ready' });
+    await this.#pipeline.line(/send OTLP\/HTTP to/, START_MS);
+    await waitUntil(async () => (await fetch(`${this.admin}/readyz`)).ok, {
+      what: 'the pipeline is ready',
+      timeoutMs: START_MS,
+    });
   }
 }
 

@@ -60,6 +60,7 @@ export class Replayer {
   readonly #rewind = new Set<Area>();
   readonly #done: Promise<void>;
   #outstandingBytes = 0;
+  #replayedBytes = 0;
   /** Outcomes in Redis that were acted on, and stay there until the disk knows. */
   #actedOn = 0;
   #gate: { state: 'closed' | 'open' | 'half_open'; paused: boolean; crowded: boolean } = {
@@ -86,6 +87,11 @@ export class Replayer {
 
   get outstanding(): number {
     return this.#outstanding.size;
+  }
+
+  /** Payload bytes put back into the queue, uncompressed. */
+  get replayedBytes(): number {
+    return this.#replayedBytes;
   }
 
   get paused(): boolean {
@@ -222,6 +228,7 @@ export class Replayer {
     this.#outstandingBytes += plain.byteLength;
     this.#share.served(priorityClass, items);
     metrics.dlqReplayedItems.inc({ class: priorityClass }, items);
+    this.#replayedBytes += plain.byteLength;
     metrics.dlqReplayedBytes.inc(plain.byteLength);
   }
 

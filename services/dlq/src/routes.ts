@@ -13,7 +13,7 @@ export interface RouteDeps {
 }
 
 /** What the dlq holds and does, for people. Times: Unix ms. */
-export function dlqState({ segments, replayer, rate }: RouteDeps) {
+export function dlqState({ segments, replayer, rate, now }: RouteDeps) {
   const areas = Object.fromEntries(AREAS.map((area) => [area, segments.stats(area)])) as Record<
     Area,
     ReturnType<SegmentLog['stats']>
@@ -23,6 +23,8 @@ export function dlqState({ segments, replayer, rate }: RouteDeps) {
     return records > 0 ? sum + rawBytes : sum;
   }, 0);
   return {
+    /** When this was so: counters and clock are read in one turn. */
+    at: now(),
     state: segments.fault?.code ?? 'ok',
     fault: segments.fault?.message,
     utilization: segments.utilization,
@@ -31,6 +33,8 @@ export function dlqState({ segments, replayer, rate }: RouteDeps) {
     replay: {
       paused: replayer.paused,
       outstanding: replayer.outstanding,
+      /** Put back into the queue since the process started, uncompressed. */
+      replayedBytes: replayer.replayedBytes,
       bytesPerSecond: rate.bytesPerSecond,
       drainSeconds: waitingBytes / rate.bytesPerSecond,
       order: replayer.order,

@@ -46,6 +46,8 @@ export interface GenerateEvents {
   progress?(progress: Progress): void;
   /** For each batch that got a 2xx, at once. */
   acknowledged?(receipt: BatchReceipt): void;
+  /** Stops new batches, and waits for the answers of those in flight: no item ends as unknown by it. */
+  finish?: AbortSignal;
   /** Stops new batches, and gives up those in flight. */
   signal?: AbortSignal;
 }
@@ -117,6 +119,8 @@ class Run {
   readonly #basePath: string;
   readonly #jitter: () => number;
   readonly #stop = new AbortController();
+  /** Of what waits for its time to be made; `#stop` ends that too. */
+  readonly #noMore: AbortSignal;
   #prepared: Batch[] = [];
   #nextBatch = 0;
   #startMs = 0;
@@ -136,6 +140,7 @@ class Run {
     const run = w.run ?? randomBytes(4).readUInt32BE();
     this.#maker = new BatchMaker(w, run);
     this.#jitter = seededRandom(w.seed ^ 0x5bd1e995);
+    this.#noMore = AbortSignal.any([this.#stop.signal, ...(on.finish ? [on.finish] : [])]);
     this.#report = emptyReport(run, w.metricIds || (w.signals.metrics ?? 0) === 0);
   }
 
@@ -167,15 +172,15 @@ class Run {
 
   async #worker(): Promise<void> {
     const { rate, batchSize, durationMs, items } = this.#w;
-    while (!this.#stop.signal.aborted) {
+    while (!this.#noMore.aborted) {
       const number = this.#nextBatch;
       const left = items === undefined ? batchSize : Math.min(batchSize, items - number * batchSize);
       if (left <= 0) return;
       const dueMs = rate === 0 ? clockMs() : this.#startMs + (number * batchSize * 1000) / rate;
       if (durationMs !== undefined && dueMs >= this.#startMs + durationMs) return;
       this.#nextBatch += 1;
-      await this.#until(dueMs);
-      if (this.#stop.signal.aborted) return;
+      await this.#until(dueMs, this.#noMore);
+      if (this.#noMore.aborted) return;
       const batch = this.#prepared.length > 0 ? this.#prepared.shift()! : this.#maker.make(left, dueMs);
       this.#inFlight += 1;
       await this.#deliver(batch, dueMs);
@@ -183,9 +188,9 @@ class Run {
     }
   }
 
-  async #until(dueMs: number): Promise<void> {
+  async #until(dueMs: number, signal: AbortSignal): Promise<void> {
     const ms = dueMs - clockMs();
-    if (ms > 0) await wait(ms, undefined, { signal: this.#stop.signal }).catch(() => {});
+    if (ms > 0) await wait(ms, undefined, { signal }).catch(() => {});
   }
 
   async #deliver(batch: Batch, dueMs: number): Promise<void> {
@@ -228,7 +233,7 @@ class Run {
         return report.unknown.addRange(batch.from, batch.count);
       }
       report.retries += 1;
-      await this.#until(clockMs() + pauseMs);
+      await this.#until(clockMs() + pauseMs, this.#stop.signal);
     }
   }
 
