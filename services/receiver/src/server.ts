@@ -40,6 +40,16 @@ export interface ReceiverDeps extends IngestDeps {
   metrics: Metrics;
 }
 
+/**
+ * To what is wrong with a connection before there is a request to answer. A request that does not arrive in time is
+ * told to come again: a sender must not retry after a 400 or 408 (OTLP 1.11), and would lose sound data because its
+ * network, or this machine, was slow.
+ */
+const ANSWERS: Record<string, string> = {
+  HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
+  ERR_HTTP_REQUEST_TIMEOUT: '503 Service Unavailable\r\nRetry-After: 1',
+};
+
 /** The OTLP/HTTP server. It answers 200 only for what is durable. */
 export class Receiver {
   readonly #app: FastifyInstance;
@@ -96,10 +106,12 @@ export class Receiver {
       forceCloseConnections: 'idle',
       exposeHeadRoutes: false,
       clientErrorHandler: (error, socket) => {
-        const status =
-          error.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request';
-        if (socket.writable)
-          socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+        if (!socket.writable) return;
+        const answer = ANSWERS[error.code ?? ''] ?? '400 Bad Request';
+        // Cut then: what still arrives of a request that was answered must not be taken.
+        socket.end(`HTTP/1.1 ${answer}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () =>
+          socket.destroy(),
+        );
       },
     });
     app.server.maxConnections = limits.connections;
