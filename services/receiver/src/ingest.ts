@@ -1,7 +1,7 @@
 import {
   type BodyFormat,
+  borrowContent,
   type ContentEncoding,
-  decodeContent,
   GRPC,
   jsonToProtobuf,
   OtlpError,
@@ -69,13 +69,17 @@ export async function ingest(
   const { signal, format, encoding, wire, reservation } = request;
   if (wire.byteLength === 0) return { items: 0, bodyBytes: 0 };
 
-  const decoded = await decodeContent(wire, encoding, { maxBytes: limits.maxBodyBytes });
+  // Borrowed: until the next `await` it is ours. A payload is never a view of it: gzip goes on as it came, and what
+  // was changed was written anew. So no `await` where there is nothing to wait for.
+  const decoding = borrowContent(wire, encoding, { maxBytes: limits.maxBodyBytes });
+  const decoded = decoding instanceof Promise ? await decoding : decoding;
+  const bodyBytes = decoded.byteLength;
   if (decoded !== wire) reservation.reserve(decoded.byteLength);
   const whole = format === 'json' ? jsonToProtobuf(signal, decoded, { maxDepth: limits.maxDepth }) : decoded;
   if (whole !== decoded) reservation.reserve(whole.byteLength);
 
   let { items } = walk(signal, whole, { maxDepth: limits.maxDepth });
-  if (items === 0) return { items, bodyBytes: decoded.byteLength };
+  if (items === 0) return { items, bodyBytes };
   const limited = signal === 'metrics' && deps.limit ? deps.limit(whole) : undefined;
   const body = limited?.body ?? whole;
   const partial =
@@ -85,7 +89,7 @@ export async function ingest(
   if (body !== whole) {
     reservation.reserve(body.byteLength);
     items = walk(signal, body, { maxDepth: limits.maxDepth }).items;
-    if (items === 0) return { items, bodyBytes: decoded.byteLength, ...partial };
+    if (items === 0) return { items, bodyBytes, ...partial };
   }
 
   const receivedAt = deps.now();
@@ -114,7 +118,7 @@ export async function ingest(
     throw unavailable('queue_full', 'the queue is at its capacity (queue.max_bytes, queue.max_items)');
   }
   if (results.includes('lost')) throw unavailable('not_kept', 'the batch could not be kept');
-  return { items, bodyBytes: decoded.byteLength, ...partial };
+  return { items, bodyBytes, ...partial };
 }
 
 /** Into Redis, or to the dlq's disk what Redis can't take. */

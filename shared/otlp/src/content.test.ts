@@ -1,8 +1,15 @@
 import { deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type ContentEncoding, decodeContent, encodeContent, parseContentEncoding } from './content.ts';
+import {
+  borrowContent,
+  type ContentEncoding,
+  decodeContent,
+  encodeContent,
+  parseContentEncoding,
+} from './content.ts';
 import { OtlpError } from './error.ts';
+import { ScratchGunzip } from './scratch-gunzip.ts';
 
 const MAX = { maxBytes: 4 * 1024 * 1024 };
 const COMPRESSED: ContentEncoding[] = ['gzip', 'deflate', 'zstd'];
@@ -53,6 +60,52 @@ describe('content encodings', () => {
     const frames = Buffer.concat([zstdCompressSync(a), zstdCompressSync(b), zstdCompressSync(a)]);
     expect(String(await decodeContent(frames, 'zstd', MAX))).toBe('firstsecondfirst');
     expect(String(await decodeContent(deflateRawSync(a), 'deflate', MAX))).toBe('first');
+  });
+
+  it('are the same when borrowed, whole or damaged, one after another', async () => {
+    const borrowed = async (wire: Buffer, encoding: ContentEncoding, maxBytes: number) => {
+      try {
+        return Buffer.from(await borrowContent(wire, encoding, { maxBytes }));
+      } catch (error) {
+        return (error as OtlpError).message;
+      }
+    };
+    const decoded = async (wire: Buffer, encoding: ContentEncoding, maxBytes: number) => {
+      try {
+        return await decodeContent(wire, encoding, { maxBytes });
+      } catch (error) {
+        return (error as OtlpError).message;
+      }
+    };
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.uint8Array({ maxLength: 2_000 }), { minLength: 1, maxLength: 3 }),
+        fc.constantFrom(...COMPRESSED),
+        fc.nat(3_000),
+        fc.option(fc.tuple(fc.nat(4_000), fc.nat(255)), { nil: undefined }),
+        fc.constantFrom('whole', 'cut', 'trailing'),
+        async (parts, encoding, maxBytes, damage, end) => {
+          let wire = Buffer.concat(
+            await Promise.all(parts.map((part) => encodeContent(Buffer.from(part), encoding))),
+          );
+          if (damage && wire.length > 0) wire[damage[0] % wire.length] = damage[1];
+          if (end === 'cut') wire = wire.subarray(0, wire.length >> 1);
+          if (end === 'trailing') wire = Buffer.concat([wire, Buffer.alloc(3)]);
+          expect(await borrowed(wire, encoding, maxBytes)).toEqual(await decoded(wire, encoding, maxBytes));
+        },
+      ),
+      { numRuns: 500 },
+    );
+    const large = Buffer.alloc(3 * 1024 * 1024, 'x');
+    expect(large.equals(await borrowContent(gzipSync(large), 'gzip', MAX))).toBe(true);
+  });
+
+  it('are borrowed without a new decoder with the Node that this project pins', () => {
+    const gunzip = new ScratchGunzip();
+    for (const text of ['one', 'two', 'three']) {
+      expect(String(gunzip.decompress(gzipSync(text), 100))).toBe(text);
+      expect(gunzip.decompress(gzipSync(text).subarray(0, 21), 100)).toBeUndefined();
+    }
   });
 
   it('may not be bombs: 413, at any size on the wire', async () => {

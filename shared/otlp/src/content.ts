@@ -20,6 +20,7 @@ import {
   zstdDecompressSync,
 } from 'node:zlib';
 import { GRPC, malformed, OtlpError, oversized } from './error.ts';
+import { ScratchGunzip } from './scratch-gunzip.ts';
 
 /** How a body is compressed, by its name in `Content-Encoding`. */
 export type ContentEncoding = 'identity' | 'gzip' | 'deflate' | 'zstd';
@@ -68,6 +69,22 @@ export function parseContentEncoding(header: string | undefined): ContentEncodin
     grpcCode: GRPC.UNIMPLEMENTED,
     message: `Content-Encoding "${name.slice(0, 40)}" is not supported; expected ${CONTENT_ENCODINGS.join(', ')}`,
   });
+}
+
+let scratchGunzip: ScratchGunzip | undefined;
+
+/**
+ * Decompresses a body that is only looked at: what comes back at once may be a view of a buffer that the next call
+ * overwrites. Otherwise as `decodeContent`.
+ */
+export function borrowContent(
+  body: Buffer,
+  encoding: ContentEncoding,
+  limits: { maxBytes: number },
+): Buffer | Promise<Buffer> {
+  if (encoding !== 'gzip' || body.byteLength >= SYNC_MAX_BYTES) return decodeContent(body, encoding, limits);
+  scratchGunzip ??= new ScratchGunzip();
+  return scratchGunzip.decompress(body, limits.maxBytes) ?? decodeContent(body, encoding, limits);
 }
 
 /**
