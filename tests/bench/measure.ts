@@ -13,6 +13,8 @@ export interface Case {
   delayMs?: number;
   /** How long what was acknowledged may take to arrive after the last request; a minute when absent. */
   arrivalTimeoutMs?: number;
+  /** Measured at most so many times, however many repetitions a run has. */
+  repetitions?: number;
   /** Where it differs from that of the run, in seconds. */
   seconds?: { warmUp: number; measured: number };
 }

@@ -38,6 +38,8 @@ export interface Wish {
   heatMs: number;
 }
 
+/** A curve has several points: they stand for repetitions. */
+const GROWTH_REPETITIONS = 1;
 /** Starting and ending a system, making bodies, waiting for what is under way: seconds, as measured. */
 const START_S = 3;
 const CASE_S = 2;
@@ -51,6 +53,7 @@ export function plan(wish: Wish, systems: readonly System[], kept: Results): Ste
         const cases = (SUITES[suite]?.cases ?? []).filter(
           (one) =>
             one.systems(system) &&
+            repetition <= (one.repetitions ?? Number.POSITIVE_INFINITY) &&
             wish.systems.test(system.name) &&
             wish.cases.test(one.name) &&
             !kept.loads.some(
@@ -64,7 +67,7 @@ export function plan(wish: Wish, systems: readonly System[], kept: Results): Ste
         if (cases.length > 0) steps.push({ kind: 'load', suite, system, cases, repetition });
       }
     }
-    if (!wish.suites.includes('growth')) continue;
+    if (!wish.suites.includes('growth') || repetition > GROWTH_REPETITIONS) continue;
     for (const [growth, { title }] of Object.entries(GROWTH)) {
       const done = kept.growth.some((point) => point.growth === growth && point.repetition === repetition);
       if (!done && wish.cases.test(title)) steps.push({ kind: 'growth', growth, repetition });

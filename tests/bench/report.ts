@@ -17,7 +17,6 @@ import { requestsPerReceiverSecond, targets } from './targets.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const PLOTS = 'docs/benchmarks';
-const FULL = 5;
 
 const ms = (value: number) => value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0);
 const mib = (bytes: number) => (bytes / 1048576).toFixed(0);
@@ -118,7 +117,7 @@ function repeated(bySystem: readonly (readonly Result[])[]): string {
   const counts = bySystem.map((rows) => rows.length);
   const [least, most] = [Math.min(...counts), Math.max(...counts)];
   const times = least === most ? String(most) : `${least} to ${most}`;
-  return `Repetitions: ${times}${least < FULL ? ` (${FULL} are the default)` : ''}.`;
+  return `Repetitions: ${times}.`;
 }
 
 function plot(

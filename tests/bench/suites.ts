@@ -29,7 +29,8 @@ const withMetrics: LoadCase['systems'] = (system) => durable(system) || system.n
 const small: LoadCase['systems'] = (system) => durable(system) || system.name === SERVICES;
 
 const rate = 10_000;
-const SHORT = { warmUp: 2, measured: 6 };
+const SHORT = { seconds: { warmUp: 2, measured: 6 }, repetitions: 3 };
+const CLOSED = { seconds: { warmUp: 2, measured: 5 }, repetitions: 3 };
 /** What peers and we make of a gauge is one sample each, which a histogram is not. */
 const gauges = { signals: { metrics: 1 }, metricKinds: { gauge: 1 } };
 
@@ -53,31 +54,31 @@ export const SUITES: Record<string, Suite> = {
       {
         name: '20 × 500 spans, zstd',
         systems: durable,
-        seconds: SHORT,
+        ...SHORT,
         workload: { rate, batchSize: 500, encoding: 'zstd' },
       },
       {
         name: '20 × 500 spans, identity',
         systems: durable,
-        seconds: SHORT,
+        ...SHORT,
         workload: { rate, batchSize: 500, encoding: 'identity' },
       },
       {
         name: '200 × 50 spans, gzip',
         systems: durable,
-        seconds: SHORT,
+        ...SHORT,
         workload: { rate, batchSize: 50, encoding: 'gzip', connections: 8 },
       },
       {
         name: '20 × 500 spans, JSON',
         systems: durable,
-        seconds: SHORT,
+        ...SHORT,
         workload: { rate, batchSize: 500, encoding: 'identity', format: 'json' },
       },
       {
         name: '20 × 500 data points (gauges), gzip',
         systems: withMetrics,
-        seconds: SHORT,
+        ...SHORT,
         workload: { rate, batchSize: 500, encoding: 'gzip', ...gauges },
       },
     ],
@@ -88,22 +89,22 @@ export const SUITES: Record<string, Suite> = {
       'A fixed number of connections, each sending again when it is answered: 8 of large requests, 64 of small ones. Generator and upstream share the cores with the system, so what counts is items per CPU-second.',
     schedule: 'closed',
     cases: [
-      { name: SPANS, systems: durable, seconds: { warmUp: 2, measured: 5 }, workload: closed },
+      { name: SPANS, systems: durable, ...CLOSED, workload: closed },
       {
         name: 'log records, 500 per request, gzip',
         systems: durable,
-        seconds: { warmUp: 2, measured: 5 },
+        ...CLOSED,
         workload: { ...closed, signals: { logs: 1 } },
       },
       {
         name: 'data points, 500 per request, gzip',
         systems: durable,
-        seconds: { warmUp: 2, measured: 5 },
+        ...CLOSED,
         workload: { ...closed, signals: { metrics: 1 } },
       },
-      { name: 'spans, 1 per request, identity', systems: ours, seconds: SHORT, workload: tiny(1) },
-      { name: SMALL, systems: small, seconds: SHORT, workload: tiny(5) },
-      { name: 'spans, 10 per request, identity', systems: ours, seconds: SHORT, workload: tiny(10) },
+      { name: 'spans, 1 per request, identity', systems: ours, ...SHORT, workload: tiny(1) },
+      { name: SMALL, systems: small, ...SHORT, workload: tiny(5) },
+      { name: 'spans, 10 per request, identity', systems: ours, ...SHORT, workload: tiny(10) },
     ],
   },
 };

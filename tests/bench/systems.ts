@@ -44,7 +44,7 @@ export function services(
     durability: 'fsynced',
     start: async (dir, upstream) => {
       const redisDir = join(dir, 'redis');
-      mkdirSync(redisDir);
+      mkdirSync(redisDir, { recursive: true });
       const redis = await TestRedis.start({ dir: redisDir });
       const file = config(dir, { redis: { url: redis.url }, ...options });
       const processes: Record<string, Process> = {};
