@@ -38,7 +38,7 @@ export interface Measurement {
   itemsPerSecond: number;
   /** Items of whole batches that arrived per second while it was measured. */
   arrivedPerSecond: number;
-  /** By process, and in all: CPU ms per second. */
+  /** By process, and in all: CPU ms per second, at `itemsPerSecond`. */
   cpu: Record<string, number>;
   cpuMsPerSecond: number;
   cpuUsPerItem: number;
@@ -62,6 +62,31 @@ let runs = Math.floor(Math.random() * 0x7fffffff);
 /** A number that no other run of this process has. */
 export function nextRun(): number {
   return ++runs;
+}
+
+/** Loads a system in a closed loop of two connections, until all of it has arrived; nothing is measured. */
+export async function heat(
+  system: RunningSystem,
+  sink: Sink,
+  { batchSize, encoding, signals, metricKinds }: Case['workload'],
+  durationMs: number,
+): Promise<void> {
+  const run = nextRun();
+  await sink.expect({ run, batchSize, batches: 0, delayMs: 0 });
+  const { acknowledgedItems } = await send({
+    ...{ endpoint: system.otlp, run, rate: 0, connections: 2, durationMs, batchSize },
+    ...(encoding ? { encoding } : {}),
+    ...(signals ? { signals } : {}),
+    ...(metricKinds ? { metricKinds } : {}),
+  });
+  await arrival(sink, run, acknowledgedItems, ARRIVE_TIMEOUT_MS);
+}
+
+/** Waits until so much has arrived, or gives up: what is missing is told as lost. */
+async function arrival(sink: Sink, run: number, items: number, timeoutMs: number): Promise<void> {
+  const what = 'everything acknowledged arrived';
+  const enough = async () => (await sink.count(run)) >= items;
+  await waitUntil(enough, { what, timeoutMs, everyMs: 100 }).catch(() => {});
 }
 
 /**
@@ -91,41 +116,40 @@ export async function measure(
     ...{ rate, items, run, endpoint: system.otlp, prepare: true, retry: true },
     ...(open ? {} : { durationMs: wholeMs }),
   });
-  await waitUntil(async () => (await sink.count(run)) >= sent.acknowledgedItems, {
-    what: 'everything acknowledged arrived',
-    timeoutMs: what.arrivalTimeoutMs ?? ARRIVE_TIMEOUT_MS,
-    everyMs: 100,
-  }).catch(() => {}); // what is missing is told as lost
+  await arrival(sink, run, sent.acknowledgedItems, what.arrivalTimeoutMs ?? ARRIVE_TIMEOUT_MS);
   sampler.stop();
   const arrived = await sink.arrivals(run);
 
-  const { completeAtMs } = arrived;
+  const { completeAtMs, lastAtMs } = arrived;
   const { startedAtMs } = sent;
+  const dueMs = (batch: number) => startedAtMs + (batch * batchSize * 1000) / rate;
   const fromMs = open
     ? startedAtMs + timing.warmUpMs
-    : startedAtMs + (arrived.lastAtMs - startedAtMs) * (timing.warmUpMs / wholeMs);
-  const toMs = open ? startedAtMs + (batches * batchSize * 1000) / rate : arrived.lastAtMs;
-  const cpu = sampler.cpuBetween(fromMs, toMs);
-  const cpuAllMs = Object.values(cpu).reduce((sum, ms) => sum + ms, 0);
-  const seconds = (toMs - fromMs) / 1000;
-  const dueMs = (batch: number) => startedAtMs + (batch * batchSize * 1000) / rate;
+    : startedAtMs + (lastAtMs - startedAtMs) * (timing.warmUpMs / wholeMs);
+  const endMs = open ? dueMs(batches) : lastAtMs;
+  // A system that falls behind its schedule has not done the work of the window when the window ends: what it spends
+  // until the last item has arrived is set against all that arrived.
+  const toMs = Math.max(endMs, lastAtMs);
+  const completeIn = (to: number) => completeAtMs.filter((at) => at >= fromMs && at <= to).length * batchSize;
+  const arrivedItems = system.withoutIds ? ((endMs - fromMs) * rate) / 1000 : completeIn(toMs);
+  const itemsPerSecond = open ? rate : (arrivedItems * 1000) / (toMs - fromMs);
+  const cpuMsPerItem = Object.entries(sampler.cpuBetween(fromMs, toMs)).map(
+    ([name, ms]): [string, number] => [name, ms / arrivedItems],
+  );
+  const cpuAllMs = cpuMsPerItem.reduce((sum, [, ms]) => sum + ms, 0);
   const late = completeAtMs.flatMap((at, batch) =>
     open && at > 0 && dueMs(batch) >= fromMs ? [at - dueMs(batch)] : [],
   );
-  const inWindow = open
-    ? ((toMs - fromMs) * rate) / 1000
-    : completeAtMs.filter((at) => at >= fromMs).length * batchSize;
-  const arrivedIn = completeAtMs.filter((at) => at >= fromMs && at <= toMs).length * batchSize;
   const distinct = system.withoutIds ? arrived.items : completeAtMs.filter((at) => at > 0).length * batchSize;
   return {
     items: sent.acknowledgedItems,
     lostItems: Math.max(0, sent.acknowledgedItems - distinct),
     twiceItems: Math.max(0, arrived.items - sent.items),
-    itemsPerSecond: inWindow / seconds,
-    arrivedPerSecond: arrivedIn / seconds,
-    cpu: Object.fromEntries(Object.entries(cpu).map(([name, ms]) => [name, ms / seconds])),
-    cpuMsPerSecond: cpuAllMs / seconds,
-    cpuUsPerItem: (cpuAllMs * 1000) / inWindow,
+    itemsPerSecond,
+    arrivedPerSecond: (completeIn(endMs) * 1000) / (endMs - fromMs),
+    cpu: Object.fromEntries(cpuMsPerItem.map(([name, ms]) => [name, ms * itemsPerSecond])),
+    cpuMsPerSecond: cpuAllMs * itemsPerSecond,
+    cpuUsPerItem: cpuAllMs * 1000,
     memory: sampler.memorySince(fromMs),
     ...(late.length > 0
       ? {

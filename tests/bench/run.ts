@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { GROWTH } from './growth/growth.ts';
 import { machine } from './machine.ts';
-import { type Measurement, measure, nextRun } from './measure.ts';
+import { heat, type Measurement, measure } from './measure.ts';
 import {
   describe,
   type LoadStep,
@@ -22,7 +22,7 @@ import { profile } from './profile.ts';
 import { writePage } from './report.ts';
 import { type Results, readResults, writeResults } from './results.ts';
 import { systems } from './systems.ts';
-import { Sink, send } from './upstream.ts';
+import { Sink } from './upstream.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -160,15 +160,7 @@ async function takeLoads(
 ): Promise<void> {
   const running = await system.start(dir, sink.url);
   try {
-    if (wish.heatMs > 0) {
-      const { batchSize, encoding, signals } = {
-        encoding: 'gzip' as const,
-        signals: { traces: 1 },
-        ...cases[0]!.workload,
-      };
-      const load = { rate: 0, connections: 2, durationMs: wish.heatMs, batchSize, encoding, signals };
-      await send({ ...load, endpoint: running.otlp, run: nextRun() });
-    }
+    if (wish.heatMs > 0) await heat(running, sink, cases[0]!.workload, wish.heatMs);
     for (const one of cases) {
       const measurement = await measure(running, sink, one, timingOf(one, wish));
       const { name, durability } = system;

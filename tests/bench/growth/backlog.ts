@@ -2,17 +2,20 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Batch, newBatchId, Store } from '@nrdot/queue';
 import { BatchMaker, waitUntil, workload } from '@nrdot/testbed';
 import { Redis } from 'ioredis';
-import { measure, nextRun } from '../measure.ts';
-import { cpuNow, memoryNow } from '../sampler.ts';
+import type { LoadReport } from '../load.ts';
+import { nextRun } from '../measure.ts';
+import { cpuNow, memoryNow, Sampler } from '../sampler.ts';
 import type { RunningSystem } from '../system.ts';
 import { onePipeline } from '../systems.ts';
-import { form, type Growth, type Stand, short, spentMs } from './growth.ts';
+import { send } from '../upstream.ts';
+import { form, type Growth, type Stand, short, spentMs, total } from './growth.ts';
 
 const SIZES = [0, 1_000, 10_000, 100_000, 1_000_000];
 /** Batches per round trip while the backlog is laid down. */
 const GROUP = 500;
 const LIVE = { rate: 10_000, batchSize: 500, encoding: 'gzip' } as const;
-const IN = { warmUpMs: 1_000, measureMs: 4_000 };
+const WARM_UP_MS = 2_000;
+const IN_MS = 4_000;
 /** What leaves is looked at for so long, and on a slow machine until so many have left. */
 const OUT_MS = 3_000;
 const OUT_BATCHES = 20_000;
@@ -66,6 +69,7 @@ async function* steps({ dir, sink, say }: Stand) {
       const store = storeOn(redis);
       try {
         await pause(redis, store, true);
+        await redis.config('SET', 'appendfsync', 'no'); // until the restart: a million takes long enough
         await layDown(store, size - (await waiting(redis, store)));
         await unhurried(redis);
       } finally {
@@ -75,7 +79,7 @@ async function* steps({ dir, sink, say }: Stand) {
       const startedAt = performance.now();
       system = await pipeline.start(dir, sink.url);
       const startS = (performance.now() - startedAt) / 1000;
-      const values = { startS, ...(await costs(system, sink)) };
+      const values = { startS, ...(await costs(system)) };
       say(`${short(size)} waiting: ${JSON.stringify(values)}`);
       yield { x: size, values };
     }
@@ -84,17 +88,15 @@ async function* steps({ dir, sink, say }: Stand) {
   }
 }
 
-async function costs(system: RunningSystem, sink: Stand['sink']): Promise<Record<string, number>> {
+async function costs(system: RunningSystem): Promise<Record<string, number>> {
   const redis = new Redis(system.redisUrl!.replace('unix://', ''));
   const store = storeOn(redis);
   try {
     await sleep(SETTLE_MS);
     const memory = memoryNow(system.roots);
     await unhurried(redis);
-    const batches = (IN.measureMs * LIVE.rate) / 1000 / LIVE.batchSize;
     // Nothing arrives upstream meanwhile: what is measured is the way in.
-    const live = await measure(system, sink, { name: 'in', workload: LIVE, arrivalTimeoutMs: 0 }, IN);
-    const inMs = (live.cpuMsPerSecond * IN.measureMs) / 1000 / batches;
+    const { inMs, ack } = await takenIn(system);
     await unhurried(redis);
 
     const [from, cpu, startedAt] = [await waiting(redis, store), cpuNow(system.roots), performance.now()];
@@ -112,14 +114,28 @@ async function costs(system: RunningSystem, sink: Stand['sink']): Promise<Record
     return {
       inMs,
       outMs,
-      ackP50Ms: live.ack.p50Ms,
-      ackP99Ms: live.ack.p99Ms,
+      ackP50Ms: ack.p50Ms,
+      ackP99Ms: ack.p99Ms,
       nodeMiB: (memory['nrdot up']?.rss ?? 0) / MIB,
       redisMiB: (memory['redis-server']?.rss ?? 0) / MIB,
     };
   } finally {
     redis.disconnect();
   }
+}
+
+/** CPU ms per batch of the way in, and the time to its 200. */
+async function takenIn(system: RunningSystem): Promise<{ inMs: number; ack: LoadReport['ack'] }> {
+  const load = (ms: number) =>
+    send({
+      ...{ ...LIVE, endpoint: system.otlp, run: nextRun() },
+      ...{ items: (LIVE.rate * ms) / 1000, prepare: true },
+    });
+  await load(WARM_UP_MS);
+  const sampler = new Sampler(system.roots).start();
+  const { startedAtMs, elapsedMs, batches, ack } = await load(IN_MS);
+  sampler.stop();
+  return { inMs: total(sampler.cpuBetween(startedAtMs, startedAtMs + elapsedMs)) / batches, ack };
 }
 
 function storeOn(redis: Redis): Store {

@@ -47,7 +47,7 @@ async function* steps({ dir, sink, say }: Stand) {
       );
       const perSecond = arrivedPerSecond / BATCH;
       const own = Object.entries(cpu).filter(([name]) => name.startsWith('exporter'));
-      const exportMs = total(Object.fromEntries(own)) / perSecond;
+      const exportMs = total(Object.fromEntries(own)) / OFFERED; // at the rate offered, whatever was delivered
       const values = { perSecond, best: (count * 1000) / UPSTREAM_MS, exportMs };
       say(`${count} exporters: ${JSON.stringify(values)}`);
       yield { x: count, values };
