@@ -1,3 +1,4 @@
+import { createHook } from 'node:async_hooks';
 import { deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -122,6 +123,37 @@ describe('content encodings', () => {
     expect((await fault(Buffer.alloc(11), 'identity', 10)).httpStatus).toBe(413);
     const empty = Buffer.concat(Array(300).fill(zstdCompressSync(Buffer.alloc(0))));
     expect((await fault(empty, 'zstd')).message).toContain('more than 256 frames');
+  });
+
+  it('are decompressed two at a time where they are large: many together stay within what one may become', async () => {
+    const noise = Buffer.alloc(1_200_000);
+    for (let i = 0; i < noise.byteLength; i += 4) noise.writeUInt32LE(Math.imul(i, 2654435761) >>> 0, i);
+    const wires = await Promise.all(
+      Array.from({ length: 12 }, async (_, i): Promise<[Buffer, ContentEncoding]> => {
+        const encoding = COMPRESSED[i % COMPRESSED.length]!;
+        return [await encodeContent(noise, encoding), encoding];
+      }),
+    );
+    // Each decoder is an async resource of Node's: so many were made when that one began.
+    let made = 0;
+    const hook = createHook({
+      init: (_id, type) => void (made += type === 'ZLIB' || type === 'ZSTD' ? 1 : 0),
+    });
+    hook.enable();
+    let ended = 0;
+    try {
+      wires[7]![0][100_000]! ^= 0xff; // one that fails gives its turn back, too
+      const all = wires.map(async ([wire, encoding]) => {
+        await Promise.resolve(decodeContent(wire, encoding, MAX)).catch(() => {});
+        ended++;
+        expect(made).toBeLessThanOrEqual(ended + 3); // both may end, and the next begin, before either is seen here
+      });
+      expect(made).toBe(2);
+      await Promise.all(all);
+    } finally {
+      hook.disable();
+    }
+    expect(made).toBe(12);
   });
 
   it('must be what their label says: 400', async () => {

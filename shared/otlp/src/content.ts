@@ -28,6 +28,11 @@ export const CONTENT_ENCODINGS: readonly ContentEncoding[] = ['identity', 'gzip'
 
 /** Below this the synchronous forms cost half the CPU of the asynchronous ones and block for less than 1 ms. */
 const SYNC_MAX_BYTES = 1024 * 1024;
+/**
+ * Large bodies that are decompressed at once. Each may become as large as the limit before anybody can count its bytes, so
+ * many at a time would go past every limit on memory; what waits is no larger than it came.
+ */
+const LARGE_AT_ONCE = 2;
 /** One output chunk for the usual body. */
 const CHUNK_BYTES = 320 * 1024;
 /** 8 MiB: the largest window that zstd's own specification asks decoders to support. */
@@ -103,11 +108,11 @@ export function decodeContent(
   }
   const sync = body.byteLength < SYNC_MAX_BYTES;
   if (encoding === 'zstd')
-    return sync ? zstdFramesSync(body, limits.maxBytes) : zstdFrames(body, limits.maxBytes);
+    return sync ? zstdFramesSync(body, limits.maxBytes) : inTurn(() => zstdFrames(body, limits.maxBytes));
   const chosen = encoding === 'gzip' ? GUNZIP : hasZlibHeader(body) ? INFLATE : INFLATE_RAW;
   const options = optionsFor(limits.maxBytes);
   if (!sync) {
-    return chosen.async(body, options).then(
+    return inTurn(() => chosen.async(body, options)).then(
       (finished) => whole(finished, body, encoding),
       (error) => {
         throw explain(error, encoding, limits.maxBytes);
@@ -121,6 +126,21 @@ export function decodeContent(
     throw explain(error, encoding, limits.maxBytes);
   }
   return whole(finished, body, encoding);
+}
+
+let largeUnderWay = 0;
+const waiting: (() => void)[] = [];
+
+async function inTurn<T>(decompress: () => Promise<T>): Promise<T> {
+  if (largeUnderWay < LARGE_AT_ONCE) largeUnderWay++;
+  else await new Promise<void>((resolve) => waiting.push(resolve));
+  try {
+    return await decompress();
+  } finally {
+    const next = waiting.shift(); // its turn is passed on
+    if (next) next();
+    else largeUnderWay--;
+  }
 }
 
 /** Compresses a body. */
