@@ -23,18 +23,23 @@ export interface UpstreamOptions {
 }
 
 const MESSAGE_MAX_CHARS = 300;
+/** A header's value shorter than this is no secret, and part of too many words. */
+const SECRET_MIN_CHARS = 6;
 
 /** The OTLP/HTTP backend that everything is sent to. */
 export class Upstream {
   readonly #options: UpstreamOptions;
   readonly #agent: Agent;
   #headers: Record<string, string>;
+  /** What must not come back in what the upstream says: values of headers and their words, longest first. */
+  #secrets: readonly string[];
   readonly #urls = new Map<Signal, { origin: string; path: string }>();
 
   /** @throws TypeError when an endpoint is no URL */
   constructor(options: UpstreamOptions) {
     this.#options = options;
     this.#headers = options.headers;
+    this.#secrets = secretsIn(options.headers);
     this.#agent = new Agent({
       connections: options.connections,
       pipelining: 1,
@@ -54,6 +59,7 @@ export class Upstream {
   /** Sent with every request from the next one on. */
   setHeaders(headers: Record<string, string>): void {
     this.#headers = headers;
+    this.#secrets = secretsIn(headers);
   }
 
   /** Sends one request. Never throws for what the network or the upstream does: that is an outcome. */
@@ -77,7 +83,7 @@ export class Upstream {
         signal: deadline,
       });
     } catch (error) {
-      return networkOutcome(error);
+      return this.#networkOutcome(error);
     }
     const contentType = header(response, 'content-type') ?? '';
     let text: Buffer;
@@ -85,7 +91,7 @@ export class Upstream {
       text = await readLimited(response.body, this.#options.maxResponseBytes);
     } catch (error) {
       // The status line of a failure decides even when its body is cut off; a cut success may not have been one.
-      if (response.statusCode < 300) return networkOutcome(error);
+      if (response.statusCode < 300) return this.#networkOutcome(error);
       text = Buffer.alloc(0);
     }
     const success = response.statusCode < 300;
@@ -96,7 +102,7 @@ export class Upstream {
         status: response.statusCode,
         retryAfter: header(response, 'retry-after'),
         refusedItems: Number(partial?.rejected ?? 0),
-        message: oneLine(partial?.message ?? status?.message ?? ''),
+        message: this.#fit(partial?.message ?? status?.message ?? ''),
       },
       Date.now(),
     );
@@ -104,6 +110,27 @@ export class Upstream {
 
   async close(): Promise<void> {
     await this.#agent.close();
+  }
+
+  #networkOutcome(error: unknown): Outcome {
+    const { name, code, message } = error as Error & { code?: string };
+    const timedOut = name === 'TimeoutError' || (code ?? '').includes('TIMEOUT');
+    return {
+      kind: 'retry',
+      reason: timedOut ? 'timeout' : 'connection',
+      message: this.#fit(code ? `${code}: ${message}` : message),
+    };
+  }
+
+  /**
+   * What an upstream says goes into logs, job data and onto disk: one line, bounded, no control characters, and none of the
+   * keys that it was sent and quotes.
+   */
+  #fit(text: string): string {
+    let said = text;
+    for (const secret of this.#secrets) said = said.replaceAll(secret, '[redacted]');
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
+    return said.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').slice(0, MESSAGE_MAX_CHARS);
   }
 }
 
@@ -132,18 +159,9 @@ async function readLimited(body: AsyncIterable<Buffer>, maxBytes: number): Promi
   return Buffer.concat(chunks);
 }
 
-function networkOutcome(error: unknown): Outcome {
-  const { name, code, message } = error as Error & { code?: string };
-  const timedOut = name === 'TimeoutError' || (code ?? '').includes('TIMEOUT');
-  return {
-    kind: 'retry',
-    reason: timedOut ? 'timeout' : 'connection',
-    message: oneLine(code ? `${code}: ${message}` : message),
-  };
-}
-
-/** What an upstream says goes into logs and job data: one line, bounded, no control characters. */
-function oneLine(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').slice(0, MESSAGE_MAX_CHARS);
+function secretsIn(headers: Record<string, string>): string[] {
+  const values = Object.values(headers).flatMap((value) => [value.trim(), ...value.split(/\s+/)]);
+  return [...new Set(values)]
+    .filter((value) => value.length >= SECRET_MIN_CHARS)
+    .sort((a, b) => b.length - a.length);
 }

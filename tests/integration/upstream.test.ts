@@ -1,0 +1,105 @@
+/** How the exporter speaks to an upstream, against a real HTTP server that says what it likes. */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { Upstream } from '../../services/exporter/src/upstream.ts';
+
+const RESPONSE_MAX_BYTES = 64 * 1024;
+
+let answer: (request: IncomingMessage, response: ServerResponse) => void;
+const server = createServer((request, response) => {
+  request.resume();
+  request.on('end', () => answer(request, response));
+});
+let upstream: Upstream;
+beforeAll(async () => {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  upstream = new Upstream({
+    endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    endpoints: {},
+    headers: { 'api-key': 'NRAK-1234567890', authorization: 'Bearer tok-abcdef', 'x-flag': 'on' },
+    timeoutMs: 5_000,
+    maxResponseBytes: RESPONSE_MAX_BYTES,
+    connections: 1,
+    userAgent: 'test',
+    tls: { insecureSkipVerify: false },
+  });
+});
+afterAll(async () => {
+  await upstream.close();
+  server.close();
+});
+
+const send = (how: typeof answer) => {
+  answer = how;
+  return upstream.send('traces', Buffer.from('body'), 'identity');
+};
+const say = (status: number, text: string) => (_: IncomingMessage, response: ServerResponse) =>
+  response.writeHead(status, { 'content-type': 'text/plain' }).end(text);
+
+it('the keys that an upstream quotes do not come back in what it says', async () => {
+  const quoting = (request: IncomingMessage, response: ServerResponse) =>
+    say(401, `key ${request.headers['api-key']}, ${request.headers.authorization} is not known, x is on`)(
+      request,
+      response,
+    );
+  expect(await send(quoting)).toMatchObject({
+    kind: 'retry',
+    reason: 'auth',
+    message: 'key [redacted], [redacted] is not known, x is on',
+  });
+  expect(await send(say(400, 'the token tok-abcdef has expired'))).toMatchObject({
+    kind: 'rejected',
+    message: 'the token [redacted] has expired',
+  });
+  upstream.setHeaders({ 'api-key': 'NRAK-new-one' });
+  expect(await send(say(400, 'NRAK-new-one?'))).toMatchObject({ message: '[redacted]?' });
+});
+
+it('what it says is one line of bounded length', async () => {
+  expect(await send(say(400, `first\r\nsecond\u0000\u001b[31m${'x'.repeat(5_000)}`))).toMatchObject({
+    message: expect.stringMatching(/^first second \[31mx{200,300}$/),
+  });
+});
+
+it('no more of an answer is read than the limit: a failure counts by its status, a success is not believed', async () => {
+  let written = 0;
+  const endless = (status: number) => (_: IncomingMessage, response: ServerResponse) => {
+    response.writeHead(status, { 'content-type': 'text/plain' });
+    written = 0;
+    const more = () => {
+      while (!response.destroyed && written < 64 * 1024 * 1024) {
+        written += 16_384;
+        if (!response.write(Buffer.alloc(16_384, 'a'))) return void response.once('drain', more);
+      }
+      response.end();
+    };
+    more();
+  };
+  expect(await send(endless(503))).toMatchObject({ kind: 'retry', reason: 'unavailable', status: 503 });
+  expect(await send(endless(200))).toMatchObject({ kind: 'retry', reason: 'connection' });
+  expect(written).toBeLessThan(32 * 1024 * 1024);
+  expect(await send(say(200, ''))).toMatchObject({ kind: 'delivered' });
+});
+
+it('Retry-After is understood as seconds and as a date', async () => {
+  const asking = (value: string) => (_: IncomingMessage, response: ServerResponse) =>
+    response.writeHead(429, { 'retry-after': value }).end();
+  expect(await send(asking('7'))).toMatchObject({ reason: 'throttled', retryAfterMs: 7_000 });
+  const outcome = await send(asking(new Date(Date.now() + 60_000).toUTCString()));
+  if (outcome.kind !== 'retry') throw new Error(outcome.kind);
+  expect(outcome.retryAfterMs).toBeGreaterThan(30_000);
+  expect(outcome.retryAfterMs).toBeLessThanOrEqual(60_000);
+});
+
+it('a connection that is cut is a reason to try again, wherever it is cut', async () => {
+  expect(await send((_, response) => void response.destroy())).toMatchObject({
+    kind: 'retry',
+    reason: 'connection',
+  });
+  const half = (_: IncomingMessage, response: ServerResponse) => {
+    response.writeHead(200, { 'content-length': 100 });
+    response.write('half', () => response.destroy());
+  };
+  expect(await send(half)).toMatchObject({ kind: 'retry', reason: 'connection' });
+});
