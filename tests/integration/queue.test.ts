@@ -463,6 +463,42 @@ describe('the breaker', () => {
     expect((await store.breaker()).reason).toBe('quota');
   });
 
+  it('forgets answers of 429 that have left its window', async () => {
+    const sliding = new Store(redis, {
+      ...OPTIONS,
+      breaker: { ...OPTIONS.breaker, failures: 1_000, windowMs: 2_000 },
+    });
+    for (let i = 0; i < 9; i++) expect(await sliding.report('quota', 0)).toBe('closed');
+    expect((await sliding.breaker()).throttledShare).toBe(1);
+    await waitUntil(async () => (await sliding.breaker()).throttledShare === 0, {
+      what: 'the window is over',
+    });
+    expect(await sliding.report('quota', 0)).toBe('closed'); // the tenth of all, the first of this window
+    expect((await sliding.breaker()).throttledShare).toBe(1);
+  });
+
+  it('stays open for twice as long after each probe that fails, up to its limit, and begins anew after a success', async () => {
+    const openMs = async () => {
+      const { retryAtMs, sinceMs } = await store.breaker();
+      return retryAtMs - sinceMs;
+    };
+    const probe = async (kind: 'ok' | 'failure') => {
+      await redis.hset(store.keys.breaker, 'retry_at', '0'); // its time has come
+      expect((await store.move(MOVE)).breaker).toBe('half_open');
+      return store.report(kind, 0);
+    };
+    expect(await store.report('auth', 0)).toBe('open');
+    const times = [await openMs()];
+    for (let i = 0; i < 5; i++) {
+      expect(await probe('failure')).toBe('open');
+      times.push(await openMs());
+    }
+    expect(times).toEqual([100, 200, 400, 800, 1_000, 1_000]);
+    expect(await probe('ok')).toBe('closed');
+    expect(await store.report('auth', 0)).toBe('open');
+    expect(await openMs()).toBe(100);
+  });
+
   it('opens at once when the key is refused', async () => {
     expect(await store.report('auth', 0)).toBe('open');
     expect((await store.breaker()).reason).toBe('auth');

@@ -422,8 +422,15 @@ export class Store {
   /** The breaker's state. */
   async breaker(): Promise<Breaker> {
     const hash = await this.redis.hgetall(this.keys.breaker);
-    const sum = (prefix: string) =>
-      Object.entries(hash).reduce((all, [field, n]) => (field.startsWith(prefix) ? all + Number(n) : all), 0);
+    // Tenths of the window that nobody has answered in since stay in the hash; they are not of this window.
+    const present = Math.floor(Date.now() / (this.#options.breaker.windowMs / 10));
+    const sum = (prefix: string) => {
+      let all = 0;
+      for (let i = 0; i < 10; i++) {
+        if (Number(hash[`at:${i}`] ?? 0) > present - 10) all += Number(hash[`${prefix}${i}`] ?? 0);
+      }
+      return all;
+    };
     const state = BREAKER_STATES.find((known) => known === hash.state) ?? 'closed';
     return {
       state,
