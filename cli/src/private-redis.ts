@@ -66,7 +66,7 @@ export class PrivateRedis {
     this.#claim();
     await this.#endOrphan();
     this.#spawn(RESTART_MIN_MS);
-    const deadline = Date.now() + START_TIMEOUT_MS;
+    const deadline = performance.now() + START_TIMEOUT_MS;
     while (true) {
       const answer = await ask(this.socket, 'PING');
       if (answer === 'PONG') return;
@@ -80,7 +80,7 @@ export class PrivateRedis {
         await wait(200);
         continue; // as long as it takes: it says so itself when it cannot
       }
-      if (Date.now() > deadline)
+      if (performance.now() > deadline)
         throw new Error(`redis-server did not answer within ${START_TIMEOUT_MS / 1000} s`);
       await wait(10);
     }
@@ -124,8 +124,8 @@ export class PrivateRedis {
         this.#log.info('ending the redis-server that a killed run left behind');
         await ask(this.socket, 'SHUTDOWN', 'NOSAVE', 'FORCE');
       }
-      const deadline = Date.now() + STOP_TIMEOUT_MS;
-      while (!answer.startsWith('no answer') && Date.now() < deadline) {
+      const deadline = performance.now() + STOP_TIMEOUT_MS;
+      while (!answer.startsWith('no answer') && performance.now() < deadline) {
         await wait(20);
         answer = await ask(this.socket, 'PING');
       }
@@ -135,7 +135,7 @@ export class PrivateRedis {
 
   #spawn(pauseMs: number): void {
     const { program, dir, durability, maxmemoryBytes } = this.#options;
-    const startedAt = Date.now();
+    const startedAt = performance.now();
     this.#lastWords = [];
     const child = spawn(
       program,
@@ -167,7 +167,9 @@ export class PrivateRedis {
     child.on('exit', (code, signal) => {
       if (this.#stopping) return;
       const next =
-        Date.now() - startedAt > RESTART_MAX_MS ? RESTART_MIN_MS : Math.min(RESTART_MAX_MS, pauseMs * 2);
+        performance.now() - startedAt > RESTART_MAX_MS
+          ? RESTART_MIN_MS
+          : Math.min(RESTART_MAX_MS, pauseMs * 2);
       this.#log.error(
         { code, signal, said: this.#lastWords.at(-1) },
         `redis-server ended; starting it again in ${pauseMs} ms`,

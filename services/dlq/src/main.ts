@@ -12,6 +12,7 @@ import {
   problemOf,
   type RunningService,
   redisPrefix,
+  steadyNow,
 } from '@nrdot/service';
 import { countOf } from '@nrdot/telemetry';
 import { DirectIntake } from './direct-intake.ts';
@@ -70,7 +71,7 @@ export async function startDlq(
       fault: (error) =>
         log.warn({ code: error.code, err: error.message }, 'the disk does not take what spills'),
     },
-    now: Date.now,
+    now: steadyNow,
   });
 
   let changed = true;
@@ -93,7 +94,7 @@ export async function startDlq(
     ledger,
     log,
   );
-  const rate = new ReplayRate(options.replayBytesPerSecond, Date.now());
+  const rate = new ReplayRate(options.replayBytesPerSecond, steadyNow());
   const replayer = new Replayer({
     store,
     segments,
@@ -104,7 +105,7 @@ export async function startDlq(
     changed: () => {
       changed = true;
     },
-    now: Date.now,
+    now: steadyNow,
   });
 
   host.live.follow((next, before) => () => {

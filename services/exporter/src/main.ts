@@ -1,5 +1,5 @@
 import type { Config } from '@nrdot/config';
-import { type Host, hostFor, openStore, problemOf, type RunningService } from '@nrdot/service';
+import { type Host, hostFor, openStore, problemOf, type RunningService, steadyNow } from '@nrdot/service';
 import { countOf } from '@nrdot/telemetry';
 import { Exporter } from './exporter.ts';
 import { Upstream } from './upstream.ts';
@@ -48,7 +48,7 @@ export async function startExporter(
       upstream,
       log: host.log,
       metrics: host.metrics,
-      now: Date.now,
+      now: steadyNow,
       random: Math.random,
     },
   );

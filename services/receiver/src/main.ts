@@ -9,6 +9,7 @@ import {
   openStore,
   problemOf,
   type RunningService,
+  steadyNow,
 } from '@nrdot/service';
 import { countOf, countsBy } from '@nrdot/telemetry';
 import { Classifier } from './classifier/classifier.ts';
@@ -38,7 +39,7 @@ export async function startReceiver(
     return store.enqueue(groups, nowMs);
   });
   const dlq = dlqUrl ? new DlqClient(dlqUrl) : undefined;
-  const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, Date.now);
+  const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, steadyNow);
   let classifier = new Classifier(config.priority);
   const server = new Receiver(
     {

@@ -1,5 +1,6 @@
 export * from './address.ts';
 export * from './admin.ts';
+export { steadyNow } from './clock.ts';
 export * from './host.ts';
 export * from './live-config.ts';
 export * from './redis.ts';
