@@ -12,7 +12,7 @@ import {
   waitUntil,
 } from '@nrdot/testbed';
 import { Redis } from 'ioredis';
-import { type Accounting, accounting, writeConfig } from '../kit.ts';
+import { type Accounting, accounting, scrape, writeConfig } from '../kit.ts';
 import type { Orders } from './orders.ts';
 import { steadyPort } from './ports.ts';
 import { FaultProxy } from './proxy.ts';
@@ -63,7 +63,7 @@ export const SETTINGS = {
 /** So large is the dlq's disk, where a small one can be had. */
 export const DISK_BYTES = 64 * 1024 * 1024;
 
-const READY_MS = 60_000;
+const READY_MS = 180_000;
 const ENVIRONMENT = {
   NODE_OPTIONS: `--import=${new URL('./saboteur.ts', import.meta.url).href}`,
   // Processes are started by the thousand; compiling is most of what a start costs.
@@ -203,6 +203,16 @@ export class Stack {
     const found = all.find((one) => one.status === 'fulfilled');
     if (!found) throw new Error('no scheduler answers');
     return found.value;
+  }
+
+  /** Requests that exporters gave up waiting for, as long as the ones lived that run now. */
+  async upstreamTimeouts(): Promise<number> {
+    const names = this.form === 'one' ? ['up'] : ['exporter1', 'exporter2'];
+    const pages = await Promise.all(names.map((name) => scrape(this.#admin.get(name)!).catch(() => [])));
+    return pages
+      .flat()
+      .filter(({ name, labels }) => name === 'exporter_retries_total' && labels.reason === 'timeout')
+      .reduce((sum, { value }) => sum + value, 0);
   }
 
   /** Processes that ended without having been asked to. */

@@ -16,7 +16,8 @@ export interface Topology {
 }
 
 const DOWN_AFTER_MS = 400;
-const FAILOVER_MS = 30_000;
+/** Longer than it takes on a busy machine: a failover that Sentinel gives up leaves two servers following each other. */
+const FAILOVER_MS = 60_000;
 /** A primary that was frozen goes on for so long, beside the one that has taken its place. */
 const TWO_PRIMARIES_MS = 700;
 const CLUSTER_NODES = 3;
@@ -28,11 +29,13 @@ export class SentinelRedis implements Topology {
   readonly config: Record<string, unknown>;
   readonly #servers: [TestRedis, TestRedis];
   readonly #sentinel: Process;
+  readonly #port: number;
   #primary = 0;
 
   private constructor(servers: [TestRedis, TestRedis], sentinel: Process, port: number) {
     this.#servers = servers;
     this.#sentinel = sentinel;
+    this.#port = port;
     this.config = { sentinels: [`127.0.0.1:${port}`], min_replicas: 1 };
   }
 
@@ -58,7 +61,7 @@ export class SentinelRedis implements Topology {
         `dir ${dir}`,
         `sentinel monitor mymaster 127.0.0.1 ${primary.port} 1`,
         `sentinel down-after-milliseconds mymaster ${DOWN_AFTER_MS}`,
-        'sentinel failover-timeout mymaster 2000',
+        `sentinel failover-timeout mymaster ${FAILOVER_MS}`,
       ].join('\n'),
     );
     const sentinel = new Process('redis-sentinel', 'redis-server', [file, '--sentinel']);
@@ -82,6 +85,7 @@ export class SentinelRedis implements Topology {
     await until(next, /role:master/, 'the replica is promoted');
     this.#primary = 1 - this.#primary;
     return async () => {
+      await this.#untilSentinelNames(next);
       if (how === 'SIGKILL') await old.start();
       else {
         old.signal('SIGCONT');
@@ -100,6 +104,20 @@ export class SentinelRedis implements Topology {
     for (const server of this.#servers) {
       server.signal('SIGCONT');
       await server[Symbol.asyncDispose]();
+    }
+  }
+
+  async #untilSentinelNames(server: TestRedis): Promise<void> {
+    const client = new Redis(this.#port, '127.0.0.1', { maxRetriesPerRequest: 20 });
+    client.on('error', () => {}); // commands say what is wrong
+    const named = async () => {
+      const address = await client.call('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', 'mymaster');
+      return Number((address as string[] | null)?.[1]) === server.port;
+    };
+    try {
+      await waitUntil(named, { what: 'Sentinel names the new primary', timeoutMs: FAILOVER_MS, everyMs: 20 });
+    } finally {
+      client.disconnect();
     }
   }
 
