@@ -2,6 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import type { RedisTarget } from '@nrdot/queue';
 import { Process, TestRedis, waitUntil } from '@nrdot/testbed';
 import { Redis } from 'ioredis';
 import { steadyPort } from './ports.ts';
@@ -27,6 +28,7 @@ const SLOTS = 16_384;
 /** A primary, a replica that has every write before it is acknowledged, and a sentinel. */
 export class SentinelRedis implements Topology {
   readonly config: Record<string, unknown>;
+  readonly target: RedisTarget;
   readonly #servers: [TestRedis, TestRedis];
   readonly #sentinel: Process;
   readonly #port: number;
@@ -37,16 +39,19 @@ export class SentinelRedis implements Topology {
     this.#sentinel = sentinel;
     this.#port = port;
     this.config = { sentinels: [`127.0.0.1:${port}`], min_replicas: 1 };
+    this.target = { sentinels: [{ host: '127.0.0.1', port }], sentinelName: 'mymaster' };
   }
 
-  static async start(dir: string): Promise<SentinelRedis> {
+  /** @param refuseWithoutReplica whether Redis itself takes no writes without a replica */
+  static async start(dir: string, { refuseWithoutReplica = true } = {}): Promise<SentinelRedis> {
+    const refusing = refuseWithoutReplica ? ['--min-replicas-to-write', '1'] : [];
     const server = async (name: string, ...args: string[]) => {
       const own = join(dir, name);
       mkdirSync(own, { recursive: true });
       return TestRedis.start({
         dir: own,
         port: await steadyPort(),
-        args: ['--repl-diskless-sync-delay', '0', '--min-replicas-to-write', '1', ...args],
+        args: ['--repl-diskless-sync-delay', '0', ...refusing, ...args],
       });
     };
     const primary = await server('a');
@@ -97,6 +102,14 @@ export class SentinelRedis implements Topology {
       client.disconnect();
       await this.#untilFollowed();
     };
+  }
+
+  /** Freezes the replica until disposed. */
+  async withoutReplica(): Promise<AsyncDisposable> {
+    await this.#untilFollowed();
+    const replica = this.#servers[1 - this.#primary]!;
+    replica.signal('SIGSTOP');
+    return { [Symbol.asyncDispose]: async () => replica.signal('SIGCONT') };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -180,24 +193,49 @@ export class ClusterRedis implements Topology {
 
   /** Moves the pipeline's slot to the next node, key by key, while it is being written to. */
   async moveSlot(): Promise<void> {
-    const from = this.#owner;
-    const to = (from + 1) % this.#nodes.length;
-    const clients = this.#nodes.map(clientOf);
-    const setSlot = (node: number, ...args: string[]) =>
-      clients[node]!.call('CLUSTER', 'SETSLOT', this.#slot, ...args);
-    await setSlot(to, 'IMPORTING', this.#ids[from]!);
-    await setSlot(from, 'MIGRATING', this.#ids[to]!);
+    await this.beginMove();
+    await this.endMove();
+  }
+
+  /** From here on keys may be moved, and new ones are made on the next node. */
+  async beginMove(): Promise<void> {
+    await this.#setSlot(this.#next, 'IMPORTING', this.#ids[this.#owner]!);
+    await this.#setSlot(this.#owner, 'MIGRATING', this.#ids[this.#next]!);
+  }
+
+  async moveKeys(keys: readonly string[]): Promise<void> {
+    const target = ['127.0.0.1', this.#nodes[this.#next]!.port, '', 0, 10_000];
+    await this.#ask(this.#owner, 'MIGRATE', ...target, 'KEYS', ...keys);
+  }
+
+  /** Moves all keys that are left, and gives the slot to its new owner. */
+  async endMove(): Promise<void> {
     while (true) {
-      const source = clients[from]!;
-      const keys = (await source.call('CLUSTER', 'GETKEYSINSLOT', this.#slot, KEYS_AT_ONCE)) as string[];
-      if (keys.length === 0) break;
-      const target = ['127.0.0.1', this.#nodes[to]!.port, '', 0, 10_000];
-      await source.call('MIGRATE', ...target, 'KEYS', ...keys);
+      const keys = await this.#ask(this.#owner, 'CLUSTER', 'GETKEYSINSLOT', this.#slot, KEYS_AT_ONCE);
+      if ((keys as string[]).length === 0) break;
+      await this.moveKeys(keys as string[]);
     }
+    const [from, to] = [this.#owner, this.#next];
     const others = this.#nodes.map((_, n) => n).filter((n) => n !== to && n !== from);
-    for (const node of [to, from, ...others]) await setSlot(node, 'NODE', this.#ids[to]!);
+    for (const node of [to, from, ...others]) await this.#setSlot(node, 'NODE', this.#ids[to]!);
     this.#owner = to;
-    for (const client of clients) client.disconnect();
+  }
+
+  get #next(): number {
+    return (this.#owner + 1) % this.#nodes.length;
+  }
+
+  async #setSlot(node: number, ...args: string[]): Promise<void> {
+    await this.#ask(node, 'CLUSTER', 'SETSLOT', this.#slot, ...args);
+  }
+
+  async #ask(node: number, command: string, ...args: (string | number)[]): Promise<unknown> {
+    const client = clientOf(this.#nodes[node]!);
+    try {
+      return await client.call(command, ...args);
+    } finally {
+      client.disconnect();
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

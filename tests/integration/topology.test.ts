@@ -1,9 +1,19 @@
 /** The same steps on a Redis Cluster and behind Sentinel: all keys share a slot, and a failed-over primary is found. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Batch, connect, consume, newBatchId, type RedisTarget, Store } from '@nrdot/queue';
+import {
+  type Batch,
+  connect,
+  consume,
+  jobDataOf,
+  NotReplicated,
+  newBatchId,
+  type RedisTarget,
+  Store,
+} from '@nrdot/queue';
 import { freePort, Process, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { describe, expect, it } from 'vitest';
+import { ClusterRedis, SentinelRedis } from '../faults/topology.ts';
 
 const MOVE = {
   windowBatches: 64,
@@ -88,6 +98,43 @@ describe('the queues', () => {
     });
     node.disconnect();
     expect(await through({ cluster: [{ host: '127.0.0.1', port: server.port }] }, 20)).toBe(200);
+  });
+
+  it('change all or nothing while the slot of a Cluster is moved', async () => {
+    using dir = temporaryDirectory();
+    await using cluster = await ClusterRedis.start(dir.path, OPTIONS.prefix);
+    const target = { cluster: [{ host: '127.0.0.1', port: cluster.primary.port }] };
+    const redis = connect(target, { kind: 'consumer', name: 'store', commandTimeoutMs: 5_000 });
+    const store = new Store(redis, OPTIONS);
+    const two = [batch(), batch()];
+    await store.enqueue([two], Date.now());
+    const job = { ...jobDataOf(two[0]!), batches: two.flatMap((one) => jobDataOf(one).batches) };
+    // All that the script names is there and stays; what it comes upon in the middle has left.
+    await redis.rpush(store.replayOutcomesKey, 'done by-somebody');
+    await cluster.beginMove();
+    await cluster.moveKeys([store.keys.payload(two[1]!.id)]);
+    await expect(store.settle(job, 'queued', { outcome: 'delivered' })).rejects.toThrow();
+    await cluster.endMove();
+    expect(await store.settle(job, 'queued', { outcome: 'delivered' })).toBe(20);
+    expect(await store.accounting()).toMatchObject({ accepted: 20, delivered: 20, difference: 0 });
+    redis.disconnect();
+  });
+
+  it('wait for replicas where they are told to, and say so when there are too few', async () => {
+    using dir = temporaryDirectory();
+    await using redis = await SentinelRedis.start(dir.path, { refuseWithoutReplica: false });
+    const open = () => connect(redis.target, { kind: 'producer', name: 'store', commandTimeoutMs: 2_000 });
+    const connection = open();
+    const store = new Store(connection, { ...OPTIONS, replicas: { least: 1, waitMs: 500 } });
+    await waitUntil(async () => (await connection.ping()) === 'PONG', { what: 'Redis answered' });
+    expect(await store.enqueue([[batch()]], Date.now())).toEqual([['queued']]);
+    await using away = await redis.withoutReplica();
+    void away;
+    await expect(store.enqueue([[batch()]], Date.now())).rejects.toThrow(NotReplicated);
+    await expect(store.book({ id: 'x', counts: { accepted: 1 } })).rejects.toThrow(NotReplicated);
+    // What is replayed is on the disk still.
+    expect(await store.enqueue([[{ ...batch(), origin: 'replay' }]], Date.now())).toEqual([['queued']]);
+    connection.disconnect();
   });
 
   it('work behind Sentinel, before and after a failover', async () => {
