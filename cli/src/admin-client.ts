@@ -40,19 +40,22 @@ export class AdminClient {
     this.url = baseUrl(flags.admin ?? address);
   }
 
-  /** @throws AdminRefusal, or Error when nothing answers */
-  async get<T>(path: string): Promise<T> {
-    return (await (await this.#request('GET', path)).json()) as T;
+  /**
+   * @param timeoutMs for what may have to read all of a disk
+   * @throws AdminRefusal, or Error when nothing answers
+   */
+  async get<T>(path: string, timeoutMs = TIMEOUT_MS): Promise<T> {
+    return (await (await this.#request('GET', path, undefined, AbortSignal.timeout(timeoutMs))).json()) as T;
   }
 
   /** @throws AdminRefusal, or Error when nothing answers */
-  async post<T>(path: string, body?: object): Promise<T> {
-    return (await (await this.#request('POST', path, body)).json()) as T;
+  async post<T>(path: string, body?: object, timeoutMs = TIMEOUT_MS): Promise<T> {
+    return (await (await this.#request('POST', path, body, AbortSignal.timeout(timeoutMs))).json()) as T;
   }
 
   /** The lines of an answer as they come, until it ends or `signal` says so. */
-  async *lines(path: string, signal: AbortSignal): AsyncGenerator<string> {
-    const response = await this.#request('GET', path, undefined, signal);
+  async *lines(path: string, signal: AbortSignal, method: 'GET' | 'POST' = 'GET'): AsyncGenerator<string> {
+    const response = await this.#request(method, path, undefined, signal);
     let rest = '';
     try {
       for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
@@ -66,12 +69,17 @@ export class AdminClient {
     if (rest !== '') yield rest;
   }
 
-  async #request(method: string, path: string, body?: object, signal?: AbortSignal): Promise<Response> {
+  async #request(
+    method: string,
+    path: string,
+    body: object | undefined,
+    signal: AbortSignal,
+  ): Promise<Response> {
     let response: Response;
     try {
       response = await fetch(this.url + path, {
         method,
-        signal: signal ?? AbortSignal.timeout(TIMEOUT_MS),
+        signal,
         headers: {
           ...(this.#token ? { authorization: `Bearer ${this.#token}` } : {}),
           ...(body ? { 'content-type': 'application/json' } : {}),
@@ -79,7 +87,9 @@ export class AdminClient {
         ...(body ? { body: JSON.stringify(body) } : {}),
       });
     } catch (error) {
-      const { cause, message } = error as Error & { cause?: { code?: string } };
+      const { cause, message, name } = error as Error & { cause?: { code?: string } };
+      if (name === 'AbortError') throw error;
+      if (name === 'TimeoutError') throw new Error(`${this.url}${path} did not answer in time; try it again`);
       throw new Error(
         `nothing answers at ${this.url} (${cause?.code ?? message}). Is it running? "nrdot up" starts everything; --admin HOST:PORT names another address.`,
       );

@@ -2,14 +2,16 @@ import { ConfigError } from '@nrdot/config';
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { completion, SHELLS, type Shell } from './completion.ts';
 import type { ConfigFlags } from './config-flags.ts';
+import { addDlqCommands } from './dlq-program.ts';
 import { SERVICES } from './pipeline-services.ts';
 import { VERSION } from './version.ts';
+import { withAdmin } from './with-admin.ts';
 
 const DESCRIPTIONS = {
   receiver: 'receive OTLP/HTTP, classify, and queue in Redis',
   scheduler: 'decide what goes next: weights, spill, breaker',
   exporter: 'send to the upstream; run as many as you like',
-  dlq: 'keep spilled batches on disk and replay them',
+  dlq: 'keep spilled batches on disk and replay them; its commands look and act',
 } as const;
 
 /**
@@ -58,10 +60,19 @@ Examples:
     const command = withConfig(program.command(name).description(`run one service: ${DESCRIPTIONS[name]}`));
     if (name === 'receiver') command.option('--listen <host:port>', 'where to receive OTLP/HTTP');
     if (name === 'exporter') command.option('--upstream <url>', 'base URL to deliver to');
-    if (name === 'dlq') command.option('--data <dir>', 'where the segments are');
-    command.action(async (flags: ConfigFlags) =>
-      (await import('./commands/service.ts')).service(name, flags),
-    );
+    if (name === 'dlq') {
+      command.option('--data <dir>', 'where the segments are');
+      addDlqCommands(command);
+    }
+    command.allowExcessArguments().action(async (flags: ConfigFlags, { args: [unknown] }: Command) => {
+      if (unknown !== undefined) {
+        const known = command.commands.map((child) => child.name()).join(', ');
+        command.error(
+          `error: nrdot ${name} has no command "${unknown}"; ${known ? `it has ${known}` : 'expected flags alone'}`,
+        );
+      }
+      await (await import('./commands/service.ts')).service(name, flags);
+    });
   }
 
   program
@@ -195,17 +206,6 @@ function withConfig(command: Command): Command {
   return command
     .option('--config <file>', 'configuration; default nrdot.yaml when it is there')
     .option('--admin <host:port>', 'where health, metrics and commands are');
-}
-
-/** A command that speaks to a running service. */
-function withAdmin(command: Command): Command {
-  return command
-    .option(
-      '--config <file>',
-      'configuration that names the admin address; default nrdot.yaml when it is there',
-    )
-    .option('--admin <host:port>', 'admin address of the service, when it is another')
-    .option('--json', 'print JSON');
 }
 
 function number(text: string): number {

@@ -28,7 +28,10 @@ const ENVIRONMENT = {
 /** Starts the process again with the flags, unless it has them, was given its own, or the platform can't. */
 export function withMemoryFlags(): void {
   const { argv, execArgv, env, execPath, platform } = process;
-  if (!SERVICES.includes(argv[2] ?? '') || platform === 'win32' || !process.execve) return;
+  const [, , command = '', next = '-'] = argv;
+  // `nrdot dlq stats` and its like do not stay.
+  const stays = SERVICES.includes(command) && next.startsWith('-');
+  if (!stays || platform === 'win32' || !process.execve) return;
   if ([...execArgv, env.NODE_OPTIONS ?? ''].some((flag) => flag.includes('semi-space-size'))) return;
   process.execve(execPath, [execPath, ...NODE_FLAGS, ...execArgv, ...argv.slice(1)], {
     ...ENVIRONMENT,

@@ -19,8 +19,9 @@ import { DirectIntake } from './direct-intake.ts';
 import { Intake } from './intake.ts';
 import { Ledger } from './ledger.ts';
 import { ReplayRate } from './replay-rate.ts';
-import { REPLAY_AREAS, Replayer } from './replayer.ts';
+import { Replayer } from './replayer.ts';
 import { addRoutes, dlqState } from './routes.ts';
+import { REPLAY_AREAS } from './selection.ts';
 import { dlqStatus } from './status.ts';
 
 const TICK_MS = 1_000;
@@ -53,6 +54,7 @@ export async function startDlq(
     fs,
     segmentBytes: options.segmentBytes,
     capacityBytes: options.capacityBytes,
+    rejectedCapacityBytes: options.rejectedCapacityBytes,
     reserveBytes: options.reserveBytes,
     whenFull: options.whenFull,
     retentionMs: options.retentionMs,
@@ -151,7 +153,7 @@ export async function startDlq(
       });
   }, TICK_MS);
 
-  const deps = { segments, replayer, rate, now: Date.now };
+  const deps = { segments, replayer, rate, log, now: Date.now };
   addRoutes(host.admin, deps);
   host.status.add(
     'dlq',

@@ -31,6 +31,10 @@ export class ReplayRate {
     return this.#rate;
   }
 
+  get cap(): number {
+    return this.#cap;
+  }
+
   /** Sets the cap; the rate keeps its share of it. */
   setCap(bytesPerSecond: number): void {
     this.#rate = (this.#rate / this.#cap) * bytesPerSecond;

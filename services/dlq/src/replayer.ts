@@ -1,9 +1,11 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { type ContentEncoding, encodeContent, type Signal } from '@nrdot/otlp';
-import { CLASSES, FairShare, isPriorityClass, type PriorityClass, type Store } from '@nrdot/queue';
+import { FairShare, isPriorityClass, type PriorityClass, type Store } from '@nrdot/queue';
 import { AREAS, type Area, type Entry, type Position, type SegmentLog } from '@nrdot/segment-log';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import type { ReplayRate } from './replay-rate.ts';
+import { RoundTrips } from './round-trips.ts';
+import { isSelected, type Selection } from './selection.ts';
 
 export interface ReplayerDeps {
   store: Store;
@@ -15,14 +17,6 @@ export interface ReplayerDeps {
   /** Something on disk is done with. */
   changed(): void;
   now(): number;
-}
-
-/** What a person asked to be replayed, beyond what replays by itself. */
-export interface ReplayOrder {
-  areas: readonly Area[];
-  /** Received times, Unix ms. */
-  since: number;
-  until: number;
 }
 
 interface Outstanding {
@@ -68,10 +62,12 @@ export class Replayer {
     paused: false,
     crowded: false,
   };
+  readonly #roundTrips = new RoundTrips();
   #gateAt = Number.NEGATIVE_INFINITY;
   #adaptedAt = 0;
   #lostCheckAt = 0;
-  #order: ReplayOrder | undefined;
+  #order: Selection | undefined;
+  #exclusive: Promise<unknown> = Promise.resolve();
   #stopping = new AbortController();
 
   constructor(deps: ReplayerDeps) {
@@ -98,19 +94,43 @@ export class Replayer {
     return this.#gate.paused;
   }
 
-  get order(): ReplayOrder | undefined {
+  /** What a person asked to be replayed, beyond what replays by itself; until all of it is on its way. */
+  get order(): Selection | undefined {
     return this.#order;
   }
 
   /** Replays what an order names, paused or not, and rejected batches too when it names their area. */
-  async replay(order: ReplayOrder): Promise<void> {
-    for (const area of order.areas) await this.#startOver(area);
-    this.#order = order;
+  replay(order: Selection): Promise<void> {
+    return this.#alone(async () => {
+      for (const area of order.areas) await this.#startOver(area);
+      this.#order = order;
+    });
   }
 
-  async pause(paused: boolean): Promise<void> {
-    await this.#d.store.pauseReplay(paused);
-    this.#gateAt = Number.NEGATIVE_INFINITY;
+  /** When it resolves, nothing more is sent by itself until it is resumed. What is in Redis goes its way. */
+  pause(paused: boolean): Promise<void> {
+    return this.#alone(async () => {
+      await this.#d.store.pauseReplay(paused);
+      this.#gate.paused = paused;
+    });
+  }
+
+  /**
+   * Gives up everything in some areas but what is on its way to the upstream, which will be delivered, or comes back.
+   * @returns items given up, and items on their way
+   */
+  purge(areas: readonly Area[]): Promise<{ items: number; heldItems: number }> {
+    return this.#alone(async () => {
+      const purged = { items: 0, heldItems: 0 };
+      for (const area of areas) {
+        await this.#startOver(area);
+        const { items, heldItems } = await this.#d.segments.purge(area);
+        purged.items += items;
+        purged.heldItems += heldItems;
+      }
+      this.#d.changed();
+      return purged;
+    });
   }
 
   /** Takes no more from the disk; what is in Redis goes its way. */
@@ -125,7 +145,7 @@ export class Replayer {
       let pauseMs = IDLE_MS;
       try {
         await this.#takeOutcomes();
-        pauseMs = await this.#step();
+        pauseMs = await this.#alone(() => this.#step());
       } catch (error) {
         this.#d.log.debug({ err: (error as Error).message }, 'replay waits');
       }
@@ -179,17 +199,15 @@ export class Replayer {
     while (!this.#peeked.has(area)) {
       const entry = await this.#d.segments.read(area);
       if (!entry) return false;
-      const { receivedAt, id } = entry.record.envelope;
+      const { id } = entry.record.envelope;
       if (this.#outstanding.has(replayKey(id))) continue; // read again after a rewind, and under way
       if (this.#doneBefore.delete(replayKey(id))) {
         this.#finish(entry.position);
         continue;
       }
-      if (ordered && (receivedAt < ordered.since || receivedAt > ordered.until)) {
-        if (!this.#gate.paused && area !== 'rejected') this.#peeked.set(area, entry);
-        continue;
-      }
-      this.#peeked.set(area, entry);
+      const isOrdered = !ordered || isSelected(ordered, entry.record.envelope);
+      if (isOrdered || (!this.#gate.paused && area !== 'rejected')) this.#peeked.set(area, entry);
+      else this.#d.segments.release(entry.position);
     }
     return true;
   }
@@ -246,8 +264,10 @@ export class Replayer {
         }
         this.#outstanding.delete(key);
         this.#outstandingBytes -= outstanding.bytes;
-        if (done) this.#finish(outstanding.position);
-        else this.#rewind.add(outstanding.area);
+        if (done) {
+          this.#finish(outstanding.position);
+          this.#roundTrips.add(this.#d.now() - outstanding.sinceMs);
+        } else this.#putBack(outstanding);
       }
     }
   }
@@ -275,6 +295,12 @@ export class Replayer {
     this.#d.changed();
   }
 
+  /** It comes again when what is read over has been read. */
+  #putBack({ position, area }: Outstanding): void {
+    this.#d.segments.release(position);
+    this.#rewind.add(area);
+  }
+
   async #readGate(): Promise<void> {
     const { store, rate, metrics, now } = this.#d;
     if (now() - this.#gateAt < GATE_MS) return;
@@ -282,7 +308,7 @@ export class Replayer {
     this.#gate = { state: breaker.state, paused, crowded: breaker.throttledShare > CROWDED };
     this.#gateAt = now();
     if (now() - this.#adaptedAt >= ADAPT_MS) {
-      rate.adapt(this.#gate.crowded, now());
+      rate.adapt(this.#roundTrips.slow() || this.#gate.crowded, now());
       this.#adaptedAt = now();
       metrics.dlqReplayRate.set(rate.bytesPerSecond);
     }
@@ -299,14 +325,23 @@ export class Replayer {
     for (const [i, [key, outstanding]] of old.entries()) {
       if (held[i] || !this.#outstanding.delete(key)) continue;
       this.#outstandingBytes -= outstanding.bytes;
-      this.#rewind.add(outstanding.area);
+      this.#putBack(outstanding);
       log.warn({ batch: key }, 'Redis has forgotten a replayed batch; it will be replayed again');
     }
   }
 
   async #startOver(area: Area): Promise<void> {
+    const peeked = this.#peeked.get(area);
+    if (peeked) this.#d.segments.release(peeked.position);
     this.#peeked.delete(area);
     await this.#d.segments.rewind(area);
+  }
+
+  /** One at a time: sending, and what people ask for. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#exclusive.then(work);
+    this.#exclusive = done.catch(() => {});
+    return done;
   }
 }
 
@@ -314,6 +349,3 @@ export class Replayer {
 function replayKey(id: string): string {
   return `r${id}`;
 }
-
-/** What replays by itself. */
-export const REPLAY_AREAS: readonly Area[] = CLASSES;

@@ -1,27 +1,40 @@
-import { AREAS, type Area, type SegmentLog } from '@nrdot/segment-log';
+import { AREAS, type Area, type SegmentInfo, type SegmentLog } from '@nrdot/segment-log';
 import { type AdminAnswer, AdminError, type AdminRequest, type AdminServer } from '@nrdot/service';
+import type { Logger } from '@nrdot/telemetry';
+import { exportLine } from './export.ts';
 import type { ReplayRate } from './replay-rate.ts';
-import { REPLAY_AREAS, type Replayer } from './replayer.ts';
+import type { Replayer } from './replayer.ts';
+import {
+  areaOf,
+  badRequest,
+  isSelected,
+  REPLAY_AREAS,
+  type Selection,
+  selectionOf,
+  truth,
+} from './selection.ts';
 
 const LIST_MAX = 1_000;
+const LIST_DEFAULT = 100;
+const ID = /^[A-Za-z0-9-]{1,100}$/;
 
 export interface RouteDeps {
   segments: SegmentLog;
   replayer: Replayer;
   rate: ReplayRate;
+  log: Logger;
   now(): number;
 }
 
+export type DlqState = ReturnType<typeof dlqState>;
+
 /** What the dlq holds and does, for people. Times: Unix ms. */
-export function dlqState({ segments, replayer, rate, now }: RouteDeps) {
+export function dlqState({ segments, replayer, rate, now }: Omit<RouteDeps, 'log'>) {
   const areas = Object.fromEntries(AREAS.map((area) => [area, segments.stats(area)])) as Record<
     Area,
     ReturnType<SegmentLog['stats']>
   >;
-  const waitingBytes = REPLAY_AREAS.reduce((sum, area) => {
-    const { records, rawBytes } = areas[area];
-    return records > 0 ? sum + rawBytes : sum;
-  }, 0);
+  const waitingBytes = REPLAY_AREAS.reduce((sum, area) => sum + areas[area].waitingBytes, 0);
   return {
     /** When this was so: counters and clock are read in one turn. */
     at: now(),
@@ -36,10 +49,37 @@ export function dlqState({ segments, replayer, rate, now }: RouteDeps) {
       /** Put back into the queue since the process started, uncompressed. */
       replayedBytes: replayer.replayedBytes,
       bytesPerSecond: rate.bytesPerSecond,
+      capBytesPerSecond: rate.cap,
       drainSeconds: waitingBytes / rate.bytesPerSecond,
       order: replayer.order,
     },
   };
+}
+
+/** A batch on disk, for people; never its payload. */
+export interface ListedBatch {
+  id: string;
+  area: Area;
+  class: string;
+  signal: string;
+  items: number;
+  encoding: string;
+  receivedAt: number;
+  reason: string;
+  status?: number;
+  message?: string;
+  attempts?: number;
+  segment: number;
+  /** Before compression. */
+  payloadBytes: number;
+}
+
+/** What `POST /api/dlq/replay` answers. */
+export interface ReplayAnswer {
+  replaying: readonly Area[];
+  /** On disk in these areas, whether an order narrows it further or not. */
+  items: number;
+  bytesPerSecond: number;
 }
 
 /** The dlq's part of the admin address: what `nrdot dlq …` speaks to. */
@@ -47,96 +87,101 @@ export function addRoutes(admin: AdminServer, deps: RouteDeps): void {
   const { segments, replayer, rate } = deps;
   admin.route('GET', '/api/dlq', () => dlqState(deps));
   admin.route('GET', '/api/dlq/segments', () => segments.segments());
+  admin.route('GET', '/api/dlq/segments/:area/:sequence', ({ params }) => oneSegment(segments, params));
   admin.route('GET', '/api/dlq/records', (request) => listRecords(segments, request));
-  admin.route('GET', '/api/dlq/records/:id', async ({ params }) => {
-    for (const area of AREAS) {
-      for await (const { record, position, acked } of segments.scan(area)) {
-        if (record.envelope.id !== params.id) continue;
-        return {
-          ...record.envelope,
-          area,
-          segment: position.sequence,
-          done: acked,
-          payloadBytes: record.payload.byteLength,
-        };
-      }
-    }
-    throw new AdminError(404, 'not_found', `there is no batch ${params.id} on the disk`);
-  });
-  admin.route('POST', '/api/dlq/verify', async () => {
-    let checked = 0;
-    while (await segments.verifyOne()) checked++;
-    return { checked, segments: segments.segments() };
-  });
-  admin.route('POST', '/api/dlq/pause', async () => {
-    await replayer.pause(true);
-    return { paused: true };
-  });
-  admin.route('POST', '/api/dlq/resume', async () => {
-    await replayer.pause(false);
-    return { paused: false };
-  });
-  admin.route('POST', '/api/dlq/replay', async ({ body, query }) => {
-    const asked = { ...query, ...(typeof body === 'object' ? body : {}) } as Record<string, unknown>;
-    const areas = asked.rejected
-      ? (['rejected'] as const)
-      : asked.class === undefined
-        ? REPLAY_AREAS
-        : [areaOf(asked.class)];
+  admin.route('GET', '/api/dlq/records/:id', ({ params: { id = '' } }) => oneRecord(segments, id));
+  admin.route('GET', '/api/dlq/export', ({ query }) => exported(deps, selectionOf(query, AREAS)));
+  admin.route('POST', '/api/dlq/verify', () => verified(segments));
+  for (const [name, paused] of [
+    ['pause', true],
+    ['resume', false],
+  ] as const) {
+    admin.route('POST', `/api/dlq/${name}`, async () => {
+      await replayer.pause(paused);
+      return { paused };
+    });
+  }
+  admin.route('POST', '/api/dlq/replay', async (request): Promise<ReplayAnswer> => {
+    const asked = askedOf(request);
+    const selection = selectionOf(asked, REPLAY_AREAS);
     if (asked.rate !== undefined) {
       const bytes = Number(asked.rate);
-      if (!(bytes > 0)) throw new AdminError(400, 'bad_request', 'rate: expected bytes per second above 0');
+      if (!(bytes >= 1) || !Number.isFinite(bytes))
+        throw badRequest('rate: expected bytes per second, at least 1');
       rate.setCap(bytes);
     }
-    await replayer.replay({ areas, since: time(asked.since, 0), until: time(asked.until, deps.now()) });
-    return { replaying: areas };
+    await replayer.replay(selection);
+    const items = selection.areas.reduce((sum, area) => sum + segments.stats(area).items, 0);
+    return { replaying: selection.areas, items, bytesPerSecond: rate.bytesPerSecond };
   });
-  admin.route('POST', '/api/dlq/purge', async ({ body, query }) => {
-    const asked = { ...query, ...(typeof body === 'object' ? body : {}) } as Record<string, unknown>;
-    if (String(asked.yes) !== 'true') {
-      throw new AdminError(400, 'bad_request', 'purge gives batches up for good; say so with yes: true');
+  admin.route('POST', '/api/dlq/purge', async (request) => {
+    const asked = askedOf(request);
+    if (!truth('yes', asked.yes))
+      throw badRequest('purge gives batches up for good; say so with yes: true (nrdot dlq purge --yes)');
+    const { areas, class: ofClass } = selectionOf(asked, REPLAY_AREAS);
+    if (ofClass !== undefined || asked.since !== undefined || asked.until !== undefined)
+      throw badRequest('purge gives up whole areas; expected class or rejected, and neither since nor until');
+    return { areas, ...(await replayer.purge(areas)) };
+  });
+}
+
+function askedOf({ body, query }: AdminRequest): Record<string, unknown> {
+  return { ...query, ...(typeof body === 'object' ? body : {}) };
+}
+
+function oneSegment(
+  segments: SegmentLog,
+  { area: name, sequence = '' }: Record<string, string>,
+): SegmentInfo {
+  const area = areaOf(name);
+  const found = segments.segments().find((each) => each.area === area && String(each.sequence) === sequence);
+  if (found) return found;
+  throw new AdminError(404, 'not_found', `there is no segment ${sequence.slice(0, 20)} of ${area}`);
+}
+
+async function oneRecord(segments: SegmentLog, id: string): Promise<ListedBatch & { done: boolean }> {
+  if (!ID.test(id)) throw badRequest('the id: expected letters, digits and -, at most 100, as ls shows them');
+  for (const area of AREAS) {
+    for await (const { record, position, acked } of segments.scan(area)) {
+      const { envelope, payload } = record;
+      if (envelope.id !== id) continue;
+      const { sequence } = position;
+      return { ...envelope, area, segment: sequence, payloadBytes: payload.byteLength, done: acked };
     }
-    const area = areaOf(asked.area ?? asked.class);
-    return { area, dropped: await segments.purge(area) };
-  });
+  }
+  throw new AdminError(404, 'not_found', `there is no batch ${id} on the disk; it may have been delivered`);
 }
 
 async function listRecords(segments: SegmentLog, { query }: AdminRequest): Promise<AdminAnswer> {
-  const limit = Math.min(LIST_MAX, Math.max(1, Number(query.limit ?? 100) || 100));
-  const areas = query.area === undefined ? AREAS : [areaOf(query.area)];
-  const found: object[] = [];
-  for (const area of areas) {
-    for await (const { record, position, acked } of segments.scan(area)) {
-      if (acked) continue;
-      if (found.length >= limit) return { records: found, more: true };
-      found.push({
-        ...record.envelope,
-        area,
-        segment: position.sequence,
-        payloadBytes: record.payload.byteLength,
-      });
+  const selection = selectionOf(query, AREAS);
+  const limit = Number(query.limit ?? LIST_DEFAULT);
+  if (!Number.isInteger(limit) || limit < 1 || limit > LIST_MAX)
+    throw badRequest(`limit: expected a whole number from 1 to ${LIST_MAX}`);
+  const records: ListedBatch[] = [];
+  for (const area of selection.areas) {
+    for await (const { record, position, acked } of segments.scan(area, selection)) {
+      const { envelope, payload } = record;
+      if (acked || !isSelected(selection, envelope)) continue;
+      if (records.length >= limit) return { records, more: true };
+      records.push({ ...envelope, area, segment: position.sequence, payloadBytes: payload.byteLength });
     }
   }
-  return { records: found, more: false };
+  return { records, more: false };
 }
 
-function areaOf(name: unknown): Area {
-  const area = AREAS.find((known) => known === name);
-  if (!area)
-    throw new AdminError(
-      400,
-      'bad_request',
-      `"${String(name)}" is no area; expected one of ${AREAS.join(', ')}`,
-    );
-  return area;
+/** The one place where payloads are on the admin address: that is what it is for. */
+async function* exported({ segments, log }: RouteDeps, selection: Selection): AsyncGenerator<string> {
+  for (const area of selection.areas) {
+    for await (const { record, acked } of segments.scan(area, selection)) {
+      if (acked || !isSelected(selection, record.envelope)) continue;
+      const { line, problem } = exportLine(record);
+      if (line !== undefined) yield `${line}\n`;
+      else log.warn({ batch: record.envelope.id, problem }, 'a batch was left out of an export');
+    }
+  }
 }
 
-/** A time as Unix ms or as ISO 8601. */
-function time(value: unknown, otherwise: number): number {
-  if (value === undefined) return otherwise;
-  const ms =
-    typeof value === 'number' || /^\d+$/.test(String(value)) ? Number(value) : Date.parse(String(value));
-  if (Number.isNaN(ms))
-    throw new AdminError(400, 'bad_request', `"${String(value)}" is no time; expected ISO 8601 or Unix ms`);
-  return ms;
+/** A line for each segment when it has been checked, so that whoever waits sees it go on. */
+async function* verified(segments: SegmentLog): AsyncGenerator<string> {
+  for await (const segment of segments.verify()) yield `${JSON.stringify(segment)}\n`;
 }

@@ -132,6 +132,7 @@ export function configOf(parsed: ParsedOptions) {
       reserveBytes: dlq.reserve,
       whenFull: dlq.when_full,
       retentionMs: dlq.retention,
+      rejectedCapacityBytes: dlq.rejected_capacity,
       rejectedRetentionMs: dlq.rejected_retention,
       segmentBytes: dlq.segment_bytes,
       replayBytesPerSecond: dlq.replay_rate,

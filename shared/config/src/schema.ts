@@ -341,6 +341,10 @@ export const schema = section('NRDOT+', {
       'refuse: batches wait in Redis, and when that is full clients get 503. drop_oldest: the oldest of the lowest class go, counted.',
     ),
     retention: age('72h', 'Older batches are dropped, counted.'),
+    rejected_capacity: size(
+      '1GiB',
+      'Most bytes of batches that the upstream refused for good. Beyond it the oldest of them go, counted.',
+    ),
     rejected_retention: age('168h', 'The same for batches that the upstream refused for good.'),
     segment_bytes: size('128MiB', 'Size at which a segment is sealed.'),
     replay_rate: rate('4MiB', 'Cap of replay, in uncompressed payload.', LIVE),

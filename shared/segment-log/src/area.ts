@@ -167,8 +167,9 @@ export class AreaLog {
         if (!entry.record || seen.has(entry.index)) continue;
         const { items } = entry.record.envelope;
         seen.add(entry.index);
-        segment.held.set(entry.index, items);
         cursor.seenItems += items;
+        if (segment.acked.has(entry.index)) continue; // since the segment was opened for reading
+        segment.held.set(entry.index, items);
         const position = { area: this.#o.area, sequence: segment.sequence, index: entry.index, items };
         return { position, record: entry.record };
       }
@@ -339,6 +340,11 @@ export class AreaLog {
 
   #bySequence(sequence: number): Segment | undefined {
     return this.segments.find((candidate) => candidate.sequence === sequence);
+  }
+
+  /** What is wrong with a segment; empty when nothing is known to be. */
+  damageOf(segment: Segment): readonly string[] {
+    return this.#damaged.get(segment.sequence) ?? [];
   }
 
   isBeingRead(segment: Segment): boolean {

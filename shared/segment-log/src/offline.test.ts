@@ -61,6 +61,21 @@ describe('a directory that no log has open', () => {
     expect(entries.map(({ record }) => record?.envelope.id)).toEqual([undefined, 'r3']);
   });
 
+  it('says what the checkpoint knows of and is not there: a file, and the end of an open one; and that the checkpoint is damaged', async () => {
+    const disk = await laidDown();
+    disk.remove('/dlq/high/0000000000000001.seg');
+    const open = '/dlq/high/0000000000000002.open';
+    disk.replace(open, disk.bytes(open).subarray(0, -20));
+    const high = await all(verifyDirectory(disk.fileSystem(), '/dlq', ['high']));
+    expect(high).toMatchObject([
+      { sequence: 2, state: 'damaged', records: 1, lostRecords: 1, lostItems: 3 },
+      { sequence: 1, state: 'damaged', damage: ['the file is missing'], lostRecords: 1, lostItems: 3 },
+    ]);
+    disk.replace('/dlq/high/checkpoint', Buffer.alloc(40));
+    const [first] = await all(verifyDirectory(disk.fileSystem(), '/dlq', ['high']));
+    expect(first).toMatchObject({ state: 'damaged', damage: ['the checkpoint is damaged'] });
+  });
+
   it('is the same to a log that opens it', async () => {
     const disk = await laidDown();
     const { o } = options(disk, { fs: disk.fileSystem() });

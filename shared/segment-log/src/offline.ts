@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { Acked } from './acked.ts';
-import { readCheckpoint } from './checkpoint.ts';
+import { CHECKPOINT, type RememberedSegment, readCheckpoint } from './checkpoint.ts';
 import type { File, FileSystem } from './file-system.ts';
 import { AREAS, type Area, type Record } from './record.ts';
 import { overBadSectors, scanOpen } from './scan.ts';
-import { parseSegmentName, readBlock } from './segment.ts';
+import { parseSegmentName, readBlock, segmentName } from './segment.ts';
 import { decodeSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment-header.ts';
 
 /** A record in a file, or the place of one that is damaged. */
@@ -36,7 +36,7 @@ export interface SegmentReport {
   records: number;
   items: number;
   ackedRecords: number;
-  /** What its seal promises and can't be read. */
+  /** What its seal or the checkpoint promises and can't be read. */
   lostRecords: number;
   lostItems: number;
   fileBytes: number;
@@ -68,9 +68,11 @@ export async function* readDirectory(
   dir: string,
   areas: readonly Area[] = AREAS,
 ): AsyncGenerator<DirectoryEntry> {
-  for await (const { area, path, sequence, acked } of segmentsOf(fs, dir, areas)) {
-    for await (const entry of readSegment(fs, path)) {
-      yield { ...entry, area, file: path, sequence, acked: acked.has(entry.index) };
+  for (const area of areas) {
+    for (const { path, sequence, acked } of (await segmentsOf(fs, dir, area)).segments) {
+      for await (const entry of readSegment(fs, path)) {
+        yield { ...entry, area, file: path, sequence, acked: acked.has(entry.index) };
+      }
     }
   }
 }
@@ -81,36 +83,51 @@ export async function* verifyDirectory(
   dir: string,
   areas: readonly Area[] = AREAS,
 ): AsyncGenerator<SegmentReport> {
-  for await (const { area, path, sequence, open, acked } of segmentsOf(fs, dir, areas)) {
-    const report: SegmentReport = {
-      area,
-      file: path,
-      sequence,
-      state: open ? 'open' : 'sealed',
-      damage: [],
-      records: 0,
-      items: 0,
-      ackedRecords: 0,
-      lostRecords: 0,
-      lostItems: 0,
-      fileBytes: 0,
-    };
-    try {
-      const file = overBadSectors(await fs.open(path, 'read'));
-      try {
-        await verifySegment(file, report, open, acked);
-      } finally {
-        await file.close();
-      }
-    } catch (error) {
-      report.damage.push(`it can't be read: ${(error as Error).message}`);
+  for (const area of areas) {
+    const { segments, missing, checkpointDamaged } = await segmentsOf(fs, dir, area);
+    if (checkpointDamaged) {
+      const file = join(dir, area, CHECKPOINT);
+      yield { ...emptyReport(area, file, 0), state: 'damaged', damage: ['the checkpoint is damaged'] };
     }
-    if (report.damage.length > 0) report.state = 'damaged';
-    yield report;
+    for (const { path, sequence, open, acked, known } of segments) {
+      const report: SegmentReport = { ...emptyReport(area, path, sequence), state: open ? 'open' : 'sealed' };
+      try {
+        const file = overBadSectors(await fs.open(path, 'read'));
+        try {
+          await verifySegment(file, report, open, acked, known);
+        } finally {
+          await file.close();
+        }
+      } catch (error) {
+        report.damage.push(`it can't be read: ${(error as Error).message}`);
+      }
+      if (report.damage.length > 0) report.state = 'damaged';
+      yield report;
+    }
+    for (const { sequence, records, items, ranges, ackedItems } of missing) {
+      yield {
+        ...emptyReport(area, join(dir, area, segmentName(sequence, false)), sequence),
+        state: 'damaged',
+        damage: ['the file is missing'],
+        lostRecords: records - new Acked(ranges).count,
+        lostItems: Math.max(0, items - ackedItems),
+      };
+    }
   }
 }
 
-async function verifySegment(file: File, report: SegmentReport, open: boolean, acked: Acked): Promise<void> {
+function emptyReport(area: Area, file: string, sequence: number): Omit<SegmentReport, 'state'> {
+  const counts = { records: 0, items: 0, ackedRecords: 0, lostRecords: 0, lostItems: 0, fileBytes: 0 };
+  return { area, file, sequence, damage: [], ...counts };
+}
+
+async function verifySegment(
+  file: File,
+  report: SegmentReport,
+  open: boolean,
+  acked: Acked,
+  known: RememberedSegment | undefined,
+): Promise<void> {
   const { damage } = report;
   const size = await file.size();
   report.fileBytes = size;
@@ -133,13 +150,14 @@ async function verifySegment(file: File, report: SegmentReport, open: boolean, a
     }
     at = block.end;
   }
-  if (!seal) return;
-  if (size !== SEGMENT_HEADER_BYTES + seal.bodyBytes) damage.push('its length is not what its header says');
-  if (!(await sha256(file, size)).equals(seal.sha256)) {
+  if (seal && size !== SEGMENT_HEADER_BYTES + seal.bodyBytes)
+    damage.push('its length is not what its header says');
+  if (seal && !(await sha256(file, size)).equals(seal.sha256))
     damage.push('its content is not what its SHA-256 says');
-  }
-  report.lostRecords = Math.max(0, seal.records - report.records);
-  report.lostItems = Math.max(0, seal.items - report.items);
+  const promised = seal ?? known ?? report;
+  report.lostRecords = Math.max(0, promised.records - report.records);
+  report.lostItems = Math.max(0, promised.items - report.items);
+  if (!seal && report.lostRecords > 0) damage.push(`it had ${promised.records} records by the checkpoint`);
 }
 
 async function readHeader(file: File): Promise<SegmentHeader | undefined> {
@@ -160,19 +178,21 @@ async function sha256(file: File, size: number): Promise<Buffer> {
   return hash.digest();
 }
 
-async function* segmentsOf(fs: FileSystem, dir: string, areas: readonly Area[]) {
-  for (const area of areas) {
-    const checkpoint = await readCheckpoint(fs, join(dir, area));
-    const ranges = new Map(
-      checkpoint && checkpoint !== 'damaged'
-        ? checkpoint.segments.map((known) => [known.sequence, known.ranges])
-        : [],
-    );
-    for (const name of (await fs.list(join(dir, area))).sort()) {
-      const parsed = parseSegmentName(name);
-      if (!parsed) continue;
-      const acked = new Acked(ranges.get(parsed.sequence));
-      yield { area, path: join(dir, area, name), ...parsed, acked };
-    }
-  }
+async function segmentsOf(fs: FileSystem, dir: string, area: Area) {
+  const checkpoint = await readCheckpoint(fs, join(dir, area));
+  const known = new Map(
+    checkpoint && checkpoint !== 'damaged' ? checkpoint.segments.map((each) => [each.sequence, each]) : [],
+  );
+  const segments = (await fs.list(join(dir, area))).sort().flatMap((name) => {
+    const parsed = parseSegmentName(name);
+    if (!parsed) return [];
+    const remembered = known.get(parsed.sequence);
+    const acked = new Acked(remembered?.ranges);
+    return [{ path: join(dir, area, name), ...parsed, acked, known: remembered }];
+  });
+  const there = new Set(segments.map(({ sequence }) => sequence));
+  const missing = [...known.values()].filter(
+    ({ sequence, records, ranges }) => !there.has(sequence) && records > new Acked(ranges).count,
+  );
+  return { segments, missing, checkpointDamaged: checkpoint === 'damaged' };
 }

@@ -56,6 +56,8 @@ export interface SegmentInfo {
   rawBytes: number;
   diskBytes: number;
   verified: boolean;
+  /** What is wrong with it, in words. */
+  damage: readonly string[];
 }
 
 /** Lowest first: what goes when room must be made. */
@@ -278,6 +280,7 @@ export class SegmentLog {
       rawBytes: segment.rawBytes,
       diskBytes: segment.end,
       verified: segment.verified,
+      damage: log.damageOf(segment),
     };
   }
 

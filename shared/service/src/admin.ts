@@ -56,7 +56,7 @@ export type AdminAnswer = object | { contentType: string; text: string | Buffer 
 
 /**
  * The admin address of a process: `/healthz` (alive), `/readyz` (able to do its work), `/metrics`, and what services
- * add. No payloads and no secrets are on it.
+ * add. No secrets are on it, and no payloads but in the dlq's export.
  */
 export class AdminServer {
   readonly #app: FastifyInstance;

@@ -1,0 +1,149 @@
+import { createWriteStream, existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import {
+  AREAS,
+  type FileSystem,
+  NodeFileSystem,
+  readDirectory,
+  type SegmentInfo,
+  type SegmentReport,
+  verifyDirectory,
+} from '@nrdot/segment-log';
+import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { ProgressLine } from '../progress.ts';
+import { table } from '../table.ts';
+import { numberText } from '../units.ts';
+import { print, segmentTable } from './dlq.ts';
+import { type SelectionFlags, selectionQuery } from './dlq-selection.ts';
+
+interface ReadingFlags extends AdminFlags {
+  /** A directory that no service has open; without it a running one is asked. */
+  dir?: string;
+  json?: boolean;
+}
+
+/** `nrdot dlq verify`: every byte against its checksums. Exit code 1 when something is damaged. */
+export async function verifyCommand(flags: ReadingFlags): Promise<void> {
+  const line = new ProgressLine();
+  const isDamaged = ({ state }: { state: string }) => state === 'damaged';
+  let damaged: number;
+  if (flags.dir === undefined) {
+    const segments: SegmentInfo[] = [];
+    const lines = new AdminClient(flags).lines('/api/dlq/verify', untilInterrupted(), 'POST');
+    for await (const text of lines) {
+      segments.push(JSON.parse(text) as SegmentInfo);
+      line.show(`${segments.length} segments checked`);
+    }
+    line.done();
+    damaged = segments.filter(isDamaged).length;
+    const bad = segments.flatMap(({ area, sequence, damage }) =>
+      damage.map((reason) => `${area}/${sequence}: ${reason}`),
+    );
+    const head = segmentTable(segments) || 'There are no segments.';
+    print(flags, segments, [head, ...(bad.length > 0 ? ['', ...bad] : [])].join('\n'));
+  } else {
+    const reports: SegmentReport[] = [];
+    for await (const report of verifyDirectory(directory(flags.dir), flags.dir)) {
+      reports.push(report);
+      line.show(`${reports.length} segments checked`);
+    }
+    line.done();
+    damaged = reports.filter(isDamaged).length;
+    print(flags, reports, reportText(reports));
+  }
+  if (damaged > 0) process.exitCode = 1;
+}
+
+/** `nrdot dlq export`: batches as OTLP JSON, one a line. */
+export async function exportCommand(
+  flags: ReadingFlags & SelectionFlags & { output?: string },
+): Promise<void> {
+  const query = selectionQuery(flags, Date.now());
+  const told = { batches: 0, left: 0, damaged: 0 };
+  const lines =
+    flags.dir === undefined
+      ? new AdminClient(flags).lines(`/api/dlq/export?${new URLSearchParams(query)}`, untilInterrupted())
+      : offline(flags.dir, query, told);
+  const counted = async function* () {
+    for await (const line of lines) {
+      told.batches++;
+      yield `${line}\n`;
+    }
+  };
+  try {
+    await (flags.output === undefined
+      ? pipeline(Readable.from(counted()), process.stdout, { end: false })
+      : pipeline(
+          Readable.from(counted()),
+          // Payloads: for its owner alone, and never in the place of something else.
+          createWriteStream(flags.output, { flags: 'wx', mode: 0o600 }),
+        ));
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'EPIPE') return; // whoever read it has enough
+    if (code === 'EEXIST')
+      throw new Error(`--output ${flags.output}: it is there already; name another file`);
+    throw code?.startsWith('E') ? new Error(`--output ${flags.output}: ${message}`) : error;
+  }
+  const where = flags.output === undefined ? '' : ` to ${flags.output}`;
+  process.stderr.write(`Exported ${numberText(told.batches)} batches${where}; they are still on the disk.\n`);
+  if (told.left > 0)
+    process.stderr.write(`${told.left} were left out: they are profiles or nothing that OTLP can read.\n`);
+  if (told.damaged > 0)
+    process.stderr.write(`${told.damaged} are damaged; "nrdot dlq verify --dir ${flags.dir}" says where.\n`);
+}
+
+async function* offline(
+  dir: string,
+  query: Record<string, string>,
+  told: { left: number; damaged: number },
+): AsyncGenerator<string> {
+  const fs = directory(dir);
+  const { exportLine, isSelected, selectionOf } = await import('@nrdot/dlq');
+  const selection = selectionOf(query, AREAS);
+  for await (const { record, acked } of readDirectory(fs, dir, selection.areas)) {
+    if (acked) continue;
+    if (!record) told.damaged++;
+    else if (isSelected(selection, record.envelope)) {
+      const { line } = exportLine(record);
+      if (line === undefined) told.left++;
+      else yield line;
+    }
+  }
+}
+
+/** @throws Error when it is none of a dlq */
+function directory(dir: string): FileSystem {
+  if (AREAS.some((area) => existsSync(join(dir, area)))) return new NodeFileSystem();
+  throw new Error(
+    `--dir ${dir}: there are no segments; expected dlq.dir of a configuration, such as nrdot-data/dlq, with ${AREAS.join(', ')} in it`,
+  );
+}
+
+function reportText(reports: readonly SegmentReport[]): string {
+  const rows = table(
+    ['FILE', 'STATE', 'BATCHES', 'ITEMS', 'DONE', 'LOST ITEMS'],
+    reports.map(({ file, state, records, items, ackedRecords, lostItems }) => [
+      file,
+      state,
+      numberText(records),
+      numberText(items),
+      numberText(ackedRecords),
+      numberText(lostItems),
+    ]),
+  );
+  const bad = reports.flatMap(({ file, damage }) => damage.map((reason) => `${file}: ${reason}`));
+  return [rows || 'There are no segments.', ...(bad.length > 0 ? ['', ...bad] : [])].join('\n');
+}
+
+/** Ctrl-C ends what is being read, and the program with the status of one that was interrupted. */
+function untilInterrupted(): AbortSignal {
+  const interrupted = new AbortController();
+  process.once('SIGINT', () => {
+    process.exitCode = 130;
+    interrupted.abort();
+  });
+  return interrupted.signal;
+}

@@ -1,0 +1,31 @@
+import { parseDuration } from '@nrdot/config';
+
+/** Flags that say which batches are meant. */
+export interface SelectionFlags {
+  class?: string;
+  rejected?: boolean;
+  since?: string;
+  until?: string;
+}
+
+/** As the admin API takes it; a duration is so long ago. @throws Error that names the flag and what it takes */
+export function selectionQuery(flags: SelectionFlags, nowMs: number): Record<string, string> {
+  const { class: ofClass, rejected, since, until } = flags;
+  return {
+    ...(ofClass === undefined ? {} : { class: ofClass }),
+    ...(rejected ? { rejected: 'true' } : {}),
+    ...(since === undefined ? {} : { since: String(timeOf('--since', since, nowMs)) }),
+    ...(until === undefined ? {} : { until: String(timeOf('--until', until, nowMs)) }),
+  };
+}
+
+function timeOf(flag: string, text: string, nowMs: number): number {
+  const agoMs = parseDuration(text);
+  if (agoMs !== undefined) return nowMs - agoMs;
+  const ms = /^\d{12,15}$/.test(text) ? Number(text) : Date.parse(text);
+  if (Number.isNaN(ms))
+    throw new Error(
+      `${flag} ${text}: expected how long ago, such as 2h, or a time such as 2026-11-24T10:00:00Z`,
+    );
+  return ms;
+}

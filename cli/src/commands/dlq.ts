@@ -1,0 +1,230 @@
+import { parseSize } from '@nrdot/config';
+import type { DlqState, ListedBatch, ReplayAnswer } from '@nrdot/dlq';
+import type { Area, SegmentInfo } from '@nrdot/segment-log';
+import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { table } from '../table.ts';
+import { durationText, numberText, sizeText, timeText } from '../units.ts';
+import { type SelectionFlags, selectionQuery } from './dlq-selection.ts';
+
+interface CommonFlags extends AdminFlags {
+  json?: boolean;
+}
+
+/** What reads the disk from end to end takes its time. */
+const READING_MS = 10 * 60_000;
+const MESSAGE_SHOWN = 60;
+
+/** `nrdot dlq ls`: batches that are not done with, or the segments they are in. */
+export async function lsCommand(
+  flags: CommonFlags & SelectionFlags & { limit: string; segments?: boolean },
+): Promise<void> {
+  const client = new AdminClient(flags);
+  if (flags.segments) {
+    const segments = await client.get<SegmentInfo[]>('/api/dlq/segments');
+    const asked = segments.filter(
+      ({ area }) => (!flags.class || area === flags.class) && (!flags.rejected || area === 'rejected'),
+    );
+    print(flags, asked, segmentTable(asked) || 'There are no segments.');
+    return;
+  }
+  const query = new URLSearchParams({ ...selectionQuery(flags, Date.now()), limit: flags.limit });
+  const answer = await client.get<{ records: ListedBatch[]; more: boolean }>(
+    `/api/dlq/records?${query}`,
+    READING_MS,
+  );
+  const more = answer.more
+    ? '\n\nThere are more: --limit N shows up to 1,000 of them; --class, --since and --until narrow it.'
+    : '';
+  print(flags, answer, `${batchTable(answer.records) || 'There are no batches.'}${more}`);
+}
+
+/** `nrdot dlq show ID`: a batch, or a segment such as `normal/12`. */
+export async function showCommand(id: string, flags: CommonFlags): Promise<void> {
+  const client = new AdminClient(flags);
+  const [area, sequence, ...rest] = id.split('/').map(encodeURIComponent);
+  if (rest.length > 0)
+    throw new Error(`${id}: expected the id of a batch, or a segment such as normal/12, as ls shows them`);
+  if (sequence !== undefined) {
+    const segment = await client.get<SegmentInfo>(`/api/dlq/segments/${area}/${sequence}`);
+    print(flags, segment, pairs(segmentLines(segment)));
+    return;
+  }
+  const batch = await client.get<ListedBatch & { done: boolean }>(`/api/dlq/records/${area}`, READING_MS);
+  print(flags, batch, pairs(batchLines(batch)));
+}
+
+/** `nrdot dlq stats`: what there is, and how replay goes. */
+export async function statsCommand(flags: CommonFlags): Promise<void> {
+  const state = await new AdminClient(flags).get<DlqState>('/api/dlq');
+  print(flags, state, statsText(state));
+}
+
+/** `nrdot dlq replay`: batches go on now, rejected ones too when they are asked for. */
+export async function replayCommand(flags: CommonFlags & SelectionFlags & { rate?: string }): Promise<void> {
+  const rate = flags.rate === undefined ? undefined : parseSize(flags.rate);
+  if (flags.rate !== undefined && !rate)
+    throw new Error(`--rate ${flags.rate}: expected bytes per second above 0, such as 8MiB`);
+  const answer = await new AdminClient(flags).post<ReplayAnswer>('/api/dlq/replay', {
+    ...selectionQuery(flags, Date.now()),
+    ...(rate ? { rate } : {}),
+  });
+  const { replaying, items, bytesPerSecond } = answer;
+  print(
+    flags,
+    answer,
+    items === 0
+      ? `There is nothing to replay in ${replaying.join(', ')}.`
+      : `Replaying ${replaying.join(', ')}, where ${numberText(items)} items are, at up to ${sizeText(bytesPerSecond)}/s. "nrdot dlq stats" shows how it goes.`,
+  );
+}
+
+/** `nrdot dlq pause` and `resume`. */
+export async function pauseCommand(paused: boolean, flags: CommonFlags): Promise<void> {
+  const answer = await new AdminClient(flags).post<{ paused: boolean }>(
+    `/api/dlq/${paused ? 'pause' : 'resume'}`,
+  );
+  print(
+    flags,
+    answer,
+    paused
+      ? 'Replay is paused, over restarts too; what spills is still kept. "nrdot dlq resume" ends it.'
+      : 'Replay goes on.',
+  );
+}
+
+/** `nrdot dlq purge`: gives batches up for good; without `--yes` it says what that would be. */
+export async function purgeCommand(flags: CommonFlags & SelectionFlags & { yes?: boolean }): Promise<void> {
+  const client = new AdminClient(flags);
+  const what = selectionQuery(flags, Date.now());
+  if (!flags.yes) {
+    const { areas } = await client.get<DlqState>('/api/dlq');
+    const meant = (Object.keys(areas) as Area[]).filter((area) =>
+      flags.rejected ? area === 'rejected' : flags.class ? area === flags.class : area !== 'rejected',
+    );
+    const items = meant.reduce((sum, area) => sum + areas[area].items, 0);
+    throw new Error(
+      `This would give up ${numberText(items)} items in ${meant.join(', ') || String(flags.class)} for good. "nrdot dlq export" saves them first; --yes does it.`,
+    );
+  }
+  const answer = await client.post<{ areas: Area[]; items: number; heldItems: number }>(
+    '/api/dlq/purge',
+    { ...what, yes: true },
+    READING_MS,
+  );
+  const held =
+    answer.heldItems > 0
+      ? ` ${numberText(answer.heldItems)} were on their way to the upstream and stay.`
+      : '';
+  print(
+    flags,
+    answer,
+    `Gave up ${numberText(answer.items)} items of ${answer.areas.join(', ')}; the books have them as dropped (purged).${held}`,
+  );
+}
+
+export function print(flags: { json?: boolean }, value: unknown, text: string): void {
+  process.stdout.write(flags.json ? `${JSON.stringify(value, null, 2)}\n` : `${text}\n`);
+}
+
+function batchTable(records: readonly ListedBatch[]): string {
+  return table(
+    ['ID', 'AREA', 'SIGNAL', 'ITEMS', 'BYTES', 'RECEIVED', 'REASON', 'STATUS'],
+    records.map(({ id, area, signal, items, payloadBytes, receivedAt, reason, status }) => [
+      id,
+      area,
+      signal,
+      numberText(items),
+      sizeText(payloadBytes),
+      timeText(receivedAt),
+      reason,
+      status === undefined ? '-' : String(status),
+    ]),
+  );
+}
+
+export function segmentTable(segments: readonly SegmentInfo[]): string {
+  return table(
+    ['SEGMENT', 'STATE', 'CHECKED', 'BATCHES', 'ITEMS', 'DONE', 'ON DISK', 'FIRST RECEIVED', 'LAST RECEIVED'],
+    segments.map((segment) => [
+      `${segment.area}/${segment.sequence}`,
+      segment.state,
+      segment.verified ? 'yes' : 'no',
+      numberText(segment.records),
+      numberText(segment.items),
+      numberText(segment.ackedItems),
+      sizeText(segment.diskBytes),
+      timeText(segment.firstReceivedAt),
+      timeText(segment.lastReceivedAt),
+    ]),
+  );
+}
+
+function segmentLines(segment: SegmentInfo): [string, string][] {
+  const { area, sequence, state, verified, records, ackedRecords, items, ackedItems } = segment;
+  return [
+    ['segment', `${area}/${sequence}`],
+    ['state', `${state}, its hash ${verified ? 'was found right' : 'was not checked yet'}`],
+    ['batches', `${numberText(records)}, ${numberText(ackedRecords)} of them done with`],
+    ['items', `${numberText(items)}, ${numberText(ackedItems)} of them done with`],
+    ['size', `${sizeText(segment.diskBytes)}, ${sizeText(segment.rawBytes)} before compression`],
+    ['created', timeText(segment.createdAt)],
+    ['received', `${timeText(segment.firstReceivedAt)} to ${timeText(segment.lastReceivedAt)}`],
+    ...segment.damage.map((reason): [string, string] => ['damage', reason]),
+  ];
+}
+
+function batchLines(batch: ListedBatch & { done: boolean }): [string, string][] {
+  const { id, area, class: ofClass, signal, items, encoding, payloadBytes, receivedAt, segment } = batch;
+  return [
+    ['batch', id],
+    ['state', batch.done ? 'done with; it goes with its segment' : 'waits'],
+    ['area', `${area}, in segment ${area}/${segment}`],
+    ['class', ofClass],
+    ['signal', signal],
+    ['items', numberText(items)],
+    ['payload', `${sizeText(payloadBytes)}, came as ${encoding}`],
+    ['received', timeText(receivedAt)],
+    ['reason', batch.reason],
+    ...(batch.status === undefined ? [] : [['last status', String(batch.status)] as [string, string]]),
+    ...(batch.attempts === undefined ? [] : [['attempts', String(batch.attempts)] as [string, string]]),
+    ...(batch.message ? [['message', printable(batch.message)] as [string, string]] : []),
+  ];
+}
+
+function statsText({ state, fault, utilization, diskBytes, areas, replay }: DlqState): string {
+  const { paused, outstanding, bytesPerSecond, capBytesPerSecond, drainSeconds, order } = replay;
+  const waiting = (Object.keys(areas) as Area[])
+    .filter((area) => area !== 'rejected')
+    .reduce((sum, area) => sum + areas[area].items, 0);
+  const lines: [string, string][] = [
+    ['state', fault === undefined ? state : `${state}: ${fault}`],
+    ['disk', `${sizeText(diskBytes)}, ${(utilization * 100).toFixed(1)} % of dlq.capacity`],
+    ['replay', `${paused ? 'paused ("nrdot dlq resume" ends it), ' : ''}${outstanding} batches on their way`],
+    ['rate', `${sizeText(bytesPerSecond)}/s, at most ${sizeText(capBytesPerSecond)}/s`],
+    ['drained', waiting === 0 ? 'nothing waits' : `in ${durationText(drainSeconds)} at this rate`],
+  ];
+  if (order) lines.push(['asked for', order.areas.join(', ')]);
+  return `${pairs(lines)}\n\n${table(
+    ['AREA', 'BATCHES', 'ITEMS', 'SEGMENTS', 'ON DISK', 'TO REPLAY', 'OLDEST'],
+    (Object.keys(areas) as Area[]).map((area) => [
+      area,
+      numberText(areas[area].records),
+      numberText(areas[area].items),
+      numberText(areas[area].segments),
+      sizeText(areas[area].diskBytes),
+      sizeText(areas[area].waitingBytes),
+      timeText(areas[area].oldestReceivedAt),
+    ]),
+  )}`;
+}
+
+/** What an upstream said is not to be trusted with a terminal. */
+function printable(message: string): string {
+  const text = message.replace(/\p{Cc}+/gu, ' ');
+  return text.length > MESSAGE_SHOWN * 4 ? `${text.slice(0, MESSAGE_SHOWN * 4)} …` : text;
+}
+
+function pairs(lines: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...lines.map(([name]) => name.length));
+  return lines.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');
+}

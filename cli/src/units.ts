@@ -1,0 +1,26 @@
+const SIZES = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+
+/** `1.5 MiB` */
+export function sizeText(bytes: number): string {
+  const power = bytes < 1 ? 0 : Math.min(SIZES.length - 1, Math.floor(Math.log2(bytes) / 10));
+  const value = bytes / 1024 ** power;
+  return `${power === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${SIZES[power]}`;
+}
+
+/** `45 s`, `12 min`, `3.5 h` */
+export function durationText(seconds: number): string {
+  if (!Number.isFinite(seconds)) return 'for ever';
+  if (seconds < 100) return `${Math.ceil(seconds)} s`;
+  if (seconds < 100 * 60) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+/** `12,345` */
+export function numberText(value: number): string {
+  return value.toLocaleString('en-US');
+}
+
+/** `2026-11-24T10:00:00Z`, or `-` for 0 */
+export function timeText(ms: number): string {
+  return ms === 0 ? '-' : `${new Date(ms).toISOString().slice(0, 19)}Z`;
+}

@@ -1,0 +1,18 @@
+import { protobufToJson, SIGNALS, type Signal } from '@nrdot/otlp';
+import type { StoredRecord } from '@nrdot/segment-log';
+
+/**
+ * A batch in OTLP's JSON form on one line, as the Collector's file exporter writes it and a receiver takes it as
+ * `application/json`.
+ * @returns the line, or why there is none
+ */
+export function exportLine({ envelope, payload }: StoredRecord): { line?: string; problem?: string } {
+  if (!Object.hasOwn(SIGNALS, envelope.signal))
+    return { problem: `the signal ${envelope.signal} is not known` };
+  try {
+    const line = protobufToJson(envelope.signal as Signal, payload);
+    return line === undefined ? { problem: `${envelope.signal} have no JSON form here` } : { line };
+  } catch (error) {
+    return { problem: (error as Error).message };
+  }
+}

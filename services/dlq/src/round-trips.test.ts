@@ -1,0 +1,26 @@
+import { expect, it } from 'vitest';
+import { RoundTrips } from './round-trips.ts';
+
+it('is slow when answers take several times as long as they can, until that is what they take', () => {
+  const trips = new RoundTrips();
+  const second = (ms: number) => {
+    for (let i = 0; i < 10; i++) trips.add(ms);
+    return trips.slow();
+  };
+  expect(trips.slow()).toBe(false); // nothing came back
+  for (let s = 0; s < 30; s++) expect(second(700)).toBe(false);
+  expect(second(1_400)).toBe(false); // below what is noise
+  expect(second(4_000)).toBe(true);
+  expect(second(700)).toBe(false);
+  const until = Array.from({ length: 200 }, () => second(4_000)).indexOf(false);
+  expect(until).toBeGreaterThan(20);
+  expect(until).toBeLessThan(90);
+});
+
+it('takes an upstream that was never faster for what it is', () => {
+  const trips = new RoundTrips();
+  for (let s = 0; s < 60; s++) {
+    trips.add(20_000);
+    expect(trips.slow()).toBe(false);
+  }
+});

@@ -1,0 +1,75 @@
+import { CLASSES, isPriorityClass, type PriorityClass } from '@nrdot/queue';
+import { AREAS, type Area, type Envelope, type Period } from '@nrdot/segment-log';
+import { AdminError } from '@nrdot/service';
+
+/** Which batches somebody means. */
+export interface Selection extends Period {
+  areas: readonly Area[];
+  /** Of the batches themselves; undefined for every class. Narrows the rejected area, which holds all of them. */
+  class: PriorityClass | undefined;
+}
+
+/** What replays by itself: all but what the upstream refused for good. */
+export const REPLAY_AREAS: readonly Area[] = CLASSES;
+
+/**
+ * Reads `class`, `rejected`, `area`, `since` and `until` as an admin request gives them.
+ * @param otherwise areas that are meant when none is named
+ * @throws AdminError 400 that says what was expected
+ */
+export function selectionOf(asked: Record<string, unknown>, otherwise: readonly Area[]): Selection {
+  const { class: ofClass } = asked;
+  if (ofClass !== undefined && !isPriorityClass(ofClass))
+    throw badRequest(`class: "${text(ofClass)}" is none; expected one of ${CLASSES.join(', ')}`);
+  const rejected = truth('rejected', asked.rejected) || asked.area === 'rejected';
+  const [since, until] = [
+    time('since', asked.since) ?? 0,
+    time('until', asked.until) ?? Number.MAX_SAFE_INTEGER,
+  ];
+  if (since > until) throw badRequest('since is after until; expected it before');
+  const areas = rejected
+    ? (['rejected'] as const)
+    : asked.area !== undefined
+      ? [areaOf(asked.area)]
+      : ofClass !== undefined
+        ? [ofClass]
+        : otherwise;
+  return { areas, class: rejected ? ofClass : undefined, since, until };
+}
+
+export function isSelected(selection: Selection, { receivedAt, class: ofClass }: Envelope): boolean {
+  const { since, until, class: wanted } = selection;
+  return receivedAt >= since && receivedAt <= until && (wanted === undefined || ofClass === wanted);
+}
+
+/** @throws AdminError 400 for a name that is none of the four: nothing else ever becomes part of a path */
+export function areaOf(name: unknown): Area {
+  const area = AREAS.find((known) => known === name);
+  if (!area) throw badRequest(`"${text(name)}" is no area; expected one of ${AREAS.join(', ')}`);
+  return area;
+}
+
+/** True for `true` and for a name without a value, as in `?rejected`. */
+export function truth(name: string, value: unknown): boolean {
+  if (value === undefined || value === false || value === 'false') return false;
+  if (value === true || value === 'true' || value === '') return true;
+  throw badRequest(`${name}: "${text(value)}" is neither; expected true or false`);
+}
+
+export function badRequest(message: string): AdminError {
+  return new AdminError(400, 'bad_request', message);
+}
+
+/** Of somebody's words, as much as an error message should repeat. */
+function text(value: unknown): string {
+  return String(value).slice(0, 80);
+}
+
+/** A time as Unix ms or as ISO 8601. */
+function time(name: string, value: unknown): number | undefined {
+  if (value === undefined) return undefined;
+  const ms = /^\d{1,15}$/.test(String(value)) ? Number(value) : Date.parse(String(value));
+  if (Number.isNaN(ms))
+    throw badRequest(`${name}: "${text(value)}" is no time; expected ISO 8601 or Unix ms`);
+  return ms;
+}
