@@ -314,7 +314,9 @@ export const KINDS: readonly Kind[] = [
       return async () => {
         // What is in Redis too, being spilled or replayed, would be counted as lost and come all the same.
         await sent();
-        await fetch(`${stack.admin('dlq')}/api/dlq/pause`, { method: 'POST' });
+        const paused = async () =>
+          (await fetch(`${stack.admin('dlq')}/api/dlq/pause`, { method: 'POST' })).ok;
+        await waitUntil(paused, { what: 'replay is paused', timeoutMs: SPILL_WAIT_MS });
         const spilled = async () => {
           const { on_disk, queued, difference } = await stack.books();
           // What the dlq last said of its disk may be a while ago: with a difference there is more than it said.

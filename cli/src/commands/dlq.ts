@@ -12,7 +12,8 @@ interface CommonFlags extends AdminFlags {
 
 /** What reads the disk from end to end takes its time. */
 const READING_MS = 10 * 60_000;
-const MESSAGE_SHOWN = 60;
+const MESSAGE_SHOWN = 240;
+const BATCH_OR_SEGMENT = /^([A-Za-z0-9-]{1,100}|[a-z]{1,20}\/\d{1,16})$/;
 
 /** `nrdot dlq ls`: batches that are not done with, or the segments they are in. */
 export async function lsCommand(
@@ -41,15 +42,14 @@ export async function lsCommand(
 /** `nrdot dlq show ID`: a batch, or a segment such as `normal/12`. */
 export async function showCommand(id: string, flags: CommonFlags): Promise<void> {
   const client = new AdminClient(flags);
-  const [area, sequence, ...rest] = id.split('/').map(encodeURIComponent);
-  if (rest.length > 0)
+  if (!BATCH_OR_SEGMENT.test(id))
     throw new Error(`${id}: expected the id of a batch, or a segment such as normal/12, as ls shows them`);
-  if (sequence !== undefined) {
-    const segment = await client.get<SegmentInfo>(`/api/dlq/segments/${area}/${sequence}`);
+  if (id.includes('/')) {
+    const segment = await client.get<SegmentInfo>(`/api/dlq/segments/${id}`);
     print(flags, segment, pairs(segmentLines(segment)));
     return;
   }
-  const batch = await client.get<ListedBatch & { done: boolean }>(`/api/dlq/records/${area}`, READING_MS);
+  const batch = await client.get<ListedBatch & { done: boolean }>(`/api/dlq/records/${id}`, READING_MS);
   print(flags, batch, pairs(batchLines(batch)));
 }
 
@@ -221,7 +221,7 @@ function statsText({ state, fault, utilization, diskBytes, areas, replay }: DlqS
 /** What an upstream said is not to be trusted with a terminal. */
 function printable(message: string): string {
   const text = message.replace(/\p{Cc}+/gu, ' ');
-  return text.length > MESSAGE_SHOWN * 4 ? `${text.slice(0, MESSAGE_SHOWN * 4)} …` : text;
+  return text.length > MESSAGE_SHOWN ? `${text.slice(0, MESSAGE_SHOWN)} …` : text;
 }
 
 function pairs(lines: readonly (readonly [string, string])[]): string {
