@@ -121,9 +121,14 @@ describe('a wrong key', () => {
     });
     expect((await breaker()).reason).toBe('auth');
     expect((await accounting(running.admin)).rejected).toBe(0);
+    // It works on all the same, and says what is wrong.
+    const ready = await fetch(`${running.admin}/readyz`);
+    expect(ready.status).toBe(200);
+    expect(await ready.json()).toMatchObject({ notices: { exporter: 'the upstream: auth (401)' } });
     mock.set({ requireHeaders: {} });
     await untilQuiet(running.admin);
     expect(complaint(judge(report, mock.received(report.run)))).toBe('');
     expect((await breaker()).state).toBe('closed');
+    expect(await (await fetch(`${running.admin}/readyz`)).json()).toMatchObject({ notices: {} });
   });
 });

@@ -319,6 +319,27 @@ describe('the weighted move', () => {
     other.disconnect();
   });
 
+  it('counts batches under way and those that wait for a retry: an outage does not empty the class queues', async () => {
+    await enqueue(...Array.from({ length: 20 }, () => batch('high')));
+    const move = async () => (await store.move({ ...MOVE, windowBatches: 4 })).jobs;
+    expect(await move()).toBe(4);
+    const limits = {
+      token: 'test',
+      lockMs: 60_000,
+      maxJobs: 4,
+      maxBytes: 1e6,
+      alone: true,
+      lookForLost: false,
+    };
+    const { jobs } = await store.take('export', limits);
+    expect([jobs.length, await move()]).toEqual([4, 0]); // under way
+    for (const { id } of jobs) {
+      expect(await store.leave({ queue: 'export', id, token: 'test', ended: false }, 600_000)).toBe(true);
+    }
+    expect(await move()).toBe(0); // for later
+    expect((await store.depth()).stages.queued.high.batches).toBe(16);
+  });
+
   it('keeps the export queue short, and merges what waits into one request', async () => {
     await enqueue(...Array.from({ length: 100 }, () => batch('high')));
     expect((await store.move({ ...MOVE, windowBatches: 8 })).jobs).toBe(8);

@@ -55,6 +55,7 @@ export class Exporter {
   #inflight = 0;
   #lastProblem: ExporterStatus['lastProblem'];
   #inflightBytes = 0;
+  #trouble: string | undefined;
 
   constructor(options: ExporterOptions, deps: ExporterDeps) {
     this.#options = options;
@@ -83,6 +84,11 @@ export class Exporter {
       concurrency: this.concurrency,
       ...(this.#lastProblem ? { lastProblem: this.#lastProblem } : {}),
     };
+  }
+
+  /** How the last request went wrong at the upstream; undefined when it did not. What the upstream said is in the log. */
+  get trouble(): string | undefined {
+    return this.#trouble;
   }
 
   /** Stops taking jobs and waits for requests under way; what is left in Redis is another exporter's, or the next start's. */
@@ -135,6 +141,10 @@ export class Exporter {
     metrics.exporterRequestSeconds.observe({ signal: job.signal }, tookMs / 1000);
     metrics.exporterSentBytes.inc({ signal: job.signal }, bytesOf(body));
     this.#adapt(outcome, tookMs);
+    this.#trouble =
+      outcome.kind === 'retry'
+        ? `the upstream: ${outcome.reason}${outcome.status ? ` (${outcome.status})` : ''}`
+        : undefined;
     return outcome;
   }
 

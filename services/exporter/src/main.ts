@@ -69,6 +69,7 @@ export async function startExporter(
   return {
     name: 'exporter',
     notReady: () => link.notReady(),
+    notice: () => exporter.trouble,
     stop: async (timeoutMs) => {
       await exporter.stop(timeoutMs);
       link.close();

@@ -113,10 +113,16 @@ export class AdminServer {
       const services = Object.fromEntries(
         this.#services.map((service) => [service.name, service.notReady() ?? 'ready']),
       );
+      const notices = Object.fromEntries(
+        this.#services.flatMap((service) => {
+          const notice = service.notice?.();
+          return notice ? [[service.name, notice]] : [];
+        }),
+      );
       const ready = !this.#stopping && Object.values(services).every((state) => state === 'ready');
       return reply
         .code(ready ? 200 : 503)
-        .send({ status: this.#stopping ? 'stopping' : ready ? 'ready' : 'not ready', services });
+        .send({ status: this.#stopping ? 'stopping' : ready ? 'ready' : 'not ready', services, notices });
     });
     app.get('/metrics', { preHandler: this.#authorize }, async (_request, reply) =>
       reply.header('content-type', registry.contentType).send(await registry.text()),

@@ -23,6 +23,11 @@ export interface RunningService {
   name: string;
   /** Why it cannot do its work now, in words for a person; undefined when it can. */
   notReady(): string | undefined;
+  /**
+   * What is wrong outside that it works on through, in words for a person: an upstream that is away is what the queue is for,
+   * and no reason to send clients elsewhere.
+   */
+  notice?(): string | undefined;
   /** Ends in order: takes nothing new, finishes what is under way for at most `timeoutMs`, frees what it holds. */
   stop(timeoutMs: number): Promise<void>;
 }

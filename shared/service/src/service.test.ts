@@ -9,16 +9,24 @@ describe('the admin address', () => {
   it('tells alive from ready, and why not', async () => {
     const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
     let why: string | undefined = 'Redis: connection refused';
-    admin.watch({ name: 'receiver', notReady: () => why, stop: async () => {} });
+    admin.watch({
+      name: 'receiver',
+      notReady: () => why,
+      notice: () => 'the upstream is away',
+      stop: async () => {},
+    });
     const url = `http://${formatAddress(await admin.start())}`;
     const ready = async () => {
       const response = await fetch(`${url}/readyz`);
       return [response.status, await response.json()];
     };
     expect((await fetch(`${url}/healthz`)).status).toBe(200);
-    expect(await ready()).toEqual([503, { status: 'not ready', services: { receiver: why } }]);
+    expect(await ready()).toEqual([
+      503,
+      { status: 'not ready', services: { receiver: why }, notices: { receiver: 'the upstream is away' } },
+    ]);
     why = undefined;
-    expect((await ready())[0]).toBe(200);
+    expect((await ready())[0]).toBe(200); // what is wrong outside is said, and no reason to send clients elsewhere
     admin.drain();
     expect((await ready())[1]).toMatchObject({ status: 'stopping' });
     await admin.stop();
