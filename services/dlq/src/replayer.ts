@@ -94,6 +94,11 @@ export class Replayer {
     return this.#gate.paused;
   }
 
+  /** Whether batches may go back to Redis now. */
+  get going(): boolean {
+    return this.#gate.state !== 'open' && (!this.#gate.paused || this.#order !== undefined);
+  }
+
   /** What a person asked to be replayed, beyond what replays by itself; until all of it is on its way. */
   get order(): Selection | undefined {
     return this.#order;

@@ -26,7 +26,8 @@ export function dlqStatus(deps: RouteDeps, capacityBytes: number, replayedItems:
     segments: shown.map((file) => ({
       area: file.area,
       sequence: file.sequence,
-      state: file.state,
+      // The reader stands in a segment also while it may not go on.
+      state: file.state === 'replaying' && !deps.replayer.going ? file.file : file.state,
       diskBytes: file.diskBytes,
       items: Math.max(0, file.items - file.ackedItems),
       done: file.records === 0 ? 0 : Math.round((100 * file.ackedRecords) / file.records) / 100,

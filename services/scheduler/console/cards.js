@@ -53,7 +53,8 @@ export function books(root) {
   );
   return {
     /** @param {PipelineStatus} status */
-    update({ books: kept, dropped }) {
+    update({ books: kept, dropped, differenceMs = 0 }) {
+      const moving = differenceMs < 10_000;
       say(accepted, count(kept?.accepted));
       for (const { key, value, row } of cells) {
         say(value, count(kept?.[key]));
@@ -65,7 +66,7 @@ export function books(root) {
         part.hidden = !kept || kept[key] === 0;
       }
       say(difference, count(kept?.difference));
-      set(end, 'data-level', kept && kept.difference !== 0 ? 'warning' : 'ok');
+      set(end, 'data-level', kept?.difference === 0 ? 'ok' : moving ? 'note' : 'warning');
       const reasons = Object.entries(dropped ?? {}).map(([reason, items]) => `${count(items)} ${reason}`);
       say(
         verdict,
@@ -75,7 +76,9 @@ export function books(root) {
             ? `Dropped: ${reasons.join(', ')}.`
             : kept.difference === 0
               ? 'Every accepted item is accounted for.'
-              : 'Items on their way between two places; 0 when it is quiet.',
+              : moving
+                ? 'Every accepted item is accounted for; the difference is on its way between two places.'
+                : 'The books do not balance.',
       );
     },
   };
@@ -235,7 +238,7 @@ export function share(root) {
           const value = values[i] ?? 0;
           part.style.flexGrow = String(value);
           part.hidden = value === 0;
-          say(part, value >= 0.08 ? percent(value) : '');
+          say(part, value >= 0.2 ? percent(value) : value >= 0.07 ? Math.round(value * 100) : '');
         }
         set(bar, 'aria-label', `${name}: ${CLASSES.map((c, i) => `${c} ${percent(values[i])}`).join(', ')}`);
         set(bar, 'data-none', values.every((value) => value === 0) ? 'true' : undefined);

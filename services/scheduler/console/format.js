@@ -15,7 +15,7 @@ export function short(n) {
   if (size < 1_000) return String(Math.round(n));
   const [unit, by] = size < 1e6 ? ['k', 1e3] : size < 1e9 ? ['M', 1e6] : ['G', 1e9];
   const value = n / /** @type {number} */ (by);
-  return `${Math.abs(value) < 10 ? value.toFixed(2) : Math.abs(value) < 100 ? value.toFixed(1) : Math.round(value)} ${unit}`;
+  return `${Math.abs(value) < 100 ? value.toFixed(1) : Math.round(value)} ${unit}`;
 }
 
 /** @param {number | undefined} perSecond */

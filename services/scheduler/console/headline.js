@@ -12,11 +12,17 @@ const NAMES = { ok: 'All is well', note: 'Note', warning: 'Warning', fault: 'Fau
  */
 export function headline(root) {
   const findings = h('ol', { class: 'findings' });
-  root.append(findings);
+  // Ages count up with each second; what is read aloud changes only when something else is the matter.
+  const aloud = h('p', { class: 'away', role: 'status' });
+  let codes = '';
+  root.append(findings, aloud);
   return {
     /** @param {PipelineStatus} status */
     update({ findings: found }) {
       set(root, 'data-level', found[0]?.level ?? 'ok');
+      const now = found.map(({ code }) => code).join();
+      if (now !== codes) say(aloud, found[0]?.text ?? '');
+      codes = now;
       list(
         findings,
         found,

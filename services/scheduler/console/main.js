@@ -103,10 +103,11 @@ const openOptions = () => location.hash === '#configuration' && options.open();
 addEventListener('hashchange', openOptions);
 
 /** Follows the system until somebody chooses. */
-const THEMES = { auto: 'Theme: auto', dark: 'Theme: dark', light: 'Theme: light' };
+const THEMES = { auto: '◐ Auto', dark: '● Dark', light: '○ Light' };
 /** @param {string} name */
 function paint(name) {
   set(document.documentElement, 'data-theme', name === 'auto' ? undefined : name);
+  set(at('theme'), 'aria-label', `Theme: ${name}`);
   say(at('theme'), /** @type {Record<string, string>} */ (THEMES)[name] ?? THEMES.auto);
 }
 let theme = localStorage.getItem(THEME) ?? 'auto';

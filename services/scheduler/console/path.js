@@ -14,7 +14,7 @@ export function path(root) {
   const receiver = box('receiver', 'Receiver');
   const queues = lanes();
   const scheduler = box('scheduler', 'Scheduler');
-  const exporting = box('export', 'Export queue');
+  const exporting = box('export', 'Export');
   const exporter = box('exporter', 'Exporter');
   const upstream = box('upstream', 'Upstream');
   const disk = box('dlq', 'Disk (dlq)');
@@ -47,19 +47,18 @@ export function path(root) {
       queues.update(status);
       scheduler.update(
         CLASSES.map((c) => queue?.classes[c].weight ?? '–').join(' : '),
-        number('scheduler') > 1 ? `${number('scheduler')} running` : 'weights',
+        number('scheduler') > 1 ? `${number('scheduler')} run` : 'weights',
         dlq && dlq.replay.outstanding > 0 ? `turn: ${queue?.slot ?? '–'}` : '',
       );
       const held = queue && CLASSES.reduce((sum, c) => sum + queue.classes[c].exporting.items, 0);
       exporting.update(short(held), 'items', '');
       exporter.update(
         sender ? `${sender.inflight} of ${sender.concurrency}` : '–',
-        number('exporter') > 1 ? `at once, ${number('exporter')} running` : 'requests at once',
+        number('exporter') > 1 ? `under way, ${number('exporter')} run` : 'under way',
         number('exporter') === 0 ? 'none running' : '',
       );
-      const words = { closed: 'answers', open: 'is given a rest', half_open: 'is being tried' };
       const state = breaker?.state ?? 'closed';
-      upstream.update(words[state], sender?.upstream ?? '', '');
+      upstream.update(upstreamWords(state, breaker?.reason), sender?.upstream ?? '', '');
       set(upstream.element, 'data-level', { closed: undefined, open: 'fault', half_open: 'warning' }[state]);
       set(receiver.element, 'data-level', number('receiver') === 0 && !redis.problem ? 'fault' : undefined);
       set(exporter.element, 'data-level', number('exporter') === 0 && !redis.problem ? 'fault' : undefined);
@@ -85,13 +84,23 @@ export function path(root) {
 }
 
 /**
+ * @param {'closed' | 'open' | 'half_open'} state
+ * @param {string} [reason]
+ */
+function upstreamWords(state, reason) {
+  if (state === 'closed') return 'answers';
+  if (state === 'half_open') return 'being tried';
+  return { quota: 'throttles', auth: 'refuses the key' }[reason ?? ''] ?? 'fails';
+}
+
+/**
  * @param {number} running
  * @param {string} what
  * @param {string} value
  * @returns {[string, string, string]}
  */
 function instances(running, what, value) {
-  return [value, running > 1 ? `${what}, ${running} running` : what, running === 0 ? 'none running' : ''];
+  return [value, running > 1 ? `${what}, ${running} run` : what, running === 0 ? 'none running' : ''];
 }
 
 /**

@@ -13,9 +13,8 @@ export interface Finding {
 }
 
 const LEVELS = ['fault', 'warning', 'note', 'ok'] as const;
-/** Books may be off by what is between two places at the moment of reading. */
-const NOT_QUIET = 'it moves while data flows and has to be 0 when nothing does';
 const LATE_MS = 6_000;
+const DIFFERS_MS = 10_000;
 
 /**
  * What there is to say about a pipeline: where data waits and why, and whether anything was lost. The gravest first;
@@ -82,7 +81,7 @@ function breaker({ breaker: state, exporter, at }: Known): Finding[] {
   const more =
     state.state === 'half_open'
       ? 'A single batch is being tried now.'
-      : 'Nothing is lost: what arrives goes to disk and comes back by itself.';
+      : `Nothing is lost: what arrives goes to disk and comes back by itself. Next try in ${duration(state.retryAtMs - at)}.`;
   return [
     { level: state.reason === 'auth' ? 'fault' : 'warning', code: `breaker_${state.state}`, text, more },
   ];
@@ -159,16 +158,22 @@ function queue({ queue: state, rates }: Known): Finding[] {
   return found;
 }
 
-function losses({ books, dropped }: Known): Finding[] {
+function losses({ books, dropped, differenceMs = 0 }: Known): Finding[] {
   const found: Finding[] = [];
   if (books && books.dropped > 0) {
     const reasons = Object.entries(dropped ?? {}).map(([reason, items]) => `${count(items)} ${reason}`);
     const text = `${count(books.dropped)} accepted items were dropped: ${reasons.join(', ')}.`;
     found.push({ level: 'warning', code: 'dropped', text });
   }
-  if (books && books.difference !== 0) {
-    const text = `The books differ by ${count(books.difference)} items; ${NOT_QUIET}.`;
-    found.push({ level: 'note', code: 'difference', text });
+  // What is between two places changes from moment to moment; what is lost stays.
+  if (books && books.difference !== 0 && differenceMs >= DIFFERS_MS) {
+    const text = `The books do not balance: ${count(books.difference)} items are nowhere.`;
+    found.push({
+      level: 'fault',
+      code: 'books_differ',
+      text,
+      more: 'docs/operations.md, NrdotBooksDoNotBalance.',
+    });
   }
   return found;
 }

@@ -34,6 +34,8 @@ export interface PipelineStatus {
   drain?: { fromItems: number; leftItems: number };
   /** In items: accepted = delivered + queued + on_disk + rejected + dropped + difference. */
   books?: Accounting;
+  /** How long their difference has been what it is. While items move it changes with every look. */
+  differenceMs?: number;
   /** Items by why they were dropped, those reasons that occurred. */
   dropped?: Record<string, number>;
 }

@@ -43,6 +43,7 @@ export class StatusReader {
   readonly #s: StatusSources;
   readonly #meter = new RateMeter(RATE_SPAN_MS, RATE_STALE_MS);
   #mostOnDisk = 0;
+  #difference: { value: number; since: number } | undefined;
   #last: { at: number; status: Promise<PipelineStatus> } | undefined;
 
   constructor(sources: StatusSources) {
@@ -92,6 +93,7 @@ export class StatusReader {
             queue: queueOf(shared.state, state, rates),
             breaker: shared.state.breaker,
             books: shared.state.accounting,
+            differenceMs: this.#differsFor(shared.state.accounting.difference, now),
             dropped: droppedOf(shared.books),
           }
         : {}),
@@ -101,6 +103,11 @@ export class StatusReader {
       ...(dlq ? { dlq, drain: this.#drain(dlq) } : {}),
     };
     return { ...known, findings: findingsOf(known) };
+  }
+
+  #differsFor(difference: number, now: number): number {
+    if (this.#difference?.value !== difference) this.#difference = { value: difference, since: now };
+    return now - this.#difference.since;
   }
 
   #drain({ areas }: DlqStatus): { fromItems: number; leftItems: number } {

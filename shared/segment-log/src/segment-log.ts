@@ -46,6 +46,8 @@ export interface SegmentInfo {
   area: Area;
   sequence: number;
   state: SegmentState | 'damaged' | 'replaying';
+  /** As the file is, whoever reads it. */
+  file: SegmentState;
   createdAt: number;
   firstReceivedAt: number;
   lastReceivedAt: number;
@@ -270,6 +272,7 @@ export class SegmentLog {
       area,
       sequence: segment.sequence,
       state: log.isDamaged(segment) ? 'damaged' : log.isBeingRead(segment) ? 'replaying' : segment.state,
+      file: segment.state,
       createdAt: segment.createdAt,
       firstReceivedAt: segment.firstReceivedAt,
       lastReceivedAt: segment.lastReceivedAt,

@@ -1,4 +1,5 @@
 export { BatchMaker } from './batch-maker.ts';
+export { Browser, findChromium, type Page, type View } from './browser.ts';
 export {
   type BatchReceipt,
   clockMs,
