@@ -38,7 +38,8 @@ it('books a batch once, however often it is sent for want of an answer, and whoe
   const first = await start();
   await send('d1', 3);
   await send('d1', 3);
-  await Promise.all([send('d2', 4), send('d3', 5)]);
+  // The second before the first is written, too.
+  await Promise.all([send('d2', 4), send('d2', 4), send('d2', 4), send('d3', 5)]);
   await first.end('SIGKILL');
   const again = await start();
   await send('d1', 3);

@@ -39,6 +39,11 @@ export interface Spilled {
   attempts?: number;
 }
 
+interface Written {
+  area: Area;
+  fresh: boolean;
+}
+
 const FULL_DELAY_MS = 1_000;
 const FAULT_DELAY_MS = 1_000;
 /** Ids written last: a job that comes again after a crash is not written twice. */
@@ -50,6 +55,8 @@ export class Intake {
   readonly #d: IntakeDeps;
   readonly #consumer: Consumer;
   readonly #written: Set<string>;
+  /** By id. A job whose lock ran out while the machine stood still comes again before it was written. */
+  readonly #writing = new Map<string, Promise<Written>>();
 
   constructor(deps: IntakeDeps) {
     this.#d = deps;
@@ -70,11 +77,20 @@ export class Intake {
   }
 
   /**
-   * Writes a batch.
+   * Writes a batch, once for each id however often it comes.
    * @returns when it is on the disk: where, and whether it was not there before
    * @throws SegmentLogError when it can't be
    */
-  async write(spilled: Spilled): Promise<{ area: Area; fresh: boolean }> {
+  async write(spilled: Spilled): Promise<Written> {
+    const { id } = spilled;
+    const before = this.#writing.get(id);
+    if (before) return { area: (await before).area, fresh: false };
+    const writing = this.#write(spilled).finally(() => this.#writing.delete(id));
+    this.#writing.set(id, writing);
+    return writing;
+  }
+
+  async #write(spilled: Spilled): Promise<Written> {
     const { metrics, segments, maxBodyBytes } = this.#d;
     const endTimer = metrics.dlqCommitSeconds.startTimer();
     const { payload: held, ...rest } = spilled;
