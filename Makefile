@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: run demo test test-docker bench faults reliability fuzz build install redis prometheus lint format docs clean
+.PHONY: run demo test test-docker bench faults reliability soak fuzz build install redis prometheus lint format docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -58,13 +58,17 @@ format: install ## Format and fix what can be fixed
 docs: install ## Generate the reference pages
 	@npm run --silent docs
 
-faults: install redis ## Fault runs with an oracle: RUNS=50 SEED=… FROM=0 LANES=2 FORM=services|one
+faults: install redis ## Fault runs with an oracle: RUNS=50 SEED=… FROM=0 LANES=2 FORM=services|one|sentinel|cluster
 	@node tests/faults/campaign.ts --runs $(or $(RUNS),50) --from $(or $(FROM),0) --lanes $(or $(LANES),2) \
 		$(if $(SEED),--seed $(SEED)) $(if $(FORM),--form $(FORM)) $(if $(KIND),--kind "$(KIND)")
 
-reliability: install redis ## The long campaign, and docs/reliability.md from it: RUNS=1100 SEED=… LANES=3
+reliability: install redis ## The long campaign, and docs/reliability.md from it: RUNS=1100 SEED=… LANES=3; CONTINUE=1 goes on
 	@node tests/faults/campaign.ts --runs $(or $(RUNS),1100) --seed $(or $(SEED),20261124) --lanes $(or $(LANES),3) \
-		--out tests/artifacts/reliability; node tests/faults/report.ts tests/artifacts/reliability
+		--out tests/artifacts/reliability $(if $(CONTINUE),--continue); node tests/faults/report.ts tests/artifacts/reliability
+
+soak: install redis ## Load held: 10,000 spans/s and a fault every 30 s for an hour; MINUTES=3 for less
+	@node tests/faults/soak-run.ts --minutes $(or $(MINUTES),60) --rate $(or $(RATE),10000) \
+		$(if $(SEED),--seed $(SEED)) $(if $(FORM),--form $(FORM))
 
 fuzz: install ## Mutated input for all that takes bytes from outside: SECONDS=60 SEED=…
 	@node tests/fuzz/main.ts $(or $(SECONDS),60) $(SEED)

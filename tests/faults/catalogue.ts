@@ -60,7 +60,7 @@ const HALVES_AT_ONCE = 8;
 const CLOCK_STEP_MS = 3_600_000;
 const EIO_RATE = 0.4;
 /** A damaged segment needs something on the disk first. */
-const SPILL_WAIT_MS = 60_000;
+const SPILL_WAIT_MS = 120_000;
 
 function upstream(name: string, behaviour: Partial<Behaviour>, repeats: boolean): Kind {
   return {

@@ -3,11 +3,14 @@ import { temporaryDirectory } from '@nrdot/testbed';
 import { expect, describe as group, it } from 'vitest';
 import { describe, plan } from './plan.ts';
 import { faultRun } from './run.ts';
+import { soak } from './soak.ts';
 import { FORMS, Stack } from './stack.ts';
 
 const FIXED = 8;
 const RUNS = { services: 2, one: 2, sentinel: 1, cluster: 1 };
 const TIMEOUT_MS = 300_000;
+/** `make soak` in short. */
+const SOAK = { durationMs: 15_000, spansPerSecond: 2_000, faultEveryMs: 4_000 };
 /** It waits for a lock to expire; the long form has it. */
 const SLOW = 'freeze beyond the lock';
 
@@ -25,5 +28,16 @@ group('faults', () => {
         expect(result.obligations).toBeGreaterThan(1_000);
       }
     }
+  });
+
+  it('and under a load that goes on: memory and descriptors stay', { timeout: TIMEOUT_MS }, async () => {
+    using dir = temporaryDirectory();
+    await using stack = await Stack.start('services', dir.path);
+    const seed = Math.floor(Math.random() * 2 ** 31);
+    console.log(`seed ${seed}`);
+    const result = await soak(stack, { seed, ...SOAK, tell: console.log });
+    expect(result).toMatchObject({ failure: '', missing: 0, invented: 0, corrupted: 0 });
+    expect(result.obligations).toBeGreaterThan(10_000);
+    expect(result.faults).toBeGreaterThan(1);
   });
 });

@@ -36,9 +36,9 @@ export function formOf(index: number): Form {
 export function plan(seed: number, index: number, form = formOf(index), only: readonly string[] = []): Plan {
   const random = seededRandom(mix32(seed ^ mix32(index + 1)));
   const kinds = (only.length > 0 ? only.map(kindOf) : KINDS).filter((kind) => kind.forms.includes(form));
-  const faults = [draw(kinds, form, random)];
+  const faults = [drawFault(kinds, form, random)];
   if (random() < PAIRS) {
-    const [first, second] = [faults[0]!, draw(kinds, form, random)];
+    const [first, second] = [faults[0]!, drawFault(kinds, form, random)];
     const alone = [first, second].some(({ kind }) => kindOf(kind).alone);
     if (!alone && second.target !== first.target) faults.push(second);
   }
@@ -71,7 +71,8 @@ export function describe({ index, form, faults, load }: Plan): string {
   return `#${index} ${form}: ${told}; ${load.items} items in ${load.batchSize}s`;
 }
 
-function draw(kinds: readonly Kind[], form: Form, random: () => number): PlannedFault {
+/** A fault of one of these kinds. */
+export function drawFault(kinds: readonly Kind[], form: Form, random: () => number): PlannedFault {
   const total = kinds.reduce((sum, kind) => sum + (kind.weight ?? 1), 0);
   let at = random() * total;
   const kind = kinds.find((each) => (at -= each.weight ?? 1) < 0) ?? kinds.at(-1)!;
