@@ -48,7 +48,12 @@ export const backlog: Growth = {
       unit: 'ms',
       lines: { ackP50Ms: 'p50', ackP99Ms: 'p99' },
     },
-    { name: 'start', title: 'Start-up until it answers', unit: 's', lines: { startS: 'start-up' } },
+    {
+      name: 'start',
+      title: 'Start-up until it answers',
+      unit: 's',
+      lines: { startS: 'time', startCpuS: 'CPU' },
+    },
     {
       name: 'memory',
       title: 'Resident memory after start-up',
@@ -79,7 +84,8 @@ async function* steps({ dir, sink, say }: Stand) {
       const startedAt = performance.now();
       system = await pipeline.start(dir, sink.url);
       const startS = (performance.now() - startedAt) / 1000;
-      const values = { startS, ...(await costs(system)) };
+      const startCpuS = total(cpuNow(system.roots)) / 1000;
+      const values = { startS, startCpuS, ...(await costs(system)) };
       say(`${short(size)} waiting: ${JSON.stringify(values)}`);
       yield { x: size, values };
     }

@@ -7,10 +7,10 @@ import { Redis } from 'ioredis';
 import { SEGMENT_HEADER_BYTES } from '../../../shared/segment-log/src/segment-header.ts';
 import { layDownBigDirectory } from '../../../shared/segment-log/test/big-directory.ts';
 import { measure } from '../measure.ts';
-import { memoryNow } from '../sampler.ts';
+import { cpuNow, memoryNow } from '../sampler.ts';
 import type { RunningSystem } from '../system.ts';
 import { onePipeline } from '../systems.ts';
-import { form, type Growth, type Stand } from './growth.ts';
+import { form, type Growth, type Stand, total } from './growth.ts';
 
 const MIB = 1048576;
 const GIBIBYTE = 1024 * MIB;
@@ -29,7 +29,12 @@ export const disk: Growth = {
   show: String,
   scale: 'linear',
   charts: [
-    { name: 'start', title: 'Start-up until it answers', unit: 's', lines: { startS: 'start-up' } },
+    {
+      name: 'start',
+      title: 'Start-up until it answers',
+      unit: 's',
+      lines: { startS: 'time', startCpuS: 'CPU' },
+    },
     {
       name: 'memory',
       title: 'Resident memory after start-up',
@@ -61,12 +66,13 @@ async function* steps({ dir, sink, say }: Stand) {
     const system = await pipeline.start(dir, sink.url);
     try {
       const startS = (performance.now() - startedAt) / 1000;
+      const startCpuS = total(cpuNow(system.roots)) / 1000;
       await sleep(SETTLE_MS);
       const rssMiB = (memoryNow(system.roots).total?.rss ?? 0) / MIB;
       const { cpuMsPerSecond } = await measure(system, sink, { name: 'live', workload: LIVE }, TIMING);
       const batchMs = (cpuMsPerSecond * LIVE.batchSize) / LIVE.rate;
-      say(`${gib} GiB: ${JSON.stringify({ startS, rssMiB, batchMs })}`);
-      yield { x: gib, values: { startS, rssMiB, batchMs } };
+      say(`${gib} GiB: ${JSON.stringify({ startS, startCpuS, rssMiB, batchMs })}`);
+      yield { x: gib, values: { startS, startCpuS, rssMiB, batchMs } };
     } finally {
       await system.stop();
     }
