@@ -105,6 +105,32 @@ describe('two schedulers', () => {
   });
 });
 
+describe('an upstream that cannot keep up', () => {
+  it('is sent fewer requests at once, and more again when it can', async () => {
+    await using running = await startOne(dir.path, mock, {
+      // Nothing but the adapting limit holds requests back.
+      breaker: { failures: 1_000, throttle_ratio: 1 },
+      exporter: { concurrency: 12, retry: { initial: '20ms', max: '50ms', max_attempts: 1_000 } },
+      scheduler: { export_window: 200, merge_bytes: 1 },
+    });
+    const limit = async () =>
+      Number(
+        /^exporter_concurrency (\d+)$/m.exec(await (await fetch(`${running.admin}/metrics`)).text())?.[1],
+      );
+    expect(await limit()).toBe(12);
+    mock.set({ status: 503, latencyMs: 60 });
+    const report = await generate({ ...LOAD, endpoint: running.otlp, rate: 0, items: 8_000 });
+    await waitUntil(async () => (await limit()) === 1, { what: 'one request at a time' });
+    mock.reset();
+    await waitUntil(() => mock.stats().requests > 20, { what: 'some more are refused' });
+    expect(mock.stats().maxConcurrency).toBeLessThanOrEqual(2); // the last of those under way before, and one
+    mock.set({ status: 0 });
+    await waitUntil(async () => (await limit()) > 3, { what: 'it grows back' });
+    await untilQuiet(running.admin);
+    expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+  });
+});
+
 describe('a wrong key', () => {
   it('opens the breaker with its own reason and loses nothing', async () => {
     mock.set({ requireHeaders: { 'api-key': 'right' } });
