@@ -37,7 +37,7 @@ describe('nrdot demo', () => {
     expect(page).toContain(`${held} of ${promises} promises held`);
     expect(page.match(/<svg/g)!.length).toBeGreaterThanOrEqual(5);
     expect(page).not.toMatch(/NaN|undefined/);
-  }, 300_000);
+  }, 420_000);
 
   it('says so when a promise is broken', async () => {
     writeFileSync(

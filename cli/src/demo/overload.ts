@@ -18,9 +18,10 @@ const MEASURED_ITEMS = 9_000;
 const ENOUGH_ITEMS = 4_500;
 /** By which a share may be off: both ends of such a stretch cut through batches. */
 const TOLERANCE = 0.1;
-/** How long a slow machine may take: until every class waits, for measuring, and to deliver the rest. */
+/** How long a slow machine may take: until every class waits, until the queue is full, for measuring, and for the rest. */
 const BACKLOG_MS = 15_000;
-const MEASURE_MS = 30_000;
+const FULL_MS = 20_000;
+const MEASURE_MS = 15_000;
 const QUIET_MS = 30_000;
 /** For the progress line. */
 const USUAL_SECONDS = 9;
@@ -96,11 +97,10 @@ export async function overload(play: Performance): Promise<ActResult> {
   // A machine that cannot send that much has an upstream that takes less, so that it is an overload everywhere.
   const upstream = Math.max(CRAWL, Math.min(SENT, takenPerSecond) * TAKEN_SHARE);
   mock.set({ itemsPerSecond: upstream });
-  await until(
-    'enough was measured',
-    () => seen.stretch.items >= MEASURED_ITEMS && seen.spilled.normal > 0,
-    MEASURE_MS,
-  );
+  await until('the queue is full', () => seen.spilled.normal > 0, FULL_MS);
+  // From here on every class has a backlog that lasts, however little comes in.
+  mock.set({ itemsPerSecond: SENT * TAKEN_SHARE });
+  await until('enough was measured', () => seen.stretch.items >= MEASURED_ITEMS, MEASURE_MS);
   const toSeconds = recorder.seconds;
   over.abort();
   const report = await load;

@@ -9,7 +9,7 @@ const POINTS_PER_SECOND = 125_000;
 /** A machine that takes longer for them sends fewer. */
 const STORM_MS = 20_000;
 /** Of fewer key-sets than this it is no wonder that they were held. */
-const ENOUGH_POINTS = 3 * MAX_KEYS;
+const ENOUGH_POINTS = 2 * MAX_KEYS;
 const QUIET_MS = 30_000;
 /** Every point is worth 1, so that a total counts points. */
 const POINT = { signals: { metrics: 1 }, metricKinds: { sum: 1 }, unitValues: true } as const;
