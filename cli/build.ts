@@ -23,6 +23,10 @@ const result = await build({
   target: 'node24',
   format: 'esm',
   external: NATIVE,
+  // Used by its ESM and by its CommonJS name; one copy is enough.
+  alias: { bullmq: `${root}node_modules/bullmq/dist/esm/index.js` },
+  // Of bull-board, for a path that it is told.
+  logOverride: { 'direct-eval': 'silent' },
   minifySyntax: true,
   legalComments: 'none',
   metafile: true,
@@ -57,6 +61,11 @@ writeFileSync(
 cpSync(`${root}services/scheduler/console`, `${dist}/console`, {
   recursive: true,
   filter: (path) => !path.endsWith('tsconfig.json'),
+});
+cpSync(`${root}node_modules/@bull-board/ui/dist`, `${dist}/bull-board`, {
+  recursive: true,
+  // It speaks other languages too; this product does not.
+  filter: (path) => !/locales\/(?!en-)|\.map$/.test(path),
 });
 cpSync(`${root}LICENSE`, `${dist}/LICENSE`);
 const bytes = Object.values(result.metafile.outputs).reduce((sum, { bytes: size }) => sum + size, 0);

@@ -1,6 +1,6 @@
 import { books, breaker, fill, limiter, services, share } from './cards.js';
 import { configuration } from './configuration.js';
-import { get, Refusal, token } from './connection.js';
+import { get, post, Refusal, token } from './connection.js';
 import { disk } from './disk.js';
 import { say, set } from './element.js';
 import { headline, pulse } from './headline.js';
@@ -94,6 +94,14 @@ at('token').addEventListener('submit', (event) => {
 at('forget').addEventListener('click', () => {
   token.forget();
   void refresh();
+});
+at('queues').addEventListener('click', async () => {
+  try {
+    await post('queues/session');
+    location.assign('queues/');
+  } catch (error) {
+    say(at('pulse'), /** @type {Error} */ (error).message);
+  }
 });
 document.addEventListener('visibilitychange', () => void refresh());
 setInterval(() => {

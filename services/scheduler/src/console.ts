@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
-import type { AdminServer } from '@nrdot/service';
+import type { Store } from '@nrdot/queue';
+import type { AdminServer, PageAnswer, PageRequest } from '@nrdot/service';
 
 /** The files of the page, in `services/scheduler/console`. The build copies them beside the bundle, as they are. */
 const FILES = [
@@ -31,12 +32,22 @@ const TYPES: Record<string, string> = {
   '.js': 'text/javascript; charset=utf-8',
   '.svg': 'image/svg+xml',
 };
+const QUEUES = '/queues/';
 const DIRECTORY = new URL(import.meta.url.endsWith('.ts') ? '../console/' : './console/', import.meta.url);
 
-/** Puts the console on the admin address: one page at `/`, which asks `/api/status` once a second while it is seen. */
-export function addConsole(admin: AdminServer): void {
+/**
+ * Puts the console on the admin address: one page at `/`, which asks `/api/status` once a second while it is seen, and
+ * bull-board at `/queues/`, which is loaded when it is first asked for.
+ */
+export function addConsole(admin: AdminServer, store: Store): void {
   const add = (url: string, name: string) =>
     admin.file(url, TYPES[extname(name)]!, () => readFile(new URL(name, DIRECTORY)));
   add('/', 'index.html');
+  add('/console', 'index.html');
   for (const name of FILES) add(`/console/${name}`, name);
+  let board: Promise<(request: PageRequest) => Promise<PageAnswer>> | undefined;
+  admin.foreignPage(QUEUES, async (request) => {
+    board ??= import('./queue-board.ts').then(({ openQueueBoard }) => openQueueBoard(store, QUEUES));
+    return (await board)(request);
+  });
 }

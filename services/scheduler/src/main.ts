@@ -53,7 +53,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   const reader = new StatusReader({ store, state, board: host.status, now: Date.now });
   const history = new History(() => reader.read());
   host.admin.route('GET', '/api/status', () => reader.read());
-  addConsole(host.admin);
+  addConsole(host.admin, store);
   host.admin.route('GET', '/api/status/history', () => history.columns());
   void link.untilReady().then(() => host.log.info('scheduling'));
   return {

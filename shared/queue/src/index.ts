@@ -7,6 +7,7 @@ export * from './fair-share.ts';
 export * from './key-budget.ts';
 export * from './keys.ts';
 export * from './link.ts';
+export * from './open-queues.ts';
 export * from './priority-class.ts';
 export { NotReplicated, type ReplicaOptions } from './replicas.ts';
 export * from './server.ts';

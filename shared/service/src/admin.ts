@@ -4,6 +4,7 @@ import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify }
 import { type Address, formatAddress, isLoopback } from './address.ts';
 import { refusal } from './browser-guard.ts';
 import type { RunningService } from './host.ts';
+import { PageSession } from './page-session.ts';
 import { type ServerTls, secureServer } from './server-tls.ts';
 
 const BODY_MAX_BYTES = 1024 * 1024;
@@ -18,6 +19,18 @@ const PAGE_POLICY = [
   "form-action 'none'",
   "frame-ancestors 'none'",
   "require-trusted-types-for 'script'",
+].join('; ');
+/** The same for a page of another package, which may style itself. */
+const FOREIGN_PAGE_POLICY = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self' 'unsafe-inline'",
+  "img-src 'self' data:",
+  "font-src 'self'",
+  "connect-src 'self'",
+  "base-uri 'self'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
 ].join('; ');
 const YAML_TYPES = ['application/yaml', 'application/x-yaml', 'text/yaml'];
 
@@ -49,6 +62,18 @@ export interface AdminRequest {
   params: Record<string, string>;
   query: Record<string, string>;
   body: unknown;
+}
+
+export interface PageRequest {
+  /** Below the page's own, without a slash before it. */
+  path: string;
+  query: Record<string, string>;
+}
+
+export interface PageAnswer {
+  status: number;
+  contentType: string;
+  body: string | Buffer;
 }
 
 /** What a route gives back: an object is sent as JSON. */
@@ -173,12 +198,35 @@ export class AdminServer {
     );
   }
 
-  /** Plugins of other packages, such as a queue dashboard. Behind the same token. */
-  plugin(register: (app: FastifyInstance) => void): void {
-    this.#app.register((app, _options, done) => {
-      app.addHook('preHandler', this.#authorize);
-      register(app);
-      done();
+  /**
+   * Adds a page of another package below a path that ends in a slash, to be read only. Where a token is asked for, a POST
+   * with it to `<path>session` opens the page for an hour.
+   */
+  foreignPage(path: string, answer: (request: PageRequest) => Promise<PageAnswer>): void {
+    const { token, tls } = this.#options;
+    const session = new PageSession(path, tls?.certFile !== undefined);
+    this.#app.post(`${path}session`, { preHandler: this.#authorize }, (_request, reply) =>
+      reply.header('set-cookie', session.begin(Date.now())).send({ open: path }),
+    );
+    this.#app.get(path.slice(0, -1), (_request, reply) => reply.redirect(path));
+    this.#app.get(`${path}*`, async (request, reply) => {
+      if (token && !session.holds(request.headers.cookie, Date.now())) {
+        await this.#authorize(request, reply);
+        if (reply.sent) return reply;
+      }
+      const { status, contentType, body } = await answer({
+        path: (request.params as { '*': string })['*'],
+        query: request.query as Record<string, string>,
+      });
+      return reply
+        .code(status)
+        .headers({
+          'content-type': contentType,
+          'content-security-policy': FOREIGN_PAGE_POLICY,
+          'referrer-policy': 'no-referrer',
+          'x-frame-options': 'DENY',
+        })
+        .send(body);
     });
   }
 

@@ -1,0 +1,40 @@
+import { randomBytes } from 'node:crypto';
+
+const LASTS_MS = 60 * 60_000;
+const MOST = 32;
+
+/**
+ * Leave to read the pages below one path. A page of another package cannot send the token with each of its requests, so
+ * whoever has the token is given a cookie that holds for that path, for an hour, and for reading alone.
+ */
+export class PageSession {
+  readonly #name = 'nrdot_page';
+  readonly #path: string;
+  readonly #secure: boolean;
+  readonly #until = new Map<string, number>();
+
+  constructor(path: string, secure: boolean) {
+    this.#path = path;
+    this.#secure = secure;
+  }
+
+  /** @returns the header `Set-Cookie` */
+  begin(now: number): string {
+    for (const [id, until] of this.#until)
+      if (until <= now || this.#until.size >= MOST) this.#until.delete(id);
+    const id = randomBytes(32).toString('base64url');
+    this.#until.set(id, now + LASTS_MS);
+    const attributes = ['HttpOnly', 'SameSite=Strict', `Path=${this.#path}`, `Max-Age=${LASTS_MS / 1000}`];
+    return [`${this.#name}=${id}`, ...attributes, ...(this.#secure ? ['Secure'] : [])].join('; ');
+  }
+
+  /** @param cookies the header `Cookie` */
+  holds(cookies: string | undefined, now: number): boolean {
+    const id = (cookies ?? '')
+      .split(';')
+      .map((pair) => pair.trim())
+      .find((pair) => pair.startsWith(`${this.#name}=`))
+      ?.slice(this.#name.length + 1);
+    return id !== undefined && (this.#until.get(id) ?? 0) > now;
+  }
+}
