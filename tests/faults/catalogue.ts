@@ -58,7 +58,8 @@ const REDIS_FREE_BYTES = 256 * 1024;
 const KILL_EVERY_MS = 60;
 const HALVES_AT_ONCE = 8;
 const CLOCK_STEP_MS = 3_600_000;
-const EIO_RATE = 0.4;
+/** Share of writes and fsyncs that fail. */
+export const EIO_RATE = 0.4;
 /** A damaged segment needs something on the disk first. */
 const SPILL_WAIT_MS = 120_000;
 

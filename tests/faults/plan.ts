@@ -22,7 +22,7 @@ export interface Plan {
 /** Fault runs on one stack before it is made anew. */
 export const RUNS_PER_STACK = 25;
 /** The forms of stacks, in turn. */
-const TURN: readonly Form[] = [
+export const TURN: readonly Form[] = [
   ...(['services', 'services', 'one', 'services', 'sentinel', 'one'] as const),
   ...(['services', 'services', 'one', 'services', 'cluster', 'one'] as const),
 ];

@@ -1,11 +1,13 @@
 /** Writes docs/reliability.md and the figures beside it from the results of a campaign: `node report.ts DIR`. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { KINDS } from './catalogue.ts';
+import { EIO_RATE, KINDS } from './catalogue.ts';
 import type { Origin } from './origin.ts';
+import { RUNS_PER_STACK, TURN } from './plan.ts';
 import { readResults } from './results.ts';
 import { LATE_MS, type Result } from './run.ts';
-import { DISK_BYTES, SETTINGS } from './stack.ts';
+import type { SoakResult } from './soak.ts';
+import { DISK_BYTES, type Form, SETTINGS } from './stack.ts';
 
 const PAGE = new URL('../../docs/reliability.md', import.meta.url);
 const FIGURES = new URL('../../docs/reliability.json', import.meta.url);
@@ -34,11 +36,19 @@ const rows = KINDS.map(({ name }) =>
 ).filter(({ runs }) => runs > 0);
 const all = row('all', results);
 const failures = results.filter(({ failure }) => failure !== '');
+type SoakLine = SoakResult & { commit: string };
+const soakFile = join(dir, 'soak.jsonl');
+const soaks = existsSync(soakFile)
+  ? readFileSync(soakFile, 'utf8')
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as SoakLine)
+  : [];
 const damage = {
   lost: sum(results, 'lost'),
   counted: sum(results, 'countedLost'),
 };
-writeFileSync(FIGURES, `${JSON.stringify({ origin, all, rows, damage, failures }, undefined, 2)}\n`);
+writeFileSync(FIGURES, `${JSON.stringify({ origin, all, rows, damage, failures, soaks }, undefined, 2)}\n`);
 writeFileSync(PAGE, page());
 console.log(
   `wrote docs/reliability.md: ${all.runs} runs, ${all.obligations} obligations, ${failures.length} failures`,
@@ -97,13 +107,21 @@ books have to balance to the item; else the run fails.
 - **Duplicated**: at least once is the promise. Where no fault can hide an answer the pipeline may repeat nothing: all that is
   allowed are batches that a client sent again. Where one can (a kill, a cut, a lost answer), at most ${SETTINGS.exporter.retry.max_attempts}
   times the items of the run are allowed; most of what is counted here comes from faults that take a request and withhold the answer.
+- **Class**: a request to the upstream has one class, so items of two in one request were sent as another; counted as
+  corrupted. **Order** is promised nowhere: batches of a class may overtake each other; within a batch nothing is changed, which
+  the checksums and counts show.
 - **Recovery**: from the end of the faults until the last obligation had arrived, the books' balance included in the run but not
   in this time. Several stacks and all their processes shared the machine, so these are upper figures.
 
-\`services\`: receiver, two schedulers, two exporters, dlq and Redis (AOF, \`appendfsync always\`) as processes, every connection
-through a proxy of its own. \`one\`: \`nrdot up\` with its private Redis; one stack in three. The dlq's disk has ${DISK_BYTES / 1024 / 1024} MiB.
-Times are shorter than the defaults, so that breakers open and close and retries run out within a run
-(\`SETTINGS\` in \`tests/faults/stack.ts\`).
+| form | what it is | stacks of ${RUNS_PER_STACK} runs |
+| --- | --- | ---: |
+| \`services\` | receiver, two schedulers, two exporters, dlq and Redis (AOF, \`appendfsync always\`) as processes, every connection through a proxy of its own | ${turns('services')} |
+| \`one\` | \`nrdot up\` with its private Redis | ${turns('one')} |
+| \`sentinel\` | the services on a primary with a replica under Sentinel, \`redis.min_replicas: 1\` | ${turns('sentinel')} |
+| \`cluster\` | the services on a Redis Cluster of three nodes | ${turns('cluster')} |
+
+The dlq's disk has ${DISK_BYTES / 1024 / 1024} MiB. Times are shorter than the defaults, so that breakers open and close and retries run out within a
+run (\`SETTINGS\` in \`tests/faults/stack.ts\`).
 
 ## Results
 ${line(['fault', 'runs', 'of them in pairs', 'obligations', 'missing', 'invented', 'corrupted', 'duplicated', 'recovery p50', 'max'])}
@@ -116,20 +134,57 @@ bring back; the product counted ${n(damage.counted)} as lost to damage. They hav
 
 ${failures.length === 0 ? 'No run failed.' : `## Failed runs\n${failures.map(failed).join('\n')}`}
 
-## What is not covered
-- Clock steps of the machine. Rules that depend on time are tested with a clock of their own.
+${soaks.length === 0 ? '' : held(soaks)}## What is not covered
+- Clock steps are those of one process's wall clock, by an hour and back, done from inside it. Redis' own clock, by which the
+  breaker opens and closes and locks expire, is not stepped.
+- EIO is made by the process itself, below the file system seam: ${EIO_RATE * 100} % of writes and fsyncs fail for a while. A disk that fails to
+  read for a while is not tried: what cannot be read is counted as damaged.
 - A real power cut. The segment log is tested on a simulated disk that forgets what was not synced; for Redis a kill and an AOF
   torn at its end stand for it. With \`durability: everysec\` the last second may be lost, as documented.
-- Failover under Sentinel and moving slots of a Cluster under load. That both work is tested (\`tests/integration/topology.test.ts\`).
-  A replica that is promoted without the last acknowledged writes loses them: Redis replicates asynchronously.
-- EIO from a real disk: tested through the file system seam of the segment log, not here.
+- Without \`redis.min_replicas\` a replica that is promoted may lack the last acknowledged writes, since Redis replicates
+  asynchronously: then they are lost. The form \`sentinel\` has it set.
+- A Cluster's nodes have no replicas here; its slot is moved, and the node that has it is killed and frozen.
 - Damage to a record on disk while Redis holds its batch too, being spilled or replayed, and the dlq is killed: it is counted as
   lost and comes all the same, so the books are off by it.
-- Order: batches of a class may overtake each other, and nothing is promised.
+- Damage to the end of a segment within the second in which it was written, and the dlq killed in that second: it looks like a
+  write that was cut off, and is lost without being counted.
 
 ## Again
-\`make reliability\` does all of it, in about half an hour: the same seed makes the same faults and loads, though not the same
-interleaving. \`make faults SEED=${origin.seed} FROM=17 RUNS=1\` does run 17 alone.
+\`make reliability\` does all of it, and \`make reliability CONTINUE=1\` goes on where it was stopped: the same seed makes the same
+faults and loads, though not the same interleaving. \`make faults SEED=${origin.seed} FROM=17 RUNS=1\` does run 17 alone.
+\`make soak\` holds the load.
+`;
+}
+
+/** How often a form comes, of all turns. */
+function turns(form: Form): string {
+  return `${TURN.filter((each) => each === form).length} in ${TURN.length}`;
+}
+
+function held(of: readonly SoakLine[]): string {
+  const n = (value: number) => value.toLocaleString('en-US');
+  const runs = of.map(
+    (r) =>
+      `| ${r.form} | ${(r.seconds / 60).toFixed(0)} min | ${n(r.spansPerSecond)} | ${r.faults} | ${n(r.obligations)} | ${r.missing} | ${r.invented} | ${r.corrupted} | ${n(r.duplicated)} | ${(r.drainedMs / 1000).toFixed(1)} s | ${r.failure === '' ? 'none' : r.failure.slice(0, 200)} |`,
+  );
+  const last = of.at(-1)!;
+  const processes = last.held.map(
+    (p) =>
+      `| ${p.process} | ${p.rssBeforeMiB} | ${p.rssAfterMiB} | ${p.descriptorsBefore} | ${p.descriptorsAfter} |`,
+  );
+  return `## Load held
+\`make soak\`: a steady load, a fault from the catalogue every 30 s, then the queues have to drain within ${LATE_MS / 1000} s.
+
+| form | for | spans/s | faults | obligations | missing | invented | corrupted | duplicated | drained after | complaints |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |
+${runs.join('\n')}
+
+Processes of the last of these, medians of the second and of the last quarter of the time:
+
+| process | RSS in MiB, then | at the end | descriptors, then | at the end |
+| --- | ---: | ---: | ---: | ---: |
+${processes.join('\n')}
+
 `;
 }
 
