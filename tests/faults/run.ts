@@ -104,7 +104,7 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
   const late = async (condition: () => Promise<boolean>, what: string) => {
     try {
       const timeoutMs = Math.max(LATE_MS - (performance.now() - mendedMs), 5_000);
-      await waitUntil(condition, { what, timeoutMs, everyMs: 40 });
+      await waitUntil(condition, { what, timeoutMs, everyMs: 100 });
     } catch (error) {
       failure ||= (error as Error).message;
     }
