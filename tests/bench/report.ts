@@ -188,7 +188,9 @@ function growthSection(points: readonly GrowthPoint[]): string[] {
       unit,
       lines: Object.entries(lines).map(([key, label]) => ({
         label,
-        points: byX.map(([x, at]) => ({ x, values: at.map(({ values }) => values[key] ?? 0) })),
+        points: byX
+          .map(([x, at]) => ({ x, values: at.flatMap(({ values }) => values[key] ?? []) }))
+          .filter(({ values }) => values.length > 0),
       })),
     }));
     const keys = growth.charts.flatMap(({ title, unit, lines }) =>
@@ -200,7 +202,8 @@ function growthSection(points: readonly GrowthPoint[]): string[] {
     const rows = byX.map(([x, at]) => [
       growth.show(x),
       ...keys.map(({ key }) => {
-        const values = at.map(({ values }) => values[key] ?? 0);
+        const values = at.flatMap(({ values }) => values[key] ?? []);
+        if (values.length === 0) return '–';
         const [least, most] = [Math.min(...values), Math.max(...values)];
         return least === most ? ms(least) : `${ms(median(values))} (${ms(least)}–${ms(most)})`;
       }),

@@ -10,8 +10,8 @@ export interface Bar {
   max: number;
 }
 
-const WIDTH = 800;
-const LABEL = 330;
+const WIDTH = 840;
+const LABEL = 365;
 const RIGHT = 110;
 const ROW = 25;
 const TOP = 40;
@@ -24,14 +24,12 @@ export function barChart(title: string, unit: string, bars: readonly Bar[], limi
   const rows = bars.flatMap(({ label, remark, ours, median, min, max }, i) => {
     const y = TOP + i * ROW;
     const who = ours ? 'ours' : 'theirs';
-    const more = remark ? ` <tspan class="soft" font-weight="400">${escaped(remark)}</tspan>` : '';
+    const more = remark ? ` <tspan class="soft light">${escaped(remark)}</tspan>` : '';
     return [
       `<text x="${LABEL - 10}" y="${y + 14}" text-anchor="end"${ours ? ' class="ours"' : ''}>${escaped(label)}${more}</text>`,
-      `<rect class="bar ${who}" x="${LABEL}" y="${y + 2}" width="${Math.max(1, x(median) - LABEL).toFixed(1)}" height="16" rx="2"/>`,
+      `<rect class="${who}" x="${LABEL}" y="${y + 2}" width="${Math.max(1, x(median) - LABEL).toFixed(1)}" height="16" rx="2"/>`,
       ...(max > min
-        ? [
-            `<path class="range" d="M${x(min).toFixed(1)} ${y + 7}v6m0 -3H${x(max).toFixed(1)}m0 -3v6" fill="none"/>`,
-          ]
+        ? [`<path class="range" d="M${x(min).toFixed(1)} ${y + 7}v6m0 -3H${x(max).toFixed(1)}m0 -3v6"/>`]
         : []),
       `<text x="${(x(max) + 8).toFixed(1)}" y="${y + 14}"${ours ? ' class="ours"' : ''}>${figure(median)} ${escaped(unit)}</text>`,
     ];

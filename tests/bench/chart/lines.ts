@@ -1,5 +1,5 @@
 import { median } from '../quantile.ts';
-import { escaped, figure, roundUp, svg } from './svg.ts';
+import { escaped, figure, svg, ticks } from './svg.ts';
 
 export interface Line {
   label: string;
@@ -25,7 +25,6 @@ const LEFT = 52;
 const RIGHT = 16;
 const TOP = 52;
 const BOTTOM = 42;
-const TICKS = 4;
 
 /** Panels two in a row, each with its own scale from 0: what is flat looks flat. */
 export function lineChart(title: string, axis: Axis, panels: readonly Panel[]): string {
@@ -44,17 +43,18 @@ export function lineChart(title: string, axis: Axis, panels: readonly Panel[]): 
 function draw({ title, unit, lines }: Panel, axis: Axis): string[] {
   const all = lines.flatMap(({ points }) => points);
   const xs = [...new Set(all.map(({ x }) => x))].sort((a, b) => a - b);
-  const most = roundUp(Math.max(...all.flatMap(({ values }) => values), Number.MIN_VALUE));
+  const steps = ticks(Math.max(...all.flatMap(({ values }) => values), 1e-9));
+  const most = steps.at(-1)!;
   const place = (x: number) => (axis.scale === 'log' ? logPlace(xs, x) : linearPlace(xs, x));
   const px = (x: number) => LEFT + place(x) * (PANEL_WIDTH - LEFT - RIGHT);
   const py = (y: number) => PANEL_HEIGHT - BOTTOM - (y / most) * (PANEL_HEIGHT - TOP - BOTTOM);
-  const grid = Array.from({ length: TICKS + 1 }, (_, i) => (most * i) / TICKS).flatMap((y) => [
+  const grid = steps.flatMap((y) => [
     `<path class="grid" d="M${LEFT} ${py(y).toFixed(1)}H${PANEL_WIDTH - RIGHT}"/>`,
-    `<text class="soft" x="${LEFT - 6}" y="${(py(y) + 4).toFixed(1)}" text-anchor="end" font-size="11">${figure(y)}</text>`,
+    `<text class="soft small" x="${LEFT - 6}" y="${(py(y) + 4).toFixed(1)}" text-anchor="end">${figure(y)}</text>`,
   ]);
   const labels = xs.map(
     (x) =>
-      `<text class="soft" x="${px(x).toFixed(1)}" y="${PANEL_HEIGHT - BOTTOM + 16}" text-anchor="middle" font-size="11">${escaped(axis.show(x))}</text>`,
+      `<text class="soft small" x="${px(x).toFixed(1)}" y="${PANEL_HEIGHT - BOTTOM + 16}" text-anchor="middle">${escaped(axis.show(x))}</text>`,
   );
   let legendAt = LEFT;
   const legend =
@@ -65,7 +65,7 @@ function draw({ title, unit, lines }: Panel, axis: Axis): string[] {
           legendAt += 24 + label.length * 6.3;
           return [
             `<rect class="d${i % 3}" x="${at}" y="28" width="10" height="10" rx="2"/>`,
-            `<text x="${at + 14}" y="37" font-size="11">${escaped(label)}</text>`,
+            `<text class="small" x="${at + 14}" y="37">${escaped(label)}</text>`,
           ];
         });
   const curves = lines.flatMap(({ points }, i) => {
@@ -81,11 +81,11 @@ function draw({ title, unit, lines }: Panel, axis: Axis): string[] {
     ];
   });
   return [
-    `<text class="panel" x="8" y="16">${escaped(title)} <tspan class="soft" font-weight="400">${escaped(unit)}</tspan></text>`,
+    `<text class="panel" x="8" y="16">${escaped(title)} <tspan class="soft light">${escaped(unit)}</tspan></text>`,
     ...legend,
     ...grid,
     ...labels,
-    `<text class="soft" x="${(LEFT + PANEL_WIDTH - RIGHT) / 2}" y="${PANEL_HEIGHT - 8}" text-anchor="middle" font-size="11">${escaped(axis.label)}</text>`,
+    `<text class="soft small" x="${(LEFT + PANEL_WIDTH - RIGHT) / 2}" y="${PANEL_HEIGHT - 8}" text-anchor="middle">${escaped(axis.label)}</text>`,
     ...curves,
   ];
 }
