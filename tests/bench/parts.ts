@@ -55,6 +55,9 @@ function compare(base: string, files: readonly string[]): void {
   using dir = temporaryDirectory();
   const tree = checkOut(base, dir.path);
   try {
+    process.stdout.write(
+      `The first number of each line now, over that of ${base}; median of ${ROUNDS} rounds in turns, and their range.\n`,
+    );
     for (const file of files) {
       process.stdout.write(`\n${file}\n`);
       if (!existsSync(join(tree, file))) {

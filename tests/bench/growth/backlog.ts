@@ -99,8 +99,8 @@ async function costs(system: RunningSystem): Promise<Record<string, number>> {
   const store = storeOn(redis);
   try {
     await sleep(SETTLE_MS);
+    await unhurried(redis); // the child that rewrites the AOF would count twice what it shares
     const memory = memoryNow(system.roots);
-    await unhurried(redis);
     // Nothing arrives upstream meanwhile: what is measured is the way in.
     const { inMs, ack } = await takenIn(system);
     await unhurried(redis);
