@@ -181,6 +181,25 @@ describe('the classifier', () => {
     }
   });
 
+  it('says of a resource what it says of it alone, in whatever order resources come', () => {
+    const c = classifier('rules: [{class: high, resource: {pod: {regex: "[13579]$"}}}]');
+    fc.assert(
+      fc.property(fc.array(fc.array(fc.nat({ max: 6 }), { minLength: 1, maxLength: 6 })), (requests) => {
+        for (const pods of requests) {
+          const body = traces(
+            ...pods.map((pod): [Record<string, string>, JsonObject[]] => [
+              { pod: `pod-${pod}` },
+              [span('x')],
+            ]),
+          );
+          const odd = pods.filter((pod) => pod % 2 === 1).length;
+          const high = c.classify('traces', body).find((part) => part.class === 'high');
+          expect(high ? walk('traces', high.body ?? body).items : 0).toBe(odd);
+        }
+      }),
+    );
+  });
+
   it('passes an empty request', () => {
     const schema = referenceRequest('traces');
     expect(

@@ -34,6 +34,8 @@ const ALIKE_MAX = 8;
 interface Remembered {
   bytes: Buffer;
   verdict: Verdict;
+  /** The one that came after it last time: senders keep their order. */
+  follower: Remembered | undefined;
 }
 
 /** What a request of one class gives, made once. */
@@ -139,17 +141,30 @@ class SignalClassifier {
         break;
       }
     }
-    // Most often it is the one of the request before.
-    if (this.#last !== undefined && isSame(this.#last, body, from, to)) return this.#last.verdict;
+    // Most often it is the one of the request before, or the one that came after that before.
+    const last = this.#last;
+    if (last !== undefined) {
+      if (isSame(last, body, from, to)) return last.verdict;
+      const { follower } = last;
+      if (follower !== undefined && isSame(follower, body, from, to)) {
+        this.#last = follower;
+        return follower.verdict;
+      }
+    }
     if (to - from > REMEMBERED_MAX_BYTES) return this.#decide(body, from, to);
     const key = fingerprint(body, from, to);
     const alike = this.#remembered.get(key) ?? [];
     let known = alike.find((candidate) => isSame(candidate, body, from, to));
     if (known === undefined) {
-      known = { bytes: Buffer.from(body.subarray(from, to)), verdict: this.#decide(body, from, to) };
+      known = {
+        bytes: Buffer.from(body.subarray(from, to)),
+        verdict: this.#decide(body, from, to),
+        follower: undefined,
+      };
       if (this.#rememberedCount++ >= REMEMBERED) this.#forget();
       this.#remembered.set(key, [...alike.slice(-ALIKE_MAX + 1), known]);
     }
+    if (last !== undefined) last.follower = known;
     this.#last = known;
     return known.verdict;
   }
