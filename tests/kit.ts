@@ -53,7 +53,7 @@ function merge(a: Record<string, unknown>, b: Record<string, unknown>): Record<s
 /** The pipeline in one process, with its private Redis. */
 export async function startOne(
   dir: string,
-  mock: MockUpstream,
+  mock: Pick<MockUpstream, 'url'>,
   config: Record<string, unknown> = {},
 ): Promise<Running> {
   const file = writeConfig(dir, config);

@@ -1,4 +1,6 @@
 /** More than the upstream takes: shares, spill, and full delivery afterwards. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import {
   complaint,
   generate,
@@ -21,6 +23,7 @@ afterEach(async () => {
   await mock.close();
   dir[Symbol.dispose]();
 });
+const WRONG_KEY = 'NRAK-wrong-0123456789';
 const LOAD = {
   batchSize: 40,
   classes: { critical: 1, high: 1, normal: 1 },
@@ -134,7 +137,10 @@ describe('an upstream that cannot keep up', () => {
 describe('a wrong key', () => {
   it('opens the breaker with its own reason and loses nothing', async () => {
     mock.set({ requireHeaders: { 'api-key': 'right' } });
-    await using running = await startOne(dir.path, mock, { exporter: { headers: { 'api-key': 'wrong' } } });
+    await using running = await startOne(dir.path, mock, {
+      log: { level: 'debug' },
+      exporter: { headers: { 'api-key': WRONG_KEY } },
+    });
     const report = await generate({ ...LOAD, endpoint: running.otlp, rate: 0, items: 2_000 });
     const breaker = async () =>
       (
@@ -147,6 +153,17 @@ describe('a wrong key', () => {
     });
     expect((await breaker()).reason).toBe('auth');
     expect((await accounting(running.admin)).rejected).toBe(0);
+    // The key is nowhere but in the file it was given in: not in jobs, payloads, segments, logs, metrics, routes.
+    const places = [running.processes.up!.output()];
+    for (const path of ['/metrics', '/readyz', '/api/scheduler', '/api/config', '/api/dlq']) {
+      places.push(await (await fetch(`${running.admin}${path}`)).text());
+    }
+    const data = join(dir.path, 'data');
+    for (const file of readdirSync(data, { recursive: true, withFileTypes: true })) {
+      if (file.isFile()) places.push(readFileSync(join(file.parentPath, file.name), 'latin1'));
+    }
+    expect(places.length).toBeGreaterThan(8);
+    for (const text of places) expect(text.includes(WRONG_KEY)).toBe(false);
     // It works on all the same, and says what is wrong.
     const ready = await fetch(`${running.admin}/readyz`);
     expect(ready.status).toBe(200);
