@@ -72,6 +72,8 @@ export interface MockUpstreamOptions {
   behaviour?: Partial<Behaviour>;
   /** Keep the last so many requests whole. */
   keep?: number;
+  /** Called with each request that was taken, decompressed, in the order of their arrival. */
+  taken?(signal: TestSignal, body: Buffer): void;
 }
 
 export interface MockStats extends ReceivedStats {
@@ -110,6 +112,7 @@ class Mock implements MockUpstream {
   url = '';
   readonly #server: Server;
   readonly #keep: number;
+  readonly #taken: MockUpstreamOptions['taken'];
   #behaviour: Behaviour;
   #received = new Received();
   #kept: KeptRequest[] = [];
@@ -121,6 +124,7 @@ class Mock implements MockUpstream {
   constructor(options: MockUpstreamOptions) {
     this.#behaviour = { ...HEALTHY, ...options.behaviour };
     this.#keep = options.keep ?? 0;
+    this.#taken = options.taken;
     this.#server = createServer((request, response) => {
       this.#serve(request, response).catch((error: Error) => {
         if (!response.headersSent && !response.destroyed) response.writeHead(500).end(error.message);
@@ -239,6 +243,7 @@ class Mock implements MockUpstream {
       return this.#answer(response, request, 400, (error as Error).message);
     }
     this.#counts.bodyBytes += body.byteLength;
+    if (signal && !json) this.#taken?.(signal, body);
     if (this.#keep > 0) {
       const headers = Object.fromEntries(Object.entries(request.headers).map(([k, v]) => [k, String(v)]));
       this.#kept = [...this.#kept.slice(-(this.#keep - 1)), { path, headers, body }];
