@@ -39,11 +39,26 @@ describe('the segment log, damaged', () => {
   ][] = [
     ['nothing', () => {}, { owed: 9, quarantined: 0 }],
     ['the magic of a sealed header', (d) => flip(d, path(d, 1), 0), { owed: 9, quarantined: 1 }],
+    ['the sequence in a sealed header', (d) => flip(d, path(d, 1), 16), { owed: 9, quarantined: 1 }],
+    ['the CRC of the identity', (d) => flip(d, path(d, 1), 33), { owed: 9, quarantined: 1 }],
+    ['the bytes between identity and seal', (d) => flip(d, path(d, 1), 37), { owed: 9, quarantined: 0 }],
+    ['the reserved bytes of the seal', (d) => flip(d, path(d, 1), 300), { owed: 9, quarantined: 1 }],
+    ['the CRC of the seal', (d) => flip(d, path(d, 1), 509), { owed: 9, quarantined: 1 }],
     ['counts in a sealed header', (d) => flip(d, path(d, 1), 65), { owed: 9, quarantined: 1 }],
     ['the hash in a sealed header', (d) => flip(d, path(d, 1), 100), { owed: 9, quarantined: 1 }],
     [
       'a block header',
       (d) => flip(d, path(d, 1), blockOf(d, path(d, 1), 1) + 8),
+      { owed: 8, lost: 1, quarantined: 1 },
+    ],
+    [
+      'the magic of a block header',
+      (d) => flip(d, path(d, 1), blockOf(d, path(d, 1), 1)),
+      { owed: 8, lost: 1, quarantined: 1 },
+    ],
+    [
+      'the CRC of a block header',
+      (d) => flip(d, path(d, 1), blockOf(d, path(d, 1), 1) + 53),
       { owed: 8, lost: 1, quarantined: 1 },
     ],
     [

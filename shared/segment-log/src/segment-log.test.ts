@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { ids, noise, options, readAll, record, seeded } from '../test/fixture.ts';
 import { readSegment } from '../test/independent-reader.ts';
@@ -29,6 +30,38 @@ describe('the segment log, when the disk is full or fails', () => {
     expect(log.fault).toBeUndefined();
     expect(told.faults.length).toBeGreaterThan(0);
     expect(ids(await readAll(log, 'high'))).toEqual(['a', 'b']);
+    await log.close();
+  });
+
+  it('says that a fault is over although nobody has appended since', async () => {
+    const disk = new SimulatedDisk(seeded(1));
+    let clock = 2_000;
+    const { o } = options(disk, { now: () => clock, capacityBytes: 16_000, segmentBytes: 600 });
+    const log = await SegmentLog.open(o);
+    for (const code of ['ENOSPC', 'EIO', 'EROFS', 'EACCES']) {
+      disk.beforeWrite = () => {
+        throw Object.assign(new Error(`${code}: told so`), { code });
+      };
+      await expect(log.append('high', record(code))).rejects.toThrow();
+      clock += 1_000;
+      await log.maintain();
+      expect(log.fault).toBeDefined();
+      disk.beforeWrite = undefined;
+      await log.maintain();
+      expect(log.fault).toBeUndefined();
+    }
+    let n = 0;
+    const fill = async () => {
+      for (; ; n++) await log.append('high', { ...record(`r${n}`), payload: noise(300, n) });
+    };
+    await expect(fill()).rejects.toMatchObject({ code: 'full' });
+    await log.maintain();
+    expect(log.fault).toMatchObject({ code: 'full' });
+    for (const { position } of await readAll(log, 'high')) log.ack(position);
+    clock += 5_000;
+    await log.maintain();
+    expect(log.fault).toBeUndefined();
+    expect(disk.paths().filter((path) => path.endsWith('probe'))).toEqual([]);
     await log.close();
   });
 
@@ -120,6 +153,15 @@ describe('the segment log on a real disk', () => {
       ...more,
     });
   };
+
+  it('was written in version 1 so that the stranger can still read it', () => {
+    const fixtures = fileURLToPath(new URL('../../../tests/formats/segments-v1', import.meta.url));
+    for (const area of ['critical', 'high', 'normal'] as const) {
+      const { records } = readSegment(readFileSync(join(fixtures, area, '0000000000000001.open')));
+      expect(records.length).toBeGreaterThan(0);
+      expect(records.every(({ envelope }) => envelope.class === area)).toBe(true);
+    }
+  });
 
   it('can be read by a stranger who knows FORMAT.md, and survives a restart', async () => {
     const { o, told } = real();

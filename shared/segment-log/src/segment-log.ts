@@ -1,4 +1,4 @@
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { AreaLog } from './area.ts';
 import type { Entry, LogEvents, Period, Position } from './entry.ts';
 import { SegmentLogError } from './errors.ts';
@@ -65,6 +65,9 @@ export interface SegmentInfo {
 /** Lowest first: what goes when room must be made. */
 const DROP_ORDER: readonly Area[] = ['normal', 'high', 'critical'];
 const FREE_BYTES_AGE_MS = 1_000;
+/** Written and removed again, to see whether a disk that failed takes something. */
+const PROBE = 'probe';
+const PROBE_BYTES = 4_096;
 /** Segments that a capacity holds at least. */
 const PARTS = 8;
 
@@ -123,7 +126,7 @@ export class SegmentLog {
     return log;
   }
 
-  /** Why the last append failed; undefined when it did not. */
+  /** Why the last append failed; undefined when it did not, or the disk has taken something since. */
   get fault(): SegmentLogError | undefined {
     return this.#fault;
   }
@@ -194,6 +197,30 @@ export class SegmentLog {
         );
         this.#o.events.fault(fault);
       }
+    }
+    if (this.#fault) await this.#probe();
+  }
+
+  /** Ends a fault that is over. Who asks whether there is one before they append would else never append again. */
+  async #probe(): Promise<void> {
+    const { fs, dir, reserveBytes, capacityBytes } = this.#o;
+    const before = this.#fault;
+    const path = join(dir, PROBE);
+    try {
+      if (this.diskBytes + PROBE_BYTES > capacityBytes) return;
+      if ((await fs.freeBytes(dir)) - PROBE_BYTES < reserveBytes) return;
+      if ((await fs.list(dir)).includes(PROBE)) await fs.unlink(path);
+      const file = await fs.open(path, 'create');
+      try {
+        await file.write(Buffer.alloc(PROBE_BYTES), 0);
+        await file.sync();
+      } finally {
+        await file.close();
+        await fs.unlink(path);
+      }
+      if (this.#fault === before) this.#fault = undefined;
+    } catch {
+      // It is not over.
     }
   }
 
