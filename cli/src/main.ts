@@ -3,6 +3,7 @@ import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { completion, SHELLS, type Shell } from './completion.ts';
 import type { ConfigFlags } from './config-flags.ts';
 import { addDlqCommands } from './dlq-program.ts';
+import { addObserveCommands } from './observe-program.ts';
 import { SERVICES } from './pipeline-services.ts';
 import { VERSION } from './version.ts';
 import { withAdmin } from './with-admin.ts';
@@ -46,6 +47,7 @@ Examples:
   nrdot up                                     everything in one process, to the built-in mock upstream
   nrdot up --upstream https://otlp.nr-data.net --config nrdot.yaml
   nrdot generate --rate 10000 --duration 30s   send it a load
+  nrdot status                                 where the data is, and whether all is well
   nrdot demo                                   a storm, an overload, an outage; with a verdict
   nrdot validate nrdot.yaml                    check a configuration`,
     );
@@ -89,6 +91,8 @@ Examples:
       .command('reload')
       .description('make a running service read its configuration again and apply what changed'),
   ).action(async (flags) => (await import('./commands/reload.ts')).reloadCommand(flags));
+
+  addObserveCommands(program);
 
   withAdmin(
     program
@@ -140,7 +144,7 @@ Exit code: 0 when every promise held, 1 when one was broken, 3 when none was but
 machine, and the table says why.
 
 Examples:
-  nrdot demo                           all three, about a minute and a half; under three on a slow machine
+  nrdot demo                           all three, a minute and a half; longer on a busy machine
   nrdot demo --act overload            one of them
   nrdot demo --config other-weights.yaml   with settings of yours: see a promise break`,
     )

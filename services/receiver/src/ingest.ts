@@ -11,6 +11,7 @@ import {
 import { type Batch, type EnqueueResult, NotReplicated, newBatchId } from '@nrdot/queue';
 import type { Reservation } from './body.ts';
 import type { Classified } from './classifier/classifier.ts';
+import type { Tap } from './tap/tap.ts';
 
 export interface IngestLimits {
   maxBodyBytes: number;
@@ -26,6 +27,8 @@ export interface IngestDeps {
   limit: ((body: Buffer) => Limited) | undefined;
   /** The parts of a request by class. `body` is protobuf, validated. */
   classify(signal: Signal, body: Buffer): Classified[];
+  /** Shows people what was acknowledged, while one looks. */
+  tap?: Pick<Tap, 'open' | 'offer'>;
   now(): number;
 }
 
@@ -118,6 +121,8 @@ export async function ingest(
     throw unavailable('queue_full', 'the queue is at its capacity (queue.max_bytes, queue.max_items)');
   }
   if (results.includes('lost')) throw unavailable('not_kept', 'the batch could not be kept');
+  if (deps.tap?.open)
+    for (const part of parts) deps.tap.offer(signal, part.class, part.body ?? body, receivedAt);
   return { items, bodyBytes, ...partial };
 }
 

@@ -16,6 +16,7 @@ import { Classifier } from './classifier/classifier.ts';
 import { DlqClient } from './dlq-client.ts';
 import { Limiting } from './limiting.ts';
 import { Receiver } from './server.ts';
+import { addTapRoute, Tap } from './tap/tap.ts';
 
 const RETRY_AFTER_MS = 1_000;
 const REDIS_PATIENCE_MS = 2_000;
@@ -41,6 +42,8 @@ export async function startReceiver(
   const dlq = dlqUrl ? new DlqClient(dlqUrl) : undefined;
   const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, steadyNow);
   let classifier = new Classifier(config.priority);
+  const tap = new Tap();
+  addTapRoute(host.admin, tap);
   const server = new Receiver(
     {
       host: options.listen.host,
@@ -67,6 +70,7 @@ export async function startReceiver(
       enqueue: (batches) => enqueuer.enqueue(batches),
       limit: limiting && ((body) => limiting.limit(body)),
       classify: (signal, body) => classifier.classify(signal, body),
+      tap,
       now: Date.now,
     },
   );
@@ -103,6 +107,7 @@ export async function startReceiver(
     address,
     notReady: () => link.notReady(),
     stop: async (timeoutMs) => {
+      tap.stop();
       await server.stop(timeoutMs);
       await enqueuer.idle();
       await limiting?.stop();

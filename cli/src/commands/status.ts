@@ -1,0 +1,20 @@
+import type { Finding, PipelineStatus } from '@nrdot/scheduler';
+import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { statusLines } from '../status-view.ts';
+import { usesColour } from '../terminal.ts';
+
+/** By the gravest finding. 1 and 2 are those of every command: nothing answers, and an invalid configuration. */
+export const EXIT_CODES: Record<Finding['level'], number> = { ok: 0, note: 0, warning: 3, fault: 4 };
+
+/** `nrdot status`: where the data is, what is the matter and who runs, on one screen; the exit code says whether all is well. */
+export async function statusCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {
+  const client = new AdminClient(flags);
+  const status = await client.get<PipelineStatus>('/api/status');
+  const { columns } = process.stdout;
+  process.stdout.write(
+    flags.json
+      ? `${JSON.stringify(status, null, 2)}\n`
+      : `${statusLines(status, { url: client.url, colour: usesColour(process.stdout), columns }).join('\n')}\n`,
+  );
+  process.exitCode = Math.max(...status.findings.map(({ level }) => EXIT_CODES[level]));
+}

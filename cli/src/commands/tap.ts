@@ -1,0 +1,108 @@
+import type { TapLine, TappedItem } from '@nrdot/receiver';
+import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { usesColour } from '../terminal.ts';
+import { numberText } from '../units.ts';
+
+export interface TapFlags extends AdminFlags {
+  class?: string;
+  signal?: string;
+  service?: string;
+  limit: number;
+  seconds: number;
+  json?: boolean;
+}
+
+/** `nrdot tap`: a sample of what a receiver takes, an item after the other; what was seen goes to standard error. */
+export async function tapCommand(flags: TapFlags): Promise<void> {
+  const { class: priorityClass, signal, service, limit, seconds } = flags;
+  const query = new URLSearchParams({ limit: String(limit), seconds: String(seconds) });
+  for (const [name, value] of Object.entries({ class: priorityClass, signal, service }))
+    if (value !== undefined) query.set(name, value);
+  const client = new AdminClient(flags);
+  const ended = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => ended.abort());
+  process.stdout.on('error', () => ended.abort()); // its reader has gone, as `head` does
+  const colour = usesColour(process.stdout);
+  if (process.stderr.isTTY)
+    process.stderr.write(`Waiting for up to ${limit} items, ${seconds} s at most; Ctrl-C ends it.\n`);
+  try {
+    for await (const text of client.lines(`/api/tap?${query}`, ended.signal)) {
+      const line = JSON.parse(text) as TapLine;
+      if (!('end' in line)) process.stdout.write(`${flags.json ? text : itemText(line, colour)}\n`);
+      else process.stderr.write(`${endText(line, flags)}\n`);
+    }
+  } catch (error) {
+    if (!ended.signal.aborted) throw error;
+  }
+}
+
+/** Two or three lines: what it is, then its attributes and those of its resource. */
+export function itemText(item: TappedItem, colour: boolean): string {
+  const paint = (code: number, text: string) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
+  const {
+    at,
+    signal,
+    class: priorityClass,
+    service,
+    name,
+    about,
+    traceId,
+    spanId,
+    attributes,
+    resource,
+  } = item;
+  const ids = [traceId ? `trace ${traceId}` : '', spanId ? `span ${spanId}` : ''].filter(Boolean);
+  const head = [
+    new Date(at).toISOString().slice(11, 23),
+    signal.padEnd(7),
+    priorityClass.padEnd(8),
+    paint(1, printable(service) || '(no service.name)'),
+    ...(name ? [paint(1, printable(name))] : []),
+    ...Object.entries(about).map(([key, value]) => aboutText(key, value)),
+    ...ids,
+  ];
+  const { 'service.name': _shown, ...rest } = resource;
+  return [
+    head.join('  '),
+    ...(Object.keys(attributes).length > 0 ? [`    ${pairs(attributes)}`] : []),
+    ...(Object.keys(rest).length > 0 ? [paint(2, `    resource  ${pairs(rest)}`)] : []),
+  ].join('\n');
+}
+
+function aboutText(key: string, value: unknown): string {
+  if (key === 'kind') return String(value);
+  if (key === 'durationMs') return `${Number(value).toFixed(1)} ms`;
+  return `${key} ${printed(value)}`;
+}
+
+function pairs(values: Record<string, unknown>): string {
+  return Object.entries(values)
+    .map(([key, value]) => `${printable(key)}=${printed(value)}`)
+    .join(' ');
+}
+
+function printed(value: unknown): string {
+  if (typeof value !== 'string') return printable(JSON.stringify(value));
+  return /^[\w.:/@+%[\]-]+$/.test(value) ? value : printable(JSON.stringify(value));
+}
+
+/** What clients send may hold anything, control characters of terminals among it. JSON escapes those of a value. */
+function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ');
+}
+
+function endText(
+  { end, items, batches, sampled }: Extract<TapLine, { end: string }>,
+  flags: TapFlags,
+): string {
+  const seen = `${numberText(items)} items shown, of ${numberText(sampled)} batches out of ${numberText(batches)} that came by`;
+  const why = { limit: 'the limit is reached', time: 'the time is over', stopped: 'the receiver stops' }[end];
+  if (items > 0) return `${seen}; ${why}.`;
+  const filters = [flags.class, flags.signal, flags.service].filter((filter) => filter !== undefined);
+  const hint =
+    batches === 0
+      ? 'Nothing came in: is anything sending? nrdot status shows what flows, nrdot generate sends a load.'
+      : 'No batch held what was asked for; try fewer filters or more seconds.';
+  return `Nothing to show${filters.length > 0 ? ` for ${filters.join(', ')}` : ''}; ${why}. ${hint}`;
+}

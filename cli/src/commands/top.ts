@@ -1,0 +1,54 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import type { PipelineStatus } from '@nrdot/scheduler';
+import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { statusLine, statusLines } from '../status-view.ts';
+import { Screen, usesColour } from '../terminal.ts';
+
+/** q, Escape, Ctrl-C and Ctrl-D. A raw terminal makes no signal of Ctrl-C. */
+const ENDS = new Set(['q', 'Q', '\u001b', '\u0003', '\u0004']);
+
+export interface TopFlags extends AdminFlags {
+  /** ms */
+  every: number;
+  /** Looks; without it until it is ended. */
+  count?: number;
+}
+
+/** `nrdot top`: the status, again and again: in place on a terminal, a line each elsewhere. */
+export async function topCommand(flags: TopFlags): Promise<void> {
+  const client = new AdminClient(flags);
+  const ended = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => ended.abort());
+  process.stdout.on('error', () => ended.abort()); // its reader has gone, as `head` does
+  if (!process.stdout.isTTY) return plain(client, flags, ended.signal);
+  const colour = usesColour(process.stdout);
+  using screen = new Screen(process.stdout, process.stdin, (key) => ENDS.has(key) && ended.abort());
+  const foot = `every ${flags.every / 1000} s; q or Ctrl-C ends`;
+  let last: string[] = [];
+  for await (const seen of looks(client, flags, ended.signal)) {
+    if (seen instanceof Error) screen.draw([seen.message, `It is asked again ${foot}`, '', ...last]);
+    else {
+      last = statusLines(seen, { url: client.url, colour, columns: process.stdout.columns });
+      screen.draw([...last, '', foot]);
+    }
+  }
+}
+
+async function plain(client: AdminClient, flags: TopFlags, signal: AbortSignal): Promise<void> {
+  for await (const seen of looks(client, flags, signal)) {
+    process.stdout.write(`${seen instanceof Error ? seen.message : statusLine(seen)}\n`);
+  }
+}
+
+/** A status for each look, or why there is none: what is away now may come back. */
+async function* looks(
+  client: AdminClient,
+  { every, count = Number.POSITIVE_INFINITY }: TopFlags,
+  signal: AbortSignal,
+): AsyncGenerator<PipelineStatus | Error> {
+  for (let i = 0; i < count && !signal.aborted; i++) {
+    if (i > 0) await wait(every, undefined, { signal }).catch(() => {});
+    if (signal.aborted) return;
+    yield await client.get<PipelineStatus>('/api/status').catch((error: Error) => error);
+  }
+}

@@ -1,0 +1,209 @@
+import type { DlqArea, PriorityClass } from '@nrdot/queue';
+import type { Finding, PipelineStatus } from '@nrdot/scheduler';
+import { bar } from './progress.ts';
+import { table } from './table.ts';
+import { durationText, numberText, sizeText } from './units.ts';
+
+const CLASSES: readonly PriorityClass[] = ['critical', 'high', 'normal'];
+/** The findings that go on the screen; the gravest come first. */
+const FINDINGS_SHOWN = 8;
+const SERVICES_SHOWN = 12;
+const INDENT = ' '.repeat(11);
+/** Wider lines are hard to read, and narrower ones than the tables are no use. */
+const WIDTH = { most: 120, least: 72 };
+
+const BOLD = 1;
+const DIM = 2;
+
+/** How a level is painted (an ANSI colour) and named. */
+const LEVELS: Record<Finding['level'], { name: string; colour: number }> = {
+  fault: { name: 'FAULT', colour: 31 },
+  warning: { name: 'WARNING', colour: 33 },
+  note: { name: 'note', colour: 36 },
+  ok: { name: 'ok', colour: 32 },
+};
+
+export interface ViewOptions {
+  /** Where the status is from. */
+  url: string;
+  colour: boolean;
+  /** Characters in a line; of the screen, when it is one. */
+  columns?: number | undefined;
+}
+
+/** The status of the whole pipeline as lines for one screen: what is the matter, where the data is, the books, who runs. */
+export function statusLines(status: PipelineStatus, options: ViewOptions): string[] {
+  const { url, colour, columns = WIDTH.most } = options;
+  const width = Math.max(WIDTH.least, Math.min(WIDTH.most, columns)) - INDENT.length;
+  const paint = (code: number, text: string) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
+  /** A text with its name before it, in as many lines as it needs. */
+  const named = (code: number, name: string, text: string) =>
+    wrapped(text, width).map(
+      (line, i) => (i === 0 ? paint(code, name.padEnd(INDENT.length)) : INDENT) + line,
+    );
+  const rows = (lines: readonly string[]) =>
+    lines.map((line, i) => INDENT + (i === 0 ? paint(DIM, line) : line));
+  const left = status.findings.length - FINDINGS_SHOWN;
+  return [
+    `${paint(BOLD, 'NRDOT+')}  ${new Date(status.at).toISOString().slice(0, 19)}Z  ${url}`,
+    '',
+    ...status.findings.slice(0, FINDINGS_SHOWN).flatMap(({ level, text, more }) => {
+      const { name, colour: code } = LEVELS[level];
+      return named(code, name, more ? `${text} ${more}` : text);
+    }),
+    ...(left > 0 ? [`${INDENT}and ${left} more; --json has them all`] : []),
+    '',
+    ...named(BOLD, 'flow', flow(status)),
+    ...rows(classTable(status)),
+    '',
+    ...named(BOLD, 'breaker', breaker(status)),
+    ...named(BOLD, 'queue', queue(status)),
+    ...named(BOLD, 'disk', disk(status)),
+    ...(status.limiter ? named(BOLD, 'limiter', limiter(status.limiter)) : []),
+    ...books(status).flatMap((line, i) => named(BOLD, i === 0 ? 'books' : '', line)),
+    '',
+    ...rows(serviceTable(status)),
+  ];
+}
+
+/** The same in one line, for logs and pipes. */
+export function statusLine(status: PipelineStatus): string {
+  const { at, rates, queue: q, dlq, books: b, breaker: gate, findings } = status;
+  const [{ level, text }] = findings as [Finding];
+  return [
+    `${new Date(at).toISOString().slice(0, 19)}Z`,
+    LEVELS[level].name,
+    `received ${perSecond(rates.received)}`,
+    `delivered ${perSecond(rates.delivered)}`,
+    `in Redis ${q ? numberText(q.items) : '?'}`,
+    `on disk ${dlq ? numberText(onDisk(dlq.areas)) : '?'}`,
+    `breaker ${gate?.state ?? '?'}`,
+    `difference ${b ? numberText(b.difference) : '?'}`,
+    text,
+  ].join('  ');
+}
+
+function flow({ rates }: PipelineStatus): string {
+  const parts = [
+    `received ${perSecond(rates.received)}`,
+    `delivered ${perSecond(rates.delivered)}`,
+    `to disk ${perSecond(rates.stored)}`,
+    `back from disk ${perSecond(rates.replayed)}`,
+    ...(rates.refusedRequests > 0 ? [`refused ${rates.refusedRequests.toFixed(1)} requests/s`] : []),
+    ...(rates.limiterDropped > 0 ? [`dropped by the limiter ${perSecond(rates.limiterDropped)}`] : []),
+  ];
+  return parts.join('   ');
+}
+
+function classTable({ queue: q, dlq, rates }: PipelineStatus): string[] {
+  const rows = CLASSES.map((c) => {
+    const here = q?.classes[c];
+    return [
+      c,
+      here ? numberText(here.waiting.items + here.replay.items) : '?',
+      here ? numberText(here.exporting.items) : '?',
+      dlq ? numberText(dlq.areas[c].items) : '?',
+      here && here.oldestAgeMs > 0 ? durationText(here.oldestAgeMs / 1000) : '-',
+      perSecond(rates.moved[c]),
+      here ? `${Math.round(here.achievedShare * 100)} of ${Math.round(here.wantedShare * 100)} %` : '?',
+      here?.spills ? 'goes to disk' : '',
+    ];
+  });
+  const head = ['CLASS', 'WAITING', 'BEING SENT', 'ON DISK', 'OLDEST', 'MOVED', 'SHARE', ''];
+  return table(head, rows).split('\n');
+}
+
+function breaker({ breaker: gate, at, exporter }: PipelineStatus): string {
+  if (!gate) return 'not known without Redis';
+  const upstream = exporter?.upstream ? `, upstream ${exporter.upstream}` : '';
+  if (gate.state === 'closed') return `closed: everything may be sent${upstream}`;
+  const since = durationText(Math.max(0, at - gate.sinceMs) / 1000);
+  const next =
+    gate.state === 'open'
+      ? `tries again in ${durationText(Math.max(0, gate.retryAtMs - at) / 1000)}`
+      : 'one batch is being tried';
+  return `${gate.state.replace('_', '-')} for ${since} (${gate.reason}), ${next}${upstream}`;
+}
+
+function queue({ queue: q, redis }: PipelineStatus): string {
+  if (!q) return redis.problem ? `Redis cannot be used: ${redis.problem}` : 'not known without Redis';
+  const memory =
+    redis.usedBytes === undefined
+      ? ''
+      : `; Redis uses ${sizeText(redis.usedBytes)}${redis.limitBytes ? ` of ${sizeText(redis.limitBytes)}` : ''}`;
+  return `${bar(q.fill)} ${Math.round(q.fill * 100)} % full: ${numberText(q.items)} items, ${sizeText(q.bytes)} of ${sizeText(q.maxBytes)}${memory}`;
+}
+
+function disk({ dlq, drain }: PipelineStatus): string {
+  if (!dlq) return 'no dlq answers';
+  const share = dlq.capacityBytes > 0 ? dlq.diskBytes / dlq.capacityBytes : 0;
+  const items = onDisk(dlq.areas);
+  const parts = [
+    `${bar(share)} ${Math.round(share * 100)} % full: ${numberText(items)} items, ${sizeText(dlq.diskBytes)} of ${sizeText(dlq.capacityBytes)}`,
+  ];
+  if (dlq.areas.rejected.items > 0) parts.push(`${numberText(dlq.areas.rejected.items)} rejected items`);
+  if (dlq.replay.paused) parts.push('replay is paused');
+  else if (drain && drain.leftItems > 0 && drain.fromItems > 0) {
+    const done = Math.round(100 * (1 - drain.leftItems / drain.fromItems));
+    parts.push(
+      `${done} % of what was there is back, ${durationText(dlq.replay.drainSeconds)} at ${sizeText(dlq.replay.bytesPerSecond)}/s for the rest`,
+    );
+  }
+  return parts.join('; ');
+}
+
+function limiter(l: NonNullable<PipelineStatus['limiter']>): string {
+  const dropped =
+    l.droppedPoints > 0
+      ? `, ${numberText(l.droppedPoints)} points dropped and reported to their senders`
+      : '';
+  return `${numberText(l.keysUsed)} of ${numberText(l.maxKeys)} key-sets in use${l.mode === 'observe' ? ' (observes only)' : ''}${dropped}`;
+}
+
+function books({ books: b, dropped = {} }: PipelineStatus): string[] {
+  if (!b) return ['not known without Redis'];
+  const n = numberText;
+  const reasons = Object.entries(dropped).map(([reason, items]) => `${n(items)} ${reason}`);
+  return [
+    `accepted ${n(b.accepted)} = delivered ${n(b.delivered)} + in Redis ${n(b.queued)} + on disk ${n(b.on_disk)} + rejected ${n(b.rejected)} + dropped ${n(b.dropped)}`,
+    `difference ${n(b.difference)}${b.difference === 0 ? ': nothing is lost' : '; it moves while data flows and has to be 0 when nothing does'}`,
+    ...(reasons.length > 0 ? [`dropped: ${reasons.join(', ')}`] : []),
+  ];
+}
+
+function serviceTable({ services }: PipelineStatus): string[] {
+  if (services.length === 0) return ['no service has said anything'];
+  const rows = services
+    .slice(0, SERVICES_SHOWN)
+    .map(({ service, instance, upMs, ageMs, rssBytes, version, problem }) => [
+      service,
+      problem ? `not ready: ${problem}` : 'ready',
+      durationText(upMs / 1000),
+      durationText(ageMs / 1000),
+      sizeText(rssBytes),
+      version,
+      instance,
+    ]);
+  const left = services.length - SERVICES_SHOWN;
+  const head = ['SERVICE', 'STATE', 'UP', 'HEARD', 'MEMORY', 'VERSION', 'PROCESS'];
+  return [...table(head, rows).split('\n'), ...(left > 0 ? [`and ${left} more`] : [])];
+}
+
+function onDisk(areas: Record<DlqArea, { items: number }>): number {
+  return CLASSES.reduce((sum, c) => sum + areas[c].items, 0);
+}
+
+function perSecond(rate: number): string {
+  return `${numberText(Math.round(rate))}/s`;
+}
+
+/** Broken between words; runs of blanks within a line stay. */
+function wrapped(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const [word] of text.matchAll(/\[[= ]*\]|\S+\s*/g)) {
+    const line = lines.at(-1);
+    if (line === undefined || line.length + word.trimEnd().length > width) lines.push(word);
+    else lines[lines.length - 1] = line + word;
+  }
+  return lines.map((line) => line.trimEnd());
+}

@@ -1,0 +1,74 @@
+import { describe, expect, it } from 'vitest';
+import { isSecretKey, REDACTED, redactText } from './redaction.ts';
+
+describe('keys whose values are not shown', () => {
+  it.each([
+    ...['password', 'db.password', 'user_passwd', 'client-secret', 'http.request.header.authorization'],
+    ...[
+      'http.request.header.cookie',
+      'X-Api-Key',
+      'aws.secretAccessKey',
+      'session.id',
+      'newrelic.license_key',
+    ],
+    ...['refreshToken', 'db.connection_string', 'ssh.private.key', 'otp', 'jwt.claims'],
+  ])('%s', (key) => expect(isSecretKey(key)).toBe(true));
+
+  it.each([
+    'http.method',
+    'service.name',
+    'author',
+    'key',
+    'monkey.name',
+    'passenger',
+    'pinned',
+    'k8s.pod.name',
+  ])('not %s', (key) => expect(isSecretKey(key)).toBe(false));
+});
+
+describe('texts', () => {
+  it.each([
+    ['Authorization: Bearer abc.def-ghi', 'Authorization'],
+    ['sent with bearer 0123456789', 'sent with'],
+    ['GET /a?user=ann&token=abc123&x=1', 'x=1'],
+    ['{"password": "correct horse", "user": "ann"}', '"user": "ann"'],
+    ["login with pwd='swordfish' failed", 'failed'],
+    ['postgres://ann:swordfish@db:5432/shop', '@db:5432/shop'],
+    ['got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmNHl0w5N', 'got'],
+    ['key -----BEGIN PRIVATE KEY-----\nMIIEvQ\n-----END PRIVATE KEY----- end', 'end'],
+    ['license 0123456789abcdef0123456789abcdef0123NRAL used', 'used'],
+    ['ghp_16C7e42F292c6912E7710c838347Ae178B4a pushed', 'pushed'],
+    ['id AKIAIOSFODNN7EXAMPLE signed', 'signed'],
+    ['x-api-key: abcdef', 'x-api-key'],
+  ])('%s', (text, rest) => {
+    const shown = redactText(text);
+    expect(shown).toContain(REDACTED);
+    expect(shown).toContain(rest);
+    for (const secret of [
+      'abc.def',
+      '0123456789',
+      'abc123',
+      'horse',
+      'swordfish',
+      'eyJ',
+      'MII',
+      'ghp_',
+      'AKIA',
+      'abcdef',
+    ])
+      expect(shown).not.toContain(secret);
+  });
+
+  it.each([
+    'GET /users/123 took 12 ms',
+    'checkout-7d9f8b6c5-x2k4p started',
+    'id 550e8400-e29b-41d4-a716-446655440000',
+    'com.example.shop.CheckoutServiceImplementation',
+    'https://example.com/a/b?page=2',
+  ])('leaves %s', (text) => expect(redactText(text)).toBe(text));
+
+  it('cuts what is long, and a secret across the cut is none the less gone', () => {
+    expect(redactText('a b '.repeat(1_000))).toHaveLength(257);
+    expect(redactText(`${'x '.repeat(125)}token=swordfish`)).not.toContain('sword');
+  });
+});

@@ -1,0 +1,48 @@
+/**
+ * What a tap may not show. Rather too much than too little: a sample is for seeing what flows, not for reading secrets.
+ * docs/tap.md tells people the same.
+ */
+
+export const REDACTED = '[redacted]';
+const MAX_CHARS = 256;
+
+/** Words in a key, with separators and case taken away, whose value is never shown. */
+const SECRET_KEY =
+  /passw|passphrase|passcode|^pwd|pwd$|secret|token|credential|authori[sz]ation|^auth$|authkey|cookie|session|apikey|accesskey|privatekey|signingkey|encryptionkey|licen[sc]ekey|accountkey|sharedkey|sshkey|signature|connectionstring|^dsn$|jwt|bearer|otp$|csrf|xsrf|^pin$|^cvv|^ssn$|creditcard|cardnumber/;
+
+/** Within texts: what to look for, and what to put in its place. */
+const IN_TEXT: readonly (readonly [RegExp, string])[] = [
+  [/-----BEGIN [\s\S]*?(?:-----END [^-]*-----|$)/g, REDACTED],
+  [/\b(bearer|basic|digest|negotiate|token|apikey)(\s+)[\w.~+/=-]{6,}/gi, `$1$2${REDACTED}`],
+  // user:password@ of a URL
+  [/(\b[a-z][a-z0-9+.-]*:\/\/)[^\s/@]+@/gi, `$1${REDACTED}@`],
+  // password=…, "token": "…", x-api-key: … in queries, headers, JSON and log lines
+  [
+    /(["']?[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|credential|authorization|cookie|session|api[_-]?key|access[_-]?key|private[_-]?key|licen[sc]e[_-]?key|signature|\bsig|jwt)[\w-]*["']?\s*[=:]\s*)(?:"[^"]*"?|'[^']*'?|[^\s&;,"'}\]]+)/gi,
+    `$1${REDACTED}`,
+  ],
+  [/\beyJ[\w-]{8,}(?:\.[\w-]*)*/g, REDACTED],
+];
+
+/** A stretch without blanks, and what makes it opaque: twenty letters and digits in a row, some of each. */
+const STRETCH = /[\w+/=.~-]{20,}/g;
+const RUNS = /[A-Za-z0-9+]{20,}/g;
+const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
+
+export function isSecretKey(key: string): boolean {
+  return SECRET_KEY.test(key.replace(/[^A-Za-z0-9]/g, '').toLowerCase());
+}
+
+/** A text without what looks like a secret, at most so long. */
+export function redactText(text: string): string {
+  // Of what is far too long the beginning is looked at, with room for a secret that lies across the cut.
+  let clean = text.slice(0, 2 * MAX_CHARS);
+  for (const [pattern, instead] of IN_TEXT) clean = clean.replace(pattern, instead);
+  clean = clean.replace(STRETCH, (stretch) => (isOpaque(stretch) ? REDACTED : stretch));
+  return clean.length > MAX_CHARS || text.length > 2 * MAX_CHARS ? `${clean.slice(0, MAX_CHARS)}…` : clean;
+}
+
+function isOpaque(stretch: string): boolean {
+  if (UUID.test(stretch)) return false;
+  return (stretch.match(RUNS) ?? []).some((run) => /[A-Za-z]/.test(run) && /[0-9]/.test(run));
+}

@@ -1,0 +1,206 @@
+import { SIGNALS, type Signal } from '@nrdot/otlp';
+import { CLASSES, type PriorityClass } from '@nrdot/queue';
+import { AdminError, type AdminServer } from '@nrdot/service';
+import { type SampledItem, sampleOf } from './sample.ts';
+
+/** What a line of `GET /api/tap` holds: an item, or at the end what was seen. */
+export type TapLine = TappedItem | TapEnd;
+
+export interface TappedItem extends SampledItem {
+  /** When it was received, Unix ms. */
+  at: number;
+  signal: Signal;
+  class: PriorityClass;
+}
+
+export interface TapEnd {
+  end: 'limit' | 'time' | 'stopped';
+  items: number;
+  /** Batches of this class and signal that went by, and those of them that were looked at. */
+  batches: number;
+  sampled: number;
+}
+
+/** What somebody wants to see. */
+export interface TapWish {
+  signal: Signal | undefined;
+  class: PriorityClass | undefined;
+  service: string | undefined;
+  /** Items. */
+  limit: number;
+  seconds: number;
+}
+
+const LIMIT = { usual: 20, most: 1_000 };
+const SECONDS = { usual: 30, most: 300 };
+/** At once, and what each may hold and decode: memory and time stay small, whatever flows. */
+const SESSIONS_MAX = 4;
+const PENDING_MAX = 2;
+const BATCH_MAX_BYTES = 1024 * 1024;
+const BATCH_EVERY_MS = 50;
+const ITEMS_PER_BATCH = 5;
+
+interface Sample {
+  signal: Signal;
+  class: PriorityClass;
+  body: Buffer;
+  at: number;
+}
+
+/**
+ * Shows people a sample of what was acknowledged. Nobody there: one look at a flag per request. Somebody there: a few
+ * items of at most twenty batches in a second, and what is not taken up in time goes by.
+ */
+export class Tap {
+  readonly #sessions = new Set<TapSession>();
+
+  /** Whether anybody looks. */
+  get open(): boolean {
+    return this.#sessions.size > 0;
+  }
+
+  /** Shows a batch to those who look. @param body protobuf, validated; it is read later and not changed */
+  offer(signal: Signal, priorityClass: PriorityClass, body: Buffer, at: number): void {
+    for (const session of this.#sessions) session.offer({ signal, class: priorityClass, body, at });
+  }
+
+  /** @throws AdminError when as many look as may */
+  begin(wish: TapWish): TapSession {
+    if (this.#sessions.size >= SESSIONS_MAX) {
+      throw new AdminError(429, 'too_many_taps', `${SESSIONS_MAX} taps are open already; end one of them`);
+    }
+    const session = new TapSession(wish, () => this.#sessions.delete(session));
+    this.#sessions.add(session);
+    return session;
+  }
+
+  /** Ends what is open. */
+  stop(): void {
+    for (const session of this.#sessions) session.end('stopped');
+  }
+}
+
+/** The lines of one tap, until its items or its time are used up or its reader has left. */
+export class TapSession implements AsyncIterableIterator<string> {
+  readonly #wish: TapWish;
+  readonly #left: () => void;
+  readonly #timer: NodeJS.Timeout;
+  readonly #pending: Sample[] = [];
+  readonly #lines: string[] = [];
+  #wake: (() => void) | undefined;
+  #ended: TapEnd['end'] | undefined;
+  #takenAt = Number.NEGATIVE_INFINITY;
+  #items = 0;
+  #batches = 0;
+  #sampled = 0;
+
+  constructor(wish: TapWish, left: () => void) {
+    this.#wish = wish;
+    this.#left = left;
+    this.#timer = setTimeout(() => this.end('time'), wish.seconds * 1_000);
+    this.#timer.unref();
+  }
+
+  offer(sample: Sample): void {
+    const { signal, class: wanted } = this.#wish;
+    if (signal !== undefined && signal !== sample.signal) return;
+    if (wanted !== undefined && wanted !== sample.class) return;
+    this.#batches++;
+    const now = performance.now();
+    if (this.#pending.length >= PENDING_MAX || sample.body.byteLength > BATCH_MAX_BYTES) return;
+    if (now - this.#takenAt < BATCH_EVERY_MS) return;
+    this.#takenAt = now;
+    this.#pending.push(sample);
+    this.#wake?.();
+  }
+
+  end(why: TapEnd['end']): void {
+    if (this.#ended) return;
+    this.#ended = why;
+    this.#say({ end: why, items: this.#items, batches: this.#batches, sampled: this.#sampled });
+    clearTimeout(this.#timer);
+    this.#left();
+    this.#wake?.();
+  }
+
+  async next(): Promise<IteratorResult<string>> {
+    while (true) {
+      const line = this.#lines.shift();
+      if (line !== undefined) return { done: false, value: line };
+      const sample = this.#ended ? undefined : this.#pending.shift();
+      if (sample) this.#decode(sample);
+      else if (this.#ended) return { done: true, value: undefined };
+      else
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+    }
+  }
+
+  /** The reader has left. */
+  return(): Promise<IteratorResult<string>> {
+    this.end('stopped');
+    this.#lines.length = 0;
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  #decode({ signal, class: priorityClass, body, at }: Sample): void {
+    const { service, limit } = this.#wish;
+    const room = Math.min(ITEMS_PER_BATCH, limit - this.#items);
+    this.#sampled++;
+    for (const item of sampleOf(signal, body, service, room)) {
+      this.#items++;
+      this.#say({ at, signal, class: priorityClass, ...item });
+    }
+    if (this.#items >= limit) this.end('limit');
+  }
+
+  #say(line: TapLine): void {
+    this.#lines.push(`${JSON.stringify(line)}\n`);
+  }
+}
+
+/** Puts the tap on the admin address: a JSON object on each line, the last one of what was seen. */
+export function addTapRoute(admin: AdminServer, tap: Tap): void {
+  admin.route('GET', '/api/tap', ({ query }) => tap.begin(wishOf(query)));
+}
+
+function wishOf(query: Record<string, string>): TapWish {
+  const known = ['signal', 'class', 'service', 'limit', 'seconds'];
+  const stranger = Object.keys(query).find((name) => !known.includes(name));
+  if (stranger !== undefined) refuse(`there is no "${stranger}"; expected ${known.join(', ')}`);
+  return {
+    signal: oneOf(
+      'signal',
+      query.signal,
+      Object.keys(SIGNALS).filter((name) => name !== 'profiles') as Signal[],
+    ),
+    class: oneOf('class', query.class, CLASSES),
+    service: query.service,
+    limit: count('limit', query.limit, LIMIT),
+    seconds: count('seconds', query.seconds, SECONDS),
+  };
+}
+
+function oneOf<T extends string>(
+  name: string,
+  given: string | undefined,
+  known: readonly T[],
+): T | undefined {
+  if (given === undefined || known.includes(given as T)) return given as T | undefined;
+  return refuse(`${name}: "${given}" is none; expected one of ${known.join(', ')}`);
+}
+
+function count(name: string, given: string | undefined, { usual, most }: typeof LIMIT): number {
+  const value = given === undefined ? usual : Number(given);
+  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+  return refuse(`${name}: "${given}" is too much or none; expected a whole number from 1 to ${most}`);
+}
+
+function refuse(message: string): never {
+  throw new AdminError(400, 'bad_request', message);
+}
