@@ -29,6 +29,8 @@ export async function main(argv: readonly string[]): Promise<void> {
         : `${(error as Error).message}\n`,
     );
     process.exitCode = error instanceof ConfigError ? 2 : 1;
+    // What a command could not start may not live on, half a pipeline, behind its message.
+    (await import('@nrdot/service')).endSoon();
   }
 }
 

@@ -14,6 +14,7 @@ import {
 } from '@nrdot/service';
 import { createLogger, type Logger, MetricsRegistry } from '@nrdot/telemetry';
 import { SERVICES, type ServiceName } from './pipeline-services.ts';
+import { startError } from './start-error.ts';
 import { VERSION } from './version.ts';
 
 export interface Pipeline {
@@ -97,6 +98,6 @@ export async function startPipeline(
   } catch (error) {
     status.stop();
     await stopInOrder(started, 0, log);
-    throw error;
+    throw startError(error, config);
   }
 }

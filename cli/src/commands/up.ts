@@ -7,9 +7,10 @@ import { type ConfigFlags, configSource } from '../config-flags.ts';
 import { loggerOf, type Pipeline, reload, startPipeline } from '../pipeline.ts';
 import { SERVICES } from '../pipeline-services.ts';
 import { PrivateRedis } from '../private-redis.ts';
+import { startError } from '../start-error.ts';
 import { VERSION } from '../version.ts';
 
-const MOCK_LISTEN = '127.0.0.1:4320';
+const MOCK_LISTEN = { host: '127.0.0.1', port: 4320 };
 
 /** Nobody else works on a private Redis: what a killed run held is free at once. */
 async function reclaim(config: Config, log: Logger): Promise<void> {
@@ -30,7 +31,10 @@ export async function up(flags: ConfigFlags): Promise<void> {
 
   let mock: MockUpstream | undefined;
   if (!config.exporter.endpoint) {
-    mock = await (await import('@nrdot/testbed')).startMockUpstream({ listen: MOCK_LISTEN });
+    const { startMockUpstream } = await import('@nrdot/testbed');
+    mock = await startMockUpstream({ listen: formatAddress(MOCK_LISTEN) }).catch((error: unknown) => {
+      throw startError(error, config, MOCK_LISTEN);
+    });
   }
   let redis: PrivateRedis | undefined;
   if (!config.redis.url && config.redis.sentinels.length === 0 && config.redis.cluster.length === 0) {

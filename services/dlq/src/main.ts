@@ -25,6 +25,7 @@ import { REPLAY_AREAS } from './selection.ts';
 import { dlqStatus } from './status.ts';
 
 const TICK_MS = 1_000;
+const UNSTARTED_STOP_MS = 2_000;
 const VERIFY_BYTES_PER_SECOND = 32 * 1024 * 1024;
 const STATES = ['ok', 'full', 'disk_full', 'disk_failing'] as const;
 
@@ -180,7 +181,33 @@ export async function startDlq(
     for (const known of STATES) metrics.dlqState.set({ state: known }, known === state.state ? 1 : 0);
     metrics.dlqFreeBytes.set(await fs.freeBytes(dir));
   });
-  const address = await direct.start();
+  const stop = async (timeoutMs: number) => {
+    clearInterval(ticker);
+    await direct.stop();
+    const closeLinks = () => {
+      workerLink.close();
+      link.close();
+    };
+    // What waits for a Redis that is away would wait for ever.
+    const late = setTimeout(closeLinks, link.notReady() ? 0 : timeoutMs);
+    await replayer.stop();
+    await intake.stop(timeoutMs);
+    await ticking;
+    clearTimeout(late);
+    if (!link.notReady()) {
+      await replayer
+        .checkpoint()
+        .then(report)
+        .catch(() => {}); // the next start tells
+    }
+    closeLinks();
+    await segments.close();
+  };
+  // Half a dlq would go on taking from the spill queue, into a directory that the next one believes to be its own.
+  const address = await direct.start().catch(async (error: unknown) => {
+    await stop(UNSTARTED_STOP_MS);
+    throw error;
+  });
   const held = REPLAY_AREAS.reduce((sum, area) => sum + segments.stats(area).items, 0);
   log.info({ dir, items: held, direct: formatAddress(address) }, 'keeping what spills');
   void link.untilReady();
@@ -188,27 +215,6 @@ export async function startDlq(
     name: 'dlq',
     address,
     notReady: () => link.notReady() ?? segments.fault?.message,
-    stop: async (timeoutMs) => {
-      clearInterval(ticker);
-      await direct.stop();
-      const closeLinks = () => {
-        workerLink.close();
-        link.close();
-      };
-      // What waits for a Redis that is away would wait for ever.
-      const late = setTimeout(closeLinks, link.notReady() ? 0 : timeoutMs);
-      await replayer.stop();
-      await intake.stop(timeoutMs);
-      await ticking;
-      clearTimeout(late);
-      if (!link.notReady()) {
-        await replayer
-          .checkpoint()
-          .then(report)
-          .catch(() => {}); // the next start tells
-      }
-      closeLinks();
-      await segments.close();
-    },
+    stop,
   };
 }

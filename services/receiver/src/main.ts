@@ -100,20 +100,24 @@ export async function startReceiver(
   // A Redis that is there answers within this; then nothing goes to the dlq for want of a moment's patience.
   await Promise.race([link.untilReady(), wait(REDIS_PATIENCE_MS)]);
   await limiting?.start();
-  const address = await server.start();
+  const stop = async (timeoutMs: number) => {
+    tap.stop();
+    await server.stop(timeoutMs);
+    await enqueuer.idle();
+    await limiting?.stop();
+    dlq?.close();
+    link.close();
+  };
+  const address = await server.start().catch(async (error: unknown) => {
+    await stop(0);
+    throw error;
+  });
   host.log.info({ address: formatAddress(address) }, 'receiving OTLP/HTTP');
   return {
     name: 'receiver',
     address,
     notReady: () => link.notReady(),
-    stop: async (timeoutMs) => {
-      tap.stop();
-      await server.stop(timeoutMs);
-      await enqueuer.idle();
-      await limiting?.stop();
-      dlq?.close();
-      link.close();
-    },
+    stop,
   };
 }
 

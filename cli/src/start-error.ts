@@ -1,0 +1,28 @@
+import type { Config } from '@nrdot/config';
+import { type Address, formatAddress } from '@nrdot/service';
+
+/** An address that cannot be listened on, in words that say which option names it and what to do; other errors as they are. */
+export function startError(error: unknown, config: Config, mock?: Address): unknown {
+  const { code, port } = error as { code?: string; port?: number };
+  if (code !== 'EADDRINUSE' && code !== 'EACCES' && code !== 'EADDRNOTAVAIL') return error;
+  const options: [string, Address, string][] = [
+    ['receiver.listen', config.receiver.listen, ' (--listen)'],
+    ['admin.listen', config.admin.listen, ' (--admin)'],
+    ['dlq.listen', config.dlq.listen, ''],
+  ];
+  const [option, address, flag] =
+    options.find(([, listen]) => listen.port === port) ??
+    (mock?.port === port ? ['the mock upstream', mock, ''] : []);
+  if (!option || !address) return error;
+  const why = {
+    EADDRINUSE: 'another process listens there',
+    EACCES: 'this user may not listen there',
+    EADDRNOTAVAIL: 'this machine has no such address',
+  }[code];
+  const what =
+    option === 'the mock upstream'
+      ? 'stop it, or name an upstream with --upstream'
+      : `${code === 'EADDRINUSE' ? 'stop it, or name' : 'name'} another address in the configuration${flag}`;
+  const running = code === 'EADDRINUSE' ? ', perhaps another pipeline ("nrdot status" shows it)' : '';
+  return new Error(`${option}: ${formatAddress(address)}: ${why}${running}; ${what}`, { cause: error });
+}
