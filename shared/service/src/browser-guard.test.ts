@@ -1,0 +1,61 @@
+import { describe, expect, it } from 'vitest';
+import { refusal } from './browser-guard.ts';
+import { PageSession } from './page-session.ts';
+
+const asked = (request: Partial<Parameters<typeof refusal>[0]>, hasToken = false) =>
+  refusal(
+    { method: 'POST', host: '127.0.0.1:8888', origin: undefined, site: undefined, ...request },
+    hasToken,
+  );
+
+describe('a request to the admin address', () => {
+  it('may come from a command, and from our own page', () => {
+    expect(asked({})).toBeUndefined();
+    expect(asked({ origin: 'http://127.0.0.1:8888', site: 'same-origin' })).toBeUndefined();
+    expect(asked({ host: 'localhost:8888', origin: 'http://localhost:8888' })).toBeUndefined();
+    expect(asked({ host: 'LOCALHOST', origin: 'http://localhost' })).toBeUndefined();
+    expect(asked({ host: '[::1]:8888', origin: 'http://[::1]:8888' })).toBeUndefined();
+    expect(asked({ host: 'ops.example', origin: 'https://ops.example' }, true)).toBeUndefined();
+  });
+
+  it.each([
+    ['another site', { origin: 'https://evil.example' }],
+    ['another port of this machine', { origin: 'http://127.0.0.1:3000' }],
+    ['a sandboxed frame or a file', { origin: 'null' }],
+    ['another site, where a browser hides its origin', { site: 'cross-site' }],
+    ['a site of the same owner', { site: 'same-site' }],
+  ])('may change nothing when it comes from %s, with a token or without', (_from, request) => {
+    expect(asked(request)).toMatch(/changes nothing here/);
+    expect(asked(request, true)).toMatch(/changes nothing here/);
+    expect(asked({ ...request, method: 'GET' })).toBeUndefined(); // the browser keeps the answer from that page
+  });
+
+  it('may not even read under a name that somebody has pointed at this machine, but for the token', () => {
+    for (const host of ['evil.example:8888', '127.0.0.1.evil.example', 'localhost.evil.example', '']) {
+      expect(asked({ method: 'GET', host })).toMatch(/is not a name of this address/);
+      expect(asked({ method: 'GET', host }, true)).toBeUndefined();
+    }
+  });
+});
+
+describe('the leave to read a page', () => {
+  it('holds for an hour, for the path, and is nothing that a script can read', () => {
+    const session = new PageSession('/queues/', true);
+    const header = session.begin(1_000);
+    expect(header).toMatch(/; HttpOnly; SameSite=Strict; Path=\/queues\/; Max-Age=3600; Secure$/);
+    const cookie = `other=1; ${header.split(';')[0]}`;
+    expect(session.holds(cookie, 1_000)).toBe(true);
+    expect(session.holds(cookie, 1_000 + 3_600_000)).toBe(false);
+    expect(session.holds('nrdot_page=guess', 1_000)).toBe(false);
+    expect(session.holds(undefined, 1_000)).toBe(false);
+  });
+
+  it('is kept for a bounded number of visitors: the oldest goes', () => {
+    const session = new PageSession('/queues/', false);
+    const cookies = Array.from({ length: 40 }, (_, i) => session.begin(i).split(';')[0]);
+    const held = cookies.filter((cookie) => session.holds(cookie, 100));
+    expect(held.length).toBeLessThanOrEqual(32);
+    expect(held).toContain(cookies.at(-1));
+    expect(held).not.toContain(cookies[0]);
+  });
+});
