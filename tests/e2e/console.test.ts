@@ -59,7 +59,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     mock = await startMockUpstream({ listen: '127.0.0.1:0' });
     running = await startOne(dir.path, mock, {
       admin: { token: TOKEN },
-      breaker: { open_min: '4s', open_max: '4s' },
+      breaker: { open_min: '3s', open_max: '3s' },
       dlq: { replay_rate: '64KiB' },
     });
     browser = await Browser.start(chromium!);
@@ -125,7 +125,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
 
   it('shows an outage: the breaker with its countdown, blocks on disk, and that nothing is lost', async () => {
     mock.set({ outage: true });
-    const sent = load(6_000);
+    const sent = load(4_000);
     await page.until(`${find('#breaker')}.dataset.state === 'open'`);
     expect(await page.text('#headline')).toMatch(
       /Delivery is paused: the upstream fails — .*\n?.*Nothing is lost/,
@@ -133,14 +133,14 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     const left = `parseFloat(${text('#breaker .countdown')})`;
     await page.until(`${left} > 0`);
     const before = await page.value<number>(left);
-    expect(before).toBeLessThanOrEqual(4);
+    expect(before).toBeLessThanOrEqual(3);
     await page.until(`${left} < ${before} || ${text('#breaker .countdown')} === 'now'`);
     expect(await page.value(`${find('[data-box=upstream]')}.dataset.level`)).toBe('fault');
     await sent;
     for (const priorityClass of ['critical', 'high', 'normal']) {
       await page.until(`${find(`.areas .${priorityClass} .blocks > li`)}`);
     }
-    await page.until(`${number('.books .on_disk td')} > 3000 && ${text('.books .dropped td')} === '0'`);
+    await page.until(`${number('.books .on_disk td')} > 2000 && ${text('.books .dropped td')} === '0'`);
     await page.until(`document.querySelectorAll('.bands rect').length > 0`);
     for (const view of Object.keys(VIEWS)) {
       await page.view(VIEWS[view]!);
@@ -149,6 +149,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
       );
       expect(content, view).toBeLessThanOrEqual(VIEWS[view]!.width);
       expect(window, view).toBe(VIEWS[view]!.width);
+      await page.until(`${find('#breaker')}.dataset.state === 'open' && ${left} > 1`);
       await shoot('outage', view);
     }
     await page.view(VIEWS['1280-dark']!);
@@ -166,7 +167,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     await page.value(`fetch('api/config/apply', {
       method: 'POST',
       headers: { 'content-type': 'application/json', authorization: 'Bearer ${TOKEN}' },
-      body: JSON.stringify({ dlq: { replay_rate: '1MiB' } }),
+      body: JSON.stringify({ dlq: { replay_rate: '4MiB' } }),
     })`);
     mock.set({ outage: false });
     await page.until(`${find('#breaker')}.dataset.state === 'closed'`);
@@ -174,7 +175,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
       `document.querySelector('.blocks > [data-state=replaying]') || ${text('#disk .state')} === 'Empty'`,
     );
     await shoot('recovery', '1280-light');
-    await page.until(`${text('#disk .state')} === 'Empty' && ${text('.books .sum td')} === '0'`, 30_000);
+    await page.until(`${text('#disk .state')} === 'Empty' && ${text('.books .sum td')} === '0'`);
     await page.until(`${text('.findings li strong')}.startsWith('Everything flows')`);
   });
 

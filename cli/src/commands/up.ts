@@ -88,6 +88,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
       ? `  delivered to        ${mock.url}   the built-in mock upstream: none is configured (--upstream URL, or exporter.endpoint)`
       : `  delivered to        ${config.exporter.endpoint}`,
   );
+  say(`  console             ${admin}/   where the data is, and why it waits`);
   say(`  metrics and health  ${admin}/metrics  ${admin}/readyz`);
   if (mock) say(`  what arrived        ${mock.url}/_mock/stats`);
   say(`  data                ${config.dataDir}`);

@@ -39,7 +39,7 @@ const PLOTS = [
   { title: 'Oldest that waits', format: duration, lines: [['oldestAgeMs', 'age', 'in']] },
   {
     title: 'Queue fill',
-    format: (value) => percent(value, 1),
+    format: (value) => percent(value, value > 0 && value < 0.1 ? 1 : 0),
     lines: [['fill', 'fill', 'in']],
     most: 1,
     mark: 0.95,

@@ -80,7 +80,7 @@ function breaker({ breaker: state, exporter, at }: Known): Finding[] {
   const text = `Delivery is paused: ${why ?? state.reason}${said ? ` — ${said}` : ''}.`;
   const more =
     state.state === 'half_open'
-      ? 'A single batch is being tried now.'
+      ? 'A single batch is being tried now. Nothing is lost: what waits is on disk and in Redis.'
       : `Nothing is lost: what arrives goes to disk and comes back by itself. Next try in ${duration(state.retryAtMs - at)}.`;
   return [
     { level: state.reason === 'auth' ? 'fault' : 'warning', code: `breaker_${state.state}`, text, more },

@@ -30,8 +30,8 @@ const FILES = import.meta.url.endsWith('.ts')
 
 /**
  * bull-board, to look at the queues and never to change them: its routes that change something are not served at all.
- * Jobs are small JSON that points to the payload, so there is no payload to be seen. It costs some 20 MB once it is
- * opened, so this module is loaded then, and not before.
+ * Jobs are small JSON that points to the payload, so there is no payload to be seen. This module
+ * costs memory, so it is loaded when it is first asked for, and not before.
  * @param basePath where it is, such as `/queues/`
  */
 export function openQueueBoard(

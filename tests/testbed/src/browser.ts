@@ -85,7 +85,7 @@ export class Page {
   }
 
   /** Waits until an expression in the page is true. */
-  async until(expression: string, timeoutMs = 15_000): Promise<void> {
+  async until(expression: string, timeoutMs = 30_000): Promise<void> {
     await waitUntil(() => this.value<unknown>(`Boolean(${expression})`), {
       what: `in the page: ${expression}`,
       timeoutMs,

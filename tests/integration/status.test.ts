@@ -1,0 +1,151 @@
+/** What each process says of itself, and what the scheduler makes of it, as services of their own on a real Redis. */
+import { CLASSES, connect, type ProcessStatus, Store } from '@nrdot/queue';
+import type { HistoryColumns, PipelineStatus } from '@nrdot/scheduler';
+import { generate, startMockUpstream, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { startServices } from '../kit.ts';
+
+let dir: ReturnType<typeof temporaryDirectory>;
+let redis: TestRedis;
+let mock: Awaited<ReturnType<typeof startMockUpstream>>;
+beforeEach(async () => {
+  dir = temporaryDirectory();
+  redis = await TestRedis.start({ dir: dir.path });
+  mock = await startMockUpstream({ listen: '127.0.0.1:0' });
+});
+afterEach(async () => {
+  await mock.close();
+  await redis[Symbol.asyncDispose]();
+  dir[Symbol.dispose]();
+});
+
+describe('what a process says of itself', () => {
+  it('is forgotten when it has ended, is kept within bounds, and is said also when Redis has no memory left', async () => {
+    const connection = connect(
+      { url: redis.url },
+      { kind: 'consumer', name: 'test', commandTimeoutMs: 1_000 },
+    );
+    const store = new Store(connection, {
+      ...{ prefix: '{test}', maxBytes: 1e6, maxItems: 1e6, spillAt: 0.95, spillHysteresis: 0.05 },
+      breaker: {
+        failures: 5,
+        throttleRatio: 0.3,
+        minAnswers: 10,
+        windowMs: 1e4,
+        minOpenMs: 1e3,
+        maxOpenMs: 1e4,
+      },
+    });
+    const status = (instance: string): ProcessStatus => ({
+      ...{ instance, at: Date.now(), startedAt: 0, version: '0', rssBytes: 1, services: { scheduler: {} } },
+    });
+    await store.publishStatus(status('b:1'));
+    const [seconds] = await connection.time();
+    const ago = (s: number) => (Number(seconds) - s) * 1_000;
+    await connection.hset(
+      store.keys.status,
+      'ended:1',
+      `${ago(61)} {}`,
+      'silent:1',
+      `${ago(20)} {"instance":"silent:1"}`,
+    );
+    await connection.config('SET', 'maxmemory', '1');
+    await expect(connection.set('other', '1')).rejects.toThrow(/OOM/);
+    await store.publishStatus(status('a:1'));
+    expect((await connection.hkeys(store.keys.status)).sort()).toEqual(['a:1', 'b:1', 'silent:1']);
+    // The silent one is there for the eye, and does not count.
+    expect((await store.statuses()).map(({ status: { instance } }) => instance)).toEqual(['a:1', 'b:1']);
+    const ttl = await connection.pttl(store.keys.status);
+    expect(ttl).toBeGreaterThan(30_000);
+    expect(ttl).toBeLessThanOrEqual(60_000);
+    connection.disconnect();
+  });
+});
+
+describe('the status of a pipeline of four services', () => {
+  it('is whole at the scheduler, wherever they run; without Redis it says so, and what is known', async () => {
+    await using running = await startServices(dir.path, redis, mock, {
+      breaker: { open_min: '60s', open_max: '60s' },
+    });
+    const get = async <T>(path: string) => (await (await fetch(running.admin + path)).json()) as T;
+    const read = () => get<PipelineStatus>('/api/status');
+    const load = {
+      endpoint: running.otlp,
+      batchSize: 50,
+      classes: { critical: 1, high: 1, normal: 1 },
+    } as const;
+    const whole = await waitUntil(
+      async () => {
+        const status = await read();
+        return status.services.length === 5 && status.limiter && status.dlq ? status : undefined;
+      },
+      { what: 'all five processes have spoken' },
+    );
+    expect(whole.services.map(({ service }) => service).sort()).toEqual([
+      'dlq',
+      'exporter',
+      'exporter',
+      'receiver',
+      'scheduler',
+    ]);
+    expect(new Set(whole.services.map(({ instance }) => instance)).size).toBe(5);
+    expect(whole.findings).toEqual([expect.objectContaining({ level: 'ok' })]);
+    expect(whole.exporter?.upstream).toBe(new URL(mock.url).host);
+
+    const { acknowledgedItems } = await generate({ ...load, items: 3_000 });
+    const quiet = await waitUntil(
+      async () => {
+        const status = await read();
+        return status.books?.delivered === acknowledgedItems && status.receiver?.items === acknowledgedItems
+          ? status
+          : undefined;
+      },
+      { what: 'what the receiver took is what was delivered' },
+    );
+    expect(quiet.books).toMatchObject({ accepted: acknowledgedItems, difference: 0 });
+
+    mock.set({ outage: true });
+    await generate({ ...load, items: 1_500 });
+    const outage = await waitUntil(
+      async () => {
+        const status = await read();
+        const onDisk = CLASSES.reduce((sum, c) => sum + (status.dlq?.areas[c].items ?? 0), 0);
+        return status.breaker?.state === 'open' && onDisk === 1_500 ? status : undefined;
+      },
+      { what: 'the breaker is open and all of it on disk' },
+    );
+    expect(outage.findings.map(({ code }) => code)).toEqual(['breaker_open', 'on_disk']);
+    expect(outage.exporter?.lastProblem?.reason).toBe('connection');
+    expect(outage.dlq?.segments.map(({ area, state }) => `${area} ${state}`).sort()).toEqual([
+      'critical open',
+      'high open',
+      'normal open',
+    ]);
+    expect(outage.drain).toEqual({ fromItems: 1_500, leftItems: 1_500 });
+    const { at, columns } = await waitUntil(
+      async () => {
+        const history = await get<HistoryColumns>('/api/status/history');
+        return history.columns.breaker.includes(1) ? history : undefined;
+      },
+      { what: 'the past has the outage in it' },
+    );
+    expect(columns.delivered).toHaveLength(at.length);
+
+    await redis.kill();
+    const blind = await waitUntil(
+      async () => {
+        const status = await read();
+        return status.redis.problem ? status : undefined;
+      },
+      { what: 'the scheduler says that Redis is away' },
+    );
+    expect(blind.findings[0]).toMatchObject({ level: 'fault', code: 'redis_away' });
+    expect(blind.services.map(({ service }) => service)).toEqual(['scheduler']);
+    expect([blind.queue, blind.books, blind.breaker, blind.dlq]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ]);
+  });
+});
