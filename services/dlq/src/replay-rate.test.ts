@@ -41,9 +41,11 @@ describe('ReplayRate', () => {
 
   it('falls when the upstream is crowded, grows back, and stops at neither end', () => {
     const rate = new ReplayRate(1000, 0);
-    for (let s = 1; s <= 20; s++) rate.adapt(true, s * 1000);
+    rate.adapt('slow', 1_000);
+    expect(rate.bytesPerSecond).toBe(800);
+    for (let s = 2; s <= 20; s++) rate.adapt('throttled', s * 1000);
     expect(rate.bytesPerSecond).toBe(20);
-    for (let s = 21; s <= 60; s++) rate.adapt(false, s * 1000);
+    for (let s = 21; s <= 60; s++) rate.adapt('easy', s * 1000);
     expect(rate.bytesPerSecond).toBe(1000);
   });
 

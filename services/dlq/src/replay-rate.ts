@@ -1,6 +1,6 @@
 /** Share of the cap by which the rate grows in a quiet second, and by which it shrinks in a crowded one. */
 const GROW_PER_SECOND = 0.05;
-const SHRINK = 0.5;
+const SHRINK = { throttled: 0.5, slow: 0.8 } as const;
 /** Never slower than this share of the cap: a drain that stands still looks like a fault. */
 const FLOOR = 0.02;
 /** Bytes that may go at once after a pause, as seconds of the rate. */
@@ -8,8 +8,8 @@ const BURST_SECONDS = 0.25;
 
 /**
  * The governor of replay: a token bucket in uncompressed payload bytes. The cap holds over any second; below it the
- * rate follows what the upstream says: halved in a second with a 429 or a slow answer, growing back by a twentieth of
- * the cap in each second without.
+ * rate follows what the upstream says: halved in a second with more than a few 429, a fifth less in one with slow
+ * answers, growing back by a twentieth of the cap in each second without.
  */
 export class ReplayRate {
   #cap: number;
@@ -62,11 +62,12 @@ export class ReplayRate {
   }
 
   /** Takes into account how the upstream was since the last call; call about once a second. */
-  adapt(crowded: boolean, nowMs: number): void {
+  adapt(upstream: 'easy' | keyof typeof SHRINK, nowMs: number): void {
     const seconds = Math.min(5, Math.max(0, nowMs - this.#adaptedAtMs) / 1000);
     this.#adaptedAtMs = nowMs;
-    this.#rate = crowded
-      ? Math.max(this.#cap * FLOOR, this.#rate * SHRINK)
-      : Math.min(this.#cap, this.#rate + this.#cap * GROW_PER_SECOND * seconds);
+    this.#rate =
+      upstream === 'easy'
+        ? Math.min(this.#cap, this.#rate + this.#cap * GROW_PER_SECOND * seconds)
+        : Math.max(this.#cap * FLOOR, this.#rate * SHRINK[upstream]);
   }
 }

@@ -313,7 +313,8 @@ export class Replayer {
     this.#gate = { state: breaker.state, paused, crowded: breaker.throttledShare > CROWDED };
     this.#gateAt = now();
     if (now() - this.#adaptedAt >= ADAPT_MS) {
-      rate.adapt(this.#roundTrips.slow() || this.#gate.crowded, now());
+      const slow = this.#roundTrips.slow();
+      rate.adapt(this.#gate.crowded ? 'throttled' : slow ? 'slow' : 'easy', now());
       this.#adaptedAt = now();
       metrics.dlqReplayRate.set(rate.bytesPerSecond);
     }

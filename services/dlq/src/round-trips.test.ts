@@ -8,6 +8,9 @@ it('is slow when answers take several times as long as they can, until that is w
     return trips.slow();
   };
   expect(trips.slow()).toBe(false); // nothing came back
+  trips.add(90_000);
+  expect(trips.slow()).toBe(false); // too little did
+  second(90_000);
   for (let s = 0; s < 30; s++) expect(second(700)).toBe(false);
   expect(second(1_400)).toBe(false); // below what is noise
   expect(second(4_000)).toBe(true);
@@ -20,7 +23,7 @@ it('is slow when answers take several times as long as they can, until that is w
 it('takes an upstream that was never faster for what it is', () => {
   const trips = new RoundTrips();
   for (let s = 0; s < 60; s++) {
-    trips.add(20_000);
+    for (let i = 0; i < 5; i++) trips.add(20_000);
     expect(trips.slow()).toBe(false);
   }
 });

@@ -1,6 +1,8 @@
 /** Times this long are slow only beside the best: below, it is the wait for a slot and noise. */
 const FLOOR_MS = 1_500;
 const SLOW_FACTOR = 3;
+/** Fewer say nothing: a machine that stands still for a moment is not an upstream that is slow. */
+const ENOUGH = 5;
 /** By which the remembered best grows with each second that has answers: a route that got longer is believed in a minute. */
 const BEST_GROWTH = 1.02;
 
@@ -18,9 +20,9 @@ export class RoundTrips {
     this.#count++;
   }
 
-  /** Whether those since the last call were slow. Call about once a second. */
+  /** Whether those since it was last told were slow; not while they are too few. Call about once a second. */
   slow(): boolean {
-    if (this.#count === 0) return false;
+    if (this.#count < ENOUGH) return false;
     const meanMs = this.#sumMs / this.#count;
     this.#sumMs = 0;
     this.#count = 0;
