@@ -59,6 +59,7 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
     ...mock.stats(),
     countedLost: await countedLost(stack),
     timeouts: await stack.upstreamTimeouts(),
+    accepted: (await stack.books()).accepted,
   };
   const run = mix32(plan.seed + mix32(plan.index + 77));
   const reports: GenerateReport[] = [];
@@ -154,7 +155,10 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
       before.misplaced -
       before.mixedClasses,
     duplicated: after.duplicates - before.duplicates,
-    duplicatesAllowed: allowed(plan, reports, (await stack.upstreamTimeouts()) > before.timeouts),
+    duplicatesAllowed: allowed(plan, reports, {
+      accepted: (await stack.books().catch(() => ({ accepted: 0 }))).accepted - before.accepted,
+      gaveUp: (await stack.upstreamTimeouts()) > before.timeouts,
+    }),
     lost,
     countedLost: counted,
     recoveryMs: Math.round(Math.max(0, recoveryMs)),
@@ -208,15 +212,23 @@ function together(reports: readonly GenerateReport[]): Obligations {
 
 /**
  * How many duplicates a run may have. What a client sends again after an attempt without a 200 may have been taken
- * before; a second producer sends all of its own. Between pipeline and upstream only a fault that hides an answer
- * repeats anything, and then at most every item as often as a batch is tried. So does a machine so busy that exporters
- * gave up waiting for an answer.
+ * before; a second producer sends all of its own; and what the books have as accepted twice, because a receiver did not
+ * hear from Redis in time and gave the batch to the dlq, is delivered twice. Between pipeline and upstream only a fault
+ * that hides an answer repeats anything, and then at most every item as often as a batch is tried. So does a machine so
+ * busy that exporters gave up waiting for an answer.
  */
-function allowed(plan: Plan, reports: readonly GenerateReport[], gaveUp: boolean): number {
+function allowed(
+  plan: Plan,
+  reports: readonly GenerateReport[],
+  { accepted, gaveUp }: { accepted: number; gaveUp: boolean },
+): number {
   const again = reports.reduce((sum, report) => sum + report.retries * plan.load.batchSize, 0);
+  const twice = accepted - together(reports).acknowledged.count;
   const twins = reports.slice(1).reduce((sum, report) => sum + report.items, 0);
   const repeats = gaveUp || plan.faults.some((fault) => kindOf(fault.kind).repeats);
-  return again + twins + (repeats ? plan.load.items! * SETTINGS.exporter.retry.max_attempts : 0);
+  return (
+    Math.max(again + twins, twice) + (repeats ? plan.load.items! * SETTINGS.exporter.retry.max_attempts : 0)
+  );
 }
 
 async function countedLost(stack: Stack): Promise<number> {
