@@ -40,7 +40,7 @@ redis: ## Install redis-server where it is absent
 prometheus: ## Install Prometheus for the tests of dashboards and alerts, where it can be had
 	@infra/install/prometheus.sh
 
-bench: install redis build ## Measure: budget and ceiling, beside the Collector where Go is there (minutes; ARGS=--help)
+bench: install redis build ## Measure beside the peers, and write BENCHMARKS.md (about 40 minutes; ARGS=--dry-run, --help)
 	@node tests/bench/run.ts --page $(ARGS)
 
 bench-parts: install ## Measure the parts by themselves (ONLY=walk for one)

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import { monotonicMs } from './clock.ts';
 import { nextRun } from './measure.ts';
+import { cpuNow } from './sampler.ts';
 import { onePipeline } from './systems.ts';
 import { type Sink, send } from './upstream.ts';
 
@@ -18,7 +19,7 @@ const TOP = 25;
 export interface ProfileResult {
   seconds: number;
   batches: number;
-  /** CPU ms per second that the profiler saw outside of idle. */
+  /** What the operating system booked on the process, CPU ms per second; the parts are shares of it. */
   msPerSecond: number;
   packages: { name: string; msPerSecond: number }[];
   functions: { name: string; where: string; msPerSecond: number }[];
@@ -47,26 +48,37 @@ export async function profile(
   let window: [number, number] = [0, 0];
   let commands: Map<string, Command> | undefined;
   let batches = 0;
+  let cpuMs = 0;
   const redis = new Redis(system.redisUrl!.replace('unix://', ''));
   try {
     const load = (ms: number) =>
       send({ ...LOAD, endpoint: system.otlp, run: nextRun(), items: (LOAD.rate * ms) / 1000, prepare: true });
     await load(timing.warmUpMs);
     const before = await statistics(redis);
-    const fromMs = monotonicMs();
+    const [fromMs, cpu] = [monotonicMs(), cpuNow(system.roots)];
     const sent = await load(timing.measureMs);
-    window = [Math.max(fromMs, sent.startedAtMs), monotonicMs()];
+    window = [fromMs, monotonicMs()];
+    cpuMs = (cpuNow(system.roots)['nrdot up'] ?? 0) - (cpu['nrdot up'] ?? 0);
     commands = difference(before, await statistics(redis));
     batches = sent.batches;
   } finally {
     redis.disconnect();
     await system.stop(); // writes the profile
   }
-  const seconds = (window[1] - window[0]) / 1000;
-  return { seconds, batches, ...byPlace(profiles, window, seconds), ...perBatch(commands, batches) };
+  // From the first request on: before it the process idles while bodies are made.
+  const seconds = batches * (LOAD.batchSize / LOAD.rate);
+  const msPerSecond = cpuMs / seconds;
+  return {
+    seconds,
+    batches,
+    msPerSecond,
+    ...byPlace(profiles, window, msPerSecond),
+    ...perBatch(commands, batches),
+  };
 }
 
-function byPlace(dir: string, [fromMs, toMs]: [number, number], seconds: number) {
+/** @param msPerSecond to be divided among the places: the profiler counts the time of samples, the system CPU */
+function byPlace(dir: string, [fromMs, toMs]: [number, number], msPerSecond: number) {
   const packages = new Map<string, number>();
   const functions = new Map<string, { where: string; name: string; ms: number }>();
   let allMs = 0;
@@ -90,9 +102,8 @@ function byPlace(dir: string, [fromMs, toMs]: [number, number], seconds: number)
       functions.set(key, { where, name: frame.functionName || '(anonymous)', ms: before + ms });
     });
   }
-  const perSecond = (ms: number) => ms / seconds;
+  const perSecond = (ms: number) => (ms / allMs) * msPerSecond;
   return {
-    msPerSecond: perSecond(allMs),
     packages: [...packages]
       .map(([name, ms]) => ({ name, msPerSecond: perSecond(ms) }))
       .sort((a, b) => b.msPerSecond - a.msPerSecond),

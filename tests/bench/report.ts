@@ -250,7 +250,7 @@ function profileSection(profile: ProfileResult | undefined): string[] {
   const shown = packages.filter((one) => one.msPerSecond / msPerSecond >= 0.005);
   return [
     '### By package and function',
-    `V8’s sampling profiler on the one-process form, run from source, ${seconds.toFixed(0)} s at ${HEADLINE}; self time. The profiler adds to what it measures, so shares say more than ms. Redis is not in it.`,
+    `V8’s sampling profiler on the one-process form, run from source, ${seconds.toFixed(0)} s at ${HEADLINE}; self time. Its shares of what the operating system booked on the process. The profiler costs something itself, so shares say more than ms. Redis is not in it.`,
     table(
       ['package', 'CPU ms per second', 'share'],
       shown.map(({ name, msPerSecond }) => [name, ms(msPerSecond), share(msPerSecond)]),

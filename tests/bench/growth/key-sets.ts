@@ -9,6 +9,8 @@ import { form, type Growth, type Stand, short, spentMs } from './growth.ts';
 const SEEN = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 const PROBE_POINTS = 100_000;
 const BATCH = 1_000;
+/** Points of one run of the load generator. */
+const MOST_AT_ONCE = 1_000_000;
 const SETTLE_MS = 500;
 const MIB = 1048576;
 
@@ -45,7 +47,8 @@ async function* steps({ dir, sink, say }: Stand) {
     for (const size of SEEN) {
       // A probe of its own for new ones needs as many as that: below, the request costs more than its points.
       const probed = size >= PROBE_POINTS;
-      await fresh(Math.max(BATCH, size - seen - (probed ? PROBE_POINTS : 0)));
+      const until = size - (probed ? PROBE_POINTS : 0);
+      while (until - seen >= BATCH) await fresh(Math.min(MOST_AT_ONCE, until - seen));
       const freshUs = probed ? await fresh(PROBE_POINTS) : undefined;
       const knownUs = await known(system);
       await sleep(SETTLE_MS);
