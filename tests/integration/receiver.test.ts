@@ -208,6 +208,12 @@ describe('the receiver', () => {
     );
     expect(refused.headers.get('retry-after')).toBe('1');
     expect((await answer(refused)).said).toMatch(/receiver\.max_inflight/);
+    // What is small on the wire counts by what it becomes.
+    const small = await post(gzipSync(Buffer.alloc(190_000)), { 'content-encoding': 'gzip' });
+    expect([small.status, (await answer(small)).said]).toEqual([
+      503,
+      expect.stringMatching(/receiver\.max_inflight/),
+    ]);
     for (const socket of slow) socket.destroy();
     await waitUntil(
       async () =>

@@ -8,6 +8,7 @@ import { countItems, request, WALKED } from '../../../../shared/otlp/test/arbitr
 import { referenceRequest } from '../../../../shared/otlp/test/reference.ts';
 import { Classifier } from './classifier.ts';
 import { Matcher } from './matcher.ts';
+import { findMessage, readEnum, readString } from './read.ts';
 
 const classifier = (priority: string) =>
   new Classifier(
@@ -198,6 +199,13 @@ describe('the classifier', () => {
         }
       }),
     );
+  });
+
+  it('takes the last of a field that is given twice, as protobuf has it', () => {
+    const twice = Buffer.from('0a01610a0162080308047a0218017a021802', 'hex');
+    expect(readString(twice, 0, 6, 1)).toBe('b');
+    expect(readEnum(twice, 6, 10, 1)).toBe(4);
+    expect(findMessage(twice, 10, twice.byteLength, 15)).toEqual({ start: 16, end: 18 });
   });
 
   it('passes an empty request', () => {

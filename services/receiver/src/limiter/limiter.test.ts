@@ -201,6 +201,19 @@ describe('CardinalityLimiter', () => {
     expect(made.send([storm(0, 8)])).toMatchObject({ unchanged: true, points: 8 });
   });
 
+  it('keeps a label away whose score has fallen only a little: 0.66 after 0.75', () => {
+    const made = rig({ maxKeys: 1024, keyTtlMs: 10_000 });
+    for (let i = 0; i < 20; i++) made.send([storm(i * 100, 100)]);
+    for (let i = 0; i < 60; i++) {
+      made.now += 1000;
+      made.send([storm(0, 100)]);
+    }
+    const { score } = made.limiter.report().topLabels.find(({ label }) => label === 'user')!;
+    expect(score).toBeGreaterThan(0.61);
+    expect(score).toBeLessThan(0.74);
+    expect(made.decisions.map(({ kind }) => kind)).toEqual(['aggregate']);
+  });
+
   it('does not give a label back of counters: their streams would bring along what was merged', () => {
     const made = rig({ maxKeys: 1024, keyTtlMs: 10_000 });
     const counters = (from: number, count: number) => storm(from, count, 'c', { temporality: 2 });

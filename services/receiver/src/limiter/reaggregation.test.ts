@@ -273,10 +273,11 @@ describe('other kinds that lose a label', () => {
       metric('sum', [
         { labels: { user: 'a' }, flags: 1, time: 5n },
         { labels: { user: 'b' }, int: 7n, time: 5n },
+        { labels: { user: 'c' }, flags: 1, int: 99n, time: 5n }, // what is beside the flag is no value
       ]),
     ]);
     expect(limited.out.map(({ int }) => int)).toEqual([7n]);
-    expect(limited.aggregatedPoints).toBe(1);
+    expect(limited.aggregatedPoints).toBe(2);
   });
 
   it('keep a few exemplars, and unknown fields of the first point', () => {
