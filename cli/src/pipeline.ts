@@ -1,5 +1,5 @@
 import { type Config, ConfigError } from '@nrdot/config';
-import { Bell } from '@nrdot/queue';
+import { Bell, DirectLane } from '@nrdot/queue';
 import {
   type Address,
   AdminServer,
@@ -56,7 +56,9 @@ export async function startPipeline(
   registry.metrics.buildInfo.set({ version: VERSION, node: process.versions.node }, 1);
   const token = config.admin.token?.reveal();
   const whole = SERVICES.every((name) => services.includes(name));
-  const bells = whole ? { bells: { scheduler: new Bell(), exporter: new Bell() } } : {};
+  const bells = whole
+    ? { bells: { scheduler: new Bell(), exporter: new Bell(), lane: new DirectLane() } }
+    : {};
   const { listen, tls } = config.admin;
   const admin = new AdminServer({ listen, tls, ...(token ? { token } : {}) }, registry, log);
   const status = new StatusBoard(VERSION);

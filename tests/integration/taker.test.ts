@@ -4,6 +4,7 @@ import {
   Bell,
   connect,
   consume,
+  DirectLane,
   newBatchId,
   RetryLater,
   Store,
@@ -12,7 +13,7 @@ import {
 } from '@nrdot/queue';
 import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { Queue } from 'bullmq';
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 const PREFIX = '{taker}';
 const OPTIONS = {
@@ -198,4 +199,90 @@ it('takes nothing from a paused queue, and works beside a worker of BullMQ', asy
   await queue.close();
   own.redis.disconnect();
   worker.disconnect();
+});
+
+describe('past the queues', () => {
+  const lane = new DirectLane();
+  const bells = { scheduler: new Bell(), exporter: new Bell(), lane };
+  const direct = () =>
+    new Store(store.redis, { ...OPTIONS, exportWindow: { batches: 2, bytes: 1_000 } }, bells);
+  const put = async (...batches: Batch[]) => (await direct().enqueue([batches], Date.now()))[0]!;
+
+  it('a batch goes to the exporter in the step that keeps it, with its bytes, and is accounted for', async () => {
+    const seen: string[] = [];
+    const consumer = taker(
+      store,
+      async (job) => {
+        seen.push(`${job.attempts} ${job.payloads[0]?.toString()}`);
+        if (job.attempts === 0) throw new RetryLater(20, 'not now');
+        await deliver(store)(job);
+      },
+      { bell: bells.exporter },
+    );
+    lane.open(consumer);
+    expect(await put(batch(3))).toEqual(['taken']);
+    expect((await store.depth()).stages.export.high).toEqual({ batches: 1, items: 10, bytes: 3 });
+    await untilDelivered(10);
+    expect(seen).toEqual(['0 ppp', '1 ppp']);
+    expect(await store.books()).toMatchObject({ accepted: 10, delivered: 10 });
+    expect((await store.schedulerHash())['moved:high']).toBe('10');
+    await consumer.close(5_000);
+    expect(await leftOvers()).toEqual([]);
+    expect((await store.accounting()).difference).toBe(0);
+  });
+
+  it('nothing goes that something waits before, that there is no room for, or that may not go', async () => {
+    let end = () => {};
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    const consumer = taker(store, () => ended, { bell: bells.exporter });
+    lane.open(consumer);
+    const results = async (...batches: Batch[]) => {
+      const got = await put(...batches);
+      await store.redis.flushall();
+      return got;
+    };
+    expect(await results(batch(), batch())).toEqual(['queued', 'queued']); // better merged
+    expect(await results({ ...batch(), origin: 'replay' })).toEqual(['queued']);
+    await store.report('auth', 0);
+    expect(await results(batch())).toEqual(['spilled']);
+    await store.redis.hset(store.keys.breaker, 'state', 'half_open');
+    expect(await results(batch())).toEqual(['queued']);
+    await store.redis.hset(store.keys.queue('export', 'meta'), 'paused', '1');
+    expect(await results(batch())).toEqual(['queued']);
+    for (const queue of [
+      'critical',
+      'high',
+      'normal',
+      'replay-critical',
+      'replay-high',
+      'replay-normal',
+      'export',
+    ] as const) {
+      await store.redis.lpush(store.keys.queue(queue, 'wait'), 'first');
+      expect(await results(batch())).toEqual(['queued']);
+    }
+    await store.redis.zadd(store.keys.queue('export', 'delayed'), Number.MAX_SAFE_INTEGER, 'a');
+    await store.redis.lpush(store.keys.queue('export', 'active'), 'b');
+    expect(await results(batch())).toEqual(['queued']); // the window is full, by batches
+    await store.redis.hset(store.keys.depth, 'export:normal:bytes', 1_000);
+    expect(await results(batch())).toEqual(['queued']); // by bytes
+    expect(await results(batch(2_000_000))).toEqual(['queued']); // more than the exporter may hold
+    expect(await results(batch())).toEqual(['taken']); // all of that was why
+    await consumer.pause();
+    expect(await results(batch())).toEqual(['queued']);
+    end();
+    await consumer.close(5_000);
+    expect(await results(batch())).toEqual(['queued']);
+  });
+
+  it('one whose exporter died with it is taken up when its lock has run out', async () => {
+    lane.open({ keepPlace: () => ({ token: 'gone', lockMs: 300, start: () => {}, free: () => {} }) });
+    expect(await put(batch(3))).toEqual(['taken']);
+    const consumer = taker(store, deliver(store), { bell: bells.exporter });
+    await untilDelivered(10);
+    await consumer.close(5_000);
+    expect((await store.accounting()).difference).toBe(0);
+  });
 });

@@ -2,6 +2,7 @@ import { type ContentEncoding, decodeContent, encodeContent, splitRequest, walk 
 import {
   type BatchRef,
   type Bell,
+  type DirectLane,
   type ExporterStatus,
   type HandOverJob,
   type Held,
@@ -35,6 +36,8 @@ export interface ExporterDeps {
   store: Store;
   /** Rung when there may be something to send, in a process that runs the whole pipeline. */
   bell?: Bell | undefined;
+  /** By which batches come that need not wait. */
+  lane?: DirectLane | undefined;
   upstream: Upstream;
   log: Logger;
   metrics: Metrics;
@@ -70,6 +73,7 @@ export class Exporter {
       handle: (job) => this.#handle(job),
       onError: (error) => deps.log.warn({ err: error.message }, 'export queue'),
     });
+    deps.lane?.open(this.#taker);
   }
 
   /** Requests that may be under way now. */

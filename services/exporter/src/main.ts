@@ -45,6 +45,7 @@ export async function startExporter(
     {
       store,
       bell: host.bells?.exporter,
+      lane: host.bells?.lane,
       upstream,
       log: host.log,
       metrics: host.metrics,

@@ -34,10 +34,16 @@ export async function startReceiver(
   const host = hostFor(processHost, 'receiver');
   const { receiver: options } = config;
   const { link, store } = openStore(config, host, 'producer', 'receiver');
-  const enqueuer = new Enqueuer((groups, nowMs) => {
+  const enqueuer = new Enqueuer(async (groups, nowMs) => {
     const why = link.notReady();
     if (why) throw new Error(why);
-    return store.enqueue(groups, nowMs);
+    const results = await store.enqueue(groups, nowMs);
+    // What need not wait is moved in the same step, without the scheduler.
+    if (results[0]?.[0] === 'taken') {
+      const { class: priorityClass, items } = groups[0]![0]!;
+      host.metrics.apqMovedItems.inc({ class: priorityClass }, items);
+    }
+    return results;
   });
   const dlq = dlqUrl ? new DlqClient(dlqUrl) : undefined;
   const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, steadyNow);

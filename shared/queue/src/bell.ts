@@ -1,3 +1,5 @@
+import type { DirectLane } from './direct-lane.ts';
+
 /**
  * Wakes those who sleep in the same process. Where a service is alone in its process the other side rings through
  * Redis (a blocking read on a sorted set); in one process that is a round trip to learn what was known already.
@@ -34,4 +36,6 @@ export interface Bells {
   scheduler: Bell;
   /** There may be something to send. */
   exporter: Bell;
+  /** From the receiver to the exporter, when nothing waits. */
+  lane: DirectLane;
 }

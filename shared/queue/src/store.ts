@@ -28,14 +28,15 @@ import { settle } from './scripts/settle.ts';
 import { take } from './scripts/take.ts';
 import { type ProcessStatus, STATUS_COUNTS_MS } from './status.ts';
 
-/** What became of a batch that was offered to Redis. */
 /**
  * What became of a batch: it waits in its queue, was there before, went to the spill queue; or it was not kept: its
- * payload was gone, there is no room by the limits of the queue, or Redis has no memory for it.
+ * payload was gone, there is no room by the limits of the queue, or Redis has no memory for it. `taken`: it went past the
+ * queues to the exporter of this process.
  */
-export type EnqueueResult = 'queued' | 'held' | 'spilled' | 'lost' | 'full' | 'no_memory';
+export type EnqueueResult = 'queued' | 'held' | 'spilled' | 'taken' | 'lost' | 'full' | 'no_memory';
 /** As numbered by the script; the last is never its answer. */
-const ENQUEUE_RESULTS: EnqueueResult[] = ['queued', 'held', 'lost', 'full', 'spilled', 'no_memory'];
+const ENQUEUE_RESULTS: EnqueueResult[] = ['queued', 'held', 'lost', 'full', 'spilled', 'taken', 'no_memory'];
+const TAKEN = ENQUEUE_RESULTS.indexOf('taken') + 1;
 const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
 
 /**
@@ -69,6 +70,8 @@ export interface StoreOptions {
   spillAt: number;
   spillHysteresis: number;
   breaker: BreakerOptions;
+  /** How much the export queue may hold when a batch goes straight to an exporter; without it none does. */
+  exportWindow?: { batches: number; bytes: number };
   /** For a Redis with replicas that may be promoted: whoever is told that something is kept may rely on it then too. */
   replicas?: ReplicaOptions;
 }
@@ -286,6 +289,14 @@ export class Store {
   }
 
   async #enqueue(groups: readonly (readonly Batch[])[], nowMs: number): Promise<EnqueueResult[][]> {
+    const { exportWindow: window, replicas } = this.#options;
+    // One that comes alone may go at once. Several are better merged on their way, and one that replicas are still to
+    // confirm must not be at the upstream before its client is told 200.
+    const alone = groups.length === 1 && groups[0]!.length === 1 ? groups[0]![0] : undefined;
+    const place =
+      alone?.origin === 'live' && window && !replicas
+        ? this.#bells?.lane.keepPlace(alone.payload.byteLength)
+        : undefined;
     const args: (string | number)[] = [
       this.keys.prefix,
       nowMs,
@@ -298,6 +309,10 @@ export class Store {
         const limit = this.#options.perClass?.[c];
         return [limit?.maxBytes ?? 0, limit?.maxItems ?? 0];
       }),
+      place?.token ?? '',
+      place?.lockMs ?? 0,
+      window?.batches ?? 0,
+      window?.bytes ?? 0,
     ];
     const pending: Promise<unknown>[] = [];
     for (const [batch, group] of groups.flatMap((all) =>
@@ -333,7 +348,18 @@ export class Store {
         if (!isOutOfMemory(error)) throw error;
         return sets.map(() => NO_MEMORY);
       });
-    const [results] = await Promise.all([this.#timed('enqueue', answer), ...sets]);
+    let results: number[];
+    try {
+      [results] = await Promise.all([this.#timed('enqueue', answer), ...sets]);
+    } catch (error) {
+      place?.free();
+      throw error;
+    }
+    if (results[0] === TAKEN && alone) {
+      place?.start(alone.id, jobDataOf(alone), asBuffer(alone.payload));
+      return [['taken']];
+    }
+    place?.free();
     this.#bells?.scheduler.ring();
     let at = 0;
     const resultAt = (i: number): EnqueueResult => {

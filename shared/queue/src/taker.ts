@@ -4,6 +4,7 @@ import { Cluster } from 'ioredis';
 import { assertJobData, type JobData } from './batch.ts';
 import type { Bell } from './bell.ts';
 import type { RedisConnection } from './connection.ts';
+import type { Place, PlaceKeeper } from './direct-lane.ts';
 import type { Held, Store } from './store.ts';
 import { type Consumer, RetryLater } from './worker.ts';
 
@@ -46,7 +47,7 @@ const TAKE_MAX_JOBS = 16;
  * round trip to take jobs with their payloads and one to end each (settled, reported to the breaker and completed in
  * one step): four scripts per batch where there were nine, and no blocking reads in one process.
  */
-export class Taker implements Consumer {
+export class Taker implements Consumer, PlaceKeeper {
   readonly #options: TakeOptions;
   readonly #sleeper: RedisConnection | undefined;
   readonly #token = randomBytes(12).toString('hex');
@@ -55,6 +56,8 @@ export class Taker implements Consumer {
   readonly #done: Promise<void>;
   #concurrency: number;
   #bytes = 0;
+  /** Places kept for batches that are on their way into Redis. */
+  #kept = 0;
   #paused = false;
   #closing = false;
   /** Wakes the loop when a slot is free or the state has changed. */
@@ -98,9 +101,32 @@ export class Taker implements Consumer {
     this.#changed();
   }
 
+  keepPlace(bytes: number): Place | undefined {
+    const full =
+      this.#running.size + this.#kept >= this.#concurrency || this.#bytes + bytes > this.#options.maxBytes;
+    if (this.#paused || this.#closing || full) return undefined;
+    this.#kept++;
+    this.#bytes += bytes;
+    const free = () => {
+      this.#kept--;
+      this.#bytes -= bytes;
+      this.#changed();
+    };
+    return {
+      token: this.#token,
+      lockMs: LOCK_MS,
+      start: (id, data, payload) => {
+        this.#kept--;
+        this.#bytes -= bytes;
+        void this.#work(id, data, 0, [payload]);
+      },
+      free,
+    };
+  }
+
   async #run(): Promise<void> {
     while (!this.#closing) {
-      const room = Math.min(TAKE_MAX_JOBS, this.#concurrency - this.#running.size);
+      const room = Math.min(TAKE_MAX_JOBS, this.#concurrency - this.#running.size - this.#kept);
       if (this.#paused || room <= 0) {
         await this.#untilChange(SLEEP_MAX_MS);
         continue;
@@ -132,26 +158,26 @@ export class Taker implements Consumer {
       alone: this.#running.size === 0,
       lookForLost,
     });
-    for (const job of taken.jobs) void this.#work(job);
+    for (const { id, data, attempts, payloads } of taken.jobs) void this.#work(id, data, attempts, payloads);
     // Full before everything was taken: there is more, but not for now.
     return { waiting: taken.waiting, nextInMs: taken.nextInMs };
   }
 
-  async #work(job: {
-    id: string;
-    data: string;
-    attempts: number;
-    payloads: (Buffer | null)[];
-  }): Promise<void> {
+  /** @param given as Redis has it, or what it was made of */
+  async #work(
+    id: string,
+    given: string | JobData,
+    attempts: number,
+    payloads: (Buffer | null)[],
+  ): Promise<void> {
     const { store, handle, onError, faultDelayMs } = this.#options;
-    const { id, attempts, payloads } = job;
     const bytes = payloads.reduce((sum, payload) => sum + (payload?.byteLength ?? 0), 0);
     const held: Held = { queue: 'export', id, token: this.#token, ended: false };
     this.#running.set(id, bytes);
     this.#bytes += bytes;
     try {
       try {
-        const data: unknown = JSON.parse(job.data);
+        const data: unknown = typeof given === 'string' ? JSON.parse(given) : given;
         assertJobData(id, data);
         await handle({ id, data, attempts, payloads, held });
         if (!held.ended) await store.leave(held, 'done');

@@ -48,6 +48,7 @@ export function storeOptions(config: Config): StoreOptions {
     breaker: config.breaker,
     // Within the time for a command, or the connection would give up before Redis says how many have it.
     ...(minReplicas > 0 ? { replicas: { least: minReplicas, waitMs: Math.ceil(commandTimeoutMs / 2) } } : {}),
+    exportWindow: { batches: config.scheduler.exportWindow, bytes: config.scheduler.exportWindowBytes },
   };
 }
 

@@ -24,11 +24,11 @@ local function write_depth(key)
     if n ~= 0 then rcall('HINCRBY', key, field, num(n)) end
   end
 end
-local function put_job(prefix, queue, id, name, data, opts, now, push)
+local function put_job(prefix, queue, id, name, data, opts, now, push, list)
   local job = prefix .. ':' .. queue .. ':' .. id
   if rcall('EXISTS', job) == 1 then return false end
   rcall('HSET', job, 'name', name, 'data', data, 'opts', opts, 'timestamp', now, 'delay', 0, 'priority', 0)
-  rcall(push, prefix .. ':' .. queue .. ':wait', id)
+  rcall(push, prefix .. ':' .. queue .. ':' .. (list or 'wait'), id)
   return true
 end
 local function wake_workers(prefix, queue)
