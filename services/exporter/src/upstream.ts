@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { IncomingHttpHeaders } from 'node:http';
 import { type ContentEncoding, readExportResponse, readStatus, SIGNALS, type Signal } from '@nrdot/otlp';
 import { Agent, type Dispatcher } from 'undici';
 import { type Outcome, outcomeOf } from './outcome.ts';
@@ -25,6 +26,12 @@ export interface UpstreamOptions {
 const MESSAGE_MAX_CHARS = 300;
 /** A header's value shorter than this is no secret, and part of too many words. */
 const SECRET_MIN_CHARS = 6;
+
+interface RawAnswer {
+  status: number;
+  headers: IncomingHttpHeaders;
+  body: Buffer;
+}
 
 /** The OTLP/HTTP backend that everything is sent to. */
 export class Upstream {
@@ -66,10 +73,9 @@ export class Upstream {
   async send(signal: Signal, body: Buffer | Buffer[], encoding: ContentEncoding): Promise<Outcome> {
     const { origin, path } = this.#urls.get(signal)!;
     const whole = Array.isArray(body) ? (body.length === 1 ? body[0]! : Buffer.concat(body)) : body;
-    const deadline = AbortSignal.timeout(this.#options.timeoutMs);
-    let response: Dispatcher.ResponseData;
+    let answer: RawAnswer;
     try {
-      response = await this.#agent.request({
+      answer = await this.#exchange({
         origin,
         path,
         method: 'POST',
@@ -80,32 +86,75 @@ export class Upstream {
           ...this.#headers,
         },
         body: whole,
-        signal: deadline,
       });
     } catch (error) {
       return this.#networkOutcome(error);
     }
-    const contentType = header(response, 'content-type') ?? '';
-    let text: Buffer;
-    try {
-      text = await readLimited(response.body, this.#options.maxResponseBytes);
-    } catch (error) {
-      // The status line of a failure decides even when its body is cut off; a cut success may not have been one.
-      if (response.statusCode < 300) return this.#networkOutcome(error);
-      text = Buffer.alloc(0);
-    }
-    const success = response.statusCode < 300;
+    const { status: statusCode, body: text } = answer;
+    const contentType = header(answer, 'content-type') ?? '';
+    const success = statusCode < 300;
     const partial = success ? readExportResponse(signal, text, contentType) : undefined;
     const status = success ? undefined : readStatus(text, contentType);
     return outcomeOf(
       {
-        status: response.statusCode,
-        retryAfter: header(response, 'retry-after'),
+        status: statusCode,
+        retryAfter: header(answer, 'retry-after'),
         refusedItems: Number(partial?.rejected ?? 0),
         message: this.#fit(partial?.message ?? status?.message ?? ''),
       },
       Date.now(),
     );
+  }
+
+  /**
+   * One request and its answer, within the time for both together. Undici's `dispatch` rather than `request`: no stream, no
+   * abort signal. `AbortSignal.timeout` can't be taken back: at thousands of requests a second those of the last seconds
+   * are what the heap is full of.
+   * @throws what the network did, a timeout by its name
+   */
+  #exchange(request: Dispatcher.DispatchOptions): Promise<RawAnswer> {
+    const { timeoutMs, maxResponseBytes } = this.#options;
+    return new Promise((resolve, reject) => {
+      let controller: Dispatcher.DispatchController | undefined;
+      let expired: Error | undefined;
+      let status = 0;
+      let headers: IncomingHttpHeaders = {};
+      let bytes = 0;
+      const chunks: Buffer[] = [];
+      const timer = setTimeout(() => {
+        expired = new Error(`no answer within ${timeoutMs} ms`);
+        expired.name = 'TimeoutError';
+        controller?.abort(expired);
+        fail(expired);
+      }, timeoutMs);
+      const fail = (error: Error) => {
+        clearTimeout(timer);
+        // The status line of a failure decides even when its body is cut off; a cut success may not have been one.
+        if (status >= 300) resolve({ status, headers, body: Buffer.alloc(0) });
+        else reject(error);
+      };
+      this.#agent.dispatch(request, {
+        onRequestStart: (started) => {
+          controller = started;
+          if (expired) started.abort(expired); // it waited for a connection until now
+        },
+        onResponseStart: (_, statusCode, given) => {
+          if (statusCode < 200) return; // informational: the answer is still to come
+          status = statusCode;
+          headers = given;
+        },
+        onResponseData: (started, chunk) => {
+          bytes += chunk.byteLength;
+          if (bytes > maxResponseBytes) started.abort(new Error(`response over ${maxResponseBytes} bytes`));
+          else chunks.push(chunk);
+        },
+        onResponseEnd: () => {
+          clearTimeout(timer);
+          resolve({ status, headers, body: chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks) });
+        },
+        onResponseError: (_, error) => fail(error),
+      });
+    });
   }
 
   async close(): Promise<void> {
@@ -143,25 +192,23 @@ function tlsOptions({ caFile, certFile, keyFile, insecureSkipVerify }: UpstreamO
   };
 }
 
-function header(response: Dispatcher.ResponseData, name: string): string | undefined {
-  const value = response.headers[name];
+function header({ headers }: RawAnswer, name: string): string | undefined {
+  const value = headers[name];
   return Array.isArray(value) ? value[0] : value;
 }
 
-async function readLimited(body: AsyncIterable<Buffer>, maxBytes: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of body) {
-    bytes += chunk.byteLength;
-    if (bytes > maxBytes) throw new Error(`response over ${maxBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+function networkOutcome(error: unknown): Outcome {
+  const { name, code, message } = error as Error & { code?: string };
+  const timedOut = name === 'TimeoutError' || (code ?? '').includes('TIMEOUT');
+  return {
+    kind: 'retry',
+    reason: timedOut ? 'timeout' : 'connection',
+    message: oneLine(code ? `${code}: ${message}` : message),
+  };
 }
 
-function secretsIn(headers: Record<string, string>): string[] {
-  const values = Object.values(headers).flatMap((value) => [value.trim(), ...value.split(/\s+/)]);
-  return [...new Set(values)]
-    .filter((value) => value.length >= SECRET_MIN_CHARS)
-    .sort((a, b) => b.length - a.length);
+/** What an upstream says goes into logs and job data: one line, bounded, no control characters. */
+function oneLine(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').slice(0, MESSAGE_MAX_CHARS);
 }
