@@ -197,18 +197,9 @@ function header({ headers }: RawAnswer, name: string): string | undefined {
   return Array.isArray(value) ? value[0] : value;
 }
 
-function networkOutcome(error: unknown): Outcome {
-  const { name, code, message } = error as Error & { code?: string };
-  const timedOut = name === 'TimeoutError' || (code ?? '').includes('TIMEOUT');
-  return {
-    kind: 'retry',
-    reason: timedOut ? 'timeout' : 'connection',
-    message: oneLine(code ? `${code}: ${message}` : message),
-  };
-}
-
-/** What an upstream says goes into logs and job data: one line, bounded, no control characters. */
-function oneLine(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').slice(0, MESSAGE_MAX_CHARS);
+function secretsIn(headers: Record<string, string>): string[] {
+  const values = Object.values(headers).flatMap((value) => [value.trim(), ...value.split(/\s+/)]);
+  return [...new Set(values)]
+    .filter((value) => value.length >= SECRET_MIN_CHARS)
+    .sort((a, b) => b.length - a.length);
 }

@@ -1,3 +1,4 @@
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import {
   type BodyFormat,
   exportResponse,
@@ -50,6 +51,8 @@ const ANSWERS: Record<string, string> = {
   ERR_HTTP_REQUEST_TIMEOUT: '503 Service Unavailable\r\nRetry-After: 1',
 };
 
+const SIGNAL_AT = new Map((Object.keys(SIGNALS) as Signal[]).map((signal) => [SIGNALS[signal].path, signal]));
+
 /** The OTLP/HTTP server. It answers 200 only for what is durable. */
 export class Receiver {
   readonly #app: FastifyInstance;
@@ -57,6 +60,7 @@ export class Receiver {
   #tokens: readonly string[];
   readonly #deps: ReceiverDeps;
   readonly #inflight: InflightBytes;
+  #stopping = false;
 
   constructor(options: ReceiverOptions, deps: ReceiverDeps) {
     this.#options = options;
@@ -84,6 +88,7 @@ export class Receiver {
 
   /** Takes no new requests, answers those under way, and cuts what has not ended after `timeoutMs`. */
   async stop(timeoutMs: number): Promise<void> {
+    this.#stopping = true;
     const cut = setTimeout(() => this.#app.server.closeAllConnections(), timeoutMs);
     await this.#app.close();
     clearTimeout(cut);
@@ -122,12 +127,15 @@ export class Receiver {
       app.route({
         method: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
         url: SIGNALS[signal].path,
-        handler: (request, reply) => this.#handle(signal, request, reply),
+        handler: async (request, reply) => {
+          reply.hijack();
+          await this.#handle(signal, request.raw, reply.raw);
+        },
       });
     }
     app.setNotFoundHandler((request, reply) => {
       const paths = Object.values(SIGNALS).map(({ path }) => path);
-      this.#refuse(
+      this.#refuseHijacked(
         request,
         reply,
         new OtlpError({
@@ -138,23 +146,43 @@ export class Receiver {
         }),
       );
     });
-    app.setErrorHandler((error, request, reply) => this.#refuse(request, reply, error));
+    app.setErrorHandler((error, request, reply) => this.#refuseHijacked(request, reply, error));
+    this.#handleFirst(app);
     return app;
   }
 
-  async #handle(signal: Signal, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  /**
+   * Hands the requests that this server is for to their handler before Fastify has made its own objects of them; the rest
+   * (other methods, queries, other paths, all while stopping) goes its way. The handler is the same.
+   */
+  #handleFirst({ server }: FastifyInstance): void {
+    const others = server.listeners('request') as RequestListener[];
+    server.removeAllListeners('request');
+    server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+      const signal = request.method === 'POST' ? SIGNAL_AT.get(request.url ?? '') : undefined;
+      if (signal && !this.#stopping) void this.#handle(signal, request, response);
+      else for (const other of others) other.call(server, request, response);
+    });
+  }
+
+  #refuseHijacked(request: FastifyRequest, reply: FastifyReply, error: unknown): void {
+    reply.hijack();
+    this.#refuse(request.raw, reply.raw, error);
+  }
+
+  async #handle(signal: Signal, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { metrics } = this.#deps;
     const end = metrics.receiverRequestSeconds.startTimer({ signal });
     const reservation = this.#inflight.open();
     try {
-      this.#allowOrigin(request, reply);
-      if (request.method === 'OPTIONS') return this.#preflight(request, reply);
-      if (request.method !== 'POST') throw methodNotAllowed(request.method);
+      this.#allowOrigin(request, response);
+      if (request.method === 'OPTIONS') return this.#preflight(request, response);
+      if (request.method !== 'POST') throw methodNotAllowed(request.method ?? '');
       this.#authorize(request);
       const format = formatOf(request.headers['content-type']);
       const encoding = parseContentEncoding(request.headers['content-encoding']);
       const wire = await readBody(
-        request.raw,
+        request,
         declaredLength(request.headers['content-length']),
         this.#options.limits.wireBytes,
         reservation,
@@ -169,12 +197,9 @@ export class Receiver {
       metrics.receiverBytes.inc({ signal, kind: 'wire' }, wire.byteLength);
       metrics.receiverBytes.inc({ signal, kind: 'body' }, bodyBytes);
       metrics.receiverRequests.inc({ signal, code: '200' });
-      return reply
-        .code(200)
-        .header('content-type', contentTypeOf(format))
-        .send(exportResponse(signal, format, partial));
+      answer(response, 200, format, exportResponse(signal, format, partial));
     } catch (error) {
-      return this.#refuse(request, reply, error, signal);
+      this.#refuse(request, response, error, signal);
     } finally {
       reservation.release();
       metrics.receiverInflightBytes.set(this.#inflight.usedBytes);
@@ -183,7 +208,7 @@ export class Receiver {
   }
 
   /** Answers with a `Status` in the encoding the client spoke. */
-  #refuse(request: FastifyRequest, reply: FastifyReply, error: unknown, signal?: Signal): FastifyReply {
+  #refuse(request: IncomingMessage, response: ServerResponse, error: unknown, signal?: Signal): void {
     const { log, metrics } = this.#deps;
     const known = error instanceof OtlpError ? error : unexpected(error);
     if (!(error instanceof OtlpError) && known.httpStatus === 500) {
@@ -196,22 +221,19 @@ export class Receiver {
       metrics.receiverRequests.inc({ signal, code: String(known.httpStatus) });
       metrics.receiverRefused.inc({ signal, reason: known.code });
     }
-    if (known.httpStatus === 401) reply.header('www-authenticate', 'Bearer');
-    if (known.httpStatus === 405) reply.header('allow', 'POST, OPTIONS');
+    if (known.httpStatus === 401) response.setHeader('www-authenticate', 'Bearer');
+    if (known.httpStatus === 405) response.setHeader('allow', 'POST, OPTIONS');
     if (known.httpStatus === 503) {
-      reply.header('retry-after', String(Math.max(1, Math.ceil(this.#options.retryAfterMs / 1000))));
+      response.setHeader('retry-after', String(Math.max(1, Math.ceil(this.#options.retryAfterMs / 1000))));
     }
     // A body that was not read to its end must not be taken for the next request.
-    if (!request.raw.complete) reply.header('connection', 'close');
+    if (!request.complete) response.setHeader('connection', 'close');
     const json = (request.headers['content-type'] ?? '').toLowerCase().startsWith('application/json');
     const format: BodyFormat = json ? 'json' : 'protobuf';
-    return reply
-      .code(known.httpStatus)
-      .header('content-type', contentTypeOf(format))
-      .send(statusBody(format, known.grpcCode, known.message));
+    answer(response, known.httpStatus, format, statusBody(format, known.grpcCode, known.message));
   }
 
-  #authorize(request: FastifyRequest): void {
+  #authorize(request: IncomingMessage): void {
     const tokens = this.#tokens;
     if (tokens.length === 0) return;
     const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
@@ -227,27 +249,30 @@ export class Receiver {
     });
   }
 
-  #allowOrigin(request: FastifyRequest, reply: FastifyReply): void {
+  #allowOrigin(request: IncomingMessage, response: ServerResponse): void {
     const { allowedOrigins } = this.#options.cors;
     const origin = request.headers.origin;
     if (origin === undefined || allowedOrigins.length === 0) return;
     const any = allowedOrigins.includes('*');
     if (!any && !allowedOrigins.includes(origin)) return;
-    reply.header('access-control-allow-origin', any ? '*' : origin);
-    if (!any) reply.header('vary', 'Origin');
+    response.setHeader('access-control-allow-origin', any ? '*' : origin);
+    if (!any) response.setHeader('vary', 'Origin');
   }
 
-  #preflight(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  #preflight(request: IncomingMessage, response: ServerResponse): void {
     const { allowedHeaders, maxAgeMs } = this.#options.cors;
-    if (reply.hasHeader('access-control-allow-origin') && request.headers['access-control-request-method']) {
-      reply.header('access-control-allow-methods', 'POST');
-      reply.header(
+    if (
+      response.hasHeader('access-control-allow-origin') &&
+      request.headers['access-control-request-method']
+    ) {
+      response.setHeader('access-control-allow-methods', 'POST');
+      response.setHeader(
         'access-control-allow-headers',
         ['content-type', 'content-encoding', ...allowedHeaders].join(', '),
       );
-      reply.header('access-control-max-age', String(Math.floor(maxAgeMs / 1000)));
+      response.setHeader('access-control-max-age', String(Math.floor(maxAgeMs / 1000)));
     }
-    return reply.code(204).header('allow', 'POST, OPTIONS').send();
+    response.writeHead(204, { allow: 'POST, OPTIONS' }).end();
   }
 }
 
@@ -261,6 +286,13 @@ function formatOf(contentType: string | undefined): BodyFormat {
     grpcCode: GRPC.INVALID_ARGUMENT,
     message: `Content-Type ${contentType === undefined ? 'is missing' : `"${type.slice(0, 100)}" is not supported`}; expected application/x-protobuf or application/json`,
   });
+}
+
+function answer(response: ServerResponse, status: number, format: BodyFormat, body: Uint8Array): void {
+  response.writeHead(status, { 'content-type': contentTypeOf(format), 'content-length': body.byteLength });
+  // An empty chunk would be a second buffer to write.
+  if (body.byteLength === 0) response.end();
+  else response.end(body);
 }
 
 function contentTypeOf(format: BodyFormat): string {
