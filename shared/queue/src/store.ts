@@ -314,6 +314,7 @@ export class Store {
       window?.batches ?? 0,
       window?.bytes ?? 0,
     ];
+    const uncork = this.#cork();
     const pending: Promise<unknown>[] = [];
     for (const [batch, group] of groups.flatMap((all) =>
       all.map((one, i) => [one, i === 0 ? all.length : 0] as const),
@@ -348,6 +349,7 @@ export class Store {
         if (!isOutOfMemory(error)) throw error;
         return sets.map(() => NO_MEMORY);
       });
+    uncork();
     let results: number[];
     try {
       [results] = await Promise.all([this.#timed('enqueue', answer), ...sets]);
@@ -431,6 +433,17 @@ export class Store {
   #kept<T>(write: () => Promise<T>): Promise<T> {
     const { replicas } = this.#options;
     return replicas ? onReplicas(this.redis, this.keys.prefix, replicas, write) : write();
+  }
+
+  /**
+   * Holds back what is written until the end of the step, so that payloads and their script leave in one system call, are
+   * read by Redis in one turn of its loop, and cost one fsync and not two. A Cluster has a connection per node: there it is left.
+   */
+  #cork(): () => void {
+    const stream = this.redis instanceof Cluster ? undefined : this.redis.stream;
+    if (!stream || this.redis.status !== 'ready') return () => {};
+    stream.cork();
+    return () => stream.uncork();
   }
 
   async #timed<T>(step: Step, answer: Promise<T>): Promise<T> {
