@@ -276,9 +276,11 @@ function profileSection(profile: ProfileResult | undefined): string[] {
 }
 
 /** The page, and the plots it shows. */
-function page({ machine, commits, notes, loads, growth, profile }: Results): string {
+function page({ machine, notes, loads, growth, profile }: Results): string {
   rmSync(join(ROOT, PLOTS), { recursive: true, force: true });
   mkdirSync(join(ROOT, PLOTS), { recursive: true });
+  const measured = [...loads, ...growth, ...(profile ? [profile] : [])];
+  const commits = [...new Set(measured.map(({ commit }) => commit))];
   const load = median(loads.map(({ measurement }) => measurement.loadAverage));
   const sections = Object.entries(SUITES).flatMap(([name, suite]) => suiteSection(name, suite, loads));
   const where = [...processTable(loads), ...profileSection(profile)];

@@ -13,6 +13,7 @@ export interface Result {
   durability: System['durability'];
   case: string;
   repetition: number;
+  commit: string;
   measurement: Measurement;
 }
 
@@ -21,28 +22,26 @@ export interface GrowthPoint {
   growth: string;
   x: number;
   repetition: number;
+  commit: string;
   values: Record<string, number>;
 }
 
 export interface Results {
   machine: Machine;
-  /** Of every run that added to the file. */
-  commits: string[];
   /** Why a peer is left out. */
   notes: string[];
   loads: Result[];
   growth: GrowthPoint[];
-  profile?: ProfileResult;
+  profile?: ProfileResult & { commit: string };
 }
 
 /** What the file has, when it was made on this machine; nothing otherwise. */
 export function readResults(file: string, machine: Machine): Results {
-  const fresh: Results = { machine, commits: [machine.commit], notes: [], loads: [], growth: [] };
+  const fresh: Results = { machine, notes: [], loads: [], growth: [] };
   if (!existsSync(file)) return fresh;
   const found = JSON.parse(readFileSync(file, 'utf8')) as Results;
   if (found.machine.cpu !== machine.cpu || found.machine.cores !== machine.cores) return fresh;
-  const commits = [...new Set([...found.commits, machine.commit])];
-  return { ...found, machine, commits, notes: [] };
+  return { ...found, machine, notes: [] };
 }
 
 /** Whole or not at all. */

@@ -85,7 +85,8 @@ async function main(): Promise<void> {
   };
   const nodeFlags = flags['node-flags'].split(' ').filter(Boolean);
   const all = await systems(!flags['no-peers'], note, nodeFlags);
-  if (!flags.resume) forget(results, plan(wish, all, { ...results, loads: [], growth: [] }));
+  const nothing: Results = { machine: results.machine, notes: [], loads: [], growth: [] };
+  if (!flags.resume) forget(results, plan(wish, all, nothing));
   const steps = plan(wish, all, results);
   say(describe(steps, wish));
   if (flags['dry-run']) return;
@@ -139,12 +140,12 @@ function forget(results: Results, steps: readonly Step[]): void {
 async function take(step: Step, wish: Wish, sink: Sink, results: Results, save: () => void): Promise<void> {
   using dir = temporaryDirectory();
   if (step.kind === 'profile') {
-    results.profile = await profile(dir.path, sink, wish.timing);
+    results.profile = { ...(await profile(dir.path, sink, wish.timing)), commit: results.machine.commit };
     save();
   } else if (step.kind === 'growth') {
     const { growth, repetition } = step;
     for await (const { x, values } of GROWTH[growth]!.run({ dir: dir.path, sink, say })) {
-      results.growth.push({ growth, repetition, x, values });
+      results.growth.push({ growth, repetition, x, values, commit: results.machine.commit });
       save();
     }
   } else await takeLoads(step, wish, sink, dir.path, results, save);
@@ -164,7 +165,16 @@ async function takeLoads(
     for (const one of cases) {
       const measurement = await measure(running, sink, one, timingOf(one, wish));
       const { name, durability } = system;
-      results.loads.push({ suite, system: name, durability, case: one.name, repetition, measurement });
+      const { commit } = results.machine;
+      results.loads.push({
+        suite,
+        system: name,
+        durability,
+        case: one.name,
+        repetition,
+        commit,
+        measurement,
+      });
       save();
       say(`${repetition}/${wish.repetitions}  ${name}  ${one.name}  ${line(measurement)}`);
     }

@@ -30,6 +30,7 @@ test.skipIf(!existsSync('/proc/self/smaps_rollup'))(
           durability: 'fsynced',
           case: HEADLINE,
           repetition: 1,
+          commit: '',
           measurement,
         } as const,
       ];

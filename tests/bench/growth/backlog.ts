@@ -31,7 +31,7 @@ const ROOM = {
 export const backlog: Growth = {
   title: 'Batches waiting',
   about:
-    'Batches of one span are laid down through the product’s own store until so many wait, while the export queue is paused. The pipeline is started again on them (time until it answers, memory). Then 20 requests/s of 500 spans come in on top, which gives the cost of taking a batch in, and the pause ends: what leaves in the next seconds gives the cost of sending one on. Waiting batches of one signal and class leave several in one request. Both should be flat; start-up and the memory of Redis grow with what waits, the memory of Node does not.',
+    'Batches of one span are laid down through the product’s own store until so many wait, while the export queue is paused. The pipeline is started again on them (time until it answers, memory). Then 20 requests/s of 500 spans come in on top, which gives the cost of taking a batch in, and the pause ends: what leaves in the next seconds gives the cost of sending one on (with nothing laid down, those of 500 spans). Waiting batches of one signal and class leave several in one request. Both should be flat; start-up and the memory of Redis grow with what waits, the memory of Node does not.',
   x: 'batches waiting',
   show: short,
   scale: 'log',
