@@ -42,9 +42,9 @@ export class Sink {
   }
 }
 
-/** Sends a load from a process of its own, to its end. */
+/** Sends a load from a process of its own, to its end; it is gone when this gives up. */
 export async function send(workload: Partial<Workload> & { endpoint: string }): Promise<LoadReport> {
-  const load = new Process('load', process.execPath, [
+  await using load = new Process('load', process.execPath, [
     fileURLToPath(new URL('load.ts', import.meta.url)),
     JSON.stringify(workload),
   ]);
