@@ -201,7 +201,7 @@ describe('a pipeline that runs', () => {
       .split('\n')
       .filter((line) => line.startsWith('{'))
       .map((line) => JSON.parse(line) as { signal: string; class: string });
-    expect(items).toHaveLength(7);
+    expect(items, logs.output).toHaveLength(7);
     for (const item of items) expect(item).toMatchObject({ signal: 'logs', class: 'high' });
   });
 

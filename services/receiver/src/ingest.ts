@@ -121,8 +121,7 @@ export async function ingest(
     throw unavailable('queue_full', 'the queue is at its capacity (queue.max_bytes, queue.max_items)');
   }
   if (results.includes('lost')) throw unavailable('not_kept', 'the batch could not be kept');
-  if (deps.tap?.open)
-    for (const part of parts) deps.tap.offer(signal, part.class, part.body ?? body, receivedAt);
+  if (deps.tap?.open) for (const batch of batches) deps.tap.offer(batch);
   return { items, bodyBytes, ...partial };
 }
 

@@ -1,5 +1,5 @@
-import { SIGNALS, type Signal } from '@nrdot/otlp';
-import { CLASSES, type PriorityClass } from '@nrdot/queue';
+import { decodeContent, SIGNALS, type Signal } from '@nrdot/otlp';
+import { type Batch, CLASSES, type PriorityClass } from '@nrdot/queue';
 import { AdminError, type AdminServer } from '@nrdot/service';
 import { type SampledItem, sampleOf } from './sample.ts';
 
@@ -37,15 +37,9 @@ const SECONDS = { usual: 30, most: 300 };
 const SESSIONS_MAX = 4;
 const PENDING_MAX = 2;
 const BATCH_MAX_BYTES = 1024 * 1024;
+const DECODED_MAX_BYTES = 8 * BATCH_MAX_BYTES;
 const BATCH_EVERY_MS = 50;
 const ITEMS_PER_BATCH = 5;
-
-interface Sample {
-  signal: Signal;
-  class: PriorityClass;
-  body: Buffer;
-  at: number;
-}
 
 /**
  * Shows people a sample of what was acknowledged. Nobody there: one look at a flag per request. Somebody there: a few
@@ -59,9 +53,9 @@ export class Tap {
     return this.#sessions.size > 0;
   }
 
-  /** Shows a batch to those who look. @param body protobuf, validated; it is read later and not changed */
-  offer(signal: Signal, priorityClass: PriorityClass, body: Buffer, at: number): void {
-    for (const session of this.#sessions) session.offer({ signal, class: priorityClass, body, at });
+  /** Shows a batch to those who look; its payload is read later, and stays as it is. */
+  offer(batch: Batch): void {
+    for (const session of this.#sessions) session.offer(batch);
   }
 
   /** @throws AdminError when as many look as may */
@@ -85,7 +79,7 @@ export class TapSession implements AsyncIterableIterator<string> {
   readonly #wish: TapWish;
   readonly #left: () => void;
   readonly #timer: NodeJS.Timeout;
-  readonly #pending: Sample[] = [];
+  readonly #pending: Batch[] = [];
   readonly #lines: string[] = [];
   #wake: (() => void) | undefined;
   #ended: TapEnd['end'] | undefined;
@@ -101,16 +95,16 @@ export class TapSession implements AsyncIterableIterator<string> {
     this.#timer.unref();
   }
 
-  offer(sample: Sample): void {
+  offer(batch: Batch): void {
     const { signal, class: wanted } = this.#wish;
-    if (signal !== undefined && signal !== sample.signal) return;
-    if (wanted !== undefined && wanted !== sample.class) return;
+    if (signal !== undefined && signal !== batch.signal) return;
+    if (wanted !== undefined && wanted !== batch.class) return;
     this.#batches++;
     const now = performance.now();
-    if (this.#pending.length >= PENDING_MAX || sample.body.byteLength > BATCH_MAX_BYTES) return;
+    if (this.#pending.length >= PENDING_MAX || batch.payload.byteLength > BATCH_MAX_BYTES) return;
     if (now - this.#takenAt < BATCH_EVERY_MS) return;
     this.#takenAt = now;
-    this.#pending.push(sample);
+    this.#pending.push(batch);
     this.#wake?.();
   }
 
@@ -127,8 +121,9 @@ export class TapSession implements AsyncIterableIterator<string> {
     while (true) {
       const line = this.#lines.shift();
       if (line !== undefined) return { done: false, value: line };
-      const sample = this.#ended ? undefined : this.#pending.shift();
-      if (sample) this.#decode(sample);
+      const batch = this.#ended ? undefined : this.#pending.shift();
+      if (batch)
+        await this.#decode(batch).catch(() => {}); // one too large when it is decompressed is passed over
       else if (this.#ended) return { done: true, value: undefined };
       else
         await new Promise<void>((resolve) => {
@@ -148,13 +143,15 @@ export class TapSession implements AsyncIterableIterator<string> {
     return this;
   }
 
-  #decode({ signal, class: priorityClass, body, at }: Sample): void {
+  async #decode({ signal, class: priorityClass, payload, encoding, receivedAt }: Batch): Promise<void> {
     const { service, limit } = this.#wish;
-    const room = Math.min(ITEMS_PER_BATCH, limit - this.#items);
+    const held = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
+    const body = await decodeContent(held, encoding, { maxBytes: DECODED_MAX_BYTES });
+    if (this.#ended) return;
     this.#sampled++;
-    for (const item of sampleOf(signal, body, service, room)) {
+    for (const item of sampleOf(signal, body, service, Math.min(ITEMS_PER_BATCH, limit - this.#items))) {
       this.#items++;
-      this.#say({ at, signal, class: priorityClass, ...item });
+      this.#say({ at: receivedAt, signal, class: priorityClass, ...item });
     }
     if (this.#items >= limit) this.end('limit');
   }
