@@ -82,9 +82,16 @@ Examples:
   program
     .command('validate')
     .description('check a configuration file; says all that is wrong, with lines')
-    .argument('<file>')
+    .argument('[file]', 'default nrdot.yaml when it is there')
     .option('--explain', 'show every effective value and where it comes from')
-    .action(async (file: string, options: { explain?: boolean }) =>
+    .addHelpText(
+      'after',
+      `
+Examples:
+  nrdot validate                       nrdot.yaml of this directory
+  nrdot validate other.yaml --explain  every effective value, and and who set it`,
+    )
+    .action(async (file: string | undefined, options: { explain?: boolean }) =>
       (await import('./commands/validate.ts')).validate(file, options),
     );
 

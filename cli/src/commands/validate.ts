@@ -1,10 +1,14 @@
 import { loadConfig } from '@nrdot/config';
 import { configSource } from '../config-flags.ts';
 
-/** `nrdot validate FILE`: says what is wrong, all at once, or that nothing is. */
-export function validate(file: string, options: { explain?: boolean }): void {
-  const { explain } = loadConfig(configSource({ config: file }));
-  process.stdout.write(`${file} is valid.\n`);
+/** `nrdot validate [FILE]`: says what is wrong, all at once, or that nothing is. */
+export function validate(named: string | undefined, options: { explain?: boolean }): void {
+  const source = configSource(named === undefined ? {} : { config: named });
+  const { explain } = loadConfig(source);
+  process.stdout.write(
+    source.file ? `${source.file} is valid.\n` : 'There is no nrdot.yaml here: the defaults are in force.\n',
+  );
   if (!options.explain) return;
-  for (const { path, value, source } of explain()) process.stdout.write(`${path}: ${value}  # ${source}\n`);
+  for (const { path, value, source: from } of explain())
+    process.stdout.write(`${path}: ${value}  # ${from}\n`);
 }

@@ -133,7 +133,7 @@ function disk({ dlq, breaker: state, at }: Known): Finding[] {
       level: 'note',
       code: 'rejected',
       text,
-      more: '"nrdot dlq list --area rejected" tells why.',
+      more: '"nrdot dlq ls --rejected" tells why.',
     });
   }
   return found;
