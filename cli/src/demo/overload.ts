@@ -24,7 +24,7 @@ const FULL_MS = 20_000;
 const MEASURE_MS = 15_000;
 const QUIET_MS = 30_000;
 /** For the progress line. */
-const USUAL_SECONDS = 9;
+const USUAL_SECONDS = 14;
 const LOOK_MS = 200;
 const BATCH = 20;
 const CONNECTIONS = 8;
@@ -53,7 +53,7 @@ export async function overload(play: Performance): Promise<ActResult> {
   mock.set({ itemsPerSecond: CRAWL });
   // Replayed batches would take every other slot, and be of whichever class went to disk first.
   await stage.post('/api/dlq/pause');
-  let ended = false;
+  let phase = 'the queue fills';
   using recorder = new Recorder(
     [...CLASSES, 'on disk'],
     async () => ({
@@ -62,8 +62,8 @@ export async function overload(play: Performance): Promise<ActResult> {
     }),
     (seen, seconds) =>
       play.progress(
-        ended ? 1 : seconds / USUAL_SECONDS,
-        `delivered ${CLASSES.map((c) => `${c} ${whole(seen[c] ?? 0)}`).join(', ')}; on disk ${whole(seen['on disk'] ?? 0)}`,
+        seconds / USUAL_SECONDS,
+        `${phase}: delivered ${CLASSES.map((c) => `${c} ${whole(seen[c] ?? 0)}`).join(', ')}; on disk ${whole(seen['on disk'] ?? 0)}`,
       ),
   );
   const over = new AbortController();
@@ -100,12 +100,13 @@ export async function overload(play: Performance): Promise<ActResult> {
   await until('the queue is full', () => seen.spilled.normal > 0, FULL_MS);
   // From here on every class has a backlog that lasts, however little comes in.
   mock.set({ itemsPerSecond: SENT * TAKEN_SHARE });
+  phase = 'shares are measured';
   await until('enough was measured', () => seen.stretch.items >= MEASURED_ITEMS, MEASURE_MS);
   const toSeconds = recorder.seconds;
+  phase = 'the rest is delivered';
   over.abort();
   const report = await load;
   await seen.look();
-  ended = true;
   mock.set({ itemsPerSecond: 0 });
   await stage.post('/api/dlq/resume');
   const { doubt } = await stage.untilQuiet(QUIET_MS);
