@@ -134,7 +134,7 @@ function queue({ queue: q, redis }: PipelineStatus): string {
   return `${bar(q.fill)} ${Math.round(q.fill * 100)} % full: ${numberText(q.items)} items, ${sizeText(q.bytes)} of ${sizeText(q.maxBytes)}${memory}`;
 }
 
-function disk({ dlq, drain }: PipelineStatus): string {
+function disk({ dlq, drain, breaker: gate }: PipelineStatus): string {
   if (!dlq) return 'no dlq answers';
   const share = dlq.capacityBytes > 0 ? dlq.diskBytes / dlq.capacityBytes : 0;
   const items = onDisk(dlq.areas);
@@ -143,7 +143,7 @@ function disk({ dlq, drain }: PipelineStatus): string {
   ];
   if (dlq.areas.rejected.items > 0) parts.push(`${numberText(dlq.areas.rejected.items)} rejected items`);
   if (dlq.replay.paused) parts.push('replay is paused');
-  else if (drain && drain.leftItems > 0 && drain.fromItems > 0) {
+  else if (drain && drain.leftItems > 0 && drain.fromItems > 0 && gate?.state === 'closed') {
     const done = Math.round(100 * (1 - drain.leftItems / drain.fromItems));
     parts.push(
       `${done} % of what was there is back, ${durationText(dlq.replay.drainSeconds)} at ${sizeText(dlq.replay.bytesPerSecond)}/s for the rest`,
@@ -200,7 +200,7 @@ function perSecond(rate: number): string {
 /** Broken between words; runs of blanks within a line stay. */
 function wrapped(text: string, width: number): string[] {
   const lines: string[] = [];
-  for (const [word] of text.matchAll(/\[[= ]*\]|\S+\s*/g)) {
+  for (const [word] of text.matchAll(/\[[= ]*\]\s*|\S+\s*/g)) {
     const line = lines.at(-1);
     if (line === undefined || line.length + word.trimEnd().length > width) lines.push(word);
     else lines[lines.length - 1] = line + word;
