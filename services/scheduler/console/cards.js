@@ -85,6 +85,7 @@ export function books(root) {
 }
 
 /**
+ * Whether batches go out, why not, and when the upstream is tried again.
  * @param {Element} root
  */
 export function breaker(root) {
@@ -93,15 +94,24 @@ export function breaker(root) {
   const left = h('span', { class: 'countdown' });
   const bar = meter('probe');
   const probe = h('div', { class: 'probe-row' }, h('span', {}, 'next probe in'), left, bar.element);
-  const said = h('p', { class: 'said' });
-  const totals = h('p', { class: 'small' });
-  root.append(h('h2', {}, 'Breaker'), state, why, probe, said, totals);
+  const facts = ['Last problem', 'Opened', 'Throttled', 'Retries'].map((name) => {
+    const value = h('dd');
+    return { value, row: h('div', {}, h('dt', {}, name), value) };
+  });
+  root.append(
+    h('h2', {}, 'Breaker'),
+    state,
+    why,
+    probe,
+    h('dl', { class: 'facts' }, ...facts.map(({ row }) => row)),
+  );
   const names = { closed: 'Closed', open: 'Open', half_open: 'Half-open' };
   const reasons = {
     failures: 'The upstream failed several times in a row.',
     quota: 'The upstream throttles: too many answers are 429.',
     auth: 'The upstream refuses the key: 401 or 403.',
   };
+  const short = { failures: 'by failures', quota: 'by throttling', auth: 'by a refused key' };
   /** @type {PipelineStatus['breaker']} */
   let last;
   return {
@@ -121,19 +131,16 @@ export function breaker(root) {
       );
       probe.hidden = now?.state !== 'open';
       const problem = exporter?.lastProblem;
-      said.hidden = !problem || now?.state === 'closed';
-      say(
-        said,
-        problem
-          ? `Last answer, ${duration(at - problem.at)} ago: ${problem.reason} — ${problem.message}`
-          : '',
-      );
-      say(
-        totals,
-        now
-          ? `Opened ${plural(now.openedTotal, 'time')} · ${percent(now.throttledShare)} of answers throttled · ${plural(exporter?.retries ?? 0, 'retry', 'retries')}`
-          : '',
-      );
+      const opened = /** @type {const} */ (['failures', 'quota', 'auth'])
+        .filter((reason) => now && now.openedByReason[reason] > 0)
+        .map((reason) => `${count(now?.openedByReason[reason])} ${short[reason]}`);
+      const said = [
+        problem ? `${problem.reason}, ${duration(at - problem.at)} ago: ${problem.message}` : 'none',
+        now ? plural(now.openedTotal, 'time') + (opened.length > 0 ? `: ${opened.join(', ')}` : '') : '–',
+        now ? `${percent(now.throttledShare)} of answers were 429 lately` : '–',
+        count(exporter?.retries),
+      ];
+      for (const [i, { value }] of facts.entries()) say(value, said[i] ?? '');
     },
     /** Between two answers of the server. @param {number} now Unix ms, of the server */
     tick(now) {
