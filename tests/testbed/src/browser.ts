@@ -118,15 +118,15 @@ export class Page {
     await this.#call('Input.dispatchKeyEvent', { type: 'keyUp', ...event });
   }
 
-  /** A picture of the whole page. */
-  async screenshot(file: string): Promise<void> {
+  /** A picture of the whole page, or of its upper part. */
+  async screenshot(file: string, height?: number): Promise<void> {
     const { cssContentSize } = await this.#call<{ cssContentSize: { width: number; height: number } }>(
       'Page.getLayoutMetrics',
     );
     const { data } = await this.#call<{ data: string }>('Page.captureScreenshot', {
       format: 'png',
       captureBeyondViewport: true,
-      clip: { x: 0, y: 0, ...cssContentSize, scale: 1 },
+      clip: { x: 0, y: 0, ...cssContentSize, ...(height ? { height } : {}), scale: 1 },
     });
     mkdirSync(dirname(file), { recursive: true });
     writeFileSync(file, Buffer.from(data, 'base64'));
