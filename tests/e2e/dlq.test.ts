@@ -4,8 +4,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { jsonToProtobuf, type Signal, walk } from '@nrdot/otlp';
 import { complaint, generate, judge, startMockUpstream, temporaryDirectory, waitUntil } from '@nrdot/testbed';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { accounting, type Running, scrape, startOne, untilQuiet } from '../kit.ts';
+
+// A command is a process of its own; on a machine that is busy some of them take their time.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
 const NRDOT = fileURLToPath(new URL('../../cli/bin/nrdot.js', import.meta.url));
 const LOAD = {
