@@ -16,9 +16,11 @@ export interface Topology {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-const DOWN_AFTER_MS = 400;
-/** Longer than it takes on a busy machine: a failover that Sentinel gives up leaves two servers following each other. */
-const FAILOVER_MS = 60_000;
+const DOWN_AFTER_MS = 1_000;
+/** Sentinel gives up a failover that takes longer, and waits twice as long before the next. */
+const FAILOVER_MS = 20_000;
+/** On a machine so busy that Sentinel stops trusting its own clock for 30 s, which happens, and tries again then. */
+const PATIENCE_MS = 150_000;
 /** A primary that was frozen goes on for so long, beside the one that has taken its place. */
 const TWO_PRIMARIES_MS = 700;
 const CLUSTER_NODES = 3;
@@ -128,7 +130,7 @@ export class SentinelRedis implements Topology {
       return Number((address as string[] | null)?.[1]) === server.port;
     };
     try {
-      await waitUntil(named, { what: 'Sentinel names the new primary', timeoutMs: FAILOVER_MS, everyMs: 20 });
+      await waitUntil(named, { what: 'Sentinel names the new primary', timeoutMs: PATIENCE_MS, everyMs: 20 });
     } finally {
       client.disconnect();
     }
@@ -177,7 +179,7 @@ export class ClusterRedis implements Topology {
       await waitUntil(
         async () =>
           /cluster_state:ok[\s\S]*cluster_known_nodes:3/.test(String(await client.call('CLUSTER', 'INFO'))),
-        { what: 'the cluster is up', timeoutMs: FAILOVER_MS },
+        { what: 'the cluster is up', timeoutMs: PATIENCE_MS },
       );
     const ids = await Promise.all(
       clients.map(async (client) => String(await client.call('CLUSTER', 'MYID'))),
@@ -254,7 +256,7 @@ async function until(server: TestRedis, pattern: RegExp, what: string): Promise<
   try {
     await waitUntil(async () => pattern.test(await client.info('replication')), {
       what,
-      timeoutMs: FAILOVER_MS,
+      timeoutMs: PATIENCE_MS,
       everyMs: 20,
     });
   } finally {
