@@ -99,7 +99,7 @@ Commit \`${origin.commit}\`, seed ${origin.seed}, Node ${origin.node}, Redis ${o
 ## How it is judged
 A run is load, one or two faults drawn from the seed, their end, and a judgement. Clients send batches of spans, log records and
 metric points with unique ids and a checksum, and retry as OTLP/HTTP says. A 200 makes each item an **obligation**. Within
-${LATE_MS / 1000} s after the faults ended every obligation has to be at the upstream, nothing may be queued or on disk, and the
+${LATE_MS / 1000} s after faults and load ended every obligation has to be at the upstream, nothing may be queued or on disk, and the
 books have to balance to the item; else the run fails.
 
 - **Missing**: acknowledged and not there. **Invented**: there, and refused, never sent, or cut off in mid-body.
@@ -110,7 +110,7 @@ books have to balance to the item; else the run fails.
 - **Class**: a request to the upstream has one class, so items of two in one request were sent as another; counted as
   corrupted. **Order** is promised nowhere: batches of a class may overtake each other; within a batch nothing is changed, which
   the checksums and counts show.
-- **Recovery**: from the end of the faults until the last obligation had arrived, the books' balance included in the run but not
+- **Recovery**: from the end of faults and load until the last obligation had arrived, the books' balance included in the run but not
   in this time. Several stacks and all their processes shared the machine, so these are upper figures.
 
 | form | what it is | stacks of ${RUNS_PER_STACK} runs |

@@ -30,7 +30,7 @@ export interface Result {
   /** Lost to injected damage of the disk, and what the product counted as lost to it. */
   lost: number;
   countedLost: number;
-  /** From the end of the faults until the last obligation had arrived. */
+  /** From the end of faults and load until the last obligation had arrived. */
   recoveryMs: number;
   /** Until the books balanced and nothing was queued. */
   settledMs: number;
@@ -38,7 +38,7 @@ export interface Result {
   failure: string;
 }
 
-/** Everything acknowledged has to be there this long after the faults ended; more is late, which is a failure. */
+/** Everything acknowledged has to be there this long after faults and load ended; more is late, which is a failure. */
 export const LATE_MS = 120_000;
 const RETRY_FOR_MS = 120_000;
 const REQUEST_TIMEOUT_MS = 4_000;
@@ -96,8 +96,8 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
   const load = produce(undefined);
   load.catch(() => {});
   await Promise.all(plan.faults.map((fault) => strikeAndMend(scene, fault)));
-  const mendedMs = performance.now();
   await load;
+  const mendedMs = performance.now();
 
   const owed = together(reports);
   let failure = '';
