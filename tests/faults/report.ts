@@ -105,8 +105,10 @@ books have to balance to the item; else the run fails.
 - **Missing**: acknowledged and not there. **Invented**: there, and refused, never sent, or cut off in mid-body.
   **Corrupted**: other bytes than were sent, or under another signal.
 - **Duplicated**: at least once is the promise. Where no fault can hide an answer the pipeline may repeat nothing: all that is
-  allowed are batches that a client sent again. Where one can (a kill, a cut, a lost answer), at most ${SETTINGS.exporter.retry.max_attempts}
-  times the items of the run are allowed; most of what is counted here comes from faults that take a request and withhold the answer.
+  allowed are batches that a client sent again, and those that the books have as accepted twice: a receiver that does not hear
+  from Redis in its time gives a batch to the dlq. Where one can (a kill, a cut, a lost answer), at most ${SETTINGS.exporter.retry.max_attempts}
+  times the items of the run are allowed; most of what is counted here comes from faults that take a request and withhold the answer. An
+  exporter that gave up waiting, because the machine was that busy, counts as such a fault.
 - **Class**: a request to the upstream has one class, so items of two in one request were sent as another; counted as
   corrupted. **Order** is promised nowhere: batches of a class may overtake each other; within a batch nothing is changed, which
   the checksums and counts show.
@@ -165,7 +167,7 @@ function held(of: readonly SoakLine[]): string {
   const n = (value: number) => value.toLocaleString('en-US');
   const runs = of.map(
     (r) =>
-      `| ${r.form} | ${(r.seconds / 60).toFixed(0)} min | ${n(r.spansPerSecond)} | ${r.faults} | ${n(r.obligations)} | ${r.missing} | ${r.invented} | ${r.corrupted} | ${n(r.duplicated)} | ${(r.drainedMs / 1000).toFixed(1)} s | ${r.failure === '' ? 'none' : r.failure.slice(0, 200)} |`,
+      `| \`${r.commit.slice(0, 7)}\` ${r.form} | ${(r.seconds / 60).toFixed(0)} min | ${n(r.spansPerSecond)} | ${r.faults} | ${n(r.obligations)} | ${r.missing} | ${r.invented} | ${r.corrupted} | ${n(r.duplicated)} | ${(r.drainedMs / 1000).toFixed(1)} s | ${r.failure === '' ? 'none' : r.failure.slice(0, 200)} |`,
   );
   const last = of.at(-1)!;
   const processes = last.held.map(
@@ -175,7 +177,7 @@ function held(of: readonly SoakLine[]): string {
   return `## Load held
 \`make soak\`: a steady load, a fault from the catalogue every 30 s, then the queues have to drain within ${LATE_MS / 1000} s.
 
-| form | for | spans/s | faults | obligations | missing | invented | corrupted | duplicated | drained after | complaints |
+| commit and form | for | spans/s | faults | obligations | missing | invented | corrupted | duplicated | drained after | complaints |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |
 ${runs.join('\n')}
 
