@@ -51,6 +51,7 @@ if (!earlier) {
   writeOrigin(values.out, seed, Number(values.lanes));
 }
 const done = new Set(readResults(values.out).map(({ index }) => index));
+const STARTS = 3;
 const total = { runs: 0, obligations: 0, failures: 0 };
 const startedAt = Date.now();
 console.log(
@@ -90,7 +91,7 @@ async function onOneStack(which: Form, plans: readonly Plan[]): Promise<number> 
   const dir = mkdtempSync(join(tmpdir(), 'nrdot-faults-'));
   let stack: Stack;
   try {
-    stack = await Stack.start(which, dir);
+    stack = await startStack(which, dir);
   } catch (error) {
     tell(plans[0]!, broken(plans[0]!, error as Error), 0);
     rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
@@ -131,6 +132,17 @@ async function onOneStack(which: Form, plans: readonly Plan[]): Promise<number> 
     rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
   }
   return done;
+}
+
+/** On a machine with much else to do a stack may not be ready in time. That is no fault run yet: it is tried again. */
+async function startStack(which: Form, dir: string, tries = STARTS): Promise<Stack> {
+  try {
+    return await Stack.start(which, join(dir, String(tries)));
+  } catch (error) {
+    if (tries <= 1) throw error;
+    console.log(`  a stack did not start, and is tried again: ${(error as Error).message.slice(0, 200)}`);
+    return startStack(which, dir, tries - 1);
+  }
 }
 
 function tell(each: Plan, result: Result, tookMs: number): void {
