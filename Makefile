@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: run demo test test-docker bench faults reliability soak fuzz build install redis prometheus lint format docs clean
+.PHONY: run demo test test-docker bench faults reliability soak crash-model fuzz build install redis prometheus lint format docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -69,6 +69,9 @@ reliability: install redis ## The long campaign, and docs/reliability.md from it
 soak: install redis ## Load held: 10,000 spans/s and a fault every 30 s for an hour; MINUTES=3 for less
 	@node tests/faults/soak-run.ts --minutes $(or $(MINUTES),60) --rate $(or $(RATE),10000) \
 		$(if $(SEED),--seed $(SEED)) $(if $(FORM),--form $(FORM))
+
+crash-model: install ## Schedules in which anything may end between any two steps: SCHEDULES=100000 SEED=…
+	@NRDOT_SCHEDULES=$(or $(SCHEDULES),100000) NRDOT_SEED=$(SEED) npx vitest run --project unit tests/crash/crash.test.ts
 
 fuzz: install ## Mutated input for all that takes bytes from outside: SECONDS=60 SEED=…
 	@node tests/fuzz/main.ts $(or $(SECONDS),60) $(SEED)

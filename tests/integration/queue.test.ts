@@ -556,7 +556,7 @@ describe('the breaker', () => {
     const depth = await store.depth();
     expect(CLASSES.map((c) => depth.stages.spill[c].items)).toEqual([10, 10, 20]);
     expect(depth.total.items).toBe(40);
-    expect(await store.replayOutcomes(0, 10)).toMatchObject([{ done: false }]);
+    expect(await store.replayOutcomes(0, 10)).toMatchObject({ outcomes: [{ done: false }], next: 1 });
     // Half-open: one batch, alone.
     await waitUntil(async () => (await store.move(MOVE)).breaker === 'half_open', {
       what: 'it is time for a probe',

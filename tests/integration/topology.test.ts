@@ -110,7 +110,7 @@ describe('the queues', () => {
     await store.enqueue([two], Date.now());
     const job = { ...jobDataOf(two[0]!), batches: two.flatMap((one) => jobDataOf(one).batches) };
     // All that the script names is there and stays; what it comes upon in the middle has left.
-    await redis.rpush(store.replayOutcomesKey, 'done by-somebody');
+    await redis.rpush(store.keys.outcomes, 'done by-somebody');
     await cluster.beginMove();
     await cluster.moveKeys([store.keys.payload(two[1]!.id)]);
     await expect(store.settle(job, 'queued', { outcome: 'delivered' })).rejects.toThrow();

@@ -36,12 +36,7 @@ export class DirectIntake {
       const spilled = batchOf((request.params as { id: string }).id, request.headers, request.body);
       if (typeof spilled === 'string') return reply.code(400).send({ error: spilled });
       try {
-        const { fresh } = await intake.write(spilled);
-        // One that is sent again, for want of an answer, was accepted once.
-        if (fresh)
-          await ledger
-            .add('accepted', spilled.items)
-            .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written'));
+        await takeDirectly(spilled, intake, ledger, log);
       } catch (error) {
         if (!(error instanceof SegmentLogError)) throw error;
         return reply.code(503).header('retry-after', '1').send({ error: error.message });
@@ -65,6 +60,34 @@ export class DirectIntake {
   async stop(): Promise<void> {
     await this.#app.close();
   }
+}
+
+/**
+ * Takes a batch to the disk without Redis.
+ * @throws SegmentLogError when the disk does not take it
+ */
+export async function takeDirectly(
+  spilled: Spilled,
+  intake: Pick<Intake, 'write'>,
+  ledger: Ledger,
+  log: Logger,
+): Promise<void> {
+  const { id, items } = spilled;
+  await ledger.begin(id, items).catch((error: Error) => {
+    throw new SegmentLogError('disk_failing', `the ledger could not be written: ${error.message}`, {
+      cause: error,
+    });
+  });
+  try {
+    // One that is sent again, for want of an answer, was accepted once.
+    if (!(await intake.write(spilled)).fresh) return ledger.abandon(id);
+  } catch (error) {
+    ledger.abandon(id);
+    throw error;
+  }
+  await ledger
+    .accepted(id)
+    .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written'));
 }
 
 function batchOf(id: string, headers: Record<string, unknown>, body: unknown): Spilled | string {

@@ -22,6 +22,8 @@ export interface IntakeDeps {
   maxBodyBytes: number;
   /** Something on disk changed. */
   changed(): void;
+  /** Starts the consumer of the spill queue; BullMQ's worker unless a test has another. */
+  consume?: typeof consume;
 }
 
 /** A batch on its way to the disk. */
@@ -61,7 +63,7 @@ export class Intake {
   constructor(deps: IntakeDeps) {
     this.#d = deps;
     this.#written = new Set(deps.segments.lastIds);
-    this.#consumer = consume({
+    this.#consumer = (deps.consume ?? consume)({
       queue: 'spill',
       prefix: deps.prefix,
       concurrency: deps.concurrency,

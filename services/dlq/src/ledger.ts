@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type FileSystem, NodeFileSystem } from '@nrdot/segment-log';
 
 const FILE = 'ledger.json';
 /** What versions before 0.1.0 left: the number of items taken without Redis. */
@@ -18,6 +18,8 @@ export interface Entry {
 interface Kept {
   counts: Counts;
   entry?: Entry;
+  /** Batches on their way to the disk, by id: their items. */
+  underWay?: Record<string, number>;
 }
 
 /**
@@ -27,26 +29,34 @@ interface Kept {
  */
 export class Ledger {
   readonly #dir: string;
+  readonly #fs: FileSystem;
   #counts: Counts;
   #entry: Entry | undefined;
+  readonly #underWay: Map<string, number>;
+  /** Of those: what an earlier run left. */
+  readonly #found: ReadonlySet<string>;
   #writing: Promise<void> | undefined;
   #next: Promise<void> | undefined;
 
-  private constructor(dir: string, { counts, entry }: Kept) {
+  private constructor(dir: string, fs: FileSystem, { counts, entry, underWay = {} }: Kept) {
     this.#dir = dir;
+    this.#fs = fs;
     this.#counts = counts;
     this.#entry = entry;
+    this.#underWay = new Map(Object.entries(underWay));
+    this.#found = new Set(this.#underWay.keys());
   }
 
   /** @throws SyntaxError when the file is no JSON: it is written whole or not at all, so somebody has changed it */
-  static async open(dir: string): Promise<Ledger> {
-    const text = await readFile(join(dir, FILE), 'utf8').catch(() => undefined);
-    if (text !== undefined) return new Ledger(dir, JSON.parse(text) as Kept);
-    const old = Number(await readFile(join(dir, OLD_FILE), 'utf8').catch(() => '0'));
-    const ledger = new Ledger(dir, { counts: old > 0 ? { accepted: old } : {} });
+  static async open(dir: string, fs: FileSystem = new NodeFileSystem()): Promise<Ledger> {
+    const names = await fs.list(dir);
+    if (names.includes(FILE))
+      return new Ledger(dir, fs, JSON.parse(await textOf(fs, join(dir, FILE))) as Kept);
+    const old = names.includes(OLD_FILE) ? Number(await textOf(fs, join(dir, OLD_FILE))) : 0;
+    const ledger = new Ledger(dir, fs, { counts: old > 0 ? { accepted: old } : {} });
     if (old > 0) {
       await ledger.#keep();
-      await rm(join(dir, OLD_FILE));
+      await fs.unlink(join(dir, OLD_FILE));
     }
     return ledger;
   }
@@ -64,6 +74,48 @@ export class Ledger {
   add(field: string, items: number): Promise<void> {
     this.#counts[field] = (this.#counts[field] ?? 0) + items;
     return this.#keep();
+  }
+
+  /**
+   * Notes that a batch is about to go to the disk without Redis, so that a kill between its record and `accepted` does not
+   * make the books wrong.
+   * @returns when that is on the disk
+   * @throws Error of the file system; then the batch may not go
+   */
+  async begin(id: string, items: number): Promise<void> {
+    this.#underWay.set(id, items);
+    try {
+      await this.#keep();
+    } catch (error) {
+      this.#underWay.delete(id);
+      throw error;
+    }
+  }
+
+  /** The batch is not on the disk, or was there before. */
+  abandon(id: string): void {
+    this.#underWay.delete(id);
+  }
+
+  /**
+   * The batch is on the disk, and with that accepted.
+   * @throws as `add` does
+   */
+  accepted(id: string): Promise<void> {
+    const items = this.#underWay.get(id) ?? 0;
+    this.#underWay.delete(id);
+    return this.add('accepted', items);
+  }
+
+  /**
+   * Concludes what a kill has left under way; once, before the first batch is taken.
+   * @param onDisk ids of the records that were written last
+   */
+  async conclude(onDisk: ReadonlySet<string>): Promise<void> {
+    for (const id of this.#found) {
+      if (onDisk.has(id)) await this.accepted(id);
+      else this.abandon(id);
+    }
   }
 
   /**
@@ -97,21 +149,33 @@ export class Ledger {
   }
 
   async #write(): Promise<void> {
-    const kept: Kept = { counts: this.#counts, ...(this.#entry ? { entry: this.#entry } : {}) };
-    const path = join(this.#dir, FILE);
-    const file = await open(`${path}.tmp`, 'w');
+    const kept: Kept = {
+      counts: this.#counts,
+      ...(this.#entry ? { entry: this.#entry } : {}),
+      ...(this.#underWay.size > 0 ? { underWay: Object.fromEntries(this.#underWay) } : {}),
+    };
+    const [fs, path] = [this.#fs, join(this.#dir, FILE)];
+    const temporary = `${path}.tmp`;
+    if ((await fs.list(this.#dir)).includes(`${FILE}.tmp`)) await fs.unlink(temporary);
+    const file = await fs.open(temporary, 'create');
     try {
-      await file.writeFile(JSON.stringify(kept));
+      await file.write(Buffer.from(JSON.stringify(kept)), 0);
       await file.sync();
     } finally {
       await file.close();
     }
-    await rename(`${path}.tmp`, path);
-    const dir = await open(this.#dir, 'r');
-    try {
-      await dir.sync();
-    } finally {
-      await dir.close();
-    }
+    await fs.rename(temporary, path);
+    await fs.syncDir(this.#dir);
+  }
+}
+
+async function textOf(fs: FileSystem, path: string): Promise<string> {
+  const file = await fs.open(path, 'read');
+  try {
+    const bytes = Buffer.alloc(await file.size());
+    await file.read(bytes, 0);
+    return bytes.toString('utf8');
+  } finally {
+    await file.close();
   }
 }

@@ -16,6 +16,7 @@ import {
 } from '@nrdot/service';
 import { countOf } from '@nrdot/telemetry';
 import { DirectIntake } from './direct-intake.ts';
+import { Housekeeping } from './housekeeping.ts';
 import { Intake } from './intake.ts';
 import { Ledger } from './ledger.ts';
 import { ReplayRate } from './replay-rate.ts';
@@ -77,7 +78,10 @@ export async function startDlq(
     now: steadyNow,
   });
 
-  let changed = true;
+  await ledger.conclude(segments.lastIds);
+  // Assigned below: what tells it of changes is made before.
+  let housekeeping: Housekeeping | undefined;
+  const changed = () => housekeeping?.changed();
   const intake = new Intake({
     store,
     connection: workerLink.redis,
@@ -87,9 +91,7 @@ export async function startDlq(
     metrics,
     segments,
     maxBodyBytes: config.receiver.maxBodyBytes,
-    changed: () => {
-      changed = true;
-    },
+    changed,
   });
   const direct = new DirectIntake(
     { listen: options.listen, maxBytes: config.receiver.maxBodyBytes },
@@ -105,9 +107,7 @@ export async function startDlq(
     weights: config.scheduler.weights,
     log,
     metrics,
-    changed: () => {
-      changed = true;
-    },
+    changed,
     now: steadyNow,
   });
 
@@ -118,36 +118,12 @@ export async function startDlq(
       rate.setCap(next.dlq.replayBytesPerSecond);
   });
 
-  const report = async () => {
-    if (await ledger.tell((entry) => store.book(entry))) changed = true;
-    if (!changed) return;
-    changed = false;
-    const held = {
-      waiting: REPLAY_AREAS.reduce((sum, area) => sum + segments.stats(area).items, 0),
-      rejected: segments.stats('rejected').items,
-      unbooked: ledger.pending('accepted'),
-    };
-    await store.reportDisk(held).catch((error: Error) => {
-      changed = true; // told at the next turn
-      throw error;
-    });
-  };
-  let verifying = false;
+  const keeping = new Housekeeping({ store, segments, ledger, replayer, notReady: () => link.notReady() });
+  housekeeping = keeping;
   let ticking: Promise<void> | undefined;
-  const tick = async () => {
-    await segments.maintain();
-    if (!verifying) {
-      verifying = true;
-      void segments.verifyOne().finally(() => {
-        verifying = false;
-      });
-    }
-    if (link.notReady()) return;
-    await replayer.checkpoint();
-    await report();
-  };
   const ticker = setInterval(() => {
-    ticking ??= tick()
+    ticking ??= keeping
+      .turn()
       .catch((error: Error) => log.debug({ err: error.message }, 'could not report what is on disk'))
       .finally(() => {
         ticking = undefined;
@@ -197,7 +173,7 @@ export async function startDlq(
     if (!link.notReady()) {
       await replayer
         .checkpoint()
-        .then(report)
+        .then(() => keeping.report())
         .catch(() => {}); // the next start tells
     }
     closeLinks();

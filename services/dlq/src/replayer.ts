@@ -55,8 +55,9 @@ export class Replayer {
   readonly #done: Promise<void>;
   #outstandingBytes = 0;
   #replayedBytes = 0;
-  /** Outcomes in Redis that were acted on, and stay there until the disk knows. */
-  #actedOn = 0;
+  /** Number of the first outcome that was not acted on. Those before it stay in Redis until the disk knows. */
+  #nextOutcome = 0;
+  #forgotten = 0;
   #gate: { state: 'closed' | 'open' | 'half_open'; paused: boolean; crowded: boolean } = {
     state: 'open',
     paused: false,
@@ -225,6 +226,12 @@ export class Replayer {
     const held = ['gzip', 'zstd'].includes(encoding) ? (encoding as ContentEncoding) : 'identity';
     const payload = await encodeContent(plain, held);
     const key = replayKey(id);
+    if (this.#doneBefore.delete(key)) {
+      // An earlier run of the dlq had replayed it, and it was delivered after it was read here.
+      this.#peeked.delete(area);
+      this.#finish(position);
+      return;
+    }
     const [[result] = []] = await store.enqueue(
       [
         [
@@ -241,6 +248,7 @@ export class Replayer {
         ],
       ],
       now(),
+      this.#nextOutcome,
     );
     if (result !== 'queued' && result !== 'held') {
       await wait(IDLE_MS, undefined, { signal: this.#stopping.signal }).catch(() => {});
@@ -258,9 +266,9 @@ export class Replayer {
   async #takeOutcomes(): Promise<void> {
     const { store } = this.#d;
     while (true) {
-      const outcomes = await store.replayOutcomes(this.#actedOn, OUTCOMES_AT_ONCE);
+      const { outcomes, next } = await store.replayOutcomes(this.#nextOutcome, OUTCOMES_AT_ONCE);
+      this.#nextOutcome = next;
       if (outcomes.length === 0) return;
-      this.#actedOn += outcomes.length;
       for (const { done, key } of outcomes) {
         const outstanding = this.#outstanding.get(key);
         if (!outstanding) {
@@ -272,7 +280,11 @@ export class Replayer {
         if (done) {
           this.#finish(outstanding.position);
           this.#roundTrips.add(this.#d.now() - outstanding.sinceMs);
-        } else this.#putBack(outstanding);
+        } else {
+          this.#putBack(outstanding);
+          // The breaker has opened: what is sent before that is known would come back at once.
+          this.#gateAt = Number.NEGATIVE_INFINITY;
+        }
       }
     }
   }
@@ -282,17 +294,11 @@ export class Replayer {
    * delivered, and books nothing twice.
    */
   async checkpoint(): Promise<void> {
-    const actedOn = this.#actedOn;
+    const upTo = this.#nextOutcome;
     await this.#d.segments.checkpoint();
-    if (actedOn === 0) return;
-    // Counted before the command is sent: one that reads meanwhile is behind it on the same connection.
-    this.#actedOn -= actedOn;
-    try {
-      await this.#d.store.forgetReplayOutcomes(actedOn);
-    } catch (error) {
-      this.#actedOn += actedOn;
-      throw error;
-    }
+    if (upTo === this.#forgotten) return;
+    await this.#d.store.forgetReplayOutcomes(upTo);
+    this.#forgotten = upTo;
   }
 
   #finish(position: Position): void {

@@ -52,6 +52,9 @@ export interface Keys {
   booked: string;
   /** Written to before replicas are awaited, since WAIT looks at the writes of its own connection only. */
   fence: string;
+  /** List of `done KEY` and `returned KEY` lines for the dlq, and how many of them were forgotten before its first. */
+  outcomes: string;
+  outcomesForgotten: string;
   /** Hash: items on the dlq's disk, as it last said. */
   disk: string;
   /** Hash: which receiver holds how many key-sets of the limiter's budget. */
@@ -75,6 +78,8 @@ export function keysOf(prefix: string): Keys {
     books: `${prefix}:books`,
     booked: `${prefix}:booked`,
     fence: `${prefix}:fence`,
+    outcomes: `${prefix}:replay-outcomes`,
+    outcomesForgotten: `${prefix}:replay-outcomes-forgotten`,
     disk: `${prefix}:disk`,
     leases: `${prefix}:leases`,
     wake: `${prefix}:wake`,

@@ -22,6 +22,7 @@ import { handOver } from './scripts/hand-over.ts';
 import { leave } from './scripts/leave.ts';
 import { move } from './scripts/move.ts';
 import { inOneSlot } from './scripts/one-slot.ts';
+import { forgetOutcomes, readOutcomes } from './scripts/outcomes.ts';
 import { publish } from './scripts/publish.ts';
 import { report } from './scripts/report.ts';
 import { settle } from './scripts/settle.ts';
@@ -195,8 +196,17 @@ type Scripted = (Redis | Cluster) & {
     wake: string,
     scheduler: string,
     breaker: string,
+    outcomes: string,
+    outcomesForgotten: string,
     ...args: (string | number)[]
   ): Promise<number[]>;
+  nrdotReadOutcomes(
+    outcomes: string,
+    forgotten: string,
+    from: number,
+    limit: number,
+  ): Promise<[number, ...string[]]>;
+  nrdotForgetOutcomes(outcomes: string, forgotten: string, upTo: number): Promise<number>;
   nrdotBook(books: string, booked: string, ...args: (string | number)[]): Promise<number>;
   nrdotPublish(status: string, instance: string, json: string, keptMs: number): Promise<number>;
   nrdotReport(breaker: string, wake: string, ...args: (string | number)[]): Promise<BreakerState>;
@@ -261,7 +271,9 @@ export class Store {
     this.#onStep = onStep;
     const define = (name: string, numberOfKeys: number, lua: string) =>
       redis.defineCommand(name, { numberOfKeys, lua: redis instanceof Cluster ? inOneSlot(lua) : lua });
-    define('nrdotEnqueue', 5, enqueue);
+    define('nrdotEnqueue', 7, enqueue);
+    define('nrdotReadOutcomes', 2, readOutcomes);
+    define('nrdotForgetOutcomes', 2, forgetOutcomes);
     define('nrdotBook', 2, book);
     define('nrdotPublish', 1, publish);
     define('nrdotReport', 2, report);
@@ -279,16 +291,27 @@ export class Store {
    * or fall together. All commands leave in one tick on one connection, and Redis and its AOF
    * keep their order: a job implies its payload.
    * @returns one result per batch, in the order and groups in which they came
+   * @param outcomesSeen for batches that are replayed: number of the first outcome that was not looked at. One that was
+   *   delivered according to those is `held`, and its outcome is still to be read
    * @throws when Redis is away or times out, or too few replicas have it; then some may have been taken, which
    *   at-least-once allows
    */
-  async enqueue(groups: readonly (readonly Batch[])[], nowMs: number): Promise<EnqueueResult[][]> {
+  async enqueue(
+    groups: readonly (readonly Batch[])[],
+    nowMs: number,
+    outcomesSeen = 0,
+  ): Promise<EnqueueResult[][]> {
     // What is replayed stays on the disk until it is done with.
     const live = groups.some((group) => group.some(({ origin }) => origin === 'live'));
-    return live ? this.#kept(() => this.#enqueue(groups, nowMs)) : this.#enqueue(groups, nowMs);
+    const commit = () => this.#enqueue(groups, nowMs, outcomesSeen);
+    return live ? this.#kept(commit) : commit();
   }
 
-  async #enqueue(groups: readonly (readonly Batch[])[], nowMs: number): Promise<EnqueueResult[][]> {
+  async #enqueue(
+    groups: readonly (readonly Batch[])[],
+    nowMs: number,
+    outcomesSeen: number,
+  ): Promise<EnqueueResult[][]> {
     const { exportWindow: window, replicas } = this.#options;
     // One that comes alone may go at once. Several are better merged on their way, and one that replicas are still to
     // confirm must not be at the upstream before its client is told 200.
@@ -313,6 +336,7 @@ export class Store {
       place?.lockMs ?? 0,
       window?.batches ?? 0,
       window?.bytes ?? 0,
+      outcomesSeen,
     ];
     const uncork = this.#cork();
     const pending: Promise<unknown>[] = [];
@@ -334,7 +358,7 @@ export class Store {
         group,
       );
     }
-    const { depth, books, wake, scheduler, breaker } = this.keys;
+    const { depth, books, wake, scheduler, breaker, outcomes, outcomesForgotten } = this.keys;
     // A payload that Redis had no memory for is missed by the script; the others of the group are none the worse.
     const withoutMemory = new Set<number>();
     const sets = pending.map((set, i) =>
@@ -344,7 +368,7 @@ export class Store {
       }),
     );
     const answer = this.#scripts
-      .nrdotEnqueue(depth, books, wake, scheduler, breaker, ...args)
+      .nrdotEnqueue(depth, books, wake, scheduler, breaker, outcomes, outcomesForgotten, ...args)
       .catch((error: Error) => {
         if (!isOutOfMemory(error)) throw error;
         return sets.map(() => NO_MEMORY);
@@ -495,7 +519,7 @@ export class Store {
     const { depth, books, prefix } = this.keys;
     const [taken] = await this.#timed(
       'drain',
-      this.#scripts.nrdotDrain(depth, books, this.replayOutcomesKey, prefix, nowMs, JOB_OPTIONS, maxJobs),
+      this.#scripts.nrdotDrain(depth, books, this.keys.outcomes, prefix, nowMs, JOB_OPTIONS, maxJobs),
     );
     return taken ?? 0;
   }
@@ -527,7 +551,7 @@ export class Store {
         depth,
         books,
         wake,
-        this.replayOutcomesKey,
+        this.keys.outcomes,
         this.keys.prefix,
         stageField(stage, job.class, job.origin),
         field,
@@ -605,11 +629,6 @@ export class Store {
     await this.redis.pexpire(`${this.keys.queue(queue, id)}:lock`, lockMs);
   }
 
-  /** The list of `done KEY` and `returned KEY` lines for the dlq. */
-  get replayOutcomesKey(): string {
-    return `${this.keys.prefix}:replay-outcomes`;
-  }
-
   /**
    * Passes the payloads of `job` on to new jobs, whole or in pieces, in one step.
    * @returns jobs made; 0 when the payloads had been passed on or settled before
@@ -632,12 +651,14 @@ export class Store {
         batches: data.batches.map((batch, i) => {
           const payload = payloads[i];
           if (payload && 'bytes' in payload) {
+            // NX: one that is sent again, for want of an answer, must not give what is held a time to live.
             pending.push(
               this.redis.set(
                 this.keys.payload(batch.key),
                 asBuffer(payload.bytes),
                 'EX',
                 UNCLAIMED_PAYLOAD_TTL_S,
+                'NX',
               ),
             );
             return { key: batch.key, items: batch.items, bytes: batch.bytes };
@@ -653,7 +674,7 @@ export class Store {
         this.#scripts.nrdotHandOver(
           depth,
           books,
-          this.replayOutcomesKey,
+          this.keys.outcomes,
           wake,
           prefix,
           nowMs,
@@ -729,17 +750,31 @@ export class Store {
     return accountingOf(depth, books, disk);
   }
 
-  /** Outcomes of replayed batches, oldest first, `limit` from the `start`th on; they stay until they are forgotten. */
-  async replayOutcomes(start: number, limit: number): Promise<{ done: boolean; key: string }[]> {
-    const lines = await this.redis.lrange(this.replayOutcomesKey, start, start + limit - 1);
+  /**
+   * Outcomes of replayed batches, oldest first; they stay until they are forgotten.
+   * @param from number of the first that is wanted: 0, or what the last call gave as `next`
+   */
+  async replayOutcomes(
+    from: number,
+    limit: number,
+  ): Promise<{ outcomes: { done: boolean; key: string }[]; next: number }> {
+    const { outcomes, outcomesForgotten } = this.keys;
+    const [first, ...lines] = await this.#scripts.nrdotReadOutcomes(outcomes, outcomesForgotten, from, limit);
     // What is done leaves the disk: in a failover Redis must not go back to where it still needed it.
     if (lines.length > 0) await this.#kept(() => this.redis.set(this.keys.fence, lines.length));
-    return lines.map((line) => ({ done: line.startsWith('done '), key: line.slice(line.indexOf(' ') + 1) }));
+    return {
+      outcomes: lines.map((line) => ({
+        done: line.startsWith('done '),
+        key: line.slice(line.indexOf(' ') + 1),
+      })),
+      next: first + lines.length,
+    };
   }
 
-  /** Forgets the oldest outcomes, once what they say is on the disk. */
-  async forgetReplayOutcomes(count: number): Promise<void> {
-    await this.redis.ltrim(this.replayOutcomesKey, count, -1);
+  /** Forgets the outcomes before a number, once what they say is on the disk. */
+  async forgetReplayOutcomes(upTo: number): Promise<void> {
+    const { outcomes, outcomesForgotten } = this.keys;
+    await this.#scripts.nrdotForgetOutcomes(outcomes, outcomesForgotten, upTo);
   }
 
   /** Which of these payloads Redis still holds. */

@@ -6,7 +6,7 @@ import { diskFault } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
 import type { Quarantine } from './quarantine.ts';
 import type { Area, Record } from './record.ts';
-import { recoverSegment, unreadable } from './recovery.ts';
+import { lastIdsOfSealed, recoverSegment, unreadable } from './recovery.ts';
 import {
   type Cursor,
   openSegment,
@@ -121,6 +121,9 @@ export class AreaLog {
       last.push(...found.lastIds);
       for (const reason of found.damage) this.#damage(found.segment, reason);
     }
+    // What was written last may be in the last segment that was sealed: the kill may have come right after.
+    const sealed = this.segments.findLast(({ state }) => state === 'sealed');
+    if (sealed) last.push(...(await lastIdsOfSealed(fs, this.dir, sealed)));
     for (const { sequence, records, items, ranges, ackedItems } of remembered.values()) {
       this.#dirty = true;
       const missing = records - new Acked(ranges).count;

@@ -159,6 +159,23 @@ function remember(segment: Segment, remembered: RememberedSegment | undefined): 
   acknowledge(segment, remembered);
 }
 
+/** Ids in the end of a segment that is sealed: its writer may have been killed before it was told that they are kept. */
+export async function lastIdsOfSealed(fs: FileSystem, dir: string, segment: Segment): Promise<string[]> {
+  let file: File;
+  try {
+    file = overBadSectors(await fs.open(join(dir, segmentName(segment.sequence, false)), 'read'));
+  } catch {
+    return [];
+  }
+  try {
+    return await idsOf(file, (await scanOpen(file)).tail, segment.end);
+  } catch {
+    return []; // what is wrong with it is found when it is read
+  } finally {
+    await file.close().catch(() => {});
+  }
+}
+
 async function idsOf(file: File, blocks: readonly number[], limit: number): Promise<string[]> {
   const ids: string[] = [];
   for (const at of blocks) {

@@ -15,11 +15,12 @@ import { prelude } from './prelude.ts';
  * room. It is then active and locked, as if it had been enqueued, moved and taken: one round trip instead of three. The
  * weighted pick's tags stay as they are: they compare classes that wait, and none did.
  *
- * KEYS  1 depth  2 books  3 wake  4 scheduler  5 breaker
+ * KEYS  1 depth  2 books  3 wake  4 scheduler  5 breaker  6 replay outcomes  7 how many of those were forgotten
  * ARGV  1 prefix  2 now in ms  3 capacity in bytes  4 capacity in items  5 job options (JSON)
  *       6 spill_at (0 to 1)  7 hysteresis (0 to 1)  8..13 bytes and items that the queues of critical, high and normal may
  *       hold, 0 for no limit of their own
  *       14 lock token of the exporter with a free place, empty for none  15 lock in ms  16, 17 window in batches and bytes
+ *       18 number of the first replay outcome that the dlq has not seen
  *       then per batch: key, class, origin, items, bytes, job data (JSON), job name, and how many batches from here
  *       on stand or fall together for want of room (0: the group goes on)
  * Gives per batch: 1 queued, 2 held already, 3 payload expired or lost, 4 no room (the payload is removed), 5 spilled,
@@ -79,9 +80,22 @@ local function may_go_at_once(bytes)
   return out < tonumber(ARGV[17])
 end
 
+-- What an earlier run of the dlq had replayed may have been delivered since this one looked.
+local done
+local function is_done(key)
+  if not done then
+    done = {}
+    local base = tonumber(rcall('GET', KEYS[7]) or 0)
+    local unseen = math.max(0, tonumber(ARGV[18]) - base)
+    if unseen > rcall('LLEN', KEYS[6]) then unseen = 0 end
+    for _, line in ipairs(rcall('LRANGE', KEYS[6], unseen, -1)) do done[line] = true end
+  end
+  return done['done ' .. key]
+end
+
 local results, accepted, queued, spilled, books = {}, 0, false, false, {}
 local room = true
-for i = 18, #ARGV, 8 do
+for i = 19, #ARGV, 8 do
   local group = tonumber(ARGV[i+7])
   if group > 0 then
     local group_items, group_bytes = 0, 0
@@ -95,6 +109,9 @@ for i = 18, #ARGV, 8 do
   if not room then
     if rcall('TTL', payload) >= 0 then rcall('UNLINK', payload) end
     results[#results+1] = 4
+  elseif origin == 'replay' and is_done(key) then
+    if rcall('TTL', payload) >= 0 then rcall('UNLINK', payload) end
+    results[#results+1] = 2
   elseif rcall('PERSIST', payload) == 1 then
     local reason = origin == 'live' and must_spill(class)
     if reason then

@@ -26,7 +26,7 @@ end
 local held = {}
 local any = false
 for _, old in ipairs(order.old) do
-  if rcall('EXISTS', payload(old.key)) == 1 then
+  if is_held(payload(old.key)) then
     held[old.key], any = true, true
     count(order.from, -1, -old.items, -old.bytes)
     if order.replay then rcall('RPUSH', KEYS[3], 'done ' .. old.key) end
@@ -45,7 +45,8 @@ for _, job in ipairs(order.jobs) do
       end
     elseif any then
       taken = rcall('PERSIST', payload(batch.key)) == 1
-    else
+    elseif not is_held(payload(batch.key)) then
+      -- Held: this very order came before, and its answer was lost.
       rcall('UNLINK', payload(batch.key))
     end
     if taken then

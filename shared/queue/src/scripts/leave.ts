@@ -17,16 +17,33 @@ end
 `;
 
 /**
- * Ends a job: it is done, or it waits in BullMQ's delayed set for another try.
+ * Ends a job: it is done, or it waits in BullMQ's delayed set for another try. One that is said to be done while Redis holds
+ * a payload of it waits again: the step that handed it over was in the end that Redis has forgotten.
  *
  * KEYS  1 delayed  2 marker
  * ARGV  1 prefix  2 queue  3 id  4 lock token  5 delay in ms, or -1 when it is done
- * Gives 1; 0 when it was not this consumer's any more
+ * Gives 1; 0 when it was not this consumer's any more, or waits again
  */
 export const leave = `#!lua flags=allow-oom
 ${leaving}
 local queue, id, delay = ARGV[1] .. ':' .. ARGV[2] .. ':', ARGV[3], tonumber(ARGV[5])
-if delay < 0 then return complete(queue, id, ARGV[4]) end
+local function holds_payload()
+  local text = redis.call('HGET', queue .. id, 'data')
+  local readable, job = pcall(cjson.decode, text or '{}')
+  for _, batch in ipairs(readable and type(job) == 'table' and type(job.batches) == 'table' and job.batches or {}) do
+    local key = type(batch) == 'table' and batch.key
+    if key and redis.call('TTL', ARGV[1] .. ':payload:' .. tostring(key)) == -1 then return true end
+  end
+  return false
+end
+if delay < 0 then
+  if not holds_payload() then return complete(queue, id, ARGV[4]) end
+  if leave(queue, id, ARGV[4]) then
+    redis.call('RPUSH', queue .. 'wait', id)
+    redis.call('ZADD', KEYS[2], 0, '0')
+  end
+  return 0
+end
 if redis.call('EXISTS', queue .. id) == 0 or not leave(queue, id, ARGV[4]) then return 0 end
 local time = redis.call('TIME')
 local at = time[1] * 1000 + math.floor(time[2] / 1000) + delay

@@ -31,6 +31,8 @@ local function put_job(prefix, queue, id, name, data, opts, now, push, list)
   rcall(push, prefix .. ':' .. queue .. ':' .. (list or 'wait'), id)
   return true
 end
+-- With a time to live it was never counted: a Redis that has forgotten its end may have the payload and not the step after.
+local function is_held(payload) return rcall('TTL', payload) == -1 end
 local function wake_workers(prefix, queue)
   if not rcall('HGET', prefix .. ':' .. queue .. ':meta', 'paused') then
     rcall('ZADD', prefix .. ':' .. queue .. ':marker', 0, '0')

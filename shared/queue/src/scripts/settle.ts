@@ -25,7 +25,9 @@ ${leaving}
 local prefix, stage, field, verdict = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local settled = 0
 for i = 15, #ARGV, 3 do
-  if rcall('UNLINK', prefix .. ':payload:' .. ARGV[i]) == 1 then
+  local payload = prefix .. ':payload:' .. ARGV[i]
+  if is_held(payload) then
+    rcall('UNLINK', payload)
     count(stage, -1, -tonumber(ARGV[i+1]), -tonumber(ARGV[i+2]))
     settled = settled + tonumber(ARGV[i+1])
     if verdict ~= '' then rcall('RPUSH', KEYS[4], verdict .. ' ' .. ARGV[i]) end

@@ -1,0 +1,61 @@
+import type { Store } from '@nrdot/queue';
+import type { SegmentLog } from '@nrdot/segment-log';
+import type { Ledger } from './ledger.ts';
+import type { Replayer } from './replayer.ts';
+import { REPLAY_AREAS } from './selection.ts';
+
+export interface HousekeepingDeps {
+  store: Store;
+  segments: SegmentLog;
+  ledger: Ledger;
+  replayer: Replayer;
+  /** Why Redis cannot be told now; undefined when it can. */
+  notReady(): string | undefined;
+}
+
+/** What the dlq does each second: it tidies the disk up, writes down what is done with, and tells the books. */
+export class Housekeeping {
+  readonly #d: HousekeepingDeps;
+  #changed = true;
+  #verifying = false;
+
+  constructor(deps: HousekeepingDeps) {
+    this.#d = deps;
+  }
+
+  /** Something on disk changed: Redis is told with the next turn. */
+  changed(): void {
+    this.#changed = true;
+  }
+
+  /** @throws when the disk or Redis fails; the next turn does what this one did not */
+  async turn(): Promise<void> {
+    const { segments, replayer, notReady } = this.#d;
+    await segments.maintain();
+    if (!this.#verifying) {
+      this.#verifying = true;
+      void segments.verifyOne().finally(() => {
+        this.#verifying = false;
+      });
+    }
+    if (notReady()) return;
+    await replayer.checkpoint();
+    await this.report();
+  }
+
+  async report(): Promise<void> {
+    const { store, segments, ledger } = this.#d;
+    if (await ledger.tell((entry) => store.book(entry))) this.#changed = true;
+    if (!this.#changed) return;
+    this.#changed = false;
+    const held = {
+      waiting: REPLAY_AREAS.reduce((sum, area) => sum + segments.stats(area).items, 0),
+      rejected: segments.stats('rejected').items,
+      unbooked: ledger.pending('accepted'),
+    };
+    await store.reportDisk(held).catch((error: Error) => {
+      this.#changed = true; // told at the next turn
+      throw error;
+    });
+  }
+}

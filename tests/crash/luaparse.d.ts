@@ -1,0 +1,3 @@
+declare module 'luaparse' {
+  export function parse(source: string, options: Record<string, unknown>): unknown;
+}

@@ -1,0 +1,83 @@
+/**
+ * The crash model finds what it is for: the product's scripts, each broken in one place, must fail within some schedules.
+ * These are the mutations that few schedules find; rarer ones take `make crash-model`.
+ */
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { explore } from './explore.ts';
+import { RedisModel } from './redis.ts';
+import { installVirtualTime } from './virtual-time.ts';
+
+vi.mock('@mongodb-js/zstd', () => import('./zstd.ts'));
+
+const SCHEDULES = 4_000;
+const SEED = 20_261_125;
+
+/** What is broken, where it stands, what stands there instead, and what the model should say. */
+const MUTATIONS: readonly [what: string, sound: string, broken: string, finds: RegExp][] = [
+  [
+    'a batch that was settled is settled again',
+    'if is_held(payload) then\n    rcall',
+    'if true then\n    rcall',
+    /the depth says|books do not balance/,
+  ],
+  [
+    'what is said to be enqueued has no job',
+    "put_job(prefix, (replay and 'replay-' or '') .. class, key",
+    "if i > 15 then return results end put_job(prefix, (replay and 'replay-' or '') .. class, key",
+    /is in no job|the depth says|lost/,
+  ],
+  [
+    'the hand-over gives no new name',
+    "rcall('RENAME', payload(batch.old), payload(batch.key))",
+    '',
+    /the depth says|is in no job|no such key/,
+  ],
+  [
+    'a hand-over that comes again removes what is held',
+    'elseif not is_held(payload(batch.key)) then',
+    'else',
+    /the depth says|lost/,
+  ],
+  [
+    'the move counts a batch where it was',
+    'count(group.from .. classes[best], -#job.batches',
+    'count(group.to .. classes[best], -#job.batches',
+    /the depth says/,
+  ],
+  [
+    'what is given back from the replay is not told',
+    "rcall('RPUSH', KEYS[3], 'returned ' .. batch.key)",
+    '',
+    /come to rest|books do not balance/,
+  ],
+];
+
+let restore: () => void;
+beforeAll(() => {
+  restore = installVirtualTime();
+});
+afterAll(() => restore());
+
+describe('the crash model finds that', () => {
+  it.each(MUTATIONS)('%s', { timeout: 120_000 }, async (_what, sound, broken, finds) => {
+    const real = RedisModel.prototype.eval;
+    let changed = 0;
+    const spy = vi.spyOn(RedisModel.prototype, 'eval').mockImplementation(function (
+      this: RedisModel,
+      lua,
+      keys,
+      args,
+    ) {
+      const mutated = lua.replace(sound, () => broken);
+      if (mutated !== lua) changed++;
+      return real.call(this, mutated, keys, args);
+    });
+    try {
+      const { failure } = await explore(SCHEDULES, SEED, { shrinkingRuns: 0 });
+      expect(changed).toBeGreaterThan(0);
+      expect(failure?.broken).toMatch(finds);
+    } finally {
+      spy.mockRestore();
+    }
+  });
+});

@@ -1,0 +1,273 @@
+/** The product's own classes, each wired to the world as its `main.ts` wires it to the machine. */
+import type { ContentEncoding } from '@nrdot/otlp';
+import {
+  type Batch,
+  type ConsumeOptions,
+  type Consumer,
+  Enqueuer,
+  type Held,
+  type PriorityClass,
+  type RedisConnection,
+  Store,
+  type StoreOptions,
+  type TakeLimits,
+  Taker,
+} from '@nrdot/queue';
+import { SegmentLog } from '@nrdot/segment-log';
+import type { Logger, Metrics } from '@nrdot/telemetry';
+import { takeDirectly } from '../../services/dlq/src/direct-intake.ts';
+import { Housekeeping } from '../../services/dlq/src/housekeeping.ts';
+import { Intake, type Spilled } from '../../services/dlq/src/intake.ts';
+import { Ledger } from '../../services/dlq/src/ledger.ts';
+import { ReplayRate } from '../../services/dlq/src/replay-rate.ts';
+import { Replayer } from '../../services/dlq/src/replayer.ts';
+import { Exporter } from '../../services/exporter/src/exporter.ts';
+import type { Outcome } from '../../services/exporter/src/outcome.ts';
+import type { Upstream } from '../../services/exporter/src/upstream.ts';
+import { ingest } from '../../services/receiver/src/ingest.ts';
+import { Scheduler } from '../../services/scheduler/src/scheduler.ts';
+import { options as logOptions } from '../../shared/segment-log/test/fixture.ts';
+import { Broken, PREFIX } from './oracle.ts';
+import { requestOf } from './payload.ts';
+import type { Life, World } from './world.ts';
+
+const STORE: StoreOptions = {
+  prefix: PREFIX,
+  maxBytes: 100_000,
+  maxItems: 24,
+  spillAt: 0.5,
+  spillHysteresis: 0.1,
+  breaker: {
+    failures: 2,
+    throttleRatio: 0.5,
+    minAnswers: 3,
+    windowMs: 10_000,
+    minOpenMs: 300,
+    maxOpenMs: 1_000,
+  },
+};
+const RETRY = { initialMs: 50, maxMs: 100, multiplier: 2, jitter: 0, maxAttempts: 3, maxRetryAfterMs: 500 };
+const WEIGHTS = { critical: 5, high: 3, normal: 1 };
+const TICK_MS = 1_000;
+const SEGMENT_BYTES = 700;
+
+/** Takes what is called and gives back nothing: metrics and logs are not what is tested. */
+const ignored: unknown = new Proxy(() => ignored, {
+  get: (_, name) => (name === 'then' ? undefined : ignored),
+});
+const quiet = { log: ignored as Logger, metrics: ignored as Metrics };
+
+function storeOf(world: World, life: Life, kind: 'producer' | 'consumer'): Store {
+  return new Store(world.connect(life, kind) as unknown as RedisConnection, STORE);
+}
+
+export interface Receiver {
+  /** @throws OtlpError when it is not acknowledged */
+  take(parts: { class: PriorityClass; items: string[] }[]): Promise<void>;
+}
+
+export function startReceiver(
+  world: World,
+  life: Life,
+  storeDirectly: (batch: Batch) => Promise<void>,
+): Receiver {
+  const store = storeOf(world, life, 'producer');
+  const enqueuer = new Enqueuer(
+    (groups, nowMs) => {
+      if (!world.redisUp) throw new Error('lost Redis');
+      return store.enqueue(groups, nowMs);
+    },
+    () => world.time.nowMs,
+  );
+  return {
+    take: async (parts) => {
+      const wire = requestOf(parts.flatMap(({ items }) => items));
+      await ingest(
+        {
+          signal: 'traces',
+          format: 'protobuf',
+          encoding: 'identity',
+          wire,
+          reservation: { reserve: () => {}, release: () => {} },
+        },
+        { maxBodyBytes: 1e6, maxDepth: 64 },
+        {
+          enqueue: (batches) => enqueuer.enqueue(batches),
+          store: storeDirectly,
+          limit: undefined,
+          classify: () =>
+            parts.map((part) => ({
+              class: part.class,
+              body: parts.length === 1 ? undefined : requestOf(part.items),
+            })),
+          now: () => world.time.nowMs,
+        },
+      );
+    },
+  };
+}
+
+export function startScheduler(world: World, life: Life): void {
+  const store = storeOf(world, life, 'consumer');
+  new Scheduler(
+    {
+      weights: WEIGHTS,
+      windowBatches: 4,
+      windowBytes: 50_000,
+      mergeBytes: 300,
+      maxPicks: 8,
+      slotMs: 500,
+      pollMs: 1_000,
+    },
+    {
+      store,
+      sleep: (ms) => world.sleep(life, store.keys.wake, ms),
+      wakeUp: () => {},
+      now: () => world.time.nowMs,
+      ...quiet,
+    },
+  );
+}
+
+/** How the upstream answers; `undefined` when whoever asked is gone. */
+export type Answering = (life: Life, body: Buffer) => Promise<Outcome>;
+
+export function startExporter(world: World, life: Life, answer: Answering): void {
+  const store = storeOf(world, life, 'consumer');
+  const upstream = {
+    send: (_signal: string, body: Buffer | Buffer[], _encoding: ContentEncoding) =>
+      answer(life, Array.isArray(body) ? Buffer.concat(body) : body),
+    close: async () => {},
+  };
+  new Exporter(
+    {
+      minConcurrency: 1,
+      maxConcurrency: 2,
+      maxInflightBytes: 10_000,
+      compression: 'as-received',
+      retry: RETRY,
+      maxBodyBytes: 1e6,
+    },
+    {
+      store,
+      bell: bellOf(world, life, store.keys.queue('export', 'marker')) as never,
+      upstream: upstream as unknown as Upstream,
+      now: () => world.time.nowMs,
+      random: () => 0.5,
+      ...quiet,
+    },
+  );
+}
+
+export interface Dlq {
+  segments: SegmentLog;
+  takeDirectly(batch: Batch): Promise<void>;
+  replayRejected(): Promise<void>;
+}
+
+export async function startDlq(world: World, life: Life): Promise<Dlq> {
+  const [store, workerStore] = [storeOf(world, life, 'consumer'), storeOf(world, life, 'consumer')];
+  const fs = world.fileSystem(life);
+  await fs.mkdir('/dlq');
+  const ledger = await Ledger.open('/dlq', fs);
+  const dropped = (reason: string, items: number) => {
+    if (items > 0) ledger.add(`dropped:${reason}`, items).catch(() => {});
+  };
+  const segments = await SegmentLog.open({
+    ...logOptions(world.disk).o,
+    fs,
+    segmentBytes: SEGMENT_BYTES,
+    now: () => world.time.nowMs,
+    events: {
+      corrupted: ({ file, reason }) => {
+        if (life.alive) world.fail(new Broken(`${file} is damaged: ${reason}`));
+      },
+      dropped: (_area, items, reason) => dropped(reason, items),
+      fault: () => {},
+    },
+  });
+  await ledger.conclude(segments.lastIds);
+  let housekeeping: Housekeeping | undefined;
+  const changed = () => housekeeping?.changed();
+  const intake = new Intake({
+    store,
+    connection: undefined as never,
+    prefix: PREFIX,
+    concurrency: 2,
+    segments,
+    maxBodyBytes: 1e6,
+    changed,
+    consume: (options) => spillConsumer(world, life, workerStore, options),
+    ...quiet,
+  });
+  const replayer = new Replayer({
+    store,
+    segments,
+    rate: new ReplayRate(1e6, world.time.nowMs),
+    weights: WEIGHTS,
+    changed,
+    now: () => world.time.nowMs,
+    ...quiet,
+  });
+  const keeping = new Housekeeping({
+    store,
+    segments,
+    ledger,
+    replayer,
+    notReady: () => (world.redisUp ? undefined : 'lost Redis'),
+  });
+  housekeeping = keeping;
+  let ticking: Promise<void> | undefined;
+  setInterval(() => {
+    ticking ??= keeping
+      .turn()
+      .catch(() => {})
+      .finally(() => {
+        ticking = undefined;
+      });
+  }, TICK_MS);
+  return {
+    segments,
+    takeDirectly: (batch) => {
+      const { id, signal, class: priorityClass, items, encoding, receivedAt, payload } = batch;
+      const spilled: Spilled = {
+        id,
+        signal,
+        class: priorityClass,
+        items,
+        encoding,
+        receivedAt,
+        reason: 'redis_away',
+        payload: Buffer.from(payload),
+      };
+      return takeDirectly(spilled, intake, ledger, quiet.log);
+    },
+    replayRejected: () =>
+      replayer.replay({ areas: ['rejected'], class: undefined, since: 0, until: Number.MAX_SAFE_INTEGER }),
+  };
+}
+
+/** The spill queue has BullMQ's layout, so the export queue's consumer can stand in for BullMQ's worker. */
+function spillConsumer(world: World, life: Life, store: Store, options: ConsumeOptions): Consumer {
+  const other = {
+    take: (_: string, limits: TakeLimits) => store.take('spill' as 'export', limits),
+    leave: async (held: Held, how: 'done' | number) => {
+      held.ended = true;
+      return store.leave({ ...held, queue: 'spill' as 'export' }, how);
+    },
+    extend: (_: string, id: string, lockMs: number) => store.extend('spill' as 'export', id, lockMs),
+  };
+  return new Taker({
+    store: other as unknown as Store,
+    concurrency: options.concurrency,
+    maxBytes: 1e6,
+    bell: bellOf(world, life, store.keys.queue('spill', 'marker')) as never,
+    faultDelayMs: options.faultDelayMs,
+    handle: (job) => options.handle(job.id, job.data, job.attempts),
+    onError: options.onError,
+  });
+}
+
+function bellOf(world: World, life: Life, key: string) {
+  return { wait: (ms: number) => world.sleep(life, key, ms), ring: () => {} };
+}
