@@ -217,14 +217,12 @@ export async function startDlq(world: World, life: Life): Promise<Dlq> {
     notReady: () => (world.redisUp ? undefined : 'lost Redis'),
   });
   housekeeping = keeping;
-  let ticking: Promise<void> | undefined;
+  const ticking = new Set<Promise<void>>();
   setInterval(() => {
-    ticking ??= keeping
-      .turn()
-      .catch(() => {})
-      .finally(() => {
-        ticking = undefined;
-      });
+    if (ticking.size > 0) return;
+    const turn = keeping.turn().catch(() => {});
+    ticking.add(turn);
+    void turn.then(() => ticking.delete(turn));
   }, TICK_MS);
   return {
     segments,
