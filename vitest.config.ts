@@ -7,7 +7,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           testTimeout: 60_000,
-          include: ['{shared,services,cli}/**/*.test.ts', 'tests/{testbed,fuzz,crash}/**/*.test.ts'],
+          include: ['{shared,services,cli}/**/*.test.ts', 'tests/{testbed,fuzz,crash,security}/**/*.test.ts'],
         },
       },
       {

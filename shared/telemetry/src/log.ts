@@ -42,12 +42,24 @@ export function asText(line: string): string {
   const { level, time, msg, service, ...rest } = entry;
   const label = typeof level === 'number' ? (LABELS[level] ?? String(level)) : String(level);
   const fields = Object.entries(rest)
-    .map(([key, value]) => `${key}=${typeof value === 'string' ? quoted(value) : JSON.stringify(value)}`)
+    .map(
+      ([key, value]) =>
+        `${key}=${typeof value === 'string' ? quoted(value) : onOneLine(JSON.stringify(value))}`,
+    )
     .join(' ');
   const clock = String(time).slice(11, 23);
-  return `${clock} ${label.padEnd(5)} ${String(service ?? 'nrdot').padEnd(9)} ${String(msg ?? '')}${fields ? `  ${fields}` : ''}\n`;
+  return `${clock} ${label.padEnd(5)} ${onOneLine(String(service ?? 'nrdot')).padEnd(9)} ${onOneLine(String(msg ?? ''))}${fields ? `  ${fields}` : ''}\n`;
 }
 
 function quoted(value: string): string {
-  return /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
+  return /^[^\s"=]+$/.test(value) && onOneLine(value) === value ? value : onOneLine(JSON.stringify(value));
+}
+
+/** What a terminal would take for a command, or a reader for another line, as an escape that can be seen. */
+function onOneLine(text: string): string {
+  return text.replace(
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
+    /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }

@@ -1,0 +1,50 @@
+import { afterEach, expect, it } from 'vitest';
+import { type Kept, post, startReceiver } from './receiver.ts';
+
+let receiver: Kept;
+afterEach(() => receiver.stop());
+const cors = (...allowedOrigins: string[]) => ({
+  cors: { allowedOrigins, allowedHeaders: ['x-tenant'], maxAgeMs: 60_000 },
+});
+const allowed = async (origin: string) =>
+  (await post(receiver.url, { origin })).headers.get('access-control-allow-origin');
+
+it('allows no origin unless one is configured', async () => {
+  receiver = await startReceiver();
+  expect(await allowed('https://shop.example')).toBeNull();
+});
+
+it('allows the very origins that are configured, and none that looks like one', async () => {
+  receiver = await startReceiver(cors('https://shop.example'));
+  expect(await allowed('https://shop.example')).toBe('https://shop.example');
+  for (const origin of [
+    'https://shop.example.evil',
+    'https://evil/https://shop.example',
+    'http://shop.example',
+    'https://shop.example:444',
+    'https://sub.shop.example',
+    'null',
+    'https://SHOP.example',
+  ])
+    expect(await allowed(origin), origin).toBeNull();
+});
+
+it('never allows credentials, and tells caches that the answer depends on the origin', async () => {
+  receiver = await startReceiver(cors('https://shop.example'));
+  const { headers } = await post(receiver.url, { origin: 'https://shop.example' });
+  expect([headers.get('access-control-allow-credentials'), headers.get('vary')]).toEqual([null, 'Origin']);
+});
+
+it('answers a preflight with what is configured, not with what was asked', async () => {
+  receiver = await startReceiver(cors('https://shop.example'));
+  const asked = {
+    'access-control-request-method': 'DELETE',
+    'access-control-request-headers': 'authorization, x-evil',
+  };
+  const answer = await fetch(`${receiver.url}/v1/traces`, {
+    method: 'OPTIONS',
+    headers: { origin: 'https://shop.example', ...asked },
+  });
+  expect(answer.headers.get('access-control-allow-methods')).toBe('POST');
+  expect(answer.headers.get('access-control-allow-headers')).toBe('content-type, content-encoding, x-tenant');
+});

@@ -1,0 +1,60 @@
+/** The receiver's HTTP server in this process: what it is handed is kept in a list. */
+import type { Batch } from '@nrdot/queue';
+import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
+import { Receiver, type ReceiverOptions } from '../../services/receiver/src/server.ts';
+
+export interface Kept {
+  url: string;
+  port: number;
+  batches: Batch[];
+  stop(): Promise<void>;
+}
+
+export async function startReceiver(options: Partial<ReceiverOptions> = {}): Promise<Kept> {
+  const batches: Batch[] = [];
+  const receiver = new Receiver(
+    {
+      host: '127.0.0.1',
+      port: 0,
+      limits: {
+        headerBytes: 16_384,
+        wireBytes: 100_000,
+        bodyBytes: 100_000,
+        depth: 64,
+        inflightBytes: 1_000_000,
+        connections: 1_000,
+      },
+      requestTimeoutMs: 5_000,
+      keepAliveMs: 5_000,
+      retryAfterMs: 1_000,
+      cors: { allowedOrigins: [], allowedHeaders: [], maxAgeMs: 60_000 },
+      tokens: [],
+      tls: {},
+      ...options,
+    },
+    {
+      log: createLogger({ level: 'silent', format: 'json' }),
+      metrics: new MetricsRegistry(['receiver']).metrics,
+      enqueue: async (all) => {
+        batches.push(...all);
+        return all.map(() => 'queued' as const);
+      },
+      store: undefined,
+      limit: undefined,
+      classify: () => [{ class: 'normal', body: undefined }],
+      now: Date.now,
+    },
+  );
+  const { port } = await receiver.start();
+  return { url: `http://127.0.0.1:${port}`, port, batches, stop: () => receiver.stop(100) };
+}
+
+export const SPAN = '{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"x"}]}]}]}';
+
+export function post(url: string, headers: Record<string, string> = {}, body = SPAN, path = '/v1/traces') {
+  return fetch(url + path, {
+    method: 'POST',
+    body,
+    headers: { 'content-type': 'application/json', ...headers },
+  });
+}
