@@ -3,8 +3,11 @@
  * These are the mutations that few schedules find; rarer ones take `make crash-model`.
  */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { Choices } from './choices.ts';
 import { explore } from './explore.ts';
 import { RedisModel } from './redis.ts';
+import { REGRESSIONS } from './regressions.ts';
+import { runSchedule } from './schedule.ts';
 import { installVirtualTime } from './virtual-time.ts';
 
 vi.mock('@mongodb-js/zstd', () => import('./zstd.ts'));
@@ -58,26 +61,39 @@ beforeAll(() => {
 });
 afterAll(() => restore());
 
-describe('the crash model finds that', () => {
-  it.each(MUTATIONS)('%s', { timeout: 120_000 }, async (_what, sound, broken, finds) => {
-    const real = RedisModel.prototype.eval;
-    let changed = 0;
-    const spy = vi.spyOn(RedisModel.prototype, 'eval').mockImplementation(function (
-      this: RedisModel,
-      lua,
-      keys,
-      args,
-    ) {
-      const mutated = lua.replace(sound, () => broken);
-      if (mutated !== lua) changed++;
-      return real.call(this, mutated, keys, args);
-    });
-    try {
-      const { failure } = await explore(SCHEDULES, SEED, { shrinkingRuns: 0 });
-      expect(changed).toBeGreaterThan(0);
-      expect(failure?.broken).toMatch(finds);
-    } finally {
-      spy.mockRestore();
-    }
+/** Runs with a part of the scripts replaced. */
+async function broken<T>(sound: string, instead: string, run: () => Promise<T>): Promise<T> {
+  const real = RedisModel.prototype.eval;
+  let changed = 0;
+  const spy = vi.spyOn(RedisModel.prototype, 'eval').mockImplementation(function (
+    this: RedisModel,
+    lua,
+    keys,
+    args,
+  ) {
+    const mutated = lua.replace(sound, () => instead);
+    if (mutated !== lua) changed++;
+    return real.call(this, mutated, keys, args);
   });
+  try {
+    return await run();
+  } finally {
+    spy.mockRestore();
+    expect(changed, 'scripts that were changed').toBeGreaterThan(0);
+  }
+}
+
+describe('the crash model finds that', () => {
+  it.each(MUTATIONS)('%s', { timeout: 120_000 }, async (_what, sound, instead, finds) => {
+    const { failure } = await broken(sound, instead, () => explore(SCHEDULES, SEED, { shrinkingRuns: 0 }));
+    expect(failure?.broken).toMatch(finds);
+  });
+
+  it.each(REGRESSIONS.map((r) => [r.what, r] as const))(
+    'it is not so: %s',
+    async (_what, { fixed, before, choices }) => {
+      const result = await broken(fixed, before, () => runSchedule(Choices.replayed(choices)));
+      expect(result.broken).toBeDefined();
+    },
+  );
 });
