@@ -11,3 +11,4 @@ for (const target of TARGETS) {
     `${done.target}: ${done.inputs} inputs, ${done.taken} taken, slowest ${done.slowestMs.toFixed(0)} ms`,
   );
 }
+process.exit(); // servers that were fuzzed still listen
