@@ -12,7 +12,7 @@ import {
   waitUntil,
 } from '@nrdot/testbed';
 import { expect, it } from 'vitest';
-import { accounting, startServices, untilQuiet } from '../kit.ts';
+import { accounting, startServices, untilQuiet, writeConfig } from '../kit.ts';
 
 const ITEMS = 9_000;
 const BATCH = 50;
@@ -76,3 +76,16 @@ it('the dlq, killed again and again while it writes and while it replays, loses 
   expect(mock.stats()).toMatchObject({ duplicates: 0, corrupted: 0 });
   await mock.close();
 }, 180_000);
+
+it('a second dlq on a directory that has one does not start, and says whose it is', async () => {
+  using dir = temporaryDirectory();
+  await using redis = await TestRedis.start({ dir: dir.path });
+  const file = writeConfig(dir.path, { redis: { url: redis.url } });
+  await using first = startNrdot(['dlq', '--config', file], {}, dir.path);
+  await first.line(/keeping what spills/);
+  await using second = startNrdot(['dlq', '--config', file], {}, dir.path);
+  await waitUntil(() => !second.running, { what: 'the second has ended' });
+  expect(second.child.exitCode).toBe(1);
+  expect(second.output()).toContain(`belongs to a dlq that is running (process ${first.pid})`);
+  expect(first.running).toBe(true);
+});

@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Config } from '@nrdot/config';
-import { AREAS, NodeFileSystem, SegmentLog } from '@nrdot/segment-log';
+import { AREAS, DirectoryLock, NodeFileSystem, SegmentLog } from '@nrdot/segment-log';
 import {
   type Address,
   formatAddress,
@@ -30,7 +30,10 @@ const UNSTARTED_STOP_MS = 2_000;
 const VERIFY_BYTES_PER_SECOND = 32 * 1024 * 1024;
 const STATES = ['ok', 'full', 'disk_full', 'disk_failing'] as const;
 
-/** Starts the dlq of this process: opens the disk, takes in what spills, replays what is there. */
+/**
+ * Starts the dlq of this process: opens the disk, takes in what spills, replays what is there.
+ * @throws DirectoryTaken when another one has the directory
+ */
 export async function startDlq(
   config: Config,
   processHost: Host,
@@ -39,10 +42,12 @@ export async function startDlq(
   const { log, metrics, registry } = host;
   const { dlq: options } = config;
   const dir = resolve(options.dir);
+  mkdirSync(dir, { recursive: true });
+  const lock = await DirectoryLock.take(dir);
+  if (!lock) log.warn({ dir }, 'the directory cannot be locked; see to it that no other dlq uses it');
   const { link, store } = openStore(config, host, 'consumer', 'dlq');
   const workerLink = openLink(config, host, 'consumer', 'dlq-worker');
 
-  mkdirSync(dir, { recursive: true });
   const ledger = await Ledger.open(dir);
   const dropped = (reason: string, items: number) => {
     if (items === 0) return;
@@ -178,6 +183,7 @@ export async function startDlq(
     }
     closeLinks();
     await segments.close();
+    await lock?.free();
   };
   // Half a dlq would go on taking from the spill queue, into a directory that the next one believes to be its own.
   const address = await direct.start().catch(async (error: unknown) => {
