@@ -5,6 +5,7 @@ import {
   connect,
   consume,
   DirectLane,
+  type JobData,
   newBatchId,
   RetryLater,
   Store,
@@ -145,13 +146,31 @@ it('takes up what a consumer held that is gone, at once and not before its lock 
   expect((await store.take('export', { ...limits, lockMs: 400, lookForLost: false })).jobs).toHaveLength(1);
   const other = { ...limits, token: 'other', lockMs: 10_000, lookForLost: true };
   expect((await store.take('export', other)).jobs).toHaveLength(0);
-  await waitUntil(async () => (await store.take('export', other)).jobs.length === 1, {
-    what: 'it was taken up',
-  });
-  const held = (token: string, id: string) => ({ queue: 'export' as const, id, token, ended: false });
-  const [id = ''] = await store.redis.lrange(store.keys.queue('export', 'active'), 0, -1);
-  expect(await store.leave(held('gone', id), 'done')).toBe(false);
-  expect(await store.leave(held('other', id), 'done')).toBe(true);
+  const [taken] = await waitUntil(
+    async () => {
+      const { jobs } = await store.take('export', other);
+      return jobs.length === 1 ? jobs : undefined;
+    },
+    { what: 'it was taken up' },
+  );
+  const { id } = taken!;
+  const held = (token: string) => ({ queue: 'export' as const, id, token, ended: false });
+  expect(await store.leave(held('gone'), 'done')).toBe(false);
+  await store.settle(JSON.parse(taken!.data) as JobData, 'export', { outcome: 'delivered' });
+  expect(await store.leave(held('other'), 'done')).toBe(true);
+  expect(await leftOvers()).toEqual([]);
+});
+
+it('a job that is said to be done while Redis holds its payload waits again', async () => {
+  await exportBatches(batch());
+  const limits = { token: 'one', lockMs: 10_000, maxJobs: 1, maxBytes: 1e6, alone: true, lookForLost: false };
+  const [taken] = (await store.take('export', limits)).jobs;
+  const held = () => ({ queue: 'export' as const, id: taken!.id, token: 'one', ended: false });
+  expect(await store.leave(held(), 'done')).toBe(false);
+  const [again] = (await store.take('export', limits)).jobs;
+  expect(again).toEqual(taken);
+  await store.settle(JSON.parse(again!.data) as JobData, 'export', { outcome: 'delivered' });
+  expect(await store.leave(held(), 'done')).toBe(true);
   expect(await leftOvers()).toEqual([]);
 });
 
