@@ -4,6 +4,7 @@ import { type Dropped, Drops } from './drops.ts';
 import { SketchPool } from './entropy.ts';
 import { type HashSeeds, hashSeeds, Random } from './hash.ts';
 import { KeyTable } from './key-table.ts';
+import { CUMULATIVE } from './metric-kind.ts';
 import { type Metric, MetricTable } from './metric-table.ts';
 import { isRegular, normalise } from './normalise.ts';
 import { completeOptions, type LimiterOptions, policyOf } from './options.ts';
@@ -253,7 +254,8 @@ export class CardinalityLimiter {
   }
 
   #walkMetric(): number {
-    const { body, scanner, admission, table } = this.#parts;
+    const { body, scanner, admission, table, tracker } = this.#parts;
+    const { sources } = tracker;
     const block = this.#block;
     const resource = this.#resource;
     const metric = this.#metrics.get(block.nameLo, block.nameHi, body, block.nameStart, block.nameEnd);
@@ -279,7 +281,8 @@ export class CardinalityLimiter {
         points[at + 3] = low | 0;
         const hi = (points[at + 4]! + contextHi + (low > 0xffffffff ? 1 : 0)) | 0;
         points[at + 4] = hi;
-        table.approach(low | 0, hi);
+        if (metric.plain) table.approach(low | 0, hi);
+        else if (block.temporality === CUMULATIVE) sources.approach(low | 0, hi);
       }
       for (let at = 0; at < end; at += POINT_WORDS) {
         const lo = points[at + 3]!;

@@ -27,6 +27,20 @@ export class Point {
   }
 }
 
+/**
+ * Where a run of short fields with this tag ends: attributes, which are five of eight fields of a usual point and say
+ * nothing here. Never beyond `to`: a field that is not complete is not passed over.
+ */
+function skipFields(bytes: Uint8Array, from: number, to: number, tag: number): number {
+  let p = from;
+  while (p + 1 < to && bytes[p] === tag) {
+    const length = bytes[p + 1]!;
+    if (length >= 0x80 || p + 2 + length > to) break;
+    p += 2 + length;
+  }
+  return p;
+}
+
 /** A NumberDataPoint. */
 export class NumberPoint extends Point {
   isInt = false;
@@ -40,7 +54,25 @@ export class NumberPoint extends Point {
     this.clear();
     let valued = false;
     let flags = 0;
-    reader.open(bytes, from, to);
+    // SDKs write start, time and value first and then the attributes; what does not come so is left to the loop below.
+    const view = viewOf(bytes);
+    let p = from;
+    if (p + 27 <= to && bytes[p] === 0x11 && bytes[p + 9] === 0x19) {
+      this.startLo = view.getInt32(p + 1, true);
+      this.startHi = view.getInt32(p + 5, true);
+      this.timeLo = view.getInt32(p + 10, true);
+      this.timeHi = view.getInt32(p + 14, true);
+      p += 18;
+      const tag = bytes[p];
+      if (tag === 0x31 || tag === 0x21) {
+        this.isInt = tag === 0x31;
+        this.lo = view.getInt32(p + 1, true);
+        this.hi = view.getInt32(p + 5, true);
+        valued = true;
+        p += 9;
+      }
+    }
+    reader.open(bytes, skipFields(bytes, p, to, 0x3a), to);
     while (reader.next()) {
       const at = reader.start;
       switch (reader.field) {
@@ -109,7 +141,34 @@ export class HistogramPoint extends Point {
     this.boundsHi = 0x6c078965;
     this.sound = true;
     const view = viewOf(bytes);
-    reader.open(bytes, from, to);
+    // As SDKs write it: start, time, count, sum, counts, bounds, attributes. What does not come so is left to the loop below.
+    let p = from;
+    if (
+      p + 36 <= to &&
+      bytes[p] === 0x11 &&
+      bytes[p + 9] === 0x19 &&
+      bytes[p + 18] === 0x21 &&
+      bytes[p + 27] === 0x29
+    ) {
+      this.startLo = view.getInt32(p + 1, true);
+      this.startHi = view.getInt32(p + 5, true);
+      this.timeLo = view.getInt32(p + 10, true);
+      this.timeHi = view.getInt32(p + 14, true);
+      this.count = this.#unsigned(view, p + 19);
+      this.sum = view.getFloat64(p + 28, true);
+      this.hasSum = true;
+      p += 36;
+      let end = p + 2 + bytes[p + 1]!;
+      if (end < to && bytes[p] === 0x32 && bytes[p + 1]! < 0x80) {
+        this.#pushCounts(view, p + 2, end);
+        p = end;
+        end = p + 2 + bytes[p + 1]!;
+        if (end <= to && bytes[p] === 0x3a && bytes[p + 1]! < 0x80 && this.#sameBounds(bytes, p + 2, end)) {
+          p = skipFields(bytes, end, to, 0x4a);
+        }
+      }
+    }
+    reader.open(bytes, p, to);
     while (reader.next()) {
       const at = reader.start;
       switch (reader.field) {
@@ -137,6 +196,9 @@ export class HistogramPoint extends Point {
             this.#bound(view.getInt32(p, true), view.getInt32(p + 4, true));
           if (reader.wire === 2 && this.bounds === (reader.end - at) >> 3)
             this.#remember(bytes, at, reader.end);
+          break;
+        case 9:
+          reader.pos = skipFields(bytes, reader.pos, to, 0x4a);
           break;
         case 8:
           this.exemplar(reader.tagStart, reader.end);

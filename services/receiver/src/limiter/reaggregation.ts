@@ -120,8 +120,22 @@ export class Reaggregation {
     return [reducedLo ^ boundsLo, reducedHi ^ (boundsHi + buckets)];
   }
 
-  /** @returns why the point has to be dropped, if it has to */
-  contribute(body: Uint8Array, around: Around, point: Incoming, watchMs: number): DropReason | undefined {
+  /** Whether a point of the stream that this one goes into has come in this request already. */
+  has({ reducedLo, reducedHi }: Incoming): boolean {
+    return this.#index.get(reducedLo, reducedHi) >= 0;
+  }
+
+  /**
+   * @param tracked the output that the point goes into, when it is known
+   * @returns why the point has to be dropped, if it has to
+   */
+  contribute(
+    body: Uint8Array,
+    around: Around,
+    point: Incoming,
+    watchMs: number,
+    tracked?: Output,
+  ): DropReason | undefined {
     const { metric } = around;
     const { kind } = metric;
     if (!this.#decode(body, kind, point)) {
@@ -131,8 +145,8 @@ export class Reaggregation {
     }
     if (!this.#isSound(kind)) return 'unmergeable';
     const isCumulative = kind !== GAUGE && metric.temporality === CUMULATIVE;
-    let output: Output | undefined;
-    if (kind !== GAUGE) output = this.#output(point);
+    let output = tracked;
+    if (!output && kind !== GAUGE) output = this.#output(point);
     if (isCumulative) {
       if (!output) return 'tracker_full';
       const outcome = this.#track(metric, point, output, this.#past(point, output), watchMs);

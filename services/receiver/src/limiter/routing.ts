@@ -79,6 +79,10 @@ export class Routing {
     if (rule) point.reduction = rule;
     if (rule && enforced && point.relabelled && this.#leavesItsOwnStream(metric, point, output !== undefined))
       return true;
+    if (rule && output && this.#isUnderWay(point, output)) {
+      this.#contribute(metric, point, output);
+      return true;
+    }
     const slot = table.find(point.reducedLo, point.reducedHi);
     point.reducedSeenMs = 0;
     if (slot >= 0) {
@@ -109,6 +113,12 @@ export class Routing {
   #joins(metric: Metric, point: Incoming): boolean {
     if (point.relabelled && this.#leavesItsOwnStream(metric, point, false)) return true;
     return this.#parts.merging.join(this.#parts.body, this.#parts.around, point);
+  }
+
+  /** The same for a cumulative stream: its source feeds the stream that it is to feed, and a point of that came before it. */
+  #isUnderWay(point: Incoming, output: Output): boolean {
+    if (output.lo !== point.reducedLo || output.hi !== point.reducedHi) return false;
+    return this.#parts.merging.has(point);
   }
 
   #admit(metric: Metric, point: Incoming, mergeable: boolean): Verdict {
@@ -175,7 +185,7 @@ export class Routing {
     if (!handsOver) {
       // Only to free its key: later it has expired, and a stream comes again and again, so it is enough to look now and then.
       if (nowMs - metric.ruleSinceMs > 2 * this.#parts.options.keyTtlMs) return false;
-      if ((this.#looks = (this.#looks + 1) & 3) !== 0) return false;
+      if ((this.#looks = (this.#looks + 1) & 15) !== 0) return false;
     }
     const own = table.find(point.fullLo, point.fullHi);
     if (own < 0) return false;
@@ -252,7 +262,7 @@ export class Routing {
     if (this.#contribute(metric, point)) this.#parts.overflowPoints++;
   }
 
-  #contribute(metric: Metric, point: Incoming): boolean {
+  #contribute(metric: Metric, point: Incoming, tracked?: Output): boolean {
     const { kind, temporality, isMonotonic } = this.#parts.around.metric;
     if (temporality === CUMULATIVE && kind !== GAUGE && (kind !== SUM || isMonotonic))
       metric.mergedCounts = true;
@@ -261,6 +271,7 @@ export class Routing {
       this.#parts.around,
       point,
       this.#watchMs(metric),
+      tracked,
     );
     if (!reason) return true;
     this.#drop(metric, point, reason, metric.rule?.pointLabels[0] ?? metric.rule?.resourceLabels[0]);
