@@ -8,7 +8,7 @@ import { countItems, request, WALKED } from '../../../../shared/otlp/test/arbitr
 import { referenceRequest } from '../../../../shared/otlp/test/reference.ts';
 import { Classifier } from './classifier.ts';
 import { Matcher } from './matcher.ts';
-import { findMessage, readEnum, readString } from './read.ts';
+import { findMessage, readAttributes, readEnum, readString } from './read.ts';
 
 const classifier = (priority: string) =>
   new Classifier(
@@ -206,6 +206,13 @@ describe('the classifier', () => {
     expect(readString(twice, 0, 6, 1)).toBe('b');
     expect(readEnum(twice, 6, 10, 1)).toBe(4);
     expect(findMessage(twice, 10, twice.byteLength, 15)).toEqual({ start: 16, end: 18 });
+  });
+
+  it('takes the last key and the last value of an attribute that has two', () => {
+    const attribute = '0a01610a0162' + '12030a0178' + '12060a01790a017a'; // keys a, b; values x, then y and z in one
+    const twice = Buffer.from(`0a13${attribute}`, 'hex');
+    const found = readAttributes(twice, 0, twice.byteLength, new Set(['a', 'b']));
+    expect([...found]).toEqual([['b', 'z']]);
   });
 
   it('passes an empty request', () => {
