@@ -1,6 +1,15 @@
 import type { HistogramPoint } from './point.ts';
 import { lessThan } from './reader.ts';
 
+/*
+ * Buckets of a usual histogram, used again from request to request: a new array of doubles takes longer than adding a
+ * point, and 60 of them were 5 % of a request.
+ */
+const COUNTS = 64;
+const SPARE_MAX = 256;
+const spare: Float64Array[] = [];
+const NONE = new Float64Array(0);
+
 /** Points of one delta histogram, all with the same bounds, that become one. */
 export class HistogramTotal {
   count = 0;
@@ -10,7 +19,9 @@ export class HistogramTotal {
   max = Number.NEGATIVE_INFINITY;
   hasMin = true;
   hasMax = true;
+  /** Bucket counts, the first `buckets` of them. */
   counts: Float64Array;
+  readonly buckets: number;
   startLo = 0;
   startHi = 0;
   timeLo = 0;
@@ -18,7 +29,15 @@ export class HistogramTotal {
   #points = 0;
 
   constructor(buckets: number) {
-    this.counts = new Float64Array(buckets);
+    this.buckets = buckets;
+    this.counts = buckets > COUNTS ? new Float64Array(buckets) : (spare.pop() ?? new Float64Array(COUNTS));
+    this.counts.fill(0, 0, buckets);
+  }
+
+  /** After its point has been written: gives its memory to the next one. */
+  release(): void {
+    if (this.counts.length === COUNTS && spare.length < SPARE_MAX) spare.push(this.counts);
+    this.counts = NONE;
   }
 
   /** Sum, min and max are optional: they are known of the whole only if they are of every part. */
@@ -33,8 +52,8 @@ export class HistogramTotal {
       if (point.min < this.min) this.min = point.min;
       if (point.max > this.max) this.max = point.max;
     }
-    const { counts } = this;
-    for (let i = 0; i < counts.length; i++) counts[i]! += point.counts[i]!;
+    const { counts, buckets } = this;
+    for (let i = 0; i < buckets; i++) counts[i]! += point.counts[i]!;
     const first = this.#points++ === 0;
     if (first || lessThan(point.startLo, point.startHi, this.startLo, this.startHi)) {
       this.startLo = point.startLo;

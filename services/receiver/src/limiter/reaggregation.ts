@@ -70,7 +70,10 @@ export class Reaggregation {
   }
 
   begin(): void {
-    if (this.#streams.length > 0) this.#streams = [];
+    if (this.#streams.length > 0) {
+      for (const { histogram } of this.#streams) histogram?.release();
+      this.#streams = [];
+    }
     this.plan.clear();
     this.#index.clear();
     this.merged = 0;

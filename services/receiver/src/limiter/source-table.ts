@@ -45,6 +45,12 @@ export class SourceTable {
     this.#approached ^= this.words[at]! ^ this.words[at + SHAPE]!;
   }
 
+  /** The block of a source that stands where its lookup begins; 0 when another does. */
+  blockAt(lo: number, hi: number): number {
+    const at = (slotHash(lo, hi) & this.#mask) * SOURCE_WORDS;
+    return this.words[at] === lo && this.words[at + 1] === hi ? this.words[at + BLOCK]! : 0;
+  }
+
   /** @returns the word at which the source begins, or -1; good until the next removal */
   find(lo: number, hi: number): number {
     const { words } = this;

@@ -40,9 +40,10 @@ export function writeHistogramFields(
     if (total.hasMin && observed) writer.doubleField(11, total.min);
   }
   const counts = total?.counts ?? cells.subarray(output!.block + 2, output!.block + output!.blockLength);
-  if (counts.length > 0) {
+  const buckets = total?.buckets ?? counts.length;
+  if (buckets > 0) {
     const mark = writer.length;
-    for (let i = counts.length - 1; i >= 0; i--) writer.fixed64(counts[i]!);
+    for (let i = buckets - 1; i >= 0; i--) writer.fixed64(counts[i]!);
     writer.close(6, mark);
   }
   if (total ? total.hasSum : output!.hasSum)
