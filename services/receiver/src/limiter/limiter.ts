@@ -4,7 +4,7 @@ import { type Dropped, Drops } from './drops.ts';
 import { SketchPool } from './entropy.ts';
 import { type HashSeeds, hashSeeds, Random } from './hash.ts';
 import { KeyTable } from './key-table.ts';
-import { CUMULATIVE, HISTOGRAM } from './metric-kind.ts';
+import { CUMULATIVE } from './metric-kind.ts';
 import { type Metric, MetricTable } from './metric-table.ts';
 import { isRegular, normalise } from './normalise.ts';
 import { completeOptions, type LimiterOptions, policyOf } from './options.ts';
@@ -281,11 +281,9 @@ export class CardinalityLimiter {
         points[at + 3] = low | 0;
         const hi = (points[at + 4]! + contextHi + (low > 0xffffffff ? 1 : 0)) | 0;
         points[at + 4] = hi;
-        if (metric.plain) table.approach(low | 0, hi);
-        else if (block.temporality === CUMULATIVE) sources.approach(low | 0, hi);
-      }
-      if (!metric.plain && block.kind === HISTOGRAM && block.temporality === CUMULATIVE) {
-        for (let at = 0; at < end; at += POINT_WORDS) tracker.approachBlock(points[at + 3]!, points[at + 4]!);
+        // With a label given up its own key is hardly ever looked up, but its source is if it is cumulative.
+        if (!metric.rule) table.approach(low | 0, hi);
+        if (!metric.plain && block.temporality === CUMULATIVE) sources.approach(low | 0, hi);
       }
       for (let at = 0; at < end; at += POINT_WORDS) {
         const lo = points[at + 3]!;

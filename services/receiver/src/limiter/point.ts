@@ -54,7 +54,8 @@ export class NumberPoint extends Point {
     this.clear();
     let valued = false;
     let flags = 0;
-    // SDKs write start, time and value first and then the attributes; what does not come so is left to the loop below.
+    // SDKs write start, time and value first and then the attributes; what does not come so is left to the loop below. A
+    // request of 1,000 delta sums takes 10 % less CPU time for it; histograms gained nothing from the same.
     const view = viewOf(bytes);
     let p = from;
     if (p + 27 <= to && bytes[p] === 0x11 && bytes[p + 9] === 0x19) {
@@ -141,34 +142,7 @@ export class HistogramPoint extends Point {
     this.boundsHi = 0x6c078965;
     this.sound = true;
     const view = viewOf(bytes);
-    // As SDKs write it: start, time, count, sum, counts, bounds, attributes. What does not come so is left to the loop below.
-    let p = from;
-    if (
-      p + 36 <= to &&
-      bytes[p] === 0x11 &&
-      bytes[p + 9] === 0x19 &&
-      bytes[p + 18] === 0x21 &&
-      bytes[p + 27] === 0x29
-    ) {
-      this.startLo = view.getInt32(p + 1, true);
-      this.startHi = view.getInt32(p + 5, true);
-      this.timeLo = view.getInt32(p + 10, true);
-      this.timeHi = view.getInt32(p + 14, true);
-      this.count = this.#unsigned(view, p + 19);
-      this.sum = view.getFloat64(p + 28, true);
-      this.hasSum = true;
-      p += 36;
-      let end = p + 2 + bytes[p + 1]!;
-      if (end < to && bytes[p] === 0x32 && bytes[p + 1]! < 0x80) {
-        this.#pushCounts(view, p + 2, end);
-        p = end;
-        end = p + 2 + bytes[p + 1]!;
-        if (end <= to && bytes[p] === 0x3a && bytes[p + 1]! < 0x80 && this.#sameBounds(bytes, p + 2, end)) {
-          p = skipFields(bytes, end, to, 0x4a);
-        }
-      }
-    }
-    reader.open(bytes, p, to);
+    reader.open(bytes, from, to);
     while (reader.next()) {
       const at = reader.start;
       switch (reader.field) {

@@ -73,8 +73,6 @@ export class Tracker {
   watchLo = 0;
   watchHi = 0;
   #nowSec = 1;
-  /** Means nothing: a read without a use would be left out by the compiler. */
-  #approached = 0;
 
   constructor(limits: TrackerLimits) {
     this.sources = new SourceTable(limits.maxSources);
@@ -92,13 +90,6 @@ export class Tracker {
     if (this.sources.used > 0) this.sources.sweep(256, nowSec - ttlSec, (at) => this.#expireSource(at));
     if (this.outputs.used > 0)
       this.outputs.sweep(64, nowSec - ttlSec, (output) => this.#expireOutput(output));
-  }
-
-  /** Has the counts of a histogram in the cache by the time they are needed; after `SourceTable.approach`. */
-  approachBlock(lo: number, hi: number): void {
-    const { cells } = this.arena;
-    const block = this.sources.blockAt(lo, hi);
-    this.#approached += cells[block]! + cells[block + 8]! + cells[block + 16]!;
   }
 
   /** The stream that this one is a source of. */
