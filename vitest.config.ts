@@ -16,8 +16,8 @@ export default defineConfig({
           name: 'system',
           include: ['tests/{integration,e2e,faults,docs,bench}/**/*.test.ts'],
           fileParallelism: false,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          testTimeout: 180_000,
+          hookTimeout: 120_000,
         },
       },
       {

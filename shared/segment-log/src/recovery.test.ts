@@ -16,18 +16,20 @@ describe('recovery', () => {
     dir = '';
   });
 
-  it('opens 15 GiB in under 2 s and in little memory, whatever size the batches are', async () => {
+  it('opens 15 GiB with under 2 s of CPU and in little memory, whatever size the batches are', async () => {
     dir = mkdtempSync(join(tmpdir(), 'nrdot-big-'));
     // Sealed segments are holes with headers. 16 MiB of 4 KiB batches stand for the 128 MiB an open segment can have.
     const size = { sealed: 120, segmentBytes: 128 * MIB, openBytes: 16 * MIB, payloadBytes: 4 * 1024 };
     const { records } = await layDownBigDirectory(dir, size);
     const before = process.memoryUsage.rss();
-    const startedAt = performance.now();
+    const cpu = process.cpuUsage();
     const disk = new SimulatedDisk(seeded(1));
     const log = await SegmentLog.open(
       options(disk, { dir, fs: new NodeFileSystem(), capacityBytes: 20 * 1024 * MIB }).o,
     );
-    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    // Of the processor, not of the clock: a machine that is busy with something else does not make it more work.
+    const { user, system } = process.cpuUsage(cpu);
+    expect((user + system) / 1e6).toBeLessThan(2);
     expect(process.memoryUsage.rss() - before).toBeLessThan(64 * MIB);
     expect(log.diskBytes).toBeGreaterThan(15 * 1024 * MIB);
     expect(log.segments().reduce((sum, segment) => sum + segment.records, 0)).toBe(records);
