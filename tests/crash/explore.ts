@@ -1,6 +1,7 @@
 /** Many schedules from one seed; a failing one is made short and told. */
 import { Choices, shrink } from './choices.ts';
 import { type Result, runSchedule } from './schedule.ts';
+import { breath } from './virtual-time.ts';
 
 export interface Explored {
   schedules: number;
@@ -20,6 +21,7 @@ export async function explore(
 ): Promise<Explored> {
   const done: Explored = { schedules: 0, steps: 0, faults: 0, failure: undefined };
   while (done.schedules < schedules) {
+    await breath();
     const result = await runSchedule(Choices.fromSeed(seed + done.schedules));
     done.schedules++;
     done.steps += result.steps;

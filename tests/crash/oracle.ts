@@ -50,13 +50,6 @@ export class Oracle {
   }
 }
 
-function hash(redis: RedisModel, key: string): Record<string, string> {
-  const list = redis.call('HGETALL', [key]) as string[];
-  return Object.fromEntries(
-    Array.from({ length: list.length / 2 }, (_, i) => [list[2 * i]!, list[2 * i + 1]!]),
-  );
-}
-
 /**
  * Holds the depth hash against the jobs and payloads that there are.
  * @param stages whether each stage is looked at, or their sum alone
@@ -69,7 +62,7 @@ export function checkDepth(redis: RedisModel, stages: boolean): void {
     for (const job of jobsOf(redis, queue)) {
       for (const batch of job.batches) {
         const payload = KEYS.payload(batch.key);
-        if (seen.has(payload) || redis.call('TTL', [payload]) !== -1) continue;
+        if (seen.has(payload) || !redis.keeps(payload)) continue;
         seen.add(payload);
         for (const place of [`${stageOf(queue, job)}:${job.class}`, 'total']) {
           there[`${place}:batches`] = (there[`${place}:batches`] ?? 0) + 1;
@@ -80,15 +73,19 @@ export function checkDepth(redis: RedisModel, stages: boolean): void {
     }
   }
   for (const key of redis.keys()) {
-    if (key.startsWith(KEYS.payload('')) && !seen.has(key) && redis.call('TTL', [key]) === -1)
+    if (key.startsWith(KEYS.payload('')) && !seen.has(key) && redis.keeps(key))
       throw new Broken(`the payload ${key} is in no job and does not expire`);
   }
-  const said = hash(redis, KEYS.depth);
-  for (const field of [...(stages ? DEPTH_FIELDS : []), 'total:batches', 'total:items', 'total:bytes']) {
-    const [says, is] = [Number(said[field] ?? 0), there[field] ?? 0];
+  const said = redis.hashAt(KEYS.depth);
+  for (const field of stages ? FIELDS : TOTALS) {
+    const [says, is] = [Number(said.get(field) ?? 0), there[field] ?? 0];
     if (says !== is) throw new Broken(`the depth says ${field} = ${says}; there are ${is}`);
   }
 }
+
+const TOTALS = ['total:batches', 'total:items', 'total:bytes'];
+const FIELDS = [...DEPTH_FIELDS, ...TOTALS];
+const SPILLING = CLASSES.map((c) => depthField('spill', c, 'batches'));
 
 function stageOf(queue: (typeof QUEUES)[number], job: JobData): Stage {
   if (queue === 'spill') return 'spill';
@@ -98,8 +95,8 @@ function stageOf(queue: (typeof QUEUES)[number], job: JobData): Stage {
 
 /** The books as the pipeline keeps them. */
 export function books(redis: RedisModel) {
-  const said = hash(redis, KEYS.depth);
-  const at = (field: string) => Number(said[field] ?? 0);
+  const said = redis.hashAt(KEYS.depth);
+  const at = (field: string) => Number(said.get(field) ?? 0);
   const stages = Object.fromEntries(
     STAGES.map((stage) => [
       stage,
@@ -116,19 +113,22 @@ export function books(redis: RedisModel) {
     ]),
   ) as Depth['stages'];
   const total = { batches: at('total:batches'), items: at('total:items'), bytes: at('total:bytes') };
-  const counted = Object.fromEntries(
-    Object.entries(hash(redis, KEYS.books)).map(([field, n]) => [field, Number(n)]),
-  );
-  const spilling = CLASSES.reduce((sum, c) => sum + stages.spill[c].batches, 0);
-  return { total, spilling, ...accountingOf({ stages, total }, counted, hash(redis, KEYS.disk)) };
+  const counted = Object.fromEntries([...redis.hashAt(KEYS.books)].map(([field, n]) => [field, Number(n)]));
+  const disk = Object.fromEntries(redis.hashAt(KEYS.disk));
+  return { total, ...accountingOf({ stages, total }, counted, disk) };
+}
+
+/** Whether Redis says that it holds no batch, or none but those that wait for a dlq. */
+export function saysEmpty(redis: RedisModel, butForSpilling: boolean): boolean {
+  const said = redis.hashAt(KEYS.depth);
+  const at = (field: string) => Number(said.get(field) ?? 0);
+  return at('total:batches') === (butForSpilling ? SPILLING.reduce((sum, field) => sum + at(field), 0) : 0);
 }
 
 /** Items that wait for a dlq. */
 export function heldToSpill(redis: RedisModel): string[] {
   return jobsOf(redis, 'spill').flatMap((job) =>
-    job.batches.flatMap(({ key }) =>
-      namesIn(Buffer.from((redis.call('GET', [KEYS.payload(key)]) as string) ?? '', 'latin1')),
-    ),
+    job.batches.flatMap(({ key }) => namesIn(Buffer.from(redis.stringAt(KEYS.payload(key)) ?? '', 'latin1'))),
   );
 }
 
@@ -139,7 +139,7 @@ export function leftovers(redis: RedisModel): string[] {
   );
   return redis.keys().filter((key) => {
     const [, queue = '', part = ''] = key.split(':');
-    if (key.startsWith(KEYS.payload(''))) return !toSpill.has(key) && redis.call('TTL', [key]) === -1;
+    if (key.startsWith(KEYS.payload(''))) return !toSpill.has(key) && redis.keeps(key);
     if (key === KEYS.outcomes) return true;
     if (queue === 'spill' && toSpill.size > 0) return false;
     return (
@@ -150,14 +150,32 @@ export function leftovers(redis: RedisModel): string[] {
   });
 }
 
+/** Where jobs are that are not done with. */
+const PLACES = Object.fromEntries(
+  QUEUES.map((queue) => [queue, ['wait', 'active', 'delayed'].map((part) => KEYS.queue(queue, part))]),
+) as Record<(typeof QUEUES)[number], string[]>;
+
 function jobsOf(redis: RedisModel, queue: (typeof QUEUES)[number]): JobData[] {
-  const ids = [
-    ...(redis.call('LRANGE', [KEYS.queue(queue, 'wait'), '0', '-1']) as string[]),
-    ...(redis.call('LRANGE', [KEYS.queue(queue, 'active'), '0', '-1']) as string[]),
-    ...(redis.call('ZRANGE', [KEYS.queue(queue, 'delayed'), '0', '-1']) as string[]),
-  ];
-  return ids.flatMap((id) => {
-    const text = redis.call('HGET', [KEYS.queue(queue, id), 'data']) as string | null;
-    return text === null ? [] : [JSON.parse(text) as JobData];
-  });
+  const jobs: JobData[] = [];
+  for (const place of PLACES[queue]) {
+    for (const id of redis.membersAt(place)) {
+      const text = redis.hashAt(KEYS.queue(queue, id)).get('data');
+      if (text !== undefined) jobs.push(parsed(text));
+    }
+  }
+  return jobs;
+}
+
+/** Jobs are looked at again and again, and seldom change. */
+const known = new Map<string, JobData>();
+const KNOWN_MAX = 200;
+
+function parsed(text: string): JobData {
+  let data = known.get(text);
+  if (!data) {
+    data = JSON.parse(text) as JobData;
+    if (known.size >= KNOWN_MAX) known.clear();
+    known.set(text, data);
+  }
+  return data;
 }

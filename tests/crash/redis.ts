@@ -128,9 +128,37 @@ export class RedisModel {
     this.outOfMemory = false;
   }
 
-  /** All keys that there are, for a look from outside. */
+  // Looks from outside, which are no commands.
+
+  /** All keys that there are. */
   keys(): string[] {
     return [...this.#keys.keys()].filter((key) => this.#entry(key));
+  }
+
+  has(key: string): boolean {
+    return this.#entry(key) !== undefined;
+  }
+
+  /** Whether a key is there and does not expire. */
+  keeps(key: string): boolean {
+    return this.#entry(key)?.expiresAt === Number.POSITIVE_INFINITY;
+  }
+
+  stringAt(key: string): string | undefined {
+    return this.#string(key);
+  }
+
+  hashAt(key: string): ReadonlyMap<string, string> {
+    return this.#hash(key) ?? NO_FIELDS;
+  }
+
+  /** What a list or a sorted set has; the order is that of a list alone. */
+  membersAt(key: string): Iterable<string> {
+    const value = this.#entry(key)?.value;
+    if (!value) return [];
+    if ('list' in value) return value.list;
+    if ('zset' in value) return value.zset.keys();
+    throw new RedisError(WRONG_TYPE);
   }
 
   #asUnit(work: () => Reply): Reply {
@@ -421,6 +449,7 @@ export class RedisModel {
   }
 }
 
+const NO_FIELDS: ReadonlyMap<string, string> = new Map();
 const OOM = "OOM command not allowed when used memory > 'maxmemory'.";
 const WRONG_TYPE = 'WRONGTYPE Operation against a key holding the wrong kind of value';
 
@@ -438,7 +467,10 @@ function slice<T>(list: readonly T[], start: number, stop: number): T[] {
 /** What a script gives to a command. */
 function argument(value: unknown): string {
   if (typeof value === 'string') return value;
-  if (typeof value === 'number') return Number.isInteger(value) ? BigInt(value).toString() : String(value);
+  if (typeof value === 'number') {
+    // String() would say 1e21.
+    return Number.isInteger(value) && !Number.isSafeInteger(value) ? BigInt(value).toString() : String(value);
+  }
   throw new RedisError('ERR Lua redis lib command arguments must be strings or integers');
 }
 

@@ -2,7 +2,7 @@
 import { type Batch, CLASSES } from '@nrdot/queue';
 import type { Outcome } from '../../services/exporter/src/outcome.ts';
 import { Choices } from './choices.ts';
-import { Broken, books, checkDepth, heldToSpill, leftovers, Oracle } from './oracle.ts';
+import { Broken, books, checkDepth, heldToSpill, leftovers, Oracle, saysEmpty } from './oracle.ts';
 import {
   type Dlq,
   type Receiver,
@@ -352,12 +352,13 @@ class Schedule {
 
   async #atRest(): Promise<boolean> {
     const { redis, durability, time } = this.world;
-    const { total, spilling, difference, on_disk } = books(redis);
+    if (!saysEmpty(redis, !this.#withDlq)) return false;
     if (durability === 'everysec' && redis.unsynced > 0) return false;
-    if (!this.#withDlq) return total.batches === spilling && leftovers(redis).length === 0;
-    if (total.batches !== 0 || !this.#dlq) return false;
-    if (CLASSES.some((c) => this.#dlq!.segments.stats(c).records > 0) || on_disk !== 0) return false;
-    return leftovers(redis).length === 0 && (difference === 0 || time.nowMs > this.#patience());
+    if (leftovers(redis).length > 0) return false;
+    if (!this.#withDlq) return true;
+    if (!this.#dlq || CLASSES.some((c) => this.#dlq!.segments.stats(c).records > 0)) return false;
+    const { difference, on_disk } = books(redis);
+    return on_disk === 0 && (difference === 0 || time.nowMs > this.#patience());
   }
 
   #state(): string {

@@ -312,7 +312,7 @@ export class World {
     if (!this.redisUp) return;
     for (const life of this.lives) {
       for (const sleep of life.sleeps) {
-        if (this.redis.call('EXISTS', [sleep.key]) === 0) continue;
+        if (!this.redis.has(sleep.key)) continue;
         const { wake } = sleep;
         sleep.wake = () => {};
         this.operations.push({

@@ -39,6 +39,8 @@ const MISSING_AFTER_MS = 30_000;
 /** Share of 429 above which replay makes way. */
 const CROWDED = 0.05;
 const REMEMBERED_DONE = 10_000;
+/** Outcomes that Redis keeps for records that are still to be read, at most. An earlier run had no more under way. */
+const OUTCOMES_KEPT_MAX = 1_000;
 
 /**
  * Brings batches from the disk back into the replay queues: oldest first within a class, 5:3:1 between them, under the
@@ -49,15 +51,16 @@ export class Replayer {
   readonly #share: FairShare;
   readonly #outstanding = new Map<string, Outstanding>();
   readonly #peeked = new Map<Area, Entry>();
-  /** Outcomes of batches that an earlier run of the dlq had put into Redis. */
-  readonly #doneBefore = new Set<string>();
+  /** Batches that an earlier run of the dlq had put into Redis and that were delivered: the number of the outcome, by key. */
+  readonly #doneBefore = new Map<string, number>();
   readonly #rewind = new Set<Area>();
   readonly #done: Promise<void>;
   #outstandingBytes = 0;
   #replayedBytes = 0;
   /** Number of the first outcome that was not acted on. Those before it stay in Redis until the disk knows. */
   #nextOutcome = 0;
-  #forgotten = 0;
+  /** Number of the first that Redis still has. A Redis that was restarted may have again what it was told to forget. */
+  #firstOutcome = 0;
   #gate: { state: 'closed' | 'open' | 'half_open'; paused: boolean; crowded: boolean } = {
     state: 'open',
     paused: false,
@@ -162,6 +165,7 @@ export class Replayer {
   /** @returns how long there is nothing to do, in ms */
   async #step(): Promise<number> {
     const { rate, now } = this.#d;
+    if ([...this.#doneBefore.keys()].some(isOfRejected)) await this.#concludeRejected();
     await this.#readGate();
     if (now() - this.#lostCheckAt > MISSING_AFTER_MS) await this.#findLost();
     const { state } = this.#gate;
@@ -189,6 +193,8 @@ export class Replayer {
     }
     const ready = new Set<Area>();
     for (const area of AREAS) if (await this.#peek(area)) ready.add(area);
+    // All is read: what was not found had left the disk before.
+    if (ready.size === 0 && !this.#gate.paused && this.#rewind.size === 0) this.#doneBefore.clear();
     if (this.#order?.areas.every((area) => !ready.has(area))) {
       // What it named has been read; what it passed over waits its turn.
       for (const area of this.#order.areas) this.#rewind.add(area);
@@ -205,9 +211,9 @@ export class Replayer {
     while (!this.#peeked.has(area)) {
       const entry = await this.#d.segments.read(area);
       if (!entry) return false;
-      const { id } = entry.record.envelope;
-      if (this.#outstanding.has(replayKey(id))) continue; // read again after a rewind, and under way
-      if (this.#doneBefore.delete(replayKey(id))) {
+      const key = replayKey(entry.record.envelope.id, area);
+      if (this.#outstanding.has(key)) continue; // read again after a rewind, and under way
+      if (this.#doneBefore.delete(key)) {
         this.#finish(entry.position);
         continue;
       }
@@ -225,7 +231,7 @@ export class Replayer {
     const plain = Buffer.from(record.payload.buffer, record.payload.byteOffset, record.payload.byteLength);
     const held = ['gzip', 'zstd'].includes(encoding) ? (encoding as ContentEncoding) : 'identity';
     const payload = await encodeContent(plain, held);
-    const key = replayKey(id);
+    const key = replayKey(id, area);
     if (this.#doneBefore.delete(key)) {
       // An earlier run of the dlq had replayed it, and it was delivered after it was read here.
       this.#peeked.delete(area);
@@ -266,13 +272,15 @@ export class Replayer {
   async #takeOutcomes(): Promise<void> {
     const { store } = this.#d;
     while (true) {
-      const { outcomes, next } = await store.replayOutcomes(this.#nextOutcome, OUTCOMES_AT_ONCE);
+      const { outcomes, first, next } = await store.replayOutcomes(this.#nextOutcome, OUTCOMES_AT_ONCE);
+      this.#firstOutcome = first;
       this.#nextOutcome = next;
       if (outcomes.length === 0) return;
-      for (const { done, key } of outcomes) {
+      for (const [i, { done, key }] of outcomes.entries()) {
         const outstanding = this.#outstanding.get(key);
         if (!outstanding) {
-          if (done && this.#doneBefore.size < REMEMBERED_DONE) this.#doneBefore.add(key);
+          if (done && this.#doneBefore.size < REMEMBERED_DONE)
+            this.#doneBefore.set(key, next - outcomes.length + i);
           continue;
         }
         this.#outstanding.delete(key);
@@ -294,11 +302,26 @@ export class Replayer {
    * delivered, and books nothing twice.
    */
   async checkpoint(): Promise<void> {
-    const upTo = this.#nextOutcome;
+    const upTo = this.#actedOn();
     await this.#d.segments.checkpoint();
-    if (upTo === this.#forgotten) return;
+    if (upTo === this.#firstOutcome) return;
     await this.#d.store.forgetReplayOutcomes(upTo);
-    this.#forgotten = upTo;
+    this.#firstOutcome = upTo;
+  }
+
+  /** Number of the first outcome that the disk may not know of. */
+  #actedOn(): number {
+    const [oldest = this.#nextOutcome] = this.#doneBefore.values();
+    return Math.min(this.#nextOutcome, Math.max(oldest, this.#nextOutcome - OUTCOMES_KEPT_MAX));
+  }
+
+  /** What was rejected is read only on command: what an earlier run had replayed of it is looked for at once. */
+  async #concludeRejected(): Promise<void> {
+    for await (const { record, position } of this.#d.segments.scan('rejected')) {
+      if (this.#doneBefore.has(replayKey(record.envelope.id, 'rejected'))) this.#finish(position);
+    }
+    for (const key of [...this.#doneBefore.keys()]) if (isOfRejected(key)) this.#doneBefore.delete(key);
+    await this.#startOver('rejected');
   }
 
   #finish(position: Position): void {
@@ -358,6 +381,10 @@ export class Replayer {
 }
 
 /** A replayed batch has a key of its own: what was spilled under the old one may not be settled in its place. */
-function replayKey(id: string): string {
-  return `r${id}`;
+function replayKey(id: string, area: Area): string {
+  return `${area === 'rejected' ? 'x' : 'r'}${id}`;
+}
+
+function isOfRejected(key: string): boolean {
+  return key.startsWith('x');
 }

@@ -205,7 +205,7 @@ type Scripted = (Redis | Cluster) & {
     forgotten: string,
     from: number,
     limit: number,
-  ): Promise<[number, ...string[]]>;
+  ): Promise<[number, number, ...string[]]>;
   nrdotForgetOutcomes(outcomes: string, forgotten: string, upTo: number): Promise<number>;
   nrdotBook(books: string, booked: string, ...args: (string | number)[]): Promise<number>;
   nrdotPublish(status: string, instance: string, json: string, keptMs: number): Promise<number>;
@@ -753,13 +753,19 @@ export class Store {
   /**
    * Outcomes of replayed batches, oldest first; they stay until they are forgotten.
    * @param from number of the first that is wanted: 0, or what the last call gave as `next`
+   * @returns `first`: number of the oldest that Redis has not forgotten
    */
   async replayOutcomes(
     from: number,
     limit: number,
-  ): Promise<{ outcomes: { done: boolean; key: string }[]; next: number }> {
+  ): Promise<{ outcomes: { done: boolean; key: string }[]; first: number; next: number }> {
     const { outcomes, outcomesForgotten } = this.keys;
-    const [first, ...lines] = await this.#scripts.nrdotReadOutcomes(outcomes, outcomesForgotten, from, limit);
+    const [first, given, ...lines] = await this.#scripts.nrdotReadOutcomes(
+      outcomes,
+      outcomesForgotten,
+      from,
+      limit,
+    );
     // What is done leaves the disk: in a failover Redis must not go back to where it still needed it.
     if (lines.length > 0) await this.#kept(() => this.redis.set(this.keys.fence, lines.length));
     return {
@@ -767,7 +773,8 @@ export class Store {
         done: line.startsWith('done '),
         key: line.slice(line.indexOf(' ') + 1),
       })),
-      next: first + lines.length,
+      first,
+      next: given + lines.length,
     };
   }
 

@@ -15,13 +15,14 @@ end
 /**
  * KEYS  1 outcomes  2 how many were forgotten
  * ARGV  1 number of the first that is wanted  2 most
- * Gives { number of the first that is given, outcomes … }
+ * Gives { number of the first that is there, number of the first that is given, outcomes … }
  */
 export const readOutcomes = `#!lua flags=allow-oom
 ${numbers}
 local at = place(tonumber(ARGV[1]))
 local result = redis.call('LRANGE', KEYS[1], at, at + ARGV[2] - 1)
 table.insert(result, 1, base + at)
+table.insert(result, 1, base)
 return result
 `;
 
