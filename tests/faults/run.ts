@@ -137,6 +137,8 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
   const counted = (await countedLost(stack)) - before.countedLost;
   const uninvited = neverSent.reduce((sum, other) => sum + mock.received(other).count, 0);
   const lost = damaged ? Math.min(missing.count, counted) : 0;
+  const { accepted } = await stack.books().catch(() => ({ accepted: before.accepted }));
+  const acceptedTwice = accepted - before.accepted - together(reports).acknowledged.count;
   const result: Result = {
     index: plan.index,
     seed: plan.seed,
@@ -156,7 +158,7 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
       before.mixedClasses,
     duplicated: after.duplicates - before.duplicates,
     duplicatesAllowed: allowed(plan, reports, {
-      accepted: (await stack.books().catch(() => ({ accepted: 0 }))).accepted - before.accepted,
+      acceptedTwice,
       gaveUp: (await stack.upstreamTimeouts()) > before.timeouts,
     }),
     lost,
@@ -174,7 +176,10 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
     result.duplicated > result.duplicatesAllowed
       ? `${result.duplicated} duplicates, and ${result.duplicatesAllowed} are allowed`
       : '',
-    counted !== lost ? `the product counted ${counted} items as damaged, and ${lost} are gone` : '',
+    // Of a batch that was accepted twice one copy may be damaged, and the other arrives (run 990 of seed 20261126).
+    counted < lost || counted - lost > Math.max(0, acceptedTwice)
+      ? `the product counted ${counted} items as damaged, ${lost} are gone, and ${acceptedTwice} were accepted twice`
+      : '',
     refused.length > 0 ? `sound requests were refused for good: ${JSON.stringify(refused)}` : '',
     ...stack.crashed().map((what) => `a process ended by itself: ${what}`),
   ];
@@ -220,14 +225,14 @@ function together(reports: readonly GenerateReport[]): Obligations {
 function allowed(
   plan: Plan,
   reports: readonly GenerateReport[],
-  { accepted, gaveUp }: { accepted: number; gaveUp: boolean },
+  { acceptedTwice, gaveUp }: { acceptedTwice: number; gaveUp: boolean },
 ): number {
   const again = reports.reduce((sum, report) => sum + report.retries * plan.load.batchSize, 0);
-  const twice = accepted - together(reports).acknowledged.count;
   const twins = reports.slice(1).reduce((sum, report) => sum + report.items, 0);
   const repeats = gaveUp || plan.faults.some((fault) => kindOf(fault.kind).repeats);
   return (
-    Math.max(again + twins, twice) + (repeats ? plan.load.items! * SETTINGS.exporter.retry.max_attempts : 0)
+    Math.max(again + twins, acceptedTwice) +
+    (repeats ? plan.load.items! * SETTINGS.exporter.retry.max_attempts : 0)
   );
 }
 
