@@ -24,7 +24,8 @@ export interface Result {
   faults: number;
 }
 
-const STEPS_MAX = 2_000;
+/** A dlq that looks every 50 ms takes up to a minute to find that Redis has forgotten what it was given. */
+const STEPS_MAX = 8_000;
 const FAULT_SHARE = 0.06;
 const LOCK_AND_MORE_MS = 11_000;
 /** Redis is looked at as a whole after so many executions, and at the end. */
