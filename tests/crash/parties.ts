@@ -2,8 +2,11 @@
 import type { ContentEncoding } from '@nrdot/otlp';
 import {
   type Batch,
+  Bell,
+  type Bells,
   type ConsumeOptions,
   type Consumer,
+  DirectLane,
   Enqueuer,
   type Held,
   type PriorityClass,
@@ -37,6 +40,7 @@ const STORE: StoreOptions = {
   maxItems: 24,
   spillAt: 0.5,
   spillHysteresis: 0.1,
+  exportWindow: { batches: 4, bytes: 50_000 },
   breaker: {
     failures: 2,
     throttleRatio: 0.5,
@@ -57,8 +61,13 @@ const ignored: unknown = new Proxy(() => ignored, {
 });
 const quiet = { log: ignored as Logger, metrics: ignored as Metrics };
 
-function storeOf(world: World, life: Life, kind: 'producer' | 'consumer'): Store {
-  return new Store(world.connect(life, kind) as unknown as RedisConnection, STORE);
+function storeOf(world: World, life: Life, kind: 'producer' | 'consumer', bells?: Bells): Store {
+  return new Store(world.connect(life, kind) as unknown as RedisConnection, STORE, bells);
+}
+
+/** For parties that share a process. */
+export function newBells(): Bells {
+  return { scheduler: new Bell(), exporter: new Bell(), lane: new DirectLane() };
 }
 
 export interface Receiver {
@@ -70,8 +79,9 @@ export function startReceiver(
   world: World,
   life: Life,
   storeDirectly: (batch: Batch) => Promise<void>,
+  bells?: Bells,
 ): Receiver {
-  const store = storeOf(world, life, 'producer');
+  const store = storeOf(world, life, 'producer', bells);
   const enqueuer = new Enqueuer(
     (groups, nowMs) => {
       if (!world.redisUp) throw new Error('lost Redis');
@@ -107,8 +117,8 @@ export function startReceiver(
   };
 }
 
-export function startScheduler(world: World, life: Life): void {
-  const store = storeOf(world, life, 'consumer');
+export function startScheduler(world: World, life: Life, bells?: Bells): void {
+  const store = storeOf(world, life, 'consumer', bells);
   new Scheduler(
     {
       weights: WEIGHTS,
@@ -121,7 +131,7 @@ export function startScheduler(world: World, life: Life): void {
     },
     {
       store,
-      sleep: (ms) => world.sleep(life, store.keys.wake, ms),
+      sleep: (ms) => (bells ? bells.scheduler.wait(ms) : world.sleep(life, store.keys.wake, ms)),
       wakeUp: () => {},
       now: () => world.time.nowMs,
       ...quiet,
@@ -132,8 +142,8 @@ export function startScheduler(world: World, life: Life): void {
 /** How the upstream answers; `undefined` when whoever asked is gone. */
 export type Answering = (life: Life, body: Buffer) => Promise<Outcome>;
 
-export function startExporter(world: World, life: Life, answer: Answering): void {
-  const store = storeOf(world, life, 'consumer');
+export function startExporter(world: World, life: Life, answer: Answering, bells?: Bells): void {
+  const store = storeOf(world, life, 'consumer', bells);
   const upstream = {
     send: (_signal: string, body: Buffer | Buffer[], _encoding: ContentEncoding) =>
       answer(life, Array.isArray(body) ? Buffer.concat(body) : body),
@@ -150,7 +160,8 @@ export function startExporter(world: World, life: Life, answer: Answering): void
     },
     {
       store,
-      bell: bellOf(world, life, store.keys.queue('export', 'marker')) as never,
+      bell: bells?.exporter ?? (bellOf(world, life, store.keys.queue('export', 'marker')) as never),
+      lane: bells?.lane,
       upstream: upstream as unknown as Upstream,
       now: () => world.time.nowMs,
       random: () => 0.5,
@@ -165,8 +176,8 @@ export interface Dlq {
   replayRejected(): Promise<void>;
 }
 
-export async function startDlq(world: World, life: Life): Promise<Dlq> {
-  const [store, workerStore] = [storeOf(world, life, 'consumer'), storeOf(world, life, 'consumer')];
+export async function startDlq(world: World, life: Life, bells?: Bells): Promise<Dlq> {
+  const [store, workerStore] = [storeOf(world, life, 'consumer', bells), storeOf(world, life, 'consumer')];
   const fs = world.fileSystem(life);
   await fs.mkdir('/dlq');
   const ledger = await Ledger.open('/dlq', fs);

@@ -1,10 +1,11 @@
 /** One simulated run: requests, steps in an order of choice, faults between any two of them, an end, and a judgement. */
-import { type Batch, CLASSES } from '@nrdot/queue';
+import { type Batch, type Bells, CLASSES } from '@nrdot/queue';
 import type { Outcome } from '../../services/exporter/src/outcome.ts';
 import { Choices } from './choices.ts';
 import { Broken, books, checkDepth, heldToSpill, leftovers, Oracle, saysEmpty } from './oracle.ts';
 import {
   type Dlq,
+  newBells,
   type Receiver,
   startDlq,
   startExporter,
@@ -44,7 +45,9 @@ export async function runSchedule(choices: Choices, telling = false): Promise<Re
   return { broken, choices: choices.taken, story, steps: run.steps, faults: run.faults };
 }
 
-type Party = 'receiver' | 'dlq' | `scheduler ${1 | 2}` | `exporter ${1 | 2}`;
+type Service = 'receiver' | 'dlq' | `scheduler ${1 | 2}` | `exporter ${1 | 2}`;
+/** What ends by itself: a service, or all of them in one process. */
+type Party = Service | 'pipeline';
 
 class Schedule {
   readonly world: World;
@@ -56,6 +59,8 @@ class Schedule {
   #misbehaviours = 0;
   #nextItem = 0;
   readonly #withDlq: boolean;
+  /** One process for all services, which share bells and the direct lane: what `nrdot up` starts. */
+  #isWhole = false;
   #executions = 0;
   #stagesAreSure = true;
   steps = 0;
@@ -85,8 +90,11 @@ class Schedule {
     const { world } = this;
     const parties: Party[] = ['receiver', 'scheduler 1', 'exporter 1'];
     if (this.#withDlq) parties.push('dlq');
-    if (this.#choices.pick(3) === 2) parties.push('scheduler 2');
+    const form = this.#choices.pick(4);
+    this.#isWhole = form === 3;
+    if (form === 2) parties.push('scheduler 2');
     if (this.#choices.pick(2) === 1) parties.push('exporter 2');
+    if (this.#isWhole) parties.splice(0, parties.length, 'pipeline');
     for (const party of parties) await this.#start(party);
     for (let n = 1 + this.#choices.pick(4); n > 0; n--) this.#plan();
     while (true) {
@@ -115,23 +123,37 @@ class Schedule {
     const life = world.born(party);
     this.#lives.set(party, life);
     await world.as(life, () => {
-      if (party === 'receiver')
-        this.#receiver = startReceiver(world, life, (batch) => this.#storeDirectly(life, batch));
-      else if (party.startsWith('scheduler')) startScheduler(world, life);
-      else if (party.startsWith('exporter'))
-        startExporter(world, life, (by, body) => this.#upstream(by, body));
-      else {
-        this.#dlq = undefined;
-        startDlq(world, life).then(
-          (dlq) => {
-            if (life.alive) this.#dlq = dlq;
-          },
-          (error: Error) => {
-            if (life.alive) world.fail(error);
-          },
-        );
-      }
+      if (party !== 'pipeline') return this.#startService(party, life);
+      const bells = newBells();
+      if (this.#withDlq) this.#startService('dlq', life, bells);
+      for (const service of ['receiver', 'scheduler 1', 'exporter 1'] as const)
+        this.#startService(service, life, bells);
     });
+  }
+
+  #startService(service: Service, life: Life, bells?: Bells): void {
+    const { world } = this;
+    if (service === 'receiver')
+      this.#receiver = startReceiver(world, life, (batch) => this.#storeDirectly(life, batch), bells);
+    else if (service.startsWith('scheduler')) startScheduler(world, life, bells);
+    else if (service.startsWith('exporter'))
+      startExporter(world, life, (by, body) => this.#upstream(by, body), bells);
+    else {
+      this.#dlq = undefined;
+      startDlq(world, life, bells).then(
+        (dlq) => {
+          if (life.alive) this.#dlq = dlq;
+        },
+        (error: Error) => {
+          if (life.alive) world.fail(error);
+        },
+      );
+    }
+  }
+
+  /** Who lives where a service is. */
+  #lifeOf(service: Service): Life | undefined {
+    return this.#lives.get(this.#isWhole ? 'pipeline' : service);
   }
 
   /** A client's request; it is not sent again. */
@@ -147,7 +169,7 @@ class Schedule {
       life: undefined,
       say: `a client sends ${parts.map((part) => `${part.items.join(' ')} (${part.class})`).join(' and ')}`,
       run: () => {
-        const life = this.#lives.get('receiver')!;
+        const life = this.#lifeOf('receiver')!;
         if (!life.alive) return;
         for (const item of items) oracle.sent.add(item);
         world.time.owner = life;
@@ -169,7 +191,7 @@ class Schedule {
   async #storeDirectly(receiver: Life, batch: Batch): Promise<void> {
     const { world } = this;
     if (this.#withDlq) await world.step(receiver, 'the receiver turns to the dlq');
-    const [life, dlq] = [this.#lives.get('dlq'), this.#dlq];
+    const [life, dlq] = [this.#lifeOf('dlq'), this.#dlq];
     if (!life?.alive || !dlq) throw new Error('the dlq cannot be reached');
     return new Promise((resolve, reject) => {
       const answer = (say: string, run: () => void) => {
@@ -262,8 +284,13 @@ class Schedule {
       case 'power': {
         const alive = [...this.#lives].filter(([, life]) => life.alive);
         const named =
-          fault === 'power' ? alive.find(([party]) => party === 'dlq') : alive[choices.pick(alive.length)];
+          fault === 'power'
+            ? alive.find(([party]) => party === 'dlq' || party === 'pipeline')
+            : alive[choices.pick(alive.length)];
         if (named) await this.#kill(...named, fault === 'power');
+        // Redis may be on the machine of the whole pipeline.
+        if (named?.[0] === 'pipeline' && fault === 'power' && world.redisUp && choices.pick(2) === 1)
+          await world.as(undefined, () => world.crashRedis());
         break;
       }
       case 'redis':
@@ -324,7 +351,7 @@ class Schedule {
         break;
       case 'order':
         world.say('somebody has what was rejected replayed');
-        await world.as(this.#lives.get('dlq'), () => void this.#dlq?.replayRejected());
+        await world.as(this.#lifeOf('dlq'), () => void this.#dlq?.replayRejected());
         break;
     }
     return true;
@@ -333,9 +360,9 @@ class Schedule {
   async #kill(party: Party, life: Life, power: boolean): Promise<void> {
     const { world } = this;
     world.excuses++;
-    world.say(power ? "the dlq's machine loses power" : `${party} is killed`);
+    world.say(power ? `the ${party}'s machine loses power` : `${party} is killed`);
     world.kill(life);
-    if (party === 'dlq') {
+    if (party === 'dlq' || party === 'pipeline') {
       this.#dlq = undefined;
       if (power) world.disk.crash();
       for (const each of [...this.#directly]) {
