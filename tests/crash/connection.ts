@@ -140,7 +140,7 @@ export class ModelConnection {
   pipeline() {
     const all: Promise<Reply>[] = [];
     return {
-      exists: (key: string) => void all.push(this.#call('EXISTS', key)),
+      ttl: (key: string) => void all.push(this.#call('TTL', key)),
       exec: async () => (await Promise.all(all)).map((reply) => [null, reply]),
     };
   }

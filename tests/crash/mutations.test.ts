@@ -2,6 +2,7 @@
  * The crash model finds what it is for: the product's scripts, each broken in one place, must fail within some schedules.
  * These are the mutations that few schedules find; rarer ones take `make crash-model`.
  */
+import { SegmentLog } from '@nrdot/segment-log';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Choices } from './choices.ts';
 import { explore } from './explore.ts';
@@ -14,6 +15,8 @@ vi.mock('@mongodb-js/zstd', () => import('./zstd.ts'));
 
 const SCHEDULES = 4_000;
 const SEED = 20_261_125;
+/** Power has to go at the right time: one schedule in some thousands. */
+const LOSING_SEED = 504_000;
 
 /** What is broken, where it stands, what stands there instead, and what the model should say. */
 const MUTATIONS: readonly [what: string, sound: string, broken: string, finds: RegExp][] = [
@@ -53,6 +56,12 @@ const MUTATIONS: readonly [what: string, sound: string, broken: string, finds: R
     '',
     /come to rest|books do not balance/,
   ],
+  [
+    'what goes straight to the exporter is in no queue',
+    "opts, now, 'LPUSH', 'active') then",
+    "opts, now, 'LPUSH', 'nowhere') then",
+    /is in no job/,
+  ],
 ];
 
 let restore: () => void;
@@ -87,6 +96,22 @@ describe('the crash model finds that', () => {
   it.each(MUTATIONS)('%s', { timeout: 120_000 }, async (_what, sound, instead, finds) => {
     const { failure } = await broken(sound, instead, () => explore(SCHEDULES, SEED, { shrinkingRuns: 0 }));
     expect(failure?.broken).toMatch(finds);
+  });
+
+  it('what spills is done with before it is on the disk', { timeout: 120_000 }, async () => {
+    const append = SegmentLog.prototype.append;
+    const spy = vi.spyOn(SegmentLog.prototype, 'append').mockImplementation(async function (
+      this: SegmentLog,
+      ...args
+    ) {
+      append.apply(this, args).catch(() => {});
+    });
+    try {
+      const { failure } = await explore(SCHEDULES, LOSING_SEED, { shrinkingRuns: 0 });
+      expect(failure?.broken).toMatch(/acknowledged and lost/);
+    } finally {
+      spy.mockRestore();
+    }
   });
 
   it.each(REGRESSIONS.flatMap(({ what, undo, choices }) => (undo ? [[what, undo, choices] as const] : [])))(

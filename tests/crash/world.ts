@@ -90,7 +90,10 @@ export class World {
   }
 
   connect(life: Life, kind: 'producer' | 'consumer'): ModelConnection {
-    const connection = new ModelConnection(kind, (sender) => this.#queue(sender, life));
+    const connection = new ModelConnection(kind, (sender) => {
+      if (!life.alive) this.fail(new Error(`${life.name} goes on after it was killed`));
+      this.#queue(sender, life);
+    });
     life.connections.push(connection);
     this.#connections.add(connection);
     return connection;
@@ -273,12 +276,15 @@ export class World {
   #fsyncLater(): void {
     if (this.#fsyncPending) return;
     this.#fsyncPending = true;
+    // What was delivered just now has yet to run, as whose it is.
+    const { owner } = this.time;
     this.time.owner = undefined;
     setTimeout(() => {
       this.#fsyncPending = false;
       this.say('Redis fsyncs');
       this.fsync();
     }, 1_000);
+    this.time.owner = owner;
   }
 
   #lifeOf(connection: ModelConnection): Life | undefined {

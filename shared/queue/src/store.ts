@@ -784,11 +784,11 @@ export class Store {
     await this.#scripts.nrdotForgetOutcomes(outcomes, outcomesForgotten, upTo);
   }
 
-  /** Which of these payloads Redis still holds. */
+  /** Which of these payloads Redis still holds. One that expires is in no job: Redis has forgotten that it was enqueued. */
   async holds(keys: readonly string[]): Promise<boolean[]> {
     const pipeline = this.redis.pipeline();
-    for (const key of keys) pipeline.exists(this.keys.payload(key));
-    return ((await pipeline.exec()) ?? []).map(([, found]) => found === 1);
+    for (const key of keys) pipeline.ttl(this.keys.payload(key));
+    return ((await pipeline.exec()) ?? []).map(([, seconds]) => seconds === -1);
   }
 
   /** Whether a person has paused replay; it outlives restarts. */
