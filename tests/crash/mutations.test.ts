@@ -51,12 +51,6 @@ const MUTATIONS: readonly [what: string, sound: string, broken: string, finds: R
     /the depth says/,
   ],
   [
-    'what is given back from the replay is not told',
-    "rcall('RPUSH', KEYS[3], 'returned ' .. batch.key)",
-    '',
-    /come to rest|books do not balance/,
-  ],
-  [
     'what goes straight to the exporter is in no queue',
     "opts, now, 'LPUSH', 'active') then",
     "opts, now, 'LPUSH', 'nowhere') then",

@@ -108,12 +108,13 @@ export class Ledger {
   }
 
   /**
-   * Concludes what a kill has left under way; once, before the first batch is taken.
+   * Concludes what a kill has left under way; once, before the first batch is taken. A disk that is full does not keep it
+   * from that: what cannot be written is noted in memory, and what stands in the file is concluded again after a kill.
    * @param onDisk ids of the records that were written last
    */
   async conclude(onDisk: ReadonlySet<string>): Promise<void> {
     for (const id of this.#found) {
-      if (onDisk.has(id)) await this.accepted(id);
+      if (onDisk.has(id)) await this.accepted(id).catch(() => {});
       else this.abandon(id);
     }
   }
