@@ -6,6 +6,8 @@ interface Command {
   run(redis: RedisModel): Reply;
   /** Executed, and its answer or error not yet with whoever asked. */
   answer: { reply: Reply } | { error: Error } | undefined;
+  /** The answer may leave Redis: what was executed is as durable as was promised. */
+  isSure: boolean;
   resolve(reply: Reply): void;
   reject(error: Error): void;
 }
@@ -36,9 +38,9 @@ export class ModelConnection {
     return this.#commands.length > 0;
   }
 
-  /** Whether there is an answer that is not delivered. */
+  /** Whether there is an answer that may be delivered. */
   get answered(): boolean {
-    return this.#commands[0]?.answer !== undefined;
+    return this.#commands[0]?.isSure === true;
   }
 
   /** Names of what waits, for the story. */
@@ -58,9 +60,14 @@ export class ModelConnection {
     }
   }
 
-  /** Hands over all answers that there are. */
+  /** Answers to all that was executed so far may be delivered. */
+  assure(): void {
+    for (const command of this.#commands) if (command.answer) command.isSure = true;
+  }
+
+  /** Hands over all answers that there are, but for those that Redis holds back. */
   deliver(): void {
-    while (this.#commands[0]?.answer) {
+    while (this.#commands[0]?.isSure) {
       const { answer, resolve, reject } = this.#commands.shift()!;
       if ('reply' in answer!) resolve(answer.reply);
       else reject(answer!.error);
@@ -70,7 +77,10 @@ export class ModelConnection {
   /** The connection is lost with its answers. What was not executed is lost too. */
   cut(): void {
     if (this.kind === 'consumer') {
-      for (const command of this.#commands) command.answer = undefined;
+      for (const command of this.#commands) {
+        command.answer = undefined;
+        command.isSure = false;
+      }
       return;
     }
     const lost = this.#commands;
@@ -94,7 +104,7 @@ export class ModelConnection {
 
   #send(name: string, run: (redis: RedisModel) => Reply): Promise<Reply> {
     return new Promise((resolve, reject) => {
-      this.#commands.push({ name, run, answer: undefined, resolve, reject });
+      this.#commands.push({ name, run, answer: undefined, isSure: false, resolve, reject });
       this.#sent(this);
     });
   }

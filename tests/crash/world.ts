@@ -187,9 +187,14 @@ export class World {
   }
 
   fsync(): void {
-    this.redis.fsync();
-    this.onFsync();
+    this.#fsynced();
     for (const connection of this.#connections) this.#answer(connection);
+  }
+
+  #fsynced(): void {
+    this.redis.fsync();
+    for (const connection of this.#connections) connection.assure();
+    this.onFsync();
   }
 
   /** Everything that may happen now, what waits longest first. */
@@ -235,6 +240,7 @@ export class World {
     if (connection.waiting > 0) this.#queue(connection, undefined);
     this.#wakeUp();
     if (this.durability === 'everysec') {
+      connection.assure();
       this.#deliver(connection);
       if (this.redis.unsynced > 0) this.#fsyncLater();
       return;
@@ -244,12 +250,10 @@ export class World {
       this.faultsLeft--;
       this.excuses++;
       this.say('… and the answers are lost: the connection is cut');
-      this.redis.fsync();
-      this.onFsync();
+      this.#fsynced();
       this.cut(connection);
     } else if (how !== 1) {
-      this.redis.fsync();
-      this.onFsync();
+      this.#fsynced();
       this.#deliver(connection);
       for (const other of this.#connections) if (other !== connection) this.#answer(other);
     } else {
