@@ -8,7 +8,9 @@ import { explore, storyOf } from './explore.ts';
 import { installVirtualTime } from './virtual-time.ts';
 
 const SCHEDULES = Number(process.env.NRDOT_SCHEDULES || 100_000);
-const SEED = Number(process.env.NRDOT_SEED || Math.floor(Math.random() * 2 ** 30));
+const SEED = process.env.NRDOT_SEED;
+/** With every run of the tests the same schedules, so that a red one is the change's; `make crash-model` draws new ones. */
+const USUAL = { 1: 81_000_001, 2: 82_000_001 } as const;
 
 export function nothingIsLost(half: 1 | 2): void {
   let restore: () => void;
@@ -18,7 +20,8 @@ export function nothingIsLost(half: 1 | 2): void {
   afterAll(() => restore());
 
   const first = Math.ceil(SCHEDULES / 2);
-  const [seed, count] = half === 1 ? [SEED, first] : [SEED + first, SCHEDULES - first];
+  const count = half === 1 ? first : SCHEDULES - first;
+  const seed = SEED ? Number(SEED) + (half === 1 ? 0 : first) : USUAL[half];
   it('loses nothing that was acknowledged, and balances the books', { timeout: 24 * 3_600_000 }, async () => {
     const { schedules, steps, faults, failure } = await explore(count, seed);
     process.stdout.write(
