@@ -179,6 +179,7 @@ it('runs the scripts to the same end', async () => {
   const connection: ModelConnection = new ModelConnection('consumer', () =>
     queueMicrotask(() => {
       connection.execute(model, connection.waiting);
+      connection.assure();
       connection.deliver();
     }),
   );
