@@ -367,6 +367,12 @@ export class RedisModel {
         return value;
       }
       case 'RPOPLPUSH': {
+        if (key === a[1] && this.#list(key)) {
+          // Turned in place: with one element the list is never empty, and keeps its expiry.
+          const list = this.#listToChange(key);
+          list.unshift(list.pop()!);
+          return list[0]!;
+        }
         if (this.#list(key)) this.#list(a[1]!); // a wrong type is found before anything is taken
         const value = this.#onList('RPOP', key, [key]);
         if (value !== null) this.#listToChange(a[1]!).unshift(value as string);

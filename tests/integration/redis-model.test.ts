@@ -171,6 +171,19 @@ it('answers each command as the real one, and keeps the same', async () => {
   expect(keysOfModel(model)).toEqual(await keysOfRedis('c'));
 });
 
+// Found by seed 936716241.
+it('turns a list of one element in place, as the real one does: its expiry stays', async () => {
+  const model = new RedisModel(Date.now);
+  for (const [name, ...args] of [
+    ['RPUSH', 't:0', 'only'],
+    ['PEXPIRE', 't:0', '600000'],
+    ['RPOPLPUSH', 't:0', 't:0'],
+    ['TTL', 't:0'],
+  ] as const) {
+    expect(model.call(name, args), `${name} ${args.join(' ')}`).toEqual(await redis.call(name, ...args));
+  }
+});
+
 it('runs the scripts to the same end', async () => {
   const seed = Math.floor(Math.random() * 2 ** 30);
   const random = seededRandom(seed);
