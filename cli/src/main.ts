@@ -83,16 +83,17 @@ Examples:
     .command('validate')
     .description('check a configuration file; says all that is wrong, with lines')
     .argument('[file]', 'default nrdot.yaml when it is there')
+    .option('--config <file>', 'the same, as the other commands have it')
     .option('--explain', 'show every effective value and where it comes from')
     .addHelpText(
       'after',
       `
 Examples:
   nrdot validate                       nrdot.yaml of this directory
-  nrdot validate other.yaml --explain  every effective value, and and who set it`,
+  nrdot validate other.yaml --explain  every effective value, and who set it`,
     )
-    .action(async (file: string | undefined, options: { explain?: boolean }) =>
-      (await import('./commands/validate.ts')).validate(file, options),
+    .action(async (file: string | undefined, options: { config?: string; explain?: boolean }) =>
+      (await import('./commands/validate.ts')).validate(file ?? options.config, options),
     );
 
   withAdmin(

@@ -123,13 +123,16 @@ describe('a pipeline with mutual TLS on the receiver and the admin address', () 
 });
 
 describe('half of a pair of certificate and key', () => {
-  it('is refused rather than taken for plain HTTP', async () => {
-    writeFileSync(at('half.yaml'), JSON.stringify({ receiver: { tls: { cert_file: at('server.crt') } } }));
-    const process = startNrdot(['validate', at('half.yaml')]);
-    await process.line(/receiver\.tls.*both of cert_file and key_file/);
-    await waitUntil(() => !process.running, { what: 'it ended' });
-    expect(process.child.exitCode).toBe(2);
-  });
+  it.each([[[]], [['--config']]])(
+    'is refused rather than taken for plain HTTP (validate %j FILE)',
+    async (named) => {
+      writeFileSync(at('half.yaml'), JSON.stringify({ receiver: { tls: { cert_file: at('server.crt') } } }));
+      const process = startNrdot(['validate', ...named, at('half.yaml')]);
+      await process.line(/receiver\.tls.*both of cert_file and key_file/);
+      await waitUntil(() => !process.running, { what: 'it ended' });
+      expect(process.child.exitCode).toBe(2);
+    },
+  );
 });
 
 describe('an exporter', () => {
