@@ -9,6 +9,7 @@ import {
   DirectLane,
   Enqueuer,
   type Held,
+  NotSent,
   type PriorityClass,
   type RedisConnection,
   Store,
@@ -84,7 +85,7 @@ export function startReceiver(
   const store = storeOf(world, life, 'producer', bells);
   const enqueuer = new Enqueuer(
     (groups, nowMs) => {
-      if (!world.redisUp) throw new Error('lost Redis');
+      if (!world.redisUp) throw new NotSent('lost Redis');
       return store.enqueue(groups, nowMs);
     },
     () => world.time.nowMs,

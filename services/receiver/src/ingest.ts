@@ -8,7 +8,7 @@ import {
   type Signal,
   walk,
 } from '@nrdot/otlp';
-import { type Batch, type EnqueueResult, NotReplicated, newBatchId } from '@nrdot/queue';
+import { type Batch, type EnqueueResult, NotReplicated, NotSent, newBatchId } from '@nrdot/queue';
 import type { Reservation } from './body.ts';
 import type { Classified } from './classifier/classifier.ts';
 import type { Tap } from './tap/tap.ts';
@@ -62,7 +62,7 @@ export interface Ingested {
 /**
  * The way of one request, from wire bytes to acknowledged: decompress, turn JSON into protobuf, validate and count,
  * classify, enqueue. When it resolves, the batch is durable.
- * @throws OtlpError with the answer for the client; nothing was kept
+ * @throws OtlpError with the answer for the client; it says whether some of the request may have been kept all the same
  */
 export async function ingest(
   request: IngestRequest,
@@ -118,9 +118,14 @@ export async function ingest(
   });
   const results = await enqueueOrStore(deps, batches);
   if (results.includes('full')) {
-    throw unavailable('queue_full', 'the queue is at its capacity (queue.max_bytes, queue.max_items)');
+    // A request is refused whole for want of room.
+    const why = 'the queue is at its capacity (queue.max_bytes, queue.max_items)';
+    throw unavailable('queue_full', why, 'nothing');
   }
-  if (results.includes('lost')) throw unavailable('not_kept', 'the batch could not be kept');
+  if (results.includes('lost')) {
+    const why = 'its payload was not in Redis any more when it was to be taken';
+    throw unavailable('not_kept', why, keptOf(results));
+  }
   if (deps.tap?.open) for (const batch of batches) deps.tap.offer(batch);
   return { items, bodyBytes, ...partial };
 }
@@ -129,20 +134,24 @@ export async function ingest(
 async function enqueueOrStore(deps: IngestDeps, batches: readonly Batch[]): Promise<EnqueueResult[]> {
   let results: EnqueueResult[] | undefined;
   let why = 'Redis is out of memory';
+  let kept: Kept = 'unknown';
   try {
     results = await deps.enqueue(batches);
+    kept = keptOf(results);
   } catch (error) {
-    // Whether Redis has taken some of it is not known, or it has and may lose it.
-    why = error instanceof NotReplicated ? error.message : 'Redis cannot be reached';
+    if (error instanceof NotSent) kept = 'nothing';
+    if (error instanceof NotReplicated) why = error.message;
+    else why = error instanceof NotSent ? 'Redis cannot be reached' : 'Redis did not confirm it';
   }
   const outside = batches.filter((_, i) => !results || results[i] === 'no_memory');
   if (outside.length === 0) return results!;
   const { store } = deps;
-  if (!store) throw unavailable(results ? 'redis_full' : 'redis_unavailable', why);
+  if (!store) throw unavailable(results ? 'redis_full' : 'redis_unavailable', why, kept);
   try {
     await Promise.all(outside.map((batch) => store({ ...batch, id: directId(batch.id) })));
   } catch (error) {
-    throw unavailable('nowhere_durable', `${why}, and ${(error as Error).message}`);
+    // Another part may be on the disk, and so may this one, when only the dlq's answer is missing.
+    throw unavailable('nowhere_durable', `${why}, and ${(error as Error).message}`, 'unknown');
   }
   return batches.map((batch, i) => (outside.includes(batch) ? 'spilled' : results![i]!));
 }
@@ -155,11 +164,23 @@ function directId(id: string): string {
   return `d${id}`;
 }
 
-export function unavailable(code: string, why: string): OtlpError {
+/** What is known of a request that is not acknowledged. */
+type Kept = 'nothing' | 'unknown';
+
+function keptOf(results: readonly EnqueueResult[]): Kept {
+  return results.every((result) => result === 'lost' || result === 'no_memory') ? 'nothing' : 'unknown';
+}
+
+/** @param kept `unknown`: some of it or all may be delivered, as if it had been acknowledged */
+export function unavailable(code: string, why: string, kept: Kept): OtlpError {
+  const said =
+    kept === 'nothing'
+      ? 'nothing of this request was kept, try again later'
+      : 'it may have been kept all the same, in whole or in part: try again later, it may then arrive twice';
   return new OtlpError({
     code,
     httpStatus: 503,
     grpcCode: GRPC.UNAVAILABLE,
-    message: `${why}; nothing of this request was kept, try again later`,
+    message: `${why}; ${said}`,
   });
 }

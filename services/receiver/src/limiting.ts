@@ -62,7 +62,7 @@ export class Limiting {
   limit(body: Buffer): Limited {
     const { metrics } = this.#host;
     if (this.#leased === 0)
-      throw unavailable('no_keys', 'this receiver waits for its share of limiter.max_keys');
+      throw unavailable('no_keys', 'this receiver waits for its share of limiter.max_keys', 'nothing');
     const startedAt = performance.now();
     const {
       body: out,

@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Config, Secret } from '@nrdot/config';
-import { Enqueuer } from '@nrdot/queue';
+import { Enqueuer, NotSent } from '@nrdot/queue';
 import {
   type Address,
   formatAddress,
@@ -36,7 +36,7 @@ export async function startReceiver(
   const { link, store } = openStore(config, host, 'producer', 'receiver');
   const enqueuer = new Enqueuer(async (groups, nowMs) => {
     const why = link.notReady();
-    if (why) throw new Error(why);
+    if (why) throw new NotSent(why);
     const results = await store.enqueue(groups, nowMs);
     // What need not wait is moved in the same step, without the scheduler.
     if (results[0]?.[0] === 'taken') {

@@ -12,6 +12,14 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
+/** A commit that did not reach Redis: nothing of it was kept. After any other error that is not known. */
+export class NotSent extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'NotSent';
+  }
+}
+
 /**
  * Group commit. A batch that arrives while no commit is under way goes at once; those that arrive while one is
  * under way share the next. No timer, no latency when idle, few round trips when busy. What waits here is bounded

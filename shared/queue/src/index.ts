@@ -3,7 +3,7 @@ export * from './bell.ts';
 export * from './books.ts';
 export * from './connection.ts';
 export * from './direct-lane.ts';
-export { Enqueuer } from './enqueuer.ts';
+export { Enqueuer, NotSent } from './enqueuer.ts';
 export * from './fair-share.ts';
 export * from './key-budget.ts';
 export * from './keys.ts';

@@ -1,0 +1,77 @@
+import { OtlpError } from '@nrdot/otlp';
+import { type Batch, type EnqueueResult, NotReplicated, NotSent } from '@nrdot/queue';
+import { describe, expect, it } from 'vitest';
+import { type IngestDeps, ingest } from './ingest.ts';
+
+const SPAN = Buffer.from('{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"x"}]}]}]}');
+
+/** What a client is told whose request has two parts. */
+async function refusal(deps: Pick<IngestDeps, 'enqueue'> & Partial<IngestDeps>): Promise<OtlpError> {
+  const part = Buffer.from([10, 6, 18, 4, 18, 2, 42, 0]); // a resource, a scope, a span
+  return ingest(
+    {
+      signal: 'traces',
+      format: 'json',
+      encoding: 'identity',
+      wire: SPAN,
+      reservation: { reserve: () => {}, release: () => {} },
+    },
+    { maxBodyBytes: 1e6, maxDepth: 64 },
+    {
+      store: undefined,
+      limit: undefined,
+      classify: () => [
+        { class: 'high', body: part },
+        { class: 'normal', body: part },
+      ],
+      now: Date.now,
+      ...deps,
+    },
+  ).then(
+    () => expect.fail('it was acknowledged'),
+    (error: unknown) => {
+      if (!(error instanceof OtlpError)) throw error;
+      expect(error.httpStatus).toBe(503);
+      return error;
+    },
+  );
+}
+
+const answers = (...results: EnqueueResult[]) => ({ enqueue: async () => results });
+const fails = (error: Error) => ({
+  enqueue: async () => {
+    throw error;
+  },
+});
+const NOTHING = /; nothing of this request was kept, try again later$/;
+const UNKNOWN = /; it may have been kept all the same, in whole or in part: try again later/;
+
+describe('a 503', () => {
+  it('says that nothing was kept only when that is known', async () => {
+    const cases: [string, Parameters<typeof refusal>[0], RegExp][] = [
+      ['queue_full', answers('full', 'full'), NOTHING],
+      ['not_kept', answers('lost', 'lost'), NOTHING],
+      ['not_kept', answers('queued', 'lost'), UNKNOWN],
+      ['redis_full', answers('no_memory', 'no_memory'), NOTHING],
+      ['redis_full', answers('no_memory', 'queued'), UNKNOWN],
+      ['redis_unavailable', fails(new NotSent('connection lost')), NOTHING],
+      ['redis_unavailable', fails(new Error('Command timed out')), UNKNOWN],
+      ['redis_unavailable', fails(new NotReplicated('0 replicas have it')), UNKNOWN],
+    ];
+    for (const [code, deps, said] of cases) {
+      const error = await refusal(deps);
+      expect([error.code, error.message]).toEqual([code, expect.stringMatching(said)]);
+    }
+  });
+
+  it('does not say so when one part is on the disk and another is not', async () => {
+    const stored: Batch[] = [];
+    const store = async (batch: Batch) => {
+      if (stored.length > 0) throw new Error('the dlq answered 503: full');
+      stored.push(batch);
+    };
+    const error = await refusal({ ...fails(new NotSent('connection lost')), store });
+    expect(stored).toHaveLength(1);
+    expect([error.code, error.message]).toEqual(['nowhere_durable', expect.stringMatching(UNKNOWN)]);
+  });
+});
