@@ -4,6 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { type IngestDeps, ingest } from './ingest.ts';
 
 const SPAN = Buffer.from('{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"x"}]}]}]}');
+const POINTS = Buffer.from(
+  '{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[{"asInt":"1"},{"asInt":"2"}]}}]}]}]}',
+);
 
 /** What a client is told whose request has two parts. */
 async function refusal(deps: Pick<IngestDeps, 'enqueue'> & Partial<IngestDeps>): Promise<OtlpError> {
@@ -74,4 +77,38 @@ describe('a 503', () => {
     expect(stored).toHaveLength(1);
     expect([error.code, error.message]).toEqual(['nowhere_durable', expect.stringMatching(UNKNOWN)]);
   });
+});
+
+it('counts what the limiter did once: when the request is acknowledged, not each time that it is refused', async () => {
+  let counted = 0;
+  const limited = { dropped: 1, message: 'one too many', count: () => void counted++ };
+  const send = (enqueue: IngestDeps['enqueue'], body?: Buffer) =>
+    ingest(
+      {
+        signal: 'metrics',
+        format: 'json',
+        encoding: 'identity',
+        wire: POINTS,
+        reservation: { reserve: () => {}, release: () => {} },
+      },
+      { maxBodyBytes: 1e6, maxDepth: 64 },
+      {
+        enqueue,
+        store: undefined,
+        limit: (whole) => ({ ...limited, body: body ?? whole }),
+        classify: () => [{ class: 'normal', body: undefined }],
+        now: Date.now,
+      },
+    );
+  await expect(send(answers('full').enqueue)).rejects.toThrow('capacity');
+  await expect(send(fails(new Error('Command timed out')).enqueue)).rejects.toThrow('confirm');
+  expect(counted).toBe(0);
+  expect(await send(answers('queued').enqueue)).toMatchObject({ items: 2, partial: { rejected: 1 } });
+  expect(counted).toBe(1);
+  // Nothing is left of it: there is nothing to keep, and it is acknowledged all the same.
+  expect(await send(answers().enqueue, Buffer.alloc(0))).toMatchObject({
+    items: 0,
+    partial: { rejected: 1 },
+  });
+  expect(counted).toBe(2);
 });

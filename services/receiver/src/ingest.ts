@@ -48,6 +48,8 @@ export interface Limited {
   /** Points that were dropped, and why, in words for the client. */
   dropped: number;
   message: string;
+  /** Counts what was done to it. Only what is acknowledged counts: what is refused is sent, and limited, again. */
+  count(): void;
 }
 
 export interface Ingested {
@@ -92,7 +94,10 @@ export async function ingest(
   if (body !== whole) {
     reservation.reserve(body.byteLength);
     items = walk(signal, body, { maxDepth: limits.maxDepth }).items;
-    if (items === 0) return { items, bodyBytes, ...partial };
+    if (items === 0) {
+      limited?.count();
+      return { items, bodyBytes, ...partial };
+    }
   }
 
   const receivedAt = deps.now();
@@ -126,6 +131,7 @@ export async function ingest(
     const why = 'its payload was not in Redis any more when it was to be taken';
     throw unavailable('not_kept', why, keptOf(results));
   }
+  limited?.count();
   if (deps.tap?.open) for (const batch of batches) deps.tap.offer(batch);
   return { items, bodyBytes, ...partial };
 }

@@ -56,7 +56,7 @@ export class Limiting {
   }
 
   /**
-   * Takes the points of one request.
+   * Takes the points of one request. They are counted when it is said that the request was acknowledged.
    * @throws OtlpError, retryable, while the other receivers have not yet given this one its share
    */
   limit(body: Buffer): Limited {
@@ -64,21 +64,19 @@ export class Limiting {
     if (this.#leased === 0)
       throw unavailable('no_keys', 'this receiver waits for its share of limiter.max_keys', 'nothing');
     const startedAt = performance.now();
-    const {
-      body: out,
-      dropped,
-      droppedPoints,
-      aggregatedPoints,
-      overflowPoints,
-    } = this.#limiter.process(body);
+    const limited = this.#limiter.process(body);
     metrics.clLatencySeconds.observe((performance.now() - startedAt) / 1000);
-    for (const { reason, count } of dropped) metrics.clDroppedSamples.inc({ reason }, count);
-    if (aggregatedPoints > 0) metrics.clAggregatedSamples.inc(aggregatedPoints);
-    if (overflowPoints > 0) metrics.clOverflowSamples.inc(overflowPoints);
+    const { body: out, dropped, droppedPoints, aggregatedPoints, overflowPoints } = limited;
     return {
       body: out === body ? body : Buffer.from(out.buffer, out.byteOffset, out.byteLength),
       dropped: droppedPoints,
       message: droppedPoints > 0 ? explain(dropped) : '',
+      count: () => {
+        this.#limiter.count(limited);
+        for (const { reason, count } of dropped) metrics.clDroppedSamples.inc({ reason }, count);
+        if (aggregatedPoints > 0) metrics.clAggregatedSamples.inc(aggregatedPoints);
+        if (overflowPoints > 0) metrics.clOverflowSamples.inc(overflowPoints);
+      },
     };
   }
 

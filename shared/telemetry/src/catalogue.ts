@@ -114,7 +114,7 @@ export const CATALOGUE = {
   clDroppedSamples: counter(
     'receiver',
     'cl_dropped_samples_total',
-    'Data points the limiter dropped, by reason.',
+    'Data points the limiter dropped from requests that were acknowledged, by reason.',
     ['reason'],
   ),
   clAggregatedSamples: counter(

@@ -10,7 +10,7 @@ import { isRegular, normalise } from './normalise.ts';
 import { completeOptions, type LimiterOptions, policyOf } from './options.ts';
 import { Reader, releaseBody } from './reader.ts';
 import { type Incoming, Reaggregation } from './reaggregation.ts';
-import { emptyTotals, type LimiterReport, makeReport } from './report.ts';
+import { addTotals, emptyTotals, type LimiterReport, makeReport, type Totals } from './report.ts';
 import { type Parts, Routing } from './routing.ts';
 import { POINT_WORDS, Scanner } from './scan.ts';
 import { Tracker } from './tracker.ts';
@@ -46,6 +46,8 @@ export interface Limited {
   aggregatedPoints: number;
   /** Points that went into an overflow stream, merged there or not. */
   overflowPoints: number;
+  /** What this request is in the report, once it is counted. */
+  totals: Totals;
 }
 
 /**
@@ -68,6 +70,7 @@ export class CardinalityLimiter {
   readonly #scope = new ScopeBlock();
   readonly #block = new MetricBlock();
   readonly #incoming = {} as Incoming;
+  readonly #totals = emptyTotals();
   #policyOf: ReturnType<typeof policyOf>;
   #budget = Number.POSITIVE_INFINITY;
   #lastMs: number;
@@ -159,21 +162,31 @@ export class CardinalityLimiter {
 
   /** @param top how many metrics and labels to list */
   report(top = 20): LimiterReport {
-    return makeReport(top, { ...this.#parts, metrics: this.#metrics, memoryBytes: this.memoryBytes });
+    const parts = { ...this.#parts, totals: this.#totals };
+    return makeReport(top, { ...parts, metrics: this.#metrics, memoryBytes: this.memoryBytes });
   }
 
   /**
-   * Limits one request.
+   * Takes a request into the report's totals, when it has been acknowledged. One that is refused is sent again, and would
+   * count twice.
+   */
+  count({ totals }: Pick<Limited, 'totals'>): void {
+    addTotals(this.#totals, totals);
+  }
+
+  /**
+   * Limits one request, without counting it.
    * @param body an ExportMetricsServiceRequest, protobuf, uncompressed, structurally valid
    */
   process(body: Uint8Array): Limited {
     this.#tick();
     const parts = this.#parts;
-    const { merging, totals } = parts;
+    const { merging } = parts;
     const regular = isRegular(body) ? body : normalise(body);
     parts.body = regular;
     parts.drops = new Drops();
     parts.overflowPoints = 0;
+    parts.totals = emptyTotals();
     merging.begin();
 
     let points = 0;
@@ -182,12 +195,12 @@ export class CardinalityLimiter {
 
     parts.scanner.release();
     const out = merging.finish(regular);
-    const { drops, overflowPoints } = parts;
+    const { drops, overflowPoints, totals } = parts;
     const aggregatedPoints = merging.merged;
-    totals.requests++;
-    totals.points += points;
-    totals.aggregated += aggregatedPoints;
-    totals.overflow += overflowPoints;
+    totals.requests = 1;
+    totals.points = points;
+    totals.aggregated = aggregatedPoints;
+    totals.overflow = overflowPoints;
     for (const { reason, count } of drops.rows)
       totals.dropped[reason] = (totals.dropped[reason] ?? 0) + count;
     parts.body = EMPTY;
@@ -199,6 +212,7 @@ export class CardinalityLimiter {
       droppedPoints: drops.total,
       aggregatedPoints,
       overflowPoints,
+      totals,
     };
   }
 

@@ -4,7 +4,7 @@ import type { MetricTable } from './metric-table.ts';
 import type { LimiterOptions } from './options.ts';
 import type { Tracker } from './tracker.ts';
 
-/** Sums since the limiter was made. */
+/** Of requests that were acknowledged: of one, or of all since the limiter was made. */
 export interface Totals {
   requests: number;
   /** Points that came in. */
@@ -30,6 +30,12 @@ export function emptyTotals(): Totals {
     observedAggregated: 0,
     observedOverflow: 0,
   };
+}
+
+export function addTotals(to: Totals, { dropped, ...sums }: Totals): void {
+  for (const [reason, count] of Object.entries(dropped))
+    to.dropped[reason] = (to.dropped[reason] ?? 0) + count;
+  for (const name of Object.keys(sums) as (keyof typeof sums)[]) to[name] += sums[name];
 }
 
 export interface MetricReport {

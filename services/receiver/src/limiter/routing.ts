@@ -31,10 +31,10 @@ export interface Parts {
   readonly merging: Reaggregation;
   /** The messages around the point. */
   readonly around: { resource: ResourceBlock; scope: ScopeBlock; metric: MetricBlock };
-  readonly totals: Totals;
   readonly startedMs: number;
   /** Of the request at hand. */
   body: Uint8Array;
+  totals: Totals;
   drops: Drops;
   overflowPoints: number;
 }

@@ -25,6 +25,7 @@ export function rig(options: Partial<LimiterOptions>, seed = 1): Rig {
     send(metrics, resource) {
       const body = request(metrics, resource);
       const limited = made.limiter.process(body);
+      made.limiter.count(limited);
       return { ...limited, out: flat(decode(limited.body)), unchanged: limited.body === body };
     },
   };
