@@ -205,7 +205,53 @@ describe('the classifier', () => {
     const twice = Buffer.from('0a01610a0162080308047a0218017a021802', 'hex');
     expect(readString(twice, 0, 6, 1)).toBe('b');
     expect(readEnum(twice, 6, 10, 1)).toBe(4);
-    expect(findMessage(twice, 10, twice.byteLength, 15)).toEqual({ start: 16, end: 18 });
+    const status = findMessage(twice, 10, twice.byteLength, 15)!;
+    expect(readEnum(status.body, status.start, status.end, 3)).toBe(2);
+  });
+
+  it('reads a message that comes in pieces as protobuf merges it', () => {
+    // What has been set stays when a later piece says nothing about it.
+    const c = classifier(`rules:
+  - {class: critical, resource: {service.name: pay, env: prod}, scope: lib, status: error}
+  - {class: high, resource: {service.name: pay, env: prod}}`);
+    const pieces = (number: number, ...contents: Buffer[]) =>
+      Buffer.concat(
+        contents.map((content) =>
+          Buffer.concat([Buffer.from([number * 8 + 2, content.byteLength]), content]),
+        ),
+      );
+    const attribute = (key: string, value: string) =>
+      pieces(1, Buffer.concat([pieces(1, Buffer.from(key)), pieces(2, pieces(1, Buffer.from(value)))]));
+    const error = pieces(15, Buffer.from([0x18, 2]), pieces(2, Buffer.from('no route')));
+    const spans = (...items: Buffer[]) =>
+      Buffer.concat([
+        pieces(1, pieces(1, Buffer.from('lib')), pieces(2, Buffer.from('1.0'))), // its name, then its version
+        pieces(2, ...items),
+      ]);
+    const [pay, prod] = [attribute('service.name', 'pay'), attribute('env', 'prod')];
+    const orders: Record<string, Buffer[]> = {
+      'one after the other': [pieces(1, pay, prod), pieces(2, spans(error))],
+      'around what they describe': [pieces(1, pay), pieces(2, spans(error)), pieces(1, prod)],
+      'with an empty one last': [pieces(1, pay, prod, Buffer.alloc(0)), pieces(2, spans(error))],
+    };
+    const schema = referenceRequest('traces');
+    for (const [order, parts] of Object.entries(orders)) {
+      const body = pieces(1, Buffer.concat(parts));
+      const merged = Buffer.from(toBinary(schema, fromBinary(schema, body)));
+      expect(c.classify('traces', merged), `merged: ${order}`).toEqual([
+        { class: 'critical', body: undefined },
+      ]);
+      expect(c.classify('traces', body), order).toEqual([{ class: 'critical', body: undefined }]);
+    }
+    // When it is cut, each part has all pieces.
+    const mixed = pieces(
+      1,
+      Buffer.concat([pieces(1, pay), pieces(2, spans(error, Buffer.alloc(0))), pieces(1, prod)]),
+    );
+    const cut = c.classify('traces', mixed);
+    expect(cut.map((part) => part.class)).toEqual(['critical', 'high']);
+    for (const part of cut)
+      expect(c.classify('traces', part.body!)).toEqual([{ class: part.class, body: undefined }]);
   });
 
   it('takes the last key and the last value of an attribute that has two', () => {
@@ -213,6 +259,8 @@ describe('the classifier', () => {
     const twice = Buffer.from(`0a13${attribute}`, 'hex');
     const found = readAttributes(twice, 0, twice.byteLength, new Set(['a', 'b']));
     expect([...found]).toEqual([['b', 'z']]);
+    const emptyLast = Buffer.from('0a0a0a016112030a01781200', 'hex');
+    expect([...readAttributes(emptyLast, 0, emptyLast.byteLength, new Set(['a']))]).toEqual([['a', 'x']]);
   });
 
   it('passes an empty request', () => {

@@ -86,7 +86,6 @@ class SignalClassifier {
   #rememberedCount = 0;
   #last: Remembered | undefined;
   readonly #request = new FieldCursor();
-  readonly #resource = new FieldCursor();
 
   constructor(signal: Signal, rules: readonly Rule[], otherwise: PriorityClass, attribute: string) {
     this.#rules = rules;
@@ -129,18 +128,9 @@ class SignalClassifier {
     return several ? 'several' : only;
   }
 
-  #judge(body: Buffer, start: number, end: number): Verdict {
-    // The resource is nearly always the first field, so this ends at once.
-    const cursor = this.#resource.reset(body, start, end);
-    let from = 0;
-    let to = 0;
-    while (cursor.next()) {
-      if (cursor.number === RESOURCE) {
-        from = cursor.start;
-        to = cursor.end;
-        break;
-      }
-    }
+  #judge(request: Buffer, start: number, end: number): Verdict {
+    const resource = findMessage(request, start, end, RESOURCE);
+    const { body, start: from, end: to } = resource ?? { body: request, start: 0, end: 0 };
     // Most often it is the one of the request before, or the one that came after that before.
     const last = this.#last;
     if (last !== undefined) {
@@ -217,7 +207,7 @@ class SignalClassifier {
   #scopeRules(body: Buffer, start: number, end: number, rules: readonly Rule[]): readonly Rule[] {
     if (rules.every((rule) => rule.item?.scope === undefined)) return rules;
     const scope = findMessage(body, start, end, SCOPE);
-    const name = scope ? readString(body, scope.start, scope.end, SCOPE_NAME) : '';
+    const name = scope ? readString(scope.body, scope.start, scope.end, SCOPE_NAME) : '';
     return rules.filter((rule) => rule.item?.scope === undefined || rule.item.scope.matches(name));
   }
 
@@ -238,7 +228,7 @@ class SignalClassifier {
     if (name !== undefined && !name.matches(readString(body, start, end, this.#nameField))) return false;
     if (status !== undefined) {
       const message = findMessage(body, start, end, SPAN_STATUS);
-      const code = message ? readEnum(body, message.start, message.end, STATUS_CODE) : 0;
+      const code = message ? readEnum(message.body, message.start, message.end, STATUS_CODE) : 0;
       if (code !== status) return false;
     }
     if (severity !== undefined) {

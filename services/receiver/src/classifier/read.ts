@@ -2,7 +2,7 @@ import { FieldCursor, varint32 } from '@nrdot/otlp';
 
 /**
  * Reads from wire bytes what rules ask about. The bytes have passed the walk. A field that is given twice counts as
- * protobuf has it: the last one.
+ * protobuf has it: of scalars the last one, of messages all of them, merged.
  */
 
 const KEY = 1;
@@ -29,16 +29,17 @@ export function readAttributes(
     partCursor.reset(body, attributeCursor.start, attributeCursor.end);
     while (partCursor.next()) {
       if (partCursor.number === KEY) key = body.toString('utf8', partCursor.start, partCursor.end);
-      if (partCursor.number === VALUE) value = readValue(body, partCursor.start, partCursor.end);
+      if (partCursor.number === VALUE) value = readValue(body, partCursor.start, partCursor.end, value);
     }
     if (value !== undefined && wanted.has(key)) found.set(key, value);
   }
   return found;
 }
 
-function readValue(body: Buffer, start: number, end: number): string | undefined {
+/** @param before what an earlier piece of the same value has set */
+function readValue(body: Buffer, start: number, end: number, before: string | undefined): string | undefined {
   const cursor = new FieldCursor().reset(body, start, end);
-  let value: string | undefined;
+  let value = before;
   while (cursor.next()) {
     if (cursor.number === 1) value = body.toString('utf8', cursor.start, cursor.end);
     else if (cursor.number === 2) value = String(varint32(body, cursor.start, cursor.end) !== 0);
@@ -76,17 +77,31 @@ export function readEnum(body: Buffer, start: number, end: number, number: numbe
   return value;
 }
 
-/** Where a message field's content lies; undefined when it is absent. */
-export function findMessage(
-  body: Buffer,
-  start: number,
-  end: number,
-  number: number,
-): { start: number; end: number } | undefined {
-  let found: { start: number; end: number } | undefined;
+/** Where the content of a message lies. */
+export interface Message {
+  body: Buffer;
+  start: number;
+  end: number;
+}
+
+/**
+ * Finds the content of a message field; undefined when it is absent. One that comes in pieces is put together, which is how
+ * protobuf merges them: nobody writes that, so it may cost a copy.
+ */
+export function findMessage(body: Buffer, start: number, end: number, number: number): Message | undefined {
+  let found: Message | undefined;
+  let pieces: Buffer[] | undefined;
   fieldCursor.reset(body, start, end);
   while (fieldCursor.next()) {
-    if (fieldCursor.number === number) found = { start: fieldCursor.start, end: fieldCursor.end };
+    if (fieldCursor.number !== number) continue;
+    if (found === undefined) {
+      found = { body, start: fieldCursor.start, end: fieldCursor.end };
+      continue;
+    }
+    pieces ??= [body.subarray(found.start, found.end)];
+    pieces.push(body.subarray(fieldCursor.start, fieldCursor.end));
   }
-  return found;
+  if (pieces === undefined) return found;
+  const whole = Buffer.concat(pieces);
+  return { body: whole, start: 0, end: whole.byteLength };
 }
