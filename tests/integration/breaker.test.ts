@@ -1,0 +1,149 @@
+/** On a real redis-server: the breaker, in the step that takes an answer and in those that obey it. */
+import { CLASSES, Store } from '@nrdot/queue';
+import { waitUntil } from '@nrdot/testbed';
+import { describe, expect, it } from 'vitest';
+import { batch, enqueue, MOVE, OPTIONS, redis, store, useStore } from './store-on-redis.ts';
+
+useStore();
+
+describe('the breaker', () => {
+  it('opens after five failures in a row, not before, and a success in between counts', async () => {
+    for (const kind of [
+      'failure',
+      'failure',
+      'failure',
+      'failure',
+      'ok',
+      'failure',
+      'failure',
+      'failure',
+      'failure',
+    ] as const) {
+      expect(await store.report(kind, 0)).toBe('closed');
+    }
+    expect(await store.report('failure', 0)).toBe('open');
+    expect(await store.breaker()).toMatchObject({
+      state: 'open',
+      reason: 'failures',
+      openedTotal: 1,
+      openedByReason: { failures: 1, quota: 0, auth: 0 },
+    });
+    expect(await redis.hget(store.keys.queue('export', 'meta'), 'paused')).toBe('1');
+  });
+
+  it('opens at 30 % of 429 among enough answers, with its own reason', async () => {
+    for (let i = 0; i < 7; i++) await store.report('ok', 0);
+    expect(await store.report('quota', 0)).toBe('closed');
+    expect(await store.report('quota', 0)).toBe('closed'); // 2 of 9: too few answers
+    expect(await store.report('quota', 0)).toBe('open'); // 3 of 10
+    expect((await store.breaker()).reason).toBe('quota');
+  });
+
+  it('forgets answers of 429 that have left its window', async () => {
+    const sliding = new Store(redis, {
+      ...OPTIONS,
+      breaker: { ...OPTIONS.breaker, failures: 1_000, windowMs: 2_000 },
+    });
+    for (let i = 0; i < 9; i++) expect(await sliding.report('quota', 0)).toBe('closed');
+    expect((await sliding.breaker()).throttledShare).toBe(1);
+    const tenths = Object.entries(await redis.hgetall(sliding.keys.breaker)).filter(([field]) =>
+      field.startsWith('at:'),
+    );
+    const last = Math.max(...tenths.map(([, tenth]) => Number(tenth)));
+    // Past the moment at which the same slot of the window is used again: what is left must be passed over, not overwritten.
+    await waitUntil(() => Date.now() / 200 > last + 12, { what: 'the window is over' });
+    expect((await sliding.breaker()).throttledShare).toBe(0);
+    expect(await sliding.report('quota', 0)).toBe('closed'); // the tenth of all, the first of this window
+    expect((await sliding.breaker()).throttledShare).toBe(1);
+  });
+
+  it('stays open for twice as long after each probe that fails, up to its limit, and begins anew after a success', async () => {
+    const openMs = async () => {
+      const { retryAtMs, sinceMs } = await store.breaker();
+      return retryAtMs - sinceMs;
+    };
+    const probe = async (kind: 'ok' | 'failure') => {
+      await redis.hset(store.keys.breaker, 'retry_at', '0'); // its time has come
+      expect((await store.move(MOVE)).breaker).toBe('half_open');
+      return store.report(kind, 0);
+    };
+    expect(await store.report('auth', 0)).toBe('open');
+    const times = [await openMs()];
+    for (let i = 0; i < 5; i++) {
+      expect(await probe('failure')).toBe('open');
+      times.push(await openMs());
+    }
+    expect(times).toEqual([100, 200, 400, 800, 1_000, 1_000]);
+    expect(await probe('ok')).toBe('closed');
+    expect(await store.report('auth', 0)).toBe('open');
+    expect(await openMs()).toBe(100);
+  });
+
+  it('opens at once when the key is refused', async () => {
+    expect(await store.report('auth', 0)).toBe('open');
+    expect((await store.breaker()).reason).toBe('auth');
+  });
+
+  it('spills what waits, by class, gives replayed work back, and lets one probe through when it is time', async () => {
+    await enqueue(batch('critical'), batch('normal'), batch('high', 10, { origin: 'replay' }));
+    await store.move({ ...MOVE, maxPicks: 1 });
+    await enqueue(batch('high'));
+    for (let i = 0; i < 5; i++) await store.report('failure', 0);
+    expect(await enqueue(batch('normal'))).toEqual(['spilled']);
+    expect((await store.move(MOVE)).jobs).toBe(0);
+    while ((await store.drain(2, Date.now())) === 2);
+    const depth = await store.depth();
+    expect(CLASSES.map((c) => depth.stages.spill[c].items)).toEqual([10, 10, 20]);
+    expect(depth.total.items).toBe(40);
+    expect(await store.replayOutcomes(0, 10)).toMatchObject({ outcomes: [{ done: false }], next: 1 });
+    // Half-open: one batch, alone.
+    await waitUntil(async () => (await store.move(MOVE)).breaker === 'half_open', {
+      what: 'it is time for a probe',
+    });
+    expect(await enqueue(batch('critical'), batch('critical'))).toEqual(['queued', 'queued']);
+    expect([(await store.move(MOVE)).jobs, (await store.move(MOVE)).jobs]).toEqual([1, 0]);
+    // The probe fails: open again, for longer.
+    const first = await store.breaker();
+    expect(await store.report('failure', 0)).toBe('open');
+    const again = await store.breaker();
+    expect(again.retryAtMs - again.sinceMs).toBeGreaterThan(150);
+    expect(again.openedTotal).toBe(first.openedTotal + 1);
+    await waitUntil(async () => (await store.move(MOVE)).breaker === 'half_open', {
+      what: 'it is time for the next probe',
+    });
+    expect(await store.report('ok', 0)).toBe('closed');
+    expect((await store.move(MOVE)).breaker).toBe('closed');
+    expect(await store.breaker()).toMatchObject({
+      openedTotal: again.openedTotal,
+      halfOpenedTotal: 2,
+      closedTotal: 1,
+    });
+    expect((await store.accounting()).difference).toBe(0);
+  });
+
+  it('spills the lowest class first, and probes with one batch alone though more could be merged', async () => {
+    await enqueue(...CLASSES.flatMap((c) => [batch(c), batch(c)]));
+    await store.report('auth', 0);
+    const order: string[] = [];
+    for (let i = 0; i < 6; i++) {
+      const before = (await store.depth()).stages.spill;
+      expect(await store.drain(1, Date.now())).toBe(1);
+      const after = (await store.depth()).stages.spill;
+      order.push(...CLASSES.filter((c) => after[c].batches > before[c].batches));
+    }
+    expect(order).toEqual(['normal', 'normal', 'high', 'high', 'critical', 'critical']);
+    await redis.hset(store.keys.breaker, 'retry_at', '0');
+    expect((await store.move({ ...MOVE, mergeBytes: 1e6 })).breaker).toBe('half_open');
+    await enqueue(batch('high'), batch('high'), batch('high'));
+    expect((await store.move({ ...MOVE, mergeBytes: 1e6 })).items.high).toBe(10);
+    expect((await store.move({ ...MOVE, mergeBytes: 1e6 })).items.high).toBe(0);
+  });
+
+  it('waits for as long as Retry-After asks', async () => {
+    for (let i = 0; i < 5; i++) await store.report('failure', 5_000);
+    const { retryAtMs, sinceMs } = await store.breaker();
+    expect(retryAtMs - sinceMs).toBe(5_000);
+    await store.report('failure', 9_000); // a request that was still under way
+    expect((await store.breaker()).retryAtMs - sinceMs).toBeGreaterThan(8_900);
+  });
+});

@@ -1,0 +1,145 @@
+/** On a real redis-server: how batches are taken into the queues, and what spills. */
+import { type Batch, Enqueuer, type PriorityClass, Store } from '@nrdot/queue';
+import { describe, expect, it } from 'vitest';
+import { batch, enqueue, exported, MOVE, OPTIONS, redis, store, useStore } from './store-on-redis.ts';
+
+useStore();
+
+describe('enqueueing', () => {
+  it('is whole or did not happen: a payload without a job expires by itself, a job without a payload is none', async () => {
+    const b = batch('high');
+    await redis.set(store.keys.payload(b.id), b.payload as Buffer, 'EX', 600, 'NX'); // a kill after the first command
+    expect(await redis.ttl(store.keys.payload(b.id))).toBeGreaterThan(0);
+    expect(await enqueue(b)).toEqual(['queued']); // the client came again
+    expect(await redis.ttl(store.keys.payload(b.id))).toBe(-1);
+    expect(await enqueue(b)).toEqual(['held']);
+    expect((await store.depth()).total.batches).toBe(1);
+    expect((await store.books()).accepted).toBe(10);
+  });
+
+  it('refuses a request whole when there is no room, and keeps nothing of it', async () => {
+    const small = new Store(redis, { ...OPTIONS, maxBytes: 250, spillAt: 1, spillHysteresis: 0.1 });
+    const results = await small.enqueue(
+      [[batch('high')], [batch('high'), batch('normal')], [batch('normal')]],
+      Date.now(),
+    );
+    expect(results).toEqual([['queued'], ['full', 'full'], ['queued']]);
+    expect((await redis.keys('{test}:payload:*')).length).toBe(2);
+  });
+
+  it('commits what arrives meanwhile together', async () => {
+    let commits = 0;
+    const enqueuer = new Enqueuer(async (groups, nowMs) => {
+      commits++;
+      return store.enqueue(groups, nowMs);
+    });
+    const results = await Promise.all(
+      Array.from({ length: 300 }, () => enqueuer.enqueue([batch('normal', 1)])),
+    );
+    expect(results.flat().every((result) => result === 'queued')).toBe(true);
+    expect(commits).toBeLessThan(10);
+    expect((await store.depth()).stages.queued.normal).toEqual({ batches: 300, items: 300, bytes: 30_000 });
+  });
+
+  it('keeps nothing when Redis is out of memory, and works when there is room again', async () => {
+    await redis.config('SET', 'maxmemory', '1');
+    expect(await enqueue(batch('high'))).toEqual(['no_memory']);
+    await redis.config('SET', 'maxmemory', '0');
+    expect((await redis.keys('{test}:queue:*')).length).toBe(0);
+    expect(await enqueue(batch('high'))).toEqual(['queued']);
+  });
+
+  it('keeps those of a commit that there was memory for', async () => {
+    const used = Number(/used_memory:(\d+)/.exec(await redis.info('memory'))![1]);
+    await redis.config('SET', 'maxmemory', String(used + 300_000));
+    const large = { ...batch('normal'), payload: Buffer.alloc(2_000_000, 1) };
+    const results = await store.enqueue([[batch('high')], [large], [batch('normal')]], Date.now());
+    await redis.config('SET', 'maxmemory', '0');
+    expect(results[0]).toEqual(['queued']);
+    expect(results.flat()).toContain('no_memory');
+    expect((await redis.keys('{test}:payload:*')).length).toBe(
+      results.flat().filter((result) => result === 'queued').length,
+    );
+    expect((await store.accounting()).difference).toBe(0);
+  });
+
+  it('and out of memory, what is held can still be delivered: that frees it', async () => {
+    await enqueue(batch('high'), batch('normal'));
+    await redis.config('SET', 'maxmemory', '1');
+    expect((await store.move(MOVE)).jobs).toBe(2);
+    for (const job of await exported())
+      expect(await store.settle(job, 'export', { outcome: 'delivered' })).toBe(10);
+    await redis.config('SET', 'maxmemory', '0');
+    expect((await store.accounting()).difference).toBe(0);
+  });
+
+  it('keeps keys and names out of reach of what is in a batch', async () => {
+    const hostile = 'x:*\r\n{other}"}';
+    await enqueue(batch('high', 10, { payload: Buffer.from(hostile) }));
+    await store.move(MOVE);
+    const [job] = await exported();
+    expect(String((await store.payloads(job.batches))[0])).toBe(hostile);
+    for (const key of await redis.keys('*')) expect(key.startsWith('{test}:')).toBe(true);
+    expect(() => new Store(redis, { ...OPTIONS, prefix: 'no-tag' })).toThrow(/hash tag/);
+  });
+});
+
+describe('admission', () => {
+  it('spills the lowest class first, keeps room for critical, and ends with hysteresis', async () => {
+    const small = new Store(redis, { ...OPTIONS, maxBytes: 10_000, spillAt: 0.7, spillHysteresis: 0.2 });
+    const put = async (c: PriorityClass) => (await small.enqueue([[batch(c)]], Date.now()))[0]![0];
+    for (let i = 0; i < 70; i++) expect(await put('normal')).toBe('queued');
+    expect(await put('normal')).toBe('spilled');
+    expect(await put('high')).toBe('queued');
+    for (let i = 72; i < 80; i++) await put('high');
+    expect([await put('normal'), await put('high'), await put('critical')]).toEqual([
+      'spilled',
+      'spilled',
+      'queued',
+    ]);
+    for (let i = 83; i < 90; i++) await put('critical');
+    expect(await put('critical')).toBe('spilled');
+    // Draining to just below the threshold does not end it; below the hysteresis it does.
+    const settleSome = async (n: number) => {
+      await small.move({ ...MOVE, windowBatches: n, maxPicks: n });
+      for (const job of await exported()) {
+        await small.settle(job, 'export', { outcome: 'delivered' });
+        await redis.lrem(small.keys.queue('export', 'wait'), 1, job.batches[0].key);
+      }
+    };
+    await settleSome(25); // 66 %
+    expect([await put('normal'), await put('critical')]).toEqual(['spilled', 'queued']);
+    await settleSome(25); // below 50 %
+    expect(await put('normal')).toBe('queued');
+    expect((await small.accounting()).difference).toBe(0);
+  });
+
+  it('spills a class whose own queue is full, and leaves the others alone', async () => {
+    const none = { maxBytes: undefined, maxItems: undefined };
+    const limited = new Store(redis, {
+      ...OPTIONS,
+      spillAt: 0.8,
+      spillHysteresis: 0.2,
+      perClass: {
+        critical: none,
+        high: { ...none, maxBytes: 1_000 },
+        normal: { ...none, maxItems: 100 },
+      },
+    });
+    const put = async (...batches: Batch[]) => (await limited.enqueue([batches], Date.now()))[0]!;
+    // Also within one request: what it has put into the queue so far counts.
+    expect(await put(...Array.from({ length: 9 }, () => batch('normal')))).toEqual([
+      ...Array(8).fill('queued'),
+      'spilled',
+    ]);
+    for (let i = 0; i < 8; i++) expect(await put(batch('high'))).toEqual(['queued']);
+    expect(await put(batch('high'), batch('critical'))).toEqual(['spilled', 'queued']);
+    // What the scheduler has taken out is not in its queue any more; below the hysteresis the spilling ends.
+    await limited.move({ ...MOVE, windowBatches: 3, maxPicks: 3 });
+    expect((await limited.depth()).stages.queued.high.batches).toBe(7);
+    expect(await put(batch('high'))).toEqual(['spilled']);
+    await limited.move({ ...MOVE, windowBatches: 9, maxPicks: 6 });
+    expect(await put(batch('high'))).toEqual(['queued']);
+    expect((await limited.accounting()).difference).toBe(0);
+  });
+});

@@ -1,0 +1,146 @@
+/** On a real redis-server: the weighted move to the export queue. */
+import { type Batch, CLASSES, Store } from '@nrdot/queue';
+import { waitUntil } from '@nrdot/testbed';
+import { describe, expect, it } from 'vitest';
+import { batch, enqueue, exported, MOVE, OPTIONS, open, redis, store, useStore } from './store-on-redis.ts';
+
+useStore();
+
+describe('the weighted move', () => {
+  it('gives 5:3:1 of items over a million, whatever the sizes of batches, and starves nobody', async () => {
+    let seed = 20_261_123;
+    const random = () => {
+      seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+      return seed / 2 ** 32;
+    };
+    const waiting = { critical: 0, high: 0, normal: 0 };
+    const moved = { critical: 0, high: 0, normal: 0 };
+    const wide = { ...MOVE, windowBatches: 1_000_000, maxPicks: 16 };
+    while (moved.critical + moved.high + moved.normal < 1_000_000) {
+      const refill = CLASSES.flatMap((c) => {
+        const batches: Batch[] = [];
+        while (waiting[c] < 40_000) {
+          const items = 1 + Math.floor(random() * 500);
+          waiting[c] += items;
+          batches.push(batch(c, items, { payload: Buffer.alloc(1) }));
+        }
+        return batches;
+      });
+      if (refill.length > 0) await enqueue(...refill);
+      const { items } = await store.move(wide);
+      for (const c of CLASSES) {
+        moved[c] += items[c];
+        waiting[c] -= items[c];
+      }
+      // Goyal's bound: within one batch of each, at any moment.
+      expect(Math.abs(moved.critical / 5 - moved.normal)).toBeLessThanOrEqual(600);
+      expect(Math.abs(moved.high / 3 - moved.normal)).toBeLessThanOrEqual(700);
+    }
+  }, 120_000);
+
+  it('works for whoever has work, and gives two schedulers at once the same shares', async () => {
+    await enqueue(...Array.from({ length: 30 }, () => batch('normal')));
+    expect((await store.move({ ...MOVE, maxPicks: 30 })).items.normal).toBe(300);
+    await redis.flushall();
+    await enqueue(...CLASSES.flatMap((c) => Array.from({ length: 200 }, () => batch(c))));
+    const other = open();
+    const second = new Store(other, OPTIONS);
+    const moved = { critical: 0, high: 0, normal: 0 };
+    for (let i = 0; i < 15; i++) {
+      for (const { items } of await Promise.all(
+        [store, second].map((s) => s.move({ ...MOVE, windowBatches: 1e6, maxPicks: 9 })),
+      )) {
+        for (const c of CLASSES) moved[c] += items[c];
+      }
+    }
+    expect(moved).toEqual({ critical: 1_500, high: 900, normal: 300 });
+    other.disconnect();
+  });
+
+  it('counts batches under way and those that wait for a retry: an outage does not empty the class queues', async () => {
+    await enqueue(...Array.from({ length: 20 }, () => batch('high')));
+    const move = async () => (await store.move({ ...MOVE, windowBatches: 4 })).jobs;
+    expect(await move()).toBe(4);
+    const limits = {
+      token: 'test',
+      lockMs: 60_000,
+      maxJobs: 4,
+      maxBytes: 1e6,
+      alone: true,
+      lookForLost: false,
+    };
+    const { jobs } = await store.take('export', limits);
+    expect([jobs.length, await move()]).toEqual([4, 0]); // under way
+    for (const { id } of jobs) {
+      expect(await store.leave({ queue: 'export', id, token: 'test', ended: false }, 600_000)).toBe(true);
+    }
+    expect(await move()).toBe(0); // for later
+    expect((await store.depth()).stages.queued.high.batches).toBe(16);
+  });
+
+  it('keeps the export queue short, and merges what waits into one request', async () => {
+    await enqueue(...Array.from({ length: 100 }, () => batch('high')));
+    expect((await store.move({ ...MOVE, windowBatches: 8 })).jobs).toBe(8);
+    expect((await store.move({ ...MOVE, windowBatches: 8 })).jobs).toBe(0);
+    await redis.flushall();
+    await enqueue(
+      ...Array.from({ length: 10 }, () => batch('high')),
+      batch('high', 10, { signal: 'logs' }),
+      batch('high', 10, { encoding: 'zstd' }),
+      batch('high', 10, { encoding: 'zstd' }),
+    );
+    expect((await store.move({ ...MOVE, mergeBytes: 450 })).items.high).toBe(130);
+    const jobs = await exported();
+    expect(jobs.map((job) => [job.signal, job.encoding, job.batches.length])).toEqual([
+      ['traces', 'identity', 4],
+      ['traces', 'identity', 4],
+      ['traces', 'identity', 2],
+      ['logs', 'identity', 1],
+      ['traces', 'zstd', 1],
+      ['traces', 'zstd', 1],
+    ]);
+    expect((await store.depth()).stages.export.high).toEqual({ batches: 13, items: 130, bytes: 1_300 });
+  });
+
+  it('lets live and replayed work take turns when both wait', async () => {
+    const slotMs = 40;
+    const waiting = 1_500;
+    for (let i = 0; i < waiting; i += 100) {
+      await enqueue(
+        ...Array.from({ length: 100 }, () => batch('normal', 1)),
+        ...Array.from({ length: 100 }, () => batch('critical', 1, { origin: 'replay' })),
+      );
+    }
+    const slotNow = async () => {
+      const [seconds, micros] = await redis.time();
+      return Math.floor((Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)) / slotMs);
+    };
+    const counts = { live: 0, replay: 0 };
+    await waitUntil(
+      async () => {
+        const [before, slotBefore] = [await store.depth(), await slotNow()];
+        await store.move({ ...MOVE, windowBatches: 1e6, maxPicks: 1, slotMs });
+        const [slot, after] = [await slotNow(), await store.depth()];
+        const live = before.stages.queued.normal.items - after.stages.queued.normal.items;
+        const replay = before.stages.replay.critical.items - after.stages.replay.critical.items;
+        counts.live += live;
+        counts.replay += replay;
+        expect(live + replay).toBe(1);
+        if (slot === slotBefore) expect(live).toBe(slot % 2 === 0 ? 1 : 0); // by Redis' clock, whoever asks
+        return counts.live >= 100 && counts.replay >= 100;
+      },
+      { what: 'both had their turns', everyMs: 1 },
+    );
+    expect(Math.max(counts.live, counts.replay)).toBeLessThan(waiting); // both were waiting all the time
+  });
+
+  it('lets whichever of live and replayed work there is have all slots', async () => {
+    for (const origin of ['live', 'replay'] as const) {
+      await enqueue(...Array.from({ length: 20 }, () => batch('high', 1, { origin })));
+      let moved = 0;
+      for (let i = 0; i < 20; i++)
+        moved += (await store.move({ ...MOVE, maxPicks: 1, slotMs: 3 })).items.high;
+      expect(moved, origin).toBe(20);
+    }
+  });
+});
