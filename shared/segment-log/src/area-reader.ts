@@ -1,0 +1,156 @@
+import { Acked } from './acked.ts';
+import type { Entry } from './entry.ts';
+import type { File, FileSystem } from './file-system.ts';
+import type { Inventory } from './inventory.ts';
+import { unreadable } from './recovery.ts';
+import { type Cursor, openSegment, readBlock, type Segment, segmentPath } from './segment.ts';
+import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
+import type { Verifier } from './verifier.ts';
+
+/** For a segment whose first record is wanted now. */
+const VERIFY_AT_ONCE = 1024 * 1024 * 1024;
+
+/** Gives out an area's records, oldest first, each once until it starts again. Its callers take turns. */
+export class AreaReader {
+  readonly #fs: FileSystem;
+  readonly #inventory: Inventory;
+  readonly #verifier: Verifier;
+  /** The segment that is being written. */
+  readonly #active: () => Segment | undefined;
+  #cursor: Cursor | undefined;
+  /** All before it has been read. */
+  #readUpTo = 0;
+
+  constructor(fs: FileSystem, inventory: Inventory, verifier: Verifier, active: () => Segment | undefined) {
+    this.#fs = fs;
+    this.#inventory = inventory;
+    this.#verifier = verifier;
+    this.#active = active;
+  }
+
+  /** The next record that was not given out yet; undefined when there is none now. */
+  async read(): Promise<Entry | undefined> {
+    const inventory = this.#inventory;
+    while (true) {
+      const cursor = this.#cursor ?? (await this.#openNext());
+      if (!cursor) return undefined;
+      const { segment, seen } = cursor;
+      for (let entry = cursor.entries.shift(); entry; entry = cursor.entries.shift()) {
+        if (!entry.record || seen.has(entry.index)) continue;
+        const { items } = entry.record.envelope;
+        seen.add(entry.index);
+        cursor.seenItems += items;
+        if (segment.acked.has(entry.index)) continue; // since the segment was opened for reading
+        segment.held.set(entry.index, items);
+        const position = { area: inventory.area, sequence: segment.sequence, index: entry.index, items };
+        return { position, record: entry.record };
+      }
+      if (cursor.at < segment.end) {
+        const { end, entries, damage } = await readBlock(cursor.file, cursor.at, segment.end);
+        if (damage) inventory.damage(segment, `bytes ${damage.at} to ${damage.end} can't be read`);
+        cursor.at = end;
+        cursor.entries = entries;
+        continue;
+      }
+      if (segment === this.#active()) return undefined;
+      await this.#finish(cursor);
+    }
+  }
+
+  /** Goes back to the first record that is not done with. */
+  async rewind(): Promise<void> {
+    await this.close();
+    this.#readUpTo = 0;
+  }
+
+  /** Lets go of a segment that is about to leave. */
+  async leave(segment: Segment): Promise<void> {
+    if (this.isAt(segment)) await this.close();
+  }
+
+  /** Goes on behind a segment, all of whose records are done with. */
+  async pass(segment: Segment): Promise<void> {
+    if (!this.isAt(segment)) return;
+    await this.close();
+    this.#readUpTo = segment.sequence;
+  }
+
+  async close(): Promise<void> {
+    const cursor = this.#cursor;
+    this.#cursor = undefined;
+    await cursor?.file.close().catch(() => {});
+  }
+
+  isAt(segment: Segment): boolean {
+    return this.#cursor?.segment === segment;
+  }
+
+  /** Whether it is at a segment, and not at its end. */
+  isWithin(segment: Segment): boolean {
+    return this.#cursor?.segment === segment && this.#cursor.at < segment.end;
+  }
+
+  async #openNext(): Promise<Cursor | undefined> {
+    const { dir } = this.#inventory;
+    while (true) {
+      const segment = this.#next();
+      if (!segment) return undefined;
+      if (this.#verifier.isDue(segment)) await this.#verifier.verify(segment, VERIFY_AT_ONCE);
+      let file: File;
+      try {
+        file = await openSegment(this.#fs, dir, segment);
+      } catch (error) {
+        this.#readUpTo = segment.sequence;
+        this.#passOver(segment, error);
+        continue;
+      }
+      const { acked, ackedItems } = segment;
+      const seen = new Acked(acked.toRanges());
+      this.#cursor = { segment, file, at: SEGMENT_HEADER_BYTES, entries: [], seen, seenItems: ackedItems };
+      // The one after it is checked while this one is read.
+      const after = this.#next(segment.sequence);
+      if (after && this.#verifier.isDue(after)) void this.#verifier.verify(after);
+      return this.#cursor;
+    }
+  }
+
+  #next(after = this.#readUpTo): Segment | undefined {
+    return this.#inventory.segments.find(
+      (candidate) =>
+        candidate.sequence > after &&
+        (candidate.acked.count < candidate.records || candidate === this.#active()),
+    );
+  }
+
+  /** A segment that can't be opened: gone, it is lost; else it is left for the next start, and others go on. */
+  #passOver(segment: Segment, error: unknown): void {
+    const inventory = this.#inventory;
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+      inventory.damage(segment, unreadable(error));
+      return;
+    }
+    if (!inventory.has(segment)) return;
+    const records = segment.records - segment.acked.count;
+    const items = segment.items - segment.ackedItems;
+    inventory.lost(segmentPath(inventory.dir, segment), 'the file is missing', records, items);
+    inventory.forget(segment);
+  }
+
+  /** All of a segment was read: what was promised and did not come is lost. */
+  async #finish(cursor: Cursor): Promise<void> {
+    const { segment, seen } = cursor;
+    const inventory = this.#inventory;
+    const lost: number[] = [];
+    for (let index = 0; index < segment.records; index++) if (!seen.has(index)) lost.push(index);
+    if (lost.length > 0) {
+      const items = Math.max(0, segment.items - cursor.seenItems);
+      for (const index of lost) segment.acked.add(index);
+      segment.ackedItems += items;
+      inventory.isChanged = true;
+      inventory.damage(segment, `${lost.length} records with ${items} items are lost`);
+      inventory.lost(segmentPath(inventory.dir, segment), 'records are lost', lost.length, items);
+    }
+    await this.close();
+    this.#readUpTo = segment.sequence;
+  }
+}

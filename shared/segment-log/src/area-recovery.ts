@@ -1,0 +1,92 @@
+import { join } from 'node:path';
+import { Acked } from './acked.ts';
+import { CHECKPOINT, type Checkpoint, readCheckpoint } from './checkpoint.ts';
+import type { FileSystem } from './file-system.ts';
+import type { Inventory } from './inventory.ts';
+import type { Quarantine } from './quarantine.ts';
+import { lastIdsOfSealed, recoverSegment } from './recovery.ts';
+import { parseSegmentName, segmentName } from './segment.ts';
+
+export interface AreaRecoveryDeps {
+  fs: FileSystem;
+  inventory: Inventory;
+  quarantine: Quarantine;
+  now(): number;
+}
+
+export interface RecoveredArea {
+  /** No segment had this number yet. */
+  nextSequence: number;
+  /** Ids of the records that were written last. */
+  lastIds: string[];
+}
+
+/** Takes up what is in an area's directory: headers of sealed segments, block headers of open ones. */
+export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea> {
+  const { fs, inventory, now } = deps;
+  const { area, dir, segments } = inventory;
+  const known = await trustedCheckpoint(deps);
+  const remembered = new Map(known?.segments.map((entry) => [entry.sequence, entry]));
+  let nextSequence = known?.nextSequence ?? 1;
+  const lastIds: string[] = [];
+  for (const { name, sequence } of await segmentFiles(fs, dir)) {
+    nextSequence = Math.max(nextSequence, sequence + 1);
+    if (segments.at(-1)?.sequence === sequence) {
+      const reason = 'there are two files of this number';
+      inventory.lost(join(dir, name), reason, 0, 0);
+      await setAside(deps, name, reason);
+      continue;
+    }
+    const found = await recoverSegment(fs, dir, area, name, remembered.get(sequence), now());
+    remembered.delete(sequence);
+    if (found.stillborn) {
+      await fs.unlink(join(dir, name)).catch(() => {});
+      continue;
+    }
+    segments.push(found.segment);
+    lastIds.push(...found.lastIds);
+    for (const reason of found.damage) inventory.damage(found.segment, reason);
+  }
+  // What was written last may be in the last segment that was sealed: the kill may have come right after.
+  const sealed = segments.findLast(({ state }) => state === 'sealed');
+  if (sealed) lastIds.push(...(await lastIdsOfSealed(fs, dir, sealed)));
+  for (const { sequence, records, items, ranges, ackedItems } of remembered.values()) {
+    inventory.isChanged = true;
+    const missing = records - new Acked(ranges).count;
+    if (missing <= 0) continue; // it was done with, and the crash came before that was forgotten
+    inventory.lost(
+      join(dir, segmentName(sequence, false)),
+      'the file is missing',
+      missing,
+      items - ackedItems,
+    );
+  }
+  return { nextSequence, lastIds };
+}
+
+async function segmentFiles(fs: FileSystem, dir: string) {
+  const names = (await fs.list(dir)).flatMap((name) => {
+    const parsed = parseSegmentName(name);
+    return parsed ? [{ name, ...parsed }] : [];
+  });
+  return names.sort((a, b) => a.sequence - b.sequence || Number(a.open) - Number(b.open));
+}
+
+async function trustedCheckpoint(deps: AreaRecoveryDeps): Promise<Checkpoint | undefined> {
+  const { fs, inventory } = deps;
+  const checkpoint = await readCheckpoint(fs, inventory.dir);
+  if (checkpoint !== 'damaged') return checkpoint;
+  const reason = 'the checkpoint is damaged; records may be replayed twice';
+  inventory.lost(join(inventory.dir, CHECKPOINT), reason, 0, 0);
+  await setAside(deps, CHECKPOINT, reason);
+  return undefined;
+}
+
+/** Keeps a file that can't be of use where people can look at it. On a disk that takes no writes it stays where it is. */
+async function setAside({ inventory, quarantine, now }: AreaRecoveryDeps, name: string, reason: string) {
+  const { area, dir } = inventory;
+  const at = new Date(now()).toISOString();
+  await quarantine
+    .take(dir, name, `${area}-${name}-${now()}`, { area, reasons: [reason], at })
+    .catch(() => {});
+}

@@ -1,0 +1,67 @@
+import type { LogEvents } from './entry.ts';
+import type { Area } from './record.ts';
+import { type Segment, segmentPath } from './segment.ts';
+
+/** The segments of one area, oldest first, and what is wrong with each. */
+export class Inventory {
+  readonly area: Area;
+  readonly dir: string;
+  readonly segments: Segment[] = [];
+  /** Whether there is something that the checkpoint does not say yet. */
+  isChanged = false;
+  readonly #events: LogEvents;
+  /** By sequence. */
+  readonly #damaged = new Map<number, string[]>();
+
+  constructor(area: Area, dir: string, events: LogEvents) {
+    this.area = area;
+    this.dir = dir;
+    this.#events = events;
+  }
+
+  /** Bytes of its files. */
+  get bytes(): number {
+    return this.segments.reduce((sum, segment) => sum + segment.end, 0);
+  }
+
+  has(segment: Segment): boolean {
+    return this.segments.includes(segment);
+  }
+
+  bySequence(sequence: number): Segment | undefined {
+    return this.segments.find((candidate) => candidate.sequence === sequence);
+  }
+
+  forget(segment: Segment): void {
+    const at = this.segments.indexOf(segment);
+    if (at >= 0) this.segments.splice(at, 1);
+    this.#damaged.delete(segment.sequence);
+    this.isChanged = true;
+  }
+
+  isDamaged(segment: Segment): boolean {
+    return this.#damaged.has(segment.sequence);
+  }
+
+  /** What is wrong with a segment; empty when nothing is known to be. */
+  damageOf(segment: Segment): readonly string[] {
+    return this.#damaged.get(segment.sequence) ?? [];
+  }
+
+  /** Notes what is wrong with a segment; what comes first is told. */
+  damage(segment: Segment, reason: string): void {
+    const reasons = this.#damaged.get(segment.sequence);
+    if (reasons?.includes(reason)) return;
+    if (reasons) reasons.push(reason);
+    else {
+      if (!this.has(segment)) return; // it is gone already
+      this.#damaged.set(segment.sequence, [reason]);
+      this.lost(segmentPath(this.dir, segment), reason, 0, 0);
+    }
+  }
+
+  /** Tells that a file cannot be read as it should, and how much of it is lost by that. */
+  lost(file: string, reason: string, records: number, items: number): void {
+    this.#events.corrupted({ area: this.area, file, reason, records, items: Math.max(0, items) });
+  }
+}

@@ -1,0 +1,59 @@
+import type { FileSystem } from './file-system.ts';
+import type { Inventory } from './inventory.ts';
+import { unreadable } from './recovery.ts';
+import { type Segment, segmentPath } from './segment.ts';
+import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
+
+/** Holds the segments of an area against their SHA-256. */
+export class Verifier {
+  readonly #fs: FileSystem;
+  readonly #inventory: Inventory;
+  readonly #bytesPerSecond: number;
+
+  constructor(fs: FileSystem, inventory: Inventory, bytesPerSecond: number) {
+    this.#fs = fs;
+    this.#inventory = inventory;
+    this.#bytesPerSecond = bytesPerSecond;
+  }
+
+  /** Whether a segment is sealed, and was not checked since the log was opened. */
+  isDue(segment: Segment): boolean {
+    return segment.sha256 !== undefined && !segment.verified && !this.#inventory.isDamaged(segment);
+  }
+
+  /** Checks one sealed segment that was not checked yet. @returns whether there was one */
+  async verifyOne(): Promise<boolean> {
+    const segment = this.#inventory.segments.find((candidate) => this.isDue(candidate));
+    if (!segment) return false;
+    await this.verify(segment);
+    return true;
+  }
+
+  /** Checks each sealed segment, again if it was checked before. @returns each segment after that */
+  async *verifyAll(): AsyncGenerator<Segment> {
+    const inventory = this.#inventory;
+    for (const segment of [...inventory.segments]) {
+      if (segment.sha256 !== undefined && !inventory.isDamaged(segment)) await this.verify(segment);
+      if (inventory.has(segment)) yield segment;
+    }
+  }
+
+  /** Never throws: what can't be read to be checked is damaged as far as anybody knows. */
+  async verify(segment: Segment, bytesPerSecond = this.#bytesPerSecond): Promise<void> {
+    const inventory = this.#inventory;
+    try {
+      const found = await this.#fs.sha256(
+        segmentPath(inventory.dir, segment),
+        SEGMENT_HEADER_BYTES,
+        segment.end,
+        bytesPerSecond,
+      );
+      segment.verified = found.equals(segment.sha256!);
+      if (!segment.verified) inventory.damage(segment, 'its content is not what its SHA-256 says');
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      // Without a code it is not the file's fault; without a file it was done with meanwhile, or reading will say so.
+      if (code !== undefined && code !== 'ENOENT') inventory.damage(segment, unreadable(error));
+    }
+  }
+}
