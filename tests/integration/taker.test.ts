@@ -14,7 +14,7 @@ import {
 } from '@nrdot/queue';
 import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { Queue } from 'bullmq';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 
 const PREFIX = '{taker}';
 const OPTIONS = {
@@ -248,6 +248,50 @@ describe('past the queues', () => {
     await consumer.close(5_000);
     expect(await leftOvers()).toEqual([]);
     expect((await store.accounting()).difference).toBe(0);
+  });
+
+  it('the end of a batch leaves with the next one, unless that has the last place', async () => {
+    const exporter = new Store(open(), OPTIONS, bells);
+    await exporter.redis.ping();
+    const [ends, unhurried]: [(() => void)[], (boolean | undefined)[]] = [[], []];
+    const consumer = new Taker({
+      store: exporter,
+      concurrency: 2,
+      maxBytes: 1e6,
+      bell: bells.exporter,
+      faultDelayMs: 20,
+      onError: () => {},
+      handle: async (job) => {
+        unhurried.push(job.held.unhurried);
+        await new Promise<void>((resolve) => ends.push(resolve));
+        await deliver(exporter)(job);
+      },
+    });
+    lane.open(consumer);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }); // so that it waits for the next one, however long
+    try {
+      expect(await put(batch(3))).toEqual(['taken']);
+      // What is settled while the exporter's own connection is lost has come along on the receiver's.
+      exporter.redis.disconnect();
+      ends[0]!();
+      await new Promise((resolve) => setImmediate(resolve));
+      expect((await store.books()).delivered).toBeUndefined();
+      expect(await put(batch(3))).toEqual(['taken']);
+      expect((await store.books()).delivered).toBe(10);
+      expect(await put(batch(3))).toEqual(['taken']);
+      expect([unhurried[0], unhurried[2]]).toEqual([true, false]);
+      await exporter.redis.connect();
+      ends[2]!();
+      await consumer.pause();
+    } finally {
+      vi.useRealTimers();
+    }
+    await untilDelivered(20);
+    ends[1]!();
+    await untilDelivered(30);
+    await consumer.close(5_000);
+    expect(await leftOvers()).toEqual([]);
+    exporter.redis.disconnect();
   });
 
   it('nothing goes that something waits before, that there is no room for, or that may not go', async () => {

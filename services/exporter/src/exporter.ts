@@ -119,13 +119,15 @@ export class Exporter {
       { class: job.class, origin: job.origin },
       Math.max(0, now() - oldest) / 1000,
     );
+    let outcome: Outcome;
     try {
-      const outcome = await this.#send(job, bodies);
-      metrics.exporterRequests.inc({ signal: job.signal, outcome: outcome.kind });
-      await this.#conclude(id, sent, bodies, attempts + 1, outcome, hold);
+      outcome = await this.#send(job, bodies);
     } finally {
+      // What comes after the answer is Redis' part, and may take its time: the upstream has room for another.
       this.#underWay(-1, -bytes);
     }
+    metrics.exporterRequests.inc({ signal: job.signal, outcome: outcome.kind });
+    await this.#conclude(id, sent, bodies, attempts + 1, outcome, hold);
   }
 
   #underWay(requests: number, bytes: number): void {
@@ -200,6 +202,7 @@ export class Exporter {
   async #deliver(id: string, job: JobData, outcome: Delivered, held: Held): Promise<void> {
     const { store, metrics, log, now } = this.#deps;
     const { refusedItems } = outcome;
+    const deliveredAt = now();
     const settled = await store.settle(job, 'export', { outcome: 'delivered', refusedItems }, held);
     if (settled === 0) {
       metrics.duplicateHandOvers.inc();
@@ -219,7 +222,7 @@ export class Exporter {
     for (const batch of job.batches) {
       metrics.pipelineEndToEndSeconds.observe(
         { signal: job.signal, class: job.class, origin: job.origin },
-        (now() - batch.receivedAt) / 1000,
+        (deliveredAt - batch.receivedAt) / 1000,
       );
     }
   }

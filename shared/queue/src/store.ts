@@ -158,6 +158,8 @@ export interface Held {
   id: string;
   token: string;
   ended: boolean;
+  /** Others have places without it, so its end may wait for the next batch that comes by. */
+  unhurried?: boolean;
 }
 
 export interface TakeLimits {
@@ -339,6 +341,7 @@ export class Store {
       outcomesSeen,
     ];
     const uncork = this.#cork();
+    this.#bells?.lane.depart(this.#scripts);
     const pending: Promise<unknown>[] = [];
     for (const [batch, group] of groups.flatMap((all) =>
       all.map((one, i) => [one, i === 0 ? all.length : 0] as const),
@@ -545,25 +548,30 @@ export class Store {
     const field =
       outcome === 'dropped' ? `dropped:${settlement.reason}` : outcome === 'returned' ? '' : outcome;
     const verdict = job.origin === 'replay' ? (outcome === 'returned' ? 'returned' : 'done') : '';
-    const [settled, waiting, breakerChanged] = await this.#timed(
-      'settle',
-      this.#scripts.nrdotSettle(
-        depth,
-        books,
-        wake,
-        this.keys.outcomes,
-        this.keys.prefix,
-        stageField(stage, job.class, job.origin),
-        field,
-        verdict,
-        outcome === 'delivered' ? (settlement.refusedItems ?? 0) : 0,
-        held?.queue ?? '',
-        held?.id ?? '',
-        held?.token ?? '',
-        ...this.#breakerArgs(),
-        ...job.batches.flatMap((batch) => [batch.key, batch.items, batch.bytes]),
-      ),
-    );
+    const step = (scripts: Scripted) =>
+      this.#timed(
+        'settle',
+        scripts.nrdotSettle(
+          depth,
+          books,
+          wake,
+          this.keys.outcomes,
+          this.keys.prefix,
+          stageField(stage, job.class, job.origin),
+          field,
+          verdict,
+          outcome === 'delivered' ? (settlement.refusedItems ?? 0) : 0,
+          held?.queue ?? '',
+          held?.id ?? '',
+          held?.token ?? '',
+          ...this.#breakerArgs(),
+          ...job.batches.flatMap((batch) => [batch.key, batch.items, batch.bytes]),
+        ),
+      );
+    const lane = held?.unhurried ? this.#bells?.lane : undefined;
+    const [settled, waiting, breakerChanged] = await (lane
+      ? lane.ride(this.#scripts, step)
+      : step(this.#scripts));
     if (held) held.ended = true;
     if (waiting > 0 || breakerChanged > 0) this.#bells?.scheduler.ring();
     if (breakerChanged > 0) this.#bells?.exporter.ring();

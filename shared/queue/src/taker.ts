@@ -118,7 +118,9 @@ export class Taker implements Consumer, PlaceKeeper {
       start: (id, data, payload) => {
         this.#kept--;
         this.#bytes -= bytes;
-        void this.#work(id, data, 0, [payload]);
+        // With the last place taken, the next batch would have to wait for this one's end.
+        const unhurried = this.#running.size + this.#kept + 1 < this.#concurrency;
+        void this.#work(id, data, 0, [payload], unhurried);
       },
       free,
     };
@@ -163,16 +165,20 @@ export class Taker implements Consumer, PlaceKeeper {
     return { waiting: taken.waiting, nextInMs: taken.nextInMs };
   }
 
-  /** @param given as Redis has it, or what it was made of */
+  /**
+   * @param given as Redis has it, or what it was made of
+   * @param unhurried whether its end may wait a moment
+   */
   async #work(
     id: string,
     given: string | JobData,
     attempts: number,
     payloads: (Buffer | null)[],
+    unhurried = false,
   ): Promise<void> {
     const { store, handle, onError, faultDelayMs } = this.#options;
     const bytes = payloads.reduce((sum, payload) => sum + (payload?.byteLength ?? 0), 0);
-    const held: Held = { queue: 'export', id, token: this.#token, ended: false };
+    const held: Held = { queue: 'export', id, token: this.#token, ended: false, unhurried };
     this.#running.set(id, bytes);
     this.#bytes += bytes;
     try {
