@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { CATALOGUE, type MetricName, type MetricSpec, type Service } from './catalogue.ts';
+import { eventLoopLag, NEVER_MS } from './event-loop-lag.ts';
 import { labelSets } from './label-values.ts';
 
 type Instrument<S> =
@@ -31,7 +32,8 @@ export class MetricsRegistry {
       metrics[key] = instrument(spec, published.has(spec.service) ? [this.#registry] : []);
     }
     this.metrics = metrics as Metrics;
-    collectDefaultMetrics({ register: this.#registry });
+    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: NEVER_MS });
+    this.onScrape(eventLoopLag(this.#registry));
   }
 
   get contentType(): string {

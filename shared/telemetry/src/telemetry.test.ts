@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { waitUntil } from '@nrdot/testbed';
 import { describe, expect, it } from 'vitest';
 import {
   asText,
@@ -73,6 +74,28 @@ describe('metrics', () => {
   it("of Node's own that are documented exist", async () => {
     const text = await new MetricsRegistry([]).text();
     for (const [name] of PROCESS_METRICS) expect(text).toMatch(new RegExp(`^# TYPE ${name} `, 'm'));
+  });
+
+  it('say how late the event loop was, without the interval at which that is looked at', async () => {
+    const registry = new MetricsRegistry([]);
+    const most = async () =>
+      Number(/^nodejs_eventloop_lag_max_seconds (\S+)$/m.exec(await registry.text())?.[1]);
+    // Between two looks of its own, which it needs to know the time between them.
+    const heldUp = async () => {
+      for (let times = 0; times < 3; times++) {
+        const until = performance.now() + 250;
+        while (performance.now() < until);
+        // The turn of the loop in which its timers are due comes after this one.
+        for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
+      }
+      return (await most()) > 0.1;
+    };
+    await waitUntil(heldUp, { what: 'the loop was held up' });
+    const onTime = async () => {
+      const lag = await most();
+      return lag > 0 && lag < 0.09;
+    };
+    await waitUntil(onTime, { what: 'the loop was on time, but for a little', everyMs: 250 });
   });
 
   it('are documented in full', () => {
