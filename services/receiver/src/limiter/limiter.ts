@@ -95,15 +95,16 @@ export class CardinalityLimiter {
       maxOutputs: Math.max(64, maxKeys >> 3),
       arenaCells: Math.max(16_384, maxKeys * 2),
     });
+    const scanner = new Scanner();
     const startedMs = deps.now();
     this.#lastMs = this.#reviewedMs = startedMs;
     this.#parts = {
       options: complete,
       table,
       admission: this.#newAdmission(complete, table, startedMs),
-      scanner: new Scanner(),
+      scanner,
       tracker,
-      merging: new Reaggregation(tracker),
+      merging: new Reaggregation(tracker, scanner),
       around: { resource: this.#resource, scope: this.#scope, metric: this.#block },
       totals: emptyTotals(),
       startedMs,

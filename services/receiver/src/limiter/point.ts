@@ -1,4 +1,5 @@
 import { int32At, Reader, viewOf } from './reader.ts';
+import { BUCKETS_MAX, EXEMPLARS, HAS_MAX, HAS_MIN, HAS_SUM, MARKER, type Scanner } from './scan.ts';
 
 const NO_RECORDED_VALUE = 1;
 /** A point that several were merged into keeps so many of their exemplars. */
@@ -106,8 +107,9 @@ export class NumberPoint extends Point {
   }
 }
 
-/** More buckets than this are not merged: no SDK makes them, and the tracker could not hold many. */
-export const BUCKETS_MAX = 510;
+/** The hash of no bounds. */
+const BOUNDS_LO = 0x2545f491;
+const BOUNDS_HI = 0x6c078965;
 
 /** A HistogramDataPoint. Counts are exact below 2^53. */
 export class HistogramPoint extends Point {
@@ -119,7 +121,7 @@ export class HistogramPoint extends Point {
   max = 0;
   hasMax = false;
   /** Bucket counts, the first `buckets` of them. */
-  readonly counts = new Float64Array(BUCKETS_MAX);
+  readonly counts: Float64Array;
   buckets = 0;
   /** 64 bits that tell one list of bounds from another. */
   boundsLo = 0;
@@ -127,19 +129,56 @@ export class HistogramPoint extends Point {
   bounds = 0;
   /** The counts fit into what is kept of them, and are one more than the bounds (or there are none). */
   sound = true;
-  #lastBytes: Uint8Array | undefined;
-  #lastFrom = 0;
-  #lastLength = 0;
-  #lastLo = 0;
-  #lastHi = 0;
+  readonly #scanner: Scanner;
 
+  /** @param scanner decodes what it has in its memory; `counts` are in there */
+  constructor(scanner: Scanner) {
+    super();
+    this.#scanner = scanner;
+    this.counts = scanner.counts;
+  }
+
+  /** Decodes `bytes[from, to)`; of fields that come twice the last one counts, and lists are appended. */
   decode(bytes: Uint8Array, from: number, to: number): this {
     this.clear();
+    if (this.#scanner.decodeHistogram(bytes, from, to)) this.#take(bytes, from, to);
+    else this.#decodeSlowly(bytes, from, to);
+    this.sound &&= this.buckets === 0 ? this.bounds === 0 : this.buckets === this.bounds + 1;
+    return this;
+  }
+
+  /** What the kernel has decoded. */
+  #take(bytes: Uint8Array, from: number, to: number): void {
+    const { decoded, decodedDoubles } = this.#scanner;
+    this.startLo = decoded[0]!;
+    this.startHi = decoded[1]!;
+    this.timeLo = decoded[2]!;
+    this.timeHi = decoded[3]!;
+    this.count = decodedDoubles[2]!;
+    this.sum = decodedDoubles[3]!;
+    this.min = decodedDoubles[4]!;
+    this.max = decodedDoubles[5]!;
+    const flags = decoded[12]!;
+    this.hasSum = (flags & HAS_SUM) !== 0;
+    this.hasMin = (flags & HAS_MIN) !== 0;
+    this.hasMax = (flags & HAS_MAX) !== 0;
+    this.marker = (flags & MARKER) !== 0;
+    this.buckets = decoded[13]!;
+    this.bounds = decoded[14]!;
+    this.boundsLo = this.bounds === 0 ? BOUNDS_LO : decoded[15]!;
+    this.boundsHi = this.bounds === 0 ? BOUNDS_HI : decoded[16]!;
+    this.sound = true;
+    if ((flags & EXEMPLARS) === 0) return;
+    reader.open(bytes, from, to);
+    while (reader.next()) if (reader.field === 8) this.exemplar(reader.tagStart, reader.end);
+  }
+
+  #decodeSlowly(bytes: Uint8Array, from: number, to: number): void {
     this.count = this.sum = this.min = this.max = 0;
     this.hasSum = this.hasMin = this.hasMax = false;
     this.buckets = this.bounds = 0;
-    this.boundsLo = 0x2545f491;
-    this.boundsHi = 0x6c078965;
+    this.boundsLo = BOUNDS_LO;
+    this.boundsHi = BOUNDS_HI;
     this.sound = true;
     const view = viewOf(bytes);
     reader.open(bytes, from, to);
@@ -165,14 +204,8 @@ export class HistogramPoint extends Point {
           this.#pushCounts(view, at, reader.end);
           break;
         case 7:
-          if (this.bounds === 0 && this.#sameBounds(bytes, at, reader.end)) break;
           for (let p = at; p + 8 <= reader.end; p += 8)
             this.#bound(view.getInt32(p, true), view.getInt32(p + 4, true));
-          if (reader.wire === 2 && this.bounds === (reader.end - at) >> 3)
-            this.#remember(bytes, at, reader.end);
-          break;
-        case 9:
-          reader.pos = skipFields(bytes, reader.pos, to, 0x4a);
           break;
         case 8:
           this.exemplar(reader.tagStart, reader.end);
@@ -190,38 +223,6 @@ export class HistogramPoint extends Point {
           break;
       }
     }
-    if (this.buckets !== 0 && this.buckets !== this.bounds + 1) this.sound = false;
-    if (this.buckets === 0 && this.bounds !== 0) this.sound = false;
-    return this;
-  }
-
-  /** Nearly all points have the bounds of the point before: then their hash is known. */
-  #sameBounds(bytes: Uint8Array, from: number, to: number): boolean {
-    const length = to - from;
-    if (length === 0 || length % 8 !== 0 || length !== this.#lastLength || bytes !== this.#lastBytes)
-      return false;
-    const last = this.#lastFrom;
-    const view = viewOf(bytes);
-    for (let i = 0; i < length; i += 8) {
-      if (view.getFloat64(from + i, true) !== view.getFloat64(last + i, true)) return false;
-    }
-    this.bounds = length >> 3;
-    this.boundsLo = this.#lastLo;
-    this.boundsHi = this.#lastHi;
-    return true;
-  }
-
-  #remember(bytes: Uint8Array, from: number, to: number): void {
-    this.#lastBytes = bytes;
-    this.#lastFrom = from;
-    this.#lastLength = to - from;
-    this.#lastLo = this.boundsLo;
-    this.#lastHi = this.boundsHi;
-  }
-
-  /** Lets go of the last body. */
-  release(): void {
-    this.#lastBytes = undefined;
   }
 
   #bound(lo: number, hi: number): void {

@@ -8,7 +8,9 @@ import {
   flat,
   type MetricData,
   type PointData,
+  Request,
   streamOf,
+  UnpackedRequest,
 } from './test/otlp.ts';
 import { byStream, type Rig, ruledRig, START_MS, total } from './test/rig.ts';
 
@@ -54,10 +56,11 @@ function sendAll(
     }));
     // Over two metrics, two scopes or two resources: where a point stands in a request must not matter.
     const half = dated.length >> 1;
-    const body = encode([
-      { labels: { s: '1' }, scopes: [{ metrics: [metric(kind, dated.slice(0, half), change)] }] },
-      { labels: { s: '1' }, scopes: [{ metrics: [metric(kind, dated.slice(half), change)] }] },
-    ]);
+    const resources = [dated.slice(0, half), dated.slice(half)].map((part) => ({
+      labels: { s: '1' },
+      scopes: [{ metrics: [metric(kind, part, change)] }],
+    }));
+    const body = encode(resources, made.now % 2000 === 0 ? Request : UnpackedRequest);
     const limited = made.limiter.process(body);
     const decoded = flat(decode(limited.body));
     expect(limited.points).toBe(decoded.length);

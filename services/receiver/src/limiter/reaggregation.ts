@@ -7,6 +7,7 @@ import type { Output } from './output-table.ts';
 import { CUT, KEEP, Plan } from './plan.ts';
 import { HistogramPoint, NumberPoint } from './point.ts';
 import { rewriteBody } from './rewrite.ts';
+import type { Scanner } from './scan.ts';
 import { OutputStream } from './stream.ts';
 import { StreamIndex } from './stream-index.ts';
 import type { Contribution, Outcome, Tracker } from './tracker.ts';
@@ -50,7 +51,7 @@ export class Reaggregation {
   readonly #tracker: Tracker;
   readonly #index = new StreamIndex();
   readonly #number = new NumberPoint();
-  readonly #histogram = new HistogramPoint();
+  readonly #histogram: HistogramPoint;
   readonly #exponential = new ExponentialPoint();
   readonly #contribution: Contribution = {
     sourceLo: 0,
@@ -65,8 +66,9 @@ export class Reaggregation {
   /** Points that went into others: those that came, less those that go out. */
   merged = 0;
 
-  constructor(tracker: Tracker) {
+  constructor(tracker: Tracker, scanner: Scanner) {
     this.#tracker = tracker;
+    this.#histogram = new HistogramPoint(scanner);
   }
 
   begin(): void {
@@ -171,7 +173,6 @@ export class Reaggregation {
   finish(body: Uint8Array): Uint8Array {
     const { plan } = this;
     const streams = this.#streams;
-    this.#histogram.release();
     for (const stream of streams) stream.settle();
     let changes = plan.groups.size > 0;
     const { edits } = plan;

@@ -3,7 +3,15 @@ import { walk } from '@nrdot/otlp';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { referenceRequest } from '../../../../shared/otlp/test/reference.ts';
-import { encode, type Kind, type Labels, type MetricData, type PointData } from './test/otlp.ts';
+import {
+  encode,
+  type Kind,
+  type Labels,
+  type MetricData,
+  type PointData,
+  Request,
+  UnpackedRequest,
+} from './test/otlp.ts';
 import { type Rig, ruledRig } from './test/rig.ts';
 
 const metricsRequest = referenceRequest('metrics');
@@ -74,9 +82,15 @@ const metric: fc.Arbitrary<MetricData> = fc
   }));
 
 const body = fc
-  .array(fc.record({ labels, metrics: fc.array(metric, { maxLength: 3 }) }), { maxLength: 3 })
-  .map((resources) =>
-    encode(resources.map((one) => ({ labels: one.labels, scopes: [{ metrics: one.metrics }] }))),
+  .tuple(
+    fc.array(fc.record({ labels, metrics: fc.array(metric, { maxLength: 3 }) }), { maxLength: 3 }),
+    fc.constantFrom(Request, UnpackedRequest),
+  )
+  .map(([resources, type]) =>
+    encode(
+      resources.map((one) => ({ labels: one.labels, scopes: [{ metrics: one.metrics }] })),
+      type,
+    ),
   );
 const damage = fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 3 });
 

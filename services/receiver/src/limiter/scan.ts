@@ -53,7 +53,7 @@ export function scanAttributes(
 }
 
 /*
- * Memory of the kernel, in bytes: 3 pages, fixed. kernel/scan.as has the same numbers. The window is small, so that it and the
+ * Memory of the kernel, in bytes: 3 pages, fixed. kernel/scan.as has the same numbers (and kernel/histogram.as). The window is small, so that it and the
  * records stay in the processor's cache while a large body passes through.
  */
 const POINTS_AT = 64;
@@ -62,12 +62,25 @@ const ATTRIBUTES_AT = 16_448;
 const ATTRIBUTES_MAX = 4096;
 const WINDOW_AT = 102_400;
 const WINDOW_BYTES = 65_536;
+const DECODED_AT = 167_936;
+const COUNTS_AT = 168_064;
+
+/** More buckets than this are not merged: no SDK makes them, and the tracker could not hold many. */
+export const BUCKETS_MAX = 510;
+
+/** Bits of word 12 of a decoded histogram. */
+export const HAS_SUM = 1;
+export const HAS_MIN = 2;
+export const HAS_MAX = 4;
+export const MARKER = 8;
+export const EXEMPLARS = 16;
 
 interface Kernel {
   memory: { buffer: ArrayBuffer };
   /** To be called when the window changes. */
   forget(): void;
   scan(from: number, to: number, field: number, seedLo: number, seedHi: number): number;
+  histogram(from: number, to: number): number;
 }
 
 // The types of Node know WebAssembly only as a namespace.
@@ -90,6 +103,17 @@ export class Scanner {
   next = 0;
   readonly points: Int32Array;
   readonly attributes: Int32Array;
+  /**
+   * The histogram that was decoded last, in int32 words and as doubles:
+   *
+   *   0,1 start   2,3 time   4,5 count   6,7 sum   8,9 min   10,11 max   12 flags   13 buckets   14 bounds   15,16 their hash
+   *
+   * Of absent fields 0; of the hash what it was before, when there are no bounds.
+   */
+  readonly decoded: Int32Array;
+  readonly decodedDoubles: Float64Array;
+  /** Its bucket counts. Free to be used for others. */
+  readonly counts: Float64Array;
   /** Of the point that was selected: the word of its first attribute's record, and how many there are. */
   attributeAt = 0;
   listed = 0;
@@ -108,6 +132,9 @@ export class Scanner {
     this.#header = new Int32Array(buffer, 0, 1);
     this.points = new Int32Array(buffer, POINTS_AT, POINTS_MAX * POINT_WORDS);
     this.attributes = new Int32Array(buffer, ATTRIBUTES_AT, (ATTRIBUTES_MAX + LISTED_MAX) * ATTRIBUTE_WORDS);
+    this.decoded = new Int32Array(buffer, DECODED_AT, 17);
+    this.decodedDoubles = new Float64Array(buffer, DECODED_AT, 6);
+    this.counts = new Float64Array(buffer, COUNTS_AT, BUCKETS_MAX);
   }
 
   get memoryBytes(): number {
@@ -136,6 +163,16 @@ export class Scanner {
       if (from === this.#windowStart) return this.#scanLarge(bytes, from, to);
       this.#copy(bytes, from);
     }
+  }
+
+  /**
+   * Decodes the HistogramDataPoint `bytes[from, to)` into `decoded` and `counts`, if it is one of those that the last `scan`
+   * found, and encoded in the plain way.
+   */
+  decodeHistogram(bytes: Uint8Array, from: number, to: number): boolean {
+    if (bytes !== this.#body || from < this.#windowStart || to > this.#windowEnd) return false;
+    const offset = WINDOW_AT - this.#windowStart;
+    return this.#kernel.histogram(from + offset, to + offset) !== 0;
   }
 
   /** Hashes a point that the kernel left, whose record begins at word `at`: it is not encoded in the plain way. */

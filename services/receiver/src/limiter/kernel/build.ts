@@ -1,5 +1,5 @@
 /**
- * Compiles scan.as and writes bytes.ts. Run after changing it, with the AssemblyScript compiler at hand:
+ * Compiles scan.as and histogram.as, and writes bytes.ts. Run after changing it, with the AssemblyScript compiler at hand:
  *
  *   node services/receiver/src/limiter/kernel/build.ts
  */
@@ -11,6 +11,8 @@ const OPTIONS = [
   'stub',
   '--noAssert',
   '-O3',
+  '--enable',
+  'simd',
   '--converge',
   '--initialMemory',
   PAGES,
@@ -21,16 +23,21 @@ const OPTIONS = [
 /** The compiled kernel. */
 export async function compileKernel(compiler = 'assemblyscript/asc'): Promise<Uint8Array> {
   const asc = await import(compiler);
-  const source = readFileSync(new URL('./scan.as', import.meta.url), 'utf8');
+  const sources = new Map(
+    ['scan', 'histogram'].map((name) => [
+      `${name}.ts`,
+      readFileSync(new URL(`./${name}.as`, import.meta.url), 'utf8'),
+    ]),
+  );
   let binary: Uint8Array | undefined;
   const { error, stderr } = await asc.main(['scan.ts', '--outFile', 'scan.wasm', ...OPTIONS], {
-    readFile: (name: string) => (name === 'scan.ts' ? source : null),
+    readFile: (name: string) => sources.get(name) ?? null,
     writeFile: (name: string, contents: Uint8Array) => {
       if (name === 'scan.wasm') binary = contents;
     },
     listFiles: () => [],
   });
-  if (error || !binary) throw new Error(`scan.as does not compile: ${stderr}`);
+  if (error || !binary) throw new Error(`the kernel does not compile: ${stderr}`);
   return binary;
 }
 
@@ -39,6 +46,6 @@ if (import.meta.main) {
   const lines = base64.match(/.{1,100}/g)!.map((line) => `  '${line}',`);
   writeFileSync(
     new URL('./bytes.ts', import.meta.url),
-    `/** scan.as, compiled by build.ts. */\nexport const KERNEL_BASE64 = [\n${lines.join('\n')}\n].join('');\n`,
+    `/** scan.as and histogram.as, compiled by build.ts. */\nexport const KERNEL_BASE64 = [\n${lines.join('\n')}\n].join('');\n`,
   );
 }

@@ -4,6 +4,10 @@
 // It does what `scanAttributes` in ../scan.ts does, for encodings that are plain: single-byte tags, key before value, scalar
 // values, shortest varints. A point that is anything else is marked slow and left to that. Built by ./build.ts.
 
+import { forgetBounds, histogram } from './histogram';
+
+export { histogram };
+
 // Memory, in bytes. ../scan.ts has the same numbers.
 const NEXT: usize = 0; // where the scan stopped
 const POINTS: usize = 64; // 512 records of 32 bytes
@@ -48,6 +52,7 @@ function same(a: u32, b: u32, length: u32): bool {
 // Has to be called when the window changes.
 export function forget(): void {
   memorised = 0;
+  forgetBounds();
 }
 
 function varint(p: u32, limit: u32): u32 {

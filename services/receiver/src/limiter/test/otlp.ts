@@ -2,7 +2,7 @@ import protobuf from 'protobufjs';
 
 /** OTLP metrics for the tests: requests as plain objects, encoded and decoded by protobufjs. 64-bit integers are bigint. */
 
-const { root } = protobuf.parse(`
+const SCHEMA = `
 syntax = "proto3";
 message Request { repeated ResourceMetrics resource_metrics = 1; }
 message ResourceMetrics { Resource resource = 1; repeated ScopeMetrics scope_metrics = 2; string schema_url = 3; }
@@ -27,17 +27,22 @@ message Exemplar { fixed64 time_unix_nano = 2; double as_double = 3; }
 message NumberDataPoint { repeated KeyValue attributes = 7; fixed64 start_time_unix_nano = 2; fixed64 time_unix_nano = 3;
   oneof value { double as_double = 4; sfixed64 as_int = 6; } repeated Exemplar exemplars = 5; uint32 flags = 8; }
 message HistogramDataPoint { repeated KeyValue attributes = 9; fixed64 start_time_unix_nano = 2; fixed64 time_unix_nano = 3;
-  fixed64 count = 4; optional double sum = 5; repeated fixed64 bucket_counts = 6; repeated double explicit_bounds = 7;
+  fixed64 count = 4; optional double sum = 5; repeated fixed64 bucket_counts = 6 [packed = true];
+  repeated double explicit_bounds = 7 [packed = true];
   repeated Exemplar exemplars = 8; uint32 flags = 10; optional double min = 11; optional double max = 12; }
-message Buckets { sint32 offset = 1; repeated uint64 bucket_counts = 2; }
+message Buckets { sint32 offset = 1; repeated uint64 bucket_counts = 2 [packed = true]; }
 message ExponentialPoint { repeated KeyValue attributes = 1; fixed64 start_time_unix_nano = 2; fixed64 time_unix_nano = 3;
   fixed64 count = 4; optional double sum = 5; sint32 scale = 6; fixed64 zero_count = 7; Buckets positive = 8;
   Buckets negative = 9; uint32 flags = 10; repeated Exemplar exemplars = 11; optional double min = 12;
   optional double max = 13; double zero_threshold = 14; }
 message SummaryPoint { repeated KeyValue attributes = 7; fixed64 start_time_unix_nano = 2; fixed64 time_unix_nano = 3;
   fixed64 count = 4; double sum = 5; uint32 flags = 8; }
-`);
-export const Request = root.lookupType('Request');
+`;
+const typeOf = (schema: string) => protobuf.parse(schema).root.resolveAll().lookupType('Request');
+/** Lists of numbers are packed, as SDKs write them. */
+export const Request = typeOf(SCHEMA);
+/** Every number of a list is a field of its own, as is allowed. */
+export const UnpackedRequest = typeOf(SCHEMA.replaceAll('packed = true', 'packed = false'));
 
 export type Value = string | number | boolean | bigint | Value[] | { [key: string]: Value };
 export type Labels = Record<string, Value>;
@@ -138,8 +143,8 @@ function point(data: PointData): object {
 }
 
 /** A request as bytes. */
-export function encode(resources: ResourceData[]): Uint8Array {
-  const message = Request.fromObject({
+export function encode(resources: ResourceData[], type = Request): Uint8Array {
+  const message = type.fromObject({
     resourceMetrics: resources.map((resource) => ({
       resource: { attributes: keyValues(resource.labels) },
       schemaUrl: resource.schemaUrl ?? '',
@@ -158,7 +163,7 @@ export function encode(resources: ResourceData[]): Uint8Array {
       })),
     })),
   });
-  return Request.encode(message).finish();
+  return type.encode(message).finish();
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: decoded messages are read by name
