@@ -23,9 +23,10 @@ export class Housekeeping {
     this.#d = deps;
   }
 
-  /** Something on disk changed: Redis is told with the next turn. */
+  /** Something on disk changed: Redis is told with the next turn, and what is new is replayed. */
   changed(): void {
     this.#changed = true;
+    this.#d.replayer.wake();
   }
 
   /** @throws when the disk or Redis fails; the next turn does what this one did not */
