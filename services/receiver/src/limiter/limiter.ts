@@ -12,7 +12,7 @@ import { Reader, releaseBody } from './reader.ts';
 import { type Incoming, Reaggregation } from './reaggregation.ts';
 import { addTotals, emptyTotals, type LimiterReport, makeReport, type Totals } from './report.ts';
 import { type Parts, Routing } from './routing.ts';
-import { POINT_WORDS, Scanner } from './scan.ts';
+import { POINT_WORDS, POINTS_MAX, Scanner } from './scan.ts';
 import { Tracker } from './tracker.ts';
 
 /** Of points whose key-set is known, so many are counted as one that stands for all. */
@@ -76,6 +76,8 @@ export class CardinalityLimiter {
   #lastMs: number;
   #reviewedMs: number;
   #untilSample = 1;
+  /** Where the points of the last scan were found, as keys or as sources, or -1. */
+  readonly #found = new Int32Array(POINTS_MAX);
   /** Points of the metric being walked whose key-set was not known. */
   #unknown = 0;
 
@@ -286,6 +288,8 @@ export class CardinalityLimiter {
 
     const { points } = scanner;
     const { nowSec } = admission;
+    const found = this.#found;
+    const isTracked = !metric.plain && block.temporality === CUMULATIVE;
     const { pointLo, pointHi } = this.#seeds;
     for (let from = block.dataStart; from < block.dataEnd; from = scanner.next) {
       const count = scanner.scan(body, from, block.dataEnd, block.attributesField, pointLo, pointHi);
@@ -296,9 +300,10 @@ export class CardinalityLimiter {
         points[at + 3] = low | 0;
         const hi = (points[at + 4]! + contextHi + (low > 0xffffffff ? 1 : 0)) | 0;
         points[at + 4] = hi;
-        // With a label given up its own key is hardly ever looked up, but its source is if it is cumulative.
-        if (!metric.rule) table.approach(low | 0, hi);
-        if (!metric.plain && block.temporality === CUMULATIVE) sources.approach(low | 0, hi);
+        // Look-ups one right after the other wait for memory at the same time. With a label given up its own key is hardly ever
+        // looked up, but its source is if it is cumulative.
+        if (metric.plain) found[at / POINT_WORDS] = table.find(low | 0, hi);
+        else if (isTracked) found[at / POINT_WORDS] = sources.find(low | 0, hi);
       }
       for (let at = 0; at < end; at += POINT_WORDS) {
         const lo = points[at + 3]!;
@@ -306,14 +311,14 @@ export class CardinalityLimiter {
         // The slow way keeps the attributes of one point only.
         if (points[at + 7] !== 0) scanner.resolve(at, body, block.attributesField, pointLo, pointHi);
         if (metric.plain) {
-          const slot = table.find(lo, hi);
-          if (slot >= 0) {
-            table.touch(slot, nowSec);
+          const key = table.find(lo, hi, found[at / POINT_WORDS]!);
+          if (key >= 0) {
+            table.touch(key, nowSec);
             if (sampling) this.#sample(metric, at, KNOWN_WEIGHT);
             continue;
           }
         }
-        this.#consider(metric, at, lo, hi);
+        this.#consider(metric, at, lo, hi, isTracked ? found[at / POINT_WORDS]! : -1);
       }
       block.points += count;
     }
@@ -336,7 +341,7 @@ export class CardinalityLimiter {
   }
 
   /** A point that is not simply known: of a metric about which something was decided, or of a new key-set. */
-  #consider(metric: Metric, at: number, lo: number, hi: number): void {
+  #consider(metric: Metric, at: number, lo: number, hi: number, sourceAt: number): void {
     const scanner = this.#parts.scanner;
     scanner.select(at);
     if (metric.plain) {
@@ -353,6 +358,7 @@ export class CardinalityLimiter {
     point.end = points[at + 2]! + base;
     point.fullLo = lo;
     point.fullHi = hi;
+    point.sourceAt = sourceAt;
     // Each round either settles the point or takes one more label from the metric.
     while (!this.#routing.settle(metric, point));
   }

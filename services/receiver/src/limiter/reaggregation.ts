@@ -19,6 +19,8 @@ export interface Incoming {
   end: number;
   fullLo: number;
   fullHi: number;
+  /** Where the tracker has found it as a source, or -1. */
+  sourceAt: number;
   reducedLo: number;
   reducedHi: number;
   reduction: Reduction;
@@ -56,6 +58,7 @@ export class Reaggregation {
   readonly #contribution: Contribution = {
     sourceLo: 0,
     sourceHi: 0,
+    sourceAt: -1,
     output: undefined as unknown as Output,
     isMonotonic: true,
     past: 'unknown',
@@ -220,6 +223,7 @@ export class Reaggregation {
     const contribution = this.#contribution;
     contribution.sourceLo = point.fullLo;
     contribution.sourceHi = point.fullHi;
+    contribution.sourceAt = point.sourceAt;
     contribution.output = output;
     contribution.isMonotonic = metric.kind !== SUM || metric.isMonotonic;
     contribution.past = past;

@@ -77,7 +77,7 @@ export class Routing {
     const isCumulative = block.temporality === CUMULATIVE && block.kind !== GAUGE;
     const output =
       !metric.plain && enforced && isCumulative
-        ? this.#parts.tracker.outputOf(point.fullLo, point.fullHi)
+        ? this.#parts.tracker.outputOf(point.fullLo, point.fullHi, point.sourceAt)
         : undefined;
     if (rule && enforced && !isCumulative && !metric.overflowed && this.#joins(metric, point)) return true;
     if (metric.overflowed && enforced && this.#goesToOverflow(metric, point, output)) return true;

@@ -57,7 +57,8 @@ export function scanAttributes(
  * records stay in the processor's cache while a large body passes through.
  */
 const POINTS_AT = 64;
-const POINTS_MAX = 512;
+/** Points that one scan finds at most. */
+export const POINTS_MAX = 512;
 const ATTRIBUTES_AT = 16_448;
 const ATTRIBUTES_MAX = 4096;
 const WINDOW_AT = 102_400;

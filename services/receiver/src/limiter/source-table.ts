@@ -1,9 +1,9 @@
-import { slotHash } from './hash.ts';
+import { HashTable } from './hash-table.ts';
 
 /*
- * The cumulative streams that are merged into others, as they were last seen: 12 int32, 48 bytes per slot.
+ * The cumulative streams that are merged into others, as they were last seen: 12 int32, 48 bytes each.
  *
- *   0 hash lo    1 hash hi    2 output + 1 (0: free)    3 last seen, s    4,5 start    6,7 time    8,9 value
+ *   0 hash lo    1 hash hi    2 output + 1             3 last seen, s    4,5 start    6,7 time    8,9 value
  *   10 block in the arena     11 its length << 1; of a number: 1 integer, 2 level
  */
 export const SOURCE_WORDS = 12;
@@ -15,90 +15,65 @@ export const VALUE = 8;
 export const BLOCK = 10;
 export const SHAPE = 11;
 
-/** Sources by hash: open addressing in fixed memory, closed up when one goes. */
+/** Sources by hash, in fixed memory. */
 export class SourceTable {
   readonly words: Int32Array;
-  readonly maxSources: number;
-  readonly #mask: number;
-  #used = 0;
+  readonly #table: HashTable;
   #hand = 0;
-  /** Means nothing: a read without a use would be left out by the compiler. */
-  #approached = 0;
+  /** No source can be expired before this second, as the last full round of the hand saw it. */
+  #noneBeforeSec = 0;
+  #roundOldestSec = 0;
 
   constructor(maxSources: number) {
-    this.maxSources = maxSources;
-    let slots = 16;
-    while (slots < 2 * maxSources) slots *= 2;
-    this.words = new Int32Array(slots * SOURCE_WORDS);
-    this.#mask = slots - 1;
+    this.#table = new HashTable(maxSources, SOURCE_WORDS);
+    this.words = this.#table.words;
   }
 
   get used(): number {
-    return this.#used;
+    return this.#table.used;
+  }
+
+  get memoryBytes(): number {
+    return this.#table.memoryBytes;
   }
 
   /**
-   * Reads where a lookup of this source would begin, to have it in the cache by then, as `KeyTable.approach` does. A request
-   * of 1,000 cumulative sums takes 13 % less CPU time for it.
+   * @param hint where it was found before, or -1
+   * @returns the word at which the source begins, or -1; good until it is removed
    */
-  approach(lo: number, hi: number): void {
-    const at = (slotHash(lo, hi) & this.#mask) * SOURCE_WORDS;
-    this.#approached ^= this.words[at]! ^ this.words[at + SHAPE]!;
-  }
-
-  /** @returns the word at which the source begins, or -1; good until the next removal */
-  find(lo: number, hi: number): number {
-    const { words } = this;
-    let slot = slotHash(lo, hi) & this.#mask;
-    for (;;) {
-      const at = slot * SOURCE_WORDS;
-      if (words[at + OUTPUT] === 0) return -1;
-      if (words[at] === lo && words[at + 1] === hi) return at;
-      slot = (slot + 1) & this.#mask;
-    }
+  find(lo: number, hi: number, hint = -1): number {
+    return this.#table.find(lo, hi, hint);
   }
 
   /** @returns where the new source begins, all zero but its hash and output; -1 when the table is full */
   insert(lo: number, hi: number, output: number): number {
-    if (this.#used >= this.maxSources) return -1;
-    const { words } = this;
-    let slot = slotHash(lo, hi) & this.#mask;
-    while (words[slot * SOURCE_WORDS + OUTPUT] !== 0) slot = (slot + 1) & this.#mask;
-    const at = slot * SOURCE_WORDS;
-    words.fill(0, at, at + SOURCE_WORDS);
-    words[at] = lo;
-    words[at + 1] = hi;
-    words[at + OUTPUT] = output + 1;
-    this.#used++;
+    const at = this.#table.insert(lo, hi);
+    if (at >= 0) this.words[at + OUTPUT] = output + 1;
     return at;
   }
 
   remove(at: number): void {
-    const { words } = this;
-    const mask = this.#mask;
-    let hole = at / SOURCE_WORDS;
-    let next = hole;
-    for (;;) {
-      next = (next + 1) & mask;
-      const from = next * SOURCE_WORDS;
-      if (words[from + OUTPUT] === 0) break;
-      const home = slotHash(words[from]!, words[from + 1]!) & mask;
-      if (((next - home) & mask) >= ((next - hole) & mask)) {
-        words.copyWithin(hole * SOURCE_WORDS, from, from + SOURCE_WORDS);
-        hole = next;
-      }
-    }
-    words[hole * SOURCE_WORDS + OUTPUT] = 0;
-    this.#used--;
+    this.#table.remove(at);
   }
 
-  /** Looks at the next `steps` slots and calls `expire` for each source unseen since `beforeSec`; it must remove it. */
-  sweep(steps: number, beforeSec: number, expire: (at: number) => void): void {
+  /** Looks at the next `steps` places and calls `expire` for each source unseen since `beforeSec`; it must remove it. */
+  sweep(steps: number, beforeSec: number, nowSec: number, expire: (at: number) => void): void {
+    if (this.#noneBeforeSec >= beforeSec) return;
     const { words } = this;
-    for (let step = 0; step < steps && this.#used > 0; step++) {
-      const at = this.#hand * SOURCE_WORDS;
-      if (words[at + OUTPUT] !== 0 && words[at + SEEN]! < beforeSec) expire(at);
-      else this.#hand = (this.#hand + 1) & this.#mask;
+    for (let step = 0; step < steps; step++) {
+      if (this.#hand >= this.#table.end) {
+        // Seen-times only grow, so until the oldest source of this round expires there is nothing to look for.
+        this.#noneBeforeSec = this.#roundOldestSec;
+        this.#hand = 0;
+        this.#roundOldestSec = nowSec;
+        if (this.#noneBeforeSec >= beforeSec || this.used === 0) return;
+      }
+      const at = this.#hand;
+      this.#hand += SOURCE_WORDS;
+      if (words[at + OUTPUT] === 0) continue;
+      const seen = words[at + SEEN]!;
+      if (seen < beforeSec) expire(at);
+      else if (seen < this.#roundOldestSec) this.#roundOldestSec = seen;
     }
   }
 }

@@ -46,6 +46,8 @@ export interface Contribution {
   /** Hash of the stream with all its labels. */
   sourceLo: number;
   sourceHi: number;
+  /** Where the source was found before, or -1. */
+  sourceAt: number;
   output: Output;
   isMonotonic: boolean;
   /** What became of this stream until now: forwarded by itself, or that and the output goes on where it ended. */
@@ -81,20 +83,22 @@ export class Tracker {
   }
 
   get memoryBytes(): number {
-    return this.sources.words.byteLength + this.arena.memoryBytes + this.outputs.memoryBytes;
+    return this.sources.memoryBytes + this.arena.memoryBytes + this.outputs.memoryBytes;
   }
 
   /** Moves time on and forgets a little of what has not been seen for `ttlSec`. */
   tick(nowSec: number, ttlSec: number): void {
     this.#nowSec = nowSec;
-    if (this.sources.used > 0) this.sources.sweep(256, nowSec - ttlSec, (at) => this.#expireSource(at));
-    if (this.outputs.used > 0)
-      this.outputs.sweep(64, nowSec - ttlSec, (output) => this.#expireOutput(output));
+    if (this.sources.used > 0) this.sources.sweep(256, nowSec - ttlSec, nowSec, this.#expireSource);
+    if (this.outputs.used > 0) this.outputs.sweep(64, nowSec - ttlSec, this.#expireOutput);
   }
 
-  /** The stream that this one is a source of. */
-  outputOf(lo: number, hi: number): Output | undefined {
-    const at = this.sources.find(lo, hi);
+  /**
+   * The stream that this one is a source of.
+   * @param hint where the source was found before, or -1
+   */
+  outputOf(lo: number, hi: number, hint: number): Output | undefined {
+    const at = this.sources.find(lo, hi, hint);
     return at < 0 ? undefined : this.outputs.byId(this.sources.words[at + OUTPUT]! - 1);
   }
 
@@ -142,7 +146,7 @@ export class Tracker {
     const { output } = to;
     const { cells } = this.arena;
     const length = 2 + point.buckets;
-    const known = this.sources.find(to.sourceLo, to.sourceHi);
+    const known = this.sources.find(to.sourceLo, to.sourceHi, to.sourceAt);
     if (!this.#fitBounds(output, point, length)) return output.block === 0 ? 'full' : 'bounds';
     const at = this.#source(to);
     if (at < 0) return 'full';
@@ -264,7 +268,7 @@ export class Tracker {
   #source(to: Contribution): number {
     const { sources } = this;
     const { output } = to;
-    let at = sources.find(to.sourceLo, to.sourceHi);
+    let at = sources.find(to.sourceLo, to.sourceHi, to.sourceAt);
     if (at < 0) {
       at = sources.insert(to.sourceLo, to.sourceHi, output.id);
       if (at < 0) return -1;
@@ -347,14 +351,14 @@ export class Tracker {
   }
 
   /** Removes a source; if it came back with the same start, it must not be counted again. */
-  #expireSource(at: number): void {
+  #expireSource = (at: number): void => {
     const { words } = this.sources;
     const output = this.outputs.byId(words[at + OUTPUT]! - 1);
     if (words[at + BLOCK] === 0 && (words[at + SHAPE]! & LEVEL) !== 0) this.#takeOff(at, output);
     this.#raiseWatch(output, words[at + START]!, words[at + START + 1]!);
     this.sourceEvictions++;
     this.#dropSource(at);
-  }
+  };
 
   #forgetPast(at: number, point: Point): void {
     const output = this.outputs.byId(this.sources.words[at + OUTPUT]! - 1);
@@ -380,7 +384,7 @@ export class Tracker {
     this.sources.remove(at);
   }
 
-  #expireOutput(output: Output): void {
+  #expireOutput = (output: Output): void => {
     if (output.block !== 0) this.arena.give(output.block, output.blockLength);
     if (lessThan(this.watchLo, this.watchHi, output.timeLo, output.timeHi)) {
       this.watchLo = output.timeLo;
@@ -388,5 +392,5 @@ export class Tracker {
     }
     this.outputEvictions++;
     this.outputs.remove(output);
-  }
+  };
 }
