@@ -4,6 +4,7 @@
  */
 import { SegmentLog } from '@nrdot/segment-log';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { Ledger } from '../../services/dlq/src/ledger.ts';
 import { Choices } from './choices.ts';
 import { explore } from './explore.ts';
 import { RedisModel } from './redis.ts';
@@ -17,6 +18,9 @@ const SCHEDULES = 4_000;
 const SEED = 20_261_125;
 /** Power has to go at the right time: one schedule in some thousands. */
 const LOSING_SEED = 504_000;
+
+/** A dlq has to be killed between its checkpoint and its ledger, while somebody purges. */
+const PURGING_SEED = 2_000_000;
 
 /** What is broken, where it stands, what stands there instead, and what the model should say. */
 const MUTATIONS: readonly [what: string, sound: string, broken: string, finds: RegExp][] = [
@@ -103,6 +107,30 @@ describe('the crash model finds that', () => {
     try {
       const { failure } = await explore(SCHEDULES, LOSING_SEED, { shrinkingRuns: 0 });
       expect(failure?.broken).toMatch(/acknowledged and lost/);
+    } finally {
+      spy.mockRestore();
+    }
+  });
+
+  it('what was written off is told by the log, and not found again after a kill', {
+    timeout: 120_000,
+  }, async () => {
+    const { writtenOff } = Ledger.prototype;
+    const opened = new WeakMap<Ledger, Set<string>>();
+    const spy = vi.spyOn(Ledger.prototype, 'writtenOff').mockImplementation(function (
+      this: Ledger,
+      area,
+      totals,
+    ) {
+      const areas = opened.get(this) ?? new Set();
+      opened.set(this, areas);
+      if (areas.has(area)) return writtenOff.call(this, area, totals);
+      areas.add(area); // what the log tells when it is opened
+      return Promise.resolve();
+    });
+    try {
+      const { failure } = await explore(SCHEDULES, PURGING_SEED, { shrinkingRuns: 0 });
+      expect(failure?.broken).toMatch(/books do not balance/);
     } finally {
       spy.mockRestore();
     }

@@ -28,6 +28,8 @@ export class Oracle {
   readonly delivered = new Map<string, number>();
   /** The upstream refused them for good. */
   readonly refused = new Set<string>();
+  /** Somebody gave up what was on the disk while they may have been there. */
+  readonly purged = new Set<string>();
 
   arrived(items: readonly string[]): void {
     for (const item of items) {
@@ -38,7 +40,9 @@ export class Oracle {
 
   /** What is owed and did not come. */
   missing(): string[] {
-    return [...this.owed].filter((item) => !this.delivered.has(item) && !this.refused.has(item));
+    return [...this.owed].filter(
+      (item) => !this.delivered.has(item) && !this.refused.has(item) && !this.purged.has(item),
+    );
   }
 
   /**

@@ -17,7 +17,7 @@ import {
   type TakeLimits,
   Taker,
 } from '@nrdot/queue';
-import { SegmentLog } from '@nrdot/segment-log';
+import { AREAS, SegmentLog } from '@nrdot/segment-log';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { takeDirectly } from '../../services/dlq/src/direct-intake.ts';
 import { Housekeeping } from '../../services/dlq/src/housekeeping.ts';
@@ -32,7 +32,7 @@ import { ingest } from '../../services/receiver/src/ingest.ts';
 import { Scheduler } from '../../services/scheduler/src/scheduler.ts';
 import { options as logOptions } from '../../shared/segment-log/test/fixture.ts';
 import { Broken, PREFIX } from './oracle.ts';
-import { requestOf } from './payload.ts';
+import { namesIn, requestOf } from './payload.ts';
 import type { Life, World } from './world.ts';
 
 const STORE: StoreOptions = {
@@ -175,16 +175,20 @@ export interface Dlq {
   segments: SegmentLog;
   takeDirectly(batch: Batch): Promise<void>;
   replayRejected(): Promise<void>;
+  purge(): Promise<unknown>;
 }
 
-export async function startDlq(world: World, life: Life, bells?: Bells): Promise<Dlq> {
+/** @param onAppend told what is about to go to the disk */
+export async function startDlq(
+  world: World,
+  life: Life,
+  onAppend: (items: string[]) => void,
+  bells?: Bells,
+): Promise<Dlq> {
   const [store, workerStore] = [storeOf(world, life, 'consumer', bells), storeOf(world, life, 'consumer')];
   const fs = world.fileSystem(life);
   await fs.mkdir('/dlq');
   const ledger = await Ledger.open('/dlq', fs);
-  const dropped = (reason: string, items: number) => {
-    if (items > 0) ledger.add(`dropped:${reason}`, items).catch(() => {});
-  };
   const segments = await SegmentLog.open({
     ...logOptions(world.disk).o,
     fs,
@@ -194,10 +198,16 @@ export async function startDlq(world: World, life: Life, bells?: Bells): Promise
       corrupted: ({ file, reason }) => {
         if (life.alive) world.fail(new Broken(`${file} is damaged: ${reason}`));
       },
-      dropped: (_area, items, reason) => dropped(reason, items),
+      dropped: () => {},
+      writtenOff: (area, totals) => void ledger.writtenOff(area, totals).catch(() => {}),
       fault: () => {},
     },
   });
+  const append = segments.append.bind(segments);
+  segments.append = (area, record) => {
+    onAppend(namesIn(Buffer.from(record.payload)));
+    return append(area, record);
+  };
   await ledger.conclude(segments.lastIds);
   let housekeeping: Housekeeping | undefined;
   const changed = () => housekeeping?.changed();
@@ -252,6 +262,7 @@ export async function startDlq(world: World, life: Life, bells?: Bells): Promise
       };
       return takeDirectly(spilled, intake, ledger, quiet.log);
     },
+    purge: () => replayer.purge(AREAS),
     replayRejected: () =>
       replayer.replay({ areas: ['rejected'], class: undefined, since: 0, until: Number.MAX_SAFE_INTEGER }),
   };

@@ -1,5 +1,6 @@
 /** One simulated run: requests, steps in an order of choice, faults between any two of them, an end, and a judgement. */
 import { type Batch, type Bells, CLASSES } from '@nrdot/queue';
+import { AREAS } from '@nrdot/segment-log';
 import type { Outcome } from '../../services/exporter/src/outcome.ts';
 import { Choices } from './choices.ts';
 import { Broken, books, checkDepth, heldToSpill, leftovers, Oracle, saysEmpty } from './oracle.ts';
@@ -100,6 +101,7 @@ class Schedule {
     while (true) {
       if (++this.steps > STEPS_MAX) throw new Broken(`it does not come to rest: ${this.#state()}`);
       if (world.faultsLeft > 0 && (await this.#mayFail())) continue;
+      await this.#purgeIfWanted();
       const ready = world.ready();
       if (ready.length > 0) {
         await world.perform(ready[this.#choices.pick(ready.length, 0.6)]!);
@@ -140,7 +142,7 @@ class Schedule {
       startExporter(world, life, (by, body) => this.#upstream(by, body), bells);
     else {
       this.#dlq = undefined;
-      startDlq(world, life, bells).then(
+      startDlq(world, life, (items) => this.#toDisk(items), bells).then(
         (dlq) => {
           if (life.alive) this.#dlq = dlq;
         },
@@ -218,6 +220,52 @@ class Schedule {
           );
         },
       });
+    });
+  }
+
+  /** What has ever been on its way to the disk; while it is purged, all of it may be gone. */
+  readonly #onDisk = new Set<string>();
+  #isPurgeWanted = false;
+  #isPurging = false;
+  #dlqKills = 0;
+
+  #toDisk(items: string[]): void {
+    for (const item of items) {
+      this.#onDisk.add(item);
+      if (this.#isPurging) this.oracle.purged.add(item);
+    }
+  }
+
+  /** Somebody purges when there is something on the disk; the dlq may be killed in the middle of it. */
+  async #purgeIfWanted(): Promise<void> {
+    const { world } = this;
+    // What an earlier run of the dlq had put into Redis is unknown to this one: people are told to wait.
+    if (!this.#isPurgeWanted || !this.#dlq || this.#dlqKills > 0 || this.#isPurging) return;
+    const { segments } = this.#dlq;
+    if (!AREAS.some((area) => segments.stats(area).records > 0)) return;
+    world.say('somebody purges what is on the disk');
+    this.#isPurgeWanted = false;
+    this.#isPurging = true;
+    for (const item of this.#onDisk) this.oracle.purged.add(item);
+    const over = () => {
+      this.#isPurging = false;
+    };
+    await world.as(this.#lifeOf('dlq'), () => void this.#dlq?.purge().then(over, over));
+    if (this.#choices.pick(2) === 1) this.#doomDlq(this.#choices.pick(20));
+  }
+
+  /** Ends the dlq in the middle of what it is doing. */
+  #doomDlq(stepsLeft: number): void {
+    const { world } = this;
+    world.operations.push({
+      life: undefined,
+      say: '',
+      run: () => {
+        if (stepsLeft > 0) return this.#doomDlq(stepsLeft - 1);
+        const party = this.#isWhole ? 'pipeline' : 'dlq';
+        const life = this.#lives.get(party);
+        if (life?.alive) void this.#kill(party, life, this.#choices.pick(2) === 1);
+      },
     });
   }
 
@@ -325,6 +373,7 @@ class Schedule {
         world.excuses++;
         world.say(`${ms} ms pass in which nobody gets anything done`);
         world.time.nowMs += ms;
+        this.#restedAt = undefined; // nobody had a turn in them
         break;
       }
       case 'memory':
@@ -349,6 +398,9 @@ class Schedule {
           },
         });
         break;
+      case 'purge':
+        this.#isPurgeWanted = true;
+        break;
       case 'order':
         world.say('somebody has what was rejected replayed');
         await world.as(this.#lifeOf('dlq'), () => void this.#dlq?.replayRejected());
@@ -364,6 +416,8 @@ class Schedule {
     world.kill(life);
     if (party === 'dlq' || party === 'pipeline') {
       this.#dlq = undefined;
+      this.#dlqKills++;
+      this.#isPurging = false;
       if (power) world.disk.crash();
       for (const each of [...this.#directly]) {
         if (each.life === life) each.reject();
@@ -442,6 +496,7 @@ const FAULTS = [
   'order',
   'kill',
   'upstream',
+  'purge',
 ] as const;
 
 export { Choices };

@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import { type FileSystem, NodeFileSystem } from '@nrdot/segment-log';
+import {
+  type Area,
+  type FileSystem,
+  NodeFileSystem,
+  WRITE_OFF_REASONS,
+  type WriteOffs,
+} from '@nrdot/segment-log';
 
 const FILE = 'ledger.json';
 /** What versions before 0.1.0 left: the number of items taken without Redis. */
@@ -20,6 +26,8 @@ interface Kept {
   entry?: Entry;
   /** Batches on their way to the disk, by id: their items. */
   underWay?: Record<string, number>;
+  /** Of what the segment log has written off: how much is in `counts`, in an entry or in Redis' books, by area and reason. */
+  writtenOff?: Record<string, number>;
 }
 
 /**
@@ -33,17 +41,19 @@ export class Ledger {
   #counts: Counts;
   #entry: Entry | undefined;
   readonly #underWay: Map<string, number>;
-  /** Of those: what an earlier run left. */
+  readonly #writtenOff: Record<string, number>;
+  /** Of those under way: what an earlier run left. */
   readonly #found: ReadonlySet<string>;
   #writing: Promise<void> | undefined;
   #next: Promise<void> | undefined;
 
-  private constructor(dir: string, fs: FileSystem, { counts, entry, underWay = {} }: Kept) {
+  private constructor(dir: string, fs: FileSystem, { counts, entry, underWay = {}, writtenOff = {} }: Kept) {
     this.#dir = dir;
     this.#fs = fs;
     this.#counts = counts;
     this.#entry = entry;
     this.#underWay = new Map(Object.entries(underWay));
+    this.#writtenOff = writtenOff;
     this.#found = new Set(this.#underWay.keys());
   }
 
@@ -74,6 +84,26 @@ export class Ledger {
   add(field: string, items: number): Promise<void> {
     this.#counts[field] = (this.#counts[field] ?? 0) + items;
     return this.#keep();
+  }
+
+  /**
+   * Takes over what the segment log has written off and was not taken over yet. The log's totals stand in the very file that
+   * makes them true, so a kill between that write and this one loses nothing: the next start is told the same totals.
+   * @throws as `add` does
+   */
+  writtenOff(area: Area, totals: Readonly<WriteOffs>): Promise<void> {
+    let isNews = false;
+    for (const reason of WRITE_OFF_REASONS) {
+      const key = `${area}:${reason}`;
+      const [before = 0, now = 0] = [this.#writtenOff[key], totals[reason]];
+      if (now === before) continue;
+      isNews = true;
+      this.#writtenOff[key] = now;
+      // Fewer: a checkpoint was damaged, and counts from 0 again.
+      if (now > before)
+        this.#counts[`dropped:${reason}`] = (this.#counts[`dropped:${reason}`] ?? 0) + now - before;
+    }
+    return isNews ? this.#keep() : Promise.resolve();
   }
 
   /**
@@ -137,6 +167,11 @@ export class Ledger {
     return true;
   }
 
+  /** Waits until nothing is being written any more. */
+  async close(): Promise<void> {
+    await (this.#next ?? this.#writing)?.catch(() => {});
+  }
+
   /** Writes the file; calls that come while it is being written share the next write. */
   #keep(): Promise<void> {
     this.#next ??= (this.#writing ?? Promise.resolve())
@@ -154,6 +189,7 @@ export class Ledger {
       counts: this.#counts,
       ...(this.#entry ? { entry: this.#entry } : {}),
       ...(this.#underWay.size > 0 ? { underWay: Object.fromEntries(this.#underWay) } : {}),
+      ...(Object.keys(this.#writtenOff).length > 0 ? { writtenOff: this.#writtenOff } : {}),
     };
     const [fs, path] = [this.#fs, join(this.#dir, FILE)];
     const temporary = `${path}.tmp`;

@@ -49,12 +49,6 @@ export async function startDlq(
   const workerLink = openLink(config, host, 'consumer', 'dlq-worker');
 
   const ledger = await Ledger.open(dir);
-  const dropped = (reason: string, items: number) => {
-    if (items === 0) return;
-    ledger
-      .add(`dropped:${reason}`, items)
-      .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written'));
-  };
   const fs = new NodeFileSystem();
   const segments = await SegmentLog.open({
     dir,
@@ -71,11 +65,14 @@ export async function startDlq(
       corrupted: ({ items, ...what }) => {
         metrics.dlqCorrupted.inc();
         log.error({ ...what, items }, 'something on disk is damaged; it is kept in quarantine');
-        dropped('corrupted', items);
       },
       dropped: (area, items, reason) => {
         log.warn({ area, items, reason }, 'batches were dropped from the disk');
-        dropped(reason, items);
+      },
+      writtenOff: (area, totals) => {
+        ledger
+          .writtenOff(area, totals)
+          .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written'));
       },
       fault: (error) =>
         log.warn({ code: error.code, err: error.message }, 'the disk does not take what spills'),
@@ -183,6 +180,7 @@ export async function startDlq(
     }
     closeLinks();
     await segments.close();
+    await ledger.close();
     await lock?.free();
   };
   // Half a dlq would go on taking from the spill queue, into a directory that the next one believes to be its own.

@@ -35,7 +35,12 @@ async function lay(dir: string, payloads: readonly Buffer[]): Promise<{ path: st
     retentionMs: 1e12,
     rejectedRetentionMs: 1e12,
     verifyBytesPerSecond: 32 * MIB,
-    events: { corrupted: () => {}, dropped: () => {}, fault: (error) => console.error(error.message) },
+    events: {
+      corrupted: () => {},
+      dropped: () => {},
+      writtenOff: () => {},
+      fault: (error) => console.error(error.message),
+    },
     now: Date.now,
   });
   let bytes = 0;

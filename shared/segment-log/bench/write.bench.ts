@@ -40,7 +40,12 @@ async function openLog(dir: string): Promise<SegmentLog> {
     retentionMs: 1e12,
     rejectedRetentionMs: 1e12,
     verifyBytesPerSecond: 32 * MIB,
-    events: { corrupted: () => {}, dropped: () => {}, fault: (error) => console.error(error.message) },
+    events: {
+      corrupted: () => {},
+      dropped: () => {},
+      writtenOff: () => {},
+      fault: (error) => console.error(error.message),
+    },
     now: Date.now,
   });
 }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Acked } from './acked.ts';
 import { CHECKPOINT, type Checkpoint, readCheckpoint } from './checkpoint.ts';
+import type { WriteOffs } from './entry.ts';
 import type { FileSystem } from './file-system.ts';
 import type { Inventory } from './inventory.ts';
 import type { Quarantine } from './quarantine.ts';
@@ -19,6 +20,8 @@ export interface RecoveredArea {
   nextSequence: number;
   /** Ids of the records that were written last. */
   lastIds: string[];
+  /** As the disk says. */
+  writtenOff: WriteOffs;
 }
 
 /** Takes up what is in an area's directory: headers of sealed segments, block headers of open ones. */
@@ -27,6 +30,8 @@ export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea
   const { area, dir, segments } = inventory;
   const known = await trustedCheckpoint(deps);
   const remembered = new Map(known?.segments.map((entry) => [entry.sequence, entry]));
+  const writtenOff = known?.writtenOff ?? {};
+  Object.assign(inventory.writtenOff, writtenOff);
   let nextSequence = known?.nextSequence ?? 1;
   const lastIds: string[] = [];
   for (const { name, sequence } of await segmentFiles(fs, dir)) {
@@ -61,7 +66,7 @@ export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea
       items - ackedItems,
     );
   }
-  return { nextSequence, lastIds };
+  return { nextSequence, lastIds, writtenOff };
 }
 
 async function segmentFiles(fs: FileSystem, dir: string) {

@@ -49,7 +49,7 @@ export class AreaLog {
     this.#inventory = inventory;
     this.#verifier = new Verifier(fs, inventory, verifyBytesPerSecond);
     this.#reader = new AreaReader(fs, inventory, this.#verifier, () => this.#writer.segment);
-    this.#checkpoints = new CheckpointKeeper(fs, inventory, () => this.#nextSequence);
+    this.#checkpoints = new CheckpointKeeper(fs, inventory, () => this.#nextSequence, events);
     this.#writer = new SegmentWriter({
       fs,
       dir: inventory.dir,
@@ -93,8 +93,9 @@ export class AreaLog {
     const inventory = this.#inventory;
     await fs.mkdir(inventory.dir);
     await fs.syncDir(root);
-    const { nextSequence, lastIds } = await recoverArea({ fs, inventory, quarantine, now });
+    const { nextSequence, lastIds, writtenOff } = await recoverArea({ fs, inventory, quarantine, now });
     this.#nextSequence = nextSequence;
+    this.#checkpoints.tell(writtenOff);
     return lastIds;
   }
 
@@ -209,6 +210,8 @@ export class AreaLog {
       if (items > 0) this.#o.events.dropped(this.#o.area, items, reason);
       for (let index = 0; index < records; index++) if (!held.has(index)) segment.acked.add(index);
       segment.ackedItems += items;
+      // One write says that they are done with and that they are written off: a crash leaves both or neither.
+      this.#inventory.writeOff(reason, items);
       await this.checkpoint();
       if (held.size === 0) await this.#discard(segment);
       return items;

@@ -1,4 +1,5 @@
 import { writeCheckpoint } from './checkpoint.ts';
+import type { LogEvents, WriteOffs } from './entry.ts';
 import type { FileSystem } from './file-system.ts';
 import type { Inventory } from './inventory.ts';
 
@@ -7,10 +8,13 @@ export class CheckpointKeeper {
   readonly #fs: FileSystem;
   readonly #inventory: Inventory;
   readonly #nextSequence: () => number;
+  readonly #events: LogEvents;
+  #told = '';
   #writing: Promise<void> = Promise.resolve();
 
-  constructor(fs: FileSystem, inventory: Inventory, nextSequence: () => number) {
+  constructor(fs: FileSystem, inventory: Inventory, nextSequence: () => number, events: LogEvents) {
     this.#fs = fs;
+    this.#events = events;
     this.#inventory = inventory;
     this.#nextSequence = nextSequence;
   }
@@ -36,11 +40,22 @@ export class CheckpointKeeper {
       .map(({ sequence, records, items, acked, ackedItems }) => {
         return { sequence, records, items, ranges: acked.toRanges(), ackedItems };
       });
+    const writtenOff = { ...inventory.writtenOff };
     try {
-      await writeCheckpoint(this.#fs, inventory.dir, { nextSequence: this.#nextSequence(), segments });
+      const nextSequence = this.#nextSequence();
+      await writeCheckpoint(this.#fs, inventory.dir, { nextSequence, segments, writtenOff });
     } catch (error) {
       inventory.isChanged = true;
       throw error;
     }
+    this.tell(writtenOff);
+  }
+
+  /** Tells what has been written off according to the disk, if that is news. */
+  tell(writtenOff: Readonly<WriteOffs>): void {
+    const news = JSON.stringify(writtenOff);
+    if (news === this.#told) return;
+    this.#told = news;
+    this.#events.writtenOff(this.#inventory.area, writtenOff);
   }
 }

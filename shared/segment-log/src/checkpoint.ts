@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Ranges } from './acked.ts';
 import { crc32c } from './crc32c.ts';
+import type { WriteOffs } from './entry.ts';
 import type { FileSystem } from './file-system.ts';
 
 /** What an area remembers beside its segments. */
@@ -9,6 +10,8 @@ export interface Checkpoint {
   nextSequence: number;
   /** What each segment held, and which of its records are done with. */
   segments: RememberedSegment[];
+  /** Absent in those of older versions. */
+  writtenOff?: WriteOffs;
 }
 
 export interface RememberedSegment {

@@ -24,11 +24,21 @@ export const ALWAYS: Period = { since: 0, until: Number.POSITIVE_INFINITY };
 
 export type DropReason = 'retention' | 'capacity' | 'purged';
 
+/** Why items leave the disk without being delivered. */
+export const WRITE_OFF_REASONS = ['retention', 'capacity', 'purged', 'corrupted'] as const;
+/** Items that were written off since the directory was first used, by reason. */
+export type WriteOffs = { [R in (typeof WRITE_OFF_REASONS)[number]]?: number };
+
 /** What the log tells its owner. */
 export interface LogEvents {
   /** Something on disk could not be read; what it held is lost as far as `items` says, and its file is kept. */
   corrupted(what: { area: Area; file: string; reason: string; records: number; items: number }): void;
   /** Items that were given up, and why. */
   dropped(area: Area, items: number, reason: DropReason): void;
+  /**
+   * Totals that are on the disk, in the same write as what made them: told once when the log is opened, and after each
+   * change. They only grow, but for those of a checkpoint that was damaged, which begin at 0 again.
+   */
+  writtenOff(area: Area, totals: Readonly<WriteOffs>): void;
   fault(error: SegmentLogError): void;
 }

@@ -1,6 +1,15 @@
 export { crc32c } from './crc32c.ts';
 export { DirectoryLock, DirectoryTaken } from './directory-lock.ts';
-export { ALWAYS, type DropReason, type Entry, type LogEvents, type Period, type Position } from './entry.ts';
+export {
+  ALWAYS,
+  type DropReason,
+  type Entry,
+  type LogEvents,
+  type Period,
+  type Position,
+  WRITE_OFF_REASONS,
+  type WriteOffs,
+} from './entry.ts';
 export { SegmentLogError, type SegmentLogFault } from './errors.ts';
 export { type File, type FileSystem, NodeFileSystem } from './file-system.ts';
 export {

@@ -1,4 +1,4 @@
-import type { LogEvents } from './entry.ts';
+import type { LogEvents, WriteOffs } from './entry.ts';
 import type { Area } from './record.ts';
 import { type Segment, segmentPath } from './segment.ts';
 
@@ -9,6 +9,8 @@ export class Inventory {
   readonly segments: Segment[] = [];
   /** Whether there is something that the checkpoint does not say yet. */
   isChanged = false;
+  /** What the next checkpoint says of items that left without being delivered. */
+  readonly writtenOff: WriteOffs = {};
   readonly #events: LogEvents;
   /** By sequence. */
   readonly #damaged = new Map<number, string[]>();
@@ -62,6 +64,14 @@ export class Inventory {
 
   /** Tells that a file cannot be read as it should, and how much of it is lost by that. */
   lost(file: string, reason: string, records: number, items: number): void {
+    this.writeOff('corrupted', items);
     this.#events.corrupted({ area: this.area, file, reason, records, items: Math.max(0, items) });
+  }
+
+  /** The next checkpoint is to count them, with what makes it true. */
+  writeOff(reason: keyof WriteOffs, items: number): void {
+    if (items <= 0) return;
+    this.writtenOff[reason] = (this.writtenOff[reason] ?? 0) + items;
+    this.isChanged = true;
   }
 }

@@ -1,4 +1,4 @@
-import type { Entry, SegmentLog, SegmentLogOptions } from '../src/index.ts';
+import type { Entry, SegmentLog, SegmentLogOptions, WriteOffs } from '../src/index.ts';
 import type { Area, Record } from '../src/record.ts';
 import type { SimulatedDisk } from './simulated-disk.ts';
 
@@ -25,6 +25,8 @@ export function incompressible(
 export interface Told {
   corrupted: { reason: string; items: number; records: number; file: string }[];
   dropped: { items: number; reason: string }[];
+  /** As last told, by area. */
+  writtenOff: { [A in Area]?: WriteOffs };
   faults: string[];
 }
 
@@ -33,7 +35,7 @@ export function options(
   disk: SimulatedDisk,
   more: Partial<SegmentLogOptions> = {},
 ): { o: SegmentLogOptions; told: Told } {
-  const told: Told = { corrupted: [], dropped: [], faults: [] };
+  const told: Told = { corrupted: [], dropped: [], writtenOff: {}, faults: [] };
   const o: SegmentLogOptions = {
     dir: '/dlq',
     fs: disk.fileSystem(),
@@ -47,6 +49,9 @@ export function options(
     events: {
       corrupted: ({ reason, items, records, file }) => told.corrupted.push({ reason, items, records, file }),
       dropped: (_area, items, reason) => told.dropped.push({ items, reason }),
+      writtenOff: (area, totals) => {
+        told.writtenOff[area] = totals;
+      },
       fault: (error) => told.faults.push(error.code),
     },
     now: () => 2_000,
