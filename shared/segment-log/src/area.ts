@@ -93,6 +93,8 @@ export class AreaLog {
     const inventory = this.#inventory;
     await fs.mkdir(inventory.dir);
     await fs.syncDir(root);
+    // What a kill has left of renames is only in the system's memory, and is relied upon from here on.
+    await fs.syncDir(inventory.dir);
     const { nextSequence, lastIds, writtenOff } = await recoverArea({ fs, inventory, quarantine, now });
     this.#nextSequence = nextSequence;
     this.#checkpoints.tell(writtenOff);
@@ -201,6 +203,8 @@ export class AreaLog {
   async drop(segment: Segment, reason: DropReason): Promise<number> {
     // Not under the lock: what is being written may wait for room, and that for the lock.
     if (segment === this.#writer.segment) await this.#writer.seal();
+    // While it is being sealed its file changes its name.
+    else if (segment.state === 'open') await this.#writer.untilSealed();
     return this.#alone(async () => {
       if (!this.#inventory.has(segment)) return 0;
       await this.#reader.leave(segment);

@@ -81,4 +81,46 @@ describe('what was read and may be delivered yet', () => {
     expect(dropped(told)).toBe(12);
     await log.close();
   });
+
+  it('is all that comes again, also when the purge meets a segment that is being sealed', async () => {
+    const disk = new SimulatedDisk(seeded(4));
+    const real = disk.fileSystem();
+    const signal = () => {
+      let give = () => {};
+      const given = new Promise<void>((resolve) => {
+        give = resolve;
+      });
+      return { give, given };
+    };
+    const [atRename, goOn, renamed] = [signal(), signal(), signal()];
+    const fs = {
+      ...real,
+      rename: async (from: string, to: string) => {
+        if (!from.endsWith('.open')) return real.rename(from, to);
+        atRename.give();
+        await goOn.given;
+        await real.rename(from, to);
+        renamed.give();
+      },
+      unlink: async (path: string) => {
+        // Whoever would remove it by its old name comes too late.
+        if (path.endsWith('.open')) await renamed.given;
+        await real.unlink(path);
+      },
+    };
+    const { o, told } = options(disk, { fs, segmentBytes: 600 });
+    const log = await SegmentLog.open(o);
+    await log.append('normal', incompressible('r0', 1, 300, 0));
+    const appending = log.append('normal', record('r1')); // into a new segment: the full one is sealed first
+    await atRename.given;
+    const purging = log.purge('normal');
+    await new Promise(setImmediate); // it goes as far as it can without the rename
+    goOn.give();
+    await Promise.all([appending, purging]);
+    disk.crash();
+    const again = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
+    // What was given up does not come again; the new record may have been too late for the purge.
+    expect(dropped(told) + (await readAll(again, 'normal')).length).toBe(2);
+    await again.close();
+  });
 });

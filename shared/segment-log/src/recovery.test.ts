@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { layDownBigDirectory } from '../test/big-directory.ts';
 import { ids, incompressible, MIB, options, readAll, record, seeded } from '../test/fixture.ts';
 import { SimulatedDisk } from '../test/simulated-disk.ts';
-import { NodeFileSystem, SegmentLog } from './index.ts';
+import { type FileSystem, NodeFileSystem, SegmentLog } from './index.ts';
 
 const fault = (code: string) => Object.assign(new Error(code), { code });
 
@@ -53,6 +53,95 @@ describe('recovery', () => {
     expect(again.segments()[0]).toMatchObject({ state: 'sealed', lastReceivedAt: 139_000 });
     expect(ids(await readAll(again, 'high'))).toEqual(['early', 'late']);
     await again.close();
+  });
+
+  describe('after a kill, with power gone next, before the system has written its memory to the disk', () => {
+    const SEEDS = Array.from({ length: 12 }, (_, seed) => seed);
+
+    /** A file system whose owner is killed at one of its steps: it waits there for ever. */
+    function killedAt(disk: SimulatedDisk, isHere: (step: string) => boolean) {
+      const fs = disk.fileSystem();
+      let tell = () => {};
+      const reached = new Promise<void>((resolve) => {
+        tell = resolve;
+      });
+      const step = async (what: string, go: () => Promise<void>) => {
+        if (!isHere(what)) return go();
+        tell();
+        return new Promise<void>(() => {});
+      };
+      const mortal: FileSystem = {
+        ...fs,
+        syncDir: (dir) => step(`sync ${dir}`, () => fs.syncDir(dir)),
+        open: async (path, mode) => {
+          const file = await fs.open(path, mode);
+          return { ...file, sync: () => step(`sync ${path}`, () => file.sync()) };
+        },
+      };
+      return { fs: mortal, reached };
+    }
+    /** The nth fsync of a segment: 1 is its header's, then one for each append, then its seal's. */
+    const nthSync = (n: number) => {
+      let syncs = 0;
+      return (what: string) => what.endsWith('.open') && ++syncs === n;
+    };
+
+    it('a record that is said to have been written is there', async () => {
+      for (const seed of SEEDS) {
+        const disk = new SimulatedDisk(seeded(seed));
+        const { o } = options(disk);
+        const { fs, reached } = killedAt(disk, nthSync(2));
+        const first = await SegmentLog.open({ ...o, fs });
+        void first.append('normal', record('a'));
+        await reached;
+        const second = await SegmentLog.open(o);
+        expect([...second.lastIds]).toEqual(['a']); // who brings it again is told that it is kept
+        disk.crash();
+        const third = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
+        expect(ids(await readAll(third, 'normal')), `seed ${seed}`).toEqual(['a']);
+        await third.close();
+      }
+    });
+
+    it('a segment that was given its final name has its seal', async () => {
+      for (const seed of SEEDS) {
+        const disk = new SimulatedDisk(seeded(seed));
+        const { o, told } = options(disk);
+        const { fs, reached } = killedAt(disk, nthSync(3));
+        const first = await SegmentLog.open({ ...o, fs });
+        await first.append('normal', record('a'));
+        void first.seal('normal');
+        await reached;
+        await SegmentLog.open(o);
+        disk.crash();
+        const third = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
+        expect(ids(await readAll(third, 'normal')), `seed ${seed}`).toEqual(['a']);
+        expect(told.corrupted, `seed ${seed}`).toEqual([]);
+        await third.close();
+      }
+    });
+
+    it('what is told to be written off stays so', async () => {
+      for (const seed of SEEDS) {
+        const disk = new SimulatedDisk(seeded(seed));
+        const { o, told } = options(disk);
+        let isPurging = false;
+        const { fs, reached } = killedAt(disk, (what) => isPurging && what === 'sync /dlq/normal');
+        const first = await SegmentLog.open({ ...o, fs });
+        await first.append('normal', record('a', 3));
+        await first.seal('normal');
+        isPurging = true;
+        void first.purge('normal');
+        await reached;
+        await SegmentLog.open(o);
+        expect(told.writtenOff.normal).toEqual({ purged: 3 });
+        disk.crash();
+        const third = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
+        expect(told.writtenOff.normal, `seed ${seed}`).toEqual({ purged: 3 });
+        expect(third.stats('normal').items).toBe(0);
+        await third.close();
+      }
+    });
   });
 
   it('tells the ids that were written last', async () => {

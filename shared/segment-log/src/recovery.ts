@@ -48,6 +48,14 @@ export async function recoverSegment(
     return { segment, damage: [unreadable(error)], lastIds: [], stillborn: false };
   }
   try {
+    // A kill leaves in the system's memory what was written and not synced. Nobody may rely on it before the disk has it:
+    // power may go next.
+    const isDurable =
+      !open ||
+      (await file.sync().then(
+        () => true,
+        () => false,
+      ));
     const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
     const size = await file.size();
     await file.read(bytes, 0);
@@ -55,11 +63,12 @@ export async function recoverSegment(
     const ours = header?.area === area && header.sequence === sequence ? header : undefined;
     if (ours?.seal && size === SEGMENT_HEADER_BYTES + ours.seal.bodyBytes) {
       const segment = sealedSegment(ours, ours.seal, size);
-      if (open) await rename(fs, dir, segment);
+      if (open) await rename(fs, dir, segment, isDurable);
       acknowledge(segment, remembered);
       return { segment, damage: [], lastIds: [], stillborn: false };
     }
-    return await recoverByBlocks({ file, size, open, area, sequence, header, remembered, nowMs });
+    const found = await recoverByBlocks({ file, size, open, area, sequence, header, remembered, nowMs });
+    return isDurable ? found : { ...found, lastIds: [] };
   } catch (error) {
     const segment = emptySegment(area, sequence, nowMs);
     segment.state = open ? 'recovered' : 'sealed';
@@ -87,8 +96,9 @@ function sealedSegment(identity: Identity, seal: Seal, size: number): Segment {
 }
 
 /** It was sealed, and the crash came before it had its final name. */
-async function rename(fs: FileSystem, dir: string, segment: Segment): Promise<void> {
+async function rename(fs: FileSystem, dir: string, segment: Segment, isDurable: boolean): Promise<void> {
   try {
+    if (!isDurable) throw new Error('the seal may not be on the disk');
     const names = [true, false].map((open) => join(dir, segmentName(segment.sequence, open)));
     await fs.rename(names[0]!, names[1]!);
     await fs.syncDir(dir);

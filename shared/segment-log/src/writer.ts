@@ -102,6 +102,11 @@ export class SegmentWriter {
     return this.#alone(() => this.#seal());
   }
 
+  /** Waits until a segment that is not written any more, and is still open, has been sealed. */
+  untilSealed(): Promise<void> {
+    return this.#alone(() => Promise.resolve());
+  }
+
   /** Writes what waits, and takes no more. */
   async close(): Promise<void> {
     this.#closed = true;
