@@ -13,11 +13,15 @@ export interface HousekeepingDeps {
   notReady(): string | undefined;
 }
 
+/** A Redis that was restarted may have forgotten what it was told last, so it is told again every so many turns. */
+const TELL_AGAIN_TURNS = 10;
+
 /** What the dlq does each second: it tidies the disk up, writes down what is done with, and tells the books. */
 export class Housekeeping {
   readonly #d: HousekeepingDeps;
   #changed = true;
   #verifying = false;
+  #turns = 0;
 
   constructor(deps: HousekeepingDeps) {
     this.#d = deps;
@@ -40,6 +44,7 @@ export class Housekeeping {
       });
     }
     if (notReady()) return;
+    if (++this.#turns % TELL_AGAIN_TURNS === 0) this.#changed = true;
     await replayer.checkpoint();
     await this.report();
   }

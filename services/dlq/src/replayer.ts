@@ -32,7 +32,8 @@ const OUTSTANDING_MAX_BYTES = 8 * 1024 * 1024;
 const OUTCOMES_AT_ONCE = 512;
 const BUSY_MS = 50;
 const IDLE_MS = 500;
-/** With nothing on disk and nothing under way: then whoever puts something there says so (`wake`). */
+/** After so many looks with nothing on disk and nothing under way it rests: whoever puts something there wakes it. */
+const REST_AFTER_LOOKS = 20;
 const REST_MS = 5_000;
 const GATE_MS = 250;
 const ADAPT_MS = 1_000;
@@ -76,6 +77,7 @@ export class Replayer {
   #exclusive: Promise<unknown> = Promise.resolve();
   #stopping = new AbortController();
   #resting = new AbortController();
+  #looksInVain = 0;
 
   constructor(deps: ReplayerDeps) {
     this.#d = deps;
@@ -148,6 +150,7 @@ export class Replayer {
 
   /** There may be something to replay: looks at once if it rests. */
   wake(): void {
+    this.#looksInVain = 0;
     this.#resting.abort();
   }
 
@@ -168,7 +171,9 @@ export class Replayer {
       } catch (error) {
         this.#d.log.debug({ err: (error as Error).message }, 'replay waits');
       }
-      if (pauseMs === IDLE_MS && this.#nothingToDo) await this.#rest();
+      if (pauseMs === IDLE_MS && this.#nothingToDo) this.#looksInVain++;
+      else this.#looksInVain = 0;
+      if (this.#looksInVain > REST_AFTER_LOOKS) await this.#rest();
       else if (pauseMs > 0) await wait(pauseMs, undefined, { signal }).catch(() => {});
     }
   }
@@ -184,6 +189,7 @@ export class Replayer {
    * CPU of an idle process.
    */
   async #rest(): Promise<void> {
+    if (this.#stopping.signal.aborted) return;
     this.#resting = new AbortController();
     await wait(REST_MS, undefined, { signal: this.#resting.signal }).catch(() => {});
   }
