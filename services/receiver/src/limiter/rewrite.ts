@@ -28,6 +28,11 @@ const OVERFLOW_ATTRIBUTE = Buffer.concat([
 /** The body of the KeyValue `otel.metric.overflow = true`. */
 export { OVERFLOW_ATTRIBUTE };
 
+const fieldReader = new Reader();
+const labelReader = new Reader();
+/** Of the message being copied: (start, end) pairs. */
+const runs: number[] = [];
+
 const RESOURCE_METRICS = 1;
 const CHILDREN = 2;
 
@@ -138,14 +143,23 @@ class Rewriter {
     const mark = writer.length;
     for (const scope of [...group.scopes.values()].reverse()) this.#scopeGroup(scope);
     const body = this.#body;
-    const rest = fields(body, group.start, group.end, (reader) => reader.field === CHILDREN);
+    const rest: number[] = []; // triples of (tag start, end, number)
+    const fields = new Reader().open(body, group.start, group.end);
+    while (fields.next()) {
+      if (fields.field !== CHILDREN) rest.push(fields.tagStart, fields.end, fields.field);
+    }
     for (let i = rest.length - 3; i >= 0; i -= 3) {
       const [from, to, field] = [rest[i]!, rest[i + 1]!, rest[i + 2]!];
       if (field === 1) {
         const resource = new Reader().open(body, from, to);
         resource.next();
         const inner = writer.length;
-        this.#without(resource.start, resource.end, 1, group.reduction.resourceLabels);
+        const { resourceLabels } = group.reduction;
+        this.#without(
+          resource.start,
+          resource.end,
+          (field, at, to) => field === 1 && isLabel(body, at, to, resourceLabels),
+        );
         writer.close(1, inner);
       } else writer.raw(body, from, to);
     }
@@ -156,8 +170,7 @@ class Rewriter {
     const writer = this.#writer;
     const mark = writer.length;
     for (const metric of [...scope.metrics.values()].reverse()) this.#metricGroup(metric);
-    const rest = fields(this.#body, scope.start, scope.end, (reader) => reader.field === CHILDREN);
-    this.#copy(rest);
+    this.#without(scope.start, scope.end, (field) => field === CHILDREN);
     writer.close(CHILDREN, mark);
   }
 
@@ -165,27 +178,28 @@ class Rewriter {
     const writer = this.#writer;
     const mark = writer.length;
     for (let i = metric.streams.length - 1; i >= 0; i--) this.#stream(metric.streams[i]!);
-    this.#copy(fields(this.#body, metric.dataStart, metric.dataEnd, (reader) => reader.field === 1));
+    this.#without(metric.dataStart, metric.dataEnd, (field) => field === 1);
     writer.close(metric.kind, mark);
-    this.#copy(fields(this.#body, metric.start, metric.end, (reader) => reader.field === metric.kind));
+    this.#without(metric.start, metric.end, (field) => field === metric.kind);
     writer.close(CHILDREN, mark);
   }
 
-  #copy(ranges: readonly number[]): void {
-    for (let i = ranges.length - 3; i >= 0; i -= 3) this.#writer.raw(this.#body, ranges[i]!, ranges[i + 1]!);
-  }
-
-  /** A message without those of its attributes that are labels given up. */
-  #without(from: number, to: number, attributesField: number, labels: readonly Label[]): void {
-    const body = this.#body;
-    this.#copy(
-      fields(
-        body,
-        from,
-        to,
-        (reader) => reader.field === attributesField && isLabel(body, reader.start, reader.end, labels),
-      ),
-    );
+  /** A message without some of its fields. What stays is copied in runs: mostly it is a few fields of many that go. */
+  #without(
+    from: number,
+    to: number,
+    isLeftOut: (field: number, start: number, end: number) => boolean,
+  ): void {
+    runs.length = 0;
+    const reader = fieldReader.open(this.#body, from, to);
+    let run = from;
+    while (reader.next()) {
+      if (!isLeftOut(reader.field, reader.start, reader.end)) continue;
+      if (reader.tagStart > run) runs.push(run, reader.tagStart);
+      run = reader.end;
+    }
+    this.#writer.raw(this.#body, run, to);
+    for (let i = runs.length - 2; i >= 0; i -= 2) this.#writer.raw(this.#body, runs[i]!, runs[i + 1]!);
   }
 
   /** One point, tag included. */
@@ -212,12 +226,11 @@ class Rewriter {
       writer.raw(OVERFLOW_ATTRIBUTE, 0, OVERFLOW_ATTRIBUTE.length);
       writer.close(attributes, inner);
     }
-    this.#copy(
-      fields(body, stream.start, stream.end, (reader) => {
-        if (reader.field !== attributes) return replaced.includes(reader.field);
-        return reduction.overflow || isLabel(body, reader.start, reader.end, reduction.pointLabels);
-      }),
-    );
+    const { overflow, pointLabels } = reduction;
+    this.#without(stream.start, stream.end, (field, start, end) => {
+      if (field !== attributes) return replaced.includes(field);
+      return overflow || isLabel(body, start, end, pointLabels);
+    });
     writer.close(1, mark);
   }
 }
@@ -238,25 +251,12 @@ function attributesFieldOf(kind: number): number {
   return kind === HISTOGRAM ? 9 : kind === SUM || kind === GAUGE ? 7 : 1;
 }
 
-/** The fields of a message that are not left out: triples of (tag start, end, number). */
-function fields(
-  body: Uint8Array,
-  from: number,
-  to: number,
-  isLeftOut: (reader: Reader) => boolean,
-): number[] {
-  const ranges: number[] = [];
-  const reader = new Reader().open(body, from, to);
-  while (reader.next()) if (!isLeftOut(reader)) ranges.push(reader.tagStart, reader.end, reader.field);
-  return ranges;
-}
-
 /** Whether the key of the KeyValue `body[from, to)` is one of these labels. */
 function isLabel(body: Uint8Array, from: number, to: number, labels: readonly Label[]): boolean {
   if (labels.length === 0) return false;
   let start = from;
   let end = from;
-  const reader = new Reader().open(body, from, to);
+  const reader = labelReader.open(body, from, to);
   while (reader.next()) {
     if (reader.field !== 1) continue;
     start = reader.start;
