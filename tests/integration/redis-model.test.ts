@@ -198,6 +198,7 @@ it('runs the scripts to the same end', async () => {
   );
   const stores = [new Store(redis, OPTIONS), new Store(connection as unknown as RedisConnection, OPTIONS)];
   let ids = 0;
+  let leaves = 0;
   const now = Date.now();
   let held: { held: Held; data: JobData }[] = [];
   const replayed = (origin: Batch['origin'], id: string) => (origin === 'replay' ? `r${id}` : id);
@@ -259,7 +260,11 @@ it('runs the scripts to the same end', async () => {
           one.held,
         ),
       ),
-    () => step(job, (store, one) => store.leave(one.held, HOUR_MS)),
+    // Each for longer than those before: in one millisecond by one clock may be in two by the other, and a tie is broken by name.
+    () => {
+      const delayMs = HOUR_MS + 1_000 * leaves++;
+      return step(job, (store, one) => store.leave(one.held, delayMs));
+    },
     () =>
       step(job, (store, { data }) =>
         store.handOver(
