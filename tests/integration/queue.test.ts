@@ -1,5 +1,5 @@
 /** On a real redis-server: how jobs lie in Redis, change hands and outlive crashes. */
-import { consume, jobDataOf, RetryLater } from '@nrdot/queue';
+import { consume, jobDataOf, RetryLater, reclaim } from '@nrdot/queue';
 import { waitUntil } from '@nrdot/testbed';
 import { Queue } from 'bullmq';
 import { describe, expect, it } from 'vitest';
@@ -142,7 +142,7 @@ describe('after a crash', () => {
     await redis.lrem(store.keys.queue('export', 'wait'), 1, id);
     await redis.lpush(store.keys.queue('export', 'active'), id);
     await redis.set(`${store.keys.queue('export', id)}:lock`, 'of-the-dead', 'PX', 600_000);
-    expect(await store.reclaim()).toBe(1);
+    expect(await reclaim(store)).toBe(1);
     expect(await exported()).toHaveLength(1);
     expect(await redis.exists(`${store.keys.queue('export', id)}:lock`)).toBe(0);
   });

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { type Config, ConfigError, loadConfig } from '@nrdot/config';
+import { reclaim } from '@nrdot/queue';
 import { endSoon, formatAddress, LiveConfig, openStore, untilSignal } from '@nrdot/service';
 import { type Logger, MetricsRegistry } from '@nrdot/telemetry';
 import type { MockUpstream } from '@nrdot/testbed';
@@ -13,11 +14,11 @@ import { VERSION } from '../version.ts';
 const MOCK_LISTEN = { host: '127.0.0.1', port: 4320 };
 
 /** Nobody else works on a private Redis: what a killed run held is free at once. */
-async function reclaim(config: Config, log: Logger): Promise<void> {
+async function takeUpAgain(config: Config, log: Logger): Promise<void> {
   const registry = new MetricsRegistry([]); // gone before there is anything to scrape
   const { link, store } = openStore(config, { log, registry }, 'consumer', 'up');
   await link.untilReady();
-  const jobs = await store.reclaim();
+  const jobs = await reclaim(store);
   if (jobs > 0) log.info({ jobs }, 'took up what a killed run was working on');
   link.close();
 }
@@ -67,7 +68,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
       },
     });
     ({ config } = live);
-    if (redis) await reclaim(config, log);
+    if (redis) await takeUpAgain(config, log);
     pipeline = await startPipeline(live, SERVICES, log);
   } catch (error) {
     await stop();

@@ -40,6 +40,17 @@ export interface JobData {
   attempts?: number;
 }
 
+/**
+ * Options stored with every job. Attempts are without limit here: the exporter decides when a batch has been tried
+ * often enough, and hands it over itself. `backoff` names the exporter's own strategy.
+ */
+export const JOB_OPTIONS = JSON.stringify({
+  attempts: 1_000_000_000,
+  backoff: { type: 'retry' },
+  removeOnComplete: true,
+  stackTraceLimit: 0,
+});
+
 /** A batch on its way into Redis, payload included. */
 export interface Batch {
   /** Starts with a letter and has no colon (a BullMQ job id). */

@@ -1,5 +1,5 @@
+import type { Depth } from './depth.ts';
 import { CLASSES } from './priority-class.ts';
-import type { Depth } from './store.ts';
 
 /** Items on the dlq's disk. */
 export interface DiskItems {

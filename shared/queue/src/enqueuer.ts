@@ -1,5 +1,5 @@
 import type { Batch } from './batch.ts';
-import type { EnqueueResult } from './store.ts';
+import type { EnqueueResult } from './steps.ts';
 
 const COMMIT_MAX_REQUESTS = 256;
 const COMMIT_MAX_BYTES = 16 * 1024 * 1024;

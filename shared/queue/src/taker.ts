@@ -5,7 +5,8 @@ import { assertJobData, type JobData } from './batch.ts';
 import type { Bell } from './bell.ts';
 import type { RedisConnection } from './connection.ts';
 import type { Place, PlaceKeeper } from './direct-lane.ts';
-import type { Held, Store } from './store.ts';
+import type { Held } from './steps.ts';
+import type { Store } from './store.ts';
 import { type Consumer, RetryLater } from './worker.ts';
 
 export interface TakeOptions {

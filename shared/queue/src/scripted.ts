@@ -1,0 +1,83 @@
+import { Cluster, type Redis } from 'ioredis';
+import type { BreakerState } from './breaker-state.ts';
+import type { RedisConnection } from './connection.ts';
+import { book } from './scripts/book.ts';
+import { drain } from './scripts/drain.ts';
+import { enqueue } from './scripts/enqueue.ts';
+import { handOver } from './scripts/hand-over.ts';
+import { leave } from './scripts/leave.ts';
+import { move } from './scripts/move.ts';
+import { inOneSlot } from './scripts/one-slot.ts';
+import { forgetOutcomes, readOutcomes } from './scripts/outcomes.ts';
+import { publish } from './scripts/publish.ts';
+import { report } from './scripts/report.ts';
+import { settle } from './scripts/settle.ts';
+import { take } from './scripts/take.ts';
+
+/** A connection with the scripts beside this file as its commands. */
+export type Scripted = (Redis | Cluster) & {
+  nrdotEnqueue(
+    depth: string,
+    books: string,
+    wake: string,
+    scheduler: string,
+    breaker: string,
+    outcomes: string,
+    outcomesForgotten: string,
+    ...args: (string | number)[]
+  ): Promise<number[]>;
+  nrdotReadOutcomes(
+    outcomes: string,
+    forgotten: string,
+    from: number,
+    limit: number,
+  ): Promise<[number, number, ...string[]]>;
+  nrdotForgetOutcomes(outcomes: string, forgotten: string, upTo: number): Promise<number>;
+  nrdotBook(books: string, booked: string, ...args: (string | number)[]): Promise<number>;
+  nrdotPublish(status: string, instance: string, json: string, keptMs: number): Promise<number>;
+  nrdotReport(breaker: string, wake: string, ...args: (string | number)[]): Promise<BreakerState>;
+  nrdotDrain(depth: string, books: string, outcomes: string, ...args: (string | number)[]): Promise<number[]>;
+  nrdotMove(depth: string, scheduler: string, ...args: (string | number)[]): Promise<number[]>;
+  nrdotSettle(
+    depth: string,
+    books: string,
+    wake: string,
+    outcomes: string,
+    ...args: (string | number)[]
+  ): Promise<[settled: number, waiting: number, breakerChanged: number]>;
+  nrdotTakeBuffer(
+    wait: string,
+    active: string,
+    delayed: string,
+    meta: string,
+    marker: string,
+    ...args: (string | number)[]
+  ): Promise<[number, number, ...[Buffer, Buffer, number, (Buffer | null)[]][]]>;
+  nrdotLeave(delayed: string, marker: string, ...args: (string | number)[]): Promise<number>;
+  nrdotHandOver(
+    depth: string,
+    books: string,
+    outcomes: string,
+    wake: string,
+    ...args: (string | number)[]
+  ): Promise<number>;
+};
+
+/** Gives a connection the scripts; on a Cluster each is refused whole while its slot is being moved. */
+export function scripted(redis: RedisConnection): Scripted {
+  const define = (name: string, numberOfKeys: number, lua: string) =>
+    redis.defineCommand(name, { numberOfKeys, lua: redis instanceof Cluster ? inOneSlot(lua) : lua });
+  define('nrdotEnqueue', 7, enqueue);
+  define('nrdotReadOutcomes', 2, readOutcomes);
+  define('nrdotForgetOutcomes', 2, forgetOutcomes);
+  define('nrdotBook', 2, book);
+  define('nrdotPublish', 1, publish);
+  define('nrdotReport', 2, report);
+  define('nrdotDrain', 3, drain);
+  define('nrdotMove', 2, move);
+  define('nrdotSettle', 4, settle);
+  define('nrdotTake', 5, take);
+  define('nrdotLeave', 2, leave);
+  define('nrdotHandOver', 4, handOver);
+  return redis as Scripted;
+}

@@ -1,0 +1,198 @@
+import type { BatchRef, JobData, Origin } from './batch.ts';
+import { type Accounting, accountingOf, type DiskItems } from './books.ts';
+import { type Breaker, breakerOf } from './breaker-state.ts';
+import type { RedisConnection } from './connection.ts';
+import { type Depth, depthOf } from './depth.ts';
+import { classQueue, type Keys, keysOf, type QueueName } from './keys.ts';
+import type { PriorityClass } from './priority-class.ts';
+import { onReplicas } from './replicas.ts';
+import { type Scripted, scripted } from './scripted.ts';
+import { type ProcessStatus, STATUS_COUNTS_MS } from './status.ts';
+import type { StoreOptions } from './store-options.ts';
+
+/** How long what a process said about itself is kept after its last word. */
+const STATUS_KEPT_MS = 60_000;
+
+/** What Redis knows of the pipeline as a whole: all of the store but the steps that move batches. */
+export abstract class StoreState {
+  readonly keys: Keys;
+  readonly redis: RedisConnection;
+  protected readonly scripts: Scripted;
+  protected readonly options: StoreOptions;
+
+  constructor(redis: RedisConnection, options: StoreOptions) {
+    if (!/\{[^{}]+\}/.test(options.prefix)) {
+      throw new Error(
+        `redis.prefix: "${options.prefix}" has no hash tag; expected one such as "{nrdot}", so that all keys share a slot`,
+      );
+    }
+    this.keys = keysOf(options.prefix);
+    this.redis = redis;
+    this.options = options;
+    this.scripts = scripted(redis);
+  }
+
+  /** Makes a write that somebody relies on as soon as it resolves. */
+  protected kept<T>(write: () => Promise<T>): Promise<T> {
+    const { replicas } = this.options;
+    return replicas ? onReplicas(this.redis, this.keys.prefix, replicas, write) : write();
+  }
+
+  /** The breaker's state. */
+  async breaker(): Promise<Breaker> {
+    const hash = await this.redis.hgetall(this.keys.breaker);
+    return breakerOf(hash, this.options.breaker.windowMs, Date.now());
+  }
+
+  /** What Redis holds now. */
+  async depth(): Promise<Depth> {
+    return depthOf(await this.redis.hgetall(this.keys.depth));
+  }
+
+  /** The books: items counted since the prefix was first used, by field (`accepted`, `delivered`, …). */
+  async books(): Promise<Record<string, number>> {
+    const hash = await this.redis.hgetall(this.keys.books);
+    return Object.fromEntries(Object.entries(hash).map(([field, n]) => [field, Number(n)]));
+  }
+
+  /**
+   * Where everything is that was ever accepted. The disk's part is what the dlq last said; the difference is 0 at any
+   * quiet moment.
+   */
+  async accounting(): Promise<Accounting> {
+    const [depth, books, disk] = await Promise.all([
+      this.depth(),
+      this.books(),
+      this.redis.hgetall(this.keys.disk),
+    ]);
+    return accountingOf(depth, books, disk);
+  }
+
+  /**
+   * Outcomes of replayed batches, oldest first; they stay until they are forgotten.
+   * @param from number of the first that is wanted: 0, or what the last call gave as `next`
+   * @returns `first`: number of the oldest that Redis has not forgotten
+   */
+  async replayOutcomes(
+    from: number,
+    limit: number,
+  ): Promise<{ outcomes: { done: boolean; key: string }[]; first: number; next: number }> {
+    const { outcomes, outcomesForgotten } = this.keys;
+    const [first, given, ...lines] = await this.scripts.nrdotReadOutcomes(
+      outcomes,
+      outcomesForgotten,
+      from,
+      limit,
+    );
+    // What is done leaves the disk: in a failover Redis must not go back to where it still needed it.
+    if (lines.length > 0) await this.kept(() => this.redis.set(this.keys.fence, lines.length));
+    return {
+      outcomes: lines.map((line) => ({
+        done: line.startsWith('done '),
+        key: line.slice(line.indexOf(' ') + 1),
+      })),
+      first,
+      next: given + lines.length,
+    };
+  }
+
+  /** Forgets the outcomes before a number, once what they say is on the disk. */
+  async forgetReplayOutcomes(upTo: number): Promise<void> {
+    const { outcomes, outcomesForgotten } = this.keys;
+    await this.scripts.nrdotForgetOutcomes(outcomes, outcomesForgotten, upTo);
+  }
+
+  /** Which of these payloads Redis still holds. One that expires is in no job: Redis has forgotten that it was enqueued. */
+  async holds(keys: readonly string[]): Promise<boolean[]> {
+    const pipeline = this.redis.pipeline();
+    for (const key of keys) pipeline.ttl(this.keys.payload(key));
+    return ((await pipeline.exec()) ?? []).map(([, seconds]) => seconds === -1);
+  }
+
+  /** Whether a person has paused replay; it outlives restarts. */
+  async replayPaused(): Promise<boolean> {
+    return (await this.redis.hget(this.keys.scheduler, 'replay:paused')) === '1';
+  }
+
+  async pauseReplay(paused: boolean): Promise<void> {
+    await this.redis.hset(this.keys.scheduler, 'replay:paused', paused ? '1' : '0');
+  }
+
+  /** Tells the books what the dlq's disk holds now, in items. */
+  async reportDisk(items: DiskItems): Promise<void> {
+    await this.redis.hset(this.keys.disk, { ...items });
+  }
+
+  /** Books an entry of the dlq's ledger: items by field of the books, once for each id. */
+  async book({ id, counts }: { id: string; counts: Record<string, number> }): Promise<void> {
+    const args = Object.entries(counts).flat();
+    await this.kept(() => this.scripts.nrdotBook(this.keys.books, this.keys.booked, id, ...args));
+  }
+
+  /** Says how this process is. */
+  async publishStatus(status: ProcessStatus): Promise<void> {
+    await this.scripts.nrdotPublish(
+      this.keys.status,
+      status.instance,
+      JSON.stringify(status),
+      STATUS_KEPT_MS,
+    );
+  }
+
+  /** What the processes have said lately, with how old that is, by Redis' clock; ordered by instance. */
+  async statuses(): Promise<{ ageMs: number; status: ProcessStatus }[]> {
+    const [all, [seconds, micros]] = await Promise.all([
+      this.redis.hgetall(this.keys.status),
+      this.redis.time(),
+    ]);
+    const now = Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000);
+    return Object.entries(all)
+      .flatMap(([, text]) => {
+        const ageMs = Math.max(0, now - Number(text.slice(0, text.indexOf(' '))));
+        if (!(ageMs <= STATUS_COUNTS_MS)) return [];
+        return [{ ageMs, status: JSON.parse(text.slice(text.indexOf(' ') + 1)) as ProcessStatus }];
+      })
+      .sort((a, b) => a.status.instance.localeCompare(b.status.instance));
+  }
+
+  /** The weighted pick's tags, what was moved, and which classes spill. */
+  schedulerHash(): Promise<Record<string, string>> {
+    return this.redis.hgetall(this.keys.scheduler);
+  }
+
+  /** When the oldest batch was received that waits for the scheduler, in Unix ms; undefined when none does. */
+  async oldest(priorityClass: PriorityClass, origin: Origin): Promise<number | undefined> {
+    const queue = classQueue(priorityClass, origin);
+    const [id] = await this.waiting(queue, 1);
+    if (id === undefined) return undefined;
+    const text = await this.redis.hget(this.keys.queue(queue, id), 'data');
+    return text ? (JSON.parse(text) as JobData).batches[0]?.receivedAt : undefined;
+  }
+
+  /** Memory Redis uses, and may use (0: no limit), in bytes. */
+  async memory(): Promise<{ usedBytes: number; limitBytes: number }> {
+    const info = await this.redis.info('memory');
+    const field = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? 0);
+    return { usedBytes: field('used_memory'), limitBytes: field('maxmemory') };
+  }
+
+  /** Ids waiting in a queue, oldest first, at most `limit`. */
+  async waiting(queue: QueueName, limit: number): Promise<string[]> {
+    return (await this.redis.lrange(this.keys.queue(queue, 'wait'), -limit, -1)).reverse();
+  }
+
+  /** Payloads of a job's batches, in order; `null` where a batch was settled or handed over already. */
+  payloads(batches: readonly BatchRef[]): Promise<(Buffer | null)[]> {
+    return this.redis.mgetBuffer(batches.map((batch) => this.keys.payload(batch.key)));
+  }
+
+  /** Waits until there may be something to schedule; false after the timeout. Blocks the connection. */
+  async awaitWake(timeoutMs: number): Promise<boolean> {
+    return (await this.redis.bzpopmin(this.keys.wake, timeoutMs / 1000)) !== null;
+  }
+
+  /** Keeps a job that takes its time. */
+  async extend(queue: 'export', id: string, lockMs: number): Promise<void> {
+    await this.redis.pexpire(`${this.keys.queue(queue, id)}:lock`, lockMs);
+  }
+}
