@@ -278,6 +278,7 @@ export class CardinalityLimiter {
     const metric = this.#metrics.get(block.nameLo, block.nameHi, body, block.nameStart, block.nameEnd);
     block.metric = metric;
     this.#unknown = 0;
+    admission.begin();
     const sampling = metric.sketching || admission.startSketching(metric);
 
     let low = (resource.lo >>> 0) + (this.#scope.lo >>> 0) + (block.lo >>> 0);
