@@ -123,11 +123,12 @@ describe('the queues', () => {
   it('wait for replicas where they are told to, and say so when there are too few', async () => {
     using dir = temporaryDirectory();
     await using redis = await SentinelRedis.start(dir.path, { refuseWithoutReplica: false });
-    const open = () => connect(redis.target, { kind: 'producer', name: 'store', commandTimeoutMs: 2_000 });
-    const connection = open();
-    const store = new Store(connection, { ...OPTIONS, replicas: { least: 1, waitMs: 500 } });
+    const connection = connect(redis.target, { kind: 'producer', name: 'store', commandTimeoutMs: 20_000 });
+    const storeThatWaits = (waitMs: number) =>
+      new Store(connection, { ...OPTIONS, replicas: { least: 1, waitMs } });
     await waitUntil(async () => (await connection.ping()) === 'PONG', { what: 'Redis answered' });
-    expect(await store.enqueue([[batch()]], Date.now())).toEqual([['queued']]);
+    expect(await storeThatWaits(10_000).enqueue([[batch()]], Date.now())).toEqual([['queued']]);
+    const store = storeThatWaits(200);
     await using away = await redis.withoutReplica();
     void away;
     await expect(store.enqueue([[batch()]], Date.now())).rejects.toThrow(NotReplicated);
