@@ -253,11 +253,16 @@ function clientOf({ url }: TestRedis): Redis {
 
 async function until(server: TestRedis, pattern: RegExp, what: string): Promise<void> {
   const client = clientOf(server);
+  let said = 'nothing';
+  const holds = async () => {
+    said = await client.info('replication');
+    return pattern.test(said);
+  };
   try {
-    await waitUntil(async () => pattern.test(await client.info('replication')), {
-      what,
-      timeoutMs: PATIENCE_MS,
-      everyMs: 20,
+    await waitUntil(holds, { what, timeoutMs: PATIENCE_MS, everyMs: 20 });
+  } catch (error) {
+    throw new Error(`${(error as Error).message}; Redis says: ${said.replace(/\s+/g, ' ')}`, {
+      cause: error,
     });
   } finally {
     client.disconnect();
