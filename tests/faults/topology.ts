@@ -89,7 +89,7 @@ export class SentinelRedis implements Topology {
     if (how === 'SIGKILL') await old.kill();
     else old.signal('SIGSTOP');
     const next = this.#servers[1 - this.#primary]!;
-    await until(next, /role:master/, 'the replica is promoted');
+    await until([next], /role:master/, 'the replica is promoted');
     this.#primary = 1 - this.#primary;
     return async () => {
       await this.#untilSentinelNames(next);
@@ -136,8 +136,12 @@ export class SentinelRedis implements Topology {
     }
   }
 
-  #untilFollowed(): Promise<void> {
-    return until(this.primary, /state=online/, 'the replica follows');
+  /**
+   * Waits until one of the two follows the other. Sentinel may have changed them over by itself: on a busy machine a primary
+   * can be silent for a second.
+   */
+  async #untilFollowed(): Promise<void> {
+    this.#primary = await until(this.#servers, /role:master.*state=online/s, 'the replica follows');
   }
 }
 
@@ -251,20 +255,21 @@ function clientOf({ url }: TestRedis): Redis {
   return client;
 }
 
-async function until(server: TestRedis, pattern: RegExp, what: string): Promise<void> {
-  const client = clientOf(server);
-  let said = 'nothing';
+/** @returns which of the servers says so */
+async function until(servers: readonly TestRedis[], pattern: RegExp, what: string): Promise<number> {
+  const clients = servers.map(clientOf);
+  let said: string[] = [];
   const holds = async () => {
-    said = await client.info('replication');
-    return pattern.test(said);
+    said = await Promise.all(clients.map((client) => client.info('replication')));
+    return said.some((text) => pattern.test(text));
   };
   try {
     await waitUntil(holds, { what, timeoutMs: PATIENCE_MS, everyMs: 20 });
   } catch (error) {
-    throw new Error(`${(error as Error).message}; Redis says: ${said.replace(/\s+/g, ' ')}`, {
-      cause: error,
-    });
+    const all = said.join(' and ').replace(/\s+/g, ' ');
+    throw new Error(`${(error as Error).message}; Redis says: ${all}`, { cause: error });
   } finally {
-    client.disconnect();
+    for (const client of clients) client.disconnect();
   }
+  return said.findIndex((text) => pattern.test(text));
 }
