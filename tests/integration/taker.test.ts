@@ -15,31 +15,10 @@ import {
 import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { Queue } from 'bullmq';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { OPTIONS as COMMON, MOVE } from './store-on-redis.ts';
 
 const PREFIX = '{taker}';
-const OPTIONS = {
-  prefix: PREFIX,
-  maxBytes: 1e9,
-  maxItems: 1e9,
-  spillAt: 0.95,
-  spillHysteresis: 0.05,
-  breaker: {
-    failures: 5,
-    throttleRatio: 0.3,
-    minAnswers: 10,
-    windowMs: 30_000,
-    minOpenMs: 100,
-    maxOpenMs: 1_000,
-  },
-};
-const MOVE = {
-  windowBatches: 64,
-  windowBytes: 64_000_000,
-  mergeBytes: 0,
-  weights: { critical: 5, high: 3, normal: 1 },
-  maxPicks: 64,
-  slotMs: 500,
-};
+const OPTIONS = { ...COMMON, prefix: PREFIX, maxBytes: 1e9, maxItems: 1e9 };
 
 let dir: ReturnType<typeof temporaryDirectory>;
 let server: TestRedis;

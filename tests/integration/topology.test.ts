@@ -14,30 +14,9 @@ import {
 import { freePort, Process, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { describe, expect, it } from 'vitest';
 import { ClusterRedis, SentinelRedis } from '../faults/topology.ts';
+import { OPTIONS as COMMON, MOVE } from './store-on-redis.ts';
 
-const MOVE = {
-  windowBatches: 64,
-  windowBytes: 64_000_000,
-  mergeBytes: 1_000,
-  weights: { critical: 5, high: 3, normal: 1 },
-  maxPicks: 64,
-  slotMs: 500,
-};
-const OPTIONS = {
-  prefix: '{nrdot}',
-  maxBytes: 1e9,
-  maxItems: 1e9,
-  spillAt: 0.95,
-  spillHysteresis: 0.05,
-  breaker: {
-    failures: 5,
-    throttleRatio: 0.3,
-    minAnswers: 10,
-    windowMs: 30_000,
-    minOpenMs: 100,
-    maxOpenMs: 1_000,
-  },
-};
+const OPTIONS = { ...COMMON, prefix: '{nrdot}', maxBytes: 1e9, maxItems: 1e9 };
 const batch = (): Batch => ({
   id: newBatchId(Date.now()),
   signal: 'traces',
@@ -74,7 +53,7 @@ async function through(target: RedisTarget, batches: number): Promise<number> {
     Array.from({ length: batches }, () => [batch()]),
     Date.now(),
   );
-  await store.move(MOVE);
+  await store.move({ ...MOVE, mergeBytes: 1_000 });
   await waitUntil(async () => (await store.accounting()).queued === 0, { what: 'all of it was delivered' });
   const { delivered, difference } = await store.accounting();
   expect(difference).toBe(0);

@@ -2,30 +2,16 @@
 import { type Batch, CLASSES, connect, newBatchId, type PriorityClass, Store } from '@nrdot/queue';
 import { TestRedis, temporaryDirectory } from '@nrdot/testbed';
 import { expect, it } from 'vitest';
+import { OPTIONS } from './store-on-redis.ts';
 
 const ITEMS = 10;
-const breaker = {
-  failures: 5,
-  throttleRatio: 0.3,
-  minAnswers: 10,
-  windowMs: 30_000,
-  minOpenMs: 100,
-  maxOpenMs: 1_000,
-};
 
 it('are exact from the next move on, also after weights a thousand times as large', async () => {
   using dir = temporaryDirectory();
   await using server = await TestRedis.start({ dir: dir.path });
   const redis = connect({ url: server.url }, { kind: 'consumer', name: 'test', commandTimeoutMs: 5_000 });
   try {
-    const store = new Store(redis, {
-      prefix: '{test}',
-      maxBytes: 1e8,
-      maxItems: 1e8,
-      spillAt: 0.95,
-      spillHysteresis: 0.05,
-      breaker,
-    });
+    const store = new Store(redis, { ...OPTIONS, maxBytes: 1e8, maxItems: 1e8 });
     const batch = (c: PriorityClass): Batch => ({
       id: newBatchId(Date.now()),
       signal: 'traces',

@@ -22,8 +22,8 @@ export class HashTable {
   readonly maxEntries: number;
   used = 0;
   readonly #index: Int32Array;
+  /** Of slots, and of the number in a word of the index: there are at least twice as many slots as entries. */
   readonly #mask: number;
-  readonly #numberMask: number;
   /** Where the entry after the one found last begins. */
   #next = 0;
   /** Where entries begin that never were; those that were and are free again form a queue, linked by their first word. */
@@ -38,7 +38,6 @@ export class HashTable {
     while (slots < 2 * maxEntries) slots *= 2;
     this.#index = new Int32Array(slots);
     this.#mask = slots - 1;
-    this.#numberMask = slots - 1;
     this.words = new Int32Array((maxEntries + 1) * stride); // the last one is never used: `#next` may lead there
   }
 
@@ -59,12 +58,11 @@ export class HashTable {
     }
     const index = this.#index;
     const mask = this.#mask;
-    const numberMask = this.#numberMask;
     for (let slot = slotHash(lo, hi) & mask; ; slot = (slot + 1) & mask) {
       const word = index[slot]!;
       if (word === 0) return -1;
-      if ((word ^ hi) & ~numberMask) continue;
-      const at = ((word & numberMask) - 1) * stride;
+      if ((word ^ hi) & ~mask) continue;
+      const at = ((word & mask) - 1) * stride;
       if (words[at] !== lo || words[at + 1] !== hi) continue;
       this.#next = at + stride;
       return at;
@@ -91,7 +89,7 @@ export class HashTable {
     const index = this.#index;
     let slot = slotHash(lo, hi) & this.#mask;
     while (index[slot] !== 0) slot = (slot + 1) & this.#mask;
-    index[slot] = (hi & ~this.#numberMask) | (at / stride + 1);
+    index[slot] = (hi & ~this.#mask) | (at / stride + 1);
     this.used++;
     return at;
   }
@@ -103,7 +101,7 @@ export class HashTable {
     const mask = this.#mask;
     const number = at / stride + 1;
     let hole = slotHash(words[at]!, words[at + 1]!) & mask;
-    while ((index[hole]! & this.#numberMask) !== number) hole = (hole + 1) & mask;
+    while ((index[hole]! & this.#mask) !== number) hole = (hole + 1) & mask;
     for (let next = (hole + 1) & mask; index[next] !== 0; next = (next + 1) & mask) {
       // The entry may fill the hole unless its home lies after the hole: then a look-up would no longer pass by.
       if (((next - this.#home(index[next]!)) & mask) < ((next - hole) & mask)) continue;
@@ -136,7 +134,7 @@ export class HashTable {
 
   /** The slot at which look-ups of this entry of the index begin. */
   #home(word: number): number {
-    const at = ((word & this.#numberMask) - 1) * this.stride;
+    const at = ((word & this.#mask) - 1) * this.stride;
     return slotHash(this.words[at]!, this.words[at + 1]!) & this.#mask;
   }
 }

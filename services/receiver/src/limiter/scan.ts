@@ -53,7 +53,7 @@ export function scanAttributes(
 }
 
 /*
- * Memory of the kernel, in bytes: 3 pages, fixed. kernel/scan.as has the same numbers (and kernel/histogram.as). The window is small, so that it and the
+ * Memory of the kernel, in bytes: 3 pages, fixed. kernel/scan.as and kernel/histogram.as have the same numbers. The window is small, so that it and the
  * records stay in the processor's cache while a large body passes through.
  */
 const POINTS_AT = 64;
