@@ -12,7 +12,7 @@ import {
   StatusBoard,
   stopInOrder,
 } from '@nrdot/service';
-import { createLogger, type Logger, MetricsRegistry } from '@nrdot/telemetry';
+import { createLogger, type Logger, MetricsRegistry, Transitions } from '@nrdot/telemetry';
 import { SERVICES, type ServiceName } from './pipeline-services.ts';
 import { startError } from './start-error.ts';
 import { VERSION } from './version.ts';
@@ -62,7 +62,11 @@ export async function startPipeline(
   const { listen, tls } = config.admin;
   const admin = new AdminServer({ listen, tls, ...(token ? { token } : {}) }, registry, log);
   const status = new StatusBoard(VERSION);
-  const host: Host = { log, metrics: registry.metrics, registry, admin, live, status, ...bells };
+  const transitions = new Transitions({ log, service: 'nrdot' });
+  const host: Host = {
+    ...{ log, transitions, metrics: registry.metrics, registry, admin, live, status },
+    ...bells,
+  };
   live.follow(({ log: { level } }) => () => {
     log.level = level;
   });

@@ -1,8 +1,8 @@
 import type { DlqArea, PriorityClass } from '@nrdot/queue';
 import type { Finding, PipelineStatus } from '@nrdot/scheduler';
+import { durationText, numberText, sizeText } from '@nrdot/telemetry';
 import { bar } from './progress.ts';
 import { table } from './table.ts';
-import { durationText, numberText, sizeText } from './units.ts';
 
 const CLASSES: readonly PriorityClass[] = ['critical', 'high', 'normal'];
 /** The findings that go on the screen; the gravest come first. */

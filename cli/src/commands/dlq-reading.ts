@@ -11,10 +11,10 @@ import {
   type SegmentReport,
   verifyDirectory,
 } from '@nrdot/segment-log';
+import { numberText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { ProgressLine } from '../progress.ts';
 import { table } from '../table.ts';
-import { numberText } from '../units.ts';
 import { print, segmentTable } from './dlq.ts';
 import { type SelectionFlags, selectionQuery } from './dlq-selection.ts';
 

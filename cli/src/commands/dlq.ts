@@ -1,9 +1,9 @@
 import { parseSize } from '@nrdot/config';
 import type { DlqState, ListedBatch, ReplayAnswer } from '@nrdot/dlq';
 import type { Area, SegmentInfo } from '@nrdot/segment-log';
+import { durationText, numberText, sizeText, timeText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { table } from '../table.ts';
-import { durationText, numberText, sizeText, timeText } from '../units.ts';
 import { type SelectionFlags, selectionQuery } from './dlq-selection.ts';
 
 interface CommonFlags extends AdminFlags {

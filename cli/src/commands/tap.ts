@@ -1,7 +1,7 @@
 import type { TapLine, TappedItem } from '@nrdot/receiver';
+import { numberText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { usesColour } from '../terminal.ts';
-import { numberText } from '../units.ts';
 
 export interface TapFlags extends AdminFlags {
   class?: string;

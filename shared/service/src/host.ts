@@ -1,5 +1,5 @@
 import type { Bells } from '@nrdot/queue';
-import type { Logger, Metrics, MetricsRegistry } from '@nrdot/telemetry';
+import type { Logger, Metrics, MetricsRegistry, Transitions } from '@nrdot/telemetry';
 import type { AdminServer } from './admin.ts';
 import type { LiveConfig } from './live-config.ts';
 import type { StatusBoard } from './status-board.ts';
@@ -7,6 +7,8 @@ import type { StatusBoard } from './status-board.ts';
 /** What a process gives to the services that run in it. */
 export interface Host {
   log: Logger;
+  /** The one place that tells changes of state: `host.transitions.to('redis', 'away', …)`. */
+  transitions: Transitions;
   metrics: Metrics;
   registry: MetricsRegistry;
   admin: AdminServer;
@@ -39,5 +41,5 @@ export function hostFor(host: Host, service: string): Host {
   host.live.follow(({ log: { level } }) => () => {
     log.level = level;
   });
-  return { ...host, log };
+  return { ...host, log, transitions: host.transitions.of(log, service) };
 }

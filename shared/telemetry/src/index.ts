@@ -3,3 +3,5 @@ export * from './label-values.ts';
 export * from './log.ts';
 export * from './metrics.ts';
 export * from './reference.ts';
+export * from './transitions.ts';
+export * from './words.ts';

@@ -1,3 +1,5 @@
+/** How numbers and times are said to people, wherever they are said: log, status, shutdown. */
+
 const SIZES = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
 
 /** `1.5 MiB` */
@@ -7,17 +9,23 @@ export function sizeText(bytes: number): string {
   return `${power === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${SIZES[power]}`;
 }
 
-/** `45 s`, `12 min`, `3.5 h` */
+/** `45 s`, `12 min`, `3.5 h`, `4 d` */
 export function durationText(seconds: number): string {
   if (!Number.isFinite(seconds)) return 'for ever';
   if (seconds < 100) return `${Math.ceil(seconds)} s`;
   if (seconds < 100 * 60) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
+  if (seconds < 72 * 3600) return `${(seconds / 3600).toFixed(1)} h`;
+  return `${Math.round(seconds / 86_400)} d`;
 }
 
 /** `12,345` */
 export function numberText(value: number): string {
-  return value.toLocaleString('en-US');
+  return Math.round(value).toLocaleString('en-US');
+}
+
+/** `1 item`, `12,345 items` */
+export function countText(n: number, one: string, many = `${one}s`): string {
+  return `${numberText(n)} ${n === 1 ? one : many}`;
 }
 
 /** `2026-11-24T10:00:00Z`, or `-` for 0 */

@@ -1,0 +1,69 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createLogger } from './log.ts';
+import { type Transition, Transitions, WELL } from './transitions.ts';
+
+beforeEach(() => void vi.useFakeTimers({ now: 1_000_000 }));
+afterEach(() => void vi.useRealTimers());
+
+function told() {
+  const lines: string[] = [];
+  const events: Transition[] = [];
+  const log = createLogger({
+    level: 'info',
+    format: 'json',
+    write: (line) => void lines.push((JSON.parse(line) as { msg: string }).msg),
+  });
+  return {
+    lines,
+    events,
+    transitions: new Transitions({ log, service: 'exporter', record: (event) => void events.push(event) }),
+  };
+}
+
+describe('transitions', () => {
+  it('are told once each, with how long a trouble lasted, in the log and in the history', () => {
+    const { lines, events, transitions } = told();
+    const back = { message: (lasted: string) => `back after ${lasted}` };
+    transitions.to('redis', WELL, back); // as it was
+    for (let i = 0; i < 5; i++) transitions.to('redis', 'away', { message: 'Redis is away' });
+    vi.advanceTimersByTime(30_000);
+    transitions.to('redis', 'unfit', { level: 'error', message: 'Redis evicts' });
+    vi.advanceTimersByTime(12_000);
+    transitions.to('redis', WELL, back);
+    transitions.to('redis', WELL, back);
+    expect(lines).toEqual(['Redis is away', 'Redis evicts', 'back after 42 s']);
+    expect(events).toMatchObject([
+      { at: 1_000_000, service: 'exporter', subject: 'redis', state: 'away', level: 'warn' },
+      { state: 'unfit', level: 'error', lastedMs: 30_000 },
+      { state: WELL, level: 'info', lastedMs: 42_000 },
+    ]);
+    expect(events[0]).not.toHaveProperty('lastedMs');
+  });
+
+  it('of one that flaps are counted: six lines a minute, then one for the rest', () => {
+    const { lines, events, transitions } = told();
+    for (let i = 0; i < 50; i++) {
+      transitions.to('breaker', i % 2 === 0 ? 'open' : WELL, { message: `change ${i}` });
+      vi.advanceTimersByTime(100);
+    }
+    expect(lines).toHaveLength(6);
+    vi.advanceTimersByTime(60_000);
+    expect(lines).toHaveLength(7);
+    expect(lines.at(-1)).toBe('change 49 (44 changes in 60 s, of which this is the last)');
+    expect(events.at(-1)).toMatchObject({ state: WELL, untold: 44 });
+    vi.advanceTimersByTime(120_000);
+    expect(lines).toHaveLength(7); // it has been quiet since
+    transitions.to('breaker', 'open', { message: 'again' });
+    expect(lines.at(-1)).toBe('again');
+  });
+
+  it('of different subjects and services do not take lines from each other', () => {
+    const { lines, transitions } = told();
+    const other = transitions.of(createLogger({ level: 'silent', format: 'json' }), 'dlq');
+    for (let i = 0; i < 600; i++) transitions.to(`upstream:${i}`, 'failing', { message: 'it fails' });
+    expect(lines).toHaveLength(600);
+    expect(other.stateOf('upstream:599')).toBe(WELL);
+    expect(transitions.stateOf('upstream:599')).toBe('failing');
+    expect(transitions.stateOf('upstream:0')).toBe(WELL); // so many are not remembered
+  });
+});
