@@ -1,7 +1,10 @@
-/** Feeds a target with mutated input for a while. No crash, no hang over a second, memory bounded. */
-import { seededRandom } from '@nrdot/testbed';
-import { mutate } from './mutate.ts';
-import type { Target } from './targets.ts';
+/**
+ * Feeds a target with mutated input for a while, in a thread of its own that is watched: no crash, no hang, memory bounded. A
+ * loop without an end never comes back to say so; here it is ended, and its input shown.
+ */
+import { setTimeout as wait } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import { CurrentInput } from './current-input.ts';
 
 export interface Fuzzed {
   target: string;
@@ -13,47 +16,82 @@ export interface Fuzzed {
   rssGrowthBytes: number;
 }
 
-/** Inputs that were taken join the corpus, up to this many. */
-const CORPUS_MAX = 256;
-const HANG_MS = 1_000;
-/** So many inputs come in one turn of the event loop. What zlib held is given back between turns, of which a server has enough. */
-const INPUTS_PER_TURN = 64;
-const RSS_GROWTH_MAX_BYTES = 512 * 1024 * 1024;
-
-/** @throws Error that names the seed and shows the input */
-export async function fuzz(target: Target, seed: number, forMs: number): Promise<Fuzzed> {
-  const random = seededRandom(seed);
-  const corpus = await target.corpus();
-  const rss = process.memoryUsage.rss();
-  const done: Fuzzed = { target: target.name, seed, inputs: 0, taken: 0, slowestMs: 0, rssGrowthBytes: 0 };
-  const any = () => corpus[Math.floor(random() * corpus.length)]!;
-  const end = performance.now() + forMs;
-  while (performance.now() < end) {
-    const bytes = done.inputs < corpus.length ? corpus[done.inputs]! : mutate(any(), any(), random);
-    const cpu = process.cpuUsage();
-    try {
-      await target.take(bytes, random);
-      done.taken++;
-      if (corpus.length < CORPUS_MAX) corpus.push(bytes);
-    } catch (error) {
-      if (!target.known(error)) throw failure(target, seed, bytes, error);
-    }
-    // Time of this process alone: a busy machine is not a hang.
-    const { user, system } = process.cpuUsage(cpu);
-    const tookMs = (user + system) / 1_000;
-    done.slowestMs = Math.max(done.slowestMs, tookMs);
-    if (tookMs > HANG_MS) throw failure(target, seed, bytes, new Error(`it took ${tookMs} ms`));
-    done.inputs++;
-    if (done.inputs % INPUTS_PER_TURN === 0) await new Promise(setImmediate);
-  }
-  done.rssGrowthBytes = process.memoryUsage.rss() - rss;
-  if (done.rssGrowthBytes > RSS_GROWTH_MAX_BYTES)
-    throw new Error(`${target.name}, seed ${seed}: memory grew by ${done.rssGrowthBytes} bytes`);
-  return done;
+/** What the thread is told. */
+export interface Order {
+  /** Module whose `TARGETS` has the target. */
+  module: string;
+  target: string;
+  seed: number;
+  forMs: number;
+  input: SharedArrayBuffer;
 }
 
-function failure(target: Target, seed: number, bytes: Buffer, error: unknown): Error {
-  const shown = bytes.toString('base64').slice(0, 4_000);
-  const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return new Error(`${target.name}, seed ${seed}, input ${shown}: ${why}`, { cause: error });
+export interface Deadlines {
+  /** CPU time of this process for one input: a busy machine is not a hang. */
+  cpuMs: number;
+  /** For one that waits, and uses no CPU time. */
+  idleMs: number;
+}
+
+const DEADLINES: Deadlines = { cpuMs: 2_000, idleMs: 60_000 };
+/** Before the first input modules are loaded and a corpus is made. */
+const STARTING_MS = 60_000;
+const LOOK_EVERY_MS = 50;
+const HEAP_MAX_MB = 1_024;
+const SHOWN_CHARS = 4_000;
+const TARGETS_MODULE = new URL('./targets.ts', import.meta.url).href;
+
+/** @throws Error that names the seed and the number of the input, and shows it */
+export async function fuzz(
+  target: string,
+  seed: number,
+  forMs: number,
+  module = TARGETS_MODULE,
+  deadlines = DEADLINES,
+): Promise<Fuzzed> {
+  const input = new CurrentInput();
+  const worker = new Worker(new URL('./feeder.ts', import.meta.url), {
+    workerData: { module, target, seed, forMs, input: input.memory } satisfies Order,
+    resourceLimits: { maxOldGenerationSizeMb: HEAP_MAX_MB },
+  });
+  const over = new AbortController();
+  try {
+    return await Promise.race([result(worker), hang(input, deadlines, over.signal)]);
+  } catch (error) {
+    const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    const shown = input.bytes.toString('base64').slice(0, SHOWN_CHARS);
+    throw new Error(`${target}, seed ${seed}, input ${input.number} ${shown}: ${why}`, { cause: error });
+  } finally {
+    over.abort();
+    await worker.terminate();
+  }
+}
+
+function result(worker: Worker): Promise<Fuzzed> {
+  return new Promise((resolve, reject) => {
+    worker.once('message', resolve);
+    worker.once('error', reject);
+    worker.once('exit', (code) => reject(new Error(`its thread ended with ${code}`)));
+  });
+}
+
+/** Rejects when one input takes for ever. Settles otherwise never: it ends with the signal. */
+async function hang(input: CurrentInput, { cpuMs, idleMs }: Deadlines, signal: AbortSignal): Promise<never> {
+  let number = -1;
+  let cpu = process.cpuUsage();
+  let since = 0;
+  while (!signal.aborted) {
+    if (input.number !== number) {
+      number = input.number;
+      cpu = process.cpuUsage();
+      since = performance.now();
+    }
+    const { user, system } = process.cpuUsage(cpu);
+    const usedMs = (user + system) / 1_000;
+    if (number > 0 && usedMs > cpuMs) throw new Error(`it has not come back after ${usedMs} ms of CPU time`);
+    const allowedMs = number > 0 ? idleMs : STARTING_MS;
+    if (performance.now() - since > allowedMs) throw new Error(`it has not come back after ${allowedMs} ms`);
+    await wait(LOOK_EVERY_MS);
+  }
+  return new Promise(() => {});
 }

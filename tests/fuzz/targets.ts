@@ -13,12 +13,15 @@ import { addRoutes } from '../../services/dlq/src/routes.ts';
 import { options, readAll, record, seeded } from '../../shared/segment-log/test/fixture.ts';
 import { SimulatedDisk } from '../../shared/segment-log/test/simulated-disk.ts';
 import { startReceiver } from '../security/receiver.ts';
+import { limiterTarget } from './limiter.ts';
 import type { Random } from './mutate.ts';
 
 export interface Target {
   name: string;
   /** Sound inputs to begin from. */
   corpus(): Promise<Buffer[]>;
+  /** A fresh input, where drawing finds what changing bytes hardly would. */
+  draw?(random: Random): Buffer;
   /** @throws only what `known` knows */
   take(bytes: Buffer, random: Random): Promise<void> | void;
   known(error: unknown): boolean;
@@ -169,6 +172,7 @@ export const TARGETS: readonly Target[] = [
     },
     known: () => false,
   },
+  limiterTarget(),
 ];
 
 /** Sends bytes to a port as they are. @returns what came back before the connection ended */

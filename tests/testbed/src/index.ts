@@ -1,5 +1,6 @@
 export { BatchMaker } from './batch-maker.ts';
 export { Browser, findChromium, type Page, type View } from './browser.ts';
+export { encodeProtobuf, type Message } from './encoder.ts';
 export {
   type BatchReceipt,
   clockMs,
