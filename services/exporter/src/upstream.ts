@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
 import { type ContentEncoding, readExportResponse, readStatus, SIGNALS, type Signal } from '@nrdot/otlp';
+import { causeText } from '@nrdot/telemetry';
 import { Agent, type Dispatcher } from 'undici';
 import { type Outcome, outcomeOf } from './outcome.ts';
 
@@ -162,12 +163,12 @@ export class Upstream {
   }
 
   #networkOutcome(error: unknown): Outcome {
-    const { name, code, message } = error as Error & { code?: string };
+    const { name, code } = error as Error & { code?: string };
     const timedOut = name === 'TimeoutError' || (code ?? '').includes('TIMEOUT');
     return {
       kind: 'retry',
       reason: timedOut ? 'timeout' : 'connection',
-      message: this.#fit(code ? `${code}: ${message}` : message),
+      message: this.#fit(causeText(error)),
     };
   }
 

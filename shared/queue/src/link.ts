@@ -1,4 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
+import { causeText } from '@nrdot/telemetry';
 import {
   type ConnectionKind,
   connect,
@@ -99,7 +100,7 @@ export class RedisLink {
       }
       this.#wasReady = true;
     } catch (error) {
-      this.#why = (error as Error).message;
+      this.#why = causeText(error);
       // Busy loading its AOF, or gone again: the next look decides.
       if (!this.#closed) setTimeout(() => void this.#retry(), ASK_AGAIN_MS).unref();
     }
@@ -112,8 +113,8 @@ export class RedisLink {
   #lost(error: Error | undefined): void {
     if (this.#closed) return;
     if (this.#state === 'ready')
-      this.#events.warn(`lost Redis${error ? `: ${error.message}` : ''}; will reconnect`);
+      this.#events.warn(`lost Redis${error ? `: ${causeText(error)}` : ''}; will reconnect`);
     this.#state = 'lost';
-    this.#why = error?.message || 'connection lost';
+    this.#why = error ? causeText(error) : 'connection lost';
   }
 }

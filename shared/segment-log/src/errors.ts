@@ -1,3 +1,5 @@
+import { causeText } from '@nrdot/telemetry';
+
 /**
  * Why the log could not take a record: it is at its capacity; the disk is full; the disk fails; the record is too large;
  * too much waits to be written already; the log is closed.
@@ -17,7 +19,9 @@ export class SegmentLogError extends Error {
 /** Tells a disk without room from one that fails. */
 export function diskFault(error: unknown, what: string): SegmentLogError {
   if (error instanceof SegmentLogError) return error;
-  const { code = 'unknown', message } = error as NodeJS.ErrnoException;
+  const { code = 'unknown' } = error as NodeJS.ErrnoException;
   const full = code === 'ENOSPC' || code === 'EDQUOT';
-  return new SegmentLogError(full ? 'disk_full' : 'disk_failing', `${what}: ${message}`, { cause: error });
+  return new SegmentLogError(full ? 'disk_full' : 'disk_failing', `${what}: ${causeText(error)}`, {
+    cause: error,
+  });
 }

@@ -1,4 +1,5 @@
 export * from './catalogue.ts';
+export * from './cause.ts';
 export * from './label-values.ts';
 export * from './log.ts';
 export * from './metrics.ts';

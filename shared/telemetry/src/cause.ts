@@ -1,0 +1,104 @@
+/** What an error carries when the system, TLS or the HTTP client made it. */
+interface SystemError {
+  name?: unknown;
+  code?: unknown;
+  message?: unknown;
+  cause?: unknown;
+  errors?: unknown;
+  path?: unknown;
+  hostname?: unknown;
+  address?: unknown;
+  port?: unknown;
+}
+
+type Words = string | ((error: SystemError) => string);
+
+const tls = (why: string) => `the server's certificate ${why}`;
+const at = ({ address, port }: SystemError) =>
+  address === undefined ? '' : ` by ${address}${port === undefined ? '' : `:${port}`}`;
+const of = ({ path }: SystemError, otherwise: string) => (typeof path === 'string' ? path : otherwise);
+
+/** By the code of an error. Programs get the code beside it; people get this. */
+const WORDS: Readonly<Record<string, Words>> = {
+  // Network
+  ECONNREFUSED: (error) => `connection refused${at(error)}`,
+  ECONNRESET: 'connection reset by the peer',
+  ECONNABORTED: 'connection aborted',
+  EPIPE: 'connection closed by the peer',
+  UND_ERR_SOCKET: 'connection closed by the peer',
+  ENOTFOUND: ({ hostname }) => `cannot resolve ${hostname ?? 'the host name'}`,
+  EAI_AGAIN: ({ hostname }) => `cannot resolve ${hostname ?? 'the host name'}: no name server answers`,
+  ETIMEDOUT: 'no answer to the connection',
+  UND_ERR_CONNECT_TIMEOUT: 'no answer to the connection',
+  UND_ERR_HEADERS_TIMEOUT: 'no answer in time',
+  UND_ERR_BODY_TIMEOUT: 'the answer broke off: nothing more came in time',
+  UND_ERR_RESPONSE_EXCEEDED_SIZE: 'the answer is too large',
+  EHOSTUNREACH: 'no route to the host',
+  ENETUNREACH: 'the network cannot be reached',
+  ENETDOWN: 'the network is down',
+  EADDRINUSE: 'another process listens there',
+  EADDRNOTAVAIL: 'this machine has no such address',
+  // TLS
+  CERT_HAS_EXPIRED: tls('has expired'),
+  CERT_NOT_YET_VALID: tls('is not valid yet (is the clock right?)'),
+  DEPTH_ZERO_SELF_SIGNED_CERT: tls('is self-signed; name it in tls.ca_file'),
+  SELF_SIGNED_CERT_IN_CHAIN: tls('is signed by an authority that is not trusted; name that in tls.ca_file'),
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: tls('cannot be verified; name its authority in tls.ca_file'),
+  UNABLE_TO_GET_ISSUER_CERT: tls('cannot be verified; name its authority in tls.ca_file'),
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: tls('cannot be verified; name its authority in tls.ca_file'),
+  CERT_REVOKED: tls('was revoked'),
+  ERR_TLS_CERT_ALTNAME_INVALID: tls('is for another host name'),
+  ERR_SSL_WRONG_VERSION_NUMBER: 'the server does not speak TLS (http:// instead of https://?)',
+  EPROTO: 'TLS failed: the server does not speak it, or asks for a client certificate',
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: 'the server asks for a client certificate (tls.cert_file)',
+  // Disk and permissions
+  ENOSPC: 'no space left on the disk',
+  EDQUOT: 'the disk quota is used up',
+  EROFS: (error) => `${of(error, 'the file system')} is read-only`,
+  EACCES: (error) => `no permission for ${of(error, 'this user')}`,
+  EPERM: (error) => `no permission for ${of(error, 'this user')}`,
+  ENOENT: (error) => `${of(error, 'it')} does not exist`,
+  ENOTDIR: (error) => `${of(error, 'it')} is below something that is no directory`,
+  EISDIR: (error) => `${of(error, 'it')} is a directory`,
+  EEXIST: (error) => `${of(error, 'it')} is there already`,
+  EIO: 'the disk gives an input/output error',
+  EMFILE: 'too many open files (ulimit -n)',
+  ENFILE: 'too many open files on this machine',
+  ENOMEM: 'not enough memory',
+  ENAMETOOLONG: (error) => `${of(error, 'the path')} is too long`,
+};
+
+/** Which of several attempts to connect says the most: the first that has words. */
+function attempts({ errors }: SystemError): unknown[] {
+  return Array.isArray(errors) ? errors : [];
+}
+
+/**
+ * Why something failed, in words for a person: "cannot resolve otlp.example.com", "no space left on the disk". An error that nobody
+ * knows says what it says itself.
+ */
+export function causeText(error: unknown): string {
+  return wordsOf(error) ?? messageOf(error);
+}
+
+function wordsOf(error: unknown, depth = 0): string | undefined {
+  if (typeof error !== 'object' || error === null || depth > 4) return undefined;
+  const known = error as SystemError;
+  for (const attempt of attempts(known)) {
+    const words = wordsOf(attempt, depth + 1);
+    if (words) return words;
+  }
+  const code = typeof known.code === 'string' ? known.code : '';
+  if (known.name === 'HTTPParserError') return 'the answer is no HTTP/1.1 (a gRPC port, such as 4317?)';
+  if (code === 'UND_ERR_SOCKET') return wordsOf(known.cause, depth + 1) ?? (WORDS.UND_ERR_SOCKET as string);
+  if (code === 'EPROTO' && String(known.message).includes('wrong version number'))
+    return WORDS.ERR_SSL_WRONG_VERSION_NUMBER as string;
+  const words = Object.hasOwn(WORDS, code) ? WORDS[code] : undefined;
+  if (words !== undefined) return typeof words === 'string' ? words : words(known);
+  return wordsOf(known.cause, depth + 1);
+}
+
+function messageOf(error: unknown): string {
+  const { message } = (error ?? {}) as SystemError;
+  return typeof message === 'string' && message !== '' ? message : String(error);
+}
