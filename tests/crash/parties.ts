@@ -198,6 +198,7 @@ export async function startDlq(
       corrupted: ({ file, reason }) => {
         if (life.alive) world.fail(new Broken(`${file} is damaged: ${reason}`));
       },
+      unreadable: () => {},
       dropped: () => {},
       writtenOff: (area, totals) => void ledger.writtenOff(area, totals).catch(() => {}),
       fault: () => {},

@@ -66,6 +66,8 @@ export async function startDlq(
         metrics.dlqCorrupted.inc();
         log.error({ ...what, items }, 'something on disk is damaged; it is kept in quarantine');
       },
+      unreadable: (what) =>
+        log.warn(what, 'a file can not be read now; what it holds waits, and it is tried again'),
       dropped: (area, items, reason) => {
         log.warn({ area, items, reason }, 'batches were dropped from the disk');
       },

@@ -14,6 +14,7 @@ const STATES = {
   sealed: 'sealed',
   replaying: 'replaying',
   damaged: 'damaged',
+  unreadable: 'not to be read now',
 };
 
 /**

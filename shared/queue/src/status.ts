@@ -79,7 +79,7 @@ export interface ExporterStatus {
 
 export type DlqArea = PriorityClass | 'rejected';
 /** `recovered`: open when its process was killed, about to be sealed. `damaged`: read as far as it can be, then quarantined. */
-export type SegmentStateName = 'open' | 'recovered' | 'sealed' | 'replaying' | 'damaged';
+export type SegmentStateName = 'open' | 'recovered' | 'sealed' | 'replaying' | 'damaged' | 'unreadable';
 
 export interface DlqStatus {
   /** `ok`, or why the last write failed, such as `full`, `disk_full`, `disk_failing`. */

@@ -37,6 +37,7 @@ async function lay(dir: string, payloads: readonly Buffer[]): Promise<{ path: st
     verifyBytesPerSecond: 32 * MIB,
     events: {
       corrupted: () => {},
+      unreadable: () => {},
       dropped: () => {},
       writtenOff: () => {},
       fault: (error) => console.error(error.message),

@@ -42,6 +42,7 @@ async function openLog(dir: string): Promise<SegmentLog> {
     verifyBytesPerSecond: 32 * MIB,
     events: {
       corrupted: () => {},
+      unreadable: () => {},
       dropped: () => {},
       writtenOff: () => {},
       fault: (error) => console.error(error.message),

@@ -1,5 +1,6 @@
 import { Acked } from './acked.ts';
 import type { Entry } from './entry.ts';
+import { codeOf, isDamage } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
 import type { Inventory } from './inventory.ts';
 import { unreadable } from './recovery.ts';
@@ -7,6 +8,8 @@ import { type Cursor, openSegment, readBlock, type Segment, segmentPath } from '
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 import type { Verifier } from './verifier.ts';
 
+/** After so long a segment that could not be opened is tried again. */
+const PUT_OFF_MS = 5_000;
 /** For a segment whose first record is wanted now. */
 const VERIFY_AT_ONCE = 1024 * 1024 * 1024;
 
@@ -18,14 +21,24 @@ export class AreaReader {
   /** The segment that is being written. */
   readonly #active: () => Segment | undefined;
   #cursor: Cursor | undefined;
-  /** All before it has been read. */
+  /** All before it has been read, but for those put off. */
   #readUpTo = 0;
+  /** Segments that could not be opened, by sequence: when each is tried again. */
+  readonly #putOff = new Map<number, number>();
+  readonly #now: () => number;
 
-  constructor(fs: FileSystem, inventory: Inventory, verifier: Verifier, active: () => Segment | undefined) {
+  constructor(
+    fs: FileSystem,
+    inventory: Inventory,
+    verifier: Verifier,
+    active: () => Segment | undefined,
+    now: () => number,
+  ) {
     this.#fs = fs;
     this.#inventory = inventory;
     this.#verifier = verifier;
     this.#active = active;
+    this.#now = now;
   }
 
   /** The next record that was not given out yet; undefined when there is none now. */
@@ -72,7 +85,7 @@ export class AreaReader {
   async pass(segment: Segment): Promise<void> {
     if (!this.isAt(segment)) return;
     await this.close();
-    this.#readUpTo = segment.sequence;
+    this.#readUpTo = Math.max(this.#readUpTo, segment.sequence);
   }
 
   async close(): Promise<void> {
@@ -91,7 +104,8 @@ export class AreaReader {
   }
 
   async #openNext(): Promise<Cursor | undefined> {
-    const { dir } = this.#inventory;
+    const inventory = this.#inventory;
+    const { dir } = inventory;
     while (true) {
       const segment = this.#next();
       if (!segment) return undefined;
@@ -100,10 +114,11 @@ export class AreaReader {
       try {
         file = await openSegment(this.#fs, dir, segment);
       } catch (error) {
-        this.#readUpTo = segment.sequence;
         this.#passOver(segment, error);
         continue;
       }
+      this.#putOff.delete(segment.sequence);
+      inventory.readable(segment);
       const { acked, ackedItems } = segment;
       const seen = new Acked(acked.toRanges());
       this.#cursor = { segment, file, at: SEGMENT_HEADER_BYTES, entries: [], seen, seenItems: ackedItems };
@@ -117,23 +132,31 @@ export class AreaReader {
   #next(after = this.#readUpTo): Segment | undefined {
     return this.#inventory.segments.find(
       (candidate) =>
-        candidate.sequence > after &&
+        !candidate.isUnread &&
+        (this.#putOff.get(candidate.sequence) ?? (candidate.sequence > after ? 0 : Infinity)) <=
+          this.#now() &&
         (candidate.acked.count < candidate.records || candidate === this.#active()),
     );
   }
 
-  /** A segment that can't be opened: gone, it is lost; else it is left for the next start, and others go on. */
+  /** A segment that was put off, or was not known, is to be read although those behind it have been. */
+  revisit({ sequence }: Segment): void {
+    this.#putOff.set(sequence, 0);
+  }
+
+  /** A segment that can't be opened: gone, it is lost; else others go on, and it is tried again if it is not damaged. */
   #passOver(segment: Segment, error: unknown): void {
     const inventory = this.#inventory;
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
-      inventory.damage(segment, unreadable(error));
+    const { sequence } = segment;
+    if (codeOf(error) === 'ENOENT') inventory.missing(segment);
+    else if (isDamage(error)) inventory.damage(segment, unreadable(error));
+    else {
+      inventory.unreadable(segment, error);
+      this.#putOff.set(sequence, this.#now() + PUT_OFF_MS);
       return;
     }
-    if (!inventory.has(segment)) return;
-    const records = segment.records - segment.acked.count;
-    const items = segment.items - segment.ackedItems;
-    inventory.lost(segmentPath(inventory.dir, segment), 'the file is missing', records, items);
-    inventory.forget(segment);
+    this.#putOff.delete(sequence);
+    this.#readUpTo = Math.max(this.#readUpTo, sequence);
   }
 
   /** All of a segment was read: what was promised and did not come is lost. */
@@ -151,6 +174,6 @@ export class AreaReader {
       inventory.lost(segmentPath(inventory.dir, segment), 'records are lost', lost.length, items);
     }
     await this.close();
-    this.#readUpTo = segment.sequence;
+    this.#readUpTo = Math.max(this.#readUpTo, segment.sequence);
   }
 }

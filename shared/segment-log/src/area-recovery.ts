@@ -51,9 +51,10 @@ export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea
     segments.push(found.segment);
     lastIds.push(...found.lastIds);
     for (const reason of found.damage) inventory.damage(found.segment, reason);
+    if (found.unreadable !== undefined) inventory.unreadable(found.segment, found.unreadable);
   }
   // What was written last may be in the last segment that was sealed: the kill may have come right after.
-  const sealed = segments.findLast(({ state }) => state === 'sealed');
+  const sealed = segments.findLast(({ state, isUnread }) => state === 'sealed' && !isUnread);
   if (sealed) lastIds.push(...(await lastIdsOfSealed(fs, dir, sealed)));
   for (const { sequence, records, items, ranges, ackedItems } of remembered.values()) {
     inventory.isChanged = true;

@@ -3,12 +3,13 @@ import { AreaReader } from './area-reader.ts';
 import { recoverArea } from './area-recovery.ts';
 import { CheckpointKeeper } from './checkpoint-keeper.ts';
 import { ALWAYS, type DropReason, type Entry, type LogEvents, type Period, type Position } from './entry.ts';
-import { diskFault } from './errors.ts';
+import { codeOf, diskFault, isDamage } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
 import { Inventory } from './inventory.ts';
+import { patient } from './patience.ts';
 import type { Quarantine } from './quarantine.ts';
 import type { Area, Record } from './record.ts';
-import { unreadable } from './recovery.ts';
+import { recoverSegment, unreadable } from './recovery.ts';
 import { openSegment, readBlock, type Segment, segmentName, segmentPath } from './segment.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 import { Verifier } from './verifier.ts';
@@ -48,7 +49,7 @@ export class AreaLog {
     const inventory = new Inventory(area, join(root, area), events);
     this.#inventory = inventory;
     this.#verifier = new Verifier(fs, inventory, verifyBytesPerSecond);
-    this.#reader = new AreaReader(fs, inventory, this.#verifier, () => this.#writer.segment);
+    this.#reader = new AreaReader(fs, inventory, this.#verifier, () => this.#writer.segment, options.now);
     this.#checkpoints = new CheckpointKeeper(fs, inventory, () => this.#nextSequence, events);
     this.#writer = new SegmentWriter({
       fs,
@@ -89,7 +90,8 @@ export class AreaLog {
 
   /** Reads what is on the disk: headers of sealed segments, block headers of open ones. @returns ids of the last records */
   async recover(): Promise<string[]> {
-    const { fs, root, quarantine, now } = this.#o;
+    const { root, quarantine, now } = this.#o;
+    const fs = patient(this.#o.fs);
     const inventory = this.#inventory;
     await fs.mkdir(inventory.dir);
     await fs.syncDir(root);
@@ -127,15 +129,19 @@ export class AreaLog {
 
   /**
    * Every record that can be read, done with or not, oldest first; changes nothing. Segments without a batch received
-   * in a time are not read.
+   * in a time are not read, nor those that could not be read since the log was opened.
+   * @throws when a file can't be read now: who lists or exports is not to believe that this was all
    */
   async *scan({ since, until }: Period = ALWAYS): AsyncGenerator<Entry & { acked: boolean }> {
     const { area, fs } = this.#o;
     for (const segment of [...this.segments]) {
       const { sequence, end } = segment;
-      if (segment.lastReceivedAt < since || segment.firstReceivedAt > until) continue;
-      const file = await openSegment(fs, this.#inventory.dir, segment).catch(() => undefined);
-      if (!file) continue; // removed meanwhile, or not to be read; then reading says so
+      if (segment.isUnread || segment.lastReceivedAt < since || segment.firstReceivedAt > until) continue;
+      const file = await openSegment(fs, this.#inventory.dir, segment).catch((error: unknown) => {
+        if (codeOf(error) === 'ENOENT' || isDamage(error)) return undefined; // reading says so
+        throw error;
+      });
+      if (!file) continue;
       try {
         for (let at = SEGMENT_HEADER_BYTES; at < end; ) {
           const block = await readBlock(file, at, end);
@@ -160,9 +166,10 @@ export class AreaLog {
       const expired = active.lastReceivedAt < now() - retentionMs;
       if (expired || active.acked.count >= active.records) await this.#writer.seal();
     }
+    for (const segment of this.segments.filter(({ isUnread }) => isUnread)) await this.#takeUp(segment);
     const toSeal: Segment[] = [];
     for (const segment of [...this.segments]) {
-      if (segment === this.#writer.segment || segment.state === 'open') continue;
+      if (segment === this.#writer.segment || segment.state === 'open' || segment.isUnread) continue;
       // While it is being replayed it is not dropped: what is under way would be counted twice.
       if (segment.lastReceivedAt < now() - retentionMs && segment.held.size === 0)
         await this.drop(segment, 'retention');
@@ -206,7 +213,8 @@ export class AreaLog {
     // While it is being sealed its file changes its name.
     else if (segment.state === 'open') await this.#writer.untilSealed();
     return this.#alone(async () => {
-      if (!this.#inventory.has(segment)) return 0;
+      // What is in one that could not be read is not known: nobody can say what would be given up.
+      if (!this.#inventory.has(segment) || segment.isUnread) return 0;
       await this.#reader.leave(segment);
       const { held, records } = segment;
       const heldItems = [...held.values()].reduce((sum, items) => sum + items, 0);
@@ -241,8 +249,37 @@ export class AreaLog {
     return this.#inventory.damageOf(segment);
   }
 
+  isUnreadable(segment: Segment): boolean {
+    return this.#inventory.isUnreadable(segment);
+  }
+
   isBeingRead(segment: Segment): boolean {
     return this.#reader.isAt(segment);
+  }
+
+  /** Reads again what could not be read when the log was opened. */
+  async #takeUp(segment: Segment): Promise<void> {
+    const { fs, area, now } = this.#o;
+    const inventory = this.#inventory;
+    await this.#alone(async () => {
+      const name = await this.#nameOnDisk(segment);
+      if (name === undefined) return inventory.missing(segment);
+      const { sequence, records, items, acked, ackedItems } = segment;
+      const remembered = { sequence, records, items, ranges: acked.toRanges(), ackedItems };
+      const known = records > 0 ? remembered : undefined;
+      const found = await recoverSegment(fs, inventory.dir, area, name, known, now());
+      if (found.unreadable !== undefined) return;
+      Object.assign(segment, found.segment);
+      inventory.readable(segment);
+      for (const reason of found.damage) inventory.damage(segment, reason);
+      this.#reader.revisit(segment);
+    });
+  }
+
+  /** What the file of a segment is called now; undefined when there is none. */
+  async #nameOnDisk({ sequence }: Segment): Promise<string | undefined> {
+    const names = await this.#o.fs.list(this.#inventory.dir);
+    return [false, true].map((open) => segmentName(sequence, open)).find((name) => names.includes(name));
   }
 
   async #sealRecovered(segment: Segment): Promise<void> {

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Ranges } from './acked.ts';
 import { crc32c } from './crc32c.ts';
 import type { WriteOffs } from './entry.ts';
+import { isDamage } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
 
 /** What an area remembers beside its segments. */
@@ -59,8 +60,9 @@ export async function readCheckpoint(
     const json = text.slice(9).trimEnd();
     if (text.slice(0, 8) !== crc32c(Buffer.from(json)).toString(16).padStart(8, '0')) return 'damaged';
     return JSON.parse(json) as Checkpoint;
-  } catch {
-    return 'damaged';
+  } catch (error) {
+    if (isDamage(error) || error instanceof SyntaxError) return 'damaged';
+    throw error;
   } finally {
     await file.close();
   }

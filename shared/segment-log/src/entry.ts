@@ -33,6 +33,11 @@ export type WriteOffs = { [R in (typeof WRITE_OFF_REASONS)[number]]?: number };
 export interface LogEvents {
   /** Something on disk could not be read; what it held is lost as far as `items` says, and its file is kept. */
   corrupted(what: { area: Area; file: string; reason: string; records: number; items: number }): void;
+  /**
+   * A file that nobody says is damaged can't be read now. It is passed over and tried again, what it holds goes on waiting;
+   * told once until it was read.
+   */
+  unreadable(what: { area: Area; file: string; reason: string }): void;
   /** Items that were given up, and why. */
   dropped(area: Area, items: number, reason: DropReason): void;
   /**

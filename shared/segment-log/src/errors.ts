@@ -16,6 +16,23 @@ export class SegmentLogError extends Error {
   }
 }
 
+/**
+ * Whether an error says that the disk can't read what is on it. Whatever else keeps a file from being read (no descriptor
+ * free, no permission, a share that is away) says nothing of its content, and may be over at the next try.
+ */
+export function isDamage(error: unknown): boolean {
+  return codeOf(error) === 'EIO';
+}
+
+/** Whether the process or the machine has run out of something, so that any file may fail next. */
+export function isExhausted(error: unknown): boolean {
+  return ['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'].includes(codeOf(error) ?? '');
+}
+
+export function codeOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException).code;
+}
+
 /** Tells a disk without room from one that fails. */
 export function diskFault(error: unknown, what: string): SegmentLogError {
   if (error instanceof SegmentLogError) return error;

@@ -1,4 +1,5 @@
 import type { LogEvents, WriteOffs } from './entry.ts';
+import { codeOf } from './errors.ts';
 import type { Area } from './record.ts';
 import { type Segment, segmentPath } from './segment.ts';
 
@@ -14,6 +15,8 @@ export class Inventory {
   readonly #events: LogEvents;
   /** By sequence. */
   readonly #damaged = new Map<number, string[]>();
+  /** Sequences of those that are known to be unreadable now. */
+  readonly #unreadable = new Set<number>();
 
   constructor(area: Area, dir: string, events: LogEvents) {
     this.area = area;
@@ -38,6 +41,7 @@ export class Inventory {
     const at = this.segments.indexOf(segment);
     if (at >= 0) this.segments.splice(at, 1);
     this.#damaged.delete(segment.sequence);
+    this.#unreadable.delete(segment.sequence);
     this.isChanged = true;
   }
 
@@ -60,6 +64,33 @@ export class Inventory {
       this.#damaged.set(segment.sequence, [reason]);
       this.lost(segmentPath(this.dir, segment), reason, 0, 0);
     }
+  }
+
+  /** A segment can't be read now, and nobody says that it is damaged. */
+  unreadable(segment: Segment, error: unknown): void {
+    if (this.#unreadable.has(segment.sequence)) return;
+    this.#unreadable.add(segment.sequence);
+    const reason = codeOf(error) ?? (error as Error).message;
+    this.#events.unreadable({ area: this.area, file: segmentPath(this.dir, segment), reason });
+  }
+
+  readable(segment: Segment): void {
+    this.#unreadable.delete(segment.sequence);
+  }
+
+  isUnreadable(segment: Segment): boolean {
+    return this.#unreadable.has(segment.sequence);
+  }
+
+  /** A segment's file is gone: what was not done with is lost. */
+  missing(segment: Segment): void {
+    if (!this.has(segment)) return;
+    const records = segment.records - segment.acked.count;
+    if (records > 0) {
+      const items = segment.items - segment.ackedItems;
+      this.lost(segmentPath(this.dir, segment), 'the file is missing', records, items);
+    }
+    this.forget(segment);
   }
 
   /** Tells that a file cannot be read as it should, and how much of it is lost by that. */

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { FileSystem } from './file-system.ts';
+import { patient } from './patience.ts';
 
 const QUARANTINE = 'quarantine';
 
@@ -24,9 +25,9 @@ export class Quarantine {
   }
 
   async measure(): Promise<void> {
+    const fs = patient(this.#fs);
     this.#bytes = 0;
-    for (const name of await this.#fs.list(this.#dir))
-      this.#bytes += await sizeOf(this.#fs, join(this.#dir, name));
+    for (const name of await fs.list(this.#dir)) this.#bytes += await sizeOf(fs, join(this.#dir, name));
   }
 
   /** Moves a file here. The report is on the disk before the file is. */

@@ -156,36 +156,6 @@ describe('recovery', () => {
     await again.close();
   });
 
-  it('passes over a file that may not be read, keeps it, and goes on with the others', async () => {
-    const disk = new SimulatedDisk(seeded(1));
-    const { o, told } = options(disk, { segmentBytes: 600 });
-    const log = await SegmentLog.open(o);
-    for (let i = 0; i < 4; i++) await log.append('normal', incompressible(`r${i}`, 2, 300, i));
-    await log.checkpoint();
-    await log.close();
-    const fs = disk.fileSystem();
-    const barred = '/dlq/normal/0000000000000002.seg';
-    const barring = {
-      ...fs,
-      open: async (path: string, mode: 'create' | 'read' | 'write') => {
-        if (path === barred) throw fault('EACCES');
-        return fs.open(path, mode);
-      },
-    };
-    const again = await SegmentLog.open({ ...o, fs: barring });
-    expect(ids(await readAll(again, 'normal'))).toEqual(['r0', 'r2', 'r3']);
-    expect(told.corrupted.map(({ reason, items }) => [reason, items])).toEqual([
-      ["it can't be read: EACCES", 0],
-    ]);
-    expect(again.stats('normal')).toMatchObject({ records: 4, items: 8 }); // it still waits
-    await again.maintain();
-    await again.close();
-    expect(disk.paths()).toContain(barred);
-    const allowed = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
-    expect(ids(await readAll(allowed, 'normal'))).toEqual(['r0', 'r1', 'r2', 'r3']);
-    await allowed.close();
-  });
-
   it('loses to a bad sector only the block it is in', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o, told } = options(disk, { segmentBytes: 40_000 });

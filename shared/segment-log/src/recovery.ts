@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Acked } from './acked.ts';
 import type { RememberedSegment } from './checkpoint.ts';
+import { isDamage, isExhausted } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
 import type { Area } from './record.ts';
 import { overBadSectors, scanOpen } from './scan.ts';
@@ -22,11 +23,14 @@ export interface Recovered {
   lastIds: string[];
   /** A crash came while it was being created: there is nothing in it and there never was. */
   stillborn: boolean;
+  /** Why it can't be read now, when nobody says that it is damaged. */
+  unreadable?: unknown;
 }
 
 /**
  * Reads the header of a sealed segment, or the block headers of one that was left open. Throws nothing that is about
  * this one file: whatever is wrong with it must not keep the others from being replayed.
+ * @throws when the process or the machine has run out of something
  */
 export async function recoverSegment(
   fs: FileSystem,
@@ -37,15 +41,21 @@ export async function recoverSegment(
   nowMs: number,
 ): Promise<Recovered> {
   const { sequence, open } = parseSegmentName(name)!;
-  let file: File;
-  try {
-    file = overBadSectors(await fs.open(join(dir, name), 'read'));
-  } catch (error) {
+  const unread = (error: unknown): Recovered => {
+    if (isExhausted(error)) throw error;
     const segment = emptySegment(area, sequence, nowMs);
     segment.state = open ? 'recovered' : 'sealed';
     segment.lastReceivedAt = nowMs;
     remember(segment, remembered);
-    return { segment, damage: [unreadable(error)], lastIds: [], stillborn: false };
+    if (isDamage(error)) return { segment, damage: [unreadable(error)], lastIds: [], stillborn: false };
+    segment.isUnread = true;
+    return { segment, damage: [], lastIds: [], stillborn: false, unreadable: error };
+  };
+  let file: File;
+  try {
+    file = overBadSectors(await fs.open(join(dir, name), 'read'));
+  } catch (error) {
+    return unread(error);
   }
   try {
     // A kill leaves in the system's memory what was written and not synced. Nobody may rely on it before the disk has it:
@@ -70,11 +80,7 @@ export async function recoverSegment(
     const found = await recoverByBlocks({ file, size, open, area, sequence, header, remembered, nowMs });
     return isDurable ? found : { ...found, lastIds: [] };
   } catch (error) {
-    const segment = emptySegment(area, sequence, nowMs);
-    segment.state = open ? 'recovered' : 'sealed';
-    segment.lastReceivedAt = nowMs;
-    remember(segment, remembered);
-    return { segment, damage: [unreadable(error)], lastIds: [], stillborn: false };
+    return unread(error);
   } finally {
     await file.close().catch(() => {});
   }
@@ -174,16 +180,22 @@ export async function lastIdsOfSealed(fs: FileSystem, dir: string, segment: Segm
   let file: File;
   try {
     file = overBadSectors(await fs.open(join(dir, segmentName(segment.sequence, false)), 'read'));
-  } catch {
-    return [];
+  } catch (error) {
+    return unlessExhausted(error);
   }
   try {
     return await idsOf(file, (await scanOpen(file)).tail, segment.end);
-  } catch {
-    return []; // what is wrong with it is found when it is read
+  } catch (error) {
+    return unlessExhausted(error);
   } finally {
     await file.close().catch(() => {});
   }
+}
+
+/** What is wrong with a file is found when it is read. */
+function unlessExhausted(error: unknown): string[] {
+  if (isExhausted(error)) throw error;
+  return [];
 }
 
 async function idsOf(file: File, blocks: readonly number[], limit: number): Promise<string[]> {
@@ -195,7 +207,7 @@ async function idsOf(file: File, blocks: readonly number[], limit: number): Prom
   return ids;
 }
 
-/** For a file that can't be opened or read now. */
+/** For a file that the disk can't open or read. */
 export function unreadable(error: unknown): string {
   return `it can't be read: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`;
 }

@@ -3,6 +3,7 @@ import { AreaLog } from './area.ts';
 import type { Entry, LogEvents, Period, Position } from './entry.ts';
 import { SegmentLogError } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
+import { patient } from './patience.ts';
 import { Quarantine } from './quarantine.ts';
 import { AREAS, type Area, type Record } from './record.ts';
 import type { Segment, SegmentState } from './segment.ts';
@@ -45,7 +46,7 @@ export interface AreaStats {
 export interface SegmentInfo {
   area: Area;
   sequence: number;
-  state: SegmentState | 'damaged' | 'replaying';
+  state: SegmentState | 'damaged' | 'replaying' | 'unreadable';
   /** As the file is, whoever reads it. */
   file: SegmentState;
   createdAt: number;
@@ -120,7 +121,7 @@ export class SegmentLog {
   static async open(options: SegmentLogOptions): Promise<SegmentLog> {
     const log = new SegmentLog(options);
     await options.fs.mkdir(options.dir);
-    await options.fs.syncDir(dirname(options.dir));
+    await patient(options.fs).syncDir(dirname(options.dir));
     await log.#quarantine.measure();
     for (const area of AREAS) for (const id of await log.#areas[area].recover()) log.lastIds.add(id);
     return log;
@@ -298,7 +299,7 @@ export class SegmentLog {
     return {
       area,
       sequence: segment.sequence,
-      state: log.isDamaged(segment) ? 'damaged' : log.isBeingRead(segment) ? 'replaying' : segment.state,
+      state: stateOf(log, segment),
       file: segment.state,
       createdAt: segment.createdAt,
       firstReceivedAt: segment.firstReceivedAt,
@@ -352,11 +353,19 @@ export class SegmentLog {
   async #dropOldest(areas: readonly Area[]): Promise<boolean> {
     for (const area of areas) {
       const log = this.#areas[area];
-      const oldest = log.segments.find((segment) => !log.isActive(segment) && segment.held.size === 0);
+      const oldest = log.segments.find(
+        (segment) => !log.isActive(segment) && segment.held.size === 0 && !segment.isUnread,
+      );
       if (!oldest) continue;
       await log.drop(oldest, 'capacity');
       return true;
     }
     return false;
   }
+}
+
+function stateOf(log: AreaLog, segment: Segment): SegmentInfo['state'] {
+  if (log.isDamaged(segment)) return 'damaged';
+  if (log.isUnreadable(segment)) return 'unreadable';
+  return log.isBeingRead(segment) ? 'replaying' : segment.state;
 }

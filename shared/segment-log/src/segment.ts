@@ -29,6 +29,8 @@ export interface Segment {
   sha256: Buffer | undefined;
   /** Whether its SHA-256 was found right since the log was opened. */
   verified: boolean;
+  /** Its file could not be read when the log was opened: only what the checkpoint says of it is known. */
+  isUnread: boolean;
 }
 
 const SEQUENCE_DIGITS = 16;
@@ -64,6 +66,7 @@ export function emptySegment(area: Area, sequence: number, createdAt: number): S
     held: new Map(),
     sha256: undefined,
     verified: false,
+    isUnread: false,
   };
 }
 

@@ -1,3 +1,4 @@
+import { isDamage } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
 import type { Inventory } from './inventory.ts';
 import { unreadable } from './recovery.ts';
@@ -9,6 +10,8 @@ export class Verifier {
   readonly #fs: FileSystem;
   readonly #inventory: Inventory;
   readonly #bytesPerSecond: number;
+  /** Sequence of the one that was checked last: one that can't be checked now holds up no other. */
+  #at = 0;
 
   constructor(fs: FileSystem, inventory: Inventory, bytesPerSecond: number) {
     this.#fs = fs;
@@ -23,8 +26,10 @@ export class Verifier {
 
   /** Checks one sealed segment that was not checked yet. @returns whether there was one */
   async verifyOne(): Promise<boolean> {
-    const segment = this.#inventory.segments.find((candidate) => this.isDue(candidate));
+    const due = this.#inventory.segments.filter((candidate) => this.isDue(candidate));
+    const segment = due.find(({ sequence }) => sequence > this.#at) ?? due[0];
     if (!segment) return false;
+    this.#at = segment.sequence;
     await this.verify(segment);
     return true;
   }
@@ -38,7 +43,7 @@ export class Verifier {
     }
   }
 
-  /** Never throws: what can't be read to be checked is damaged as far as anybody knows. */
+  /** Never throws: what the disk can't read is damaged, and what can't be read for another reason is still due. */
   async verify(segment: Segment, bytesPerSecond = this.#bytesPerSecond): Promise<void> {
     const inventory = this.#inventory;
     try {
@@ -51,9 +56,8 @@ export class Verifier {
       segment.verified = found.equals(segment.sha256!);
       if (!segment.verified) inventory.damage(segment, 'its content is not what its SHA-256 says');
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      // Without a code it is not the file's fault; without a file it was done with meanwhile, or reading will say so.
-      if (code !== undefined && code !== 'ENOENT') inventory.damage(segment, unreadable(error));
+      // Anything else passes, and is checked again; a file that is missing was done with, or reading will say so.
+      if (isDamage(error)) inventory.damage(segment, unreadable(error));
     }
   }
 }

@@ -24,6 +24,7 @@ export function incompressible(
 
 export interface Told {
   corrupted: { reason: string; items: number; records: number; file: string }[];
+  unreadable: { file: string; reason: string }[];
   dropped: { items: number; reason: string }[];
   /** As last told, by area. */
   writtenOff: { [A in Area]?: WriteOffs };
@@ -35,7 +36,7 @@ export function options(
   disk: SimulatedDisk,
   more: Partial<SegmentLogOptions> = {},
 ): { o: SegmentLogOptions; told: Told } {
-  const told: Told = { corrupted: [], dropped: [], writtenOff: {}, faults: [] };
+  const told: Told = { corrupted: [], unreadable: [], dropped: [], writtenOff: {}, faults: [] };
   const o: SegmentLogOptions = {
     dir: '/dlq',
     fs: disk.fileSystem(),
@@ -48,6 +49,7 @@ export function options(
     verifyBytesPerSecond: 1e9,
     events: {
       corrupted: ({ reason, items, records, file }) => told.corrupted.push({ reason, items, records, file }),
+      unreadable: ({ file, reason }) => told.unreadable.push({ file, reason }),
       dropped: (_area, items, reason) => told.dropped.push({ items, reason }),
       writtenOff: (area, totals) => {
         told.writtenOff[area] = totals;

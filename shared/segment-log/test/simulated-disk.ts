@@ -16,6 +16,8 @@ export class SimulatedDisk {
   capacityBytes = Number.POSITIVE_INFINITY;
   /** Called before each operation that writes; may throw. */
   beforeWrite: ((operation: string, path: string) => void) | undefined;
+  /** Called before a file or directory is opened that is there, for whatever; may throw. */
+  beforeOpen: ((path: string) => void) | undefined;
   /** Called before each read; may throw. */
   beforeRead: ((path: string, at: number, bytes: number) => void) | undefined;
 
@@ -111,7 +113,7 @@ export class SimulatedDisk {
           if (inode) throw fault('EEXIST', path);
           inode = new Inode();
           disk.#names.set(path, inode);
-        }
+        } else disk.beforeOpen?.(path);
         if (!inode) throw fault('ENOENT', path);
         const file = inode;
         return {
@@ -157,6 +159,7 @@ export class SimulatedDisk {
       },
       async list(dir) {
         alive(dir);
+        disk.beforeOpen?.(dir);
         return [...disk.#names.keys()].filter((path) => dirname(path) === dir).map((path) => basename(path));
       },
       async mkdir(dir) {
@@ -165,6 +168,7 @@ export class SimulatedDisk {
       },
       async syncDir(dir) {
         check('syncDir', dir);
+        disk.beforeOpen?.(dir);
         for (const child of disk.#dirs) if (dirname(child) === dir) disk.#durableDirs.add(child);
         for (const path of new Set([...disk.#names.keys(), ...disk.#durableNames.keys()])) {
           if (dirname(path) !== dir) continue;
@@ -178,6 +182,7 @@ export class SimulatedDisk {
       },
       async sha256(path, start, end) {
         alive(path);
+        disk.beforeOpen?.(path);
         disk.beforeRead?.(path, start, end - start);
         const inode = disk.#names.get(path);
         if (!inode) throw fault('ENOENT', path);

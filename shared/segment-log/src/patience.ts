@@ -1,0 +1,45 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import { isExhausted } from './errors.ts';
+import type { FileSystem } from './file-system.ts';
+
+const TRIES = 20;
+const BETWEEN_TRIES_MS = 100;
+
+/**
+ * A file system that waits two seconds for descriptors and memory. For the start alone: what it reads then decides what
+ * is on the disk, and it has nothing to do meanwhile. A running log does what failed at its next turn.
+ */
+export function patient(fs: FileSystem): FileSystem {
+  return {
+    async open(path, mode) {
+      const file = await patiently(() => fs.open(path, mode));
+      return {
+        read: (into, at) => patiently(() => file.read(into, at)),
+        write: (bytes, at) => file.write(bytes, at),
+        truncate: (length) => file.truncate(length),
+        sync: () => file.sync(),
+        size: () => patiently(() => file.size()),
+        close: () => file.close(),
+      };
+    },
+    rename: (from, to) => fs.rename(from, to),
+    unlink: (path) => fs.unlink(path),
+    list: (dir) => patiently(() => fs.list(dir)),
+    mkdir: (dir) => fs.mkdir(dir),
+    syncDir: (dir) => patiently(() => fs.syncDir(dir)),
+    freeBytes: (dir) => fs.freeBytes(dir),
+    sha256: (...of) => fs.sha256(...of),
+    close: () => fs.close(),
+  };
+}
+
+async function patiently<T>(work: () => Promise<T>): Promise<T> {
+  for (let left = TRIES - 1; ; left--) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isExhausted(error) || left === 0) throw error;
+    }
+    await wait(BETWEEN_TRIES_MS);
+  }
+}
