@@ -19,6 +19,7 @@ export {
   type TestSignal,
 } from './identity.ts';
 export { LatencyHistogram, type LatencySummary } from './latency.ts';
+export * from './metrics/index.ts';
 export {
   type Behaviour,
   HEALTHY,
