@@ -30,7 +30,7 @@ export function isExhausted(error: unknown): boolean {
 }
 
 export function codeOf(error: unknown): string | undefined {
-  return (error as NodeJS.ErrnoException).code;
+  return (error as NodeJS.ErrnoException | undefined)?.code;
 }
 
 /** Tells a disk without room from one that fails. */
