@@ -143,9 +143,15 @@ function number(draw: Draw): Message {
   return { asInt: draw.number(INTEGERS, () => BigInt(draw.whole(100))) };
 }
 
-function extent(draw: Draw): Message {
+const sumOf = (counts: readonly bigint[]) => counts.reduce((sum, count) => sum + count, 0n);
+
+/** Mostly with the count that its buckets add up to. */
+function extent(draw: Draw, observations: bigint): Message {
   return {
-    count: draw.perhaps(() => draw.count()),
+    count: BigInt.asUintN(
+      64,
+      draw.number(COUNTS, () => observations),
+    ),
     sum: draw.perhaps(() => draw.double()),
     min: draw.perhaps(() => draw.double()),
     max: draw.perhaps(() => draw.double()),
@@ -153,10 +159,14 @@ function extent(draw: Draw): Message {
 }
 
 function histogram(draw: Draw): Message {
+  const bucketCounts = draw.list(BUCKETS_MAX, () => draw.count());
+  const bounds = Math.max(0, bucketCounts.length - 1);
   return {
-    ...extent(draw),
-    bucketCounts: draw.list(BUCKETS_MAX, () => draw.count()),
-    explicitBounds: draw.list(BUCKETS_MAX - 1, () => draw.double()),
+    ...extent(draw, sumOf(bucketCounts)),
+    bucketCounts,
+    explicitBounds: draw.number([[], [1, 1], [2, 1]], () =>
+      Array.from({ length: bounds }, (_, n) => draw.number(DOUBLES, () => n + 1)),
+    ),
   };
 }
 
@@ -165,12 +175,16 @@ function exponential(draw: Draw): Message {
     offset: draw.number(OFFSETS, () => draw.whole(20) - 10),
     bucketCounts: draw.list(BUCKETS_MAX, () => draw.count()),
   });
+  const zeroCount = draw.count();
+  const positive = draw.perhaps(side);
+  const negative = draw.perhaps(side);
+  const counts = [zeroCount, ...(positive?.bucketCounts ?? []), ...(negative?.bucketCounts ?? [])];
   return {
-    ...extent(draw),
+    ...extent(draw, sumOf(counts)),
     scale: draw.number(SCALES, () => draw.whole(6)),
-    zeroCount: draw.perhaps(() => draw.count()),
-    positive: draw.perhaps(side),
-    negative: draw.perhaps(side),
+    zeroCount,
+    positive,
+    negative,
     zeroThreshold: draw.perhaps(() => draw.double()),
   };
 }

@@ -1,3 +1,4 @@
+import { addDoubles } from './double.ts';
 import { Point } from './point.ts';
 import { doubleAt, int32At, lessThan, Reader, unsigned } from './reader.ts';
 
@@ -11,9 +12,13 @@ import { doubleAt, int32At, lessThan, Reader, unsigned } from './reader.ts';
 export const EXPONENTIAL_BUCKETS_MAX = 160;
 /** More buckets in a point than this are not taken in. */
 const DECODED_MAX = 4096;
-const SCALE_MIN = -10;
-/** No double lies further out at the highest scale. */
-const OFFSET_MAX = 2 ** 30;
+/** One scale lower a single bucket has everything above 1; one scale higher the indices leave int32. */
+const SCALE_MIN = -11;
+const SCALE_MAX = 20;
+
+/** Indices of the buckets with the smallest and with the largest double. */
+const lowestIndex = (scale: number) => Math.ceil(-1074 * 2 ** scale) - 1;
+const highestIndex = (scale: number) => Math.ceil(1024 * 2 ** scale) - 1;
 
 /** Counts of consecutive buckets from index `offset` on. */
 export interface Buckets {
@@ -58,12 +63,8 @@ function scaledDown({ offset, counts }: Buckets, by: number): Buckets {
   if (by === 0 || counts.length === 0) return { offset, counts: counts.slice() };
   const shift = Math.min(31, by);
   const first = offset >> shift;
-  const result: number[] = [];
-  for (let i = 0; i < counts.length; i++) {
-    const at = ((offset + i) >> shift) - first;
-    while (result.length <= at) result.push(0);
-    result[at]! += counts[i]!;
-  }
+  const result = new Array<number>(((offset + counts.length - 1) >> shift) - first + 1).fill(0);
+  for (let i = 0; i < counts.length; i++) result[((offset + i) >> shift) - first]! += counts[i]!;
   return { offset: first, counts: result };
 }
 
@@ -109,57 +110,86 @@ function fittingScale(scale: number, a: Buckets, b: Buckets): number {
   return fitting;
 }
 
-const upperBound = (index: number, scale: number) => 2 ** ((index + 1) * 2 ** -scale);
-const lowerBound = (index: number, scale: number) => 2 ** (index * 2 ** -scale);
+/** The upper bound of a bucket; that of the last one is the largest double, so that it can be a threshold. */
+const upperBound = (index: number, scale: number) =>
+  Math.min(Number.MAX_VALUE, 2 ** ((index + 1) * 2 ** -scale));
 
-/**
- * Widens the zero bucket: counts at or below the threshold go into it. A threshold that would cut through a bucket with
- * counts is raised to that bucket's upper bound, as the data model asks.
- */
-export function withZeroThreshold(histogram: Exponential, threshold: number): Exponential {
-  if (threshold <= histogram.zeroThreshold) return histogram;
-  let widened = threshold;
-  let moved = 0;
-  const fold = ({ offset, counts }: Buckets): Buckets => {
-    const rest = counts.slice();
-    for (let i = 0; i < rest.length; i++) {
-      const index = offset + i;
-      if (lowerBound(index, histogram.scale) >= widened) break;
-      if (rest[i] === 0) continue;
-      moved += rest[i]!;
-      rest[i] = 0;
-      widened = Math.max(widened, upperBound(index, histogram.scale));
-    }
-    return trimmed({ offset, counts: rest });
-  };
-  let positive = fold(histogram.positive);
-  const negative = fold(histogram.negative);
-  positive = fold(positive); // the other side may have raised the threshold
+/** The first bucket whose upper bound is not below the threshold: the one that the threshold lies in. */
+function bucketOf(threshold: number, scale: number): number {
+  let low = lowestIndex(scale);
+  let high = highestIndex(scale);
+  while (low < high) {
+    const middle = low + Math.floor((high - low) / 2);
+    if (upperBound(middle, scale) >= threshold) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+/** A threshold is a number from 0 on. Anything else would be a point that is not sound, and counts as none. */
+const thresholdOf = (value: number) => (value > 0 ? Math.min(value, Number.MAX_VALUE) : 0);
+
+const hasCounts = ({ offset, counts }: Buckets, index: number) => (counts[index - offset] ?? 0) > 0;
+
+/** Without the counts up to bucket `last`, which are added up. */
+function cutOff({ offset, counts }: Buckets, last: number): { rest: Buckets; cut: number } {
+  const length = Math.max(0, Math.min(counts.length, last - offset + 1));
+  let cut = 0;
+  for (let i = 0; i < length; i++) cut += counts[i]!;
+  return { rest: trimmed({ offset: offset + length, counts: counts.slice(length) }), cut };
+}
+
+/** Widens the zero bucket over all buckets up to `last`. */
+function widened(histogram: Exponential, zeroThreshold: number, last: number): Exponential {
+  const positive = cutOff(histogram.positive, last);
+  const negative = cutOff(histogram.negative, last);
   return {
     ...histogram,
-    zeroThreshold: widened,
-    zeroCount: histogram.zeroCount + moved,
-    positive,
-    negative,
+    zeroThreshold,
+    zeroCount: histogram.zeroCount + positive.cut + negative.cut,
+    positive: positive.rest,
+    negative: negative.rest,
   };
 }
 
-/** Both at one scale (the lower one, lowered until the sum fits) and one zero threshold. */
+/**
+ * Widens the zero buckets of histograms at one scale to one threshold, not below `least` and any of theirs: counts at or
+ * below it go into the zero bucket. If it cuts through a bucket that has counts in one of them, it is raised to the upper
+ * bound of that bucket, as the data model asks. Which buckets go is decided by their indices alone, so that widening again
+ * changes nothing.
+ */
+function withOneThreshold(histograms: readonly Exponential[], least: number): Exponential[] {
+  const threshold = Math.max(least, ...histograms.map(({ zeroThreshold }) => thresholdOf(zeroThreshold)));
+  if (threshold === 0) return histograms.map((histogram) => ({ ...histogram, zeroThreshold: 0 }));
+  const { scale } = histograms[0]!;
+  const bucket = bucketOf(threshold, scale);
+  const isCut = histograms.some(
+    ({ positive, negative }) => hasCounts(positive, bucket) || hasCounts(negative, bucket),
+  );
+  const common = isCut ? upperBound(bucket, scale) : threshold;
+  return histograms.map((histogram) => widened(histogram, common, bucket));
+}
+
+/** Widens the zero bucket to a threshold, or as far beyond as its buckets ask for. */
+export function withZeroThreshold(histogram: Exponential, threshold: number): Exponential {
+  return withOneThreshold([histogram], thresholdOf(threshold))[0]!;
+}
+
+/**
+ * Both at one scale (the lower one, lowered until the sum fits) and one zero threshold. At a lower scale the buckets are
+ * wider, and one more of them may be cut by the threshold: it is looked at again after the last change of scale, and what
+ * fitted still fits, since buckets only go.
+ */
 function aligned(a: Exponential, b: Exponential): [Exponential, Exponential] {
   const lower = Math.min(a.scale, b.scale);
-  let left = atScale(a, lower);
-  let right = atScale(b, lower);
-  for (;;) {
-    const threshold = Math.max(left.zeroThreshold, right.zeroThreshold);
-    left = withZeroThreshold(left, threshold);
-    right = withZeroThreshold(right, threshold);
-    if (left.zeroThreshold === right.zeroThreshold) break;
-  }
+  const [left, right] = withOneThreshold([atScale(a, lower), atScale(b, lower)], 0);
   const scale = Math.min(
-    fittingScale(lower, left.positive, right.positive),
-    fittingScale(lower, left.negative, right.negative),
+    fittingScale(lower, left!.positive, right!.positive),
+    fittingScale(lower, left!.negative, right!.negative),
   );
-  return scale === lower ? [left, right] : [atScale(left, scale), atScale(right, scale)];
+  if (scale === lower) return [left!, right!];
+  const [coarse, other] = withOneThreshold([atScale(left!, scale), atScale(right!, scale)], 0);
+  return [coarse!, other!];
 }
 
 /** The histogram of all observations of both. */
@@ -168,7 +198,7 @@ export function addExponential(a: Exponential, b: Exponential): Exponential {
   return {
     scale: left.scale,
     count: left.count + right.count,
-    sum: left.sum + right.sum,
+    sum: addDoubles(left.sum, right.sum),
     hasSum: left.hasSum && right.hasSum,
     zeroCount: left.zeroCount + right.zeroCount,
     zeroThreshold: left.zeroThreshold,
@@ -197,13 +227,26 @@ export function subtractExponential(current: Exponential, previous: Exponential)
   return {
     scale: now.scale,
     count: now.count - before.count,
-    sum: now.sum - before.sum,
+    sum: addDoubles(now.sum, -before.sum),
     hasSum: now.hasSum && before.hasSum,
     zeroCount,
     zeroThreshold: now.zeroThreshold,
     positive: trimmed(positive),
     negative: trimmed(negative),
   };
+}
+
+/** Whether the buckets are some that doubles fall into. */
+function isWithin({ offset, counts }: Buckets, scale: number): boolean {
+  if (counts.length === 0) return true;
+  return offset >= lowestIndex(scale) && offset + counts.length - 1 <= highestIndex(scale);
+}
+
+function observations({ zeroCount, positive, negative }: Exponential): number {
+  let sum = zeroCount;
+  for (const count of positive.counts) sum += count;
+  for (const count of negative.counts) sum += count;
+  return sum;
 }
 
 const reader = new Reader();
@@ -216,8 +259,13 @@ export class ExponentialPoint extends Point {
   hasMin = false;
   max = 0;
   hasMax = false;
-  /** Its numbers are within what can be added exactly, and its scale and buckets within reason. */
+  /**
+   * It can be merged: its counts can be added exactly and add up to `count`, its buckets are where doubles are, and its
+   * threshold is a number from 0 on. Otherwise `value` is empty: nothing is ever computed with what it said.
+   */
   sound = true;
+  /** Its sum, its threshold, and the least and greatest of what was observed are numbers. */
+  finite = true;
 
   decode(bytes: Uint8Array, from: number, to: number): this {
     this.clear();
@@ -279,9 +327,22 @@ export class ExponentialPoint extends Point {
           break;
       }
     }
-    if (value.scale < SCALE_MIN - 1 || value.scale > 20) this.sound = false;
     value.positive = trimmed(value.positive);
     value.negative = trimmed(value.negative);
+    this.finite =
+      Number.isFinite(value.sum) &&
+      Number.isFinite(value.zeroThreshold) &&
+      (value.count === 0 || (Number.isFinite(this.min) && Number.isFinite(this.max)));
+    this.sound &&=
+      value.scale >= SCALE_MIN &&
+      value.scale <= SCALE_MAX &&
+      isWithin(value.positive, value.scale) &&
+      isWithin(value.negative, value.scale) &&
+      value.zeroThreshold >= 0 &&
+      Number.isFinite(value.zeroThreshold) &&
+      value.count === observations(value);
+    value.zeroThreshold = thresholdOf(value.zeroThreshold);
+    if (!this.sound) this.value = emptyExponential(0);
     return this;
   }
 
@@ -296,7 +357,6 @@ export class ExponentialPoint extends Point {
     while (inner.next()) {
       if (inner.field === 1) {
         out.offset = (inner.lo >>> 1) ^ -(inner.lo & 1);
-        if (Math.abs(out.offset) > OFFSET_MAX) this.sound = false;
       } else if (inner.field === 2 && inner.wire === 0) this.#push(out, inner.lo, inner.hi);
       else if (inner.field === 2 && inner.wire === 2) {
         inner.pos = inner.start;

@@ -17,6 +17,11 @@ export class Point {
   /** Positions of its first exemplars: (tag start, end) pairs. */
   readonly exemplars: number[] = [];
 
+  /** It says when it was taken. */
+  get timed(): boolean {
+    return this.timeLo !== 0 || this.timeHi !== 0;
+  }
+
   protected exemplar(tagStart: number, end: number): void {
     if (this.exemplars.length < 2 * EXEMPLARS_MAX) this.exemplars.push(tagStart, end);
   }
