@@ -41,6 +41,8 @@ export class AreaLog {
   readonly #checkpoints: CheckpointKeeper;
   #nextSequence = 1;
   #appendedAt = 0;
+  /** Sequence of the segment that it was last tried to seal. */
+  #sealTried = 0;
   #exclusive: Promise<unknown> = Promise.resolve();
 
   constructor(options: AreaOptions) {
@@ -178,8 +180,11 @@ export class AreaLog {
       else if (segment.state === 'recovered' && !this.isDamaged(segment)) toSeal.push(segment);
     }
     await this.checkpointIfChanged();
-    // Hashing takes its time: one a turn, when all else is done.
-    if (toSeal[0]) await this.#sealRecovered(toSeal[0]);
+    // Hashing takes its time: one a turn, when all else is done. One that can't be sealed now holds up no other.
+    const next = toSeal.find(({ sequence }) => sequence > this.#sealTried) ?? toSeal[0];
+    if (!next) return;
+    this.#sealTried = next.sequence;
+    await this.#sealRecovered(next);
   }
 
   /** Checks the hash of one sealed segment that was not checked yet. @returns whether there was one */
@@ -257,11 +262,13 @@ export class AreaLog {
     return this.#reader.isAt(segment);
   }
 
-  /** Reads again what could not be read when the log was opened. */
+  /** Reads again what could not be read when the log was opened, or is not where it should be. */
   async #takeUp(segment: Segment): Promise<void> {
     const { fs, area, now } = this.#o;
     const inventory = this.#inventory;
     await this.#alone(async () => {
+      // What is being read, or was given out, is not lost although it has no name any more.
+      if (!inventory.has(segment) || this.#reader.isAt(segment) || segment.held.size > 0) return;
       const name = await this.#nameOnDisk(segment);
       if (name === undefined) return inventory.missing(segment);
       const { sequence, records, items, acked, ackedItems } = segment;
@@ -269,10 +276,10 @@ export class AreaLog {
       const known = records > 0 ? remembered : undefined;
       const found = await recoverSegment(fs, inventory.dir, area, name, known, now());
       if (found.unreadable !== undefined) return;
-      Object.assign(segment, found.segment);
+      if (segment.isUnread) this.#reader.revisit(segment);
+      Object.assign(segment, found.segment, { held: segment.held });
       inventory.readable(segment);
       for (const reason of found.damage) inventory.damage(segment, reason);
-      this.#reader.revisit(segment);
     });
   }
 
@@ -287,7 +294,12 @@ export class AreaLog {
     const inventory = this.#inventory;
     const path = segmentPath(inventory.dir, segment);
     try {
-      const sha256 = await fs.sha256(path, SEGMENT_HEADER_BYTES, segment.end, verifyBytesPerSecond);
+      const sha256 = await fs
+        .sha256(path, SEGMENT_HEADER_BYTES, segment.end, verifyBytesPerSecond)
+        .catch((error: unknown) => {
+          if (isDamage(error)) inventory.damage(segment, unreadable(error));
+          throw error;
+        });
       await this.#alone(async () => {
         if (!inventory.has(segment)) return;
         const file = await fs.open(path, 'write');
@@ -299,9 +311,9 @@ export class AreaLog {
         }
       });
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EIO') inventory.damage(segment, unreadable(error));
-      if (code !== 'ENOENT') throw diskFault(error, `could not seal ${path}`);
+      // A rename that failed may have been made all the same.
+      if (codeOf(error) === 'ENOENT') await this.#takeUp(segment);
+      else throw diskFault(error, `could not seal ${path}`);
     }
   }
 

@@ -107,11 +107,12 @@ async function rename(fs: FileSystem, dir: string, segment: Segment, isDurable: 
     if (!isDurable) throw new Error('the seal may not be on the disk');
     const names = [true, false].map((open) => join(dir, segmentName(segment.sequence, open)));
     await fs.rename(names[0]!, names[1]!);
-    await fs.syncDir(dir);
   } catch {
     segment.state = 'recovered'; // on a disk that takes no writes it is sealed again when it does
     segment.sha256 = undefined;
+    return;
   }
+  await fs.syncDir(dir).catch(() => {}); // either name will do after a crash
 }
 
 async function recoverByBlocks(found: {

@@ -254,7 +254,8 @@ export class SegmentWriter {
       await sealFile(this.#o.fs, this.#o.dir, file, segment, this.#hash.digest(), this.#o.now());
       segment.verified = true; // this very process computed its hash from what it wrote
     } catch (error) {
-      segment.state = 'recovered';
+      // One that has its final name has its seal: only that the name is on the disk is not certain, and either will do.
+      if (segment.state !== 'sealed') segment.state = 'recovered';
       this.#o.fault(diskFault(error, `could not seal a segment in ${this.#o.dir}`));
     } finally {
       await file.close().catch(() => {});
