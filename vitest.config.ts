@@ -7,7 +7,10 @@ export default defineConfig({
         test: {
           name: 'unit',
           testTimeout: 60_000,
-          include: ['{shared,services,cli}/**/*.test.ts', 'tests/{testbed,fuzz,crash,security}/**/*.test.ts'],
+          include: [
+            '{shared,services,cli}/**/*.test.ts',
+            'tests/{testbed,fuzz,crash,security,cost}/**/*.test.ts',
+          ],
         },
       },
       {

@@ -44,6 +44,8 @@ export interface LoadedConfig {
 const FILE_MAX_BYTES = 1024 * 1024;
 const VALUE_MAX_CHARS = 60;
 const MAX_DEPTH = 20;
+/** A file of nothing but mistakes is one mistake; each one named costs a search. */
+const PROBLEMS_MAX = 20;
 const APPLIED = 'applied while running';
 
 /**
@@ -54,10 +56,13 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
   const problems: ConfigProblem[] = [];
   const { tree, locate } = readTree(source, problems);
   const substituted = substitute(tree, source.env, [], problems, locate) as Tree;
-  for (const [path, value] of Object.entries(source.overrides ?? {}))
-    setAt(substituted, path.split('.'), value);
-  for (const [path, value] of Object.entries(source.applied ?? {}))
-    setAt(substituted, path.split('.'), value);
+  for (const values of [source.overrides, source.applied]) {
+    for (const [path, value] of Object.entries(values ?? {})) {
+      const keys = path.split('.');
+      if (keys.some(isInherited)) problems.push(noSuchOption(keys, ''));
+      else setAt(substituted, keys, value);
+    }
+  }
   const overridden = new Set(Object.keys(source.overrides ?? {}));
   const applied = Object.keys(source.applied ?? {});
   const sourceOf = (path: Path): string => {
@@ -72,7 +77,7 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
   if (problems.length > 0) throw new ConfigError(problems);
   const result = schema.safeParse(substituted);
   if (!result.success) {
-    throw new ConfigError(result.error.issues.flatMap((issue) => problemsOf(issue, substituted, sourceOf)));
+    throw new ConfigError(firstProblems(result.error.issues, substituted, sourceOf));
   }
   const config = configOf(result.data);
   problems.push(...crossCheck(config, sourceOf));
@@ -81,14 +86,19 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
 }
 
 /**
- * Reads changes to a configuration, YAML or JSON in the shape of the file.
+ * Reads changes to a configuration.
+ * @param given YAML, or a tree in the shape of the file
  * @returns them by dotted path, unchecked: loadConfig checks them with all the rest
  * @throws ConfigError when they are no YAML, or ask for a substitution: what comes over the network reads no files and no
  * environment
  */
-export function readChanges(text: string): Record<string, unknown> {
+export function readChanges(given: string | object): Record<string, unknown> {
   const problems: ConfigProblem[] = [];
-  const { tree, locate } = readTree({ text, file: 'changes', env: {} }, problems);
+  const { tree, locate } =
+    typeof given === 'string'
+      ? readTree({ text: given, file: 'changes', env: {} }, problems)
+      : { tree: given as Tree, locate: () => undefined };
+  if (typeof given !== 'string') refuseKeys(tree, [], problems, () => 'changes');
   if (problems.length > 0) throw new ConfigError(problems);
   const changes: Record<string, unknown> = {};
   const gather = (value: unknown, path: string[]) => {
@@ -145,7 +155,8 @@ function readTree(
     ]);
   }
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
+  // Its own check for keys that are given twice compares each with each.
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: false });
   const at = (offset: number) => `${name}:${lines.linePos(offset).line}`;
   for (const error of document.errors) {
     problems.push({
@@ -154,6 +165,10 @@ function readTree(
       value: error.message.split('\n')[0]!.replace(/ at line.*$/, ''),
       expected: 'valid YAML',
     });
+  }
+  for (const [key, offset] of keysGivenTwice(document)) {
+    problems.push({ path: '', source: at(offset), value: key, expected: 'every key to be unique' });
+    if (problems.length >= PROBLEMS_MAX) break;
   }
   let tree: unknown = {};
   try {
@@ -183,7 +198,59 @@ function readTree(
     }
     return undefined;
   };
+  refuseKeys(tree, [], problems, locate);
   return { tree: (tree ?? {}) as Tree, locate };
+}
+
+/** Keys that a mapping has more than once, and where. */
+function* keysGivenTwice(document: Document): Generator<[string, number]> {
+  const found: [string, number][] = [];
+  visit(document, {
+    Map: (_key, map) => {
+      const seen = new Set<string>();
+      for (const { key } of map.items) {
+        const name = String(key);
+        if (seen.has(name)) found.push([shorten(name), (key as { range?: [number] }).range?.[0] ?? 0]);
+        seen.add(name);
+      }
+    },
+  });
+  yield* found;
+}
+
+/** Names that every object has, or that lead to what all objects share: never those of an option or of anything in one. */
+function isInherited(key: string): boolean {
+  return key === '__proto__' || key === 'constructor' || key === 'prototype';
+}
+
+/** A dot separates the names of a path, so within a name it would be another option's path. */
+function refuseKeys(
+  value: unknown,
+  path: Path,
+  problems: ConfigProblem[],
+  locate: (path: Path) => string | undefined,
+): void {
+  if (typeof value !== 'object' || value === null) return;
+  if (path.length > MAX_DEPTH) {
+    problems.push(noSuchOption(path.slice(0, 3), locate(path.slice(0, 3)) ?? ''));
+    return;
+  }
+  const isSection = !Array.isArray(value) && (path.length === 0 || shapeAt(path) !== undefined);
+  for (const [key, child] of Object.entries(value)) {
+    if (problems.length >= PROBLEMS_MAX) return;
+    const below = [...path, Array.isArray(value) ? Number(key) : key];
+    if (isInherited(key) || (isSection && key.includes('.')))
+      problems.push(noSuchOption(below, locate(below) ?? ''));
+    else refuseKeys(child, below, problems, locate);
+  }
+}
+
+function noSuchOption(path: Path, source: string): ConfigProblem {
+  const key = String(path.at(-1));
+  const expected = key.includes('.')
+    ? 'an option that exists; sections are nested, not joined by dots'
+    : 'an option that exists';
+  return { path: shorten(pathText(path)), source, value: undefined, expected };
 }
 
 /** Replaces `${env:NAME}`, `${env:NAME:-default}` and `${file:/path}` inside values: they can't become structure. */
@@ -242,23 +309,43 @@ function substitute(
 
 /** A section or an option with nothing after its name is as if it were not there. A rule's part is not. */
 function mayBeEmpty(path: Path): boolean {
-  return shapeAt(path.slice(0, -1))?.[String(path.at(-1))] !== undefined;
+  const shape = shapeAt(path.slice(0, -1));
+  return shape !== undefined && Object.hasOwn(shape, String(path.at(-1)));
 }
 
 function setAt(tree: Tree, path: string[], value: unknown): void {
   let at = tree;
   for (const key of path.slice(0, -1)) {
-    if (typeof at[key] !== 'object' || at[key] === null) at[key] = {};
+    if (!Object.hasOwn(at, key) || typeof at[key] !== 'object' || at[key] === null) at[key] = {};
     at = at[key] as Tree;
   }
   at[path.at(-1)!] = value;
 }
 
-function problemsOf(issue: z.core.$ZodIssue, tree: Tree, sourceOf: (path: Path) => string): ConfigProblem[] {
+function firstProblems(
+  issues: readonly z.core.$ZodIssue[],
+  tree: Tree,
+  sourceOf: (path: Path) => string,
+): ConfigProblem[] {
+  const problems: ConfigProblem[] = [];
+  for (const issue of issues) {
+    const left = PROBLEMS_MAX - problems.length;
+    if (left === 0) break;
+    problems.push(...problemsOf(issue, tree, sourceOf, left));
+  }
+  return problems;
+}
+
+function problemsOf(
+  issue: z.core.$ZodIssue,
+  tree: Tree,
+  sourceOf: (path: Path) => string,
+  most: number,
+): ConfigProblem[] {
   const path = issue.path as Path;
   if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => ({
-      path: pathText([...path, key]),
+    return issue.keys.slice(0, most).map((key) => ({
+      path: pathText([...path, shorten(key)]),
       source: sourceOf([...path, key]),
       value: undefined,
       expected: `an option that exists${nearest(key, path)}`,
@@ -284,6 +371,7 @@ function problemsOf(issue: z.core.$ZodIssue, tree: Tree, sourceOf: (path: Path) 
 function nearest(key: string, path: Path): string {
   const shape = shapeAt(path);
   const known = shape ? Object.keys(shape) : [];
+  if (key.length > VALUE_MAX_CHARS) return '';
   const best = known
     .map((name) => ({ name, distance: editDistance(key, name) }))
     .sort((a, b) => a.distance - b.distance)[0];
@@ -418,12 +506,13 @@ export function sectionDoc(path: readonly string[]): string {
 }
 
 function shapeAt(path: Path): Record<string, z.ZodType> | undefined {
-  let node: z.ZodType | undefined = schema;
+  let node: z.ZodType = schema;
   for (const key of path) {
-    node = node ? shapeOf(node)?.[String(key)] : undefined;
-    if (!node) return undefined;
+    const shape = shapeOf(node);
+    if (!shape || !Object.hasOwn(shape, String(key))) return undefined;
+    node = shape[String(key)]!;
   }
-  return node ? shapeOf(node) : undefined;
+  return shapeOf(node);
 }
 
 function shapeOf(node: z.ZodType): Record<string, z.ZodType> | undefined {

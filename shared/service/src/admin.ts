@@ -80,7 +80,7 @@ export interface PageAnswer {
 export type AdminAnswer = object | { contentType: string; text: string | Buffer } | AsyncIterable<string>;
 
 /**
- * The admin address of a process: `/healthz` (alive), `/readyz` (able to do its work), `/metrics`, and what services
+ * The admin address of a process: `/healthz` (alive), `/readyz` (able to do its work; why not, only with the token), `/metrics`, and what services
  * add. No secrets are on it, and no payloads but in the dlq's export.
  */
 export class AdminServer {
@@ -134,7 +134,7 @@ export class AdminServer {
         .send({ error: { code: 'not_found', message: `there is nothing at ${request.url.split('?')[0]}` } }),
     );
     app.get('/healthz', () => ({ status: 'alive' }));
-    app.get('/readyz', (_request, reply) => {
+    app.get('/readyz', (request, reply) => {
       const services = Object.fromEntries(
         this.#services.map((service) => [service.name, service.notReady() ?? 'ready']),
       );
@@ -145,9 +145,11 @@ export class AdminServer {
         }),
       );
       const ready = !this.#stopping && Object.values(services).every((state) => state === 'ready');
+      const status = this.#stopping ? 'stopping' : ready ? 'ready' : 'not ready';
+      // Why names hosts and their errors: not for everybody.
       return reply
         .code(ready ? 200 : 503)
-        .send({ status: this.#stopping ? 'stopping' : ready ? 'ready' : 'not ready', services, notices });
+        .send(this.#isAuthorized(request) ? { status, services, notices } : { status });
     });
     app.get('/metrics', { preHandler: this.#authorize }, async (_request, reply) =>
       reply.header('content-type', registry.contentType).send(await registry.text()),
@@ -164,10 +166,12 @@ export class AdminServer {
     method: 'GET' | 'POST' | 'PUT' | 'DELETE',
     url: string,
     handle: (request: AdminRequest) => Promise<AdminAnswer> | AdminAnswer,
+    { bodyMaxBytes = BODY_MAX_BYTES } = {},
   ): void {
     this.#app.route({
       method,
       url,
+      bodyLimit: bodyMaxBytes,
       preHandler: this.#authorize,
       handler: async (request, reply) => {
         const answer = await handle({
@@ -248,10 +252,7 @@ export class AdminServer {
   }
 
   #authorize = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
-    const { token } = this.#options;
-    if (!token) return;
-    const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
-    if (sameSecret(given, token)) return;
+    if (this.#isAuthorized(request)) return;
     await reply
       .code(401)
       .header('www-authenticate', 'Bearer')
@@ -259,6 +260,13 @@ export class AdminServer {
         error: { code: 'unauthorized', message: 'expected the header Authorization: Bearer <admin.token>' },
       });
   };
+
+  #isAuthorized(request: FastifyRequest): boolean {
+    const { token } = this.#options;
+    if (!token) return true;
+    const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
+    return sameSecret(given, token);
+  }
 }
 
 /** Compares in a time that says nothing about where they differ. */

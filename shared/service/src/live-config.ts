@@ -48,10 +48,10 @@ export class LiveConfig {
   }
 
   /**
-   * What changes, YAML or JSON in the shape of the file, would do.
+   * What changes would do: YAML, or a tree in the shape of the file.
    * @throws ConfigError
    */
-  preview(changes: string): ConfigChange[] {
+  preview(changes: string | object): ConfigChange[] {
     return changesBetween(this.#loaded, this.#with({ ...this.#applied, ...readChanges(changes) }));
   }
 
@@ -59,7 +59,7 @@ export class LiveConfig {
    * Applies changes on top of the file. They hold until the next reload or restart.
    * @throws ConfigError; AdminError `needs_restart` when one is not live. Then nothing has changed
    */
-  apply(changes: string): ConfigChange[] {
+  apply(changes: string | object): ConfigChange[] {
     const applied = { ...this.#applied, ...readChanges(changes) };
     const changed = this.#become(this.#with(applied));
     this.#applied = applied;
@@ -98,11 +98,14 @@ export class LiveConfig {
   }
 }
 
+/** Far more than all options with all their values. */
+const CHANGES_MAX_BYTES = 32 * 1024;
+
 /** Puts the configuration on the admin address. */
 export function addConfigRoutes(admin: AdminServer, live: LiveConfig, applied: (by: string) => void): void {
-  const asked = (body: unknown): string => {
-    if (typeof body === 'string') return body;
-    if (typeof body === 'object' && body !== null) return JSON.stringify(body);
+  const asked = (body: unknown): string | object => {
+    if (typeof body === 'string' || (typeof body === 'object' && body !== null && !Array.isArray(body)))
+      return body;
     throw new AdminError(
       400,
       'bad_request',
@@ -118,15 +121,26 @@ export function addConfigRoutes(admin: AdminServer, live: LiveConfig, applied: (
     }
   };
   admin.route('GET', '/api/config', () => ({ options: live.explain() }));
-  admin.route('POST', '/api/config/preview', ({ body }) => {
-    const changes = checked(() => live.preview(asked(body)));
-    return { changes, applies: changes.every((change) => change.live) };
-  });
-  admin.route('POST', '/api/config/apply', ({ body }) => {
-    const changes = checked(() => live.apply(asked(body)));
-    if (changes.length > 0) applied(`applied ${names(changes)}`);
-    return { changes, until: 'the next reload or restart; write them to the file to keep them' };
-  });
+  const limit = { bodyMaxBytes: CHANGES_MAX_BYTES };
+  admin.route(
+    'POST',
+    '/api/config/preview',
+    ({ body }) => {
+      const changes = checked(() => live.preview(asked(body)));
+      return { changes, applies: changes.every((change) => change.live) };
+    },
+    limit,
+  );
+  admin.route(
+    'POST',
+    '/api/config/apply',
+    ({ body }) => {
+      const changes = checked(() => live.apply(asked(body)));
+      if (changes.length > 0) applied(`applied ${names(changes)}`);
+      return { changes, until: 'the next reload or restart; write them to the file to keep them' };
+    },
+    limit,
+  );
   admin.route('POST', '/api/config/reload', () => {
     const changes = checked(() => live.reload());
     applied(`reloaded: ${names(changes)}`);

@@ -1,6 +1,15 @@
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { describe, expect, it } from 'vitest';
-import { AdminError, AdminServer, formatAddress, isLoopback, sameSecret, stopInOrder } from './index.ts';
+import {
+  AdminError,
+  AdminServer,
+  addConfigRoutes,
+  formatAddress,
+  isLoopback,
+  LiveConfig,
+  sameSecret,
+  stopInOrder,
+} from './index.ts';
 
 const log = createLogger({ level: 'silent', format: 'json' });
 const listen = { host: '127.0.0.1', port: 0 };
@@ -51,6 +60,47 @@ describe('the admin address', () => {
     expect(
       () => new AdminServer({ listen: { host: '0.0.0.0', port: 1 } }, new MetricsRegistry([]), log),
     ).toThrow(/admin\.token/);
+  });
+
+  it('tells others without the token only whether it is ready', async () => {
+    const admin = new AdminServer({ listen, token: 'secret' }, new MetricsRegistry([]), log);
+    admin.watch({
+      name: 'receiver',
+      notReady: () => 'Redis redis-7.internal:6379: refused',
+      notice: () => 'the upstream is away',
+      stop: async () => {},
+    });
+    const url = `http://${formatAddress(await admin.start())}/readyz`;
+    const ready = async (authorization: string) => {
+      const response = await fetch(url, { headers: { authorization } });
+      return [response.status, await response.json()];
+    };
+    for (const authorization of ['', 'Bearer wrong'])
+      expect(await ready(authorization)).toEqual([503, { status: 'not ready' }]);
+    expect((await ready('Bearer secret'))[1]).toMatchObject({
+      services: { receiver: expect.stringContaining('redis-7') },
+    });
+    await admin.stop();
+  });
+
+  it('answers changes that are too many, too deep or nonsense as what they are', async () => {
+    const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
+    addConfigRoutes(admin, new LiveConfig({ env: {} }), () => {});
+    const url = `http://${formatAddress(await admin.start())}/api/config/preview`;
+    const status = async (type: string, body: string) =>
+      (await fetch(url, { method: 'POST', headers: { 'content-type': `application/${type}` }, body })).status;
+    const many = Array.from({ length: 5_000 }, (_, i) => `k${i}: 1`).join('\n');
+    expect(await status('yaml', many)).toBe(413);
+    for (const text of [
+      '['.repeat(30_000),
+      `{"a":${'['.repeat(10_000)}${']'.repeat(10_000)}}`,
+      '[]',
+      '5',
+      '"x"',
+    ])
+      for (const type of ['json', 'yaml'])
+        expect(await status(type, text), `${type} ${text.slice(0, 9)}`).toBe(400);
+    await admin.stop();
   });
 
   it('answers errors as JSON that says what is wrong', async () => {

@@ -280,7 +280,9 @@ class SignalClassifier {
         continue;
       }
       for (const [c, scope] of this.#cutScope(body, cursor.start, cursor.end, verdict)) {
-        scopes.set(c, [...(scopes.get(c) ?? []), ...tagged(SCOPES, scope)]);
+        const list = scopes.get(c);
+        if (list) list.push(...tagged(SCOPES, scope));
+        else scopes.set(c, tagged(SCOPES, scope));
       }
     }
     return new Map([...scopes].map(([c, chunks]) => [c, Buffer.concat([...shared, ...chunks])]));

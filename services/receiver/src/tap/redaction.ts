@@ -10,19 +10,22 @@ const MAX_CHARS = 256;
 const SECRET_KEY =
   /passw|passphrase|passcode|^pwd|pwd$|secret|token|credential|authori[sz]ation|^auth$|authkey|cookie|session|apikey|accesskey|privatekey|signingkey|encryptionkey|licen[sc]ekey|accountkey|sharedkey|sshkey|signature|connectionstring|^dsn$|jwt|bearer|otp$|csrf|xsrf|^pin$|^cvv|^ssn$|creditcard|cardnumber/;
 
-/** Within texts: what to look for, and what to put in its place. */
+/**
+ * Within texts: what to look for, and what to put in its place. Each takes time that grows with the text: no two parts of a
+ * pattern that may repeat take the same characters, and none starts where another try of it has been.
+ */
 const IN_TEXT: readonly (readonly [RegExp, string])[] = [
   [/-----BEGIN [\s\S]*?(?:-----END [^-]*-----|$)/g, REDACTED],
   [/\b(bearer|basic|digest|negotiate|token|apikey)(\s+)[\w.~+/=-]{6,}/gi, `$1$2${REDACTED}`],
   // user:password@ of a URL
-  [/(\b[a-z][a-z0-9+.-]*:\/\/)[^\s/@]+@/gi, `$1${REDACTED}@`],
-  // password=…, "token": "…", x-api-key: … in queries, headers, JSON and log lines
-  [
-    /(["']?[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|credential|authorization|cookie|session|api[_-]?key|access[_-]?key|private[_-]?key|licen[sc]e[_-]?key|signature|\bsig|jwt)[\w-]*["']?\s*[=:]\s*)(?:"[^"]*"?|'[^']*'?|[^\s&;,"'}\]]+)/gi,
-    `$1${REDACTED}`,
-  ],
+  [/(?<=[a-z0-9+.-]:\/\/)[^\s/@]+@/gi, `${REDACTED}@`],
   [/\beyJ[\w-]{8,}(?:\.[\w-]*)*/g, REDACTED],
 ];
+
+/** password=…, "token": "…", x-api-key: … in queries, headers, JSON and log lines: what may stand before `=` or `:`. */
+const SECRET_NAME =
+  /passw(?:or)?d|passphrase|pwd|secret|token|credential|authorization|cookie|session|api[_-]?key|access[_-]?key|private[_-]?key|licen[sc]e[_-]?key|signature|(?:^|[^\w])sig|jwt/i;
+const ASSIGNED = /\s*(?:"[^"]*"?|'[^']*'?|[^\s&;,"'}\]]+)/y;
 
 /** A stretch without blanks, and what makes it opaque: twenty letters and digits in a row, some of each. */
 const STRETCH = /[\w+/=.~-]{20,}/g;
@@ -38,8 +41,48 @@ export function redactText(text: string): string {
   // Of what is far too long the beginning is looked at, with room for a secret that lies across the cut.
   let clean = text.slice(0, 2 * MAX_CHARS);
   for (const [pattern, instead] of IN_TEXT) clean = clean.replace(pattern, instead);
+  clean = withoutAssigned(clean);
   clean = clean.replace(STRETCH, (stretch) => (isOpaque(stretch) ? REDACTED : stretch));
   return clean.length > MAX_CHARS || text.length > 2 * MAX_CHARS ? `${clean.slice(0, MAX_CHARS)}…` : clean;
+}
+
+/** Takes out what is assigned to a name that speaks of a secret. From each `=` and `:` it looks back for the name. */
+function withoutAssigned(text: string): string {
+  let clean = '';
+  let from = 0;
+  for (let at = 0; at < text.length; at++) {
+    if (text[at] !== '=' && text[at] !== ':') continue;
+    let end = at;
+    while (end > from && isBlank(text[end - 1]!)) end--;
+    if (end > from && (text[end - 1] === '"' || text[end - 1] === "'")) end--;
+    let start = end;
+    while (start > from && isNamePart(text.charCodeAt(start - 1))) start--;
+    if (start === end || !SECRET_NAME.test(text.slice(start, end))) continue;
+    ASSIGNED.lastIndex = at + 1;
+    const assigned = ASSIGNED.exec(text);
+    if (assigned === null) continue;
+    const blanks = assigned[0].length - assigned[0].trimStart().length;
+    clean += text.slice(from, at + 1 + blanks) + REDACTED;
+    from = ASSIGNED.lastIndex;
+    at = from - 1;
+  }
+  return clean + text.slice(from);
+}
+
+function isBlank(character: string): boolean {
+  return character.trim() === '';
+}
+
+/** Letters, digits, `_`, `.` and `-`. */
+function isNamePart(code: number): boolean {
+  return (
+    (code >= 0x61 && code <= 0x7a) ||
+    (code >= 0x41 && code <= 0x5a) ||
+    (code >= 0x30 && code <= 0x39) ||
+    code === 0x5f ||
+    code === 0x2e ||
+    code === 0x2d
+  );
 }
 
 function isOpaque(stretch: string): boolean {

@@ -27,6 +27,15 @@ const SERVICE = new Set([SERVICE_NAME]);
 const MAX_ATTRIBUTES = 32;
 const MAX_ELEMENTS = 16;
 const MAX_NESTING = 4;
+/**
+ * What may be decoded, and looked at for secrets, of one batch: a page of a terminal shows less, and whoever sends data decides
+ * what is in it.
+ */
+const DECODED_MAX_BYTES = 256 * 1024;
+const SHOWN_MAX_CHARS = 64 * 1024;
+/** What a value takes of that at least. */
+const VALUE_CHARS = 8;
+const NO_ROOM = '…';
 const SPAN_KINDS = ['unspecified', 'internal', 'server', 'client', 'producer', 'consumer'];
 const STATUSES = ['unset', 'ok', 'error'];
 const METRIC_KINDS = ['gauge', 'sum', 'histogram', 'exponentialHistogram', 'summary'];
@@ -45,14 +54,18 @@ export function sampleOf(
   limit: number,
 ): SampledItem[] {
   const items: SampledItem[] = [];
+  const show = new Show();
+  let bytesLeft = DECODED_MAX_BYTES;
   const cursor = new FieldCursor().reset(body, 0, body.byteLength);
   while (items.length < limit && cursor.next()) {
     if (cursor.number !== RESOURCES) continue;
     if (service !== undefined && serviceOf(body, cursor.start, cursor.end) !== service) continue;
     // One resource with all that is under it is a request by itself.
     const part = firstItems(signal, body.subarray(cursor.tagStart, cursor.end), limit - items.length);
+    bytesLeft -= part.byteLength;
+    if (bytesLeft < 0) break;
     const text = protobufToJson(signal, part);
-    if (text !== undefined) items.push(...itemsOf(signal, JSON.parse(text) as Json));
+    if (text !== undefined) items.push(...itemsOf(signal, JSON.parse(text) as Json, show));
   }
   return items.slice(0, limit);
 }
@@ -72,7 +85,7 @@ function firstItems(signal: Signal, body: Buffer, limit: number): Buffer {
   return part;
 }
 
-function itemsOf(signal: Signal, request: Json): SampledItem[] {
+function itemsOf(signal: Signal, request: Json, show: Show): SampledItem[] {
   const [resources, scopes] = {
     traces: ['resourceSpans', 'scopeSpans'],
     logs: ['resourceLogs', 'scopeLogs'],
@@ -80,17 +93,17 @@ function itemsOf(signal: Signal, request: Json): SampledItem[] {
     profiles: ['', ''],
   }[signal] as [string, string];
   return list(request[resources]).flatMap((each) => {
-    const resource = attributesOf((each.resource as Json | undefined)?.attributes);
+    const resource = show.attributes((each.resource as Json | undefined)?.attributes);
     const service = String(resource[SERVICE_NAME] ?? '');
     return list(each[scopes]).flatMap((scope) => {
       switch (signal) {
         case 'traces':
-          return list(scope.spans).map((span) => ({ service, ...spanOf(span), resource }));
+          return list(scope.spans).map((span) => ({ service, ...spanOf(span, show), resource }));
         case 'logs':
-          return list(scope.logRecords).map((record) => ({ service, ...logOf(record), resource }));
+          return list(scope.logRecords).map((record) => ({ service, ...logOf(record, show), resource }));
         default:
           return list(scope.metrics).flatMap((metric) =>
-            pointsOf(metric).map((point) => ({ service, ...point, resource })),
+            pointsOf(metric, show).map((point) => ({ service, ...point, resource })),
           );
       }
     });
@@ -99,45 +112,45 @@ function itemsOf(signal: Signal, request: Json): SampledItem[] {
 
 type WithoutResource = Omit<SampledItem, 'service' | 'resource'>;
 
-function spanOf(span: Json): WithoutResource {
+function spanOf(span: Json, show: Show): WithoutResource {
   const { code = 0, message } = (span.status ?? {}) as { code?: number; message?: string };
   const durationNs = BigInt(text(span.endTimeUnixNano, '0')) - BigInt(text(span.startTimeUnixNano, '0'));
   return {
-    name: redactText(text(span.name)),
+    name: show.text(text(span.name)),
     about: {
       kind: SPAN_KINDS[Number(span.kind ?? 0)] ?? 'unknown',
       durationMs: Number(durationNs) / 1e6,
       status: STATUSES[code] ?? 'unknown',
-      ...(message ? { message: redactText(message) } : {}),
+      ...(message ? { message: show.text(message) } : {}),
       ...counted('events', span.events),
       ...counted('links', span.links),
     },
     ...idsOf(span),
-    attributes: attributesOf(span.attributes),
+    attributes: show.attributes(span.attributes),
   };
 }
 
-function logOf(record: Json): WithoutResource {
+function logOf(record: Json, show: Show): WithoutResource {
   return {
-    name: redactText(text(record.eventName)),
+    name: show.text(text(record.eventName)),
     about: {
-      severity: text(record.severityText) || `severity ${Number(record.severityNumber ?? 0)}`,
-      body: shown(record.body as Json | undefined, 0),
+      severity: show.text(text(record.severityText)) || `severity ${Number(record.severityNumber ?? 0)}`,
+      body: show.value(record.body as Json | undefined, 0),
     },
     ...idsOf(record),
-    attributes: attributesOf(record.attributes),
+    attributes: show.attributes(record.attributes),
   };
 }
 
-function pointsOf(metric: Json): WithoutResource[] {
+function pointsOf(metric: Json, show: Show): WithoutResource[] {
   const kind = METRIC_KINDS.find((known) => metric[known] !== undefined);
   if (!kind) return [];
   const unit = text(metric.unit);
   return list((metric[kind] as Json).dataPoints).map((point) => ({
-    name: redactText(text(metric.name)),
+    name: show.text(text(metric.name)),
     about: {
       kind,
-      ...(unit ? { unit: redactText(unit) } : {}),
+      ...(unit ? { unit: show.text(unit) } : {}),
       ...numbers({
         value: point.asDouble ?? point.asInt,
         count: point.count,
@@ -146,7 +159,7 @@ function pointsOf(metric: Json): WithoutResource[] {
         max: point.max,
       }),
     },
-    attributes: attributesOf(point.attributes),
+    attributes: show.attributes(point.attributes),
   }));
 }
 
@@ -154,32 +167,50 @@ function idsOf({ traceId, spanId }: Json): Pick<SampledItem, 'traceId' | 'spanId
   return { ...(traceId ? { traceId: text(traceId) } : {}), ...(spanId ? { spanId: text(spanId) } : {}) };
 }
 
-function attributesOf(attributes: unknown, nesting = 0): Record<string, Shown> {
-  const all = list(attributes);
-  const pairs = all.slice(0, MAX_ATTRIBUTES).map(({ key, value }): [string, Shown] => {
-    const name = redactText(text(key));
-    return [name, isSecretKey(text(key)) ? REDACTED : shown(value as Json | undefined, nesting)];
-  });
-  if (all.length > MAX_ATTRIBUTES) pairs.push(['…', `${all.length - MAX_ATTRIBUTES} more`]);
-  return Object.fromEntries(pairs);
-}
+/** Shows values without their secrets, until what may be looked at is used up. */
+class Show {
+  #charsLeft = SHOWN_MAX_CHARS;
 
-/** An AnyValue. */
-function shown(value: Json | undefined, nesting: number): Shown {
-  if (!value) return null;
-  if (typeof value.stringValue === 'string') return redactText(value.stringValue);
-  if (typeof value.boolValue === 'boolean') return value.boolValue;
-  if (value.intValue !== undefined) return number(value.intValue);
-  if (value.doubleValue !== undefined) return number(value.doubleValue);
-  if (typeof value.bytesValue === 'string') return `<${Buffer.byteLength(value.bytesValue, 'base64')} bytes>`;
-  if (nesting >= MAX_NESTING) return '…';
-  if (value.arrayValue) {
-    const all = list((value.arrayValue as Json).values);
-    const some: Shown[] = all.slice(0, MAX_ELEMENTS).map((element) => shown(element, nesting + 1));
-    return all.length > MAX_ELEMENTS ? [...some, `… ${all.length - MAX_ELEMENTS} more`] : some;
+  text(text: string): string {
+    return this.#spend(text) ? redactText(text) : NO_ROOM;
   }
-  if (value.kvlistValue) return attributesOf((value.kvlistValue as Json).values, nesting + 1);
-  return null;
+
+  attributes(attributes: unknown, nesting = 0): Record<string, Shown> {
+    const all = list(attributes);
+    const pairs: [string, Shown][] = [];
+    for (const { key, value } of all.slice(0, MAX_ATTRIBUTES)) {
+      if (!this.#spend(text(key))) break;
+      const shown = isSecretKey(text(key)) ? REDACTED : this.value(value as Json | undefined, nesting);
+      pairs.push([redactText(text(key)), shown]);
+    }
+    if (all.length > pairs.length) pairs.push([NO_ROOM, `${all.length - pairs.length} more`]);
+    return Object.fromEntries(pairs);
+  }
+
+  /** An AnyValue. */
+  value(value: Json | undefined, nesting: number): Shown {
+    if (!value) return null;
+    if (typeof value.stringValue === 'string') return this.text(value.stringValue);
+    if (!this.#spend('')) return NO_ROOM;
+    if (typeof value.boolValue === 'boolean') return value.boolValue;
+    if (value.intValue !== undefined) return number(value.intValue);
+    if (value.doubleValue !== undefined) return number(value.doubleValue);
+    if (typeof value.bytesValue === 'string')
+      return `<${Buffer.byteLength(value.bytesValue, 'base64')} bytes>`;
+    if (nesting >= MAX_NESTING) return NO_ROOM;
+    if (value.arrayValue) {
+      const all = list((value.arrayValue as Json).values);
+      const some: Shown[] = all.slice(0, MAX_ELEMENTS).map((element) => this.value(element, nesting + 1));
+      return all.length > MAX_ELEMENTS ? [...some, `… ${all.length - MAX_ELEMENTS} more`] : some;
+    }
+    if (value.kvlistValue) return this.attributes((value.kvlistValue as Json).values, nesting + 1);
+    return null;
+  }
+
+  #spend(text: string): boolean {
+    this.#charsLeft -= VALUE_CHARS + text.length;
+    return this.#charsLeft >= 0;
+  }
 }
 
 /** 64-bit integers come as text; those that a number cannot hold stay so. */

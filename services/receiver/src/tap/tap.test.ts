@@ -114,6 +114,25 @@ describe('a sample', () => {
     expect(item!.attributes).toMatchObject({ deep: [[[['…']]]], bytes: '<5 bytes>', '…': '71 more' });
     expect(JSON.stringify(item).length).toBeLessThan(2_000);
   });
+
+  it('looks at so much of a batch, whatever is in it, and passes over what is too large', () => {
+    const text16 = (depth: number): object =>
+      depth === 0
+        ? { stringValue: 'token'.repeat(100) }
+        : { arrayValue: { values: Array.from({ length: 16 }, () => text16(depth - 1)) } };
+    const of = (depth: number) =>
+      sampleOf(
+        'logs',
+        request({ scopeLogs: [{ logRecords: [{ body: text16(depth), eventName: 'e' }] }] }),
+        undefined,
+        5,
+      );
+    const shown = JSON.stringify(of(2));
+    expect(shown.split('token')).not.toHaveLength(1);
+    expect(shown).toContain('"…"');
+    expect(shown.length).toBeLessThan(64 * 1024);
+    expect(of(3)).toEqual([]);
+  });
 });
 
 describe('a tap', () => {

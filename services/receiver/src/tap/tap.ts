@@ -37,7 +37,7 @@ const SECONDS = { usual: 30, most: 300 };
 const SESSIONS_MAX = 4;
 const PENDING_MAX = 2;
 const BATCH_MAX_BYTES = 1024 * 1024;
-const DECODED_MAX_BYTES = 8 * BATCH_MAX_BYTES;
+const DECODED_MAX_BYTES = 2 * BATCH_MAX_BYTES;
 const BATCH_EVERY_MS = 50;
 const ITEMS_PER_BATCH = 5;
 

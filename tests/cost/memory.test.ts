@@ -1,0 +1,76 @@
+/** What stays in memory after a request is bounded in bytes, whatever was in it. */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { loadConfig } from '@nrdot/config';
+import { expect, it } from 'vitest';
+import { Classifier } from '../../services/receiver/src/classifier/classifier.ts';
+import { CardinalityLimiter } from '../../services/receiver/src/limiter/index.ts';
+import { field } from './shapes.ts';
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
+
+const MIB = 2 ** 20;
+
+function keptBytes(work: () => void): number {
+  const held = () => {
+    for (let i = 0; i < 2; i++) collect(); // the second sweeps what the first has found
+    const { heapUsed, external } = process.memoryUsage();
+    return heapUsed + external;
+  };
+  const before = held();
+  work();
+  return held() - before;
+}
+
+const metrics = (name: string) =>
+  field(
+    1,
+    field(2, field(2, field(1, Buffer.from(name)), field(5, field(1, field(7, field(1, Buffer.from('k'))))))),
+  );
+const logs = (attribute: string) =>
+  field(
+    1,
+    field(1, field(1, field(1, Buffer.from('pod')), field(2, field(1, Buffer.from(attribute))))),
+    field(2, field(2)),
+  );
+
+const RULES = `priority:
+  rules: [{class: high, metric: {regex: "x$"}}, {class: high, resource: {pod: {regex: "x$"}}}]`;
+
+it('names of 2 MB, and attributes of resources', () => {
+  const classifier = new Classifier(loadConfig({ env: {}, text: RULES }).config.priority);
+  const take = (i: number) => {
+    const long = `${i}${'n'.repeat(2 * MIB)}`;
+    classifier.classify('metrics', metrics(long));
+    classifier.classify('logs', logs(long));
+  };
+  take(0);
+  expect(
+    keptBytes(() => {
+      for (let i = 1; i <= 60; i++) take(i);
+    }),
+  ).toBeLessThan(8 * MIB);
+});
+
+it('many names that never come again', () => {
+  const classifier = new Classifier(loadConfig({ env: {}, text: RULES }).config.priority);
+  expect(
+    keptBytes(() => {
+      for (let i = 0; i < 20_000; i++) {
+        classifier.classify('metrics', metrics(`${i}${'\u00e9'.repeat(900)}`));
+        classifier.classify('logs', logs(`${i}${'\u00e9'.repeat(900)}`));
+      }
+    }),
+  ).toBeLessThan(16 * MIB);
+});
+
+it('names in the limiter', () => {
+  const limiter = new CardinalityLimiter({}, { now: () => 1_000_000, seed: 1 });
+  limiter.process(metrics('a'));
+  expect(
+    keptBytes(() => {
+      for (let i = 0; i < 5_000; i++) limiter.process(metrics(`${i}${'n'.repeat(i % 50 === 0 ? MIB : 300)}`));
+    }),
+  ).toBeLessThan(16 * MIB);
+});
