@@ -1,3 +1,4 @@
+import { addDoubles } from './double.ts';
 import type { HistogramPoint } from './point.ts';
 import { lessThan } from './reader.ts';
 
@@ -43,7 +44,7 @@ export class HistogramTotal {
   /** Sum, min and max are optional: they are known of the whole only if they are of every part. */
   add(point: HistogramPoint): void {
     this.count += point.count;
-    this.sum += point.sum;
+    this.sum = addDoubles(this.sum, point.sum);
     this.hasSum &&= point.hasSum;
     // A part without observations has no least and no greatest, and takes none from the others.
     if (point.count > 0) {

@@ -1,3 +1,4 @@
+import { addDoubles } from './double.ts';
 import { addInt64, lessInt64, subtractInt64 } from './int64.ts';
 import type { GaugeReducer } from './options.ts';
 import type { NumberPoint } from './point.ts';
@@ -44,12 +45,12 @@ export class NumberValue {
   /** Adds; what does not fit into an int64, or is not all integers, goes on as a double. */
   add(other: NumberValue): this {
     if (this.isInt && other.isInt && addInt64(this.lo, this.hi, other.lo, other.hi, this)) return this;
-    return this.setDouble(this.number + other.number);
+    return this.setDouble(addDoubles(this.number, other.number));
   }
 
   subtract(other: NumberValue): this {
     if (this.isInt && other.isInt && subtractInt64(this.lo, this.hi, other.lo, other.hi, this)) return this;
-    return this.setDouble(this.number - other.number);
+    return this.setDouble(addDoubles(this.number, -other.number));
   }
 
   lessThan(other: NumberValue): boolean {
@@ -67,37 +68,50 @@ export class NumberTotal {
   startHi = 0;
   timeLo = 0;
   timeHi = 0;
+  /** Points that there were, and those whose values are in `value`. */
   #points = 0;
+  #parts = 0;
+  /** Of a gauge: the time of the last part, and whether the parts are numbers. */
+  #lastLo = 0;
+  #lastHi = 0;
+  #finite = true;
 
   /** Adds a point of a delta sum: from the earliest start to the latest time. */
   add(point: NumberPoint): void {
     incoming.set(point.isInt, point.lo, point.hi);
-    if (this.#points === 0) this.value.copy(incoming);
+    if (this.#parts++ === 0) this.value.copy(incoming);
     else this.value.add(incoming);
     this.#span(point);
   }
 
-  /** Takes in a point of a gauge. */
+  /** Takes in a point of a gauge. What is NaN or infinite takes no part when another point is a number. */
   reduce(point: NumberPoint, reducer: GaugeReducer): void {
-    incoming.set(point.isInt, point.lo, point.hi);
-    if (this.#points === 0) this.value.copy(incoming);
-    else if (reducer === 'sum' || reducer === 'mean') this.value.add(incoming);
-    else if (reducer === 'min') this.#pick(incoming.lessThan(this.value));
-    else if (reducer === 'max') this.#pick(this.value.lessThan(incoming));
-    else {
-      this.#pick(!lessThan(point.timeLo, point.timeHi, this.timeLo, this.timeHi));
-    }
     this.#span(point);
+    if (this.#parts > 0 && point.finite !== this.#finite) {
+      if (this.#finite) return;
+      this.#parts = 0;
+    }
+    incoming.set(point.isInt, point.lo, point.hi);
+    if (this.#parts++ === 0) {
+      this.#finite = point.finite;
+      this.#take(point);
+    } else if (reducer === 'sum' || reducer === 'mean') this.value.add(incoming);
+    else if (reducer === 'min') {
+      if (incoming.lessThan(this.value)) this.value.copy(incoming);
+    } else if (reducer === 'max') {
+      if (this.value.lessThan(incoming)) this.value.copy(incoming);
+    } else if (!lessThan(point.timeLo, point.timeHi, this.#lastLo, this.#lastHi)) this.#take(point);
   }
 
   /** The value after the last point: the mean is only known then. */
   finish(reducer: GaugeReducer | undefined): void {
-    if (reducer === 'mean' && this.#points > 1) this.value.setDouble(this.value.number / this.#points);
+    if (reducer === 'mean' && this.#parts > 1) this.value.setDouble(this.value.number / this.#parts);
   }
 
-  /** NaN loses against everything: it says nothing about the least or the greatest. */
-  #pick(better: boolean): void {
-    if (better || Number.isNaN(this.value.number)) this.value.copy(incoming);
+  #take(point: NumberPoint): void {
+    this.value.copy(incoming);
+    this.#lastLo = point.timeLo;
+    this.#lastHi = point.timeHi;
   }
 
   #span(point: NumberPoint): void {

@@ -1,6 +1,12 @@
 import type { Label, Metric } from './metric-table.ts';
 
-export type DropReason = 'critical' | 'full' | 'unmergeable' | 'tracker_full' | 'histogram_bounds';
+export type DropReason =
+  | 'critical'
+  | 'full'
+  | 'unmergeable'
+  | 'not_finite'
+  | 'tracker_full'
+  | 'histogram_bounds';
 
 /** Points of one request that were dropped for one reason. */
 export interface Dropped {

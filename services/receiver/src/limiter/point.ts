@@ -55,6 +55,11 @@ export class NumberPoint extends Point {
   hi = 0;
   flags = 0;
 
+  /** Its value is a number: neither NaN nor infinite. */
+  get finite(): boolean {
+    return this.isInt || (this.hi & 0x7ff00000) !== 0x7ff00000;
+  }
+
   /** Decodes `bytes[from, to)`; of fields that come twice the last one counts. */
   decode(bytes: Uint8Array, from: number, to: number): this {
     this.clear();
@@ -132,8 +137,15 @@ export class HistogramPoint extends Point {
   boundsLo = 0;
   boundsHi = 0;
   bounds = 0;
-  /** The counts fit into what is kept of them, and are one more than the bounds (or there are none). */
+  /**
+   * It can be merged: its counts fit into what is kept of them, can be added exactly and add up to `count`, and are one more
+   * than the bounds, which increase (or there are neither).
+   */
   sound = true;
+  /** Its sum, its bounds, and the least and greatest of what was observed are numbers. */
+  finite = true;
+  /** Nearly all points have the bounds of the point before, which need not be looked at again. */
+  readonly #checked = { lo: 0, hi: 0, bounds: 0, increasing: true, finite: true };
   readonly #scanner: Scanner;
 
   /** @param scanner decodes what it has in its memory; `counts` are in there */
@@ -148,8 +160,49 @@ export class HistogramPoint extends Point {
     this.clear();
     if (this.#scanner.decodeHistogram(bytes, from, to)) this.#take(bytes, from, to);
     else this.#decodeSlowly(bytes, from, to);
+    const bounds = this.#check(bytes, from, to);
     this.sound &&= this.buckets === 0 ? this.bounds === 0 : this.buckets === this.bounds + 1;
+    this.sound &&= bounds.increasing && this.#addsUp();
+    this.finite =
+      bounds.finite &&
+      Number.isFinite(this.sum) &&
+      (this.count === 0 || (Number.isFinite(this.min) && Number.isFinite(this.max)));
     return this;
+  }
+
+  /** Counts without buckets are one bucket that is not written. */
+  #addsUp(): boolean {
+    const { counts, buckets } = this;
+    if (buckets === 0) return true;
+    let sum = 0;
+    for (let i = 0; i < buckets; i++) sum += counts[i]!;
+    return sum === this.count;
+  }
+
+  /** What its bounds are like. */
+  #check(bytes: Uint8Array, from: number, to: number): { increasing: boolean; finite: boolean } {
+    const checked = this.#checked;
+    const { bounds, boundsLo, boundsHi } = this;
+    if (checked.bounds === bounds && checked.lo === boundsLo && checked.hi === boundsHi) return checked;
+    checked.bounds = bounds;
+    checked.lo = boundsLo;
+    checked.hi = boundsHi;
+    checked.increasing = checked.finite = true;
+    const view = viewOf(bytes);
+    let last = Number.NEGATIVE_INFINITY;
+    let none = true;
+    reader.open(bytes, from, to);
+    while (reader.next()) {
+      if (reader.field !== 7) continue;
+      for (let p = reader.start; p + 8 <= reader.end; p += 8) {
+        const bound = view.getFloat64(p, true);
+        checked.increasing &&= none ? !Number.isNaN(bound) : bound > last;
+        checked.finite &&= Number.isFinite(bound);
+        last = bound;
+        none = false;
+      }
+    }
+    return checked;
   }
 
   /** What the kernel has decoded. */
