@@ -8,8 +8,9 @@ const BARE: PipelineStatus = {
   at: Date.UTC(2026, 0, 2, 3, 4, 5),
   findings: [
     { level: 'fault', code: 'redis_away', text: 'Redis cannot be used: it is away.', more: 'Look at it.' },
-    { level: 'note', code: 'x', text: `A long one: ${'word '.repeat(40)}end.` },
+    { level: 'note', code: 'on_disk', text: `A long one: ${'word '.repeat(40)}end.` },
   ],
+  summary: { data: 'Redis cannot be asked.', lost: 'That is not known.', back: '' },
   redis: { problem: 'it is away' },
   services: [],
   rates: {
@@ -38,6 +39,39 @@ describe('the status of a pipeline', () => {
       expect(text).not.toMatch(/NaN|undefined/);
       expect(text).not.toContain('\u001b');
     }
+  });
+
+  it('tells how full the disk itself is, beside what the dlq holds of its capacity', () => {
+    const area = { items: 0, waitingBytes: 0, diskBytes: 0, segments: 0, oldestReceivedAt: 0 };
+    const GIB = 1024 ** 3;
+    const dlq: NonNullable<PipelineStatus['dlq']> = {
+      ...{ state: 'disk_full', diskBytes: GIB, capacityBytes: 15 * GIB, segments: [], segmentsLeftOut: 0 },
+      disk: { freeBytes: GIB / 20, totalBytes: 5 * GIB, reserveBytes: GIB / 16 },
+      areas: { critical: area, high: area, normal: area, rejected: area },
+      quarantinedBytes: 0,
+      replay: { paused: false, outstanding: 0, bytesPerSecond: 1, drainSeconds: 0, replayedItems: 0 },
+    };
+    expect(statusLines({ ...BARE, dlq }, { url: 'http://here', colour: false }).join('\n')).toMatch(
+      /^disk {7}\[={24}\] 0 items; 1\.0 GiB, 7 % of dlq\.capacity \(15\.0 GiB\); the disk itself is 99 % full,\s+51\.2 MiB free$/m,
+    );
+  });
+
+  it('shows a share where a weight binds, and what is due', () => {
+    const amount = (items: number) => ({ batches: items, items, bytes: items });
+    const lane = (items: number, weight: number, achievedShare: number) => ({
+      ...{ waiting: amount(items), replay: amount(0), exporting: amount(0), spilling: amount(0) },
+      ...{ fill: 0, spills: false, oldestAgeMs: 0, weight, wantedShare: weight / 9, achievedShare },
+    });
+    const queue = (normal: number): NonNullable<PipelineStatus['queue']> => ({
+      ...{ fill: 0, maxBytes: 1, maxItems: 1, items: 0, bytes: 0, slot: 'live' },
+      classes: { critical: lane(9, 5, 0.8), high: lane(0, 3, 0), normal: lane(normal, 1, 0.2) },
+    });
+    const shares = (normal: number) =>
+      statusLines({ ...BARE, queue: queue(normal) }, { url: 'http://here', colour: false })
+        .filter((line) => /^ +(critical|high|normal)/.test(line))
+        .map((line) => /\/s +(.*)$/.exec(line)![1]!.trim());
+    expect(shares(9)).toEqual(['80 % (83 % due)', '-', '20 % (17 % due)']);
+    expect(shares(0)).toEqual(['-', '-', '-']); // a class alone has all there is
   });
 
   it('is one line for a pipe', () => {

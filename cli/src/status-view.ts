@@ -44,14 +44,21 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
   const rows = (lines: readonly string[]) =>
     lines.map((line, i) => INDENT + (i === 0 ? paint(DIM, line) : line));
   const left = status.findings.length - FINDINGS_SHOWN;
+  const { data, back, lost } = status.summary;
   return [
     `${paint(BOLD, 'NRDOT+')}  ${new Date(status.at).toISOString().slice(0, 19)}Z  ${url}`,
     '',
-    ...status.findings.slice(0, FINDINGS_SHOWN).flatMap(({ level, text, more }) => {
+    ...status.findings.slice(0, FINDINGS_SHOWN).flatMap(({ level, text, more, todo }) => {
       const { name, colour: code } = LEVELS[level];
-      return named(code, name, more ? `${text} ${more}` : text);
+      return [
+        ...named(code, name, more ? `${text} ${more}` : text),
+        ...(todo ? wrapped(`→ ${todo}`, width).map((line) => INDENT + line) : []),
+      ];
     }),
     ...(left > 0 ? [`${INDENT}and ${left} more; --json has them all`] : []),
+    '',
+    ...named(BOLD, 'data', [data, back].filter(Boolean).join(' ')),
+    ...named(BOLD, 'lost', lost),
     '',
     ...named(BOLD, 'flow', flow(status)),
     ...rows(classTable(status)),
@@ -96,8 +103,14 @@ function flow({ rates }: PipelineStatus): string {
 }
 
 function classTable({ queue: q, dlq, rates }: PipelineStatus): string[] {
+  const waits = (c: PriorityClass) =>
+    q !== undefined && q.classes[c].waiting.items + q.classes[c].replay.items > 0;
+  const competing = CLASSES.filter(waits);
+  const weights = competing.reduce((sum, c) => sum + (q?.classes[c].weight ?? 0), 0);
   const rows = CLASSES.map((c) => {
     const here = q?.classes[c];
+    // A weight says something only while several classes wait for the same room.
+    const binds = here && competing.length > 1 && competing.includes(c);
     return [
       c,
       here ? numberText(here.waiting.items + here.replay.items) : '?',
@@ -105,7 +118,9 @@ function classTable({ queue: q, dlq, rates }: PipelineStatus): string[] {
       dlq ? numberText(dlq.areas[c].items) : '?',
       here && here.oldestAgeMs > 0 ? durationText(here.oldestAgeMs / 1000) : '-',
       perSecond(rates.moved[c]),
-      here ? `${Math.round(here.achievedShare * 100)} of ${Math.round(here.wantedShare * 100)} %` : '?',
+      binds
+        ? `${Math.round(here.achievedShare * 100)} % (${Math.round((here.weight / weights) * 100)} % due)`
+        : '-',
       here?.spills ? 'goes to disk' : '',
     ];
   });
@@ -136,11 +151,15 @@ function queue({ queue: q, redis }: PipelineStatus): string {
 
 function disk({ dlq, drain, breaker: gate }: PipelineStatus): string {
   if (!dlq) return 'no dlq answers';
-  const share = dlq.capacityBytes > 0 ? dlq.diskBytes / dlq.capacityBytes : 0;
+  const own = dlq.capacityBytes > 0 ? dlq.diskBytes / dlq.capacityBytes : 0;
+  const { freeBytes = 0, totalBytes = 0 } = dlq.disk ?? {};
+  const whole = totalBytes > 0 ? 1 - freeBytes / totalBytes : 0;
   const items = onDisk(dlq.areas);
   const parts = [
-    `${bar(share)} ${Math.round(share * 100)} % full: ${numberText(items)} items, ${sizeText(dlq.diskBytes)} of ${sizeText(dlq.capacityBytes)}`,
+    `${bar(Math.max(own, whole))} ${numberText(items)} items; ${sizeText(dlq.diskBytes)}, ${Math.round(own * 100)} % of dlq.capacity (${sizeText(dlq.capacityBytes)})`,
   ];
+  if (totalBytes > 0)
+    parts.push(`the disk itself is ${Math.round(whole * 100)} % full, ${sizeText(freeBytes)} free`);
   if (dlq.areas.rejected.items > 0) parts.push(`${numberText(dlq.areas.rejected.items)} rejected items`);
   if (dlq.replay.paused) parts.push('replay is paused');
   else if (drain && drain.leftItems > 0 && drain.fromItems > 0 && gate?.state === 'closed') {
@@ -160,14 +179,12 @@ function limiter(l: NonNullable<PipelineStatus['limiter']>): string {
   return `${numberText(l.keysUsed)} of ${numberText(l.maxKeys)} key-sets in use${l.mode === 'observe' ? ' (observes only)' : ''}${dropped}`;
 }
 
-function books({ books: b, dropped = {} }: PipelineStatus): string[] {
+function books({ books: b }: PipelineStatus): string[] {
   if (!b) return ['not known without Redis'];
   const n = numberText;
-  const reasons = Object.entries(dropped).map(([reason, items]) => `${n(items)} ${reason}`);
   return [
     `accepted ${n(b.accepted)} = delivered ${n(b.delivered)} + in Redis ${n(b.queued)} + on disk ${n(b.on_disk)} + rejected ${n(b.rejected)} + dropped ${n(b.dropped)}`,
-    `difference ${n(b.difference)}${b.difference === 0 ? ': nothing is lost' : '; it moves while data flows and has to be 0 when nothing does'}`,
-    ...(reasons.length > 0 ? [`dropped: ${reasons.join(', ')}`] : []),
+    `difference ${n(b.difference)}${b.difference === 0 ? '' : '; it moves while data flows, and has to be 0 when nothing does'}`,
   ];
 }
 

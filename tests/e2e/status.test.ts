@@ -133,9 +133,13 @@ describe('a pipeline that runs', () => {
     await untilQuiet(running.admin);
     const { code, output } = await nrdot('status', '--admin', running.admin);
     expect(code, output).toBe(0);
-    expect(output).toContain('ok         Everything flows. Nothing waits, nothing is lost.');
+    expect(output).toContain('ok         Everything flows; nothing waits for an upstream or a disk.');
     expect(output).toMatch(/^books +accepted 1 = delivered 1 \+ in Redis 0 \+ on disk 0/m);
-    expect(output).toMatch(/difference 0: nothing is lost/);
+    expect(output).toMatch(
+      /^lost +Nothing: every accepted item is delivered, or kept in Redis or on disk\.$/m,
+    );
+    expect(output).toMatch(/^ +difference 0$/m);
+    expect(output).toMatch(/^ +normal +0 +0 +0 +- +\d+\/s +- *$/m); // a weight that does not bind
     for (const service of ['receiver', 'scheduler', 'exporter', 'dlq'])
       expect(output).toMatch(new RegExp(`^ +${service} +ready +\\d+ s +\\d+ s`, 'm'));
     const lines = output.split('\n');
@@ -252,8 +256,14 @@ describe('a pipeline that runs', () => {
       ),
     );
     expect(status.code, status.output).toBe(3);
-    expect(status.output).toMatch(/^WARNING +Delivery is paused: the upstream fails/m);
-    expect(status.output).toMatch(/Nothing is lost: what arrives\s+goes to disk and comes back by itself\./);
+    expect(status.output).toMatch(
+      /^WARNING +Delivery has been paused for \d+ s: the upstream fails — connection/m,
+    );
+    expect(status.output).toMatch(/^data .*What arrives goes to disk\./m);
+    expect(status.output).toMatch(
+      /comes\s+back\s+by\s+itself\s+once\s+the\s+upstream\s+answers,\s+in\s+about\s+[1-9]/,
+    );
+    expect(status.output).toMatch(/^lost +(Nothing: every accepted item|No loss is known; )/m);
     mock.set({ outage: false });
     await untilQuiet(running.admin);
     await waitUntil(async () => (await nrdot('status', '--admin', running.admin)).code === 0, {

@@ -140,7 +140,7 @@ export async function startDlq(
     'dlq',
     async () => ({
       ...problemOf(link),
-      ...dlqStatus(deps, options.capacityBytes, await countOf(metrics.dlqReplayedItems)),
+      ...(await dlqStatus(deps, { ...options, dir }, await countOf(metrics.dlqReplayedItems))),
     }),
     { store, link },
   );

@@ -1,9 +1,21 @@
+import { statfs } from 'node:fs/promises';
 import { type DlqStatus, MESSAGE_MAX, SEGMENTS_MAX } from '@nrdot/queue';
 import { AREAS } from '@nrdot/segment-log';
 import { dlqState, type RouteDeps } from './routes.ts';
 
+export interface DlqLimits {
+  dir: string;
+  capacityBytes: number;
+  reserveBytes: number;
+  retentionMs: number;
+}
+
 /** What the dlq says of itself every two seconds: the same as `/api/dlq`, with the segments, in a bounded size. */
-export function dlqStatus(deps: RouteDeps, capacityBytes: number, replayedItems: number): DlqStatus {
+export async function dlqStatus(
+  deps: RouteDeps,
+  { dir, capacityBytes, reserveBytes, retentionMs }: DlqLimits,
+  replayedItems: number,
+): Promise<DlqStatus> {
   const { state, fault, areas, diskBytes, replay } = dlqState(deps);
   const files = deps.segments.segments();
   // Of a full disk the oldest of each area are of interest: they are replayed next.
@@ -17,6 +29,8 @@ export function dlqStatus(deps: RouteDeps, capacityBytes: number, replayedItems:
     ...(fault ? { fault: fault.slice(0, MESSAGE_MAX) } : {}),
     diskBytes,
     capacityBytes,
+    ...(await fileSystemOf(dir, reserveBytes)),
+    retentionMs,
     areas: Object.fromEntries(
       AREAS.map((area) => {
         const { items, waitingBytes, diskBytes: bytes, segments, oldestReceivedAt } = areas[area];
@@ -42,4 +56,13 @@ export function dlqStatus(deps: RouteDeps, capacityBytes: number, replayedItems:
       replayedItems,
     },
   };
+}
+
+async function fileSystemOf(dir: string, reserveBytes: number): Promise<Pick<DlqStatus, 'disk'>> {
+  try {
+    const { bavail, blocks, bsize } = await statfs(dir);
+    return { disk: { freeBytes: bavail * bsize, totalBytes: blocks * bsize, reserveBytes } };
+  } catch {
+    return {}; // its fault is said by whoever writes there
+  }
 }

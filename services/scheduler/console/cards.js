@@ -53,7 +53,7 @@ export function books(root) {
   );
   return {
     /** @param {PipelineStatus} status */
-    update({ books: kept, dropped, differenceMs = 0 }) {
+    update({ books: kept, summary, differenceMs = 0 }) {
       const moving = differenceMs < 10_000;
       say(accepted, count(kept?.accepted));
       for (const { key, value, row } of cells) {
@@ -67,19 +67,7 @@ export function books(root) {
       }
       say(difference, count(kept?.difference));
       set(end, 'data-level', kept?.difference === 0 ? 'ok' : moving ? 'note' : 'warning');
-      const reasons = Object.entries(dropped ?? {}).map(([reason, items]) => `${count(items)} ${reason}`);
-      say(
-        verdict,
-        !kept
-          ? 'Redis keeps the books, and cannot be asked now.'
-          : reasons.length > 0
-            ? `Dropped: ${reasons.join(', ')}.`
-            : kept.difference === 0
-              ? 'Every accepted item is accounted for.'
-              : moving
-                ? 'Every accepted item is accounted for; the difference is on its way between two places.'
-                : 'The books do not balance.',
-      );
+      say(verdict, summary.lost);
     },
   };
 }
@@ -106,17 +94,12 @@ export function breaker(root) {
     h('dl', { class: 'facts' }, ...facts.map(({ row }) => row)),
   );
   const names = { closed: 'Closed', open: 'Open', half_open: 'Half-open' };
-  const reasons = {
-    failures: 'The upstream failed several times in a row.',
-    quota: 'The upstream throttles: too many answers are 429.',
-    auth: 'The upstream refuses the key: 401 or 403.',
-  };
   const short = { failures: 'by failures', quota: 'by throttling', auth: 'by a refused key' };
   /** @type {PipelineStatus['breaker']} */
   let last;
   return {
     /** @param {PipelineStatus} status */
-    update({ breaker: now, exporter, at }) {
+    update({ breaker: now, exporter, findings, at }) {
       last = now;
       set(root, 'data-state', now?.state ?? 'unknown');
       say(state, now ? names[now.state] : 'Not known');
@@ -127,7 +110,7 @@ export function breaker(root) {
           ? 'Its state is in Redis, which cannot be asked now.'
           : now.state === 'closed'
             ? `Batches go to the upstream.${since}`
-            : `${/** @type {Record<string, string>} */ (reasons)[now.reason] ?? now.reason}${since}`,
+            : (findings.find(({ code }) => code.startsWith('breaker_'))?.text ?? now.reason),
       );
       probe.hidden = now?.state !== 'open';
       const problem = exporter?.lastProblem;

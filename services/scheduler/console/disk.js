@@ -63,7 +63,7 @@ export function disk(root) {
   );
   return {
     /** @param {PipelineStatus} status */
-    update({ dlq, drain: drained, breaker, rates, at }) {
+    update({ dlq, drain: drained, summary, at }) {
       const waiting = dlq && CLASSES.reduce((sum, c) => sum + dlq.areas[c].items, 0);
       say(items, waiting === undefined ? 'Not known' : waiting === 0 ? 'Empty' : count(waiting));
       const since = dlq ? CLASSES.map((c) => dlq.areas[c].oldestReceivedAt).filter((time) => time > 0) : [];
@@ -80,7 +80,7 @@ export function disk(root) {
       const done = fromItems === 0 ? 0 : 1 - leftItems / fromItems;
       progress.update(done);
       say(percentDone, `${percent(done)} replayed`);
-      say(drain, dlq ? drainText(dlq, breaker?.state, rates.replayed) : '');
+      say(drain, summary.back);
       for (const { area, held, blocks, row } of rows) {
         const segments = dlq?.segments.filter((segment) => segment.area === area) ?? [];
         const holds = dlq?.areas[area];
@@ -101,21 +101,6 @@ export function disk(root) {
       set(root, 'data-level', dlq && dlq.state !== 'ok' ? 'fault' : undefined);
     },
   };
-}
-
-/**
- * @param {NonNullable<PipelineStatus['dlq']>} dlq
- * @param {string | undefined} breaker
- * @param {number} replayed
- */
-function drainText({ replay }, breaker, replayed) {
-  const time = duration(replay.drainSeconds * 1_000);
-  const at = `${bytes(replay.bytesPerSecond)}/s`;
-  if (replay.paused) return 'Replay is paused by hand.';
-  if (breaker === 'open') return `Waits for the upstream; then ${time} at ${at}.`;
-  return replayed > 0
-    ? `${short(replayed)} items/s; ${time} left at up to ${at}.`
-    : `${time} left at up to ${at}.`;
 }
 
 function block() {

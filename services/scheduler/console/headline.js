@@ -31,17 +31,26 @@ export function headline(root) {
             'li',
             {},
             h('span', { class: 'mark', 'aria-hidden': 'true' }),
-            h('p', {}, h('span', { class: 'away' }), h('strong'), ' ', h('span', { class: 'more' })),
+            h(
+              'p',
+              {},
+              h('span', { class: 'away' }),
+              h('strong'),
+              ' ',
+              h('span', { class: 'more' }),
+              h('span', { class: 'todo' }),
+            ),
           ),
-        (item, { level, code, text, more }) => {
+        (item, { level, code, text, more, todo }) => {
           set(item, 'data-level', level);
           set(item, 'data-code', code);
           const [mark, sentence] = item.children;
           say(/** @type {Element} */ (mark), MARKS[level]);
-          const [name, strong, rest] = /** @type {Element} */ (sentence).children;
+          const [name, strong, rest, what] = /** @type {Element} */ (sentence).children;
           say(/** @type {Element} */ (name), `${NAMES[level]}: `);
           say(/** @type {Element} */ (strong), text);
           say(/** @type {Element} */ (rest), more ?? '');
+          say(/** @type {Element} */ (what), todo ? ` ${todo}` : '');
         },
       );
     },

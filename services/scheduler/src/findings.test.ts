@@ -1,135 +1,532 @@
 import { CLASSES } from '@nrdot/queue';
 import { describe, expect, it } from 'vitest';
-import { findingsOf } from './findings.ts';
+import {
+  FINDING_CODES,
+  type Finding,
+  findingsOf,
+  type Known,
+  leftText,
+  lossText,
+  summaryOf,
+} from './findings.ts';
 import { HISTORY_SAMPLES, History } from './history.ts';
 import type { PipelineStatus } from './pipeline-status.ts';
 
-const NOW = 1_000_000;
-const amount = { batches: 0, items: 0, bytes: 0 };
-const area = { items: 0, waitingBytes: 0, diskBytes: 0, segments: 0, oldestReceivedAt: 0 };
+const NOW = 1_000_000_000;
+const MIB = 1024 * 1024;
+const amount = () => ({ batches: 0, items: 0, bytes: 0 });
+const area = () => ({ items: 0, waitingBytes: 0, diskBytes: 0, segments: 0, oldestReceivedAt: 0 });
 
 /** A pipeline where all is well. */
-function well(): Omit<PipelineStatus, 'findings'> {
-  const moved = { critical: 0, high: 0, normal: 0 };
+function well(): Known {
   const classes = Object.fromEntries(
     CLASSES.map((c) => [
       c,
       {
-        ...{ waiting: amount, replay: amount, exporting: amount, spilling: amount, fill: 0, spills: false },
-        ...{ oldestAgeMs: 0, weight: 1, wantedShare: 1 / 3, achievedShare: 0 },
+        ...{ waiting: amount(), replay: amount(), exporting: amount(), spilling: amount() },
+        ...{ fill: 0, spills: false, oldestAgeMs: 0, weight: 1, wantedShare: 1 / 3, achievedShare: 0 },
       },
     ]),
   ) as NonNullable<PipelineStatus['queue']>['classes'];
   return {
     at: NOW,
-    redis: { usedBytes: 1, limitBytes: 100 },
+    redis: { usedBytes: MIB, limitBytes: 100 * MIB },
     services: (['receiver', 'scheduler', 'exporter', 'dlq'] as const).map((service) => ({
       ...{ service, instance: 'host:1', ageMs: 500, upMs: 60_000, version: '0.1.0', rssBytes: 1 },
     })),
     rates: {
-      ...{ requests: 1, refusedRequests: 0, received: 1, accepted: 1, limiterDropped: 0, moved },
-      ...{ delivered: 1, stored: 0, replayed: 0 },
+      ...{ requests: 1, refusedRequests: 0, received: 1, accepted: 1, limiterDropped: 0 },
+      ...{ delivered: 1, stored: 0, replayed: 0, moved: { critical: 0, high: 0, normal: 0 } },
     },
-    queue: { fill: 0, maxBytes: 1, maxItems: 1, items: 0, bytes: 0, classes, slot: 'live' },
+    queue: { fill: 0.1, maxBytes: 1, maxItems: 1, items: 0, bytes: 0, classes, slot: 'live' },
     breaker: {
-      ...{ state: 'closed', reason: '', sinceMs: 0, retryAtMs: 0, failures: 0, openedTotal: 0 },
-      ...{
-        openedByReason: { failures: 0, quota: 0, auth: 0 },
-        halfOpenedTotal: 0,
-        closedTotal: 0,
-        throttledShare: 0,
-      },
-    },
+      ...{ state: 'closed', reason: '', sinceMs: NOW - 42_000, retryAtMs: 0, failures: 0, openedTotal: 0 },
+      ...{ openedByReason: { failures: 0, quota: 0, auth: 0 } },
+      ...{ halfOpenedTotal: 0, closedTotal: 0, throttledShare: 0 },
+    } as NonNullable<Known['breaker']>,
     exporter: { upstream: 'up', inflight: 0, concurrency: 1, retries: 0 },
     dlq: {
-      ...{
-        state: 'ok',
-        diskBytes: 0,
-        capacityBytes: 1_000,
-        segments: [],
-        segmentsLeftOut: 0,
-        quarantinedBytes: 0,
-      },
-      areas: { critical: area, high: area, normal: area, rejected: area },
-      replay: { paused: false, outstanding: 0, bytesPerSecond: 10, drainSeconds: 90, replayedItems: 0 },
+      ...{ state: 'ok', diskBytes: 0, capacityBytes: 1_000 * MIB, segments: [], segmentsLeftOut: 0 },
+      ...{ quarantinedBytes: 0, retentionMs: 72 * 3_600_000 },
+      disk: { freeBytes: 900 * MIB, totalBytes: 1_000 * MIB, reserveBytes: 64 * MIB },
+      areas: { critical: area(), high: area(), normal: area(), rejected: area() },
+      replay: { paused: false, outstanding: 0, bytesPerSecond: 10, drainSeconds: 0, replayedItems: 0 },
     },
-    books: { accepted: 5, delivered: 5, queued: 0, on_disk: 0, rejected: 0, dropped: 0, difference: 0 },
+    books: {
+      ...{
+        accepted: 120_000,
+        delivered: 120_000,
+        queued: 0,
+        on_disk: 0,
+        rejected: 0,
+        dropped: 0,
+        difference: 0,
+      },
+    },
     differenceMs: 60_000,
+    dropped: {},
+    lately: {},
   };
 }
 
-const codes = (change: (status: ReturnType<typeof well>) => void) => {
-  const status = well();
-  change(status);
-  return findingsOf(status).map(({ level, code }) => `${level} ${code}`);
+type Change = (status: Known) => void;
+
+function opened(reason: string, message: string): Change {
+  return (s) => {
+    Object.assign(s.breaker!, { state: 'open', reason, retryAtMs: NOW + 12_000 });
+    s.exporter!.lastProblem = { at: NOW - 1_000, reason: 'x', message };
+  };
+}
+
+const onDisk: Change = (s) => {
+  const { oldestReceivedAt: oldest } = s.dlq!.areas.high;
+  const oldestReceivedAt = Math.min(oldest || NOW, NOW - 300_000);
+  Object.assign(s.dlq!.areas.high, { items: 1_500, oldestReceivedAt, waitingBytes: 90 });
+  s.dlq!.replay.drainSeconds = 9;
 };
+const rejected = (items: number) => (s: Known) => {
+  s.dlq!.areas.rejected.items = items;
+  s.books!.rejected = items;
+};
+const dropped = (items: number, reason: string) => (s: Known) => {
+  s.books!.dropped = items;
+  s.dropped = { [reason]: items };
+};
+const both =
+  (...changes: Change[]): Change =>
+  (s) => {
+    for (const change of changes) change(s);
+  };
+
+/** Each thing that can be the matter: what is said of it alone. A finding without a row here has no test. */
+const STATES: Record<
+  string,
+  { change: Change; codes: string[]; data: string; lost?: string; sentences: string[] }
+> = {
+  'Redis is away': {
+    change: (s) => {
+      s.redis = { problem: 'Redis at redis://r:6379: connection refused by 10.0.0.1:6379' };
+      for (const part of ['queue', 'books', 'breaker', 'dropped', 'lately', 'differenceMs'] as const)
+        delete s[part];
+    },
+    codes: ['fault redis_away'],
+    data: "Redis cannot be asked, 0 on disk. What arrives goes straight to the dlq's disk.",
+    lost: 'Whether anything was lost cannot be told without Redis, which has the books.',
+    sentences: [
+      "Redis cannot be used: Redis at redis://r:6379: connection refused by 10.0.0.1:6379. What arrives goes straight to the dlq's disk. → Bring Redis back with its AOF; never start an empty one in its place.",
+    ],
+  },
+  'Redis is nearly out of memory': {
+    change: (s) => void (s.redis.usedBytes = 96 * MIB),
+    codes: ['warning redis_memory'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      "Redis uses 96 % of its memory (96.0 MiB of 100 MiB). What it has no room for goes to disk. → Raise Redis' maxmemory, or lower queue.max_bytes.",
+    ],
+  },
+  'a service is silent': {
+    change: (s) => void (s.services[1]!.ageMs = 8_000),
+    codes: ['warning service_silent'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'The scheduler at host:1 has said nothing for 8 s. → Look whether it runs and reaches Redis; its log says what holds it up.',
+    ],
+  },
+  'no receiver runs': {
+    change: (s) => void (s.services = s.services.filter(({ service }) => service !== 'receiver')),
+    codes: ['fault no_receiver'],
+    data: '0 items in Redis, 0 on disk. Nothing arrives: no receiver runs.',
+    sentences: [
+      'No receiver is running. Nothing comes in: clients get no answer, and keep what they have as long as they can. → Start one: "nrdot receiver", or "nrdot up" for all four.',
+    ],
+  },
+  'no exporter runs': {
+    change: (s) => {
+      s.services = s.services.filter(({ service }) => service !== 'exporter');
+      delete s.exporter;
+    },
+    codes: ['fault no_exporter'],
+    data: '0 items in Redis, 0 on disk. What arrives waits in Redis (10 % full); no exporter runs.',
+    sentences: [
+      'No exporter is running. Nothing goes out: batches wait in Redis (10 % full). → Start one: "nrdot exporter", or "nrdot up" for all four.',
+    ],
+  },
+  'no dlq runs': {
+    change: (s) => {
+      s.services = s.services.filter(({ service }) => service !== 'dlq');
+      delete s.dlq;
+    },
+    codes: ['fault no_dlq'],
+    data: '0 items in Redis, the disk cannot be asked. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'No dlq is running. What spills waits in Redis (10 % full), and what is on disk stays there. → Start one: "nrdot dlq", or "nrdot up" for all four.',
+    ],
+  },
+  'the upstream fails': {
+    change: opened('failures', 'cannot resolve otlp.example'),
+    codes: ['warning breaker_open'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
+    sentences: [
+      'Delivery has been paused for 42 s: the upstream fails — cannot resolve otlp.example. What arrives goes to disk. Next try in 12 s. → Mend the way to it: name resolution, firewall, TLS, proxy; or wait for the upstream.',
+    ],
+  },
+  'the upstream throttles': {
+    change: opened('quota', 'too many requests'),
+    codes: ['warning breaker_open'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
+    sentences: [
+      'Delivery has been paused for 42 s: the upstream throttles (429) — too many requests. What arrives goes to disk. Next try in 12 s. → Ask for a higher limit at the upstream, or send less.',
+    ],
+  },
+  'the upstream refuses the key': {
+    change: opened('auth', 'Forbidden'),
+    codes: ['fault breaker_open'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
+    sentences: [
+      'Delivery has been paused for 42 s: the upstream refuses the key (401 or 403) — Forbidden. What arrives goes to disk. Next try in 12 s. → Set the right key in exporter.headers, then "nrdot reload".',
+    ],
+  },
+  'the address is wrong': {
+    change: opened('place', 'http://up/v1/traces answered 404 Not Found'),
+    codes: ['fault breaker_open'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
+    sentences: [
+      'Delivery has been paused for 42 s: the address does not answer as an upstream — http://up/v1/traces answered 404 Not Found. What arrives goes to disk. Next try in 12 s. → Set the right exporter.endpoint (the base URL, such as https://otlp.nr-data.net) and start again.',
+    ],
+  },
+  'the upstream is being tried': {
+    change: both(opened('failures', 'connection refused'), (s) => void (s.breaker!.state = 'half_open')),
+    codes: ['warning breaker_half_open'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
+    sentences: [
+      'Delivery has been paused for 42 s: the upstream fails — connection refused. What arrives goes to disk. One batch is being tried now. → Mend the way to it: name resolution, firewall, TLS, proxy; or wait for the upstream.',
+    ],
+  },
+  'the disk is full': {
+    change: (s) =>
+      void Object.assign(s.dlq!, {
+        state: 'disk_full',
+        fault: 'its disk has 12.0 MiB free, and dlq.reserve keeps 64.0 MiB of them free',
+      }),
+    codes: ['fault dlq_refuses'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'The disk takes nothing: its disk has 12.0 MiB free, and dlq.reserve keeps 64.0 MiB of them free. What should go there waits in Redis (10 % full); when that is full, clients get 503 and keep what they have. → Make room on that disk; it takes data again by itself.',
+    ],
+  },
+  'the dlq is at its capacity': {
+    change: (s) => void Object.assign(s.dlq!, { state: 'full', fault: 'the dlq is at its capacity' }),
+    codes: ['fault dlq_refuses'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'The disk takes nothing: the dlq is at its capacity. What should go there waits in Redis (10 % full); when that is full, clients get 503 and keep what they have. → Raise dlq.capacity, or let it drain: end the outage, raise dlq.replay_rate.',
+    ],
+  },
+  'the dlq fills': {
+    change: (s) => void (s.dlq!.diskBytes = 900 * MIB),
+    codes: ['warning dlq_filling'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'The dlq has room for 100 MiB more: it holds 900 MiB of 1000 MiB (dlq.capacity), 900 MiB free on its disk. → End what fills it, or make room: dlq.capacity, and the disk with it.',
+    ],
+  },
+  'something else fills the disk': {
+    change: (s) => void (s.dlq!.disk!.freeBytes = 70 * MIB),
+    codes: ['warning dlq_filling'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'The dlq has room for 6.0 MiB more: it holds 0 B of 1000 MiB (dlq.capacity), 70.0 MiB free on its disk. → End what fills it, or make room: dlq.capacity, and the disk with it.',
+    ],
+  },
+  'something on disk is damaged': {
+    change: (s) => void (s.dlq!.quarantinedBytes = 2 * MIB),
+    codes: ['warning dlq_damaged'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'Something on disk is damaged. 2.0 MiB that cannot be read are kept in quarantine; what was lost with them is counted as dropped (corrupted). → "nrdot dlq verify" names what and where; check disk and memory.',
+    ],
+  },
+  'data on disk is about to expire': {
+    change: both(onDisk, (s) => void (s.dlq!.areas.high.oldestReceivedAt = NOW - 71 * 3_600_000)),
+    codes: ['warning expiring', 'note on_disk'],
+    data: '0 items in Redis, 1,500 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'The oldest data on disk is dropped in 60 min (dlq.retention). → Raise dlq.retention and restart the dlq, or "nrdot dlq export" what must stay.',
+      '1,500 items are on disk, the oldest for 71.0 h. It is coming back, in about 9 s at the present rate.',
+    ],
+  },
+  'replay is paused, with data on disk': {
+    change: both(onDisk, (s) => void (s.dlq!.replay.paused = true)),
+    codes: ['warning replay_paused'],
+    data: '0 items in Redis, 1,500 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      '1,500 items are on disk, the oldest for 5 min. Replay is paused by hand: it stays there until "nrdot dlq resume". → "nrdot dlq resume" when the reason for it is over.',
+    ],
+  },
+  'replay is paused': {
+    change: (s) => void (s.dlq!.replay.paused = true),
+    codes: ['note replay_paused'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'Replay is paused by hand; nothing is on disk. → "nrdot dlq resume" when the reason for it is over.',
+    ],
+  },
+  'data is on disk': {
+    change: onDisk,
+    codes: ['note on_disk'],
+    data: '0 items in Redis, 1,500 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      '1,500 items are on disk, the oldest for 5 min. It is coming back, in about 9 s at the present rate.',
+    ],
+  },
+  'everything is rejected': {
+    change: both(rejected(700), (s) => void (s.lately = { rejectedMs: 1_000, allRejected: true })),
+    codes: ['fault all_rejected'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    lost: 'Nothing: every accepted item is delivered, or kept. 700 items are kept on disk because the upstream refused them.',
+    sentences: [
+      'The upstream refuses everything, for good. 700 items are kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
+    ],
+  },
+  'some data is rejected (poison)': {
+    change: both(rejected(1), (s) => void (s.lately = { rejectedMs: 1_000, deliveredMs: 500 })),
+    codes: ['warning rejecting'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    lost: 'Nothing: every accepted item is delivered, or kept. 1 item is kept on disk because the upstream refused it.',
+    sentences: [
+      'The upstream refuses some of the data, for good. 1 item is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
+    ],
+  },
+  'data was rejected before': {
+    change: rejected(3),
+    codes: ['note rejected'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    lost: 'Nothing: every accepted item is delivered, or kept. 3 items are kept on disk because the upstream refused them.',
+    sentences: [
+      'The upstream refused data for good before; 3 items are kept on disk. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
+    ],
+  },
+  'data is being dropped': {
+    change: both(dropped(94_500, 'rejected_capacity'), (s) => void (s.lately = { droppedMs: 2_000 })),
+    codes: ['fault dropping'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    lost: 'Every item is accounted for. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity.',
+    sentences: [
+      'Data is being dropped. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. → docs/operations.md, NrdotItemsDropped, says by reason how to end it.',
+    ],
+  },
+  'data was dropped lately': {
+    change: both(dropped(7, 'retention'), (s) => void (s.lately = { droppedMs: 300_000 })),
+    codes: ['warning dropped'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    lost: 'Every item is accounted for. 7 of 120,000 accepted items were dropped: 7 retention.',
+    sentences: ['7 of 120,000 accepted items were dropped: 7 retention.'],
+  },
+  'data was purged by a person': {
+    change: both(dropped(7, 'purged'), (s) => void (s.lately = { droppedMs: 2_000 })),
+    codes: ['note dropped'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    lost: 'Every item is accounted for. 7 of 120,000 accepted items were dropped: 7 purged.',
+    sentences: ['7 of 120,000 accepted items were dropped: 7 purged.'],
+  },
+  'the books do not balance': {
+    change: (s) => void (s.books!.difference = 7),
+    codes: ['fault books_differ'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    lost: '7 items are accounted for nowhere, of 120,000 accepted.',
+    sentences: [
+      'The books do not balance. 7 items are accounted for nowhere, of 120,000 accepted. → docs/operations.md, NrdotBooksDoNotBalance.',
+    ],
+  },
+  'the queue spills': {
+    change: (s) => {
+      s.queue!.classes.normal.spills = true;
+      s.queue!.fill = 0.96;
+    },
+    codes: ['warning spilling'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, new normal batches to disk.',
+    sentences: [
+      'The queue in Redis is 96 % full: more arrives than goes out. What arrives goes to Redis, new normal batches to disk. → Add exporters, or send less.',
+    ],
+  },
+  'requests are refused': {
+    change: (s) => void (s.rates.refusedRequests = 2),
+    codes: ['warning refusing'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'Receivers refuse 2.0 requests per second. What was answered with 503 or 429 the client keeps and sends again; other refusals it drops. → The reasons: receiver_refused_total, or "receiver" in "nrdot status --json".',
+    ],
+  },
+  'the limiter drops': {
+    change: (s) => {
+      s.rates.limiterDropped = 5;
+      s.limiter = {
+        ...{ mode: 'enforce', keysUsed: 90, keysLimit: 100, maxKeys: 100, points: 1, droppedPoints: 5 },
+        ...{ aggregatedPoints: 0, overflowPoints: 0, topLabels: [] },
+      };
+    },
+    codes: ['warning limiter_drops'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'The cardinality limiter drops 5 data points per second: 90 of 100 key-sets are in use. Their senders are told by a partial success; they were never accepted. → "nrdot limiter" names the metric and the label.',
+    ],
+  },
+};
+
+const NOTHING = 'Nothing: every accepted item is delivered, or kept in Redis or on disk.';
+const names = Object.keys(STATES);
+const codesOf = (findings: readonly Finding[]) => findings.map(({ level, code }) => `${level} ${code}`);
+const sentence = ({ text, more, todo }: Finding) =>
+  [text, more, todo && `→ ${todo}`].filter(Boolean).join(' ');
+
+function after(...changes: Change[]): Known {
+  const status = well();
+  for (const change of changes) change(status);
+  return status;
+}
 
 describe('what there is to say about a pipeline', () => {
   it('is that all is well, when it is', () => {
-    expect(codes(() => {})).toEqual(['ok ok']);
-  });
-
-  it('names why delivery waits, what the upstream said last, and when it is tried again', () => {
-    const status = well();
-    Object.assign(status.breaker!, { state: 'open', reason: 'failures', retryAtMs: NOW + 12_000 });
-    status.exporter!.lastProblem = { at: NOW - 1_000, reason: 'connection', message: 'ECONNREFUSED' };
-    status.dlq!.areas.high = { ...area, items: 1_500, oldestReceivedAt: NOW - 300_000 };
-    const [first, second] = findingsOf(status);
-    expect(first).toMatchObject({
-      ...{ level: 'warning', code: 'breaker_open' },
-      text: 'Delivery is paused: the upstream fails — ECONNREFUSED.',
-      more: expect.stringMatching(/^Nothing is lost: .* Next try in 12 s\.$/),
-    });
-    expect(second).toMatchObject({
-      ...{ level: 'note', code: 'on_disk', text: '1,500 items are on disk, the oldest for 5 min.' },
-      more: 'Then they come back, in about 90 s.',
+    expect(findingsOf(well())).toEqual([
+      { level: 'ok', code: 'ok', text: 'Everything flows; nothing waits for an upstream or a disk.' },
+    ]);
+    expect(summaryOf(well())).toEqual({
+      data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+      lost: NOTHING,
+      back: '',
     });
   });
 
-  it.each<[string, (status: ReturnType<typeof well>) => void]>([
-    [
-      'fault redis_away',
-      (s) => Object.assign(s, { redis: { problem: 'refused' }, services: [], queue: undefined }),
-    ],
-    ['warning redis_memory', (s) => Object.assign(s.redis, { usedBytes: 96 })],
-    ['warning service_silent', (s) => Object.assign(s.services[0]!, { ageMs: 8_000 })],
-    ['fault no_exporter', (s) => s.services.splice(2, 1)],
-    ['fault breaker_open', (s) => Object.assign(s.breaker!, { state: 'open', reason: 'auth' })],
-    ['warning breaker_half_open', (s) => Object.assign(s.breaker!, { state: 'half_open', reason: 'quota' })],
-    ['fault dlq_refuses', (s) => Object.assign(s.dlq!, { state: 'disk_full', fault: 'ENOSPC' })],
-    ['warning dlq_filling', (s) => Object.assign(s.dlq!, { diskBytes: 900 })],
-    ['warning dlq_damaged', (s) => Object.assign(s.dlq!, { quarantinedBytes: 1 })],
-    ['note rejected', (s) => Object.assign(s.dlq!.areas, { rejected: { ...area, items: 3 } })],
-    ['warning spilling', (s) => Object.assign(s.queue!.classes.normal, { spills: true })],
-    ['warning refusing', (s) => Object.assign(s.rates, { refusedRequests: 2 })],
-    ['warning dropped', (s) => Object.assign(s.books!, { dropped: 7 })],
-    ['fault books_differ', (s) => Object.assign(s.books!, { difference: 7 })],
-    [
-      'warning limiter_drops',
-      (s) =>
-        Object.assign(s, {
-          rates: { ...s.rates, limiterDropped: 5 },
-          limiter: {
-            ...{ mode: 'enforce', keysUsed: 1, keysLimit: 1, maxKeys: 1, points: 1 },
-            topLabels: [],
-          },
-        }),
-    ],
-  ])('is %s when it is so', (expected, change) => {
-    expect(codes(change)).toEqual([expected]);
+  it.each(names)('when %s', (name) => {
+    const { change, codes, data, lost = NOTHING, sentences } = STATES[name]!;
+    const status = after(change);
+    expect(codesOf(findingsOf(status))).toEqual(codes);
+    expect(findingsOf(status).map(sentence)).toEqual(sentences);
+    expect(summaryOf(status)).toMatchObject({ data, lost });
   });
 
-  it('is silent about items between two places, and puts the gravest first', () => {
-    expect(
-      codes((s) => Object.assign(s, { differenceMs: 900, books: { ...s.books, difference: 7 } })),
-    ).toEqual(['ok ok']);
-    expect(
-      codes((s) => {
-        Object.assign(s.dlq!.areas, { rejected: { ...area, items: 3 } });
-        Object.assign(s.rates, { refusedRequests: 2 });
-        s.services.splice(2, 1);
-      }),
-    ).toEqual(['fault no_exporter', 'warning refusing', 'note rejected']);
+  it('has a row for every finding', () => {
+    const covered = Object.values(STATES).flatMap(({ codes }) => codes.map((code) => code.split(' ')[1]));
+    expect([...new Set(['ok', ...covered])].sort()).toEqual([...FINDING_CODES].sort());
+  });
+});
+
+/** Of two states the second may not be seen, or not as it is alone; everything else has to be there. */
+const HIDES: Record<string, (code: string) => boolean> = {
+  // What only Redis knows; and services that report through it.
+  'Redis is away': (code) =>
+    /^(breaker|drop|books|spilling|redis_memory|no_|rejecting|all_rejected)/.test(code),
+  'no dlq runs': (code) => /^(dlq_|expiring|replay_paused|on_disk|rejected|service_silent)/.test(code),
+};
+
+/** What may be claimed in a state, whatever else is the matter. */
+function contradictions(status: Known): string[] {
+  const said = [...findingsOf(status).map(sentence), ...Object.values(summaryOf(status))].join(' ');
+  const { books, differenceMs = 0, dlq, redis, breaker, services } = status;
+  const wrong: string[] = [];
+  const never = (when: boolean, claim: RegExp, why: string) => {
+    if (when && claim.test(said)) wrong.push(`${why}: "${claim.exec(said)![0]}" in ${said}`);
+  };
+  const takes = dlq?.state === 'ok';
+  never(!books, /nothing is lost|^Nothing: every|accounted for\./i, 'a claim of no loss without the books');
+  never((books?.dropped ?? 0) > 0, /Nothing: every|nothing is lost/i, 'no loss, with drops');
+  never(
+    (books?.difference ?? 0) !== 0 && differenceMs > 10_000,
+    /Nothing: every|Every item is accounted/i,
+    'no loss, with a difference',
+  );
+  never(!takes, /goes? (straight )?to (the dlq's )?disk|batches to disk/i, 'the disk, which takes nothing');
+  never(dlq?.replay.paused ?? false, /by itself once|is coming back|comes back/i, 'a return, while paused');
+  never(breaker?.state !== 'closed' || !!redis.problem, /on to the upstream/i, 'delivery, while held');
+  never(
+    !services.some(({ service }) => service === 'exporter'),
+    /coming back|on to the upstream/,
+    'no exporter',
+  );
+  never(true, /in about 0 s|NaN|undefined|Infinity|\[object/, 'no time, or no value');
+  return wrong;
+}
+
+describe('two things at once', () => {
+  const pairs = names.flatMap((a, i) => names.slice(i + 1).map((b) => [a, b] as const));
+
+  it.each(pairs)('%s, and %s', (a, b) => {
+    // In both orders: what is deleted first cannot be changed after.
+    for (const [first, second] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      let status: Known;
+      try {
+        status = after(STATES[first]!.change, STATES[second]!.change);
+      } catch {
+        continue; // the first took away what the second changes
+      }
+      expect(contradictions(status)).toEqual([]);
+      const codes = codesOf(findingsOf(status)).map((code) => code.split(' ')[1]!);
+      const expected = [first, second].flatMap((name) =>
+        STATES[name]!.codes.map((code) => code.split(' ')[1]!),
+      );
+      const hidden = (code: string) => [a, b].some((name) => HIDES[name]?.(code)) || sameSubject(code, codes);
+      expect(expected.filter((code) => !codes.includes(code) && !hidden(code))).toEqual([]);
+      const levels = findingsOf(status).map(({ level }) => ['fault', 'warning', 'note', 'ok'].indexOf(level));
+      expect(levels).toEqual([...levels].sort());
+    }
+  });
+
+  it('say of each pair what no constant could', () => {
+    const saying = (...states: string[]) => summaryOf(after(...states.map((name) => STATES[name]!.change)));
+    expect(saying('the upstream fails', 'the disk is full').data).toBe(
+      '0 items in Redis, 0 on disk. What arrives waits in Redis (10 % full); when that is full, clients get 503 and keep what they have.',
+    );
+    expect(saying('Redis is away', 'the disk is full').data).toMatch(
+      /Clients get 503 and keep what they have: neither Redis nor the disk takes it\.$/,
+    );
+    expect(saying('the upstream fails', 'data is on disk').back).toBe(
+      'It comes back by itself once the upstream answers, in about 9 s from then.',
+    );
+    expect(saying('the upstream refuses the key', 'data is on disk').back).toBe(
+      'It comes back by itself once that is mended, in about 9 s from then.',
+    );
+    expect(saying('the upstream fails', 'replay is paused, with data on disk').back).toMatch(
+      /until "nrdot dlq resume"/,
+    );
+    expect(saying('data is being dropped', 'data was rejected before').lost).toBe(
+      'Every item is accounted for. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. 3 items are kept on disk because the upstream refused them.',
+    );
+  });
+});
+
+/** One subject is in one state: what it says of another is in its place. */
+function sameSubject(code: string, seen: readonly string[]): boolean {
+  const subjects = [
+    ['breaker_open', 'breaker_half_open'],
+    ['dlq_refuses', 'dlq_filling'],
+    ['on_disk', 'replay_paused'],
+    ['all_rejected', 'rejecting', 'rejected'],
+    ['dropping', 'dropped'],
+    ['no_receiver', 'no_exporter', 'no_dlq', 'service_silent'],
+    ['redis_away', 'redis_memory'],
+  ];
+  return subjects.some((subject) => subject.includes(code) && seen.some((other) => subject.includes(other)));
+}
+
+describe('what moves', () => {
+  it('is no loss until it has stood still', () => {
+    const status = after((s) => void Object.assign(s.books!, { difference: 7 }));
+    status.differenceMs = 900;
+    expect(codesOf(findingsOf(status))).toEqual(['ok ok']);
+    expect(lossText(status)).toBe('No loss is known; 7 items are between two places right now.');
+  });
+});
+
+describe('what a process leaves', () => {
+  it('is what the books say, and nothing without them', () => {
+    expect(leftText({ queued: 12, on_disk: 1_200 })).toBe(
+      '12 items in Redis and 1,200 items on disk wait for the next start.',
+    );
+    expect(leftText({ queued: 0, on_disk: 0 })).toBe('Nothing was waiting.');
+    expect(leftText(undefined)).toMatch(/not known/);
   });
 });
 
@@ -139,11 +536,11 @@ describe('the last fifteen minutes', () => {
     const history = new History(async () => {
       at += 5_000;
       const { queue, ...status } = well();
-      return { ...status, ...(at > 10_000 ? { queue } : {}), at, findings: [] } as PipelineStatus;
+      return { ...status, ...(at > 10_000 ? { queue } : {}), at, findings: [] } as unknown as PipelineStatus;
     });
     history.stop();
     for (let i = 0; i < 4; i++) await history.sample();
-    expect(history.columns().columns.fill).toEqual([null, null, 0, 0]);
+    expect(history.columns().columns.fill).toEqual([null, null, 0.1, 0.1]);
     expect(history.columns().at).toEqual([5_000, 10_000, 15_000, 20_000]);
     for (let i = 0; i < HISTORY_SAMPLES; i++) await history.sample();
     const { at: times, columns } = history.columns();

@@ -1,178 +1,446 @@
-import { CLASSES } from '@nrdot/queue';
+import type { Accounting, Breaker } from '@nrdot/queue';
+import { CLASSES } from '@nrdot/queue/priority-class';
+import { countText, durationText, numberText, sizeText } from '@nrdot/telemetry';
 import type { PipelineStatus } from './pipeline-status.ts';
 
-/** One thing a person on call should know, in a whole sentence. */
+/** One thing a person on call should know, in whole sentences. */
 export interface Finding {
-  /** `ok`: all is well. `note`: it works at it. `warning`: look soon. `fault`: look now. */
+  /** `ok`: all is well. `note`: nothing to do. `warning`: look soon. `fault`: look now. */
   level: 'ok' | 'note' | 'warning' | 'fault';
-  /** Short and fixed, for programs, such as `breaker_open`. */
-  code: string;
+  /** Short and fixed, for programs, such as `breaker_open`; docs/operations.md has a section of this name. */
+  code: FindingCode;
+  /** What is the matter. */
   text: string;
-  /** What to do or to expect, when there is something to say. */
+  /** Where the data is meanwhile, and how it goes on. */
   more?: string;
+  /** What to do, where there is something to do. */
+  todo?: string;
 }
+
+export const FINDING_CODES = [
+  'ok',
+  'redis_away',
+  'redis_memory',
+  'service_silent',
+  'no_receiver',
+  'no_exporter',
+  'no_dlq',
+  'breaker_open',
+  'breaker_half_open',
+  'dlq_refuses',
+  'dlq_filling',
+  'dlq_damaged',
+  'expiring',
+  'replay_paused',
+  'on_disk',
+  'all_rejected',
+  'rejecting',
+  'rejected',
+  'dropping',
+  'dropped',
+  'books_differ',
+  'spilling',
+  'refusing',
+  'limiter_drops',
+] as const;
+export type FindingCode = (typeof FINDING_CODES)[number];
+
+/** Sentences that hold for the whole: they are on every screen. */
+export interface Summary {
+  /** Where the data is. */
+  data: string;
+  /** Whether any was lost. */
+  lost: string;
+  /** How and when what is on disk comes back; empty when nothing is there. */
+  back: string;
+}
+
+/** All that is known but what is said about it. */
+export type Known = Omit<PipelineStatus, 'findings' | 'summary'>;
 
 const LEVELS = ['fault', 'warning', 'note', 'ok'] as const;
 const LATE_MS = 6_000;
+/** What is between two places changes from moment to moment; what is lost stays. */
 const DIFFERS_MS = 10_000;
+/** What happened so short a time ago goes on; so long ago it is still worth a look. */
+const GOES_ON_MS = 60_000;
+const LATELY_MS = 15 * 60_000;
+/** What an exporter was told last counts as the cause for so long. */
+const PROBLEM_MS = 120_000;
+const EXPIRES_SHARE = 0.9;
+/** Of what it can hold the dlq holds so much; or of its capacity there is only room for so much. */
+const FILLING = 0.8;
+const ROOM_MIN = 0.05;
 
-/**
- * What there is to say about a pipeline: where data waits and why, and whether anything was lost. The gravest first;
- * when there is nothing, that all is well.
- */
-export function findingsOf(status: Omit<PipelineStatus, 'findings'>): Finding[] {
+/** What a breaker's reason means, whether it ends by itself, and what to do. */
+const REASONS: Record<string, { what: string; alone: boolean; todo: string }> = {
+  failures: {
+    what: 'the upstream fails',
+    alone: true,
+    todo: 'Mend the way to it: name resolution, firewall, TLS, proxy; or wait for the upstream.',
+  },
+  quota: {
+    what: 'the upstream throttles (429)',
+    alone: true,
+    todo: 'Ask for a higher limit at the upstream, or send less.',
+  },
+  auth: {
+    what: 'the upstream refuses the key (401 or 403)',
+    alone: false,
+    todo: 'Set the right key in exporter.headers, then "nrdot reload".',
+  },
+  place: {
+    what: 'the address does not answer as an upstream',
+    alone: false,
+    todo: 'Set the right exporter.endpoint (the base URL, such as https://otlp.nr-data.net) and start again.',
+  },
+};
+
+/** What there is to say about a pipeline, the gravest first; when there is nothing, that all is well. */
+export function findingsOf(status: Known): Finding[] {
   const all = [
     ...redis(status),
     ...missing(status),
-    ...breaker(status),
+    ...breakers(status),
     ...disk(status),
-    ...queue(status),
+    ...rejections(status),
     ...losses(status),
+    ...queue(status),
     ...limiter(status),
   ];
   all.sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
   if (all.length > 0) return all;
-  return [{ level: 'ok', code: 'ok', text: 'Everything flows. Nothing waits, nothing is lost.' }];
+  return [{ level: 'ok', code: 'ok', text: 'Everything flows; nothing waits for an upstream or a disk.' }];
 }
 
-type Known = Omit<PipelineStatus, 'findings'>;
+export function summaryOf(status: Known): Summary {
+  return {
+    data: `${placesText(status)} ${arrivalText(status)}`,
+    lost: lossText(status),
+    back: status.dlq && waitingOnDisk(status.dlq) > 0 ? returnText(status) : '',
+  };
+}
 
-function redis({ redis: { problem, usedBytes = 0, limitBytes = 0 } }: Known): Finding[] {
+/**
+ * Whether anything that was accepted was lost, as far as the books tell. This is the only sentence about it: nobody says that nothing
+ * is lost without asking here.
+ */
+export function lossText({
+  books,
+  dropped,
+  differenceMs = 0,
+}: Pick<Known, 'books' | 'dropped' | 'differenceMs'>): string {
+  if (!books) return 'Whether anything was lost cannot be told without Redis, which has the books.';
+  const { accepted, difference, rejected } = books;
+  const kept =
+    rejected > 0
+      ? ` ${areText(rejected)} kept on disk because the upstream refused ${rejected === 1 ? 'it' : 'them'}.`
+      : '';
+  if (difference !== 0 && differenceMs >= DIFFERS_MS) {
+    const what =
+      difference > 0
+        ? `${areText(difference)} accounted for nowhere, of ${numberText(accepted)} accepted`
+        : `${areText(-difference)} accounted for beyond the ${numberText(accepted)} accepted`;
+    return `${what}.${droppedText(books, dropped)}${kept}`;
+  }
+  if (books.dropped > 0) return `Every item is accounted for.${droppedText(books, dropped)}${kept}`;
+  if (difference !== 0)
+    return `No loss is known; ${areText(Math.abs(difference))} between two places right now.${kept}`;
+  return `Nothing: every accepted item is delivered, or kept${rejected > 0 ? '' : ' in Redis or on disk'}.${kept}`;
+}
+
+function droppedText({ accepted, dropped }: Accounting, reasons: Known['dropped']): string {
+  if (dropped === 0) return '';
+  const named = Object.entries(reasons ?? {}).map(([reason, items]) => `${numberText(items)} ${reason}`);
+  const why = named.length > 0 ? `: ${named.join(', ')}` : '';
+  return ` ${numberText(dropped)} of ${numberText(accepted)} accepted items were dropped${why}.`;
+}
+
+/** What a process that stopped may say about what it leaves. */
+export function leftText(books: Pick<Accounting, 'queued' | 'on_disk'> | undefined): string {
+  if (!books) return 'Redis was not reached, so what it holds is not known; what is on disk stays there.';
+  const { queued, on_disk: onDisk } = books;
+  if (queued + onDisk === 0) return 'Nothing was waiting.';
+  const places = [
+    ...(queued > 0 ? [`${countText(queued, 'item')} in Redis`] : []),
+    ...(onDisk > 0 ? [`${countText(onDisk, 'item')} on disk`] : []),
+  ];
+  return `${places.join(' and ')} wait for the next start.`;
+}
+
+/** Where the data is: Redis, disk. */
+function placesText({ queue: q, dlq, redis: { problem } }: Known): string {
+  const inRedis = q
+    ? `${countText(q.items, 'item')} in Redis`
+    : problem
+      ? 'Redis cannot be asked'
+      : 'Redis did not answer';
+  const onDisk = dlq ? `${numberText(waitingOnDisk(dlq))} on disk` : 'the disk cannot be asked';
+  return `${inRedis}, ${onDisk}.`;
+}
+
+/** Where what arrives goes now. */
+function arrivalText(status: Known): string {
+  const {
+    services,
+    redis: { problem },
+    queue: q,
+    dlq,
+  } = status;
+  if (!problem && !services.some(({ service }) => service === 'receiver'))
+    return 'Nothing arrives: no receiver runs.';
+  const full = 'when that is full, clients get 503 and keep what they have';
   if (problem) {
-    const more =
-      'Receivers hand what they take to the dlq meanwhile; where they cannot, clients get 503 and keep it.';
-    return [{ level: 'fault', code: 'redis_away', text: `Redis cannot be used: ${problem}.`, more }];
+    if (!dlq)
+      return 'What arrives goes to a dlq that the receivers can reach; without one, clients get 503 and keep it.';
+    return diskTakes(status)
+      ? "What arrives goes straight to the dlq's disk."
+      : 'Clients get 503 and keep what they have: neither Redis nor the disk takes it.';
+  }
+  const fill = q ? ` (${percent(q.fill)} full)` : '';
+  if (holds(status).length > 0) {
+    return diskTakes(status) ? 'What arrives goes to disk.' : `What arrives waits in Redis${fill}; ${full}.`;
+  }
+  const spills = q ? CLASSES.filter((c) => q.classes[c].spills) : [];
+  if (spills.length > 0) {
+    return diskTakes(status)
+      ? `What arrives goes to Redis, new ${spills.join(', ')} batches to disk.`
+      : `What arrives waits in Redis${fill}; ${full}.`;
+  }
+  if (!services.some(({ service }) => service === 'exporter'))
+    return `What arrives waits in Redis${fill}; no exporter runs.`;
+  return 'What arrives goes to Redis, and on to the upstream.';
+}
+
+/** How and when what is on disk comes back. */
+function returnText(status: Known): string {
+  const {
+    dlq,
+    redis: { problem },
+    services,
+  } = status;
+  if (!dlq) return '';
+  if (dlq.replay.paused) return 'Replay is paused by hand: it stays there until "nrdot dlq resume".';
+  if (problem) return 'It comes back when Redis does.';
+  if (!services.some(({ service }) => service === 'exporter')) return 'It comes back when an exporter runs.';
+  const takes = `in about ${durationText(Math.max(1, dlq.replay.drainSeconds))}`;
+  const [hold] = holds(status);
+  if (!hold) return `It is coming back, ${takes} at the present rate.`;
+  const until = reasonOf(hold).alone ? 'the upstream answers' : 'that is mended';
+  return `It comes back by itself once ${until}, ${takes} from then.`;
+}
+
+function redis(status: Known): Finding[] {
+  const {
+    redis: { problem, usedBytes = 0, limitBytes = 0 },
+  } = status;
+  if (problem) {
+    const todo = 'Bring Redis back with its AOF; never start an empty one in its place.';
+    const text = `Redis cannot be used: ${problem}.`;
+    return [{ level: 'fault', code: 'redis_away', text, more: arrivalText(status), todo }];
   }
   if (limitBytes === 0 || usedBytes < 0.95 * limitBytes) return [];
-  const text = `Redis uses ${percent(usedBytes / limitBytes)} of its memory.`;
-  return [{ level: 'warning', code: 'redis_memory', text, more: 'What it has no room for goes to disk.' }];
+  const text = `Redis uses ${percent(usedBytes / limitBytes)} of its memory (${sizeText(usedBytes)} of ${sizeText(limitBytes)}).`;
+  const more = diskTakes(status)
+    ? 'What it has no room for goes to disk.'
+    : 'What it has no room for is refused: the disk takes nothing, clients get 503 and keep it.';
+  return [
+    {
+      level: 'warning',
+      code: 'redis_memory',
+      text,
+      more,
+      todo: "Raise Redis' maxmemory, or lower queue.max_bytes.",
+    },
+  ];
 }
 
-function missing({ services, redis: { problem } }: Known): Finding[] {
+function missing({ services, redis: { problem }, queue: q }: Known): Finding[] {
   const late = services.filter(({ ageMs }) => ageMs > LATE_MS);
   const found: Finding[] = late.map(({ service, instance, ageMs }) => ({
     level: 'warning',
     code: 'service_silent',
-    text: `The ${service} at ${instance} has said nothing for ${Math.round(ageMs / 1000)} s.`,
+    text: `The ${service} at ${instance} has said nothing for ${durationText(ageMs / 1000)}.`,
+    todo: `Look whether it runs and reaches Redis; its log says what holds it up.`,
   }));
   if (problem) return found; // then nobody could say so
+  const fill = q ? ` (${percent(q.fill)} full)` : '';
   for (const service of ['receiver', 'exporter', 'dlq'] as const) {
     if (services.some((line) => line.service === service)) continue;
-    const consequence = {
-      receiver: 'Nothing comes in.',
-      exporter: 'Nothing goes out: batches wait in Redis.',
-      dlq: 'Nothing goes to disk: what spills waits in Redis.',
+    const more = {
+      receiver: 'Nothing comes in: clients get no answer, and keep what they have as long as they can.',
+      exporter: `Nothing goes out: batches wait in Redis${fill}.`,
+      dlq: `What spills waits in Redis${fill}, and what is on disk stays there.`,
     }[service];
-    found.push({ level: 'fault', code: `no_${service}`, text: `No ${service} is running. ${consequence}` });
+    const todo = `Start one: "nrdot ${service}", or "nrdot up" for all four.`;
+    found.push({ level: 'fault', code: `no_${service}`, text: `No ${service} is running.`, more, todo });
   }
   return found;
 }
 
-function breaker({ breaker: state, exporter, at }: Known): Finding[] {
-  if (!state || state.state === 'closed') return [];
-  const said =
-    exporter?.lastProblem && at - exporter.lastProblem.at < 120_000 ? exporter.lastProblem.message : '';
-  const why = {
-    failures: 'the upstream fails',
-    quota: 'the upstream throttles (429)',
-    auth: 'the upstream refuses the key (401 or 403)',
-  }[state.reason];
-  const text = `Delivery is paused: ${why ?? state.reason}${said ? ` — ${said}` : ''}.`;
-  const more =
-    state.state === 'half_open'
-      ? 'A single batch is being tried now. Nothing is lost: what waits is on disk and in Redis.'
-      : `Nothing is lost: what arrives goes to disk and comes back by itself. Next try in ${duration(state.retryAtMs - at)}.`;
-  return [
-    { level: state.reason === 'auth' ? 'fault' : 'warning', code: `breaker_${state.state}`, text, more },
-  ];
+/** The breakers that hold something back. */
+function holds({ breaker }: Known): Breaker[] {
+  return breaker && breaker.state !== 'closed' ? [breaker] : [];
 }
 
-function disk({ dlq, breaker: state, at }: Known): Finding[] {
+function reasonOf({ reason }: Breaker): (typeof REASONS)[string] {
+  return REASONS[reason] ?? { what: reason, alone: true, todo: REASONS.failures!.todo };
+}
+
+function breakers(status: Known): Finding[] {
+  const { exporter, at } = status;
+  return holds(status).map((hold) => {
+    const { what, alone, todo } = reasonOf(hold);
+    const problem = exporter?.lastProblem;
+    const said = problem && at - problem.at < PROBLEM_MS ? ` — ${problem.message || problem.reason}` : '';
+    const next =
+      hold.state === 'half_open'
+        ? 'One batch is being tried now.'
+        : `Next try in ${durationText(Math.max(0, hold.retryAtMs - at) / 1000)}.`;
+    return {
+      level: alone ? 'warning' : 'fault',
+      code: hold.state === 'half_open' ? 'breaker_half_open' : 'breaker_open',
+      text: `Delivery has been paused for ${durationText(Math.max(0, at - hold.sinceMs) / 1000)}: ${what}${said}.`,
+      more: `${arrivalText(status)} ${next}`,
+      todo,
+    } satisfies Finding;
+  });
+}
+
+function disk(status: Known): Finding[] {
+  const { dlq, at } = status;
   if (!dlq) return [];
   const found: Finding[] = [];
-  if (dlq.state !== 'ok') {
-    const text = `The disk takes nothing: ${dlq.fault ?? dlq.state}.`;
-    found.push({ level: 'fault', code: 'dlq_refuses', text, more: 'What spills waits in Redis.' });
-  } else if (dlq.diskBytes > 0.8 * dlq.capacityBytes) {
-    const text = `The dlq is ${percent(dlq.diskBytes / dlq.capacityBytes)} full.`;
+  if (!diskTakes(status)) {
+    const more = status.redis.problem
+      ? arrivalText(status)
+      : `What should go there waits in Redis${status.queue ? ` (${percent(status.queue.fill)} full)` : ''}; when that is full, clients get 503 and keep what they have.`;
+    const todo =
+      dlq.state === 'full'
+        ? 'Raise dlq.capacity, or let it drain: end the outage, raise dlq.replay_rate.'
+        : dlq.state === 'disk_full'
+          ? 'Make room on that disk; it takes data again by itself.'
+          : 'Mend the disk ("dmesg" says what is the matter with it); it takes data again by itself.';
     found.push({
-      level: 'warning',
-      code: 'dlq_filling',
-      text,
-      more: 'dlq.capacity, or a faster replay_rate.',
+      level: 'fault',
+      code: 'dlq_refuses',
+      text: `The disk takes nothing: ${dlq.fault ?? dlq.state}.`,
+      more,
+      todo,
     });
+  } else {
+    const room = roomOf(dlq);
+    const share = dlq.diskBytes / (dlq.diskBytes + room);
+    if (share > FILLING || room < ROOM_MIN * dlq.capacityBytes) {
+      const text = `The dlq has room for ${sizeText(room)} more: it holds ${sizeText(dlq.diskBytes)} of ${sizeText(dlq.capacityBytes)} (dlq.capacity)${freeText(dlq)}.`;
+      const todo = 'End what fills it, or make room: dlq.capacity, and the disk with it.';
+      found.push({ level: 'warning', code: 'dlq_filling', text, todo });
+    }
   }
   if (dlq.quarantinedBytes > 0 || dlq.segments.some((segment) => segment.state === 'damaged')) {
-    const more = 'Nothing of it is deleted: "nrdot dlq verify" names what and where.';
-    found.push({ level: 'warning', code: 'dlq_damaged', text: 'Something on disk cannot be read.', more });
+    const more = `${sizeText(dlq.quarantinedBytes)} that cannot be read are kept in quarantine; what was lost with them is counted as dropped (corrupted).`;
+    const todo = '"nrdot dlq verify" names what and where; check disk and memory.';
+    found.push({ level: 'warning', code: 'dlq_damaged', text: 'Something on disk is damaged.', more, todo });
   }
-  const waiting = CLASSES.reduce((sum, c) => sum + dlq.areas[c].items, 0);
-  if (waiting > 0) {
-    const oldest = Math.min(
-      ...CLASSES.map((c) => dlq.areas[c].oldestReceivedAt || Number.POSITIVE_INFINITY),
-      at,
-    );
-    const text = `${count(waiting)} items are on disk, the oldest for ${duration(at - oldest)}.`;
-    const held = state && state.state !== 'closed';
-    found.push(
-      dlq.replay.paused
-        ? { level: 'warning', code: 'replay_paused', text: `${text} Replay is paused by hand.` }
-        : {
-            level: 'note',
-            code: 'on_disk',
-            text,
-            more: held
-              ? `Then they come back, in about ${duration(dlq.replay.drainSeconds * 1_000)}.`
-              : `They are coming back: about ${duration(dlq.replay.drainSeconds * 1_000)} left.`,
+  const waiting = waitingOnDisk(dlq);
+  const oldest = Math.min(
+    ...CLASSES.map((c) => dlq.areas[c].oldestReceivedAt || Number.POSITIVE_INFINITY),
+    at,
+  );
+  const what = `${areText(waiting)} on disk, the oldest for ${durationText((at - oldest) / 1000)}.`;
+  if (dlq.replay.paused) {
+    const text =
+      waiting > 0 ? `${what} ${returnText(status)}` : 'Replay is paused by hand; nothing is on disk.';
+    const todo = '"nrdot dlq resume" when the reason for it is over.';
+    found.push({ level: waiting > 0 ? 'warning' : 'note', code: 'replay_paused', text, todo });
+  } else if (waiting > 0) {
+    found.push({ level: 'note', code: 'on_disk', text: what, more: returnText(status) });
+  }
+  if (waiting > 0 && dlq.retentionMs !== undefined && at - oldest > EXPIRES_SHARE * dlq.retentionMs) {
+    const left = durationText(Math.max(0, dlq.retentionMs - (at - oldest)) / 1000);
+    const text = `The oldest data on disk is dropped in ${left} (dlq.retention).`;
+    const todo = 'Raise dlq.retention and restart the dlq, or "nrdot dlq export" what must stay.';
+    found.push({ level: 'warning', code: 'expiring', text, todo });
+  }
+  return found;
+}
+
+function rejections({ books, dlq, lately = {} }: Known): Finding[] {
+  const { rejectedMs = Number.POSITIVE_INFINITY, allRejected = false } = lately;
+  const kept = dlq?.areas.rejected.items ?? books?.rejected ?? 0;
+  const todo = '"nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".';
+  const more = `${areText(kept)} kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention.`;
+  if (rejectedMs <= GOES_ON_MS) {
+    return allRejected
+      ? [
+          {
+            level: 'fault',
+            code: 'all_rejected',
+            text: 'The upstream refuses everything, for good.',
+            more,
+            todo,
           },
+        ]
+      : [
+          {
+            level: 'warning',
+            code: 'rejecting',
+            text: 'The upstream refuses some of the data, for good.',
+            more,
+            todo,
+          },
+        ];
+  }
+  if (kept === 0) return [];
+  const text = `The upstream refused data for good before; ${areText(kept)} kept on disk.`;
+  return [{ level: 'note', code: 'rejected', text, todo }];
+}
+
+function losses(status: Known): Finding[] {
+  const { books, dropped = {}, differenceMs = 0, lately = {} } = status;
+  if (!books) return [];
+  const found: Finding[] = [];
+  if (books.dropped > 0) {
+    const { droppedMs = Number.POSITIVE_INFINITY } = lately;
+    const text = droppedText(books, dropped).trim();
+    const todo = 'docs/operations.md, NrdotItemsDropped, says by reason how to end it.';
+    // What a person purged was given up on purpose.
+    const byItself = books.dropped > (dropped.purged ?? 0);
+    found.push(
+      byItself && droppedMs <= GOES_ON_MS
+        ? { level: 'fault', code: 'dropping', text: `Data is being dropped. ${text}`, todo }
+        : { level: byItself && droppedMs <= LATELY_MS ? 'warning' : 'note', code: 'dropped', text },
     );
   }
-  if (dlq.areas.rejected.items > 0) {
-    const text = `The upstream refused ${count(dlq.areas.rejected.items)} items for good; they are kept on disk.`;
-    found.push({
-      level: 'note',
-      code: 'rejected',
-      text,
-      more: '"nrdot dlq ls --rejected" tells why.',
-    });
-  }
-  return found;
-}
-
-function queue({ queue: state, rates }: Known): Finding[] {
-  const found: Finding[] = [];
-  const spilling = state ? CLASSES.filter((c) => state.classes[c].spills) : [];
-  if (state && spilling.length > 0) {
-    const text = `The queue is ${percent(state.fill)} full: new ${spilling.join(', ')} batches go to disk.`;
-    found.push({ level: 'warning', code: 'spilling', text });
-  }
-  if (rates.refusedRequests > 0) {
-    const text = `Receivers refuse ${rates.refusedRequests.toFixed(1)} requests per second.`;
-    found.push({
-      level: 'warning',
-      code: 'refusing',
-      text,
-      more: 'The client keeps what was answered with 503.',
-    });
-  }
-  return found;
-}
-
-function losses({ books, dropped, differenceMs = 0 }: Known): Finding[] {
-  const found: Finding[] = [];
-  if (books && books.dropped > 0) {
-    const reasons = Object.entries(dropped ?? {}).map(([reason, items]) => `${count(items)} ${reason}`);
-    const text = `${count(books.dropped)} accepted items were dropped: ${reasons.join(', ')}.`;
-    found.push({ level: 'warning', code: 'dropped', text });
-  }
-  // What is between two places changes from moment to moment; what is lost stays.
-  if (books && books.difference !== 0 && differenceMs >= DIFFERS_MS) {
-    const text = `The books do not balance: ${count(books.difference)} items are nowhere.`;
+  if (books.difference !== 0 && differenceMs >= DIFFERS_MS) {
+    const text = `The books do not balance. ${lossText(status)}`;
     found.push({
       level: 'fault',
       code: 'books_differ',
       text,
-      more: 'docs/operations.md, NrdotBooksDoNotBalance.',
+      todo: 'docs/operations.md, NrdotBooksDoNotBalance.',
+    });
+  }
+  return found;
+}
+
+function queue(status: Known): Finding[] {
+  const { queue: state, rates } = status;
+  const found: Finding[] = [];
+  const spilling = state ? CLASSES.filter((c) => state.classes[c].spills) : [];
+  if (state && spilling.length > 0) {
+    const text = `The queue in Redis is ${percent(state.fill)} full: more arrives than goes out.`;
+    const todo =
+      holds(status).length > 0 ? 'It follows from the upstream: see above.' : 'Add exporters, or send less.';
+    found.push({ level: 'warning', code: 'spilling', text, more: arrivalText(status), todo });
+  }
+  if (rates.refusedRequests > 0) {
+    found.push({
+      level: 'warning',
+      code: 'refusing',
+      text: `Receivers refuse ${rates.refusedRequests.toFixed(1)} requests per second.`,
+      more: 'What was answered with 503 or 429 the client keeps and sends again; other refusals it drops.',
+      todo: 'The reasons: receiver_refused_total, or "receiver" in "nrdot status --json".',
     });
   }
   return found;
@@ -180,21 +448,40 @@ function losses({ books, dropped, differenceMs = 0 }: Known): Finding[] {
 
 function limiter({ limiter: state, rates }: Known): Finding[] {
   if (!state || rates.limiterDropped === 0) return [];
-  const text = `The limiter drops ${count(rates.limiterDropped)} data points per second: ${count(state.keysUsed)} of ${count(state.maxKeys)} key-sets are in use.`;
-  return [{ level: 'warning', code: 'limiter_drops', text }];
+  return [
+    {
+      level: 'warning',
+      code: 'limiter_drops',
+      text: `The cardinality limiter drops ${numberText(rates.limiterDropped)} data points per second: ${numberText(state.keysUsed)} of ${numberText(state.maxKeys)} key-sets are in use.`,
+      more: 'Their senders are told by a partial success; they were never accepted.',
+      todo: '"nrdot limiter" names the metric and the label.',
+    },
+  ];
 }
 
-function count(n: number): string {
-  return Math.round(n).toLocaleString('en-US');
+function diskTakes({ dlq }: Known): boolean {
+  return dlq?.state === 'ok';
+}
+
+/** Bytes that the dlq may still write: below its capacity, and on its disk. */
+function roomOf({ capacityBytes, diskBytes, disk: fs }: NonNullable<Known['dlq']>): number {
+  const own = capacityBytes - diskBytes;
+  return Math.max(0, fs ? Math.min(own, fs.freeBytes - fs.reserveBytes) : own);
+}
+
+function freeText({ disk: fs }: NonNullable<Known['dlq']>): string {
+  return fs ? `, ${sizeText(fs.freeBytes)} free on its disk` : '';
+}
+
+function waitingOnDisk(dlq: NonNullable<Known['dlq']>): number {
+  return CLASSES.reduce((sum, c) => sum + dlq.areas[c].items, 0);
+}
+
+/** `1 item is`, `12 items are` */
+function areText(items: number): string {
+  return `${countText(items, 'item')} ${items === 1 ? 'is' : 'are'}`;
 }
 
 function percent(share: number): string {
   return `${Math.round(share * 100)} %`;
-}
-
-function duration(ms: number): string {
-  const s = Math.max(0, Math.round(ms / 1000));
-  if (s < 120) return `${s} s`;
-  if (s < 7_200) return `${Math.round(s / 60)} min`;
-  return s < 172_800 ? `${Math.round(s / 3_600)} h` : `${Math.round(s / 86_400)} d`;
 }

@@ -8,7 +8,7 @@ import type {
   ReceiverStatus,
   ServiceName,
 } from '@nrdot/queue';
-import type { Finding } from './findings.ts';
+import type { Finding, Summary } from './findings.ts';
 
 /**
  * The whole pipeline as one JSON: what `GET /api/status` gives, the console draws and `nrdot status` prints. Times: Unix
@@ -19,6 +19,8 @@ export interface PipelineStatus {
   at: number;
   /** What a person should know first, the gravest first; never empty. */
   findings: Finding[];
+  /** Where the data is, and whether any was lost, in a sentence each. */
+  summary: Summary;
   redis: { problem?: string; usedBytes?: number; limitBytes?: number };
   /** Every service of every process that has spoken in the last ten seconds. */
   services: ServiceLine[];
@@ -38,6 +40,8 @@ export interface PipelineStatus {
   differenceMs?: number;
   /** Items by why they were dropped, those reasons that occurred. */
   dropped?: Record<string, number>;
+  /** How long ago, in ms, the books were seen to grow there; absent when that was not seen since this scheduler started. */
+  lately?: { droppedMs?: number; rejectedMs?: number; deliveredMs?: number; allRejected?: boolean };
 }
 
 export interface ServiceLine {

@@ -10,7 +10,8 @@ import {
   type Store,
 } from '@nrdot/queue';
 import type { StatusBoard } from '@nrdot/service';
-import { findingsOf } from './findings.ts';
+import { findingsOf, summaryOf } from './findings.ts';
+import { Lately } from './lately.ts';
 import { mergeDlqs, mergeExporters, mergeLimiters, mergeReceivers } from './merged-parts.ts';
 import type { Amount, PipelineStatus, QueueStatus, Rates, ServiceLine } from './pipeline-status.ts';
 import { RateMeter } from './rate-meter.ts';
@@ -42,6 +43,7 @@ interface Shared {
 export class StatusReader {
   readonly #s: StatusSources;
   readonly #meter = new RateMeter(RATE_SPAN_MS, RATE_STALE_MS);
+  readonly #lately = new Lately();
   #mostOnDisk = 0;
   #difference: { value: number; since: number } | undefined;
   #last: { at: number; status: Promise<PipelineStatus> } | undefined;
@@ -95,6 +97,7 @@ export class StatusReader {
             books: shared.state.accounting,
             differenceMs: this.#differsFor(shared.state.accounting.difference, now),
             dropped: droppedOf(shared.books),
+            lately: this.#lately.read(shared.books, now),
           }
         : {}),
       ...(receiver ? { receiver } : {}),
@@ -102,7 +105,7 @@ export class StatusReader {
       ...(exporter ? { exporter } : {}),
       ...(dlq ? { dlq, drain: this.#drain(dlq) } : {}),
     };
-    return { ...known, findings: findingsOf(known) };
+    return { ...known, findings: findingsOf(known), summary: summaryOf(known) };
   }
 
   #differsFor(difference: number, now: number): number {

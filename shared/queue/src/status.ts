@@ -88,6 +88,10 @@ export interface DlqStatus {
   fault?: string;
   diskBytes: number;
   capacityBytes: number;
+  /** The file system that it is on; absent in what an older process says, as is `retentionMs`. */
+  disk?: { freeBytes: number; totalBytes: number; reserveBytes: number };
+  /** After so long on disk a batch is dropped. */
+  retentionMs?: number;
   areas: Record<
     DlqArea,
     { items: number; waitingBytes: number; diskBytes: number; segments: number; oldestReceivedAt: number }

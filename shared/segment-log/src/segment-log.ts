@@ -1,4 +1,5 @@
 import { dirname, join } from 'node:path';
+import { sizeText } from '@nrdot/telemetry';
 import { AreaLog } from './area.ts';
 import type { Entry, LogEvents, Period, Position } from './entry.ts';
 import { SegmentLogError } from './errors.ts';
@@ -338,10 +339,13 @@ export class SegmentLog {
     while (this.diskBytes + bytes > capacityBytes || this.#freeBytes - bytes < reserveBytes) {
       if (whenFull === 'refuse' || !(await this.#dropOldest(DROP_ORDER))) {
         throw this.diskBytes + bytes > capacityBytes
-          ? new SegmentLogError('full', `the dlq is at its capacity of ${capacityBytes} bytes (dlq.capacity)`)
+          ? new SegmentLogError(
+              'full',
+              `the dlq is at its capacity of ${sizeText(capacityBytes)} (dlq.capacity)`,
+            )
           : new SegmentLogError(
               'disk_full',
-              `the disk has ${this.#freeBytes} bytes left; dlq.reserve keeps ${reserveBytes} free`,
+              `its disk has ${sizeText(this.#freeBytes)} free, and dlq.reserve keeps ${sizeText(reserveBytes)} of them free`,
             );
       }
       this.#freeBytes = await fs.freeBytes(dir);
