@@ -52,6 +52,7 @@ export async function startDlq(
   const fs = new NodeFileSystem();
   const segments = await SegmentLog.open({
     dir,
+    version: host.status.version,
     fs,
     segmentBytes: options.segmentBytes,
     capacityBytes: options.capacityBytes,

@@ -27,6 +27,7 @@ function bodies(): Buffer[] {
 async function lay(dir: string, payloads: readonly Buffer[]): Promise<{ path: string; bytes: number }> {
   const log = await SegmentLog.open({
     dir,
+    version: '0.0.0',
     fs: new NodeFileSystem(),
     segmentBytes: 512 * MIB,
     capacityBytes: 15 * 1024 * MIB,

@@ -32,6 +32,7 @@ async function openLog(dir: string): Promise<SegmentLog> {
   mkdirSync(dir);
   return SegmentLog.open({
     dir,
+    version: '0.0.0',
     fs: new NodeFileSystem(),
     segmentBytes: 128 * MIB,
     capacityBytes: 15 * 1024 * MIB,

@@ -20,6 +20,7 @@ export interface AreaOptions {
   root: string;
   area: Area;
   segmentBytes: number;
+  version: string;
   retentionMs: number;
   verifyBytesPerSecond: number;
   quarantine: Quarantine;
@@ -58,6 +59,7 @@ export class AreaLog {
       dir: inventory.dir,
       area,
       segmentBytes: options.segmentBytes,
+      version: options.version,
       nextSequence: () => this.#nextSequence++,
       reserve: options.reserve,
       opened: (segment) => inventory.segments.push(segment),

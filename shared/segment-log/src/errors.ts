@@ -2,9 +2,16 @@ import { causeText } from '@nrdot/telemetry';
 
 /**
  * Why the log could not take a record: it is at its capacity; the disk is full; the disk fails; the record is too large;
- * too much waits to be written already; the log is closed.
+ * too much waits to be written already; the log is closed. Or why it can't be opened: a later version has written in it.
  */
-export type SegmentLogFault = 'full' | 'disk_full' | 'disk_failing' | 'too_large' | 'busy' | 'closed';
+export type SegmentLogFault =
+  | 'full'
+  | 'disk_full'
+  | 'disk_failing'
+  | 'too_large'
+  | 'busy'
+  | 'closed'
+  | 'newer_format';
 
 export class SegmentLogError extends Error {
   readonly code: SegmentLogFault;

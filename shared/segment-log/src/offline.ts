@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Acked } from './acked.ts';
 import { CHECKPOINT, type RememberedSegment, readCheckpoint } from './checkpoint.ts';
 import type { File, FileSystem } from './file-system.ts';
+import { expectKnownFormat } from './format-version.ts';
 import { AREAS, type Area, type Record } from './record.ts';
 import { overBadSectors, scanOpen } from './scan.ts';
 import { parseSegmentName, readBlock, segmentName } from './segment.ts';
@@ -51,6 +52,7 @@ const HASH_CHUNK_BYTES = 1024 * 1024;
 export async function* readSegment(fs: FileSystem, path: string): AsyncGenerator<StoredEntry> {
   const file = overBadSectors(await fs.open(path, 'read'));
   try {
+    await readHeader(file, path);
     const size = await file.size();
     for (let at = SEGMENT_HEADER_BYTES; at < size; ) {
       const block = await readBlock(file, at, size);
@@ -131,7 +133,7 @@ async function verifySegment(
   const { damage } = report;
   const size = await file.size();
   report.fileBytes = size;
-  const header = await readHeader(file);
+  const header = await readHeader(file, report.file);
   const seal = header?.seal;
   if (!header) damage.push('its header is damaged');
   else if (header.area !== report.area || header.sequence !== report.sequence) {
@@ -160,9 +162,11 @@ async function verifySegment(
   if (!seal && report.lostRecords > 0) damage.push(`it had ${promised.records} records by the checkpoint`);
 }
 
-async function readHeader(file: File): Promise<SegmentHeader | undefined> {
+/** @throws SegmentLogError `newer_format` */
+async function readHeader(file: File, path: string): Promise<SegmentHeader | undefined> {
   const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
   await file.read(bytes, 0);
+  expectKnownFormat(bytes, path);
   return decodeSegmentHeader(bytes);
 }
 

@@ -3,6 +3,7 @@ import { Acked } from './acked.ts';
 import type { RememberedSegment } from './checkpoint.ts';
 import { isDamage, isExhausted } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
+import { expectKnownFormat } from './format-version.ts';
 import type { Area } from './record.ts';
 import { overBadSectors, scanOpen } from './scan.ts';
 import { emptySegment, parseSegmentName, readBlock, type Segment, segmentName } from './segment.ts';
@@ -69,6 +70,7 @@ export async function recoverSegment(
     const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
     const size = await file.size();
     await file.read(bytes, 0);
+    expectKnownFormat(bytes, join(dir, name));
     const header = decodeSegmentHeader(bytes);
     const ours = header?.area === area && header.sequence === sequence ? header : undefined;
     if (ours?.seal && size === SEGMENT_HEADER_BYTES + ours.seal.bodyBytes) {

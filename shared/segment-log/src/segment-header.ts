@@ -5,6 +5,8 @@ const MAGIC = Buffer.from('NRDSEG\r\n', 'latin1');
 export const FORMAT_VERSION = 1;
 export const SEGMENT_HEADER_BYTES = 512;
 const COMPRESSION_ZSTD = 1;
+const WRITER_AT = 12;
+const WRITER_BYTES = 3;
 const IDENTITY_CRC_AT = 32;
 /** Where the part begins that is zero until the segment is sealed. */
 export const SEAL_AT = 40;
@@ -17,6 +19,8 @@ export interface Identity {
   sequence: number;
   /** Unix ms. */
   createdAt: number;
+  /** Version of the program, as 1.2.3; undefined in segments that do not say. */
+  writtenBy: string | undefined;
 }
 
 /** What the body holds: written once, when nothing is added any more. */
@@ -40,12 +44,14 @@ export interface SegmentHeader extends Identity {
 }
 
 /** The header of an open segment, whole. */
-export function encodeIdentity({ area, sequence, createdAt }: Identity): Buffer {
+export function encodeIdentity({ area, sequence, createdAt, writtenBy = '' }: Identity): Buffer {
   const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
   MAGIC.copy(bytes, 0);
   bytes.writeUInt16LE(FORMAT_VERSION, 8);
   bytes.writeUInt8(AREAS.indexOf(area), 10);
   bytes.writeUInt8(COMPRESSION_ZSTD, 11);
+  for (const [i, part] of writtenBy.split('.').slice(0, WRITER_BYTES).entries())
+    bytes.writeUInt8(Math.min(Number.parseInt(part, 10) || 0, 255), WRITER_AT + i);
   bytes.writeBigUInt64LE(BigInt(sequence), 16);
   bytes.writeBigUInt64LE(BigInt(createdAt), 24);
   bytes.writeUInt32LE(crc32c(bytes, 0, IDENTITY_CRC_AT), IDENTITY_CRC_AT);
@@ -67,14 +73,31 @@ export function encodeSeal(seal: Seal): Buffer {
   return bytes.subarray(SEAL_AT);
 }
 
+/** Magic, format version, writer and the CRC of these stay where they are in every format to come. */
+function isIdentityWhole(bytes: Buffer): boolean {
+  if (bytes.byteLength < SEGMENT_HEADER_BYTES || !bytes.subarray(0, 8).equals(MAGIC)) return false;
+  return crc32c(bytes, 0, IDENTITY_CRC_AT) === bytes.readUInt32LE(IDENTITY_CRC_AT);
+}
+
+/** What a header says that a later version has written; undefined for any other, damaged ones too. */
+export function newerFormat(bytes: Buffer): { format: number; writtenBy: string | undefined } | undefined {
+  if (!isIdentityWhole(bytes)) return undefined;
+  const format = bytes.readUInt16LE(8);
+  return format > FORMAT_VERSION ? { format, writtenBy: writerOf(bytes) } : undefined;
+}
+
+function writerOf(bytes: Buffer): string | undefined {
+  const parts = [...bytes.subarray(WRITER_AT, WRITER_AT + WRITER_BYTES)];
+  return parts.some((part) => part > 0) ? parts.join('.') : undefined;
+}
+
 /** @returns undefined when it is no header of ours, or its identity is damaged */
 export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
-  if (bytes.byteLength < SEGMENT_HEADER_BYTES || !bytes.subarray(0, 8).equals(MAGIC)) return undefined;
-  if (crc32c(bytes, 0, IDENTITY_CRC_AT) !== bytes.readUInt32LE(IDENTITY_CRC_AT)) return undefined;
+  if (!isIdentityWhole(bytes)) return undefined;
   const area = AREAS[bytes.readUInt8(10)];
   if (bytes.readUInt16LE(8) !== FORMAT_VERSION || area === undefined) return undefined;
   const u64 = (at: number) => Number(bytes.readBigUInt64LE(at));
-  const identity = { area, sequence: u64(16), createdAt: u64(24) };
+  const identity = { area, sequence: u64(16), createdAt: u64(24), writtenBy: writerOf(bytes) };
   const sealed = crc32c(bytes, SEAL_AT, SEAL_CRC_AT) === bytes.readUInt32LE(SEAL_CRC_AT);
   if (!sealed) return { ...identity, seal: undefined };
   const seal = {

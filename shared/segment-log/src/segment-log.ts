@@ -4,6 +4,7 @@ import { AreaLog } from './area.ts';
 import type { Entry, LogEvents, Period, Position } from './entry.ts';
 import { SegmentLogError } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
+import { expectKnownFormats } from './format-version.ts';
 import { patient } from './patience.ts';
 import { Quarantine } from './quarantine.ts';
 import { AREAS, type Area, type Record } from './record.ts';
@@ -11,6 +12,8 @@ import type { Segment, SegmentState } from './segment.ts';
 
 export interface SegmentLogOptions {
   dir: string;
+  /** Of this program, as 1.2.3: each segment says what wrote it. */
+  version: string;
   fs: FileSystem;
   /** Size at which a segment is sealed; at most an eighth of the capacity, so that room can be made in parts. */
   segmentBytes: number;
@@ -96,6 +99,7 @@ export class SegmentLog {
         fs: options.fs,
         root: options.dir,
         area,
+        version: options.version,
         segmentBytes: Math.min(options.segmentBytes, Math.floor(limitOf(area) / PARTS)),
         quarantine,
         retentionMs: area === 'rejected' ? options.rejectedRetentionMs : options.retentionMs,
@@ -123,6 +127,7 @@ export class SegmentLog {
     const log = new SegmentLog(options);
     await options.fs.mkdir(options.dir);
     await patient(options.fs).syncDir(dirname(options.dir));
+    await expectKnownFormats(patient(options.fs), options.dir);
     await log.#quarantine.measure();
     for (const area of AREAS) for (const id of await log.#areas[area].recover()) log.lastIds.add(id);
     return log;

@@ -21,6 +21,7 @@ export interface WriterOptions {
   dir: string;
   area: Area;
   segmentBytes: number;
+  version: string;
   nextSequence(): number;
   /** Makes room for so many bytes, or throws SegmentLogError. */
   reserve(bytes: number): Promise<void>;
@@ -205,7 +206,7 @@ export class SegmentWriter {
     const path = join(dir, segmentName(segment.sequence, true));
     const file = await fs.open(path, 'create');
     try {
-      await file.write(encodeIdentity(segment), 0);
+      await file.write(encodeIdentity({ ...segment, writtenBy: this.#o.version }), 0);
       await file.sync();
       await fs.syncDir(dir);
     } catch (error) {

@@ -22,7 +22,10 @@ export async function layDownBigDirectory(
     const perArea = Math.ceil(size.sealed / AREAS.length);
     for (let sequence = 1; sequence <= perArea; sequence++) {
       const file = openSync(join(dir, area, segmentName(sequence, false)), 'w');
-      writeSync(file, encodeIdentity({ area, sequence, createdAt: receivedAt - 1_000 }));
+      writeSync(
+        file,
+        encodeIdentity({ area, sequence, createdAt: receivedAt - 1_000, writtenBy: undefined }),
+      );
       const seal = encodeSeal({
         sealedAt: receivedAt,
         firstReceivedAt: receivedAt - 1_000,
@@ -50,7 +53,7 @@ async function openSegment(
   { openBytes, payloadBytes }: { openBytes: number; payloadBytes: number },
 ): Promise<number> {
   const file = openSync(join(dir, area, segmentName(sequence, true)), 'w');
-  writeSync(file, encodeIdentity({ area, sequence, createdAt: 1_000 }));
+  writeSync(file, encodeIdentity({ area, sequence, createdAt: 1_000, writtenBy: undefined }));
   const one = record('x', 1, 0, area);
   one.payload = noise(payloadBytes, 1);
   const { header, stored } = await packBlock([one]);

@@ -39,6 +39,7 @@ export function options(
   const told: Told = { corrupted: [], unreadable: [], dropped: [], writtenOff: {}, faults: [] };
   const o: SegmentLogOptions = {
     dir: '/dlq',
+    version: '0.0.1',
     fs: disk.fileSystem(),
     segmentBytes: 2_000,
     capacityBytes: 100 * MIB,

@@ -31,7 +31,7 @@ interface Outlet {
  */
 export class StatusBoard {
   readonly instance = `${hostname()}:${process.pid}`;
-  readonly #version: string;
+  readonly version: string;
   readonly #startedAt = Date.now();
   readonly #parts = new Map<ServiceName, StatusPart<ServiceName>>();
   readonly #outlets: Outlet[] = [];
@@ -39,7 +39,7 @@ export class StatusBoard {
   #publishing = false;
 
   constructor(version: string) {
-    this.#version = version;
+    this.version = version;
   }
 
   /** Adds a service. What it says goes out on its connection, or on that of another service of the process. */
@@ -65,7 +65,7 @@ export class StatusBoard {
       instance: this.instance,
       at: Date.now(),
       startedAt: this.#startedAt,
-      version: this.#version,
+      version: this.version,
       rssBytes: process.memoryUsage.rss(),
       services: services as ServiceParts,
     };
