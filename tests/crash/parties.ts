@@ -199,6 +199,7 @@ export async function startDlq(
         if (life.alive) world.fail(new Broken(`${file} is damaged: ${reason}`));
       },
       unreadable: () => {},
+      ballast: () => {},
       dropped: () => {},
       writtenOff: (area, totals) => void ledger.writtenOff(area, totals).catch(() => {}),
       fault: () => {},

@@ -191,7 +191,7 @@ function batchLines(batch: ListedBatch & { done: boolean }): [string, string][] 
   ];
 }
 
-function statsText({ state, fault, utilization, diskBytes, areas, replay }: DlqState): string {
+function statsText({ state, fault, utilization, diskBytes, ballastBytes, areas, replay }: DlqState): string {
   const { paused, outstanding, bytesPerSecond, capBytesPerSecond, drainSeconds, order } = replay;
   const waiting = (Object.keys(areas) as Area[])
     .filter((area) => area !== 'rejected')
@@ -199,6 +199,7 @@ function statsText({ state, fault, utilization, diskBytes, areas, replay }: DlqS
   const lines: [string, string][] = [
     ['state', fault === undefined ? state : `${state}: ${fault}`],
     ['disk', `${sizeText(diskBytes)}, ${(utilization * 100).toFixed(1)} % of dlq.capacity`],
+    ['ballast', ballastBytes > 0 ? sizeText(ballastBytes) : 'given up: the disk has no room for it'],
     ['replay', `${paused ? 'paused ("nrdot dlq resume" ends it), ' : ''}${outstanding} batches on their way`],
     ['rate', `${sizeText(bytesPerSecond)}/s, at most ${sizeText(capBytesPerSecond)}/s`],
     ['drained', waiting === 0 ? 'nothing waits' : `in ${durationText(drainSeconds)} at this rate`],

@@ -58,6 +58,7 @@ export async function startDlq(
     capacityBytes: options.capacityBytes,
     rejectedCapacityBytes: options.rejectedCapacityBytes,
     reserveBytes: options.reserveBytes,
+    ballastBytes: options.ballastBytes,
     whenFull: options.whenFull,
     retentionMs: options.retentionMs,
     rejectedRetentionMs: options.rejectedRetentionMs,
@@ -76,6 +77,13 @@ export async function startDlq(
         ledger
           .writtenOff(area, totals)
           .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written'));
+      },
+      ballast: (state) => {
+        if (state === 'kept') log.info('there is room on the disk again; the ballast is back');
+        else
+          log.error(
+            'others have filled the disk; the ballast was given up, so that what is done with can be removed',
+          );
       },
       fault: (error) =>
         log.warn({ code: error.code, err: error.message }, 'the disk does not take what spills'),

@@ -42,6 +42,7 @@ export function dlqState({ segments, replayer, rate, now }: Omit<RouteDeps, 'log
     fault: segments.fault?.message,
     utilization: segments.utilization,
     diskBytes: segments.diskBytes,
+    ballastBytes: segments.ballastBytes,
     areas,
     replay: {
       paused: replayer.paused,

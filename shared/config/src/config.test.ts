@@ -27,6 +27,17 @@ const problems = (text: string, env: Record<string, string> = {}): string[] => {
 const root = (file: string) => readFileSync(new URL(`../../../${file}`, import.meta.url), 'utf8');
 
 describe('the configuration', () => {
+  it.each([
+    ['segment_bytes: 1KiB', 'dlq.segment_bytes', '64KiB to 4GiB'],
+    ['segment_bytes: 5GiB', 'dlq.segment_bytes', '64KiB to 4GiB'],
+    ['ballast: 1KiB', 'dlq.ballast', '64KiB to 1GiB'],
+    ['ballast: 2GiB', 'dlq.ballast', '64KiB to 1GiB'],
+  ])('keeps sizes on disk within bounds: dlq.%s', (option, path, expected) => {
+    const found = problems(`dlq: {${option}}\n`).join(' ');
+    expect(found).toContain(path);
+    expect(found).toContain(expected);
+  });
+
   it('has a default for everything that is needed', () => {
     const { config } = loadConfig({ env: {} });
     expect(config.receiver.listen).toEqual({ host: '127.0.0.1', port: 4318 });

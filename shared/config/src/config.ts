@@ -130,6 +130,7 @@ export function configOf(parsed: ParsedOptions) {
       url: dlq.url,
       capacityBytes: dlq.capacity,
       reserveBytes: dlq.reserve,
+      ballastBytes: dlq.ballast,
       whenFull: dlq.when_full,
       retentionMs: dlq.retention,
       rejectedCapacityBytes: dlq.rejected_capacity,

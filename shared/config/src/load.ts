@@ -413,6 +413,10 @@ function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigPro
     'exporter.min_concurrency',
     'at most exporter.concurrency',
   );
+  const [KIB, GIB] = [2 ** 10, 2 ** 30];
+  const isBetween = (bytes: number, least: number, most: number) => bytes >= least && bytes <= most;
+  check(isBetween(dlq.ballastBytes, 64 * KIB, GIB), 'dlq.ballast', 'a size from 64KiB to 1GiB');
+  check(isBetween(dlq.segmentBytes, 64 * KIB, 4 * GIB), 'dlq.segment_bytes', 'a size from 64KiB to 4GiB');
   check(dlq.segmentBytes <= dlq.capacityBytes, 'dlq.segment_bytes', 'at most dlq.capacity');
   const { limiter } = config;
   check(

@@ -335,6 +335,10 @@ export const schema = section('NRDOT+', {
     url: optionalText('Where receivers find it; in one process it is found without.'),
     capacity: size('15GiB', 'Most bytes on disk.'),
     reserve: size('64MiB', 'Kept free on the disk, so that deletion and checkpoints always work.'),
+    ballast: size(
+      '16MiB',
+      'Size of a file beside the segments, from 64KiB to 1GiB. When others have filled the disk to the last byte it goes, so that what is delivered can be removed; it comes back when there is room beside dlq.reserve.',
+    ),
     when_full: choice(
       ['refuse', 'drop_oldest'],
       'refuse',
@@ -346,7 +350,10 @@ export const schema = section('NRDOT+', {
       'Most bytes of batches that the upstream refused for good. Beyond it the oldest of them go, counted.',
     ),
     rejected_retention: age('168h', 'The same for batches that the upstream refused for good.'),
-    segment_bytes: size('128MiB', 'Size at which a segment is sealed.'),
+    segment_bytes: size(
+      '128MiB',
+      'Size at which a segment is sealed, from 64KiB to 4GiB; at most an eighth of the capacity is used.',
+    ),
     replay_rate: rate('4MiB', 'Cap of replay, in uncompressed payload.', LIVE),
     intake_concurrency: count(32, 'Batches written at once.', { max: 1_000 }),
   }),

@@ -39,6 +39,7 @@ async function lay(dir: string, payloads: readonly Buffer[]): Promise<{ path: st
     events: {
       corrupted: () => {},
       unreadable: () => {},
+      ballast: () => {},
       dropped: () => {},
       writtenOff: () => {},
       fault: (error) => console.error(error.message),

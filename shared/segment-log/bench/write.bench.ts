@@ -44,6 +44,7 @@ async function openLog(dir: string): Promise<SegmentLog> {
     events: {
       corrupted: () => {},
       unreadable: () => {},
+      ballast: () => {},
       dropped: () => {},
       writtenOff: () => {},
       fault: (error) => console.error(error.message),

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { AreaReader } from './area-reader.ts';
 import { recoverArea } from './area-recovery.ts';
+import type { Ballast } from './ballast.ts';
 import { CheckpointKeeper } from './checkpoint-keeper.ts';
 import { ALWAYS, type DropReason, type Entry, type LogEvents, type Period, type Position } from './entry.ts';
 import { codeOf, diskFault, isDamage } from './errors.ts';
@@ -24,6 +25,7 @@ export interface AreaOptions {
   retentionMs: number;
   verifyBytesPerSecond: number;
   quarantine: Quarantine;
+  ballast: Ballast;
   events: LogEvents;
   reserve(bytes: number): Promise<void>;
   now(): number;
@@ -53,7 +55,13 @@ export class AreaLog {
     this.#inventory = inventory;
     this.#verifier = new Verifier(fs, inventory, verifyBytesPerSecond);
     this.#reader = new AreaReader(fs, inventory, this.#verifier, () => this.#writer.segment, options.now);
-    this.#checkpoints = new CheckpointKeeper(fs, inventory, () => this.#nextSequence, events);
+    this.#checkpoints = new CheckpointKeeper(
+      fs,
+      inventory,
+      () => this.#nextSequence,
+      events,
+      options.ballast,
+    );
     this.#writer = new SegmentWriter({
       fs,
       dir: inventory.dir,

@@ -1,3 +1,4 @@
+import type { Ballast } from './ballast.ts';
 import { writeCheckpoint } from './checkpoint.ts';
 import type { LogEvents, WriteOffs } from './entry.ts';
 import type { FileSystem } from './file-system.ts';
@@ -9,10 +10,18 @@ export class CheckpointKeeper {
   readonly #inventory: Inventory;
   readonly #nextSequence: () => number;
   readonly #events: LogEvents;
+  readonly #ballast: Ballast;
   #told = '';
   #writing: Promise<void> = Promise.resolve();
 
-  constructor(fs: FileSystem, inventory: Inventory, nextSequence: () => number, events: LogEvents) {
+  constructor(
+    fs: FileSystem,
+    inventory: Inventory,
+    nextSequence: () => number,
+    events: LogEvents,
+    ballast: Ballast,
+  ) {
+    this.#ballast = ballast;
     this.#fs = fs;
     this.#events = events;
     this.#inventory = inventory;
@@ -43,7 +52,8 @@ export class CheckpointKeeper {
     const writtenOff = { ...inventory.writtenOff };
     try {
       const nextSequence = this.#nextSequence();
-      await writeCheckpoint(this.#fs, inventory.dir, { nextSequence, segments, writtenOff });
+      const checkpoint = { nextSequence, segments, writtenOff };
+      await this.#ballast.inItsRoom(() => writeCheckpoint(this.#fs, inventory.dir, checkpoint));
     } catch (error) {
       inventory.isChanged = true;
       throw error;

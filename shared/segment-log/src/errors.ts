@@ -40,12 +40,13 @@ export function codeOf(error: unknown): string | undefined {
   return (error as NodeJS.ErrnoException | undefined)?.code;
 }
 
+export function isFull(error: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes(codeOf(error) ?? '');
+}
+
 /** Tells a disk without room from one that fails. */
 export function diskFault(error: unknown, what: string): SegmentLogError {
   if (error instanceof SegmentLogError) return error;
-  const { code = 'unknown' } = error as NodeJS.ErrnoException;
-  const full = code === 'ENOSPC' || code === 'EDQUOT';
-  return new SegmentLogError(full ? 'disk_full' : 'disk_failing', `${what}: ${causeText(error)}`, {
-    cause: error,
-  });
+  const code = isFull(error) ? 'disk_full' : 'disk_failing';
+  return new SegmentLogError(code, `${what}: ${causeText(error)}`, { cause: error });
 }

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { Ballast } from './ballast.ts';
 import type { FileSystem } from './file-system.ts';
 import { patient } from './patience.ts';
 
@@ -12,10 +13,12 @@ export class Quarantine {
   readonly #fs: FileSystem;
   readonly #root: string;
   readonly #dir: string;
+  readonly #ballast: Ballast;
   #bytes = 0;
 
-  constructor(fs: FileSystem, root: string) {
+  constructor(fs: FileSystem, root: string, ballast: Ballast) {
     this.#fs = fs;
+    this.#ballast = ballast;
     this.#root = root;
     this.#dir = join(root, QUARANTINE);
   }
@@ -31,7 +34,11 @@ export class Quarantine {
   }
 
   /** Moves a file here. The report is on the disk before the file is. */
-  async take(dir: string, file: string, as: string, report: object): Promise<void> {
+  take(dir: string, file: string, as: string, report: object): Promise<void> {
+    return this.#ballast.inItsRoom(() => this.#take(dir, file, as, report));
+  }
+
+  async #take(dir: string, file: string, as: string, report: object): Promise<void> {
     const fs = this.#fs;
     const bytes = await sizeOf(fs, join(dir, file));
     await fs.mkdir(this.#dir);

@@ -1,6 +1,7 @@
 import { dirname, join } from 'node:path';
 import { sizeText } from '@nrdot/telemetry';
 import { AreaLog } from './area.ts';
+import { Ballast } from './ballast.ts';
 import type { Entry, LogEvents, Period, Position } from './entry.ts';
 import { SegmentLogError } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
@@ -23,6 +24,8 @@ export interface SegmentLogOptions {
   rejectedCapacityBytes?: number;
   /** Kept free on the disk. */
   reserveBytes: number;
+  /** Size of a file that goes when others have filled the disk, so that what is done with can go. Default: none. */
+  ballastBytes?: number;
   whenFull: 'refuse' | 'drop_oldest';
   retentionMs: number;
   rejectedRetentionMs: number;
@@ -83,6 +86,7 @@ export class SegmentLog {
   readonly #o: SegmentLogOptions;
   readonly #areas: Readonly<{ [A in Area]: AreaLog }>;
   readonly #quarantine: Quarantine;
+  readonly #ballast: Ballast;
   #fault: SegmentLogError | undefined;
   #freeBytes = Number.POSITIVE_INFINITY;
   #freeBytesAt = Number.NEGATIVE_INFINITY;
@@ -90,7 +94,10 @@ export class SegmentLog {
 
   private constructor(options: SegmentLogOptions) {
     this.#o = options;
-    const quarantine = new Quarantine(options.fs, options.dir);
+    const { fs, dir, reserveBytes, ballastBytes: bytes = 0 } = options;
+    const ballast = new Ballast({ fs, dir, bytes, reserveBytes, changed: options.events.ballast });
+    const quarantine = new Quarantine(fs, dir, ballast);
+    this.#ballast = ballast;
     this.#quarantine = quarantine;
     const limitOf = (area: Area) =>
       area === 'rejected' ? (options.rejectedCapacityBytes ?? options.capacityBytes) : options.capacityBytes;
@@ -102,6 +109,7 @@ export class SegmentLog {
         version: options.version,
         segmentBytes: Math.min(options.segmentBytes, Math.floor(limitOf(area) / PARTS)),
         quarantine,
+        ballast,
         retentionMs: area === 'rejected' ? options.rejectedRetentionMs : options.retentionMs,
         verifyBytesPerSecond: options.verifyBytesPerSecond,
         events: {
@@ -129,6 +137,7 @@ export class SegmentLog {
     await patient(options.fs).syncDir(dirname(options.dir));
     await expectKnownFormats(patient(options.fs), options.dir);
     await log.#quarantine.measure();
+    await log.#ballast.open();
     for (const area of AREAS) for (const id of await log.#areas[area].recover()) log.lastIds.add(id);
     return log;
   }
@@ -205,6 +214,7 @@ export class SegmentLog {
         this.#o.events.fault(fault);
       }
     }
+    await this.#ballast.restore();
     if (this.#fault) await this.#probe();
   }
 
@@ -289,6 +299,11 @@ export class SegmentLog {
   /** Bytes of files that can't be read; part of `diskBytes`. */
   get quarantinedBytes(): number {
     return this.#quarantine.bytes;
+  }
+
+  /** Of the ballast, beside `diskBytes`; 0 while it is given up. */
+  get ballastBytes(): number {
+    return this.#ballast.bytes;
   }
 
   /** 0 to 1. */

@@ -29,6 +29,7 @@ export interface Told {
   /** As last told, by area. */
   writtenOff: { [A in Area]?: WriteOffs };
   faults: string[];
+  ballast: string[];
 }
 
 /** Options for a log on a disk, and what it told its owner. */
@@ -36,7 +37,7 @@ export function options(
   disk: SimulatedDisk,
   more: Partial<SegmentLogOptions> = {},
 ): { o: SegmentLogOptions; told: Told } {
-  const told: Told = { corrupted: [], unreadable: [], dropped: [], writtenOff: {}, faults: [] };
+  const told: Told = { corrupted: [], unreadable: [], dropped: [], writtenOff: {}, faults: [], ballast: [] };
   const o: SegmentLogOptions = {
     dir: '/dlq',
     version: '0.0.1',
@@ -55,6 +56,7 @@ export function options(
       writtenOff: (area, totals) => {
         told.writtenOff[area] = totals;
       },
+      ballast: (state) => told.ballast.push(state),
       fault: (error) => told.faults.push(error.code),
     },
     now: () => 2_000,
