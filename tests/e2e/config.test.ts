@@ -122,7 +122,7 @@ const LIVE: Record<string, [value: unknown, shown: () => Promise<unknown>]> = {
   'limiter.act_above': [0.25, limiterOption('actAbove', 0.25)],
   'limiter.aggregate_score': [0.6, limiterOption('aggregateScore', 0.6)],
   'limiter.critical_score': [0.95, limiterOption('criticalScore', 0.95)],
-  'limiter.critical_action': ['overflow', limiterOption('criticalAction', 'overflow')],
+  'limiter.critical_action': ['drop', limiterOption('criticalAction', 'drop')],
   'limiter.key_ttl': ['5m', limiterOption('keyTtlMs', 300_000)],
   'limiter.aggregate_labels': [['pod'], limiterOption('aggregateLabels', ['pod'])],
   'limiter.protected_labels': [['host'], limiterOption('protectedLabels', ['host'])],

@@ -32,9 +32,25 @@ const metric = async (admin: string, name: string): Promise<number> => {
 };
 
 describe('a storm of key-sets', () => {
-  it('reaches the upstream as at most max_keys streams; the totals are those sent less what is counted as dropped', async () => {
+  it('reaches the upstream as at most max_keys streams, and whole: what is too much goes into the overflow stream', async () => {
     await using running = await startOne(dir.path, mock);
     const sent = 1_000_000;
+    const report = await generate({ ...STORM, endpoint: running.otlp, items: sent, cardinality: sent });
+    expect(report).toMatchObject({ acknowledgedItems: sent, rejectedItems: 0 });
+    await untilQuiet(running.admin, 60_000);
+
+    expect(await metric(running.admin, 'cl_dropped_samples_total')).toBe(0);
+    const upstream = mock.stats();
+    expect(upstream.streams).toBeLessThanOrEqual(MAX_KEYS);
+    expect(upstream.streams).toBeGreaterThan(MAX_KEYS / 4);
+    expect(upstream.items).toBe(sent - (await metric(running.admin, 'cl_aggregated_samples_total')));
+    expect(upstream.deltaSum).toBe(sent);
+    expect(await metric(running.admin, 'cl_keys_used')).toBeLessThanOrEqual(MAX_KEYS);
+  });
+
+  it('is less what is counted as dropped, when that was asked for', async () => {
+    await using running = await startOne(dir.path, mock, { limiter: { critical_action: 'drop' } });
+    const sent = 400_000;
     const report = await generate({ ...STORM, endpoint: running.otlp, items: sent, cardinality: sent });
     expect(report).toMatchObject({ items: sent, refusedItems: 0, unknownItems: 0 });
     await untilQuiet(running.admin, 60_000);

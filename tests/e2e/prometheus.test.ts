@@ -26,7 +26,7 @@ const prometheus = (process.env.PATH ?? '')
 const SCRAPE_S = 1;
 /** What Grafana puts in for its variables. */
 const VARIABLES = { $job: '.*', $__rate_interval: '4s', $__range: '5m' };
-const LIMITS = { limiter: { max_keys: 4_096 }, dlq: { replay_rate: '64MiB' } };
+const LIMITS = { limiter: { max_keys: 4_096, critical_action: 'drop' }, dlq: { replay_rate: '64MiB' } };
 const LOAD = {
   rate: 3_000,
   batchSize: 50,

@@ -38,7 +38,7 @@ it('a 503 after Redis was silent does not deny what was kept, and points are cou
   await using redis = await TestRedis.start({ dir: dir.path });
   const file = writeConfig(dir.path, {
     redis: { url: redis.url, command_timeout: '500ms' },
-    limiter: { max_keys: MAX_KEYS, aggregate_score: 0.8, critical_score: 0.8 },
+    limiter: { max_keys: MAX_KEYS, aggregate_score: 0.8, critical_score: 0.8, critical_action: 'drop' },
   });
   await using receiver = startNrdot(['receiver', '--config', file], {}, dir.path);
   const [, otlp = ''] = await receiver.line(/"address":"([^"]+)","msg":"receiving/);

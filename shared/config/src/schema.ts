@@ -246,9 +246,9 @@ export const schema = section('NRDOT+', {
     aggregate_score: ratio(0.75, 'Score of a label from which it is given up, for the whole metric.', LIVE),
     critical_score: ratio(0.9, 'Score from which critical_action is taken instead.', LIVE),
     critical_action: choice(
-      ['drop', 'overflow'],
-      'drop',
-      'overflow: into the otel.metric.overflow stream.',
+      ['overflow', 'drop'],
+      'overflow',
+      'What becomes of a new key-set then, and of one for which there is no room. overflow: its points go into the otel.metric.overflow stream, so that totals stay true.',
       LIVE,
     ),
     key_ttl: duration('10m', 'After so long unseen a key-set may make room for another.', LIVE),
