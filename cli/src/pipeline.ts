@@ -10,7 +10,8 @@ import {
   names,
   type RunningService,
   StatusBoard,
-  stopInOrder,
+  stopTogether,
+  type Unclean,
 } from '@nrdot/service';
 import { createLogger, type Logger, MetricsRegistry, Transitions } from '@nrdot/telemetry';
 import { SERVICES, type ServiceName } from './pipeline-services.ts';
@@ -21,8 +22,17 @@ export interface Pipeline {
   admin: Address;
   /** Where it receives OTLP, when the receiver is one of its services. */
   otlp: Address | undefined;
-  /** Stops in the order in which data flows, so that each has somewhere to put what it still holds. */
-  stop(timeoutMs: number): Promise<void>;
+  /** Why services cannot do their work now, in words for a person, each reason once. */
+  waitsFor(): string[];
+  /** Stops all services within this time. */
+  stop(timeoutMs: number): Promise<Stopped>;
+}
+
+/** How a pipeline stopped. */
+export interface Stopped {
+  unclean: Unclean[];
+  /** Services that never had a Redis since they were started. */
+  unreached: string[];
 }
 
 export function loggerOf(config: Config, terminal: boolean): Logger {
@@ -96,14 +106,16 @@ export async function startPipeline(
       admin.watch(service);
     }
     const address = await admin.start();
-    const stop = (timeoutMs: number) => {
+    const stop = async (timeoutMs: number) => {
       status.stop();
-      return stopInOrder(started, timeoutMs, log, admin);
+      const unreached = started.filter(({ reached }) => reached?.() === false).map(({ name }) => name);
+      return { unclean: await stopTogether(started, timeoutMs, log, admin), unreached };
     };
-    return { admin: address, otlp, stop };
+    const waitsFor = () => [...new Set(started.flatMap((service) => service.notReady() ?? []))];
+    return { admin: address, otlp, waitsFor, stop };
   } catch (error) {
     status.stop();
-    await stopInOrder(started, 0, log);
+    await stopTogether(started, 0, log);
     throw startError(error, config);
   }
 }

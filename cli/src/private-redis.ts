@@ -19,7 +19,9 @@ export interface PrivateRedisOptions {
 /** Longest path a unix socket may have. */
 const SOCKET_PATH_MAX = 100;
 const START_TIMEOUT_MS = 60_000;
-const STOP_TIMEOUT_MS = 15_000;
+/** With the time of the services it stays within the half minute that a supervisor waits. */
+const STOP_TIMEOUT_MS = 5_000;
+const SAY_AGAIN_MS = 15_000;
 const RESTART_MIN_MS = 200;
 const RESTART_MAX_MS = 10_000;
 const LAST_WORDS_LINES = 5;
@@ -67,16 +69,22 @@ export class PrivateRedis {
     await this.#endOrphan();
     this.#spawn(RESTART_MIN_MS);
     const deadline = performance.now() + START_TIMEOUT_MS;
+    let sayAt = 0;
     while (true) {
       const answer = await ask(this.socket, 'PING');
       if (answer === 'PONG') return;
       const child = this.#child;
+      if (this.#stopping) throw new Error('asked to stop while redis-server was starting');
       if (this.#missing) throw new RedisMissing(this.#options.program);
       if (!child || child.exitCode !== null) {
         this.#stopping = true;
         throw new Error(`redis-server did not start: ${this.#lastWords.join(' | ') || 'it said nothing'}`);
       }
       if (answer.includes('LOADING')) {
+        if (performance.now() > sayAt) {
+          this.#log.info('waiting: redis-server loads what it holds from its AOF');
+          sayAt = performance.now() + SAY_AGAIN_MS;
+        }
         await wait(200);
         continue; // as long as it takes: it says so itself when it cannot
       }
@@ -153,6 +161,10 @@ export class PrivateRedis {
       { stdio: ['ignore', 'pipe', 'pipe'], detached: true }, // a Ctrl-C in the terminal is ours to pass on, in order
     );
     this.#child = child;
+    // Whatever way this process ends but kill -9, which the next start makes good.
+    const last = () => void child.kill('SIGTERM');
+    process.once('exit', last);
+    child.once('exit', () => process.off('exit', last));
     const listen = (chunk: Buffer) => {
       const lines = chunk
         .toString('utf8')

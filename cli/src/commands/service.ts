@@ -2,6 +2,7 @@ import { endSoon, formatAddress, LiveConfig, untilSignal } from '@nrdot/service'
 import { type ConfigFlags, configSource } from '../config-flags.ts';
 import { loggerOf, reload, startPipeline } from '../pipeline.ts';
 import type { ServiceName } from '../pipeline-services.ts';
+import { stoppedText } from '../stopped.ts';
 
 /** `nrdot receiver`, `scheduler`, `exporter`, `dlq`: one service in this process, against a Redis that is there. */
 export async function service(name: ServiceName, flags: ConfigFlags): Promise<void> {
@@ -13,7 +14,9 @@ export async function service(name: ServiceName, flags: ConfigFlags): Promise<vo
   log.info({ service: name, admin: formatAddress(pipeline.admin) }, 'started');
   const signal = await asked;
   log.info({ service: name, signal }, 'draining');
-  await pipeline.stop(config.admin.shutdownTimeoutMs);
-  log.info({ service: name }, 'stopped');
+  const stopped = await pipeline.stop(config.admin.shutdownTimeoutMs);
+  const { clean, text } = stoppedText(stopped);
+  log[clean ? 'info' : 'error']({ service: name }, text);
+  if (!clean) process.exitCode = 1;
   endSoon();
 }

@@ -1,16 +1,20 @@
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { type Config, ConfigError, loadConfig } from '@nrdot/config';
-import { reclaim } from '@nrdot/queue';
+import { type Accounting, reclaim } from '@nrdot/queue';
 import { endSoon, formatAddress, LiveConfig, openStore, untilSignal } from '@nrdot/service';
-import { type Logger, MetricsRegistry } from '@nrdot/telemetry';
+import { causeText, durationText, type Logger, MetricsRegistry } from '@nrdot/telemetry';
 import type { MockUpstream } from '@nrdot/testbed';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
-import { loggerOf, type Pipeline, reload, startPipeline } from '../pipeline.ts';
+import { loggerOf, type Pipeline, reload, type Stopped, startPipeline } from '../pipeline.ts';
 import { SERVICES } from '../pipeline-services.ts';
 import { PrivateRedis } from '../private-redis.ts';
 import { startError } from '../start-error.ts';
+import { stoppedText } from '../stopped.ts';
 import { VERSION } from '../version.ts';
 
+/** A Redis that is there has told by then what it holds. */
+const BOOKS_MS = 1_500;
 const MOCK_LISTEN = { host: '127.0.0.1', port: 4320 };
 
 /** Nobody else works on a private Redis: what a killed run held is free at once. */
@@ -50,14 +54,17 @@ export async function up(flags: ConfigFlags): Promise<void> {
     );
   }
   let pipeline: Pipeline | undefined;
-  const stop = async () => {
-    await pipeline?.stop(config.admin.shutdownTimeoutMs);
+  const stop = async (): Promise<Stopped> => {
+    const stopped = await pipeline?.stop(config.admin.shutdownTimeoutMs);
+    return stopped ?? { unclean: [], unreached: [] };
+  };
+  const end = async () => {
     await redis?.stop();
     await mock?.close();
   };
   let live: LiveConfig | undefined;
   const asked = untilSignal(log, () => live && reload(live, log));
-  try {
+  const start = async (): Promise<Pipeline> => {
     await redis?.start();
     live = new LiveConfig({
       ...source,
@@ -69,11 +76,23 @@ export async function up(flags: ConfigFlags): Promise<void> {
     });
     ({ config } = live);
     if (redis) await takeUpAgain(config, log);
-    pipeline = await startPipeline(live, SERVICES, log);
+    return startPipeline(live, SERVICES, log);
+  };
+  try {
+    const starting = start();
+    starting.catch(() => {}); // looked at below, or nobody waits for it any more
+    const first = await Promise.race([starting, asked]);
+    if (typeof first === 'string') {
+      say(`${first}: stopping before all has started.`);
+      await end();
+      process.exitCode = first === 'SIGINT' ? 130 : 143;
+      return endSoon();
+    }
+    pipeline = first;
   } catch (error) {
-    await stop();
+    await end();
     if (error instanceof ConfigError) throw error;
-    throw new Error(`nrdot up: ${(error as Error).message}`, { cause: error });
+    throw new Error(`nrdot up: ${causeText(error)}`, { cause: error });
   }
   const admin = `${config.admin.tls.certFile ? 'https' : 'http'}://${formatAddress(pipeline.admin)}`;
   const otlp = pipeline.otlp
@@ -94,11 +113,36 @@ export async function up(flags: ConfigFlags): Promise<void> {
   if (mock) say(`  what arrived        ${mock.url}/_mock/stats`);
   say(`  data                ${config.dataDir}`);
   if (redis) say(`  look into Redis     redis-cli -s ${redis.socket}`);
+  for (const why of pipeline.waitsFor())
+    say(`  waiting for         ${why}; what arrives meanwhile goes to disk`);
   say('  stop                Ctrl-C; what is queued is kept and goes on at the next start');
   say('');
   const signal = await asked;
-  say(`${signal}: draining …`);
-  await stop();
-  say('Stopped. Nothing is lost: what was still queued goes on at the next start.');
+  say(`${signal}: draining for at most ${durationText(config.admin.shutdownTimeoutMs / 1000)} …`);
+  const stopped = await stop();
+  const books = stopped.unreached.length > 0 ? undefined : await booksAtTheEnd(config, log);
+  await end();
+  const { clean, text } = stoppedText(stopped, { books });
+  say(text);
+  if (!clean) process.exitCode = 1;
   endSoon();
+}
+
+/** What is left when nothing runs any more; undefined when Redis does not say so soon. */
+async function booksAtTheEnd(config: Config, log: Logger): Promise<Accounting | undefined> {
+  const quiet = log.child({}, { level: 'silent' });
+  const { link, store } = openStore(
+    config,
+    { log: quiet, registry: new MetricsRegistry([]) },
+    'producer',
+    'up',
+  );
+  try {
+    const read = link.untilReady().then((ready) => (ready ? store.accounting() : undefined));
+    return await Promise.race([read, wait(BOOKS_MS, undefined)]);
+  } catch {
+    return undefined;
+  } finally {
+    link.close();
+  }
 }

@@ -205,6 +205,7 @@ export async function startDlq(
   return {
     name: 'dlq',
     address,
+    reached: () => link.wasReady,
     notReady: () => link.notReady() ?? segments.fault?.message,
     stop,
   };

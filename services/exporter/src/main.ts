@@ -66,9 +66,10 @@ export async function startExporter(
     { store, link },
   );
   host.metrics.exporterConcurrency.set(exporter.concurrency);
-  void link.untilReady().then(() => host.log.info({ upstream: options.endpoint }, 'exporting'));
+  void link.untilReady().then((ready) => ready && host.log.info({ upstream: options.endpoint }, 'exporting'));
   return {
     name: 'exporter',
+    reached: () => link.wasReady,
     notReady: () => link.notReady(),
     notice: () => exporter.trouble,
     stop: async (timeoutMs) => {

@@ -121,7 +121,9 @@ export async function startReceiver(
   host.log.info({ address: formatAddress(address) }, 'receiving OTLP/HTTP');
   return {
     name: 'receiver',
+    letsIn: true,
     address,
+    reached: () => link.wasReady,
     notReady: () => link.notReady(),
     stop,
   };

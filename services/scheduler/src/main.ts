@@ -55,13 +55,17 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   host.admin.route('GET', '/api/status', () => reader.read());
   addConsole(host.admin, store);
   host.admin.route('GET', '/api/status/history', () => history.columns());
-  void link.untilReady().then(() => host.log.info('scheduling'));
+  void link.untilReady().then((ready) => ready && host.log.info('scheduling'));
   return {
     name: 'scheduler',
+    reached: () => link.wasReady,
     notReady: () => link.notReady(),
-    stop: async () => {
+    stop: async (timeoutMs) => {
       history.stop();
+      // A move that waits for a Redis that is away would wait for ever; it is one script, done or not.
+      const late = setTimeout(() => link.close(), link.notReady() ? 0 : timeoutMs);
       await scheduler.stop();
+      clearTimeout(late);
       link.close();
     },
   };

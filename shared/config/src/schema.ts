@@ -361,7 +361,10 @@ export const schema = section('NRDOT+', {
     listen: listen('127.0.0.1:8888', 'Address. Beyond this machine it needs a token.'),
     token: secret('Needed as `Authorization: Bearer …` on all but the health checks.'),
     tls: serverTls('the admin address'),
-    shutdown_timeout: duration('20s', 'How long each service may take to finish what is under way.'),
+    shutdown_timeout: duration(
+      '20s',
+      'How long the services of a process may take, all together, to finish what is under way.',
+    ),
   }),
 });
 

@@ -58,8 +58,16 @@ export class RedisLink {
     return this.#state === 'ready' ? undefined : `Redis at ${describeTarget(this.#target)}: ${this.#why}`;
   }
 
-  /** Waits for a usable Redis, says so now and then, and gives up only when it is closed. */
-  async untilReady(): Promise<void> {
+  /** Whether it could be used at some time since it was opened. */
+  get wasReady(): boolean {
+    return this.#wasReady;
+  }
+
+  /**
+   * Waits for a usable Redis, says so now and then, and gives up only when it is closed.
+   * @returns whether it can be used
+   */
+  async untilReady(): Promise<boolean> {
     let saidAt = 0;
     while (this.notReady() && !this.#closed) {
       await wait(this.#wasReady || saidAt === 0 ? 20 : ASK_AGAIN_MS);
@@ -72,6 +80,7 @@ export class RedisLink {
       saidAt = Date.now();
       this.#events.warn(`waiting: ${this.notReady()}`);
     }
+    return !this.notReady();
   }
 
   /** Closes the connection; what is under way fails. */

@@ -78,7 +78,9 @@ export function consume(options: ConsumeOptions): Consumer {
     close: async (timeoutMs) => {
       const deadline = new Promise<'late'>((resolve) => setTimeout(() => resolve('late'), timeoutMs).unref());
       const closed = worker.close().then(() => 'closed' as const);
-      if ((await Promise.race([closed, deadline])) === 'late') await worker.close(true);
+      closed.catch(() => {}); // its connection may be closed first
+      // Without Redis it may never say that it has closed: who closes its connection ends that.
+      if ((await Promise.race([closed, deadline])) === 'late') worker.close(true).catch(() => {});
     },
     pause: () => worker.pause(true),
     resume: () => worker.resume(),

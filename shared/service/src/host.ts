@@ -23,6 +23,8 @@ export interface Host {
 /** A service that has been started. */
 export interface RunningService {
   name: string;
+  /** Data comes in by it from outside: it stops before the others do. */
+  letsIn?: true;
   /** Why it cannot do its work now, in words for a person; undefined when it can. */
   notReady(): string | undefined;
   /**
@@ -30,6 +32,8 @@ export interface RunningService {
    * and no reason to send clients elsewhere.
    */
   notice?(): string | undefined;
+  /** Whether Redis could be used at some time since it was started. */
+  reached?(): boolean;
   /** Ends in order: takes nothing new, finishes what is under way for at most `timeoutMs`, frees what it holds. */
   stop(timeoutMs: number): Promise<void>;
 }

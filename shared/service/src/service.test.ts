@@ -1,5 +1,5 @@
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   AdminError,
   AdminServer,
@@ -8,7 +8,7 @@ import {
   isLoopback,
   LiveConfig,
   sameSecret,
-  stopInOrder,
+  stopTogether,
 } from './index.ts';
 
 const log = createLogger({ level: 'silent', format: 'json' });
@@ -131,18 +131,52 @@ describe('the admin address', () => {
 });
 
 describe('stopping', () => {
-  it('goes in order, and past one that fails', async () => {
+  const service = (name: string, stop: (ms: number) => Promise<void>, letsIn?: true) => ({
+    ...{ name, stop, notReady: () => undefined },
+    ...(letsIn ? { letsIn } : {}),
+  });
+
+  it('goes past one that fails, and tells which did not end cleanly', async () => {
     const stopped: string[] = [];
-    const service = (name: string, fails = false) => ({
-      name,
-      notReady: () => undefined,
-      stop: async () => {
-        stopped.push(name);
-        if (fails) throw new Error('no');
-      },
-    });
-    await stopInOrder([service('receiver'), service('scheduler', true), service('dlq')], 10, log);
-    expect(stopped).toEqual(['receiver', 'scheduler', 'dlq']);
+    const note = (name: string) => async () => void stopped.push(name);
+    const failing = async () => {
+      stopped.push('scheduler');
+      throw new Error('no');
+    };
+    const unclean = await stopTogether(
+      [
+        service('dlq', note('dlq')),
+        service('receiver', note('receiver'), true),
+        service('scheduler', failing),
+      ],
+      10,
+      log,
+    );
+    expect(stopped).toEqual(['receiver', 'dlq', 'scheduler']); // what lets data in goes first
+    expect(unclean).toEqual([{ service: 'scheduler', message: 'no' }]);
+  });
+
+  it('is one time for all of them, however many hang', async () => {
+    vi.useFakeTimers();
+    try {
+      const given: number[] = [];
+      const hangs = (ms: number) => {
+        given.push(ms);
+        return new Promise<void>(() => {});
+      };
+      const names = ['exporter', 'scheduler', 'dlq'];
+      const ended = stopTogether(
+        [service('receiver', hangs, true), ...names.map((name) => service(name, hangs))],
+        20_000,
+        log,
+      );
+      await vi.advanceTimersByTimeAsync(25_000); // 10 and 2.5 of grace, what is left, and 2.5
+      expect((await ended).map(({ service: name }) => name)).toEqual(['receiver', ...names]);
+      expect(given[0]).toBe(10_000);
+      for (const ms of given.slice(1)) expect(ms).toBeLessThanOrEqual(10_000);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });
 

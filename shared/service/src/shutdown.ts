@@ -1,31 +1,48 @@
 import { closeSync, openSync } from 'node:fs';
-import type { Logger } from '@nrdot/telemetry';
+import { durationText, type Logger } from '@nrdot/telemetry';
 import type { AdminServer } from './admin.ts';
 import type { RunningService } from './host.ts';
 
-/** Beyond its own time a service gets this long before it is left behind. */
+/** Beyond the deadline services get this long, all together, before they are left behind. */
 const GRACE_MS = 2_500;
 const EXIT_MS = 500;
 
+/** A service that did not end in order, and why. */
+export interface Unclean {
+  service: string;
+  message: string;
+}
+
 /**
- * Stops services one after another, first the one that lets data in. One that fails to stop, or hangs, does not keep
- * the others: what it held is in Redis or on disk.
+ * Stops all services within one time: first the one that lets data in, so that the others are still there for what it holds, for at
+ * most half of it; then the others at once. One that fails to stop, or hangs, does not keep the others: what it held is in
+ * Redis or on disk.
+ * @returns those that did not stop cleanly
  */
-export async function stopInOrder(
+export async function stopTogether(
   services: readonly RunningService[],
   timeoutMs: number,
   log: Logger,
   admin?: AdminServer,
-): Promise<void> {
+): Promise<Unclean[]> {
   admin?.drain();
-  for (const service of services) {
+  const endsAt = performance.now() + timeoutMs;
+  const unclean: Unclean[] = [];
+  const stop = async (service: RunningService, ms: number) => {
     try {
-      await within(timeoutMs + GRACE_MS, service.stop(timeoutMs));
+      await within(ms + GRACE_MS, service.stop(ms));
     } catch (error) {
-      log.error({ service: service.name, err: (error as Error).message }, 'did not stop cleanly');
+      const { message } = error as Error;
+      unclean.push({ service: service.name, message });
+      log.error({ service: service.name, err: message }, 'did not stop cleanly');
     }
-  }
+  };
+  const entrance = services.filter(({ letsIn }) => letsIn);
+  await Promise.all(entrance.map((service) => stop(service, timeoutMs / 2)));
+  const left = Math.max(0, endsAt - performance.now());
+  await Promise.all(services.filter(({ letsIn }) => !letsIn).map((service) => stop(service, left)));
   await admin?.stop();
+  return unclean;
 }
 
 /** Ends the process even when something still holds on to it, such as a connection to a Redis that hangs. */
@@ -37,7 +54,7 @@ export function endSoon(): void {
 async function within(ms: number, work: Promise<void>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`it took longer than ${ms / 1000} s`)), ms);
+    timer = setTimeout(() => reject(new Error(`it took longer than ${durationText(ms / 1000)}`)), ms);
   });
   try {
     await Promise.race([work, late]);

@@ -1,0 +1,96 @@
+/** What a process says when it starts and stops, and what it leaves behind. */
+import { execFileSync } from 'node:child_process';
+import {
+  freePort,
+  generate,
+  type Process,
+  startMockUpstream,
+  startNrdot,
+  temporaryDirectory,
+  waitUntil,
+} from '@nrdot/testbed';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { startOne, writeConfig } from '../kit.ts';
+
+let dir: ReturnType<typeof temporaryDirectory>;
+let mock: Awaited<ReturnType<typeof startMockUpstream>>;
+beforeEach(async () => {
+  dir = temporaryDirectory();
+  mock = await startMockUpstream({ listen: '127.0.0.1:0' });
+});
+afterEach(async () => {
+  await mock.close();
+  dir[Symbol.dispose]();
+});
+
+/** The redis-server of a `nrdot up`. */
+function redisOf(up: Process): number {
+  return Number(execFileSync('pgrep', ['-P', String(up.pid), 'redis-server'], { encoding: 'utf8' }));
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+describe('a pipeline whose Redis cannot be reached', () => {
+  it('says what it waits for, and at its end makes no claim: exit code 1', async () => {
+    const port = await freePort();
+    const config = writeConfig(dir.path, {
+      redis: { url: `redis://127.0.0.1:${port}` },
+      admin: { shutdown_timeout: '1s' },
+    });
+    await using up = startNrdot(['up', '--config', config, '--upstream', mock.url], {}, dir.path);
+    await up.line(
+      /waiting for +Redis at redis:\/\/127\.0\.0\.1:\d+: connection refused by 127\.0\.0\.1:\d+; what arrives/,
+    );
+    expect(await up.end('SIGTERM')).toBe(1);
+    expect(up.output()).toMatch(/Stopped\. Redis was not reached, so what it holds is not known/);
+    expect(up.output()).not.toMatch(/nothing is lost|exporting|scheduling/i);
+  });
+});
+
+describe('stopping', () => {
+  it('says what waits for the next start, by the books', async () => {
+    mock.set({ outage: true });
+    const running = await startOne(dir.path, mock, { breaker: { open_min: '60s', open_max: '60s' } });
+    const { up } = running.processes;
+    const { acknowledgedItems } = await generate({ endpoint: running.otlp, items: 400, batchSize: 20 });
+    expect(await up!.end('SIGTERM')).toBe(0);
+    const said = /^Stopped\. (.*) waits? for the next start\.$/m.exec(up!.output())?.[1] ?? up!.output();
+    const items = [...said.matchAll(/(\d+) items?/g)].reduce((sum, [, n]) => sum + Number(n), 0);
+    expect(items, said).toBe(acknowledgedItems);
+  });
+
+  it('twice leaves nothing behind, its redis-server included', async () => {
+    mock.set({ latencyMs: 60_000 });
+    const running = await startOne(dir.path, mock, {
+      admin: { shutdown_timeout: '60s' },
+      exporter: { timeout: '60s' },
+    });
+    const { up } = running.processes;
+    const redis = redisOf(up!);
+    await generate({ endpoint: running.otlp, items: 10, batchSize: 10 });
+    await waitUntil(() => mock.stats().requests > 0 || mock.stats().maxConcurrency > 0, {
+      what: 'a request is in flight',
+    });
+    up!.signal('SIGINT');
+    await up!.line(/SIGINT: draining for at most 60 s/);
+    expect(await up!.end('SIGINT')).toBe(130);
+    await waitUntil(() => !isAlive(redis), { what: 'the redis-server has ended' });
+  });
+
+  it('ends also while its redis-server hangs, and ends that', async () => {
+    const running = await startOne(dir.path, mock, { admin: { shutdown_timeout: '1s' } });
+    const { up } = running.processes;
+    const redis = redisOf(up!);
+    process.kill(redis, 'SIGSTOP');
+    await up!.end('SIGTERM');
+    expect(isAlive(redis)).toBe(false);
+    expect(up!.output()).toMatch(/Stopped.*Redis was not reached, so what it holds is not known/);
+  });
+});
