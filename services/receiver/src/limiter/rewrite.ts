@@ -35,6 +35,10 @@ const runs: number[] = [];
 
 const RESOURCE_METRICS = 1;
 const CHILDREN = 2;
+/** Of a Resource, and of an EntityRef. */
+const ENTITY_REFS = 3;
+const ID_KEYS = 3;
+const DESCRIPTION_KEYS = 4;
 
 interface Message {
   readonly tagStart: number;
@@ -154,16 +158,36 @@ class Rewriter {
         const resource = new Reader().open(body, from, to);
         resource.next();
         const inner = writer.length;
-        const { resourceLabels } = group.reduction;
-        this.#without(
-          resource.start,
-          resource.end,
-          (field, at, to) => field === 1 && isLabel(body, at, to, resourceLabels),
-        );
+        this.#resource(resource.start, resource.end, group.reduction.resourceLabels);
         writer.close(1, inner);
       } else writer.raw(body, from, to);
     }
     writer.close(RESOURCE_METRICS, mark);
+  }
+
+  /**
+   * A resource without these labels, and without what its references to entities say of them: a key that describes an entity
+   * is left out, and an entity that a key identifies goes, since without the key it would be another.
+   */
+  #resource(start: number, end: number, labels: readonly Label[]): void {
+    const body = this.#body;
+    const touched: (Message & { entity: boolean })[] = [];
+    const fields = new Reader().open(body, start, end);
+    while (fields.next()) {
+      const entity = fields.field === ENTITY_REFS;
+      const { tagStart, start: from, end: to } = fields;
+      if (entity ? namesLabel(body, from, to, labels) : fields.field === 1 && isLabel(body, from, to, labels))
+        touched.push({ tagStart, start: from, end: to, entity });
+    }
+    this.#message(start, end, touched, ENTITY_REFS, (message) => {
+      if (!message.entity || namesLabel(body, message.start, message.end, labels, ID_KEYS)) return false;
+      this.#without(
+        message.start,
+        message.end,
+        (field, from, to) => field === DESCRIPTION_KEYS && isKey(body, from, to, labels),
+      );
+      return true;
+    });
   }
 
   #scopeGroup(scope: ScopeGroup): void {
@@ -262,10 +286,31 @@ function isLabel(body: Uint8Array, from: number, to: number, labels: readonly La
     start = reader.start;
     end = reader.end;
   }
+  return isKey(body, start, end, labels);
+}
+
+/** Whether the text `body[start, end)` is the key of one of these labels. */
+function isKey(body: Uint8Array, start: number, end: number, labels: readonly Label[]): boolean {
   for (const { key } of labels) {
     let i = key.length === end - start ? 0 : -1;
     while (i >= 0 && i < key.length && key[i] === body[start + i]) i++;
     if (i === key.length) return true;
+  }
+  return false;
+}
+
+/** Whether the EntityRef `body[from, to)` names one of these labels, in the keys that identify it or also in the others. */
+function namesLabel(
+  body: Uint8Array,
+  from: number,
+  to: number,
+  labels: readonly Label[],
+  lastField = DESCRIPTION_KEYS,
+): boolean {
+  const reader = labelReader.open(body, from, to);
+  while (reader.next()) {
+    const { field } = reader;
+    if (field >= ID_KEYS && field <= lastField && isKey(body, reader.start, reader.end, labels)) return true;
   }
   return false;
 }
