@@ -119,7 +119,8 @@ describe('what is written off is in the books once, wherever power goes', () => 
     everywhere(
       (seed) => new Dlq(seed, { retentionMs: 10_000 }),
       async (dlq) => {
-        dlq.now = 1_000_000;
+        // Retention counts the time that the log is open, so that each try has to live long enough.
+        dlq.now += 1_000_000;
         await dlq.log.maintain();
       },
       'retention',

@@ -344,7 +344,10 @@ export const schema = section('NRDOT+', {
       'refuse',
       'refuse: batches wait in Redis, and when that is full clients get 503. drop_oldest: the oldest of the lowest class go, counted.',
     ),
-    retention: age('72h', 'Older batches are dropped, counted.'),
+    retention: age(
+      '72h',
+      'How long a batch may lie on disk, in time that the dlq runs; after it, it is dropped, counted.',
+    ),
     rejected_capacity: size(
       '1GiB',
       'Most bytes of batches that the upstream refused for good. Beyond it the oldest of them go, counted.',

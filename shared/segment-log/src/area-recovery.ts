@@ -6,12 +6,14 @@ import type { FileSystem } from './file-system.ts';
 import type { Inventory } from './inventory.ts';
 import type { Quarantine } from './quarantine.ts';
 import { lastIdsOfSealed, recoverSegment } from './recovery.ts';
+import type { RunningClock } from './running-clock.ts';
 import { parseSegmentName, segmentName } from './segment.ts';
 
 export interface AreaRecoveryDeps {
   fs: FileSystem;
   inventory: Inventory;
   quarantine: Quarantine;
+  clock: RunningClock;
   now(): number;
 }
 
@@ -32,6 +34,7 @@ export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea
   const remembered = new Map(known?.segments.map((entry) => [entry.sequence, entry]));
   const writtenOff = known?.writtenOff ?? {};
   Object.assign(inventory.writtenOff, writtenOff);
+  deps.clock.resume(known?.ranMs ?? 0);
   let nextSequence = known?.nextSequence ?? 1;
   const lastIds: string[] = [];
   for (const { name, sequence } of await segmentFiles(fs, dir)) {
@@ -42,7 +45,9 @@ export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea
       await setAside(deps, name, reason);
       continue;
     }
-    const found = await recoverSegment(fs, dir, area, name, remembered.get(sequence), now());
+    const before = remembered.get(sequence);
+    const found = await recoverSegment(fs, dir, area, name, before, now());
+    found.segment.writtenAtMs = before?.writtenAtMs ?? deps.clock.ms;
     remembered.delete(sequence);
     if (found.stillborn) {
       await fs.unlink(join(dir, name)).catch(() => {});

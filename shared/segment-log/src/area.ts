@@ -11,6 +11,7 @@ import { patient } from './patience.ts';
 import type { Quarantine } from './quarantine.ts';
 import type { Area, Record } from './record.ts';
 import { recoverSegment, unreadable } from './recovery.ts';
+import { RunningClock } from './running-clock.ts';
 import { openSegment, readBlock, type Segment, segmentName, segmentPath } from './segment.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 import { Verifier } from './verifier.ts';
@@ -42,6 +43,7 @@ export class AreaLog {
   readonly #reader: AreaReader;
   readonly #verifier: Verifier;
   readonly #checkpoints: CheckpointKeeper;
+  readonly #clock: RunningClock;
   #nextSequence = 1;
   #appendedAt = 0;
   /** Sequence of the segment that it was last tried to seal. */
@@ -53,6 +55,8 @@ export class AreaLog {
     const { fs, root, area, events, verifyBytesPerSecond } = options;
     const inventory = new Inventory(area, join(root, area), events);
     this.#inventory = inventory;
+    const clock = new RunningClock(options.now);
+    this.#clock = clock;
     this.#verifier = new Verifier(fs, inventory, verifyBytesPerSecond);
     this.#reader = new AreaReader(fs, inventory, this.#verifier, () => this.#writer.segment, options.now);
     this.#checkpoints = new CheckpointKeeper(
@@ -61,6 +65,7 @@ export class AreaLog {
       () => this.#nextSequence,
       events,
       options.ballast,
+      clock,
     );
     this.#writer = new SegmentWriter({
       fs,
@@ -77,6 +82,7 @@ export class AreaLog {
       discarded: (segment) => inventory.forget(segment),
       fault: (error) => events.fault(error),
       now: options.now,
+      clock,
     });
   }
 
@@ -109,7 +115,13 @@ export class AreaLog {
     await fs.syncDir(root);
     // What a kill has left of renames is only in the system's memory, and is relied upon from here on.
     await fs.syncDir(inventory.dir);
-    const { nextSequence, lastIds, writtenOff } = await recoverArea({ fs, inventory, quarantine, now });
+    const { nextSequence, lastIds, writtenOff } = await recoverArea({
+      fs,
+      inventory,
+      quarantine,
+      now,
+      clock: this.#clock,
+    });
     this.#nextSequence = nextSequence;
     this.#checkpoints.tell(writtenOff);
     return lastIds;
@@ -172,19 +184,17 @@ export class AreaLog {
 
   /** Seals, verifies, expires, removes and checkpoints what is due. Call about once a second. */
   async maintain(): Promise<void> {
-    const { now, retentionMs } = this.#o;
+    const { now } = this.#o;
     const active = this.#writer.segment;
     if (active && active.records > 0 && now() - this.#appendedAt > IDLE_MS) {
-      const expired = active.lastReceivedAt < now() - retentionMs;
-      if (expired || active.acked.count >= active.records) await this.#writer.seal();
+      if (this.#isExpired(active) || active.acked.count >= active.records) await this.#writer.seal();
     }
     for (const segment of this.segments.filter(({ isUnread }) => isUnread)) await this.#takeUp(segment);
     const toSeal: Segment[] = [];
     for (const segment of [...this.segments]) {
       if (segment === this.#writer.segment || segment.state === 'open' || segment.isUnread) continue;
       // While it is being replayed it is not dropped: what is under way would be counted twice.
-      if (segment.lastReceivedAt < now() - retentionMs && segment.held.size === 0)
-        await this.drop(segment, 'retention');
+      if (this.#isExpired(segment) && segment.held.size === 0) await this.drop(segment, 'retention');
       else if (segment.acked.count >= segment.records && !this.#reader.isWithin(segment))
         await this.#remove(segment);
       else if (segment.state === 'recovered' && !this.isDamaged(segment)) toSeal.push(segment);
@@ -272,6 +282,10 @@ export class AreaLog {
     return this.#reader.isAt(segment);
   }
 
+  #isExpired({ writtenAtMs }: Segment): boolean {
+    return writtenAtMs < this.#clock.ms - this.#o.retentionMs;
+  }
+
   /** Reads again what could not be read when the log was opened, or is not where it should be. */
   async #takeUp(segment: Segment): Promise<void> {
     const { fs, area, now } = this.#o;
@@ -281,13 +295,13 @@ export class AreaLog {
       if (!inventory.has(segment) || this.#reader.isAt(segment) || segment.held.size > 0) return;
       const name = await this.#nameOnDisk(segment);
       if (name === undefined) return inventory.missing(segment);
-      const { sequence, records, items, acked, ackedItems } = segment;
+      const { sequence, records, items, acked, ackedItems, writtenAtMs, held } = segment;
       const remembered = { sequence, records, items, ranges: acked.toRanges(), ackedItems };
       const known = records > 0 ? remembered : undefined;
       const found = await recoverSegment(fs, inventory.dir, area, name, known, now());
       if (found.unreadable !== undefined) return;
       if (segment.isUnread) this.#reader.revisit(segment);
-      Object.assign(segment, found.segment, { held: segment.held });
+      Object.assign(segment, found.segment, { held, writtenAtMs });
       inventory.readable(segment);
       for (const reason of found.damage) inventory.damage(segment, reason);
     });

@@ -3,6 +3,10 @@ import { writeCheckpoint } from './checkpoint.ts';
 import type { LogEvents, WriteOffs } from './entry.ts';
 import type { FileSystem } from './file-system.ts';
 import type { Inventory } from './inventory.ts';
+import type { RunningClock } from './running-clock.ts';
+
+/** What a kill may cost retention of the time that it counts. */
+const CLOCK_BEHIND_MS = 60_000;
 
 /** Writes an area's checkpoints: one after another, so that a later one is never overtaken by an earlier. */
 export class CheckpointKeeper {
@@ -11,6 +15,8 @@ export class CheckpointKeeper {
   readonly #nextSequence: () => number;
   readonly #events: LogEvents;
   readonly #ballast: Ballast;
+  readonly #clock: RunningClock;
+  #writtenAtMs = 0;
   #told = '';
   #writing: Promise<void> = Promise.resolve();
 
@@ -20,8 +26,10 @@ export class CheckpointKeeper {
     nextSequence: () => number,
     events: LogEvents,
     ballast: Ballast,
+    clock: RunningClock,
   ) {
     this.#ballast = ballast;
+    this.#clock = clock;
     this.#fs = fs;
     this.#events = events;
     this.#inventory = inventory;
@@ -31,7 +39,9 @@ export class CheckpointKeeper {
   /** When it resolves, what was done with before is written down: by this call, or by one that was under way. */
   async writeIfChanged(): Promise<void> {
     await this.#writing;
-    if (this.#inventory.isChanged) await this.write();
+    const { isChanged, segments } = this.#inventory;
+    const isBehind = segments.length > 0 && this.#clock.ms - this.#writtenAtMs > CLOCK_BEHIND_MS;
+    if (isChanged || isBehind) await this.write();
   }
 
   /** Writes down what is done with. */
@@ -46,13 +56,15 @@ export class CheckpointKeeper {
     inventory.isChanged = false;
     const segments = inventory.segments
       .filter(({ records }) => records > 0)
-      .map(({ sequence, records, items, acked, ackedItems }) => {
-        return { sequence, records, items, ranges: acked.toRanges(), ackedItems };
+      .map(({ sequence, records, items, acked, ackedItems, writtenAtMs }) => {
+        return { sequence, records, items, ranges: acked.toRanges(), ackedItems, writtenAtMs };
       });
     const writtenOff = { ...inventory.writtenOff };
     try {
       const nextSequence = this.#nextSequence();
-      const checkpoint = { nextSequence, segments, writtenOff };
+      const ranMs = this.#clock.ms;
+      const checkpoint = { nextSequence, segments, writtenOff, ranMs };
+      this.#writtenAtMs = ranMs;
       await this.#ballast.inItsRoom(() => writeCheckpoint(this.#fs, inventory.dir, checkpoint));
     } catch (error) {
       inventory.isChanged = true;

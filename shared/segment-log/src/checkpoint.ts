@@ -11,8 +11,10 @@ export interface Checkpoint {
   nextSequence: number;
   /** What each segment held, and which of its records are done with. */
   segments: RememberedSegment[];
-  /** Absent in those of older versions. */
+  /** Absent in those of older versions, as is `ranMs`. */
   writtenOff?: WriteOffs;
+  /** How long the log had been open, over all its runs. */
+  ranMs?: number;
 }
 
 export interface RememberedSegment {
@@ -21,6 +23,8 @@ export interface RememberedSegment {
   items: number;
   ranges: Ranges;
   ackedItems: number;
+  /** `ranMs` when its last record was written; absent in those of older versions. */
+  writtenAtMs?: number;
 }
 
 export const CHECKPOINT = 'checkpoint';

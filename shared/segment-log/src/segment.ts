@@ -25,6 +25,8 @@ export interface Segment {
   ackedItems: number;
   /** Records that were given out and are neither done with nor back, with their items: they may be delivered yet. */
   held: Map<number, number>;
+  /** By the running clock: when its last record was written. */
+  writtenAtMs: number;
   /** Of a sealed one. */
   sha256: Buffer | undefined;
   /** Whether its SHA-256 was found right since the log was opened. */
@@ -64,6 +66,7 @@ export function emptySegment(area: Area, sequence: number, createdAt: number): S
     acked: new Acked(),
     ackedItems: 0,
     held: new Map(),
+    writtenAtMs: 0,
     sha256: undefined,
     verified: false,
     isUnread: false,

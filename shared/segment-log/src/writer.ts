@@ -4,6 +4,7 @@ import { encodeBlockHeader, type PackedBlock, packBlock } from './block.ts';
 import { diskFault, SegmentLogError } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
 import type { Area, Record } from './record.ts';
+import type { RunningClock } from './running-clock.ts';
 import { emptySegment, type Segment, segmentName } from './segment.ts';
 import { encodeIdentity, encodeSeal, SEAL_AT, SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
@@ -32,6 +33,7 @@ export interface WriterOptions {
   discarded(segment: Segment): void;
   fault(error: SegmentLogError): void;
   now(): number;
+  clock: RunningClock;
 }
 
 interface Waiting {
@@ -190,6 +192,7 @@ export class SegmentWriter {
     }
     this.#hash.update(body);
     open.end += body.byteLength;
+    open.writtenAtMs = this.#o.clock.ms;
     for (const { header } of blocks) {
       open.firstReceivedAt =
         open.records === 0 ? header.firstReceivedAt : Math.min(open.firstReceivedAt, header.firstReceivedAt);
