@@ -169,6 +169,10 @@ Examples:
     .option('--throttle-rate <0..1>', 'share of 429', ratio)
     .option('--retry-after <seconds>', 'Retry-After of those', number)
     .option('--refuse-rate <0..1>', 'share of 400', ratio)
+    .option('--max-body <size>', '413 beyond it')
+    .option('--link-rate <size>', 'bytes per second that the link to it carries')
+    .option('--first-member-only', 'reads the first gzip member or zstd frame of a body')
+    .option('--refuse-encoding <name>', '415 for bodies in this Content-Encoding')
     .option('--outage', 'begin with every connection cut')
     .addHelpText(
       'after',

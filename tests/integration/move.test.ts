@@ -88,8 +88,10 @@ describe('the weighted move', () => {
       batch('high', 10, { signal: 'logs' }),
       batch('high', 10, { encoding: 'zstd' }),
       batch('high', 10, { encoding: 'zstd' }),
+      batch('high', 10, { signal: 'profiles' }),
+      batch('high', 10, { signal: 'profiles' }),
     );
-    expect((await store.move({ ...MOVE, mergeBytes: 450 })).items.high).toBe(130);
+    expect((await store.move({ ...MOVE, mergeBytes: 450 })).items.high).toBe(150);
     const jobs = await exported();
     expect(jobs.map((job) => [job.signal, job.encoding, job.batches.length])).toEqual([
       ['traces', 'identity', 4],
@@ -98,8 +100,10 @@ describe('the weighted move', () => {
       ['logs', 'identity', 1],
       ['traces', 'zstd', 1],
       ['traces', 'zstd', 1],
+      ['profiles', 'identity', 1], // their indices point into a dictionary of their own
+      ['profiles', 'identity', 1],
     ]);
-    expect((await store.depth()).stages.export.high).toEqual({ batches: 13, items: 130, bytes: 1_300 });
+    expect((await store.depth()).stages.export.high).toEqual({ batches: 15, items: 150, bytes: 1_500 });
   });
 
   it('lets live and replayed work take turns when both wait', async () => {

@@ -1,4 +1,4 @@
-import { parseDuration } from '@nrdot/config';
+import { parseDuration, parseSize } from '@nrdot/config';
 import { startMockUpstream } from '@nrdot/testbed';
 
 export interface MockFlags {
@@ -9,6 +9,10 @@ export interface MockFlags {
   retryAfter?: number;
   refuseRate?: number;
   outage?: boolean;
+  maxBody?: string;
+  linkRate?: string;
+  firstMemberOnly?: boolean;
+  refuseEncoding?: string;
 }
 
 /** `nrdot mock-upstream`: runs until it is stopped, and prints what arrives. */
@@ -16,6 +20,8 @@ export async function mockUpstreamCommand(flags: MockFlags): Promise<void> {
   const latencyMs = flags.latency === undefined ? 0 : parseDuration(flags.latency);
   if (latencyMs === undefined)
     throw new Error(`--latency ${flags.latency}: expected a duration such as 50ms`);
+  const maxBodyBytes = sizeOf('--max-body', flags.maxBody);
+  const bytesPerSecond = sizeOf('--link-rate', flags.linkRate);
   const mock = await startMockUpstream({
     listen: flags.listen,
     behaviour: {
@@ -25,6 +31,10 @@ export async function mockUpstreamCommand(flags: MockFlags): Promise<void> {
       retryAfterSeconds: flags.retryAfter ?? 0,
       refuseRate: flags.refuseRate ?? 0,
       outage: flags.outage ?? false,
+      firstMemberOnly: flags.firstMemberOnly ?? false,
+      refuseEncoding: flags.refuseEncoding ?? '',
+      ...(maxBodyBytes === undefined ? {} : { maxBodyBytes }),
+      ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
     },
   });
   process.stdout.write(`mock upstream on ${mock.url}; what arrived: ${mock.url}/_mock/stats\n`);
@@ -45,4 +55,11 @@ export async function mockUpstreamCommand(flags: MockFlags): Promise<void> {
   };
   process.once('SIGINT', stop);
   process.once('SIGTERM', stop);
+}
+
+function sizeOf(flag: string, given: string | undefined): number | undefined {
+  if (given === undefined) return undefined;
+  const bytes = parseSize(given);
+  if (bytes === undefined) throw new Error(`${flag} ${given}: expected a size such as 1MB`);
+  return bytes;
 }

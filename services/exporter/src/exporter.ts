@@ -1,4 +1,13 @@
-import { type ContentEncoding, decodeContent, encodeContent, splitRequest, walk } from '@nrdot/otlp';
+import {
+  asOneStream,
+  type ContentEncoding,
+  decodeAll,
+  divideRequest,
+  encodeContent,
+  OtlpError,
+  type Signal,
+  walk,
+} from '@nrdot/otlp';
 import {
   type BatchRef,
   type Bell,
@@ -15,6 +24,7 @@ import {
 } from '@nrdot/queue';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
+import { Destination } from './destination.ts';
 import { type Outcome, verdictOf } from './outcome.ts';
 import { type RetryPolicy, retryDelayMs } from './retry.ts';
 import type { Upstream } from './upstream.ts';
@@ -28,8 +38,10 @@ export interface ExporterOptions {
   /** What leaves compressed: as it came, or all of it. */
   compression: 'as-received' | 'none' | 'gzip' | 'zstd';
   retry: RetryPolicy;
-  /** Largest request after decompression, for splitting and recompressing. */
+  /** Largest request after decompression, for dividing and recompressing. */
   maxBodyBytes: number;
+  /** Largest request on the wire; undefined: what the upstream says. */
+  maxRequestBytes?: number | undefined;
 }
 
 export interface ExporterDeps {
@@ -46,6 +58,25 @@ export interface ExporterDeps {
 }
 
 const FAULT_DELAY_MS = 1_000;
+/** Parts of one batch in one step: what is still too large then is divided again when it is its turn. */
+const MAX_PARTS = 128;
+/** Of what would just fit: parts do not compress quite as well as the whole. */
+const PART_FILL = 0.9;
+/** A request larger than this that timed out twice is divided: perhaps the link is too slow for it. */
+const SLOW_MIN_BYTES = 64 * 1024;
+
+/** A request as it leaves. */
+interface Request {
+  body: Buffer;
+  encoding: ContentEncoding;
+}
+
+/** What a request came to. */
+interface Answered {
+  outcome: Outcome;
+  encoding: ContentEncoding;
+  wireBytes: number;
+}
 
 type Delivered = Extract<Outcome, { kind: 'delivered' }>;
 
@@ -55,6 +86,7 @@ export class Exporter {
   readonly #deps: ExporterDeps;
   readonly #taker: Taker;
   readonly #limit: ConcurrencyLimit;
+  readonly #destinations = new Map<Signal, Destination>();
   #inflight = 0;
   #lastProblem: ExporterStatus['lastProblem'];
   #inflightBytes = 0;
@@ -119,15 +151,14 @@ export class Exporter {
       { class: job.class, origin: job.origin },
       Math.max(0, now() - oldest) / 1000,
     );
-    let outcome: Outcome;
+    let answered: Answered | undefined;
     try {
-      outcome = await this.#send(job, bodies);
+      answered = await this.#send(sent, bodies);
     } finally {
       // What comes after the answer is Redis' part, and may take its time: the upstream has room for another.
       this.#underWay(-1, -bytes);
     }
-    metrics.exporterRequests.inc({ signal: job.signal, outcome: outcome.kind });
-    await this.#conclude(id, sent, bodies, attempts + 1, outcome, hold);
+    if (answered) await this.#conclude(id, sent, bodies, attempts + 1, answered, hold);
   }
 
   #underWay(requests: number, bytes: number): void {
@@ -138,20 +169,102 @@ export class Exporter {
     metrics.exporterInflightBytes.set(this.#inflightBytes);
   }
 
-  async #send(job: JobData, bodies: Buffer[]): Promise<Outcome> {
+  /**
+   * Sends the batches of a job as one request, in an encoding that the upstream takes.
+   * @returns undefined when they had to be divided before: they are jobs of their own now
+   */
+  async #send(job: JobData, bodies: Buffer[]): Promise<Answered | undefined> {
+    const { store, now } = this.#deps;
+    const destination = this.#destinationOf(job.signal);
+    const doubted: ContentEncoding[] = [];
+    let wanted = destination.encodingFor(this.#wanted(job));
+    // Ends: each encoding is tried once at most.
+    while (true) {
+      const composed = this.#compose(job, bodies, wanted);
+      const request = composed instanceof Promise ? await composed : composed;
+      if (!request) {
+        await store.handOver(job, apart(job), 'next', now());
+        return undefined;
+      }
+      const { body, encoding } = request;
+      const maxBytes = destination.maxBytes(now());
+      const parts =
+        body.byteLength > maxBytes ? await this.#divided(job, bodies, body.byteLength, maxBytes) : undefined; // a single item that is larger is the upstream's to refuse
+      if (parts) {
+        await store.handOver(job, parts, 'next', now());
+        return undefined;
+      }
+      const outcome = await this.#exchange(job, request);
+      const other = this.#otherEncoding(job.signal, encoding, outcome, doubted);
+      if (other === undefined || other === encoding) return { outcome, encoding, wireBytes: body.byteLength };
+      wanted = other;
+    }
+  }
+
+  async #exchange(job: JobData, { body, encoding }: Request): Promise<Outcome> {
     const { upstream, metrics } = this.#deps;
-    const { body, encoding } = await this.#encode(job.encoding, bodies);
     const sentAt = performance.now();
     const outcome = await upstream.send(job.signal, body, encoding);
     const tookMs = performance.now() - sentAt;
+    metrics.exporterRequests.inc({ signal: job.signal, outcome: outcome.kind });
     metrics.exporterRequestSeconds.observe({ signal: job.signal }, tookMs / 1000);
-    metrics.exporterSentBytes.inc({ signal: job.signal }, bytesOf(body));
+    metrics.exporterSentBytes.inc({ signal: job.signal }, body.byteLength);
     this.#adapt(outcome, tookMs);
     this.#trouble =
       outcome.kind === 'retry'
         ? `the upstream: ${outcome.reason}${outcome.status ? ` (${outcome.status})` : ''}`
         : undefined;
     return outcome;
+  }
+
+  /**
+   * Learns from an answer which encodings the upstream takes.
+   * @param doubted those of this request that it called malformed and may not have been able to read
+   * @returns the encoding in which to send it again
+   */
+  #otherEncoding(
+    signal: Signal,
+    encoding: ContentEncoding,
+    outcome: Outcome,
+    doubted: ContentEncoding[],
+  ): ContentEncoding | undefined {
+    const destination = this.#destinationOf(signal);
+    const status = outcome.kind === 'rejected' ? outcome.status : 0;
+    if (status === 415 && encoding !== 'identity') {
+      this.#refusedEncoding(signal, encoding);
+      return destination.encodingFor(encoding);
+    }
+    if (status === 400) {
+      const other = destination.doubts(encoding);
+      if (other) doubted.push(encoding);
+      return other;
+    }
+    if (outcome.kind === 'delivered') for (const each of doubted) this.#refusedEncoding(signal, each);
+    return undefined;
+  }
+
+  #refusedEncoding(signal: Signal, encoding: ContentEncoding): void {
+    const destination = this.#destinationOf(signal);
+    destination.refuses(encoding);
+    this.#deps.log.warn(
+      { signal, encoding, instead: destination.encodingFor(encoding) },
+      'the upstream does not read this encoding; from now on another is used',
+    );
+  }
+
+  #destinationOf(signal: Signal): Destination {
+    let destination = this.#destinations.get(signal);
+    if (!destination) {
+      destination = new Destination(this.#options.maxRequestBytes);
+      this.#destinations.set(signal, destination);
+    }
+    return destination;
+  }
+
+  #wanted(job: JobData): ContentEncoding {
+    const { compression } = this.#options;
+    if (compression === 'as-received') return job.encoding;
+    return compression === 'none' ? 'identity' : compression;
   }
 
   #adapt(outcome: Outcome, tookMs: number): void {
@@ -168,17 +281,35 @@ export class Exporter {
     this.#deps.metrics.exporterConcurrency.set(after);
   }
 
-  async #encode(
-    encoding: ContentEncoding,
+  /**
+   * One body of all the batches: the very bytes that came where nothing else is wanted.
+   * @returns undefined when they cannot be one request
+   */
+  #compose(
+    job: JobData,
     bodies: Buffer[],
-  ): Promise<{ body: Buffer[] | Buffer; encoding: ContentEncoding }> {
-    const { compression, maxBodyBytes } = this.#options;
-    const wanted = compression === 'none' ? 'identity' : compression;
-    if (wanted === 'as-received' || wanted === encoding) return { body: bodies, encoding };
-    const plain = await Promise.all(
-      bodies.map((body) => decodeContent(body, encoding, { maxBytes: maxBodyBytes })),
+    encoding: ContentEncoding,
+  ): Request | undefined | Promise<Request | undefined> {
+    // Profiles point into a dictionary of their own request.
+    if (bodies.length > 1 && job.signal === 'profiles') return undefined;
+    const body =
+      encoding === job.encoding
+        ? asOneStream(bodies, encoding, { maxBytes: this.#options.maxBodyBytes })
+        : this.#recoded(job, bodies, encoding);
+    if (!(body instanceof Promise)) return { body, encoding };
+    return body.then(
+      (made) => ({ body: made, encoding }),
+      (error) => {
+        if (!(error instanceof OtlpError)) throw error;
+        // Too large together, or damaged: each by itself, and as it came.
+        return bodies.length > 1 ? undefined : { body: bodies[0]!, encoding: job.encoding };
+      },
     );
-    return { body: await encodeContent(Buffer.concat(plain), wanted), encoding: wanted };
+  }
+
+  async #recoded(job: JobData, bodies: Buffer[], encoding: ContentEncoding): Promise<Buffer> {
+    const plain = await decodeAll(bodies, job.encoding, { maxBytes: this.#options.maxBodyBytes });
+    return encodeContent(plain, encoding);
   }
 
   async #conclude(
@@ -186,16 +317,28 @@ export class Exporter {
     job: JobData,
     bodies: Buffer[],
     attempts: number,
-    outcome: Outcome,
+    answered: Answered,
     held: Held,
   ): Promise<void> {
+    const { outcome } = answered;
+    this.#learn(job, answered);
     if (outcome.kind === 'delivered') return this.#deliver(id, job, outcome, held);
     this.#lastProblem = {
       at: this.#deps.now(),
       reason: outcome.kind === 'too-large' ? 'too_large' : outcome.reason,
       message: outcome.message.slice(0, MESSAGE_MAX),
     };
-    await Promise.all([this.#report(outcome), this.#act(id, job, bodies, attempts, outcome)]);
+    await Promise.all([
+      this.#report(outcome),
+      this.#act(id, job, bodies, attempts, outcome, answered.wireBytes),
+    ]);
+  }
+
+  /** Learns from an answer how large a request may be. */
+  #learn(job: JobData, { outcome, encoding, wireBytes }: Answered): void {
+    const destination = this.#destinationOf(job.signal);
+    if (outcome.kind === 'delivered') destination.took(encoding, wireBytes);
+    if (outcome.kind === 'too-large') destination.tooLarge(wireBytes, this.#deps.now());
   }
 
   /** Settles it, completes its job and tells the breaker, in one step. */
@@ -244,11 +387,19 @@ export class Exporter {
     bodies: Buffer[],
     attempts: number,
     outcome: Exclude<Outcome, Delivered>,
+    wireBytes: number,
   ): Promise<void> {
     const { store, metrics, log, now } = this.#deps;
     switch (outcome.kind) {
       case 'retry': {
         metrics.exporterRetries.inc({ reason: outcome.reason });
+        if (outcome.reason === 'timeout' && attempts > 1 && wireBytes > SLOW_MIN_BYTES) {
+          const parts = await this.#divided(job, bodies, wireBytes, wireBytes / 2);
+          if (parts) {
+            await store.handOver(job, parts, 'next', now());
+            return;
+          }
+        }
         if (attempts >= this.#options.retry.maxAttempts) {
           return this.#spill(id, job, attempts, 'retries_exhausted', outcome);
         }
@@ -265,9 +416,10 @@ export class Exporter {
         throw new RetryLater(delayMs, `${outcome.reason}: ${outcome.message}`);
       }
       case 'too-large': {
-        const pieces = job.batches.length > 1 ? apart(job) : await this.#halves(job, bodies[0]!);
-        if (pieces) {
-          await store.handOver(job, pieces, 'next', now());
+        const maxBytes = this.#destinationOf(job.signal).maxBytes(now());
+        const parts = await this.#divided(job, bodies, wireBytes, maxBytes);
+        if (parts) {
+          await store.handOver(job, parts, 'next', now());
           return;
         }
         return this.#reject(id, job, attempts, 'too_large', outcome);
@@ -324,46 +476,93 @@ export class Exporter {
     log.debug({ job: id, reason, items: job.items }, 'handed to the dlq');
   }
 
-  /** Two jobs out of one batch that is too large, cut between items; undefined when it is a single item. */
-  async #halves(job: JobData, payload: Buffer): Promise<HandOverJob[] | undefined> {
-    const plain = await decodeContent(payload, job.encoding, { maxBytes: this.#options.maxBodyBytes });
-    const halves = job.signal === 'profiles' ? undefined : splitRequest(job.signal, plain);
-    if (!halves) return undefined;
+  /**
+   * Jobs that each make a request of up to `maxBytes` on the wire, all in one step: the batches of a merged job in groups, or
+   * a single one cut between its items.
+   * @param wireBytes what they made together
+   * @returns undefined when there is nothing to cut
+   */
+  async #divided(
+    job: JobData,
+    bodies: Buffer[],
+    wireBytes: number,
+    maxBytes: number,
+  ): Promise<HandOverJob[] | undefined> {
+    const share = maxBytes / wireBytes;
+    if (job.batches.length > 1) return grouped(job, job.bytes * share);
+    if (job.signal === 'profiles') return undefined;
+    const plain = await this.#plainOf(job, bodies);
+    if (!plain) return undefined;
+    const target = Math.ceil(plain.byteLength * Math.max(share * PART_FILL, 1 / MAX_PARTS));
+    const parts = divideRequest(job.signal, plain, target);
+    if (parts.length < 2) return undefined;
     const [batch] = job.batches;
     return Promise.all(
-      halves.map(async (half, i) => {
-        const bytes = await encodeContent(half, job.encoding);
-        const key = nextKey(batch!.key, i === 0 ? 'a' : 'b');
-        const items = walk(job.signal, half).items;
+      parts.map(async (part, i) => {
+        const bytes = await encodeContent(part, job.encoding);
+        // Named after what it was cut to: cut anew after a crash, it has this name again only if it is the same.
+        const key = nextKey(batch!.key, `${target.toString(36)}p${i.toString(36)}`);
+        const { items } = walk(job.signal, part);
         return {
           queue: 'export' as const,
-          data: pieceOf(job, { key, items, bytes: bytes.byteLength, receivedAt: batch!.receivedAt }),
+          data: pieceOf(job, [{ key, items, bytes: bytes.byteLength, receivedAt: batch!.receivedAt }]),
           payloads: [{ key, bytes }],
         };
       }),
     );
   }
+
+  async #plainOf(job: JobData, bodies: Buffer[]): Promise<Buffer | undefined> {
+    try {
+      return await decodeAll(bodies, job.encoding, { maxBytes: this.#options.maxBodyBytes });
+    } catch (error) {
+      if (error instanceof OtlpError) return undefined;
+      throw error;
+    }
+  }
 }
 
 /** One job per batch. `suffix` makes the new keys: whoever holds the old ones finds nothing. */
 function apart(job: JobData, suffix = 'm'): HandOverJob[] {
-  return job.batches.map((batch) => {
-    const key = nextKey(batch.key, suffix);
+  return grouped(job, 0, suffix);
+}
+
+/** Jobs of as many batches each as have up to `maxBytes` together, at least one. */
+function grouped(job: JobData, maxBytes: number, suffix = 'm'): HandOverJob[] {
+  const groups: BatchRef[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const batch of job.batches) {
+    if (bytes + batch.bytes > maxBytes) {
+      groups.push([]);
+      bytes = 0;
+    }
+    groups.at(-1)!.push(batch);
+    bytes += batch.bytes;
+  }
+  return groups.map((batches) => {
+    const renamed = batches.map((batch) => ({ ...batch, key: nextKey(batch.key, suffix) }));
     return {
       queue: 'export' as const,
-      data: pieceOf(job, { ...batch, key }),
-      payloads: [{ key, old: batch.key }],
+      data: pieceOf(job, renamed),
+      payloads: renamed.map(({ key }, i) => ({ key, old: batches[i]!.key })),
     };
   });
 }
 
 /** What is handed over belongs to Redis from here on, wherever it came from. */
-function pieceOf(job: JobData, batch: BatchRef): JobData {
-  return { ...job, origin: 'live', items: batch.items, bytes: batch.bytes, batches: [batch] };
+function pieceOf(job: JobData, batches: BatchRef[]): JobData {
+  const sum = (of: (batch: BatchRef) => number) => batches.reduce((total, batch) => total + of(batch), 0);
+  return {
+    ...job,
+    origin: 'live',
+    items: sum(({ items }) => items),
+    bytes: sum(({ bytes }) => bytes),
+    batches,
+  };
 }
 
-function bytesOf(body: Buffer[] | Buffer): number {
-  return Array.isArray(body) ? body.reduce((sum, part) => sum + part.byteLength, 0) : body.byteLength;
+function bytesOf(bodies: readonly Buffer[]): number {
+  return bodies.reduce((sum, body) => sum + body.byteLength, 0);
 }
 
 function nextKey(key: string, suffix: string): string {

@@ -41,6 +41,7 @@ export async function startExporter(
       compression: options.compression,
       retry: options.retry,
       maxBodyBytes: config.receiver.maxBodyBytes,
+      maxRequestBytes: options.maxRequestBytes,
     },
     {
       store,

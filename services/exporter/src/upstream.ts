@@ -71,9 +71,8 @@ export class Upstream {
   }
 
   /** Sends one request. Never throws for what the network or the upstream does: that is an outcome. */
-  async send(signal: Signal, body: Buffer | Buffer[], encoding: ContentEncoding): Promise<Outcome> {
+  async send(signal: Signal, body: Buffer, encoding: ContentEncoding): Promise<Outcome> {
     const { origin, path } = this.#urls.get(signal)!;
-    const whole = Array.isArray(body) ? (body.length === 1 ? body[0]! : Buffer.concat(body)) : body;
     let answer: RawAnswer;
     try {
       answer = await this.#exchange({
@@ -86,7 +85,7 @@ export class Upstream {
           'user-agent': this.#options.userAgent,
           ...this.#headers,
         },
-        body: whole,
+        body,
       });
     } catch (error) {
       return this.#networkOutcome(error);

@@ -20,7 +20,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
       weights: options.weights,
       windowBatches: options.exportWindow,
       windowBytes: options.exportWindowBytes,
-      mergeBytes: options.mergeBytes,
+      mergeBytes: Math.min(options.mergeBytes, config.exporter.maxRequestBytes ?? Number.POSITIVE_INFINITY),
       maxPicks: MAX_PICKS,
       slotMs: options.slotMs,
       pollMs: options.pollMs,

@@ -109,6 +109,7 @@ export function configOf(parsed: ParsedOptions) {
       minConcurrency: exporter.min_concurrency,
       inflightBytes: exporter.inflight_bytes,
       compression: exporter.compression,
+      maxRequestBytes: exporter.max_request_bytes,
       retry: {
         initialMs: exporter.retry.initial,
         maxMs: exporter.retry.max,

@@ -287,8 +287,8 @@ export const schema = section('NRDOT+', {
     }),
     export_window_bytes: size('64MiB', 'Bytes between them.'),
     merge_bytes: size(
-      '1MiB',
-      'With a backlog, batches of one signal and class go out together up to this size, as held.',
+      '960KiB',
+      'With a backlog, batches of one signal and class go out together up to this size, as held, and up to exporter.max_request_bytes.',
     ),
     slot: duration('500ms', 'How long live and replayed work take turns when both wait.'),
     poll: duration('1s', 'Longest sleep.'),
@@ -318,6 +318,9 @@ export const schema = section('NRDOT+', {
       ['as-received', 'none', 'gzip', 'zstd'],
       'as-received',
       'as-received sends the very bytes that came in, which costs nothing.',
+    ),
+    max_request_bytes: optionalSize(
+      'Largest request on the wire. Larger batches are divided between their items before they are sent; a single item is not. Without it, a 413 of the upstream teaches it.',
     ),
     retry: section('Before a batch goes to the dlq.', {
       initial: duration('1s', 'First wait.'),

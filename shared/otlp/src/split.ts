@@ -18,6 +18,30 @@ interface Child {
   items: number;
 }
 
+/** What copies of resources and scopes may add to a request that is divided, in its own size. */
+const MAX_GROWTH = 3;
+
+/**
+ * Cuts a well-formed request into parts of up to `maxBytes` each; a single item is left as large as it is. Where what describes the
+ * items is so large that its copies would make many times the request, nothing is cut: the parts would hardly be smaller.
+ */
+export function divideRequest(signal: Signal, body: Buffer, maxBytes: number): Buffer[] {
+  const parts: Buffer[] = [];
+  const left = [body];
+  let growth = body.byteLength * MAX_GROWTH;
+  for (let part = left.pop(); part; part = left.pop()) {
+    const halves = part.byteLength > maxBytes ? splitRequest(signal, part) : undefined;
+    if (!halves) {
+      parts.push(part);
+      continue;
+    }
+    growth -= halves[0].byteLength + halves[1].byteLength - part.byteLength;
+    if (growth < 0) return [body];
+    left.push(halves[1], halves[0]);
+  }
+  return parts;
+}
+
 /**
  * Cuts a well-formed request into two, each with about half of the items: between resources if there are several, else
  * between scopes, metrics, and at last items. What describes them is copied into both; bytes are copied, not decoded.

@@ -18,7 +18,7 @@ export interface BatchRef {
 /**
  * The data of every BullMQ job of the pipeline: small and readable in `redis-cli`. The payloads are plain
  * binary strings beside it (the claim check). A job holds one batch, or several of one signal, class,
- * encoding and origin that the scheduler merged: their payloads concatenate into one request.
+ * encoding and origin that the scheduler merged: their requests concatenate into one.
  */
 export interface JobData {
   signal: Signal;

@@ -35,6 +35,13 @@ export interface Behaviour {
   outage: boolean;
   /** 413 beyond it. */
   maxBodyBytes: number;
+  /** Reads the first gzip member, or zstd frame, of a body and takes it for the whole, as some servers do. */
+  firstMemberOnly: boolean;
+  /** Bodies with this Content-Encoding are answered with `refuseEncodingStatus`; empty for none. */
+  refuseEncoding: string;
+  refuseEncodingStatus: number;
+  /** What the link to it carries, all requests together; 0 for no limit. */
+  bytesPerSecond: number;
   /** Items per second it can take, requests waiting for their turn; 0 for no limit. */
   itemsPerSecond: number;
   /** Answers 401 unless each of these headers is there. */
@@ -55,6 +62,10 @@ export const HEALTHY: Behaviour = {
   status: 0,
   outage: false,
   maxBodyBytes: 64 * 1024 * 1024,
+  firstMemberOnly: false,
+  refuseEncoding: '',
+  refuseEncodingStatus: 415,
+  bytesPerSecond: 0,
   itemsPerSecond: 0,
   requireHeaders: {},
 };
@@ -120,6 +131,8 @@ class Mock implements MockUpstream {
   #concurrency = 0;
   /** When the next item may be taken, for `itemsPerSecond`. */
   #freeAtMs = 0;
+  /** When the link has room for the next byte, for `bytesPerSecond`. */
+  #linkFreeAtMs = 0;
 
   constructor(options: MockUpstreamOptions) {
     this.#behaviour = { ...HEALTHY, ...options.behaviour };
@@ -206,7 +219,7 @@ class Mock implements MockUpstream {
     response: ServerResponse,
   ): Promise<void> {
     const behaviour = this.#behaviour;
-    const wire = await read(request, behaviour.maxBodyBytes);
+    const wire = await read(request, behaviour.maxBodyBytes, (bytes) => this.#carried(bytes));
     this.#counts.requests += 1;
     if (wire === undefined) return this.#answer(response, request, 413, 'the body is too large');
     this.#counts.wireBytes += wire.byteLength;
@@ -231,11 +244,15 @@ class Mock implements MockUpstream {
     edge += behaviour.refuseRate;
     if (dice < edge) return this.#answer(response, request, 400, 'refused for good');
 
+    const encoding = request.headers['content-encoding'] ?? 'identity';
+    if (behaviour.refuseEncoding === encoding) {
+      return this.#answer(response, request, behaviour.refuseEncodingStatus, `${encoding} is not supported`);
+    }
     let body: Buffer;
     let items = 0;
     const json = (request.headers['content-type'] ?? '').startsWith('application/json');
     try {
-      body = await decompress(wire, request.headers['content-encoding'] ?? 'identity');
+      body = behaviour.firstMemberOnly ? firstMember(wire, encoding) : await decompress(wire, encoding);
       if (signal) items = this.#received.take(signal, body, json ? 'json' : 'protobuf', clockMs());
       else this.#counts.profiles += 1;
     } catch (error) {
@@ -269,6 +286,15 @@ class Mock implements MockUpstream {
       return;
     }
     this.#answer(response, request, 200, '');
+  }
+
+  /** Takes as long as the link does for so many bytes. */
+  async #carried(bytes: number): Promise<void> {
+    const { bytesPerSecond } = this.#behaviour;
+    if (bytesPerSecond <= 0) return;
+    const nowMs = clockMs();
+    this.#linkFreeAtMs = Math.max(nowMs, this.#linkFreeAtMs) + (bytes * 1000) / bytesPerSecond;
+    await wait(this.#linkFreeAtMs - nowMs);
   }
 
   #answer(
@@ -360,10 +386,15 @@ function parseBehaviour(text: string): Partial<Behaviour> | string {
   return given;
 }
 
-async function read(request: IncomingMessage, maxBytes: number): Promise<Buffer | undefined> {
+async function read(
+  request: IncomingMessage,
+  maxBytes: number,
+  carried?: (bytes: number) => Promise<void>,
+): Promise<Buffer | undefined> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
+    await carried?.(chunk.byteLength);
     bytes += chunk.byteLength;
     if (bytes > maxBytes) {
       request.resume();
@@ -376,6 +407,15 @@ async function read(request: IncomingMessage, maxBytes: number): Promise<Buffer 
 
 /** Larger than any test sends: what it measures may not depend on it. */
 const MAX_BODY = { maxOutputLength: 512 * 1024 * 1024 };
+
+const GZIP_HEADER_BYTES = 10;
+
+/** What a reader makes of a body that does not know that more may follow. */
+function firstMember(wire: Buffer, encoding: string): Buffer {
+  if (encoding === 'gzip') return zlib.inflateRawSync(wire.subarray(GZIP_HEADER_BYTES), MAX_BODY);
+  if (encoding === 'zstd') return zlib.zstdDecompressSync(wire, MAX_BODY);
+  return wire;
+}
 
 async function decompress(wire: Buffer, encoding: string): Promise<Buffer> {
   switch (encoding) {

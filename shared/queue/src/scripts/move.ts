@@ -70,8 +70,9 @@ if before and before ~= weighed_by then
   end
 end
 
+-- Requests concatenate, but for profiles: they point into the dictionary of their own.
 local function mergeable(a, b)
-  return a.signal == b.signal and a.encoding == b.encoding
+  return a.signal == b.signal and a.signal ~= 'profiles' and a.encoding == b.encoding
     and (a.encoding == 'identity' or a.encoding == 'gzip')
     and (a.attempts or 0) == 0 and (b.attempts or 0) == 0
 end

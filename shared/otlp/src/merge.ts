@@ -1,0 +1,82 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { type ContentEncoding, decodeContent, encodeContent } from './content.ts';
+import { looksLikeOneMember, MemberJoiner } from './gzip-member.ts';
+import { isOneFrame } from './zstd-frame.ts';
+
+/** What is joined in one turn of the event loop: about 3 ms. */
+const TURN_MAX_BYTES = 256 * 1024;
+/** A larger body, which is rare, is left to zlib's threads. */
+const LARGE_BYTES = 1024 * 1024;
+
+/**
+ * Makes one compressed stream of some bodies of one encoding: one gzip member, one zstd frame, since many servers read the first
+ * and call it the whole. A single body that is one already comes back as it is.
+ * @param bodies valid in their encoding; their requests concatenate
+ * @throws OtlpError when they are not valid, or larger than `maxBytes` when decompressed and that had to be done
+ */
+export function asOneStream(
+  bodies: readonly Buffer[],
+  encoding: ContentEncoding,
+  limits: { maxBytes: number },
+): Buffer | Promise<Buffer> {
+  if (bodies.length === 1 && isOneStream(bodies[0]!, encoding)) return bodies[0]!;
+  if (encoding === 'identity') return Buffer.concat(bodies);
+  return madeOneStream(bodies, encoding, limits);
+}
+
+async function madeOneStream(
+  bodies: readonly Buffer[],
+  encoding: ContentEncoding,
+  limits: { maxBytes: number },
+): Promise<Buffer> {
+  if (encoding === 'gzip') {
+    const member = await joined(bodies);
+    if (member) return member;
+  }
+  return encodeContent(await decodeAll(bodies, encoding, limits), encoding);
+}
+
+/**
+ * Decompresses some bodies of one encoding into one.
+ * @throws OtlpError when they are not valid, or larger than `maxBytes` together
+ */
+export async function decodeAll(
+  bodies: readonly Buffer[],
+  encoding: ContentEncoding,
+  limits: { maxBytes: number },
+): Promise<Buffer> {
+  const plain: Buffer[] = [];
+  let left = limits.maxBytes;
+  for (const body of bodies) {
+    const decoded = await decodeContent(body, encoding, { maxBytes: left });
+    left -= decoded.byteLength;
+    plain.push(decoded);
+  }
+  return plain.length === 1 ? plain[0]! : Buffer.concat(plain);
+}
+
+function isOneStream(body: Buffer, encoding: ContentEncoding): boolean {
+  switch (encoding) {
+    case 'gzip':
+      return looksLikeOneMember(body);
+    case 'zstd':
+      return isOneFrame(body);
+    default:
+      return true;
+  }
+}
+
+async function joined(bodies: readonly Buffer[]): Promise<Buffer | undefined> {
+  if (bodies.some((body) => body.byteLength > LARGE_BYTES)) return undefined;
+  const joiner = new MemberJoiner();
+  let inThisTurn = 0;
+  for (const body of bodies) {
+    if (inThisTurn > 0 && inThisTurn + body.byteLength > TURN_MAX_BYTES) {
+      await nextTurn();
+      inThisTurn = 0;
+    }
+    inThisTurn += body.byteLength;
+    if (!joiner.add(body)) return undefined;
+  }
+  return joiner.joined();
+}

@@ -1,0 +1,120 @@
+/** What leaves: each request is one that any OTLP/HTTP server can read, and of a size that it takes. */
+import {
+  type Behaviour,
+  complaint,
+  generate,
+  judge,
+  startMockUpstream,
+  temporaryDirectory,
+} from '@nrdot/testbed';
+import { describe, expect, it } from 'vitest';
+import { startOne, untilQuiet } from '../kit.ts';
+
+/**
+ * Sends a load to a pipeline whose upstream answers slowly at first, one request at a time, so that a backlog is merged.
+ * @returns what is wrong with what arrived, and what the upstream saw
+ */
+async function backlog(
+  load: Parameters<typeof generate>[0] extends infer Given ? Partial<Given> : never,
+  behaviour: Partial<Behaviour>,
+  config: Record<string, unknown> = {},
+) {
+  using dir = temporaryDirectory();
+  const mock = await startMockUpstream({
+    listen: '127.0.0.1:0',
+    behaviour: { ...behaviour, latencyMs: 1_500 },
+  });
+  await using _closed = { [Symbol.asyncDispose]: () => mock.close() };
+  await using running = await startOne(dir.path, mock, {
+    ...config,
+    exporter: { concurrency: 1, ...(config.exporter as object) },
+  });
+  const report = await generate({
+    endpoint: running.otlp,
+    rate: 0,
+    batchSize: 20,
+    items: 1_200,
+    connections: 8,
+    ...load,
+  });
+  mock.set({ latencyMs: 0 });
+  const books = await untilQuiet(running.admin);
+  return {
+    complaint: complaint(judge(report, mock.received(report.run))),
+    books,
+    stats: mock.stats(),
+    report,
+  };
+}
+
+const delivered = (items: number) => ({ delivered: items, rejected: 0, dropped: 0, difference: 0 });
+
+describe('a server that reads the first gzip member or zstd frame and answers 200', () => {
+  for (const encoding of ['gzip', 'zstd', 'identity'] as const) {
+    it(`gets every item of a backlog in ${encoding}`, async () => {
+      const { complaint, books, stats, report } = await backlog({ encoding }, { firstMemberOnly: true });
+      expect(complaint).toBe('');
+      expect(books).toMatchObject(delivered(1_200));
+      expect(stats).toMatchObject({ items: 1_200, duplicates: 0, corrupted: 0, unreadable: 0 });
+      if (encoding !== 'zstd') expect(stats.requests).toBeLessThan(report.batches / 2); // merged
+    });
+  }
+});
+
+describe('a server that does not read an encoding', () => {
+  for (const [encoding, status] of [
+    ['gzip', 415],
+    ['gzip', 400],
+    ['zstd', 415],
+  ] as const) {
+    it(`gets all of it in another, and says ${status} for ${encoding} once`, async () => {
+      const { complaint, books, stats } = await backlog(
+        { encoding },
+        { refuseEncoding: encoding, refuseEncodingStatus: status },
+      );
+      expect(complaint).toBe('');
+      expect(books).toMatchObject(delivered(1_200));
+      expect(stats.byStatus[status]).toBe(1);
+    });
+  }
+});
+
+describe('a server that takes requests of up to 100 kB', () => {
+  const limit = { maxBodyBytes: 100_000 };
+  const gzip = { encoding: 'gzip', batchSize: 200, items: 12_000 } as const;
+
+  it('is never sent a larger one when it is configured, merged or single', async () => {
+    const config = { exporter: { max_request_bytes: 100_000 } };
+    const merged = await backlog(gzip, limit, config);
+    expect(merged.complaint).toBe('');
+    expect(merged.books).toMatchObject(delivered(12_000));
+    expect(merged.stats.byStatus).toEqual({ 200: merged.stats.requests });
+    expect(merged.stats.requests).toBeLessThan(merged.report.batches);
+
+    const single = await backlog({ encoding: 'identity', batchSize: 3_000, items: 3_000 }, limit, config);
+    expect(single.complaint).toBe('');
+    expect(single.books).toMatchObject(delivered(3_000));
+    expect(single.stats.byStatus).toEqual({ 200: single.stats.requests });
+    expect(single.stats).toMatchObject({ items: 3_000, duplicates: 0 });
+  });
+
+  it('teaches it with a few refusals, whatever waits', async () => {
+    const { complaint, books, stats } = await backlog({ ...gzip, items: 30_000 }, { maxBodyBytes: 15_000 });
+    expect(complaint).toBe('');
+    expect(books).toMatchObject(delivered(30_000));
+    expect(stats.byStatus[413]).toBeGreaterThan(0);
+    expect(stats.byStatus[413]).toBeLessThanOrEqual(5); // halved until it fits
+    expect(stats).toMatchObject({ items: 30_000, duplicates: 0 });
+  });
+});
+
+it('a body that a slow link does not carry in time is cut until it does', async () => {
+  const { complaint, books, stats } = await backlog(
+    { encoding: 'identity', batchSize: 3_000, items: 3_000 },
+    { bytesPerSecond: 300_000 },
+    { exporter: { timeout: '2500ms', retry: { max_attempts: 3 } } },
+  );
+  expect(complaint).toBe('');
+  expect(books).toMatchObject(delivered(3_000));
+  expect(stats.items).toBe(3_000);
+});
