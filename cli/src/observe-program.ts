@@ -48,6 +48,27 @@ Examples:
 
   withAdmin(
     program
+      .command('events')
+      .description(
+        'what has changed: outages and their ends, with cause, duration and items; over restarts too',
+      ),
+  )
+    .option('--limit <n>', 'the last so many, at most 1000', positive, 50)
+    .addHelpText(
+      'after',
+      `
+The last 1,000 lines of the whole pipeline are kept in Redis: the same that the logs have. While Redis is away only those of
+the scheduler's own process can be shown.
+
+Examples:
+  nrdot events                             the last 50 of "nrdot up"
+  nrdot events --limit 1000 | grep upstream
+  nrdot events --json | jq -r '.events[] | select(.subject == "upstream").message'`,
+    )
+    .action(async (flags) => (await import('./commands/events.ts')).eventsCommand(flags));
+
+  withAdmin(
+    program
       .command('tap')
       .description('a bounded sample of what a receiver takes, decoded; secrets are redacted'),
   )

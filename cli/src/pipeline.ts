@@ -72,7 +72,10 @@ export async function startPipeline(
   const { listen, tls } = config.admin;
   const admin = new AdminServer({ listen, tls, ...(token ? { token } : {}) }, registry, log);
   const status = new StatusBoard(VERSION);
-  const transitions = new Transitions({ log, service: 'nrdot' });
+  const transitions = new Transitions({
+    ...{ log, service: 'nrdot' },
+    record: (event) => status.note(event),
+  });
   const host: Host = {
     ...{ log, transitions, metrics: registry.metrics, registry, admin, live, status },
     ...bells,
@@ -80,7 +83,7 @@ export async function startPipeline(
   live.follow(({ log: { level } }) => () => {
     log.level = level;
   });
-  addConfigRoutes(admin, live, (what) => log.info(`configuration ${what}`));
+  addConfigRoutes(admin, live, (what) => transitions.happened('configuration', `Configuration ${what}.`));
   const started: RunningService[] = [];
   let otlp: Address | undefined;
   let dlqUrl = config.dlq.url;
@@ -107,14 +110,14 @@ export async function startPipeline(
     }
     const address = await admin.start();
     const stop = async (timeoutMs: number) => {
-      status.stop();
+      await status.stop();
       const unreached = started.filter(({ reached }) => reached?.() === false).map(({ name }) => name);
       return { unclean: await stopTogether(started, timeoutMs, log, admin), unreached };
     };
     const waitsFor = () => [...new Set(started.flatMap((service) => service.notReady() ?? []))];
     return { admin: address, otlp, waitsFor, stop };
   } catch (error) {
-    status.stop();
+    await status.stop();
     await stopTogether(started, 0, log);
     throw startError(error, config);
   }

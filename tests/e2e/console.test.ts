@@ -128,7 +128,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     const sent = load(4_000);
     await page.until(`${find('#breaker')}.dataset.state === 'open'`);
     expect(await page.text('#headline')).toMatch(
-      /Delivery has been paused for \d+ s: the upstream fails — .*\n?.*What arrives goes to disk/,
+      /Delivery (is paused|has been paused for \d+ s): the upstream fails — .*\n?.*What arrives goes to disk/,
     );
     const left = `parseFloat(${text('#breaker .countdown')})`;
     await page.until(`${left} > 0`);

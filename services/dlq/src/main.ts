@@ -14,7 +14,7 @@ import {
   redisPrefix,
   steadyNow,
 } from '@nrdot/service';
-import { countOf } from '@nrdot/telemetry';
+import { countOf, WELL } from '@nrdot/telemetry';
 import { DirectIntake } from './direct-intake.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { Intake } from './intake.ts';
@@ -86,7 +86,10 @@ export async function startDlq(
           );
       },
       fault: (error) =>
-        log.warn({ code: error.code, err: error.message }, 'the disk does not take what spills'),
+        host.transitions.to('disk', error.code, {
+          level: 'error',
+          message: `The disk takes nothing: ${error.message}.`,
+        }),
     },
     now: steadyNow,
   });
@@ -135,6 +138,10 @@ export async function startDlq(
   housekeeping = keeping;
   let ticking: Promise<void> | undefined;
   const ticker = setInterval(() => {
+    if (!segments.fault)
+      host.transitions.to('disk', WELL, {
+        message: (lasted) => `The disk takes data again after ${lasted}.`,
+      });
     ticking ??= keeping
       .turn()
       .catch((error: Error) => log.debug({ err: error.message }, 'could not report what is on disk'))

@@ -4,7 +4,13 @@ import type { Config } from '@nrdot/config';
 import { KeyBudget, type LimiterStatus, NAME_MAX, type Store, TOP_LABELS } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
 import { type Limited, unavailable } from './ingest.ts';
-import { CardinalityLimiter, completeOptions, type Dropped, type LimiterOptions } from './limiter/index.ts';
+import {
+  CardinalityLimiter,
+  completeOptions,
+  type Decision,
+  type Dropped,
+  type LimiterOptions,
+} from './limiter/index.ts';
 
 /** What a dead receiver held goes back after this. */
 const LEASE_MS = 15_000;
@@ -27,7 +33,10 @@ export class Limiting {
     this.#limiter = new CardinalityLimiter(optionsOf(config), {
       now,
       seed: randomInt(2 ** 31),
-      onDecision: (decision) => host.log.warn({ decision }, 'the limiter decided'),
+      onDecision: (decision) => {
+        host.log.debug({ decision }, 'the limiter decided');
+        host.transitions.happened('limiter_policy', decisionText(decision));
+      },
     });
     this.#limiter.setBudget(Math.floor(config.limiter.maxKeys * UNLEASED_SHARE));
     this.#budget = new KeyBudget(store.redis, {
@@ -132,6 +141,15 @@ export class Limiting {
 
 function optionsOf({ limiter: { mode, ...options } }: Config): Partial<LimiterOptions> {
   return { ...options, mode: mode === 'observe' ? 'observe' : 'enforce' };
+}
+
+/** Names come from clients, and are as long as those like. */
+function decisionText({ metric, label, kind, why, enforced }: Decision): string {
+  const short = (name: string) => (name.length > NAME_MAX ? `${name.slice(0, NAME_MAX)}…` : name);
+  const what = label
+    ? `${kind}: label "${short(label)}" of "${short(metric)}"`
+    : `${kind}: "${short(metric)}"`;
+  return `The limiter ${enforced ? 'decided' : 'would decide (it only observes)'} ${what}; ${why}.`;
 }
 
 /** What the client is told about points that were dropped. */

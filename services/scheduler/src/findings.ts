@@ -60,6 +60,8 @@ export type Known = Omit<PipelineStatus, 'findings' | 'summary'>;
 
 const LEVELS = ['fault', 'warning', 'note', 'ok'] as const;
 const LATE_MS = 6_000;
+/** What has lasted for less has just begun. */
+const JUST_MS = 5_000;
 /** What is between two places changes from moment to moment; what is lost stays. */
 const DIFFERS_MS = 10_000;
 /** What happened so short a time ago goes on; so long ago it is still worth a look. */
@@ -297,10 +299,13 @@ function breakers(status: Known): Finding[] {
       hold.state === 'half_open'
         ? 'One batch is being tried now.'
         : `Next try in ${durationText(Math.max(0, hold.retryAtMs - at) / 1000)}.`;
+    const lasts = at - hold.sinceMs;
+    const paused =
+      lasts < JUST_MS ? 'Delivery is paused' : `Delivery has been paused for ${durationText(lasts / 1000)}`;
     return {
       level: alone ? 'warning' : 'fault',
       code: hold.state === 'half_open' ? 'breaker_half_open' : 'breaker_open',
-      text: `Delivery has been paused for ${durationText(Math.max(0, at - hold.sinceMs) / 1000)}: ${what}${said}.`,
+      text: `${paused}: ${what}${said}.`,
       more: `${arrivalText(status)} ${next}`,
       todo,
     } satisfies Finding;

@@ -1,3 +1,4 @@
+export type * from './events.ts';
 export type * from './findings.ts';
 export type * from './history.ts';
 export * from './main.ts';

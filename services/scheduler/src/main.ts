@@ -2,10 +2,12 @@ import type { Config } from '@nrdot/config';
 import type { Bell } from '@nrdot/queue';
 import { type Host, hostFor, openStore, problemOf, type RunningService } from '@nrdot/service';
 import { addConsole } from './console.ts';
+import { readEvents } from './events.ts';
 import { History } from './history.ts';
 import { Scheduler, type SchedulerDeps } from './scheduler.ts';
 import { publishState, readState, type StateOptions } from './state.ts';
 import { StatusReader } from './status.ts';
+import { Watch } from './watch.ts';
 
 const MAX_PICKS = 32;
 
@@ -52,7 +54,15 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   host.status.add('scheduler', () => problemOf(link), { store, link });
   const reader = new StatusReader({ store, state, board: host.status, now: Date.now });
   const history = new History(() => reader.read());
+  const watch = new Watch({
+    read: () => reader.read(),
+    transitions: host.transitions,
+    tells: () => store.isTeller(host.status.instance),
+  });
   host.admin.route('GET', '/api/status', () => reader.read());
+  host.admin.route('GET', '/api/events', ({ query }) =>
+    readEvents({ store, board: host.status, notReady: state.notReady }, query),
+  );
   addConsole(host.admin, store);
   host.admin.route('GET', '/api/status/history', () => history.columns());
   void link.untilReady().then((ready) => ready && host.log.info('scheduling'));
@@ -62,6 +72,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
     notReady: () => link.notReady(),
     stop: async (timeoutMs) => {
       history.stop();
+      watch.stop();
       // A move that waits for a Redis that is away would wait for ever; it is one script, done or not.
       const late = setTimeout(() => link.close(), link.notReady() ? 0 : timeoutMs);
       await scheduler.stop();

@@ -67,6 +67,9 @@ export interface Keys {
   breaker: string;
   /** Hash: what each process says about itself, by host and process id. */
   status: string;
+  /** List: the last events, JSON, oldest first; and which scheduler tells those of the whole pipeline. */
+  events: string;
+  teller: string;
 }
 
 export function keysOf(prefix: string): Keys {
@@ -86,5 +89,7 @@ export function keysOf(prefix: string): Keys {
     scheduler: `${prefix}:scheduler`,
     breaker: `${prefix}:breaker`,
     status: `${prefix}:status`,
+    events: `${prefix}:events`,
+    teller: `${prefix}:events-teller`,
   };
 }

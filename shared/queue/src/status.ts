@@ -128,3 +128,9 @@ export const MESSAGE_MAX = 200;
 /** How often a process says how it is, and how long what it has said counts. */
 export const STATUS_EVERY_MS = 2_000;
 export const STATUS_COUNTS_MS = 10_000;
+
+/** Events that are kept in Redis, and those of a process that wait for it. */
+export const EVENTS_MAX = 1_000;
+export const EVENTS_WAITING_MAX = 200;
+/** A scheduler that has told nothing for so long is not the one that tells any more. */
+export const TELLER_MS = 15_000;

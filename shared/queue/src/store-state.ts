@@ -7,7 +7,7 @@ import { classQueue, type Keys, keysOf, type QueueName } from './keys.ts';
 import type { PriorityClass } from './priority-class.ts';
 import { onReplicas } from './replicas.ts';
 import { type Scripted, scripted } from './scripted.ts';
-import { type ProcessStatus, STATUS_COUNTS_MS } from './status.ts';
+import { EVENTS_MAX, type ProcessStatus, STATUS_COUNTS_MS, TELLER_MS } from './status.ts';
 import type { StoreOptions } from './store-options.ts';
 
 /** How long what a process said about itself is kept after its last word. */
@@ -153,6 +153,25 @@ export abstract class StoreState {
         return [{ ageMs, status: JSON.parse(text.slice(text.indexOf(' ') + 1)) as ProcessStatus }];
       })
       .sort((a, b) => a.status.instance.localeCompare(b.status.instance));
+  }
+
+  /** Adds events, a JSON text each, to the last ones that are kept. */
+  async appendEvents(events: readonly string[]): Promise<void> {
+    await this.redis.rpush(this.keys.events, ...events);
+    await this.redis.ltrim(this.keys.events, -EVENTS_MAX, -1);
+  }
+
+  /** The last events, oldest first. */
+  events(limit: number): Promise<string[]> {
+    return this.redis.lrange(this.keys.events, -limit, -1);
+  }
+
+  /** Whether this scheduler is the one that tells what changes in the whole pipeline; it stays so while it asks. */
+  async isTeller(instance: string): Promise<boolean> {
+    const before = await this.redis.set(this.keys.teller, instance, 'PX', TELLER_MS, 'NX', 'GET');
+    if (before !== null && before !== instance) return false;
+    if (before !== null) await this.redis.pexpire(this.keys.teller, TELLER_MS);
+    return true;
   }
 
   /** The weighted pick's tags, what was moved, and which classes spill. */

@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import {
+  EVENTS_WAITING_MAX,
   type ProcessStatus,
   type Readiness,
   type ServiceName,
@@ -7,6 +8,7 @@ import {
   STATUS_EVERY_MS,
   type Store,
 } from '@nrdot/queue';
+import type { Transition } from '@nrdot/telemetry';
 
 /** What a service says of itself; asked for every two seconds, so it must be cheap. */
 export type StatusPart<S extends ServiceName> = () =>
@@ -21,7 +23,7 @@ export function problemOf(link: { notReady(): string | undefined }): Readiness {
 
 /** The connection through which a process says how it is. */
 interface Outlet {
-  store: Pick<Store, 'publishStatus'>;
+  store: Pick<Store, 'publishStatus' | 'appendEvents'>;
   link: { notReady(): string | undefined };
 }
 
@@ -35,6 +37,9 @@ export class StatusBoard {
   readonly #startedAt = Date.now();
   readonly #parts = new Map<ServiceName, StatusPart<ServiceName>>();
   readonly #outlets: Outlet[] = [];
+  /** Events that are not in Redis yet, and the last ones of this process: all there is to show while Redis is away. */
+  #waiting: Transition[] = [];
+  #recent: Transition[] = [];
   #timer: NodeJS.Timeout | undefined;
   #publishing = false;
 
@@ -49,6 +54,22 @@ export class StatusBoard {
     if (this.#timer) return;
     this.#timer = setInterval(() => void this.#publish(), STATUS_EVERY_MS);
     this.#timer.unref();
+  }
+
+  /** Takes an event into the history, which is in Redis; until that can be told it waits here. */
+  note(event: Transition): void {
+    this.#waiting = [...this.#waiting, event].slice(-EVENTS_WAITING_MAX);
+    this.#recent = [...this.#recent, event].slice(-EVENTS_WAITING_MAX);
+  }
+
+  /** The last events of this process, oldest first. */
+  get recent(): readonly Transition[] {
+    return this.#recent;
+  }
+
+  /** Those that are not in Redis yet. */
+  get untold(): readonly Transition[] {
+    return this.#waiting;
   }
 
   /** How this process is now. A service that cannot even say so is there with its problem. */
@@ -71,9 +92,10 @@ export class StatusBoard {
     };
   }
 
-  /** Says nothing more; what was said last is forgotten by itself. */
-  stop(): void {
+  /** Says what is left to be told, and then nothing more; what was said last is forgotten by itself. */
+  async stop(): Promise<void> {
     clearInterval(this.#timer);
+    if (this.#waiting.length > 0) await this.#publish();
   }
 
   async #publish(): Promise<void> {
@@ -82,6 +104,11 @@ export class StatusBoard {
     this.#publishing = true;
     try {
       await outlet.store.publishStatus(await this.read());
+      const told = this.#waiting;
+      if (told.length > 0) {
+        await outlet.store.appendEvents(told.map((event) => JSON.stringify(event)));
+        this.#waiting = this.#waiting.filter((event) => !told.includes(event));
+      }
     } catch {
       // Redis is away: its connections say so, and the next turn tries again.
     } finally {

@@ -39,7 +39,10 @@ export function asText(line: string): string {
   } catch {
     return line;
   }
-  const { level, time, msg, service, ...rest } = entry;
+  // What programs read an event by is in its words for people.
+  const { level, time, msg, service, event, ...others } = entry;
+  const { state, lastedMs, untold, ...told } = others;
+  const rest = event === undefined ? others : told;
   const label = typeof level === 'number' ? (LABELS[level] ?? String(level)) : String(level);
   const fields = Object.entries(rest)
     .map(

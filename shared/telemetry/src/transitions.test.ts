@@ -57,6 +57,23 @@ describe('transitions', () => {
     expect(lines.at(-1)).toBe('again');
   });
 
+  it('that only happen are counted in the same way', () => {
+    const { lines, transitions } = told();
+    for (let i = 0; i < 1_000; i++) transitions.happened('limiter_policy', `decision ${i}`);
+    vi.advanceTimersByTime(60_000);
+    expect(lines).toHaveLength(7);
+    expect(lines.at(-1)).toBe('decision 999 (994 changes in 60 s, of which this is the last)');
+  });
+
+  it('are a sentence for people, and fields for programs', () => {
+    const lines: string[] = [];
+    const log = createLogger({ level: 'info', format: 'text', write: (line) => void lines.push(line) });
+    new Transitions({ log: log.child({ service: 'dlq' }), service: 'dlq' }).to('disk', 'full', {
+      message: 'Full.',
+    });
+    expect(lines[0]).toMatch(/^\S+ warn {2}dlq {7}Full\.\n$/);
+  });
+
   it('of different subjects and services do not take lines from each other', () => {
     const { lines, transitions } = told();
     const other = transitions.of(createLogger({ level: 'silent', format: 'json' }), 'dlq');

@@ -104,6 +104,18 @@ export class Transitions {
           : message(durationText(Math.round((lastedMs ?? 0) / 1000)), lastedMs ?? 0),
       ...(lastedMs === undefined ? {} : { lastedMs }),
     };
+    this.#say(known, transition);
+  }
+
+  /** Something that happened, rather than a state that lasts, such as a configuration that was applied. */
+  happened(subject: string, message: string, level: Transition['level'] = 'info'): void {
+    const { service } = this.#o;
+    const known = this.#subjects.get(subject) ?? this.#add(subject);
+    this.#say(known, { at: this.#now(), service, level, subject, state: 'happened', message });
+  }
+
+  #say(known: Subject, transition: Transition): void {
+    const { at: now } = transition;
     if (now - known.windowAt >= WINDOW_MS) Object.assign(known, { windowAt: now, lines: 0 });
     if (known.lines < LINES_MAX) {
       known.lines++;
@@ -113,12 +125,6 @@ export class Transitions {
     known.untold++;
     known.pending = transition;
     known.timer ??= setTimeout(() => this.#catchUp(known), known.windowAt + WINDOW_MS - now).unref();
-  }
-
-  /** Something that happened, rather than a state that lasts, such as a configuration that was applied. */
-  happened(subject: string, message: string, level: Transition['level'] = 'info'): void {
-    const { service } = this.#o;
-    this.#tell({ at: this.#now(), service, level, subject, state: 'happened', message });
   }
 
   #add(subject: string): Subject {

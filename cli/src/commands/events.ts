@@ -1,0 +1,27 @@
+import type { Events } from '@nrdot/scheduler';
+import type { Transition } from '@nrdot/telemetry';
+import { AdminClient, type AdminFlags } from '../admin-client.ts';
+
+const LEVELS: Record<Transition['level'], string> = { info: 'info ', warn: 'warn ', error: 'ERROR' };
+
+/** `nrdot events`: what has changed, oldest first. */
+export async function eventsCommand(flags: AdminFlags & { limit: number; json?: boolean }): Promise<void> {
+  const answer = await new AdminClient(flags).get<Events>(`/api/events?limit=${flags.limit}`);
+  if (flags.json) {
+    process.stdout.write(`${JSON.stringify(answer, null, 2)}\n`);
+    return;
+  }
+  const lines = answer.events.map(
+    ({ at, level, service, message }) =>
+      `${new Date(at).toISOString().slice(0, 19)}Z  ${LEVELS[level]}  ${service.padEnd(9)}  ${printable(message)}`,
+  );
+  process.stdout.write(
+    `${lines.join('\n') || 'Nothing has changed since the pipeline was first started.'}\n`,
+  );
+  if (answer.problem) process.stderr.write(`Only those of the scheduler's process: ${answer.problem}.\n`);
+}
+
+/** What an upstream said is not to be trusted with a terminal. */
+function printable(message: string): string {
+  return message.replace(/\p{Cc}+/gu, ' ');
+}

@@ -1,0 +1,50 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import { EVENTS_MAX, type Store } from '@nrdot/queue';
+import { AdminError, type StatusBoard } from '@nrdot/service';
+import type { Transition } from '@nrdot/telemetry';
+
+/** What `GET /api/events` answers: the last events of the pipeline, oldest first. */
+export interface Events {
+  events: Transition[];
+  /** Why these are only those of the scheduler's process; absent when they are those of all. */
+  problem?: string;
+}
+
+interface EventSources {
+  store: Pick<Store, 'events'>;
+  board: Pick<StatusBoard, 'recent' | 'untold'>;
+  notReady(): string | undefined;
+}
+
+const DEFAULT = 100;
+/** A Redis that is there answers within this. */
+const PATIENCE_MS = 2_000;
+
+/** @throws AdminError when the query is not one */
+export async function readEvents(
+  { store, board, notReady }: EventSources,
+  query: Record<string, string>,
+): Promise<Events> {
+  const { limit: asked = String(DEFAULT) } = query;
+  const limit = Number(asked);
+  if (!Number.isInteger(limit) || limit < 1 || limit > EVENTS_MAX)
+    throw new AdminError(
+      400,
+      'bad_request',
+      `limit: "${asked}"; expected a whole number from 1 to ${EVENTS_MAX}`,
+    );
+  let problem = notReady();
+  if (problem === undefined) {
+    const read = store.events(limit);
+    read.catch(() => {}); // it may fail after the patience has ended
+    const texts = await Promise.race([read, wait(PATIENCE_MS, undefined, { ref: false })]).catch(
+      () => undefined,
+    );
+    if (texts) {
+      const kept = texts.map((text) => JSON.parse(text) as Transition);
+      return { events: [...kept, ...board.untold].sort((a, b) => a.at - b.at).slice(-limit) };
+    }
+    problem = 'Redis did not answer in time';
+  }
+  return { events: board.recent.slice(-limit), problem };
+}

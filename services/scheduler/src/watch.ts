@@ -1,0 +1,146 @@
+import { type Transitions, WELL } from '@nrdot/telemetry';
+import type { Finding, FindingCode } from './findings.ts';
+import type { PipelineStatus } from './pipeline-status.ts';
+
+/** One thing that is well or not, the findings that say so, and what is said when it is well again. */
+interface Subject {
+  subject: string;
+  codes: readonly FindingCode[];
+  /** Another of these is another state, and another line. Default: the code. */
+  state?(finding: Finding, status: PipelineStatus): string;
+  over(lasted: string, status: PipelineStatus): string;
+}
+
+/**
+ * What the disk itself does (full, failing) and each connection to Redis are told by those who have them; the rest is told here, once
+ * for the whole pipeline.
+ */
+const SUBJECTS: readonly Subject[] = [
+  {
+    subject: 'upstream',
+    codes: ['breaker_open', 'breaker_half_open'],
+    state: (_, { breaker }) => breaker?.reason ?? 'held',
+    over: (lasted, status) =>
+      `The upstream takes data again after ${lasted}. ${status.summary.data} ${status.summary.back}`,
+  },
+  {
+    subject: 'redis',
+    codes: ['redis_away'],
+    over: (lasted, { summary }) => `Redis can be used again after ${lasted}. ${summary.data}`,
+  },
+  {
+    subject: 'spill',
+    codes: ['spilling'],
+    over: (lasted) => `The queue has room again after ${lasted}: new arrivals stay in Redis.`,
+  },
+  {
+    subject: 'replay',
+    codes: ['replay_paused', 'on_disk'],
+    over: (lasted) => `The disk is empty after ${lasted}: all that waited there is on its way or delivered.`,
+  },
+  {
+    subject: 'rejected',
+    codes: ['all_rejected', 'rejecting'],
+    over: (lasted) => `The upstream has refused nothing for a minute, after ${lasted} in which it did.`,
+  },
+  {
+    subject: 'dropped',
+    codes: ['dropping'],
+    over: (lasted, { summary }) =>
+      `Nothing has been dropped for a minute, after ${lasted} in which it was. ${summary.lost}`,
+  },
+  {
+    subject: 'books',
+    codes: ['books_differ'],
+    over: (lasted) => `The books balance again after ${lasted}.`,
+  },
+  {
+    subject: 'limiter',
+    codes: ['limiter_drops'],
+    over: (lasted) => `The limiter drops no data points any more, after ${lasted}.`,
+  },
+  {
+    subject: 'refusals',
+    codes: ['refusing'],
+    over: (lasted) => `Receivers refuse no requests any more, after ${lasted}.`,
+  },
+  {
+    subject: 'redis_memory',
+    codes: ['redis_memory'],
+    over: (lasted) => `Redis has memory again after ${lasted}.`,
+  },
+  { subject: 'room', codes: ['dlq_filling'], over: (lasted) => `The dlq has room again after ${lasted}.` },
+  {
+    subject: 'expiring',
+    codes: ['expiring'],
+    over: (lasted) => `Nothing on disk is about to expire any more, after ${lasted}.`,
+  },
+  { subject: 'damage', codes: ['dlq_damaged'], over: () => 'Nothing damaged is on disk any more.' },
+  ...(['receiver', 'exporter', 'dlq'] as const).map((service) => ({
+    subject: `services:${service}`,
+    codes: [`no_${service}`] as const,
+    over: (lasted: string) => `A ${service} runs again, after ${lasted} without one.`,
+  })),
+];
+
+/** Services of their own take a moment to be heard after a start. */
+const HEARD_AFTER_MS = 15_000;
+
+export interface WatchDeps {
+  read(): Promise<PipelineStatus>;
+  transitions: Transitions;
+  /** Whether this scheduler is the one that tells; of several only one does. */
+  tells(): Promise<boolean>;
+  everyMs?: number;
+}
+
+/** Looks at the whole every two seconds, and tells what has changed for the log and the history of events. */
+export class Watch {
+  readonly #d: WatchDeps;
+  readonly #timer: NodeJS.Timeout;
+  readonly #startedAt = performance.now();
+  #looking = false;
+
+  constructor(deps: WatchDeps) {
+    this.#d = deps;
+    this.#timer = setInterval(() => void this.look(), deps.everyMs ?? 2_000);
+    this.#timer.unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** A look that is still under way is not joined by another. */
+  async look(): Promise<void> {
+    if (this.#looking) return;
+    this.#looking = true;
+    try {
+      const status = await this.#d.read();
+      if (status.redis.problem !== undefined || (await this.#d.tells())) this.#tell(status);
+    } catch {
+      // Nothing is known of this moment.
+    } finally {
+      this.#looking = false;
+    }
+  }
+
+  #tell(status: PipelineStatus): void {
+    const { transitions } = this.#d;
+    for (const { subject, codes, state, over } of SUBJECTS) {
+      const found = status.findings.find(({ code }) => codes.includes(code));
+      if (!found) {
+        // What only Redis knows has not become well because Redis is away.
+        if (status.redis.problem === undefined)
+          transitions.to(subject, WELL, { message: (lasted) => over(lasted, status) });
+        continue;
+      }
+      if (subject.startsWith('services:') && performance.now() - this.#startedAt < HEARD_AFTER_MS) continue;
+      const { level, text, more, code } = found;
+      transitions.to(subject, state?.(found, status) ?? code, {
+        level: level === 'fault' ? 'error' : level === 'warning' ? 'warn' : 'info',
+        message: more ? `${text} ${more}` : text,
+      });
+    }
+  }
+}
