@@ -1,6 +1,7 @@
 import { addDoubles } from './double.ts';
 import { Point } from './point.ts';
-import { doubleAt, int32At, lessThan, Reader, unsigned } from './reader.ts';
+import { doubleAt, int32At, Reader, unsigned } from './reader.ts';
+import { Span } from './span.ts';
 
 /*
  * Exponential histograms. Bucket i at scale s holds (base^i, base^(i+1)], base = 2^(2^-s). Lowering the scale by one halves
@@ -376,19 +377,14 @@ export class ExponentialPoint extends Point {
 }
 
 /** Points of one delta stream that become one. */
-export class ExponentialTotal {
+export class ExponentialTotal extends Span {
   value: Exponential | undefined;
   min = Number.POSITIVE_INFINITY;
   max = Number.NEGATIVE_INFINITY;
   hasMin = true;
   hasMax = true;
-  startLo = 0;
-  startHi = 0;
-  timeLo = 0;
-  timeHi = 0;
 
   add(point: ExponentialPoint): void {
-    const first = this.value === undefined;
     this.value = this.value ? addExponential(this.value, point.value) : point.value;
     if (point.value.count > 0) {
       this.hasMin &&= point.hasMin;
@@ -396,13 +392,6 @@ export class ExponentialTotal {
       if (point.min < this.min) this.min = point.min;
       if (point.max > this.max) this.max = point.max;
     }
-    if (first || lessThan(point.startLo, point.startHi, this.startLo, this.startHi)) {
-      this.startLo = point.startLo;
-      this.startHi = point.startHi;
-    }
-    if (first || lessThan(this.timeLo, this.timeHi, point.timeLo, point.timeHi)) {
-      this.timeLo = point.timeLo;
-      this.timeHi = point.timeHi;
-    }
+    this.include(point);
   }
 }

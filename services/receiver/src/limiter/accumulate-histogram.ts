@@ -1,6 +1,6 @@
 import { addDoubles } from './double.ts';
 import type { HistogramPoint } from './point.ts';
-import { lessThan } from './reader.ts';
+import { Span } from './span.ts';
 
 /*
  * Buckets of a usual histogram, used again from request to request: a new array of doubles takes longer than adding a
@@ -12,7 +12,7 @@ const spare: Float64Array[] = [];
 const NONE = new Float64Array(0);
 
 /** Points of one delta histogram, all with the same bounds, that become one. */
-export class HistogramTotal {
+export class HistogramTotal extends Span {
   count = 0;
   sum = 0;
   hasSum = true;
@@ -23,13 +23,9 @@ export class HistogramTotal {
   /** Bucket counts, the first `buckets` of them. */
   counts: Float64Array;
   readonly buckets: number;
-  startLo = 0;
-  startHi = 0;
-  timeLo = 0;
-  timeHi = 0;
-  #points = 0;
 
   constructor(buckets: number) {
+    super();
     this.buckets = buckets;
     this.counts = buckets > COUNTS ? new Float64Array(buckets) : (spare.pop() ?? new Float64Array(COUNTS));
     this.counts.fill(0, 0, buckets);
@@ -55,14 +51,6 @@ export class HistogramTotal {
     }
     const { counts, buckets } = this;
     for (let i = 0; i < buckets; i++) counts[i]! += point.counts[i]!;
-    const first = this.#points++ === 0;
-    if (first || lessThan(point.startLo, point.startHi, this.startLo, this.startHi)) {
-      this.startLo = point.startLo;
-      this.startHi = point.startHi;
-    }
-    if (first || lessThan(this.timeLo, this.timeHi, point.timeLo, point.timeHi)) {
-      this.timeLo = point.timeLo;
-      this.timeHi = point.timeHi;
-    }
+    this.include(point);
   }
 }

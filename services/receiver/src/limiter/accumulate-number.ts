@@ -3,6 +3,7 @@ import { addInt64, lessInt64, subtractInt64 } from './int64.ts';
 import type { GaugeReducer } from './options.ts';
 import type { NumberPoint } from './point.ts';
 import { doubleOf, lessThan, signed } from './reader.ts';
+import { Span } from './span.ts';
 
 /** A number that is an int64 (`lo`, `hi`) or a double (`double`). */
 export class NumberValue {
@@ -62,14 +63,9 @@ export class NumberValue {
 const incoming = new NumberValue();
 
 /** Points of one stream that become one: delta sums, or gauges with their reducer. */
-export class NumberTotal {
+export class NumberTotal extends Span {
   readonly value = new NumberValue();
-  startLo = 0;
-  startHi = 0;
-  timeLo = 0;
-  timeHi = 0;
-  /** Points that there were, and those whose values are in `value`. */
-  #points = 0;
+  /** Points whose values are in `value`. */
   #parts = 0;
   /** Of a gauge: the time of the last part, and whether the parts are numbers. */
   #lastLo = 0;
@@ -81,12 +77,12 @@ export class NumberTotal {
     incoming.set(point.isInt, point.lo, point.hi);
     if (this.#parts++ === 0) this.value.copy(incoming);
     else this.value.add(incoming);
-    this.#span(point);
+    this.include(point);
   }
 
   /** Takes in a point of a gauge. What is NaN or infinite takes no part when another point is a number. */
   reduce(point: NumberPoint, reducer: GaugeReducer): void {
-    this.#span(point);
+    this.include(point);
     if (this.#parts > 0 && point.finite !== this.#finite) {
       if (this.#finite) return;
       this.#parts = 0;
@@ -112,17 +108,5 @@ export class NumberTotal {
     this.value.copy(incoming);
     this.#lastLo = point.timeLo;
     this.#lastHi = point.timeHi;
-  }
-
-  #span(point: NumberPoint): void {
-    const first = this.#points++ === 0;
-    if (first || lessThan(point.startLo, point.startHi, this.startLo, this.startHi)) {
-      this.startLo = point.startLo;
-      this.startHi = point.startHi;
-    }
-    if (first || lessThan(this.timeLo, this.timeHi, point.timeLo, point.timeHi)) {
-      this.timeLo = point.timeLo;
-      this.timeHi = point.timeHi;
-    }
   }
 }
