@@ -62,6 +62,11 @@ describe.each(shapes)('$signal: $name', ({ signal, make }) => {
 
   it('walked', () => over(400, (body) => product.walk(signal, body)));
 
+  it.each(['reject_item', 'replace'] as const)('mended, or without what is bad: %s', (invalidUtf8) => {
+    const bad = field(1, field(1, field(1, field(1, Buffer.from([0xff])))), field(2, field(2), field(2)));
+    return over(400, (body) => product.soundRequest(signal, Buffer.concat([body, bad]), { invalidUtf8 }));
+  });
+
   it('classified and cut', () => {
     const { priority } = product.loadConfig({ env: {}, text: RULES }).config;
     return over(400, (body) => new product.Classifier(priority).classify(signal, body));

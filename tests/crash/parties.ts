@@ -101,7 +101,7 @@ export function startReceiver(
           wire,
           reservation: { reserve: () => {}, release: () => {} },
         },
-        { maxBodyBytes: 1e6, maxDepth: 64 },
+        { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
         {
           enqueue: (batches) => enqueuer.enqueue(batches),
           store: storeDirectly,

@@ -1,10 +1,11 @@
+import { loadConfig } from '@nrdot/config';
 import { afterEach, expect, it } from 'vitest';
 import { type Kept, post, startReceiver } from './receiver.ts';
 
 let receiver: Kept;
 afterEach(() => receiver.stop());
 const cors = (...allowedOrigins: string[]) => ({
-  cors: { allowedOrigins, allowedHeaders: ['x-tenant'], maxAgeMs: 60_000 },
+  cors: { allowedOrigins, allowedHeaders: ['x-tenant'], allowCredentials: false, maxAgeMs: 60_000 },
 });
 const allowed = async (origin: string) =>
   (await post(receiver.url, { origin })).headers.get('access-control-allow-origin');
@@ -33,6 +34,41 @@ it('never allows credentials, and tells caches that the answer depends on the or
   receiver = await startReceiver(cors('https://shop.example'));
   const { headers } = await post(receiver.url, { origin: 'https://shop.example' });
   expect([headers.get('access-control-allow-credentials'), headers.get('vary')]).toEqual([null, 'Origin']);
+});
+
+it('takes a wildcard within a host for names, and for nothing else', async () => {
+  receiver = await startReceiver(cors('https://*.shop.example', 'http://localhost:*'));
+  for (const origin of ['https://a.shop.example', 'https://a.b.shop.example', 'http://localhost:3000'])
+    expect(await allowed(origin), origin).toBe(origin);
+  for (const origin of [
+    'https://shop.example',
+    'https://.shop.example.evil',
+    'https://evil/.shop.example',
+    'https://evil:1@a.shop.example',
+    'https://evil?.shop.example',
+    'http://a.shop.example',
+    'http://localhost:',
+    'http://localhost.evil',
+  ])
+    expect(await allowed(origin), origin).toBeNull();
+});
+
+it('allows credentials where that is configured, to named origins alone', async () => {
+  receiver = await startReceiver({
+    cors: { ...cors('https://*.shop.example').cors, allowCredentials: true },
+  });
+  for (const method of ['POST', 'OPTIONS']) {
+    const { headers } = await fetch(`${receiver.url}/v1/traces`, {
+      method,
+      headers: { origin: 'https://a.shop.example', 'access-control-request-method': 'POST' },
+    });
+    expect(headers.get('access-control-allow-credentials')).toBe('true');
+    expect(headers.get('access-control-allow-origin')).toBe('https://a.shop.example');
+  }
+  const { headers } = await post(receiver.url, { origin: 'https://evil.example' });
+  expect(headers.get('access-control-allow-credentials')).toBeNull();
+  const both = 'receiver: {cors: {allowed_origins: ["*"], allow_credentials: true}}';
+  expect(() => loadConfig({ env: {}, text: both })).toThrow(/allow_credentials/);
 });
 
 it('answers a preflight with what is configured, not with what was asked', async () => {

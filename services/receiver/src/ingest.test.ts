@@ -19,7 +19,7 @@ async function refusal(deps: Pick<IngestDeps, 'enqueue'> & Partial<IngestDeps>):
       wire: SPAN,
       reservation: { reserve: () => {}, release: () => {} },
     },
-    { maxBodyBytes: 1e6, maxDepth: 64 },
+    { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
     {
       store: undefined,
       limit: undefined,
@@ -91,7 +91,7 @@ it('counts what the limiter did once: when the request is acknowledged, not each
         wire: POINTS,
         reservation: { reserve: () => {}, release: () => {} },
       },
-      { maxBodyBytes: 1e6, maxDepth: 64 },
+      { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
       {
         enqueue,
         store: undefined,

@@ -1,11 +1,16 @@
+import { isUtf8 } from 'node:buffer';
 import {
   type BodyFormat,
   borrowContent,
   type ContentEncoding,
   GRPC,
+  type InvalidUtf8,
   jsonToProtobuf,
   OtlpError,
+  type PartialSuccess,
   type Signal,
+  type Sound,
+  soundRequest,
   walk,
 } from '@nrdot/otlp';
 import { type Batch, type EnqueueResult, NotReplicated, NotSent, newBatchId } from '@nrdot/queue';
@@ -16,6 +21,8 @@ import type { Tap } from './tap/tap.ts';
 export interface IngestLimits {
   maxBodyBytes: number;
   maxDepth: number;
+  /** What becomes of strings that are not UTF-8. */
+  invalidUtf8: InvalidUtf8 | 'reject_request';
 }
 
 export interface IngestDeps {
@@ -55,8 +62,8 @@ export interface Limited {
 export interface Ingested {
   /** Acknowledged: in the queue or on disk. */
   items: number;
-  /** Dropped by the limiter, when any were. */
-  partial?: { rejected: number; message: string };
+  /** What was left out or mended, when anything was. */
+  partial?: PartialSuccess;
   /** Bytes after decompression. */
   bodyBytes: number;
 }
@@ -76,21 +83,20 @@ export async function ingest(
 
   // Borrowed: until the next `await` it is ours. A payload is never a view of it: gzip goes on as it came, and what
   // was changed was written anew. So no `await` where there is nothing to wait for.
-  const decoding = borrowContent(wire, encoding, { maxBytes: limits.maxBodyBytes });
+  const decoding = borrowContent(wire, encoding, {
+    maxBytes: limits.maxBodyBytes,
+    reserve: (bytes) => reservation.reserve(bytes),
+  });
   const decoded = decoding instanceof Promise ? await decoding : decoding;
   const bodyBytes = decoded.byteLength;
-  if (decoded !== wire) reservation.reserve(decoded.byteLength);
-  const whole = format === 'json' ? jsonToProtobuf(signal, decoded, { maxDepth: limits.maxDepth }) : decoded;
+  const sound = soundProtobuf(signal, format, decoded, limits);
+  const whole = sound.body;
   if (whole !== decoded) reservation.reserve(whole.byteLength);
-
-  let { items } = walk(signal, whole, { maxDepth: limits.maxDepth });
-  if (items === 0) return { items, bodyBytes };
+  let { items } = sound;
+  if (items === 0) return { items, bodyBytes, ...partialOf(sound) };
   const limited = signal === 'metrics' && deps.limit ? deps.limit(whole) : undefined;
   const body = limited?.body ?? whole;
-  const partial =
-    limited && limited.dropped > 0
-      ? { partial: { rejected: limited.dropped, message: limited.message } }
-      : {};
+  const partial = partialOf(sound, limited && { rejected: limited.dropped, message: limited.message });
   if (body !== whole) {
     reservation.reserve(body.byteLength);
     items = walk(signal, body, { maxDepth: limits.maxDepth }).items;
@@ -134,6 +140,24 @@ export async function ingest(
   limited?.count();
   if (deps.tap?.open) for (const batch of batches) deps.tap.offer(batch);
   return { items, bodyBytes, ...partial };
+}
+
+/** The request as protobuf, without what is wrong with single items of it. */
+function soundProtobuf(signal: Signal, format: BodyFormat, decoded: Buffer, limits: IngestLimits): Sound {
+  const { maxDepth, invalidUtf8 } = limits;
+  if (format === 'protobuf') return soundRequest(signal, decoded, limits);
+  const text =
+    invalidUtf8 === 'replace' && !isUtf8(decoded) ? Buffer.from(decoded.toString('utf8')) : decoded;
+  const lenient = invalidUtf8 !== 'reject_request' || isUtf8(decoded);
+  return soundRequest(signal, jsonToProtobuf(signal, text, { maxDepth, lenient }), limits);
+}
+
+/** What is said of a success that was none for all items; nothing when it was. */
+function partialOf(...all: (PartialSuccess | undefined)[]): { partial?: PartialSuccess } {
+  const said = all.filter((one) => one !== undefined && one.message !== '') as PartialSuccess[];
+  if (said.length === 0) return {};
+  const rejected = said.reduce((sum, one) => sum + one.rejected, 0);
+  return { partial: { rejected, message: said.map(({ message }) => message).join('. ') } };
 }
 
 /** Into Redis, or to the dlq's disk what Redis can't take. */

@@ -62,6 +62,8 @@ export async function startReceiver(
         inflightBytes: options.maxInflightBytes,
         connections: options.maxConnections,
       },
+      invalidUtf8: options.invalidUtf8,
+      pathPrefix: options.pathPrefix,
       requestTimeoutMs: options.requestTimeoutMs,
       keepAliveMs: options.keepAliveMs,
       retryAfterMs: RETRY_AFTER_MS,

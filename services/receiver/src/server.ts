@@ -13,6 +13,7 @@ import { type ServerTls, sameSecret, secureServer } from '@nrdot/service';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { InflightBytes, readBody } from './body.ts';
+import { Cors, type CorsOptions } from './cors.ts';
 import { type IngestDeps, ingest } from './ingest.ts';
 
 export interface ReceiverOptions {
@@ -26,11 +27,14 @@ export interface ReceiverOptions {
     inflightBytes: number;
     connections: number;
   };
+  invalidUtf8: 'reject_item' | 'replace' | 'reject_request';
+  /** Before the paths of the signals, such as `/otlp`; empty: none. */
+  pathPrefix: string;
   requestTimeoutMs: number;
   keepAliveMs: number;
   /** What a refused client is told to wait, in ms. */
   retryAfterMs: number;
-  cors: { allowedOrigins: string[]; allowedHeaders: string[]; maxAgeMs: number };
+  cors: CorsOptions;
   /** A client must send one of these as a bearer token; empty: no check. */
   tokens: readonly string[];
   tls: ServerTls;
@@ -51,7 +55,7 @@ const ANSWERS: Record<string, string> = {
   ERR_HTTP_REQUEST_TIMEOUT: '503 Service Unavailable\r\nRetry-After: 1',
 };
 
-const SIGNAL_AT = new Map((Object.keys(SIGNALS) as Signal[]).map((signal) => [SIGNALS[signal].path, signal]));
+const URL_MAX_CHARS = 1_024;
 
 /** The OTLP/HTTP server. It answers 200 only for what is durable. */
 export class Receiver {
@@ -60,6 +64,8 @@ export class Receiver {
   #tokens: readonly string[];
   readonly #deps: ReceiverDeps;
   readonly #inflight: InflightBytes;
+  readonly #signalAtPath: ReadonlyMap<string, Signal>;
+  readonly #cors: Cors;
   #stopping = false;
 
   constructor(options: ReceiverOptions, deps: ReceiverDeps) {
@@ -67,6 +73,10 @@ export class Receiver {
     this.#tokens = options.tokens;
     this.#deps = deps;
     this.#inflight = new InflightBytes(options.limits.inflightBytes);
+    this.#cors = new Cors(options.cors);
+    this.#signalAtPath = new Map(
+      (Object.keys(SIGNALS) as Signal[]).map((signal) => [options.pathPrefix + SIGNALS[signal].path, signal]),
+    );
     this.#app = this.#build();
   }
 
@@ -123,18 +133,14 @@ export class Receiver {
     // The handler reads the stream itself: limits on wire bytes and on memory hold while it arrives.
     app.removeAllContentTypeParsers();
     app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
-    for (const signal of Object.keys(SIGNALS) as Signal[]) {
-      app.route({
-        method: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
-        url: SIGNALS[signal].path,
-        handler: async (request, reply) => {
-          reply.hijack();
-          await this.#handle(signal, request.raw, reply.raw);
-        },
-      });
-    }
-    app.setNotFoundHandler((request, reply) => {
-      const paths = Object.values(SIGNALS).map(({ path }) => path);
+    app.setNotFoundHandler(async (request, reply) => {
+      const signal = this.#signalAt(request.raw.url ?? '');
+      if (signal) {
+        reply.hijack();
+        await this.#handle(signal, request.raw, reply.raw);
+        return;
+      }
+      const paths = Object.values(SIGNALS).map(({ path }) => this.#options.pathPrefix + path);
       this.#refuseHijacked(
         request,
         reply,
@@ -153,16 +159,24 @@ export class Receiver {
 
   /**
    * Hands the requests that this server is for to their handler before Fastify has made its own objects of them; the rest
-   * (other methods, queries, other paths, all while stopping) goes its way. The handler is the same.
+   * (other methods, other paths, all while stopping) goes its way. The handler is the same.
    */
   #handleFirst({ server }: FastifyInstance): void {
     const others = server.listeners('request') as RequestListener[];
     server.removeAllListeners('request');
     server.on('request', (request: IncomingMessage, response: ServerResponse) => {
-      const signal = request.method === 'POST' ? SIGNAL_AT.get(request.url ?? '') : undefined;
+      const signal = request.method === 'POST' ? this.#signalAt(request.url ?? '') : undefined;
       if (signal && !this.#stopping) void this.#handle(signal, request, response);
       else for (const other of others) other.call(server, request, response);
     });
+  }
+
+  /** Slashes that are doubled or at the end mean nothing, and a query is none of ours. */
+  #signalAt(url: string): Signal | undefined {
+    const known = this.#signalAtPath.get(url);
+    if (known || url.length > URL_MAX_CHARS) return known;
+    const path = url.split('?', 1)[0]!.replace(/\/{2,}/g, '/');
+    return this.#signalAtPath.get(path.endsWith('/') ? path.slice(0, -1) : path);
   }
 
   #refuseHijacked(request: FastifyRequest, reply: FastifyReply, error: unknown): void {
@@ -175,8 +189,8 @@ export class Receiver {
     const end = metrics.receiverRequestSeconds.startTimer({ signal });
     const reservation = this.#inflight.open();
     try {
-      this.#allowOrigin(request, response);
-      if (request.method === 'OPTIONS') return this.#preflight(request, response);
+      this.#cors.allow(request, response);
+      if (request.method === 'OPTIONS') return this.#cors.preflight(request, response);
       if (request.method !== 'POST') throw methodNotAllowed(request.method ?? '');
       this.#authorize(request);
       const format = formatOf(request.headers['content-type']);
@@ -190,7 +204,11 @@ export class Receiver {
       metrics.receiverInflightBytes.set(this.#inflight.usedBytes);
       const { items, bodyBytes, partial } = await ingest(
         { signal, format, encoding, wire, reservation },
-        { maxBodyBytes: this.#options.limits.bodyBytes, maxDepth: this.#options.limits.depth },
+        {
+          maxBodyBytes: this.#options.limits.bodyBytes,
+          maxDepth: this.#options.limits.depth,
+          invalidUtf8: this.#options.invalidUtf8,
+        },
         this.#deps,
       );
       metrics.receiverItems.inc({ signal }, items);
@@ -247,32 +265,6 @@ export class Receiver {
       message:
         'the bearer token is missing or wrong; expected the header Authorization: Bearer <one of receiver.tokens>',
     });
-  }
-
-  #allowOrigin(request: IncomingMessage, response: ServerResponse): void {
-    const { allowedOrigins } = this.#options.cors;
-    const origin = request.headers.origin;
-    if (origin === undefined || allowedOrigins.length === 0) return;
-    const any = allowedOrigins.includes('*');
-    if (!any && !allowedOrigins.includes(origin)) return;
-    response.setHeader('access-control-allow-origin', any ? '*' : origin);
-    if (!any) response.setHeader('vary', 'Origin');
-  }
-
-  #preflight(request: IncomingMessage, response: ServerResponse): void {
-    const { allowedHeaders, maxAgeMs } = this.#options.cors;
-    if (
-      response.hasHeader('access-control-allow-origin') &&
-      request.headers['access-control-request-method']
-    ) {
-      response.setHeader('access-control-allow-methods', 'POST');
-      response.setHeader(
-        'access-control-allow-headers',
-        ['content-type', 'content-encoding', ...allowedHeaders].join(', '),
-      );
-      response.setHeader('access-control-max-age', String(Math.floor(maxAgeMs / 1000)));
-    }
-    response.writeHead(204, { allow: 'POST, OPTIONS' }).end();
   }
 }
 

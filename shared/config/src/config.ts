@@ -38,8 +38,11 @@ export function configOf(parsed: ParsedOptions) {
       maxConnections: receiver.max_connections,
       requestTimeoutMs: receiver.request_timeout,
       keepAliveMs: receiver.keep_alive,
+      pathPrefix: receiver.path_prefix,
+      invalidUtf8: receiver.invalid_utf8,
       cors: {
         allowedOrigins: receiver.cors.allowed_origins,
+        allowCredentials: receiver.cors.allow_credentials,
         allowedHeaders: receiver.cors.allowed_headers,
         maxAgeMs: receiver.cors.max_age,
       },

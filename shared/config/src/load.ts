@@ -445,6 +445,12 @@ function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigPro
     'redis.private.maxmemory',
     'more than queue.max_bytes',
   );
+  const { cors } = config.receiver;
+  check(
+    !cors.allowCredentials || !cors.allowedOrigins.includes('*'),
+    'receiver.cors.allow_credentials',
+    'the origins by name: with "*" any page could send as whoever reads it',
+  );
   // A half of a pair would mean plain HTTP where somebody meant TLS.
   for (const [path, { certFile, keyFile, ...rest }] of [
     ['receiver.tls', config.receiver.tls],

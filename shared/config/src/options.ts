@@ -237,6 +237,28 @@ export function texts(doc: string, extra: Extra = {}) {
   });
 }
 
+/** Begins every path; written with or without slashes around it. */
+export function pathPrefix(doc: string) {
+  const error = 'a path such as /otlp, of letters, digits, _ . ~ - and /';
+  return described(
+    z
+      .string({ error })
+      .regex(/^\/?(?:[A-Za-z0-9_.~-]+(?:\/[A-Za-z0-9_.~-]+)*)?\/?$/, { error })
+      .transform((path) => (path.replaceAll('/', '') === '' ? '' : `/${path.replace(/^\/|\/$/g, '')}`))
+      .prefault(''),
+    { doc, kind: 'path', default: '' },
+  );
+}
+
+/** Origins of pages: scheme, host and port, with at most one `*` in the host. */
+export function origins(doc: string) {
+  const error = 'origins such as https://shop.example.com or https://*.example.com, or "*"';
+  const one = z
+    .string({ error })
+    .regex(/^(\*|[a-z][a-z0-9+.-]*:\/\/(?:[^\s/*]+\*?[^\s/*]*|\*[^\s/*]+))$/i, { error });
+  return described(z.array(one, { error }).prefault([]), { doc, kind: 'list', default: [] });
+}
+
 export function addresses(doc: string) {
   const error = 'a list of addresses such as [redis-1:26379, redis-2:26379]';
   const one = z.unknown().transform((value, context) => {

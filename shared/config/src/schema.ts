@@ -15,6 +15,8 @@ import {
   optionalPath,
   optionalSize,
   optionalText,
+  origins,
+  pathPrefix,
   rate,
   ratio,
   secret,
@@ -215,9 +217,23 @@ export const schema = section('NRDOT+', {
     max_connections: count(10_000, 'Connections at once; more are closed.', { max: 1_000_000 }),
     request_timeout: duration('30s', 'Time for a whole request to arrive.'),
     keep_alive: duration('75s', 'How long an idle connection is kept.'),
+    path_prefix: pathPrefix(
+      'Before the paths, such as `/otlp` for `/otlp/v1/traces`, where an ingress routes by path.',
+    ),
+    invalid_utf8: choice(
+      ['reject_item', 'replace', 'reject_request'],
+      'reject_item',
+      'A string that is not UTF-8: its item is left out, and the client told by partial_success; or its bytes become U+FFFD; or the whole request is 400.',
+    ),
     cors: section('For browsers that send from elsewhere.', {
-      allowed_origins: texts('Origins, or "*". Empty: none.'),
+      allowed_origins: origins(
+        'Origins, such as https://shop.example.com; one may have one `*`, as in https://*.example.com; "*" alone: all. Empty: none.',
+      ),
       allowed_headers: texts('Headers beside Content-Type and Content-Encoding.'),
+      allow_credentials: flag(
+        false,
+        'Browsers may send cookies and the like; `sendBeacon` asks for it. They are not looked at. Not with "*" alone.',
+      ),
       max_age: duration('2h', 'How long a browser may remember the answer.'),
     }),
     tokens: secrets('Clients must send one of these as `Authorization: Bearer …`. Empty: no check.', LIVE),

@@ -156,6 +156,55 @@ describe('content encodings', () => {
     expect(made).toBe(12);
   });
 
+  it('are reserved before they are there, and decompressed off the event loop when they become large', async () => {
+    const large = Buffer.alloc(60 * 1024 * 1024);
+    const limits = { maxBytes: 64 * 1024 * 1024 };
+    const lie = Buffer.concat([gzipSync(large), gzipSync('small')]); // its last member is small
+    for (const [wire, encoding, declared] of [
+      [zstdCompressSync(large), 'zstd', large.byteLength],
+      [gzipSync(large), 'gzip', large.byteLength],
+      [lie, 'gzip', 5],
+      [deflateSync(large), 'deflate', 0],
+    ] as [Buffer, ContentEncoding, number][]) {
+      const full = new Error('no room');
+      let made = 0;
+      const hook = createHook({
+        init: (_id, type) => void (made += type === 'ZLIB' || type === 'ZSTD' ? 1 : 0),
+      }).enable();
+      let asked: number[] = [];
+      try {
+        const refused = (async () =>
+          decodeContent(wire, encoding, {
+            ...limits,
+            reserve: (bytes) => {
+              asked.push(bytes);
+              if (bytes > 1_000_000 || asked.length > 4) throw full;
+            },
+          }))();
+        await expect(refused).rejects.toBe(full);
+        if (declared > 1_000_000) expect([asked, made]).toEqual([[declared], 0]);
+      } finally {
+        hook.disable();
+      }
+      asked = [];
+      const decoding = decodeContent(wire, encoding, { ...limits, reserve: (bytes) => asked.push(bytes) });
+      expect(decoding).toBeInstanceOf(Promise);
+      const { byteLength } = await decoding;
+      expect(asked[0]).toBe(declared);
+      expect(asked.reduce((sum, bytes) => sum + bytes)).toBe(byteLength);
+    }
+  });
+
+  it('may say that they are larger than they are: that is reserved, and nothing more', async () => {
+    const wire = gzipSync('small');
+    wire.writeUInt32LE(20_000, wire.byteLength - 4);
+    const asked: number[] = [];
+    const decoding = (async () =>
+      decodeContent(wire, 'gzip', { ...MAX, reserve: (bytes) => asked.push(bytes) }))();
+    await expect(decoding).rejects.toThrow(/not valid gzip/);
+    expect(asked).toEqual([20_000]);
+  });
+
   it('must be what their label says: 400', async () => {
     const plain = Buffer.from('not compressed at all');
     for (const encoding of COMPRESSED) {
@@ -192,6 +241,9 @@ describe('content encodings', () => {
   it('are named by the header, in either case; others are 415', () => {
     expect(parseContentEncoding(undefined)).toBe('identity');
     expect(parseContentEncoding(' GZIP ')).toBe('gzip');
+    expect(['zlib', 'x-gzip', 'ZLIB'].map(parseContentEncoding)).toEqual(['deflate', 'gzip', 'deflate']);
+    for (const name of ['snappy', 'x-snappy-framed', 'lz4', '__proto__', 'constructor'])
+      expect(() => parseContentEncoding(name)).toThrow(/expected identity, gzip, deflate, zstd/);
     expect(() => parseContentEncoding('br')).toThrow(/expected identity, gzip, deflate, zstd/);
   });
 });

@@ -4,6 +4,7 @@ export * from './fields.ts';
 export * from './json.ts';
 export { protobufToJson } from './json-writer.ts';
 export { asOneStream, decodeAll } from './merge.ts';
+export * from './repair.ts';
 export * from './response.ts';
 export * from './schema.ts';
 export * from './signal.ts';

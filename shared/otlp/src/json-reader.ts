@@ -19,9 +19,16 @@ export class JsonReader {
   escaped = false;
   readonly #path: () => string;
 
-  /** @param path where the reader's user is, for errors */
-  constructor(bytes: Buffer, path: () => string) {
-    if (!isUtf8(bytes)) throw malformed('malformed', 'the body is not valid UTF-8');
+  /** Whether all of it is UTF-8. */
+  readonly isUtf8: boolean;
+
+  /**
+   * @param path where the reader's user is, for errors
+   * @param lenient takes strings that are not UTF-8 as they are
+   */
+  constructor(bytes: Buffer, path: () => string, lenient = false) {
+    this.isUtf8 = isUtf8(bytes);
+    if (!this.isUtf8 && !lenient) throw malformed('malformed', 'the body is not valid UTF-8');
     this.bytes = bytes;
     this.#path = path;
     if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) this.at = 3; // a byte order mark

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { GRPC, OtlpError } from './error.ts';
 import { JsonReader } from './json-reader.ts';
 import { type Field, isScalar, jsonName, MESSAGES, messageIndex } from './schema.ts';
@@ -53,13 +54,25 @@ const FIELDS: readonly ReadonlyMap<string, JsonField>[] = MESSAGES.map((message)
 
 const DEFAULT_MAX_DEPTH = 64;
 const TWO32 = 2 ** 32;
+/** Of 2^64. */
+const UINT64_DIGITS = 20;
+/** Of an integer that is written with a point or an exponent. */
+const INTEGER_MAX_CHARS = 100;
+
+export interface JsonOptions extends WalkOptions {
+  /**
+   * Passes on as they are what may be wrong with single items, for `inspect` to find: strings that are not UTF-8, and ids that
+   * are none, as ids of a wrong length.
+   */
+  lenient?: boolean;
+}
 
 /**
  * Converts a JSON request.
  * @returns the same request as protobuf, walk-clean
  * @throws OtlpError 400 that names the JSON path and what was expected there
  */
-export function jsonToProtobuf(signal: Signal, body: Buffer, options: WalkOptions = {}): Buffer {
+export function jsonToProtobuf(signal: Signal, body: Buffer, options: JsonOptions = {}): Buffer {
   const { request, path } = SIGNALS[signal];
   if (request === undefined) {
     throw new OtlpError({
@@ -69,7 +82,9 @@ export function jsonToProtobuf(signal: Signal, body: Buffer, options: WalkOption
       message: `JSON is not supported at ${path}; expected application/x-protobuf`,
     });
   }
-  return new Converter(body, options.maxDepth ?? DEFAULT_MAX_DEPTH).convert(messageIndex(request));
+  return new Converter(body, options.maxDepth ?? DEFAULT_MAX_DEPTH, options.lenient ?? false).convert(
+    messageIndex(request),
+  );
 }
 
 class Converter {
@@ -81,8 +96,11 @@ class Converter {
   #low = 0;
   #high = 0;
 
-  constructor(body: Buffer, maxDepth: number) {
-    this.#in = new JsonReader(body, () => this.#where());
+  readonly #lenient: boolean;
+
+  constructor(body: Buffer, maxDepth: number, lenient: boolean) {
+    this.#lenient = lenient;
+    this.#in = new JsonReader(body, () => this.#where(), lenient);
     this.#out = new WireWriter(body.byteLength);
     this.#depthLeft = maxDepth;
   }
@@ -186,7 +204,7 @@ class Converter {
     switch (field.type) {
       case 'string': {
         if (!input.string()) input.fail('expected a string');
-        if (input.escaped) {
+        if (input.escaped && (input.isUtf8 || isUtf8(input.bytes.subarray(input.start, input.end)))) {
           const text = input.text();
           out.text(text);
           return text === '';
@@ -280,7 +298,10 @@ class Converter {
       const carry = low >= TWO32 ? Math.floor(low / TWO32) : 0;
       low -= carry * TWO32;
       high = high * 10 + carry;
-      if (high >= TWO32) this.#outOfRange(signed);
+      if (high >= TWO32) {
+        this.#unusualInteger(signed); // an exponent may make it fit
+        return;
+      }
     }
     this.#sign(low, high, negative, signed);
   }
@@ -298,14 +319,28 @@ class Converter {
     }
   }
 
-  /** `1.0` and `1e3` are integers too, as protobuf's JSON mapping has it. */
+  /** `1.0` and `1e3` are integers too, as protobuf's JSON mapping has it: exactly, so not by way of a number. */
   #unusualInteger(signed: boolean): void {
     const input = this.#in;
-    const text = input.bytes.toString('latin1', input.start, input.end);
-    const value = /^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(text) ? Number(text) : Number.NaN;
-    if (!Number.isSafeInteger(value)) input.fail(`"${text.slice(0, 40)}" is no integer; expected one`);
-    const size = Math.abs(value);
-    this.#sign(size % TWO32, Math.floor(size / TWO32), value < 0, signed);
+    const text = input.bytes.toString(
+      'latin1',
+      input.start,
+      Math.min(input.end, input.start + INTEGER_MAX_CHARS),
+    );
+    const [, sign, whole, fraction = '', exponent = '0'] =
+      /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text) ?? [];
+    const isCut = input.end - input.start > INTEGER_MAX_CHARS;
+    if (whole === undefined || isCut) input.fail(`"${text.slice(0, 40)}" is no integer; expected one`);
+    // The digits, and where in them the point is.
+    const digits = (whole + fraction).replace(/^0+/, '');
+    const point = digits.length - fraction.length + Number(exponent);
+    if (/[1-9]/.test(digits.slice(Math.max(0, point)))) {
+      input.fail(`"${text.slice(0, 40)}" is no integer; expected one`);
+    }
+    if (digits !== '' && point > UINT64_DIGITS) this.#outOfRange(signed);
+    const value = digits === '' || point <= 0 ? 0n : BigInt(digits.slice(0, point).padEnd(point, '0'));
+    if (value >> 64n) this.#outOfRange(signed);
+    this.#sign(Number(value & 0xffffffffn), Number(value >> 32n), sign === '-', signed);
   }
 
   #outOfRange(signed: boolean): never {
@@ -335,6 +370,11 @@ class Converter {
       this.#out.varint(0);
       return true;
     }
+    if (this.#lenient && !isHex(bytes, start, end, idBytes)) {
+      this.#out.varint(1);
+      this.#out.byte(0);
+      return false;
+    }
     if (end - start !== idBytes * 2) {
       input.fail(`an id of ${end - start} hex digits; expected ${idBytes * 2}, or none`);
     }
@@ -358,6 +398,12 @@ class Converter {
     this.#out.bytes(bytes, 0, bytes.byteLength);
     return bytes.byteLength === 0;
   }
+}
+
+function isHex(bytes: Uint8Array, start: number, end: number, idBytes: number): boolean {
+  if (end - start !== idBytes * 2) return false;
+  for (let at = start; at < end; at++) if (!(nibble(bytes[at]!) >= 0)) return false;
+  return true;
 }
 
 function nibble(byte: number): number {

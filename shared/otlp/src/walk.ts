@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { malformed, type OtlpError } from './error.ts';
+import { exponentialContradicts, histogramContradicts } from './histogram-counts.ts';
 import { isScalar, MESSAGES, messageIndex } from './schema.ts';
 import { SIGNALS, type Signal } from './signal.ts';
 
@@ -19,6 +20,9 @@ const MESSAGE = 5;
 const FIXED32 = 6;
 const REPEATED_VARINT = 7;
 const REPEATED_FIXED64 = 8;
+/** Ids of 8 and of 16 bytes, or of none. */
+const SPAN_ID = 9;
+const TRACE_ID = 10;
 /** Beside MESSAGE: the child is one of the things that are counted. */
 const ITEM = 16;
 
@@ -26,11 +30,14 @@ const FIELDS = 32;
 const TABLE = new Uint16Array(MESSAGES.length * FIELDS);
 for (const [index, message] of MESSAGES.entries()) {
   for (const field of message.fields) {
-    TABLE[index * FIELDS + field.number] = codeOf(field.type, field.repeated);
+    TABLE[index * FIELDS + field.number] = codeOf(field.type, field.repeated, field.idBytes);
   }
 }
 
-function codeOf(type: string, repeated: boolean): number {
+const HISTOGRAM_POINT = messageIndex('HistogramDataPoint');
+const EXPONENTIAL_POINT = messageIndex('ExponentialHistogramDataPoint');
+
+function codeOf(type: string, repeated: boolean, idBytes: number | undefined): number {
   if (!isScalar(type)) {
     const child = messageIndex(type);
     return MESSAGE | (MESSAGES[child]!.item ? ITEM : 0) | (child << 5);
@@ -39,8 +46,9 @@ function codeOf(type: string, repeated: boolean): number {
     case 'string':
       return STRING;
     case 'bytes':
-    case 'id':
       return BYTES;
+    case 'id':
+      return idBytes === 16 ? TRACE_ID : SPAN_ID;
     case 'fixed32':
       return FIXED32;
     case 'fixed64':
@@ -62,6 +70,21 @@ export interface Walked {
   items: number;
 }
 
+/** What may be wrong with single items of a request that is otherwise well-formed. */
+export const FLAW = {
+  /** A string that is not UTF-8. */
+  utf8: 1,
+  /** A trace or span id that has a length, but not the right one. */
+  id: 2,
+  /** A histogram whose buckets are not what its count and its bounds say. */
+  counts: 4,
+} as const;
+
+export interface Inspected extends Walked {
+  /** Bits of FLAW; 0 for a request that is sound. */
+  flaws: number;
+}
+
 const DEFAULT_MAX_DEPTH = 64;
 
 // The state of the walk under way. It is synchronous and never nested, so one set serves; fields of an object would
@@ -70,6 +93,24 @@ let bytes: Uint8Array = new Uint8Array(0);
 let items = 0;
 let depthLeft = 0;
 let faultAt = 0;
+/** Whether flaws are noted rather than refused. */
+let inspecting = false;
+let flaws = 0;
+
+/**
+ * Checks a request as `walk` does, but for what is wrong with single items: that is said, and `repair` knows what to do about
+ * it. It costs what `walk` costs.
+ * @throws OtlpError 400 that says what is wrong and where
+ */
+export function inspect(signal: Signal, body: Uint8Array, options: WalkOptions = {}): Inspected {
+  inspecting = true;
+  flaws = 0;
+  try {
+    return { ...walk(signal, body, options), flaws };
+  } finally {
+    inspecting = false;
+  }
+}
 
 /**
  * Checks a request and counts its items.
@@ -125,8 +166,13 @@ function walkMessage(start: number, end: number, message: number): void {
           pos = next;
         }
         if (length > end - pos) truncated(tagAt);
-        if (code & ITEM) items++;
-        walkMessage(pos, pos + length, code >>> 5);
+        const child = code >>> 5;
+        walkMessage(pos, pos + length, child);
+        if (code & ITEM) {
+          items++;
+          if (inspecting && (child === HISTOGRAM_POINT || child === EXPONENTIAL_POINT))
+            checkCounts(pos, pos + length, child);
+        }
         pos += length;
         break;
       }
@@ -141,7 +187,10 @@ function walkMessage(start: number, end: number, message: number): void {
         const stop = pos + length;
         let any = 0;
         for (let i = pos; i < stop; i++) any |= b[i]!;
-        if (any >= 0x80 && !isUtf8(b.subarray(pos, stop))) fault('a string is not valid UTF-8', tagAt);
+        if (any >= 0x80 && !isUtf8(b.subarray(pos, stop))) {
+          if (!inspecting) fault('a string is not valid UTF-8', tagAt);
+          flaws |= FLAW.utf8;
+        }
         pos = stop;
         break;
       }
@@ -154,6 +203,8 @@ function walkMessage(start: number, end: number, message: number): void {
         if (wireType !== 0) wrongType(tagAt);
         pos = skipVarint(pos, end);
         break;
+      case SPAN_ID:
+      case TRACE_ID:
       case BYTES: {
         if (wireType !== 2) wrongType(tagAt);
         let length = pos < end ? b[pos++]! : truncated(tagAt);
@@ -162,6 +213,8 @@ function walkMessage(start: number, end: number, message: number): void {
           pos = next;
         }
         if (length > end - pos) truncated(tagAt);
+        const kind = code & 15;
+        if (kind !== BYTES && length !== 0 && length !== (kind === TRACE_ID ? 16 : 8)) flaws |= FLAW.id;
         pos += length;
         break;
       }
@@ -182,6 +235,14 @@ function walkMessage(start: number, end: number, message: number): void {
     }
   }
   depthLeft++;
+}
+
+function checkCounts(start: number, end: number, message: number): void {
+  const contradict =
+    message === HISTOGRAM_POINT
+      ? histogramContradicts(bytes, start, end)
+      : exponentialContradicts(bytes, start, end);
+  if (contradict) flaws |= FLAW.counts;
 }
 
 /** Where the varint ended that was read last by `longTag` or `longLength`. */

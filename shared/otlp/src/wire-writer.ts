@@ -70,6 +70,13 @@ export class WireWriter {
     this.#at += end - start;
   }
 
+  /** Whole fields, as they are. */
+  raw(source: Uint8Array, start: number, end: number): void {
+    this.#room(end - start);
+    this.#bytes.set(source.subarray(start, end), this.#at);
+    this.#at += end - start;
+  }
+
   text(value: string): void {
     const length = Buffer.byteLength(value);
     this.varint(length);

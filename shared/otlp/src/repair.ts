@@ -1,0 +1,225 @@
+import { isUtf8 } from 'node:buffer';
+import { FieldCursor } from './fields.ts';
+import { exponentialContradicts, histogramContradicts } from './histogram-counts.ts';
+import { type Field, isScalar, MESSAGES, messageIndex } from './schema.ts';
+import { SIGNALS, type Signal } from './signal.ts';
+import { inspect, type WalkOptions, walk } from './walk.ts';
+import { WireWriter } from './wire-writer.ts';
+
+/** What becomes of an item with a string that is not UTF-8. */
+export type InvalidUtf8 = 'reject_item' | 'replace';
+
+export interface Repaired {
+  /** Sound: it passes the walk. */
+  body: Buffer;
+  /** Items that were left out. */
+  rejected: number;
+  /** What was done and why, for the client: the first place of each kind. */
+  message: string;
+}
+
+/**
+ * Writes a well-formed request anew without what is wrong with single items, so that the others can be kept:
+ *
+ * - a string that is not UTF-8: the item is left out, or the bytes become U+FFFD. In a resource, a scope or a metric it concerns
+ *   all items below;
+ * - an id of a wrong length: a span is left out. Of a log record and of an exemplar it is as if there were none (logs.proto,
+ *   metrics.proto);
+ * - a histogram that contradicts itself is left out.
+ *
+ * Only requests that `inspect` found flaws in come here, so it may take the time to write everything.
+ * @param body well-formed
+ */
+export function repair(signal: Signal, body: Uint8Array, invalidUtf8: InvalidUtf8): Repaired {
+  return new Repair(signal, body, invalidUtf8).run();
+}
+
+export interface Sound extends Repaired {
+  items: number;
+}
+
+/**
+ * Checks a request, counts its items and mends or leaves out those that are not sound.
+ * @returns the very body that came, when all of it is sound
+ * @throws OtlpError 400 for what is malformed as a whole, and with `reject_request` for a string that is not UTF-8
+ */
+export function soundRequest(
+  signal: Signal,
+  body: Buffer,
+  options: WalkOptions & { invalidUtf8: InvalidUtf8 | 'reject_request' },
+): Sound {
+  const { items, flaws } = inspect(signal, body, options);
+  if (flaws === 0) return { body, items, rejected: 0, message: '' };
+  const { invalidUtf8 } = options;
+  if (invalidUtf8 === 'reject_request') walk(signal, body, options); // says where
+  const repaired = repair(signal, body, invalidUtf8 === 'replace' ? 'replace' : 'reject_item');
+  return { ...repaired, items: walk(signal, repaired.body, options).items };
+}
+
+interface RepairField {
+  field: Field;
+  /** Index into MESSAGES; -1 for scalars. */
+  child: number;
+  /** Whether the child is an item or leads to some: it can be left out alone. */
+  isBranch: boolean;
+}
+
+const FIELDS: readonly ReadonlyMap<number, RepairField>[] = MESSAGES.map(
+  ({ fields }) =>
+    new Map(
+      fields.map((field) => {
+        const child = isScalar(field.type) ? -1 : messageIndex(field.type);
+        return [field.number, { field, child, isBranch: child >= 0 && leadsToItems(child) }];
+      }),
+    ),
+);
+
+function leadsToItems(message: number): boolean {
+  const { item, fields } = MESSAGES[message]!;
+  // Values hold values; no item is below them.
+  return (
+    item ||
+    fields.some(
+      ({ type }) =>
+        !isScalar(type) &&
+        !/Value|Attribute/.test(type) &&
+        messageIndex(type) !== message &&
+        leadsToItems(messageIndex(type)),
+    )
+  );
+}
+
+const HISTOGRAM_POINT = messageIndex('HistogramDataPoint');
+const EXPONENTIAL_POINT = messageIndex('ExponentialHistogramDataPoint');
+const WITHOUT_ID = new Set([messageIndex('LogRecord'), messageIndex('Exemplar')]);
+
+/** Thrown within an item: it goes. */
+class Flawed extends Error {}
+
+class Repair {
+  readonly #body: Uint8Array;
+  readonly #signal: Signal;
+  readonly #replaces: boolean;
+  readonly #out: WireWriter;
+  readonly #path: string[] = [];
+  #rejected = 0;
+  #replaced = 0;
+  #withoutId = 0;
+  #firstRejected = '';
+  #firstReplaced = '';
+  #firstWithoutId = '';
+
+  constructor(signal: Signal, body: Uint8Array, invalidUtf8: InvalidUtf8) {
+    this.#signal = signal;
+    this.#body = body;
+    this.#replaces = invalidUtf8 === 'replace';
+    this.#out = new WireWriter(body.byteLength);
+  }
+
+  run(): Repaired {
+    this.#message(0, this.#body.byteLength, messageIndex(SIGNALS[this.#signal].request!));
+    const { item } = SIGNALS[this.#signal];
+    const said = [
+      this.#rejected > 0 ? `rejected ${plural(this.#rejected, item)}; the first: ${this.#firstRejected}` : '',
+      this.#replaced > 0
+        ? `put U+FFFD for what is not UTF-8 in ${plural(this.#replaced, 'string')}; the first: ${this.#firstReplaced}`
+        : '',
+      this.#withoutId > 0
+        ? `took ${plural(this.#withoutId, 'id')} of a wrong length for none; the first: ${this.#firstWithoutId}`
+        : '',
+    ];
+    return { body: this.#out.finish(), rejected: this.#rejected, message: said.filter(Boolean).join('. ') };
+  }
+
+  #message(start: number, end: number, message: number): void {
+    if (message === HISTOGRAM_POINT && histogramContradicts(this.#body, start, end))
+      this.#flawed('bucket_counts do not fit explicit_bounds and count');
+    if (message === EXPONENTIAL_POINT && exponentialContradicts(this.#body, start, end))
+      this.#flawed('the counts of the buckets do not add up to count');
+    const cursor = new FieldCursor().reset(this.#body, start, end);
+    const seen = new Map<number, number>();
+    while (cursor.next()) {
+      const known = FIELDS[message]!.get(cursor.number);
+      if (known === undefined || cursor.wireType !== 2) {
+        this.#out.raw(this.#body, cursor.tagStart, cursor.end);
+        continue;
+      }
+      const index = seen.get(cursor.number) ?? 0;
+      seen.set(cursor.number, index + 1);
+      const { name, repeated } = known.field;
+      this.#path.push(repeated ? `${name}[${index}]` : name);
+      if (known.isBranch) this.#branch(cursor, known.child);
+      else if (known.child >= 0) this.#child(cursor, known.child);
+      else this.#scalar(cursor, known.field, message);
+      this.#path.pop();
+    }
+  }
+
+  #child(cursor: FieldCursor, message: number): void {
+    this.#out.varint(cursor.number * 8 + 2);
+    const opened = this.#out.open();
+    this.#message(cursor.start, cursor.end, message);
+    this.#out.close(opened);
+  }
+
+  /** An item, or what holds some: left out when something is wrong that is not within one of those below. */
+  #branch(cursor: FieldCursor, message: number): void {
+    const before = { length: this.#out.length, rejected: this.#rejected, depth: this.#path.length };
+    try {
+      this.#child(cursor, message);
+    } catch (error) {
+      if (!(error instanceof Flawed)) throw error;
+      this.#out.truncate(before.length);
+      this.#path.length = before.depth;
+      this.#rejected = before.rejected + this.#itemsOf(cursor, message);
+    }
+  }
+
+  #itemsOf({ start, end }: FieldCursor, message: number): number {
+    return MESSAGES[message]!.item ? 1 : countItems(this.#body, start, end, message);
+  }
+
+  #scalar(cursor: FieldCursor, { type, idBytes }: Field, message: number): void {
+    const { start, end } = cursor;
+    if (type === 'string' && !isUtf8(this.#body.subarray(start, end))) {
+      if (!this.#replaces) this.#flawed('is not valid UTF-8');
+      this.#replaced++;
+      this.#firstReplaced ||= this.#where();
+      this.#out.varint(cursor.number * 8 + 2);
+      this.#out.text(Buffer.from(this.#body.subarray(start, end)).toString('utf8'));
+      return;
+    }
+    if (type === 'id' && end > start && end - start !== idBytes) {
+      const isBad = `is no id of ${idBytes} bytes`;
+      if (!WITHOUT_ID.has(message)) this.#flawed(isBad);
+      this.#withoutId++;
+      this.#firstWithoutId ||= `${this.#where()} ${isBad}`;
+      return;
+    }
+    this.#out.raw(this.#body, cursor.tagStart, end);
+  }
+
+  #flawed(isBad: string): never {
+    this.#firstRejected ||= `${this.#where()} ${isBad}`;
+    throw new Flawed();
+  }
+
+  #where(): string {
+    return this.#path.join('.');
+  }
+}
+
+function countItems(body: Uint8Array, start: number, end: number, message: number): number {
+  let items = 0;
+  const cursor = new FieldCursor().reset(body, start, end);
+  while (cursor.next()) {
+    const known = FIELDS[message]!.get(cursor.number);
+    if (!known?.isBranch) continue;
+    items += MESSAGES[known.child]!.item ? 1 : countItems(body, cursor.start, cursor.end, known.child);
+  }
+  return items;
+}
+
+function plural(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
