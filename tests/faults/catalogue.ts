@@ -158,6 +158,23 @@ export const KINDS: readonly Kind[] = [
     },
   },
   {
+    name: 'rolling restart of the receivers',
+    forms: ['services', 'sentinel', 'cluster'],
+    targets: () => ['receivers'],
+    lastsMs: [0, 200],
+    repeats: true,
+    weight: 2,
+    alone: true,
+    strike: async ({ stack }) => {
+      for (const name of stack.receivers) {
+        await stack.process(name).end('SIGTERM');
+        await stack.restart(name);
+        await stack.ready();
+      }
+      return async () => {};
+    },
+  },
+  {
     name: 'redis: AOF torn at its end',
     forms: ['services'],
     targets: () => ['redis'],
@@ -264,10 +281,6 @@ export const KINDS: readonly Kind[] = [
   upstream('401', { status: 401 }, false),
   upstream('refuses for good (400)', { refuseRate: 0.3 }, false),
   upstream('413', { maxBodyBytes: 24_000 }, false),
-  upstream('reads the first gzip member', { firstMemberOnly: true, latencyMs: 100 }, false),
-  upstream('415 for gzip', { refuseEncoding: 'gzip' }, false),
-  upstream('400 for gzip', { refuseEncoding: 'gzip', refuseEncodingStatus: 400 }, false),
-  upstream('slow link', { bytesPerSecond: 100_000 }, true),
   upstream('cut before the answer', { cutRate: 0.6 }, true),
   upstream('200 with garbage', { garbageRate: 0.6 }, true),
   upstream('partial success', { partialRate: 0.5 }, false),

@@ -16,6 +16,8 @@ export interface Plan {
   index: number;
   form: Form;
   faults: PlannedFault[];
+  /** Beside the load there are producers of cumulative streams, which the limiter merges; their totals are judged. */
+  merging: boolean;
   load: Pick<Workload, 'items' | 'batchSize' | 'rate' | 'encoding' | 'format' | 'connections' | 'signals'>;
 }
 
@@ -27,6 +29,8 @@ export const TURN: readonly Form[] = [
   ...(['services', 'services', 'one', 'services', 'cluster', 'one'] as const),
 ];
 const PAIRS = 0.4;
+/** None, until totals are right with several receivers. */
+const MERGING = 0;
 
 export function formOf(index: number): Form {
   return TURN[Math.floor(index / RUNS_PER_STACK) % TURN.length]!;
@@ -54,6 +58,8 @@ export function plan(seed: number, index: number, form = formOf(index), only: re
     index,
     form,
     faults,
+    // Of a stream of its own: a plan of an earlier campaign stays the same.
+    merging: seededRandom(mix32(seed ^ mix32(~index)))() < MERGING,
     load: {
       items,
       batchSize,
@@ -66,9 +72,9 @@ export function plan(seed: number, index: number, form = formOf(index), only: re
   };
 }
 
-export function describe({ index, form, faults, load }: Plan): string {
+export function describe({ index, form, faults, merging, load }: Plan): string {
   const told = faults.map((f) => `${f.kind} @ ${f.target} for ${f.lastsMs} ms`).join(' + ');
-  return `#${index} ${form}: ${told}; ${load.items} items in ${load.batchSize}s`;
+  return `#${index} ${form}: ${told}; ${load.items} items in ${load.batchSize}s${merging ? ', merging' : ''}`;
 }
 
 /** A fault of one of these kinds. */

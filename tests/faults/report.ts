@@ -117,7 +117,7 @@ books have to balance to the item; else the run fails.
 
 | form | what it is | stacks of ${RUNS_PER_STACK} runs |
 | --- | --- | ---: |
-| \`services\` | receiver, two schedulers, two exporters, dlq and Redis (AOF, \`appendfsync always\`) as processes, every connection through a proxy of its own | ${turns('services')} |
+| \`services\` | two receivers behind a load balancer that gives each request to the next one, two schedulers, two exporters, dlq and Redis (AOF, \`appendfsync always\`) as processes, every connection through a proxy of its own | ${turns('services')} |
 | \`one\` | \`nrdot up\` with its private Redis | ${turns('one')} |
 | \`sentinel\` | the services on a primary with a replica under Sentinel, \`redis.min_replicas: 1\` | ${turns('sentinel')} |
 | \`cluster\` | the services on a Redis Cluster of three nodes | ${turns('cluster')} |

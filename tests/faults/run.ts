@@ -4,6 +4,8 @@ import {
   type GenerateReport,
   generate,
   judge,
+  judgeTotals,
+  MetricProducer,
   mix32,
   type Obligations,
   SequenceSet,
@@ -12,7 +14,7 @@ import {
 } from '@nrdot/testbed';
 import { kindOf, type Mend, type Scene } from './catalogue.ts';
 import type { Plan, PlannedFault } from './plan.ts';
-import { SETTINGS, type Stack } from './stack.ts';
+import { MERGED, SETTINGS, type Stack } from './stack.ts';
 
 export interface Result {
   index: number;
@@ -30,6 +32,8 @@ export interface Result {
   /** Lost to injected damage of the disk, and what the product counted as lost to it. */
   lost: number;
   countedLost: number;
+  /** Points of cumulative streams and gauges that were acknowledged, and are judged by the totals of what came out. */
+  mergedPoints: number;
   /** From the end of faults and load until the last obligation had arrived. */
   recoveryMs: number;
   /** Until the books balanced and nothing was queued. */
@@ -43,6 +47,16 @@ export const LATE_MS = 120_000;
 const RETRY_FOR_MS = 120_000;
 const REQUEST_TIMEOUT_MS = 4_000;
 const OFFER_AGAIN_MS = 3_000;
+
+const PRODUCERS = 4;
+const PRODUCER = {
+  series: 20,
+  kinds: ['counter', 'double counter', 'histogram', 'exponential histogram', 'level', 'gauge'],
+} as const;
+const COLLECT_EVERY_MS = 60;
+const RESTART_SHARE = 0.05;
+/** Runs with metrics of the same names: in the first their labels are given up, in the next it has been so. */
+const RUNS_PER_NAME = 5;
 
 /** Judged again when its stack ends: nothing may have arrived since that was not owed. */
 export interface Verdict {
@@ -60,6 +74,8 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
     countedLost: await countedLost(stack),
     timeouts: await stack.upstreamTimeouts(),
     accepted: (await stack.books()).accepted,
+    merged: stack.merged.points,
+    counted: stack.metricClient.counted.points,
   };
   const run = mix32(plan.seed + mix32(plan.index + 77));
   const reports: GenerateReport[] = [];
@@ -90,13 +106,19 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
     neverSent: (other) => void neverSent.push(other),
     damaged: () => {
       damaged = true;
+      stack.mayLack = true;
     },
   };
 
   const load = produce(undefined);
   load.catch(() => {});
+  const faultsOver = new AbortController();
+  const producing = plan.merging ? produceMetrics(stack, plan, faultsOver.signal) : undefined;
+  producing?.catch(() => {});
   await Promise.all(plan.faults.map((fault) => strikeAndMend(scene, fault)));
   await load;
+  faultsOver.abort();
+  await producing;
   const mendedMs = performance.now();
 
   const owed = together(reports);
@@ -138,7 +160,8 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
   const uninvited = neverSent.reduce((sum, other) => sum + mock.received(other).count, 0);
   const lost = damaged ? Math.min(missing.count, counted) : 0;
   const { accepted } = await stack.books().catch(() => ({ accepted: before.accepted }));
-  const acceptedTwice = accepted - before.accepted - together(reports).acknowledged.count;
+  const mergedOut = stack.merged.points - before.merged;
+  const acceptedTwice = accepted - before.accepted - together(reports).acknowledged.count - mergedOut;
   const result: Result = {
     index: plan.index,
     seed: plan.seed,
@@ -155,7 +178,8 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
       before.corrupted -
       before.foreign -
       before.misplaced -
-      before.mixedClasses,
+      before.mixedClasses -
+      mergedOut, // which no generator made
     duplicated: after.duplicates - before.duplicates,
     duplicatesAllowed: allowed(plan, reports, {
       acceptedTwice,
@@ -163,6 +187,7 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
     }),
     lost,
     countedLost: counted,
+    mergedPoints: stack.metricClient.counted.points - before.counted,
     recoveryMs: Math.round(Math.max(0, recoveryMs)),
     settledMs: Math.round(performance.now() - mendedMs),
     failure: '',
@@ -177,9 +202,10 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
       ? `${result.duplicated} duplicates, and ${result.duplicatesAllowed} are allowed`
       : '',
     // Of a batch that was accepted twice one copy may be damaged, and the other arrives (run 990 of seed 20261126).
-    counted < lost || counted - lost > Math.max(0, acceptedTwice)
+    counted - lost > Math.max(0, acceptedTwice)
       ? `the product counted ${counted} items as damaged, ${lost} are gone, and ${acceptedTwice} were accepted twice`
       : '',
+    ...judgeMerged(stack),
     refused.length > 0 ? `sound requests were refused for good: ${JSON.stringify(refused)}` : '',
     ...stack.crashed().map((what) => `a process ended by itself: ${what}`),
   ];
@@ -193,6 +219,44 @@ export function judgeAgain(stack: Stack, { run, obligations, neverSent }: Verdic
   const uninvited = neverSent.reduce((sum, other) => sum + stack.mock.received(other).count, 0);
   void missing;
   return invented.count + uninvited > 0 ? `${invented.count + uninvited} items came late and uninvited` : '';
+}
+
+/** Producers of what is merged, until the signal; then they say all that they have counted. */
+async function produceMetrics(stack: Stack, { seed, index }: Plan, over: AbortSignal): Promise<void> {
+  const { metricClient } = stack;
+  const prefix = `${MERGED}${Math.floor(index / RUNS_PER_NAME)}.`;
+  const produce = async (_: unknown, n: number) => {
+    const own = mix32(seed ^ mix32(index * PRODUCERS + n));
+    const random = seededRandom(own);
+    const options = {
+      ...PRODUCER,
+      seed: own,
+      name: `run${index}-${n}`,
+      prefix,
+      startsWithProcess: n % 2 === 0,
+    };
+    const producer = new MetricProducer(options, Date.now());
+    while (!over.aborted) {
+      if (random() < RESTART_SHARE) producer.restart(Date.now());
+      for (const body of producer.collect(Date.now()))
+        await metricClient.send(body, AbortSignal.timeout(RETRY_FOR_MS));
+      await wait(COLLECT_EVERY_MS);
+    }
+    for (const body of producer.finish(Date.now()))
+      await metricClient.send(body, AbortSignal.timeout(RETRY_FOR_MS));
+  };
+  await Promise.all(Array.from({ length: PRODUCERS }, produce));
+}
+
+/** Of all runs on this stack. Each label may be gone from what overflowed, so a metric is judged as a whole. */
+function judgeMerged({ merged, metricClient: { counted, atMost, rejected }, mayLack }: Stack): string[] {
+  const lacking = mayLack || rejected > 0;
+  return judgeTotals(merged, {
+    counted,
+    atMost,
+    kept: [],
+    ...(lacking && { mayLack: new Set(counted.groups([]).keys()) }),
+  });
 }
 
 async function strikeAndMend(scene: Scene, { kind, target, afterMs, lastsMs }: PlannedFault): Promise<void> {

@@ -4,6 +4,10 @@ import { appendFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
+  Balancer,
+  ENDLESS_LABEL,
+  MetricClient,
+  MetricLedger,
   type MockUpstream,
   type Process,
   startMockUpstream,
@@ -22,7 +26,15 @@ import { ClusterRedis, SentinelRedis, type Topology } from './topology.ts';
 export const FORMS = ['services', 'one', 'sentinel', 'cluster'] as const;
 export type Form = (typeof FORMS)[number];
 
-const SERVICES = ['receiver', 'exporter1', 'exporter2', 'scheduler1', 'scheduler2', 'dlq'] as const;
+const SERVICES = [
+  'receiver1',
+  'receiver2',
+  'exporter1',
+  'exporter2',
+  'scheduler1',
+  'scheduler2',
+  'dlq',
+] as const;
 
 /**
  * Processes by form. `redis` is the test's own, or the private child of `nrdot up`; of a Cluster it is the node that
@@ -38,13 +50,17 @@ export const PROCESSES: Record<Form, readonly string[]> = {
 /** Connections by form, named by who opens them and to whom. */
 export const LINKS: Record<Form, readonly string[]> = {
   services: [
-    ...['client-receiver', 'receiver-redis', 'receiver-dlq', 'scheduler1-redis', 'scheduler2-redis'],
-    ...['exporter1-redis', 'exporter2-redis', 'dlq-redis', 'exporters-upstream'],
+    ...['client-receiver1', 'client-receiver2', 'receiver1-redis', 'receiver2-redis', 'receivers-dlq'],
+    ...['scheduler1-redis', 'scheduler2-redis', 'exporter1-redis', 'exporter2-redis', 'dlq-redis'],
+    'exporters-upstream',
   ],
-  one: ['client-receiver', 'exporters-upstream'],
-  sentinel: ['client-receiver', 'receiver-dlq', 'exporters-upstream'],
-  cluster: ['client-receiver', 'receiver-dlq', 'exporters-upstream'],
+  one: ['client-receiver1', 'exporters-upstream'],
+  sentinel: ['client-receiver1', 'client-receiver2', 'receivers-dlq', 'exporters-upstream'],
+  cluster: ['client-receiver1', 'client-receiver2', 'receivers-dlq', 'exporters-upstream'],
 };
+
+/** Metrics with this before their names are judged by their totals. */
+export const MERGED = 'merged.';
 
 /** What the figures of a report hold for; beside these, defaults. */
 export const SETTINGS = {
@@ -57,6 +73,13 @@ export const SETTINGS = {
     retry: { initial: '50ms', max: '500ms', max_attempts: 5 },
   },
   breaker: { open_min: '100ms', open_max: '1s' },
+  // The limiter acts as soon as a metric has some series: on those whose users never end.
+  limiter: {
+    max_keys: 4_096,
+    act_above: 0,
+    aggregate_labels: [ENDLESS_LABEL],
+    overrides: [{ metric: `${MERGED}*`, critical_action: 'overflow' }],
+  },
   dlq: { replay_rate: '256MiB', reserve: '1MiB' },
   admin: { shutdown_timeout: '5s' },
 } as const;
@@ -77,8 +100,14 @@ export class Stack {
   readonly dir: string;
   readonly mock: MockUpstream;
   readonly links = new Map<string, FaultProxy>();
-  /** Where clients send. */
+  /** Where clients send: a load balancer before the receivers, where there are several. */
   otlp = '';
+  /** What came out of metrics that are merged, all runs together: their streams go on from run to run. */
+  readonly merged: MetricLedger;
+  /** What was on the disk has been damaged: totals may be less from then on. */
+  mayLack = false;
+  #metricClient: MetricClient | undefined;
+  #balancer: Balancer | undefined;
   /** Whether the dlq's disk is a small one of its own, which can be filled. */
   smallDisk = false;
   readonly #processes = new Map<string, Process>();
@@ -87,15 +116,21 @@ export class Stack {
   #redis: TestRedis | undefined;
   #topology: Topology | undefined;
 
-  private constructor(form: Form, dir: string, mock: MockUpstream) {
+  private constructor(form: Form, dir: string, mock: MockUpstream, merged: MetricLedger) {
     this.form = form;
     this.dir = dir;
     this.mock = mock;
+    this.merged = merged;
   }
 
   /** @param dir empty; everything is kept in it */
   static async start(form: Form, dir: string): Promise<Stack> {
-    const stack = new Stack(form, dir, await startMockUpstream({ listen: '127.0.0.1:0' }));
+    const merged = new MetricLedger(({ name }) => name.startsWith(MERGED));
+    const taken = (signal: string, body: Buffer) => {
+      if (signal === 'metrics' && body.includes(MERGED)) merged.take(body);
+    };
+    const mock = await startMockUpstream({ listen: '127.0.0.1:0', taken });
+    const stack = new Stack(form, dir, mock, merged);
     try {
       await (form === 'one' ? stack.#startOne() : stack.#startServices());
       await stack.ready();
@@ -104,6 +139,16 @@ export class Stack {
       throw error;
     }
     return stack;
+  }
+
+  /** Sends metrics that are merged, and knows what must have come out, all runs together. */
+  get metricClient(): MetricClient {
+    this.#metricClient ??= new MetricClient({ receivers: [this.otlp], random: Math.random });
+    return this.#metricClient;
+  }
+
+  get receivers(): string[] {
+    return PROCESSES[this.form].filter((name) => name.startsWith('receiver'));
   }
 
   get dlqDir(): string {
@@ -244,6 +289,8 @@ export class Stack {
     await this.#topology?.[Symbol.asyncDispose]();
     if (this.#redis) await this.#redis[Symbol.asyncDispose]();
     else if (this.form === 'one') await this.signal('redis', 'SIGKILL').catch(() => {});
+    await this.#metricClient?.close();
+    await this.#balancer?.[Symbol.asyncDispose]();
     await Promise.allSettled([...this.links.values()].map((link) => link[Symbol.asyncDispose]()));
     await this.mock.close();
     if (this.smallDisk) execFileSync('umount', ['-l', this.dlqDir]);
@@ -256,19 +303,27 @@ export class Stack {
     if (this.form === 'sentinel') this.#topology = await SentinelRedis.start(redisDir);
     else if (this.form === 'cluster') this.#topology = await ClusterRedis.start(redisDir, PREFIX);
     else this.#redis = await TestRedis.start({ dir: redisDir, port: await steadyPort() });
-    const [receiver, dlq] = [await steadyPort(), await steadyPort()];
-    await this.#proxy('client-receiver', receiver);
-    await this.#proxy('receiver-dlq', dlq);
+    const dlq = await steadyPort();
+    await this.#proxy('receivers-dlq', dlq);
     await this.#proxy('exporters-upstream', Number(new URL(this.mock.url).port));
-    this.otlp = this.#url('client-receiver');
     for (const name of SERVICES) {
       const where = this.#topology?.config ?? { url: await this.#redisBehindProxy(name) };
       await this.#service(name, {
         redis: { ...SETTINGS.redis, ...where },
-        receiver: { ...SETTINGS.receiver, listen: `127.0.0.1:${receiver}` },
-        dlq: { ...SETTINGS.dlq, listen: `127.0.0.1:${dlq}`, url: this.#url('receiver-dlq') },
+        receiver: { ...SETTINGS.receiver, listen: `127.0.0.1:${await this.#receiverPort(name)}` },
+        dlq: { ...SETTINGS.dlq, listen: `127.0.0.1:${dlq}`, url: this.#url('receivers-dlq') },
       });
     }
+    this.#balancer = await Balancer.to(this.receivers.map((name) => this.link(`client-${name}`).port));
+    this.otlp = this.#balancer.url;
+  }
+
+  /** Where a receiver listens, behind a proxy; of other services 0, which nobody asks for. */
+  async #receiverPort(name: string): Promise<number> {
+    if (!this.receivers.includes(name)) return 0;
+    const port = await steadyPort();
+    await this.#proxy(`client-${name}`, port);
+    return port;
   }
 
   async #redisBehindProxy(name: string): Promise<string> {
@@ -280,9 +335,9 @@ export class Stack {
   async #startOne(): Promise<void> {
     this.#mountDisk();
     const receiver = await steadyPort();
-    await this.#proxy('client-receiver', receiver);
+    await this.#proxy('client-receiver1', receiver);
     await this.#proxy('exporters-upstream', Number(new URL(this.mock.url).port));
-    this.otlp = this.#url('client-receiver');
+    this.otlp = this.#url('client-receiver1');
     await this.#service('up', { receiver: { ...SETTINGS.receiver, listen: `127.0.0.1:${receiver}` } });
   }
 

@@ -1,3 +1,4 @@
+export { Balancer } from './balancer.ts';
 export { BatchMaker } from './batch-maker.ts';
 export { Browser, findChromium, type Page, type View } from './browser.ts';
 export { encodeProtobuf, type Message } from './encoder.ts';

@@ -26,5 +26,7 @@ export function exactInteger(value: bigint): bigint {
 export function shown(exact: bigint): string {
   const whole = exact >> UNIT_BITS;
   const rest = exact - (whole << UNIT_BITS);
-  return rest === 0n ? String(whole) : String(Number(whole) + Number(rest) * 2 ** -1_074);
+  return rest === 0n
+    ? String(whole)
+    : String(Number(whole) + Number(rest >> (UNIT_BITS - MANTISSA_BITS)) * 2 ** -52);
 }

@@ -39,12 +39,18 @@ interface Track {
 const POINTS_MAX = 4_000_000;
 
 export class MetricLedger {
+  readonly #concerns: (stream: Stream) => boolean;
   readonly #tracks = new Map<string, Track>();
   #points = 0;
 
+  /** @param concerns which streams it keeps account of; all without */
+  constructor(concerns: (stream: Stream) => boolean = () => true) {
+    this.#concerns = concerns;
+  }
+
   /** Takes a request: protobuf, as it is without compression. */
   take(body: Buffer): void {
-    for (const point of readPoints(body)) this.#takePoint(point);
+    for (const point of readPoints(body)) if (this.#concerns(point.stream)) this.#takePoint(point);
   }
 
   get streams(): number {

@@ -49,6 +49,8 @@ export class MetricProducer {
   readonly #options: ProducerOptions;
   readonly #random: () => number;
   #series: Series[] = [];
+  /** Levels that have ended, which is said with the next collection. */
+  #gone: Series[] = [];
   #start: bigint;
   #lastTime: bigint;
   #made = 0;
@@ -66,6 +68,7 @@ export class MetricProducer {
     this.#start = this.#tick(nowMs);
     this.#made = 0;
     this.#series = [];
+    this.#gone = [];
     this.#fillUp();
   }
 
@@ -82,7 +85,8 @@ export class MetricProducer {
   #report(nowMs: number, isDue: (series: Series) => boolean): Buffer[] {
     const time = this.#tick(nowMs);
     this.#collections += 1;
-    const points: SeriesPoint[] = [];
+    const points = this.#gone.map((series) => this.#point(series, time, 'stale'));
+    this.#gone = [];
     for (const series of this.#series) {
       this.#count(series);
       const goes = this.#random() < COMES_AND_GOES;
@@ -90,7 +94,7 @@ export class MetricProducer {
       if (isDue(series) || goes) points.push(this.#point(series, time));
       if (!goes) continue;
       this.#series = this.#series.filter((other) => other !== series);
-      if (series.kind === 'level') points.push(this.#point(series, time + 1n, 'stale'));
+      if (series.kind === 'level') this.#gone.push(series);
     }
     this.#fillUp();
     return this.#split(points);
