@@ -62,6 +62,32 @@ function whole(value: number): number {
   return value >= 0 && value <= Number.MAX_SAFE_INTEGER ? Math.trunc(value) : 0;
 }
 
+/**
+ * What stands before the blocks of a group: a block without records. All before it was on the disk, and acknowledged, when
+ * it was written. So a place that can't be read is damage when there is a mark behind it, and otherwise part of a group
+ * whose pages the disk was still writing, in whatever order.
+ */
+export function encodeMark(
+  before: Pick<BlockHeader, 'firstRecord' | 'itemsBefore'>,
+  group: readonly PackedBlock[],
+): Buffer {
+  const headers = group.map(({ header }) => header);
+  return encodeBlockHeader({
+    ...before,
+    storedBytes: 0,
+    rawBytes: 0,
+    records: 0,
+    items: 0,
+    storedCrc: 0,
+    firstReceivedAt: headers.map((header) => header.firstReceivedAt).reduce((a, b) => Math.min(a, b)),
+    lastReceivedAt: headers.map((header) => header.lastReceivedAt).reduce((a, b) => Math.max(a, b)),
+  });
+}
+
+export function isMark(header: BlockHeader): boolean {
+  return header.records === 0;
+}
+
 export function encodeBlockHeader(header: BlockHeader): Buffer {
   const bytes = Buffer.alloc(BLOCK_HEADER_BYTES);
   bytes.writeUInt32LE(MAGIC, 0);
@@ -113,6 +139,7 @@ export interface BlockEntry {
  * @returns one entry for each record the header promises
  */
 export async function decodeBlock(header: BlockHeader, stored: Buffer, intact = true): Promise<BlockEntry[]> {
+  if (isMark(header)) return [];
   const entries: BlockEntry[] = Array.from({ length: header.records }, (_, i) => ({
     index: header.firstRecord + i,
     record: undefined,

@@ -140,7 +140,7 @@ async function verifySegment(
     damage.push(`its header says that it is segment ${header.sequence} of ${header.area}`);
   } else if (!seal && !open) damage.push('the seal in its header is damaged');
   // A crash may have torn the end of an open segment; that is no damage.
-  const end = seal ? size : (await scanOpen(file)).end;
+  const end = seal ? size : (await scanOpen(file, header?.hasMarks ?? false)).end;
   for (let at = SEGMENT_HEADER_BYTES; at < end; ) {
     const block = await readBlock(file, at, end);
     if (block.damage) damage.push(`bytes ${block.damage.at} to ${block.damage.end} can't be read`);

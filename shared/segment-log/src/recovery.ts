@@ -128,7 +128,7 @@ async function recoverByBlocks(found: {
   nowMs: number;
 }): Promise<Recovered> {
   const { file, size, open, area, sequence, header, remembered, nowMs } = found;
-  const scanned = await scanOpen(file);
+  const scanned = await scanOpen(file, header?.hasMarks ?? false);
   const { blocks, records, items, rawBytes, end, gaps } = scanned;
   const stillborn = open && !header && blocks === 0 && size <= SEGMENT_HEADER_BYTES && !remembered;
   const segment: Segment = {
@@ -187,7 +187,7 @@ export async function lastIdsOfSealed(fs: FileSystem, dir: string, segment: Segm
     return unlessExhausted(error);
   }
   try {
-    return await idsOf(file, (await scanOpen(file)).tail, segment.end);
+    return await idsOf(file, (await scanOpen(file, false)).tail, segment.end);
   } catch (error) {
     return unlessExhausted(error);
   } finally {

@@ -1,4 +1,4 @@
-import { BLOCK_HEADER_BYTES, type BlockHeader, decodeBlockHeader } from './block.ts';
+import { BLOCK_HEADER_BYTES, type BlockHeader, decodeBlockHeader, isMark } from './block.ts';
 import { crc32c } from './crc32c.ts';
 import type { File } from './file-system.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
@@ -74,10 +74,12 @@ export interface Scanned {
 }
 
 /**
- * Reads the headers of an open segment from block to block, and the content of the last one. What a crash tore is at
- * the end; something unreadable with a whole block behind it is damage and stays for the salvage.
+ * Reads the headers of an open segment from block to block, and the content of the last group. Of that group a crash may have
+ * left any part, and what is whole of it up to the first thing that is not is kept. Something unreadable before it was
+ * acknowledged: it is damage, and stays for the salvage.
+ * @param hasMarks false for an old segment, in which each block is its own group
  */
-export async function scanOpen(file: File): Promise<Scanned> {
+export async function scanOpen(file: File, hasMarks: boolean): Promise<Scanned> {
   const size = await file.size();
   const found: Scanned = {
     blocks: 0,
@@ -91,45 +93,49 @@ export async function scanOpen(file: File): Promise<Scanned> {
     tail: [],
   };
   const window = new Window(file, size);
-  let at = SEGMENT_HEADER_BYTES;
-  /** Its content is what was written when something whole follows; only the last write can be torn. */
-  let before: FoundBlock | undefined;
-  while (true) {
+  /** Blocks that nothing behind them says were acknowledged, and how many of them there were before each gap. */
+  let group: FoundBlock[] = [];
+  let gaps: number[] = [];
+  for (let at = SEGMENT_HEADER_BYTES; ; ) {
     if (!window.covers(at)) await window.move(at);
-    let block = window.block(at);
-    if (!block) {
-      const next = await nextBlock(file, at, size);
-      const damage = await anyIntact(file, next, size);
-      if (before && !(await readStored(file, before)).intact) {
-        if (!damage) return found;
-        found.gaps++;
-      }
-      if (before) add(found, before);
-      if (!next || !damage) return found;
-      found.gaps++;
-      block = next;
-    } else if (before) add(found, before);
-    before = block;
-    at = block.end;
+    const next = window.block(at) ?? (await nextBlock(file, at, size));
+    if (!next) break;
+    if (next.at > at) gaps.push(group.length);
+    const isBegin = hasMarks
+      ? isMark(next.header)
+      : gaps.length === 0 || (await readStored(file, next)).intact;
+    if (isBegin) {
+      for (const block of group) add(found, block);
+      found.gaps += gaps.length;
+      group = [];
+      gaps = [];
+    }
+    if (isMark(next.header)) countUpTo(found, next);
+    else group.push(next);
+    at = next.end;
   }
+  for (const block of group.slice(0, gaps[0])) {
+    if (!(await readStored(file, block)).intact) break;
+    add(found, block);
+  }
+  return found;
 }
 
-/** Whether this block or one behind it is whole: if none is, what can't be read is the torn end of a write. */
-async function anyIntact(file: File, from: FoundBlock | undefined, size: number): Promise<boolean> {
-  for (let block = from; block; block = await nextBlock(file, block.end, size)) {
-    if ((await readStored(file, block)).intact) return true;
-  }
-  return false;
+/** What a gap held is known from what is behind it. */
+function countUpTo(found: Scanned, { header }: FoundBlock): void {
+  found.records = Math.max(found.records, header.firstRecord);
+  found.items = Math.max(found.items, header.itemsBefore);
 }
 
-function add(found: Scanned, { at, end, header }: FoundBlock): void {
+function add(found: Scanned, block: FoundBlock): void {
+  const { at, end, header } = block;
   found.firstReceivedAt =
     found.blocks === 0 ? header.firstReceivedAt : Math.min(found.firstReceivedAt, header.firstReceivedAt);
   found.lastReceivedAt = Math.max(found.lastReceivedAt, header.lastReceivedAt);
   found.blocks++;
-  found.records = Math.max(found.records, header.firstRecord + header.records);
-  // What a gap held is known from the block behind it.
-  found.items = Math.max(found.items, header.itemsBefore) + header.items;
+  countUpTo(found, block);
+  found.records += header.records;
+  found.items += header.items;
   found.rawBytes += header.rawBytes;
   found.end = end;
   found.tail.push(at);

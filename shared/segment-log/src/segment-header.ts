@@ -7,6 +7,8 @@ export const SEGMENT_HEADER_BYTES = 512;
 const COMPRESSION_ZSTD = 1;
 const WRITER_AT = 12;
 const WRITER_BYTES = 3;
+const FLAGS_AT = 15;
+const HAS_MARKS = 1;
 const IDENTITY_CRC_AT = 32;
 /** Where the part begins that is zero until the segment is sealed. */
 export const SEAL_AT = 40;
@@ -19,6 +21,8 @@ export interface Identity {
   sequence: number;
   /** Unix ms. */
   createdAt: number;
+  /** Whether each group of blocks begins with a mark; not so in old segments. */
+  hasMarks: boolean;
   /** Version of the program, as 1.2.3; undefined in segments that do not say. */
   writtenBy: string | undefined;
 }
@@ -44,7 +48,7 @@ export interface SegmentHeader extends Identity {
 }
 
 /** The header of an open segment, whole. */
-export function encodeIdentity({ area, sequence, createdAt, writtenBy = '' }: Identity): Buffer {
+export function encodeIdentity({ area, sequence, createdAt, hasMarks, writtenBy = '' }: Identity): Buffer {
   const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
   MAGIC.copy(bytes, 0);
   bytes.writeUInt16LE(FORMAT_VERSION, 8);
@@ -52,6 +56,7 @@ export function encodeIdentity({ area, sequence, createdAt, writtenBy = '' }: Id
   bytes.writeUInt8(COMPRESSION_ZSTD, 11);
   for (const [i, part] of writtenBy.split('.').slice(0, WRITER_BYTES).entries())
     bytes.writeUInt8(Math.min(Number.parseInt(part, 10) || 0, 255), WRITER_AT + i);
+  bytes.writeUInt8(hasMarks ? HAS_MARKS : 0, FLAGS_AT);
   bytes.writeBigUInt64LE(BigInt(sequence), 16);
   bytes.writeBigUInt64LE(BigInt(createdAt), 24);
   bytes.writeUInt32LE(crc32c(bytes, 0, IDENTITY_CRC_AT), IDENTITY_CRC_AT);
@@ -97,7 +102,13 @@ export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
   const area = AREAS[bytes.readUInt8(10)];
   if (bytes.readUInt16LE(8) !== FORMAT_VERSION || area === undefined) return undefined;
   const u64 = (at: number) => Number(bytes.readBigUInt64LE(at));
-  const identity = { area, sequence: u64(16), createdAt: u64(24), writtenBy: writerOf(bytes) };
+  const identity = {
+    area,
+    sequence: u64(16),
+    createdAt: u64(24),
+    hasMarks: (bytes.readUInt8(FLAGS_AT) & HAS_MARKS) > 0,
+    writtenBy: writerOf(bytes),
+  };
   const sealed = crc32c(bytes, SEAL_AT, SEAL_CRC_AT) === bytes.readUInt32LE(SEAL_CRC_AT);
   if (!sealed) return { ...identity, seal: undefined };
   const seal = {

@@ -91,7 +91,7 @@ describe('the segment log, when the disk is full or fails', () => {
     const fill = async (whenFull: 'refuse' | 'drop_oldest') => {
       const { o, told } = options(new SimulatedDisk(seeded(3)), {
         whenFull,
-        capacityBytes: 8_000,
+        capacityBytes: 9_000,
         segmentBytes: 600,
       });
       const log = await SegmentLog.open(o);

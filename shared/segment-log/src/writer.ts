@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { join } from 'node:path';
-import { encodeBlockHeader, type PackedBlock, packBlock } from './block.ts';
+import { encodeBlockHeader, encodeMark, type PackedBlock, packBlock } from './block.ts';
 import { diskFault, SegmentLogError } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
 import type { Area, Record } from './record.ts';
@@ -168,21 +168,22 @@ export class SegmentWriter {
   }
 
   async #write(blocks: readonly PackedBlock[]): Promise<void> {
-    const bytes = blocks.reduce((sum, { stored }) => sum + stored.byteLength + 64, SEGMENT_HEADER_BYTES);
+    const bytes = blocks.reduce((sum, { stored }) => sum + stored.byteLength + 64, SEGMENT_HEADER_BYTES + 64);
     await this.#o.reserve(bytes);
     if (this.#segment && this.#segment.end >= this.#o.segmentBytes) await this.#seal();
     const open = this.#segment ?? (await this.#open());
     const file = this.#file!;
     let { records: firstRecord, items: itemsBefore } = open;
-    const body = Buffer.concat(
-      blocks.flatMap(({ header, stored }) => {
+    const body = Buffer.concat([
+      encodeMark({ firstRecord, itemsBefore }, blocks),
+      ...blocks.flatMap(({ header, stored }) => {
         const first = firstRecord;
         const before = itemsBefore;
         firstRecord += header.records;
         itemsBefore += header.items;
         return [encodeBlockHeader({ ...header, firstRecord: first, itemsBefore: before }), stored];
       }),
-    );
+    ]);
     try {
       await file.write(body, open.end);
       await file.sync();
@@ -209,7 +210,7 @@ export class SegmentWriter {
     const path = join(dir, segmentName(segment.sequence, true));
     const file = await fs.open(path, 'create');
     try {
-      await file.write(encodeIdentity({ ...segment, writtenBy: this.#o.version }), 0);
+      await file.write(encodeIdentity({ ...segment, hasMarks: true, writtenBy: this.#o.version }), 0);
       await file.sync();
       await fs.syncDir(dir);
     } catch (error) {

@@ -24,7 +24,13 @@ export async function layDownBigDirectory(
       const file = openSync(join(dir, area, segmentName(sequence, false)), 'w');
       writeSync(
         file,
-        encodeIdentity({ area, sequence, createdAt: receivedAt - 1_000, writtenBy: undefined }),
+        encodeIdentity({
+          area,
+          sequence,
+          createdAt: receivedAt - 1_000,
+          hasMarks: false,
+          writtenBy: undefined,
+        }),
       );
       const seal = encodeSeal({
         sealedAt: receivedAt,
@@ -53,7 +59,10 @@ async function openSegment(
   { openBytes, payloadBytes }: { openBytes: number; payloadBytes: number },
 ): Promise<number> {
   const file = openSync(join(dir, area, segmentName(sequence, true)), 'w');
-  writeSync(file, encodeIdentity({ area, sequence, createdAt: 1_000, writtenBy: undefined }));
+  writeSync(
+    file,
+    encodeIdentity({ area, sequence, createdAt: 1_000, hasMarks: false, writtenBy: undefined }),
+  );
   const one = record('x', 1, 0, area);
   one.payload = noise(payloadBytes, 1);
   const { header, stored } = await packBlock([one]);

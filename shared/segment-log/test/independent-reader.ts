@@ -27,7 +27,7 @@ export function readSegment(file: Buffer): { sealed: boolean; records: Independe
     if (slowCrc32c(stored) !== body.readUInt32LE(at + 28)) throw new Error('damaged block');
     const first = Number(body.readBigUInt64LE(at + 32));
     const last = Number(body.readBigUInt64LE(at + 40));
-    const raw = zstdDecompressSync(stored);
+    const raw = stored.byteLength > 0 ? zstdDecompressSync(stored) : Buffer.alloc(0);
     if (raw.byteLength !== body.readUInt32LE(at + 8)) throw new Error('wrong raw length');
     if (body.readUInt32LE(at + 24) !== records.length) throw new Error('wrong record number');
     if (body.readUInt32LE(at + 48) !== records.reduce((sum, { envelope }) => sum + envelope.items, 0))

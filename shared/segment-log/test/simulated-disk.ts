@@ -2,6 +2,9 @@ import { createHash } from 'node:crypto';
 import { basename, dirname } from 'node:path';
 import type { File, FileSystem } from '../src/file-system.ts';
 
+/** Smaller than a real one, as the files of tests are: a group of records is to be spread over several. */
+const PAGE_BYTES = 64;
+
 /** A disk that forgets what was not synced, may tear what was being written, and fails as it is told. */
 export class SimulatedDisk {
   /** Files by path as a running program sees them, and as a crash would leave the names. */
@@ -228,13 +231,7 @@ class Inode {
       const after = write(content);
       if (random() < 0.5) continue;
       if (random() < 0.5) content = after;
-      else {
-        const torn = Buffer.from(after);
-        const from = Math.floor(random() * torn.byteLength);
-        for (let i = from; i < torn.byteLength && i < content.byteLength; i++) torn[i] = content[i]!;
-        if (torn.byteLength > content.byteLength) torn.fill(0, Math.max(from, content.byteLength));
-        content = torn;
-      }
+      else content = random() < 0.5 ? tornAt(random, content, after) : tornInside(random, content, after);
     }
     this.content = content;
     this.durable = content;
@@ -245,6 +242,26 @@ class Inode {
     this.content = write(this.content);
     this.#pending.push(write);
   }
+}
+
+/** What was written up to a place, and behind it what was there before. */
+function tornAt(random: () => number, before: Buffer, after: Buffer): Buffer {
+  const from = Math.floor(random() * after.byteLength);
+  const torn = Buffer.alloc(after.byteLength);
+  before.copy(torn);
+  after.copy(torn, 0, 0, from);
+  return torn;
+}
+
+/** Pages go to the disk in any order: some in the midst of what was written are as they were before. */
+function tornInside(random: () => number, before: Buffer, after: Buffer): Buffer {
+  const pages = Math.ceil(after.byteLength / PAGE_BYTES);
+  const from = Math.floor(random() * pages) * PAGE_BYTES;
+  const to = Math.min(after.byteLength, from + Math.ceil((random() * pages) / 4) * PAGE_BYTES);
+  const torn = Buffer.from(after);
+  torn.fill(0, from, to);
+  before.subarray(from, to).copy(torn, from);
+  return torn;
 }
 
 function fault(code: string, path: string): Error {
