@@ -1,5 +1,6 @@
 import { ConfigError } from '@nrdot/config';
-import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import { causeText } from '@nrdot/telemetry';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { completion, SHELLS, type Shell } from './completion.ts';
 import type { ConfigFlags } from './config-flags.ts';
 import { addDlqCommands } from './dlq-program.ts';
@@ -20,23 +21,38 @@ const DESCRIPTIONS = {
  * @param argv as in process.argv
  */
 export async function main(argv: readonly string[]): Promise<void> {
+  // What reads JSON reads an error as JSON too.
+  const json = argv.includes('--json');
   try {
-    await createProgram().parseAsync([...argv]);
+    await createProgram(json).parseAsync([...argv]);
   } catch (error) {
-    process.stderr.write(
-      error instanceof ConfigError
-        ? `The configuration is not valid:\n${error.message.replace(/^/gm, '  ')}\n`
-        : `${(error as Error).message}\n`,
-    );
+    if (error instanceof CommanderError && error.exitCode === 0) return; // help, or the version
     process.exitCode = error instanceof ConfigError ? 2 : 1;
+    if (json) process.stdout.write(`${JSON.stringify(asJson(error), null, 2)}\n`);
+    else process.stderr.write(asText(error));
     // What a command could not start may not live on, half a pipeline, behind its message.
     (await import('@nrdot/service')).endSoon();
   }
 }
 
+function asText(error: unknown): string {
+  return error instanceof ConfigError
+    ? `The configuration is not valid:\n${error.message.replace(/^/gm, '  ')}\n`
+    : `${causeText(error)}\n`;
+}
+
+function asJson(error: unknown): object {
+  if (error instanceof ConfigError)
+    return { error: { code: 'invalid_config', message: error.message, problems: error.problems } };
+  const code = error instanceof CommanderError ? 'bad_command' : 'failed';
+  return { error: { code, message: causeText(error).replace(/^error: /, '') } };
+}
+
 /** Every command with its flags. */
-export function createProgram(): Command {
-  const program = new Command('nrdot')
+export function createProgram(json = false): Command {
+  const program = new Command('nrdot');
+  if (json) program.exitOverride().configureOutput({ writeErr: () => {} });
+  program
     .description(
       'NRDOT+: a durable OTLP gateway. It limits cardinality, orders by priority, and loses nothing.',
     )
@@ -85,6 +101,7 @@ Examples:
     .argument('[file]', 'default nrdot.yaml when it is there')
     .option('--config <file>', 'the same, as the other commands have it')
     .option('--explain', 'show every effective value and where it comes from')
+    .option('--json', 'print JSON')
     .addHelpText(
       'after',
       `
@@ -92,8 +109,25 @@ Examples:
   nrdot validate                       nrdot.yaml of this directory
   nrdot validate other.yaml --explain  every effective value, and who set it`,
     )
-    .action(async (file: string | undefined, options: { config?: string; explain?: boolean }) =>
-      (await import('./commands/validate.ts')).validate(file ?? options.config, options),
+    .action(
+      async (file: string | undefined, options: { config?: string; explain?: boolean; json?: boolean }) =>
+        (await import('./commands/validate.ts')).validate(file ?? options.config, options),
+    );
+
+  program
+    .command('convert')
+    .description("translate a Collector's configuration; what has no counterpart is listed on standard error")
+    .argument('<file>', "the Collector's file")
+    .option('--json', 'print JSON: the configuration, and the list')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  nrdot convert collector.yaml > nrdot.yaml   receivers.otlp, exporters.otlphttp with headers, TLS, queue and retry
+  nrdot validate nrdot.yaml`,
+    )
+    .action(async (file: string, flags: { json?: boolean }) =>
+      (await import('./commands/convert.ts')).convertCommand(file, flags),
     );
 
   withAdmin(
@@ -186,6 +220,7 @@ Examples:
     .addArgument(new Argument('<what>', 'what to do').choices(['on', 'off', 'status']))
     .option('--mock <url>', 'where the mock upstream is', 'http://127.0.0.1:4320')
     .option('--compose', 'it is a container: stop and start that of docker-compose.yml')
+    .option('--json', 'print JSON')
     .addHelpText(
       'after',
       `
@@ -198,10 +233,15 @@ Examples:
 
   program
     .command('bench')
-    .description('measure what the pipeline costs, beside peers; needs the source tree')
+    .description(
+      'measure what the pipeline costs, beside peers: over half an hour of full load; needs the source tree',
+    )
     .argument('[flags...]', 'flags of the benchmark; -- --help lists them')
+    .option('--yes', 'begin without being asked')
     .allowUnknownOption()
-    .action(async (args: string[]) => (await import('./commands/bench.ts')).benchCommand(args));
+    .action(async (args: string[], flags: { yes?: boolean }) =>
+      (await import('./commands/bench.ts')).benchCommand(args, flags),
+    );
 
   program
     .command('completion')

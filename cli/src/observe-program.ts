@@ -30,7 +30,6 @@ Examples:
     program
       .command('top')
       .description('the status, live: in place on a terminal, a line each time elsewhere'),
-    { json: false },
   )
     .option('--every <time>', 'how often to look', atLeast(200), 1_000)
     .option('--count <n>', 'end after so many looks', positive)

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import { makeDirectory } from '@nrdot/service';
 import type { Logger } from '@nrdot/telemetry';
 import { Redis } from 'ioredis';
 
@@ -64,7 +65,7 @@ export class PrivateRedis {
    * @throws RedisMissing, or Error with Redis' last words
    */
   async start(): Promise<void> {
-    mkdirSync(this.#options.dir, { recursive: true, mode: 0o700 });
+    makeDirectory(this.#options.dir, 'data_dir', 0o700);
     this.#claim();
     await this.#endOrphan();
     this.#spawn(RESTART_MIN_MS);

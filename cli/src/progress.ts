@@ -1,4 +1,5 @@
 const WIDTH = 24;
+const COLUMNS = 80;
 const PLAIN_EVERY_MS = 2_000;
 
 /** How far something long is: one line that changes on a terminal, a plain line every two seconds elsewhere. */
@@ -12,7 +13,8 @@ export class ProgressLine {
 
   show(line: string): void {
     if (this.#out.isTTY) {
-      this.#out.write(`\r\u001b[K${line.slice(0, this.#out.columns - 1)}`);
+      // A terminal that does not know its width says 0.
+      this.#out.write(`\r\u001b[K${line.slice(0, (this.#out.columns || COLUMNS) - 1)}`);
       return;
     }
     const now = performance.now();

@@ -33,7 +33,8 @@ export interface ViewOptions {
 
 /** The status of the whole pipeline as lines for one screen: what is the matter, where the data is, the books, who runs. */
 export function statusLines(status: PipelineStatus, options: ViewOptions): string[] {
-  const { url, colour, columns = WIDTH.most } = options;
+  const { url, colour } = options;
+  const columns = options.columns || WIDTH.most; // a terminal that does not know its width says 0
   const width = Math.max(WIDTH.least, Math.min(WIDTH.most, columns)) - INDENT.length;
   const paint = (code: number, text: string) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
   /** A text with its name before it, in as many lines as it needs. */

@@ -36,7 +36,9 @@ export class Screen implements Disposable {
   /** What does not fit is cut off. */
   draw(lines: readonly string[]): void {
     this.#lines = lines;
-    const { columns = 80, rows = 24 } = this.#out;
+    // A terminal that does not know its size says 0.
+    const columns = this.#out.columns || 80;
+    const rows = this.#out.rows || 24;
     const shown = lines.slice(0, rows - 1).map((line) => clipped(line, columns) + CLEAR_LINE);
     this.#out.write(`${HOME}${shown.join('\r\n')}\r\n${CLEAR_BELOW}`);
   }

@@ -1,16 +1,37 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { createInterface } from 'node:readline/promises';
 import { fileURLToPath } from 'node:url';
 
 const HARNESS = fileURLToPath(new URL('../../../tests/bench/run.ts', import.meta.url));
 
 /** `nrdot bench`: the benchmark of the project, with its own flags. It lives in the source tree. */
-export async function benchCommand(args: readonly string[]): Promise<void> {
+export async function benchCommand(args: readonly string[], { yes }: { yes?: boolean }): Promise<void> {
   if (!existsSync(HARNESS)) {
     throw new Error(
       'the benchmark is part of the source tree, and this is a bundle: run "make bench" in a checkout. "nrdot generate --rate 0" finds the ceiling of what runs here.',
     );
   }
+  const harmless = args.some((arg) => ['--help', '-h', '--dry-run'].includes(arg));
+  if (!yes && !harmless && !(await agreed())) {
+    throw new Error(
+      'nothing was measured: the benchmark takes over half an hour of full load on this machine. "nrdot bench --yes" begins it; with -- --dry-run it tells what it would do.',
+    );
+  }
   const child = spawn(process.execPath, [HARNESS, ...args], { stdio: 'inherit' });
   process.exitCode = await new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
+}
+
+/** Asks on a terminal; elsewhere nobody can agree. */
+async function agreed(): Promise<boolean> {
+  if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
+  const ask = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    const answer = await ask.question(
+      'This takes over half an hour of full load on this machine. Begin? [y/N] ',
+    );
+    return /^y(es)?$/i.test(answer.trim());
+  } finally {
+    ask.close();
+  }
 }

@@ -11,7 +11,7 @@ import {
   type SegmentReport,
   verifyDirectory,
 } from '@nrdot/segment-log';
-import { numberText } from '@nrdot/telemetry';
+import { countText, numberText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { ProgressLine } from '../progress.ts';
 import { table } from '../table.ts';
@@ -34,7 +34,7 @@ export async function verifyCommand(flags: ReadingFlags): Promise<void> {
     const lines = new AdminClient(flags).lines('/api/dlq/verify', untilInterrupted(), 'POST');
     for await (const text of lines) {
       segments.push(JSON.parse(text) as SegmentInfo);
-      line.show(`${segments.length} segments checked`);
+      line.show(checkedText(segments));
     }
     line.done();
     damaged = segments.filter(isDamaged).length;
@@ -42,7 +42,7 @@ export async function verifyCommand(flags: ReadingFlags): Promise<void> {
       damage.map((reason) => `${area}/${sequence}: ${reason}`),
     );
     const head = segmentTable(segments) || 'There are no segments.';
-    print(flags, segments, [head, ...(bad.length > 0 ? ['', ...bad] : [])].join('\n'));
+    print(flags, segments, [head, '', `${checkedText(segments)}.`, ...bad].join('\n'));
   } else {
     const reports: SegmentReport[] = [];
     for await (const report of verifyDirectory(directory(flags.dir), flags.dir)) {
@@ -54,6 +54,20 @@ export async function verifyCommand(flags: ReadingFlags): Promise<void> {
     print(flags, reports, reportText(reports));
   }
   if (damaged > 0) process.exitCode = 1;
+}
+
+/** An open segment is still written: its hash comes with its seal. */
+function checkedText(segments: readonly SegmentInfo[]): string {
+  const open = segments.filter(({ file }) => file === 'open').length;
+  const checked = segments.filter(
+    ({ file, verified, damage }) => file !== 'open' && (verified || damage.length > 0),
+  );
+  const left = segments.length - open - checked.length;
+  return [
+    `${countText(checked.length, 'segment')} checked`,
+    ...(open > 0 ? [`${numberText(open)} skipped (open: still being written)`] : []),
+    ...(left > 0 ? [`${numberText(left)} could not be checked`] : []),
+  ].join(', ');
 }
 
 /** `nrdot dlq export`: batches as OTLP JSON, one a line. */

@@ -17,6 +17,10 @@ export interface GenerateFlags {
   json?: boolean;
 }
 
+/** Where no attempt has had an answer for so long, nobody is there. */
+const NOBODY_MS = 3_000;
+/** A person waits: what is refused for longer than this is given up. */
+const RETRY_FOR_MS = 30_000;
 const SIGNALS = ['traces', 'metrics', 'logs'];
 const CLASSES = ['critical', 'high', 'normal'];
 
@@ -26,11 +30,25 @@ export async function generateCommand(flags: GenerateFlags): Promise<void> {
   const stop = new AbortController();
   process.once('SIGINT', () => stop.abort());
   const terminal = process.stderr.isTTY ?? false;
+  let nobody = false;
   const report = await generate(
-    { ...workload, endpoint: flags.endpoint },
-    { signal: stop.signal, progress: (progress) => show(progress, terminal) },
+    { retryForMs: RETRY_FOR_MS, ...workload, endpoint: flags.endpoint },
+    {
+      signal: stop.signal,
+      progress: (progress) => {
+        show(progress, terminal);
+        const { elapsedMs, attempts, lostAttempts } = progress;
+        if (elapsedMs < NOBODY_MS || attempts === 0 || lostAttempts < attempts) return;
+        nobody = true;
+        stop.abort();
+      },
+    },
   );
   if (terminal) process.stderr.write('\r\u001b[K');
+  if (nobody)
+    throw new Error(
+      `nothing answers at ${flags.endpoint} (${report.messages.join('; ')}). Is it running? "nrdot up" starts everything; --endpoint URL names another address.`,
+    );
   if (flags.json) process.stdout.write(`${JSON.stringify(asJson(report), null, 2)}\n`);
   else process.stdout.write(asText(report));
   if (report.acknowledgedItems < report.items) process.exitCode = 1;

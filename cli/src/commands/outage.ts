@@ -10,15 +10,18 @@ const COMPOSE = [['docker', 'compose'], ['docker-compose']] as const;
 export interface OutageFlags {
   mock: string;
   compose?: boolean;
+  json?: boolean;
 }
 
 /** `nrdot outage on|off|status`: takes the mock upstream away and gives it back. */
 export async function outageCommand(what: 'on' | 'off' | 'status', flags: OutageFlags): Promise<void> {
   const away = flags.compose ? await ofContainer(what) : await ofMock(what, flags.mock);
   process.stdout.write(
-    away
-      ? 'The mock upstream is away: every connection is cut. "nrdot outage off" brings it back.\n'
-      : 'The mock upstream answers.\n',
+    flags.json
+      ? `${JSON.stringify({ away })}\n`
+      : away
+        ? 'The mock upstream is away: every connection is cut. "nrdot outage off" brings it back.\n'
+        : 'The mock upstream answers.\n',
   );
 }
 

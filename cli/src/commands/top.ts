@@ -12,6 +12,7 @@ export interface TopFlags extends AdminFlags {
   every: number;
   /** Looks; without it until it is ended. */
   count?: number;
+  json?: boolean;
 }
 
 /** `nrdot top`: the status, again and again: in place on a terminal, a line each elsewhere. */
@@ -20,7 +21,7 @@ export async function topCommand(flags: TopFlags): Promise<void> {
   const ended = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => ended.abort());
   process.stdout.on('error', () => ended.abort()); // its reader has gone, as `head` does
-  if (!process.stdout.isTTY) return plain(client, flags, ended.signal);
+  if (flags.json || !process.stdout.isTTY) return plain(client, flags, ended.signal);
   const colour = usesColour(process.stdout);
   using screen = new Screen(process.stdout, process.stdin, (key) => ENDS.has(key) && ended.abort());
   const foot = `every ${flags.every / 1000} s; q or Ctrl-C ends`;
@@ -36,7 +37,12 @@ export async function topCommand(flags: TopFlags): Promise<void> {
 
 async function plain(client: AdminClient, flags: TopFlags, signal: AbortSignal): Promise<void> {
   for await (const seen of looks(client, flags, signal)) {
-    process.stdout.write(`${seen instanceof Error ? seen.message : statusLine(seen)}\n`);
+    const line = flags.json
+      ? JSON.stringify(seen instanceof Error ? { error: { code: 'failed', message: seen.message } } : seen)
+      : seen instanceof Error
+        ? seen.message
+        : statusLine(seen);
+    process.stdout.write(`${line}\n`);
   }
 }
 

@@ -1,4 +1,3 @@
-import { mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Config } from '@nrdot/config';
 import { AREAS, DirectoryLock, NodeFileSystem, SegmentLog } from '@nrdot/segment-log';
@@ -7,6 +6,7 @@ import {
   formatAddress,
   type Host,
   hostFor,
+  makeDirectory,
   openLink,
   openStore,
   problemOf,
@@ -42,7 +42,7 @@ export async function startDlq(
   const { log, metrics, registry } = host;
   const { dlq: options } = config;
   const dir = resolve(options.dir);
-  mkdirSync(dir, { recursive: true });
+  makeDirectory(dir, 'dlq.dir');
   const lock = await DirectoryLock.take(dir);
   if (!lock) log.warn({ dir }, 'the directory cannot be locked; see to it that no other dlq uses it');
   const { link, store } = openStore(config, host, 'consumer', 'dlq');

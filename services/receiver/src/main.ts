@@ -20,6 +20,7 @@ import { addTapRoute, Tap } from './tap/tap.ts';
 
 const RETRY_AFTER_MS = 1_000;
 const REDIS_PATIENCE_MS = 2_000;
+const RELEASE_MS = 1_000;
 
 /**
  * Starts the receiver of this process. It listens at once; until Redis is there batches go to the dlq, or, where that
@@ -112,7 +113,8 @@ export async function startReceiver(
     tap.stop();
     await server.stop(timeoutMs);
     await enqueuer.idle();
-    await limiting?.stop();
+    // A Redis that hangs is not waited for: the lease expires by itself.
+    await Promise.race([limiting?.stop(), wait(Math.min(timeoutMs, RELEASE_MS), undefined, { ref: false })]);
     dlq?.close();
     link.close();
   };

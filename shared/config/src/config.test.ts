@@ -38,6 +38,42 @@ describe('the configuration', () => {
     expect(found).toContain(expected);
   });
 
+  it('has all that is wrong told at once, each with its line: what is wrong in itself hides nothing between options', () => {
+    const text = [
+      'redis:',
+      '  url: http://here',
+      'breaker: { open_min: 9s, open_max: 1s }',
+      'exporter:',
+      '  timeout: soon',
+      '  headers: { api-key: "${env:NOT_SET}" }',
+      'priority:',
+      '  rules:',
+      '    - { class: high, severity: { min: 99 } }',
+      'limiter:',
+      '  overrides: [{ metric: m, act_above: 7 }]',
+    ].join('\n');
+    expect(problems(text).sort()).toEqual([
+      'nrdot.yaml:11: limiter.overrides[0].act_above: 7 — expected a number from 0 to 1',
+      'nrdot.yaml:2: redis.url: expected a URL that begins with redis://, rediss:// or unix://',
+      'nrdot.yaml:3: breaker.open_min: expected at most breaker.open_max',
+      'nrdot.yaml:5: exporter.timeout: "soon" — expected a duration such as 500ms, 30s or 72h, at most 24d',
+      'nrdot.yaml:6: exporter.headers.api-key: expected the environment variable NOT_SET to be set',
+      'nrdot.yaml:9: priority.rules[0].severity.min: 99 — expected a severity number from 1 to 24, or trace, debug, info, warn, error or fatal',
+    ]);
+    // What is compared with something that is wrong is compared when that is mended.
+    expect(problems('queue: { max_bytes: lots }\nredis: { private: { maxmemory: 100MiB } }')).toEqual([
+      'nrdot.yaml:1: queue.max_bytes: "lots" — expected a size such as 128MiB, 4MB or 1048576',
+    ]);
+  });
+
+  it("is told from a Collector's", () => {
+    const collector = 'receivers: { otlp: {} }\nexporters: { otlphttp: {} }\nservice: { pipelines: {} }';
+    expect(problems(collector)).toEqual([
+      'nrdot.yaml: expected a configuration of NRDOT+; this looks like one of an OpenTelemetry Collector: "nrdot convert nrdot.yaml" translates it',
+    ]);
+    expect(problems('receivers: {}')[0]).toMatch(/did you mean receiver\?/); // one alone is a slip
+  });
+
   it('has a default for everything that is needed', () => {
     const { config } = loadConfig({ env: {} });
     expect(config.receiver.listen).toEqual({ host: '127.0.0.1', port: 4318 });

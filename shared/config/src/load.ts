@@ -55,6 +55,12 @@ const APPLIED = 'applied while running';
 export function loadConfig(source: ConfigSource): LoadedConfig {
   const problems: ConfigProblem[] = [];
   const { tree, locate } = readTree(source, problems);
+  if (problems.length > 0) throw new ConfigError(problems); // what is no YAML has no options
+  if (isOfCollector(tree)) {
+    const file = source.file ?? 'FILE';
+    const expected = `a configuration of NRDOT+; this looks like one of an OpenTelemetry Collector: "nrdot convert ${file}" translates it`;
+    throw new ConfigError([{ path: '', source: source.file ?? '', value: undefined, expected }]);
+  }
   const substituted = substitute(tree, source.env, [], problems, locate) as Tree;
   for (const values of [source.overrides, source.applied]) {
     for (const [path, value] of Object.entries(values ?? {})) {
@@ -74,15 +80,51 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
     if (overridden.has(path.join('.'))) return 'command line';
     return locate(path) ?? source.file ?? '';
   };
-  if (problems.length > 0) throw new ConfigError(problems);
-  const result = schema.safeParse(substituted);
+  // What is wrong is taken out, so that it does not hide what else is wrong.
+  const wrong = problems.map(({ path }) => path);
+  for (const path of wrong) removeAt(substituted, optionPath(path));
+  let result = schema.safeParse(substituted);
   if (!result.success) {
-    throw new ConfigError(firstProblems(result.error.issues, substituted, sourceOf));
+    const rest = structuredClone(substituted);
+    problems.push(...firstProblems(result.error.issues, substituted, sourceOf));
+    for (const { path, ...issue } of result.error.issues) {
+      const keys = issue.code === 'unrecognized_keys' ? issue.keys.map((key) => [...path, key]) : [path];
+      for (const found of keys) {
+        const option = optionPath(pathText(found as Path));
+        wrong.push(option.join('.'));
+        removeAt(rest, option);
+      }
+    }
+    result = schema.safeParse(rest);
   }
-  const config = configOf(result.data);
-  problems.push(...crossCheck(config, sourceOf));
-  if (problems.length > 0) throw new ConfigError(problems);
-  return { config, parsed: result.data, explain: () => explain(substituted, sourceOf) };
+  if (result.success) {
+    const crossed = crossCheck(configOf(result.data), sourceOf);
+    // One that speaks of what was taken out speaks of its default.
+    problems.push(
+      ...crossed.filter(
+        ({ path, expected }) => !wrong.some((name) => name === path || expected.includes(name)),
+      ),
+    );
+  }
+  if (problems.length > 0 || !result.success) throw new ConfigError(problems);
+  const { data } = result;
+  return { config: configOf(data), parsed: data, explain: () => explain(substituted, sourceOf) };
+}
+
+/** `priority.rules[2].class` is of the option `priority.rules`. */
+function optionPath(name: string): string[] {
+  return name.split('[')[0]!.split('.');
+}
+
+/** Whether these are the sections of a Collector's file. */
+function isOfCollector(tree: Tree): boolean {
+  const sections = ['receivers', 'processors', 'exporters', 'service', 'extensions', 'connectors'];
+  return sections.filter((name) => Object.hasOwn(tree, name)).length >= 2;
+}
+
+function removeAt(tree: Tree, path: readonly string[]): void {
+  const parent = path.slice(0, -1).reduce<unknown>((at, key) => (at as Tree | undefined)?.[key], tree);
+  if (typeof parent === 'object' && parent !== null) delete (parent as Tree)[path.at(-1)!];
 }
 
 /**
@@ -362,9 +404,22 @@ function problemsOf(
         hidden || value === undefined || typeof value === 'object'
           ? undefined
           : shorten(JSON.stringify(value)),
-      expected: issue.message.replace(/^Invalid input: expected /, ''),
+      expected: expectedBy(issue),
     },
   ];
+}
+
+function expectedBy(issue: z.core.$ZodIssue): string {
+  // Checks without words of their own.
+  if (/^Too (big|small)/.test(issue.message)) {
+    if (issue.code === 'too_big') return `${ofOrigin(issue.origin)} of at most ${issue.maximum}`;
+    if (issue.code === 'too_small') return `${ofOrigin(issue.origin)} of at least ${issue.minimum}`;
+  }
+  return issue.message.replace(/^Invalid input: expected /, '');
+}
+
+function ofOrigin(origin: string): string {
+  return { string: 'a length in characters', array: 'a number of entries' }[origin] ?? 'a number';
 }
 
 /** The option of the same section whose name is nearest to what was written. */

@@ -73,11 +73,13 @@ const matcher = z.union(
   },
 );
 
+const SEVERITY = 'a severity number from 1 to 24, or trace, debug, info, warn, error or fatal';
 const severity = z.union(
-  [z.number().int().min(1).max(24), z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'])],
-  {
-    error: 'a severity number from 1 to 24, or trace, debug, info, warn, error or fatal',
-  },
+  [
+    z.number().int({ error: SEVERITY }).min(1, { error: SEVERITY }).max(24, { error: SEVERITY }),
+    z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']),
+  ],
+  { error: SEVERITY },
 );
 
 const SEVERITY_FLOORS = { trace: 1, debug: 5, info: 9, warn: 13, error: 17, fatal: 21 } as const;
@@ -105,7 +107,8 @@ const rule = z
   // A rule that can never match is a mistake, and a silent one.
   .superRefine((given, context) => {
     const { min = 1, max = 24 } = given.severity ?? {};
-    if (severityEnds(min).from > severityEnds(max).to) {
+    const isNumber = [min, max].every((end) => typeof end !== 'number' || (end >= 1 && end <= 24));
+    if (isNumber && severityEnds(min).from > severityEnds(max).to) {
       context.addIssue({ code: 'custom', path: ['severity'], message: 'min to be at most max' });
     }
     const signals = Object.entries(SIGNAL_OF)

@@ -1,6 +1,7 @@
 export * from './address.ts';
 export * from './admin.ts';
 export { steadyNow } from './clock.ts';
+export * from './directory.ts';
 export * from './host.ts';
 export * from './live-config.ts';
 export * from './redis.ts';

@@ -81,6 +81,8 @@ it('says why a file failed, and of which', async () => {
 it('leaves an error of our own as it is', () => {
   expect(causeText(new Error('expected a number'))).toBe('expected a number');
   expect(causeText(Object.assign(new Error('said so'), { code: 'NOBODY_KNOWS' }))).toBe('said so');
+  const cause = Object.assign(new Error('ENOENT'), { code: 'ENOENT', path: '/x' });
+  expect(causeText(new Error('data_dir: it is read-only', { cause }))).toBe('data_dir: it is read-only');
   expect(causeText('text')).toBe('text');
   expect(causeText(undefined)).toBe('undefined');
 });

@@ -95,7 +95,8 @@ function wordsOf(error: unknown, depth = 0): string | undefined {
     return WORDS.ERR_SSL_WRONG_VERSION_NUMBER as string;
   const words = Object.hasOwn(WORDS, code) ? WORDS[code] : undefined;
   if (words !== undefined) return typeof words === 'string' ? words : words(known);
-  return wordsOf(known.cause, depth + 1);
+  // fetch says no more than that it failed; what an error of our own says is better than its cause.
+  return known.message === 'fetch failed' ? wordsOf(known.cause, depth + 1) : undefined;
 }
 
 function messageOf(error: unknown): string {

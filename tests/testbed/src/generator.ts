@@ -36,6 +36,9 @@ export interface Progress {
   refusedItems: number;
   unknownItems: number;
   retries: number;
+  /** Attempts, and those of them that found no answer. */
+  attempts: number;
+  lostAttempts: number;
   inFlight: number;
   /** Acknowledged items per second since the last progress. */
   itemsPerSecond: number;
@@ -125,6 +128,7 @@ class Run {
   #nextBatch = 0;
   #startMs = 0;
   #inFlight = 0;
+  #lostAttempts = 0;
   #lastProgress = { atMs: 0, items: 0 };
 
   constructor(w: Workload, on: GenerateEvents) {
@@ -222,7 +226,7 @@ class Run {
           this.#note(`${outcome.status} ${outcome.message}`);
           break;
         case 'lost':
-          this.#note(outcome.error);
+          this.#note(outcome.message);
           break;
       }
       const pauseMs = this.#pauseMs(outcome, attempt);
@@ -244,6 +248,7 @@ class Run {
     this.#attemptLatency.record(clockMs() - sentMs);
     const report = this.#report;
     report.attempts += 1;
+    if (outcome.kind === 'lost') this.#lostAttempts += 1;
     report.wireBytes += body.length;
     count(report.attemptsByStatus, outcome.kind === 'lost' ? outcome.error : String(outcome.status), 1);
     return outcome;
@@ -302,6 +307,8 @@ class Run {
       refusedItems: report.refusedItems,
       unknownItems: report.unknownItems,
       retries: report.retries,
+      attempts: report.attempts,
+      lostAttempts: this.#lostAttempts,
       inFlight: this.#inFlight,
       itemsPerSecond: sinceMs > 0 ? Math.round((gained / sinceMs) * 1000) : 0,
     });

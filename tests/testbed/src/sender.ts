@@ -1,5 +1,6 @@
 /** One attempt to send one request, and what its outcome means to a client that keeps to OTLP/HTTP 1.x. */
 
+import { causeText } from '@nrdot/telemetry';
 import { Pool } from 'undici';
 import { type PartialSuccess, readPartialSuccess } from './answer.ts';
 
@@ -8,7 +9,7 @@ export type Outcome =
   | { kind: 'refused'; status: number; message: string }
   | { kind: 'retryable'; status: number; message: string; retryAfterMs?: number }
   /** No answer: the request may or may not have been taken. */
-  | { kind: 'lost'; error: string };
+  | { kind: 'lost'; error: string; message: string };
 
 /** A client reads no more of an answer than this. */
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
@@ -68,7 +69,7 @@ export class Sender {
       return { kind: 'retryable', status, message, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
     } catch (error) {
       const { code, message } = error as { code?: string; message?: string };
-      return { kind: 'lost', error: code ?? message ?? String(error) };
+      return { kind: 'lost', error: code ?? message ?? String(error), message: causeText(error) };
     }
   }
 

@@ -1,0 +1,108 @@
+/** What commands say and how they end when something is wrong. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { freePort, startMockUpstream, startNrdot, temporaryDirectory } from '@nrdot/testbed';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { startOne, writeConfig } from '../kit.ts';
+
+let dir: ReturnType<typeof temporaryDirectory>;
+beforeEach(() => {
+  dir = temporaryDirectory();
+});
+afterEach(() => dir[Symbol.dispose]());
+
+async function nrdot(...args: string[]): Promise<{ code: number | string; output: string }> {
+  await using child = startNrdot(args, { NO_COLOR: '1' }, dir.path);
+  const code = await new Promise<number | string>((resolve) =>
+    child.child.once('close', (status, signal) => resolve(status ?? signal ?? 0)),
+  );
+  return { code, output: child.output(1_000) };
+}
+
+describe('a load to where nobody is', () => {
+  it('ends in a few seconds, and says what is wrong', async () => {
+    const port = await freePort();
+    const { code, output } = await nrdot(
+      'generate',
+      '--endpoint',
+      `http://127.0.0.1:${port}`,
+      '--duration',
+      '2s',
+    );
+    expect(code).toBe(1);
+    expect(output).toContain(
+      `nothing answers at http://127.0.0.1:${port} (connection refused by 127.0.0.1:${port}). Is it running?`,
+    );
+  });
+});
+
+describe('errors with --json', () => {
+  it.each<[string[], number, object]>([
+    [['status', '--json', '--admin', '127.0.0.1:1'], 1, { code: 'failed' }],
+    [['status', '--json', '--nonsense'], 1, { code: 'bad_command', message: "unknown option '--nonsense'" }],
+    [['validate', 'bad.yaml', '--json'], 2, { code: 'invalid_config' }],
+    [['dlq', 'stats', '--json', '--config', 'bad.yaml'], 2, { code: 'invalid_config' }],
+  ])('%j is JSON too', async (args, expected, error) => {
+    writeFileSync(join(dir.path, 'bad.yaml'), 'queue: { spill_at: 7 }\n');
+    const { code, output } = await nrdot(...args);
+    expect(code).toBe(expected);
+    const said = JSON.parse(output) as { error: { problems?: { path: string }[] } };
+    expect(said.error).toMatchObject(error);
+    if (expected === 2) expect(said.error.problems?.map(({ path }) => path)).toEqual(['queue.spill_at']);
+  });
+
+  it('validate says that all is well', async () => {
+    writeFileSync(join(dir.path, 'good.yaml'), 'queue: { spill_at: 0.9, resume_at: 0.8 }\n');
+    const { code, output } = await nrdot('validate', 'good.yaml', '--json');
+    expect(code, output).toBe(0);
+    expect(JSON.parse(output)).toEqual({ valid: true, file: 'good.yaml' });
+  });
+});
+
+describe('a data directory that cannot be written', () => {
+  it.skipIf(!canMount())('is said to be read-only, and which', async () => {
+    const at = join(dir.path, 'disk');
+    mkdirSync(at);
+    const config = writeConfig(dir.path, { data_dir: join(at, 'data') });
+    const script = `mount -t tmpfs -o ro none '${at}' && exec '${process.execPath}' '${new URL('../../cli/bin/nrdot.js', import.meta.url).pathname}' up --config '${config}' --upstream http://127.0.0.1:9`;
+    let said = '';
+    try {
+      execFileSync('unshare', ['-m', 'sh', '-c', script], { encoding: 'utf8', stdio: 'pipe' });
+    } catch (error) {
+      said = String((error as { stderr?: string }).stderr);
+    }
+    expect(said).toContain(`data_dir: ${at}/data/redis cannot be made: ${at} is read-only`);
+    expect(said).not.toContain('ENOENT');
+  });
+});
+
+describe('dlq verify', () => {
+  it('counts an open segment as skipped', async () => {
+    const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour: { outage: true } });
+    await using running = await startOne(dir.path, mock, { breaker: { open_min: '60s', open_max: '60s' } });
+    const load = await nrdot('generate', '--endpoint', running.otlp, '--items', '200', '--rate', '0');
+    expect(load.code, load.output).toBe(0);
+    const { code, output } = await nrdot('dlq', 'verify', '--admin', running.admin);
+    expect(code, output).toBe(0);
+    expect(output).toMatch(/^0 segments checked, \d+ skipped \(open: still being written\)\.$/m);
+    await mock.close();
+  });
+});
+
+describe('the benchmark', () => {
+  it('does not begin half an hour of full load without being told to', async () => {
+    const { code, output } = await nrdot('bench');
+    expect(code).toBe(1);
+    expect(output).toMatch(/over half an hour of full load.*"nrdot bench --yes" begins it/);
+  });
+});
+
+function canMount(): boolean {
+  try {
+    execFileSync('unshare', ['-m', 'true'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
