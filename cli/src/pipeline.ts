@@ -8,6 +8,7 @@ import {
   type Host,
   type LiveConfig,
   names,
+  publishCertificates,
   type RunningService,
   StatusBoard,
   stopTogether,
@@ -69,8 +70,9 @@ export async function startPipeline(
   const bells = whole
     ? { bells: { scheduler: new Bell(), exporter: new Bell(), lane: new DirectLane() } }
     : {};
-  const { listen, tls } = config.admin;
-  const admin = new AdminServer({ listen, tls, ...(token ? { token } : {}) }, registry, log);
+  const { listen, tls, hosts } = config.admin;
+  publishCertificates(config, registry);
+  const admin = new AdminServer({ listen, tls, hosts, ...(token ? { token } : {}) }, registry, log);
   const status = new StatusBoard(VERSION);
   const transitions = new Transitions({
     ...{ log, service: 'nrdot' },
@@ -90,7 +92,7 @@ export async function startPipeline(
   const start = {
     dlq: async () => {
       const dlq = await (await import('@nrdot/dlq')).startDlq(config, host);
-      dlqUrl ??= `http://${formatAddress(dlq.address)}`;
+      dlqUrl ??= `${config.dlq.tls.certFile ? 'https' : 'http'}://${formatAddress(dlq.address)}`;
       return dlq;
     },
     exporter: async () => (await import('@nrdot/exporter')).startExporter(config, host, VERSION),

@@ -5,7 +5,7 @@ import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { buildImage, docker, hasImage, whyNoEngine } from './engine.ts';
-import { Stack, TOKEN } from './stack.ts';
+import { Stack } from './stack.ts';
 
 const why = whyNoEngine();
 const MEBIBYTE = 1024 * 1024;
@@ -127,7 +127,9 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
     const [scheduler] = await stack.containers('scheduler');
     const url = `http://127.0.0.1:${scheduler!.NetworkSettings.Ports['8888/tcp']![0]!.HostPort}/metrics`;
     expect((await fetch(url)).status).toBe(401);
-    expect((await fetch(url, { headers: { authorization: `Bearer ${TOKEN}` } })).status).toBe(200);
+    expect((await fetch(url, { headers: { authorization: `Bearer ${await stack.token()}` } })).status).toBe(
+      200,
+    );
   });
 
   it('scales under load to three exporters, two receivers and two schedulers, and all of them work', async () => {

@@ -5,7 +5,6 @@ import { SequenceSet, waitUntil } from '@nrdot/testbed';
 import type { Accounting } from '../kit.ts';
 import { COMPOSE, docker, hasImage, IMAGE, run } from './engine.ts';
 
-export const TOKEN = 'compose-internal';
 const FIRST_PORT = 20_000;
 const LAST_PORT = 29_000;
 
@@ -81,7 +80,9 @@ export class Stack {
     if (service) filter.push(`label=com.docker.compose.service=${service}`);
     const ids = await docker('ps', '-aq', ...filter.flatMap((f) => ['--filter', f]));
     const list = ids.split('\n').filter(Boolean);
-    return list.length === 0 ? [] : (JSON.parse(await docker('inspect', ...list)) as Container[]);
+    const all = list.length === 0 ? [] : (JSON.parse(await docker('inspect', ...list)) as Container[]);
+    // The one that makes the token has ended by then.
+    return all.filter(({ Config }) => Config.Labels['com.docker.compose.service'] !== 'token');
   }
 
   async healthy(): Promise<void> {
@@ -96,6 +97,12 @@ export class Stack {
       },
       { what: 'all containers are healthy', timeoutMs: 90_000, everyMs: 300 },
     );
+  }
+
+  /** The admin token that the first `up` made. */
+  async token(): Promise<string> {
+    const [scheduler] = await this.containers('scheduler');
+    return docker('exec', scheduler!.Id, 'cat', '/run/nrdot/token');
   }
 
   /** Asks over HTTP from within a container. */

@@ -1,6 +1,15 @@
 import { isPriorityClass } from '@nrdot/queue';
 import { SegmentLogError } from '@nrdot/segment-log';
-import type { Address } from '@nrdot/service';
+import {
+  type Address,
+  availableHost,
+  followCertificate,
+  formatAddress,
+  isLoopback,
+  type ServerTls,
+  sameSecret,
+  secureServer,
+} from '@nrdot/service';
 import type { Logger } from '@nrdot/telemetry';
 import { type FastifyInstance, fastify } from 'fastify';
 import type { Intake, Spilled } from './intake.ts';
@@ -9,6 +18,10 @@ import type { Ledger } from './ledger.ts';
 export interface DirectIntakeOptions {
   listen: Address;
   maxBytes: number;
+  /** Asked for as a bearer token. Needed when `listen` is not a loopback address. */
+  token?: string | undefined;
+  /** HTTPS when a certificate is given. */
+  tls?: ServerTls;
 }
 
 const ID = /^[A-Za-z][A-Za-z0-9-]{1,80}$/;
@@ -19,6 +32,7 @@ const ENCODINGS = ['identity', 'gzip', 'zstd'];
  * Takes batches over HTTP from receivers that can't reach Redis, and answers when they are on the disk.
  *
  *     POST /v1/batches/<id>   body: the payload as held
+ *     Authorization: Bearer <dlq.token>, where there is one
  *     x-nrdot-signal, -class, -items, -encoding, -received-at
  *
  * What it takes is accepted like any other batch, so it goes into the ledger, and from there into Redis' books.
@@ -26,10 +40,32 @@ const ENCODINGS = ['identity', 'gzip', 'zstd'];
 export class DirectIntake {
   readonly #app: FastifyInstance;
   readonly #options: DirectIntakeOptions;
+  readonly #log: Logger;
 
+  /** @throws Error when anybody in the network could write to the disk */
   constructor(options: DirectIntakeOptions, intake: Intake, ledger: Ledger, log: Logger) {
+    const { listen, token } = options;
+    if (!token && !isLoopback(listen.host)) {
+      throw new Error(
+        `dlq.listen is ${formatAddress(listen)}, which others can reach; expected a loopback address, or dlq.token or admin.token to be set`,
+      );
+    }
     this.#options = options;
-    this.#app = fastify({ logger: false, bodyLimit: options.maxBytes, forceCloseConnections: true });
+    this.#log = log;
+    this.#app = fastify({
+      ...secureServer(options.tls ?? {}),
+      logger: false,
+      bodyLimit: options.maxBytes,
+      forceCloseConnections: true,
+    });
+    // Before the body is read.
+    this.#app.addHook('onRequest', async (request, reply) => {
+      const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
+      if (!token || sameSecret(given, token)) return;
+      return reply.code(401).header('www-authenticate', 'Bearer').send({
+        error: 'the bearer token is missing or wrong; expected dlq.token, the same here and in receivers',
+      });
+    });
     this.#app.removeAllContentTypeParsers();
     this.#app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
     this.#app.post('/v1/batches/:id', async (request, reply) => {
@@ -51,8 +87,10 @@ export class DirectIntake {
   }
 
   async start(): Promise<Address> {
-    const { host, port } = this.#options.listen;
+    const { port } = this.#options.listen;
+    const host = await availableHost(this.#options.listen.host);
     await this.#app.listen({ host, port });
+    followCertificate(this.#app.server, this.#options.tls ?? {}, this.#log);
     const address = this.#app.server.address();
     return { host, port: typeof address === 'object' && address ? address.port : port };
   }

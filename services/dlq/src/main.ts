@@ -110,7 +110,12 @@ export async function startDlq(
     changed,
   });
   const direct = new DirectIntake(
-    { listen: options.listen, maxBytes: config.receiver.maxBodyBytes },
+    {
+      listen: options.listen,
+      maxBytes: config.receiver.maxBodyBytes,
+      token: options.token?.reveal(),
+      tls: options.tls,
+    },
     intake,
     ledger,
     log,

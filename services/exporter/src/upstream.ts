@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
 import { type ContentEncoding, readExportResponse, readStatus, SIGNALS, type Signal } from '@nrdot/otlp';
 import { causeText } from '@nrdot/telemetry';
-import { Agent, type Dispatcher } from 'undici';
+import { Agent, buildConnector, type Dispatcher } from 'undici';
 import { type Outcome, outcomeOf } from './outcome.ts';
 
 export interface UpstreamOptions {
@@ -53,7 +53,7 @@ export class Upstream {
       pipelining: 1,
       headersTimeout: options.timeoutMs,
       bodyTimeout: options.timeoutMs,
-      connect: { timeout: options.timeoutMs, ...tlsOptions(options.tls) },
+      connect: connector(options),
       keepAliveTimeout: 30_000,
     });
     for (const signal of Object.keys(SIGNALS) as Signal[]) {
@@ -183,12 +183,33 @@ export class Upstream {
   }
 }
 
-function tlsOptions({ caFile, certFile, keyFile, insecureSkipVerify }: UpstreamOptions['tls']) {
+/** Makes connections with the certificates that are in the files then; those there are go on. */
+function connector({ timeoutMs, tls }: UpstreamOptions): buildConnector.connector {
+  const make = (files: Certificates) =>
+    buildConnector({ timeout: timeoutMs, ...files, rejectUnauthorized: !tls.insecureSkipVerify });
+  let read = certificatesOf(tls);
+  let connect = make(read);
+  return (options, callback) => {
+    try {
+      const there = certificatesOf(tls);
+      if (Object.entries(there).some(([name, file]) => !file.equals(read[name as keyof Certificates]!))) {
+        read = there;
+        connect = make(there);
+      }
+    } catch {
+      // They are being replaced: the last ones are good until then.
+    }
+    connect(options, callback);
+  };
+}
+
+type Certificates = { ca?: Buffer; cert?: Buffer; key?: Buffer };
+
+function certificatesOf({ caFile, certFile, keyFile }: UpstreamOptions['tls']): Certificates {
   return {
     ...(caFile ? { ca: readFileSync(caFile) } : {}),
     ...(certFile ? { cert: readFileSync(certFile) } : {}),
     ...(keyFile ? { key: readFileSync(keyFile) } : {}),
-    rejectUnauthorized: !insecureSkipVerify,
   };
 }
 

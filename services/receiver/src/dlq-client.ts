@@ -1,18 +1,35 @@
+import { readFileSync } from 'node:fs';
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import type { Batch } from '@nrdot/queue';
 
 const TIMEOUT_MS = 5_000;
 const ANSWER_MAX_BYTES = 64 * 1024;
 const CONNECTIONS = 32;
 
+export interface DlqClientOptions {
+  /** What the dlq asks for. */
+  token?: string | undefined;
+  /** Certificates to trust, PEM; the system's when absent. */
+  caFile?: string | undefined;
+}
+
 /** Hands batches to the dlq over HTTP, for when Redis can't take them. */
 export class DlqClient {
   readonly #url: string;
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+  readonly #options: DlqClientOptions;
+  readonly #agent: Agent;
 
   /** @param url base URL of the dlq's intake */
-  constructor(url: string) {
+  constructor(url: string, options: DlqClientOptions = {}) {
     this.#url = url.replace(/\/+$/, '');
+    this.#options = options;
+    const how = { keepAlive: true, maxSockets: CONNECTIONS };
+    this.#agent = this.#isTls ? new TlsAgent(how) : new Agent(how);
+  }
+
+  get #isTls(): boolean {
+    return this.#url.startsWith('https:');
   }
 
   /**
@@ -20,14 +37,19 @@ export class DlqClient {
    * @throws Error when the dlq can't be reached or does not take it
    */
   store(batch: Batch): Promise<void> {
+    const { token, caFile } = this.#options;
     return new Promise((resolve, reject) => {
-      const request = httpRequest(
+      const ask = this.#isTls ? tlsRequest : httpRequest;
+      const request = ask(
         `${this.#url}/v1/batches/${batch.id}`,
         {
           method: 'POST',
           agent: this.#agent,
           timeout: TIMEOUT_MS,
+          // As it is now: a connection made with a renewed one is another to the agent.
+          ...(this.#isTls && caFile ? { ca: readFileSync(caFile) } : {}),
           headers: {
+            ...(token ? { authorization: `Bearer ${token}` } : {}),
             'content-type': 'application/octet-stream',
             'content-length': batch.payload.byteLength,
             'x-nrdot-signal': batch.signal,

@@ -46,7 +46,9 @@ export async function startReceiver(
     }
     return results;
   });
-  const dlq = dlqUrl ? new DlqClient(dlqUrl) : undefined;
+  const dlq = dlqUrl
+    ? new DlqClient(dlqUrl, { token: config.dlq.token?.reveal(), caFile: config.dlq.caFile })
+    : undefined;
   const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, steadyNow);
   let classifier = new Classifier(config.priority);
   const tap = new Tap();

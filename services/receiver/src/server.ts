@@ -9,7 +9,7 @@ import {
   type Signal,
   statusBody,
 } from '@nrdot/otlp';
-import { type ServerTls, sameSecret, secureServer } from '@nrdot/service';
+import { availableHost, followCertificate, type ServerTls, sameSecret, secureServer } from '@nrdot/service';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { InflightBytes, readBody } from './body.ts';
@@ -85,10 +85,12 @@ export class Receiver {
    * @returns the address, with the port the system chose when 0 was asked for
    */
   async start(): Promise<{ host: string; port: number }> {
-    await this.#app.listen({ host: this.#options.host, port: this.#options.port });
+    const host = await availableHost(this.#options.host);
+    await this.#app.listen({ host, port: this.#options.port });
+    followCertificate(this.#app.server, this.#options.tls, this.#deps.log);
     const address = this.#app.server.address();
     const port = typeof address === 'object' && address ? address.port : this.#options.port;
-    return { host: this.#options.host, port };
+    return { host, port };
   }
 
   /** Clients must send one of these from the next request on; empty: no check. */

@@ -246,7 +246,7 @@ describe('units', () => {
       Array(3).fill(undefined),
     );
     expect(parseListen('[::1]:4318')).toEqual({ host: '::1', port: 4318 });
-    expect(parseListen(':80')).toEqual({ host: '0.0.0.0', port: 80 });
+    expect(parseListen(':80')).toEqual({ host: '::', port: 80 });
     expect([parseListen('x'), parseListen('x:70000'), parseListen('a:b:1')]).toEqual(
       Array(3).fill(undefined),
     );

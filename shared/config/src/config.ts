@@ -131,6 +131,9 @@ export function configOf(parsed: ParsedOptions) {
     dlq: {
       dir: dlq.dir ?? join(parsed.data_dir, 'dlq'),
       listen: dlq.listen,
+      token: dlq.token ?? admin.token,
+      tls: serverTlsOf(dlq.tls),
+      caFile: dlq.ca_file,
       url: dlq.url,
       capacityBytes: dlq.capacity,
       reserveBytes: dlq.reserve,
@@ -146,6 +149,7 @@ export function configOf(parsed: ParsedOptions) {
     admin: {
       listen: admin.listen,
       token: admin.token,
+      hosts: admin.hosts.map((host) => host.toLowerCase()),
       tls: serverTlsOf(admin.tls),
       shutdownTimeoutMs: admin.shutdown_timeout,
     },

@@ -510,6 +510,7 @@ function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigPro
   for (const [path, { certFile, keyFile, ...rest }] of [
     ['receiver.tls', config.receiver.tls],
     ['admin.tls', config.admin.tls],
+    ['dlq.tls', dlq.tls],
     ['exporter.tls', exporter.tls],
     ['redis.tls', redis.tls],
   ] as const) {

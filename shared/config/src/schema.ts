@@ -354,6 +354,13 @@ export const schema = section('NRDOT+', {
   dlq: section('Batches on disk.', {
     dir: optionalPath('Directory of the segments. Default: `dlq` in data_dir.'),
     listen: listen('127.0.0.1:4319', 'Where receivers hand in batches while Redis is away.'),
+    token: secret(
+      'What receivers show the dlq as `Authorization: Bearer …`. Default: admin.token. Beyond this machine there must be one.',
+    ),
+    tls: serverTls("the dlq's intake"),
+    ca_file: optionalPath(
+      "Certificates by which receivers trust an https:// url, PEM; the system's when absent.",
+    ),
     url: optionalText('Where receivers find it; in one process it is found without.'),
     capacity: size('15GiB', 'Most bytes on disk.'),
     reserve: size('64MiB', 'Kept free on the disk, so that deletion and checkpoints always work.'),
@@ -385,6 +392,9 @@ export const schema = section('NRDOT+', {
   admin: section('Health, metrics, console and commands of a process.', {
     listen: listen('127.0.0.1:8888', 'Address. Beyond this machine it needs a token.'),
     token: secret('Needed as `Authorization: Bearer …` on all but the health checks.'),
+    hosts: texts(
+      'Names under which browsers may ask for it, beside localhost, IP addresses and, with a token, names within a cluster; such as ops.example.com of an ingress.',
+    ),
     tls: serverTls('the admin address'),
     shutdown_timeout: duration(
       '20s',

@@ -37,7 +37,7 @@ export function parseDuration(value: unknown): number | undefined {
   return Number.isSafeInteger(Math.round(ms)) ? Math.round(ms) : undefined;
 }
 
-/** Reads `host:port`, `[::1]:4318`, or `:4318` (all addresses). */
+/** Reads `host:port`, `[::1]:4318`, or `:4318` (all addresses, of both families). */
 export function parseListen(value: unknown): { host: string; port: number } | undefined {
   const match =
     typeof value === 'string' ? /^(\[[0-9a-fA-F:.]+\]|[^\s:[\]]*):(\d{1,5})$/.exec(value.trim()) : null;
@@ -46,5 +46,5 @@ export function parseListen(value: unknown): { host: string; port: number } | un
   if (port > 65_535) return undefined;
   const host = match[1]!.replace(/^\[|\]$/g, '');
   if (match[1]!.startsWith('[') && !isIPv6(host)) return undefined;
-  return { host: host === '' ? '0.0.0.0' : host, port };
+  return { host: host === '' ? '::' : host, port };
 }

@@ -103,11 +103,23 @@ function open(target: RedisTarget, common: RedisOptions, kind: ConnectionKind): 
   return new Redis(url, common);
 }
 
-function tlsOptions(tls: NonNullable<RedisTarget['tls']>) {
-  return {
-    ...(tls.caFile ? { ca: readFileSync(tls.caFile) } : {}),
-    ...(tls.certFile ? { cert: readFileSync(tls.certFile) } : {}),
-    ...(tls.keyFile ? { key: readFileSync(tls.keyFile) } : {}),
-    rejectUnauthorized: !tls.insecureSkipVerify,
-  };
+/** Getters: each new connection has what is in the files then, so that renewed certificates are used. */
+function tlsOptions({ caFile, certFile, keyFile, insecureSkipVerify }: NonNullable<RedisTarget['tls']>) {
+  const options = { rejectUnauthorized: !insecureSkipVerify };
+  for (const [name, file] of Object.entries({ ca: caFile, cert: certFile, key: keyFile })) {
+    if (!file) continue;
+    let last = readFileSync(file);
+    Object.defineProperty(options, name, {
+      enumerable: true,
+      get: () => {
+        try {
+          last = readFileSync(file);
+        } catch {
+          // It is being replaced: the last one is good until then.
+        }
+        return last;
+      },
+    });
+  }
+  return options;
 }

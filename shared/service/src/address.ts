@@ -1,3 +1,5 @@
+import { createServer } from 'node:net';
+
 /** Where to listen. */
 export interface Address {
   host: string;
@@ -7,6 +9,19 @@ export interface Address {
 /** Whether only this machine can reach it. */
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
+}
+
+/** All addresses: `::` takes both families, and stands for IPv4 alone where there is no IPv6. */
+const ALL = '::';
+
+/** Where to listen when `host` is asked for. */
+export async function availableHost(host: string): Promise<string> {
+  if (host !== ALL) return host;
+  return new Promise((resolve) => {
+    const probe = createServer();
+    probe.once('error', () => resolve('0.0.0.0'));
+    probe.listen({ host: ALL, port: 0 }, () => probe.close(() => resolve(ALL)));
+  });
 }
 
 /** `host:port` as in a URL; IPv6 in brackets. */

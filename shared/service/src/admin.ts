@@ -1,8 +1,9 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Logger, MetricsRegistry } from '@nrdot/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
-import { type Address, formatAddress, isLoopback } from './address.ts';
+import { type Address, availableHost, formatAddress, isLoopback } from './address.ts';
 import { refusal } from './browser-guard.ts';
+import { followCertificate } from './certificates.ts';
 import type { RunningService } from './host.ts';
 import { PageSession } from './page-session.ts';
 import { type ServerTls, secureServer } from './server-tls.ts';
@@ -38,6 +39,8 @@ export interface AdminOptions {
   listen: Address;
   /** Asked for on every route but the health checks. Needed when `listen` is not a loopback address. */
   token?: string;
+  /** Names, beside its own, under which browsers may ask for it. */
+  hosts?: readonly string[];
   /** HTTPS when a certificate is given. */
   tls?: ServerTls;
 }
@@ -86,6 +89,7 @@ export type AdminAnswer = object | { contentType: string; text: string | Buffer 
 export class AdminServer {
   readonly #app: FastifyInstance;
   readonly #options: AdminOptions;
+  readonly #log: Logger;
   readonly #services: RunningService[] = [];
   #stopping = false;
 
@@ -97,6 +101,7 @@ export class AdminServer {
       );
     }
     this.#options = options;
+    this.#log = log;
     const app: FastifyInstance = fastify({
       ...secureServer(options.tls ?? {}),
       logger: false,
@@ -124,6 +129,7 @@ export class AdminServer {
       const why = refusal(
         { method: request.method, host, origin, site: site as string | undefined },
         options.token !== undefined,
+        options.hosts,
       );
       if (why) throw new AdminError(403, 'forbidden', why);
     });
@@ -236,8 +242,10 @@ export class AdminServer {
 
   /** @returns the address, with the port the system chose when 0 was asked for */
   async start(): Promise<Address> {
-    const { host, port } = this.#options.listen;
+    const { port } = this.#options.listen;
+    const host = await availableHost(this.#options.listen.host);
     await this.#app.listen({ host, port });
+    followCertificate(this.#app.server, this.#options.tls ?? {}, this.#log);
     const address = this.#app.server.address();
     return { host, port: typeof address === 'object' && address ? address.port : port };
   }

@@ -2,10 +2,11 @@ import { describe, expect, it } from 'vitest';
 import { refusal } from './browser-guard.ts';
 import { PageSession } from './page-session.ts';
 
-const asked = (request: Partial<Parameters<typeof refusal>[0]>, hasToken = false) =>
+const asked = (request: Partial<Parameters<typeof refusal>[0]>, hasToken = false, hosts: string[] = []) =>
   refusal(
     { method: 'POST', host: '127.0.0.1:8888', origin: undefined, site: undefined, ...request },
     hasToken,
+    hosts,
   );
 
 describe('a request to the admin address', () => {
@@ -15,7 +16,9 @@ describe('a request to the admin address', () => {
     expect(asked({ host: 'localhost:8888', origin: 'http://localhost:8888' })).toBeUndefined();
     expect(asked({ host: 'LOCALHOST', origin: 'http://localhost' })).toBeUndefined();
     expect(asked({ host: '[::1]:8888', origin: 'http://[::1]:8888' })).toBeUndefined();
-    expect(asked({ host: 'ops.example', origin: 'https://ops.example' }, true)).toBeUndefined();
+    expect(
+      asked({ host: 'ops.example', origin: 'https://ops.example' }, true, ['ops.example']),
+    ).toBeUndefined();
   });
 
   it.each([
@@ -30,11 +33,29 @@ describe('a request to the admin address', () => {
     expect(asked({ ...request, method: 'GET' })).toBeUndefined(); // the browser keeps the answer from that page
   });
 
-  it('may not even read under a name that somebody has pointed at this machine, but for the token', () => {
-    for (const host of ['evil.example:8888', '127.0.0.1.evil.example', 'localhost.evil.example', '']) {
-      expect(asked({ method: 'GET', host })).toMatch(/is not a name of this address/);
+  it('may not even read under a name that somebody has pointed at this machine, with a token or without', () => {
+    for (const host of [
+      'evil.example:8888',
+      '127.0.0.1.evil.example',
+      'localhost.evil.example',
+      '',
+      'svc.evil',
+    ])
+      for (const hasToken of [false, true])
+        expect(asked({ method: 'GET', host }, hasToken)).toMatch(/is not a name of this address/);
+  });
+
+  it('may name a container or a service of a cluster where a token is asked for, and what is configured', () => {
+    for (const host of [
+      'scheduler:8888',
+      'nrdot-dlq.monitoring.svc:8888',
+      'a.b.svc.cluster.local',
+      'x.internal',
+    ]) {
       expect(asked({ method: 'GET', host }, true)).toBeUndefined();
+      expect(asked({ method: 'GET', host })).toMatch(/is not a name of this address/);
     }
+    expect(asked({ method: 'GET', host: 'OPS.example:443' }, false, ['ops.example'])).toBeUndefined();
   });
 });
 

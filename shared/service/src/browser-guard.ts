@@ -14,14 +14,19 @@ export interface RequestOrigin {
  * Why a request must not be answered that a browser may have been talked into; undefined when it may.
  *
  * A page from elsewhere, open in the browser of somebody who can reach this address, may send requests here. What
- * changes something must therefore come from our own page, or from no page at all, as commands do. And without a token
- * a name that its owner points at this machine would make that page one of ours (DNS rebinding), so then only addresses
- * and `localhost` are names of this server.
+ * changes something must therefore come from our own page, or from no page at all, as commands do. And a name that its owner
+ * points at this machine would make that page one of ours (DNS rebinding): only addresses, `localhost`, and with a token names
+ * that nobody outside can have, are names of this server, and those of `admin.hosts`.
  */
-export function refusal(request: RequestOrigin, hasToken: boolean): string | undefined {
+export function refusal(
+  request: RequestOrigin,
+  hasToken: boolean,
+  hosts: readonly string[] = [],
+): string | undefined {
   const { method, host = '', origin, site } = request;
-  if (!hasToken && !isOwnName(host)) {
-    return `"${host}" is not a name of this address without admin.token; expected localhost or an IP address in the header Host`;
+  const name = nameOf(host);
+  if (!isOwnName(name) && !hosts.includes(name) && !(hasToken && isInnerName(name))) {
+    return `"${name.slice(0, NAME_SHOWN)}" is not a name of this address; expected localhost, an IP address or one of admin.hosts in the header Host`;
   }
   if (method === 'GET' || method === 'HEAD') return undefined;
   if (site !== undefined && site !== 'same-origin' && site !== 'none') {
@@ -33,12 +38,22 @@ export function refusal(request: RequestOrigin, hasToken: boolean): string | und
   return undefined;
 }
 
-function isOwnName(host: string): boolean {
-  const name = host
+const NAME_SHOWN = 100;
+
+function nameOf(host: string): string {
+  return host
     .replace(/:\d+$/, '')
     .replace(/^\[|\]$/g, '')
     .toLowerCase();
+}
+
+function isOwnName(name: string): boolean {
   return name === 'localhost' || name.endsWith('.localhost') || isIP(name) !== 0;
+}
+
+/** Names that no public DNS gives: of containers and of services in a cluster. */
+function isInnerName(name: string): boolean {
+  return /^[a-z0-9_-]+$/.test(name) || /\.(svc|svc\.cluster\.local|internal)$/.test(name);
 }
 
 /** As in a Host header: without the port that goes without saying. */

@@ -375,6 +375,12 @@ export const CATALOGUE = {
   redisUp: gauge('every', 'pipeline_redis_up', '1 while Redis can be used, by what the connection is for.', [
     'connection',
   ]),
+  certificateExpiry: gauge(
+    'every',
+    'pipeline_certificate_expiry_timestamp_seconds',
+    'Until when a certificate of this process is valid, Unix time, by what shows it.',
+    ['use'],
+  ),
   redisReconnects: counter(
     'every',
     'pipeline_redis_reconnects_total',

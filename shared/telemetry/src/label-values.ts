@@ -23,6 +23,7 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   table: ['keys', 'sources', 'outputs', 'metrics'],
   connection: ['receiver', 'scheduler', 'scheduler-wait', 'exporter', 'dlq', 'dlq-worker'],
   step: ['enqueue', 'move', 'take', 'settle', 'leave', 'hand_over', 'report', 'drain'],
+  use: ['receiver', 'admin', 'dlq', 'upstream', 'redis'],
   version: ['<version>'],
   node: ['<version>'],
   outcome: ['delivered', 'retry', 'too-large', 'rejected'],

@@ -1,7 +1,7 @@
 /** An OTLP/HTTP backend for tests and for trying things: it counts what arrives and fails as it is told. */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, isIP, type Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import zlib from 'node:zlib';
@@ -327,6 +327,8 @@ class Mock implements MockUpstream {
       response
         .writeHead(status, { 'content-type': 'application/json' })
         .end(`${JSON.stringify(value, null, 2)}\n`);
+    const why = foreignPage(request);
+    if (why) return void reply(403, { error: why });
     const url = new URL(request.url ?? '', 'http://mock');
     switch (`${request.method} ${path}`) {
       case 'GET /_mock/stats':
@@ -355,6 +357,19 @@ class Mock implements MockUpstream {
         return void reply(404, { error: `there is no ${request.method} ${path}` });
     }
   }
+}
+
+/** Why a request must not be answered that a page of another site may have sent; undefined when none has. */
+function foreignPage({ method, headers }: IncomingMessage): string | undefined {
+  const { host = '', origin, 'sec-fetch-site': site } = headers;
+  // A name that its owner has pointed at this machine; those of containers have no dot.
+  const name = host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
+  if (name.includes('.') && isIP(name) === 0 && !name.endsWith('.localhost'))
+    return `"${name}" is not a name of this address`;
+  if (method === 'GET') return undefined;
+  const isOwn = origin === undefined || (URL.canParse(origin) && new URL(origin).host === host);
+  if (isOwn && (site === undefined || site === 'same-origin' || site === 'none')) return undefined;
+  return 'a page of another site changes nothing here';
 }
 
 function emptyCounts() {

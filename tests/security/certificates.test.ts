@@ -1,0 +1,164 @@
+/** Renewed certificates are used without a restart and without dropping a connection. */
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, createServer, request, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TLSSocket } from 'node:tls';
+import { loadConfig } from '@nrdot/config';
+import { followCertificate, publishCertificates } from '@nrdot/service';
+import { MetricsRegistry } from '@nrdot/telemetry';
+import { waitUntil } from '@nrdot/testbed';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { Upstream } from '../../services/exporter/src/upstream.ts';
+import { DlqClient } from '../../services/receiver/src/dlq-client.ts';
+
+let dir: string;
+const at = (file: string) => join(dir, file);
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), 'nrdot-certificates-'));
+  for (const name of ['first', 'second'])
+    execFileSync(
+      'openssl',
+      [
+        ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
+        ...['-subj', `/CN=${name}`, '-addext', 'subjectAltName=IP:127.0.0.1'],
+        ...['-keyout', `${name}.key`, '-out', `${name}.crt`],
+      ],
+      { cwd: dir, stdio: 'pipe' },
+    );
+  use('first');
+});
+afterAll(() => rmSync(dir, { recursive: true }));
+
+function use(name: string): void {
+  copyFileSync(at(`${name}.crt`), at('used.crt'));
+  copyFileSync(at(`${name}.key`), at('used.key'));
+}
+
+const pair = (name: string) => ({
+  cert: readFileSync(at(`${name}.crt`)),
+  key: readFileSync(at(`${name}.key`)),
+});
+const authorities = () => ['first', 'second'].map((name) => readFileSync(at(`${name}.crt`)));
+
+async function listening(server: Server): Promise<string> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+async function shown(url: string, agent?: Agent): Promise<string> {
+  const asked = request(url, { ca: authorities(), ...(agent ? { agent } : { agent: false }) }).end();
+  const [response] = await once(asked, 'response');
+  const { CN } = (response.socket as TLSSocket).getPeerCertificate().subject;
+  response.resume();
+  await once(response, 'end');
+  return String(CN);
+}
+
+it('a server shows the renewed one to new connections, and those there are go on', async () => {
+  use('first');
+  const server = createServer(pair('used'), (_, response) => response.end('yes'));
+  const url = await listening(server);
+  const said: string[] = [];
+  followCertificate(
+    server,
+    { certFile: at('used.crt'), keyFile: at('used.key') },
+    { info: () => said.push('renewed'), warn: () => said.push('cannot') } as never,
+    5,
+  );
+  const kept = new Agent({ keepAlive: true, maxSockets: 1 });
+  expect(await shown(url, kept)).toBe('first');
+  writeFileSync(at('used.key'), 'half of a file'); // while it is being written
+  await waitUntil(() => said.includes('cannot'), { what: 'it was noticed' });
+  expect(await shown(url)).toBe('first');
+  use('second');
+  await waitUntil(async () => (await shown(url)) === 'second', { what: 'the renewed one is shown' });
+  expect(await shown(url, kept)).toBe('first'); // the same connection
+  expect(said.filter((word) => word === 'renewed')).toHaveLength(1);
+  kept.destroy();
+  server.closeAllConnections();
+  server.close();
+});
+
+it('what connects trusts and shows what is in the files then', async () => {
+  for (const name of ['first', 'second']) copyFileSync(at(`${name}.crt`), at(`trusted-${name}.crt`));
+  copyFileSync(at('first.crt'), at('trusted.crt'));
+  use('first');
+  let names: string[] = [];
+  const take = (name: string) =>
+    createServer(
+      { ...pair(name), ca: authorities(), requestCert: true, rejectUnauthorized: false },
+      (asked, response) => {
+        names.push(String((asked.socket as TLSSocket).getPeerCertificate().subject?.CN));
+        asked.resume().on('end', () => response.end());
+      },
+    );
+  const [before, after] = [take('first'), take('second')];
+  const urls = [await listening(before), await listening(after)];
+  const tls = {
+    caFile: at('trusted.crt'),
+    certFile: at('used.crt'),
+    keyFile: at('used.key'),
+    insecureSkipVerify: false,
+  };
+  const upstreams = urls.map(
+    (endpoint) =>
+      new Upstream({
+        ...{ endpoint, endpoints: {}, headers: {}, timeoutMs: 5_000, maxResponseBytes: 1_000 },
+        ...{ connections: 1, userAgent: 'test', tls },
+      } as never),
+  );
+  const clients = urls.map((url) => new DlqClient(url, { caFile: at('trusted.crt') }));
+  const batch = {
+    id: 'b',
+    signal: 'logs',
+    class: 'normal',
+    origin: 'live',
+    encoding: 'identity',
+    items: 1,
+    receivedAt: 1,
+  };
+  const store = (client: DlqClient) =>
+    client.store({ ...batch, payload: Buffer.from('x') } as never).then(
+      () => 'stored',
+      () => 'refused',
+    );
+  const kinds = async () => [
+    ...(await Promise.all(
+      upstreams.map(async (one) => (await one.send('logs', Buffer.from('x'), 'identity')).kind),
+    )),
+    ...(await Promise.all(clients.map(store))),
+  ];
+  expect(await kinds()).toEqual(['delivered', 'retry', 'stored', 'refused']);
+  expect(names).toContain('first');
+  copyFileSync(at('second.crt'), at('trusted.crt'));
+  use('second');
+  names = [];
+  const [kept, renewed, , stored] = await kinds();
+  expect([kept, renewed, stored]).toEqual(['delivered', 'delivered', 'stored']); // the first by its connection
+  expect(names).toEqual(expect.arrayContaining(['first', 'second']));
+  for (const one of upstreams) await one.close();
+  for (const client of clients) client.close();
+  for (const server of [before, after]) {
+    server.closeAllConnections();
+    server.close();
+  }
+});
+
+it('until when they are valid is a metric', async () => {
+  use('first');
+  const { config } = loadConfig({
+    env: {},
+    text: `receiver: {tls: {cert_file: ${at('used.crt')}, key_file: ${at('used.key')}}}`,
+  });
+  const registry = new MetricsRegistry(['receiver']);
+  publishCertificates(config, registry);
+  const seconds = /certificate_expiry_timestamp_seconds\{use="receiver"\} (\d+)/.exec(
+    await registry.text(),
+  )?.[1];
+  expect(Number(seconds) * 1000 - Date.now()).toBeGreaterThan(86_400_000);
+});

@@ -1,0 +1,120 @@
+/** Who may write to the dlq's disk, turn the mock upstream off, and under which addresses a service is found. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { request } from 'node:http';
+import { networkInterfaces, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Batch } from '@nrdot/queue';
+import { createLogger } from '@nrdot/telemetry';
+import { startMockUpstream } from '@nrdot/testbed';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { DirectIntake, type DirectIntakeOptions } from '../../services/dlq/src/direct-intake.ts';
+import { Ledger } from '../../services/dlq/src/ledger.ts';
+import { DlqClient } from '../../services/receiver/src/dlq-client.ts';
+import { loadConfig } from '../../shared/config/src/index.ts';
+import { post, startReceiver } from './receiver.ts';
+
+let dir: string;
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), 'nrdot-asks-'));
+});
+afterAll(() => rmSync(dir, { recursive: true }));
+
+const BATCH = {
+  id: 'b1',
+  signal: 'logs',
+  class: 'normal',
+  origin: 'live',
+  encoding: 'identity',
+  items: 1,
+  receivedAt: 1_000,
+  payload: Buffer.from('payload'),
+} as const satisfies Batch;
+
+async function intake(options: Partial<DirectIntakeOptions>) {
+  const taken: string[] = [];
+  const direct = new DirectIntake(
+    { listen: { host: '127.0.0.1', port: 0 }, maxBytes: 1_000, ...options },
+    {
+      write: async ({ id }: { id: string }) => {
+        taken.push(id);
+        return { area: 'normal' as const, fresh: true };
+      },
+    } as never,
+    await Ledger.open(dir),
+    createLogger({ level: 'silent', format: 'json' }),
+  );
+  const { port } = await direct.start();
+  return { direct, taken, url: `http://127.0.0.1:${port}` };
+}
+
+describe("the dlq's intake", () => {
+  it('takes what comes with its token, and nothing else', async () => {
+    const { direct, taken, url } = await intake({ token: 'word' });
+    for (const token of [undefined, 'wrong', 'word2', '']) {
+      const client = new DlqClient(url, { token });
+      await expect(client.store(BATCH)).rejects.toThrow(/401/);
+      client.close();
+    }
+    expect(taken).toEqual([]);
+    const client = new DlqClient(url, { token: 'word' });
+    await client.store(BATCH);
+    client.close();
+    await direct.stop();
+    expect(taken).toEqual(['b1']);
+  });
+
+  it('is not opened to others without one; the admin token is one', async () => {
+    for (const host of ['0.0.0.0', '::', '10.0.0.1'])
+      await expect(intake({ listen: { host, port: 0 } })).rejects.toThrow(/dlq\.token or admin\.token/);
+    const token = (text: string) => loadConfig({ env: {}, text }).config.dlq.token?.reveal();
+    expect(token('admin: {token: a}')).toBe('a');
+    expect(token('{admin: {token: a}, dlq: {token: d}}')).toBe('d');
+    expect(token('{}')).toBeUndefined();
+  });
+});
+
+describe("the mock upstream's controls", () => {
+  it('are for commands, and not for a page of another site', async () => {
+    const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
+    const port = Number(new URL(mock.url).port);
+    const ask = (method: string, path: string, headers: Record<string, string> = {}) =>
+      new Promise<number>((resolve, reject) => {
+        request({ host: '127.0.0.1', port, method, path, headers }, (response) => {
+          response.resume();
+          resolve(response.statusCode!);
+        })
+          .on('error', reject)
+          .end();
+      });
+    const off = () => ask('POST', '/_mock/outage/on', {});
+    for (const headers of [
+      { origin: 'https://evil.example' },
+      { origin: 'null' },
+      { 'sec-fetch-site': 'cross-site' },
+      { host: `evil.example:${port}` },
+    ] as Record<string, string>[]) {
+      for (const path of ['/_mock/outage/on', '/_mock/reset'])
+        expect(await ask('POST', path, headers)).toBe(403);
+      expect(mock.behaviour().outage).toBe(false);
+    }
+    expect(await ask('GET', '/_mock/stats', { host: 'evil.example' })).toBe(403);
+    expect(await ask('GET', '/_mock/stats', { host: `mock-upstream:${port}` })).toBe(200);
+    expect(await off()).toBe(200);
+    expect(mock.behaviour().outage).toBe(true);
+    await mock.close();
+  });
+});
+
+const hasIPv6 = Object.values(networkInterfaces()).some((all) =>
+  all?.some(({ family }) => family === 'IPv6'),
+);
+
+describe('an address without a host', () => {
+  it(`is all addresses, of both families${hasIPv6 ? '' : ' (no IPv6 here: of IPv4)'}`, async () => {
+    const { host } = loadConfig({ env: {}, text: 'receiver: {listen: ":4318"}' }).config.receiver.listen;
+    const receiver = await startReceiver({ host });
+    for (const address of ['127.0.0.1', ...(hasIPv6 ? ['[::1]'] : [])])
+      expect((await post(`http://${address}:${receiver.port}`)).status, address).toBe(200);
+    await receiver.stop();
+  });
+});
