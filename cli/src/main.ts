@@ -1,6 +1,7 @@
 import { ConfigError } from '@nrdot/config';
 import { causeText } from '@nrdot/telemetry';
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import type { ValidateFlags } from './commands/validate.ts';
 import { completion, SHELLS, type Shell } from './completion.ts';
 import type { ConfigFlags } from './config-flags.ts';
 import { addDlqCommands } from './dlq-program.ts';
@@ -101,6 +102,7 @@ Examples:
     .argument('[file]', 'default nrdot.yaml when it is there')
     .option('--config <file>', 'the same, as the other commands have it')
     .option('--explain', 'show every effective value and where it comes from')
+    .option('--probe', 'then try the upstream out, as nrdot check upstream does')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -109,10 +111,32 @@ Examples:
   nrdot validate                       nrdot.yaml of this directory
   nrdot validate other.yaml --explain  every effective value, and who set it`,
     )
-    .action(
-      async (file: string | undefined, options: { config?: string; explain?: boolean; json?: boolean }) =>
-        (await import('./commands/validate.ts')).validate(file ?? options.config, options),
+    .action(async (file: string | undefined, options: ValidateFlags & { config?: string }) =>
+      (await import('./commands/validate.ts')).validate(file ?? options.config, options),
     );
+
+  const check = program.command('check').description('try something out before it is needed');
+  withConfig(
+    check
+      .command('upstream')
+      .description(
+        'one empty request for each signal to the upstream as configured; names what is in the way',
+      ),
+  )
+    .option('--upstream <url>', 'base URL of another one')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+What it names: host (its name), network (the connection), tls (the certificate), address (the path), key, encoding, size, upstream
+(it fails or throttles). Nothing is stored there: the requests have no items.
+Exit code: 0 when every signal is taken, 4 when one is not, 2 when the configuration is not valid.
+
+Examples:
+  nrdot check upstream                          the one that nrdot.yaml names
+  nrdot check upstream --config staging.yaml --json`,
+    )
+    .action(async (flags) => (await import('./commands/check.ts')).checkUpstreamCommand(flags));
 
   program
     .command('convert')

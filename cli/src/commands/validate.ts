@@ -1,10 +1,25 @@
 import { loadConfig } from '@nrdot/config';
 import { configSource } from '../config-flags.ts';
 
+export interface ValidateFlags {
+  explain?: boolean;
+  probe?: boolean;
+  json?: boolean;
+}
+
 /** `nrdot validate [FILE]`: says what is wrong, all at once, or that nothing is. */
-export function validate(named: string | undefined, options: { explain?: boolean; json?: boolean }): void {
+export async function validate(named: string | undefined, options: ValidateFlags): Promise<void> {
   const source = configSource(named === undefined ? {} : { config: named });
   const { explain } = loadConfig(source);
+  if (options.probe) {
+    if (!options.json) process.stdout.write(`${source.file ?? 'The configuration'} is valid.\n`);
+    const flags = {
+      ...(source.file ? { config: source.file } : {}),
+      ...(options.json ? { json: true } : {}),
+    };
+    await (await import('./check.ts')).checkUpstreamCommand(flags);
+    return;
+  }
   if (options.json) {
     const answer = {
       valid: true,

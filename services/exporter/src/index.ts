@@ -1,3 +1,4 @@
+export * from './check.ts';
 export * from './concurrency-limit.ts';
 export * from './exporter.ts';
 export * from './main.ts';

@@ -7,6 +7,28 @@ import { Upstream } from './upstream.ts';
 const RESPONSE_MAX_BYTES = 4 * 1024 * 1024;
 
 /**
+ * The upstream as it is configured.
+ * @throws Error when none is
+ */
+export function openUpstream({ exporter: options, ...rest }: Config, version: string): Upstream {
+  if (!options.endpoint) {
+    throw new Error(
+      "exporter.endpoint is not set; expected the upstream's base URL, such as https://otlp.nr-data.net",
+    );
+  }
+  return new Upstream({
+    endpoint: options.endpoint,
+    endpoints: options.endpoints,
+    headers: headersOf({ exporter: options, ...rest }),
+    timeoutMs: options.timeoutMs,
+    maxResponseBytes: RESPONSE_MAX_BYTES,
+    connections: options.concurrency,
+    userAgent: `nrdot/${version}`,
+    tls: options.tls,
+  });
+}
+
+/**
  * Starts the exporter of this process; it waits for Redis by itself.
  * @throws Error when no upstream is configured
  */
@@ -17,22 +39,8 @@ export async function startExporter(
 ): Promise<RunningService> {
   const host = hostFor(processHost, 'exporter');
   const { exporter: options } = config;
-  if (!options.endpoint) {
-    throw new Error(
-      "exporter.endpoint is not set; expected the upstream's base URL, such as https://otlp.nr-data.net",
-    );
-  }
+  const upstream = openUpstream(config, version);
   const { link, store } = openStore(config, host, 'consumer', 'exporter');
-  const upstream = new Upstream({
-    endpoint: options.endpoint,
-    endpoints: options.endpoints,
-    headers: headersOf(config),
-    timeoutMs: options.timeoutMs,
-    maxResponseBytes: RESPONSE_MAX_BYTES,
-    connections: options.concurrency,
-    userAgent: `nrdot/${version}`,
-    tls: options.tls,
-  });
   const exporter = new Exporter(
     {
       minConcurrency: options.minConcurrency,
@@ -55,7 +63,7 @@ export async function startExporter(
     },
   );
   host.live.follow((next) => () => upstream.setHeaders(headersOf(next)));
-  const { host: upstreamHost } = new URL(options.endpoint);
+  const { host: upstreamHost } = new URL(options.endpoint ?? '');
   host.status.add(
     'exporter',
     async () => ({

@@ -167,7 +167,7 @@ const STATES: Record<
     codes: ['warning breaker_open'],
     data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the upstream fails — cannot resolve otlp.example. What arrives goes to disk. Next try in 12 s. → Mend the way to it: name resolution, firewall, TLS, proxy; or wait for the upstream.',
+      'Delivery has been paused for 42 s: the upstream fails — cannot resolve otlp.example. What arrives goes to disk. Next try in 12 s. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
     ],
   },
   'the upstream throttles': {
@@ -199,7 +199,7 @@ const STATES: Record<
     codes: ['warning breaker_half_open'],
     data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the upstream fails — connection refused. What arrives goes to disk. One batch is being tried now. → Mend the way to it: name resolution, firewall, TLS, proxy; or wait for the upstream.',
+      'Delivery has been paused for 42 s: the upstream fails — connection refused. What arrives goes to disk. One batch is being tried now. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
     ],
   },
   'the disk is full': {

@@ -79,7 +79,7 @@ const REASONS: Record<string, { what: string; alone: boolean; todo: string }> = 
   failures: {
     what: 'the upstream fails',
     alone: true,
-    todo: 'Mend the way to it: name resolution, firewall, TLS, proxy; or wait for the upstream.',
+    todo: '"nrdot check upstream" names what is in the way; else wait for the upstream.',
   },
   quota: {
     what: 'the upstream throttles (429)',

@@ -1,0 +1,26 @@
+import { loadConfig } from '@nrdot/config';
+import type { SignalCheck } from '@nrdot/exporter';
+import { type ConfigFlags, configSource } from '../config-flags.ts';
+import { VERSION } from '../version.ts';
+
+/** Of `nrdot status` too: look now. */
+const FAILED = 4;
+
+/** `nrdot check upstream`: one empty request for each signal to the upstream as it is configured. */
+export async function checkUpstreamCommand(flags: ConfigFlags & { json?: boolean }): Promise<void> {
+  const { config } = loadConfig(configSource(flags));
+  const { checkUpstream } = await import('@nrdot/exporter');
+  const checks = await checkUpstream(config, VERSION);
+  process.stdout.write(flags.json ? `${JSON.stringify({ checks }, null, 2)}\n` : checksText(checks));
+  if (checks.some(({ ok }) => !ok)) process.exitCode = FAILED;
+}
+
+function checksText(checks: readonly SignalCheck[]): string {
+  return checks
+    .map(({ signal, url, ok, part, found, todo }) => {
+      const head = `${signal.padEnd(8)} ${(ok ? 'ok' : 'FAILS').padEnd(6)} ${url}`;
+      const indent = ' '.repeat(16);
+      return `${head}\n${indent}${part ? `${part}: ` : ''}${found}\n${todo ? `${indent}→ ${todo}\n` : ''}`;
+    })
+    .join('');
+}

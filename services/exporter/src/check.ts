@@ -1,0 +1,170 @@
+import { lookup } from 'node:dns/promises';
+import { connect as connectTcp } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import type { Config } from '@nrdot/config';
+import { type ContentEncoding, encodeContent, SIGNALS, type Signal } from '@nrdot/otlp';
+import { causeText } from '@nrdot/telemetry';
+import { openUpstream } from './main.ts';
+import type { Outcome } from './outcome.ts';
+
+/** What came of one empty request for a signal, sent as batches are sent. */
+export interface SignalCheck {
+  signal: Signal;
+  url: string;
+  ok: boolean;
+  /** What of it failed, when something did. */
+  part?: 'host' | 'network' | 'tls' | 'address' | 'key' | 'encoding' | 'size' | 'upstream';
+  /** In words: what was found. */
+  found: string;
+  /** What to do, when it failed. */
+  todo?: string;
+}
+
+type Failure = Required<Pick<SignalCheck, 'part' | 'found' | 'todo'>>;
+
+/** Profiles are not asked for: few upstreams know them. */
+const CHECKED: readonly Signal[] = ['traces', 'metrics', 'logs'];
+
+/** One empty request for each signal, with the headers, TLS, path and encoding of the configuration. */
+export async function checkUpstream(config: Config, version: string): Promise<SignalCheck[]> {
+  const upstream = openUpstream(config, version);
+  const { compression } = config.exporter;
+  const encoding: ContentEncoding =
+    compression === 'gzip' || compression === 'zstd' ? compression : 'identity';
+  const body = await encodeContent(Buffer.alloc(0), encoding);
+  try {
+    return await Promise.all(
+      CHECKED.map(async (signal) => {
+        const url = urlOf(config, signal);
+        const outcome = await upstream.send(signal, body, encoding);
+        const failure =
+          outcome.kind === 'delivered' ? undefined : await failureOf(outcome, url, config, encoding);
+        return failure
+          ? { signal, url: url.href, ok: false, ...failure }
+          : { signal, url: url.href, ok: true, found: takenText(outcome) };
+      }),
+    );
+  } finally {
+    await upstream.close();
+  }
+}
+
+function urlOf({ exporter: { endpoint = '', endpoints } }: Config, signal: Signal): URL {
+  const own = (endpoints as Partial<Record<Signal, string | undefined>>)[signal];
+  return new URL(own ?? endpoint.replace(/\/+$/, '') + SIGNALS[signal].path);
+}
+
+function takenText(outcome: Outcome): string {
+  return outcome.kind === 'delivered'
+    ? 'takes it: address, key and encoding are right'
+    : `is reached; it does not like an empty request (${outcome.message || 'it said no more'})`;
+}
+
+async function failureOf(
+  outcome: Exclude<Outcome, { kind: 'delivered' }>,
+  url: URL,
+  config: Config,
+  encoding: ContentEncoding,
+): Promise<Failure | undefined> {
+  const { message } = outcome;
+  const status = 'status' in outcome ? outcome.status : undefined;
+  if (status === undefined) return networkFailure(message, url, config);
+  const said = `answers ${status}${message ? `: ${message}` : ''}`;
+  if ([400, 409, 422].includes(status)) return undefined; // it speaks of the data, and there is none
+  if ([401, 402, 403, 407, 511].includes(status))
+    return {
+      part: 'key',
+      found: said,
+      todo: 'Set the right key in exporter.headers; does it belong to this region and account?',
+    };
+  if (status === 413)
+    return {
+      part: 'size',
+      found: said,
+      todo: 'Even nothing is too large for it: is this the address of an OTLP/HTTP upstream?',
+    };
+  if (status === 415) {
+    const todo = `It does not take protobuf${encoding === 'identity' ? '' : ` in ${encoding}`}: try another exporter.compression.`;
+    return { part: 'encoding', found: said, todo };
+  }
+  if (status === 429 || status >= 500)
+    return {
+      part: 'upstream',
+      found: said,
+      todo: 'The way to it is right; it fails or throttles now. Its status page may say why.',
+    };
+  return { part: 'address', found: said, todo: addressText(url) };
+}
+
+function addressText(url: URL): string {
+  if (url.port === '4317') return 'Port 4317 is gRPC; OTLP/HTTP is mostly on 4318.';
+  if (/(\/v1\/(traces|metrics|logs)){2}$/.test(url.pathname) || /\/v1\/\w+\/v1\/\w+$/.test(url.pathname))
+    return 'exporter.endpoint is the base URL: leave /v1/traces and the like out.';
+  return 'Set exporter.endpoint to the base URL of an OTLP/HTTP upstream, such as https://otlp.nr-data.net.';
+}
+
+/** Which step towards it fails: the name, the connection, or TLS. */
+async function networkFailure(message: string, url: URL, config: Config): Promise<Failure> {
+  const { timeoutMs, tls } = config.exporter;
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  try {
+    await lookup(host);
+  } catch (error) {
+    return {
+      part: 'host',
+      found: causeText(error),
+      todo: 'Is the host in exporter.endpoint spelt right, and does this machine have a name server?',
+    };
+  }
+  const secure = url.protocol === 'https:';
+  const port = Number(url.port || (secure ? 443 : 80));
+  try {
+    await opened(() => connectTcp({ host, port }), 'connect', timeoutMs);
+  } catch (error) {
+    return {
+      part: 'network',
+      found: causeText(error),
+      todo: `Does a firewall or a proxy stand between this machine and ${host}:${port}? Is the port right?`,
+    };
+  }
+  if (secure) {
+    const servername = /[a-z]/i.test(host) ? { servername: host } : {};
+    const open = () => connectTls({ host, port, ...servername, rejectUnauthorized: !tls.insecureSkipVerify });
+    try {
+      await opened(open, 'secureConnect', timeoutMs);
+    } catch (error) {
+      if (!tls.caFile && !tls.certFile)
+        return {
+          part: 'tls',
+          found: causeText(error),
+          todo: 'Name its authority in exporter.tls.ca_file, or mend its certificate.',
+        };
+      return { part: 'tls', found: message, todo: 'Check exporter.tls: ca_file, cert_file and key_file.' };
+    }
+  }
+  if (/no HTTP\/1\.1/.test(message)) return { part: 'address', found: message, todo: addressText(url) };
+  return {
+    part: 'upstream',
+    found: message,
+    todo: `Something answers at ${host}:${port}, and is it an OTLP/HTTP upstream? Port 4317 is gRPC.`,
+  };
+}
+
+async function opened(
+  open: () => import('node:net').Socket,
+  event: 'connect' | 'secureConnect',
+  timeoutMs: number,
+): Promise<void> {
+  const socket = open();
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once(event, () => resolve());
+      socket.once('error', reject);
+      socket.setTimeout(timeoutMs, () =>
+        reject(Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' })),
+      );
+    });
+  } finally {
+    socket.destroy();
+  }
+}

@@ -1,0 +1,67 @@
+/** `nrdot check upstream` names what is in the way, part by part. */
+import { createServer } from 'node:net';
+import { loadConfig } from '@nrdot/config';
+import { checkUpstream } from '@nrdot/exporter';
+import { freePort, startMockUpstream } from '@nrdot/testbed';
+import { expect, it } from 'vitest';
+
+async function check(exporter: Record<string, unknown>): Promise<string[]> {
+  const { config } = loadConfig({
+    env: {},
+    text: JSON.stringify({ exporter: { timeout: '2s', ...exporter } }),
+  });
+  return (await checkUpstream(config, '0')).map(
+    ({ signal, ok, part, found }) => `${signal}: ${ok ? 'ok' : part}, ${found}`,
+  );
+}
+
+it('asks for each signal, with headers and encoding, and stores nothing', async () => {
+  const mock = await startMockUpstream({
+    listen: '127.0.0.1:0',
+    behaviour: { requireHeaders: { 'api-key': 'right' } },
+    keep: 9,
+  });
+  const right = { endpoint: mock.url, headers: { 'api-key': 'right' }, compression: 'gzip' };
+  for (const line of await check(right)) expect(line).toMatch(/^(traces|metrics|logs): ok, takes it/);
+  expect(mock.stats().items).toBe(0);
+  expect(
+    mock
+      .kept()
+      .map(({ path }) => path)
+      .sort(),
+  ).toEqual(['/v1/logs', '/v1/metrics', '/v1/traces']);
+  expect(mock.kept()[0]!.headers['content-encoding']).toBe('gzip');
+  for (const line of await check({ ...right, headers: { 'api-key': 'wrong' } }))
+    expect(line).toMatch(/: key, .*401/);
+  for (const line of await check({ ...right, endpoint: `${mock.url}/v1/traces` }))
+    expect(line).toMatch(/: address, .*404/);
+  mock.set({ status: 503 });
+  for (const line of await check(right)) expect(line).toMatch(/: upstream, answers 503/);
+  mock.set({ status: 415 });
+  for (const line of await check(right)) expect(line).toMatch(/: encoding, answers 415/);
+  mock.set({ status: 400 });
+  for (const line of await check(right)) expect(line).toMatch(/: ok, is reached/);
+  await mock.close();
+});
+
+it('tells the name from the connection, TLS and something that speaks no HTTP', async () => {
+  const [traces] = await check({ endpoint: 'http://no-such-host.invalid' });
+  expect(traces).toMatch(/^traces: host, cannot resolve no-such-host\.invalid/);
+  const port = await freePort();
+  expect((await check({ endpoint: `http://127.0.0.1:${port}` }))[0]).toBe(
+    `traces: network, connection refused by 127.0.0.1:${port}`,
+  );
+  const other = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', () => socket.end('\0\0\u0006\u0004\0\0\0\0\0'));
+  });
+  await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
+  const { port: taken } = other.address() as { port: number };
+  expect((await check({ endpoint: `http://127.0.0.1:${taken}` }))[0]).toMatch(
+    /^traces: address, .*no HTTP\/1\.1/,
+  );
+  expect((await check({ endpoint: `https://127.0.0.1:${taken}` }))[0]).toMatch(
+    /^traces: tls, .*does not speak TLS/,
+  );
+  other.close();
+});
