@@ -299,7 +299,7 @@ export class AreaLog {
       const remembered = { sequence, records, items, ranges: acked.toRanges(), ackedItems };
       const known = records > 0 ? remembered : undefined;
       const found = await recoverSegment(fs, inventory.dir, area, name, known, now());
-      if (found.unreadable !== undefined) return;
+      if (found.segment.isUnread) return;
       if (segment.isUnread) this.#reader.revisit(segment);
       Object.assign(segment, found.segment, { held, writtenAtMs });
       inventory.readable(segment);

@@ -48,8 +48,8 @@ export async function recoverSegment(
     segment.state = open ? 'recovered' : 'sealed';
     segment.lastReceivedAt = nowMs;
     remember(segment, remembered);
-    if (isDamage(error)) return { segment, damage: [unreadable(error)], lastIds: [], stillborn: false };
     segment.isUnread = true;
+    if (isDamage(error)) return { segment, damage: [unreadable(error)], lastIds: [], stillborn: false };
     return { segment, damage: [], lastIds: [], stillborn: false, unreadable: error };
   };
   let file: File;
