@@ -14,9 +14,10 @@ export function addObserveCommands(program: Command): void {
     .addHelpText(
       'after',
       `
-Exit codes: 0 all is well; 3 it works, look soon (delivery is paused, something spills, a service is silent); 4 look now
-(Redis or a service is away, the disk takes nothing); 1 nothing answers; 2 the configuration is not valid. The first
-line under the heading says which it is, and why.
+Exit codes: 0 all is well, or nothing has to be done; 3 it works, look soon (a warning: delivery is paused, something
+spills, a service is silent); 4 look now (a fault: Redis or a service is away, the disk takes nothing, everything is
+rejected, data is being dropped, the key is refused); 1 nothing answers; 2 the configuration is not valid. The first line
+says which it is, the line "data" where the data is, the line "lost" whether any was lost; docs/operations.md explains each.
 
 Examples:
   nrdot status                             of "nrdot up"

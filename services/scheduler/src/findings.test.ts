@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { CLASSES } from '@nrdot/queue';
 import { describe, expect, it } from 'vitest';
 import {
@@ -110,7 +111,7 @@ const STATES: Record<
         delete s[part];
     },
     codes: ['fault redis_away'],
-    data: "Redis cannot be asked, 0 on disk. What arrives goes straight to the dlq's disk.",
+    data: "Redis cannot be asked (what it held waits in its AOF), 0 on disk. What arrives goes straight to the dlq's disk.",
     lost: 'Whether anything was lost cannot be told without Redis, which has the books.',
     sentences: [
       "Redis cannot be used: Redis at redis://r:6379: connection refused by 10.0.0.1:6379. What arrives goes straight to the dlq's disk. → Bring Redis back with its AOF; never start an empty one in its place.",
@@ -282,7 +283,7 @@ const STATES: Record<
   'everything is rejected': {
     change: both(rejected(700), (s) => void (s.lately = { rejectedMs: 1_000, allRejected: true })),
     codes: ['fault all_rejected'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk, 700 refused and kept there. What arrives goes to the upstream, which refuses it.',
     lost: 'Nothing: every accepted item is delivered, or kept. 700 items are kept on disk because the upstream refused them.',
     sentences: [
       'The upstream refuses everything, for good. 700 items are kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
@@ -291,7 +292,7 @@ const STATES: Record<
   'some data is rejected (poison)': {
     change: both(rejected(1), (s) => void (s.lately = { rejectedMs: 1_000, deliveredMs: 500 })),
     codes: ['warning rejecting'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk, 1 refused and kept there. What arrives goes to Redis, and on to the upstream.',
     lost: 'Nothing: every accepted item is delivered, or kept. 1 item is kept on disk because the upstream refused it.',
     sentences: [
       'The upstream refuses some of the data, for good. 1 item is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
@@ -300,7 +301,7 @@ const STATES: Record<
   'data was rejected before': {
     change: rejected(3),
     codes: ['note rejected'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk, 3 refused and kept there. What arrives goes to Redis, and on to the upstream.',
     lost: 'Nothing: every accepted item is delivered, or kept. 3 items are kept on disk because the upstream refused them.',
     sentences: [
       'The upstream refused data for good before; 3 items are kept on disk. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
@@ -312,7 +313,7 @@ const STATES: Record<
     data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
     lost: 'Every item is accounted for. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity.',
     sentences: [
-      'Data is being dropped. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. → docs/operations.md, NrdotItemsDropped, says by reason how to end it.',
+      'Data is being dropped. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. → rejected_capacity: mend why the upstream refuses data ("nrdot dlq ls --rejected"), or raise dlq.rejected_capacity.',
     ],
   },
   'data was dropped lately': {
@@ -403,6 +404,15 @@ describe('what there is to say about a pipeline', () => {
     expect(codesOf(findingsOf(status))).toEqual(codes);
     expect(findingsOf(status).map(sentence)).toEqual(sentences);
     expect(summaryOf(status)).toMatchObject({ data, lost });
+  });
+
+  it('is explained in docs/operations.md, finding by finding', () => {
+    const text = readFileSync(new URL('../../../docs/operations.md', import.meta.url), 'utf8');
+    const page = text.split(/^## /m).find((part) => part.startsWith('What the status says'));
+    const rows = [...page!.matchAll(/^\| ([a-z_]+) \| /gm)]
+      .map(([, code]) => code)
+      .filter((code) => code !== 'code');
+    expect(rows.sort()).toEqual([...FINDING_CODES].sort());
   });
 
   it('has a row for every finding', () => {

@@ -98,6 +98,18 @@ const REASONS: Record<string, { what: string; alone: boolean; todo: string }> = 
   },
 };
 
+/** How to end that data is dropped, by reason. */
+const DROPS: Readonly<Record<string, string>> = {
+  capacity: 'end the outage, raise dlq.capacity, or let clients wait instead (dlq.when_full: refuse).',
+  retention: 'end the outage, raise dlq.replay_rate, or dlq.retention.',
+  rejected_capacity:
+    'mend why the upstream refuses data ("nrdot dlq ls --rejected"), or raise dlq.rejected_capacity.',
+  rejected_retention:
+    'look at what was refused ("nrdot dlq ls --rejected") before dlq.rejected_retention is over.',
+  partial_success: "the upstream refused single items; the exporter's log says why.",
+  corrupted: 'check disk and memory; "nrdot dlq verify" names what is damaged.',
+};
+
 /** What there is to say about a pipeline, the gravest first; when there is nothing, that all is well. */
 export function findingsOf(status: Known): Finding[] {
   const all = [
@@ -175,10 +187,11 @@ function placesText({ queue: q, dlq, redis: { problem } }: Known): string {
   const inRedis = q
     ? `${countText(q.items, 'item')} in Redis`
     : problem
-      ? 'Redis cannot be asked'
+      ? 'Redis cannot be asked (what it held waits in its AOF)'
       : 'Redis did not answer';
   const onDisk = dlq ? `${numberText(waitingOnDisk(dlq))} on disk` : 'the disk cannot be asked';
-  return `${inRedis}, ${onDisk}.`;
+  const refused = dlq?.areas.rejected.items ?? 0;
+  return `${inRedis}, ${onDisk}${refused > 0 ? `, ${numberText(refused)} refused and kept there` : ''}.`;
 }
 
 /** Where what arrives goes now. */
@@ -211,7 +224,9 @@ function arrivalText(status: Known): string {
   }
   if (!services.some(({ service }) => service === 'exporter'))
     return `What arrives waits in Redis${fill}; no exporter runs.`;
-  return 'What arrives goes to Redis, and on to the upstream.';
+  return status.lately?.allRejected && isGoingOn(status.lately.rejectedMs)
+    ? 'What arrives goes to the upstream, which refuses it.'
+    : 'What arrives goes to Redis, and on to the upstream.';
 }
 
 /** How and when what is on disk comes back. */
@@ -408,12 +423,17 @@ function losses(status: Known): Finding[] {
   if (books.dropped > 0) {
     const { droppedMs = Number.POSITIVE_INFINITY } = lately;
     const text = droppedText(books, dropped).trim();
-    const todo = 'docs/operations.md, NrdotItemsDropped, says by reason how to end it.';
+    const todo = Object.keys(dropped)
+      .flatMap((reason) => (DROPS[reason] ? [`${reason}: ${DROPS[reason]}`] : []))
+      .join(' ');
     // What a person purged was given up on purpose.
     const byItself = books.dropped > (dropped.purged ?? 0);
     found.push(
       byItself && droppedMs <= GOES_ON_MS
-        ? { level: 'fault', code: 'dropping', text: `Data is being dropped. ${text}`, todo }
+        ? {
+            ...{ level: 'fault', code: 'dropping', text: `Data is being dropped. ${text}` },
+            todo: todo || 'docs/operations.md, NrdotItemsDropped.',
+          }
         : { level: byItself && droppedMs <= LATELY_MS ? 'warning' : 'note', code: 'dropped', text },
     );
   }
@@ -462,6 +482,10 @@ function limiter({ limiter: state, rates }: Known): Finding[] {
       todo: '"nrdot limiter" names the metric and the label.',
     },
   ];
+}
+
+function isGoingOn(agoMs = Number.POSITIVE_INFINITY): boolean {
+  return agoMs <= GOES_ON_MS;
 }
 
 function diskTakes({ dlq }: Known): boolean {
