@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: run demo test test-docker bench faults reliability soak crash-model fuzz build install redis prometheus lint format docs clean
+.PHONY: run demo test test-docker bench faults reliability soak crash-model fuzz build install redis prometheus servers lint format docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -15,7 +15,7 @@ run: install redis ## Start the whole pipeline on this machine
 demo: install redis ## A storm, an overload, an outage: what it is for, in two minutes, with a verdict
 	@nrdot demo $(ARGS)
 
-test: install redis prometheus ## Check and test everything
+test: install redis prometheus servers ## Check and test everything
 	@npm run --silent lint
 	@npm run --silent typecheck
 	@npm run --silent test
@@ -39,6 +39,9 @@ redis: ## Install redis-server where it is absent
 
 prometheus: ## Install Prometheus for the tests of dashboards and alerts, where it can be had
 	@infra/install/prometheus.sh
+
+servers: ## Install nginx and tinyproxy for the tests behind them, where they can be had
+	@infra/install/servers.sh
 
 bench: install redis build ## Measure beside the peers, and write BENCHMARKS.md (about 40 minutes; ARGS=--dry-run, --help)
 	@node tests/bench/run.ts --page $(ARGS)

@@ -55,9 +55,10 @@ export async function startOne(
   dir: string,
   mock: Pick<MockUpstream, 'url'>,
   config: Record<string, unknown> = {},
+  env: Record<string, string> = {},
 ): Promise<Running> {
   const file = writeConfig(dir, config);
-  const up = startNrdot(['up', '--config', file, '--upstream', mock.url], {}, dir);
+  const up = startNrdot(['up', '--config', file, '--upstream', mock.url], env, dir);
   const [, otlp = ''] = await up.line(/send OTLP\/HTTP to\s+(\S+)/);
   const [, admin = ''] = await up.line(/metrics and health\s+(\S+)\/metrics/);
   return {

@@ -62,7 +62,7 @@ it('what it says is one line of bounded length', async () => {
   });
 });
 
-it('no more of an answer is read than the limit: a failure counts by its status, a success is not believed', async () => {
+it('no more of an answer is read than the limit: its status has said what became of the request', async () => {
   let written = 0;
   const endless = (status: number) => (_: IncomingMessage, response: ServerResponse) => {
     response.writeHead(status, { 'content-type': 'text/plain' });
@@ -77,9 +77,30 @@ it('no more of an answer is read than the limit: a failure counts by its status,
     more();
   };
   expect(await send(endless(503))).toMatchObject({ kind: 'retry', reason: 'unavailable', status: 503 });
-  expect(await send(endless(200))).toMatchObject({ kind: 'retry', reason: 'connection' });
+  expect(await send(endless(200))).toMatchObject({ kind: 'delivered', refusedItems: 0 });
   expect(written).toBeLessThan(32 * 1024 * 1024);
   expect(await send(say(200, ''))).toMatchObject({ kind: 'delivered' });
+});
+
+it('a header leaves once, however its name is written, and Content-Type is that of the body', async () => {
+  upstream.setHeaders({
+    'Content-Type': 'application/x-protobuf',
+    'User-Agent': 'mine',
+    'API-KEY': 'NRAK-1234567890',
+  });
+  let raw: string[] = [];
+  const heard = (request: IncomingMessage, response: ServerResponse) => {
+    raw = request.rawHeaders;
+    response.end();
+  };
+  await send(heard);
+  const names = raw.filter((_, i) => i % 2 === 0).map((name) => name.toLowerCase());
+  expect(names).toHaveLength(new Set(names).size);
+  expect(Object.fromEntries(names.map((name, i) => [name, raw[2 * i + 1]]))).toMatchObject({
+    'content-type': 'application/x-protobuf',
+    'user-agent': 'mine',
+    'api-key': 'NRAK-1234567890',
+  });
 });
 
 it('Retry-After is understood as seconds and as a date', async () => {

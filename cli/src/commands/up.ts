@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { type Config, ConfigError, loadConfig } from '@nrdot/config';
+import { type Config, ConfigError, hasUpstream, loadConfig } from '@nrdot/config';
 import { type Accounting, reclaim } from '@nrdot/queue';
 import { endSoon, formatAddress, LiveConfig, openStore, untilSignal } from '@nrdot/service';
 import { causeText, durationText, type Logger, MetricsRegistry } from '@nrdot/telemetry';
@@ -35,7 +35,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
   const say = (line: string) => process.stdout.write(`${line}\n`);
 
   let mock: MockUpstream | undefined;
-  if (!config.exporter.endpoint) {
+  if (!hasUpstream(config)) {
     const { startMockUpstream } = await import('@nrdot/testbed');
     mock = await startMockUpstream({ listen: formatAddress(MOCK_LISTEN) }).catch((error: unknown) => {
       throw startError(error, config, MOCK_LISTEN);
@@ -71,7 +71,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
       overrides: {
         ...source.overrides,
         ...(redis ? { 'redis.url': redis.url } : {}),
-        ...(mock ? { 'exporter.endpoint': mock.url } : {}),
+        ...(mock ? { 'exporter.endpoint': mock.url, 'exporter.proxy': 'none' } : {}),
       },
     });
     ({ config } = live);
@@ -106,7 +106,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
   say(
     mock
       ? `  delivered to        ${mock.url}   the built-in mock upstream: none is configured (--upstream URL, or exporter.endpoint)`
-      : `  delivered to        ${config.exporter.endpoint}`,
+      : `  delivered to        ${[...new Set([config.exporter.endpoint, ...Object.values(config.exporter.endpoints)])].filter(Boolean).join(', ')}`,
   );
   say(`  console             ${admin}/   where the data is, and why it waits`);
   say(`  metrics and health  ${admin}/metrics  ${admin}/readyz`);

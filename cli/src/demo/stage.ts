@@ -66,7 +66,7 @@ export class Stage implements AsyncDisposable {
       receiver: { listen: `127.0.0.1:${ports[0]}` },
       admin: { listen: `127.0.0.1:${ports[1]}` },
       dlq: { listen: '127.0.0.1:0' },
-      exporter: { endpoint: mock.url },
+      exporter: { endpoint: mock.url, proxy: 'none' },
     };
     const configFile = join(dir, 'nrdot.yaml');
     writeFileSync(configFile, JSON.stringify([...settings, own].reduce(merge, {}), null, 2)); // JSON is YAML

@@ -1,8 +1,10 @@
-import type { Config } from '@nrdot/config';
+import { type Config, hasUpstream } from '@nrdot/config';
+import { SIGNALS, type Signal } from '@nrdot/otlp';
 import { type Host, hostFor, openStore, problemOf, type RunningService, steadyNow } from '@nrdot/service';
 import { countOf } from '@nrdot/telemetry';
 import { Exporter } from './exporter.ts';
-import { Upstream } from './upstream.ts';
+import { proxyFor, proxyName } from './proxy.ts';
+import { Upstream, urlOf } from './upstream.ts';
 
 const RESPONSE_MAX_BYTES = 4 * 1024 * 1024;
 
@@ -10,8 +12,9 @@ const RESPONSE_MAX_BYTES = 4 * 1024 * 1024;
  * The upstream as it is configured.
  * @throws Error when none is
  */
-export function openUpstream({ exporter: options, ...rest }: Config, version: string): Upstream {
-  if (!options.endpoint) {
+export function openUpstream(config: Config, version: string): Upstream {
+  const { exporter: options } = config;
+  if (!hasUpstream(config)) {
     throw new Error(
       "exporter.endpoint is not set; expected the upstream's base URL, such as https://otlp.nr-data.net",
     );
@@ -19,11 +22,12 @@ export function openUpstream({ exporter: options, ...rest }: Config, version: st
   return new Upstream({
     endpoint: options.endpoint,
     endpoints: options.endpoints,
-    headers: headersOf({ exporter: options, ...rest }),
+    headers: headersOf(config),
     timeoutMs: options.timeoutMs,
     maxResponseBytes: RESPONSE_MAX_BYTES,
     connections: options.concurrency,
     userAgent: `nrdot/${version}`,
+    proxyFor: viaProxyOf(config),
     tls: options.tls,
   });
 }
@@ -41,6 +45,8 @@ export async function startExporter(
   const { exporter: options } = config;
   const upstream = openUpstream(config, version);
   const { link, store } = openStore(config, host, 'consumer', 'exporter');
+  const urls = (Object.keys(SIGNALS) as Signal[]).map((signal) => new URL(urlOf(signal, options)));
+  const proxies = unique(urls.map(viaProxyOf(config))).filter((proxy) => proxy !== undefined);
   const exporter = new Exporter(
     {
       minConcurrency: options.minConcurrency,
@@ -63,19 +69,23 @@ export async function startExporter(
     },
   );
   host.live.follow((next) => () => upstream.setHeaders(headersOf(next)));
-  const { host: upstreamHost } = new URL(options.endpoint ?? '');
+  const upstreams = unique(urls.map(({ host }) => host)).join(', ');
   host.status.add(
     'exporter',
     async () => ({
       ...problemOf(link),
-      upstream: upstreamHost,
+      upstream: upstreams,
       ...exporter.state,
       retries: await countOf(host.metrics.exporterRetries),
     }),
     { store, link },
   );
   host.metrics.exporterConcurrency.set(exporter.concurrency);
-  void link.untilReady().then((ready) => ready && host.log.info({ upstream: options.endpoint }, 'exporting'));
+  const route = {
+    upstream: options.endpoint ?? upstreams,
+    ...(proxies.length > 0 ? { proxy: proxies.map(proxyName).join(', ') } : {}),
+  };
+  void link.untilReady().then((ready) => ready && host.log.info(route, 'exporting'));
   return {
     name: 'exporter',
     reached: () => link.wasReady,
@@ -86,6 +96,14 @@ export async function startExporter(
       link.close();
     },
   };
+}
+
+function viaProxyOf({ exporter: { proxy } }: Config): (url: URL) => string | undefined {
+  return (url) => proxyFor(url, proxy?.reveal(), process.env);
+}
+
+function unique<T>(values: readonly T[]): T[] {
+  return [...new Set(values)];
 }
 
 function headersOf({ exporter: { headers } }: Config): Record<string, string> {

@@ -2,12 +2,12 @@ import { readFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
 import { type ContentEncoding, readExportResponse, readStatus, SIGNALS, type Signal } from '@nrdot/otlp';
 import { causeText } from '@nrdot/telemetry';
-import { Agent, buildConnector, type Dispatcher } from 'undici';
+import { Agent, buildConnector, type Dispatcher, ProxyAgent } from 'undici';
 import { type Outcome, outcomeOf } from './outcome.ts';
 
 export interface UpstreamOptions {
-  /** Base URL; the signal's path is appended. */
-  endpoint: string;
+  /** Base URL; the signal's path is appended. Not needed where each signal has its own. */
+  endpoint?: string | undefined;
   /** Full URLs for single signals. */
   endpoints: Partial<Record<Signal, string>>;
   /** Sent with every request; may hold secrets, so they are never logged. */
@@ -16,6 +16,8 @@ export interface UpstreamOptions {
   maxResponseBytes: number;
   connections: number;
   userAgent: string;
+  /** URL of the proxy by which a URL is reached; undefined: directly. */
+  proxyFor?(url: URL): string | undefined;
   tls: {
     caFile?: string | undefined;
     certFile?: string | undefined;
@@ -34,56 +36,87 @@ interface RawAnswer {
   body: Buffer;
 }
 
+interface Route {
+  origin: string;
+  path: string;
+  agent: Dispatcher;
+}
+
 /** The OTLP/HTTP backend that everything is sent to. */
 export class Upstream {
   readonly #options: UpstreamOptions;
-  readonly #agent: Agent;
+  readonly #agents = new Map<string, Dispatcher>();
+  /** In lower case, one of each. */
   #headers: Record<string, string>;
   /** What must not come back in what the upstream says: values of headers and their words, longest first. */
   #secrets: readonly string[];
-  readonly #urls = new Map<Signal, { origin: string; path: string }>();
+  readonly #routes = new Map<Signal, Route>();
 
   /** @throws TypeError when an endpoint is no URL */
   constructor(options: UpstreamOptions) {
     this.#options = options;
-    this.#headers = options.headers;
+    this.#headers = lowerCased(options.headers);
     this.#secrets = secretsIn(options.headers);
-    this.#agent = new Agent({
-      connections: options.connections,
-      pipelining: 1,
-      headersTimeout: options.timeoutMs,
-      bodyTimeout: options.timeoutMs,
-      connect: connector(options),
-      keepAliveTimeout: 30_000,
-    });
     for (const signal of Object.keys(SIGNALS) as Signal[]) {
-      const url = new URL(
-        options.endpoints[signal] ?? options.endpoint.replace(/\/+$/, '') + SIGNALS[signal].path,
-      );
-      this.#urls.set(signal, { origin: url.origin, path: url.pathname + url.search });
+      const url = new URL(urlOf(signal, options));
+      const proxy = options.proxyFor?.(url);
+      this.#routes.set(signal, {
+        origin: url.origin,
+        path: url.pathname + url.search,
+        agent: this.#agentFor(proxy),
+      });
     }
+  }
+
+  #agentFor(proxy: string | undefined): Dispatcher {
+    const known = this.#agents.get(proxy ?? '');
+    if (known) return known;
+    const { connections, timeoutMs, tls } = this.#options;
+    const common = {
+      connections,
+      pipelining: 1,
+      // One request at a time on a connection, and no GOAWAY or refused stream to make sense of: see docs/upstream.md.
+      allowH2: false,
+      headersTimeout: timeoutMs,
+      bodyTimeout: timeoutMs,
+      keepAliveTimeout: 30_000,
+    };
+    const agent = proxy
+      ? new ProxyAgent({
+          ...common,
+          uri: proxy,
+          connectTimeout: timeoutMs,
+          requestTls: {
+            allowH2: false,
+            rejectUnauthorized: !tls.insecureSkipVerify,
+            ...certificatesOf(tls),
+          },
+        })
+      : new Agent({ ...common, connect: connector(this.#options) });
+    this.#agents.set(proxy ?? '', agent);
+    return agent;
   }
 
   /** Sent with every request from the next one on. */
   setHeaders(headers: Record<string, string>): void {
-    this.#headers = headers;
+    this.#headers = lowerCased(headers);
     this.#secrets = secretsIn(headers);
   }
 
   /** Sends one request. Never throws for what the network or the upstream does: that is an outcome. */
   async send(signal: Signal, body: Buffer, encoding: ContentEncoding): Promise<Outcome> {
-    const { origin, path } = this.#urls.get(signal)!;
+    const { origin, path, agent } = this.#routes.get(signal)!;
     let answer: RawAnswer;
     try {
-      answer = await this.#exchange({
+      answer = await this.#exchange(agent, {
         origin,
         path,
         method: 'POST',
         headers: {
-          'content-type': 'application/x-protobuf',
-          ...(encoding === 'identity' ? {} : { 'content-encoding': encoding }),
           'user-agent': this.#options.userAgent,
           ...this.#headers,
+          'content-type': 'application/x-protobuf',
+          ...(encoding === 'identity' ? {} : { 'content-encoding': encoding }),
         },
         body,
       });
@@ -112,7 +145,7 @@ export class Upstream {
    * are what the heap is full of.
    * @throws what the network did, a timeout by its name
    */
-  #exchange(request: Dispatcher.DispatchOptions): Promise<RawAnswer> {
+  #exchange(agent: Dispatcher, request: Dispatcher.DispatchOptions): Promise<RawAnswer> {
     const { timeoutMs, maxResponseBytes } = this.#options;
     return new Promise((resolve, reject) => {
       let controller: Dispatcher.DispatchController | undefined;
@@ -133,7 +166,7 @@ export class Upstream {
         if (status >= 300) resolve({ status, headers, body: Buffer.alloc(0) });
         else reject(error);
       };
-      this.#agent.dispatch(request, {
+      agent.dispatch(request, {
         onRequestStart: (started) => {
           controller = started;
           if (expired) started.abort(expired); // it waited for a connection until now
@@ -145,8 +178,11 @@ export class Upstream {
         },
         onResponseData: (started, chunk) => {
           bytes += chunk.byteLength;
-          if (bytes > maxResponseBytes) started.abort(new Error(`response over ${maxResponseBytes} bytes`));
-          else chunks.push(chunk);
+          if (bytes <= maxResponseBytes) return void chunks.push(chunk);
+          // The status has said what became of the request; what more it has to say is not read.
+          clearTimeout(timer);
+          resolve({ status, headers, body: Buffer.alloc(0) });
+          started.abort(new Error(`response over ${maxResponseBytes} bytes`));
         },
         onResponseEnd: () => {
           clearTimeout(timer);
@@ -158,7 +194,7 @@ export class Upstream {
   }
 
   async close(): Promise<void> {
-    await this.#agent.close();
+    await Promise.all([...this.#agents.values()].map((agent) => agent.close()));
   }
 
   #networkOutcome(error: unknown): Outcome {
@@ -183,10 +219,35 @@ export class Upstream {
   }
 }
 
+/**
+ * Where a signal goes.
+ * @throws TypeError when there is no endpoint for it
+ */
+export function urlOf(
+  signal: Signal,
+  { endpoint, endpoints }: Pick<UpstreamOptions, 'endpoint' | 'endpoints'>,
+): string {
+  const own = endpoints[signal];
+  if (own !== undefined) return own;
+  if (endpoint === undefined)
+    throw new TypeError(`exporter.endpoints.${signal} is not set, nor is exporter.endpoint`);
+  return endpoint.replace(/\/+$/, '') + SIGNALS[signal].path;
+}
+
+/** A header's name has no case: one of each, the last. */
+function lowerCased(headers: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
+}
+
 /** Makes connections with the certificates that are in the files then; those there are go on. */
 function connector({ timeoutMs, tls }: UpstreamOptions): buildConnector.connector {
   const make = (files: Certificates) =>
-    buildConnector({ timeout: timeoutMs, ...files, rejectUnauthorized: !tls.insecureSkipVerify });
+    buildConnector({
+      allowH2: false,
+      timeout: timeoutMs,
+      ...files,
+      rejectUnauthorized: !tls.insecureSkipVerify,
+    });
   let read = certificatesOf(tls);
   let connect = make(read);
   return (options, callback) => {

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { GRPC, OtlpError } from '@nrdot/otlp';
+import { GRPC, OtlpError, oversized } from '@nrdot/otlp';
 
 /**
  * Bounds the bytes of all requests that are in memory at once. A request that would exceed it is refused with 503
@@ -22,6 +22,11 @@ export class InflightBytes {
     let heldBytes = 0;
     return {
       reserve: (bytes) => {
+        if (heldBytes + bytes > this.#maxBytes) {
+          throw oversized(
+            `the request takes ${heldBytes + bytes} bytes of memory, and all together may take ${this.#maxBytes} (receiver.max_inflight); send smaller batches`,
+          );
+        }
         if (this.#usedBytes + bytes > this.#maxBytes) {
           throw new OtlpError({
             code: 'inflight_bytes',
@@ -42,7 +47,7 @@ export class InflightBytes {
 }
 
 export interface Reservation {
-  /** @throws OtlpError 503 when there is no room */
+  /** @throws OtlpError 503 when there is no room, 413 when there never is */
   reserve(bytes: number): void;
   release(): void;
 }

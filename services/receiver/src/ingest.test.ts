@@ -49,6 +49,30 @@ const fails = (error: Error) => ({
 const NOTHING = /; nothing of this request was kept, try again later$/;
 const UNKNOWN = /; it may have been kept all the same, in whole or in part: try again later/;
 
+it('what an empty queue would not hold is 413: to send it again is of no use', async () => {
+  const offered = (queue: { bytes: number; items: number }) =>
+    ingest(
+      {
+        signal: 'traces',
+        format: 'json',
+        encoding: 'identity',
+        wire: SPAN,
+        reservation: { reserve: () => {}, release: () => {} },
+      },
+      { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item', queue },
+      {
+        ...answers('full'),
+        store: undefined,
+        limit: undefined,
+        classify: () => [{ class: 'high', body: undefined }],
+        now: Date.now,
+      },
+    ).catch((error: OtlpError) => error.httpStatus);
+  expect(await offered({ bytes: 5, items: 100 })).toBe(413);
+  expect(await offered({ bytes: 1_000, items: 0 })).toBe(413);
+  expect(await offered({ bytes: 1_000, items: 100 })).toBe(503);
+});
+
 describe('a 503', () => {
   it('says that nothing was kept only when that is known', async () => {
     const cases: [string, Parameters<typeof refusal>[0], RegExp][] = [

@@ -7,6 +7,7 @@ import {
   type InvalidUtf8,
   jsonToProtobuf,
   OtlpError,
+  oversized,
   type PartialSuccess,
   type Signal,
   type Sound,
@@ -18,11 +19,17 @@ import type { Reservation } from './body.ts';
 import type { Classified } from './classifier/classifier.ts';
 import type { Tap } from './tap/tap.ts';
 
+export interface QueueCapacity {
+  bytes: number;
+  items: number;
+}
+
 export interface IngestLimits {
   maxBodyBytes: number;
   maxDepth: number;
   /** What becomes of strings that are not UTF-8. */
   invalidUtf8: InvalidUtf8 | 'reject_request';
+  queue?: QueueCapacity | undefined;
 }
 
 export interface IngestDeps {
@@ -130,6 +137,7 @@ export async function ingest(
   const results = await enqueueOrStore(deps, batches);
   if (results.includes('full')) {
     // A request is refused whole for want of room.
+    if (limits.queue) refuseIfNeverFits(batches, limits.queue);
     const why = 'the queue is at its capacity (queue.max_bytes, queue.max_items)';
     throw unavailable('queue_full', why, 'nothing');
   }
@@ -158,6 +166,16 @@ function partialOf(...all: (PartialSuccess | undefined)[]): { partial?: PartialS
   if (said.length === 0) return {};
   const rejected = said.reduce((sum, one) => sum + one.rejected, 0);
   return { partial: { rejected, message: said.map(({ message }) => message).join('. ') } };
+}
+
+/** @throws OtlpError 413 for a request that an empty queue would not hold: to send it again is of no use */
+function refuseIfNeverFits(batches: readonly Batch[], queue: QueueCapacity): void {
+  const bytes = batches.reduce((sum, { payload }) => sum + payload.byteLength, 0);
+  const items = batches.reduce((sum, batch) => sum + batch.items, 0);
+  if (bytes <= queue.bytes && items <= queue.items) return;
+  throw oversized(
+    `the request has ${bytes} bytes and ${items} items as held; the queue takes ${queue.bytes} and ${queue.items} (queue.max_bytes, queue.max_items); send smaller batches`,
+  );
 }
 
 /** Into Redis, or to the dlq's disk what Redis can't take. */

@@ -62,6 +62,7 @@ export async function startReceiver(
         wireBytes: options.maxBodyBytes,
         bodyBytes: options.maxBodyBytes,
         depth: options.maxDepth,
+        queue: { bytes: config.queue.maxBytes, items: config.queue.maxItems },
         inflightBytes: options.maxInflightBytes,
         connections: options.maxConnections,
       },

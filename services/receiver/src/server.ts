@@ -14,7 +14,8 @@ import type { Logger, Metrics } from '@nrdot/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { InflightBytes, readBody } from './body.ts';
 import { Cors, type CorsOptions } from './cors.ts';
-import { type IngestDeps, ingest } from './ingest.ts';
+import { type IngestDeps, ingest, type QueueCapacity } from './ingest.ts';
+import { endWhenRead } from './linger.ts';
 
 export interface ReceiverOptions {
   host: string;
@@ -24,6 +25,8 @@ export interface ReceiverOptions {
     wireBytes: number;
     bodyBytes: number;
     depth: number;
+    /** What the queue holds at most, when it is known here. */
+    queue?: QueueCapacity | undefined;
     inflightBytes: number;
     connections: number;
   };
@@ -210,6 +213,7 @@ export class Receiver {
           maxBodyBytes: this.#options.limits.bodyBytes,
           maxDepth: this.#options.limits.depth,
           invalidUtf8: this.#options.invalidUtf8,
+          queue: this.#options.limits.queue,
         },
         this.#deps,
       );
@@ -246,11 +250,18 @@ export class Receiver {
     if (known.httpStatus === 503) {
       response.setHeader('retry-after', String(Math.max(1, Math.ceil(this.#options.retryAfterMs / 1000))));
     }
-    // A body that was not read to its end must not be taken for the next request.
-    if (!request.complete) response.setHeader('connection', 'close');
     const json = (request.headers['content-type'] ?? '').toLowerCase().startsWith('application/json');
     const format: BodyFormat = json ? 'json' : 'protobuf';
-    answer(response, known.httpStatus, format, statusBody(format, known.grpcCode, known.message));
+    const body = statusBody(format, known.grpcCode, known.message);
+    if (request.complete || request.destroyed) {
+      answer(response, known.httpStatus, format, body);
+      return;
+    }
+    // A body that was not read to its end must not be taken for the next request.
+    response.setHeader('connection', 'close');
+    const length = { 'content-type': contentTypeOf(format), 'content-length': body.byteLength };
+    response.writeHead(known.httpStatus, length);
+    endWhenRead(request, response, body, this.#options.limits.wireBytes);
   }
 
   #authorize(request: IncomingMessage): void {

@@ -6,6 +6,7 @@ import {
   ConfigError,
   configurationReference,
   exampleFile,
+  hasUpstream,
   loadConfig,
   options,
   parseDuration,
@@ -171,6 +172,61 @@ describe('the configuration', () => {
       'nrdot.yaml:2: exporter.headers.api-key: expected the environment variable KEY to be set',
     );
     expect(problems(text, { KEY: 'a\r\nx-other: b' })[0]).toMatch(/without line breaks/);
+  });
+
+  it('takes any endpoint for an upstream, and names a signal that has none, or a base URL that is a full one', () => {
+    const own = (...signals: string[]) =>
+      `exporter: {endpoints: {${signals.map((signal) => `${signal}: "http://h/v1/${signal}"`).join(', ')}}}`;
+    expect(problems(own('traces'))).toEqual(
+      ['metrics', 'logs', 'profiles'].map((signal) =>
+        expect.stringMatching(
+          new RegExp(
+            `exporter\\.endpoints\\.${signal}: expected a URL, or exporter\\.endpoint for all signals`,
+          ),
+        ),
+      ),
+    );
+    expect(hasUpstream(load(own('traces', 'metrics', 'logs', 'profiles')).config)).toBe(true);
+    expect(hasUpstream(load('exporter: {endpoint: "http://h"}').config)).toBe(true);
+    expect(hasUpstream(load('').config)).toBe(false);
+    for (const [path, signal] of [
+      ['/v1/traces', 'traces'],
+      ['/otlp/v1/logs/', 'logs'],
+      ['/v1development/profiles', 'profiles'],
+    ] as const) {
+      expect(problems(`exporter: {endpoint: "https://h${path}"}`)[0]).toMatch(
+        new RegExp(
+          `exporter\\.endpoint: "https://h.*expected a base URL: /v1.* is added.*exporter\\.endpoints\\.${signal}`,
+        ),
+      );
+    }
+    expect(problems('exporter: {endpoint: "https://h/v1/traces/otlp"}')).toEqual([]);
+  });
+
+  it('takes each header once, whatever its case, and none that follows from the body', () => {
+    const headers = (text: string) => problems(`exporter: {headers: {${text}}}`)[0];
+    expect(headers('x-a: 1')).toMatch(
+      /exporter\.headers\.x-a: expected a text: a number, true or false in quotes/,
+    );
+    expect(headers('x-a: true')).toMatch(/in quotes/);
+    expect(headers('x-a: "1"')).toBeUndefined();
+    expect(headers('Api-Key: a, api-key: b')).toMatch(/a header once: Api-Key and api-key are the same/);
+    expect(headers('Content-Encoding: gzip')).toMatch(/no header of this name/);
+    expect(headers('Content-Type: application/json')).toMatch(
+      /application\/x-protobuf, which is what leaves/,
+    );
+    expect(headers('Content-Type: application/x-protobuf')).toBeUndefined();
+  });
+
+  it('takes a URL for a proxy, and does not show it', () => {
+    expect(problems('exporter: {proxy: "socks://user:hunter2@host"}')).toEqual([
+      expect.stringMatching(
+        /exporter\.proxy: expected a URL that begins with http:\/\/ or https:\/\/, or none$/,
+      ),
+    ]);
+    const { config, explain } = load('exporter: {proxy: "http://user:hunter2@host:3128"}');
+    expect(config.exporter.proxy?.reveal()).toBe('http://user:hunter2@host:3128');
+    expect(JSON.stringify(explain())).not.toContain('hunter2');
   });
 
   it('takes numbers and yes or no from the environment, and refuses a placeholder that says nothing', () => {

@@ -107,6 +107,7 @@ export function configOf(parsed: ParsedOptions) {
       endpoint: exporter.endpoint,
       endpoints: exporter.endpoints,
       headers: exporter.headers,
+      proxy: exporter.proxy,
       timeoutMs: exporter.timeout,
       concurrency: exporter.concurrency,
       minConcurrency: exporter.min_concurrency,
@@ -162,6 +163,11 @@ function classCapacityOf(limits: ParsedOptions['queue']['per_class']['normal']) 
 
 function serverTlsOf(tls: ParsedOptions['admin']['tls']) {
   return { certFile: tls.cert_file, keyFile: tls.key_file, clientCaFile: tls.client_ca_file };
+}
+
+/** Whether there is somewhere to send to. With endpoints for single signals, the check has seen to it that none is without. */
+export function hasUpstream({ exporter: { endpoint, endpoints } }: Config): boolean {
+  return endpoint !== undefined || Object.values(endpoints).some((url) => url !== undefined);
 }
 
 export type Config = ReturnType<typeof configOf>;

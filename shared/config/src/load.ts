@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { type Document, isMap, isNode, LineCounter, parseDocument, visit } from 'yaml';
 import type { z } from 'zod';
-import { type Config, configOf } from './config.ts';
+import { type Config, configOf, hasUpstream } from './config.ts';
 import type { OptionMeta } from './options.ts';
 import { ConfigError, type ConfigProblem } from './problem.ts';
 import { type ParsedOptions, schema } from './schema.ts';
@@ -472,6 +472,22 @@ function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigPro
   const isBetween = (bytes: number, least: number, most: number) => bytes >= least && bytes <= most;
   check(isBetween(dlq.ballastBytes, 64 * KIB, GIB), 'dlq.ballast', 'a size from 64KiB to 1GiB');
   check(isBetween(dlq.segmentBytes, 64 * KIB, 4 * GIB), 'dlq.segment_bytes', 'a size from 64KiB to 4GiB');
+  const { endpoint, endpoints } = exporter;
+  if (endpoint === undefined && hasUpstream(config)) {
+    for (const signal of Object.keys(shapeAt(['exporter', 'endpoints'])!)) {
+      check(
+        endpoints[signal as keyof typeof endpoints] !== undefined,
+        `exporter.endpoints.${signal}`,
+        'a URL, or exporter.endpoint for all signals: another signal has one, and this one nowhere to go',
+      );
+    }
+  }
+  const proxy = exporter.proxy?.reveal();
+  check(
+    proxy === undefined || proxy === 'none' || (URL.canParse(proxy) && /^https?:\/\/./.test(proxy)),
+    'exporter.proxy',
+    'a URL that begins with http:// or https://, or none',
+  );
   check(dlq.segmentBytes <= dlq.capacityBytes, 'dlq.segment_bytes', 'at most dlq.capacity');
   const { limiter } = config;
   check(

@@ -166,7 +166,23 @@ export function optionalPath(doc: string) {
   });
 }
 
-/** A base URL without user, password or query: those would end up in logs. */
+/** Where OTLP/HTTP has each signal, at the end of a URL. */
+const SIGNAL_PATH = /\/v1(?:development)?\/(traces|metrics|logs|profiles)\/*$/;
+
+/** A base URL, to which the paths of the signals are added. */
+export function baseEndpoint(doc: string) {
+  return described(
+    endpoint(doc).superRefine((value, context) => {
+      const [path, signal] = SIGNAL_PATH.exec(value ?? '') ?? [];
+      if (signal === undefined) return;
+      const message = `a base URL: ${path} is added to it; a full URL for one signal is exporter.endpoints.${signal}`;
+      context.addIssue({ code: 'custom', message });
+    }),
+    { doc, kind: 'URL' },
+  );
+}
+
+/** A URL without user, password or query: those would end up in logs. */
 export function endpoint(doc: string) {
   const error = 'an http:// or https:// URL without user, password or query';
   return described(
@@ -211,15 +227,42 @@ export function secrets(doc: string, extra: Extra = {}) {
   );
 }
 
+const PROTOBUF = 'application/x-protobuf';
+const OWN_HEADERS = new Set([
+  'connection',
+  'content-encoding',
+  'content-length',
+  'expect',
+  'keep-alive',
+  'transfer-encoding',
+  'upgrade',
+]);
+
 export function secretMap(doc: string, extra: Extra = {}) {
   const error = 'header names with their values, best as ${env:NAME}';
   const name = z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'a header name' });
   // A line break would let a value become a header of its own; beyond Latin-1 HTTP has no header values.
   const value = z
-    .string({ error: 'a text without line breaks' })
+    .string({ error: 'a text: a number, true or false in quotes, such as "1"' })
     .regex(/^[\t\x20-\x7e\x80-\xff]*$/, { error: 'a text of Latin-1 characters without line breaks' })
     .transform(toSecret);
-  return described(z.record(name, value, { error }).prefault({}), {
+  const headers = z.record(name, value, { error }).superRefine((given, context) => {
+    const seen = new Map<string, string>();
+    for (const written of Object.keys(given)) {
+      const lower = written.toLowerCase();
+      const before = seen.get(lower);
+      seen.set(lower, written);
+      const message = before
+        ? `a header once: ${before} and ${written} are the same`
+        : OWN_HEADERS.has(lower)
+          ? 'no header of this name: it follows from the body and the connection'
+          : lower === 'content-type' && given[written]!.reveal().trim().toLowerCase() !== PROTOBUF
+            ? `${PROTOBUF}, which is what leaves, or no header of this name`
+            : undefined;
+      if (message) context.addIssue({ code: 'custom', path: [written], message });
+    }
+  });
+  return described(headers.prefault({}), {
     doc,
     kind: 'map of secrets',
     default: {},

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import {
   addresses,
   age,
+  baseEndpoint,
   choice,
   count,
   duration,
@@ -321,14 +322,17 @@ export const schema = section('NRDOT+', {
     open_max: duration('60s', 'Longest time open, unless Retry-After asks for more.'),
   }),
   exporter: section('OTLP/HTTP out.', {
-    endpoint: endpoint('Base URL of the upstream; `/v1/traces` and so on are added.'),
-    endpoints: section('Full URLs for single signals.', {
+    endpoint: baseEndpoint('Base URL of the upstream; `/v1/traces` and so on are added.'),
+    endpoints: section('Full URLs for single signals. With all four of them, `endpoint` is not needed.', {
       traces: endpoint('For traces.'),
       metrics: endpoint('For metrics.'),
       logs: endpoint('For logs.'),
       profiles: endpoint('For profiles.'),
     }),
     headers: secretMap('Sent with each request, such as `api-key: ${env:NEW_RELIC_LICENSE_KEY}`.', LIVE),
+    proxy: secret(
+      'URL of the HTTP proxy by which the upstream is reached, with user and password where it asks for them. Without it, HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment count; `none`: no proxy.',
+    ),
     timeout: duration('10s', 'Time for an answer.'),
     concurrency: count(16, 'Most requests at once, of each exporter; adapts below that.', { max: 1_000 }),
     min_concurrency: count(1, 'Fewest.', { max: 1_000 }),

@@ -112,13 +112,18 @@ export class Process {
   }
 }
 
+/** A proxy of this machine is not for what listens on it. */
+const NO_PROXIES = Object.fromEntries(
+  ['http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'].map((name) => [name, '']),
+);
+
 /** Runs the product's command. */
 export function startNrdot(args: readonly string[], env: Record<string, string> = {}, cwd?: string): Process {
   return new Process(
     `nrdot ${args[0] ?? ''}`,
     process.execPath,
     [join(ROOT, 'cli/bin/nrdot.js'), ...args],
-    env,
+    { ...NO_PROXIES, ...env },
     cwd,
   );
 }

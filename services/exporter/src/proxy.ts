@@ -1,0 +1,64 @@
+import { BlockList, isIP } from 'node:net';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * The proxy by which a URL is reached: that of the configuration, or what the environment says in the variables that everybody reads.
+ * @param configured a proxy's URL; `none` for no proxy, whatever the environment says
+ * @throws Error when what the environment says is no URL
+ */
+export function proxyFor(url: URL, configured: string | undefined, env: Environment): string | undefined {
+  if (configured === 'none') return undefined;
+  if (configured !== undefined) return configured;
+  const name = url.protocol === 'https:' ? 'https_proxy' : 'http_proxy';
+  const proxy = variable(env, name);
+  if (!proxy || isExcepted(url, variable(env, 'no_proxy') ?? '')) return undefined;
+  const full = withScheme(proxy);
+  if (URL.canParse(full) && /^https?:\/\/./.test(full)) return full;
+  throw new Error(
+    `the environment variable ${name} is no URL of a proxy; expected http://host:port or https://host:port`,
+  );
+}
+
+/** As it may be shown: without a password. */
+export function proxyName(proxy: string): string {
+  return new URL(proxy).host;
+}
+
+/** In lower case it goes first, as it does for curl. */
+function variable(env: Environment, name: string): string | undefined {
+  return env[name] || env[name.toUpperCase()] || undefined;
+}
+
+function withScheme(proxy: string): string {
+  return /^[a-z][a-z0-9+.-]*:\/\//i.test(proxy) ? proxy : `http://${proxy}`;
+}
+
+/** Whether NO_PROXY names the host: `*`, a name with all below it, `.name` for those below it, an address or a range of them. */
+function isExcepted(url: URL, noProxy: string): boolean {
+  const host = url.hostname.replace(/^\[|\]$/g, '').replace(/\.$/, '');
+  const port = url.port || (url.protocol === 'https:' ? '443' : '80');
+  return noProxy
+    .toLowerCase()
+    .split(/[\s,]+/)
+    .filter(Boolean)
+    .some((entry) => {
+      if (entry === '*') return true;
+      if (entry.includes('/')) return isInRange(host, entry);
+      const [, name = '', onPort] = /^\[?(.*?)\]?(?::(\d+))?$/.exec(isIP(entry) ? `[${entry}]` : entry) ?? [];
+      if (onPort !== undefined && onPort !== port) return false;
+      const below = name.replace(/^\*?\./, '');
+      return (below === name && host === name) || host.endsWith(`.${below}`);
+    });
+}
+
+function isInRange(host: string, range: string): boolean {
+  const [address = '', prefix = ''] = range.split('/');
+  const family = isIP(address);
+  if (family === 0 || isIP(host) !== family || !/^\d{1,3}$/.test(prefix)) return false;
+  const type = family === 4 ? 'ipv4' : 'ipv6';
+  if (Number(prefix) > (family === 4 ? 32 : 128)) return false;
+  const list = new BlockList();
+  list.addSubnet(address, Number(prefix), type);
+  return list.check(host, type);
+}

@@ -1,0 +1,32 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+
+/** How long a client that was refused may go on sending. */
+const LINGER_MS = 10_000;
+
+/**
+ * Sends the rest of an answer to a client that may still be sending its request, and reads on until it has ended, for
+ * a bounded time and number of bytes. A connection that is closed with something unread is reset, and the reset takes the
+ * answer with it: the client sees a broken pipe, and neither the status nor a Retry-After.
+ */
+export function endWhenRead(
+  request: IncomingMessage,
+  response: ServerResponse,
+  body: Uint8Array,
+  maxBytes: number,
+): void {
+  response.flushHeaders();
+  if (body.byteLength > 0) response.write(body);
+  let bytes = 0;
+  const end = () => {
+    clearTimeout(timer);
+    request.off('data', count);
+    response.end();
+  };
+  const count = (chunk: Buffer) => {
+    bytes += chunk.byteLength;
+    if (bytes > maxBytes) end();
+  };
+  const timer = setTimeout(end, LINGER_MS).unref();
+  request.on('data', count).once('end', end).once('error', end).once('close', end);
+  request.resume();
+}

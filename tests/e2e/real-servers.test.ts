@@ -1,0 +1,132 @@
+/** What people have between NRDOT+ and their backend, from Debian: an ingress, a proxy, a server that reads one gzip member. */
+import {
+  complaint,
+  generate,
+  judge,
+  type MockUpstream,
+  startMockUpstream,
+  temporaryDirectory,
+  waitUntil,
+} from '@nrdot/testbed';
+import { describe, expect, it } from 'vitest';
+import { startOne, untilQuiet } from '../kit.ts';
+import {
+  findProgram,
+  makeCertificate,
+  startFirstMember,
+  startNginx,
+  startTinyproxy,
+} from '../servers/servers.ts';
+
+const without = (name: string) => findProgram(name) === undefined;
+
+/** Runs a test with a mock upstream and a directory of its own. */
+async function withMock(run: (mock: MockUpstream, dir: string) => Promise<void>): Promise<void> {
+  using dir = temporaryDirectory();
+  const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
+  await using _closed = { [Symbol.asyncDispose]: () => mock.close() };
+  await run(mock, dir.path);
+}
+
+/** Sends a load through a pipeline whose upstream is `url`, and waits until all of it has arrived in the mock. */
+async function delivers(
+  mock: MockUpstream,
+  dir: string,
+  url: string,
+  load: Partial<Parameters<typeof generate>[0]> = {},
+  config: Record<string, unknown> = {},
+  env: Record<string, string> = {},
+): Promise<string> {
+  await using running = await startOne(dir, { url }, config, env);
+  const report = await generate({ endpoint: running.otlp, rate: 0, batchSize: 20, items: 1_200, ...load });
+  const books = await untilQuiet(running.admin);
+  expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+  expect(books).toMatchObject({ rejected: 0, dropped: 0, difference: 0 });
+  return running.processes.up!.output(2_000);
+}
+
+describe.skipIf(without('python3'))('a server in Python that reads the first gzip member', () => {
+  it('loses nothing of a backlog', () =>
+    withMock(async (mock, dir) => {
+      mock.set({ latencyMs: 1_000 });
+      await using server = await startFirstMember(mock.url);
+      setTimeout(() => mock.set({ latencyMs: 0 }), 1_500);
+      const one = { exporter: { concurrency: 1 } };
+      await delivers(mock, dir, server.url, { encoding: 'gzip', connections: 8 }, one);
+      expect(mock.stats().requests).toBeLessThan(60);
+    }));
+});
+
+describe.skipIf(without('nginx'))('behind nginx', () => {
+  it('with client_max_body_size: what it refuses with 413 arrives in parts', () =>
+    withMock(async (mock, dir) => {
+      await using nginx = await startNginx(dir, mock.url, 'client_max_body_size 100k;');
+      await delivers(mock, dir, nginx.url, { batchSize: 3_000, items: 6_000 });
+      expect(nginx.log()).toContain('HTTP/1.1 413');
+    }));
+
+  it('that closes a connection after ten requests', () =>
+    withMock(async (mock, dir) => {
+      await using nginx = await startNginx(dir, mock.url, 'keepalive_requests 10;');
+      await delivers(mock, dir, nginx.url, { items: 4_000 });
+      expect(mock.stats().duplicates).toBe(0);
+    }));
+
+  it('whose upstream is away for a while (502) or too slow (504)', () =>
+    withMock(async (mock, dir) => {
+      await using nginx = await startNginx(dir, mock.url, 'proxy_read_timeout 1s;');
+      mock.set({ outage: true });
+      const comesBack = async () => {
+        await waitUntil(() => nginx.log().includes('HTTP/1.1 502'), { what: 'nginx has said 502' });
+        mock.set({ outage: false, latencyMs: 1_500 });
+        await waitUntil(() => nginx.log().includes('HTTP/1.1 504'), { what: 'nginx has said 504' });
+        mock.set({ latencyMs: 0 });
+      };
+      await Promise.all([comesBack(), delivers(mock, dir, nginx.url)]);
+    }));
+
+  it('that offers HTTP/2 is spoken to in HTTP/1.1', () =>
+    withMock(async (mock, dir) => {
+      const { cert, key } = makeCertificate(dir);
+      await using nginx = await startNginx(dir, mock.url, '', { cert, key });
+      await delivers(mock, dir, nginx.url, {}, { exporter: { tls: { ca_file: cert } } });
+      expect(nginx.log()).toContain('HTTP/1.1 200');
+      expect(nginx.log()).not.toContain('HTTP/2.0');
+    }));
+});
+
+describe.skipIf(without('tinyproxy'))('by a proxy', () => {
+  it('that the environment names; NO_PROXY excepts', () =>
+    withMock(async (mock, dir) => {
+      await using proxy = await startTinyproxy(dir);
+      const log = await delivers(mock, dir, mock.url, {}, {}, { HTTP_PROXY: proxy.url });
+      expect(log).toContain(proxy.url.replace('http://', ''));
+      expect(proxy.log()).toMatch(/POST http:\/\/127\.0\.0\.1:\d+\/v1\/traces/);
+
+      const before = proxy.log().length;
+      await delivers(mock, dir, mock.url, {}, {}, { HTTP_PROXY: proxy.url, NO_PROXY: '127.0.0.0/8' });
+      expect(proxy.log()).toHaveLength(before);
+    }));
+
+  it('that the configuration names, with a password, by a tunnel to an upstream with TLS', () =>
+    withMock(async (mock, dir) => {
+      const user = { name: 'nrdot', password: 'hunter2' };
+      await using proxy = await startTinyproxy(dir, user);
+      const { cert, key } = makeCertificate(dir);
+      await using nginx = await startNginx(dir, mock.url, '', { cert, key });
+      const named = proxy.url.replace('//', '//nrdot:hunter2@');
+      const log = await delivers(
+        mock,
+        dir,
+        nginx.url,
+        {},
+        {
+          exporter: { proxy: named, tls: { ca_file: cert } },
+        },
+      );
+      expect(log).toContain(proxy.url.replace('http://', ''));
+      expect(log).not.toContain('hunter2');
+      expect(proxy.log()).toMatch(/CONNECT 127\.0\.0\.1:\d+/);
+      expect(nginx.log()).not.toContain('HTTP/2.0');
+    }));
+});

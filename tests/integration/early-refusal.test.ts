@@ -1,0 +1,75 @@
+/** A client that is refused while it still sends hears why, and is not held for ever. */
+import { connect } from 'node:net';
+import { setTimeout as wait } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { startReceiver } from '../security/receiver.ts';
+
+const LIMITS = {
+  headerBytes: 16_384,
+  wireBytes: 8_000_000,
+  bodyBytes: 8_000_000,
+  depth: 64,
+  inflightBytes: 16_000_000,
+  connections: 1_000,
+};
+const BODY_BYTES = 4_000_000;
+const CHUNK = Buffer.alloc(64 * 1024);
+
+/** Sends a request piece by piece, as a client behind a slower link does. @returns what it heard, and how it ended */
+function sendSlowly(port: number, headers: string, bodyBytes: number) {
+  return new Promise<{ heard: string; sent: number; error: string | undefined }>((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    let heard = '';
+    let sent = 0;
+    let error: string | undefined;
+    socket.on('data', (data) => {
+      heard += data;
+    });
+    socket.on('error', ({ message }) => {
+      error = message;
+    });
+    socket.on('close', () => resolve({ heard, sent, error }));
+    socket.write(
+      `POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n${headers}Content-Length: ${bodyBytes}\r\n\r\n`,
+    );
+    void (async () => {
+      for (; sent < bodyBytes && !socket.destroyed; sent += CHUNK.byteLength) {
+        await new Promise((done) =>
+          socket.write(CHUNK.subarray(0, Math.min(CHUNK.byteLength, bodyBytes - sent)), done),
+        );
+        await wait(1);
+      }
+    })();
+  });
+}
+
+it('hears 401 or 413 in full when it has sent all of 4 MB that nobody wanted', async () => {
+  const receiver = await startReceiver({ tokens: ['word'], limits: LIMITS });
+  const small = await startReceiver({ limits: { ...LIMITS, wireBytes: BODY_BYTES - 1 } });
+  try {
+    for (let i = 0; i < 5; i++) {
+      const unknown = await sendSlowly(receiver.port, 'Authorization: Bearer other\r\n', BODY_BYTES);
+      expect(unknown.error).toBeUndefined();
+      expect(unknown.heard).toMatch(/^HTTP\/1\.1 401 [\s\S]*bearer token is missing or wrong/);
+      expect(unknown.sent).toBeGreaterThan(BODY_BYTES - 2 * CHUNK.byteLength); // the last one is cut when it was read
+    }
+    // What is beyond all limits is read up to the limit, and no further.
+    const large = await sendSlowly(small.port, '', BODY_BYTES * 4);
+    expect(large.heard).toMatch(/^HTTP\/1\.1 413 [\s\S]*larger than/);
+    expect(large.sent).toBeLessThan(BODY_BYTES * 3);
+  } finally {
+    await receiver.stop();
+    await small.stop();
+  }
+});
+
+it('hears 413, not "try again", for what can never fit', async () => {
+  const receiver = await startReceiver({ limits: { ...LIMITS, inflightBytes: 1_000_000 } });
+  try {
+    const { heard } = await sendSlowly(receiver.port, '', 1_500_000);
+    expect(heard).toMatch(/^HTTP\/1\.1 413 [\s\S]*receiver\.max_inflight/);
+    expect(heard).not.toMatch(/retry-after/i);
+  } finally {
+    await receiver.stop();
+  }
+});

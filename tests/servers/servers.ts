@@ -1,0 +1,107 @@
+/** Servers that people have between NRDOT+ and their backend, as Debian has them. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { freePort, Process, waitUntil } from '@nrdot/testbed';
+
+export interface Server extends AsyncDisposable {
+  url: string;
+  /** What it was asked. */
+  log(): string;
+}
+
+/** Where a program is; undefined when it is not there, and its tests are left out. */
+export function findProgram(name: string): string | undefined {
+  const places = ['/usr/sbin', '/usr/bin', '/usr/local/bin', ...(process.env.PATH ?? '').split(':')];
+  return places.map((place) => join(place, name)).find((path) => existsSync(path));
+}
+
+async function listening(process: Process, port: number): Promise<void> {
+  const answers = () =>
+    new Promise<boolean>((resolve) => {
+      const socket = connect(port, '127.0.0.1');
+      socket.on('connect', () => resolve(true)).on('error', () => resolve(false));
+      socket.on('connect', () => socket.destroy());
+    });
+  await waitUntil(answers, { what: 'it listens' }).catch((error: Error) => {
+    throw new Error(`${error.message}\n${process.output()}`);
+  });
+}
+
+function server(process: Process, url: string, log = () => process.output(2_000)): Server {
+  return { url, log, [Symbol.asyncDispose]: () => process[Symbol.asyncDispose]() };
+}
+
+/**
+ * nginx before an upstream.
+ * @param directives for its server, beside `listen` and the way to the upstream
+ * @param tls names of the files of its certificate and key; with them it offers HTTP/2
+ */
+export async function startNginx(
+  dir: string,
+  upstream: string,
+  directives: string,
+  tls?: { cert: string; key: string },
+): Promise<Server> {
+  const port = await freePort();
+  const own = tls ? `ssl_certificate ${tls.cert}; ssl_certificate_key ${tls.key};` : '';
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
+    .map((name) => `${name}_temp_path ${dir}/${name};`)
+    .join(' ');
+  const log = `log_format protocol '$server_protocol $status';`;
+  const access = join(dir, 'access.log');
+  const file = join(dir, 'nginx.conf');
+  writeFileSync(
+    file,
+    `${process.getuid?.() === 0 ? 'user root;' : ''} daemon off; master_process off; pid ${dir}/nginx.pid; error_log stderr warn;
+events {}
+http { ${log} access_log ${access} protocol; ${temporary}
+  server { listen 127.0.0.1:${port} ${tls ? 'ssl http2' : ''}; ${own} ${directives}
+    location / { proxy_pass ${upstream}; proxy_http_version 1.1; proxy_request_buffering on; } } }\n`,
+  );
+  const nginx = new Process('nginx', findProgram('nginx')!, ['-c', file, '-p', dir]);
+  await listening(nginx, port);
+  return server(nginx, `${tls ? 'https' : 'http'}://127.0.0.1:${port}`, () => readFileSync(access, 'utf8'));
+}
+
+/** A forward proxy; what it was asked for is in its output. */
+export async function startTinyproxy(
+  dir: string,
+  user?: { name: string; password: string },
+): Promise<Server> {
+  const port = await freePort();
+  const file = join(dir, 'tinyproxy.conf');
+  const auth = user ? `BasicAuth ${user.name} ${user.password}\n` : '';
+  writeFileSync(
+    file,
+    `Port ${port}\nListen 127.0.0.1\nTimeout 60\nLogLevel Connect\nMaxClients 50\nAllow 127.0.0.1\n${auth}`,
+  );
+  const proxy = new Process('tinyproxy', findProgram('tinyproxy')!, ['-d', '-c', file]);
+  await listening(proxy, port);
+  return server(proxy, `http://127.0.0.1:${port}`);
+}
+
+/** A server in Python that reads the first gzip member of a body and passes it on. */
+export async function startFirstMember(upstream: string): Promise<Server> {
+  const script = fileURLToPath(new URL('first_member.py', import.meta.url));
+  const python = new Process('python3', findProgram('python3')!, [script, upstream]);
+  const [, port = ''] = await python.line(/listening on (\d+)/);
+  return server(python, `http://127.0.0.1:${port}`);
+}
+
+/** A certificate for 127.0.0.1 that is its own authority. */
+export function makeCertificate(dir: string): { cert: string; key: string } {
+  const [cert, key] = [join(dir, 'server.crt'), join(dir, 'server.key')];
+  execFileSync(
+    'openssl',
+    [
+      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
+      ...['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1,DNS:localhost'],
+      ...['-keyout', key, '-out', cert],
+    ],
+    { stdio: 'pipe' },
+  );
+  return { cert, key };
+}
