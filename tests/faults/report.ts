@@ -139,8 +139,8 @@ ${failures.length === 0 ? 'No run failed.' : `## Failed runs\n${failures.map(fai
 ${soaks.length === 0 ? '' : held(soaks)}## What is not covered
 - Clock steps are those of one process's wall clock, by an hour and back, done from inside it. Redis' own clock, by which the
   breaker opens and closes and locks expire, is not stepped.
-- EIO is made by the process itself, below the file system seam: ${EIO_RATE * 100} % of writes and fsyncs fail for a while. A disk that fails to
-  read for a while is not tried: what cannot be read is counted as damaged.
+- EIO is made by the process itself, below the file system seam: ${EIO_RATE * 100} % of writes and fsyncs fail for a while. EIO of any other
+  operation (open, read, rename, unlink) is tried once at each place of a life on a simulated disk, not in these runs.
 - A real power cut. The segment log is tested on a simulated disk that forgets what was not synced; for Redis a kill and an AOF
   torn at its end stand for it. With \`durability: everysec\` the last second may be lost, as documented.
 - Without \`redis.min_replicas\` a replica that is promoted may lack the last acknowledged writes, since Redis replicates
