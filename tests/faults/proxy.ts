@@ -7,11 +7,20 @@ import { setTimeout as wait } from 'node:timers/promises';
  * - `cut`: every connection is reset, and new ones too.
  * - `delay`: each piece is held back for a while, both ways.
  * - `half-open`: connections stay, and nothing arrives any more: what is sent is swallowed.
+ * - `silent`: the same, for those that there are, and for good: it is never mended. New ones work.
  * - `throttle`: so many bytes per second.
  * - `dribble`: a few bytes at a time.
  * - `reset-answers`: what the client sends goes through; the answer is reset after its first bytes.
  */
-export const LINK_FAULTS = ['cut', 'delay', 'half-open', 'throttle', 'dribble', 'reset-answers'] as const;
+export const LINK_FAULTS = [
+  'cut',
+  'delay',
+  'half-open',
+  'silent',
+  'throttle',
+  'dribble',
+  'reset-answers',
+] as const;
 export type LinkFault = (typeof LINK_FAULTS)[number];
 
 const DELAY_MS = 150;
@@ -21,9 +30,16 @@ const DRIBBLE_BYTES = 64;
 const DRIBBLE_MS = 5;
 const ANSWER_BYTES = 12;
 
+interface Pair {
+  client: Socket;
+  server: Socket;
+  /** Nothing gets through any more. */
+  silent: boolean;
+}
+
 export class FaultProxy {
   readonly #server: Server;
-  readonly #pairs = new Set<{ client: Socket; server: Socket }>();
+  readonly #pairs = new Set<Pair>();
   readonly #host: string;
   readonly #port: number;
   #fault: LinkFault | undefined;
@@ -49,6 +65,7 @@ export class FaultProxy {
   spoil(fault: LinkFault): void {
     this.#fault = fault;
     if (fault === 'cut') this.#resetAll();
+    if (fault === 'silent') for (const pair of this.#pairs) pair.silent = true;
   }
 
   /** Ends the fault. What bytes were swallowed on can't go on, and is reset. */
@@ -78,21 +95,23 @@ export class FaultProxy {
     }
     const server = connect({ host: this.#host, port: this.#port, noDelay: true });
     client.setNoDelay(true);
-    const pair = { client, server };
+    const pair = { client, server, silent: false };
     this.#pairs.add(pair);
     const end = () => {
+      if (pair.silent) return; // the other side does not learn of it
       this.#pairs.delete(pair);
       client.destroy();
       server.destroy();
     };
     for (const socket of [client, server]) socket.on('error', end).on('close', end);
-    void this.#pump(client, server, false).catch(end);
-    void this.#pump(server, client, true).catch(end);
+    void this.#pump(pair, client, server).catch(end);
+    void this.#pump(pair, server, client).catch(end);
   }
 
   /** Reads no further than it has written: a slow side slows the other, as it would without a proxy. */
-  async #pump(from: Socket, to: Socket, answers: boolean): Promise<void> {
+  async #pump(pair: Pair, from: Socket, to: Socket): Promise<void> {
     for await (const chunk of from as AsyncIterable<Buffer>) {
+      if (pair.silent) continue;
       switch (this.#fault) {
         case 'half-open':
           continue;
@@ -106,7 +125,7 @@ export class FaultProxy {
           await this.#inPieces(chunk, to, DRIBBLE_BYTES, DRIBBLE_MS);
           continue;
         case 'reset-answers':
-          if (!answers) break;
+          if (from === pair.client) break;
           await write(to, chunk.subarray(0, ANSWER_BYTES));
           from.resetAndDestroy();
           to.resetAndDestroy();
@@ -114,7 +133,7 @@ export class FaultProxy {
       }
       await write(to, chunk);
     }
-    to.end();
+    if (!pair.silent) to.end();
   }
 
   async #inPieces(chunk: Buffer, to: Socket, bytes: number, ms: number): Promise<void> {

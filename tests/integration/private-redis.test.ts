@@ -37,14 +37,16 @@ it.each([
       port: '0',
       save: '',
     });
-    const found = await inspectServer(redis, { durability: 'always', maxBytes: 1_000 });
+    const found = await inspectServer(redis, '{nrdot}', { durability: 'always', maxBytes: 1_000 });
     expect(found.problems).toEqual([]);
     expect(found.warnings).toEqual(warningsForAlways);
-    expect((await inspectServer(redis, { durability: 'everysec', maxBytes: 1_000 })).warnings).toEqual([]);
+    expect(
+      (await inspectServer(redis, '{nrdot}', { durability: 'everysec', maxBytes: 1_000 })).warnings,
+    ).toEqual([]);
     // One that may throw batches away, or forgets them, is not taken as it is.
     await redis.config('SET', 'maxmemory-policy', 'allkeys-lru');
     await redis.config('SET', 'appendonly', 'no');
-    const unfit = await inspectServer(redis, { durability, maxBytes: MAXMEMORY });
+    const unfit = await inspectServer(redis, '{nrdot}', { durability, maxBytes: MAXMEMORY });
     expect(unfit.problems.join()).toMatch(/"allkeys-lru"; expected "noeviction"/);
     expect(unfit.warnings.join()).toMatch(/appendonly is off.*over 75 % of Redis' maxmemory/);
   } finally {

@@ -15,6 +15,7 @@ describe('shutdown', () => {
         kind: 'consumer',
         name: 'test',
         commandTimeoutMs: 1_000,
+        prefix: '{nrdot}',
         expect: { durability: 'always', maxBytes: 1 },
       },
       quiet,

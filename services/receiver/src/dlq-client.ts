@@ -3,7 +3,8 @@ import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import type { Batch } from '@nrdot/queue';
 
-const TIMEOUT_MS = 5_000;
+/** For the whole of a request. With the time that Redis may take before, less than clients wait by default, which is 10 s. */
+const LIMIT_MS = 3_000;
 const ANSWER_MAX_BYTES = 64 * 1024;
 const CONNECTIONS = 32;
 
@@ -45,7 +46,6 @@ export class DlqClient {
         {
           method: 'POST',
           agent: this.#agent,
-          timeout: TIMEOUT_MS,
           // As it is now: a connection made with a renewed one is another to the agent.
           ...(this.#isTls && caFile ? { ca: readFileSync(caFile) } : {}),
           headers: {
@@ -62,6 +62,7 @@ export class DlqClient {
         (response) => {
           if (response.statusCode === 200) {
             response.resume();
+            clearTimeout(timer);
             resolve();
             return;
           }
@@ -70,16 +71,23 @@ export class DlqClient {
           );
         },
       );
-      request.on('timeout', () =>
-        request.destroy(new Error(`the dlq did not answer within ${TIMEOUT_MS / 1000} s`)),
-      );
-      request.on('error', reject);
+      const timer = setTimeout(() => {
+        request.destroy(new Error(`the dlq did not answer within ${LIMIT_MS / 1000} s`));
+        this.#distrustIdle();
+      }, LIMIT_MS);
+      request.on('error', reject).on('close', () => clearTimeout(timer));
       request.end(batch.payload);
     });
   }
 
   close(): void {
     this.#agent.destroy();
+  }
+
+  /** Where one connection has gone silent, those that were idle beside it are no better, and each would cost a client its time. */
+  #distrustIdle(): void {
+    for (const sockets of Object.values(this.#agent.freeSockets))
+      for (const socket of sockets ?? []) socket.destroy();
   }
 }
 

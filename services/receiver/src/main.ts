@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Config, Secret } from '@nrdot/config';
-import { Enqueuer, NotSent } from '@nrdot/queue';
+import { type Batch, Enqueuer, NotSent } from '@nrdot/queue';
 import {
   type Address,
   formatAddress,
@@ -34,8 +34,12 @@ export async function startReceiver(
 ): Promise<RunningService & { address: Address }> {
   const host = hostFor(processHost, 'receiver');
   const { receiver: options } = config;
-  const { link, store } = openStore(config, host, 'producer', 'receiver');
-  const enqueuer = new Enqueuer(async (groups, nowMs) => {
+  const dlq = dlqUrl
+    ? new DlqClient(dlqUrl, { token: config.dlq.token?.reveal(), caFile: config.dlq.caFile })
+    : undefined;
+  const meanwhile = dlq ? 'batches go to the dlq' : 'clients get 503';
+  const { link, store } = openStore(config, host, 'producer', 'receiver', meanwhile);
+  const commit = async (groups: readonly (readonly Batch[])[], nowMs: number) => {
     const why = link.notReady();
     if (why) throw new NotSent(why);
     const results = await store.enqueue(groups, nowMs);
@@ -45,10 +49,8 @@ export async function startReceiver(
       host.metrics.apqMovedItems.inc({ class: priorityClass }, items);
     }
     return results;
-  });
-  const dlq = dlqUrl
-    ? new DlqClient(dlqUrl, { token: config.dlq.token?.reveal(), caFile: config.dlq.caFile })
-    : undefined;
+  };
+  const enqueuer = new Enqueuer(commit, Date.now, config.redis.commandTimeoutMs);
   const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, steadyNow);
   let classifier = new Classifier(config.priority);
   const tap = new Tap();

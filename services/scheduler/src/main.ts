@@ -1,5 +1,5 @@
 import type { Config } from '@nrdot/config';
-import type { Bell } from '@nrdot/queue';
+import { type Bell, WakeSignal } from '@nrdot/queue';
 import { type Host, hostFor, openStore, problemOf, type RunningService } from '@nrdot/service';
 import { addConsole } from './console.ts';
 import { readEvents } from './events.ts';
@@ -87,7 +87,8 @@ type Sleeper = Pick<SchedulerDeps, 'sleep' | 'wakeUp'>;
 /** Other processes ring through Redis: a blocking read on a connection of its own. */
 function redisSleeper(config: Config, host: Host): Sleeper {
   const { link, store } = openStore(config, host, 'consumer', 'scheduler-wait');
-  return { sleep: (timeoutMs) => store.awaitWake(timeoutMs), wakeUp: () => link.close() };
+  const signal = new WakeSignal(link.redis, store.keys.wake);
+  return { sleep: (timeoutMs) => signal.wait(timeoutMs), wakeUp: () => link.close() };
 }
 
 function bellSleeper(bell: Bell): Sleeper {

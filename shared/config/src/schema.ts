@@ -195,7 +195,10 @@ export const schema = section('NRDOT+', {
         "Replicas that must have a batch before a 200, so that a failover loses nothing acknowledged. Set Redis' min-replicas-to-write to the same, so that it refuses at once what it could not pass on; such batches go to the dlq's disk.",
         { min: 0, max: 16 },
       ),
-      command_timeout: duration('5s', 'How long the receiver waits for Redis before it answers 503.'),
+      command_timeout: duration(
+        '5s',
+        'How long Redis may leave something unanswered. Then the connection is replaced, and a request goes to the dlq, which has 3 s; only then is it 503. From there on requests go to the dlq at once, until Redis answers.',
+      ),
       tls: section('TLS to Redis; rediss:// URLs use it too.', {
         enabled: flag(false, 'Speak TLS.'),
         ca_file: optionalPath('Certificates to trust, PEM.'),

@@ -33,12 +33,20 @@ export function describeTarget(target: RedisTarget): string {
 /**
  * What a connection is for decides how it fails.
  * - `producer`: a client waits for the answer, so fail within `commandTimeoutMs` and let the client retry.
- * - `consumer`: nobody waits, so wait for Redis as long as it takes. Never a command timeout: a blocking read
- *   would inherit it.
+ * - `consumer`: nobody waits, so a command goes out again on the next connection, for as long as it takes. Never a command
+ *   timeout: a blocking read would inherit it.
+ *
+ * Neither waits on a peer that says nothing: one that leaves something unanswered for `commandTimeoutMs` is taken for gone,
+ * as a host that lost its power or a firewall that forgot the connection would leave it, and the connection is replaced.
  */
 export type ConnectionKind = 'producer' | 'consumer';
 
 const RECONNECT_MAX_MS = 2_000;
+/** Longest blocking read: what a wake signal that got lost costs at most, and how much later silence is noticed. */
+export const BLOCK_MAX_MS = 2_000;
+
+/** A connection is given up before the commands on it, so that whoever hears of one knows of the other. */
+const GIVEN_UP_FIRST_MS = 250;
 
 export interface ConnectOptions {
   kind: ConnectionKind;
@@ -48,18 +56,29 @@ export interface ConnectOptions {
   onState?(state: 'ready' | 'lost', error?: Error): void;
 }
 
+/** How long the other side may leave something unanswered before it is taken for gone. */
+export function silenceMaxMs({
+  kind,
+  commandTimeoutMs,
+}: Pick<ConnectOptions, 'kind' | 'commandTimeoutMs'>): number {
+  return commandTimeoutMs + (kind === 'consumer' ? BLOCK_MAX_MS : 0);
+}
+
 /** Opens a connection; it connects in the background and reconnects by itself, for ever. */
 export function connect(target: RedisTarget, options: ConnectOptions): RedisConnection {
   const common: RedisOptions = {
     connectionName: `nrdot-${options.name}`,
     retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 6), RECONNECT_MAX_MS),
     reconnectOnError: (error) => error.message.startsWith('READONLY'), // a failed-over primary
+    connectTimeout: options.commandTimeoutMs,
+    socketTimeout: silenceMaxMs(options),
     ...(options.kind === 'producer'
       ? {
           enableOfflineQueue: false,
-          maxRetriesPerRequest: 1,
+          // What is under way fails with its connection, and nothing goes out on one that is about to be given up.
+          maxRetriesPerRequest: 0,
           autoResendUnfulfilledCommands: false,
-          commandTimeout: options.commandTimeoutMs,
+          commandTimeout: options.commandTimeoutMs + GIVEN_UP_FIRST_MS,
         }
       : { maxRetriesPerRequest: null }),
     ...(target.username ? { username: target.username } : {}),
@@ -76,7 +95,9 @@ export function connect(target: RedisTarget, options: ConnectOptions): RedisConn
   };
   connection.on('ready', () => report('ready'));
   connection.on('error', (error: Error) => {
-    cause = error;
+    cause = error.message.startsWith('Socket timeout')
+      ? new Error(`no answer within ${silenceMaxMs(options) / 1000} s`)
+      : error;
   });
   connection.on('close', () => report('lost', cause));
   return connection;

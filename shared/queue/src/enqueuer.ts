@@ -8,6 +8,7 @@ type Commit = (groups: readonly (readonly Batch[])[], nowMs: number) => Promise<
 
 interface Waiting {
   batches: readonly Batch[];
+  timer: NodeJS.Timeout | undefined;
   resolve(results: EnqueueResult[]): void;
   reject(error: unknown): void;
 }
@@ -28,21 +29,28 @@ export class NotSent extends Error {
 export class Enqueuer {
   readonly #commit: Commit;
   readonly #now: () => number;
+  readonly #limitMs: number;
   #waiting: Waiting[] = [];
   #busy = false;
 
-  constructor(commit: Commit, now: () => number = Date.now) {
+  /** @param limitMs how long a request may take, what it waits for commits before it included */
+  constructor(commit: Commit, now: () => number = Date.now, limitMs = Number.POSITIVE_INFINITY) {
     this.#commit = commit;
     this.#now = now;
+    this.#limitMs = limitMs;
   }
 
   /**
    * Commits the batches of one request together.
-   * @throws whatever the commit threw, for every request that was in it
+   * @throws whatever the commit threw, for every request that was in it; NotSent when its time was up before its turn came,
+   *   and Error when its commit had begun
    */
   enqueue(batches: readonly Batch[]): Promise<EnqueueResult[]> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ batches, resolve, reject });
+      const waiting: Waiting = { batches, resolve, reject, timer: undefined };
+      if (Number.isFinite(this.#limitMs))
+        waiting.timer = setTimeout(() => this.#giveUp(waiting), this.#limitMs);
+      this.#waiting.push(waiting);
       if (!this.#busy) void this.#run();
     });
   }
@@ -67,8 +75,16 @@ export class Enqueuer {
       } catch (error) {
         for (const waiting of group) waiting.reject(error);
       }
+      for (const { timer } of group) clearTimeout(timer);
     }
     this.#busy = false;
+  }
+
+  #giveUp(waiting: Waiting): void {
+    const at = this.#waiting.indexOf(waiting);
+    const why = `Redis did not answer within ${this.#limitMs / 1000} s`;
+    if (at >= 0) this.#waiting.splice(at, 1);
+    waiting.reject(at >= 0 ? new NotSent(why) : new Error(why));
   }
 
   #takeGroup(): Waiting[] {

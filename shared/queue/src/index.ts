@@ -20,4 +20,5 @@ export * from './steps.ts';
 export * from './store.ts';
 export * from './store-options.ts';
 export * from './taker.ts';
+export * from './wake-signal.ts';
 export * from './worker.ts';

@@ -43,7 +43,7 @@ export async function onReplicas<T>(
 }
 
 /** The connection on which keys with this prefix are written now. */
-async function primaryOf(redis: RedisConnection, prefix: string): Promise<Redis | undefined> {
+export async function primaryOf(redis: RedisConnection, prefix: string): Promise<Redis | undefined> {
   if (!(redis instanceof Cluster)) return redis;
   const slot = await slotOf(redis, prefix);
   const owner = redis.slots[slot]?.[0];

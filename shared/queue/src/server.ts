@@ -1,4 +1,5 @@
 import type { RedisConnection } from './connection.ts';
+import { primaryOf } from './replicas.ts';
 
 const OLDEST_MAJOR = 7;
 
@@ -18,15 +19,22 @@ export interface Expected {
 }
 
 /**
- * Checks that the server can keep the promises: version, no eviction, AOF. A managed Redis may forbid CONFIG;
+ * Checks that the server with the keys of this prefix can keep the promises: version, role, no eviction, AOF. A managed Redis may forbid CONFIG;
  * what cannot be read is a warning.
  * @throws when Redis cannot be asked at all
  */
-export async function inspectServer(redis: RedisConnection, expect: Expected): Promise<ServerReport> {
+export async function inspectServer(
+  connection: RedisConnection,
+  prefix: string,
+  expect: Expected,
+): Promise<ServerReport> {
   const problems: string[] = [];
   const warnings: string[] = [];
-  const info = await redis.info('server');
+  const redis = (await primaryOf(connection, prefix)) ?? connection;
+  const info = `${await redis.info('server')}\n${await redis.info('replication')}`;
   const version = /^(?:redis|valkey)_version:(\S+)/m.exec(info)?.[1] ?? 'unknown';
+  const role = /^role:(\S+)/m.exec(info)?.[1];
+  if (role === 'slave') problems.push('this Redis is a replica, which takes no writes; expected a primary');
   if (Number.parseInt(version, 10) < OLDEST_MAJOR) {
     problems.push(`Redis ${version} is too old; expected ${OLDEST_MAJOR} or later`);
   }

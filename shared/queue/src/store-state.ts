@@ -205,11 +205,6 @@ export abstract class StoreState {
     return this.redis.mgetBuffer(batches.map((batch) => this.keys.payload(batch.key)));
   }
 
-  /** Waits until there may be something to schedule; false after the timeout. Blocks the connection. */
-  async awaitWake(timeoutMs: number): Promise<boolean> {
-    return (await this.redis.bzpopmin(this.keys.wake, timeoutMs / 1000)) !== null;
-  }
-
   /** Keeps a job that takes its time. */
   async extend(queue: 'export', id: string, lockMs: number): Promise<void> {
     await this.redis.pexpire(`${this.keys.queue(queue, id)}:lock`, lockMs);

@@ -3,10 +3,11 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { Cluster } from 'ioredis';
 import { assertJobData, type JobData } from './batch.ts';
 import type { Bell } from './bell.ts';
-import type { RedisConnection } from './connection.ts';
+import { BLOCK_MAX_MS, type RedisConnection } from './connection.ts';
 import type { Place, PlaceKeeper } from './direct-lane.ts';
 import type { Held } from './steps.ts';
 import type { Store } from './store.ts';
+import { WakeSignal } from './wake-signal.ts';
 import { type Consumer, RetryLater } from './worker.ts';
 
 export interface TakeOptions {
@@ -39,7 +40,6 @@ const LOCK_MS = 10_000;
 const EXTEND_MS = 3_000;
 /** Jobs of consumers that are gone are looked for this often. */
 const LOST_CHECK_MS = 2_500;
-const SLEEP_MAX_MS = 2_000;
 const FAULT_PAUSE_MS = 500;
 const TAKE_MAX_JOBS = 16;
 
@@ -51,6 +51,7 @@ const TAKE_MAX_JOBS = 16;
 export class Taker implements Consumer, PlaceKeeper {
   readonly #options: TakeOptions;
   readonly #sleeper: RedisConnection | undefined;
+  readonly #marker: WakeSignal | undefined;
   readonly #token = randomBytes(12).toString('hex');
   readonly #running = new Map<string, number>();
   readonly #extender: NodeJS.Timeout;
@@ -70,6 +71,8 @@ export class Taker implements Consumer, PlaceKeeper {
     this.#concurrency = options.concurrency;
     this.#sleeper = options.bell ? undefined : another(options.store.redis);
     this.#sleeper?.on('error', () => {}); // the store's connection says so
+    this.#marker =
+      this.#sleeper && new WakeSignal(this.#sleeper, options.store.keys.queue('export', 'marker'));
     this.#extender = setInterval(() => void this.#extend(), EXTEND_MS).unref();
     this.#done = this.#run();
   }
@@ -131,14 +134,14 @@ export class Taker implements Consumer, PlaceKeeper {
     while (!this.#closing) {
       const room = Math.min(TAKE_MAX_JOBS, this.#concurrency - this.#running.size - this.#kept);
       if (this.#paused || room <= 0) {
-        await this.#untilChange(SLEEP_MAX_MS);
+        await this.#untilChange(BLOCK_MAX_MS);
         continue;
       }
       try {
         const { waiting, nextInMs } = await this.#take(room);
         if (this.#closing) return;
-        if (waiting === 0) await this.#sleep(nextInMs < 0 ? SLEEP_MAX_MS : Math.min(SLEEP_MAX_MS, nextInMs));
-        else if (this.#running.size > 0) await this.#untilChange(SLEEP_MAX_MS);
+        if (waiting === 0) await this.#sleep(nextInMs < 0 ? BLOCK_MAX_MS : Math.min(BLOCK_MAX_MS, nextInMs));
+        else if (this.#running.size > 0) await this.#untilChange(BLOCK_MAX_MS);
       } catch (error) {
         if (this.#closing) return;
         this.#options.onError(error as Error);
@@ -205,11 +208,8 @@ export class Taker implements Consumer, PlaceKeeper {
   }
 
   async #sleep(timeoutMs: number): Promise<void> {
-    const { bell, store } = this.#options;
-    if (bell) return bell.wait(timeoutMs);
-    // Redis reads shorter waits as for ever.
-    const seconds = Math.max(0.005, timeoutMs / 1000);
-    await this.#sleeper!.bzpopmin(store.keys.queue('export', 'marker'), seconds);
+    const { bell } = this.#options;
+    await (bell ?? this.#marker!).wait(timeoutMs);
   }
 
   /** Waits until a job has ended, the concurrency has changed or it is to close. */

@@ -1,6 +1,6 @@
 import { Worker } from 'bullmq';
 import { assertJobData, type JobData } from './batch.ts';
-import type { RedisConnection } from './connection.ts';
+import { BLOCK_MAX_MS, type RedisConnection } from './connection.ts';
 
 /** Thrown by a handler: try this job again after `delayMs`. The wait is BullMQ's delayed set, so it survives a kill. */
 export class RetryLater extends Error {
@@ -59,6 +59,7 @@ export function consume(options: ConsumeOptions): Consumer {
       lockDuration: LOCK_MS,
       stalledInterval: STALLED_CHECK_MS,
       maxStalledCount: STALLED_LIMIT,
+      drainDelay: BLOCK_MAX_MS / 1000,
       removeOnComplete: { count: 0 },
       settings: {
         backoffStrategy: (_attempts, _type, error) =>

@@ -52,12 +52,16 @@ export function storeOptions(config: Config): StoreOptions {
   };
 }
 
-/** Opens a connection of a service to Redis and puts its state on the service's log and metrics. */
+/**
+ * Opens a connection of a service to Redis and puts its state on the service's log and metrics.
+ * @param meanwhile what happens while Redis is away, in words for the log
+ */
 export function openLink(
   config: Config,
   host: Pick<Host, 'log' | 'registry'>,
   kind: ConnectionKind,
   name: string,
+  meanwhile?: string,
 ): RedisLink {
   const { log, registry } = host;
   const { metrics } = registry;
@@ -67,6 +71,8 @@ export function openLink(
       kind,
       name,
       commandTimeoutMs: config.redis.commandTimeoutMs,
+      prefix: redisPrefix(config),
+      ...(meanwhile ? { meanwhile } : {}),
       expect: {
         durability: config.redis.durability,
         maxBytes: config.queue.maxBytes,
@@ -90,8 +96,9 @@ export function openStore(
   host: Pick<Host, 'log' | 'registry' | 'bells'>,
   kind: ConnectionKind,
   name: string,
+  meanwhile?: string,
 ): { link: RedisLink; store: Store } {
-  const link = openLink(config, host, kind, name);
+  const link = openLink(config, host, kind, name, meanwhile);
   const { redisRoundTripSeconds } = host.registry.metrics;
   const onStep = (step: Step, seconds: number) => redisRoundTripSeconds.observe({ step }, seconds);
   return { link, store: new Store(link.redis, storeOptions(config), host.bells, onStep) };
