@@ -16,7 +16,16 @@ export function library(call: LuaFunction): LuaTable {
         return Values.from([false, (error as Error).message]);
       }
     },
-    redis: tableOf({ call }),
+    redis: tableOf({
+      call,
+      pcall: (...args) => {
+        try {
+          return call(...args);
+        } catch (error) {
+          return tableOf({ err: (error as Error).message });
+        }
+      },
+    }),
     math: tableOf({
       floor: (n) => Math.floor(n as number),
       min: (...all) => Math.min(...(all as number[])),

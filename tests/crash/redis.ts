@@ -31,6 +31,8 @@ const READS = new Set([
   'TTL',
   'HGET',
   'HMGET',
+  'HLEN',
+  'STRLEN',
   'HGETALL',
   'LINDEX',
   'LLEN',
@@ -324,6 +326,10 @@ export class RedisModel {
         const hash = this.#hash(key);
         return a.slice(1).map((field) => hash?.get(field) ?? null);
       }
+      case 'STRLEN':
+        return this.#string(key)?.length ?? 0;
+      case 'HLEN':
+        return this.#hash(key)?.size ?? 0;
       case 'HGETALL':
         return [...(this.#hash(key) ?? [])].flat();
       case 'HSET': {

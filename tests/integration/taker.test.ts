@@ -119,6 +119,42 @@ it('holds no more bytes than it may, but for one larger job alone', async () => 
   expect(most.filter((bytes) => bytes > 1_000)).toEqual([2_000]);
 });
 
+it('uses every place that it may, though it takes fewer at once', async () => {
+  let underWay = 0;
+  let most = 0;
+  let end = () => {};
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  const own = new Store(open(), OPTIONS);
+  const consumer = new Taker({
+    store: own,
+    concurrency: 32,
+    maxBytes: 1e6,
+    faultDelayMs: 20,
+    onError: () => {},
+    handle: async (job) => {
+      most = Math.max(most, ++underWay);
+      await ended;
+      underWay--;
+      await deliver(own)(job);
+    },
+  });
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }); // so that nothing happens for the time alone
+  try {
+    await exportBatches(...Array.from({ length: 50 }, () => batch()));
+    for (let i = 0; i < 1_000 && underWay < 32; i++) await store.redis.ping();
+    expect(underWay).toBe(32);
+  } finally {
+    vi.useRealTimers();
+    end();
+  }
+  await untilDelivered(500);
+  expect(most).toBe(32);
+  await consumer.close(5_000);
+  own.redis.disconnect();
+});
+
 it('takes up what a consumer held that is gone, at once and not before its lock has run out', async () => {
   await exportBatches(batch());
   const limits = { token: 'gone', maxJobs: 1, maxBytes: 1e6, alone: true };

@@ -70,7 +70,10 @@ export class Intake {
       connection: deps.connection,
       faultDelayMs: FAULT_DELAY_MS,
       handle: (id, job) => this.#handle(id, job),
-      onError: (error) => deps.log.debug({ err: error.message }, 'spill queue'),
+      onError: (error) => {
+        deps.log.debug({ err: error.message }, 'spill queue');
+        if (error instanceof SyntaxError) void this.#sift();
+      },
     });
   }
 
@@ -151,6 +154,14 @@ export class Intake {
       const settled = await store.settle({ ...job, batches: [batch] }, 'spill', { outcome });
       if (settled === 0) this.#d.metrics.duplicateHandOvers.inc();
     }
+  }
+
+  /** BullMQ has met a job that it can't read. */
+  async #sift(): Promise<void> {
+    const { store, log } = this.#d;
+    await store
+      .sift('spill', Date.now())
+      .catch((error: Error) => log.debug({ err: error.message }, 'the spill queue could not be sifted'));
   }
 
   #remember(id: string): void {

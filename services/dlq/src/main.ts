@@ -45,7 +45,7 @@ export async function startDlq(
   makeDirectory(dir, 'dlq.dir');
   const lock = await DirectoryLock.take(dir);
   if (!lock) log.warn({ dir }, 'the directory cannot be locked; see to it that no other dlq uses it');
-  const { link, store } = openStore(config, host, 'consumer', 'dlq');
+  const { link, store, notReady } = openStore(config, host, 'consumer', 'dlq');
   const workerLink = openLink(config, host, 'consumer', 'dlq-worker');
 
   const ledger = await Ledger.open(dir);
@@ -160,7 +160,7 @@ export async function startDlq(
   host.status.add(
     'dlq',
     async () => ({
-      ...problemOf(link),
+      ...problemOf({ notReady }),
       ...(await dlqStatus(deps, { ...options, dir }, await countOf(metrics.dlqReplayedItems))),
     }),
     { store, link },
@@ -218,7 +218,7 @@ export async function startDlq(
     name: 'dlq',
     address,
     reached: () => link.wasReady,
-    notReady: () => link.notReady() ?? segments.fault?.message,
+    notReady: () => notReady() ?? segments.fault?.message,
     stop,
   };
 }

@@ -44,7 +44,7 @@ export async function startExporter(
   const host = hostFor(processHost, 'exporter');
   const { exporter: options } = config;
   const upstream = openUpstream(config, version);
-  const { link, store } = openStore(config, host, 'consumer', 'exporter');
+  const { link, store, notReady } = openStore(config, host, 'consumer', 'exporter');
   const urls = (Object.keys(SIGNALS) as Signal[]).map((signal) => new URL(urlOf(signal, options)));
   const proxies = unique(urls.map(viaProxyOf(config))).filter((proxy) => proxy !== undefined);
   const exporter = new Exporter(
@@ -73,7 +73,7 @@ export async function startExporter(
   host.status.add(
     'exporter',
     async () => ({
-      ...problemOf(link),
+      ...problemOf({ notReady }),
       upstream: upstreams,
       ...exporter.state,
       retries: await countOf(host.metrics.exporterRetries),
@@ -89,7 +89,7 @@ export async function startExporter(
   return {
     name: 'exporter',
     reached: () => link.wasReady,
-    notReady: () => link.notReady(),
+    notReady,
     notice: () => exporter.trouble,
     stop: async (timeoutMs) => {
       await exporter.stop(timeoutMs);

@@ -38,7 +38,7 @@ export async function startReceiver(
     ? new DlqClient(dlqUrl, { token: config.dlq.token?.reveal(), caFile: config.dlq.caFile })
     : undefined;
   const meanwhile = dlq ? 'batches go to the dlq' : 'clients get 503';
-  const { link, store } = openStore(config, host, 'producer', 'receiver', meanwhile);
+  const { link, store, notReady } = openStore(config, host, 'producer', 'receiver', meanwhile);
   const commit = async (groups: readonly (readonly Batch[])[], nowMs: number) => {
     const why = link.notReady();
     if (why) throw new NotSent(why);
@@ -101,7 +101,7 @@ export async function startReceiver(
       const { receiverRequests, receiverRefused, receiverItems } = host.metrics;
       const refused = await countsBy(receiverRefused, 'reason');
       return {
-        ...problemOf(link),
+        ...problemOf({ notReady }),
         requests: await countOf(receiverRequests),
         refusedRequests: Object.values(refused).reduce((sum, requests) => sum + requests, 0),
         items: await countOf(receiverItems),
@@ -133,7 +133,7 @@ export async function startReceiver(
     letsIn: true,
     address,
     reached: () => link.wasReady,
-    notReady: () => link.notReady(),
+    notReady,
     stop,
   };
 }

@@ -14,7 +14,7 @@ const MAX_PICKS = 32;
 /** Starts the scheduler of this process; it waits for Redis by itself. */
 export async function startScheduler(config: Config, processHost: Host): Promise<RunningService> {
   const host = hostFor(processHost, 'scheduler');
-  const { link, store } = openStore(config, host, 'consumer', 'scheduler');
+  const { link, store, notReady } = openStore(config, host, 'consumer', 'scheduler');
   const sleeper = host.bells ? bellSleeper(host.bells.scheduler) : redisSleeper(config, host);
   const { scheduler: options } = config;
   const scheduler = new Scheduler(
@@ -42,7 +42,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
     maxItems: config.queue.maxItems,
     perClass: config.queue.perClass,
     slotMs: options.slotMs,
-    notReady: () => link.notReady(),
+    notReady,
   };
   host.live.follow(
     ({ scheduler: { weights } }) =>
@@ -51,7 +51,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   );
   publishState(host.registry, store, state, Date.now);
   host.admin.route('GET', '/api/scheduler', () => readState(store, state, Date.now()));
-  host.status.add('scheduler', () => problemOf(link), { store, link });
+  host.status.add('scheduler', () => problemOf({ notReady }), { store, link });
   const reader = new StatusReader({ store, state, board: host.status, now: Date.now });
   const history = new History(() => reader.read());
   const watch = new Watch({
@@ -69,7 +69,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   return {
     name: 'scheduler',
     reached: () => link.wasReady,
-    notReady: () => link.notReady(),
+    notReady,
     stop: async (timeoutMs) => {
       history.stop();
       watch.stop();

@@ -14,6 +14,7 @@ export * from './open-queues.ts';
 export * from './priority-class.ts';
 export { reclaim } from './reclaim.ts';
 export { NotReplicated, type ReplicaOptions } from './replicas.ts';
+export * from './script-health.ts';
 export * from './server.ts';
 export * from './status.ts';
 export * from './steps.ts';

@@ -123,7 +123,9 @@ export class RedisLink {
       if (report.problems.length > 0) this.#unfit(report.problems.join('; '));
       else this.#fit();
     } catch (error) {
-      if (this.#state !== 'ready') this.#why = causeText(error);
+      // What fails with its connection says less than why that was lost.
+      if (this.#state === 'connecting' || (error as Error).name === 'ReplyError')
+        this.#why = causeText(error);
       // Busy loading its AOF, or gone again: the next look decides.
       if (!this.#closed) setTimeout(() => void this.#retry(), ASK_AGAIN_MS).unref();
     } finally {

@@ -12,6 +12,7 @@ import { forgetOutcomes, readOutcomes } from './scripts/outcomes.ts';
 import { publish } from './scripts/publish.ts';
 import { report } from './scripts/report.ts';
 import { settle } from './scripts/settle.ts';
+import { sift } from './scripts/sift.ts';
 import { take } from './scripts/take.ts';
 
 /** A connection with the scripts beside this file as its commands. */
@@ -36,8 +37,14 @@ export type Scripted = (Redis | Cluster) & {
   nrdotBook(books: string, booked: string, ...args: (string | number)[]): Promise<number>;
   nrdotPublish(status: string, instance: string, json: string, keptMs: number): Promise<number>;
   nrdotReport(breaker: string, wake: string, ...args: (string | number)[]): Promise<BreakerState>;
-  nrdotDrain(depth: string, books: string, outcomes: string, ...args: (string | number)[]): Promise<number[]>;
-  nrdotMove(depth: string, scheduler: string, ...args: (string | number)[]): Promise<number[]>;
+  nrdotDrain(
+    depth: string,
+    books: string,
+    outcomes: string,
+    ...args: (string | number)[]
+  ): Promise<(number | string)[]>;
+  nrdotMove(depth: string, scheduler: string, ...args: (string | number)[]): Promise<(number | string)[]>;
+  nrdotSift(wait: string, active: string, ...args: (string | number)[]): Promise<string[]>;
   nrdotSettle(
     depth: string,
     books: string,
@@ -52,7 +59,7 @@ export type Scripted = (Redis | Cluster) & {
     meta: string,
     marker: string,
     ...args: (string | number)[]
-  ): Promise<[number, number, ...[Buffer, Buffer, number, (Buffer | null)[]][]]>;
+  ): Promise<[number, number, Buffer[], ...[Buffer, Buffer, number, (Buffer | null)[]][]]>;
   nrdotLeave(delayed: string, marker: string, ...args: (string | number)[]): Promise<number>;
   nrdotHandOver(
     depth: string,
@@ -77,6 +84,7 @@ export function scripted(redis: RedisConnection): Scripted {
   define('nrdotMove', 2, move);
   define('nrdotSettle', 4, settle);
   define('nrdotTake', 5, take);
+  define('nrdotSift', 2, sift);
   define('nrdotLeave', 2, leave);
   define('nrdotHandOver', 4, handOver);
   return redis as Scripted;

@@ -77,4 +77,29 @@ export interface Taken {
 }
 
 /** What a script does; each call is one round trip. */
-export type Step = 'enqueue' | 'move' | 'take' | 'settle' | 'leave' | 'hand_over' | 'report' | 'drain';
+export const STEPS = [
+  'enqueue',
+  'move',
+  'take',
+  'settle',
+  'leave',
+  'hand_over',
+  'report',
+  'drain',
+  'sift',
+  'book',
+  'publish',
+  'read_outcomes',
+  'forget_outcomes',
+] as const;
+export type Step = (typeof STEPS)[number];
+
+/** What is told of the steps. */
+export interface StepEvents {
+  /** Redis has answered. */
+  took?(step: Step, seconds: number): void;
+  /** Redis has refused it, or it failed. */
+  failed?(step: Step, error: Error): void;
+  /** A job that is none of the pipeline's went to its queue's failed set: queue, id and reason. */
+  odd?(line: string): void;
+}

@@ -8,6 +8,7 @@ import type { PriorityClass } from './priority-class.ts';
 import { onReplicas } from './replicas.ts';
 import { type Scripted, scripted } from './scripted.ts';
 import { EVENTS_MAX, type ProcessStatus, STATUS_COUNTS_MS, TELLER_MS } from './status.ts';
+import type { Step, StepEvents } from './steps.ts';
 import type { StoreOptions } from './store-options.ts';
 
 /** How long what a process said about itself is kept after its last word. */
@@ -19,8 +20,9 @@ export abstract class StoreState {
   readonly redis: RedisConnection;
   protected readonly scripts: Scripted;
   protected readonly options: StoreOptions;
+  readonly #events: StepEvents;
 
-  constructor(redis: RedisConnection, options: StoreOptions) {
+  constructor(redis: RedisConnection, options: StoreOptions, events: StepEvents = {}) {
     if (!/\{[^{}]+\}/.test(options.prefix)) {
       throw new Error(
         `redis.prefix: "${options.prefix}" has no hash tag; expected one such as "{nrdot}", so that all keys share a slot`,
@@ -30,6 +32,24 @@ export abstract class StoreState {
     this.redis = redis;
     this.options = options;
     this.scripts = scripted(redis);
+    this.#events = events;
+  }
+
+  /** Tells how long a step took, or how it failed. */
+  protected async timed<T>(step: Step, answer: Promise<T>): Promise<T> {
+    const startedAt = performance.now();
+    try {
+      const answered = await answer;
+      this.#events.took?.(step, (performance.now() - startedAt) / 1000);
+      return answered;
+    } catch (error) {
+      this.#events.failed?.(step, error as Error);
+      throw error;
+    }
+  }
+
+  protected tellOdd(lines: readonly unknown[]): void {
+    for (const line of lines) this.#events.odd?.(String(line));
   }
 
   /** Makes a write that somebody relies on as soon as it resolves. */
@@ -78,11 +98,9 @@ export abstract class StoreState {
     limit: number,
   ): Promise<{ outcomes: { done: boolean; key: string }[]; first: number; next: number }> {
     const { outcomes, outcomesForgotten } = this.keys;
-    const [first, given, ...lines] = await this.scripts.nrdotReadOutcomes(
-      outcomes,
-      outcomesForgotten,
-      from,
-      limit,
+    const [first, given, ...lines] = await this.timed(
+      'read_outcomes',
+      this.scripts.nrdotReadOutcomes(outcomes, outcomesForgotten, from, limit),
     );
     // What is done leaves the disk: in a failover Redis must not go back to where it still needed it.
     if (lines.length > 0) await this.kept(() => this.redis.set(this.keys.fence, lines.length));
@@ -99,7 +117,7 @@ export abstract class StoreState {
   /** Forgets the outcomes before a number, once what they say is on the disk. */
   async forgetReplayOutcomes(upTo: number): Promise<void> {
     const { outcomes, outcomesForgotten } = this.keys;
-    await this.scripts.nrdotForgetOutcomes(outcomes, outcomesForgotten, upTo);
+    await this.timed('forget_outcomes', this.scripts.nrdotForgetOutcomes(outcomes, outcomesForgotten, upTo));
   }
 
   /** Which of these payloads Redis still holds. One that expires is in no job: Redis has forgotten that it was enqueued. */
@@ -126,16 +144,16 @@ export abstract class StoreState {
   /** Books an entry of the dlq's ledger: items by field of the books, once for each id. */
   async book({ id, counts }: { id: string; counts: Record<string, number> }): Promise<void> {
     const args = Object.entries(counts).flat();
-    await this.kept(() => this.scripts.nrdotBook(this.keys.books, this.keys.booked, id, ...args));
+    await this.kept(() =>
+      this.timed('book', this.scripts.nrdotBook(this.keys.books, this.keys.booked, id, ...args)),
+    );
   }
 
   /** Says how this process is. */
   async publishStatus(status: ProcessStatus): Promise<void> {
-    await this.scripts.nrdotPublish(
-      this.keys.status,
-      status.instance,
-      JSON.stringify(status),
-      STATUS_KEPT_MS,
+    await this.timed(
+      'publish',
+      this.scripts.nrdotPublish(this.keys.status, status.instance, JSON.stringify(status), STATUS_KEPT_MS),
     );
   }
 

@@ -14,7 +14,7 @@ import type {
   MoveOptions,
   MoveResult,
   Settlement,
-  Step,
+  StepEvents,
   TakeLimits,
   Taken,
 } from './steps.ts';
@@ -24,6 +24,11 @@ import { StoreState } from './store-state.ts';
 /** As numbered by the script; the last is never its answer. */
 const ENQUEUE_RESULTS: EnqueueResult[] = ['queued', 'held', 'lost', 'full', 'spilled', 'taken', 'no_memory'];
 const TAKEN = ENQUEUE_RESULTS.indexOf('taken') + 1;
+/** So many numbers begin what a move answers, and so many what a drain does. */
+const MOVE_NUMBERS = 13;
+const DRAIN_NUMBERS = 4;
+/** More than a worker holds at once. */
+const SIFT_JOBS = 1_000;
 const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
 
 /**
@@ -38,21 +43,13 @@ const UNCLAIMED_PAYLOAD_TTL_S = 600;
  */
 export class Store extends StoreState {
   readonly #bells: Bells | undefined;
-  readonly #onStep: (step: Step, seconds: number) => void;
 
   /**
    * @param bells of a process that runs the whole pipeline: each step rings those it may concern
-   * @param onStep told of each step that Redis has answered
    */
-  constructor(
-    redis: RedisConnection,
-    options: StoreOptions,
-    bells?: Bells,
-    onStep: (step: Step, seconds: number) => void = () => {},
-  ) {
-    super(redis, options);
+  constructor(redis: RedisConnection, options: StoreOptions, bells?: Bells, events: StepEvents = {}) {
+    super(redis, options, events);
     this.#bells = bells;
-    this.#onStep = onStep;
   }
 
   /**
@@ -146,7 +143,7 @@ export class Store extends StoreState {
     uncork();
     let results: number[];
     try {
-      [results] = await Promise.all([this.#timed('enqueue', answer), ...sets]);
+      [results] = await Promise.all([this.timed('enqueue', answer), ...sets]);
     } catch (error) {
       place?.free();
       throw error;
@@ -168,7 +165,7 @@ export class Store extends StoreState {
   /** Moves a weighted window of batches to the export queue. */
   async move(options: MoveOptions): Promise<MoveResult> {
     const { weights } = options;
-    const r = await this.#timed(
+    const answer = await this.timed(
       'move',
       this.scripts.nrdotMove(
         this.keys.depth,
@@ -185,6 +182,8 @@ export class Store extends StoreState {
         options.slotMs,
       ),
     );
+    const r = answer.slice(0, MOVE_NUMBERS).map(Number);
+    this.tellOdd(answer.slice(MOVE_NUMBERS));
     if ((r[0] ?? 0) > 0 || r[11] === BREAKER_STATES.indexOf('half_open')) this.#bells?.exporter.ring();
     const three = (from: number) => ({
       critical: r[from] ?? 0,
@@ -207,7 +206,7 @@ export class Store extends StoreState {
    */
   async report(kind: 'ok' | 'failure' | 'quota' | 'auth', retryAfterMs: number): Promise<BreakerState> {
     const { breaker, wake, prefix } = this.keys;
-    const state = await this.#timed(
+    const state = await this.timed(
       'report',
       this.scripts.nrdotReport(
         breaker,
@@ -234,24 +233,18 @@ export class Store extends StoreState {
     return () => stream.uncork();
   }
 
-  async #timed<T>(step: Step, answer: Promise<T>): Promise<T> {
-    const startedAt = performance.now();
-    const answered = await answer;
-    this.#onStep(step, (performance.now() - startedAt) / 1000);
-    return answered;
-  }
-
   /**
    * While the breaker is open: sends what waits to the dlq, at most `maxJobs` jobs.
    * @returns how many it took; fewer than `maxJobs` when nothing is left
    */
   async drain(maxJobs: number, nowMs: number): Promise<number> {
     const { depth, books, prefix } = this.keys;
-    const [taken] = await this.#timed(
+    const answer = await this.timed(
       'drain',
       this.scripts.nrdotDrain(depth, books, this.keys.outcomes, prefix, nowMs, JOB_OPTIONS, maxJobs),
     );
-    return taken ?? 0;
+    this.tellOdd(answer.slice(DRAIN_NUMBERS));
+    return Number(answer[0] ?? 0);
   }
 
   /**
@@ -271,7 +264,7 @@ export class Store extends StoreState {
       outcome === 'dropped' ? `dropped:${settlement.reason}` : outcome === 'returned' ? '' : outcome;
     const verdict = job.origin === 'replay' ? (outcome === 'returned' ? 'returned' : 'done') : '';
     const step = (scripts: Scripted) =>
-      this.#timed(
+      this.timed(
         'settle',
         scripts.nrdotSettle(
           depth,
@@ -303,7 +296,7 @@ export class Store extends StoreState {
   /** Takes jobs that wait, with their payloads, and locks them for a consumer. */
   async take(queue: 'export', limits: TakeLimits): Promise<Taken> {
     const key = (part: string) => this.keys.queue(queue, part);
-    const [waiting, nextInMs, ...jobs] = await this.#timed(
+    const [waiting, nextInMs, odd, ...jobs] = await this.timed(
       'take',
       this.scripts.nrdotTakeBuffer(
         key('wait'),
@@ -321,6 +314,7 @@ export class Store extends StoreState {
         limits.lookForLost ? 1 : 0,
       ),
     );
+    this.tellOdd(odd);
     return {
       waiting,
       nextInMs,
@@ -338,7 +332,7 @@ export class Store extends StoreState {
    * @returns false when it was not this consumer's any more
    */
   async leave(held: Held, how: 'done' | number): Promise<boolean> {
-    const left = await this.#timed(
+    const left = await this.timed(
       'leave',
       this.scripts.nrdotLeave(
         this.keys.queue(held.queue, 'delayed'),
@@ -354,6 +348,17 @@ export class Store extends StoreState {
     return left === 1;
   }
 
+  /** Puts jobs that are none of the pipeline's out of the way of BullMQ's worker. */
+  async sift(queue: 'spill', nowMs: number): Promise<void> {
+    const key = (part: string) => this.keys.queue(queue, part);
+    this.tellOdd(
+      await this.timed(
+        'sift',
+        this.scripts.nrdotSift(key('wait'), key('active'), this.keys.prefix, queue, nowMs, SIFT_JOBS),
+      ),
+    );
+  }
+
   /**
    * Passes the payloads of `job` on to new jobs, whole or in pieces, in one step.
    * @returns jobs made; 0 when the payloads had been passed on or settled before
@@ -366,7 +371,7 @@ export class Store extends StoreState {
     );
     const { depth, books, wake, prefix } = this.keys;
     const [made] = await Promise.all([
-      this.#timed(
+      this.timed(
         'hand_over',
         this.scripts.nrdotHandOver(
           depth,

@@ -5,7 +5,7 @@ import { assertJobData, type JobData } from './batch.ts';
 import type { Bell } from './bell.ts';
 import { BLOCK_MAX_MS, type RedisConnection } from './connection.ts';
 import type { Place, PlaceKeeper } from './direct-lane.ts';
-import type { Held } from './steps.ts';
+import type { Held, Taken } from './steps.ts';
 import type { Store } from './store.ts';
 import { WakeSignal } from './wake-signal.ts';
 import { type Consumer, RetryLater } from './worker.ts';
@@ -138,9 +138,11 @@ export class Taker implements Consumer, PlaceKeeper {
         continue;
       }
       try {
-        const { waiting, nextInMs } = await this.#take(room);
+        const { jobs, waiting, nextInMs } = await this.#take(room);
         if (this.#closing) return;
+        if (jobs.length === room) continue; // there may be more, and more places
         if (waiting === 0) await this.#sleep(nextInMs < 0 ? BLOCK_MAX_MS : Math.min(BLOCK_MAX_MS, nextInMs));
+        // Full by bytes before everything was taken: there is more, but not for now.
         else if (this.#running.size > 0) await this.#untilChange(BLOCK_MAX_MS);
       } catch (error) {
         if (this.#closing) return;
@@ -151,7 +153,7 @@ export class Taker implements Consumer, PlaceKeeper {
   }
 
   /** Takes what there is room for and starts it. */
-  async #take(room: number): Promise<{ waiting: number; nextInMs: number }> {
+  async #take(room: number): Promise<Taken> {
     const { store, maxBytes } = this.#options;
     const now = performance.now();
     const lookForLost = now - this.#lookedAtMs >= LOST_CHECK_MS;
@@ -165,8 +167,7 @@ export class Taker implements Consumer, PlaceKeeper {
       lookForLost,
     });
     for (const { id, data, attempts, payloads } of taken.jobs) void this.#work(id, data, attempts, payloads);
-    // Full before everything was taken: there is more, but not for now.
-    return { waiting: taken.waiting, nextInMs: taken.nextInMs };
+    return taken;
   }
 
   /**

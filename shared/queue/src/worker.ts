@@ -1,4 +1,4 @@
-import { Worker } from 'bullmq';
+import { UnrecoverableError, Worker } from 'bullmq';
 import { assertJobData, type JobData } from './batch.ts';
 import { BLOCK_MAX_MS, type RedisConnection } from './connection.ts';
 
@@ -49,7 +49,11 @@ export function consume(options: ConsumeOptions): Consumer {
   const worker = new Worker<JobData>(
     options.queue,
     async (job) => {
-      assertJobData(job.id ?? '?', job.data);
+      try {
+        assertJobData(job.id ?? '?', job.data);
+      } catch (error) {
+        throw new UnrecoverableError((error as Error).message); // it stays in the failed set, with that as the reason
+      }
       await options.handle(job.id ?? '', job.data, job.attemptsMade);
     },
     {

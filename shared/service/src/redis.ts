@@ -3,7 +3,7 @@ import {
   type ConnectionKind,
   RedisLink,
   type RedisTarget,
-  type Step,
+  ScriptHealth,
   Store,
   type StoreOptions,
 } from '@nrdot/queue';
@@ -90,16 +90,34 @@ export function openLink(
   return link;
 }
 
-/** Opens a connection with the pipeline's state on it. */
+/**
+ * Opens a connection with the pipeline's state on it.
+ * @returns `notReady`: why the two can't do their work now, the connection or a script
+ */
 export function openStore(
   config: Config,
   host: Pick<Host, 'log' | 'registry' | 'bells'>,
   kind: ConnectionKind,
   name: string,
   meanwhile?: string,
-): { link: RedisLink; store: Store } {
+): { link: RedisLink; store: Store; notReady(): string | undefined } {
+  const { log, registry } = host;
   const link = openLink(config, host, kind, name, meanwhile);
-  const { redisRoundTripSeconds } = host.registry.metrics;
-  const onStep = (step: Step, seconds: number) => redisRoundTripSeconds.observe({ step }, seconds);
-  return { link, store: new Store(link.redis, storeOptions(config), host.bells, onStep) };
+  const { redisRoundTripSeconds, apqScriptFailures } = registry.metrics;
+  const health = new ScriptHealth();
+  const store = new Store(link.redis, storeOptions(config), host.bells, {
+    took: (step, seconds) => {
+      redisRoundTripSeconds.observe({ step }, seconds);
+      if (health.succeeded(step)) log.info({ script: step }, 'a script that had failed works again');
+    },
+    failed: (step, error) => {
+      const told = health.failed(step, error);
+      if (told === undefined) return;
+      apqScriptFailures.inc({ script: step });
+      if (told) log.warn({ script: step }, told);
+    },
+    odd: (line) =>
+      log.warn(`${line}; it is none of the pipeline's jobs and went to the failed set of its queue`),
+  });
+  return { link, store, notReady: () => link.notReady() ?? health.notReady() };
 }

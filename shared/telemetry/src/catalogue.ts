@@ -209,6 +209,12 @@ export const CATALOGUE = {
       'reason',
     ]),
   ),
+  apqScriptFailures: counter(
+    'every',
+    'apq_script_failures_total',
+    'Scripts that failed in Redis, and changed nothing; not those that Redis refused for a state of its own, such as no memory.',
+    ['script'],
+  ),
   apqBreakerState: whole(
     gauge('scheduler', 'apq_breaker_state', '1 for the state the breaker is in, 0 for the others.', [
       'state',

@@ -14,6 +14,23 @@ const REFUSED_FOR_GOOD = [
   'status_<code>',
 ];
 
+const STEPS = [
+  ...[
+    'enqueue',
+    'move',
+    'take',
+    'settle',
+    'leave',
+    'hand_over',
+    'report',
+    'drain',
+    'sift',
+    'book',
+    'publish',
+  ],
+  ...['read_outcomes', 'forget_outcomes'],
+];
+
 export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   signal: ['traces', 'metrics', 'logs', 'profiles'],
   class: ['critical', 'high', 'normal'],
@@ -22,8 +39,9 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   kind: ['wire', 'body'],
   table: ['keys', 'sources', 'outputs', 'metrics'],
   connection: ['receiver', 'scheduler', 'scheduler-wait', 'exporter', 'dlq', 'dlq-worker'],
-  step: ['enqueue', 'move', 'take', 'settle', 'leave', 'hand_over', 'report', 'drain'],
   use: ['receiver', 'admin', 'dlq', 'upstream', 'redis'],
+  step: STEPS,
+  script: STEPS,
   version: ['<version>'],
   node: ['<version>'],
   outcome: ['delivered', 'retry', 'too-large', 'rejected'],

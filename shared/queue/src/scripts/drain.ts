@@ -1,4 +1,5 @@
 import { breaker } from './breaker.ts';
+import { jobs } from './jobs.ts';
 import { prelude } from './prelude.ts';
 
 /**
@@ -8,14 +9,22 @@ import { prelude } from './prelude.ts';
  *
  * KEYS  1 depth  2 books  3 replay outcomes
  * ARGV  1 prefix  2 now in ms  3 job options (JSON)  4 most jobs in one call
- * Gives { jobs taken, items spilled ×3 by class }; nothing when the breaker is not open
+ * Gives { jobs taken, items spilled ×3 by class, a line for each odd job that went to a failed set … }; nothing when the breaker
+ * is not open
  */
 export const drain = `#!lua flags=allow-oom
 ${prelude}
 ${breaker}
+${jobs}
 local prefix, now, opts, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local held = rcall('HMGET', prefix .. ':breaker', 'state', 'reason')
 if held[1] ~= 'open' then return { 0, 0, 0, 0 } end
+expect('HLEN', { KEYS[1], KEYS[2], prefix .. ':spill:meta' })
+expect('LLEN', { KEYS[3], prefix .. ':spill:wait', prefix .. ':export:wait' })
+for _, class in ipairs({ 'critical', 'high', 'normal' }) do
+  expect('LLEN', { prefix .. ':' .. class .. ':wait', prefix .. ':replay-' .. class .. ':wait' })
+end
+expect('ZCARD', { prefix .. ':spill:marker', prefix .. ':export:delayed' })
 local reason = 'breaker:' .. (held[2] or 'failures')
 local classes = { 'critical', 'high', 'normal' }
 local index = { critical = 1, high = 2, normal = 3 }
@@ -50,14 +59,12 @@ local function spill(job, stage, rename, attempts)
   end
 end
 
+-- The id has left its list.
 local function take(queue, id, stage, replay_stage, rename)
-  local hash = prefix .. ':' .. queue .. ':' .. id
-  local fields = rcall('HMGET', hash, 'data', 'atm')
-  local text, attempts = fields[1], tonumber(fields[2] or 0)
-  rcall('UNLINK', hash)
   taken = taken + 1
-  if not text then return end
-  local job = cjson.decode(text)
+  local job, why, attempts = read_job(prefix, queue, id)
+  if not job then return fail_job(prefix, queue, id, why, now) end
+  rcall('UNLINK', prefix .. ':' .. queue .. ':' .. id)
   if job.origin == 'replay' then give_back(job, replay_stage) else spill(job, stage, rename, attempts) end
 end
 
@@ -84,8 +91,10 @@ for i = 3, 1, -1 do
 end
 write_depth(KEYS[1])
 for i, class in ipairs(classes) do
-  if items[i] > 0 then rcall('HINCRBY', KEYS[2], 'spilled:' .. class .. ':' .. reason, num(items[i])) end
+  if items[i] > 0 then add(KEYS[2], 'spilled:' .. class .. ':' .. reason, items[i]) end
 end
 if items[1] + items[2] + items[3] > 0 then wake_workers(prefix, 'spill') end
-return { taken, items[1], items[2], items[3] }
+local result = { taken, items[1], items[2], items[3] }
+for _, line in ipairs(odd) do result[#result+1] = line end
+return result
 `;

@@ -29,13 +29,17 @@ import { prelude } from './prelude.ts';
 export const enqueue = `${prelude}
 local prefix, now, max_bytes, max_items, opts = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local spill_at, hysteresis = tonumber(ARGV[6]), tonumber(ARGV[7])
+expect('HLEN', { KEYS[2], prefix .. ':spill:meta' })
+expect('ZCARD', { KEYS[3], prefix .. ':spill:marker' })
+expect('LLEN', { prefix .. ':critical:wait', prefix .. ':high:wait', prefix .. ':normal:wait', prefix .. ':replay-critical:wait',
+  prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait', prefix .. ':spill:wait', prefix .. ':export:active' })
 local own = {}
 for i, class in ipairs({ 'critical', 'high', 'normal' }) do
   local limit = { bytes = tonumber(ARGV[6 + 2 * i]), items = tonumber(ARGV[7 + 2 * i]) }
   if limit.bytes > 0 or limit.items > 0 then own[class] = limit end
 end
 local total = rcall('HMGET', KEYS[1], 'total:bytes', 'total:items')
-local held_bytes, held_items = tonumber(total[1] or 0), tonumber(total[2] or 0)
+local held_bytes, held_items = tonumber(total[1]) or 0, tonumber(total[2]) or 0
 local state = rcall('HMGET', KEYS[5], 'state', 'reason')
 local broken = state[1] == 'open' and ('breaker:' .. (state[2] or 'failures'))
 local flags = rcall('HMGET', KEYS[4], 'spilling:critical', 'spilling:high', 'spilling:normal')
@@ -46,8 +50,8 @@ local function own_fill(class)
   local limit = own[class]
   if not limit then return 0 end
   local held = rcall('HMGET', KEYS[1], 'queued:' .. class .. ':bytes', 'queued:' .. class .. ':items')
-  local bytes = tonumber(held[1] or 0) + (depth['queued:' .. class .. ':bytes'] or 0)
-  local items = tonumber(held[2] or 0) + (depth['queued:' .. class .. ':items'] or 0)
+  local bytes = (tonumber(held[1]) or 0) + (depth['queued:' .. class .. ':bytes'] or 0)
+  local items = (tonumber(held[2]) or 0) + (depth['queued:' .. class .. ':items'] or 0)
   return math.max(limit.bytes > 0 and bytes / limit.bytes or 0, limit.items > 0 and items / limit.items or 0)
 end
 
@@ -75,7 +79,7 @@ local function may_go_at_once(bytes)
   local out = 0
   for _, held in ipairs(rcall('HMGET', KEYS[1], 'export:critical:bytes', 'export:high:bytes', 'export:normal:bytes',
     'replay-export:critical:bytes', 'replay-export:high:bytes', 'replay-export:normal:bytes')) do
-    out = out + tonumber(held or 0)
+    out = out + (tonumber(held) or 0)
   end
   return out < tonumber(ARGV[17])
 end
@@ -85,7 +89,7 @@ local done
 local function is_done(key)
   if not done then
     done = {}
-    local base = tonumber(rcall('GET', KEYS[7]) or 0)
+    local base = tonumber(rcall('GET', KEYS[7])) or 0
     local unseen = math.max(0, tonumber(ARGV[18]) - base)
     if unseen > rcall('LLEN', KEYS[6]) then unseen = 0 end
     for _, line in ipairs(rcall('LRANGE', KEYS[6], unseen, -1)) do done[line] = true end
@@ -126,7 +130,7 @@ for i = 19, #ARGV, 8 do
       rcall('SET', export .. key .. ':lock', token, 'PX', ARGV[15])
       token = ''
       count('export:' .. class, 1, items, bytes)
-      rcall('HINCRBY', KEYS[4], 'moved:' .. class, num(items))
+      add(KEYS[4], 'moved:' .. class, items)
       results[#results+1] = 6
     else
       local replay = origin == 'replay'
@@ -145,8 +149,8 @@ for i = 19, #ARGV, 8 do
 end
 if next(depth) then
   write_depth(KEYS[1])
-  if accepted > 0 then rcall('HINCRBY', KEYS[2], 'accepted', num(accepted)) end
-  for field, n in pairs(books) do rcall('HINCRBY', KEYS[2], field, num(n)) end
+  if accepted > 0 then add(KEYS[2], 'accepted', accepted) end
+  for field, n in pairs(books) do add(KEYS[2], field, n) end
 end
 if queued then rcall('ZADD', KEYS[3], 0, '0') end
 if spilled then wake_workers(prefix, 'spill') end

@@ -17,6 +17,14 @@ import { prelude } from './prelude.ts';
 export const handOver = `#!lua flags=allow-oom
 ${prelude}
 local prefix, now, opts, order = ARGV[1], ARGV[2], ARGV[3], cjson.decode(ARGV[4])
+expect('HLEN', { KEYS[1], KEYS[2] })
+expect('LLEN', { KEYS[3] })
+expect('ZCARD', { KEYS[4] })
+for _, job in ipairs(order.jobs) do
+  expect('HLEN', { prefix .. ':' .. job.queue .. ':meta' })
+  expect('LLEN', { prefix .. ':' .. job.queue .. ':wait' })
+  expect('ZCARD', { prefix .. ':' .. job.queue .. ':marker' })
+end
 local function payload(key) return prefix .. ':payload:' .. key end
 for _, job in ipairs(order.jobs) do
   for _, batch in ipairs(job.batches) do
@@ -61,7 +69,7 @@ for _, job in ipairs(order.jobs) do
 end
 for key in pairs(held) do rcall('UNLINK', payload(key)) end
 write_depth(KEYS[1])
-if items > 0 and order.book ~= '' then rcall('HINCRBY', KEYS[2], order.book, num(items)) end
+if items > 0 and order.book ~= '' then add(KEYS[2], order.book, items) end
 rcall('ZADD', KEYS[4], 0, '0')
 return made
 `;

@@ -6,8 +6,9 @@ export const leaving = `
 local function leave(queue, id, token)
   local lock = redis.call('GET', queue .. id .. ':lock')
   if lock and lock ~= token then return false end
+  local was_active = redis.call('LREM', queue .. 'active', -1, id) == 1
   redis.call('DEL', queue .. id .. ':lock')
-  return redis.call('LREM', queue .. 'active', -1, id) == 1
+  return was_active
 end
 local function complete(queue, id, token)
   if not leave(queue, id, token) then return 0 end
@@ -44,11 +45,13 @@ if delay < 0 then
   end
   return 0
 end
-if redis.call('EXISTS', queue .. id) == 0 or not leave(queue, id, ARGV[4]) then return 0 end
+redis.call('ZCARD', KEYS[1])
+redis.call('ZCARD', KEYS[2])
+if redis.call('HLEN', queue .. id) == 0 or not leave(queue, id, ARGV[4]) then return 0 end
 local time = redis.call('TIME')
 local at = time[1] * 1000 + math.floor(time[2] / 1000) + delay
-redis.call('HINCRBY', queue .. id, 'atm', 1)
-redis.call('HSET', queue .. id, 'delay', delay)
+local tried = tonumber(redis.call('HGET', queue .. id, 'atm')) or 0
+redis.call('HSET', queue .. id, 'atm', string.format('%.0f', tried + 1), 'delay', delay)
 redis.call('ZADD', KEYS[1], string.format('%.0f', at * 4096), id)
 -- The marker's score tells BullMQ's workers when to look.
 redis.call('ZADD', KEYS[2], math.floor(tonumber(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]) / 4096), '1')

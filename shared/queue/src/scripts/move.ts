@@ -1,4 +1,5 @@
 import { breaker } from './breaker.ts';
+import { jobs } from './jobs.ts';
 import { prelude } from './prelude.ts';
 
 /**
@@ -17,11 +18,13 @@ import { prelude } from './prelude.ts';
  * ARGV  1 prefix  2 window in batches  3 window in bytes  4 merge up to this many bytes  5 job options (JSON)
  *       6..8 weights of critical, high, normal  9 most picks in one call  10 length of a slot in ms
  * Gives { jobs moved, items moved ×3 by class, batches waiting ×3 live, ×3 replay, room left in batches,
- *   breaker: 0 closed, 1 open, 2 half-open; ms until the earliest probe when open }
+ *   breaker: 0 closed, 1 open, 2 half-open; ms until the earliest probe when open; then a line for each odd job that went
+ *   to a failed set }
  */
 export const move = `#!lua flags=allow-oom
 ${prelude}
 ${breaker}
+${jobs}
 local prefix, window, window_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local merge_bytes, opts, max_picks, slot_ms = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[9]), tonumber(ARGV[10])
 local merge_batches = 512
@@ -30,36 +33,32 @@ local weights = { tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]) }
 local product = weights[1] * weights[2] * weights[3]
 local now = clock()
 local export = prefix .. ':export:'
-local outstanding = rcall('LLEN', export .. 'wait') + rcall('LLEN', export .. 'active') + rcall('ZCARD', export .. 'delayed')
+expect('HLEN', { KEYS[1], KEYS[2], prefix .. ':breaker', export .. 'meta' })
+expect('ZCARD', { export .. 'marker' })
+local outstanding = ask('LLEN', export .. 'wait') + ask('LLEN', export .. 'active') + ask('ZCARD', export .. 'delayed')
 local out_bytes = 0
 for _, c in ipairs(classes) do
   local held = rcall('HMGET', KEYS[1], 'export:' .. c .. ':bytes', 'replay-export:' .. c .. ':bytes')
-  out_bytes = out_bytes + tonumber(held[1] or 0) + tonumber(held[2] or 0)
+  out_bytes = out_bytes + (tonumber(held[1]) or 0) + (tonumber(held[2]) or 0)
 end
--- Open: nothing goes out. Half-open: one probe, alone and unmerged.
-local state = breaker_step(prefix)
-if state == 'open' then window = 0 end
-if state == 'half_open' then window, merge_bytes = 1, 0 end
-if rcall('HGET', export .. 'meta', 'paused') then window = 0 end
-
 local groups = {
   { origin = 'live', queue = '', from = 'queued:', to = 'export:', waiting = {}, total = 0 },
   { origin = 'replay', queue = 'replay-', from = 'replay:', to = 'replay-export:', waiting = {}, total = 0 },
 }
 for _, group in ipairs(groups) do
   for i, c in ipairs(classes) do
-    group.waiting[i] = rcall('LLEN', prefix .. ':' .. group.queue .. c .. ':wait')
+    group.waiting[i] = ask('LLEN', prefix .. ':' .. group.queue .. c .. ':wait')
     group.total = group.total + group.waiting[i]
   end
   local tags = rcall('HMGET', KEYS[2], group.origin .. ':virtual', group.origin .. ':critical', group.origin .. ':high', group.origin .. ':normal')
-  group.virtual = tonumber(tags[1] or 0)
-  group.finish = { tonumber(tags[2] or 0), tonumber(tags[3] or 0), tonumber(tags[4] or 0) }
+  group.virtual = tonumber(tags[1]) or 0
+  group.finish = { tonumber(tags[2]) or 0, tonumber(tags[3]) or 0, tonumber(tags[4]) or 0 }
 end
 -- Tags are in units of the weights they were made with. With new weights each class keeps its lead in items.
 local weighed_by = ARGV[6] .. ':' .. ARGV[7] .. ':' .. ARGV[8]
 local before = rcall('HGET', KEYS[2], 'weights')
-if before and before ~= weighed_by then
-  local a, b, c = string.match(before, '(%d+):(%d+):(%d+)')
+local a, b, c = string.match(before or '', '(%d+):(%d+):(%d+)')
+if a and before ~= weighed_by then
   local old = { tonumber(a), tonumber(b), tonumber(c) }
   for _, group in ipairs(groups) do
     for i = 1, 3 do
@@ -70,6 +69,12 @@ if before and before ~= weighed_by then
   end
 end
 
+-- Open: nothing goes out. Half-open: one probe, alone and unmerged.
+local state = breaker_step(prefix)
+if state == 'open' then window = 0 end
+if state == 'half_open' then window, merge_bytes = 1, 0 end
+if rcall('HGET', export .. 'meta', 'paused') then window = 0 end
+
 -- Requests concatenate, but for profiles: they point into the dictionary of their own.
 local function mergeable(a, b)
   return a.signal == b.signal and a.signal ~= 'profiles' and a.encoding == b.encoding
@@ -77,35 +82,49 @@ local function mergeable(a, b)
     and (a.attempts or 0) == 0 and (b.attempts or 0) == 0
 end
 
+-- What is waiting in a class queue has payloads that Redis holds, or moving it would count what is not there.
 local function read(group, i, id)
-  local text = rcall('HGET', prefix .. ':' .. group.queue .. classes[i] .. ':' .. id, 'data')
-  return text and cjson.decode(text), text
+  local job, text = read_job(prefix, group.queue .. classes[i], id)
+  if not job then return nil, text end
+  if job.class ~= classes[i] or job.origin ~= group.origin then return nil, 'data.class or data.origin is not that of its queue' end
+  for _, batch in ipairs(job.batches) do
+    if is_held(prefix .. ':payload:' .. batch.key) then return job, text end
+  end
+  return nil, 'none of its payloads is in Redis'
 end
 
 -- Takes the oldest job of class i, and while there is a backlog those behind it that may share its request.
 local function take(group, i)
-  local queue = prefix .. ':' .. group.queue .. classes[i] .. ':'
+  local name = group.queue .. classes[i]
+  local queue = prefix .. ':' .. name .. ':'
   local wait = queue .. 'wait'
-  local id = rcall('RPOP', wait)
-  group.waiting[i] = group.waiting[i] - 1
-  group.total = group.total - 1
-  local job, text = read(group, i, id)
-  if not job then return nil end
-  local first, merged = id, false
-  while group.waiting[i] > 0 and job.bytes < merge_bytes and #job.batches < merge_batches do
-    local next_id = rcall('LINDEX', wait, -1)
-    local candidate = read(group, i, next_id)
-    if candidate and (not mergeable(job, candidate) or job.bytes + candidate.bytes > merge_bytes
-      or #job.batches + #candidate.batches > merge_batches) then break end
-    rcall('RPOP', wait)
+  local function pop()
     group.waiting[i] = group.waiting[i] - 1
     group.total = group.total - 1
+    return rcall('RPOP', wait)
+  end
+  local first = rcall('LINDEX', wait, -1)
+  local job, text = read(group, i, first)
+  if not job then
+    fail_job(prefix, name, pop(), text, now)
+    return nil
+  end
+  pop()
+  local merged = false
+  while group.waiting[i] > 0 and job.bytes < merge_bytes and #job.batches < merge_batches do
+    local next_id = rcall('LINDEX', wait, -1)
+    local candidate, why = read(group, i, next_id)
+    if candidate and (not mergeable(job, candidate) or job.bytes + candidate.bytes > merge_bytes
+      or #job.batches + #candidate.batches > merge_batches) then break end
+    pop()
     if candidate then
       for _, batch in ipairs(candidate.batches) do job.batches[#job.batches+1] = batch end
       job.items = job.items + candidate.items
       job.bytes = job.bytes + candidate.bytes
       merged = true
       rcall('UNLINK', queue .. next_id)
+    else
+      fail_job(prefix, name, next_id, why, now)
     end
   end
   if merged then text = cjson.encode(job) end
@@ -161,15 +180,17 @@ if moved > 0 then
         group.origin .. ':normal', num(math.max(0, group.finish[3] - base)))
     end
   end
-  rcall('HINCRBY', KEYS[2], 'decisions', num(moved))
+  add(KEYS[2], 'decisions', moved)
   rcall('HSET', KEYS[2], 'slot', groups[slot].origin)
   for i, c in ipairs(classes) do
-    if items[i] > 0 then rcall('HINCRBY', KEYS[2], 'moved:' .. c, num(items[i])) end
+    if items[i] > 0 then add(KEYS[2], 'moved:' .. c, items[i]) end
   end
   wake_workers(prefix, 'export')
 end
 local live, replay = groups[1].waiting, groups[2].waiting
-return { moved, items[1], items[2], items[3], live[1], live[2], live[3], replay[1], replay[2], replay[3], math.max(0, window - outstanding),
+local result = { moved, items[1], items[2], items[3], live[1], live[2], live[3], replay[1], replay[2], replay[3], math.max(0, window - outstanding),
   ({ closed = 0, open = 1, half_open = 2 })[state] or 0,
-  state == 'open' and math.max(0, tonumber(rcall('HGET', prefix .. ':breaker', 'retry_at') or 0) - clock()) or 0 }
+  state == 'open' and math.max(0, (tonumber(rcall('HGET', prefix .. ':breaker', 'retry_at')) or 0) - clock()) or 0 }
+for _, line in ipairs(odd) do result[#result+1] = line end
+return result
 `;

@@ -3,7 +3,7 @@
  * counter beside it. So it does not matter when a command comes twice, or late from a dlq that is gone.
  */
 const numbers = `
-local base = tonumber(redis.call('GET', KEYS[2]) or 0)
+local base = tonumber(redis.call('GET', KEYS[2])) or 0
 -- Beyond the end: Redis has lost its memory, and counts again.
 local function place(number)
   local at = number - base

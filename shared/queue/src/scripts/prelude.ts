@@ -1,5 +1,9 @@
 /**
- * Functions that every script shares. Depth changes are summed up in `depth` and written once at the end:
+ * Functions that every script shares. Redis takes nothing back: a script that fails in the middle leaves half a step behind. So
+ * each one looks at what it is about to change first (\`expect\`), and a counter that somebody has made no number is begun anew
+ * (\`add\`) rather than fail.
+ *
+ * Depth changes are summed up in `depth` and written once at the end:
  * a window of 64 batches costs as many HINCRBY as one.
  *
  * `num` prints integers: Lua would print 1e+15 for large ones, which HINCRBY refuses.
@@ -7,21 +11,34 @@
 export const prelude = `
 local rcall = redis.call
 local function num(n) return string.format('%.0f', n) end
+-- Fails with the name of the key when that is of another type than the command is for.
+local function ask(command, key)
+  local answer = redis.pcall(command, key)
+  if type(answer) == 'table' and answer.err then error({ err = key .. ': ' .. answer.err }) end
+  return answer
+end
+local function expect(command, keys)
+  for _, key in ipairs(keys) do ask(command, key) end
+end
+local function add(key, field, n)
+  local answer = redis.pcall('HINCRBY', key, field, num(n))
+  if type(answer) == 'table' then rcall('HSET', key, field, num(n)) end
+end
 local depth = {}
 local function count(stage, batches, items, bytes)
-  local function add(field, n)
+  local function sum(field, n)
     if n ~= 0 then depth[field] = (depth[field] or 0) + n end
   end
-  add(stage .. ':batches', batches)
-  add(stage .. ':items', items)
-  add(stage .. ':bytes', bytes)
-  add('total:batches', batches)
-  add('total:items', items)
-  add('total:bytes', bytes)
+  sum(stage .. ':batches', batches)
+  sum(stage .. ':items', items)
+  sum(stage .. ':bytes', bytes)
+  sum('total:batches', batches)
+  sum('total:items', items)
+  sum('total:bytes', bytes)
 end
 local function write_depth(key)
   for field, n in pairs(depth) do
-    if n ~= 0 then rcall('HINCRBY', key, field, num(n)) end
+    if n ~= 0 then add(key, field, n) end
   end
 end
 local function put_job(prefix, queue, id, name, data, opts, now, push, list)

@@ -23,6 +23,13 @@ ${prelude}
 ${breaker}
 ${leaving}
 local prefix, stage, field, verdict = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+expect('HLEN', { KEYS[1], KEYS[2] })
+expect('ZCARD', { KEYS[3] })
+expect('LLEN', { KEYS[4] })
+if ARGV[6] ~= '' then
+  expect('LLEN', { prefix .. ':' .. ARGV[6] .. ':active' })
+  expect('STRLEN', { prefix .. ':' .. ARGV[6] .. ':' .. ARGV[7] .. ':lock' })
+end
 local settled = 0
 for i = 15, #ARGV, 3 do
   local payload = prefix .. ':payload:' .. ARGV[i]
@@ -36,8 +43,8 @@ end
 write_depth(KEYS[1])
 if settled > 0 and field ~= '' then
   local refused = math.min(tonumber(ARGV[5]), settled)
-  rcall('HINCRBY', KEYS[2], field, num(settled - refused))
-  if refused > 0 then rcall('HINCRBY', KEYS[2], 'dropped:partial_success', num(refused)) end
+  add(KEYS[2], field, settled - refused)
+  if refused > 0 then add(KEYS[2], 'dropped:partial_success', refused) end
 end
 local waiting = rcall('EXISTS', prefix .. ':critical:wait', prefix .. ':high:wait', prefix .. ':normal:wait',
   prefix .. ':replay-critical:wait', prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait')
