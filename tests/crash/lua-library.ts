@@ -7,6 +7,9 @@ export function library(call: LuaFunction): LuaTable {
     tostring: (value) =>
       value === undefined ? 'nil' : typeof value === 'boolean' ? String(value) : text(value),
     type: (value) => kind(value),
+    error: (value) => {
+      throw new LuaError(value instanceof LuaTable ? text(value.get('err') as LuaValue) : text(value));
+    },
     next: (table) => ((table as LuaTable).list.length > 0 ? 1 : (table as LuaTable).rest.keys().next().value),
     pcall: (f, ...args) => {
       try {

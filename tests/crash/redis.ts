@@ -32,7 +32,6 @@ const READS = new Set([
   'HGET',
   'HMGET',
   'HLEN',
-  'STRLEN',
   'HGETALL',
   'LINDEX',
   'LLEN',
@@ -326,8 +325,6 @@ export class RedisModel {
         const hash = this.#hash(key);
         return a.slice(1).map((field) => hash?.get(field) ?? null);
       }
-      case 'STRLEN':
-        return this.#string(key)?.length ?? 0;
       case 'HLEN':
         return this.#hash(key)?.size ?? 0;
       case 'HGETALL':

@@ -113,6 +113,26 @@ describe('the configuration', () => {
     );
   });
 
+  it.each([
+    ['{url: "redis://x", tls: {ca_file: /a}}', /redis\.tls: expected enabled: true, or a rediss:\/\/ URL/],
+    ['{url: "redis://x", tls: {insecure_skip_verify: true}}', /redis\.tls: expected enabled: true/],
+    ['{url: "unix:///x", tls: {enabled: true}}', /redis\.tls\.enabled: expected a Redis that is reached/],
+    ['{tls: {enabled: true}}', /redis\.tls\.enabled/],
+    ['{url: "redis://x", sentinel_password: a}', /redis\.sentinels/],
+    ['{url: "redis://x", sentinel_name: a}', /redis\.sentinels/],
+    ['{sentinels: ["a:1"], sentinel_username: a}', /redis\.sentinel_password/],
+    ['{url: "redis://x", username: a}', /redis\.password: expected a password beside username/],
+    ['{username: a, password: b}', /redis\.password: expected url, sentinels or cluster/],
+    ['{url: "redis://a:b@x", password: c}', /redis\.url: expected a user and password in the URL, or/],
+    ['{url: "rediss://x", tls: {ca_file: /a}}', undefined],
+    ['{url: "redis://x", tls: {enabled: true, ca_file: /a, server_name: x}}', undefined],
+    ['{sentinels: ["a:1"], sentinel_username: a, sentinel_password: b, tls: {enabled: true}}', undefined],
+  ] as const)('takes no option of Redis that it would not use: %s', (redis, expected) => {
+    const found = problems(`redis: ${redis}`);
+    if (expected) expect(found).toEqual([expect.stringMatching(expected)]);
+    else expect(found).toEqual([]);
+  });
+
   it('refuses values that contradict each other, and rules that cannot work', () => {
     expect(problems('a: &a [*a, *a]')[0]).toMatch(/outside of itself/);
     expect(problems('queue: {resume_at: 0.99}')[0]).toMatch(
@@ -230,10 +250,13 @@ describe('the configuration', () => {
   });
 
   it('takes numbers and yes or no from the environment, and refuses a placeholder that says nothing', () => {
-    const { config } = load('exporter: {concurrency: "${env:N}"}\nredis: {tls: {enabled: "${env:T}"}}', {
-      N: '4',
-      T: 'true',
-    });
+    const { config } = load(
+      'exporter: {concurrency: "${env:N}"}\nredis: {url: "redis://x", tls: {enabled: "${env:T}"}}',
+      {
+        N: '4',
+        T: 'true',
+      },
+    );
     expect([config.exporter.concurrency, config.redis.tls.enabled]).toEqual([4, true]);
     expect(problems('exporter: {headers: {k: "${KEY}"}}')[0]).toMatch(
       /exporter\.headers\.k: expected \$\{env:NAME\}/,

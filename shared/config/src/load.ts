@@ -511,6 +511,7 @@ function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigPro
     'redis.url',
     'a URL that begins with redis://, rediss:// or unix://',
   );
+  checkRedis(redis, check);
   check(
     redis.private.maxmemoryBytes > queue.maxBytes || places.length > 0,
     'redis.private.maxmemory',
@@ -543,6 +544,63 @@ function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigPro
     );
   }
   return problems;
+}
+
+/** What is configured is used or refused: an option that has no effect where it stands is a mistake, and a silent one. */
+function checkRedis(
+  {
+    url,
+    sentinels,
+    sentinelName,
+    sentinelUsername,
+    sentinelPassword,
+    cluster,
+    username,
+    password,
+    tls,
+  }: Config['redis'],
+  check: (holds: boolean, path: string, expected: string) => void,
+): void {
+  const at = url?.reveal() ?? '';
+  const hasPlace = url !== undefined || sentinels.length > 0 || cluster.length > 0;
+  const isSocket = /^(unix:|\/)/.test(at);
+  check(
+    sentinels.length > 0 ||
+      (sentinelName === 'mymaster' && sentinelUsername === undefined && sentinelPassword === undefined),
+    'redis.sentinels',
+    'sentinels, where sentinel_name, sentinel_username or sentinel_password is given',
+  );
+  check(
+    sentinelUsername === undefined || sentinelPassword !== undefined,
+    'redis.sentinel_password',
+    'a password beside sentinel_username',
+  );
+  const hasOwn = password !== undefined || username !== undefined;
+  check(username === undefined || password !== undefined, 'redis.password', 'a password beside username');
+  check(
+    !hasOwn || hasPlace,
+    'redis.password',
+    'url, sentinels or cluster beside it; the private Redis has no users',
+  );
+  check(
+    !hasOwn || !/^rediss?:\/\/[^/]*@/.test(at),
+    'redis.url',
+    'a user and password in the URL, or in username and password, and not in both',
+  );
+  const speaksTls = tls.enabled || at.startsWith('rediss://');
+  check(
+    !tls.enabled || (hasPlace && !isSocket),
+    'redis.tls.enabled',
+    'a Redis that is reached over the network',
+  );
+  const hasTlsOptions =
+    [tls.caFile, tls.certFile, tls.keyFile, tls.serverName].some((given) => given !== undefined) ||
+    tls.insecureSkipVerify;
+  check(
+    speaksTls || !hasTlsOptions,
+    'redis.tls',
+    'enabled: true, or a rediss:// URL, beside its other options',
+  );
 }
 
 function explain(tree: Tree, sourceOf: (path: Path) => string): Setting[] {

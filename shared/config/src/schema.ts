@@ -178,6 +178,8 @@ export const schema = section('NRDOT+', {
       url: secret('redis://, rediss:// or unix:// URL.'),
       sentinels: addresses('Sentinels to ask for the primary.'),
       sentinel_name: text('mymaster', 'Name of the primary that the sentinels watch.'),
+      sentinel_username: optionalText('ACL user of the sentinels, which have users of their own.'),
+      sentinel_password: secret('Their password.'),
       cluster: addresses('Some nodes of a Redis Cluster.'),
       username: optionalText('ACL user.'),
       password: secret('Its password.'),
@@ -199,11 +201,17 @@ export const schema = section('NRDOT+', {
         '5s',
         'How long Redis may leave something unanswered. Then the connection is replaced, and a request goes to the dlq, which has 3 s; only then is it 503. From there on requests go to the dlq at once, until Redis answers.',
       ),
-      tls: section('TLS to Redis; rediss:// URLs use it too.', {
-        enabled: flag(false, 'Speak TLS.'),
+      tls: section('TLS to Redis, on with `enabled` or a rediss:// URL.', {
+        enabled: flag(
+          false,
+          'Speak TLS, with every server and sentinel; one that does not is not spoken to.',
+        ),
         ca_file: optionalPath('Certificates to trust, PEM.'),
         cert_file: optionalPath('Own certificate, PEM.'),
         key_file: optionalPath('Its key, PEM.'),
+        server_name: optionalText(
+          'Name that the certificates have to be for, where servers are reached by another one, such as the address that Sentinel gives.',
+        ),
         insecure_skip_verify: flag(false, "Do not check the server's certificate. For tests only."),
       }),
       private: section('The Redis that `nrdot up` starts for itself.', {

@@ -1,15 +1,28 @@
 import { readFileSync } from 'node:fs';
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
 
+export interface RedisTls {
+  caFile?: string;
+  certFile?: string;
+  keyFile?: string;
+  /** The name that certificates have to be for; the one by which a server is reached when absent. */
+  serverName?: string;
+  insecureSkipVerify?: boolean;
+}
+
 /** Where Redis is. One of `url` (redis://, rediss://, unix://), `sentinels` or `cluster`. */
 export interface RedisTarget {
   url?: string;
   sentinels?: { host: string; port: number }[];
   sentinelName?: string;
+  /** Of the sentinels, which have users of their own. */
+  sentinelUsername?: string;
+  sentinelPassword?: string;
   cluster?: { host: string; port: number }[];
   username?: string;
   password?: string;
-  tls?: { caFile?: string; certFile?: string; keyFile?: string; insecureSkipVerify?: boolean };
+  /** Given: TLS or no connection, to servers and sentinels. */
+  tls?: RedisTls;
 }
 
 export type RedisConnection = Redis | Cluster;
@@ -108,6 +121,8 @@ function open(target: RedisTarget, common: RedisOptions, kind: ConnectionKind): 
     const { retryStrategy, ...redisOptions } = common;
     const clusterOptions: ClusterOptions = {
       redisOptions,
+      // Nodes are reached by the names that they are configured with and announce, which are those of their certificates.
+      dnsLookup: (name, callback) => callback(null, name),
       enableOfflineQueue: kind === 'consumer',
       ...(retryStrategy
         ? { clusterRetryStrategy: (attempt: number) => retryStrategy(attempt) as number }
@@ -116,7 +131,15 @@ function open(target: RedisTarget, common: RedisOptions, kind: ConnectionKind): 
     return new Cluster(target.cluster, clusterOptions);
   }
   if (target.sentinels) {
-    return new Redis({ ...common, sentinels: target.sentinels, name: target.sentinelName ?? 'mymaster' });
+    return new Redis({
+      ...common,
+      sentinels: target.sentinels,
+      name: target.sentinelName ?? 'mymaster',
+      sentinelCommandTimeout: common.connectTimeout,
+      ...(target.sentinelUsername ? { sentinelUsername: target.sentinelUsername } : {}),
+      ...(target.sentinelPassword ? { sentinelPassword: target.sentinelPassword } : {}),
+      ...(common.tls ? { sentinelTLS: common.tls, enableTLSForSentinelMode: true } : {}),
+    });
   }
   const url = target.url ?? 'redis://127.0.0.1:6379';
   if (url.startsWith('unix://')) return new Redis({ ...common, path: url.slice('unix://'.length) });
@@ -125,8 +148,11 @@ function open(target: RedisTarget, common: RedisOptions, kind: ConnectionKind): 
 }
 
 /** Getters: each new connection has what is in the files then, so that renewed certificates are used. */
-function tlsOptions({ caFile, certFile, keyFile, insecureSkipVerify }: NonNullable<RedisTarget['tls']>) {
-  const options = { rejectUnauthorized: !insecureSkipVerify };
+function tlsOptions({ caFile, certFile, keyFile, serverName, insecureSkipVerify }: RedisTls) {
+  const options = {
+    rejectUnauthorized: !insecureSkipVerify,
+    ...(serverName ? { servername: serverName } : {}),
+  };
   for (const [name, file] of Object.entries({ ca: caFile, cert: certFile, key: keyFile })) {
     if (!file) continue;
     let last = readFileSync(file);

@@ -100,6 +100,6 @@ export interface StepEvents {
   took?(step: Step, seconds: number): void;
   /** Redis has refused it, or it failed. */
   failed?(step: Step, error: Error): void;
-  /** A job that is none of the pipeline's went to its queue's failed set: queue, id and reason. */
+  /** A job that is none of the pipeline's was put away: queue, id and reason. */
   odd?(line: string): void;
 }

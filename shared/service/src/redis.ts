@@ -11,19 +11,33 @@ import type { Host } from './host.ts';
 
 /** Where the config says Redis is. */
 export function redisTarget(config: Config): RedisTarget {
-  const { url, sentinels, sentinelName, cluster, username, password, tls } = config.redis;
+  const {
+    url,
+    sentinels,
+    sentinelName,
+    sentinelUsername,
+    sentinelPassword,
+    cluster,
+    username,
+    password,
+    tls,
+  } = config.redis;
+  const isTls = tls.enabled || url?.reveal().startsWith('rediss://');
   return {
     ...(url ? { url: url.reveal() } : {}),
     ...(sentinels.length > 0 ? { sentinels, sentinelName } : {}),
+    ...(sentinelUsername ? { sentinelUsername } : {}),
+    ...(sentinelPassword ? { sentinelPassword: sentinelPassword.reveal() } : {}),
     ...(cluster.length > 0 ? { cluster } : {}),
     ...(username ? { username } : {}),
     ...(password ? { password: password.reveal() } : {}),
-    ...(tls.enabled
+    ...(isTls
       ? {
           tls: {
             ...(tls.caFile ? { caFile: tls.caFile } : {}),
             ...(tls.certFile ? { certFile: tls.certFile } : {}),
             ...(tls.keyFile ? { keyFile: tls.keyFile } : {}),
+            ...(tls.serverName ? { serverName: tls.serverName } : {}),
             insecureSkipVerify: tls.insecureSkipVerify,
           },
         }
@@ -116,8 +130,7 @@ export function openStore(
       apqScriptFailures.inc({ script: step });
       if (told) log.warn({ script: step }, told);
     },
-    odd: (line) =>
-      log.warn(`${line}; it is none of the pipeline's jobs and went to the failed set of its queue`),
+    odd: (line) => log.warn(`a job that is none of the pipeline's: ${line}`),
   });
   return { link, store, notReady: () => link.notReady() ?? health.notReady() };
 }

@@ -47,7 +47,7 @@ end
 -- The id has left its list. Nothing here may fail: the step goes on.
 local function fail_job(prefix, queue, id, why, now)
   local key = prefix .. ':' .. queue .. ':' .. id
-  odd[#odd+1] = queue .. ' ' .. id .. ': ' .. why
+  odd[#odd+1] = queue .. ' ' .. id .. ': ' .. why .. '; it is in the failed set'
   local fields = redis.pcall('HMGET', key, 'data', 'opts')
   if not fields.err then
     if not fields[1] and not fields[2] then return end

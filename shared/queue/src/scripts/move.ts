@@ -82,7 +82,9 @@ local function mergeable(a, b)
     and (a.attempts or 0) == 0 and (b.attempts or 0) == 0
 end
 
--- What is waiting in a class queue has payloads that Redis holds, or moving it would count what is not there.
+-- A job whose payloads are gone was settled before, by somebody who acted on a step that Redis has forgotten, or is a copy. To
+-- move it would count what is not there.
+local settled_before = 'none of its payloads is in Redis; the job is removed'
 local function read(group, i, id)
   local job, text = read_job(prefix, group.queue .. classes[i], id)
   if not job then return nil, text end
@@ -90,7 +92,7 @@ local function read(group, i, id)
   for _, batch in ipairs(job.batches) do
     if is_held(prefix .. ':payload:' .. batch.key) then return job, text end
   end
-  return nil, 'none of its payloads is in Redis'
+  return nil, settled_before
 end
 
 -- Takes the oldest job of class i, and while there is a backlog those behind it that may share its request.
@@ -103,10 +105,15 @@ local function take(group, i)
     group.total = group.total - 1
     return rcall('RPOP', wait)
   end
+  local function put_away(id, why)
+    if why ~= settled_before then return fail_job(prefix, name, id, why, now) end
+    rcall('UNLINK', queue .. id)
+    odd[#odd+1] = name .. ' ' .. id .. ': ' .. why
+  end
   local first = rcall('LINDEX', wait, -1)
   local job, text = read(group, i, first)
   if not job then
-    fail_job(prefix, name, pop(), text, now)
+    put_away(pop(), text)
     return nil
   end
   pop()
@@ -124,7 +131,7 @@ local function take(group, i)
       merged = true
       rcall('UNLINK', queue .. next_id)
     else
-      fail_job(prefix, name, next_id, why, now)
+      put_away(next_id, why)
     end
   end
   if merged then text = cjson.encode(job) end

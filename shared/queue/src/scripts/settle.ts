@@ -28,7 +28,7 @@ expect('ZCARD', { KEYS[3] })
 expect('LLEN', { KEYS[4] })
 if ARGV[6] ~= '' then
   expect('LLEN', { prefix .. ':' .. ARGV[6] .. ':active' })
-  expect('STRLEN', { prefix .. ':' .. ARGV[6] .. ':' .. ARGV[7] .. ':lock' })
+  expect('GET', { prefix .. ':' .. ARGV[6] .. ':' .. ARGV[7] .. ':lock' })
 end
 local settled = 0
 for i = 15, #ARGV, 3 do
