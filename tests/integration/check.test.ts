@@ -33,7 +33,7 @@ it('asks for each signal, with headers and encoding, and stores nothing', async 
   expect(mock.kept()[0]!.headers['content-encoding']).toBe('gzip');
   for (const line of await check({ ...right, headers: { 'api-key': 'wrong' } }))
     expect(line).toMatch(/: key, .*401/);
-  for (const line of await check({ ...right, endpoint: `${mock.url}/v1/traces` }))
+  for (const line of await check({ ...right, endpoint: `${mock.url}/otlp` }))
     expect(line).toMatch(/: address, .*404/);
   mock.set({ status: 503 });
   for (const line of await check(right)) expect(line).toMatch(/: upstream, answers 503/);

@@ -98,8 +98,6 @@ async function failureOf(
 
 function addressText(url: URL): string {
   if (url.port === '4317') return 'Port 4317 is gRPC; OTLP/HTTP is mostly on 4318.';
-  if (/(\/v1\/(traces|metrics|logs)){2}$/.test(url.pathname) || /\/v1\/\w+\/v1\/\w+$/.test(url.pathname))
-    return 'exporter.endpoint is the base URL: leave /v1/traces and the like out.';
   return 'Set exporter.endpoint to the base URL of an OTLP/HTTP upstream, such as https://otlp.nr-data.net.';
 }
 
