@@ -128,7 +128,7 @@ Examples:
     .addHelpText(
       'after',
       `
-What it names: host (its name), network (the connection), tls (the certificate), address (the path), key, encoding, size, upstream
+What it names: host (its name), proxy, network (the connection), tls (the certificate), address (the path), key, encoding, size, upstream
 (it fails or throttles). Nothing is stored there: the requests have no items.
 Exit code: 0 when every signal is taken, 4 when one is not, 2 when the configuration is not valid.
 

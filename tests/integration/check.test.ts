@@ -51,6 +51,9 @@ it('tells the name from the connection, TLS and something that speaks no HTTP', 
   expect((await check({ endpoint: `http://127.0.0.1:${port}` }))[0]).toBe(
     `traces: network, connection refused by 127.0.0.1:${port}`,
   );
+  expect((await check({ endpoint: 'http://up.example', proxy: `http://127.0.0.1:${port}` }))[0]).toMatch(
+    /^traces: proxy, connection refused/,
+  );
   const other = createServer((socket) => {
     socket.on('error', () => {});
     socket.once('data', () => socket.end('\0\0\u0006\u0004\0\0\0\0\0'));

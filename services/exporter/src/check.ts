@@ -2,10 +2,12 @@ import { lookup } from 'node:dns/promises';
 import { connect as connectTcp } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { Config } from '@nrdot/config';
-import { type ContentEncoding, encodeContent, SIGNALS, type Signal } from '@nrdot/otlp';
+import { type ContentEncoding, encodeContent, type Signal } from '@nrdot/otlp';
 import { causeText } from '@nrdot/telemetry';
 import { openUpstream } from './main.ts';
 import type { Outcome } from './outcome.ts';
+import { proxyFor, proxyName } from './proxy.ts';
+import { urlOf } from './upstream.ts';
 
 /** What came of one empty request for a signal, sent as batches are sent. */
 export interface SignalCheck {
@@ -13,7 +15,7 @@ export interface SignalCheck {
   url: string;
   ok: boolean;
   /** What of it failed, when something did. */
-  part?: 'host' | 'network' | 'tls' | 'address' | 'key' | 'encoding' | 'size' | 'upstream';
+  part?: 'host' | 'proxy' | 'network' | 'tls' | 'address' | 'key' | 'encoding' | 'size' | 'upstream';
   /** In words: what was found. */
   found: string;
   /** What to do, when it failed. */
@@ -35,7 +37,7 @@ export async function checkUpstream(config: Config, version: string): Promise<Si
   try {
     return await Promise.all(
       CHECKED.map(async (signal) => {
-        const url = urlOf(config, signal);
+        const url = new URL(urlOf(signal, config.exporter));
         const outcome = await upstream.send(signal, body, encoding);
         const failure =
           outcome.kind === 'delivered' ? undefined : await failureOf(outcome, url, config, encoding);
@@ -47,11 +49,6 @@ export async function checkUpstream(config: Config, version: string): Promise<Si
   } finally {
     await upstream.close();
   }
-}
-
-function urlOf({ exporter: { endpoint = '', endpoints } }: Config, signal: Signal): URL {
-  const own = (endpoints as Partial<Record<Signal, string | undefined>>)[signal];
-  return new URL(own ?? endpoint.replace(/\/+$/, '') + SIGNALS[signal].path);
 }
 
 function takenText(outcome: Outcome): string {
@@ -104,6 +101,11 @@ function addressText(url: URL): string {
 /** Which step towards it fails: the name, the connection, or TLS. */
 async function networkFailure(message: string, url: URL, config: Config): Promise<Failure> {
   const { timeoutMs, tls } = config.exporter;
+  const proxy = proxyFor(url, config.exporter.proxy?.reveal(), process.env);
+  if (proxy !== undefined) {
+    const todo = `It goes by the proxy ${proxyName(proxy)} (exporter.proxy, or the environment): may that reach ${url.host}, and is it right?`;
+    return { part: 'proxy', found: message, todo };
+  }
   const host = url.hostname.replace(/^\[|\]$/g, '');
   try {
     await lookup(host);
