@@ -15,7 +15,11 @@ rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist, { recursive: true });
 const result = await build({
   absWorkingDir: root,
-  entryPoints: { nrdot: 'cli/src/bundle-entry.ts', 'hash-worker': 'shared/segment-log/src/hash-worker.ts' },
+  entryPoints: {
+    nrdot: 'cli/src/bundle-entry.ts',
+    'hash-worker': 'shared/segment-log/src/hash-worker.ts',
+    'large-worker': 'services/receiver/src/large-worker.ts',
+  },
   outdir: dist,
   bundle: true,
   splitting: true,

@@ -1,22 +1,26 @@
-import { isUtf8 } from 'node:buffer';
 import {
   type BodyFormat,
   borrowContent,
   type ContentEncoding,
   GRPC,
-  type InvalidUtf8,
-  jsonToProtobuf,
   OtlpError,
   oversized,
   type PartialSuccess,
   type Signal,
-  type Sound,
-  soundRequest,
   walk,
 } from '@nrdot/otlp';
-import { type Batch, type EnqueueResult, NotReplicated, NotSent, newBatchId } from '@nrdot/queue';
+import {
+  type Batch,
+  type EnqueueResult,
+  NotReplicated,
+  NotSent,
+  newBatchId,
+  type PriorityClass,
+} from '@nrdot/queue';
 import type { Reservation } from './body.ts';
 import type { Classified } from './classifier/classifier.ts';
+import { classifyPieces, isLarge, type LargeRequests, limitPieces } from './large-request.ts';
+import { type SoundOptions, soundProtobuf } from './sound.ts';
 import type { Tap } from './tap/tap.ts';
 
 export interface QueueCapacity {
@@ -24,11 +28,8 @@ export interface QueueCapacity {
   items: number;
 }
 
-export interface IngestLimits {
+export interface IngestLimits extends SoundOptions {
   maxBodyBytes: number;
-  maxDepth: number;
-  /** What becomes of strings that are not UTF-8. */
-  invalidUtf8: InvalidUtf8 | 'reject_request';
   queue?: QueueCapacity | undefined;
 }
 
@@ -41,6 +42,8 @@ export interface IngestDeps {
   limit: ((body: Buffer) => Limited) | undefined;
   /** The parts of a request by class. `body` is protobuf, validated. */
   classify(signal: Signal, body: Buffer): Classified[];
+  /** Reads what is too large to be read here; without it everything is. */
+  large?: LargeRequests;
   /** Shows people what was acknowledged, while one looks. */
   tap?: Pick<Tap, 'open' | 'offer'>;
   now(): number;
@@ -85,7 +88,7 @@ export async function ingest(
   limits: IngestLimits,
   deps: IngestDeps,
 ): Promise<Ingested> {
-  const { signal, format, encoding, wire, reservation } = request;
+  const { signal, encoding, wire, reservation } = request;
   if (wire.byteLength === 0) return { items: 0, bodyBytes: 0 };
 
   // Borrowed: until the next `await` it is ours. A payload is never a view of it: gzip goes on as it came, and what
@@ -96,42 +99,41 @@ export async function ingest(
   });
   const decoded = decoding instanceof Promise ? await decoding : decoding;
   const bodyBytes = decoded.byteLength;
-  const sound = soundProtobuf(signal, format, decoded, limits);
-  const whole = sound.body;
-  if (whole !== decoded) reservation.reserve(whole.byteLength);
-  let { items } = sound;
-  if (items === 0) return { items, bodyBytes, ...partialOf(sound) };
-  const limited = signal === 'metrics' && deps.limit ? deps.limit(whole) : undefined;
-  const body = limited?.body ?? whole;
-  const partial = partialOf(sound, limited && { rejected: limited.dropped, message: limited.message });
-  if (body !== whole) {
-    reservation.reserve(body.byteLength);
-    items = walk(signal, body, { maxDepth: limits.maxDepth }).items;
-    if (items === 0) {
-      limited?.count();
-      return { items, bodyBytes, ...partial };
-    }
+  const taken =
+    deps.large && isLarge(signal, request.format, decoded.byteLength)
+      ? await takeLarge(request, decoded, limits, deps, deps.large)
+      : takeWhole(request, decoded, limits, deps);
+  const { parts, whole, isUntouched, partial, count } = taken;
+  const items = parts.reduce((sum, part) => sum + part.items, 0);
+  if (items === 0) {
+    count();
+    return { items, bodyBytes, ...partial };
   }
 
   const receivedAt = deps.now();
-  const parts = deps.classify(signal, body);
   const common = { signal, origin: 'live', receivedAt } as const;
   const batches = parts.map((part): Batch => {
     const id = newBatchId(receivedAt);
     if (part.body !== undefined) {
       reservation.reserve(part.body.byteLength);
-      const { items } = walk(signal, part.body, { maxDepth: limits.maxDepth });
-      return { ...common, id, class: part.class, encoding: 'identity', items, payload: part.body };
+      return {
+        ...common,
+        id,
+        class: part.class,
+        encoding: 'identity',
+        items: part.items,
+        payload: part.body,
+      };
     }
     // What nothing changed keeps the compressed bytes it came in. Few backends read deflate: that goes on plain.
-    const untouched = body === decoded && encoding !== 'deflate';
+    const untouched = isUntouched && encoding !== 'deflate';
     return {
       ...common,
       id,
       class: part.class,
       encoding: untouched ? encoding : 'identity',
-      items,
-      payload: untouched ? wire : body,
+      items: part.items,
+      payload: untouched ? wire : whole(),
     };
   });
   const results = await enqueueOrStore(deps, batches);
@@ -145,19 +147,75 @@ export async function ingest(
     const why = 'its payload was not in Redis any more when it was to be taken';
     throw unavailable('not_kept', why, keptOf(results));
   }
-  limited?.count();
+  count();
   if (deps.tap?.open) for (const batch of batches) deps.tap.offer(batch);
   return { items, bodyBytes, ...partial };
 }
 
-/** The request as protobuf, without what is wrong with single items of it. */
-function soundProtobuf(signal: Signal, format: BodyFormat, decoded: Buffer, limits: IngestLimits): Sound {
-  const { maxDepth, invalidUtf8 } = limits;
-  if (format === 'protobuf') return soundRequest(signal, decoded, limits);
-  const text =
-    invalidUtf8 === 'replace' && !isUtf8(decoded) ? Buffer.from(decoded.toString('utf8')) : decoded;
-  const lenient = invalidUtf8 !== 'reject_request' || isUtf8(decoded);
-  return soundRequest(signal, jsonToProtobuf(signal, text, { maxDepth, lenient }), limits);
+/** What is to be kept of a request. */
+interface Taken {
+  /** By class. `body` is undefined when it is all there is. */
+  parts: { class: PriorityClass; body: Buffer | undefined; items: number }[];
+  /** All there is, as protobuf. */
+  whole(): Buffer;
+  /** Whether that is what came. */
+  isUntouched: boolean;
+  partial: { partial?: PartialSuccess };
+  /** Once it is acknowledged. */
+  count(): void;
+}
+
+const NOTHING = { parts: [], isUntouched: false, count: () => {}, whole: () => Buffer.alloc(0) };
+
+function takeWhole(request: IngestRequest, decoded: Buffer, limits: IngestLimits, deps: IngestDeps): Taken {
+  const { signal, format, reservation } = request;
+  const { maxDepth } = limits;
+  const sound = soundProtobuf(signal, format, decoded, limits);
+  if (sound.body !== decoded) reservation.reserve(sound.body.byteLength);
+  if (sound.items === 0) return { ...NOTHING, partial: partialOf(sound) };
+  const limited = signal === 'metrics' && deps.limit ? deps.limit(sound.body) : undefined;
+  const body = limited?.body ?? sound.body;
+  const partial = partialOf(sound, limited && { rejected: limited.dropped, message: limited.message });
+  const count = () => limited?.count();
+  let { items } = sound;
+  if (body !== sound.body) {
+    reservation.reserve(body.byteLength);
+    items = walk(signal, body, { maxDepth }).items;
+    if (items === 0) return { ...NOTHING, partial, count };
+  }
+  const parts = deps.classify(signal, body).map((part) => ({
+    ...part,
+    items: part.body === undefined ? items : walk(signal, part.body, { maxDepth }).items,
+  }));
+  return { parts, whole: () => body, isUntouched: body === decoded, partial, count };
+}
+
+/** The same in pieces, between which others have their turn; what has to be read whole is read by another thread. */
+async function takeLarge(
+  request: IngestRequest,
+  decoded: Buffer,
+  limits: IngestLimits,
+  deps: IngestDeps,
+  large: LargeRequests,
+): Promise<Taken> {
+  const { signal, format, reservation } = request;
+  reservation.reserve(decoded.byteLength); // the pieces
+  const sound = await large.read({ signal, format, decoded, options: limits });
+  const pieces = sound.pieces.map((piece) => Buffer.from(piece.buffer));
+  const limited = signal === 'metrics' && deps.limit ? await limitPieces(pieces, deps.limit) : undefined;
+  const bodies = limited?.bodies ?? pieces;
+  if (limited?.isChanged) reservation.reserve(bodies.reduce((sum, { byteLength }) => sum + byteLength, 0));
+  return {
+    parts: await classifyPieces(
+      bodies,
+      (body) => deps.classify(signal, body),
+      (body) => walk(signal, body, limits).items,
+    ),
+    whole: () => Buffer.concat(bodies),
+    isUntouched: format === 'protobuf' && sound.message === '' && !limited?.isChanged,
+    partial: partialOf(sound, limited && { rejected: limited.dropped, message: limited.message }),
+    count: () => limited?.count(),
+  };
 }
 
 /** What is said of a success that was none for all items; nothing when it was. */

@@ -14,6 +14,7 @@ import {
 import { countOf, countsBy } from '@nrdot/telemetry';
 import { Classifier } from './classifier/classifier.ts';
 import { DlqClient } from './dlq-client.ts';
+import { LargeRequests } from './large-request.ts';
 import { Limiting } from './limiting.ts';
 import { Receiver } from './server.ts';
 import { addTapRoute, Tap } from './tap/tap.ts';
@@ -53,6 +54,7 @@ export async function startReceiver(
   const enqueuer = new Enqueuer(commit, Date.now, config.redis.commandTimeoutMs);
   const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, steadyNow);
   let classifier = new Classifier(config.priority);
+  const large = new LargeRequests();
   const tap = new Tap();
   addTapRoute(host.admin, tap);
   const server = new Receiver(
@@ -84,6 +86,7 @@ export async function startReceiver(
       enqueue: (batches) => enqueuer.enqueue(batches),
       limit: limiting && ((body) => limiting.limit(body)),
       classify: (signal, body) => classifier.classify(signal, body),
+      large,
       tap,
       now: Date.now,
     },
@@ -117,6 +120,7 @@ export async function startReceiver(
   const stop = async (timeoutMs: number) => {
     tap.stop();
     await server.stop(timeoutMs);
+    await large.stop();
     await enqueuer.idle();
     // A Redis that hangs is not waited for: the lease expires by itself.
     await Promise.race([limiting?.stop(), wait(Math.min(timeoutMs, RELEASE_MS), undefined, { ref: false })]);

@@ -1,0 +1,30 @@
+import { isUtf8 } from 'node:buffer';
+import {
+  type BodyFormat,
+  type InvalidUtf8,
+  jsonToProtobuf,
+  type Signal,
+  type Sound,
+  soundRequest,
+} from '@nrdot/otlp';
+
+export interface SoundOptions {
+  maxDepth: number;
+  /** What becomes of strings that are not UTF-8. */
+  invalidUtf8: InvalidUtf8 | 'reject_request';
+}
+
+/** A decompressed request as protobuf, without what is wrong with single items of it. @throws OtlpError */
+export function soundProtobuf(
+  signal: Signal,
+  format: BodyFormat,
+  decoded: Buffer,
+  options: SoundOptions,
+): Sound {
+  const { maxDepth, invalidUtf8 } = options;
+  if (format === 'protobuf') return soundRequest(signal, decoded, options);
+  const text =
+    invalidUtf8 === 'replace' && !isUtf8(decoded) ? Buffer.from(decoded.toString('utf8')) : decoded;
+  const lenient = invalidUtf8 !== 'reject_request' || isUtf8(decoded);
+  return soundRequest(signal, jsonToProtobuf(signal, text, { maxDepth, lenient }), options);
+}

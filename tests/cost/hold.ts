@@ -1,0 +1,106 @@
+/**
+ * How long one request may hold the event loop: the worst that we can construct, against a receiver with default limits.
+ *     node tests/cost/hold.ts
+ * It measures CPU time of the thread between two turns of the loop, so it is no test. docs/security.md has what it said.
+ */
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { loadConfig } from '@nrdot/config';
+import { Classifier } from '../../services/receiver/src/classifier/classifier.ts';
+import { type IngestDeps, ingest } from '../../services/receiver/src/ingest.ts';
+import { LargeRequests } from '../../services/receiver/src/large-request.ts';
+import { CardinalityLimiter } from '../../services/receiver/src/limiter/index.ts';
+import { field, METRIC_SHAPES, SHAPES, WALKED, type Walked } from './shapes.ts';
+
+const MIB = 2 ** 20;
+const { config } = loadConfig({ env: {} });
+const classifier = new Classifier(config.priority);
+const large = new LargeRequests();
+
+function deps(): IngestDeps {
+  const limiter = new CardinalityLimiter({}, { now: Date.now, seed: 1 });
+  return {
+    enqueue: async (batches) => batches.map(() => 'queued' as const),
+    store: undefined,
+    limit: (body) => {
+      const { body: out, droppedPoints } = limiter.process(body);
+      return {
+        body: out === body ? body : Buffer.from(out),
+        dropped: droppedPoints,
+        message: '',
+        count: () => {},
+      };
+    },
+    classify: (signal, body) => classifier.classify(signal, body),
+    large,
+    now: Date.now,
+  };
+}
+
+/** The shape, repeated until it is so large. */
+function ofBytes(make: (n: number) => Buffer, bytes: number): Buffer {
+  const n = Math.floor((1_000 * bytes) / make(1_000).byteLength);
+  return make(n);
+}
+
+async function hold(
+  signal: Walked,
+  wire: Buffer,
+  encoding: 'identity' | 'gzip' | 'zstd',
+  format: 'protobuf' | 'json',
+) {
+  const reservation = { reserve: () => {}, release: () => {} };
+  const limits = { maxBodyBytes: 64 * MIB, maxDepth: 64, invalidUtf8: 'reject_item' as const };
+  let longest = 0;
+  let before = cpuMs();
+  let isOver = false;
+  const look = () => {
+    const now = cpuMs();
+    longest = Math.max(longest, now - before);
+    before = now;
+    if (!isOver) setImmediate(look);
+  };
+  setImmediate(look);
+  await ingest({ signal, format, encoding, wire, reservation }, limits, deps()).catch(() => {});
+  look();
+  isOver = true;
+  return longest;
+}
+
+/** Of this thread: other work on the machine does not count. */
+function cpuMs(): number {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1_000;
+}
+
+function say(ms: number, what: string): void {
+  console.log(`${ms.toFixed(0).padStart(6)} ms  ${what}`);
+}
+
+/** `node tests/cost/hold.ts empty`: only shapes with this in their name. */
+const only = process.argv[2] ?? '';
+for (const bytes of [0.9 * MIB, 60 * MIB]) {
+  for (const signal of WALKED) {
+    const shapes: [string, (n: number) => Buffer][] = [
+      ...Object.entries(SHAPES).map(([name, make]): [string, (n: number) => Buffer] => [
+        name,
+        (n) => make(signal, n),
+      ]),
+      ...(signal === 'metrics' ? Object.entries(METRIC_SHAPES) : []),
+    ];
+    for (const [name, make] of shapes) {
+      if (!name.includes(only)) continue;
+      const body = ofBytes(make, bytes);
+      const ms = await hold(signal, body, 'identity', 'protobuf');
+      say(ms, `${(bytes / MIB).toFixed(1)} MiB ${signal}: ${name}`);
+    }
+  }
+}
+const zeros = field(1, Buffer.alloc(60 * MIB));
+say(await hold('logs', gzipSync(zeros), 'gzip', 'protobuf'), '60 MiB of nothing in gzip');
+say(await hold('logs', zstdCompressSync(zeros), 'zstd', 'protobuf'), '60 MiB of nothing in zstd');
+const record = '{"body":{"stringValue":"x"}}';
+for (const bytes of [0.9 * MIB, 60 * MIB]) {
+  const json = `{"resourceLogs":[{"scopeLogs":[{"logRecords":[${`${record},`.repeat(bytes / (record.length + 1) - 3)}${record}]}]}]}`;
+  say(await hold('logs', Buffer.from(json), 'identity', 'json'), `${(bytes / MIB).toFixed(1)} MiB of JSON`);
+}
+await large.stop();
