@@ -5,10 +5,12 @@
  */
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { loadConfig } from '@nrdot/config';
+import type { Batch } from '@nrdot/queue';
 import { Classifier } from '../../services/receiver/src/classifier/classifier.ts';
 import { type IngestDeps, ingest } from '../../services/receiver/src/ingest.ts';
 import { LargeRequests } from '../../services/receiver/src/large-request.ts';
 import { CardinalityLimiter } from '../../services/receiver/src/limiter/index.ts';
+import { localLimit } from '../../services/receiver/src/limiter/test/local-limit.ts';
 import { field, METRIC_SHAPES, SHAPES, WALKED, type Walked } from './shapes.ts';
 
 const MIB = 2 ** 20;
@@ -18,18 +20,11 @@ const large = new LargeRequests();
 
 function deps(): IngestDeps {
   const limiter = new CardinalityLimiter({}, { now: Date.now, seed: 1 });
+  const enqueue = async (batches: readonly Batch[]) => batches.map(() => 'queued' as const);
   return {
-    enqueue: async (batches) => batches.map(() => 'queued' as const),
+    enqueue,
     store: undefined,
-    limit: (body) => {
-      const { body: out, droppedPoints } = limiter.process(body);
-      return {
-        body: out === body ? body : Buffer.from(out),
-        dropped: droppedPoints,
-        message: '',
-        count: () => {},
-      };
-    },
+    limit: localLimit(limiter, enqueue),
     classify: (signal, body) => classifier.classify(signal, body),
     large,
     now: Date.now,

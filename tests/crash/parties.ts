@@ -86,7 +86,7 @@ export function startReceiver(
   const enqueuer = new Enqueuer(
     (groups, nowMs) => {
       if (!world.redisUp) throw new NotSent('lost Redis');
-      return store.enqueue(groups, nowMs);
+      return store.enqueueGroups(groups, nowMs);
     },
     () => world.time.nowMs,
   );

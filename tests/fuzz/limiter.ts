@@ -38,12 +38,16 @@ export function limiterTarget(): Target {
       }
       nowMs += Math.floor(random() * 2_000);
       const before = Buffer.from(bytes);
-      const { body, points, droppedPoints, aggregatedPoints } = limiter.process(bytes);
+      const { body, points, ends, droppedPoints, aggregatedPoints } = limiter.process(bytes);
+      // One in five is refused further on: what it changed is taken back.
+      if (random() < 0.2) limiter.undo();
+      else limiter.keep();
       if (!before.equals(bytes)) throw new Error('the request itself was changed');
       if (points + droppedPoints + aggregatedPoints !== items)
         throw new Error(`${items} points became ${points} + ${droppedPoints} + ${aggregatedPoints}`);
       const outgoing = walk('metrics', body).items;
-      if (outgoing !== points) throw new Error(`${points} points are said to go out, and ${outgoing} do`);
+      if (outgoing !== points + ends)
+        throw new Error(`${points} points and ${ends} ends are said to go out, and ${outgoing} do`);
     },
     known: (error) => error instanceof OtlpError,
   };
@@ -65,7 +69,8 @@ function actingLimiter(now: () => number, pass: (ms: number) => void, random: Ra
       for (let from = 0; from < 400; from += 100) {
         pass(1_000);
         limiter.process(manyValues(metric, label, 100, from));
+        limiter.keep();
       }
-  if (random() < 0.25) limiter.setBudget(FEW_KEYS);
+  if (random() < 0.25) limiter.learnTotals(limiter.keysLimit - FEW_KEYS, 0);
   return limiter;
 }

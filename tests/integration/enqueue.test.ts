@@ -31,7 +31,7 @@ describe('enqueueing', () => {
     let commits = 0;
     const enqueuer = new Enqueuer(async (groups, nowMs) => {
       commits++;
-      return store.enqueue(groups, nowMs);
+      return store.enqueueGroups(groups, nowMs);
     });
     const results = await Promise.all(
       Array.from({ length: 300 }, () => enqueuer.enqueue([batch('normal', 1)])),

@@ -13,14 +13,14 @@ export const limiter: Board = {
       panels: [
         stat(
           'Alive',
-          'Key-sets in the tables of all receivers; never above limiter.max_keys.',
+          'Key-sets of all receivers together; never above limiter.max_keys.',
           'locale',
-          'sum(cl_keys_used)',
+          'max(cl_keys_used)',
           {
             height: 5,
           },
         ),
-        stat('Limit', 'Shares of the budget that receivers have leased.', 'locale', 'sum(cl_keys_limit)', {
+        stat('Limit', 'limiter.max_keys.', 'locale', 'max(cl_keys_limit)', {
           height: 5,
           thresholds: [[null, 'blue']],
         }),
@@ -28,7 +28,7 @@ export const limiter: Board = {
           'Use',
           'From limiter.act_above (half) on labels are looked at.',
           'percentunit',
-          'sum(cl_keys_used) / sum(cl_keys_limit)',
+          'max(cl_keys_used) / max(cl_keys_limit)',
           {
             thresholds: [
               [null, 'green'],
@@ -68,7 +68,7 @@ export const limiter: Board = {
             height: 5,
           },
         ),
-        graph('Key-sets of each receiver', 'Used, beside what it may hold.', 'locale', [
+        graph('Key-sets as each receiver knows them', 'Used, beside limiter.max_keys.', 'locale', [
           ['{{instance}} used', 'cl_keys_used'],
           ['{{instance}} limit', 'cl_keys_limit'],
         ]),

@@ -194,7 +194,7 @@ export const overview: Board = {
           [
             ['queue', 'max(apq_fill_ratio)'],
             ['disk', 'max(dlq_utilization_ratio)'],
-            ['limiter', 'sum(cl_keys_used) / sum(cl_keys_limit)'],
+            ['limiter', 'max(cl_keys_used) / max(cl_keys_limit)'],
             ['exporters', 'sum(exporter_inflight) / sum(exporter_concurrency)'],
           ],
           { max: 1 },

@@ -105,7 +105,15 @@ describe('a 503', () => {
 
 it('counts what the limiter did once: when the request is acknowledged, not each time that it is refused', async () => {
   let counted = 0;
-  const limited = { dropped: 1, message: 'one too many', count: () => void counted++ };
+  const limited = {
+    dropped: 1,
+    message: 'one too many',
+    movesSources: false,
+    claim: undefined,
+    undo: () => {},
+    wentElsewhere: () => {},
+    count: () => void counted++,
+  };
   const send = (enqueue: IngestDeps['enqueue'], body?: Buffer) =>
     ingest(
       {
@@ -119,7 +127,12 @@ it('counts what the limiter did once: when the request is acknowledged, not each
       {
         enqueue,
         store: undefined,
-        limit: (whole) => ({ ...limited, body: body ?? whole }),
+        limit: {
+          limit: (whole) => ({ ...limited, body: body ?? whole }),
+          limitPieces: () => expect.fail('it is one body'),
+          enqueue: async (request) => enqueue((await request.prepare()).batches),
+          busy: false,
+        },
         classify: () => [{ class: 'normal', body: undefined }],
         now: Date.now,
       },

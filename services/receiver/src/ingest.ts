@@ -11,15 +11,17 @@ import {
 } from '@nrdot/otlp';
 import {
   type Batch,
+  Contended,
   type EnqueueResult,
+  type Group,
   NotReplicated,
   NotSent,
   newBatchId,
-  type PriorityClass,
+  type Preparation,
 } from '@nrdot/queue';
 import type { Reservation } from './body.ts';
 import type { Classified } from './classifier/classifier.ts';
-import { classifyPieces, isLarge, type LargeRequests, limitPieces } from './large-request.ts';
+import { classifyPieces, isLarge, type LargeRequests } from './large-request.ts';
 import { type SoundOptions, soundProtobuf } from './sound.ts';
 import type { Tap } from './tap/tap.ts';
 
@@ -38,8 +40,8 @@ export interface IngestDeps {
   enqueue(batches: readonly Batch[]): Promise<EnqueueResult[]>;
   /** Where a batch goes when Redis can't take it; undefined when there is no such place. Durable when it resolves. */
   store: ((batch: Batch) => Promise<void>) | undefined;
-  /** Holds the cardinality of metrics; undefined when it is off. `body` is protobuf, validated. */
-  limit: ((body: Buffer) => Limited) | undefined;
+  /** Holds the cardinality of metrics; undefined when it is off. */
+  limit: MetricsLimit | undefined;
   /** The parts of a request by class. `body` is protobuf, validated. */
   classify(signal: Signal, body: Buffer): Classified[];
   /** Reads what is too large to be read here; without it everything is. */
@@ -47,6 +49,17 @@ export interface IngestDeps {
   /** Shows people what was acknowledged, while one looks. */
   tap?: Pick<Tap, 'open' | 'offer'>;
   now(): number;
+}
+
+export interface MetricsLimit {
+  /** @param body protobuf, validated */
+  limit(body: Buffer): Limited;
+  /** The same for one request in pieces: others have their turn between them. */
+  limitPieces(pieces: readonly Buffer[]): Promise<LimitedPieces>;
+  /** The same as for other batches; they are prepared when their turn has come. */
+  enqueue(request: Preparation): Promise<EnqueueResult[]>;
+  /** A request that comes now waits for its turn. */
+  readonly busy: boolean;
 }
 
 export interface IngestRequest {
@@ -65,9 +78,18 @@ export interface Limited {
   /** Points that were dropped, and why, in words for the client. */
   dropped: number;
   message: string;
+  /** Cumulative points were merged: it stands or falls with what the ledger of their sources says. */
+  movesSources: boolean;
+  claim: Group['claim'];
+  /** Takes back what it changed, when it is not enqueued at all. */
+  undo(): void;
+  /** It was taken back, and its points are on their way all the same. */
+  wentElsewhere(): void;
   /** Counts what was done to it. Only what is acknowledged counts: what is refused is sent, and limited, again. */
   count(): void;
 }
+
+export type LimitedPieces = Omit<Limited, 'body'> & { bodies: Buffer[]; isChanged: boolean };
 
 export interface Ingested {
   /** Acknowledged: in the queue or on disk. */
@@ -99,44 +121,203 @@ export async function ingest(
   });
   const decoded = decoding instanceof Promise ? await decoding : decoding;
   const bodyBytes = decoded.byteLength;
-  const taken =
+  const read =
     deps.large && isLarge(signal, request.format, decoded.byteLength)
-      ? await takeLarge(request, decoded, limits, deps, deps.large)
-      : takeWhole(request, decoded, limits, deps);
-  const { parts, whole, isUntouched, partial, count } = taken;
-  const items = parts.reduce((sum, part) => sum + part.items, 0);
-  if (items === 0) {
-    count();
-    return { items, bodyBytes, ...partial };
+      ? await readLarge(request, decoded, limits, deps.large)
+      : readWhole(request, decoded, limits);
+  if (read.items === 0) return { items: 0, bodyBytes, ...partialOf(read.said) };
+  const work = { request, limits, deps, read, receivedAt: deps.now() };
+  if (signal !== 'metrics' || !deps.limit) {
+    const parts = classified(work, read.bodies);
+    const batches = batchesOf(
+      work,
+      parts instanceof Promise ? await parts : parts,
+      read.bodies,
+      read.isAsItCame,
+    );
+    await settled(work, await enqueueOrStore(deps, batches), batches);
+    return { items: read.items, bodyBytes, ...partialOf(read.said) };
   }
 
-  const receivedAt = deps.now();
+  // What is decided about metrics depends on the requests before it, and they have to be settled first. Until its turn has come
+  // the body has to be its own.
+  const isBorrowed = read.bodies[0] === decoded && decoded !== wire && !(decoding instanceof Promise);
+  const turn = new MetricsTurn(work, deps.limit, isBorrowed);
+  if (isBorrowed && deps.limit.busy) turn.own();
+  const results = await enqueueOrStore(deps, turn);
+  const { limited, batches } = turn;
+  if (batches.length > 0) await settled(work, results, batches);
+  limited.count();
+  const { dropped: rejected, message } = limited;
+  return {
+    items: batches.reduce((sum, batch) => sum + batch.items, 0),
+    bodyBytes,
+    ...partialOf(read.said, { rejected, message }),
+  };
+}
+
+/** A request as protobuf, without what is wrong with single items of it. */
+interface Read {
+  /** One, or the pieces of a large request, each one a request by itself. */
+  bodies: Buffer[];
+  items: number;
+  said: PartialSuccess;
+  /** The body is what was on the wire, decompressed. */
+  isAsItCame: boolean;
+}
+
+function readWhole(request: IngestRequest, decoded: Buffer, limits: IngestLimits): Read {
+  const sound = soundProtobuf(request.signal, request.format, decoded, limits);
+  if (sound.body !== decoded) request.reservation.reserve(sound.body.byteLength);
+  return { bodies: [sound.body], items: sound.items, said: sound, isAsItCame: sound.body === decoded };
+}
+
+/** The same by another thread. */
+async function readLarge(
+  { signal, format, reservation }: IngestRequest,
+  decoded: Buffer,
+  limits: IngestLimits,
+  large: LargeRequests,
+): Promise<Read> {
+  reservation.reserve(decoded.byteLength); // the pieces
+  const sound = await large.read({ signal, format, decoded, options: limits });
+  return {
+    bodies: sound.pieces.map((piece) => Buffer.from(piece.buffer)),
+    items: sound.items,
+    said: sound,
+    isAsItCame: format === 'protobuf' && sound.message === '',
+  };
+}
+
+interface Work {
+  request: IngestRequest;
+  limits: IngestLimits;
+  deps: IngestDeps;
+  read: Read;
+  receivedAt: number;
+}
+
+/** A request of metrics, whose batches are made when its turn has come, and again when what they relied on has changed. */
+class MetricsTurn implements Preparation {
+  readonly #work: Work;
+  readonly #limit: MetricsLimit;
+  readonly #isBorrowed: boolean;
+  #bodies: Buffer[] | undefined;
+  limited!: Omit<Limited, 'body'>;
+  batches: readonly Batch[] = [];
+
+  constructor(work: Work, limit: MetricsLimit, isBorrowed: boolean) {
+    this.#work = work;
+    this.#limit = limit;
+    this.#isBorrowed = isBorrowed;
+    this.#bodies = work.read.bodies;
+  }
+
+  /** Copies the body, so that others may use the memory that it lies in. */
+  own(): void {
+    const [body] = this.#bodies!;
+    this.#work.request.reservation.reserve(body!.byteLength);
+    this.#bodies = [Buffer.from(body!)];
+  }
+
+  enqueue(): Promise<EnqueueResult[]> {
+    return this.#limit.enqueue(this);
+  }
+
+  prepare(): Group | Promise<Group> {
+    const bodies = this.#bodies ?? [this.#again()];
+    if (this.#isBorrowed) this.#bodies = undefined;
+    if (bodies.length > 1) return this.#preparePieces(bodies);
+    const limited = this.#limit.limit(bodies[0]!);
+    this.limited = limited;
+    return this.#grouped([limited.body], limited.body !== bodies[0]) as Group;
+  }
+
+  async #preparePieces(pieces: readonly Buffer[]): Promise<Group> {
+    const limited = await this.#limit.limitPieces(pieces);
+    this.limited = limited;
+    return this.#grouped(limited.bodies, limited.isChanged);
+  }
+
+  /** The batches of what the limiter left, at once when it is one body. */
+  #grouped(bodies: Buffer[], isChanged: boolean): Group | Promise<Group> {
+    const { request, read } = this.#work;
+    const { claim, undo } = this.limited;
+    const group = (parts: Part[]): Group => {
+      const kept = parts.filter(({ items }) => items > 0);
+      this.batches = batchesOf(this.#work, kept, bodies, read.isAsItCame && !isChanged);
+      return { batches: this.batches, claim };
+    };
+    try {
+      if (isChanged) request.reservation.reserve(bodies.reduce((sum, { byteLength }) => sum + byteLength, 0));
+      const parts = classified(this.#work, bodies);
+      if (!(parts instanceof Promise)) return group(parts);
+      return parts.then(group).catch((error: unknown) => {
+        undo();
+        throw error;
+      });
+    } catch (error) {
+      undo();
+      throw error;
+    }
+  }
+
+  /** The body once more, after its memory was used by others. Small, or it would not have been borrowed. */
+  #again(): Buffer {
+    const { request, limits } = this.#work;
+    const decoded = borrowContent(request.wire, request.encoding, { maxBytes: limits.maxBodyBytes });
+    if (decoded instanceof Promise) throw new Error('a borrowed body is decompressed at once');
+    return decoded;
+  }
+}
+
+/** What is kept of a class; `body` is undefined when it is all there is. */
+type Part = Classified & { items: number };
+
+/** The parts of a request by class: at once, or in pieces between which others have their turn. */
+function classified({ request, limits, deps }: Work, bodies: readonly Buffer[]): Part[] | Promise<Part[]> {
+  const { signal } = request;
+  const { maxDepth } = limits;
+  const itemsOf = (body: Buffer) => walk(signal, body, { maxDepth }).items;
+  if (bodies.length > 1) return classifyPieces(bodies, (body) => deps.classify(signal, body), itemsOf);
+  const body = bodies[0]!;
+  return deps.classify(signal, body).map((part) => ({ ...part, items: itemsOf(part.body ?? body) }));
+}
+
+function batchesOf(
+  { request, receivedAt }: Work,
+  parts: readonly Part[],
+  bodies: readonly Buffer[],
+  isAsItCame: boolean,
+): Batch[] {
+  const { signal, encoding, wire, reservation } = request;
   const common = { signal, origin: 'live', receivedAt } as const;
-  const batches = parts.map((part): Batch => {
+  return parts.map((part): Batch => {
     const id = newBatchId(receivedAt);
     if (part.body !== undefined) {
       reservation.reserve(part.body.byteLength);
-      return {
-        ...common,
-        id,
-        class: part.class,
-        encoding: 'identity',
-        items: part.items,
-        payload: part.body,
-      };
+      const { class: priorityClass, items, body: payload } = part;
+      return { ...common, id, class: priorityClass, encoding: 'identity', items, payload };
     }
     // What nothing changed keeps the compressed bytes it came in. Few backends read deflate: that goes on plain.
-    const untouched = isUntouched && encoding !== 'deflate';
+    const untouched = isAsItCame && encoding !== 'deflate';
     return {
       ...common,
       id,
       class: part.class,
       encoding: untouched ? encoding : 'identity',
       items: part.items,
-      payload: untouched ? wire : whole(),
+      payload: untouched ? wire : bodies.length === 1 ? bodies[0]! : Buffer.concat(bodies),
     };
   });
-  const results = await enqueueOrStore(deps, batches);
+}
+
+/** @throws OtlpError when the batches were not kept */
+async function settled(
+  { limits, deps }: Work,
+  results: readonly EnqueueResult[],
+  batches: readonly Batch[],
+): Promise<void> {
   if (results.includes('full')) {
     // A request is refused whole for want of room.
     if (limits.queue) refuseIfNeverFits(batches, limits.queue);
@@ -147,75 +328,7 @@ export async function ingest(
     const why = 'its payload was not in Redis any more when it was to be taken';
     throw unavailable('not_kept', why, keptOf(results));
   }
-  count();
   if (deps.tap?.open) for (const batch of batches) deps.tap.offer(batch);
-  return { items, bodyBytes, ...partial };
-}
-
-/** What is to be kept of a request. */
-interface Taken {
-  /** By class. `body` is undefined when it is all there is. */
-  parts: { class: PriorityClass; body: Buffer | undefined; items: number }[];
-  /** All there is, as protobuf. */
-  whole(): Buffer;
-  /** Whether that is what came. */
-  isUntouched: boolean;
-  partial: { partial?: PartialSuccess };
-  /** Once it is acknowledged. */
-  count(): void;
-}
-
-const NOTHING = { parts: [], isUntouched: false, count: () => {}, whole: () => Buffer.alloc(0) };
-
-function takeWhole(request: IngestRequest, decoded: Buffer, limits: IngestLimits, deps: IngestDeps): Taken {
-  const { signal, format, reservation } = request;
-  const { maxDepth } = limits;
-  const sound = soundProtobuf(signal, format, decoded, limits);
-  if (sound.body !== decoded) reservation.reserve(sound.body.byteLength);
-  if (sound.items === 0) return { ...NOTHING, partial: partialOf(sound) };
-  const limited = signal === 'metrics' && deps.limit ? deps.limit(sound.body) : undefined;
-  const body = limited?.body ?? sound.body;
-  const partial = partialOf(sound, limited && { rejected: limited.dropped, message: limited.message });
-  const count = () => limited?.count();
-  let { items } = sound;
-  if (body !== sound.body) {
-    reservation.reserve(body.byteLength);
-    items = walk(signal, body, { maxDepth }).items;
-    if (items === 0) return { ...NOTHING, partial, count };
-  }
-  const parts = deps.classify(signal, body).map((part) => ({
-    ...part,
-    items: part.body === undefined ? items : walk(signal, part.body, { maxDepth }).items,
-  }));
-  return { parts, whole: () => body, isUntouched: body === decoded, partial, count };
-}
-
-/** The same in pieces, between which others have their turn; what has to be read whole is read by another thread. */
-async function takeLarge(
-  request: IngestRequest,
-  decoded: Buffer,
-  limits: IngestLimits,
-  deps: IngestDeps,
-  large: LargeRequests,
-): Promise<Taken> {
-  const { signal, format, reservation } = request;
-  reservation.reserve(decoded.byteLength); // the pieces
-  const sound = await large.read({ signal, format, decoded, options: limits });
-  const pieces = sound.pieces.map((piece) => Buffer.from(piece.buffer));
-  const limited = signal === 'metrics' && deps.limit ? await limitPieces(pieces, deps.limit) : undefined;
-  const bodies = limited?.bodies ?? pieces;
-  if (limited?.isChanged) reservation.reserve(bodies.reduce((sum, { byteLength }) => sum + byteLength, 0));
-  return {
-    parts: await classifyPieces(
-      bodies,
-      (body) => deps.classify(signal, body),
-      (body) => walk(signal, body, limits).items,
-    ),
-    whole: () => Buffer.concat(bodies),
-    isUntouched: format === 'protobuf' && sound.message === '' && !limited?.isChanged,
-    partial: partialOf(sound, limited && { rejected: limited.dropped, message: limited.message }),
-    count: () => limited?.count(),
-  };
 }
 
 /** What is said of a success that was none for all items; nothing when it was. */
@@ -237,20 +350,31 @@ function refuseIfNeverFits(batches: readonly Batch[], queue: QueueCapacity): voi
 }
 
 /** Into Redis, or to the dlq's disk what Redis can't take. */
-async function enqueueOrStore(deps: IngestDeps, batches: readonly Batch[]): Promise<EnqueueResult[]> {
+async function enqueueOrStore(
+  deps: IngestDeps,
+  request: MetricsTurn | readonly Batch[],
+): Promise<EnqueueResult[]> {
+  const turn = 'prepare' in request ? request : undefined;
   let results: EnqueueResult[] | undefined;
   let why = 'Redis is out of memory';
   let kept: Kept = 'unknown';
   try {
-    results = await deps.enqueue(batches);
+    results = await (turn ? turn.enqueue() : deps.enqueue(request as readonly Batch[]));
     kept = keptOf(results);
   } catch (error) {
+    if (error instanceof OtlpError) throw error; // what its preparation refused it with
+    if (error instanceof Contended) throw unavailable('limiter_contended', error.message, 'nothing');
     if (error instanceof NotSent) kept = 'nothing';
     if (error instanceof NotReplicated) why = error.message;
     else why = error instanceof NotSent ? 'Redis cannot be reached' : 'Redis did not confirm it';
   }
+  const batches = turn ? turn.batches : (request as readonly Batch[]);
   const outside = batches.filter((_, i) => !results || results[i] === 'no_memory');
   if (outside.length === 0) return results!;
+  if (turn?.limited.movesSources) {
+    // Only the ledger in Redis knows what its sources have counted. They will say it again.
+    throw unavailable('no_ledger', `${why}, where the last values of merged cumulative points are`, kept);
+  }
   const { store } = deps;
   if (!store) throw unavailable(results ? 'redis_full' : 'redis_unavailable', why, kept);
   try {
@@ -259,6 +383,7 @@ async function enqueueOrStore(deps: IngestDeps, batches: readonly Batch[]): Prom
     // Another part may be on the disk, and so may this one, when only the dlq's answer is missing.
     throw unavailable('nowhere_durable', `${why}, and ${(error as Error).message}`, 'unknown');
   }
+  turn?.limited.wentElsewhere();
   return batches.map((batch, i) => (outside.includes(batch) ? 'spilled' : results![i]!));
 }
 

@@ -8,6 +8,7 @@ import { Classifier } from './classifier/classifier.ts';
 import { type IngestDeps, type IngestRequest, ingest } from './ingest.ts';
 import { LargeRequests } from './large-request.ts';
 import { CardinalityLimiter } from './limiter/index.ts';
+import { localLimit } from './limiter/test/local-limit.ts';
 
 const large = new LargeRequests();
 afterAll(() => large.stop());
@@ -23,21 +24,14 @@ async function take(request: Partial<IngestRequest> & { signal: Signal; wire: Bu
   const batches: Batch[] = [];
   const limiter = new CardinalityLimiter({}, { now: () => 1_000_000, seed: 1 });
   const classifier = new Classifier(priority);
+  const enqueue = async (all: readonly Batch[]) => {
+    batches.push(...all);
+    return all.map(() => 'queued' as const);
+  };
   const deps: IngestDeps = {
-    enqueue: async (all) => {
-      batches.push(...all);
-      return all.map(() => 'queued' as const);
-    },
+    enqueue,
     store: undefined,
-    limit: (body) => {
-      const { body: out, droppedPoints } = limiter.process(body);
-      return {
-        body: out === body ? body : Buffer.from(out),
-        dropped: droppedPoints,
-        message: '',
-        count: () => {},
-      };
-    },
+    limit: localLimit(limiter, enqueue),
     classify: (signal, body) => classifier.classify(signal, body),
     ...(withThread ? { large } : {}),
     now: () => 1_000,

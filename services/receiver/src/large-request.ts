@@ -3,7 +3,6 @@ import { Worker } from 'node:worker_threads';
 import { type BodyFormat, OtlpError, type Signal } from '@nrdot/otlp';
 import type { PriorityClass } from '@nrdot/queue';
 import type { Classified } from './classifier/classifier.ts';
-import type { Limited } from './ingest.ts';
 import type { SoundOptions } from './sound.ts';
 
 export interface LargeRequest {
@@ -97,24 +96,6 @@ export class LargeRequests {
     this.#waiting.delete(answer.id);
     resolve?.(answer);
   }
-}
-
-/** Limits one piece after the other; others have their turn between them. */
-export async function limitPieces(pieces: readonly Buffer[], limit: (body: Buffer) => Limited) {
-  const limited: Limited[] = [];
-  for (const piece of pieces) {
-    limited.push(limit(piece));
-    await turn();
-  }
-  return {
-    bodies: limited.map(({ body }) => body),
-    isChanged: limited.some(({ body }, i) => body !== pieces[i]),
-    dropped: limited.reduce((sum, { dropped }) => sum + dropped, 0),
-    message: limited.find(({ message }) => message !== '')?.message ?? '',
-    count: () => {
-      for (const one of limited) one.count();
-    },
-  };
 }
 
 /** Classifies one piece after the other, and puts those of one class together again. */

@@ -1,59 +1,89 @@
-import { randomInt } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { hostname } from 'node:os';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Config } from '@nrdot/config';
-import { KeyBudget, type LimiterStatus, NAME_MAX, type Store, TOP_LABELS } from '@nrdot/queue';
+import {
+  type ClaimAnswer,
+  type Claimant,
+  type Lease,
+  type LimiterClaim,
+  LimiterState,
+  type LimiterStatus,
+  NAME_MAX,
+  type PipelineState,
+  type SharedState,
+  type Store,
+  TOP_LABELS,
+} from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
-import { type Limited, unavailable } from './ingest.ts';
+import { type Limited, type LimitedPieces, unavailable } from './ingest.ts';
 import {
   CardinalityLimiter,
+  type Claim,
   completeOptions,
   type Decision,
   type Dropped,
   type LimiterOptions,
+  ledgerSize,
+  type SharedRule,
 } from './limiter/index.ts';
 
-/** What a dead receiver held goes back after this. */
+/** A slot whose receiver is not heard of for so long is given to another. */
 const LEASE_MS = 15_000;
 const RENEW_MS = 2_000;
-/** Of the budget, while Redis has never been there to ask. */
-const UNLEASED_SHARE = 1 / 16;
+/** Keys are told to Redis again in every span of `key_ttl` / 4, and forgotten once they were not for five. */
+const GENERATIONS_PER_TTL = 4;
+const GENERATIONS_KEPT = 5;
+/** A source that has not reported for so long is forgotten. */
+const SOURCE_TTL_SEC = 24 * 3600;
 const MESSAGE_REASONS = 5;
 const TOP = 20;
+/** The first byte of an entry of the log that holds producers; the others hold keys. */
+const PRODUCERS = 'p'.charCodeAt(0);
+const WAITING = 'this receiver waits for Redis to learn the rules of the pipeline';
 
-/** The limiter in its place: options, the shared budget of keys, metrics, the admin route, words for clients. */
-export class Limiting {
-  readonly #limiter: CardinalityLimiter;
-  readonly #budget: KeyBudget;
+/** The limiter in its place: options, the state it shares with other receivers, metrics, the admin route, words for clients. */
+export class Limiting implements SharedState {
   readonly #host: Host;
+  readonly #shared: LimiterState;
+  readonly #now: () => number;
+  /** Of this receiver as a writer: with a new one no step that was sent before can happen any more. */
+  #token = randomBytes(8).toString('hex');
+  #options: LimiterOptions;
+  /** Options that come into force when no request is open. */
+  #nextOptions: LimiterOptions | undefined;
+  #limiter: CardinalityLimiter | undefined;
+  #lease: Lease | undefined;
+  #version = '0';
+  #log = 0;
+  #generation = 0;
   #renewal: NodeJS.Timeout | undefined;
-  #leased: number | undefined;
+  #news: News | undefined;
+  /** Of how many pieces the requests are that are open, oldest first. */
+  #sizes: number[] = [];
+  /** What has to be caught up with before a request may rely on it. */
+  #behind: 'all' | 'writer' | 'keys' | undefined = 'all';
 
   constructor(config: Config, host: Host, store: Store, now: () => number) {
     this.#host = host;
-    this.#limiter = new CardinalityLimiter(optionsOf(config), {
-      now,
-      seed: randomInt(2 ** 31),
-      onDecision: (decision) => {
-        host.log.debug({ decision }, 'the limiter decided');
-        host.transitions.happened('limiter_policy', decisionText(decision));
-      },
-    });
-    this.#limiter.setBudget(Math.floor(config.limiter.maxKeys * UNLEASED_SHARE));
-    this.#budget = new KeyBudget(store.redis, {
-      key: store.keys.leases,
+    this.#now = now;
+    this.#options = completeOptions(optionsOf(config));
+    this.#shared = new LimiterState(store.redis, {
+      prefix: store.keys.prefix,
       holder: holderName(config.receiver.listen),
-      budget: config.limiter.maxKeys,
       leaseMs: LEASE_MS,
     });
     host.live.follow((next) => {
       const options = completeOptions(optionsOf(next));
-      return () => this.#limiter.configure(options);
+      return () => {
+        this.#nextOptions = options;
+      };
     });
     this.#publish();
-    host.admin.route('GET', '/api/limiter', () => this.#limiter.report(TOP));
+    host.admin.route('GET', '/api/limiter', () => this.#limiter?.report(TOP) ?? { waiting: WAITING });
   }
 
-  /** Leases its part of the budget, and keeps it. */
+  /** Learns the rules and keys of the pipeline, if Redis can be reached, and keeps its slot from then on. */
   async start(): Promise<void> {
     await this.#renew();
     this.#renewal = setInterval(() => void this.#renew(), RENEW_MS);
@@ -61,36 +91,143 @@ export class Limiting {
 
   async stop(): Promise<void> {
     clearInterval(this.#renewal);
-    await this.#budget.release().catch(() => {}); // it expires by itself
+    if (this.#lease) await this.#shared.release().catch(() => {}); // it expires by itself
   }
 
   /**
-   * Takes the points of one request. They are counted when it is said that the request was acknowledged.
-   * @throws OtlpError, retryable, while the other receivers have not yet given this one its share
+   * Takes the points of one request. What it changes is open until it is kept or undone; they are counted when it is said that
+   * the request was acknowledged.
+   * @param isFirst false for a further piece of the same request
+   * @throws OtlpError, retryable, while the rules of the pipeline are not known
    */
-  limit(body: Buffer): Limited {
+  limit(body: Buffer, isFirst = true): Limited {
+    this.#takeOver();
+    const limiter = this.#limiter;
+    if (!limiter || this.#behind === 'all') throw unavailable('limiter_starting', WAITING, 'nothing');
+    if (this.#nextOptions && limiter.openRequests === 0) {
+      this.#options = this.#nextOptions;
+      this.#nextOptions = undefined;
+      limiter.configure(this.#options);
+    }
     const { metrics } = this.#host;
-    if (this.#leased === 0)
-      throw unavailable('no_keys', 'this receiver waits for its share of limiter.max_keys', 'nothing');
     const startedAt = performance.now();
-    const limited = this.#limiter.process(body);
+    const limited = limiter.process(body);
+    this.#sizes.push(1);
+    if (!isFirst) limited.totals.requests = 0;
     metrics.clLatencySeconds.observe((performance.now() - startedAt) / 1000);
-    const { body: out, dropped, droppedPoints, aggregatedPoints, overflowPoints } = limited;
+    const { body: out, dropped, droppedPoints, aggregatedPoints, overflowPoints, claim } = limited;
+    const movesSources = claim.sources.length > 0 || claim.levels.length > 0;
+    if (movesSources && this.#behind === 'writer') {
+      this.undoLast();
+      throw unavailable('no_writer', 'this receiver waits for Redis to merge cumulative points', 'nothing');
+    }
     return {
       body: out === body ? body : Buffer.from(out.buffer, out.byteOffset, out.byteLength),
       dropped: droppedPoints,
       message: droppedPoints > 0 ? explain(dropped) : '',
+      movesSources,
+      claim: { claim: sharedClaim(claim), claimant: this.#claimant() },
+      undo: () => this.undoLast(),
+      wentElsewhere: () => limiter.learnUntold(Buffer.concat([claim.keys, claim.remembered])),
       count: () => {
-        this.#limiter.count(limited);
+        limiter.count(limited);
         for (const { reason, count } of dropped) metrics.clDroppedSamples.inc({ reason }, count);
         if (aggregatedPoints > 0) metrics.clAggregatedSamples.inc(aggregatedPoints);
         if (overflowPoints > 0) metrics.clOverflowSamples.inc(overflowPoints);
+        if (limited.unknownPoints > 0) metrics.clUnknownHistorySamples.inc(limited.unknownPoints);
+        if (limited.skewedPoints > 0) metrics.clSkewedSamples.inc(limited.skewedPoints);
       },
     };
   }
 
+  /** The same for a request in pieces, between which others have their turn: it stands or falls as one. */
+  async limitPieces(pieces: readonly Buffer[]): Promise<LimitedPieces> {
+    const all: Limited[] = [];
+    try {
+      for (const piece of pieces) {
+        all.push(this.limit(piece, all.length === 0));
+        await turn();
+      }
+    } catch (error) {
+      for (const { undo } of all.reverse()) undo();
+      throw error;
+    }
+    const sizes = this.#sizes.splice(this.#sizes.length - all.length);
+    this.#sizes.push(sizes.length);
+    const { claimant } = all[0]!.claim!;
+    return {
+      bodies: all.map(({ body }) => body),
+      isChanged: all.some(({ body }, i) => body !== pieces[i]),
+      dropped: all.reduce((sum, { dropped }) => sum + dropped, 0),
+      message: all.find(({ message }) => message !== '')?.message ?? '',
+      movesSources: all.some(({ movesSources }) => movesSources),
+      claim: { claim: joinedClaim(all.map(({ claim }) => claim!.claim)), claimant },
+      undo: () => this.undoLast(),
+      wentElsewhere: () => {
+        for (const one of all) one.wentElsewhere();
+      },
+      count: () => {
+        for (const one of all) one.count();
+      },
+    };
+  }
+
+  keep(answer: ClaimAnswer | undefined): void {
+    for (let left = this.#sizes.shift() ?? 0; left > 0; left--) this.#limiter?.keep();
+    if (answer?.kind === 'kept') this.#learnState(answer.state);
+  }
+
+  undo(): void {
+    this.#sizes = [];
+    this.#limiter?.undo();
+  }
+
+  undoLast(): void {
+    this.#limiter?.undo(this.#sizes.pop() ?? 0);
+  }
+
+  lost(): void {
+    // What was undone may be true: this writer's streams end here, and new ones begin.
+    if (this.#behind !== 'all') this.#behind = 'writer';
+    this.#token = randomBytes(8).toString('hex');
+  }
+
+  async learn(answer: ClaimAnswer): Promise<void> {
+    const limiter = this.#limiter!;
+    switch (answer.kind) {
+      case 'sources':
+        for (const [field, value] of answer.sources) limiter.learnSource(field, value);
+        return;
+      case 'forwarded':
+        limiter.learnForwarded(answer.fields);
+        return;
+      case 'rules':
+        this.#learnRules(answer.version, answer.rules);
+        return;
+      case 'keys':
+      case 'full':
+        this.#learnState(answer.state);
+        await this.catchUp();
+        return;
+      case 'writer':
+        this.lost();
+        await this.catchUp();
+        return;
+      case 'epoch':
+        this.#behind = 'all';
+        await this.catchUp();
+        return;
+    }
+  }
+
+  async catchUp(): Promise<void> {
+    this.#takeOver();
+    if (this.#behind) await this.#renew();
+  }
+
   /** For the console: in short. */
-  status(): LimiterStatus {
+  status(): LimiterStatus | undefined {
+    if (!this.#limiter) return undefined;
     const { mode, keysUsed, keysLimit, maxKeys, totals, topLabels } = this.#limiter.report(TOP_LABELS);
     return {
       mode,
@@ -111,23 +248,143 @@ export class Limiting {
     };
   }
 
+  #claimant(): Claimant {
+    const { epoch, slot } = this.#lease!;
+    return {
+      epoch,
+      version: this.#version,
+      log: this.#log,
+      slot,
+      token: this.#token,
+      maxKeys: this.#options.maxKeys,
+      generation: this.#generation,
+      generationsKept: GENERATIONS_KEPT,
+    };
+  }
+
+  /** Asks Redis for what this receiver is behind with, and keeps its slot. */
   async #renew(): Promise<void> {
     try {
-      const keys = await this.#budget.lease();
-      if (keys === this.#leased) return;
-      this.#leased = keys;
-      this.#limiter.setBudget(keys);
-      this.#host.log.info({ keys }, 'key-sets leased for the limiter');
+      this.#news = await this.#ask();
     } catch (error) {
-      // It goes on with what it holds.
-      this.#host.log.debug({ err: (error as Error).message }, 'the lease of key-sets was not renewed');
+      // It goes on with what it has.
+      this.#host.log.debug({ err: (error as Error).message }, 'the slot of the limiter was not renewed');
+      return;
     }
+    this.#takeOver();
+  }
+
+  async #ask(): Promise<News> {
+    const shared = this.#shared;
+    const before = this.#lease;
+    const limiter = this.#limiter;
+    const nowMs = this.#now();
+    const generation = Math.floor((nowMs * GENERATIONS_PER_TTL) / this.#options.keyTtlMs);
+    // A ledger that runs full forgets earlier.
+    const isCrowded = (before?.state.sources ?? 0) > 0.75 * ledgerSize(this.#options.maxKeys);
+    const sourceTtlSec = isCrowded ? this.#options.keyTtlMs / 1000 : SOURCE_TTL_SEC;
+    const lease = await shared.lease(this.#token, {
+      epoch: randomBytes(8).toString('hex'),
+      seed: before?.seed ?? randomInt(2 ** 31),
+      watchMs: before?.watchMs ?? Math.floor(nowMs),
+      generation,
+      generationsKept: GENERATIONS_KEPT,
+      sourcesSinceSec: Math.floor(nowMs / 1000 - sourceTtlSec),
+      log: this.#log,
+    });
+    const hasForgotten = before !== undefined && before.epoch !== lease.epoch;
+    if (hasForgotten) this.#behind = 'all';
+    if (lease.isNew && this.#behind !== 'all') this.#behind = 'writer';
+    const behind = lease.state.missed && !this.#behind ? 'keys' : this.#behind;
+    const news: News = { lease, generation, hasForgotten };
+    if (hasForgotten && limiter) await shared.restore(limiter.sources(), lease.slot, limiter.levels());
+    if (behind === 'all' || behind === 'keys')
+      [news.keys, news.producers] = await Promise.all([shared.keys(), shared.producers()]);
+    if (behind === 'all') news.rules = await shared.rules();
+    if (behind === 'all' || behind === 'writer') news.levels = await shared.levels(lease.slot);
+    return news;
+  }
+
+  /** Takes over what Redis said, once no request is open: until then the next turn does it. */
+  #takeOver(): void {
+    const news = this.#news;
+    if (!news || (this.#limiter && this.#limiter.openRequests > 0)) return;
+    this.#news = undefined;
+    const { lease, generation } = news;
+    this.#lease = lease;
+    this.#limiter ??= new CardinalityLimiter(this.#options, {
+      now: this.#now,
+      seed: lease.seed,
+      watchMs: lease.watchMs,
+      onDecision: (decision) => {
+        this.#host.log.debug({ decision }, 'the limiter decided');
+        this.#host.transitions.happened('limiter_policy', decisionText(decision));
+      },
+    });
+    const limiter = this.#limiter;
+    limiter.watchMs = lease.watchMs;
+    if (generation !== this.#generation) {
+      this.#generation = generation;
+      limiter.beginGeneration();
+    }
+    if (news.hasForgotten) {
+      limiter.tellRulesAgain();
+      limiter.beginGeneration();
+    }
+    if (news.keys) limiter.learnKeys(news.keys);
+    if (news.producers) limiter.learnProducers(news.producers);
+    if (news.rules) this.#learnRules(lease.state.version, news.rules);
+    if (news.levels) {
+      const startMs = Math.max(this.#now(), lease.writtenMs + 1);
+      limiter.beginWriter(lease.slot, startMs, lease.levelsSinceMs, news.levels);
+    }
+    // Rules that others have changed since are learned when they stand against a claim.
+    const version = this.#version;
+    const isCaughtUp =
+      (this.#behind !== 'all' || news.rules !== undefined) &&
+      (this.#behind !== 'writer' || news.levels !== undefined);
+    if (isCaughtUp) {
+      if (this.#behind === 'all')
+        this.#host.log.info({ slot: lease.slot }, 'the limiter knows the rules of the pipeline');
+      this.#behind = undefined;
+    }
+    const { state } = lease;
+    this.#learnState(news.keys ? { ...state, missed: false, entries: [] } : state);
+    this.#version = version;
+  }
+
+  #learnRules(version: string, rules: ReadonlyMap<string, string>): void {
+    this.#version = version;
+    const known = new Map<string, SharedRule>();
+    for (const [field, json] of rules) {
+      const rule = ruleOf(json);
+      if (rule) known.set(field, rule);
+      else
+        this.#host.log.warn({ field, json }, 'a rule of the limiter in Redis is malformed and is left out');
+    }
+    this.#limiter?.learnRules(known);
+  }
+
+  #learnState(state: PipelineState): void {
+    const limiter = this.#limiter!;
+    this.#version = state.version;
+    limiter.learnTotals(state.keys, state.sources);
+    if (state.missed) {
+      this.#behind ??= 'keys';
+      return;
+    }
+    for (const entry of state.entries) {
+      if (entry[0] === PRODUCERS) limiter.learnProducers(entry.subarray(1));
+      else limiter.learnKeys(entry.subarray(1));
+    }
+    this.#log = state.log;
   }
 
   #publish(): void {
     const { registry, metrics } = this.#host;
     const seen = { keys: 0, sources: 0, outputs: 0, metrics: 0 };
     registry.onScrape(() => {
+      if (!this.#limiter) return;
       metrics.clKeysUsed.set(this.#limiter.keysUsed);
       metrics.clKeysLimit.set(this.#limiter.keysLimit);
       const { evictions } = this.#limiter.report(0);
@@ -136,6 +393,70 @@ export class Limiting {
         seen[table] = evictions[table];
       }
     });
+  }
+}
+
+/** What Redis said, to be taken over between two requests. */
+interface News {
+  lease: Lease;
+  generation: number;
+  /** Redis has lost what it knew. */
+  hasForgotten: boolean;
+  keys?: Buffer;
+  producers?: Buffer;
+  rules?: Map<string, string>;
+  levels?: Map<string, Buffer>;
+}
+
+function sharedClaim(claim: Claim): LimiterClaim {
+  return {
+    ...claim,
+    sources: claim.sources.flatMap(({ field, expected, value }) => [field, expected, value]),
+    levels: claim.levels.flatMap(({ field, value }) => [field, value]),
+    rules: claim.rules.flatMap(({ field, rule }) => [field, rule ? JSON.stringify(rule) : '']),
+  };
+}
+
+/** The claims of the pieces of one request, in order, as one: of what several move, the first knows what was, the last what is. */
+function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
+  const bytes = (of: (claim: LimiterClaim) => Buffer) => Buffer.concat(claims.map(of));
+  const sources = new Map<string, [field: Buffer, expected: Buffer, value: Buffer]>();
+  const levels = new Map<string, [field: Buffer, value: Buffer]>();
+  const rules = new Map<string, string>();
+  for (const claim of claims) {
+    for (let i = 0; i < claim.sources.length; i += 3) {
+      const [field, expected, value] = claim.sources.slice(i, i + 3) as [Buffer, Buffer, Buffer];
+      const name = field.toString('latin1');
+      sources.set(name, [field, sources.get(name)?.[1] ?? expected, value]);
+    }
+    for (let i = 0; i < claim.levels.length; i += 2)
+      levels.set(claim.levels[i]!.toString('latin1'), [claim.levels[i]!, claim.levels[i + 1]!]);
+    for (let i = 0; i < claim.rules.length; i += 2) rules.set(claim.rules[i]!, claim.rules[i + 1]!);
+  }
+  return {
+    hasRefused: claims.some(({ hasRefused }) => hasRefused),
+    keys: bytes(({ keys }) => keys),
+    remembered: bytes(({ remembered }) => remembered),
+    gone: bytes(({ gone }) => gone),
+    forwarded: bytes(({ forwarded }) => forwarded),
+    producers: bytes(({ producers }) => producers),
+    sources: [...sources.values()].flat(),
+    levels: [...levels.values()].flat(),
+    rules: [...rules].flat(),
+    writtenMs: Math.max(...claims.map(({ writtenMs }) => writtenMs)),
+  };
+}
+
+/** Anybody with access to Redis can write there. */
+function ruleOf(json: string): SharedRule | undefined {
+  try {
+    const { metric, point, resource, counts } = JSON.parse(json) as Partial<SharedRule>;
+    const areTexts = (all: unknown): all is string[] =>
+      Array.isArray(all) && all.every((one) => typeof one === 'string');
+    if (typeof metric !== 'string' || !areTexts(point) || !areTexts(resource)) return undefined;
+    return { metric, point, resource, counts: counts === true };
+  } catch {
+    return undefined;
   }
 }
 
@@ -163,7 +484,7 @@ function explain(dropped: readonly Dropped[]): string {
   return `the cardinality limiter dropped points: ${shown.join(', ')}${more}`;
 }
 
-/** The same after a restart, so that a receiver takes up its own lease again. */
+/** The same after a restart, so that a receiver takes up its own slot again. */
 function holderName({ port }: { port: number }): string {
   return `${hostname()}:${port === 0 ? `any:${process.pid}` : port}`;
 }

@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Config, Secret } from '@nrdot/config';
-import { type Batch, Enqueuer, NotSent } from '@nrdot/queue';
+import { Enqueuer, type Group, NotSent } from '@nrdot/queue';
 import {
   type Address,
   formatAddress,
@@ -40,19 +40,19 @@ export async function startReceiver(
     : undefined;
   const meanwhile = dlq ? 'batches go to the dlq' : 'clients get 503';
   const { link, store, notReady } = openStore(config, host, 'producer', 'receiver', meanwhile);
-  const commit = async (groups: readonly (readonly Batch[])[], nowMs: number) => {
+  const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, steadyNow);
+  const commit = async (groups: readonly Group[], nowMs: number) => {
     const why = link.notReady();
     if (why) throw new NotSent(why);
-    const results = await store.enqueue(groups, nowMs);
+    const results = await store.enqueueGroups(groups, nowMs);
     // What need not wait is moved in the same step, without the scheduler.
-    if (results[0]?.[0] === 'taken') {
-      const { class: priorityClass, items } = groups[0]![0]!;
+    if (results[0]?.results[0] === 'taken') {
+      const { class: priorityClass, items } = groups[0]!.batches[0]!;
       host.metrics.apqMovedItems.inc({ class: priorityClass }, items);
     }
     return results;
   };
-  const enqueuer = new Enqueuer(commit, Date.now, config.redis.commandTimeoutMs);
-  const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, steadyNow);
+  const enqueuer = new Enqueuer(commit, Date.now, config.redis.commandTimeoutMs, limiting);
   let classifier = new Classifier(config.priority);
   const large = new LargeRequests();
   const tap = new Tap();
@@ -84,7 +84,14 @@ export async function startReceiver(
       metrics: host.metrics,
       store: dlq && ((batch) => dlq.store(batch)),
       enqueue: (batches) => enqueuer.enqueue(batches),
-      limit: limiting && ((body) => limiting.limit(body)),
+      limit: limiting && {
+        limit: (body) => limiting.limit(body),
+        limitPieces: (pieces) => limiting.limitPieces(pieces),
+        enqueue: (request) => enqueuer.enqueue(request),
+        get busy() {
+          return enqueuer.busy;
+        },
+      },
       classify: (signal, body) => classifier.classify(signal, body),
       large,
       tap,

@@ -14,7 +14,7 @@ it('lets no request wait longer than its limit, and says of each whether it may 
       await new Promise<void>((resolve) => {
         answer = resolve;
       });
-      return groups.map(() => ['queued']);
+      return groups.map(() => ({ results: ['queued' as const] }));
     },
     Date.now,
     LIMIT_MS,

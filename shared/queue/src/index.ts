@@ -5,10 +5,17 @@ export { BREAKER_REASONS, BREAKER_STATES, type Breaker, type BreakerState } from
 export * from './connection.ts';
 export type { Depth } from './depth.ts';
 export * from './direct-lane.ts';
-export { Enqueuer, NotSent } from './enqueuer.ts';
+export { Contended, Enqueuer, NotSent, type Preparation, type SharedState } from './enqueuer.ts';
 export * from './fair-share.ts';
-export * from './key-budget.ts';
 export * from './keys.ts';
+export {
+  type ClaimAnswer,
+  type Claimant,
+  type Lease,
+  type LimiterClaim,
+  LimiterState,
+  type PipelineState,
+} from './limiter-state.ts';
 export * from './link.ts';
 export * from './open-queues.ts';
 export * from './priority-class.ts';

@@ -17,7 +17,7 @@ import { take } from './scripts/take.ts';
 
 /** A connection with the scripts beside this file as its commands. */
 export type Scripted = (Redis | Cluster) & {
-  nrdotEnqueue(
+  nrdotEnqueueBuffer(
     depth: string,
     books: string,
     wake: string,
@@ -25,8 +25,8 @@ export type Scripted = (Redis | Cluster) & {
     breaker: string,
     outcomes: string,
     outcomesForgotten: string,
-    ...args: (string | number)[]
-  ): Promise<number[]>;
+    ...args: (string | number | Buffer)[]
+  ): Promise<unknown[]>;
   nrdotReadOutcomes(
     outcomes: string,
     forgotten: string,

@@ -1,14 +1,28 @@
 /** What the store's steps take and give. */
-import type { JobData } from './batch.ts';
+import type { Batch, JobData } from './batch.ts';
 import type { BreakerState } from './breaker-state.ts';
+import type { ClaimAnswer, Claimant, LimiterClaim } from './limiter-state.ts';
 import type { PriorityClass } from './priority-class.ts';
+
+/** The batches of one request, which stand or fall together, and what its limiter claims. */
+export interface Group {
+  batches: readonly Batch[];
+  claim?: { claim: LimiterClaim; claimant: Claimant } | undefined;
+}
+
+export interface GroupResult {
+  /** One per batch. */
+  results: EnqueueResult[];
+  /** What the step said to the claim, when there was one and it was heard. */
+  answer?: ClaimAnswer;
+}
 
 /**
  * What became of a batch: it waits in its queue, was there before, went to the spill queue; or it was not kept: its
- * payload was gone, there is no room by the limits of the queue, or Redis has no memory for it. `taken`: it went past the
- * queues to the exporter of this process.
+ * payload was gone, there is no room by the limits of the queue, Redis has no memory for it, or (`again`) what its limiter
+ * relied on is not so any more. `taken`: it went past the queues to the exporter of this process.
  */
-export type EnqueueResult = 'queued' | 'held' | 'spilled' | 'taken' | 'lost' | 'full' | 'no_memory';
+export type EnqueueResult = 'queued' | 'held' | 'spilled' | 'taken' | 'lost' | 'full' | 'again' | 'no_memory';
 
 export interface MoveOptions {
   windowBatches: number;

@@ -5,10 +5,13 @@ import { BREAKER_STATES, type BreakerState, breakerArgs } from './breaker-state.
 import type { RedisConnection } from './connection.ts';
 import { stageField } from './depth.ts';
 import { handOverOrder } from './hand-over-order.ts';
+import { claimAnswer, claimArgs } from './limiter-state.ts';
 import { CLASSES } from './priority-class.ts';
 import type { Scripted } from './scripted.ts';
 import type {
   EnqueueResult,
+  Group,
+  GroupResult,
   HandOverJob,
   Held,
   MoveOptions,
@@ -22,7 +25,16 @@ import type { StoreOptions } from './store-options.ts';
 import { StoreState } from './store-state.ts';
 
 /** As numbered by the script; the last is never its answer. */
-const ENQUEUE_RESULTS: EnqueueResult[] = ['queued', 'held', 'lost', 'full', 'spilled', 'taken', 'no_memory'];
+const ENQUEUE_RESULTS: EnqueueResult[] = [
+  'queued',
+  'held',
+  'lost',
+  'full',
+  'spilled',
+  'taken',
+  'again',
+  'no_memory',
+];
 const TAKEN = ENQUEUE_RESULTS.indexOf('taken') + 1;
 /** So many numbers begin what a move answers, and so many what a drain does. */
 const MOVE_NUMBERS = 13;
@@ -67,26 +79,32 @@ export class Store extends StoreState {
     nowMs: number,
     outcomesSeen = 0,
   ): Promise<EnqueueResult[][]> {
-    // What is replayed stays on the disk until it is done with.
-    const live = groups.some((group) => group.some(({ origin }) => origin === 'live'));
+    const all = await this.enqueueGroups(
+      groups.map((batches) => ({ batches })),
+      nowMs,
+      outcomesSeen,
+    );
+    return all.map(({ results }) => results);
+  }
+
+  /** The same for groups that may have a claim: one that is refused has nothing of it kept, nor of those with claims after it. */
+  async enqueueGroups(groups: readonly Group[], nowMs: number, outcomesSeen = 0): Promise<GroupResult[]> {
+    // What is replayed stays on the disk until it is settled.
+    const live = groups.some(({ batches }) => batches.some(({ origin }) => origin === 'live'));
     const commit = () => this.#enqueue(groups, nowMs, outcomesSeen);
     return live ? this.kept(commit) : commit();
   }
 
-  async #enqueue(
-    groups: readonly (readonly Batch[])[],
-    nowMs: number,
-    outcomesSeen: number,
-  ): Promise<EnqueueResult[][]> {
+  async #enqueue(groups: readonly Group[], nowMs: number, outcomesSeen: number): Promise<GroupResult[]> {
     const { exportWindow: window, replicas } = this.options;
     // One that comes alone may go at once. Several are better merged on their way, and one that replicas are still to
     // confirm must not be at the upstream before its client is told 200.
-    const alone = groups.length === 1 && groups[0]!.length === 1 ? groups[0]![0] : undefined;
+    const alone = groups.length === 1 && groups[0]!.batches.length === 1 ? groups[0]!.batches[0] : undefined;
     const place =
       alone?.origin === 'live' && window && !replicas
         ? this.#bells?.lane.keepPlace(alone.payload.byteLength)
         : undefined;
-    const args: (string | number)[] = [
+    const args: (string | number | Buffer)[] = [
       this.keys.prefix,
       nowMs,
       this.options.maxBytes,
@@ -103,45 +121,54 @@ export class Store extends StoreState {
       window?.batches ?? 0,
       window?.bytes ?? 0,
       outcomesSeen,
+      groups.reduce((sum, { batches }) => sum + Math.max(1, batches.length), 0),
     ];
     const uncork = this.#cork();
     this.#bells?.lane.depart(this.scripts);
-    const pending: Promise<unknown>[] = [];
-    for (const [batch, group] of groups.flatMap((all) =>
-      all.map((one, i) => [one, i === 0 ? all.length : 0] as const),
-    )) {
-      const data = jobDataOf(batch);
-      const payload = this.keys.payload(batch.id);
-      // NX: a batch that Redis holds already must not be given a time to live.
-      pending.push(this.redis.set(payload, asBuffer(batch.payload), 'EX', UNCLAIMED_PAYLOAD_TTL_S, 'NX'));
-      args.push(
-        batch.id,
-        batch.class,
-        batch.origin,
-        data.items,
-        data.bytes,
-        JSON.stringify(data),
-        batch.signal,
-        group,
-      );
+    const pending: (Promise<unknown> | undefined)[] = [];
+    let claims = 0;
+    for (const { batches, claim } of groups) {
+      const number = claim ? ++claims : 0;
+      if (batches.length === 0) {
+        args.push('', '', '', 0, 0, '', '', 1, number);
+        pending.push(undefined);
+      }
+      for (const [i, batch] of batches.entries()) {
+        const data = jobDataOf(batch);
+        const payload = this.keys.payload(batch.id);
+        // NX: a batch that Redis holds already must not be given a time to live.
+        pending.push(this.redis.set(payload, asBuffer(batch.payload), 'EX', UNCLAIMED_PAYLOAD_TTL_S, 'NX'));
+        args.push(
+          batch.id,
+          batch.class,
+          batch.origin,
+          data.items,
+          data.bytes,
+          JSON.stringify(data),
+          batch.signal,
+          i === 0 ? batches.length : 0,
+          number,
+        );
+      }
     }
+    for (const { claim } of groups) if (claim) args.push(...claimArgs(claim.claim, claim.claimant));
     const { depth, books, wake, scheduler, breaker, outcomes, outcomesForgotten } = this.keys;
     // A payload that Redis had no memory for is missed by the script; the others of the group are none the worse.
     const withoutMemory = new Set<number>();
     const sets = pending.map((set, i) =>
-      set.catch((error: Error) => {
+      set?.catch((error: Error) => {
         if (!isOutOfMemory(error)) throw error;
         withoutMemory.add(i);
       }),
     );
     const answer = this.scripts
-      .nrdotEnqueue(depth, books, wake, scheduler, breaker, outcomes, outcomesForgotten, ...args)
+      .nrdotEnqueueBuffer(depth, books, wake, scheduler, breaker, outcomes, outcomesForgotten, ...args)
       .catch((error: Error) => {
         if (!isOutOfMemory(error)) throw error;
         return sets.map(() => NO_MEMORY);
       });
     uncork();
-    let results: number[];
+    let results: unknown[];
     try {
       [results] = await Promise.all([this.timed('enqueue', answer), ...sets]);
     } catch (error) {
@@ -150,16 +177,22 @@ export class Store extends StoreState {
     }
     if (results[0] === TAKEN && alone) {
       place?.start(alone.id, jobDataOf(alone), asBuffer(alone.payload));
-      return [['taken']];
+      return [{ results: ['taken'], ...(claims > 0 ? { answer: claimAnswer(results[1]) } : {}) }];
     }
     place?.free();
     this.#bells?.scheduler.ring();
     let at = 0;
     const resultAt = (i: number): EnqueueResult => {
-      const result = ENQUEUE_RESULTS[(results[i] ?? 0) - 1] ?? 'lost';
+      const result = ENQUEUE_RESULTS[Number(results[i] ?? 0) - 1] ?? 'lost';
       return result === 'lost' && withoutMemory.has(i) ? 'no_memory' : result;
     };
-    return groups.map((group) => group.map(() => resultAt(at++)));
+    let answerAt = pending.length;
+    return groups.map(({ batches, claim }) => {
+      const own = batches.map(() => resultAt(at++));
+      if (batches.length === 0) at++;
+      const reply = claim ? results[answerAt++] : undefined;
+      return { results: own, ...(reply ? { answer: claimAnswer(reply) } : {}) };
+    });
   }
 
   /** Moves a weighted window of batches to the export queue. */

@@ -102,13 +102,13 @@ export const CATALOGUE = {
   clKeysUsed: gauge(
     'receiver',
     'cl_keys_used',
-    'Key-sets alive in the limiter; never above limiter.max_keys.',
+    'Key-sets of all receivers, as this one knows them; never above limiter.max_keys.',
     [],
   ),
   clKeysLimit: gauge(
     'receiver',
     'cl_keys_limit',
-    'Key-sets this receiver may hold now: its share of the budget.',
+    'Key-sets that all receivers together may hold: limiter.max_keys.',
     [],
   ),
   clDroppedSamples: counter(
@@ -127,6 +127,18 @@ export const CATALOGUE = {
     'receiver',
     'cl_overflow_samples_total',
     'Data points put into the otel.metric.overflow stream.',
+    [],
+  ),
+  clUnknownHistorySamples: counter(
+    'receiver',
+    'cl_unknown_history_samples_total',
+    'First points of merged cumulative sources that are older than the pipeline and were never seen before: they count from here on, their past does not.',
+    [],
+  ),
+  clSkewedSamples: counter(
+    'receiver',
+    'cl_skewed_samples_total',
+    'Merged points whose time was missing or more than 10 minutes ahead: the time of the receiver was taken.',
     [],
   ),
   clEvictions: counter('receiver', 'cl_evictions_total', 'Entries evicted from the limiter, by table.', [

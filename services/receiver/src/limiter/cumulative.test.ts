@@ -1,6 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type FlatPoint, type MetricData, type PointData, streamOf } from './test/otlp.ts';
+import {
+  decode,
+  type FlatPoint,
+  flat,
+  type MetricData,
+  type PointData,
+  request,
+  streamOf,
+} from './test/otlp.ts';
 import { type Rig, rig, ruledRig, START_MS } from './test/rig.ts';
 
 const MS = 1_000_000n;
@@ -236,41 +244,72 @@ describe('cumulative streams that lose a label', () => {
       change,
     );
 
-  it('take in a source that began before we watched without its past', () => {
+  it('take in a source that is older than the pipeline without its past, and count that', () => {
     const made = ruledRig([NAME], ['user']);
-    const send = (...points: [string, bigint, number, number][]) => made.send([sum(points)]).out[0];
-    expect(send(['old', 1000n, -5000, 10_000])).toMatchObject({
-      int: 0n,
-      start: at(10_000),
-      time: at(10_000),
-    });
-    expect(send(['old', 1007n, -5000, 20_000])).toMatchObject({
-      int: 7n,
-      start: at(10_000),
-      time: at(20_000),
-    });
-    expect(send(['new', 5n, 15_000, 21_000])).toMatchObject({ int: 12n });
-    expect(send(['old', 3n, -5000, 30_000])).toMatchObject({ int: 15n }); // fell: it began anew
+    const send = (...points: [string, bigint, number, number][]) => made.send([sum(points)], { pod: 'p' });
+    const first = send(['old', 1000n, -5000, 10_000]);
+    expect(first).toMatchObject({ unknownPoints: 1, out: [{ int: 0n }] });
+    made.now += 20_000;
+    expect(send(['old', 1007n, -5000, 20_000]).out).toMatchObject([{ int: 7n, start: first.out[0]!.start }]);
+    // Its producer reported before, and not with this one: it came after that.
+    expect(send(['new', 5n, -5000, 21_000])).toMatchObject({ unknownPoints: 0, out: [{ int: 12n }] });
+    expect(send(['old', 3n, -5000, 30_000]).out).toMatchObject([{ int: 15n }]); // fell: it began anew
+    expect(send(['old', 9n, 22_000, 31_000]).out).toMatchObject([{ int: 24n }]); // another start: it began anew
   });
 
-  it('go on with the stream that has the same labels already, value and start', () => {
-    const made = ruledRig([], [], { aggregateLabels: ['user'], actAbove: 1 });
-    made.send([sum([['', 1000n, -9000, 1000]])]);
-    made.limiter.configure({ maxKeys: 4096, actAbove: 0, aggregateLabels: ['user'] });
-    const points = Array.from({ length: 400 }, (_, i) => ({
-      labels: { user: `w${i}` },
-      double: 1,
-      time: 1n,
-    }));
-    for (let i = 0; i < 400; i += 100) {
-      made.send([{ name: NAME, unit: 'w', kind: 'gauge', points: points.slice(i, i + 100) }]);
-    }
+  it('leave the stream alone that has the same labels already: the merged one has its writer', () => {
+    const made = ruledRig([NAME], ['user']);
     const send = (...list: [string, bigint, number, number][]) => made.send([sum(list)]).out;
     expect(send(['', 1010n, -9000, 11_000], ['a', 5n, 2000, 11_000])).toMatchObject([
-      { int: 1015n, start: at(-9000), time: at(11_000) },
+      { labels: {}, int: 1010n, start: at(-9000), time: at(11_000) },
+      { labels: { 'nrdot.writer': '0' }, int: 5n },
     ]);
-    expect(send(['a', 6n, 2000, 21_000])).toMatchObject([{ int: 1016n, start: at(-9000), time: at(21_000) }]);
+    expect(send(['a', 6n, 2000, 21_000])).toMatchObject([{ int: 6n }]);
   });
+
+  it('merge again what other gateways have merged', () => {
+    const made = ruledRig([NAME], ['user']);
+    const of = (writer: string, int: bigint): PointData => ({
+      labels: { user: 'u', 'nrdot.writer': writer },
+      int,
+      start: made.ns(),
+      time: made.ns() + 1n,
+    });
+    const { out } = made.send([metricOf('int', [of('0', 3n), of('1', 4n)])]);
+    expect(out).toMatchObject([{ labels: { 'nrdot.writer': '0' }, int: 7n }]);
+  });
+
+  it('are as if nothing had happened when their request is undone', () => {
+    fc.assert(
+      fc.property(
+        played,
+        fc.constantFrom('int', 'double', 'histogram', 'exponential'),
+        (collections, form) => {
+          const [made, plain] = [ruledRig([NAME], ['user']), ruledRig([NAME], ['user'])];
+          const [sources, same] = [newSources(made, 5), newSources(plain, 5)];
+          const undone = { ...made, send: (metrics: MetricData[]) => sendTwice(made, metrics) } as Rig;
+          Object.defineProperty(undone, 'now', { get: () => made.now, set: (ms: number) => (made.now = ms) });
+          expect(play(undone, sources, form, collections, [1])).toEqual(
+            play(plain, same, form, collections, [1]),
+          );
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  /** Refused twice, alone and behind another request, and kept at the third try. */
+  function sendTwice(made: Rig, metrics: MetricData[]): ReturnType<Rig['send']> {
+    const body = request(metrics);
+    const first = made.limiter.process(body).body;
+    made.limiter.undo();
+    made.limiter.process(body);
+    made.limiter.process(body);
+    made.limiter.undo();
+    const sent = made.send(metrics);
+    expect(sent.out).toEqual(flat(decode(first)));
+    return sent;
+  }
 
   it('treat sums that may fall as levels: the sum of the last values, less what is gone', () => {
     const made = ruledRig([NAME], ['user'], { keyTtlMs: 60_000 });
@@ -286,28 +325,150 @@ describe('cumulative streams that lose a label', () => {
       send(['a', 6n, 1500, 4000 + i * 1000]);
     }
     expect(send(['a', 7n, 1500, 200_000])).toBe(7n);
-    expect(made.limiter.report().evictions.sources).toBe(1);
+    expect(made.limiter.report().tracker.sources).toBe(1);
   });
 
-  it('do not count a source twice that was forgotten and comes back', () => {
-    const made = ruledRig([NAME], ['user'], { keyTtlMs: 60_000 });
-    const startMs = made.now - START_MS;
-    const send = (user: string, value: bigint) =>
-      made.send([sum([[user, value, startMs, made.now - START_MS + 1]])]).out[0]!.int;
-    expect(send('a', 10n)).toBe(10n);
-    for (let i = 0; i < 100; i++) {
-      made.now += 1000;
-      for (let k = 0; k < 60; k++) made.send([]);
-      send('b', 0n);
+  it('end a level at once whose source says that it has no value any more', () => {
+    const made = ruledRig([NAME], ['user']);
+    const level = { monotonic: false };
+    const send = (points: PointData[]) => made.send([metricOf('int', points, level)]).out;
+    const of = (user: string, time: number, value: Partial<PointData>): PointData => ({
+      labels: { user },
+      start: at(0),
+      time: at(time),
+      ...value,
+    });
+    expect(send([of('a', 1000, { int: 10n }), of('b', 1000, { int: 5n })])).toMatchObject([{ int: 15n }]);
+    expect(send([of('a', 2000, { flags: 1 })])).toMatchObject([{ int: 5n }]);
+    expect(send([of('a', 2000, { flags: 1 })])).toEqual([]);
+    expect(send([of('a', 3000, { int: 2n })])).toMatchObject([{ int: 7n }]);
+  });
+
+  it('hand a level over: its own stream ends, and the merged one has its value', () => {
+    const made = ruledRig([], [], { aggregateLabels: ['user'], actAbove: 1 });
+    const point = (user: string, int: bigint, time: number): PointData => ({
+      labels: { user },
+      int,
+      start: at(0),
+      time: at(time),
+    });
+    const send = (points: PointData[]) => made.send([metricOf('int', points, { monotonic: false })]).out;
+    expect(send([point('a', 4n, 1000)])).toMatchObject([{ labels: { user: 'a' }, int: 4n }]);
+    made.limiter.configure({ maxKeys: 4096, actAbove: 0, aggregateLabels: ['user'] });
+    for (let i = 0; i < 4; i++) {
+      const points = Array.from({ length: 100 }, (_, k) => ({
+        labels: { user: `w${i}-${k}` },
+        double: 1,
+        time: 1n,
+      }));
+      made.send([{ name: NAME, unit: 'w', kind: 'gauge', points }]);
     }
-    expect(made.limiter.report().evictions.sources).toBe(1);
-    expect(send('a', 15n)).toBe(10n); // the past is not known any more: what lies between is lost, nothing is repeated
+    const out = send([point('a', 6n, 2000), point('b', 1n, 2000)]);
+    expect(out.map(({ labels, int, flags }) => [labels.user ?? 'merged', int, flags])).toEqual([
+      ['merged', 7n, undefined],
+      ['a', undefined, 1],
+    ]);
+    expect(send([point('a', 5n, 3000)])).toMatchObject([{ labels: { 'nrdot.writer': '0' }, int: 6n }]);
+  });
+
+  it('go by what the ledger has of a source that is not known here', () => {
+    const [one, two] = [ruledRig([NAME], ['user']), ruledRig([NAME], ['user'])];
+    const start = one.now - START_MS;
+    const moved = one.send([sum([['a', 10n, start, start + 1000]])]).claim.sources;
+    expect(moved).toMatchObject([{ expected: { length: 0 } }]);
+    // The other one takes it for new, is told that it is not, and computes again.
+    const body = request([sum([['a', 15n, start, start + 2000]])]);
+    const refused = two.limiter.process(body);
+    expect(flat(decode(refused.body))).toMatchObject([{ int: 15n }]);
+    two.limiter.undo();
+    two.limiter.learnSource(moved[0]!.field, moved[0]!.value);
+    const again = two.limiter.process(body);
+    two.limiter.keep();
+    expect(flat(decode(again.body))).toMatchObject([{ int: 5n }]);
+    expect(again.claim.sources).toMatchObject([{ expected: moved[0]!.value.subarray(5, 21) }]);
+    // And back: what is here is older than what the ledger has.
+    one.limiter.learnSource(again.claim.sources[0]!.field, again.claim.sources[0]!.value);
+    expect(one.send([sum([['a', 16n, start, start + 3000]])]).out).toMatchObject([{ int: 11n }]);
+  });
+
+  it('hand over what another receiver has forwarded until now', () => {
+    const made = ruledRig([NAME], ['user']);
+    const body = request([sum([['a', 10n, made.now - START_MS, made.now - START_MS + 1]])]);
+    const { claim } = made.limiter.process(body);
+    made.limiter.undo();
+    made.limiter.learnForwarded([claim.sources[0]!.field]);
+    const again = made.limiter.process(body);
+    made.limiter.keep();
+    expect(flat(decode(again.body))).toMatchObject([{ labels: { user: 'a' }, int: 10n }]);
+    expect(again.claim.sources[0]!.expected.toString()).toBe('F');
+    const next = made.send([sum([['a', 12n, made.now - START_MS, made.now - START_MS + 9]])]);
+    expect(next.out).toMatchObject([{ labels: { 'nrdot.writer': '0' }, int: 2n }]);
+  });
+
+  it('begin anew as another writer, later than anything that was written', () => {
+    const made = ruledRig([NAME], ['user']);
+    const start = made.now - START_MS;
+    const send = (value: bigint, time: number) =>
+      made.send([sum([['a', value, start, start + time]])]).out[0]!;
+    made.now += 60_000;
+    const before = send(10n, 30_000);
+    made.limiter.beginWriter(3, made.now - 45_000, made.now, new Map());
+    const after = send(12n, 31_000);
+    expect(after).toMatchObject({ labels: { 'nrdot.writer': '3' }, int: 2n });
+    expect(after.start! > before.time!).toBe(true);
+    expect(after.time! > after.start!).toBe(true);
+  });
+
+  it('are dated by the clock of the receiver when that of a producer runs ahead or stands still', () => {
+    const made = ruledRig([NAME], ['user']);
+    const start = made.now - START_MS;
+    const day = 86_400_000;
+    const send = (user: string, value: bigint, time: bigint) =>
+      made.send([metricOf('int', [{ labels: { user }, int: value, start: at(start), time }])]);
+    made.now += 10_000;
+    const ahead = send('a', 1n, made.ns() + BigInt(day) * MS);
+    expect(ahead).toMatchObject({ skewedPoints: 1, out: [{ int: 1n }] });
+    expect(ahead.out[0]!.time! <= made.ns()).toBe(true);
+    made.now += 10_000;
+    expect(send('a', 3n, made.ns()).out).toMatchObject([{ int: 3n, time: made.ns() }]);
     made.now += 1000;
-    expect(send('a', 17n)).toBe(12n);
+    expect(send('a', 4n, 2n ** 64n - 1n)).toMatchObject({ skewedPoints: 1 });
+    for (const value of [1n, 2n, 3n]) {
+      made.now += 1000;
+      send('undated', value, 0n);
+    }
+    made.now += 1000;
+    expect(send('b', 1n, made.ns()).out).toMatchObject([{ int: 8n, time: made.ns() }]);
+  });
+
+  it('leave out what is not finite, count it, and go on', () => {
+    const made = ruledRig([NAME], ['user']);
+    const start = at(made.now - START_MS);
+    const send = (double: number) => {
+      made.now += 1000;
+      return made.send([metricOf('double', [{ labels: { user: 'a' }, double, start, time: made.ns() }])]);
+    };
+    expect(send(2).out).toMatchObject([{ double: 2 }]);
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])
+      expect(send(bad)).toMatchObject({ dropped: [{ reason: 'not_finite', count: 1 }], out: [] });
+    expect(send(5).out).toMatchObject([{ double: 5 }]);
+  });
+
+  it('move on in time however many requests of one collection come', () => {
+    const made = ruledRig([NAME], ['user']);
+    const start = made.now - START_MS;
+    made.now += 10_000;
+    const times = Array.from(
+      { length: 2000 },
+      (_, i) => made.send([sum([[`u${i % 10}-${i}`, 1n, start, start + 10_000]])]).out[0]!,
+    );
+    for (let i = 1; i < times.length; i++) expect(times[i]!.time! / MS > times[i - 1]!.time! / MS).toBe(true);
+    expect(times.at(-1)).toMatchObject({ int: 2000n });
   });
 
   it('drop what the tracker has no room for, and say so', () => {
     const made = ruledRig([NAME], ['user'], { maxKeys: 256 });
+    made.limiter.learnTotals(0, 65_536 - 128);
     const startMs = made.now - START_MS;
     const points = Array.from(
       { length: 300 },

@@ -4,6 +4,7 @@ import type { KeyTable } from './key-table.ts';
 import type { Label, Metric, MetricTable, Place } from './metric-table.ts';
 import type { LimiterOptions } from './options.ts';
 import { Reader } from './reader.ts';
+import type { RequestChanges } from './request-changes.ts';
 import { ATTRIBUTE_WORDS, type Scanner } from './scan.ts';
 
 /** What becomes of a key-set that is not in the table. */
@@ -41,6 +42,8 @@ export interface AdmissionDeps {
   pool: SketchPool;
   options: LimiterOptions;
   onDecision: (decision: Decision) => void;
+  /** Of the request at hand. */
+  changes: RequestChanges;
 }
 
 /** The label with the highest score, and the one of those named in `aggregateLabels`. */
@@ -63,13 +66,16 @@ export class Admission {
   evictions = 0;
   nowMs = 0;
   nowSec = 1;
-  /** Unix milliseconds of second 0. */
-  epochMs = 0;
+  /** A key that was last seen before this second is told to the other receivers again. */
+  generationSec = 0;
   /** Keys that may be used now: the budget, at most `maxKeys`. */
   limit: number;
   /** Why the last verdict was not `admit`. */
   label: Label | undefined;
   reason: 'critical' | 'full' | 'unmergeable' = 'full';
+  /** Keys of the whole pipeline, as the last step said; 0 when none has said it. And those that came in since. */
+  #sharedUsed = 0;
+  #pending = 0;
   readonly #worst = new Worst();
   readonly #resourceWorst = new Worst();
   #resourceWeighed = false;
@@ -79,6 +85,22 @@ export class Admission {
     this.#deps = deps;
     this.limit = deps.options.maxKeys;
     this.#bitsOfTable = Math.log2(deps.options.maxKeys);
+  }
+
+  /** Keys in use: those that all receivers have, or those here when they are more. */
+  get used(): number {
+    const { used } = this.#deps.table;
+    return this.#sharedUsed === 0 ? used : Math.max(used, this.#sharedUsed + this.#pending);
+  }
+
+  set sharedUsed(keys: number) {
+    this.#sharedUsed = keys;
+    this.#pending = 0;
+  }
+
+  /** Whose changes are written down from here on. */
+  set changes(changes: RequestChanges) {
+    this.#deps.changes = changes;
   }
 
   /** 0 to 1: the entropy of the label's values as a share of what fills the table. */
@@ -144,9 +166,8 @@ export class Admission {
     isMerged: boolean,
     mergeable: boolean,
   ): Verdict {
-    const { table } = this.#deps;
     const { policy } = metric;
-    if (table.used < policy.actAbove * this.limit && this.insert(metric, lo, hi, isMerged)) return 'admit';
+    if (this.used < policy.actAbove * this.limit && this.insert(metric, lo, hi, isMerged)) return 'admit';
 
     const { critical } = metric;
     if (critical && policy.aggregateLabels.length === 0 && this.#has(critical, scanner, resource)) {
@@ -241,26 +262,31 @@ export class Admission {
   insert(metric: Metric, lo: number, hi: number, isMerged: boolean): boolean {
     const { table, options } = this.#deps;
     const room = this.limit - (isMerged ? 0 : this.limit >> 6);
-    if (table.used >= room) {
+    if (this.used >= room) {
       table.sweep(SWEEP_STEPS, this.nowSec, options.keyTtlMs / 1000, 1, this.onEvict);
-      if (table.used >= room) return false;
+      if (this.used >= room) return false;
     }
     if (!table.insert(lo, hi, metric.id, this.nowSec)) return false;
     metric.keys++;
+    this.#pending++;
+    this.#deps.changes.inserted.push(lo, hi);
     return true;
   }
 
-  onEvict = (metricId: number, seenSec: number): void => {
-    const metric = this.#deps.metrics.byId(metricId);
-    metric.keys--;
-    metric.watchFromMs = Math.max(metric.watchFromMs, this.epochMs + seenSec * 1000);
+  onEvict = (metricId: number): void => {
+    this.#deps.metrics.byId(metricId).keys--;
     this.evictions++;
   };
 
+  /** A key of this metric was taken out of the table. */
+  onRemove(metricId: number): void {
+    this.#deps.metrics.byId(metricId).keys--;
+  }
+
   /** Ends what is no longer called for, and gives sketches where they are needed. To be called about once a second. */
   review(): void {
-    const { metrics, pool, table, options } = this.#deps;
-    const isCalm = table.used < CALM_SHARE * options.actAbove * this.limit;
+    const { metrics, pool, options } = this.#deps;
+    const isCalm = this.used < CALM_SHARE * options.actAbove * this.limit;
     const needed = Math.sqrt(options.maxKeys);
     const starved: Metric[] = [];
     for (const metric of metrics.all()) {
@@ -301,6 +327,7 @@ export class Admission {
       if (!label.removed || metric.mergedCounts || !isCalm || this.nowMs - label.removedAtMs < 2 * keyTtlMs)
         continue;
       if (score < (label.isListed ? LISTED_SCORE : aggregateScore) - HYSTERESIS) {
+        this.#deps.changes.ruleChanges(metric, label);
         metric.restore(label);
         this.#record(metric, label, 'restore', score, 'its score has fallen and the table has room again');
       }
@@ -322,6 +349,8 @@ export class Admission {
 
   #giveUp(metric: Metric, label: Label, score: number, why: string): Verdict {
     this.label = label;
+    this.#deps.changes.ruleChanges(metric, label);
+    this.#deps.changes.hasRefused = true;
     metric.remove(label, this.nowMs);
     this.#resourceWeighed = false;
     this.#record(metric, label, 'aggregate', score, why);
@@ -330,6 +359,7 @@ export class Admission {
 
   #refuse(metric: Metric, label: Label | undefined, score: number, why: string): Verdict {
     const action = metric.policy.criticalAction;
+    this.#deps.changes.hasRefused = true;
     if (label && !label.critical) {
       label.critical = true;
       if (this.reason === 'critical') metric.critical = label;

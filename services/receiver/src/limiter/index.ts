@@ -1,6 +1,7 @@
 export type { Decision } from './decision.ts';
 export type { Dropped, DropReason } from './drops.ts';
-export { CardinalityLimiter, type Limited, type LimiterDeps } from './limiter.ts';
+export { CardinalityLimiter, type Claim, type Limited, type LimiterDeps, ledgerSize } from './limiter.ts';
+export type { SharedRule } from './metric-table.ts';
 export {
   completeOptions,
   DEFAULT_OPTIONS,

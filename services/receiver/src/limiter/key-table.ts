@@ -44,12 +44,21 @@ export class KeyTable {
     return this.#table.find(lo, hi, hint);
   }
 
-  /** Notes that the key was seen, and gains it heat. */
-  touch(at: number, nowSec: number): void {
+  /**
+   * Notes that the key was seen, and gains it heat.
+   * @returns when it was seen before
+   */
+  touch(at: number, nowSec: number): number {
     const words = this.#words;
+    const before = words[at + SEEN]!;
     words[at + SEEN] = nowSec;
     const meta = words[at + META]!;
     if ((meta & 0xff) < HEAT_MAX) words[at + META] = meta + 1;
+    return before;
+  }
+
+  setSeen(at: number, seenSec: number): void {
+    this.#words[at + SEEN] = seenSec;
   }
 
   seenSec(at: number): number {
@@ -80,7 +89,7 @@ export class KeyTable {
   /**
    * Moves the hand of the clock over up to `steps` places for keys. An expired key it comes by loses half its heat, and goes when
    * none is left: so of all expired keys the coldest goes first, and a key seen within `ttlSec` never does.
-   * @param onEvict metric id and last second seen of each key that went
+   * @param onEvict metric id of each key that went
    * @param wanted stop after that many evictions
    * @returns how many went
    */
@@ -89,7 +98,7 @@ export class KeyTable {
     nowSec: number,
     ttlSec: number,
     wanted: number,
-    onEvict: (metricId: number, seenSec: number) => void,
+    onEvict: (metricId: number) => void,
   ): number {
     const expiredBefore = nowSec - ttlSec;
     if (this.#noneBeforeSec >= expiredBefore) return 0;
@@ -113,7 +122,7 @@ export class KeyTable {
         const heat = meta & 0xff;
         if (heat === 0) {
           this.remove(at);
-          onEvict(meta >>> 8, seen);
+          onEvict(meta >>> 8);
           if (++evicted >= wanted) return evicted;
           continue;
         }
@@ -125,7 +134,7 @@ export class KeyTable {
   }
 
   /** Evicts, coldest and oldest first, expired or not, until `used <= maxUsed`: for a budget that was taken away. */
-  shrinkTo(maxUsed: number, onEvict: (metricId: number, seenSec: number) => void): void {
+  shrinkTo(maxUsed: number, onEvict: (metricId: number) => void): void {
     if (this.used <= maxUsed) return;
     const words = this.#words;
     const live: number[] = [];
@@ -133,7 +142,7 @@ export class KeyTable {
     const rank = (at: number) => words[at + SEEN]! * 256 + (words[at + META]! & 0xff);
     live.sort((a, b) => rank(a) - rank(b));
     for (const at of live.slice(0, this.used - maxUsed)) {
-      onEvict(this.metricId(at), this.seenSec(at));
+      onEvict(this.metricId(at));
       this.remove(at);
     }
   }

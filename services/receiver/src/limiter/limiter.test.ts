@@ -257,20 +257,35 @@ describe('CardinalityLimiter', () => {
     expect(made.limiter.memoryBytes + heap() - before).toBeLessThan(16e6);
   });
 
-  it('works within a budget that changes, and gives back what it loses', () => {
-    const { send, limiter } = rig({ maxKeys: 1024 });
-    limiter.setBudget(200);
-    send([storm(0, 100)]);
-    send([storm(1000, 300)]);
-    expect(limiter.keysUsed).toBeLessThanOrEqual(200);
-    limiter.setBudget(50);
-    expect(limiter.keysUsed).toBeLessThanOrEqual(50);
-    limiter.setBudget(0);
-    expect(send([storm(0, 5)]).points).toBe(0);
-    expect(limiter.keysUsed).toBe(0);
-    limiter.setBudget(1e9);
-    expect(limiter.keysLimit).toBe(1024);
-    expect(send([storm(0, 5, 'other')]).unchanged).toBe(true);
+  it('counts the keys of all receivers, and knows those that others let in', () => {
+    const { send, limiter } = rig({ maxKeys: 1024, criticalAction: 'drop' });
+    const first = send([storm(0, 100)]);
+    expect(first.claim.keys.length).toBe(100 * 8);
+    limiter.learnTotals(1024, 0);
+    expect(send([storm(1000, 50)]).points).toBe(0);
+    expect(send([storm(0, 100)]).unchanged).toBe(true);
+    const other = rig({ maxKeys: 1024, criticalAction: 'drop' });
+    other.limiter.learnTotals(1024, 0);
+    other.limiter.learnKeys(first.claim.keys);
+    expect(other.send([storm(0, 100)]).unchanged).toBe(true);
+    expect(other.send([storm(1000, 50)])).toMatchObject({ points: 0, claim: { hasRefused: true } });
+    other.limiter.learnTotals(400, 0);
+    expect(other.send([storm(1000, 50)]).unchanged).toBe(true);
+  });
+
+  it('tells Redis of its keys again in every generation, and not in between', () => {
+    const made = rig({ maxKeys: 1024 });
+    expect(made.send([storm(0, 10)]).claim).toMatchObject({
+      keys: { length: 80 },
+      remembered: { length: 0 },
+    });
+    made.now += 5000;
+    made.send([storm(0, 10)]);
+    made.limiter.beginGeneration();
+    made.now += 5000;
+    expect(made.send([storm(0, 4)]).claim).toMatchObject({ keys: { length: 0 }, remembered: { length: 32 } });
+    expect(made.send([storm(0, 4)]).claim.remembered.length).toBe(0);
+    expect(made.send([storm(0, 10)]).claim.remembered.length).toBe(48);
   });
 
   it('takes new options while running, and refuses wrong ones whole', () => {

@@ -3,17 +3,20 @@ import { Admission, type Decision } from './decision.ts';
 import { type Dropped, Drops } from './drops.ts';
 import { SketchPool } from './entropy.ts';
 import { type HashSeeds, hashSeeds, Random } from './hash.ts';
+import { labelHash, WRITER_LABEL, WriterIdentity } from './identity.ts';
 import { KeyTable } from './key-table.ts';
 import { CUMULATIVE } from './metric-kind.ts';
-import { type Metric, MetricTable } from './metric-table.ts';
+import { Label, type Metric, MetricTable, type Place, type SharedRule } from './metric-table.ts';
 import { isRegular, normalise } from './normalise.ts';
 import { completeOptions, type LimiterOptions, policyOf } from './options.ts';
-import { Reader, releaseBody } from './reader.ts';
+import { int32At, Reader, releaseBody } from './reader.ts';
 import { type Incoming, Reaggregation } from './reaggregation.ts';
 import { addTotals, emptyTotals, type LimiterReport, makeReport, type Totals } from './report.ts';
+import { RequestChanges } from './request-changes.ts';
 import { type Parts, Routing } from './routing.ts';
 import { POINT_WORDS, POINTS_MAX, Scanner } from './scan.ts';
-import { Tracker } from './tracker.ts';
+import { SourceHistory } from './source-history.ts';
+import { type LevelClaim, type SourceClaim, Tracker, type TrackerMark } from './tracker.ts';
 
 /** Of points whose key-set is known, so many are counted as one that stands for all. */
 const KNOWN_WEIGHT = 8;
@@ -22,6 +25,9 @@ const REFUSED_WEIGHT = 4;
 /** 2 KiB each. */
 const SKETCHES = 448;
 const REVIEW_EVERY_MS = 1000;
+
+/** Sources of merged cumulative streams that the ledger has at most. */
+export const ledgerSize = (maxKeys: number) => Math.max(65_536, 2 * maxKeys);
 /** Slots of the key table that are looked at for expired keys with every request. */
 const SWEEP_STEPS = 256;
 
@@ -30,28 +36,67 @@ const EMPTY = new Uint8Array(0);
 export interface LimiterDeps {
   /** Unix milliseconds. */
   now(): number;
-  /** Of the hashes: a secret in production. */
+  /** Seed of all hashes, the same for all receivers of a pipeline. A random secret in production, so that nobody can craft collisions. */
   seed: number;
+  /** Since when the pipeline has seen everything that its producers sent, Unix milliseconds; without it since now. */
+  watchMs?: number;
   onDecision?(decision: Decision): void;
 }
 
 export interface Limited {
   /** The very body that came, when nothing changed. */
   body: Uint8Array;
-  /** Points that go out. */
+  /** Points that go out, but for the ends of streams. */
   points: number;
+  /** Points that say of a level that its own stream ends, because it goes on in a merged one. */
+  ends: number;
   dropped: Dropped[];
   droppedPoints: number;
   /** Points that were merged into others. */
   aggregatedPoints: number;
   /** Points that went into an overflow stream, merged there or not. */
   overflowPoints: number;
+  /** Points of cumulative sources whose history is not known: they became base lines, and their value was not counted. */
+  unknownPoints: number;
+  /** Points whose time was missing or too far ahead, and was replaced by that of the receiver. */
+  skewedPoints: number;
   /** What this request is in the report, once it is counted. */
   totals: Totals;
+  /** What the step that makes it durable has to compare and to write. */
+  claim: Claim;
+}
+
+/** What a request relies on and changes of what all receivers share. Hashes are 8 bytes each. */
+export interface Claim {
+  /** A key-set that is not known here was refused or lost a label: has to know all keys that others have let in. */
+  hasRefused: boolean;
+  /** Keys that came in. */
+  keys: Buffer;
+  /** Keys in use that Redis has to be reminded of. */
+  remembered: Buffer;
+  /** Keys that are none any more. */
+  gone: Buffer;
+  /** Streams that are forwarded without being keys. */
+  forwarded: Buffer;
+  /** Producers and the time of their first collection, 16 bytes each. */
+  producers: Buffer;
+  sources: SourceClaim[];
+  levels: LevelClaim[];
+  rules: { field: string; rule: SharedRule | undefined }[];
+  /** The latest time that it writes into a merged cumulative stream, Unix milliseconds; 0 when it writes none. */
+  writtenMs: number;
+}
+
+interface OpenRequest {
+  mark: TrackerMark;
+  changes: RequestChanges;
+  producers: readonly number[];
+  limited: Limited;
 }
 
 /**
- * Keeps the key-sets of metrics within a budget. In memory only; one per receiver.
+ * Keeps the key-sets of metrics within a budget. Pure: what receivers share comes in by `learn…` and goes out as the claim of a
+ * request. A request that was processed is open until it is kept, or undone together with all that came after it.
  *
  *   process ─▶ for each resource, scope, metric ─▶ scan its points (hash their attributes)
  *                known key-set, nothing decided ──▶ passes: nothing is written, the body stays as it is
@@ -72,10 +117,13 @@ export class CardinalityLimiter {
   readonly #incoming = {} as Incoming;
   readonly #totals = emptyTotals();
   #policyOf: ReturnType<typeof policyOf>;
-  #budget = Number.POSITIVE_INFINITY;
   #lastMs: number;
   #reviewedMs: number;
   #untilSample = 1;
+  /** Processed, and neither kept nor undone. */
+  #open: OpenRequest[] = [];
+  /** Metrics whose rule was changed by options: told with the next request. */
+  readonly #untold = new Set<Metric>();
   /** Where the points of the last scan were found, as keys or as sources, or -1. */
   readonly #found = new Int32Array(POINTS_MAX);
   /** Points of the metric being walked whose key-set was not known. */
@@ -90,20 +138,29 @@ export class CardinalityLimiter {
     this.#seeds = hashSeeds(deps.seed);
     this.#random = new Random(deps.seed + 1);
     this.#pool = new SketchPool(SKETCHES, this.#random);
-    this.#metrics = new MetricTable(() => this.#policyOf);
+    const writerKey = Buffer.from(WRITER_LABEL);
+    const writerLabel = new Label(writerKey, labelHash(writerKey, 'point', this.#seeds), 'point');
+    writerLabel.removed = true;
+    this.#metrics = new MetricTable(() => this.#policyOf, writerLabel);
     const table = new KeyTable(maxKeys);
     const tracker = new Tracker({
-      maxSources: Math.max(64, maxKeys >> 1),
-      maxOutputs: Math.max(64, maxKeys >> 3),
-      arenaCells: Math.max(16_384, maxKeys * 2),
+      maxSources: Math.max(8_192, maxKeys >> 1),
+      maxLedger: ledgerSize(maxKeys),
+      maxOutputs: Math.max(1_024, maxKeys >> 3),
+      arenaCells: Math.max(65_536, maxKeys * 4),
     });
     const scanner = new Scanner();
     const startedMs = deps.now();
     this.#lastMs = this.#reviewedMs = startedMs;
+    tracker.restart(startedMs, startedMs, new Map());
+    const changes = new RequestChanges();
     this.#parts = {
       options: complete,
       table,
-      admission: this.#newAdmission(complete, table, startedMs),
+      admission: this.#newAdmission(complete, table, startedMs, changes),
+      history: new SourceHistory(Math.max(64, maxKeys >> 2), deps.watchMs ?? startedMs),
+      writer: new WriterIdentity(0, this.#seeds),
+      changes,
       scanner,
       tracker,
       merging: new Reaggregation(tracker, scanner),
@@ -132,35 +189,142 @@ export class CardinalityLimiter {
     return table.memoryBytes + this.#pool.memoryBytes + tracker.memoryBytes + scanner.memoryBytes;
   }
 
-  /** Lends the limiter so many keys of a budget it shares with others. Fewer than are used: the coldest go at once. */
-  setBudget(keys: number): void {
-    const { admission, options, table } = this.#parts;
-    this.#budget = Math.max(0, Math.floor(keys));
-    admission.limit = Math.min(options.maxKeys, this.#budget);
-    table.shrinkTo(admission.limit, admission.onEvict);
+  /** What the step of a request said of the pipeline: keys of all receivers, and sources in the ledger. */
+  learnTotals(keys: number, sources: number): void {
+    this.#parts.admission.sharedUsed = keys;
+    this.#parts.tracker.ledgerSources = sources;
+  }
+
+  /** From now on every key has to be told to the other receivers once more, when it is seen again. */
+  beginGeneration(): void {
+    this.#parts.admission.generationSec = this.#parts.admission.nowSec + 1;
+  }
+
+  /** Keys that other receivers let in, 8 bytes of hash each. */
+  learnKeys(hashes: Buffer): void {
+    const { table, admission } = this.#parts;
+    for (let i = 0; i + 8 <= hashes.length; i += 8) {
+      const lo = hashes.readInt32LE(i);
+      const hi = hashes.readInt32LE(i + 4);
+      const at = table.find(lo, hi);
+      if (at >= 0) table.setSeen(at, admission.nowSec);
+      else if (table.insert(lo, hi, 0, admission.nowSec)) this.#metrics.byId(0).keys++;
+    }
+  }
+
+  /** Keys of a request that went another way than through Redis: it is told of them when they are seen again. */
+  learnUntold(hashes: Buffer): void {
+    const { table, admission } = this.#parts;
+    const seenSec = Math.max(1, admission.generationSec - 1);
+    for (let i = 0; i + 8 <= hashes.length; i += 8) {
+      const lo = hashes.readInt32LE(i);
+      const hi = hashes.readInt32LE(i + 4);
+      if (table.find(lo, hi) < 0 && table.insert(lo, hi, 0, seenSec)) this.#metrics.byId(0).keys++;
+    }
+  }
+
+  /** What the ledger has of a source; undefined when it has nothing. Only while no request is open. */
+  learnSource(field: Buffer, bytes: Buffer | undefined): void {
+    this.#parts.tracker.learn(field, bytes);
+  }
+
+  /** Sources that are forwarded by themselves: for the request that is processed next, once more. */
+  learnForwarded(fields: readonly Buffer[]): void {
+    this.#parts.history.learnForwarded(fields);
+  }
+
+  /** Producers and the time of their first collection, 16 bytes each. */
+  learnProducers(entries: Buffer): void {
+    const { history, admission } = this.#parts;
+    for (let i = 0; i + 16 <= entries.length; i += 16) {
+      const word = (n: number) => entries.readInt32LE(i + 4 * n);
+      history.learn(word(0), word(1), word(2), word(3), admission.nowSec);
+    }
+  }
+
+  /** The rules of all metrics, by the field that they have in claims. A metric that is not among them has none. */
+  learnRules(rules: ReadonlyMap<string, SharedRule>): void {
+    const nowMs = this.#lastMs;
+    const hashOf = (key: Uint8Array, place: Place) => labelHash(key, place, this.#seeds);
+    for (const metric of this.#metrics.all()) {
+      if (metric.rule && !rules.has(String(metric.hash)) && !this.#untold.has(metric))
+        metric.setRule({ metric: metric.name, point: [], resource: [], counts: false }, hashOf, nowMs);
+    }
+    for (const [field, rule] of rules) {
+      const metric = this.#metrics.named(Number(field), rule.metric);
+      if (metric.id !== 0) metric.setRule(rule, hashOf, nowMs);
+    }
+  }
+
+  /** All rules are told with the next request: Redis has lost its memory. */
+  tellRulesAgain(): void {
+    if (this.#parts.options.mode !== 'enforce') return;
+    for (const metric of this.#metrics.all()) if (metric.rule) this.#untold.add(metric);
+  }
+
+  /** Since when the pipeline has seen everything, Unix milliseconds. */
+  set watchMs(unixMs: number) {
+    this.#parts.history.watchMs = unixMs;
   }
 
   /**
-   * Changes the options while running: what is not given gets its default. Decisions that were made stay.
+   * Begins as this writer of merged cumulative streams. Only while no request is open.
+   * @param slot names the writer in the streams that it writes
+   * @param startMs later than any point that this slot has written
+   * @param levels of this slot, by hash, as they were claimed
+   */
+  beginWriter(
+    slot: number,
+    startMs: number,
+    levelStartMs: number,
+    levels: ReadonlyMap<string, Buffer>,
+  ): void {
+    this.#parts.writer = new WriterIdentity(slot, this.#seeds);
+    this.#parts.tracker.restart(startMs, levelStartMs, levels);
+  }
+
+  /** Every source that is known here, as the ledger would have it: for a Redis that lost its memory. Only while no request is open. */
+  sources(): [field: Buffer, value: Buffer][] {
+    return this.#parts.tracker.allSources();
+  }
+
+  /** The levels of this writer, as they are claimed. */
+  levels(): [field: Buffer, value: Buffer][] {
+    return this.#parts.tracker.allLevels();
+  }
+
+  /** Requests that are neither kept nor undone. */
+  get openRequests(): number {
+    return this.#open.length;
+  }
+
+  /**
+   * Changes the options while running: what is not given gets its default. Decisions that were enforced stay; what was only
+   * observed is decided anew. Only while no request is open.
    * @throws LimiterOptionError; then nothing has changed
    */
   configure(options: Partial<LimiterOptions>): void {
     const complete = completeOptions(options);
     const parts = this.#parts;
     const { table: old, admission } = parts;
+    const wasMode = parts.options.mode;
     parts.options = complete;
     this.#policyOf = policyOf(complete);
+    const ruled = this.#metrics.all().filter((metric) => metric.rule);
     this.#metrics.applyPolicies();
+    if (complete.mode !== wasMode) this.#metrics.forgetRules();
+    else for (const metric of ruled) this.#untold.add(metric);
     if (complete.maxKeys !== old.maxKeys) {
       old.shrinkTo(complete.maxKeys, admission.onEvict);
       const table = new KeyTable(complete.maxKeys);
       old.forEach((lo, hi, metricId, seenSec) => void table.insert(lo, hi, metricId, seenSec));
       parts.table = table;
     }
-    parts.admission = this.#newAdmission(complete, parts.table, parts.startedMs);
+    parts.admission = this.#newAdmission(complete, parts.table, parts.startedMs, parts.changes);
+    parts.admission.generationSec = admission.generationSec;
+    parts.admission.limit = complete.maxKeys;
     parts.admission.decisions.push(...admission.decisions);
     parts.admission.evictions = admission.evictions;
-    this.setBudget(this.#budget);
   }
 
   /** @param top how many metrics and labels to list */
@@ -182,9 +346,14 @@ export class CardinalityLimiter {
    * @param body an ExportMetricsServiceRequest, protobuf, uncompressed, structurally valid
    */
   process(body: Uint8Array): Limited {
-    this.#tick();
     const parts = this.#parts;
-    const { merging } = parts;
+    const { merging, tracker, history } = parts;
+    const changes = new RequestChanges();
+    parts.changes = parts.admission.changes = changes;
+    this.#tick();
+    const mark = tracker.mark();
+    tracker.begin();
+    history.begin();
     const regular = isRegular(body) ? body : normalise(body);
     parts.body = regular;
     parts.drops = new Drops();
@@ -193,11 +362,16 @@ export class CardinalityLimiter {
     merging.begin();
 
     let points = 0;
-    const reader = new Reader().open(regular, 0, regular.length);
-    while (reader.next()) if (reader.field === 1 && reader.wire === 2) points += this.#walkResource(reader);
-
-    parts.scanner.release();
-    const out = merging.finish(regular);
+    let out: Uint8Array;
+    try {
+      const reader = new Reader().open(regular, 0, regular.length);
+      while (reader.next()) if (reader.field === 1 && reader.wire === 2) points += this.#walkResource(reader);
+      parts.scanner.release();
+      out = merging.finish(regular, parts.writer.attribute);
+    } catch (error) {
+      this.#takeBack(mark, changes, history.news);
+      throw error;
+    }
     const { drops, overflowPoints, totals } = parts;
     const aggregatedPoints = merging.merged;
     totals.requests = 1;
@@ -208,26 +382,85 @@ export class CardinalityLimiter {
       totals.dropped[reason] = (totals.dropped[reason] ?? 0) + count;
     parts.body = EMPTY;
     releaseBody();
-    return {
+    const limited: Limited = {
       body: out === regular ? body : out,
       points: points - drops.total - aggregatedPoints,
+      ends: merging.ends,
       dropped: drops.rows,
       droppedPoints: drops.total,
       aggregatedPoints,
       overflowPoints,
+      unknownPoints: merging.unknown,
+      skewedPoints: tracker.skewed,
       totals,
+      claim: this.#claim(changes, history.news),
+    };
+    this.#open.push({ mark, changes, producers: history.news, limited });
+    return limited;
+  }
+
+  /** Makes the oldest open request final. */
+  keep(): void {
+    const request = this.#open.shift();
+    if (!request) return;
+    const { tracker, history } = this.#parts;
+    tracker.keep(this.#open[0]?.mark ?? tracker.mark());
+    history.forgetForwarded();
+    for (const metric of request.changes.rules) this.#untold.delete(metric);
+  }
+
+  /** Takes back what all open requests have changed, or the last `count` of them. */
+  undo(count = this.#open.length): void {
+    for (const { mark, changes, producers } of this.#open.splice(this.#open.length - count).reverse())
+      this.#takeBack(mark, changes, producers);
+  }
+
+  #takeBack(mark: TrackerMark, changes: RequestChanges, producers: readonly number[]): void {
+    const { tracker, table, history } = this.#parts;
+    tracker.undo(mark);
+    changes.undo(table, this.#metrics);
+    history.retract(producers);
+  }
+
+  /** What the request at hand claims. */
+  #claim(changes: RequestChanges, producers: readonly number[]): Claim {
+    const { tracker, options } = this.#parts;
+    const rules = new Set(changes.rules);
+    for (const metric of this.#untold) {
+      rules.add(metric);
+      changes.rules.add(metric);
+    }
+    const isEnforced = options.mode === 'enforce';
+    return {
+      hasRefused: changes.hasRefused && isEnforced,
+      keys: packed(changes.inserted),
+      remembered: packed(changes.remembered),
+      gone: packed(changes.gone),
+      forwarded: packed(changes.forwarded),
+      producers: packed(producers),
+      sources: tracker.claims(),
+      levels: tracker.levelClaims(),
+      rules: isEnforced
+        ? [...rules].map((metric) => ({ field: String(metric.hash), rule: metric.sharedRule }))
+        : [],
+      writtenMs: tracker.writtenMs,
     };
   }
 
-  #newAdmission(options: LimiterOptions, table: KeyTable, startedMs: number): Admission {
+  #newAdmission(
+    options: LimiterOptions,
+    table: KeyTable,
+    startedMs: number,
+    changes: RequestChanges,
+  ): Admission {
     const admission = new Admission({
       table,
       metrics: this.#metrics,
       pool: this.#pool,
       options,
       onDecision: (decision) => this.#deps.onDecision?.(decision),
+      changes,
     });
-    admission.epochMs = startedMs - 1000;
     admission.nowMs = this.#lastMs;
     admission.nowSec = 1 + Math.floor((this.#lastMs - startedMs) / 1000);
     return admission;
@@ -241,7 +474,7 @@ export class CardinalityLimiter {
     admission.nowMs = nowMs;
     admission.nowSec = 1 + Math.floor((nowMs - startedMs) / 1000);
     const ttlSec = options.keyTtlMs / 1000;
-    tracker.tick(admission.nowSec, ttlSec);
+    tracker.tick(nowMs, ttlSec);
     table.sweep(SWEEP_STEPS, admission.nowSec, ttlSec, SWEEP_STEPS, admission.onEvict);
     if (nowMs - this.#reviewedMs < REVIEW_EVERY_MS) return;
     this.#reviewedMs = nowMs;
@@ -251,6 +484,9 @@ export class CardinalityLimiter {
   #walkResource(at: Reader): number {
     const body = this.#parts.body;
     this.#resource.read(body, at.tagStart, at.start, at.end, this.#seeds);
+    const { history, admission } = this.#parts;
+    const { lo, hi, start, end } = this.#resource;
+    history.note(lo, hi, admission.nowSec, admission.generationSec, () => timeOfFirstPoint(body, start, end));
     let points = 0;
     const reader = new Reader().open(body, at.start, at.end);
     while (reader.next()) if (reader.field === 2 && reader.wire === 2) points += this.#walkScope(reader);
@@ -271,7 +507,7 @@ export class CardinalityLimiter {
   }
 
   #walkMetric(): number {
-    const { body, scanner, admission, table, tracker } = this.#parts;
+    const { body, scanner, admission, table, tracker, changes } = this.#parts;
     const { sources } = tracker;
     const block = this.#block;
     const resource = this.#resource;
@@ -288,7 +524,7 @@ export class CardinalityLimiter {
     block.contextHi = contextHi;
 
     const { points } = scanner;
-    const { nowSec } = admission;
+    const { nowSec, generationSec } = admission;
     const found = this.#found;
     const isTracked = !metric.plain && block.temporality === CUMULATIVE;
     const { pointLo, pointHi } = this.#seeds;
@@ -314,7 +550,8 @@ export class CardinalityLimiter {
         if (metric.plain) {
           const key = table.find(lo, hi, found[at / POINT_WORDS]!);
           if (key >= 0) {
-            table.touch(key, nowSec);
+            const seen = table.touch(key, nowSec);
+            if (seen < generationSec) changes.touched(lo, hi, seen);
             if (sampling) this.#sample(metric, at, KNOWN_WEIGHT);
             continue;
           }
@@ -360,7 +597,37 @@ export class CardinalityLimiter {
     point.fullLo = lo;
     point.fullHi = hi;
     point.sourceAt = sourceAt;
+    point.wasForwarded = false;
     // Each round either settles the point or takes one more label from the metric.
     while (!this.#routing.settle(metric, point));
   }
+}
+
+/** Words, low and high in turn, as bytes. */
+function packed(words: readonly number[]): Buffer {
+  const bytes = Buffer.allocUnsafe(words.length * 4);
+  for (let i = 0; i < words.length; i++) bytes.writeInt32LE(words[i]!, i * 4);
+  return bytes;
+}
+
+/** The time of the first point in a ResourceMetrics message; 0 when there is none. */
+function timeOfFirstPoint(body: Uint8Array, start: number, end: number): [number, number] {
+  // Scopes are field 2, their metrics field 2, its data one of several, points field 1 of those, and their time field 3.
+  const inside = (from: number, to: number, depth: number): [number, number] | undefined => {
+    const reader = new Reader().open(body, from, to);
+    while (reader.next()) {
+      if (depth === 4) {
+        if (reader.field === 3 && reader.wire === 1)
+          return [int32At(body, reader.start), int32At(body, reader.start + 4)];
+        continue;
+      }
+      if (reader.wire !== 2) continue;
+      const isChild =
+        depth === 2 ? reader.field >= 5 && reader.field <= 11 : reader.field === (depth === 3 ? 1 : 2);
+      const found = isChild ? inside(reader.start, reader.end, depth + 1) : undefined;
+      if (found) return found;
+    }
+    return undefined;
+  };
+  return inside(start, end, 0) ?? [0, 0];
 }

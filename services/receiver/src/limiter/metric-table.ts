@@ -42,6 +42,15 @@ export interface Reduction {
   readonly overflow: boolean;
 }
 
+/** The labels that a metric has given up, as all receivers of a pipeline know it. */
+export interface SharedRule {
+  metric: string;
+  point: string[];
+  resource: string[];
+  /** Cumulative counters were merged under it: it does not end by itself. */
+  counts: boolean;
+}
+
 /** One metric name, and what was decided for it. */
 export class Metric {
   readonly id: number;
@@ -67,10 +76,11 @@ export class Metric {
   /** Points were refused because the table was full; so that it is logged once. */
   refused = false;
   #overflow: Map<Label | undefined, Reduction> | undefined;
-  /** Cumulative streams that began before this were perhaps forwarded by themselves already. */
-  watchFromMs = 0;
+  readonly #writerLabel: Label;
 
-  constructor(id: number, name: string, hash: number, policy: MetricPolicy) {
+  /** @param writerLabel goes with the first label that is given up: what other gateways merged is merged again */
+  constructor(id: number, name: string, hash: number, policy: MetricPolicy, writerLabel: Label) {
+    this.#writerLabel = writerLabel;
     this.id = id;
     this.name = name;
     this.hash = hash;
@@ -142,12 +152,64 @@ export class Metric {
     this.#rebuild();
   }
 
+  /** Puts a label back to what it was. */
+  setRemoved(label: Label, removed: boolean, removedAtMs: number, ruleSinceMs: number): void {
+    label.removed = removed;
+    label.removedAtMs = removedAtMs;
+    this.ruleSinceMs = ruleSinceMs;
+    this.#rebuild();
+  }
+
+  /** Takes over a rule that was made elsewhere; labels that are not known yet are added. */
+  setRule(rule: SharedRule, hashOf: (key: Uint8Array, place: Place) => number, nowMs: number): void {
+    for (const place of ['point', 'resource'] as const) {
+      const wanted = new Set(rule[place]);
+      for (const label of this.labels()) {
+        if (label.place !== place) continue;
+        const isWanted = wanted.delete(label.name);
+        if (label.removed === isWanted) continue;
+        label.removed = isWanted;
+        label.removedAtMs = nowMs;
+        this.ruleSinceMs = nowMs;
+      }
+      for (const name of wanted) {
+        const key = Buffer.from(name);
+        const at = this.addLabel(key, hashOf(key, place), place);
+        if (at < 0) continue;
+        const label = (place === 'point' ? this.pointLabels : this.resourceLabels)[at]!;
+        label.removed = true;
+        label.removedAtMs = nowMs;
+        this.ruleSinceMs = nowMs;
+      }
+    }
+    this.mergedCounts = rule.counts;
+    this.#rebuild();
+  }
+
+  forgetRule(): void {
+    for (const label of this.labels()) label.removed = label.critical = false;
+    this.overflowed = this.mergedCounts = this.refused = false;
+    this.critical = undefined;
+    this.#rebuild();
+  }
+
+  /** The rule as other receivers are told of it; undefined when there is none. */
+  get sharedRule(): SharedRule | undefined {
+    if (!this.rule) return undefined;
+    return {
+      metric: this.name,
+      point: this.rule.pointLabels.filter((label) => label !== this.#writerLabel).map(({ name }) => name),
+      resource: this.rule.resourceLabels.map(({ name }) => name),
+      counts: this.mergedCounts,
+    };
+  }
+
   #rebuild(): void {
     const resourceLabels = this.resourceLabels.filter((label) => label.removed);
     const pointLabels = this.pointLabels.filter((label) => label.removed);
     this.rule =
       resourceLabels.length + pointLabels.length > 0
-        ? { resourceLabels, pointLabels, overflow: false }
+        ? { resourceLabels, pointLabels: [...pointLabels, this.#writerLabel], overflow: false }
         : undefined;
     this.#overflow = undefined;
   }
@@ -174,9 +236,12 @@ export class MetricTable {
   #hand = 0;
   evictions = 0;
 
-  constructor(policyOf: () => (name: string) => MetricPolicy) {
+  readonly #writerLabel: Label;
+
+  constructor(policyOf: () => (name: string) => MetricPolicy, writerLabel: Label) {
     this.#policyOf = policyOf;
-    this.#byId = [new Metric(0, '(other metrics)', 0, policyOf()('(other metrics)'))];
+    this.#writerLabel = writerLabel;
+    this.#byId = [new Metric(0, '(other metrics)', 0, policyOf()('(other metrics)'), writerLabel)];
   }
 
   byId(id: number): Metric {
@@ -194,9 +259,16 @@ export class MetricTable {
     if (found) return found;
     const length = Math.min(nameEnd - nameStart, NAME_MAX_CHARS);
     const name = Buffer.from(body.buffer, body.byteOffset + nameStart, length).toString('utf8');
+    return this.named(hash, name);
+  }
+
+  /** The metric of this hash; made when there is none yet. */
+  named(hash: number, name: string): Metric {
+    const found = this.#byHash.get(hash);
+    if (found) return found;
     const id = this.#byId.length < METRICS_MAX ? this.#byId.length : this.#reclaim();
     if (id === 0) return this.#byId[0]!;
-    const metric = new Metric(id, name, hash, this.#policyOf()(name));
+    const metric = new Metric(id, name, hash, this.#policyOf()(name), this.#writerLabel);
     this.#byId[id] = metric;
     this.#byHash.set(hash, metric);
     return metric;
@@ -213,6 +285,11 @@ export class MetricTable {
       return this.#hand;
     }
     return 0;
+  }
+
+  /** Ends all rules and decisions. */
+  forgetRules(): void {
+    for (const metric of this.#byId) metric.forgetRule();
   }
 
   applyPolicies(): void {

@@ -38,7 +38,7 @@ export const DEFAULT_OPTIONS: LimiterOptions = Object.freeze({
   actAbove: 0.5,
   aggregateScore: 0.75,
   criticalScore: 0.9,
-  criticalAction: 'drop' as const,
+  criticalAction: 'overflow' as const,
   keyTtlMs: 600_000,
   aggregateLabels: [],
   protectedLabels: [],

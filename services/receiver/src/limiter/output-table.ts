@@ -1,236 +1,193 @@
 import type { NumberValue } from './accumulate-number.ts';
 import { slotHash } from './hash.ts';
-import { lessThan, unsigned } from './reader.ts';
 
 /*
- * One output is 24 int32, 96 bytes:
+ * One output is 20 int32, 80 bytes:
  *
- *   0,1 hash       2 flags             3 sources     4 last seen, s      5,6 start            7,8 time of the last point
- *   9,10 watch     11,12 block         13,14 bounds  15 bounds seen, s   16 value is integer  18,19 value
- *   20,21 when its identity was seen before it, Unix milliseconds, a double
+ *   0,1 hash       2 flags             3 request that changed it last    4 last seen, s      5,6 start
+ *   7,8 time of the last point         9,10 bounds      11 block in the arena, or 0          12 cells of it
+ *   13 bounds seen, s                  14 value is integer               16,17 value         18 place in the journal
  */
-const OUTPUT_WORDS = 24;
+export const OUTPUT_WORDS = 20;
+export const OUTPUT_BLOCK = 11;
+export const OUTPUT_CELLS = 12;
+const HASH = 0;
 const FLAGS = 2;
+const CHANGED_BY = 3;
+const SEEN = 4;
+const START = 5;
+const TIME = 7;
+const BOUNDS = 9;
+const BOUNDS_SEEN = 13;
+const IS_INT = 14;
+const VALUE = 16;
+const RECORD = 18;
+
+const LIVE = 1;
+const NO_SUM = 2;
+const IS_LEVEL = 4;
+const IS_NEW = 8;
 
 /** One stream that others are merged into, over requests: a view of its words. */
 export class Output {
   readonly id: number;
+  /** Of the table. */
+  readonly at: number;
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
-  readonly #at: number;
 
   constructor(id: number, words: Int32Array, doubles: Float64Array) {
     this.id = id;
     this.#words = words;
     this.#doubles = doubles;
-    this.#at = id * OUTPUT_WORDS;
+    this.at = id * OUTPUT_WORDS;
   }
 
   /** As new, for a stream of this hash. */
   reset(lo: number, hi: number): void {
-    this.#words.fill(0, this.#at, this.#at + OUTPUT_WORDS);
-    this.lo = lo;
-    this.hi = hi;
-    this.live = this.hasSum = true;
-    this.#words[this.#at + 16] = 1;
+    this.#words.fill(0, this.at, this.at + OUTPUT_WORDS);
+    this.#words[this.at + HASH] = lo;
+    this.#words[this.at + HASH + 1] = hi;
+    this.#words[this.at + FLAGS] = LIVE;
+    this.#words[this.at + IS_INT] = 1;
   }
 
   /** Copies the total of a number into `into`. */
   readValue(into: NumberValue): NumberValue {
-    const at = this.#at;
-    if (this.#words[at + 16] === 1) return into.setInt(this.#words[at + 18]!, this.#words[at + 19]!);
-    return into.setDouble(this.#doubles[(at + 18) >> 1]!);
+    const at = this.at + VALUE;
+    if (this.#words[this.at + IS_INT] === 1) return into.setInt(this.#words[at]!, this.#words[at + 1]!);
+    return into.setDouble(this.#doubles[at >> 1]!);
   }
 
   writeValue(value: NumberValue): void {
-    const at = this.#at;
-    this.#words[at + 16] = value.isInt ? 1 : 0;
+    const at = this.at + VALUE;
+    this.#words[this.at + IS_INT] = value.isInt ? 1 : 0;
     if (value.isInt) {
-      this.#words[at + 18] = value.lo;
-      this.#words[at + 19] = value.hi;
-    } else this.#doubles[(at + 18) >> 1] = value.double;
+      this.#words[at] = value.lo;
+      this.#words[at + 1] = value.hi;
+    } else this.#doubles[at >> 1] = value.double;
   }
-
-  /** When a stream of its identity was last seen that it does not go on with: it has to start after it. */
-  get earliestMs(): number {
-    return this.#doubles[(this.#at + 20) >> 1]!;
-  }
-  set earliestMs(value: number) {
-    this.#doubles[(this.#at + 20) >> 1] = value;
-  }
-
   get lo(): number {
-    return this.#words[this.#at + 0]!;
-  }
-  set lo(value: number) {
-    this.#words[this.#at + 0] = value;
+    return this.#words[this.at + HASH]!;
   }
   get hi(): number {
-    return this.#words[this.#at + 1]!;
-  }
-  set hi(value: number) {
-    this.#words[this.#at + 1] = value;
-  }
-  /** Sources in the table that feed it. */
-  get sources(): number {
-    return this.#words[this.#at + 3]!;
-  }
-  set sources(value: number) {
-    this.#words[this.#at + 3] = value;
+    return this.#words[this.at + HASH + 1]!;
   }
   get seenSec(): number {
-    return this.#words[this.#at + 4]!;
+    return this.#words[this.at + SEEN]!;
   }
   set seenSec(value: number) {
-    this.#words[this.#at + 4] = value;
+    this.#words[this.at + SEEN] = value;
   }
   get startLo(): number {
-    return this.#words[this.#at + 5]!;
+    return this.#words[this.at + START]!;
   }
   set startLo(value: number) {
-    this.#words[this.#at + 5] = value;
+    this.#words[this.at + START] = value;
   }
   get startHi(): number {
-    return this.#words[this.#at + 6]!;
+    return this.#words[this.at + START + 1]!;
   }
   set startHi(value: number) {
-    this.#words[this.#at + 6] = value;
+    this.#words[this.at + START + 1] = value;
   }
   /** Time of the last point that went out; 0 before the first. */
   get timeLo(): number {
-    return this.#words[this.#at + 7]!;
+    return this.#words[this.at + TIME]!;
   }
   set timeLo(value: number) {
-    this.#words[this.#at + 7] = value;
+    this.#words[this.at + TIME] = value;
   }
   get timeHi(): number {
-    return this.#words[this.#at + 8]!;
+    return this.#words[this.at + TIME + 1]!;
   }
   set timeHi(value: number) {
-    this.#words[this.#at + 8] = value;
+    this.#words[this.at + TIME + 1] = value;
   }
-  /** Sources that began before this are taken in without their past. */
-  get watchLo(): number {
-    return this.#words[this.#at + 9]!;
+  get boundsLo(): number {
+    return this.#words[this.at + BOUNDS]!;
   }
-  set watchLo(value: number) {
-    this.#words[this.#at + 9] = value;
+  set boundsLo(value: number) {
+    this.#words[this.at + BOUNDS] = value;
   }
-  get watchHi(): number {
-    return this.#words[this.#at + 10]!;
+  get boundsHi(): number {
+    return this.#words[this.at + BOUNDS + 1]!;
   }
-  set watchHi(value: number) {
-    this.#words[this.#at + 10] = value;
+  set boundsHi(value: number) {
+    this.#words[this.at + BOUNDS + 1] = value;
+  }
+  get boundsSeenSec(): number {
+    return this.#words[this.at + BOUNDS_SEEN]!;
+  }
+  set boundsSeenSec(value: number) {
+    this.#words[this.at + BOUNDS_SEEN] = value;
   }
   /** Totals of a histogram: a block of the arena, and how many cells of it are used. */
   get block(): number {
-    return this.#words[this.#at + 11]!;
+    return this.#words[this.at + OUTPUT_BLOCK]!;
   }
   set block(value: number) {
-    this.#words[this.#at + 11] = value;
+    this.#words[this.at + OUTPUT_BLOCK] = value;
   }
-  get blockLength(): number {
-    return this.#words[this.#at + 12]!;
+  get cells(): number {
+    return this.#words[this.at + OUTPUT_CELLS]!;
   }
-  set blockLength(value: number) {
-    this.#words[this.#at + 12] = value;
+  set cells(value: number) {
+    this.#words[this.at + OUTPUT_CELLS] = value;
   }
-  get boundsLo(): number {
-    return this.#words[this.#at + 13]!;
+  /** The request that changed it last. */
+  get changedBy(): number {
+    return this.#words[this.at + CHANGED_BY]!;
   }
-  set boundsLo(value: number) {
-    this.#words[this.#at + 13] = value;
+  set changedBy(value: number) {
+    this.#words[this.at + CHANGED_BY] = value;
   }
-  get boundsHi(): number {
-    return this.#words[this.#at + 14]!;
+  /** Its place among the changes of that request. */
+  get record(): number {
+    return this.#words[this.at + RECORD]!;
   }
-  set boundsHi(value: number) {
-    this.#words[this.#at + 14] = value;
-  }
-  get boundsSeenSec(): number {
-    return this.#words[this.#at + 15]!;
-  }
-  set boundsSeenSec(value: number) {
-    this.#words[this.#at + 15] = value;
+  set record(value: number) {
+    this.#words[this.at + RECORD] = value;
   }
   get live(): boolean {
-    return this.#flag(1);
-  }
-  set live(value: boolean) {
-    this.#setFlag(1, value);
+    return (this.#words[this.at + FLAGS]! & LIVE) !== 0;
   }
   /** Every part of the histogram had a sum. */
   get hasSum(): boolean {
-    return this.#flag(2);
-  }
-  set hasSum(value: boolean) {
-    this.#setFlag(2, value);
-  }
-  /** A stream of this very identity was forwarded by itself before. */
-  get preexisting(): boolean {
-    return this.#flag(4);
-  }
-  set preexisting(value: boolean) {
-    this.#setFlag(4, value);
-  }
-  /** It goes on with that stream's value and start. */
-  get adopted(): boolean {
-    return this.#flag(8);
-  }
-  set adopted(value: boolean) {
-    this.#setFlag(8, value);
-  }
-  /** It is the overflow stream of a metric. */
-  get overflow(): boolean {
-    return this.#flag(16);
-  }
-  set overflow(value: boolean) {
-    this.#setFlag(16, value);
+    return (this.#words[this.at + FLAGS]! & NO_SUM) === 0;
   }
 
-  #flag(mask: number): boolean {
-    return (this.#words[this.#at + FLAGS]! & mask) !== 0;
+  /** Its sum may fall. */
+  get isLevel(): boolean {
+    return (this.#words[this.at + FLAGS]! & IS_LEVEL) !== 0;
+  }
+  set isLevel(value: boolean) {
+    this.#setFlag(IS_LEVEL, value);
+  }
+  /** While it is written down as it was before the request that made it. */
+  get isNew(): boolean {
+    return (this.#words[this.at + FLAGS]! & IS_NEW) !== 0;
+  }
+  set isNew(value: boolean) {
+    this.#setFlag(IS_NEW, value);
   }
 
   #setFlag(mask: number, value: boolean): void {
-    if (value) this.#words[this.#at + FLAGS]! |= mask;
-    else this.#words[this.#at + FLAGS]! &= ~mask;
+    if (value) this.#words[this.at + FLAGS]! |= mask;
+    else this.#words[this.at + FLAGS]! &= ~mask;
+  }
+
+  withoutSum(): void {
+    this.#words[this.at + FLAGS]! |= NO_SUM;
+  }
+
+  end(): void {
+    this.#words[this.at + FLAGS] = 0;
   }
 
   /** No point has gone out yet. */
   get fresh(): boolean {
     return this.timeLo === 0 && this.timeHi === 0;
-  }
-
-  /** Before the first point goes out: the start is the earliest of what was taken in. */
-  begin(lo: number, hi: number): void {
-    if (!this.fresh || this.adopted) return;
-    if ((this.startLo === 0 && this.startHi === 0) || lessThan(lo, hi, this.startLo, this.startHi)) {
-      this.startLo = lo;
-      this.startHi = hi;
-    }
-  }
-
-  /**
-   * Moves `time` on to that of the point that goes out now. A stream has one writer and its time only moves forward: a
-   * collection that is split over several requests, or producers whose clocks differ, get the next millisecond.
-   */
-  advance(timeLo: number, timeHi: number): void {
-    if (this.fresh && !this.adopted && unsigned(this.startLo, this.startHi) < this.earliestMs * 1e6) {
-      const startNs = Math.min(this.earliestMs * 1e6, unsigned(timeLo, timeHi));
-      this.startLo = startNs | 0;
-      this.startHi = Math.floor(startNs / 4294967296) | 0;
-    }
-    if (lessThan(this.timeLo, this.timeHi, timeLo, timeHi)) {
-      this.timeLo = timeLo;
-      this.timeHi = timeHi;
-      return;
-    }
-    const aheadNs = unsigned(this.timeLo, this.timeHi) - unsigned(timeLo, timeHi);
-    // Some backends keep milliseconds; but a stream must not run away from its sources, so a second ahead is the most.
-    const low = (this.timeLo >>> 0) + (aheadNs < 1e9 ? 1_000_000 : 1);
-    this.timeLo = low | 0;
-    this.timeHi = (this.timeHi + (low > 0xffffffff ? 1 : 0)) | 0;
   }
 }
 
@@ -260,13 +217,22 @@ export class OutputTable {
     return this.#used;
   }
 
+  get words(): Int32Array {
+    return this.#words;
+  }
+
+  all(): readonly Output[] {
+    return this.#outputs;
+  }
+
+  /** The output whose words begin here. */
+  at(word: number): Output {
+    return this.#outputs[word / OUTPUT_WORDS]!;
+  }
+
   /** The words, the index, and about 48 bytes for the view of each output there ever was. */
   get memoryBytes(): number {
     return this.#words.byteLength + this.#index.byteLength + this.#outputs.length * 48;
-  }
-
-  byId(id: number): Output {
-    return this.#outputs[id]!;
   }
 
   find(lo: number, hi: number): Output | undefined {
@@ -314,17 +280,17 @@ export class OutputTable {
       }
     }
     this.#index[hole] = 0;
-    output.live = false;
+    output.end();
     this.#free.push(output.id);
     this.#used--;
   }
 
-  /** Looks at the next `steps` outputs and calls `expire` for each without sources, unseen since `beforeSec`. */
+  /** Looks at the next `steps` outputs and calls `expire` for each unseen since `beforeSec`. */
   sweep(steps: number, beforeSec: number, expire: (output: Output) => void): void {
     for (let step = Math.min(steps, this.#outputs.length); step > 0; step--) {
       this.#hand = (this.#hand + 1) % this.#outputs.length;
       const output = this.#outputs[this.#hand]!;
-      if (output.live && output.sources === 0 && output.seenSec < beforeSec) expire(output);
+      if (output.live && output.seenSec < beforeSec) expire(output);
     }
   }
 }

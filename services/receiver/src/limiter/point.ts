@@ -1,7 +1,8 @@
 import { int32At, Reader, viewOf } from './reader.ts';
 import { BUCKETS_MAX, EXEMPLARS, HAS_MAX, HAS_MIN, HAS_SUM, MARKER, type Scanner } from './scan.ts';
 
-const NO_RECORDED_VALUE = 1;
+/** Of the flags of a point: its stream went stale. */
+export const NO_RECORDED_VALUE = 1;
 /** A point that several were merged into keeps so many of their exemplars. */
 export const EXEMPLARS_MAX = 4;
 const reader = new Reader();

@@ -5,12 +5,12 @@ import { CUMULATIVE, DELTA, EXPONENTIAL, GAUGE, HISTOGRAM, SUM } from './metric-
 import type { Reduction } from './metric-table.ts';
 import type { Output } from './output-table.ts';
 import { CUT, KEEP, Plan } from './plan.ts';
-import { HistogramPoint, NumberPoint } from './point.ts';
+import { HistogramPoint, NumberPoint, type Point } from './point.ts';
 import { rewriteBody } from './rewrite.ts';
 import type { Scanner } from './scan.ts';
 import { OutputStream } from './stream.ts';
 import { StreamIndex } from './stream-index.ts';
-import type { Contribution, Outcome, Tracker } from './tracker.ts';
+import type { Contribution, History, Outcome, Tracker } from './tracker.ts';
 
 /** One point on its way into another stream. Hashes: of the stream with all its labels, and with those that remain. */
 export interface Incoming {
@@ -23,15 +23,18 @@ export interface Incoming {
   sourceAt: number;
   reducedLo: number;
   reducedHi: number;
+  /** The same as the reduced hash, and with this writer's part for a cumulative stream: the stream that goes out. */
+  writtenLo: number;
+  writtenHi: number;
   reduction: Reduction;
+  /** Its own stream was forwarded until now. */
+  wasForwarded: boolean;
   /** Labels of the point or its resource go, or it goes into the overflow stream. */
   relabelled: boolean;
   /** Labels of its resource go: it moves under another resource, with this hash. */
   moves: boolean;
   resourceLo: number;
   resourceHi: number;
-  /** Unix milliseconds when a stream of the reduced hash was last seen; 0 when it is not known. */
-  reducedSeenMs: number;
 }
 
 /** The messages around the point. */
@@ -61,13 +64,20 @@ export class Reaggregation {
     sourceAt: -1,
     output: undefined as unknown as Output,
     isMonotonic: true,
-    past: 'unknown',
-    watchMs: 0,
+    intoLo: 0,
+    intoHi: 0,
+    history: 'new',
+    wasForwarded: false,
+    overflow: false,
   };
   #streams: OutputStream[] = [];
   readonly plan = new Plan();
   /** Points that went into others: those that came, less those that go out. */
   merged = 0;
+  /** Points whose history is not known: their value was not counted. */
+  unknown = 0;
+  /** Points that were added: the ends of streams. */
+  ends = 0;
 
   constructor(tracker: Tracker, scanner: Scanner) {
     this.#tracker = tracker;
@@ -81,7 +91,7 @@ export class Reaggregation {
     }
     this.plan.clear();
     this.#index.clear();
-    this.merged = 0;
+    this.merged = this.unknown = this.ends = 0;
   }
 
   cut({ resource, scope, metric }: Around, tagStart: number, end: number): void {
@@ -89,15 +99,18 @@ export class Reaggregation {
   }
 
   /**
-   * Takes a cumulative stream over that was forwarded by itself until now: its point goes out once more as it is, and what
+   * Takes a counting stream over that was forwarded by itself until now: its point goes out once more as it is, and what
    * comes after that goes into the merged stream. So no increment is lost, and none is counted twice.
    * @returns false when there is no room: then it had better stay on its own
    */
-  handOver(body: Uint8Array, around: Around, point: Incoming, watchMs: number): boolean {
-    if (!this.#decode(body, around.metric.kind, point)) return false; // no base line in it
-    const output = this.#output(point);
+  handOver(body: Uint8Array, around: Around, point: Incoming): boolean {
+    const { kind } = around.metric;
+    // Without a value, or with one that cannot be merged, it passes: there is no base line in it.
+    if (!this.#decode(body, kind, point) || !this.#isSound(kind) || !this.#decoded(kind).finite) return true;
+    const output = this.#output(around.metric, point);
     if (!output) return false;
-    return this.#track(around.metric, point, output, 'forwarded', watchMs) === 'added';
+    const outcome = this.#track(around.metric, point, output, 'forwarded');
+    return outcome === 'added' || outcome === 'stale';
   }
 
   /**
@@ -109,11 +122,15 @@ export class Reaggregation {
     if (kind === SUM || kind === GAUGE) {
       const known = this.#index.get(point.reducedLo, point.reducedHi);
       if (known < 0) return false;
-      if (this.#decode(body, kind, point)) this.#streams[known]!.addNumber(this.#number);
+      if (this.#decode(body, kind, point)) {
+        if (kind === SUM && !this.#number.finite) return false;
+        this.#streams[known]!.addNumber(this.#number);
+      }
       this.#mergeAway(around, point);
       return true;
     }
-    if (kind !== HISTOGRAM || !this.#decode(body, kind, point) || !this.#histogram.sound) return false;
+    if (kind !== HISTOGRAM || !this.#decode(body, kind, point)) return false;
+    if (!this.#histogram.sound || !this.#histogram.finite) return false;
     const [lo, hi] = this.#histogramKey(point);
     const known = this.#index.get(lo, hi);
     if (known < 0) return false;
@@ -134,49 +151,67 @@ export class Reaggregation {
   }
 
   /**
-   * @param tracked the output that the point goes into, when it is known
+   * @param history of a cumulative source that is not known
    * @returns why the point has to be dropped, if it has to
    */
   contribute(
     body: Uint8Array,
     around: Around,
     point: Incoming,
-    watchMs: number,
-    tracked?: Output,
+    history: (point: Point) => History,
   ): DropReason | undefined {
     const { metric } = around;
     const { kind } = metric;
-    if (!this.#decode(body, kind, point)) {
+    const isCumulative = kind !== GAUGE && metric.temporality === CUMULATIVE;
+    const hasValue = this.#decode(body, kind, point);
+    const isLevel = isCumulative && kind === SUM && !metric.isMonotonic;
+    if (!hasValue && !isLevel) {
       // Says that its stream is stale. The stream that it is merged into lives on.
       this.#mergeAway(around, point);
       return undefined;
     }
+    if (hasValue && kind !== GAUGE && !this.#decoded(kind).finite) return 'not_finite';
     if (!this.#isSound(kind)) return 'unmergeable';
-    const isCumulative = kind !== GAUGE && metric.temporality === CUMULATIVE;
-    let output = tracked;
-    if (!output && kind !== GAUGE) output = this.#output(point);
-    if (isCumulative) {
-      if (!output) return 'tracker_full';
-      const outcome = this.#track(metric, point, output, this.#past(point, output), watchMs);
-      if (outcome === 'full') return 'tracker_full';
-      if (outcome === 'bounds') return 'histogram_bounds';
-      if (outcome === 'stale') {
-        this.#mergeAway(around, point);
-        return undefined;
-      }
+    const output = kind === GAUGE ? undefined : this.#output(metric, point);
+    if (!isCumulative) {
+      this.#add(this.#stream(around, point, output), kind);
+      return undefined;
     }
-    const stream = this.#stream(around, point, isCumulative, output);
-    if (kind === HISTOGRAM) stream.addHistogram(this.#histogram);
-    else if (kind === EXPONENTIAL) stream.addExponential(this.#exponential);
-    else stream.addNumber(this.#number);
+    if (!output) return 'tracker_full';
+    const outcome = hasValue
+      ? this.#track(metric, point, output, history(this.#decoded(kind)))
+      : this.#endLevel(point, output);
+    if (outcome === 'full') return 'tracker_full';
+    if (outcome === 'bounds') return 'histogram_bounds';
+    if (outcome === 'stale') {
+      this.#mergeAway(around, point);
+      return undefined;
+    }
+    if (outcome === 'unknown') this.unknown++;
+    if (isLevel) this.#tracker.takeOffEnded(point.reducedLo, point.reducedHi, output);
+    this.#add(this.#stream(around, point, output), kind);
     return undefined;
   }
 
+  /** Says of a level that was forwarded by itself until now that it ends: the merged stream has its value from here on. */
+  endOwnStream({ resource, scope, metric }: Around, point: Incoming): void {
+    this.ends++;
+    const stream = OutputStream.ended(metric.kind, metric.temporality, point);
+    const number = this.#streams.push(stream) - 1;
+    this.plan.edit(resource, scope, metric, point.end, point.end, number);
+  }
+
+  #add(stream: OutputStream, kind: number): void {
+    if (kind === HISTOGRAM) stream.addHistogram(this.#histogram);
+    else if (kind === EXPONENTIAL) stream.addExponential(this.#exponential);
+    else stream.addNumber(this.#number);
+  }
+
   /** @returns the request as it goes out: `body` itself when nothing changes */
-  finish(body: Uint8Array): Uint8Array {
+  finish(body: Uint8Array, writer: Uint8Array): Uint8Array {
     const { plan } = this;
     const streams = this.#streams;
-    for (const stream of streams) stream.settle();
+    for (const stream of streams) stream.settle(this.#tracker);
     let changes = plan.groups.size > 0;
     const { edits } = plan;
     for (let i = 2; i < plan.editWords; i += 3) {
@@ -184,7 +219,7 @@ export class Reaggregation {
       if (action >= 0 && !streams[action]!.changed) edits[i] = KEEP;
       else changes = true;
     }
-    return changes ? rewriteBody(body, plan, streams, this.#tracker.arena.cells) : body;
+    return changes ? rewriteBody(body, plan, streams, this.#tracker.arena.cells, writer) : body;
   }
 
   /** @returns false for a point that has no value */
@@ -199,46 +234,52 @@ export class Reaggregation {
     return kind !== EXPONENTIAL || this.#exponential.sound;
   }
 
-  #output(point: Incoming): Output | undefined {
-    return this.#tracker.output(point.reducedLo, point.reducedHi, (output) => {
-      output.preexisting = point.reducedSeenMs > 0;
-      output.earliestMs = point.reducedSeenMs;
-      output.overflow = point.reduction.overflow;
-    });
+  #decoded(kind: number): Point & { finite: boolean } {
+    return kind === HISTOGRAM ? this.#histogram : kind === EXPONENTIAL ? this.#exponential : this.#number;
   }
 
-  /** What became of this very stream before it was merged. */
-  #past(point: Incoming, output: Output): Contribution['past'] {
-    if (point.relabelled || !output.preexisting) return 'unknown';
-    return output.fresh ? 'adopted' : 'forwarded';
+  /** The output that a point goes into. */
+  #output({ kind, temporality, isMonotonic }: MetricBlock, point: Incoming): Output | undefined {
+    const isLevel = temporality === CUMULATIVE && kind === SUM && !isMonotonic;
+    return this.#tracker.output(point.writtenLo, point.writtenHi, isLevel);
   }
 
-  #track(
-    metric: MetricBlock,
-    point: Incoming,
-    output: Output,
-    past: Contribution['past'],
-    watchMs: number,
-  ): Outcome {
+  #aim(metric: MetricBlock, point: Incoming, output: Output, history: History): Contribution {
     const contribution = this.#contribution;
     contribution.sourceLo = point.fullLo;
     contribution.sourceHi = point.fullHi;
     contribution.sourceAt = point.sourceAt;
     contribution.output = output;
     contribution.isMonotonic = metric.kind !== SUM || metric.isMonotonic;
-    contribution.past = past;
-    contribution.watchMs = watchMs;
+    contribution.intoLo = point.reducedLo;
+    contribution.intoHi = point.reducedHi;
+    contribution.history = history;
+    contribution.wasForwarded = point.wasForwarded;
+    contribution.overflow = point.reduction.overflow;
+    return contribution;
+  }
+
+  #track(metric: MetricBlock, point: Incoming, output: Output, history: History): Outcome {
+    const contribution = this.#aim(metric, point, output, history);
     if (metric.kind === HISTOGRAM) return this.#tracker.addHistogram(contribution, this.#histogram);
     if (metric.kind === EXPONENTIAL) return this.#tracker.addExponential(contribution, this.#exponential);
     return this.#tracker.addNumber(contribution, this.#number);
   }
 
+  #endLevel(point: Incoming, output: Output): Outcome {
+    this.#contribution.sourceLo = point.fullLo;
+    this.#contribution.sourceHi = point.fullHi;
+    this.#contribution.sourceAt = point.sourceAt;
+    this.#contribution.output = output;
+    return this.#tracker.endLevel(this.#contribution, this.#number);
+  }
+
   /** The stream of this request that the point belongs to; the first point's place is where it goes out. */
-  #stream(around: Around, point: Incoming, isCumulative: boolean, output: Output | undefined): OutputStream {
+  #stream(around: Around, point: Incoming, output: Output | undefined): OutputStream {
     const { resource, scope, metric } = around;
     let lo = point.reducedLo;
     let hi = point.reducedHi;
-    if (metric.kind === HISTOGRAM && !isCumulative) {
+    if (metric.kind === HISTOGRAM && metric.temporality !== CUMULATIVE) {
       [lo, hi] = this.#histogramKey(point);
     }
     const known = this.#index.get(lo, hi);

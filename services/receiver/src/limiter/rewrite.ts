@@ -12,7 +12,7 @@ import {
 } from './plan.ts';
 import { Reader } from './reader.ts';
 import type { OutputStream } from './stream.ts';
-import { writeExponentialFields, writeHistogramFields, writeNumberFields } from './write-point.ts';
+import { writeEnd, writeExponentialFields, writeHistogramFields, writeNumberFields } from './write-point.ts';
 import { ReverseWriter } from './writer.ts';
 
 /*
@@ -51,8 +51,9 @@ export function rewriteBody(
   plan: Plan,
   streams: readonly OutputStream[],
   cells: Float64Array,
+  writer: Uint8Array,
 ) {
-  return new Rewriter(body, plan, streams, cells).run();
+  return new Rewriter(body, plan, streams, cells, writer).run();
 }
 
 class Rewriter {
@@ -61,8 +62,17 @@ class Rewriter {
   readonly #streams: readonly OutputStream[];
   readonly #cells: Float64Array;
   readonly #writer: ReverseWriter;
+  /** The body of the KeyValue that names the writer of cumulative streams. */
+  readonly #writerAttribute: Uint8Array;
 
-  constructor(body: Uint8Array, plan: Plan, streams: readonly OutputStream[], cells: Float64Array) {
+  constructor(
+    body: Uint8Array,
+    plan: Plan,
+    streams: readonly OutputStream[],
+    cells: Float64Array,
+    writer: Uint8Array,
+  ) {
+    this.#writerAttribute = writer;
     this.#body = body;
     this.#plan = plan;
     this.#streams = streams;
@@ -233,7 +243,8 @@ class Rewriter {
     const mark = writer.length;
     const { kind, reduction } = stream;
     let replaced: readonly number[] = [];
-    if (stream.recomputed) {
+    if (stream.isEnd) replaced = writeEnd(writer);
+    else if (stream.recomputed) {
       if (kind === SUM || kind === GAUGE) replaced = writeNumberFields(writer, stream);
       else if (kind === HISTOGRAM) replaced = writeHistogramFields(writer, stream, this.#cells);
       else {
@@ -248,6 +259,11 @@ class Rewriter {
     if (reduction.overflow) {
       const inner = writer.length;
       writer.raw(OVERFLOW_ATTRIBUTE, 0, OVERFLOW_ATTRIBUTE.length);
+      writer.close(attributes, inner);
+    }
+    if (stream.isCumulative && !stream.isEnd) {
+      const inner = writer.length;
+      writer.raw(this.#writerAttribute, 0, this.#writerAttribute.length);
       writer.close(attributes, inner);
     }
     const { overflow, pointLabels } = reduction;

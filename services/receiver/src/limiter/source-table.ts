@@ -1,25 +1,47 @@
+import type { Arena } from './arena.ts';
 import { HashTable } from './hash-table.ts';
 
 /*
- * The cumulative streams that are merged into others, as they were last seen: 12 int32, 48 bytes each.
+ * What is known of the cumulative streams that are merged into others: a cache of the ledger in Redis. 16 int32, 64 bytes each.
  *
- *   0 hash lo    1 hash hi    2 output + 1             3 last seen, s    4,5 start    6,7 time    8,9 value
- *   10 block in the arena     11 its length << 1; of a number: 1 integer, 2 level
+ *   0 hash lo    1 hash hi    2 flags, never 0          3 last seen, Unix seconds     4,5 start    6,7 time
+ *   8,9 value: of a number its bits, of a histogram the hash of its bounds
+ *   10,11 hash of the stream it goes into, without its writer      12 block in the arena, or 0      13 cells of it
+ *   14 request that changed it last      15 place in that request's claim
  */
-export const SOURCE_WORDS = 12;
-export const OUTPUT = 2;
+export const SOURCE_WORDS = 16;
+export const SOURCE_FLAGS = 2;
 export const SEEN = 3;
 export const START = 4;
 export const TIME = 6;
 export const VALUE = 8;
-export const BLOCK = 10;
-export const SHAPE = 11;
+export const INTO = 10;
+export const BLOCK = 12;
+export const CELLS = 13;
+export const CHANGED_BY = 14;
+export const CLAIM_AT = 15;
+
+/** Flags of a source. */
+export const LIVE = 1;
+export const INTEGER = 2;
+/** A sum that may fall. */
+export const LEVEL = 4;
+/** It goes into the overflow stream of its metric. */
+export const OVERFLOW = 8;
+/** Known to be absent from the ledger, or removed by the request at hand. */
+export const GONE = 16;
+/** Its own stream was forwarded until the point that it is known by. */
+export const FORWARDED = 32;
+
+/** Of so many sources the one unseen for longest makes room. */
+const LOOKED_AT = 8;
 
 /** Sources by hash, in fixed memory. */
 export class SourceTable {
   readonly words: Int32Array;
   readonly #table: HashTable;
   #hand = 0;
+  #eviction = 0;
   /** No source can be expired before this second, as the last full round of the hand saw it. */
   #noneBeforeSec = 0;
   #roundOldestSec = 0;
@@ -31,6 +53,10 @@ export class SourceTable {
 
   get used(): number {
     return this.#table.used;
+  }
+
+  get maxSources(): number {
+    return this.#table.maxEntries;
   }
 
   get memoryBytes(): number {
@@ -45,10 +71,10 @@ export class SourceTable {
     return this.#table.find(lo, hi, hint);
   }
 
-  /** @returns where the new source begins, all zero but its hash and output; -1 when the table is full */
-  insert(lo: number, hi: number, output: number): number {
+  /** @returns where the new source begins, all zero but its hash and flags; -1 when the table is full */
+  insert(lo: number, hi: number): number {
     const at = this.#table.insert(lo, hi);
-    if (at >= 0) this.words[at + OUTPUT] = output + 1;
+    if (at >= 0) this.words[at + SOURCE_FLAGS] = LIVE;
     return at;
   }
 
@@ -56,7 +82,7 @@ export class SourceTable {
     this.#table.remove(at);
   }
 
-  /** Looks at the next `steps` places and calls `expire` for each source unseen since `beforeSec`; it must remove it. */
+  /** Looks at the next `steps` places and calls `expire` for each source unseen since `beforeSec`; it may remove it. */
   sweep(steps: number, beforeSec: number, nowSec: number, expire: (at: number) => void): void {
     if (this.#noneBeforeSec >= beforeSec) return;
     const { words } = this;
@@ -70,10 +96,81 @@ export class SourceTable {
       }
       const at = this.#hand;
       this.#hand += SOURCE_WORDS;
-      if (words[at + OUTPUT] === 0) continue;
+      if (words[at + SOURCE_FLAGS] === 0) continue;
       const seen = words[at + SEEN]!;
       if (seen < beforeSec) expire(at);
       else if (seen < this.#roundOldestSec) this.#roundOldestSec = seen;
     }
   }
+
+  /**
+   * Of some sources that no request after `settled` has changed, the one unseen for longest; -1 when there is none among those
+   * that were looked at.
+   */
+  oldest(settled: number): number {
+    const { words } = this;
+    let oldest = -1;
+    for (let looked = 0, step = 0; looked < LOOKED_AT && step < this.maxSources; step++) {
+      if (this.#eviction >= this.#table.end) this.#eviction = 0;
+      const at = this.#eviction;
+      this.#eviction += SOURCE_WORDS;
+      if (words[at + SOURCE_FLAGS] === 0 || words[at + CHANGED_BY]! > settled) continue;
+      looked++;
+      if (oldest < 0 || words[at + SEEN]! < words[oldest + SEEN]!) oldest = at;
+    }
+    return oldest;
+  }
+
+  /** Calls `visit` for every source. */
+  forEach(visit: (at: number) => void): void {
+    for (let at = 0; at < this.#table.end; at += SOURCE_WORDS)
+      if (this.words[at + SOURCE_FLAGS] !== 0) visit(at);
+  }
+}
+
+/*
+ * A source in the ledger, little-endian:
+ *
+ *   0 flags   1 last seen, Unix seconds   5 start   13 time   21 value   29 hash of its stream   37 cells, 8 bytes each
+ *
+ * Bytes 5 to 21, start and time, are what a writer expects to find: the version of the entry.
+ */
+const HEAD_BYTES = 37;
+
+/** Writes a source as the ledger keeps it. */
+export function packSource(words: Int32Array, at: number, arena: Arena): Buffer {
+  const cells = words[at + BLOCK] === 0 ? 0 : words[at + CELLS]!;
+  const bytes = Buffer.allocUnsafe(HEAD_BYTES + cells * 8);
+  bytes[0] = words[at + SOURCE_FLAGS]! & ~GONE;
+  for (let i = 0, to = 1; i < 9; i++, to += 4) bytes.writeInt32LE(words[at + SEEN + i]!, to);
+  for (let i = 0, to = HEAD_BYTES; i < cells; i++, to += 8)
+    bytes.writeDoubleLE(arena.cells[words[at + BLOCK]! + i]!, to);
+  return bytes;
+}
+
+/**
+ * Reads a source of the ledger into the words at `at`, and its cells into a block of the arena.
+ * @returns false when it is not one, or there is no room for its cells; the words are then unchanged
+ */
+export function unpackSource(
+  bytes: Buffer,
+  words: Int32Array,
+  at: number,
+  take: (cells: number) => number,
+  arena: Float64Array,
+): boolean {
+  const cells = (bytes.length - HEAD_BYTES) / 8;
+  if (!Number.isInteger(cells) || cells < 0) return false;
+  let block = 0;
+  if (cells > 0) {
+    block = take(cells);
+    if (block === 0) return false;
+    for (let i = 0, from = HEAD_BYTES; i < cells; i++, from += 8) arena[block + i] = bytes.readDoubleLE(from);
+  }
+  words[at + SOURCE_FLAGS] = (bytes[0]! | LIVE) & ~GONE;
+  for (let i = 0, from = 1; i < 9; i++, from += 4) words[at + SEEN + i] = bytes.readInt32LE(from);
+  words[at + BLOCK] = block;
+  words[at + CELLS] = cells;
+  words[at + CHANGED_BY] = 0;
+  return true;
 }

@@ -1,20 +1,21 @@
 import { type ExponentialPoint, ExponentialTotal } from './accumulate-exponential.ts';
 import { HistogramTotal } from './accumulate-histogram.ts';
-import { NumberTotal, NumberValue } from './accumulate-number.ts';
-import { CUMULATIVE, DELTA, GAUGE, SUM } from './metric-kind.ts';
+import { NumberTotal } from './accumulate-number.ts';
+import { CUMULATIVE, GAUGE, SUM } from './metric-kind.ts';
 import type { Reduction } from './metric-table.ts';
 import type { GaugeReducer } from './options.ts';
 import type { Output } from './output-table.ts';
 import { EXEMPLARS_MAX, type HistogramPoint, type NumberPoint, type Point } from './point.ts';
 import { lessThan } from './reader.ts';
+import type { Tracker } from './tracker.ts';
 
-const total = new NumberValue();
+const NOTHING_REDUCED: Reduction = { resourceLabels: [], pointLabels: [], overflow: false };
 
-type FirstPoint = Pick<NumberPoint, 'startLo' | 'startHi' | 'timeLo' | 'timeHi' | 'isInt' | 'lo' | 'hi'>;
-
-/** Field by field: a spread of the point copies its list of exemplars too, and took 5 % of a request of cumulative sums. */
-function firstOf({ startLo, startHi, timeLo, timeHi, isInt, lo, hi }: FirstPoint): FirstPoint {
-  return { startLo, startHi, timeLo, timeHi, isInt, lo, hi };
+/** Where the first point of a stream lies in the request. */
+interface FirstPoint {
+  tagStart: number;
+  start: number;
+  end: number;
 }
 
 /** One point that goes out of this request in place of those that became equal. */
@@ -29,7 +30,7 @@ export class OutputStream {
   readonly end: number;
   /** That point has attributes that are left out. */
   readonly relabelled: boolean;
-  /** Where it stands over requests; always there for cumulative streams. */
+  /** Where it stands over requests; always there for cumulative streams, and none for gauges. */
   readonly output: Output | undefined;
   points = 0;
   /** (tag start, end) pairs of exemplars that are kept. */
@@ -48,8 +49,8 @@ export class OutputStream {
   changed = true;
   /** False when only attributes are left out, and all other fields of the first point stay. */
   recomputed = true;
-  /** Number, start and time of the first point, to see whether anything changes. */
-  #first: FirstPoint | undefined;
+  /** Says only that the stream has ended. */
+  isEnd = false;
 
   constructor(
     kind: number,
@@ -78,7 +79,6 @@ export class OutputStream {
   }
 
   addNumber(point: NumberPoint): void {
-    if (this.points === 0 && this.isCumulative) this.#first = firstOf(point);
     this.#note(point);
     if (this.isCumulative) return;
     this.number ??= new NumberTotal();
@@ -100,55 +100,48 @@ export class OutputStream {
     this.exponential.add(point);
   }
 
-  /** After the last point: what goes out, and whether that differs from what came in. */
-  settle(): void {
-    if (this.isCumulative) this.#settleCumulative(this.output!);
-    else this.#settleTotal();
+  /** The last point of a stream that was forwarded by itself: no value any more. */
+  static ended(kind: number, temporality: number, point: FirstPoint): OutputStream {
+    const { tagStart, start, end } = point;
+    const stream = new OutputStream(
+      kind,
+      temporality,
+      NOTHING_REDUCED,
+      'last',
+      tagStart,
+      start,
+      end,
+      false,
+      undefined,
+    );
+    stream.isEnd = true;
+    return stream;
   }
 
-  #settleCumulative(output: Output): void {
-    output.advance(this.timeLo, this.timeHi);
+  /** After the last point: what goes out, and whether that differs from what came in. */
+  settle(tracker: Pick<Tracker, 'advance' | 'follow'>): void {
+    if (this.isEnd) return;
+    if (!this.isCumulative) {
+      this.#settleTotal(tracker);
+      return;
+    }
+    const output = this.output!;
+    tracker.advance(output, this.timeLo, this.timeHi);
     this.timeLo = output.timeLo;
     this.timeHi = output.timeHi;
     this.startLo = output.startLo;
     this.startHi = output.startHi;
-    const first = this.#first;
-    if (!first || this.points > 1) return;
-    const value = output.readValue(total);
-    const sameTimes =
-      first.startLo === this.startLo &&
-      first.startHi === this.startHi &&
-      first.timeLo === this.timeLo &&
-      first.timeHi === this.timeHi;
-    const sameValue = value.isInt === first.isInt && value.sameBits(first.lo, first.hi);
-    this.recomputed = !(sameTimes && sameValue);
-    this.changed = this.recomputed || this.relabelled;
   }
 
-  #settleTotal(): void {
+  #settleTotal(tracker: Pick<Tracker, 'follow'>): void {
     const total = this.number ?? this.histogram ?? this.exponential!;
     this.number?.finish(this.kind === GAUGE ? this.reducer : undefined);
     this.startLo = total.startLo;
     this.startHi = total.startHi;
     this.timeLo = total.timeLo;
     this.timeHi = total.timeHi;
-    let moved = false;
-    const { output } = this;
-    if (output && this.temporality === DELTA) {
-      // Increments of one stream must not overlap in time: what came in between belongs to another request.
-      if (!output.fresh) {
-        const dated = this.startLo !== 0 || this.startHi !== 0;
-        if (dated && lessThan(this.startLo, this.startHi, output.timeLo, output.timeHi)) {
-          this.startLo = output.timeLo;
-          this.startHi = output.timeHi;
-          moved = true;
-        }
-      }
-      output.advance(this.timeLo, this.timeHi);
-      moved ||= output.timeLo !== this.timeLo || output.timeHi !== this.timeHi;
-      this.timeLo = output.timeLo;
-      this.timeHi = output.timeHi;
-    }
+    // Increments of one stream must not overlap in time: what came in between belongs to another request.
+    const moved = this.output !== undefined && tracker.follow(this.output, this);
     this.recomputed = this.points > 1 || moved;
     this.changed = this.recomputed || this.relabelled;
   }

@@ -1,5 +1,6 @@
 import type { Buckets, Exponential } from './accumulate-exponential.ts';
 import { NumberValue } from './accumulate-number.ts';
+import { NO_RECORDED_VALUE } from './point.ts';
 import type { OutputStream } from './stream.ts';
 import type { ReverseWriter } from './writer.ts';
 
@@ -7,6 +8,7 @@ import type { ReverseWriter } from './writer.ts';
  * The fields of a merged point that are recomputed. Each function writes them (last field first: the writer goes backwards)
  * and returns the numbers of the fields that must not be copied from the first point any more.
  */
+const END_FIELDS = [4, 5, 6, 8];
 const NUMBER_FIELDS = [2, 3, 4, 5, 6, 8];
 const HISTOGRAM_FIELDS = [2, 3, 4, 5, 6, 8, 10, 11, 12];
 const EXPONENTIAL_FIELDS = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
@@ -26,6 +28,13 @@ export function writeNumberFields(writer: ReverseWriter, stream: OutputStream): 
   return NUMBER_FIELDS;
 }
 
+/** Says that the stream has no value from here on. */
+export function writeEnd(writer: ReverseWriter): readonly number[] {
+  writer.varint(NO_RECORDED_VALUE);
+  writer.tag(8, 0);
+  return END_FIELDS;
+}
+
 /** Bounds stay those of the first point. Least and greatest of a cumulative stream cannot be known, and are optional. */
 export function writeHistogramFields(
   writer: ReverseWriter,
@@ -39,7 +48,7 @@ export function writeHistogramFields(
     if (total.hasMax && observed) writer.doubleField(12, total.max);
     if (total.hasMin && observed) writer.doubleField(11, total.min);
   }
-  const counts = total?.counts ?? cells.subarray(output!.block + 2, output!.block + output!.blockLength);
+  const counts = total?.counts ?? cells.subarray(output!.block + 2, output!.block + output!.cells);
   const buckets = total?.buckets ?? counts.length;
   if (buckets > 0) {
     const mark = writer.length;

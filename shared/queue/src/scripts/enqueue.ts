@@ -1,3 +1,4 @@
+import { CLAIM_ARGS, claims } from './claims.ts';
 import { prelude } from './prelude.ts';
 
 /**
@@ -20,14 +21,17 @@ import { prelude } from './prelude.ts';
  *       6 spill_at (0 to 1)  7 hysteresis (0 to 1)  8..13 bytes and items that the queues of critical, high and normal may
  *       hold, 0 for no limit of their own
  *       14 lock token of the exporter with a free place, empty for none  15 lock in ms  16, 17 window in batches and bytes
- *       18 number of the first replay outcome that the dlq has not seen
- *       then per batch: key, class, origin, items, bytes, job data (JSON), job name, and how many batches from here
- *       on stand or fall together for want of room (0: the group goes on)
+ *       18 number of the first replay outcome that the dlq has not seen   19 how many batches follow
+ *       then per batch: key, class, origin, items, bytes, job data (JSON), job name, how many batches from here
+ *       on stand or fall together (0: the group goes on), and the number of the group's claim (0: none); then the claims
+ * A claim without a batch stands behind a batch without a key. A group with a claim is whole or did not happen: what its claim relies on has to be so, and all its payloads have to be there.
+ * Once one was refused, those after it were computed upon what did not happen, and are refused too.
  * Gives per batch: 1 queued, 2 held already, 3 payload expired or lost, 4 no room (the payload is removed), 5 spilled,
- *   6 taken
+ *   6 taken, 7 its claim was refused (the payload is removed); then per claim what became of it
  */
 export const enqueue = `${prelude}
 local prefix, now, max_bytes, max_items, opts = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+${claims}
 local spill_at, hysteresis = tonumber(ARGV[6]), tonumber(ARGV[7])
 expect('HLEN', { KEYS[2], prefix .. ':spill:meta' })
 expect('ZCARD', { KEYS[3], prefix .. ':spill:marker' })
@@ -98,21 +102,48 @@ local function is_done(key)
 end
 
 local results, accepted, queued, spilled, books = {}, 0, false, false, {}
-local room = true
-for i = 19, #ARGV, 8 do
+local room, claimed, refused, answers = true, true, false, {}
+local claims_at = 20 + 9 * tonumber(ARGV[19])
+for i = 20, claims_at - 9, 9 do
   local group = tonumber(ARGV[i+7])
   if group > 0 then
-    local group_items, group_bytes = 0, 0
-    for j = i, i + 8 * (group - 1), 8 do
+    local group_items, group_bytes, all_there = 0, 0, true
+    for j = i, i + 9 * (group - 1), 9 do
       group_items, group_bytes = group_items + tonumber(ARGV[j+3]), group_bytes + tonumber(ARGV[j+4])
+      if ARGV[i+8] ~= '0' and ARGV[j] ~= '' and rcall('TTL', prefix .. ':payload:' .. ARGV[j]) < 0 then all_there = false end
     end
     room = held_bytes + group_bytes <= max_bytes and held_items + group_items <= max_items
+    claimed = true
+    if ARGV[i+8] ~= '0' then
+      local claim = claims_at + ${CLAIM_ARGS} * (tonumber(ARGV[i+8]) - 1)
+      local answer = refused and { 'later' } or nil
+      if not answer and room and all_there then
+        answer = against(claim)
+        if not answer then make_true(claim) end
+        local kind = answer and answer[1] or 'kept'
+        if kind == 'kept' or kind == 'keys' or kind == 'full' then
+          answer = { kind, pipeline_state(tonumber(claim_arg(claim, 2))) }
+        end
+        claimed = kind == 'kept'
+      else
+        answer = answer or { 'later' }
+        claimed = false
+      end
+      refused = refused or not claimed
+      answers[#answers+1] = answer
+    end
   end
   local key, class, origin, items, bytes = ARGV[i], ARGV[i+1], ARGV[i+2], tonumber(ARGV[i+3]), tonumber(ARGV[i+4])
   local payload = prefix .. ':payload:' .. key
-  if not room then
+  if key == '' then
+    results[#results+1] = claimed and 1 or 7
+  elseif not room then
     if rcall('TTL', payload) >= 0 then rcall('UNLINK', payload) end
     results[#results+1] = 4
+  elseif not claimed then
+    local ttl = rcall('TTL', payload)
+    if ttl >= 0 then rcall('UNLINK', payload) end
+    results[#results+1] = ttl == -2 and 3 or 7
   elseif origin == 'replay' and is_done(key) then
     if rcall('TTL', payload) >= 0 then rcall('UNLINK', payload) end
     results[#results+1] = 2
@@ -154,5 +185,6 @@ if next(depth) then
 end
 if queued then rcall('ZADD', KEYS[3], 0, '0') end
 if spilled then wake_workers(prefix, 'spill') end
+for _, answer in ipairs(answers) do results[#results+1] = answer end
 return results
 `;

@@ -1,0 +1,48 @@
+import { lessThan } from './reader.ts';
+
+/** A time in Unix nanoseconds, unsigned 64-bit, in int32 halves; functions leave their result in one. */
+export class Nanoseconds {
+  lo = 0;
+  hi = 0;
+
+  set(lo: number, hi: number): this {
+    this.lo = lo | 0;
+    this.hi = hi | 0;
+    return this;
+  }
+
+  setMs(unixMs: number): this {
+    const ns = BigInt(Math.max(0, Math.floor(unixMs))) * 1_000_000n;
+    return this.set(Number(BigInt.asIntN(32, ns)), Number(BigInt.asIntN(32, ns >> 32n)));
+  }
+
+  /** Rounded down. */
+  get ms(): number {
+    const ns = (BigInt(this.hi >>> 0) << 32n) | BigInt(this.lo >>> 0);
+    return Number(ns / 1_000_000n);
+  }
+
+  copy({ lo, hi }: { lo: number; hi: number }): this {
+    return this.set(lo, hi);
+  }
+
+  /** The later of the two. */
+  max(lo: number, hi: number): this {
+    return lessThan(this.lo, this.hi, lo, hi) ? this.set(lo, hi) : this;
+  }
+
+  /** The earlier of the two. */
+  min(lo: number, hi: number): this {
+    return lessThan(lo, hi, this.lo, this.hi) ? this.set(lo, hi) : this;
+  }
+
+  /** @param ns below 2^31 */
+  add(ns: number): this {
+    const low = (this.lo >>> 0) + ns;
+    return this.set(low, this.hi + (low > 0xffffffff ? 1 : 0));
+  }
+
+  isBefore(lo: number, hi: number): boolean {
+    return lessThan(this.lo, this.hi, lo, hi);
+  }
+}

@@ -1,0 +1,38 @@
+import type { Batch, EnqueueResult } from '@nrdot/queue';
+import type { Limited, MetricsLimit } from '../../ingest.ts';
+import type { CardinalityLimiter } from '../index.ts';
+
+/** A limiter in its place without Redis: nothing is shared, and every request is kept. */
+export function localLimit(
+  limiter: CardinalityLimiter,
+  enqueue: (batches: readonly Batch[]) => Promise<EnqueueResult[]>,
+): MetricsLimit {
+  const limit = (body: Buffer): Limited => {
+    const { body: out, droppedPoints } = limiter.process(body);
+    limiter.keep();
+    return {
+      body: out === body ? body : Buffer.from(out),
+      dropped: droppedPoints,
+      message: '',
+      movesSources: false,
+      claim: undefined,
+      undo: () => {},
+      wentElsewhere: () => {},
+      count: () => {},
+    };
+  };
+  return {
+    limit,
+    limitPieces: async (pieces) => {
+      const all = pieces.map(limit);
+      return {
+        ...all[0]!,
+        bodies: all.map(({ body }) => body),
+        isChanged: all.some(({ body }, i) => body !== pieces[i]),
+        dropped: all.reduce((sum, { dropped }) => sum + dropped, 0),
+      };
+    },
+    enqueue: async (request) => enqueue((await request.prepare()).batches),
+    busy: false,
+  };
+}

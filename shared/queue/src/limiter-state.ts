@@ -1,0 +1,357 @@
+import type { RedisConnection } from './connection.ts';
+import { claims } from './scripts/claims.ts';
+
+/** What a request relies on and changes of what the limiters of all receivers share; see `scripts/claims.ts`. */
+export interface LimiterClaim {
+  hasRefused: boolean;
+  /** Hashes, 8 bytes each. */
+  keys: Buffer;
+  remembered: Buffer;
+  gone: Buffer;
+  forwarded: Buffer;
+  /** 16 bytes each. */
+  producers: Buffer;
+  /** Field, expected version and value of each source. */
+  sources: readonly Buffer[];
+  /** Field and value of each level. */
+  levels: readonly Buffer[];
+  /** Field and JSON of each rule; empty JSON ends it. */
+  rules: readonly string[];
+  writtenMs: number;
+}
+
+/** Who claims, and what it has heard. */
+export interface Claimant {
+  epoch: string;
+  version: string;
+  /** How far the log of keys was read. */
+  log: number;
+  slot: number;
+  token: string;
+  maxKeys: number;
+  generation: number;
+  generationsKept: number;
+}
+
+/** What the step says to a claim. Only `kept` has changed anything; after `later`, another claim before it in the step was refused. */
+export type ClaimAnswer =
+  | { kind: 'kept'; state: PipelineState }
+  | { kind: 'epoch' | 'writer' | 'later' }
+  | { kind: 'keys' | 'full'; state: PipelineState }
+  | { kind: 'rules'; version: string; rules: Map<string, string> }
+  | { kind: 'sources'; sources: [field: Buffer, value: Buffer | undefined][] }
+  | { kind: 'forwarded'; fields: Buffer[] };
+
+export interface PipelineState {
+  version: string;
+  keys: number;
+  sources: number;
+  log: number;
+  /** The log does not go back so far any more: all keys have to be read. */
+  missed: boolean;
+  entries: Buffer[];
+}
+
+export type ClaimReply = [string: Buffer, ...unknown[]];
+
+/** Reads what the script said to a claim. */
+export function claimAnswer(reply: unknown): ClaimAnswer {
+  const [kindBytes, ...rest] = reply as [Buffer, ...unknown[]];
+  const kind = kindBytes.toString();
+  switch (kind) {
+    case 'kept':
+    case 'keys':
+    case 'full':
+      return { kind, state: stateOf(rest[0]) };
+    case 'rules':
+      return { kind, version: String(rest[0]), rules: textPairs(rest[1] as Buffer[]) };
+    case 'sources':
+      return {
+        kind,
+        sources: pairs(rest[0] as Buffer[]).map(([field, value]) => [
+          field,
+          value.length > 0 ? value : undefined,
+        ]),
+      };
+    case 'forwarded':
+      return { kind, fields: rest[0] as Buffer[] };
+    case 'epoch':
+    case 'writer':
+    case 'later':
+      return { kind };
+    default:
+      throw new Error(`the enqueue script said "${kind}" to a claim of the limiter; expected another word`);
+  }
+}
+
+function stateOf(reply: unknown): PipelineState {
+  const [version, keys, sources, log, missed, entries] = reply as [
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer[],
+  ];
+  return {
+    version: version.toString(),
+    keys: Number(keys),
+    sources: Number(sources),
+    log: Number(log),
+    missed: missed.toString() === '1',
+    entries,
+  };
+}
+
+function pairs(flat: readonly Buffer[]): [Buffer, Buffer][] {
+  const all: [Buffer, Buffer][] = [];
+  for (let i = 0; i + 1 < flat.length; i += 2) all.push([flat[i]!, flat[i + 1]!]);
+  return all;
+}
+
+function textPairs(flat: readonly Buffer[]): Map<string, string> {
+  return new Map(pairs(flat).map(([field, value]) => [field.toString(), value.toString()]));
+}
+
+/** The arguments of a claim. */
+export function claimArgs(claim: LimiterClaim, claimant: Claimant): (string | number | Buffer)[] {
+  return [
+    claimant.epoch,
+    claimant.version,
+    claimant.log,
+    claim.hasRefused ? '1' : '0',
+    claim.keys,
+    claim.remembered,
+    claim.gone,
+    claim.forwarded,
+    claim.producers,
+    packed(claim.sources),
+    packed(claim.levels),
+    packed(claim.rules.map((text) => Buffer.from(text))),
+    claimant.slot,
+    claimant.token,
+    Math.ceil(claim.writtenMs),
+    claimant.maxKeys,
+    claimant.generation,
+    claimant.generationsKept,
+  ];
+}
+
+/** A MessagePack array of texts: Lua reads it in one call. https://github.com/msgpack/msgpack/blob/master/spec.md */
+function packed(texts: readonly Buffer[]): Buffer {
+  if (texts.length === 0) return Buffer.alloc(0);
+  let length = 5;
+  for (const text of texts) length += text.length + (text.length < 256 ? 2 : text.length < 65_536 ? 3 : 5);
+  const bytes = Buffer.allocUnsafe(length);
+  bytes[0] = 0xdd;
+  let at = bytes.writeUInt32BE(texts.length, 1);
+  for (const text of texts) {
+    if (text.length < 256) {
+      bytes[at++] = 0xd9;
+      bytes[at++] = text.length;
+    } else if (text.length < 65_536) {
+      bytes[at++] = 0xda;
+      at = bytes.writeUInt16BE(text.length, at);
+    } else {
+      bytes[at++] = 0xdb;
+      at = bytes.writeUInt32BE(text.length, at);
+    }
+    at += text.copy(bytes, at);
+  }
+  return bytes;
+}
+
+/**
+ * Gives a receiver its slot among the writers of merged streams, and keeps it. What Redis does not have of the limiters' shared
+ * state is begun: seed of the hashes, time of the first watch, and an epoch that tells when Redis has lost its memory.
+ *
+ * KEYS  1 limiter (hash)
+ * ARGV  1 prefix  2 holder  3 token of this process  4 time to live in ms  5 epoch  6 seed  7 watched since, ms: all three
+ *       only if Redis has none  8 generation of keys  9 generations after which a key is forgotten  10 a source unseen since
+ *       this second is forgotten  11 how far the log of keys was read
+ * Gives slot, epoch, seed, watched since, last time written by the slot, since when it has levels, whether the slot was another
+ *   process' until now, then the state of the pipeline
+ */
+const LEASE = `
+local rcall, prefix = redis.call, ARGV[1]
+local function num(n) return string.format('%.0f', n) end
+${claims}
+local time = rcall('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+rcall('HSETNX', limiter, 'epoch', ARGV[5])
+rcall('HSETNX', limiter, 'seed', ARGV[6])
+rcall('HSETNX', limiter, 'watch', ARGV[7])
+local leases, writers = prefix .. ':leases', limiter .. ':writers'
+local taken, own = {}, nil
+local all = rcall('HGETALL', leases)
+for i = 1, #all, 2 do
+  local slot, expires = string.match(all[i+1], '^(%d+) (%d+)$')
+  if all[i] == ARGV[2] then
+    own = slot and tonumber(slot)
+  elseif not slot or tonumber(expires) < now then
+    rcall('HDEL', leases, all[i])
+  else
+    taken[tonumber(slot)] = true
+  end
+end
+if not own or taken[own] then
+  own = 0
+  while taken[own] do own = own + 1 end
+end
+local slot = num(own)
+rcall('HSET', leases, ARGV[2], slot .. ' ' .. num(now + tonumber(ARGV[4])))
+local isNew = rcall('HGET', writers, slot .. ':token') ~= ARGV[3]
+if isNew then
+  rcall('HSET', writers, slot .. ':token', ARGV[3])
+  rcall('HSETNX', writers, slot .. ':since', num(now))
+end
+forget_keys(tonumber(ARGV[8]), tonumber(ARGV[9]))
+for _, part in ipairs({ 'forwarded', 'sources' }) do
+  local cursor = rcall('HGET', limiter, 'cursor:' .. part) or '0'
+  local found = rcall('HSCAN', limiter .. ':' .. part, cursor, 'COUNT', 1024)
+  local gone = {}
+  for i = 1, #found[2], 2 do
+    local value = found[2][i+1]
+    local old
+    if part == 'forwarded' then
+      old = tonumber(value) < tonumber(ARGV[8]) - 144 * tonumber(ARGV[9])
+    else
+      local a, b, c, d = string.byte(value, 2, 5)
+      old = a + 256 * b + 65536 * c + 16777216 * d < tonumber(ARGV[10])
+    end
+    if old then gone[#gone+1] = found[2][i] end
+  end
+  hdel(limiter .. ':' .. part, gone)
+  rcall('HSET', limiter, 'cursor:' .. part, found[1])
+end
+local state = rcall('HMGET', limiter, 'epoch', 'seed', 'watch')
+local writer = rcall('HMGET', writers, slot .. ':last', slot .. ':since')
+return { slot, state[1], state[2], state[3], writer[1] or '0', writer[2], isNew and '1' or '0', pipeline_state(tonumber(ARGV[11])) }
+`;
+
+export interface Lease {
+  slot: number;
+  epoch: string;
+  seed: number;
+  watchMs: number;
+  /** The latest time that this slot has written, Unix milliseconds. */
+  writtenMs: number;
+  levelsSinceMs: number;
+  /** The slot was another process' until now, or nobody's. */
+  isNew: boolean;
+  state: PipelineState;
+}
+
+const RESTORED_AT_ONCE = 1000;
+
+export interface LeaseOptions {
+  prefix: string;
+  /** Unique among receivers, and the same after a restart. */
+  holder: string;
+  leaseMs: number;
+}
+
+type Leasing = RedisConnection & {
+  nrdotLeaseBuffer(key: string, ...args: (string | number)[]): Promise<unknown[]>;
+};
+
+/** The state that the limiters of all receivers share, in Redis. */
+export class LimiterState {
+  readonly #redis: Leasing;
+  readonly #options: LeaseOptions;
+  readonly #key: string;
+
+  constructor(redis: RedisConnection, options: LeaseOptions) {
+    redis.defineCommand('nrdotLease', { numberOfKeys: 1, lua: LEASE });
+    this.#redis = redis as Leasing;
+    this.#options = options;
+    this.#key = `${options.prefix}:limiter`;
+  }
+
+  /**
+   * Takes or keeps a slot; call several times in the time a lease lasts.
+   * @param token of the holder as a writer: claims with an older one are refused from now on
+   */
+  async lease(
+    token: string,
+    begin: {
+      epoch: string;
+      seed: number;
+      watchMs: number;
+      generation: number;
+      generationsKept: number;
+      sourcesSinceSec: number;
+      log: number;
+    },
+  ): Promise<Lease> {
+    const { prefix, holder, leaseMs } = this.#options;
+    const [slot, epoch, seed, watch, written, since, isNew, state] = await this.#redis.nrdotLeaseBuffer(
+      this.#key,
+      prefix,
+      holder,
+      token,
+      leaseMs,
+      begin.epoch,
+      begin.seed,
+      begin.watchMs,
+      begin.generation,
+      begin.generationsKept,
+      begin.sourcesSinceSec,
+      begin.log,
+    );
+    return {
+      slot: Number(slot),
+      epoch: String(epoch),
+      seed: Number(seed),
+      watchMs: Number(watch),
+      writtenMs: Number(written),
+      levelsSinceMs: Number(since),
+      isNew: String(isNew) === '1',
+      state: stateOf(state),
+    };
+  }
+
+  /** Hashes of all keys, 8 bytes each. */
+  async keys(): Promise<Buffer> {
+    return Buffer.concat(await this.#redis.hkeysBuffer(`${this.#key}:keys`));
+  }
+
+  /** All producers and the time of their first collection, 16 bytes each. */
+  async producers(): Promise<Buffer> {
+    return Buffer.concat((await this.#redis.callBuffer('HGETALL', `${this.#key}:producers`)) as Buffer[]);
+  }
+
+  /** The rules by field, as JSON. */
+  async rules(): Promise<Map<string, string>> {
+    return new Map(Object.entries(await this.#redis.hgetall(`${this.#key}:rules`)));
+  }
+
+  /** Gives a Redis that has lost its memory the sources and levels of a receiver, where it has none yet. */
+  async restore(
+    sources: readonly (readonly [field: Buffer, value: Buffer])[],
+    slot: number,
+    levels: readonly (readonly [field: Buffer, value: Buffer])[],
+  ): Promise<void> {
+    for (let from = 0; from < sources.length; from += RESTORED_AT_ONCE) {
+      await Promise.all(
+        sources
+          .slice(from, from + RESTORED_AT_ONCE)
+          .map(([field, value]) => this.#redis.hsetnx(`${this.#key}:sources`, field, value)),
+      );
+    }
+    await Promise.all(
+      levels.map(([field, value]) => this.#redis.hset(`${this.#key}:levels:${slot}`, field, value)),
+    );
+  }
+
+  /** The levels of a slot, by field. */
+  async levels(slot: number): Promise<Map<string, Buffer>> {
+    const all = await this.#redis.callBuffer('HGETALL', `${this.#key}:levels:${slot}`);
+    return new Map(pairs(all as Buffer[]).map(([field, value]) => [field.toString('latin1'), value]));
+  }
+
+  /** Gives the slot back. */
+  async release(): Promise<void> {
+    await this.#redis.hdel(`${this.#options.prefix}:leases`, this.#options.holder);
+  }
+}

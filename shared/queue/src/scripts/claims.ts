@@ -1,0 +1,183 @@
+/**
+ * What the limiter of a request relies on and changes of what all receivers share. A claim is checked whole before anything of its
+ * request is written, and written in the same step: so a request that is refused has changed nothing, and of two receivers
+ * that moved the same source one has to compute again.
+ *
+ * A claim is CLAIM_ARGS arguments:
+ *    0 epoch   1 version of the rules   2 how far the log of keys was read   3 '1': has to have read all of it
+ *    4 keys that came in   5 keys to be remembered   6 keys that are none any more   (8 bytes each)
+ *    7 streams that are forwarded without being keys (8 bytes each)   8 producers and their first collection (16 bytes each)
+ *    9 sources: field, expected version, value, in turn (MessagePack array). A version is 16 bytes, '' for none, 'F' for
+ *      none though its own stream is known; value '' removes it
+ *   10 levels of this writer: field and value, in turn (MessagePack array)
+ *   11 rules: field and JSON, in turn (MessagePack array); '' ends a rule
+ *   12 slot of the writer   13 its token   14 latest time that it writes, Unix ms; 0 for none
+ *   15 keys of all receivers at most   16 generation: the number of the span of time in which keys are remembered
+ *   17 spans after which a key is forgotten
+ */
+export const CLAIM_ARGS = 18;
+
+/** Entries of the log of keys that are kept, and of those so many are given with an answer. */
+const LOG_KEPT = 4096;
+
+export const claims = `
+local limiter = prefix .. ':limiter'
+local function claim_arg(c, n) return ARGV[c + n] end
+local function in_parts(fields, step, f)
+  for from = 1, #fields, step do f(from, math.min(from + step - 1, #fields)) end
+end
+local function hmget(key, fields)
+  local values = {}
+  in_parts(fields, 4000, function(from, to)
+    for _, value in ipairs(rcall('HMGET', key, unpack(fields, from, to))) do values[#values+1] = value end
+  end)
+  return values
+end
+local function hset(key, pairs_)
+  in_parts(pairs_, 4000, function(from, to) rcall('HSET', key, unpack(pairs_, from, to)) end)
+end
+local function hdel(key, fields)
+  in_parts(fields, 4000, function(from, to) rcall('HDEL', key, unpack(fields, from, to)) end)
+end
+local function cut(blob, size)
+  local parts = {}
+  for at = 1, #blob, size do parts[#parts+1] = string.sub(blob, at, at + size - 1) end
+  return parts
+end
+local function list(packed)
+  if packed == '' then return {} end
+  return cmsgpack.unpack(packed)
+end
+local function forget_keys(generation, spans)
+  local cursor = rcall('HGET', limiter, 'cursor:keys') or '0'
+  local found = rcall('HSCAN', limiter .. ':keys', cursor, 'COUNT', 256)
+  local gone = {}
+  for i = 1, #found[2], 2 do
+    if tonumber(found[2][i+1]) < generation - spans then gone[#gone+1] = found[2][i] end
+  end
+  hdel(limiter .. ':keys', gone)
+  rcall('HSET', limiter, 'cursor:keys', found[1])
+  return #gone
+end
+
+-- What stands against a claim; nothing is written.
+local function against(c)
+  local state = rcall('HMGET', limiter, 'epoch', 'version', 'log')
+  if state[1] ~= claim_arg(c, 0) then return { 'epoch' } end
+  if (state[2] or '0') ~= claim_arg(c, 1) then return { 'rules', state[2] or '0', rcall('HGETALL', limiter .. ':rules') } end
+  if claim_arg(c, 3) == '1' and tonumber(state[3] or 0) > tonumber(claim_arg(c, 2)) then return { 'keys' } end
+  if claim_arg(c, 14) ~= '0' and rcall('HGET', limiter .. ':writers', claim_arg(c, 12) .. ':token') ~= claim_arg(c, 13) then
+    return { 'writer' }
+  end
+  local all = list(claim_arg(c, 9))
+  if #all > 0 then
+    local fields, news = {}, {}
+    for i = 1, #all, 3 do fields[#fields+1] = all[i] end
+    local moved = {}
+    for i, held in ipairs(hmget(limiter .. ':sources', fields)) do
+      local expected = all[3 * i - 1]
+      local version = held and string.sub(held, 6, 21) or ''
+      if expected == '' and not held then
+        news[#news+1] = fields[i]
+      elseif version ~= expected and not (expected == 'F' and not held) then
+        moved[#moved+1] = fields[i]
+        moved[#moved+1] = held or ''
+      end
+    end
+    if #moved > 0 then return { 'sources', moved } end
+    if #news > 0 then
+      local known = {}
+      local forwarded = hmget(limiter .. ':forwarded', news)
+      for i, generation in ipairs(hmget(limiter .. ':keys', news)) do
+        if generation or forwarded[i] then known[#known+1] = news[i] end
+      end
+      if #known > 0 then return { 'forwarded', known } end
+    end
+  end
+  local keys = cut(claim_arg(c, 4), 8)
+  if #keys > 0 then
+    local absent = 0
+    for _, generation in ipairs(hmget(limiter .. ':keys', keys)) do
+      if not generation then absent = absent + 1 end
+    end
+    local max = tonumber(claim_arg(c, 15))
+    if absent > 0 and rcall('HLEN', limiter .. ':keys') + absent > max then
+      forget_keys(tonumber(claim_arg(c, 16)), tonumber(claim_arg(c, 17)))
+      if rcall('HLEN', limiter .. ':keys') + absent > max then return { 'full' } end
+    end
+  end
+end
+
+local function make_true(c)
+  local generation = tonumber(claim_arg(c, 16))
+  local keys = cut(claim_arg(c, 4) .. claim_arg(c, 5), 8)
+  local news = {}
+  if #keys > 0 then
+    local pairs_ = {}
+    for i, held in ipairs(hmget(limiter .. ':keys', keys)) do
+      if not held or tonumber(held) < generation then
+        news[#news+1] = keys[i]
+        pairs_[#pairs_+1] = keys[i]
+        pairs_[#pairs_+1] = num(generation)
+      end
+    end
+    hset(limiter .. ':keys', pairs_)
+  end
+  hdel(limiter .. ':keys', cut(claim_arg(c, 6), 8))
+  local forwarded = cut(claim_arg(c, 7), 8)
+  if #forwarded > 0 and rcall('HLEN', limiter .. ':forwarded') < 4 * tonumber(claim_arg(c, 15)) then
+    local pairs_ = {}
+    for _, field in ipairs(forwarded) do
+      pairs_[#pairs_+1] = field
+      pairs_[#pairs_+1] = num(generation)
+    end
+    hset(limiter .. ':forwarded', pairs_)
+  end
+  local told = ''
+  for _, producer in ipairs(cut(claim_arg(c, 8), 16)) do
+    local field = string.sub(producer, 1, 8)
+    if rcall('HSETNX', limiter .. ':producers', field, string.sub(producer, 9)) == 1 then told = told .. producer end
+  end
+  local entries = {}
+  if #news > 0 then entries[#entries+1] = 'k' .. table.concat(news) end
+  if told ~= '' then entries[#entries+1] = 'p' .. told end
+  if #entries > 0 then
+    rcall('RPUSH', limiter .. ':log', unpack(entries))
+    rcall('LTRIM', limiter .. ':log', ${-LOG_KEPT}, -1)
+    rcall('HINCRBY', limiter, 'log', #entries)
+  end
+  local moved, ended = {}, {}
+  local sources = list(claim_arg(c, 9))
+  for i = 1, #sources, 3 do
+    if sources[i+2] == '' then
+      ended[#ended+1] = sources[i]
+    else
+      moved[#moved+1] = sources[i]
+      moved[#moved+1] = sources[i+2]
+    end
+  end
+  hset(limiter .. ':sources', moved)
+  hdel(limiter .. ':sources', ended)
+  local slot = claim_arg(c, 12)
+  hset(limiter .. ':levels:' .. slot, list(claim_arg(c, 10)))
+  local rules = list(claim_arg(c, 11))
+  for i = 1, #rules, 2 do
+    if rules[i+1] == '' then rcall('HDEL', limiter .. ':rules', rules[i])
+    else rcall('HSET', limiter .. ':rules', rules[i], rules[i+1]) end
+  end
+  if #rules > 0 then rcall('HINCRBY', limiter, 'version', 1) end
+  if claim_arg(c, 14) ~= '0' then rcall('HSET', limiter .. ':writers', slot .. ':last', claim_arg(c, 14)) end
+end
+
+-- How far the pipeline is: version, keys, sources, and the log from where it was read.
+local function pipeline_state(read)
+  local state = rcall('HMGET', limiter, 'version', 'log')
+  local log = tonumber(state[2] or 0)
+  local base = log - rcall('LLEN', limiter .. ':log')
+  local missed = read < base
+  local entries = {}
+  if not missed and log > read then entries = rcall('LRANGE', limiter .. ':log', read - base, -1) end
+  return { state[1] or '0', num(rcall('HLEN', limiter .. ':keys')), num(rcall('HLEN', limiter .. ':sources')), num(log),
+    missed and '1' or '0', entries }
+end
+`;
