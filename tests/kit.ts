@@ -110,7 +110,7 @@ export async function startServices(
     await waitUntil(async () => (await fetch(`${admin}/readyz`)).ok, { what: `${name} is ready` });
   }
   return {
-    otlp: listening[0]!.otlp,
+    otlp: listening[0]?.otlp ?? '',
     admin: adminOf.scheduler1!,
     receivers: listening,
     processes,

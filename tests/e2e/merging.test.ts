@@ -1,0 +1,449 @@
+/** Merged totals, from outside: real processes, two receivers, and a ledger that knows what a backend makes of what comes out. */
+import {
+  ENDLESS_LABEL,
+  judgeTotals,
+  KEPT_LABEL,
+  MetricClient,
+  MetricLedger,
+  MetricProducer,
+  type MockUpstream,
+  metricsRequest,
+  type SeriesKind,
+  type SeriesPoint,
+  type SeriesValue,
+  seededRandom,
+  startMockUpstream,
+  TestRedis,
+  temporaryDirectory,
+  waitUntil,
+} from '@nrdot/testbed';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type Running, startServices, untilQuiet } from '../kit.ts';
+import { Receivers } from '../receivers.ts';
+
+/** The label is given up as soon as a metric has some series: it acts at once. There is room for the sources of all tests. */
+const LIMITER = { max_keys: 8_192, act_above: 0, aggregate_labels: [ENDLESS_LABEL] };
+/** More than it takes until the label is given up: √max_keys series, and some more that are scored. */
+const MANY = 120;
+const MS_NS = 1_000_000n;
+const EXTREMES = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+
+/** One for all tests: starting it takes longer than they do. Each has metrics of its own, and a ledger. */
+class Pipeline {
+  readonly receivers: Receivers;
+  readonly redis: TestRedis;
+  received = new MetricLedger();
+  client: MetricClient;
+  tests = 0;
+  /** Where the next request goes. */
+  #target = 0;
+  readonly #running: Running;
+  #time = BigInt(Date.now()) * MS_NS;
+
+  private constructor(running: Running, redis: TestRedis, receivers: Receivers) {
+    this.#running = running;
+    this.redis = redis;
+    this.receivers = receivers;
+    this.client = this.#newClient();
+  }
+
+  static async start(dir: string, limiter: Record<string, unknown> = LIMITER): Promise<Pipeline> {
+    const redis = await TestRedis.start({ dir });
+    const config = { redis: { url: redis.url }, limiter };
+    const running = await startServices(dir, redis, mock, config, { exporters: 1, receivers: 0 });
+    return new Pipeline(running, redis, await Receivers.start(dir, config, 2));
+  }
+
+  /** Forgets what was sent and what arrived. */
+  async begin(): Promise<void> {
+    await untilQuiet(this.#running.admin, 60_000);
+    await this.client.close();
+    this.tests += 1;
+    this.client = this.#newClient();
+    this.received = new MetricLedger();
+  }
+
+  /** Another moment than all before. */
+  now(): bigint {
+    const clock = BigInt(Date.now()) * MS_NS;
+    this.#time = clock > this.#time ? clock : this.#time + MS_NS;
+    return this.#time;
+  }
+
+  /** Sends a request, to the receiver it is told or the next in turn, until it is acknowledged. */
+  async send(body: Buffer, to?: number): Promise<void> {
+    this.#target = to ?? (this.#target + 1) % this.receivers.origins.length;
+    await this.client.send(body);
+  }
+
+  /** Holds what came out against what was sent, when all of it is out. */
+  async judge(): Promise<string[]> {
+    await untilQuiet(this.#running.admin, 60_000);
+    const { counted, atMost } = this.client;
+    return judgeTotals(this.received, { counted, atMost, kept: [KEPT_LABEL] });
+  }
+
+  #newClient(): MetricClient {
+    const receivers = this.receivers.origins;
+    return new MetricClient({ receivers, random: () => this.#target / receivers.length });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.client.close();
+    await this.receivers[Symbol.asyncDispose]();
+    await this.#running[Symbol.asyncDispose]();
+    await this.redis[Symbol.asyncDispose]();
+  }
+}
+
+/** One process with as many series as there are users; each user's series has the same start. */
+class Shop {
+  readonly #kind: SeriesKind;
+  readonly #instance: string;
+  start: bigint;
+
+  constructor(kind: SeriesKind = 'counter', instance = 'a') {
+    this.#kind = kind;
+    this.#instance = instance;
+    this.start = pipeline.now();
+  }
+
+  /** One point per user, all of one moment. */
+  request(
+    users: readonly (string | number)[],
+    value: (at: number) => SeriesValue,
+    time = pipeline.now(),
+  ): Buffer {
+    const points = users.map(
+      (user, at): SeriesPoint => ({
+        name: `orders${pipeline.tests}.${this.#kind.replaceAll(' ', '.')}`,
+        kind: this.#kind,
+        labels: { [ENDLESS_LABEL]: `${this.#instance}-${user}`, [KEPT_LABEL]: '/cart' },
+        start: this.start,
+        time,
+        value: value(at),
+      }),
+    );
+    return metricsRequest({ 'service.name': 'shop', 'service.instance.id': this.#instance }, points);
+  }
+
+  async report(users: readonly (string | number)[], value: SeriesValue, to?: number): Promise<void> {
+    await pipeline.send(
+      this.request(users, () => value),
+      to,
+    );
+  }
+
+  /** Series until the label has been given up by a receiver. */
+  async storm(to?: number, first = 0): Promise<void> {
+    const users = many(MANY).map((user) => user + first);
+    for (let at = 0; at < users.length; at += 10) await this.report(users.slice(at, at + 10), this.one(), to);
+  }
+
+  one(): SeriesValue {
+    return this.#kind.includes('histogram') ? new Map([[2, 1]]) : 1;
+  }
+}
+
+const many = (count: number) => Array.from({ length: count }, (_, n) => n);
+const CUMULATIVE: readonly SeriesKind[] = ['counter', 'double counter', 'histogram', 'exponential histogram'];
+
+let dir: ReturnType<typeof temporaryDirectory>;
+let mock: MockUpstream;
+let pipeline: Pipeline;
+beforeAll(async () => {
+  dir = temporaryDirectory();
+  mock = await startMockUpstream({
+    listen: '127.0.0.1:0',
+    taken: (signal, body) => signal === 'metrics' && pipeline.received.take(body),
+  });
+  pipeline = await Pipeline.start(dir.path);
+});
+beforeEach(() => pipeline.begin());
+afterAll(async () => {
+  await pipeline[Symbol.asyncDispose]();
+  await mock.close();
+  dir[Symbol.dispose]();
+});
+
+/** Other options of the limiter, until disposed. */
+async function withLimiter(options: Record<string, unknown>): Promise<AsyncDisposable> {
+  await pipeline.receivers.restartAll({ limiter: { ...LIMITER, ...options } });
+  return { [Symbol.asyncDispose]: () => pipeline.receivers.restartAll({ limiter: LIMITER }) };
+}
+
+/** A pipeline of its own, with nothing in it from other tests, until disposed. */
+async function alone(limiter: Record<string, unknown>): Promise<AsyncDisposable> {
+  const [shared, own] = [pipeline, temporaryDirectory()];
+  pipeline = await Pipeline.start(own.path, limiter);
+  return {
+    [Symbol.asyncDispose]: async () => {
+      await pipeline[Symbol.asyncDispose]();
+      own[Symbol.dispose]();
+      pipeline = shared;
+    },
+  };
+}
+
+/** While Redis is away nothing can be acknowledged: there is no dlq that these receivers know. */
+async function refusedOnce(body: Buffer, to: number): Promise<void> {
+  await pipeline.redis.kill();
+  const before = pipeline.client.retries;
+  let isTaken = false;
+  const sending = pipeline.send(body, to).then(() => {
+    isTaken = true;
+  });
+  await waitUntil(() => isTaken || pipeline.client.retries > before, { what: 'the request had an answer' });
+  await pipeline.redis.start();
+  await sending;
+}
+
+describe('a request that was refused never happened', () => {
+  it.each(CUMULATIVE)('%s: what it said counts when it is sent again', async (kind) => {
+    const shop = new Shop(kind);
+    await shop.storm(0);
+    const twice = kind.includes('histogram')
+      ? new Map([
+          [2, 1],
+          [9, 4],
+        ])
+      : 7;
+    await refusedOnce(
+      shop.request(many(MANY), () => twice),
+      0,
+    );
+    expect(await pipeline.judge()).toEqual([]);
+  });
+
+  it('a job that says its total once, at its end, loses nothing', async () => {
+    const shop = new Shop();
+    await shop.storm(0);
+    await refusedOnce(
+      shop.request(['job'], () => 1_000),
+      0,
+    );
+    expect(await pipeline.judge()).toEqual([]);
+  });
+
+  it('nor does a stream whose label is given up with the request that is refused', async () => {
+    const shop = new Shop();
+    await shop.report(['x'], 100, 0);
+    await shop.storm(0);
+    await refusedOnce(
+      shop.request(['x'], () => 150),
+      0,
+    );
+    await shop.report(['x'], 170, 0);
+    expect(await pipeline.judge()).toEqual([]);
+  });
+});
+
+describe('several receivers', () => {
+  it('in turn: what six clients with 100 series each counted', async () => {
+    const shops = many(6).map((n) => new Shop('counter', `client${n}`));
+    const values = shops.map(() => many(100).map(() => 0));
+    for (let round = 0; round < 20; round += 1)
+      for (const [n, shop] of shops.entries()) {
+        const counts = values[n]!;
+        for (let at = 0; at < counts.length; at += 1) counts[at]! += 1 + ((at + round) % 10);
+        await pipeline.send(
+          shop.request(many(100), (at) => counts[at]!),
+          (round + n) % 2,
+        );
+      }
+    expect(await pipeline.judge()).toEqual([]);
+    const [group] = pipeline.client.counted.groups([]).values();
+    expect(group!.total.parts.get('value')! >> 1_074n).toBe(66_000n);
+    expect(pipeline.received.points).toBeLessThan(pipeline.client.counted.points / 2);
+  });
+
+  it('of which only one has given the label up: one policy for all', async () => {
+    const shop = new Shop();
+    await shop.storm(0);
+    for (const value of [10, 20, 30]) {
+      await shop.report(many(MANY), value, 1);
+      await shop.report(many(MANY), value + 5, 0);
+    }
+    expect(await pipeline.judge()).toEqual([]);
+  });
+
+  it('a stable set at one of them is never refused while the pipeline has room', async () => {
+    const options = { max_keys: 128, aggregate_labels: [], protected_labels: [ENDLESS_LABEL] };
+    await using _ = await alone(options);
+    const shop = new Shop();
+    await shop.report(['elsewhere'], 1, 1); // the other one has its share
+    for (let round = 1; round <= 5; round += 1)
+      for (let at = 0; at < 100; at += 10) await shop.report(many(100).slice(at, at + 10), round, 0);
+    expect(pipeline.client.rejected).toBe(0);
+    expect(await pipeline.judge()).toEqual([]);
+  });
+
+  it('more than a thousand requests of one moment: time moves in every stream', async () => {
+    const shop = new Shop();
+    await shop.storm(0);
+    const moment = pipeline.now();
+    for (let user = 0; user < 1_100; user += 1) await pipeline.send(shop.request([user], () => 3, moment));
+    expect(await pipeline.judge()).toEqual([]);
+  });
+});
+
+describe('sources that the limiter has not seen', () => {
+  it.each<NodeJS.Signals>(['SIGTERM', 'SIGKILL'])(
+    'a series that begins after a restart (%s), with the start of its process, counts whole',
+    async (signal) => {
+      const shop = new Shop();
+      await shop.storm();
+      await shop.report(many(MANY), 5);
+      await pipeline.receivers.restartAll({}, signal);
+      await shop.report([...many(MANY), 'new'], 50);
+      for (const user of many(20)) await shop.report([...many(MANY), 'new', `new${user}`], 60 + user);
+      expect(await pipeline.judge()).toEqual([]);
+    },
+  );
+
+  it('the same when any key of the metric has expired', async () => {
+    await using _ = await withLimiter({ key_ttl: '1s' });
+    const shop = new Shop();
+    const living = many(MANY).slice(0, 10);
+    await shop.storm();
+    let value = 2;
+    await waitUntil(
+      async () => {
+        await shop.report(living, value++);
+        return (await pipeline.receivers.metric('cl_evictions_total')) > 0;
+      },
+      { what: 'a key or a source has expired', everyMs: 100 },
+    );
+    await shop.report([...living, 'new'], value + 50);
+    expect(await pipeline.judge()).toEqual([]);
+  });
+
+  it('a start that moves forward, and not beyond the last time, is a reset', async () => {
+    const shop = new Shop();
+    await shop.storm();
+    const between = pipeline.now();
+    await shop.report(many(MANY), 10);
+    shop.start = between;
+    await shop.report(many(MANY), 25);
+    expect(await pipeline.judge()).toEqual([]);
+  });
+});
+
+it('from observe to enforce: a hand-over like any other', async () => {
+  await using _ = await withLimiter({ mode: 'observe' });
+  const shop = new Shop();
+  await shop.storm();
+  for (const value of [5, 10, 15]) await shop.report(many(MANY), value);
+  await pipeline.receivers.restartAll({ limiter: LIMITER });
+  for (const value of [20, 25, 30]) await shop.report(many(MANY), value);
+  await shop.storm(undefined, MANY);
+  expect(await pipeline.judge()).toEqual([]);
+});
+
+describe('what is not a number', () => {
+  it.each(EXTREMES)(
+    '%s, once, in a counter: that increment is left out, and the next goes on',
+    async (extreme) => {
+      const shop = new Shop('double counter');
+      await shop.storm();
+      await pipeline.send(shop.request(many(MANY), (at) => (at === 3 ? extreme : 4.5)));
+      await shop.report(many(MANY), 8.25);
+      expect(await pipeline.judge()).toEqual([]);
+    },
+  );
+
+  it.each(EXTREMES)('%s, once, as the sum of a histogram', async (extreme) => {
+    const shop = new Shop('histogram');
+    await shop.storm();
+    await pipeline.send(
+      shop.request(
+        many(MANY),
+        (at) =>
+          new Map(
+            at === 3
+              ? [
+                  [2, 2],
+                  [extreme, 1],
+                ]
+              : [[2, 2]],
+          ),
+      ),
+    );
+    await shop.report(many(MANY), new Map([[2, 3]]));
+    expect(await pipeline.judge()).toEqual([]);
+  });
+});
+
+describe('levels', () => {
+  it('of pods that a rollout has replaced, and that say so, end at once', async () => {
+    const pods = ['old', 'new'].map((name) => new Shop('level', name));
+    for (const pod of pods.slice(0, 1)) await pod.storm();
+    await pods[0]!.report(many(MANY), 40);
+    await pods[1]!.report(many(MANY), 30);
+    await pods[0]!.report(many(MANY), 'stale');
+    await pods[1]!.report(many(MANY), 35);
+    expect(await pipeline.judge()).toEqual([]);
+  });
+
+  it('that were forwarded until their label was given up, and then end, are gone', async () => {
+    const shop = new Shop('level');
+    await shop.report(['x'], 30, 0);
+    await shop.storm();
+    await shop.report(['x'], 'stale', 1);
+    await shop.report(many(MANY), 2);
+    expect(await pipeline.judge()).toEqual([]);
+  });
+
+  it('that move and end in one request, at another receiver than before, are gone', async () => {
+    const shop = new Shop('level');
+    await shop.storm();
+    await shop.report(many(MANY), 40, 0);
+    const [moved, ended] = [pipeline.now(), pipeline.now()];
+    await pipeline.send(
+      Buffer.concat([shop.request([1], () => 50, moved), shop.request([1], () => 'stale', ended)]),
+      1,
+    );
+    await shop.report(many(MANY).slice(2), 60, 1);
+    expect(await pipeline.judge()).toEqual([]);
+  });
+
+  it('are the sum of what their sources say last, whichever receiver hears it', async () => {
+    const shop = new Shop('level');
+    await shop.storm();
+    for (let round = 0; round < 10; round += 1)
+      await pipeline.send(shop.request(many(MANY), (at) => (at * 7 + round * 13) % 50));
+    expect(await pipeline.judge()).toEqual([]);
+  });
+});
+
+it('whatever producers do: they come and go, restart, split their collections, and so do the receivers', async () => {
+  const seed = Math.floor(Math.random() * 2 ** 31);
+  const random = seededRandom(seed);
+  const producers = many(4).map(
+    (n) =>
+      new MetricProducer(
+        {
+          seed: seed + n,
+          name: `p${n}`,
+          prefix: `orders${pipeline.tests}.`,
+          series: 12,
+          kinds: ['counter', 'double counter', 'histogram', 'exponential histogram', 'level'],
+          startsWithProcess: n % 2 === 0,
+          extremes: n === 3,
+        },
+        Date.now(),
+      ),
+  );
+  const send = async (bodies: readonly Buffer[]) => {
+    for (const body of bodies) await pipeline.send(body, Math.floor(random() * 2));
+  };
+  for (let round = 0; round < 24; round += 1) {
+    if (round === 12) await pipeline.receivers.restartAll();
+    for (const producer of producers) {
+      if (random() < 0.05) producer.restart(Date.now());
+      await send(producer.collect(Date.now()));
+    }
+  }
+  for (const producer of producers) await send(producer.finish(Date.now()));
+  expect(await pipeline.judge(), `seed ${seed}`).toEqual([]);
+});
