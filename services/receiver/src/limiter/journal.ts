@@ -104,9 +104,10 @@ export class Journal {
       }
       undone(at);
     }
-    this.#wordsUsed = mark.words;
-    this.#freesUsed = mark.frees;
-    this.#cellsUsed = mark.cells;
+    // A request that changed nothing may have begun before the lists were emptied: then its mark lies beyond their ends.
+    this.#wordsUsed = Math.min(this.#wordsUsed, mark.words);
+    this.#freesUsed = Math.min(this.#freesUsed, mark.frees);
+    this.#cellsUsed = Math.min(this.#cellsUsed, mark.cells);
     if (this.isEmpty) this.#clear();
   }
 
