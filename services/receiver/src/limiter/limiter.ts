@@ -598,6 +598,7 @@ export class CardinalityLimiter {
     point.fullHi = hi;
     point.sourceAt = sourceAt;
     point.wasForwarded = false;
+    point.occurrence = -1;
     // Each round either settles the point or takes one more label from the metric.
     while (!this.#routing.settle(metric, point));
   }

@@ -246,6 +246,23 @@ describe('other kinds that lose a label', () => {
     expect(reduced('min', false)).toBe(-4);
   });
 
+  it('join sources by the reducer of a gauge, and never the times of one', () => {
+    const at = (user: string, int: bigint, time: bigint): PointData => ({ labels: { user }, int, time });
+    const reduced = (points: PointData[]) =>
+      ruled({ gaugeReducer: 'sum' })
+        .send([metric('gauge', points)])
+        .out.map(({ int, time }) => [int, time]);
+    expect(reduced([at('a', 10n, 1n), at('a', 20n, 2n), at('a', 30n, 3n)])).toEqual([
+      [10n, 1n],
+      [20n, 2n],
+      [30n, 3n],
+    ]);
+    expect(reduced([at('a', 10n, 1n), at('b', 1n, 1n), at('a', 20n, 2n), at('b', 2n, 3n)])).toEqual([
+      [11n, 1n],
+      [22n, 3n],
+    ]);
+  });
+
   it('drop summaries with their reason, and let those pass that have nothing to lose', () => {
     const points: PointData[] = [
       { labels: { user: 'a' }, count: 1n },

@@ -29,6 +29,8 @@ export interface Incoming {
   reduction: Reduction;
   /** Its own stream was forwarded until now. */
   wasForwarded: boolean;
+  /** Of a gauge: how many points of its source came before it in this request; -1 when that was not counted yet. */
+  occurrence: number;
   /** Labels of the point or its resource go, or it goes into the overflow stream. */
   relabelled: boolean;
   /** Labels of its resource go: it moves under another resource, with this hash. */
@@ -55,6 +57,8 @@ export function isMergeable(kind: number, temporality: number): boolean {
 export class Reaggregation {
   readonly #tracker: Tracker;
   readonly #index = new StreamIndex();
+  /** Points of gauges by source. */
+  readonly #occurrences = new StreamIndex();
   readonly #number = new NumberPoint();
   readonly #histogram: HistogramPoint;
   readonly #exponential = new ExponentialPoint();
@@ -91,6 +95,7 @@ export class Reaggregation {
     }
     this.plan.clear();
     this.#index.clear();
+    this.#occurrences.clear();
     this.merged = this.unknown = this.ends = 0;
   }
 
@@ -120,7 +125,8 @@ export class Reaggregation {
   join(body: Uint8Array, around: Around, point: Incoming): boolean {
     const { kind } = around.metric;
     if (kind === SUM || kind === GAUGE) {
-      const known = this.#index.get(point.reducedLo, point.reducedHi);
+      const [lo, hi] = kind === GAUGE ? this.#gaugeKey(point) : [point.reducedLo, point.reducedHi];
+      const known = this.#index.get(lo, hi);
       if (known < 0) return false;
       if (this.#decode(body, kind, point)) {
         if (kind === SUM && !this.#number.finite) return false;
@@ -137,6 +143,12 @@ export class Reaggregation {
     this.#streams[known]!.addHistogram(this.#histogram);
     this.#mergeAway(around, point);
     return true;
+  }
+
+  /** A reducer joins sources, and not the times of one: the second points of all sources are another point, and so on. */
+  #gaugeKey(point: Incoming): [number, number] {
+    if (point.occurrence < 0) point.occurrence = this.#occurrences.count(point.fullLo, point.fullHi);
+    return [point.reducedLo ^ Math.imul(point.occurrence, 0x9e3779b1), point.reducedHi ^ point.occurrence];
   }
 
   /** Delta histograms with other bounds are other points of the same stream. */
@@ -281,7 +293,7 @@ export class Reaggregation {
     let hi = point.reducedHi;
     if (metric.kind === HISTOGRAM && metric.temporality !== CUMULATIVE) {
       [lo, hi] = this.#histogramKey(point);
-    }
+    } else if (metric.kind === GAUGE) [lo, hi] = this.#gaugeKey(point);
     const known = this.#index.get(lo, hi);
     if (known >= 0) {
       this.#mergeAway(around, point);

@@ -27,6 +27,18 @@ export class StreamIndex {
     }
   }
 
+  /** Counts how often a hash was asked for. @returns 0 at the first time */
+  count(lo: number, hi: number): number {
+    const words = this.#words;
+    for (let slot = slotHash(lo, hi) & this.#mask; ; slot = (slot + 1) & this.#mask) {
+      const at = slot * 3;
+      if (words[at + 2] === 0) break;
+      if (words[at] === lo && words[at + 1] === hi) return words[at + 2]!++;
+    }
+    this.set(lo, hi, 0);
+    return 0;
+  }
+
   /** The hash must not be in it yet. */
   set(lo: number, hi: number, value: number): void {
     if (++this.#used * 2 > this.#mask) this.#grow();
