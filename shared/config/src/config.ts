@@ -68,6 +68,7 @@ export function configOf(parsed: ParsedOptions) {
       aggregateLabels: limiter.aggregate_labels,
       protectedLabels: limiter.protected_labels,
       gaugeReducer: limiter.gauge_reducer,
+      mergedTemporality: limiter.merged_temporality,
       overrides: limiter.overrides.map((override) => ({
         metric: override.metric,
         ...(override.act_above === undefined ? {} : { actAbove: override.act_above }),

@@ -291,6 +291,12 @@ export const schema = section('NRDOT+', {
       'How points of a gauge that become equal are made one.',
       LIVE,
     ),
+    merged_temporality: choice(
+      ['cumulative', 'delta'],
+      'cumulative',
+      'How cumulative counters and histograms go out once they are merged. `delta` needs no attribute that names the writer, and is what New Relic prefers. Sums that may fall stay cumulative.',
+      LIVE,
+    ),
     overrides,
   }),
   queue: section('What Redis may hold.', {

@@ -419,6 +419,33 @@ describe('cumulative streams that lose a label', () => {
     expect(after.time! > after.start!).toBe(true);
   });
 
+  it.each(['int', 'double', 'histogram', 'exponential'] as const)(
+    '%s: go out as deltas where that is wanted: their sum is what the inputs grow',
+    (form) => {
+      fc.assert(
+        fc.property(played, splits, fc.integer({ min: 1, max: 9 }), (collections, parts, count) => {
+          const made = ruledRig([NAME], ['user'], { mergedTemporality: 'delta' });
+          const sources = newSources(made, count);
+          const seen = new Map<string, bigint[]>();
+          const last = new Map<string, bigint>();
+          for (const point of play(made, sources, form, collections, parts)) {
+            expect(point.metric.temporality).toBe(1);
+            expect(point.labels['nrdot.writer']).toBeUndefined();
+            const route = String(point.labels.route);
+            if (last.has(route)) expect(point.start).toBe(last.get(route));
+            expect(point.time! > point.start!).toBe(true);
+            last.set(route, point.time!);
+            const counts = countOf(point, form);
+            seen.set(route, seen.has(route) ? counts.map((n, i) => n + seen.get(route)![i]!) : counts);
+          }
+          for (const [route, counts] of truth(sources, form))
+            expect(seen.get(route) ?? comparable(zeros(), form)).toEqual(counts);
+        }),
+        { numRuns: 40 },
+      );
+    },
+  );
+
   it('are dated by the clock of the receiver when that of a producer runs ahead or stands still', () => {
     const made = ruledRig([NAME], ['user']);
     const start = made.now - START_MS;

@@ -153,6 +153,7 @@ export class CardinalityLimiter {
     const startedMs = deps.now();
     this.#lastMs = this.#reviewedMs = startedMs;
     tracker.restart(startedMs, startedMs, new Map());
+    tracker.deltas = complete.mergedTemporality === 'delta';
     const changes = new RequestChanges();
     this.#parts = {
       options: complete,
@@ -308,6 +309,7 @@ export class CardinalityLimiter {
     const parts = this.#parts;
     const { table: old, admission } = parts;
     const wasMode = parts.options.mode;
+    parts.tracker.deltas = complete.mergedTemporality === 'delta';
     parts.options = complete;
     this.#policyOf = policyOf(complete);
     const ruled = this.#metrics.all().filter((metric) => metric.rule);

@@ -28,6 +28,8 @@ export interface LimiterOptions extends MetricPolicy {
   maxKeys: number;
   /** After so long unseen a key-set may make room for another. */
   keyTtlMs: number;
+  /** How merged cumulative counts go out. Levels stay cumulative: an increment of a level says nothing by itself. */
+  mergedTemporality: 'cumulative' | 'delta';
   /** All that match apply, in this order; the last word wins. */
   overrides: readonly MetricOverride[];
 }
@@ -43,6 +45,7 @@ export const DEFAULT_OPTIONS: LimiterOptions = Object.freeze({
   aggregateLabels: [],
   protectedLabels: [],
   gaugeReducer: 'last' as const,
+  mergedTemporality: 'cumulative' as const,
   overrides: [],
 });
 
@@ -60,6 +63,9 @@ export function completeOptions(options: Partial<LimiterOptions>): LimiterOption
   }
   if (!(keyTtlMs >= 1000)) throw wrong('keyTtlMs', keyTtlMs, 'at least 1000');
   if (mode !== 'enforce' && mode !== 'observe') throw wrong('mode', mode, 'enforce or observe');
+  const { mergedTemporality } = complete;
+  if (mergedTemporality !== 'cumulative' && mergedTemporality !== 'delta')
+    throw wrong('mergedTemporality', mergedTemporality, 'cumulative or delta');
   checkPolicy('', complete);
   complete.overrides.forEach((override, i) => {
     if (typeof override.metric !== 'string' && !(override.metric instanceof RegExp)) {

@@ -27,6 +27,7 @@ const LIVE = 1;
 const NO_SUM = 2;
 const IS_LEVEL = 4;
 const IS_NEW = 8;
+const IS_DELTA = 16;
 
 /** One stream that others are merged into, over requests: a view of its words. */
 export class Output {
@@ -164,6 +165,13 @@ export class Output {
   set isLevel(value: boolean) {
     this.#setFlag(IS_LEVEL, value);
   }
+  /** It begins at nothing with every request. */
+  get isDelta(): boolean {
+    return (this.#words[this.at + FLAGS]! & IS_DELTA) !== 0;
+  }
+  set isDelta(value: boolean) {
+    this.#setFlag(IS_DELTA, value);
+  }
   /** While it is written down as it was before the request that made it. */
   get isNew(): boolean {
     return (this.#words[this.at + FLAGS]! & IS_NEW) !== 0;
@@ -175,6 +183,13 @@ export class Output {
   #setFlag(mask: number, value: boolean): void {
     if (value) this.#words[this.at + FLAGS]! |= mask;
     else this.#words[this.at + FLAGS]! &= ~mask;
+  }
+
+  /** Forgets its total, but for a block. */
+  empty(): void {
+    this.#setFlag(NO_SUM, false);
+    this.#words[this.at + IS_INT] = 1;
+    this.#words[this.at + VALUE] = this.#words[this.at + VALUE + 1] = 0;
   }
 
   withoutSum(): void {

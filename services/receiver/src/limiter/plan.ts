@@ -64,6 +64,8 @@ export interface MetricGroup {
   readonly kind: number;
   readonly dataStart: number;
   readonly dataEnd: number;
+  /** Its streams are cumulative where they come from, and go out as deltas. */
+  readonly asDelta: boolean;
   readonly streams: OutputStream[];
 }
 
@@ -152,6 +154,7 @@ export class Plan {
     reduction: Reduction,
     reducedLo: number,
     reducedHi: number,
+    asDelta: boolean,
   ): OutputStream[] {
     const resourceKey = `${reducedLo},${reducedHi}`;
     let group = this.groups.get(resourceKey);
@@ -169,7 +172,7 @@ export class Plan {
     let metricGroup = scopeGroup.metrics.get(metricKey);
     if (!metricGroup) {
       const { start, end, kind, dataStart, dataEnd } = metric;
-      metricGroup = { start, end, kind, dataStart, dataEnd, streams: [] };
+      metricGroup = { start, end, kind, dataStart, dataEnd, asDelta, streams: [] };
       scopeGroup.metrics.set(metricKey, metricGroup);
     }
     return metricGroup.streams;

@@ -312,10 +312,12 @@ export class Reaggregation {
     );
     const number = this.#streams.push(stream) - 1;
     this.#index.set(lo, hi, number);
-    if (point.moves) {
+    const asDelta = stream.isCumulative && output!.isDelta;
+    if (point.moves || asDelta) {
       this.cut(around, point.tagStart, point.end);
       const { plan } = this;
-      plan.group(resource, scope, metric, point.reduction, point.resourceLo, point.resourceHi).push(stream);
+      const [lo, hi] = point.moves ? [point.resourceLo, point.resourceHi] : [resource.lo, resource.hi];
+      plan.group(resource, scope, metric, point.reduction, lo, hi, asDelta).push(stream);
     } else this.plan.edit(resource, scope, metric, point.tagStart, point.end, number);
     return stream;
   }

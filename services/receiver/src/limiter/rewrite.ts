@@ -1,5 +1,5 @@
 import { readExponential } from './exponential-block.ts';
-import { GAUGE, HISTOGRAM, SUM } from './metric-kind.ts';
+import { DELTA, GAUGE, HISTOGRAM, SUM } from './metric-kind.ts';
 import type { Label } from './metric-table.ts';
 import {
   CUT,
@@ -35,6 +35,8 @@ const runs: number[] = [];
 
 const RESOURCE_METRICS = 1;
 const CHILDREN = 2;
+/** Of the data of a metric. */
+const TEMPORALITY = 2;
 /** Of a Resource, and of an EntityRef. */
 const ENTITY_REFS = 3;
 const ID_KEYS = 3;
@@ -212,7 +214,15 @@ class Rewriter {
     const writer = this.#writer;
     const mark = writer.length;
     for (let i = metric.streams.length - 1; i >= 0; i--) this.#stream(metric.streams[i]!);
-    this.#without(metric.dataStart, metric.dataEnd, (field) => field === 1);
+    if (metric.asDelta) {
+      writer.varint(DELTA);
+      writer.tag(TEMPORALITY, 0);
+    }
+    this.#without(
+      metric.dataStart,
+      metric.dataEnd,
+      (field) => field === 1 || (metric.asDelta && field === TEMPORALITY),
+    );
     writer.close(metric.kind, mark);
     this.#without(metric.start, metric.end, (field) => field === metric.kind);
     writer.close(CHILDREN, mark);
@@ -261,7 +271,7 @@ class Rewriter {
       writer.raw(OVERFLOW_ATTRIBUTE, 0, OVERFLOW_ATTRIBUTE.length);
       writer.close(attributes, inner);
     }
-    if (stream.isCumulative && !stream.isEnd) {
+    if (stream.isCumulative && !stream.isEnd && !stream.output!.isDelta) {
       const inner = writer.length;
       writer.raw(this.#writerAttribute, 0, this.#writerAttribute.length);
       writer.close(attributes, inner);

@@ -134,6 +134,13 @@ export class Routing {
 
   /** The stream as this writer writes it: cumulative streams differ by their writer. */
   #asWritten(point: Incoming): void {
+    const { kind, isMonotonic } = this.#parts.around.metric;
+    const isLevel = kind === SUM && !isMonotonic;
+    if (this.#parts.tracker.deltas && !isLevel) {
+      point.writtenLo = point.reducedLo;
+      point.writtenHi = point.reducedHi;
+      return;
+    }
     const { lo, hi } = this.#hash
       .set(point.reducedLo, point.reducedHi)
       .add(this.#parts.writer.lo, this.#parts.writer.hi);

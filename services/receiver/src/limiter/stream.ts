@@ -126,11 +126,13 @@ export class OutputStream {
       return;
     }
     const output = this.output!;
+    // An increment begins where the one before it ended.
+    const begin = output.isDelta && !output.fresh ? { lo: output.timeLo, hi: output.timeHi } : undefined;
     tracker.advance(output, this.timeLo, this.timeHi);
     this.timeLo = output.timeLo;
     this.timeHi = output.timeHi;
-    this.startLo = output.startLo;
-    this.startHi = output.startHi;
+    this.startLo = begin?.lo ?? output.startLo;
+    this.startHi = begin?.hi ?? output.startHi;
   }
 
   #settleTotal(tracker: Pick<Tracker, 'follow'>): void {

@@ -141,6 +141,8 @@ export class Tracker {
   outputEvictions = 0;
   /** Sources in the ledger, as the last step said; some of them may not be here. */
   ledgerSources = 0;
+  /** What merged counts go out as. */
+  #deltas = false;
   /** Points whose time was not believed, in the request at hand. */
   skewed = 0;
   readonly #sourceJournal: Journal;
@@ -193,6 +195,17 @@ export class Tracker {
     if (!this.#latest.isBefore(this.#start.lo, this.#start.hi)) this.#start.copy(this.#latest).add(1_000_000);
     this.#levelStart.setMs(levelStartMs);
     this.#levels = new Map(levels);
+  }
+
+  /** Merged counts go out as deltas from now on, or as cumulative streams that begin now. Only while no request is open. */
+  set deltas(deltas: boolean) {
+    if (deltas === this.#deltas) return;
+    this.#deltas = deltas;
+    for (const output of this.outputs.all()) if (output.live && !output.isLevel) this.#removeOutput(output);
+  }
+
+  get deltas(): boolean {
+    return this.#deltas;
   }
 
   /** Moves time on, and forgets a little of what has not been seen for `ttlSec`. Only while no request is open. */
@@ -345,6 +358,7 @@ export class Tracker {
       const start = isLevel ? this.#levelStart : this.#start;
       output.startLo = start.lo;
       output.startHi = start.hi;
+      output.isDelta = this.#deltas && !isLevel;
       if (isLevel) {
         output.isLevel = true;
         const kept = this.#levels.get(fieldOf(lo, hi).toString('latin1'));
@@ -396,6 +410,7 @@ export class Tracker {
 
   addHistogram(to: Contribution, point: HistogramPoint): Outcome {
     const { output } = to;
+    if (output.isDelta) this.#remember(output);
     const length = 2 + point.buckets;
     if (!this.#fitBounds(output, point, length)) return output.block === 0 ? 'full' : 'bounds';
     const at = this.#source(to);
@@ -446,6 +461,7 @@ export class Tracker {
       const before = readExponential(this.arena.cells, words[at + BLOCK]!);
       increment = subtractExponential(point.value, before) ?? point.value;
     }
+    if (output.isDelta) this.#remember(output);
     // What is stored may be scaled down, so that it fits; then the next difference is taken at that scale.
     const stored = addExponential(point.value, emptyExponential(point.value.scale));
     const before =
@@ -577,6 +593,10 @@ export class Tracker {
     this.#outputJournal.remember(this.outputs.words, output.at);
     output.changedBy = this.#request;
     output.record = this.#outputsChanged++;
+    if (!output.isDelta) return;
+    output.empty();
+    if (output.block !== 0) this.#outputJournal.freeLater(output.block, output.cells);
+    output.block = output.cells = 0;
   }
 
   #note(to: Contribution, at: number, point: Point, flags: number): void {
