@@ -3,7 +3,7 @@ import { describe, it } from 'vitest';
 import { hasImage, run, whyNoEngine } from './engine.ts';
 
 const IMAGES = ['redis:7-bookworm', 'valkey/valkey:8-bookworm'];
-const SUITES = ['queue', 'key-budget', 'priority-table'];
+const SUITES = ['queue', 'priority-table'];
 
 const why = whyNoEngine();
 for (const image of IMAGES) {

@@ -57,7 +57,7 @@ export interface Keys {
   outcomesForgotten: string;
   /** Hash: items on the dlq's disk, as it last said. */
   disk: string;
-  /** Hash: which receiver holds how many key-sets of the limiter's budget. */
+  /** Hash: which receiver has which slot as a writer of merged streams, and until when. */
   leases: string;
   /** Sorted set the scheduler blocks on: a member means there is something to decide. */
   wake: string;
