@@ -185,7 +185,10 @@ async function run(mode: Mode): Promise<void> {
     from += POINTS;
     return bytes;
   };
-  for (let i = 0; i < mode.before; i++) limiter.process(next());
+  for (let i = 0; i < mode.before; i++) {
+    limiter.process(next());
+    limiter.keep();
+  }
   const limiting = new Times();
   const decoding = new Times();
   let points = 0;
@@ -194,7 +197,11 @@ async function run(mode: Mode): Promise<void> {
   for (const request of measured) {
     await sleep(PACE_MS);
     walk('metrics', request); // as the receiver does just before
-    const limited = limiting.measure(() => limiter.process(request));
+    const limited = limiting.measure(() => {
+      const processed = limiter.process(request);
+      limiter.keep();
+      return processed;
+    });
     points += limited.points;
     bytes += request.length;
   }

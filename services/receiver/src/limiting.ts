@@ -77,6 +77,7 @@ export class Limiting implements SharedState {
       const options = completeOptions(optionsOf(next));
       return () => {
         this.#nextOptions = options;
+        this.#takeOptions();
       };
     });
     this.#publish();
@@ -104,11 +105,7 @@ export class Limiting implements SharedState {
     this.#takeOver();
     const limiter = this.#limiter;
     if (!limiter || this.#behind === 'all') throw unavailable('limiter_starting', WAITING, 'nothing');
-    if (this.#nextOptions && limiter.openRequests === 0) {
-      this.#options = this.#nextOptions;
-      this.#nextOptions = undefined;
-      limiter.configure(this.#options);
-    }
+    this.#takeOptions();
     const { metrics } = this.#host;
     const startedAt = performance.now();
     const limited = limiter.process(body);
@@ -351,6 +348,14 @@ export class Limiting implements SharedState {
     const { state } = lease;
     this.#learnState(news.keys ? { ...state, missed: false, entries: [] } : state);
     this.#version = version;
+  }
+
+  /** Puts new options in force, once no request is open. */
+  #takeOptions(): void {
+    if (!this.#nextOptions || (this.#limiter?.openRequests ?? 0) > 0) return;
+    this.#options = this.#nextOptions;
+    this.#nextOptions = undefined;
+    this.#limiter?.configure(this.#options);
   }
 
   #learnRules(version: string, rules: ReadonlyMap<string, string>): void {

@@ -187,7 +187,8 @@ local all = rcall('HGETALL', leases)
 for i = 1, #all, 2 do
   local slot, expires = string.match(all[i+1], '^(%d+) (%d+)$')
   if all[i] == ARGV[2] then
-    own = slot and tonumber(slot)
+    -- A lease of an older version has keys where this one has a slot.
+    own = slot and tonumber(slot) < 1024 and tonumber(slot)
   elseif not slot or tonumber(expires) < now then
     rcall('HDEL', leases, all[i])
   else
@@ -206,6 +207,9 @@ if isNew then
   rcall('HSETNX', writers, slot .. ':since', num(now))
 end
 forget_keys(tonumber(ARGV[8]), tonumber(ARGV[9]))
+if rcall('HLEN', limiter .. ':producers') > 65536 then
+  hdel(limiter .. ':producers', rcall('HRANDFIELD', limiter .. ':producers', 1024))
+end
 for _, part in ipairs({ 'forwarded', 'sources' }) do
   local cursor = rcall('HGET', limiter, 'cursor:' .. part) or '0'
   local found = rcall('HSCAN', limiter .. ':' .. part, cursor, 'COUNT', 1024)
