@@ -1,6 +1,8 @@
 import { expect, it } from 'vitest';
 import type { Batch } from './batch.ts';
-import { Enqueuer, NotSent } from './enqueuer.ts';
+import { Enqueuer, NotSent, type SharedState } from './enqueuer.ts';
+import type { ClaimAnswer } from './limiter-state.ts';
+import type { Group } from './steps.ts';
 
 const LIMIT_MS = 20;
 const one = { payload: Buffer.from('payload') } as unknown as Batch;
@@ -32,4 +34,25 @@ it('lets no request wait longer than its limit, and says of each whether it may 
   answer();
   await enqueuer.idle();
   expect(commits).toEqual([1]);
+});
+
+it('asks Redis when nothing of a request is to be kept and the ledger may know better', async () => {
+  const asked: number[] = [];
+  const state = { keep: () => {}, undoLast: () => {}, catchUp: async () => {} } as unknown as SharedState;
+  const enqueuer = new Enqueuer(
+    async (groups) => {
+      asked.push(...groups.map(({ claim }) => claim!.claim.sources.length));
+      return groups.map(() => ({ results: [], answer: { kind: 'kept' } as ClaimAnswer }));
+    },
+    Date.now,
+    Number.POSITIVE_INFINITY,
+    state,
+  );
+  const of = (sources: readonly Buffer[]) =>
+    ({ batches: [], claim: { claim: { hasRefused: false, sources } } }) as unknown as Group;
+  const [field, none] = [Buffer.alloc(8), Buffer.alloc(0)];
+  expect(await enqueuer.enqueue({ prepare: () => of([]) })).toEqual([]);
+  expect(asked).toEqual([]);
+  expect(await enqueuer.enqueue({ prepare: () => of([field, none, none]) })).toEqual([]);
+  expect(asked).toEqual([3]);
 });

@@ -150,7 +150,7 @@ export class Enqueuer {
           if (group.claim) this.#state?.undoLast();
           continue;
         }
-        if (group.batches.length === 0 && !group.claim?.claim.hasRefused) {
+        if (group.batches.length === 0 && !reliesOnOthers(group)) {
           // Nothing to be kept, and nothing that another receiver may know better: so nothing has happened.
           this.#state?.undoLast();
           this.#take(waiting);
@@ -226,4 +226,9 @@ export class Enqueuer {
     waiting.isOver = true;
     waiting.reject(at >= 0 ? new NotSent(why) : new Error(why));
   }
+}
+
+/** Whether another receiver may know better than what was decided about a request. */
+function reliesOnOthers({ claim }: Group): boolean {
+  return claim !== undefined && (claim.claim.hasRefused || claim.claim.sources.length > 0);
 }

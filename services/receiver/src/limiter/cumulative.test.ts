@@ -344,31 +344,97 @@ describe('cumulative streams that lose a label', () => {
     expect(send([of('a', 3000, { int: 2n })])).toMatchObject([{ int: 7n }]);
   });
 
-  it('hand a level over: its own stream ends, and the merged one has its value', () => {
-    const made = ruledRig([], [], { aggregateLabels: ['user'], actAbove: 1 });
-    const point = (user: string, int: bigint, time: number): PointData => ({
-      labels: { user },
-      int,
+  /** A level of user `a`, forwarded by itself, whose label is given up after that. */
+  function forwardedLevel(label: 'user' | 'resource:host' = 'user') {
+    const isOfResource = label !== 'user';
+    const name = label.replace('resource:', '');
+    const made = rig({ aggregateLabels: [name], actAbove: 1 });
+    const of = (who: string, value: Partial<PointData>, time: number): PointData => ({
+      labels: isOfResource ? {} : { user: who },
       start: at(0),
       time: at(time),
+      ...value,
     });
-    const send = (points: PointData[]) => made.send([metricOf('int', points, { monotonic: false })]).out;
-    expect(send([point('a', 4n, 1000)])).toMatchObject([{ labels: { user: 'a' }, int: 4n }]);
-    made.limiter.configure({ maxKeys: 4096, actAbove: 0, aggregateLabels: ['user'] });
-    for (let i = 0; i < 4; i++) {
-      const points = Array.from({ length: 100 }, (_, k) => ({
-        labels: { user: `w${i}-${k}` },
-        double: 1,
-        time: 1n,
-      }));
-      made.send([{ name: NAME, unit: 'w', kind: 'gauge', points }]);
+    const metric = (points: PointData[]) => metricOf('int', points, { monotonic: false });
+    const resource = isOfResource ? { host: 'a' } : undefined;
+    const send = (points: PointData[]) =>
+      made.send([metric(points)], resource).out.map(({ labels, resource: { host }, int, double, flags }) => {
+        const who = labels.user ?? host;
+        return [who ?? 'merged', flags === 1 ? 'stale' : (int ?? double)];
+      });
+    expect(send([of('a', { int: 4n }, 1000)])).toEqual([['a', 4n]]);
+    made.limiter.configure({ maxKeys: 4096, actAbove: 0, aggregateLabels: [name] });
+    for (let i = 0; i < 400; i++) {
+      const gauge = (labels: Record<string, string>): MetricData => {
+        const points = [{ labels, double: 1, time: 1n }];
+        return { name: NAME, unit: 'w', kind: 'gauge', points };
+      };
+      if (isOfResource) made.send([gauge({})], { host: `w${i}` });
+      else made.send([gauge({ user: `w${i}` })]);
     }
-    const out = send([point('a', 6n, 2000), point('b', 1n, 2000)]);
-    expect(out.map(({ labels, int, flags }) => [labels.user ?? 'merged', int, flags])).toEqual([
-      ['merged', 7n, undefined],
-      ['a', undefined, 1],
+    return { made, of, metric, send };
+  }
+
+  it('hand a level over: its own stream ends, and the merged one has its value', () => {
+    const { of, send } = forwardedLevel();
+    expect(send([of('a', { int: 6n }, 2000), of('b', { int: 1n }, 2000)])).toEqual([
+      ['merged', 7n],
+      ['a', 'stale'],
     ]);
-    expect(send([point('a', 5n, 3000)])).toMatchObject([{ labels: { 'nrdot.writer': '0' }, int: 6n }]);
+    expect(send([of('a', { int: 5n }, 3000)])).toEqual([['merged', 6n]]);
+  });
+
+  it('hand a level over whose resource loses a label: what is left under the old one is the end', () => {
+    const { of, send } = forwardedLevel('resource:host');
+    const handedOver = send([of('a', { int: 6n }, 2000)]);
+    expect(handedOver).toHaveLength(2);
+    expect(handedOver).toEqual(
+      expect.arrayContaining([
+        ['merged', 6n],
+        ['a', 'stale'],
+      ]),
+    );
+    expect(send([of('a', { int: 5n }, 3000)])).toEqual([['merged', 5n]]);
+  });
+
+  it('let the end of a level pass that was forwarded until now, also when it was refused before', () => {
+    const { made, of, metric, send } = forwardedLevel();
+    const end = [of('a', { flags: 1 }, 2000)];
+    made.limiter.process(request([metric(end)]));
+    made.limiter.undo();
+    expect(send(end)).toEqual([['a', 'stale']]);
+    expect(send(end)).toEqual([]);
+    expect(send([of('a', { int: 5n }, 3000)])).toEqual([['merged', 5n]]);
+  });
+
+  it('let a level go on by itself whose value cannot be merged', () => {
+    const { of, send } = forwardedLevel();
+    expect(send([of('a', { double: Number.NaN }, 2000)])).toEqual([['a', Number.NaN]]);
+    expect(send([of('a', { int: 6n }, 3000)])).toEqual([
+      ['merged', 6n],
+      ['a', 'stale'],
+    ]);
+  });
+
+  it('take a level off that only the ledger knows', () => {
+    const [one, two] = [ruledRig([NAME], ['user']), ruledRig([NAME], ['user'])];
+    const level = (points: PointData[]) => [metricOf('int', points, { monotonic: false })];
+    const a = (time: number, value: Partial<PointData>): PointData => ({
+      labels: { user: 'a' },
+      start: at(0),
+      time: at(time),
+      ...value,
+    });
+    const [held] = one.send(level([a(1000, { int: 10n })])).claim.sources;
+    const end = request(level([a(2000, { flags: 1 })]));
+    const asked = two.limiter.process(end).claim.sources;
+    expect(asked).toEqual([{ field: held!.field, expected: Buffer.alloc(0), value: Buffer.alloc(0) }]);
+    two.limiter.undo();
+    two.limiter.learnSource(held!.field, held!.value);
+    const taken = two.limiter.process(end);
+    two.limiter.keep();
+    expect(flat(decode(taken.body))).toMatchObject([{ int: -10n }]);
+    expect(taken.claim.sources).toMatchObject([{ value: { length: 0 } }]);
   });
 
   it('go by what the ledger has of a source that is not known here', () => {

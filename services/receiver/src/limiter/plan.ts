@@ -42,6 +42,8 @@ export interface MetricNode {
   points: number;
   /** Those of them that are cut. */
   cuts: number;
+  /** Points that are added between them: the ends of streams. */
+  added: number;
 }
 
 export interface Group {
@@ -93,7 +95,7 @@ export class Plan {
         this.edits[last + 1] = end; // the point next to one that is cut: one longer cut
         return;
       }
-    }
+    } else if (tagStart === end) node.added++;
     const at = this.editWords;
     if (at === this.edits.length) this.#grow();
     this.edits[at] = tagStart;
@@ -139,6 +141,7 @@ export class Plan {
       dataEnd,
       points: 0,
       cuts: 0,
+      added: 0,
       from: at,
       to: at,
     };

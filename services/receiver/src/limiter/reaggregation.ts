@@ -53,6 +53,11 @@ export function isMergeable(kind: number, temporality: number): boolean {
   return temporality === DELTA || temporality === CUMULATIVE;
 }
 
+/** Whether these are the points of a level: a cumulative sum that may fall. */
+function isLevel({ kind, temporality, isMonotonic }: MetricBlock): boolean {
+  return temporality === CUMULATIVE && kind === SUM && !isMonotonic;
+}
+
 /** Merges the points of one request that belong to the same stream, and writes the request with what came of them. */
 export class Reaggregation {
   readonly #tracker: Tracker;
@@ -105,13 +110,19 @@ export class Reaggregation {
 
   /**
    * Takes a counting stream over that was forwarded by itself until now: its point goes out once more as it is, and what
-   * comes after that goes into the merged stream. So no increment is lost, and none is counted twice.
+   * comes after that goes into the merged stream. So no increment is lost, and none is counted twice. The end of a level is
+   * handed over as well: when the ledger knows it, it has been merged meanwhile.
    * @returns false when there is no room: then it had better stay on its own
    */
   handOver(body: Uint8Array, around: Around, point: Incoming): boolean {
     const { kind } = around.metric;
+    const hasValue = this.#decode(body, kind, point);
+    if (!hasValue && isLevel(around.metric)) {
+      const output = this.#output(around.metric, point);
+      return output !== undefined && this.#endLevel(around.metric, point, output) !== 'full';
+    }
     // Without a value, or with one that cannot be merged, it passes: there is no base line in it.
-    if (!this.#decode(body, kind, point) || !this.#isSound(kind) || !this.#decoded(kind).finite) return true;
+    if (!hasValue || !this.#isSound(kind) || !this.#decoded(kind).finite) return true;
     const output = this.#output(around.metric, point);
     if (!output) return false;
     const outcome = this.#track(around.metric, point, output, 'forwarded');
@@ -157,6 +168,11 @@ export class Reaggregation {
     return [reducedLo ^ boundsLo, reducedHi ^ (boundsHi + buckets)];
   }
 
+  /** Whether it is more than a point that says that its stream ends. */
+  hasValue(body: Uint8Array, { metric }: Around, point: Incoming): boolean {
+    return this.#decode(body, metric.kind, point);
+  }
+
   /** Whether a point of the stream that this one goes into has come in this request already. */
   has({ reducedLo, reducedHi }: Incoming): boolean {
     return this.#index.get(reducedLo, reducedHi) >= 0;
@@ -176,8 +192,7 @@ export class Reaggregation {
     const { kind } = metric;
     const isCumulative = kind !== GAUGE && metric.temporality === CUMULATIVE;
     const hasValue = this.#decode(body, kind, point);
-    const isLevel = isCumulative && kind === SUM && !metric.isMonotonic;
-    if (!hasValue && !isLevel) {
+    if (!hasValue && !isLevel(metric)) {
       // Says that its stream is stale. The stream that it is merged into lives on.
       this.#mergeAway(around, point);
       return undefined;
@@ -192,7 +207,7 @@ export class Reaggregation {
     if (!output) return 'tracker_full';
     const outcome = hasValue
       ? this.#track(metric, point, output, history(this.#decoded(kind)))
-      : this.#endLevel(point, output);
+      : this.#endLevel(metric, point, output);
     if (outcome === 'full') return 'tracker_full';
     if (outcome === 'bounds') return 'histogram_bounds';
     if (outcome === 'stale') {
@@ -200,7 +215,7 @@ export class Reaggregation {
       return undefined;
     }
     if (outcome === 'unknown') this.unknown++;
-    if (isLevel) this.#tracker.takeOffEnded(point.reducedLo, point.reducedHi, output);
+    if (isLevel(metric)) this.#tracker.takeOffEnded(point.reducedLo, point.reducedHi, output);
     this.#add(this.#stream(around, point, output), kind);
     return undefined;
   }
@@ -251,9 +266,8 @@ export class Reaggregation {
   }
 
   /** The output that a point goes into. */
-  #output({ kind, temporality, isMonotonic }: MetricBlock, point: Incoming): Output | undefined {
-    const isLevel = temporality === CUMULATIVE && kind === SUM && !isMonotonic;
-    return this.#tracker.output(point.writtenLo, point.writtenHi, isLevel);
+  #output(metric: MetricBlock, point: Incoming): Output | undefined {
+    return this.#tracker.output(point.writtenLo, point.writtenHi, isLevel(metric));
   }
 
   #aim(metric: MetricBlock, point: Incoming, output: Output, history: History): Contribution {
@@ -278,12 +292,8 @@ export class Reaggregation {
     return this.#tracker.addNumber(contribution, this.#number);
   }
 
-  #endLevel(point: Incoming, output: Output): Outcome {
-    this.#contribution.sourceLo = point.fullLo;
-    this.#contribution.sourceHi = point.fullHi;
-    this.#contribution.sourceAt = point.sourceAt;
-    this.#contribution.output = output;
-    return this.#tracker.endLevel(this.#contribution, this.#number);
+  #endLevel(metric: MetricBlock, point: Incoming, output: Output): Outcome {
+    return this.#tracker.endLevel(this.#aim(metric, point, output, 'new'), this.#number);
   }
 
   /** The stream of this request that the point belongs to; the first point's place is where it goes out. */

@@ -131,7 +131,7 @@ class Rewriter {
     return total === children.length;
   }
 
-  #isGone = (metric: MetricNode): boolean => metric.cuts === metric.points;
+  #isGone = (metric: MetricNode): boolean => metric.cuts === metric.points && metric.added === 0;
 
   #metric(metric: MetricNode): boolean {
     if (this.#isGone(metric)) return false;

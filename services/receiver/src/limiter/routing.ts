@@ -203,13 +203,12 @@ export class Routing {
   }
 
   /**
-   * A stream that was forwarded by itself now loses a label. Its key is free; and if it counts, its point goes out once more
-   * as it is.
+   * A stream that was forwarded by itself now loses a label. If it counts, its point goes out once more as it is, and so does
+   * the end of a level; the value of a level is merged from here on. With that its key is free.
    * @returns whether the point is settled
    */
   #leavesItsOwnStream(metric: Metric, point: Incoming, isCumulative: boolean): boolean {
-    if (isCumulative && point.sourceAt >= 0) return false;
-    const { admission, table, changes, merging, body, around } = this.#parts;
+    const { admission, table, merging, body, around, changes, tracker } = this.#parts;
     if (!isCumulative) {
       // Only to free its key: later it has expired, and a stream comes again and again, so it is enough to look now and then.
       if (admission.nowMs - metric.ruleSinceMs > 2 * this.#parts.options.keyTtlMs) return false;
@@ -217,29 +216,38 @@ export class Routing {
       this.#looks = 0;
     }
     const { fullLo, fullHi } = point;
+    if (isCumulative && tracker.sources.find(fullLo, fullHi, point.sourceAt) >= 0) return false;
     const own = table.find(fullLo, fullHi);
-    if (own < 0 && !(isCumulative && this.#parts.history.isForwarded(fullLo, fullHi))) return false;
-    let isSettled = false;
-    if (isCumulative) {
-      point.wasForwarded = true;
-      const { kind, isMonotonic } = around.metric;
-      this.#asWritten(point);
-      if (kind !== SUM || isMonotonic) {
-        if (!merging.handOver(body, around, point)) {
-          if (own >= 0) this.#seen(fullLo, fullHi, own);
-          return true;
-        }
-        if (!metric.mergedCounts) changes.counts(metric);
-        isSettled = true;
-      }
+    if (!isCumulative) {
+      if (own >= 0) this.#freeKey(point, own);
+      return false;
     }
-    if (own >= 0) {
-      const id = table.metricId(own);
-      changes.removed(fullLo, fullHi, id, table.seenSec(own));
-      table.remove(own);
-      admission.onRemove(id);
+    if (own < 0 && !this.#parts.history.isForwarded(fullLo, fullHi)) return false;
+    point.wasForwarded = true;
+    this.#asWritten(point);
+    const { kind, isMonotonic } = around.metric;
+    const isLevel = kind === SUM && !isMonotonic;
+    if (isLevel && merging.hasValue(body, around, point)) return false;
+    if (!merging.handOver(body, around, point)) {
+      this.#staysByItself(point);
+      return true;
     }
-    return isSettled;
+    if (!isLevel && !metric.mergedCounts) changes.counts(metric);
+    if (own >= 0) this.#freeKey(point, own);
+    return true;
+  }
+
+  #freeKey({ fullLo, fullHi }: Incoming, own: number): void {
+    const { admission, table, changes } = this.#parts;
+    const id = table.metricId(own);
+    changes.removed(fullLo, fullHi, id, table.seenSec(own));
+    table.remove(own);
+    admission.onRemove(id);
+  }
+
+  #staysByItself({ fullLo, fullHi }: Incoming): void {
+    const own = this.#parts.table.find(fullLo, fullHi);
+    if (own >= 0) this.#seen(fullLo, fullHi, own);
   }
 
   /**
@@ -300,7 +308,7 @@ export class Routing {
       this.#asWritten(point);
       if (point.sourceAt < 0 && this.#parts.history.isForwarded(fullLo, fullHi)) {
         // Its own stream is known to another receiver, or was: it goes on.
-        if (admission.insert(metric, fullLo, fullHi, true)) return;
+        if (table.find(fullLo, fullHi) >= 0 || admission.insert(metric, fullLo, fullHi, true)) return;
         changes.hasRefused = true;
       }
     } else {
@@ -326,7 +334,11 @@ export class Routing {
     const reason = merging.contribute(body, around, point, (decoded) => history.of(around.resource, decoded));
     if (!reason) {
       // Of levels only: others are handed over by a point of their own.
-      if (point.wasForwarded) merging.endOwnStream(around, point);
+      if (point.wasForwarded) {
+        merging.endOwnStream(around, point);
+        const own = this.#parts.table.find(point.fullLo, point.fullHi);
+        if (own >= 0) this.#freeKey(point, own);
+      }
       return true;
     }
     this.#drop(metric, point, reason, metric.rule?.pointLabels[0] ?? metric.rule?.resourceLabels[0]);
@@ -337,6 +349,11 @@ export class Routing {
     if (this.#parts.options.mode === 'observe') {
       this.#parts.totals.observedDropped++;
       this.#forwarded(point);
+      return;
+    }
+    if (point.wasForwarded) {
+      // Without it its own stream would stand for ever.
+      this.#staysByItself(point);
       return;
     }
     this.#parts.drops.add(metric, label, reason);

@@ -267,7 +267,6 @@ export class Tracker {
     this.#sourceJournal.changes(this.#mark.sources, (at, before, beforeAt) => {
       const wasGone = (before[beforeAt + SOURCE_FLAGS]! & GONE) !== 0;
       const isGone = (words[at + SOURCE_FLAGS]! & GONE) !== 0;
-      if (wasGone && isGone) return;
       claims.push({
         field: fieldOf(words[at]!, words[at + 1]!),
         expected: !wasGone
@@ -398,11 +397,15 @@ export class Tracker {
     return relation === BASELINE && to.history === 'unknown' ? 'unknown' : 'added';
   }
 
-  /** Ends a level: its source said that it has no value any more. */
+  /** Ends a level: its source said that it has no value any more. One that is not known here may be in the ledger. */
   endLevel(to: Contribution, point: NumberPoint): Outcome {
     const { words } = this.sources;
-    const at = this.sources.find(to.sourceLo, to.sourceHi, to.sourceAt);
-    if (at < 0 || (words[at + SOURCE_FLAGS]! & GONE) !== 0) return 'stale';
+    const at = this.#source(to);
+    if (at < 0) return 'full';
+    if ((words[at + SOURCE_FLAGS]! & GONE) !== 0) {
+      if (to.wasForwarded) words[at + SOURCE_FLAGS]! |= FORWARDED;
+      return 'stale';
+    }
     if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, ...this.#timeOf(point))) return 'stale';
     this.#takeOff(at, to.output);
     return 'added';
