@@ -74,7 +74,7 @@ soak: install redis ## Load held: 10,000 spans/s and a fault every 30 s for an h
 		$(if $(SEED),--seed $(SEED)) $(if $(FORM),--form $(FORM))
 
 crash-model: install ## Schedules in which anything may end between any two steps: SCHEDULES=100000 SEED=…
-	@NRDOT_SCHEDULES=$(or $(SCHEDULES),100000) NRDOT_SEED=$(or $(SEED),$$(node -p 'Math.floor(Math.random() * 2 ** 30)')) npx vitest run --project unit tests/crash/crash-
+	@NRDOT_SCHEDULES=$(or $(SCHEDULES),100000) NRDOT_SEED=$(or $(SEED),$$(node -p 'Math.floor(Math.random() * 2 ** 30)')) npx vitest run --project unit tests/crash/crash- tests/crash/merging.test
 
 fuzz: install ## Mutated input for all that takes bytes from outside: SECONDS=60 SEED=…
 	@node tests/fuzz/main.ts $(or $(SECONDS),60) $(SEED)

@@ -135,6 +135,10 @@ export class ModelConnection {
       key,
       ...fields.flatMap((field) => (isRecord(field) ? Object.entries(field).flat() : [field])),
     );
+  hsetnx = (...args: Argument[]) => this.#call('HSETNX', ...args);
+  hdel = (...args: Argument[]) => this.#call('HDEL', ...args);
+  hkeysBuffer = (key: string) => this.#call('HKEYS', key).then(asBuffers);
+  callBuffer = (name: string, ...args: Argument[]) => this.#call(name, ...args).then(asBuffers);
   lrange = (...args: Argument[]) => this.#call('LRANGE', ...args).then(asText);
   ltrim = (...args: Argument[]) => this.#call('LTRIM', ...args);
   pexpire = (...args: Argument[]) => this.#call('PEXPIRE', ...args);

@@ -1,6 +1,6 @@
 /** Many schedules from one seed; a failing one is made short and told. */
 import { Choices, shrink } from './choices.ts';
-import { type Result, runSchedule } from './schedule.ts';
+import { type Load, type Result, runSchedule } from './schedule.ts';
 import { breath } from './virtual-time.ts';
 
 export interface Explored {
@@ -17,17 +17,17 @@ const SHRINKING_RUNS = 400;
 export async function explore(
   schedules: number,
   seed: number,
-  { shrinkingRuns = SHRINKING_RUNS } = {},
+  { shrinkingRuns = SHRINKING_RUNS, load = 'spans' as Load } = {},
 ): Promise<Explored> {
   const done: Explored = { schedules: 0, steps: 0, faults: 0, failure: undefined };
   while (done.schedules < schedules) {
     await breath();
-    const result = await runSchedule(Choices.fromSeed(seed + done.schedules));
+    const result = await runSchedule(Choices.fromSeed(seed + done.schedules), load);
     done.schedules++;
     done.steps += result.steps;
     done.faults += result.faults;
     if (result.broken === undefined) continue;
-    done.failure = { seed: seed + done.schedules - 1, ...(await told(result, shrinkingRuns)) };
+    done.failure = { seed: seed + done.schedules - 1, ...(await told(result, shrinkingRuns, load)) };
     break;
   }
   return done;
@@ -42,14 +42,14 @@ export function storyOf({ seed, broken, choices, story }: NonNullable<Explored['
   ].join('\n');
 }
 
-async function told({ broken, choices }: Result, shrinkingRuns: number) {
+async function told({ broken, choices }: Result, shrinkingRuns: number, load: Load) {
   const kind = kindOf(broken);
   const short = await shrink(
     choices,
-    async (list) => kindOf((await runSchedule(Choices.replayed(list))).broken) === kind,
+    async (list) => kindOf((await runSchedule(Choices.replayed(list), load)).broken) === kind,
     shrinkingRuns,
   );
-  const again = await runSchedule(Choices.replayed(short), true);
+  const again = await runSchedule(Choices.replayed(short), load, true);
   return again.broken === undefined
     ? {
         broken: `${broken} (it does not fail again: something outside of the run takes part in it)`,

@@ -35,8 +35,14 @@ export function library(call: LuaFunction): LuaTable {
       max: (...all) => Math.max(...(all as number[])),
       huge: Number.POSITIVE_INFINITY,
     }),
-    table: tableOf({ insert: (t, at, value) => insert(t, at, value) }),
-    string: tableOf({ format, sub, find, match }),
+    unpack: (table, from = 1, to = (table as LuaTable).list.length) =>
+      Values.from((table as LuaTable).list.slice((from as number) - 1, to as number)),
+    table: tableOf({
+      insert: (t, at, value) => insert(t, at, value),
+      concat: (t, between = '') => (t as LuaTable).list.map(text).join(text(between)),
+    }),
+    string: tableOf({ format, sub, find, match, byte }),
+    cmsgpack: tableOf({ unpack: (value) => texts(Buffer.from(text(value), 'latin1')) }),
     cjson: tableOf({
       encode: (value) => encode(value),
       decode: (value) => decode(value),
@@ -72,11 +78,37 @@ function find(value: LuaValue, pattern: LuaValue, start: LuaValue, plain: LuaVal
   return at < 0 ? undefined : at + 1;
 }
 
+const PATTERNS = new Map([
+  ['(%d+):(%d+):(%d+)', /(\d+):(\d+):(\d+)/],
+  ['^(%d+) (%d+)$', /^(\d+) (\d+)$/],
+]);
+
 function match(value: LuaValue, pattern: LuaValue): unknown {
-  if (pattern !== '(%d+):(%d+):(%d+)')
-    throw new LuaError(`string.match with ${String(pattern)} is not known`);
-  const found = /(\d+):(\d+):(\d+)/.exec(text(value));
+  const known = PATTERNS.get(String(pattern));
+  if (!known) throw new LuaError(`string.match with ${String(pattern)} is not known`);
+  const found = known.exec(text(value));
   return found ? Values.from(found.slice(1)) : undefined;
+}
+
+function byte(value: LuaValue, from: LuaValue, to: LuaValue): unknown {
+  return Values.from([...text(sub(value, from, to))].map((char) => char.charCodeAt(0)));
+}
+
+/** A MessagePack array of texts, which is all that scripts are given. */
+function texts(packed: Buffer): LuaTable {
+  if (packed[0] !== 0xdd)
+    throw new LuaError(`a MessagePack value that begins with ${packed[0]} is not known`);
+  const all: string[] = [];
+  let at = 5;
+  for (let left = packed.readUInt32BE(1); left > 0; left--) {
+    const bytes = { 217: 1, 218: 2, 219: 4 }[packed[at]!];
+    if (bytes === undefined)
+      throw new LuaError(`a MessagePack text that begins with ${packed[at]} is not known`);
+    const from = at + 1 + bytes;
+    at = from + packed.readUIntBE(at + 1, bytes);
+    all.push(packed.toString('latin1', from, at));
+  }
+  return LuaTable.of(all);
 }
 
 /** As lua-cjson: a table with the keys 1 to n is an array, an empty one an object; numbers have 14 digits. */

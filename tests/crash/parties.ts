@@ -1,5 +1,6 @@
 /** The product's own classes, each wired to the world as its `main.ts` wires it to the machine. */
-import type { ContentEncoding } from '@nrdot/otlp';
+import type { Config } from '@nrdot/config';
+import type { ContentEncoding, Signal } from '@nrdot/otlp';
 import {
   type Batch,
   Bell,
@@ -18,7 +19,9 @@ import {
   Taker,
 } from '@nrdot/queue';
 import { AREAS, SegmentLog } from '@nrdot/segment-log';
+import type { Host } from '@nrdot/service';
 import type { Logger, Metrics } from '@nrdot/telemetry';
+import { ENDLESS_LABEL } from '@nrdot/testbed';
 import { takeDirectly } from '../../services/dlq/src/direct-intake.ts';
 import { Housekeeping } from '../../services/dlq/src/housekeeping.ts';
 import { Intake, type Spilled } from '../../services/dlq/src/intake.ts';
@@ -28,7 +31,9 @@ import { Replayer } from '../../services/dlq/src/replayer.ts';
 import { Exporter } from '../../services/exporter/src/exporter.ts';
 import type { Outcome } from '../../services/exporter/src/outcome.ts';
 import type { Upstream } from '../../services/exporter/src/upstream.ts';
+import type { Classified } from '../../services/receiver/src/classifier/classifier.ts';
 import { ingest } from '../../services/receiver/src/ingest.ts';
+import { Limiting } from '../../services/receiver/src/limiting.ts';
 import { Scheduler } from '../../services/scheduler/src/scheduler.ts';
 import { options as logOptions } from '../../shared/segment-log/test/fixture.ts';
 import { Broken, PREFIX } from './oracle.ts';
@@ -74,6 +79,22 @@ export function newBells(): Bells {
 export interface Receiver {
   /** @throws OtlpError when it is not acknowledged */
   take(parts: { class: PriorityClass; items: string[] }[]): Promise<void>;
+  /** Metrics, through the limiter. @returns points that it dropped */
+  takeMetrics(body: Buffer): Promise<number>;
+}
+
+/** Acts as soon as a metric has eight series: it gives up the label whose values never end. */
+const LIMITER = {
+  mode: 'enforce',
+  maxKeys: 64,
+  actAbove: 0,
+  criticalAction: 'overflow',
+  aggregateLabels: [ENDLESS_LABEL],
+} as const;
+
+function startLimiting(world: World, store: Store, number: number): Limiting {
+  const config = { limiter: LIMITER, receiver: { listen: { port: number } } };
+  return new Limiting(config as unknown as Config, ignored as Host, store, () => world.time.nowMs);
 }
 
 export function startReceiver(
@@ -81,40 +102,54 @@ export function startReceiver(
   life: Life,
   storeDirectly: (batch: Batch) => Promise<void>,
   bells?: Bells,
+  /** Of the receiver, when it limits metrics. */
+  number?: number,
 ): Receiver {
   const store = storeOf(world, life, 'producer', bells);
+  const limiting = number === undefined ? undefined : startLimiting(world, store, number);
+  void limiting?.start();
   const enqueuer = new Enqueuer(
     (groups, nowMs) => {
       if (!world.redisUp) throw new NotSent('lost Redis');
       return store.enqueueGroups(groups, nowMs);
     },
     () => world.time.nowMs,
+    Number.POSITIVE_INFINITY,
+    limiting,
   );
+  const receive = (signal: Signal, wire: Buffer, parts: Classified[]) =>
+    ingest(
+      {
+        signal,
+        wire,
+        format: 'protobuf',
+        encoding: 'identity',
+        reservation: { reserve: () => {}, release: () => {} },
+      },
+      { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
+      {
+        enqueue: (batches) => enqueuer.enqueue(batches),
+        store: storeDirectly,
+        limit: limiting && {
+          limit: (body) => limiting.limit(body),
+          limitPieces: (pieces) => limiting.limitPieces(pieces),
+          enqueue: (request) => enqueuer.enqueue(request),
+          get busy() {
+            return enqueuer.busy;
+          },
+        },
+        classify: () => parts,
+        now: () => world.time.nowMs,
+      },
+    );
   return {
     take: async (parts) => {
-      const wire = requestOf(parts.flatMap(({ items }) => items));
-      await ingest(
-        {
-          signal: 'traces',
-          format: 'protobuf',
-          encoding: 'identity',
-          wire,
-          reservation: { reserve: () => {}, release: () => {} },
-        },
-        { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
-        {
-          enqueue: (batches) => enqueuer.enqueue(batches),
-          store: storeDirectly,
-          limit: undefined,
-          classify: () =>
-            parts.map((part) => ({
-              class: part.class,
-              body: parts.length === 1 ? undefined : requestOf(part.items),
-            })),
-          now: () => world.time.nowMs,
-        },
-      );
+      const body = (part: (typeof parts)[number]) => (parts.length === 1 ? undefined : requestOf(part.items));
+      const classified = parts.map((part) => ({ class: part.class, body: body(part) }));
+      await receive('traces', requestOf(parts.flatMap(({ items }) => items)), classified);
     },
+    takeMetrics: async (body) =>
+      (await receive('metrics', body, [{ class: 'normal', body: undefined }])).partial?.rejected ?? 0,
   };
 }
 
@@ -141,13 +176,13 @@ export function startScheduler(world: World, life: Life, bells?: Bells): void {
 }
 
 /** How the upstream answers; `undefined` when whoever asked is gone. */
-export type Answering = (life: Life, body: Buffer) => Promise<Outcome>;
+export type Answering = (life: Life, signal: string, body: Buffer) => Promise<Outcome>;
 
 export function startExporter(world: World, life: Life, answer: Answering, bells?: Bells): void {
   const store = storeOf(world, life, 'consumer', bells);
   const upstream = {
-    send: (_signal: string, body: Buffer | Buffer[], _encoding: ContentEncoding) =>
-      answer(life, Array.isArray(body) ? Buffer.concat(body) : body),
+    send: (signal: string, body: Buffer | Buffer[], _encoding: ContentEncoding) =>
+      answer(life, signal, Array.isArray(body) ? Buffer.concat(body) : body),
     close: async () => {},
   };
   new Exporter(

@@ -23,7 +23,7 @@ interface Entry {
 type Undo = Map<string, Entry | undefined>;
 
 /** Commands that Redis refuses when it is out of memory. */
-const NEEDS_MEMORY = new Set(['SET', 'HSET', 'HINCRBY', 'LPUSH', 'RPUSH', 'RPOPLPUSH', 'ZADD']);
+const NEEDS_MEMORY = new Set(['SET', 'HSET', 'HSETNX', 'HINCRBY', 'LPUSH', 'RPUSH', 'RPOPLPUSH', 'ZADD']);
 const READS = new Set([
   'GET',
   'MGET',
@@ -33,6 +33,8 @@ const READS = new Set([
   'HMGET',
   'HLEN',
   'HGETALL',
+  'HKEYS',
+  'HSCAN',
   'LINDEX',
   'LLEN',
   'LRANGE',
@@ -329,6 +331,16 @@ export class RedisModel {
         return this.#hash(key)?.size ?? 0;
       case 'HGETALL':
         return [...(this.#hash(key) ?? [])].flat();
+      case 'HKEYS':
+        return [...(this.#hash(key) ?? NO_FIELDS).keys()];
+      case 'HSCAN':
+        // All at once, as the real one may.
+        return ['0', [...(this.#hash(key) ?? [])].flat()];
+      case 'HSETNX': {
+        if (this.#hash(key)?.has(a[1]!)) return 0;
+        this.#hashToChange(key).set(a[1]!, a[2]!);
+        return 1;
+      }
       case 'HSET': {
         const hash = this.#hashToChange(key);
         const before = hash.size;

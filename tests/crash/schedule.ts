@@ -2,7 +2,9 @@
 import { type Batch, type Bells, CLASSES } from '@nrdot/queue';
 import { AREAS } from '@nrdot/segment-log';
 import type { Outcome } from '../../services/exporter/src/outcome.ts';
+import { beginChance } from './chance.ts';
 import { Choices } from './choices.ts';
+import { Merging, pointsIn, type Reachable } from './merging.ts';
 import { Broken, books, checkDepth, heldToSpill, leftovers, Oracle, saysEmpty } from './oracle.ts';
 import {
   type Dlq,
@@ -34,8 +36,12 @@ const LOCK_AND_MORE_MS = 11_000;
 const LOOK_EVERY = 5;
 const FORGOTTEN_MS = 35_000;
 
-export async function runSchedule(choices: Choices, telling = false): Promise<Result> {
-  const run = new Schedule(choices, telling);
+/** What the clients send: spans that have names, or metrics that are merged. */
+export type Load = 'spans' | 'merging';
+
+export async function runSchedule(choices: Choices, load: Load = 'spans', telling = false): Promise<Result> {
+  beginChance();
+  const run = new Schedule(choices, load, telling);
   let broken: string | undefined;
   try {
     await run.play();
@@ -46,7 +52,7 @@ export async function runSchedule(choices: Choices, telling = false): Promise<Re
   return { broken, choices: choices.taken, story, steps: run.steps, faults: run.faults };
 }
 
-type Service = 'receiver' | 'dlq' | `scheduler ${1 | 2}` | `exporter ${1 | 2}`;
+type Service = 'receiver' | 'receiver 2' | 'dlq' | `scheduler ${1 | 2}` | `exporter ${1 | 2}`;
 /** What ends by itself: a service, or all of them in one process. */
 type Party = Service | 'pipeline';
 
@@ -55,7 +61,8 @@ class Schedule {
   readonly oracle = new Oracle();
   readonly #choices: Choices;
   readonly #lives = new Map<Party, Life>();
-  #receiver: Receiver | undefined;
+  readonly #receivers = new Map<Service, Receiver>();
+  readonly #merging: Merging | undefined;
   #dlq: Dlq | undefined;
   #misbehaviours = 0;
   #nextItem = 0;
@@ -67,9 +74,10 @@ class Schedule {
   steps = 0;
   faults = 0;
 
-  constructor(choices: Choices, telling: boolean) {
+  constructor(choices: Choices, load: Load, telling: boolean) {
     this.#choices = choices;
-    this.world = new World({ choices, durability: choices.pick(8) === 7 ? 'everysec' : 'always', telling });
+    const isSloppy = choices.pick(8) === 7 && load === 'spans';
+    this.world = new World({ choices, durability: isSloppy ? 'everysec' : 'always', telling });
     this.world.onFsync = () => {
       for (const item of this.oracle.acknowledged) this.oracle.owed.add(item);
     };
@@ -84,7 +92,10 @@ class Schedule {
       this.#executions++;
     };
     this.world.faultsLeft = choices.pick(6);
-    this.#withDlq = choices.pick(5) === 4;
+    const withDlq = choices.pick(5) === 4;
+    // What spills has to come back before totals can be judged.
+    this.#withDlq = withDlq || load === 'merging';
+    if (load === 'merging') this.#merging = new Merging(this.world, choices, () => this.#reachable());
   }
 
   async play(): Promise<void> {
@@ -95,9 +106,11 @@ class Schedule {
     this.#isWhole = form === 3;
     if (form === 2) parties.push('scheduler 2');
     if (this.#choices.pick(2) === 1) parties.push('exporter 2');
+    if (this.#merging) parties.push('receiver 2');
     if (this.#isWhole) parties.splice(0, parties.length, 'pipeline');
     for (const party of parties) await this.#start(party);
-    for (let n = 1 + this.#choices.pick(4); n > 0; n--) this.#plan();
+    if (this.#merging) this.#merging.begin();
+    else for (let n = 1 + this.#choices.pick(4); n > 0; n--) this.#plan();
     while (true) {
       if (++this.steps > STEPS_MAX) throw new Broken(`it does not come to rest: ${this.#state()}`);
       if (world.faultsLeft > 0 && (await this.#mayFail())) continue;
@@ -135,11 +148,14 @@ class Schedule {
 
   #startService(service: Service, life: Life, bells?: Bells): void {
     const { world } = this;
-    if (service === 'receiver')
-      this.#receiver = startReceiver(world, life, (batch) => this.#storeDirectly(life, batch), bells);
-    else if (service.startsWith('scheduler')) startScheduler(world, life, bells);
+    if (service === 'receiver' || service === 'receiver 2') {
+      const number = service === 'receiver' ? 1 : 2;
+      const storeDirectly = (batch: Batch) => this.#storeDirectly(life, batch);
+      const limits = this.#merging ? number : undefined;
+      this.#receivers.set(service, startReceiver(world, life, storeDirectly, bells, limits));
+    } else if (service.startsWith('scheduler')) startScheduler(world, life, bells);
     else if (service.startsWith('exporter'))
-      startExporter(world, life, (by, body) => this.#upstream(by, body), bells);
+      startExporter(world, life, (by, signal, body) => this.#upstream(by, signal, body), bells);
     else {
       this.#dlq = undefined;
       startDlq(world, life, (items) => this.#toDisk(items), bells).then(
@@ -156,6 +172,10 @@ class Schedule {
   /** Who lives where a service is. */
   #lifeOf(service: Service): Life | undefined {
     return this.#lives.get(this.#isWhole ? 'pipeline' : service);
+  }
+
+  #reachable(): Reachable[] {
+    return [...this.#receivers].map(([name, receiver]) => ({ name, receiver, life: this.#lifeOf(name)! }));
   }
 
   /** A client's request; it is not sent again. */
@@ -175,16 +195,19 @@ class Schedule {
         if (!life.alive) return;
         for (const item of items) oracle.sent.add(item);
         world.time.owner = life;
-        this.#receiver!.take(parts).then(
-          () => {
-            world.say(`${items.join(' ')} acknowledged`);
-            for (const item of items) {
-              oracle.acknowledged.add(item);
-              if (world.durability === 'always') oracle.owed.add(item);
-            }
-          },
-          (error: Error) => world.say(`${items.join(' ')} refused: ${error.message}`),
-        );
+        this.#receivers
+          .get('receiver')!
+          .take(parts)
+          .then(
+            () => {
+              world.say(`${items.join(' ')} acknowledged`);
+              for (const item of items) {
+                oracle.acknowledged.add(item);
+                if (world.durability === 'always') oracle.owed.add(item);
+              }
+            },
+            (error: Error) => world.say(`${items.join(' ')} refused: ${error.message}`),
+          );
       },
     });
   }
@@ -271,7 +294,7 @@ class Schedule {
 
   readonly #directly = new Set<{ life: Life; reject(): void }>();
 
-  #upstream(life: Life, body: Buffer): Promise<Outcome> {
+  #upstream(life: Life, signal: string, body: Buffer): Promise<Outcome> {
     const { world } = this;
     const items = namesIn(body);
     return new Promise((resolve) => {
@@ -280,9 +303,12 @@ class Schedule {
         life: undefined,
         say: `${life.name}'s request arrives: ${items.join(' ')}`,
         run: () => {
-          const how = this.#misbehaviours > 0 ? ANSWERS[this.#choices.pick(ANSWERS.length)]! : 'taken';
+          const answers = this.#merging ? PASSING_ANSWERS : ANSWERS;
+          const how = this.#misbehaviours > 0 ? answers[this.#choices.pick(answers.length)]! : 'taken';
           if (how !== 'taken') this.#misbehaviours--;
           const outcome = this.#answer(how, items);
+          if (signal === 'metrics') world.say(() => `what arrives:${pointsIn(body)}`);
+          if (signal === 'metrics' && how.startsWith('taken')) this.#merging?.received.take(body);
           if (how !== 'taken') world.say(`the upstream: ${how}`);
           if (life.alive)
             world.operations.push({ life, say: `${life.name} gets its answer`, run: () => resolve(outcome) });
@@ -338,14 +364,14 @@ class Schedule {
         if (named) await this.#kill(...named, fault === 'power');
         // Redis may be on the machine of the whole pipeline.
         if (named?.[0] === 'pipeline' && fault === 'power' && world.redisUp && choices.pick(2) === 1)
-          await world.as(undefined, () => world.crashRedis());
+          await world.crashRedis();
         break;
       }
       case 'redis':
         if (!world.redisUp) break;
         world.excuses++;
         if (choices.pick(4) === 3) world.redis.outOfMemory = false;
-        await world.as(undefined, () => world.crashRedis());
+        await world.crashRedis();
         break;
       case 'cut': {
         const open = [...this.#lives.values()]
@@ -399,7 +425,7 @@ class Schedule {
         });
         break;
       case 'purge':
-        this.#isPurgeWanted = true;
+        this.#isPurgeWanted = !this.#merging;
         break;
       case 'order':
         world.say('somebody has what was rejected replayed');
@@ -414,6 +440,7 @@ class Schedule {
     world.excuses++;
     world.say(power ? `the ${party}'s machine loses power` : `${party} is killed`);
     world.kill(life);
+    this.#merging?.ended(life);
     if (party === 'dlq' || party === 'pipeline') {
       this.#dlq = undefined;
       this.#dlqKills++;
@@ -434,6 +461,7 @@ class Schedule {
 
   async #atRest(): Promise<boolean> {
     const { redis, durability, time } = this.world;
+    if (this.#merging?.isDone === false) return false;
     if (!saysEmpty(redis, !this.#withDlq)) return false;
     if (durability === 'everysec' && redis.unsynced > 0) return false;
     if (leftovers(redis).length > 0) return false;
@@ -467,6 +495,8 @@ class Schedule {
     const missing = oracle.missing();
     if (missing.length > 0) throw new Broken(`acknowledged and lost: ${missing.join(' ')}`);
     oracle.checkDuplicates(world.excuses);
+    const totals = this.#merging?.complaints() ?? [];
+    if (totals.length > 0) throw new Broken(`totals are wrong: ${totals.join('; ')}`);
     checkDepth(world.redis, this.#stagesAreSure);
     const { difference, ...rest } = books(world.redis);
     if (difference !== 0 && world.durability === 'always')
@@ -484,6 +514,8 @@ const ANSWERS = [
   '413',
   '401',
 ] as const;
+/** Those after which it is sent again. */
+const PASSING_ANSWERS = ANSWERS.slice(0, 4);
 const FAULTS = [
   'kill',
   'redis',

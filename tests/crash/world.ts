@@ -161,13 +161,15 @@ export class World {
   }
 
   /** Redis ends; of what it had executed and not fsynced it may forget the end. */
-  crashRedis(): void {
+  async crashRedis(): Promise<void> {
     const lost = this.choices.pick(this.redis.unsynced + 1);
     this.say(`Redis is killed${lost > 0 ? ` and forgets the last ${lost} of what it had executed` : ''}`);
     this.redisUp = false;
     this.redis.crash(lost);
     this.onRedisCrash();
-    for (const connection of this.#connections) this.cut(connection);
+    // Each as whose it is, or what one starts then would live and die with another.
+    for (const connection of this.#connections)
+      await this.as(this.#lifeOf(connection), () => this.cut(connection));
     this.operations.push({
       life: undefined,
       say: 'Redis starts again',

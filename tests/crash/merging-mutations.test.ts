@@ -1,0 +1,55 @@
+/** The crash model finds what it is for: each promise about merged totals, broken in one place, must fail within some schedules. */
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { Limiting } from '../../services/receiver/src/limiting.ts';
+import { installChance } from './chance.ts';
+import { explore } from './explore.ts';
+import { installVirtualTime } from './virtual-time.ts';
+import { type Replacement, withScripts } from './with-scripts.ts';
+
+vi.mock('@mongodb-js/zstd', () => import('./zstd.ts'));
+
+const SCHEDULES = 100;
+const SEED = 83_000_001;
+
+const MUTATIONS: readonly [what: string, ...parts: Replacement[]][] = [
+  ['two receivers move one source', { sound: 'elseif version ~= expected and', broken: 'elseif false and' }],
+  [
+    'two receivers write one stream',
+    { sound: 'while taken[own] do own = own + 1 end', broken: '' },
+    { sound: "if claim_arg(c, 14) ~= '0' and rcall", broken: 'if false and rcall' },
+  ],
+  [
+    'each receiver has rules of its own',
+    { sound: "if (state[2] or '0') ~= claim_arg(c, 1) then", broken: 'if false then' },
+  ],
+  ['what a source has said is forgotten', { sound: "hset(limiter .. ':sources', moved)", broken: '' }],
+];
+
+const restored: (() => void)[] = [];
+beforeAll(() => void restored.push(installVirtualTime(), installChance()));
+afterAll(() => {
+  for (const restore of restored) restore();
+});
+
+async function firstFailure(): Promise<string | undefined> {
+  return (await explore(SCHEDULES, SEED, { shrinkingRuns: 0, load: 'merging' })).failure?.broken;
+}
+
+describe('the crash model finds that', () => {
+  it.each(MUTATIONS)('%s', { timeout: 120_000 }, async (_what, ...parts) => {
+    expect(await withScripts(parts, firstFailure)).toMatch(/totals are wrong/);
+  });
+
+  it('a request that was refused has happened in the limiter', { timeout: 120_000 }, async () => {
+    const spies = (['undo', 'undoLast'] as const).map((name) =>
+      vi.spyOn(Limiting.prototype, name).mockImplementation(function (this: Limiting) {
+        this.keep(undefined);
+      }),
+    );
+    try {
+      expect(await firstFailure()).toMatch(/totals are wrong|does not come to rest/);
+    } finally {
+      for (const spy of spies) spy.mockRestore();
+    }
+  });
+});
