@@ -26,6 +26,8 @@ import {
   type LimiterOptions,
   ledgerSize,
   type SharedRule,
+  sourceClaims,
+  TextWriter,
 } from './limiter/index.ts';
 
 /** A slot whose receiver is not heard of for so long is given to another. */
@@ -416,7 +418,6 @@ interface News {
 function sharedClaim(claim: Claim): LimiterClaim {
   return {
     ...claim,
-    sources: claim.sources.flatMap(({ field, expected, value }) => [field, expected, value]),
     levels: claim.levels.flatMap(({ field, value }) => [field, value]),
     rules: claim.rules.flatMap(({ field, rule }) => [field, rule ? JSON.stringify(rule) : '']),
   };
@@ -429,8 +430,7 @@ function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
   const levels = new Map<string, [field: Buffer, value: Buffer]>();
   const rules = new Map<string, string>();
   for (const claim of claims) {
-    for (let i = 0; i < claim.sources.length; i += 3) {
-      const [field, expected, value] = claim.sources.slice(i, i + 3) as [Buffer, Buffer, Buffer];
+    for (const { field, expected, value } of sourceClaims(claim.sources)) {
       const name = field.toString('latin1');
       sources.set(name, [field, sources.get(name)?.[1] ?? expected, value]);
     }
@@ -445,11 +445,21 @@ function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
     gone: bytes(({ gone }) => gone),
     forwarded: bytes(({ forwarded }) => forwarded),
     producers: bytes(({ producers }) => producers),
-    sources: [...sources.values()].flat(),
+    sources: joined([...sources.values()].flat()),
     levels: [...levels.values()].flat(),
     rules: [...rules].flat(),
     writtenMs: Math.max(...claims.map(({ writtenMs }) => writtenMs)),
   };
+}
+
+function joined(texts: readonly Buffer[]): Buffer {
+  const writer = new TextWriter();
+  writer.begin();
+  for (const text of texts) {
+    writer.text(text.length);
+    for (const byte of text) writer.byte(byte);
+  }
+  return writer.end();
 }
 
 /** Anybody with access to Redis can write there. */

@@ -11,8 +11,8 @@ export interface LimiterClaim {
   forwarded: Buffer;
   /** 16 bytes each. */
   producers: Buffer;
-  /** Field, expected version and value of each source. */
-  sources: readonly Buffer[];
+  /** Field, expected version and value of each source, in turn: a MessagePack array. */
+  sources: Buffer;
   /** Field and value of each level. */
   levels: readonly Buffer[];
   /** Field and JSON of each rule; empty JSON ends it. */
@@ -125,7 +125,7 @@ export function claimArgs(claim: LimiterClaim, claimant: Claimant): (string | nu
     claim.gone,
     claim.forwarded,
     claim.producers,
-    packed(claim.sources),
+    claim.sources,
     packed(claim.levels),
     packed(claim.rules.map((text) => Buffer.from(text))),
     claimant.slot,

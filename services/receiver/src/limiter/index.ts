@@ -12,3 +12,4 @@ export {
   type MetricPolicy,
 } from './options.ts';
 export type { LabelReport, LimiterReport, MetricReport, Totals } from './report.ts';
+export { sourceClaims, TextWriter } from './source-claims.ts';

@@ -16,7 +16,7 @@ import { RequestChanges } from './request-changes.ts';
 import { type Parts, Routing } from './routing.ts';
 import { POINT_WORDS, POINTS_MAX, Scanner } from './scan.ts';
 import { SourceHistory } from './source-history.ts';
-import { type LevelClaim, type SourceClaim, Tracker, type TrackerMark } from './tracker.ts';
+import { type LevelClaim, Tracker, type TrackerMark } from './tracker.ts';
 
 /** Of points whose key-set is known, so many are counted as one that stands for all. */
 const KNOWN_WEIGHT = 8;
@@ -80,7 +80,8 @@ export interface Claim {
   forwarded: Buffer;
   /** Producers and the time of their first collection, 16 bytes each. */
   producers: Buffer;
-  sources: SourceClaim[];
+  /** The sources that it moves; see source-claims.ts. */
+  sources: Buffer;
   levels: LevelClaim[];
   rules: { field: string; rule: SharedRule | undefined }[];
   /** The latest time that it writes into a merged cumulative stream, Unix milliseconds; 0 when it writes none. */

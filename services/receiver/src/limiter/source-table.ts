@@ -1,5 +1,6 @@
 import type { Arena } from './arena.ts';
 import { HashTable } from './hash-table.ts';
+import type { TextWriter } from './source-claims.ts';
 
 /*
  * What is known of the cumulative streams that are merged into others: a cache of the ledger in Redis. 16 int32, 64 bytes each.
@@ -137,15 +138,13 @@ export class SourceTable {
  */
 const HEAD_BYTES = 37;
 
-/** Writes a source as the ledger keeps it. */
-export function packSource(words: Int32Array, at: number, arena: Arena): Buffer {
+/** Writes a source as the ledger keeps it, as one text. */
+export function writeSource(writer: TextWriter, words: Int32Array, at: number, arena: Arena): void {
   const cells = words[at + BLOCK] === 0 ? 0 : words[at + CELLS]!;
-  const bytes = Buffer.allocUnsafe(HEAD_BYTES + cells * 8);
-  bytes[0] = words[at + SOURCE_FLAGS]! & ~GONE;
-  for (let i = 0, to = 1; i < 9; i++, to += 4) bytes.writeInt32LE(words[at + SEEN + i]!, to);
-  for (let i = 0, to = HEAD_BYTES; i < cells; i++, to += 8)
-    bytes.writeDoubleLE(arena.cells[words[at + BLOCK]! + i]!, to);
-  return bytes;
+  writer.text(HEAD_BYTES + cells * 8);
+  writer.byte(words[at + SOURCE_FLAGS]! & ~GONE);
+  writer.words(words, at + SEEN, 9);
+  writer.doubles(arena.cells, words[at + BLOCK]!, cells);
 }
 
 /**

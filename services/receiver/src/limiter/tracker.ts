@@ -14,6 +14,7 @@ import { Nanoseconds } from './nanoseconds.ts';
 import { OUTPUT_BLOCK, OUTPUT_CELLS, OUTPUT_WORDS, type Output, OutputTable } from './output-table.ts';
 import type { HistogramPoint, NumberPoint, Point } from './point.ts';
 import { lessThan } from './reader.ts';
+import { sourceClaims, TextWriter } from './source-claims.ts';
 import {
   BLOCK,
   CELLS,
@@ -26,7 +27,6 @@ import {
   LEVEL,
   LIVE,
   OVERFLOW,
-  packSource,
   SEEN,
   SOURCE_FLAGS,
   SOURCE_WORDS,
@@ -35,6 +35,7 @@ import {
   TIME,
   unpackSource,
   VALUE,
+  writeSource,
 } from './source-table.ts';
 
 /*
@@ -92,15 +93,6 @@ export interface Contribution {
   overflow: boolean;
 }
 
-/** A source as a request moved it. */
-export interface SourceClaim {
-  field: Buffer;
-  /** Start and time that the ledger has to have; empty: none; `F`: none, though its own stream is known. */
-  expected: Buffer;
-  /** What the ledger is to have; empty: nothing any more. */
-  value: Buffer;
-}
-
 /** A level of this writer, as it is kept over restarts. */
 export interface LevelClaim {
   field: Buffer;
@@ -130,8 +122,7 @@ const EVICTIONS_MAX = 64;
 /** Words of the list of ended levels: what is not in it is looked at again in the next round. */
 const ENDED_MAX = 512;
 
-const NONE = Buffer.alloc(0);
-const NONE_BUT_FORWARDED = Buffer.from('F');
+const NONE_BUT_FORWARDED = 'F'.charCodeAt(0);
 
 export class Tracker {
   readonly sources: SourceTable;
@@ -161,6 +152,7 @@ export class Tracker {
   readonly #aheadMost = new Nanoseconds();
   /** Streams that begin now start here: later than any point of this writer that is not theirs. */
   readonly #start = new Nanoseconds();
+  readonly #writer = new TextWriter();
   readonly #written = new Nanoseconds();
   /** The latest time that was ever written, undone or not: what was undone may have left all the same. */
   readonly #latest = new Nanoseconds();
@@ -260,29 +252,33 @@ export class Tracker {
     if (this.#sourceJournal.isEmpty) this.#settled = this.#request;
   }
 
-  /** The sources that the request at hand has moved. */
-  claims(): SourceClaim[] {
+  /** The sources that the request at hand has moved; see source-claims.ts. */
+  claims(): Buffer {
     const { words } = this.sources;
-    const claims: SourceClaim[] = [];
+    const writer = this.#writer;
+    writer.begin();
     this.#sourceJournal.changes(this.#mark.sources, (at, before, beforeAt) => {
       const wasGone = (before[beforeAt + SOURCE_FLAGS]! & GONE) !== 0;
       const isGone = (words[at + SOURCE_FLAGS]! & GONE) !== 0;
-      claims.push({
-        field: fieldOf(words[at]!, words[at + 1]!),
-        expected: !wasGone
-          ? fieldOf4(before, beforeAt + START)
-          : (words[at + SOURCE_FLAGS]! & FORWARDED) !== 0
-            ? NONE_BUT_FORWARDED
-            : NONE,
-        value: isGone ? NONE : packSource(words, at, this.arena),
-      });
+      writer.text(8);
+      writer.words(words, at, 2);
+      if (!wasGone) {
+        writer.text(16);
+        writer.words(before, beforeAt + START, 4);
+      } else if ((words[at + SOURCE_FLAGS]! & FORWARDED) !== 0) {
+        writer.text(1);
+        writer.byte(NONE_BUT_FORWARDED);
+      } else writer.text(0);
+      if (isGone) writer.text(0);
+      else writeSource(writer, words, at, this.arena);
     });
-    return claims;
+    return writer.end();
   }
 
   /** The latest time that the request at hand wrote into a cumulative stream, Unix milliseconds; 0 when it wrote none. */
   get writtenMs(): number {
-    return this.#claimed === 0 ? 0 : this.#written.ms + 1;
+    const { ms } = this.#written;
+    return ms === 0 ? 0 : ms + 1;
   }
 
   /** The levels of this writer that the request at hand has changed. */
@@ -316,12 +312,16 @@ export class Tracker {
 
   /** Every source here, as the ledger would have it. Only while no request is open. */
   allSources(): [field: Buffer, value: Buffer][] {
+    const writer = this.#writer;
+    writer.begin();
     const { words } = this.sources;
-    const all: [Buffer, Buffer][] = [];
     this.sources.forEach((at) => {
-      all.push([fieldOf(words[at]!, words[at + 1]!), packSource(words, at, this.arena)]);
+      writer.text(8);
+      writer.words(words, at, 2);
+      writer.text(0);
+      writeSource(writer, words, at, this.arena);
     });
-    return all;
+    return sourceClaims(writer.end()).map(({ field, value }) => [field, value]);
   }
 
   /** Every level of this writer, as it is claimed. */
@@ -763,10 +763,4 @@ function levelOf(output: Output): Buffer {
     value.writeInt32LE(total.hi, 5);
   } else value.writeDoubleLE(total.double, 1);
   return value;
-}
-
-function fieldOf4(words: Int32Array, at: number): Buffer {
-  const bytes = Buffer.allocUnsafe(16);
-  for (let i = 0; i < 4; i++) bytes.writeInt32LE(words[at + i]!, i * 4);
-  return bytes;
 }

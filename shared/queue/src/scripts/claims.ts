@@ -166,7 +166,10 @@ local function make_true(c)
     else rcall('HSET', limiter .. ':rules', rules[i], rules[i+1]) end
   end
   if #rules > 0 then rcall('HINCRBY', limiter, 'version', 1) end
-  if claim_arg(c, 14) ~= '0' then rcall('HSET', limiter .. ':writers', slot .. ':last', claim_arg(c, 14)) end
+  local written = tonumber(claim_arg(c, 14))
+  if written > tonumber(rcall('HGET', limiter .. ':writers', slot .. ':last') or 0) then
+    rcall('HSET', limiter .. ':writers', slot .. ':last', claim_arg(c, 14))
+  end
 end
 
 -- How far the pipeline is: version, keys, sources, and the log from where it was read.
