@@ -52,8 +52,6 @@ export interface PipelineState {
   entries: Buffer[];
 }
 
-export type ClaimReply = [string: Buffer, ...unknown[]];
-
 /** Reads what the script said to a claim. */
 export function claimAnswer(reply: unknown): ClaimAnswer {
   const [kindBytes, ...rest] = reply as [Buffer, ...unknown[]];
