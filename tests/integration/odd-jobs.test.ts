@@ -267,6 +267,35 @@ describe('keys that somebody has made something else', () => {
   });
 });
 
+it('the breaker goes on where somebody has made its fields no numbers', async () => {
+  const at = keysOf(OPTIONS.prefix).breaker;
+  const spoil = async () => {
+    const state = (await redis.hget(at, 'state')) ?? 'closed';
+    const fields = [
+      'failures',
+      'opened',
+      'retry_at',
+      'since',
+      'opened_total',
+      'opened_total:failures',
+      'closed_total',
+    ];
+    for (let i = 0; i < 10; i++) fields.push(`n:${i}`, `q:${i}`, `at:${i}`);
+    for (const [i, field] of [...fields, 'half_opened_total'].entries())
+      await redis.hset(at, field, ['x', 'inf', 'nan', ''][i % 4]!);
+    await redis.hset(at, 'state', state);
+  };
+  await spoil();
+  for (let i = 0; i < OPTIONS.breaker.failures; i++) await store.report('failure', 0);
+  expect((await store.breaker()).state).toBe('open');
+  await spoil();
+  expect((await store.move(MOVE)).breaker).toBe('half_open'); // no time for the probe: now
+  await spoil();
+  expect(await store.report('ok', 0)).toBe('closed');
+  for (const value of Object.values(await store.breaker()).filter((v) => typeof v === 'number'))
+    expect(Number.isFinite(value)).toBe(true);
+});
+
 it('a script that fails is told, counted, and after a while its service is not ready', async () => {
   using dir = temporaryDirectory();
   const file = writeConfig(dir.path, { redis: { url: server.url, prefix: 'test' } });

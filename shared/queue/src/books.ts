@@ -1,4 +1,5 @@
 import type { Depth } from './depth.ts';
+import { numberField } from './number-field.ts';
 import { CLASSES } from './priority-class.ts';
 
 /** Items on the dlq's disk. */
@@ -33,9 +34,9 @@ export function accountingOf(
 ): Accounting {
   const { queued, export: exporting, spill } = depth.stages;
   const live = CLASSES.reduce((sum, c) => sum + queued[c].items + exporting[c].items + spill[c].items, 0);
-  const onDisk = Number(disk.waiting ?? 0);
-  const rejected = Number(disk.rejected ?? 0);
-  const accepted = (books.accepted ?? 0) + Number(disk.unbooked ?? 0);
+  const onDisk = numberField(disk.waiting);
+  const rejected = numberField(disk.rejected);
+  const accepted = (books.accepted ?? 0) + numberField(disk.unbooked);
   const delivered = books.delivered ?? 0;
   const dropped = Object.entries(books)
     .filter(([field]) => field.startsWith('dropped:'))

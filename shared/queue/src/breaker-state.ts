@@ -1,3 +1,4 @@
+import { numberField } from './number-field.ts';
 import type { BreakerOptions } from './store-options.ts';
 
 export const BREAKER_STATES = ['closed', 'open', 'half_open'] as const;
@@ -28,7 +29,7 @@ export function breakerOf(hash: Record<string, string>, windowMs: number, nowMs:
   const sum = (prefix: string) => {
     let all = 0;
     for (let i = 0; i < 10; i++) {
-      if (Number(hash[`at:${i}`] ?? 0) > present - 10) all += Number(hash[`${prefix}${i}`] ?? 0);
+      if (numberField(hash[`at:${i}`]) > present - 10) all += numberField(hash[`${prefix}${i}`]);
     }
     return all;
   };
@@ -36,15 +37,15 @@ export function breakerOf(hash: Record<string, string>, windowMs: number, nowMs:
   return {
     state,
     reason: hash.reason ?? '',
-    sinceMs: Number(hash.since ?? 0),
-    retryAtMs: state === 'open' ? Number(hash.retry_at ?? 0) : 0,
-    failures: Number(hash.failures ?? 0),
-    openedTotal: Number(hash.opened_total ?? 0),
+    sinceMs: numberField(hash.since),
+    retryAtMs: state === 'open' ? numberField(hash.retry_at) : 0,
+    failures: numberField(hash.failures),
+    openedTotal: numberField(hash.opened_total),
     openedByReason: Object.fromEntries(
-      BREAKER_REASONS.map((reason) => [reason, Number(hash[`opened_total:${reason}`] ?? 0)]),
+      BREAKER_REASONS.map((reason) => [reason, numberField(hash[`opened_total:${reason}`])]),
     ) as Breaker['openedByReason'],
-    halfOpenedTotal: Number(hash.half_opened_total ?? 0),
-    closedTotal: Number(hash.closed_total ?? 0),
+    halfOpenedTotal: numberField(hash.half_opened_total),
+    closedTotal: numberField(hash.closed_total),
     throttledShare: sum('q:') / Math.max(1, sum('n:')),
   };
 }

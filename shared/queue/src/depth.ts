@@ -1,5 +1,6 @@
 import type { Origin } from './batch.ts';
 import { depthField, STAGES, type Stage } from './keys.ts';
+import { numberField } from './number-field.ts';
 import { CLASSES, type PriorityClass } from './priority-class.ts';
 
 /** Depth by stage and class, and in all. Units: batches, items, bytes as held. */
@@ -10,7 +11,7 @@ export interface Depth {
 
 /** Reads the depth hash. */
 export function depthOf(hash: Record<string, string>): Depth {
-  const at = (field: string) => Number(hash[field] ?? 0);
+  const at = (field: string) => numberField(hash[field]);
   const stages = {} as Depth['stages'];
   for (const stage of STAGES) {
     stages[stage] = {} as Depth['stages'][Stage];

@@ -4,6 +4,7 @@ import { type Breaker, breakerOf } from './breaker-state.ts';
 import type { RedisConnection } from './connection.ts';
 import { type Depth, depthOf } from './depth.ts';
 import { classQueue, type Keys, keysOf, type QueueName } from './keys.ts';
+import { numberField } from './number-field.ts';
 import type { PriorityClass } from './priority-class.ts';
 import { onReplicas } from './replicas.ts';
 import { type Scripted, scripted } from './scripted.ts';
@@ -72,7 +73,7 @@ export abstract class StoreState {
   /** The books: items counted since the prefix was first used, by field (`accepted`, `delivered`, …). */
   async books(): Promise<Record<string, number>> {
     const hash = await this.redis.hgetall(this.keys.books);
-    return Object.fromEntries(Object.entries(hash).map(([field, n]) => [field, Number(n)]));
+    return Object.fromEntries(Object.entries(hash).map(([field, n]) => [field, numberField(n)]));
   }
 
   /**
