@@ -103,6 +103,60 @@ describe('a 503', () => {
   });
 });
 
+/** A request of metrics whose turn never comes, or whose step fails. */
+async function metricsWithout(turn: boolean, limited: { movesSources?: boolean; body?: Buffer }) {
+  const done: string[] = [];
+  const what = {
+    ...{ dropped: 0, message: '', movesSources: limited.movesSources ?? false, claim: undefined },
+    undo: () => void done.push('undone'),
+    wentElsewhere: () => void done.push('told later'),
+    count: () => void done.push('counted'),
+  };
+  const answer = await ingest(
+    {
+      ...{ signal: 'metrics', format: 'json', encoding: 'identity', wire: POINTS },
+      reservation: { reserve: () => {}, release: () => {} },
+    },
+    { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
+    {
+      enqueue: () => expect.fail('it is a request of metrics'),
+      store: async () => void done.push('stored'),
+      limit: {
+        limit: (whole) => ({ ...what, body: limited.body ?? whole }),
+        limitPieces: () => expect.fail('it is one body'),
+        enqueue: async (request) => {
+          if (turn) await request.prepare();
+          throw new NotSent('Redis did not answer within 2 s');
+        },
+        busy: false,
+      },
+      classify: () => [{ class: 'normal', body: undefined }],
+      now: Date.now,
+    },
+  ).catch((error: OtlpError) => error.code);
+  return { answer, done };
+}
+
+it('metrics whose turn has not come when Redis stays silent go where others go', async () => {
+  expect(await metricsWithout(false, {})).toMatchObject({
+    answer: { items: 2 },
+    done: ['undone', 'stored', 'told later', 'counted'],
+  });
+  expect(await metricsWithout(true, {})).toMatchObject({
+    answer: { items: 2 },
+    done: ['stored', 'told later', 'counted'],
+  });
+});
+
+it('what moves sources is not acknowledged without the ledger, though nothing of it is to be kept', async () => {
+  for (const body of [undefined, Buffer.alloc(0)])
+    for (const turn of [false, true])
+      expect(await metricsWithout(turn, { movesSources: true, ...(body && { body }) })).toEqual({
+        answer: 'no_ledger',
+        done: turn ? [] : ['undone'],
+      });
+});
+
 it('counts what the limiter did once: when the request is acknowledged, not each time that it is refused', async () => {
   let counted = 0;
   const limited = {

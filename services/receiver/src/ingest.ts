@@ -145,7 +145,7 @@ export async function ingest(
   const turn = new MetricsTurn(work, deps.limit, isBorrowed);
   if (isBorrowed && deps.limit.busy) turn.own();
   const results = await enqueueOrStore(deps, turn);
-  const { limited, batches } = turn;
+  const { limited, batches = [] } = turn;
   if (batches.length > 0) await settled(work, results, batches);
   limited.count();
   const { dropped: rejected, message } = limited;
@@ -204,7 +204,8 @@ class MetricsTurn implements Preparation {
   readonly #isBorrowed: boolean;
   #bodies: Buffer[] | undefined;
   limited!: Omit<Limited, 'body'>;
-  batches: readonly Batch[] = [];
+  /** Undefined until it was prepared. */
+  batches: readonly Batch[] | undefined;
 
   constructor(work: Work, limit: MetricsLimit, isBorrowed: boolean) {
     this.#work = work;
@@ -233,6 +234,18 @@ class MetricsTurn implements Preparation {
     return this.#grouped([limited.body], limited.body !== bodies[0]) as Group;
   }
 
+  /**
+   * The batches for what goes past Redis. When its turn never came they are made now, and what that changes is taken back at once:
+   * others are open below it.
+   * @returns undefined for pieces whose turn never came: between them others would have theirs
+   */
+  outOfTurn(): readonly Batch[] | undefined {
+    if (this.batches || (this.#bodies && this.#bodies.length > 1)) return this.batches;
+    void this.prepare();
+    this.limited.undo();
+    return this.batches;
+  }
+
   async #preparePieces(pieces: readonly Buffer[]): Promise<Group> {
     const limited = await this.#limit.limitPieces(pieces);
     this.limited = limited;
@@ -245,8 +258,9 @@ class MetricsTurn implements Preparation {
     const { claim, undo } = this.limited;
     const group = (parts: Part[]): Group => {
       const kept = parts.filter(({ items }) => items > 0);
-      this.batches = batchesOf(this.#work, kept, bodies, read.isAsItCame && !isChanged);
-      return { batches: this.batches, claim };
+      const batches = batchesOf(this.#work, kept, bodies, read.isAsItCame && !isChanged);
+      this.batches = batches;
+      return { batches, claim };
     };
     try {
       if (isChanged) request.reservation.reserve(bodies.reduce((sum, { byteLength }) => sum + byteLength, 0));
@@ -368,13 +382,15 @@ async function enqueueOrStore(
     if (error instanceof NotReplicated) why = error.message;
     else why = error instanceof NotSent ? 'Redis cannot be reached' : 'Redis did not confirm it';
   }
-  const batches = turn ? turn.batches : (request as readonly Batch[]);
-  const outside = batches.filter((_, i) => !results || results[i] === 'no_memory');
-  if (outside.length === 0) return results!;
+  if (results && !results.includes('no_memory')) return results;
+  const batches = turn ? turn.outOfTurn() : (request as readonly Batch[]);
+  if (!batches) throw unavailable('redis_unavailable', why, kept);
   if (turn?.limited.movesSources) {
     // Only the ledger in Redis knows what its sources have counted. They will say it again.
     throw unavailable('no_ledger', `${why}, where the last values of merged cumulative points are`, kept);
   }
+  const outside = batches.filter((_, i) => !results || results[i] === 'no_memory');
+  if (outside.length === 0) return [];
   const { store } = deps;
   if (!store) throw unavailable(results ? 'redis_full' : 'redis_unavailable', why, kept);
   try {
