@@ -329,6 +329,54 @@ describe('cumulative streams that lose a label', () => {
     expect(made.limiter.report().tracker.sources).toBe(1);
   });
 
+  it('end a level by a request that is undone while the one before it is kept', () => {
+    const made = ruledRig([NAME], ['user']);
+    const of = (user: string, time: number, value: Partial<PointData>) =>
+      metricOf('int', [{ labels: { user }, start: at(0), time: at(time), ...value }], { monotonic: false });
+    made.send([of('b', 500, { int: 1n })]);
+    made.limiter.process(request([of('a', 1000, { int: 10n })]));
+    made.limiter.process(request([of('a', 2000, { flags: 1 })]));
+    made.limiter.keep();
+    made.limiter.undo();
+    expect(made.limiter.report().tracker.sources).toBe(2);
+    expect(made.send([of('c', 3000, { int: 100n })]).out).toMatchObject([{ int: 111n }]);
+    expect(made.send([of('a', 4000, { int: 20n })]).out).toMatchObject([{ int: 121n }]);
+    expect(made.send([of('a', 5000, { flags: 1 })]).out).toMatchObject([{ int: 101n }]);
+    expect(made.limiter.report().tracker.sources).toBe(2);
+  });
+
+  it('keep a level whose stream was forgotten for want of points, until its sources are taken off', () => {
+    const made = ruledRig([NAME], ['user'], { keyTtlMs: 60_000 });
+    const send = (user: string, int: bigint) => {
+      const point = { labels: { user }, start: at(0), time: made.ns(), int };
+      return made.send([metricOf('int', [point], { monotonic: false })]).out;
+    };
+    send('a', 5n);
+    // Nothing comes for long; then other metrics do, while time passes.
+    for (let i = 0; i < 60; i++) {
+      made.now += 10_000;
+      made.send([metricOf('int', [{ labels: {}, time: made.ns(), int: 1n }], { name: 'other' })]);
+    }
+    expect(send('b', 3n).at(-1)).toMatchObject({ int: 3n });
+  });
+
+  it('let no point of a writer that begins anew share its time with one that it wrote before', () => {
+    for (const monotonic of [false, true]) {
+      const made = ruledRig([NAME], ['user']);
+      const time = made.ns();
+      const send = (int: bigint) =>
+        made.send([
+          metricOf('int', [{ labels: { user: `u${int}` }, start: made.ns() - 5n, time, int }], { monotonic }),
+        ]).out[0]!;
+      const before = send(1n);
+      const levels = new Map(
+        made.limiter.levels().map(([field, value]) => [field.toString('latin1'), value]),
+      );
+      made.limiter.beginWriter(0, made.now + 1, made.now - 1_000, levels);
+      expect(send(2n).time).toBeGreaterThan(before.time!);
+    }
+  });
+
   it('end a level at once whose source says that it has no value any more', () => {
     const made = ruledRig([NAME], ['user']);
     const level = { monotonic: false };

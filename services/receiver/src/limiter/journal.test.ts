@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { decode, flat, type MetricData, type PointData, request } from './test/otlp.ts';
-import { type Rig, ruledRig } from './test/rig.ts';
+import { ruledRig } from './test/rig.ts';
 
 const NAME = 'm';
 const BOUNDS = [1, 10, 100];
@@ -33,13 +33,22 @@ class Source {
   }
 }
 
+/** What each of some sources has counted more; nothing: a request with nothing of the kind in it. */
+const adds = fc.oneof(
+  {
+    weight: 2,
+    arbitrary: fc.array(fc.tuple(fc.nat(7), fc.nat(3), fc.nat(4)), { minLength: 1, maxLength: 10 }),
+  },
+  { weight: 1, arbitrary: fc.constant<[number, number, number][]>([]) },
+);
+
 const step = fc.record({
-  /** What each of some sources has counted more, for the two requests. */
-  adds: fc.array(fc.tuple(fc.nat(7), fc.nat(3), fc.nat(4)), { minLength: 1, maxLength: 10 }),
-  more: fc.array(fc.tuple(fc.nat(7), fc.nat(3), fc.nat(4)), { minLength: 1, maxLength: 10 }),
-  /** The second one has nothing of the kind in it. */
-  isOther: fc.boolean(),
-  end: fc.constantFrom('both', 'second again', 'both again', 'lost', 'first alone'),
+  /** Prepared upon one another. */
+  requests: fc.array(adds, { minLength: 1, maxLength: 4 }),
+  /** So many are kept; the others are undone, and prepared again. */
+  kept: fc.nat(4),
+  /** What was undone may be true: the writer begins anew. */
+  isLost: fc.boolean(),
 });
 
 const metricOf = (form: Form, points: PointData[]): MetricData => ({
@@ -56,80 +65,45 @@ it.each(['sum', 'histogram', 'exponential'] as const)('%s: totals are right, how
     fc.property(fc.array(step, { minLength: 1, maxLength: 12 }), (steps) => {
       const made = ruledRig([NAME], ['user']);
       const sources = Array.from({ length: 8 }, (_, i) => new Source(`u${i}`, made.ns()));
-      const kept = new Map<string, bigint>();
+      const totals = new Map<string, bigint>();
       const take = (body: Uint8Array) => {
         for (const point of flat(decode(body))) {
           if (!point.start) continue;
           const total = form === 'sum' ? point.int! : point.count!;
-          kept.set(`${point.start}`, total);
+          totals.set(`${point.start}`, total);
         }
       };
       let writer = 0;
-      for (const { adds, more, isOther, end } of steps) {
-        const bodyOf = (all: [number, number, number][]) => {
-          made.now += 1000;
-          for (const [at, bucket, n] of all) sources[at]!.counts[bucket]! += BigInt(n);
-          const touched = [...new Set(all.map(([at]) => at))];
-          return request([
-            metricOf(
-              form,
-              touched.map((at) => sources[at]!.point(form, made.ns())),
-            ),
-          ]);
-        };
-        const other = {
-          name: 'other',
-          kind: 'gauge',
-          points: [{ labels: {}, double: 1, time: made.ns() }],
-        } as const;
-        const [first, second] = [
-          bodyOf(adds),
-          isOther ? request([{ ...other, points: [...other.points] }]) : bodyOf(more),
-        ];
-        settle(made, first, second, end, take, () => {
-          made.limiter.beginWriter(0, made.now + ++writer, made.now, new Map());
-        });
+      const bodyOf = (all: [number, number, number][]) => {
+        made.now += 1000;
+        for (const [at, bucket, n] of all) sources[at]!.counts[bucket]! += BigInt(n);
+        const touched = [...new Set(all.map(([at]) => at))];
+        const points = touched.map((at) => sources[at]!.point(form, made.ns()));
+        const gauge: PointData = { labels: {}, double: 1, time: made.ns() };
+        return request([
+          points.length > 0 ? metricOf(form, points) : { name: 'other', kind: 'gauge', points: [gauge] },
+        ]);
+      };
+      for (const { requests, kept, isLost } of steps) {
+        const { limiter } = made;
+        const bodies = requests.map(bodyOf);
+        const first = bodies.map((body) => limiter.process(body).body).slice(0, kept);
+        for (const body of first) {
+          limiter.keep();
+          take(body);
+        }
+        limiter.undo();
+        if (isLost) limiter.beginWriter(0, made.now + ++writer, made.now, new Map());
+        const again = bodies.slice(kept).map((body) => limiter.process(body).body);
+        for (const body of again) {
+          limiter.keep();
+          take(body);
+        }
       }
       const expected = sources.reduce((sum, { counts }) => counts.reduce((a, b) => a + b, sum), 0n);
-      const seen = [...kept.values()].reduce((a, b) => a + b, 0n);
+      const seen = [...totals.values()].reduce((a, b) => a + b, 0n);
       expect(seen).toBe(expected);
     }),
     { numRuns: 150 },
   );
 });
-
-function settle(
-  { limiter }: Rig,
-  first: Uint8Array,
-  second: Uint8Array,
-  end: string,
-  take: (body: Uint8Array) => void,
-  begin: () => void,
-): void {
-  const both = () => [limiter.process(first).body, limiter.process(second).body];
-  const keepBoth = () => {
-    for (const body of both()) {
-      limiter.keep();
-      take(body);
-    }
-  };
-  if (end === 'both') keepBoth();
-  else if (end === 'first alone') {
-    take(limiter.process(first).body);
-    limiter.keep();
-    take(limiter.process(second).body);
-    limiter.keep();
-  } else if (end === 'second again') {
-    const [kept] = both();
-    limiter.keep();
-    take(kept!);
-    limiter.undo();
-    take(limiter.process(second).body);
-    limiter.keep();
-  } else {
-    both();
-    limiter.undo();
-    if (end === 'lost') begin();
-    keepBoth();
-  }
-}

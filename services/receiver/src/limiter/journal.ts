@@ -21,6 +21,10 @@ export class Journal {
   /** Where the oldest request that is still open begins. */
   #wordsKept = 0;
   #freesKept = 0;
+  /** What was there before the arrays were emptied: marks count on, since requests that changed nothing may still be open then. */
+  #wordsGone = 0;
+  #cellsGone = 0;
+  #freesGone = 0;
 
   /**
    * @param stride words of an entry
@@ -40,7 +44,11 @@ export class Journal {
 
   /** Where the next request begins. */
   mark(): JournalMark {
-    return { words: this.#wordsUsed, frees: this.#freesUsed, cells: this.#cellsUsed };
+    return {
+      words: this.#wordsGone + this.#wordsUsed,
+      frees: this.#freesGone + this.#freesUsed,
+      cells: this.#cellsGone + this.#cellsUsed,
+    };
   }
 
   /** Remembers the entry at `at` as it is. */
@@ -65,7 +73,7 @@ export class Journal {
 
   /** The block that the entry had when the request at hand changed it first; `record` counts from the request's mark. */
   blockBefore(mark: JournalMark, record: number): number {
-    return this.#words[mark.words + record * (this.#stride + 2) + 2 + this.#blockAt]!;
+    return this.#words[this.#wordsSince(mark) + record * (this.#stride + 2) + 2 + this.#blockAt]!;
   }
 
   /** A block that nothing refers to once the request is kept. */
@@ -83,14 +91,15 @@ export class Journal {
    */
   changes(mark: JournalMark, visit: (at: number, words: Int32Array, before: number) => void): void {
     const size = this.#stride + 2;
-    for (let from = mark.words; from < this.#wordsUsed; from += size)
+    for (let from = this.#wordsSince(mark); from < this.#wordsUsed; from += size)
       visit(this.#words[from]!, this.#words, from + 2);
   }
 
   /** Takes back what the requests from `mark` on have changed; `undone` is called for each entry once it is as it was. */
   undo(mark: JournalMark, words: Int32Array, undone: (at: number) => void): void {
     const stride = this.#stride;
-    for (let from = this.#wordsUsed - stride - 2; from >= mark.words; from -= stride + 2) {
+    const begin = this.#wordsSince(mark);
+    for (let from = this.#wordsUsed - stride - 2; from >= begin; from -= stride + 2) {
       const at = this.#words[from]!;
       const block = words[at + this.#blockAt]!;
       const before = this.#words[from + 2 + this.#blockAt]!;
@@ -104,23 +113,32 @@ export class Journal {
       }
       undone(at);
     }
-    // A request that changed nothing may have begun before the lists were emptied: then its mark lies beyond their ends.
-    this.#wordsUsed = Math.min(this.#wordsUsed, mark.words);
-    this.#freesUsed = Math.min(this.#freesUsed, mark.frees);
-    this.#cellsUsed = Math.min(this.#cellsUsed, mark.cells);
+    this.#wordsUsed = begin;
+    this.#freesUsed = Math.max(0, mark.frees - this.#freesGone);
+    this.#cellsUsed = Math.max(0, mark.cells - this.#cellsGone);
     if (this.isEmpty) this.#clear();
   }
 
   /** Makes what the oldest open request has changed final, up to `end`; `kept` is called for each entry. */
   keep(end: JournalMark, kept: (at: number) => void): void {
     const size = this.#stride + 2;
-    for (; this.#wordsKept < end.words; this.#wordsKept += size) kept(this.#words[this.#wordsKept]!);
-    for (; this.#freesKept < end.frees; this.#freesKept += 2)
+    const words = this.#wordsSince(end);
+    const frees = end.frees - this.#freesGone;
+    for (; this.#wordsKept < words; this.#wordsKept += size) kept(this.#words[this.#wordsKept]!);
+    for (; this.#freesKept < frees; this.#freesKept += 2)
       this.#arena.give(this.#frees[this.#freesKept]!, this.#frees[this.#freesKept + 1]!);
     if (this.isEmpty) this.#clear();
   }
 
+  /** Where in the words the mark is now. */
+  #wordsSince(mark: JournalMark): number {
+    return Math.max(0, mark.words - this.#wordsGone);
+  }
+
   #clear(): void {
+    this.#wordsGone += this.#wordsUsed;
+    this.#cellsGone += this.#cellsUsed;
+    this.#freesGone += this.#freesUsed;
     this.#wordsUsed = this.#wordsKept = this.#cellsUsed = this.#freesUsed = this.#freesKept = 0;
     // One big request must not hold on to its memory.
     if (this.#words.length > 1_048_576) this.#words = new Int32Array(1024);
@@ -128,6 +146,7 @@ export class Journal {
   }
 }
 
+/** Places in the journal as if it were never emptied. */
 export interface JournalMark {
   readonly words: number;
   readonly frees: number;

@@ -102,6 +102,8 @@ export interface LevelClaim {
 type Dated = Pick<Point, 'startLo' | 'startHi' | 'timeLo' | 'timeHi'>;
 
 export interface TrackerMark {
+  /** The last one before it. */
+  request: number;
   sources: JournalMark;
   outputs: JournalMark;
 }
@@ -223,7 +225,11 @@ export class Tracker {
   }
 
   mark(): TrackerMark {
-    return { sources: this.#sourceJournal.mark(), outputs: this.#outputJournal.mark() };
+    return {
+      request: this.#request,
+      sources: this.#sourceJournal.mark(),
+      outputs: this.#outputJournal.mark(),
+    };
   }
 
   /** Takes back all requests from `mark` on. */
@@ -242,7 +248,9 @@ export class Tracker {
   keep(end: TrackerMark): void {
     const { words } = this.sources;
     this.#sourceJournal.keep(end.sources, (at) => {
-      if ((words[at + SOURCE_FLAGS]! & GONE) !== 0) this.#dropSource(at);
+      // What a later request has ended is still to be had back, when that one is undone.
+      const isFinal = words[at + CHANGED_BY]! <= end.request;
+      if (isFinal && (words[at + SOURCE_FLAGS]! & GONE) !== 0) this.#dropSource(at);
     });
     this.#outputJournal.keep(end.outputs, () => {});
     this.#settle();
@@ -488,9 +496,8 @@ export class Tracker {
   advance(output: Output, timeLo: number, timeHi: number): void {
     this.#remember(output);
     time.set(timeLo, timeHi).min(this.#now.lo, this.#now.hi);
-    const floor = output.fresh
-      ? { lo: output.startLo, hi: output.startHi }
-      : { lo: output.timeLo, hi: output.timeHi };
+    // A level that goes on after a restart has an earlier start than its writer.
+    const floor = output.fresh ? this.#start : { lo: output.timeLo, hi: output.timeHi };
     if (!lessThan(floor.lo, floor.hi, time.lo, time.hi)) {
       // Some backends keep milliseconds.
       const isFarAhead = this.#aheadMost.isBefore(floor.lo, floor.hi);
@@ -738,7 +745,16 @@ export class Tracker {
     this.#removeOutput(output);
   };
 
+  #setAside(level: Output): void {
+    const field = fieldOf(level.lo, level.hi).toString('latin1');
+    const value = levelOf(level);
+    if (total.isInt && total.lo === 0 && total.hi === 0) this.#levels.delete(field);
+    else this.#levels.set(field, value);
+  }
+
   #removeOutput(output: Output): void {
+    // Its sources may still be part of it: it goes on with that.
+    if (output.isLevel) this.#setAside(output);
     if (output.block !== 0) this.arena.give(output.block, output.cells);
     this.#start.max(output.timeLo, output.timeHi);
     this.outputs.remove(output);
