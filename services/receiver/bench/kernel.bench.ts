@@ -3,9 +3,9 @@
  * Run: node services/receiver/bench/kernel.bench.ts
  */
 import { Hash64 } from '../src/limiter/hash.ts';
-import { Reader } from '../src/limiter/reader.ts';
-import { ATTRIBUTE_WORDS, LISTED_MAX, Scanner, scanAttributes } from '../src/limiter/scan.ts';
 import { encode, type MetricData } from '../src/limiter/test/otlp.ts';
+import { Reader } from '../src/limiter/wire/reader.ts';
+import { ATTRIBUTE_WORDS, LISTED_MAX, Scanner, scanAttributes } from '../src/limiter/wire/scan.ts';
 
 const POINTS = 1000;
 /** Of a data point of a sum. */

@@ -2,9 +2,9 @@
  * What the limiter's parts cost by themselves: a look-up in the full table, and the entropy of a label set of five labels.
  * CPU time, so that other work on the machine does not count. Run: node services/receiver/bench/limiter-parts.bench.ts
  */
-import { type EntropySketch, SketchPool } from '../src/limiter/entropy.ts';
+import { type EntropySketch, SketchPool } from '../src/limiter/admission/entropy.ts';
+import { KeyTable } from '../src/limiter/admission/key-table.ts';
 import { Random } from '../src/limiter/hash.ts';
-import { KeyTable } from '../src/limiter/key-table.ts';
 
 const KEYS = 65_536;
 const CALLS = 1 << 20;

@@ -1,9 +1,9 @@
+import type { Metric } from './admission/metric-table.ts';
 import { Hash64, type HashSeeds } from './hash.ts';
-import { ATTRIBUTES_FIELD } from './metric-kind.ts';
-import type { Metric } from './metric-table.ts';
-import type { MetricNode, ResourceNode, ScopeNode } from './plan.ts';
-import { Reader } from './reader.ts';
-import { ATTRIBUTE_WORDS, LISTED_MAX, scanAttributes } from './scan.ts';
+import type { MetricNode, ResourceNode, ScopeNode } from './merge/plan.ts';
+import { ATTRIBUTES_FIELD } from './wire/metric-kind.ts';
+import { Reader } from './wire/reader.ts';
+import { ATTRIBUTE_WORDS, LISTED_MAX, scanAttributes } from './wire/scan.ts';
 
 /*
  * The three messages around the points. Each is there once, in one piece: `isRegular` has seen to that.

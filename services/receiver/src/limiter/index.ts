@@ -1,7 +1,8 @@
-export type { Decision } from './decision.ts';
-export type { Dropped, DropReason } from './drops.ts';
+export type { Decision } from './admission/decision.ts';
+export type { Dropped, DropReason } from './admission/drops.ts';
+export type { SharedRule } from './admission/metric-table.ts';
 export { CardinalityLimiter, type Claim, type Limited, type LimiterDeps, ledgerSize } from './limiter.ts';
-export type { SharedRule } from './metric-table.ts';
+export { sourceClaims, TextWriter } from './merge/source-claims.ts';
 export {
   completeOptions,
   DEFAULT_OPTIONS,
@@ -12,4 +13,3 @@ export {
   type MetricPolicy,
 } from './options.ts';
 export type { LabelReport, LimiterReport, MetricReport, Totals } from './report.ts';
-export { sourceClaims, TextWriter } from './source-claims.ts';

@@ -5,9 +5,9 @@ import { walk } from '@nrdot/otlp';
 import { describe, expect, it } from 'vitest';
 import { referenceRequest } from '../../../../shared/otlp/test/reference.ts';
 import { CardinalityLimiter, LimiterOptionError } from './index.ts';
-import { isRegular, normalise } from './normalise.ts';
 import { encode, type MetricData, type PointData, request } from './test/otlp.ts';
 import { byStream, rig, START_MS, total } from './test/rig.ts';
+import { isRegular, normalise } from './wire/normalise.ts';
 
 const metricsRequest = referenceRequest('metrics');
 

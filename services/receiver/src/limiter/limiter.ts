@@ -1,22 +1,22 @@
+import { Admission, type Decision } from './admission/decision.ts';
+import { type Dropped, Drops } from './admission/drops.ts';
+import { SketchPool } from './admission/entropy.ts';
+import { KeyTable } from './admission/key-table.ts';
+import { Label, type Metric, MetricTable, type Place, type SharedRule } from './admission/metric-table.ts';
+import { RequestChanges } from './admission/request-changes.ts';
 import { MetricBlock, ResourceBlock, ScopeBlock } from './blocks.ts';
-import { Admission, type Decision } from './decision.ts';
-import { type Dropped, Drops } from './drops.ts';
-import { SketchPool } from './entropy.ts';
 import { type HashSeeds, hashSeeds, Random } from './hash.ts';
-import { labelHash, WRITER_LABEL, WriterIdentity } from './identity.ts';
-import { KeyTable } from './key-table.ts';
-import { CUMULATIVE } from './metric-kind.ts';
-import { Label, type Metric, MetricTable, type Place, type SharedRule } from './metric-table.ts';
-import { isRegular, normalise } from './normalise.ts';
+import { labelHash, WRITER_LABEL, WriterIdentity } from './merge/identity.ts';
+import { type Incoming, Reaggregation } from './merge/reaggregation.ts';
+import { type Parts, Routing } from './merge/routing.ts';
+import { SourceHistory } from './merge/source-history.ts';
+import { type LevelClaim, Tracker, type TrackerMark } from './merge/tracker.ts';
 import { completeOptions, type LimiterOptions, policyOf } from './options.ts';
-import { int32At, Reader, releaseBody } from './reader.ts';
-import { type Incoming, Reaggregation } from './reaggregation.ts';
 import { addTotals, emptyTotals, type LimiterReport, makeReport, type Totals } from './report.ts';
-import { RequestChanges } from './request-changes.ts';
-import { type Parts, Routing } from './routing.ts';
-import { POINT_WORDS, POINTS_MAX, Scanner } from './scan.ts';
-import { SourceHistory } from './source-history.ts';
-import { type LevelClaim, Tracker, type TrackerMark } from './tracker.ts';
+import { CUMULATIVE } from './wire/metric-kind.ts';
+import { isRegular, normalise } from './wire/normalise.ts';
+import { int32At, Reader, releaseBody } from './wire/reader.ts';
+import { POINT_WORDS, POINTS_MAX, Scanner } from './wire/scan.ts';
 
 /** Of points whose key-set is known, so many are counted as one that stands for all. */
 const KNOWN_WEIGHT = 8;

@@ -1,8 +1,8 @@
-import type { Admission, Decision } from './decision.ts';
-import type { KeyTable } from './key-table.ts';
-import type { MetricTable } from './metric-table.ts';
+import type { Admission, Decision } from './admission/decision.ts';
+import type { KeyTable } from './admission/key-table.ts';
+import type { MetricTable } from './admission/metric-table.ts';
+import type { Tracker } from './merge/tracker.ts';
 import type { LimiterOptions } from './options.ts';
-import type { Tracker } from './tracker.ts';
 
 /** Of requests that were acknowledged: of one, or of all since the limiter was made. */
 export interface Totals {

@@ -1,0 +1,163 @@
+import { HashTable } from '../hash-table.ts';
+
+/*
+ * One key is four int32, 16 bytes: 0 hash lo   1 hash hi   2 last seen, seconds   3 heat (8 bits) | metric id (16 bits) << 8
+ *
+ * All memory is taken in the constructor.
+ */
+const STRIDE = 4;
+const LO = 0;
+const HI = 1;
+const SEEN = 2;
+const META = 3;
+const HEAT_MAX = 255;
+
+/** The set of key-sets that are alive: fixed memory, at most `maxKeys` keys. */
+export class KeyTable {
+  readonly maxKeys: number;
+  readonly #table: HashTable;
+  readonly #words: Int32Array;
+  #hand = 0;
+  /** No key can be expired before this second, as the last full round of the hand saw it. */
+  #noneBeforeSec = 0;
+  #roundOldestSec = 0;
+
+  constructor(maxKeys: number) {
+    this.maxKeys = maxKeys;
+    this.#table = new HashTable(maxKeys, STRIDE);
+    this.#words = this.#table.words;
+  }
+
+  get used(): number {
+    return this.#table.used;
+  }
+
+  get memoryBytes(): number {
+    return this.#table.memoryBytes;
+  }
+
+  /**
+   * @param hint where it was found before, or -1
+   * @returns where a key is, or -1. Good until it is removed
+   */
+  find(lo: number, hi: number, hint = -1): number {
+    return this.#table.find(lo, hi, hint);
+  }
+
+  /**
+   * Notes that the key was seen, and gains it heat.
+   * @returns when it was seen before
+   */
+  touch(at: number, nowSec: number): number {
+    const words = this.#words;
+    const before = words[at + SEEN]!;
+    words[at + SEEN] = nowSec;
+    const meta = words[at + META]!;
+    if ((meta & 0xff) < HEAT_MAX) words[at + META] = meta + 1;
+    return before;
+  }
+
+  setSeen(at: number, seenSec: number): void {
+    this.#words[at + SEEN] = seenSec;
+  }
+
+  seenSec(at: number): number {
+    return this.#words[at + SEEN]!;
+  }
+
+  metricId(at: number): number {
+    return this.#words[at + META]! >>> 8;
+  }
+
+  /**
+   * Takes in a key that is not in the table.
+   * @param nowSec at least 1
+   * @returns false when the table is at `maxKeys`; it never grows
+   */
+  insert(lo: number, hi: number, metricId: number, nowSec: number): boolean {
+    const at = this.#table.insert(lo, hi);
+    if (at < 0) return false;
+    this.#words[at + SEEN] = nowSec;
+    this.#words[at + META] = metricId << 8;
+    return true;
+  }
+
+  remove(at: number): void {
+    this.#table.remove(at);
+  }
+
+  /**
+   * Moves the hand of the clock over up to `steps` places for keys. An expired key it comes by loses half its heat, and goes when
+   * none is left: so of all expired keys the coldest goes first, and a key seen within `ttlSec` never does.
+   * @param onEvict metric id of each key that went
+   * @param wanted stop after that many evictions
+   * @returns how many went
+   */
+  sweep(
+    steps: number,
+    nowSec: number,
+    ttlSec: number,
+    wanted: number,
+    onEvict: (metricId: number) => void,
+  ): number {
+    const expiredBefore = nowSec - ttlSec;
+    if (this.#noneBeforeSec >= expiredBefore) return 0;
+    const words = this.#words;
+    const { end } = this.#table;
+    let evicted = 0;
+    for (let step = 0; step < steps; step++) {
+      if (this.#hand >= end) {
+        // Seen-times only grow, so until the oldest key of this round expires there is nothing to look for.
+        this.#noneBeforeSec = this.#roundOldestSec;
+        this.#hand = 0;
+        this.#roundOldestSec = nowSec;
+        if (this.#noneBeforeSec >= expiredBefore) return evicted;
+      }
+      const at = this.#hand;
+      this.#hand += STRIDE;
+      const seen = words[at + SEEN]!;
+      if (seen === 0) continue;
+      if (seen < expiredBefore) {
+        const meta = words[at + META]!;
+        const heat = meta & 0xff;
+        if (heat === 0) {
+          this.remove(at);
+          onEvict(meta >>> 8);
+          if (++evicted >= wanted) return evicted;
+          continue;
+        }
+        words[at + META] = (meta & ~0xff) | (heat >> 1);
+      }
+      if (seen < this.#roundOldestSec) this.#roundOldestSec = seen;
+    }
+    return evicted;
+  }
+
+  /** Evicts, coldest and oldest first, expired or not, until `used <= maxUsed`: for a budget that was taken away. */
+  shrinkTo(maxUsed: number, onEvict: (metricId: number) => void): void {
+    if (this.used <= maxUsed) return;
+    const words = this.#words;
+    const live: number[] = [];
+    for (let at = 0; at < this.#table.end; at += STRIDE) if (words[at + SEEN] !== 0) live.push(at);
+    const rank = (at: number) => words[at + SEEN]! * 256 + (words[at + META]! & 0xff);
+    live.sort((a, b) => rank(a) - rank(b));
+    for (const at of live.slice(0, this.used - maxUsed)) {
+      onEvict(this.metricId(at));
+      this.remove(at);
+    }
+  }
+
+  /** Calls `visit` for every key: for moving to a table of another size. */
+  forEach(visit: (lo: number, hi: number, metricId: number, seenSec: number) => void): void {
+    const words = this.#words;
+    for (let at = 0; at < this.#table.end; at += STRIDE) {
+      if (words[at + SEEN] !== 0)
+        visit(words[at + LO]!, words[at + HI]!, words[at + META]! >>> 8, words[at + SEEN]!);
+    }
+  }
+
+  /** The longest way a look-up of a present key goes, in slots of the index: for tests and the report. */
+  longestProbe(): number {
+    return this.#table.longestProbe();
+  }
+}

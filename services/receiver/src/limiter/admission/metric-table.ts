@@ -1,0 +1,298 @@
+import type { MetricPolicy } from '../options.ts';
+import type { EntropySketch } from './entropy.ts';
+
+/** Labels of one metric that are scored, per place. */
+const LABELS_MAX = 64;
+const METRICS_MAX = 4096;
+const NAME_MAX_CHARS = 200;
+
+/** Most metrics never have labels that are looked at. */
+const NONE: readonly Label[] = [];
+
+export type Place = 'point' | 'resource';
+
+/** One label of one metric. */
+export class Label {
+  readonly name: string;
+  readonly key: Uint8Array;
+  readonly keyHash: number;
+  readonly place: Place;
+  sketch: EntropySketch | undefined;
+  isProtected = false;
+  /** Named in `aggregateLabels`. */
+  isListed = false;
+  /** Given up: removed from every stream of the metric. */
+  removed = false;
+  removedAtMs = 0;
+  /** Points were dropped or overflowed for its sake; so that it is logged once. */
+  critical = false;
+
+  constructor(key: Uint8Array, keyHash: number, place: Place) {
+    this.key = Uint8Array.from(key);
+    this.name = Buffer.from(this.key).toString('utf8');
+    this.keyHash = keyHash;
+    this.place = place;
+  }
+}
+
+/** What is taken away from a stream: these labels, or (overflow) all attributes of the point. */
+export interface Reduction {
+  readonly resourceLabels: readonly Label[];
+  readonly pointLabels: readonly Label[];
+  readonly overflow: boolean;
+}
+
+/** The labels that a metric has given up, as all receivers of a pipeline know it. */
+export interface SharedRule {
+  metric: string;
+  point: string[];
+  resource: string[];
+  /** Cumulative counters were merged under it: it does not end by itself. */
+  counts: boolean;
+}
+
+/** One metric name, and what was decided for it. */
+export class Metric {
+  readonly id: number;
+  readonly name: string;
+  readonly hash: number;
+  policy: MetricPolicy;
+  /** Its key-sets in the table. */
+  keys = 0;
+  /** Its labels are being scored. */
+  sketching = false;
+  pointLabels: readonly Label[] = NONE;
+  resourceLabels: readonly Label[] = NONE;
+  /** The labels that were given up, if any. */
+  rule: Reduction | undefined;
+  ruleSinceMs = 0;
+  /** Cumulative counters were merged under that rule: it does not end by itself. */
+  mergedCounts = false;
+  /** Some of its points go into the overflow stream. */
+  overflowed = false;
+  overflowedAtMs = 0;
+  /** The label for whose sake new key-sets are refused. */
+  critical: Label | undefined;
+  /** Points were refused because the table was full; so that it is logged once. */
+  refused = false;
+  #overflow: Map<Label | undefined, Reduction> | undefined;
+  readonly #writerLabel: Label;
+
+  /** @param writerLabel goes with the first label that is given up: what other gateways merged is merged again */
+  constructor(id: number, name: string, hash: number, policy: MetricPolicy, writerLabel: Label) {
+    this.#writerLabel = writerLabel;
+    this.id = id;
+    this.name = name;
+    this.hash = hash;
+    this.policy = policy;
+  }
+
+  /** Nothing was decided for it: what is known passes, and no more has to be looked at. */
+  get plain(): boolean {
+    return this.rule === undefined && !this.overflowed;
+  }
+
+  /**
+   * @param hint where it was found in the point before
+   * @returns -1 when there is none
+   */
+  indexOf(labels: readonly Label[], keyHash: number, hint: number): number {
+    if (hint < labels.length && labels[hint]!.keyHash === keyHash) return hint;
+    for (let i = 0; i < labels.length; i++) if (labels[i]!.keyHash === keyHash) return i;
+    return -1;
+  }
+
+  /** @returns -1 when it has too many labels already */
+  addLabel(key: Uint8Array, keyHash: number, place: Place): number {
+    const labels = place === 'point' ? this.pointLabels : this.resourceLabels;
+    if (labels.length >= LABELS_MAX || key.length > NAME_MAX_CHARS) return -1;
+    const label = new Label(key, keyHash, place);
+    this.#applyPolicy(label);
+    if (place === 'point') this.pointLabels = [...labels, label];
+    else this.resourceLabels = [...labels, label];
+    return labels.length;
+  }
+
+  setPolicy(policy: MetricPolicy): void {
+    this.policy = policy;
+    for (const label of this.labels()) {
+      this.#applyPolicy(label);
+      if (label.removed && label.isProtected) this.restore(label);
+      if (label.isProtected && this.critical === label) this.critical = undefined;
+    }
+  }
+
+  /** Only to be called when nothing is decided about one of them. */
+  forgetLabels(): void {
+    this.pointLabels = this.resourceLabels = NONE;
+    this.critical = undefined;
+    this.#overflow = undefined;
+  }
+
+  #applyPolicy(label: Label): void {
+    label.isProtected = this.policy.protectedLabels.includes(label.name);
+    label.isListed = this.policy.aggregateLabels.includes(label.name);
+  }
+
+  *labels(): Generator<Label> {
+    yield* this.pointLabels;
+    yield* this.resourceLabels;
+  }
+
+  /** Gives a label up, for all streams. */
+  remove(label: Label, nowMs: number): void {
+    label.removed = true;
+    label.removedAtMs = nowMs;
+    this.ruleSinceMs = nowMs;
+    this.#rebuild();
+  }
+
+  restore(label: Label): void {
+    label.removed = false;
+    this.#rebuild();
+  }
+
+  /** Puts a label back to what it was. */
+  setRemoved(label: Label, removed: boolean, removedAtMs: number, ruleSinceMs: number): void {
+    label.removed = removed;
+    label.removedAtMs = removedAtMs;
+    this.ruleSinceMs = ruleSinceMs;
+    this.#rebuild();
+  }
+
+  /** Takes over a rule that was made elsewhere; labels that are not known yet are added. */
+  setRule(rule: SharedRule, hashOf: (key: Uint8Array, place: Place) => number, nowMs: number): void {
+    for (const place of ['point', 'resource'] as const) {
+      const wanted = new Set(rule[place]);
+      for (const label of this.labels()) {
+        if (label.place !== place) continue;
+        const isWanted = wanted.delete(label.name);
+        if (label.removed === isWanted) continue;
+        label.removed = isWanted;
+        label.removedAtMs = nowMs;
+        this.ruleSinceMs = nowMs;
+      }
+      for (const name of wanted) {
+        const key = Buffer.from(name);
+        const at = this.addLabel(key, hashOf(key, place), place);
+        if (at < 0) continue;
+        const label = (place === 'point' ? this.pointLabels : this.resourceLabels)[at]!;
+        label.removed = true;
+        label.removedAtMs = nowMs;
+        this.ruleSinceMs = nowMs;
+      }
+    }
+    this.mergedCounts = rule.counts;
+    this.#rebuild();
+  }
+
+  forgetRule(): void {
+    for (const label of this.labels()) label.removed = label.critical = false;
+    this.overflowed = this.mergedCounts = this.refused = false;
+    this.critical = undefined;
+    this.#rebuild();
+  }
+
+  /** The rule as other receivers are told of it; undefined when there is none. */
+  get sharedRule(): SharedRule | undefined {
+    if (!this.rule) return undefined;
+    return {
+      metric: this.name,
+      point: this.rule.pointLabels.filter((label) => label !== this.#writerLabel).map(({ name }) => name),
+      resource: this.rule.resourceLabels.map(({ name }) => name),
+      counts: this.mergedCounts,
+    };
+  }
+
+  #rebuild(): void {
+    const resourceLabels = this.resourceLabels.filter((label) => label.removed);
+    const pointLabels = this.pointLabels.filter((label) => label.removed);
+    this.rule =
+      resourceLabels.length + pointLabels.length > 0
+        ? { resourceLabels, pointLabels: [...pointLabels, this.#writerLabel], overflow: false }
+        : undefined;
+    this.#overflow = undefined;
+  }
+
+  /** The overflow stream of this metric; `cause`, when it stands on the resource, is left out there. */
+  overflow(cause: Label | undefined): Reduction {
+    const extra = cause?.place === 'resource' && !cause.removed ? cause : undefined;
+    this.#overflow ??= new Map();
+    let reduction = this.#overflow.get(extra);
+    if (!reduction) {
+      const resourceLabels = [...(this.rule?.resourceLabels ?? []), ...(extra ? [extra] : [])];
+      reduction = { resourceLabels, pointLabels: [], overflow: true };
+      this.#overflow.set(extra, reduction);
+    }
+    return reduction;
+  }
+}
+
+/** The metrics that were seen, by name: at most 4,096, the rest shares one entry that nothing is decided for. */
+export class MetricTable {
+  readonly #byHash = new Map<number, Metric>();
+  readonly #byId: Metric[];
+  readonly #policyOf: () => (name: string) => MetricPolicy;
+  #hand = 0;
+  evictions = 0;
+
+  readonly #writerLabel: Label;
+
+  constructor(policyOf: () => (name: string) => MetricPolicy, writerLabel: Label) {
+    this.#policyOf = policyOf;
+    this.#writerLabel = writerLabel;
+    this.#byId = [new Metric(0, '(other metrics)', 0, policyOf()('(other metrics)'), writerLabel)];
+  }
+
+  byId(id: number): Metric {
+    return this.#byId[id]!;
+  }
+
+  all(): readonly Metric[] {
+    return this.#byId;
+  }
+
+  /** @param lo @param hi hash of the name */
+  get(lo: number, hi: number, body: Uint8Array, nameStart: number, nameEnd: number): Metric {
+    const hash = (hi & 0x1fffff) * 4294967296 + (lo >>> 0);
+    const found = this.#byHash.get(hash);
+    if (found) return found;
+    const length = Math.min(nameEnd - nameStart, NAME_MAX_CHARS);
+    const name = Buffer.from(body.buffer, body.byteOffset + nameStart, length).toString('utf8');
+    return this.named(hash, name);
+  }
+
+  /** The metric of this hash; made when there is none yet. */
+  named(hash: number, name: string): Metric {
+    const found = this.#byHash.get(hash);
+    if (found) return found;
+    const id = this.#byId.length < METRICS_MAX ? this.#byId.length : this.#reclaim();
+    if (id === 0) return this.#byId[0]!;
+    const metric = new Metric(id, name, hash, this.#policyOf()(name), this.#writerLabel);
+    this.#byId[id] = metric;
+    this.#byHash.set(hash, metric);
+    return metric;
+  }
+
+  /** An entry without keys and without decisions, or 0. Looks at a few at a time: a storm of names must not cost more. */
+  #reclaim(): number {
+    for (let step = 0; step < 16; step++) {
+      this.#hand = (this.#hand % (METRICS_MAX - 1)) + 1;
+      const metric = this.#byId[this.#hand]!;
+      if (metric.keys > 0 || metric.sketching || !metric.plain) continue;
+      this.#byHash.delete(metric.hash);
+      this.evictions++;
+      return this.#hand;
+    }
+    return 0;
+  }
+
+  /** Ends all rules and decisions. */
+  forgetRules(): void {
+    for (const metric of this.#byId) metric.forgetRule();
+  }
+
+  applyPolicies(): void {
+    for (const metric of this.#byId) metric.setPolicy(this.#policyOf()(metric.name));
+  }
+}

@@ -1,0 +1,56 @@
+import { addDoubles } from '../wire/double.ts';
+import type { HistogramPoint } from '../wire/point.ts';
+import { Span } from '../wire/span.ts';
+
+/*
+ * Buckets of a usual histogram, used again from request to request: a new array of doubles takes longer than adding a
+ * point, and 60 of them were 5 % of a request.
+ */
+const COUNTS = 64;
+const SPARE_MAX = 256;
+const spare: Float64Array[] = [];
+const NONE = new Float64Array(0);
+
+/** Points of one delta histogram, all with the same bounds, that become one. */
+export class HistogramTotal extends Span {
+  count = 0;
+  sum = 0;
+  hasSum = true;
+  min = Number.POSITIVE_INFINITY;
+  max = Number.NEGATIVE_INFINITY;
+  hasMin = true;
+  hasMax = true;
+  /** Bucket counts, the first `buckets` of them. */
+  counts: Float64Array;
+  readonly buckets: number;
+
+  constructor(buckets: number) {
+    super();
+    this.buckets = buckets;
+    this.counts = buckets > COUNTS ? new Float64Array(buckets) : (spare.pop() ?? new Float64Array(COUNTS));
+    this.counts.fill(0, 0, buckets);
+  }
+
+  /** After its point has been written: gives its memory to the next one. */
+  release(): void {
+    if (this.counts.length === COUNTS && spare.length < SPARE_MAX) spare.push(this.counts);
+    this.counts = NONE;
+  }
+
+  /** Sum, min and max are optional: they are known of the whole only if they are of every part. */
+  add(point: HistogramPoint): void {
+    this.count += point.count;
+    this.sum = addDoubles(this.sum, point.sum);
+    this.hasSum &&= point.hasSum;
+    // A part without observations has no least and no greatest, and takes none from the others.
+    if (point.count > 0) {
+      this.hasMin &&= point.hasMin;
+      this.hasMax &&= point.hasMax;
+      if (point.min < this.min) this.min = point.min;
+      if (point.max > this.max) this.max = point.max;
+    }
+    const { counts, buckets } = this;
+    for (let i = 0; i < buckets; i++) counts[i]! += point.counts[i]!;
+    this.include(point);
+  }
+}

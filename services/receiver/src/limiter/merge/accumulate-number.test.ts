@@ -1,0 +1,95 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { GaugeReducer } from '../options.ts';
+import { NumberPoint } from '../wire/point.ts';
+import { NumberTotal, NumberValue } from './accumulate-number.ts';
+
+/** A NumberDataPoint with this value and a time. */
+function point(value: number | bigint, time = 1): NumberPoint {
+  const bytes = Buffer.alloc(18);
+  bytes[0] = 0x19;
+  bytes.writeBigUInt64LE(BigInt(time), 1);
+  bytes[9] = typeof value === 'bigint' ? 0x31 : 0x21;
+  if (typeof value === 'bigint') bytes.writeBigInt64LE(value, 10);
+  else bytes.writeDoubleLE(value, 10);
+  return new NumberPoint().decode(bytes, 0, bytes.length);
+}
+
+const NOT_FINITE = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+const REDUCERS: GaugeReducer[] = ['last', 'min', 'max', 'mean', 'sum'];
+
+function reduced(reducer: GaugeReducer, points: NumberPoint[]): number {
+  const total = new NumberTotal();
+  for (const one of points) total.reduce(one, reducer);
+  total.finish(reducer);
+  return total.value.number;
+}
+
+describe('NumberPoint', () => {
+  it('says whether its value is a number', () => {
+    for (const value of NOT_FINITE) expect(point(value).finite).toBe(false);
+    for (const value of [0, -0, 1.5, -Number.MAX_VALUE, 5e-324, 2n ** 63n - 1n, -(2n ** 63n), -1n]) {
+      expect(point(value).finite, String(value)).toBe(true);
+    }
+  });
+});
+
+describe('gauges that become one', () => {
+  it.each(REDUCERS)('%s: what is not finite takes no part beside what is', (reducer) => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(fc.integer({ min: -1000, max: 1000 }), fc.constantFrom(...NOT_FINITE)), {
+          maxLength: 6,
+        }),
+        fc.integer({ min: -1000, max: 1000 }),
+        fc.nat(6),
+        (others, some, at) => {
+          const values = [...others.slice(0, at), some, ...others.slice(at)];
+          const points = values.map((value, i) => point(value, i + 1));
+          const finite = points.filter(({ finite }) => finite);
+          expect(reduced(reducer, points)).toBe(reduced(reducer, finite));
+        },
+      ),
+    );
+  });
+
+  it('take the last by time of those that are finite, whatever the times of the others', () => {
+    expect(reduced('last', [point(10, 1), point(Number.NaN, 9), point(20, 2)])).toBe(20);
+    expect(reduced('last', [point(Number.NaN, 9), point(20, 2), point(10, 1)])).toBe(20);
+  });
+
+  it.each(REDUCERS)('%s: only NaN stays NaN', (reducer) => {
+    expect(reduced(reducer, [point(Number.NaN, 1), point(Number.NaN, 2)])).toBeNaN();
+  });
+
+  it('stay finite when all of them are', () => {
+    const large = [point(Number.MAX_VALUE), point(Number.MAX_VALUE), point(Number.MAX_VALUE)];
+    for (const reducer of REDUCERS) expect(Number.isFinite(reduced(reducer, large)), reducer).toBe(true);
+  });
+
+  it('are integers as long as all that take part are', () => {
+    const total = new NumberTotal();
+    for (const one of [point(2n ** 60n + 1n), point(Number.NaN), point(2n)]) total.reduce(one, 'sum');
+    expect(total.value).toMatchObject({ isInt: true, lo: 3, hi: 2 ** 28 });
+  });
+});
+
+describe('NumberValue', () => {
+  it('stays finite whatever finite values are added and taken off', () => {
+    const value = () => fc.double({ noNaN: true, noDefaultInfinity: true });
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(value(), fc.constantFrom(Number.MAX_VALUE, -Number.MAX_VALUE))),
+        (list) => {
+          const total = new NumberValue().setInt(0, 0);
+          list.forEach((number, i) => {
+            const one = new NumberValue().setDouble(number);
+            if (i % 3 === 2) total.subtract(one);
+            else total.add(one);
+            expect(Number.isFinite(total.number)).toBe(true);
+          });
+        },
+      ),
+    );
+  });
+});

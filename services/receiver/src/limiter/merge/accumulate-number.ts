@@ -1,0 +1,112 @@
+import type { GaugeReducer } from '../options.ts';
+import { addDoubles } from '../wire/double.ts';
+import { addInt64, lessInt64, subtractInt64 } from '../wire/int64.ts';
+import type { NumberPoint } from '../wire/point.ts';
+import { doubleOf, lessThan, signed } from '../wire/reader.ts';
+import { Span } from '../wire/span.ts';
+
+/** A number that is an int64 (`lo`, `hi`) or a double (`double`). */
+export class NumberValue {
+  isInt = false;
+  lo = 0;
+  hi = 0;
+  double = 0;
+
+  setInt(lo: number, hi: number): this {
+    this.isInt = true;
+    this.lo = lo;
+    this.hi = hi;
+    return this;
+  }
+
+  setDouble(double: number): this {
+    this.isInt = false;
+    this.double = double;
+    return this;
+  }
+
+  set(isInt: boolean, lo: number, hi: number): this {
+    return isInt ? this.setInt(lo, hi) : this.setDouble(doubleOf(lo, hi));
+  }
+
+  copy(other: NumberValue): this {
+    return other.isInt ? this.setInt(other.lo, other.hi) : this.setDouble(other.double);
+  }
+
+  /** Whether it is written as these 64 bits. */
+  sameBits(lo: number, hi: number): boolean {
+    return this.isInt ? this.lo === lo && this.hi === hi : Object.is(this.double, doubleOf(lo, hi));
+  }
+
+  /** As a double: rounded to the nearest when it is an integer beyond 2^53. */
+  get number(): number {
+    return this.isInt ? signed(this.lo, this.hi) : this.double;
+  }
+
+  /** Adds; what does not fit into an int64, or is not all integers, goes on as a double. */
+  add(other: NumberValue): this {
+    if (this.isInt && other.isInt && addInt64(this.lo, this.hi, other.lo, other.hi, this)) return this;
+    return this.setDouble(addDoubles(this.number, other.number));
+  }
+
+  subtract(other: NumberValue): this {
+    if (this.isInt && other.isInt && subtractInt64(this.lo, this.hi, other.lo, other.hi, this)) return this;
+    return this.setDouble(addDoubles(this.number, -other.number));
+  }
+
+  lessThan(other: NumberValue): boolean {
+    if (this.isInt && other.isInt) return lessInt64(this.lo, this.hi, other.lo, other.hi);
+    return this.number < other.number;
+  }
+}
+
+const incoming = new NumberValue();
+
+/** Points of one stream that become one: delta sums, or gauges with their reducer. */
+export class NumberTotal extends Span {
+  readonly value = new NumberValue();
+  /** Points whose values are in `value`. */
+  #parts = 0;
+  /** Of a gauge: the time of the last part, and whether the parts are numbers. */
+  #lastLo = 0;
+  #lastHi = 0;
+  #finite = true;
+
+  /** Adds a point of a delta sum: from the earliest start to the latest time. */
+  add(point: NumberPoint): void {
+    incoming.set(point.isInt, point.lo, point.hi);
+    if (this.#parts++ === 0) this.value.copy(incoming);
+    else this.value.add(incoming);
+    this.include(point);
+  }
+
+  /** Takes in a point of a gauge. What is NaN or infinite takes no part when another point is a number. */
+  reduce(point: NumberPoint, reducer: GaugeReducer): void {
+    this.include(point);
+    if (this.#parts > 0 && point.finite !== this.#finite) {
+      if (this.#finite) return;
+      this.#parts = 0;
+    }
+    incoming.set(point.isInt, point.lo, point.hi);
+    if (this.#parts++ === 0) {
+      this.#finite = point.finite;
+      this.#take(point);
+    } else if (reducer === 'sum' || reducer === 'mean') this.value.add(incoming);
+    else if (reducer === 'min') {
+      if (incoming.lessThan(this.value)) this.value.copy(incoming);
+    } else if (reducer === 'max') {
+      if (this.value.lessThan(incoming)) this.value.copy(incoming);
+    } else if (!lessThan(point.timeLo, point.timeHi, this.#lastLo, this.#lastHi)) this.#take(point);
+  }
+
+  /** The value after the last point: the mean is only known then. */
+  finish(reducer: GaugeReducer | undefined): void {
+    if (reducer === 'mean' && this.#parts > 1) this.value.setDouble(this.value.number / this.#parts);
+  }
+
+  #take(point: NumberPoint): void {
+    this.value.copy(incoming);
+    this.#lastLo = point.timeLo;
+    this.#lastHi = point.timeHi;
+  }
+}

@@ -1,0 +1,339 @@
+import type { DropReason } from '../admission/drops.ts';
+import type { Reduction } from '../admission/metric-table.ts';
+import type { MetricBlock, ResourceBlock, ScopeBlock } from '../blocks.ts';
+import { CUMULATIVE, DELTA, EXPONENTIAL, GAUGE, HISTOGRAM, SUM } from '../wire/metric-kind.ts';
+import { HistogramPoint, NumberPoint, type Point } from '../wire/point.ts';
+import type { Scanner } from '../wire/scan.ts';
+import { ExponentialPoint } from './accumulate-exponential.ts';
+import type { Output } from './output-table.ts';
+import { CUT, KEEP, Plan } from './plan.ts';
+import { rewriteBody } from './rewrite.ts';
+import { OutputStream } from './stream.ts';
+import { StreamIndex } from './stream-index.ts';
+import type { Contribution, History, Outcome, Tracker } from './tracker.ts';
+
+/** One point on its way into another stream. Hashes: of the stream with all its labels, and with those that remain. */
+export interface Incoming {
+  tagStart: number;
+  start: number;
+  end: number;
+  fullLo: number;
+  fullHi: number;
+  /** Where the tracker has found it as a source, or -1. */
+  sourceAt: number;
+  reducedLo: number;
+  reducedHi: number;
+  /** The same as the reduced hash, and with this writer's part for a cumulative stream: the stream that goes out. */
+  writtenLo: number;
+  writtenHi: number;
+  reduction: Reduction;
+  /** Its own stream was forwarded until now. */
+  wasForwarded: boolean;
+  /** Of a gauge: how many points of its source came before it in this request; -1 when that was not counted yet. */
+  occurrence: number;
+  /** Labels of the point or its resource go, or it goes into the overflow stream. */
+  relabelled: boolean;
+  /** Labels of its resource go: it moves under another resource, with this hash. */
+  moves: boolean;
+  resourceLo: number;
+  resourceHi: number;
+}
+
+/** The messages around the point. */
+export interface Around {
+  resource: ResourceBlock;
+  scope: ScopeBlock;
+  metric: MetricBlock;
+}
+
+/** Whether points of this kind can be made one. */
+export function isMergeable(kind: number, temporality: number): boolean {
+  if (kind === GAUGE) return true;
+  if (kind !== SUM && kind !== HISTOGRAM && kind !== EXPONENTIAL) return false;
+  return temporality === DELTA || temporality === CUMULATIVE;
+}
+
+/** Whether these are the points of a level: a cumulative sum that may fall. */
+function isLevel({ kind, temporality, isMonotonic }: MetricBlock): boolean {
+  return temporality === CUMULATIVE && kind === SUM && !isMonotonic;
+}
+
+/** Merges the points of one request that belong to the same stream, and writes the request with what came of them. */
+export class Reaggregation {
+  readonly #tracker: Tracker;
+  readonly #index = new StreamIndex();
+  /** Points of gauges by source. */
+  readonly #occurrences = new StreamIndex();
+  readonly #number = new NumberPoint();
+  readonly #histogram: HistogramPoint;
+  readonly #exponential = new ExponentialPoint();
+  readonly #contribution: Contribution = {
+    sourceLo: 0,
+    sourceHi: 0,
+    sourceAt: -1,
+    output: undefined as unknown as Output,
+    isMonotonic: true,
+    intoLo: 0,
+    intoHi: 0,
+    history: 'new',
+    wasForwarded: false,
+    overflow: false,
+  };
+  #streams: OutputStream[] = [];
+  readonly plan = new Plan();
+  /** Points that went into others: those that came, less those that go out. */
+  merged = 0;
+  /** Points whose history is not known: their value was not counted. */
+  unknown = 0;
+  /** Points that were added: the ends of streams. */
+  ends = 0;
+
+  constructor(tracker: Tracker, scanner: Scanner) {
+    this.#tracker = tracker;
+    this.#histogram = new HistogramPoint(scanner);
+  }
+
+  begin(): void {
+    if (this.#streams.length > 0) {
+      for (const { histogram } of this.#streams) histogram?.release();
+      this.#streams = [];
+    }
+    this.plan.clear();
+    this.#index.clear();
+    this.#occurrences.clear();
+    this.merged = this.unknown = this.ends = 0;
+  }
+
+  cut({ resource, scope, metric }: Around, tagStart: number, end: number): void {
+    this.plan.edit(resource, scope, metric, tagStart, end, CUT);
+  }
+
+  /**
+   * Takes a counting stream over that was forwarded by itself until now: its point goes out once more as it is, and what
+   * comes after that goes into the merged stream. So no increment is lost, and none is counted twice. The end of a level is
+   * handed over as well: when the ledger knows it, it has been merged meanwhile.
+   * @returns false when there is no room: then it had better stay on its own
+   */
+  handOver(body: Uint8Array, around: Around, point: Incoming): boolean {
+    const { kind } = around.metric;
+    const hasValue = this.#decode(body, kind, point);
+    if (!hasValue && isLevel(around.metric)) {
+      const output = this.#output(around.metric, point);
+      return output !== undefined && this.#endLevel(around.metric, point, output) !== 'full';
+    }
+    // Without a value, or with one that cannot be merged, it passes: there is no base line in it.
+    if (!hasValue || !this.#isSound(kind) || !this.#decoded(kind).finite) return true;
+    const output = this.#output(around.metric, point);
+    if (!output) return false;
+    const outcome = this.#track(around.metric, point, output, 'forwarded');
+    return outcome === 'added' || outcome === 'stale';
+  }
+
+  /**
+   * Adds a point to a stream of this request that is not cumulative.
+   * @returns false when it is the first one of its stream
+   */
+  join(body: Uint8Array, around: Around, point: Incoming): boolean {
+    const { kind } = around.metric;
+    if (kind === SUM || kind === GAUGE) {
+      const [lo, hi] = kind === GAUGE ? this.#gaugeKey(point) : [point.reducedLo, point.reducedHi];
+      const known = this.#index.get(lo, hi);
+      if (known < 0) return false;
+      if (this.#decode(body, kind, point)) {
+        if (kind === SUM && !this.#number.finite) return false;
+        this.#streams[known]!.addNumber(this.#number);
+      }
+      this.#mergeAway(around, point);
+      return true;
+    }
+    if (kind !== HISTOGRAM || !this.#decode(body, kind, point)) return false;
+    if (!this.#histogram.sound || !this.#histogram.finite) return false;
+    const [lo, hi] = this.#histogramKey(point);
+    const known = this.#index.get(lo, hi);
+    if (known < 0) return false;
+    this.#streams[known]!.addHistogram(this.#histogram);
+    this.#mergeAway(around, point);
+    return true;
+  }
+
+  /** A reducer joins sources, and not the times of one: the second points of all sources are another point, and so on. */
+  #gaugeKey(point: Incoming): [number, number] {
+    if (point.occurrence < 0) point.occurrence = this.#occurrences.count(point.fullLo, point.fullHi);
+    return [point.reducedLo ^ Math.imul(point.occurrence, 0x9e3779b1), point.reducedHi ^ point.occurrence];
+  }
+
+  /** Delta histograms with other bounds are other points of the same stream. */
+  #histogramKey({ reducedLo, reducedHi }: Incoming): [number, number] {
+    const { boundsLo, boundsHi, buckets } = this.#histogram;
+    return [reducedLo ^ boundsLo, reducedHi ^ (boundsHi + buckets)];
+  }
+
+  /** Whether it is more than a point that says that its stream ends. */
+  hasValue(body: Uint8Array, { metric }: Around, point: Incoming): boolean {
+    return this.#decode(body, metric.kind, point);
+  }
+
+  /** Whether a point of the stream that this one goes into has come in this request already. */
+  has({ reducedLo, reducedHi }: Incoming): boolean {
+    return this.#index.get(reducedLo, reducedHi) >= 0;
+  }
+
+  /**
+   * @param history of a cumulative source that is not known
+   * @returns why the point has to be dropped, if it has to
+   */
+  contribute(
+    body: Uint8Array,
+    around: Around,
+    point: Incoming,
+    history: (point: Point) => History,
+  ): DropReason | undefined {
+    const { metric } = around;
+    const { kind } = metric;
+    const isCumulative = kind !== GAUGE && metric.temporality === CUMULATIVE;
+    const hasValue = this.#decode(body, kind, point);
+    if (!hasValue && !isLevel(metric)) {
+      // Says that its stream is stale. The stream that it is merged into lives on.
+      this.#mergeAway(around, point);
+      return undefined;
+    }
+    if (hasValue && kind !== GAUGE && !this.#decoded(kind).finite) return 'not_finite';
+    if (!this.#isSound(kind)) return 'unmergeable';
+    const output = kind === GAUGE ? undefined : this.#output(metric, point);
+    if (!isCumulative) {
+      this.#add(this.#stream(around, point, output), kind);
+      return undefined;
+    }
+    if (!output) return 'tracker_full';
+    const outcome = hasValue
+      ? this.#track(metric, point, output, history(this.#decoded(kind)))
+      : this.#endLevel(metric, point, output);
+    if (outcome === 'full') return 'tracker_full';
+    if (outcome === 'bounds') return 'histogram_bounds';
+    if (outcome === 'stale') {
+      this.#mergeAway(around, point);
+      return undefined;
+    }
+    if (outcome === 'unknown') this.unknown++;
+    if (isLevel(metric)) this.#tracker.takeOffEnded(point.reducedLo, point.reducedHi, output);
+    this.#add(this.#stream(around, point, output), kind);
+    return undefined;
+  }
+
+  /** Says of a level that was forwarded by itself until now that it ends: the merged stream has its value from here on. */
+  endOwnStream({ resource, scope, metric }: Around, point: Incoming): void {
+    this.ends++;
+    const stream = OutputStream.ended(metric.kind, metric.temporality, point);
+    const number = this.#streams.push(stream) - 1;
+    this.plan.edit(resource, scope, metric, point.end, point.end, number);
+  }
+
+  #add(stream: OutputStream, kind: number): void {
+    if (kind === HISTOGRAM) stream.addHistogram(this.#histogram);
+    else if (kind === EXPONENTIAL) stream.addExponential(this.#exponential);
+    else stream.addNumber(this.#number);
+  }
+
+  /** @returns the request as it goes out: `body` itself when nothing changes */
+  finish(body: Uint8Array, writer: Uint8Array): Uint8Array {
+    const { plan } = this;
+    const streams = this.#streams;
+    for (const stream of streams) stream.settle(this.#tracker);
+    let changes = plan.groups.size > 0;
+    const { edits } = plan;
+    for (let i = 2; i < plan.editWords; i += 3) {
+      const action = edits[i]!;
+      if (action >= 0 && !streams[action]!.changed) edits[i] = KEEP;
+      else changes = true;
+    }
+    return changes ? rewriteBody(body, plan, streams, this.#tracker.arena.cells, writer) : body;
+  }
+
+  /** @returns false for a point that has no value */
+  #decode(body: Uint8Array, kind: number, { start, end }: Incoming): boolean {
+    if (kind === HISTOGRAM) return !this.#histogram.decode(body, start, end).marker;
+    if (kind === EXPONENTIAL) return !this.#exponential.decode(body, start, end).marker;
+    return !this.#number.decode(body, start, end).marker;
+  }
+
+  #isSound(kind: number): boolean {
+    if (kind === HISTOGRAM) return this.#histogram.sound;
+    return kind !== EXPONENTIAL || this.#exponential.sound;
+  }
+
+  #decoded(kind: number): Point & { finite: boolean } {
+    return kind === HISTOGRAM ? this.#histogram : kind === EXPONENTIAL ? this.#exponential : this.#number;
+  }
+
+  /** The output that a point goes into. */
+  #output(metric: MetricBlock, point: Incoming): Output | undefined {
+    return this.#tracker.output(point.writtenLo, point.writtenHi, isLevel(metric));
+  }
+
+  #aim(metric: MetricBlock, point: Incoming, output: Output, history: History): Contribution {
+    const contribution = this.#contribution;
+    contribution.sourceLo = point.fullLo;
+    contribution.sourceHi = point.fullHi;
+    contribution.sourceAt = point.sourceAt;
+    contribution.output = output;
+    contribution.isMonotonic = metric.kind !== SUM || metric.isMonotonic;
+    contribution.intoLo = point.reducedLo;
+    contribution.intoHi = point.reducedHi;
+    contribution.history = history;
+    contribution.wasForwarded = point.wasForwarded;
+    contribution.overflow = point.reduction.overflow;
+    return contribution;
+  }
+
+  #track(metric: MetricBlock, point: Incoming, output: Output, history: History): Outcome {
+    const contribution = this.#aim(metric, point, output, history);
+    if (metric.kind === HISTOGRAM) return this.#tracker.addHistogram(contribution, this.#histogram);
+    if (metric.kind === EXPONENTIAL) return this.#tracker.addExponential(contribution, this.#exponential);
+    return this.#tracker.addNumber(contribution, this.#number);
+  }
+
+  #endLevel(metric: MetricBlock, point: Incoming, output: Output): Outcome {
+    return this.#tracker.endLevel(this.#aim(metric, point, output, 'new'), this.#number);
+  }
+
+  /** The stream of this request that the point belongs to; the first point's place is where it goes out. */
+  #stream(around: Around, point: Incoming, output: Output | undefined): OutputStream {
+    const { resource, scope, metric } = around;
+    let lo = point.reducedLo;
+    let hi = point.reducedHi;
+    if (metric.kind === HISTOGRAM && metric.temporality !== CUMULATIVE) {
+      [lo, hi] = this.#histogramKey(point);
+    } else if (metric.kind === GAUGE) [lo, hi] = this.#gaugeKey(point);
+    const known = this.#index.get(lo, hi);
+    if (known >= 0) {
+      this.#mergeAway(around, point);
+      return this.#streams[known]!;
+    }
+    const stream = new OutputStream(
+      metric.kind,
+      metric.temporality,
+      point.reduction,
+      metric.metric.policy.gaugeReducer,
+      point.tagStart,
+      point.start,
+      point.end,
+      point.relabelled,
+      output,
+    );
+    const number = this.#streams.push(stream) - 1;
+    this.#index.set(lo, hi, number);
+    const asDelta = stream.isCumulative && output!.isDelta;
+    if (point.moves || asDelta) {
+      this.cut(around, point.tagStart, point.end);
+      const { plan } = this;
+      const [lo, hi] = point.moves ? [point.resourceLo, point.resourceHi] : [resource.lo, resource.hi];
+      plan.group(resource, scope, metric, point.reduction, lo, hi, asDelta).push(stream);
+    } else this.plan.edit(resource, scope, metric, point.tagStart, point.end, number);
+    return stream;
+  }
+
+  #mergeAway(around: Around, point: Incoming): void {
+    this.merged++;
+    this.cut(around, point.tagStart, point.end);
+  }
+}

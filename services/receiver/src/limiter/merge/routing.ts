@@ -1,0 +1,367 @@
+import type { Admission } from '../admission/decision.ts';
+import type { DropReason, Drops } from '../admission/drops.ts';
+import type { KeyTable } from '../admission/key-table.ts';
+import type { Label, Metric, Reduction } from '../admission/metric-table.ts';
+import type { RequestChanges } from '../admission/request-changes.ts';
+import type { MetricBlock, ResourceBlock, ScopeBlock } from '../blocks.ts';
+import { Hash64, type HashSeeds } from '../hash.ts';
+import type { LimiterOptions } from '../options.ts';
+import type { Totals } from '../report.ts';
+import { AttributeHash, hashAttribute } from '../wire/attributes.ts';
+import { CUMULATIVE, GAUGE, SUM } from '../wire/metric-kind.ts';
+import { ATTRIBUTE_WORDS, type Scanner } from '../wire/scan.ts';
+import type { WriterIdentity } from './identity.ts';
+import { type Incoming, isMergeable, type Reaggregation } from './reaggregation.ts';
+import { OVERFLOW_ATTRIBUTE } from './rewrite.ts';
+import type { SourceHistory } from './source-history.ts';
+import type { Tracker } from './tracker.ts';
+
+/**
+ * Of points that lose a label, every so many-th is looked up by its old key, to free that. Each look waits for memory: with
+ * 16 instead of 4 a request of 1,000 delta sums takes 10 % less CPU time. A prime, so that requests of a fixed number of
+ * points do not always have the same ones looked up.
+ */
+const LOOK_EVERY = 17;
+
+/** What the limiter works with; some of it is exchanged when it is configured anew. */
+export interface Parts {
+  options: LimiterOptions;
+  table: KeyTable;
+  admission: Admission;
+  readonly scanner: Scanner;
+  readonly tracker: Tracker;
+  readonly merging: Reaggregation;
+  /** The messages around the point. */
+  readonly around: { resource: ResourceBlock; scope: ScopeBlock; metric: MetricBlock };
+  readonly startedMs: number;
+  readonly history: SourceHistory;
+  writer: WriterIdentity;
+  /** Of the request at hand. */
+  body: Uint8Array;
+  totals: Totals;
+  drops: Drops;
+  changes: RequestChanges;
+  overflowPoints: number;
+}
+
+/** The way of a point whose key-set is new, or about whose metric something was decided. */
+export class Routing {
+  readonly #parts: Parts;
+  readonly #overflowLo: number;
+  readonly #overflowHi: number;
+  readonly #hash = new Hash64();
+  #looks = 0;
+
+  constructor(parts: Parts, { pointLo, pointHi }: HashSeeds) {
+    this.#parts = parts;
+    const overflow = new AttributeHash();
+    hashAttribute(OVERFLOW_ATTRIBUTE, 0, OVERFLOW_ATTRIBUTE.length, pointLo, pointHi, overflow);
+    this.#overflowLo = overflow.lo;
+    this.#overflowHi = overflow.hi;
+  }
+
+  /**
+   * Decides about one point.
+   * @returns false when its metric has lost a label meanwhile: ask again
+   */
+  settle(metric: Metric, point: Incoming): boolean {
+    const { rule } = metric;
+    const { admission, around, options, tracker } = this.#parts;
+    const block = around.metric;
+    const mergeable = isMergeable(block.kind, block.temporality);
+    if (rule) this.#reduce(point, rule);
+    else this.#asItIs(point);
+    if (rule && point.relabelled && !mergeable) {
+      this.#drop(metric, point, 'unmergeable', rule.pointLabels[0] ?? rule.resourceLabels[0]);
+      return true;
+    }
+    const enforced = options.mode === 'enforce';
+    const isCumulative = block.temporality === CUMULATIVE && block.kind !== GAUGE;
+    if (rule && enforced && !isCumulative && !metric.overflowed && this.#joins(metric, point)) return true;
+    if (metric.overflowed && enforced && this.#staysInOverflow(metric, point)) return true;
+
+    if (rule) point.reduction = rule;
+    // A cumulative stream that keeps all its labels stays as it is: the merged one has its writer, and is another.
+    const isMerged = rule !== undefined && enforced && mergeable && (point.relabelled || !isCumulative);
+    if (isMerged && point.relabelled && this.#leavesItsOwnStream(metric, point, isCumulative)) return true;
+    if (isMerged && isCumulative) this.#asWritten(point);
+    if (isMerged && isCumulative && point.sourceAt >= 0 && this.#parts.merging.has(point)) {
+      // Its source is known, and a point of the same stream came before it in this request: key and output were looked up then.
+      // 8 % less CPU time with 1,000 sums.
+      this.#contribute(metric, point);
+      return true;
+    }
+    const slot = this.#parts.table.find(point.writtenLo, point.writtenHi);
+    if (slot >= 0) this.#seen(point.writtenLo, point.writtenHi, slot);
+    else {
+      const verdict = admission.admit(
+        metric,
+        point.writtenLo,
+        point.writtenHi,
+        this.#parts.scanner,
+        around.resource,
+        point.relabelled,
+        mergeable,
+      );
+      if (verdict === 'aggregate') return false;
+      if (verdict === 'drop') {
+        this.#drop(metric, point, admission.reason, admission.label);
+        return true;
+      }
+      if (verdict === 'overflow') {
+        this.#overflow(metric, point, admission.label);
+        return true;
+      }
+    }
+    if (isMerged) {
+      if (isCumulative && tracker.isFull(point.sourceAt)) {
+        this.#drop(metric, point, 'tracker_full', rule?.pointLabels[0] ?? rule?.resourceLabels[0]);
+        return true;
+      }
+      this.#contribute(metric, point);
+    } else if (rule && point.relabelled) {
+      this.#parts.totals.observedAggregated++;
+      this.#forwarded(point);
+    }
+    return true;
+  }
+
+  #asItIs(point: Incoming): void {
+    point.reducedLo = point.writtenLo = point.fullLo;
+    point.reducedHi = point.writtenHi = point.fullHi;
+    point.relabelled = point.moves = false;
+  }
+
+  /** The stream as this writer writes it: cumulative streams differ by their writer. */
+  #asWritten(point: Incoming): void {
+    const { kind, isMonotonic } = this.#parts.around.metric;
+    const isLevel = kind === SUM && !isMonotonic;
+    if (this.#parts.tracker.deltas && !isLevel) {
+      point.writtenLo = point.reducedLo;
+      point.writtenHi = point.reducedHi;
+      return;
+    }
+    const { lo, hi } = this.#hash
+      .set(point.reducedLo, point.reducedHi)
+      .add(this.#parts.writer.lo, this.#parts.writer.hi);
+    point.writtenLo = lo;
+    point.writtenHi = hi;
+  }
+
+  #seen(lo: number, hi: number, slot: number): void {
+    const { table, admission, changes } = this.#parts;
+    const before = table.touch(slot, admission.nowSec);
+    if (before < admission.generationSec) changes.touched(lo, hi, before);
+  }
+
+  /** A stream that goes on by itself though `enforce` would not let it: what becomes of it is decided anew then. */
+  #forwarded({ fullLo, fullHi }: Incoming): void {
+    if (this.#parts.around.metric.temporality === CUMULATIVE)
+      this.#parts.changes.forwarded.push(fullLo, fullHi);
+  }
+
+  /** The short way: the stream that the point goes into is there already, from a point before it in this request. */
+  #joins(metric: Metric, point: Incoming): boolean {
+    if (point.relabelled && this.#leavesItsOwnStream(metric, point, false)) return true;
+    return this.#parts.merging.join(this.#parts.body, this.#parts.around, point);
+  }
+
+  /** Takes the labels that were given up out of the hashes of a point. */
+  #reduce(point: Incoming, rule: Reduction): void {
+    const { attributes, attributeAt, listed } = this.#parts.scanner;
+    const hash = this.#hash.set(point.fullLo, point.fullHi);
+    point.relabelled = point.moves = false;
+    if (rule.pointLabels.length > 0) {
+      for (let i = 0; i < listed; i++) {
+        const at = attributeAt + i * ATTRIBUTE_WORDS;
+        if (!hasKey(rule.pointLabels, attributes[at + 2]!)) continue;
+        hash.subtract(attributes[at + 3]!, attributes[at + 4]!);
+        point.relabelled = true;
+      }
+    }
+    const resource = this.#parts.around.resource;
+    const [beforeLo, beforeHi] = [hash.lo, hash.hi];
+    if (rule.resourceLabels.length > 0) {
+      for (let i = 0; i < resource.listed; i++) {
+        const at = i * ATTRIBUTE_WORDS;
+        if (!hasKey(rule.resourceLabels, resource.attributes[at + 2]!)) continue;
+        hash.subtract(resource.attributes[at + 3]!, resource.attributes[at + 4]!);
+        point.relabelled = point.moves = true;
+      }
+    }
+    const { lo, hi } = hash;
+    if (point.moves) {
+      // The hash of the resource shrinks by what the hash of the stream did.
+      const gone = hash.set(beforeLo, beforeHi).subtract(lo, hi);
+      const [goneLo, goneHi] = [gone.lo, gone.hi];
+      hash.set(resource.lo, resource.hi).subtract(goneLo, goneHi);
+      point.resourceLo = hash.lo;
+      point.resourceHi = hash.hi;
+    }
+    point.reducedLo = point.writtenLo = lo;
+    point.reducedHi = point.writtenHi = hi;
+  }
+
+  /**
+   * A stream that was forwarded by itself now loses a label. If it counts, its point goes out once more as it is, and so does
+   * the end of a level; the value of a level is merged from here on. With that its key is free.
+   * @returns whether the point is settled
+   */
+  #leavesItsOwnStream(metric: Metric, point: Incoming, isCumulative: boolean): boolean {
+    const { admission, table, merging, body, around, changes, tracker } = this.#parts;
+    if (!isCumulative) {
+      // Only to free its key: later it has expired, and a stream comes again and again, so it is enough to look now and then.
+      if (admission.nowMs - metric.ruleSinceMs > 2 * this.#parts.options.keyTtlMs) return false;
+      if (++this.#looks < LOOK_EVERY) return false;
+      this.#looks = 0;
+    }
+    const { fullLo, fullHi } = point;
+    if (isCumulative && tracker.sources.find(fullLo, fullHi, point.sourceAt) >= 0) return false;
+    const own = table.find(fullLo, fullHi);
+    if (!isCumulative) {
+      if (own >= 0) this.#freeKey(point, own);
+      return false;
+    }
+    if (own < 0 && !this.#parts.history.isForwarded(fullLo, fullHi)) return false;
+    point.wasForwarded = true;
+    this.#asWritten(point);
+    const { kind, isMonotonic } = around.metric;
+    const isLevel = kind === SUM && !isMonotonic;
+    if (isLevel && merging.hasValue(body, around, point)) return false;
+    if (!merging.handOver(body, around, point)) {
+      this.#staysByItself(point);
+      return true;
+    }
+    if (!isLevel && !metric.mergedCounts) changes.counts(metric);
+    if (own >= 0) this.#freeKey(point, own);
+    return true;
+  }
+
+  #freeKey({ fullLo, fullHi }: Incoming, own: number): void {
+    const { admission, table, changes } = this.#parts;
+    const id = table.metricId(own);
+    changes.removed(fullLo, fullHi, id, table.seenSec(own));
+    table.remove(own);
+    admission.onRemove(id);
+  }
+
+  #staysByItself({ fullLo, fullHi }: Incoming): void {
+    const own = this.#parts.table.find(fullLo, fullHi);
+    if (own >= 0) this.#seen(fullLo, fullHi, own);
+  }
+
+  /**
+   * Points of a cumulative stream that once went into the overflow stream stay there: by itself it would bring along what was
+   * counted there already. And the overflow stream of a producer that has no writer is the same as ours.
+   */
+  #staysInOverflow(metric: Metric, point: Incoming): boolean {
+    const block = this.#parts.around.metric;
+    const isCumulative = block.temporality === CUMULATIVE && block.kind !== GAUGE;
+    if (isCumulative) {
+      if (point.sourceAt < 0 || !this.#parts.tracker.overflows(point.sourceAt)) return false;
+      this.#overflow(metric, point, undefined);
+      return true;
+    }
+    const { fullLo, fullHi } = point;
+    const low = (block.contextLo >>> 0) + (this.#overflowLo >>> 0);
+    if (fullLo !== (low | 0)) return false;
+    if (fullHi !== ((block.contextHi + this.#overflowHi + (low > 0xffffffff ? 1 : 0)) | 0)) return false;
+    this.#overflow(metric, point, undefined);
+    return true;
+  }
+
+  /** Puts a point into the stream `otel.metric.overflow = true` of its metric, scope and resource. */
+  #overflow(metric: Metric, point: Incoming, cause: Label | undefined): void {
+    const block = this.#parts.around.metric;
+    if (!isMergeable(block.kind, block.temporality)) {
+      this.#drop(metric, point, 'unmergeable', cause);
+      return;
+    }
+    if (this.#parts.options.mode === 'observe') {
+      this.#parts.totals.observedOverflow++;
+      this.#forwarded(point);
+      return;
+    }
+    const reduction = metric.overflow(cause);
+    // The hash of a point without attributes, less the resource labels that go, plus the overflow attribute.
+    const { fullLo, fullHi } = point;
+    point.fullLo = block.contextLo;
+    point.fullHi = block.contextHi;
+    this.#reduce(point, reduction);
+    point.fullLo = fullLo;
+    point.fullHi = fullHi;
+    const low = (point.reducedLo >>> 0) + (this.#overflowLo >>> 0);
+    point.reducedLo = low | 0;
+    point.reducedHi = (point.reducedHi + this.#overflowHi + (low > 0xffffffff ? 1 : 0)) | 0;
+    point.reduction = reduction;
+    point.relabelled = fullLo !== point.reducedLo || fullHi !== point.reducedHi;
+
+    const { table, merging, body, around, admission, changes } = this.#parts;
+    const isCumulative = block.kind !== GAUGE && block.temporality === CUMULATIVE;
+    if (!isCumulative && merging.join(body, around, point)) {
+      // Its stream is under way, so all the rest has been done for the point before. With the faster decoding 13 % less
+      // CPU time for 1,000 sums.
+      this.#parts.overflowPoints++;
+      return;
+    }
+    if (isCumulative) {
+      this.#asWritten(point);
+      if (point.sourceAt < 0 && this.#parts.history.isForwarded(fullLo, fullHi)) {
+        // Its own stream is known to another receiver, or was: it goes on.
+        if (table.find(fullLo, fullHi) >= 0 || admission.insert(metric, fullLo, fullHi, true)) return;
+        changes.hasRefused = true;
+      }
+    } else {
+      point.writtenLo = point.reducedLo;
+      point.writtenHi = point.reducedHi;
+    }
+    const slot = table.find(point.writtenLo, point.writtenHi);
+    if (slot >= 0) this.#seen(point.writtenLo, point.writtenHi, slot);
+    else if (!admission.insert(metric, point.writtenLo, point.writtenHi, true)) {
+      this.#drop(metric, point, 'full', cause);
+      return;
+    }
+    metric.overflowed = true;
+    metric.overflowedAtMs = admission.nowMs;
+    if (this.#contribute(metric, point)) this.#parts.overflowPoints++;
+  }
+
+  #contribute(metric: Metric, point: Incoming): boolean {
+    const { around, merging, body, history, changes } = this.#parts;
+    const { kind, temporality, isMonotonic } = around.metric;
+    const isCount = temporality === CUMULATIVE && kind !== GAUGE && (kind !== SUM || isMonotonic);
+    if (isCount && !metric.mergedCounts) changes.counts(metric);
+    const reason = merging.contribute(body, around, point, (decoded) => history.of(around.resource, decoded));
+    if (!reason) {
+      // Of levels only: others are handed over by a point of their own.
+      if (point.wasForwarded) {
+        merging.endOwnStream(around, point);
+        const own = this.#parts.table.find(point.fullLo, point.fullHi);
+        if (own >= 0) this.#freeKey(point, own);
+      }
+      return true;
+    }
+    this.#drop(metric, point, reason, metric.rule?.pointLabels[0] ?? metric.rule?.resourceLabels[0]);
+    return false;
+  }
+
+  #drop(metric: Metric, point: Incoming, reason: DropReason, label: Label | undefined): void {
+    if (this.#parts.options.mode === 'observe') {
+      this.#parts.totals.observedDropped++;
+      this.#forwarded(point);
+      return;
+    }
+    if (point.wasForwarded) {
+      // Without it its own stream would stand for ever.
+      this.#staysByItself(point);
+      return;
+    }
+    this.#parts.drops.add(metric, label, reason);
+    this.#parts.merging.cut(this.#parts.around, point.tagStart, point.end);
+  }
+}
+
+function hasKey(labels: readonly Label[], keyHash: number): boolean {
+  for (let i = 0; i < labels.length; i++) if (labels[i]!.keyHash === keyHash) return true;
+  return false;
+}

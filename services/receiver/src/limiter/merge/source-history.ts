@@ -1,0 +1,149 @@
+import type { ResourceBlock } from '../blocks.ts';
+import { HashTable } from '../hash-table.ts';
+import { Nanoseconds } from '../wire/nanoseconds.ts';
+import type { Point } from '../wire/point.ts';
+import { lessThan } from '../wire/reader.ts';
+import type { History } from './tracker.ts';
+
+/*
+ * One producer is 6 int32: 0 hash lo   1 hash hi   2 last seen, seconds   3,4 time of the first collection   5 not used
+ */
+const STRIDE = 6;
+const SEEN = 2;
+const FIRST = 3;
+/** Seen, and Redis has not heard of it. */
+const UNTOLD = 1;
+
+/** Points of one collection lie so close together, though SDKs read the clock for each metric. */
+const COLLECTION_NS = 50_000_000;
+
+/**
+ * What is known of a cumulative source that is not in the ledger.
+ *
+ *   forwarded by itself until now                               its own stream has its value
+ *   began after the pipeline did                                new: its whole value counts
+ *   its producer (resource) reported before, and not with it    new: it came after that
+ *   else                                                        unknown: it may have been counted before anybody here looked
+ */
+export class SourceHistory {
+  readonly #producers: HashTable;
+  readonly #watch = new Nanoseconds();
+  readonly #collection = new Nanoseconds();
+  /** Sources that another receiver said to be forwarded by themselves, by hash, for the request at hand. */
+  readonly #forwarded = new Set<string>();
+  /** Producers that Redis has to hear of. */
+  #news: number[] = [];
+  #hand = 0;
+
+  constructor(maxProducers: number, watchMs: number) {
+    this.#producers = new HashTable(maxProducers, STRIDE);
+    this.#watch.setMs(watchMs);
+  }
+
+  get memoryBytes(): number {
+    return this.#producers.memoryBytes;
+  }
+
+  /** Since when the pipeline has seen everything. */
+  set watchMs(unixMs: number) {
+    this.#watch.setMs(unixMs);
+  }
+
+  begin(): void {
+    this.#news = [];
+  }
+
+  /** Producers that the request at hand showed: hash and time of their first collection, in halves. */
+  get news(): readonly number[] {
+    return this.#news;
+  }
+
+  /**
+   * Notes that a producer reports.
+   * @param generationSec one last seen before this second is told to Redis again
+   * @param firstTime the time of one of its points, looked up only when it is needed
+   */
+  note(
+    lo: number,
+    hi: number,
+    nowSec: number,
+    generationSec: number,
+    firstTime: () => [number, number],
+  ): void {
+    const { words } = this.#producers;
+    let at = this.#producers.find(lo, hi);
+    if (at < 0) {
+      at = this.#insert(lo, hi, nowSec);
+      if (at < 0) return;
+      [words[at + FIRST], words[at + FIRST + 1]] = firstTime();
+      words[at + SEEN] = UNTOLD;
+    }
+    if (words[at + SEEN]! < Math.max(UNTOLD + 1, generationSec))
+      this.#news.push(lo, hi, words[at + FIRST]!, words[at + FIRST + 1]!);
+    words[at + SEEN] = Math.max(UNTOLD + 1, nowSec);
+  }
+
+  /** Takes back that Redis heard of these. */
+  retract(news: readonly number[]): void {
+    const { words } = this.#producers;
+    for (let i = 0; i < news.length; i += 4) {
+      const at = this.#producers.find(news[i]!, news[i + 1]!);
+      if (at >= 0) words[at + SEEN] = UNTOLD;
+    }
+  }
+
+  /** A producer that another receiver knows, or this one before it restarted. */
+  learn(lo: number, hi: number, firstLo: number, firstHi: number, nowSec: number): void {
+    const { words } = this.#producers;
+    let at = this.#producers.find(lo, hi);
+    if (at < 0) at = this.#insert(lo, hi, nowSec);
+    else if (!lessThan(firstLo, firstHi, words[at + FIRST]!, words[at + FIRST + 1]!)) return;
+    if (at < 0) return;
+    words[at + FIRST] = firstLo;
+    words[at + FIRST + 1] = firstHi;
+  }
+
+  /** Until the next request is settled: these sources are forwarded by themselves. */
+  learnForwarded(fields: readonly Buffer[]): void {
+    for (const field of fields) this.#forwarded.add(field.toString('latin1'));
+  }
+
+  forgetForwarded(): void {
+    if (this.#forwarded.size > 0) this.#forwarded.clear();
+  }
+
+  isForwarded(lo: number, hi: number): boolean {
+    if (this.#forwarded.size === 0) return false;
+    const field = Buffer.allocUnsafe(8);
+    field.writeInt32LE(lo, 0);
+    field.writeInt32LE(hi, 4);
+    return this.#forwarded.has(field.toString('latin1'));
+  }
+
+  /** Of a point whose source is neither in the ledger nor forwarded. */
+  of({ lo, hi }: ResourceBlock, { startLo, startHi, timeLo, timeHi }: Point): History {
+    if (!lessThan(startLo, startHi, this.#watch.lo, this.#watch.hi)) return 'new';
+    const at = this.#producers.find(lo, hi);
+    if (at < 0) return 'unknown';
+    const { words } = this.#producers;
+    this.#collection.set(words[at + FIRST]!, words[at + FIRST + 1]!).add(COLLECTION_NS);
+    return this.#collection.isBefore(timeLo, timeHi) ? 'new' : 'unknown';
+  }
+
+  /** The one looked at that was not seen for longest makes room. */
+  #insert(lo: number, hi: number, nowSec: number): number {
+    const { words, end } = this.#producers;
+    if (this.#producers.used >= this.#producers.maxEntries) {
+      let oldest = -1;
+      for (let step = 0; step < 16; step++) {
+        if (this.#hand >= end) this.#hand = 0;
+        if (oldest < 0 || words[this.#hand + SEEN]! < words[oldest + SEEN]!) oldest = this.#hand;
+        this.#hand += STRIDE;
+      }
+      this.#producers.remove(oldest);
+    }
+    const at = this.#producers.insert(lo, hi);
+    if (at >= 0) words[at + SEEN] = Math.max(UNTOLD + 1, nowSec);
+    return at;
+  }
+}

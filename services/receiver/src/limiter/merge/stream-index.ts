@@ -1,0 +1,62 @@
+import { slotHash } from '../hash.ts';
+
+/** Numbers by 64-bit hash, for the streams of one request; emptied and used again for the next. */
+export class StreamIndex {
+  #words = new Int32Array(3 * 256);
+  #mask = 255;
+  #used = 0;
+
+  clear(): void {
+    if (this.#used === 0) return;
+    if (this.#mask > 16_383) {
+      // One big request must not make all later ones pay.
+      this.#words = new Int32Array(3 * 256);
+      this.#mask = 255;
+    } else this.#words.fill(0);
+    this.#used = 0;
+  }
+
+  /** @returns -1 when there is none */
+  get(lo: number, hi: number): number {
+    const words = this.#words;
+    for (let slot = slotHash(lo, hi) & this.#mask; ; slot = (slot + 1) & this.#mask) {
+      const at = slot * 3;
+      const value = words[at + 2]!;
+      if (value === 0) return -1;
+      if (words[at] === lo && words[at + 1] === hi) return value - 1;
+    }
+  }
+
+  /** Counts how often a hash was asked for. @returns 0 at the first time */
+  count(lo: number, hi: number): number {
+    const words = this.#words;
+    for (let slot = slotHash(lo, hi) & this.#mask; ; slot = (slot + 1) & this.#mask) {
+      const at = slot * 3;
+      if (words[at + 2] === 0) break;
+      if (words[at] === lo && words[at + 1] === hi) return words[at + 2]!++;
+    }
+    this.set(lo, hi, 0);
+    return 0;
+  }
+
+  /** The hash must not be in it yet. */
+  set(lo: number, hi: number, value: number): void {
+    if (++this.#used * 2 > this.#mask) this.#grow();
+    const words = this.#words;
+    let slot = slotHash(lo, hi) & this.#mask;
+    while (words[slot * 3 + 2] !== 0) slot = (slot + 1) & this.#mask;
+    words[slot * 3] = lo;
+    words[slot * 3 + 1] = hi;
+    words[slot * 3 + 2] = value + 1;
+  }
+
+  #grow(): void {
+    const old = this.#words;
+    this.#mask = this.#mask * 2 + 1;
+    this.#words = new Int32Array(3 * (this.#mask + 1));
+    this.#used = 1;
+    for (let at = 0; at < old.length; at += 3) {
+      if (old[at + 2] !== 0) this.set(old[at]!, old[at + 1]!, old[at + 2]! - 1);
+    }
+  }
+}

@@ -1,0 +1,162 @@
+import type { Reduction } from '../admission/metric-table.ts';
+import type { GaugeReducer } from '../options.ts';
+import { CUMULATIVE, GAUGE, SUM } from '../wire/metric-kind.ts';
+import { EXEMPLARS_MAX, type HistogramPoint, type NumberPoint, type Point } from '../wire/point.ts';
+import { lessThan } from '../wire/reader.ts';
+import { type ExponentialPoint, ExponentialTotal } from './accumulate-exponential.ts';
+import { HistogramTotal } from './accumulate-histogram.ts';
+import { NumberTotal } from './accumulate-number.ts';
+import type { Output } from './output-table.ts';
+import type { Tracker } from './tracker.ts';
+
+const NOTHING_REDUCED: Reduction = { resourceLabels: [], pointLabels: [], overflow: false };
+
+/** Where the first point of a stream lies in the request. */
+interface FirstPoint {
+  tagStart: number;
+  start: number;
+  end: number;
+}
+
+/** One point that goes out of this request in place of those that became equal. */
+export class OutputStream {
+  readonly kind: number;
+  readonly temporality: number;
+  readonly reduction: Reduction;
+  readonly reducer: GaugeReducer;
+  /** The first of its points: what is not recomputed is taken from there. */
+  readonly tagStart: number;
+  readonly start: number;
+  readonly end: number;
+  /** That point has attributes that are left out. */
+  readonly relabelled: boolean;
+  /** Where it stands over requests; always there for cumulative streams, and none for gauges. */
+  readonly output: Output | undefined;
+  points = 0;
+  /** (tag start, end) pairs of exemplars that are kept. */
+  readonly exemplars: number[] = [];
+  /** Of a delta stream or a gauge. */
+  number: NumberTotal | undefined;
+  histogram: HistogramTotal | undefined;
+  exponential: ExponentialTotal | undefined;
+  /** Latest time of the points. */
+  timeLo = 0;
+  timeHi = 0;
+  /** The start and time that go out, after `settle`. */
+  startLo = 0;
+  startHi = 0;
+  /** False when the first point can stay byte for byte, after `settle`. */
+  changed = true;
+  /** False when only attributes are left out, and all other fields of the first point stay. */
+  recomputed = true;
+  /** Says only that the stream has ended. */
+  isEnd = false;
+
+  constructor(
+    kind: number,
+    temporality: number,
+    reduction: Reduction,
+    reducer: GaugeReducer,
+    tagStart: number,
+    start: number,
+    end: number,
+    relabelled: boolean,
+    output: Output | undefined,
+  ) {
+    this.kind = kind;
+    this.temporality = temporality;
+    this.reduction = reduction;
+    this.reducer = reducer;
+    this.tagStart = tagStart;
+    this.start = start;
+    this.end = end;
+    this.relabelled = relabelled;
+    this.output = output;
+  }
+
+  get isCumulative(): boolean {
+    return this.temporality === CUMULATIVE && this.kind !== GAUGE;
+  }
+
+  addNumber(point: NumberPoint): void {
+    this.#note(point);
+    if (this.isCumulative) return;
+    this.number ??= new NumberTotal();
+    if (this.kind === SUM) this.number.add(point);
+    else this.number.reduce(point, this.reducer);
+  }
+
+  addHistogram(point: HistogramPoint): void {
+    this.#note(point);
+    if (this.isCumulative) return;
+    this.histogram ??= new HistogramTotal(point.buckets);
+    this.histogram.add(point);
+  }
+
+  addExponential(point: ExponentialPoint): void {
+    this.#note(point);
+    if (this.isCumulative) return;
+    this.exponential ??= new ExponentialTotal();
+    this.exponential.add(point);
+  }
+
+  /** The last point of a stream that was forwarded by itself: no value any more. */
+  static ended(kind: number, temporality: number, point: FirstPoint): OutputStream {
+    const { tagStart, start, end } = point;
+    const stream = new OutputStream(
+      kind,
+      temporality,
+      NOTHING_REDUCED,
+      'last',
+      tagStart,
+      start,
+      end,
+      false,
+      undefined,
+    );
+    stream.isEnd = true;
+    return stream;
+  }
+
+  /** After the last point: what goes out, and whether that differs from what came in. */
+  settle(tracker: Pick<Tracker, 'advance' | 'follow'>): void {
+    if (this.isEnd) return;
+    if (!this.isCumulative) {
+      this.#settleTotal(tracker);
+      return;
+    }
+    const output = this.output!;
+    // An increment begins where the one before it ended.
+    const begin = output.isDelta && !output.fresh ? { lo: output.timeLo, hi: output.timeHi } : undefined;
+    tracker.advance(output, this.timeLo, this.timeHi);
+    this.timeLo = output.timeLo;
+    this.timeHi = output.timeHi;
+    this.startLo = begin?.lo ?? output.startLo;
+    this.startHi = begin?.hi ?? output.startHi;
+  }
+
+  #settleTotal(tracker: Pick<Tracker, 'follow'>): void {
+    const total = this.number ?? this.histogram ?? this.exponential!;
+    this.number?.finish(this.kind === GAUGE ? this.reducer : undefined);
+    this.startLo = total.startLo;
+    this.startHi = total.startHi;
+    this.timeLo = total.timeLo;
+    this.timeHi = total.timeHi;
+    // Increments of one stream must not overlap in time: what came in between belongs to another request.
+    const moved = this.output !== undefined && tracker.follow(this.output, this);
+    this.recomputed = this.points > 1 || moved;
+    this.changed = this.recomputed || this.relabelled;
+  }
+
+  #note(point: Point): void {
+    this.points++;
+    if (lessThan(this.timeLo, this.timeHi, point.timeLo, point.timeHi)) {
+      this.timeLo = point.timeLo;
+      this.timeHi = point.timeHi;
+    }
+    for (const position of point.exemplars) {
+      if (this.exemplars.length >= 2 * EXEMPLARS_MAX) break;
+      this.exemplars.push(position);
+    }
+  }
+}

@@ -1,0 +1,782 @@
+import { addDoubles } from '../wire/double.ts';
+import { Nanoseconds } from '../wire/nanoseconds.ts';
+import type { HistogramPoint, NumberPoint, Point } from '../wire/point.ts';
+import { lessThan } from '../wire/reader.ts';
+import {
+  addExponential,
+  type Exponential,
+  type ExponentialPoint,
+  emptyExponential,
+  subtractExponential,
+} from './accumulate-exponential.ts';
+import { NumberValue } from './accumulate-number.ts';
+import { Arena, sameSize } from './arena.ts';
+import { exponentialCells, readExponential, writeExponential } from './exponential-block.ts';
+import { Journal, type JournalMark } from './journal.ts';
+import { OUTPUT_BLOCK, OUTPUT_CELLS, OUTPUT_WORDS, type Output, OutputTable } from './output-table.ts';
+import { sourceClaims, TextWriter } from './source-claims.ts';
+import {
+  BLOCK,
+  CELLS,
+  CHANGED_BY,
+  CLAIM_AT,
+  FORWARDED,
+  GONE,
+  INTEGER,
+  INTO,
+  LEVEL,
+  LIVE,
+  OVERFLOW,
+  SEEN,
+  SOURCE_FLAGS,
+  SOURCE_WORDS,
+  SourceTable,
+  START,
+  TIME,
+  unpackSource,
+  VALUE,
+  writeSource,
+} from './source-table.ts';
+
+/*
+ * Cumulative streams cannot simply be added: one that starts late, restarts or goes away would make the sum jump. So each
+ * source is turned into increments against its own last point, and the increments are accumulated per output stream.
+ *
+ *   known, time not later           stale: nothing new, the point is merged away
+ *   known, other start, or it fell  the whole value: it began anew
+ *   known                           value − last value
+ *   new, forwarded until now        nothing: its own stream has it; this point is the base line
+ *   new                             the whole value
+ *   of unknown history              nothing: it becomes the base line, and that is counted
+ *
+ * Sums that are not monotonic are levels, not counts: an increment may be negative, and a source that ends is taken off again.
+ *
+ * The last points of sources belong to all receivers: they lie in a ledger in Redis, and what is here is a cache of it. A
+ * request claims each source that it moves: as it was when the increment was computed, and as it is now. The step that makes
+ * the request durable compares and writes; until then everything here can be undone.
+ */
+export type Outcome = 'added' | 'stale' | 'unknown' | 'full' | 'bounds';
+
+export interface TrackerLimits {
+  /** In memory; also of one request. */
+  maxSources: number;
+  /** In the ledger, of all receivers. */
+  maxLedger: number;
+  maxOutputs: number;
+  arenaCells: number;
+}
+
+/** How a point stands to what is known of its source. */
+const FULL = 0;
+const DIFFERENCE = 1;
+const BASELINE = 2;
+const STALE = 3;
+
+/** What is known of a source that is not in the ledger. `forwarded`: its own stream was, until this point. */
+export type History = 'new' | 'forwarded' | 'unknown';
+
+export interface Contribution {
+  /** Hash of the stream with all its labels. */
+  sourceLo: number;
+  sourceHi: number;
+  /** Where the source was found before, or -1. */
+  sourceAt: number;
+  output: Output;
+  isMonotonic: boolean;
+  /** Hash of the stream that it goes into, without the writer's part. */
+  intoLo: number;
+  intoHi: number;
+  history: History;
+  /** Its own stream was forwarded until this point. */
+  wasForwarded: boolean;
+  /** It goes into the overflow stream of its metric. */
+  overflow: boolean;
+}
+
+/** A level of this writer, as it is kept over restarts. */
+export interface LevelClaim {
+  field: Buffer;
+  value: Buffer;
+}
+
+type Dated = Pick<Point, 'startLo' | 'startHi' | 'timeLo' | 'timeHi'>;
+
+export interface TrackerMark {
+  /** The last one before it. */
+  request: number;
+  sources: JournalMark;
+  outputs: JournalMark;
+}
+
+const now = new NumberValue();
+const last = new NumberValue();
+const difference = new NumberValue();
+const total = new NumberValue();
+const time = new Nanoseconds();
+
+/** An output may run so far ahead of the clock, a millisecond a point, before it moves by microseconds. */
+const AHEAD_MS = 60_000;
+/** Beyond this a producer's clock is not believed. */
+export const CLOCK_AHEAD_MS = 600_000;
+
+/** Sources that make room for one block, at most. */
+const EVICTIONS_MAX = 64;
+/** Words of the list of ended levels: what is not in it is looked at again in the next round. */
+const ENDED_MAX = 512;
+
+const NONE_BUT_FORWARDED = 'F'.charCodeAt(0);
+
+export class Tracker {
+  readonly sources: SourceTable;
+  readonly outputs: OutputTable;
+  readonly arena: Arena;
+  sourceEvictions = 0;
+  outputEvictions = 0;
+  /** Sources in the ledger, as the last step said; some of them may not be here. */
+  ledgerSources = 0;
+  /** What merged counts go out as. */
+  #deltas = false;
+  /** Points whose time was not believed, in the request at hand. */
+  skewed = 0;
+  readonly #sourceJournal: Journal;
+  readonly #outputJournal: Journal;
+  #mark: TrackerMark;
+  #request = 0;
+  /** Up to this one all requests were kept or undone. */
+  #settled = 0;
+  readonly #maxLedger: number;
+  /** Sources that the request at hand has changed. */
+  #claimed = 0;
+  #outputsChanged = 0;
+  #nowSec = 1;
+  readonly #now = new Nanoseconds();
+  readonly #believed = new Nanoseconds();
+  readonly #aheadMost = new Nanoseconds();
+  /** Streams that begin now start here: later than any point of this writer that is not theirs. */
+  readonly #start = new Nanoseconds();
+  readonly #writer = new TextWriter();
+  readonly #written = new Nanoseconds();
+  /** The latest time that was ever written, undone or not: what was undone may have left all the same. */
+  readonly #latest = new Nanoseconds();
+  /** Levels of this writer from before it started, by hash. */
+  #levels = new Map<string, Buffer>();
+  readonly #levelStart = new Nanoseconds();
+  /** Hashes, low and high in turn, of levels that have ended for want of reports and are still part of an output. */
+  readonly #ended: number[] = [];
+  #ttlSec = 0;
+
+  constructor(limits: TrackerLimits) {
+    this.sources = new SourceTable(limits.maxSources);
+    this.outputs = new OutputTable(limits.maxOutputs);
+    this.arena = new Arena(limits.arenaCells);
+    this.#maxLedger = limits.maxLedger;
+    this.#sourceJournal = new Journal(SOURCE_WORDS, this.arena, BLOCK, CELLS);
+    this.#outputJournal = new Journal(OUTPUT_WORDS, this.arena, OUTPUT_BLOCK, OUTPUT_CELLS);
+    this.#mark = this.mark();
+  }
+
+  get memoryBytes(): number {
+    return this.sources.memoryBytes + this.arena.memoryBytes + this.outputs.memoryBytes;
+  }
+
+  /**
+   * Begins as a writer whose streams start at `startMs`: nothing that went out before is continued.
+   * @param levels of this writer, as they were claimed before it started
+   */
+  restart(startMs: number, levelStartMs: number, levels: ReadonlyMap<string, Buffer>): void {
+    for (const output of this.outputs.all()) if (output.live) this.#removeOutput(output);
+    this.#start.setMs(startMs);
+    if (!this.#latest.isBefore(this.#start.lo, this.#start.hi)) this.#start.copy(this.#latest).add(1_000_000);
+    this.#levelStart.setMs(levelStartMs);
+    this.#levels = new Map(levels);
+  }
+
+  /** Merged counts go out as deltas from now on, or as cumulative streams that begin now. Only while no request is open. */
+  set deltas(deltas: boolean) {
+    if (deltas === this.#deltas) return;
+    this.#deltas = deltas;
+    for (const output of this.outputs.all()) if (output.live && !output.isLevel) this.#removeOutput(output);
+  }
+
+  get deltas(): boolean {
+    return this.#deltas;
+  }
+
+  /** Moves time on, and forgets a little of what has not been seen for `ttlSec`. Only while no request is open. */
+  tick(nowMs: number, ttlSec: number): void {
+    const nowSec = Math.floor(nowMs / 1000);
+    this.#nowSec = nowSec;
+    this.#ttlSec = ttlSec;
+    this.#now.setMs(nowMs);
+    this.#believed.setMs(nowMs + CLOCK_AHEAD_MS);
+    this.#aheadMost.setMs(nowMs + AHEAD_MS);
+    if (!this.#sourceJournal.isEmpty || !this.#outputJournal.isEmpty) return;
+    if (this.sources.used > 0) this.sources.sweep(256, nowSec - ttlSec, nowSec, this.#expireSource);
+    if (this.outputs.used > 0) this.outputs.sweep(64, nowSec - ttlSec, this.#expireOutput);
+  }
+
+  /** Begins a request. */
+  begin(): void {
+    this.#settle();
+    this.#request++;
+    this.#claimed = this.#outputsChanged = this.skewed = 0;
+    this.#written.set(0, 0);
+    this.#mark = this.mark();
+  }
+
+  mark(): TrackerMark {
+    return {
+      request: this.#request,
+      sources: this.#sourceJournal.mark(),
+      outputs: this.#outputJournal.mark(),
+    };
+  }
+
+  /** Takes back all requests from `mark` on. */
+  undo(mark: TrackerMark): void {
+    this.#sourceJournal.undo(mark.sources, this.sources.words, (at) => {
+      if ((this.sources.words[at + SOURCE_FLAGS]! & GONE) !== 0) this.sources.remove(at);
+    });
+    this.#outputJournal.undo(mark.outputs, this.outputs.words, (at) => {
+      const output = this.outputs.at(at);
+      if (output.isNew) this.outputs.remove(output);
+    });
+    this.#settle();
+  }
+
+  /** Makes the oldest open request final; `end` is where the next one began. */
+  keep(end: TrackerMark): void {
+    const { words } = this.sources;
+    this.#sourceJournal.keep(end.sources, (at) => {
+      // What a later request has ended is still to be had back, when that one is undone.
+      const isFinal = words[at + CHANGED_BY]! <= end.request;
+      if (isFinal && (words[at + SOURCE_FLAGS]! & GONE) !== 0) this.#dropSource(at);
+    });
+    this.#outputJournal.keep(end.outputs, () => {});
+    this.#settle();
+  }
+
+  #settle(): void {
+    if (this.#sourceJournal.isEmpty) this.#settled = this.#request;
+  }
+
+  /** The sources that the request at hand has moved; see source-claims.ts. */
+  claims(): Buffer {
+    const { words } = this.sources;
+    const writer = this.#writer;
+    writer.begin();
+    this.#sourceJournal.changes(this.#mark.sources, (at, before, beforeAt) => {
+      const wasGone = (before[beforeAt + SOURCE_FLAGS]! & GONE) !== 0;
+      const isGone = (words[at + SOURCE_FLAGS]! & GONE) !== 0;
+      writer.text(8);
+      writer.words(words, at, 2);
+      if (!wasGone) {
+        writer.text(16);
+        writer.words(before, beforeAt + START, 4);
+      } else if ((words[at + SOURCE_FLAGS]! & FORWARDED) !== 0) {
+        writer.text(1);
+        writer.byte(NONE_BUT_FORWARDED);
+      } else writer.text(0);
+      if (isGone) writer.text(0);
+      else writeSource(writer, words, at, this.arena);
+    });
+    return writer.end();
+  }
+
+  /** The latest time that the request at hand wrote into a cumulative stream, Unix milliseconds; 0 when it wrote none. */
+  get writtenMs(): number {
+    const { ms } = this.#written;
+    return ms === 0 ? 0 : ms + 1;
+  }
+
+  /** The levels of this writer that the request at hand has changed. */
+  levelClaims(): LevelClaim[] {
+    const claims: LevelClaim[] = [];
+    this.#outputJournal.changes(this.#mark.outputs, (at) => {
+      const output = this.outputs.at(at);
+      if (!output.isLevel) return;
+      claims.push({ field: fieldOf(output.lo, output.hi), value: levelOf(output) });
+    });
+    return claims;
+  }
+
+  /**
+   * Takes over what the ledger has of a source. Only while no request is open.
+   * @param bytes undefined when it has nothing
+   */
+  learn(field: Buffer, bytes: Buffer | undefined): void {
+    const lo = field.readInt32LE(0);
+    const hi = field.readInt32LE(4);
+    const found = this.sources.find(lo, hi);
+    if (found >= 0) this.#dropSource(found);
+    if (!bytes) return;
+    const at = this.#insert(lo, hi);
+    if (
+      at >= 0 &&
+      !unpackSource(bytes, this.sources.words, at, (cells) => this.#take(cells), this.arena.cells)
+    )
+      this.sources.remove(at);
+  }
+
+  /** Every source here, as the ledger would have it. Only while no request is open. */
+  allSources(): [field: Buffer, value: Buffer][] {
+    const writer = this.#writer;
+    writer.begin();
+    const { words } = this.sources;
+    this.sources.forEach((at) => {
+      writer.text(8);
+      writer.words(words, at, 2);
+      writer.text(0);
+      writeSource(writer, words, at, this.arena);
+    });
+    return sourceClaims(writer.end()).map(({ field, value }) => [field, value]);
+  }
+
+  /** Every level of this writer, as it is claimed. */
+  allLevels(): [field: Buffer, value: Buffer][] {
+    const all = new Map(this.#levels);
+    for (const output of this.outputs.all())
+      if (output.live && output.isLevel)
+        all.set(fieldOf(output.lo, output.hi).toString('latin1'), levelOf(output));
+    return [...all].map(([field, value]) => [Buffer.from(field, 'latin1'), value]);
+  }
+
+  /** Whether there is no room for another source. */
+  isFull(sourceAt: number): boolean {
+    const { sources } = this;
+    if (sourceAt >= 0) return false;
+    return this.#claimed >= sources.maxSources || this.ledgerSources + this.#claimed >= this.#maxLedger;
+  }
+
+  /** Whether this source goes into the overflow stream of its metric. */
+  overflows(sourceAt: number): boolean {
+    return (this.sources.words[sourceAt + SOURCE_FLAGS]! & OVERFLOW) !== 0;
+  }
+
+  /** The output stream of this hash, made when there is room. */
+  output(lo: number, hi: number, isLevel: boolean): Output | undefined {
+    let output = this.outputs.find(lo, hi);
+    if (!output) {
+      output = this.outputs.insert(lo, hi);
+      if (!output) return undefined;
+      output.isNew = true;
+      this.#remember(output);
+      output.isNew = false;
+      const start = isLevel ? this.#levelStart : this.#start;
+      output.startLo = start.lo;
+      output.startHi = start.hi;
+      output.isDelta = this.#deltas && !isLevel;
+      if (isLevel) {
+        output.isLevel = true;
+        const kept = this.#levels.get(fieldOf(lo, hi).toString('latin1'));
+        if (kept?.length === 9) {
+          if (kept[0] === 1) total.setInt(kept.readInt32LE(1), kept.readInt32LE(5));
+          else total.setDouble(kept.readDoubleLE(1));
+          output.writeValue(total);
+        }
+      }
+    }
+    output.seenSec = this.#nowSec;
+    return output;
+  }
+
+  addNumber(to: Contribution, point: NumberPoint): Outcome {
+    const { words } = this.sources;
+    const { output } = to;
+    const at = this.#source(to);
+    if (at < 0) return 'full';
+    now.set(point.isInt, point.lo, point.hi);
+    last.set((words[at + SOURCE_FLAGS]! & INTEGER) !== 0, words[at + VALUE]!, words[at + VALUE + 1]!);
+    const isKnown = (words[at + SOURCE_FLAGS]! & GONE) === 0;
+    const relation = this.#relation(to, at, point, isKnown);
+    if (relation === STALE) return 'stale';
+    this.#remember(output);
+    output.readValue(total);
+    if (!to.isMonotonic) {
+      // A level: what this source contributed until now is replaced.
+      total.add(now);
+      if (isKnown) total.subtract(last);
+    } else if (relation === DIFFERENCE && !now.lessThan(last)) total.add(difference.copy(now).subtract(last));
+    else if (relation !== BASELINE) total.add(now);
+    output.writeValue(total);
+    this.#note(to, at, point, (point.isInt ? INTEGER : 0) | (to.isMonotonic ? 0 : LEVEL));
+    words[at + VALUE] = point.lo;
+    words[at + VALUE + 1] = point.hi;
+    return relation === BASELINE && to.history === 'unknown' ? 'unknown' : 'added';
+  }
+
+  /** Ends a level: its source said that it has no value any more. One that is not known here may be in the ledger. */
+  endLevel(to: Contribution, point: NumberPoint): Outcome {
+    const { words } = this.sources;
+    const at = this.#source(to);
+    if (at < 0) return 'full';
+    if ((words[at + SOURCE_FLAGS]! & GONE) !== 0) {
+      if (to.wasForwarded) words[at + SOURCE_FLAGS]! |= FORWARDED;
+      return 'stale';
+    }
+    if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, ...this.#timeOf(point))) return 'stale';
+    this.#takeOff(at, to.output);
+    return 'added';
+  }
+
+  addHistogram(to: Contribution, point: HistogramPoint): Outcome {
+    const { output } = to;
+    if (output.isDelta) this.#remember(output);
+    const length = 2 + point.buckets;
+    if (!this.#fitBounds(output, point, length)) return output.block === 0 ? 'full' : 'bounds';
+    const at = this.#source(to);
+    if (at < 0) return 'full';
+    const { words } = this.sources;
+    const { cells } = this.arena;
+    const isKnown = (words[at + SOURCE_FLAGS]! & GONE) === 0;
+    let relation = this.#relation(to, at, point, isKnown);
+    if (relation === STALE) return 'stale';
+    let block = words[at + BLOCK]!;
+    const sameBounds = words[at + CELLS] === length && words[at + VALUE] === point.boundsLo;
+    if (block === 0 || !sameBounds) {
+      block = this.#sourceBlock(at, length);
+      if (block === 0) return this.#noRoom(at, isKnown);
+      // Other bounds: there is no previous value to subtract. Such a producer began anew: a histogram does not change its bounds.
+      if (relation === DIFFERENCE) relation = FULL;
+    }
+    if (relation === DIFFERENCE && this.#fell(block, point)) relation = FULL;
+    this.#remember(output);
+    if (relation !== BASELINE) {
+      const keep = relation === DIFFERENCE ? 1 : 0;
+      const sums = output.block;
+      cells[sums]! += point.count - keep * cells[block]!;
+      cells[sums + 1] = addDoubles(cells[sums + 1]!, addDoubles(point.sum, -keep * cells[block + 1]!));
+      for (let i = 0; i < point.buckets; i++)
+        cells[sums + 2 + i]! += point.counts[i]! - keep * cells[block + 2 + i]!;
+    }
+    if (!point.hasSum) output.withoutSum();
+    this.#note(to, at, point, 0);
+    words[at + VALUE] = point.boundsLo;
+    words[at + VALUE + 1] = point.boundsHi;
+    cells[block] = point.count;
+    cells[block + 1] = point.sum;
+    for (let i = 0; i < point.buckets; i++) cells[block + 2 + i] = point.counts[i]!;
+    return relation === BASELINE && to.history === 'unknown' ? 'unknown' : 'added';
+  }
+
+  addExponential(to: Contribution, point: ExponentialPoint): Outcome {
+    const { output } = to;
+    const at = this.#source(to);
+    if (at < 0) return 'full';
+    const { words } = this.sources;
+    const isKnown = (words[at + SOURCE_FLAGS]! & GONE) === 0;
+    const relation = this.#relation(to, at, point, isKnown);
+    if (relation === STALE) return 'stale';
+    let increment: Exponential | undefined = point.value;
+    if (relation === DIFFERENCE) {
+      const before = readExponential(this.arena.cells, words[at + BLOCK]!);
+      increment = subtractExponential(point.value, before) ?? point.value;
+    }
+    if (output.isDelta) this.#remember(output);
+    // What is stored may be scaled down, so that it fits; then the next difference is taken at that scale.
+    const stored = addExponential(point.value, emptyExponential(point.value.scale));
+    const before =
+      output.block === 0
+        ? emptyExponential(point.value.scale)
+        : readExponential(this.arena.cells, output.block);
+    const grown = relation === BASELINE ? before : addExponential(before, increment);
+    const needed = exponentialCells(grown);
+    const block = this.#sourceBlock(at, exponentialCells(stored));
+    if (block === 0) return this.#noRoom(at, isKnown);
+    this.#remember(output);
+    if (!this.#fitOutput(output, needed)) return this.#noRoom(at, isKnown);
+    writeExponential(this.arena.cells, output.block, grown);
+    writeExponential(this.arena.cells, block, stored);
+    if (!point.value.hasSum) output.withoutSum();
+    this.#note(to, at, point, 0);
+    return relation === BASELINE && to.history === 'unknown' ? 'unknown' : 'added';
+  }
+
+  /** The end of a point that goes out: `time` moves on, at most as far as the clock, and always forward. */
+  advance(output: Output, timeLo: number, timeHi: number): void {
+    this.#remember(output);
+    time.set(timeLo, timeHi).min(this.#now.lo, this.#now.hi);
+    // A level that goes on after a restart has an earlier start than its writer.
+    const floor = output.fresh ? this.#start : { lo: output.timeLo, hi: output.timeHi };
+    if (!lessThan(floor.lo, floor.hi, time.lo, time.hi)) {
+      // Some backends keep milliseconds.
+      const isFarAhead = this.#aheadMost.isBefore(floor.lo, floor.hi);
+      time.set(floor.lo, floor.hi).add(isFarAhead ? 1000 : 1_000_000);
+    }
+    output.timeLo = time.lo;
+    output.timeHi = time.hi;
+    this.#written.max(time.lo, time.hi);
+    this.#latest.max(time.lo, time.hi);
+  }
+
+  /**
+   * The same for an increment: it begins where the one before it in its stream ended, and ends later.
+   * @returns whether its start or time had to be moved
+   */
+  follow(output: Output, point: Dated): boolean {
+    this.#remember(output);
+    const { startLo, startHi, timeLo, timeHi } = point;
+    [time.lo, time.hi] = this.#timeOf(point);
+    if (!output.fresh) {
+      const isDated = startLo !== 0 || startHi !== 0;
+      if (isDated && lessThan(startLo, startHi, output.timeLo, output.timeHi)) {
+        point.startLo = output.timeLo;
+        point.startHi = output.timeHi;
+      }
+      if (!lessThan(output.timeLo, output.timeHi, time.lo, time.hi))
+        time
+          .set(output.timeLo, output.timeHi)
+          .add(this.#aheadMost.isBefore(output.timeLo, output.timeHi) ? 1000 : 1_000_000);
+    }
+    output.timeLo = point.timeLo = time.lo;
+    output.timeHi = point.timeHi = time.hi;
+    return point.startLo !== startLo || point.startHi !== startHi || time.lo !== timeLo || time.hi !== timeHi;
+  }
+
+  /** Takes the levels that have ended unseen off the output that they went into. */
+  takeOffEnded(intoLo: number, intoHi: number, output: Output): void {
+    const { words } = this.sources;
+    const ended = this.#ended;
+    for (let i = ended.length - 2; i >= 0; i -= 2) {
+      const at = this.sources.find(ended[i]!, ended[i + 1]!);
+      const isEnded = at >= 0 && words[at + SEEN]! < this.#nowSec - this.#ttlSec;
+      if (isEnded && (words[at + INTO] !== intoLo || words[at + INTO + 1] !== intoHi)) continue;
+      ended.splice(i, 2);
+      if (isEnded && (words[at + SOURCE_FLAGS]! & GONE) === 0) this.#takeOff(at, output);
+    }
+  }
+
+  /** How the point stands to what is known; never DIFFERENCE for a source that is not known. */
+  #relation(to: Contribution, at: number, point: Point, isKnown: boolean): number {
+    const { words } = this.sources;
+    if (isKnown) {
+      const [timeLo, timeHi] = this.#timeOf(point);
+      if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, timeLo, timeHi)) return STALE;
+      const sameStart = words[at + START] === point.startLo && words[at + START + 1] === point.startHi;
+      const undated = point.startLo === 0 && point.startHi === 0;
+      return sameStart || undated ? DIFFERENCE : FULL;
+    }
+    return to.history === 'new' || !to.isMonotonic ? FULL : BASELINE;
+  }
+
+  /** Its time, as far as it is believed: none, or one far ahead of the clock, is that of the clock. */
+  #timeOf({ timeLo, timeHi }: Pick<Point, 'timeLo' | 'timeHi'>): [number, number] {
+    const isBelieved = (timeLo !== 0 || timeHi !== 0) && !this.#believed.isBefore(timeLo, timeHi);
+    return isBelieved ? [timeLo, timeHi] : [this.#now.lo, this.#now.hi];
+  }
+
+  /** The source of a contribution; made when there is room. It may be changed from here on. */
+  #source(to: Contribution): number {
+    const { sources } = this;
+    let at = sources.find(to.sourceLo, to.sourceHi, to.sourceAt);
+    if (at < 0) {
+      at = this.isFull(at) ? -1 : this.#insert(to.sourceLo, to.sourceHi);
+      if (at < 0) return -1;
+      sources.words[at + SOURCE_FLAGS] = LIVE | GONE;
+    }
+    this.#rememberSource(at);
+    return at;
+  }
+
+  /** A new source; one that the ledger knows as well makes room. @returns -1 when all are of requests that are open */
+  #insert(lo: number, hi: number): number {
+    const { sources } = this;
+    if (sources.used >= sources.maxSources) {
+      const oldest = sources.oldest(this.#settled);
+      if (oldest < 0) return -1;
+      this.sourceEvictions++;
+      this.#dropSource(oldest);
+    }
+    return sources.insert(lo, hi);
+  }
+
+  #rememberSource(at: number): void {
+    const { words } = this.sources;
+    if (words[at + CHANGED_BY] === this.#request) return;
+    this.#sourceJournal.remember(words, at);
+    words[at + CHANGED_BY] = this.#request;
+    words[at + CLAIM_AT] = this.#claimed++;
+  }
+
+  #remember(output: Output): void {
+    if (output.changedBy === this.#request) return;
+    this.#outputJournal.remember(this.outputs.words, output.at);
+    output.changedBy = this.#request;
+    output.record = this.#outputsChanged++;
+    if (!output.isDelta) return;
+    output.empty();
+    if (output.block !== 0) this.#outputJournal.freeLater(output.block, output.cells);
+    output.block = output.cells = 0;
+  }
+
+  #note(to: Contribution, at: number, point: Point, flags: number): void {
+    const { words } = this.sources;
+    const [timeLo, timeHi] = this.#timeOf(point);
+    if (timeLo !== point.timeLo || timeHi !== point.timeHi) this.skewed++;
+    words[at + SOURCE_FLAGS] =
+      LIVE | flags | (to.overflow ? OVERFLOW : 0) | (to.wasForwarded ? FORWARDED : 0);
+    words[at + SEEN] = this.#nowSec;
+    words[at + START] = point.startLo;
+    words[at + START + 1] = point.startHi;
+    words[at + TIME] = timeLo;
+    words[at + TIME + 1] = timeHi;
+    words[at + INTO] = to.intoLo;
+    words[at + INTO + 1] = to.intoHi;
+  }
+
+  #fell(block: number, point: HistogramPoint): boolean {
+    const { cells } = this.arena;
+    if (point.count < cells[block]!) return true;
+    for (let i = 0; i < point.buckets; i++) if (point.counts[i]! < cells[block + 2 + i]!) return true;
+    return false;
+  }
+
+  /** Whether the point has the bounds of the output; the first sets them, and they change when none has come for 5 minutes. */
+  #fitBounds(output: Output, point: HistogramPoint, length: number): boolean {
+    const same =
+      output.block !== 0 &&
+      output.boundsLo === point.boundsLo &&
+      output.boundsHi === point.boundsHi &&
+      output.cells === length;
+    if (!same) {
+      if (output.block !== 0 && this.#nowSec - output.boundsSeenSec < 300) return false;
+      this.#remember(output);
+      const anew = output.block !== 0;
+      if (!this.#fitOutput(output, length)) return false;
+      if (anew) {
+        output.startLo = output.timeLo; // it starts anew, where the old one ended
+        output.startHi = output.timeHi;
+      }
+      this.arena.cells.fill(0, output.block, output.block + length);
+      output.boundsLo = point.boundsLo;
+      output.boundsHi = point.boundsHi;
+    }
+    output.boundsSeenSec = this.#nowSec;
+    return true;
+  }
+
+  /** A block of this many cells for a source that was remembered; 0 when there is no room, and it is as it was. */
+  #sourceBlock(at: number, needed: number): number {
+    const { words } = this.sources;
+    const block = words[at + BLOCK]!;
+    const before = this.#sourceJournal.blockBefore(this.#mark.sources, words[at + CLAIM_AT]!);
+    const fitting = this.#replace(this.#sourceJournal, block, words[at + CELLS]!, before, needed);
+    if (fitting === 0) return 0;
+    words[at + BLOCK] = fitting;
+    words[at + CELLS] = needed;
+    return fitting;
+  }
+
+  /** Gives an output that was remembered a block of this many cells. @returns false when there is no room */
+  #fitOutput(output: Output, needed: number): boolean {
+    const before = this.#outputJournal.blockBefore(this.#mark.outputs, output.record);
+    const fitting = this.#replace(this.#outputJournal, output.block, output.cells, before, needed);
+    if (fitting === 0) return false;
+    output.block = fitting;
+    output.cells = needed;
+    return true;
+  }
+
+  /** @returns a block for `needed` cells: the same if it is of that size, or a new one; 0 when there is none */
+  #replace(journal: Journal, block: number, cells: number, before: number, needed: number): number {
+    if (block !== 0 && sameSize(needed, cells)) return block;
+    const fitting = this.#take(needed);
+    if (fitting === 0) return 0;
+    if (block !== 0) {
+      if (block === before) journal.freeLater(block, cells);
+      else this.arena.give(block, cells);
+    }
+    return fitting;
+  }
+
+  /** A block of the arena; sources that the ledger knows as well make room for it. @returns 0 when there is none */
+  #take(cells: number): number {
+    let block = this.arena.take(cells);
+    for (let tries = 0; block === 0 && tries < EVICTIONS_MAX; tries++) {
+      const oldest = this.sources.oldest(this.#settled);
+      if (oldest < 0) break;
+      this.sourceEvictions++;
+      this.#dropSource(oldest);
+      block = this.arena.take(cells);
+    }
+    return block;
+  }
+
+  /** A source that could not be taken in: one that was not known is none. */
+  #noRoom(at: number, isKnown: boolean): Outcome {
+    if (!isKnown) this.sources.words[at + SOURCE_FLAGS]! |= GONE;
+    return 'full';
+  }
+
+  /** Takes a level off the output, and ends its source. */
+  #takeOff(at: number, output: Output): void {
+    const { words } = this.sources;
+    this.#remember(output);
+    this.#rememberSource(at);
+    last.set((words[at + SOURCE_FLAGS]! & INTEGER) !== 0, words[at + VALUE]!, words[at + VALUE + 1]!);
+    output.writeValue(output.readValue(total).subtract(last));
+    words[at + SOURCE_FLAGS]! |= GONE;
+  }
+
+  /** Forgets a source; the ledger still has it. A level is to be taken off its output first. */
+  #expireSource = (at: number): void => {
+    const { words } = this.sources;
+    if ((words[at + SOURCE_FLAGS]! & LEVEL) !== 0) {
+      const [lo, hi] = [words[at]!, words[at + 1]!];
+      const ended = this.#ended;
+      for (let i = 0; i < ended.length; i += 2) if (ended[i] === lo && ended[i + 1] === hi) return;
+      if (ended.length < ENDED_MAX) ended.push(lo, hi);
+      return;
+    }
+    this.sourceEvictions++;
+    this.#dropSource(at);
+  };
+
+  #dropSource(at: number): void {
+    const { words } = this.sources;
+    const block = words[at + BLOCK]!;
+    if (block !== 0) this.arena.give(block, words[at + CELLS]!);
+    this.sources.remove(at);
+  }
+
+  /** A stream that goes on after this is another one, and starts after it. */
+  #expireOutput = (output: Output): void => {
+    this.outputEvictions++;
+    this.#removeOutput(output);
+  };
+
+  #setAside(level: Output): void {
+    const field = fieldOf(level.lo, level.hi).toString('latin1');
+    const value = levelOf(level);
+    if (total.isInt && total.lo === 0 && total.hi === 0) this.#levels.delete(field);
+    else this.#levels.set(field, value);
+  }
+
+  #removeOutput(output: Output): void {
+    // Its sources may still be part of it: it goes on with that.
+    if (output.isLevel) this.#setAside(output);
+    if (output.block !== 0) this.arena.give(output.block, output.cells);
+    this.#start.max(output.timeLo, output.timeHi);
+    this.outputs.remove(output);
+  }
+}
+
+/** A hash as the name of a field: its 8 bytes. */
+export function fieldOf(lo: number, hi: number): Buffer {
+  const field = Buffer.allocUnsafe(8);
+  field.writeInt32LE(lo, 0);
+  field.writeInt32LE(hi, 4);
+  return field;
+}
+
+/** The value of a level: whether it is an integer, then its 8 bytes. */
+function levelOf(output: Output): Buffer {
+  output.readValue(total);
+  const value = Buffer.alloc(9);
+  value[0] = total.isInt ? 1 : 0;
+  if (total.isInt) {
+    value.writeInt32LE(total.lo, 1);
+    value.writeInt32LE(total.hi, 5);
+  } else value.writeDoubleLE(total.double, 1);
+  return value;
+}
