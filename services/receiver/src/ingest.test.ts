@@ -104,10 +104,10 @@ describe('a 503', () => {
 });
 
 /** A request of metrics whose turn never comes, or whose step fails. */
-async function metricsWithout(turn: boolean, limited: { movesSources?: boolean; body?: Buffer }) {
+async function metricsWithout(turn: boolean, limited: { needsLedger?: boolean; body?: Buffer }) {
   const done: string[] = [];
   const what = {
-    ...{ dropped: 0, message: '', movesSources: limited.movesSources ?? false, claim: undefined },
+    ...{ dropped: 0, message: '', needsLedger: limited.needsLedger ?? false, claim: undefined },
     undo: () => void done.push('undone'),
     wentElsewhere: () => void done.push('told later'),
     count: () => void done.push('counted'),
@@ -148,10 +148,10 @@ it('metrics whose turn has not come when Redis stays silent go where others go',
   });
 });
 
-it('what moves sources is not acknowledged without the ledger, though nothing of it is to be kept', async () => {
+it('what needs the ledger is not acknowledged without the ledger, though nothing of it is to be kept', async () => {
   for (const body of [undefined, Buffer.alloc(0)])
     for (const turn of [false, true])
-      expect(await metricsWithout(turn, { movesSources: true, ...(body && { body }) })).toEqual({
+      expect(await metricsWithout(turn, { needsLedger: true, ...(body && { body }) })).toEqual({
         answer: 'no_ledger',
         done: turn ? [] : ['undone'],
       });
@@ -162,7 +162,7 @@ it('counts what the limiter did once: when the request is acknowledged, not each
   const limited = {
     dropped: 1,
     message: 'one too many',
-    movesSources: false,
+    needsLedger: false,
     claim: undefined,
     undo: () => {},
     wentElsewhere: () => {},

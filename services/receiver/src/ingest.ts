@@ -78,8 +78,8 @@ export interface Limited {
   /** Points that were dropped, and why, in words for the client. */
   dropped: number;
   message: string;
-  /** Cumulative points were merged: it stands or falls with what the ledger of their sources says. */
-  movesSources: boolean;
+  /** What it says of cumulative streams has to be known to all receivers: it goes nowhere but to Redis. */
+  needsLedger: boolean;
   claim: Group['claim'];
   /** Takes back what it changed, when it is not enqueued at all. */
   undo(): void;
@@ -385,9 +385,9 @@ async function enqueueOrStore(
   if (results && !results.includes('no_memory')) return results;
   const batches = turn ? turn.outOfTurn() : (request as readonly Batch[]);
   if (!batches) throw unavailable('redis_unavailable', why, kept);
-  if (turn?.limited.movesSources) {
+  if (turn?.limited.needsLedger) {
     // Only the ledger in Redis knows what its sources have counted. They will say it again.
-    throw unavailable('no_ledger', `${why}, where the last values of merged cumulative points are`, kept);
+    throw unavailable('no_ledger', `${why}, where it is kept what was counted of cumulative points`, kept);
   }
   const outside = batches.filter((_, i) => !results || results[i] === 'no_memory');
   if (outside.length === 0) return [];

@@ -60,6 +60,9 @@ export class Limiting implements SharedState {
   #log = 0;
   #generation = 0;
   #renewal: NodeJS.Timeout | undefined;
+  #renewing: Promise<void> | undefined;
+  /** Requests that were kept so far. */
+  #kept = 0;
   #news: News | undefined;
   /** Of how many pieces the requests are that are open, oldest first. */
   #sizes: number[] = [];
@@ -124,7 +127,7 @@ export class Limiting implements SharedState {
       body: out === body ? body : Buffer.from(out.buffer, out.byteOffset, out.byteLength),
       dropped: droppedPoints,
       message: droppedPoints > 0 ? explain(dropped) : '',
-      movesSources,
+      needsLedger: movesSources || claim.reliesOnRules,
       claim: { claim: sharedClaim(claim), claimant: this.#claimant() },
       undo: () => this.undoLast(),
       wentElsewhere: () => limiter.learnUntold(Buffer.concat([claim.keys, claim.remembered])),
@@ -159,7 +162,7 @@ export class Limiting implements SharedState {
       isChanged: all.some(({ body }, i) => body !== pieces[i]),
       dropped: all.reduce((sum, { dropped }) => sum + dropped, 0),
       message: all.find(({ message }) => message !== '')?.message ?? '',
-      movesSources: all.some(({ movesSources }) => movesSources),
+      needsLedger: all.some(({ needsLedger }) => needsLedger),
       claim: { claim: joinedClaim(all.map(({ claim }) => claim!.claim)), claimant },
       undo: () => this.undoLast(),
       wentElsewhere: () => {
@@ -172,6 +175,7 @@ export class Limiting implements SharedState {
   }
 
   keep(answer: ClaimAnswer | undefined): void {
+    this.#kept++;
     for (let left = this.#sizes.shift() ?? 0; left > 0; left--) this.#limiter?.keep();
     if (answer?.kind === 'kept') this.#learnState(answer.state);
   }
@@ -221,6 +225,9 @@ export class Limiting implements SharedState {
 
   async catchUp(): Promise<void> {
     this.#takeOver();
+    if (!this.#behind) return;
+    await this.#renewing; // it may be of the writer before this one
+    this.#takeOver();
     if (this.#behind) await this.#renew();
   }
 
@@ -261,10 +268,23 @@ export class Limiting implements SharedState {
     };
   }
 
-  /** Asks Redis for what this receiver is behind with, and keeps its slot. */
-  async #renew(): Promise<void> {
+  /**
+   * Asks Redis for what this receiver is behind with, and keeps its slot. One at a time: what an earlier one read must not be taken
+   * over after what a later one did.
+   */
+  #renew(): Promise<void> {
+    this.#renewing ??= this.#renewOnce().finally(() => {
+      this.#renewing = undefined;
+    });
+    return this.#renewing;
+  }
+
+  async #renewOnce(): Promise<void> {
+    const token = this.#token;
     try {
-      this.#news = await this.#ask();
+      const news = await this.#ask();
+      if (token !== this.#token) return; // it speaks of a writer that this receiver is no longer
+      this.#news = news;
     } catch (error) {
       // It goes on with what it has.
       this.#host.log.debug({ err: (error as Error).message }, 'the slot of the limiter was not renewed');
@@ -295,7 +315,7 @@ export class Limiting implements SharedState {
     if (hasForgotten) this.#behind = 'all';
     if (lease.isNew && this.#behind !== 'all') this.#behind = 'writer';
     const behind = lease.state.missed && !this.#behind ? 'keys' : this.#behind;
-    const news: News = { lease, generation, hasForgotten };
+    const news: News = { lease, generation, hasForgotten, kept: this.#kept };
     if (hasForgotten && limiter) await shared.restore(limiter.sources(), lease.slot, limiter.levels());
     if (behind === 'all' || behind === 'keys')
       [news.keys, news.producers] = await Promise.all([shared.keys(), shared.producers()]);
@@ -311,6 +331,8 @@ export class Limiting implements SharedState {
     this.#news = undefined;
     const { lease, generation } = news;
     this.#lease = lease;
+    // A step that was under way may have changed them since they were read.
+    const levels = news.kept === this.#kept ? news.levels : undefined;
     this.#limiter ??= new CardinalityLimiter(this.#options, {
       now: this.#now,
       seed: lease.seed,
@@ -333,15 +355,15 @@ export class Limiting implements SharedState {
     if (news.keys) limiter.learnKeys(news.keys);
     if (news.producers) limiter.learnProducers(news.producers);
     if (news.rules) this.#learnRules(lease.state.version, news.rules);
-    if (news.levels) {
+    if (levels) {
       const startMs = Math.max(this.#now(), lease.writtenMs + 1);
-      limiter.beginWriter(lease.slot, startMs, lease.levelsSinceMs, news.levels);
+      limiter.beginWriter(lease.slot, startMs, lease.levelsSinceMs, levels);
     }
     // Rules that others have changed since are learned when they stand against a claim.
     const version = this.#version;
     const isCaughtUp =
-      (this.#behind !== 'all' || news.rules !== undefined) &&
-      (this.#behind !== 'writer' || news.levels !== undefined);
+      (this.#behind !== 'all' || (news.rules !== undefined && levels !== undefined)) &&
+      (this.#behind !== 'writer' || levels !== undefined);
     if (isCaughtUp) {
       if (this.#behind === 'all')
         this.#host.log.info({ slot: lease.slot }, 'the limiter knows the rules of the pipeline');
@@ -409,6 +431,8 @@ interface News {
   generation: number;
   /** Redis has lost what it knew. */
   hasForgotten: boolean;
+  /** Requests that were kept when it was read. */
+  kept: number;
   keys?: Buffer;
   producers?: Buffer;
   rules?: Map<string, string>;

@@ -13,7 +13,7 @@ import { SourceHistory } from './merge/source-history.ts';
 import { type LevelClaim, Tracker, type TrackerMark } from './merge/tracker.ts';
 import { completeOptions, type LimiterOptions, policyOf } from './options.ts';
 import { addTotals, emptyTotals, type LimiterReport, makeReport, type Totals } from './report.ts';
-import { CUMULATIVE } from './wire/metric-kind.ts';
+import { CUMULATIVE, GAUGE } from './wire/metric-kind.ts';
 import { isRegular, normalise } from './wire/normalise.ts';
 import { int32At, Reader, releaseBody } from './wire/reader.ts';
 import { POINT_WORDS, POINTS_MAX, Scanner } from './wire/scan.ts';
@@ -70,6 +70,11 @@ export interface Limited {
 export interface Claim {
   /** A key-set that is not known here was refused or lost a label: has to know all keys that others have let in. */
   hasRefused: boolean;
+  /**
+   * It has cumulative points, and labels may be given up at any time: one whose label another receiver has given up must not go by
+   * itself.
+   */
+  reliesOnRules: boolean;
   /** Keys that came in. */
   keys: Buffer;
   /** Keys in use that Redis has to be reminded of. */
@@ -436,6 +441,7 @@ export class CardinalityLimiter {
     const isEnforced = options.mode === 'enforce';
     return {
       hasRefused: changes.hasRefused && isEnforced,
+      reliesOnRules: changes.reliesOnRules && isEnforced,
       keys: packed(changes.inserted),
       remembered: packed(changes.remembered),
       gone: packed(changes.gone),
@@ -564,6 +570,8 @@ export class CardinalityLimiter {
       block.points += count;
     }
     if (block.node) block.node.points = block.points;
+    const isCumulative = block.temporality === CUMULATIVE && block.kind !== GAUGE;
+    if (isCumulative && admission.acts(metric)) changes.reliesOnRules = true;
     if (sampling) {
       if (this.#unknown > 0) admission.feedResource(metric, body, resource, this.#unknown);
       else if (this.#random.next() % KNOWN_WEIGHT === 0) {

@@ -93,6 +93,11 @@ export class Admission {
     return this.#sharedUsed === 0 ? used : Math.max(used, this.#sharedUsed + this.#pending);
   }
 
+  /** Whether new key-sets of the metric are looked at: labels may be given up at any time. */
+  acts({ policy }: Metric): boolean {
+    return this.used >= policy.actAbove * this.limit;
+  }
+
   set sharedUsed(keys: number) {
     this.#sharedUsed = keys;
     this.#pending = 0;
@@ -167,7 +172,7 @@ export class Admission {
     mergeable: boolean,
   ): Verdict {
     const { policy } = metric;
-    if (this.used < policy.actAbove * this.limit && this.insert(metric, lo, hi, isMerged)) return 'admit';
+    if (!this.acts(metric) && this.insert(metric, lo, hi, isMerged)) return 'admit';
 
     const { critical } = metric;
     if (critical && policy.aggregateLabels.length === 0 && this.#has(critical, scanner, resource)) {

@@ -31,6 +31,8 @@ export class RequestChanges {
   readonly rules = new Set<Metric>();
   /** A key-set that is not known here was refused or lost a label: another receiver may know it. */
   hasRefused = false;
+  /** It has cumulative points, and labels may be given up at any time. */
+  reliesOnRules = false;
   readonly #touched: KeyChange[] = [];
   readonly #removed: KeyChange[] = [];
   readonly #ruleChanges: RuleChange[] = [];

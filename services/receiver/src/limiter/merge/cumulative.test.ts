@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { LimiterOptions } from '../index.ts';
 import {
   decode,
   type FlatPoint,
@@ -327,6 +328,23 @@ describe('cumulative streams that lose a label', () => {
     }
     expect(send(['a', 7n, 1500, 200_000])).toBe(7n);
     expect(made.limiter.report().tracker.sources).toBe(1);
+  });
+
+  it('say that they rely on the rules that all receivers know, while labels may be given up', () => {
+    const relies = (options: Partial<LimiterOptions>, metrics: (made: Rig) => MetricData[]) => {
+      const made = rig({ aggregateLabels: ['user'], ...options });
+      return metrics(made).map((metric) => made.send([metric]).claim.reliesOnRules);
+    };
+    const points = [{ labels: { user: 'a' }, start: at(0), time: at(1), int: 1n }];
+    const twice = () => [metricOf('int', points), metricOf('int', points)];
+    expect(relies({ actAbove: 0 }, twice)).toEqual([true, true]);
+    expect(relies({ actAbove: 0, mode: 'observe' }, twice)).toEqual([false, false]);
+    expect(relies({ actAbove: 0.5 }, twice)).toEqual([false, false]);
+    const others: Partial<MetricData>[] = [{ temporality: 1 }, { kind: 'gauge' }];
+    expect(relies({ actAbove: 0 }, () => others.map((other) => metricOf('int', points, other)))).toEqual([
+      false,
+      false,
+    ]);
   });
 
   it('end a level by a request that is undone while the one before it is kept', () => {

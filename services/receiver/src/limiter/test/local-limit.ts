@@ -14,7 +14,7 @@ export function localLimit(
       body: out === body ? body : Buffer.from(out),
       dropped: droppedPoints,
       message: '',
-      movesSources: false,
+      needsLedger: false,
       claim: undefined,
       undo: () => {},
       wentElsewhere: () => {},
