@@ -172,7 +172,16 @@ function broken(each: Plan, error: Error): Result {
     form: each.form,
     faults: each.faults.map(({ kind, target }) => ({ kind, target })),
     ...{ obligations: 0, missing: 0, invented: 0, corrupted: 0, duplicated: 0, duplicatesAllowed: 0 },
-    ...{ lost: 0, countedLost: 0, mergedPoints: 0, recoveryMs: 0, settledMs: 0 },
+    ...{
+      lost: 0,
+      countedLost: 0,
+      mergedPoints: 0,
+      mergedSeries: 0,
+      totalsJudged: 0,
+      totalsExact: 0,
+      recoveryMs: 0,
+      settledMs: 0,
+    },
     failure: `the run itself broke: ${error.message}`,
   };
 }

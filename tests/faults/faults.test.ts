@@ -1,4 +1,4 @@
-/** The short form of `make faults`: some runs of a fixed seed, and some of a new one. */
+/** The short form of `make faults`: some runs of a fixed seed, and some of a new one, all with producers of what is merged. */
 import { temporaryDirectory } from '@nrdot/testbed';
 import { expect, describe as group, it } from 'vitest';
 import { describe, plan } from './plan.ts';
@@ -21,11 +21,12 @@ group('faults', () => {
     for (const seed of [FIXED, Math.floor(Math.random() * 2 ** 31)]) {
       console.log(`seed ${seed}`);
       for (let index = 0; index < RUNS[form]; index++) {
-        const each = plan(seed, index, form);
+        const each = { ...plan(seed, index, form), merging: true };
         if (each.faults.some(({ kind }) => kind === SLOW)) continue;
         const { result } = await faultRun(stack, each);
         expect(result.failure, `seed ${seed}, ${describe(each)}`).toBe('');
         expect(result.obligations).toBeGreaterThan(1_000);
+        expect(result.totalsJudged).toBeGreaterThan(0);
       }
     }
   });

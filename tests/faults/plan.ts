@@ -29,8 +29,7 @@ export const TURN: readonly Form[] = [
   ...(['services', 'services', 'one', 'services', 'cluster', 'one'] as const),
 ];
 const PAIRS = 0.4;
-/** None, until totals are right with several receivers. */
-const MERGING = 0;
+const MERGING = 0.5;
 
 export function formOf(index: number): Form {
   return TURN[Math.floor(index / RUNS_PER_STACK) % TURN.length]!;

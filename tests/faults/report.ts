@@ -7,7 +7,7 @@ import { RUNS_PER_STACK, TURN } from './plan.ts';
 import { readResults } from './results.ts';
 import { LATE_MS, type Result } from './run.ts';
 import type { SoakResult } from './soak.ts';
-import { DISK_BYTES, type Form, SETTINGS } from './stack.ts';
+import { DISK_BYTES, FORMS, type Form, SETTINGS } from './stack.ts';
 
 const PAGE = new URL('../../docs/reliability.md', import.meta.url);
 const FIGURES = new URL('../../docs/reliability.json', import.meta.url);
@@ -44,11 +44,17 @@ const soaks = existsSync(soakFile)
       .filter(Boolean)
       .map((line) => JSON.parse(line) as SoakLine)
   : [];
+const merging = [...FORMS, 'all' as const]
+  .map((form) => mergingRow(form, form === 'all' ? results : results.filter((each) => each.form === form)))
+  .filter(({ runs }) => runs > 0);
 const damage = {
   lost: sum(results, 'lost'),
   counted: sum(results, 'countedLost'),
 };
-writeFileSync(FIGURES, `${JSON.stringify({ origin, all, rows, damage, failures, soaks }, undefined, 2)}\n`);
+writeFileSync(
+  FIGURES,
+  `${JSON.stringify({ origin, all, rows, merging, damage, failures, soaks }, undefined, 2)}\n`,
+);
 writeFileSync(PAGE, page());
 console.log(
   `wrote docs/reliability.md: ${all.runs} runs, ${all.obligations} obligations, ${failures.length} failures`,
@@ -68,6 +74,33 @@ function row(fault: string, of: readonly Result[]): Row {
     duplicated: sum(of, 'duplicated'),
     recoveryP50Ms: times[Math.floor((times.length - 1) / 2)] ?? 0,
     recoveryMaxMs: times.at(-1) ?? 0,
+  };
+}
+
+interface MergingRow {
+  form: Form | 'all';
+  runs: number;
+  points: number;
+  series: number;
+  totalsJudged: number;
+  totalsExact: number;
+  totalsWrong: number;
+}
+
+/** Of the runs that had producers of cumulative streams and gauges. */
+function mergingRow(form: MergingRow['form'], of: readonly Result[]): MergingRow {
+  const merged = of.filter(({ mergedPoints }) => mergedPoints > 0);
+  const bounded = merged.filter(({ totalsExact, failure }) => totalsExact === 0 && failure === '');
+  const totalsJudged = sum(merged, 'totalsJudged');
+  const totalsExact = sum(merged, 'totalsExact');
+  return {
+    form,
+    runs: merged.length,
+    points: sum(merged, 'mergedPoints'),
+    series: sum(merged, 'mergedSeries'),
+    totalsJudged,
+    totalsExact,
+    totalsWrong: totalsJudged - totalsExact - sum(bounded, 'totalsJudged'),
   };
 }
 
@@ -134,7 +167,7 @@ ${line(cells({ ...all, fault: '**all**' }))}
 A run with two faults is in two rows, and once in the last. Bits flipped in segments took ${n(damage.lost)} items, which nothing can
 bring back; the product counted ${n(damage.counted)} as lost to damage. They have to be equal, and are not in the column of the missing.
 
-${failures.length === 0 ? 'No run failed.' : `## Failed runs\n${failures.map(failed).join('\n')}`}
+${merging.length === 0 ? '' : totals()}${failures.length === 0 ? 'No run failed.' : `## Failed runs\n${failures.map(failed).join('\n')}`}
 
 ${soaks.length === 0 ? '' : held(soaks)}## What is not covered
 - Clock steps are those of one process's wall clock, by an hour and back, done from inside it. Redis' own clock, by which the
@@ -155,6 +188,27 @@ ${soaks.length === 0 ? '' : held(soaks)}## What is not covered
 \`make reliability\` does all of it, and \`make reliability CONTINUE=1\` goes on where it was stopped: the same seed makes the same
 faults and loads, though not the same interleaving. \`make faults SEED=${origin.seed} FROM=17 RUNS=1\` does run 17 alone.
 \`make soak\` holds the load.
+`;
+}
+
+/** What became of merged streams. */
+function totals(): string {
+  const n = (value: number) => value.toLocaleString('en-US');
+  const cells = ({ form, runs, points, series, totalsJudged, totalsExact, totalsWrong }: MergingRow) =>
+    `| ${form === 'all' ? '**all**' : `\`${form}\``} | ${[runs, points, series, totalsJudged, totalsExact, totalsWrong].map(n).join(' | ')} |`;
+  return `### Merged totals
+About half of the runs also have four producers of counters, histograms, exponential histograms, levels and gauges, whose series come
+and go, restart, and send their requests to either receiver; the limiter acts from the first key-set on, and gives up their label. What
+a backend makes of the streams that came out is held against what was counted at the source, to the last bit, by a model that shares
+no code with the product. Gauges have no total: each reading that came out has to be one that was sent.
+
+| form | runs | points | series | totals judged | exact | wrong |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+${merging.map(cells).join('\n')}
+
+Totals that are neither exact nor wrong are of stacks whose disk was damaged before: there they are held to be no more than what
+was sent.
+
 `;
 }
 

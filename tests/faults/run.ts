@@ -32,8 +32,12 @@ export interface Result {
   /** Lost to injected damage of the disk, and what the product counted as lost to it. */
   lost: number;
   countedLost: number;
-  /** Points of cumulative streams and gauges that were acknowledged, and are judged by the totals of what came out. */
+  /** Points of cumulative streams and gauges that were acknowledged, and are judged by the totals of what came out; and their series. */
   mergedPoints: number;
+  mergedSeries: number;
+  /** Metrics whose totals were judged, and how many of them were exact. Of the others it was only held that they are not more. */
+  totalsJudged: number;
+  totalsExact: number;
   /** From the end of faults and load until the last obligation had arrived. */
   recoveryMs: number;
   /** Until the books balanced and nothing was queued. */
@@ -76,6 +80,7 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
     accepted: (await stack.books()).accepted,
     merged: stack.merged.points,
     counted: stack.metricClient.counted.points,
+    series: stack.metricClient.counted.streams,
   };
   const run = mix32(plan.seed + mix32(plan.index + 77));
   const reports: GenerateReport[] = [];
@@ -162,6 +167,7 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
   const { accepted } = await stack.books().catch(() => ({ accepted: before.accepted }));
   const mergedOut = stack.merged.points - before.merged;
   const acceptedTwice = accepted - before.accepted - together(reports).acknowledged.count - mergedOut;
+  const merged = judgeMerged(stack, plan);
   const result: Result = {
     index: plan.index,
     seed: plan.seed,
@@ -188,6 +194,9 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
     lost,
     countedLost: counted,
     mergedPoints: stack.metricClient.counted.points - before.counted,
+    mergedSeries: stack.metricClient.counted.streams - before.series,
+    totalsJudged: merged.judged,
+    totalsExact: merged.exact,
     recoveryMs: Math.round(Math.max(0, recoveryMs)),
     settledMs: Math.round(performance.now() - mendedMs),
     failure: '',
@@ -205,7 +214,7 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
     counted - lost > Math.max(0, acceptedTwice)
       ? `the product counted ${counted} items as damaged, ${lost} are gone, and ${acceptedTwice} were accepted twice`
       : '',
-    ...judgeMerged(stack),
+    ...merged.complaints,
     refused.length > 0 ? `sound requests were refused for good: ${JSON.stringify(refused)}` : '',
     ...stack.crashed().map((what) => `a process ended by itself: ${what}`),
   ];
@@ -224,7 +233,7 @@ export function judgeAgain(stack: Stack, { run, obligations, neverSent }: Verdic
 /** Producers of what is merged, until the signal; then they say all that they have counted. */
 async function produceMetrics(stack: Stack, { seed, index }: Plan, over: AbortSignal): Promise<void> {
   const { metricClient } = stack;
-  const prefix = `${MERGED}${Math.floor(index / RUNS_PER_NAME)}.`;
+  const prefix = prefixOf(index);
   const produce = async (_: unknown, n: number) => {
     const own = mix32(seed ^ mix32(index * PRODUCERS + n));
     const random = seededRandom(own);
@@ -248,15 +257,30 @@ async function produceMetrics(stack: Stack, { seed, index }: Plan, over: AbortSi
   await Promise.all(Array.from({ length: PRODUCERS }, produce));
 }
 
-/** Of all runs on this stack. Each label may be gone from what overflowed, so a metric is judged as a whole. */
-function judgeMerged({ merged, metricClient: { counted, atMost, rejected }, mayLack }: Stack): string[] {
+function prefixOf(index: number): string {
+  return `${MERGED}${Math.floor(index / RUNS_PER_NAME)}.`;
+}
+
+/**
+ * Of all runs on this stack. Each label may be gone from what overflowed, so a metric is judged as a whole. Counted are the
+ * totals of this run's metrics; gauges have none.
+ */
+function judgeMerged(
+  { merged, metricClient: { counted, atMost, rejected }, mayLack }: Stack,
+  { index, merging }: Plan,
+): { complaints: string[]; judged: number; exact: number } {
   const lacking = mayLack || rejected > 0;
-  return judgeTotals(merged, {
+  const groups = [...counted.groups([]).values()];
+  const complaints = judgeTotals(merged, {
     counted,
     atMost,
     kept: [],
-    ...(lacking && { mayLack: new Set(counted.groups([]).keys()) }),
+    ...(lacking && { mayLack: new Set(groups.map(({ name }) => name)) }),
   });
+  const own = groups.filter(({ kind, name }) => kind !== 'gauge' && name.includes(prefixOf(index)));
+  const judged = merging ? own.map(({ name }) => name) : [];
+  const exact = lacking ? [] : judged.filter((name) => !complaints.some((each) => each.startsWith(name)));
+  return { complaints, judged: judged.length, exact: exact.length };
 }
 
 async function strikeAndMend(scene: Scene, { kind, target, afterMs, lastsMs }: PlannedFault): Promise<void> {
