@@ -41,6 +41,20 @@ describe('the ledger of the dlq', () => {
     expect((await Ledger.open(dir.path)).pending('accepted')).toBe(0);
   });
 
+  it('names the limit by which something was dropped: the rejected area has limits of its own', async () => {
+    const ledger = await Ledger.open(dir.path);
+    const none = { retention: 0, capacity: 0, purged: 0, corrupted: 0 };
+    await ledger.writtenOff('normal', { ...none, capacity: 1, retention: 2 });
+    await ledger.writtenOff('rejected', { retention: 3, capacity: 4, purged: 5, corrupted: 6 });
+    const redis = books();
+    await ledger.tell(redis.book);
+    expect(redis.counts).toEqual({
+      ...{ 'dropped:capacity': 1, 'dropped:retention': 2 },
+      ...{ 'dropped:rejected_retention': 3, 'dropped:rejected_capacity': 4 },
+      ...{ 'dropped:purged': 5, 'dropped:corrupted': 6 },
+    });
+  });
+
   it('tells the same entry again when the answer got lost, or the kill came after it', async () => {
     const redis = books();
     const ledger = await Ledger.open(dir.path);

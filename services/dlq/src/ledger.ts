@@ -100,8 +100,9 @@ export class Ledger {
       isNews = true;
       this.#writtenOff[key] = now;
       // Fewer: a checkpoint was damaged, and counts from 0 again.
-      if (now > before)
-        this.#counts[`dropped:${reason}`] = (this.#counts[`dropped:${reason}`] ?? 0) + now - before;
+      if (now <= before) continue;
+      const field = `dropped:${limitOf(area, reason)}`;
+      this.#counts[field] = (this.#counts[field] ?? 0) + now - before;
     }
     return isNews ? this.#keep() : Promise.resolve();
   }
@@ -204,6 +205,12 @@ export class Ledger {
     await fs.rename(temporary, path);
     await fs.syncDir(this.#dir);
   }
+}
+
+/** By which limit: what the upstream refused has limits of its own, and another remedy. */
+function limitOf(area: Area, reason: keyof WriteOffs): string {
+  const isLimit = reason === 'retention' || reason === 'capacity';
+  return area === 'rejected' && isLimit ? `rejected_${reason}` : reason;
 }
 
 async function textOf(fs: FileSystem, path: string): Promise<string> {

@@ -92,7 +92,10 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
     'dropped',
     'difference',
   ],
-  'pipeline_dropped_items_total.reason': ['partial_success', 'corrupted', 'retention', 'capacity', 'purged'],
+  'pipeline_dropped_items_total.reason': [
+    ...['partial_success', 'corrupted', 'retention', 'capacity'],
+    ...['rejected_retention', 'rejected_capacity', 'purged'],
+  ],
 };
 
 /** The values of a label of a metric, placeholders among them. */
