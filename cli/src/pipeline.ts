@@ -1,14 +1,14 @@
-import { type Config, ConfigError } from '@nrdot/config';
+import type { Config } from '@nrdot/config';
 import { Bell, DirectLane } from '@nrdot/queue';
 import {
   type Address,
   AdminServer,
   addConfigRoutes,
+  CertificateWatch,
   formatAddress,
   type Host,
   type LiveConfig,
   names,
-  publishCertificates,
   type RunningService,
   StatusBoard,
   stopTogether,
@@ -25,6 +25,8 @@ export interface Pipeline {
   otlp: Address | undefined;
   /** Why services cannot do their work now, in words for a person, each reason once. */
   waitsFor(): string[];
+  /** What SIGHUP asks for: reads the configuration again and tells what came of it. */
+  reload(): void;
   /** Stops all services within this time. */
   stop(timeoutMs: number): Promise<Stopped>;
 }
@@ -39,18 +41,6 @@ export interface Stopped {
 export function loggerOf(config: Config, terminal: boolean): Logger {
   const { level, format } = config.log;
   return createLogger({ level, format: format === 'auto' ? (terminal ? 'text' : 'json') : format });
-}
-
-/** What SIGHUP does: reads the configuration again and says what came of it. */
-export function reload(live: LiveConfig, log: Logger): void {
-  try {
-    const changes = live.reload();
-    // Only now: the level of the log may be one of the changes.
-    log.info(`configuration reloaded: ${names(changes)}`);
-  } catch (error) {
-    const why = error instanceof ConfigError ? 'it is not valid, nothing was applied' : 'refused';
-    log.error({ err: (error as Error).message }, `configuration not reloaded: ${why}`);
-  }
 }
 
 /**
@@ -71,7 +61,6 @@ export async function startPipeline(
     ? { bells: { scheduler: new Bell(), exporter: new Bell(), lane: new DirectLane() } }
     : {};
   const { listen, tls, hosts } = config.admin;
-  publishCertificates(config, registry);
   const admin = new AdminServer({ listen, tls, hosts, ...(token ? { token } : {}) }, registry, log);
   const status = new StatusBoard(VERSION);
   const transitions = new Transitions({
@@ -85,7 +74,11 @@ export async function startPipeline(
   live.follow(({ log: { level } }) => () => {
     log.level = level;
   });
-  addConfigRoutes(admin, live, (what) => transitions.happened('configuration', `Configuration ${what}.`));
+  const certificates = new CertificateWatch(config, services, registry, transitions);
+  // A subject for each way to ask: a program that asks the API again and again leaves a line for who sends a signal.
+  const told = (by: string, what: string, level?: 'error') =>
+    transitions.happened(`configuration:${by}`, `Configuration ${what}`, level);
+  addConfigRoutes(admin, live, (what) => told('api', `${what}.`));
   const started: RunningService[] = [];
   let otlp: Address | undefined;
   let dlqUrl = config.dlq.url;
@@ -112,13 +105,22 @@ export async function startPipeline(
     }
     const address = await admin.start();
     const stop = async (timeoutMs: number) => {
+      certificates.stop();
       await status.stop();
       const unreached = started.filter(({ reached }) => reached?.() === false).map(({ name }) => name);
       return { unclean: await stopTogether(started, timeoutMs, log, admin), unreached };
     };
+    const reload = () => {
+      try {
+        told('signal', `reloaded: ${names(live.reload())}.`);
+      } catch (error) {
+        told('signal', `not reloaded, nothing was applied: ${(error as Error).message}`, 'error');
+      }
+    };
     const waitsFor = () => [...new Set(started.flatMap((service) => service.notReady() ?? []))];
-    return { admin: address, otlp, waitsFor, stop };
+    return { admin: address, otlp, waitsFor, reload, stop };
   } catch (error) {
+    certificates.stop();
     await status.stop();
     await stopTogether(started, 0, log);
     throw startError(error, config);

@@ -228,21 +228,28 @@ describe('the file', () => {
     config.log.level = 'info';
     writeFileSync(file, JSON.stringify(config));
     running.processes.up!.signal('SIGHUP');
-    await running.processes.up!.line(/configuration reloaded: log\.level, scheduler\.weights\.critical/);
+    await running.processes.up!.line(/Configuration reloaded: log\.level, scheduler\.weights\.critical\./);
     await weight('critical', 6)();
+    config.exporter.headers = { 'api-key': 'fourth-secret' };
+    writeFileSync(file, JSON.stringify(config));
+    running.processes.up!.signal('SIGHUP');
+    await running.processes.up!.line(/Configuration reloaded: exporter\.headers/);
     writeFileSync(file, JSON.stringify({ ...config, scheduler: { weights: { critical: 8 }, slot: '1s' } }));
     running.processes.up!.signal('SIGHUP');
-    await running.processes.up!.line(/"err":"scheduler\.slot: .*configuration not reloaded: refused/);
+    await running.processes.up!.line(/Configuration not reloaded, nothing was applied: scheduler\.slot: /);
     writeFileSync(file, 'log: [');
     running.processes.up!.signal('SIGHUP');
-    await running.processes.up!.line(/configuration not reloaded: it is not valid/);
+    await running.processes.up!.line(/Configuration not reloaded, nothing was applied: .*nrdot\.yaml/);
     await weight('critical', 6)();
     const everything = JSON.stringify([
       await get('/api/config'),
+      await get('/api/events'),
       await post('/api/config/preview', 'exporter: {headers: {api-key: third-secret}}'),
       running.processes.up!.output(1_000),
     ]);
     expect(everything).not.toMatch(/-secret|new-token/);
     expect(everything).toContain('[redacted]');
+    // What a key was changed for is looked up in the history, days later.
+    expect(everything).toMatch(/Configuration reloaded: exporter\.headers.*Configuration not reloaded/s);
   });
 });

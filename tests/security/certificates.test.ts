@@ -6,12 +6,13 @@ import { Agent, createServer, request, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import type { TLSSocket } from 'node:tls';
 import { loadConfig } from '@nrdot/config';
-import { followCertificate, publishCertificates } from '@nrdot/service';
-import { MetricsRegistry } from '@nrdot/telemetry';
+import { CertificateWatch, followCertificate } from '@nrdot/service';
+import { createLogger, MetricsRegistry, type Transition, Transitions } from '@nrdot/telemetry';
 import { waitUntil } from '@nrdot/testbed';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Upstream } from '../../services/exporter/src/upstream.ts';
 import { DlqClient } from '../../services/receiver/src/dlq-client.ts';
 
@@ -19,11 +20,15 @@ let dir: string;
 const at = (file: string) => join(dir, file);
 beforeAll(() => {
   dir = mkdtempSync(join(tmpdir(), 'nrdot-certificates-'));
-  for (const name of ['first', 'second'])
+  for (const [name, days] of [
+    ['first', '2'],
+    ['second', '2'],
+    ['long', '90'],
+  ] as const)
     execFileSync(
       'openssl',
       [
-        ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
+        ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', days],
         ...['-subj', `/CN=${name}`, '-addext', 'subjectAltName=IP:127.0.0.1'],
         ...['-keyout', `${name}.key`, '-out', `${name}.crt`],
       ],
@@ -63,22 +68,15 @@ it('a server shows the renewed one to new connections, and those there are go on
   use('first');
   const server = createServer(pair('used'), (_, response) => response.end('yes'));
   const url = await listening(server);
-  const said: string[] = [];
-  followCertificate(
-    server,
-    { certFile: at('used.crt'), keyFile: at('used.key') },
-    { info: () => said.push('renewed'), warn: () => said.push('cannot') } as never,
-    5,
-  );
+  followCertificate(server, { certFile: at('used.crt'), keyFile: at('used.key') }, 5);
   const kept = new Agent({ keepAlive: true, maxSockets: 1 });
   expect(await shown(url, kept)).toBe('first');
   writeFileSync(at('used.key'), 'half of a file'); // while it is being written
-  await waitUntil(() => said.includes('cannot'), { what: 'it was noticed' });
+  await wait(50);
   expect(await shown(url)).toBe('first');
   use('second');
   await waitUntil(async () => (await shown(url)) === 'second', { what: 'the renewed one is shown' });
   expect(await shown(url, kept)).toBe('first'); // the same connection
-  expect(said.filter((word) => word === 'renewed')).toHaveLength(1);
   kept.destroy();
   server.closeAllConnections();
   server.close();
@@ -149,16 +147,75 @@ it('what connects trusts and shows what is in the files then', async () => {
   }
 });
 
-it('until when they are valid is a metric', async () => {
-  use('first');
-  const { config } = loadConfig({
-    env: {},
-    text: `receiver: {tls: {cert_file: ${at('used.crt')}, key_file: ${at('used.key')}}}`,
+describe('a watch over the certificates of a process', () => {
+  const used = () => `{cert_file: ${at('used.crt')}, key_file: ${at('used.key')}}`;
+  let events: Transition[] = [];
+  let watch: CertificateWatch | undefined;
+  afterEach(() => watch?.stop());
+
+  function watching(services: string[], text: string, laterMs = 0): MetricsRegistry {
+    const { config } = loadConfig({ env: {}, text });
+    const registry = new MetricsRegistry(['receiver']);
+    events = [];
+    const transitions = new Transitions({
+      log: createLogger({ level: 'silent', format: 'json' }),
+      service: 'nrdot',
+      record: (event) => void events.push(event),
+    });
+    watch = new CertificateWatch(config, services, registry, transitions, {
+      everyMs: 5,
+      now: () => Date.now() + laterMs,
+    });
+    return registry;
+  }
+  const told = () =>
+    events.map(({ level, subject, state, message }) => `${level} ${subject} ${state} ${message}`);
+
+  it('tells that one was renewed, cannot be read, and can be read again, once each', async () => {
+    use('first');
+    watching(['receiver'], `receiver: {tls: ${used()}}\nexporter: {tls: ${used()}}`);
+    await wait(30);
+    expect(told()).toEqual([]);
+    use('second');
+    await waitUntil(() => events.length > 0, { what: 'the renewal is told' });
+    writeFileSync(at('used.key'), 'half of a file');
+    await waitUntil(() => events.length > 1, { what: 'what lasts is told' });
+    await wait(50);
+    use('second');
+    await waitUntil(() => events.length > 2, { what: 'its end is told' });
+    const name = `The certificate of the receiver \\(${at('used.crt')}\\)`;
+    expect(told()).toEqual([
+      expect.stringMatching(
+        `^info certificate:receiver happened ${name} was renewed: valid until [-0-9]{10}\\. New connections have it within 10 s\\.$`,
+      ),
+      expect.stringMatching(
+        `^error certificate:receiver unreadable ${name} cannot be used with ${at('used.key')}: .+ stays in use`,
+      ),
+      expect.stringMatching(
+        `^info certificate:receiver well ${name} is in order: valid until [-0-9]{10}\\.$`,
+      ),
+    ]);
   });
-  const registry = new MetricsRegistry(['receiver']);
-  publishCertificates(config, registry);
-  const seconds = /certificate_expiry_timestamp_seconds\{use="receiver"\} (\d+)/.exec(
-    await registry.text(),
-  )?.[1];
-  expect(Number(seconds) * 1000 - Date.now()).toBeGreaterThan(86_400_000);
+
+  it.each([
+    ['6 days of 90', 'long', 84, 'warn certificate:admin expires The certificate .* ends in 6 d'],
+    ['30 days of 90', 'long', 60, undefined],
+    ['one day of 2', 'first', 1, undefined],
+    ['half a day of 2', 'first', 1.5, 'warn certificate:admin expires The certificate .* ends in 12.0 h'],
+    ['none', 'first', 3, 'error certificate:admin expired The certificate .* has ended on [-0-9]{10}: '],
+  ])('with %s left tells what there is to tell, once', async (_, name, days, line) => {
+    use(name);
+    watching(['exporter'], `admin: {tls: ${used()}}`, days * 86_400_000 - 1_000);
+    await wait(30);
+    expect(told()).toEqual(line === undefined ? [] : [expect.stringMatching(`^${line}`)]);
+  });
+
+  it('has until when each is valid on the metrics, of its own services alone', async () => {
+    use('first');
+    const both = `receiver: {tls: ${used()}}\ndlq: {tls: ${used()}}`;
+    const text = await watching(['receiver'], both).text();
+    const seconds = /certificate_expiry_timestamp_seconds\{use="receiver"\} (\d+)/.exec(text)?.[1];
+    expect(Number(seconds) * 1000 - Date.now()).toBeGreaterThan(86_400_000);
+    expect(text).not.toContain('use="dlq"');
+  });
 });

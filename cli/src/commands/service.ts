@@ -1,6 +1,6 @@
 import { endSoon, formatAddress, LiveConfig, untilSignal } from '@nrdot/service';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
-import { loggerOf, reload, startPipeline } from '../pipeline.ts';
+import { loggerOf, type Pipeline, startPipeline } from '../pipeline.ts';
 import type { ServiceName } from '../pipeline-services.ts';
 import { stoppedText } from '../stopped.ts';
 
@@ -9,8 +9,9 @@ export async function service(name: ServiceName, flags: ConfigFlags): Promise<vo
   const live = new LiveConfig(configSource(flags));
   const { config } = live;
   const log = loggerOf(config, process.stderr.isTTY ?? false);
-  const asked = untilSignal(log, () => reload(live, log));
-  const pipeline = await startPipeline(live, [name], log);
+  let pipeline: Pipeline | undefined;
+  const asked = untilSignal(log, () => pipeline?.reload());
+  pipeline = await startPipeline(live, [name], log);
   log.info({ service: name, admin: formatAddress(pipeline.admin) }, 'started');
   const signal = await asked;
   log.info({ service: name, signal }, 'draining');

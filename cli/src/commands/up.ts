@@ -6,7 +6,7 @@ import { endSoon, formatAddress, LiveConfig, openStore, untilSignal } from '@nrd
 import { causeText, durationText, type Logger, MetricsRegistry } from '@nrdot/telemetry';
 import type { MockUpstream } from '@nrdot/testbed';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
-import { loggerOf, type Pipeline, reload, type Stopped, startPipeline } from '../pipeline.ts';
+import { loggerOf, type Pipeline, type Stopped, startPipeline } from '../pipeline.ts';
 import { SERVICES } from '../pipeline-services.ts';
 import { PrivateRedis } from '../private-redis.ts';
 import { startError } from '../start-error.ts';
@@ -62,11 +62,10 @@ export async function up(flags: ConfigFlags): Promise<void> {
     await redis?.stop();
     await mock?.close();
   };
-  let live: LiveConfig | undefined;
-  const asked = untilSignal(log, () => live && reload(live, log));
+  const asked = untilSignal(log, () => pipeline?.reload());
   const start = async (): Promise<Pipeline> => {
     await redis?.start();
-    live = new LiveConfig({
+    const live = new LiveConfig({
       ...source,
       overrides: {
         ...source.overrides,

@@ -40,7 +40,6 @@ const ENCODINGS = ['identity', 'gzip', 'zstd'];
 export class DirectIntake {
   readonly #app: FastifyInstance;
   readonly #options: DirectIntakeOptions;
-  readonly #log: Logger;
 
   /** @throws Error when anybody in the network could write to the disk */
   constructor(options: DirectIntakeOptions, intake: Intake, ledger: Ledger, log: Logger) {
@@ -51,7 +50,6 @@ export class DirectIntake {
       );
     }
     this.#options = options;
-    this.#log = log;
     this.#app = fastify({
       ...secureServer(options.tls ?? {}),
       logger: false,
@@ -90,7 +88,7 @@ export class DirectIntake {
     const { port } = this.#options.listen;
     const host = await availableHost(this.#options.listen.host);
     await this.#app.listen({ host, port });
-    followCertificate(this.#app.server, this.#options.tls ?? {}, this.#log);
+    followCertificate(this.#app.server, this.#options.tls ?? {});
     const address = this.#app.server.address();
     return { host, port: typeof address === 'object' && address ? address.port : port };
   }

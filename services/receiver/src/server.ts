@@ -90,7 +90,7 @@ export class Receiver {
   async start(): Promise<{ host: string; port: number }> {
     const host = await availableHost(this.#options.host);
     await this.#app.listen({ host, port: this.#options.port });
-    followCertificate(this.#app.server, this.#options.tls, this.#deps.log);
+    followCertificate(this.#app.server, this.#options.tls);
     const address = this.#app.server.address();
     const port = typeof address === 'object' && address ? address.port : this.#options.port;
     return { host, port };

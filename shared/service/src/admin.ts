@@ -89,7 +89,6 @@ export type AdminAnswer = object | { contentType: string; text: string | Buffer 
 export class AdminServer {
   readonly #app: FastifyInstance;
   readonly #options: AdminOptions;
-  readonly #log: Logger;
   readonly #services: RunningService[] = [];
   #stopping = false;
 
@@ -101,7 +100,6 @@ export class AdminServer {
       );
     }
     this.#options = options;
-    this.#log = log;
     const app: FastifyInstance = fastify({
       ...secureServer(options.tls ?? {}),
       logger: false,
@@ -245,7 +243,7 @@ export class AdminServer {
     const { port } = this.#options.listen;
     const host = await availableHost(this.#options.listen.host);
     await this.#app.listen({ host, port });
-    followCertificate(this.#app.server, this.#options.tls ?? {}, this.#log);
+    followCertificate(this.#app.server, this.#options.tls ?? {});
     const address = this.#app.server.address();
     return { host, port: typeof address === 'object' && address ? address.port : port };
   }

@@ -3,24 +3,30 @@ import { readFileSync } from 'node:fs';
 import type { Server } from 'node:net';
 import { createSecureContext, type Server as TlsServer } from 'node:tls';
 import type { Config } from '@nrdot/config';
-import type { Logger, MetricsRegistry } from '@nrdot/telemetry';
+import { causeText, durationText, type MetricsRegistry, type Transitions, WELL } from '@nrdot/telemetry';
 import { type ServerTls, serverContext } from './server-tls.ts';
 
 /** How soon a renewed certificate is served. Files are read rather than watched: what renews them swaps links of directories. */
 const LOOK_EVERY_MS = 10_000;
+/** A certificate is said to end soon when it has so much of its life left, of a short one a third. */
+const SOON_MS = 7 * 86_400_000;
+const SOON_SHARE = 1 / 3;
+
+/** What a certificate is for; the value of `use` on its metric. */
+type Use = 'receiver' | 'admin' | 'dlq' | 'upstream' | 'redis';
+
+interface Pair {
+  use: Use;
+  certFile: string;
+  keyFile: string;
+}
 
 /**
  * Serves what is in the files from now on: new connections get the renewed certificate, those there are go on. A pair that does
  * not fit together, as while it is being written, is passed over.
  */
-export function followCertificate(
-  server: Server,
-  tls: ServerTls,
-  log: Pick<Logger, 'info' | 'warn'>,
-  everyMs = LOOK_EVERY_MS,
-): void {
+export function followCertificate(server: Server, tls: ServerTls, everyMs = LOOK_EVERY_MS): void {
   if (!tls.certFile || !tls.keyFile) return;
-  const { certFile } = tls;
   let served = String(Object.values(serverContext(tls)));
   const timer = setInterval(() => {
     try {
@@ -30,35 +36,133 @@ export function followCertificate(
       createSecureContext(context); // throws when they do not fit
       (server as TlsServer).setSecureContext(context);
       served = there;
-      log.info({ file: certFile }, 'a renewed certificate is served');
-    } catch (error) {
-      log.warn({ file: certFile, err: (error as Error).message }, 'a certificate cannot be read again');
+    } catch {
+      // CertificateWatch tells of it, when it lasts.
     }
   }, everyMs);
   timer.unref();
   server.once('close', () => clearInterval(timer));
 }
 
-/** Puts on the metrics until when each certificate that is configured is valid. */
-export function publishCertificates(config: Config, registry: MetricsRegistry): void {
-  const files = {
-    receiver: config.receiver.tls.certFile,
-    admin: config.admin.tls.certFile,
-    dlq: config.dlq.tls.certFile,
-    upstream: config.exporter.tls.certFile,
-    redis: config.redis.tls.certFile,
-  };
-  registry.onScrape(() => {
-    for (const [use, file] of Object.entries(files)) {
-      if (file === undefined) continue;
-      const until = validUntil(file);
-      if (until !== undefined) registry.metrics.certificateExpiry.set({ use }, until / 1000);
+/**
+ * Tells what becomes of the certificates that this process shows: that one was renewed, cannot be read, ends soon, has ended. Until
+ * when each is valid is on the metrics.
+ */
+export class CertificateWatch {
+  readonly #pairs: readonly Pair[];
+  readonly #transitions: Transitions;
+  /** By use, what was last read whole. */
+  readonly #seen = new Map<Use, string>();
+  /** Files that could not be read in the look before: a pair that is being written is whole in the next. */
+  readonly #failed = new Set<Use>();
+  readonly #now: () => number;
+  readonly #timer: NodeJS.Timeout;
+
+  /** @param services those of this process: the certificates of others are not its own */
+  constructor(
+    config: Config,
+    services: readonly string[],
+    registry: MetricsRegistry,
+    transitions: Transitions,
+    { everyMs = LOOK_EVERY_MS, now = Date.now }: { everyMs?: number; now?: () => number } = {},
+  ) {
+    this.#now = now;
+    this.#pairs = pairsOf(config, services);
+    this.#transitions = transitions;
+    registry.onScrape(() => {
+      for (const { use, certFile } of this.#pairs) {
+        const until = untilOf(certFile);
+        if (until !== undefined) registry.metrics.certificateExpiry.set({ use }, until / 1000);
+      }
+    });
+    this.#look();
+    this.#timer = setInterval(() => this.#look(), everyMs).unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  #look(): void {
+    for (const pair of this.#pairs) {
+      try {
+        this.#tell(pair);
+        this.#failed.delete(pair.use);
+      } catch (error) {
+        if (this.#failed.has(pair.use)) this.#tellUnreadable(pair, error);
+        this.#failed.add(pair.use);
+      }
     }
-  });
+  }
+
+  /** @throws when the files cannot be read, or do not fit together */
+  #tell({ use, certFile, keyFile }: Pair): void {
+    const [cert, key] = [readFileSync(certFile), readFileSync(keyFile)];
+    createSecureContext({ cert, key });
+    const { validFrom, validTo, fingerprint256 } = new X509Certificate(cert);
+    const until = Date.parse(validTo);
+    const leftMs = until - this.#now();
+    const soonMs = Math.min(SOON_MS, (until - Date.parse(validFrom)) * SOON_SHARE);
+    const state = leftMs <= 0 ? 'expired' : leftMs < soonMs ? 'expires' : WELL;
+    const subject = subjectOf(use);
+    const before = this.#seen.get(use);
+    this.#seen.set(use, fingerprint256);
+    const name = nameOf(use, certFile);
+    const day = new Date(until).toISOString().slice(0, 10);
+    if (state !== this.#transitions.stateOf(subject)) {
+      const message = {
+        well: `${name} is in order: valid until ${day}.`,
+        expires: `${name} ends in ${durationText(leftMs / 1000)}; a renewed one is read from the same files by itself.`,
+        expired: `${name} has ended on ${day}: it is refused by those who check it. Put a renewed one into the same files.`,
+      }[state];
+      this.#transitions.to(subject, state, { level: LEVELS[state], message });
+    } else if (before !== undefined && before !== fingerprint256) {
+      this.#transitions.happened(
+        subject,
+        `${name} was renewed: valid until ${day}. New connections have it within ${LOOK_EVERY_MS / 1000} s.`,
+      );
+    }
+  }
+
+  #tellUnreadable({ use, certFile, keyFile }: Pair, error: unknown): void {
+    const message = `${nameOf(use, certFile)} cannot be used with ${keyFile}: ${causeText(error)}. What was read before stays in use where there is such.`;
+    this.#transitions.to(subjectOf(use), 'unreadable', { level: 'error', message });
+  }
+}
+
+const LEVELS = { well: 'info', expires: 'warn', expired: 'error' } as const;
+
+function subjectOf(use: Use): string {
+  return `certificate:${use}`;
+}
+
+function nameOf(use: Use, file: string): string {
+  const whose: Record<Use, string> = {
+    receiver: 'of the receiver',
+    admin: 'of the admin address',
+    dlq: 'of the dlq',
+    upstream: 'for the upstream',
+    redis: 'for Redis',
+  };
+  return `The certificate ${whose[use]} (${file})`;
+}
+
+/** The certificates that are configured and that one of these services shows. */
+function pairsOf({ receiver, admin, dlq, exporter, redis }: Config, services: readonly string[]): Pair[] {
+  const shown = {
+    ...(services.includes('receiver') ? { receiver: receiver.tls } : {}),
+    admin: admin.tls,
+    ...(services.includes('dlq') ? { dlq: dlq.tls } : {}),
+    ...(services.includes('exporter') ? { upstream: exporter.tls } : {}),
+    redis: redis.tls,
+  };
+  return Object.entries(shown).flatMap(([use, { certFile, keyFile }]) =>
+    certFile && keyFile ? [{ use: use as Use, certFile, keyFile }] : [],
+  );
 }
 
 /** @returns Unix ms; undefined while the file cannot be read */
-function validUntil(file: string): number | undefined {
+function untilOf(file: string): number | undefined {
   try {
     return Date.parse(new X509Certificate(readFileSync(file)).validTo);
   } catch {

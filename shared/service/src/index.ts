@@ -1,7 +1,7 @@
 export * from './address.ts';
 export * from './admin.ts';
 export { refusal } from './browser-guard.ts';
-export { followCertificate, publishCertificates } from './certificates.ts';
+export { CertificateWatch, followCertificate } from './certificates.ts';
 export { steadyNow } from './clock.ts';
 export * from './directory.ts';
 export * from './host.ts';
