@@ -6,8 +6,9 @@ const WIDTH = 100;
 export function commandReference(program: Command): string {
   return `# The command line
 
-Every command of \`nrdot\`, generated from the program (\`npm run docs\`). \`nrdot COMMAND --help\` prints the same. In a checkout it is
-\`npx nrdot\`.
+Every command of \`nrdot\`, generated from the program (\`npm run docs\`). \`nrdot COMMAND --help\` prints the same. In a checkout,
+after \`make install\`, it is \`npx nrdot\`. Nowhere else: this project publishes no package, so npx would fetch whatever a registry has under that
+name. Elsewhere use the image, or install what \`make build\` makes: \`npm install --global "$(npm pack ./dist)"\`.
 
 Exit codes: 0 when all is well, 1 when something failed, 2 for a configuration that is not valid; a command that has more says so.
 Commands that speak to a running service find it by \`admin.listen\` of the configuration or by \`--admin\`, and take its token from the

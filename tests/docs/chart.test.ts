@@ -122,16 +122,17 @@ describe.each(exampleNames())('the manifests of %s', (name) => {
     }
     const ports = Object.fromEntries(container.ports.map((p: Manifest) => [p.name, p.containerPort]));
     expect(ports.admin).toBe(DEFAULTS.admin.listen.port);
-    expect(config.admin.listen).toEqual({ host: '0.0.0.0', port: DEFAULTS.admin.listen.port });
+    // `::` takes both families, so that pods with IPv6 alone listen too.
+    expect(config.admin.listen).toEqual({ host: '::', port: DEFAULTS.admin.listen.port });
     if (role === 'receiver') {
       expect(ports['otlp-http']).toBe(DEFAULTS.receiver.listen.port);
-      expect(config.receiver.listen).toEqual({ host: '0.0.0.0', port: ports['otlp-http'] });
+      expect(config.receiver.listen).toEqual({ host: '::', port: ports['otlp-http'] });
       const intake = one(all, 'Service', 'nrdot-plus-dlq').spec.ports[0];
       expect(config.dlq.url).toBe(`http://nrdot-plus-dlq:${intake.port}`);
     }
     if (role === 'dlq') {
       expect(ports.intake).toBe(DEFAULTS.dlq.listen.port);
-      expect(config.dlq.listen.port).toBe(ports.intake);
+      expect(config.dlq.listen).toEqual({ host: '::', port: ports.intake });
       const data = container.volumeMounts.find((m: Manifest) => m.name === 'data');
       expect(config.dlq.dir.startsWith(`${data.mountPath}/`)).toBe(true);
       const gib = /^(\d+)Gi$/.exec(
@@ -225,6 +226,41 @@ describe.each(exampleNames())('the manifests of %s', (name) => {
   });
 });
 
+describe('OpenShift', () => {
+  const all = manifests('openshift');
+
+  it('chooses user and groups of the pods itself, and everything else is as locked down as elsewhere', () => {
+    for (const role of ROLES) {
+      expect(podOf(all, role).securityContext).toEqual({
+        runAsNonRoot: true,
+        fsGroupChangePolicy: 'OnRootMismatch',
+        seccompProfile: { type: 'RuntimeDefault' },
+      });
+      expect(podOf(all, role).containers[0].securityContext).not.toHaveProperty('runAsUser');
+    }
+  });
+
+  it('resolves names on the port its DNS pods have', () => {
+    const dns = (name: string) =>
+      one(manifests(name), 'NetworkPolicy', 'nrdot-plus-exporter').spec.egress[0].ports;
+    const ports = (...numbers: number[]) =>
+      numbers.flatMap((port) => ['UDP', 'TCP'].map((protocol) => ({ port, protocol })));
+    expect(dns('openshift')).toEqual(ports(5353));
+    expect(dns('default')).toEqual(ports(53));
+  });
+});
+
+describe('user and groups of pods', () => {
+  it('are those of the image where nobody else chooses', () => {
+    for (const role of ROLES)
+      expect(podOf(manifests('default'), role).securityContext).toMatchObject({
+        runAsUser: 1000,
+        runAsGroup: 1000,
+        fsGroup: 1000,
+      });
+  });
+});
+
 describe('the probes', () => {
   it('answer; a receiver and a dlq stay in their Services while Redis is away', async () => {
     using dir = temporaryDirectory();
@@ -234,7 +270,7 @@ describe('the probes', () => {
         const [container] = podOf(all, role).containers;
         const file = join(dir.path, `${role}.yaml`);
         const text = configOf(all, role)
-          .text.replace(/0\.0\.0\.0:\d+/g, '127.0.0.1:0')
+          .text.replace(/listen: :\d+/g, 'listen: 127.0.0.1:0')
           .replace('/data/dlq', join(dir.path, 'dlq'))
           .replace('redis://redis:6379', 'redis://127.0.0.1:1');
         writeFileSync(file, text);

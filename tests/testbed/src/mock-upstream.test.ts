@@ -1,3 +1,4 @@
+import { networkInterfaces } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { complaint, generate, judge, startMockUpstream } from './index.ts';
 
@@ -29,6 +30,16 @@ describe('generator and mock upstream', () => {
       });
     }
   }
+
+  it('listen on all addresses when none is given', async () => {
+    const mock = await startMockUpstream({ listen: ':0' });
+    const { port } = new URL(mock.url);
+    const hosts = networkInterfaces().lo?.some(({ family }) => family === 'IPv6')
+      ? ['127.0.0.1', '[::1]']
+      : ['127.0.0.1'];
+    for (const host of hosts) expect((await fetch(`http://${host}:${port}/_mock/stats`)).status).toBe(200);
+    await mock.close();
+  });
 
   it('see faults as faults: retries deliver, refusals do not, cuts double', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0' });

@@ -151,13 +151,15 @@ class Mock implements MockUpstream {
 
   async listen(address: string): Promise<void> {
     const at = address.lastIndexOf(':');
-    const host = address.slice(0, at).replace(/^\[|\]$/g, '') || '0.0.0.0';
+    const host = address.slice(0, at).replace(/^\[|\]$/g, '');
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', reject);
-      this.#server.listen(Number(address.slice(at + 1)), host, resolve);
+      // Without a host: all addresses, of both families where there are two.
+      this.#server.listen({ port: Number(address.slice(at + 1)), ...(host ? { host } : {}) }, resolve);
     });
-    const { port } = this.#server.address() as AddressInfo;
-    this.url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+    const { port, address: bound } = this.#server.address() as AddressInfo;
+    const name = host || bound;
+    this.url = `http://${name.includes(':') ? `[${name}]` : name}:${port}`;
   }
 
   stats(): MockStats {

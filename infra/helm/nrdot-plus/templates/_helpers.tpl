@@ -44,7 +44,7 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- define "nrdot.config" -}}
 {{- $v := .root.Values -}}
 {{- $tls := "/etc/nrdot-tls" -}}
-{{- $admin := dict "listen" "0.0.0.0:8888" "token" "${env:NRDOT_ADMIN_TOKEN}" -}}
+{{- $admin := dict "listen" ":8888" "token" "${env:NRDOT_ADMIN_TOKEN}" -}}
 {{- if $v.admin.tls.secretName -}}
 {{- $_ := set $admin "tls" (dict "cert_file" (printf "%s/admin/tls.crt" $tls) "key_file" (printf "%s/admin/tls.key" $tls)) -}}
 {{- end -}}
@@ -57,7 +57,7 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end -}}
 {{- $config := dict "admin" $admin "redis" $redis "log" (dict "format" "json") -}}
 {{- if eq .role "receiver" -}}
-{{- $r := dict "listen" "0.0.0.0:4318" -}}
+{{- $r := dict "listen" ":4318" -}}
 {{- if $v.secret.keys.ingestToken -}}{{- $_ := set $r "tokens" (list "${env:NRDOT_INGEST_TOKEN}") -}}{{- end -}}
 {{- if $v.receiver.tls.secretName -}}
 {{- $t := dict "cert_file" (printf "%s/receiver/tls.crt" $tls) "key_file" (printf "%s/receiver/tls.key" $tls) -}}
@@ -76,7 +76,7 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end -}}
 {{- $_ := set $config "exporter" $e -}}
 {{- else if eq .role "dlq" -}}
-{{- $_ := set $config "dlq" (dict "dir" "/data/dlq" "listen" "0.0.0.0:4319") -}}
+{{- $_ := set $config "dlq" (dict "dir" "/data/dlq" "listen" ":4319") -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite $config (deepCopy $v.config)) -}}
 {{- end -}}
@@ -101,12 +101,7 @@ spec:
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ $v.terminationGracePeriodSeconds }}
   securityContext:
-    runAsNonRoot: true
-    runAsUser: 1000
-    runAsGroup: 1000
-    fsGroup: 1000
-    fsGroupChangePolicy: OnRootMismatch
-    seccompProfile: { type: RuntimeDefault }
+    {{- toYaml $v.podSecurityContext | nindent 4 }}
   {{- with $v.image.pullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
