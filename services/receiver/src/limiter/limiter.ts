@@ -149,14 +149,16 @@ export class CardinalityLimiter {
     writerLabel.removed = true;
     this.#metrics = new MetricTable(() => this.#policyOf, writerLabel);
     const table = new KeyTable(maxKeys);
-    const tracker = new Tracker({
+    const startedMs = deps.now();
+    const history = new SourceHistory(Math.max(64, maxKeys >> 2), deps.watchMs ?? startedMs);
+    const limits = {
       maxSources: Math.max(8_192, maxKeys >> 1),
       maxLedger: ledgerSize(maxKeys),
       maxOutputs: Math.max(1_024, maxKeys >> 3),
       arenaCells: Math.max(65_536, maxKeys * 4),
-    });
+    };
+    const tracker = new Tracker(limits, history);
     const scanner = new Scanner();
-    const startedMs = deps.now();
     this.#lastMs = this.#reviewedMs = startedMs;
     tracker.restart(startedMs, startedMs, new Map());
     tracker.deltas = complete.mergedTemporality === 'delta';
@@ -165,7 +167,7 @@ export class CardinalityLimiter {
       options: complete,
       table,
       admission: this.#newAdmission(complete, table, startedMs, changes),
-      history: new SourceHistory(Math.max(64, maxKeys >> 2), deps.watchMs ?? startedMs),
+      history,
       writer: new WriterIdentity(0, this.#seeds),
       changes,
       scanner,

@@ -10,7 +10,7 @@ import { CUT, KEEP, Plan } from './plan.ts';
 import { rewriteBody } from './rewrite.ts';
 import { OutputStream } from './stream.ts';
 import { StreamIndex } from './stream-index.ts';
-import type { Contribution, History, Outcome, Tracker } from './tracker.ts';
+import type { Contribution, Outcome, Tracker } from './tracker.ts';
 
 /** One point on its way into another stream. Hashes: of the stream with all its labels, and with those that remain. */
 export interface Incoming {
@@ -68,6 +68,7 @@ export class Reaggregation {
   readonly #histogram: HistogramPoint;
   readonly #exponential = new ExponentialPoint();
   readonly #contribution: Contribution = {
+    resource: undefined as unknown as ResourceBlock,
     sourceLo: 0,
     sourceHi: 0,
     sourceAt: -1,
@@ -75,7 +76,6 @@ export class Reaggregation {
     isMonotonic: true,
     intoLo: 0,
     intoHi: 0,
-    history: 'new',
     wasForwarded: false,
     overflow: false,
   };
@@ -119,13 +119,13 @@ export class Reaggregation {
     const hasValue = this.#decode(body, kind, point);
     if (!hasValue && isLevel(around.metric)) {
       const output = this.#output(around.metric, point);
-      return output !== undefined && this.#endLevel(around.metric, point, output) !== 'full';
+      return output !== undefined && this.#endLevel(around, point, output) !== 'full';
     }
     // Without a value, or with one that cannot be merged, it passes: there is no base line in it.
     if (!hasValue || !this.#isSound(kind) || !this.#decoded(kind).finite) return true;
     const output = this.#output(around.metric, point);
     if (!output) return false;
-    const outcome = this.#track(around.metric, point, output, 'forwarded');
+    const outcome = this.#track(around, point, output);
     return outcome === 'added' || outcome === 'stale';
   }
 
@@ -173,20 +173,21 @@ export class Reaggregation {
     return this.#decode(body, metric.kind, point);
   }
 
-  /** Whether a point of the stream that this one goes into has come in this request already. */
-  has({ reducedLo, reducedHi }: Incoming): boolean {
-    return this.#index.get(reducedLo, reducedHi) >= 0;
+  /** What a cumulative point goes into, if another point of this request went into the same. */
+  joined({ reducedLo, reducedHi }: Incoming): OutputStream | undefined {
+    const known = this.#index.get(reducedLo, reducedHi);
+    return known < 0 ? undefined : this.#streams[known];
   }
 
   /**
-   * @param history of a cumulative source that is not known
+   * @param joined what it goes into, if that is known
    * @returns why the point has to be dropped, if it has to
    */
   contribute(
     body: Uint8Array,
     around: Around,
     point: Incoming,
-    history: (point: Point) => History,
+    joined: OutputStream | undefined,
   ): DropReason | undefined {
     const { metric } = around;
     const { kind } = metric;
@@ -199,15 +200,13 @@ export class Reaggregation {
     }
     if (hasValue && kind !== GAUGE && !this.#decoded(kind).finite) return 'not_finite';
     if (!this.#isSound(kind)) return 'unmergeable';
-    const output = kind === GAUGE ? undefined : this.#output(metric, point);
+    const output = kind === GAUGE ? undefined : (joined?.output ?? this.#output(metric, point));
     if (!isCumulative) {
       this.#add(this.#stream(around, point, output), kind);
       return undefined;
     }
     if (!output) return 'tracker_full';
-    const outcome = hasValue
-      ? this.#track(metric, point, output, history(this.#decoded(kind)))
-      : this.#endLevel(metric, point, output);
+    const outcome = hasValue ? this.#track(around, point, output) : this.#endLevel(around, point, output);
     if (outcome === 'full') return 'tracker_full';
     if (outcome === 'bounds') return 'histogram_bounds';
     if (outcome === 'stale') {
@@ -216,7 +215,8 @@ export class Reaggregation {
     }
     if (outcome === 'unknown') this.unknown++;
     if (isLevel(metric)) this.#tracker.takeOffEnded(point.reducedLo, point.reducedHi, output);
-    this.#add(this.#stream(around, point, output), kind);
+    if (joined) this.#mergeAway(around, point);
+    this.#add(joined ?? this.#stream(around, point, output), kind);
     return undefined;
   }
 
@@ -270,8 +270,9 @@ export class Reaggregation {
     return this.#tracker.output(point.writtenLo, point.writtenHi, isLevel(metric));
   }
 
-  #aim(metric: MetricBlock, point: Incoming, output: Output, history: History): Contribution {
+  #aim({ resource, metric }: Around, point: Incoming, output: Output): Contribution {
     const contribution = this.#contribution;
+    contribution.resource = resource;
     contribution.sourceLo = point.fullLo;
     contribution.sourceHi = point.fullHi;
     contribution.sourceAt = point.sourceAt;
@@ -279,21 +280,21 @@ export class Reaggregation {
     contribution.isMonotonic = metric.kind !== SUM || metric.isMonotonic;
     contribution.intoLo = point.reducedLo;
     contribution.intoHi = point.reducedHi;
-    contribution.history = history;
     contribution.wasForwarded = point.wasForwarded;
     contribution.overflow = point.reduction.overflow;
     return contribution;
   }
 
-  #track(metric: MetricBlock, point: Incoming, output: Output, history: History): Outcome {
-    const contribution = this.#aim(metric, point, output, history);
-    if (metric.kind === HISTOGRAM) return this.#tracker.addHistogram(contribution, this.#histogram);
-    if (metric.kind === EXPONENTIAL) return this.#tracker.addExponential(contribution, this.#exponential);
+  #track(around: Around, point: Incoming, output: Output): Outcome {
+    const contribution = this.#aim(around, point, output);
+    const { kind } = around.metric;
+    if (kind === HISTOGRAM) return this.#tracker.addHistogram(contribution, this.#histogram);
+    if (kind === EXPONENTIAL) return this.#tracker.addExponential(contribution, this.#exponential);
     return this.#tracker.addNumber(contribution, this.#number);
   }
 
-  #endLevel(metric: MetricBlock, point: Incoming, output: Output): Outcome {
-    return this.#tracker.endLevel(this.#aim(metric, point, output, 'new'), this.#number);
+  #endLevel(around: Around, point: Incoming, output: Output): Outcome {
+    return this.#tracker.endLevel(this.#aim(around, point, output), this.#number);
   }
 
   /** The stream of this request that the point belongs to; the first point's place is where it goes out. */

@@ -14,6 +14,7 @@ import type { WriterIdentity } from './identity.ts';
 import { type Incoming, isMergeable, type Reaggregation } from './reaggregation.ts';
 import { OVERFLOW_ATTRIBUTE } from './rewrite.ts';
 import type { SourceHistory } from './source-history.ts';
+import type { OutputStream } from './stream.ts';
 import type { Tracker } from './tracker.ts';
 
 /**
@@ -84,12 +85,15 @@ export class Routing {
     // A cumulative stream that keeps all its labels stays as it is: the merged one has its writer, and is another.
     const isMerged = rule !== undefined && enforced && mergeable && (point.relabelled || !isCumulative);
     if (isMerged && point.relabelled && this.#leavesItsOwnStream(metric, point, isCumulative)) return true;
-    if (isMerged && isCumulative) this.#asWritten(point);
-    if (isMerged && isCumulative && point.sourceAt >= 0 && this.#parts.merging.has(point)) {
-      // Its source is known, and a point of the same stream came before it in this request: key and output were looked up then.
-      // 8 % less CPU time with 1,000 sums.
-      this.#contribute(metric, point);
-      return true;
+    if (isMerged && isCumulative) {
+      // When its source is known, and a point of the same stream came before it in this request, key and output were looked up
+      // then. 8 % less CPU time with 1,000 sums.
+      const joined = point.sourceAt >= 0 ? this.#parts.merging.joined(point) : undefined;
+      if (joined) {
+        this.#contribute(metric, point, joined);
+        return true;
+      }
+      this.#asWritten(point);
     }
     const slot = this.#parts.table.find(point.writtenLo, point.writtenHi);
     if (slot >= 0) this.#seen(point.writtenLo, point.writtenHi, slot);
@@ -326,12 +330,12 @@ export class Routing {
     if (this.#contribute(metric, point)) this.#parts.overflowPoints++;
   }
 
-  #contribute(metric: Metric, point: Incoming): boolean {
-    const { around, merging, body, history, changes } = this.#parts;
+  #contribute(metric: Metric, point: Incoming, joined?: OutputStream): boolean {
+    const { around, merging, body, changes } = this.#parts;
     const { kind, temporality, isMonotonic } = around.metric;
     const isCount = temporality === CUMULATIVE && kind !== GAUGE && (kind !== SUM || isMonotonic);
     if (isCount && !metric.mergedCounts) changes.counts(metric);
-    const reason = merging.contribute(body, around, point, (decoded) => history.of(around.resource, decoded));
+    const reason = merging.contribute(body, around, point, joined);
     if (!reason) {
       // Of levels only: others are handed over by a point of their own.
       if (point.wasForwarded) {

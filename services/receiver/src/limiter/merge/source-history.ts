@@ -3,7 +3,6 @@ import { HashTable } from '../hash-table.ts';
 import { Nanoseconds } from '../wire/nanoseconds.ts';
 import type { Point } from '../wire/point.ts';
 import { lessThan } from '../wire/reader.ts';
-import type { History } from './tracker.ts';
 
 /*
  * One producer is 6 int32: 0 hash lo   1 hash hi   2 last seen, seconds   3,4 time of the first collection   5 not used
@@ -120,14 +119,14 @@ export class SourceHistory {
     return this.#forwarded.has(field.toString('latin1'));
   }
 
-  /** Of a point whose source is neither in the ledger nor forwarded. */
-  of({ lo, hi }: ResourceBlock, { startLo, startHi, timeLo, timeHi }: Point): History {
-    if (!lessThan(startLo, startHi, this.#watch.lo, this.#watch.hi)) return 'new';
+  /** Whether a point whose source is neither in the ledger nor forwarded is the first that this source ever sent. */
+  isNew({ lo, hi }: ResourceBlock, { startLo, startHi, timeLo, timeHi }: Point): boolean {
+    if (!lessThan(startLo, startHi, this.#watch.lo, this.#watch.hi)) return true;
     const at = this.#producers.find(lo, hi);
-    if (at < 0) return 'unknown';
+    if (at < 0) return false;
     const { words } = this.#producers;
     this.#collection.set(words[at + FIRST]!, words[at + FIRST + 1]!).add(COLLECTION_NS);
-    return this.#collection.isBefore(timeLo, timeHi) ? 'new' : 'unknown';
+    return this.#collection.isBefore(timeLo, timeHi);
   }
 
   /** The one looked at that was not seen for longest makes room. */

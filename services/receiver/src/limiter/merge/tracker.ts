@@ -1,3 +1,4 @@
+import type { ResourceBlock } from '../blocks.ts';
 import { addDoubles } from '../wire/double.ts';
 import { Nanoseconds } from '../wire/nanoseconds.ts';
 import type { HistogramPoint, NumberPoint, Point } from '../wire/point.ts';
@@ -15,6 +16,7 @@ import { exponentialCells, readExponential, writeExponential } from './exponenti
 import { Journal, type JournalMark } from './journal.ts';
 import { OUTPUT_BLOCK, OUTPUT_CELLS, OUTPUT_WORDS, type Output, OutputTable } from './output-table.ts';
 import { sourceClaims, TextWriter } from './source-claims.ts';
+import type { SourceHistory } from './source-history.ts';
 import {
   BLOCK,
   CELLS,
@@ -70,12 +72,13 @@ export interface TrackerLimits {
 const FULL = 0;
 const DIFFERENCE = 1;
 const BASELINE = 2;
-const STALE = 3;
-
-/** What is known of a source that is not in the ledger. `forwarded`: its own stream was, until this point. */
-export type History = 'new' | 'forwarded' | 'unknown';
+/** A base line as well, because its history is not known. */
+const UNKNOWN = 3;
+const STALE = 4;
 
 export interface Contribution {
+  /** Whose source it is. */
+  resource: ResourceBlock;
   /** Hash of the stream with all its labels. */
   sourceLo: number;
   sourceHi: number;
@@ -86,7 +89,6 @@ export interface Contribution {
   /** Hash of the stream that it goes into, without the writer's part. */
   intoLo: number;
   intoHi: number;
-  history: History;
   /** Its own stream was forwarded until this point. */
   wasForwarded: boolean;
   /** It goes into the overflow stream of its metric. */
@@ -145,6 +147,7 @@ export class Tracker {
   /** Up to this one all requests were kept or undone. */
   #settled = 0;
   readonly #maxLedger: number;
+  readonly #history: SourceHistory;
   /** Sources that the request at hand has changed. */
   #claimed = 0;
   #outputsChanged = 0;
@@ -165,11 +168,12 @@ export class Tracker {
   readonly #ended: number[] = [];
   #ttlSec = 0;
 
-  constructor(limits: TrackerLimits) {
+  constructor(limits: TrackerLimits, history: SourceHistory) {
     this.sources = new SourceTable(limits.maxSources);
     this.outputs = new OutputTable(limits.maxOutputs);
     this.arena = new Arena(limits.arenaCells);
     this.#maxLedger = limits.maxLedger;
+    this.#history = history;
     this.#sourceJournal = new Journal(SOURCE_WORDS, this.arena, BLOCK, CELLS);
     this.#outputJournal = new Journal(OUTPUT_WORDS, this.arena, OUTPUT_BLOCK, OUTPUT_CELLS);
     this.#mark = this.mark();
@@ -397,12 +401,12 @@ export class Tracker {
       total.add(now);
       if (isKnown) total.subtract(last);
     } else if (relation === DIFFERENCE && !now.lessThan(last)) total.add(difference.copy(now).subtract(last));
-    else if (relation !== BASELINE) total.add(now);
+    else if (relation < BASELINE) total.add(now);
     output.writeValue(total);
     this.#note(to, at, point, (point.isInt ? INTEGER : 0) | (to.isMonotonic ? 0 : LEVEL));
     words[at + VALUE] = point.lo;
     words[at + VALUE + 1] = point.hi;
-    return relation === BASELINE && to.history === 'unknown' ? 'unknown' : 'added';
+    return relation === UNKNOWN ? 'unknown' : 'added';
   }
 
   /** Ends a level: its source said that it has no value any more. One that is not known here may be in the ledger. */
@@ -414,7 +418,8 @@ export class Tracker {
       if (to.wasForwarded) words[at + SOURCE_FLAGS]! |= FORWARDED;
       return 'stale';
     }
-    if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, ...this.#timeOf(point))) return 'stale';
+    const { lo, hi } = this.#timeOf(point);
+    if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, lo, hi)) return 'stale';
     this.#takeOff(at, to.output);
     return 'added';
   }
@@ -441,7 +446,7 @@ export class Tracker {
     }
     if (relation === DIFFERENCE && this.#fell(block, point)) relation = FULL;
     this.#remember(output);
-    if (relation !== BASELINE) {
+    if (relation < BASELINE) {
       const keep = relation === DIFFERENCE ? 1 : 0;
       const sums = output.block;
       cells[sums]! += point.count - keep * cells[block]!;
@@ -456,7 +461,7 @@ export class Tracker {
     cells[block] = point.count;
     cells[block + 1] = point.sum;
     for (let i = 0; i < point.buckets; i++) cells[block + 2 + i] = point.counts[i]!;
-    return relation === BASELINE && to.history === 'unknown' ? 'unknown' : 'added';
+    return relation === UNKNOWN ? 'unknown' : 'added';
   }
 
   addExponential(to: Contribution, point: ExponentialPoint): Outcome {
@@ -479,7 +484,7 @@ export class Tracker {
       output.block === 0
         ? emptyExponential(point.value.scale)
         : readExponential(this.arena.cells, output.block);
-    const grown = relation === BASELINE ? before : addExponential(before, increment);
+    const grown = relation < BASELINE ? addExponential(before, increment) : before;
     const needed = exponentialCells(grown);
     const block = this.#sourceBlock(at, exponentialCells(stored));
     if (block === 0) return this.#noRoom(at, isKnown);
@@ -489,7 +494,7 @@ export class Tracker {
     writeExponential(this.arena.cells, block, stored);
     if (!point.value.hasSum) output.withoutSum();
     this.#note(to, at, point, 0);
-    return relation === BASELINE && to.history === 'unknown' ? 'unknown' : 'added';
+    return relation === UNKNOWN ? 'unknown' : 'added';
   }
 
   /** The end of a point that goes out: `time` moves on, at most as far as the clock, and always forward. */
@@ -516,7 +521,7 @@ export class Tracker {
   follow(output: Output, point: Dated): boolean {
     this.#remember(output);
     const { startLo, startHi, timeLo, timeHi } = point;
-    [time.lo, time.hi] = this.#timeOf(point);
+    this.#timeOf(point);
     if (!output.fresh) {
       const isDated = startLo !== 0 || startHi !== 0;
       if (isDated && lessThan(startLo, startHi, output.timeLo, output.timeHi)) {
@@ -550,19 +555,21 @@ export class Tracker {
   #relation(to: Contribution, at: number, point: Point, isKnown: boolean): number {
     const { words } = this.sources;
     if (isKnown) {
-      const [timeLo, timeHi] = this.#timeOf(point);
-      if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, timeLo, timeHi)) return STALE;
+      const { lo, hi } = this.#timeOf(point);
+      if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, lo, hi)) return STALE;
       const sameStart = words[at + START] === point.startLo && words[at + START + 1] === point.startHi;
       const undated = point.startLo === 0 && point.startHi === 0;
       return sameStart || undated ? DIFFERENCE : FULL;
     }
-    return to.history === 'new' || !to.isMonotonic ? FULL : BASELINE;
+    if (!to.isMonotonic) return FULL;
+    if (to.wasForwarded) return BASELINE;
+    return this.#history.isNew(to.resource, point) ? FULL : UNKNOWN;
   }
 
   /** Its time, as far as it is believed: none, or one far ahead of the clock, is that of the clock. */
-  #timeOf({ timeLo, timeHi }: Pick<Point, 'timeLo' | 'timeHi'>): [number, number] {
+  #timeOf({ timeLo, timeHi }: Pick<Point, 'timeLo' | 'timeHi'>): Nanoseconds {
     const isBelieved = (timeLo !== 0 || timeHi !== 0) && !this.#believed.isBefore(timeLo, timeHi);
-    return isBelieved ? [timeLo, timeHi] : [this.#now.lo, this.#now.hi];
+    return isBelieved ? time.set(timeLo, timeHi) : time.copy(this.#now);
   }
 
   /** The source of a contribution; made when there is room. It may be changed from here on. */
@@ -611,15 +618,15 @@ export class Tracker {
 
   #note(to: Contribution, at: number, point: Point, flags: number): void {
     const { words } = this.sources;
-    const [timeLo, timeHi] = this.#timeOf(point);
-    if (timeLo !== point.timeLo || timeHi !== point.timeHi) this.skewed++;
+    const { lo, hi } = this.#timeOf(point);
+    if (lo !== point.timeLo || hi !== point.timeHi) this.skewed++;
     words[at + SOURCE_FLAGS] =
       LIVE | flags | (to.overflow ? OVERFLOW : 0) | (to.wasForwarded ? FORWARDED : 0);
     words[at + SEEN] = this.#nowSec;
     words[at + START] = point.startLo;
     words[at + START + 1] = point.startHi;
-    words[at + TIME] = timeLo;
-    words[at + TIME + 1] = timeHi;
+    words[at + TIME] = lo;
+    words[at + TIME + 1] = hi;
     words[at + INTO] = to.intoLo;
     words[at + INTO + 1] = to.intoHi;
   }
