@@ -29,6 +29,31 @@ Examples:
 
   withAdmin(
     program
+      .command('doctor')
+      .description(
+        'recount what Redis holds: depth, books, payloads without jobs and jobs without payloads; say what is off and why',
+      ),
+  )
+    .option('--repair', 'mend it, while the pipeline runs')
+    .addHelpText(
+      'after',
+      `
+It asks the scheduler, which reads Redis in bounded steps: at most 1,000 jobs and 20,000 batches, or 16 repairs, in one. What is
+off has to be so at two looks, so that a batch on its way is never taken for damage. A repair looks again in the step that
+mends, and removes nothing that Redis holds of a batch. What it mended is in "nrdot events".
+Exit codes: 0 nothing is off, or all of it was mended, or it is only a note; 3 something is off, and nothing is lost by it (a
+warning); 4 something is lost, or nobody would deliver it (a fault); 1 nothing answers; 2 the configuration is not valid.
+
+Examples:
+  nrdot doctor                             of "nrdot up"
+  nrdot doctor --repair                    and mend what it finds
+  nrdot doctor --admin scheduler-1:8888    services of their own: the scheduler does it
+  nrdot doctor --json | jq '.damage[].kind'`,
+    )
+    .action(async (flags) => (await import('./commands/doctor.ts')).doctorCommand(flags));
+
+  withAdmin(
+    program
       .command('top')
       .description('the status, live: in place on a terminal, a line each time elsewhere'),
   )

@@ -273,6 +273,7 @@ export async function startDlq(
     segments,
     ledger,
     replayer,
+    intake,
     notReady: () => (world.redisUp ? undefined : 'lost Redis'),
   });
   housekeeping = keeping;

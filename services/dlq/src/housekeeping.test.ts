@@ -1,30 +1,102 @@
-import type { Store } from '@nrdot/queue';
+import type { DiskReport, DiskReported, RedisSeen, Store } from '@nrdot/queue';
 import type { SegmentLog } from '@nrdot/segment-log';
 import { expect, it } from 'vitest';
+import { Crossing } from './crossing.ts';
 import { Housekeeping } from './housekeeping.ts';
 import type { Ledger } from './ledger.ts';
 import type { Replayer } from './replayer.ts';
 
-it('tells Redis what the disk holds when that has changed, and again now and then, as Redis may forget', async () => {
-  let told = 0;
+const SEEN = { epoch: 'e', at: 1, books: { accepted: 5 }, live: 2, paused: false };
+
+/** A dlq's housekeeping whose Redis answers as it is told. */
+function rig(answer: () => DiskReported) {
+  const told: DiskReport[] = [];
+  const kept: RedisSeen[] = [];
+  const said: string[] = [];
+  let seen: RedisSeen | undefined;
   const keeping = new Housekeeping({
-    store: { reportDisk: async () => void told++ } as unknown as Store,
+    store: {
+      reportDisk: async (report: DiskReport) => {
+        told.push(report);
+        return answer();
+      },
+    } as unknown as Store,
     segments: {
       maintain: async () => {},
       verifyOne: async () => {},
       stats: () => ({ items: 3 }),
     } as unknown as SegmentLog,
-    ledger: { tell: async () => false, pending: () => 0 } as unknown as Ledger,
-    replayer: { checkpoint: async () => {}, wake: () => {} } as unknown as Replayer,
+    ledger: {
+      tell: async () => false,
+      pending: () => 0,
+      pendingDrops: 0,
+      isBusy: false,
+      get seen() {
+        return seen;
+      },
+      saw: async (now: RedisSeen, keep: boolean) => {
+        seen = now;
+        if (keep) kept.push(now);
+      },
+    } as unknown as Ledger,
+    replayer: {
+      checkpoint: async () => {},
+      wake: () => {},
+      caughtUp: async () => 7,
+      redisLost: async () => void said.push('replayed again'),
+    } as unknown as Replayer,
+    intake: { crossing: new Crossing() },
     notReady: () => undefined,
+    lost: (items) => said.push(`lost ${items}`),
+    older: (items) => said.push(`older ${items}`),
   });
   const turns = async (many: number) => {
-    told = 0;
+    told.length = 0;
     for (let i = 0; i < many; i++) await keeping.turn();
-    return told;
+    return told.length;
   };
-  expect(await turns(9)).toBe(1);
-  expect(await turns(10)).toBe(1);
+  return { keeping, told, kept, said, turns };
+}
+
+it('tells Redis what the disk holds when that has changed, and every other turn, as Redis may forget', async () => {
+  const { keeping, turns } = rig(() => ({ state: 'same', lostItems: 0, seen: SEEN }));
+  expect(await turns(1)).toBe(1);
+  expect(await turns(10)).toBe(5);
+  await turns(1);
   keeping.changed();
-  expect(await turns(5)).toBe(1);
+  expect(await turns(1)).toBe(1);
+});
+
+it('remembers Redis once it had its epoch at two looks, and writes that down when it is another, now and then', async () => {
+  let answer: DiskReported = { state: 'begun', lostItems: 0, seen: SEEN };
+  const { told, kept, turns } = rig(() => answer);
+  await turns(1);
+  answer = { state: 'same', lostItems: 0, seen: SEEN };
+  await turns(2);
+  expect(told.at(-1)?.seen).toBeUndefined();
+  await turns(2);
+  expect(told.at(-1)?.seen).toEqual(SEEN);
+  expect(told.at(-1)?.outcomesSeen).toBe(7);
+  await turns(40);
+  expect(kept).toEqual([SEEN]);
+  for (let i = 0; i < 40; i++) {
+    answer = { state: 'same', lostItems: 0, seen: { ...SEEN, books: { accepted: i } } };
+    await turns(1);
+  }
+  expect(kept.length).toBeLessThanOrEqual(5);
+});
+
+it('says what a Redis has lost, and keeps what it saw before until that is booked', async () => {
+  let answer: DiskReported = { state: 'same', lostItems: 0, seen: SEEN };
+  const { told, said, turns } = rig(() => answer);
+  await turns(2);
+  const empty = { ...SEEN, epoch: '', books: {}, live: 0 };
+  answer = { state: 'busy', lostItems: 0, seen: empty };
+  await turns(2);
+  answer = { state: 'lost', lostItems: 2, seen: { ...SEEN, epoch: 'f' } };
+  await turns(2);
+  expect(told.at(-1)?.seen).toEqual(SEEN);
+  answer = { state: 'older', lostItems: 0, seen: { ...SEEN, epoch: 'f', books: { accepted: 1 } } };
+  await turns(2);
+  expect(said).toEqual(['lost 2', 'replayed again', 'older 4']);
 });

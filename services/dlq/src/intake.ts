@@ -9,6 +9,7 @@ import {
 } from '@nrdot/queue';
 import { type Area, type Envelope, type SegmentLog, SegmentLogError } from '@nrdot/segment-log';
 import type { Logger, Metrics } from '@nrdot/telemetry';
+import { Crossing } from './crossing.ts';
 
 export interface IntakeDeps {
   store: Store;
@@ -59,6 +60,8 @@ export class Intake {
   readonly #written: Set<string>;
   /** By id. A job whose lock ran out while the machine stood still comes again before it was written. */
   readonly #writing = new Map<string, Promise<Written>>();
+  /** From Redis to the disk. */
+  readonly crossing = new Crossing();
 
   constructor(deps: IntakeDeps) {
     this.#d = deps;
@@ -69,7 +72,7 @@ export class Intake {
       concurrency: deps.concurrency,
       connection: deps.connection,
       faultDelayMs: FAULT_DELAY_MS,
-      handle: (id, job) => this.#handle(id, job),
+      handle: (id, job) => this.crossing.pass(() => this.#handle(id, job)),
       onError: (error) => {
         deps.log.debug({ err: error.message }, 'spill queue');
         if (error instanceof SyntaxError) void this.#sift();

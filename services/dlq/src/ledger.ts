@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import type { RedisSeen } from '@nrdot/queue';
 import {
   type Area,
   type FileSystem,
@@ -28,10 +29,13 @@ interface Kept {
   underWay?: Record<string, number>;
   /** Of what the segment log has written off: how much is in `counts`, in an entry or in Redis' books, by area and reason. */
   writtenOff?: Record<string, number>;
+  /** What Redis was like when it was seen last. */
+  seen?: RedisSeen;
 }
 
 /**
- * What happened on the disk that Redis' books have to hear of: items taken without Redis, items lost from the disk.
+ * What happened on the disk that Redis' books have to hear of: items taken without Redis, items lost from the disk; and how the
+ * books stood last, for the day on which Redis has lost them.
  * It is kept in a small file of its own beside the segments, so that neither a kill nor a Redis that is away makes
  * the books wrong, and booked exactly once.
  */
@@ -42,18 +46,24 @@ export class Ledger {
   #entry: Entry | undefined;
   readonly #underWay: Map<string, number>;
   readonly #writtenOff: Record<string, number>;
+  #seen: RedisSeen | undefined;
   /** Of those under way: what an earlier run left. */
   readonly #found: ReadonlySet<string>;
   #writing: Promise<void> | undefined;
   #next: Promise<void> | undefined;
 
-  private constructor(dir: string, fs: FileSystem, { counts, entry, underWay = {}, writtenOff = {} }: Kept) {
+  private constructor(
+    dir: string,
+    fs: FileSystem,
+    { counts, entry, underWay = {}, writtenOff = {}, seen }: Kept,
+  ) {
     this.#dir = dir;
     this.#fs = fs;
     this.#counts = counts;
     this.#entry = entry;
     this.#underWay = new Map(Object.entries(underWay));
     this.#writtenOff = writtenOff;
+    this.#seen = seen;
     this.#found = new Set(this.#underWay.keys());
   }
 
@@ -74,6 +84,35 @@ export class Ledger {
   /** Items of a field that Redis may not have heard of yet. */
   pending(field: string): number {
     return (this.#counts[field] ?? 0) + (this.#entry?.counts[field] ?? 0);
+  }
+
+  /** Items that the disk has dropped and Redis may not have heard of yet. */
+  get pendingDrops(): number {
+    const fields = new Set([...Object.keys(this.#counts), ...Object.keys(this.#entry?.counts ?? {})]);
+    return [...fields].reduce(
+      (sum, field) => sum + (field.startsWith('dropped:') ? this.pending(field) : 0),
+      0,
+    );
+  }
+
+  /** Whether a batch is on its way to the disk without Redis. */
+  get isBusy(): boolean {
+    return this.#underWay.size > 0;
+  }
+
+  /** What Redis was like when it was seen last; absent when it never was. */
+  get seen(): RedisSeen | undefined {
+    return this.#seen;
+  }
+
+  /**
+   * Remembers what Redis is like.
+   * @param keep whether that is written down now; else with what is written next
+   * @throws as `add` does
+   */
+  saw(seen: RedisSeen, keep: boolean): Promise<void> {
+    this.#seen = seen;
+    return keep ? this.#keep() : Promise.resolve();
   }
 
   /**
@@ -191,6 +230,7 @@ export class Ledger {
       ...(this.#entry ? { entry: this.#entry } : {}),
       ...(this.#underWay.size > 0 ? { underWay: Object.fromEntries(this.#underWay) } : {}),
       ...(Object.keys(this.#writtenOff).length > 0 ? { writtenOff: this.#writtenOff } : {}),
+      ...(this.#seen ? { seen: this.#seen } : {}),
     };
     const [fs, path] = [this.#fs, join(this.#dir, FILE)];
     const temporary = `${path}.tmp`;

@@ -14,7 +14,7 @@ import {
   redisPrefix,
   steadyNow,
 } from '@nrdot/service';
-import { countOf, WELL } from '@nrdot/telemetry';
+import { countOf, countText, timeText, WELL } from '@nrdot/telemetry';
 import { DirectIntake } from './direct-intake.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { Intake } from './intake.ts';
@@ -139,7 +139,24 @@ export async function startDlq(
       rate.setCap(next.dlq.replayBytesPerSecond);
   });
 
-  const keeping = new Housekeeping({ store, segments, ledger, replayer, notReady: () => link.notReady() });
+  const keeping = new Housekeeping({
+    ...{ store, segments, ledger, replayer, intake },
+    notReady: () => link.notReady(),
+    lost: (items, seen) => {
+      host.transitions.happened(
+        'redis_lost',
+        `Redis has lost what it held. ${countText(items, 'item')} that were in it are nowhere now and booked as dropped (redis_lost); what exporters had may have been delivered all the same. Redis was seen last at ${timeText(seen.at)}, with ${countText(seen.live, 'item')}: what came after that and was only in Redis is not known. The disk's part goes on.`,
+        'error',
+      );
+    },
+    older: (items) => {
+      host.transitions.happened(
+        'redis_older',
+        `Redis is back with an older state: ${countText(items, 'accepted item')} that it had are not in its books. Batches may be delivered twice; "nrdot doctor" says how the books stand.`,
+        'error',
+      );
+    },
+  });
   housekeeping = keeping;
   let ticking: Promise<void> | undefined;
   const ticker = setInterval(() => {

@@ -154,6 +154,23 @@ export class Replayer {
     this.#resting.abort();
   }
 
+  /**
+   * Acts on all outcomes that there are.
+   * @returns number of the first that is still to come
+   */
+  caughtUp(): Promise<number> {
+    return this.#alone(async () => {
+      await this.#takeOutcomes();
+      return this.#nextOutcome;
+    });
+  }
+
+  /** Redis has lost what it held: what it had of the disk comes back at once. */
+  redisLost(): Promise<void> {
+    this.wake();
+    return this.#alone(() => this.#findLost(0));
+  }
+
   /** Takes no more from the disk; what is in Redis goes its way. */
   async stop(): Promise<void> {
     this.#stopping.abort();
@@ -166,8 +183,10 @@ export class Replayer {
     while (!signal.aborted) {
       let pauseMs = IDLE_MS;
       try {
-        await this.#takeOutcomes();
-        pauseMs = await this.#alone(() => this.#step());
+        pauseMs = await this.#alone(async () => {
+          await this.#takeOutcomes();
+          return this.#step();
+        });
       } catch (error) {
         this.#d.log.debug({ err: (error as Error).message }, 'replay waits');
       }
@@ -199,7 +218,7 @@ export class Replayer {
     const { rate, now } = this.#d;
     if ([...this.#doneBefore.keys()].some(isOfRejected)) await this.#concludeRejected();
     await this.#readGate();
-    if (now() - this.#lostCheckAt > MISSING_AFTER_MS) await this.#findLost();
+    if (now() - this.#lostCheckAt > MISSING_AFTER_MS) await this.#findLost(MISSING_AFTER_MS);
     const { state } = this.#gate;
     if (state === 'open') return IDLE_MS;
     const waitingMs = this.#outstanding.size > 0 ? BUSY_MS : IDLE_MS;
@@ -382,10 +401,10 @@ export class Replayer {
   }
 
   /** A Redis that lost its memory will never tell what became of a batch. */
-  async #findLost(): Promise<void> {
+  async #findLost(outstandingForMs: number): Promise<void> {
     const { store, now, log } = this.#d;
     this.#lostCheckAt = now();
-    const old = [...this.#outstanding].filter(([, { sinceMs }]) => now() - sinceMs > MISSING_AFTER_MS);
+    const old = [...this.#outstanding].filter(([, { sinceMs }]) => now() - sinceMs >= outstandingForMs);
     if (old.length === 0) return;
     const held = await store.holds(old.map(([key]) => key));
     await this.#takeOutcomes();

@@ -125,6 +125,20 @@ const STATES: Record<
       "Redis uses 96 % of its memory (96.0 MiB of 100 MiB). What it has no room for goes to disk. → Raise Redis' maxmemory, or lower queue.max_bytes.",
     ],
   },
+  'Redis has lost what it held': {
+    change: (s) => {
+      s.redis.lost = { at: NOW - 30_000, items: 12, seenAt: NOW - 32_000 };
+      Object.assign(s.books!, { delivered: 119_988, dropped: 12 });
+      s.dropped = { redis_lost: 12 };
+    },
+    codes: ['fault redis_lost', 'note dropped'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    lost: 'Every item is accounted for. 12 of 120,000 accepted items were dropped: 12 redis_lost.',
+    sentences: [
+      'Redis lost what it held 30 s ago: 12 accepted items that were only there are nowhere now, and booked as dropped (redis_lost). What it took in the 2 s after it was seen last is not known. What is on disk is there still. → Find out why: its volume, FLUSHALL, another server under its name. docs/redis.md, "When Redis loses what it held".',
+      '12 of 120,000 accepted items were dropped: 12 redis_lost.',
+    ],
+  },
   'a service is silent': {
     change: (s) => void (s.services[1]!.ageMs = 8_000),
     codes: ['warning service_silent'],
@@ -516,7 +530,7 @@ function sameSubject(code: string, seen: readonly string[]): boolean {
     ['all_rejected', 'rejecting', 'rejected'],
     ['dropping', 'dropped'],
     ['no_receiver', 'no_exporter', 'no_dlq', 'service_silent'],
-    ['redis_away', 'redis_memory'],
+    ['redis_away', 'redis_memory', 'redis_lost'],
   ];
   return subjects.some((subject) => subject.includes(code) && seen.some((other) => subject.includes(other)));
 }

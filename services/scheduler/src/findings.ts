@@ -21,6 +21,7 @@ export const FINDING_CODES = [
   'ok',
   'redis_away',
   'redis_memory',
+  'redis_lost',
   'service_silent',
   'no_receiver',
   'no_exporter',
@@ -107,6 +108,8 @@ const DROPS: Readonly<Record<string, string>> = {
   rejected_retention:
     'look at what was refused ("nrdot dlq ls --rejected") before dlq.rejected_retention is over.',
   partial_success: "the upstream refused single items; the exporter's log says why.",
+  redis_lost: 'Redis lost what it held: its volume, FLUSHALL, or another server under its name.',
+  unaccounted: '"nrdot doctor --repair" found that they are nowhere.',
   corrupted: 'check disk and memory; "nrdot dlq verify" names what is damaged.',
 };
 
@@ -114,6 +117,7 @@ const DROPS: Readonly<Record<string, string>> = {
 export function findingsOf(status: Known): Finding[] {
   const all = [
     ...redis(status),
+    ...redisLost(status),
     ...missing(status),
     ...breakers(status),
     ...disk(status),
@@ -268,6 +272,21 @@ function redis(status: Known): Finding[] {
       text,
       more,
       todo: "Raise Redis' maxmemory, or lower queue.max_bytes.",
+    },
+  ];
+}
+
+/** What Redis held is gone: its volume, or somebody's FLUSHALL. */
+function redisLost({ redis: { lost }, at }: Known): Finding[] {
+  if (!lost) return [];
+  const blindMs = Math.max(0, lost.at - lost.seenAt);
+  return [
+    {
+      level: at - lost.at <= LATELY_MS ? 'fault' : 'note',
+      code: 'redis_lost',
+      text: `Redis lost what it held ${durationText(Math.max(0, at - lost.at) / 1000)} ago: ${countText(lost.items, 'accepted item')} that were only there are nowhere now, and booked as dropped (redis_lost).`,
+      more: `What it took in the ${durationText(blindMs / 1000)} after it was seen last is not known. What is on disk is there still.`,
+      todo: 'Find out why: its volume, FLUSHALL, another server under its name. docs/redis.md, "When Redis loses what it held".',
     },
   ];
 }

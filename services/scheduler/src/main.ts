@@ -2,6 +2,7 @@ import type { Config } from '@nrdot/config';
 import { type Bell, WakeSignal } from '@nrdot/queue';
 import { type Host, hostFor, openStore, problemOf, type RunningService } from '@nrdot/service';
 import { addConsole } from './console.ts';
+import { addDoctor } from './doctor.ts';
 import { readEvents } from './events.ts';
 import { History } from './history.ts';
 import { Scheduler, type SchedulerDeps } from './scheduler.ts';
@@ -60,6 +61,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
     tells: () => store.isTeller(host.status.instance),
   });
   host.admin.route('GET', '/api/status', () => reader.read());
+  addDoctor(host, store, { maxBodyBytes: config.receiver.maxBodyBytes, notReady });
   host.admin.route('GET', '/api/events', ({ query }) =>
     readEvents({ store, board: host.status, notReady: state.notReady }, query),
   );

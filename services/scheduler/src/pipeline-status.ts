@@ -21,7 +21,13 @@ export interface PipelineStatus {
   findings: Finding[];
   /** Where the data is, and whether any was lost, in a sentence each. */
   summary: Summary;
-  redis: { problem?: string; usedBytes?: number; limitBytes?: number };
+  redis: {
+    problem?: string;
+    usedBytes?: number;
+    limitBytes?: number;
+    /** When it was last found to have lost what it held, items that are nowhere since, and when it was seen last before. */
+    lost?: { at: number; items: number; seenAt: number };
+  };
   /** Every service of every process that has spoken in the last ten seconds. */
   services: ServiceLine[];
   /** Items per second on the edges of the path; `requests` and `refusedRequests` are requests. */

@@ -129,6 +129,9 @@ export function publishState(
     if (value > before || !seen.has(key)) inc(Math.max(0, value - before));
     seen.set(key, value);
   };
+  /** A Redis that has lost its books gets them back from the dlq: what was counted before is not counted again. */
+  const followBooks = (field: string, items: number, inc: (by: number) => void) =>
+    follow(field, Math.max(items, seen.get(field) ?? 0), inc);
   registry.onScrape(async () => {
     if (options.notReady()) return; // an answer would come after the scrape; pipeline_redis_up says why nothing moves
     const [state, books, memory] = await Promise.all([
@@ -176,12 +179,12 @@ export function publishState(
       const [kind, ...rest] = field.split(':');
       if (kind === 'spilled') {
         const [priorityClass = '', ...reason] = rest;
-        follow(field, items, (by) =>
+        followBooks(field, items, (by) =>
           metrics.apqSpill.inc({ class: priorityClass, reason: reason.join(':') }, by),
         );
       }
       if (kind === 'dropped') {
-        follow(field, items, (by) => metrics.pipelineDroppedItems.inc({ reason: rest.join(':') }, by));
+        followBooks(field, items, (by) => metrics.pipelineDroppedItems.inc({ reason: rest.join(':') }, by));
       }
     }
     for (const [where, items] of Object.entries(state.accounting)) {

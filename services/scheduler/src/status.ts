@@ -37,6 +37,7 @@ interface Shared {
   books: Record<string, number>;
   statuses: Awaited<ReturnType<Store['statuses']>>;
   memory: { usedBytes: number; limitBytes: number };
+  lost: Awaited<ReturnType<Store['losses']>>;
 }
 
 /** Puts the status together from Redis, and from this process where Redis is away. */
@@ -87,6 +88,7 @@ export class StatusReader {
       at: now,
       redis: {
         ...(problem ? { problem } : shared ? shared.memory : { problem: 'Redis did not answer in time' }),
+        ...(shared?.lost ? { lost: shared.lost } : {}),
       },
       services,
       rates,
@@ -121,14 +123,20 @@ export class StatusReader {
 
   async #readRedis(now: number): Promise<Shared | undefined> {
     const { store, state } = this.#s;
-    const read = Promise.all([readState(store, state, now), store.books(), store.statuses(), store.memory()]);
+    const read = Promise.all([
+      readState(store, state, now),
+      store.books(),
+      store.statuses(),
+      store.memory(),
+      store.losses(),
+    ]);
     read.catch(() => {}); // it may fail after the patience has ended
     const found = await Promise.race([read, wait(PATIENCE_MS, undefined, { ref: false })]).catch(
       () => undefined,
     );
     if (!found) return undefined;
-    const [whole, books, statuses, memory] = found;
-    return { state: whole, books, statuses, memory };
+    const [whole, books, statuses, memory, lost] = found;
+    return { state: whole, books, statuses, memory, lost };
   }
 
   #record(

@@ -5,6 +5,8 @@ export { BREAKER_REASONS, BREAKER_STATES, type Breaker, type BreakerState } from
 export * from './connection.ts';
 export type { Depth } from './depth.ts';
 export * from './direct-lane.ts';
+export * from './doctor/damage.ts';
+export * from './doctor/doctor.ts';
 export { Contended, Enqueuer, NotSent, type Preparation, type SharedState } from './enqueuer.ts';
 export * from './fair-share.ts';
 export * from './keys.ts';

@@ -55,8 +55,10 @@ export interface Keys {
   /** List of `done KEY` and `returned KEY` lines for the dlq, and how many of them were forgotten before its first. */
   outcomes: string;
   outcomesForgotten: string;
-  /** Hash: items on the dlq's disk, as it last said. */
+  /** Hash: items on the dlq's disk, as it last said; how the books stood then. */
   disk: string;
+  /** Hash: when Redis was last found to have lost what it held, and how much of that is nowhere. */
+  losses: string;
   /** Hash: which receiver has which slot as a writer of merged streams, and until when. */
   leases: string;
   /** Sorted set the scheduler blocks on: a member means there is something to decide. */
@@ -84,6 +86,7 @@ export function keysOf(prefix: string): Keys {
     outcomes: `${prefix}:replay-outcomes`,
     outcomesForgotten: `${prefix}:replay-outcomes-forgotten`,
     disk: `${prefix}:disk`,
+    losses: `${prefix}:losses`,
     leases: `${prefix}:leases`,
     wake: `${prefix}:wake`,
     scheduler: `${prefix}:scheduler`,

@@ -11,6 +11,7 @@ import { inOneSlot } from './scripts/one-slot.ts';
 import { forgetOutcomes, readOutcomes } from './scripts/outcomes.ts';
 import { publish } from './scripts/publish.ts';
 import { report } from './scripts/report.ts';
+import { reportDisk } from './scripts/report-disk.ts';
 import { settle } from './scripts/settle.ts';
 import { sift } from './scripts/sift.ts';
 import { take } from './scripts/take.ts';
@@ -37,6 +38,27 @@ export type Scripted = (Redis | Cluster) & {
   nrdotBook(books: string, booked: string, ...args: (string | number)[]): Promise<number>;
   nrdotPublish(status: string, instance: string, json: string, keptMs: number): Promise<number>;
   nrdotReport(breaker: string, wake: string, ...args: (string | number)[]): Promise<BreakerState>;
+  nrdotReportDisk(
+    books: string,
+    depth: string,
+    disk: string,
+    outcomes: string,
+    outcomesForgotten: string,
+    scheduler: string,
+    losses: string,
+    ...args: (string | number)[]
+  ): Promise<
+    [
+      state: string,
+      epoch: string,
+      lost: string,
+      difference: string,
+      at: string,
+      paused: string,
+      live: string,
+      books: string[],
+    ]
+  >;
   nrdotDrain(
     depth: string,
     books: string,
@@ -80,6 +102,7 @@ export function scripted(redis: RedisConnection): Scripted {
   define('nrdotBook', 2, book);
   define('nrdotPublish', 1, publish);
   define('nrdotReport', 2, report);
+  define('nrdotReportDisk', 7, reportDisk);
   define('nrdotDrain', 3, drain);
   define('nrdotMove', 2, move);
   define('nrdotSettle', 4, settle);

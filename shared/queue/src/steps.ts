@@ -99,6 +99,7 @@ export const STEPS = [
   'leave',
   'hand_over',
   'report',
+  'report_disk',
   'drain',
   'sift',
   'book',

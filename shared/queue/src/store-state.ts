@@ -1,5 +1,5 @@
 import type { BatchRef, JobData, Origin } from './batch.ts';
-import { type Accounting, accountingOf, type DiskItems } from './books.ts';
+import { type Accounting, accountingOf, booksOf, type DiskReport, type DiskReported } from './books.ts';
 import { type Breaker, breakerOf } from './breaker-state.ts';
 import type { RedisConnection } from './connection.ts';
 import { type Depth, depthOf } from './depth.ts';
@@ -72,8 +72,7 @@ export abstract class StoreState {
 
   /** The books: items counted since the prefix was first used, by field (`accepted`, `delivered`, …). */
   async books(): Promise<Record<string, number>> {
-    const hash = await this.redis.hgetall(this.keys.books);
-    return Object.fromEntries(Object.entries(hash).map(([field, n]) => [field, numberField(n)]));
+    return booksOf(Object.entries(await this.redis.hgetall(this.keys.books)).flat());
   }
 
   /**
@@ -137,9 +136,43 @@ export abstract class StoreState {
     await this.redis.hset(this.keys.scheduler, 'replay:paused', paused ? '1' : '0');
   }
 
-  /** Tells the books what the dlq's disk holds now, in items. */
-  async reportDisk(items: DiskItems): Promise<void> {
-    await this.redis.hset(this.keys.disk, { ...items });
+  /** Tells the books what the dlq's disk holds now, and learns how Redis is. */
+  async reportDisk(report: DiskReport): Promise<DiskReported> {
+    const { books, depth, disk, outcomes, outcomesForgotten, scheduler, losses } = this.keys;
+    const { seen } = report;
+    const [state, epoch, lost, , at, paused, live, flat] = await this.timed(
+      'report_disk',
+      this.scripts.nrdotReportDisk(
+        ...([books, depth, disk, outcomes, outcomesForgotten, scheduler, losses] as const),
+        report.waiting,
+        report.rejected,
+        report.unbooked,
+        report.undropped,
+        report.outcomesSeen,
+        seen?.epoch ?? '',
+        report.freshEpoch,
+        JSON.stringify(seen ?? {}),
+      ),
+    );
+    return {
+      state: state as DiskReported['state'],
+      lostItems: Number(lost),
+      seen: {
+        epoch,
+        at: Number(at),
+        books: booksOf(flat),
+        live: Number(live),
+        paused: paused === '1',
+      },
+    };
+  }
+
+  /** When Redis was last found to have lost what it held; undefined when it never was. */
+  async losses(): Promise<{ at: number; items: number; seenAt: number } | undefined> {
+    const { at, items, seen_at: seenAt } = await this.redis.hgetall(this.keys.losses);
+    return at === undefined
+      ? undefined
+      : { at: numberField(at), items: numberField(items), seenAt: numberField(seenAt) };
   }
 
   /** Books an entry of the dlq's ledger: items by field of the books, once for each id. */

@@ -23,6 +23,7 @@ const STEPS = [
     'leave',
     'hand_over',
     'report',
+    'report_disk',
     'drain',
     'sift',
     'book',
@@ -95,6 +96,7 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   'pipeline_dropped_items_total.reason': [
     ...['partial_success', 'corrupted', 'retention', 'capacity'],
     ...['rejected_retention', 'rejected_capacity', 'purged'],
+    ...['redis_lost', 'unaccounted'],
   ],
 };
 

@@ -1,0 +1,55 @@
+import type { Damage, Diagnosis } from '@nrdot/queue';
+import { leftOver } from '@nrdot/queue/damage';
+import { countText, durationText, numberText } from '@nrdot/telemetry';
+import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { EXIT_CODES } from './status.ts';
+
+/** A queue of 200,000 jobs is read in slices, and the books are watched until what is on its way has arrived. */
+const EXAMINING_MS = 10 * 60_000;
+
+/** `nrdot doctor`: what Redis holds against what it says that it holds; the exit code says whether something is left to be done. */
+export async function doctorCommand(flags: AdminFlags & { json?: boolean; repair?: boolean }): Promise<void> {
+  const client = new AdminClient(flags);
+  const diagnosis = flags.repair
+    ? await client.post<Diagnosis>('/api/doctor', undefined, EXAMINING_MS)
+    : await client.get<Diagnosis>('/api/doctor', EXAMINING_MS);
+  process.stdout.write(flags.json ? `${JSON.stringify(diagnosis, null, 2)}\n` : `${doctorText(diagnosis)}\n`);
+  process.exitCode = EXIT_CODES[leftOver(diagnosis.damage)];
+}
+
+export function doctorText({ jobs, payloads, tookMs, repair, damage, difference }: Diagnosis): string {
+  const looked = `${countText(jobs, 'job')} and ${countText(payloads, 'payload')} in ${durationText(tookMs / 1000)}`;
+  const books =
+    difference === undefined
+      ? []
+      : [difference === 0 ? 'The books balance.' : `The books are off by ${numberText(difference)} items.`];
+  if (damage.length === 0) return [`Nothing is off: ${looked}.`, ...books].join(' ');
+  const left = damage.filter(({ count, mended }) => mended < count);
+  const end = repair
+    ? left.length === 0
+      ? 'All of it is mended.'
+      : `${countText(left.length, 'finding')} left: see above.`
+    : left.every(({ level }) => level === 'note')
+      ? 'Nothing has to be done.'
+      : '"nrdot doctor --repair" mends it while the pipeline runs.';
+  return [
+    ...damage.map((one) => damageText(one, repair)),
+    `Looked at ${looked}. ${[...books, end].join(' ')}`,
+  ].join('\n\n');
+}
+
+function damageText({ kind, level, text, todo, count, examples, mended }: Damage, repair: boolean): string {
+  const state = repair && mended > 0 ? (mended === count ? 'mended' : `${mended} of ${count} mended`) : level;
+  const more = count > examples.length ? `, and ${numberText(count - examples.length)} more` : '';
+  return [
+    `${kind} (${state}): ${text}`,
+    ...examples.map((name) => `    ${printable(name)}`),
+    ...(more ? [`    ${more.slice(2)}`] : []),
+    ...(todo && mended < count ? [`  → ${todo}`] : []),
+  ].join('\n');
+}
+
+/** Names of keys may be anybody's. */
+function printable(name: string): string {
+  return name.replace(/\p{Cc}+/gu, ' ').slice(0, 200);
+}

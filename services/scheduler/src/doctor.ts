@@ -1,0 +1,35 @@
+import { type Diagnosis, Doctor, DoctorBusy, type Store } from '@nrdot/queue';
+import { AdminError, type Host } from '@nrdot/service';
+
+/**
+ * `nrdot doctor` on the admin address: GET examines what Redis holds and changes nothing, POST mends what it finds. What was mended
+ * is an event.
+ */
+export function addDoctor(
+  host: Pick<Host, 'admin' | 'log' | 'transitions'>,
+  store: Store,
+  { maxBodyBytes, notReady }: { maxBodyBytes: number; notReady(): string | undefined },
+): void {
+  const run = async (repair: boolean): Promise<Diagnosis> => {
+    const why = notReady();
+    if (why !== undefined) throw new AdminError(503, 'redis_away', `nothing can be examined: ${why}`);
+    const doctor = new Doctor(store, {
+      maxBodyBytes,
+      odd: (line) => host.log.warn(`a job that is none of the pipeline's: ${line}`),
+    });
+    const diagnosis = await doctor.run(repair).catch((error: Error) => {
+      if (error instanceof DoctorBusy) throw new AdminError(409, 'doctor_busy', error.message);
+      throw error;
+    });
+    for (const { kind, mended, text, examples } of diagnosis.damage)
+      if (mended > 0)
+        host.transitions.happened(
+          'doctor',
+          `Mended by hand (nrdot doctor --repair), ${kind}: ${mended}, such as ${examples[0]}. ${text}`,
+          'warn',
+        );
+    return diagnosis;
+  };
+  host.admin.route('GET', '/api/doctor', () => run(false));
+  host.admin.route('POST', '/api/doctor', () => run(true));
+}

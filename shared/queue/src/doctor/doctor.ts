@@ -1,0 +1,604 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as wait } from 'node:timers/promises';
+import { Cluster, type Redis } from 'ioredis';
+import { JOB_OPTIONS } from '../batch.ts';
+import type { RedisConnection } from '../connection.ts';
+import { QUEUES, type QueueName } from '../keys.ts';
+import { numberField } from '../number-field.ts';
+import { primaryOf } from '../replicas.ts';
+import { look } from '../scripts/look.ts';
+import { MEND_ACTS_MAX, mend } from '../scripts/mend.ts';
+import { inOneSlot } from '../scripts/one-slot.ts';
+import type { Store } from '../store.ts';
+import { Census, type Counted, driftText, flows, type Look, SETS, type SeenJob } from './census.ts';
+import { type Damage, type DamageKind, type Diagnosis, leftOver } from './damage.ts';
+import { jobDataOfLone } from './lone-payload.ts';
+
+/** More jobs than this are not counted: what is known of each stays in memory meanwhile. */
+const JOBS_MAX = 200_000;
+/** Of each kind at most so many are mended in one run; a further run goes on. */
+const MENDED_MAX = 10_000;
+const EXAMPLES = 5;
+const SCAN_COUNT = 1_000;
+/** What is on its way is somewhere else at the second look. */
+const SECOND_LOOK_MS = 2_000;
+const COUNTS = 5;
+/** A batch that was on its way when its dlq or exporter was killed is in two places until its lock runs out. */
+const BOOKS_SETTLE_MS = 12_000;
+const BOOKS_WAIT_MS = 40_000;
+const BOOKS_LOOKS = 5;
+const LOCK_MS = 60_000;
+
+/** One act of `scripts/mend.ts`. */
+interface Act {
+  act: 'empty' | 'odd' | 'return' | 'stray' | 'payload' | 'depth' | 'field' | 'aside' | 'books';
+  queue?: QueueName;
+  id?: string;
+  key?: string;
+  type?: string;
+  field?: string;
+  data?: string;
+  counts?: Record<string, number>;
+}
+
+type Examined = RedisConnection & {
+  nrdotLook(depth: string, ...args: (string | number)[]): ReturnType<Look>;
+  nrdotMend(
+    depth: string,
+    books: string,
+    wake: string,
+    doctor: string,
+    ...args: (string | number)[]
+  ): Promise<(number | string)[]>;
+};
+
+export interface DoctorOptions {
+  /** Largest payload after decompression. */
+  maxBodyBytes: number;
+  /** Tells jobs that went to a failed set. */
+  odd?(line: string): void;
+  /** How long it waits before it looks again; shorter in tests. */
+  secondLookMs?: number;
+  booksSettleMs?: number;
+}
+
+/** Another doctor is at work. */
+export class DoctorBusy extends Error {
+  constructor() {
+    super('another doctor is at work; one at a time, try again in a minute');
+    this.name = 'DoctorBusy';
+  }
+}
+
+/**
+ * Recounts what Redis holds, says what is off, and mends it while the pipeline runs. What it finds has to be so at two looks and once
+ * more in the step that mends it, so that batches on their way are never taken for damage. Every step is bounded: a look reads 1,000 jobs
+ * and 20,000 batches at most, a mending step does 16 acts, SCAN goes by 1,000 keys.
+ */
+export class Doctor {
+  readonly #store: Store;
+  readonly #redis: Examined;
+  readonly #options: DoctorOptions;
+  readonly #census: Census;
+  readonly #lock: string;
+  readonly #token = randomBytes(8).toString('hex');
+  #damage: Damage[] = [];
+  #repair = false;
+
+  constructor(store: Store, options: DoctorOptions) {
+    const { redis, keys } = store;
+    const define = (name: string, numberOfKeys: number, lua: string) =>
+      redis.defineCommand(name, { numberOfKeys, lua: redis instanceof Cluster ? inOneSlot(lua) : lua });
+    define('nrdotLook', 1, look);
+    define('nrdotMend', 4, mend);
+    this.#store = store;
+    this.#redis = redis as Examined;
+    this.#options = options;
+    this.#lock = `${keys.prefix}:doctor`;
+    this.#census = new Census(
+      keys,
+      (args) => this.#redis.nrdotLook(keys.depth, ...args),
+      async (places) => {
+        const pipeline = redis.pipeline();
+        for (const { queue, part } of places) {
+          const key = keys.queue(queue, part);
+          if ((SETS as readonly string[]).includes(part)) pipeline.zcard(key);
+          else pipeline.llen(key);
+        }
+        return ((await pipeline.exec()) ?? []).map(([error, length]) => (error ? -1 : Number(length)));
+      },
+      JOBS_MAX,
+    );
+  }
+
+  /**
+   * @param repair mends what it finds; without, nothing is changed
+   * @throws DoctorBusy; what Redis says when it cannot be asked
+   */
+  async run(repair: boolean): Promise<Diagnosis> {
+    const at = Date.now();
+    const startedAt = performance.now();
+    if (!(await this.#redis.set(this.#lock, this.#token, 'PX', LOCK_MS, 'NX'))) throw new DoctorBusy();
+    this.#damage = [];
+    this.#repair = repair;
+    try {
+      const seen = { jobs: 0, payloads: 0 };
+      await this.#types();
+      // A command for a hash would fail on what is none.
+      const readable = leftOver(this.#damage) === 'ok';
+      let difference: number | undefined;
+      if (readable) {
+        const fields = await this.#fields();
+        Object.assign(seen, await this.#jobs());
+        await this.#depth();
+        // The books are judged by the depth: not by one that is off.
+        const isDepthRight = !this.#damage.some(({ kind, mended }) => kind === 'depth' && mended === 0);
+        if (isDepthRight) difference = await this.#books(fields);
+        await this.#disk();
+      }
+      return {
+        at,
+        tookMs: Math.round(performance.now() - startedAt),
+        repair,
+        ...seen,
+        damage: this.#damage,
+        ...(difference === undefined ? {} : { difference }),
+      };
+    } finally {
+      if ((await this.#redis.get(this.#lock)) === this.#token) await this.#redis.del(this.#lock);
+    }
+  }
+
+  #found(
+    damage: Pick<Damage, 'kind' | 'level' | 'text'> & { todo?: string },
+    names: readonly string[],
+    mended = 0,
+  ): void {
+    this.#damage.push({ ...damage, count: names.length, examples: names.slice(0, EXAMPLES), mended });
+  }
+
+  /**
+   * Does acts, or looks whether they would be done.
+   * @returns of each act 1, 0 when it is not so any more, -1 when that could not be seen
+   */
+  async #act(acts: readonly Act[], mends = this.#repair): Promise<number[]> {
+    const { keys } = this.#store;
+    const results: number[] = [];
+    for (let from = 0; from < acts.length; from += MEND_ACTS_MAX) {
+      const some = acts.slice(from, from + MEND_ACTS_MAX);
+      const answer = await this.#redis.nrdotMend(
+        keys.depth,
+        keys.books,
+        keys.wake,
+        this.#lock,
+        keys.prefix,
+        this.#token,
+        Date.now(),
+        JOB_OPTIONS,
+        mends ? 1 : 0,
+        JSON.stringify(some),
+      );
+      results.push(...answer.slice(0, some.length).map(Number));
+      for (const line of answer.slice(some.length)) this.#options.odd?.(String(line));
+    }
+    return results;
+  }
+
+  /**
+   * Reports what acts found to be so, by name, and mends it when that was asked for.
+   * @param words text for so many, and what to do about those that could not be mended
+   */
+  async #treat(
+    kind: DamageKind,
+    level: Damage['level'],
+    suspects: readonly { name: string; act: Act }[],
+    text: (n: number) => string,
+    todo?: string,
+  ): Promise<void> {
+    if (suspects.length === 0) return;
+    const some = suspects.slice(0, MENDED_MAX);
+    const results = await this.#act(some.map(({ act }) => act));
+    const so = some.filter((_, i) => results[i] === 1);
+    const unseen = some.filter((_, i) => results[i] === -1);
+    const names = [...so, ...unseen, ...suspects.slice(MENDED_MAX)].map(({ name }) => name);
+    if (names.length === 0) return;
+    this.#found(
+      { kind, level, text: text(names.length), ...(todo ? { todo } : {}) },
+      names,
+      this.#repair ? so.length : 0,
+    );
+  }
+
+  /** Keys of which another type would stop the scripts. */
+  async #types(): Promise<void> {
+    const { keys, redis } = this.#store;
+    const expected: [key: string, type: string][] = [
+      ...[keys.depth, keys.books, keys.scheduler, keys.breaker, keys.disk, keys.status].map(
+        (key): [string, string] => [key, 'hash'],
+      ),
+      [keys.wake, 'zset'],
+      [keys.outcomes, 'list'],
+      [keys.booked, 'list'],
+      ...QUEUES.flatMap((queue): [string, string][] => [
+        [keys.queue(queue, 'wait'), 'list'],
+        [keys.queue(queue, 'active'), 'list'],
+        [keys.queue(queue, 'delayed'), 'zset'],
+        [keys.queue(queue, 'failed'), 'zset'],
+        [keys.queue(queue, 'marker'), 'zset'],
+        [keys.queue(queue, 'meta'), 'hash'],
+      ]),
+    ];
+    const pipeline = redis.pipeline();
+    for (const [key] of expected) pipeline.type(key);
+    const types = ((await pipeline.exec()) ?? []).map(([, type]) => String(type));
+    const wrong = expected.flatMap(([key, type], i) =>
+      types[i] === 'none' || types[i] === type
+        ? []
+        : [{ name: `${key} is a ${types[i]}`, act: { act: 'aside', key, type } satisfies Act }],
+    );
+    await this.#treat(
+      'wrong_type',
+      'fault',
+      wrong,
+      (n) =>
+        `${n === 1 ? 'A key is' : `${n} keys are`} of another type than the pipeline's scripts expect, which stops them. A repair gives what is there another name (…:set-aside:…) and removes nothing; the rest is examined after it.`,
+    );
+  }
+
+  /** Fields that are no numbers. @returns those of the books */
+  async #fields(): Promise<string[]> {
+    const { keys, redis } = this.#store;
+    const texts: Record<string, RegExp> = {
+      [keys.depth]: /^$/,
+      [keys.books]: /^epoch/,
+      [keys.scheduler]: /^(weights|slot)$/,
+      [keys.breaker]: /^(state|reason)$/,
+      [keys.disk]: /^$/,
+    };
+    const books: string[] = [];
+    const wrong: { name: string; act: Act }[] = [];
+    for (const [key, isText] of Object.entries(texts)) {
+      if ((await redis.type(key)) !== 'hash') continue;
+      for (const [field, value] of Object.entries(await redis.hgetall(key))) {
+        if (isText.test(field) || (value.trim() !== '' && Number.isFinite(Number(value)))) continue;
+        wrong.push({ name: `${key} ${field}`, act: { act: 'field', key, field } });
+        if (key === keys.books) books.push(field);
+      }
+    }
+    await this.#treat(
+      'no_number',
+      'warning',
+      wrong,
+      (n) =>
+        `${n === 1 ? 'A field is' : `${n} fields are`} no number, so that the services count from 0 there. A repair removes them, and the recount below puts depth and books right.`,
+    );
+    return books;
+  }
+
+  /** Jobs and payloads that do not belong together. @returns how many there are */
+  async #jobs(): Promise<{ jobs: number; payloads: number }> {
+    const first = await this.#census.count();
+    if (!first) {
+      this.#notCounted();
+      return { jobs: 0, payloads: 0 };
+    }
+    const known = keysOf(first);
+    const scanned = await this.#scan(known, idsOf(first));
+    const suspects = first.jobs.filter(isSuspect);
+    const seen = { jobs: first.jobs.length, payloads: scanned.payloads };
+    if (suspects.length + scanned.lone.length + scanned.strays.length === 0) return seen;
+
+    await wait(this.#options.secondLookMs ?? SECOND_LOOK_MS);
+    const second = await this.#census.count();
+    if (!second) {
+      this.#notCounted();
+      return seen;
+    }
+    const again = new Map(second.jobs.filter(isSuspect).map((job) => [nameOf(job), job]));
+    const still = suspects.flatMap((job) => again.get(nameOf(job)) ?? []);
+    const act = (job: SeenJob, what: Act['act']) => ({
+      name: `${job.queue} ${job.id} (${job.part})`,
+      act: { act: what, queue: job.queue, id: job.id } satisfies Act,
+    });
+    await this.#treat(
+      'odd_job',
+      'warning',
+      still.filter(({ odd, part }) => odd && part !== 'failed').map((job) => act(job, 'odd')),
+      (n) =>
+        `${jobsText(n)} none of the pipeline's: the data is not what it expects. A repair puts such jobs into the failed set of their queue, as the services do when they come upon them.`,
+    );
+    const away = still.filter(({ odd, part }) => odd && part === 'failed');
+    if (away.length > 0)
+      this.#found(
+        {
+          kind: 'put_away',
+          level: 'note',
+          text: `${jobsText(away.length)} none of the pipeline's, in failed sets, with the reason in failedReason. No payload belongs to them.`,
+          todo: 'Look at them in the console (Queues), and remove them there when nobody wants them.',
+        },
+        away.map((job) => `${job.queue} ${job.id}`),
+      );
+    await this.#treat(
+      'job_without_payload',
+      'warning',
+      still.filter(({ odd, held }) => !odd && held === 0).map((job) => act(job, 'empty')),
+      (n) =>
+        `${jobsText(n)} without any payload: it was settled before, or somebody removed it. There is nothing to deliver; what the depth still counts for them is below. A repair removes the jobs.`,
+    );
+    await this.#treat(
+      'job_out_of_sight',
+      'fault',
+      still.filter((job) => !job.odd && job.held > 0 && !flows(job)).map((job) => act(job, 'return')),
+      (n) =>
+        `${jobsText(n)} where no service looks for them (failed, prioritized, delayed or paused by somebody's hand), with payloads that are to be delivered. A repair puts them back into their queues.`,
+      'What is still there has a payload of another type or a class that is not that of its queue: look at it with redis-cli.',
+    );
+    await this.#treat(
+      'stray_job',
+      'fault',
+      scanned.strays.map(({ queue, id }) => ({
+        name: `${queue} ${id}`,
+        act: { act: 'stray', queue, id } satisfies Act,
+      })),
+      (n) =>
+        `${jobsText(n)} in no list of the queue: the id was removed by hand. A repair puts those with a payload back into their queues, and removes what has none.`,
+    );
+    await this.#lonePayloads(scanned.lone.filter((key) => !keysOf(second).has(key)));
+    return seen;
+  }
+
+  /** Payloads that no job holds: made jobs of again. */
+  async #lonePayloads(lone: readonly string[]): Promise<void> {
+    const { keys, redis } = this.#store;
+    const readable: { name: string; act: Act }[] = [];
+    const unreadable: { name: string; act: Act }[] = [];
+    for (const key of lone.slice(0, MENDED_MAX)) {
+      // Another act may have given it its job back.
+      const payload = await redis.getBuffer(keys.payload(key)).catch(() => null);
+      const data = payload && (await jobDataOfLone(key, payload, this.#options.maxBodyBytes, Date.now()));
+      const one = { name: key, act: { act: 'payload', key, data: JSON.stringify(data ?? {}) } satisfies Act };
+      (data ? readable : unreadable).push(one);
+    }
+    await this.#treat(
+      'payload_without_job',
+      'fault',
+      readable,
+      (n) =>
+        `${n === 1 ? 'A payload belongs' : `${n} payloads belong`} to no job: acknowledged data that nobody would deliver. A repair makes jobs for them, of the class normal, since theirs is not known any more.`,
+      'What is left could not be confirmed: more than 1,000 jobs are with exporters or on their way to disk. Run it again later.',
+    );
+    const results = await this.#act(
+      unreadable.map(({ act }) => act),
+      false,
+    );
+    const so = unreadable.filter((_, i) => results[i] !== 0);
+    if (so.length > 0)
+      this.#found(
+        {
+          kind: 'unreadable_payload',
+          level: 'fault',
+          text: `${so.length === 1 ? 'A payload belongs' : `${so.length} payloads belong`} to no job, and the bytes are no OTLP request of one signal, so that no job can be made for them. They stay where they are.`,
+          todo: `Save them with redis-cli (GET ${keys.payload('<key>')}), then DEL them; the books have their items under "books" then.`,
+        },
+        so.map(({ name }) => name),
+      );
+  }
+
+  /**
+   * Goes through all keys of the prefix, a thousand at a time.
+   * @returns claimed payloads and hashes of jobs that a census does not know, and how many payloads there are
+   */
+  async #scan(
+    known: ReadonlySet<string>,
+    ids: ReadonlySet<string>,
+  ): Promise<{ lone: string[]; strays: { queue: QueueName; id: string }[]; payloads: number }> {
+    const { keys, redis } = this.#store;
+    const primary = ((await primaryOf(redis, keys.prefix)) ?? redis) as Redis;
+    const payload = keys.payload('');
+    const pattern = `${keys.prefix.replace(/[\\*?[\]]/g, '\\$&')}:*`;
+    const [lone, strays] = [new Set<string>(), new Map<string, { queue: QueueName; id: string }>()];
+    let payloads = 0;
+    let cursor = '0';
+    do {
+      const [next, found] = await primary.scan(cursor, 'MATCH', pattern, 'COUNT', SCAN_COUNT);
+      cursor = next;
+      const unknown = found.flatMap((key) => {
+        if (key.startsWith(payload)) {
+          payloads++;
+          const name = key.slice(payload.length);
+          return known.has(name) ? [] : [{ key, name }];
+        }
+        const [queue, id, ...rest] = key.slice(keys.prefix.length + 1).split(':');
+        const isJob = QUEUES.includes(queue as QueueName) && id && rest.length === 0 && !RESERVED.has(id);
+        if (isJob && !ids.has(`${queue} ${id}`) && lone.size + strays.size < JOBS_MAX)
+          strays.set(key, { queue: queue as QueueName, id });
+        return [];
+      });
+      if (unknown.length === 0) continue;
+      const pipeline = redis.pipeline();
+      for (const { key } of unknown) pipeline.ttl(key);
+      const lives = (await pipeline.exec()) ?? [];
+      // With a time to live nobody was promised anything: it expires.
+      for (const [i, { name }] of unknown.entries())
+        if (lives[i]?.[1] === -1 && lone.size < JOBS_MAX) lone.add(name);
+    } while (cursor !== '0');
+    return { lone: [...lone], strays: [...strays.values()], payloads };
+  }
+
+  /** The depth against what the jobs add up to: what differs in the same way at two looks is off. */
+  async #depth(): Promise<void> {
+    let before = await this.#census.count();
+    for (let looks = 1; looks < COUNTS && before; looks++) {
+      if (Object.keys(before.drift).length === 0) return;
+      await wait((this.#options.secondLookMs ?? SECOND_LOOK_MS) / 2);
+      const now = await this.#census.count();
+      if (now && JSON.stringify(sorted(now.drift)) === JSON.stringify(sorted(before.drift))) {
+        const counts = Object.fromEntries(Object.entries(now.drift).map(([field, n]) => [field, -n]));
+        await this.#treat(
+          'depth',
+          'warning',
+          [{ name: driftText(now.drift), act: { act: 'depth', counts } }],
+          () =>
+            `The depth is not what the jobs add up to: ${driftText(now.drift)}. Limits, spilling and the books go by it. A repair corrects it by the difference, and looks at the books then.`,
+        );
+        return;
+      }
+      before = now;
+    }
+    this.#notCounted();
+  }
+
+  #notCounted(): void {
+    if (this.#damage.some(({ kind }) => kind === 'not_examined')) return;
+    this.#found(
+      {
+        kind: 'not_examined',
+        level: 'warning',
+        text: `What Redis holds could not be recounted: there are more than ${JOBS_MAX} jobs, or they move faster than they can be read.`,
+        todo: 'Run it again when less waits.',
+      },
+      ['jobs'],
+    );
+  }
+
+  /**
+   * The books, by what the dlq has found of them while nothing of its own was on the way.
+   * @param unknown fields that were no numbers: what is missing is theirs
+   */
+  async #books(unknown: readonly string[]): Promise<number | undefined> {
+    const difference = await this.#difference();
+    if (difference === undefined) {
+      this.#found(
+        {
+          kind: 'not_examined',
+          level: 'warning',
+          text: 'The books could not be judged: items move, and no dlq has said what it holds meanwhile.',
+          todo: 'See to it that a dlq runs, or run it again when nothing moves.',
+        },
+        ['books'],
+      );
+      return undefined;
+    }
+    if (difference === 0) return 0;
+    const counts = correction(difference, unknown);
+    const [field = '', items = 0] = Object.entries(counts)[0] ?? [];
+    const fault = difference > 0 && field.startsWith('dropped:');
+    await this.#treat(
+      'books',
+      fault ? 'fault' : 'warning',
+      [{ name: `${field} +${items}`, act: { act: 'books', counts } }],
+      () =>
+        difference > 0
+          ? fault
+            ? `${items} accepted items are nowhere: neither delivered, nor in Redis, nor on disk. They are lost, or were delivered and Redis has forgotten it. A repair books them as dropped (unaccounted).`
+            : `The books lack ${items} items under "${field}", which was no number. A repair books them there.`
+          : `The books have ${items} items more in all places than were accepted: something was counted twice, as after a crash, or "accepted" was changed. A repair adds them to what was accepted.`,
+    );
+    return this.#repair ? 0 : difference;
+  }
+
+  async #difference(): Promise<number | undefined> {
+    const { keys, redis } = this.#store;
+    let plain: number | undefined;
+    let isSteady = true;
+    for (let looks = 0; looks < BOOKS_LOOKS; looks++) {
+      const { difference } = await this.#store.accounting();
+      if (difference === 0) return 0;
+      if (plain !== undefined && plain !== difference) isSteady = false;
+      plain = difference;
+      await wait((this.#options.secondLookMs ?? SECOND_LOOK_MS) / BOOKS_LOOKS);
+    }
+    const settleMs = this.#options.booksSettleMs ?? BOOKS_SETTLE_MS;
+    const deadline = performance.now() + BOOKS_WAIT_MS;
+    const begin = (await redis.hget(keys.disk, 'at')) ?? '';
+    let same: { value: number; since: number } | undefined;
+    while (performance.now() < deadline) {
+      await this.#redis.pexpire(this.#lock, LOCK_MS);
+      const [at = '', text = ''] = (await redis.hmget(keys.disk, 'at', 'difference')).map(
+        (field) => field ?? '',
+      );
+      if (at !== begin && text !== '') {
+        const value = numberField(text);
+        if (value === 0) return 0;
+        if (same?.value !== value) same = { value, since: numberField(at) };
+        else if (numberField(at) - same.since >= settleMs) return value;
+      } else if (at === begin && performance.now() > deadline - BOOKS_WAIT_MS + settleMs) {
+        // No dlq says anything: good enough where nothing moves.
+        const { difference } = await this.#store.accounting();
+        return isSteady && difference === plain ? plain : undefined;
+      }
+      await wait(200);
+    }
+    return undefined;
+  }
+
+  /** What the dlq says that it holds, against what it has told Redis. */
+  async #disk(): Promise<void> {
+    const { keys, redis } = this.#store;
+    const dlqs = (await this.#store.statuses()).flatMap(({ status }) => status.services.dlq ?? []);
+    const told = await redis.hgetall(keys.disk);
+    const waiting = numberField(told.waiting);
+    if (dlqs.length === 0 && waiting + numberField(told.rejected) > 0)
+      this.#found(
+        {
+          kind: 'disk',
+          level: 'warning',
+          text: `The dlq said last that ${waiting} items wait on its disk; none runs now that could confirm it.`,
+          todo: 'Start the dlq.',
+        },
+        ['no dlq'],
+      );
+  }
+}
+
+/** Parts of a BullMQ queue that are no jobs. */
+const RESERVED = new Set([
+  ...['wait', 'active', 'paused', 'delayed', 'prioritized', 'failed', 'completed', 'waiting-children'],
+  ...[
+    'meta',
+    'marker',
+    'id',
+    'pc',
+    'events',
+    'stalled',
+    'stalled-check',
+    'limiter',
+    'repeat',
+    'de',
+    'metrics',
+    'wait-children',
+  ],
+]);
+
+function isSuspect(job: SeenJob): boolean {
+  if (job.locked) return false;
+  if (job.odd || job.held === 0) return true;
+  return !flows(job);
+}
+
+function nameOf({ queue, part, id }: SeenJob): string {
+  return `${queue} ${part} ${id}`;
+}
+
+function keysOf({ jobs }: Counted): Set<string> {
+  return new Set(jobs.flatMap(({ keys }) => keys));
+}
+
+function idsOf({ jobs }: Counted): Set<string> {
+  return new Set(jobs.map(({ queue, id }) => `${queue} ${id}`));
+}
+
+function sorted(drift: Record<string, number>): [string, number][] {
+  return Object.entries(drift).sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+function jobsText(n: number): string {
+  return n === 1 ? 'A job is' : `${n} jobs are`;
+}
+
+/** What balances the books again: a field that was no number gets what is missing. */
+export function correction(difference: number, unknown: readonly string[]): Record<string, number> {
+  if (difference < 0) return { accepted: -difference };
+  const field = unknown.find((name) => name === 'delivered' || name.startsWith('dropped:'));
+  return { [field ?? 'dropped:unaccounted']: difference };
+}

@@ -1,0 +1,242 @@
+import { jobs } from './jobs.ts';
+import { LOOK_BATCHES_MAX, LOOK_JOBS_MAX } from './look.ts';
+import { prelude } from './prelude.ts';
+
+/** One call does so many acts at most; each searches one list or set for one id. */
+export const MEND_ACTS_MAX = 16;
+
+/**
+ * Mends what the doctor has found, or only says whether it is still so. Each act looks whether what was found is still so, in the same
+ * step as it changes it; what went on meanwhile is left alone. Nothing that Redis holds of a batch is removed.
+ *
+ * KEYS  1 depth  2 books  3 wake  4 doctor: who is at work, its token
+ * ARGV  1 prefix  2 token  3 now in ms  4 job options (JSON)  5 '1' to mend, '0' to look  6 acts (JSON array):
+ *   { act: 'empty', queue, id }      a job that waits and none of whose payloads is held: it goes
+ *   { act: 'odd', queue, id }        what is none of the pipeline's jobs: to the failed set
+ *   { act: 'return', queue, id }     a job with payloads, where no service looks for it: to the end of its queue that is next
+ *   { act: 'stray', queue, id }      a job's hash that is in no list: back into its queue, or away when nothing of it is held
+ *   { act: 'payload', key, data }    a payload that no job holds: a job for it, with this data
+ *   { act: 'depth', counts }         adds to fields of the depth
+ *   { act: 'field', key, field }     a field that is no number: it goes
+ *   { act: 'aside', key, type }      a key of the wrong type: it gets another name
+ *   { act: 'books', counts }         adds to fields of the books
+ * Gives for each act 1, 0 when it is not so (any more), or -1 when that could not be seen within the bounds; then the lines of jobs
+ *   that went to a failed set
+ */
+export const mend = `#!lua flags=allow-oom
+${prelude}
+${jobs}
+local prefix, now, opts, mends = ARGV[1], ARGV[3], ARGV[4], ARGV[5] == '1'
+local acts = cjson.decode(ARGV[6])
+if rcall('GET', KEYS[4]) ~= ARGV[2] then error({ err = 'another doctor is at work' }) end
+rcall('PEXPIRE', KEYS[4], 60000)
+local queues = { 'critical', 'high', 'normal', 'replay-critical', 'replay-high', 'replay-normal', 'export', 'spill' }
+local lists = { 'wait', 'active', 'paused' }
+local sets = { 'delayed', 'prioritized', 'failed', 'completed', 'waiting-children' }
+local function job_key(queue, id) return prefix .. ':' .. queue .. ':' .. id end
+local function held(key) return is_held(prefix .. ':payload:' .. key) end
+
+-- Where an id is in its queue: the name of the list or set.
+local function place_of(queue, id)
+  for _, part in ipairs(sets) do
+    local score = redis.pcall('ZSCORE', job_key(queue, part), id)
+    if type(score) == 'string' then return part end
+  end
+  for _, part in ipairs(lists) do
+    local at = redis.pcall('LPOS', job_key(queue, part), id)
+    if type(at) == 'number' then return part end
+  end
+end
+local function remove_from(queue, part, id)
+  for _, list in ipairs(lists) do
+    if part == list then return rcall('LREM', job_key(queue, part), 0, id) end
+  end
+  return rcall('ZREM', job_key(queue, part), id)
+end
+local function held_of(job)
+  local n, items, bytes = 0, 0, 0
+  for _, batch in ipairs(job.batches) do
+    if held(batch.key) then n, items, bytes = n + 1, items + batch.items, bytes + batch.bytes end
+  end
+  return n, items, bytes
+end
+local function home_of(queue, job)
+  if queue == 'export' or queue == 'spill' then return queue end
+  return (job.origin == 'replay' and 'replay-' or '') .. job.class
+end
+local function stage_of(queue, job)
+  if queue == 'spill' then return 'spill:' .. job.class end
+  if queue == 'export' then return (job.origin == 'replay' and 'replay-export:' or 'export:') .. job.class end
+  return (job.origin == 'replay' and 'replay:' or 'queued:') .. job.class
+end
+-- The lists and markers that an act may write to; one of another type is left for the act that puts it aside.
+local function may_write(queue)
+  return type(redis.pcall('LLEN', job_key(queue, 'wait'))) == 'number'
+    and type(redis.pcall('ZCARD', job_key(queue, 'marker'))) == 'number'
+    and type(redis.pcall('ZCARD', KEYS[3])) == 'number' and type(redis.pcall('HLEN', KEYS[1])) == 'number'
+end
+local function put_in(queue, id)
+  rcall('RPUSH', job_key(queue, 'wait'), id)
+  if queue == 'export' or queue == 'spill' then wake_workers(prefix, queue) else rcall('ZADD', KEYS[3], 0, '0') end
+end
+
+-- Keys that jobs of the export and the spill queue hold: there a job may hold several, under the id of one of them.
+local merged, complete
+local function merged_keys()
+  if merged then return merged end
+  merged, complete = {}, true
+  local jobs_left, batches_left = ${LOOK_JOBS_MAX}, ${LOOK_BATCHES_MAX}
+  for _, queue in ipairs({ 'export', 'spill' }) do
+    local function note(ids)
+      for _, id in ipairs(ids) do
+        local job = read_job(prefix, queue, id)
+        for _, batch in ipairs(job and job.batches or {}) do
+          merged[batch.key] = true
+          batches_left = batches_left - 1
+        end
+        jobs_left = jobs_left - 1
+      end
+      if jobs_left <= 0 or batches_left <= 0 then complete = false end
+    end
+    for _, part in ipairs(lists) do
+      local ids = redis.pcall('LRANGE', job_key(queue, part), 0, jobs_left)
+      if complete and not ids.err then note(ids) end
+    end
+    for _, part in ipairs(sets) do
+      local ids = redis.pcall('ZRANGE', job_key(queue, part), 0, jobs_left)
+      if complete and not ids.err then note(ids) end
+    end
+  end
+  return merged
+end
+-- Whether a job holds this payload, but for one; nil when that cannot be seen. A job of its own in no list is another act's.
+local function is_in_a_job(key, but)
+  for _, queue in ipairs(queues) do
+    if job_key(queue, key) ~= but and read_job(prefix, queue, key) then return true end
+  end
+  if merged_keys()[key] then return true end
+  if not complete then return nil end
+  return false
+end
+
+local act = {}
+function act.empty(a)
+  local job = read_job(prefix, a.queue, a.id)
+  local part = job and place_of(a.queue, a.id)
+  if not part or rcall('EXISTS', job_key(a.queue, a.id) .. ':lock') == 1 or held_of(job) > 0 then return 0 end
+  if mends then
+    remove_from(a.queue, part, a.id)
+    rcall('UNLINK', job_key(a.queue, a.id))
+  end
+  return 1
+end
+function act.odd(a)
+  local job, why = read_job(prefix, a.queue, a.id)
+  local part = not job and place_of(a.queue, a.id)
+  if not part or part == 'failed' then return 0 end
+  if mends then
+    remove_from(a.queue, part, a.id)
+    fail_job(prefix, a.queue, a.id, why, now)
+  end
+  return 1
+end
+act['return'] = function(a)
+  local job = read_job(prefix, a.queue, a.id)
+  local part = job and place_of(a.queue, a.id)
+  if not part or held_of(job) == 0 then return 0 end
+  local flows = a.queue == 'export' or a.queue == 'spill'
+  if part == 'wait' or (flows and (part == 'active' or part == 'delayed')) then return 0 end
+  if rcall('EXISTS', job_key(a.queue, a.id) .. ':lock') == 1 then return 0 end
+  for _, batch in ipairs(job.batches) do
+    if held(batch.key) and rcall('TYPE', prefix .. ':payload:' .. batch.key).ok ~= 'string' then return -1 end
+  end
+  if a.queue ~= home_of(a.queue, job) or not may_write(a.queue) then return -1 end
+  if mends then
+    remove_from(a.queue, part, a.id)
+    rcall('HDEL', job_key(a.queue, a.id), 'failedReason', 'finishedOn', 'returnvalue')
+    rcall('HSET', job_key(a.queue, a.id), 'delay', 0, 'priority', 0, 'opts', opts)
+    put_in(a.queue, a.id)
+  end
+  return 1
+end
+function act.stray(a)
+  local key = job_key(a.queue, a.id)
+  if rcall('TYPE', key).ok ~= 'hash' or rcall('HEXISTS', key, 'data') == 0 or place_of(a.queue, a.id) then return 0 end
+  local job, why = read_job(prefix, a.queue, a.id)
+  if not job then
+    if mends then fail_job(prefix, a.queue, a.id, why, now) end
+    return 1
+  end
+  local n, items, bytes = held_of(job)
+  local home = home_of(a.queue, job)
+  if n > 0 then
+    for _, batch in ipairs(job.batches) do
+      if held(batch.key) then
+        local other = is_in_a_job(batch.key, key)
+        if other == nil then return -1 end
+        if other then n = 0 end
+      end
+    end
+  end
+  if n > 0 and (not may_write(home) or (home ~= a.queue and rcall('EXISTS', job_key(home, a.id)) == 1)) then return -1 end
+  if not mends then return 1 end
+  if n == 0 then
+    rcall('UNLINK', key)
+    return 1
+  end
+  if home ~= a.queue then rcall('RENAME', key, job_key(home, a.id)) end
+  rcall('HSET', job_key(home, a.id), 'opts', opts, 'delay', 0, 'priority', 0)
+  put_in(home, a.id)
+  count(stage_of(home, job), n, items, bytes)
+  return 1
+end
+function act.payload(a)
+  if not held(a.key) then return 0 end
+  local other = is_in_a_job(a.key)
+  if other == nil then return -1 end
+  if other then return 0 end
+  if not mends then return 1 end
+  local job = cjson.decode(a.data)
+  local home = home_of('', job)
+  if oddity(job) or not may_write(home) then return -1 end
+  if not put_job(prefix, home, a.key, job.signal, a.data, opts, now, 'RPUSH') then return -1 end
+  rcall('ZADD', KEYS[3], 0, '0')
+  count(stage_of(home, job), 1, job.items, job.bytes)
+  return 1
+end
+function act.depth(a)
+  if type(redis.pcall('HLEN', KEYS[1])) ~= 'number' then return -1 end
+  if mends then
+    for field, n in pairs(a.counts) do add(KEYS[1], field, n) end
+  end
+  return 1
+end
+function act.books(a)
+  if type(redis.pcall('HLEN', KEYS[2])) ~= 'number' then return -1 end
+  if mends then
+    for field, n in pairs(a.counts) do add(KEYS[2], field, n) end
+  end
+  return 1
+end
+function act.field(a)
+  local value = redis.pcall('HGET', a.key, a.field)
+  if type(value) ~= 'string' or (tonumber(value) and math.abs(tonumber(value)) < 1e15) then return 0 end
+  if mends then rcall('HDEL', a.key, a.field) end
+  return 1
+end
+function act.aside(a)
+  local is = rcall('TYPE', a.key).ok
+  if is == 'none' or is == a.type then return 0 end
+  if mends then rcall('RENAME', a.key, a.key .. ':set-aside:' .. now) end
+  return 1
+end
+
+local result = {}
+for i, a in ipairs(acts) do
+  if i > ${MEND_ACTS_MAX} then break end
+  result[#result+1] = act[a.act](a)
+end
+if next(depth) then write_depth(KEYS[1]) end
+for _, line in ipairs(odd) do result[#result+1] = line end
+return result
+`;

@@ -1,0 +1,78 @@
+import { prelude } from './prelude.ts';
+
+/**
+ * Takes what the dlq has on its disk, and says how the books stand at this moment. The dlq says it while nothing of its own is on the
+ * way between Redis and the disk, so that what is missing in the books now is missing.
+ *
+ * Redis has an epoch, the field \`epoch\` of the books. One that has another than the dlq has seen, or none and fewer accepted items,
+ * has lost what it held: then the books go on where the dlq saw them last, and what is nowhere any more is dropped
+ * (\`redis_lost\`). That is done once for each epoch: \`epoch:before\` is the one that was lost.
+ *
+ * KEYS  1 books  2 depth  3 disk  4 replay outcomes  5 how many of those were forgotten  6 scheduler  7 losses
+ * ARGV  1..3 items that wait, that were rejected, that were taken without Redis and are not in the books  4 items that the disk has
+ *       dropped and the books have not heard of  5 number of the first outcome that the dlq has not acted on
+ *       6 epoch that it has seen, empty for none  7 epoch for a Redis without one  8 what it saw last (JSON):
+ *       { at, books: { field: items }, paused }
+ * Gives { 'same' | 'begun' | 'lost', 'busy' for a loss that is still to be booked, since an outcome is on its way, 'older' for a
+ *   Redis with fewer accepted items than were seen; epoch, items lost, difference
+ *   of the books or '' when an outcome is on its way, now in ms, whether replay is paused, items that are live in Redis,
+ *   books as HGETALL gives them }
+ */
+export const reportDisk = `#!lua flags=allow-oom
+${prelude}
+expect('HLEN', { KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7] })
+expect('LLEN', { KEYS[4] })
+local time = rcall('TIME')
+local now = num(time[1] * 1000 + math.floor(time[2] / 1000))
+local known, fresh, seen = ARGV[6], ARGV[7], cjson.decode(ARGV[8])
+local function held(key, field) return tonumber(rcall('HGET', key, field)) or 0 end
+local live = 0
+for _, stage in ipairs({ 'queued', 'export', 'spill' }) do
+  for _, class in ipairs({ 'critical', 'high', 'normal' }) do live = live + held(KEYS[2], stage .. ':' .. class .. ':items') end
+end
+local function difference()
+  local missing = held(KEYS[1], 'accepted') + tonumber(ARGV[3]) - held(KEYS[1], 'delivered') - live
+    - tonumber(ARGV[1]) - tonumber(ARGV[2]) - tonumber(ARGV[4])
+  local all = rcall('HGETALL', KEYS[1])
+  for i = 1, #all, 2 do
+    if string.sub(all[i], 1, 8) == 'dropped:' then missing = missing - (tonumber(all[i+1]) or 0) end
+  end
+  return missing
+end
+
+local settled = tonumber(ARGV[5]) == (tonumber(rcall('GET', KEYS[5])) or 0) + rcall('LLEN', KEYS[4])
+local epoch = rcall('HGET', KEYS[1], 'epoch')
+local before = tonumber(seen.books and seen.books.accepted) or 0
+local state, lost = 'same', 0
+if not epoch and (known == '' or held(KEYS[1], 'accepted') >= before) then
+  epoch = known == '' and fresh or known
+  rcall('HSET', KEYS[1], 'epoch', epoch)
+  state = known == '' and 'begun' or 'same'
+elseif known ~= '' and epoch ~= known and rcall('HGET', KEYS[1], 'epoch:before') ~= known then
+  state = settled and 'lost' or 'busy'
+  if settled then
+    for field, items in pairs(seen.books) do add(KEYS[1], field, items) end
+    local missing = difference()
+    if missing > 0 then
+      lost = missing
+      add(KEYS[1], 'dropped:redis_lost', lost)
+    elseif missing < 0 then
+      add(KEYS[1], 'accepted', -missing)
+    end
+    epoch = fresh
+    rcall('HSET', KEYS[1], 'epoch', epoch, 'epoch:before', known)
+    if seen.paused then rcall('HSET', KEYS[6], 'replay:paused', '1') end
+    rcall('HSET', KEYS[7], 'at', now, 'items', num(lost), 'seen_at', num(seen.at))
+  end
+elseif epoch == known and held(KEYS[1], 'accepted') < before then
+  state = 'older'
+end
+rcall('HSET', KEYS[3], 'waiting', ARGV[1], 'rejected', ARGV[2], 'unbooked', ARGV[3])
+local stands = ''
+if settled then
+  stands = num(difference())
+  rcall('HSET', KEYS[3], 'difference', stands, 'at', now)
+end
+return { state, epoch or '', num(lost), stands, now, rcall('HGET', KEYS[6], 'replay:paused') == '1' and '1' or '0', num(live),
+  rcall('HGETALL', KEYS[1]) }
+`;
