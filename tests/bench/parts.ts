@@ -3,11 +3,12 @@
  * Run: make bench-parts, make bench-compare BASE=main~5, either with ONLY=walk
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, globSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { existsSync, globSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { temporaryDirectory } from '@nrdot/testbed';
+import { checkOut, removeTree } from './earlier-tree.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const ROUNDS = 3;
@@ -33,22 +34,6 @@ function measured(lines: readonly string[]): Map<string, number> {
       );
   }
   return rows;
-}
-
-/** The tree of an earlier commit, with the packages installed here and its own workspaces. */
-function checkOut(base: string, dir: string): string {
-  const tree = join(dir, 'base');
-  execFileSync('git', ['worktree', 'add', '--detach', '--quiet', tree, base], { cwd: ROOT });
-  const [modules, own] = [join(tree, 'node_modules'), join(tree, 'node_modules/@nrdot')];
-  mkdirSync(own, { recursive: true });
-  for (const name of readdirSync(join(ROOT, 'node_modules'))) {
-    if (name !== '@nrdot') symlinkSync(join(ROOT, 'node_modules', name), join(modules, name));
-  }
-  for (const folder of globSync('{shared,services,tests}/*/package.json', { cwd: tree })) {
-    const path = join(tree, folder, '..');
-    symlinkSync(path, join(own, basename(path)));
-  }
-  return tree;
 }
 
 function compare(base: string, files: readonly string[]): void {
@@ -80,7 +65,7 @@ function compare(base: string, files: readonly string[]): void {
       }
     }
   } finally {
-    execFileSync('git', ['worktree', 'remove', '--force', tree], { cwd: ROOT });
+    removeTree(tree);
   }
 }
 
