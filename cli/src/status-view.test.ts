@@ -36,6 +36,10 @@ describe('the status of a pipeline', () => {
       expect(text).toMatch(/^FAULT {6}Redis cannot be used: it is away\. Look at it\.$/m);
       expect(text).toMatch(/^books {6}not known without Redis$/m);
       expect(text).toContain('no dlq answers');
+      expect(text).toMatch(
+        /^flow {7}received 1,234\/s {3}delivered \? {3}to disk \? {3}back from disk\s+0\/s$/m,
+      );
+      expect(text).toMatch(/^ +normal +\? +\? +\? +- +\? +-$/m);
       expect(text).not.toMatch(/NaN|undefined/);
       expect(text).not.toContain('\u001b');
     }
@@ -66,8 +70,17 @@ describe('the status of a pipeline', () => {
       ...{ fill: 0, maxBytes: 1, maxItems: 1, items: 0, bytes: 0, slot: 'live' },
       classes: { critical: lane(9, 5, 0.8), high: lane(0, 3, 0), normal: lane(normal, 1, 0.2) },
     });
+    const books = {
+      accepted: 0,
+      delivered: 0,
+      queued: 0,
+      on_disk: 0,
+      rejected: 0,
+      dropped: 0,
+      difference: 0,
+    };
     const shares = (normal: number) =>
-      statusLines({ ...BARE, queue: queue(normal) }, { url: 'http://here', colour: false })
+      statusLines({ ...BARE, queue: queue(normal), books }, { url: 'http://here', colour: false })
         .filter((line) => /^ +(critical|high|normal)/.test(line))
         .map((line) => /\/s +(.*)$/.exec(line)![1]!.trim());
     expect(shares(9)).toEqual(['80 % (83 % due)', '-', '20 % (17 % due)']);
@@ -76,7 +89,7 @@ describe('the status of a pipeline', () => {
 
   it('is one line for a pipe', () => {
     expect(statusLine(BARE)).toBe(
-      '2026-01-02T03:04:05Z  FAULT  received 1,234/s  delivered 0/s  in Redis ?  on disk ?  breaker ?  difference ?  Redis cannot be used: it is away.',
+      '2026-01-02T03:04:05Z  FAULT  received 1,234/s  delivered ?  in Redis ?  on disk ?  breaker ?  difference ?  Redis cannot be used: it is away.',
     );
   });
 

@@ -82,7 +82,7 @@ export function statusLine(status: PipelineStatus): string {
     `${new Date(at).toISOString().slice(0, 19)}Z`,
     LEVELS[level].name,
     `received ${perSecond(rates.received)}`,
-    `delivered ${perSecond(rates.delivered)}`,
+    `delivered ${booked(status, rates.delivered)}`,
     `in Redis ${q ? numberText(q.items) : '?'}`,
     `on disk ${dlq ? numberText(onDisk(dlq.areas)) : '?'}`,
     `breaker ${gate?.state ?? '?'}`,
@@ -91,11 +91,12 @@ export function statusLine(status: PipelineStatus): string {
   ].join('  ');
 }
 
-function flow({ rates }: PipelineStatus): string {
+function flow(status: PipelineStatus): string {
+  const { rates } = status;
   const parts = [
     `received ${perSecond(rates.received)}`,
-    `delivered ${perSecond(rates.delivered)}`,
-    `to disk ${perSecond(rates.stored)}`,
+    `delivered ${booked(status, rates.delivered)}`,
+    `to disk ${booked(status, rates.stored)}`,
     `back from disk ${perSecond(rates.replayed)}`,
     ...(rates.refusedRequests > 0 ? [`refused ${rates.refusedRequests.toFixed(1)} requests/s`] : []),
     ...(rates.limiterDropped > 0 ? [`dropped by the limiter ${perSecond(rates.limiterDropped)}`] : []),
@@ -103,7 +104,8 @@ function flow({ rates }: PipelineStatus): string {
   return parts.join('   ');
 }
 
-function classTable({ queue: q, dlq, rates }: PipelineStatus): string[] {
+function classTable(status: PipelineStatus): string[] {
+  const { queue: q, dlq, rates } = status;
   const waits = (c: PriorityClass) =>
     q !== undefined && q.classes[c].waiting.items + q.classes[c].replay.items > 0;
   const competing = CLASSES.filter(waits);
@@ -118,7 +120,7 @@ function classTable({ queue: q, dlq, rates }: PipelineStatus): string[] {
       here ? numberText(here.exporting.items) : '?',
       dlq ? numberText(dlq.areas[c].items) : '?',
       here && here.oldestAgeMs > 0 ? durationText(here.oldestAgeMs / 1000) : '-',
-      perSecond(rates.moved[c]),
+      booked(status, rates.moved[c]),
       binds
         ? `${Math.round(here.achievedShare * 100)} % (${Math.round((here.weight / weights) * 100)} % due)`
         : '-',
@@ -209,6 +211,11 @@ function serviceTable({ services }: PipelineStatus): string[] {
 
 function onDisk(areas: Record<DlqArea, { items: number }>): number {
   return CLASSES.reduce((sum, c) => sum + areas[c].items, 0);
+}
+
+/** A rate that only Redis' books tell: the last one, while it is away, is none of now. */
+function booked({ books: b }: PipelineStatus, rate: number): string {
+  return b ? perSecond(rate) : '?';
 }
 
 function perSecond(rate: number): string {

@@ -37,8 +37,10 @@ export function path(root) {
   return {
     /** @param {PipelineStatus} status */
     update(status) {
-      const { rates, queue, breaker, dlq, exporter: sender, services, redis } = status;
-      const moved = CLASSES.reduce((sum, c) => sum + rates.moved[c], 0);
+      const { rates, queue, books, breaker, dlq, exporter: sender, services, redis } = status;
+      // What only Redis' books tell is not known while it is away, whatever it was last.
+      const booked = (/** @type {number} */ perSecond) => (books ? perSecond : undefined);
+      const moved = booked(CLASSES.reduce((sum, c) => sum + rates.moved[c], 0));
       const number = (/** @type {string} */ service) =>
         services.filter((line) => line.service === service).length;
       const refused = rates.refusedRequests > 0 ? `refused ${rate(rates.refusedRequests)}` : '';
@@ -57,9 +59,11 @@ export function path(root) {
         number('exporter') > 1 ? `under way, ${number('exporter')} run` : 'under way',
         number('exporter') === 0 ? 'none running' : '',
       );
-      const state = breaker?.state ?? 'closed';
-      upstream.update(upstreamWords(state, breaker?.reason), sender?.upstream ?? '', '');
-      set(upstream.element, 'data-level', { closed: undefined, open: 'fault', half_open: 'warning' }[state]);
+      const { state } = breaker ?? {};
+      const refuses = status.findings.some(({ code }) => code === 'all_rejected');
+      upstream.update(upstreamWords(state, breaker?.reason, refuses), sender?.upstream ?? '', '');
+      const level = { closed: refuses ? 'fault' : undefined, open: 'fault', half_open: 'warning' };
+      set(upstream.element, 'data-level', state && level[state]);
       set(receiver.element, 'data-level', number('receiver') === 0 && !redis.problem ? 'fault' : undefined);
       set(exporter.element, 'data-level', number('exporter') === 0 && !redis.problem ? 'fault' : undefined);
       const onDisk = dlq && CLASSES.reduce((sum, c) => sum + dlq.areas[c].items, 0);
@@ -67,30 +71,34 @@ export function path(root) {
         onDisk === undefined ? 'not known here' : plural(onDisk, 'item'),
         dlq && onDisk
           ? CLASSES.map((c) => `${c} ${short(dlq.areas[c].items)}`).join(' · ')
-          : 'nothing waits on disk',
+          : dlq
+            ? 'nothing waits on disk'
+            : '',
         dlq && onDisk && dlq.replay.paused ? 'replay is paused' : '',
       );
       set(disk.element, 'data-level', dlq && dlq.state !== 'ok' ? 'fault' : onDisk ? 'warning' : undefined);
       edges.in.update(rates.received);
-      edges.accepted.update(rates.accepted);
+      edges.accepted.update(booked(rates.accepted));
       edges.picked.update(moved);
       edges.moved.update(moved);
-      edges.sent.update(rates.delivered, state === 'open');
-      edges.delivered.update(rates.delivered, state === 'open');
-      edges.stored.update(rates.stored);
+      edges.sent.update(booked(rates.delivered), state === 'open');
+      edges.delivered.update(booked(rates.delivered), state === 'open');
+      edges.stored.update(booked(rates.stored));
       edges.replayed.update(rates.replayed);
     },
   };
 }
 
 /**
- * @param {'closed' | 'open' | 'half_open'} state
+ * @param {'closed' | 'open' | 'half_open' | undefined} state undefined: not known
  * @param {string} [reason]
+ * @param {boolean} [refuses] it answers, and takes nothing
  */
-function upstreamWords(state, reason) {
-  if (state === 'closed') return 'answers';
+function upstreamWords(state, reason, refuses = false) {
+  if (state === undefined) return 'not known';
+  if (state === 'closed') return refuses ? 'refuses all' : 'answers';
   if (state === 'half_open') return 'being tried';
-  return { quota: 'throttles', auth: 'refuses the key' }[reason ?? ''] ?? 'fails';
+  return { quota: 'throttles', auth: 'refuses the key', place: 'is not there' }[reason ?? ''] ?? 'fails';
 }
 
 /**
@@ -182,12 +190,12 @@ function edge(name, meaning, caption) {
   return {
     element,
     /**
-     * @param {number} perSecond
+     * @param {number | undefined} perSecond undefined: not known
      * @param {boolean} [broken]
      */
     update(perSecond, broken = false) {
       say(value, rate(perSecond));
-      const moving = perSecond >= 0.05;
+      const moving = perSecond !== undefined && perSecond >= 0.05;
       set(element, 'data-moving', moving ? 'true' : undefined);
       set(element, 'data-broken', broken ? 'true' : undefined);
       if (!moving) return;

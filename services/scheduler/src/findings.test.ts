@@ -295,12 +295,15 @@ const STATES: Record<
     ],
   },
   'everything is rejected': {
-    change: both(rejected(700), (s) => void (s.lately = { rejectedMs: 1_000, allRejected: true })),
+    change: both(rejected(700), (s) => {
+      s.lately = { rejectedMs: 1_000, allRejected: true };
+      s.exporter!.lastProblem = { at: NOW - 1_000, reason: 'bad_request', message: 'no such account' };
+    }),
     codes: ['fault all_rejected'],
     data: '0 items in Redis, 0 on disk, 700 refused and kept there. What arrives goes to the upstream, which refuses it.',
     lost: 'Nothing: every accepted item is delivered, or kept. 700 items are kept on disk because the upstream refused them.',
     sentences: [
-      'The upstream refuses everything, for good. 700 items are kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
+      'The upstream refuses everything, for good — no such account. 700 items are kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
     ],
   },
   'some data is rejected (poison)': {
@@ -382,6 +385,7 @@ const STATES: Record<
     },
     codes: ['warning limiter_drops'],
     data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    lost: 'Nothing: every accepted item is delivered, or kept in Redis or on disk. Before that the limiter dropped 5 data points; their senders were told.',
     sentences: [
       'The cardinality limiter drops 5 data points per second: 90 of 100 key-sets are in use. Their senders are told by a partial success; they were never accepted. → "nrdot limiter" names the metric and the label.',
     ],

@@ -134,7 +134,7 @@ export function findingsOf(status: Known): Finding[] {
 export function summaryOf(status: Known): Summary {
   return {
     data: `${placesText(status)} ${arrivalText(status)}`,
-    lost: lossText(status),
+    lost: lossText(status) + limitedText(status),
     back: status.dlq && waitingOnDisk(status.dlq) > 0 ? returnText(status) : '',
   };
 }
@@ -165,6 +165,14 @@ export function lossText({
   if (difference !== 0)
     return `No loss is known; ${areText(Math.abs(difference))} between two places right now.${kept}`;
   return `Nothing: every accepted item is delivered, or kept${rejected > 0 ? '' : ' in Redis or on disk'}.${kept}`;
+}
+
+/** What the limiter drops was never accepted; for whoever sent it, it is gone all the same. */
+function limitedText({ limiter: state }: Known): string {
+  const points = state?.droppedPoints ?? 0;
+  return points > 0
+    ? ` Before that the limiter dropped ${countText(points, 'data point')}; their senders were told.`
+    : '';
 }
 
 function droppedText({ accepted, dropped }: Accounting, reasons: Known['dropped']): string {
@@ -324,11 +332,9 @@ function reasonOf({ reason }: Breaker): (typeof REASONS)[string] {
 }
 
 function breakers(status: Known): Finding[] {
-  const { exporter, at } = status;
+  const { at } = status;
   return holds(status).map((hold) => {
     const { what, alone, todo } = reasonOf(hold);
-    const problem = exporter?.lastProblem;
-    const said = problem && at - problem.at < PROBLEM_MS ? ` — ${problem.message || problem.reason}` : '';
     const next =
       hold.state === 'half_open'
         ? 'One batch is being tried now.'
@@ -339,11 +345,17 @@ function breakers(status: Known): Finding[] {
     return {
       level: alone ? 'warning' : 'fault',
       code: hold.state === 'half_open' ? 'breaker_half_open' : 'breaker_open',
-      text: `${paused}: ${what}${said}.`,
+      text: `${paused}: ${what}${saidText(status)}.`,
       more: `${arrivalText(status)} ${next}`,
       todo,
     } satisfies Finding;
   });
+}
+
+/** What the upstream said last, where that is the cause. */
+function saidText({ exporter, at }: Known): string {
+  const problem = exporter?.lastProblem;
+  return problem && at - problem.at < PROBLEM_MS ? ` — ${problem.message || problem.reason}` : '';
 }
 
 function disk(status: Known): Finding[] {
@@ -404,7 +416,8 @@ function disk(status: Known): Finding[] {
   return found;
 }
 
-function rejections({ books, dlq, lately = {} }: Known): Finding[] {
+function rejections(status: Known): Finding[] {
+  const { books, dlq, lately = {} } = status;
   const { rejectedMs = Number.POSITIVE_INFINITY, allRejected = false } = lately;
   const kept = dlq?.areas.rejected.items ?? books?.rejected ?? 0;
   const todo = '"nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".';
@@ -415,7 +428,7 @@ function rejections({ books, dlq, lately = {} }: Known): Finding[] {
           {
             level: 'fault',
             code: 'all_rejected',
-            text: 'The upstream refuses everything, for good.',
+            text: `The upstream refuses everything, for good${saidText(status)}.`,
             more,
             todo,
           },
