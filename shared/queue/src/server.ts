@@ -1,7 +1,10 @@
 import type { RedisConnection } from './connection.ts';
+import { keysOf, QUEUES } from './keys.ts';
 import { primaryOf } from './replicas.ts';
 
 const OLDEST_MAJOR = 7;
+/** The BullMQ whose layout of keys the scripts share; `tests/integration/bullmq-contract.test.ts` holds both to it. */
+export const BULLMQ_MAJOR = 6;
 
 /** What a look at the Redis server found: problems stop a service, warnings are logged. */
 export interface ServerReport {
@@ -72,7 +75,23 @@ export async function inspectServer(
       `CONFIG GET was refused, so eviction and AOF could not be checked (${(error as Error).message})`,
     );
   }
+  warnings.push(...(await otherLayouts(redis, prefix)));
   return { version, problems, warnings };
+}
+
+/** BullMQ notes in each queue which of its versions opened it last: one of another layout may write what the scripts do not read. */
+async function otherLayouts(redis: RedisConnection, prefix: string): Promise<string[]> {
+  const { queue } = keysOf(prefix);
+  const pipeline = redis.pipeline();
+  for (const name of QUEUES) pipeline.hget(queue(name, 'meta'), 'version');
+  const versions = (await pipeline.exec()) ?? [];
+  return QUEUES.flatMap((name, i) => {
+    const by = versions[i]?.[1];
+    if (typeof by !== 'string' || by.startsWith(`bullmq:${BULLMQ_MAJOR}.`)) return [];
+    return [
+      `the queue ${name} was last opened by ${by.slice(0, 40)}; expected BullMQ ${BULLMQ_MAJOR}, whose layout of keys the pipeline shares: what another version writes may never be read`,
+    ];
+  });
 }
 
 async function setting(redis: RedisConnection, name: string): Promise<string> {
