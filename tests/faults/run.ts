@@ -107,7 +107,11 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
     stack,
     random,
     twin: () => produce(Math.ceil(plan.load.items! / 2)),
-    sent: () => load,
+    sent: async () => {
+      await load;
+      faultsOver.abort();
+      await producing;
+    },
     neverSent: (other) => void neverSent.push(other),
     damaged: () => {
       damaged = true;
