@@ -46,6 +46,8 @@ export interface Kind {
   repeats: boolean;
   /** How often it is drawn, against the others; 1 unless given. */
   weight?: number;
+  /** Says nothing of the data: none of it may be rejected. */
+  keeps?: true;
   /** Never one of a pair. */
   alone?: true;
   needs?(stack: Stack): boolean;
@@ -58,6 +60,8 @@ const REDIS_FREE_BYTES = 256 * 1024;
 const KILL_EVERY_MS = 60;
 const HALVES_AT_ONCE = 8;
 const CLOCK_STEP_MS = 3_600_000;
+/** Bytes per second. */
+const SLOW_LINK = 128 * 1024;
 /** Share of writes and fsyncs that fail. */
 export const EIO_RATE = 0.4;
 /** A damaged segment needs something on the disk first. */
@@ -75,6 +79,11 @@ function upstream(name: string, behaviour: Partial<Behaviour>, repeats: boolean)
       return async () => stack.mock.set({ ...HEALTHY });
     },
   };
+}
+
+/** Answers about the place, the key, the quota or the server: all is kept, and goes on by itself. */
+function held(name: string, behaviour: Partial<Behaviour>): Kind {
+  return { ...upstream(name, behaviour, false), weight: 0.5, keeps: true };
 }
 
 function link(fault: LinkFault): Kind {
@@ -278,7 +287,11 @@ export const KINDS: readonly Kind[] = [
   upstream('502', { errorRate: 0.7, errorStatus: 502 }, false),
   upstream('503', { errorRate: 0.7, errorStatus: 503 }, false),
   upstream('504', { errorRate: 1, errorStatus: 504 }, false),
-  upstream('401', { status: 401 }, false),
+  held('401', { status: 401 }),
+  held('415 for zstd', { refuseEncoding: 'zstd' }),
+  held('415 for gzip', { refuseEncoding: 'gzip' }),
+  held('reads the first gzip member only', { firstMemberOnly: true }),
+  { ...held('slow link', { bytesPerSecond: SLOW_LINK }), repeats: true },
   upstream('refuses for good (400)', { refuseRate: 0.3 }, false),
   upstream('413', { maxBodyBytes: 24_000 }, false),
   upstream('cut before the answer', { cutRate: 0.6 }, true),

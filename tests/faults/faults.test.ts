@@ -11,6 +11,8 @@ const RUNS = { services: 2, one: 2, sentinel: 1, cluster: 1 };
 const TIMEOUT_MS = 300_000;
 /** `make soak` in short. */
 const SOAK = { durationMs: 15_000, spansPerSecond: 2_000, faultEveryMs: 4_000 };
+/** What has not arrived by then will not. */
+const LOST_AFTER_MS = 5_000;
 /** It waits for a lock to expire; the long form has it. */
 const SLOW = 'freeze beyond the lock';
 
@@ -29,6 +31,22 @@ group('faults', () => {
         expect(result.totalsJudged).toBeGreaterThan(0);
       }
     }
+  });
+
+  it('and the oracle finds it when an upstream says that it has taken what it has not', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    using dir = temporaryDirectory();
+    await using stack = await Stack.start('one', dir.path);
+    stack.mock.set({ loseRate: 0.2 });
+    const { result } = await faultRun(
+      stack,
+      { ...plan(FIXED, 0, 'one'), faults: [], merging: true },
+      LOST_AFTER_MS,
+    );
+    expect(result.missing).toBeGreaterThan(0);
+    expect(result.totalsExact).toBeLessThan(result.totalsJudged);
+    expect(result.failure).toMatch(/every obligation has arrived.*missing.* instead of /s);
   });
 
   it('and under a load that goes on: memory and descriptors stay', { timeout: TIMEOUT_MS }, async () => {

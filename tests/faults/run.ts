@@ -70,7 +70,8 @@ export interface Verdict {
   neverSent: number[];
 }
 
-export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
+/** @param lateMs so long after the end of faults and load everything may be on its way */
+export async function faultRun(stack: Stack, plan: Plan, lateMs = LATE_MS): Promise<Verdict> {
   const { mock } = stack;
   const random = seededRandom(mix32(plan.seed ^ mix32(plan.index) ^ 0x0fa17));
   const before = {
@@ -135,13 +136,14 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
   let recoveryMs = 0;
   const late = async (condition: () => Promise<boolean>, what: string) => {
     try {
-      const timeoutMs = Math.max(LATE_MS - (performance.now() - mendedMs), 5_000);
+      const timeoutMs = Math.max(lateMs - (performance.now() - mendedMs), 5_000);
       await waitUntil(condition, { what, timeoutMs, everyMs: 100 });
     } catch (error) {
       failure ||= (error as Error).message;
     }
   };
   let offeredMs = 0;
+  let rejectedMost = 0;
   const offerRejected = async (rejected: number) => {
     if (rejected === 0 || performance.now() - offeredMs < OFFER_AGAIN_MS) return;
     offeredMs = performance.now();
@@ -155,6 +157,7 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
   await late(async () => {
     const all = await arrived();
     const books = await stack.books();
+    rejectedMost = Math.max(rejectedMost, books.rejected);
     await offerRejected(books.rejected);
     const quiet = books.queued === 0 && books.on_disk === 0 && books.rejected === 0 && books.difference === 0;
     if (!quiet) throw new Error(`the books: ${JSON.stringify(books)}`);
@@ -219,6 +222,9 @@ export async function faultRun(stack: Stack, plan: Plan): Promise<Verdict> {
       ? `the product counted ${counted} items as damaged, ${lost} are gone, and ${acceptedTwice} were accepted twice`
       : '',
     ...merged.complaints,
+    rejectedMost > 0 && plan.faults.some(({ kind }) => kindOf(kind).keeps)
+      ? `${rejectedMost} items were rejected, though no answer was about them`
+      : '',
     refused.length > 0 ? `sound requests were refused for good: ${JSON.stringify(refused)}` : '',
     ...stack.crashed().map((what) => `a process ended by itself: ${what}`),
   ];

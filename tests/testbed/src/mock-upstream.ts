@@ -29,6 +29,8 @@ export interface Behaviour {
   cutRate: number;
   /** Takes the request and answers 200 with a body that is no response. */
   garbageRate: number;
+  /** Answers 200 as if it had taken the request, and forgets it: nobody can know, but for a test that counts. */
+  loseRate: number;
   /** Answers every request with this status instead; 0 for none. */
   status: number;
   /** Cuts every connection. */
@@ -59,6 +61,7 @@ export const HEALTHY: Behaviour = {
   partialRate: 0,
   cutRate: 0,
   garbageRate: 0,
+  loseRate: 0,
   status: 0,
   outage: false,
   maxBodyBytes: 64 * 1024 * 1024,
@@ -245,6 +248,9 @@ class Mock implements MockUpstream {
     if (dice < edge) return this.#answer(response, request, 429, 'too many requests');
     edge += behaviour.refuseRate;
     if (dice < edge) return this.#answer(response, request, 400, 'refused for good');
+
+    edge += behaviour.loseRate;
+    if (dice < edge) return this.#answer(response, request, 200, '');
 
     const encoding = request.headers['content-encoding'] ?? 'identity';
     if (behaviour.refuseEncoding === encoding) {
