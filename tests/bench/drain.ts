@@ -80,7 +80,10 @@ async function drain(
     const before = sum(cpuNow(roots));
     const fromMs = monotonicMs();
     const exporter = await start('exporter', '--upstream', sink.url);
-    await waitUntil(async () => (await sink.count(run)) >= backlog.items, { what: 'the drain', timeoutMs: TIMEOUT_MS });
+    await waitUntil(async () => (await sink.count(run)) >= backlog.items, {
+      what: 'the drain',
+      timeoutMs: TIMEOUT_MS,
+    });
     const exporterMs = sum(cpuNow({ exporter: exporter.pid }));
     const allMs = sum(cpuNow(roots)) - before + exporterMs;
     const { requests, lastAtMs } = await sink.arrivals(run);

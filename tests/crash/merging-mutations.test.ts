@@ -8,7 +8,7 @@ import { type Replacement, withScripts } from './with-scripts.ts';
 
 vi.mock('@mongodb-js/zstd', () => import('./zstd.ts'));
 
-const SCHEDULES = 100;
+const SCHEDULES = 400;
 const SEED = 83_000_001;
 
 const MUTATIONS: readonly [what: string, ...parts: Replacement[]][] = [

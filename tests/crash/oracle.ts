@@ -1,4 +1,5 @@
 /** What was promised, what became of it, and whether Redis holds what it says it holds. */
+import { SIGNALS } from '@nrdot/otlp';
 import {
   accountingOf,
   CLASSES,
@@ -159,7 +160,10 @@ export function leftovers(redis: RedisModel): string[] {
 
 /** Where jobs are that are not done with. */
 const PLACES = Object.fromEntries(
-  QUEUES.map((queue) => [queue, ['wait', 'active', 'delayed'].map((part) => KEYS.queue(queue, part))]),
+  QUEUES.map((queue) => {
+    const aside = Object.keys(SIGNALS).map((signal) => `aside:${signal}`);
+    return [queue, ['wait', 'active', 'delayed', ...aside].map((part) => KEYS.queue(queue, part))];
+  }),
 ) as Record<(typeof QUEUES)[number], string[]>;
 
 function jobsOf(redis: RedisModel, queue: (typeof QUEUES)[number]): JobData[] {

@@ -264,6 +264,7 @@ export async function startDlq(
     segments,
     rate: new ReplayRate(1e6, world.time.nowMs),
     weights: WEIGHTS,
+    poisonAfter: 5,
     changed,
     now: () => world.time.nowMs,
     ...quiet,

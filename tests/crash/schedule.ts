@@ -336,7 +336,7 @@ class Schedule {
       case '429':
         return { kind: 'retry', reason: 'throttled', status: 429, retryAfterMs: 200, message: '429' };
       case '401':
-        return { kind: 'retry', reason: 'auth', status: 401, message: '401' };
+        return { kind: 'hold', reason: 'auth', status: 401, message: '401' };
       case '400':
         return { kind: 'rejected', reason: 'status_400', status: 400, message: '400' };
       case '413':

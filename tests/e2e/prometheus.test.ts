@@ -160,7 +160,7 @@ async function story(running: Running, watcher: Prometheus): Promise<void> {
   // By now or soon, every scheduler has been seen with nothing left to do.
   const books = (state: string) => `max(abs(pipeline_accounting_items{state="${state}"})) == 0`;
   await watcher.until(`${books('queued')} and ${books('on_disk')} and ${books('difference')}`);
-  await watcher.until('max(apq_breaker_state{state="closed"}) == 1');
+  await watcher.until('min(apq_breaker_state{state="closed"}) == 1');
 }
 
 async function everythingAnswers(watcher: Prometheus): Promise<void> {
@@ -206,7 +206,7 @@ describe.skipIf(!prometheus)(`a real Prometheus${why}`, () => {
       ['closed', 'probe'],
     ])
       expect(
-        await watcher.now(`apq_breaker_transitions_total{state="${state}", reason="${reason}"}`),
+        await watcher.now(`sum(apq_breaker_transitions_total{state="${state}", reason="${reason}"})`),
       ).toBeGreaterThan(0);
     expect(await alerts(watcher, 'pending')).toContain('NrdotBreakerOpen');
     // Nothing fires but what happened and needs no time to be sure of.

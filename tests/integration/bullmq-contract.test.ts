@@ -356,5 +356,5 @@ describe('what docs/redis.md says of BullMQ’s API', () => {
 });
 
 async function reportFailure(): Promise<void> {
-  await store.report('failure', 0);
+  await store.report('traces', 'failure', 0);
 }

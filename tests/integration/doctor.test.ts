@@ -124,7 +124,7 @@ describe('the doctor', () => {
   it('an id that is in no list goes back into its queue, wherever the job was', async () => {
     await enqueue(real('critical'), real('high'), real('normal'));
     await store.move({ ...MOVE, maxPicks: 2 });
-    await store.report('auth', 60_000);
+    await store.report('traces', 'auth', 60_000);
     await store.drain(1, Date.now());
     for (const [queue, part] of [
       ['export', 'wait'],
@@ -223,12 +223,36 @@ describe('the doctor', () => {
     await allIsWell();
   });
 
+  it('knows what was set aside for other signals to pass, and mends there too', async () => {
+    const logs = () => ({ ...real('normal'), signal: 'logs' as const });
+    const aside = keys.queue('normal', 'aside:logs');
+    await enqueue(logs(), logs(), logs(), logs(), real('normal'));
+    for (let i = 0; i < 3; i++) await store.move({ ...MOVE, windowBatches: 1 });
+    expect(await redis.llen(aside)).toBeGreaterThan(1);
+    expect(await examine()).toMatchObject({ damage: [], difference: 0 });
+    const id = (await redis.lindex(aside, 0))!;
+    await redis.del(keys.payload(id));
+    const before = Number(await redis.hget(keys.signals, 'aside'));
+    expect(kindsOf(await repair())).toEqual(['job_without_payload', 'depth', 'books']);
+    expect(await redis.lpos(aside, id)).toBeNull();
+    expect(Number(await redis.hget(keys.signals, 'aside'))).toBe(before - 1);
+    await redis.hset(keys.signals, { 'waiting:logs': 'x', aside: '' });
+    expect(kindsOf(await repair())).toEqual(['no_number']);
+    expect(await deliverAll()).toBe(4 * 7);
+    expect((await store.depth()).total.items).toBe(0);
+  });
+
   it('counters of the books, the scheduler and the breaker that are no numbers go, and the books are balanced from the rest', async () => {
     await enqueue(real('high'), real('high'));
     await store.move({ ...MOVE, maxPicks: 1 });
     await deliverAll();
     await enqueue(real('high'));
-    await redis.hset(keys.breaker, { failures: 'x', retry_at: '', 'at:3': 'nan', opened_total: '1e999' });
+    await redis.hset(keys.breaker('traces'), {
+      failures: 'x',
+      retry_at: '',
+      'at:3': 'nan',
+      opened_total: '1e999',
+    });
     await redis.hset(keys.scheduler, { 'live:virtual': 'x', 'moved:high': 'x' });
     for (const field of ['delivered', 'accepted']) {
       const before = await store.books();

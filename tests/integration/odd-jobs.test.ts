@@ -53,9 +53,9 @@ const ODD: Record<string, [data: string, why: RegExp]> = {
   ],
 };
 
-async function push(queue: 'high' | 'export' | 'spill', data: string, id: string): Promise<void> {
+async function push(queue: 'high' | 'export' | 'spill', data: string, id: string, name = 'x'): Promise<void> {
   await redis.hset(store.keys.queue(queue, id), {
-    name: 'x',
+    name,
     data,
     opts: '{}',
     timestamp: 1,
@@ -125,8 +125,8 @@ describe('jobs that are none of the pipeline’s', () => {
   });
 
   it('among them copies of real ones, without a payload, and those of another class', async () => {
-    await push('high', JSON.stringify(good('nothing')), 'copy');
-    await push('high', JSON.stringify({ ...good('nothing'), class: 'normal' }), 'elsewhere');
+    await push('high', JSON.stringify(good('nothing')), 'copy', 'traces');
+    await push('high', JSON.stringify({ ...good('nothing'), class: 'normal' }), 'elsewhere', 'traces');
     expect((await watched.move(MOVE)).jobs).toBe(0);
     expect(await failed('high')).toEqual([
       expect.objectContaining({ id: 'elsewhere', why: expect.stringMatching(/not that of its queue/) }),
@@ -164,7 +164,7 @@ describe('jobs that are none of the pipeline’s', () => {
       await push('export', data, `odd${i}`);
       await push('high', data, `odd${i}`);
     }
-    await store.report('auth', 60_000);
+    await store.report('traces', 'auth', 60_000);
     await watched.drain(1_000, Date.now());
     expect(await failed('export')).toHaveLength(Object.keys(ODD).length);
     expect(await failed('high')).toHaveLength(Object.keys(ODD).length);
@@ -213,7 +213,8 @@ describe('keys that somebody has made something else', () => {
   };
   const keys = keysOf(OPTIONS.prefix);
   const NAMED = [
-    ...[keys.depth, keys.books, keys.wake, keys.scheduler, keys.outcomes, keys.booked],
+    ...[keys.depth, keys.books, keys.wake, keys.scheduler, keys.outcomes, keys.booked, keys.signals],
+    ...[keys.breaker('logs'), keys.queue('high', 'aside:logs')],
     ...(['critical', 'high', 'normal', 'replay-high', 'export', 'spill'] as const).map((q) =>
       keys.queue(q, 'wait'),
     ),
@@ -228,7 +229,8 @@ describe('keys that somebody has made something else', () => {
       await enqueue(batch('high'), batch('normal'), batch('critical'));
       await store.move({ ...MOVE, maxPicks: 2 });
       const [taken] = (await store.take('export', { ...LIMITS, maxJobs: 1 })).jobs;
-      if (step === 'drain') await redis.hset(keys.breaker, { state: 'open', retry_at: Date.now() + 60_000 });
+      if (step === 'drain')
+        await redis.hset(keys.breaker('traces'), { state: 'open', retry_at: Date.now() + 60_000 });
       await redis.del(key);
       await redis.set(key, 'x');
       const before = await claimed();
@@ -253,7 +255,7 @@ describe('keys that somebody has made something else', () => {
 
   it('counters that are no numbers are begun anew, and no step fails for it', async () => {
     await enqueue(batch('high'), batch('normal'));
-    for (const hash of [keys.depth, keys.books, keys.scheduler])
+    for (const hash of [keys.depth, keys.books, keys.scheduler, keys.signals])
       for (const field of Object.keys(await redis.hgetall(hash))) await redis.hset(hash, field, 'x');
     await redis.hset(keys.scheduler, { 'live:virtual': 'x', 'live:high': 'x', weights: 'x', decisions: 'x' });
     await enqueue(batch('critical'));
@@ -268,7 +270,7 @@ describe('keys that somebody has made something else', () => {
 });
 
 it('the breaker goes on where somebody has made its fields no numbers', async () => {
-  const at = keysOf(OPTIONS.prefix).breaker;
+  const at = keysOf(OPTIONS.prefix).breaker('traces');
   const spoil = async () => {
     const state = (await redis.hget(at, 'state')) ?? 'closed';
     const fields = [
@@ -279,6 +281,8 @@ it('the breaker goes on where somebody has made its fields no numbers', async ()
       'opened_total',
       'opened_total:failures',
       'closed_total',
+      'ok_total',
+      'epoch',
     ];
     for (let i = 0; i < 10; i++) fields.push(`n:${i}`, `q:${i}`, `at:${i}`);
     for (const [i, field] of [...fields, 'half_opened_total'].entries())
@@ -286,12 +290,12 @@ it('the breaker goes on where somebody has made its fields no numbers', async ()
     await redis.hset(at, 'state', state);
   };
   await spoil();
-  for (let i = 0; i < OPTIONS.breaker.failures; i++) await store.report('failure', 0);
+  for (let i = 0; i < OPTIONS.breaker.failures; i++) await store.report('traces', 'failure', 0);
   expect((await store.breaker()).state).toBe('open');
   await spoil();
   expect((await store.move(MOVE)).breaker).toBe('half_open'); // no time for the probe: now
   await spoil();
-  expect(await store.report('ok', 0)).toBe('closed');
+  expect(await store.report('traces', 'ok', 0)).toBe('closed');
   for (const value of Object.values(await store.breaker()).filter((v) => typeof v === 'number'))
     expect(Number.isFinite(value)).toBe(true);
 });

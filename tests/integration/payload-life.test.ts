@@ -127,7 +127,7 @@ it('one that a job holds lives until it is settled, however long it waits, where
   expect(await store.handOver(job, order, 'last', Date.now())).toBe(1);
   await held('handed over to the spill queue', [`${live}-s`, replayed, waiting]);
 
-  await store.report('auth', 0);
+  await store.report('traces', 'auth', 0);
   expect(await store.drain(10, Date.now())).toBe(1);
   await held('drained while the breaker is open', [`${live}-s`, replayed, waiting]);
 

@@ -103,8 +103,8 @@ describe('what happens to a new batch', () => {
             const filling = Math.round((CAPACITY * percent) / 100) - (replay ? 1 : 0);
             if (replay) await put('normal', 1, 'replay');
             if (filling > 0) await put('critical', filling, 'replay');
-            if (breaker === 'open') await store.report('failure', 0);
-            if (breaker === 'half_open') await redis.hset(store.keys.breaker, 'state', 'half_open');
+            if (breaker === 'open') await store.report('traces', 'failure', 0);
+            if (breaker === 'half_open') await redis.hset(store.keys.breaker('traces'), 'state', 'half_open');
             expect(await put(c, PAYLOAD_BYTES), c).toBe(expected[i]);
           }
         });

@@ -21,7 +21,7 @@ const HOSTILE = [
   '\ud800',
   '__proto__',
 ];
-const KEYS = /^\{m\}:(depth|books|wake|scheduler|breaker|normal:(wait|b[a-z0-9]{21})|payload:b[a-z0-9]{21})$/;
+const KEYS = /^\{m\}:(depth|books|wake|scheduler|signals|normal:(wait|b[a-z0-9]{21})|payload:b[a-z0-9]{21})$/;
 
 let dir: ReturnType<typeof temporaryDirectory>;
 let server: RedisServer;

@@ -308,7 +308,7 @@ it('runs the scripts to the same end', async () => {
     () =>
       step(
         () => (['ok', 'ok', 'ok', 'quota', 'failure', 'auth'] as const)[whole(6)]!,
-        (store, kind) => store.report(kind, 0),
+        (store, kind) => store.report('traces', kind, 0),
       ),
     () =>
       step(
@@ -335,9 +335,9 @@ it('runs the scripts to the same end', async () => {
       step(
         () => (random() < 0.2 ? 1 : undefined),
         async (store) => {
-          await store.redis.hset(store.keys.breaker, { state: 'closed', failures: 0 });
+          await store.redis.hset(store.keys.breaker('traces'), { state: 'closed', failures: 0 });
           await store.redis.hset(store.keys.queue('export', 'meta'), { other: 1 });
-          return store.report('ok', 0);
+          return store.report('traces', 'ok', 0);
         },
       ),
   ];

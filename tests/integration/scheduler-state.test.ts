@@ -86,7 +86,7 @@ it('weights, deficits, slot, breaker, fill, ages and decisions are there in all 
     replay: { critical: 0, high: 0, normal: 0 },
   });
   await move();
-  await store.report('auth', 0);
+  await store.report('traces', 'auth', 0);
 
   const state = await read();
   expect(state).toMatchObject({
@@ -114,12 +114,16 @@ it('weights, deficits, slot, breaker, fill, ages and decisions are there in all 
     'apq_slot{origin="live"} 1',
     'apq_slot{origin="replay"} 0',
     'apq_decisions_total 10',
-    'apq_breaker_state{state="open"} 1',
-    ...BREAKER_REASONS.map((reason) => `apq_breaker_reason{reason="${reason}"} ${reason === 'auth' ? 1 : 0}`),
+    'apq_breaker_state{state="open",signal="traces"} 1',
+    ...BREAKER_REASONS.map(
+      (reason) => `apq_breaker_reason{reason="${reason}",signal="traces"} ${reason === 'auth' ? 1 : 0}`,
+    ),
   ])
     expect(lines).toContain(line);
   expect(lines.find((line) => line.startsWith('apq_weight_ratio{class="critical"}'))).toContain(' 0.55');
-  expect(lines.find((line) => line.startsWith('apq_breaker_probe_seconds'))).not.toContain(' 0');
+  expect(lines.find((line) => line.startsWith('apq_breaker_probe_seconds{signal="traces"}'))).not.toContain(
+    ' 0',
+  );
 
   // And as anybody sees it who has nothing but redis-cli.
   expect(await redis.hgetall('{test}:scheduler')).toMatchObject({
@@ -130,7 +134,7 @@ it('weights, deficits, slot, breaker, fill, ages and decisions are there in all 
     'live:critical': expect.stringMatching(/^\d+$/),
     'live:virtual': expect.stringMatching(/^\d+$/),
   });
-  expect(await redis.hgetall('{test}:breaker')).toMatchObject({ state: 'open', reason: 'auth' });
+  expect(await redis.hgetall('{test}:breaker:traces')).toMatchObject({ state: 'open', reason: 'auth' });
   expect(await redis.hget('{test}:depth', 'queued:high:items')).toBe('170');
   redis.disconnect();
 });

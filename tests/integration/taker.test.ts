@@ -326,9 +326,9 @@ describe('past the queues', () => {
     };
     expect(await results(batch(), batch())).toEqual(['queued', 'queued']); // better merged
     expect(await results({ ...batch(), origin: 'replay' })).toEqual(['queued']);
-    await store.report('auth', 0);
+    await store.report('traces', 'auth', 0);
     expect(await results(batch())).toEqual(['spilled']);
-    await store.redis.hset(store.keys.breaker, 'state', 'half_open');
+    await store.redis.hset(store.keys.breaker('traces'), 'state', 'half_open');
     expect(await results(batch())).toEqual(['queued']);
     await store.redis.hset(store.keys.queue('export', 'meta'), 'paused', '1');
     expect(await results(batch())).toEqual(['queued']);

@@ -44,9 +44,11 @@ it('the keys that an upstream quotes do not come back in what it says', async ()
       response,
     );
   expect(await send(quoting)).toMatchObject({
-    kind: 'retry',
+    kind: 'hold',
     reason: 'auth',
-    message: 'key [redacted], [redacted] is not known, x is on',
+    message: expect.stringMatching(
+      /^http:\/\/127\.0\.0\.1:\d+\/v1\/traces answered 401 Unauthorized: key \[redacted\], \[redacted\] is not known, x is on$/,
+    ),
   });
   expect(await send(say(400, 'the token tok-abcdef has expired'))).toMatchObject({
     kind: 'rejected',
@@ -64,20 +66,26 @@ it('what it says is one line of bounded length', async () => {
 
 it('no more of an answer is read than the limit: its status has said what became of the request', async () => {
   let written = 0;
-  const endless = (status: number) => (_: IncomingMessage, response: ServerResponse) => {
-    response.writeHead(status, { 'content-type': 'text/plain' });
-    written = 0;
-    const more = () => {
-      while (!response.destroyed && written < 64 * 1024 * 1024) {
-        written += 16_384;
-        if (!response.write(Buffer.alloc(16_384, 'a'))) return void response.once('drain', more);
-      }
-      response.end();
+  const endless =
+    (status: number, type = 'text/plain') =>
+    (_: IncomingMessage, response: ServerResponse) => {
+      response.writeHead(status, { 'content-type': type });
+      written = 0;
+      const more = () => {
+        while (!response.destroyed && written < 64 * 1024 * 1024) {
+          written += 16_384;
+          if (!response.write(Buffer.alloc(16_384, 'a'))) return void response.once('drain', more);
+        }
+        response.end();
+      };
+      more();
     };
-    more();
-  };
   expect(await send(endless(503))).toMatchObject({ kind: 'retry', reason: 'unavailable', status: 503 });
-  expect(await send(endless(200))).toMatchObject({ kind: 'delivered', refusedItems: 0 });
+  expect(await send(endless(200, 'application/x-protobuf'))).toMatchObject({
+    kind: 'delivered',
+    refusedItems: 0,
+  });
+  expect(await send(endless(200, 'text/html'))).toMatchObject({ kind: 'hold', reason: 'place' });
   expect(written).toBeLessThan(32 * 1024 * 1024);
   expect(await send(say(200, ''))).toMatchObject({ kind: 'delivered' });
 });
@@ -123,4 +131,28 @@ it('a connection that is cut is a reason to try again, wherever it is cut', asyn
     response.write('half', () => response.destroy());
   };
   expect(await send(half)).toMatchObject({ kind: 'retry', reason: 'connection' });
+});
+
+it('a redirect is followed with the key to its own host, and without it to another', async () => {
+  const heard: (string | undefined)[] = [];
+  const redirecting = (to: string) => (request: IncomingMessage, response: ServerResponse) => {
+    heard.push(`${request.method} ${request.url} ${request.headers['api-key'] ?? 'no key'}`);
+    if (request.url === '/moved') response.writeHead(200).end();
+    else response.writeHead(308, { location: to }).end();
+  };
+  upstream.setHeaders({ 'api-key': 'NRAK-1234567890' });
+  expect(await send(redirecting('/moved'))).toMatchObject({ kind: 'delivered' });
+  const { port } = server.address() as AddressInfo;
+  expect(await send(redirecting(`http://localhost:${port}/moved`))).toMatchObject({ kind: 'delivered' });
+  expect(heard).toEqual([
+    ...['POST /v1/traces NRAK-1234567890', 'POST /moved NRAK-1234567890'],
+    ...['POST /v1/traces NRAK-1234567890', 'POST /moved no key'],
+  ]);
+  expect(await send(redirecting('/v1/traces'))).toMatchObject({
+    kind: 'hold',
+    reason: 'place',
+    status: 308,
+    message: expect.stringContaining('it has moved to'),
+  });
+  expect(heard.length).toBe(4 + 6);
 });

@@ -8,7 +8,8 @@ const FILL = [
   [0.95, 'red'],
 ] as const;
 const books = (state: string) => `max(pipeline_accounting_items{state="${state}"})`;
-const BREAKER = 'max(apq_breaker_state{state="half_open"}) + 2 * max(apq_breaker_state{state="open"})';
+const BREAKER =
+  'max(apq_breaker_state{state="half_open"} + ignoring(state) 2 * apq_breaker_state{state="open"})';
 const BREAKER_NAMES = { 0: ['closed', 'green'], 1: ['half open', 'orange'], 2: ['open', 'red'] } as const;
 
 /** Where the data is, what is lost (nothing), and why it waits. */
@@ -177,7 +178,7 @@ export const overview: Board = {
         }),
         graph(
           'Breaker opened',
-          'How often it opened, by reason: failures in a row, quota (429), auth (401, 403); a probe that fails opens it again.',
+          'How often it opened, by reason: failures in a row, quota (429), auth (401, 403), place (404 and the like); a probe that fails opens it again.',
           'short',
           [
             [

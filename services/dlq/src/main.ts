@@ -126,6 +126,7 @@ export async function startDlq(
     segments,
     rate,
     weights: config.scheduler.weights,
+    poisonAfter: config.dlq.poisonAfter,
     log,
     metrics,
     changed,

@@ -1,8 +1,17 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { type ContentEncoding, encodeContent, type Signal } from '@nrdot/otlp';
-import { FairShare, isPriorityClass, type PriorityClass, type Store } from '@nrdot/queue';
+import {
+  type BreakerState,
+  type Failed,
+  FairShare,
+  foldKey,
+  isPriorityClass,
+  type PriorityClass,
+  type Store,
+} from '@nrdot/queue';
 import { AREAS, type Area, type Entry, type Position, type SegmentLog } from '@nrdot/segment-log';
 import type { Logger, Metrics } from '@nrdot/telemetry';
+import { type Failure, Failures } from './failures.ts';
 import type { ReplayRate } from './replay-rate.ts';
 import { RoundTrips } from './round-trips.ts';
 import { isSelected, REPLAY_AREAS, type Selection } from './selection.ts';
@@ -12,6 +21,8 @@ export interface ReplayerDeps {
   segments: SegmentLog;
   rate: ReplayRate;
   weights: Record<PriorityClass, number>;
+  /** Replays in vain, while others of its signal are delivered, after which a batch is rejected. */
+  poisonAfter: number;
   log: Logger;
   metrics: Metrics;
   /** Something on disk is done with. */
@@ -22,14 +33,25 @@ export interface ReplayerDeps {
 interface Outstanding {
   position: Position;
   area: Area;
+  signal: string;
+  /** Good answers of its destination before it was sent. */
+  passedBefore: number;
   bytes: number;
   sinceMs: number;
+}
+
+interface Order extends Selection {
+  /** Last segment of each area when it was given. */
+  upTo: ReadonlyMap<Area, number>;
+  givenAtMs: number;
 }
 
 /** In Redis at once: enough to keep exporters busy, little enough to keep memory flat. */
 const OUTSTANDING_MAX = 128;
 const OUTSTANDING_MAX_BYTES = 8 * 1024 * 1024;
 const OUTCOMES_AT_ONCE = 512;
+/** Records of a signal that may not go which are read past in one step, on the way to those of others. */
+const PASS_OVER_MAX = 16;
 const BUSY_MS = 50;
 const IDLE_MS = 500;
 /** After so many looks with nothing on disk and nothing under way it rests: whoever puts something there wakes it. */
@@ -57,6 +79,9 @@ export class Replayer {
   /** Batches that an earlier run of the dlq had put into Redis and that were delivered: the number of the outcome, by key. */
   readonly #doneBefore = new Map<string, number>();
   readonly #rewind = new Set<Area>();
+  readonly #failures = new Failures();
+  /** When something that was passed over for its wait may be read again, by area; Unix ms. */
+  readonly #readAgainAt = new Map<Area, number>();
   readonly #done: Promise<void>;
   #outstandingBytes = 0;
   #replayedBytes = 0;
@@ -64,16 +89,19 @@ export class Replayer {
   #nextOutcome = 0;
   /** Number of the first that Redis still has. A Redis that was restarted may have again what it was told to forget. */
   #firstOutcome = 0;
-  #gate: { state: 'closed' | 'open' | 'half_open'; paused: boolean; crowded: boolean } = {
-    state: 'open',
+  /** Of each signal: the state of its breaker, and how many good answers its destination has given. */
+  #gate = {
+    signals: new Map<string, { state: BreakerState; passed: number }>(),
     paused: false,
     crowded: false,
   };
+  /** Areas in which something was passed over whose breaker is open. */
+  readonly #heldBack = new Set<Area>();
   readonly #roundTrips = new RoundTrips();
   #gateAt = Number.NEGATIVE_INFINITY;
   #adaptedAt = 0;
   #lostCheckAt = 0;
-  #order: Selection | undefined;
+  #order: Order | undefined;
   #exclusive: Promise<unknown> = Promise.resolve();
   #stopping = new AbortController();
   #resting = new AbortController();
@@ -103,9 +131,10 @@ export class Replayer {
     return this.#gate.paused;
   }
 
-  /** Whether batches may go back to Redis now. */
-  get going(): boolean {
-    return this.#gate.state !== 'open' && (!this.#gate.paused || this.#order !== undefined);
+  /** Whether batches of an area may go back to Redis now. Those that the reader only passes over may not. */
+  isGoing(area: Area): boolean {
+    if (this.#allOpen || (this.#gate.paused && !this.#order)) return false;
+    return !this.#heldBack.has(area) || this.#peeked.has(area) || this.#isBusy(area);
   }
 
   /** What a person asked to be replayed, beyond what replays by itself; until all of it is on its way. */
@@ -113,20 +142,33 @@ export class Replayer {
     return this.#order;
   }
 
-  /** Replays what an order names, paused or not, and rejected batches too when it names their area. */
+  /**
+   * Replays what an order names, paused or not, and rejected batches too when it names their area: what is there now, each
+   * batch once. What is refused again comes to stand behind that, and waits for the next order.
+   */
   replay(order: Selection): Promise<void> {
     return this.#alone(async () => {
-      for (const area of order.areas) await this.#startOver(area);
-      this.#order = order;
+      const { segments } = this.#d;
+      const upTo = new Map<Area, number>();
+      for (const area of order.areas) {
+        await segments.seal(area);
+        const sequences = segments.segments().filter((segment) => segment.area === area);
+        upTo.set(area, Math.max(0, ...sequences.map(({ sequence }) => sequence)));
+        await this.#startOver(area);
+      }
+      this.#order = { ...order, upTo, givenAtMs: this.#d.now() };
       this.wake();
     });
   }
 
-  /** When it resolves, nothing more is sent by itself until it is resumed. What is in Redis goes its way. */
+  /** When it resolves, nothing more is sent until it is resumed or ordered anew. What is in Redis goes its way. */
   pause(paused: boolean): Promise<void> {
     return this.#alone(async () => {
       await this.#d.store.pauseReplay(paused);
       this.#gate.paused = paused;
+      if (!paused || !this.#order) return;
+      for (const area of this.#order.areas) this.#rewind.add(area);
+      this.#order = undefined;
     });
   }
 
@@ -219,10 +261,8 @@ export class Replayer {
     if ([...this.#doneBefore.keys()].some(isOfRejected)) await this.#concludeRejected();
     await this.#readGate();
     if (now() - this.#lostCheckAt > MISSING_AFTER_MS) await this.#findLost(MISSING_AFTER_MS);
-    const { state } = this.#gate;
-    if (state === 'open') return IDLE_MS;
-    const waitingMs = this.#outstanding.size > 0 ? BUSY_MS : IDLE_MS;
-    if (state === 'half_open' && this.#outstanding.size > 0) return waitingMs;
+    if (this.#allOpen) return IDLE_MS;
+    const waitingMs = this.#outstanding.size > 0 || this.#heldBack.size > 0 ? BUSY_MS : IDLE_MS;
     if (this.#outstanding.size >= OUTSTANDING_MAX || this.#outstandingBytes >= OUTSTANDING_MAX_BYTES)
       return waitingMs;
     const area = await this.#pick();
@@ -236,17 +276,25 @@ export class Replayer {
   }
 
   async #pick(): Promise<Area | undefined> {
-    for (const area of [...this.#rewind]) {
-      const busy = [...this.#outstanding.values()].some((outstanding) => outstanding.area === area);
-      if (busy) continue;
-      this.#rewind.delete(area);
-      await this.#startOver(area);
+    for (const [area, atMs] of [...this.#readAgainAt]) {
+      if (this.#d.now() < atMs) continue;
+      this.#readAgainAt.delete(area);
+      this.#rewind.add(area);
     }
+    for (const area of [...this.#rewind]) if (!this.#isBusy(area)) await this.#readAgain(area);
     const ready = new Set<Area>();
-    for (const area of AREAS) if (await this.#peek(area)) ready.add(area);
+    let isRead = true;
+    for (const area of AREAS) {
+      const found = await this.#peek(area);
+      if (found === 'ready') ready.add(area);
+      if (found !== 'end') isRead = false;
+      // What has come back while others were on their way does not wait for all of them.
+      else if (this.#rewind.has(area)) await this.#readAgain(area);
+    }
+    if (isRead) this.#seekProbe();
     // All is read: what was not found had left the disk before.
     if (ready.size === 0 && !this.#gate.paused && this.#rewind.size === 0) this.#doneBefore.clear();
-    if (this.#order?.areas.every((area) => !ready.has(area))) {
+    if (this.#order?.areas.every((area) => !ready.has(area) && !this.#isPartlyRead(area))) {
       // What it named has been read; what it passed over waits its turn.
       for (const area of this.#order.areas) this.#rewind.add(area);
       this.#order = undefined;
@@ -255,24 +303,94 @@ export class Replayer {
     return this.#share.pick((c) => ready.has(c)) ?? (ready.has('rejected') ? 'rejected' : undefined);
   }
 
-  async #peek(area: Area): Promise<boolean> {
-    if (this.#rewind.has(area)) return false;
+  get #allOpen(): boolean {
+    return [...this.#gate.signals.values()].every(({ state }) => state === 'open');
+  }
+
+  #stateOf(signal: string): BreakerState {
+    return this.#gate.signals.get(signal)?.state ?? 'closed';
+  }
+
+  /** Whether a batch of this signal may go: none while its breaker is open, one while that is half open. */
+  #mayGo(signal: string): boolean {
+    const state = this.#stateOf(signal);
+    if (state !== 'half_open') return state === 'closed';
+    return ![...this.#outstanding.values()].some((outstanding) => outstanding.signal === signal);
+  }
+
+  /** Something in it waits to be read again. */
+  #isPartlyRead(area: Area): boolean {
+    return this.#readAgainAt.has(area) || this.#heldBack.has(area) || this.#rewind.has(area);
+  }
+
+  #isBusy(area: Area): boolean {
+    return [...this.#outstanding.values()].some((outstanding) => outstanding.area === area);
+  }
+
+  /** Where nothing else is to be read, a breaker that is half open gets its probe from what was passed over. */
+  #seekProbe(): void {
+    const wanted = [...this.#gate.signals].some(
+      ([signal, { state }]) => state === 'half_open' && this.#mayGo(signal),
+    );
+    if (!wanted) return;
+    for (const area of this.#heldBack) this.#rewind.add(area);
+    this.#heldBack.clear();
+  }
+
+  /** It is read again when its breaker has closed, or for a probe when there is nothing behind it. */
+  #passOver({ position }: Entry): void {
+    this.#d.segments.release(position);
+    this.#heldBack.add(position.area);
+  }
+
+  async #readAgain(area: Area): Promise<void> {
+    this.#rewind.delete(area);
+    await this.#startOver(area);
+  }
+
+  /** @returns whether there is a batch to send, or may be one further on, or none */
+  async #peek(area: Area): Promise<'ready' | 'more' | 'end'> {
     const ordered = this.#order?.areas.includes(area) ? this.#order : undefined;
-    if (!ordered && (this.#gate.paused || area === 'rejected')) return false;
+    if (!ordered && (this.#gate.paused || area === 'rejected')) return 'end';
+    const peeked = this.#peeked.get(area);
+    if (peeked && !this.#mayGo(peeked.record.envelope.signal)) {
+      this.#passOver(peeked);
+      this.#peeked.delete(area);
+    }
+    let passedOver = 0;
     while (!this.#peeked.has(area)) {
       const entry = await this.#d.segments.read(area);
-      if (!entry) return false;
+      if (!entry) return 'end';
       const key = replayKey(entry.record.envelope.id, area);
       if (this.#outstanding.has(key)) continue; // read again after a rewind, and under way
       if (this.#doneBefore.delete(key)) {
         this.#finish(entry.position);
         continue;
       }
-      const isOrdered = !ordered || isSelected(ordered, entry.record.envelope);
+      if (!this.#mayGo(entry.record.envelope.signal)) {
+        this.#passOver(entry);
+        if (++passedOver >= PASS_OVER_MAX) return 'more';
+        continue;
+      }
+      const failure = this.#failures.of(key);
+      const isFresh = ordered && (failure?.atMs ?? 0) < ordered.givenAtMs;
+      const isProbe = this.#stateOf(entry.record.envelope.signal) !== 'closed';
+      const waitsUntilMs = (isProbe ? failure?.noProbeBeforeMs : failure?.notBeforeMs) ?? 0;
+      if (waitsUntilMs > this.#d.now() && !isFresh) {
+        this.#d.segments.release(entry.position);
+        const other = this.#readAgainAt.get(area) ?? Number.POSITIVE_INFINITY;
+        this.#readAgainAt.set(area, Math.min(other, waitsUntilMs));
+        continue;
+      }
+      if (failure && failure.whileOthersPassed >= this.#d.poisonAfter && area !== 'rejected') {
+        await this.#reject(entry, failure);
+        continue;
+      }
+      const isOrdered = !ordered || isNamed(ordered, entry, failure);
       if (isOrdered || (!this.#gate.paused && area !== 'rejected')) this.#peeked.set(area, entry);
       else this.#d.segments.release(entry.position);
     }
-    return true;
+    return 'ready';
   }
 
   async #send(area: Area, { record, position }: Entry): Promise<void> {
@@ -283,6 +401,7 @@ export class Replayer {
     const held = ['gzip', 'zstd'].includes(encoding) ? (encoding as ContentEncoding) : 'identity';
     const payload = await encodeContent(plain, held);
     const key = replayKey(id, area);
+    const attempts = this.#failures.of(key)?.attempts ?? 0;
     if (this.#doneBefore.delete(key)) {
       // An earlier run of the dlq had replayed it, and it was delivered after it was read here.
       this.#peeked.delete(area);
@@ -301,6 +420,7 @@ export class Replayer {
             items,
             receivedAt,
             payload,
+            attempts, // one that has failed goes alone, so that it does not take others down
           },
         ],
       ],
@@ -312,7 +432,11 @@ export class Replayer {
       return;
     }
     this.#peeked.delete(area);
-    this.#outstanding.set(key, { position, area, bytes: plain.byteLength, sinceMs: now() });
+    const passedBefore = this.#gate.signals.get(signal)?.passed ?? 0;
+    this.#outstanding.set(key, {
+      ...{ position, area, signal, passedBefore },
+      ...{ bytes: plain.byteLength, sinceMs: now() },
+    });
     this.#outstandingBytes += plain.byteLength;
     this.#share.served(priorityClass, items);
     metrics.dlqReplayedItems.inc({ class: priorityClass }, items);
@@ -327,7 +451,7 @@ export class Replayer {
       this.#firstOutcome = first;
       this.#nextOutcome = next;
       if (outcomes.length === 0) return;
-      for (const [i, { done, key }] of outcomes.entries()) {
+      for (const [i, { done, key, failed }] of outcomes.entries()) {
         const outstanding = this.#outstanding.get(key);
         if (!outstanding) {
           if (done && this.#doneBefore.size < REMEMBERED_DONE)
@@ -337,12 +461,14 @@ export class Replayer {
         this.#outstanding.delete(key);
         this.#outstandingBytes -= outstanding.bytes;
         if (done) {
+          this.#failures.forget(key);
           this.#finish(outstanding.position);
           this.#roundTrips.add(this.#d.now() - outstanding.sinceMs);
         } else {
           this.#putBack(outstanding);
           // The breaker has opened: what is sent before that is known would come back at once.
           this.#gateAt = Number.NEGATIVE_INFINITY;
+          if (failed) await this.#hasFailed(key, outstanding, failed);
         }
       }
     }
@@ -375,6 +501,46 @@ export class Replayer {
     await this.#startOver('rejected');
   }
 
+  async #hasFailed(key: string, { signal, passedBefore }: Outstanding, failed: Failed): Promise<void> {
+    await this.#readGate();
+    const { state = 'closed', passed = 0 } = this.#gate.signals.get(signal) ?? {};
+    this.#failures.add(
+      key,
+      failed,
+      { isOpen: state !== 'closed', othersPassed: passed > passedBefore },
+      this.#d.now(),
+    );
+  }
+
+  /**
+   * Puts a batch that no replay gets delivered, though others are, where it waits for people, with its history. A kill
+   * between the two steps finds it in both places, and goes on with the second.
+   */
+  async #reject({ record: { envelope, payload }, position }: Entry, failure: Failure): Promise<void> {
+    const { segments, log } = this.#d;
+    const id = foldKey(`${envelope.id}-poison`);
+    const { times, attempts, message } = failure;
+    try {
+      if (!segments.lastIds.has(id)) {
+        const said = `${times} replays with ${attempts} tries in vain while others were delivered; last: ${message}`;
+        const reason = 'rejected:poison';
+        await segments.append('rejected', {
+          envelope: { ...envelope, id, reason, attempts, message: said },
+          payload,
+        });
+      }
+    } catch (error) {
+      segments.release(position);
+      throw error;
+    }
+    this.#failures.forget(replayKey(envelope.id, position.area));
+    this.#finish(position);
+    log.warn(
+      { batch: envelope.id, items: envelope.items, attempts, said: message },
+      'a batch fails while others are delivered; it goes to the rejected area',
+    );
+  }
+
   #finish(position: Position): void {
     this.#d.segments.ack(position);
     this.#d.changed();
@@ -389,8 +555,20 @@ export class Replayer {
   async #readGate(): Promise<void> {
     const { store, rate, metrics, now } = this.#d;
     if (now() - this.#gateAt < GATE_MS) return;
-    const [breaker, paused] = await Promise.all([store.breaker(), store.replayPaused()]);
-    this.#gate = { state: breaker.state, paused, crowded: breaker.throttledShare > CROWDED };
+    const [breakers, paused] = await Promise.all([store.breakers(), store.replayPaused()]);
+    const hasClosed = breakers.some(
+      ({ signal, state }) => state === 'closed' && this.#gate.signals.get(signal)?.state !== 'closed',
+    );
+    if (hasClosed) {
+      for (const area of [...this.#heldBack, ...this.#readAgainAt.keys()]) this.#rewind.add(area);
+      this.#heldBack.clear();
+      this.#readAgainAt.clear();
+    }
+    this.#gate = {
+      signals: new Map(breakers.map(({ signal, state, okTotal }) => [signal, { state, passed: okTotal }])),
+      paused,
+      crowded: breakers.some(({ throttledShare }) => throttledShare > CROWDED),
+    };
     this.#gateAt = now();
     if (now() - this.#adaptedAt >= ADAPT_MS) {
       const slow = this.#roundTrips.slow();
@@ -433,7 +611,17 @@ export class Replayer {
 
 /** A replayed batch has a key of its own: what was spilled under the old one may not be settled in its place. */
 function replayKey(id: string, area: Area): string {
-  return `${area === 'rejected' ? 'x' : 'r'}${id}`;
+  return foldKey(`${area === 'rejected' ? 'x' : 'r'}${id}`);
+}
+
+/** Whether an order still means this record, which was there when it was given. */
+function isNamed(
+  order: Order,
+  { record, position: { area, sequence } }: Entry,
+  failure: Failure | undefined,
+): boolean {
+  if (failure && failure.inVainAtMs >= order.givenAtMs) return false; // it has been offered
+  return sequence <= (order.upTo.get(area) ?? 0) && isSelected(order, record.envelope);
 }
 
 function isOfRejected(key: string): boolean {

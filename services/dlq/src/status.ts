@@ -41,7 +41,7 @@ export async function dlqStatus(
       area: file.area,
       sequence: file.sequence,
       // The reader stands in a segment also while it may not go on.
-      state: file.state === 'replaying' && !deps.replayer.going ? file.file : file.state,
+      state: file.state === 'replaying' && !deps.replayer.isGoing(file.area) ? file.file : file.state,
       diskBytes: file.diskBytes,
       items: Math.max(0, file.items - file.ackedItems),
       done: file.records === 0 ? 0 : Math.round((100 * file.ackedRecords) / file.records) / 100,

@@ -1,64 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
-import { outcomeOf, parseRetryAfter, verdictOf } from './outcome.ts';
 import { retryDelayMs } from './retry.ts';
-
-const NOW = Date.parse('2026-01-01T00:00:00Z');
-const answer = (status: number, retryAfter?: string) => ({
-  status,
-  retryAfter,
-  refusedItems: 0,
-  message: '',
-});
-
-describe('what an answer means', () => {
-  it('is the specification: success, again later, split, or never again', () => {
-    const kinds = Object.fromEntries(
-      [200, 202, 400, 401, 403, 404, 413, 429, 500, 501, 502, 503, 504].map((status) => {
-        const outcome = outcomeOf(answer(status), NOW);
-        return [status, outcome.kind === 'retry' ? outcome.reason : outcome.kind];
-      }),
-    );
-    expect(kinds).toEqual({
-      200: 'delivered',
-      202: 'delivered',
-      400: 'rejected',
-      401: 'auth',
-      403: 'auth',
-      404: 'rejected',
-      413: 'too-large',
-      429: 'throttled',
-      500: 'rejected',
-      501: 'rejected',
-      502: 'unavailable',
-      503: 'unavailable',
-      504: 'unavailable',
-    });
-  });
-
-  it('tells a quota from a failure, and a refusal from both', () => {
-    expect([200, 400, 413].map((status) => verdictOf(outcomeOf(answer(status), NOW)))).toEqual([
-      'ok',
-      'ok',
-      'ok',
-    ]);
-    expect([429, 503, 401].map((status) => verdictOf(outcomeOf(answer(status), NOW)))).toEqual([
-      'quota',
-      'failure',
-      'auth',
-    ]);
-  });
-
-  it('reads Retry-After as seconds and as a date', () => {
-    expect(parseRetryAfter('7', NOW)).toBe(7_000);
-    expect(parseRetryAfter('Thu, 01 Jan 2026 00:00:05 GMT', NOW)).toBe(5_000);
-    expect(parseRetryAfter('Wed, 31 Dec 2025 00:00:00 GMT', NOW)).toBe(0);
-    for (const nonsense of [undefined, '', 'soon', '-5', '1e9'])
-      expect(parseRetryAfter(nonsense, NOW)).toBeUndefined();
-    expect(outcomeOf(answer(503, '2'), NOW)).toMatchObject({ kind: 'retry', retryAfterMs: 2_000 });
-  });
-});
 
 describe('the wait before a retry', () => {
   const policy = {

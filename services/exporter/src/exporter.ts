@@ -6,6 +6,7 @@ import {
   encodeContent,
   OtlpError,
   type Signal,
+  splitRequest,
   walk,
 } from '@nrdot/otlp';
 import {
@@ -13,6 +14,7 @@ import {
   type Bell,
   type DirectLane,
   type ExporterStatus,
+  foldKey,
   type HandOverJob,
   type Held,
   type JobData,
@@ -38,6 +40,8 @@ export interface ExporterOptions {
   /** What leaves compressed: as it came, or all of it. */
   compression: 'as-received' | 'none' | 'gzip' | 'zstd';
   retry: RetryPolicy;
+  /** What was received longer ago is dropped, by signal; without one there is no limit. */
+  maxAgeMs?: Partial<Record<Signal, number | undefined>>;
   /** Largest request after decompression, for dividing and recompressing. */
   maxBodyBytes: number;
   /** Largest request on the wire; undefined: what the upstream says. */
@@ -77,6 +81,11 @@ interface Answered {
   encoding: ContentEncoding;
   wireBytes: number;
 }
+/**
+ * An upstream that has refused so many requests and taken none does not mean single items: halving on would send it two
+ * requests for each item. A batch of a million items with one at fault needs 20 refusals to find that one.
+ */
+const REFUSED_IN_A_ROW_MAX = 64;
 
 type Delivered = Extract<Outcome, { kind: 'delivered' }>;
 
@@ -85,20 +94,25 @@ export class Exporter {
   readonly #options: ExporterOptions;
   readonly #deps: ExporterDeps;
   readonly #taker: Taker;
-  readonly #limit: ConcurrencyLimit;
+  /** A signal that fails or is slow makes less room for itself alone. */
+  readonly #limits: Record<Signal, ConcurrencyLimit>;
   readonly #destinations = new Map<Signal, Destination>();
   #inflight = 0;
+  readonly #inflightOf: Record<Signal, number> = { traces: 0, metrics: 0, logs: 0, profiles: 0 };
   #lastProblem: ExporterStatus['lastProblem'];
   #inflightBytes = 0;
   #trouble: string | undefined;
+  /** Requests refused for their data since the last one that was not, by signal. */
+  readonly #refusedInARow = new Map<Signal, number>();
 
   constructor(options: ExporterOptions, deps: ExporterDeps) {
     this.#options = options;
     this.#deps = deps;
-    this.#limit = new ConcurrencyLimit(options.minConcurrency, options.maxConcurrency);
+    const limit = () => new ConcurrencyLimit(options.minConcurrency, options.maxConcurrency);
+    this.#limits = { traces: limit(), metrics: limit(), logs: limit(), profiles: limit() };
     this.#taker = new Taker({
       store: deps.store,
-      concurrency: this.#limit.current,
+      concurrency: options.maxConcurrency,
       maxBytes: options.maxInflightBytes,
       bell: deps.bell,
       faultDelayMs: FAULT_DELAY_MS,
@@ -108,9 +122,9 @@ export class Exporter {
     deps.lane?.open(this.#taker);
   }
 
-  /** Requests that may be under way now. */
+  /** Requests that may be under way now, of the signal that may have fewest. */
   get concurrency(): number {
-    return this.#limit.current;
+    return Math.min(...Object.values(this.#limits).map(({ current }) => current));
   }
 
   /** Requests under way, and the last answer that was not a success. */
@@ -136,15 +150,19 @@ export class Exporter {
   async #handle({ id, data: job, attempts, payloads, held: hold }: TakenJob): Promise<void> {
     const { metrics, now } = this.#deps;
     // Missing: settled or handed over before a crash kept the job from being completed.
-    const held = job.batches.flatMap((batch, i) => {
+    const there = job.batches.flatMap((batch, i) => {
       const payload = payloads[i];
       return payload ? [{ batch, payload }] : [];
     });
+    const held = await this.#withoutTooOld(job, there);
     if (held.length === 0) return;
-    const sent = { ...job, batches: held.map(({ batch }) => batch) };
+    const sent = jobOf(
+      job,
+      held.map(({ batch }) => batch),
+    );
     const bodies = held.map(({ payload }) => payload);
     const bytes = bytesOf(bodies);
-    this.#underWay(1, bytes);
+    this.#underWay(job.signal, 1, bytes);
     // One observation a request: of what was merged into it, that which has waited longest.
     const oldest = held.reduce((min, { batch }) => Math.min(min, batch.receivedAt), Number.POSITIVE_INFINITY);
     metrics.exporterWaitSeconds.observe(
@@ -156,13 +174,27 @@ export class Exporter {
       answered = await this.#send(sent, bodies);
     } finally {
       // What comes after the answer is Redis' part, and may take its time: the upstream has room for another.
-      this.#underWay(-1, -bytes);
+      this.#underWay(job.signal, -1, -bytes);
     }
     if (answered) await this.#conclude(id, sent, bodies, attempts + 1, answered, hold);
   }
 
-  #underWay(requests: number, bytes: number): void {
+  /** Drops what the upstream would not take any more for its age, and gives the rest. */
+  async #withoutTooOld<T extends { batch: BatchRef }>(job: JobData, all: T[]): Promise<T[]> {
+    const maxAgeMs = this.#options.maxAgeMs?.[job.signal];
+    if (maxAgeMs === undefined) return all;
+    const { store, log, now } = this.#deps;
+    const since = now() - maxAgeMs;
+    const old = all.filter(({ batch }) => batch.receivedAt < since).map(({ batch }) => batch);
+    if (old.length === 0) return all;
+    const items = await store.settle(jobOf(job, old), 'export', { outcome: 'dropped', reason: 'too_old' });
+    log.warn({ signal: job.signal, items }, 'dropped: older than exporter.max_age');
+    return all.filter(({ batch }) => batch.receivedAt >= since);
+  }
+
+  #underWay(signal: Signal, requests: number, bytes: number): void {
     const { metrics } = this.#deps;
+    this.#inflightOf[signal] += requests;
     this.#inflight += requests;
     this.#inflightBytes += bytes;
     metrics.exporterInflight.set(this.#inflight);
@@ -209,9 +241,9 @@ export class Exporter {
     metrics.exporterRequests.inc({ signal: job.signal, outcome: outcome.kind });
     metrics.exporterRequestSeconds.observe({ signal: job.signal }, tookMs / 1000);
     metrics.exporterSentBytes.inc({ signal: job.signal }, body.byteLength);
-    this.#adapt(outcome, tookMs);
+    this.#adapt(job.signal, outcome, tookMs);
     this.#trouble =
-      outcome.kind === 'retry'
+      outcome.kind === 'retry' || outcome.kind === 'hold'
         ? `the upstream: ${outcome.reason}${outcome.status ? ` (${outcome.status})` : ''}`
         : undefined;
     return outcome;
@@ -229,7 +261,7 @@ export class Exporter {
     doubted: ContentEncoding[],
   ): ContentEncoding | undefined {
     const destination = this.#destinationOf(signal);
-    const status = outcome.kind === 'rejected' ? outcome.status : 0;
+    const status = outcome.kind === 'rejected' || outcome.kind === 'hold' ? outcome.status : 0;
     if (status === 415 && encoding !== 'identity') {
       this.#refusedEncoding(signal, encoding);
       return destination.encodingFor(encoding);
@@ -267,18 +299,19 @@ export class Exporter {
     return compression === 'none' ? 'identity' : compression;
   }
 
-  #adapt(outcome: Outcome, tookMs: number): void {
-    const before = this.#limit.current;
-    const crowded = this.#inflight >= before;
-    const after = this.#limit.observe(
-      outcome.kind === 'retry' ? 'overload' : 'ok',
+  #adapt(signal: Signal, outcome: Outcome, tookMs: number): void {
+    const limit = this.#limits[signal];
+    const before = limit.current;
+    const crowded = this.#inflightOf[signal] >= before;
+    const after = limit.observe(
+      outcome.kind === 'retry' || outcome.kind === 'hold' ? 'overload' : 'ok',
       tookMs,
       crowded,
       this.#deps.now(),
     );
     if (after === before) return;
-    this.#taker.setConcurrency(after);
-    this.#deps.metrics.exporterConcurrency.set(after);
+    this.#taker.setConcurrency(after, signal);
+    this.#deps.metrics.exporterConcurrency.set(this.concurrency);
   }
 
   /**
@@ -329,7 +362,7 @@ export class Exporter {
       message: outcome.message.slice(0, MESSAGE_MAX),
     };
     await Promise.all([
-      this.#report(outcome),
+      this.#report(job.signal, outcome, attempts, held.epoch),
       this.#act(id, job, bodies, attempts, outcome, answered.wireBytes),
     ]);
   }
@@ -345,6 +378,7 @@ export class Exporter {
   async #deliver(id: string, job: JobData, outcome: Delivered, held: Held): Promise<void> {
     const { store, metrics, log, now } = this.#deps;
     const { refusedItems } = outcome;
+    this.#refusedInARow.delete(job.signal);
     const deliveredAt = now();
     const settled = await store.settle(job, 'export', { outcome: 'delivered', refusedItems }, held);
     if (settled === 0) {
@@ -371,11 +405,17 @@ export class Exporter {
   }
 
   /** Tells the breaker. It learns later when Redis is away; the batch's own fate does not depend on it. */
-  async #report(outcome: Outcome): Promise<void> {
-    const verdict = verdictOf(outcome);
-    const retryAfterMs = outcome.kind === 'retry' ? (outcome.retryAfterMs ?? 0) : 0;
+  async #report(signal: Signal, outcome: Outcome, attempts: number, epoch?: string): Promise<void> {
+    const verdict = verdictOf(outcome, attempts);
+    const retryAfterMs =
+      outcome.kind === 'retry' || outcome.kind === 'hold' ? (outcome.retryAfterMs ?? 0) : 0;
     try {
-      await this.#deps.store.report(verdict, Math.min(retryAfterMs, this.#options.retry.maxRetryAfterMs));
+      await this.#deps.store.report(
+        signal,
+        verdict,
+        Math.min(retryAfterMs, this.#options.retry.maxRetryAfterMs),
+        { said: outcome.message, epoch },
+      );
     } catch (error) {
       this.#deps.log.debug({ err: (error as Error).message }, 'an answer was not reported to the breaker');
     }
@@ -391,6 +431,7 @@ export class Exporter {
   ): Promise<void> {
     const { store, metrics, log, now } = this.#deps;
     switch (outcome.kind) {
+      case 'hold':
       case 'retry': {
         metrics.exporterRetries.inc({ reason: outcome.reason });
         if (outcome.reason === 'timeout' && attempts > 1 && wireBytes > SLOW_MIN_BYTES) {
@@ -401,7 +442,8 @@ export class Exporter {
           }
         }
         if (attempts >= this.#options.retry.maxAttempts) {
-          return this.#spill(id, job, attempts, 'retries_exhausted', outcome);
+          await this.#spill(id, job, attempts, 'retries_exhausted', outcome);
+          return;
         }
         const delayMs = retryDelayMs(
           this.#options.retry,
@@ -415,23 +457,40 @@ export class Exporter {
         );
         throw new RetryLater(delayMs, `${outcome.reason}: ${outcome.message}`);
       }
-      case 'too-large': {
-        const maxBytes = this.#destinationOf(job.signal).maxBytes(now());
-        const parts = await this.#divided(job, bodies, wireBytes, maxBytes);
-        if (parts) {
-          await store.handOver(job, parts, 'next', now());
+      case 'too-large':
+      case 'rejected': {
+        const pieces = await this.#smaller(job, bodies, outcome.kind, wireBytes);
+        if (pieces) {
+          await store.handOver(job, pieces, 'next', now());
           return;
         }
-        return this.#reject(id, job, attempts, 'too_large', outcome);
+        const reason = outcome.kind === 'too-large' ? 'too_large' : outcome.reason;
+        return this.#reject(id, job, attempts, reason, outcome);
       }
-      case 'rejected':
-        // One bad batch must not take those it was merged with down: each is tried by itself.
-        if (job.batches.length > 1) {
-          await store.handOver(job, apart(job), 'next', now());
-          return;
-        }
-        return this.#reject(id, job, attempts, outcome.reason, outcome);
     }
+  }
+
+  /**
+   * What to try instead of a request that was refused for its data, so that one item at fault does not take the others down.
+   * @returns undefined when it is a single item, or one whose halves would hardly fare better
+   */
+  async #smaller(
+    job: JobData,
+    bodies: Buffer[],
+    kind: 'too-large' | 'rejected',
+    wireBytes: number,
+  ): Promise<HandOverJob[] | undefined> {
+    const inARow = (this.#refusedInARow.get(job.signal) ?? 0) + 1;
+    this.#refusedInARow.set(job.signal, inARow);
+    if (kind === 'too-large') {
+      const maxBytes = this.#destinationOf(job.signal).maxBytes(this.#deps.now());
+      return this.#divided(job, bodies, wireBytes, maxBytes);
+    }
+    if (job.batches.length > 1) return apart(job);
+    if (inARow > REFUSED_IN_A_ROW_MAX || job.signal === 'profiles') return undefined;
+    const plain = await this.#plainOf(job, bodies);
+    const halves = plain && splitRequest(job.signal, plain);
+    return halves && this.#partsOf(job, halves, ['a', 'b']);
   }
 
   async #reject(
@@ -441,25 +500,27 @@ export class Exporter {
     reason: string,
     outcome: { status: number; message: string },
   ): Promise<void> {
+    if (!(await this.#spill(id, job, attempts, `rejected:${reason}`, outcome))) return; // somebody else did
     this.#deps.metrics.exporterRejectedItems.inc({ signal: job.signal, reason }, job.items);
     this.#deps.log.warn(
       { job: id, items: job.items, status: outcome.status, said: outcome.message },
       'the upstream refused a batch for good; it goes to the rejected area of the dlq',
     );
-    await this.#spill(id, job, attempts, `rejected:${reason}`, outcome);
   }
 
+  /** @returns whether it was still there to be handed over */
   async #spill(
     id: string,
     job: JobData,
     attempts: number,
     reason: string,
     outcome: { status?: number; message: string },
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { store, now, log } = this.#deps;
     if (job.origin === 'replay' && !reason.startsWith('rejected:')) {
-      await store.settle(job, 'export', { outcome: 'returned' }); // it is on the dlq's disk already
-      return;
+      // It is on the dlq's disk already.
+      const failed = { attempts, message: outcome.message };
+      return (await store.settle(job, 'export', { outcome: 'returned', failed })) > 0;
     }
     const jobs: HandOverJob[] = apart(job, 's').map((piece) => ({
       ...piece,
@@ -472,8 +533,9 @@ export class Exporter {
         ...(outcome.status === undefined ? {} : { status: outcome.status }),
       },
     }));
-    await store.handOver(job, jobs, 'last', now());
+    const made = await store.handOver(job, jobs, 'last', now());
     log.debug({ job: id, reason, items: job.items }, 'handed to the dlq');
+    return made > 0;
   }
 
   /**
@@ -496,12 +558,18 @@ export class Exporter {
     const target = Math.ceil(plain.byteLength * Math.max(share * PART_FILL, 1 / MAX_PARTS));
     const parts = divideRequest(job.signal, plain, target);
     if (parts.length < 2) return undefined;
+    // Named after what it was cut to: cut anew after a crash, it has this name again only if it is the same.
+    const names = parts.map((_, i) => `${target.toString(36)}p${i.toString(36)}`);
+    return this.#partsOf(job, parts, names);
+  }
+
+  /** Jobs of the parts of the one batch of a job. */
+  #partsOf(job: JobData, parts: readonly Buffer[], names: readonly string[]): Promise<HandOverJob[]> {
     const [batch] = job.batches;
     return Promise.all(
       parts.map(async (part, i) => {
         const bytes = await encodeContent(part, job.encoding);
-        // Named after what it was cut to: cut anew after a crash, it has this name again only if it is the same.
-        const key = nextKey(batch!.key, `${target.toString(36)}p${i.toString(36)}`);
+        const key = nextKey(batch!.key, names[i]!);
         const { items } = walk(job.signal, part);
         return {
           queue: 'export' as const,
@@ -549,16 +617,15 @@ function grouped(job: JobData, maxBytes: number, suffix = 'm'): HandOverJob[] {
   });
 }
 
+/** The same job with some of its batches. */
+function jobOf(job: JobData, batches: BatchRef[]): JobData {
+  const sum = (unit: 'items' | 'bytes') => batches.reduce((all, batch) => all + batch[unit], 0);
+  return { ...job, batches, items: sum('items'), bytes: sum('bytes') };
+}
+
 /** What is handed over belongs to Redis from here on, wherever it came from. */
 function pieceOf(job: JobData, batches: BatchRef[]): JobData {
-  const sum = (of: (batch: BatchRef) => number) => batches.reduce((total, batch) => total + of(batch), 0);
-  return {
-    ...job,
-    origin: 'live',
-    items: sum(({ items }) => items),
-    bytes: sum(({ bytes }) => bytes),
-    batches,
-  };
+  return { ...jobOf(job, batches), origin: 'live' };
 }
 
 function bytesOf(bodies: readonly Buffer[]): number {
@@ -566,5 +633,5 @@ function bytesOf(bodies: readonly Buffer[]): number {
 }
 
 function nextKey(key: string, suffix: string): string {
-  return key.includes('-') ? key + suffix : `${key}-${suffix}`;
+  return foldKey(key.includes('-') ? key + suffix : `${key}-${suffix}`);
 }

@@ -25,7 +25,9 @@ export function openUpstream(config: Config, version: string): Upstream {
     headers: headersOf(config),
     timeoutMs: options.timeoutMs,
     maxResponseBytes: RESPONSE_MAX_BYTES,
-    connections: options.concurrency,
+    retryOn: options.retryOn,
+    // Where all signals go to one host, one that hangs must not have the connections of the others.
+    connections: options.concurrency * Object.keys(SIGNALS).length,
     userAgent: `nrdot/${version}`,
     proxyFor: viaProxyOf(config),
     tls: options.tls,
@@ -54,6 +56,7 @@ export async function startExporter(
       maxInflightBytes: options.inflightBytes,
       compression: options.compression,
       retry: options.retry,
+      maxAgeMs: options.maxAgeMs,
       maxBodyBytes: config.receiver.maxBodyBytes,
       maxRequestBytes: options.maxRequestBytes,
     },

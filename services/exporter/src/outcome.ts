@@ -1,61 +1,243 @@
+import { STATUS_CODES } from 'node:http';
+import type { Verdict } from '@nrdot/queue';
+
 /**
- * What an answer of the upstream means, after OTLP/HTTP 1.11 ("Failures", "OTLP/HTTP Throttling").
- * A partial success is a success: the specification forbids retrying it.
+ * What an answer of the upstream means: `MEANINGS` is the table of docs/upstream.md, which a test holds against it.
+ *
+ * Three kinds of answers are told apart by what they speak of. About *this data*: it is refused for good, down to the item at
+ * fault. About the *place* (path, key, proxy, vendor's edge): no batch is to blame, so all are kept and sending pauses. About
+ * the *server*: it is tried again, and sending pauses when many answers say so.
  */
 export type Outcome =
   | { kind: 'delivered'; refusedItems: number; message: string }
   | { kind: 'retry'; reason: RetryReason; status?: number; retryAfterMs?: number; message: string }
+  | { kind: 'hold'; reason: HoldReason; status: number; retryAfterMs?: number; message: string }
   | { kind: 'too-large'; status: number; message: string }
   | { kind: 'rejected'; reason: string; status: number; message: string };
 
-export type RetryReason = 'throttled' | 'unavailable' | 'auth' | 'connection' | 'timeout';
+export type RetryReason = 'throttled' | 'unavailable' | 'server_error' | 'connection' | 'timeout';
+export type HoldReason = 'auth' | 'place';
+
+type Fate = 'delivered' | 'retry' | 'hold' | 'too-large' | 'rejected';
+
+export interface Meaning {
+  /** The answers, as the page names them. */
+  answers: string;
+  /** Which statuses these are; absent for what has none. */
+  statuses?: (status: number) => boolean;
+  fate: Fate;
+  reason?: RetryReason | HoldReason;
+  hears: Verdict;
+  /** What becomes of the batch, and what a person reads, for the page. */
+  becomes: string;
+  reads: string;
+}
+
+const among =
+  (...known: number[]) =>
+  (status: number) =>
+    known.includes(status);
+
+/** What a success must not look like; its status alone does not tell. */
+export const NO_OTLP: Meaning = {
+  answers: '2xx with a body that is no OTLP answer, such as `text/html`',
+  fate: 'hold',
+  reason: 'place',
+  hears: 'place',
+  becomes: 'kept; sending pauses',
+  reads: 'a login page or a wrong address answers in place of the upstream',
+};
+
+/** The first row that matches counts; the last one takes what is left. */
+export const MEANINGS: readonly Meaning[] = [
+  {
+    answers: '2xx, with an OTLP answer or without a body',
+    statuses: (status) => status >= 200 && status < 300,
+    fate: 'delivered',
+    hears: 'ok',
+    becomes:
+      'delivered, whatever the size of the answer; items of a partial success are counted as `partial_success` and not sent again',
+    reads: 'a warning when part of it was refused',
+  },
+  {
+    answers: '400, 409, 422',
+    statuses: among(400, 409, 422),
+    fate: 'rejected',
+    hears: 'ok',
+    becomes: 'halved until the item at fault is alone; that is rejected with its reason, the others are sent',
+    reads: '`nrdot dlq ls --rejected` tells what was said',
+  },
+  {
+    answers: '413',
+    statuses: among(413),
+    fate: 'too-large',
+    hears: 'ok',
+    becomes: 'sent in smaller pieces; a single item is rejected as `too_large`',
+    reads: '`nrdot dlq ls --rejected`, for a single item',
+  },
+  {
+    answers: '401, 402, 403, 407, 511',
+    statuses: among(401, 402, 403, 407, 511),
+    fate: 'hold',
+    reason: 'auth',
+    hears: 'auth',
+    becomes: 'kept; sending pauses',
+    reads: 'the key is refused, and what was said',
+  },
+  {
+    answers: '408, 425, 502, 503, 504, and what `exporter.retry_on` adds',
+    statuses: among(408, 425, 502, 503, 504),
+    fate: 'retry',
+    reason: 'unavailable',
+    hears: 'failure',
+    becomes: 'tried again; on disk when that is in vain',
+    reads: 'the upstream fails, when `breaker.failures` in a row say so',
+  },
+  {
+    answers: '429',
+    statuses: among(429),
+    fate: 'retry',
+    reason: 'throttled',
+    hears: 'quota',
+    becomes: 'tried again; on disk when that is in vain',
+    reads: 'the upstream throttles, when `breaker.throttle_ratio` of the answers say so',
+  },
+  {
+    answers: '307, 308',
+    statuses: among(307, 308),
+    fate: 'hold',
+    reason: 'place',
+    hears: 'place',
+    becomes: 'followed, five times at most; kept, and sending pauses, where that leads nowhere',
+    reads: 'where it leads',
+  },
+  {
+    answers: 'other 1xx and 3xx',
+    statuses: (status) => status < 400,
+    fate: 'hold',
+    reason: 'place',
+    hears: 'place',
+    becomes: 'kept; sending pauses',
+    reads: 'the new address, to be set as `exporter.endpoint`',
+  },
+  {
+    answers: 'other 4xx, such as 404 and 405',
+    statuses: (status) => status < 500,
+    fate: 'hold',
+    reason: 'place',
+    hears: 'place',
+    becomes: 'kept; sending pauses',
+    reads: 'the address and what it answers',
+  },
+  {
+    answers: '501, 505, 506, 508, 510, 52x, 530',
+    statuses: (status) => among(501, 505, 506, 508, 510, 530)(status) || (status >= 520 && status < 530),
+    fate: 'hold',
+    reason: 'place',
+    hears: 'place',
+    becomes: 'kept; sending pauses',
+    reads: 'the address and what it answers',
+  },
+  {
+    answers: '500 and other 5xx',
+    statuses: () => true,
+    fate: 'retry',
+    reason: 'server_error',
+    hears: 'fault',
+    becomes:
+      'tried again; on disk when that is in vain; rejected as `poison` when its replays fail while others pass',
+    reads: 'the upstream fails, when `breaker.failures` batches in a row say so',
+  },
+];
+
+const RETRIED_ON = MEANINGS.find(({ reason }) => reason === 'unavailable')!;
 
 /**
- * What the breaker makes of an outcome. A refusal for good or a body too large says that the upstream works; 429 is a
- * quota, told apart from a failure.
+ * What the breaker makes of an outcome.
+ * @param attempts the first included
  */
-export function verdictOf(outcome: Outcome): 'ok' | 'failure' | 'quota' | 'auth' {
-  if (outcome.kind !== 'retry') return 'ok';
-  if (outcome.reason === 'throttled') return 'quota';
-  return outcome.reason === 'auth' ? 'auth' : 'failure';
+export function verdictOf(outcome: Outcome, attempts: number): Verdict {
+  switch (outcome.kind) {
+    case 'retry':
+      if (outcome.reason === 'throttled') return 'quota';
+      if (outcome.reason !== 'server_error') return 'failure';
+      return attempts === 1 ? 'fault' : 'again';
+    case 'hold':
+      return outcome.reason;
+    default:
+      return 'ok'; // a refusal of data says that the upstream works
+  }
 }
 
-/** The parts of an answer that decide. `message` is what the body said, shortened. */
+/** The parts of an answer that decide. */
 export interface Answer {
   status: number;
+  /** Whether the body may be an OTLP answer: `isOtlpAnswer`. */
+  otlp: boolean;
+  contentType: string;
   retryAfter: string | undefined;
   refusedItems: number;
+  /** What the body said, shortened; empty when it said nothing. */
   message: string;
+  /** Where a redirect leads. */
+  location?: string | undefined;
+  /** Of whom it is the answer, without secrets. */
+  url: string;
 }
 
-/** One switch from status to outcome. */
-export function outcomeOf(answer: Answer, nowMs: number): Outcome {
-  const { status, message } = answer;
+/** The row of the table that an answer belongs to. */
+export function meaningOf(status: number, otlp: boolean, retryOn: readonly number[] = []): Meaning {
+  if (retryOn.includes(status)) return RETRIED_ON;
+  const meaning = MEANINGS.find(({ statuses }) => statuses?.(status))!;
+  return meaning.fate === 'delivered' && !otlp ? NO_OTLP : meaning;
+}
+
+/** @param retryOn statuses that are to be tried again, whatever else they mean */
+export function outcomeOf(answer: Answer, nowMs: number, retryOn: readonly number[] = []): Outcome {
+  const { status, refusedItems } = answer;
+  const { fate, reason } = meaningOf(status, answer.otlp, retryOn);
   const retryAfterMs = parseRetryAfter(answer.retryAfter, nowMs);
-  const again = (reason: RetryReason): Outcome => ({
-    kind: 'retry',
-    reason,
-    status,
-    message,
-    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-  });
-  if (status >= 200 && status < 300) return { kind: 'delivered', refusedItems: answer.refusedItems, message };
-  switch (status) {
-    case 429:
-      return again('throttled');
-    case 502:
-    case 503:
-    case 504:
-      return again('unavailable');
-    case 401:
-    case 403:
-      // A key that is wrong or expired says nothing about the data: keep it until somebody mends the key.
-      return again('auth');
-    case 413:
-      return { kind: 'too-large', status, message };
-    default:
-      return { kind: 'rejected', reason: `status_${status}`, status, message };
+  const asked = retryAfterMs === undefined ? {} : { retryAfterMs };
+  switch (fate) {
+    case 'delivered':
+      return { kind: 'delivered', refusedItems, message: answer.message };
+    case 'retry':
+      return { kind: 'retry', reason: reason as RetryReason, status, message: saidBy(answer), ...asked };
+    case 'hold':
+      return { kind: 'hold', reason: reason as HoldReason, status, message: heldBy(answer), ...asked };
+    case 'too-large':
+      return { kind: 'too-large', status, message: saidBy(answer) };
+    case 'rejected':
+      return { kind: 'rejected', reason: `status_${status}`, status, message: saidBy(answer) };
   }
+}
+
+function named({ status }: Answer): string {
+  const name = STATUS_CODES[status];
+  return name ? `${status} ${name}` : `${status}`;
+}
+
+function saidBy(answer: Answer): string {
+  return answer.message || `the upstream answered ${named(answer)} and said no more`;
+}
+
+/** What is held for its place is mended by a person, who needs to know which place. */
+function heldBy(answer: Answer): string {
+  const { location, url, message } = answer;
+  if (location !== undefined) return `${url} answered ${named(answer)}: it has moved to ${location}`;
+  if (answer.status < 300)
+    return `${url} answered ${named(answer)} with ${answer.contentType || 'a body'}, which is no OTLP answer`;
+  return `${url} answered ${named(answer)}${message ? `: ${message}` : ''}`;
+}
+
+/**
+ * Whether the body of a success may be one of OTLP. Servers leave it out, and some name no type; a page for people has one
+ * of its own, or begins with a tag.
+ */
+export function isOtlpAnswer(contentType: string, body: Uint8Array, bodyBytes = body.byteLength): boolean {
+  if (bodyBytes === 0) return true;
+  if (contentType !== '') return /protobuf|json|octet-stream/i.test(contentType);
+  return !/^\s*</.test(Buffer.from(body.subarray(0, 64)).toString('latin1'));
 }
 
 /**
@@ -69,4 +251,32 @@ export function parseRetryAfter(value: string | undefined, nowMs: number): numbe
   // Date.parse alone would take nearly anything for a date.
   const date = /^[A-Z][a-z]{2,8},? /.test(text) ? Date.parse(text) : Number.NaN;
   return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs);
+}
+
+const REDIRECTS_MAX = 5;
+
+/** Where a request goes next: its address, and whether what it carries of secrets may go there. */
+export interface Hop {
+  url: URL;
+  withSecrets: boolean;
+}
+
+/**
+ * Follows a redirect that keeps the method and the body (307, 308). Secrets stay with the host they were meant for, and do
+ * not leave TLS.
+ * @param hops those that were followed before
+ * @returns undefined when it is not to be followed
+ */
+export function nextHop(
+  status: number,
+  location: string | undefined,
+  from: Hop,
+  hops: number,
+): Hop | undefined {
+  if ((status !== 307 && status !== 308) || location === undefined || hops >= REDIRECTS_MAX) return undefined;
+  const url = URL.parse(location, from.url.href);
+  if (url?.protocol !== 'http:' && url?.protocol !== 'https:') return undefined;
+  const safe =
+    url.hostname === from.url.hostname && (url.protocol === 'https:' || from.url.protocol === 'http:');
+  return { url, withSecrets: from.withSecrets && safe };
 }

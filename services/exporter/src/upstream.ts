@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { type ContentEncoding, readExportResponse, readStatus, SIGNALS, type Signal } from '@nrdot/otlp';
 import { causeText } from '@nrdot/telemetry';
 import { Agent, buildConnector, type Dispatcher, ProxyAgent } from 'undici';
-import { type Outcome, outcomeOf } from './outcome.ts';
+import { type Hop, isOtlpAnswer, nextHop, type Outcome, outcomeOf } from './outcome.ts';
 
 export interface UpstreamOptions {
   /** Base URL; the signal's path is appended. Not needed where each signal has its own. */
@@ -14,6 +14,8 @@ export interface UpstreamOptions {
   headers: Record<string, string>;
   timeoutMs: number;
   maxResponseBytes: number;
+  /** Statuses that are tried again, whatever else they mean. */
+  retryOn?: readonly number[];
   connections: number;
   userAgent: string;
   /** URL of the proxy by which a URL is reached; undefined: directly. */
@@ -33,13 +35,10 @@ const SECRET_MIN_CHARS = 6;
 interface RawAnswer {
   status: number;
   headers: IncomingHttpHeaders;
+  /** What was read of the body: nothing of one over the limit, or of a failure that was cut off. */
   body: Buffer;
-}
-
-interface Route {
-  origin: string;
-  path: string;
-  agent: Dispatcher;
+  /** At least so many bytes came. */
+  bodyBytes: number;
 }
 
 /** The OTLP/HTTP backend that everything is sent to. */
@@ -50,7 +49,7 @@ export class Upstream {
   #headers: Record<string, string>;
   /** What must not come back in what the upstream says: values of headers and their words, longest first. */
   #secrets: readonly string[];
-  readonly #routes = new Map<Signal, Route>();
+  readonly #urls = new Map<Signal, URL>();
 
   /** @throws TypeError when an endpoint is no URL */
   constructor(options: UpstreamOptions) {
@@ -58,13 +57,7 @@ export class Upstream {
     this.#headers = lowerCased(options.headers);
     this.#secrets = secretsIn(options.headers);
     for (const signal of Object.keys(SIGNALS) as Signal[]) {
-      const url = new URL(urlOf(signal, options));
-      const proxy = options.proxyFor?.(url);
-      this.#routes.set(signal, {
-        origin: url.origin,
-        path: url.pathname + url.search,
-        agent: this.#agentFor(proxy),
-      });
+      this.#urls.set(signal, new URL(urlOf(signal, options)));
     }
   }
 
@@ -105,38 +98,56 @@ export class Upstream {
 
   /** Sends one request. Never throws for what the network or the upstream does: that is an outcome. */
   async send(signal: Signal, body: Buffer, encoding: ContentEncoding): Promise<Outcome> {
-    const { origin, path, agent } = this.#routes.get(signal)!;
+    let hop: Hop = { url: this.#urls.get(signal)!, withSecrets: true };
     let answer: RawAnswer;
     try {
-      answer = await this.#exchange(agent, {
-        origin,
-        path,
-        method: 'POST',
-        headers: {
-          'user-agent': this.#options.userAgent,
-          ...this.#headers,
-          'content-type': 'application/x-protobuf',
-          ...(encoding === 'identity' ? {} : { 'content-encoding': encoding }),
-        },
-        body,
-      });
+      for (let hops = 0; ; hops++) {
+        const agent = this.#agentFor(this.#options.proxyFor?.(hop.url));
+        answer = await this.#exchange(agent, this.#requestTo(hop, body, encoding));
+        const next = nextHop(answer.status, header(answer, 'location'), hop, hops);
+        if (!next) break;
+        hop = next;
+      }
     } catch (error) {
       return this.#networkOutcome(error);
     }
-    const { status: statusCode, body: text } = answer;
+    const { status: statusCode, body: text, bodyBytes } = answer;
     const contentType = header(answer, 'content-type') ?? '';
-    const success = statusCode < 300;
+    const success = statusCode >= 200 && statusCode < 300;
     const partial = success ? readExportResponse(signal, text, contentType) : undefined;
     const status = success ? undefined : readStatus(text, contentType);
-    return outcomeOf(
+    const location = header(answer, 'location');
+    const outcome = outcomeOf(
       {
         status: statusCode,
+        otlp: isOtlpAnswer(contentType, text, bodyBytes),
+        contentType,
         retryAfter: header(answer, 'retry-after'),
         refusedItems: Number(partial?.rejected ?? 0),
-        message: this.#fit(partial?.message ?? status?.message ?? ''),
+        message: partial?.message ?? status?.message ?? '',
+        location: location === undefined ? undefined : shownUrl(URL.parse(location, hop.url.href)),
+        url: shownUrl(hop.url),
       },
       Date.now(),
+      this.#options.retryOn,
     );
+    return { ...outcome, message: this.#fit(outcome.message) };
+  }
+
+  #requestTo({ url, withSecrets }: Hop, body: Buffer, encoding: ContentEncoding): Dispatcher.DispatchOptions {
+    return {
+      origin: url.origin,
+      path: url.pathname + url.search,
+      method: 'POST',
+      headers: {
+        'user-agent': this.#options.userAgent,
+        // Any of them may be a secret.
+        ...(withSecrets ? this.#headers : {}),
+        'content-type': 'application/x-protobuf',
+        ...(encoding === 'identity' ? {} : { 'content-encoding': encoding }),
+      },
+      body,
+    };
   }
 
   /**
@@ -163,7 +174,7 @@ export class Upstream {
       const fail = (error: Error) => {
         clearTimeout(timer);
         // The status line of a failure decides even when its body is cut off; a cut success may not have been one.
-        if (status >= 300) resolve({ status, headers, body: Buffer.alloc(0) });
+        if (status >= 300) resolve({ status, headers, body: Buffer.alloc(0), bodyBytes: 0 });
         else reject(error);
       };
       agent.dispatch(request, {
@@ -179,14 +190,15 @@ export class Upstream {
         onResponseData: (started, chunk) => {
           bytes += chunk.byteLength;
           if (bytes <= maxResponseBytes) return void chunks.push(chunk);
-          // The status has said what became of the request; what more it has to say is not read.
+          // What it says beyond its status is not worth the memory. It has answered: the specification forbids trying again.
           clearTimeout(timer);
-          resolve({ status, headers, body: Buffer.alloc(0) });
+          resolve({ status, headers, body: Buffer.alloc(0), bodyBytes: bytes });
           started.abort(new Error(`response over ${maxResponseBytes} bytes`));
         },
         onResponseEnd: () => {
           clearTimeout(timer);
-          resolve({ status, headers, body: chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks) });
+          const body = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+          resolve({ status, headers, body, bodyBytes: bytes });
         },
         onResponseError: (_, error) => fail(error),
       });
@@ -272,6 +284,11 @@ function certificatesOf({ caFile, certFile, keyFile }: UpstreamOptions['tls']): 
     ...(certFile ? { cert: readFileSync(certFile) } : {}),
     ...(keyFile ? { key: readFileSync(keyFile) } : {}),
   };
+}
+
+/** An address as it may be shown: user and query may be secrets. */
+function shownUrl(url: URL | null): string {
+  return url ? url.origin + url.pathname : 'an address that cannot be read';
 }
 
 function header({ headers }: RawAnswer, name: string): string | undefined {

@@ -94,7 +94,12 @@ export function breaker(root) {
     h('dl', { class: 'facts' }, ...facts.map(({ row }) => row)),
   );
   const names = { closed: 'Closed', open: 'Open', half_open: 'Half-open' };
-  const short = { failures: 'by failures', quota: 'by throttling', auth: 'by a refused key' };
+  const short = {
+    failures: 'by failures',
+    quota: 'by throttling',
+    auth: 'by a refused key',
+    place: 'by a wrong address',
+  };
   /** @type {PipelineStatus['breaker']} */
   let last;
   return {

@@ -42,8 +42,8 @@ function well(): Known {
     queue: { fill: 0.1, maxBytes: 1, maxItems: 1, items: 0, bytes: 0, classes, slot: 'live' },
     breaker: {
       ...{ state: 'closed', reason: '', sinceMs: NOW - 42_000, retryAtMs: 0, failures: 0, openedTotal: 0 },
-      ...{ openedByReason: { failures: 0, quota: 0, auth: 0 } },
-      ...{ halfOpenedTotal: 0, closedTotal: 0, throttledShare: 0 },
+      ...{ openedByReason: { failures: 0, quota: 0, auth: 0, place: 0 }, said: '' },
+      ...{ halfOpenedTotal: 0, closedTotal: 0, okTotal: 0, throttledShare: 0 },
     } as NonNullable<Known['breaker']>,
     exporter: { upstream: 'up', inflight: 0, concurrency: 1, retries: 0 },
     dlq: {

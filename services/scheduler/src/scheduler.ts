@@ -26,7 +26,7 @@ const SHORTEST_SLEEP_MS = 5;
 
 /**
  * Decides what goes next. It sleeps until a batch arrives or an export ends, then moves weighted windows until the
- * export queue is full or nothing waits; while the breaker is open it sends what waits to the dlq. All state is in
+ * export queue is full or nothing waits; while the breaker of a signal is open it sends what waits of it to the dlq. All state is in
  * Redis and every step is one script, so any number may run.
  */
 export class Scheduler {
@@ -90,10 +90,10 @@ export class Scheduler {
       }
       if (result.breaker === 'open') {
         const taken = await store.drain(DRAIN_JOBS, now());
-        if (taken === DRAIN_JOBS) continue;
+        if (taken === DRAIN_JOBS || result.more) continue;
         return Math.max(SHORTEST_SLEEP_MS, Math.min(this.#options.pollMs, result.probeInMs));
       }
-      if (result.jobs < this.#options.maxPicks) break;
+      if (!result.more) break;
     }
     return this.#options.pollMs;
   }

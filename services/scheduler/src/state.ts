@@ -9,13 +9,17 @@ import {
   type Origin,
   type PriorityClass,
   type Store,
+  worstOf,
 } from '@nrdot/queue';
 import { labelValues, type MetricsRegistry } from '@nrdot/telemetry';
 
 /** What the scheduler knows and decides by, for people. Times: ms. */
 export interface SchedulerState {
   weights: Record<PriorityClass, number>;
+  /** Of the signal that most needs a look. */
   breaker: Breaker;
+  /** Of each signal. */
+  breakers: Breaker[];
   /** Items that a class may have before the one that is furthest ahead of its share is served again. */
   deficits: Record<Origin, Record<PriorityClass, number>>;
   /** 0 to 1, by whichever of bytes and items is nearer its limit. */
@@ -48,9 +52,9 @@ export interface StateOptions {
 
 /** Reads the whole state from Redis. */
 export async function readState(store: Store, options: StateOptions, nowMs: number): Promise<SchedulerState> {
-  const [depth, breaker, scheduler, live, replay, accounting] = await Promise.all([
+  const [depth, breakers, scheduler, live, replay, accounting] = await Promise.all([
     store.depth(),
-    store.breaker(),
+    store.breakers(),
     store.schedulerHash(),
     ages(store, 'live', nowMs),
     ages(store, 'replay', nowMs),
@@ -61,7 +65,8 @@ export async function readState(store: Store, options: StateOptions, nowMs: numb
   return {
     weights: options.weights(),
     deficits: { live: deficitsOf(scheduler, 'live'), replay: deficitsOf(scheduler, 'replay') },
-    breaker,
+    breaker: worstOf(breakers),
+    breakers,
     fill: Math.max(depth.total.bytes / options.maxBytes, depth.total.items / options.maxItems),
     fillByClass: byClass((c) => {
       const { bytes, items } = depth.stages.queued[c];
@@ -132,6 +137,27 @@ export function publishState(
   /** A Redis that has lost its books gets them back from the dlq: what was counted before is not counted again. */
   const followBooks = (field: string, items: number, inc: (by: number) => void) =>
     follow(field, Math.max(items, seen.get(field) ?? 0), inc);
+  const publishBreaker = (breaker: Breaker) => {
+    const { signal } = breaker;
+    for (const known of BREAKER_STATES) {
+      metrics.apqBreakerState.set({ state: known, signal }, known === breaker.state ? 1 : 0);
+    }
+    for (const known of BREAKER_REASONS) {
+      const holds = breaker.state !== 'closed' && breaker.reason === known;
+      metrics.apqBreakerReason.set({ reason: known, signal }, holds ? 1 : 0);
+    }
+    metrics.apqBreakerProbeSeconds.set({ signal }, Math.max(0, breaker.retryAtMs - now()) / 1000);
+    const transitions = [
+      ...BREAKER_REASONS.map((reason) => ['open', reason, breaker.openedByReason[reason]] as const),
+      ['half_open', 'time', breaker.halfOpenedTotal] as const,
+      ['closed', 'probe', breaker.closedTotal] as const,
+    ];
+    for (const [to, reason, count] of transitions) {
+      follow(`${signal}:${to}:${reason}`, count, (by) =>
+        metrics.apqBreakerTransitions.inc({ state: to, reason, signal }, by),
+      );
+    }
+  };
   registry.onScrape(async () => {
     if (options.notReady()) return; // an answer would come after the scrape; pipeline_redis_up says why nothing moves
     const [state, books, memory] = await Promise.all([
@@ -155,26 +181,10 @@ export function publishState(
         metrics.apqDeficitItems.set({ class: c, origin }, state.deficits[origin][c]);
       }
     }
-    for (const known of BREAKER_STATES) {
-      metrics.apqBreakerState.set({ state: known }, known === state.breaker.state ? 1 : 0);
-    }
-    const { breaker } = state;
-    for (const known of BREAKER_REASONS) {
-      const holds = breaker.state !== 'closed' && breaker.reason === known;
-      metrics.apqBreakerReason.set({ reason: known }, holds ? 1 : 0);
-    }
+    for (const breaker of state.breakers) publishBreaker(breaker);
     for (const origin of ['live', 'replay'] as const)
       metrics.apqSlot.set({ origin }, origin === state.slot ? 1 : 0);
     follow('decisions', state.decisions.total, (by) => metrics.apqDecisions.inc(by));
-    metrics.apqBreakerProbeSeconds.set(Math.max(0, breaker.retryAtMs - now()) / 1000);
-    const transitions = [
-      ...BREAKER_REASONS.map((reason) => ['open', reason, breaker.openedByReason[reason]] as const),
-      ['half_open', 'time', breaker.halfOpenedTotal] as const,
-      ['closed', 'probe', breaker.closedTotal] as const,
-    ];
-    for (const [to, reason, count] of transitions) {
-      follow(`${to}:${reason}`, count, (by) => metrics.apqBreakerTransitions.inc({ state: to, reason }, by));
-    }
     for (const [field, items] of Object.entries({ ...NOTHING_YET, ...books })) {
       const [kind, ...rest] = field.split(':');
       if (kind === 'spilled') {

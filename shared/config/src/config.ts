@@ -126,6 +126,8 @@ export function configOf(parsed: ParsedOptions) {
         maxAttempts: exporter.retry.max_attempts,
         maxRetryAfterMs: exporter.retry.max_retry_after,
       },
+      retryOn: exporter.retry_on,
+      maxAgeMs: exporter.max_age,
       tls: {
         caFile: exporter.tls.ca_file,
         certFile: exporter.tls.cert_file,
@@ -149,6 +151,7 @@ export function configOf(parsed: ParsedOptions) {
       rejectedRetentionMs: dlq.rejected_retention,
       segmentBytes: dlq.segment_bytes,
       replayBytesPerSecond: dlq.replay_rate,
+      poisonAfter: dlq.poison_after,
       intakeConcurrency: dlq.intake_concurrency,
     },
     admin: {

@@ -63,6 +63,17 @@ export const age = parsed('duration', 'a duration such as 72h or 30d', (v) => {
   const ms = parseDuration(v);
   return ms !== undefined && ms > 0 ? ms : undefined;
 });
+/** An age that has no default. */
+export function optionalAge(doc: string) {
+  const expected = 'a duration such as 72h or 30d';
+  const schema = z.unknown().transform((value, context): number => {
+    const ms = parseDuration(value);
+    if (ms !== undefined && ms > 0) return ms;
+    context.addIssue({ code: 'custom', message: expected });
+    return z.NEVER;
+  });
+  return described(schema.optional(), { doc, kind: 'duration' });
+}
 export const listen = parsed('host:port', 'an address such as 127.0.0.1:4318', parseListen);
 
 /** What the environment gives is text, also where a number or a yes is meant. */
@@ -300,6 +311,13 @@ export function origins(doc: string) {
     .string({ error })
     .regex(/^(\*|[a-z][a-z0-9+.-]*:\/\/(?:[^\s/*]+\*?[^\s/*]*|\*[^\s/*]+))$/i, { error });
   return described(z.array(one, { error }).prefault([]), { doc, kind: 'list', default: [] });
+}
+
+/** Statuses of answers that are no success. */
+export function statuses(doc: string) {
+  const error = 'a list of HTTP statuses from 300 to 599, such as [404, 500]';
+  const one = fromText(z.number({ error }).int({ error }).min(300, { error }).max(599, { error }));
+  return described(z.array(one, { error }).prefault([]), { doc, kind: 'list of numbers', default: [] });
 }
 
 export function addresses(doc: string) {

@@ -12,6 +12,7 @@ import {
   flag,
   listen,
   type OptionMeta,
+  optionalAge,
   optionalCount,
   optionalPath,
   optionalSize,
@@ -25,6 +26,7 @@ import {
   secrets,
   section,
   size,
+  statuses,
   text,
   texts,
 } from './options.ts';
@@ -319,10 +321,14 @@ export const schema = section('NRDOT+', {
       high: count(3, 'Weight of high.', { max: 1_000, live: true }),
       normal: count(1, 'Weight of normal.', { max: 1_000, live: true }),
     }),
-    export_window: count(64, 'Batches between scheduler and exporters. Small keeps priorities sharp.', {
-      max: 10_000,
-    }),
-    export_window_bytes: size('64MiB', 'Bytes between them.'),
+    export_window: count(
+      64,
+      'Batches of each signal between scheduler and exporters. Small keeps priorities sharp.',
+      {
+        max: 10_000,
+      },
+    ),
+    export_window_bytes: size('64MiB', 'Bytes of each signal between them.'),
     merge_bytes: size(
       '960KiB',
       'With a backlog, batches of one signal and class go out together up to this size, as held, and up to exporter.max_request_bytes.',
@@ -330,7 +336,7 @@ export const schema = section('NRDOT+', {
     slot: duration('500ms', 'How long live and replayed work take turns when both wait.'),
     poll: duration('1s', 'Longest sleep.'),
   }),
-  breaker: section('When to stop sending, for all exporters together.', {
+  breaker: section('When to stop sending a signal, for all exporters together.', {
     failures: count(5, 'Failures in a row that open it.', { max: 1_000 }),
     throttle_ratio: ratio(0.3, 'Share of 429 in the window that opens it.'),
     min_answers: count(10, 'Answers the window must have for that.', { max: 100_000 }),
@@ -351,7 +357,9 @@ export const schema = section('NRDOT+', {
       'URL of the HTTP proxy by which the upstream is reached, with user and password where it asks for them. Without it, HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment count; `none`: no proxy.',
     ),
     timeout: duration('10s', 'Time for an answer.'),
-    concurrency: count(16, 'Most requests at once, of each exporter; adapts below that.', { max: 1_000 }),
+    concurrency: count(16, 'Most requests of each signal at once, of each exporter; adapts below that.', {
+      max: 1_000,
+    }),
     min_concurrency: count(1, 'Fewest.', { max: 1_000 }),
     inflight_bytes: size('32MiB', 'Payload bytes in memory at once.'),
     compression: choice(
@@ -370,6 +378,16 @@ export const schema = section('NRDOT+', {
       max_attempts: count(8, 'Tries.', { max: 1_000 }),
       max_retry_after: duration('10m', 'A Retry-After beyond this is taken as this.'),
     }),
+    retry_on: statuses('Statuses that are tried again like 503, whatever else they mean (docs/upstream.md).'),
+    max_age: section(
+      'Older batches, by when they were received, are dropped, counted as `too_old`. Default: no limit.',
+      {
+        traces: optionalAge('Of traces.'),
+        metrics: optionalAge('Of metrics, such as 48h for New Relic, which drops older ones behind a 200.'),
+        logs: optionalAge('Of logs.'),
+        profiles: optionalAge('Of profiles.'),
+      },
+    ),
     tls: tls('the upstream'),
   }),
   dlq: section('Batches on disk.', {
@@ -408,6 +426,11 @@ export const schema = section('NRDOT+', {
       'Size at which a segment is sealed, from 64KiB to 4GiB; at most an eighth of the capacity is used.',
     ),
     replay_rate: rate('4MiB', 'Cap of replay, in uncompressed payload.', LIVE),
+    poison_after: count(
+      5,
+      'Replays of a batch in vain, each with `exporter.retry.max_attempts` tries and while others of its signal are delivered, after which it is rejected.',
+      { max: 1_000 },
+    ),
     intake_concurrency: count(32, 'Batches written at once.', { max: 1_000 }),
   }),
   admin: section('Health, metrics, console and commands of a process.', {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { ContentEncoding, Signal } from '@nrdot/otlp';
 import { isPriorityClass, type PriorityClass } from './priority-class.ts';
 
@@ -97,6 +98,15 @@ export function assertJobData(id: string, data: unknown): asserts data is JobDat
     if (!Array.isArray(job.batches) || job.batches.length === 0) fail('batches');
     for (const batch of job.batches ?? []) if (typeof batch?.key !== 'string') fail('batches[].key');
   }
+}
+
+/** A batch may change its key any number of times; what it would be longer than this is put short. */
+const KEY_MAX_CHARS = 64;
+
+/** Keeps a key short that grows with each hand-over, and as unique as it was. Its first letter tells where it came from. */
+export function foldKey(key: string): string {
+  if (key.length <= KEY_MAX_CHARS) return key;
+  return `${key.slice(0, KEY_MAX_CHARS / 2)}-${createHash('sha256').update(key).digest('hex').slice(0, 20)}`;
 }
 
 let sequence = Math.floor(Math.random() * 36 ** 4);

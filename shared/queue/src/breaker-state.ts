@@ -1,15 +1,24 @@
+import type { Signal } from '@nrdot/otlp';
 import { numberField } from './number-field.ts';
 import type { BreakerOptions } from './store-options.ts';
 
 export const BREAKER_STATES = ['closed', 'open', 'half_open'] as const;
 export type BreakerState = (typeof BREAKER_STATES)[number];
-/** Why it opens: failures in a row, answers of 429, a key that is refused. */
-export const BREAKER_REASONS = ['failures', 'quota', 'auth'] as const;
+/** Why it opens: failures in a row, answers of 429, a key that is refused, an address that is no upstream (now). */
+export const BREAKER_REASONS = ['failures', 'quota', 'auth', 'place'] as const;
+/**
+ * What one answer says to it. `ok`: the upstream works. `fault`: perhaps the upstream, perhaps this batch, which has got it
+ * for the first time; what the same batch gets `again` counts for a probe only. `auth` and `place` open it at once.
+ */
+export type Verdict = 'ok' | 'failure' | 'fault' | 'again' | 'quota' | 'auth' | 'place';
 
-/** The breaker as `redis-cli HGETALL <prefix>:breaker` shows it. Times: Unix ms. */
+/** The breaker of a signal as `redis-cli HGETALL <prefix>:breaker:<signal>` shows it. Times: Unix ms. */
 export interface Breaker {
+  signal: Signal;
   state: BreakerState;
   reason: string;
+  /** What the upstream said when it opened last. */
+  said: string;
   sinceMs: number;
   retryAtMs: number;
   failures: number;
@@ -18,12 +27,19 @@ export interface Breaker {
   openedByReason: Record<(typeof BREAKER_REASONS)[number], number>;
   halfOpenedTotal: number;
   closedTotal: number;
+  /** Good answers. */
+  okTotal: number;
   /** Share of 429 among the answers in the window, 0 to 1. */
   throttledShare: number;
 }
 
 /** Reads the breaker's hash; its window is looked at as of now. */
-export function breakerOf(hash: Record<string, string>, windowMs: number, nowMs: number): Breaker {
+export function breakerOf(
+  signal: Signal,
+  hash: Record<string, string>,
+  windowMs: number,
+  nowMs: number,
+): Breaker {
   // Tenths of the window that nobody has answered in since stay in the hash; they are not of this window.
   const present = Math.floor(nowMs / (windowMs / 10));
   const sum = (prefix: string) => {
@@ -35,8 +51,10 @@ export function breakerOf(hash: Record<string, string>, windowMs: number, nowMs:
   };
   const state = BREAKER_STATES.find((known) => known === hash.state) ?? 'closed';
   return {
+    signal,
     state,
     reason: hash.reason ?? '',
+    said: hash.said ?? '',
     sinceMs: numberField(hash.since),
     retryAtMs: state === 'open' ? numberField(hash.retry_at) : 0,
     failures: numberField(hash.failures),
@@ -46,8 +64,17 @@ export function breakerOf(hash: Record<string, string>, windowMs: number, nowMs:
     ) as Breaker['openedByReason'],
     halfOpenedTotal: numberField(hash.half_opened_total),
     closedTotal: numberField(hash.closed_total),
+    okTotal: numberField(hash.ok_total),
     throttledShare: sum('q:') / Math.max(1, sum('n:')),
   };
+}
+
+/** Open before half-open before closed; among equals the one that has changed last. */
+export function worstOf(breakers: readonly Breaker[]): Breaker {
+  const rank = ({ state }: Breaker) => ['closed', 'half_open', 'open'].indexOf(state);
+  return breakers.reduce((worst, each) =>
+    rank(each) > rank(worst) || (rank(each) === rank(worst) && each.sinceMs > worst.sinceMs) ? each : worst,
+  );
 }
 
 /** The options as the scripts take them. */

@@ -1,3 +1,4 @@
+import type { Signal } from '@nrdot/otlp';
 import type { JobData } from './batch.ts';
 
 /** A place at an exporter that is kept free for one batch, until it is given one or freed. */
@@ -6,13 +7,13 @@ export interface Place {
   token: string;
   lockMs: number;
   /** Starts the job, which is active and locked in Redis. */
-  start(id: string, data: JobData, payload: Buffer): void;
+  start(id: string, data: JobData, payload: Buffer, epoch: string): void;
   free(): void;
 }
 
-/** Who may have a place for a batch of so many bytes. */
+/** Who may have a place for a batch of a signal, of so many bytes. */
 export interface PlaceKeeper {
-  keepPlace(bytes: number): Place | undefined;
+  keepPlace(signal: Signal, bytes: number): Place | undefined;
 }
 
 /** Longer than the pause between two batches at 10 batches/s; at fewer there is little to save. */
@@ -41,8 +42,8 @@ export class DirectLane {
     this.#keeper = keeper;
   }
 
-  keepPlace(bytes: number): Place | undefined {
-    return this.#keeper?.keepPlace(bytes);
+  keepPlace(signal: Signal, bytes: number): Place | undefined {
+    return this.#keeper?.keepPlace(signal, bytes);
   }
 
   /**

@@ -1,7 +1,14 @@
 export * from './batch.ts';
 export * from './bell.ts';
 export * from './books.ts';
-export { BREAKER_REASONS, BREAKER_STATES, type Breaker, type BreakerState } from './breaker-state.ts';
+export {
+  BREAKER_REASONS,
+  BREAKER_STATES,
+  type Breaker,
+  type BreakerState,
+  type Verdict,
+  worstOf,
+} from './breaker-state.ts';
 export * from './connection.ts';
 export type { Depth } from './depth.ts';
 export * from './direct-lane.ts';

@@ -1,3 +1,4 @@
+import type { Signal } from '@nrdot/otlp';
 import type { Origin } from './batch.ts';
 import { CLASSES, type PriorityClass } from './priority-class.ts';
 
@@ -52,7 +53,7 @@ export interface Keys {
   booked: string;
   /** Written to before replicas are awaited, since WAIT looks at the writes of its own connection only. */
   fence: string;
-  /** List of `done KEY` and `returned KEY` lines for the dlq, and how many of them were forgotten before its first. */
+  /** List of `done KEY`, `returned KEY` and `failed KEY ATTEMPTS MESSAGE` lines for the dlq, and how many of them were forgotten before its first. */
   outcomes: string;
   outcomesForgotten: string;
   /** Hash: items on the dlq's disk, as it last said; how the books stood then. */
@@ -65,8 +66,10 @@ export interface Keys {
   wake: string;
   /** Hash: the weighted pick's state. */
   scheduler: string;
-  /** Hash: the breaker's state, reason, times and window. */
-  breaker: string;
+  /** Hash: the state, reason, times and window of a signal's breaker. */
+  breaker(signal: Signal): string;
+  /** Hash: jobs by signal that wait, that were set aside for others to pass, and that are in the export queue, with their bytes. */
+  signals: string;
   /** Hash: what each process says about itself, by host and process id. */
   status: string;
   /** List: the last events, JSON, oldest first; and which scheduler tells those of the whole pipeline. */
@@ -90,7 +93,8 @@ export function keysOf(prefix: string): Keys {
     leases: `${prefix}:leases`,
     wake: `${prefix}:wake`,
     scheduler: `${prefix}:scheduler`,
-    breaker: `${prefix}:breaker`,
+    breaker: (signal) => `${prefix}:breaker:${signal}`,
+    signals: `${prefix}:signals`,
     status: `${prefix}:status`,
     events: `${prefix}:events`,
     teller: `${prefix}:events-teller`,

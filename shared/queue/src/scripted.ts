@@ -23,7 +23,6 @@ export type Scripted = (Redis | Cluster) & {
     books: string,
     wake: string,
     scheduler: string,
-    breaker: string,
     outcomes: string,
     outcomesForgotten: string,
     ...args: (string | number | Buffer)[]
@@ -81,7 +80,7 @@ export type Scripted = (Redis | Cluster) & {
     meta: string,
     marker: string,
     ...args: (string | number)[]
-  ): Promise<[number, number, Buffer[], ...[Buffer, Buffer, number, (Buffer | null)[]][]]>;
+  ): Promise<[number, number, number, Buffer[], ...[Buffer, Buffer, number, (Buffer | null)[], Buffer][]]>;
   nrdotLeave(delayed: string, marker: string, ...args: (string | number)[]): Promise<number>;
   nrdotHandOver(
     depth: string,
@@ -96,7 +95,7 @@ export type Scripted = (Redis | Cluster) & {
 export function scripted(redis: RedisConnection): Scripted {
   const define = (name: string, numberOfKeys: number, lua: string) =>
     redis.defineCommand(name, { numberOfKeys, lua: redis instanceof Cluster ? inOneSlot(lua) : lua });
-  define('nrdotEnqueue', 7, enqueue);
+  define('nrdotEnqueue', 6, enqueue);
   define('nrdotReadOutcomes', 2, readOutcomes);
   define('nrdotForgetOutcomes', 2, forgetOutcomes);
   define('nrdotBook', 2, book);

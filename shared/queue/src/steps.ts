@@ -1,4 +1,5 @@
 /** What the store's steps take and give. */
+import type { Signal } from '@nrdot/otlp';
 import type { Batch, JobData } from './batch.ts';
 import type { BreakerState } from './breaker-state.ts';
 import type { ClaimAnswer, Claimant, LimiterClaim } from './limiter-state.ts';
@@ -38,11 +39,29 @@ export interface MoveResult {
   jobs: number;
   items: Record<PriorityClass, number>;
   waiting: { live: Record<PriorityClass, number>; replay: Record<PriorityClass, number> };
-  /** Jobs that the export queue could still take. */
+  /** Jobs that the export queue could still take, of the signal that has most room. */
   room: number;
+  /** The worst of the signals'. */
   breaker: BreakerState;
-  /** Until the earliest probe, in ms, while the breaker is open. */
+  /** Until the earliest probe, in ms, while one is open. */
   probeInMs: number;
+  /** Whether there may be more to move. */
+  more: boolean;
+}
+
+/** What the dlq is told of a replayed batch that the upstream did not take. */
+export interface Failed {
+  /** Tries since it left the disk. */
+  attempts: number;
+  /** What the upstream said last. */
+  message: string;
+}
+
+/** What became of a replayed batch: it may go from the disk, or it stays there, tried in vain or not tried. */
+export interface ReplayOutcome {
+  key: string;
+  done: boolean;
+  failed?: Failed;
 }
 
 /** How a batch leaves Redis for good. */
@@ -51,7 +70,7 @@ export type Settlement =
   | { outcome: 'stored' } // on the dlq's disk
   | { outcome: 'rejected' } // on the dlq's disk, in the area that is replayed only on command
   | { outcome: 'dropped'; reason: string }
-  | { outcome: 'returned' }; // came from the dlq's disk and stays there
+  | { outcome: 'returned'; failed: Failed }; // came from the dlq's disk and stays there: all its tries were in vain
 
 /** A job to be made by a hand-over. `old` names the payload it takes over; without it the payload is new. */
 export interface HandOverJob {
@@ -63,6 +82,8 @@ export interface HandOverJob {
 /** A job that a consumer of ours holds. `ended` is set by the step that ends it. */
 export interface Held {
   queue: 'export';
+  /** State of its signal's breaker in which it is sent; its answer counts in no other. */
+  epoch?: string;
   id: string;
   token: string;
   ended: boolean;
@@ -78,14 +99,18 @@ export interface TakeLimits {
   maxBytes: number;
   /** Whether one job may be larger than `maxBytes`. */
   alone: boolean;
+  /** The same for single signals. */
+  signals?: Partial<Record<Signal, { jobs: number; bytes: number; alone: boolean }>>;
   /** Gives back what consumers hold that are gone, first. */
   lookForLost: boolean;
 }
 
 export interface Taken {
-  jobs: { id: string; data: string; attempts: number; payloads: (Buffer | null)[] }[];
-  /** Jobs that still wait. */
+  jobs: { id: string; data: string; attempts: number; payloads: (Buffer | null)[]; epoch: string }[];
+  /** Jobs that still wait and may be sent. */
   waiting: number;
+  /** Of those: what there was no room for. */
+  heldBack: number;
   /** Until the next delayed job, in ms; negative when there is none. */
   nextInMs: number;
 }

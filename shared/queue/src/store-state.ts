@@ -1,6 +1,7 @@
+import { SIGNALS, type Signal } from '@nrdot/otlp';
 import type { BatchRef, JobData, Origin } from './batch.ts';
 import { type Accounting, accountingOf, booksOf, type DiskReport, type DiskReported } from './books.ts';
-import { type Breaker, breakerOf } from './breaker-state.ts';
+import { type Breaker, breakerOf, worstOf } from './breaker-state.ts';
 import type { RedisConnection } from './connection.ts';
 import { type Depth, depthOf } from './depth.ts';
 import { classQueue, type Keys, keysOf, type QueueName } from './keys.ts';
@@ -9,7 +10,7 @@ import type { PriorityClass } from './priority-class.ts';
 import { onReplicas } from './replicas.ts';
 import { type Scripted, scripted } from './scripted.ts';
 import { EVENTS_MAX, type ProcessStatus, STATUS_COUNTS_MS, TELLER_MS } from './status.ts';
-import type { Step, StepEvents } from './steps.ts';
+import type { ReplayOutcome, Step, StepEvents } from './steps.ts';
 import type { StoreOptions } from './store-options.ts';
 
 /** How long what a process said about itself is kept after its last word. */
@@ -59,10 +60,27 @@ export abstract class StoreState {
     return replicas ? onReplicas(this.redis, this.keys.prefix, replicas, write) : write();
   }
 
-  /** The breaker's state. */
+  /** The state of each signal's breaker. */
+  async breakers(): Promise<Breaker[]> {
+    const signals = Object.keys(SIGNALS) as Signal[];
+    const hashes = await Promise.all(signals.map((signal) => this.redis.hgetall(this.keys.breaker(signal))));
+    return hashes.map((hash, i) => breakerOf(signals[i]!, hash, this.options.breaker.windowMs, Date.now()));
+  }
+
+  /** The one that most needs a look. */
   async breaker(): Promise<Breaker> {
-    const hash = await this.redis.hgetall(this.keys.breaker);
-    return breakerOf(hash, this.options.breaker.windowMs, Date.now());
+    return worstOf(await this.breakers());
+  }
+
+  /**
+   * Takes leave of the one breaker for all signals that versions before had: while open it paused the export queue by the flag
+   * with which a person does.
+   */
+  async forgetSharedBreaker(): Promise<void> {
+    const shared = `${this.keys.prefix}:breaker`;
+    const state = await this.redis.hget(shared, 'state');
+    if (state === 'open') await this.redis.hdel(this.keys.queue('export', 'meta'), 'paused');
+    if (state !== null) await this.redis.del(shared);
   }
 
   /** What Redis holds now. */
@@ -96,7 +114,7 @@ export abstract class StoreState {
   async replayOutcomes(
     from: number,
     limit: number,
-  ): Promise<{ outcomes: { done: boolean; key: string }[]; first: number; next: number }> {
+  ): Promise<{ outcomes: ReplayOutcome[]; first: number; next: number }> {
     const { outcomes, outcomesForgotten } = this.keys;
     const [first, given, ...lines] = await this.timed(
       'read_outcomes',
@@ -105,10 +123,7 @@ export abstract class StoreState {
     // What is done leaves the disk: in a failover Redis must not go back to where it still needed it.
     if (lines.length > 0) await this.kept(() => this.redis.set(this.keys.fence, lines.length));
     return {
-      outcomes: lines.map((line) => ({
-        done: line.startsWith('done '),
-        key: line.slice(line.indexOf(' ') + 1),
-      })),
+      outcomes: lines.map(outcomeIn),
       first,
       next: given + lines.length,
     };
@@ -261,4 +276,11 @@ export abstract class StoreState {
   async extend(queue: 'export', id: string, lockMs: number): Promise<void> {
     await this.redis.pexpire(`${this.keys.queue(queue, id)}:lock`, lockMs);
   }
+}
+
+/** Reads `done KEY`, `returned KEY` or `failed KEY ATTEMPTS MESSAGE`. */
+function outcomeIn(line: string): ReplayOutcome {
+  const [verdict, key = '', attempts = '', ...words] = line.split(' ');
+  if (verdict !== 'failed') return { key, done: verdict === 'done' };
+  return { key, done: false, failed: { attempts: Number(attempts) || 0, message: words.join(' ') } };
 }

@@ -1,13 +1,15 @@
+import type { Signal } from '@nrdot/otlp';
 import { Cluster } from 'ioredis';
 import { type Batch, JOB_OPTIONS, type JobData, jobDataOf } from './batch.ts';
 import type { Bells } from './bell.ts';
-import { BREAKER_STATES, type BreakerState, breakerArgs } from './breaker-state.ts';
+import { BREAKER_STATES, type BreakerState, breakerArgs, type Verdict } from './breaker-state.ts';
 import type { RedisConnection } from './connection.ts';
 import { stageField } from './depth.ts';
 import { handOverOrder } from './hand-over-order.ts';
 import { claimAnswer, claimArgs } from './limiter-state.ts';
 import { CLASSES } from './priority-class.ts';
 import type { Scripted } from './scripted.ts';
+import { MESSAGE_MAX } from './status.ts';
 import type {
   EnqueueResult,
   Group,
@@ -37,7 +39,7 @@ const ENQUEUE_RESULTS: EnqueueResult[] = [
 ];
 const TAKEN = ENQUEUE_RESULTS.indexOf('taken') + 1;
 /** So many numbers begin what a move answers, and so many what a drain does. */
-const MOVE_NUMBERS = 13;
+const MOVE_NUMBERS = 14;
 const DRAIN_NUMBERS = 4;
 /** More than a worker holds at once. */
 const SIFT_JOBS = 1_000;
@@ -102,7 +104,7 @@ export class Store extends StoreState {
     const alone = groups.length === 1 && groups[0]!.batches.length === 1 ? groups[0]!.batches[0] : undefined;
     const place =
       alone?.origin === 'live' && window && !replicas
-        ? this.#bells?.lane.keepPlace(alone.payload.byteLength)
+        ? this.#bells?.lane.keepPlace(alone.signal, alone.payload.byteLength)
         : undefined;
     const args: (string | number | Buffer)[] = [
       this.keys.prefix,
@@ -152,7 +154,7 @@ export class Store extends StoreState {
       }
     }
     for (const { claim } of groups) if (claim) args.push(...claimArgs(claim.claim, claim.claimant));
-    const { depth, books, wake, scheduler, breaker, outcomes, outcomesForgotten } = this.keys;
+    const { depth, books, wake, scheduler, outcomes, outcomesForgotten } = this.keys;
     // A payload that Redis had no memory for is missed by the script; the others of the group are none the worse.
     const withoutMemory = new Set<number>();
     const sets = pending.map((set, i) =>
@@ -162,7 +164,7 @@ export class Store extends StoreState {
       }),
     );
     const answer = this.scripts
-      .nrdotEnqueueBuffer(depth, books, wake, scheduler, breaker, outcomes, outcomesForgotten, ...args)
+      .nrdotEnqueueBuffer(depth, books, wake, scheduler, outcomes, outcomesForgotten, ...args)
       .catch((error: Error) => {
         if (!isOutOfMemory(error)) throw error;
         return sets.map(() => NO_MEMORY);
@@ -176,7 +178,7 @@ export class Store extends StoreState {
       throw error;
     }
     if (results[0] === TAKEN && alone) {
-      place?.start(alone.id, jobDataOf(alone), asBuffer(alone.payload));
+      place?.start(alone.id, jobDataOf(alone), asBuffer(alone.payload), String(results[1 + claims] ?? ''));
       return [{ results: ['taken'], ...(claims > 0 ? { answer: claimAnswer(results[1]) } : {}) }];
     }
     place?.free();
@@ -230,24 +232,34 @@ export class Store extends StoreState {
       room: r[10] ?? 0,
       breaker: BREAKER_STATES[r[11] ?? 0] ?? 'closed',
       probeInMs: r[12] ?? 0,
+      more: r[13] === 1,
     };
   }
 
   /**
    * Takes one answer of the upstream into the breaker.
-   * @returns its state after that
+   * @param epoch of the state in which it was asked; the present one when there is none
+   * @returns the state of the signal's breaker after that
    */
-  async report(kind: 'ok' | 'failure' | 'quota' | 'auth', retryAfterMs: number): Promise<BreakerState> {
+  async report(
+    signal: Signal,
+    kind: Verdict,
+    retryAfterMs: number,
+    { said = '', epoch = '' }: { said?: string; epoch?: string | undefined } = {},
+  ): Promise<BreakerState> {
     const { breaker, wake, prefix } = this.keys;
     const state = await this.timed(
       'report',
       this.scripts.nrdotReport(
-        breaker,
+        breaker(signal),
         wake,
         prefix,
+        signal,
+        epoch,
         kind,
         Math.round(retryAfterMs),
         ...breakerArgs(this.options.breaker),
+        said.slice(0, MESSAGE_MAX),
       ),
     );
     this.#bells?.scheduler.ring();
@@ -295,7 +307,11 @@ export class Store extends StoreState {
     const { outcome } = settlement;
     const field =
       outcome === 'dropped' ? `dropped:${settlement.reason}` : outcome === 'returned' ? '' : outcome;
-    const verdict = job.origin === 'replay' ? (outcome === 'returned' ? 'returned' : 'done') : '';
+    const verdict = job.origin === 'replay' ? (outcome === 'returned' ? 'failed' : 'done') : '';
+    const said =
+      outcome === 'returned'
+        ? ` ${settlement.failed.attempts} ${settlement.failed.message.slice(0, MESSAGE_MAX)}`
+        : '';
     const step = (scripts: Scripted) =>
       this.timed(
         'settle',
@@ -313,6 +329,9 @@ export class Store extends StoreState {
           held?.id ?? '',
           held?.token ?? '',
           ...breakerArgs(this.options.breaker),
+          said,
+          job.signal,
+          held?.epoch ?? '',
           ...job.batches.flatMap((batch) => [batch.key, batch.items, batch.bytes]),
         ),
       );
@@ -329,7 +348,7 @@ export class Store extends StoreState {
   /** Takes jobs that wait, with their payloads, and locks them for a consumer. */
   async take(queue: 'export', limits: TakeLimits): Promise<Taken> {
     const key = (part: string) => this.keys.queue(queue, part);
-    const [waiting, nextInMs, odd, ...jobs] = await this.timed(
+    const [waiting, nextInMs, heldBack, odd, ...jobs] = await this.timed(
       'take',
       this.scripts.nrdotTakeBuffer(
         key('wait'),
@@ -345,17 +364,25 @@ export class Store extends StoreState {
         Math.max(0, limits.maxBytes),
         limits.alone ? 1 : 0,
         limits.lookForLost ? 1 : 0,
+        ...Object.entries(limits.signals ?? {}).flatMap(([signal, { jobs, bytes, alone }]) => [
+          signal,
+          jobs,
+          Math.max(0, bytes),
+          alone ? 1 : 0,
+        ]),
       ),
     );
     this.tellOdd(odd);
     return {
       waiting,
       nextInMs,
-      jobs: jobs.map(([id, data, attempts, payloads]) => ({
+      heldBack,
+      jobs: jobs.map(([id, data, attempts, payloads, epoch]) => ({
         id: id.toString(),
         data: data.toString(),
         attempts,
         payloads,
+        epoch: epoch.toString(),
       })),
     };
   }

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
+import { SIGNALS, type Signal } from '@nrdot/otlp';
 import { Cluster } from 'ioredis';
 import { assertJobData, type JobData } from './batch.ts';
 import type { Bell } from './bell.ts';
@@ -12,8 +13,9 @@ import { type Consumer, RetryLater } from './worker.ts';
 
 export interface TakeOptions {
   store: Store;
+  /** Of each signal. */
   concurrency: number;
-  /** Payload bytes of all jobs under way; one that is larger passes alone rather than never. */
+  /** Payload bytes of all jobs under way; one of each signal passes alone rather than never. */
   maxBytes: number;
   /** Rung when there may be a job; without it a blocking read on a connection of its own tells. */
   bell?: Bell | undefined;
@@ -42,6 +44,11 @@ const EXTEND_MS = 3_000;
 const LOST_CHECK_MS = 2_500;
 const FAULT_PAUSE_MS = 500;
 const TAKE_MAX_JOBS = 16;
+/** While one signal has all it may have, others are looked for so often. */
+const OTHERS_CHECK_MS = 10;
+/** Of the bytes, a signal leaves the others the rest. */
+const SIGNAL_SHARE = 0.75;
+const NAMES = Object.keys(SIGNALS) as Signal[];
 
 /**
  * The export queue's consumer. It does what BullMQ's worker does, in the same layout and beside such workers, with one
@@ -53,13 +60,13 @@ export class Taker implements Consumer, PlaceKeeper {
   readonly #sleeper: RedisConnection | undefined;
   readonly #marker: WakeSignal | undefined;
   readonly #token = randomBytes(12).toString('hex');
-  readonly #running = new Map<string, number>();
+  readonly #running = new Map<string, { signal: Signal; bytes: number }>();
   readonly #extender: NodeJS.Timeout;
   readonly #done: Promise<void>;
-  #concurrency: number;
+  readonly #concurrency: Record<Signal, number>;
   #bytes = 0;
-  /** Places kept for batches that are on their way into Redis. */
-  #kept = 0;
+  /** What is under way, or has a place kept while it is on its way into Redis, by signal. */
+  readonly #under: Record<Signal, { jobs: number; bytes: number }>;
   #paused = false;
   #closing = false;
   /** Wakes the loop when a slot is free or the state has changed. */
@@ -68,7 +75,15 @@ export class Taker implements Consumer, PlaceKeeper {
 
   constructor(options: TakeOptions) {
     this.#options = options;
-    this.#concurrency = options.concurrency;
+    const { concurrency } = options;
+    this.#concurrency = {
+      traces: concurrency,
+      metrics: concurrency,
+      logs: concurrency,
+      profiles: concurrency,
+    };
+    const none = () => ({ jobs: 0, bytes: 0 });
+    this.#under = { traces: none(), metrics: none(), logs: none(), profiles: none() };
     this.#sleeper = options.bell ? undefined : another(options.store.redis);
     this.#sleeper?.on('error', () => {}); // the store's connection says so
     this.#marker =
@@ -100,48 +115,64 @@ export class Taker implements Consumer, PlaceKeeper {
     this.#changed();
   }
 
-  setConcurrency(jobs: number): void {
-    this.#concurrency = jobs;
+  /** @param signal without it, for each of them */
+  setConcurrency(jobs: number, signal?: Signal): void {
+    for (const name of signal ? [signal] : NAMES) this.#concurrency[name] = jobs;
     this.#changed();
   }
 
-  keepPlace(bytes: number): Place | undefined {
-    const full =
-      this.#running.size + this.#kept >= this.#concurrency || this.#bytes + bytes > this.#options.maxBytes;
+  keepPlace(signal: Signal, bytes: number): Place | undefined {
+    const { jobs, bytes: room } = this.#roomOf(signal);
+    const full = jobs <= 0 || bytes > room || this.#bytes + bytes > this.#options.maxBytes;
     if (this.#paused || this.#closing || full) return undefined;
-    this.#kept++;
-    this.#bytes += bytes;
+    this.#count(signal, 1, bytes);
     const free = () => {
-      this.#kept--;
-      this.#bytes -= bytes;
+      this.#count(signal, -1, -bytes);
       this.#changed();
     };
     return {
       token: this.#token,
       lockMs: LOCK_MS,
-      start: (id, data, payload) => {
-        this.#kept--;
-        this.#bytes -= bytes;
+      start: (id, data, payload, epoch) => {
+        this.#count(signal, -1, -bytes);
         // With the last place taken, the next batch would have to wait for this one's end.
-        const unhurried = this.#running.size + this.#kept + 1 < this.#concurrency;
-        void this.#work(id, data, 0, [payload], unhurried);
+        const unhurried = this.#roomOf(signal).jobs > 1;
+        void this.#work({ id, data, attempts: 0, payloads: [payload], epoch }, unhurried);
       },
       free,
     };
   }
 
+  #count(signal: Signal, jobs: number, bytes: number): void {
+    this.#bytes += bytes;
+    const under = this.#under[signal];
+    under.jobs += jobs;
+    under.bytes += bytes;
+  }
+
+  #roomOf(signal: Signal): { jobs: number; bytes: number; alone: boolean } {
+    const { jobs, bytes } = this.#under[signal];
+    return {
+      jobs: this.#concurrency[signal] - jobs,
+      bytes: this.#options.maxBytes * SIGNAL_SHARE - bytes,
+      alone: jobs === 0,
+    };
+  }
+
   async #run(): Promise<void> {
     while (!this.#closing) {
-      const room = Math.min(TAKE_MAX_JOBS, this.#concurrency - this.#running.size - this.#kept);
+      const free = NAMES.reduce((sum, signal) => sum + Math.max(0, this.#roomOf(signal).jobs), 0);
+      const room = Math.min(TAKE_MAX_JOBS, free);
       if (this.#paused || room <= 0) {
         await this.#untilChange(BLOCK_MAX_MS);
         continue;
       }
       try {
-        const { jobs, waiting, nextInMs } = await this.#take(room);
+        const { jobs, waiting, nextInMs, heldBack } = await this.#take(room);
         if (this.#closing) return;
         if (jobs.length === room) continue; // there may be more, and more places
         if (waiting === 0) await this.#sleep(nextInMs < 0 ? BLOCK_MAX_MS : Math.min(BLOCK_MAX_MS, nextInMs));
+        else if (heldBack > 0) await this.#untilChange(OTHERS_CHECK_MS);
         // Full by bytes before everything was taken: there is more, but not for now.
         else if (this.#running.size > 0) await this.#untilChange(BLOCK_MAX_MS);
       } catch (error) {
@@ -165,27 +196,22 @@ export class Taker implements Consumer, PlaceKeeper {
       maxBytes: maxBytes - this.#bytes,
       alone: this.#running.size === 0,
       lookForLost,
+      signals: Object.fromEntries(NAMES.map((signal) => [signal, this.#roomOf(signal)])),
     });
-    for (const { id, data, attempts, payloads } of taken.jobs) void this.#work(id, data, attempts, payloads);
+    for (const job of taken.jobs) void this.#work(job);
     return taken;
   }
 
   /**
-   * @param given as Redis has it, or what it was made of
    * @param unhurried whether its end may wait a moment
    */
-  async #work(
-    id: string,
-    given: string | JobData,
-    attempts: number,
-    payloads: (Buffer | null)[],
-    unhurried = false,
-  ): Promise<void> {
+  async #work({ id, data: given, attempts, payloads, epoch }: Given, unhurried = false): Promise<void> {
     const { store, handle, onError, faultDelayMs } = this.#options;
     const bytes = payloads.reduce((sum, payload) => sum + (payload?.byteLength ?? 0), 0);
-    const held: Held = { queue: 'export', id, token: this.#token, ended: false, unhurried };
-    this.#running.set(id, bytes);
-    this.#bytes += bytes;
+    const held: Held = { queue: 'export', id, token: this.#token, epoch, ended: false, unhurried };
+    const signal = signalOf(given);
+    this.#running.set(id, { signal, bytes });
+    this.#count(signal, 1, bytes);
     try {
       try {
         const data: unknown = typeof given === 'string' ? JSON.parse(given) : given;
@@ -203,7 +229,7 @@ export class Taker implements Consumer, PlaceKeeper {
       onError(error as Error); // Redis is away: the lock runs out, and the job is taken again
     } finally {
       this.#running.delete(id);
-      this.#bytes -= bytes;
+      this.#count(signal, -1, -bytes);
       this.#changed();
     }
   }
@@ -241,6 +267,15 @@ export class Taker implements Consumer, PlaceKeeper {
       // Redis is away; a lock that runs out means a batch may be sent twice, which the promises allow.
     }
   }
+}
+
+/** A job as Redis has it, or as it was made. */
+type Given = Omit<Taken['jobs'][number], 'data'> & { data: string | JobData };
+
+/** What nobody can read counts as one of the traces. */
+function signalOf(given: string | JobData): Signal {
+  const name = typeof given === 'string' ? /"signal":"(\w+)"/.exec(given)?.[1] : given.signal;
+  return NAMES.find((known) => known === name) ?? 'traces';
 }
 
 /** A connection of the same kind, for blocking reads. */

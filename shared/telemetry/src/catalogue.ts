@@ -228,16 +228,19 @@ export const CATALOGUE = {
     ['script'],
   ),
   apqBreakerState: whole(
-    gauge('scheduler', 'apq_breaker_state', '1 for the state the breaker is in, 0 for the others.', [
-      'state',
-    ]),
+    gauge(
+      'scheduler',
+      'apq_breaker_state',
+      '1 for the state the breaker of a signal is in, 0 for the others.',
+      ['state', 'signal'],
+    ),
   ),
   apqBreakerReason: whole(
     gauge(
       'scheduler',
       'apq_breaker_reason',
       '1 for why the breaker is open or half-open, 0 for the other reasons and while it is closed.',
-      ['reason'],
+      ['reason', 'signal'],
     ),
   ),
   apqBreakerProbeSeconds: whole(
@@ -245,15 +248,15 @@ export const CATALOGUE = {
       'scheduler',
       'apq_breaker_probe_seconds',
       'Time until the breaker tries the upstream again; 0 while it is not open.',
-      [],
+      ['signal'],
     ),
   ),
   apqBreakerTransitions: whole(
     counter(
       'scheduler',
       'apq_breaker_transitions_total',
-      'Changes of the breaker, by new state and reason.',
-      ['state', 'reason'],
+      'Changes of the breaker of a signal, by new state and reason.',
+      ['state', 'reason', 'signal'],
     ),
   ),
   apqMoveSeconds: histogram(

@@ -3,16 +3,15 @@
  * Counters whose labels all have fixed values are on `/metrics` from the start, at 0. `<…>` stands for what is not known
  * beforehand and yet bounded, such as a status code.
  */
-const SPILL = ['fill', 'breaker:failures', 'breaker:quota', 'breaker:auth', 'retries_exhausted'];
-const REFUSED_FOR_GOOD = [
-  'too_large',
-  'status_400',
-  'status_404',
-  'status_415',
-  'status_422',
-  'status_500',
-  'status_<code>',
+const SPILL = [
+  'fill',
+  'breaker:failures',
+  'breaker:quota',
+  'breaker:auth',
+  'breaker:place',
+  'retries_exhausted',
 ];
+const REFUSED_FOR_GOOD = ['too_large', 'status_400', 'status_409', 'status_422', 'status_<code>'];
 
 const STEPS = [
   ...[
@@ -45,7 +44,7 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   script: STEPS,
   version: ['<version>'],
   node: ['<version>'],
-  outcome: ['delivered', 'retry', 'too-large', 'rejected'],
+  outcome: ['delivered', 'retry', 'hold', 'too-large', 'rejected'],
   'receiver_requests_total.code': ['200', '400', '401', '405', '413', '415', '500', '503', '<code>'],
   'receiver_refused_total.reason': [
     'malformed',
@@ -78,11 +77,19 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   ],
   'apq_spill_total.reason': [...SPILL, ...REFUSED_FOR_GOOD.map((reason) => `rejected:${reason}`)],
   'apq_breaker_state.state': ['closed', 'open', 'half_open'],
-  'apq_breaker_reason.reason': ['failures', 'quota', 'auth'],
+  'apq_breaker_reason.reason': ['failures', 'quota', 'auth', 'place'],
   'apq_breaker_transitions_total.state': ['closed', 'open', 'half_open'],
-  'apq_breaker_transitions_total.reason': ['failures', 'quota', 'auth', 'probe', 'time'],
+  'apq_breaker_transitions_total.reason': ['failures', 'quota', 'auth', 'place', 'probe', 'time'],
   'exporter_rejected_items_total.reason': ['partial_success', ...REFUSED_FOR_GOOD],
-  'exporter_retries_total.reason': ['throttled', 'unavailable', 'auth', 'connection', 'timeout'],
+  'exporter_retries_total.reason': [
+    'throttled',
+    'unavailable',
+    'server_error',
+    'connection',
+    'timeout',
+    'auth',
+    'place',
+  ],
   'dlq_state.state': ['ok', 'full', 'disk_full', 'disk_failing'],
   'pipeline_accounting_items.state': [
     'accepted',
@@ -94,7 +101,7 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
     'difference',
   ],
   'pipeline_dropped_items_total.reason': [
-    ...['partial_success', 'corrupted', 'retention', 'capacity'],
+    ...['partial_success', 'too_old', 'corrupted', 'retention', 'capacity'],
     ...['rejected_retention', 'rejected_capacity', 'purged'],
     ...['redis_lost', 'unaccounted'],
   ],

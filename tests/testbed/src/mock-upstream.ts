@@ -33,6 +33,20 @@ export interface Behaviour {
   loseRate: number;
   /** Answers every request with this status instead; 0 for none. */
   status: number;
+  /** The same for the requests of one signal, such as `{ "logs": 403 }`. */
+  signalStatus: Record<string, number>;
+  /** Takes the requests of these signals and lets them wait so long for an answer, such as `{ "logs": 60000 }`. */
+  signalLatencyMs: Record<string, number>;
+  /** Answers 200 with a page for people, as a login or a parking page does. */
+  html: boolean;
+  /** Answers every request with this redirect instead; 0 for none. */
+  redirectStatus: number;
+  /** Where to, such as `http://127.0.0.1:4320`; the request's path is added. */
+  redirectTo: string;
+  /** A text that makes a request fail that has it in it, anywhere in the decompressed body; empty for none. */
+  poison: string;
+  /** With this status. */
+  poisonStatus: number;
   /** Cuts every connection. */
   outage: boolean;
   /** 413 beyond it. */
@@ -63,6 +77,13 @@ export const HEALTHY: Behaviour = {
   garbageRate: 0,
   loseRate: 0,
   status: 0,
+  signalStatus: {},
+  signalLatencyMs: {},
+  html: false,
+  redirectStatus: 0,
+  redirectTo: '',
+  poison: '',
+  poisonStatus: 500,
   outage: false,
   maxBodyBytes: 64 * 1024 * 1024,
   firstMemberOnly: false,
@@ -228,7 +249,9 @@ class Mock implements MockUpstream {
     this.#counts.requests += 1;
     if (wire === undefined) return this.#answer(response, request, 413, 'the body is too large');
     this.#counts.wireBytes += wire.byteLength;
-    const pauseMs = behaviour.latencyMs + Math.random() * behaviour.jitterMs;
+    const name = signal ?? 'profiles';
+    const pauseMs =
+      behaviour.latencyMs + (behaviour.signalLatencyMs[name] ?? 0) + Math.random() * behaviour.jitterMs;
     if (pauseMs > 0) await wait(pauseMs);
     if (this.#behaviour.outage) {
       request.socket.destroy();
@@ -239,7 +262,18 @@ class Mock implements MockUpstream {
         return this.#answer(response, request, 401, `the header ${name} is missing or wrong`);
       }
     }
-    if (behaviour.status > 0) return this.#answer(response, request, behaviour.status, 'as told');
+    const status = behaviour.signalStatus[name] || behaviour.status;
+    if (status > 0) return this.#answer(response, request, status, 'as told');
+    if (behaviour.redirectStatus > 0) {
+      this.#count(behaviour.redirectStatus);
+      response.writeHead(behaviour.redirectStatus, { location: behaviour.redirectTo + path }).end();
+      return;
+    }
+    if (behaviour.html) {
+      this.#count(200);
+      response.writeHead(200, { 'content-type': 'text/html' }).end('<!doctype html><title>Sign in</title>');
+      return;
+    }
     const dice = Math.random();
     let edge = behaviour.errorRate;
     if (dice < edge)
@@ -261,6 +295,8 @@ class Mock implements MockUpstream {
     const json = (request.headers['content-type'] ?? '').startsWith('application/json');
     try {
       body = behaviour.firstMemberOnly ? firstMember(wire, encoding) : await decompress(wire, encoding);
+      if (behaviour.poison !== '' && body.includes(behaviour.poison))
+        return this.#answer(response, request, behaviour.poisonStatus, `it has ${behaviour.poison} in it`);
       if (signal) items = this.#received.take(signal, body, json ? 'json' : 'protobuf', clockMs());
       else this.#counts.profiles += 1;
     } catch (error) {
@@ -287,7 +323,7 @@ class Mock implements MockUpstream {
     }
     edge += behaviour.garbageRate;
     if (dice < edge) {
-      this.#counts.byStatus['200'] = (this.#counts.byStatus['200'] ?? 0) + 1;
+      this.#count(200);
       response
         .writeHead(200, { 'content-type': 'application/x-protobuf' })
         .end(Buffer.from([0xff, 0xff, 0x07]));
@@ -305,6 +341,11 @@ class Mock implements MockUpstream {
     await wait(this.#linkFreeAtMs - nowMs);
   }
 
+  #count(status: number): void {
+    const { byStatus } = this.#counts;
+    byStatus[String(status)] = (byStatus[String(status)] ?? 0) + 1;
+  }
+
   #answer(
     response: ServerResponse,
     request: IncomingMessage,
@@ -312,8 +353,7 @@ class Mock implements MockUpstream {
     message: string,
     rejected = 0,
   ): void {
-    const { byStatus } = this.#counts;
-    byStatus[String(status)] = (byStatus[String(status)] ?? 0) + 1;
+    this.#count(status);
     const json = (request.headers['content-type'] ?? '').startsWith('application/json');
     const headers: Record<string, string> = {
       'content-type': json ? 'application/json' : 'application/x-protobuf',

@@ -3,8 +3,10 @@ import { numberField } from '../number-field.ts';
 
 /** Lists and sorted sets of a BullMQ queue in which a job may be. */
 export const LISTS = ['wait', 'active', 'paused'] as const;
+/** Of a class queue: what was set aside for other signals to pass. */
+export const ASIDES = ['aside:traces', 'aside:metrics', 'aside:logs', 'aside:profiles'] as const;
 export const SETS = ['delayed', 'prioritized', 'failed', 'completed', 'waiting-children'] as const;
-export type Part = (typeof LISTS)[number] | (typeof SETS)[number];
+export type Part = (typeof LISTS)[number] | (typeof ASIDES)[number] | (typeof SETS)[number];
 
 export interface Place {
   queue: QueueName;
@@ -59,12 +61,15 @@ const NOTHING = { from: 1, to: 0 };
 
 /** The parts through which batches flow; jobs anywhere else are out of the services' sight. */
 export function flows({ queue, part }: Place): boolean {
-  if (part === 'wait') return true;
+  if (part === 'wait' || isAside(part)) return true;
   return (queue === 'export' || queue === 'spill') && (part === 'active' || part === 'delayed');
 }
 
 const EVERYWHERE: readonly Place[] = QUEUES.flatMap((queue) =>
-  [...LISTS, ...SETS].map((part) => ({ queue, part })),
+  [...LISTS, ...(queue === 'export' || queue === 'spill' ? [] : ASIDES), ...SETS].map((part) => ({
+    queue,
+    part,
+  })),
 );
 
 /**
@@ -176,7 +181,11 @@ export class Census {
 }
 
 function isList({ part }: Place): boolean {
-  return (LISTS as readonly string[]).includes(part);
+  return (LISTS as readonly string[]).includes(part) || isAside(part);
+}
+
+function isAside(part: Part): boolean {
+  return (ASIDES as readonly string[]).includes(part);
 }
 
 function seenJob({ queue, part }: Place, reply: (string | number)[]): SeenJob {

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
+import { SIGNALS, type Signal } from '@nrdot/otlp';
 import { Cluster, type Redis } from 'ioredis';
 import { JOB_OPTIONS } from '../batch.ts';
 import type { RedisConnection } from '../connection.ts';
-import { QUEUES, type QueueName } from '../keys.ts';
+import { type Keys, QUEUES, type QueueName } from '../keys.ts';
 import { numberField } from '../number-field.ts';
 import { primaryOf } from '../replicas.ts';
 import { look } from '../scripts/look.ts';
@@ -213,9 +214,15 @@ export class Doctor {
   async #types(): Promise<void> {
     const { keys, redis } = this.#store;
     const expected: [key: string, type: string][] = [
-      ...[keys.depth, keys.books, keys.scheduler, keys.breaker, keys.disk, keys.status].map(
-        (key): [string, string] => [key, 'hash'],
-      ),
+      ...[
+        keys.depth,
+        keys.books,
+        keys.scheduler,
+        keys.signals,
+        ...breakersOf(keys),
+        keys.disk,
+        keys.status,
+      ].map((key): [string, string] => [key, 'hash']),
       [keys.wake, 'zset'],
       [keys.outcomes, 'list'],
       [keys.booked, 'list'],
@@ -252,7 +259,8 @@ export class Doctor {
       [keys.depth]: /^$/,
       [keys.books]: /^epoch/,
       [keys.scheduler]: /^(weights|slot)$/,
-      [keys.breaker]: /^(state|reason)$/,
+      [keys.signals]: /^$/,
+      ...Object.fromEntries(breakersOf(keys).map((key) => [key, /^(state|reason|said)$/])),
       [keys.disk]: /^$/,
     };
     const books: string[] = [];
@@ -569,6 +577,10 @@ const RESERVED = new Set([
     'wait-children',
   ],
 ]);
+
+function breakersOf(keys: Keys): string[] {
+  return (Object.keys(SIGNALS) as Signal[]).map((signal) => keys.breaker(signal));
+}
 
 function isSuspect(job: SeenJob): boolean {
   if (job.locked) return false;

@@ -1,11 +1,14 @@
 /**
- * The breaker's one copy of its rules, as Lua that other scripts include. Its state is the hash `<prefix>:breaker`:
+ * The breaker's one copy of its rules, as Lua that other scripts include. Each signal has a destination and a breaker of its own,
+ * so that what fails fails alone. Its state is the hash `<prefix>:breaker:<signal>`:
  *
- *   state      closed | open | half_open        reason   why it opened last (`failures`, `quota`, `auth`)
+ *   state      closed | open | half_open        reason   why it opened last (`failures`, `quota`, `auth`, `place`)
  *   since      ms, when the state began         retry_at ms, earliest probe
+ *   epoch      counts its states: an answer counts only in the state in which its request was sent
+ *   said       what the upstream said when it opened last
  *   failures   in a row, all exporters          opened   openings in a row without a success between
  *   n:<slot>, q:<slot>, at:<slot>               answers and 429s in one tenth of the window, and which tenth it is
- *   opened_total, opened_total:<reason>, half_opened_total, closed_total   counted since the prefix was first used
+ *   opened_total, opened_total:<reason>, half_opened_total, closed_total, ok_total (good answers)   counted since the prefix was first used
  *
  * A field that somebody has made no number counts as 0, and a counter is begun anew: no step fails for it.
  *
@@ -13,6 +16,7 @@
  * open time in ms.
  */
 export const breaker = `
+local signals = { 'traces', 'metrics', 'logs', 'profiles' }
 local function breaker_args(i)
   return { failures = tonumber(ARGV[i]), ratio = tonumber(ARGV[i+1]), least = tonumber(ARGV[i+2]),
     window = tonumber(ARGV[i+3]), min_open = tonumber(ARGV[i+4]), max_open = tonumber(ARGV[i+5]) }
@@ -31,60 +35,52 @@ local function breaker_count(key, field)
   redis.call('HSET', key, field, 1)
   return 1
 end
-local function pause_export(prefix)
-  redis.call('HSET', prefix .. ':export:meta', 'paused', 1)
-  redis.call('DEL', prefix .. ':export:marker')
+local function breaker_key(prefix, signal) return prefix .. ':breaker:' .. signal end
+local function breaker_becomes(key, state, now)
+  redis.call('HSET', key, 'state', state, 'since', now)
+  breaker_count(key, 'epoch')
 end
-local function resume_export(prefix)
-  redis.call('HDEL', prefix .. ':export:meta', 'paused')
-  redis.call('ZADD', prefix .. ':export:marker', 0, '0')
-end
-local function breaker_open(prefix, reason, now, retry_after, options)
-  local key = prefix .. ':breaker'
+local function breaker_open(key, reason, now, retry_after, options, said)
   local opened = breaker_number(redis.call('HGET', key, 'opened'))
   local wait = math.max(math.min(options.max_open, options.min_open * 2 ^ math.min(opened, 30)), retry_after)
-  redis.call('HSET', key, 'state', 'open', 'reason', reason, 'since', now, 'retry_at', string.format('%.0f', now + wait), 'opened', opened + 1)
+  breaker_becomes(key, 'open', now)
+  redis.call('HSET', key, 'reason', reason, 'retry_at', string.format('%.0f', now + wait), 'opened', opened + 1, 'said', said)
   breaker_count(key, 'opened_total')
   breaker_count(key, 'opened_total:' .. reason)
-  pause_export(prefix)
 end
--- One answer of the upstream. kind: ok, failure, quota or auth.
-local function breaker_report(prefix, kind, retry_after, options)
-  local key, now = prefix .. ':breaker', clock()
+-- One answer of the upstream. kind: ok, failure, fault (of a batch's first try) or again (of a later one), quota, auth, place.
+-- epoch: of the state in which it was asked, empty for the present one. Gives the state after it, and whether it changed.
+local function breaker_report(prefix, signal, epoch, kind, retry_after, options, said)
+  local key, now = breaker_key(prefix, signal), clock()
+  local held = redis.call('HMGET', key, 'state', 'epoch')
+  local state = held[1] or 'closed'
+  if state == 'open' or (epoch ~= '' and epoch ~= (held[2] or '0')) then return state, false end
   local tenth = math.floor(now / (options.window / 10))
   local slot = tenth % 10
   if redis.call('HGET', key, 'at:' .. slot) ~= tostring(tenth) then
     redis.call('HSET', key, 'at:' .. slot, tostring(tenth), 'n:' .. slot, 0, 'q:' .. slot, 0)
   end
   breaker_count(key, 'n:' .. slot)
-  local state = redis.call('HGET', key, 'state') or 'closed'
   if kind == 'ok' then
     redis.call('HSET', key, 'failures', 0)
+    breaker_count(key, 'ok_total')
     if state == 'half_open' then
-      redis.call('HSET', key, 'state', 'closed', 'since', now, 'opened', 0)
+      breaker_becomes(key, 'closed', now)
+      redis.call('HSET', key, 'opened', 0)
       breaker_count(key, 'closed_total')
       for i = 0, 9 do redis.call('HDEL', key, 'n:' .. i, 'q:' .. i, 'at:' .. i) end
-      resume_export(prefix)
-      return 'closed'
+      return 'closed', true
     end
-    return state
+    return state, false
   end
   if kind == 'quota' then breaker_count(key, 'q:' .. slot) end
-  local failures = breaker_count(key, 'failures')
-  if state == 'half_open' then
-    local reasons = { quota = 'quota', auth = 'auth' }
-    breaker_open(prefix, reasons[kind] or 'failures', now, retry_after, options)
-    return 'open'
-  elseif state == 'open' then
-    local asked = now + retry_after
-    if asked > breaker_number(redis.call('HGET', key, 'retry_at')) then
-      redis.call('HSET', key, 'retry_at', string.format('%.0f', asked))
-    end
-    return 'open'
-  end
+  local failures = breaker_number(redis.call('HGET', key, 'failures'))
+  if kind ~= 'again' then failures = breaker_count(key, 'failures') end
   local reason
-  if kind == 'auth' then
-    reason = 'auth'
+  if kind == 'auth' or kind == 'place' then
+    reason = kind
+  elseif state == 'half_open' then
+    reason = kind == 'quota' and 'quota' or 'failures'
   else
     local answers, quotas = 0, 0
     for i = 0, 9 do
@@ -96,23 +92,21 @@ local function breaker_report(prefix, kind, retry_after, options)
     if answers >= options.least and quotas / answers >= options.ratio then reason = 'quota'
     elseif failures >= options.failures then reason = kind == 'quota' and 'quota' or 'failures' end
   end
-  if reason then
-    breaker_open(prefix, reason, now, retry_after, options)
-    return 'open'
-  end
-  return 'closed'
+  if not reason then return state, false end
+  breaker_open(key, reason, now, retry_after, options, said)
+  return 'open', true
 end
--- Lets the probe time begin when it has come.
-local function breaker_step(prefix)
-  local key = prefix .. ':breaker'
+-- Lets the probe time begin when it has come. Gives the state, and when the next probe is.
+local function breaker_step(prefix, signal, now)
+  local key = breaker_key(prefix, signal)
   local held = redis.call('HMGET', key, 'state', 'retry_at')
-  local state = held[1] or 'closed'
-  if state == 'open' and clock() >= breaker_number(held[2]) then
-    redis.call('HSET', key, 'state', 'half_open', 'since', clock())
+  local state, retry_at = held[1] or 'closed', breaker_number(held[2])
+  if state == 'open' and now >= retry_at then
+    breaker_becomes(key, 'half_open', now)
     breaker_count(key, 'half_opened_total')
-    resume_export(prefix)
-    return 'half_open'
+    redis.call('ZADD', prefix .. ':export:marker', 0, '0')
+    return 'half_open', retry_at
   end
-  return state
+  return state, retry_at
 end
 `;

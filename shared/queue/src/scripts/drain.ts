@@ -3,43 +3,57 @@ import { jobs } from './jobs.ts';
 import { prelude } from './prelude.ts';
 
 /**
- * While the breaker is open: sends what waits in the export queue and in the class queues to the spill queue, one
- * job per batch, lowest class first. What came from the dlq's disk is given back to it instead. A payload that was
+ * While the breaker of a signal is open: sends what waits of it in the export queue and in the class queues to the spill
+ * queue, one job per batch, lowest class first. What came from the dlq's disk is given back to it instead, as `failed` when it was
+ * tried: a batch that is the upstream's trouble must not be the next probe too. A payload that was
  * in the export queue gets a new key, so that an exporter that wakes up late finds nothing.
  *
  * KEYS  1 depth  2 books  3 replay outcomes
  * ARGV  1 prefix  2 now in ms  3 job options (JSON)  4 most jobs in one call
- * Gives { jobs taken, items spilled ×3 by class, a line for each odd job that went to a failed set … }; nothing when the breaker
- * is not open
+ * Gives { jobs taken, items spilled ×3 by class, a line for each odd job that went to a failed set … }; nothing when no breaker
+ * is open
  */
 export const drain = `#!lua flags=allow-oom
 ${prelude}
 ${breaker}
 ${jobs}
 local prefix, now, opts, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local held = rcall('HMGET', prefix .. ':breaker', 'state', 'reason')
-if held[1] ~= 'open' then return { 0, 0, 0, 0 } end
-expect('HLEN', { KEYS[1], KEYS[2], prefix .. ':spill:meta' })
+local open, any = {}, false
+for _, signal in ipairs(signals) do
+  local held = rcall('HMGET', breaker_key(prefix, signal), 'state', 'reason', 'said')
+  if held[1] == 'open' then
+    open[signal] = { reason = 'breaker:' .. (held[2] or 'failures'), said = held[3] or '' }
+    any = true
+  end
+end
+if not any then return { 0, 0, 0, 0 } end
+expect('HLEN', { KEYS[1], KEYS[2], prefix .. ':spill:meta', prefix .. ':signals' })
 expect('LLEN', { KEYS[3], prefix .. ':spill:wait', prefix .. ':export:wait' })
 for _, class in ipairs({ 'critical', 'high', 'normal' }) do
-  expect('LLEN', { prefix .. ':' .. class .. ':wait', prefix .. ':replay-' .. class .. ':wait' })
+  for _, queue in ipairs({ prefix .. ':' .. class, prefix .. ':replay-' .. class }) do
+    expect('LLEN', { queue .. ':wait' })
+    for _, signal in ipairs(signals) do expect('LLEN', { queue .. ':aside:' .. signal }) end
+  end
 end
 expect('ZCARD', { prefix .. ':spill:marker', prefix .. ':export:delayed' })
-local reason = 'breaker:' .. (held[2] or 'failures')
+local spilled = {}
 local classes = { 'critical', 'high', 'normal' }
 local index = { critical = 1, high = 2, normal = 3 }
 local taken, items = 0, { 0, 0, 0 }
 
-local function give_back(job, stage)
+local function give_back(job, stage, attempts)
   for _, batch in ipairs(job.batches) do
     if rcall('UNLINK', prefix .. ':payload:' .. batch.key) == 1 then
       count(stage .. job.class, -1, -batch.items, -batch.bytes)
-      rcall('RPUSH', KEYS[3], 'returned ' .. batch.key)
+      local line = attempts == 0 and 'returned ' .. batch.key
+        or 'failed ' .. batch.key .. ' ' .. num(attempts) .. ' ' .. open[job.signal].said
+      rcall('RPUSH', KEYS[3], line)
     end
   end
 end
 
 local function spill(job, stage, rename, attempts)
+  local reason = open[job.signal].reason
   for _, batch in ipairs(job.batches) do
     local payload = prefix .. ':payload:' .. batch.key
     if rcall('EXISTS', payload) == 1 then
@@ -55,8 +69,16 @@ local function spill(job, stage, rename, attempts)
       count(stage .. job.class, -1, -batch.items, -batch.bytes)
       count('spill:' .. job.class, 1, batch.items, batch.bytes)
       items[index[job.class]] = items[index[job.class]] + batch.items
+      local field = 'spilled:' .. job.class .. ':' .. reason
+      spilled[field] = (spilled[field] or 0) + batch.items
     end
   end
+end
+
+-- What is none of the pipeline's jobs goes to the failed set.
+local function may_take(queue, id)
+  local signal = signal_of(prefix, queue, id)
+  return not signal or open[signal]
 end
 
 -- The id has left its list.
@@ -64,35 +86,49 @@ local function take(queue, id, stage, replay_stage, rename)
   taken = taken + 1
   local job, why, attempts = read_job(prefix, queue, id)
   if not job then return fail_job(prefix, queue, id, why, now) end
+  if queue == 'export' then uncount_export(prefix, id) else tell('waiting:' .. job.signal, -1) end
   rcall('UNLINK', prefix .. ':' .. queue .. ':' .. id)
-  if job.origin == 'replay' then give_back(job, replay_stage) else spill(job, stage, rename, attempts) end
+  if job.origin == 'replay' then give_back(job, replay_stage, attempts) else spill(job, stage, rename, attempts) end
 end
 
+-- The export queue is as short as its window; what others may send stays in its place.
 local export = prefix .. ':export:'
-while taken < most do
-  local id = rcall('RPOP', export .. 'wait')
-  if not id then break end
-  take('export', id, 'export:', 'replay-export:', true)
+local wait = rcall('LRANGE', export .. 'wait', 0, -1)
+for i = #wait, 1, -1 do
+  if taken < most and may_take('export', wait[i]) then
+    rcall('LREM', export .. 'wait', -1, wait[i])
+    take('export', wait[i], 'export:', 'replay-export:', true)
+  end
 end
-while taken < most do
-  local id = rcall('ZPOPMIN', export .. 'delayed')[1]
-  if not id then break end
-  take('export', id, 'export:', 'replay-export:', true)
+for _, id in ipairs(rcall('ZRANGE', export .. 'delayed', 0, -1)) do
+  if taken < most and may_take('export', id) then
+    rcall('ZREM', export .. 'delayed', id)
+    take('export', id, 'export:', 'replay-export:', true)
+  end
 end
 for i = 3, 1, -1 do
   for _, origin in ipairs({ '', 'replay-' }) do
     local queue = origin .. classes[i]
+    for _, signal in ipairs(signals) do
+      while open[signal] and taken < most do
+        local id = rcall('RPOP', prefix .. ':' .. queue .. ':aside:' .. signal)
+        if not id then break end
+        tell('aside', -1)
+        take(queue, id, 'queued:', 'replay:', false)
+      end
+    end
+    -- Behind the first that others may send, the move sets aside what it comes upon.
     while taken < most do
-      local id = rcall('RPOP', prefix .. ':' .. queue .. ':wait')
-      if not id then break end
+      local id = rcall('LINDEX', prefix .. ':' .. queue .. ':wait', -1)
+      if not id or not may_take(queue, id) then break end
+      rcall('RPOP', prefix .. ':' .. queue .. ':wait')
       take(queue, id, 'queued:', 'replay:', false)
     end
   end
 end
 write_depth(KEYS[1])
-for i, class in ipairs(classes) do
-  if items[i] > 0 then add(KEYS[2], 'spilled:' .. class .. ':' .. reason, items[i]) end
-end
+write_tally(prefix)
+for field, n in pairs(spilled) do add(KEYS[2], field, n) end
 if items[1] + items[2] + items[3] > 0 then wake_workers(prefix, 'spill') end
 local result = { taken, items[1], items[2], items[3] }
 for _, line in ipairs(odd) do result[#result+1] = line end

@@ -16,7 +16,7 @@ import { prelude } from './prelude.ts';
  * room. It is then active and locked, as if it had been enqueued, moved and taken: one round trip instead of three. The
  * weighted pick's tags stay as they are: they compare classes that wait, and none did.
  *
- * KEYS  1 depth  2 books  3 wake  4 scheduler  5 breaker  6 replay outcomes  7 how many of those were forgotten
+ * KEYS  1 depth  2 books  3 wake  4 scheduler  5 replay outcomes  6 how many of those were forgotten
  * ARGV  1 prefix  2 now in ms  3 capacity in bytes  4 capacity in items  5 job options (JSON)
  *       6 spill_at (0 to 1)  7 hysteresis (0 to 1)  8..13 bytes and items that the queues of critical, high and normal may
  *       hold, 0 for no limit of their own
@@ -27,13 +27,15 @@ import { prelude } from './prelude.ts';
  * A claim without a batch stands behind a batch without a key. A group with a claim is whole or did not happen: what its claim relies on has to be so, and all its payloads have to be there.
  * Once one was refused, those after it were computed upon what did not happen, and are refused too.
  * Gives per batch: 1 queued, 2 held already, 3 payload expired or lost, 4 no room (the payload is removed), 5 spilled,
- *   6 taken, 7 its claim was refused (the payload is removed); then per claim what became of it
+ *   6 taken, 7 its claim was refused (the payload is removed); then per claim what became of it, and then, when one was taken,
+ *   which comes alone, the epoch of its breaker
  */
 export const enqueue = `${prelude}
 local prefix, now, max_bytes, max_items, opts = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 ${claims}
 local spill_at, hysteresis = tonumber(ARGV[6]), tonumber(ARGV[7])
-expect('HLEN', { KEYS[2], prefix .. ':spill:meta' })
+expect('HLEN', { KEYS[2], prefix .. ':spill:meta', prefix .. ':signals', prefix .. ':breaker:traces', prefix .. ':breaker:metrics',
+  prefix .. ':breaker:logs', prefix .. ':breaker:profiles' })
 expect('ZCARD', { KEYS[3], prefix .. ':spill:marker' })
 expect('LLEN', { prefix .. ':critical:wait', prefix .. ':high:wait', prefix .. ':normal:wait', prefix .. ':replay-critical:wait',
   prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait', prefix .. ':spill:wait', prefix .. ':export:active' })
@@ -44,8 +46,16 @@ for i, class in ipairs({ 'critical', 'high', 'normal' }) do
 end
 local total = rcall('HMGET', KEYS[1], 'total:bytes', 'total:items')
 local held_bytes, held_items = tonumber(total[1]) or 0, tonumber(total[2]) or 0
-local state = rcall('HMGET', KEYS[5], 'state', 'reason')
-local broken = state[1] == 'open' and ('breaker:' .. (state[2] or 'failures'))
+local breakers = {}
+local function breaker_of(signal)
+  local known = breakers[signal]
+  if not known then
+    local held = rcall('HMGET', prefix .. ':breaker:' .. signal, 'state', 'reason', 'epoch')
+    known = { state = held[1] or 'closed', broken = held[1] == 'open' and ('breaker:' .. (held[2] or 'failures')), epoch = held[3] or '0' }
+    breakers[signal] = known
+  end
+  return known
+end
 local flags = rcall('HMGET', KEYS[4], 'spilling:critical', 'spilling:high', 'spilling:normal')
 local spilling = { critical = flags[1] == '1', high = flags[2] == '1', normal = flags[3] == '1' }
 local step = { critical = 2, high = 1, normal = 0 }
@@ -59,7 +69,8 @@ local function own_fill(class)
   return math.max(limit.bytes > 0 and bytes / limit.bytes or 0, limit.items > 0 and items / limit.items or 0)
 end
 
-local function must_spill(class)
+local function must_spill(class, signal)
+  local broken = breaker_of(signal).broken
   if broken then return broken end
   local fill = math.max(held_bytes / max_bytes, held_items / max_items)
   local slack = spilling[class] and hysteresis or 0
@@ -74,11 +85,11 @@ end
 
 local token = ARGV[14]
 local export = prefix .. ':export:'
-local function may_go_at_once(bytes)
-  if token == '' or broken or (state[1] and state[1] ~= 'closed') then return false end
+local function may_go_at_once(signal)
+  if token == '' or breaker_of(signal).state ~= 'closed' then return false end
   if rcall('EXISTS', export .. 'wait', prefix .. ':critical:wait', prefix .. ':high:wait', prefix .. ':normal:wait',
     prefix .. ':replay-critical:wait', prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait') > 0 then return false end
-  if rcall('HGET', export .. 'meta', 'paused') then return false end
+  if rcall('HGET', export .. 'meta', 'paused') or (tonumber(rcall('HGET', prefix .. ':signals', 'aside')) or 0) > 0 then return false end
   if rcall('LLEN', export .. 'active') + rcall('ZCARD', export .. 'delayed') >= tonumber(ARGV[16]) then return false end
   local out = 0
   for _, held in ipairs(rcall('HMGET', KEYS[1], 'export:critical:bytes', 'export:high:bytes', 'export:normal:bytes',
@@ -93,14 +104,15 @@ local done
 local function is_done(key)
   if not done then
     done = {}
-    local base = tonumber(rcall('GET', KEYS[7])) or 0
+    local base = tonumber(rcall('GET', KEYS[6])) or 0
     local unseen = math.max(0, tonumber(ARGV[18]) - base)
-    if unseen > rcall('LLEN', KEYS[6]) then unseen = 0 end
-    for _, line in ipairs(rcall('LRANGE', KEYS[6], unseen, -1)) do done[line] = true end
+    if unseen > rcall('LLEN', KEYS[5]) then unseen = 0 end
+    for _, line in ipairs(rcall('LRANGE', KEYS[5], unseen, -1)) do done[line] = true end
   end
   return done['done ' .. key]
 end
 
+local taken_in
 local results, accepted, queued, spilled, books = {}, 0, false, false, {}
 local room, claimed, refused, answers = true, true, false, {}
 local claims_at = 20 + 9 * tonumber(ARGV[19])
@@ -148,7 +160,7 @@ for i = 20, claims_at - 9, 9 do
     if rcall('TTL', payload) >= 0 then rcall('UNLINK', payload) end
     results[#results+1] = 2
   elseif rcall('PERSIST', payload) == 1 then
-    local reason = origin == 'live' and must_spill(class)
+    local reason = origin == 'live' and must_spill(class, ARGV[i+6])
     if reason then
       local data = string.sub(ARGV[i+5], 1, -2) .. ',"reason":"' .. reason .. '"}'
       put_job(prefix, 'spill', key, ARGV[i+6], data, opts, now, 'LPUSH')
@@ -157,9 +169,11 @@ for i = 20, claims_at - 9, 9 do
       books[field] = (books[field] or 0) + items
       spilled = true
       results[#results+1] = 5
-    elseif origin == 'live' and may_go_at_once(bytes) and put_job(prefix, 'export', key, ARGV[i+6], ARGV[i+5], opts, now, 'LPUSH', 'active') then
+    elseif origin == 'live' and may_go_at_once(ARGV[i+6]) and put_job(prefix, 'export', key, ARGV[i+6], ARGV[i+5], opts, now, 'LPUSH', 'active') then
       rcall('SET', export .. key .. ':lock', token, 'PX', ARGV[15])
       token = ''
+      count_export(prefix, key, ARGV[i+6], bytes)
+      taken_in = breaker_of(ARGV[i+6]).epoch
       count('export:' .. class, 1, items, bytes)
       add(KEYS[4], 'moved:' .. class, items)
       results[#results+1] = 6
@@ -167,6 +181,7 @@ for i = 20, claims_at - 9, 9 do
       local replay = origin == 'replay'
       put_job(prefix, (replay and 'replay-' or '') .. class, key, ARGV[i+6], ARGV[i+5], opts, now, 'LPUSH')
       count((replay and 'replay:' or 'queued:') .. class, 1, items, bytes)
+      tell('waiting:' .. ARGV[i+6], 1)
       queued = true
       results[#results+1] = 1
     end
@@ -180,11 +195,13 @@ for i = 20, claims_at - 9, 9 do
 end
 if next(depth) then
   write_depth(KEYS[1])
+  write_tally(prefix)
   if accepted > 0 then add(KEYS[2], 'accepted', accepted) end
   for field, n in pairs(books) do add(KEYS[2], field, n) end
 end
 if queued then rcall('ZADD', KEYS[3], 0, '0') end
 if spilled then wake_workers(prefix, 'spill') end
 for _, answer in ipairs(answers) do results[#results+1] = answer end
+if taken_in then results[#results+1] = taken_in end
 return results
 `;

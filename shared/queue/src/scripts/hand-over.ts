@@ -17,7 +17,7 @@ import { prelude } from './prelude.ts';
 export const handOver = `#!lua flags=allow-oom
 ${prelude}
 local prefix, now, opts, order = ARGV[1], ARGV[2], ARGV[3], cjson.decode(ARGV[4])
-expect('HLEN', { KEYS[1], KEYS[2] })
+expect('HLEN', { KEYS[1], KEYS[2], prefix .. ':signals' })
 expect('LLEN', { KEYS[3] })
 expect('ZCARD', { KEYS[4] })
 for _, job in ipairs(order.jobs) do
@@ -42,7 +42,7 @@ for _, old in ipairs(order.old) do
 end
 local made, items = 0, 0
 for _, job in ipairs(order.jobs) do
-  local live = false
+  local live, bytes = false, 0
   for _, batch in ipairs(job.batches) do
     local taken = false
     if batch.old then
@@ -59,16 +59,18 @@ for _, job in ipairs(order.jobs) do
     end
     if taken then
       count(job.stage, 1, batch.items, batch.bytes)
-      items, live = items + batch.items, true
+      items, bytes, live = items + batch.items, bytes + batch.bytes, true
     end
   end
   if live and put_job(prefix, job.queue, job.id, job.name, job.data, opts, now, order.push) then
     made = made + 1
+    if job.queue == 'export' then count_export(prefix, job.id, job.name, bytes) end
     wake_workers(prefix, job.queue)
   end
 end
 for key in pairs(held) do rcall('UNLINK', payload(key)) end
 write_depth(KEYS[1])
+write_tally(prefix)
 if items > 0 and order.book ~= '' then add(KEYS[2], order.book, items) end
 rcall('ZADD', KEYS[4], 0, '0')
 return made

@@ -7,7 +7,7 @@
  */
 export const jobs = `
 local odd = {}
-local signals = { traces = true, metrics = true, logs = true, profiles = true }
+local signal_names = { traces = true, metrics = true, logs = true, profiles = true }
 local encodings = { identity = true, gzip = true, deflate = true, zstd = true }
 local class_names = { critical = true, high = true, normal = true }
 local function is_count(n) return type(n) == 'number' and n >= 0 and n < 9e15 and n == math.floor(n) end
@@ -15,7 +15,7 @@ local function is_count(n) return type(n) == 'number' and n >= 0 and n < 9e15 an
 -- What is wrong with the data of a job; nothing when it is one of the pipeline's.
 local function oddity(job)
   if type(job) ~= 'table' then return 'its data is no object' end
-  if not signals[job.signal] then return 'data.signal is none of traces, metrics, logs, profiles' end
+  if not signal_names[job.signal] then return 'data.signal is none of traces, metrics, logs, profiles' end
   if not class_names[job.class] then return 'data.class is none of critical, high, normal' end
   if job.origin ~= 'live' and job.origin ~= 'replay' then return 'data.origin is neither live nor replay' end
   if not encodings[job.encoding] then return 'data.encoding is none of identity, gzip, deflate, zstd' end
@@ -34,14 +34,21 @@ end
 
 -- Gives the job, its data and how often it was tried; or nil and what is odd about it.
 local function read_job(prefix, queue, id)
-  local fields = redis.pcall('HMGET', prefix .. ':' .. queue .. ':' .. id, 'data', 'atm')
+  local fields = redis.pcall('HMGET', prefix .. ':' .. queue .. ':' .. id, 'data', 'atm', 'name')
   if fields.err then return nil, 'its key is no hash' end
   if not fields[1] then return nil, 'it has no data' end
   local readable, job = pcall(cjson.decode, fields[1])
   if not readable then return nil, 'its data is no JSON' end
   local why = oddity(job)
   if why then return nil, why end
+  if fields[3] ~= job.signal then return nil, 'its name is not data.signal' end
   return job, fields[1], tonumber(fields[2]) or 0
+end
+
+-- The signal by the name of a job, without a look into its data; nothing when it is none.
+local function signal_of(prefix, queue, id)
+  local name = redis.pcall('HGET', prefix .. ':' .. queue .. ':' .. id, 'name')
+  return type(name) == 'string' and signal_names[name] and name or nil
 end
 
 -- The id has left its list. Nothing here may fail: the step goes on.
@@ -50,6 +57,7 @@ local function fail_job(prefix, queue, id, why, now)
   odd[#odd+1] = queue .. ' ' .. id .. ': ' .. why .. '; it is in the failed set'
   local fields = redis.pcall('HMGET', key, 'data', 'opts')
   if not fields.err then
+    if queue == 'export' then uncount_export(prefix, id) end
     if not fields[1] and not fields[2] then return end
     -- BullMQ reads both as JSON, for a whole page at once.
     for i, field in ipairs({ 'data', 'opts' }) do

@@ -10,8 +10,17 @@ local function leave(queue, id, token)
   redis.call('DEL', queue .. id .. ':lock')
   return was_active
 end
-local function complete(queue, id, token)
+local function complete(prefix, name, id, token)
+  local queue = prefix .. ':' .. name .. ':'
   if not leave(queue, id, token) then return 0 end
+  if name == 'export' then
+    -- Only what has a size was counted. The counts are begun anew in the next quiet moment (the move): no step fails for them.
+    local job = redis.pcall('HMGET', queue .. id, 'name', 'size')
+    if job[1] and job[2] then
+      redis.pcall('HINCRBY', prefix .. ':signals', 'out:' .. job[1], -1)
+      redis.pcall('HINCRBY', prefix .. ':signals', 'bytes:' .. job[1], '-' .. job[2])
+    end
+  end
   redis.call('UNLINK', queue .. id)
   return 1
 end
@@ -38,7 +47,7 @@ local function holds_payload()
   return false
 end
 if delay < 0 then
-  if not holds_payload() then return complete(queue, id, ARGV[4]) end
+  if not holds_payload() then return complete(ARGV[1], ARGV[2], id, ARGV[4]) end
   if leave(queue, id, ARGV[4]) then
     redis.call('RPUSH', queue .. 'wait', id)
     redis.call('ZADD', KEYS[2], 0, '0')

@@ -31,7 +31,8 @@ local acts = cjson.decode(ARGV[6])
 if rcall('GET', KEYS[4]) ~= ARGV[2] then error({ err = 'another doctor is at work' }) end
 rcall('PEXPIRE', KEYS[4], 60000)
 local queues = { 'critical', 'high', 'normal', 'replay-critical', 'replay-high', 'replay-normal', 'export', 'spill' }
-local lists = { 'wait', 'active', 'paused' }
+local lists = { 'wait', 'active', 'paused', 'aside:traces', 'aside:metrics', 'aside:logs', 'aside:profiles' }
+local function is_aside(part) return string.sub(part, 1, 6) == 'aside:' end
 local sets = { 'delayed', 'prioritized', 'failed', 'completed', 'waiting-children' }
 local function job_key(queue, id) return prefix .. ':' .. queue .. ':' .. id end
 local function held(key) return is_held(prefix .. ':payload:' .. key) end
@@ -48,10 +49,16 @@ local function place_of(queue, id)
   end
 end
 local function remove_from(queue, part, id)
+  if is_aside(part) then tell('aside', -1) end
   for _, list in ipairs(lists) do
     if part == list then return rcall('LREM', job_key(queue, part), 0, id) end
   end
   return rcall('ZREM', job_key(queue, part), id)
+end
+-- Before a job goes that was counted with those of its signal.
+local function uncount(queue, part, id, job)
+  if queue == 'export' then uncount_export(prefix, id)
+  elseif queue ~= 'spill' and (part == 'wait' or is_aside(part)) then tell('waiting:' .. job.signal, -1) end
 end
 local function held_of(job)
   local n, items, bytes = 0, 0, 0
@@ -125,6 +132,7 @@ function act.empty(a)
   local part = job and place_of(a.queue, a.id)
   if not part or rcall('EXISTS', job_key(a.queue, a.id) .. ':lock') == 1 or held_of(job) > 0 then return 0 end
   if mends then
+    uncount(a.queue, part, a.id, job)
     remove_from(a.queue, part, a.id)
     rcall('UNLINK', job_key(a.queue, a.id))
   end
@@ -145,7 +153,7 @@ act['return'] = function(a)
   local part = job and place_of(a.queue, a.id)
   if not part or held_of(job) == 0 then return 0 end
   local flows = a.queue == 'export' or a.queue == 'spill'
-  if part == 'wait' or (flows and (part == 'active' or part == 'delayed')) then return 0 end
+  if part == 'wait' or is_aside(part) or (flows and (part == 'active' or part == 'delayed')) then return 0 end
   if rcall('EXISTS', job_key(a.queue, a.id) .. ':lock') == 1 then return 0 end
   for _, batch in ipairs(job.batches) do
     if held(batch.key) and rcall('TYPE', prefix .. ':payload:' .. batch.key).ok ~= 'string' then return -1 end
@@ -202,6 +210,7 @@ function act.payload(a)
   if not put_job(prefix, home, a.key, job.signal, a.data, opts, now, 'RPUSH') then return -1 end
   rcall('ZADD', KEYS[3], 0, '0')
   count(stage_of(home, job), 1, job.items, job.bytes)
+  tell('waiting:' .. job.signal, 1)
   return 1
 end
 function act.depth(a)
@@ -237,6 +246,7 @@ for i, a in ipairs(acts) do
   result[#result+1] = act[a.act](a)
 end
 if next(depth) then write_depth(KEYS[1]) end
+write_tally(prefix)
 for _, line in ipairs(odd) do result[#result+1] = line end
 return result
 `;

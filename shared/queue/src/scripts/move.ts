@@ -17,9 +17,9 @@ import { prelude } from './prelude.ts';
  * KEYS  1 depth  2 scheduler state
  * ARGV  1 prefix  2 window in batches  3 window in bytes  4 merge up to this many bytes  5 job options (JSON)
  *       6..8 weights of critical, high, normal  9 most picks in one call  10 length of a slot in ms
- * Gives { jobs moved, items moved ×3 by class, batches waiting ×3 live, ×3 replay, room left in batches,
- *   breaker: 0 closed, 1 open, 2 half-open; ms until the earliest probe when open; then a line for each odd job that went
- *   to a failed set }
+ * Gives { jobs moved, items moved ×3 by class, batches waiting ×3 live, ×3 replay, room left in batches for the signal that has
+ *   most, the worst of the breakers: 0 closed, 1 open, 2 half-open; ms until the earliest probe when one is open; 1 when there
+ *   may be more to move; then a line for each odd job that went to a failed set }
  */
 export const move = `#!lua flags=allow-oom
 ${prelude}
@@ -33,27 +33,39 @@ local weights = { tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]) }
 local product = weights[1] * weights[2] * weights[3]
 local now = clock()
 local export = prefix .. ':export:'
-expect('HLEN', { KEYS[1], KEYS[2], prefix .. ':breaker', export .. 'meta' })
+expect('HLEN', { KEYS[1], KEYS[2], prefix .. ':signals', export .. 'meta' })
+for _, s in ipairs(signals) do expect('HLEN', { breaker_key(prefix, s) }) end
 expect('ZCARD', { export .. 'marker' })
 local outstanding = ask('LLEN', export .. 'wait') + ask('LLEN', export .. 'active') + ask('ZCARD', export .. 'delayed')
-local out_bytes = 0
-for _, c in ipairs(classes) do
-  local held = rcall('HMGET', KEYS[1], 'export:' .. c .. ':bytes', 'replay-export:' .. c .. ':bytes')
-  out_bytes = out_bytes + (tonumber(held[1]) or 0) + (tonumber(held[2]) or 0)
+local fields = { 'aside' }
+for _, s in ipairs(signals) do
+  for _, what in ipairs({ 'waiting:', 'out:', 'bytes:' }) do fields[#fields+1] = what .. s end
 end
+local told = rcall('HMGET', prefix .. ':signals', unpack(fields))
+-- Counted wrong, nobody would look there: so it is looked at when nothing is on its way, too.
+local asides, found_aside = tonumber(told[1]) or 0, 0
+local looks_aside = asides ~= 0 or outstanding == 0
 local groups = {
-  { origin = 'live', queue = '', from = 'queued:', to = 'export:', waiting = {}, total = 0 },
-  { origin = 'replay', queue = 'replay-', from = 'replay:', to = 'replay-export:', waiting = {}, total = 0 },
+  { origin = 'live', queue = '', from = 'queued:', to = 'export:', waiting = {}, aside = {}, blocked = {}, total = 0 },
+  { origin = 'replay', queue = 'replay-', from = 'replay:', to = 'replay-export:', waiting = {}, aside = {}, blocked = {}, total = 0 },
 }
 for _, group in ipairs(groups) do
   for i, c in ipairs(classes) do
     group.waiting[i] = ask('LLEN', prefix .. ':' .. group.queue .. c .. ':wait')
+    group.aside[i] = {}
+    for _, s in ipairs(signals) do
+      local n = looks_aside and ask('LLEN', prefix .. ':' .. group.queue .. c .. ':aside:' .. s) or 0
+      found_aside = found_aside + n
+      group.aside[i][s] = n
+      group.waiting[i] = group.waiting[i] + n
+    end
     group.total = group.total + group.waiting[i]
   end
   local tags = rcall('HMGET', KEYS[2], group.origin .. ':virtual', group.origin .. ':critical', group.origin .. ':high', group.origin .. ':normal')
   group.virtual = tonumber(tags[1]) or 0
   group.finish = { tonumber(tags[2]) or 0, tonumber(tags[3]) or 0, tonumber(tags[4]) or 0 }
 end
+if looks_aside then tell('aside', found_aside - asides) end
 -- Tags are in units of the weights they were made with. With new weights each class keeps its lead in items.
 local weighed_by = ARGV[6] .. ':' .. ARGV[7] .. ':' .. ARGV[8]
 local before = rcall('HGET', KEYS[2], 'weights')
@@ -69,11 +81,32 @@ if a and before ~= weighed_by then
   end
 end
 
--- Open: nothing goes out. Half-open: one probe, alone and unmerged.
-local state = breaker_step(prefix)
-if state == 'open' then window = 0 end
-if state == 'half_open' then window, merge_bytes = 1, 0 end
-if rcall('HGET', export .. 'meta', 'paused') then window = 0 end
+-- Each signal has a window of its own. Open: nothing goes out. Half-open: one probe, alone and unmerged.
+local paused = rcall('HGET', export .. 'meta', 'paused')
+local of, first_probe, worst = {}, nil, 0
+for n, s in ipairs(signals) do
+  local state, retry_at = breaker_step(prefix, s, now)
+  local mine = { waiting = tonumber(told[3*n-1]) or 0, jobs = window - (tonumber(told[3*n]) or 0),
+    bytes = window_bytes - (tonumber(told[3*n+1]) or 0), merge = merge_bytes }
+  if outstanding == 0 then
+    -- What was counted wrong, such as what somebody removed by hand, is right again with each quiet moment.
+    if told[3*n] and told[3*n] ~= '0' then rcall('HDEL', prefix .. ':signals', fields[3*n], fields[3*n+1]) end
+    mine.jobs, mine.bytes = window, window_bytes
+  end
+  if state == 'half_open' then mine.jobs, mine.merge = mine.jobs - window + 1, 0 end
+  if state == 'open' or paused then mine.jobs = 0 end
+  if state == 'open' and (not first_probe or retry_at < first_probe) then first_probe = retry_at end
+  worst = math.max(worst, ({ closed = 0, half_open = 1, open = 2 })[state] or 0)
+  of[s] = mine
+end
+local function may_go(s) return of[s].jobs > 0 and of[s].bytes > 0 end
+-- Whether there is anything behind a signal that may not go now.
+local function others_wait()
+  for _, s in ipairs(signals) do
+    if of[s].waiting > 0 and may_go(s) then return true end
+  end
+  return false
+end
 
 -- Requests concatenate, but for profiles: they point into the dictionary of their own.
 local function mergeable(a, b)
@@ -95,14 +128,51 @@ local function read(group, i, id)
   return nil, settled_before
 end
 
--- Takes the oldest job of class i, and while there is a backlog those behind it that may share its request.
-local function take(group, i)
+local picks = 0
+
+-- The list that has the next job of class i which may go; nil when there is none. A signal that may not go now is set aside, so
+-- that it does not hold up the others behind it; what was set aside is older than what waits.
+local function source_of(group, i)
   local name = group.queue .. classes[i]
   local queue = prefix .. ':' .. name .. ':'
-  local wait = queue .. 'wait'
-  local function pop()
+  for _, s in ipairs(signals) do
+    if group.aside[i][s] > 0 and may_go(s) then return queue .. 'aside:' .. s, s end
+  end
+  while picks <= max_picks do
+    local id = rcall('LINDEX', queue .. 'wait', -1)
+    if not id then return nil end
+    local s = signal_of(prefix, name, id)
+    if not s then return queue .. 'wait', nil end -- none of the pipeline's jobs: it is put away there
+    if may_go(s) then return queue .. 'wait', s end
+    if not others_wait() then return nil end
+    local set_aside = redis.pcall('RPOPLPUSH', queue .. 'wait', queue .. 'aside:' .. s)
+    if type(set_aside) == 'table' then
+      odd[#odd+1] = queue .. 'aside:' .. s .. ': ' .. set_aside.err
+      return nil
+    end
+    group.aside[i][s] = group.aside[i][s] + 1
+    tell('aside', 1)
+    picks = picks + 1
+  end
+end
+
+-- Takes the oldest job of class i that may go, and while there is a backlog those behind it that may share its request.
+local function take(group, i, wait, signal)
+  local name = group.queue .. classes[i]
+  local queue = prefix .. ':' .. name .. ':'
+  local is_aside = signal and wait ~= queue .. 'wait'
+  -- An odd job is not counted out of its signal: as a rule it was never counted in. Else the count is right again once nothing waits.
+  local function pop(job)
     group.waiting[i] = group.waiting[i] - 1
     group.total = group.total - 1
+    if is_aside then
+      group.aside[i][signal] = group.aside[i][signal] - 1
+      tell('aside', -1)
+    end
+    if job then
+      of[job.signal].waiting = of[job.signal].waiting - 1
+      tell('waiting:' .. job.signal, -1)
+    end
     return rcall('RPOP', wait)
   end
   local function put_away(id, why)
@@ -111,19 +181,22 @@ local function take(group, i)
     odd[#odd+1] = name .. ' ' .. id .. ': ' .. why
   end
   local first = rcall('LINDEX', wait, -1)
+  if not first then return nil end
   local job, text = read(group, i, first)
   if not job then
-    put_away(pop(), text)
+    put_away(pop(nil), text)
     return nil
   end
-  pop()
+  pop(job)
   local merged = false
-  while group.waiting[i] > 0 and job.bytes < merge_bytes and #job.batches < merge_batches do
+  local merge = of[job.signal].merge
+  while group.waiting[i] > 0 and job.bytes < merge and #job.batches < merge_batches do
     local next_id = rcall('LINDEX', wait, -1)
+    if not next_id then break end
     local candidate, why = read(group, i, next_id)
-    if candidate and (not mergeable(job, candidate) or job.bytes + candidate.bytes > merge_bytes
+    if candidate and (not mergeable(job, candidate) or job.bytes + candidate.bytes > merge
       or #job.batches + #candidate.batches > merge_batches) then break end
-    pop()
+    pop(candidate)
     if candidate then
       for _, batch in ipairs(candidate.batches) do job.batches[#job.batches+1] = batch end
       job.items = job.items + candidate.items
@@ -140,39 +213,62 @@ local function take(group, i)
     -- Cannot happen while keys change at every hand-over; if it does, the batch waits rather than vanish.
     rcall('HSET', queue .. first, 'data', text)
     rcall('LPUSH', wait, first)
+    tell('waiting:' .. job.signal, 1)
+    if is_aside then tell('aside', 1) end
     return nil
   end
   rcall('RENAME', queue .. first, target)
   rcall('HSET', target, 'data', text, 'opts', opts)
+  count_export(prefix, first, job.signal, job.bytes)
   rcall('LPUSH', export .. 'wait', first)
   return job
 end
 
 local moved, items = 0, { 0, 0, 0 }
-local picks = 0
 local slot = math.floor(now / slot_ms) % 2 + 1
-while picks < max_picks and outstanding < window and out_bytes < window_bytes do
-  local group = groups[slot].total > 0 and groups[slot] or groups[3 - slot]
-  if group.total == 0 then break end
-  picks = picks + 1
+local function best_of(group)
   local best, start
   for i = 1, 3 do
-    if group.waiting[i] > 0 then
+    if group.waiting[i] > 0 and not group.blocked[i] then
       local tag = math.max(group.virtual, group.finish[i])
       if not best or tag < start then best, start = i, tag end
     end
   end
-  local job = take(group, best)
-  if job then
-    group.virtual = start
-    group.finish[best] = start + job.items * product / weights[best]
-    group.dirty = true
-    count(group.from .. classes[best], -#job.batches, -job.items, -job.bytes)
-    count(group.to .. classes[best], #job.batches, job.items, job.bytes)
-    moved, items[best] = moved + 1, items[best] + job.items
-    outstanding, out_bytes = outstanding + 1, out_bytes + job.bytes
+  return best, start
+end
+while picks < max_picks and not paused do
+  local group = groups[slot]
+  local best, start = best_of(group)
+  if not best then
+    group = groups[3 - slot]
+    best, start = best_of(group)
+  end
+  if not best then break end
+  picks = picks + 1
+  local wait, signal = source_of(group, best)
+  if not wait then
+    group.blocked[best] = true
+  else
+    local job = take(group, best, wait, signal)
+    if job then
+      group.virtual = start
+      group.finish[best] = start + job.items * product / weights[best]
+      group.dirty = true
+      count(group.from .. classes[best], -#job.batches, -job.items, -job.bytes)
+      count(group.to .. classes[best], #job.batches, job.items, job.bytes)
+      moved, items[best] = moved + 1, items[best] + job.items
+      if of[job.signal] then
+        of[job.signal].jobs, of[job.signal].bytes = of[job.signal].jobs - 1, of[job.signal].bytes - job.bytes
+      end
+    end
   end
 end
+if groups[1].total + groups[2].total == 0 then
+  for _, s in ipairs(signals) do
+    if of[s].waiting ~= 0 then tell('waiting:' .. s, -of[s].waiting) end
+  end
+end
+write_tally(prefix)
 
 if moved > 0 then
   write_depth(KEYS[1])
@@ -195,9 +291,10 @@ if moved > 0 then
   wake_workers(prefix, 'export')
 end
 local live, replay = groups[1].waiting, groups[2].waiting
-local result = { moved, items[1], items[2], items[3], live[1], live[2], live[3], replay[1], replay[2], replay[3], math.max(0, window - outstanding),
-  ({ closed = 0, open = 1, half_open = 2 })[state] or 0,
-  state == 'open' and math.max(0, (tonumber(rcall('HGET', prefix .. ':breaker', 'retry_at')) or 0) - clock()) or 0 }
+local room = 0
+for _, s in ipairs(signals) do room = math.max(room, of[s].jobs) end
+local result = { moved, items[1], items[2], items[3], live[1], live[2], live[3], replay[1], replay[2], replay[3], room,
+  ({ [0] = 0, [1] = 2, [2] = 1 })[worst], first_probe and math.max(0, first_probe - now) or 0, picks >= max_picks and 1 or 0 }
 for _, line in ipairs(odd) do result[#result+1] = line end
 return result
 `;

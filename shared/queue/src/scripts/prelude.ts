@@ -36,6 +36,29 @@ local function count(stage, batches, items, bytes)
   sum('total:items', items)
   sum('total:bytes', bytes)
 end
+-- Jobs by signal, in the hash <prefix>:signals: waiting:<signal> in the class queues, aside of those set aside for others to pass,
+-- out:<signal> and bytes:<signal> in the export queue. Whoever makes or ends a job counts it.
+local tally = {}
+local function tell(field, n) tally[field] = (tally[field] or 0) + n end
+local function write_tally(prefix)
+  for field, n in pairs(tally) do
+    if n ~= 0 then add(prefix .. ':signals', field, n) end
+  end
+end
+local function count_export(prefix, id, signal, bytes)
+  rcall('HSET', prefix .. ':export:' .. id, 'size', num(bytes))
+  tell('out:' .. signal, 1)
+  tell('bytes:' .. signal, bytes)
+end
+-- Only what has a size was counted: not what somebody else put there.
+local function uncount_export(prefix, id)
+  local key = prefix .. ':export:' .. id
+  local job = redis.pcall('HMGET', key, 'name', 'size')
+  if not job[1] or not job[2] then return end
+  rcall('HDEL', key, 'size')
+  tell('out:' .. job[1], -1)
+  tell('bytes:' .. job[1], -(tonumber(job[2]) or 0))
+end
 local function write_depth(key)
   for field, n in pairs(depth) do
     if n ~= 0 then add(key, field, n) end

@@ -4,13 +4,16 @@ import { breaker } from './breaker.ts';
  * Takes one answer of the upstream into the breaker.
  *
  * KEYS  1 breaker  2 wake
- * ARGV  1 prefix  2 kind: ok, failure, quota, auth  3 Retry-After in ms, 0 for none  4..9 breaker options
+ * ARGV  1 prefix  2 signal  3 epoch in which it was asked, empty for the present one  4 kind, as the breaker hears it
+ *       5 Retry-After in ms, 0 for none  6..11 breaker options  12 what the upstream said
  * Gives the state after it
  */
 export const report = `#!lua flags=allow-oom
 ${breaker}
-local before = redis.call('HGET', KEYS[1], 'state') or 'closed'
-local after = breaker_report(ARGV[1], ARGV[2], tonumber(ARGV[3]), breaker_args(4))
-if after ~= before then redis.call('ZADD', KEYS[2], 0, '0') end
-return after
+local state, changed = breaker_report(ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), breaker_args(6), ARGV[12])
+if changed then
+  redis.call('ZADD', KEYS[2], 0, '0')
+  redis.call('ZADD', ARGV[1] .. ':export:marker', 0, '0')
+end
+return state
 `;

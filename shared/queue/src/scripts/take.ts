@@ -10,15 +10,19 @@ import { prelude } from './prelude.ts';
  * KEYS  1 wait  2 active  3 delayed  4 meta  5 marker
  * ARGV  1 prefix  2 queue  3 lock token  4 lock in ms  5 most jobs  6 most bytes  7 whether one larger job may pass
  *       8 whether to look for jobs of consumers that are gone
- * Gives { jobs that still wait, ms until the next delayed job or -1, a line for each odd job that went to the failed set,
- *   jobs: { id, data, attempts, payloads } … }
+ *       then per signal that has limits of its own: its name, most jobs, most bytes, whether one larger job may pass
+ * Gives { jobs that still wait and may be sent, ms until the next delayed job or -1, how many of those this consumer has no
+ *   room for now, a line for each odd job that went to the failed set, jobs: { id, data, attempts, payloads,
+ *   epoch of the breaker } … }
  */
 export const take = `#!lua flags=allow-oom
 ${prelude}
 ${jobs}
+local prefix, token, lock_ms = ARGV[1], ARGV[3], ARGV[4]
 expect('LLEN', { KEYS[1], KEYS[2] })
 expect('ZCARD', { KEYS[3], KEYS[5] })
-local prefix, token, lock_ms = ARGV[1], ARGV[3], ARGV[4]
+expect('HLEN', { prefix .. ':signals', prefix .. ':breaker:traces', prefix .. ':breaker:metrics', prefix .. ':breaker:logs',
+  prefix .. ':breaker:profiles' })
 local most, most_bytes, alone = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 local queue = prefix .. ':' .. ARGV[2] .. ':'
 local time = rcall('TIME')
@@ -31,7 +35,7 @@ if ARGV[8] == '1' then
     end
   end
 end
-if rcall('HGET', KEYS[4], 'paused') then return { 0, -1, odd } end
+if rcall('HGET', KEYS[4], 'paused') then return { 0, -1, 0, odd } end
 -- BullMQ's score of a delayed job: its time in ms, times 4096.
 local due = rcall('ZRANGEBYSCORE', KEYS[3], 0, string.format('%.0f', (now + 1) * 4096 - 1), 'LIMIT', 0, 1000)
 for _, id in ipairs(due) do
@@ -44,7 +48,7 @@ for _, id in ipairs(due) do
     rcall('HSET', queue .. id, 'delay', 0)
   end
 end
-local result = { 0, -1, odd }
+local result = { 0, -1, 0, odd }
 -- Payloads by batch; nothing where a batch was settled or handed over already.
 local function payloads_of(job)
   local payloads = {}
@@ -55,25 +59,65 @@ local function payloads_of(job)
   end
   return payloads
 end
+-- What a signal may have, and the state of its breaker in which it is sent; nothing while that is open.
+local rooms, others = {}, {}
+for i = 9, #ARGV, 4 do
+  rooms[ARGV[i]] = { jobs = tonumber(ARGV[i+1]), bytes = tonumber(ARGV[i+2]), alone = ARGV[i+3] == '1' }
+end
+local function room_of(signal)
+  local room = rooms[signal] or { jobs = most, bytes = most_bytes, alone = alone }
+  rooms[signal] = room
+  if not room.epoch then
+    local held = ARGV[2] == 'export' and rcall('HMGET', prefix .. ':breaker:' .. signal, 'state', 'epoch') or {}
+    room.epoch = held[2] or '0'
+    room.open = held[1] == 'open'
+  end
+  return room
+end
+-- Whether a job behind one that may not go now could be of another signal.
+local function others_wait(signal)
+  if others[signal] == nil then
+    others[signal] = false
+    for name, room in pairs(rooms) do
+      if name ~= signal and room.jobs > 0 and (tonumber(rcall('HGET', prefix .. ':signals', 'out:' .. name)) or 0) > 0 then
+        others[signal] = true
+      end
+    end
+  end
+  return others[signal]
+end
+local passed, held_back, all_wait = 0, 0, false
 while most > 0 and #odd < 100 do
-  local id = rcall('LINDEX', KEYS[1], -1)
+  local id = rcall('LINDEX', KEYS[1], -1 - passed)
   if not id then break end
   local job, text, attempts = read_job(prefix, ARGV[2], id)
-  if job and job.bytes > most_bytes and not alone then break end
-  local payloads = job and payloads_of(job)
-  if payloads then
-    rcall('RPOPLPUSH', KEYS[1], KEYS[2])
-    rcall('SET', queue .. id .. ':lock', token, 'PX', lock_ms)
-    rcall('HSET', queue .. id, 'processedOn', string.format('%.0f', now))
-    result[#result+1] = { id, text, attempts, payloads }
-    most, most_bytes, alone = most - 1, most_bytes - job.bytes, false
+  local room = job and room_of(job.signal)
+  local fits = job and (job.bytes <= most_bytes and job.bytes <= room.bytes or room.alone)
+  if job and (room.open or room.jobs <= 0 or not fits) then
+    passed = passed + 1
+    if not room.open then held_back = held_back + 1 end
+    all_wait = not others_wait(job.signal)
+    if all_wait then break end
   else
-    rcall('RPOP', KEYS[1])
-    fail_job(prefix, ARGV[2], id, job and 'a payload of it is no string' or text, now)
+    rcall('LREM', KEYS[1], -1, id)
+    local payloads = job and payloads_of(job)
+    if payloads then
+      rcall('LPUSH', KEYS[2], id)
+      rcall('SET', queue .. id .. ':lock', token, 'PX', lock_ms)
+      rcall('HSET', queue .. id, 'processedOn', string.format('%.0f', now))
+      result[#result+1] = { id, text, attempts, payloads, room.epoch }
+      most, most_bytes, alone = most - 1, most_bytes - job.bytes, false
+      room.jobs, room.bytes, room.alone = room.jobs - 1, room.bytes - job.bytes, false
+    else
+      fail_job(prefix, ARGV[2], id, job and 'a payload of it is no string' or text, now)
+    end
   end
 end
 result[1] = rcall('LLEN', KEYS[1])
-if result[1] > 0 then rcall('ZADD', KEYS[5], 0, '0') end
+-- What only waits for a breaker is woken for by its change.
+if result[1] > 0 and (held_back > 0 or passed == 0) then rcall('ZADD', KEYS[5], 0, '0') end
+result[1], result[3] = all_wait and held_back or result[1] - passed + held_back, held_back
+write_tally(prefix)
 local first = rcall('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
 if first[2] then result[2] = math.max(0, math.floor(tonumber(first[2]) / 4096) - now) end
 return result
