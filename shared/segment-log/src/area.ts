@@ -250,7 +250,8 @@ export class AreaLog {
       // One write says that they are done with and that they are written off: a crash leaves both or neither.
       this.#inventory.writeOff(reason, items);
       await this.checkpoint();
-      if (held.size === 0) await this.#discard(segment);
+      // What was given back meanwhile is held no more, and is to be read again.
+      if (segment.acked.count >= records) await this.#discard(segment);
       return items;
     });
   }

@@ -36,6 +36,23 @@ describe('what was read and may be delivered yet', () => {
     await log.close();
   });
 
+  it('comes again also when it is given back while the purge writes down what it gave up', async () => {
+    const disk = new SimulatedDisk(seeded(5));
+    const { o, told } = options(disk);
+    const log = await SegmentLog.open(o);
+    for (let i = 0; i < 3; i++) await log.append('normal', record(`r${i}`, 2));
+    const { position } = (await log.read('normal'))!;
+    disk.beforeWrite = (operation, path) => {
+      if (operation === 'rename' && path.includes('checkpoint')) log.release(position);
+    };
+    expect((await log.purge('normal')).items).toBe(4);
+    disk.beforeWrite = undefined;
+    await log.rewind('normal');
+    expect(ids(await readAll(log, 'normal'))).toEqual(['r0']);
+    expect(log.stats('normal').items + dropped(told)).toBe(6);
+    await log.close();
+  });
+
   it('is still there after a purge and a kill, and nothing else is', async () => {
     const disk = new SimulatedDisk(seeded(2));
     const { o, told } = options(disk, { segmentBytes: 100_000 });
