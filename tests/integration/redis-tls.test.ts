@@ -1,7 +1,7 @@
 /** Redis in each of its forms under TLS, with an ACL user: what is configured is used, and what does not speak TLS is not spoken to. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import {
@@ -25,6 +25,7 @@ const at = (file: string) => join(dir.path, file);
 const USERS = `user nrdot on >word ~{nrdot}:* &* +@all -@dangerous +info +config|get +client +cluster
 user replica on >replica-word +psync +replconf +ping
 user watcher on >watcher-word allchannels +multi +slaveof +ping +exec +subscribe +config|rewrite +role +publish +info +client|setname +client|kill +script|kill
+user operator on >operator-word +client +config|set +cluster +info
 user default off
 `;
 const SENTINEL_USERS =
@@ -51,23 +52,16 @@ beforeAll(() => {
       `${ca}.crt`,
     );
   writeFileSync(at('san'), 'subjectAltName=DNS:localhost\n');
-  openssl('req', ...key, '-subj', '/CN=server', '-keyout', 'server.key', '-out', 'server.csr');
-  openssl(
-    ...[
-      'x509',
-      '-req',
-      '-in',
-      'server.csr',
-      '-CA',
-      'ca.crt',
-      '-CAkey',
-      'ca.key',
-      '-CAcreateserial',
-      '-days',
-      '2',
-    ],
-    ...['-extfile', 'san', '-out', 'server.crt'],
-  );
+  for (const [name, ca] of [
+    ['server', 'ca'],
+    ['renewed', 'other-ca'],
+  ] as const) {
+    openssl('req', ...key, '-subj', `/CN=${name}`, '-keyout', `${name}.key`, '-out', `${name}.csr`);
+    openssl(
+      ...['x509', '-req', '-in', `${name}.csr`, '-CA', `${ca}.crt`, '-CAkey', `${ca}.key`, '-CAcreateserial'],
+      ...['-days', '2', '-extfile', 'san', '-out', `${name}.crt`],
+    );
+  }
   writeFileSync(at('users.acl'), USERS);
 });
 afterAll(() => dir[Symbol.dispose]());
@@ -233,6 +227,70 @@ describe('under TLS, with an ACL user', () => {
     expect(await refusal({ cluster, ...USER, tls: { caFile: at('other-ca.crt') } })).not.toBe('connected');
   });
 });
+
+it.each(['one server', 'a Cluster'] as const)(
+  '%s whose authority and certificates are renewed: the connection goes on, and the next one uses what is new',
+  async (form) => {
+    const use = (name: string, ca: string) => {
+      copyFileSync(at(`${name}.crt`), at('used.crt'));
+      copyFileSync(at(`${name}.key`), at('used.key'));
+      copyFileSync(at(`${ca}.crt`), at('used-ca.crt'));
+    };
+    use('server', 'ca');
+    const isCluster = form === 'a Cluster';
+    await using redis = await server(
+      `renewal-of-${isCluster ? 'cluster' : 'server'}`,
+      ...['--tls-auth-clients', 'yes'],
+      ...(isCluster
+        ? ['--cluster-enabled', 'yes', '--tls-cluster', 'yes', '--cluster-announce-hostname', 'localhost']
+        : []),
+      ...(isCluster ? ['--cluster-preferred-endpoint-type', 'hostname'] : []),
+    );
+    const files = { caFile: at('used-ca.crt'), certFile: at('used.crt'), keyFile: at('used.key') };
+    const where = { host: 'localhost', port: redis.port };
+    const operator = open({
+      url: `rediss://localhost:${redis.port}`,
+      username: 'operator',
+      password: 'operator-word',
+      tls: files,
+    });
+    if (isCluster) {
+      await operator.call('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
+      await waitUntil(
+        async () => String(await operator.call('CLUSTER', 'INFO')).includes('cluster_state:ok'),
+        { what: 'the cluster is up' },
+      );
+    }
+    const connection = open(
+      isCluster
+        ? { cluster: [where], ...USER, tls: files }
+        : { url: `rediss://localhost:${redis.port}`, ...USER, tls: files },
+    );
+    const count = () => connection.incr('{nrdot}:count');
+    expect(await count()).toBe(1);
+
+    use('renewed', 'other-ca');
+    const renewed = { cert: at('renewed.crt'), key: at('renewed.key'), ca: at('other-ca.crt') };
+    await operator.call(
+      'CONFIG',
+      ...['SET', 'tls-cert-file', renewed.cert, 'tls-key-file', renewed.key, 'tls-ca-cert-file', renewed.ca],
+    );
+    const clients = async () =>
+      [...String(await operator.call('CLIENT', 'LIST')).matchAll(/^id=(\d+) .*user=nrdot/gm)].map(
+        ([, id]) => id!,
+      );
+    const before = await clients();
+    expect(before.length).toBeGreaterThan(0);
+    expect(await count()).toBe(2);
+    expect(await clients()).toEqual(before);
+
+    expect(await operator.call('CLIENT', 'KILL', 'USER', 'nrdot')).toBe(before.length);
+    expect(await count()).toBe(3);
+    expect(await clients()).not.toEqual(expect.arrayContaining(before.slice(0, 1)));
+    connection.disconnect();
+    operator.disconnect();
+  },
+);
 
 it.each(['url', 'sentinels', 'cluster'] as const)(
   '%s: a server without TLS gets no word of the password',
