@@ -3,8 +3,9 @@
  *     node tests/cost/hold.ts
  * It measures CPU time of the thread between two turns of the loop, so it is no test. docs/security.md has what it said.
  */
-import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { loadConfig } from '@nrdot/config';
+import type { ContentEncoding } from '@nrdot/otlp';
 import type { Batch } from '@nrdot/queue';
 import { Classifier } from '../../services/receiver/src/classifier/classifier.ts';
 import { type IngestDeps, ingest } from '../../services/receiver/src/ingest.ts';
@@ -37,12 +38,7 @@ function ofBytes(make: (n: number) => Buffer, bytes: number): Buffer {
   return make(n);
 }
 
-async function hold(
-  signal: Walked,
-  wire: Buffer,
-  encoding: 'identity' | 'gzip' | 'zstd',
-  format: 'protobuf' | 'json',
-) {
+async function hold(signal: Walked, wire: Buffer, encoding: ContentEncoding, format: 'protobuf' | 'json') {
   const reservation = { reserve: () => {}, release: () => {} };
   const limits = { maxBodyBytes: 64 * MIB, maxDepth: 64, invalidUtf8: 'reject_item' as const };
   let longest = 0;
@@ -67,12 +63,15 @@ function cpuMs(): number {
   return (user + system) / 1_000;
 }
 
-function say(ms: number, what: string): void {
+/** `node tests/cost/hold.ts empty`: only what has this in its name. */
+const only = process.argv[2] ?? '';
+
+async function say(what: string, make: () => Parameters<typeof hold>): Promise<void> {
+  if (!what.includes(only)) return;
+  const ms = await hold(...make());
   console.log(`${ms.toFixed(0).padStart(6)} ms  ${what}`);
 }
 
-/** `node tests/cost/hold.ts empty`: only shapes with this in their name. */
-const only = process.argv[2] ?? '';
 for (const bytes of [0.9 * MIB, 60 * MIB]) {
   for (const signal of WALKED) {
     const shapes: [string, (n: number) => Buffer][] = [
@@ -83,19 +82,28 @@ for (const bytes of [0.9 * MIB, 60 * MIB]) {
       ...(signal === 'metrics' ? Object.entries(METRIC_SHAPES) : []),
     ];
     for (const [name, make] of shapes) {
-      if (!name.includes(only)) continue;
-      const body = ofBytes(make, bytes);
-      const ms = await hold(signal, body, 'identity', 'protobuf');
-      say(ms, `${(bytes / MIB).toFixed(1)} MiB ${signal}: ${name}`);
+      await say(`${(bytes / MIB).toFixed(1)} MiB ${signal}: ${name}`, () => [
+        signal,
+        ofBytes(make, bytes),
+        'identity',
+        'protobuf',
+      ]);
     }
   }
 }
-const zeros = field(1, Buffer.alloc(60 * MIB));
-say(await hold('logs', gzipSync(zeros), 'gzip', 'protobuf'), '60 MiB of nothing in gzip');
-say(await hold('logs', zstdCompressSync(zeros), 'zstd', 'protobuf'), '60 MiB of nothing in zstd');
+/** One log record whose body is one string. */
+const value = () => field(1, field(2, field(2, field(5, field(1, Buffer.alloc(60 * MIB, 'x'))))));
+await say('60 MiB of one value in gzip', () => ['logs', gzipSync(value()), 'gzip', 'protobuf']);
+await say('60 MiB of one value in zstd', () => ['logs', zstdCompressSync(value()), 'zstd', 'protobuf']);
+await say('60 MiB of one value in deflate', () => ['logs', deflateSync(value()), 'deflate', 'protobuf']);
 const record = '{"body":{"stringValue":"x"}}';
 for (const bytes of [0.9 * MIB, 60 * MIB]) {
-  const json = `{"resourceLogs":[{"scopeLogs":[{"logRecords":[${`${record},`.repeat(bytes / (record.length + 1) - 3)}${record}]}]}]}`;
-  say(await hold('logs', Buffer.from(json), 'identity', 'json'), `${(bytes / MIB).toFixed(1)} MiB of JSON`);
+  const records = `${record},`.repeat(bytes / (record.length + 1) - 3);
+  await say(`${(bytes / MIB).toFixed(1)} MiB of JSON`, () => [
+    'logs',
+    Buffer.from(`{"resourceLogs":[{"scopeLogs":[{"logRecords":[${records}${record}]}]}]}`),
+    'identity',
+    'json',
+  ]);
 }
 await large.stop();

@@ -1,5 +1,7 @@
 /** The image: what is in it, what is not, and that it runs as it has to. */
-import { readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { buildImage, docker, IMAGE, ROOT, whyNoEngine } from './engine.ts';
 
@@ -67,6 +69,50 @@ describe.skipIf(why)(`the image${why ? ` (skipped: ${why})` : ''}`, () => {
     expect(
       await inside('bash', '-c', `cd /opt/nrdot && node --input-type=module -e "${program}" ${file}`),
     ).toBe('as it was\n');
+  });
+
+  it('runs as any user of group 0, as OpenShift picks one, and writes where it has to', async () => {
+    const as = (user: string, ...args: string[]) =>
+      docker(...['run', '--rm', '--user', user, '--cap-drop', 'ALL', '--network', 'none'], ...args);
+    const token = ['--entrypoint', 'make-token', IMAGE, '/run/nrdot/token'];
+    await as('1000660000:0', ...token);
+    const tried = 'id -u; touch /data/x && echo written; nrdot --version';
+    expect(await as('1000660000:0', '--entrypoint', 'bash', IMAGE, '-c', tried)).toBe(
+      `1000660000\nwritten\n${version}\n`,
+    );
+  });
+
+  it('asks a service whose admin address speaks TLS, as the health check does', async () => {
+    using dir = temporaryDirectory();
+    execFileSync(
+      'openssl',
+      [
+        ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
+        ...['-subj', '/CN=elsewhere', '-keyout', 'tls.key', '-out', 'tls.crt'],
+      ],
+      { cwd: dir.path, stdio: 'pipe' },
+    );
+    const tls = { cert_file: '/tls/tls.crt', key_file: '/tls/tls.key' };
+    const redis = { url: 'redis://127.0.0.1:1' };
+    writeFileSync(
+      `${dir.path}/nrdot.yaml`,
+      JSON.stringify({ redis, admin: { listen: ':8888', token: 'word', tls } }),
+    );
+    execFileSync('chmod', ['-R', 'a+rX', dir.path]);
+    const id = (
+      await docker(
+        ...['run', '-d', '--network', 'none', '-v', `${dir.path}:/tls:ro`, '-e', 'NRDOT_ADMIN_TOKEN=word'],
+        ...[IMAGE, 'scheduler', '--config', '/tls/nrdot.yaml'],
+      )
+    ).trim();
+    try {
+      const ask = () => docker('exec', id, 'ask', 'GET', '8888', '/healthz').then(() => true);
+      await waitUntil(() => ask().catch(() => false), { what: 'it is alive', timeoutMs: 30_000 });
+      await expect(docker('exec', id, 'ask', 'GET', '8888', '/readyz')).rejects.toThrow(); // no Redis
+      expect(await docker('exec', id, 'ask', 'GET', '8888', '/metrics')).toContain('pipeline_redis_up');
+    } finally {
+      await docker('rm', '-f', id);
+    }
   });
 
   it('lists what it was made from', async () => {

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { GRPC, OtlpError, oversized } from '@nrdot/otlp';
+import { GRPC, joinInTurns, OtlpError, oversized } from '@nrdot/otlp';
 
 /**
  * Bounds the bytes of all requests that are in memory at once. A request that would exceed it is refused with 503
@@ -61,6 +61,9 @@ export function tooLarge(what: string, maxBytes: number): OtlpError {
   });
 }
 
+/** Beyond this a copy of all of it would hold others up. */
+const JOINED_AT_ONCE_BYTES = 1024 * 1024;
+
 /**
  * Reads a request's body as it came over the wire.
  * @param declaredBytes Content-Length, when there was one: reserved at once, so that what cannot fit is refused early
@@ -98,7 +101,9 @@ export function readBody(
     const onEnd = () => {
       // Every request's stream closes in the end; the error of one that closed too early takes a stack trace.
       stream.off('close', onGone);
-      resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, bytes));
+      if (chunks.length === 1) resolve(chunks[0]!);
+      else if (bytes <= JOINED_AT_ONCE_BYTES) resolve(Buffer.concat(chunks, bytes));
+      else joinInTurns(chunks).then(resolve, reject);
     };
     const onGone = () => {
       reject(

@@ -128,13 +128,10 @@ export async function ingest(
   if (read.items === 0) return { items: 0, bodyBytes, ...partialOf(read.said) };
   const work = { request, limits, deps, read, receivedAt: deps.now() };
   if (signal !== 'metrics' || !deps.limit) {
-    const parts = classified(work, read.bodies);
-    const batches = batchesOf(
-      work,
-      parts instanceof Promise ? await parts : parts,
-      read.bodies,
-      read.isAsItCame,
-    );
+    const asItCame = keepsItsBytes(work, false);
+    const classifying = classified(work, read.bodies, asItCame);
+    const parts = classifying instanceof Promise ? await classifying : classifying;
+    const batches = batchesOf(work, parts, read.bodies, asItCame);
     await settled(work, await enqueueOrStore(deps, batches), batches);
     return { items: read.items, bodyBytes, ...partialOf(read.said) };
   }
@@ -164,12 +161,20 @@ interface Read {
   said: PartialSuccess;
   /** The body is what was on the wire, decompressed. */
   isAsItCame: boolean;
+  /** Of each body. */
+  counts: ReadonlyMap<Buffer, number>;
 }
 
 function readWhole(request: IngestRequest, decoded: Buffer, limits: IngestLimits): Read {
   const sound = soundProtobuf(request.signal, request.format, decoded, limits);
   if (sound.body !== decoded) request.reservation.reserve(sound.body.byteLength);
-  return { bodies: [sound.body], items: sound.items, said: sound, isAsItCame: sound.body === decoded };
+  return {
+    bodies: [sound.body],
+    items: sound.items,
+    said: sound,
+    isAsItCame: sound.body === decoded,
+    counts: new Map([[sound.body, sound.items]]),
+  };
 }
 
 /** The same by another thread. */
@@ -181,11 +186,13 @@ async function readLarge(
 ): Promise<Read> {
   reservation.reserve(decoded.byteLength); // the pieces
   const sound = await large.read({ signal, format, decoded, options: limits });
+  const pieces = sound.pieces.map(({ bytes, items }) => [Buffer.from(bytes.buffer), items] as const);
   return {
-    bodies: sound.pieces.map((piece) => Buffer.from(piece.buffer)),
+    bodies: pieces.map(([body]) => body),
     items: sound.items,
     said: sound,
     isAsItCame: format === 'protobuf' && sound.message === '',
+    counts: new Map(pieces),
   };
 }
 
@@ -254,17 +261,18 @@ class MetricsTurn implements Preparation {
 
   /** The batches of what the limiter left, at once when it is one body. */
   #grouped(bodies: Buffer[], isChanged: boolean): Group | Promise<Group> {
-    const { request, read } = this.#work;
+    const { request } = this.#work;
+    const asItCame = keepsItsBytes(this.#work, isChanged);
     const { claim, undo } = this.limited;
     const group = (parts: Part[]): Group => {
       const kept = parts.filter(({ items }) => items > 0);
-      const batches = batchesOf(this.#work, kept, bodies, read.isAsItCame && !isChanged);
+      const batches = batchesOf(this.#work, kept, bodies, asItCame);
       this.batches = batches;
       return { batches, claim };
     };
     try {
       if (isChanged) request.reservation.reserve(bodies.reduce((sum, { byteLength }) => sum + byteLength, 0));
-      const parts = classified(this.#work, bodies);
+      const parts = classified(this.#work, bodies, asItCame);
       if (!(parts instanceof Promise)) return group(parts);
       return parts.then(group).catch((error: unknown) => {
         undo();
@@ -289,20 +297,30 @@ class MetricsTurn implements Preparation {
 type Part = Classified & { items: number };
 
 /** The parts of a request by class: at once, or in pieces between which others have their turn. */
-function classified({ request, limits, deps }: Work, bodies: readonly Buffer[]): Part[] | Promise<Part[]> {
+function classified(
+  { request, limits, deps, read }: Work,
+  bodies: readonly Buffer[],
+  asItCame: boolean,
+): Part[] | Promise<Part[]> {
   const { signal } = request;
   const { maxDepth } = limits;
-  const itemsOf = (body: Buffer) => walk(signal, body, { maxDepth }).items;
-  if (bodies.length > 1) return classifyPieces(bodies, (body) => deps.classify(signal, body), itemsOf);
+  const itemsOf = (body: Buffer) => read.counts.get(body) ?? walk(signal, body, { maxDepth }).items;
+  if (bodies.length > 1)
+    return classifyPieces(bodies, (body) => deps.classify(signal, body), itemsOf, asItCame);
   const body = bodies[0]!;
   return deps.classify(signal, body).map((part) => ({ ...part, items: itemsOf(part.body ?? body) }));
+}
+
+/** What nothing changed keeps the compressed bytes it came in. Few backends read deflate: that goes on plain. */
+function keepsItsBytes({ request, read }: Work, isChanged: boolean): boolean {
+  return read.isAsItCame && !isChanged && request.encoding !== 'deflate';
 }
 
 function batchesOf(
   { request, receivedAt }: Work,
   parts: readonly Part[],
   bodies: readonly Buffer[],
-  isAsItCame: boolean,
+  asItCame: boolean,
 ): Batch[] {
   const { signal, encoding, wire, reservation } = request;
   const common = { signal, origin: 'live', receivedAt } as const;
@@ -313,15 +331,13 @@ function batchesOf(
       const { class: priorityClass, items, body: payload } = part;
       return { ...common, id, class: priorityClass, encoding: 'identity', items, payload };
     }
-    // What nothing changed keeps the compressed bytes it came in. Few backends read deflate: that goes on plain.
-    const untouched = isAsItCame && encoding !== 'deflate';
     return {
       ...common,
       id,
       class: part.class,
-      encoding: untouched ? encoding : 'identity',
+      encoding: asItCame ? encoding : 'identity',
       items: part.items,
-      payload: untouched ? wire : bodies.length === 1 ? bodies[0]! : Buffer.concat(bodies),
+      payload: asItCame ? wire : bodies[0]!,
     };
   });
 }

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { type BodyFormat, OtlpError, type Signal } from '@nrdot/otlp';
+import { type BodyFormat, joinInTurns, OtlpError, type Signal } from '@nrdot/otlp';
 import type { PriorityClass } from '@nrdot/queue';
 import type { Classified } from './classifier/classifier.ts';
 import type { SoundOptions } from './sound.ts';
@@ -18,7 +18,12 @@ export interface LargeSound {
   items: number;
   rejected: number;
   message: string;
-  pieces: Uint8Array<ArrayBuffer>[];
+  pieces: LargePiece[];
+}
+
+export interface LargePiece {
+  bytes: Uint8Array<ArrayBuffer>;
+  items: number;
 }
 
 export type LargeAnswer =
@@ -51,14 +56,18 @@ export class LargeRequests {
 
   /** @throws OtlpError as reading it here would */
   async read(request: Omit<LargeRequest, 'id'>): Promise<LargeSound> {
+    // A copy to hand over: the bytes may be the payload, or borrowed, and a message would copy all of them in one go.
+    const decoded = await joinInTurns([request.decoded]);
     const id = this.#next++;
     clearTimeout(this.#idle);
     const worker = (this.#worker ??= this.#start());
     const answer = await new Promise<LargeAnswer>((resolve) => {
       this.#waiting.set(id, resolve);
-      const { signal, format, decoded, options } = request;
+      const { signal, format, options } = request;
       const { maxDepth, invalidUtf8 } = options;
-      worker.postMessage({ id, signal, format, decoded, options: { maxDepth, invalidUtf8 } });
+      worker.postMessage({ id, signal, format, decoded, options: { maxDepth, invalidUtf8 } }, [
+        decoded.buffer,
+      ]);
     });
     if ('refused' in answer) throw new OtlpError(answer.refused);
     if ('failed' in answer) throw new Error(answer.failed);
@@ -98,11 +107,15 @@ export class LargeRequests {
   }
 }
 
-/** Classifies one piece after the other, and puts those of one class together again. */
+/**
+ * Classifies one piece after the other, and puts those of one class together again.
+ * @param asItCame what is all of one class stays as it came, and is not put together
+ */
 export async function classifyPieces(
   pieces: readonly Buffer[],
   classify: (body: Buffer) => Classified[],
   itemsOf: (body: Buffer) => number,
+  asItCame: boolean,
 ): Promise<(Classified & { items: number })[]> {
   const found = new Map<PriorityClass, { bodies: Buffer[]; items: number }>();
   for (const piece of pieces) {
@@ -114,9 +127,10 @@ export async function classifyPieces(
     }
     await turn();
   }
-  return [...found].map(([priorityClass, { bodies, items }]) => ({
-    class: priorityClass,
-    body: found.size === 1 ? undefined : Buffer.concat(bodies),
-    items,
-  }));
+  const parts: (Classified & { items: number })[] = [];
+  for (const [priorityClass, { bodies, items }] of found) {
+    const body = asItCame && found.size === 1 ? undefined : await joinInTurns(bodies);
+    parts.push({ class: priorityClass, body, items });
+  }
+  return parts;
 }

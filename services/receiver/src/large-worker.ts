@@ -1,6 +1,6 @@
 import { parentPort } from 'node:worker_threads';
-import { OtlpError, splitRequest } from '@nrdot/otlp';
-import type { LargeAnswer, LargeRequest } from './large-request.ts';
+import { OtlpError, splitRequest, walk } from '@nrdot/otlp';
+import type { LargeAnswer, LargePiece, LargeRequest } from './large-request.ts';
 import { soundProtobuf } from './sound.ts';
 
 /** Cuts down to where a piece can be looked at in some ms, or is one item. */
@@ -21,7 +21,13 @@ parentPort!.on('message', ({ id, signal, format, decoded, options }: LargeReques
     };
     if (sound.items > 0) cut(sound.body);
     const { items, rejected, message } = sound;
-    answer = { id, items, rejected, message, pieces: pieces.map(plain) };
+    answer = {
+      id,
+      items,
+      rejected,
+      message,
+      pieces: pieces.map((piece) => ({ bytes: plain(piece), items: walk(signal, piece, options).items })),
+    };
   } catch (error) {
     const { code, httpStatus, grpcCode, message } = error as OtlpError;
     answer =
@@ -31,7 +37,7 @@ parentPort!.on('message', ({ id, signal, format, decoded, options }: LargeReques
   }
   parentPort!.postMessage(
     answer,
-    'pieces' in answer ? [...new Set(answer.pieces.map(({ buffer }) => buffer))] : [],
+    'pieces' in answer ? answer.pieces.map(({ bytes }: LargePiece) => bytes.buffer) : [],
   );
 });
 

@@ -21,6 +21,7 @@ import {
   zstdDecompressSync,
 } from 'node:zlib';
 import { GRPC, malformed, OtlpError, oversized } from './error.ts';
+import { joinInTurns } from './join.ts';
 import { ScratchGunzip } from './scratch-gunzip.ts';
 
 /** How a body is compressed, by its name in `Content-Encoding`. */
@@ -225,7 +226,7 @@ async function decodeInChunks(
     }
     at += consumed(body.byteLength - at, encoding, stream.bytesWritten, frames);
   }
-  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, bytes);
+  return chunks.length === 1 ? chunks[0]! : joinInTurns(chunks);
 }
 
 let largeUnderWay = 0;

@@ -1,6 +1,7 @@
 export * from './content.ts';
 export * from './error.ts';
 export * from './fields.ts';
+export * from './join.ts';
 export * from './json.ts';
 export { protobufToJson } from './json-writer.ts';
 export { asOneStream, decodeAll } from './merge.ts';
