@@ -155,6 +155,14 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     await page.view(VIEWS['1280-dark']!);
   });
 
+  it('tells what has changed, the last first, as text', async () => {
+    await page.until(`/Delivery (is|has been) paused/.test(${text('#event-list')})`);
+    expect(await page.value(`${find('#event-list tr[data-level=warning]')}.children[1].textContent`)).toBe(
+      'warning',
+    );
+    expect(await page.value(`document.querySelectorAll('#event-list td img').length`)).toBe(0);
+  });
+
   it('keeps the past over a reload', async () => {
     await page.goto(`${running.admin}/console`);
     await page.until(`${LIVE} && document.querySelectorAll('.bands rect').length > 0`);
@@ -176,6 +184,9 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     );
     await shoot('recovery', '1280-light');
     await page.until(`${text('#disk .state')} === 'Empty' && ${text('.books .sum td')} === '0'`);
+    await page.until(
+      `/The upstream takes data again/.test(${text('#event-list tbody')}) && /The disk is empty/.test(${text('#event-list tbody tr')})`,
+    );
     await page.until(`${text('.findings li strong')}.startsWith('Everything flows')`);
   });
 
@@ -199,6 +210,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
       expect.arrayContaining([
         'Skip to the state',
         'Last 15 minutes',
+        'Events',
         'Configuration',
         'queues',
         'forget',

@@ -3,15 +3,18 @@ import { configuration } from './configuration.js';
 import { get, post, Refusal, token } from './connection.js';
 import { disk } from './disk.js';
 import { say, set } from './element.js';
+import { events } from './events.js';
 import { headline, pulse } from './headline.js';
 import { path } from './path.js';
 import { plots } from './plots.js';
 
 /** @typedef {import('./connection.js').PipelineStatus} PipelineStatus */
 /** @typedef {import('./connection.js').HistoryColumns} HistoryColumns */
+/** @typedef {import('../src/pipeline-status.ts').Events} Events */
 
 const EVERY_MS = 1_000;
 const HISTORY_EVERY_MS = 5_000;
+const EVENTS_SHOWN = 50;
 const TICK_MS = 200;
 const THEME = 'nrdot.theme';
 
@@ -32,6 +35,7 @@ const views = [
   services(at('services')),
 ];
 const past = plots(at('plots'));
+const changes = events(at('event-list'));
 const options = configuration(at('configuration'));
 
 /** The clock of the server, as far as an answer tells. @type {{ at: number, seen: number } | undefined} */
@@ -57,6 +61,7 @@ async function refresh() {
       const history = /** @type {HistoryColumns} */ (await get('api/status/history'));
       historyAt = answeredAt;
       past.update(history, status.at);
+      changes.update(/** @type {Events} */ (await get(`api/events?limit=${EVENTS_SHOWN}`)));
     }
     beat.update(undefined);
   } catch (error) {

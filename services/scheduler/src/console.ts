@@ -23,6 +23,7 @@ const FILES = [
   'path.js',
   'cards.js',
   'disk.js',
+  'events.js',
   'plots.js',
   'configuration.js',
 ] as const;

@@ -2,13 +2,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { EVENTS_MAX, type Store } from '@nrdot/queue';
 import { AdminError, type StatusBoard } from '@nrdot/service';
 import type { Transition } from '@nrdot/telemetry';
-
-/** What `GET /api/events` answers: the last events of the pipeline, oldest first. */
-export interface Events {
-  events: Transition[];
-  /** Why these are only those of the scheduler's process; absent when they are those of all. */
-  problem?: string;
-}
+import type { Events } from './pipeline-status.ts';
 
 interface EventSources {
   store: Pick<Store, 'events'>;

@@ -1,4 +1,3 @@
-export type * from './events.ts';
 export type * from './findings.ts';
 export type * from './history.ts';
 export * from './main.ts';

@@ -8,6 +8,7 @@ import type {
   ReceiverStatus,
   ServiceName,
 } from '@nrdot/queue';
+import type { Transition } from '@nrdot/telemetry';
 import type { Finding, Summary } from './findings.ts';
 
 /**
@@ -48,6 +49,13 @@ export interface PipelineStatus {
   dropped?: Record<string, number>;
   /** How long ago, in ms, the books were seen to grow there; absent when that was not seen since this scheduler started. */
   lately?: { droppedMs?: number; rejectedMs?: number; deliveredMs?: number; allRejected?: boolean };
+}
+
+/** What `GET /api/events` answers: the last events of the pipeline, oldest first. */
+export interface Events {
+  events: Transition[];
+  /** Why these are only those of the scheduler's process; absent when they are those of all. */
+  problem?: string;
 }
 
 export interface ServiceLine {
