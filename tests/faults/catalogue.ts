@@ -13,7 +13,7 @@ import {
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { BatchMaker, type Behaviour, HEALTHY, waitUntil, workload } from '@nrdot/testbed';
+import { BatchMaker, type Behaviour, HEALTHY, TEST_SIGNALS, waitUntil, workload } from '@nrdot/testbed';
 import { LINK_FAULTS, type LinkFault } from './proxy.ts';
 import { FORMS, type Form, LINKS, PROCESSES, type Stack } from './stack.ts';
 import type { ClusterRedis, SentinelRedis } from './topology.ts';
@@ -60,6 +60,8 @@ const REDIS_FREE_BYTES = 256 * 1024;
 const KILL_EVERY_MS = 60;
 const HALVES_AT_ONCE = 8;
 const CLOCK_STEP_MS = 3_600_000;
+/** Longer than an exporter waits (`SETTINGS`). */
+const HANG_MS = 6_000;
 /** Bytes per second. */
 const SLOW_LINK = 128 * 1024;
 /** Share of writes and fsyncs that fail. */
@@ -67,23 +69,55 @@ export const EIO_RATE = 0.4;
 /** A damaged segment needs something on the disk first. */
 const SPILL_WAIT_MS = 120_000;
 
-function upstream(name: string, behaviour: Partial<Behaviour>, repeats: boolean): Kind {
+type Told = Partial<Behaviour> | ((scene: Scene) => Partial<Behaviour>);
+
+function upstream(name: string, told: Told, repeats: boolean): Kind {
   return {
     name: `upstream: ${name}`,
     forms: FORMS,
     targets: () => ['upstream'],
     lastsMs: [300, 1_500],
     repeats,
-    strike: async ({ stack }) => {
-      stack.mock.set(behaviour);
-      return async () => stack.mock.set({ ...HEALTHY });
+    strike: async (scene) => {
+      const { mock } = scene.stack;
+      mock.set(typeof told === 'function' ? told(scene) : told);
+      return async () => mock.set({ ...HEALTHY });
     },
   };
 }
 
 /** Answers about the place, the key, the quota or the server: all is kept, and goes on by itself. */
-function held(name: string, behaviour: Partial<Behaviour>): Kind {
-  return { ...upstream(name, behaviour, false), weight: 0.5, keeps: true };
+function held(name: string, told: Told): Kind {
+  return { ...upstream(name, told, false), weight: 0.5, keeps: true };
+}
+
+/** One signal that is drawn; the others go on. */
+function oneSignal<T>({ random }: Scene, value: T): Record<string, T> {
+  return { [TEST_SIGNALS[Math.floor(random() * TEST_SIGNALS.length)]!]: value };
+}
+
+/** Sends on to itself: in a circle, for who follows. */
+function redirect(status: number): Kind {
+  return held(`redirect (${status})`, ({ stack }) => ({
+    redirectStatus: status,
+    redirectTo: stack.mock.url,
+  }));
+}
+
+/** One signal hangs for longer than exporters wait. What was sent it takes in the end, when nobody listens any more. */
+function hangs(): Kind {
+  const kind = held('one signal hangs', (scene) => ({ signalLatencyMs: oneSignal(scene, HANG_MS) }));
+  return {
+    ...kind,
+    repeats: true,
+    strike: async (scene, target, lastsMs) => {
+      const mend = await kind.strike(scene, target, lastsMs);
+      return async () => {
+        await mend();
+        await wait(HANG_MS);
+      };
+    },
+  };
 }
 
 function link(fault: LinkFault): Kind {
@@ -288,6 +322,15 @@ export const KINDS: readonly Kind[] = [
   upstream('503', { errorRate: 0.7, errorStatus: 503 }, false),
   upstream('504', { errorRate: 1, errorStatus: 504 }, false),
   held('401', { status: 401 }),
+  held('404', { status: 404 }),
+  held('200 with a page for people', { html: true }),
+  redirect(301),
+  redirect(308),
+  held('403 for one signal', (scene) => ({ signalStatus: oneSignal(scene, 403) })),
+  held('429 for one signal', (scene) => ({ signalStatus: oneSignal(scene, 429), retryAfterSeconds: 1 })),
+  hangs(),
+  held('500 now and then', { errorRate: 0.3, errorStatus: 500 }),
+  held('500, all', { errorRate: 1, errorStatus: 500 }),
   held('415 for zstd', { refuseEncoding: 'zstd' }),
   held('415 for gzip', { refuseEncoding: 'gzip' }),
   held('reads the first gzip member only', { firstMemberOnly: true }),
