@@ -5,6 +5,7 @@ import {
   type Batch,
   connect,
   consume,
+  Doctor,
   jobDataOf,
   NotReplicated,
   newBatchId,
@@ -115,6 +116,46 @@ describe('the queues', () => {
     // What is replayed is on the disk still.
     expect(await store.enqueue([[{ ...batch(), origin: 'replay' }]], Date.now())).toEqual([['queued']]);
     connection.disconnect();
+  });
+
+  it.each(['Cluster', 'Sentinel'] as const)('are examined and mended on a %s', async (form) => {
+    using dir = temporaryDirectory();
+    const cluster = form === 'Cluster' ? await ClusterRedis.start(dir.path, OPTIONS.prefix) : undefined;
+    const sentinel = form === 'Sentinel' ? await SentinelRedis.start(dir.path) : undefined;
+    const target = cluster
+      ? { cluster: [{ host: '127.0.0.1', port: cluster.primary.port }] }
+      : (sentinel as SentinelRedis).target;
+    const redis = connect(target, { kind: 'consumer', name: 'store', commandTimeoutMs: 5_000 });
+    try {
+      const store = new Store(redis, OPTIONS);
+      const { keys } = store;
+      const doctor = () => new Doctor(store, { maxBodyBytes: 1e6, secondLookMs: 20, booksSettleMs: 50 });
+      const [first, second, third] = [batch(), batch(), batch()];
+      await store.enqueue([[first], [second], [third]], Date.now());
+      expect(await doctor().run(false)).toMatchObject({ damage: [], jobs: 3, payloads: 3, difference: 0 });
+      await redis.lrem(keys.queue('high', 'wait'), 1, first.id);
+      await redis.del(keys.payload(second.id));
+      await redis.hincrby(keys.depth, 'queued:high:items', 5);
+      const found = await doctor().run(true);
+      expect(found.damage.map(({ kind, mended }) => [kind, mended])).toEqual([
+        ['job_without_payload', 1],
+        ['stray_job', 1],
+        ['depth', 1],
+        ['books', 1],
+      ]);
+      expect(await doctor().run(false)).toMatchObject({ damage: [], jobs: 2, difference: 0 });
+      expect(await store.waiting('high', 5)).toEqual([first.id, third.id]);
+      if (!cluster) return;
+      // While the slot is moved nothing is changed.
+      await cluster.beginMove();
+      await expect(doctor().run(true)).rejects.toThrow();
+      await cluster.endMove();
+      expect((await doctor().run(false)).damage).toEqual([]);
+    } finally {
+      redis.disconnect();
+      await cluster?.[Symbol.asyncDispose]();
+      await sentinel?.[Symbol.asyncDispose]();
+    }
   });
 
   it('work behind Sentinel, before and after a failover', async () => {
