@@ -38,7 +38,7 @@ Examples:
     .addHelpText(
       'after',
       `
-It asks the scheduler, which reads Redis in bounded steps: at most 1,000 jobs and 20,000 batches, or 16 repairs, in one. What is
+It asks the scheduler, which reads Redis in bounded steps: at most 1,000 jobs and 10,000 batches, or 16 repairs, in one. What is
 off has to be so at two looks, so that a batch on its way is never taken for damage. A repair looks again in the step that
 mends, and removes nothing that Redis holds of a batch. What it mended is in "nrdot events".
 Exit codes: 0 nothing is off, or all of it was mended, or it is only a note; 3 something is off, and nothing is lost by it (a

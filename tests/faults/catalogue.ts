@@ -68,6 +68,8 @@ const SLOW_LINK = 128 * 1024;
 export const EIO_RATE = 0.4;
 /** A damaged segment needs something on the disk first. */
 const SPILL_WAIT_MS = 120_000;
+/** How often the dlq looks at the books. */
+const LOOK_MS = 2_000;
 
 type Told = Partial<Behaviour> | ((scene: Scene) => Partial<Behaviour>);
 
@@ -280,6 +282,48 @@ export const KINDS: readonly Kind[] = [
       await redis.script('FLUSH');
       redis.disconnect();
       return async () => {};
+    },
+  },
+  {
+    // Its volume, or somebody's FLUSHALL. What is nowhere then has to be what the product says.
+    name: 'redis: loses all it holds',
+    forms: BOTH,
+    targets: () => ['redis'],
+    lastsMs: [300, 1_000],
+    repeats: true,
+    alone: true,
+    strike: async ({ stack, sent, damaged }) => {
+      const redis = stack.redis();
+      // Nothing goes out: so Redis has something to lose. It loses that, too.
+      await redis.hset('{nrdot}:export:meta', 'paused', 1);
+      return async () => {
+        try {
+          await sent();
+          const looked = async () => Number(await redis.hget('{nrdot}:disk', 'at'));
+          let since = 0;
+          const seen = async () => {
+            const onTheWay = await Promise.all(
+              ['export:active', 'spill:wait', 'spill:active'].map((list) => redis.llen(`{nrdot}:${list}`)),
+            );
+            const { difference } = await stack.books();
+            if (difference !== 0 || onTheWay.some((jobs) => jobs > 0)) since = 0;
+            else if (since === 0) since = await looked();
+            // Two looks after it had come to rest: the dlq has seen all that is there.
+            return since > 0 && (await looked()) >= since + 2 * LOOK_MS;
+          };
+          await waitUntil(seen, {
+            what: 'the dlq has seen what Redis holds',
+            timeoutMs: SPILL_WAIT_MS,
+            everyMs: 100,
+          });
+          damaged();
+          await redis.flushall();
+          const noticed = async () => (await redis.exists('{nrdot}:losses')) === 1;
+          await waitUntil(noticed, { what: 'the loss is noticed', timeoutMs: SPILL_WAIT_MS });
+        } finally {
+          redis.disconnect();
+        }
+      };
     },
   },
   {

@@ -337,7 +337,8 @@ function allowed(
 async function countedLost(stack: Stack): Promise<number> {
   const redis = stack.redis();
   try {
-    return Number((await redis.hget('{nrdot}:books', 'dropped:corrupted')) ?? 0);
+    const lost = await redis.hmget('{nrdot}:books', 'dropped:corrupted', 'dropped:redis_lost');
+    return lost.reduce((sum, items) => sum + Number(items ?? 0), 0);
   } finally {
     redis.disconnect();
   }

@@ -74,7 +74,7 @@ export class DoctorBusy extends Error {
 /**
  * Recounts what Redis holds, says what is off, and mends it while the pipeline runs. What it finds has to be so at two looks and once
  * more in the step that mends it, so that batches on their way are never taken for damage. Every step is bounded: a look reads 1,000 jobs
- * and 20,000 batches at most, a mending step does 16 acts, SCAN goes by 1,000 keys.
+ * and 10,000 batches at most, a mending step does 16 acts, SCAN goes by 1,000 keys.
  */
 export class Doctor {
   readonly #store: Store;

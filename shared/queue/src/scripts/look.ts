@@ -1,9 +1,9 @@
 import { jobs } from './jobs.ts';
 import { prelude } from './prelude.ts';
 
-/** One call reads so many jobs and batches at most, so that Redis is not held up: some 20 ms on a slow machine. */
+/** One call reads so many jobs and batches at most, so that Redis is not held up: some 40 ms of its time. */
 export const LOOK_JOBS_MAX = 1_000;
-export const LOOK_BATCHES_MAX = 20_000;
+export const LOOK_BATCHES_MAX = 10_000;
 
 /**
  * Reads the depth and parts of lists and sorted sets of jobs, all of one moment, and changes nothing.
