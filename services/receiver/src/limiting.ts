@@ -28,6 +28,7 @@ import {
   type SharedRule,
   sourceClaims,
   TextWriter,
+  textBytes,
 } from './limiter/index.ts';
 
 /** A slot whose receiver is not heard of for so long is given to another. */
@@ -477,8 +478,7 @@ function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
 }
 
 function joined(texts: readonly Buffer[]): Buffer {
-  const writer = new TextWriter();
-  writer.begin();
+  const writer = new TextWriter(texts.reduce((sum, text) => sum + textBytes(text.length), 0));
   for (const text of texts) {
     writer.text(text.length);
     for (const byte of text) writer.byte(byte);

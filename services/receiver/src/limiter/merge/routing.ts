@@ -84,17 +84,17 @@ export class Routing {
     if (rule) point.reduction = rule;
     // A cumulative stream that keeps all its labels stays as it is: the merged one has its writer, and is another.
     const isMerged = rule !== undefined && enforced && mergeable && (point.relabelled || !isCumulative);
-    if (isMerged && point.relabelled && this.#leavesItsOwnStream(metric, point, isCumulative)) return true;
-    if (isMerged && isCumulative) {
-      // When its source is known, and a point of the same stream came before it in this request, key and output were looked up
-      // then. 8 % less CPU time with 1,000 sums.
-      const joined = point.sourceAt >= 0 ? this.#parts.merging.joined(point) : undefined;
+    if (isMerged && isCumulative && point.sourceAt >= 0) {
+      // Its source is known, so it has no stream of its own. When a point of the same stream came before it in this request, key
+      // and output were looked up then. 8 % less CPU time with 1,000 sums.
+      const joined = this.#parts.merging.joined(point);
       if (joined) {
         this.#contribute(metric, point, joined);
         return true;
       }
-      this.#asWritten(point);
     }
+    if (isMerged && point.relabelled && this.#leavesItsOwnStream(metric, point, isCumulative)) return true;
+    if (isMerged && isCumulative) this.#asWritten(point);
     const slot = this.#parts.table.find(point.writtenLo, point.writtenHi);
     if (slot >= 0) this.#seen(point.writtenLo, point.writtenHi, slot);
     else {

@@ -4,7 +4,9 @@
  * https://github.com/msgpack/msgpack/blob/master/spec.md
  */
 const ARRAY_32 = 0xdd;
-const TEXT_8 = 0xd9;
+/** The length, up to 31, is in its low bits. */
+const TEXT_SHORT = 0xa0;
+const SHORT_MAX = 31;
 const TEXT_16 = 0xda;
 const HEAD = 5;
 
@@ -17,45 +19,54 @@ export interface SourceClaim {
   value: Buffer;
 }
 
-/** Writes an array of texts into memory that is used again and again. */
+/** What `length` bytes as a text take at most. */
+export const textBytes = (length: number) => length + 3;
+
+/** Writes an array of texts. */
 export class TextWriter {
-  #bytes = Buffer.allocUnsafeSlow(16_384);
-  #view = new DataView(this.#bytes.buffer);
+  readonly #bytes: Buffer;
+  readonly #view: DataView;
   #at = HEAD;
   #texts = 0;
 
-  begin(): void {
-    this.#at = HEAD;
-    this.#texts = 0;
+  /** @param maxBytes what the texts take at most; see `textBytes` */
+  constructor(maxBytes: number) {
+    this.#bytes = Buffer.allocUnsafeSlow(HEAD + maxBytes);
+    this.#view = new DataView(this.#bytes.buffer);
   }
 
   /** Begins a text of so many bytes, which the caller writes next. */
   text(length: number): void {
-    const needed = this.#at + length + 3;
-    if (needed > this.#bytes.length) this.#grow(needed);
+    const view = this.#view;
+    const at = this.#at;
     this.#texts++;
-    if (length < 256) {
-      this.#bytes[this.#at] = TEXT_8;
-      this.#bytes[this.#at + 1] = length;
-      this.#at += 2;
+    if (length <= SHORT_MAX) {
+      view.setUint8(at, TEXT_SHORT | length);
+      this.#at = at + 1;
     } else {
-      this.#bytes[this.#at] = TEXT_16;
-      this.#view.setUint16(this.#at + 1, length);
-      this.#at += 3;
+      view.setUint8(at, TEXT_16);
+      view.setUint16(at + 1, length);
+      this.#at = at + 3;
     }
   }
 
   byte(byte: number): void {
-    this.#bytes[this.#at++] = byte;
+    this.#view.setUint8(this.#at++, byte);
   }
 
   /** Little-endian, like all numbers of the ledger. */
   words(words: Int32Array, from: number, count: number): void {
-    for (let i = 0; i < count; i++, this.#at += 4) this.#view.setInt32(this.#at, words[from + i]!, true);
+    const view = this.#view;
+    const at = this.#at;
+    for (let i = 0; i < count; i++) view.setInt32(at + 4 * i, words[from + i]!, true);
+    this.#at = at + 4 * count;
   }
 
   doubles(doubles: Float64Array, from: number, count: number): void {
-    for (let i = 0; i < count; i++, this.#at += 8) this.#view.setFloat64(this.#at, doubles[from + i]!, true);
+    const view = this.#view;
+    const at = this.#at;
+    for (let i = 0; i < count; i++) view.setFloat64(at + 8 * i, doubles[from + i]!, true);
+    this.#at = at + 8 * count;
   }
 
   /** The array; empty when it has no texts. */
@@ -63,21 +74,7 @@ export class TextWriter {
     if (this.#texts === 0) return Buffer.alloc(0);
     this.#bytes[0] = ARRAY_32;
     this.#view.setUint32(1, this.#texts);
-    const packed = Buffer.from(this.#bytes.subarray(0, this.#at));
-    // One big request must not hold on to its memory.
-    if (this.#bytes.length > 4_194_304) this.#resize(16_384, 0);
-    return packed;
-  }
-
-  #grow(needed: number): void {
-    this.#resize(Math.max(needed, this.#bytes.length * 2), this.#at);
-  }
-
-  #resize(length: number, kept: number): void {
-    const bytes = Buffer.allocUnsafeSlow(length);
-    this.#bytes.copy(bytes, 0, 0, kept);
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer);
+    return this.#bytes.subarray(0, this.#at);
   }
 }
 
@@ -85,9 +82,10 @@ export class TextWriter {
 export function sourceClaims(packed: Buffer): SourceClaim[] {
   const texts: Buffer[] = [];
   for (let at = HEAD; at < packed.length; ) {
-    const isShort = packed[at] === TEXT_8;
-    const length = isShort ? packed[at + 1]! : packed.readUInt16BE(at + 1);
-    const from = at + (isShort ? 2 : 3);
+    const head = packed[at]!;
+    const isShort = head !== TEXT_16;
+    const length = isShort ? head & SHORT_MAX : packed.readUInt16BE(at + 1);
+    const from = at + (isShort ? 1 : 3);
     texts.push(packed.subarray(from, from + length));
     at = from + length;
   }

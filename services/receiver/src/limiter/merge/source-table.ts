@@ -1,6 +1,6 @@
 import { HashTable } from '../hash-table.ts';
 import type { Arena } from './arena.ts';
-import type { TextWriter } from './source-claims.ts';
+import { type TextWriter, textBytes } from './source-claims.ts';
 
 /*
  * What is known of the cumulative streams that are merged into others: a cache of the ledger in Redis. 16 int32, 64 bytes each.
@@ -137,6 +137,11 @@ export class SourceTable {
  * Bytes 5 to 21, start and time, are what a writer expects to find: the version of the entry.
  */
 const HEAD_BYTES = 37;
+
+/** What `writeSource` writes. */
+export function sourceBytes(words: Int32Array, at: number): number {
+  return textBytes(HEAD_BYTES + words[at + CELLS]! * 8);
+}
 
 /** Writes a source as the ledger keeps it, as one text. */
 export function writeSource(writer: TextWriter, words: Int32Array, at: number, arena: Arena): void {

@@ -13,9 +13,9 @@ import {
 import { NumberValue } from './accumulate-number.ts';
 import { Arena, sameSize } from './arena.ts';
 import { exponentialCells, readExponential, writeExponential } from './exponential-block.ts';
-import { Journal, type JournalMark } from './journal.ts';
+import { BEFORE, Journal, type JournalMark } from './journal.ts';
 import { OUTPUT_BLOCK, OUTPUT_CELLS, OUTPUT_WORDS, type Output, OutputTable } from './output-table.ts';
-import { sourceClaims, TextWriter } from './source-claims.ts';
+import { sourceClaims, TextWriter, textBytes } from './source-claims.ts';
 import type { SourceHistory } from './source-history.ts';
 import {
   BLOCK,
@@ -34,6 +34,7 @@ import {
   SOURCE_WORDS,
   SourceTable,
   START,
+  sourceBytes,
   TIME,
   unpackSource,
   VALUE,
@@ -114,7 +115,7 @@ const now = new NumberValue();
 const last = new NumberValue();
 const difference = new NumberValue();
 const total = new NumberValue();
-const time = new Nanoseconds();
+const moment = new Nanoseconds();
 
 /** An output may run so far ahead of the clock, a millisecond a point, before it moves by microseconds. */
 const AHEAD_MS = 60_000;
@@ -157,7 +158,6 @@ export class Tracker {
   readonly #aheadMost = new Nanoseconds();
   /** Streams that begin now start here: later than any point of this writer that is not theirs. */
   readonly #start = new Nanoseconds();
-  readonly #writer = new TextWriter();
   readonly #written = new Nanoseconds();
   /** The latest time that was ever written, undone or not: what was undone may have left all the same. */
   readonly #latest = new Nanoseconds();
@@ -251,12 +251,16 @@ export class Tracker {
   /** Makes the oldest open request final; `end` is where the next one began. */
   keep(end: TrackerMark): void {
     const { words } = this.sources;
-    this.#sourceJournal.keep(end.sources, (at) => {
+    const journal = this.#sourceJournal;
+    const { words: records } = journal;
+    for (let i = journal.oldest, to = journal.first(end.sources); i < to; i += journal.recordWords) {
+      const at = records[i]!;
+      if ((words[at + SOURCE_FLAGS]! & GONE) === 0) continue;
       // What a later request has ended is still to be had back, when that one is undone.
-      const isFinal = words[at + CHANGED_BY]! <= end.request;
-      if (isFinal && (words[at + SOURCE_FLAGS]! & GONE) !== 0) this.#dropSource(at);
-    });
-    this.#outputJournal.keep(end.outputs, () => {});
+      if (words[at + CHANGED_BY]! <= end.request) this.#dropSource(at);
+    }
+    journal.keep(end.sources);
+    this.#outputJournal.keep(end.outputs);
     this.#settle();
   }
 
@@ -267,23 +271,30 @@ export class Tracker {
   /** The sources that the request at hand has moved; see source-claims.ts. */
   claims(): Buffer {
     const { words } = this.sources;
-    const writer = this.#writer;
-    writer.begin();
-    this.#sourceJournal.changes(this.#mark.sources, (at, before, beforeAt) => {
-      const wasGone = (before[beforeAt + SOURCE_FLAGS]! & GONE) !== 0;
+    const journal = this.#sourceJournal;
+    let bytes = 0;
+    const first = journal.first(this.#mark.sources);
+    const { words: records, end, recordWords } = journal;
+    for (let i = first; i < end; i += recordWords)
+      bytes += textBytes(8) + textBytes(16) + sourceBytes(words, records[i]!);
+    const writer = new TextWriter(bytes);
+    for (let i = first; i < end; i += recordWords) {
+      const at = records[i]!;
+      const before = i + BEFORE;
+      const wasGone = (records[before + SOURCE_FLAGS]! & GONE) !== 0;
       const isGone = (words[at + SOURCE_FLAGS]! & GONE) !== 0;
       writer.text(8);
       writer.words(words, at, 2);
       if (!wasGone) {
         writer.text(16);
-        writer.words(before, beforeAt + START, 4);
+        writer.words(records, before + START, 4);
       } else if ((words[at + SOURCE_FLAGS]! & FORWARDED) !== 0) {
         writer.text(1);
         writer.byte(NONE_BUT_FORWARDED);
       } else writer.text(0);
       if (isGone) writer.text(0);
       else writeSource(writer, words, at, this.arena);
-    });
+    }
     return writer.end();
   }
 
@@ -296,11 +307,11 @@ export class Tracker {
   /** The levels of this writer that the request at hand has changed. */
   levelClaims(): LevelClaim[] {
     const claims: LevelClaim[] = [];
-    this.#outputJournal.changes(this.#mark.outputs, (at) => {
-      const output = this.outputs.at(at);
-      if (!output.isLevel) return;
-      claims.push({ field: fieldOf(output.lo, output.hi), value: levelOf(output) });
-    });
+    const { words, end, recordWords } = this.#outputJournal;
+    for (let i = this.#outputJournal.first(this.#mark.outputs); i < end; i += recordWords) {
+      const output = this.outputs.at(words[i]!);
+      if (output.isLevel) claims.push({ field: fieldOf(output.lo, output.hi), value: levelOf(output) });
+    }
     return claims;
   }
 
@@ -324,9 +335,12 @@ export class Tracker {
 
   /** Every source here, as the ledger would have it. Only while no request is open. */
   allSources(): [field: Buffer, value: Buffer][] {
-    const writer = this.#writer;
-    writer.begin();
     const { words } = this.sources;
+    let bytes = 0;
+    this.sources.forEach((at) => {
+      bytes += textBytes(8) + textBytes(0) + sourceBytes(words, at);
+    });
+    const writer = new TextWriter(bytes);
     this.sources.forEach((at) => {
       writer.text(8);
       writer.words(words, at, 2);
@@ -392,7 +406,8 @@ export class Tracker {
     now.set(point.isInt, point.lo, point.hi);
     last.set((words[at + SOURCE_FLAGS]! & INTEGER) !== 0, words[at + VALUE]!, words[at + VALUE + 1]!);
     const isKnown = (words[at + SOURCE_FLAGS]! & GONE) === 0;
-    const relation = this.#relation(to, at, point, isKnown);
+    const time = this.#timeOf(point);
+    const relation = this.#relation(to, at, point, time, isKnown);
     if (relation === STALE) return 'stale';
     this.#remember(output);
     output.readValue(total);
@@ -403,7 +418,7 @@ export class Tracker {
     } else if (relation === DIFFERENCE && !now.lessThan(last)) total.add(difference.copy(now).subtract(last));
     else if (relation < BASELINE) total.add(now);
     output.writeValue(total);
-    this.#note(to, at, point, (point.isInt ? INTEGER : 0) | (to.isMonotonic ? 0 : LEVEL));
+    this.#note(to, at, point, time, (point.isInt ? INTEGER : 0) | (to.isMonotonic ? 0 : LEVEL));
     words[at + VALUE] = point.lo;
     words[at + VALUE + 1] = point.hi;
     return relation === UNKNOWN ? 'unknown' : 'added';
@@ -434,7 +449,8 @@ export class Tracker {
     const { words } = this.sources;
     const { cells } = this.arena;
     const isKnown = (words[at + SOURCE_FLAGS]! & GONE) === 0;
-    let relation = this.#relation(to, at, point, isKnown);
+    const time = this.#timeOf(point);
+    let relation = this.#relation(to, at, point, time, isKnown);
     if (relation === STALE) return 'stale';
     let block = words[at + BLOCK]!;
     const sameBounds = words[at + CELLS] === length && words[at + VALUE] === point.boundsLo;
@@ -455,7 +471,7 @@ export class Tracker {
         cells[sums + 2 + i]! += point.counts[i]! - keep * cells[block + 2 + i]!;
     }
     if (!point.hasSum) output.withoutSum();
-    this.#note(to, at, point, 0);
+    this.#note(to, at, point, time, 0);
     words[at + VALUE] = point.boundsLo;
     words[at + VALUE + 1] = point.boundsHi;
     cells[block] = point.count;
@@ -470,7 +486,8 @@ export class Tracker {
     if (at < 0) return 'full';
     const { words } = this.sources;
     const isKnown = (words[at + SOURCE_FLAGS]! & GONE) === 0;
-    const relation = this.#relation(to, at, point, isKnown);
+    const time = this.#timeOf(point);
+    const relation = this.#relation(to, at, point, time, isKnown);
     if (relation === STALE) return 'stale';
     let increment: Exponential | undefined = point.value;
     if (relation === DIFFERENCE) {
@@ -493,14 +510,14 @@ export class Tracker {
     writeExponential(this.arena.cells, output.block, grown);
     writeExponential(this.arena.cells, block, stored);
     if (!point.value.hasSum) output.withoutSum();
-    this.#note(to, at, point, 0);
+    this.#note(to, at, point, time, 0);
     return relation === UNKNOWN ? 'unknown' : 'added';
   }
 
   /** The end of a point that goes out: `time` moves on, at most as far as the clock, and always forward. */
   advance(output: Output, timeLo: number, timeHi: number): void {
     this.#remember(output);
-    time.set(timeLo, timeHi).min(this.#now.lo, this.#now.hi);
+    const time = moment.set(timeLo, timeHi).min(this.#now.lo, this.#now.hi);
     // A level that goes on after a restart has an earlier start than its writer.
     const floor = output.fresh ? this.#start : { lo: output.timeLo, hi: output.timeHi };
     if (!lessThan(floor.lo, floor.hi, time.lo, time.hi)) {
@@ -521,7 +538,7 @@ export class Tracker {
   follow(output: Output, point: Dated): boolean {
     this.#remember(output);
     const { startLo, startHi, timeLo, timeHi } = point;
-    this.#timeOf(point);
+    const time = this.#timeOf(point);
     if (!output.fresh) {
       const isDated = startLo !== 0 || startHi !== 0;
       if (isDated && lessThan(startLo, startHi, output.timeLo, output.timeHi)) {
@@ -552,10 +569,9 @@ export class Tracker {
   }
 
   /** How the point stands to what is known; never DIFFERENCE for a source that is not known. */
-  #relation(to: Contribution, at: number, point: Point, isKnown: boolean): number {
+  #relation(to: Contribution, at: number, point: Point, { lo, hi }: Nanoseconds, isKnown: boolean): number {
     const { words } = this.sources;
     if (isKnown) {
-      const { lo, hi } = this.#timeOf(point);
       if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, lo, hi)) return STALE;
       const sameStart = words[at + START] === point.startLo && words[at + START + 1] === point.startHi;
       const undated = point.startLo === 0 && point.startHi === 0;
@@ -569,7 +585,7 @@ export class Tracker {
   /** Its time, as far as it is believed: none, or one far ahead of the clock, is that of the clock. */
   #timeOf({ timeLo, timeHi }: Pick<Point, 'timeLo' | 'timeHi'>): Nanoseconds {
     const isBelieved = (timeLo !== 0 || timeHi !== 0) && !this.#believed.isBefore(timeLo, timeHi);
-    return isBelieved ? time.set(timeLo, timeHi) : time.copy(this.#now);
+    return isBelieved ? moment.set(timeLo, timeHi) : moment.copy(this.#now);
   }
 
   /** The source of a contribution; made when there is room. It may be changed from here on. */
@@ -616,9 +632,8 @@ export class Tracker {
     output.block = output.cells = 0;
   }
 
-  #note(to: Contribution, at: number, point: Point, flags: number): void {
+  #note(to: Contribution, at: number, point: Point, { lo, hi }: Nanoseconds, flags: number): void {
     const { words } = this.sources;
-    const { lo, hi } = this.#timeOf(point);
     if (lo !== point.timeLo || hi !== point.timeHi) this.skewed++;
     words[at + SOURCE_FLAGS] =
       LIVE | flags | (to.overflow ? OVERFLOW : 0) | (to.wasForwarded ? FORWARDED : 0);
