@@ -1,4 +1,4 @@
-import type { Config } from '@nrdot/config';
+import { type Config, warningsOf } from '@nrdot/config';
 import { Bell, DirectLane } from '@nrdot/queue';
 import {
   type Address,
@@ -53,6 +53,7 @@ export async function startPipeline(
   log: Logger,
 ): Promise<Pipeline> {
   const { config } = live;
+  for (const warning of warningsOf(config)) log.warn(warning);
   const registry = new MetricsRegistry(services);
   registry.metrics.buildInfo.set({ version: VERSION, node: process.versions.node }, 1);
   const token = config.admin.token?.reveal();

@@ -56,7 +56,19 @@ describe('errors with --json', () => {
     writeFileSync(join(dir.path, 'good.yaml'), 'queue: { spill_at: 0.9, resume_at: 0.8 }\n');
     const { code, output } = await nrdot('validate', 'good.yaml', '--json');
     expect(code, output).toBe(0);
-    expect(JSON.parse(output)).toEqual({ valid: true, file: 'good.yaml' });
+    expect(JSON.parse(output)).toEqual({ valid: true, file: 'good.yaml', warnings: [] });
+  });
+
+  it('validate warns of what is valid and mostly a mistake', async () => {
+    const yaml = 'exporter: { endpoint: "http://collector:4317" }\nreceiver: { listen: "127.0.0.1:4317" }\n';
+    writeFileSync(join(dir.path, 'grpc.yaml'), yaml);
+    const { code, output } = await nrdot('validate', 'grpc.yaml');
+    expect(code, output).toBe(0);
+    expect(output).toMatch(
+      /^warning: exporter\.endpoint: port 4317 is that of gRPC; OTLP\/HTTP is mostly on 4318/m,
+    );
+    expect(output).toMatch(/^warning: receiver\.listen: port 4317 is that of gRPC/m);
+    expect(JSON.parse((await nrdot('validate', 'grpc.yaml', '--json')).output).warnings).toHaveLength(2);
   });
 });
 

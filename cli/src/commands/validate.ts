@@ -1,4 +1,4 @@
-import { loadConfig } from '@nrdot/config';
+import { loadConfig, warningsOf } from '@nrdot/config';
 import { configSource } from '../config-flags.ts';
 
 export interface ValidateFlags {
@@ -10,7 +10,9 @@ export interface ValidateFlags {
 /** `nrdot validate [FILE]`: says what is wrong, all at once, or that nothing is. */
 export async function validate(named: string | undefined, options: ValidateFlags): Promise<void> {
   const source = configSource(named === undefined ? {} : { config: named });
-  const { explain } = loadConfig(source);
+  const { config, explain } = loadConfig(source);
+  const warnings = warningsOf(config);
+  if (!options.json) for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
   if (options.probe) {
     if (!options.json) process.stdout.write(`${source.file ?? 'The configuration'} is valid.\n`);
     const flags = {
@@ -24,6 +26,7 @@ export async function validate(named: string | undefined, options: ValidateFlags
     const answer = {
       valid: true,
       file: source.file ?? null,
+      warnings,
       ...(options.explain ? { options: explain() } : {}),
     };
     process.stdout.write(`${JSON.stringify(answer, null, 2)}\n`);

@@ -6,3 +6,4 @@ export * from './problem.ts';
 export * from './reference.ts';
 export * from './secret.ts';
 export * from './units.ts';
+export * from './warnings.ts';
