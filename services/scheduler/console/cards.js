@@ -244,11 +244,13 @@ export function share(root) {
       const moved = CLASSES.reduce((sum, c) => sum + rates.moved[c], 0);
       say(
         remark,
-        moved === 0
-          ? 'Nothing moves now.'
-          : waits.length === CLASSES.length
-            ? `All classes wait: the weights decide. ${rate(moved)} in all.`
-            : `Not all classes wait, so nobody has to stand back. ${rate(moved)} in all.`,
+        !queue
+          ? 'Not known while Redis cannot be asked.'
+          : moved === 0
+            ? 'Nothing moves now.'
+            : waits.length === CLASSES.length
+              ? `All classes wait: the weights decide. ${rate(moved)} in all.`
+              : `Not all classes wait, so nobody has to stand back. ${rate(moved)} in all.`,
       );
     },
   };

@@ -563,12 +563,18 @@ describe('the last fifteen minutes', () => {
     let at = 0;
     const history = new History(async () => {
       at += 5_000;
-      const { queue, ...status } = well();
-      return { ...status, ...(at > 10_000 ? { queue } : {}), at, findings: [] } as unknown as PipelineStatus;
+      const { queue, books, ...status } = well();
+      return {
+        ...status,
+        ...(at > 10_000 ? { queue, books } : {}),
+        at,
+        findings: [],
+      } as unknown as PipelineStatus;
     });
     history.stop();
     for (let i = 0; i < 4; i++) await history.sample();
     expect(history.columns().columns.fill).toEqual([null, null, 0.1, 0.1]);
+    expect(history.columns().columns.delivered).toEqual([null, null, 1, 1]);
     expect(history.columns().at).toEqual([5_000, 10_000, 15_000, 20_000]);
     for (let i = 0; i < HISTORY_SAMPLES; i++) await history.sample();
     const { at: times, columns } = history.columns();

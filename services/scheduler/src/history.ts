@@ -8,14 +8,14 @@ export const HISTORY_SAMPLES = 180;
 /** What is kept of each moment; rates per second, `null` where it was not known. */
 const COLUMNS = {
   received: ({ rates }) => rates.received,
-  delivered: ({ rates }) => rates.delivered,
-  stored: ({ rates }) => rates.stored,
+  delivered: ({ rates, books }) => books && rates.delivered,
+  stored: ({ rates, books }) => books && rates.stored,
   replayed: ({ rates }) => rates.replayed,
   refusedRequests: ({ rates }) => rates.refusedRequests,
   limiterDropped: ({ rates }) => rates.limiterDropped,
-  movedCritical: ({ rates }) => rates.moved.critical,
-  movedHigh: ({ rates }) => rates.moved.high,
-  movedNormal: ({ rates }) => rates.moved.normal,
+  movedCritical: ({ rates, books }) => books && rates.moved.critical,
+  movedHigh: ({ rates, books }) => books && rates.moved.high,
+  movedNormal: ({ rates, books }) => books && rates.moved.normal,
   fill: ({ queue }) => queue?.fill,
   waiting: ({ queue }) =>
     queue &&
