@@ -1,6 +1,6 @@
 /** An OTLP/HTTP backend for tests and for trying things: it counts what arrives and fails as it is told. */
 
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, STATUS_CODES, type ServerResponse } from 'node:http';
 import { type AddressInfo, isIP, type Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -263,7 +263,7 @@ class Mock implements MockUpstream {
       }
     }
     const status = behaviour.signalStatus[name] || behaviour.status;
-    if (status > 0) return this.#answer(response, request, status, 'as told');
+    if (status > 0) return this.#answer(response, request, status, STATUS_CODES[status] ?? 'as told');
     if (behaviour.redirectStatus > 0) {
       this.#count(behaviour.redirectStatus);
       response.writeHead(behaviour.redirectStatus, { location: behaviour.redirectTo + path }).end();
