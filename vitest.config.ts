@@ -17,7 +17,7 @@ export default defineConfig({
         // Real processes and servers: one file at a time, so that two cores serve each as a user's machine would.
         test: {
           name: 'system',
-          include: ['tests/{integration,e2e,faults,docs,bench}/**/*.test.ts'],
+          include: ['tests/{integration,e2e,faults,docs,bench,senders}/**/*.test.ts'],
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 120_000,

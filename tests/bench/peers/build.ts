@@ -12,6 +12,8 @@ import { promisify } from 'node:util';
 const MANIFEST = fileURLToPath(new URL('collector.yaml', import.meta.url));
 const CACHE = join(homedir(), '.cache/nrdot-bench');
 const BUILD_TIMEOUT_MS = 20 * 60_000;
+const COLLECTOR = { dir: join(CACHE, 'collector'), program: 'collector/otelcol-peer' };
+const BUILT_FROM = 'built-from';
 /** The newest that Go 1.26 compiles. */
 const VMAGENT = 'github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent@v1.151.0';
 
@@ -23,9 +25,9 @@ type Say = (line: string) => void;
  */
 export async function collectorBinary(say: Say): Promise<string | undefined> {
   const manifest = readFileSync(MANIFEST, 'utf8');
+  const { dir, program } = COLLECTOR;
   const version = /^ {2}version: (\S+)/m.exec(manifest)?.[1];
-  const dir = join(CACHE, 'collector');
-  return built('the Collector', dir, 'collector/otelcol-peer', manifest, say, async () => {
+  return built('the Collector', dir, program, manifest, say, async () => {
     await go(dir, 'go', ['install', `go.opentelemetry.io/collector/cmd/builder@v${version}`]);
     await go(dir, join(dir, 'builder'), ['--config', MANIFEST]);
   });
@@ -46,8 +48,8 @@ async function built(
   say: Say,
   build: () => Promise<void>,
 ): Promise<string | undefined> {
-  const [binary, done] = [join(dir, program), join(dir, 'built-from')];
-  if (existsSync(binary) && existsSync(done) && readFileSync(done, 'utf8') === recipe) return binary;
+  const there = find(dir, program, recipe);
+  if (there) return there;
   try {
     execFileSync('go', ['version'], { stdio: 'ignore' });
   } catch {
@@ -62,8 +64,18 @@ async function built(
     say(`${name} could not be built, so it is left out: ${(error as Error).message.slice(-400)}`);
     return undefined;
   }
-  writeFileSync(done, recipe);
-  return binary;
+  writeFileSync(join(dir, BUILT_FROM), recipe);
+  return join(dir, program);
+}
+
+/** The Collector, where it was built before. */
+export function findCollector(): string | undefined {
+  return find(COLLECTOR.dir, COLLECTOR.program, readFileSync(MANIFEST, 'utf8'));
+}
+
+function find(dir: string, program: string, recipe: string): string | undefined {
+  const [binary, done] = [join(dir, program), join(dir, BUILT_FROM)];
+  return existsSync(binary) && existsSync(done) && readFileSync(done, 'utf8') === recipe ? binary : undefined;
 }
 
 async function go(dir: string, program: string, args: string[]): Promise<void> {
