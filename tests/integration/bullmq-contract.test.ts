@@ -5,13 +5,18 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import {
+  Bell,
   BULLMQ_MAJOR,
+  DirectLane,
   type Held,
   inspectServer,
   type JobData,
   jobDataOf,
   keysOf,
   type QueueName,
+  RetryLater,
+  Store,
+  Taker,
 } from '@nrdot/queue';
 import { waitUntil } from '@nrdot/testbed';
 import { Queue, QueueEvents, UnrecoverableError, Worker } from 'bullmq';
@@ -182,6 +187,22 @@ describe('BullMQ writes, the scripts read', () => {
     expect((await take()).jobs).toHaveLength(2);
   });
 
+  it('paused: a class queue holds what it has, and what comes to it, while the others flow', async () => {
+    const queue = bull('high');
+    await queue.pause();
+    await enqueue(batch('high'), batch('normal'));
+    expect((await store.move(MOVE)).items).toEqual({ critical: 0, high: 0, normal: 10 });
+    const lane = new DirectLane();
+    lane.open({ keepPlace: () => ({ token: 'one', lockMs: 60_000, start: () => {}, free: () => {} }) });
+    const options = { ...OPTIONS, exportWindow: { batches: 9, bytes: 1e6 } };
+    const direct = new Store(redis, options, { scheduler: new Bell(), exporter: new Bell(), lane });
+    await redis.del(keys.queue('high', 'wait'), keys.queue('export', 'wait'));
+    expect(await direct.enqueue([[batch('high')]], Date.now())).toEqual([['queued']]);
+    expect((await store.move(MOVE)).jobs).toBe(0);
+    await queue.resume();
+    expect((await store.move(MOVE)).items.high).toBe(10);
+  });
+
   it('stalled: what BullMQ gives back after its worker was frozen is taken', async () => {
     const id = await exporting();
     await redis.rpoplpush(keys.queue('export', 'wait'), keys.queue('export', 'active'));
@@ -280,6 +301,27 @@ describe('the scripts write, BullMQ reads', () => {
     expect(seen).toEqual([id]);
   });
 
+  it('failedReason: a batch that waits for its next try says why, also to a person who looks at the queue', async () => {
+    await exporting();
+    const taker = new Taker({
+      store,
+      concurrency: 1,
+      maxBytes: 1e6,
+      faultDelayMs: 60_000,
+      handle: async () => {
+        throw new RetryLater(60_000, `throttled: 429 slow down\u0000${'x'.repeat(1_000)}`);
+      },
+      onError: () => {},
+    });
+    await waitUntil(async () => (await redis.zcard(keys.queue('export', 'delayed'))) === 1, {
+      what: 'it waits',
+    });
+    await taker.close(1_000);
+    const [job] = await bull('export').getDelayed();
+    expect(job!.failedReason).toMatch(/^throttled: 429 slow down x{200,}$/);
+    expect(job!.failedReason.length).toBeLessThanOrEqual(300);
+  });
+
   it('failed: what is none of the pipeline’s, with the reason', async () => {
     await bull('high').add('x', {});
     await store.move(MOVE);
@@ -319,6 +361,43 @@ describe('the scripts write, BullMQ reads', () => {
 });
 
 describe('what docs/redis.md says of BullMQ’s API', () => {
+  it('`retryJobs` and `job.retry` bring back what is in the failed set of a class queue', async () => {
+    const [one, two] = [batch('high'), batch('high')];
+    await enqueue(one, two);
+    for (const { id } of [one, two]) {
+      await redis.lrem(keys.queue('high', 'wait'), 1, id);
+      await redis.zadd(keys.queue('high', 'failed'), Date.now(), id);
+    }
+    await (await bull('high').getJob(one.id))!.retry();
+    await bull('high').retryJobs();
+    expect((await store.move(MOVE)).jobs).toBe(2);
+  });
+
+  it('`pause` and `setGlobalConcurrency` of the spill queue are its worker’s', async () => {
+    const queue = bull('spill');
+    await queue.pause();
+    await enqueue(batch('high'), batch('high'));
+    await redis.hset(keys.breaker('traces'), { state: 'open', retry_at: Date.now() + 60_000 });
+    expect(await store.drain(10, Date.now())).toBe(2);
+    let [now, most] = [0, 0];
+    const done: string[] = [];
+    const w = worker('spill', async (_, id) => {
+      most = Math.max(most, ++now);
+      await new Promise((resolve) => setImmediate(resolve));
+      now--;
+      done.push(id);
+    });
+    w.concurrency = 4;
+    await waitUntil(async () => (await redis.exists(keys.queue('spill', 'stalled-check'))) === 1, {
+      what: 'the worker is at work',
+    });
+    expect(done).toEqual([]);
+    await queue.setGlobalConcurrency(1);
+    await queue.resume();
+    await waitUntil(() => done.length === 2, { what: 'both were taken' });
+    expect(most).toBe(1);
+  });
+
   it('`remove` leaves the payload, and nobody hears of its job: the doctor’s', async () => {
     const one = batch('high');
     await enqueue(one);

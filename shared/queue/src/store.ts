@@ -41,6 +41,8 @@ const TAKEN = ENQUEUE_RESULTS.indexOf('taken') + 1;
 /** So many numbers begin what a move answers, and so many what a drain does. */
 const MOVE_NUMBERS = 14;
 const DRAIN_NUMBERS = 4;
+/** Characters of why a job waits. */
+const REASON_MAX = 300;
 /** More than a worker holds at once. */
 const SIFT_JOBS = 1_000;
 const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
@@ -389,9 +391,10 @@ export class Store extends StoreState {
 
   /**
    * Ends a job that was taken: done, or again after some ms.
+   * @param reason why it waits: BullMQ's `failedReason`
    * @returns false when it was not this consumer's any more
    */
-  async leave(held: Held, how: 'done' | number): Promise<boolean> {
+  async leave(held: Held, how: 'done' | number, reason = ''): Promise<boolean> {
     const left = await this.timed(
       'leave',
       this.scripts.nrdotLeave(
@@ -402,6 +405,7 @@ export class Store extends StoreState {
         held.id,
         held.token,
         how === 'done' ? -1 : Math.max(1, Math.round(how)),
+        printable(reason),
       ),
     );
     held.ended = true;
@@ -451,6 +455,11 @@ export class Store extends StoreState {
     if (made < 0) throw new Error('a new payload was lost before the hand-over; nothing was changed');
     return made;
   }
+}
+
+/** BullMQ and its dashboards show it; what an upstream said is in it. */
+function printable(reason: string): string {
+  return reason.replace(/\p{Cc}+/gu, ' ').slice(0, REASON_MAX);
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

@@ -221,7 +221,8 @@ export class Taker implements Consumer, PlaceKeeper {
       } catch (error) {
         const later = error instanceof RetryLater;
         if (!later) onError(new Error(`job ${id} on export: ${(error as Error).message}`, { cause: error }));
-        if (!held.ended) await store.leave(held, later ? error.delayMs : faultDelayMs);
+        if (!held.ended)
+          await store.leave(held, later ? error.delayMs : faultDelayMs, (error as Error).message);
         // The delayed set is looked at when the sleep ends: make that soon enough.
         this.#options.bell?.ring();
       }

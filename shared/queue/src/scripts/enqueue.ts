@@ -85,11 +85,11 @@ end
 
 local token = ARGV[14]
 local export = prefix .. ':export:'
-local function may_go_at_once(signal)
+local function may_go_at_once(signal, class)
   if token == '' or breaker_of(signal).state ~= 'closed' then return false end
   if rcall('EXISTS', export .. 'wait', prefix .. ':critical:wait', prefix .. ':high:wait', prefix .. ':normal:wait',
     prefix .. ':replay-critical:wait', prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait') > 0 then return false end
-  if rcall('HGET', export .. 'meta', 'paused') or (tonumber(rcall('HGET', prefix .. ':signals', 'aside')) or 0) > 0 then return false end
+  if is_paused(prefix, 'export') or is_paused(prefix, class) or (tonumber(rcall('HGET', prefix .. ':signals', 'aside')) or 0) > 0 then return false end
   if rcall('LLEN', export .. 'active') + rcall('ZCARD', export .. 'delayed') >= tonumber(ARGV[16]) then return false end
   local out = 0
   for _, held in ipairs(rcall('HMGET', KEYS[1], 'export:critical:bytes', 'export:high:bytes', 'export:normal:bytes',
@@ -169,7 +169,7 @@ for i = 20, claims_at - 9, 9 do
       books[field] = (books[field] or 0) + items
       spilled = true
       results[#results+1] = 5
-    elseif origin == 'live' and may_go_at_once(ARGV[i+6]) and put_job(prefix, 'export', key, ARGV[i+6], ARGV[i+5], opts, now, 'LPUSH', 'active') then
+    elseif origin == 'live' and may_go_at_once(ARGV[i+6], class) and put_job(prefix, 'export', key, ARGV[i+6], ARGV[i+5], opts, now, 'LPUSH', 'active') then
       rcall('SET', export .. key .. ':lock', token, 'PX', ARGV[15])
       token = ''
       count_export(prefix, key, ARGV[i+6], bytes)

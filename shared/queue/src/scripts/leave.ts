@@ -31,7 +31,7 @@ end
  * a payload of it waits again: the step that handed it over was in the end that Redis has forgotten.
  *
  * KEYS  1 delayed  2 marker
- * ARGV  1 prefix  2 queue  3 id  4 lock token  5 delay in ms, or -1 when it is done
+ * ARGV  1 prefix  2 queue  3 id  4 lock token  5 delay in ms, or -1 when it is done  6 why it waits, for people
  * Gives 1; 0 when it was not this consumer's any more, or waits again
  */
 export const leave = `#!lua flags=allow-oom
@@ -60,7 +60,7 @@ if redis.call('HLEN', queue .. id) == 0 or not leave(queue, id, ARGV[4]) then re
 local time = redis.call('TIME')
 local at = time[1] * 1000 + math.floor(time[2] / 1000) + delay
 local tried = tonumber(redis.call('HGET', queue .. id, 'atm')) or 0
-redis.call('HSET', queue .. id, 'atm', string.format('%.0f', tried + 1), 'delay', delay)
+redis.call('HSET', queue .. id, 'atm', string.format('%.0f', tried + 1), 'delay', delay, 'failedReason', ARGV[6])
 redis.call('ZADD', KEYS[1], string.format('%.0f', at * 4096), id)
 -- The marker's score tells BullMQ's workers when to look.
 redis.call('ZADD', KEYS[2], math.floor(tonumber(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]) / 4096), '1')

@@ -60,6 +60,8 @@ for _, group in ipairs(groups) do
       group.waiting[i] = group.waiting[i] + n
     end
     group.total = group.total + group.waiting[i]
+    -- BullMQ's pause: the class holds what it has.
+    if group.waiting[i] > 0 and is_paused(prefix, group.queue .. c) then group.blocked[i] = true end
   end
   local tags = rcall('HMGET', KEYS[2], group.origin .. ':virtual', group.origin .. ':critical', group.origin .. ':high', group.origin .. ':normal')
   group.virtual = tonumber(tags[1]) or 0

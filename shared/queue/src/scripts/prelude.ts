@@ -73,6 +73,7 @@ local function put_job(prefix, queue, id, name, data, opts, now, push, list)
 end
 -- With a time to live it was never counted: a Redis that has forgotten its end may have the payload and not the step after.
 local function is_held(payload) return rcall('TTL', payload) == -1 end
+local function is_paused(prefix, queue) return type(redis.pcall('HGET', prefix .. ':' .. queue .. ':meta', 'paused')) == 'string' end
 local function wake_workers(prefix, queue)
   if not rcall('HGET', prefix .. ':' .. queue .. ':meta', 'paused') then
     rcall('ZADD', prefix .. ':' .. queue .. ':marker', 0, '0')
