@@ -87,6 +87,31 @@ describe('the status of a pipeline', () => {
     expect(shares(0)).toEqual(['-', '-', '-']); // a class alone has all there is
   });
 
+  it('has a line for each signal that is held while others are sent', () => {
+    const breaker = (signal: 'traces' | 'logs', state: 'open' | 'closed') => ({
+      ...{ signal, state, reason: 'auth', said: 'no', sinceMs: BARE.at - 8_000, retryAtMs: BARE.at + 3_000 },
+      ...{ failures: 0, openedTotal: 1, openedByReason: { failures: 0, quota: 0, auth: 1, place: 0 } },
+      ...{ halfOpenedTotal: 0, closedTotal: 0, okTotal: 7, throttledShare: 0 },
+    });
+    const shown = (...breakers: ReturnType<typeof breaker>[]) => {
+      const lines = statusLines(
+        { ...BARE, breaker: breakers[0]!, breakers },
+        { url: 'http://here', colour: false },
+      );
+      const at = lines.findIndex((line) => line.startsWith('breaker'));
+      const end = lines.findIndex((line) => line.startsWith('queue'));
+      return lines.slice(at, end).map((line) => line.trim().replace(/^breaker +/, ''));
+    };
+    expect(shown(breaker('logs', 'open'), breaker('traces', 'closed'))).toEqual([
+      'logs open for 8 s (auth), tries again in 3 s',
+      'other signals are sent',
+    ]);
+    expect(shown(breaker('logs', 'open'), breaker('traces', 'open'))).toEqual([
+      'open for 8 s (auth), tries again in 3 s',
+    ]);
+    expect(shown(breaker('traces', 'closed'))).toEqual(['closed: everything may be sent']);
+  });
+
   it('is one line for a pipe', () => {
     expect(statusLine(BARE)).toBe(
       '2026-01-02T03:04:05Z  FAULT  received 1,234/s  delivered ?  in Redis ?  on disk ?  breaker ?  difference ?  Redis cannot be used: it is away.',

@@ -1,4 +1,5 @@
 import type { DlqArea, PriorityClass } from '@nrdot/queue';
+import { heldOf } from '@nrdot/queue/breaker-state';
 import type { Finding, PipelineStatus } from '@nrdot/scheduler';
 import { durationText, numberText, sizeText } from '@nrdot/telemetry';
 import { bar } from './progress.ts';
@@ -64,7 +65,7 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
     ...named(BOLD, 'flow', flow(status)),
     ...rows(classTable(status)),
     '',
-    ...named(BOLD, 'breaker', breaker(status)),
+    ...breaker(status).flatMap((line, i) => named(BOLD, i === 0 ? 'breaker' : '', line)),
     ...named(BOLD, 'queue', queue(status)),
     ...named(BOLD, 'disk', disk(status)),
     ...(status.limiter ? named(BOLD, 'limiter', limiter(status.limiter)) : []),
@@ -131,16 +132,22 @@ function classTable(status: PipelineStatus): string[] {
   return table(head, rows).split('\n');
 }
 
-function breaker({ breaker: gate, at, exporter }: PipelineStatus): string {
-  if (!gate) return 'not known without Redis';
+/** A line for each signal that is held, where others are not; else one for all. */
+function breaker({ breaker: gate, breakers = [], at, exporter }: PipelineStatus): string[] {
+  if (!gate) return ['not known without Redis'];
   const upstream = exporter?.upstream ? `, upstream ${exporter.upstream}` : '';
-  if (gate.state === 'closed') return `closed: everything may be sent${upstream}`;
-  const since = durationText(Math.max(0, at - gate.sinceMs) / 1000);
-  const next =
-    gate.state === 'open'
-      ? `tries again in ${durationText(Math.max(0, gate.retryAtMs - at) / 1000)}`
-      : 'one batch is being tried';
-  return `${gate.state.replace('_', '-')} for ${since} (${gate.reason}), ${next}${upstream}`;
+  const { held, all } = heldOf(breakers);
+  if (held.length === 0) return [`closed: everything may be sent${upstream}`];
+  const words = ({ state, sinceMs, retryAtMs, reason }: typeof gate) => {
+    const since = durationText(Math.max(0, at - sinceMs) / 1000);
+    const next =
+      state === 'open'
+        ? `tries again in ${durationText(Math.max(0, retryAtMs - at) / 1000)}`
+        : 'one batch is being tried';
+    return `${state.replace('_', '-')} for ${since} (${reason}), ${next}${upstream}`;
+  };
+  if (all) return [words(gate)];
+  return [...held.map((each) => `${each.signal} ${words(each)}`), 'other signals are sent'];
 }
 
 function queue({ queue: q, redis }: PipelineStatus): string {

@@ -433,7 +433,7 @@ export class Exporter {
     switch (outcome.kind) {
       case 'hold':
       case 'retry': {
-        metrics.exporterRetries.inc({ reason: outcome.reason });
+        metrics.exporterRetries.inc({ signal: job.signal, reason: outcome.reason });
         if (outcome.reason === 'timeout' && attempts > 1 && wireBytes > SLOW_MIN_BYTES) {
           const parts = await this.#divided(job, bodies, wireBytes, wireBytes / 2);
           if (parts) {

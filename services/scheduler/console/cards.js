@@ -115,11 +115,14 @@ export function breaker(root) {
           ? 'Its state is in Redis, which cannot be asked now.'
           : now.state === 'closed'
             ? `Batches go to the upstream.${since}`
-            : (findings.find(({ code }) => code.startsWith('breaker_'))?.text ?? now.reason),
+            : findings
+                .filter(({ code }) => code.startsWith('breaker_'))
+                .map(({ text }) => text)
+                .join(' ') || now.reason,
       );
       probe.hidden = now?.state !== 'open';
       const problem = exporter?.lastProblem;
-      const opened = /** @type {const} */ (['failures', 'quota', 'auth'])
+      const opened = /** @type {const} */ (['failures', 'quota', 'auth', 'place'])
         .filter((reason) => now && now.openedByReason[reason] > 0)
         .map((reason) => `${count(now?.openedByReason[reason])} ${short[reason]}`);
       const said = [

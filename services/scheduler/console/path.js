@@ -37,7 +37,7 @@ export function path(root) {
   return {
     /** @param {PipelineStatus} status */
     update(status) {
-      const { rates, queue, books, breaker, dlq, exporter: sender, services, redis } = status;
+      const { rates, queue, books, breaker, breakers = [], dlq, exporter: sender, services, redis } = status;
       // What only Redis' books tell is not known while it is away, whatever it was last.
       const booked = (/** @type {number} */ perSecond) => (books ? perSecond : undefined);
       const moved = booked(CLASSES.reduce((sum, c) => sum + rates.moved[c], 0));
@@ -61,7 +61,12 @@ export function path(root) {
       );
       const { state } = breaker ?? {};
       const refuses = status.findings.some(({ code }) => code === 'all_rejected');
-      upstream.update(upstreamWords(state, breaker?.reason, refuses), sender?.upstream ?? '', '');
+      const paused = breakers.filter((each) => each.state !== 'closed').map(({ signal }) => signal);
+      upstream.update(
+        upstreamWords(state, breaker?.reason, refuses),
+        sender?.upstream ?? '',
+        paused.length > 0 ? `paused: ${paused.join(', ')}` : '',
+      );
       const level = { closed: refuses ? 'fault' : undefined, open: 'fault', half_open: 'warning' };
       set(upstream.element, 'data-level', state && level[state]);
       set(receiver.element, 'data-level', number('receiver') === 0 && !redis.problem ? 'fault' : undefined);

@@ -40,11 +40,12 @@ function well(): Known {
       ...{ delivered: 1, stored: 0, replayed: 0, moved: { critical: 0, high: 0, normal: 0 } },
     },
     queue: { fill: 0.1, maxBytes: 1, maxItems: 1, items: 0, bytes: 0, classes, slot: 'live' },
-    breaker: {
-      ...{ state: 'closed', reason: '', sinceMs: NOW - 42_000, retryAtMs: 0, failures: 0, openedTotal: 0 },
-      ...{ openedByReason: { failures: 0, quota: 0, auth: 0, place: 0 }, said: '' },
-      ...{ halfOpenedTotal: 0, closedTotal: 0, okTotal: 0, throttledShare: 0 },
-    } as NonNullable<Known['breaker']>,
+    breakers: (['traces', 'metrics', 'logs', 'profiles'] as const).map((signal) => ({
+      ...{ signal, state: 'closed', reason: '', sinceMs: NOW - 42_000, retryAtMs: 0, failures: 0 },
+      ...{ openedTotal: 0, openedByReason: { failures: 0, quota: 0, auth: 0, place: 0 }, said: '' },
+      // Nobody has ever sent profiles.
+      ...{ halfOpenedTotal: 0, closedTotal: 0, okTotal: signal === 'profiles' ? 0 : 9, throttledShare: 0 },
+    })),
     exporter: { upstream: 'up', inflight: 0, concurrency: 1, retries: 0 },
     dlq: {
       ...{ state: 'ok', diskBytes: 0, capacityBytes: 1_000 * MIB, segments: [], segmentsLeftOut: 0 },
@@ -72,10 +73,10 @@ function well(): Known {
 
 type Change = (status: Known) => void;
 
-function opened(reason: string, message: string): Change {
+function opened(reason: string, said: string, signals = ['traces', 'metrics', 'logs']): Change {
   return (s) => {
-    Object.assign(s.breaker!, { state: 'open', reason, retryAtMs: NOW + 12_000 });
-    s.exporter!.lastProblem = { at: NOW - 1_000, reason: 'x', message };
+    for (const breaker of s.breakers!.filter(({ signal }) => signals.includes(signal)))
+      Object.assign(breaker, { state: 'open', reason, said, retryAtMs: NOW + 12_000 });
   };
 }
 
@@ -107,7 +108,7 @@ const STATES: Record<
   'Redis is away': {
     change: (s) => {
       s.redis = { problem: 'Redis at redis://r:6379: connection refused by 10.0.0.1:6379' };
-      for (const part of ['queue', 'books', 'breaker', 'dropped', 'lately', 'differenceMs'] as const)
+      for (const part of ['queue', 'books', 'breakers', 'dropped', 'lately', 'differenceMs'] as const)
         delete s[part];
     },
     codes: ['fault redis_away'],
@@ -210,11 +211,30 @@ const STATES: Record<
     ],
   },
   'the upstream is being tried': {
-    change: both(opened('failures', 'connection refused'), (s) => void (s.breaker!.state = 'half_open')),
+    change: both(
+      opened('failures', 'connection refused'),
+      (s) => void (s.breakers!.find(({ signal }) => signal === 'metrics')!.state = 'half_open'),
+    ),
     codes: ['warning breaker_half_open'],
     data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
     sentences: [
       'Delivery has been paused for 42 s: the upstream fails — connection refused. What arrives goes to disk. One batch is being tried now. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
+    ],
+  },
+  'the upstream refuses one signal': {
+    change: opened('auth', 'no scope for logs', ['logs']),
+    codes: ['fault breaker_open'],
+    data: '0 items in Redis, 0 on disk. What arrives of logs goes to disk; other signals go to Redis, and on to the upstream.',
+    sentences: [
+      'Delivery of logs has been paused for 42 s: the upstream refuses the key (401 or 403) — no scope for logs. What arrives of logs goes to disk; other signals go to Redis, and on to the upstream. Next try in 12 s. → Set the right key in exporter.headers, then "nrdot reload".',
+    ],
+  },
+  'the upstream fails for two signals': {
+    change: opened('failures', 'connection refused', ['traces', 'metrics']),
+    codes: ['warning breaker_open'],
+    data: '0 items in Redis, 0 on disk. What arrives of traces and metrics goes to disk; other signals go to Redis, and on to the upstream.',
+    sentences: [
+      'Delivery of traces and metrics has been paused for 42 s: the upstream fails — connection refused. What arrives of traces and metrics goes to disk; other signals go to Redis, and on to the upstream. Next try in 12 s. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
     ],
   },
   'the disk is full': {
@@ -450,7 +470,8 @@ const HIDES: Record<string, (code: string) => boolean> = {
 /** What may be claimed in a state, whatever else is the matter. */
 function contradictions(status: Known): string[] {
   const said = [...findingsOf(status).map(sentence), ...Object.values(summaryOf(status))].join(' ');
-  const { books, differenceMs = 0, dlq, redis, breaker, services } = status;
+  const { books, differenceMs = 0, dlq, redis, breakers = [], services } = status;
+  const goes = breakers.some(({ state, okTotal }) => state === 'closed' && okTotal > 0);
   const wrong: string[] = [];
   const never = (when: boolean, claim: RegExp, why: string) => {
     if (when && claim.test(said)) wrong.push(`${why}: "${claim.exec(said)![0]}" in ${said}`);
@@ -465,7 +486,7 @@ function contradictions(status: Known): string[] {
   );
   never(!takes, /goes? (straight )?to (the dlq's )?disk|batches to disk/i, 'the disk, which takes nothing');
   never(dlq?.replay.paused ?? false, /by itself once|is coming back|comes back/i, 'a return, while paused');
-  never(breaker?.state !== 'closed' || !!redis.problem, /on to the upstream/i, 'delivery, while held');
+  never(!goes || !!redis.problem, /on to the upstream/i, 'delivery, while held');
   never(
     !services.some(({ service }) => service === 'exporter'),
     /coming back|on to the upstream/,
@@ -515,6 +536,12 @@ describe('two things at once', () => {
     );
     expect(saying('the upstream refuses the key', 'data is on disk').back).toBe(
       'It comes back by itself once that is mended, in about 9 s from then.',
+    );
+    expect(saying('the upstream refuses one signal', 'data is on disk').back).toBe(
+      'What is there of logs comes back by itself once that is mended; the rest is coming back.',
+    );
+    expect(saying('the upstream refuses one signal', 'the upstream fails for two signals').data).toBe(
+      '0 items in Redis, 0 on disk. What arrives goes to disk.',
     );
     expect(saying('the upstream fails', 'replay is paused, with data on disk').back).toMatch(
       /until "nrdot dlq resume"/,

@@ -1,4 +1,5 @@
 import type { Accounting, Breaker } from '@nrdot/queue';
+import { heldOf } from '@nrdot/queue/breaker-state';
 import { CLASSES } from '@nrdot/queue/priority-class';
 import { countText, durationText, numberText, sizeText } from '@nrdot/telemetry';
 import type { PipelineStatus } from './pipeline-status.ts';
@@ -225,9 +226,9 @@ function arrivalText(status: Known): string {
       : 'Clients get 503 and keep what they have: neither Redis nor the disk takes it.';
   }
   const fill = q ? ` (${percent(q.fill)} full)` : '';
-  if (holds(status).length > 0) {
+  const { held, all } = holds(status);
+  if (all)
     return diskTakes(status) ? 'What arrives goes to disk.' : `What arrives waits in Redis${fill}; ${full}.`;
-  }
   const spills = q ? CLASSES.filter((c) => q.classes[c].spills) : [];
   if (spills.length > 0) {
     return diskTakes(status)
@@ -236,6 +237,10 @@ function arrivalText(status: Known): string {
   }
   if (!services.some(({ service }) => service === 'exporter'))
     return `What arrives waits in Redis${fill}; no exporter runs.`;
+  if (held.length > 0) {
+    const where = diskTakes(status) ? 'goes to disk' : `waits in Redis${fill}`;
+    return `What arrives of ${signalsText(held)} ${where}; other signals go to Redis, and on to the upstream.`;
+  }
   return status.lately?.allRejected && isGoingOn(status.lately.rejectedMs)
     ? 'What arrives goes to the upstream, which refuses it.'
     : 'What arrives goes to Redis, and on to the upstream.';
@@ -253,10 +258,11 @@ function returnText(status: Known): string {
   if (problem) return 'It comes back when Redis does.';
   if (!services.some(({ service }) => service === 'exporter')) return 'It comes back when an exporter runs.';
   const takes = `in about ${durationText(Math.max(1, dlq.replay.drainSeconds))}`;
-  const [hold] = holds(status);
-  if (!hold) return `It is coming back, ${takes} at the present rate.`;
-  const until = reasonOf(hold).alone ? 'the upstream answers' : 'that is mended';
-  return `It comes back by itself once ${until}, ${takes} from then.`;
+  const { held, all } = holds(status);
+  if (held.length === 0) return `It is coming back, ${takes} at the present rate.`;
+  const until = held.every((hold) => reasonOf(hold).alone) ? 'the upstream answers' : 'that is mended';
+  if (all) return `It comes back by itself once ${until}, ${takes} from then.`;
+  return `What is there of ${signalsText(held)} comes back by itself once ${until}; the rest is coming back.`;
 }
 
 function redis(status: Known): Finding[] {
@@ -322,9 +328,14 @@ function missing({ services, redis: { problem }, queue: q }: Known): Finding[] {
   return found;
 }
 
-/** The breakers that hold something back. */
-function holds({ breaker }: Known): Breaker[] {
-  return breaker && breaker.state !== 'closed' ? [breaker] : [];
+function holds({ breakers = [] }: Known): ReturnType<typeof heldOf> {
+  return heldOf(breakers);
+}
+
+/** `logs`, `traces, metrics and logs` */
+function signalsText(held: readonly Breaker[]): string {
+  const names = held.map(({ signal }) => signal);
+  return names.length > 1 ? `${names.slice(0, -1).join(', ')} and ${names.at(-1)}` : `${names[0]}`;
 }
 
 function reasonOf({ reason }: Breaker): (typeof REASONS)[string] {
@@ -333,19 +344,26 @@ function reasonOf({ reason }: Breaker): (typeof REASONS)[string] {
 
 function breakers(status: Known): Finding[] {
   const { at } = status;
-  return holds(status).map((hold) => {
+  const { held, all } = holds(status);
+  // What is held for one reason is one thing to know.
+  const reasons = [...Map.groupBy(held, ({ reason }) => reason).values()];
+  return reasons.map((alike) => {
+    const hold = alike.reduce((first, each) => (each.sinceMs < first.sinceMs ? each : first));
     const { what, alone, todo } = reasonOf(hold);
-    const next =
-      hold.state === 'half_open'
-        ? 'One batch is being tried now.'
-        : `Next try in ${durationText(Math.max(0, hold.retryAtMs - at) / 1000)}.`;
+    const said = hold.said ? ` — ${hold.said}` : '';
+    const isTried = alike.some(({ state }) => state === 'half_open');
+    const nextAt = Math.min(...alike.map(({ retryAtMs }) => retryAtMs));
+    const next = isTried
+      ? 'One batch is being tried now.'
+      : `Next try in ${durationText(Math.max(0, nextAt - at) / 1000)}.`;
     const lasts = at - hold.sinceMs;
+    const which = all && reasons.length === 1 ? 'Delivery' : `Delivery of ${signalsText(alike)}`;
     const paused =
-      lasts < JUST_MS ? 'Delivery is paused' : `Delivery has been paused for ${durationText(lasts / 1000)}`;
+      lasts < JUST_MS ? `${which} is paused` : `${which} has been paused for ${durationText(lasts / 1000)}`;
     return {
       level: alone ? 'warning' : 'fault',
-      code: hold.state === 'half_open' ? 'breaker_half_open' : 'breaker_open',
-      text: `${paused}: ${what}${saidText(status)}.`,
+      code: isTried ? 'breaker_half_open' : 'breaker_open',
+      text: `${paused}: ${what}${said}.`,
       more: `${arrivalText(status)} ${next}`,
       todo,
     } satisfies Finding;
@@ -488,7 +506,9 @@ function queue(status: Known): Finding[] {
   if (state && spilling.length > 0) {
     const text = `The queue in Redis is ${percent(state.fill)} full: more arrives than goes out.`;
     const todo =
-      holds(status).length > 0 ? 'It follows from the upstream: see above.' : 'Add exporters, or send less.';
+      holds(status).held.length > 0
+        ? 'It follows from the upstream: see above.'
+        : 'Add exporters, or send less.';
     found.push({ level: 'warning', code: 'spilling', text, more: arrivalText(status), todo });
   }
   if (rates.refusedRequests > 0) {

@@ -14,7 +14,7 @@ import type { Finding, Summary } from './findings.ts';
 /**
  * The whole pipeline as one JSON: what `GET /api/status` gives, the console draws and `nrdot status` prints. Times: Unix
  * ms, ages in ms, rates per second over the last few seconds. Where Redis or a service is away, what it alone knows is
- * absent: `queue`, `books`, `breaker` without Redis, `limiter` without a receiver, `dlq` without a dlq.
+ * absent: `queue`, `books`, `breaker`, `breakers` without Redis, `limiter` without a receiver, `dlq` without a dlq.
  */
 export interface PipelineStatus {
   at: number;
@@ -34,7 +34,10 @@ export interface PipelineStatus {
   /** Items per second on the edges of the path; `requests` and `refusedRequests` are requests. */
   rates: Rates;
   queue?: QueueStatus;
+  /** Of the signal that most needs a look. */
   breaker?: Breaker;
+  /** Of each signal. */
+  breakers?: Breaker[];
   receiver?: Omit<ReceiverStatus, 'limiter'>;
   limiter?: LimiterStatus;
   exporter?: ExporterStatus;

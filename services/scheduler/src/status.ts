@@ -96,6 +96,7 @@ export class StatusReader {
         ? {
             queue: queueOf(shared.state, state, rates),
             breaker: shared.state.breaker,
+            breakers: shared.state.breakers,
             books: shared.state.accounting,
             differenceMs: this.#differsFor(shared.state.accounting.difference, now),
             dropped: droppedOf(shared.books),

@@ -1,3 +1,4 @@
+import { heldOf } from '@nrdot/queue';
 import { type Transitions, WELL } from '@nrdot/telemetry';
 import type { Finding, FindingCode } from './findings.ts';
 import type { PipelineStatus } from './pipeline-status.ts';
@@ -19,7 +20,10 @@ const SUBJECTS: readonly Subject[] = [
   {
     subject: 'upstream',
     codes: ['breaker_open', 'breaker_half_open'],
-    state: (_, { breaker }) => breaker?.reason ?? 'held',
+    state: (_, { breakers = [] }) => {
+      const reasons = heldOf(breakers).held.map(({ reason }) => reason);
+      return [...new Set(reasons)].sort().join(' ') || 'held';
+    },
     over: (lasted, status) =>
       `The upstream takes data again after ${lasted}. ${status.summary.data} ${status.summary.back}`,
   },
@@ -128,7 +132,8 @@ export class Watch {
   #tell(status: PipelineStatus): void {
     const { transitions } = this.#d;
     for (const { subject, codes, state, over } of SUBJECTS) {
-      const found = status.findings.find(({ code }) => codes.includes(code));
+      const all = status.findings.filter(({ code }) => codes.includes(code));
+      const [found] = all;
       if (!found) {
         // What only Redis knows has not become well because Redis is away.
         if (status.redis.problem === undefined)
@@ -136,10 +141,10 @@ export class Watch {
         continue;
       }
       if (subject.startsWith('services:') && performance.now() - this.#startedAt < HEARD_AFTER_MS) continue;
-      const { level, text, more, code } = found;
+      const { level, code } = found;
       transitions.to(subject, state?.(found, status) ?? code, {
         level: level === 'fault' ? 'error' : level === 'warning' ? 'warn' : 'info',
-        message: more ? `${text} ${more}` : text,
+        message: all.map(({ text, more }) => (more ? `${text} ${more}` : text)).join(' '),
       });
     }
   }

@@ -77,6 +77,16 @@ export function worstOf(breakers: readonly Breaker[]): Breaker {
   );
 }
 
+/**
+ * The breakers that hold something back.
+ * @returns with `all`, whether they are those of every signal that was ever sent: then nothing goes out
+ */
+export function heldOf(breakers: readonly Breaker[]): { held: Breaker[]; all: boolean } {
+  const held = breakers.filter(({ state }) => state !== 'closed');
+  const going = breakers.some(({ state, okTotal }) => state === 'closed' && okTotal > 0);
+  return { held, all: held.length > 0 && !going };
+}
+
 /** The options as the scripts take them. */
 export function breakerArgs(options: BreakerOptions): number[] {
   const { failures, throttleRatio, minAnswers, windowMs, minOpenMs, maxOpenMs } = options;

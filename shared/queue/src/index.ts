@@ -6,6 +6,7 @@ export {
   BREAKER_STATES,
   type Breaker,
   type BreakerState,
+  heldOf,
   type Verdict,
   worstOf,
 } from './breaker-state.ts';

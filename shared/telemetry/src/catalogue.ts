@@ -311,6 +311,7 @@ export const CATALOGUE = {
     ['signal', 'reason'],
   ),
   exporterRetries: counter('exporter', 'exporter_retries_total', 'Requests to be tried again, by reason.', [
+    'signal',
     'reason',
   ]),
   dlqUtilization: gauge('dlq', 'dlq_utilization_ratio', 'Bytes on disk by dlq.capacity. 1 is full.', []),
