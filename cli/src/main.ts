@@ -102,6 +102,11 @@ Examples:
     .argument('[file]', 'default nrdot.yaml when it is there')
     .option('--config <file>', 'the same, as the other commands have it')
     .option('--explain', 'show every effective value and where it comes from')
+    .addOption(
+      new Option('--for <service>', 'what is to be started with it')
+        .choices(['up', ...SERVICES])
+        .default('up'),
+    )
     .option('--probe', 'then try the upstream out, as nrdot check upstream does')
     .option('--json', 'print JSON')
     .addHelpText(
@@ -109,7 +114,8 @@ Examples:
       `
 Examples:
   nrdot validate                       nrdot.yaml of this directory
-  nrdot validate other.yaml --explain  every effective value, and who set it`,
+  nrdot validate other.yaml --explain  every effective value, and who set it
+  nrdot validate --for exporter        also whether it names an upstream`,
     )
     .action(async (file: string | undefined, options: ValidateFlags & { config?: string }) =>
       (await import('./commands/validate.ts')).validate(file ?? options.config, options),

@@ -53,7 +53,7 @@ describe('errors with --json', () => {
   });
 
   it('validate says that all is well', async () => {
-    writeFileSync(join(dir.path, 'good.yaml'), 'queue: { spill_at: 0.9, resume_at: 0.8 }\n');
+    writeFileSync(join(dir.path, 'good.yaml'), 'exporter: { endpoint: "http://up.example" }\n');
     const { code, output } = await nrdot('validate', 'good.yaml', '--json');
     expect(code, output).toBe(0);
     expect(JSON.parse(output)).toEqual({ valid: true, file: 'good.yaml', warnings: [] });
@@ -69,6 +69,49 @@ describe('errors with --json', () => {
     );
     expect(output).toMatch(/^warning: receiver\.listen: port 4317 is that of gRPC/m);
     expect(JSON.parse((await nrdot('validate', 'grpc.yaml', '--json')).output).warnings).toHaveLength(2);
+  });
+});
+
+describe('validate', () => {
+  it('names all that would keep the pipeline from starting, at once', async () => {
+    const config = {
+      admin: { listen: '0.0.0.0:8888' },
+      receiver: { max_body: '20MiB', max_inflight: '10MiB', tls: { cert_file: 'c.pem', key_file: 'k.pem' } },
+      exporter: { tls: { ca_file: dir.path } },
+      dlq: { listen: ':4319', ca_file: '/nowhere/ca.pem' },
+    };
+    writeFileSync(join(dir.path, 'bad.yaml'), JSON.stringify(config));
+    const { code, output } = await nrdot('validate', 'bad.yaml');
+    expect(code).toBe(2);
+    for (const said of [
+      /admin\.listen.*expected an address that this machine alone can reach.*admin\.token/,
+      /dlq\.listen.*expected an address that this machine alone can reach.*dlq\.token/,
+      /receiver\.max_inflight.*expected at least receiver\.max_body/,
+      /receiver\.tls\.cert_file.*expected a file that can be read; c\.pem: it is not there/,
+      /receiver\.tls\.key_file.*k\.pem: it is not there/,
+      /exporter\.tls\.ca_file.*: it is no file/,
+      /dlq\.ca_file.*\/nowhere\/ca\.pem: it is not there/,
+      /exporter\.endpoint is not set: .*"nrdot exporter" does not start/,
+    ])
+      expect(output).toMatch(said);
+    expect((await nrdot('validate', 'bad.yaml', '--for', 'exporter')).output).toMatch(
+      /exporter\.endpoint.*expected the upstream's base URL/,
+    );
+  });
+
+  it('tells what an exporter lacks, which the whole in one process does not need', async () => {
+    writeFileSync(join(dir.path, 'nrdot.yaml'), 'queue: { spill_at: 0.9, resume_at: 0.8 }\n');
+    expect(await nrdot('validate')).toMatchObject({
+      code: 0,
+      output: expect.stringContaining('exporter.endpoint is not set'),
+    });
+    expect((await nrdot('validate', '--for', 'exporter')).code).toBe(2);
+    expect((await nrdot('exporter')).code).not.toBe(0);
+    writeFileSync(join(dir.path, 'nrdot.yaml'), 'exporter: { endpoint: "http://up.example" }\n');
+    expect(await nrdot('validate', '--for', 'exporter')).toMatchObject({
+      code: 0,
+      output: expect.not.stringContaining('exporter.endpoint'),
+    });
   });
 });
 

@@ -1,17 +1,27 @@
-import { loadConfig, warningsOf } from '@nrdot/config';
+import {
+  ConfigError,
+  type ConfigSource,
+  hasUpstream,
+  type LoadedConfig,
+  loadConfig,
+  warningsOf,
+} from '@nrdot/config';
 import { configSource } from '../config-flags.ts';
 
 export interface ValidateFlags {
   explain?: boolean;
   probe?: boolean;
+  /** The service that is to be started with it. */
+  for?: string;
   json?: boolean;
 }
 
 /** `nrdot validate [FILE]`: says what is wrong, all at once, or that nothing is. */
 export async function validate(named: string | undefined, options: ValidateFlags): Promise<void> {
   const source = configSource(named === undefined ? {} : { config: named });
-  const { config, explain } = loadConfig(source);
-  const warnings = warningsOf(config);
+  const { config, explain } = loadForStart(source, options);
+  const lacking = source.file && !hasUpstream(config) ? [NO_UPSTREAM] : [];
+  const warnings = [...warningsOf(config), ...lacking];
   if (!options.json) for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
   if (options.probe) {
     if (!options.json) process.stdout.write(`${source.file ?? 'The configuration'} is valid.\n`);
@@ -38,4 +48,27 @@ export async function validate(named: string | undefined, options: ValidateFlags
   if (!options.explain) return;
   for (const { path, value, source: from } of explain())
     process.stdout.write(`${path}: ${value}  # ${from}\n`);
+}
+
+const NO_UPSTREAM =
+  'exporter.endpoint is not set: "nrdot up" sends to a mock upstream of its own, and "nrdot exporter" does not start.';
+
+/** @throws ConfigError with all that would keep it from starting on this machine */
+function loadForStart(source: ConfigSource, options: ValidateFlags): LoadedConfig {
+  const load = (upstream: boolean) => loadConfig({ ...source, forStart: { files: true, upstream } });
+  try {
+    return load(options.for === 'exporter');
+  } catch (error) {
+    if (!options.json && lacksUpstream(load)) process.stderr.write(`warning: ${NO_UPSTREAM}\n`);
+    throw error;
+  }
+}
+
+function lacksUpstream(load: (upstream: boolean) => unknown): boolean {
+  try {
+    load(true);
+    return false;
+  } catch (error) {
+    return error instanceof ConfigError && error.problems.some(({ path }) => path === 'exporter.endpoint');
+  }
 }

@@ -1,3 +1,4 @@
+import { isLoopback } from '@nrdot/config';
 import { isPriorityClass } from '@nrdot/queue';
 import { SegmentLogError } from '@nrdot/segment-log';
 import {
@@ -5,7 +6,6 @@ import {
   availableHost,
   followCertificate,
   formatAddress,
-  isLoopback,
   type ServerTls,
   sameSecret,
   secureServer,

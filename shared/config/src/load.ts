@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { type Document, isMap, isNode, LineCounter, parseDocument, visit } from 'yaml';
 import type { z } from 'zod';
 import { type Config, configOf, hasUpstream } from './config.ts';
@@ -6,6 +6,7 @@ import type { OptionMeta } from './options.ts';
 import { ConfigError, type ConfigProblem } from './problem.ts';
 import { type ParsedOptions, schema } from './schema.ts';
 import { Secret } from './secret.ts';
+import { isLoopback } from './units.ts';
 
 type Path = readonly (string | number)[];
 type Tree = { [key: string]: unknown };
@@ -21,6 +22,15 @@ export interface ConfigSource {
   overrides?: Readonly<Record<string, unknown>>;
   /** Values that were applied while running, by dotted path, above all others. */
   applied?: Readonly<Record<string, unknown>>;
+  /** Also looks at what else a start needs, which need not be on this machine. */
+  forStart?: StartNeeds;
+}
+
+export interface StartNeeds {
+  /** The files of certificates and keys. */
+  files: boolean;
+  /** An upstream, without which an exporter does not start. */
+  upstream: boolean;
 }
 
 export interface Setting {
@@ -98,7 +108,8 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
     result = schema.safeParse(rest);
   }
   if (result.success) {
-    const crossed = crossCheck(configOf(result.data), sourceOf);
+    const config = configOf(result.data);
+    const crossed = crossCheck(config, sourceOf, source.forStart);
     // One that speaks of what was taken out speaks of its default.
     problems.push(
       ...crossed.filter(
@@ -445,12 +456,31 @@ function editDistance(a: string, b: string): number {
   return row[b.length]!;
 }
 
-function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigProblem[] {
+function crossCheck(
+  config: Config,
+  sourceOf: (path: Path) => string,
+  needs: StartNeeds = { files: false, upstream: false },
+): ConfigProblem[] {
   const problems: ConfigProblem[] = [];
   const check = (holds: boolean, path: string, expected: string) => {
     if (!holds) problems.push({ path, source: sourceOf(path.split('.')), value: undefined, expected });
   };
-  const { queue, breaker, exporter, redis, dlq } = config;
+  const { queue, breaker, exporter, redis, dlq, receiver, admin } = config;
+  check(
+    admin.token !== undefined || isLoopback(admin.listen.host),
+    'admin.listen',
+    'an address that this machine alone can reach, such as 127.0.0.1:8888, or admin.token beside it',
+  );
+  check(
+    dlq.token !== undefined || isLoopback(dlq.listen.host),
+    'dlq.listen',
+    'an address that this machine alone can reach, such as 127.0.0.1:4319, or dlq.token or admin.token beside it',
+  );
+  check(
+    receiver.maxInflightBytes >= receiver.maxBodyBytes,
+    'receiver.max_inflight',
+    'at least receiver.max_body: a larger request never fits',
+  );
   check(queue.resumeAt < queue.spillAt, 'queue.resume_at', 'less than queue.spill_at');
   for (const [name, limits] of Object.entries(queue.perClass)) {
     const path = `queue.per_class.${name}`;
@@ -482,6 +512,11 @@ function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigPro
       );
     }
   }
+  check(
+    !needs.upstream || hasUpstream(config),
+    'exporter.endpoint',
+    "the upstream's base URL, such as https://otlp.nr-data.net, without which no exporter starts",
+  );
   const proxy = exporter.proxy?.reveal();
   check(
     proxy === undefined || proxy === 'none' || (URL.canParse(proxy) && /^https?:\/\/./.test(proxy)),
@@ -543,7 +578,45 @@ function crossCheck(config: Config, sourceOf: (path: Path) => string): ConfigPro
       'cert_file and key_file beside it',
     );
   }
+  if (needs.files) {
+    for (const [path, file] of filesOf(config)) {
+      const why = unreadable(file);
+      check(why === undefined, path, `a file that can be read; ${file}: ${why}`);
+    }
+  }
   return problems;
+}
+
+/** Files that are read at the start, by option. */
+function filesOf({ receiver, admin, dlq, exporter, redis }: Config): [path: string, file: string][] {
+  const of = (
+    path: string,
+    tls: Partial<Record<'caFile' | 'certFile' | 'keyFile' | 'clientCaFile', string | undefined>>,
+  ) => [
+    [`${path}.ca_file`, tls.caFile] as const,
+    [`${path}.cert_file`, tls.certFile] as const,
+    [`${path}.key_file`, tls.keyFile] as const,
+    [`${path}.client_ca_file`, tls.clientCaFile] as const,
+  ];
+  return [
+    ...of('receiver.tls', receiver.tls),
+    ...of('admin.tls', admin.tls),
+    ...of('dlq.tls', dlq.tls),
+    ...of('dlq', { caFile: dlq.caFile }),
+    ...of('exporter.tls', exporter.tls),
+    ...of('redis.tls', redis.tls),
+  ].flatMap(([option, file]) => (file === undefined ? [] : [[option, file] as [string, string]]));
+}
+
+/** Why a file can't be read; undefined when it can. */
+function unreadable(file: string): string | undefined {
+  try {
+    accessSync(file, constants.R_OK);
+    return statSync(file).isFile() ? undefined : 'it is no file';
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? '';
+    return { ENOENT: 'it is not there', EACCES: 'there is no permission' }[code] ?? code;
+  }
 }
 
 /** What is configured is used or refused: an option that has no effect where it stands is a mistake, and a silent one. */

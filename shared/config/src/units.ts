@@ -48,3 +48,8 @@ export function parseListen(value: unknown): { host: string; port: number } | un
   if (match[1]!.startsWith('[') && !isIPv6(host)) return undefined;
   return { host: host === '' ? '::' : host, port };
 }
+
+/** Whether only this machine can reach an address. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
+}

@@ -6,11 +6,6 @@ export interface Address {
   port: number;
 }
 
-/** Whether only this machine can reach it. */
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
-}
-
 /** All addresses: `::` takes both families, and stands for IPv4 alone where there is no IPv6. */
 const ALL = '::';
 

@@ -1,7 +1,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
+import { isLoopback } from '@nrdot/config';
 import type { Logger, MetricsRegistry } from '@nrdot/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
-import { type Address, availableHost, formatAddress, isLoopback } from './address.ts';
+import { type Address, availableHost, formatAddress } from './address.ts';
 import { refusal } from './browser-guard.ts';
 import { followCertificate } from './certificates.ts';
 import type { RunningService } from './host.ts';

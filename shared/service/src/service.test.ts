@@ -1,3 +1,4 @@
+import { isLoopback } from '@nrdot/config';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { describe, expect, it, vi } from 'vitest';
 import {
@@ -5,7 +6,6 @@ import {
   AdminServer,
   addConfigRoutes,
   formatAddress,
-  isLoopback,
   LiveConfig,
   sameSecret,
   stopTogether,
