@@ -237,10 +237,34 @@ Examples:
     .option('--link-rate <size>', 'bytes per second that the link to it carries')
     .option('--first-member-only', 'reads the first gzip member or zstd frame of a body')
     .option('--refuse-encoding <name>', '415 for bodies in this Content-Encoding')
+    .option('--status <code>', 'answers everything with it, such as 404', status)
+    .option(
+      '--signal-status <signal=code>',
+      'the same for one signal, such as logs=403; can be repeated',
+      each,
+      [],
+    )
+    .option(
+      '--signal-latency <signal=time>',
+      'time before its answers, such as logs=60s; can be repeated',
+      each,
+      [],
+    )
+    .option('--html', '200 with a page for people, as a login page does')
+    .option('--redirect <code>', 'answers everything with this redirect', status)
+    .option('--redirect-to <url>', "where to; the request's path is added")
+    .option('--poison <text>', 'fails a request that has it in it')
+    .option('--poison-status <code>', 'with this status instead of 500', status)
     .option('--outage', 'begin with every connection cut')
     .addHelpText(
       'after',
-      '\nWhile it runs: GET /_mock/stats, PUT /_mock/behaviour, POST /_mock/outage/on and /off.',
+      `
+While it runs: GET /_mock/stats, PUT /_mock/behaviour, POST /_mock/outage/on and /off.
+
+Examples:
+  nrdot mock-upstream --signal-status logs=403                              a key without the scope of logs
+  nrdot mock-upstream --redirect 308 --redirect-to https://otlp.example     it has moved
+  nrdot mock-upstream --poison "user 4711" --poison-status 503              one batch that fails for ever`,
     );
   mock.action(async (flags) => (await import('./commands/mock-upstream.ts')).mockUpstreamCommand(flags));
 
@@ -300,6 +324,17 @@ function number(text: string): number {
   const value = Number(text);
   if (!Number.isFinite(value) || value < 0) throw new InvalidArgumentError('expected a number of at least 0');
   return value;
+}
+
+function status(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 200 || value > 599)
+    throw new InvalidArgumentError('expected a status from 200 to 599');
+  return value;
+}
+
+function each(text: string, before: string[]): string[] {
+  return [...before, text];
 }
 
 function ratio(text: string): number {

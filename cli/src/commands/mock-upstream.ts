@@ -1,5 +1,6 @@
 import { parseDuration, parseSize } from '@nrdot/config';
-import { startMockUpstream } from '@nrdot/testbed';
+import { SIGNALS } from '@nrdot/otlp';
+import { type Behaviour, startMockUpstream } from '@nrdot/testbed';
 
 export interface MockFlags {
   listen: string;
@@ -13,30 +14,19 @@ export interface MockFlags {
   linkRate?: string;
   firstMemberOnly?: boolean;
   refuseEncoding?: string;
+  status?: number;
+  signalStatus?: string[];
+  signalLatency?: string[];
+  html?: boolean;
+  redirect?: number;
+  redirectTo?: string;
+  poison?: string;
+  poisonStatus?: number;
 }
 
 /** `nrdot mock-upstream`: runs until it is stopped, and prints what arrives. */
 export async function mockUpstreamCommand(flags: MockFlags): Promise<void> {
-  const latencyMs = flags.latency === undefined ? 0 : parseDuration(flags.latency);
-  if (latencyMs === undefined)
-    throw new Error(`--latency ${flags.latency}: expected a duration such as 50ms`);
-  const maxBodyBytes = sizeOf('--max-body', flags.maxBody);
-  const bytesPerSecond = sizeOf('--link-rate', flags.linkRate);
-  const mock = await startMockUpstream({
-    listen: flags.listen,
-    behaviour: {
-      latencyMs,
-      errorRate: flags.errorRate ?? 0,
-      throttleRate: flags.throttleRate ?? 0,
-      retryAfterSeconds: flags.retryAfter ?? 0,
-      refuseRate: flags.refuseRate ?? 0,
-      outage: flags.outage ?? false,
-      firstMemberOnly: flags.firstMemberOnly ?? false,
-      refuseEncoding: flags.refuseEncoding ?? '',
-      ...(maxBodyBytes === undefined ? {} : { maxBodyBytes }),
-      ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
-    },
-  });
+  const mock = await startMockUpstream({ listen: flags.listen, behaviour: behaviourOf(flags) });
   process.stdout.write(`mock upstream on ${mock.url}; what arrived: ${mock.url}/_mock/stats\n`);
   let before = 0;
   const ticker = setInterval(() => {
@@ -55,6 +45,69 @@ export async function mockUpstreamCommand(flags: MockFlags): Promise<void> {
   };
   process.once('SIGINT', stop);
   process.once('SIGTERM', stop);
+}
+
+/** @throws Error that names the flag and what was expected */
+export function behaviourOf(flags: MockFlags): Partial<Behaviour> {
+  const { redirect, redirectTo } = flags;
+  if ((redirect === undefined) !== (redirectTo === undefined))
+    throw new Error('--redirect and --redirect-to go together: with which status, and where to');
+  if (redirectTo !== undefined && !/^https?:$/.test(URL.parse(redirectTo)?.protocol ?? ''))
+    throw new Error(`--redirect-to ${redirectTo}: expected an http or https URL`);
+  const maxBodyBytes = sizeOf('--max-body', flags.maxBody);
+  const bytesPerSecond = sizeOf('--link-rate', flags.linkRate);
+  const status = (text: string) => (/^[2-5]\d\d$/.test(text) ? Number(text) : undefined);
+  return {
+    latencyMs: flags.latency === undefined ? 0 : durationOf('--latency', flags.latency),
+    errorRate: flags.errorRate ?? 0,
+    throttleRate: flags.throttleRate ?? 0,
+    retryAfterSeconds: flags.retryAfter ?? 0,
+    refuseRate: flags.refuseRate ?? 0,
+    outage: flags.outage ?? false,
+    firstMemberOnly: flags.firstMemberOnly ?? false,
+    refuseEncoding: flags.refuseEncoding ?? '',
+    status: flags.status ?? 0,
+    signalStatus: bySignal('--signal-status', flags.signalStatus, status, 'a status from 200 to 599'),
+    signalLatencyMs: bySignal(
+      '--signal-latency',
+      flags.signalLatency,
+      parseDuration,
+      'a duration such as 50ms',
+    ),
+    html: flags.html ?? false,
+    redirectStatus: redirect ?? 0,
+    redirectTo: redirectTo?.replace(/\/$/, '') ?? '',
+    poison: flags.poison ?? '',
+    ...(flags.poisonStatus === undefined ? {} : { poisonStatus: flags.poisonStatus }),
+    ...(maxBodyBytes === undefined ? {} : { maxBodyBytes }),
+    ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
+  };
+}
+
+/** `logs=403`, for each that was given. */
+function bySignal(
+  flag: string,
+  given: readonly string[] = [],
+  parse: (text: string) => number | undefined,
+  expected: string,
+): Record<string, number> {
+  return Object.fromEntries(
+    given.map((text) => {
+      const [signal = '', value] = text.split('=', 2);
+      const parsed = value === undefined ? undefined : parse(value);
+      if (!Object.hasOwn(SIGNALS, signal) || parsed === undefined)
+        throw new Error(
+          `${flag} ${text}: expected one of ${Object.keys(SIGNALS).join(', ')}, "=" and ${expected}`,
+        );
+      return [signal, parsed];
+    }),
+  );
+}
+
+function durationOf(flag: string, given: string): number {
+  const ms = parseDuration(given);
+  if (ms === undefined) throw new Error(`${flag} ${given}: expected a duration such as 50ms`);
+  return ms;
 }
 
 function sizeOf(flag: string, given: string | undefined): number | undefined {
