@@ -1,4 +1,6 @@
 /** What people have between NRDOT+ and their backend, from Debian: an ingress, a proxy, a server that reads one gzip member. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import {
   complaint,
   generate,
@@ -9,7 +11,7 @@ import {
   waitUntil,
 } from '@nrdot/testbed';
 import { describe, expect, it } from 'vitest';
-import { startOne, untilQuiet } from '../kit.ts';
+import { accounting, type Running, startOne, untilQuiet } from '../kit.ts';
 import {
   findProgram,
   makeCertificate,
@@ -43,6 +45,25 @@ async function delivers(
   expect(complaint(judge(report, mock.received(report.run)))).toBe('');
   expect(books).toMatchObject({ rejected: 0, dropped: 0, difference: 0 });
   return running.processes.up!.output(2_000);
+}
+
+/** All that was accepted is kept outside the rejected area, and delivery is paused. */
+async function untilHeld({ admin }: Running, items: number): Promise<void> {
+  await waitUntil(
+    async () => {
+      const books = await accounting(admin);
+      return books.on_disk === items && books.delivered + books.rejected + books.dropped === 0;
+    },
+    { what: 'all of it is held' },
+  );
+}
+
+/** What `nrdot status` says of the upstream. */
+async function upstreamFinding({ admin }: Running): Promise<string> {
+  const { findings } = (await (await fetch(`${admin}/api/status`)).json()) as {
+    findings: { code: string; text: string }[];
+  };
+  return findings.find(({ code }) => code.startsWith('breaker_'))?.text ?? '';
 }
 
 describe.skipIf(without('python3'))('a server in Python that reads the first gzip member', () => {
@@ -83,6 +104,55 @@ describe.skipIf(without('nginx'))('behind nginx', () => {
         mock.set({ latencyMs: 0 });
       };
       await Promise.all([comesBack(), delivers(mock, dir, nginx.url)]);
+    }));
+
+  it('that answers 404 while what is behind it restarts: all is held, and arrives by itself', () =>
+    withMock(async (mock, dir) => {
+      const without = "error_page 502 504 =404 @none; location @none { return 404 'default backend - 404'; }";
+      await using nginx = await startNginx(dir, mock.url, without);
+      await using running = await startOne(dir, nginx);
+      mock.set({ outage: true });
+      const report = await generate({ endpoint: running.otlp, rate: 0, batchSize: 20, items: 1_200 });
+      await untilHeld(running, report.items);
+      expect(nginx.log()).toContain('HTTP/1.1 404');
+      expect(await upstreamFinding(running)).toMatch(
+        /the address does not answer as an upstream — http:\/\/127\.0\.0\.1:\d+\/v1\/\w+ answered 404 Not Found/,
+      );
+      mock.set({ outage: false });
+      expect(await untilQuiet(running.admin)).toMatchObject({ rejected: 0, dropped: 0, difference: 0 });
+      expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+    }));
+
+  it('that has moved (301): all is held, the new address is named, and with that all of it arrives', () =>
+    withMock(async (mock, dir) => {
+      const to = mock.url.replace('127.0.0.1', 'localhost');
+      await using nginx = await startNginx(dir, mock.url, `return 301 ${to}$request_uri;`);
+      const running = await startOne(dir, nginx);
+      const report = await generate({ endpoint: running.otlp, rate: 0, batchSize: 20, items: 1_200 });
+      await untilHeld(running, report.items);
+      const found = await upstreamFinding(running);
+      await running[Symbol.asyncDispose]();
+      expect(nginx.log()).toContain('HTTP/1.1 301');
+      expect(mock.stats().requests).toBe(0);
+      const [, named = ''] = /it has moved to (http:\S+)\/v1\//.exec(found) ?? [];
+      expect(named).toBe(to);
+      await using mended = await startOne(dir, { url: named });
+      expect(await untilQuiet(mended.admin)).toMatchObject({ rejected: 0, dropped: 0, difference: 0 });
+      expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+    }));
+
+  it('that sends to https on the same host (308) is followed, with the key', () =>
+    withMock(async (mock, dir) => {
+      const [plain, secure] = [join(dir, 'plain'), join(dir, 'secure')];
+      for (const each of [plain, secure]) mkdirSync(each);
+      const { cert, key } = makeCertificate(dir);
+      mock.set({ requireHeaders: { 'api-key': 'secret' } });
+      await using target = await startNginx(secure, mock.url, '', { cert, key });
+      await using nginx = await startNginx(plain, mock.url, `return 308 ${target.url}$request_uri;`);
+      const exporter = { tls: { ca_file: cert }, headers: { 'api-key': 'secret' } };
+      await delivers(mock, dir, nginx.url, {}, { exporter });
+      expect(nginx.log()).toContain('HTTP/1.1 308');
+      expect(target.log()).toContain('HTTP/1.1 200');
     }));
 
   it('that offers HTTP/2 is spoken to in HTTP/1.1', () =>

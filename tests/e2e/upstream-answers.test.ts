@@ -15,7 +15,7 @@ import { expect, it } from 'vitest';
 import { accounting, type Running, scrape, startOne, untilQuiet } from '../kit.ts';
 
 interface SchedulerState {
-  breaker: { state: string; reason: string; said: string };
+  breaker: { state: string; reason: string; said: string; sinceMs: number; retryAtMs: number };
 }
 
 async function breakerOf(running: Running) {
@@ -196,6 +196,32 @@ it('a success is one whatever the size of its body: nothing is sent twice', asyn
   expect(requests).toBe(1);
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
+});
+
+it('a Retry-After holds back its batch, not the others, until so many are answered so that all of it waits', async () => {
+  using dir = temporaryDirectory();
+  const mock = await startMockUpstream({
+    listen: '127.0.0.1:0',
+    behaviour: { status: 503, retryAfterSeconds: 20 },
+  });
+  await using running = await startOne(dir.path, mock, { breaker: { failures: 3, open_max: '30s' } });
+  await post(running, 'logs', logs(1, -1));
+  await waitUntil(() => mock.stats().byStatus['503'] === 1, { what: 'the first was answered' });
+  mock.set({ status: 0 });
+  for (let i = 0; i < 6; i++) await post(running, 'logs', logs(1, -1));
+  await waitUntil(async () => (await accounting(running.admin)).delivered === 6, {
+    what: 'the others are delivered',
+  });
+  expect(await accounting(running.admin)).toMatchObject({ queued: 1, on_disk: 0 });
+
+  mock.set({ status: 503 });
+  for (let i = 0; i < 4; i++) await post(running, 'logs', logs(1, -1));
+  await waitUntil(async () => (await breakerOf(running)).state === 'open', { what: 'all of it waits' });
+  mock.set({ status: 0 });
+  const { retryAtMs, sinceMs } = await breakerOf(running);
+  expect(retryAtMs - sinceMs).toBe(20_000);
+  expect(await accounting(running.admin)).toMatchObject({ delivered: 6, rejected: 0, dropped: 0 });
+  await mock.close();
 });
 
 it('what is older than max_age is dropped and counted, not delivered', async () => {
