@@ -17,6 +17,7 @@ import {
   temporaryDirectory,
   waitUntil,
 } from '@nrdot/testbed';
+import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Running, startServices, untilQuiet } from '../kit.ts';
 import { Receivers } from '../receivers.ts';
@@ -382,6 +383,23 @@ describe('levels', () => {
     await pods[1]!.report(many(MANY), 30);
     await pods[0]!.report(many(MANY), 'stale');
     await pods[1]!.report(many(MANY), 35);
+    expect(await pipeline.judge()).toEqual([]);
+  });
+
+  it('of which all sources have ended leave nothing behind in Redis', async () => {
+    const redis = new Redis(pipeline.redis.url);
+    const kept = async () => {
+      const hashes = await redis.keys('*:limiter:levels:*');
+      const sizes = await Promise.all(hashes.map((key) => redis.hlen(key)));
+      return sizes.reduce((sum, size) => sum + size, 0);
+    };
+    const shop = new Shop('level');
+    await shop.storm(0);
+    await shop.report(many(MANY), 40, 0);
+    const before = await kept();
+    await shop.report(many(MANY), 'stale', 0);
+    expect(await kept()).toBeLessThan(before);
+    redis.disconnect();
     expect(await pipeline.judge()).toEqual([]);
   });
 

@@ -9,7 +9,7 @@
  *    7 streams that are forwarded without being keys (8 bytes each)   8 producers and their first collection (16 bytes each)
  *    9 sources: field, expected version, value, in turn (MessagePack array). A version is 16 bytes, '' for none, 'F' for
  *      none though its own stream is known; value '' removes it
- *   10 levels of this writer: field and value, in turn (MessagePack array)
+ *   10 levels of this writer: field and value, in turn (MessagePack array); without a value it is 0, and is not kept
  *   11 rules: field and JSON, in turn (MessagePack array); '' ends a rule
  *   12 slot of the writer   13 its token   14 latest time that it writes, Unix ms; 0 for none
  *   15 keys of all receivers at most   16 generation: the number of the span of time in which keys are remembered
@@ -159,7 +159,18 @@ local function make_true(c)
   hset(limiter .. ':sources', moved)
   hdel(limiter .. ':sources', ended)
   local slot = claim_arg(c, 12)
-  hset(limiter .. ':levels:' .. slot, list(claim_arg(c, 10)))
+  local kept, zero = {}, {}
+  local levels = list(claim_arg(c, 10))
+  for i = 1, #levels, 2 do
+    if levels[i+1] == '' then
+      zero[#zero+1] = levels[i]
+    else
+      kept[#kept+1] = levels[i]
+      kept[#kept+1] = levels[i+1]
+    end
+  end
+  hset(limiter .. ':levels:' .. slot, kept)
+  hdel(limiter .. ':levels:' .. slot, zero)
   local rules = list(claim_arg(c, 11))
   for i = 1, #rules, 2 do
     if rules[i+1] == '' then rcall('HDEL', limiter .. ':rules', rules[i])

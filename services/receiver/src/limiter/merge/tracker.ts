@@ -356,7 +356,9 @@ export class Tracker {
     for (const output of this.outputs.all())
       if (output.live && output.isLevel)
         all.set(fieldOf(output.lo, output.hi).toString('latin1'), levelOf(output));
-    return [...all].map(([field, value]) => [Buffer.from(field, 'latin1'), value]);
+    return [...all]
+      .filter(([, value]) => value.length > 0)
+      .map(([field, value]) => [Buffer.from(field, 'latin1'), value]);
   }
 
   /** Whether there is no room for another source. */
@@ -770,7 +772,7 @@ export class Tracker {
   #setAside(level: Output): void {
     const field = fieldOf(level.lo, level.hi).toString('latin1');
     const value = levelOf(level);
-    if (total.isInt && total.lo === 0 && total.hi === 0) this.#levels.delete(field);
+    if (value.length === 0) this.#levels.delete(field);
     else this.#levels.set(field, value);
   }
 
@@ -791,9 +793,10 @@ export function fieldOf(lo: number, hi: number): Buffer {
   return field;
 }
 
-/** The value of a level: whether it is an integer, then its 8 bytes. */
+/** The value of a level: whether it is an integer, then its 8 bytes; nothing for 0. */
 function levelOf(output: Output): Buffer {
   output.readValue(total);
+  if (total.isInt ? total.lo === 0 && total.hi === 0 : total.double === 0) return Buffer.alloc(0);
   const value = Buffer.alloc(9);
   value[0] = total.isInt ? 1 : 0;
   if (total.isInt) {
