@@ -2,6 +2,7 @@ import { AREAS, type Area, type SegmentInfo, type SegmentLog } from '@nrdot/segm
 import { type AdminAnswer, AdminError, type AdminRequest, type AdminServer } from '@nrdot/service';
 import type { Logger } from '@nrdot/telemetry';
 import { exportLine } from './export.ts';
+import { findRecord } from './record-search.ts';
 import type { ReplayRate } from './replay-rate.ts';
 import type { Replayer } from './replayer.ts';
 import {
@@ -142,13 +143,11 @@ function oneSegment(
 
 async function oneRecord(segments: SegmentLog, id: string): Promise<ListedBatch & { done: boolean }> {
   if (!ID.test(id)) throw badRequest('the id: expected letters, digits and -, at most 100, as ls shows them');
-  for (const area of AREAS) {
-    for await (const { record, position, acked } of segments.scan(area)) {
-      const { envelope, payload } = record;
-      if (envelope.id !== id) continue;
-      const { sequence } = position;
-      return { ...envelope, area, segment: sequence, payloadBytes: payload.byteLength, done: acked };
-    }
+  const found = await findRecord(segments, id);
+  if (found) {
+    const { area, record, position, acked } = found;
+    const { envelope, payload } = record;
+    return { ...envelope, area, segment: position.sequence, payloadBytes: payload.byteLength, done: acked };
   }
   throw new AdminError(404, 'not_found', `there is no batch ${id} on the disk; it may have been delivered`);
 }

@@ -120,3 +120,9 @@ export function newBatchId(nowMs: number): string {
   const random = Math.floor(Math.random() * 2 ** 40);
   return `b${nowMs.toString(36).padStart(9, '0')}${sequence.toString(36).padStart(4, '0')}${random.toString(36).padStart(8, '0')}`;
 }
+
+/** When a batch was received, Unix ms, from its id or a key made of it; undefined for an id of another make. */
+export function timeOfBatch(key: string): number | undefined {
+  const [, digits] = /^[rx]?b([0-9a-z]{9})[0-9a-z]{12}/.exec(key) ?? [];
+  return digits === undefined ? undefined : Number.parseInt(digits, 36);
+}

@@ -52,11 +52,11 @@ export type Look = (args: (string | number)[]) => Promise<Reply>;
 
 /** A list of so many jobs is read as part of the last look; a longer one before it, but for its ends. */
 const SHORT = 60;
-const SHORT_ROOM = 100;
+const SHORT_ROOM = 200;
 const SLICE = 500;
-const HEAD = 200;
+const HEAD = 300;
 const TAIL = 16;
-const TRIES = 5;
+const TRIES = 8;
 const NOTHING = { from: 1, to: 0 };
 
 /** The parts through which batches flow; jobs anywhere else are out of the services' sight. */
@@ -132,7 +132,7 @@ export class Census {
     for (const [i, place] of long.entries()) {
       const [head, tail] = [looked.parts[short.length + 2 * i]!, looked.parts[short.length + 2 * i + 1]!];
       const known = read.get(place)!;
-      const whole = isList(place) ? joined(head.jobs, known, tail.jobs) : known;
+      const whole = isList(place) ? joined(head, known, tail.jobs) : known;
       if (whole?.length !== head.length) return undefined;
       jobs.push(...whole);
     }
@@ -206,14 +206,16 @@ function seenJob({ queue, part }: Place, reply: (string | number)[]): SeenJob {
 }
 
 /**
- * A list from the looks at its two ends and what is known of its middle, all newest first.
+ * A list from the looks at its two ends and what is known of its middle, all newest first. What is known may all be gone: a list that
+ * flows that fast is seen whole from its newest end.
  * @returns undefined when they do not meet
  */
 export function joined(
-  head: readonly SeenJob[],
+  { length, jobs: head }: { length: number; jobs: SeenJob[] },
   known: readonly SeenJob[],
   tail: readonly SeenJob[],
 ): SeenJob[] | undefined {
+  if (head.length === length) return head;
   const at = new Map(known.map(({ id }, i) => [id, i]));
   const headEnds = head.findIndex(({ id }) => at.has(id));
   const tailBegins = tail.findLastIndex(({ id }) => at.has(id));

@@ -1,5 +1,5 @@
 import { type ContentEncoding, decodeContent, type Signal, walk } from '@nrdot/otlp';
-import type { JobData, Origin } from '../batch.ts';
+import { type JobData, type Origin, timeOfBatch } from '../batch.ts';
 
 /** Profiles are opaque: whatever has bytes is one. */
 const SIGNALS: readonly Signal[] = ['traces', 'metrics', 'logs'];
@@ -40,7 +40,7 @@ export async function jobDataOfLone(
   const [{ signal, items }] = found as [(typeof found)[number]];
   const origin: Origin = /^[rx]/.test(key) && !key.includes('-') ? 'replay' : 'live';
   const bytes = payload.byteLength;
-  const receivedAt = timeOf(key) ?? nowMs;
+  const receivedAt = timeOfBatch(key) ?? nowMs;
   return {
     signal,
     class: 'normal',
@@ -50,10 +50,4 @@ export async function jobDataOfLone(
     bytes,
     batches: [{ key, items, bytes, receivedAt }],
   };
-}
-
-/** When a batch was received, from its id. */
-function timeOf(key: string): number | undefined {
-  const [, digits] = /^[rx]?b([0-9a-z]{9})[0-9a-z]{12}/.exec(key) ?? [];
-  return digits === undefined ? undefined : Number.parseInt(digits, 36);
 }
