@@ -237,6 +237,19 @@ const STATES: Record<
       'Delivery of traces and metrics has been paused for 42 s: the upstream fails — connection refused. What arrives of traces and metrics goes to disk; other signals go to Redis, and on to the upstream. Next try in 12 s. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
     ],
   },
+  'the upstream may be tried, and nothing waits by which': {
+    change: both(opened('failures', 'connection refused'), (s) => {
+      for (const breaker of s.breakers!) breaker.retryAtMs = NOW;
+      s.queue!.items = 0;
+      s.dlq!.replay.paused = true;
+    }),
+    codes: ['warning breaker_open', 'note replay_paused'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
+    sentences: [
+      'Delivery has been paused for 42 s: the upstream fails — connection refused. What arrives goes to disk. It is tried with the next batch that there is. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
+      'Replay is paused by hand; nothing is on disk. → "nrdot dlq resume" when the reason for it is over.',
+    ],
+  },
   'the disk is full': {
     change: (s) =>
       void Object.assign(s.dlq!, {

@@ -352,10 +352,13 @@ function breakers(status: Known): Finding[] {
     const { what, alone, todo } = reasonOf(hold);
     const said = hold.said ? ` — ${hold.said}` : '';
     const isTried = alike.some(({ state }) => state === 'half_open');
-    const nextAt = Math.min(...alike.map(({ retryAtMs }) => retryAtMs));
-    const next = isTried
-      ? 'One batch is being tried now.'
-      : `Next try in ${durationText(Math.max(0, nextAt - at) / 1000)}.`;
+    const nextMs = Math.min(...alike.map(({ retryAtMs }) => retryAtMs)) - at;
+    const next =
+      nextMs <= 0 && status.queue?.items === 0 // only a batch can try it out
+        ? 'It is tried with the next batch that there is.'
+        : isTried
+          ? 'One batch is being tried now.'
+          : `Next try in ${durationText(Math.max(0, nextMs) / 1000)}.`;
     const lasts = at - hold.sinceMs;
     const which = all && reasons.length === 1 ? 'Delivery' : `Delivery of ${signalsText(alike)}`;
     const paused =

@@ -1,0 +1,128 @@
+/** What `nrdot status` tells a person while something is wrong: where the data is, whether any was lost, what to do. */
+import { generate, startMockUpstream, startNrdot, temporaryDirectory, waitUntil } from '@nrdot/testbed';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type Running, startOne } from '../kit.ts';
+
+let dir: ReturnType<typeof temporaryDirectory>;
+let mock: Awaited<ReturnType<typeof startMockUpstream>>;
+beforeEach(async () => {
+  dir = temporaryDirectory();
+  mock = await startMockUpstream({ listen: '127.0.0.1:0' });
+});
+afterEach(async () => {
+  await mock.close();
+  dir[Symbol.dispose]();
+});
+
+interface Told {
+  code: number | string;
+  /** With the breaks of lines undone: where they are depends on the length of numbers. */
+  text: string;
+}
+
+async function nrdot(...args: string[]): Promise<Told> {
+  await using child = startNrdot(args, { NO_COLOR: '1' }, dir.path);
+  const code = await new Promise<number | string>((resolve) =>
+    child.child.once('close', (status, signal) => resolve(status ?? signal ?? 0)),
+  );
+  return { code, text: child.output(1_000).replace(/\n {2,}/g, ' ') };
+}
+
+/** The status as soon as it tells of this. */
+function told(running: Running, finding: RegExp): Promise<Told> {
+  return waitUntil(
+    async () => {
+      const seen = await nrdot('status', '--admin', running.admin);
+      return finding.test(seen.text) ? seen : undefined;
+    },
+    { what: `the status says ${finding}`, timeoutMs: 60_000, everyMs: 200 },
+  );
+}
+
+const load = (running: Running, items: number, batchSize = 500) =>
+  generate({
+    endpoint: running.otlp,
+    items,
+    batchSize,
+    rate: 0,
+    classes: { normal: 1 },
+    signals: { logs: 1 },
+  });
+
+describe('nrdot status', () => {
+  it('says how much was dropped and by which limit, and claims nothing else of it', async () => {
+    mock.set({ status: 400 });
+    await using running = await startOne(dir.path, mock, {
+      dlq: { rejected_capacity: '1MiB', segment_bytes: '1MiB' },
+    });
+    await load(running, 60_000);
+    const { code, text } = await told(running, /^FAULT +Data is being dropped\./m);
+    expect(code, text).toBe(4);
+    expect(text).toMatch(
+      /^lost +Every item is accounted for\. [\d,]+ of 60,000 accepted items were dropped: [\d,]+ rejected_capacity\./m,
+    );
+    expect(text).toMatch(
+      /→ rejected_capacity: mend why the upstream refuses data .*or raise dlq\.rejected_capacity\./,
+    );
+    expect(text).not.toMatch(/nothing is lost|Nothing: every/i);
+  });
+
+  it('calls an upstream that answers 404 to everything a fault, and names the option', async () => {
+    mock.set({ status: 404 });
+    await using running = await startOne(dir.path, mock);
+    await load(running, 500, 50);
+    const { code, text } = await told(running, /^FAULT +Delivery (is|has been) paused/m);
+    expect(code, text).toBe(4);
+    expect(text).toMatch(/the address does not answer as an upstream — .*404/);
+    expect(text).toMatch(/→ Set the right exporter\.endpoint/);
+    const checked = await nrdot('check', 'upstream', '--upstream', mock.url);
+    expect(checked.code).toBe(4);
+    expect(checked.text).toMatch(/traces +FAILS .*address: answers 404/);
+  });
+
+  it('calls a key that is refused a fault, which ends when it is mended', async () => {
+    mock.set({ status: 401 });
+    await using running = await startOne(dir.path, mock);
+    await load(running, 500, 50);
+    const { code, text } = await told(running, /^note +500 items are on disk/m);
+    expect(code, text).toBe(4);
+    expect(text).toMatch(/^FAULT +Delivery .* the upstream refuses the key \(401 or 403\) — .*Unauthorized/m);
+    expect(text).toMatch(/→ Set the right key in exporter\.headers, then "nrdot reload"\./);
+    expect(text).toMatch(/comes? back by itself once that is mended, in about [1-9]/);
+    expect(text).toMatch(/^lost +Nothing: every accepted item is delivered, or kept in Redis or on disk\.$/m);
+  });
+
+  it('does not promise a return while replay is paused by hand', async () => {
+    mock.set({ outage: true });
+    await using running = await startOne(dir.path, mock);
+    await load(running, 500, 50);
+    await told(running, /^note +500 items are on disk/m);
+    expect((await nrdot('dlq', 'pause', '--admin', running.admin)).code).toBe(0);
+    mock.set({ outage: false });
+    await waitUntil(
+      async () => {
+        await load(running, 10, 10); // nothing comes from the disk by which the upstream could be tried
+        return /^breaker +closed/m.test((await nrdot('status', '--admin', running.admin)).text);
+      },
+      { what: 'the upstream takes data again', timeoutMs: 60_000 },
+    );
+    const { text } = await told(running, /^WARNING +[\d,]+ items are on disk/m);
+    expect(text).toMatch(/Replay is paused by hand: it stays there until "nrdot dlq resume"\./);
+    expect(text).not.toMatch(/by itself|coming back|comes back/);
+  });
+
+  it('does not send to a disk that takes nothing, nor promise room for ever', async () => {
+    mock.set({ outage: true });
+    await using running = await startOne(dir.path, mock, {
+      dlq: { capacity: '1MiB', segment_bytes: '1MiB', ballast: '64KiB' },
+    });
+    await load(running, 60_000);
+    const { code, text } = await told(running, /^FAULT +The disk takes nothing: .*capacity/m);
+    expect(code, text).toBe(4);
+    expect(text).toMatch(
+      /^data .* What arrives waits in Redis \(\d+ % full\); when that is full, clients get 503 and keep what they have\./m,
+    );
+    expect(text).not.toMatch(/goes (straight )?to disk\./);
+    expect(text).not.toMatch(/\d{7,} bytes/);
+  });
+});
