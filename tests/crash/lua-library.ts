@@ -101,11 +101,13 @@ function texts(packed: Buffer): LuaTable {
   const all: string[] = [];
   let at = 5;
   for (let left = packed.readUInt32BE(1); left > 0; left--) {
-    const bytes = { 217: 1, 218: 2, 219: 4 }[packed[at]!];
-    if (bytes === undefined)
-      throw new LuaError(`a MessagePack text that begins with ${packed[at]} is not known`);
+    const head = packed[at]!;
+    // The length of a short text is in the low bits of its first byte; of others it follows.
+    const isShort = head >= 0xa0 && head < 0xc0;
+    const bytes = isShort ? 0 : { 217: 1, 218: 2, 219: 4 }[head];
+    if (bytes === undefined) throw new LuaError(`a MessagePack text that begins with ${head} is not known`);
     const from = at + 1 + bytes;
-    at = from + packed.readUIntBE(at + 1, bytes);
+    at = from + (isShort ? head & 0x1f : packed.readUIntBE(at + 1, bytes));
     all.push(packed.toString('latin1', from, at));
   }
   return LuaTable.of(all);
