@@ -103,8 +103,15 @@ describe('a 503', () => {
   });
 });
 
-/** A request of metrics whose turn never comes, or whose step fails. */
-async function metricsWithout(turn: boolean, limited: { needsLedger?: boolean; body?: Buffer }) {
+/**
+ * A request of metrics whose turn never comes, or whose step fails.
+ * @param results what the step says instead of failing
+ */
+async function metricsWithout(
+  turn: boolean,
+  limited: { needsLedger?: boolean; body?: Buffer },
+  results?: EnqueueResult[],
+) {
   const done: string[] = [];
   const what = {
     ...{ dropped: 0, message: '', needsLedger: limited.needsLedger ?? false, claim: undefined },
@@ -126,11 +133,13 @@ async function metricsWithout(turn: boolean, limited: { needsLedger?: boolean; b
         limitPieces: () => expect.fail('it is one body'),
         enqueue: async (request) => {
           if (turn) await request.prepare();
+          if (results) return results;
           throw new NotSent('Redis did not answer within 2 s');
         },
         busy: false,
       },
-      classify: () => [{ class: 'normal', body: undefined }],
+      classify: (_, body) =>
+        (results ?? ['']).map((__, i) => ({ class: i === 0 ? 'normal' : 'high', body: results && body })),
       now: Date.now,
     },
   ).catch((error: OtlpError) => error.code);
@@ -146,6 +155,16 @@ it('metrics whose turn has not come when Redis stays silent go where others go',
     answer: { items: 2 },
     done: ['stored', 'told later', 'counted'],
   });
+});
+
+it('metrics of which Redis had no memory for one part go another way whole: no part of them was kept', async () => {
+  for (const results of [
+    ['no_memory', 'again'],
+    ['again', 'no_memory'],
+  ] as EnqueueResult[][])
+    expect(await metricsWithout(true, {}, results)).toMatchObject({
+      done: ['stored', 'stored', 'told later', 'counted'],
+    });
 });
 
 it('what needs the ledger is not acknowledged without the ledger, though nothing of it is to be kept', async () => {

@@ -405,7 +405,7 @@ async function enqueueOrStore(
     // Only the ledger in Redis knows what its sources have counted. They will say it again.
     throw unavailable('no_ledger', `${why}, where it is kept what was counted of cumulative points`, kept);
   }
-  const outside = batches.filter((_, i) => !results || results[i] === 'no_memory');
+  const outside = batches.filter((_, i) => !results || isNotKept(results[i]!));
   if (outside.length === 0) return [];
   const { store } = deps;
   if (!store) throw unavailable(results ? 'redis_full' : 'redis_unavailable', why, kept);
@@ -431,7 +431,12 @@ function directId(id: string): string {
 type Kept = 'nothing' | 'unknown';
 
 function keptOf(results: readonly EnqueueResult[]): Kept {
-  return results.every((result) => result === 'lost' || result === 'no_memory') ? 'nothing' : 'unknown';
+  return results.every(isNotKept) ? 'nothing' : 'unknown';
+}
+
+/** Also of a batch that was there itself, in a request whose batches stand or fall together (`again`). */
+function isNotKept(result: EnqueueResult): boolean {
+  return result === 'lost' || result === 'no_memory' || result === 'again';
 }
 
 /** @param kept `unknown`: some of it or all may be delivered, as if it had been acknowledged */
