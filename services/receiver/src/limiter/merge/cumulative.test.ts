@@ -451,6 +451,13 @@ describe('cumulative streams that lose a label', () => {
     expect(send([of('a', { int: 5n }, 3000)])).toEqual([['merged', 6n]]);
   });
 
+  it('hand a level over that was forwarded in a request whose answer was lost: its end is another moment than its value', () => {
+    const { made, of, metric } = forwardedLevel();
+    const again = of('a', { int: 4n }, 1000);
+    const ends = made.send([metric([again])]).out.filter(({ flags }) => flags === 1);
+    expect(ends.map(({ time }) => time)).toEqual([again.time! + 1_000_000n]);
+  });
+
   it('hand a level over whose resource loses a label: what is left under the old one is the end', () => {
     const { of, send } = forwardedLevel('resource:host');
     const handedOver = send([of('a', { int: 6n }, 2000)]);

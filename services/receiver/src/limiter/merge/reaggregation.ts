@@ -223,7 +223,7 @@ export class Reaggregation {
   /** Says of a level that was forwarded by itself until now that it ends: the merged stream has its value from here on. */
   endOwnStream({ resource, scope, metric }: Around, point: Incoming): void {
     this.ends++;
-    const stream = OutputStream.ended(metric.kind, metric.temporality, point);
+    const stream = OutputStream.ended(metric.kind, metric.temporality, point, this.#decoded(metric.kind));
     const number = this.#streams.push(stream) - 1;
     this.plan.edit(resource, scope, metric, point.end, point.end, number);
   }

@@ -253,7 +253,7 @@ class Rewriter {
     const mark = writer.length;
     const { kind, reduction } = stream;
     let replaced: readonly number[] = [];
-    if (stream.isEnd) replaced = writeEnd(writer);
+    if (stream.isEnd) replaced = writeEnd(writer, stream);
     else if (stream.recomputed) {
       if (kind === SUM || kind === GAUGE) replaced = writeNumberFields(writer, stream);
       else if (kind === HISTOGRAM) replaced = writeHistogramFields(writer, stream, this.#cells);

@@ -1,6 +1,7 @@
 import type { Reduction } from '../admission/metric-table.ts';
 import type { GaugeReducer } from '../options.ts';
 import { CUMULATIVE, GAUGE, SUM } from '../wire/metric-kind.ts';
+import { Nanoseconds } from '../wire/nanoseconds.ts';
 import { EXEMPLARS_MAX, type HistogramPoint, type NumberPoint, type Point } from '../wire/point.ts';
 import { lessThan } from '../wire/reader.ts';
 import { type ExponentialPoint, ExponentialTotal } from './accumulate-exponential.ts';
@@ -9,6 +10,7 @@ import { NumberTotal } from './accumulate-number.ts';
 import type { Output } from './output-table.ts';
 import type { Tracker } from './tracker.ts';
 
+const MS_NS = 1_000_000;
 const NOTHING_REDUCED: Reduction = { resourceLabels: [], pointLabels: [], overflow: false };
 
 /** Where the first point of a stream lies in the request. */
@@ -100,8 +102,16 @@ export class OutputStream {
     this.exponential.add(point);
   }
 
-  /** The last point of a stream that was forwarded by itself: no value any more. */
-  static ended(kind: number, temporality: number, point: FirstPoint): OutputStream {
+  /**
+   * The last point of a stream that was forwarded by itself: no value any more. It is a millisecond later than the point that is
+   * merged instead, which may have been forwarded already, in a request whose answer was lost: one time, one value.
+   */
+  static ended(
+    kind: number,
+    temporality: number,
+    point: FirstPoint,
+    { timeLo, timeHi }: { timeLo: number; timeHi: number },
+  ): OutputStream {
     const { tagStart, start, end } = point;
     const stream = new OutputStream(
       kind,
@@ -115,6 +125,9 @@ export class OutputStream {
       undefined,
     );
     stream.isEnd = true;
+    const time = new Nanoseconds().set(timeLo, timeHi).add(MS_NS);
+    stream.timeLo = time.lo;
+    stream.timeHi = time.hi;
     return stream;
   }
 

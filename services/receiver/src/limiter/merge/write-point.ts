@@ -8,7 +8,7 @@ import type { OutputStream } from './stream.ts';
  * The fields of a merged point that are recomputed. Each function writes them (last field first: the writer goes backwards)
  * and returns the numbers of the fields that must not be copied from the first point any more.
  */
-const END_FIELDS = [4, 5, 6, 8];
+const END_FIELDS = [3, 4, 5, 6, 8];
 const NUMBER_FIELDS = [2, 3, 4, 5, 6, 8];
 const HISTOGRAM_FIELDS = [2, 3, 4, 5, 6, 8, 10, 11, 12];
 const EXPONENTIAL_FIELDS = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
@@ -29,9 +29,10 @@ export function writeNumberFields(writer: ReverseWriter, stream: OutputStream): 
 }
 
 /** Says that the stream has no value from here on. */
-export function writeEnd(writer: ReverseWriter): readonly number[] {
+export function writeEnd(writer: ReverseWriter, { timeLo, timeHi }: OutputStream): readonly number[] {
   writer.varint(NO_RECORDED_VALUE);
   writer.tag(8, 0);
+  writer.fixed64Field(3, timeLo, timeHi);
   return END_FIELDS;
 }
 
