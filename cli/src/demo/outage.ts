@@ -1,10 +1,10 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { complaint, generate, judge, waitUntil } from '@nrdot/testbed';
-import { type ActResult, finding, unmeasured, whole } from './finding.ts';
+import { type ActResult, finding, whole } from './finding.ts';
 import type { Performance } from './performance.ts';
 import { Recorder, rateOf, steepest } from './recorder.ts';
+import { replayPace, WINDOW_SECONDS } from './replay-pace.ts';
 
-const MIB = 1024 * 1024;
 const RATE = 5_000;
 /** Seconds from one thing that happens to the next. */
 const HEALTHY_SECONDS = 3;
@@ -15,10 +15,6 @@ const ALL_SECONDS = HEALTHY_SECONDS + DOWN_SECONDS + RESTARTED_SECONDS + BACK_SE
 /** How long a slow machine may take until something is on disk. */
 const SPILL_MS = 20_000;
 const QUIET_MS = 40_000;
-const REPLAY_CAP = 4 * MIB;
-const WINDOW_SECONDS = 2;
-/** With a bucket of a quarter second of burst, and the debt of one batch, in such a window. */
-const REPLAY_MOST = 1.25 * REPLAY_CAP;
 
 /** Act 3: the upstream is away, and the pipeline is killed while it is. */
 export async function outage(play: Performance): Promise<ActResult> {
@@ -87,7 +83,6 @@ export async function outage(play: Performance): Promise<ActResult> {
   const { missing, invented } = judge(report, mock.received(report.run));
   const { duplicates, corrupted } = mock.stats();
   const unharmed = invented.count === 0 && corrupted === 0;
-  const replay = `Beside live traffic replay stays within ${REPLAY_CAP / MIB} MiB/s and a burst: under ${REPLAY_MOST / MIB} MiB/s in any ${WINDOW_SECONDS} s`;
   return {
     title,
     story: `${whole(report.items)} spans, up to ${whole(RATE)}/s, through an outage of ${outageSeconds.toFixed(0)} s with a kill -9. ${whole(diskMost)} were on disk at most; ${whole(duplicates)} arrived twice, as a kill between sending and noting may cause.`,
@@ -110,13 +105,7 @@ export async function outage(play: Performance): Promise<ActResult> {
         diskMost > 0 && books.on_disk === 0,
         diskMost > 0 ? doubt : '',
       ),
-      fastest > 0
-        ? finding(
-            replay,
-            `${(fastest / MIB).toFixed(1)} MiB/s in the fastest ${WINDOW_SECONDS} s`,
-            fastest <= REPLAY_MOST,
-          )
-        : unmeasured(replay, 'nothing was seen to be replayed'),
+      replayPace(fastest),
       finding(
         'The books balance',
         `accepted ${whole(books.accepted)}, delivered ${whole(books.delivered)}, difference ${books.difference}`,
