@@ -87,6 +87,21 @@ describe('the status of a pipeline', () => {
     expect(shares(0)).toEqual(['-', '-', '-']); // a class alone has all there is
   });
 
+  it('counts as waiting what Redis holds for the disk, too', () => {
+    const amount = (items: number) => ({ batches: items, items, bytes: items });
+    const lane = (spilling: number) => ({
+      ...{ waiting: amount(2), replay: amount(3), exporting: amount(0), spilling: amount(spilling) },
+      ...{ fill: 0, spills: true, oldestAgeMs: 0, weight: 1, wantedShare: 1, achievedShare: 1 },
+    });
+    const queue: NonNullable<PipelineStatus['queue']> = {
+      ...{ fill: 0, maxBytes: 1, maxItems: 1, items: 0, bytes: 0, slot: 'live' },
+      classes: { critical: lane(0), high: lane(0), normal: lane(64_000) },
+    };
+    const text = statusLines({ ...BARE, queue }, { url: 'http://here', colour: false }).join('\n');
+    expect(text).toMatch(/^ +normal +64,005 /m);
+    expect(text).toMatch(/^ +high +5 /m);
+  });
+
   it('has a line for each signal that is held while others are sent', () => {
     const breaker = (signal: 'traces' | 'logs', state: 'open' | 'closed') => ({
       ...{ signal, state, reason: 'auth', said: 'no', sinceMs: BARE.at - 8_000, retryAtMs: BARE.at + 3_000 },

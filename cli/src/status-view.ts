@@ -117,7 +117,7 @@ function classTable(status: PipelineStatus): string[] {
     const binds = here && competing.length > 1 && competing.includes(c);
     return [
       c,
-      here ? numberText(here.waiting.items + here.replay.items) : '?',
+      here ? numberText(here.waiting.items + here.replay.items + here.spilling.items) : '?',
       here ? numberText(here.exporting.items) : '?',
       dlq ? numberText(dlq.areas[c].items) : '?',
       here && here.oldestAgeMs > 0 ? durationText(here.oldestAgeMs / 1000) : '-',

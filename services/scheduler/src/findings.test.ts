@@ -134,7 +134,7 @@ const STATES: Record<
     },
     codes: ['fault redis_lost', 'note dropped'],
     data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
-    lost: 'Every item is accounted for. 12 of 120,000 accepted items were dropped: 12 redis_lost.',
+    lost: '12 of 120,000 accepted items were dropped: 12 redis_lost. All others are accounted for.',
     sentences: [
       'Redis lost what it held 30 s ago: 12 accepted items that were only there are nowhere now, and booked as dropped (redis_lost). What it took in the 2 s after it was seen last is not known. What is on disk is there still. → Find out why: its volume, FLUSHALL, another server under its name. docs/redis.md, "When Redis loses what it held".',
       '12 of 120,000 accepted items were dropped: 12 redis_lost.',
@@ -333,7 +333,7 @@ const STATES: Record<
       s.exporter!.lastProblem = { at: NOW - 1_000, reason: 'bad_request', message: 'no such account' };
     }),
     codes: ['fault all_rejected'],
-    data: '0 items in Redis, 0 on disk, 700 refused and kept there. What arrives goes to the upstream, which refuses it.',
+    data: '0 items in Redis, 0 on disk, and 700 on disk that the upstream refused. What arrives goes to the upstream, which refuses it.',
     lost: 'Nothing: every accepted item is delivered, or kept. 700 items are kept on disk because the upstream refused them.',
     sentences: [
       'The upstream refuses everything, for good — no such account. 700 items are kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
@@ -342,7 +342,7 @@ const STATES: Record<
   'some data is rejected (poison)': {
     change: both(rejected(1), (s) => void (s.lately = { rejectedMs: 1_000, deliveredMs: 500 })),
     codes: ['warning rejecting'],
-    data: '0 items in Redis, 0 on disk, 1 refused and kept there. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk, and 1 on disk that the upstream refused. What arrives goes to Redis, and on to the upstream.',
     lost: 'Nothing: every accepted item is delivered, or kept. 1 item is kept on disk because the upstream refused it.',
     sentences: [
       'The upstream refuses some of the data, for good. 1 item is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
@@ -351,7 +351,7 @@ const STATES: Record<
   'data was rejected before': {
     change: rejected(3),
     codes: ['note rejected'],
-    data: '0 items in Redis, 0 on disk, 3 refused and kept there. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk, and 3 on disk that the upstream refused. What arrives goes to Redis, and on to the upstream.',
     lost: 'Nothing: every accepted item is delivered, or kept. 3 items are kept on disk because the upstream refused them.',
     sentences: [
       'The upstream refused data for good before; 3 items are kept on disk. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
@@ -361,7 +361,7 @@ const STATES: Record<
     change: both(dropped(94_500, 'rejected_capacity'), (s) => void (s.lately = { droppedMs: 2_000 })),
     codes: ['fault dropping'],
     data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
-    lost: 'Every item is accounted for. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity.',
+    lost: '94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. All others are accounted for.',
     sentences: [
       'Data is being dropped. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. → rejected_capacity: mend why the upstream refuses data ("nrdot dlq ls --rejected"), or raise dlq.rejected_capacity.',
     ],
@@ -370,14 +370,14 @@ const STATES: Record<
     change: both(dropped(7, 'retention'), (s) => void (s.lately = { droppedMs: 300_000 })),
     codes: ['warning dropped'],
     data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
-    lost: 'Every item is accounted for. 7 of 120,000 accepted items were dropped: 7 retention.',
+    lost: '7 of 120,000 accepted items were dropped: 7 retention. All others are accounted for.',
     sentences: ['7 of 120,000 accepted items were dropped: 7 retention.'],
   },
   'data was purged by a person': {
     change: both(dropped(7, 'purged'), (s) => void (s.lately = { droppedMs: 2_000 })),
     codes: ['note dropped'],
     data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
-    lost: 'Every item is accounted for. 7 of 120,000 accepted items were dropped: 7 purged.',
+    lost: '7 of 120,000 accepted items were dropped: 7 purged. All others are accounted for.',
     sentences: ['7 of 120,000 accepted items were dropped: 7 purged.'],
   },
   'the books do not balance': {
@@ -560,7 +560,7 @@ describe('two things at once', () => {
       /until "nrdot dlq resume"/,
     );
     expect(saying('data is being dropped', 'data was rejected before').lost).toBe(
-      'Every item is accounted for. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. 3 items are kept on disk because the upstream refused them.',
+      '94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. All others are accounted for. 3 items are kept on disk because the upstream refused them.',
     );
   });
 });

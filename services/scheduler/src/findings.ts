@@ -35,10 +35,10 @@ export const FINDING_CODES = [
   'expiring',
   'replay_paused',
   'on_disk',
+  'dropping',
   'all_rejected',
   'rejecting',
   'rejected',
-  'dropping',
   'dropped',
   'books_differ',
   'spilling',
@@ -162,7 +162,7 @@ export function lossText({
         : `${areText(-difference)} accounted for beyond the ${numberText(accepted)} accepted`;
     return `${what}.${droppedText(books, dropped)}${kept}`;
   }
-  if (books.dropped > 0) return `Every item is accounted for.${droppedText(books, dropped)}${kept}`;
+  if (books.dropped > 0) return `${droppedText(books, dropped).trim()} All others are accounted for.${kept}`;
   if (difference !== 0)
     return `No loss is known; ${areText(Math.abs(difference))} between two places right now.${kept}`;
   return `Nothing: every accepted item is delivered, or kept${rejected > 0 ? '' : ' in Redis or on disk'}.${kept}`;
@@ -204,7 +204,7 @@ function placesText({ queue: q, dlq, redis: { problem } }: Known): string {
       : 'Redis did not answer';
   const onDisk = dlq ? `${numberText(waitingOnDisk(dlq))} on disk` : 'the disk cannot be asked';
   const refused = dlq?.areas.rejected.items ?? 0;
-  return `${inRedis}, ${onDisk}${refused > 0 ? `, ${numberText(refused)} refused and kept there` : ''}.`;
+  return `${inRedis}, ${onDisk}${refused > 0 ? `, and ${numberText(refused)} on disk that the upstream refused` : ''}.`;
 }
 
 /** Where what arrives goes now. */
