@@ -138,6 +138,7 @@ export class ModelConnection {
   hsetnx = (...args: Argument[]) => this.#call('HSETNX', ...args);
   hdel = (...args: Argument[]) => this.#call('HDEL', ...args);
   hkeysBuffer = (key: string) => this.#call('HKEYS', key).then(asBuffers);
+  hvalsBuffer = (key: string) => this.#call('HVALS', key).then(asBuffers);
   callBuffer = (name: string, ...args: Argument[]) => this.#call(name, ...args).then(asBuffers);
   lrange = (...args: Argument[]) => this.#call('LRANGE', ...args).then(asText);
   ltrim = (...args: Argument[]) => this.#call('LTRIM', ...args);

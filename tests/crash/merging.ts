@@ -26,6 +26,7 @@ const KINDS = [
 ] as const;
 const RETRY_MS = 100;
 const START_MS = 1_000;
+const MERGE_INTERVAL_MS = 500;
 
 export interface Reachable {
   name: string;
@@ -61,6 +62,8 @@ export function pointsIn(body: Buffer): string {
 
 export class Merging {
   readonly received = new MetricLedger();
+  /** Of the receivers. */
+  readonly mergeIntervalMs: number;
   readonly #counted = new MetricLedger();
   readonly #world: World;
   readonly #choices: Choices;
@@ -73,6 +76,7 @@ export class Merging {
     this.#world = world;
     this.#choices = choices;
     this.#receivers = receivers;
+    this.mergeIntervalMs = choices.pick(3) * MERGE_INTERVAL_MS;
   }
 
   begin(): void {

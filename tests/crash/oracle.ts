@@ -149,6 +149,7 @@ export function leftovers(redis: RedisModel): string[] {
     const [, queue = '', part = ''] = key.split(':');
     if (key.startsWith(KEYS.payload(''))) return !toSpill.has(key) && redis.keeps(key);
     if (key === KEYS.outcomes) return true;
+    if (queue === 'limiter') return part === 'held' || part === 'left';
     if (queue === 'spill' && toSpill.size > 0) return false;
     return (
       (QUEUES as readonly string[]).includes(queue) &&

@@ -11,6 +11,7 @@ import {
   Enqueuer,
   type Held,
   NotSent,
+  type Preparation,
   type PriorityClass,
   type RedisConnection,
   Store,
@@ -32,8 +33,9 @@ import { Exporter } from '../../services/exporter/src/exporter.ts';
 import type { Outcome } from '../../services/exporter/src/outcome.ts';
 import type { Upstream } from '../../services/exporter/src/upstream.ts';
 import type { Classified } from '../../services/receiver/src/classifier/classifier.ts';
-import { ingest } from '../../services/receiver/src/ingest.ts';
+import { type IngestLimits, ingest } from '../../services/receiver/src/ingest.ts';
 import { Limiting } from '../../services/receiver/src/limiting.ts';
+import { MergeInterval } from '../../services/receiver/src/merge-interval.ts';
 import { Scheduler } from '../../services/scheduler/src/scheduler.ts';
 import { options as logOptions } from '../../shared/segment-log/test/fixture.ts';
 import { Broken, PREFIX } from './oracle.ts';
@@ -83,6 +85,16 @@ export interface Receiver {
   takeMetrics(body: Buffer): Promise<number>;
 }
 
+export interface Limits {
+  /** Of the receiver. */
+  number: number;
+  /** 0: merged points leave with their request. */
+  mergeIntervalMs: number;
+}
+
+const INGEST_LIMITS: IngestLimits = { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' };
+const WHOLE: Classified = { class: 'normal', body: undefined };
+
 /** Acts as soon as a metric has eight series: it gives up the label whose values never end. */
 const LIMITER = {
   mode: 'enforce',
@@ -92,8 +104,8 @@ const LIMITER = {
   aggregateLabels: [ENDLESS_LABEL],
 } as const;
 
-function startLimiting(world: World, store: Store, number: number): Limiting {
-  const config = { limiter: LIMITER, receiver: { listen: { port: number } } };
+function startLimiting(world: World, store: Store, { number, mergeIntervalMs }: Limits): Limiting {
+  const config = { limiter: { ...LIMITER, mergeIntervalMs }, receiver: { listen: { port: number } } };
   return new Limiting(config as unknown as Config, ignored as Host, store, () => world.time.nowMs);
 }
 
@@ -102,11 +114,11 @@ export function startReceiver(
   life: Life,
   storeDirectly: (batch: Batch) => Promise<void>,
   bells?: Bells,
-  /** Of the receiver, when it limits metrics. */
-  number?: number,
+  /** When it limits metrics. */
+  limits?: Limits,
 ): Receiver {
   const store = storeOf(world, life, 'producer', bells);
-  const limiting = number === undefined ? undefined : startLimiting(world, store, number);
+  const limiting = limits && startLimiting(world, store, limits);
   void limiting?.start();
   const enqueuer = new Enqueuer(
     (groups, nowMs) => {
@@ -117,6 +129,28 @@ export function startReceiver(
     Number.POSITIVE_INFINITY,
     limiting,
   );
+  const limit = limiting && {
+    limit: (body: Buffer, isAlone?: boolean) => limiting.limit(body, isAlone),
+    limitPieces: (pieces: readonly Buffer[]) => limiting.limitPieces(pieces),
+    enqueue: (request: Preparation) => enqueuer.enqueue(request),
+    get busy() {
+      return enqueuer.busy;
+    },
+  };
+  const deps = (parts: Classified[]) => ({
+    enqueue: (batches: readonly Batch[]) => enqueuer.enqueue(batches),
+    store: storeDirectly,
+    limit,
+    classify: () => parts,
+    now: () => world.time.nowMs,
+  });
+  if (limiting && limit && limits.mergeIntervalMs > 0)
+    new MergeInterval(
+      limiting,
+      INGEST_LIMITS,
+      { ...deps([WHOLE]), limit },
+      { sent: () => {}, failed: () => {} },
+    ).start();
   const receive = (signal: Signal, wire: Buffer, parts: Classified[]) =>
     ingest(
       {
@@ -126,21 +160,8 @@ export function startReceiver(
         encoding: 'identity',
         reservation: { reserve: () => {}, release: () => {} },
       },
-      { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
-      {
-        enqueue: (batches) => enqueuer.enqueue(batches),
-        store: storeDirectly,
-        limit: limiting && {
-          limit: (body) => limiting.limit(body),
-          limitPieces: (pieces) => limiting.limitPieces(pieces),
-          enqueue: (request) => enqueuer.enqueue(request),
-          get busy() {
-            return enqueuer.busy;
-          },
-        },
-        classify: () => parts,
-        now: () => world.time.nowMs,
-      },
+      INGEST_LIMITS,
+      deps(parts),
     );
   return {
     take: async (parts) => {
@@ -148,8 +169,7 @@ export function startReceiver(
       const classified = parts.map((part) => ({ class: part.class, body: body(part) }));
       await receive('traces', requestOf(parts.flatMap(({ items }) => items)), classified);
     },
-    takeMetrics: async (body) =>
-      (await receive('metrics', body, [{ class: 'normal', body: undefined }])).partial?.rejected ?? 0,
+    takeMetrics: async (body) => (await receive('metrics', body, [WHOLE])).partial?.rejected ?? 0,
   };
 }
 

@@ -34,6 +34,7 @@ const READS = new Set([
   'HLEN',
   'HGETALL',
   'HKEYS',
+  'HVALS',
   'HSCAN',
   'LINDEX',
   'LLEN',
@@ -333,6 +334,8 @@ export class RedisModel {
         return [...(this.#hash(key) ?? [])].flat();
       case 'HKEYS':
         return [...(this.#hash(key) ?? NO_FIELDS).keys()];
+      case 'HVALS':
+        return [...(this.#hash(key) ?? NO_FIELDS).values()];
       case 'HSCAN':
         // All at once, as the real one may.
         return ['0', [...(this.#hash(key) ?? [])].flat()];

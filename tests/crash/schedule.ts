@@ -151,7 +151,7 @@ class Schedule {
     if (service === 'receiver' || service === 'receiver 2') {
       const number = service === 'receiver' ? 1 : 2;
       const storeDirectly = (batch: Batch) => this.#storeDirectly(life, batch);
-      const limits = this.#merging ? number : undefined;
+      const limits = this.#merging && { number, mergeIntervalMs: this.#merging.mergeIntervalMs };
       this.#receivers.set(service, startReceiver(world, life, storeDirectly, bells, limits));
     } else if (service.startsWith('scheduler')) startScheduler(world, life, bells);
     else if (service.startsWith('exporter'))

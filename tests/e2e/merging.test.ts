@@ -446,6 +446,145 @@ describe('levels', () => {
   });
 });
 
+describe('merge_interval', () => {
+  /** Nothing leaves by itself while a test runs: only what receivers send when they end, or what others find. */
+  const HELD = { merge_interval: '1h' };
+  const twice = (kind: SeriesKind) =>
+    kind.includes('histogram')
+      ? new Map([
+          [2, 1],
+          [9, 4],
+        ])
+      : 7;
+  /** A receiver that ends sends what waits with it. */
+  const allOut = () => pipeline.receivers.restartAll();
+
+  describe.each(['cumulative', 'delta'])('%s', (temporality) => {
+    let limiter: AsyncDisposable;
+    beforeAll(async () => {
+      limiter = await withLimiter({ ...HELD, merged_temporality: temporality });
+    });
+    afterAll(() => limiter[Symbol.asyncDispose]());
+
+    it.each([...CUMULATIVE, 'delta' as const, 'delta histogram' as const])(
+      '%s: one point per stream and writer, and the totals are exact',
+      async (kind) => {
+        const shop = new Shop(kind);
+        await shop.storm(0);
+        await shop.report(many(MANY), twice(kind));
+        await allOut();
+        await pipeline.judge();
+        const before = pipeline.received.points;
+        for (let round = 0; round < 10; round += 1) await shop.report(many(MANY), twice(kind));
+        await pipeline.send(shop.request(['new'], () => twice(kind)));
+        await allOut();
+        expect(await pipeline.judge()).toEqual([]);
+        expect(pipeline.received.points - before).toBeLessThanOrEqual(pipeline.receivers.origins.length);
+      },
+    );
+
+    it.each(['counter', 'histogram', 'delta histogram'] as const)(
+      '%s: a receiver that is killed',
+      async (kind) => {
+        const shop = new Shop(kind);
+        await shop.storm(0);
+        await shop.report(many(MANY), shop.one(), 0);
+        await shop.report(many(MANY), twice(kind), 1);
+        await pipeline.receivers.end(1, 'SIGKILL');
+        await shop.report(many(MANY), twice(kind), 0);
+        await pipeline.receivers.begin(1);
+        await allOut();
+        expect(await pipeline.judge()).toEqual([]);
+      },
+    );
+
+    it.each(['double counter', 'exponential histogram'] as const)(
+      '%s: a request that is refused',
+      async (kind) => {
+        const shop = new Shop(kind);
+        await shop.storm(0);
+        await refusedOnce(
+          shop.request(many(MANY), () => twice(kind)),
+          0,
+        );
+        await allOut();
+        expect(await pipeline.judge()).toEqual([]);
+      },
+    );
+  });
+
+  it('what waits with a receiver that is gone for good is sent by another', async () => {
+    await using _ = await withLimiter(HELD);
+    const shop = new Shop();
+    await shop.storm(0);
+    await shop.report(many(MANY), 5, 1);
+    await pipeline.receivers.end(1, 'SIGKILL');
+    const group = () =>
+      pipeline.received.groups([]).values().next().value!.total.parts.get('value')! >> 1_074n;
+    await waitUntil(() => pipeline.received.points > 0 && group() >= BigInt(4 * MANY), {
+      what: 'the points of the dead receiver have arrived',
+      timeoutMs: 60_000,
+    });
+    await pipeline.receivers.begin(1);
+    await allOut();
+    expect(await pipeline.judge()).toEqual([]);
+  });
+
+  it('leaves when the interval is over', async () => {
+    await using _ = await withLimiter({ merge_interval: '1s' });
+    const shop = new Shop();
+    await shop.storm(0);
+    const total = () => [...pipeline.received.groups([]).values()][0]?.total.parts.get('value') ?? 0n;
+    for (let round = 1; round <= 3; round += 1) {
+      await shop.report(many(MANY), 10 * round);
+      await waitUntil(() => total() >> 1_074n === BigInt(10 * round * MANY), { what: 'all has arrived' });
+    }
+    expect(await pipeline.judge()).toEqual([]);
+  });
+
+  it('levels are what their sources said last, and end', async () => {
+    await using _ = await withLimiter(HELD);
+    const shop = new Shop('level');
+    await shop.report(['x'], 30, 0);
+    await shop.storm(0);
+    for (let round = 0; round < 5; round += 1)
+      await pipeline.send(shop.request(many(MANY), (at) => (at * 7 + round * 13) % 50));
+    await shop.report(['x'], 'stale', 1);
+    await allOut();
+    await shop.report(many(10), 'stale');
+    await allOut();
+    expect(await pipeline.judge()).toEqual([]);
+  });
+
+  it('gauges join the sources of all requests in it, and never the times of one', async () => {
+    await using _ = await withLimiter({ ...HELD, gauge_reducer: 'sum' });
+    const shop = new Shop('gauge');
+    await shop.storm(0);
+    await allOut();
+    await pipeline.judge();
+    pipeline.received = new MetricLedger();
+    for (const value of [2, 3]) for (const user of many(MANY)) await shop.report([user], value, 0);
+    await allOut();
+    await pipeline.judge();
+    const readings = [...[...pipeline.received.groups([]).values()][0]!.readings];
+    expect(readings.map((reading) => reading.split(' ')[1])).toEqual(['240', '360']);
+  });
+
+  it('and Redis that loses its memory', async () => {
+    await using _ = await withLimiter(HELD);
+    const shop = new Shop();
+    await shop.storm(0);
+    await shop.report(many(MANY), 5);
+    await shop.report(many(MANY), 6);
+    await pipeline.redis.kill();
+    await pipeline.redis.start();
+    await shop.report(many(MANY), 8);
+    await shop.report(many(MANY), 9);
+    await allOut();
+    expect(await pipeline.judge()).toEqual([]);
+  });
+});
+
 it('whatever producers do: they come and go, restart, split their collections, and so do the receivers', async () => {
   const seed = Math.floor(Math.random() * 2 ** 31);
   const random = seededRandom(seed);

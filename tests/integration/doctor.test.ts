@@ -59,6 +59,15 @@ describe('the doctor', () => {
     expect(await examine()).toMatchObject({ damage: [], difference: 0, jobs: 4, payloads: 4 });
   });
 
+  it('leaves alone what the limiter has in Redis', async () => {
+    const limiter = `${OPTIONS.prefix}:limiter`;
+    await redis.hset(`${limiter}:held:0`, 'stream', 'point');
+    await redis.rpush(`${limiter}:left`, 'left:1');
+    await redis.hset(`${limiter}:left:1`, 'stream', 'point');
+    expect(await repair()).toMatchObject({ damage: [], difference: 0, jobs: 0, payloads: 0 });
+    expect(await redis.exists(`${limiter}:held:0`, `${limiter}:left`, `${limiter}:left:1`)).toBe(3);
+  });
+
   it.each(['identity', 'gzip', 'zstd'] as const)(
     'payloads without a job (%s) become jobs again, whatever they are',
     async (encoding) => {

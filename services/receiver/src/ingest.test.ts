@@ -1,7 +1,7 @@
 import { OtlpError } from '@nrdot/otlp';
-import { type Batch, type EnqueueResult, NotReplicated, NotSent } from '@nrdot/queue';
+import { type Batch, type EnqueueResult, NotReplicated, NotSent, type Preparation } from '@nrdot/queue';
 import { describe, expect, it } from 'vitest';
-import { type IngestDeps, ingest } from './ingest.ts';
+import { type IngestDeps, ingest, sendHeld } from './ingest.ts';
 
 const SPAN = Buffer.from('{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"x"}]}]}]}');
 const POINTS = Buffer.from(
@@ -114,7 +114,13 @@ async function metricsWithout(
 ) {
   const done: string[] = [];
   const what = {
-    ...{ dropped: 0, message: '', needsLedger: limited.needsLedger ?? false, claim: undefined },
+    ...{
+      dropped: 0,
+      message: '',
+      needsLedger: limited.needsLedger ?? false,
+      isHeld: false,
+      claim: undefined,
+    },
     undo: () => void done.push('undone'),
     wentElsewhere: () => void done.push('told later'),
     count: () => void done.push('counted'),
@@ -182,6 +188,7 @@ it('counts what the limiter did once: when the request is acknowledged, not each
     dropped: 1,
     message: 'one too many',
     needsLedger: false,
+    isHeld: false,
     claim: undefined,
     undo: () => {},
     wentElsewhere: () => {},
@@ -222,3 +229,33 @@ it('counts what the limiter did once: when the request is acknowledged, not each
   });
   expect(counted).toBe(2);
 });
+
+it.each<EnqueueResult>(['no_memory', 'full', 'lost'])(
+  'merged points that waited wait on when they are not kept (%s), and are not counted',
+  async (result) => {
+    const point = Buffer.from([10, 8, 18, 6, 18, 4, 42, 2, 10, 0]); // a resource, a scope, a gauge, a point
+    const limit = {
+      limit: () => ({
+        ...{ body: point, dropped: 0, message: '', needsLedger: false, isHeld: true, claim: undefined },
+        undo: () => {},
+        wentElsewhere: () => {},
+        count: () => expect.fail('it is counted'),
+      }),
+      limitPieces: () => expect.fail('it is one body'),
+      enqueue: async (request: Preparation) => (await request.prepare()).batches.map(() => result),
+      busy: false,
+    };
+    const sent = sendHeld(
+      { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
+      {
+        enqueue: () => expect.fail('it is a request of metrics'),
+        store: undefined,
+        limit,
+        classify: () => [{ class: 'normal', body: undefined }],
+        now: Date.now,
+      },
+      limit,
+    );
+    await expect(sent).rejects.toMatchObject({ httpStatus: 503, message: expect.stringMatching(NOTHING) });
+  },
+);

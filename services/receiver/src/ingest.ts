@@ -52,8 +52,11 @@ export interface IngestDeps {
 }
 
 export interface MetricsLimit {
-  /** @param body protobuf, validated */
-  limit(body: Buffer): Limited;
+  /**
+   * @param body protobuf, validated
+   * @param isAlone it goes another way than through Redis
+   */
+  limit(body: Buffer, isAlone?: boolean): Limited;
   /** The same for one request in pieces: others have their turn between them. */
   limitPieces(pieces: readonly Buffer[]): Promise<LimitedPieces>;
   /** The same as for other batches; they are prepared when their turn has come. */
@@ -80,6 +83,8 @@ export interface Limited {
   message: string;
   /** What it says of cumulative streams has to be known to all receivers: it goes nowhere but to Redis. */
   needsLedger: boolean;
+  /** Some of its points wait in Redis until their interval is over, or others that did go with it. */
+  isHeld: boolean;
   claim: Group['claim'];
   /** Takes back what it changed, when it is not enqueued at all. */
   undo(): void;
@@ -151,6 +156,33 @@ export async function ingest(
     bodyBytes,
     ...partialOf(read.said, { rejected, message }),
   };
+}
+
+/**
+ * Sends merged points that have waited: a request that nobody sent. When it resolves they are in the queue, or there were none.
+ * @param limit says which
+ * @returns how many
+ * @throws when they wait on, or it is not known
+ */
+export async function sendHeld(limits: IngestLimits, deps: IngestDeps, limit: MetricsLimit): Promise<number> {
+  const nothing = Buffer.alloc(0);
+  const request: IngestRequest = {
+    ...{ signal: 'metrics', format: 'protobuf', encoding: 'identity', wire: nothing },
+    reservation: { reserve: () => {}, release: () => {} },
+  };
+  const read: Read = {
+    ...{ bodies: [nothing], counts: new Map(), items: 0, isAsItCame: false },
+    said: { rejected: 0, message: '' },
+  };
+  const work: Work = { request, limits, deps, read, receivedAt: deps.now() };
+  const turn = new MetricsTurn(work, limit, false);
+  const results = await limit.enqueue(turn);
+  const { batches = [] } = turn;
+  if (results.includes('no_memory'))
+    throw unavailable('redis_full', 'Redis is out of memory', keptOf(results));
+  await settled(work, results, batches);
+  turn.limited.count();
+  return batches.reduce((sum, { items }) => sum + items, 0);
 }
 
 /** A request as protobuf, without what is wrong with single items of it. */
@@ -233,22 +265,27 @@ class MetricsTurn implements Preparation {
   }
 
   prepare(): Group | Promise<Group> {
-    const bodies = this.#bodies ?? [this.#again()];
+    if (this.#bodies && this.#bodies.length > 1) return this.#preparePieces(this.#bodies);
+    return this.#prepareOne(false);
+  }
+
+  #prepareOne(isAlone: boolean): Group {
+    const body = this.#bodies?.[0] ?? this.#again();
     if (this.#isBorrowed) this.#bodies = undefined;
-    if (bodies.length > 1) return this.#preparePieces(bodies);
-    const limited = this.#limit.limit(bodies[0]!);
+    const limited = this.#limit.limit(body, isAlone);
     this.limited = limited;
-    return this.#grouped([limited.body], limited.body !== bodies[0]) as Group;
+    return this.#grouped([limited.body], limited.body !== body) as Group;
   }
 
   /**
-   * The batches for what goes past Redis. When its turn never came they are made now, and what that changes is taken back at once:
-   * others are open below it.
-   * @returns undefined for pieces whose turn never came: between them others would have theirs
+   * The batches for what goes past Redis. When its turn never came, or what waits in Redis is part of it, they are made now, and what
+   * that changes is taken back at once: others are open below it.
+   * @returns undefined for pieces of which that is so: between them others would have their turn
    */
   outOfTurn(): readonly Batch[] | undefined {
-    if (this.batches || (this.#bodies && this.#bodies.length > 1)) return this.batches;
-    void this.prepare();
+    if (this.batches && !this.limited.isHeld) return this.batches;
+    if (this.#bodies && this.#bodies.length > 1) return undefined;
+    this.#prepareOne(true);
     this.limited.undo();
     return this.batches;
   }
@@ -405,7 +442,8 @@ async function enqueueOrStore(
     // Only the ledger in Redis knows what its sources have counted. They will say it again.
     throw unavailable('no_ledger', `${why}, where it is kept what was counted of cumulative points`, kept);
   }
-  const outside = batches.filter((_, i) => !results || isNotKept(results[i]!));
+  // Those of a turn may be others than the step was given: what waits in Redis does not go with them.
+  const outside = batches.filter((_, i) => !results || turn || isNotKept(results[i]!));
   if (outside.length === 0) return [];
   const { store } = deps;
   if (!store) throw unavailable(results ? 'redis_full' : 'redis_unavailable', why, kept);

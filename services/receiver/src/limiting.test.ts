@@ -2,7 +2,7 @@
 import type { Config } from '@nrdot/config';
 import type { Store } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { completeOptions } from './limiter/index.ts';
 import { Limiting } from './limiting.ts';
 
@@ -16,6 +16,10 @@ const ignored: unknown = new Proxy(() => ignored, {
 class SlowRedis {
   epoch = 'first';
   level = 0;
+  /** Merged points that wait with the slot. */
+  held = 0;
+  /** Of the process that has the slot. */
+  token = '';
   /** Levels that a receiver gave back to a Redis that had forgotten them. */
   readonly restored: number[] = [];
   readonly #waiting: (() => void)[] = [];
@@ -49,8 +53,13 @@ class SlowRedis {
   hgetall = async () => ({});
   callBuffer = async (_: string, key: string) =>
     key.includes(':levels:') ? this.#slowly([FIELD, levelOf(this.level)]) : [];
-  nrdotLeaseBuffer = () =>
-    this.#slowly(['0', this.epoch, '1', '0', '0', '0', '1', ['0', '0', '0', '0', '0', []]].map(bytesOf));
+  nrdotLeaseBuffer = (_key: string, _prefix: string, _holder: string, token: string) => {
+    const isNew = token !== this.token;
+    this.token = token;
+    const state = ['0', '0', '0', '0', '0', []];
+    const lease = ['0', this.epoch, '1', '0', '0', '0', isNew ? '1' : '0', state, [], this.held];
+    return this.#slowly(lease.map(bytesOf));
+  };
 }
 
 const bytesOf = (value: unknown): unknown =>
@@ -109,4 +118,31 @@ it('takes over no levels that a step may have changed since they were read', asy
   await redis.answerAll();
   await second;
   expect(await knows()).toBe(2);
+});
+
+it('is another writer once Redis holds other points for it than it does: those wait for whoever takes its place', async () => {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+  try {
+    const { redis, limiting } = await started();
+    const renewed = async () => {
+      vi.advanceTimersByTime(2_000);
+      await redis.answerAll();
+      return redis.token;
+    };
+    const start = limiting.start();
+    await redis.answerAll();
+    await start;
+    const first = redis.token;
+    expect(await renewed()).toBe(first);
+    redis.held = 1; // rolled back: what went out since then is there again
+    expect(await renewed()).toBe(first);
+    const second = await renewed();
+    expect(second).not.toBe(first);
+    redis.held = 0; // the lease of another writer sets it aside
+    expect(await renewed()).toBe(second);
+    expect(await renewed()).toBe(second);
+    await limiting.stop();
+  } finally {
+    vi.useRealTimers();
+  }
 });

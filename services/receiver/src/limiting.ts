@@ -6,6 +6,7 @@ import {
   type ClaimAnswer,
   type Claimant,
   type Lease,
+  type LeftPoints,
   type LimiterClaim,
   LimiterState,
   type LimiterStatus,
@@ -50,6 +51,8 @@ export class Limiting implements SharedState {
   readonly #host: Host;
   readonly #shared: LimiterState;
   readonly #now: () => number;
+  /** The token that has a slot, or had it last. */
+  #leasedToken: string | undefined;
   /** Of this receiver as a writer: with a new one no step that was sent before can happen any more. */
   #token = randomBytes(8).toString('hex');
   #options: LimiterOptions;
@@ -69,6 +72,8 @@ export class Limiting implements SharedState {
   #sizes: number[] = [];
   /** What has to be caught up with before a request may rely on it. */
   #behind: 'all' | 'writer' | 'keys' | undefined = 'all';
+  /** Merged points that waited with writers that are no more, and that nobody has sent yet. */
+  #left: readonly LeftPoints[] = [];
 
   constructor(config: Config, host: Host, store: Store, now: () => number) {
     this.#host = host;
@@ -98,23 +103,31 @@ export class Limiting implements SharedState {
 
   async stop(): Promise<void> {
     clearInterval(this.#renewal);
+    // Merged points that could not be sent: who finds the lease expired sends them.
+    if (this.#limiter && this.#limiter.holds > 0) return;
     if (this.#lease) await this.#shared.release().catch(() => {}); // it expires by itself
   }
 
   /**
    * Takes the points of one request. What it changes is open until it is kept or undone; they are counted when it is said that
    * the request was acknowledged.
-   * @param isFirst false for a further piece of the same request
+   * @param isAlone it goes another way than through Redis
    * @throws OtlpError, retryable, while the rules of the pipeline are not known
    */
-  limit(body: Buffer, isFirst = true): Limited {
+  limit(body: Buffer, isAlone = false): Limited {
+    return this.#limit(body, isAlone, true);
+  }
+
+  /** @param isFirst false for a further piece of the same request */
+  #limit(body: Buffer, isAlone: boolean, isFirst: boolean): Limited {
     this.#takeOver();
     const limiter = this.#limiter;
     if (!limiter || this.#behind === 'all') throw unavailable('limiter_starting', WAITING, 'nothing');
     this.#takeOptions();
     const { metrics } = this.#host;
     const startedAt = performance.now();
-    const limited = limiter.process(body);
+    // Until it is known as a writer, nobody would send what waits with it.
+    const limited = limiter.process(body, isAlone || this.#behind === 'writer');
     this.#sizes.push(1);
     if (!isFirst) limited.totals.requests = 0;
     metrics.clLatencySeconds.observe((performance.now() - startedAt) / 1000);
@@ -129,6 +142,7 @@ export class Limiting implements SharedState {
       dropped: droppedPoints,
       message: droppedPoints > 0 ? explain(dropped) : '',
       needsLedger: movesSources || claim.reliesOnRules,
+      isHeld: claim.held.length > 0 || claim.sendsHeld,
       claim: { claim: sharedClaim(claim), claimant: this.#claimant() },
       undo: () => this.undoLast(),
       wentElsewhere: () => limiter.learnUntold(Buffer.concat([claim.keys, claim.remembered])),
@@ -148,7 +162,7 @@ export class Limiting implements SharedState {
     const all: Limited[] = [];
     try {
       for (const piece of pieces) {
-        all.push(this.limit(piece, all.length === 0));
+        all.push(this.#limit(piece, false, all.length === 0));
         await turn();
       }
     } catch (error) {
@@ -164,6 +178,7 @@ export class Limiting implements SharedState {
       dropped: all.reduce((sum, { dropped }) => sum + dropped, 0),
       message: all.find(({ message }) => message !== '')?.message ?? '',
       needsLedger: all.some(({ needsLedger }) => needsLedger),
+      isHeld: all.some(({ isHeld }) => isHeld),
       claim: { claim: joinedClaim(all.map(({ claim }) => claim!.claim)), claimant },
       undo: () => this.undoLast(),
       wentElsewhere: () => {
@@ -172,6 +187,45 @@ export class Limiting implements SharedState {
       count: () => {
         for (const one of all) one.count();
       },
+    };
+  }
+
+  /** Whether merged points wait with this receiver that are due. */
+  get isHeldDue(): boolean {
+    return this.#behind === undefined && this.#limiter !== undefined && this.#limiter.isHeldDue;
+  }
+
+  /** Makes all merged points due that wait with this receiver. */
+  sendHeld(): void {
+    this.#limiter?.sendHeld();
+  }
+
+  get left(): readonly LeftPoints[] {
+    return this.#left;
+  }
+
+  /** Merged points that a writer left behind, as a request to be sent once, by whichever receiver is first. */
+  async limitLeft(name: LeftPoints): Promise<() => Limited> {
+    const points = await this.#shared.leftPoints(name);
+    return () => {
+      const isThere = points.length > 0 && this.#left.includes(name);
+      this.#sizes.push(0);
+      return {
+        body: isThere ? Buffer.concat(points) : Buffer.alloc(0),
+        dropped: 0,
+        message: '',
+        needsLedger: false,
+        isHeld: true,
+        claim: {
+          claim: { ...joinedClaim([]), sends: isThere ? name : undefined },
+          claimant: this.#claimant(),
+        },
+        undo: () => this.undoLast(),
+        wentElsewhere: () => {},
+        count: () => {
+          this.#left = this.#left.filter((left) => left !== name);
+        },
+      };
     };
   }
 
@@ -216,6 +270,9 @@ export class Limiting implements SharedState {
       case 'writer':
         this.lost();
         await this.catchUp();
+        return;
+      case 'sent':
+        this.#left = []; // the next renewal tells what there is
         return;
       case 'epoch':
         this.#behind = 'all';
@@ -281,10 +338,9 @@ export class Limiting implements SharedState {
   }
 
   async #renewOnce(): Promise<void> {
-    const token = this.#token;
     try {
       const news = await this.#ask();
-      if (token !== this.#token) return; // it speaks of a writer that this receiver is no longer
+      if (news.token !== this.#token) return; // it speaks of a writer that this receiver is no longer
       this.#news = news;
     } catch (error) {
       // It goes on with what it has.
@@ -303,7 +359,7 @@ export class Limiting implements SharedState {
     // A ledger that runs full forgets earlier.
     const isCrowded = (before?.state.sources ?? 0) > 0.75 * ledgerSize(this.#options.maxKeys);
     const sourceTtlSec = isCrowded ? this.#options.keyTtlMs / 1000 : SOURCE_TTL_SEC;
-    const lease = await shared.lease(this.#token, {
+    const begin = {
       epoch: randomBytes(8).toString('hex'),
       seed: before?.seed ?? randomInt(2 ** 31),
       watchMs: before?.watchMs ?? Math.floor(nowMs),
@@ -311,12 +367,22 @@ export class Limiting implements SharedState {
       generationsKept: GENERATIONS_KEPT,
       sourcesSinceSec: Math.floor(nowMs / 1000 - sourceTtlSec),
       log: this.#log,
-    });
+    };
+    let token = this.#token;
+    const wasLeased = token === this.#leasedToken;
+    let lease = await shared.lease(token, wasLeased, begin);
+    if (lease.isNew && wasLeased) {
+      // Claims that are under way must not hold under the new lease.
+      this.lost();
+      token = this.#token;
+      lease = await shared.lease(token, false, begin);
+    }
+    this.#leasedToken = token;
     const hasForgotten = before !== undefined && before.epoch !== lease.epoch;
     if (hasForgotten) this.#behind = 'all';
     if (lease.isNew && this.#behind !== 'all') this.#behind = 'writer';
     const behind = lease.state.missed && !this.#behind ? 'keys' : this.#behind;
-    const news: News = { lease, generation, hasForgotten, kept: this.#kept };
+    const news: News = { lease, token, generation, hasForgotten, kept: this.#kept };
     if (hasForgotten && limiter) await shared.restore(limiter.sources(), lease.slot, limiter.levels());
     if (behind === 'all' || behind === 'keys')
       [news.keys, news.producers] = await Promise.all([shared.keys(), shared.producers()]);
@@ -352,6 +418,7 @@ export class Limiting implements SharedState {
     if (news.hasForgotten) {
       limiter.tellRulesAgain();
       limiter.beginGeneration();
+      limiter.sendHeld();
     }
     if (news.keys) limiter.learnKeys(news.keys);
     if (news.producers) limiter.learnProducers(news.producers);
@@ -359,7 +426,13 @@ export class Limiting implements SharedState {
     if (levels) {
       const startMs = Math.max(this.#now(), lease.writtenMs + 1);
       limiter.beginWriter(lease.slot, startMs, lease.levelsSinceMs, levels);
+      // What waited with this receiver was set aside when its token changed: it is among what writers left behind.
+      if (!limiter.holdsAlone) limiter.forgetHeld();
     }
+    this.#left = lease.left;
+    // A Redis that has come back as it was some time ago holds other points: those are the ones that wait.
+    const isSame = lease.held === limiter.holds || limiter.holdsAlone || news.kept !== this.#kept;
+    if (!isSame && !levels && this.#behind === undefined) this.lost();
     // Rules that others have changed since are learned when they stand against a claim.
     const version = this.#version;
     const isCaughtUp =
@@ -429,6 +502,8 @@ export class Limiting implements SharedState {
 /** What Redis said, to be taken over between two requests. */
 interface News {
   lease: Lease;
+  /** Of the writer that it is about. */
+  token: string;
   generation: number;
   /** Redis has lost what it knew. */
   hasForgotten: boolean;
@@ -440,9 +515,10 @@ interface News {
   levels?: Map<string, Buffer>;
 }
 
-function sharedClaim(claim: Claim): LimiterClaim {
+function sharedClaim({ sendsHeld, ...claim }: Claim): LimiterClaim {
   return {
     ...claim,
+    sends: sendsHeld ? 'own' : undefined,
     levels: claim.levels.flatMap(({ field, value }) => [field, value]),
     rules: claim.rules.flatMap(({ field, rule }) => [field, rule ? JSON.stringify(rule) : '']),
   };
@@ -454,7 +530,12 @@ function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
   const sources = new Map<string, [field: Buffer, expected: Buffer, value: Buffer]>();
   const levels = new Map<string, [field: Buffer, value: Buffer]>();
   const rules = new Map<string, string>();
+  let held = new Map<string, [field: Buffer, value: Buffer]>();
   for (const claim of claims) {
+    // The step takes out what goes with the request before it writes what waits.
+    if (claim.sends) held = new Map();
+    for (let i = 0; i < claim.held.length; i += 2)
+      held.set(claim.held[i]!.toString('latin1'), [claim.held[i]!, claim.held[i + 1]!]);
     for (const { field, expected, value } of sourceClaims(claim.sources)) {
       const name = field.toString('latin1');
       sources.set(name, [field, sources.get(name)?.[1] ?? expected, value]);
@@ -473,7 +554,9 @@ function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
     sources: joined([...sources.values()].flat()),
     levels: [...levels.values()].flat(),
     rules: [...rules].flat(),
-    writtenMs: Math.max(...claims.map(({ writtenMs }) => writtenMs)),
+    held: [...held.values()].flat(),
+    sends: claims.find(({ sends }) => sends)?.sends,
+    writtenMs: Math.max(0, ...claims.map(({ writtenMs }) => writtenMs)),
   };
 }
 

@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Config, Secret } from '@nrdot/config';
-import { Enqueuer, type Group, NotSent } from '@nrdot/queue';
+import type { Signal } from '@nrdot/otlp';
+import { type Batch, Enqueuer, type Group, NotSent } from '@nrdot/queue';
 import {
   type Address,
   formatAddress,
@@ -14,8 +15,10 @@ import {
 import { countOf, countsBy } from '@nrdot/telemetry';
 import { Classifier } from './classifier/classifier.ts';
 import { DlqClient } from './dlq-client.ts';
+import type { IngestDeps, MetricsLimit } from './ingest.ts';
 import { LargeRequests } from './large-request.ts';
 import { Limiting } from './limiting.ts';
+import { MergeInterval } from './merge-interval.ts';
 import { Receiver } from './server.ts';
 import { addTapRoute, Tap } from './tap/tap.ts';
 
@@ -57,6 +60,41 @@ export async function startReceiver(
   const large = new LargeRequests();
   const tap = new Tap();
   addTapRoute(host.admin, tap);
+  const queue = { bytes: config.queue.maxBytes, items: config.queue.maxItems };
+  const limit: MetricsLimit | undefined = limiting && {
+    limit: (body, isAlone) => limiting.limit(body, isAlone),
+    limitPieces: (pieces) => limiting.limitPieces(pieces),
+    enqueue: (request) => enqueuer.enqueue(request),
+    get busy() {
+      return enqueuer.busy;
+    },
+  };
+  const deps = {
+    store: dlq && ((batch: Batch) => dlq.store(batch)),
+    enqueue: (batches: readonly Batch[]) => enqueuer.enqueue(batches),
+    limit,
+    classify: (signal: Signal, body: Buffer) => classifier.classify(signal, body),
+    large,
+    tap,
+    now: Date.now,
+  } satisfies IngestDeps;
+  const mergeInterval =
+    limiting &&
+    limit &&
+    new MergeInterval(
+      limiting,
+      {
+        maxBodyBytes: options.maxBodyBytes,
+        maxDepth: options.maxDepth,
+        invalidUtf8: options.invalidUtf8,
+        queue,
+      },
+      { ...deps, limit },
+      {
+        sent: (points) => host.metrics.receiverItems.inc({ signal: 'metrics' }, points),
+        failed: (err) => host.log.debug({ err: err.message }, 'merged points wait on'),
+      },
+    );
   const server = new Receiver(
     {
       host: options.listen.host,
@@ -66,7 +104,7 @@ export async function startReceiver(
         wireBytes: options.maxBodyBytes,
         bodyBytes: options.maxBodyBytes,
         depth: options.maxDepth,
-        queue: { bytes: config.queue.maxBytes, items: config.queue.maxItems },
+        queue,
         inflightBytes: options.maxInflightBytes,
         connections: options.maxConnections,
       },
@@ -79,24 +117,7 @@ export async function startReceiver(
       tokens: revealed(options.tokens),
       tls: options.tls,
     },
-    {
-      log: host.log,
-      metrics: host.metrics,
-      store: dlq && ((batch) => dlq.store(batch)),
-      enqueue: (batches) => enqueuer.enqueue(batches),
-      limit: limiting && {
-        limit: (body) => limiting.limit(body),
-        limitPieces: (pieces) => limiting.limitPieces(pieces),
-        enqueue: (request) => enqueuer.enqueue(request),
-        get busy() {
-          return enqueuer.busy;
-        },
-      },
-      classify: (signal, body) => classifier.classify(signal, body),
-      large,
-      tap,
-      now: Date.now,
-    },
+    { log: host.log, metrics: host.metrics, ...deps },
   );
   host.live.follow((next) => {
     const nextClassifier = new Classifier(next.priority);
@@ -124,13 +145,18 @@ export async function startReceiver(
   // A Redis that is there answers within this; then nothing goes to the dlq for want of a moment's patience.
   await Promise.race([link.untilReady(), wait(REDIS_PATIENCE_MS)]);
   await limiting?.start();
+  mergeInterval?.start();
   const stop = async (timeoutMs: number) => {
     tap.stop();
     await server.stop(timeoutMs);
     await large.stop();
     await enqueuer.idle();
     // A Redis that hangs is not waited for: the lease expires by itself.
-    await Promise.race([limiting?.stop(), wait(Math.min(timeoutMs, RELEASE_MS), undefined, { ref: false })]);
+    const leaveWriting = async () => {
+      await mergeInterval?.stop();
+      await limiting?.stop();
+    };
+    await Promise.race([leaveWriting(), wait(Math.min(timeoutMs, RELEASE_MS), undefined, { ref: false })]);
     dlq?.close();
     link.close();
   };

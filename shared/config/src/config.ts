@@ -69,6 +69,7 @@ export function configOf(parsed: ParsedOptions) {
       protectedLabels: limiter.protected_labels,
       gaugeReducer: limiter.gauge_reducer,
       mergedTemporality: limiter.merged_temporality,
+      mergeIntervalMs: limiter.merge_interval,
       overrides: limiter.overrides.map((override) => ({
         metric: override.metric,
         ...(override.act_above === undefined ? {} : { actAbove: override.act_above }),

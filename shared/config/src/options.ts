@@ -59,6 +59,11 @@ export const duration = parsed('duration', 'a duration such as 500ms, 30s or 72h
   const ms = parseDuration(v);
   return ms !== undefined && ms > 0 && ms <= TIMER_MAX_MS ? ms : undefined;
 });
+/** Something that is done once in so long, or at once. */
+export const interval = parsed('duration', '0s, or a duration from 1s to 1h such as 10s', (v) => {
+  const ms = parseDuration(v);
+  return ms !== undefined && (ms === 0 || (ms >= 1_000 && ms <= 3_600_000)) ? ms : undefined;
+});
 export const age = parsed('duration', 'a duration such as 72h or 30d', (v) => {
   const ms = parseDuration(v);
   return ms !== undefined && ms > 0 ? ms : undefined;

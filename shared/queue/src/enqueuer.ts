@@ -150,8 +150,8 @@ export class Enqueuer {
           if (group.claim) this.#state?.undoLast();
           continue;
         }
-        if (group.batches.length === 0 && !reliesOnOthers(group)) {
-          // Nothing to be kept, and nothing that another receiver may know better: so nothing has happened.
+        if (group.batches.length === 0 && !needsStep(group)) {
+          // So nothing has happened.
           this.#state?.undoLast();
           this.#take(waiting);
           this.#end(waiting, () => waiting.resolve([]));
@@ -228,7 +228,9 @@ export class Enqueuer {
   }
 }
 
-/** Whether another receiver may know better than what was decided about a request. */
-function reliesOnOthers({ claim }: Group): boolean {
-  return claim !== undefined && (claim.claim.hasRefused || claim.claim.sources.length > 0);
+/** Whether something has to be kept of a request without batches, or another receiver may know better than what was decided about it. */
+function needsStep({ claim }: Group): boolean {
+  if (!claim) return false;
+  const { hasRefused, sources, held } = claim.claim;
+  return hasRefused || sources.length > 0 || held.length > 0;
 }

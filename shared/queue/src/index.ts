@@ -22,6 +22,7 @@ export {
   type ClaimAnswer,
   type Claimant,
   type Lease,
+  type LeftPoints,
   type LimiterClaim,
   LimiterState,
   type PipelineState,

@@ -15,10 +15,17 @@ export interface LimiterClaim {
   sources: Buffer;
   /** Field and value of each level. */
   levels: readonly Buffer[];
+  /** Field and value of each merged point that waits for its interval to end. */
+  held: readonly Buffer[];
+  /** The points that leave with the batches and waited until now: those of this writer, or those of this name that another left behind. */
+  sends: 'own' | LeftPoints | undefined;
   /** Field and JSON of each rule; empty JSON ends it. */
   rules: readonly string[];
   writtenMs: number;
 }
+
+/** Merged points that waited with a writer that is no more, by the name that they have in Redis. */
+export type LeftPoints = `left:${number}`;
 
 /** Who claims, and what it has heard. */
 export interface Claimant {
@@ -36,7 +43,7 @@ export interface Claimant {
 /** What the step says to a claim. Only `kept` has changed anything; after `later`, another claim before it in the step was refused. */
 export type ClaimAnswer =
   | { kind: 'kept'; state: PipelineState }
-  | { kind: 'epoch' | 'writer' | 'later' }
+  | { kind: 'epoch' | 'writer' | 'sent' | 'later' }
   | { kind: 'keys' | 'full'; state: PipelineState }
   | { kind: 'rules'; version: string; rules: Map<string, string> }
   | { kind: 'sources'; sources: [field: Buffer, value: Buffer | undefined][] }
@@ -75,6 +82,7 @@ export function claimAnswer(reply: unknown): ClaimAnswer {
       return { kind, fields: rest[0] as Buffer[] };
     case 'epoch':
     case 'writer':
+    case 'sent':
     case 'later':
       return { kind };
     default:
@@ -132,6 +140,8 @@ export function claimArgs(claim: LimiterClaim, claimant: Claimant): (string | nu
     claimant.maxKeys,
     claimant.generation,
     claimant.generationsKept,
+    packed(claim.held),
+    claim.sends === 'own' ? claimant.slot : (claim.sends ?? ''),
   ];
 }
 
@@ -166,9 +176,11 @@ function packed(texts: readonly Buffer[]): Buffer {
  * KEYS  1 limiter (hash)
  * ARGV  1 prefix  2 holder  3 token of this process  4 time to live in ms  5 epoch  6 seed  7 watched since, ms: all three
  *       only if Redis has none  8 generation of keys  9 generations after which a key is forgotten  10 a source unseen since
- *       this second is forgotten  11 how far the log of keys was read
+ *       this second is forgotten  11 how far the log of keys was read  12 '1' when the token has had a slot before: once it has
+ *       lost that it gets none again, since claims with it may still be under way
+ * What waited with a writer that lost its slot is set aside under a name of its own: nobody writes there any more.
  * Gives slot, epoch, seed, watched since, last time written by the slot, since when it has levels, whether the slot was another
- *   process' until now, then the state of the pipeline
+ *   process' until now, the state of the pipeline, names of what writers left behind, and how many points wait with the slot
  */
 const LEASE = `
 local rcall, prefix = redis.call, ARGV[1]
@@ -180,6 +192,12 @@ rcall('HSETNX', limiter, 'epoch', ARGV[5])
 rcall('HSETNX', limiter, 'seed', ARGV[6])
 rcall('HSETNX', limiter, 'watch', ARGV[7])
 local leases, writers = prefix .. ':leases', limiter .. ':writers'
+local function set_aside(slot)
+  if rcall('EXISTS', limiter .. ':held:' .. slot) == 0 then return end
+  local name = 'left:' .. num(rcall('HINCRBY', limiter, 'left', 1))
+  rcall('RENAME', limiter .. ':held:' .. slot, limiter .. ':' .. name)
+  rcall('RPUSH', limiter .. ':left', name)
+end
 local taken, own = {}, nil
 local all = rcall('HGETALL', leases)
 for i = 1, #all, 2 do
@@ -189,6 +207,10 @@ for i = 1, #all, 2 do
     own = slot and tonumber(slot) < 1024 and tonumber(slot)
   elseif not slot or tonumber(expires) < now then
     rcall('HDEL', leases, all[i])
+    if slot then
+      rcall('HDEL', writers, slot .. ':token')
+      set_aside(slot)
+    end
   else
     taken[tonumber(slot)] = true
   end
@@ -201,7 +223,8 @@ local slot = num(own)
 rcall('HSET', leases, ARGV[2], slot .. ' ' .. num(now + tonumber(ARGV[4])))
 local isNew = rcall('HGET', writers, slot .. ':token') ~= ARGV[3]
 if isNew then
-  rcall('HSET', writers, slot .. ':token', ARGV[3])
+  set_aside(slot)
+  if ARGV[12] == '1' then rcall('HDEL', writers, slot .. ':token') else rcall('HSET', writers, slot .. ':token', ARGV[3]) end
   rcall('HSETNX', writers, slot .. ':since', num(now))
 end
 forget_keys(tonumber(ARGV[8]), tonumber(ARGV[9]))
@@ -228,7 +251,8 @@ for _, part in ipairs({ 'forwarded', 'sources' }) do
 end
 local state = rcall('HMGET', limiter, 'epoch', 'seed', 'watch')
 local writer = rcall('HMGET', writers, slot .. ':last', slot .. ':since')
-return { slot, state[1], state[2], state[3], writer[1] or '0', writer[2], isNew and '1' or '0', pipeline_state(tonumber(ARGV[11])) }
+return { slot, state[1], state[2], state[3], writer[1] or '0', writer[2], isNew and '1' or '0', pipeline_state(tonumber(ARGV[11])),
+  rcall('LRANGE', limiter .. ':left', 0, 15), num(rcall('HLEN', limiter .. ':held:' .. slot)) }
 `;
 
 export interface Lease {
@@ -242,6 +266,10 @@ export interface Lease {
   /** The slot was another process' until now, or nobody's. */
   isNew: boolean;
   state: PipelineState;
+  /** What writers left behind that are no more: some of it, the oldest first. */
+  left: LeftPoints[];
+  /** Merged points that wait with this slot. */
+  held: number;
 }
 
 const RESTORED_AT_ONCE = 1000;
@@ -273,9 +301,11 @@ export class LimiterState {
   /**
    * Takes or keeps a slot; call several times in the time a lease lasts.
    * @param token of the holder as a writer: claims with an older one are refused from now on
+   * @param wasLeased the token has had a slot before: if that is lost (`isNew`), it takes another token
    */
   async lease(
     token: string,
+    wasLeased: boolean,
     begin: {
       epoch: string;
       seed: number;
@@ -287,20 +317,22 @@ export class LimiterState {
     },
   ): Promise<Lease> {
     const { prefix, holder, leaseMs } = this.#options;
-    const [slot, epoch, seed, watch, written, since, isNew, state] = await this.#redis.nrdotLeaseBuffer(
-      this.#key,
-      prefix,
-      holder,
-      token,
-      leaseMs,
-      begin.epoch,
-      begin.seed,
-      begin.watchMs,
-      begin.generation,
-      begin.generationsKept,
-      begin.sourcesSinceSec,
-      begin.log,
-    );
+    const [slot, epoch, seed, watch, written, since, isNew, state, left, held] =
+      await this.#redis.nrdotLeaseBuffer(
+        this.#key,
+        prefix,
+        holder,
+        token,
+        leaseMs,
+        begin.epoch,
+        begin.seed,
+        begin.watchMs,
+        begin.generation,
+        begin.generationsKept,
+        begin.sourcesSinceSec,
+        begin.log,
+        wasLeased ? '1' : '0',
+      );
     return {
       slot: Number(slot),
       epoch: String(epoch),
@@ -310,7 +342,14 @@ export class LimiterState {
       levelsSinceMs: Number(since),
       isNew: String(isNew) === '1',
       state: stateOf(state),
+      left: (left as Buffer[]).map((name) => name.toString() as LeftPoints),
+      held: Number(held),
     };
+  }
+
+  /** The merged points that a writer left behind; none when they have been sent. */
+  leftPoints(name: LeftPoints): Promise<Buffer[]> {
+    return this.#redis.hvalsBuffer(`${this.#key}:${name}`);
   }
 
   /** Hashes of all keys, 8 bytes each. */

@@ -6,8 +6,9 @@ import { Label, type Metric, MetricTable, type Place, type SharedRule } from './
 import { RequestChanges } from './admission/request-changes.ts';
 import { MetricBlock, ResourceBlock, ScopeBlock } from './blocks.ts';
 import { type HashSeeds, hashSeeds, Random } from './hash.ts';
+import type { HeldChanges } from './merge/held-points.ts';
 import { labelHash, WRITER_LABEL, WriterIdentity } from './merge/identity.ts';
-import { type Incoming, Reaggregation } from './merge/reaggregation.ts';
+import { type Incoming, type Leaving, Reaggregation } from './merge/reaggregation.ts';
 import { type Parts, Routing } from './merge/routing.ts';
 import { SourceHistory } from './merge/source-history.ts';
 import { type LevelClaim, Tracker, type TrackerMark } from './merge/tracker.ts';
@@ -46,7 +47,7 @@ export interface LimiterDeps {
 export interface Limited {
   /** The very body that came, when nothing changed. */
   body: Uint8Array;
-  /** Points that go out, but for the ends of streams. */
+  /** Points of the request that go out with it, but for the ends of streams. */
   points: number;
   /** Points that say of a level that its own stream ends, because it goes on in a merged one. */
   ends: number;
@@ -88,6 +89,10 @@ export interface Claim {
   /** The sources that it moves; see source-claims.ts. */
   sources: Buffer;
   levels: LevelClaim[];
+  /** Merged points that wait until their interval is over: field and value, in turn. */
+  held: Buffer[];
+  /** All points that waited until now go out with it. */
+  sendsHeld: boolean;
   rules: { field: string; rule: SharedRule | undefined }[];
   /** The latest time that it writes into a merged cumulative stream, Unix milliseconds; 0 when it writes none. */
   writtenMs: number;
@@ -97,6 +102,7 @@ interface OpenRequest {
   mark: TrackerMark;
   changes: RequestChanges;
   producers: readonly number[];
+  held: HeldChanges;
   limited: Limited;
 }
 
@@ -302,6 +308,32 @@ export class CardinalityLimiter {
     return this.#parts.tracker.allLevels();
   }
 
+  /** Whether merged points wait that are due. */
+  get isHeldDue(): boolean {
+    const { merging, options } = this.#parts;
+    return merging.held.isDue(this.#deps.now(), options.mergeIntervalMs);
+  }
+
+  /** How many merged points wait. */
+  get holds(): number {
+    return this.#parts.merging.held.size;
+  }
+
+  /** Redis does not have what waits here. */
+  get holdsAlone(): boolean {
+    return this.#parts.merging.held.isHurried;
+  }
+
+  /** What waits goes out with the next request, and stays here until then: Redis has lost its memory, or the receiver ends. */
+  sendHeld(): void {
+    this.#parts.merging.held.hurry();
+  }
+
+  /** What waited is with nobody, and will be sent by whoever finds it. Only while no request is open. */
+  forgetHeld(): void {
+    this.#parts.merging.held.forget();
+  }
+
   /** Requests that are neither kept nor undone. */
   get openRequests(): number {
     return this.#open.length;
@@ -354,8 +386,9 @@ export class CardinalityLimiter {
   /**
    * Limits one request, without counting it.
    * @param body an ExportMetricsServiceRequest, protobuf, uncompressed, structurally valid
+   * @param isAlone it goes another way than through Redis: nothing of it may wait there, and nothing that does may go with it
    */
-  process(body: Uint8Array): Limited {
+  process(body: Uint8Array, isAlone = false): Limited {
     const parts = this.#parts;
     const { merging, tracker, history } = parts;
     const changes = new RequestChanges();
@@ -369,7 +402,8 @@ export class CardinalityLimiter {
     parts.drops = new Drops();
     parts.overflowPoints = 0;
     parts.totals = emptyTotals();
-    merging.begin();
+    const held = merging.held.begin();
+    merging.begin(isAlone ? 'alone' : this.#leaving(), this.#lastMs);
 
     let points = 0;
     let out: Uint8Array;
@@ -379,7 +413,7 @@ export class CardinalityLimiter {
       parts.scanner.release();
       out = merging.finish(regular, parts.writer.attribute);
     } catch (error) {
-      this.#takeBack(mark, changes, history.news);
+      this.#takeBack({ mark, changes, producers: history.news, held });
       throw error;
     }
     const { drops, overflowPoints, totals } = parts;
@@ -394,7 +428,7 @@ export class CardinalityLimiter {
     releaseBody();
     const limited: Limited = {
       body: out === regular ? body : out,
-      points: points - drops.total - aggregatedPoints,
+      points: points - drops.total - aggregatedPoints - merging.plan.held.length,
       ends: merging.ends,
       dropped: drops.rows,
       droppedPoints: drops.total,
@@ -403,9 +437,9 @@ export class CardinalityLimiter {
       unknownPoints: merging.unknown,
       skewedPoints: tracker.skewed,
       totals,
-      claim: this.#claim(changes, history.news),
+      claim: this.#claim(changes, history.news, held),
     };
-    this.#open.push({ mark, changes, producers: history.news, limited });
+    this.#open.push({ mark, changes, producers: history.news, held, limited });
     return limited;
   }
 
@@ -421,20 +455,20 @@ export class CardinalityLimiter {
 
   /** Takes back what all open requests have changed, or the last `count` of them. */
   undo(count = this.#open.length): void {
-    for (const { mark, changes, producers } of this.#open.splice(this.#open.length - count).reverse())
-      this.#takeBack(mark, changes, producers);
+    for (const request of this.#open.splice(this.#open.length - count).reverse()) this.#takeBack(request);
   }
 
-  #takeBack(mark: TrackerMark, changes: RequestChanges, producers: readonly number[]): void {
-    const { tracker, table, history } = this.#parts;
+  #takeBack({ mark, changes, producers, held }: Omit<OpenRequest, 'limited'>): void {
+    const { tracker, table, history, merging } = this.#parts;
+    merging.held.undo(held);
     tracker.undo(mark);
     changes.undo(table, this.#metrics);
     history.retract(producers);
   }
 
   /** What the request at hand claims. */
-  #claim(changes: RequestChanges, producers: readonly number[]): Claim {
-    const { tracker, options } = this.#parts;
+  #claim(changes: RequestChanges, producers: readonly number[], held: HeldChanges): Claim {
+    const { tracker, options, merging } = this.#parts;
     const rules = new Set(changes.rules);
     for (const metric of this.#untold) {
       rules.add(metric);
@@ -451,11 +485,20 @@ export class CardinalityLimiter {
       producers: packed(producers),
       sources: tracker.claims(),
       levels: tracker.levelClaims(),
+      held: merging.held.claims(),
+      sendsHeld: held.sent,
       rules: isEnforced
         ? [...rules].map((metric) => ({ field: String(metric.hash), rule: metric.sharedRule }))
         : [],
       writtenMs: tracker.writtenMs,
     };
+  }
+
+  #leaving(): Leaving {
+    const { mergeIntervalMs } = this.#parts.options;
+    return mergeIntervalMs === 0 || this.#parts.merging.held.isDue(this.#lastMs, mergeIntervalMs)
+      ? 'send'
+      : 'hold';
   }
 
   #newAdmission(

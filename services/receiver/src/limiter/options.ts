@@ -30,6 +30,8 @@ export interface LimiterOptions extends MetricPolicy {
   keyTtlMs: number;
   /** How merged cumulative counts go out. Levels stay cumulative: an increment of a level says nothing by itself. */
   mergedTemporality: 'cumulative' | 'delta';
+  /** Merged points of a stream go out once in so long; 0: with each request. */
+  mergeIntervalMs: number;
   /** All that match apply, in this order; the last word wins. */
   overrides: readonly MetricOverride[];
 }
@@ -46,6 +48,7 @@ export const DEFAULT_OPTIONS: LimiterOptions = Object.freeze({
   protectedLabels: [],
   gaugeReducer: 'last' as const,
   mergedTemporality: 'cumulative' as const,
+  mergeIntervalMs: 0,
   overrides: [],
 });
 
@@ -66,6 +69,8 @@ export function completeOptions(options: Partial<LimiterOptions>): LimiterOption
   const { mergedTemporality } = complete;
   if (mergedTemporality !== 'cumulative' && mergedTemporality !== 'delta')
     throw wrong('mergedTemporality', mergedTemporality, 'cumulative or delta');
+  const { mergeIntervalMs } = complete;
+  if (!(mergeIntervalMs >= 0)) throw wrong('mergeIntervalMs', mergeIntervalMs, '0 or more');
   checkPolicy('', complete);
   complete.overrides.forEach((override, i) => {
     if (typeof override.metric !== 'string' && !(override.metric instanceof RegExp)) {

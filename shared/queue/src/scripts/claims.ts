@@ -14,8 +14,11 @@
  *   12 slot of the writer   13 its token   14 latest time that it writes, Unix ms; 0 for none
  *   15 keys of all receivers at most   16 generation: the number of the span of time in which keys are remembered
  *   17 spans after which a key is forgotten
+ *   18 merged points that wait for their interval to end: field and point, in turn (MessagePack array)
+ *   19 whose waiting points leave with the batches: the slot of the writer, 'left:' and a number of those that a writer left
+ *      behind, '' for none
  */
-export const CLAIM_ARGS = 18;
+export const CLAIM_ARGS = 20;
 
 /** Entries of the log of keys that are kept, and of those so many are given with an answer. */
 const LOG_KEPT = 4096;
@@ -66,9 +69,12 @@ local function against(c)
   if state[1] ~= claim_arg(c, 0) then return { 'epoch' } end
   if (state[2] or '0') ~= claim_arg(c, 1) then return { 'rules', state[2] or '0', rcall('HGETALL', limiter .. ':rules') } end
   if claim_arg(c, 3) == '1' and tonumber(state[3] or 0) > tonumber(claim_arg(c, 2)) then return { 'keys' } end
-  if claim_arg(c, 14) ~= '0' and rcall('HGET', limiter .. ':writers', claim_arg(c, 12) .. ':token') ~= claim_arg(c, 13) then
+  local sent = claim_arg(c, 19)
+  local writes = claim_arg(c, 14) ~= '0' or claim_arg(c, 18) ~= '' or sent == claim_arg(c, 12)
+  if writes and rcall('HGET', limiter .. ':writers', claim_arg(c, 12) .. ':token') ~= claim_arg(c, 13) then
     return { 'writer' }
   end
+  if string.sub(sent, 1, 5) == 'left:' and rcall('EXISTS', limiter .. ':' .. sent) == 0 then return { 'sent' } end
   local all = list(claim_arg(c, 9))
   if #all > 0 then
     local fields, news = {}, {}
@@ -171,6 +177,14 @@ local function make_true(c)
   end
   hset(limiter .. ':levels:' .. slot, kept)
   hdel(limiter .. ':levels:' .. slot, zero)
+  local sent = claim_arg(c, 19)
+  if sent == slot then
+    rcall('UNLINK', limiter .. ':held:' .. slot)
+  elseif sent ~= '' then
+    rcall('UNLINK', limiter .. ':' .. sent)
+    rcall('LREM', limiter .. ':left', 1, sent)
+  end
+  hset(limiter .. ':held:' .. slot, list(claim_arg(c, 18)))
   local rules = list(claim_arg(c, 11))
   for i = 1, #rules, 2 do
     if rules[i+1] == '' then rcall('HDEL', limiter .. ':rules', rules[i])

@@ -394,4 +394,11 @@ export class ExponentialTotal extends Span {
     }
     this.include(point);
   }
+
+  /** Adds an increment as the tracker keeps it. Its least and greatest are not known. */
+  addValue(value: Exponential, hasSum: boolean): void {
+    this.value = addExponential(this.value!, value);
+    this.value.hasSum &&= hasSum;
+    this.hasMin = this.hasMax = false;
+  }
 }

@@ -53,4 +53,13 @@ export class HistogramTotal extends Span {
     for (let i = 0; i < buckets; i++) counts[i]! += point.counts[i]!;
     this.include(point);
   }
+
+  /** Adds an increment as the tracker keeps it: count, sum, buckets. Its least and greatest are not known. */
+  addCells(cells: Float64Array, block: number, hasSum: boolean): void {
+    this.count += cells[block]!;
+    this.sum = addDoubles(this.sum, cells[block + 1]!);
+    this.hasSum &&= hasSum;
+    this.hasMin = this.hasMax = false;
+    for (let i = 0; i < this.buckets; i++) this.counts[i]! += cells[block + 2 + i]!;
+  }
 }

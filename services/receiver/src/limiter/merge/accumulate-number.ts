@@ -80,15 +80,21 @@ export class NumberTotal extends Span {
     this.include(point);
   }
 
-  /** Takes in a point of a gauge. What is NaN or infinite takes no part when another point is a number. */
-  reduce(point: NumberPoint, reducer: GaugeReducer): void {
+  /**
+   * Takes in a point of a gauge. What is NaN or infinite takes no part when another point is a number.
+   * @param parts of which the point is the outcome
+   */
+  reduce(point: NumberPoint, reducer: GaugeReducer, parts = 1): void {
     this.include(point);
     if (this.#parts > 0 && point.finite !== this.#finite) {
       if (this.#finite) return;
       this.#parts = 0;
     }
     incoming.set(point.isInt, point.lo, point.hi);
-    if (this.#parts++ === 0) {
+    if (reducer === 'mean' && parts > 1) incoming.setDouble(incoming.number * parts);
+    const isFirst = this.#parts === 0;
+    this.#parts += parts;
+    if (isFirst) {
       this.#finite = point.finite;
       this.#take(point);
     } else if (reducer === 'sum' || reducer === 'mean') this.value.add(incoming);
@@ -97,6 +103,10 @@ export class NumberTotal extends Span {
     } else if (reducer === 'max') {
       if (this.value.lessThan(incoming)) this.value.copy(incoming);
     } else if (!lessThan(point.timeLo, point.timeHi, this.#lastLo, this.#lastHi)) this.#take(point);
+  }
+
+  get parts(): number {
+    return this.#parts;
   }
 
   /** The value after the last point: the mean is only known then. */

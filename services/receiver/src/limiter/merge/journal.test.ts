@@ -1,6 +1,7 @@
 /** Requests that are prepared upon one another, and kept or undone in every way in which a step can end. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import type { Limited, LimiterOptions } from '../index.ts';
 import { decode, flat, type MetricData, type PointData, request } from '../test/otlp.ts';
 import { ruledRig } from '../test/rig.ts';
 
@@ -60,50 +61,89 @@ const metricOf = (form: Form, points: PointData[]): MetricData => ({
   points,
 });
 
-it.each(['sum', 'histogram', 'exponential'] as const)('%s: totals are right, however steps end', (form) => {
-  fc.assert(
-    fc.property(fc.array(step, { minLength: 1, maxLength: 12 }), (steps) => {
-      const made = ruledRig([NAME], ['user']);
-      const sources = Array.from({ length: 8 }, (_, i) => new Source(`u${i}`, made.ns()));
-      const totals = new Map<string, bigint>();
-      const take = (body: Uint8Array) => {
-        for (const point of flat(decode(body))) {
-          if (!point.start) continue;
-          const total = form === 'sum' ? point.int! : point.count!;
-          totals.set(`${point.start}`, total);
+/** What waits in Redis: changed by the claims of requests that are kept. */
+class Waiting {
+  #points = new Map<string, Buffer>();
+
+  take({ claim }: Limited): void {
+    if (claim.sendsHeld) this.#points.clear();
+    for (let i = 0; i < claim.held.length; i += 2)
+      this.#points.set(claim.held[i]!.toString('latin1'), claim.held[i + 1]!);
+  }
+
+  /** All of it, which is gone with that. */
+  leave(): Buffer {
+    const body = Buffer.concat([...this.#points.values()]);
+    this.#points = new Map();
+    return body;
+  }
+
+  get size(): number {
+    return this.#points.size;
+  }
+}
+
+const FORMS = ['sum', 'histogram', 'exponential'] as const;
+const LEAVINGS: [leaving: string, options: Partial<LimiterOptions>][] = [
+  ['with each request', {}],
+  ['once per interval', { mergeIntervalMs: 7_000 }],
+  ['once per interval, as deltas', { mergeIntervalMs: 7_000, mergedTemporality: 'delta' }],
+];
+
+it.each(LEAVINGS.flatMap(([leaving, options]) => FORMS.map((form) => ({ leaving, form, options }))))(
+  '$form, $leaving: totals are right, however steps end',
+  ({ form, options }) => {
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 1, maxLength: 12 }), (steps) => {
+        const made = ruledRig([NAME], ['user'], options);
+        const waiting = new Waiting();
+        const sources = Array.from({ length: 8 }, (_, i) => new Source(`u${i}`, made.ns()));
+        const totals = new Map<string, bigint>();
+        const take = (body: Uint8Array) => {
+          for (const point of flat(decode(body))) {
+            if (!point.start) continue;
+            const total = form === 'sum' ? point.int! : point.count!;
+            const name = `${point.start}`;
+            totals.set(name, point.metric.temporality === 1 ? total + (totals.get(name) ?? 0n) : total);
+          }
+        };
+        const keep = (limited: Limited) => {
+          made.limiter.keep();
+          waiting.take(limited);
+          take(limited.body);
+        };
+        let writer = 0;
+        const bodyOf = (all: [number, number, number][]) => {
+          made.now += 1000;
+          for (const [at, bucket, n] of all) sources[at]!.counts[bucket]! += BigInt(n);
+          const touched = [...new Set(all.map(([at]) => at))];
+          const points = touched.map((at) => sources[at]!.point(form, made.ns()));
+          const gauge: PointData = { labels: {}, double: 1, time: made.ns() };
+          return request([
+            points.length > 0 ? metricOf(form, points) : { name: 'other', kind: 'gauge', points: [gauge] },
+          ]);
+        };
+        for (const { requests, kept, isLost } of steps) {
+          const { limiter } = made;
+          const bodies = requests.map(bodyOf);
+          const first = bodies.map((body) => limiter.process(body));
+          for (const limited of first.slice(0, kept)) keep(limited);
+          limiter.undo();
+          if (isLost) {
+            limiter.beginWriter(0, made.now + ++writer, made.now, new Map());
+            take(waiting.leave());
+            limiter.forgetHeld();
+          }
+          for (const limited of bodies.slice(kept).map((body) => limiter.process(body))) keep(limited);
         }
-      };
-      let writer = 0;
-      const bodyOf = (all: [number, number, number][]) => {
-        made.now += 1000;
-        for (const [at, bucket, n] of all) sources[at]!.counts[bucket]! += BigInt(n);
-        const touched = [...new Set(all.map(([at]) => at))];
-        const points = touched.map((at) => sources[at]!.point(form, made.ns()));
-        const gauge: PointData = { labels: {}, double: 1, time: made.ns() };
-        return request([
-          points.length > 0 ? metricOf(form, points) : { name: 'other', kind: 'gauge', points: [gauge] },
-        ]);
-      };
-      for (const { requests, kept, isLost } of steps) {
-        const { limiter } = made;
-        const bodies = requests.map(bodyOf);
-        const first = bodies.map((body) => limiter.process(body).body).slice(0, kept);
-        for (const body of first) {
-          limiter.keep();
-          take(body);
-        }
-        limiter.undo();
-        if (isLost) limiter.beginWriter(0, made.now + ++writer, made.now, new Map());
-        const again = bodies.slice(kept).map((body) => limiter.process(body).body);
-        for (const body of again) {
-          limiter.keep();
-          take(body);
-        }
-      }
-      const expected = sources.reduce((sum, { counts }) => counts.reduce((a, b) => a + b, sum), 0n);
-      const seen = [...totals.values()].reduce((a, b) => a + b, 0n);
-      expect(seen).toBe(expected);
-    }),
-    { numRuns: 150 },
-  );
-});
+        made.limiter.sendHeld();
+        keep(made.limiter.process(Buffer.alloc(0)));
+        expect(waiting.size).toBe(0);
+        const expected = sources.reduce((sum, { counts }) => counts.reduce((a, b) => a + b, sum), 0n);
+        const seen = [...totals.values()].reduce((a, b) => a + b, 0n);
+        expect(seen).toBe(expected);
+      }),
+      { numRuns: 100 },
+    );
+  },
+);

@@ -77,6 +77,8 @@ export class Plan {
   edits = new Int32Array(3 * 1024);
   editWords = 0;
   readonly groups = new Map<string, Group>();
+  /** Streams whose points do not go out with the request, each in messages of its own. */
+  readonly held: { stream: OutputStream; group: Group }[] = [];
 
   /** Notes what becomes of one point of the metric that is being walked. */
   edit(
@@ -109,6 +111,7 @@ export class Plan {
     if (this.editWords === 0) return;
     this.resources.length = 0;
     this.groups.clear();
+    this.held.length = 0;
     this.editWords = 0;
     // One big request must not hold on to its memory.
     if (this.edits.length > 3 * 65_536) this.edits = new Int32Array(3 * 1024);
@@ -147,6 +150,30 @@ export class Plan {
     };
     scope.node.metrics.push(metric.node);
     return metric.node;
+  }
+
+  /** A stream of the metric that is being walked, whose point does not go out with the request. */
+  hold(
+    resource: ResourceBlock,
+    scope: ScopeBlock,
+    metric: MetricBlock,
+    stream: OutputStream,
+    asDelta: boolean,
+  ): void {
+    const { start, end, kind, dataStart, dataEnd } = metric;
+    const metricGroup: MetricGroup = { start, end, kind, dataStart, dataEnd, asDelta, streams: [stream] };
+    const scopeGroup: ScopeGroup = {
+      start: scope.start,
+      end: scope.end,
+      metrics: new Map([['', metricGroup]]),
+    };
+    const group: Group = {
+      start: resource.start,
+      end: resource.end,
+      reduction: stream.reduction,
+      scopes: new Map([['', scopeGroup]]),
+    };
+    this.held.push({ stream, group });
   }
 
   /** The streams of the metric that is being walked, under a resource that lost labels. */

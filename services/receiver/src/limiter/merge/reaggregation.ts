@@ -5,12 +5,13 @@ import { CUMULATIVE, DELTA, EXPONENTIAL, GAUGE, HISTOGRAM, SUM } from '../wire/m
 import { HistogramPoint, NumberPoint, type Point } from '../wire/point.ts';
 import type { Scanner } from '../wire/scan.ts';
 import { ExponentialPoint } from './accumulate-exponential.ts';
+import { HeldPoints } from './held-points.ts';
 import type { Output } from './output-table.ts';
 import { CUT, KEEP, Plan } from './plan.ts';
-import { rewriteBody } from './rewrite.ts';
+import { rewriteBody, writeHeld } from './rewrite.ts';
 import { OutputStream } from './stream.ts';
 import { StreamIndex } from './stream-index.ts';
-import type { Contribution, Outcome, Tracker } from './tracker.ts';
+import { type Contribution, fieldOf, type Outcome, type Tracker } from './tracker.ts';
 
 /** One point on its way into another stream. Hashes: of the stream with all its labels, and with those that remain. */
 export interface Incoming {
@@ -38,6 +39,12 @@ export interface Incoming {
   resourceLo: number;
   resourceHi: number;
 }
+
+/**
+ * When merged points go out: with their request, and all that was held meanwhile with them (`send`); at the end of the interval
+ * (`hold`); with their request, and nothing else, since that goes another way than through Redis (`alone`).
+ */
+export type Leaving = 'send' | 'hold' | 'alone';
 
 /** The messages around the point. */
 export interface Around {
@@ -80,7 +87,10 @@ export class Reaggregation {
     overflow: false,
   };
   #streams: OutputStream[] = [];
+  #leaving: Leaving = 'send';
+  #nowMs = 0;
   readonly plan = new Plan();
+  readonly held = new HeldPoints();
   /** Points that went into others: those that came, less those that go out. */
   merged = 0;
   /** Points whose history is not known: their value was not counted. */
@@ -93,7 +103,9 @@ export class Reaggregation {
     this.#histogram = new HistogramPoint(scanner);
   }
 
-  begin(): void {
+  begin(leaving: Leaving, nowMs: number): void {
+    this.#leaving = leaving;
+    this.#nowMs = nowMs;
     if (this.#streams.length > 0) {
       for (const { histogram } of this.#streams) histogram?.release();
       this.#streams = [];
@@ -156,9 +168,18 @@ export class Reaggregation {
     return true;
   }
 
+  /** Whether points go into those of their streams that are held. */
+  get #joinsHeld(): boolean {
+    return this.#leaving === 'hold' || (this.#leaving === 'send' && !this.held.isEmpty);
+  }
+
   /** A reducer joins sources, and not the times of one: the second points of all sources are another point, and so on. */
   #gaugeKey(point: Incoming): [number, number] {
-    if (point.occurrence < 0) point.occurrence = this.#occurrences.count(point.fullLo, point.fullHi);
+    const { fullLo, fullHi } = point;
+    if (point.occurrence < 0)
+      point.occurrence = this.#joinsHeld
+        ? this.held.countGauge(fullLo, fullHi)
+        : this.#occurrences.count(fullLo, fullHi);
     return [point.reducedLo ^ Math.imul(point.occurrence, 0x9e3779b1), point.reducedHi ^ point.occurrence];
   }
 
@@ -236,9 +257,54 @@ export class Reaggregation {
 
   /** @returns the request as it goes out: `body` itself when nothing changes */
   finish(body: Uint8Array, writer: Uint8Array): Uint8Array {
+    if (!this.#joinsHeld) {
+      for (const stream of this.#streams) stream.settle(this.#tracker);
+      return this.#write(body, writer);
+    }
+    const { held, plan } = this;
+    const keys = new Set<string>();
+    for (const stream of this.#streams) if (!stream.isEnd) keys.add(this.#settleWithHeld(stream));
+    if (this.#leaving === 'send') {
+      // Before the request's own: those came later.
+      const others = held.takeOthers(keys);
+      const own = this.#write(body, writer);
+      return others.length === 0 ? own : Buffer.concat([...others, own]);
+    }
+    const { cells } = this.#tracker.arena;
+    for (const one of plan.held) {
+      const point = writeHeld(body, plan, one, cells, writer);
+      held.set(keyOf(one.stream), { ...point, parts: one.stream.number?.parts ?? 1 }, this.#nowMs);
+    }
+    return this.#write(body, writer);
+  }
+
+  /** @returns the name of the stream among those that are held */
+  #settleWithHeld(stream: OutputStream): string {
+    const { kind, output } = stream;
+    const { cells } = this.#tracker.arena;
+    if (kind === GAUGE) {
+      const key = keyOf(stream);
+      const earlier = this.held.get(key);
+      if (earlier)
+        stream.joinGauge(this.#number.decode(earlier.bytes, earlier.start, earlier.end), earlier.parts);
+      stream.settle(this.#tracker);
+      return key;
+    }
+    stream.settle(this.#tracker);
+    const key = keyOf(stream);
+    const earlier = this.held.get(key);
+    // What is cumulative has the earlier point in it.
+    if (!earlier || (stream.isCumulative && !output!.isDelta)) return key;
+    const { bytes, start, end } = earlier;
+    if (kind === SUM) stream.joinNumber(this.#number.decode(bytes, start, end));
+    else if (kind === HISTOGRAM) stream.joinHistogram(this.#histogram.decode(bytes, start, end), cells);
+    else stream.joinExponential(this.#exponential.decode(bytes, start, end), cells);
+    return key;
+  }
+
+  #write(body: Uint8Array, writer: Uint8Array): Uint8Array {
     const { plan } = this;
     const streams = this.#streams;
-    for (const stream of streams) stream.settle(this.#tracker);
     let changes = plan.groups.size > 0;
     const { edits } = plan;
     for (let i = 2; i < plan.editWords; i += 3) {
@@ -321,9 +387,16 @@ export class Reaggregation {
       point.relabelled,
       output,
     );
+    stream.keyLo = lo;
+    stream.keyHi = hi;
     const number = this.#streams.push(stream) - 1;
     this.#index.set(lo, hi, number);
     const asDelta = stream.isCumulative && output!.isDelta;
+    if (this.#leaving === 'hold') {
+      this.cut(around, point.tagStart, point.end);
+      this.plan.hold(resource, scope, metric, stream, asDelta);
+      return stream;
+    }
     if (point.moves || asDelta) {
       this.cut(around, point.tagStart, point.end);
       const { plan } = this;
@@ -337,4 +410,23 @@ export class Reaggregation {
     this.merged++;
     this.cut(around, point.tagStart, point.end);
   }
+}
+
+/**
+ * The name of a settled stream among those that are held. A cumulative stream that began anew is another one: what it had reached
+ * before is still to go out. So is an increment with other bounds.
+ */
+function keyOf({ keyLo, keyHi, output, isCumulative }: OutputStream): string {
+  if (!output || !isCumulative) return nameOf(keyLo, keyHi);
+  const { startLo, startHi, boundsLo, boundsHi } = output;
+  return output.isDelta
+    ? nameOf(keyLo ^ boundsLo ^ AS_DELTA, keyHi ^ boundsHi)
+    : nameOf(keyLo ^ startLo, keyHi ^ startHi);
+}
+
+/** Tells increments of a cumulative stream from its totals. */
+const AS_DELTA = 0x5bd1e995;
+
+function nameOf(lo: number, hi: number): string {
+  return fieldOf(lo, hi).toString('latin1');
 }

@@ -3,6 +3,7 @@ import { DELTA, GAUGE, HISTOGRAM, SUM } from '../wire/metric-kind.ts';
 import { Reader } from '../wire/reader.ts';
 import { ReverseWriter } from '../wire/writer.ts';
 import { readExponential } from './exponential-block.ts';
+import type { HeldPoint } from './held-points.ts';
 import {
   CUT,
   type Group,
@@ -33,6 +34,9 @@ const labelReader = new Reader();
 /** Of the message being copied: (start, end) pairs. */
 const runs: number[] = [];
 
+/** About as many as one point takes with its resource, scope and metric. */
+const HELD_BYTES = 512;
+
 const RESOURCE_METRICS = 1;
 const CHILDREN = 2;
 /** Of the data of a metric. */
@@ -55,7 +59,19 @@ export function rewriteBody(
   cells: Float64Array,
   writer: Uint8Array,
 ) {
-  return new Rewriter(body, plan, streams, cells, writer).run();
+  const capacity = estimateBytes(body, plan, streams);
+  return new Rewriter(body, plan, streams, cells, writer, capacity).run();
+}
+
+/** A stream that does not go out with its request, as a request of its own. */
+export function writeHeld(
+  body: Uint8Array,
+  plan: Plan,
+  { stream, group }: Plan['held'][number],
+  cells: Float64Array,
+  writer: Uint8Array,
+): Omit<HeldPoint, 'parts'> {
+  return new Rewriter(body, plan, [stream], cells, writer, HELD_BYTES).alone(group);
 }
 
 class Rewriter {
@@ -66,6 +82,9 @@ class Rewriter {
   readonly #writer: ReverseWriter;
   /** The body of the KeyValue that names the writer of cumulative streams. */
   readonly #writerAttribute: Uint8Array;
+  /** Where the point that was written last begins and ends, counted from the end. */
+  #pointStart = 0;
+  #pointEnd = 0;
 
   constructor(
     body: Uint8Array,
@@ -73,13 +92,22 @@ class Rewriter {
     streams: readonly OutputStream[],
     cells: Float64Array,
     writer: Uint8Array,
+    capacityBytes: number,
   ) {
     this.#writerAttribute = writer;
     this.#body = body;
     this.#plan = plan;
     this.#streams = streams;
     this.#cells = cells;
-    this.#writer = new ReverseWriter(estimateBytes(body, plan, streams));
+    this.#writer = new ReverseWriter(capacityBytes);
+  }
+
+  /** A group with one point, and nothing else. */
+  alone(group: Group): Omit<HeldPoint, 'parts'> {
+    this.#group(group);
+    const { buffer, byteOffset, length } = this.#writer.finish();
+    const bytes = Buffer.from(buffer, byteOffset, length);
+    return { bytes, start: length - this.#pointStart, end: length - this.#pointEnd };
   }
 
   run(): Uint8Array {
@@ -281,6 +309,8 @@ class Rewriter {
       if (field !== attributes) return replaced.includes(field);
       return overflow || isLabel(body, start, end, pointLabels);
     });
+    this.#pointEnd = mark;
+    this.#pointStart = writer.length;
     writer.close(1, mark);
   }
 }

@@ -18,25 +18,25 @@ export class StreamIndex {
 
   /** @returns -1 when there is none */
   get(lo: number, hi: number): number {
-    const words = this.#words;
-    for (let slot = slotHash(lo, hi) & this.#mask; ; slot = (slot + 1) & this.#mask) {
-      const at = slot * 3;
-      const value = words[at + 2]!;
-      if (value === 0) return -1;
-      if (words[at] === lo && words[at + 1] === hi) return value - 1;
-    }
+    const at = this.#find(lo, hi);
+    return at < 0 ? -1 : this.#words[at + 2]! - 1;
+  }
+
+  get used(): number {
+    return this.#used;
   }
 
   /** Counts how often a hash was asked for. @returns 0 at the first time */
   count(lo: number, hi: number): number {
-    const words = this.#words;
-    for (let slot = slotHash(lo, hi) & this.#mask; ; slot = (slot + 1) & this.#mask) {
-      const at = slot * 3;
-      if (words[at + 2] === 0) break;
-      if (words[at] === lo && words[at + 1] === hi) return words[at + 2]!++;
-    }
-    this.set(lo, hi, 0);
+    const at = this.#find(lo, hi);
+    if (at >= 0) return this.#words[at + 2]!++ - 1;
+    this.set(lo, hi, 1);
     return 0;
+  }
+
+  /** Takes one time back that was counted. */
+  uncount(lo: number, hi: number): void {
+    this.#words[this.#find(lo, hi) + 2]!--;
   }
 
   /** The hash must not be in it yet. */
@@ -48,6 +48,16 @@ export class StreamIndex {
     words[slot * 3] = lo;
     words[slot * 3 + 1] = hi;
     words[slot * 3 + 2] = value + 1;
+  }
+
+  /** @returns its word, or -1 when there is none */
+  #find(lo: number, hi: number): number {
+    const words = this.#words;
+    for (let slot = slotHash(lo, hi) & this.#mask; ; slot = (slot + 1) & this.#mask) {
+      const at = slot * 3;
+      if (words[at + 2] === 0) return -1;
+      if (words[at] === lo && words[at + 1] === hi) return at;
+    }
   }
 
   #grow(): void {

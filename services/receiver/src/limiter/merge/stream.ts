@@ -6,7 +6,8 @@ import { EXEMPLARS_MAX, type HistogramPoint, type NumberPoint, type Point } from
 import { lessThan } from '../wire/reader.ts';
 import { type ExponentialPoint, ExponentialTotal } from './accumulate-exponential.ts';
 import { HistogramTotal } from './accumulate-histogram.ts';
-import { NumberTotal } from './accumulate-number.ts';
+import { NumberTotal, NumberValue } from './accumulate-number.ts';
+import { readExponential } from './exponential-block.ts';
 import type { Output } from './output-table.ts';
 import type { Tracker } from './tracker.ts';
 
@@ -53,6 +54,9 @@ export class OutputStream {
   recomputed = true;
   /** Says only that the stream has ended. */
   isEnd = false;
+  /** The hash by which points of this request find it. */
+  keyLo = 0;
+  keyHi = 0;
 
   constructor(
     kind: number,
@@ -146,6 +150,58 @@ export class OutputStream {
     this.timeHi = output.timeHi;
     this.startLo = begin?.lo ?? output.startLo;
     this.startHi = begin?.hi ?? output.startHi;
+  }
+
+  /** Takes in an earlier point of the same gauge, that is the outcome of `parts` points. Before it is settled. */
+  joinGauge(earlier: NumberPoint, parts: number): void {
+    this.points++;
+    this.number!.reduce(earlier, this.reducer, parts);
+  }
+
+  /** Takes in the increment before this one, that has not gone out. After it was settled. */
+  joinNumber(earlier: NumberPoint): void {
+    if (this.number) this.number.add(earlier);
+    else {
+      this.number = new NumberTotal();
+      this.number.add(earlier);
+      this.number.value.add(this.output!.readValue(new NumberValue()));
+    }
+    this.#joined(earlier);
+  }
+
+  joinHistogram(earlier: HistogramPoint, cells: Float64Array): void {
+    if (this.histogram) this.histogram.add(earlier);
+    else {
+      this.histogram = new HistogramTotal(earlier.buckets);
+      this.histogram.add(earlier);
+      this.histogram.addCells(cells, this.output!.block, this.output!.hasSum);
+    }
+    this.#joined(earlier);
+  }
+
+  joinExponential(earlier: ExponentialPoint, cells: Float64Array): void {
+    if (this.exponential) this.exponential.add(earlier);
+    else {
+      this.exponential = new ExponentialTotal();
+      this.exponential.add(earlier);
+      const { block, hasSum } = this.output!;
+      this.exponential.addValue(readExponential(cells, block), hasSum);
+    }
+    this.#joined(earlier);
+  }
+
+  /** It is one increment with the one before it now: from the earlier start to the later time. */
+  #joined({ startLo, startHi, timeLo, timeHi }: Point): void {
+    const isDated = startLo !== 0 || startHi !== 0;
+    if (isDated && lessThan(startLo, startHi, this.startLo, this.startHi)) {
+      this.startLo = startLo;
+      this.startHi = startHi;
+    }
+    if (lessThan(this.timeLo, this.timeHi, timeLo, timeHi)) {
+      this.timeLo = timeLo;
+      this.timeHi = timeHi;
+    }
+    this.recomputed = this.changed = true;
   }
 
   #settleTotal(tracker: Pick<Tracker, 'follow'>): void {

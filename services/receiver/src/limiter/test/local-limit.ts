@@ -15,6 +15,7 @@ export function localLimit(
       dropped: droppedPoints,
       message: '',
       needsLedger: false,
+      isHeld: false,
       claim: undefined,
       undo: () => {},
       wentElsewhere: () => {},

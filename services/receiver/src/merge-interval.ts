@@ -1,0 +1,65 @@
+import type { LeftPoints } from '@nrdot/queue';
+import { type IngestDeps, type IngestLimits, type MetricsLimit, sendHeld } from './ingest.ts';
+import type { Limiting } from './limiting.ts';
+
+const LOOK_MS = 250;
+
+type Holding = Pick<Limiting, 'isHeldDue' | 'sendHeld' | 'left' | 'limitLeft'>;
+
+/** Sends the merged points that requests left waiting, when no other request has taken them along: this receiver's, and dead ones'. */
+export class MergeInterval {
+  readonly #holding: Holding;
+  readonly #limits: IngestLimits;
+  readonly #deps: IngestDeps & { limit: MetricsLimit };
+  /** Hears how many points went out, and why they did not: they are tried again. */
+  readonly #sent: (points: number) => void;
+  readonly #failed: (error: Error) => void;
+  #timer: NodeJS.Timeout | undefined;
+  #sending: Promise<void> | undefined;
+
+  constructor(
+    holding: Holding,
+    limits: IngestLimits,
+    deps: IngestDeps & { limit: MetricsLimit },
+    events: { sent(points: number): void; failed(error: Error): void },
+  ) {
+    this.#holding = holding;
+    this.#limits = limits;
+    this.#deps = deps;
+    this.#sent = events.sent;
+    this.#failed = events.failed;
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => void this.#look(), LOOK_MS);
+  }
+
+  /** Sends what waits, whether it is due or not. */
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#sending;
+    this.#holding.sendHeld();
+    await this.#look();
+  }
+
+  #look(): Promise<void> {
+    this.#sending ??= this.#send().finally(() => {
+      this.#sending = undefined;
+    });
+    return this.#sending;
+  }
+
+  async #send(): Promise<void> {
+    try {
+      for (const name of this.#holding.left) await this.#sendLeft(name);
+      if (this.#holding.isHeldDue) this.#sent(await sendHeld(this.#limits, this.#deps, this.#deps.limit));
+    } catch (error) {
+      this.#failed(error as Error);
+    }
+  }
+
+  async #sendLeft(name: LeftPoints): Promise<void> {
+    const limit = await this.#holding.limitLeft(name);
+    this.#sent(await sendHeld(this.#limits, this.#deps, { ...this.#deps.limit, limit }));
+  }
+}
