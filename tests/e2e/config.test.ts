@@ -127,6 +127,7 @@ const LIVE: Record<string, [value: unknown, shown: () => Promise<unknown>]> = {
   'limiter.aggregate_labels': [['pod'], limiterOption('aggregateLabels', ['pod'])],
   'limiter.protected_labels': [['host'], limiterOption('protectedLabels', ['host'])],
   'limiter.gauge_reducer': ['max', limiterOption('gaugeReducer', 'max')],
+  'limiter.merge_interval': ['5s', limiterOption('mergeIntervalMs', 5_000)],
   'limiter.merged_temporality': ['delta', limiterOption('mergedTemporality', 'delta')],
   'limiter.overrides': [
     [{ metric: 'a.*', act_above: 0.1 }],
