@@ -48,11 +48,14 @@ it('asks Redis when nothing of a request is to be kept and the ledger may know b
     Number.POSITIVE_INFINITY,
     state,
   );
-  const of = (sources: readonly Buffer[]) =>
-    ({ batches: [], claim: { claim: { hasRefused: false, sources } } }) as unknown as Group;
+  const of = (sources: readonly Buffer[], held: readonly Buffer[] = []) =>
+    ({ batches: [], claim: { claim: { hasRefused: false, sources, held } } }) as unknown as Group;
   const [field, none] = [Buffer.alloc(8), Buffer.alloc(0)];
   expect(await enqueuer.enqueue({ prepare: () => of([]) })).toEqual([]);
   expect(asked).toEqual([]);
   expect(await enqueuer.enqueue({ prepare: () => of([field, none, none]) })).toEqual([]);
   expect(asked).toEqual([3]);
+  // Points that wait for their interval are kept by the step, though no batch leaves with it.
+  expect(await enqueuer.enqueue({ prepare: () => of([], [field, none]) })).toEqual([]);
+  expect(asked).toEqual([3, 0]);
 });
