@@ -536,6 +536,12 @@ describe('two things at once', () => {
     }
   });
 
+  it('put a loss before what it comes from', () => {
+    const status = after(STATES['data is being dropped']!.change, STATES['everything is rejected']!.change);
+    status.lately = { ...status.lately, droppedMs: 2_000 };
+    expect(codesOf(findingsOf(status))).toEqual(['fault dropping', 'fault all_rejected']);
+  });
+
   it('say of each pair what no constant could', () => {
     const saying = (...states: string[]) => summaryOf(after(...states.map((name) => STATES[name]!.change)));
     expect(saying('the upstream fails', 'the disk is full').data).toBe(

@@ -122,8 +122,8 @@ export function findingsOf(status: Known): Finding[] {
     ...missing(status),
     ...breakers(status),
     ...disk(status),
-    ...rejections(status),
     ...losses(status),
+    ...rejections(status),
     ...queue(status),
     ...limiter(status),
   ];
