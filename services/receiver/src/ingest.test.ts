@@ -103,24 +103,23 @@ describe('a 503', () => {
   });
 });
 
+const CLASSES = ['normal', 'high'] as const;
+
 /**
  * A request of metrics whose turn never comes, or whose step fails.
  * @param results what the step says instead of failing
+ * @param partsOf of how many classes it is each time that it is prepared
  */
 async function metricsWithout(
   turn: boolean,
-  limited: { needsLedger?: boolean; body?: Buffer },
+  limited: { needsLedger?: boolean; isHeld?: boolean; body?: Buffer },
   results?: EnqueueResult[],
+  partsOf = () => results?.length ?? 1,
 ) {
   const done: string[] = [];
+  const { needsLedger = false, isHeld = false } = limited;
   const what = {
-    ...{
-      dropped: 0,
-      message: '',
-      needsLedger: limited.needsLedger ?? false,
-      isHeld: false,
-      claim: undefined,
-    },
+    ...{ dropped: 0, message: '', needsLedger, isHeld, claim: undefined },
     undo: () => void done.push('undone'),
     wentElsewhere: () => void done.push('told later'),
     count: () => void done.push('counted'),
@@ -145,7 +144,7 @@ async function metricsWithout(
         busy: false,
       },
       classify: (_, body) =>
-        (results ?? ['']).map((__, i) => ({ class: i === 0 ? 'normal' : 'high', body: results && body })),
+        CLASSES.slice(0, partsOf()).map((name) => ({ class: name, body: results && body })),
       now: Date.now,
     },
   ).catch((error: OtlpError) => error.code);
@@ -171,6 +170,13 @@ it('metrics of which Redis had no memory for one part go another way whole: no p
     expect(await metricsWithout(true, {}, results)).toMatchObject({
       done: ['stored', 'stored', 'told later', 'counted'],
     });
+});
+
+it('points that wait in Redis do not go another way with others, which are made anew without them', async () => {
+  // With what waited it was one batch; without, it is two.
+  const parts = [1, 2];
+  const { done } = await metricsWithout(true, { isHeld: true }, ['no_memory'], () => parts.shift()!);
+  expect(done).toEqual(['undone', 'stored', 'stored', 'told later', 'counted']);
 });
 
 it('what needs the ledger is not acknowledged without the ledger, though nothing of it is to be kept', async () => {
