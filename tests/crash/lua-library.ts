@@ -50,7 +50,7 @@ export function library(call: LuaFunction): LuaTable {
   });
 }
 
-export function tableOf(fields: Record<string, LuaFunction | LuaValue>): LuaTable {
+function tableOf(fields: Record<string, LuaFunction | LuaValue>): LuaTable {
   const table = new LuaTable();
   for (const [key, value] of Object.entries(fields)) table.set(key, value as LuaValue);
   return table;

@@ -196,7 +196,7 @@ export function startScheduler(world: World, life: Life, bells?: Bells): void {
 }
 
 /** How the upstream answers; `undefined` when whoever asked is gone. */
-export type Answering = (life: Life, signal: string, body: Buffer) => Promise<Outcome>;
+type Answering = (life: Life, signal: string, body: Buffer) => Promise<Outcome>;
 
 export function startExporter(world: World, life: Life, answer: Answering, bells?: Bells): void {
   const store = storeOf(world, life, 'consumer', bells);

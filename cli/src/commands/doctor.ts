@@ -17,7 +17,7 @@ export async function doctorCommand(flags: AdminFlags & { json?: boolean; repair
   process.exitCode = EXIT_CODES[leftOver(diagnosis.damage)];
 }
 
-export function doctorText({ jobs, payloads, tookMs, repair, damage, difference }: Diagnosis): string {
+function doctorText({ jobs, payloads, tookMs, repair, damage, difference }: Diagnosis): string {
   const looked = `${countText(jobs, 'job')} and ${countText(payloads, 'payload')} in ${durationText(tookMs / 1000)}`;
   const books =
     difference === undefined

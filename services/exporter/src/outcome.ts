@@ -186,7 +186,7 @@ export interface Answer {
 }
 
 /** The row of the table that an answer belongs to. */
-export function meaningOf(status: number, otlp: boolean, retryOn: readonly number[] = []): Meaning {
+function meaningOf(status: number, otlp: boolean, retryOn: readonly number[] = []): Meaning {
   if (retryOn.includes(status)) return RETRIED_ON;
   const meaning = MEANINGS.find(({ statuses }) => statuses?.(status))!;
   return meaning.fate === 'delivered' && !otlp ? NO_OTLP : meaning;

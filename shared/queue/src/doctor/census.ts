@@ -4,7 +4,7 @@ import { numberField } from '../number-field.ts';
 /** Lists and sorted sets of a BullMQ queue in which a job may be. */
 export const LISTS = ['wait', 'active', 'paused'] as const;
 /** Of a class queue: what was set aside for other signals to pass. */
-export const ASIDES = ['aside:traces', 'aside:metrics', 'aside:logs', 'aside:profiles'] as const;
+const ASIDES = ['aside:traces', 'aside:metrics', 'aside:logs', 'aside:profiles'] as const;
 export const SETS = ['delayed', 'prioritized', 'failed', 'completed', 'waiting-children'] as const;
 export type Part = (typeof LISTS)[number] | (typeof ASIDES)[number] | (typeof SETS)[number];
 

@@ -609,7 +609,7 @@ function jobsText(n: number): string {
 }
 
 /** What balances the books again: a field that was no number gets what is missing. */
-export function correction(difference: number, unknown: readonly string[]): Record<string, number> {
+function correction(difference: number, unknown: readonly string[]): Record<string, number> {
   if (difference < 0) return { accepted: -difference };
   const field = unknown.find((name) => name === 'delivered' || name.startsWith('dropped:'));
   return { [field ?? 'dropped:unaccounted']: difference };

@@ -120,7 +120,7 @@ const moment = new Nanoseconds();
 /** An output may run so far ahead of the clock, a millisecond a point, before it moves by microseconds. */
 const AHEAD_MS = 60_000;
 /** Beyond this a producer's clock is not believed. */
-export const CLOCK_AHEAD_MS = 600_000;
+const CLOCK_AHEAD_MS = 600_000;
 
 /** Sources that make room for one block, at most. */
 const EVICTIONS_MAX = 64;

@@ -3,28 +3,9 @@ export const GAUGE = 5;
 export const SUM = 7;
 export const HISTOGRAM = 9;
 export const EXPONENTIAL = 10;
-export const SUMMARY = 11;
 
 export const DELTA = 1;
 export const CUMULATIVE = 2;
 
 /** The field of the attributes in a data point of each kind; 0 for what is no kind. */
 export const ATTRIBUTES_FIELD: readonly number[] = [0, 0, 0, 0, 0, 7, 0, 7, 0, 9, 1, 7];
-
-/** The field of the exemplars in a data point of each kind; 0 where there are none. */
-export const EXEMPLARS_FIELD: readonly number[] = [0, 0, 0, 0, 0, 5, 0, 5, 0, 8, 11, 0];
-
-export const KIND_NAMES: readonly string[] = [
-  '',
-  '',
-  '',
-  '',
-  '',
-  'gauge',
-  '',
-  'sum',
-  '',
-  'histogram',
-  'exponential_histogram',
-  'summary',
-];
