@@ -8,6 +8,7 @@ export interface ConfigFlags {
   listen?: string;
   admin?: string;
   data?: string;
+  json?: boolean;
 }
 
 const DEFAULT_FILE = 'nrdot.yaml';
@@ -20,6 +21,7 @@ export function configSource(flags: ConfigFlags): ConfigSource {
   if (flags.listen) overrides['receiver.listen'] = flags.listen;
   if (flags.admin) overrides['admin.listen'] = flags.admin;
   if (flags.data) overrides.data_dir = flags.data;
+  if (flags.json) overrides['log.format'] = 'json';
   return { ...(file ? { file } : {}), overrides, env: process.env };
 }
 

@@ -76,7 +76,7 @@ Examples:
       dlq
         .command('export')
         .description('write the batches that wait as OTLP JSON, one a line; they stay on disk'),
-      { json: false },
+      { json: 'say how many it were, or what was in the way, as JSON on standard error' },
     ),
   )
     .option('--output <file>', 'a new file, for its owner alone; default is standard output')

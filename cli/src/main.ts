@@ -1,10 +1,12 @@
 import { ConfigError } from '@nrdot/config';
 import { causeText } from '@nrdot/telemetry';
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import type { BenchFlags } from './commands/bench.ts';
 import type { ValidateFlags } from './commands/validate.ts';
 import { completion, SHELLS, type Shell } from './completion.ts';
 import type { ConfigFlags } from './config-flags.ts';
 import { addDlqCommands } from './dlq-program.ts';
+import { errorJson } from './error-json.ts';
 import { addObserveCommands } from './observe-program.ts';
 import { SERVICES } from './pipeline-services.ts';
 import { VERSION } from './version.ts';
@@ -29,7 +31,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return; // help, or the version
     process.exitCode = error instanceof ConfigError ? 2 : 1;
-    if (json) process.stdout.write(`${JSON.stringify(asJson(error), null, 2)}\n`);
+    if (json) process.stdout.write(`${JSON.stringify(errorJson(error), null, 2)}\n`);
     else process.stderr.write(asText(error));
     // What a command could not start may not live on, half a pipeline, behind its message.
     (await import('@nrdot/service')).endSoon();
@@ -40,13 +42,6 @@ function asText(error: unknown): string {
   return error instanceof ConfigError
     ? `The configuration is not valid:\n${error.message.replace(/^/gm, '  ')}\n`
     : `${causeText(error)}\n`;
-}
-
-function asJson(error: unknown): object {
-  if (error instanceof ConfigError)
-    return { error: { code: 'invalid_config', message: error.message, problems: error.problems } };
-  const code = error instanceof CommanderError ? 'bad_command' : 'failed';
-  return { error: { code, message: causeText(error).replace(/^error: /, '') } };
 }
 
 /** Every command with its flags. */
@@ -75,12 +70,14 @@ Examples:
     .option('--upstream <url>', 'base URL to deliver to; without one, a mock upstream is started')
     .option('--listen <host:port>', 'where to receive OTLP/HTTP')
     .option('--data <dir>', 'where Redis and the dlq keep their files')
+    .option('--json', 'print JSON lines: where everything is once it runs, and how it stopped; so is the log')
     .action(async (flags: ConfigFlags) => (await import('./commands/up.ts')).up(flags));
 
   for (const name of SERVICES) {
     const command = withConfig(program.command(name).description(`run one service: ${DESCRIPTIONS[name]}`));
     if (name === 'receiver') command.option('--listen <host:port>', 'where to receive OTLP/HTTP');
     if (name === 'exporter') command.option('--upstream <url>', 'base URL to deliver to');
+    command.option('--json', 'log JSON lines on a terminal too; print an error as JSON');
     if (name === 'dlq') {
       command.option('--data <dir>', 'where the segments are');
       addDlqCommands(command);
@@ -256,6 +253,10 @@ Examples:
     .option('--poison <text>', 'fails a request that has it in it')
     .option('--poison-status <code>', 'with this status instead of 500', status)
     .option('--outage', 'begin with every connection cut')
+    .option(
+      '--json',
+      'print JSON lines: where it is, then what arrived, each second that brought something, and at the end',
+    )
     .addHelpText(
       'after',
       `
@@ -292,8 +293,9 @@ Examples:
     )
     .argument('[flags...]', 'flags of the benchmark; -- --help lists them')
     .option('--yes', 'begin without being asked')
+    .option('--json', 'print JSON at the end: the results, and the file they are in')
     .allowUnknownOption()
-    .action(async (args: string[], flags: { yes?: boolean }) =>
+    .action(async (args: string[], flags: BenchFlags) =>
       (await import('./commands/bench.ts')).benchCommand(args, flags),
     );
 
@@ -301,6 +303,7 @@ Examples:
     .command('completion')
     .description('print a script that completes commands and flags')
     .addArgument(new Argument('<shell>').choices(SHELLS))
+    .option('--json', 'print JSON: the shell and the script')
     .addHelpText(
       'after',
       `
@@ -309,7 +312,10 @@ Examples:
   source <(nrdot completion zsh)    in ~/.zshrc
   nrdot completion fish > ~/.config/fish/completions/nrdot.fish`,
     )
-    .action((shell: Shell) => void process.stdout.write(completion(program, shell)));
+    .action((shell: Shell, flags: { json?: boolean }) => {
+      const script = completion(program, shell);
+      process.stdout.write(flags.json ? `${JSON.stringify({ shell, script }, null, 2)}\n` : script);
+    });
 
   return program;
 }

@@ -39,6 +39,7 @@ const { values: flags } = parseArgs({
     fresh: { type: 'boolean', default: false },
     'dry-run': { type: 'boolean', default: false },
     page: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
     out: { type: 'string', default: 'tests/artifacts/bench' },
     help: { type: 'boolean', default: false },
   },
@@ -56,6 +57,7 @@ const HELP = `node tests/bench/run.ts
   --resume          goes on where a run was cut short; without it, what is measured again is replaced
   --fresh           forgets all earlier results first
   --page            writes BENCHMARKS.md from all results there are
+  --json            prints JSON: what would be measured (--dry-run), or the file with the results and what is in it
   --out DIR         where results.json goes (tests/artifacts/bench)
 Suites run one after another add up in results.json. node tests/bench/report.ts makes the page from it.
 `;
@@ -89,7 +91,10 @@ async function main(): Promise<void> {
   if (!flags.resume) forget(results, plan(wish, all, nothing));
   const steps = plan(wish, all, results);
   say(describe(steps, wish));
-  if (flags['dry-run']) return;
+  if (flags['dry-run']) {
+    const seconds = steps.reduce((sum, step) => sum + secondsOf(step, wish), 0);
+    return print({ seconds, steps: steps.map(nameOf), notes: results.notes });
+  }
   const sink = await new Sink().start();
   const save = () => writeResults(file, results);
   let left = steps.reduce((sum, step) => sum + secondsOf(step, wish), 0);
@@ -108,7 +113,13 @@ async function main(): Promise<void> {
     save();
   }
   if (flags.page) writePage(results);
+  print({ file, ...results });
   say(`results in ${file}; node tests/bench/report.ts ${file} makes the page`);
+}
+
+/** What programs read; people read standard error. */
+function print(value: object): void {
+  if (flags.json) process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }
 
 function seconds(name: 'repetitions' | 'seconds' | 'warm-up' | 'heat'): number {
@@ -207,4 +218,8 @@ function line(m: Measurement): string {
   ].join('  ');
 }
 
-await main();
+await main().catch((error: Error) => {
+  if (!flags.json) throw error;
+  print({ error: { code: 'failed', message: error.message } });
+  process.exitCode = 1;
+});

@@ -43,6 +43,15 @@ describe('errors with --json', () => {
     [['status', '--json', '--nonsense'], 1, { code: 'bad_command', message: "unknown option '--nonsense'" }],
     [['validate', 'bad.yaml', '--json'], 2, { code: 'invalid_config' }],
     [['dlq', 'stats', '--json', '--config', 'bad.yaml'], 2, { code: 'invalid_config' }],
+    [['dlq', 'export', '--json', '--config', 'bad.yaml'], 2, { code: 'invalid_config' }],
+    [['dlq', 'export', '--json', '--dir', '.'], 1, { code: 'failed' }],
+    [['dlq', '--json', '--config', 'bad.yaml'], 2, { code: 'invalid_config' }],
+    [['up', '--json', '--config', 'bad.yaml'], 2, { code: 'invalid_config' }],
+    [['scheduler', '--json', '--nonsense'], 1, { code: 'bad_command' }],
+    [['mock-upstream', '--json', '--redirect', '301'], 1, { code: 'failed' }],
+    [['completion', 'tcsh', '--json'], 1, { code: 'bad_command' }],
+    [['bench', '--json'], 1, { code: 'failed' }],
+    [['bench', '--json', '--', '--dry-run', '--suite', 'nonsense'], 1, { code: 'failed' }],
   ])('%j is JSON too', async (args, expected, error) => {
     writeFileSync(join(dir.path, 'bad.yaml'), 'queue: { spill_at: 7 }\n');
     const { code, output } = await nrdot(...args);
@@ -50,6 +59,54 @@ describe('errors with --json', () => {
     const said = JSON.parse(output) as { error: { problems?: { path: string }[] } };
     expect(said.error).toMatchObject(error);
     if (expected === 2) expect(said.error.problems?.map(({ path }) => path)).toEqual(['queue.spill_at']);
+  });
+
+  it('the completion is a script, or JSON with it', async () => {
+    const script = `${(await nrdot('completion', 'fish')).output}\n`;
+    expect(JSON.parse((await nrdot('completion', 'fish', '--json')).output)).toEqual({
+      shell: 'fish',
+      script,
+    });
+  });
+
+  it('the benchmark says what it would measure', async () => {
+    await using child = startNrdot(['bench', '--json', '--', '--dry-run', '--no-peers'], {}, dir.path);
+    let out = '';
+    child.child.stdout!.on('data', (chunk: Buffer) => (out += chunk.toString()));
+    await new Promise((resolve) => child.child.once('close', resolve));
+    const { seconds, steps } = JSON.parse(out) as { seconds: number; steps: string[] };
+    expect(seconds).toBeGreaterThan(0);
+    expect(steps.length).toBeGreaterThan(3);
+  });
+
+  it('what goes on prints a JSON object a line: the whole in one process, the mock upstream, and an export', async () => {
+    const port = await freePort();
+    const mock = startNrdot(['mock-upstream', '--json', '--listen', `127.0.0.1:${port}`], {}, dir.path);
+    const url = `http://127.0.0.1:${port}`;
+    await mock.line(/"stats"/);
+    const up = startNrdot(
+      ['up', '--json', '--config', writeConfig(dir.path), '--upstream', url],
+      {},
+      dir.path,
+    );
+    const [line] = await up.line(/^\{"event":"running".*$/m);
+    const running = JSON.parse(line) as { otlp: string; admin: string };
+    expect(running).toMatchObject({ upstreams: [url], isMock: false, waitsFor: [] });
+    await nrdot('generate', '--endpoint', running.otlp, '--items', '300', '--batch', '50', '--rate', '0');
+    await mock.line(/"newItems"/);
+    const empty = await nrdot('dlq', 'export', '--json', '--admin', running.admin);
+    expect([empty.code, JSON.parse(empty.output)]).toEqual([0, { batches: 0, left: 0, damaged: 0 }]);
+    await up.end('SIGTERM');
+    const [, stopped] = await up.line(/^(\{"event":"stopped".*)$/m);
+    expect(JSON.parse(stopped!)).toMatchObject({
+      clean: true,
+      unclean: [],
+      message: 'Stopped. Nothing was waiting.',
+      books: { accepted: 300, delivered: 300 },
+    });
+    await mock.end('SIGTERM');
+    const [, ended] = await mock.line(/^(\{"ended".*)$/m);
+    expect(JSON.parse(ended!)).toMatchObject({ ended: true, items: 300, duplicates: 0, corrupted: 0 });
   });
 
   it('validate says that all is well', async () => {

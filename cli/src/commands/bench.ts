@@ -5,8 +5,13 @@ import { fileURLToPath } from 'node:url';
 
 const HARNESS = fileURLToPath(new URL('../../../tests/bench/run.ts', import.meta.url));
 
+export interface BenchFlags {
+  yes?: boolean;
+  json?: boolean;
+}
+
 /** `nrdot bench`: the benchmark of the project, with its own flags. It lives in the source tree. */
-export async function benchCommand(args: readonly string[], { yes }: { yes?: boolean }): Promise<void> {
+export async function benchCommand(args: readonly string[], { yes, json }: BenchFlags): Promise<void> {
   if (!existsSync(HARNESS)) {
     throw new Error(
       'the benchmark is part of the source tree, and this is a bundle: run "make bench" in a checkout. "nrdot generate --rate 0" finds the ceiling of what runs here.',
@@ -18,7 +23,9 @@ export async function benchCommand(args: readonly string[], { yes }: { yes?: boo
       'nothing was measured: the benchmark takes over half an hour of full load on this machine. "nrdot bench --yes" begins it; with -- --dry-run it tells what it would do.',
     );
   }
-  const child = spawn(process.execPath, [HARNESS, ...args], { stdio: 'inherit' });
+  const child = spawn(process.execPath, [HARNESS, ...args, ...(json ? ['--json'] : [])], {
+    stdio: 'inherit',
+  });
   process.exitCode = await new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
 }
 

@@ -2,6 +2,7 @@ import { createWriteStream, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { ConfigError } from '@nrdot/config';
 import {
   AREAS,
   type FileSystem,
@@ -13,6 +14,7 @@ import {
 } from '@nrdot/segment-log';
 import { countText, numberText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { errorJson } from '../error-json.ts';
 import { ProgressLine } from '../progress.ts';
 import { table } from '../table.ts';
 import { print, segmentTable } from './dlq.ts';
@@ -70,12 +72,35 @@ function checkedText(segments: readonly SegmentInfo[]): string {
   ].join(', ');
 }
 
-/** `nrdot dlq export`: batches as OTLP JSON, one a line. */
-export async function exportCommand(
-  flags: ReadingFlags & SelectionFlags & { output?: string },
-): Promise<void> {
+interface ExportFlags extends ReadingFlags, SelectionFlags {
+  output?: string;
+}
+
+interface Exported {
+  batches: number;
+  /** Profiles, and what OTLP cannot read. */
+  left: number;
+  damaged: number;
+}
+
+/** `nrdot dlq export`: batches as OTLP JSON, one a line. With `--json` so is, on standard error, what came of it. */
+export async function exportCommand(flags: ExportFlags): Promise<void> {
+  const told: Exported = { batches: 0, left: 0, damaged: 0 };
+  try {
+    if (!(await exported(flags, told))) return;
+  } catch (error) {
+    if (!flags.json) throw error;
+    // Standard output is what is exported: an error there would be taken for a batch.
+    process.stderr.write(`${JSON.stringify(errorJson(error))}\n`);
+    process.exitCode = error instanceof ConfigError ? 2 : 1;
+    return;
+  }
+  process.stderr.write(`${flags.json ? JSON.stringify(told) : exportedText(flags, told)}\n`);
+}
+
+/** @returns false when whoever reads it has had enough */
+async function exported(flags: ExportFlags, told: Exported): Promise<boolean> {
   const query = selectionQuery(flags, Date.now());
-  const told = { batches: 0, left: 0, damaged: 0 };
   const lines =
     flags.dir === undefined
       ? new AdminClient(flags).lines(`/api/dlq/export?${new URLSearchParams(query)}`, untilInterrupted())
@@ -96,17 +121,21 @@ export async function exportCommand(
         ));
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'EPIPE') return; // whoever read it has enough
+    if (code === 'EPIPE') return false;
     if (code === 'EEXIST')
       throw new Error(`--output ${flags.output}: it is there already; name another file`);
     throw code?.startsWith('E') ? new Error(`--output ${flags.output}: ${message}`) : error;
   }
-  const where = flags.output === undefined ? '' : ` to ${flags.output}`;
-  process.stderr.write(`Exported ${numberText(told.batches)} batches${where}; they are still on the disk.\n`);
-  if (told.left > 0)
-    process.stderr.write(`${told.left} were left out: they are profiles or nothing that OTLP can read.\n`);
-  if (told.damaged > 0)
-    process.stderr.write(`${told.damaged} are damaged; "nrdot dlq verify --dir ${flags.dir}" says where.\n`);
+  return true;
+}
+
+function exportedText({ output, dir }: ExportFlags, { batches, left, damaged }: Exported): string {
+  const where = output === undefined ? '' : ` to ${output}`;
+  return [
+    `Exported ${numberText(batches)} batches${where}; they are still on the disk.`,
+    ...(left > 0 ? [`${left} were left out: they are profiles or nothing that OTLP can read.`] : []),
+    ...(damaged > 0 ? [`${damaged} are damaged; "nrdot dlq verify --dir ${dir}" says where.`] : []),
+  ].join('\n');
 }
 
 async function* offline(

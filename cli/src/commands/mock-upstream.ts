@@ -22,25 +22,33 @@ export interface MockFlags {
   redirectTo?: string;
   poison?: string;
   poisonStatus?: number;
+  json?: boolean;
 }
 
 /** `nrdot mock-upstream`: runs until it is stopped, and prints what arrives. */
 export async function mockUpstreamCommand(flags: MockFlags): Promise<void> {
   const mock = await startMockUpstream({ listen: flags.listen, behaviour: behaviourOf(flags) });
-  process.stdout.write(`mock upstream on ${mock.url}; what arrived: ${mock.url}/_mock/stats\n`);
+  const say = (value: object, text: string) =>
+    void process.stdout.write(`${flags.json ? JSON.stringify(value) : text}\n`);
+  const stats = `${mock.url}/_mock/stats`;
+  say({ url: mock.url, stats }, `mock upstream on ${mock.url}; what arrived: ${stats}`);
   let before = 0;
   const ticker = setInterval(() => {
     const { items, requests, duplicates } = mock.stats();
     if (items === before) return;
-    process.stdout.write(
-      `${items} items (+${items - before}) in ${requests} requests, ${duplicates} twice\n`,
+    say(
+      { items, newItems: items - before, requests, duplicates },
+      `${items} items (+${items - before}) in ${requests} requests, ${duplicates} twice`,
     );
     before = items;
   }, 1_000);
   const stop = () => {
     clearInterval(ticker);
-    const { items, duplicates, corrupted } = mock.stats();
-    process.stdout.write(`received ${items} items, ${duplicates} twice, ${corrupted} damaged\n`);
+    const { items, requests, duplicates, corrupted } = mock.stats();
+    say(
+      { ended: true, items, requests, duplicates, corrupted },
+      `received ${items} items, ${duplicates} twice, ${corrupted} damaged`,
+    );
     void mock.close();
   };
   process.once('SIGINT', stop);

@@ -9,6 +9,7 @@ import { type ConfigFlags, configSource } from '../config-flags.ts';
 import { loggerOf, type Pipeline, type Stopped, startPipeline } from '../pipeline.ts';
 import { SERVICES } from '../pipeline-services.ts';
 import { PrivateRedis } from '../private-redis.ts';
+import { type Running, runningText } from '../running.ts';
 import { startError } from '../start-error.ts';
 import { stoppedText } from '../stopped.ts';
 import { VERSION } from '../version.ts';
@@ -32,7 +33,8 @@ export async function up(flags: ConfigFlags): Promise<void> {
   const source = configSource(flags);
   let { config } = loadConfig(source);
   const log = loggerOf(config, process.stderr.isTTY ?? false);
-  const say = (line: string) => process.stdout.write(`${line}\n`);
+  const say = (value: object, text: string) =>
+    void process.stdout.write(`${flags.json ? JSON.stringify(value) : text}\n`);
 
   let mock: MockUpstream | undefined;
   if (!hasUpstream(config)) {
@@ -82,7 +84,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
     starting.catch(() => {}); // looked at below, or nobody waits for it any more
     const first = await Promise.race([starting, asked]);
     if (typeof first === 'string') {
-      say(`${first}: stopping before all has started.`);
+      say({ event: 'stopping', signal: first }, `${first}: stopping before all has started.`);
       await end();
       process.exitCode = first === 'SIGINT' ? 130 : 143;
       return endSoon();
@@ -97,32 +99,31 @@ export async function up(flags: ConfigFlags): Promise<void> {
   const otlp = pipeline.otlp
     ? `${config.receiver.tls.certFile ? 'https' : 'http'}://${formatAddress(pipeline.otlp)}`
     : 'nowhere';
-  say(`NRDOT+ ${VERSION} is running.`);
-  say('');
-  say(
-    `  send OTLP/HTTP to   ${otlp}   (OTEL_EXPORTER_OTLP_ENDPOINT=${otlp} OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf)`,
-  );
-  say(
-    mock
-      ? `  delivered to        ${mock.url}   the built-in mock upstream: none is configured (--upstream URL, or exporter.endpoint)`
-      : `  delivered to        ${[...new Set([config.exporter.endpoint, ...Object.values(config.exporter.endpoints)])].filter(Boolean).join(', ')}`,
-  );
-  say(`  console             ${admin}/   where the data is, and why it waits`);
-  say(`  metrics and health  ${admin}/metrics  ${admin}/readyz`);
-  if (mock) say(`  what arrived        ${mock.url}/_mock/stats`);
-  say(`  data                ${config.dataDir}`);
-  if (redis) say(`  look into Redis     redis-cli -s ${redis.socket}`);
-  for (const why of pipeline.waitsFor())
-    say(`  waiting for         ${why}; what arrives meanwhile goes to disk`);
-  say('  stop                Ctrl-C; what is queued is kept and goes on at the next start');
-  say('');
+  const { endpoint, endpoints } = config.exporter;
+  const running: Running = {
+    event: 'running',
+    version: VERSION,
+    otlp,
+    upstreams: mock
+      ? [mock.url]
+      : [...new Set([endpoint, ...Object.values(endpoints)])].filter((url) => url !== undefined),
+    isMock: mock !== undefined,
+    admin,
+    data: config.dataDir,
+    ...(redis ? { redisSocket: redis.socket } : {}),
+    waitsFor: pipeline.waitsFor(),
+  };
+  say(running, runningText(running));
   const signal = await asked;
-  say(`${signal}: draining for at most ${durationText(config.admin.shutdownTimeoutMs / 1000)} …`);
+  say(
+    { event: 'stopping', signal, withinMs: config.admin.shutdownTimeoutMs },
+    `${signal}: draining for at most ${durationText(config.admin.shutdownTimeoutMs / 1000)} …`,
+  );
   const stopped = await stop();
   const books = stopped.unreached.length > 0 ? undefined : await booksAtTheEnd(config, log);
   await end();
   const { clean, text } = stoppedText(stopped, { books });
-  say(text);
+  say({ event: 'stopped', clean, message: text, ...stopped, ...(books ? { books } : {}) }, text);
   if (!clean) process.exitCode = 1;
   endSoon();
 }

@@ -1,0 +1,11 @@
+import { ConfigError } from '@nrdot/config';
+import { causeText } from '@nrdot/telemetry';
+import { CommanderError } from 'commander';
+
+/** An error as programs read it: every command that is given `--json` says it like this. */
+export function errorJson(error: unknown): object {
+  if (error instanceof ConfigError)
+    return { error: { code: 'invalid_config', message: error.message, problems: error.problems } };
+  const code = error instanceof CommanderError ? 'bad_command' : 'failed';
+  return { error: { code, message: causeText(error).replace(/^error: /, '') } };
+}
