@@ -44,7 +44,7 @@ redis: ## Install redis-server where it is absent
 prometheus: ## Install Prometheus for the tests of dashboards and alerts, where it can be had
 	@infra/install/prometheus.sh
 
-servers: ## Install nginx and tinyproxy for the tests behind them, where they can be had
+servers: ## Install nginx, tinyproxy and squid for the tests behind them, where they can be had
 	@infra/install/servers.sh
 
 bench: install redis build ## Measure beside the peers, and write BENCHMARKS.md (about 40 minutes; ARGS=--dry-run, --help)

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Installs Debian's nginx and tinyproxy for the tests of what people have before their backend, where they are absent and can be
-# had. Nothing else needs them, so that they are never a reason to fail: those tests are then left out, and say so.
+# Installs Debian's nginx, tinyproxy and squid for the tests of what people have before their backend, where they are absent and
+# can be had. Nothing else needs them, so that they are never a reason to fail: those tests are then left out, and say so.
 set -eu
 missing=''
-for program in nginx tinyproxy; do
+for program in nginx tinyproxy squid; do
   command -v "$program" >/dev/null 2>&1 || [ -x "/usr/sbin/$program" ] || missing="$missing $program"
 done
 if [ -z "$missing" ]; then exit 0; fi

@@ -17,10 +17,16 @@ import {
   makeCertificate,
   startFirstMember,
   startNginx,
+  startSquid,
   startTinyproxy,
 } from '../servers/servers.ts';
 
 const without = (name: string) => findProgram(name) === undefined;
+/** What a suite is called, with the reason when it is left out. */
+const named = (what: string, ...programs: string[]) => {
+  const absent = programs.filter(without).join(' ');
+  return absent ? `${what} (left out: there is no ${absent}; on Debian: apt-get install -y ${absent})` : what;
+};
 
 /** Runs a test with a mock upstream and a directory of its own. */
 async function withMock(run: (mock: MockUpstream, dir: string) => Promise<void>): Promise<void> {
@@ -66,19 +72,22 @@ async function upstreamFinding({ admin }: Running): Promise<string> {
   return findings.find(({ code }) => code.startsWith('breaker_'))?.text ?? '';
 }
 
-describe.skipIf(without('python3'))('a server in Python that reads the first gzip member', () => {
-  it('loses nothing of a backlog', () =>
-    withMock(async (mock, dir) => {
-      mock.set({ latencyMs: 1_000 });
-      await using server = await startFirstMember(mock.url);
-      setTimeout(() => mock.set({ latencyMs: 0 }), 1_500);
-      const one = { exporter: { concurrency: 1 } };
-      await delivers(mock, dir, server.url, { encoding: 'gzip', connections: 8 }, one);
-      expect(mock.stats().requests).toBeLessThan(60);
-    }));
-});
+describe.skipIf(without('python3'))(
+  named('a server in Python that reads the first gzip member', 'python3'),
+  () => {
+    it('loses nothing of a backlog', () =>
+      withMock(async (mock, dir) => {
+        mock.set({ latencyMs: 1_000 });
+        await using server = await startFirstMember(mock.url);
+        setTimeout(() => mock.set({ latencyMs: 0 }), 1_500);
+        const one = { exporter: { concurrency: 1 } };
+        await delivers(mock, dir, server.url, { encoding: 'gzip', connections: 8 }, one);
+        expect(mock.stats().requests).toBeLessThan(60);
+      }));
+  },
+);
 
-describe.skipIf(without('nginx'))('behind nginx', () => {
+describe.skipIf(without('nginx'))(named('behind nginx', 'nginx'), () => {
   it('with client_max_body_size: what it refuses with 413 arrives in parts', () =>
     withMock(async (mock, dir) => {
       await using nginx = await startNginx(dir, mock.url, 'client_max_body_size 100k;');
@@ -165,7 +174,7 @@ describe.skipIf(without('nginx'))('behind nginx', () => {
     }));
 });
 
-describe.skipIf(without('tinyproxy'))('by a proxy', () => {
+describe.skipIf(without('tinyproxy'))(named('by tinyproxy', 'tinyproxy'), () => {
   it('that the environment names; NO_PROXY excepts', () =>
     withMock(async (mock, dir) => {
       await using proxy = await startTinyproxy(dir);
@@ -199,4 +208,100 @@ describe.skipIf(without('tinyproxy'))('by a proxy', () => {
       expect(proxy.log()).toMatch(/CONNECT 127\.0\.0\.1:\d+/);
       expect(nginx.log()).not.toContain('HTTP/2.0');
     }));
+});
+
+describe.skipIf(without('squid') || without('nginx'))(named('by squid', 'squid', 'nginx'), () => {
+  const user = { name: 'nrdot', password: 'hunter2' };
+
+  /** The mock itself, or with TLS in front of it. */
+  async function upstreamOf(mock: MockUpstream, dir: string, scheme: string) {
+    if (scheme === 'http') return { url: mock.url, exporter: {}, [Symbol.asyncDispose]: async () => {} };
+    const { cert, key } = makeCertificate(dir);
+    const nginx = await startNginx(dir, mock.url, '', { cert, key });
+    return { ...nginx, exporter: { tls: { ca_file: cert } } };
+  }
+
+  it('that the environment names, without TLS', () =>
+    withMock(async (mock, dir) => {
+      await using squid = await startSquid(dir);
+      await delivers(mock, dir, mock.url, {}, {}, { HTTP_PROXY: squid.url });
+      expect(squid.log()).toMatch(/TCP_MISS\/200 \d+ POST http:\/\/127\.0\.0\.1:\d+\/v1\/traces/);
+    }));
+
+  it.each([
+    ['http', /TCP_MISS\/200 \d+ POST \S+ nrdot /],
+    ['https', /TCP_TUNNEL\/200 \d+ CONNECT 127\.0\.0\.1:\d+ nrdot /],
+  ])('that asks for a password, which it gets (%s)', (scheme, logged) =>
+    withMock(async (mock, dir) => {
+      await using squid = await startSquid(dir, { user });
+      await using upstream = await upstreamOf(mock, dir, scheme);
+      const proxy = squid.url.replace('//', `//${user.name}:${user.password}@`);
+      const log = await delivers(mock, dir, upstream.url, {}, { exporter: { ...upstream.exporter, proxy } });
+      expect(log).toContain(squid.url.replace('http://', ''));
+      expect(log).not.toContain(user.password);
+      await waitUntil(() => logged.test(squid.log()), { what: 'squid has logged it' });
+      expect(squid.log()).not.toContain('/407');
+    }),
+  );
+
+  it.each([
+    [
+      'that asks for a password, which it does not get',
+      'http',
+      { user },
+      '407 Proxy Authentication Required',
+    ],
+    [
+      'that asks for a password, which it does not get',
+      'https',
+      { user },
+      '407 Proxy Authentication Required',
+    ],
+    ['that makes no tunnel to there', 'https', { access: 'deny CONNECT' }, '403 Forbidden'],
+  ])('%s (%s): all is held, it is named, and when it lets through, all arrives', (_, scheme, how, answer) =>
+    withMock(async (mock, dir) => {
+      await using upstream = await upstreamOf(mock, dir, scheme);
+      await using closed = await startSquid(dir, how);
+      const exporter = { ...upstream.exporter, proxy: closed.url };
+      await using running = await startOne(dir, upstream, { exporter });
+      const report = await generate({ endpoint: running.otlp, rate: 0, batchSize: 20, items: 1_200 });
+      await untilHeld(running, report.items);
+      const place = closed.url.replace('http://', '');
+      expect(await upstreamFinding(running)).toContain(
+        `the address does not answer as an upstream — the proxy ${place} answered ${answer}.`,
+      );
+      expect(mock.stats().requests).toBe(0);
+      await closed[Symbol.asyncDispose]();
+      await using _open = await startSquid(dir, { port: closed.port });
+      expect(await untilQuiet(running.admin)).toMatchObject({ rejected: 0, dropped: 0, difference: 0 });
+      expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+    }),
+  );
+
+  it.each(['http', 'https'])(
+    'that is gone for a while (%s): all is kept, it is named, and all arrives',
+    (scheme) =>
+      withMock(async (mock, dir) => {
+        await using upstream = await upstreamOf(mock, dir, scheme);
+        await using gone = await startSquid(dir);
+        const exporter = { ...upstream.exporter, proxy: gone.url };
+        await using running = await startOne(dir, upstream, { exporter });
+        const load = { endpoint: running.otlp, rate: 0, batchSize: 20, items: 600 };
+        const before = await generate(load);
+        await untilQuiet(running.admin);
+        await gone[Symbol.asyncDispose]();
+        const during = await generate(load);
+        await waitUntil(async () => (await accounting(running.admin)).on_disk === during.items, {
+          what: 'what was sent without it is on disk',
+        });
+        const place = gone.url.replace('http://', '');
+        expect(await upstreamFinding(running)).toContain(
+          `the upstream fails — by the proxy ${place}: connection refused`,
+        );
+        await using _back = await startSquid(dir, { port: gone.port });
+        expect(await untilQuiet(running.admin)).toMatchObject({ rejected: 0, dropped: 0, difference: 0 });
+        for (const report of [before, during])
+          expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+      }),
+  );
 });

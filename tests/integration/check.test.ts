@@ -52,7 +52,7 @@ it('tells the name from the connection, TLS and something that speaks no HTTP', 
     `traces: network, connection refused by 127.0.0.1:${port}`,
   );
   expect((await check({ endpoint: 'http://up.example', proxy: `http://127.0.0.1:${port}` }))[0]).toMatch(
-    /^traces: proxy, connection refused/,
+    /^traces: proxy, by the proxy \S+ connection refused/,
   );
   const other = createServer((socket) => {
     socket.on('error', () => {});

@@ -1,7 +1,7 @@
 /** How the exporter speaks to an upstream, against a real HTTP server that says what it likes. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type AddressInfo, connect, type Socket } from 'node:net';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Upstream } from '../../services/exporter/src/upstream.ts';
 
 const RESPONSE_MAX_BYTES = 64 * 1024;
@@ -155,4 +155,102 @@ it('a redirect is followed with the key to its own host, and without it to anoth
     message: expect.stringContaining('it has moved to'),
   });
   expect(heard.length).toBe(4 + 6);
+});
+
+describe('by a proxy', () => {
+  let refuses = 0;
+  let hangs = false;
+  const proxy = createServer((request, response) => {
+    request.resume();
+    request.on('end', () => response.writeHead(refuses, { 'content-type': 'text/html' }).end('<html>'));
+  });
+  proxy.on('connect', (request, socket: Socket) => {
+    socket.on('error', () => {});
+    if (hangs) return;
+    if (refuses > 0) return void socket.end(`HTTP/1.1 ${refuses} No\r\ncontent-length: 0\r\n\r\n`);
+    const [host, port] = request.url!.split(':');
+    const onward = connect(Number(port), host, () => {
+      socket.write('HTTP/1.1 200 OK\r\n\r\n');
+      socket.pipe(onward).pipe(socket);
+    });
+    onward.on('error', () => socket.destroy());
+    socket.on('close', () => onward.destroy());
+  });
+  let name = '';
+  beforeAll(async () => {
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+    name = `127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+  });
+  afterAll(() => {
+    proxy.closeAllConnections();
+    proxy.close();
+  });
+
+  async function byProxy(
+    endpoint: string,
+    { at = name, timeoutMs = 5_000 } = {},
+    run = (by: Upstream) => by.send('traces', Buffer.from('body'), 'identity'),
+  ) {
+    const by = new Upstream({
+      ...{ endpoint, endpoints: {}, headers: {}, timeoutMs, userAgent: 'test' },
+      ...{ maxResponseBytes: RESPONSE_MAX_BYTES, connections: 1, tls: { insecureSkipVerify: false } },
+      proxyFor: () => `http://nrdot:hunter2@${at}`,
+    });
+    try {
+      return await run(by);
+    } finally {
+      await by.close();
+    }
+  }
+
+  it.each([
+    [407, { kind: 'hold', reason: 'place' }],
+    [403, { kind: 'hold', reason: 'place' }],
+    [400, { kind: 'hold', reason: 'place' }],
+    [413, { kind: 'hold', reason: 'place' }],
+    [503, { kind: 'retry', reason: 'unavailable' }],
+    [500, { kind: 'retry', reason: 'server_error' }],
+  ])(
+    'that answers %i to a tunnel: it is the proxy that says so, not of the data',
+    async (status, outcome) => {
+      refuses = status;
+      expect(await byProxy('https://127.0.0.1:1')).toMatchObject({
+        ...{ ...outcome, status },
+        message: expect.stringMatching(new RegExp(`^the proxy ${name} answered ${status} `)),
+      });
+    },
+  );
+
+  it('that asks for a password without a tunnel is held, and named', async () => {
+    refuses = 407;
+    expect(await byProxy('http://127.0.0.1:1')).toMatchObject({
+      ...{ kind: 'hold', reason: 'place', status: 407 },
+      message: `the proxy ${name} answered 407 Proxy Authentication Required`,
+    });
+  });
+
+  it.each(['http', 'https'])('that is not there (%s): what is said names it', async (scheme) => {
+    expect(await byProxy(`${scheme}://127.0.0.1:2`, { at: '127.0.0.1:1' })).toMatchObject({
+      ...{ kind: 'retry', reason: 'connection' },
+      message: expect.stringMatching(/^by the proxy 127\.0\.0\.1:1: .*refused/),
+    });
+  });
+
+  it('that hung with the tunnel is asked for another one', async () => {
+    hangs = true;
+    refuses = 0;
+    const send = (by: Upstream) => by.send('traces', Buffer.from('body'), 'identity');
+    const { port } = server.address() as AddressInfo;
+    const outcomes = await byProxy(`https://127.0.0.1:${port}`, { timeoutMs: 300 }, async (by) => {
+      const hung = await send(by);
+      hangs = false;
+      refuses = 407;
+      for (let i = 0; i < 20; i++) {
+        const next = await send(by);
+        if (next.kind !== 'retry' || next.reason !== 'timeout') return next;
+      }
+      return hung;
+    });
+    expect(outcomes).toMatchObject({ kind: 'hold', status: 407 });
+  });
 });

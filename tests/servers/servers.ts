@@ -1,8 +1,8 @@
 /** Servers that people have between NRDOT+ and their backend, as Debian has them. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { freePort, Process, waitUntil } from '@nrdot/testbed';
 
@@ -81,6 +81,70 @@ export async function startTinyproxy(
   const proxy = new Process('tinyproxy', findProgram('tinyproxy')!, ['-d', '-c', file]);
   await listening(proxy, port);
   return server(proxy, `http://127.0.0.1:${port}`);
+}
+
+/** A user that a program as root becomes, as squid does. */
+function ownedBy(user: string, dir: string): void {
+  const idOf = (flag: string) => Number(execFileSync('id', [flag, user], { encoding: 'utf8' }));
+  chownSync(dir, idOf('-u'), idOf('-g'));
+  chmodSync(dirname(dir), 0o711);
+}
+
+/**
+ * The forward proxy that companies have. With a user it asks for a password (407); to what is not allowed it says 403.
+ * @param port to start it again where it was
+ */
+export async function startSquid(
+  dir: string,
+  { user, access = 'allow all', port }: SquidOptions = {},
+): Promise<Server & { port: number }> {
+  const own = mkdtempSync(join(dir, 'squid-'));
+  const at = port ?? (await freePort());
+  const log = join(own, 'access.log');
+  const passwords = join(own, 'passwords');
+  const asRoot = process.getuid?.() === 0;
+  if (user) {
+    const hash = execFileSync('openssl', ['passwd', '-apr1', user.password], { encoding: 'utf8' });
+    writeFileSync(passwords, `${user.name}:${hash}`);
+  }
+  const auth = user
+    ? `auth_param basic program /usr/lib/squid/basic_ncsa_auth ${passwords}
+auth_param basic children 2 startup=1
+acl known proxy_auth REQUIRED
+http_access deny !known
+`
+    : '';
+  const file = join(own, 'squid.conf');
+  writeFileSync(
+    file,
+    `http_port 127.0.0.1:${at}
+visible_hostname localhost
+${asRoot ? 'cache_effective_user proxy' : ''}
+pid_filename none
+coredump_dir ${own}
+cache_log stdio:/dev/stderr
+access_log stdio:${log}
+netdb_filename none
+cache deny all
+pinger_enable off
+max_filedescriptors 1024
+shutdown_lifetime 0 seconds
+${auth}http_access ${access}
+`,
+  );
+  if (asRoot) ownedBy('proxy', own);
+  // -N: neither a daemon nor workers, so that what is ended is all there is.
+  const squid = new Process('squid', findProgram('squid')!, ['-N', '-d', '1', '-f', file]);
+  await listening(squid, at);
+  const read = () => (existsSync(log) ? readFileSync(log, 'utf8') : '');
+  return { ...server(squid, `http://127.0.0.1:${at}`, read), port: at };
+}
+
+export interface SquidOptions {
+  user?: { name: string; password: string };
+  /** What is let through, in squid's words. */
+  access?: string;
+  port?: number;
 }
 
 /** A server in Python that reads the first gzip member of a body and passes it on. */

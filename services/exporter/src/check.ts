@@ -66,9 +66,17 @@ async function failureOf(
   const { message } = outcome;
   const status = 'status' in outcome ? outcome.status : undefined;
   if (status === undefined) return networkFailure(message, url, config);
+  const proxy = 'proxy' in outcome ? outcome.proxy : undefined;
+  if (proxy !== undefined || status === 407) {
+    const todo =
+      status === 407
+        ? 'Set its user and password: exporter.proxy (http://user:password@host:port), or the environment.'
+        : `It makes no tunnel: may it reach ${url.host}?`;
+    return { part: 'proxy', found: message, todo };
+  }
   const said = `answers ${status}${message ? `: ${message}` : ''}`;
   if ([400, 409, 422].includes(status)) return undefined; // it speaks of the data, and there is none
-  if ([401, 402, 403, 407, 511].includes(status))
+  if ([401, 402, 403, 511].includes(status))
     return {
       part: 'key',
       found: said,

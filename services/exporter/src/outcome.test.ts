@@ -40,11 +40,10 @@ describe('what an answer means', () => {
   it('what speaks of the place holds, what speaks of the server is tried again', () => {
     expect([200, 202, 204, 207].map((status) => meant(status))).toEqual(Array(4).fill('delivered'));
     for (const status of [
-      301, 302, 303, 307, 308, 404, 405, 406, 410, 415, 421, 426, 501, 505, 520, 529, 530,
+      301, 302, 303, 307, 308, 404, 405, 406, 407, 410, 415, 421, 426, 501, 505, 520, 529, 530,
     ])
       expect([status, meant(status)]).toEqual([status, 'hold place']);
-    for (const status of [401, 402, 403, 407, 511])
-      expect([status, meant(status)]).toEqual([status, 'hold auth']);
+    for (const status of [401, 402, 403, 511]) expect([status, meant(status)]).toEqual([status, 'hold auth']);
     for (const status of [408, 425, 502, 503, 504])
       expect([status, meant(status)]).toEqual([status, 'retry unavailable']);
     for (const status of [500, 507, 598])

@@ -10,10 +10,17 @@ import type { Verdict } from '@nrdot/queue';
  */
 export type Outcome =
   | { kind: 'delivered'; refusedItems: number; message: string }
-  | { kind: 'retry'; reason: RetryReason; status?: number; retryAfterMs?: number; message: string }
-  | { kind: 'hold'; reason: HoldReason; status: number; retryAfterMs?: number; message: string }
+  | ({ kind: 'retry'; reason: RetryReason; status?: number } & Told)
+  | ({ kind: 'hold'; reason: HoldReason; status: number } & Told)
   | { kind: 'too-large'; status: number; message: string }
   | { kind: 'rejected'; reason: string; status: number; message: string };
+
+interface Told {
+  message: string;
+  retryAfterMs?: number;
+  /** The proxy that said so itself. */
+  proxy?: string;
+}
 
 export type RetryReason = 'throttled' | 'unavailable' | 'server_error' | 'connection' | 'timeout';
 export type HoldReason = 'auth' | 'place';
@@ -76,13 +83,22 @@ export const MEANINGS: readonly Meaning[] = [
     reads: '`nrdot dlq ls --rejected`, for a single item',
   },
   {
-    answers: '401, 402, 403, 407, 511',
-    statuses: among(401, 402, 403, 407, 511),
+    answers: '401, 402, 403, 511',
+    statuses: among(401, 402, 403, 511),
     fate: 'hold',
     reason: 'auth',
     hears: 'auth',
     becomes: 'kept; sending pauses',
     reads: 'the key is refused, and what was said',
+  },
+  {
+    answers: '407, and what a proxy answers below 500 when it makes no tunnel',
+    statuses: among(407),
+    fate: 'hold',
+    reason: 'place',
+    hears: 'place',
+    becomes: 'kept; sending pauses',
+    reads: 'which proxy, and what it answers; user and password belong in `exporter.proxy`',
   },
   {
     answers: '408, 425, 502, 503, 504, and what `exporter.retry_on` adds',
@@ -151,6 +167,8 @@ export const MEANINGS: readonly Meaning[] = [
 ];
 
 const RETRIED_ON = MEANINGS.find(({ reason }) => reason === 'unavailable')!;
+/** A proxy has seen neither data nor key: what it says cannot be about them. */
+const NO_WAY = MEANINGS.find(({ statuses }) => statuses?.(407))!;
 
 /**
  * What the breaker makes of an outcome.
@@ -183,28 +201,34 @@ export interface Answer {
   location?: string | undefined;
   /** Of whom it is the answer, without secrets. */
   url: string;
+  /** The proxy, when it answered in place of letting the request through. */
+  proxy?: string;
 }
 
 /** The row of the table that an answer belongs to. */
-function meaningOf(status: number, otlp: boolean, retryOn: readonly number[] = []): Meaning {
+function meaningOf({ status, otlp, proxy }: Answer, retryOn: readonly number[]): Meaning {
   if (retryOn.includes(status)) return RETRIED_ON;
+  if (proxy !== undefined && status < 500) return NO_WAY;
   const meaning = MEANINGS.find(({ statuses }) => statuses?.(status))!;
   return meaning.fate === 'delivered' && !otlp ? NO_OTLP : meaning;
 }
 
 /** @param retryOn statuses that are to be tried again, whatever else they mean */
 export function outcomeOf(answer: Answer, nowMs: number, retryOn: readonly number[] = []): Outcome {
-  const { status, refusedItems } = answer;
-  const { fate, reason } = meaningOf(status, answer.otlp, retryOn);
+  const { status, refusedItems, proxy } = answer;
+  const { fate, reason } = meaningOf(answer, retryOn);
   const retryAfterMs = parseRetryAfter(answer.retryAfter, nowMs);
-  const asked = retryAfterMs === undefined ? {} : { retryAfterMs };
+  const more = {
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    ...(proxy === undefined ? {} : { proxy }),
+  };
   switch (fate) {
     case 'delivered':
       return { kind: 'delivered', refusedItems, message: answer.message };
     case 'retry':
-      return { kind: 'retry', reason: reason as RetryReason, status, message: saidBy(answer), ...asked };
+      return { kind: 'retry', reason: reason as RetryReason, status, message: saidBy(answer), ...more };
     case 'hold':
-      return { kind: 'hold', reason: reason as HoldReason, status, message: heldBy(answer), ...asked };
+      return { kind: 'hold', reason: reason as HoldReason, status, message: heldBy(answer), ...more };
     case 'too-large':
       return { kind: 'too-large', status, message: saidBy(answer) };
     case 'rejected':
@@ -218,12 +242,15 @@ function named({ status }: Answer): string {
 }
 
 function saidBy(answer: Answer): string {
-  return answer.message || `the upstream answered ${named(answer)} and said no more`;
+  const { message, proxy } = answer;
+  const who = proxy === undefined ? 'the upstream' : `the proxy ${proxy}`;
+  return message || `${who} answered ${named(answer)} and said no more`;
 }
 
 /** What is held for its place is mended by a person, who needs to know which place. */
 function heldBy(answer: Answer): string {
-  const { location, url, message } = answer;
+  const { location, url, message, proxy } = answer;
+  if (proxy !== undefined) return `the proxy ${proxy} answered ${named(answer)}`;
   if (location !== undefined) return `${url} answered ${named(answer)}: it has moved to ${location}`;
   if (answer.status < 300)
     return `${url} answered ${named(answer)} with ${answer.contentType || 'a body'}, which is no OTLP answer`;

@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
 import { type ContentEncoding, readExportResponse, readStatus, SIGNALS, type Signal } from '@nrdot/otlp';
 import { causeText } from '@nrdot/telemetry';
-import { Agent, buildConnector, type Dispatcher, ProxyAgent } from 'undici';
+import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici';
 import { type Hop, isOtlpAnswer, nextHop, type Outcome, outcomeOf } from './outcome.ts';
+import { proxyName } from './proxy.ts';
 
 export interface UpstreamOptions {
   /** Base URL; the signal's path is appended. Not needed where each signal has its own. */
@@ -39,7 +40,12 @@ interface RawAnswer {
   body: Buffer;
   /** At least so many bytes came. */
   bodyBytes: number;
+  /** The proxy says so: nothing went past it. */
+  ofProxy?: true;
 }
+
+/** How undici tells that a proxy made no tunnel, or wants a password (a test holds it to that). */
+const PROXY_ANSWERED = /^Proxy .*\((\d{3})\)/;
 
 /** The OTLP/HTTP backend that everything is sent to. */
 export class Upstream {
@@ -79,6 +85,9 @@ export class Upstream {
           ...common,
           uri: proxy,
           connectTimeout: timeoutMs,
+          // A tunnel that is not made keeps its connection from the next request for as long as it is waited for.
+          clientFactory: (origin, options) => new Pool(origin, { ...options, headersTimeout: timeoutMs }),
+          proxyTls: { allowH2: false },
           requestTls: {
             allowH2: false,
             rejectUnauthorized: !tls.insecureSkipVerify,
@@ -100,16 +109,17 @@ export class Upstream {
   async send(signal: Signal, body: Buffer, encoding: ContentEncoding): Promise<Outcome> {
     let hop: Hop = { url: this.#urls.get(signal)!, withSecrets: true };
     let answer: RawAnswer;
+    let proxy: string | undefined;
     try {
       for (let hops = 0; ; hops++) {
-        const agent = this.#agentFor(this.#options.proxyFor?.(hop.url));
-        answer = await this.#exchange(agent, this.#requestTo(hop, body, encoding));
+        proxy = this.#options.proxyFor?.(hop.url);
+        answer = await this.#exchange(this.#agentFor(proxy), this.#requestTo(hop, body, encoding));
         const next = nextHop(answer.status, header(answer, 'location'), hop, hops);
         if (!next) break;
         hop = next;
       }
     } catch (error) {
-      return this.#networkOutcome(error);
+      return this.#networkOutcome(error, proxy);
     }
     const { status: statusCode, body: text, bodyBytes } = answer;
     const contentType = header(answer, 'content-type') ?? '';
@@ -127,6 +137,7 @@ export class Upstream {
         message: partial?.message ?? status?.message ?? '',
         location: location === undefined ? undefined : shownUrl(URL.parse(location, hop.url.href)),
         url: shownUrl(hop.url),
+        ...(answer.ofProxy && proxy ? { proxy: proxyName(proxy) } : {}),
       },
       Date.now(),
       this.#options.retryOn,
@@ -173,6 +184,12 @@ export class Upstream {
       }, timeoutMs);
       const fail = (error: Error) => {
         clearTimeout(timer);
+        const [, answered] = PROXY_ANSWERED.exec(error.message) ?? [];
+        if (answered)
+          return resolve({
+            ...{ status: Number(answered), headers: {}, body: Buffer.alloc(0), bodyBytes: 0 },
+            ofProxy: true,
+          });
         // The status line of a failure decides even when its body is cut off; a cut success may not have been one.
         if (status >= 300) resolve({ status, headers, body: Buffer.alloc(0), bodyBytes: 0 });
         else reject(error);
@@ -209,13 +226,13 @@ export class Upstream {
     await Promise.all([...this.#agents.values()].map((agent) => agent.close()));
   }
 
-  #networkOutcome(error: unknown): Outcome {
+  #networkOutcome(error: unknown, proxy: string | undefined): Outcome {
     const { name, code } = error as Error & { code?: string };
     const timedOut = name === 'TimeoutError' || (code ?? '').includes('TIMEOUT');
     return {
       kind: 'retry',
       reason: timedOut ? 'timeout' : 'connection',
-      message: this.#fit(causeText(error)),
+      message: this.#fit(`${proxy ? `by the proxy ${proxyName(proxy)}: ` : ''}${causeText(error)}`),
     };
   }
 

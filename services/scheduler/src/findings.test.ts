@@ -207,7 +207,7 @@ const STATES: Record<
     codes: ['fault breaker_open'],
     data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the address does not answer as an upstream — http://up/v1/traces answered 404 Not Found. What arrives goes to disk. Next try in 12 s. → Set the right exporter.endpoint (the base URL, such as https://otlp.nr-data.net) and start again.',
+      'Delivery has been paused for 42 s: the address does not answer as an upstream — http://up/v1/traces answered 404 Not Found. What arrives goes to disk. Next try in 12 s. → Set the right exporter.endpoint (the base URL, such as https://otlp.nr-data.net), or exporter.proxy where a proxy answers, and start again.',
     ],
   },
   'the upstream is being tried': {

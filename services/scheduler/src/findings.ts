@@ -96,7 +96,7 @@ const REASONS: Record<string, { what: string; alone: boolean; todo: string }> = 
   place: {
     what: 'the address does not answer as an upstream',
     alone: false,
-    todo: 'Set the right exporter.endpoint (the base URL, such as https://otlp.nr-data.net) and start again.',
+    todo: 'Set the right exporter.endpoint (the base URL, such as https://otlp.nr-data.net), or exporter.proxy where a proxy answers, and start again.',
   },
 };
 
