@@ -1,12 +1,16 @@
 import { defineConfig } from 'vitest/config';
 
+/** Waits in tests may take so many times what they take on a quiet machine: tests/testbed/src/wait-until.ts. */
+const env = { NRDOT_TEST_PATIENCE: '4' };
+
 export default defineConfig({
   test: {
     projects: [
       {
         test: {
           name: 'unit',
-          testTimeout: 60_000,
+          env,
+          testTimeout: 240_000,
           include: [
             '{shared,services,cli}/**/*.test.ts',
             'tests/{testbed,fuzz,crash,security,cost}/**/*.test.ts',
@@ -19,8 +23,9 @@ export default defineConfig({
           name: 'system',
           include: ['tests/{integration,e2e,faults,docs,bench,senders}/**/*.test.ts'],
           fileParallelism: false,
-          testTimeout: 180_000,
-          hookTimeout: 120_000,
+          env,
+          testTimeout: 720_000,
+          hookTimeout: 480_000,
         },
       },
       {
@@ -29,8 +34,9 @@ export default defineConfig({
           name: 'docker',
           include: ['tests/docker/**/*.test.ts'],
           fileParallelism: false,
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
+          env,
+          testTimeout: 720_000,
+          hookTimeout: 480_000,
         },
       },
     ],

@@ -69,14 +69,14 @@ beforeAll(() => {
 afterAll(() => restore());
 
 describe('the crash model finds that', () => {
-  it.each(MUTATIONS)('%s', { timeout: 120_000 }, async (_what, sound, broken, finds) => {
+  it.each(MUTATIONS)('%s', async (_what, sound, broken, finds) => {
     const { failure } = await withScripts([{ sound, broken }], () =>
       explore(SCHEDULES, SEED, { shrinkingRuns: 0 }),
     );
     expect(failure?.broken).toMatch(finds);
   });
 
-  it('what spills is done with before it is on the disk', { timeout: 120_000 }, async () => {
+  it('what spills is done with before it is on the disk', async () => {
     const append = SegmentLog.prototype.append;
     const spy = vi.spyOn(SegmentLog.prototype, 'append').mockImplementation(async function (
       this: SegmentLog,
@@ -92,9 +92,7 @@ describe('the crash model finds that', () => {
     }
   });
 
-  it('what was written off is told by the log, and not found again after a kill', {
-    timeout: 120_000,
-  }, async () => {
+  it('what was written off is told by the log, and not found again after a kill', async () => {
     const { writtenOff } = Ledger.prototype;
     const opened = new WeakMap<Ledger, Set<string>>();
     const spy = vi.spyOn(Ledger.prototype, 'writtenOff').mockImplementation(function (

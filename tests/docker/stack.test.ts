@@ -65,7 +65,7 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
     await buildImage();
     stack = await Stack.plan();
     await stack.up();
-  }, 600_000);
+  });
   afterEach(async ({ task }) => {
     if (task.result?.state === 'fail') console.error(await stack.logs());
   });

@@ -37,7 +37,7 @@ describe('nrdot demo', () => {
     expect(page).toContain(`${held} of ${promises} promises held`);
     expect(page.match(/<svg/g)!.length).toBeGreaterThanOrEqual(5);
     expect(page).not.toMatch(/NaN|undefined/);
-  }, 420_000);
+  });
 
   it('says so when a promise is broken', async () => {
     writeFileSync(
@@ -48,14 +48,14 @@ describe('nrdot demo', () => {
     expect(output, output).toMatch(/BROKEN +Shares of critical, high and normal are 5 : 3 : 1/);
     expect(output, output).toMatch(/\d of 3 promises held, 1 BROKEN/);
     expect(status, output).toBe(1);
-  }, 180_000);
+  });
 
   it('ends at once when it is interrupted, and leaves nothing running', async () => {
     await using child = startNrdot(['demo', '--act', 'outage'], {}, dir.path);
     await child.line(/breaker closed; delivered [1-9]/, 60_000);
     expect(await child.end('SIGINT')).toBe(130);
     expect(child.output()).toContain('Stopped.');
-  }, 100_000);
+  });
 });
 
 describe('commands that speak to what runs', () => {

@@ -75,7 +75,7 @@ it('the dlq, killed again and again while it writes and while it replays, loses 
   expect(books).toMatchObject({ accepted: ITEMS, delivered: ITEMS, dropped: 0, difference: 0 });
   expect(mock.stats()).toMatchObject({ duplicates: 0, corrupted: 0 });
   await mock.close();
-}, 180_000);
+});
 
 it('a second dlq on a directory that has one does not start, and says whose it is', async () => {
   using dir = temporaryDirectory();

@@ -91,7 +91,7 @@ describe('more than the upstream takes', () => {
     for (const report of [first, second])
       expect(complaint(judge(report, mock.received(report.run)))).toBe('');
     expect(mock.stats().duplicates).toBe(0);
-  }, 120_000);
+  });
 });
 
 describe('two schedulers', () => {

@@ -216,7 +216,7 @@ describe.skipIf(!prometheus)(`a real Prometheus${why}`, () => {
     const now = (await watcher.get('alerts')) as { alerts: { annotations: { description: string } }[] };
     const words = now.alerts.map(({ annotations }) => annotations.description);
     expect(words.join('\n')).toMatch(/^The upstream refused \d+(\.\d+)? items of nrdot in 15 minutes\.$/m);
-  }, 90_000);
+  });
 
   it('counts nothing twice on four services with several instances of each that can have them', async () => {
     await using redis = await TestRedis.start({ dir: dir.path });
@@ -240,5 +240,5 @@ describe.skipIf(!prometheus)(`a real Prometheus${why}`, () => {
     // The shares of the classes are of all that moved, by whichever scheduler.
     expect(await watcher.now('sum(apq_moved_items_total)')).toBeGreaterThanOrEqual(books.delivered);
     expect(await watcher.now('sum(max by (class) (apq_weight_ratio))')).toBeCloseTo(1);
-  }, 90_000);
+  });
 });

@@ -36,7 +36,7 @@ describe('the weighted move', () => {
       expect(Math.abs(moved.critical / 5 - moved.normal)).toBeLessThanOrEqual(600);
       expect(Math.abs(moved.high / 3 - moved.normal)).toBeLessThanOrEqual(700);
     }
-  }, 120_000);
+  });
 
   it('works for whoever has work, and gives two schedulers at once the same shares', async () => {
     await enqueue(...Array.from({ length: 30 }, () => batch('normal')));

@@ -114,7 +114,7 @@ for (const sender of SENDERS) {
           OTEL_EXPORTER_OTLP_PROTOCOL: 'http/protobuf',
           OTEL_EXPORTER_OTLP_COMPRESSION: compression,
         },
-        timeout: 60_000,
+        timeout: 240_000,
       });
       expect(stderr).not.toMatch(/fail|error|exception/i);
       const sent = stdout.trim().split('\n');

@@ -122,7 +122,7 @@ function check(made: Rig, bodies: [Uint8Array, [number, number][]][]): number {
 describe('whatever comes', () => {
   const bodies = fc.array(fc.tuple(body, damage), { minLength: 1, maxLength: 4 });
 
-  it('is merged into valid requests, and every point is accounted for', { timeout: 180_000 }, () => {
+  it('is merged into valid requests, and every point is accounted for', () => {
     let merged = 0;
     fc.assert(
       fc.property(
@@ -134,7 +134,7 @@ describe('whatever comes', () => {
     expect(merged).toBeGreaterThan(10);
   });
 
-  it('goes into overflow streams just as well', { timeout: 180_000 }, () => {
+  it('goes into overflow streams just as well', () => {
     fc.assert(
       fc.property(bodies, (list) => {
         const made = ruledRig([], [], { maxKeys: 64, criticalAction: 'overflow', aggregateLabels: [] });
