@@ -1,4 +1,5 @@
 /** Every fault there is: where it can strike, how it is done and how it ends. */
+import { execFileSync } from 'node:child_process';
 import {
   closeSync,
   existsSync,
@@ -14,6 +15,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { BatchMaker, type Behaviour, HEALTHY, TEST_SIGNALS, waitUntil, workload } from '@nrdot/testbed';
+import type { Orders } from './orders.ts';
 import { LINK_FAULTS, type LinkFault } from './proxy.ts';
 import { FORMS, type Form, LINKS, PROCESSES, type Stack } from './stack.ts';
 import type { ClusterRedis, SentinelRedis } from './topology.ts';
@@ -68,6 +70,12 @@ const SLOW_LINK = 128 * 1024;
 export const EIO_RATE = 0.4;
 /** A damaged segment needs something on the disk first. */
 const SPILL_WAIT_MS = 120_000;
+/** Of a tenth of a second, a process that is starved of CPU runs so long. */
+const RUNS_MS = 10;
+const SLICE_MS = 100;
+const SLOW_FSYNC_MS = 1_000;
+/** So many more files than it has open a process may open. */
+const DESCRIPTORS_LEFT = 2;
 /** How often the dlq looks at the books. */
 const LOOK_MS = 2_000;
 
@@ -142,14 +150,75 @@ function clock(direction: string, ms: number): Kind {
   return {
     name: `clock: ${direction} an hour and right again`,
     forms: FORMS,
-    targets: (form) => PROCESSES[form].filter((name) => name !== 'redis'),
+    targets: withoutRedis,
     lastsMs: [300, 1_500],
     repeats: false,
     strike: async ({ stack }, target) => {
-      stack.order(target, { clockMs: ms });
+      await stack.order(target, { clockMs: ms });
       return async () => stack.order(target, {});
     },
   };
+}
+
+/** A process begins with a wrong clock, as before the time is set from the network; later it is right. */
+function startsWith(direction: string, ms: number): Kind {
+  return {
+    name: `clock: ${direction} an hour at the start, right later`,
+    forms: FORMS,
+    targets: withoutRedis,
+    lastsMs: [500, 2_000],
+    repeats: true,
+    weight: 0.5,
+    strike: async ({ stack }, target) => {
+      await stack.kill(target);
+      await stack.order(target, { clockMs: ms });
+      await stack.restart(target);
+      return async () => stack.order(target, {});
+    },
+  };
+}
+
+/** A changed file, and then the first one again. */
+function reload(what: string, exporter: Record<string, unknown>): Kind {
+  return {
+    name: `reload ${what}`,
+    forms: FORMS,
+    targets: withoutRedis,
+    lastsMs: [0, 500],
+    repeats: false,
+    strike: async ({ stack }, target) => {
+      await stack.configure(target, { exporter });
+      return async () => stack.configure(target, {});
+    },
+  };
+}
+
+/** A fault that the disk of the dlq can have while the upstream is away, so that all of it goes there. */
+function disk(name: string, orders: Orders): Kind {
+  return {
+    name: `dlq: ${name} in an outage`,
+    forms: FORMS,
+    targets: dlqOf,
+    lastsMs: [500, 2_000],
+    repeats: true,
+    strike: async ({ stack }, target) => {
+      await stack.order(target, orders);
+      stack.mock.set({ outage: true });
+      return async () => {
+        await stack.order(target, {});
+        stack.mock.set({ ...HEALTHY });
+      };
+    },
+  };
+}
+
+function withoutRedis(form: Form): readonly string[] {
+  return PROCESSES[form].filter((name) => name !== 'redis');
+}
+
+/** The process that has the disk. */
+function dlqOf(form: Form): readonly string[] {
+  return [form === 'one' ? 'up' : 'dlq'];
 }
 
 export const KINDS: readonly Kind[] = [
@@ -181,7 +250,7 @@ export const KINDS: readonly Kind[] = [
     // Longer than the lock on a job: another exporter takes it up.
     name: 'freeze beyond the lock',
     forms: ['services'],
-    targets: () => ['exporter1', 'exporter2', 'dlq'],
+    targets: () => ['exporter1', 'exporter2', 'scheduler1', 'scheduler2', 'dlq'],
     lastsMs: [11_000, 13_000],
     repeats: true,
     weight: 0.25,
@@ -193,7 +262,7 @@ export const KINDS: readonly Kind[] = [
   {
     name: 'restart (SIGTERM)',
     forms: FORMS,
-    targets: (form) => PROCESSES[form].filter((name) => name !== 'redis'),
+    targets: withoutRedis,
     lastsMs: [50, 500],
     repeats: true,
     weight: 2,
@@ -217,6 +286,65 @@ export const KINDS: readonly Kind[] = [
         await stack.ready();
       }
       return async () => {};
+    },
+  },
+  {
+    // As an upgrade does it: one after the other, each when the one before is ready.
+    name: 'rolling restart of all services',
+    forms: ['services', 'sentinel', 'cluster'],
+    targets: () => ['services'],
+    lastsMs: [0, 200],
+    repeats: true,
+    alone: true,
+    strike: async ({ stack }) => {
+      for (const name of withoutRedis(stack.form)) {
+        await stack.process(name).end('SIGTERM');
+        await stack.restart(name);
+        await stack.ready();
+      }
+      return async () => {};
+    },
+  },
+  reload('of a live option', { headers: { 'x-reloaded': 'yes' } }),
+  reload('of a file that is not valid', { timeout: 'soon' }),
+  {
+    // Others get the CPU, as on a machine that is shared.
+    name: 'CPU cut to a tenth',
+    forms: FORMS,
+    targets: (form) => PROCESSES[form],
+    lastsMs: [500, 2_500],
+    repeats: true,
+    strike: async ({ stack }, target) => {
+      const pid = await stack.pid(target);
+      const over = new AbortController();
+      const starving = (async () => {
+        while (!over.signal.aborted) {
+          if (!signalled(pid, 'SIGSTOP')) return;
+          await wait(SLICE_MS - RUNS_MS);
+          if (!signalled(pid, 'SIGCONT')) return;
+          await wait(RUNS_MS);
+        }
+      })();
+      return async () => {
+        over.abort();
+        await starving;
+      };
+    },
+  },
+  {
+    name: 'no descriptors left',
+    forms: FORMS,
+    targets: withoutRedis,
+    lastsMs: [300, 1_500],
+    repeats: true,
+    needs: () => process.platform === 'linux',
+    strike: async ({ stack }, target) => {
+      const pid = await stack.pid(target);
+      const open = readdirSync(`/proc/${pid}/fd`).length;
+      const before = limitFiles(pid, open + DESCRIPTORS_LEFT);
+      return async () => {
+        if (before !== undefined) limitFiles(pid, before);
+      };
     },
   },
   {
@@ -358,6 +486,8 @@ export const KINDS: readonly Kind[] = [
   },
   clock('forward', CLOCK_STEP_MS),
   clock('back', -CLOCK_STEP_MS),
+  startsWith('forward', CLOCK_STEP_MS),
+  startsWith('back', -CLOCK_STEP_MS),
   ...LINK_FAULTS.map(link),
   upstream('outage', { outage: true }, true),
   upstream('429 with Retry-After', { throttleRate: 1, retryAfterSeconds: 1 }, false),
@@ -403,18 +533,25 @@ export const KINDS: readonly Kind[] = [
       };
     },
   },
+  { ...disk('EIO', { eioRate: EIO_RATE }), weight: 2 },
+  disk('EIO on open, rename, unlink and read', { eioElsewhereRate: EIO_RATE }),
+  disk('fsync takes a second', { fsyncMs: SLOW_FSYNC_MS }),
   {
-    name: 'dlq: EIO in an outage',
+    // From the start of its process: it finds the disk so. It may end over it, and is started again.
+    name: 'dlq: disk read-only in an outage',
     forms: FORMS,
-    targets: (form) => [form === 'one' ? 'up' : 'dlq'],
+    targets: dlqOf,
     lastsMs: [500, 2_000],
     repeats: true,
-    weight: 2,
+    needs: (stack) => stack.smallDisk,
     strike: async ({ stack }, target) => {
-      stack.order(target, { eioRate: EIO_RATE });
+      await stack.kill(target);
+      stack.remountDisk('ro');
       stack.mock.set({ outage: true });
+      await stack.restart(target);
       return async () => {
-        stack.order(target, {});
+        stack.remountDisk('rw');
+        await stack.restart(target);
         stack.mock.set({ ...HEALTHY });
       };
     },
@@ -505,10 +642,32 @@ export function kindOf(name: string): Kind {
 }
 
 function thaw(pid: number): void {
+  signalled(pid, 'SIGCONT');
+}
+
+/** @returns whether there is such a process: the other fault of the pair may have killed it */
+function signalled(pid: number, signal: NodeJS.Signals): boolean {
   try {
-    process.kill(pid, 'SIGCONT');
+    return process.kill(pid, signal);
   } catch {
-    // Killed by the other fault of the pair.
+    return false;
+  }
+}
+
+/**
+ * Sets how many files a process may have open.
+ * @returns what it was; undefined when the process is gone
+ */
+function limitFiles(pid: number, most: number): number | undefined {
+  const of = [`--pid=${pid}`];
+  const prlimit = (...args: string[]) =>
+    execFileSync('prlimit', [...of, ...args], { stdio: 'pipe' }).toString();
+  try {
+    const before = prlimit('--nofile', '--output=SOFT', '--noheadings');
+    prlimit(`--nofile=${most}:`);
+    return Number(before);
+  } catch {
+    return undefined;
   }
 }
 

@@ -4,4 +4,8 @@ export interface Orders {
   clockMs?: number;
   /** Share of writes and fsyncs that fail with EIO, 0 to 1. */
   eioRate?: number;
+  /** Share of opens, renames, unlinks, listings and reads in the dlq's directory that fail with EIO, 0 to 1. */
+  eioElsewhereRate?: number;
+  /** How long each fsync takes longer, in ms. */
+  fsyncMs?: number;
 }

@@ -3,7 +3,9 @@
  * clock, and lets its disk fail. It takes orders from the file NRDOT_FAULT_ORDERS, at its start and at each SIGUSR2.
  */
 import { existsSync, readFileSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import promises, { open } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
+import { setTimeout as wait } from 'node:timers/promises';
 import { isMainThread } from 'node:worker_threads';
 import type { Orders } from './orders.ts';
 
@@ -17,7 +19,8 @@ if (file && isMainThread) {
   read();
   process.on('SIGUSR2', read);
   stepClock();
-  await failDisk();
+  await failHandles();
+  failFiles();
 }
 
 /** The wall clock only: what measures intervals by it is what shall be found. */
@@ -30,16 +33,41 @@ function stepClock(): void {
   });
 }
 
-/** Writes and fsyncs through file handles, which is how the segment log and its ledger write, and nothing else does. */
-async function failDisk(): Promise<void> {
+type Methods = Record<string, (...args: unknown[]) => Promise<unknown>>;
+
+/** Through file handles the segment log and its ledger read, write and fsync, and nothing else does. */
+async function failHandles(): Promise<void> {
   await using handle = await open('/dev/null', 'r');
-  const methods = Object.getPrototypeOf(handle) as Record<string, (...args: unknown[]) => Promise<unknown>>;
+  const methods = Object.getPrototypeOf(handle) as Methods;
   for (const name of ['write', 'writeFile', 'sync', 'datasync']) {
-    const real = methods[name]!;
-    methods[name] = async function (this: unknown, ...args: unknown[]) {
-      if (Math.random() < (orders.eioRate ?? 0))
-        throw Object.assign(new Error(`EIO: i/o error, ${name}`), { code: 'EIO', errno: -5, syscall: name });
-      return real.apply(this, args);
-    };
+    spoil(methods, name, async () => {
+      mayFail(orders.eioRate, name);
+      if (orders.fsyncMs && name.endsWith('sync')) await wait(orders.fsyncMs);
+    });
   }
+  spoil(methods, 'read', async () => mayFail(orders.eioElsewhereRate, 'read'));
+}
+
+/** What the segment log does to whole files. A directory of other files, or of another process, is not its. */
+function failFiles(): void {
+  const methods = promises as unknown as Methods;
+  for (const name of ['open', 'rename', 'unlink', 'readdir']) {
+    spoil(methods, name, async (path) => {
+      if (/[/]dlq(?:[/]|$)/.test(String(path))) mayFail(orders.eioElsewhereRate, name);
+    });
+  }
+  syncBuiltinESMExports();
+}
+
+function spoil(methods: Methods, name: string, before: (...args: unknown[]) => Promise<void>): void {
+  const real = methods[name]!;
+  methods[name] = async function (this: unknown, ...args: unknown[]) {
+    await before(...args);
+    return real.apply(this, args);
+  };
+}
+
+function mayFail(rate: number | undefined, syscall: string): void {
+  if (Math.random() < (rate ?? 0))
+    throw Object.assign(new Error(`EIO: i/o error, ${syscall}`), { code: 'EIO', errno: -5, syscall });
 }

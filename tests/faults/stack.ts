@@ -1,7 +1,7 @@
 /** A pipeline that faults are done to: every connection goes through a proxy, every process can be killed and started. */
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   Balancer,
@@ -113,6 +113,7 @@ export class Stack {
   readonly #processes = new Map<string, Process>();
   readonly #start = new Map<string, () => Process>();
   readonly #admin = new Map<string, string>();
+  readonly #configs = new Map<string, { dir: string; config: Record<string, unknown> }>();
   #redis: TestRedis | undefined;
   #topology: Topology | undefined;
 
@@ -210,14 +211,36 @@ export class Stack {
   }
 
   /** Tells a process what to do to itself from now on; what it was told before is over. */
-  order(name: string, orders: Orders): void {
+  async order(name: string, orders: Orders): Promise<void> {
     writeFileSync(this.#ordersFile(name), JSON.stringify(orders));
-    const process = this.process(name);
-    if (process.running) process.signal('SIGUSR2');
+    await this.#tell(name, 'SIGUSR2');
+  }
+
+  /** A signal that a process which has just been started would die of: it is sent when that listens to it. */
+  async #tell(name: string, signal: 'SIGUSR2' | 'SIGHUP'): Promise<void> {
+    const listens = () => !this.process(name).running || catches(this.process(name).pid, signal);
+    await waitUntil(listens, { what: `${name} listens to ${signal}`, timeoutMs: READY_MS });
+    if (this.process(name).running) this.process(name).signal(signal);
   }
 
   #ordersFile(name: string): string {
     return join(this.dir, name, 'orders.json');
+  }
+
+  /** Writes a process's configuration anew, with these options over its own, and has it read again. */
+  async configure(name: string, over: Record<string, Record<string, unknown>>): Promise<void> {
+    const { dir, config } = this.#configs.get(name)!;
+    const sections = Object.entries(over).map(([section, options]) => [
+      section,
+      { ...(config[section] as object), ...options },
+    ]);
+    writeConfig(dir, { ...config, ...Object.fromEntries(sections) });
+    await this.#tell(name, 'SIGHUP');
+  }
+
+  /** The dlq's disk; only a small one of its own can be. No process may have a file open on it. */
+  remountDisk(as: 'ro' | 'rw'): void {
+    execFileSync('mount', ['-o', `remount,${as}`, this.dlqDir]);
   }
 
   async kill(name: string): Promise<void> {
@@ -345,13 +368,15 @@ export class Stack {
     const admin = `127.0.0.1:${await steadyPort()}`;
     const dir = join(this.dir, name);
     mkdirSync(dir, { recursive: true });
-    const file = writeConfig(dir, {
+    const whole = {
       ...SETTINGS,
       exporter: { ...SETTINGS.exporter, endpoint: this.#url('exporters-upstream') },
       ...config,
       data_dir: join(this.dir, 'data'),
       admin: { ...SETTINGS.admin, listen: admin },
-    });
+    };
+    const file = writeConfig(dir, whole);
+    this.#configs.set(name, { dir, config: whole });
     this.#admin.set(name, `http://${admin}`);
     const env = { ...ENVIRONMENT, NRDOT_FAULT_ORDERS: this.#ordersFile(name) };
     this.#start.set(name, () => startNrdot([name.replace(/\d$/, ''), '--config', file], env, this.dir));
@@ -377,4 +402,12 @@ export class Stack {
       // Not allowed here: the faults that need it are left out.
     }
   }
+}
+
+/** Whether a process has a handler for a signal; where that cannot be known, it is taken to have one. */
+function catches(pid: number, signal: NodeJS.Signals): boolean {
+  const status = `/proc/${pid}/status`;
+  if (!existsSync(status)) return true;
+  const [, caught = '0'] = /SigCgt:\s*([0-9a-f]+)/.exec(readFileSync(status, 'utf8')) ?? [];
+  return ((BigInt(`0x${caught}`) >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
 }
