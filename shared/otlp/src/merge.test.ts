@@ -1,6 +1,8 @@
 /** One body of several: what a server that reads one gzip member, or one zstd frame, gets of it. */
 import { randomBytes } from 'node:crypto';
+import { buffer } from 'node:stream/consumers';
 import {
+  createGzip,
   type createInflateRaw,
   gunzipSync,
   gzipSync,
@@ -11,6 +13,8 @@ import {
 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { gzipBody, withPadding } from '../test/gzip-bodies.ts';
+import { findBlocks } from './deflate-blocks.ts';
 import { asOneStream } from './merge.ts';
 
 const LIMITS = { maxBytes: 64 * 1024 * 1024 };
@@ -29,36 +33,16 @@ function firstMember(body: Buffer): { plain: Buffer; left: number } {
   };
 }
 
-const text = fc
-  .array(fc.oneof(fc.constantFrom('http.request.method', 'GET', 'service.name', '\n'), fc.string()), {
-    maxLength: 2_000,
-  })
-  .map((words) => Buffer.from(words.join('')));
-const noise = fc.uint8Array({ maxLength: 20_000 }).map((bytes) => Buffer.from(bytes));
-const run = fc
-  .tuple(fc.nat({ max: 255 }), fc.nat({ max: 300_000 }))
-  .map(([byte, length]) => Buffer.alloc(length, byte));
-const plainBody = fc.oneof(text, noise, run);
-const howCompressed = fc.record({
-  level: fc.integer({ min: 0, max: 9 }),
-  memLevel: fc.integer({ min: 1, max: 9 }),
-  strategy: fc.constantFrom(
-    zlib.Z_DEFAULT_STRATEGY,
-    zlib.Z_HUFFMAN_ONLY,
-    zlib.Z_RLE,
-    zlib.Z_FIXED,
-    zlib.Z_FILTERED,
-  ),
-});
-
 describe('several gzip bodies', () => {
   it('leave as one member with all that was in them, whatever compressed them', async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.tuple(plainBody, howCompressed), { minLength: 2, maxLength: 6 }),
+        fc.array(fc.tuple(gzipBody, fc.nat({ max: 255 })), { minLength: 2, maxLength: 6 }),
         async (bodies) => {
-          const members = bodies.map(([plain, how]) => gzipSync(plain, how));
-          const whole = Buffer.concat(bodies.map(([plain]) => plain));
+          const members = bodies.map(([{ member }, padding]) =>
+            withPadding(member, findBlocks(member, GZIP_HEADER_BYTES * 8)!.to, padding),
+          );
+          const whole = Buffer.concat(bodies.map(([{ plain }]) => plain));
           const joined = await asOneStream(members, 'gzip', LIMITS);
           expect(gunzipSync(joined).equals(whole)).toBe(true); // its CRC and size too
           expect(firstMember(joined).plain.equals(whole)).toBe(true);
@@ -71,6 +55,22 @@ describe('several gzip bodies', () => {
       ),
       { numRuns: 200 },
     );
+  });
+
+  it('that were flushed while they were written leave as one member', async () => {
+    for (const kind of [zlib.Z_PARTIAL_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_BLOCK]) {
+      const gzip = createGzip();
+      for (const word of ['first', 'second', 'third']) {
+        gzip.write(word.repeat(50));
+        await new Promise<void>((resolve) => gzip.flush(kind, resolve));
+      }
+      gzip.end();
+      const body = await buffer(gzip);
+      const joined = await asOneStream([body, gzipSync('a'), body], 'gzip', LIMITS);
+      const plain = gunzipSync(body).toString();
+      expect(gunzipSync(joined).toString()).toBe(`${plain}a${plain}`);
+      expect(firstMember(joined)).toMatchObject({ left: 0, plain: gunzipSync(joined) });
+    }
   });
 
   it('a body that its client made of several members becomes one; one of one member is the very bytes that came', async () => {
