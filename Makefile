@@ -26,7 +26,7 @@ test-docker: install ## Build the image and test it and the compose stack; needs
 
 test-senders: install redis ## Install the OpenTelemetry SDKs of Python, Go and Java and the Collector into ~/.cache, where they can be had, and test with them
 	@node tests/senders/install.ts
-	@npm run --silent test -- tests/senders
+	@npm run --silent test -- tests/senders tests/e2e/collector
 
 build: install ## Type check and bundle into dist/
 	@npm run --silent typecheck

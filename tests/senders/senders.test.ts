@@ -5,18 +5,14 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { fromBinary, toJson } from '@bufbuild/protobuf';
 import {
   Browser,
   findChromium,
-  freePort,
   type Page,
-  Process,
   startMockUpstream,
   temporaryDirectory,
   waitUntil,
@@ -26,6 +22,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { referenceRequest } from '../../shared/otlp/test/reference.ts';
 import { findCollector } from '../bench/peers/build.ts';
 import { type Running, startOne, untilQuiet } from '../kit.ts';
+import { startCollector } from '../servers/servers.ts';
 import { commandOf, SENDERS } from './senders.ts';
 
 const TO_INSTALL = 'make test-senders installs it';
@@ -129,30 +126,9 @@ describe.skipIf(!collector)(
   `the OpenTelemetry Collector${collector ? '' : ` (left out: ${TO_INSTALL})`}`,
   () => {
     it.each(['protobuf', 'json'])('has all it took delivered, sending %s', async (format) => {
-      const port = await freePort();
-      const file = join(dir.path, `collector-${format}.yaml`);
-      const pipeline = { receivers: ['otlp'], processors: ['batch'], exporters: ['otlphttp'] };
-      writeFileSync(
-        file,
-        JSON.stringify({
-          receivers: { otlp: { protocols: { http: { endpoint: `127.0.0.1:${port}` } } } },
-          processors: { batch: {} },
-          exporters: { otlphttp: { endpoint: running.otlp, encoding: format === 'json' ? 'json' : 'proto' } },
-          service: {
-            telemetry: { metrics: { level: 'none' } },
-            pipelines: { traces: pipeline, metrics: pipeline, logs: pipeline },
-          },
-        }),
-      );
-      await using process = new Process('collector', collector!, ['--config', file], {}, dir.path);
-      const endpoint = `http://127.0.0.1:${port}`;
-      await waitUntil(
-        async () => {
-          if (!process.running) throw new Error(process.output());
-          return (await fetch(`${endpoint}/v1/traces`)).status === 405;
-        },
-        { what: 'the Collector listens' },
-      );
+      const exporter = { endpoint: running.otlp, encoding: format === 'json' ? 'json' : 'proto' };
+      await using started = await startCollector(collector!, dir.path, exporter, { batch: true });
+      const { url: endpoint, process } = started;
       mock.reset();
       const ids = Array.from({ length: 1_000 }, () => [randomBytes(16), randomBytes(8)] as const);
       const spans = ids.map(([traceId, spanId]) => ({

@@ -147,6 +147,48 @@ export interface SquidOptions {
   port?: number;
 }
 
+/**
+ * The OpenTelemetry Collector, OTLP/HTTP in and out.
+ * @param binary where `findCollector` found it
+ * @param exporter options of its `otlphttp`
+ * @param more its port, to start it again where it was; whether its batch processor is in between
+ */
+export async function startCollector(
+  binary: string,
+  dir: string,
+  exporter: { endpoint: string } & Record<string, unknown>,
+  more: { port?: number; batch?: boolean } = {},
+): Promise<{ url: string; port: number; process: Process } & AsyncDisposable> {
+  const port = more.port ?? (await freePort());
+  const file = join(mkdtempSync(join(dir, 'collector-')), 'collector.yaml');
+  const pipeline = {
+    ...{ receivers: ['otlp'], exporters: ['otlphttp'] },
+    ...(more.batch ? { processors: ['batch'] } : {}),
+  };
+  writeFileSync(
+    file,
+    JSON.stringify({
+      receivers: { otlp: { protocols: { http: { endpoint: `127.0.0.1:${port}` } } } },
+      ...(more.batch ? { processors: { batch: {} } } : {}),
+      exporters: { otlphttp: exporter },
+      service: {
+        telemetry: { metrics: { level: 'none' } },
+        pipelines: { traces: pipeline, metrics: pipeline, logs: pipeline },
+      },
+    }),
+  );
+  const process = new Process('collector', binary, ['--config', file], {}, dir);
+  const url = `http://127.0.0.1:${port}`;
+  await waitUntil(
+    async () => {
+      if (!process.running) throw new Error(process.output());
+      return (await fetch(`${url}/v1/traces`)).status === 405;
+    },
+    { what: 'the Collector listens' },
+  );
+  return { url, port, process, [Symbol.asyncDispose]: () => process[Symbol.asyncDispose]() };
+}
+
 /** A server in Python that reads the first gzip member of a body and passes it on. */
 export async function startFirstMember(upstream: string): Promise<Server> {
   const script = fileURLToPath(new URL('first_member.py', import.meta.url));

@@ -113,6 +113,8 @@ export interface MockUpstreamOptions {
   behaviour?: Partial<Behaviour>;
   /** Keep the last so many requests whole. */
   keep?: number;
+  /** What comes was encoded anew on its way, as by a Collector: its items are known by their ids alone. */
+  encodedAnew?: boolean;
   /** Called with each request that was taken, decompressed, in the order of their arrival. */
   taken?(signal: TestSignal, body: Buffer): void;
 }
@@ -155,7 +157,8 @@ class Mock implements MockUpstream {
   readonly #keep: number;
   readonly #taken: MockUpstreamOptions['taken'];
   #behaviour: Behaviour;
-  #received = new Received();
+  readonly #encodedAnew: boolean;
+  #received: Received;
   #kept: KeptRequest[] = [];
   #counts = emptyCounts();
   #concurrency = 0;
@@ -168,6 +171,8 @@ class Mock implements MockUpstream {
     this.#behaviour = { ...HEALTHY, ...options.behaviour };
     this.#keep = options.keep ?? 0;
     this.#taken = options.taken;
+    this.#encodedAnew = options.encodedAnew ?? false;
+    this.#received = new Received(this.#encodedAnew);
     this.#server = createServer((request, response) => {
       this.#serve(request, response).catch((error: Error) => {
         if (!response.headersSent && !response.destroyed) response.writeHead(500).end(error.message);
@@ -214,7 +219,7 @@ class Mock implements MockUpstream {
   }
 
   reset(): void {
-    this.#received = new Received();
+    this.#received = new Received(this.#encodedAnew);
     this.#kept = [];
     this.#counts = emptyCounts();
   }
