@@ -1,5 +1,6 @@
 import { loadConfig } from '@nrdot/config';
 import { formatAddress } from '@nrdot/service';
+import { causeText } from '@nrdot/telemetry';
 import { configSource } from './config-flags.ts';
 
 /** How a command is told which process to speak to. */
@@ -24,6 +25,9 @@ export class AdminRefusal extends Error {
     this.body = body;
   }
 }
+
+/** Nobody is at the admin address. */
+export class NothingAnswers extends Error {}
 
 /** Speaks to the admin address of a running service. Every error says what to do next. */
 export class AdminClient {
@@ -87,11 +91,11 @@ export class AdminClient {
         ...(body ? { body: JSON.stringify(body) } : {}),
       });
     } catch (error) {
-      const { cause, message, name } = error as Error & { cause?: { code?: string } };
+      const { name } = error as Error;
       if (name === 'AbortError') throw error;
       if (name === 'TimeoutError') throw new Error(`${this.url}${path} did not answer in time; try it again`);
-      throw new Error(
-        `nothing answers at ${this.url} (${cause?.code ?? message}). Is it running? "nrdot up" starts everything; --admin HOST:PORT names another address.`,
+      throw new NothingAnswers(
+        `nothing answers at ${this.url} (${causeText(error)}). Is it running? "nrdot up" starts everything; --admin HOST:PORT names another address.`,
       );
     }
     if (response.ok) return response;

@@ -45,12 +45,14 @@ export function loggerOf(config: Config, terminal: boolean): Logger {
 
 /**
  * Starts services in this process, the last in the path first, with one admin address for all of them.
+ * @param redisIsOwn whether this process runs the Redis that they use
  * @throws when one cannot start; those started before it are stopped
  */
 export async function startPipeline(
   live: LiveConfig,
   services: readonly ServiceName[],
   log: Logger,
+  { redisIsOwn = false } = {},
 ): Promise<Pipeline> {
   const { config } = live;
   for (const warning of warningsOf(config)) log.warn(warning);
@@ -69,7 +71,7 @@ export async function startPipeline(
     record: (event) => status.note(event),
   });
   const host: Host = {
-    ...{ log, transitions, metrics: registry.metrics, registry, admin, live, status },
+    ...{ log, transitions, metrics: registry.metrics, registry, admin, live, status, redisIsOwn },
     ...bells,
   };
   live.follow(({ log: { level } }) => () => {

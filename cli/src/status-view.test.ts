@@ -1,6 +1,7 @@
+import { readFileSync } from 'node:fs';
 import type { PipelineStatus } from '@nrdot/scheduler';
 import { describe, expect, it } from 'vitest';
-import { statusLine, statusLines } from './status-view.ts';
+import { CLASS_COLUMNS, statusLine, statusLines } from './status-view.ts';
 import { clipped } from './terminal.ts';
 
 /** What is known when neither Redis nor a service has said anything. */
@@ -19,6 +20,7 @@ const BARE: PipelineStatus = {
     received: 1_234.4,
     accepted: 0,
     limiterDropped: 0,
+    dropped: 0,
     moved: { critical: 0, high: 0, normal: 0 },
     delivered: 0,
     stored: 0,
@@ -45,19 +47,94 @@ describe('the status of a pipeline', () => {
     }
   });
 
-  it('tells how full the disk itself is, beside what the dlq holds of its capacity', () => {
-    const area = { items: 0, waitingBytes: 0, diskBytes: 0, segments: 0, oldestReceivedAt: 0 };
-    const GIB = 1024 ** 3;
-    const dlq: NonNullable<PipelineStatus['dlq']> = {
-      ...{ state: 'disk_full', diskBytes: GIB, capacityBytes: 15 * GIB, segments: [], segmentsLeftOut: 0 },
-      disk: { freeBytes: GIB / 20, totalBytes: 5 * GIB, reserveBytes: GIB / 16 },
-      areas: { critical: area, high: area, normal: area, rejected: area },
-      quarantinedBytes: 0,
-      replay: { paused: false, outstanding: 0, bytesPerSecond: 1, drainSeconds: 0, replayedItems: 0 },
-    };
-    expect(statusLines({ ...BARE, dlq }, { url: 'http://here', colour: false }).join('\n')).toMatch(
-      /^disk {7}\[={24}\] 0 items; 1\.0 GiB, 7 % of dlq\.capacity \(15\.0 GiB\); the disk itself is 99 % full,\s+51\.2 MiB free$/m,
+  const GIB = 1024 ** 3;
+  const area = (items = 0, diskBytes = 0, oldestReceivedAt = 0) => ({
+    ...{ items, waitingBytes: 0, diskBytes, segments: 0, oldestReceivedAt },
+  });
+  const dlqWith = (
+    change: Partial<NonNullable<PipelineStatus['dlq']>>,
+  ): NonNullable<PipelineStatus['dlq']> => ({
+    ...{ state: 'ok', diskBytes: GIB, capacityBytes: 15 * GIB, segments: [], segmentsLeftOut: 0 },
+    disk: { freeBytes: 80 * GIB, totalBytes: 200 * GIB, reserveBytes: GIB / 16 },
+    areas: { critical: area(), high: area(), normal: area(), rejected: area() },
+    quarantinedBytes: 0,
+    replay: { paused: false, outstanding: 0, bytesPerSecond: 1, drainSeconds: 0, replayedItems: 0 },
+    ...change,
+  });
+  const textOf = (status: PipelineStatus) =>
+    statusLines(status, { url: 'http://here', colour: false }).join('\n');
+  const diskLine = (dlq: PipelineStatus['dlq']) =>
+    /^disk {7}(.*(?:\n {11}.*)*)/m
+      .exec(textOf({ ...BARE, ...(dlq ? { dlq } : {}) }))![1]!
+      .replace(/\n +/g, ' ');
+
+  it('tells how full the dlq is of its capacity, and names the file system where that limits it', () => {
+    expect(diskLine(dlqWith({ diskBytes: 3 * GIB }))).toMatch(
+      /^\[={5} {19}\] 20 % full: 3\.0 GiB of 15\.0 GiB \(dlq\.capacity\); 0 items to come back$/,
     );
+    const short = { freeBytes: 2 * GIB, totalBytes: 50 * GIB, reserveBytes: GIB };
+    expect(diskLine(dlqWith({ diskBytes: 3 * GIB, disk: short }))).toMatch(
+      /^\[={18} {6}\] room for 1\.0 GiB: its file system has 2\.0 GiB free, of which dlq\.reserve keeps 1\.0 GiB; holds 3\.0 GiB of 15\.0 GiB \(dlq\.capacity\); 0 items/,
+    );
+    const full = { freeBytes: GIB / 20, totalBytes: 5 * GIB, reserveBytes: GIB / 16 };
+    expect(diskLine(dlqWith({ state: 'disk_full', diskBytes: 0, disk: full }))).toMatch(
+      /^\[={24}\] room for 0 B: its file system has 51\.2 MiB free/,
+    );
+  });
+
+  it('tells how full the rejected area is, and since when it waits', () => {
+    const rejected = area(700, GIB / 2, BARE.at - 120_000);
+    const dlq = dlqWith({ rejectedCapacityBytes: GIB, areas: { ...dlqWith({}).areas, rejected } });
+    expect(diskLine(dlq)).toMatch(
+      /; 700 rejected items, 50 % full: 512 MiB of 1\.0 GiB \(dlq\.rejected_capacity\)$/,
+    );
+    expect(textOf({ ...BARE, dlq })).toMatch(/^ +rejected +- +- +700 +2 min +- +-$/m);
+    expect(textOf({ ...BARE, dlq: dlqWith({}) })).not.toMatch(/^ +rejected/m);
+  });
+
+  it('knows since when the oldest waits, in Redis or on disk', () => {
+    const areas = { ...dlqWith({}).areas, normal: area(10, 1, BARE.at - 90_000) };
+    expect(textOf({ ...BARE, dlq: dlqWith({ areas }) })).toMatch(/^ +normal +\? +\? +10 +90 s +\? +-$/m);
+  });
+
+  it('has rates of loss and of refusals where there are any', () => {
+    const rates = { ...BARE.rates, refusedRequests: 2.5, dropped: 30 };
+    const books = {
+      accepted: 9,
+      delivered: 0,
+      queued: 0,
+      on_disk: 0,
+      rejected: 0,
+      dropped: 9,
+      difference: 0,
+    };
+    expect(textOf({ ...BARE, rates, books })).toMatch(/refused 2\.5 requests\/s\s+dropped 30\/s/);
+    expect(textOf({ ...BARE, books })).not.toMatch(/refused|dropped \d+\/s/);
+    expect(textOf({ ...BARE, rates })).not.toMatch(/dropped 30/); // only the books know
+    expect(statusLine({ ...BARE, books })).toContain('  dropped 9  difference 0');
+  });
+
+  it('says what a service does, within the width', () => {
+    const line = {
+      service: 'receiver',
+      instance: 'host:1',
+      ageMs: 0,
+      upMs: 1,
+      version: '0',
+      rssBytes: 1,
+    } as const;
+    const services = [
+      { ...line, problem: `Redis at ${'x'.repeat(90)}: gone`, state: 'accepts, straight to disk' },
+    ];
+    const text = textOf({ ...BARE, services });
+    expect(text).toMatch(/^ +receiver +accepts, straight to disk +1 s +0 s/m);
+    expect(Math.max(...text.split('\n').map(({ length }) => length))).toBeLessThanOrEqual(120);
+  });
+
+  it('has columns that docs/operations.md explains', () => {
+    const page = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
+    const rows = [...page.matchAll(/^\| `([A-Z ]+)` \|/gm)].map(([, name]) => name);
+    expect(rows).toEqual(CLASS_COLUMNS.filter((name) => name !== ''));
   });
 
   it('shows a share where a weight binds, and what is due', () => {
@@ -118,11 +195,11 @@ describe('the status of a pipeline', () => {
       return lines.slice(at, end).map((line) => line.trim().replace(/^breaker +/, ''));
     };
     expect(shown(breaker('logs', 'open'), breaker('traces', 'closed'))).toEqual([
-      'logs open for 8 s (auth), tries again in 3 s',
+      'logs open (auth), tries again in 3 s',
       'other signals are sent',
     ]);
     expect(shown(breaker('logs', 'open'), breaker('traces', 'open'))).toEqual([
-      'open for 8 s (auth), tries again in 3 s',
+      'open (auth), tries again in 3 s',
     ]);
     expect(shown(breaker('traces', 'closed'))).toEqual(['closed: everything may be sent']);
   });

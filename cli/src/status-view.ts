@@ -1,7 +1,8 @@
 import type { DlqArea, PriorityClass } from '@nrdot/queue';
 import { heldOf } from '@nrdot/queue/breaker-state';
 import type { Finding, PipelineStatus } from '@nrdot/scheduler';
-import { durationText, numberText, sizeText } from '@nrdot/telemetry';
+import { nextTryText, roomOf, withoutRepeats } from '@nrdot/scheduler/findings';
+import { countText, durationText, numberText, sizeText } from '@nrdot/telemetry';
 import { bar } from './progress.ts';
 import { table } from './table.ts';
 
@@ -9,6 +10,8 @@ const CLASSES: readonly PriorityClass[] = ['critical', 'high', 'normal'];
 /** The findings that go on the screen; the gravest come first. */
 const FINDINGS_SHOWN = 8;
 const SERVICES_SHOWN = 12;
+/** docs/operations.md says what each means. */
+export const CLASS_COLUMNS = ['CLASS', 'WAITING', 'BEING SENT', 'ON DISK', 'OLDEST', 'SENT', 'SHARE', ''];
 const INDENT = ' '.repeat(11);
 /** Wider lines are hard to read, and narrower ones than the tables are no use. */
 const WIDTH = { most: 120, least: 72 };
@@ -45,12 +48,13 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
     );
   const rows = (lines: readonly string[]) =>
     lines.map((line, i) => INDENT + (i === 0 ? paint(DIM, line) : line));
-  const left = status.findings.length - FINDINGS_SHOWN;
+  const findings = withoutRepeats(status.findings, status.summary);
+  const left = findings.length - FINDINGS_SHOWN;
   const { data, back, lost } = status.summary;
   return [
     `${paint(BOLD, 'NRDOT+')}  ${new Date(status.at).toISOString().slice(0, 19)}Z  ${url}`,
     '',
-    ...status.findings.slice(0, FINDINGS_SHOWN).flatMap(({ level, text, more, todo }) => {
+    ...findings.slice(0, FINDINGS_SHOWN).flatMap(({ level, text, more, todo }) => {
       const { name, colour: code } = LEVELS[level];
       return [
         ...named(code, name, more ? `${text} ${more}` : text),
@@ -87,6 +91,7 @@ export function statusLine(status: PipelineStatus): string {
     `in Redis ${q ? numberText(q.items) : '?'}`,
     `on disk ${dlq ? numberText(onDisk(dlq.areas)) : '?'}`,
     `breaker ${gate?.state ?? '?'}`,
+    ...(b && b.dropped > 0 ? [`dropped ${numberText(b.dropped)}`] : []),
     `difference ${b ? numberText(b.difference) : '?'}`,
     text,
   ].join('  ');
@@ -100,17 +105,24 @@ function flow(status: PipelineStatus): string {
     `to disk ${booked(status, rates.stored)}`,
     `back from disk ${perSecond(rates.replayed)}`,
     ...(rates.refusedRequests > 0 ? [`refused ${rates.refusedRequests.toFixed(1)} requests/s`] : []),
+    ...(status.books && rates.dropped > 0 ? [`dropped ${perSecond(rates.dropped)}`] : []),
     ...(rates.limiterDropped > 0 ? [`dropped by the limiter ${perSecond(rates.limiterDropped)}`] : []),
   ];
   return parts.join('   ');
 }
 
 function classTable(status: PipelineStatus): string[] {
-  const { queue: q, dlq, rates } = status;
+  const { queue: q, dlq, rates, at } = status;
   const waits = (c: PriorityClass) =>
     q !== undefined && q.classes[c].waiting.items + q.classes[c].replay.items > 0;
   const competing = CLASSES.filter(waits);
   const weights = competing.reduce((sum, c) => sum + (q?.classes[c].weight ?? 0), 0);
+  /** The older of what waits in Redis and what waits on disk. */
+  const oldest = (area: DlqArea, inRedisMs = 0) => {
+    const since = dlq?.areas[area].oldestReceivedAt ?? 0;
+    const ageMs = Math.max(inRedisMs, since > 0 ? at - since : 0);
+    return ageMs > 0 ? durationText(ageMs / 1000) : '-';
+  };
   const rows = CLASSES.map((c) => {
     const here = q?.classes[c];
     // A weight says something only while several classes wait for the same room.
@@ -120,7 +132,7 @@ function classTable(status: PipelineStatus): string[] {
       here ? numberText(here.waiting.items + here.replay.items + here.spilling.items) : '?',
       here ? numberText(here.exporting.items) : '?',
       dlq ? numberText(dlq.areas[c].items) : '?',
-      here && here.oldestAgeMs > 0 ? durationText(here.oldestAgeMs / 1000) : '-',
+      oldest(c, here?.oldestAgeMs),
       booked(status, rates.moved[c]),
       binds
         ? `${Math.round(here.achievedShare * 100)} % (${Math.round((here.weight / weights) * 100)} % due)`
@@ -128,30 +140,27 @@ function classTable(status: PipelineStatus): string[] {
       here?.spills ? 'goes to disk' : '',
     ];
   });
-  const head = ['CLASS', 'WAITING', 'BEING SENT', 'ON DISK', 'OLDEST', 'MOVED', 'SHARE', ''];
-  return table(head, rows).split('\n');
+  // Nothing of it moves by itself.
+  if (dlq && dlq.areas.rejected.items > 0)
+    rows.push(['rejected', '-', '-', numberText(dlq.areas.rejected.items), oldest('rejected'), '-', '-', '']);
+  return table(CLASS_COLUMNS, rows).split('\n');
 }
 
 /** A line for each signal that is held, where others are not; else one for all. */
-function breaker({ breaker: gate, breakers = [], at, exporter }: PipelineStatus): string[] {
+function breaker(status: PipelineStatus): string[] {
+  const { breaker: gate, breakers = [], exporter } = status;
   if (!gate) return ['not known without Redis'];
   const upstream = exporter?.upstream ? `, upstream ${exporter.upstream}` : '';
   const { held, all } = heldOf(breakers);
   if (held.length === 0) return [`closed: everything may be sent${upstream}`];
-  const words = ({ state, sinceMs, retryAtMs, reason }: typeof gate) => {
-    const since = durationText(Math.max(0, at - sinceMs) / 1000);
-    const next =
-      state === 'open'
-        ? `tries again in ${durationText(Math.max(0, retryAtMs - at) / 1000)}`
-        : 'one batch is being tried';
-    return `${state.replace('_', '-')} for ${since} (${reason}), ${next}${upstream}`;
-  };
+  const words = (held: typeof gate) =>
+    `${held.state.replace('_', '-')} (${held.reason}), ${nextTryText(held, status)}${upstream}`;
   if (all) return [words(gate)];
   return [...held.map((each) => `${each.signal} ${words(each)}`), 'other signals are sent'];
 }
 
 function queue({ queue: q, redis }: PipelineStatus): string {
-  if (!q) return redis.problem ? `Redis cannot be used: ${redis.problem}` : 'not known without Redis';
+  if (!q) return 'not known without Redis';
   const memory =
     redis.usedBytes === undefined
       ? ''
@@ -161,31 +170,36 @@ function queue({ queue: q, redis }: PipelineStatus): string {
 
 function disk({ dlq, drain, breaker: gate }: PipelineStatus): string {
   if (!dlq) return 'no dlq answers';
-  const own = dlq.capacityBytes > 0 ? dlq.diskBytes / dlq.capacityBytes : 0;
-  const { freeBytes = 0, totalBytes = 0 } = dlq.disk ?? {};
-  const whole = totalBytes > 0 ? 1 - freeBytes / totalBytes : 0;
-  const items = onDisk(dlq.areas);
+  const { areas, diskBytes, capacityBytes, rejectedCapacityBytes = 0, replay, disk: fs } = dlq;
+  const room = roomOf(dlq);
+  // What it may still write is less than what dlq.capacity leaves: its file system is what limits it.
+  const isShort = fs !== undefined && room < capacityBytes - diskBytes;
+  const fill =
+    isShort || capacityBytes === 0 ? diskBytes / Math.max(1, diskBytes + room) : diskBytes / capacityBytes;
+  const ofCapacity = `${sizeText(diskBytes)} of ${sizeText(capacityBytes)} (dlq.capacity)`;
   const parts = [
-    `${bar(Math.max(own, whole))} ${numberText(items)} items; ${sizeText(dlq.diskBytes)}, ${Math.round(own * 100)} % of dlq.capacity (${sizeText(dlq.capacityBytes)})`,
+    isShort
+      ? `${bar(room > 0 ? fill : 1)} room for ${sizeText(room)}: its file system has ${sizeText(fs.freeBytes)} free, of which dlq.reserve keeps ${sizeText(fs.reserveBytes)}; holds ${ofCapacity}`
+      : `${bar(fill)} ${percent(fill)} full: ${ofCapacity}`,
+    `${countText(onDisk(areas), 'item')} to come back`,
   ];
-  if (totalBytes > 0)
-    parts.push(`the disk itself is ${Math.round(whole * 100)} % full, ${sizeText(freeBytes)} free`);
-  if (dlq.areas.rejected.items > 0) parts.push(`${numberText(dlq.areas.rejected.items)} rejected items`);
-  if (dlq.replay.paused) parts.push('replay is paused');
-  else if (drain && drain.leftItems > 0 && drain.fromItems > 0 && gate?.state === 'closed') {
-    const done = Math.round(100 * (1 - drain.leftItems / drain.fromItems));
-    parts.push(
-      `${done} % of what was there is back, ${durationText(dlq.replay.drainSeconds)} at ${sizeText(dlq.replay.bytesPerSecond)}/s for the rest`,
-    );
+  if (areas.rejected.items > 0) {
+    const { diskBytes: bytes, items } = areas.rejected;
+    const of =
+      rejectedCapacityBytes > 0
+        ? `, ${percent(bytes / rejectedCapacityBytes)} full: ${sizeText(bytes)} of ${sizeText(rejectedCapacityBytes)} (dlq.rejected_capacity)`
+        : `, ${sizeText(bytes)}`;
+    parts.push(`${countText(items, 'rejected item')}${of}`);
+  }
+  if (drain && drain.leftItems > 0 && drain.fromItems > 0 && gate?.state === 'closed' && !replay.paused) {
+    const done = 1 - drain.leftItems / drain.fromItems;
+    parts.push(`${percent(done)} of what was there is back, at ${sizeText(replay.bytesPerSecond)}/s`);
   }
   return parts.join('; ');
 }
 
 function limiter(l: NonNullable<PipelineStatus['limiter']>): string {
-  const dropped =
-    l.droppedPoints > 0
-      ? `, ${numberText(l.droppedPoints)} points dropped and reported to their senders`
-      : '';
+  const dropped = l.droppedPoints > 0 ? `, ${numberText(l.droppedPoints)} points dropped` : '';
   return `${numberText(l.keysUsed)} of ${numberText(l.maxKeys)} key-sets in use${l.mode === 'observe' ? ' (observes only)' : ''}${dropped}`;
 }
 
@@ -202,9 +216,9 @@ function serviceTable({ services }: PipelineStatus): string[] {
   if (services.length === 0) return ['no service has said anything'];
   const rows = services
     .slice(0, SERVICES_SHOWN)
-    .map(({ service, instance, upMs, ageMs, rssBytes, version, problem }) => [
+    .map(({ service, instance, upMs, ageMs, rssBytes, version, state }) => [
       service,
-      problem ? `not ready: ${problem}` : 'ready',
+      state,
       durationText(upMs / 1000),
       durationText(ageMs / 1000),
       sizeText(rssBytes),
@@ -223,6 +237,10 @@ function onDisk(areas: Record<DlqArea, { items: number }>): number {
 /** A rate that only Redis' books tell: the last one, while it is away, is none of now. */
 function booked({ books: b }: PipelineStatus, rate: number): string {
   return b ? perSecond(rate) : '?';
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`;
 }
 
 function perSecond(rate: number): string {

@@ -285,6 +285,9 @@ describe('a pipeline that runs', () => {
         { what: 'status tells that Redis is away' },
       );
       expect(status.output).toMatch(/^FAULT +Redis cannot be used/m);
+      expect(status.output).toMatch(
+        /→ It is the redis-server of "nrdot up", which starts it again when it ends/,
+      );
       expect(status.output).toMatch(/^books +not known without Redis/m);
     } finally {
       process.kill(pid, 'SIGCONT');
@@ -305,7 +308,7 @@ describe('a pipeline that does not run', () => {
     const status = await nrdot('status', '--admin', '127.0.0.1:1');
     expect(status.code).toBe(1);
     expect(status.output).toMatch(
-      /nothing answers at http:\/\/127\.0\.0\.1:1 .*"nrdot up" starts everything/,
+      /nothing answers at http:\/\/127\.0\.0\.1:1 .*"nrdot up" starts everything.* receivers take data all the same/,
     );
     const top = await nrdot('top', '--count', '2', '--every', '200ms', '--admin', '127.0.0.1:1');
     expect(top.output.match(/nothing answers/g)).toHaveLength(2);

@@ -1,5 +1,13 @@
 /** What `nrdot status` tells a person while something is wrong: where the data is, whether any was lost, what to do. */
-import { generate, startMockUpstream, startNrdot, temporaryDirectory, waitUntil } from '@nrdot/testbed';
+import type { PipelineStatus } from '@nrdot/scheduler';
+import {
+  generate,
+  startMockUpstream,
+  startNrdot,
+  TestRedis,
+  temporaryDirectory,
+  waitUntil,
+} from '@nrdot/testbed';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Running, startOne } from '../kit.ts';
 
@@ -26,6 +34,10 @@ async function nrdot(...args: string[]): Promise<Told> {
     child.child.once('close', (status, signal) => resolve(status ?? signal ?? 0)),
   );
   return { code, text: child.output(1_000).replace(/\n {2,}/g, ' ') };
+}
+
+async function statusOf({ admin }: Running): Promise<PipelineStatus> {
+  return (await (await fetch(`${admin}/api/status`)).json()) as PipelineStatus;
 }
 
 /** The status as soon as it tells of this. What is said of the present needs more to happen while it is read: `goesOn`. */
@@ -78,6 +90,11 @@ describe('nrdot status', () => {
       /→ rejected_capacity: mend why the upstream refuses data .*or raise dlq\.rejected_capacity\./,
     );
     expect(text).not.toMatch(/nothing is lost|Nothing: every/i);
+    expect(text.match(/accepted items were dropped/g)).toHaveLength(1);
+    expect(text).toMatch(
+      /^disk .* [\d,]+ rejected items, \d+ % full: \S+ \S+ of 1\.0 MiB \(dlq\.rejected_capacity\)/m,
+    );
+    expect(text).toMatch(/ rejected +- +- +[\d,]+ +\d+ s +- +-/);
   });
 
   it('calls an upstream that answers 404 to everything a fault, and names the option', async () => {
@@ -103,6 +120,36 @@ describe('nrdot status', () => {
     expect(text).toMatch(/→ Set the right key in exporter\.headers, then "nrdot reload"\./);
     expect(text).toMatch(/comes? back by itself once that is mended, in about [1-9]/);
     expect(text).toMatch(/^lost +Nothing: every accepted item is delivered, or kept in Redis or on disk\.$/m);
+    expect(text.match(/What arrives goes to disk\./g)).toHaveLength(1);
+    expect(text).toMatch(/ normal +0 +\d+ +500 +\d+ s /); // the oldest on disk
+    // Probes are put back into the queue, and are not back for that.
+    const replay = async () => (await statusOf(running)).dlq?.replay;
+    await waitUntil(async () => ((await replay())?.replayedItems ?? 0) > 0, {
+      what: 'a probe came from the disk',
+    });
+    expect((await replay())?.returnedItems).toBe(0);
+    mock.set({ status: 0 });
+    await waitUntil(async () => (await replay())?.returnedItems === 500, {
+      what: 'all of it is back',
+      timeoutMs: 60_000,
+    });
+  });
+
+  it('says who takes data while Redis is away, and how Redis is started', async () => {
+    const redis = await TestRedis.start({ dir: dir.path });
+    await using running = await startOne(dir.path, mock, { redis: { url: redis.url } });
+    await redis.kill();
+    const { code, text } = await told(running, /^FAULT +Redis cannot be used: Redis at redis:/m);
+    expect(code, text).toBe(4);
+    expect(text).toContain(
+      `→ Start the one at ${redis.url} again, with its AOF; never an empty one in its place. "redis-cli -u ${redis.url} ping" says whether it answers. docs/operations.md#nrdotredisaway`,
+    );
+    expect(text).toMatch(/^data .* Receivers accept: what arrives goes straight to the dlq's disk\./m);
+    expect(text).toMatch(/ receiver +accepts, straight to disk /);
+    expect(text).toMatch(/ exporter +waits for Redis /);
+    expect(text).not.toContain('not ready');
+    await load(running, 100); // and so it is
+    await told(running, /^note +100 items are on disk/m);
   });
 
   it('does not promise a return while replay is paused by hand', async () => {
@@ -119,8 +166,8 @@ describe('nrdot status', () => {
       },
       { what: 'the upstream takes data again', timeoutMs: 60_000 },
     );
-    const { text } = await told(running, /^WARNING +[\d,]+ items are on disk/m);
-    expect(text).toMatch(/Replay is paused by hand: it stays there until "nrdot dlq resume"\./);
+    const { text } = await told(running, /^WARNING +Replay is paused by hand; [\d,]+ items are on disk/m);
+    expect(text).toMatch(/^data .* What is on disk stays there until "nrdot dlq resume"\./m);
     expect(text).not.toMatch(/by itself|coming back|comes back/);
   });
 

@@ -1,15 +1,20 @@
 import type { Finding, PipelineStatus } from '@nrdot/scheduler';
-import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { AdminClient, type AdminFlags, NothingAnswers } from '../admin-client.ts';
 import { statusLines } from '../status-view.ts';
 import { usesColour } from '../terminal.ts';
 
 /** By the gravest finding. 1 and 2 are those of every command: nothing answers, and an invalid configuration. */
 export const EXIT_CODES: Record<Finding['level'], number> = { ok: 0, note: 0, warning: 3, fault: 4 };
 
+const NO_SCHEDULER =
+  'With services of their own it is the scheduler that answers. While it is away receivers take data all the same; it waits in Redis, or on disk where that is full, and goes out when a scheduler runs.';
+
 /** `nrdot status`: where the data is, what is the matter and who runs, on one screen; the exit code says whether all is well. */
 export async function statusCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {
   const client = new AdminClient(flags);
-  const status = await client.get<PipelineStatus>('/api/status');
+  const status = await client.get<PipelineStatus>('/api/status').catch((error: Error) => {
+    throw error instanceof NothingAnswers ? new Error(`${error.message} ${NO_SCHEDULER}`) : error;
+  });
   const { columns } = process.stdout;
   process.stdout.write(
     flags.json

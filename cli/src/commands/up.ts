@@ -77,7 +77,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
     });
     ({ config } = live);
     if (redis) await takeUpAgain(config, log);
-    return startPipeline(live, SERVICES, log);
+    return startPipeline(live, SERVICES, log, { redisIsOwn: redis !== undefined });
   };
   try {
     const starting = start();

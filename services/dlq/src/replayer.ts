@@ -37,6 +37,7 @@ interface Outstanding {
   /** Good answers of its destination before it was sent. */
   passedBefore: number;
   bytes: number;
+  items: number;
   sinceMs: number;
 }
 
@@ -85,6 +86,7 @@ export class Replayer {
   readonly #done: Promise<void>;
   #outstandingBytes = 0;
   #replayedBytes = 0;
+  #returnedItems = 0;
   /** Number of the first outcome that was not acted on. Those before it stay in Redis until the disk knows. */
   #nextOutcome = 0;
   /** Number of the first that Redis still has. A Redis that was restarted may have again what it was told to forget. */
@@ -125,6 +127,11 @@ export class Replayer {
   /** Payload bytes put back into the queue, uncompressed. */
   get replayedBytes(): number {
     return this.#replayedBytes;
+  }
+
+  /** Items of batches that were put back into the queue and need the disk no more; a probe in vain is none of them. */
+  get returnedItems(): number {
+    return this.#returnedItems;
   }
 
   get paused(): boolean {
@@ -435,7 +442,7 @@ export class Replayer {
     const passedBefore = this.#gate.signals.get(signal)?.passed ?? 0;
     this.#outstanding.set(key, {
       ...{ position, area, signal, passedBefore },
-      ...{ bytes: plain.byteLength, sinceMs: now() },
+      ...{ bytes: plain.byteLength, items, sinceMs: now() },
     });
     this.#outstandingBytes += plain.byteLength;
     this.#share.served(priorityClass, items);
@@ -463,6 +470,7 @@ export class Replayer {
         if (done) {
           this.#failures.forget(key);
           this.#finish(outstanding.position);
+          this.#returnedItems += outstanding.items;
           this.#roundTrips.add(this.#d.now() - outstanding.sinceMs);
         } else {
           this.#putBack(outstanding);

@@ -6,6 +6,7 @@ import { dlqState, type RouteDeps } from './routes.ts';
 export interface DlqLimits {
   dir: string;
   capacityBytes: number;
+  rejectedCapacityBytes: number;
   reserveBytes: number;
   retentionMs: number;
 }
@@ -13,7 +14,7 @@ export interface DlqLimits {
 /** What the dlq says of itself every two seconds: the same as `/api/dlq`, with the segments, in a bounded size. */
 export async function dlqStatus(
   deps: RouteDeps,
-  { dir, capacityBytes, reserveBytes, retentionMs }: DlqLimits,
+  { dir, capacityBytes, rejectedCapacityBytes, reserveBytes, retentionMs }: DlqLimits,
   replayedItems: number,
 ): Promise<DlqStatus> {
   const { state, fault, areas, diskBytes, replay } = dlqState(deps);
@@ -29,6 +30,7 @@ export async function dlqStatus(
     ...(fault ? { fault: fault.slice(0, MESSAGE_MAX) } : {}),
     diskBytes,
     capacityBytes,
+    rejectedCapacityBytes,
     ...(await fileSystemOf(dir, reserveBytes)),
     retentionMs,
     areas: Object.fromEntries(
@@ -54,6 +56,7 @@ export async function dlqStatus(
       bytesPerSecond: replay.bytesPerSecond,
       drainSeconds: replay.drainSeconds,
       replayedItems,
+      returnedItems: deps.replayer.returnedItems,
     },
   };
 }

@@ -347,13 +347,13 @@ export function services(root) {
         body,
         all,
         () => h('tr', {}, h('th', { scope: 'row' }), h('td'), h('td'), h('td')),
-        (tr, { service, instance, ageMs, upMs, rssBytes, problem }) => {
+        (tr, { service, instance, ageMs, upMs, rssBytes, problem, state }) => {
           const [name, where, up, memory] = /** @type {Element[]} */ ([...tr.children]);
           const level = problem ? 'fault' : ageMs > 6_000 ? 'warning' : 'ok';
           set(tr, 'data-level', level);
           set(tr, 'title', problem ?? `said ${duration(ageMs)} ago`);
           say(/** @type {Element} */ (name), service);
-          say(/** @type {Element} */ (where), problem ?? instance);
+          say(/** @type {Element} */ (where), state === 'ready' ? instance : state);
           say(
             /** @type {Element} */ (up),
             level === 'warning' ? `silent for ${duration(ageMs)}` : duration(upMs),

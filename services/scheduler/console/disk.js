@@ -88,7 +88,13 @@ export function disk(root) {
         set(blocks, 'data-dense', segments.length > LABELLED ? 'true' : undefined);
         say(
           held,
-          holds && holds.segments > 0 ? `${short(holds.items)} items · ${bytes(holds.diskBytes)}` : '–',
+          holds && holds.segments > 0
+            ? `${short(holds.items)} items · ${bytes(holds.diskBytes)}${
+                area === 'rejected' && dlq?.rejectedCapacityBytes
+                  ? ` of ${bytes(dlq.rejectedCapacityBytes)}`
+                  : ''
+              }`
+            : '–',
         );
         list(blocks, segments, block, paint);
       }
@@ -97,7 +103,7 @@ export function disk(root) {
       quarantine.hidden = !dlq?.quarantinedBytes;
       say(quarantine, `Quarantined: ${bytes(dlq?.quarantinedBytes)} that cannot be read, kept for people.`);
       room.update(dlq ? dlq.diskBytes / dlq.capacityBytes : 0);
-      say(roomText, dlq ? `${bytes(dlq.diskBytes)} of ${bytes(dlq.capacityBytes)}` : '–');
+      say(roomText, dlq ? `${bytes(dlq.diskBytes)} of ${bytes(dlq.capacityBytes)} (dlq.capacity)` : '–');
       set(root, 'data-level', dlq && dlq.state !== 'ok' ? 'fault' : undefined);
     },
   };

@@ -26,7 +26,7 @@ export function path(root) {
     sent: edge('sent', 'to the exporter'),
     delivered: edge('delivered', 'delivered'),
     stored: edge('stored', 'to disk', 'to disk'),
-    replayed: edge('replayed', 'replayed from disk', 'replayed'),
+    replayed: edge('replayed', 'back from disk', 'back'),
   };
   root.append(
     ...[client.element, edges.in.element, receiver.element, edges.accepted.element, queues.element],
@@ -79,7 +79,11 @@ export function path(root) {
           : dlq
             ? 'nothing waits on disk'
             : '',
-        dlq && onDisk && dlq.replay.paused ? 'replay is paused' : '',
+        dlq && onDisk && dlq.replay.paused
+          ? 'replay is paused'
+          : rates.dropped > 0
+            ? `dropped ${rate(rates.dropped)}`
+            : '',
       );
       set(disk.element, 'data-level', dlq && dlq.state !== 'ok' ? 'fault' : onDisk ? 'warning' : undefined);
       edges.in.update(rates.received);

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { CLASSES } from '@nrdot/queue';
+import { CLASSES, type ServiceName } from '@nrdot/queue';
 import { describe, expect, it } from 'vitest';
 import {
   FINDING_CODES,
@@ -8,10 +8,13 @@ import {
   type Known,
   leftText,
   lossText,
+  nextTryText,
   summaryOf,
+  withoutRepeats,
 } from './findings.ts';
 import { HISTORY_SAMPLES, History } from './history.ts';
 import type { PipelineStatus } from './pipeline-status.ts';
+import { stateText } from './service-state.ts';
 
 const NOW = 1_000_000_000;
 const MIB = 1024 * 1024;
@@ -33,10 +36,18 @@ function well(): Known {
     at: NOW,
     redis: { usedBytes: MIB, limitBytes: 100 * MIB },
     services: (['receiver', 'scheduler', 'exporter', 'dlq'] as const).map((service) => ({
-      ...{ service, instance: 'host:1', ageMs: 500, upMs: 60_000, version: '0.1.0', rssBytes: 1 },
+      ...{
+        service,
+        instance: 'host:1',
+        ageMs: 500,
+        upMs: 60_000,
+        version: '0.1.0',
+        rssBytes: 1,
+        state: 'ready',
+      },
     })),
     rates: {
-      ...{ requests: 1, refusedRequests: 0, received: 1, accepted: 1, limiterDropped: 0 },
+      ...{ requests: 1, refusedRequests: 0, received: 1, accepted: 1, limiterDropped: 0, dropped: 0 },
       ...{ delivered: 1, stored: 0, replayed: 0, moved: { critical: 0, high: 0, normal: 0 } },
     },
     queue: { fill: 0.1, maxBytes: 1, maxItems: 1, items: 0, bytes: 0, classes, slot: 'live' },
@@ -91,8 +102,8 @@ const rejected = (items: number) => (s: Known) => {
   s.books!.rejected = items;
 };
 const dropped = (items: number, reason: string) => (s: Known) => {
-  s.books!.dropped = items;
-  s.dropped = { [reason]: items };
+  s.books!.dropped += items;
+  s.dropped = { ...s.dropped, [reason]: items };
 };
 const both =
   (...changes: Change[]): Change =>
@@ -107,15 +118,16 @@ const STATES: Record<
 > = {
   'Redis is away': {
     change: (s) => {
-      s.redis = { problem: 'Redis at redis://r:6379: connection refused by 10.0.0.1:6379' };
+      const address = 'redis://r:6379';
+      s.redis = { address, problem: `Redis at ${address}: connection refused by 10.0.0.1:6379` };
       for (const part of ['queue', 'books', 'breakers', 'dropped', 'lately', 'differenceMs'] as const)
         delete s[part];
     },
     codes: ['fault redis_away'],
-    data: "Redis cannot be asked (what it held waits in its AOF), 0 on disk. What arrives goes straight to the dlq's disk.",
+    data: "Redis cannot be asked (what it held waits in its AOF), 0 on disk. Receivers accept: what arrives goes straight to the dlq's disk.",
     lost: 'Whether anything was lost cannot be told without Redis, which has the books.',
     sentences: [
-      "Redis cannot be used: Redis at redis://r:6379: connection refused by 10.0.0.1:6379. What arrives goes straight to the dlq's disk. → Bring Redis back with its AOF; never start an empty one in its place.",
+      'Redis cannot be used: Redis at redis://r:6379: connection refused by 10.0.0.1:6379. Receivers accept: what arrives goes straight to the dlq\'s disk. → Start the one at redis://r:6379 again, with its AOF; never an empty one in its place. "redis-cli -u redis://r:6379 ping" says whether it answers. docs/operations.md#nrdotredisaway',
     ],
   },
   'Redis is nearly out of memory': {
@@ -129,15 +141,14 @@ const STATES: Record<
   'Redis has lost what it held': {
     change: (s) => {
       s.redis.lost = { at: NOW - 30_000, items: 12, seenAt: NOW - 32_000 };
-      Object.assign(s.books!, { delivered: 119_988, dropped: 12 });
-      s.dropped = { redis_lost: 12 };
+      s.books!.delivered -= 12;
+      dropped(12, 'redis_lost')(s);
     },
-    codes: ['fault redis_lost', 'note dropped'],
+    codes: ['fault redis_lost'],
     data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
     lost: '12 of 120,000 accepted items were dropped: 12 redis_lost. All others are accounted for.',
     sentences: [
       'Redis lost what it held 30 s ago: 12 accepted items that were only there are nowhere now, and booked as dropped (redis_lost). What it took in the 2 s after it was seen last is not known. What is on disk is there still. → Find out why: its volume, FLUSHALL, another server under its name. docs/redis.md, "When Redis loses what it held".',
-      '12 of 120,000 accepted items were dropped: 12 redis_lost.',
     ],
   },
   'a service is silent': {
@@ -153,7 +164,7 @@ const STATES: Record<
     codes: ['fault no_receiver'],
     data: '0 items in Redis, 0 on disk. Nothing arrives: no receiver runs.',
     sentences: [
-      'No receiver is running. Nothing comes in: clients get no answer, and keep what they have as long as they can. → Start one: "nrdot receiver", or "nrdot up" for all four.',
+      'No receiver is running. Clients get no answer, and keep what they have as long as they can. → Start one: "nrdot receiver", or "nrdot up" for all four.',
     ],
   },
   'no exporter runs': {
@@ -164,7 +175,7 @@ const STATES: Record<
     codes: ['fault no_exporter'],
     data: '0 items in Redis, 0 on disk. What arrives waits in Redis (10 % full); no exporter runs.',
     sentences: [
-      'No exporter is running. Nothing goes out: batches wait in Redis (10 % full). → Start one: "nrdot exporter", or "nrdot up" for all four.',
+      'No exporter is running. Nothing goes out. → Start one: "nrdot exporter", or "nrdot up" for all four.',
     ],
   },
   'no dlq runs': {
@@ -183,7 +194,7 @@ const STATES: Record<
     codes: ['warning breaker_open'],
     data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the upstream fails — cannot resolve otlp.example. What arrives goes to disk. Next try in 12 s. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
+      'Delivery has been paused for 42 s: the upstream fails — cannot resolve otlp.example. What arrives goes to disk. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
     ],
   },
   'the upstream throttles': {
@@ -191,7 +202,7 @@ const STATES: Record<
     codes: ['warning breaker_open'],
     data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the upstream throttles (429) — too many requests. What arrives goes to disk. Next try in 12 s. → Ask for a higher limit at the upstream, or send less.',
+      'Delivery has been paused for 42 s: the upstream throttles (429) — too many requests. What arrives goes to disk. → Ask for a higher limit at the upstream, or send less.',
     ],
   },
   'the upstream refuses the key': {
@@ -199,7 +210,7 @@ const STATES: Record<
     codes: ['fault breaker_open'],
     data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the upstream refuses the key (401 or 403) — Forbidden. What arrives goes to disk. Next try in 12 s. → Set the right key in exporter.headers, then "nrdot reload".',
+      'Delivery has been paused for 42 s: the upstream refuses the key (401 or 403) — Forbidden. What arrives goes to disk. → Set the right key in exporter.headers, then "nrdot reload".',
     ],
   },
   'the address is wrong': {
@@ -207,7 +218,7 @@ const STATES: Record<
     codes: ['fault breaker_open'],
     data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the address does not answer as an upstream — http://up/v1/traces answered 404 Not Found. What arrives goes to disk. Next try in 12 s. → Set the right exporter.endpoint (the base URL, such as https://otlp.nr-data.net), or exporter.proxy where a proxy answers, and start again.',
+      'Delivery has been paused for 42 s: the address does not answer as an upstream — http://up/v1/traces answered 404 Not Found. What arrives goes to disk. → Set the right exporter.endpoint (the base URL, such as https://otlp.nr-data.net), or exporter.proxy where a proxy answers, and start again.',
     ],
   },
   'the upstream is being tried': {
@@ -218,7 +229,7 @@ const STATES: Record<
     codes: ['warning breaker_half_open'],
     data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the upstream fails — connection refused. What arrives goes to disk. One batch is being tried now. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
+      'Delivery has been paused for 42 s: the upstream fails — connection refused. What arrives goes to disk. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
     ],
   },
   'the upstream refuses one signal': {
@@ -226,7 +237,7 @@ const STATES: Record<
     codes: ['fault breaker_open'],
     data: '0 items in Redis, 0 on disk. What arrives of logs goes to disk; other signals go to Redis, and on to the upstream.',
     sentences: [
-      'Delivery of logs has been paused for 42 s: the upstream refuses the key (401 or 403) — no scope for logs. What arrives of logs goes to disk; other signals go to Redis, and on to the upstream. Next try in 12 s. → Set the right key in exporter.headers, then "nrdot reload".',
+      'Delivery of logs has been paused for 42 s: the upstream refuses the key (401 or 403) — no scope for logs. What arrives of logs goes to disk; other signals go to Redis, and on to the upstream. → Set the right key in exporter.headers, then "nrdot reload".',
     ],
   },
   'the upstream fails for two signals': {
@@ -234,7 +245,7 @@ const STATES: Record<
     codes: ['warning breaker_open'],
     data: '0 items in Redis, 0 on disk. What arrives of traces and metrics goes to disk; other signals go to Redis, and on to the upstream.',
     sentences: [
-      'Delivery of traces and metrics has been paused for 42 s: the upstream fails — connection refused. What arrives of traces and metrics goes to disk; other signals go to Redis, and on to the upstream. Next try in 12 s. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
+      'Delivery of traces and metrics has been paused for 42 s: the upstream fails — connection refused. What arrives of traces and metrics goes to disk; other signals go to Redis, and on to the upstream. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
     ],
   },
   'the upstream may be tried, and nothing waits by which': {
@@ -246,7 +257,7 @@ const STATES: Record<
     codes: ['warning breaker_open', 'note replay_paused'],
     data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the upstream fails — connection refused. What arrives goes to disk. It is tried with the next batch that there is. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
+      'Delivery has been paused for 42 s: the upstream fails — connection refused. What arrives goes to disk. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
       'Replay is paused by hand; nothing is on disk. → "nrdot dlq resume" when the reason for it is over.',
     ],
   },
@@ -300,7 +311,7 @@ const STATES: Record<
     data: '0 items in Redis, 1,500 on disk. What arrives goes to Redis, and on to the upstream.',
     sentences: [
       'The oldest data on disk is dropped in 60 min (dlq.retention). → Raise dlq.retention and restart the dlq, or "nrdot dlq export" what must stay.',
-      '1,500 items are on disk, the oldest for 71.0 h. It is coming back, in about 9 s at the present rate.',
+      '1,500 items are on disk, the oldest for 71.0 h. What is on disk is coming back, in about 9 s at the present rate.',
     ],
   },
   'replay is paused, with data on disk': {
@@ -308,7 +319,7 @@ const STATES: Record<
     codes: ['warning replay_paused'],
     data: '0 items in Redis, 1,500 on disk. What arrives goes to Redis, and on to the upstream.',
     sentences: [
-      '1,500 items are on disk, the oldest for 5 min. Replay is paused by hand: it stays there until "nrdot dlq resume". → "nrdot dlq resume" when the reason for it is over.',
+      'Replay is paused by hand; 1,500 items are on disk, the oldest for 5 min. → "nrdot dlq resume" when the reason for it is over.',
     ],
   },
   'replay is paused': {
@@ -324,7 +335,7 @@ const STATES: Record<
     codes: ['note on_disk'],
     data: '0 items in Redis, 1,500 on disk. What arrives goes to Redis, and on to the upstream.',
     sentences: [
-      '1,500 items are on disk, the oldest for 5 min. It is coming back, in about 9 s at the present rate.',
+      '1,500 items are on disk, the oldest for 5 min. What is on disk is coming back, in about 9 s at the present rate.',
     ],
   },
   'everything is rejected': {
@@ -334,25 +345,22 @@ const STATES: Record<
     }),
     codes: ['fault all_rejected'],
     data: '0 items in Redis, 0 on disk, and 700 on disk that the upstream refused. What arrives goes to the upstream, which refuses it.',
-    lost: 'Nothing: every accepted item is delivered, or kept. 700 items are kept on disk because the upstream refused them.',
     sentences: [
-      'The upstream refuses everything, for good — no such account. 700 items are kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
+      'The upstream refuses everything, for good — no such account. It is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
     ],
   },
   'some data is rejected (poison)': {
     change: both(rejected(1), (s) => void (s.lately = { rejectedMs: 1_000, deliveredMs: 500 })),
     codes: ['warning rejecting'],
     data: '0 items in Redis, 0 on disk, and 1 on disk that the upstream refused. What arrives goes to Redis, and on to the upstream.',
-    lost: 'Nothing: every accepted item is delivered, or kept. 1 item is kept on disk because the upstream refused it.',
     sentences: [
-      'The upstream refuses some of the data, for good. 1 item is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
+      'The upstream refuses some of the data, for good. It is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
     ],
   },
   'data was rejected before': {
     change: rejected(3),
     codes: ['note rejected'],
     data: '0 items in Redis, 0 on disk, and 3 on disk that the upstream refused. What arrives goes to Redis, and on to the upstream.',
-    lost: 'Nothing: every accepted item is delivered, or kept. 3 items are kept on disk because the upstream refused them.',
     sentences: [
       'The upstream refused data for good before; 3 items are kept on disk. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
     ],
@@ -371,14 +379,14 @@ const STATES: Record<
     codes: ['warning dropped'],
     data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
     lost: '7 of 120,000 accepted items were dropped: 7 retention. All others are accounted for.',
-    sentences: ['7 of 120,000 accepted items were dropped: 7 retention.'],
+    sentences: ['Data was dropped before. 7 of 120,000 accepted items were dropped: 7 retention.'],
   },
   'data was purged by a person': {
     change: both(dropped(7, 'purged'), (s) => void (s.lately = { droppedMs: 2_000 })),
     codes: ['note dropped'],
     data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
     lost: '7 of 120,000 accepted items were dropped: 7 purged. All others are accounted for.',
-    sentences: ['7 of 120,000 accepted items were dropped: 7 purged.'],
+    sentences: ['Data was dropped before. 7 of 120,000 accepted items were dropped: 7 purged.'],
   },
   'the books do not balance': {
     change: (s) => void (s.books!.difference = 7),
@@ -420,7 +428,7 @@ const STATES: Record<
     data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
     lost: 'Nothing: every accepted item is delivered, or kept in Redis or on disk. Before that the limiter dropped 5 data points; their senders were told.',
     sentences: [
-      'The cardinality limiter drops 5 data points per second: 90 of 100 key-sets are in use. Their senders are told by a partial success; they were never accepted. → "nrdot limiter" names the metric and the label.',
+      'The cardinality limiter drops 5 data points per second: 90 of 100 key-sets are in use. They were never accepted. → "nrdot limiter" names the metric and the label.',
     ],
   },
 };
@@ -547,17 +555,22 @@ describe('two things at once', () => {
     expect(saying('the upstream fails', 'the disk is full').data).toBe(
       '0 items in Redis, 0 on disk. What arrives waits in Redis (10 % full); when that is full, clients get 503 and keep what they have.',
     );
+    const status = after(STATES['the upstream fails']!.change, STATES['the disk is full']!.change);
+    status.queue!.fill = 0.998;
+    expect(summaryOf(status).data).toBe(
+      '0 items in Redis, 0 on disk. Redis is full and the disk takes nothing: clients get 503 and keep what they have.',
+    );
     expect(saying('Redis is away', 'the disk is full').data).toMatch(
       /Clients get 503 and keep what they have: neither Redis nor the disk takes it\.$/,
     );
     expect(saying('the upstream fails', 'data is on disk').back).toBe(
-      'It comes back by itself once the upstream answers, in about 9 s from then.',
+      'What is on disk comes back by itself once the upstream answers, in about 9 s from then.',
     );
     expect(saying('the upstream refuses the key', 'data is on disk').back).toBe(
-      'It comes back by itself once that is mended, in about 9 s from then.',
+      'What is on disk comes back by itself once that is mended, in about 9 s from then.',
     );
     expect(saying('the upstream refuses one signal', 'data is on disk').back).toBe(
-      'What is there of logs comes back by itself once that is mended; the rest is coming back.',
+      'What is on disk of logs comes back by itself once that is mended; what is there of others, if any, is coming back.',
     );
     expect(saying('the upstream refuses one signal', 'the upstream fails for two signals').data).toBe(
       '0 items in Redis, 0 on disk. What arrives goes to disk.',
@@ -566,7 +579,7 @@ describe('two things at once', () => {
       /until "nrdot dlq resume"/,
     );
     expect(saying('data is being dropped', 'data was rejected before').lost).toBe(
-      '94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. All others are accounted for. 3 items are kept on disk because the upstream refused them.',
+      '94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. All others are accounted for.',
     );
   });
 });
@@ -584,6 +597,89 @@ function sameSubject(code: string, seen: readonly string[]): boolean {
   ];
   return subjects.some((subject) => subject.includes(code) && seen.some((other) => subject.includes(other)));
 }
+
+describe('on a screen that has the summary', () => {
+  it.each(names)('no sentence is said twice when %s', (name) => {
+    const status = after(STATES[name]!.change);
+    const summary = summaryOf(status);
+    const shown = withoutRepeats(findingsOf(status), summary);
+    const said = [...shown.map(({ text, more = '' }) => `${text} ${more}`), ...Object.values(summary)]
+      .join(' ')
+      .split(/(?<=\.) /)
+      .map((sentence) => sentence.trim())
+      .filter((sentence) => sentence !== '');
+    expect(said.filter((sentence, i) => said.indexOf(sentence) < i)).toEqual([]);
+    expect(shown).toHaveLength(findingsOf(status).length);
+  });
+
+  it('what is the matter stays, and what the summary has goes', () => {
+    const status = after(STATES['the upstream fails']!.change, onDisk);
+    expect(withoutRepeats(findingsOf(status), summaryOf(status)).map(sentence)).toEqual([
+      'Delivery has been paused for 42 s: the upstream fails — cannot resolve otlp.example. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
+      '1,500 items are on disk, the oldest for 5 min.',
+    ]);
+  });
+});
+
+describe('when the upstream is tried again', () => {
+  const held = (change: Change) => {
+    const status = after(opened('failures', 'no'), change);
+    return nextTryText(status.breakers![0]!, status);
+  };
+  const halfOpen: Change = (s) => void Object.assign(s.breakers![0]!, { state: 'half_open', retryAtMs: 0 });
+
+  it('comes from what waits and what is being sent', () => {
+    expect(held(() => {})).toBe('tries again in 12 s');
+    expect(held(halfOpen)).toBe('is tried with the next batch that there is');
+    expect(held(both(halfOpen, onDisk))).toBe('is tried with the next batch');
+    expect(held(both(halfOpen, (s) => void (s.queue!.classes.high.exporting.items = 5)))).toBe(
+      'one batch is being tried',
+    );
+    const paused: Change = (s) => void (s.dlq!.replay.paused = true);
+    expect(held(both(halfOpen, onDisk, paused))).toBe('is tried with the next batch that there is');
+  });
+});
+
+describe('how Redis is brought back', () => {
+  const todo = (redis: Known['redis']) =>
+    findingsOf(
+      after(STATES['Redis is away']!.change, (s) => void (s.redis = { problem: 'gone', ...redis })),
+    )[0]!.todo;
+
+  it('names who has to start it, and where it is', () => {
+    expect(todo({ address: 'unix:///d/redis.sock', isOwn: true })).toMatch(
+      /^It is the redis-server of "nrdot up", which starts it again when it ends, .* "redis-cli -s \/d\/redis\.sock ping" says whether it answers/,
+    );
+    expect(todo({ address: 'sentinel mymaster at a:26379' })).toMatch(
+      /^Start the one at sentinel mymaster at a:26379 again, with its AOF; never an empty one in its place\./,
+    );
+    for (const redis of [{ isOwn: true }, {}]) {
+      const [, page = '', anchor] = /(docs\/\S+)#(\S+)$/.exec(todo(redis)!)!;
+      const text = readFileSync(new URL(`../../../${page}`, import.meta.url), 'utf8');
+      expect(text.match(/^#+ .*/gm)!.map((line) => line.replace(/^#+ /, '').toLowerCase())).toContain(anchor);
+    }
+  });
+});
+
+describe('what a service does while Redis is away', () => {
+  const address = 'redis://r:6379';
+  const state = (service: ServiceName, dlq?: { state: string }, problem = `Redis at ${address}: gone`) => {
+    const known = after((s) => void Object.assign(s.redis, { address, problem }));
+    const status = { ...known, dlq: dlq && { ...known.dlq!, ...dlq } } as Known;
+    return stateText({ service, ...(problem ? { problem } : {}) }, status);
+  };
+
+  it('is told, and not called "not ready"', () => {
+    expect(state('receiver', { state: 'ok' })).toBe('accepts, straight to disk');
+    expect(state('receiver', { state: 'disk_full' })).toBe('refuses (503)');
+    expect(state('receiver')).toBe('accepts where it reaches a dlq');
+    expect(state('dlq', { state: 'ok' })).toBe('keeps; replay waits for Redis');
+    expect(state('exporter', { state: 'ok' })).toBe('waits for Redis');
+    expect(state('exporter', { state: 'ok' }, 'a script fails')).toBe('not ready: a script fails');
+    expect(state('dlq', { state: 'disk_full' }, '')).toBe('takes nothing');
+    expect(state('receiver', { state: 'ok' }, '')).toBe('ready');
+  });
+});
 
 describe('what moves', () => {
   it('is no loss until it has stood still', () => {

@@ -47,7 +47,7 @@ export const FINDING_CODES = [
 ] as const;
 export type FindingCode = (typeof FINDING_CODES)[number];
 
-/** Sentences that hold for the whole: they are on every screen. */
+/** Sentences that hold for the whole. */
 export interface Summary {
   /** Where the data is. */
   data: string;
@@ -71,6 +71,9 @@ const GOES_ON_MS = 60_000;
 const LATELY_MS = 15 * 60_000;
 /** What an exporter was told last counts as the cause for so long. */
 const PROBLEM_MS = 120_000;
+const UNTIL_FULL = 'when that is full, clients get 503 and keep what they have';
+/** Batches do not fit to the last byte. */
+const FULL = 0.995;
 const EXPIRES_SHARE = 0.9;
 /** Of what it can hold the dlq holds so much; or of its capacity there is only room for so much. */
 const FILLING = 0.8;
@@ -132,6 +135,27 @@ export function findingsOf(status: Known): Finding[] {
   return [{ level: 'ok', code: 'ok', text: 'Everything flows; nothing waits for an upstream or a disk.' }];
 }
 
+/**
+ * Findings for a screen that has the summary, too: a sentence that stands there, or in a finding before it, is not said again.
+ * What is the matter, the first sentence, always is.
+ */
+export function withoutRepeats(findings: readonly Finding[], summary: Summary): Finding[] {
+  const said = new Set(Object.values(summary).flatMap(sentencesOf));
+  return findings.map(({ text, more, ...rest }) => {
+    const [first = text, ...others] = sentencesOf(`${text} ${more ?? ''}`);
+    const left = others.filter((sentence) => !said.has(sentence));
+    for (const sentence of left) said.add(sentence);
+    return { ...rest, text: first, ...(left.length > 0 ? { more: left.join(' ') } : {}) };
+  });
+}
+
+function sentencesOf(text: string): string[] {
+  return text
+    .trim()
+    .split(/(?<=[.!?]"?) (?=[A-Z0-9])/)
+    .filter((sentence) => sentence !== '');
+}
+
 export function summaryOf(status: Known): Summary {
   return {
     data: `${placesText(status)} ${arrivalText(status)}`,
@@ -150,22 +174,18 @@ export function lossText({
   differenceMs = 0,
 }: Pick<Known, 'books' | 'dropped' | 'differenceMs'>): string {
   if (!books) return 'Whether anything was lost cannot be told without Redis, which has the books.';
-  const { accepted, difference, rejected } = books;
-  const kept =
-    rejected > 0
-      ? ` ${areText(rejected)} kept on disk because the upstream refused ${rejected === 1 ? 'it' : 'them'}.`
-      : '';
+  const { accepted, difference } = books;
   if (difference !== 0 && differenceMs >= DIFFERS_MS) {
     const what =
       difference > 0
         ? `${areText(difference)} accounted for nowhere, of ${numberText(accepted)} accepted`
         : `${areText(-difference)} accounted for beyond the ${numberText(accepted)} accepted`;
-    return `${what}.${droppedText(books, dropped)}${kept}`;
+    return `${what}.${droppedText(books, dropped)}`;
   }
-  if (books.dropped > 0) return `${droppedText(books, dropped).trim()} All others are accounted for.${kept}`;
+  if (books.dropped > 0) return `${droppedText(books, dropped).trim()} All others are accounted for.`;
   if (difference !== 0)
-    return `No loss is known; ${areText(Math.abs(difference))} between two places right now.${kept}`;
-  return `Nothing: every accepted item is delivered, or kept${rejected > 0 ? '' : ' in Redis or on disk'}.${kept}`;
+    return `No loss is known; ${areText(Math.abs(difference))} between two places right now.`;
+  return 'Nothing: every accepted item is delivered, or kept in Redis or on disk.';
 }
 
 /** What the limiter drops was never accepted; for whoever sent it, it is gone all the same. */
@@ -207,6 +227,14 @@ function placesText({ queue: q, dlq, redis: { problem } }: Known): string {
   return `${inRedis}, ${onDisk}${refused > 0 ? `, and ${numberText(refused)} on disk that the upstream refused` : ''}.`;
 }
 
+/** What becomes of what can go nowhere but to Redis. */
+function waitsText(what: string, q: Known['queue']): string {
+  if (!q) return `${what} waits in Redis; ${UNTIL_FULL}.`;
+  return q.fill >= FULL
+    ? 'Redis is full and the disk takes nothing: clients get 503 and keep what they have.'
+    : `${what} waits in Redis (${percent(q.fill)} full); ${UNTIL_FULL}.`;
+}
+
 /** Where what arrives goes now. */
 function arrivalText(status: Known): string {
   const {
@@ -217,23 +245,21 @@ function arrivalText(status: Known): string {
   } = status;
   if (!problem && !services.some(({ service }) => service === 'receiver'))
     return 'Nothing arrives: no receiver runs.';
-  const full = 'when that is full, clients get 503 and keep what they have';
   if (problem) {
     if (!dlq)
       return 'What arrives goes to a dlq that the receivers can reach; without one, clients get 503 and keep it.';
     return diskTakes(status)
-      ? "What arrives goes straight to the dlq's disk."
+      ? "Receivers accept: what arrives goes straight to the dlq's disk."
       : 'Clients get 503 and keep what they have: neither Redis nor the disk takes it.';
   }
   const fill = q ? ` (${percent(q.fill)} full)` : '';
   const { held, all } = holds(status);
-  if (all)
-    return diskTakes(status) ? 'What arrives goes to disk.' : `What arrives waits in Redis${fill}; ${full}.`;
+  if (all) return diskTakes(status) ? 'What arrives goes to disk.' : waitsText('What arrives', q);
   const spills = q ? CLASSES.filter((c) => q.classes[c].spills) : [];
   if (spills.length > 0) {
     return diskTakes(status)
       ? `What arrives goes to Redis, new ${spills.join(', ')} batches to disk.`
-      : `What arrives waits in Redis${fill}; ${full}.`;
+      : waitsText('What arrives', q);
   }
   if (!services.some(({ service }) => service === 'exporter'))
     return `What arrives waits in Redis${fill}; no exporter runs.`;
@@ -254,15 +280,16 @@ function returnText(status: Known): string {
     services,
   } = status;
   if (!dlq) return '';
-  if (dlq.replay.paused) return 'Replay is paused by hand: it stays there until "nrdot dlq resume".';
-  if (problem) return 'It comes back when Redis does.';
-  if (!services.some(({ service }) => service === 'exporter')) return 'It comes back when an exporter runs.';
+  if (dlq.replay.paused) return 'What is on disk stays there until "nrdot dlq resume".';
+  if (problem) return 'What is on disk comes back when Redis does.';
+  if (!services.some(({ service }) => service === 'exporter'))
+    return 'What is on disk comes back when an exporter runs.';
   const takes = `in about ${durationText(Math.max(1, dlq.replay.drainSeconds))}`;
   const { held, all } = holds(status);
-  if (held.length === 0) return `It is coming back, ${takes} at the present rate.`;
+  if (held.length === 0) return `What is on disk is coming back, ${takes} at the present rate.`;
   const until = held.every((hold) => reasonOf(hold).alone) ? 'the upstream answers' : 'that is mended';
-  if (all) return `It comes back by itself once ${until}, ${takes} from then.`;
-  return `What is there of ${signalsText(held)} comes back by itself once ${until}; the rest is coming back.`;
+  if (all) return `What is on disk comes back by itself once ${until}, ${takes} from then.`;
+  return `What is on disk of ${signalsText(held)} comes back by itself once ${until}; what is there of others, if any, is coming back.`;
 }
 
 function redis(status: Known): Finding[] {
@@ -270,7 +297,7 @@ function redis(status: Known): Finding[] {
     redis: { problem, usedBytes = 0, limitBytes = 0 },
   } = status;
   if (problem) {
-    const todo = 'Bring Redis back with its AOF; never start an empty one in its place.';
+    const todo = startRedisText(status);
     const text = `Redis cannot be used: ${problem}.`;
     return [{ level: 'fault', code: 'redis_away', text, more: arrivalText(status), todo }];
   }
@@ -288,6 +315,19 @@ function redis(status: Known): Finding[] {
       todo: "Raise Redis' maxmemory, or lower queue.max_bytes.",
     },
   ];
+}
+
+/** How to bring Redis back, as far as this process knows. */
+function startRedisText({ redis: { address, isOwn } }: Known): string {
+  const more = 'docs/operations.md#nrdotredisaway';
+  if (isOwn)
+    return `It is the redis-server of "nrdot up", which starts it again when it ends, with its AOF; end one that hangs.${askText(address)} ${more}`;
+  return `Start ${address ? `the one at ${address}` : 'it'} again, with its AOF; never an empty one in its place.${askText(address)} ${more}`;
+}
+
+function askText(address = ''): string {
+  const flag = address.startsWith('unix:') ? `-s ${address.replace(/^unix:\/\//, '')}` : `-u ${address}`;
+  return /^(rediss?|unix):/.test(address) ? ` "redis-cli ${flag} ping" says whether it answers.` : '';
 }
 
 /** What Redis held is gone: its volume, or somebody's FLUSHALL. */
@@ -318,8 +358,8 @@ function missing({ services, redis: { problem }, queue: q }: Known): Finding[] {
   for (const service of ['receiver', 'exporter', 'dlq'] as const) {
     if (services.some((line) => line.service === service)) continue;
     const more = {
-      receiver: 'Nothing comes in: clients get no answer, and keep what they have as long as they can.',
-      exporter: `Nothing goes out: batches wait in Redis${fill}.`,
+      receiver: 'Clients get no answer, and keep what they have as long as they can.',
+      exporter: 'Nothing goes out.',
       dlq: `What spills waits in Redis${fill}, and what is on disk stays there.`,
     }[service];
     const todo = `Start one: "nrdot ${service}", or "nrdot up" for all four.`;
@@ -352,13 +392,6 @@ function breakers(status: Known): Finding[] {
     const { what, alone, todo } = reasonOf(hold);
     const said = hold.said ? ` — ${hold.said}` : '';
     const isTried = alike.some(({ state }) => state === 'half_open');
-    const nextMs = Math.min(...alike.map(({ retryAtMs }) => retryAtMs)) - at;
-    const next =
-      nextMs <= 0 && status.queue?.items === 0 // only a batch can try it out
-        ? 'It is tried with the next batch that there is.'
-        : isTried
-          ? 'One batch is being tried now.'
-          : `Next try in ${durationText(Math.max(0, nextMs) / 1000)}.`;
     const lasts = at - hold.sinceMs;
     const which = all && reasons.length === 1 ? 'Delivery' : `Delivery of ${signalsText(alike)}`;
     const paused =
@@ -367,10 +400,22 @@ function breakers(status: Known): Finding[] {
       level: alone ? 'warning' : 'fault',
       code: isTried ? 'breaker_half_open' : 'breaker_open',
       text: `${paused}: ${what}${said}.`,
-      more: `${arrivalText(status)} ${next}`,
+      more: arrivalText(status),
       todo,
     } satisfies Finding;
   });
+}
+
+/** When the upstream is tried again for a signal that is held; a breaker that lets one batch through may wait for that batch. */
+export function nextTryText(
+  { state, retryAtMs }: Breaker,
+  { queue: q, dlq, at }: Pick<Known, 'queue' | 'dlq' | 'at'>,
+): string {
+  const sent = q ? CLASSES.reduce((sum, c) => sum + q.classes[c].exporting.items, 0) : 0;
+  const waits = (q?.items ?? 0) + (dlq && !dlq.replay.paused ? waitingOnDisk(dlq) : 0);
+  if (state === 'half_open' && sent > 0) return 'one batch is being tried';
+  if (state === 'open' && retryAtMs > at) return `tries again in ${durationText((retryAtMs - at) / 1000)}`;
+  return waits > 0 ? 'is tried with the next batch' : 'is tried with the next batch that there is';
 }
 
 /** What the upstream said last, where that is the cause. */
@@ -384,9 +429,11 @@ function disk(status: Known): Finding[] {
   if (!dlq) return [];
   const found: Finding[] = [];
   if (!diskTakes(status)) {
-    const more = status.redis.problem
-      ? arrivalText(status)
-      : `What should go there waits in Redis${status.queue ? ` (${percent(status.queue.fill)} full)` : ''}; when that is full, clients get 503 and keep what they have.`;
+    const arrival = arrivalText(status);
+    const more =
+      status.redis.problem || arrival === waitsText('What arrives', status.queue)
+        ? arrival
+        : waitsText('What should go there', status.queue);
     const todo =
       dlq.state === 'full'
         ? 'Raise dlq.capacity, or let it drain: end the outage, raise dlq.replay_rate.'
@@ -422,7 +469,7 @@ function disk(status: Known): Finding[] {
   const what = `${areText(waiting)} on disk, the oldest for ${durationText((at - oldest) / 1000)}.`;
   if (dlq.replay.paused) {
     const text =
-      waiting > 0 ? `${what} ${returnText(status)}` : 'Replay is paused by hand; nothing is on disk.';
+      waiting > 0 ? `Replay is paused by hand; ${what}` : 'Replay is paused by hand; nothing is on disk.';
     const todo = '"nrdot dlq resume" when the reason for it is over.';
     found.push({ level: waiting > 0 ? 'warning' : 'note', code: 'replay_paused', text, todo });
   } else if (waiting > 0) {
@@ -442,7 +489,7 @@ function rejections(status: Known): Finding[] {
   const { rejectedMs = Number.POSITIVE_INFINITY, allRejected = false } = lately;
   const kept = dlq?.areas.rejected.items ?? books?.rejected ?? 0;
   const todo = '"nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".';
-  const more = `${areText(kept)} kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention.`;
+  const more = 'It is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention.';
   if (rejectedMs <= GOES_ON_MS) {
     return allRejected
       ? [
@@ -470,13 +517,21 @@ function rejections(status: Known): Finding[] {
 }
 
 function losses(status: Known): Finding[] {
-  const { books, dropped = {}, differenceMs = 0, lately = {} } = status;
+  const {
+    books,
+    dropped = {},
+    differenceMs = 0,
+    lately = {},
+    redis: { lost },
+  } = status;
   if (!books) return [];
   const found: Finding[] = [];
-  if (books.dropped > 0) {
+  const reasons = Object.keys(dropped);
+  const isSaid = lost !== undefined && reasons.every((reason) => reason === 'redis_lost');
+  if (books.dropped > 0 && !isSaid) {
     const { droppedMs = Number.POSITIVE_INFINITY } = lately;
-    const text = droppedText(books, dropped).trim();
-    const todo = Object.keys(dropped)
+    const more = droppedText(books, dropped).trim();
+    const todo = reasons
       .flatMap((reason) => (DROPS[reason] ? [`${reason}: ${DROPS[reason]}`] : []))
       .join(' ');
     // What a person purged was given up on purpose.
@@ -484,18 +539,24 @@ function losses(status: Known): Finding[] {
     found.push(
       byItself && droppedMs <= GOES_ON_MS
         ? {
-            ...{ level: 'fault', code: 'dropping', text: `Data is being dropped. ${text}` },
+            ...{ level: 'fault', code: 'dropping', text: 'Data is being dropped.', more },
             todo: todo || 'docs/operations.md, NrdotItemsDropped.',
           }
-        : { level: byItself && droppedMs <= LATELY_MS ? 'warning' : 'note', code: 'dropped', text },
+        : {
+            level: byItself && droppedMs <= LATELY_MS ? 'warning' : 'note',
+            code: 'dropped',
+            ...{ text: 'Data was dropped before.', more },
+          },
     );
   }
   if (books.difference !== 0 && differenceMs >= DIFFERS_MS) {
-    const text = `The books do not balance. ${lossText(status)}`;
+    const text = 'The books do not balance.';
+    const more = lossText(status);
     found.push({
       level: 'fault',
       code: 'books_differ',
       text,
+      more,
       todo: 'docs/operations.md, NrdotBooksDoNotBalance.',
     });
   }
@@ -533,7 +594,7 @@ function limiter({ limiter: state, rates }: Known): Finding[] {
       level: 'warning',
       code: 'limiter_drops',
       text: `The cardinality limiter drops ${numberText(rates.limiterDropped)} data points per second: ${numberText(state.keysUsed)} of ${numberText(state.maxKeys)} key-sets are in use.`,
-      more: 'Their senders are told by a partial success; they were never accepted.',
+      more: 'They were never accepted.',
       todo: '"nrdot limiter" names the metric and the label.',
     },
   ];
@@ -548,7 +609,7 @@ function diskTakes({ dlq }: Known): boolean {
 }
 
 /** Bytes that the dlq may still write: below its capacity, and on its disk. */
-function roomOf({ capacityBytes, diskBytes, disk: fs }: NonNullable<Known['dlq']>): number {
+export function roomOf({ capacityBytes, diskBytes, disk: fs }: NonNullable<Known['dlq']>): number {
   const own = capacityBytes - diskBytes;
   return Math.max(0, fs ? Math.min(own, fs.freeBytes - fs.reserveBytes) : own);
 }

@@ -1,6 +1,6 @@
 import type { Config } from '@nrdot/config';
-import { type Bell, WakeSignal } from '@nrdot/queue';
-import { type Host, hostFor, openStore, problemOf, type RunningService } from '@nrdot/service';
+import { type Bell, describeTarget, WakeSignal } from '@nrdot/queue';
+import { type Host, hostFor, openStore, problemOf, type RunningService, redisTarget } from '@nrdot/service';
 import { addConsole } from './console.ts';
 import { addDoctor } from './doctor.ts';
 import { readEvents } from './events.ts';
@@ -53,7 +53,10 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   publishState(host.registry, store, state, Date.now);
   host.admin.route('GET', '/api/scheduler', () => readState(store, state, Date.now()));
   host.status.add('scheduler', () => problemOf({ notReady }), { store, link });
-  const reader = new StatusReader({ store, state, board: host.status, now: Date.now });
+  const reader = new StatusReader({
+    ...{ store, state, board: host.status, now: Date.now },
+    redis: { address: describeTarget(redisTarget(config)), isOwn: host.redisIsOwn ?? false },
+  });
   const history = new History(() => reader.read());
   const watch = new Watch({
     read: () => reader.read(),

@@ -76,6 +76,7 @@ export function mergeDlqs(all: readonly DlqStatus[]): DlqStatus | undefined {
     ...worst,
     diskBytes: sum(all, (one) => one.diskBytes),
     capacityBytes: sum(all, (one) => one.capacityBytes),
+    rejectedCapacityBytes: sum(all, (one) => one.rejectedCapacityBytes ?? 0),
     areas,
     segments: all.flatMap((one) => one.segments),
     segmentsLeftOut: sum(all, (one) => one.segmentsLeftOut),
@@ -86,6 +87,7 @@ export function mergeDlqs(all: readonly DlqStatus[]): DlqStatus | undefined {
       bytesPerSecond: sum(all, (one) => one.replay.bytesPerSecond),
       drainSeconds: Math.max(...all.map((one) => one.replay.drainSeconds)),
       replayedItems: sum(all, (one) => one.replay.replayedItems),
+      returnedItems: sum(all, ({ replay }) => replay.returnedItems ?? replay.replayedItems),
     },
   };
 }

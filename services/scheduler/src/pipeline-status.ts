@@ -23,6 +23,10 @@ export interface PipelineStatus {
   /** Where the data is, and whether any was lost, in a sentence each. */
   summary: Summary;
   redis: {
+    /** Where it is, without credentials. */
+    address?: string;
+    /** "nrdot up" runs it. */
+    isOwn?: boolean;
     problem?: string;
     usedBytes?: number;
     limitBytes?: number;
@@ -71,6 +75,8 @@ export interface ServiceLine {
   version: string;
   rssBytes: number;
   problem?: string;
+  /** What it does now, in words: `ready`, or what it waits for. */
+  state: string;
 }
 
 export interface Rates {
@@ -80,12 +86,14 @@ export interface Rates {
   /** Into Redis. */
   accepted: number;
   limiterDropped: number;
-  /** From the class queues to the export queue, replayed items among them. */
+  /** From Redis to the exporters, by class: from clients and from disk, tries among them. */
   moved: Record<PriorityClass, number>;
   delivered: number;
   /** Onto the disk, rejected ones among them. */
   stored: number;
-  /** From the disk back into Redis. */
+  /** Accepted, and given up for good: loss. */
+  dropped: number;
+  /** From the disk, and settled by the upstream: a probe in vain is none of them. */
   replayed: number;
 }
 

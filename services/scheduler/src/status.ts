@@ -15,6 +15,7 @@ import { Lately } from './lately.ts';
 import { mergeDlqs, mergeExporters, mergeLimiters, mergeReceivers } from './merged-parts.ts';
 import type { Amount, PipelineStatus, QueueStatus, Rates, ServiceLine } from './pipeline-status.ts';
 import { RateMeter } from './rate-meter.ts';
+import { stateText } from './service-state.ts';
 import { readState, type SchedulerState, type StateOptions } from './state.ts';
 
 const RATE_SPAN_MS = 4_000;
@@ -28,6 +29,8 @@ interface StatusSources {
   store: Store;
   state: StateOptions;
   board: StatusBoard;
+  /** Where Redis is, without credentials, and whether "nrdot up" runs it. */
+  redis: { address: string; isOwn: boolean };
   now(): number;
 }
 
@@ -87,6 +90,7 @@ export class StatusReader {
     const known = {
       at: now,
       redis: {
+        ...this.#s.redis,
         ...(problem ? { problem } : shared ? shared.memory : { problem: 'Redis did not answer in time' }),
         ...(shared?.lost ? { lost: shared.lost } : {}),
       },
@@ -108,7 +112,8 @@ export class StatusReader {
       ...(exporter ? { exporter } : {}),
       ...(dlq ? { dlq, drain: this.#drain(dlq) } : {}),
     };
-    return { ...known, findings: findingsOf(known), summary: summaryOf(known) };
+    const told = { ...known, services: services.map((line) => ({ ...line, state: stateText(line, known) })) };
+    return { ...told, findings: findingsOf(told), summary: summaryOf(told) };
   }
 
   #differsFor(difference: number, now: number): number {
@@ -152,6 +157,7 @@ export class StatusReader {
       for (const field of ['accepted', 'delivered', 'stored', 'rejected']) {
         meter.record(field, 'redis', books[field] ?? 0, now);
       }
+      meter.record('dropped', 'redis', sumOf(droppedOf(books)), now);
       for (const c of CLASSES) meter.record(`moved:${c}`, 'redis', state.moved[c], now);
     }
     for (const { instance, at, part } of receivers) {
@@ -161,7 +167,7 @@ export class StatusReader {
       meter.record('limiterDropped', instance, part.limiter?.droppedPoints ?? 0, at);
     }
     for (const { instance, at, part } of dlqs)
-      meter.record('replayed', instance, part.replay.replayedItems, at);
+      meter.record('replayed', instance, part.replay.returnedItems ?? part.replay.replayedItems, at);
   }
 
   #rates(now: number): Rates {
@@ -172,6 +178,7 @@ export class StatusReader {
       received: rate('received'),
       accepted: rate('accepted'),
       limiterDropped: rate('limiterDropped'),
+      dropped: rate('dropped'),
       moved: byClass((c) => rate(`moved:${c}`)),
       delivered: rate('delivered'),
       stored: rate('stored') + rate('rejected'),
@@ -181,7 +188,7 @@ export class StatusReader {
 }
 
 function linesOf(now: number) {
-  return ({ ageMs, status }: { ageMs: number; status: ProcessStatus }): ServiceLine[] =>
+  return ({ ageMs, status }: { ageMs: number; status: ProcessStatus }): Omit<ServiceLine, 'state'>[] =>
     (Object.keys(status.services) as ServiceName[]).map((service) => {
       const problem = status.services[service]?.problem;
       const { instance, version, rssBytes } = status;
@@ -224,6 +231,10 @@ function queueOf(state: SchedulerState, options: StateOptions, rates: Rates): Qu
 function droppedOf(books: Record<string, number>): Record<string, number> {
   const reasons = Object.entries(books).filter(([field, items]) => field.startsWith('dropped:') && items > 0);
   return Object.fromEntries(reasons.map(([field, items]) => [field.slice('dropped:'.length), items]));
+}
+
+function sumOf(items: Readonly<Record<string, number>>): number {
+  return Object.values(items).reduce((sum, n) => sum + n, 0);
 }
 
 function add(a: Amount, b: Amount): Amount {

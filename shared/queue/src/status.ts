@@ -92,6 +92,8 @@ export interface DlqStatus {
   disk?: { freeBytes: number; totalBytes: number; reserveBytes: number };
   /** After so long on disk a batch is dropped. */
   retentionMs?: number;
+  /** Of the rejected area; absent in what an older process says. */
+  rejectedCapacityBytes?: number;
   areas: Record<
     DlqArea,
     { items: number; waitingBytes: number; diskBytes: number; segments: number; oldestReceivedAt: number }
@@ -117,7 +119,10 @@ export interface DlqStatus {
     bytesPerSecond: number;
     /** At that rate. */
     drainSeconds: number;
+    /** Put back into the queue, each time anew. */
     replayedItems: number;
+    /** Those of them that left the disk for good: taken by the upstream, or refused for good. Absent as above. */
+    returnedItems?: number;
   };
 }
 

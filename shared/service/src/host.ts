@@ -16,6 +16,8 @@ export interface Host {
   live: LiveConfig;
   /** Where services say how they are, for the console and `nrdot status`. */
   status: StatusBoard;
+  /** Set when this process runs the Redis that its services use. */
+  redisIsOwn?: boolean;
   /** Set when the whole pipeline runs in this process: its services wake each other without Redis. */
   bells?: Bells;
 }

@@ -1,0 +1,24 @@
+import type { PipelineStatus, ServiceLine } from './pipeline-status.ts';
+
+/**
+ * What a service does now. While Redis is away a service that cannot use it is not idle for that: receivers hand what arrives to
+ * the dlq, and the dlq keeps it. Why Redis is away is said once, elsewhere.
+ */
+export function stateText(
+  { service, problem }: Pick<ServiceLine, 'service' | 'problem'>,
+  {
+    redis,
+    dlq,
+    services,
+  }: Pick<PipelineStatus, 'redis' | 'dlq'> & { services: readonly Pick<ServiceLine, 'service'>[] },
+): string {
+  const isOnly = services.filter((line) => line.service === service).length === 1;
+  if (!problem) return service === 'dlq' && isOnly && dlq && dlq.state !== 'ok' ? 'takes nothing' : 'ready';
+  const isRedis = redis.address !== undefined && problem.startsWith(`Redis at ${redis.address}:`);
+  if (!isRedis) return `not ready: ${problem}`;
+  const takes = dlq?.state === 'ok';
+  if (service === 'receiver' && dlq) return takes ? 'accepts, straight to disk' : 'refuses (503)';
+  if (service === 'receiver') return 'accepts where it reaches a dlq';
+  if (service === 'dlq') return takes ? 'keeps; replay waits for Redis' : 'takes nothing';
+  return 'waits for Redis';
+}
