@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, describe, it } from 'vitest';
 import { expectLinear, type Sized } from './growth.ts';
 import { Meter } from './meter.ts';
-import { field, METRIC_SHAPES, SHAPES, WALKED, type Walked } from './shapes.ts';
+import { field, shapesOf, WALKED } from './shapes.ts';
 
 /** Everything is loaded after the meter has started: see there. */
 async function load() {
@@ -46,12 +46,7 @@ const RULES = `priority:
     - {class: high, resource: {service.name: {regex: "7$"}}}
 `;
 
-const shapes = WALKED.flatMap((signal) => [
-  ...Object.entries(SHAPES).map(([name, make]) => ({ name, signal, make: (n: number) => make(signal, n) })),
-  ...(signal === 'metrics'
-    ? Object.entries(METRIC_SHAPES).map(([name, make]) => ({ name, signal, make }))
-    : []),
-]) as { name: string; signal: Walked; make: (n: number) => Buffer }[];
+const shapes = WALKED.flatMap((signal) => shapesOf(signal).map(([name, make]) => ({ name, signal, make })));
 
 describe.each(shapes)('$signal: $name', ({ signal, make }) => {
   const over = (first: number, work: (body: Buffer) => unknown) =>

@@ -12,7 +12,7 @@ import { type IngestDeps, ingest } from '../../services/receiver/src/ingest.ts';
 import { LargeRequests } from '../../services/receiver/src/large-request.ts';
 import { CardinalityLimiter } from '../../services/receiver/src/limiter/index.ts';
 import { localLimit } from '../../services/receiver/src/limiter/test/local-limit.ts';
-import { field, METRIC_SHAPES, SHAPES, WALKED, type Walked } from './shapes.ts';
+import { field, ofBytes, SHAPES, shapesOf, WALKED, type Walked } from './shapes.ts';
 
 const MIB = 2 ** 20;
 const { config } = loadConfig({ env: {} });
@@ -30,13 +30,6 @@ function deps(): IngestDeps {
     large,
     now: Date.now,
   };
-}
-
-/** The shape, repeated until it is so large. */
-function ofBytes(make: (n: number) => Buffer, bytes: number): Buffer {
-  const n = Math.floor((1_000 * bytes) / make(1_000).byteLength);
-  // Where each has a number of its own, many are larger than a thousand times one of a thousand.
-  return make(Math.floor((n * bytes) / Math.max(bytes, make(n).byteLength)));
 }
 
 async function hold(signal: Walked, wire: Buffer, encoding: ContentEncoding, format: 'protobuf' | 'json') {
@@ -80,14 +73,7 @@ async function say(what: string, make: () => Parameters<typeof hold>): Promise<v
 for (const signal of WALKED) await hold(signal, SHAPES.resources!(signal, 5_000), 'identity', 'protobuf');
 for (const bytes of [0.9 * MIB, 60 * MIB]) {
   for (const signal of WALKED) {
-    const shapes: [string, (n: number) => Buffer][] = [
-      ...Object.entries(SHAPES).map(([name, make]): [string, (n: number) => Buffer] => [
-        name,
-        (n) => make(signal, n),
-      ]),
-      ...(signal === 'metrics' ? Object.entries(METRIC_SHAPES) : []),
-    ];
-    for (const [name, make] of shapes) {
+    for (const [name, make] of shapesOf(signal)) {
       await say(`${(bytes / MIB).toFixed(1)} MiB ${signal}: ${name}`, () => [
         signal,
         ofBytes(make, bytes),

@@ -1,8 +1,10 @@
 /** What stays in memory after a request is bounded in bytes, whatever was in it. */
+import { Readable } from 'node:stream';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { loadConfig } from '@nrdot/config';
 import { expect, it } from 'vitest';
+import { readBody } from '../../services/receiver/src/body.ts';
 import { Classifier } from '../../services/receiver/src/classifier/classifier.ts';
 import { CardinalityLimiter } from '../../services/receiver/src/limiter/index.ts';
 import { field } from './shapes.ts';
@@ -77,4 +79,16 @@ it('names in the limiter', () => {
       }
     }),
   ).toBeLessThan(16 * MIB);
+});
+
+it('a body that comes a byte at a time', async () => {
+  const chunks = 100_000;
+  const body = new Readable({ read: () => {} });
+  const read = readBody(body, undefined, chunks, { reserve: () => {}, release: () => {} });
+  const kept = keptBytes(() => {
+    for (let i = 0; i < chunks; i++) body.emit('data', Buffer.from('x'));
+  });
+  expect(kept).toBeLessThan(20 * chunks);
+  body.emit('end');
+  expect((await read).equals(Buffer.alloc(chunks, 'x'))).toBe(true);
 });

@@ -229,3 +229,21 @@ function doubles(n: number): Buffer {
   for (let i = 0; i < n; i++) bytes.writeDoubleLE(i, 8 * i);
   return bytes;
 }
+
+/** All of them for one signal. */
+export function shapesOf(signal: Walked): [name: string, make: (n: number) => Buffer][] {
+  return [
+    ...Object.entries(SHAPES).map(([name, make]): [string, (n: number) => Buffer] => [
+      name,
+      (n) => make(signal, n),
+    ]),
+    ...(signal === 'metrics' ? Object.entries(METRIC_SHAPES) : []),
+  ];
+}
+
+/** The shape, repeated until it is so large. */
+export function ofBytes(make: (n: number) => Buffer, bytes: number): Buffer {
+  const n = Math.floor((1_000 * bytes) / make(1_000).byteLength);
+  // Where each has a number of its own, many are larger than a thousand times one of a thousand.
+  return make(Math.floor((n * bytes) / Math.max(bytes, make(n).byteLength)));
+}

@@ -61,6 +61,10 @@ export function tooLarge(what: string, maxBytes: number): OtlpError {
   });
 }
 
+/** So many chunks in a row become one when they are small: each is an object, which costs more than its bytes. */
+const GATHERED_CHUNKS = 256;
+const GATHERED_MAX_BYTES = 64 * 1024;
+
 /** Beyond this a copy of all of it would hold others up. */
 const JOINED_AT_ONCE_BYTES = 1024 * 1024;
 
@@ -79,6 +83,8 @@ export function readBody(
     const chunks: Buffer[] = [];
     let bytes = 0;
     let reservedBytes = 0;
+    let gatheredChunks = 0;
+    let gatheredBytes = 0;
     const fail = (error: unknown) => {
       stream.off('data', onData);
       stream.off('end', onEnd);
@@ -97,6 +103,11 @@ export function readBody(
         }
       }
       chunks.push(chunk);
+      if (chunks.length - gatheredChunks < GATHERED_CHUNKS) return;
+      if (bytes - gatheredBytes <= GATHERED_MAX_BYTES)
+        chunks.push(Buffer.concat(chunks.splice(gatheredChunks)));
+      gatheredChunks = chunks.length;
+      gatheredBytes = bytes;
     };
     const onEnd = () => {
       // Every request's stream closes in the end; the error of one that closed too early takes a stack trace.

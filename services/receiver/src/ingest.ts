@@ -6,6 +6,7 @@ import {
   OtlpError,
   oversized,
   type PartialSuccess,
+  SIGNALS,
   type Signal,
   walk,
 } from '@nrdot/otlp';
@@ -21,7 +22,14 @@ import {
 } from '@nrdot/queue';
 import type { Reservation } from './body.ts';
 import type { Classified } from './classifier/classifier.ts';
-import { classifyPieces, isLarge, type LargeRequests } from './large-request.ts';
+import {
+  classifyPieces,
+  DESCRIBING_MAX_BYTES,
+  isLarge,
+  type LargeRequests,
+  LIMITED_MAX_BYTES,
+  tooMuchAtOnce,
+} from './large-request.ts';
 import { type SoundOptions, soundProtobuf } from './sound.ts';
 import type { Tap } from './tap/tap.ts';
 
@@ -128,7 +136,7 @@ export async function ingest(
   const bodyBytes = decoded.byteLength;
   const read =
     deps.large && isLarge(signal, request.format, decoded.byteLength)
-      ? await readLarge(request, decoded, limits, deps.large)
+      ? await readLarge(request, decoded, limits, deps.large, deps.limit !== undefined)
       : readWhole(request, decoded, limits);
   if (read.items === 0) return { items: 0, bodyBytes, ...partialOf(read.said) };
   const work = { request, limits, deps, read, receivedAt: deps.now() };
@@ -215,16 +223,40 @@ async function readLarge(
   decoded: Buffer,
   limits: IngestLimits,
   large: LargeRequests,
+  limiter: boolean,
 ): Promise<Read> {
   reservation.reserve(decoded.byteLength); // the pieces
   const sound = await large.read({ signal, format, decoded, options: limits });
-  const pieces = sound.pieces.map(({ bytes, items }) => [Buffer.from(bytes.buffer), items] as const);
+  const bytes = sound.pieces.reduce((sum, piece) => sum + piece.bytes.byteLength, 0);
+  if (bytes > decoded.byteLength) reservation.reserve(bytes - decoded.byteLength);
+  const isLimited = signal === 'metrics' && limiter;
+  const tooMuch = { limited: 0, described: 0 };
+  const kept = sound.pieces.filter((piece) => {
+    const why = tooMuchAtOnce(piece, isLimited);
+    if (why) tooMuch[why] += piece.items;
+    return !why;
+  });
+  const pieces = kept.map(({ bytes, items }) => [Buffer.from(bytes.buffer), items] as const);
+  const { partial: said = { rejected: 0, message: '' } } = partialOf(
+    sound,
+    rejected(signal, tooMuch.limited, `more than ${LIMITED_MAX_BYTES} bytes with what describes them`),
+    rejected(signal, tooMuch.described, `what describes them has more than ${DESCRIBING_MAX_BYTES} bytes`),
+  );
   return {
     bodies: pieces.map(([body]) => body),
-    items: sound.items,
-    said: sound,
-    isAsItCame: format === 'protobuf' && sound.message === '',
+    items: pieces.reduce((sum, [, items]) => sum + items, 0),
+    said,
+    isAsItCame: format === 'protobuf' && said.message === '',
     counts: new Map(pieces),
+  };
+}
+
+function rejected(signal: Signal, items: number, why: string): PartialSuccess | undefined {
+  if (items === 0) return undefined;
+  const { item } = SIGNALS[signal];
+  return {
+    rejected: items,
+    message: `rejected ${items} ${item}${items === 1 ? '' : 's'} that cannot be read in pieces: ${why} (attributes of resource, scope and the like); send smaller ones`,
   };
 }
 

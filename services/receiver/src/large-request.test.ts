@@ -2,7 +2,7 @@ import { gzipSync } from 'node:zlib';
 import { loadConfig } from '@nrdot/config';
 import { protobufToJson, type Signal, walk } from '@nrdot/otlp';
 import type { Batch } from '@nrdot/queue';
-import { afterAll, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { field } from '../../../tests/cost/shapes.ts';
 import { Classifier } from './classifier/classifier.ts';
 import { type IngestDeps, type IngestRequest, ingest } from './ingest.ts';
@@ -49,7 +49,7 @@ async function take(request: Partial<IngestRequest> & { signal: Signal; wire: Bu
       return { class: ofClass, items: held, encoding };
     })
     .sort((a, b) => a.class.localeCompare(b.class));
-  return { items, rejected: partial?.rejected ?? 0, kept };
+  return { items, rejected: partial?.rejected ?? 0, message: partial?.message ?? '', kept };
 }
 
 const log = (i: number, body: Buffer) =>
@@ -109,4 +109,69 @@ it('refuses what is malformed as it would here', async () => {
     take({ signal: 'logs', wire }, withThread).catch((error: Error) => error);
   const [there, here] = [await refused(true), await refused(false)];
   expect(there).toMatchObject({ httpStatus: 400, message: (here as Error).message });
+});
+
+const point = (i: number, value: Buffer) =>
+  field(1, field(7, field(1, text('k')), field(2, field(1, Buffer.concat([text(`${i}`), value])))));
+
+it('rejects a data point that the limiter cannot read in pieces, and keeps the others', async () => {
+  const points = [0, 300_000, 0].map((bytes, i) => point(i, Buffer.alloc(bytes, 'x')));
+  const wire = field(1, field(2, field(2, field(1, text('m')), field(5, ...points))));
+  const taken = await take({ signal: 'metrics', wire }, true);
+  expect(taken).toMatchObject({ items: 2, rejected: 1, kept: [{ items: 2 }] });
+  expect(taken.message).toMatch(
+    /^rejected 1 data point that cannot be read in pieces: more than 262144 bytes/,
+  );
+});
+
+it('rejects items whose resource is too large to be read at once, and keeps the others', async () => {
+  const resource = (bytes: number) =>
+    field(1, field(1, field(1, field(1, text('k')), field(2, field(1, Buffer.alloc(bytes, 'x'))))), items);
+  const items = field(2, ...[1, 2].map((i) => log(i, text('x'))));
+  const wire = Buffer.concat([resource(10), resource(1_100_000)]);
+  const taken = await take({ signal: 'logs', wire }, true);
+  expect(taken).toMatchObject({ items: 2, rejected: 2, kept: [{ items: 2 }] });
+  expect(taken.message).toMatch(/^rejected 2 log records .* more than 1048576 bytes/);
+});
+
+it('keeps a log record however large it is', async () => {
+  const wire = field(1, field(2, log(1, text('a')), log(1, Buffer.alloc(3_000_000, 'x'))));
+  expect(await take({ signal: 'logs', wire }, true)).toMatchObject({ items: 2, rejected: 0 });
+});
+
+describe('a thread that', () => {
+  const script = (code: string) =>
+    new URL(
+      `data:text/javascript,${encodeURIComponent(`import { parentPort } from 'node:worker_threads';
+      parentPort.on('message', ({ options: { maxDepth } }) => { ${code} });`)}`,
+    );
+  const sound = `parentPort.postMessage({ items: maxDepth, rejected: 0, message: '', pieces: [] });`;
+  const read = (requests: LargeRequests, maxDepth: number) =>
+    requests.read({
+      ...{ signal: 'logs', format: 'protobuf', decoded: Buffer.alloc(10) },
+      options: { maxDepth, invalidUtf8: 'replace' },
+    });
+
+  it('does not come to an end is replaced: the request is refused, and those behind it are read', async () => {
+    const requests = new LargeRequests({
+      script: script(`while (maxDepth === 7); ${sound}`),
+      deadlineMs: 2_000,
+    });
+    const [first, second, third] = await Promise.allSettled([1, 7, 3].map((depth) => read(requests, depth)));
+    expect([first, third]).toMatchObject([{ value: { items: 1 } }, { value: { items: 3 } }]);
+    expect(second).toMatchObject({
+      reason: { code: 'too_slow', httpStatus: 503, message: expect.stringContaining('within 2 s') },
+    });
+    await requests.stop();
+  });
+
+  it('fails is replaced: the request fails, and those behind it are read', async () => {
+    const requests = new LargeRequests({
+      script: script(`if (maxDepth === 7) throw new Error('odd'); ${sound}`),
+    });
+    const [failed, taken] = await Promise.allSettled([7, 3].map((depth) => read(requests, depth)));
+    expect(failed).toMatchObject({ reason: { message: 'odd' } });
+    expect(taken).toMatchObject({ value: { items: 3 } });
+    await requests.stop();
+  });
 });

@@ -1,12 +1,11 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { type BodyFormat, joinInTurns, OtlpError, type Signal } from '@nrdot/otlp';
+import { type BodyFormat, GRPC, joinInTurns, OtlpError, type Signal } from '@nrdot/otlp';
 import type { PriorityClass } from '@nrdot/queue';
 import type { Classified } from './classifier/classifier.ts';
 import type { SoundOptions } from './sound.ts';
 
 export interface LargeRequest {
-  id: number;
   signal: Signal;
   format: BodyFormat;
   decoded: Uint8Array;
@@ -24,12 +23,14 @@ export interface LargeSound {
 export interface LargePiece {
   bytes: Uint8Array<ArrayBuffer>;
   items: number;
+  /** What is not within the items. */
+  describingBytes: number;
 }
 
 export type LargeAnswer =
-  | ({ id: number } & LargeSound)
-  | { id: number; refused: { code: string; httpStatus: number; grpcCode: number; message: string } }
-  | { id: number; failed: string };
+  | LargeSound
+  | { refused: { code: string; httpStatus: number; grpcCode: number; message: string } }
+  | { failed: string };
 
 /**
  * A request larger than this, when decompressed, would hold up the event loop for too long: it is read in another thread, and
@@ -38,6 +39,10 @@ export type LargeAnswer =
 const LARGE_BYTES = 1024 * 1024;
 const LARGE_JSON_BYTES = 512 * 1024;
 const LARGE_METRICS_BYTES = 256 * 1024;
+/** The limiter reads no more than this in one turn: neither a whole request, nor a piece of one that cannot be cut smaller. */
+export const LIMITED_MAX_BYTES = LARGE_METRICS_BYTES;
+/** The classifier reads what describes items, and of items little. */
+export const DESCRIBING_MAX_BYTES = 1024 * 1024;
 
 export function isLarge(signal: Signal, format: BodyFormat, bytes: number): boolean {
   if (signal === 'profiles') return false;
@@ -45,29 +50,57 @@ export function isLarge(signal: Signal, format: BodyFormat, bytes: number): bool
   return bytes > (format === 'json' ? LARGE_JSON_BYTES : LARGE_BYTES);
 }
 
-const IDLE_MS = 30_000;
+/** What neither can be cut any smaller nor be read without holding others up. @returns why it is refused */
+export function tooMuchAtOnce(
+  { bytes, describingBytes }: LargePiece,
+  isLimited: boolean,
+): 'limited' | 'described' | undefined {
+  if (isLimited && bytes.byteLength > LIMITED_MAX_BYTES) return 'limited';
+  return describingBytes > DESCRIBING_MAX_BYTES ? 'described' : undefined;
+}
 
-/** Reads large requests in a thread, which is started for the first of them and ends when none has come for a while. */
+const IDLE_MS = 30_000;
+/** For one request. The worst of 64 MiB takes a third of it on a machine that has nothing else to do. */
+const DEADLINE_MS = 30_000;
+
+interface Waiting {
+  request: LargeRequest;
+  resolve(answer: LargeAnswer): void;
+  reject(error: unknown): void;
+}
+
+export interface LargeOptions {
+  /** How long the thread may work on one request. */
+  deadlineMs?: number;
+  /** What the thread runs. */
+  script?: URL;
+}
+
+/**
+ * Reads large requests in a thread, one after the other. The thread is started for the first of them, ends when none has come for a
+ * while, and is replaced when it fails or has not answered in time: that concerns the request that it worked on, and no other.
+ */
 export class LargeRequests {
+  readonly #deadlineMs: number;
+  readonly #script: URL;
   #worker: Worker | undefined;
   #idle: NodeJS.Timeout | undefined;
-  #next = 0;
-  readonly #waiting = new Map<number, (answer: LargeAnswer) => void>();
+  #deadline: NodeJS.Timeout | undefined;
+  #current: Waiting | undefined;
+  readonly #waiting: Waiting[] = [];
 
-  /** @throws OtlpError as reading it here would */
-  async read(request: Omit<LargeRequest, 'id'>): Promise<LargeSound> {
+  constructor({ deadlineMs = DEADLINE_MS, script = threadScript() }: LargeOptions = {}) {
+    this.#deadlineMs = deadlineMs;
+    this.#script = script;
+  }
+
+  /** @throws OtlpError as reading it here would, and 503 when it takes too long */
+  async read(request: LargeRequest): Promise<LargeSound> {
     // A copy to hand over: the bytes may be the payload, or borrowed, and a message would copy all of them in one go.
     const decoded = await joinInTurns([request.decoded]);
-    const id = this.#next++;
-    clearTimeout(this.#idle);
-    const worker = (this.#worker ??= this.#start());
-    const answer = await new Promise<LargeAnswer>((resolve) => {
-      this.#waiting.set(id, resolve);
-      const { signal, format, options } = request;
-      const { maxDepth, invalidUtf8 } = options;
-      worker.postMessage({ id, signal, format, decoded, options: { maxDepth, invalidUtf8 } }, [
-        decoded.buffer,
-      ]);
+    const answer = await new Promise<LargeAnswer>((resolve, reject) => {
+      this.#waiting.push({ request: { ...request, decoded }, resolve, reject });
+      this.#takeNext();
     });
     if ('refused' in answer) throw new OtlpError(answer.refused);
     if ('failed' in answer) throw new Error(answer.failed);
@@ -76,35 +109,74 @@ export class LargeRequests {
 
   async stop(): Promise<void> {
     clearTimeout(this.#idle);
+    clearTimeout(this.#deadline);
     await this.#worker?.terminate();
   }
 
+  #takeNext(): void {
+    if (this.#current) return;
+    this.#current = this.#waiting.shift();
+    if (!this.#current) {
+      this.#idle = setTimeout(() => this.#endThread(), IDLE_MS);
+      this.#idle.unref();
+      return;
+    }
+    clearTimeout(this.#idle);
+    this.#deadline = setTimeout(() => this.#giveUp(), this.#deadlineMs);
+    const { signal, format, decoded, options } = this.#current.request;
+    const { maxDepth, invalidUtf8 } = options;
+    const worker = (this.#worker ??= this.#start());
+    worker.postMessage({ signal, format, decoded, options: { maxDepth, invalidUtf8 } }, [
+      decoded.buffer as ArrayBuffer,
+    ]);
+  }
+
   #start(): Worker {
-    // In the bundle it is JavaScript, beside whatever chunk this code is in.
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    const worker = new Worker(new URL(`./large-worker.${extension}`, import.meta.url));
+    const worker = new Worker(this.#script);
     worker.unref();
     worker.on('message', (answer: LargeAnswer) => {
-      this.#answer(answer);
-      if (this.#waiting.size > 0) return;
-      this.#idle = setTimeout(() => {
-        this.#worker = undefined;
-        void worker.terminate();
-      }, IDLE_MS);
-      this.#idle.unref();
+      if (this.#worker === worker) this.#end(({ resolve }) => resolve(answer));
     });
+    // Uncaught, or out of memory: no other request has a part in that.
     worker.on('error', (error) => {
+      if (this.#worker !== worker) return;
       this.#worker = undefined;
-      for (const id of [...this.#waiting.keys()]) this.#answer({ id, failed: String(error) });
+      this.#end(({ reject }) => reject(error));
     });
     return worker;
   }
 
-  #answer(answer: LargeAnswer): void {
-    const resolve = this.#waiting.get(answer.id);
-    this.#waiting.delete(answer.id);
-    resolve?.(answer);
+  #endThread(): void {
+    const worker = this.#worker;
+    this.#worker = undefined;
+    void worker?.terminate();
   }
+
+  #giveUp(): void {
+    this.#endThread();
+    const error = new OtlpError({
+      code: 'too_slow',
+      httpStatus: 503,
+      grpcCode: GRPC.UNAVAILABLE,
+      message: `the request could not be read within ${this.#deadlineMs / 1000} s, and nothing of it was kept; try again later, in smaller batches`,
+    });
+    this.#end(({ reject }) => reject(error));
+  }
+
+  /** Answers the request that the thread works on, and gives it the next. */
+  #end(answer: (waiting: Waiting) => void): void {
+    clearTimeout(this.#deadline);
+    const ended = this.#current;
+    this.#current = undefined;
+    if (ended) answer(ended);
+    this.#takeNext();
+  }
+}
+
+/** In the bundle it is JavaScript, beside whatever chunk this code is in. */
+function threadScript(): URL {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  return new URL(`./large-worker.${extension}`, import.meta.url);
 }
 
 /**

@@ -124,6 +124,29 @@ function countItems(
   return items;
 }
 
+/** How many bytes of a well-formed request are not within its items: of resources, scopes and metrics. */
+export function describingBytes(signal: Signal, body: Uint8Array): number {
+  const levels = LEVELS[signal];
+  return levels ? body.byteLength - itemBytes(body, 0, body.byteLength, levels, 0) : 0;
+}
+
+function itemBytes(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  levels: readonly (readonly number[])[],
+  level: number,
+): number {
+  if (level === levels.length) return end - start;
+  const down = levels[level]!;
+  let sum = 0;
+  const cursor = new FieldCursor().reset(bytes, start, end);
+  while (cursor.next()) {
+    if (down.includes(cursor.number)) sum += itemBytes(bytes, cursor.start, cursor.end, levels, level + 1);
+  }
+  return sum;
+}
+
 /** How many of the children, at least one and not all, come nearest to half of the items. */
 function halfway(children: readonly Child[]): number {
   const total = children.reduce((sum, child) => sum + child.items, 0);

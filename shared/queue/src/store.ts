@@ -7,6 +7,7 @@ import type { RedisConnection } from './connection.ts';
 import { stageField } from './depth.ts';
 import { handOverOrder } from './hand-over-order.ts';
 import { claimAnswer, claimArgs } from './limiter-state.ts';
+import { LARGE_PAYLOAD_BYTES, PayloadCommand } from './payload-command.ts';
 import { CLASSES } from './priority-class.ts';
 import type { Scripted } from './scripted.ts';
 import { MESSAGE_MAX } from './status.ts';
@@ -141,7 +142,7 @@ export class Store extends StoreState {
         const data = jobDataOf(batch);
         const payload = this.keys.payload(batch.id);
         // NX: a batch that Redis holds already must not be given a time to live.
-        pending.push(this.redis.set(payload, asBuffer(batch.payload), 'EX', UNCLAIMED_PAYLOAD_TTL_S, 'NX'));
+        pending.push(this.#setPayload(payload, asBuffer(batch.payload)));
         args.push(
           batch.id,
           batch.class,
@@ -267,6 +268,14 @@ export class Store extends StoreState {
     this.#bells?.scheduler.ring();
     this.#bells?.exporter.ring();
     return state;
+  }
+
+  #setPayload(key: string, payload: Buffer): Promise<unknown> {
+    if (payload.byteLength <= LARGE_PAYLOAD_BYTES)
+      return this.redis.set(key, payload, 'EX', UNCLAIMED_PAYLOAD_TTL_S, 'NX');
+    return this.redis.sendCommand(
+      new PayloadCommand(key, payload, 'EX', String(UNCLAIMED_PAYLOAD_TTL_S), 'NX'),
+    ) as Promise<unknown>;
   }
 
   /**

@@ -55,6 +55,7 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
     'unauthorized',
     'client_gone',
     'inflight_bytes',
+    'too_slow',
     'queue_full',
     'not_kept',
     'redis_full',

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Batch, EnqueueResult } from '@nrdot/queue';
 import type { Limited, MetricsLimit } from '../../ingest.ts';
 import type { CardinalityLimiter } from '../index.ts';
@@ -25,7 +26,11 @@ export function localLimit(
   return {
     limit,
     limitPieces: async (pieces) => {
-      const all = pieces.map(limit);
+      const all: Limited[] = [];
+      for (const piece of pieces) {
+        all.push(limit(piece));
+        await turn();
+      }
       return {
         ...all[0]!,
         bodies: all.map(({ body }) => body),
