@@ -1,9 +1,16 @@
 /**
  * What the limiter costs per request of 1,000 points, paced 20 ms apart as a busy receiver sees them, beside a decode and
  * encode of the same bodies with protobufjs. As time on the clock, and as CPU time of the thread, which other work on the
- * machine hardly moves. Run: node services/receiver/bench/limiter.bench.ts [requests per mode] [part of a mode's name]
+ * machine hardly moves. Run:
+ *
+ *   node services/receiver/bench/limiter.bench.ts [requests per mode] [part of a mode's name] [--base DIR]
+ *
+ * With `--base`, beside the limiter of another work tree instead: both get the same requests in turn, in random order, so that
+ * what the machine does meanwhile is shared by both.
  */
+import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
 import { walk } from '@nrdot/otlp';
 import { CardinalityLimiter, type LimiterOptions } from '../src/limiter/index.ts';
 import { encode, type MetricData, type PointData, Request } from '../src/limiter/test/otlp.ts';
@@ -13,7 +20,9 @@ const METRICS = 10;
 const PER_METRIC = POINTS / METRICS;
 const PACE_MS = 20;
 const STORM = 1_000_000;
-const requests = Number(process.argv[2] ?? 250);
+const { positionals, values } = parseArgs({ allowPositionals: true, options: { base: { type: 'string' } } });
+const requests = Number(positionals[0] ?? 250);
+const wanted = positionals[1] ?? '';
 const START = 1_700_000_000_000;
 
 const ns = (ms: number) => BigInt(ms) * 1_000_000n;
@@ -80,6 +89,7 @@ interface Mode {
 const drop = { aggregateScore: 0.88, criticalScore: 0.88, actAbove: 0.5 };
 const overflow = { ...drop, criticalAction: 'overflow' as const };
 const aggregate = { aggregateLabels: ['user.id'], actAbove: 0.05 };
+type Limiter = typeof CardinalityLimiter;
 const MODES: Mode[] = [
   { name: 'all known', options: {}, kind: 'sum', temporality: 1, series: 20_000, before: 200 },
   {
@@ -160,6 +170,10 @@ class Times {
     return result;
   }
 
+  get cpuMedian(): number {
+    return at(this.#cpu, 0.5);
+  }
+
   toString(): string {
     return `CPU ${quantiles(this.#cpu)}  wall ${quantiles(this.#wall)}`;
   }
@@ -167,24 +181,32 @@ class Times {
 
 /** p50/p95/p99 */
 function quantiles(times: number[]): string {
-  times.sort((a, b) => a - b);
-  const at = (q: number) => times[Math.min(times.length - 1, Math.floor(times.length * q))]!.toFixed(2);
-  return `${at(0.5)}/${at(0.95)}/${at(0.99)}`;
+  return [0.5, 0.95, 0.99].map((q) => at(times, q).toFixed(2)).join('/');
 }
 
-async function run(mode: Mode): Promise<void> {
+function at(times: number[], quantile: number): number {
+  const sorted = times.toSorted((a, b) => a - b);
+  return sorted[Math.min(times.length - 1, Math.floor(times.length * quantile))]!;
+}
+
+/** Limiters and the bodies that they get. */
+function begin<const L extends readonly Limiter[]>(mode: Mode, limiters: L) {
   let now = START;
-  const limiter = new CardinalityLimiter(
-    { keyTtlMs: 86_400_000, ...mode.options },
-    { now: () => now, seed: 4711 },
-  );
   let from = 0;
+  const options = { keyTtlMs: 86_400_000, ...mode.options };
+  const made = limiters.map((Limiter) => new Limiter(options, { now: () => now, seed: 4711 }));
   const next = () => {
     now += PACE_MS;
     const bytes = body(from, now, mode);
     from += POINTS;
     return bytes;
   };
+  return { limiters: made as { [K in keyof L]: CardinalityLimiter }, next };
+}
+
+async function run(mode: Mode): Promise<void> {
+  const { limiters, next } = begin(mode, [CardinalityLimiter]);
+  const [limiter] = limiters;
   for (let i = 0; i < mode.before; i++) {
     limiter.process(next());
     limiter.keep();
@@ -219,7 +241,34 @@ async function run(mode: Mode): Promise<void> {
   );
 }
 
+async function compare(mode: Mode, Base: Limiter): Promise<void> {
+  const { limiters, next } = begin(mode, [CardinalityLimiter, Base]);
+  const process = (limiter: CardinalityLimiter, request: Uint8Array) => {
+    limiter.process(request);
+    limiter.keep?.(); // earlier trees have nothing to keep
+  };
+  for (let i = 0; i < mode.before; i++) {
+    const request = next();
+    for (const limiter of limiters) process(limiter, request);
+  }
+  const times = limiters.map(() => new Times());
+  for (const request of Array.from({ length: requests }, next)) {
+    for (const i of Math.random() < 0.5 ? [0, 1] : [1, 0]) {
+      await sleep(PACE_MS);
+      walk('metrics', request);
+      times[i]!.measure(() => process(limiters[i]!, request));
+    }
+  }
+  const [here, base] = times as [Times, Times];
+  const ratio = (here.cpuMedian / base.cpuMedian).toFixed(2);
+  console.log(`${mode.name.padEnd(32)} ${ratio} times the CPU   here ${here}   base ${base}`);
+}
+
 console.log(
   `${requests} requests of ${POINTS} points per mode, ${PACE_MS} ms apart: p50/p95/p99 ms, Node ${process.version}`,
 );
-for (const mode of MODES) if (!process.argv[3] || mode.name.includes(process.argv[3])) await run(mode);
+const { base } = values;
+const Base =
+  base && (await import(resolve(base, 'services/receiver/src/limiter/index.ts'))).CardinalityLimiter;
+for (const mode of MODES.filter(({ name }) => name.includes(wanted)))
+  await (Base ? compare(mode, Base) : run(mode));

@@ -26,10 +26,10 @@ import {
   type Dropped,
   type LimiterOptions,
   ledgerSize,
+  packSourceClaims,
   type SharedRule,
+  type SourceClaim,
   sourceClaims,
-  TextWriter,
-  textBytes,
 } from './limiter/index.ts';
 
 /** A slot whose receiver is not heard of for so long is given to another. */
@@ -527,7 +527,7 @@ function sharedClaim({ sendsHeld, ...claim }: Claim): LimiterClaim {
 /** The claims of the pieces of one request, in order, as one: of what several move, the first knows what was, the last what is. */
 function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
   const bytes = (of: (claim: LimiterClaim) => Buffer) => Buffer.concat(claims.map(of));
-  const sources = new Map<string, [field: Buffer, expected: Buffer, value: Buffer]>();
+  const sources = new Map<string, SourceClaim>();
   const levels = new Map<string, [field: Buffer, value: Buffer]>();
   const rules = new Map<string, string>();
   let held = new Map<string, [field: Buffer, value: Buffer]>();
@@ -538,7 +538,7 @@ function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
       held.set(claim.held[i]!.toString('latin1'), [claim.held[i]!, claim.held[i + 1]!]);
     for (const { field, expected, value } of sourceClaims(claim.sources)) {
       const name = field.toString('latin1');
-      sources.set(name, [field, sources.get(name)?.[1] ?? expected, value]);
+      sources.set(name, { field, expected: sources.get(name)?.expected ?? expected, value });
     }
     for (let i = 0; i < claim.levels.length; i += 2)
       levels.set(claim.levels[i]!.toString('latin1'), [claim.levels[i]!, claim.levels[i + 1]!]);
@@ -551,22 +551,13 @@ function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
     gone: bytes(({ gone }) => gone),
     forwarded: bytes(({ forwarded }) => forwarded),
     producers: bytes(({ producers }) => producers),
-    sources: joined([...sources.values()].flat()),
+    sources: packSourceClaims([...sources.values()]),
     levels: [...levels.values()].flat(),
     rules: [...rules].flat(),
     held: [...held.values()].flat(),
     sends: claims.find(({ sends }) => sends)?.sends,
     writtenMs: Math.max(0, ...claims.map(({ writtenMs }) => writtenMs)),
   };
-}
-
-function joined(texts: readonly Buffer[]): Buffer {
-  const writer = new TextWriter(texts.reduce((sum, text) => sum + textBytes(text.length), 0));
-  for (const text of texts) {
-    writer.text(text.length);
-    for (const byte of text) writer.byte(byte);
-  }
-  return writer.end();
 }
 
 /** Anybody with access to Redis can write there. */

@@ -2,7 +2,7 @@ export type { Decision } from './admission/decision.ts';
 export type { Dropped, DropReason } from './admission/drops.ts';
 export type { SharedRule } from './admission/metric-table.ts';
 export { CardinalityLimiter, type Claim, type Limited, type LimiterDeps, ledgerSize } from './limiter.ts';
-export { sourceClaims, TextWriter, textBytes } from './merge/source-claims.ts';
+export { packSourceClaims, type SourceClaim, sourceClaims } from './merge/source-claims.ts';
 export {
   completeOptions,
   DEFAULT_OPTIONS,

@@ -33,6 +33,7 @@ export const ledgerSize = (maxKeys: number) => Math.max(65_536, 2 * maxKeys);
 const SWEEP_STEPS = 256;
 
 const EMPTY = new Uint8Array(0);
+const NOTHING = Buffer.alloc(0);
 
 export interface LimiterDeps {
   /** Unix milliseconds. */
@@ -86,7 +87,7 @@ export interface Claim {
   forwarded: Buffer;
   /** Producers and the time of their first collection, 16 bytes each. */
   producers: Buffer;
-  /** The sources that it moves; see source-claims.ts. */
+  /** The sources that it moves, until it is kept; see source-claims.ts. */
   sources: Buffer;
   levels: LevelClaim[];
   /** Merged points that wait until their interval is over: field and value, in turn. */
@@ -394,8 +395,7 @@ export class CardinalityLimiter {
     const changes = new RequestChanges();
     parts.changes = parts.admission.changes = changes;
     this.#tick();
-    const mark = tracker.mark();
-    tracker.begin();
+    const mark = tracker.begin();
     history.begin();
     const regular = isRegular(body) ? body : normalise(body);
     parts.body = regular;
@@ -443,14 +443,14 @@ export class CardinalityLimiter {
     return limited;
   }
 
-  /** Makes the oldest open request final. */
+  /** Makes the oldest open request final. Its claim has been read: its bytes are overwritten by the next one. */
   keep(): void {
     const request = this.#open.shift();
     if (!request) return;
     const { tracker, history } = this.#parts;
-    tracker.keep(this.#open[0]?.mark ?? tracker.mark());
+    tracker.keep(request.mark, this.#open[0]?.mark ?? tracker.mark(), request.limited.claim.sources);
     history.forgetForwarded();
-    for (const metric of request.changes.rules) this.#untold.delete(metric);
+    if (this.#untold.size > 0) for (const metric of request.changes.rules) this.#untold.delete(metric);
   }
 
   /** Takes back what all open requests have changed, or the last `count` of them. */
@@ -469,12 +469,9 @@ export class CardinalityLimiter {
   /** What the request at hand claims. */
   #claim(changes: RequestChanges, producers: readonly number[], held: HeldChanges): Claim {
     const { tracker, options, merging } = this.#parts;
-    const rules = new Set(changes.rules);
-    for (const metric of this.#untold) {
-      rules.add(metric);
-      changes.rules.add(metric);
-    }
+    for (const metric of this.#untold) changes.rules.add(metric);
     const isEnforced = options.mode === 'enforce';
+    const tellsRules = isEnforced && changes.rules.size > 0;
     return {
       hasRefused: changes.hasRefused && isEnforced,
       reliesOnRules: changes.reliesOnRules && isEnforced,
@@ -487,8 +484,8 @@ export class CardinalityLimiter {
       levels: tracker.levelClaims(),
       held: merging.held.claims(),
       sendsHeld: held.sent,
-      rules: isEnforced
-        ? [...rules].map((metric) => ({ field: String(metric.hash), rule: metric.sharedRule }))
+      rules: tellsRules
+        ? [...changes.rules].map((metric) => ({ field: String(metric.hash), rule: metric.sharedRule }))
         : [],
       writtenMs: tracker.writtenMs,
     };
@@ -662,6 +659,7 @@ export class CardinalityLimiter {
 
 /** Words, low and high in turn, as bytes. */
 function packed(words: readonly number[]): Buffer {
+  if (words.length === 0) return NOTHING;
   const bytes = Buffer.allocUnsafe(words.length * 4);
   for (let i = 0; i < words.length; i++) bytes.writeInt32LE(words[i]!, i * 4);
   return bytes;

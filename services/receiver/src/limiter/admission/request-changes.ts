@@ -50,7 +50,7 @@ export class RequestChanges {
 
   /** Hashes of keys that are none any more, low and high in turn. */
   get gone(): number[] {
-    return this.#removed.flatMap(({ lo, hi }) => [lo, hi]);
+    return this.#removed.length === 0 ? [] : this.#removed.flatMap(({ lo, hi }) => [lo, hi]);
   }
 
   /** To be called before the label changes. */

@@ -105,6 +105,7 @@ export class HeldPoints {
 
   /** The points that the request at hand has changed: field and value, in turn. */
   claims(): Buffer[] {
+    if (this.#changes.points.size === 0) return [];
     const { points } = this.#interval;
     return [...this.#changes.points.keys()].flatMap((key) => [
       Buffer.from(key, 'latin1'),

@@ -58,7 +58,6 @@ export class Journal {
 
   /** Remembers the entry at `at` as it is. */
   remember(words: Int32Array, at: number): void {
-    const stride = this.#stride;
     const to = this.#wordsUsed;
     const end = to + this.recordWords;
     if (end > this.#words.length) this.#words = grown(this.#words, Int32Array, end);
@@ -66,7 +65,12 @@ export class Journal {
     const keptCells = this.#cellsUsed;
     kept[to] = at;
     kept[to + 1] = keptCells;
-    for (let i = 0; i < stride; i++) kept[to + BEFORE + i] = words[at + i]!;
+    for (let i = at, k = to + BEFORE; k < end; i += 4, k += 4) {
+      kept[k] = words[i]!;
+      kept[k + 1] = words[i + 1]!;
+      kept[k + 2] = words[i + 2]!;
+      kept[k + 3] = words[i + 3]!;
+    }
     this.#wordsUsed = end;
     const block = words[at + this.#blockAt]!;
     if (block !== 0) this.#rememberCells(block, words[at + this.#cellsAt]!);
@@ -74,11 +78,16 @@ export class Journal {
 
   #rememberCells(block: number, count: number): void {
     const to = this.#cellsUsed;
-    const end = to + count;
+    const end = to + ((count + 3) & ~3);
     if (end > this.#cells.length) this.#cells = grown(this.#cells, Float64Array, end);
     const kept = this.#cells;
     const { cells } = this.#arena;
-    for (let i = 0; i < count; i++) kept[to + i] = cells[block + i]!;
+    for (let i = block, k = to; k < end; i += 4, k += 4) {
+      kept[k] = cells[i]!;
+      kept[k + 1] = cells[i + 1]!;
+      kept[k + 2] = cells[i + 2]!;
+      kept[k + 3] = cells[i + 3]!;
+    }
     this.#cellsUsed = end;
   }
 

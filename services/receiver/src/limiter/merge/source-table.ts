@@ -1,6 +1,4 @@
 import { HashTable } from '../hash-table.ts';
-import type { Arena } from './arena.ts';
-import { type TextWriter, textBytes } from './source-claims.ts';
 
 /*
  * What is known of the cumulative streams that are merged into others: a cache of the ledger in Redis. 16 int32, 64 bytes each.
@@ -136,21 +134,7 @@ export class SourceTable {
  *
  * Bytes 5 to 21, start and time, are what a writer expects to find: the version of the entry.
  */
-const HEAD_BYTES = 37;
-
-/** What `writeSource` writes. */
-export function sourceBytes(words: Int32Array, at: number): number {
-  return textBytes(HEAD_BYTES + words[at + CELLS]! * 8);
-}
-
-/** Writes a source as the ledger keeps it, as one text. */
-export function writeSource(writer: TextWriter, words: Int32Array, at: number, arena: Arena): void {
-  const cells = words[at + BLOCK] === 0 ? 0 : words[at + CELLS]!;
-  writer.text(HEAD_BYTES + cells * 8);
-  writer.byte(words[at + SOURCE_FLAGS]! & ~GONE);
-  writer.words(words, at + SEEN, 9);
-  writer.doubles(arena.cells, words[at + BLOCK]!, cells);
-}
+export const SOURCE_HEAD_BYTES = 37;
 
 /**
  * Reads a source of the ledger into the words at `at`, and its cells into a block of the arena.
@@ -163,13 +147,14 @@ export function unpackSource(
   take: (cells: number) => number,
   arena: Float64Array,
 ): boolean {
-  const cells = (bytes.length - HEAD_BYTES) / 8;
+  const cells = (bytes.length - SOURCE_HEAD_BYTES) / 8;
   if (!Number.isInteger(cells) || cells < 0) return false;
   let block = 0;
   if (cells > 0) {
     block = take(cells);
     if (block === 0) return false;
-    for (let i = 0, from = HEAD_BYTES; i < cells; i++, from += 8) arena[block + i] = bytes.readDoubleLE(from);
+    for (let i = 0, from = SOURCE_HEAD_BYTES; i < cells; i++, from += 8)
+      arena[block + i] = bytes.readDoubleLE(from);
   }
   words[at + SOURCE_FLAGS] = (bytes[0]! | LIVE) & ~GONE;
   for (let i = 0, from = 1; i < 9; i++, from += 4) words[at + SEEN + i] = bytes.readInt32LE(from);

@@ -15,7 +15,7 @@ import { Arena, sameSize } from './arena.ts';
 import { exponentialCells, readExponential, writeExponential } from './exponential-block.ts';
 import { BEFORE, Journal, type JournalMark } from './journal.ts';
 import { OUTPUT_BLOCK, OUTPUT_CELLS, OUTPUT_WORDS, type Output, OutputTable } from './output-table.ts';
-import { sourceClaims, TextWriter, textBytes } from './source-claims.ts';
+import { SourceClaimWriter, sourceClaims } from './source-claims.ts';
 import type { SourceHistory } from './source-history.ts';
 import {
   BLOCK,
@@ -34,11 +34,9 @@ import {
   SOURCE_WORDS,
   SourceTable,
   START,
-  sourceBytes,
   TIME,
   unpackSource,
   VALUE,
-  writeSource,
 } from './source-table.ts';
 
 /*
@@ -106,11 +104,14 @@ type Dated = Pick<Point, 'startLo' | 'startHi' | 'timeLo' | 'timeHi'>;
 
 export interface TrackerMark {
   /** The last one before it. */
-  request: number;
-  sources: JournalMark;
-  outputs: JournalMark;
+  readonly request: number;
+  readonly sources: JournalMark;
+  readonly outputs: JournalMark;
+  /** The request after it has ended sources, as its claims say. */
+  hasEnded: boolean;
 }
 
+const NOTHING = Buffer.alloc(0);
 const now = new NumberValue();
 const last = new NumberValue();
 const difference = new NumberValue();
@@ -127,8 +128,6 @@ const EVICTIONS_MAX = 64;
 /** Words of the list of ended levels: what is not in it is looked at again in the next round. */
 const ENDED_MAX = 512;
 
-const NONE_BUT_FORWARDED = 'F'.charCodeAt(0);
-
 export class Tracker {
   readonly sources: SourceTable;
   readonly outputs: OutputTable;
@@ -143,6 +142,7 @@ export class Tracker {
   skewed = 0;
   readonly #sourceJournal: Journal;
   readonly #outputJournal: Journal;
+  readonly #claims = new SourceClaimWriter();
   #mark: TrackerMark;
   #request = 0;
   /** Up to this one all requests were kept or undone. */
@@ -219,13 +219,14 @@ export class Tracker {
     if (this.outputs.used > 0) this.outputs.sweep(64, nowSec - ttlSec, this.#expireOutput);
   }
 
-  /** Begins a request. */
-  begin(): void {
+  /** Begins a request. @returns where it begins */
+  begin(): TrackerMark {
     this.#settle();
     this.#request++;
     this.#claimed = this.#outputsChanged = this.skewed = 0;
     this.#written.set(0, 0);
     this.#mark = this.mark();
+    return this.#mark;
   }
 
   mark(): TrackerMark {
@@ -233,6 +234,7 @@ export class Tracker {
       request: this.#request,
       sources: this.#sourceJournal.mark(),
       outputs: this.#outputJournal.mark(),
+      hasEnded: false,
     };
   }
 
@@ -248,8 +250,20 @@ export class Tracker {
     this.#settle();
   }
 
-  /** Makes the oldest open request final; `end` is where the next one began. */
-  keep(end: TrackerMark): void {
+  /**
+   * Makes the oldest open request final.
+   * @param end where the next one began
+   * @param claimed what `claims` said of this one; it is overwritten
+   */
+  keep({ hasEnded }: TrackerMark, end: TrackerMark, claimed: Buffer): void {
+    if (hasEnded) this.#dropEnded(end);
+    this.#claims.release(claimed);
+    this.#sourceJournal.keep(end.sources);
+    this.#outputJournal.keep(end.outputs);
+    this.#settle();
+  }
+
+  #dropEnded(end: TrackerMark): void {
     const { words } = this.sources;
     const journal = this.#sourceJournal;
     const { words: records } = journal;
@@ -259,9 +273,6 @@ export class Tracker {
       // What a later request has ended is still to be had back, when that one is undone.
       if (words[at + CHANGED_BY]! <= end.request) this.#dropSource(at);
     }
-    journal.keep(end.sources);
-    this.#outputJournal.keep(end.outputs);
-    this.#settle();
   }
 
   #settle(): void {
@@ -272,29 +283,14 @@ export class Tracker {
   claims(): Buffer {
     const { words } = this.sources;
     const journal = this.#sourceJournal;
-    let bytes = 0;
-    const first = journal.first(this.#mark.sources);
     const { words: records, end, recordWords } = journal;
-    for (let i = first; i < end; i += recordWords)
-      bytes += textBytes(8) + textBytes(16) + sourceBytes(words, records[i]!);
-    const writer = new TextWriter(bytes);
-    for (let i = first; i < end; i += recordWords) {
-      const at = records[i]!;
-      const before = i + BEFORE;
-      const wasGone = (records[before + SOURCE_FLAGS]! & GONE) !== 0;
-      const isGone = (words[at + SOURCE_FLAGS]! & GONE) !== 0;
-      writer.text(8);
-      writer.words(words, at, 2);
-      if (!wasGone) {
-        writer.text(16);
-        writer.words(records, before + START, 4);
-      } else if ((words[at + SOURCE_FLAGS]! & FORWARDED) !== 0) {
-        writer.text(1);
-        writer.byte(NONE_BUT_FORWARDED);
-      } else writer.text(0);
-      if (isGone) writer.text(0);
-      else writeSource(writer, words, at, this.arena);
-    }
+    const first = journal.first(this.#mark.sources);
+    const writer = this.#claims;
+    const { cells } = this.arena;
+    if (first === end) return NOTHING;
+    writer.begin((end - first) / recordWords, words[records[first]! + CELLS]!);
+    for (let i = first; i < end; i += recordWords) writer.add(words, records[i]!, records, i + BEFORE, cells);
+    this.#mark.hasEnded = writer.hasEnded;
     return writer.end();
   }
 
@@ -336,16 +332,10 @@ export class Tracker {
   /** Every source here, as the ledger would have it. Only while no request is open. */
   allSources(): [field: Buffer, value: Buffer][] {
     const { words } = this.sources;
-    let bytes = 0;
+    const writer = new SourceClaimWriter();
+    writer.begin(this.sources.used, 0);
     this.sources.forEach((at) => {
-      bytes += textBytes(8) + textBytes(0) + sourceBytes(words, at);
-    });
-    const writer = new TextWriter(bytes);
-    this.sources.forEach((at) => {
-      writer.text(8);
-      writer.words(words, at, 2);
-      writer.text(0);
-      writeSource(writer, words, at, this.arena);
+      writer.addNew(words, at, this.arena.cells);
     });
     return sourceClaims(writer.end()).map(({ field, value }) => [field, value]);
   }

@@ -1,5 +1,8 @@
 import { lessThan } from './reader.ts';
 
+const MS_NS = 1_000_000;
+const HALF = 2 ** 32;
+
 /** A time in Unix nanoseconds, unsigned 64-bit, in int32 halves; functions leave their result in one. */
 export class Nanoseconds {
   lo = 0;
@@ -12,14 +15,17 @@ export class Nanoseconds {
   }
 
   setMs(unixMs: number): this {
-    const ns = BigInt(Math.max(0, Math.floor(unixMs))) * 1_000_000n;
-    return this.set(Number(BigInt.asIntN(32, ns)), Number(BigInt.asIntN(32, ns >> 32n)));
+    // In halves: no product goes beyond 2^53.
+    const ms = Math.max(0, Math.floor(unixMs));
+    const low = (ms % HALF) * MS_NS;
+    return this.set(low % HALF, Math.floor(ms / HALF) * MS_NS + Math.floor(low / HALF));
   }
 
   /** Rounded down. */
   get ms(): number {
-    const ns = (BigInt(this.hi >>> 0) << 32n) | BigInt(this.lo >>> 0);
-    return Number(ns / 1_000_000n);
+    const high = this.hi >>> 0;
+    const rest = (high % MS_NS) * HALF + (this.lo >>> 0);
+    return Math.floor(high / MS_NS) * HALF + Math.floor(rest / MS_NS);
   }
 
   copy({ lo, hi }: { lo: number; hi: number }): this {
