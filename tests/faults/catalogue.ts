@@ -154,7 +154,7 @@ function clock(direction: string, ms: number): Kind {
     lastsMs: [300, 1_500],
     repeats: false,
     strike: async ({ stack }, target) => {
-      await stack.order(target, { clockMs: ms });
+      stack.order(target, { clockMs: ms });
       return async () => stack.order(target, {});
     },
   };
@@ -171,7 +171,7 @@ function startsWith(direction: string, ms: number): Kind {
     weight: 0.5,
     strike: async ({ stack }, target) => {
       await stack.kill(target);
-      await stack.order(target, { clockMs: ms });
+      stack.order(target, { clockMs: ms });
       await stack.restart(target);
       return async () => stack.order(target, {});
     },
@@ -202,10 +202,10 @@ function disk(name: string, orders: Orders): Kind {
     lastsMs: [500, 2_000],
     repeats: true,
     strike: async ({ stack }, target) => {
-      await stack.order(target, orders);
+      stack.order(target, orders);
       stack.mock.set({ outage: true });
       return async () => {
-        await stack.order(target, {});
+        stack.order(target, {});
         stack.mock.set({ ...HEALTHY });
       };
     },

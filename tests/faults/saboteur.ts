@@ -1,8 +1,9 @@
 /**
  * Loaded into a service before its own code (`node --import`), this does to it what only its machine can: steps its
- * clock, and lets its disk fail. It takes orders from the file NRDOT_FAULT_ORDERS, at its start and at each SIGUSR2.
+ * clock, and lets its disk fail. It takes orders from the file NRDOT_FAULT_ORDERS, at its start and whenever that changes: a signal
+ * could come while the process replaces itself by another image, and end it.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, watchFile } from 'node:fs';
 import promises, { open } from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -10,6 +11,8 @@ import { isMainThread } from 'node:worker_threads';
 import type { Orders } from './orders.ts';
 
 const file = process.env.NRDOT_FAULT_ORDERS ?? '';
+/** Much shorter than a fault. */
+const LOOK_MS = 20;
 let orders: Orders = {};
 const read = () => {
   orders = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Orders) : {};
@@ -17,7 +20,7 @@ const read = () => {
 
 if (file && isMainThread) {
   read();
-  process.on('SIGUSR2', read);
+  watchFile(file, { interval: LOOK_MS, persistent: false }, read);
   stepClock();
   await failHandles();
   failFiles();

@@ -1,6 +1,14 @@
 /** A pipeline that faults are done to: every connection goes through a proxy, every process can be killed and started. */
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -211,16 +219,11 @@ export class Stack {
   }
 
   /** Tells a process what to do to itself from now on; what it was told before is over. */
-  async order(name: string, orders: Orders): Promise<void> {
-    writeFileSync(this.#ordersFile(name), JSON.stringify(orders));
-    await this.#tell(name, 'SIGUSR2');
-  }
-
-  /** A signal that a process which has just been started would die of: it is sent when that listens to it. */
-  async #tell(name: string, signal: 'SIGUSR2' | 'SIGHUP'): Promise<void> {
-    const listens = () => !this.process(name).running || catches(this.process(name).pid, signal);
-    await waitUntil(listens, { what: `${name} listens to ${signal}`, timeoutMs: READY_MS });
-    if (this.process(name).running) this.process(name).signal(signal);
+  order(name: string, orders: Orders): void {
+    // Whole or not at all: the process may look while it is written.
+    const file = this.#ordersFile(name);
+    writeFileSync(`${file}.new`, JSON.stringify(orders));
+    renameSync(`${file}.new`, file);
   }
 
   #ordersFile(name: string): string {
@@ -235,7 +238,10 @@ export class Stack {
       { ...(config[section] as object), ...options },
     ]);
     writeConfig(dir, { ...config, ...Object.fromEntries(sections) });
-    await this.#tell(name, 'SIGHUP');
+    // One that has just been started would die of it, and reads the file anyway.
+    const listens = () => !this.process(name).running || catches(this.process(name).pid, 'SIGHUP');
+    await waitUntil(listens, { what: `${name} listens to SIGHUP`, timeoutMs: READY_MS });
+    if (this.process(name).running) this.process(name).signal('SIGHUP');
   }
 
   /** The dlq's disk; only a small one of its own can be. No process may have a file open on it. */
