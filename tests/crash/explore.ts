@@ -1,6 +1,6 @@
 /** Many schedules from one seed; a failing one is made short and told. */
 import { Choices, shrink } from './choices.ts';
-import { type Load, type Result, runSchedule } from './schedule.ts';
+import { type Load, type Result, type RunOptions, runSchedule } from './schedule.ts';
 import { breath } from './virtual-time.ts';
 
 export interface Explored {
@@ -13,7 +13,7 @@ export interface Explored {
 
 const SHRINKING_RUNS = 400;
 
-/** Runs schedules until one fails. Schedule n has the seed `seed + n`. */
+/** Runs schedules until one fails. Schedule n has the seed `seed + n`; with an odd one batches may go past the scheduler. */
 export async function explore(
   schedules: number,
   seed: number,
@@ -22,12 +22,13 @@ export async function explore(
   const done: Explored = { schedules: 0, steps: 0, faults: 0, failure: undefined };
   while (done.schedules < schedules) {
     await breath();
-    const result = await runSchedule(Choices.fromSeed(seed + done.schedules), load);
+    const options = { load, pastScheduler: (seed + done.schedules) % 2 === 1 };
+    const result = await runSchedule(Choices.fromSeed(seed + done.schedules), options);
     done.schedules++;
     done.steps += result.steps;
     done.faults += result.faults;
     if (result.broken === undefined) continue;
-    done.failure = { seed: seed + done.schedules - 1, ...(await told(result, shrinkingRuns, load)) };
+    done.failure = { seed: seed + done.schedules - 1, ...(await told(result, shrinkingRuns, options)) };
     break;
   }
   return done;
@@ -42,14 +43,14 @@ export function storyOf({ seed, broken, choices, story }: NonNullable<Explored['
   ].join('\n');
 }
 
-async function told({ broken, choices }: Result, shrinkingRuns: number, load: Load) {
+async function told({ broken, choices }: Result, shrinkingRuns: number, options: RunOptions) {
   const kind = kindOf(broken);
   const short = await shrink(
     choices,
-    async (list) => kindOf((await runSchedule(Choices.replayed(list), load)).broken) === kind,
+    async (list) => kindOf((await runSchedule(Choices.replayed(list), options)).broken) === kind,
     shrinkingRuns,
   );
-  const again = await runSchedule(Choices.replayed(short), load, true);
+  const again = await runSchedule(Choices.replayed(short), { ...options, telling: true });
   return again.broken === undefined
     ? {
         broken: `${broken} (it does not fail again: something outside of the run takes part in it)`,

@@ -56,8 +56,14 @@ const MUTATIONS: readonly [what: string, sound: string, broken: string, finds: R
   ],
   [
     'what goes straight to the exporter is in no queue',
-    "opts, now, 'LPUSH', 'active') then",
-    "opts, now, 'LPUSH', 'nowhere') then",
+    "token ~= '' and 'active' or",
+    "token ~= '' and 'nowhere' or",
+    /is in no job/,
+  ],
+  [
+    'what goes past the scheduler is in no queue',
+    "and 'active' or 'wait') then",
+    "and 'active' or 'nowhere') then",
     /is in no job/,
   ],
 ];

@@ -70,7 +70,9 @@ const ignored: unknown = new Proxy(() => ignored, {
 const quiet = { log: ignored as Logger, metrics: ignored as Metrics };
 
 function storeOf(world: World, life: Life, kind: 'producer' | 'consumer', bells?: Bells): Store {
-  return new Store(world.connect(life, kind) as unknown as RedisConnection, STORE, bells);
+  const { exportWindow, ...queued } = STORE;
+  const options = bells || world.pastScheduler ? STORE : queued;
+  return new Store(world.connect(life, kind) as unknown as RedisConnection, options, bells);
 }
 
 /** For parties that share a process. */

@@ -39,9 +39,17 @@ const FORGOTTEN_MS = 35_000;
 /** What the clients send: spans that have names, or metrics that are merged. */
 export type Load = 'spans' | 'merging';
 
-export async function runSchedule(choices: Choices, load: Load = 'spans', telling = false): Promise<Result> {
+export interface RunOptions {
+  load?: Load;
+  /** Whether its story is kept. */
+  telling?: boolean;
+  /** Whether batches that nothing waits before go to exporters of other processes without the scheduler. */
+  pastScheduler?: boolean;
+}
+
+export async function runSchedule(choices: Choices, options: RunOptions = {}): Promise<Result> {
   beginChance();
-  const run = new Schedule(choices, load, telling);
+  const run = new Schedule(choices, options);
   let broken: string | undefined;
   try {
     await run.play();
@@ -74,10 +82,11 @@ class Schedule {
   steps = 0;
   faults = 0;
 
-  constructor(choices: Choices, load: Load, telling: boolean) {
+  constructor(choices: Choices, { load = 'spans', telling = false, pastScheduler = false }: RunOptions) {
     this.#choices = choices;
     const isSloppy = choices.pick(8) === 7 && load === 'spans';
-    this.world = new World({ choices, durability: isSloppy ? 'everysec' : 'always', telling });
+    const durability = isSloppy ? 'everysec' : 'always';
+    this.world = new World({ choices, durability, telling, pastScheduler });
     this.world.onFsync = () => {
       for (const item of this.oracle.acknowledged) this.oracle.owed.add(item);
     };

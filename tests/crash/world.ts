@@ -31,6 +31,7 @@ export interface WorldOptions {
   durability: 'always' | 'everysec';
   /** Whether to keep a story. */
   telling: boolean;
+  pastScheduler: boolean;
 }
 
 export class World {
@@ -42,6 +43,8 @@ export class World {
   readonly story: string[] = [];
   readonly lives: Life[] = [];
   readonly durability: 'always' | 'everysec';
+  /** Whether stores of separate services may let batches go past the scheduler. */
+  readonly pastScheduler: boolean;
   readonly #telling: boolean;
   readonly #connections = new Set<ModelConnection>();
   /** Connections that have an operation to be executed by Redis. */
@@ -60,9 +63,10 @@ export class World {
   /** Called after Redis has executed something. */
   onExecuted: () => void = () => {};
 
-  constructor({ choices, durability, telling }: WorldOptions) {
+  constructor({ choices, durability, telling, pastScheduler }: WorldOptions) {
     this.choices = choices;
     this.durability = durability;
+    this.pastScheduler = pastScheduler;
     this.#telling = telling;
     this.disk = new SimulatedDisk(() => choices.pick(2) / 2);
   }

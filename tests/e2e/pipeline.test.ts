@@ -64,6 +64,19 @@ describe('the pipeline', () => {
       expect(await process.end(), name).toBe(0);
   });
 
+  it('as four services delivers what nothing waits before past a scheduler that is frozen', async () => {
+    await using redis = await TestRedis.start({ dir: dir.path });
+    await using running = await startServices(dir.path, redis, mock);
+    const scheduler = running.processes.scheduler1!;
+    scheduler.signal('SIGSTOP');
+    for (const items of [50, 100, 150]) {
+      await generate({ ...LOAD, endpoint: running.otlp, items: 50 });
+      await waitUntil(() => mock.stats().items === items, { what: `${items} items arrived` });
+    }
+    scheduler.signal('SIGCONT');
+    expect(await untilQuiet(running.admin)).toMatchObject({ accepted: 150, delivered: 150 });
+  });
+
   it('in one process survives kill -9 under load: everything acknowledged arrives', async () => {
     const first = await startOne(dir.path, mock);
     mock.set({ latencyMs: 30 });

@@ -238,6 +238,46 @@ it('takes nothing from a paused queue, and works beside a worker of BullMQ', asy
   worker.disconnect();
 });
 
+type Put = (...batches: Batch[]) => Promise<string[]>;
+
+/** Puts batches into the pipeline as it is, and then empties it. */
+function emptied(put: Put): Put {
+  return async (...batches) => {
+    const got = await put(...batches);
+    await store.redis.flushall();
+    return got;
+  };
+}
+
+/** With a window of two batches and 1,000 bytes, nothing goes past the scheduler that would have something to decide. */
+async function expectObstaclesToHold(results: Put): Promise<void> {
+  expect(await results(batch(), batch())).toEqual(['queued', 'queued']); // better merged
+  expect(await results({ ...batch(), origin: 'replay' })).toEqual(['queued']);
+  await store.report('traces', 'auth', 0);
+  expect(await results(batch())).toEqual(['spilled']);
+  await store.redis.hset(store.keys.breaker('traces'), 'state', 'half_open');
+  expect(await results(batch())).toEqual(['queued']);
+  await store.redis.hset(store.keys.queue('export', 'meta'), 'paused', '1');
+  expect(await results(batch())).toEqual(['queued']);
+  for (const queue of [
+    'critical',
+    'high',
+    'normal',
+    'replay-critical',
+    'replay-high',
+    'replay-normal',
+    'export',
+  ] as const) {
+    await store.redis.lpush(store.keys.queue(queue, 'wait'), 'first');
+    expect(await results(batch())).toEqual(['queued']);
+  }
+  await store.redis.zadd(store.keys.queue('export', 'delayed'), Number.MAX_SAFE_INTEGER, 'a');
+  await store.redis.lpush(store.keys.queue('export', 'active'), 'b');
+  expect(await results(batch())).toEqual(['queued']); // the window is full, by batches
+  await store.redis.hset(store.keys.depth, 'export:normal:bytes', 1_000);
+  expect(await results(batch())).toEqual(['queued']); // by bytes
+}
+
 describe('past the queues', () => {
   const lane = new DirectLane();
   const bells = { scheduler: new Bell(), exporter: new Bell(), lane };
@@ -319,36 +359,8 @@ describe('past the queues', () => {
     });
     const consumer = taker(store, () => ended, { bell: bells.exporter });
     lane.open(consumer);
-    const results = async (...batches: Batch[]) => {
-      const got = await put(...batches);
-      await store.redis.flushall();
-      return got;
-    };
-    expect(await results(batch(), batch())).toEqual(['queued', 'queued']); // better merged
-    expect(await results({ ...batch(), origin: 'replay' })).toEqual(['queued']);
-    await store.report('traces', 'auth', 0);
-    expect(await results(batch())).toEqual(['spilled']);
-    await store.redis.hset(store.keys.breaker('traces'), 'state', 'half_open');
-    expect(await results(batch())).toEqual(['queued']);
-    await store.redis.hset(store.keys.queue('export', 'meta'), 'paused', '1');
-    expect(await results(batch())).toEqual(['queued']);
-    for (const queue of [
-      'critical',
-      'high',
-      'normal',
-      'replay-critical',
-      'replay-high',
-      'replay-normal',
-      'export',
-    ] as const) {
-      await store.redis.lpush(store.keys.queue(queue, 'wait'), 'first');
-      expect(await results(batch())).toEqual(['queued']);
-    }
-    await store.redis.zadd(store.keys.queue('export', 'delayed'), Number.MAX_SAFE_INTEGER, 'a');
-    await store.redis.lpush(store.keys.queue('export', 'active'), 'b');
-    expect(await results(batch())).toEqual(['queued']); // the window is full, by batches
-    await store.redis.hset(store.keys.depth, 'export:normal:bytes', 1_000);
-    expect(await results(batch())).toEqual(['queued']); // by bytes
+    const results = emptied(put);
+    await expectObstaclesToHold(results);
     expect(await results(batch(2_000_000))).toEqual(['queued']); // more than the exporter may hold
     expect(await results(batch())).toEqual(['taken']); // all of that was why
     await consumer.pause();
@@ -366,4 +378,52 @@ describe('past the queues', () => {
     await consumer.close(5_000);
     expect((await store.accounting()).difference).toBe(0);
   });
+});
+
+describe('past the scheduler, to exporters of other processes', () => {
+  const WINDOW = { exportWindow: { batches: 2, bytes: 1_000 } };
+  const put: Put = async (...batches) =>
+    (await new Store(store.redis, { ...OPTIONS, ...WINDOW }).enqueue([batches], Date.now()))[0]!;
+
+  it('a batch goes to their queue in the step that keeps it, wakes them and not the scheduler, and is accounted for', async () => {
+    const consumer = taker(store, deliver(store));
+    await store.redis.del(store.keys.wake);
+    expect(await put(batch(3))).toEqual(['moved']);
+    expect(await store.redis.exists(store.keys.wake)).toBe(0);
+    await untilDelivered(10);
+    expect(await store.books()).toMatchObject({ accepted: 10, delivered: 10 });
+    expect(await store.schedulerHash()).toEqual({ 'moved:high': '10' }); // and no decision
+    await consumer.close(5_000);
+    expect(await leftOvers()).toEqual([]);
+    expect((await store.accounting()).difference).toBe(0);
+  });
+
+  it('waits there as one that was moved does, for ours and for BullMQ', async () => {
+    expect(await put(batch(3))).toEqual(['moved']);
+    expect((await store.depth()).stages.export.high).toEqual({ batches: 1, items: 10, bytes: 3 });
+    const direct = await exportJob();
+    await store.redis.flushall();
+    await exportBatches(batch(3));
+    expect(direct).toEqual(await exportJob());
+  });
+
+  it('nothing goes that something waits before, that there is no room for, or that may not go', async () => {
+    const results = emptied(put);
+    await expectObstaclesToHold(results);
+    expect(await results(batch())).toEqual(['moved']); // all of that was why
+    const confirmed = new Store(store.redis, { ...OPTIONS, ...WINDOW, replicas: { least: 1, waitMs: 10 } });
+    await expect(confirmed.enqueue([[batch()]], Date.now())).rejects.toThrow(); // no replica has it
+    expect(await store.redis.llen(store.keys.queue('export', 'wait'))).toBe(0);
+    await store.redis.flushall();
+    expect(await put(batch())).toEqual(['moved']);
+    expect(await put(batch())).toEqual(['queued']); // behind that
+  });
+
+  /** The one in the export queue, but for what is each one's own. */
+  async function exportJob(): Promise<unknown> {
+    const [id] = await store.redis.lrange(store.keys.queue('export', 'wait'), 0, -1);
+    const { timestamp: _, data, ...job } = await store.redis.hgetall(store.keys.queue('export', id!));
+    const { batches, ...rest } = JSON.parse(data!) as JobData;
+    return { ...job, ...rest, batches: batches.map(({ key: __, receivedAt: ___, ...each }) => each) };
+  }
 });

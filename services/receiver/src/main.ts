@@ -49,7 +49,8 @@ export async function startReceiver(
     if (why) throw new NotSent(why);
     const results = await store.enqueueGroups(groups, nowMs);
     // What need not wait is moved in the same step, without the scheduler.
-    if (results[0]?.results[0] === 'taken') {
+    const [result] = results[0]?.results ?? [];
+    if (result === 'taken' || result === 'moved') {
       const { class: priorityClass, items } = groups[0]!.batches[0]!;
       host.metrics.apqMovedItems.inc({ class: priorityClass }, items);
     }

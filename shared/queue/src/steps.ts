@@ -21,9 +21,19 @@ export interface GroupResult {
 /**
  * What became of a batch: it waits in its queue, was there before, went to the spill queue; or it was not kept: its
  * payload was gone, there is no room by the limits of the queue, Redis has no memory for it, or (`again`) what its limiter
- * relied on is not so any more. `taken`: it went past the queues to the exporter of this process.
+ * relied on is not so any more. `taken`: it went past the queues to the exporter of this process; `moved`: past those of the
+ * scheduler to that of the exporters.
  */
-export type EnqueueResult = 'queued' | 'held' | 'spilled' | 'taken' | 'lost' | 'full' | 'again' | 'no_memory';
+export type EnqueueResult =
+  | 'queued'
+  | 'held'
+  | 'spilled'
+  | 'taken'
+  | 'moved'
+  | 'lost'
+  | 'full'
+  | 'again'
+  | 'no_memory';
 
 export interface MoveOptions {
   windowBatches: number;

@@ -36,6 +36,7 @@ const ENQUEUE_RESULTS: EnqueueResult[] = [
   'spilled',
   'taken',
   'again',
+  'moved',
   'no_memory',
 ];
 const TAKEN = ENQUEUE_RESULTS.indexOf('taken') + 1;
@@ -126,6 +127,7 @@ export class Store extends StoreState {
       window?.batches ?? 0,
       window?.bytes ?? 0,
       outcomesSeen,
+      alone?.origin === 'live' && window && !replicas && !this.#bells ? 1 : 0,
       groups.reduce((sum, { batches }) => sum + Math.max(1, batches.length), 0),
     ];
     const uncork = this.#cork();

@@ -22,6 +22,8 @@ export interface MetricSpec<L extends string = string, T extends MetricType = Me
    * queries take `max` of it and never `sum`.
    */
   whole?: true;
+  /** Another service that counts a part of it. */
+  partOf?: Service;
 }
 
 /** What prom-client publishes beside them, as far as dashboards and alerts use it. */
@@ -64,6 +66,11 @@ const histogram = spec('histogram');
 /** A value that every instance shows the whole of. */
 function whole<S extends MetricSpec>(metric: S): S {
   return { ...metric, whole: true };
+}
+
+/** A value of which another service counts a part of its own. */
+function shared<S extends MetricSpec>(partOf: Service, metric: S): S {
+  return { ...metric, partOf };
 }
 
 export const CATALOGUE = {
@@ -209,11 +216,14 @@ export const CATALOGUE = {
   apqDecisions: whole(
     counter('scheduler', 'apq_decisions_total', 'Jobs sent on to the exporters, by all schedulers.', []),
   ),
-  apqMovedItems: counter(
-    'scheduler',
-    'apq_moved_items_total',
-    'Items the scheduler moved on to the exporters.',
-    ['class'],
+  apqMovedItems: shared(
+    'receiver',
+    counter(
+      'scheduler',
+      'apq_moved_items_total',
+      'Items that moved on to the exporters. What need not wait does so in the step that keeps it; the receiver counts that.',
+      ['class'],
+    ),
   ),
   apqSpill: whole(
     counter('scheduler', 'apq_spill_total', 'Items sent to the dlq instead of the exporters.', [

@@ -29,7 +29,8 @@ export class MetricsRegistry {
     const published = new Set<Service>([...services, 'every']);
     const metrics: Record<string, unknown> = {};
     for (const [key, spec] of Object.entries<MetricSpec>(CATALOGUE)) {
-      metrics[key] = instrument(spec, published.has(spec.service) ? [this.#registry] : []);
+      const isHere = published.has(spec.service) || (spec.partOf !== undefined && published.has(spec.partOf));
+      metrics[key] = instrument(spec, isHere ? [this.#registry] : []);
     }
     this.metrics = metrics as Metrics;
     collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: NEVER_MS });

@@ -11,34 +11,37 @@ import { prelude } from './prelude.ts';
  * between there and full, each until the fill has fallen by the hysteresis. A class whose own queue has a limit spills
  * from \`spill_at\` of that on, too. Only what is fuller than full is refused.
  *
- * A live batch of a process that has an exporter with a free place goes to that exporter at once, when the scheduler would
- * have nothing to choose from: nothing waits in any class or for an exporter, the breaker is closed and the window has
- * room. It is then active and locked, as if it had been enqueued, moved and taken: one round trip instead of three. The
- * weighted pick's tags stay as they are: they compare classes that wait, and none did.
+ * A live batch goes past the scheduler when that would have nothing to choose from: nothing waits in any class or for an
+ * exporter, the breaker is closed and the window has room. In a process that has an exporter with a free place, it is then
+ * active and locked, as if it had been enqueued, moved and taken: one round trip instead of three. Where exporters are other
+ * processes, it waits in their queue, as if it had been moved, and the scheduler sleeps on. The weighted pick's tags stay as
+ * they are: they compare classes that wait, and none did.
  *
  * KEYS  1 depth  2 books  3 wake  4 scheduler  5 replay outcomes  6 how many of those were forgotten
  * ARGV  1 prefix  2 now in ms  3 capacity in bytes  4 capacity in items  5 job options (JSON)
  *       6 spill_at (0 to 1)  7 hysteresis (0 to 1)  8..13 bytes and items that the queues of critical, high and normal may
  *       hold, 0 for no limit of their own
  *       14 lock token of the exporter with a free place, empty for none  15 lock in ms  16, 17 window in batches and bytes
- *       18 number of the first replay outcome that the dlq has not seen   19 how many batches follow
+ *       18 number of the first replay outcome that the dlq has not seen   19 whether a batch may go past the scheduler to exporters
+ *       of other processes   20 how many batches follow
  *       then per batch: key, class, origin, items, bytes, job data (JSON), job name, how many batches from here
  *       on stand or fall together (0: the group goes on), and the number of the group's claim (0: none); then the claims
  * A claim without a batch stands behind a batch without a key. A group with a claim is whole or did not happen: what its claim relies on has to be so, and all its payloads have to be there.
  * Once one was refused, those after it were computed upon what did not happen, and are refused too.
  * Gives per batch: 1 queued, 2 held already, 3 payload expired or lost, 4 no room (the payload is removed), 5 spilled,
- *   6 taken, 7 its claim was refused (the payload is removed); then per claim what became of it, and then, when one was taken,
+ *   6 taken, 7 its claim was refused (the payload is removed), 8 moved; then per claim what became of it, and then, when one was taken,
  *   which comes alone, the epoch of its breaker
  */
 export const enqueue = `${prelude}
 local prefix, now, max_bytes, max_items, opts = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 ${claims}
 local spill_at, hysteresis = tonumber(ARGV[6]), tonumber(ARGV[7])
-expect('HLEN', { KEYS[2], prefix .. ':spill:meta', prefix .. ':signals', prefix .. ':breaker:traces', prefix .. ':breaker:metrics',
+expect('HLEN', { KEYS[2], prefix .. ':spill:meta', prefix .. ':export:meta', prefix .. ':signals', prefix .. ':breaker:traces', prefix .. ':breaker:metrics',
   prefix .. ':breaker:logs', prefix .. ':breaker:profiles' })
-expect('ZCARD', { KEYS[3], prefix .. ':spill:marker' })
+expect('ZCARD', { KEYS[3], prefix .. ':spill:marker', prefix .. ':export:marker' })
 expect('LLEN', { prefix .. ':critical:wait', prefix .. ':high:wait', prefix .. ':normal:wait', prefix .. ':replay-critical:wait',
-  prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait', prefix .. ':spill:wait', prefix .. ':export:active' })
+  prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait', prefix .. ':spill:wait', prefix .. ':export:wait',
+  prefix .. ':export:active' })
 local own = {}
 for i, class in ipairs({ 'critical', 'high', 'normal' }) do
   local limit = { bytes = tonumber(ARGV[6 + 2 * i]), items = tonumber(ARGV[7 + 2 * i]) }
@@ -83,10 +86,11 @@ local function must_spill(class, signal)
   return now_spilling and 'fill'
 end
 
-local token = ARGV[14]
+local token, past_scheduler = ARGV[14], ARGV[19] == '1'
 local export = prefix .. ':export:'
+-- Whether the scheduler would move it at once, before and beside nothing else.
 local function may_go_at_once(signal, class)
-  if token == '' or breaker_of(signal).state ~= 'closed' then return false end
+  if token == '' and not past_scheduler or breaker_of(signal).state ~= 'closed' then return false end
   if rcall('EXISTS', export .. 'wait', prefix .. ':critical:wait', prefix .. ':high:wait', prefix .. ':normal:wait',
     prefix .. ':replay-critical:wait', prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait') > 0 then return false end
   if is_paused(prefix, 'export') or is_paused(prefix, class) or (tonumber(rcall('HGET', prefix .. ':signals', 'aside')) or 0) > 0 then return false end
@@ -115,8 +119,8 @@ end
 local taken_in
 local results, accepted, queued, spilled, books = {}, 0, false, false, {}
 local room, claimed, refused, answers = true, true, false, {}
-local claims_at = 20 + 9 * tonumber(ARGV[19])
-for i = 20, claims_at - 9, 9 do
+local claims_at = 21 + 9 * tonumber(ARGV[20])
+for i = 21, claims_at - 9, 9 do
   local group = tonumber(ARGV[i+7])
   if group > 0 then
     local group_items, group_bytes, all_there = 0, 0, true
@@ -169,14 +173,20 @@ for i = 20, claims_at - 9, 9 do
       books[field] = (books[field] or 0) + items
       spilled = true
       results[#results+1] = 5
-    elseif origin == 'live' and may_go_at_once(ARGV[i+6], class) and put_job(prefix, 'export', key, ARGV[i+6], ARGV[i+5], opts, now, 'LPUSH', 'active') then
-      rcall('SET', export .. key .. ':lock', token, 'PX', ARGV[15])
-      token = ''
+    elseif origin == 'live' and may_go_at_once(ARGV[i+6], class)
+      and put_job(prefix, 'export', key, ARGV[i+6], ARGV[i+5], opts, now, 'LPUSH', token ~= '' and 'active' or 'wait') then
+      if token ~= '' then
+        rcall('SET', export .. key .. ':lock', token, 'PX', ARGV[15])
+        token = ''
+        taken_in = breaker_of(ARGV[i+6]).epoch
+        results[#results+1] = 6
+      else
+        wake_workers(prefix, 'export')
+        results[#results+1] = 8
+      end
       count_export(prefix, key, ARGV[i+6], bytes)
-      taken_in = breaker_of(ARGV[i+6]).epoch
       count('export:' .. class, 1, items, bytes)
       add(KEYS[4], 'moved:' .. class, items)
-      results[#results+1] = 6
     else
       local replay = origin == 'replay'
       put_job(prefix, (replay and 'replay-' or '') .. class, key, ARGV[i+6], ARGV[i+5], opts, now, 'LPUSH')
