@@ -29,7 +29,7 @@ export const TURN: readonly Form[] = [
   ...(['services', 'services', 'one', 'services', 'cluster', 'one'] as const),
 ];
 const PAIRS = 0.4;
-const MERGING = 0.5;
+const MERGING = 0.85;
 
 export function formOf(index: number): Form {
   return TURN[Math.floor(index / RUNS_PER_STACK) % TURN.length]!;
