@@ -1,4 +1,5 @@
 /** What leaves: each request is one that any OTLP/HTTP server can read, and of a size that it takes. */
+import { gzipSync } from 'node:zlib';
 import {
   type Behaviour,
   complaint,
@@ -6,9 +7,10 @@ import {
   judge,
   startMockUpstream,
   temporaryDirectory,
+  waitUntil,
 } from '@nrdot/testbed';
 import { describe, expect, it } from 'vitest';
-import { startOne, untilQuiet } from '../kit.ts';
+import { accounting, startOne, untilQuiet } from '../kit.ts';
 
 /**
  * Sends a load to a pipeline whose upstream answers slowly at first, one request at a time, so that a backlog is merged.
@@ -47,6 +49,9 @@ async function backlog(
   };
 }
 
+/** ExportTraceServiceRequest with one span. */
+const ONE_SPAN = Buffer.from('0a0b120912072a0568656c6c6f', 'hex');
+
 const delivered = (items: number) => ({ delivered: items, rejected: 0, dropped: 0, difference: 0 });
 
 describe('a server that reads the first gzip member or zstd frame and answers 200', () => {
@@ -61,11 +66,64 @@ describe('a server that reads the first gzip member or zstd frame and answers 20
   }
 });
 
+it.each(['identity', 'gzip'])(
+  'requests of profiles are never merged, from Redis or from disk (%s): their indices point into a dictionary of their own',
+  async (encoding) => {
+    using dir = temporaryDirectory();
+    const mock = await startMockUpstream({
+      ...{ listen: '127.0.0.1:0', keep: 1_000 },
+      behaviour: { latencyMs: 1_500 },
+    });
+    await using _closed = { [Symbol.asyncDispose]: () => mock.close() };
+    await using running = await startOne(dir.path, mock, { exporter: { concurrency: 1 } });
+    const post = async (path: string, body: Buffer) => {
+      const zipped = encoding === 'gzip';
+      const response = await fetch(running.otlp + path, {
+        method: 'POST',
+        headers: {
+          'content-type': 'application/x-protobuf',
+          ...(zipped ? { 'content-encoding': encoding } : {}),
+        },
+        body: zipped ? gzipSync(body) : body,
+      });
+      expect(response.status).toBe(200);
+    };
+    /** More than wait for the exporters, and as many requests of traces, which are merged. */
+    const round = async (name: string) => {
+      const profiles = Array.from({ length: 120 }, (_, i) => Buffer.from(`${name} ${i}`));
+      await Promise.all(profiles.map((profile) => post('/v1development/profiles', profile)));
+      await Promise.all(profiles.map(() => post('/v1/traces', ONE_SPAN)));
+      return profiles.map(String);
+    };
+    const arrived = (path: string) => mock.kept().filter((request) => request.path === path);
+    const expectEach = async (profiles: string[]) => {
+      expect(await untilQuiet(running.admin)).toMatchObject({ rejected: 0, dropped: 0, difference: 0 });
+      const bodies = arrived('/v1development/profiles').map(({ body }) => String(body));
+      expect(bodies.sort()).toEqual(profiles.sort());
+      return arrived('/v1/traces').length;
+    };
+
+    const waited = await round('waits in Redis');
+    mock.set({ latencyMs: 0 });
+    expect(await expectEach(waited)).toBeLessThan(waited.length); // the traces were merged
+    mock.reset();
+
+    mock.set({ outage: true });
+    const spilled = await round('waits on disk');
+    await waitUntil(async () => (await accounting(running.admin)).on_disk === 2 * spilled.length, {
+      what: 'all of it is on disk',
+    });
+    mock.set({ outage: false });
+    await expectEach(spilled);
+  },
+);
+
 describe('a server that does not read an encoding', () => {
   for (const [encoding, status] of [
     ['gzip', 415],
     ['gzip', 400],
     ['zstd', 415],
+    ['zstd', 400],
   ] as const) {
     it(`gets all of it in another, and says ${status} for ${encoding} once`, async () => {
       const { complaint, books, stats } = await backlog(

@@ -2,7 +2,7 @@
 import { connect } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { startReceiver } from '../security/receiver.ts';
+import { post, startReceiver } from '../security/receiver.ts';
 
 const LIMITS = {
   headerBytes: 16_384,
@@ -69,6 +69,21 @@ it('hears 413, not "try again", for what can never fit', async () => {
     const { heard } = await sendSlowly(receiver.port, '', 1_500_000);
     expect(heard).toMatch(/^HTTP\/1\.1 413 [\s\S]*receiver\.max_inflight/);
     expect(heard).not.toMatch(/retry-after/i);
+  } finally {
+    await receiver.stop();
+  }
+});
+
+it.each([
+  ['413, not "try again", for what an empty queue would not hold', { bytes: 5, items: 100 }, 413],
+  ['503 for what it would', { bytes: 1_000, items: 100 }, 503],
+])('hears %s', async (_, queue, status) => {
+  const receiver = await startReceiver({ limits: { ...LIMITS, queue } }, 'full');
+  try {
+    const answer = await post(receiver.url);
+    expect(answer.status).toBe(status);
+    expect(await answer.text()).toMatch(/queue\.max_bytes, queue\.max_items/);
+    expect(answer.headers.has('retry-after')).toBe(status === 503);
   } finally {
     await receiver.stop();
   }

@@ -1,5 +1,5 @@
 /** The receiver's HTTP server in this process: what it is handed is kept in a list. */
-import type { Batch } from '@nrdot/queue';
+import type { Batch, EnqueueResult } from '@nrdot/queue';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { Receiver, type ReceiverOptions } from '../../services/receiver/src/server.ts';
 
@@ -10,7 +10,11 @@ export interface Kept {
   stop(): Promise<void>;
 }
 
-export async function startReceiver(options: Partial<ReceiverOptions> = {}): Promise<Kept> {
+/** @param result what becomes of each batch */
+export async function startReceiver(
+  options: Partial<ReceiverOptions> = {},
+  result: EnqueueResult = 'queued',
+): Promise<Kept> {
   const batches: Batch[] = [];
   const receiver = new Receiver(
     {
@@ -39,7 +43,7 @@ export async function startReceiver(options: Partial<ReceiverOptions> = {}): Pro
       metrics: new MetricsRegistry(['receiver']).metrics,
       enqueue: async (all) => {
         batches.push(...all);
-        return all.map(() => 'queued' as const);
+        return all.map(() => result);
       },
       store: undefined,
       limit: undefined,
