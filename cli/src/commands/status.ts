@@ -7,7 +7,7 @@ import { usesColour } from '../terminal.ts';
 export const EXIT_CODES: Record<Finding['level'], number> = { ok: 0, note: 0, warning: 3, fault: 4 };
 
 const NO_SCHEDULER =
-  'With services of their own it is the scheduler that answers. While it is away receivers take data all the same; it waits in Redis, or on disk where that is full, and goes out when a scheduler runs.';
+  'In separate services the scheduler answers for all: "nrdot scheduler" starts one. Without it receivers take data all the same. It waits in Redis, goes to disk where Redis is full, and goes out when a scheduler runs; nothing is lost by that.';
 
 /** `nrdot status`: where the data is, what is the matter and who runs, on one screen; the exit code says whether all is well. */
 export async function statusCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {

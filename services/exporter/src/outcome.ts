@@ -226,7 +226,7 @@ export function outcomeOf(answer: Answer, nowMs: number, retryOn: readonly numbe
     case 'delivered':
       return { kind: 'delivered', refusedItems, message: answer.message };
     case 'retry':
-      return { kind: 'retry', reason: reason as RetryReason, status, message: saidBy(answer), ...more };
+      return { kind: 'retry', reason: reason as RetryReason, status, message: failedBy(answer), ...more };
     case 'hold':
       return { kind: 'hold', reason: reason as HoldReason, status, message: heldBy(answer), ...more };
     case 'too-large':
@@ -247,14 +247,26 @@ function saidBy(answer: Answer): string {
   return message || `${who} answered ${named(answer)} and said no more`;
 }
 
+/** Of a failure a person wants to know which it was, even where the body says it in words. */
+function failedBy(answer: Answer): string {
+  const { message, proxy } = answer;
+  return proxy === undefined && message ? told(answer) : saidBy(answer);
+}
+
 /** What is held for its place is mended by a person, who needs to know which place. */
 function heldBy(answer: Answer): string {
-  const { location, url, message, proxy } = answer;
+  const { location, url, proxy } = answer;
   if (proxy !== undefined) return `the proxy ${proxy} answered ${named(answer)}`;
   if (location !== undefined) return `${url} answered ${named(answer)}: it has moved to ${location}`;
   if (answer.status < 300)
     return `${url} answered ${named(answer)} with ${answer.contentType || 'a body'}, which is no OTLP answer`;
-  return `${url} answered ${named(answer)}${message ? `: ${message}` : ''}`;
+  return `${url} answered ${told(answer)}`;
+}
+
+/** Its status, and what it said beside that. */
+function told(answer: Answer): string {
+  const { status, message } = answer;
+  return message && message !== STATUS_CODES[status] ? `${named(answer)}: ${message}` : named(answer);
 }
 
 /**

@@ -344,25 +344,25 @@ const STATES: Record<
       s.exporter!.lastProblem = { at: NOW - 1_000, reason: 'bad_request', message: 'no such account' };
     }),
     codes: ['fault all_rejected'],
-    data: '0 items in Redis, 0 on disk, and 700 on disk that the upstream refused. What arrives goes to the upstream, which refuses it.',
+    data: '0 items in Redis, 0 on disk, and 700 set aside there as rejected. What arrives goes to the upstream, which refuses it.',
     sentences: [
-      'The upstream refuses everything, for good — no such account. It is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
+      'The upstream refuses everything, for good — no such account. It is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention; the oldest goes first. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
     ],
   },
   'some data is rejected (poison)': {
     change: both(rejected(1), (s) => void (s.lately = { rejectedMs: 1_000, deliveredMs: 500 })),
     codes: ['warning rejecting'],
-    data: '0 items in Redis, 0 on disk, and 1 on disk that the upstream refused. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk, and 1 set aside there as rejected. What arrives goes to Redis, and on to the upstream.',
     sentences: [
-      'The upstream refuses some of the data, for good. It is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
+      'Some of the data is rejected: the upstream refuses it for good, or every try of it fails. It is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention; the oldest goes first. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
     ],
   },
   'data was rejected before': {
     change: rejected(3),
     codes: ['note rejected'],
-    data: '0 items in Redis, 0 on disk, and 3 on disk that the upstream refused. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk, and 3 set aside there as rejected. What arrives goes to Redis, and on to the upstream.',
     sentences: [
-      'The upstream refused data for good before; 3 items are kept on disk. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
+      '3 items are set aside on disk as rejected: refused for good, or failed in every try. None was in the last minute. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
     ],
   },
   'data is being dropped': {
@@ -686,7 +686,9 @@ describe('what moves', () => {
     const status = after((s) => void Object.assign(s.books!, { difference: 7 }));
     status.differenceMs = 900;
     expect(codesOf(findingsOf(status))).toEqual(['ok ok']);
-    expect(lossText(status)).toBe('No loss is known; 7 items are between two places right now.');
+    expect(lossText(status)).toBe(
+      'No loss is known. Counts that are taken a moment apart differ by 7 items.',
+    );
   });
 });
 

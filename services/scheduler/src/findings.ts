@@ -182,9 +182,11 @@ export function lossText({
         : `${areText(-difference)} accounted for beyond the ${numberText(accepted)} accepted`;
     return `${what}.${droppedText(books, dropped)}`;
   }
-  if (books.dropped > 0) return `${droppedText(books, dropped).trim()} All others are accounted for.`;
-  if (difference !== 0)
-    return `No loss is known; ${areText(Math.abs(difference))} between two places right now.`;
+  // Redis says what it holds, the dlq what it holds: items on their way between the two are in both counts, or in neither.
+  const moving = `Counts that are taken a moment apart differ by ${countText(Math.abs(difference), 'item')}.`;
+  if (books.dropped > 0)
+    return `${droppedText(books, dropped).trim()} ${difference === 0 ? 'All others are accounted for.' : moving}`;
+  if (difference !== 0) return `No loss is known. ${moving}`;
   return 'Nothing: every accepted item is delivered, or kept in Redis or on disk.';
 }
 
@@ -224,7 +226,7 @@ function placesText({ queue: q, dlq, redis: { problem } }: Known): string {
       : 'Redis did not answer';
   const onDisk = dlq ? `${numberText(waitingOnDisk(dlq))} on disk` : 'the disk cannot be asked';
   const refused = dlq?.areas.rejected.items ?? 0;
-  return `${inRedis}, ${onDisk}${refused > 0 ? `, and ${numberText(refused)} on disk that the upstream refused` : ''}.`;
+  return `${inRedis}, ${onDisk}${refused > 0 ? `, and ${numberText(refused)} set aside there as rejected` : ''}.`;
 }
 
 /** What becomes of what can go nowhere but to Redis. */
@@ -489,7 +491,8 @@ function rejections(status: Known): Finding[] {
   const { rejectedMs = Number.POSITIVE_INFINITY, allRejected = false } = lately;
   const kept = dlq?.areas.rejected.items ?? books?.rejected ?? 0;
   const todo = '"nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".';
-  const more = 'It is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention.';
+  const more =
+    'It is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention; the oldest goes first.';
   if (rejectedMs <= GOES_ON_MS) {
     return allRejected
       ? [
@@ -505,14 +508,14 @@ function rejections(status: Known): Finding[] {
           {
             level: 'warning',
             code: 'rejecting',
-            text: 'The upstream refuses some of the data, for good.',
+            text: 'Some of the data is rejected: the upstream refuses it for good, or every try of it fails.',
             more,
             todo,
           },
         ];
   }
   if (kept === 0) return [];
-  const text = `The upstream refused data for good before; ${areText(kept)} kept on disk.`;
+  const text = `${areText(kept)} set aside on disk as rejected: refused for good, or failed in every try. None was in the last minute.`;
   return [{ level: 'note', code: 'rejected', text, todo }];
 }
 
