@@ -263,7 +263,7 @@ describe('a pipeline that runs', () => {
     expect(status.output).toMatch(
       /comes\s+back\s+by\s+itself\s+once\s+the\s+upstream\s+answers,\s+in\s+about\s+[1-9]/,
     );
-    expect(status.output).toMatch(/^lost +(Nothing: every accepted item|No loss is known; )/m);
+    expect(status.output).toMatch(/^lost +(Nothing: every accepted item|No loss is known\. )/m);
     mock.set({ outage: false });
     await untilQuiet(running.admin);
     await waitUntil(async () => (await nrdot('status', '--admin', running.admin)).code === 0, {

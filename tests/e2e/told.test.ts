@@ -84,7 +84,7 @@ describe('nrdot status', () => {
     );
     expect(code, text).toBe(4);
     expect(text).toMatch(
-      /^lost +[\d,]+ of [\d,]+ accepted items were dropped: [\d,]+ rejected_capacity\. All others/m,
+      /^lost +[\d,]+ of [\d,]+ accepted items were dropped: [\d,]+ rejected_capacity\. (All others|Counts)/m,
     );
     expect(text).toMatch(
       /→ rejected_capacity: mend why the upstream refuses data .*or raise dlq\.rejected_capacity\./,
