@@ -1,12 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
+import { Readable } from 'node:stream';
 import type { Batch } from '@nrdot/queue';
 
 /** For the whole of a request. With the time that Redis may take before, less than clients wait by default, which is 10 s. */
 const LIMIT_MS = 3_000;
 const ANSWER_MAX_BYTES = 64 * 1024;
 const CONNECTIONS = 32;
+/** TLS encrypts all of a write at once: 60 MiB would hold the event loop for 120 ms. Between pieces others have their turn. */
+const PIECE_BYTES = 1024 * 1024;
 
 export interface DlqClientOptions {
   /** What the dlq asks for. */
@@ -76,7 +79,8 @@ export class DlqClient {
         this.#distrustIdle();
       }, LIMIT_MS);
       request.on('error', reject).on('close', () => clearTimeout(timer));
-      request.end(batch.payload);
+      if (batch.payload.byteLength <= PIECE_BYTES) request.end(batch.payload);
+      else Readable.from(piecesOf(batch.payload)).pipe(request);
     });
   }
 
@@ -89,6 +93,10 @@ export class DlqClient {
     for (const sockets of Object.values(this.#agent.freeSockets))
       for (const socket of sockets ?? []) socket.destroy();
   }
+}
+
+function* piecesOf(payload: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < payload.byteLength; at += PIECE_BYTES) yield payload.subarray(at, at + PIECE_BYTES);
 }
 
 async function text(response: IncomingMessage): Promise<string> {
