@@ -371,7 +371,8 @@ export const KINDS: readonly Kind[] = [
       const used = Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]);
       await redis.config('SET', 'maxmemory', String(used + REDIS_FREE_BYTES));
       return async () => {
-        await redis.config('SET', 'maxmemory', before);
+        // One that was ended meanwhile, with its owner, starts with what it was before.
+        await redis.config('SET', 'maxmemory', before).catch(() => {});
         redis.disconnect();
       };
     },
