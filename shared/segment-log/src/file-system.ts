@@ -1,5 +1,6 @@
 import { type FileHandle, mkdir, open, readdir, rename, statfs, unlink } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
+import { SecondTries } from './second-tries.ts';
 
 /** A file, read and written at offsets. */
 export interface File {
@@ -32,15 +33,19 @@ export interface FileSystem {
 
 class NodeFile implements File {
   readonly #handle: FileHandle;
+  readonly #tries: SecondTries;
 
-  constructor(handle: FileHandle) {
+  constructor(handle: FileHandle, tries: SecondTries) {
     this.#handle = handle;
+    this.#tries = tries;
   }
 
   async read(into: Buffer, at: number): Promise<number> {
     let done = 0;
     while (done < into.byteLength) {
-      const { bytesRead } = await this.#handle.read(into, done, into.byteLength - done, at + done);
+      const { bytesRead } = await this.#tries.of(() =>
+        this.#handle.read(into, done, into.byteLength - done, at + done),
+      );
       if (bytesRead === 0) break;
       done += bytesRead;
     }
@@ -88,7 +93,9 @@ export class NodeFileSystem implements FileSystem {
 
   async open(path: string, mode: 'create' | 'read' | 'write'): Promise<File> {
     const flags = { create: 'wx+', read: 'r', write: 'r+' } as const;
-    return new NodeFile(await open(path, flags[mode], 0o600));
+    const tries = new SecondTries();
+    const opened = () => open(path, flags[mode], 0o600);
+    return new NodeFile(await (mode === 'read' ? tries.of(opened) : opened()), tries);
   }
 
   rename(from: string, to: string): Promise<void> {
