@@ -200,7 +200,7 @@ function totals(): string {
   const cells = ({ form, runs, points, series, totalsJudged, totalsExact, totalsWrong }: MergingRow) =>
     `| ${form === 'all' ? '**all**' : `\`${form}\``} | ${[runs, points, series, totalsJudged, totalsExact, totalsWrong].map(n).join(' | ')} |`;
   return `### Merged totals
-About half of the runs also have four producers of counters, histograms, exponential histograms, levels and gauges, whose series come
+Most of the runs also have four producers of counters, histograms, exponential histograms, levels and gauges, whose series come
 and go, restart, and send their requests to either receiver; the limiter acts from the first key-set on, and gives up their label. What
 a backend makes of the streams that came out is held against what was counted at the source, to the last bit, by a model that shares
 no code with the product. Gauges have no total: each reading that came out has to be one that was sent.
