@@ -45,7 +45,9 @@ afterAll(() => {
 });
 
 async function firstFailure(): Promise<string | undefined> {
-  return (await explore(SCHEDULES, SEED, { shrinkingRuns: 0, load: 'merging' })).failure?.broken;
+  // The seed was found with schedules in which all batches wait for the scheduler.
+  const options = { shrinkingRuns: 0, load: 'merging', pastScheduler: false } as const;
+  return (await explore(SCHEDULES, SEED, options)).failure?.broken;
 }
 
 describe('the crash model finds that', () => {
