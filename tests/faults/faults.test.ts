@@ -8,7 +8,6 @@ import { FORMS, Stack } from './stack.ts';
 
 const FIXED = 8;
 const RUNS = { services: 2, one: 2, sentinel: 1, cluster: 1 };
-const TIMEOUT_MS = 300_000;
 /** `make soak` in short. */
 const SOAK = { durationMs: 15_000, spansPerSecond: 2_000, faultEveryMs: 4_000 };
 /** What has not arrived by then will not. */
@@ -17,7 +16,7 @@ const LOST_AFTER_MS = 5_000;
 const SLOW = 'freeze beyond the lock';
 
 group('faults', () => {
-  it.each(FORMS)('take nothing that was acknowledged: %s', { timeout: TIMEOUT_MS }, async (form) => {
+  it.each(FORMS)('take nothing that was acknowledged: %s', async (form) => {
     using dir = temporaryDirectory();
     await using stack = await Stack.start(form, dir.path);
     for (const seed of [FIXED, Math.floor(Math.random() * 2 ** 31)]) {
@@ -33,9 +32,7 @@ group('faults', () => {
     }
   });
 
-  it('and the oracle finds it when an upstream says that it has taken what it has not', {
-    timeout: TIMEOUT_MS,
-  }, async () => {
+  it('and the oracle finds it when an upstream says that it has taken what it has not', async () => {
     using dir = temporaryDirectory();
     await using stack = await Stack.start('one', dir.path);
     stack.mock.set({ loseRate: 0.2 });
@@ -49,7 +46,7 @@ group('faults', () => {
     expect(result.failure).toMatch(/every obligation has arrived.*missing.* instead of /s);
   });
 
-  it('and under a load that goes on: memory and descriptors stay', { timeout: TIMEOUT_MS }, async () => {
+  it('and under a load that goes on: memory and descriptors stay', async () => {
     using dir = temporaryDirectory();
     await using stack = await Stack.start('services', dir.path);
     const seed = Math.floor(Math.random() * 2 ** 31);

@@ -101,48 +101,35 @@ function partsOf(
       contentStart: cursor.start,
       end: cursor.end,
       number: cursor.number,
-      items: countItems(bytes, cursor.start, cursor.end, levels, level + 1),
+      items: sumOfItems(bytes, cursor.start, cursor.end, levels, level + 1, () => 1),
     });
   }
   return { children, others };
 }
 
-function countItems(
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  levels: readonly (readonly number[])[],
-  level: number,
-): number {
-  if (level === levels.length) return 1;
-  const down = levels[level]!;
-  let items = 0;
-  const cursor = new FieldCursor().reset(bytes, start, end);
-  while (cursor.next()) {
-    if (down.includes(cursor.number)) items += countItems(bytes, cursor.start, cursor.end, levels, level + 1);
-  }
-  return items;
-}
-
 /** How many bytes of a well-formed request are not within its items: of resources, scopes and metrics. */
 export function describingBytes(signal: Signal, body: Uint8Array): number {
   const levels = LEVELS[signal];
-  return levels ? body.byteLength - itemBytes(body, 0, body.byteLength, levels, 0) : 0;
+  const bytesOf = (start: number, end: number) => end - start;
+  return levels ? body.byteLength - sumOfItems(body, 0, body.byteLength, levels, 0, bytesOf) : 0;
 }
 
-function itemBytes(
+/** Sums up what `of` says of each item. */
+function sumOfItems(
   bytes: Uint8Array,
   start: number,
   end: number,
   levels: readonly (readonly number[])[],
   level: number,
+  of: (start: number, end: number) => number,
 ): number {
-  if (level === levels.length) return end - start;
+  if (level === levels.length) return of(start, end);
   const down = levels[level]!;
   let sum = 0;
   const cursor = new FieldCursor().reset(bytes, start, end);
   while (cursor.next()) {
-    if (down.includes(cursor.number)) sum += itemBytes(bytes, cursor.start, cursor.end, levels, level + 1);
+    if (down.includes(cursor.number))
+      sum += sumOfItems(bytes, cursor.start, cursor.end, levels, level + 1, of);
   }
   return sum;
 }
