@@ -84,11 +84,14 @@ class Pipeline {
     return decisions.map(({ metric }) => metric);
   }
 
-  /** Holds what came out against what was sent, when all of it is out. */
-  async judge(): Promise<string[]> {
+  /**
+   * Holds what came out against what was sent, when all of it is out.
+   * @param kept labels by which totals are compared: an overflow stream has none
+   */
+  async judge(kept: readonly string[] = [KEPT_LABEL]): Promise<string[]> {
     await untilQuiet(this.#running.admin, 60_000);
     const { counted, atMost } = this.client;
-    return judgeTotals(this.received, { counted, atMost, kept: [KEPT_LABEL] });
+    return judgeTotals(this.received, { counted, atMost, kept });
   }
 
   #newClient(): MetricClient {
@@ -300,6 +303,94 @@ describe('several receivers', () => {
   });
 });
 
+describe('a table that is full', () => {
+  /** No label may be given up, so what finds no room goes into the overflow stream. */
+  const FULL = {
+    max_keys: 64,
+    act_above: 0,
+    aggregate_labels: [],
+    protected_labels: [ENDLESS_LABEL],
+    critical_action: 'overflow',
+  };
+  const value = (kind: SeriesKind, round: number): SeriesValue =>
+    kind.includes('histogram')
+      ? new Map([
+          [2, round],
+          [9, 2 * round],
+        ])
+      : round;
+
+  it('receivers in turn', async () => {
+    await using _ = await alone(FULL);
+    const kind = 'counter';
+    const shop = new Shop(kind);
+    for (let round = 1; round <= 6; round += 1) await shop.report(many(100), value(kind, round), round % 2);
+    expect(pipeline.client.rejected).toBe(0);
+    expect(await pipeline.judge([])).toEqual([]);
+  });
+
+  it('a tenth of the series to each in turn', async () => {
+    await using _ = await alone(FULL);
+    const kind = 'histogram';
+    const shop = new Shop(kind);
+    for (let round = 1; round <= 6; round += 1)
+      for (let at = 0; at < 100; at += 10)
+        await shop.report(many(100).slice(at, at + 10), value(kind, round), (at / 10 + round) % 2);
+    expect(pipeline.client.rejected).toBe(0);
+    expect(await pipeline.judge([])).toEqual([]);
+  });
+
+  it.each(['counter', 'exponential histogram'] as const)(
+    '%s: that has room after a restart',
+    async (kind) => {
+      await using _ = await alone(FULL);
+      const shop = new Shop(kind);
+      for (let round = 1; round <= 3; round += 1) await shop.report(many(100), value(kind, round), round % 2);
+      await pipeline.receivers.restartAll({ limiter: LIMITER });
+      for (let round = 4; round <= 8; round += 1) await shop.report(many(150), value(kind, round), round % 2);
+      expect(pipeline.client.rejected).toBe(0);
+      expect(await pipeline.judge([])).toEqual([]);
+    },
+  );
+
+  it.each(['double counter', 'level'] as const)(
+    '%s: a series whose key has expired, and that comes back',
+    async (kind) => {
+      await using _ = await alone({ ...FULL, key_ttl: '2s' });
+      const shop = new Shop(kind);
+      const [seldom, steady] = [['x', 'y'], many(100)];
+      await shop.report(seldom, value(kind, 1), 0);
+      await untilForgotten(async (round) => shop.report(steady, value(kind, round), round % 2));
+      await shop.report(seldom, value(kind, 5), 1);
+      await shop.report(seldom, value(kind, 8), 0);
+      expect(pipeline.client.rejected).toBe(0);
+      expect(await pipeline.judge([])).toEqual([]);
+    },
+  );
+});
+
+/** Reports the others again and again, until no receiver and not Redis knows the keys that were there before. */
+async function untilForgotten(report: (round: number) => Promise<void>): Promise<void> {
+  const redis = new Redis(pipeline.redis.url);
+  const keys = async () =>
+    (await redis.hkeysBuffer('{nrdot}:limiter:keys')).map((key) => key.toString('hex'));
+  const before = await keys();
+  let round = 1;
+  await waitUntil(
+    async () => {
+      await report(round++);
+      const now = new Set(await keys());
+      const { origins } = pipeline.receivers;
+      return (
+        !before.some((key) => now.has(key)) &&
+        (await pipeline.receivers.metric('cl_evictions_total')) >= before.length * origins.length
+      );
+    },
+    { what: 'the keys have expired', everyMs: 200 },
+  );
+  redis.disconnect();
+}
+
 describe('sources that the limiter has not seen', () => {
   it.each<NodeJS.Signals>(['SIGTERM', 'SIGKILL'])(
     'a series that begins after a restart (%s), with the start of its process, counts whole',
@@ -330,6 +421,21 @@ describe('sources that the limiter has not seen', () => {
     await shop.report([...living, 'new'], value + 50);
     expect(await pipeline.judge()).toEqual([]);
   });
+
+  it.each(['histogram', 'level'] as const)(
+    '%s: a series whose key has expired, and that comes back without its label',
+    async (kind) => {
+      await using _ = await alone({ ...LIMITER, key_ttl: '2s' });
+      const shop = new Shop(kind);
+      await shop.report(['x', 'y'], shop.one(), 0);
+      const twice = kind.includes('histogram') ? new Map([[2, 2]]) : 2;
+      await untilForgotten((round) => shop.report([round], shop.one()));
+      await shop.storm(0, 1_000);
+      await shop.report(['x', 'y'], twice, 1);
+      await shop.report(['x', 'y'], kind.includes('histogram') ? new Map([[2, 5]]) : 5, 0);
+      expect(await pipeline.judge()).toEqual([]);
+    },
+  );
 
   it('a start that moves forward, and not beyond the last time, is a reset', async () => {
     const shop = new Shop();

@@ -367,6 +367,7 @@ export class Limiting implements SharedState {
       generationsKept: GENERATIONS_KEPT,
       sourcesSinceSec: Math.floor(nowMs / 1000 - sourceTtlSec),
       log: this.#log,
+      maxKeys: this.#options.maxKeys,
     };
     let token = this.#token;
     const wasLeased = token === this.#leasedToken;
@@ -549,6 +550,8 @@ function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
     keys: bytes(({ keys }) => keys),
     remembered: bytes(({ remembered }) => remembered),
     gone: bytes(({ gone }) => gone),
+    counting: bytes(({ counting }) => counting),
+    keepsOverflow: claims.some(({ keepsOverflow }) => keepsOverflow),
     forwarded: bytes(({ forwarded }) => forwarded),
     producers: bytes(({ producers }) => producers),
     sources: packSourceClaims([...sources.values()]),

@@ -8,6 +8,10 @@ export interface LimiterClaim {
   keys: Buffer;
   remembered: Buffer;
   gone: Buffer;
+  /** Cumulative streams that go by themselves, of the keys that came in or are remembered. */
+  counting: Buffer;
+  /** None of the streams that come in by themselves may be part of an overflow stream. */
+  keepsOverflow: boolean;
   forwarded: Buffer;
   /** 16 bytes each. */
   producers: Buffer;
@@ -142,6 +146,8 @@ export function claimArgs(claim: LimiterClaim, claimant: Claimant): (string | nu
     claimant.generationsKept,
     packed(claim.held),
     claim.sends === 'own' ? claimant.slot : (claim.sends ?? ''),
+    claim.counting,
+    claim.keepsOverflow ? '1' : '0',
   ];
 }
 
@@ -177,7 +183,7 @@ function packed(texts: readonly Buffer[]): Buffer {
  * ARGV  1 prefix  2 holder  3 token of this process  4 time to live in ms  5 epoch  6 seed  7 watched since, ms: all three
  *       only if Redis has none  8 generation of keys  9 generations after which a key is forgotten  10 a source unseen since
  *       this second is forgotten  11 how far the log of keys was read  12 '1' when the token has had a slot before: once it has
- *       lost that it gets none again, since claims with it may still be under way
+ *       lost that it gets none again, since claims with it may still be under way  13 keys of all receivers at most
  * What waited with a writer that lost its slot is set aside under a name of its own: nobody writes there any more.
  * Gives slot, epoch, seed, watched since, last time written by the slot, since when it has levels, whether the slot was another
  *   process' until now, the state of the pipeline, names of what writers left behind, and how many points wait with the slot
@@ -227,7 +233,7 @@ if isNew then
   if ARGV[12] == '1' then rcall('HDEL', writers, slot .. ':token') else rcall('HSET', writers, slot .. ':token', ARGV[3]) end
   rcall('HSETNX', writers, slot .. ':since', num(now))
 end
-forget_keys(tonumber(ARGV[8]), tonumber(ARGV[9]))
+forget_keys(tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[13]))
 if rcall('HLEN', limiter .. ':producers') > 65536 then
   hdel(limiter .. ':producers', rcall('HRANDFIELD', limiter .. ':producers', 1024))
 end
@@ -314,6 +320,7 @@ export class LimiterState {
       generationsKept: number;
       sourcesSinceSec: number;
       log: number;
+      maxKeys: number;
     },
   ): Promise<Lease> {
     const { prefix, holder, leaseMs } = this.#options;
@@ -332,6 +339,7 @@ export class LimiterState {
         begin.sourcesSinceSec,
         begin.log,
         wasLeased ? '1' : '0',
+        begin.maxKeys,
       );
     return {
       slot: Number(slot),

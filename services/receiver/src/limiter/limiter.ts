@@ -83,6 +83,10 @@ export interface Claim {
   remembered: Buffer;
   /** Keys that are none any more. */
   gone: Buffer;
+  /** Cumulative streams that go by themselves, of the keys that came in or are remembered. */
+  counting: Buffer;
+  /** None of the streams that come in by themselves may be part of an overflow stream: its value would count twice. */
+  keepsOverflow: boolean;
   /** Streams that are forwarded without being keys. */
   forwarded: Buffer;
   /** Producers and the time of their first collection, 16 bytes each. */
@@ -471,13 +475,17 @@ export class CardinalityLimiter {
     const { tracker, options, merging } = this.#parts;
     for (const metric of this.#untold) changes.rules.add(metric);
     const isEnforced = options.mode === 'enforce';
+    // A cumulative stream that comes in may be part of an overflow stream, which the ledger knows.
+    const comesIn = changes.inserted.length > 0 && changes.counting.length > 0 && tracker.ledgerSources > 0;
     const tellsRules = isEnforced && changes.rules.size > 0;
     return {
       hasRefused: changes.hasRefused && isEnforced,
-      reliesOnRules: changes.reliesOnRules && isEnforced,
+      reliesOnRules: (changes.reliesOnRules || comesIn) && isEnforced,
       keys: packed(changes.inserted),
       remembered: packed(changes.remembered),
       gone: packed(changes.gone),
+      counting: packed(changes.counting),
+      keepsOverflow: isEnforced,
       forwarded: packed(changes.forwarded),
       producers: packed(producers),
       sources: tracker.claims(),
@@ -577,6 +585,7 @@ export class CardinalityLimiter {
     const { points } = scanner;
     const { nowSec, generationSec } = admission;
     const found = this.#found;
+    const isCumulative = block.temporality === CUMULATIVE && block.kind !== GAUGE;
     const isTracked = !metric.plain && block.temporality === CUMULATIVE;
     const { pointLo, pointHi } = this.#seeds;
     for (let from = block.dataStart; from < block.dataEnd; from = scanner.next) {
@@ -602,7 +611,7 @@ export class CardinalityLimiter {
           const key = table.find(lo, hi, found[at / POINT_WORDS]!);
           if (key >= 0) {
             const seen = table.touch(key, nowSec);
-            if (seen < generationSec) changes.touched(lo, hi, seen);
+            if (seen < generationSec) changes.touched(lo, hi, seen, isCumulative);
             if (sampling) this.#sample(metric, at, KNOWN_WEIGHT);
             continue;
           }
@@ -612,7 +621,6 @@ export class CardinalityLimiter {
       block.points += count;
     }
     if (block.node) block.node.points = block.points;
-    const isCumulative = block.temporality === CUMULATIVE && block.kind !== GAUGE;
     if (isCumulative && admission.acts(metric)) changes.reliesOnRules = true;
     if (sampling) {
       if (this.#unknown > 0) admission.feedResource(metric, body, resource, this.#unknown);

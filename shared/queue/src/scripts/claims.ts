@@ -17,11 +17,17 @@
  *   18 merged points that wait for their interval to end: field and point, in turn (MessagePack array)
  *   19 whose waiting points leave with the batches: the slot of the writer, 'left:' and a number of those that a writer left
  *      behind, '' for none
+ *   20 of the keys in 4 and 5 those of cumulative streams that go by themselves (8 bytes each): what such a stream said stays with
+ *      the backend, so when its key is forgotten it is still known to be forwarded
+ *   21 '1': none of those that come in may be the source of an overflow stream
  */
-export const CLAIM_ARGS = 20;
+export const CLAIM_ARGS = 22;
 
 /** Entries of the log of keys that are kept, and of those so many are given with an answer. */
 const LOG_KEPT = 4096;
+
+/** In the first byte of a source in the ledger: it goes into the overflow stream of its metric (the receiver's source-table.ts). */
+const OVERFLOW_FLAG = 8;
 
 export const claims = `
 local limiter = prefix .. ':limiter'
@@ -51,14 +57,34 @@ local function list(packed)
   if packed == '' then return {} end
   return cmsgpack.unpack(packed)
 end
-local function forget_keys(generation, spans)
+-- What is kept of a key is the generation in which it was seen last, and a half more if it is a cumulative stream that goes by
+-- itself: a number either way, since receivers of the version before this one read it as that.
+local function generation_of(key) return math.floor(tonumber(key)) end
+local function counts_by_itself(key) return tonumber(key) % 1 ~= 0 end
+-- Cumulative streams of which the backend has a value, and that are not keys; at the bound others make room.
+local function note_forwarded(fields, generation, max_keys)
+  if #fields == 0 then return end
+  local over = rcall('HLEN', limiter .. ':forwarded') + #fields - 4 * max_keys
+  if over > 0 then hdel(limiter .. ':forwarded', rcall('HRANDFIELD', limiter .. ':forwarded', over)) end
+  local pairs_ = {}
+  for _, field in ipairs(fields) do
+    pairs_[#pairs_+1] = field
+    pairs_[#pairs_+1] = num(generation)
+  end
+  hset(limiter .. ':forwarded', pairs_)
+end
+local function forget_keys(generation, spans, max_keys)
   local cursor = rcall('HGET', limiter, 'cursor:keys') or '0'
   local found = rcall('HSCAN', limiter .. ':keys', cursor, 'COUNT', 256)
-  local gone = {}
+  local gone, forwarded = {}, {}
   for i = 1, #found[2], 2 do
-    if tonumber(found[2][i+1]) < generation - spans then gone[#gone+1] = found[2][i] end
+    if generation_of(found[2][i+1]) < generation - spans then
+      gone[#gone+1] = found[2][i]
+      if counts_by_itself(found[2][i+1]) then forwarded[#forwarded+1] = found[2][i] end
+    end
   end
   hdel(limiter .. ':keys', gone)
+  note_forwarded(forwarded, generation, max_keys)
   rcall('HSET', limiter, 'cursor:keys', found[1])
   return #gone
 end
@@ -101,6 +127,21 @@ local function against(c)
     end
   end
   local keys = cut(claim_arg(c, 4), 8)
+  if #keys > 0 and claim_arg(c, 21) == '1' and rcall('HLEN', limiter .. ':sources') > 0 then
+    local counts, counting = {}, {}
+    for _, key in ipairs(cut(claim_arg(c, 20), 8)) do counts[key] = true end
+    for _, key in ipairs(keys) do
+      if counts[key] then counting[#counting+1] = key end
+    end
+    local merged = {}
+    for i, held in ipairs(hmget(limiter .. ':sources', counting)) do
+      if held and math.floor(string.byte(held) / ${OVERFLOW_FLAG}) % 2 == 1 then
+        merged[#merged+1] = counting[i]
+        merged[#merged+1] = held
+      end
+    end
+    if #merged > 0 then return { 'sources', merged } end
+  end
   if #keys > 0 then
     local absent = 0
     for _, generation in ipairs(hmget(limiter .. ':keys', keys)) do
@@ -108,7 +149,7 @@ local function against(c)
     end
     local max = tonumber(claim_arg(c, 15))
     if absent > 0 and rcall('HLEN', limiter .. ':keys') + absent > max then
-      forget_keys(tonumber(claim_arg(c, 16)), tonumber(claim_arg(c, 17)))
+      forget_keys(tonumber(claim_arg(c, 16)), tonumber(claim_arg(c, 17)), max)
       if rcall('HLEN', limiter .. ':keys') + absent > max then return { 'full' } end
     end
   end
@@ -119,26 +160,22 @@ local function make_true(c)
   local keys = cut(claim_arg(c, 4) .. claim_arg(c, 5), 8)
   local news = {}
   if #keys > 0 then
+    local counting = cut(claim_arg(c, 20), 8)
+    local counts = {}
+    for _, key in ipairs(counting) do counts[key] = true end
     local pairs_ = {}
     for i, held in ipairs(hmget(limiter .. ':keys', keys)) do
-      if not held or tonumber(held) < generation then
+      if not held or generation_of(held) < generation then
         news[#news+1] = keys[i]
         pairs_[#pairs_+1] = keys[i]
-        pairs_[#pairs_+1] = num(generation)
+        pairs_[#pairs_+1] = num(generation) .. (counts[keys[i]] and '.5' or '')
       end
     end
     hset(limiter .. ':keys', pairs_)
+    hdel(limiter .. ':forwarded', counting)
   end
   hdel(limiter .. ':keys', cut(claim_arg(c, 6), 8))
-  local forwarded = cut(claim_arg(c, 7), 8)
-  if #forwarded > 0 and rcall('HLEN', limiter .. ':forwarded') < 4 * tonumber(claim_arg(c, 15)) then
-    local pairs_ = {}
-    for _, field in ipairs(forwarded) do
-      pairs_[#pairs_+1] = field
-      pairs_[#pairs_+1] = num(generation)
-    end
-    hset(limiter .. ':forwarded', pairs_)
-  end
+  note_forwarded(cut(claim_arg(c, 7), 8), generation, tonumber(claim_arg(c, 15)))
   local told = ''
   for _, producer in ipairs(cut(claim_arg(c, 8), 16)) do
     local field = string.sub(producer, 1, 8)
@@ -152,9 +189,10 @@ local function make_true(c)
     rcall('LTRIM', limiter .. ':log', ${-LOG_KEPT}, -1)
     rcall('HINCRBY', limiter, 'log', #entries)
   end
-  local moved, ended = {}, {}
+  local moved, ended, handed_over = {}, {}, {}
   local sources = list(claim_arg(c, 9))
   for i = 1, #sources, 3 do
+    if sources[i+1] == 'F' then handed_over[#handed_over+1] = sources[i] end
     if sources[i+2] == '' then
       ended[#ended+1] = sources[i]
     else
@@ -164,6 +202,7 @@ local function make_true(c)
   end
   hset(limiter .. ':sources', moved)
   hdel(limiter .. ':sources', ended)
+  hdel(limiter .. ':forwarded', handed_over)
   local slot = claim_arg(c, 12)
   local kept, zero = {}, {}
   local levels = list(claim_arg(c, 10))

@@ -32,6 +32,8 @@ const LISTED_SCORE = 0.25;
 const HYSTERESIS = 0.15;
 /** The table is calm again when it has come down to this share of what was too much; so that nothing flaps. */
 const CALM_SHARE = 0.8;
+/** Keys that only merged streams may use: 1/64 of the table, or 16, but no more than an eighth of it. */
+const reserve = (keys: number) => Math.max(keys >> 6, Math.min(16, keys >> 3));
 /** How far the hand of the clock moves for one key that finds no room. */
 const SWEEP_STEPS = 64;
 const DECISIONS_KEPT = 256;
@@ -159,7 +161,7 @@ export class Admission {
   /**
    * Decides about a key-set that is not in the table, and takes it in if it may come in. After `aggregate` the metric has lost
    * a label, and the key-set with it: ask again for what is left.
-   * @param isMerged it is a stream that others are merged into: it may use the last 1/64 of the table, kept for such
+   * @param isMerged it is a stream that others are merged into: it may use the reserve of the table
    * @param mergeable points of this kind can be merged
    */
   admit(
@@ -266,7 +268,7 @@ export class Admission {
   /** Takes a key-set in if there is room, or can be made by evicting the coldest expired one. */
   insert(metric: Metric, lo: number, hi: number, isMerged: boolean): boolean {
     const { table, options } = this.#deps;
-    const room = this.limit - (isMerged ? 0 : this.limit >> 6);
+    const room = this.limit - (isMerged ? 0 : reserve(this.limit));
     if (this.used >= room) {
       table.sweep(SWEEP_STEPS, this.nowSec, options.keyTtlMs / 1000, 1, this.onEvict);
       if (this.used >= room) return false;

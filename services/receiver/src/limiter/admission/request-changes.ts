@@ -25,6 +25,8 @@ export class RequestChanges {
   readonly inserted: number[] = [];
   /** Keys that were last seen so long ago that Redis has to hear of them again. */
   readonly remembered: number[] = [];
+  /** Cumulative streams that go by themselves, of the keys that came in or are remembered. */
+  readonly counting: number[] = [];
   /** Streams that are forwarded without a place in the table. */
   readonly forwarded: number[] = [];
   /** Metrics whose rule is another one now. */
@@ -39,9 +41,10 @@ export class RequestChanges {
   readonly #counting: Metric[] = [];
 
   /** A key that was known, and was last seen in an earlier generation. */
-  touched(lo: number, hi: number, seenSec: number): void {
+  touched(lo: number, hi: number, seenSec: number, counts: boolean): void {
     this.#touched.push({ lo, hi, metricId: 0, seenSec });
     this.remembered.push(lo, hi);
+    if (counts) this.counting.push(lo, hi);
   }
 
   removed(lo: number, hi: number, metricId: number, seenSec: number): void {

@@ -79,7 +79,7 @@ export class Routing {
     const enforced = options.mode === 'enforce';
     const isCumulative = block.temporality === CUMULATIVE && block.kind !== GAUGE;
     if (rule && enforced && !isCumulative && !metric.overflowed && this.#joins(metric, point)) return true;
-    if (metric.overflowed && enforced && this.#staysInOverflow(metric, point)) return true;
+    if (enforced && this.#staysInOverflow(metric, point, isCumulative)) return true;
 
     if (rule) point.reduction = rule;
     // A cumulative stream that keeps all its labels stays as it is: the merged one has its writer, and is another.
@@ -96,7 +96,8 @@ export class Routing {
     if (isMerged && point.relabelled && this.#leavesItsOwnStream(metric, point, isCumulative)) return true;
     if (isMerged && isCumulative) this.#asWritten(point);
     const slot = this.#parts.table.find(point.writtenLo, point.writtenHi);
-    if (slot >= 0) this.#seen(point.writtenLo, point.writtenHi, slot);
+    const counts = isCumulative && !isMerged && !point.relabelled;
+    if (slot >= 0) this.#seen(point.writtenLo, point.writtenHi, slot, counts);
     else {
       const verdict = admission.admit(
         metric,
@@ -116,6 +117,7 @@ export class Routing {
         this.#overflow(metric, point, admission.label);
         return true;
       }
+      if (counts) this.#parts.changes.counting.push(point.fullLo, point.fullHi);
     }
     if (isMerged) {
       if (isCumulative && tracker.isFull(point.sourceAt)) {
@@ -152,10 +154,11 @@ export class Routing {
     point.writtenHi = hi;
   }
 
-  #seen(lo: number, hi: number, slot: number): void {
+  /** @param counts it is a cumulative stream that goes by itself */
+  #seen(lo: number, hi: number, slot: number, counts: boolean): void {
     const { table, admission, changes } = this.#parts;
     const before = table.touch(slot, admission.nowSec);
-    if (before < admission.generationSec) changes.touched(lo, hi, before);
+    if (before < admission.generationSec) changes.touched(lo, hi, before, counts);
   }
 
   /** A stream that goes on by itself though `enforce` would not let it: what becomes of it is decided anew then. */
@@ -251,22 +254,27 @@ export class Routing {
 
   #staysByItself({ fullLo, fullHi }: Incoming): void {
     const own = this.#parts.table.find(fullLo, fullHi);
-    if (own >= 0) this.#seen(fullLo, fullHi, own);
+    if (own >= 0) this.#seen(fullLo, fullHi, own, true);
   }
 
   /**
-   * Points of a cumulative stream that once went into the overflow stream stay there: by itself it would bring along what was
-   * counted there already. And the overflow stream of a producer that has no writer is the same as ours.
+   * Points of a cumulative stream that once went into the overflow stream stay there, at whichever receiver: by itself it would
+   * bring along what was counted there already. In a stream that lost a label they may go on. And the overflow stream of a producer
+   * that has no writer is the same as ours.
    */
-  #staysInOverflow(metric: Metric, point: Incoming): boolean {
+  #staysInOverflow(metric: Metric, point: Incoming, isCumulative: boolean): boolean {
+    const { tracker } = this.#parts;
     const block = this.#parts.around.metric;
-    const isCumulative = block.temporality === CUMULATIVE && block.kind !== GAUGE;
+    const { fullLo, fullHi } = point;
     if (isCumulative) {
-      if (point.sourceAt < 0 || !this.#parts.tracker.overflows(point.sourceAt)) return false;
+      if (!metric.overflowed && point.relabelled) return false;
+      // Nobody has looked for it yet when nothing was decided about its metric here.
+      if (point.sourceAt < 0) point.sourceAt = tracker.sources.find(fullLo, fullHi);
+      if (point.sourceAt < 0 || !tracker.overflows(point.sourceAt)) return false;
       this.#overflow(metric, point, undefined);
       return true;
     }
-    const { fullLo, fullHi } = point;
+    if (!metric.overflowed) return false;
     const low = (block.contextLo >>> 0) + (this.#overflowLo >>> 0);
     if (fullLo !== (low | 0)) return false;
     if (fullHi !== ((block.contextHi + this.#overflowHi + (low > 0xffffffff ? 1 : 0)) | 0)) return false;
@@ -311,22 +319,31 @@ export class Routing {
     if (isCumulative) {
       this.#asWritten(point);
       if (point.sourceAt < 0 && this.#parts.history.isForwarded(fullLo, fullHi)) {
-        // Its own stream is known to another receiver, or was: it goes on.
-        if (table.find(fullLo, fullHi) >= 0 || admission.insert(metric, fullLo, fullHi, true)) return;
-        changes.hasRefused = true;
+        // Its own stream is known to another receiver, or was: it goes on, or is handed over.
+        if (table.find(fullLo, fullHi) >= 0) return;
+        if (admission.insert(metric, fullLo, fullHi, false)) {
+          changes.counting.push(fullLo, fullHi);
+          return;
+        }
+        changes.hasRefused = point.wasForwarded = true;
       }
     } else {
       point.writtenLo = point.reducedLo;
       point.writtenHi = point.reducedHi;
     }
     const slot = table.find(point.writtenLo, point.writtenHi);
-    if (slot >= 0) this.#seen(point.writtenLo, point.writtenHi, slot);
+    if (slot >= 0) this.#seen(point.writtenLo, point.writtenHi, slot, false);
     else if (!admission.insert(metric, point.writtenLo, point.writtenHi, true)) {
       this.#drop(metric, point, 'full', cause);
       return;
     }
     metric.overflowed = true;
     metric.overflowedAtMs = admission.nowMs;
+    const isLevel = block.kind === SUM && !block.isMonotonic;
+    if (point.wasForwarded && !(isLevel && merging.hasValue(body, around, point))) {
+      merging.handOver(body, around, point);
+      return;
+    }
     if (this.#contribute(metric, point)) this.#parts.overflowPoints++;
   }
 
