@@ -85,6 +85,15 @@ for (const bytes of [0.9 * MIB, 60 * MIB]) {
 }
 /** One log record whose body is one string. */
 const value = () => field(1, field(2, field(2, field(5, field(1, Buffer.alloc(60 * MIB, 'x'))))));
+for (const bytes of [0.9 * MIB, 60 * MIB]) {
+  const flawed = field(2, field(2, Buffer.from([1])));
+  await say(`${(bytes / MIB).toFixed(1)} MiB of spans with an id that is none`, () => [
+    'traces',
+    field(1, field(2, Buffer.alloc(bytes - (bytes % flawed.byteLength), flawed))),
+    'identity',
+    'protobuf',
+  ]);
+}
 await say('60 MiB of one value in gzip', () => ['logs', gzipSync(value()), 'gzip', 'protobuf']);
 await say('60 MiB of one value in zstd', () => ['logs', zstdCompressSync(value()), 'zstd', 'protobuf']);
 await say('60 MiB of one value in deflate', () => ['logs', deflateSync(value()), 'deflate', 'protobuf']);

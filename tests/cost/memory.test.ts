@@ -1,7 +1,9 @@
 /** What stays in memory after a request is bounded in bytes, whatever was in it. */
+import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { Worker } from 'node:worker_threads';
 import { loadConfig } from '@nrdot/config';
 import { expect, it } from 'vitest';
 import { readBody } from '../../services/receiver/src/body.ts';
@@ -91,4 +93,21 @@ it('a body that comes a byte at a time', async () => {
   expect(kept).toBeLessThan(20 * chunks);
   body.emit('end');
   expect((await read).equals(Buffer.alloc(chunks, 'x'))).toBe(true);
+});
+
+it('what is cut out of a request: two million items in a heap of 48 MiB', { timeout: 60_000 }, async () => {
+  const cut = new Worker(
+    `import(${JSON.stringify(import.meta.resolve('@nrdot/otlp'))}).then(({ splitRequest, walk }) => {
+       const { parentPort, workerData } = require('node:worker_threads');
+       const apart = (body) =>
+         body.byteLength > 2 ** 17 ? splitRequest('logs', body).flatMap(apart) : [walk('logs', body).items];
+       parentPort.postMessage(apart(Buffer.from(workerData)).reduce((sum, items) => sum + items, 0));
+     });`,
+    {
+      eval: true,
+      workerData: field(1, field(2, Buffer.alloc(4 * MIB, field(2)))),
+      resourceLimits: { maxOldGenerationSizeMb: 48 },
+    },
+  );
+  expect((await once(cut, 'message'))[0]).toBe(2 * MIB);
 });

@@ -55,6 +55,18 @@ export const SHAPES: Readonly<Record<string, (signal: Walked, n: number) => Buff
         times(n, () => field(2)),
       ),
     ),
+  'the name of an item, again and again': (s, n) =>
+    request(
+      field(
+        2,
+        item(s, 1),
+        field(
+          2,
+          times(n, () => field(NAME[s], text('x'))),
+          field(5, field(1)),
+        ),
+      ),
+    ),
   'attributes of an item': (s, n) =>
     request(
       field(

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { FieldCursor } from './fields.ts';
 import { exponentialContradicts, histogramContradicts } from './histogram-counts.ts';
+import { pathTo } from './path.ts';
 import { type Field, isScalar, MESSAGES, messageIndex } from './schema.ts';
 import { SIGNALS, type Signal } from './signal.ts';
 import { inspect, type WalkOptions, walk } from './walk.ts';
@@ -93,119 +94,125 @@ const HISTOGRAM_POINT = messageIndex('HistogramDataPoint');
 const EXPONENTIAL_POINT = messageIndex('ExponentialHistogramDataPoint');
 const WITHOUT_ID = new Set([messageIndex('LogRecord'), messageIndex('Exemplar')]);
 
-/** Thrown within an item: it goes. */
-class Flawed extends Error {}
+/** The first thing of a kind that is wrong: a byte of its field's tag or length, and what is wrong. */
+interface Place {
+  at: number;
+  isBad: string;
+}
 
+/**
+ * All items of a request may be flawed. So none of them throws, which costs a stack trace each, and no path is made but of what is
+ * told to the client.
+ */
 class Repair {
   readonly #body: Uint8Array;
   readonly #signal: Signal;
+  readonly #root: number;
   readonly #replaces: boolean;
   readonly #out: WireWriter;
-  readonly #path: string[] = [];
   #rejected = 0;
   #replaced = 0;
   #withoutId = 0;
-  #firstRejected = '';
-  #firstReplaced = '';
-  #firstWithoutId = '';
+  #firstRejected: Place | undefined;
+  #firstReplaced: Place | undefined;
+  #firstWithoutId: Place | undefined;
 
   constructor(signal: Signal, body: Uint8Array, invalidUtf8: InvalidUtf8) {
     this.#signal = signal;
+    this.#root = messageIndex(SIGNALS[signal].request!);
     this.#body = body;
     this.#replaces = invalidUtf8 === 'replace';
     this.#out = new WireWriter(body.byteLength);
   }
 
   run(): Repaired {
-    this.#message(0, this.#body.byteLength, messageIndex(SIGNALS[this.#signal].request!));
+    this.#message(0, this.#body.byteLength, this.#root);
     const { item } = SIGNALS[this.#signal];
     const said = [
-      this.#rejected > 0 ? `rejected ${plural(this.#rejected, item)}; the first: ${this.#firstRejected}` : '',
+      this.#rejected > 0
+        ? `rejected ${plural(this.#rejected, item)}; the first: ${this.#text(this.#firstRejected)}`
+        : '',
       this.#replaced > 0
-        ? `put U+FFFD for what is not UTF-8 in ${plural(this.#replaced, 'string')}; the first: ${this.#firstReplaced}`
+        ? `put U+FFFD for what is not UTF-8 in ${plural(this.#replaced, 'string')}; the first: ${this.#text(this.#firstReplaced)}`
         : '',
       this.#withoutId > 0
-        ? `took ${plural(this.#withoutId, 'id')} of a wrong length for none; the first: ${this.#firstWithoutId}`
+        ? `took ${plural(this.#withoutId, 'id')} of a wrong length for none; the first: ${this.#text(this.#firstWithoutId)}`
         : '',
     ];
     return { body: this.#out.finish(), rejected: this.#rejected, message: said.filter(Boolean).join('. ') };
   }
 
-  #message(start: number, end: number, message: number): void {
+  /** @returns whether it stays: nothing in it is wrong that is not within an item below */
+  #message(start: number, end: number, message: number): boolean {
+    // The byte before is the end of its length.
     if (message === HISTOGRAM_POINT && histogramContradicts(this.#body, start, end))
-      this.#flawed('bucket_counts do not fit explicit_bounds and count');
+      return this.#flawed(start - 1, 'bucket_counts do not fit explicit_bounds and count');
     if (message === EXPONENTIAL_POINT && exponentialContradicts(this.#body, start, end))
-      this.#flawed('the counts of the buckets do not add up to count');
+      return this.#flawed(start - 1, 'the counts of the buckets do not add up to count');
     const cursor = new FieldCursor().reset(this.#body, start, end);
-    const seen = new Map<number, number>();
     while (cursor.next()) {
       const known = FIELDS[message]!.get(cursor.number);
       if (known === undefined || cursor.wireType !== 2) {
         this.#out.raw(this.#body, cursor.tagStart, cursor.end);
         continue;
       }
-      const index = seen.get(cursor.number) ?? 0;
-      seen.set(cursor.number, index + 1);
-      const { name, repeated } = known.field;
-      this.#path.push(repeated ? `${name}[${index}]` : name);
       if (known.isBranch) this.#branch(cursor, known.child);
-      else if (known.child >= 0) this.#child(cursor, known.child);
-      else this.#scalar(cursor, known.field, message);
-      this.#path.pop();
+      else if (known.child >= 0) {
+        if (!this.#child(cursor, known.child)) return false;
+      } else if (!this.#scalar(cursor, known.field, message)) return false;
     }
+    return true;
   }
 
-  #child(cursor: FieldCursor, message: number): void {
+  #child(cursor: FieldCursor, message: number): boolean {
     this.#out.varint(cursor.number * 8 + 2);
     const opened = this.#out.open();
-    this.#message(cursor.start, cursor.end, message);
+    if (!this.#message(cursor.start, cursor.end, message)) return false;
     this.#out.close(opened);
+    return true;
   }
 
   /** An item, or what holds some: left out when something is wrong that is not within one of those below. */
   #branch(cursor: FieldCursor, message: number): void {
-    const before = { length: this.#out.length, rejected: this.#rejected, depth: this.#path.length };
-    try {
-      this.#child(cursor, message);
-    } catch (error) {
-      if (!(error instanceof Flawed)) throw error;
-      this.#out.truncate(before.length);
-      this.#path.length = before.depth;
-      this.#rejected = before.rejected + this.#itemsOf(cursor, message);
-    }
+    const before = { length: this.#out.length, rejected: this.#rejected };
+    if (this.#child(cursor, message)) return;
+    this.#out.truncate(before.length);
+    this.#rejected = before.rejected + this.#itemsOf(cursor, message);
   }
 
   #itemsOf({ start, end }: FieldCursor, message: number): number {
     return MESSAGES[message]!.item ? 1 : countItems(this.#body, start, end, message);
   }
 
-  #scalar(cursor: FieldCursor, { type, idBytes }: Field, message: number): void {
-    const { start, end } = cursor;
+  #scalar(cursor: FieldCursor, { type, idBytes }: Field, message: number): boolean {
+    const { start, end, tagStart } = cursor;
     if (type === 'string' && !isUtf8(this.#body.subarray(start, end))) {
-      if (!this.#replaces) this.#flawed('is not valid UTF-8');
+      const isBad = 'is not valid UTF-8';
+      if (!this.#replaces) return this.#flawed(tagStart, isBad);
       this.#replaced++;
-      this.#firstReplaced ||= this.#where();
+      this.#firstReplaced ??= { at: tagStart, isBad: '' };
       this.#out.varint(cursor.number * 8 + 2);
       this.#out.text(Buffer.from(this.#body.subarray(start, end)).toString('utf8'));
-      return;
+      return true;
     }
     if (type === 'id' && end > start && end - start !== idBytes) {
       const isBad = `is no id of ${idBytes} bytes`;
-      if (!WITHOUT_ID.has(message)) this.#flawed(isBad);
+      if (!WITHOUT_ID.has(message)) return this.#flawed(tagStart, isBad);
       this.#withoutId++;
-      this.#firstWithoutId ||= `${this.#where()} ${isBad}`;
-      return;
+      this.#firstWithoutId ??= { at: tagStart, isBad };
+      return true;
     }
-    this.#out.raw(this.#body, cursor.tagStart, end);
+    this.#out.raw(this.#body, tagStart, end);
+    return true;
   }
 
-  #flawed(isBad: string): never {
-    this.#firstRejected ||= `${this.#where()} ${isBad}`;
-    throw new Flawed();
+  #flawed(at: number, isBad: string): false {
+    this.#firstRejected ??= { at, isBad };
+    return false;
   }
 
-  #where(): string {
-    return this.#path.join('.');
+  #text(place: Place | undefined): string {
+    return place ? `${pathTo(place.at, this.#root, this.#body)} ${place.isBad}`.trimEnd() : '';
   }
 }
 

@@ -9,15 +9,6 @@ const LEVELS: Readonly<Record<Signal, readonly (readonly number[])[] | undefined
   profiles: undefined,
 };
 
-interface Child {
-  /** Tag included. */
-  start: number;
-  contentStart: number;
-  end: number;
-  number: number;
-  items: number;
-}
-
 /** What copies of resources and scopes may add to a request that is divided, in its own size. */
 const MAX_GROWTH = 3;
 
@@ -52,6 +43,7 @@ export function splitRequest(signal: Signal, body: Uint8Array): [Buffer, Buffer]
   return levels && split(body, 0, body.byteLength, levels, 0);
 }
 
+/** Of millions of items none becomes an object: what is kept of them while they are cut is a few numbers. */
 function split(
   bytes: Uint8Array,
   start: number,
@@ -59,53 +51,137 @@ function split(
   levels: readonly (readonly number[])[],
   level: number,
 ): [Buffer, Buffer] | undefined {
-  const { children, others } = partsOf(bytes, start, end, levels, level);
-  const full = children.filter((child) => child.items > 0);
-  const whole = (child: Child) => bytes.subarray(child.start, child.end);
-  if (full.length >= 2) {
-    const cut = halfway(full);
-    return [
-      Buffer.concat([...others, ...full.slice(0, cut).map(whole)]),
-      Buffer.concat([...others, ...full.slice(cut).map(whole)]),
-    ];
-  }
-  const [only] = full;
-  if (!only || level + 1 >= levels.length) return undefined;
-  const halves = split(bytes, only.contentStart, only.end, levels, level + 1);
+  const found = lookAt(bytes, start, end, levels, level);
+  if (found.children >= 2) return cutBetween(bytes, start, end, levels, level, found);
+  if (found.children === 0 || level + 1 >= levels.length) return undefined;
+  const halves = split(bytes, found.lastStart, found.lastEnd, levels, level + 1);
   if (!halves) return undefined;
+  const others = withoutChildren(bytes, start, end, levels[level]!, found.otherBytes);
   return [
-    Buffer.concat([...others, ...tagged(only.number, halves[0])]),
-    Buffer.concat([...others, ...tagged(only.number, halves[1])]),
+    Buffer.concat([others, ...tagged(found.lastNumber, halves[0])]),
+    Buffer.concat([others, ...tagged(found.lastNumber, halves[1])]),
   ];
 }
 
-/** Children that lead to items, and everything else. Children without items are left out. */
-function partsOf(
+/** What is at one level of a message. */
+interface Found {
+  /** Those that lead to items; what leads to none is left out. */
+  children: number;
+  childBytes: number;
+  items: number;
+  /** Everything that leads nowhere. */
+  otherBytes: number;
+  lastNumber: number;
+  lastStart: number;
+  lastEnd: number;
+}
+
+function lookAt(
   bytes: Uint8Array,
   start: number,
   end: number,
   levels: readonly (readonly number[])[],
   level: number,
-): { children: Child[]; others: Uint8Array[] } {
-  const down = levels[level]!;
-  const children: Child[] = [];
-  const others: Uint8Array[] = [];
+): Found {
+  const found: Found = {
+    ...{ children: 0, childBytes: 0, items: 0, otherBytes: 0 },
+    ...{ lastNumber: 0, lastStart: 0, lastEnd: 0 },
+  };
   const cursor = new FieldCursor().reset(bytes, start, end);
   while (cursor.next()) {
-    if (!down.includes(cursor.number)) {
-      others.push(bytes.subarray(cursor.tagStart, cursor.end));
+    if (!levels[level]!.includes(cursor.number)) {
+      found.otherBytes += cursor.end - cursor.tagStart;
       continue;
     }
-    children.push({
-      start: cursor.tagStart,
-      contentStart: cursor.start,
-      end: cursor.end,
-      number: cursor.number,
-      items: sumOfItems(bytes, cursor.start, cursor.end, levels, level + 1, () => 1),
-    });
+    const items = itemsOf(bytes, cursor, levels, level);
+    if (items === 0) continue;
+    found.children++;
+    found.childBytes += cursor.end - cursor.tagStart;
+    found.items += items;
+    found.lastNumber = cursor.number;
+    found.lastStart = cursor.start;
+    found.lastEnd = cursor.end;
   }
-  return { children, others };
+  return found;
 }
+
+/**
+ * Cuts where the number of children, at least one and not all, comes nearest to half of the items. Both halves lie in one buffer, each
+ * with what describes its children before them.
+ */
+function cutBetween(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  levels: readonly (readonly number[])[],
+  level: number,
+  { children, childBytes, items: total, otherBytes }: Found,
+): [Buffer, Buffer] {
+  const both = Buffer.allocUnsafeSlow(2 * otherBytes + childBytes);
+  both.set(withoutChildren(bytes, start, end, levels[level]!, otherBytes));
+  let at = otherBytes;
+  let before = 0;
+  let taken = 0;
+  let cut = 0;
+  // Those that lie side by side are copied together.
+  let from = start;
+  let to = start;
+  const copyRun = () => {
+    both.set(bytes.subarray(from, to), at);
+    at += to - from;
+    from = to;
+  };
+  const cursor = new FieldCursor().reset(bytes, start, end);
+  while (cursor.next()) {
+    const items = levels[level]!.includes(cursor.number) ? itemsOf(bytes, cursor, levels, level) : 0;
+    if (items === 0) continue;
+    if (cursor.tagStart !== to) {
+      copyRun();
+      from = cursor.tagStart;
+    }
+    to = cursor.end;
+    before += items;
+    taken++;
+    if (cut === 0 && (before * 2 >= total || taken === children - 1)) {
+      copyRun();
+      cut = at;
+      both.copyWithin(at, 0, otherBytes);
+      at += otherBytes;
+    }
+  }
+  copyRun();
+  return [both.subarray(0, cut), both.subarray(cut)];
+}
+
+function withoutChildren(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  down: readonly number[],
+  otherBytes: number,
+): Buffer {
+  const others = Buffer.allocUnsafe(otherBytes);
+  if (otherBytes === 0) return others;
+  let at = 0;
+  const cursor = new FieldCursor().reset(bytes, start, end);
+  while (cursor.next()) {
+    if (down.includes(cursor.number)) continue;
+    others.set(bytes.subarray(cursor.tagStart, cursor.end), at);
+    at += cursor.end - cursor.tagStart;
+  }
+  return others;
+}
+
+function itemsOf(
+  bytes: Uint8Array,
+  { start, end }: FieldCursor,
+  levels: readonly (readonly number[])[],
+  level: number,
+): number {
+  return sumOfItems(bytes, start, end, levels, level + 1, one);
+}
+
+const one = () => 1;
 
 /** How many bytes of a well-formed request are not within its items: of resources, scopes and metrics. */
 export function describingBytes(signal: Signal, body: Uint8Array): number {
@@ -125,24 +201,16 @@ function sumOfItems(
 ): number {
   if (level === levels.length) return of(start, end);
   const down = levels[level]!;
+  const areItems = level + 1 === levels.length;
   let sum = 0;
   const cursor = new FieldCursor().reset(bytes, start, end);
   while (cursor.next()) {
-    if (down.includes(cursor.number))
-      sum += sumOfItems(bytes, cursor.start, cursor.end, levels, level + 1, of);
+    if (!down.includes(cursor.number)) continue;
+    sum += areItems
+      ? of(cursor.start, cursor.end)
+      : sumOfItems(bytes, cursor.start, cursor.end, levels, level + 1, of);
   }
   return sum;
-}
-
-/** How many of the children, at least one and not all, come nearest to half of the items. */
-function halfway(children: readonly Child[]): number {
-  const total = children.reduce((sum, child) => sum + child.items, 0);
-  let before = 0;
-  for (let i = 0; i < children.length - 1; i++) {
-    before += children[i]!.items;
-    if (before * 2 >= total) return i + 1;
-  }
-  return children.length - 1;
 }
 
 function tagged(number: number, content: Buffer): Buffer[] {

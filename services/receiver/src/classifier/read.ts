@@ -9,6 +9,7 @@ const KEY = 1;
 const VALUE = 2;
 const attributeCursor = new FieldCursor();
 const partCursor = new FieldCursor();
+const fieldCursor = new FieldCursor();
 
 /**
  * The attributes of a Resource as text, those in `wanted` only. Strings as they are, integers and booleans as written
@@ -24,29 +25,35 @@ export function readAttributes(
   attributeCursor.reset(body, start, end);
   while (attributeCursor.next()) {
     if (attributeCursor.number !== 1) continue;
-    let key = '';
+    const { start: from, end: to } = attributeCursor;
+    const key = readString(body, from, to, KEY);
+    if (!wanted.has(key)) continue;
     let value: string | undefined;
-    partCursor.reset(body, attributeCursor.start, attributeCursor.end);
+    partCursor.reset(body, from, to);
     while (partCursor.next()) {
-      if (partCursor.number === KEY) key = body.toString('utf8', partCursor.start, partCursor.end);
       if (partCursor.number === VALUE) value = readValue(body, partCursor.start, partCursor.end, value);
     }
-    if (value !== undefined && wanted.has(key)) found.set(key, value);
+    if (value !== undefined) found.set(key, value);
   }
   return found;
 }
 
 /** @param before what an earlier piece of the same value has set */
 function readValue(body: Buffer, start: number, end: number, before: string | undefined): string | undefined {
-  const cursor = new FieldCursor().reset(body, start, end);
-  let value = before;
-  while (cursor.next()) {
-    if (cursor.number === 1) value = body.toString('utf8', cursor.start, cursor.end);
-    else if (cursor.number === 2) value = String(varint32(body, cursor.start, cursor.end) !== 0);
-    else if (cursor.number === 3) value = String(readInt64(body, cursor.start, cursor.end));
-    else if (cursor.number >= 4 && cursor.number <= 7) value = undefined;
+  let number = 0;
+  let from = 0;
+  let to = 0;
+  fieldCursor.reset(body, start, end);
+  while (fieldCursor.next()) {
+    if (fieldCursor.number > 7) continue;
+    number = fieldCursor.number;
+    from = fieldCursor.start;
+    to = fieldCursor.end;
   }
-  return value;
+  if (number === 0) return before;
+  if (number === 1) return body.toString('utf8', from, to);
+  if (number === 2) return String(varint32(body, from, to) !== 0);
+  return number === 3 ? String(readInt64(body, from, to)) : undefined;
 }
 
 function readInt64(body: Buffer, start: number, end: number): bigint {
@@ -55,16 +62,17 @@ function readInt64(body: Buffer, start: number, end: number): bigint {
   return BigInt.asIntN(64, value);
 }
 
-const fieldCursor = new FieldCursor();
-
 /** A string field as text; empty when it is absent. */
 export function readString(body: Buffer, start: number, end: number, number: number): string {
-  let value = '';
+  let from = 0;
+  let to = 0;
   fieldCursor.reset(body, start, end);
   while (fieldCursor.next()) {
-    if (fieldCursor.number === number) value = body.toString('utf8', fieldCursor.start, fieldCursor.end);
+    if (fieldCursor.number !== number) continue;
+    from = fieldCursor.start;
+    to = fieldCursor.end;
   }
-  return value;
+  return body.toString('utf8', from, to); // of the last one alone: there may be very many
 }
 
 /** A small integer field; 0 when it is absent. */
