@@ -254,6 +254,15 @@ Examples:
     .option('--poison-status <code>', 'with this status instead of 500', status)
     .option('--outage', 'begin with every connection cut')
     .option(
+      '--newrelic',
+      'demands what New Relic does: a license key (40 characters), less than 10^6 bytes, gzip or zstd; says nothing in its answers, and counts by rule what it would drop, prune or shorten behind a 200',
+    )
+    .option(
+      '--requests-per-minute <n>',
+      'with --newrelic: more of a signal are 429 until the minute ends',
+      number,
+    )
+    .option(
       '--json',
       'print JSON lines: where it is, then what arrived, each second that brought something, and at the end',
     )
@@ -263,6 +272,7 @@ Examples:
 While it runs: GET /_mock/stats, PUT /_mock/behaviour, POST /_mock/outage/on and /off.
 
 Examples:
+  nrdot mock-upstream --newrelic                                            how your data would fare there
   nrdot mock-upstream --signal-status logs=403                              a key without the scope of logs
   nrdot mock-upstream --redirect 308 --redirect-to https://otlp.example     it has moved
   nrdot mock-upstream --poison "user 4711" --poison-status 503              one batch that fails for ever`,

@@ -13,6 +13,8 @@ export interface MockFlags {
   maxBody?: string;
   linkRate?: string;
   firstMemberOnly?: boolean;
+  newrelic?: boolean;
+  requestsPerMinute?: number;
   refuseEncoding?: string;
   status?: number;
   signalStatus?: string[];
@@ -44,10 +46,11 @@ export async function mockUpstreamCommand(flags: MockFlags): Promise<void> {
   }, 1_000);
   const stop = () => {
     clearInterval(ticker);
-    const { items, requests, duplicates, corrupted } = mock.stats();
+    const { items, requests, duplicates, corrupted, newRelic } = mock.stats();
+    const rules = Object.entries(newRelic).map(([rule, count]) => `, ${count} by ${rule}`);
     say(
-      { ended: true, items, requests, duplicates, corrupted },
-      `received ${items} items, ${duplicates} twice, ${corrupted} damaged`,
+      { ended: true, items, requests, duplicates, corrupted, ...(flags.newrelic ? { newRelic } : {}) },
+      `received ${items} items, ${duplicates} twice, ${corrupted} damaged${rules.join('')}`,
     );
     void mock.close();
   };
@@ -73,6 +76,8 @@ export function behaviourOf(flags: MockFlags): Partial<Behaviour> {
     refuseRate: flags.refuseRate ?? 0,
     outage: flags.outage ?? false,
     firstMemberOnly: flags.firstMemberOnly ?? false,
+    newRelic: flags.newrelic ?? false,
+    requestsPerMinute: flags.requestsPerMinute ?? 0,
     refuseEncoding: flags.refuseEncoding ?? '',
     status: flags.status ?? 0,
     signalStatus: bySignal('--signal-status', flags.signalStatus, status, 'a status from 200 to 599'),

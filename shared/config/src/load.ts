@@ -3,6 +3,7 @@ import { type Document, isMap, isNode, LineCounter, parseDocument, visit } from 
 import type { z } from 'zod';
 import { type Config, configOf, hasUpstream } from './config.ts';
 import type { OptionMeta } from './options.ts';
+import { presetFor, presetValues } from './preset.ts';
 import { ConfigError, type ConfigProblem } from './problem.ts';
 import { type ParsedOptions, schema } from './schema.ts';
 import { Secret } from './secret.ts';
@@ -37,7 +38,7 @@ export interface Setting {
   path: string;
   /** As one would write it; secrets redacted. */
   value: string;
-  /** `default`, `nrdot.yaml:12`, `command line`, or `applied while running`. */
+  /** `default`, `preset newrelic`, `nrdot.yaml:12`, `command line`, or `applied while running`. */
   source: string;
   /** Changes take effect without a restart. */
   live: boolean;
@@ -79,10 +80,12 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
       else setAt(substituted, keys, value);
     }
   }
+  const preset = applyPreset(substituted);
   const overridden = new Set(Object.keys(source.overrides ?? {}));
   const applied = Object.keys(source.applied ?? {});
   const sourceOf = (path: Path): string => {
     const name = pathText(path);
+    if (preset.paths.has(name)) return `preset ${preset.name}`;
     if (
       applied.some((known) => name === known || name.startsWith(`${known}.`) || name.startsWith(`${known}[`))
     )
@@ -120,6 +123,36 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
   if (problems.length > 0 || !result.success) throw new ConfigError(problems);
   const { data } = result;
   return { config: configOf(data), parsed: data, explain: () => explain(substituted, sourceOf) };
+}
+
+/** Writes what the preset in force says into a tree, where nobody has said anything. */
+function applyPreset(tree: Tree): { name: string; paths: ReadonlySet<string> } {
+  const at = (path: string) => valueAt(tree, path.split('.'));
+  const endpoints = at('exporter.endpoints');
+  const urls = [at('exporter.endpoint'), ...Object.values(endpoints instanceof Object ? endpoints : {})];
+  const name = presetFor(at('exporter.preset'), urls);
+  const paths = new Set<string>();
+  for (const [path, value] of Object.entries(presetValues(name))) {
+    const keys = path.split('.');
+    // What is no section where there should be one is refused as it stands.
+    const isOpen = keys.slice(0, -1).every((_, i) => {
+      const section = at(keys.slice(0, i + 1).join('.'));
+      return section === undefined || (section instanceof Object && !Array.isArray(section));
+    });
+    if (!isOpen || at(path) !== undefined) continue;
+    setAt(
+      tree,
+      keys,
+      path === 'limiter.protected_labels' ? withoutOwn(value, at('limiter.aggregate_labels')) : value,
+    );
+    paths.add(path);
+  }
+  return { name, paths };
+}
+
+/** The labels of a preset but for those that somebody wants to give up. */
+function withoutOwn(labels: unknown, own: unknown): unknown {
+  return Array.isArray(own) ? (labels as string[]).filter((label) => !own.includes(label)) : labels;
 }
 
 /** `priority.rules[2].class` is of the option `priority.rules`. */

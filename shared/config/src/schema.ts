@@ -31,6 +31,7 @@ import {
   text,
   texts,
 } from './options.ts';
+import { PRESETS } from './preset.ts';
 
 /**
  * Every option there is, with what it means, its default and its check: the one place. `docs/configuration.md` and
@@ -351,6 +352,11 @@ export const schema = section('NRDOT+', {
     open_max: duration('60s', 'Longest time open, unless Retry-After asks for more.'),
   }),
   exporter: section('OTLP/HTTP out.', {
+    preset: choice(
+      PRESETS,
+      'auto',
+      "Defaults for one kind of upstream; what is set by name goes before them. newrelic: request size, ages, statuses and protected labels as New Relic demands (docs/new-relic.md). auto: newrelic when an endpoint's host ends in nr-data.net. `nrdot validate --explain` shows what a preset has set.",
+    ),
     endpoint: baseEndpoint('Base URL of the upstream; `/v1/traces` and so on are added.'),
     endpoints: section('Full URLs for single signals. With all four of them, `endpoint` is not needed.', {
       traces: endpoint('For traces.'),

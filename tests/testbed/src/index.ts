@@ -29,6 +29,7 @@ export {
   type MockUpstream,
   startMockUpstream,
 } from './mock-upstream.ts';
+export { NEW_RELIC_LIMITS, NEW_RELIC_RULES, type NewRelicRule, readAsNewRelic } from './new-relic.ts';
 export { complaint, type Judgement, judge, type Obligations } from './oracle.ts';
 export { freePort, hasRedis, Process, startNrdot, TestRedis, temporaryDirectory } from './processes.ts';
 export { SequenceSet } from './sequence-set.ts';

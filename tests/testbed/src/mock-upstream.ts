@@ -14,6 +14,7 @@ import zlib from 'node:zlib';
 import { exportAnswer, statusAnswer } from './answer.ts';
 import { clockMs } from './generator.ts';
 import { TEST_SIGNALS, type TestSignal } from './identity.ts';
+import { NEW_RELIC_LIMITS, type NewRelicRule, readAsNewRelic } from './new-relic.ts';
 import { Received, type ReceivedStats } from './received.ts';
 import type { SequenceSet } from './sequence-set.ts';
 
@@ -68,6 +69,10 @@ export interface Behaviour {
   itemsPerSecond: number;
   /** Answers 401 unless each of these headers is there. */
   requireHeaders: Record<string, string>;
+  /** Answers and reads as New Relic does: see `#newRelic`. */
+  newRelic: boolean;
+  /** With `newRelic`: requests of a signal in a minute; beyond it 429 until the minute has ended. 0 for no limit. */
+  requestsPerMinute: number;
 }
 
 export const HEALTHY: Behaviour = {
@@ -98,6 +103,8 @@ export const HEALTHY: Behaviour = {
   bytesPerSecond: 0,
   itemsPerSecond: 0,
   requireHeaders: {},
+  newRelic: false,
+  requestsPerMinute: 0,
 };
 
 export interface KeptRequest {
@@ -128,6 +135,8 @@ export interface MockStats extends ReceivedStats {
   unreadable: number;
   profiles: number;
   maxConcurrency: number;
+  /** With `newRelic`: what was dropped, pruned or shortened behind a 200, by rule; see new-relic.ts. */
+  newRelic: Partial<Record<NewRelicRule, number>>;
 }
 
 export interface MockUpstream {
@@ -144,6 +153,9 @@ export interface MockUpstream {
 }
 
 const CONTROL_MAX_BYTES = 64 * 1024;
+/** An ingest license key. */
+const LICENSE_KEY = /^[A-Za-z0-9_-]{40}$/;
+const NEW_RELIC_ENCODINGS = new Set(['identity', 'gzip', 'zstd']);
 
 export async function startMockUpstream(options: MockUpstreamOptions): Promise<MockUpstream> {
   const mock = new Mock(options);
@@ -166,6 +178,8 @@ class Mock implements MockUpstream {
   #freeAtMs = 0;
   /** When the link has room for the next byte, for `bytesPerSecond`. */
   #linkFreeAtMs = 0;
+  /** Requests of each signal in the minute at hand, for `requestsPerMinute`. */
+  #minute = { number: 0, requests: new Map<string, number>() };
 
   constructor(options: MockUpstreamOptions) {
     this.#behaviour = { ...HEALTHY, ...options.behaviour };
@@ -198,7 +212,13 @@ class Mock implements MockUpstream {
   }
 
   stats(): MockStats {
-    return { ...this.#received.stats(), ...this.#counts, byStatus: { ...this.#counts.byStatus } };
+    const { byStatus, newRelic } = this.#counts;
+    return {
+      ...this.#received.stats(),
+      ...this.#counts,
+      byStatus: { ...byStatus },
+      newRelic: { ...newRelic },
+    };
   }
 
   received(run: number): SequenceSet {
@@ -273,6 +293,10 @@ class Mock implements MockUpstream {
         return this.#answer(response, request, 401, `the header ${name} is missing or wrong`);
       }
     }
+    if (behaviour.newRelic) {
+      const [status, retryAfter] = this.#newRelic(request, name, wire);
+      if (status > 0) return this.#answer(response, request, status, '', 0, retryAfter);
+    }
     const status = behaviour.signalStatus[name] || behaviour.status;
     if (status > 0) return this.#answer(response, request, status, STATUS_CODES[status] ?? 'as told');
     if (behaviour.redirectStatus > 0) {
@@ -305,11 +329,19 @@ class Mock implements MockUpstream {
     let items = 0;
     const json = (request.headers['content-type'] ?? '').startsWith('application/json');
     try {
-      body = behaviour.firstMemberOnly ? firstMember(wire, encoding) : await decompress(wire, encoding);
+      // Whether it reads more than the first is not documented, so nobody may rely on it.
+      body =
+        behaviour.firstMemberOnly || behaviour.newRelic
+          ? firstMember(wire, encoding)
+          : await decompress(wire, encoding);
       if (behaviour.poison !== '' && body.includes(behaviour.poison))
         return this.#answer(response, request, behaviour.poisonStatus, `it has ${behaviour.poison} in it`);
       if (signal) items = this.#received.take(signal, body, json ? 'json' : 'protobuf', clockMs());
       else this.#counts.profiles += 1;
+      if (behaviour.newRelic && signal && !json)
+        readAsNewRelic(signal, body, clockMs(), (rule) => {
+          this.#counts.newRelic[rule] = (this.#counts.newRelic[rule] ?? 0) + 1;
+        });
     } catch (error) {
       this.#counts.unreadable += 1;
       return this.#answer(response, request, 400, (error as Error).message);
@@ -343,6 +375,32 @@ class Mock implements MockUpstream {
     this.#answer(response, request, 200, '');
   }
 
+  /**
+   * What New Relic answers before it looks at the data; its answers have no body, those of success neither. What it does behind a 200
+   * is counted by rule.
+   * @returns the status, 0 when it goes on, and after how many seconds to come again
+   */
+  #newRelic(
+    { headers }: IncomingMessage,
+    signal: string,
+    wire: Buffer,
+  ): [status: number, retryAfter: number] {
+    const key = String(headers['api-key'] ?? '');
+    if (key === '') return [401, 0];
+    if (!LICENSE_KEY.test(key)) return [403, 0];
+    if (wire.byteLength >= NEW_RELIC_LIMITS.bodyBytes) return [413, 0];
+    if (!NEW_RELIC_ENCODINGS.has(String(headers['content-encoding'] ?? 'identity'))) return [415, 0];
+    const seconds = Math.floor(Date.now() / 1000);
+    const number = Math.floor(seconds / 60);
+    if (this.#minute.number !== number) this.#minute = { number, requests: new Map() };
+    const { requests } = this.#minute;
+    const { requestsPerMinute } = this.#behaviour;
+    if (requestsPerMinute > 0 && (requests.get(signal) ?? 0) >= requestsPerMinute)
+      return [429, 60 - (seconds % 60)];
+    requests.set(signal, (requests.get(signal) ?? 0) + 1);
+    return [0, 0];
+  }
+
   /** Takes as long as the link does for so many bytes. */
   async #carried(bytes: number): Promise<void> {
     const { bytesPerSecond } = this.#behaviour;
@@ -363,16 +421,22 @@ class Mock implements MockUpstream {
     status: number,
     message: string,
     rejected = 0,
+    retryAfter = 0,
   ): void {
     this.#count(status);
     const json = (request.headers['content-type'] ?? '').startsWith('application/json');
     const headers: Record<string, string> = {
       'content-type': json ? 'application/json' : 'application/x-protobuf',
     };
-    const { retryAfterSeconds } = this.#behaviour;
+    const { newRelic } = this.#behaviour;
+    const retryAfterSeconds = retryAfter || this.#behaviour.retryAfterSeconds;
     if ((status === 429 || status === 503) && retryAfterSeconds > 0)
       headers['retry-after'] = String(retryAfterSeconds);
     if (!request.complete) headers.connection = 'close';
+    if (newRelic) {
+      response.writeHead(status, { ...headers, 'content-length': '0' }).end();
+      return;
+    }
     const signal = TEST_SIGNALS.find((name) => (request.url ?? '').endsWith(name)) ?? 'traces';
     const body =
       status === 200
@@ -440,6 +504,7 @@ function emptyCounts() {
     unreadable: 0,
     profiles: 0,
     maxConcurrency: 0,
+    newRelic: {} as Partial<Record<NewRelicRule, number>>,
   };
 }
 

@@ -1,0 +1,83 @@
+import { describe, expect, it } from 'vitest';
+import { type ConfigError, loadConfig } from './index.ts';
+
+const load = (text: string, overrides = {}) => loadConfig({ text, file: 'nrdot.yaml', env: {}, overrides });
+const bytes = (text: string, overrides = {}) => load(text, overrides).config.exporter.maxRequestBytes;
+
+describe('exporter.preset', () => {
+  it.each([
+    'https://otlp.nr-data.net',
+    'https://otlp.eu01.nr-data.net:4318',
+    'https://gov-otlp.nr-data.net/',
+    'https://OTLP.NR-DATA.NET.',
+  ])('auto is newrelic for %s', (endpoint) => {
+    const { config, explain } = load(`exporter: {endpoint: "${endpoint}"}`);
+    expect(config.exporter).toMatchObject({
+      maxRequestBytes: 950_000,
+      maxAgeMs: { metrics: 48 * 3_600_000, logs: 48 * 3_600_000 },
+      retryOn: [500, 530],
+    });
+    expect(config.limiter.protectedLabels).toContain('service.name');
+    const from = (path: string) => explain().find((setting) => setting.path === path)!.source;
+    expect(from('exporter.max_request_bytes')).toBe('preset newrelic');
+    expect(from('limiter.protected_labels')).toBe('preset newrelic');
+    expect(from('exporter.timeout')).toBe('default');
+  });
+
+  it.each([
+    'https://nr-data.net.example.com',
+    'https://example.com/otlp.nr-data.net',
+    'https://evilnr-data.net',
+    'http://127.0.0.1:4318',
+  ])('auto is none for %s', (endpoint) => {
+    expect(bytes(`exporter: {endpoint: "${endpoint}"}`)).toBeUndefined();
+  });
+
+  it('auto looks at the endpoints of single signals, and at what flags say', () => {
+    const logs =
+      'exporter: {endpoint: "http://collector:4318", endpoints: {logs: "https://otlp.nr-data.net/v1/logs"}}';
+    expect(bytes(logs)).toBe(950_000);
+    expect(bytes('', { 'exporter.endpoint': 'https://otlp.nr-data.net' })).toBe(950_000);
+  });
+
+  it('newrelic and none are as told, whatever the host', () => {
+    expect(bytes('exporter: {endpoint: "http://gateway:4318", preset: newrelic}')).toBe(950_000);
+    expect(bytes('exporter: {endpoint: "https://otlp.nr-data.net", preset: none}')).toBeUndefined();
+  });
+
+  it('any option of one’s own goes before it', () => {
+    const { config, explain } = load(
+      [
+        'exporter:',
+        '  endpoint: https://otlp.nr-data.net',
+        '  max_request_bytes: 500KiB',
+        '  max_age: {logs: 30d}',
+        '  retry_on: []',
+        'limiter:',
+        '  aggregate_labels: [host.name]',
+      ].join('\n'),
+    );
+    expect(config.exporter.maxRequestBytes).toBe(500 * 1024);
+    expect(config.exporter.maxAgeMs.logs).toBe(30 * 24 * 3_600_000);
+    expect(config.exporter.maxAgeMs.metrics).toBe(48 * 3_600_000);
+    expect(config.exporter.retryOn).toEqual([]);
+    expect(config.limiter.protectedLabels).not.toContain('host.name');
+    expect(config.limiter.protectedLabels).toContain('host.id');
+    const from = (path: string) => explain().find((setting) => setting.path === path)!.source;
+    expect(from('exporter.max_request_bytes')).toBe('nrdot.yaml:3');
+  });
+
+  it('what is no preset, no section or no endpoint is refused as ever', () => {
+    const refused = (text: string) => {
+      try {
+        load(text);
+      } catch (error) {
+        return (error as ConfigError).message;
+      }
+      return '';
+    };
+    expect(refused('exporter: {preset: datadog}')).toContain('one of auto, none, newrelic');
+    expect(refused('exporter: {endpoint: 7, preset: newrelic, max_age: 48h}')).toContain('exporter.max_age');
+    expect(refused('exporter: {preset: newrelic}\nlimiter: [a]')).toContain('limiter');
+  });
+});
