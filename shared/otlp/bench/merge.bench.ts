@@ -10,7 +10,7 @@ const BODIES = 40;
 const ROUNDS = 7;
 
 function join(bodies: readonly Buffer[]): Buffer {
-  const joiner = new MemberJoiner();
+  const joiner = new MemberJoiner(bodies.reduce((sum, { byteLength }) => sum + byteLength, 0));
   for (const body of bodies) joiner.add(body);
   return joiner.joined();
 }

@@ -114,9 +114,10 @@ const nextCode = new Uint16Array(MAX_CODE_BITS + 1);
 const nextPlace = new Uint16Array(MAX_CODE_BITS + 1);
 const lengthCodes = new CodeTable(7, LENGTHS);
 const lengthsOfLengths = new Uint8Array(CODE_LENGTHS);
-const room = new Uint16Array(MAX_CODE_BITS + 1);
 /** Of the block at hand: of its literals and matches, then of its distances. */
 const lengths = new Uint8Array(MAX_LITERALS + MAX_DISTANCES);
+/** How many literals and matches of that block have codes of each length. */
+const counts = new Uint16Array(MAX_CODE_BITS + 1);
 
 /** In 4 KiB each, so that they stay in the processor's nearest cache. */
 const DIRECT_BITS = 11;
@@ -215,7 +216,7 @@ function followed(view: DataView, codes: Codes, from: number, endBit: number): n
 
 /**
  * Looks for the code that ends a block in the last byte of its stream.
- * @param literals how many of `lengths` are of literals and matches
+ * @param literals how many of `lengths` are of literals and matches; `counts` are of them
  * @param from the first bit that the code may be at
  * @returns the first bit behind it; undefined when it stands at several of the eight, or at none
  */
@@ -223,12 +224,9 @@ function onlyEnd(view: DataView, literals: number, from: number, endBit: number)
   const length = lengths[END_OF_BLOCK]!;
   if (length === 0) return undefined;
   // Codes are given out by length, then by symbol: each takes the room of so many of this length.
-  room.fill(0);
-  for (let other = 1; other <= length; other++) room[other] = 1 << (length - other);
-  let code = 0;
-  for (let symbol = 0; symbol < END_OF_BLOCK; symbol++) code += room[lengths[symbol]!]!;
-  room[length] = 0;
-  for (let symbol = END_OF_BLOCK + 1; symbol < literals; symbol++) code += room[lengths[symbol]!]!;
+  let code = counts[length]! - 1;
+  for (let shorter = 1; shorter < length; shorter++) code += counts[shorter]! << (length - shorter);
+  for (let symbol = END_OF_BLOCK + 1; symbol < literals; symbol++) if (lengths[symbol] === length) code--;
   const bits = reversed(code, length);
   const mask = (1 << length) - 1;
   let found: number | undefined;
@@ -241,7 +239,8 @@ function onlyEnd(view: DataView, literals: number, from: number, endBit: number)
 }
 
 /**
- * Reads the lengths of the codes that a block begins with (RFC 1951, 3.2.7) into `lengths`.
+ * Reads the lengths of the codes that a block begins with (RFC 1951, 3.2.7) into `lengths`, and counts those of literals and matches:
+ * nothing that is done for a merged batch has more steps.
  * @param whole whether to read those of distances too
  * @returns how many there are, how many of them are of literals and matches, and the first bit behind what was read
  */
@@ -261,6 +260,8 @@ function readLengths(
   for (let i = 0; i < given; i++, bit += 3) lengthsOfLengths[CODE_LENGTH_ORDER[i]!] = peek(view, bit) & 7;
   if (!lengthCodes.build(lengthsOfLengths, 0, CODE_LENGTHS)) return undefined;
   const { direct } = lengthCodes;
+  lengths.fill(0);
+  counts.fill(0);
   const wanted = whole ? count : literals;
   for (let i = 0; i < wanted; ) {
     if (bit >= endBit) return undefined;
@@ -271,15 +272,20 @@ function readLengths(
     const symbol = entry >>> 3;
     bit += codeBits;
     if (symbol < 16) {
+      counts[symbol]!++;
       lengths[i++] = symbol;
       continue;
     }
     const { bits, least } = REPEATS[symbol - 16]!;
-    const times = least + ((next >>> codeBits) & ((1 << bits) - 1));
-    if (i + times > count || (symbol === 16 && i === 0)) return undefined;
-    const length = symbol === 16 ? lengths[i - 1]! : 0;
-    for (const end = i + times; i < end; i++) lengths[i] = length;
+    const to = i + least + ((next >>> codeBits) & ((1 << bits) - 1));
     bit += bits;
+    if (to > count || (symbol === 16 && i === 0)) return undefined;
+    const length = symbol === 16 ? lengths[i - 1]! : 0;
+    if (length > 0) {
+      counts[length]! += Math.min(to, literals) - i;
+      lengths.fill(length, i, to);
+    }
+    i = to;
   }
   return { literals, count, to: bit };
 }

@@ -9,7 +9,7 @@
  */
 
 import { combinedCrc } from './crc.ts';
-import { findBlocks } from './deflate-blocks.ts';
+import { type Blocks, findBlocks } from './deflate-blocks.ts';
 
 const HEADER_BYTES = 10;
 const TRAILER_BYTES = 8;
@@ -19,36 +19,35 @@ const MAGIC_BYTES = Buffer.from([0x1f, 0x8b, 8]);
 const HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
 /** Length and complement of an empty stored block; its three bits of header are the padding before it, or a byte of their own. */
 const EMPTY_STORED = 0x0000ffff;
-const JOINT_MAX_BYTES = 1 + 4;
 /** The last block, empty, of the fixed codes. */
 const LAST_BLOCK = Buffer.from([3, 0]);
 
 const FLAG = { headerCrc: 2, extra: 4, name: 8, comment: 16, reserved: 0xe0 } as const;
-
-/** The blocks of a member, from a whole byte to a bit. */
-interface Member {
-  body: Buffer;
-  /** In bytes. */
-  from: number;
-  /** In bits: where the last block begins, and the first bit behind it. */
-  lastBlock: number;
-  to: number;
-}
 
 /** Whether a well-formed gzip body is surely one member; `false` when only a look at its blocks can tell. */
 export function looksLikeOneMember(body: Buffer): boolean {
   return isLastMember(body, 0);
 }
 
-/** Makes one member of all the members of some gzip bodies, one body after the other. */
+/**
+ * Makes one member of all the members of some gzip bodies, one body after the other. Each is copied as it is added, and made to be
+ * continued where it is then: nothing is kept of it.
+ */
 export class MemberJoiner {
-  readonly #members: Member[] = [];
-  #blockBytes = 0;
+  /** Header and trailer of a member are longer than what joins it to the next. */
+  readonly #whole: Buffer;
+  #end: number;
   #crc = 0;
   #bytes = 0;
 
+  /** @param room bytes of all bodies together */
+  constructor(room: number) {
+    this.#whole = Buffer.allocUnsafe(HEADER.byteLength + room + LAST_BLOCK.byteLength + TRAILER_BYTES);
+    this.#end = HEADER.copy(this.#whole);
+  }
+
   /**
-   * @param body valid gzip, as somebody has inflated it before; it must not change until all are joined
+   * @param body valid gzip, as somebody has inflated it before
    * @returns false when it is not what it seemed: there is nothing to be had from this joiner then
    */
   add(body: Buffer): boolean {
@@ -58,10 +57,9 @@ export class MemberJoiner {
       const end = isLastMember(body, at) ? body.byteLength - TRAILER_BYTES : undefined;
       const blocks = findBlocks(body, from * 8, end);
       if (!blocks) return false;
+      this.#continue(body, from, blocks);
       const trailer = wholeBytes(blocks.to);
       const bytes = body.readUInt32LE(trailer + 4);
-      this.#members.push({ body, from, ...blocks });
-      this.#blockBytes += trailer - from;
       this.#crc = combinedCrc(this.#crc, body.readUInt32LE(trailer), bytes);
       this.#bytes += bytes;
       at = trailer + TRAILER_BYTES;
@@ -69,36 +67,27 @@ export class MemberJoiner {
     return true;
   }
 
+  /** Copies the blocks of a member, none of them the last any more, up to a whole byte. */
+  #continue(body: Buffer, from: number, { lastBlock, to }: Blocks): void {
+    const whole = this.#whole;
+    const at = this.#end;
+    let end = at + body.copy(whole, at, from, wholeBytes(to));
+    whole[at + (lastBlock >>> 3) - from]! &= ~(1 << (lastBlock & 7));
+    const used = to & 7;
+    if (used > 0) whole[end - 1]! &= (1 << used) - 1;
+    const roomForHeader = used > 0 && used <= 5;
+    if (!roomForHeader) whole[end++] = 0;
+    this.#end = whole.writeUInt32BE(EMPTY_STORED, end);
+  }
+
   /** The one member. */
   joined(): Buffer {
-    const whole = Buffer.allocUnsafe(
-      HEADER.byteLength +
-        this.#blockBytes +
-        this.#members.length * JOINT_MAX_BYTES +
-        LAST_BLOCK.byteLength +
-        TRAILER_BYTES,
-    );
-    let at = HEADER.copy(whole);
-    for (const member of this.#members) at = continued(member, whole, at);
-    at += LAST_BLOCK.copy(whole, at);
+    const whole = this.#whole;
+    let at = this.#end + LAST_BLOCK.copy(whole, this.#end);
     at = whole.writeUInt32LE(this.#crc >>> 0, at);
     at = whole.writeUInt32LE(this.#bytes >>> 0, at);
     return whole.subarray(0, at);
   }
-}
-
-/**
- * Writes the blocks of a member, none of them the last, up to a whole byte.
- * @returns the first byte behind them
- */
-function continued({ body, from, lastBlock, to }: Member, whole: Buffer, at: number): number {
-  let end = at + body.copy(whole, at, from, wholeBytes(to));
-  whole[at + (lastBlock >>> 3) - from]! &= ~(1 << (lastBlock & 7));
-  const used = to & 7;
-  if (used > 0) whole[end - 1]! &= (1 << used) - 1;
-  const roomForHeader = used > 0 && used <= 5;
-  if (!roomForHeader) whole[end++] = 0;
-  return whole.writeUInt32BE(EMPTY_STORED, end);
 }
 
 function wholeBytes(bits: number): number {

@@ -68,7 +68,7 @@ function isOneStream(body: Buffer, encoding: ContentEncoding): boolean {
 
 async function joined(bodies: readonly Buffer[]): Promise<Buffer | undefined> {
   if (bodies.some((body) => body.byteLength > LARGE_BYTES)) return undefined;
-  const joiner = new MemberJoiner();
+  const joiner = new MemberJoiner(bodies.reduce((sum, { byteLength }) => sum + byteLength, 0));
   let inThisTurn = 0;
   for (const body of bodies) {
     if (inThisTurn > 0 && inThisTurn + body.byteLength > TURN_MAX_BYTES) {
