@@ -9,10 +9,11 @@ const SERVICES = ['up', 'receiver', 'scheduler', 'exporter', 'dlq'];
 /**
  * Measured on `nrdot up` at 10,000 spans/s with Redis (BENCHMARKS.md says on what):
  * - a young generation of 2 MiB halves instead of 16: RSS 201 → 147 MiB, CPU the same;
- * - an old generation that may grow to 40 MiB before the first full collections, instead of one about every second
- *   for want of room beside the buffers: CPU of the process 140 → 105 ms/s.
+ * - an old generation that may grow to 64 MiB before the first full collections, instead of one about every second
+ *   for want of room beside the buffers: CPU of the process 140 → 105 ms/s. It was 40 while less was loaded: an exporter that
+ *   has started holds 39, and had two or three full collections in a drain of a second, each for 60 to 100 ms of CPU.
  */
-const NODE_FLAGS = ['--max-semi-space-size=2', '--initial-old-space-size=40'];
+const NODE_FLAGS = ['--max-semi-space-size=2', '--initial-old-space-size=64'];
 
 /**
  * Bodies are larger than 128 KiB and short-lived. glibc raises its threshold to the largest it has seen and then keeps
