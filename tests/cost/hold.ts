@@ -33,7 +33,7 @@ function deps(): IngestDeps {
 }
 
 async function hold(signal: Walked, wire: Buffer, encoding: ContentEncoding, format: 'protobuf' | 'json') {
-  const reservation = { reserve: () => {}, release: () => {} };
+  const reservation = { reserve: () => {}, look: () => {}, release: () => {} };
   const limits = { maxBodyBytes: 64 * MIB, maxDepth: 64, invalidUtf8: 'reject_item' as const };
   let longest = 0;
   let before = cpuMs();

@@ -86,7 +86,7 @@ it('names in the limiter', () => {
 it('a body that comes a byte at a time', async () => {
   const chunks = 100_000;
   const body = new Readable({ read: () => {} });
-  const read = readBody(body, undefined, chunks, { reserve: () => {}, release: () => {} });
+  const read = readBody(body, undefined, chunks, { reserve: () => {}, look: () => {}, release: () => {} });
   const kept = keptBytes(() => {
     for (let i = 0; i < chunks; i++) body.emit('data', Buffer.from('x'));
   });

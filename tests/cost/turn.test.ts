@@ -49,7 +49,7 @@ async function mostInOneTurn(signal: Walked, wire: Buffer): Promise<{ limited: n
   await ingest(
     {
       ...{ signal, format: 'protobuf', encoding: 'identity', wire },
-      reservation: { reserve: () => {}, release: () => {} },
+      reservation: { reserve: () => {}, look: () => {}, release: () => {} },
     },
     { maxBodyBytes: 1e9, maxDepth: 64, invalidUtf8: 'reject_item' },
     {

@@ -160,7 +160,7 @@ export function startReceiver(
         wire,
         format: 'protobuf',
         encoding: 'identity',
-        reservation: { reserve: () => {}, release: () => {} },
+        reservation: { reserve: () => {}, look: () => {}, release: () => {} },
       },
       INGEST_LIMITS,
       deps(parts),

@@ -74,6 +74,21 @@ it('hears 413, not "try again", for what can never fit', async () => {
   }
 });
 
+it('says that a body of all the memory is to come, and sends none of it: others are served', async () => {
+  const receiver = await startReceiver({ limits: { ...LIMITS, inflightBytes: 8_000_000 } });
+  const idle = connect(receiver.port, '127.0.0.1');
+  try {
+    idle.write(
+      'POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 8000000\r\n\r\n',
+    );
+    await wait(100);
+    expect((await post(receiver.url)).status).toBe(200);
+  } finally {
+    idle.destroy();
+    await receiver.stop();
+  }
+});
+
 it.each([
   ['413, not "try again", for what an empty queue would not hold', { bytes: 5, items: 100 }, 413],
   ['503 for what it would', { bytes: 1_000, items: 100 }, 503],

@@ -70,7 +70,7 @@ it('makes the same keys for hostile attribute values as for others', async () =>
         format: 'json',
         encoding: 'identity',
         wire,
-        reservation: { reserve: () => {}, release: () => {} },
+        reservation: { reserve: () => {}, look: () => {}, release: () => {} },
       },
       { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
       {

@@ -20,7 +20,7 @@ export class InflightBytes {
   /** Opens an account for one request; what it reserves is given back by `release`. */
   open(): Reservation {
     let heldBytes = 0;
-    return {
+    const account: Reservation = {
       reserve: (bytes) => {
         if (heldBytes + bytes > this.#maxBytes) {
           throw oversized(
@@ -38,17 +38,25 @@ export class InflightBytes {
         this.#usedBytes += bytes;
         heldBytes += bytes;
       },
+      look: (bytes) => {
+        account.reserve(bytes);
+        this.#usedBytes -= bytes;
+        heldBytes -= bytes;
+      },
       release: () => {
         this.#usedBytes -= heldBytes;
         heldBytes = 0;
       },
     };
+    return account;
   }
 }
 
 export interface Reservation {
   /** @throws OtlpError 503 when there is no room, 413 when there never is */
   reserve(bytes: number): void;
+  /** Throws as `reserve` would, and holds nothing. */
+  look(bytes: number): void;
   release(): void;
 }
 
@@ -70,7 +78,8 @@ const JOINED_AT_ONCE_BYTES = 1024 * 1024;
 
 /**
  * Reads a request's body as it came over the wire.
- * @param declaredBytes Content-Length, when there was one: reserved at once, so that what cannot fit is refused early
+ * @param declaredBytes Content-Length, when there was one: what cannot fit now is refused at once. It is not held, since who says it
+ *   need not send it: two clients that sent a header and no more would keep all others out
  * @throws OtlpError 413 over `maxBytes`, 503 when memory is short, 400 when the client left in the middle
  */
 export function readBody(
@@ -82,7 +91,6 @@ export function readBody(
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let bytes = 0;
-    let reservedBytes = 0;
     let gatheredChunks = 0;
     let gatheredBytes = 0;
     const fail = (error: unknown) => {
@@ -94,13 +102,10 @@ export function readBody(
     const onData = (chunk: Buffer) => {
       bytes += chunk.byteLength;
       if (bytes > maxBytes) return fail(tooLarge('body', maxBytes));
-      if (bytes > reservedBytes) {
-        try {
-          reservation.reserve(chunk.byteLength);
-          reservedBytes += chunk.byteLength;
-        } catch (error) {
-          return fail(error);
-        }
+      try {
+        reservation.reserve(chunk.byteLength);
+      } catch (error) {
+        return fail(error);
       }
       chunks.push(chunk);
       if (chunks.length - gatheredChunks < GATHERED_CHUNKS) return;
@@ -129,8 +134,7 @@ export function readBody(
     if (declaredBytes !== undefined) {
       if (declaredBytes > maxBytes) return fail(tooLarge('body', maxBytes));
       try {
-        reservation.reserve(declaredBytes);
-        reservedBytes = declaredBytes;
+        reservation.look(declaredBytes);
       } catch (error) {
         return fail(error);
       }

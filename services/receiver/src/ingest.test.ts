@@ -17,7 +17,7 @@ async function refusal(deps: Pick<IngestDeps, 'enqueue'> & Partial<IngestDeps>):
       format: 'json',
       encoding: 'identity',
       wire: SPAN,
-      reservation: { reserve: () => {}, release: () => {} },
+      reservation: { reserve: () => {}, look: () => {}, release: () => {} },
     },
     { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
     {
@@ -57,7 +57,7 @@ it('what an empty queue would not hold is 413: to send it again is of no use', a
         format: 'json',
         encoding: 'identity',
         wire: SPAN,
-        reservation: { reserve: () => {}, release: () => {} },
+        reservation: { reserve: () => {}, look: () => {}, release: () => {} },
       },
       { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item', queue },
       {
@@ -127,7 +127,7 @@ async function metricsWithout(
   const answer = await ingest(
     {
       ...{ signal: 'metrics', format: 'json', encoding: 'identity', wire: POINTS },
-      reservation: { reserve: () => {}, release: () => {} },
+      reservation: { reserve: () => {}, look: () => {}, release: () => {} },
     },
     { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
     {
@@ -207,7 +207,7 @@ it('counts what the limiter did once: when the request is acknowledged, not each
         format: 'json',
         encoding: 'identity',
         wire: POINTS,
-        reservation: { reserve: () => {}, release: () => {} },
+        reservation: { reserve: () => {}, look: () => {}, release: () => {} },
       },
       { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
       {

@@ -176,7 +176,7 @@ export async function sendHeld(limits: IngestLimits, deps: IngestDeps, limit: Me
   const nothing = Buffer.alloc(0);
   const request: IngestRequest = {
     ...{ signal: 'metrics', format: 'protobuf', encoding: 'identity', wire: nothing },
-    reservation: { reserve: () => {}, release: () => {} },
+    reservation: { reserve: () => {}, look: () => {}, release: () => {} },
   };
   const read: Read = {
     ...{ bodies: [nothing], counts: new Map(), items: 0, isAsItCame: false },

@@ -36,7 +36,7 @@ async function take(request: Partial<IngestRequest> & { signal: Signal; wire: Bu
     ...(withThread ? { large } : {}),
     now: () => 1_000,
   };
-  const reservation = { reserve: () => {}, release: () => {} };
+  const reservation = { reserve: () => {}, look: () => {}, release: () => {} };
   const limits = { maxBodyBytes: 1e8, maxDepth: 64, invalidUtf8: 'reject_item' as const };
   const { items, partial } = await ingest(
     { format: 'protobuf', encoding: 'identity', reservation, ...request },

@@ -82,6 +82,8 @@ describe('walk', () => {
     expect(fault([0, 1]).message).toMatch(/field number 0/);
     expect(fault([0xff, 0xff, 0xff, 0xff, 0x7f]).message).toMatch(/out of range/);
     expect(fault([0x80, 0x80, 0x80, 0x80, 0x80, 0x01]).message).toMatch(/out of range/);
+    expect(fault([tag(9, 0), ...Array(9).fill(0xff), 2]).message).toMatch(/more than 64 bits/);
+    expect(fault([tag(9, 2), 0x81, ...Array(4).fill(0x80), 0, 0x61]).message).toMatch(/longer than 5 bytes/);
     expect(fault([tag(9, 0), ...Array(10).fill(0xff), 1]).message).toMatch(/longer than 10 bytes/);
   });
 

@@ -246,6 +246,8 @@ function checkCounts(start: number, end: number, message: number): void {
   if (contradict) flaws |= FLAW.counts;
 }
 
+const LENGTH_MAX_BYTES = 5;
+
 /** Where the varint ended that was read last by `longTag` or `longLength`. */
 let next = 0;
 
@@ -265,10 +267,11 @@ function longTag(at: number, end: number): number {
   return truncated(at); // a fifth byte that says there is more was out of range
 }
 
+/** Five bytes at most: parsers in C++, and those built on them, read no more. */
 function longLength(at: number, end: number): number {
   let value = 0;
   let factor = 1;
-  for (let pos = at; pos < end && pos < at + 10; pos++) {
+  for (let pos = at; pos < end && pos < at + LENGTH_MAX_BYTES; pos++) {
     const byte = bytes[pos]!;
     value += (byte & 0x7f) * factor;
     if (byte < 0x80) {
@@ -277,14 +280,19 @@ function longLength(at: number, end: number): number {
     }
     factor *= 128;
   }
-  return end - at < 10 ? truncated(at) : fault('a length is longer than 10 bytes', at);
+  return end - at < LENGTH_MAX_BYTES
+    ? truncated(at)
+    : fault(`a length is longer than ${LENGTH_MAX_BYTES} bytes`, at);
 }
 
+/** Parsers in Go do not read more than 64 bits; those are ten bytes, and one bit of the last. */
 function skipVarint(pos: number, end: number): number {
   const b = bytes;
+  const last = pos + 9;
   for (let i = pos; i < end; i++) {
+    if (i === last && b[i]! > 1)
+      return fault(b[i]! < 0x80 ? 'a varint has more than 64 bits' : 'a varint is longer than 10 bytes', pos);
     if (b[i]! < 0x80) return i + 1;
-    if (i - pos === 9) return fault('a varint is longer than 10 bytes', pos);
   }
   return truncated(pos);
 }
