@@ -545,6 +545,8 @@ export const KINDS: readonly Kind[] = [
     lastsMs: [500, 2_000],
     repeats: true,
     needs: (stack) => stack.smallDisk,
+    // Another fault of the disk has files of its own to write there.
+    alone: true,
     strike: async ({ stack }, target) => {
       await stack.kill(target);
       stack.remountDisk('ro');
@@ -552,6 +554,8 @@ export const KINDS: readonly Kind[] = [
       await stack.restart(target);
       return async () => {
         stack.remountDisk('rw');
+        // It may have seen the disk as it was, and be about to end over it.
+        await stack.kill(target);
         await stack.restart(target);
         stack.mock.set({ ...HEALTHY });
       };
