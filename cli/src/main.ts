@@ -118,7 +118,9 @@ Examples:
       (await import('./commands/validate.ts')).validate(file ?? options.config, options),
     );
 
-  const check = program.command('check').description('try something out before it is needed');
+  const check = program
+    .command('check')
+    .description('try something out before it is needed; see what a backend would not keep');
   withConfig(
     check
       .command('upstream')
@@ -140,6 +142,41 @@ Examples:
   nrdot check upstream --config staging.yaml --json`,
     )
     .action(async (flags) => (await import('./commands/check.ts')).checkUpstreamCommand(flags));
+  withAdmin(
+    check
+      .command('traffic')
+      .description('what New Relic would drop, prune or shorten behind a 200 of what a receiver takes'),
+  )
+    .addHelpText(
+      'after',
+      `
+A share of the batches is looked at: check.sample. Examples have names and sizes, and no values.
+
+Examples:
+  nrdot check traffic                          of "nrdot up", or of the receiver that nrdot.yaml names
+  nrdot check traffic --admin receiver-2:8888  of another receiver`,
+    )
+    .action(async (flags) => (await import('./commands/check-traffic.ts')).checkTrafficCommand(flags));
+  check
+    .command('file')
+    .description('the same of requests in files: OTLP JSON, one on each line or one in all, or protobuf')
+    .argument('<files...>')
+    .addOption(
+      new Option('--signal <name>', 'of a request in protobuf').choices(['traces', 'metrics', 'logs']),
+    )
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+Exit code: 0 when all of it would arrive as it is, 3 when something would not, 1 when a file cannot be read.
+
+Examples:
+  nrdot check file requests.jsonl                      such as "nrdot dlq export" writes
+  nrdot check file --signal traces request.binpb`,
+    )
+    .action(async (files: string[], flags) =>
+      (await import('./commands/check-traffic.ts')).checkFileCommand(files, flags),
+    );
 
   program
     .command('convert')

@@ -15,6 +15,8 @@ async function load() {
     ...(await import('@nrdot/queue')),
     ...(await import('../../services/receiver/src/classifier/classifier.ts')),
     ...(await import('../../services/receiver/src/limiter/index.ts')),
+    ...(await import('../../services/receiver/src/check/check-report.ts')),
+    ...(await import('../../services/receiver/src/check/request-check.ts')),
     ...(await import('../../services/receiver/src/tap/sample.ts')),
     ...(await import('../../services/receiver/src/tap/redaction.ts')),
     ...(await import('../../services/exporter/src/outcome.ts')),
@@ -74,6 +76,9 @@ describe.each(shapes)('$signal: $name', ({ signal, make }) => {
       const apart = (part: Buffer): void => product.splitRequest(signal, part)?.forEach(apart);
       apart(body);
     }));
+
+  it("held against the backend's rules", () =>
+    over(400, (body) => new product.RequestCheck(new product.CheckCounts()).request(signal, body, 0)));
 
   it('sampled for a tap', () => over(400, (body) => product.sampleOf(signal, body, undefined, 5)));
 

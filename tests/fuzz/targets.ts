@@ -10,6 +10,8 @@ import { BatchMaker, type TestSignal, workload } from '@nrdot/testbed';
 import type { ReplayRate } from '../../services/dlq/src/replay-rate.ts';
 import type { Replayer } from '../../services/dlq/src/replayer.ts';
 import { addRoutes } from '../../services/dlq/src/routes.ts';
+import { CheckCounts } from '../../services/receiver/src/check/check-report.ts';
+import { RequestCheck } from '../../services/receiver/src/check/request-check.ts';
 import { options, readAll, record, seeded } from '../../shared/segment-log/test/fixture.ts';
 import { SimulatedDisk } from '../../shared/segment-log/test/simulated-disk.ts';
 import { startReceiver } from '../security/receiver.ts';
@@ -49,6 +51,10 @@ export const TARGETS: readonly Target[] = [
     take: (bytes, random) => {
       const signal = signalOf(random);
       const { items } = walk(signal, bytes);
+      const counts = new CheckCounts();
+      new RequestCheck(counts).request(signal, bytes, 0);
+      const looked = counts.report().checked[signal] ?? 0;
+      if (looked !== items) throw new Error(`of ${items} items ${looked} were held against the rules`);
       // What was taken can be cut in two, and nothing gets lost.
       const halves = splitRequest(signal, bytes);
       if (!halves) return;

@@ -1,4 +1,8 @@
 export * from './body.ts';
+export { CheckCounts, type CheckReport, type CheckRow } from './check/check-report.ts';
+export type { LiveCheckReport } from './check/live-check.ts';
+export { RequestCheck } from './check/request-check.ts';
+export { CHECK_RULES, type CheckRule } from './check/rules.ts';
 export * from './ingest.ts';
 export type { LimiterReport } from './limiter/index.ts';
 export * from './main.ts';

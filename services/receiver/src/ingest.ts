@@ -21,6 +21,7 @@ import {
   type Preparation,
 } from '@nrdot/queue';
 import type { Reservation } from './body.ts';
+import type { LiveCheck } from './check/live-check.ts';
 import type { Classified } from './classifier/classifier.ts';
 import {
   classifyPieces,
@@ -56,6 +57,8 @@ export interface IngestDeps {
   large?: LargeRequests;
   /** Shows people what was acknowledged, while one looks. */
   tap?: Pick<Tap, 'open' | 'offer'>;
+  /** Holds what was acknowledged against the rules of the backend. */
+  check?: Pick<LiveCheck, 'offer'>;
   now(): number;
 }
 
@@ -428,6 +431,7 @@ async function settled(
     throw unavailable('not_kept', why, keptOf(results));
   }
   if (deps.tap?.open) for (const batch of batches) deps.tap.offer(batch);
+  if (deps.check) for (const batch of batches) deps.check.offer(batch);
 }
 
 /** What is said of a success that was none for all items; nothing when it was. */

@@ -13,6 +13,8 @@ import {
   steadyNow,
 } from '@nrdot/service';
 import { countOf, countsBy } from '@nrdot/telemetry';
+import { LiveCheck } from './check/live-check.ts';
+import { publishCheck } from './check/publish.ts';
 import { Classifier } from './classifier/classifier.ts';
 import { DlqClient } from './dlq-client.ts';
 import type { IngestDeps, MetricsLimit } from './ingest.ts';
@@ -61,6 +63,8 @@ export async function startReceiver(
   const large = new LargeRequests();
   const tap = new Tap();
   addTapRoute(host.admin, tap);
+  const check = new LiveCheck(config.check.sample);
+  publishCheck(check, host);
   const queue = { bytes: config.queue.maxBytes, items: config.queue.maxItems };
   const limit: MetricsLimit | undefined = limiting && {
     limit: (body, isAlone) => limiting.limit(body, isAlone),
@@ -77,6 +81,7 @@ export async function startReceiver(
     classify: (signal: Signal, body: Buffer) => classifier.classify(signal, body),
     large,
     tap,
+    check,
     now: Date.now,
   } satisfies IngestDeps;
   const mergeInterval =

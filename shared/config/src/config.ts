@@ -155,6 +155,7 @@ export function configOf(parsed: ParsedOptions) {
       poisonAfter: dlq.poison_after,
       intakeConcurrency: dlq.intake_concurrency,
     },
+    check: { sample: parsed.check.sample },
     admin: {
       listen: admin.listen,
       token: admin.token,

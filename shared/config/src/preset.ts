@@ -15,6 +15,7 @@ const NEW_RELIC: PresetValues = {
   'exporter.max_age.logs': '48h',
   // Its network vendor's answers to passing faults.
   'exporter.retry_on': [500, 530],
+  'check.sample': 0.02,
   // It makes entities of them.
   'limiter.protected_labels': [
     ...['service.name', 'host.id', 'host.name', 'container.id'],

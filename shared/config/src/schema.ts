@@ -445,6 +445,16 @@ export const schema = section('NRDOT+', {
     ),
     intake_concurrency: count(32, 'Batches written at once.', { max: 1_000 }),
   }),
+  check: section(
+    'What the backend would drop, prune or shorten behind a 200; docs/new-relic.md has the rules.',
+    {
+      sample: ratio(
+        0,
+        'Share of the acknowledged batches that are held against the rules of New Relic; 0: none, 1: all. Every one that is looked at is decompressed once more.',
+        LIVE,
+      ),
+    },
+  ),
   admin: section('Health, metrics, console and commands of a process.', {
     listen: listen('127.0.0.1:8888', 'Address. Beyond this machine it needs a token.'),
     token: secret('Needed as `Authorization: Bearer …` on all but the health checks.'),

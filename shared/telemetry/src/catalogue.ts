@@ -158,6 +158,18 @@ export const CATALOGUE = {
     [],
     LIMITER_SECONDS,
   ),
+  checkItems: counter(
+    'receiver',
+    'check_items_total',
+    'Items that New Relic would drop, prune or shorten behind a 200, of those that were looked at (check.sample), by rule.',
+    ['rule', 'signal'],
+  ),
+  checkSampledItems: counter(
+    'receiver',
+    'check_sampled_items_total',
+    'Items that were held against those rules.',
+    ['signal'],
+  ),
   apqFillRatio: whole(
     gauge(
       'scheduler',

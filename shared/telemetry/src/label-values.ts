@@ -38,6 +38,13 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   area: ['critical', 'high', 'normal', 'rejected'],
   kind: ['wire', 'body'],
   table: ['keys', 'sources', 'outputs', 'metrics'],
+  rule: [
+    ...['metric_too_old', 'metric_too_new', 'log_too_old', 'not_finite', 'delta_level', 'span_incomplete'],
+    ...['attribute_type', 'attribute_array', 'attribute_bytes', 'attribute_named_as_metric'],
+    ...['attributes_too_many', 'exemplar', 'span_link', 'attribute_name', 'attribute_value'],
+  ],
+  'check_items_total.signal': ['traces', 'metrics', 'logs'],
+  'check_sampled_items_total.signal': ['traces', 'metrics', 'logs'],
   connection: ['receiver', 'scheduler', 'scheduler-wait', 'exporter', 'dlq', 'dlq-worker'],
   use: ['receiver', 'admin', 'dlq', 'upstream', 'redis'],
   step: STEPS,

@@ -35,7 +35,7 @@ describe('metrics', () => {
 
   it('have names by the rules, help, and stay where dashboards look for them', () => {
     for (const { name, type, help } of Object.values<MetricSpec>(CATALOGUE)) {
-      expect(name).toMatch(/^(receiver|cl|apq|exporter|dlq|pipeline)_[a-z_]+$/);
+      expect(name).toMatch(/^(receiver|cl|check|apq|exporter|dlq|pipeline)_[a-z_]+$/);
       if (type === 'counter') expect(name).toMatch(/_total$/);
       expect(help).toMatch(/\.$/);
     }

@@ -56,29 +56,43 @@ const DATA = new Map([
 ]);
 
 /**
- * Reads a protobuf request, decompressed. What holds for an item is told once for it; what holds for an attribute of a resource or
- * scope, once for that.
+ * Reads a protobuf request, decompressed. Each rule is told once for an item; what its resource or scope breaks is the item's as well,
+ * so that it does not matter how a pipeline divides or joins requests.
  * @throws when it cannot be read
  */
 export function readAsNewRelic(signal: TestSignal, body: Buffer, nowMs: number, tell: Tell): void {
-  each(body, 0, body.byteLength, (number, resourceStart, resourceEnd) => {
-    if (number !== 1) return;
-    each(body, resourceStart, resourceEnd, (inResource, from, to) => {
-      if (inResource === 1) readAttributes(body, { from, to }, 1, 'resource', tell);
-      if (inResource !== 2) return;
-      each(body, from, to, (inScope, start, end) => {
-        if (inScope === 1) readAttributes(body, { from: start, to: end }, 3, 'scope', tell);
-        if (inScope !== 2) return;
-        const item = { from: start, to: end };
-        if (signal === 'metrics') readMetric(body, item, nowMs, tell);
-        else if (signal === 'traces') readSpan(body, item, tell);
-        else readLog(body, item, nowMs, tell);
-      });
-    });
-  });
+  for (const resource of fieldsOf(body, { from: 0, to: body.byteLength }, 1)) {
+    const ofResource: NewRelicRule[] = [];
+    for (const message of fieldsOf(body, resource, 1))
+      readAttributes(body, message, 1, 'resource', (rule) => ofResource.push(rule));
+    for (const scope of fieldsOf(body, resource, 2)) {
+      const inherited = [...ofResource];
+      for (const message of fieldsOf(body, scope, 1))
+        readAttributes(body, message, 3, 'scope', (rule) => inherited.push(rule));
+      for (const item of fieldsOf(body, scope, 2)) {
+        if (signal === 'metrics') readMetric(body, item, nowMs, inherited, tell);
+        else {
+          const broken = signal === 'traces' ? readSpan(body, item) : readLog(body, item, nowMs);
+          tellAll(broken, inherited, tell);
+        }
+      }
+    }
+  }
 }
 
-function readMetric(body: Buffer, metric: Field, nowMs: number, tell: Tell): void {
+/** Of an item that is dropped nothing else matters. */
+function tellAll(own: readonly NewRelicRule[], inherited: readonly NewRelicRule[], tell: Tell): void {
+  const isDropped = own.some((rule) => NEW_RELIC_RULES[rule] === 'dropped');
+  for (const rule of new Set(isDropped ? own : [...inherited, ...own])) tell(rule);
+}
+
+function readMetric(
+  body: Buffer,
+  metric: Field,
+  nowMs: number,
+  inherited: readonly NewRelicRule[],
+  tell: Tell,
+): void {
   const name = fieldsOf(body, metric, 1).at(-1);
   const text = name ? body.toString('utf8', name.from, name.to) : '';
   each(body, metric.from, metric.to, (number, from, to) => {
@@ -93,38 +107,38 @@ function readMetric(body: Buffer, metric: Field, nowMs: number, tell: Tell): voi
       const areFinite = numbers.every((field) =>
         fieldsOf(body, point, field).every(({ from: at }) => Number.isFinite(body.readDoubleLE(at))),
       );
-      if (isLevel) tell('delta_level');
-      else if (!areFinite) tell('not_finite');
-      else if (timeMs < nowMs - NEW_RELIC_LIMITS.metricPastMs) tell('metric_too_old');
-      else if (timeMs > nowMs + NEW_RELIC_LIMITS.metricAheadMs) tell('metric_too_new');
+      const own: NewRelicRule[] = [];
+      if (isLevel) own.push('delta_level');
+      else if (!areFinite) own.push('not_finite');
+      else if (timeMs < nowMs - NEW_RELIC_LIMITS.metricPastMs) own.push('metric_too_old');
+      else if (timeMs > nowMs + NEW_RELIC_LIMITS.metricAheadMs) own.push('metric_too_new');
       else {
-        readAttributes(body, point, kind.attributes, 'point', tell, text);
-        if (kind.exemplars > 0 && fieldsOf(body, point, kind.exemplars).length > 0) tell('exemplar');
+        readAttributes(body, point, kind.attributes, 'point', (rule) => own.push(rule), text);
+        if (kind.exemplars > 0 && fieldsOf(body, point, kind.exemplars).length > 0) own.push('exemplar');
       }
+      tellAll(own, inherited, tell);
     }
   });
 }
 
-function readSpan(body: Buffer, span: Field, tell: Tell): void {
+function readSpan(body: Buffer, span: Field): NewRelicRule[] {
   const isFull = (field: number, bytes: number) =>
     fieldsOf(body, span, field).some(
       ({ from, to }) => to - from === bytes && body.subarray(from, to).some((byte) => byte !== 0),
     );
-  if (!isFull(1, 16) || !isFull(2, 8) || timeOf(body, span, 7) === 0) {
-    tell('span_incomplete');
-    return;
-  }
-  readAttributes(body, span, 9, 'span', tell);
-  if (fieldsOf(body, span, 13).length > 0) tell('span_link');
+  if (!isFull(1, 16) || !isFull(2, 8) || timeOf(body, span, 7) === 0) return ['span_incomplete'];
+  const broken: NewRelicRule[] = [];
+  readAttributes(body, span, 9, 'span', (rule) => broken.push(rule));
+  if (fieldsOf(body, span, 13).length > 0) broken.push('span_link');
+  return broken;
 }
 
-function readLog(body: Buffer, log: Field, nowMs: number, tell: Tell): void {
+function readLog(body: Buffer, log: Field, nowMs: number): NewRelicRule[] {
   const timeMs = timeOf(body, log, 1) || timeOf(body, log, 11);
-  if (timeMs > 0 && timeMs < nowMs - NEW_RELIC_LIMITS.logPastMs) {
-    tell('log_too_old');
-    return;
-  }
-  readAttributes(body, log, 6, 'log', tell);
+  if (timeMs > 0 && timeMs < nowMs - NEW_RELIC_LIMITS.logPastMs) return ['log_too_old'];
+  const broken: NewRelicRule[] = [];
+  readAttributes(body, log, 6, 'log', (rule) => broken.push(rule));
+  return broken;
 }
 
 /** Each rule once for the owner of the attributes. */

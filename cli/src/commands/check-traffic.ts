@@ -1,0 +1,141 @@
+import { readFileSync } from 'node:fs';
+import { jsonToProtobuf, type Signal, walk } from '@nrdot/otlp';
+import { CheckCounts, type CheckReport, type LiveCheckReport, RequestCheck } from '@nrdot/receiver';
+import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { table } from '../table.ts';
+
+/** Something would not arrive as it was sent. */
+const FOUND = 3;
+const FILE_MAX_BYTES = 256 * 1024 * 1024;
+const RESOURCES: Readonly<Record<string, Signal>> = {
+  resourceSpans: 'traces',
+  resource_spans: 'traces',
+  resourceMetrics: 'metrics',
+  resource_metrics: 'metrics',
+  resourceLogs: 'logs',
+  resource_logs: 'logs',
+};
+
+/** `nrdot check traffic`: what New Relic would make of what a receiver takes. */
+export async function checkTrafficCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {
+  const report = await new AdminClient(flags).get<LiveCheckReport>('/api/check');
+  process.stdout.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : trafficText(report));
+}
+
+/** `nrdot check file`: what New Relic would make of the requests in files. */
+export function checkFileCommand(files: readonly string[], flags: { signal?: Signal; json?: boolean }): void {
+  const counts = new CheckCounts();
+  const check = new RequestCheck(counts);
+  const nowMs = Date.now();
+  for (const file of files)
+    for (const { signal, body } of requestsOf(file, readFile(file), flags.signal))
+      check.request(signal, body, nowMs);
+  const report = counts.report();
+  process.stdout.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : reportText(report));
+  if (report.rows.length > 0) process.exitCode = FOUND;
+}
+
+function readFile(file: string): Buffer {
+  try {
+    const bytes = readFileSync(file);
+    if (bytes.byteLength <= FILE_MAX_BYTES) return bytes;
+  } catch (error) {
+    throw new Error(`${file}: ${(error as Error).message}; expected a file that can be read`);
+  }
+  throw new Error(`${file} is too large; expected a file of at most ${FILE_MAX_BYTES} bytes`);
+}
+
+/**
+ * The requests of a file: one in protobuf, or JSON, one on each line or one in all.
+ * @throws Error that names file and line
+ */
+function requestsOf(
+  file: string,
+  bytes: Buffer,
+  signal: Signal | undefined,
+): { signal: Signal; body: Buffer }[] {
+  const first = bytes.find((byte) => byte > 0x20);
+  if (first !== 0x7b) {
+    if (!signal) throw new Error(`${file} is not JSON; expected --signal with a request in protobuf`);
+    try {
+      walk(signal, bytes, {});
+    } catch (error) {
+      throw new Error(`${file}: ${(error as Error).message}; expected a request of ${signal} in protobuf`);
+    }
+    return [{ signal, body: bytes }];
+  }
+  const whole = requestIn(bytes);
+  if (whole) return [whole];
+  return linesOf(bytes).flatMap(({ line, number }) => {
+    const request = requestIn(line);
+    if (request) return [request];
+    throw new Error(
+      `${file}:${number}: expected a request as OTLP JSON, with resourceSpans, resourceMetrics or resourceLogs`,
+    );
+  });
+}
+
+function requestIn(json: Buffer): { signal: Signal; body: Buffer } | undefined {
+  try {
+    const [name] = Object.keys(JSON.parse(json.toString('utf8')) as object).filter((key) =>
+      Object.hasOwn(RESOURCES, key),
+    );
+    const signal = name === undefined ? undefined : RESOURCES[name];
+    return signal && { signal, body: jsonToProtobuf(signal, json) };
+  } catch {
+    return undefined;
+  }
+}
+
+function linesOf(bytes: Buffer): { line: Buffer; number: number }[] {
+  const lines: { line: Buffer; number: number }[] = [];
+  for (let start = 0, number = 1; start < bytes.byteLength; number++) {
+    const end = bytes.indexOf(0x0a, start);
+    const line = bytes.subarray(start, end < 0 ? bytes.byteLength : end);
+    if (line.some((byte) => byte > 0x20)) lines.push({ line, number });
+    start = end < 0 ? bytes.byteLength : end + 1;
+  }
+  return lines;
+}
+
+export function trafficText(report: LiveCheckReport): string {
+  const { sample, batches } = report;
+  if (sample === 0)
+    return 'Nothing is looked at: check.sample is 0. Set it (live), or exporter.preset: newrelic.\n';
+  const looked = `${n(batches.checked)} batches looked at, ${(100 * sample).toLocaleString('en-US')} % of them all`;
+  const skipped = batches.skipped === 0 ? '' : `; ${n(batches.skipped)} were too large, or too many at once`;
+  return `${looked}${skipped}.\n${reportText(report)}`;
+}
+
+export function reportText({ checked, rows }: CheckReport): string {
+  const items = Object.entries(checked).map(([signal, count]) => `${n(count)} of ${signal}`);
+  if (items.length === 0) return 'No items.\n';
+  if (rows.length === 0) return `${items.join(', ')}: all of it would arrive as it is.\n`;
+  const found = table(
+    ['EFFECT', 'ITEMS', 'SIGNAL', 'SERVICE', 'RULE', 'WHAT', 'EXAMPLE'],
+    rows.map(({ effect, items, signal, service, rule, what, example }) => [
+      effect,
+      `${n(items)} (${share(items, checked[signal] ?? items)})`,
+      signal,
+      printable(service) || '-',
+      rule,
+      what,
+      printable(example) || '-',
+    ]),
+  );
+  return `${items.join(', ')}. New Relic would answer 200, and:\n${found}\n`;
+}
+
+/** Senders choose these, and a terminal obeys control characters. */
+function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, '�');
+}
+
+function share(items: number, of: number): string {
+  const percent = (100 * items) / of;
+  return percent > 0 && percent < 0.1 ? '< 0.1 %' : `${percent.toFixed(percent < 10 ? 1 : 0)} %`;
+}
+
+function n(value: number): string {
+  return value.toLocaleString('en-US');
+}

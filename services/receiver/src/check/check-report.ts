@@ -1,0 +1,91 @@
+import type { Signal } from '@nrdot/otlp';
+import type { Findings } from './request-check.ts';
+import { CHECK_RULE_NAMES, CHECK_RULES, type CheckRule, type Effect } from './rules.ts';
+
+/** A rule that items of a service broke. */
+export interface CheckRow {
+  rule: CheckRule;
+  effect: Effect;
+  /** What breaks the rule. */
+  what: string;
+  signal: Signal;
+  /** service.name; empty where there is none. */
+  service: string;
+  /** Items that were looked at and broke it. */
+  items: number;
+  /** Of the first of them: names and sizes, and no values; empty where there is no more to say. */
+  example: string;
+}
+
+export interface CheckReport {
+  /** Items that were looked at. */
+  checked: Partial<Record<Signal, number>>;
+  /** The worst effect first, then by items. */
+  rows: CheckRow[];
+}
+
+/** Rows of single services; what comes after that is counted for all others together. */
+const ROWS_MAX = 512;
+const SERVICE_MAX_CHARS = 128;
+export const OTHER_SERVICES = '(other services)';
+
+/** Counts what was found, by rule, signal and service. */
+export class CheckCounts implements Findings {
+  readonly #checked = new Map<Signal, number>();
+  readonly #rows = new Map<string, CheckRow>();
+  readonly #byRule = new Map<string, { signal: Signal; rule: CheckRule; items: number }>();
+  #examples = new Map<CheckRule, string>();
+
+  item(signal: Signal, broken: number, service: string): void {
+    this.#checked.set(signal, (this.#checked.get(signal) ?? 0) + 1);
+    if (broken !== 0) this.#breaks(signal, broken, service);
+    if (this.#examples.size > 0) this.#examples.clear();
+  }
+
+  /** Its words are only kept for the first of a service, which is not known yet. */
+  wantsExample(rule: CheckRule): boolean {
+    return !this.#examples.has(rule) && this.#rows.size < ROWS_MAX;
+  }
+
+  example(rule: CheckRule, what: string): void {
+    this.#examples.set(rule, what);
+  }
+
+  report(): CheckReport {
+    const place = (rule: CheckRule) => CHECK_RULE_NAMES.indexOf(rule);
+    return {
+      checked: Object.fromEntries(this.#checked),
+      rows: [...this.#rows.values()].sort((a, b) => place(a.rule) - place(b.rule) || b.items - a.items),
+    };
+  }
+
+  /** Items by rule, of all services. */
+  totals(): readonly { signal: Signal; rule: CheckRule; items: number }[] {
+    return [...this.#byRule.values()];
+  }
+
+  #breaks(signal: Signal, broken: number, service: string): void {
+    for (let place = 0; place < CHECK_RULE_NAMES.length; place++) {
+      if ((broken & (1 << place)) === 0) continue;
+      const rule = CHECK_RULE_NAMES[place]!;
+      const name = `${signal} ${rule}`;
+      let total = this.#byRule.get(name);
+      if (!total) this.#byRule.set(name, (total = { signal, rule, items: 0 }));
+      total.items++;
+      this.#row(signal, rule, service.slice(0, SERVICE_MAX_CHARS)).items++;
+    }
+  }
+
+  #row(signal: Signal, rule: CheckRule, service: string): CheckRow {
+    const key = `${signal} ${rule} ${service}`;
+    const known = this.#rows.get(key);
+    if (known) return known;
+    if (this.#rows.size >= ROWS_MAX && service !== OTHER_SERVICES)
+      return this.#row(signal, rule, OTHER_SERVICES);
+    const { effect, what } = CHECK_RULES[rule];
+    const example = service === OTHER_SERVICES ? '' : (this.#examples.get(rule) ?? '');
+    const row: CheckRow = { rule, effect, what, signal, service, items: 0, example };
+    this.#rows.set(key, row);
+    return row;
+  }
+}

@@ -1,0 +1,86 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { decodeContent } from '@nrdot/otlp';
+import type { Batch } from '@nrdot/queue';
+import { CheckCounts, type CheckReport } from './check-report.ts';
+import { RequestCheck } from './request-check.ts';
+import type { CheckRule } from './rules.ts';
+
+export interface LiveCheckReport extends CheckReport {
+  /** Share of the batches that are looked at; 0: none. */
+  sample: number;
+  batches: {
+    /** Looked at. */
+    checked: number;
+    /** Should have been looked at, and were too large, or too many waited already. */
+    skipped: number;
+  };
+}
+
+/** What may wait to be looked at, and what one batch may take when it is decompressed. */
+const WAITING_MAX = 1_000;
+const WAITING_MAX_BYTES = 8 * 1024 * 1024;
+const DECODED_MAX_BYTES = 2 * 1024 * 1024;
+
+/** Holds a share of what was acknowledged against the rules, when there is time for it. */
+export class LiveCheck {
+  readonly #counts = new CheckCounts();
+  readonly #check = new RequestCheck(this.#counts);
+  readonly #waiting: Batch[] = [];
+  readonly #random: () => number;
+  #waitingBytes = 0;
+  #isBusy = false;
+  #checked = 0;
+  #skipped = 0;
+  /** Share of the batches, 0 to 1. */
+  sample: number;
+
+  constructor(sample: number, random: () => number = Math.random) {
+    this.sample = sample;
+    this.#random = random;
+  }
+
+  /** Its payload is read later, and stays as it is. */
+  offer(batch: Batch): void {
+    if (this.sample === 0 || batch.signal === 'profiles') return;
+    if (this.sample < 1 && this.#random() >= this.sample) return;
+    const { byteLength } = batch.payload;
+    if (this.#waiting.length >= WAITING_MAX || this.#waitingBytes + byteLength > WAITING_MAX_BYTES) {
+      this.#skipped++;
+      return;
+    }
+    this.#waitingBytes += byteLength;
+    this.#waiting.push(batch);
+    if (!this.#isBusy) void this.#work();
+  }
+
+  report(): LiveCheckReport {
+    const batches = { checked: this.#checked, skipped: this.#skipped };
+    return { sample: this.sample, batches, ...this.#counts.report() };
+  }
+
+  /** Items that were looked at and broke a rule. */
+  totals(): readonly { signal: string; rule: CheckRule; items: number }[] {
+    return this.#counts.totals();
+  }
+
+  async #work(): Promise<void> {
+    this.#isBusy = true;
+    for (let batch = this.#waiting.shift(); batch; batch = this.#waiting.shift()) {
+      await turn(); // others have theirs between two batches
+      try {
+        await this.#look(batch);
+        this.#checked++;
+      } catch {
+        this.#skipped++; // too large when it is decompressed
+      }
+      this.#waitingBytes -= batch.payload.byteLength;
+    }
+    this.#isBusy = false;
+  }
+
+  async #look({ signal, payload, encoding }: Batch): Promise<void> {
+    const held = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
+    const body = await decodeContent(held, encoding, { maxBytes: DECODED_MAX_BYTES });
+    this.#check.request(signal, body, Date.now());
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * What New Relic drops, prunes or shortens behind a 200, and from which size on. The numbers are those of its documentation;
+ * docs/new-relic.md names the pages.
+ */
+export const LIMITS = {
+  nameChars: 255,
+  valueChars: 4_095,
+  arrayEntries: 64,
+  bytesValue: 128_000,
+  attributesOf: { resource: 64, scope: 8, point: 64, span: 254, log: 255 },
+  metricPastMs: 48 * 3_600_000,
+  metricAheadMs: 24 * 3_600_000,
+  logPastMs: 48 * 3_600_000,
+} as const;
+
+/** Whose attributes they are. */
+export type Owner = keyof typeof LIMITS.attributesOf;
+
+/** The item is not there; a part of it is not there; a part of it is there up to a length. */
+export type Effect = 'dropped' | 'pruned' | 'shortened';
+
+/** In the order in which they are shown: the worst first. */
+export const CHECK_RULES = {
+  metric_too_old: { effect: 'dropped', what: 'a point older than 48 h' },
+  metric_too_new: { effect: 'dropped', what: 'a point more than 24 h ahead' },
+  log_too_old: { effect: 'dropped', what: 'a log record older than 48 h' },
+  not_finite: { effect: 'dropped', what: 'a point that is NaN or infinite' },
+  delta_level: { effect: 'dropped', what: 'a delta sum that may fall' },
+  span_incomplete: { effect: 'dropped', what: 'a span without trace id, span id or start' },
+  attribute_type: { effect: 'pruned', what: 'a map, or a nested or mixed array' },
+  attribute_array: { effect: 'pruned', what: 'an array of more than 64 entries' },
+  attribute_bytes: { effect: 'pruned', what: 'bytes of more than 128 kB' },
+  attribute_named_as_metric: { effect: 'pruned', what: "an attribute with the metric's name" },
+  attributes_too_many: { effect: 'pruned', what: 'more attributes than are kept' },
+  exemplar: { effect: 'pruned', what: 'exemplars' },
+  span_link: { effect: 'pruned', what: 'span links' },
+  attribute_name: { effect: 'shortened', what: 'a name of more than 255 characters' },
+  attribute_value: { effect: 'shortened', what: 'a text of more than 4,095 characters' },
+} as const satisfies Record<string, { effect: Effect; what: string }>;
+
+export type CheckRule = keyof typeof CHECK_RULES;
+export const CHECK_RULE_NAMES = Object.keys(CHECK_RULES) as CheckRule[];
