@@ -25,6 +25,21 @@ function books() {
 }
 
 describe('the ledger of the dlq', () => {
+  it.each([
+    '',
+    '{',
+    '[]',
+    'null',
+    '{"entries":[]}',
+    '{"counts":{"accepted":"7"}}',
+    '{"counts":{},"writtenOff":5}',
+  ])('that somebody has changed is not taken: %s', async (text) => {
+    writeFileSync(join(dir.path, 'ledger.json'), text);
+    await expect(Ledger.open(dir.path)).rejects.toThrow(
+      /ledger\.json is damaged; expected JSON with "counts"/,
+    );
+  });
+
   it('keeps what was noted over a kill, and tells it once', async () => {
     const first = await Ledger.open(dir.path);
     await Promise.all([

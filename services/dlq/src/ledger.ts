@@ -67,11 +67,11 @@ export class Ledger {
     this.#found = new Set(this.#underWay.keys());
   }
 
-  /** @throws SyntaxError when the file is no JSON: it is written whole or not at all, so somebody has changed it */
+  /** @throws Error when the file is none of its own: it is written whole or not at all, so somebody or the disk has changed it */
   static async open(dir: string, fs: FileSystem = new NodeFileSystem()): Promise<Ledger> {
     const names = await fs.list(dir);
     if (names.includes(FILE))
-      return new Ledger(dir, fs, JSON.parse(await textOf(fs, join(dir, FILE))) as Kept);
+      return new Ledger(dir, fs, keptOf(await textOf(fs, join(dir, FILE)), join(dir, FILE)));
     const old = names.includes(OLD_FILE) ? Number(await textOf(fs, join(dir, OLD_FILE))) : 0;
     const ledger = new Ledger(dir, fs, { counts: old > 0 ? { accepted: old } : {} });
     if (old > 0) {
@@ -251,6 +251,26 @@ export class Ledger {
 function limitOf(area: Area, reason: keyof WriteOffs): string {
   const isLimit = reason === 'retention' || reason === 'capacity';
   return area === 'rejected' && isLimit ? `rejected_${reason}` : reason;
+}
+
+function keptOf(text: string, path: string): Kept {
+  try {
+    const kept = JSON.parse(text) as Kept;
+    const { counts, entry, underWay = {}, writtenOff = {} } = kept;
+    if ([counts, entry ? entry.counts : {}, underWay, writtenOff].every(areCounts)) return kept;
+  } catch {}
+  throw new Error(
+    `${path} is damaged; expected JSON with "counts", numbers by name. Move it away: only what the books had still to hear of is lost with it`,
+  );
+}
+
+function areCounts(counts: unknown): boolean {
+  return (
+    typeof counts === 'object' &&
+    counts !== null &&
+    !Array.isArray(counts) &&
+    Object.values(counts).every((count) => Number.isFinite(count))
+  );
 }
 
 async function textOf(fs: FileSystem, path: string): Promise<string> {

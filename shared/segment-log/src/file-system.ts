@@ -1,4 +1,4 @@
-import { type FileHandle, mkdir, open, readdir, rename, statfs, unlink } from 'node:fs/promises';
+import { constants, type FileHandle, mkdir, open, readdir, rename, statfs, unlink } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
 import { SecondTries } from './second-tries.ts';
 
@@ -92,7 +92,8 @@ export class NodeFileSystem implements FileSystem {
   #closed = false;
 
   async open(path: string, mode: 'create' | 'read' | 'write'): Promise<File> {
-    const flags = { create: 'wx+', read: 'r', write: 'r+' } as const;
+    // A named pipe under the name of a segment would be waited for until somebody writes into it, at each start.
+    const flags = { create: 'wx+', read: constants.O_RDONLY | constants.O_NONBLOCK, write: 'r+' } as const;
     const tries = new SecondTries();
     const opened = () => open(path, flags[mode], 0o600);
     return new NodeFile(await (mode === 'read' ? tries.of(opened) : opened()), tries);

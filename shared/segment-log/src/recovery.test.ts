@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -237,4 +238,22 @@ describe('recovery', () => {
     await (await SegmentLog.open({ ...o, fs: disk.fileSystem() })).close();
     expect(disk.paths()).toContain('/dlq/quarantine/normal-checkpoint-2000');
   });
+});
+
+it('a named pipe under the name of a segment is not waited for', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'nrdot-pipe-'));
+  try {
+    const fs = new NodeFileSystem();
+    const { o, told } = options(new SimulatedDisk(seeded(1)), {});
+    const first = await SegmentLog.open({ ...o, dir, fs });
+    await first.append('normal', record('a'));
+    await first.close();
+    execFileSync('mkfifo', [join(dir, 'normal', '0000000000000009.seg')]);
+    const log = await SegmentLog.open({ ...o, dir, fs: new NodeFileSystem() });
+    expect(ids(await readAll(log, 'normal'))).toEqual(['a']);
+    expect(told.corrupted).toEqual([]);
+    await log.close();
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
 });

@@ -113,7 +113,11 @@ export class AdminServer {
       const status = known?.status ?? (error as { statusCode?: number }).statusCode ?? 500;
       if (status >= 500) log.error({ err: (error as Error).message }, 'an admin request failed');
       return reply.code(status).send({
-        error: { code: known?.code ?? 'internal', message: (error as Error).message, ...known?.details },
+        error: {
+          code: known?.code ?? (status < 500 ? 'bad_request' : 'internal'),
+          message: (error as Error).message,
+          ...known?.details,
+        },
       });
     });
     // A form of another site could send it; JSON and YAML it cannot.

@@ -123,6 +123,7 @@ describe('the admin address', () => {
     expect(await (await post('{"a":1}')).json()).toEqual({
       error: { code: 'bad_request', message: 'expected nothing' },
     });
+    expect(await (await post('{')).json()).toMatchObject({ error: { code: 'bad_request' } });
     expect((await post()).status).toBe(500);
     expect((await fetch(`${url}/nothing`)).status).toBe(404);
     expect(await (await fetch(`${url}/api/lines`)).text()).toBe('a\nb\n');
