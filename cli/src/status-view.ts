@@ -73,6 +73,7 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
     ...named(BOLD, 'queue', queue(status)),
     ...named(BOLD, 'disk', disk(status)),
     ...(status.limiter ? named(BOLD, 'limiter', limiter(status.limiter)) : []),
+    ...(status.check ? named(BOLD, 'check', check(status.check)) : []),
     ...books(status).flatMap((line, i) => named(BOLD, i === 0 ? 'books' : '', line)),
     '',
     ...rows(serviceTable(status)),
@@ -201,6 +202,19 @@ function disk({ dlq, drain, breaker: gate }: PipelineStatus): string {
 function limiter(l: NonNullable<PipelineStatus['limiter']>): string {
   const dropped = l.droppedPoints > 0 ? `, ${numberText(l.droppedPoints)} points dropped` : '';
   return `${numberText(l.keysUsed)} of ${numberText(l.maxKeys)} key-sets in use${l.mode === 'observe' ? ' (observes only)' : ''}${dropped}`;
+}
+
+const RULES_SHOWN = 3;
+
+/** What New Relic would not keep as it is. */
+function check({ sample, items, broken }: NonNullable<PipelineStatus['check']>): string {
+  const looked = `${numberText(items)} items looked at (${Number((100 * sample).toFixed(1))} % of the batches)`;
+  if (broken.length === 0) return `${looked}: New Relic would keep them as they are`;
+  const shown = broken
+    .slice(0, RULES_SHOWN)
+    .map(({ effect, rule, signal, items: of }) => `${numberText(of)} of ${signal} ${effect} (${rule})`);
+  const left = broken.length - RULES_SHOWN;
+  return `${looked}: New Relic would have ${shown.join(', ')}${left > 0 ? `, and by ${left} more rules` : ''}; nrdot check traffic has examples`;
 }
 
 function books({ books: b }: PipelineStatus): string[] {

@@ -129,6 +129,14 @@ it('check names the same counts as the upstream, by rule, live and of a file', a
   ]);
   expect(code).toBe(3);
   expect(counts((JSON.parse(stdout) as { rows: [] }).rows)).toEqual({ log_too_old: 7, attribute_value: 5 });
+  const status = await fetch(`${pipeline.admin}/api/status`);
+  expect(await status.json()).toMatchObject({
+    check: {
+      sample: 1,
+      items: 17,
+      broken: expect.arrayContaining([{ rule: 'log_too_old', signal: 'logs', effect: 'dropped', items: 7 }]),
+    },
+  });
   const shown = await nrdot(['check', 'traffic', '--admin', new URL(pipeline.admin).host]);
   expect(shown.stdout).toMatch(/dropped +7 \(\S+ %\) +logs +shop +log_too_old/);
   expect(shown.stdout).toContain('message: 5000 bytes');

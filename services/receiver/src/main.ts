@@ -144,6 +144,7 @@ export async function startReceiver(
         items: await countOf(receiverItems),
         refused,
         ...(limiting ? { limiter: limiting.status() } : {}),
+        ...(check.sample > 0 ? { check: check.status() } : {}),
       };
     },
     { store, link },

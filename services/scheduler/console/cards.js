@@ -321,6 +321,43 @@ export function limiter(root) {
 }
 
 /**
+ * What New Relic would not keep as it is; not there when nobody looks.
+ * @param {HTMLElement} root
+ */
+export function check(root) {
+  const body = h('tbody');
+  const rules = h(
+    'table',
+    { class: 'labels' },
+    h('caption', { class: 'away' }, 'Rules by effect'),
+    h(
+      'thead',
+      {},
+      h('tr', {}, ...['Rule', 'Signal', 'Items', ''].map((name) => h('th', { scope: 'col' }, name))),
+    ),
+    body,
+  );
+  const none = h('p', { class: 'empty' }, 'All of it would be kept as it is.');
+  const of = h('span');
+  root.append(h('h2', {}, 'What New Relic would not keep', of), rules, none);
+  const row = () => h('tr', {}, h('td'), h('td'), h('td'), h('td'));
+  return {
+    /** @param {PipelineStatus} status */
+    update({ check: now }) {
+      root.hidden = !now;
+      if (!now) return;
+      say(of, `${count(now.items)} items looked at, ${percent(now.sample)} of the batches`);
+      rules.hidden = now.broken.length === 0;
+      none.hidden = now.broken.length > 0;
+      list(body, now.broken, row, (tr, { rule, signal, items, effect }) => {
+        const texts = [rule, signal, count(items), effect];
+        for (const [i, cell] of [...tr.children].entries()) say(cell, texts[i] ?? '');
+      });
+    },
+  };
+}
+
+/**
  * Who has spoken lately.
  * @param {Element} root
  */

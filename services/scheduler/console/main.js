@@ -1,4 +1,4 @@
-import { books, breaker, fill, limiter, services, share } from './cards.js';
+import { books, breaker, check, fill, limiter, services, share } from './cards.js';
 import { configuration } from './configuration.js';
 import { get, post, Refusal, token } from './connection.js';
 import { disk } from './disk.js';
@@ -32,6 +32,7 @@ const views = [
   disk(at('disk')),
   share(at('share')),
   limiter(at('limiter')),
+  check(at('check')),
   services(at('services')),
 ];
 const past = plots(at('plots'));

@@ -1,4 +1,5 @@
 import {
+  type CheckStatus,
   CLASSES,
   type DlqStatus,
   type ExporterStatus,
@@ -7,7 +8,9 @@ import {
 } from '@nrdot/queue';
 
 /** Sums of what several instances of a service say of themselves; undefined where there is none. */
-export function mergeReceivers(all: readonly ReceiverStatus[]): Omit<ReceiverStatus, 'limiter'> | undefined {
+export function mergeReceivers(
+  all: readonly ReceiverStatus[],
+): Omit<ReceiverStatus, 'limiter' | 'check'> | undefined {
   if (all.length === 0) return undefined;
   const refused: Record<string, number> = {};
   for (const [reason, requests] of all.flatMap((one) => Object.entries(one.refused))) {
@@ -40,6 +43,21 @@ export function mergeLimiters(all: readonly LimiterStatus[]): LimiterStatus | un
     aggregatedPoints: sum(all, (one) => one.aggregatedPoints),
     overflowPoints: sum(all, (one) => one.overflowPoints),
     topLabels: [...labels.values()].sort((a, b) => b.score - a.score).slice(0, first.topLabels.length || 8),
+  };
+}
+
+export function mergeChecks(all: readonly CheckStatus[]): CheckStatus | undefined {
+  const [first] = all;
+  if (!first) return undefined;
+  const broken = new Map<string, CheckStatus['broken'][number]>();
+  for (const one of all.flatMap((check) => check.broken)) {
+    const name = `${one.rule} ${one.signal}`;
+    broken.set(name, { ...one, items: one.items + (broken.get(name)?.items ?? 0) });
+  }
+  return {
+    sample: Math.max(...all.map(({ sample }) => sample)),
+    items: sum(all, (one) => one.items),
+    broken: [...broken.values()],
   };
 }
 

@@ -1,6 +1,7 @@
 import type {
   Accounting,
   Breaker,
+  CheckStatus,
   DlqStatus,
   ExporterStatus,
   LimiterStatus,
@@ -42,8 +43,9 @@ export interface PipelineStatus {
   breaker?: Breaker;
   /** Of each signal. */
   breakers?: Breaker[];
-  receiver?: Omit<ReceiverStatus, 'limiter'>;
+  receiver?: Omit<ReceiverStatus, 'limiter' | 'check'>;
   limiter?: LimiterStatus;
+  check?: CheckStatus;
   exporter?: ExporterStatus;
   dlq?: DlqStatus;
   /** How far the disk is emptied: the most items it held since it was last empty, and those still there. */

@@ -12,7 +12,7 @@ import {
 import type { StatusBoard } from '@nrdot/service';
 import { findingsOf, summaryOf } from './findings.ts';
 import { Lately } from './lately.ts';
-import { mergeDlqs, mergeExporters, mergeLimiters, mergeReceivers } from './merged-parts.ts';
+import { mergeChecks, mergeDlqs, mergeExporters, mergeLimiters, mergeReceivers } from './merged-parts.ts';
 import type { Amount, PipelineStatus, QueueStatus, Rates, ServiceLine } from './pipeline-status.ts';
 import { RateMeter } from './rate-meter.ts';
 import { stateText } from './service-state.ts';
@@ -85,6 +85,7 @@ export class StatusReader {
     const rates = this.#rates(now);
     const receiver = mergeReceivers(receivers.map(({ part }) => part));
     const limiter = mergeLimiters(receivers.flatMap(({ part }) => part.limiter ?? []));
+    const check = mergeChecks(receivers.flatMap(({ part }) => part.check ?? []));
     const exporter = mergeExporters(parts('exporter').map(({ part }) => part));
     const dlq = mergeDlqs(dlqs.map(({ part }) => part));
     const known = {
@@ -109,6 +110,7 @@ export class StatusReader {
         : {}),
       ...(receiver ? { receiver } : {}),
       ...(limiter ? { limiter } : {}),
+      ...(check ? { check } : {}),
       ...(exporter ? { exporter } : {}),
       ...(dlq ? { dlq, drain: this.#drain(dlq) } : {}),
     };

@@ -38,6 +38,18 @@ export interface ReceiverStatus {
   refused: Record<string, number>;
   /** Absent where `limiter.mode` is `off`. */
   limiter?: LimiterStatus;
+  /** Absent where nothing is held against the backend's rules. */
+  check?: CheckStatus;
+}
+
+/** What the backend would not keep as it is, of the items that were looked at. */
+export interface CheckStatus {
+  /** Share of the batches that are looked at. */
+  sample: number;
+  /** Items that were looked at. */
+  items: number;
+  /** The worst effect first, at most one for each rule and signal. */
+  broken: { rule: string; effect: 'dropped' | 'pruned' | 'shortened'; signal: string; items: number }[];
 }
 
 export interface LimiterStatus {

@@ -1,9 +1,9 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { decodeContent } from '@nrdot/otlp';
-import type { Batch } from '@nrdot/queue';
+import type { Batch, CheckStatus } from '@nrdot/queue';
 import { CheckCounts, type CheckReport } from './check-report.ts';
 import { RequestCheck } from './request-check.ts';
-import type { CheckRule } from './rules.ts';
+import { CHECK_RULE_NAMES, CHECK_RULES, type CheckRule } from './rules.ts';
 
 export interface LiveCheckReport extends CheckReport {
   /** Share of the batches that are looked at; 0: none. */
@@ -56,6 +56,16 @@ export class LiveCheck {
   report(): LiveCheckReport {
     const batches = { checked: this.#checked, skipped: this.#skipped };
     return { sample: this.sample, batches, ...this.#counts.report() };
+  }
+
+  /** In short, for `nrdot status` and the console. */
+  status(): CheckStatus {
+    const items = Object.values(this.#counts.report().checked).reduce((sum, checked) => sum + checked, 0);
+    const place = (rule: CheckRule) => CHECK_RULE_NAMES.indexOf(rule);
+    const broken = [...this.#counts.totals()]
+      .sort((a, b) => place(a.rule) - place(b.rule))
+      .map((total) => ({ ...total, effect: CHECK_RULES[total.rule].effect }));
+    return { sample: this.sample, items, broken };
   }
 
   /** Items that were looked at and broke a rule. */
