@@ -13,6 +13,7 @@ import {
   type Selection,
   selectionOf,
   truth,
+  wholeNumber,
 } from './selection.ts';
 
 const LIST_MAX = 1_000;
@@ -106,12 +107,10 @@ export function addRoutes(admin: AdminServer, deps: RouteDeps): void {
   admin.route('POST', '/api/dlq/replay', async (request): Promise<ReplayAnswer> => {
     const asked = askedOf(request);
     const selection = selectionOf(asked, REPLAY_AREAS);
-    if (asked.rate !== undefined) {
-      const bytes = Number(asked.rate);
-      if (!(bytes >= 1) || !Number.isFinite(bytes))
-        throw badRequest('rate: expected bytes per second, at least 1');
-      rate.setCap(bytes);
-    }
+    const bytes = wholeNumber(asked.rate);
+    if (asked.rate !== undefined && !bytes)
+      throw badRequest('rate: expected bytes per second, a whole number from 1');
+    if (bytes) rate.setCap(bytes);
     await replayer.replay(selection);
     const items = selection.areas.reduce((sum, area) => sum + segments.stats(area).items, 0);
     return { replaying: selection.areas, items, bytesPerSecond: rate.bytesPerSecond };
@@ -128,7 +127,9 @@ export function addRoutes(admin: AdminServer, deps: RouteDeps): void {
 }
 
 function askedOf({ body, query }: AdminRequest): Record<string, unknown> {
-  return { ...query, ...(typeof body === 'object' ? body : {}) };
+  if (body !== undefined && body !== null && (typeof body !== 'object' || Array.isArray(body)))
+    throw badRequest('the body: expected a JSON object, or none');
+  return { ...query, ...body };
 }
 
 function oneSegment(
@@ -154,9 +155,8 @@ async function oneRecord(segments: SegmentLog, id: string): Promise<ListedBatch 
 
 async function listRecords(segments: SegmentLog, { query }: AdminRequest): Promise<AdminAnswer> {
   const selection = selectionOf(query, AREAS);
-  const limit = Number(query.limit ?? LIST_DEFAULT);
-  if (!Number.isInteger(limit) || limit < 1 || limit > LIST_MAX)
-    throw badRequest(`limit: expected a whole number from 1 to ${LIST_MAX}`);
+  const limit = wholeNumber(query.limit ?? LIST_DEFAULT);
+  if (!limit || limit > LIST_MAX) throw badRequest(`limit: expected a whole number from 1 to ${LIST_MAX}`);
   const records: ListedBatch[] = [];
   for (const area of selection.areas) {
     for await (const { record, position, acked } of segments.scan(area, selection)) {

@@ -62,13 +62,20 @@ export function badRequest(message: string): AdminError {
 
 /** Of somebody's words, as much as an error message should repeat. */
 function text(value: unknown): string {
-  return String(value).slice(0, 80);
+  return (typeof value === 'string' ? value : JSON.stringify(value)).slice(0, 80);
+}
+
+/** A whole number, as JSON has it or in digits. @returns undefined for everything else */
+export function wholeNumber(value: unknown): number | undefined {
+  const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
+  return typeof number === 'number' && Number.isSafeInteger(number) && number >= 0 ? number : undefined;
 }
 
 /** A time as Unix ms or as ISO 8601. */
 function time(name: string, value: unknown): number | undefined {
   if (value === undefined) return undefined;
-  const ms = /^\d{1,15}$/.test(String(value)) ? Number(value) : Date.parse(String(value));
+  const isDate = typeof value === 'string' && /^\d{4}-\d\d/.test(value);
+  const ms = isDate ? Date.parse(value) : (wholeNumber(value) ?? Number.NaN);
   if (Number.isNaN(ms))
     throw badRequest(`${name}: "${text(value)}" is no time; expected ISO 8601 or Unix ms`);
   return ms;

@@ -20,8 +20,8 @@ export async function readEvents(
   query: Record<string, string>,
 ): Promise<Events> {
   const { limit: asked = String(DEFAULT) } = query;
-  const limit = Number(asked);
-  if (!Number.isInteger(limit) || limit < 1 || limit > EVENTS_MAX)
+  const limit = /^\d+$/.test(asked) ? Number(asked) : 0;
+  if (limit < 1 || limit > EVENTS_MAX)
     throw new AdminError(
       400,
       'bad_request',

@@ -130,7 +130,10 @@ export class AdminServer {
         'cache-control': 'no-store',
       });
       const why = refusal(
-        { method: request.method, host, origin, site: site as string | undefined },
+        {
+          ...{ method: request.method, host, origin, site: site as string | undefined },
+          isSecure: request.protocol === 'https',
+        },
         options.token !== undefined,
         options.hosts,
       );
@@ -183,6 +186,9 @@ export class AdminServer {
       bodyLimit: bodyMaxBytes,
       preHandler: this.#authorize,
       handler: async (request, reply) => {
+        const twice = Object.entries(request.query as object).find(([, value]) => typeof value !== 'string');
+        if (twice)
+          throw new AdminError(400, 'bad_request', `${twice[0].slice(0, 80)}: given twice; expected it once`);
         const answer = await handle({
           params: request.params as Record<string, string>,
           query: request.query as Record<string, string>,

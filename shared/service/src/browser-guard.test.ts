@@ -17,6 +17,9 @@ describe('a request to the admin address', () => {
     expect(asked({ host: 'LOCALHOST', origin: 'http://localhost' })).toBeUndefined();
     expect(asked({ host: '[::1]:8888', origin: 'http://[::1]:8888' })).toBeUndefined();
     expect(
+      asked({ host: 'localhost:8888', origin: 'https://localhost:8888', isSecure: true }),
+    ).toBeUndefined();
+    expect(
       asked({ host: 'ops.example', origin: 'https://ops.example' }, true, ['ops.example']),
     ).toBeUndefined();
   });
@@ -24,6 +27,10 @@ describe('a request to the admin address', () => {
   it.each([
     ['another site', { origin: 'https://evil.example' }],
     ['another port of this machine', { origin: 'http://127.0.0.1:3000' }],
+    ['what only looks like this origin', { origin: 'http://user@127.0.0.1:8888' }],
+    ['a path', { origin: 'http://127.0.0.1:8888/' }],
+    ['another scheme', { origin: 'ftp://127.0.0.1:8888' }],
+    ['a page in the clear, where ours is not', { origin: 'http://127.0.0.1:8888', isSecure: true }],
     ['a sandboxed frame or a file', { origin: 'null' }],
     ['another site, where a browser hides its origin', { site: 'cross-site' }],
     ['a site of the same owner', { site: 'same-site' }],

@@ -8,6 +8,8 @@ export interface RequestOrigin {
   origin: string | undefined;
   /** `Sec-Fetch-Site`. */
   site: string | undefined;
+  /** It came over TLS. */
+  isSecure?: boolean;
 }
 
 /**
@@ -23,7 +25,7 @@ export function refusal(
   hasToken: boolean,
   hosts: readonly string[] = [],
 ): string | undefined {
-  const { method, host = '', origin, site } = request;
+  const { method, host = '', origin, site, isSecure = false } = request;
   const name = nameOf(host);
   if (!isOwnName(name) && !hosts.includes(name) && !(hasToken && isInnerName(name))) {
     return `"${name.slice(0, NAME_SHOWN)}" is not a name of this address; expected localhost, an IP address or one of admin.hosts in the header Host`;
@@ -32,7 +34,7 @@ export function refusal(
   if (site !== undefined && site !== 'same-origin' && site !== 'none') {
     return 'a request from a page of another site changes nothing here';
   }
-  if (origin !== undefined && hostOf(origin) !== host.toLowerCase()) {
+  if (origin !== undefined && !isOrigin(origin, host, isSecure)) {
     return `a request from the origin ${origin} changes nothing here; expected that of this page, or none`;
   }
   return undefined;
@@ -56,7 +58,9 @@ function isInnerName(name: string): boolean {
   return /^[a-z0-9_-]+$/.test(name) || /\.(svc|svc\.cluster\.local|internal)$/.test(name);
 }
 
-/** As in a Host header: without the port that goes without saying. */
-function hostOf(origin: string): string | undefined {
-  return URL.canParse(origin) ? new URL(origin).host.toLowerCase() : undefined;
+/** Whether this is, to the letter, the origin of the page at this host. What comes in the clear may have left a proxy that speaks TLS. */
+function isOrigin(origin: string, host: string, isSecure: boolean): boolean {
+  const given = origin.toLowerCase();
+  const own = host.toLowerCase();
+  return given === `https://${own}` || (!isSecure && given === `http://${own}`);
 }

@@ -193,8 +193,8 @@ function oneOf<T extends string>(
 }
 
 function count(name: string, given: string | undefined, { usual, most }: typeof LIMIT): number {
-  const value = given === undefined ? usual : Number(given);
-  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+  const value = given === undefined ? usual : /^\d+$/.test(given) ? Number(given) : 0;
+  if (value >= 1 && value <= most) return value;
   return refuse(`${name}: "${given}" is too much or none; expected a whole number from 1 to ${most}`);
 }
 

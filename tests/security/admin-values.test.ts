@@ -1,0 +1,81 @@
+/** Values that only look like what an admin route expects, once JavaScript has made a number or a text of them, are refused. */
+import { AdminServer } from '@nrdot/service';
+import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { addRoutes } from '../../services/dlq/src/routes.ts';
+import { addTapRoute } from '../../services/receiver/src/tap/tap.ts';
+import { readEvents } from '../../services/scheduler/src/events.ts';
+
+const log = createLogger({ level: 'silent', format: 'json' });
+const admin = new AdminServer({ listen: { host: '127.0.0.1', port: 0 } }, new MetricsRegistry(['dlq']), log);
+const done: unknown[] = [];
+let base: string;
+beforeAll(async () => {
+  addRoutes(admin, {
+    segments: { stats: () => ({ items: 0 }), scan: async function* () {} } as never,
+    replayer: { replay: (what: unknown) => done.push(what), purge: () => done.push('purged') } as never,
+    rate: { bytesPerSecond: 1, setCap: (bytes: number) => done.push(bytes) } as never,
+    log,
+    now: Date.now,
+  });
+  addTapRoute(admin, { begin: () => ({ began: true }) } as never);
+  const board = { recent: [], untold: [] };
+  admin.route('GET', '/api/events', ({ query }) =>
+    readEvents({ store: {} as never, board: board as never, notReady: () => 'away' }, query),
+  );
+  base = `http://127.0.0.1:${(await admin.start()).port}/api`;
+});
+afterAll(() => admin.stop());
+
+async function status(path: string, body?: string, type = 'application/json'): Promise<number> {
+  const asked =
+    body === undefined ? {} : ({ method: 'POST', headers: { 'content-type': type }, body } as const);
+  return (await fetch(`${base}${path}`, asked)).status;
+}
+
+it.each([
+  '{"rate":[5]}',
+  '{"rate":true}',
+  '{"rate":null}',
+  '{"rate":"0x10"}',
+  '{"rate":" 5 "}',
+  '{"rate":1.5}',
+  '{"since":[5]}',
+  '{"since":true}',
+  '{"since":"5 or so"}',
+  '{"class":["high"]}',
+  '{"class":{"toString":1}}',
+  '{"rejected":[]}',
+  '{"area":["normal"]}',
+  '[1]',
+  '5',
+])('replay and purge refuse %s, and do nothing', async (body) => {
+  expect(await status('/dlq/replay', body)).toBe(400);
+  if (!body.includes('rate')) expect(await status('/dlq/purge?yes=true', body)).toBe(400);
+  expect(done).toEqual([]);
+});
+
+it('so they do a body that is no JSON, which they would not read', async () => {
+  expect(await status('/dlq/replay', 'class: high', 'application/yaml')).toBe(400);
+  expect(done).toEqual([]);
+});
+
+it.each([
+  '/dlq/records?limit=1e1',
+  '/dlq/records?limit=0x10',
+  '/dlq/records?class=high&class=high',
+  '/dlq/records?since=1&since=2',
+  '/tap?limit=0x10',
+  '/tap?service=a&service=b',
+  '/events?limit=1e1',
+])('%s is refused', async (path) => {
+  expect(await status(path)).toBe(400);
+});
+
+it('what is right is taken, as JSON and in the query', async () => {
+  expect(await status('/dlq/replay', '{"rate":5,"class":"high","since":"2026-01-02"}')).toBe(200);
+  expect(await status('/dlq/replay?rate=6&rejected', '{}')).toBe(200);
+  expect(done.filter((each) => typeof each === 'number')).toEqual([5, 6]);
+  expect(await status('/dlq/records?limit=10&since=1')).toBe(200);
+  expect(await status('/tap?limit=10')).toBe(200);
+});
