@@ -69,4 +69,22 @@ describe('the check of what flows', () => {
     await settled(check, 5);
     expect(check.report().checked).toEqual({ logs: 1 });
   });
+
+  it('leaves others their turns within one batch, however many items it has', async () => {
+    const records = Array.from({ length: 100_000 }, () => ({}));
+    const many = Buffer.from(
+      encodeProtobuf('logs', { resourceLogs: [{ scopeLogs: [{ logRecords: records }] }] }).bytes,
+    );
+    const check = new LiveCheck(1);
+    let turns = 0;
+    const count = () => {
+      turns++;
+      if (check.report().batches.checked === 0) setImmediate(count);
+    };
+    setImmediate(count);
+    check.offer(batch(many, { items: records.length }));
+    await settled(check, 1);
+    expect(check.report().checked).toEqual({ logs: records.length });
+    expect(turns).toBeGreaterThan(100);
+  });
 });

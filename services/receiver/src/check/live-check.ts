@@ -91,6 +91,6 @@ export class LiveCheck {
   async #look({ signal, payload, encoding }: Batch): Promise<void> {
     const held = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
     const body = await decodeContent(held, encoding, { maxBytes: DECODED_MAX_BYTES });
-    this.#check.request(signal, body, Date.now());
+    for (const _ of this.#check.pieces(signal, body, Date.now())) await turn();
   }
 }

@@ -31,6 +31,10 @@ const POINTS: Readonly<
 };
 const SUM = 7;
 const SHOWN_NAME_CHARS = 80;
+/** Items, scopes and the like between two pauses. */
+const PIECE_STEPS = 500;
+/** Attributes of one owner, and entries of one array; those after them only count, and the backend keeps none of them. */
+const LOOKED_AT_MAX = 1_000;
 
 /** Holds requests against the rules. Bodies are protobuf and have passed the walk. One at a time. */
 export class RequestCheck {
@@ -40,6 +44,7 @@ export class RequestCheck {
   #nowMs = 0;
   /** What was broken so far, of what is being read. */
   #broken = 0;
+  #steps = 0;
 
   constructor(findings: Findings) {
     this.#findings = findings;
@@ -47,39 +52,55 @@ export class RequestCheck {
 
   /** @param nowMs Unix ms: when New Relic would have it */
   request(signal: Signal, body: Buffer, nowMs: number): void {
+    for (const _ of this.pieces(signal, body, nowMs));
+  }
+
+  /** The same with a pause after each piece, so that others can have their turn. */
+  *pieces(signal: Signal, body: Buffer, nowMs: number): Generator<void> {
     if (signal === 'profiles') return;
     this.#body = body;
     this.#view = new DataView(body.buffer, body.byteOffset, body.byteLength);
     this.#nowMs = nowMs;
     const cursor = new FieldCursor().reset(body, 0, body.byteLength);
-    while (cursor.next()) if (cursor.number === 1) this.#resource(signal, cursor.start, cursor.end);
+    while (cursor.next()) if (cursor.number === 1) yield* this.#resource(signal, cursor.start, cursor.end);
     this.#body = EMPTY;
   }
 
-  #resource(signal: Signal, start: number, end: number): void {
+  /** Whether it is time for a pause: to be asked wherever a request may have as many as it likes. */
+  #isPause(): boolean {
+    return ++this.#steps % PIECE_STEPS === 0;
+  }
+
+  *#resource(signal: Signal, start: number, end: number): Generator<void> {
+    if (this.#isPause()) yield;
     this.#broken = 0;
     let service = '';
     let attributes = 0;
     // Before its scopes, wherever it stands.
     for (const resource = this.#fields(start, end); resource.next(); ) {
       if (resource.number !== 1) continue;
+      if (this.#isPause()) yield;
       for (const inner = this.#fields(resource.start, resource.end); inner.next(); ) {
         if (inner.number !== 1) continue;
-        attributes++;
-        service = this.#attribute(inner.start, inner.end) ?? service;
+        if (attributes++ < LOOKED_AT_MAX) service = this.#attribute(inner.start, inner.end) ?? service;
       }
     }
     this.#tooMany('resource', attributes);
     const ofResource = this.#broken;
     for (const scopes = this.#fields(start, end); scopes.next(); ) {
       if (scopes.number !== 2) continue;
+      if (this.#isPause()) yield;
       this.#broken = ofResource;
-      for (const scope = this.#fields(scopes.start, scopes.end); scope.next(); )
-        if (scope.number === 1) this.#tooMany('scope', this.#attributes(scope.start, scope.end, 3));
+      for (const scope = this.#fields(scopes.start, scopes.end); scope.next(); ) {
+        if (scope.number !== 1) continue;
+        if (this.#isPause()) yield;
+        this.#tooMany('scope', this.#attributes(scope.start, scope.end, 3));
+      }
       const ofScope = this.#broken;
       for (const items = this.#fields(scopes.start, scopes.end); items.next(); ) {
         if (items.number !== 2) continue;
-        if (signal === 'metrics') this.#metric(items.start, items.end, ofScope, service);
+        if (this.#isPause()) yield;
+        if (signal === 'metrics') yield* this.#metric(items.start, items.end, ofScope, service);
         else {
           this.#broken = ofScope;
           if (signal === 'traces') this.#span(items.start, items.end);
@@ -97,8 +118,7 @@ export class RequestCheck {
       else if (field.number === 2) hasSpan = this.#isId(field, 8);
       else if (field.number === 7) startMs = this.#timeMs(field);
       else if (field.number === 9) {
-        attributes++;
-        this.#attribute(field.start, field.end);
+        if (attributes++ < LOOKED_AT_MAX) this.#attribute(field.start, field.end);
       } else if (field.number === 13) this.#breaks('span_link');
     }
     this.#tooMany('span', attributes);
@@ -111,8 +131,7 @@ export class RequestCheck {
       if (field.number === 1) timeMs = this.#timeMs(field);
       else if (field.number === 11) observedMs = this.#timeMs(field);
       else if (field.number === 6) {
-        attributes++;
-        this.#attribute(field.start, field.end);
+        if (attributes++ < LOOKED_AT_MAX) this.#attribute(field.start, field.end);
       }
     }
     this.#tooMany('log', attributes);
@@ -120,7 +139,7 @@ export class RequestCheck {
     if (at > 0 && at < this.#nowMs - LIMITS.logPastMs) this.#isDropped('log_too_old');
   }
 
-  #metric(start: number, end: number, ofScope: number, service: string): void {
+  *#metric(start: number, end: number, ofScope: number, service: string): Generator<void> {
     let [nameStart, nameEnd] = [0, 0];
     for (const metric = this.#fields(start, end); metric.next(); )
       if (metric.number === 1) [nameStart, nameEnd] = [metric.start, metric.end];
@@ -128,6 +147,7 @@ export class RequestCheck {
     for (const metric = this.#fields(start, end); metric.next(); ) {
       const kind = POINTS[metric.number];
       if (!kind) continue;
+      if (this.#isPause()) yield;
       let [temporality, isMonotonic] = [0, false];
       if (metric.number === SUM) {
         for (const data = this.#fields(metric.start, metric.end); data.next(); ) {
@@ -138,6 +158,7 @@ export class RequestCheck {
       const isDeltaLevel = temporality === 1 && !isMonotonic;
       for (const data = this.#fields(metric.start, metric.end); data.next(); ) {
         if (data.number !== 1) continue;
+        if (this.#isPause()) yield;
         this.#broken = ofScope;
         this.#point(data.start, data.end, kind, name, isDeltaLevel);
         this.#findings.item('metrics', this.#broken, service);
@@ -157,8 +178,7 @@ export class RequestCheck {
       const { number, wireType } = field;
       if (number === 3) timeMs = this.#timeMs(field);
       else if (number === kind.attributes) {
-        attributes++;
-        this.#attribute(field.start, field.end, name);
+        if (attributes++ < LOOKED_AT_MAX) this.#attribute(field.start, field.end, name);
       } else if (number === kind.exemplars) this.#breaks('exemplar');
       else if ((number === kind.value || number === kind.sum) && wireType === 1)
         isNumber &&= Number.isFinite(this.#view.getFloat64(field.start, true));
@@ -176,8 +196,7 @@ export class RequestCheck {
     let found = 0;
     for (const field = this.#fields(start, end); field.next(); ) {
       if (field.number !== number) continue;
-      found++;
-      this.#attribute(field.start, field.end);
+      if (found++ < LOOKED_AT_MAX) this.#attribute(field.start, field.end);
     }
     return found;
   }
@@ -215,8 +234,7 @@ export class RequestCheck {
     let entries = 0;
     let kinds = 0;
     for (const list = this.#fields(start, end); list.next(); ) {
-      if (list.number !== 1) continue;
-      entries++;
+      if (list.number !== 1 || entries++ >= LOOKED_AT_MAX) continue;
       for (const entry = this.#fields(list.start, list.end); entry.next(); )
         if (entry.number < 8) kinds |= 1 << entry.number;
     }
