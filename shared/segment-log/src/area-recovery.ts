@@ -1,13 +1,14 @@
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Acked } from './acked.ts';
 import { CHECKPOINT, type Checkpoint, readCheckpoint } from './checkpoint.ts';
 import type { WriteOffs } from './entry.ts';
 import type { FileSystem } from './file-system.ts';
 import type { Inventory } from './inventory.ts';
 import type { Quarantine } from './quarantine.ts';
-import { lastIdsOfSealed, recoverSegment } from './recovery.ts';
+import { isInPlace, lastIdsOfSealed, recoverSegment } from './recovery.ts';
 import type { RunningClock } from './running-clock.ts';
 import { parseSegmentName, segmentName } from './segment.ts';
+import type { Identity } from './segment-header.ts';
 
 export interface AreaRecoveryDeps {
   fs: FileSystem;
@@ -47,6 +48,12 @@ export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea
     }
     const before = remembered.get(sequence);
     const found = await recoverSegment(fs, dir, area, name, before, now());
+    const copied = found.foreign && (await originalOf(fs, dirname(dir), found.foreign));
+    if (copied) {
+      inventory.lost(join(dir, name), copied, 0, 0);
+      await setAside(deps, name, copied);
+      continue; // what the checkpoint knows under this number is missing
+    }
     found.segment.writtenAtMs = before?.writtenAtMs ?? deps.clock.ms;
     remembered.delete(sequence);
     if (found.stillborn) {
@@ -81,6 +88,21 @@ async function segmentFiles(fs: FileSystem, dir: string) {
     return parsed ? [{ name, ...parsed }] : [];
   });
   return names.sort((a, b) => a.sequence - b.sequence || Number(a.open) - Number(b.open));
+}
+
+/**
+ * Somebody put the file where it is. Its records come from where they belong, or were done with; a segment that is missing from there
+ * and still owed is read wherever it is.
+ * @returns what it is a copy of; undefined when it may be the only one
+ */
+async function originalOf(fs: FileSystem, root: string, identity: Identity): Promise<string | undefined> {
+  const { area, sequence } = identity;
+  const name = `segment ${sequence} of ${area}`;
+  if (await isInPlace(fs, root, identity)) return `it is a copy of ${name}, which is in its place`;
+  const known = await readCheckpoint(fs, join(root, area));
+  if (!known || known === 'damaged') return undefined;
+  const isDone = sequence < known.nextSequence && !known.segments.some((each) => each.sequence === sequence);
+  return isDone ? `it is a copy of ${name}, which is done with` : undefined;
 }
 
 async function trustedCheckpoint(deps: AreaRecoveryDeps): Promise<Checkpoint | undefined> {

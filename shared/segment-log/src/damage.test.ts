@@ -156,6 +156,46 @@ describe('the segment log, damaged', () => {
     });
   }
 
+  it.each(['there', 'done with'] as const)(
+    'does not read the copy of a segment in another directory, while the segment is %s',
+    async (original) => {
+      const { disk, o, told } = await laidDown();
+      const file = path(disk, 1);
+      const copy = '/dlq/high/0000000000000007.seg';
+      const bytes = Buffer.from(disk.bytes(file));
+      if (original === 'done with') {
+        const log = await SegmentLog.open(o);
+        for (const { position } of await readAll(log, 'normal')) log.ack(position);
+        await log.maintain();
+        await log.close();
+        expect(disk.paths()).not.toContain(file);
+      }
+      disk.replace(copy, bytes);
+      const log = await SegmentLog.open(o);
+      expect(ids(await readAll(log, 'high'))).toEqual([]);
+      const back = ids(await readAll(log, 'normal'));
+      expect(new Set(back).size).toBe(back.length);
+      expect(disk.paths()).not.toContain(copy);
+      expect(disk.paths().filter((p) => p.startsWith('/dlq/quarantine/high-'))).toHaveLength(2); // and its report
+      const place = original === 'there' ? 'in its place' : 'done with';
+      expect(told.corrupted).toContainEqual({
+        ...{ file: copy, records: 0, items: 0 },
+        reason: expect.stringMatching(`it is a copy of segment \\d+ of normal, which is ${place}`),
+      });
+      await log.close();
+    },
+  );
+
+  it('reads a segment that was moved to another directory: it may be the only one', async () => {
+    const { disk, o } = await laidDown();
+    const file = path(disk, 1);
+    disk.replace('/dlq/high/0000000000000007.seg', Buffer.from(disk.bytes(file)));
+    disk.remove(file);
+    const log = await SegmentLog.open(o);
+    expect(ids(await readAll(log, 'high'))).toHaveLength(3);
+    await log.close();
+  });
+
   it('survives any one flipped bit with all other blocks', async () => {
     await fc.assert(
       fc.asyncProperty(fc.nat(), fc.nat({ max: 3 }), fc.integer({ min: 0, max: 7 }), async (at, n, bit) => {

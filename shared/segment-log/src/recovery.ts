@@ -24,6 +24,8 @@ export interface Recovered {
   lastIds: string[];
   /** A crash came while it was being created: there is nothing in it and there never was. */
   stillborn: boolean;
+  /** What its header says, when that is another segment than its name does. */
+  foreign?: Identity | undefined;
   /** Why it can't be read now, when nobody says that it is damaged. */
   unreadable?: unknown;
 }
@@ -161,7 +163,28 @@ async function recoverByBlocks(found: {
   if (ours) acknowledge(segment, remembered);
   if (ours || blocks === 0) remember(segment, remembered);
   const lastIds = open ? await idsOf(file, scanned.tail, segment.end) : [];
-  return { segment, damage: stillborn ? [] : damage, lastIds, stillborn };
+  return { segment, damage: stillborn ? [] : damage, lastIds, stillborn, foreign: ours ? undefined : header };
+}
+
+/** Whether the file that has this segment's name is it. */
+export async function isInPlace(fs: FileSystem, root: string, identity: Identity): Promise<boolean> {
+  const { area, sequence, createdAt } = identity;
+  for (const open of [false, true]) {
+    try {
+      const file = await fs.open(join(root, area, segmentName(sequence, open)), 'read');
+      try {
+        const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
+        await file.read(bytes, 0);
+        const found = decodeSegmentHeader(bytes);
+        if (found?.area === area && found.sequence === sequence && found.createdAt === createdAt) return true;
+      } finally {
+        await file.close();
+      }
+    } catch {
+      // Not there, or it cannot be read: then the other may be all that is left.
+    }
+  }
+  return false;
 }
 
 function acknowledge(segment: Segment, remembered: RememberedSegment | undefined): void {
