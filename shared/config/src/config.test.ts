@@ -1,4 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -177,9 +180,46 @@ describe('the configuration', () => {
     expect(problems('queue: 5')[0]).toMatch(/queue: expected a section/);
     expect(problems('admin: {token: *hunter2}')[0]).toMatch(/expected every \*alias to have its &anchor/);
     expect(problems('queue: &x {a: *x}')[0]).toMatch(/anchor|exists/);
+    const nines = (what: string) => `[${Array(9).fill(what)}]`;
+    const bomb = Array.from('bcdef', (name, i) => `${name}: &${name} ${nines(`*${'abcde'[i]}`)}`);
+    expect(problems([`a: &a ${nines('x')}`, ...bomb].join('\n'))).toEqual([
+      'nrdot.yaml: expected *aliases that put in an &anchor at most 100 times, those within it included',
+    ]);
+    for (const deep of [
+      `a: ${'['.repeat(10_000)}${']'.repeat(10_000)}`,
+      `a: ${'['.repeat(10_000)}`,
+      `a:\n  ${'- '.repeat(5_000)}x`,
+    ])
+      expect(problems(deep)).toEqual([
+        expect.stringMatching(
+          /^nrdot\.yaml(:\d+)?: expected sections and lists that are nested at most 20 deep$/,
+        ),
+      ]);
     expect(() => loadConfig({ file: '/nowhere/nrdot.yaml', env: {} })).toThrow(
       /expected a file that can be read/,
     );
+  });
+
+  it('reads ${file:…} from regular files of up to 64 KiB alone, and waits for none', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'nrdot-config-'));
+    const at = (name: string) => join(dir, name);
+    execFileSync('mkfifo', [at('fifo')]);
+    writeFileSync(at('key'), 'secret\n');
+    symlinkSync('key', at('link')); // as Kubernetes has secrets
+    writeFileSync(at('most'), 'x'.repeat(64 * 1024));
+    writeFileSync(at('more'), 'x'.repeat(64 * 1024 + 1));
+    const key = (path: string) =>
+      load(`exporter: {headers: {api-key: "\${file:${path}}"}}`).config.exporter.headers['api-key']?.reveal();
+    expect(key(at('key'))).toBe('secret');
+    expect(key(at('link'))).toBe('secret');
+    expect(key(at('most'))).toHaveLength(64 * 1024);
+    expect(key('/proc/self/comm')).not.toBe(''); // its size is 0
+    for (const path of [at('fifo'), at('more'), dir, '/dev/zero', '/dev/null', at('none')])
+      expect(() => key(path), path).toThrow(
+        `exporter.headers.api-key: expected ${path} to be a file that can be read, of at most 64 KiB`,
+      );
+    expect(() => loadConfig({ file: '/dev/zero', env: {} })).toThrow('expected a file of at most 1 MiB');
+    rmSync(dir, { recursive: true });
   });
 
   it('puts the environment into values, never into structure', () => {

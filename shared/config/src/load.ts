@@ -1,4 +1,4 @@
-import { accessSync, constants, readFileSync, statSync } from 'node:fs';
+import { accessSync, closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { type Document, isMap, isNode, LineCounter, parseDocument, visit } from 'yaml';
 import type { z } from 'zod';
 import { type Config, configOf, hasUpstream } from './config.ts';
@@ -53,8 +53,13 @@ export interface LoadedConfig {
 }
 
 const FILE_MAX_BYTES = 1024 * 1024;
+/** Of a file that is put in for `${file:…}`. */
+const VALUE_MAX_BYTES = 64 * 1024;
 const VALUE_MAX_CHARS = 60;
+const FILE_SIZE = 'a file of at most 1 MiB';
 const MAX_DEPTH = 20;
+const DEPTH = `sections and lists that are nested at most ${MAX_DEPTH} deep`;
+const ALIASES_MAX = 100;
 /** A file of nothing but mistakes is one mistake; each one named costs a search. */
 const PROBLEMS_MAX = 20;
 const APPLIED = 'applied while running';
@@ -224,26 +229,28 @@ function readTree(
   problems: ConfigProblem[],
 ): { tree: Tree; locate: (path: Path) => string | undefined } {
   const name = source.file ?? 'nrdot.yaml';
+  const refused = (expected: string, at = name) =>
+    new ConfigError([{ path: '', source: at, value: undefined, expected }]);
   let text = source.text;
   if (text === undefined && source.file !== undefined) {
     try {
-      text = readFileSync(source.file, 'utf8');
+      text = textUpTo(FILE_MAX_BYTES, source.file);
+      if (text === undefined) throw refused(FILE_SIZE);
     } catch (error) {
+      if (error instanceof ConfigError) throw error;
       throw new ConfigError([
         { path: '', source: name, value: (error as Error).message, expected: 'a file that can be read' },
       ]);
     }
   }
   if (text === undefined) return { tree: {}, locate: () => undefined };
-  if (text.length > FILE_MAX_BYTES) {
-    throw new ConfigError([
-      { path: '', source: name, value: undefined, expected: 'a file of at most 1 MiB' },
-    ]);
-  }
+  if (text.length > FILE_MAX_BYTES) throw refused(FILE_SIZE);
   const lines = new LineCounter();
   // Its own check for keys that are given twice compares each with each.
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: false });
   const at = (offset: number) => `${name}:${lines.linePos(offset).line}`;
+  const tooDeep = document.errors.find(({ code }) => code === 'RESOURCE_EXHAUSTION');
+  if (tooDeep) throw refused(DEPTH, at(tooDeep.pos[0]));
   for (const error of document.errors) {
     problems.push({
       path: '',
@@ -252,22 +259,22 @@ function readTree(
       expected: 'valid YAML',
     });
   }
-  for (const [key, offset] of keysGivenTwice(document)) {
-    problems.push({ path: '', source: at(offset), value: key, expected: 'every key to be unique' });
-    if (problems.length >= PROBLEMS_MAX) break;
-  }
   let tree: unknown = {};
   try {
+    for (const [key, offset] of keysGivenTwice(document)) {
+      problems.push({ path: '', source: at(offset), value: key, expected: 'every key to be unique' });
+      if (problems.length >= PROBLEMS_MAX) break;
+    }
     if (isWithinItself(document)) throw new RangeError('an alias within its anchor');
-    if (problems.length === 0) tree = document.toJS({ maxAliasCount: 100 });
-  } catch {
+    if (problems.length === 0) tree = document.toJS({ maxAliasCount: ALIASES_MAX });
+  } catch (error) {
+    const { message } = error as Error;
+    if (message.startsWith('Maximum call stack')) throw refused(DEPTH);
     // What the parser says would show the alias, and somebody may have meant it as a value.
-    problems.push({
-      path: '',
-      source: name,
-      value: undefined,
-      expected: 'every *alias to have its &anchor, outside of itself',
-    });
+    const expected = message.startsWith('Excessive alias count')
+      ? `*aliases that put in an &anchor at most ${ALIASES_MAX} times, those within it included`
+      : 'every *alias to have its &anchor, outside of itself';
+    problems.push({ path: '', source: name, value: undefined, expected });
   }
   if (tree !== null && tree !== undefined && (typeof tree !== 'object' || Array.isArray(tree))) {
     problems.push({ path: '', source: at(0), value: undefined, expected: 'sections of options' });
@@ -373,11 +380,10 @@ function substitute(
             ? fallback.join(':-')
             : fail(`the environment variable ${name} to be set`);
         }
-        try {
-          return readFileSync(argument, 'utf8').replace(/\r?\n$/, '');
-        } catch {
-          return fail(`the file ${argument} to be readable`);
-        }
+        const text = valueIn(argument);
+        return (
+          text?.replace(/\r?\n$/, '') ?? fail(`${argument} to be a file that can be read, of at most 64 KiB`)
+        );
       },
     );
   }
@@ -391,6 +397,36 @@ function substitute(
     );
   }
   return value;
+}
+
+/** The text of a regular file; undefined for anything else: a pipe may have no writer, a device no end. */
+function valueIn(path: string): string | undefined {
+  try {
+    // Opening a pipe would wait for somebody who writes.
+    return textUpTo(VALUE_MAX_BYTES, path, constants.O_NONBLOCK, (file) => fstatSync(file).isFile());
+  } catch {
+    return undefined;
+  }
+}
+
+/** @returns undefined when it has more, or is not wanted */
+function textUpTo(
+  maxBytes: number,
+  path: string,
+  flags = 0,
+  isWanted = (_file: number) => true,
+): string | undefined {
+  const file = openSync(path, constants.O_RDONLY | flags);
+  try {
+    if (!isWanted(file)) return undefined;
+    const bytes = Buffer.alloc(maxBytes + 1);
+    let length = 0;
+    for (let read = -1; read !== 0 && length < bytes.byteLength; length += read)
+      read = readSync(file, bytes, length, bytes.byteLength - length, null);
+    return length > maxBytes ? undefined : bytes.toString('utf8', 0, length);
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** A section or an option with nothing after its name is as if it were not there. A rule's part is not. */

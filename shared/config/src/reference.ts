@@ -11,7 +11,7 @@ export function configurationReference(): string {
     'generated from `shared/config/src/schema.ts` by `npm run docs`.',
     '',
     '- **Sizes**: `128MiB`, `4MB`, or a number of bytes. **Durations**: `500ms`, `30s`, `72h`; always with a unit.',
-    '- **Substitution** inside values: `${env:NAME}`, `${env:NAME:-default}`, `${file:/run/secrets/key}`.',
+    '- **Substitution** inside values: `${env:NAME}`, `${env:NAME:-default}`, `${file:/run/secrets/key}`. Files: regular ones, of up to 64 KiB.',
     '- Unknown names and bad values are refused, all at once, with line, value and what was expected.',
     '- Secrets never appear in logs, metrics, job data or errors.',
     '- **live** options can change without a restart: `nrdot reload` or SIGHUP reads the file again. A file that is not valid,',
