@@ -135,7 +135,6 @@ export class ModelConnection {
       key,
       ...fields.flatMap((field) => (isRecord(field) ? Object.entries(field).flat() : [field])),
     );
-  hsetnx = (...args: Argument[]) => this.#call('HSETNX', ...args);
   hdel = (...args: Argument[]) => this.#call('HDEL', ...args);
   hkeysBuffer = (key: string) => this.#call('HKEYS', key).then(asBuffers);
   hvalsBuffer = (key: string) => this.#call('HVALS', key).then(asBuffers);

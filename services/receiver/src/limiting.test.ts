@@ -46,7 +46,6 @@ class SlowRedis {
   }
 
   defineCommand = () => {};
-  hsetnx = async () => 1;
   hdel = async () => 1;
   hset = async (_key: string, _field: Buffer, value: Buffer) => this.restored.push(value[1]!);
   hkeysBuffer = async () => [];

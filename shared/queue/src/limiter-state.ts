@@ -278,6 +278,32 @@ export interface Lease {
   held: number;
 }
 
+/**
+ * Gives sources back to a Redis that has lost its memory. Receivers in whose memory one is may have it as it was at different times,
+ * since each moves what reaches it: the latest counts, or what came after would be counted again.
+ *
+ * KEYS  1 sources (hash)
+ * ARGV  fields and values in turn; in a value the time is at 14, 64 bits from the low end (the receiver's source-table.ts)
+ */
+const RESTORE = `
+local rcall = redis.call
+local function time_of(value)
+  local a, b, c, d, e, f, g, h = string.byte(value, 14, 21)
+  return e + 256 * f + 65536 * g + 16777216 * h, a + 256 * b + 65536 * c + 16777216 * d
+end
+for i = 1, #ARGV, 2 do
+  local there = rcall('HGET', KEYS[1], ARGV[i])
+  local later = not there
+  if there then
+    local high, low = time_of(ARGV[i+1])
+    local high_there, low_there = time_of(there)
+    later = high > high_there or (high == high_there and low > low_there)
+  end
+  if later then rcall('HSET', KEYS[1], ARGV[i], ARGV[i+1]) end
+end
+return 1
+`;
+
 const RESTORED_AT_ONCE = 1000;
 
 export interface LeaseOptions {
@@ -289,6 +315,7 @@ export interface LeaseOptions {
 
 type Leasing = RedisConnection & {
   nrdotLeaseBuffer(key: string, ...args: (string | number)[]): Promise<unknown[]>;
+  nrdotRestore(key: string, ...sources: Buffer[]): Promise<unknown>;
 };
 
 /** The state that the limiters of all receivers share, in Redis. */
@@ -299,6 +326,7 @@ export class LimiterState {
 
   constructor(redis: RedisConnection, options: LeaseOptions) {
     redis.defineCommand('nrdotLease', { numberOfKeys: 1, lua: LEASE });
+    redis.defineCommand('nrdotRestore', { numberOfKeys: 1, lua: RESTORE });
     this.#redis = redis as Leasing;
     this.#options = options;
     this.#key = `${options.prefix}:limiter`;
@@ -375,18 +403,15 @@ export class LimiterState {
     return new Map(Object.entries(await this.#redis.hgetall(`${this.#key}:rules`)));
   }
 
-  /** Gives a Redis that has lost its memory the sources and levels of a receiver, where it has none yet. */
+  /** Gives a Redis that has lost its memory the sources and levels of a receiver, where it has none that is later. */
   async restore(
     sources: readonly (readonly [field: Buffer, value: Buffer])[],
     slot: number,
     levels: readonly (readonly [field: Buffer, value: Buffer])[],
   ): Promise<void> {
     for (let from = 0; from < sources.length; from += RESTORED_AT_ONCE) {
-      await Promise.all(
-        sources
-          .slice(from, from + RESTORED_AT_ONCE)
-          .map(([field, value]) => this.#redis.hsetnx(`${this.#key}:sources`, field, value)),
-      );
+      const some = sources.slice(from, from + RESTORED_AT_ONCE);
+      await this.#redis.nrdotRestore(`${this.#key}:sources`, ...some.flat());
     }
     await Promise.all(
       levels.map(([field, value]) => this.#redis.hset(`${this.#key}:levels:${slot}`, field, value)),

@@ -1,0 +1,26 @@
+import { LimiterState } from '@nrdot/queue';
+import { expect, it } from 'vitest';
+import { OPTIONS, redis, useStore } from './store-on-redis.ts';
+
+useStore();
+
+const FIELD = Buffer.from('a source');
+
+/** A source as the ledger has it, as far as its time goes. */
+function sourceAt(time: bigint): Buffer {
+  const value = Buffer.alloc(37, 1);
+  value.writeBigUInt64LE(time, 13);
+  return value;
+}
+
+it.each([
+  ['the later one first', [0x1800_0000_0000_0002n, 0x1800_0000_0000_0001n]],
+  ['the earlier one first', [0x1800_0000_0000_0001n, 0x1800_0000_0000_0002n]],
+  ['times whose high halves differ', [0x1800_0001_0000_0000n, 0x1800_0000_ffff_ffffn]],
+  ['one that is alone', [1n]],
+])('a source that several receivers give back is there as it was last: %s', async (_, times) => {
+  const state = new LimiterState(redis, { prefix: OPTIONS.prefix, holder: 'h', leaseMs: 1_000 });
+  for (const time of times) await state.restore([[FIELD, sourceAt(time)]], 0, []);
+  const latest = times.reduce((a, b) => (a > b ? a : b));
+  expect(await redis.hgetBuffer(`${OPTIONS.prefix}:limiter:sources`, FIELD)).toEqual(sourceAt(latest));
+});
