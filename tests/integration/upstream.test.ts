@@ -155,6 +155,10 @@ it('a redirect is followed with the key to its own host, and without it to anoth
     message: expect.stringContaining('it has moved to'),
   });
   expect(heard.length).toBe(4 + 6);
+  expect(await send(redirecting('file:///etc/passwd'))).toMatchObject({
+    kind: 'hold',
+    message: expect.stringMatching(/it has moved to file:…$/),
+  });
 });
 
 describe('by a proxy', () => {

@@ -54,6 +54,8 @@ function requestsOf(
   bytes: Buffer,
   signal: Signal | undefined,
 ): { signal: Signal; body: Buffer }[] {
+  // A first resource of 123 bytes looks like the beginning of JSON.
+  if (signal && isProtobuf(signal, bytes)) return [{ signal, body: bytes }];
   const first = bytes.find((byte) => byte > 0x20);
   if (first !== 0x7b) {
     if (!signal) throw new Error(`${file} is not JSON; expected --signal with a request in protobuf`);
@@ -73,6 +75,15 @@ function requestsOf(
       `${file}:${number}: expected a request as OTLP JSON, with resourceSpans, resourceMetrics or resourceLogs`,
     );
   });
+}
+
+function isProtobuf(signal: Signal, bytes: Buffer): boolean {
+  try {
+    walk(signal, bytes, {});
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function requestIn(json: Buffer): { signal: Signal; body: Buffer } | undefined {

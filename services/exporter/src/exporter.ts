@@ -377,18 +377,20 @@ export class Exporter {
   /** Settles it, completes its job and tells the breaker, in one step. */
   async #deliver(id: string, job: JobData, outcome: Delivered, held: Held): Promise<void> {
     const { store, metrics, log, now } = this.#deps;
-    const { refusedItems } = outcome;
     this.#refusedInARow.delete(job.signal);
     const deliveredAt = now();
-    const settled = await store.settle(job, 'export', { outcome: 'delivered', refusedItems }, held);
+    const settled = await store.settle(
+      job,
+      'export',
+      { outcome: 'delivered', refusedItems: outcome.refusedItems },
+      held,
+    );
     if (settled === 0) {
       metrics.duplicateHandOvers.inc();
       return;
     }
-    metrics.exporterDeliveredItems.inc(
-      { signal: job.signal, class: job.class },
-      Math.max(0, settled - refusedItems),
-    );
+    const refusedItems = Math.min(outcome.refusedItems, settled);
+    metrics.exporterDeliveredItems.inc({ signal: job.signal, class: job.class }, settled - refusedItems);
     if (refusedItems > 0) {
       metrics.exporterRejectedItems.inc({ signal: job.signal, reason: 'partial_success' }, refusedItems);
       log.warn(

@@ -305,7 +305,8 @@ function certificatesOf({ caFile, certFile, keyFile }: UpstreamOptions['tls']): 
 
 /** An address as it may be shown: user and query may be secrets. */
 function shownUrl(url: URL | null): string {
-  return url ? url.origin + url.pathname : 'an address that cannot be read';
+  if (!url) return 'an address that cannot be read';
+  return url.origin === 'null' ? `${url.protocol}…` : url.origin + url.pathname;
 }
 
 function header({ headers }: RawAnswer, name: string): string | undefined {

@@ -3,7 +3,7 @@ import { type Document, isMap, isNode, LineCounter, parseDocument, visit } from 
 import type { z } from 'zod';
 import { type Config, configOf, hasUpstream } from './config.ts';
 import type { OptionMeta } from './options.ts';
-import { presetFor, presetValues } from './preset.ts';
+import { isNewRelic, presetFor, presetValues } from './preset.ts';
 import { ConfigError, type ConfigProblem } from './problem.ts';
 import { type ParsedOptions, schema } from './schema.ts';
 import { Secret } from './secret.ts';
@@ -136,6 +136,7 @@ function applyPreset(tree: Tree): { name: string; paths: ReadonlySet<string> } {
   const endpoints = at('exporter.endpoints');
   const urls = [at('exporter.endpoint'), ...Object.values(endpoints instanceof Object ? endpoints : {})];
   const name = presetFor(at('exporter.preset'), urls);
+  const isAsked = at('exporter.preset') === name;
   const paths = new Set<string>();
   for (const [path, value] of Object.entries(presetValues(name))) {
     const keys = path.split('.');
@@ -145,6 +146,10 @@ function applyPreset(tree: Tree): { name: string; paths: ReadonlySet<string> } {
       return section === undefined || (section instanceof Object && !Array.isArray(section));
     });
     if (!isOpen || at(path) !== undefined) continue;
+    // Another upstream may take what New Relic finds too old.
+    const [, signal] = /^exporter\.max_age\.(\w+)$/.exec(path) ?? [];
+    if (signal && !isAsked && !isNewRelic(at(`exporter.endpoints.${signal}`) ?? at('exporter.endpoint')))
+      continue;
     setAt(
       tree,
       keys,

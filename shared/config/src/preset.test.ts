@@ -40,6 +40,15 @@ describe('exporter.preset', () => {
     expect(bytes('', { 'exporter.endpoint': 'https://otlp.nr-data.net' })).toBe(950_000);
   });
 
+  it('auto gives no age to a signal that goes to another upstream, which may take what is older', () => {
+    const ages = (more: string) =>
+      load(
+        `exporter: {endpoint: "http://collector:4318", endpoints: {logs: "https://otlp.nr-data.net/v1/logs"}${more}}`,
+      ).config.exporter.maxAgeMs;
+    expect(ages('')).toEqual({ logs: 48 * 3_600_000 });
+    expect(ages(', preset: newrelic')).toEqual({ logs: 48 * 3_600_000, metrics: 48 * 3_600_000 });
+  });
+
   it('newrelic and none are as told, whatever the host', () => {
     expect(bytes('exporter: {endpoint: "http://gateway:4318", preset: newrelic}')).toBe(950_000);
     expect(bytes('exporter: {endpoint: "https://otlp.nr-data.net", preset: none}')).toBeUndefined();

@@ -46,7 +46,7 @@ export function presetValues(name: Exclude<PresetName, 'auto'>): PresetValues {
   return VALUES[name];
 }
 
-function isNewRelic(url: unknown): boolean {
+export function isNewRelic(url: unknown): boolean {
   if (typeof url !== 'string' || !URL.canParse(url)) return false;
   const { hostname } = new URL(url);
   return isIP(hostname) === 0 && NEW_RELIC_DOMAIN.test(hostname.toLowerCase().replace(/\.$/, ''));

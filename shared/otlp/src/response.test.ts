@@ -37,6 +37,12 @@ describe('responses', () => {
     expect(readStatus(Buffer.from([255, 255]), PROTOBUF)).toBeUndefined();
   });
 
+  it('that refuse more than there can be refuse all', () => {
+    const body = (count: string) => Buffer.from(`{"partialSuccess":{"rejectedSpans":${count}}}`);
+    for (const count of ['"9223372036854775807"', '1e300'])
+      expect(readExportResponse('traces', body(count), JSON_TYPE)?.rejected).toBe(Number.MAX_SAFE_INTEGER);
+  });
+
   it('of failures are a Status, in either form', () => {
     const status = { code: 3, message: 'spans[0].name: expected a string' };
     expect(readStatus(statusBody('protobuf', status.code, status.message), PROTOBUF)).toEqual(status);

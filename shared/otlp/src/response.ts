@@ -68,7 +68,8 @@ export function readExportResponse(
     },
   );
   if (!read) return undefined;
-  const rejected = Number(read.rejected ?? 0);
+  // More than can be is as good as all: whoever knows how many there were takes that.
+  const rejected = Math.min(Number(read.rejected ?? 0), Number.MAX_SAFE_INTEGER);
   const message = typeof read.message === 'string' ? read.message : '';
   if (!Number.isSafeInteger(rejected) || rejected < 0) return undefined;
   return rejected === 0 && message === '' ? undefined : { rejected, message };

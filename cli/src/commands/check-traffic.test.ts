@@ -1,0 +1,26 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { encodeProtobuf, temporaryDirectory } from '@nrdot/testbed';
+import { expect, it, vi } from 'vitest';
+import { checkFileCommand } from './check-traffic.ts';
+
+it('a request in protobuf is one, also when its first resource has as many bytes as { has in ASCII', () => {
+  const request = (name: string) =>
+    Buffer.from(
+      encodeProtobuf('logs', {
+        resourceLogs: [{ scopeLogs: [{ scope: { name }, logRecords: [{ severityNumber: 9 }] }] }],
+      }).bytes,
+    );
+  const bytes = request('n'.repeat(125 - request('').length));
+  expect(bytes.subarray(0, 2).toString()).toBe('\n{');
+  using dir = temporaryDirectory();
+  const file = join(dir.path, 'logs.binpb');
+  writeFileSync(file, bytes);
+  const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
+  try {
+    checkFileCommand([file], { signal: 'logs' });
+    expect(write).toHaveBeenCalledWith('1 of logs: all of it would arrive as it is.\n');
+  } finally {
+    write.mockRestore();
+  }
+});
