@@ -552,6 +552,85 @@ describe('levels', () => {
   });
 });
 
+describe('temporality: delta', () => {
+  /** Every stream by itself: nothing is merged but what gives its label up. */
+  const EACH = [ENDLESS_LABEL, KEPT_LABEL];
+  const AS_DELTAS = { ...LIMITER, temporality: 'delta' };
+  let own: AsyncDisposable;
+  beforeAll(async () => {
+    own = await alone(AS_DELTAS);
+  });
+  afterAll(() => own[Symbol.asyncDispose]());
+  const value = (kind: SeriesKind, n: number): SeriesValue =>
+    kind.includes('histogram')
+      ? new Map([
+          [2, n],
+          [9, 3 * n],
+        ])
+      : n;
+  const few = many(20);
+
+  it.each(CUMULATIVE)('%s: whichever receiver hears it, and though they restart', async (kind) => {
+    const shop = new Shop(kind);
+    for (let round = 1; round <= 4; round += 1)
+      await pipeline.send(shop.request(few, (at) => value(kind, round * (at + 1))));
+    await pipeline.receivers.restartAll({}, 'SIGKILL');
+    for (let round = 5; round <= 8; round += 1)
+      await pipeline.send(shop.request(few, (at) => value(kind, round * (at + 1))));
+    shop.start = pipeline.now(); // its process began anew
+    for (let round = 1; round <= 2; round += 1)
+      await pipeline.send(shop.request([...few, 'new'], (at) => value(kind, round * (at + 2))));
+    expect(await pipeline.judge(EACH)).toEqual([]);
+    expect(pipeline.received.streams).toBe(21);
+    expect(pipeline.received.cumulativeCounts).toBe(0);
+  });
+
+  it.each(['counter', 'exponential histogram'] as const)('%s: a request that is refused', async (kind) => {
+    const shop = new Shop(kind);
+    await shop.report(few, value(kind, 1), 1);
+    await refusedOnce(
+      shop.request(few, (at) => value(kind, 3 + at)),
+      0,
+    );
+    await shop.report(few, value(kind, 40), 1);
+    expect(await pipeline.judge(EACH)).toEqual([]);
+    expect(pipeline.received.cumulativeCounts).toBe(0);
+  });
+
+  it.each(['double counter', 'histogram'] as const)('%s: and then a label is given up', async (kind) => {
+    const shop = new Shop(kind);
+    await shop.report(few, value(kind, 7), 0);
+    await shop.storm(0, 100);
+    await shop.report(few, value(kind, 9), 1);
+    await shop.report(few, value(kind, 12), 0);
+    expect(await pipeline.judge()).toEqual([]);
+    expect(pipeline.received.cumulativeCounts).toBe(0);
+  });
+
+  it('whatever producers do', async () => {
+    await comeAndGo(EACH);
+    expect(pipeline.received.cumulativeCounts).toBe(0);
+  });
+
+  it('levels stay as they are', async () => {
+    const shop = new Shop('level');
+    for (let round = 0; round < 6; round += 1)
+      await pipeline.send(shop.request(few, (at) => (at * 7 + round * 13) % 50));
+    expect(await pipeline.judge(EACH)).toEqual([]);
+  });
+
+  it('turned on while streams are cumulative: each is handed over', async () => {
+    await pipeline.receivers.restartAll({ limiter: LIMITER });
+    const shop = new Shop();
+    for (const n of [5, 8]) await pipeline.send(shop.request(few, (at) => n * (at + 1)));
+    await pipeline.receivers.restartAll({ limiter: AS_DELTAS });
+    for (const n of [11, 15, 16]) await pipeline.send(shop.request(few, (at) => n * (at + 1)));
+    expect(await pipeline.judge(EACH)).toEqual([]);
+    expect(pipeline.received.cumulativeCounts).toBe(few.length);
+    expect(pipeline.received.streams).toBe(2 * few.length);
+  });
+});
+
 describe('merge_interval', () => {
   /** Nothing leaves by itself while a test runs: only what receivers send when they end, or what others find. */
   const HELD = { merge_interval: '1h' };
@@ -691,7 +770,10 @@ describe('merge_interval', () => {
   });
 });
 
-it('whatever producers do: they come and go, restart, split their collections, and so do the receivers', async () => {
+it('whatever producers do: they come and go, restart, split their collections, and so do the receivers', () =>
+  comeAndGo());
+
+async function comeAndGo(kept?: readonly string[]): Promise<void> {
   const seed = Math.floor(Math.random() * 2 ** 31);
   const random = seededRandom(seed);
   const producers = many(4).map(
@@ -720,5 +802,5 @@ it('whatever producers do: they come and go, restart, split their collections, a
     }
   }
   for (const producer of producers) await send(producer.finish(Date.now()));
-  expect(await pipeline.judge(), `seed ${seed}`).toEqual([]);
-});
+  expect(await pipeline.judge(kept), `seed ${seed}`).toEqual([]);
+}

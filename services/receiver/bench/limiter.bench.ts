@@ -89,6 +89,7 @@ interface Mode {
 const drop = { aggregateScore: 0.88, criticalScore: 0.88, actAbove: 0.5 };
 const overflow = { ...drop, criticalAction: 'overflow' as const };
 const aggregate = { aggregateLabels: ['user.id'], actAbove: 0.05 };
+const asDeltas = { temporality: 'delta' as const };
 type Limiter = typeof CardinalityLimiter;
 const MODES: Mode[] = [
   { name: 'all known', options: {}, kind: 'sum', temporality: 1, series: 20_000, before: 200 },
@@ -141,6 +142,15 @@ const MODES: Mode[] = [
     kind: 'histogram',
     temporality: 2,
     series: 6000,
+    before: 200,
+  },
+  { name: 'as deltas, sums', options: asDeltas, kind: 'sum', temporality: 2, series: 20_000, before: 200 },
+  {
+    name: 'as deltas, histograms',
+    options: asDeltas,
+    kind: 'histogram',
+    temporality: 2,
+    series: 20_000,
     before: 200,
   },
 ];

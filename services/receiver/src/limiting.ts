@@ -551,7 +551,7 @@ function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
     remembered: bytes(({ remembered }) => remembered),
     gone: bytes(({ gone }) => gone),
     counting: bytes(({ counting }) => counting),
-    keepsOverflow: claims.some(({ keepsOverflow }) => keepsOverflow),
+    neverForwarded: Math.max(0, ...claims.map(({ neverForwarded }) => neverForwarded)),
     forwarded: bytes(({ forwarded }) => forwarded),
     producers: bytes(({ producers }) => producers),
     sources: packSourceClaims([...sources.values()]),

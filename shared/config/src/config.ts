@@ -68,6 +68,7 @@ export function configOf(parsed: ParsedOptions) {
       aggregateLabels: limiter.aggregate_labels,
       protectedLabels: limiter.protected_labels,
       gaugeReducer: limiter.gauge_reducer,
+      temporality: limiter.temporality,
       mergedTemporality: limiter.merged_temporality,
       mergeIntervalMs: limiter.merge_interval,
       overrides: limiter.overrides.map((override) => ({

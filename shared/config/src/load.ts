@@ -604,6 +604,11 @@ function crossCheck(
     'limiter.aggregate_score',
     'at most limiter.critical_score',
   );
+  check(
+    limiter.temporality === 'as-received' || limiter.mode === 'enforce',
+    'limiter.temporality',
+    'as-received, or delta beside limiter.mode: enforce',
+  );
   const both = limiter.aggregateLabels.filter((label) => limiter.protectedLabels.includes(label));
   check(
     both.length === 0,

@@ -295,6 +295,11 @@ export const schema = section('NRDOT+', {
       'How points of a gauge that become equal are made one.',
       LIVE,
     ),
+    temporality: choice(
+      ['as-received', 'delta'],
+      'as-received',
+      'delta: all cumulative counters and histograms go out as deltas, merged or not, exactly once with any number of receivers. Sums that may fall stay cumulative. Needs `mode: enforce`, and Redis for each of their requests.',
+    ),
     merged_temporality: choice(
       ['cumulative', 'delta'],
       'cumulative',

@@ -10,8 +10,8 @@ export interface LimiterClaim {
   gone: Buffer;
   /** Cumulative streams that go by themselves, of the keys that came in or are remembered. */
   counting: Buffer;
-  /** None of the streams that come in by themselves may be part of an overflow stream. */
-  keepsOverflow: boolean;
+  /** No stream that comes in by itself may be a source with one of these flags. */
+  neverForwarded: number;
   forwarded: Buffer;
   /** 16 bytes each. */
   producers: Buffer;
@@ -147,7 +147,7 @@ export function claimArgs(claim: LimiterClaim, claimant: Claimant): (string | nu
     packed(claim.held),
     claim.sends === 'own' ? claimant.slot : (claim.sends ?? ''),
     claim.counting,
-    claim.keepsOverflow ? '1' : '0',
+    claim.neverForwarded,
   ];
 }
 

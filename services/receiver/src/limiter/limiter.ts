@@ -11,8 +11,9 @@ import { labelHash, WRITER_LABEL, WriterIdentity } from './merge/identity.ts';
 import { type Incoming, type Leaving, Reaggregation } from './merge/reaggregation.ts';
 import { type Parts, Routing } from './merge/routing.ts';
 import { SourceHistory } from './merge/source-history.ts';
+import { CONVERTED, OVERFLOW } from './merge/source-table.ts';
 import { type LevelClaim, Tracker, type TrackerMark } from './merge/tracker.ts';
-import { completeOptions, type LimiterOptions, policyOf } from './options.ts';
+import { completeOptions, type LimiterOptions, mergesToDeltas, policyOf } from './options.ts';
 import { addTotals, emptyTotals, type LimiterReport, makeReport, type Totals } from './report.ts';
 import { CUMULATIVE, GAUGE } from './wire/metric-kind.ts';
 import { isRegular, normalise } from './wire/normalise.ts';
@@ -85,8 +86,8 @@ export interface Claim {
   gone: Buffer;
   /** Cumulative streams that go by themselves, of the keys that came in or are remembered. */
   counting: Buffer;
-  /** None of the streams that come in by themselves may be part of an overflow stream: its value would count twice. */
-  keepsOverflow: boolean;
+  /** No stream that comes in by itself may be a source with one of these flags: its value would count twice. */
+  neverForwarded: number;
   /** Streams that are forwarded without being keys. */
   forwarded: Buffer;
   /** Producers and the time of their first collection, 16 bytes each. */
@@ -162,17 +163,19 @@ export class CardinalityLimiter {
     const table = new KeyTable(maxKeys);
     const startedMs = deps.now();
     const history = new SourceHistory(Math.max(64, maxKeys >> 2), deps.watchMs ?? startedMs);
+    // Where all counts go out as deltas, each stream is a source, and has an output.
+    const isDelta = complete.temporality === 'delta';
     const limits = {
-      maxSources: Math.max(8_192, maxKeys >> 1),
+      maxSources: Math.max(8_192, isDelta ? maxKeys : maxKeys >> 1),
       maxLedger: ledgerSize(maxKeys),
-      maxOutputs: Math.max(1_024, maxKeys >> 3),
-      arenaCells: Math.max(65_536, maxKeys * 4),
+      maxOutputs: Math.max(1_024, isDelta ? maxKeys : maxKeys >> 3),
+      arenaCells: Math.max(65_536, maxKeys * (isDelta ? 16 : 4)),
     };
     const tracker = new Tracker(limits, history);
     const scanner = new Scanner();
     this.#lastMs = this.#reviewedMs = startedMs;
     tracker.restart(startedMs, startedMs, new Map());
-    tracker.deltas = complete.mergedTemporality === 'delta';
+    tracker.deltas = mergesToDeltas(complete);
     const changes = new RequestChanges();
     this.#parts = {
       options: complete,
@@ -354,7 +357,7 @@ export class CardinalityLimiter {
     const parts = this.#parts;
     const { table: old, admission } = parts;
     const wasMode = parts.options.mode;
-    parts.tracker.deltas = complete.mergedTemporality === 'delta';
+    parts.tracker.deltas = mergesToDeltas(complete);
     parts.options = complete;
     this.#policyOf = policyOf(complete);
     const ruled = this.#metrics.all().filter((metric) => metric.rule);
@@ -485,7 +488,7 @@ export class CardinalityLimiter {
       remembered: packed(changes.remembered),
       gone: packed(changes.gone),
       counting: packed(changes.counting),
-      keepsOverflow: isEnforced,
+      neverForwarded: isEnforced ? OVERFLOW | (options.temporality === 'delta' ? CONVERTED : 0) : 0,
       forwarded: packed(changes.forwarded),
       producers: packed(producers),
       sources: tracker.claims(),
@@ -586,7 +589,9 @@ export class CardinalityLimiter {
     const { nowSec, generationSec } = admission;
     const found = this.#found;
     const isCumulative = block.temporality === CUMULATIVE && block.kind !== GAUGE;
-    const isTracked = !metric.plain && block.temporality === CUMULATIVE;
+    // As deltas go those too about whose metric nothing was decided.
+    const isPlain = metric.plain && !this.#routing.converts;
+    const isTracked = !isPlain && block.temporality === CUMULATIVE;
     const { pointLo, pointHi } = this.#seeds;
     for (let from = block.dataStart; from < block.dataEnd; from = scanner.next) {
       const count = scanner.scan(body, from, block.dataEnd, block.attributesField, pointLo, pointHi);
@@ -599,7 +604,7 @@ export class CardinalityLimiter {
         points[at + 4] = hi;
         // Look-ups one right after the other wait for memory at the same time. With a label given up its own key is hardly ever
         // looked up, but its source is if it is cumulative.
-        if (metric.plain) found[at / POINT_WORDS] = table.find(low | 0, hi);
+        if (isPlain) found[at / POINT_WORDS] = table.find(low | 0, hi);
         else if (isTracked) found[at / POINT_WORDS] = sources.find(low | 0, hi);
       }
       for (let at = 0; at < end; at += POINT_WORDS) {
@@ -607,7 +612,7 @@ export class CardinalityLimiter {
         const hi = points[at + 4]!;
         // The slow way keeps the attributes of one point only.
         if (points[at + 7] !== 0) scanner.resolve(at, body, block.attributesField, pointLo, pointHi);
-        if (metric.plain) {
+        if (isPlain) {
           const key = table.find(lo, hi, found[at / POINT_WORDS]!);
           if (key >= 0) {
             const seen = table.touch(key, nowSec);
@@ -643,7 +648,7 @@ export class CardinalityLimiter {
   #consider(metric: Metric, at: number, lo: number, hi: number, sourceAt: number): void {
     const scanner = this.#parts.scanner;
     scanner.select(at);
-    if (metric.plain) {
+    if (metric.plain && sourceAt < 0) {
       this.#unknown++;
       // What is refused anyway is only sampled: enough to see when it ends.
       if (metric.critical) this.#sample(metric, at, REFUSED_WEIGHT);

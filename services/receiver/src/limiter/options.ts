@@ -28,6 +28,8 @@ export interface LimiterOptions extends MetricPolicy {
   maxKeys: number;
   /** After so long unseen a key-set may make room for another. */
   keyTtlMs: number;
+  /** `delta`: all cumulative counts go out as deltas, merged or not. */
+  temporality: 'as-received' | 'delta';
   /** How merged cumulative counts go out. Levels stay cumulative: an increment of a level says nothing by itself. */
   mergedTemporality: 'cumulative' | 'delta';
   /** Merged points of a stream go out once in so long; 0: with each request. */
@@ -47,6 +49,7 @@ export const DEFAULT_OPTIONS: LimiterOptions = Object.freeze({
   aggregateLabels: [],
   protectedLabels: [],
   gaugeReducer: 'last' as const,
+  temporality: 'as-received' as const,
   mergedTemporality: 'cumulative' as const,
   mergeIntervalMs: 0,
   overrides: [],
@@ -69,6 +72,9 @@ export function completeOptions(options: Partial<LimiterOptions>): LimiterOption
   const { mergedTemporality } = complete;
   if (mergedTemporality !== 'cumulative' && mergedTemporality !== 'delta')
     throw wrong('mergedTemporality', mergedTemporality, 'cumulative or delta');
+  const { temporality } = complete;
+  if (temporality !== 'as-received' && temporality !== 'delta')
+    throw wrong('temporality', temporality, 'as-received or delta');
   const { mergeIntervalMs } = complete;
   if (!(mergeIntervalMs >= 0)) throw wrong('mergeIntervalMs', mergeIntervalMs, '0 or more');
   checkPolicy('', complete);
@@ -98,6 +104,11 @@ function checkPolicy(where: string, policy: Partial<MetricPolicy>): void {
 
 function wrong(option: string, value: unknown, expected: string): LimiterOptionError {
   return new LimiterOptionError(`limiter.${option} is ${JSON.stringify(value)}; expected ${expected}`);
+}
+
+/** Whether merged counts go out as deltas. */
+export function mergesToDeltas({ temporality, mergedTemporality }: LimiterOptions): boolean {
+  return temporality === 'delta' || mergedTemporality === 'delta';
 }
 
 /** The policy of each metric name. */

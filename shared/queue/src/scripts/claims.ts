@@ -19,15 +19,12 @@
  *      behind, '' for none
  *   20 of the keys in 4 and 5 those of cumulative streams that go by themselves (8 bytes each): what such a stream said stays with
  *      the backend, so when its key is forgotten it is still known to be forwarded
- *   21 '1': none of those that come in may be the source of an overflow stream
+ *   21 flags: none of those that come in may be a source with one of these in its first byte; 0: any may be
  */
 export const CLAIM_ARGS = 22;
 
 /** Entries of the log of keys that are kept, and of those so many are given with an answer. */
 const LOG_KEPT = 4096;
-
-/** In the first byte of a source in the ledger: it goes into the overflow stream of its metric (the receiver's source-table.ts). */
-const OVERFLOW_FLAG = 8;
 
 export const claims = `
 local limiter = prefix .. ':limiter'
@@ -127,7 +124,8 @@ local function against(c)
     end
   end
   local keys = cut(claim_arg(c, 4), 8)
-  if #keys > 0 and claim_arg(c, 21) == '1' and rcall('HLEN', limiter .. ':sources') > 0 then
+  local never = tonumber(claim_arg(c, 21))
+  if #keys > 0 and never > 0 and rcall('HLEN', limiter .. ':sources') > 0 then
     local counts, counting = {}, {}
     for _, key in ipairs(cut(claim_arg(c, 20), 8)) do counts[key] = true end
     for _, key in ipairs(keys) do
@@ -135,7 +133,7 @@ local function against(c)
     end
     local merged = {}
     for i, held in ipairs(hmget(limiter .. ':sources', counting)) do
-      if held and math.floor(string.byte(held) / ${OVERFLOW_FLAG}) % 2 == 1 then
+      if held and bit.band(string.byte(held), never) ~= 0 then
         merged[#merged+1] = counting[i]
         merged[#merged+1] = held
       end

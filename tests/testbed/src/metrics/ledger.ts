@@ -61,6 +61,13 @@ export class MetricLedger {
     return this.#points;
   }
 
+  /** Streams of counts that are cumulative; levels are none. */
+  get cumulativeCounts(): number {
+    const isOne = ({ stream: { kind, temporality } }: Track) =>
+      temporality === 'cumulative' && kind !== 'level' && kind !== 'gauge';
+    return [...this.#tracks.values()].filter(isOne).length;
+  }
+
   has(identity: string): boolean {
     return this.#tracks.has(identity);
   }

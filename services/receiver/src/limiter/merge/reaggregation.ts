@@ -9,7 +9,7 @@ import { HeldPoints } from './held-points.ts';
 import type { Output } from './output-table.ts';
 import { CUT, KEEP, Plan } from './plan.ts';
 import { rewriteBody, writeHeld } from './rewrite.ts';
-import { OutputStream } from './stream.ts';
+import { NOTHING_REDUCED, OutputStream } from './stream.ts';
 import { StreamIndex } from './stream-index.ts';
 import { type Contribution, fieldOf, type Outcome, type Tracker } from './tracker.ts';
 
@@ -85,6 +85,7 @@ export class Reaggregation {
     intoHi: 0,
     wasForwarded: false,
     overflow: false,
+    converted: false,
   };
   #streams: OutputStream[] = [];
   #leaving: Leaving = 'send';
@@ -348,6 +349,7 @@ export class Reaggregation {
     contribution.intoHi = point.reducedHi;
     contribution.wasForwarded = point.wasForwarded;
     contribution.overflow = point.reduction.overflow;
+    contribution.converted = point.reduction === NOTHING_REDUCED;
     return contribution;
   }
 

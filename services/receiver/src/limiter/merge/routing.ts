@@ -14,7 +14,7 @@ import type { WriterIdentity } from './identity.ts';
 import { type Incoming, isMergeable, type Reaggregation } from './reaggregation.ts';
 import { OVERFLOW_ATTRIBUTE } from './rewrite.ts';
 import type { SourceHistory } from './source-history.ts';
-import type { OutputStream } from './stream.ts';
+import { NOTHING_REDUCED, type OutputStream } from './stream.ts';
 import type { Tracker } from './tracker.ts';
 
 /**
@@ -23,6 +23,10 @@ import type { Tracker } from './tracker.ts';
  * points do not always have the same ones looked up.
  */
 const LOOK_EVERY = 17;
+
+/** Tells a stream that goes out as deltas from the cumulative one that it was. */
+const AS_DELTA_LO = 0x2545f491;
+const AS_DELTA_HI = 0x4f6cdd1d;
 
 /** What the limiter works with; some of it is exchanged when it is configured anew. */
 export interface Parts {
@@ -61,6 +65,19 @@ export class Routing {
     this.#overflowHi = overflow.hi;
   }
 
+  /** Whether the points of the metric at hand go out as deltas, whatever is decided about it. */
+  get converts(): boolean {
+    const { options, around } = this.#parts;
+    if (options.temporality !== 'delta' || options.mode !== 'enforce') return false;
+    const { kind, temporality, isMonotonic } = around.metric;
+    return (
+      temporality === CUMULATIVE &&
+      isMergeable(kind, temporality) &&
+      kind !== GAUGE &&
+      (kind !== SUM || isMonotonic)
+    );
+  }
+
   /**
    * Decides about one point.
    * @returns false when its metric has lost a label meanwhile: ask again
@@ -81,9 +98,13 @@ export class Routing {
     if (rule && enforced && !isCumulative && !metric.overflowed && this.#joins(metric, point)) return true;
     if (enforced && this.#staysInOverflow(metric, point, isCumulative)) return true;
 
-    if (rule) point.reduction = rule;
+    // A new one for which the ledger has no room stays cumulative.
+    const converts = !point.relabelled && this.converts && !tracker.isFull(point.sourceAt);
+    if (rule && point.relabelled) point.reduction = rule;
+    else point.reduction = converts ? NOTHING_REDUCED : (rule ?? NOTHING_REDUCED);
     // A cumulative stream that keeps all its labels stays as it is: the merged one has its writer, and is another.
-    const isMerged = rule !== undefined && enforced && mergeable && (point.relabelled || !isCumulative);
+    const isMerged =
+      converts || (rule !== undefined && enforced && mergeable && (point.relabelled || !isCumulative));
     if (isMerged && isCumulative && point.sourceAt >= 0) {
       // Its source is known, so it has no stream of its own. When a point of the same stream came before it in this request, key
       // and output were looked up then. 8 % less CPU time with 1,000 sums.
@@ -93,7 +114,8 @@ export class Routing {
         return true;
       }
     }
-    if (isMerged && point.relabelled && this.#leavesItsOwnStream(metric, point, isCumulative)) return true;
+    if (isMerged && (point.relabelled || converts) && this.#leavesItsOwnStream(metric, point, isCumulative))
+      return true;
     if (isMerged && isCumulative) this.#asWritten(point);
     const slot = this.#parts.table.find(point.writtenLo, point.writtenHi);
     const counts = isCumulative && !isMerged && !point.relabelled;
@@ -143,8 +165,10 @@ export class Routing {
     const { kind, isMonotonic } = this.#parts.around.metric;
     const isLevel = kind === SUM && !isMonotonic;
     if (this.#parts.tracker.deltas && !isLevel) {
-      point.writtenLo = point.reducedLo;
-      point.writtenHi = point.reducedHi;
+      const hash = this.#hash.set(point.reducedLo, point.reducedHi);
+      const { lo, hi } = point.reduction === NOTHING_REDUCED ? hash.add(AS_DELTA_LO, AS_DELTA_HI) : hash;
+      point.writtenLo = lo;
+      point.writtenHi = hi;
       return;
     }
     const { lo, hi } = this.#hash
@@ -239,7 +263,7 @@ export class Routing {
       this.#staysByItself(point);
       return true;
     }
-    if (!isLevel && !metric.mergedCounts) changes.counts(metric);
+    if (!isLevel && !metric.mergedCounts && point.relabelled) changes.counts(metric);
     if (own >= 0) this.#freeKey(point, own);
     return true;
   }
@@ -351,7 +375,7 @@ export class Routing {
     const { around, merging, body, changes } = this.#parts;
     const { kind, temporality, isMonotonic } = around.metric;
     const isCount = temporality === CUMULATIVE && kind !== GAUGE && (kind !== SUM || isMonotonic);
-    if (isCount && !metric.mergedCounts) changes.counts(metric);
+    if (isCount && !metric.mergedCounts && point.relabelled) changes.counts(metric);
     const reason = merging.contribute(body, around, point, joined);
     if (!reason) {
       // Of levels only: others are handed over by a point of their own.

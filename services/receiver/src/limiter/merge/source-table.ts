@@ -32,6 +32,9 @@ export const GONE = 16;
 /** Its own stream was forwarded until the point that it is known by. */
 export const FORWARDED = 32;
 
+/** It goes out by itself, as deltas. */
+export const CONVERTED = 64;
+
 /** Of so many sources the one unseen for longest makes room. */
 const LOOKED_AT = 8;
 

@@ -12,7 +12,8 @@ import type { Output } from './output-table.ts';
 import type { Tracker } from './tracker.ts';
 
 const MS_NS = 1_000_000;
-const NOTHING_REDUCED: Reduction = { resourceLabels: [], pointLabels: [], overflow: false };
+/** A stream keeps all its labels. */
+export const NOTHING_REDUCED: Reduction = { resourceLabels: [], pointLabels: [], overflow: false };
 
 /** Where the first point of a stream lies in the request. */
 interface FirstPoint {
@@ -45,6 +46,9 @@ export class OutputStream {
   /** Latest time of the points. */
   timeLo = 0;
   timeHi = 0;
+  /** Earliest start of the points of a cumulative stream, 0 when none has one. */
+  #begunLo = 0;
+  #begunHi = 0;
   /** The start and time that go out, after `settle`. */
   startLo = 0;
   startHi = 0;
@@ -143,13 +147,21 @@ export class OutputStream {
       return;
     }
     const output = this.output!;
-    // An increment begins where the one before it ended.
-    const begin = output.isDelta && !output.fresh ? { lo: output.timeLo, hi: output.timeHi } : undefined;
+    this.startLo = output.startLo;
+    this.startHi = output.startHi;
+    if (output.isDelta) {
+      // An increment begins where the one before it ended, and the first one where its sources did, or this writer.
+      if (!output.fresh) {
+        this.startLo = output.timeLo;
+        this.startHi = output.timeHi;
+      } else if (lessThan(output.startLo, output.startHi, this.#begunLo, this.#begunHi)) {
+        this.startLo = this.#begunLo;
+        this.startHi = this.#begunHi;
+      }
+    }
     tracker.advance(output, this.timeLo, this.timeHi);
     this.timeLo = output.timeLo;
     this.timeHi = output.timeHi;
-    this.startLo = begin?.lo ?? output.startLo;
-    this.startHi = begin?.hi ?? output.startHi;
   }
 
   /** Takes in an earlier point of the same gauge, that is the outcome of `parts` points. Before it is settled. */
@@ -219,6 +231,12 @@ export class OutputStream {
 
   #note(point: Point): void {
     this.points++;
+    const { startLo, startHi } = point;
+    const isFirst = this.#begunLo === 0 && this.#begunHi === 0;
+    if (isFirst || lessThan(startLo, startHi, this.#begunLo, this.#begunHi)) {
+      this.#begunLo = startLo;
+      this.#begunHi = startHi;
+    }
     if (lessThan(this.timeLo, this.timeHi, point.timeLo, point.timeHi)) {
       this.timeLo = point.timeLo;
       this.timeHi = point.timeHi;

@@ -22,6 +22,7 @@ import {
   CELLS,
   CHANGED_BY,
   CLAIM_AT,
+  CONVERTED,
   FORWARDED,
   GONE,
   INTEGER,
@@ -92,6 +93,8 @@ export interface Contribution {
   wasForwarded: boolean;
   /** It goes into the overflow stream of its metric. */
   overflow: boolean;
+  /** It keeps all its labels, and goes out as deltas. */
+  converted: boolean;
 }
 
 /** A level of this writer, as it is kept over restarts. */
@@ -628,7 +631,11 @@ export class Tracker {
     const { words } = this.sources;
     if (lo !== point.timeLo || hi !== point.timeHi) this.skewed++;
     words[at + SOURCE_FLAGS] =
-      LIVE | flags | (to.overflow ? OVERFLOW : 0) | (to.wasForwarded ? FORWARDED : 0);
+      LIVE |
+      flags |
+      (to.overflow ? OVERFLOW : 0) |
+      (to.converted ? CONVERTED : 0) |
+      (to.wasForwarded ? FORWARDED : 0);
     words[at + SEEN] = this.#nowSec;
     words[at + START] = point.startLo;
     words[at + START + 1] = point.startHi;
