@@ -21,6 +21,6 @@ it.each([
 ])('a source that several receivers give back is there as it was last: %s', async (_, times) => {
   const state = new LimiterState(redis, { prefix: OPTIONS.prefix, holder: 'h', leaseMs: 1_000 });
   for (const time of times) await state.restore([[FIELD, sourceAt(time)]], 0, []);
-  const latest = times.reduce((a, b) => (a > b ? a : b));
+  const latest = [...times].sort((a, b) => (a < b ? -1 : 1)).at(-1)!;
   expect(await redis.hgetBuffer(`${OPTIONS.prefix}:limiter:sources`, FIELD)).toEqual(sourceAt(latest));
 });
