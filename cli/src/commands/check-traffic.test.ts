@@ -24,3 +24,20 @@ it('a request in protobuf is one, also when its first resource has as many bytes
     write.mockRestore();
   }
 });
+
+it('a JSON with several signals is looked at whole, and what is wrong in one is named', () => {
+  using dir = temporaryDirectory();
+  const file = join(dir.path, 'requests.json');
+  const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
+  try {
+    writeFileSync(file, '{"resourceLogs":[],"resourceSpans":[{"scopeSpans":[{"spans":[{}]}]}]}');
+    checkFileCommand([file], {});
+    expect(write).toHaveBeenCalledWith(expect.stringContaining('span_incomplete'));
+    expect(process.exitCode).toBe(3);
+  } finally {
+    process.exitCode = 0;
+    write.mockRestore();
+  }
+  writeFileSync(file, '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"abc"}]}]}]}');
+  expect(() => checkFileCommand([file], {})).toThrow(/requests\.json: .*timeUnixNano/);
+});

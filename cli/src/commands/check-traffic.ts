@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { jsonToProtobuf, type Signal, walk } from '@nrdot/otlp';
 import { CheckCounts, type CheckReport, type LiveCheckReport, RequestCheck } from '@nrdot/receiver';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
@@ -37,8 +37,7 @@ export function checkFileCommand(files: readonly string[], flags: { signal?: Sig
 
 function readFile(file: string): Buffer {
   try {
-    const bytes = readFileSync(file);
-    if (bytes.byteLength <= FILE_MAX_BYTES) return bytes;
+    if (statSync(file).size <= FILE_MAX_BYTES) return readFileSync(file);
   } catch (error) {
     throw new Error(`${file}: ${(error as Error).message}; expected a file that can be read`);
   }
@@ -66,11 +65,11 @@ function requestsOf(
     }
     return [{ signal, body: bytes }];
   }
-  const whole = requestIn(bytes);
-  if (whole) return [whole];
+  const whole = requestsIn(file, bytes);
+  if (whole) return whole;
   return linesOf(bytes).flatMap(({ line, number }) => {
-    const request = requestIn(line);
-    if (request) return [request];
+    const requests = requestsIn(`${file}:${number}`, line);
+    if (requests) return requests;
     throw new Error(
       `${file}:${number}: expected a request as OTLP JSON, with resourceSpans, resourceMetrics or resourceLogs`,
     );
@@ -86,15 +85,23 @@ function isProtobuf(signal: Signal, bytes: Buffer): boolean {
   }
 }
 
-function requestIn(json: Buffer): { signal: Signal; body: Buffer } | undefined {
+/**
+ * What is of any signal in one JSON; undefined when it is none, or nothing of OTLP.
+ * @throws Error that names the place and the field that is wrong
+ */
+function requestsIn(place: string, json: Buffer): { signal: Signal; body: Buffer }[] | undefined {
+  let names: string[];
   try {
-    const [name] = Object.keys(JSON.parse(json.toString('utf8')) as object).filter((key) =>
-      Object.hasOwn(RESOURCES, key),
-    );
-    const signal = name === undefined ? undefined : RESOURCES[name];
-    return signal && { signal, body: jsonToProtobuf(signal, json) };
+    names = Object.keys(JSON.parse(json.toString('utf8')) as object);
   } catch {
     return undefined;
+  }
+  const signals = new Set(names.flatMap((name) => (Object.hasOwn(RESOURCES, name) ? RESOURCES[name]! : [])));
+  if (signals.size === 0) return undefined;
+  try {
+    return [...signals].map((signal) => ({ signal, body: jsonToProtobuf(signal, json) }));
+  } catch (error) {
+    throw new Error(`${place}: ${(error as Error).message}`);
   }
 }
 
