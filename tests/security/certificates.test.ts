@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { TLSSocket } from 'node:tls';
-import { loadConfig } from '@nrdot/config';
+import { loadConfig, warningsOf } from '@nrdot/config';
 import { CertificateWatch, followCertificate } from '@nrdot/service';
 import { createLogger, MetricsRegistry, type Transition, Transitions } from '@nrdot/telemetry';
 import { waitUntil } from '@nrdot/testbed';
@@ -218,4 +218,47 @@ describe('a watch over the certificates of a process', () => {
     expect(Number(seconds) * 1000 - Date.now()).toBeGreaterThan(86_400_000);
     expect(text).not.toContain('use="dlq"');
   });
+});
+
+it('a receiver shows the certificate that the dlq asks for, and a configuration without one is warned of', async () => {
+  use('first');
+  const asking = { ...pair('first'), ca: authorities(), requestCert: true, rejectUnauthorized: true };
+  const server = createServer(
+    asking,
+    (request, response) => void request.resume().on('end', () => response.end()),
+  );
+  const url = await listening(server);
+  const batch = {
+    id: 'b',
+    signal: 'logs',
+    class: 'normal',
+    origin: 'live',
+    encoding: 'identity',
+    items: 1,
+    receivedAt: 1,
+  };
+  const kept = (own: object) => {
+    const client = new DlqClient(url, { caFile: at('first.crt'), ...own });
+    return client
+      .store({ ...batch, payload: Buffer.from('x') } as never)
+      .then(
+        () => true,
+        () => false,
+      )
+      .finally(() => client.close());
+  };
+  expect(await kept({})).toBe(false);
+  expect(await kept({ certFile: at('second.crt'), keyFile: at('second.key') })).toBe(true);
+  server.closeAllConnections();
+  server.close();
+  const warned = (more: string) =>
+    warningsOf(
+      loadConfig({
+        text: `dlq: {tls: {cert_file: a, key_file: b, client_ca_file: c}${more}}`,
+        file: 'nrdot.yaml',
+        env: {},
+      }).config,
+    );
+  expect(warned('')).toEqual([expect.stringContaining('dlq.cert_file')]);
+  expect(warned(', cert_file: d, key_file: e')).toEqual([]);
 });

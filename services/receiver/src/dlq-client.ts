@@ -16,6 +16,9 @@ export interface DlqClientOptions {
   token?: string | undefined;
   /** Certificates to trust, PEM; the system's when absent. */
   caFile?: string | undefined;
+  /** What is shown to a dlq that asks for a certificate, PEM. */
+  certFile?: string | undefined;
+  keyFile?: string | undefined;
 }
 
 /** Hands batches to the dlq over HTTP, for when Redis can't take them. */
@@ -36,12 +39,21 @@ export class DlqClient {
     return this.#url.startsWith('https:');
   }
 
+  /** As they are now: a connection made with a renewed one is another to the agent. */
+  #certificates(): { ca?: Buffer; cert?: Buffer; key?: Buffer } {
+    const { caFile, certFile, keyFile } = this.#options;
+    return {
+      ...(caFile ? { ca: readFileSync(caFile) } : {}),
+      ...(certFile && keyFile ? { cert: readFileSync(certFile), key: readFileSync(keyFile) } : {}),
+    };
+  }
+
   /**
    * @returns when the batch is on the dlq's disk
    * @throws Error when the dlq can't be reached or does not take it
    */
   store(batch: Batch): Promise<void> {
-    const { token, caFile } = this.#options;
+    const { token } = this.#options;
     return new Promise((resolve, reject) => {
       const ask = this.#isTls ? tlsRequest : httpRequest;
       const request = ask(
@@ -49,8 +61,7 @@ export class DlqClient {
         {
           method: 'POST',
           agent: this.#agent,
-          // As it is now: a connection made with a renewed one is another to the agent.
-          ...(this.#isTls && caFile ? { ca: readFileSync(caFile) } : {}),
+          ...(this.#isTls ? this.#certificates() : {}),
           headers: {
             ...(token ? { authorization: `Bearer ${token}` } : {}),
             'content-type': 'application/octet-stream',

@@ -41,7 +41,12 @@ export async function startReceiver(
   const host = hostFor(processHost, 'receiver');
   const { receiver: options } = config;
   const dlq = dlqUrl
-    ? new DlqClient(dlqUrl, { token: config.dlq.token?.reveal(), caFile: config.dlq.caFile })
+    ? new DlqClient(dlqUrl, {
+        token: config.dlq.token?.reveal(),
+        caFile: config.dlq.caFile,
+        certFile: config.dlq.certFile,
+        keyFile: config.dlq.keyFile,
+      })
     : undefined;
   const meanwhile = dlq ? 'batches go to the dlq' : 'clients get 503';
   const { link, store, notReady } = openStore(config, host, 'producer', 'receiver', meanwhile);

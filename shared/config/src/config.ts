@@ -143,6 +143,8 @@ export function configOf(parsed: ParsedOptions) {
       token: dlq.token ?? admin.token,
       tls: serverTlsOf(dlq.tls),
       caFile: dlq.ca_file,
+      certFile: dlq.cert_file,
+      keyFile: dlq.key_file,
       url: dlq.url,
       capacityBytes: dlq.capacity,
       reserveBytes: dlq.reserve,

@@ -642,6 +642,7 @@ function crossCheck(
     ['receiver.tls', config.receiver.tls],
     ['admin.tls', config.admin.tls],
     ['dlq.tls', dlq.tls],
+    ['dlq', { certFile: dlq.certFile, keyFile: dlq.keyFile }],
     ['exporter.tls', exporter.tls],
     ['redis.tls', redis.tls],
   ] as const) {
@@ -681,7 +682,7 @@ function filesOf({ receiver, admin, dlq, exporter, redis }: Config): [path: stri
     ...of('receiver.tls', receiver.tls),
     ...of('admin.tls', admin.tls),
     ...of('dlq.tls', dlq.tls),
-    ...of('dlq', { caFile: dlq.caFile }),
+    ...of('dlq', { caFile: dlq.caFile, certFile: dlq.certFile, keyFile: dlq.keyFile }),
     ...of('exporter.tls', exporter.tls),
     ...of('redis.tls', redis.tls),
   ].flatMap(([option, file]) => (file === undefined ? [] : [[option, file] as [string, string]]));

@@ -417,6 +417,8 @@ export const schema = section('NRDOT+', {
     ca_file: optionalPath(
       "Certificates by which receivers trust an https:// url, PEM; the system's when absent.",
     ),
+    cert_file: optionalPath('Certificate that receivers show there, PEM; needed with tls.client_ca_file.'),
+    key_file: optionalPath('Its key, PEM.'),
     url: optionalText('Where receivers find it; in one process it is found without.'),
     capacity: size('15GiB', 'Most bytes on disk.'),
     reserve: size('64MiB', 'Kept free on the disk, so that deletion and checkpoints always work.'),
