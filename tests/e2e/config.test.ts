@@ -151,6 +151,12 @@ const LIVE: Record<string, [value: unknown, shown: () => Promise<unknown>]> = {
       expect(replay.bytesPerSecond).toBe(2 ** 20);
     },
   ],
+  'check.sample': [
+    0.5,
+    async () => {
+      expect(await get('/api/check')).toMatchObject({ sample: 0.5 });
+    },
+  ],
 };
 
 describe('options that are live', () => {
