@@ -71,6 +71,9 @@ describe.each(shapes)('$signal: $name', ({ signal, make }) => {
 
   it('split', () => over(400, (body) => product.splitRequest(signal, body)));
 
+  it('cut into pieces', () =>
+    over(400, (body) => product.cutRequest(signal, body, (describing) => Math.max(100, 2 * describing))));
+
   it('split down to the last item', () =>
     over(60, (body) => {
       const apart = (part: Buffer): void => product.splitRequest(signal, part)?.forEach(apart);

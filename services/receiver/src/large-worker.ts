@@ -1,27 +1,17 @@
 import { parentPort } from 'node:worker_threads';
-import { describingBytes, OtlpError, type Signal, splitRequest, walk } from '@nrdot/otlp';
-import {
-  DESCRIBING_MAX_BYTES,
-  type LargeAnswer,
-  type LargePiece,
-  type LargeRequest,
-  LIMITED_MAX_BYTES,
-} from './large-request.ts';
+import { cutRequest, describingBytes, OtlpError, type Signal, walk } from '@nrdot/otlp';
+import { type LargeAnswer, type LargePiece, type LargeRequest, LIMITED_MAX_BYTES } from './large-request.ts';
 import { soundProtobuf } from './sound.ts';
 
 /** Cuts down to where a piece can be looked at in some ms, or is one item. */
 const PIECE_MAX_BYTES = 128 * 1024;
-/** What describes all of a piece may be the larger part of it: then its halves are hardly smaller, and there would be many. */
-const MUCH_SMALLER = 0.75;
-/** What the copies of that may add, in sizes of the request. */
-const GROWTH_MAX = 3;
 
 /** The thread that reads large requests, so that the event loop does not have to. */
 parentPort!.on('message', ({ signal, format, decoded, options }: LargeRequest) => {
   let answer: LargeAnswer;
   try {
     const sound = soundProtobuf(signal, format, bufferOf(decoded), options);
-    const pieces = sound.items > 0 ? cut(signal, sound.body) : [];
+    const pieces = sound.items > 0 ? cutRequest(signal, sound.body, sizeFor(signal)) : [];
     const { items, rejected, message } = sound;
     answer = {
       items,
@@ -44,21 +34,15 @@ parentPort!.on('message', ({ signal, format, decoded, options }: LargeRequest) =
   );
 });
 
-/** The request in pieces, in order. */
-function cut(signal: Signal, body: Buffer): Buffer[] {
-  const pieces: Buffer[] = [];
-  const left = [body];
-  let growth = body.byteLength * GROWTH_MAX;
-  for (let part = left.pop(); part; part = left.pop()) {
-    const halves = part.byteLength > PIECE_MAX_BYTES ? splitRequest(signal, part) : undefined;
-    const added = halves ? halves[0].byteLength + halves[1].byteLength - part.byteLength : 0;
-    const isTooLarge = part.byteLength > (signal === 'metrics' ? LIMITED_MAX_BYTES : DESCRIBING_MAX_BYTES);
-    if (halves && added <= growth && (isTooLarge || halves[0].byteLength < part.byteLength * MUCH_SMALLER)) {
-      growth -= added;
-      left.push(halves[1], halves[0]);
-    } else pieces.push(part);
-  }
-  return pieces;
+/**
+ * How large a piece may be, by what describes its items. That may be the larger part of a small piece, and there would be many; so it
+ * has as many bytes of items, but where the limiter would not read it.
+ */
+function sizeFor(signal: Signal): (describing: number) => number {
+  return (describing) => {
+    const most = signal === 'metrics' && describing < LIMITED_MAX_BYTES ? LIMITED_MAX_BYTES : 2 * describing;
+    return Math.max(PIECE_MAX_BYTES, Math.min(2 * describing, most));
+  };
 }
 
 function bufferOf(bytes: Uint8Array): Buffer {

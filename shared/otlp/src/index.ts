@@ -1,4 +1,5 @@
 export * from './content.ts';
+export { cutRequest } from './cut.ts';
 export * from './error.ts';
 export * from './fields.ts';
 export * from './join.ts';
@@ -9,5 +10,5 @@ export * from './repair.ts';
 export * from './response.ts';
 export * from './schema.ts';
 export * from './signal.ts';
-export * from './split.ts';
+export { describingBytes, divideRequest, splitRequest } from './split.ts';
 export * from './walk.ts';

@@ -2,7 +2,7 @@ import { FieldCursor } from './fields.ts';
 import type { Signal } from './signal.ts';
 
 /** From request to item: which fields of each level lead down. Metrics have two levels more than the others. */
-const LEVELS: Readonly<Record<Signal, readonly (readonly number[])[] | undefined>> = {
+export const LEVELS: Readonly<Record<Signal, readonly (readonly number[])[] | undefined>> = {
   traces: [[1], [2], [2]],
   logs: [[1], [2], [2]],
   metrics: [[1], [2], [2], [5, 7, 9, 10, 11], [1]],
@@ -172,7 +172,7 @@ function withoutChildren(
   return others;
 }
 
-function itemsOf(
+export function itemsOf(
   bytes: Uint8Array,
   { start, end }: FieldCursor,
   levels: readonly (readonly number[])[],
@@ -211,6 +211,14 @@ function sumOfItems(
       : sumOfItems(bytes, cursor.start, cursor.end, levels, level + 1, of);
   }
   return sum;
+}
+
+/** What of a message does not lead to items. */
+export function otherFields(bytes: Uint8Array, start: number, end: number, down: readonly number[]): Buffer {
+  let otherBytes = 0;
+  const cursor = new FieldCursor().reset(bytes, start, end);
+  while (cursor.next()) if (!down.includes(cursor.number)) otherBytes += cursor.end - cursor.tagStart;
+  return withoutChildren(bytes, start, end, down, otherBytes);
 }
 
 function tagged(number: number, content: Buffer): Buffer[] {

@@ -1,0 +1,64 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { field } from '../../../tests/cost/shapes.ts';
+import { request, WALKED, type WalkedSignal } from '../test/arbitrary.ts';
+import { cutRequest } from './cut.ts';
+import { protobufToJson } from './json-writer.ts';
+import { describingBytes } from './split.ts';
+import { walk } from './walk.ts';
+
+type Tree = { [key: string]: unknown };
+
+/** Lengths are counted as if each took the bytes of the longest. */
+const HEADS_BYTES = 30;
+
+const DOWN =
+  /^(resourceSpans|resourceLogs|resourceMetrics|scopeSpans|scopeLogs|scopeMetrics|spans|logRecords|metrics|gauge|sum|histogram|exponentialHistogram|summary|dataPoints)$/;
+
+/** Each item with all that describes it, in order. */
+function itemsOf(signal: WalkedSignal, body: Uint8Array): string[] {
+  const found: string[] = [];
+  const visit = (message: Tree, above: Tree[], levels: number) => {
+    if (levels === 0) {
+      found.push(JSON.stringify([...above, message]));
+      return;
+    }
+    const others = Object.fromEntries(Object.entries(message).filter(([key]) => !DOWN.test(key)));
+    for (const [key, children] of Object.entries(message))
+      if (DOWN.test(key))
+        for (const child of [children].flat() as Tree[]) visit(child, [...above, others], levels - 1);
+  };
+  visit(JSON.parse(protobufToJson(signal, body)!), [], signal === 'metrics' ? 5 : 3);
+  return found;
+}
+
+describe('cutRequest', () => {
+  for (const signal of WALKED) {
+    it(`cuts ${signal} into pieces that have every item once, in order, with what describes it`, () => {
+      fc.assert(
+        fc.property(request(signal), fc.integer({ min: 1, max: 500 }), ({ bytes }, size) => {
+          const sizeOf = (describing: number) => Math.max(size, 2 * describing);
+          const pieces = cutRequest(signal, Buffer.from(bytes), sizeOf);
+          for (const piece of pieces) {
+            const { items } = walk(signal, piece);
+            if (items > 1 && pieces.length > 1)
+              expect(piece.byteLength).toBeLessThanOrEqual(
+                sizeOf(describingBytes(signal, piece) + HEADS_BYTES),
+              );
+          }
+          expect(pieces.flatMap((piece) => itemsOf(signal, piece))).toEqual(itemsOf(signal, bytes));
+        }),
+        { numRuns: 300, endOnFailure: true },
+      );
+    });
+  }
+
+  it('keeps together what would be many times as large with its copies', () => {
+    const resource = field(1, field(1, field(1, Buffer.alloc(100, 'x'))));
+    const body = field(1, resource, field(2, Buffer.alloc(100, Buffer.from([0x12, 0]))));
+    const pieces = cutRequest('logs', body, () => 1);
+    const bytes = pieces.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    expect(bytes).toBeLessThan(5 * body.byteLength);
+    expect(pieces.reduce((sum, piece) => sum + walk('logs', piece).items, 0)).toBe(50);
+  });
+});
