@@ -2,7 +2,9 @@ import { isUtf8 } from 'node:buffer';
 import {
   type BodyFormat,
   type InvalidUtf8,
-  jsonToProtobuf,
+  plural,
+  readJson,
+  SIGNALS,
   type Signal,
   type Sound,
   soundRequest,
@@ -26,5 +28,13 @@ export function soundProtobuf(
   const text =
     invalidUtf8 === 'replace' && !isUtf8(decoded) ? Buffer.from(decoded.toString('utf8')) : decoded;
   const lenient = invalidUtf8 !== 'reject_request' || isUtf8(decoded);
-  return soundRequest(signal, jsonToProtobuf(signal, text, { maxDepth, lenient }), options);
+  const { body, rejected, message } = readJson(signal, text, { maxDepth, lenient });
+  const sound = soundRequest(signal, body, options);
+  if (message === '') return sound;
+  const said = `rejected ${plural(rejected, SIGNALS[signal].item)} with a bad value; the first: ${message}`;
+  return {
+    ...sound,
+    rejected: sound.rejected + rejected,
+    message: [said, sound.message].filter(Boolean).join('. '),
+  };
 }

@@ -119,6 +119,16 @@ describe('jsonToProtobuf', () => {
       ['"attributes":{}', `${path}.attributes: expected "["`],
       ['"name":"a","name":"b"', `${path}.name: the field is given twice`],
       ['"name":"\\x"', `${path}.name: a string has an escape`],
+      ['"name":"\\ud800"', `${path}.name: a string has half of a surrogate pair`],
+      ['"kind":2147483648', `${path}.kind: expected an enum, from`],
+      [
+        '"attributes":[{"value":{"doubleValue":1e999}}]',
+        `${path}.attributes[0].value.doubleValue: the number does not fit`,
+      ],
+      [
+        '"attributes":[{"value":{"intValue":1,"boolValue":true}}]',
+        `${path}.attributes[0].value.boolValue: expected one field of the oneof "value"`,
+      ],
     ] as const) {
       expect(fault(at(field)).message).toContain(message);
     }

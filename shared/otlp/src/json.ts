@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { GRPC, OtlpError } from './error.ts';
 import { JsonReader } from './json-reader.ts';
-import { type Field, isScalar, jsonName, MESSAGES, messageIndex } from './schema.ts';
+import { type Field, isScalar, jsonName, leadsToItems, MESSAGES, messageIndex } from './schema.ts';
 import { SIGNALS, type Signal } from './signal.ts';
 import type { WalkOptions } from './walk.ts';
 import { WireWriter } from './wire-writer.ts';
@@ -19,6 +19,10 @@ interface JsonField extends Field {
   child: number;
   /** Which field of its message, for finding one that is given twice. */
   bit: number;
+  /** The others of its oneof. */
+  rivals: number;
+  /** It is an item, or holds some: it can be left out alone. */
+  isBranch: boolean;
 }
 
 const LENGTH_DELIMITED = 2;
@@ -45,6 +49,12 @@ const FIELDS: readonly ReadonlyMap<string, JsonField>[] = MESSAGES.map((message)
       packed,
       child: scalar ? -1 : messageIndex(field.type),
       bit: 1 << bit,
+      rivals: message.fields.reduce(
+        (bits, { oneof }, i) =>
+          oneof !== undefined && oneof === field.oneof && i !== bit ? bits | (1 << i) : bits,
+        0,
+      ),
+      isBranch: !scalar && leadsToItems(messageIndex(field.type)),
     };
     byName.set(field.name, known);
     byName.set(jsonName(field.name), known);
@@ -62,9 +72,17 @@ const INTEGER_MAX_CHARS = 100;
 export interface JsonOptions extends WalkOptions {
   /**
    * Passes on as they are what may be wrong with single items, for `inspect` to find: strings that are not UTF-8, and ids that
-   * are none, as ids of a wrong length.
+   * are none, as ids of a wrong length. An item with another value that is none of its type is left out.
    */
   lenient?: boolean;
+}
+
+export interface FromJson {
+  body: Buffer;
+  /** Items that were left out. */
+  rejected: number;
+  /** Where the first bad value was, and what was expected there; empty when there was none. */
+  message: string;
 }
 
 /**
@@ -73,6 +91,11 @@ export interface JsonOptions extends WalkOptions {
  * @throws OtlpError 400 that names the JSON path and what was expected there
  */
 export function jsonToProtobuf(signal: Signal, body: Buffer, options: JsonOptions = {}): Buffer {
+  return readJson(signal, body, options).body;
+}
+
+/** The same, and says what `lenient` has left out. */
+export function readJson(signal: Signal, body: Buffer, options: JsonOptions): FromJson {
   const { request, path } = SIGNALS[signal];
   if (request === undefined) {
     throw new OtlpError({
@@ -97,6 +120,11 @@ class Converter {
   #high = 0;
 
   readonly #lenient: boolean;
+  /** Whether something is wrong with the item, or what holds items, that is being read. */
+  #isBad = false;
+  #firstBad = '';
+  #items = 0;
+  #rejected = 0;
 
   constructor(body: Buffer, maxDepth: number, lenient: boolean) {
     this.#lenient = lenient;
@@ -105,10 +133,17 @@ class Converter {
     this.#depthLeft = maxDepth;
   }
 
-  convert(message: number): Buffer {
+  convert(message: number): FromJson {
     this.#message(message);
     this.#in.finish();
-    return this.#out.finish();
+    return { body: this.#out.finish(), rejected: this.#rejected, message: this.#firstBad };
+  }
+
+  /** A value was read that is none of its type: a matter of the item that it is in, or of all below what it describes. */
+  #bad(message: string): void {
+    if (!this.#lenient) this.#in.fail(message);
+    this.#firstBad ||= `${this.#where()}: ${message}`;
+    this.#isBad = true;
   }
 
   #where(): string {
@@ -139,6 +174,7 @@ class Converter {
           continue;
         }
         if (seen & field.bit) input.fail('the field is given twice');
+        if (seen & field.rivals) this.#bad(`expected one field of the oneof "${field.oneof}"`);
         seen |= field.bit;
         this.#field(field);
         this.#path.pop();
@@ -187,6 +223,24 @@ class Converter {
   }
 
   #element(field: JsonField): void {
+    if (field.isBranch) this.#branch(field);
+    else this.#whole(field);
+  }
+
+  #branch(field: JsonField): void {
+    const isBad = this.#isBad;
+    const before = { length: this.#out.length, rejected: this.#rejected, items: this.#items };
+    this.#isBad = false;
+    this.#whole(field);
+    if (MESSAGES[field.child]!.item) this.#items++;
+    if (this.#isBad) {
+      this.#out.truncate(before.length);
+      this.#rejected = before.rejected + this.#items - before.items;
+    }
+    this.#isBad = isBad;
+  }
+
+  #whole(field: JsonField): void {
     this.#out.varint(field.tag);
     if (field.child < 0) {
       this.#scalar(field);
@@ -206,7 +260,8 @@ class Converter {
         if (!input.string()) input.fail('expected a string');
         if (input.escaped && (input.isUtf8 || isUtf8(input.bytes.subarray(input.start, input.end)))) {
           const text = input.text();
-          out.text(text);
+          if (text.isWellFormed()) out.text(text);
+          else this.#halfPairs(text);
           return text === '';
         }
         out.bytes(input.bytes, input.start, input.end);
@@ -256,14 +311,24 @@ class Converter {
     return this.#low === 0 && this.#high === 0;
   }
 
+  /** Half of a surrogate pair is no character: a byte that is no UTF-8 stands for it, and is treated as such. */
+  #halfPairs(text: string): void {
+    if (!this.#lenient) this.#in.fail('a string has half of a surrogate pair');
+    const parts = text
+      .split(/\p{Surrogate}/u)
+      .flatMap((part, i) => [Buffer.from(i > 0 ? [0xff] : []), Buffer.from(part)]);
+    const bytes = Buffer.concat(parts);
+    this.#out.bytes(bytes, 0, bytes.byteLength);
+  }
+
   #enum(field: JsonField): boolean {
     const input = this.#in;
     if (input.string()) {
       const value = Object.hasOwn(field.values ?? {}, input.text())
         ? field.values?.[input.text()]
         : undefined;
-      if (value === undefined) return input.fail("expected an integer, or one of the enum's names");
-      this.#out.varint(value);
+      if (value === undefined) this.#bad("expected an integer, or one of the enum's names");
+      this.#out.varint(value ?? 0);
       return value === 0;
     }
     this.#integer('enum', -(2 ** 31), 2 ** 31 - 1);
@@ -274,7 +339,10 @@ class Converter {
   #integer(type: string, min: number, max: number): void {
     this.#integer64(min < 0);
     const value = (this.#high | 0) * TWO32 + this.#low;
-    if (value < min || value > max) this.#in.fail(`expected a ${type}, from ${min} to ${max}`);
+    if (value >= min && value <= max) return;
+    this.#bad(`expected ${type === 'enum' ? 'an' : 'a'} ${type}, from ${min} to ${max}`);
+    this.#low = 0;
+    this.#high = 0;
   }
 
   /** Reads a 64-bit integer, bare or in quotes, into its two halves. */
@@ -307,9 +375,9 @@ class Converter {
   }
 
   #sign(low: number, high: number, negative: boolean, signed: boolean): void {
-    if (!signed && negative && (low !== 0 || high !== 0)) this.#outOfRange(signed);
-    if (signed && (high > 2 ** 31 || (high === 2 ** 31 && (low > 0 || !negative)))) this.#outOfRange(signed);
-    if (negative) {
+    const isTooLarge = high > 2 ** 31 || (high === 2 ** 31 && (low > 0 || !negative));
+    if (signed ? isTooLarge : negative && (low !== 0 || high !== 0)) this.#outOfRange(signed);
+    else if (negative) {
       // Two's complement.
       this.#low = (~low + 1) >>> 0;
       this.#high = (~high + (low === 0 ? 1 : 0)) >>> 0;
@@ -330,36 +398,51 @@ class Converter {
     const [, sign, whole, fraction = '', exponent = '0'] =
       /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text) ?? [];
     const isCut = input.end - input.start > INTEGER_MAX_CHARS;
-    if (whole === undefined || isCut) input.fail(`"${text.slice(0, 40)}" is no integer; expected one`);
+    const none = `"${text.slice(0, 40)}" is no integer; expected one`;
+    if (whole === undefined || isCut) {
+      this.#badInteger(none);
+      return;
+    }
     // The digits, and where in them the point is.
     const digits = (whole + fraction).replace(/^0+/, '');
     const point = digits.length - fraction.length + Number(exponent);
-    if (/[1-9]/.test(digits.slice(Math.max(0, point)))) {
-      input.fail(`"${text.slice(0, 40)}" is no integer; expected one`);
-    }
-    if (digits !== '' && point > UINT64_DIGITS) this.#outOfRange(signed);
-    const value = digits === '' || point <= 0 ? 0n : BigInt(digits.slice(0, point).padEnd(point, '0'));
-    if (value >> 64n) this.#outOfRange(signed);
-    this.#sign(Number(value & 0xffffffffn), Number(value >> 32n), sign === '-', signed);
+    const isZero = digits === '' || point <= 0;
+    const isTooLong = digits !== '' && point > UINT64_DIGITS;
+    const value = isZero || isTooLong ? 0n : BigInt(digits.slice(0, point).padEnd(point, '0'));
+    if (/[1-9]/.test(digits.slice(Math.max(0, point)))) this.#badInteger(none);
+    else if (isTooLong || value >> 64n) this.#outOfRange(signed);
+    else this.#sign(Number(value & 0xffffffffn), Number(value >> 32n), sign === '-', signed);
   }
 
-  #outOfRange(signed: boolean): never {
-    return this.#in.fail(
+  #outOfRange(signed: boolean): void {
+    this.#badInteger(
       `the integer does not fit; expected ${signed ? 'a signed' : 'an unsigned'} one of 64 bits`,
     );
   }
 
+  #badInteger(message: string): void {
+    this.#bad(message);
+    this.#low = 0;
+    this.#high = 0;
+  }
+
   #double(): number {
     const input = this.#in;
-    if (input.number()) return Number(input.bytes.toString('latin1', input.start, input.end));
+    if (input.number()) return this.#finite(input.bytes.toString('latin1', input.start, input.end));
     if (input.string()) {
       const text = input.text();
       if (text === 'NaN') return Number.NaN;
       if (text === 'Infinity') return Number.POSITIVE_INFINITY;
       if (text === '-Infinity') return Number.NEGATIVE_INFINITY;
-      if (/^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(text)) return Number(text);
+      if (/^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(text)) return this.#finite(text);
     }
     return input.fail('expected a number, "NaN", "Infinity" or "-Infinity"');
+  }
+
+  #finite(text: string): number {
+    const value = Number(text);
+    if (!Number.isFinite(value)) this.#bad('the number does not fit; expected one that a double can hold');
+    return value;
   }
 
   #hex(idBytes: number): boolean {

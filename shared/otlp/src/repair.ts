@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { FieldCursor } from './fields.ts';
 import { exponentialContradicts, histogramContradicts } from './histogram-counts.ts';
 import { pathTo } from './path.ts';
-import { type Field, isScalar, MESSAGES, messageIndex } from './schema.ts';
+import { type Field, isScalar, leadsToItems, MESSAGES, messageIndex } from './schema.ts';
 import { SIGNALS, type Signal } from './signal.ts';
 import { inspect, type WalkOptions, walk } from './walk.ts';
 import { WireWriter } from './wire-writer.ts';
@@ -74,21 +74,6 @@ const FIELDS: readonly ReadonlyMap<number, RepairField>[] = MESSAGES.map(
       }),
     ),
 );
-
-function leadsToItems(message: number): boolean {
-  const { item, fields } = MESSAGES[message]!;
-  // Values hold values; no item is below them.
-  return (
-    item ||
-    fields.some(
-      ({ type }) =>
-        !isScalar(type) &&
-        !/Value|Attribute/.test(type) &&
-        messageIndex(type) !== message &&
-        leadsToItems(messageIndex(type)),
-    )
-  );
-}
 
 const HISTOGRAM_POINT = messageIndex('HistogramDataPoint');
 const EXPONENTIAL_POINT = messageIndex('ExponentialHistogramDataPoint');
@@ -227,6 +212,6 @@ function countItems(body: Uint8Array, start: number, end: number, message: numbe
   return items;
 }
 
-function plural(count: number, what: string): string {
+export function plural(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? '' : 's'}`;
 }

@@ -251,6 +251,22 @@ export function messageIndex(name: string): number {
   return index;
 }
 
+/** Whether it is an item, or has some below. */
+export function leadsToItems(message: number): boolean {
+  const { item, fields } = MESSAGES[message]!;
+  // Values hold values; no item is below them.
+  return (
+    item ||
+    fields.some(
+      ({ type }) =>
+        !isScalar(type) &&
+        !/Value|Attribute/.test(type) &&
+        messageIndex(type) !== message &&
+        leadsToItems(messageIndex(type)),
+    )
+  );
+}
+
 function parseField(line: string): Field {
   const [number, name, type, ...marks] = line.trim().split(' ');
   if (!number || !name || !type) throw new Error(`schema: "${line}" is no field`);
