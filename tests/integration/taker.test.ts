@@ -99,6 +99,31 @@ it('gives jobs with their payloads, tries again what asks for it, and leaves not
   own.redis.disconnect();
 });
 
+it('gives metrics only when replicas have them: what a failover takes back must not have left', async () => {
+  const own = new Store(open(), { ...OPTIONS, replicas: { least: 1, waitMs: 50 } });
+  const seen: string[] = [];
+  const consumer = taker(own, async (job) => {
+    seen.push(job.data.signal);
+    await deliver(own)(job);
+  });
+  await exportBatches({ ...batch(), signal: 'metrics' });
+  await exportBatches(batch());
+  await untilDelivered(10);
+  await waitUntil(async () => (await store.redis.zcard(`${PREFIX}:export:delayed`)) > 0, {
+    what: 'metrics wait for a replica',
+  });
+  expect(seen).toEqual(['traces']);
+  using place = temporaryDirectory();
+  await using _ = await TestRedis.start({
+    dir: place.path,
+    args: ['--replicaof', '127.0.0.1', String(server.port), '--repl-diskless-sync-delay', '0'],
+  });
+  await untilDelivered(20);
+  expect(seen.filter((signal) => signal === 'metrics')).toHaveLength(1);
+  await consumer.close(5_000);
+  own.redis.disconnect();
+});
+
 it('holds no more bytes than it may, but for one larger job alone', async () => {
   let underWay = 0;
   const most: number[] = [];

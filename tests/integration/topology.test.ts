@@ -108,11 +108,13 @@ describe('the queues', () => {
       new Store(connection, { ...OPTIONS, replicas: { least: 1, waitMs } });
     await waitUntil(async () => (await connection.ping()) === 'PONG', { what: 'Redis answered' });
     expect(await storeThatWaits(10_000).enqueue([[batch()]], Date.now())).toEqual([['queued']]);
+    await storeThatWaits(10_000).onReplicas();
     const store = storeThatWaits(200);
     await using away = await redis.withoutReplica();
     void away;
     await expect(store.enqueue([[batch()]], Date.now())).rejects.toThrow(NotReplicated);
     await expect(store.book({ id: 'x', counts: { accepted: 1 } })).rejects.toThrow(NotReplicated);
+    await expect(store.onReplicas()).rejects.toThrow(NotReplicated);
     // What is replayed is on the disk still.
     expect(await store.enqueue([[{ ...batch(), origin: 'replay' }]], Date.now())).toEqual([['queued']]);
     connection.disconnect();

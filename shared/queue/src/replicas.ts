@@ -24,12 +24,37 @@ export class NotReplicated extends Error {
 export async function onReplicas<T>(
   redis: RedisConnection,
   prefix: string,
-  { least, waitMs }: ReplicaOptions,
+  replicas: ReplicaOptions,
   write: () => Promise<T>,
 ): Promise<T> {
+  const written = await writingOn(redis, prefix, replicas, write);
+  await written.onReplicas();
+  return written.result;
+}
+
+/**
+ * Makes a write of which replicas can be awaited afterwards.
+ * @throws what the write throws
+ */
+export async function writingOn<T>(
+  redis: RedisConnection,
+  prefix: string,
+  replicas: ReplicaOptions,
+  write: () => Promise<T>,
+): Promise<{ result: T; onReplicas: () => Promise<void> }> {
   const primary = await primaryOf(redis, prefix);
   const connection = primary?.stream;
-  const written = await write();
+  const result = await write();
+  return { result, onReplicas: () => untilReplicated(redis, prefix, replicas, primary, connection) };
+}
+
+async function untilReplicated(
+  redis: RedisConnection,
+  prefix: string,
+  { least, waitMs }: ReplicaOptions,
+  primary: Redis | undefined,
+  connection: Redis['stream'] | undefined,
+): Promise<void> {
   const same = async () => (await primaryOf(redis, prefix)) === primary && primary?.stream === connection;
   if (!primary || !connection || !(await same()))
     throw new NotReplicated('the connection to Redis changed during a write');
@@ -39,7 +64,6 @@ export async function onReplicas<T>(
     throw new NotReplicated(
       `${have} replicas of Redis have a write; expected ${least} within ${waitMs} ms (redis.min_replicas)`,
     );
-  return written;
 }
 
 /** The connection on which keys with this prefix are written now. */

@@ -123,6 +123,11 @@ export interface Taken {
   heldBack: number;
   /** Until the next delayed job, in ms; negative when there is none. */
   nextInMs: number;
+  /**
+   * Resolves when as many replicas have all of this as are asked for, if any are.
+   * @throws NotReplicated
+   */
+  onReplicas?: () => Promise<void>;
 }
 
 /** What a script does; each call is one round trip. */

@@ -60,6 +60,14 @@ export abstract class StoreState {
     return replicas ? onReplicas(this.redis, this.keys.prefix, replicas, write) : write();
   }
 
+  /**
+   * Resolves when replicas have what was read and written before, at once where none are asked for.
+   * @throws NotReplicated, or that this Redis takes no writes
+   */
+  async onReplicas(): Promise<void> {
+    if (this.options.replicas) await this.kept(() => this.redis.set(this.keys.fence, 1));
+  }
+
   /** The state of each signal's breaker. */
   async breakers(): Promise<Breaker[]> {
     const signals = Object.keys(SIGNALS) as Signal[];
@@ -121,7 +129,7 @@ export abstract class StoreState {
       this.scripts.nrdotReadOutcomes(outcomes, outcomesForgotten, from, limit),
     );
     // What is done leaves the disk: in a failover Redis must not go back to where it still needed it.
-    if (lines.length > 0) await this.kept(() => this.redis.set(this.keys.fence, lines.length));
+    if (lines.length > 0) await this.onReplicas();
     return {
       outcomes: lines.map(outcomeIn),
       first,

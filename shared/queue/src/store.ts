@@ -9,6 +9,7 @@ import { handOverOrder } from './hand-over-order.ts';
 import { claimAnswer, claimArgs } from './limiter-state.ts';
 import { LARGE_PAYLOAD_BYTES, PayloadCommand } from './payload-command.ts';
 import { CLASSES } from './priority-class.ts';
+import { writingOn } from './replicas.ts';
 import type { Scripted } from './scripted.ts';
 import { MESSAGE_MAX } from './status.ts';
 import type {
@@ -361,8 +362,8 @@ export class Store extends StoreState {
   /** Takes jobs that wait, with their payloads, and locks them for a consumer. */
   async take(queue: 'export', limits: TakeLimits): Promise<Taken> {
     const key = (part: string) => this.keys.queue(queue, part);
-    const [waiting, nextInMs, heldBack, odd, ...jobs] = await this.timed(
-      'take',
+    const { replicas } = this.options;
+    const script = () =>
       this.scripts.nrdotTakeBuffer(
         key('wait'),
         key('active'),
@@ -383,8 +384,11 @@ export class Store extends StoreState {
           Math.max(0, bytes),
           alone ? 1 : 0,
         ]),
-      ),
-    );
+      );
+    const { result, onReplicas } = replicas
+      ? await writingOn(this.redis, this.keys.prefix, replicas, () => this.timed('take', script()))
+      : { result: await this.timed('take', script()), onReplicas: undefined };
+    const [waiting, nextInMs, heldBack, odd, ...jobs] = result;
     this.tellOdd(odd);
     return {
       waiting,
@@ -397,6 +401,7 @@ export class Store extends StoreState {
         payloads,
         epoch: epoch.toString(),
       })),
+      ...(onReplicas ? { onReplicas } : {}),
     };
   }
 

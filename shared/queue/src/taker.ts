@@ -198,14 +198,25 @@ export class Taker implements Consumer, PlaceKeeper {
       lookForLost,
       signals: Object.fromEntries(NAMES.map((signal) => [signal, this.#roomOf(signal)])),
     });
-    for (const job of taken.jobs) void this.#work(job);
+    const { jobs, onReplicas } = taken;
+    let kept: Promise<void> | undefined;
+    for (const job of jobs) {
+      // What a failover takes back, its sender sends again: merged totals would have it twice if it had left already.
+      if (onReplicas && signalOf(job.data) === 'metrics') kept ??= onReplicas();
+      void this.#work(job, false, signalOf(job.data) === 'metrics' ? kept : undefined);
+    }
     return taken;
   }
 
   /**
    * @param unhurried whether its end may wait a moment
+   * @param kept when it may be handled
    */
-  async #work({ id, data: given, attempts, payloads, epoch }: Given, unhurried = false): Promise<void> {
+  async #work(
+    { id, data: given, attempts, payloads, epoch }: Given,
+    unhurried = false,
+    kept?: Promise<void>,
+  ): Promise<void> {
     const { store, handle, onError, faultDelayMs } = this.#options;
     const bytes = payloads.reduce((sum, payload) => sum + (payload?.byteLength ?? 0), 0);
     const held: Held = { queue: 'export', id, token: this.#token, epoch, ended: false, unhurried };
@@ -216,6 +227,7 @@ export class Taker implements Consumer, PlaceKeeper {
       try {
         const data: unknown = typeof given === 'string' ? JSON.parse(given) : given;
         assertJobData(id, data);
+        await kept;
         await handle({ id, data, attempts, payloads, held });
         if (!held.ended) await store.leave(held, 'done');
       } catch (error) {
