@@ -30,7 +30,7 @@ it('a JSON with several signals is looked at whole, and what is wrong in one is 
   const file = join(dir.path, 'requests.json');
   const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
   try {
-    writeFileSync(file, '{"resourceLogs":[],"resourceSpans":[{"scopeSpans":[{"spans":[{}]}]}]}');
+    writeFileSync(file, '\ufeff{"resourceLogs":[],"resourceSpans":[{"scopeSpans":[{"spans":[{}]}]}]}');
     checkFileCommand([file], {});
     expect(write).toHaveBeenCalledWith(expect.stringContaining('span_incomplete'));
     expect(process.exitCode).toBe(3);

@@ -6,6 +6,7 @@ import { table } from '../table.ts';
 
 /** Something would not arrive as it was sent. */
 const FOUND = 3;
+const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 const FILE_MAX_BYTES = 256 * 1024 * 1024;
 const RESOURCES: Readonly<Record<string, Signal>> = {
   resourceSpans: 'traces',
@@ -28,7 +29,7 @@ export function checkFileCommand(files: readonly string[], flags: { signal?: Sig
   const check = new RequestCheck(counts);
   const nowMs = Date.now();
   for (const file of files)
-    for (const { signal, body } of requestsOf(file, readFile(file), flags.signal))
+    for (const { signal, body } of requestsOf(file, withoutMark(readFile(file)), flags.signal))
       check.request(signal, body, nowMs);
   const report = counts.report();
   process.stdout.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : reportText(report));
@@ -42,6 +43,11 @@ function readFile(file: string): Buffer {
     throw new Error(`${file}: ${(error as Error).message}; expected a file that can be read`);
   }
   throw new Error(`${file} is too large; expected a file of at most ${FILE_MAX_BYTES} bytes`);
+}
+
+/** A file may begin with the mark of its encoding. */
+function withoutMark(bytes: Buffer): Buffer {
+  return bytes.subarray(0, 3).equals(BYTE_ORDER_MARK) ? bytes.subarray(3) : bytes;
 }
 
 /**

@@ -152,6 +152,8 @@ export class Upstream {
       method: 'POST',
       headers: {
         'user-agent': this.#options.userAgent,
+        // Answers are short, and what says that items were refused has to be read.
+        'accept-encoding': 'identity',
         // Any of them may be a secret.
         ...(withSecrets ? this.#headers : {}),
         'content-type': 'application/x-protobuf',
