@@ -1,4 +1,4 @@
-/** Writes docs/reliability.md and the figures beside it from the results of a campaign: `node report.ts DIR`. */
+/** Writes docs/reliability.md and the figures beside it from the results of a campaign: `node report.ts DIR`. `DIR/notes.md` says what became of the runs that failed. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EIO_RATE, KINDS } from './catalogue.ts';
@@ -47,6 +47,9 @@ const soaks = existsSync(soakFile)
 const merging = [...FORMS, 'all' as const]
   .map((form) => mergingRow(form, form === 'all' ? results : results.filter((each) => each.form === form)))
   .filter(({ runs }) => runs > 0);
+/** What somebody has found out about the runs that failed. */
+const notesFile = join(dir, 'notes.md');
+const notes = existsSync(notesFile) ? readFileSync(notesFile, 'utf8').trim() : '';
 const EMPTIES_REDIS = 'redis: loses all it holds';
 const isEmptied = ({ faults }: Result) => faults.some(({ kind }) => kind === EMPTIES_REDIS);
 const taken = (of: Result[]) => ({ lost: sum(of, 'lost'), counted: sum(of, 'countedLost') });
@@ -54,7 +57,7 @@ const damage = taken(results.filter((each) => !isEmptied(each)));
 const emptied = taken(results.filter(isEmptied));
 writeFileSync(
   FIGURES,
-  `${JSON.stringify({ origin, all, rows, merging, damage, emptied, failures, soaks }, undefined, 2)}\n`,
+  `${JSON.stringify({ origin, all, rows, merging, damage, emptied, failures, notes, soaks }, undefined, 2)}\n`,
 );
 writeFileSync(PAGE, page());
 console.log(
@@ -170,7 +173,7 @@ bring back; the product counted ${n(damage.counted)} as lost to damage. They hav
 Redis that lost all it held took ${n(emptied.lost)} of the obligations; the product counted ${n(emptied.counted)}: it counts also what it held of
 requests that were not acknowledged, of copies, and of the producers below.
 
-${merging.length === 0 ? '' : totals()}${failures.length === 0 ? 'No run failed.' : `## Failed runs\n${failures.map(failed).join('\n')}`}
+${merging.length === 0 ? '' : totals()}${failures.length === 0 ? 'No run failed.' : `## Failed runs\n${failures.map(failed).join('\n')}${notes && `\n\n${notes}`}`}
 
 ${soaks.length === 0 ? '' : held(soaks)}## What is not covered
 - Clock steps are those of one process's wall clock, by an hour and back, done from inside it. Redis' own clock, by which the

@@ -195,8 +195,9 @@ describe('the receiver', () => {
       const socket = connect(port, '127.0.0.1');
       socket.on('error', () => {});
       socket.write(
-        `POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: ${PROTOBUF}\r\nContent-Length: 190000\r\n\r\nabc`,
+        `POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: ${PROTOBUF}\r\nContent-Length: 190000\r\n\r\n`,
       );
+      socket.write(Buffer.alloc(180_000)); // what has come counts, and not what is said to come
       return socket;
     });
     const refused = await waitUntil(
