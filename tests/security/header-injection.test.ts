@@ -79,6 +79,7 @@ describe('a request to the upstream', () => {
       .slice(1)
       .map((line) => line.split(':')[0]!.toLowerCase());
     expect(names.sort()).toEqual([
+      'accept-encoding',
       'api-key',
       'connection',
       'content-length',

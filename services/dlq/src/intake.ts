@@ -130,7 +130,7 @@ export class Intake {
     const { store, log } = this.#d;
     const payloads = await store.payloads(job.batches);
     // What a failover takes back is in no books: from the disk it would be delivered all the same.
-    await store.onReplicas();
+    if (store.hasReplicas) await store.onReplicas();
     for (const [i, batch] of job.batches.entries()) {
       const payload = payloads[i];
       if (!payload) continue; // settled before a crash kept the job from being completed

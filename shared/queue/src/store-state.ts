@@ -60,12 +60,17 @@ export abstract class StoreState {
     return replicas ? onReplicas(this.redis, this.keys.prefix, replicas, write) : write();
   }
 
+  /** Whether replicas are asked for. */
+  get hasReplicas(): boolean {
+    return this.options.replicas !== undefined;
+  }
+
   /**
-   * Resolves when replicas have what was read and written before, at once where none are asked for.
+   * Resolves when replicas have what was read and written before.
    * @throws NotReplicated, or that this Redis takes no writes
    */
   async onReplicas(): Promise<void> {
-    if (this.options.replicas) await this.kept(() => this.redis.set(this.keys.fence, 1));
+    await this.kept(() => this.redis.set(this.keys.fence, 1));
   }
 
   /** The state of each signal's breaker. */
@@ -129,7 +134,7 @@ export abstract class StoreState {
       this.scripts.nrdotReadOutcomes(outcomes, outcomesForgotten, from, limit),
     );
     // What is done leaves the disk: in a failover Redis must not go back to where it still needed it.
-    if (lines.length > 0) await this.onReplicas();
+    if (lines.length > 0) await this.kept(() => this.redis.set(this.keys.fence, lines.length));
     return {
       outcomes: lines.map(outcomeIn),
       first,

@@ -227,7 +227,7 @@ export class Taker implements Consumer, PlaceKeeper {
       try {
         const data: unknown = typeof given === 'string' ? JSON.parse(given) : given;
         assertJobData(id, data);
-        await kept;
+        if (kept) await kept;
         await handle({ id, data, attempts, payloads, held });
         if (!held.ended) await store.leave(held, 'done');
       } catch (error) {
