@@ -72,7 +72,7 @@ it('makes the same keys for hostile attribute values as for others', async () =>
         wire,
         reservation: { reserve: () => {}, look: () => {}, release: () => {} },
       },
-      { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
+      { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'replace' },
       {
         enqueue: (batches) => enqueuer.enqueue(batches),
         store: undefined,
