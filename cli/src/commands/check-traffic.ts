@@ -122,7 +122,7 @@ function linesOf(bytes: Buffer): { line: Buffer; number: number }[] {
   return lines;
 }
 
-export function trafficText(report: LiveCheckReport): string {
+function trafficText(report: LiveCheckReport): string {
   const { sample, batches } = report;
   if (sample === 0)
     return 'Nothing is looked at: check.sample is 0. Set it (live), or exporter.preset: newrelic.\n';
@@ -131,7 +131,7 @@ export function trafficText(report: LiveCheckReport): string {
   return `${looked}${skipped}.\n${reportText(report)}`;
 }
 
-export function reportText({ checked, rows }: CheckReport): string {
+function reportText({ checked, rows }: CheckReport): string {
   const items = Object.entries(checked).map(([signal, count]) => `${n(count)} of ${signal}`);
   if (items.length === 0) return 'No items.\n';
   if (rows.length === 0) return `${items.join(', ')}: all of it would arrive as it is.\n`;

@@ -1,10 +1,10 @@
 import { isIP } from 'node:net';
 
 /** Values of options for one kind of upstream, by dotted path, as one would write them. */
-export type PresetValues = Readonly<Record<string, unknown>>;
+type PresetValues = Readonly<Record<string, unknown>>;
 
 export const PRESETS = ['auto', 'none', 'newrelic'] as const;
-export type PresetName = (typeof PRESETS)[number];
+type PresetName = (typeof PRESETS)[number];
 
 /** What New Relic's OTLP endpoint demands; docs/new-relic.md says why, and from which of its pages. */
 const NEW_RELIC: PresetValues = {

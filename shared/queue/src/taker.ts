@@ -202,9 +202,11 @@ export class Taker implements Consumer, PlaceKeeper {
     let kept: Promise<void> | undefined;
     for (const job of jobs) {
       // What a failover takes back, its sender sends again: merged totals would have it twice if it had left already.
-      if (onReplicas && signalOf(job.data) === 'metrics') kept ??= onReplicas();
-      void this.#work(job, false, signalOf(job.data) === 'metrics' ? kept : undefined);
+      const waits = onReplicas !== undefined && signalOf(job.data) === 'metrics';
+      if (waits) kept ??= onReplicas();
+      void this.#work(job, false, waits ? kept : undefined);
     }
+    kept?.catch(() => {}); // those that wait say so; one that cannot be read has ended before it waits
     return taken;
   }
 

@@ -58,16 +58,15 @@ export class CheckCounts implements Findings {
   }
 
   report(): CheckReport {
-    const place = (rule: CheckRule) => CHECK_RULE_NAMES.indexOf(rule);
     return {
       checked: Object.fromEntries(this.#checked),
-      rows: [...this.#rows.values()].sort((a, b) => place(a.rule) - place(b.rule) || b.items - a.items),
+      rows: [...this.#rows.values()].sort((a, b) => byPlace(a, b) || b.items - a.items),
     };
   }
 
-  /** Items by rule, of all services. */
+  /** Items by rule, of all services; the worst effect first. */
   totals(): readonly { signal: Signal; rule: CheckRule; items: number }[] {
-    return [...this.#byRule.values()];
+    return [...this.#byRule.values()].sort(byPlace);
   }
 
   #breaks(signal: Signal, broken: number, service: string): void {
@@ -103,4 +102,8 @@ export class CheckCounts implements Findings {
     this.#rows.set(key, row);
     return row;
   }
+}
+
+function byPlace(a: { rule: CheckRule }, b: { rule: CheckRule }): number {
+  return CHECK_RULE_NAMES.indexOf(a.rule) - CHECK_RULE_NAMES.indexOf(b.rule);
 }

@@ -3,7 +3,7 @@ import { decodeContent } from '@nrdot/otlp';
 import type { Batch, CheckStatus } from '@nrdot/queue';
 import { CheckCounts, type CheckReport } from './check-report.ts';
 import { RequestCheck } from './request-check.ts';
-import { CHECK_RULE_NAMES, CHECK_RULES, type CheckRule } from './rules.ts';
+import { CHECK_RULES, type CheckRule } from './rules.ts';
 
 export interface LiveCheckReport extends CheckReport {
   /** Share of the batches that are looked at; 0: none. */
@@ -61,9 +61,8 @@ export class LiveCheck {
   /** In short, for `nrdot status` and the console. */
   status(): CheckStatus {
     const items = Object.values(this.#counts.report().checked).reduce((sum, checked) => sum + checked, 0);
-    const place = (rule: CheckRule) => CHECK_RULE_NAMES.indexOf(rule);
-    const broken = [...this.#counts.totals()]
-      .sort((a, b) => place(a.rule) - place(b.rule))
+    const broken = this.#counts
+      .totals()
       .map((total) => ({ ...total, effect: CHECK_RULES[total.rule].effect }));
     return { sample: this.sample, items, broken };
   }

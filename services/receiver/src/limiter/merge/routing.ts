@@ -100,8 +100,7 @@ export class Routing {
 
     // A new one for which the ledger has no room stays cumulative.
     const converts = !point.relabelled && this.converts && !tracker.isFull(point.sourceAt);
-    if (rule && point.relabelled) point.reduction = rule;
-    else point.reduction = converts ? NOTHING_REDUCED : (rule ?? NOTHING_REDUCED);
+    point.reduction = converts || !rule ? NOTHING_REDUCED : rule;
     // A cumulative stream that keeps all its labels stays as it is: the merged one has its writer, and is another.
     const isMerged =
       converts || (rule !== undefined && enforced && mergeable && (point.relabelled || !isCumulative));
