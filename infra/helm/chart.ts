@@ -110,6 +110,7 @@ interface Schema {
   description?: string;
   enum?: string[];
   minimum?: number;
+  anyOf?: Schema[];
   properties?: Record<string, Schema>;
   additionalProperties?: boolean;
 }
@@ -122,7 +123,9 @@ function typeOf(value: unknown, doc: string): Schema {
   const choices = /One of: ([^.]+)\./.exec(doc)?.[1]?.split(', ');
   if (choices) return { enum: choices };
   if (Array.isArray(value)) return { type: 'array' };
-  if (typeof value === 'number') return { type: 'integer', minimum: 0 };
+  if (value === 'auto') return { anyOf: [{ enum: ['auto', 'none'] }, { type: 'integer', minimum: 0 }] };
+  if (typeof value === 'number')
+    return { type: 'integer', minimum: Number(/At least (\d+)/.exec(doc)?.[1] ?? 0) };
   if (typeof value === 'boolean') return { type: 'boolean' };
   return { type: typeof value === 'string' ? 'string' : 'object' };
 }

@@ -23,13 +23,21 @@ import {
 type Manifest = any;
 
 const ROLES = ['receiver', 'scheduler', 'exporter', 'dlq'] as const;
+/** Names of Secrets that examples call otherwise. */
+const SECRETS: Record<string, string> = { 'house-rules': 'telemetry-secrets' };
 const DEFAULTS = loadConfig({ env: {} }).config;
 const helm = findHelm();
 
-const manifests = (name: string): Manifest[] =>
-  parseAllDocuments(readFileSync(join(RENDERED, `${name}.yaml`), 'utf8'))
+const read = new Map<string, Manifest[]>();
+const manifests = (name: string): Manifest[] => {
+  const known = read.get(name);
+  if (known) return known;
+  const all = parseAllDocuments(readFileSync(join(RENDERED, `${name}.yaml`), 'utf8'))
     .map((document) => document.toJS())
     .filter(Boolean);
+  read.set(name, all);
+  return all;
+};
 const one = (all: Manifest[], kind: string, name: string): Manifest => {
   const found = all.filter((m) => m.kind === kind && m.metadata.name === name);
   expect(found, `${kind} ${name}`).toHaveLength(1);
@@ -39,16 +47,21 @@ const workload = (all: Manifest[], role: string) =>
   one(all, role === 'dlq' ? 'StatefulSet' : 'Deployment', `nrdot-plus-${role}`);
 const podOf = (all: Manifest[], role: string) => workload(all, role).spec.template.spec;
 
+const configNameOf = (all: Manifest[], role: string): string =>
+  podOf(all, role).volumes.find((v: Manifest) => v.name === 'config').configMap.name;
+/** Variables that do not come from a Secret. */
+const plain = (env: Manifest[]) => env.filter((e) => 'value' in e);
+
 /** The configuration that a role's container reads, with a value for each variable that the manifest sets. */
 function configOf(all: Manifest[], role: string) {
   const [container] = podOf(all, role).containers;
   const env = Object.fromEntries(
     container.env.map((e: Manifest) => [
       e.name,
-      e.name.endsWith('URL') ? 'redis://user:word@redis:6379' : e.name,
+      e.name.endsWith('URL') ? 'redis://user:word@redis:6379' : (e.value ?? e.name),
     ]),
   );
-  const text = one(all, 'ConfigMap', 'nrdot-plus').data[`${role}.yaml`] as string;
+  const text = one(all, 'ConfigMap', configNameOf(all, role)).data[`${role}.yaml`] as string;
   return { text, config: loadConfig({ text, env }).config };
 }
 
@@ -108,14 +121,15 @@ describe.each(exampleNames())('the manifests of %s', (name) => {
     const mount = container.volumeMounts.find((m: Manifest) => m.name === 'config');
     expect(mount).toMatchObject({ mountPath: '/etc/nrdot', readOnly: true });
     const volume = podOf(all, role).volumes.find((v: Manifest) => v.name === 'config');
-    expect(volume.configMap).toEqual({
-      name: 'nrdot-plus',
-      items: [{ key: `${role}.yaml`, path: 'nrdot.yaml' }],
-    });
+    expect(volume.configMap.items).toEqual([{ key: `${role}.yaml`, path: 'nrdot.yaml' }]);
     const { text, config } = configOf(all, role);
     const used = [...text.matchAll(/\$\{env:(\w+)/g)].map(([, variable]) => variable);
-    expect(container.env.map((e: Manifest) => e.name).sort()).toEqual([...new Set(used)].sort());
-    for (const { valueFrom } of container.env) expect(valueFrom.secretKeyRef.name).toBe('nrdot-plus');
+    const names = (env: Manifest[]) => env.map((e) => e.name);
+    const secrets = container.env.filter((e: Manifest) => e.valueFrom);
+    expect(names([...secrets, ...plain(container.env)]).sort()).toEqual(names(container.env).sort());
+    expect(new Set([...used, ...names(plain(container.env))])).toEqual(new Set(names(container.env)));
+    for (const { valueFrom } of secrets)
+      expect(valueFrom.secretKeyRef.name).toBe(SECRETS[name] ?? 'nrdot-plus');
     for (const [, file] of text.matchAll(/_file: (\S+)/g)) {
       const dirs = container.volumeMounts.map((m: Manifest) => m.mountPath);
       expect(dirs).toContain(file!.replace(/\/[^/]+$/, ''));
@@ -128,7 +142,9 @@ describe.each(exampleNames())('the manifests of %s', (name) => {
       expect(ports['otlp-http']).toBe(DEFAULTS.receiver.listen.port);
       expect(config.receiver.listen).toEqual({ host: '::', port: ports['otlp-http'] });
       const intake = one(all, 'Service', 'nrdot-plus-dlq').spec.ports[0];
-      expect(config.dlq.url).toBe(`http://nrdot-plus-dlq:${intake.port}`);
+      const scheme = podOf(all, 'dlq').volumes.some((v: Manifest) => v.name === 'tls-dlq') ? 'https' : 'http';
+      expect(config.dlq.url).toBe(`${scheme}://nrdot-plus-dlq:${intake.port}`);
+      expect(intake.appProtocol).toBe(scheme);
     }
     if (role === 'dlq') {
       expect(ports.intake).toBe(DEFAULTS.dlq.listen.port);
@@ -226,21 +242,60 @@ describe.each(exampleNames())('the manifests of %s', (name) => {
   });
 });
 
-describe('OpenShift', () => {
-  const all = manifests('openshift');
+describe('user and groups of pods', () => {
+  const context = (name: string, role: string) => podOf(manifests(name), role).securityContext;
+  const LOCKED = {
+    runAsNonRoot: true,
+    fsGroupChangePolicy: 'OnRootMismatch',
+    seccompProfile: { type: 'RuntimeDefault' },
+  };
 
-  it('chooses user and groups of the pods itself, and everything else is as locked down as elsewhere', () => {
+  it("are the image's, and only the pod with a volume gets a group", () => {
+    for (const role of ['receiver', 'scheduler', 'exporter'])
+      expect(context('default', role)).toEqual(LOCKED);
+    expect(context('default', 'dlq')).toEqual({ ...LOCKED, fsGroup: 1000 });
+  });
+
+  it('are those that are set', () => {
+    expect(context('house-rules', 'receiver')).toEqual({ ...LOCKED, runAsUser: 2000, runAsGroup: 2000 });
+    expect(context('house-rules', 'dlq')).toEqual({
+      ...LOCKED,
+      runAsUser: 2000,
+      runAsGroup: 2000,
+      fsGroup: 2000,
+    });
+  });
+
+  it('are left to OpenShift, and everything else is as locked down as elsewhere', () => {
     for (const role of ROLES) {
-      expect(podOf(all, role).securityContext).toEqual({
-        runAsNonRoot: true,
-        fsGroupChangePolicy: 'OnRootMismatch',
-        seccompProfile: { type: 'RuntimeDefault' },
-      });
-      expect(podOf(all, role).containers[0].securityContext).not.toHaveProperty('runAsUser');
+      expect(context('openshift', role)).toEqual(LOCKED);
+      expect(podOf(manifests('openshift'), role).containers[0].securityContext).not.toHaveProperty(
+        'runAsUser',
+      );
     }
   });
 
-  it('resolves names on the port its DNS pods have', () => {
+  it.skipIf(!helm)('are left to OpenShift without being told, where helm sees that it is one', () => {
+    const text = execFileSync(
+      helm!,
+      [
+        'template',
+        'x',
+        CHART,
+        '--api-versions',
+        'security.openshift.io/v1',
+        '--set',
+        'redis.deploy.enabled=true',
+      ],
+      { encoding: 'utf8' },
+    );
+    expect(text).toContain('redis-server');
+    expect(text).not.toMatch(/fsGroup:|runAsUser:|runAsGroup:/);
+  });
+});
+
+describe('names', () => {
+  it('are resolved on the port that the DNS pods have', () => {
     const dns = (name: string) =>
       one(manifests(name), 'NetworkPolicy', 'nrdot-plus-exporter').spec.egress[0].ports;
     const ports = (...numbers: number[]) =>
@@ -250,14 +305,323 @@ describe('OpenShift', () => {
   });
 });
 
-describe('user and groups of pods', () => {
-  it('are those of the image where nobody else chooses', () => {
-    for (const role of ROLES)
-      expect(podOf(manifests('default'), role).securityContext).toMatchObject({
-        runAsUser: 1000,
-        runAsGroup: 1000,
-        fsGroup: 1000,
+describe('an upgrade', () => {
+  it('gives every other text another ConfigMap, so that pods of the release before keep theirs', () => {
+    const names = (name: string) => ROLES.map((role) => configNameOf(manifests(name), role));
+    for (const [i, role] of ROLES.entries())
+      expect(names('default')[i]).toMatch(new RegExp(`^nrdot-plus-${role}-[0-9a-f]{10}$`));
+    // Redis' URL is in all of them; the endpoint's is the exporter's alone.
+    for (const [i, name] of names('small').entries()) expect(name).not.toBe(names('default')[i]);
+    const same = ROLES.filter((_, i) => names('new-relic')[i] === names('default')[i]);
+    expect(same).toEqual(['scheduler', 'dlq']);
+  });
+
+  it('checks each configuration first, as its pod would read it', () => {
+    for (const name of exampleNames()) {
+      const all = manifests(name);
+      if (all.some((m) => m.kind === 'Certificate')) continue;
+      const { metadata, spec } = one(all, 'Job', 'nrdot-plus-validate');
+      expect(metadata.annotations['helm.sh/hook']).toBe('pre-install,pre-upgrade');
+      expect(spec).toMatchObject({
+        backoffLimit: 0,
+        activeDeadlineSeconds: 240,
+        ttlSecondsAfterFinished: 600,
       });
+      const pod = spec.template.spec;
+      const containers = [...pod.initContainers, ...pod.containers];
+      expect(containers.map((c: Manifest) => c.args)).toEqual(
+        ROLES.map((role) => ['validate', `/etc/nrdot/${role}.yaml`, '--for', role]),
+      );
+      for (const [i, role] of ROLES.entries()) {
+        const [own] = podOf(all, role).containers;
+        expect(containers[i].env).toEqual(own.env);
+        expect(containers[i].securityContext).toEqual(own.securityContext);
+        const paths = (c: Manifest) =>
+          c.volumeMounts
+            .map((m: Manifest) => m.mountPath)
+            .filter((path: string) => !/^\/(tmp|data)$/.test(path));
+        expect(paths(containers[i])).toEqual(paths(own));
+        expect(one(all, 'ConfigMap', 'nrdot-plus-validate').data[`${role}.yaml`]).toBe(
+          configOf(all, role).text,
+        );
+      }
+      for (const { spec: policy } of all.filter((m) => m.kind === 'NetworkPolicy'))
+        expect(spec.template.metadata.labels).not.toMatchObject(policy.podSelector.matchLabels);
+    }
+  });
+
+  it('replaces a dlq that does not come up', () => {
+    expect(workload(manifests('default'), 'dlq').spec).toMatchObject({
+      replicas: 1,
+      podManagementPolicy: 'Parallel',
+    });
+  });
+});
+
+describe("a cluster's own rules", () => {
+  const all = manifests('house-rules');
+  const pods = [
+    ...ROLES.map((role) => podOf(all, role)),
+    one(all, 'Job', 'nrdot-plus-validate').spec.template.spec,
+  ];
+
+  it('hold for every pod: accounts, secrets to pull with, classes, nodes', () => {
+    expect(all.filter((m) => m.kind === 'ServiceAccount')).toEqual([]);
+    for (const pod of pods)
+      expect(pod).toMatchObject({
+        serviceAccountName: 'telemetry',
+        imagePullSecrets: [{ name: 'registry' }],
+        priorityClassName: 'telemetry',
+        nodeSelector: { pool: 'telemetry' },
+        tolerations: [{ key: 'dedicated', value: 'telemetry', effect: 'NoSchedule' }],
+        affinity: { nodeAffinity: expect.any(Object) },
+      });
+    for (const pod of pods)
+      for (const { image } of [...(pod.initContainers ?? []), ...pod.containers])
+        expect(image).toBe('registry.example.com/nrdot-plus:0.1.0');
+  });
+
+  it('spread the pods of a role, over hosts where nothing is said', () => {
+    for (const role of ROLES) {
+      const labelSelector = { matchLabels: workload(all, role).spec.selector.matchLabels };
+      expect(podOf(all, role).topologySpreadConstraints).toEqual([
+        {
+          maxSkew: 1,
+          topologyKey: 'topology.kubernetes.io/zone',
+          whenUnsatisfiable: 'DoNotSchedule',
+          labelSelector,
+        },
+      ]);
+      expect(podOf(manifests('default'), role).topologySpreadConstraints).toMatchObject([
+        { topologyKey: 'kubernetes.io/hostname', whenUnsatisfiable: 'ScheduleAnyway', labelSelector },
+      ]);
+    }
+  });
+
+  it('mark what is made', () => {
+    for (const role of ROLES) {
+      const { metadata, spec } = workload(all, role);
+      expect(metadata.annotations).toEqual({ 'example.com/owner': 'telemetry' });
+      expect(spec.template.metadata.annotations).toEqual({ 'example.com/scrape': 'no' });
+      expect(spec.template.metadata.labels).toMatchObject({ 'example.com/team': 'telemetry' });
+    }
+    const [claim] = workload(all, 'dlq').spec.volumeClaimTemplates;
+    expect(claim.metadata.annotations).toEqual({ 'example.com/backup': 'daily' });
+    expect(claim.spec.storageClassName).toBe('fast');
+  });
+
+  it('bring variables and volumes, which the configuration can use', () => {
+    for (const pod of pods) {
+      expect(pod.volumes).toContainEqual({ name: 'authorities', configMap: { name: 'authorities' } });
+      for (const container of [...(pod.initContainers ?? []), ...pod.containers]) {
+        expect(container.env).toContainEqual({ name: 'REGION', value: 'eu' });
+        expect(container.volumeMounts).toContainEqual({
+          name: 'authorities',
+          mountPath: '/etc/authorities',
+          readOnly: true,
+        });
+      }
+    }
+    expect(configOf(all, 'exporter').config.exporter.headers['x-region']?.reveal()).toBe('eu');
+  });
+
+  it('let a pod serve on until no Service names it', () => {
+    const seconds = (name: string) =>
+      podOf(manifests(name), 'receiver').containers[0].lifecycle.preStop.exec.command;
+    expect(seconds('house-rules')).toEqual(['sleep', '10']);
+    expect(seconds('default')).toEqual(['sleep', '5']);
+  });
+
+  it('name the address families', () => {
+    for (const { spec } of all.filter((m) => m.kind === 'Service'))
+      expect(spec.ipFamilyPolicy).toBe('RequireDualStack');
+    for (const { spec } of manifests('new-relic').filter((m) => m.kind === 'Service'))
+      expect(spec.ipFamilyPolicy).toBe('PreferDualStack');
+  });
+});
+
+describe('a way in from outside', () => {
+  const backend = (all: Manifest[]) => one(all, 'Service', 'nrdot-plus');
+
+  it('is an Ingress', () => {
+    const all = manifests('house-rules');
+    const { metadata, spec } = one(all, 'Ingress', 'nrdot-plus');
+    expect(metadata.annotations).toEqual({ 'nginx.ingress.kubernetes.io/proxy-body-size': '64m' });
+    expect(spec).toEqual({
+      ingressClassName: 'nginx',
+      tls: [{ secretName: 'otlp-tls', hosts: ['otlp.example.com'] }],
+      rules: [
+        {
+          host: 'otlp.example.com',
+          http: {
+            paths: [
+              {
+                path: '/v1',
+                pathType: 'Prefix',
+                backend: {
+                  service: { name: 'nrdot-plus', port: { number: backend(all).spec.ports[0].port } },
+                },
+              },
+            ],
+          },
+        },
+      ],
+    });
+    expect(manifests('default').filter((m) => /Ingress|HTTPRoute/.test(m.kind))).toEqual([]);
+  });
+
+  it('is an HTTPRoute', () => {
+    const all = manifests('cert-manager');
+    expect(one(all, 'HTTPRoute', 'nrdot-plus').spec).toEqual({
+      parentRefs: [{ name: 'public', namespace: 'gateways' }],
+      hostnames: ['otlp.example.com'],
+      rules: [
+        {
+          matches: [{ path: { type: 'PathPrefix', value: '/v1' } }],
+          backendRefs: [{ name: 'nrdot-plus', port: backend(all).spec.ports[0].port }],
+        },
+      ],
+    });
+  });
+});
+
+describe('certificates', () => {
+  it('by cert-manager are those that pods read, and name the Services', () => {
+    const all = manifests('cert-manager');
+    const made = all.filter((m) => m.kind === 'Certificate');
+    expect(made.map((m) => m.spec.secretName)).toEqual([
+      'nrdot-plus-receiver-tls',
+      'nrdot-plus-dlq-tls',
+      'nrdot-plus-admin-tls',
+    ]);
+    for (const { spec } of made) {
+      expect(spec.issuerRef).toEqual({ kind: 'ClusterIssuer', name: 'internal' });
+      const service = spec.secretName.includes('dlq') ? 'nrdot-plus-dlq' : 'nrdot-plus';
+      one(all, 'Service', service);
+      expect(spec.dnsNames).toEqual(
+        ['', '.telemetry', '.telemetry.svc', '.telemetry.svc.cluster.local'].map((end) => service + end),
+      );
+    }
+    const secrets = (role: string) =>
+      podOf(all, role)
+        .volumes.filter((v: Manifest) => v.secret)
+        .map((v: Manifest) => v.secret.secretName);
+    expect(secrets('receiver')).toEqual([
+      'nrdot-plus-admin-tls',
+      'nrdot-plus-dlq-tls',
+      'nrdot-plus-receiver-tls',
+    ]);
+    expect(secrets('exporter')).toEqual(['nrdot-plus-admin-tls']);
+    expect(configOf(all, 'receiver').config.receiver.tls.certFile).toBe('/etc/nrdot-tls/receiver/tls.crt');
+  });
+
+  it('of the intake: each side has what it shows and whom it trusts, and no key of the other', () => {
+    const all = manifests('tls');
+    expect(configOf(all, 'dlq').config.dlq.tls).toMatchObject({
+      certFile: '/etc/nrdot-tls/dlq/tls.crt',
+      keyFile: '/etc/nrdot-tls/dlq/tls.key',
+      clientCaFile: '/etc/nrdot-tls/dlq/ca.crt',
+    });
+    expect(configOf(all, 'receiver').config.dlq).toMatchObject({
+      caFile: '/etc/nrdot-tls/dlq/ca.crt',
+      certFile: '/etc/nrdot-tls/dlq-client/tls.crt',
+      keyFile: '/etc/nrdot-tls/dlq-client/tls.key',
+    });
+    const secret = (role: string, dir: string) =>
+      podOf(all, role).volumes.find((v: Manifest) => v.name === `tls-${dir}`)?.secret;
+    const items = (...files: string[]) => files.map((key) => ({ key, path: key }));
+    expect(secret('receiver', 'dlq')).toEqual({ secretName: 'dlq-tls', items: items('ca.crt') });
+    expect(secret('receiver', 'dlq-client')).toEqual({
+      secretName: 'dlq-client-tls',
+      items: items('tls.crt', 'tls.key'),
+    });
+    expect(secret('dlq', 'dlq')).toEqual({ secretName: 'dlq-tls' });
+    expect(secret('dlq', 'dlq-client')).toBeUndefined();
+  });
+
+  it('appear in pods when they are renewed: no file of them is mounted by itself', () => {
+    for (const name of exampleNames())
+      for (const role of ROLES)
+        for (const mount of podOf(manifests(name), role).containers[0].volumeMounts)
+          expect(mount).not.toHaveProperty('subPath');
+  });
+});
+
+describe('a Redis for trying', () => {
+  it('is there where it is asked for: fsynced, on a claim that stays, as locked down as the rest', () => {
+    const all = manifests('small');
+    const { spec } = one(all, 'StatefulSet', 'nrdot-plus-redis');
+    const pod = spec.template.spec;
+    const [container] = pod.containers;
+    for (const words of ['--appendonly yes', '--appendfsync always', '--maxmemory-policy noeviction'])
+      expect(container.args).toContain(words);
+    expect(spec.persistentVolumeClaimRetentionPolicy).toEqual({
+      whenDeleted: 'Retain',
+      whenScaled: 'Retain',
+    });
+    expect(spec.volumeClaimTemplates[0].spec.resources.requests.storage).toBe('2Gi');
+    expect(pod.securityContext).toMatchObject({ runAsNonRoot: true, runAsUser: 999, fsGroup: 999 });
+    expect(container.securityContext).toEqual(podOf(all, 'receiver').containers[0].securityContext);
+    expect(configOf(all, 'scheduler').text).toContain('redis://nrdot-plus-redis:6379');
+    expect(one(all, 'Service', 'nrdot-plus-redis').spec.selector).toEqual(spec.selector.matchLabels);
+    const policy = one(all, 'NetworkPolicy', 'nrdot-plus-redis').spec;
+    expect(policy.podSelector.matchLabels).toEqual(spec.selector.matchLabels);
+    const who = policy.ingress[0].from[0].podSelector.matchLabels;
+    for (const role of ROLES) expect(workload(all, role).spec.template.metadata.labels).toMatchObject(who);
+    // Whoever selects the services does not mean it.
+    for (const { spec: service } of all.filter(
+      (m) => m.kind === 'Service' && m.metadata.name !== 'nrdot-plus-redis',
+    ))
+      expect(spec.template.metadata.labels).not.toMatchObject(service.selector);
+    for (const name of ['default', 'new-relic', 'tls'])
+      expect(JSON.stringify(manifests(name))).not.toContain('redis-server');
+  });
+});
+
+describe('the backend for trying', () => {
+  it('is as locked down as the rest, where the small example looks for it', () => {
+    const all = parseAllDocuments(readFileSync(join(CHART, '../collector.yaml'), 'utf8')).map((d) =>
+      d.toJS(),
+    );
+    const pod = one(all, 'Deployment', 'collector').spec.template.spec;
+    const small = manifests('small');
+    const receiver = podOf(small, 'receiver');
+    expect(pod.securityContext).toEqual({ runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } });
+    expect(pod.containers[0].securityContext).toEqual(receiver.containers[0].securityContext);
+    expect(pod.containers[0].image).toBe(receiver.containers[0].image);
+    const [{ port }] = one(all, 'Service', 'collector').spec.ports;
+    expect(configOf(small, 'exporter').config.exporter.endpoint).toBe(`http://collector:${port}`);
+  });
+});
+
+describe('a drain of a node', () => {
+  it('is never blocked by a budget', () => {
+    for (const name of exampleNames())
+      for (const { spec } of manifests(name).filter((m) => m.kind === 'PodDisruptionBudget'))
+        expect(spec).toMatchObject({ maxUnavailable: 1, unhealthyPodEvictionPolicy: 'AlwaysAllow' });
+    expect(chartSchema().match(/"minimum": 1\b/g)).toHaveLength(ROLES.length);
+  });
+});
+
+describe.skipIf(!helm)('a configuration that is laid over', () => {
+  const probe = (yaml: string) => {
+    using dir = temporaryDirectory();
+    const file = join(dir.path, 'values.yaml');
+    writeFileSync(file, yaml);
+    const text = execFileSync(helm!, ['template', 'nrdot-plus', CHART, '--values', file], {
+      encoding: 'utf8',
+    });
+    const all = parseAllDocuments(text).map((document) => document.toJS());
+    return podOf(all.filter(Boolean), 'exporter').containers[0].livenessProbe;
+  };
+
+  it('is what probes go by: HTTPS with a certificate, no more than a connection where clients have to show one', () => {
+    const files = 'cert_file: /etc/own/crt, key_file: /etc/own/key';
+    expect(probe(`config: { admin: { tls: { ${files} } } }`).httpGet.scheme).toBe('HTTPS');
+    expect(probe('config: {}').httpGet.scheme).toBe('HTTP');
+    const mutual = probe(`config: { admin: { tls: { ${files}, client_ca_file: /etc/own/ca } } }`);
+    expect(mutual).toMatchObject({ tcpSocket: { port: 'admin' } });
+    expect(mutual).not.toHaveProperty('httpGet');
   });
 });
 
@@ -272,7 +636,7 @@ describe('the probes', () => {
         const text = configOf(all, role)
           .text.replace(/listen: :\d+/g, 'listen: 127.0.0.1:0')
           .replace('/data/dlq', join(dir.path, 'dlq'))
-          .replace('redis://redis:6379', 'redis://127.0.0.1:1');
+          .replace('redis://nrdot-plus-redis:6379', 'redis://127.0.0.1:1');
         writeFileSync(file, text);
         const args = container.args.map((arg: string) => (arg === '/etc/nrdot/nrdot.yaml' ? file : arg));
         await using process = startNrdot(args, { NRDOT_ADMIN_TOKEN: 'word' }, dir.path);

@@ -19,24 +19,84 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end -}}
 
+{{/* Labels of the pods that are none of the product's services, so that no selector of those means them. */}}
+{{- define "nrdot.helper" -}}
+app.kubernetes.io/name: {{ .root.Chart.Name }}-{{ .role }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end -}}
+
+{{- define "nrdot.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
+{{- define "nrdot.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}{{ .Values.serviceAccount.name | default (include "nrdot.fullname" .) }}
+{{- else -}}{{ .Values.serviceAccount.name | default "default" }}{{- end -}}
+{{- end -}}
+
+{{- define "nrdot.onOpenShift" -}}
+{{- if .Capabilities.APIVersions.Has "security.openshift.io/v1" }}yes{{ end -}}
+{{- end -}}
+
+{{/* The security context of a pod. Takes root, volume (whether it has a claim) and user (a number, or nothing: the image's). */}}
+{{- define "nrdot.podSecurity" -}}
+{{- $v := .root.Values -}}
+{{- $openShift := include "nrdot.onOpenShift" .root -}}
+{{- $context := dict -}}
+{{- if and .user (not $openShift) -}}{{- $context = dict "runAsUser" (int64 .user) "runAsGroup" (int64 .user) -}}{{- end -}}
+{{- if .volume -}}
+{{- if ne (toString $v.fsGroup) "auto" -}}
+{{- if ne (toString $v.fsGroup) "none" -}}{{- $_ := set $context "fsGroup" (int64 $v.fsGroup) -}}{{- end -}}
+{{- else if not $openShift -}}{{- $_ := set $context "fsGroup" (int64 (.user | default 1000)) -}}{{- end -}}
+{{- end -}}
+{{- toYaml (mergeOverwrite $context (deepCopy $v.podSecurityContext)) -}}
+{{- end -}}
+
+{{- define "nrdot.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: { drop: [ALL] }
+{{- end -}}
+
+{{/* The Secret with the certificate of an address: its own, or cert-manager's; nothing: HTTP. Takes root and for. */}}
+{{- define "nrdot.certificate" -}}
+{{- $v := .root.Values -}}
+{{- $own := (index $v .for).tls.secretName -}}
+{{- if $own -}}{{ $own }}
+{{- else if and $v.certificates.enabled (has .for $v.certificates.for) -}}{{ include "nrdot.fullname" .root }}-{{ .for }}-tls{{- end -}}
+{{- end -}}
+
+{{- define "nrdot.redisUrl" -}}
+{{- $v := .Values -}}
+{{- if $v.redis.url -}}{{ $v.redis.url }}
+{{- else if $v.redis.deploy.enabled -}}redis://{{ include "nrdot.fullname" . }}-redis:6379{{- end -}}
+{{- end -}}
+
 {{/* The secrets of a role: name of the environment variable, and key in the Secret. */}}
 {{- define "nrdot.secrets" -}}
 {{- $v := .root.Values -}}
 {{- $all := dict "NRDOT_ADMIN_TOKEN" (required "secret.keys.adminToken: expected the key with the admin token" $v.secret.keys.adminToken) -}}
-{{- if not $v.redis.url -}}{{- $_ := set $all "NRDOT_REDIS_URL" (required "redis.url or secret.keys.redisUrl: expected one" $v.secret.keys.redisUrl) -}}{{- end -}}
+{{- if not (include "nrdot.redisUrl" .root) -}}{{- $_ := set $all "NRDOT_REDIS_URL" (required "redis.url or secret.keys.redisUrl: expected one" $v.secret.keys.redisUrl) -}}{{- end -}}
 {{- if and (eq .role "exporter") $v.secret.keys.upstreamKey -}}{{- $_ := set $all "NRDOT_UPSTREAM_KEY" $v.secret.keys.upstreamKey -}}{{- end -}}
 {{- if and (eq .role "receiver") $v.secret.keys.ingestToken -}}{{- $_ := set $all "NRDOT_INGEST_TOKEN" $v.secret.keys.ingestToken -}}{{- end -}}
 {{- toYaml $all -}}
 {{- end -}}
 
-{{/* The TLS Secrets of a role: directory below /etc/nrdot-tls, and name of the Secret. */}}
+{{/* The TLS Secrets of a role: directory below /etc/nrdot-tls, and the Secret with the files of it that the role has to know; no files: all. */}}
 {{- define "nrdot.tls" -}}
 {{- $v := .root.Values -}}
 {{- $all := dict -}}
-{{- if $v.admin.tls.secretName -}}{{- $_ := set $all "admin" $v.admin.tls.secretName -}}{{- end -}}
-{{- if $v.redis.tls.secretName -}}{{- $_ := set $all "redis" $v.redis.tls.secretName -}}{{- end -}}
-{{- if and (eq .role "exporter") $v.upstream.tls.secretName -}}{{- $_ := set $all "upstream" $v.upstream.tls.secretName -}}{{- end -}}
-{{- if and (eq .role "receiver") $v.receiver.tls.secretName -}}{{- $_ := set $all "receiver" $v.receiver.tls.secretName -}}{{- end -}}
+{{- with include "nrdot.certificate" (dict "root" .root "for" "admin") -}}{{- $_ := set $all "admin" (dict "secret" .) -}}{{- end -}}
+{{- if $v.redis.tls.secretName -}}{{- $_ := set $all "redis" (dict "secret" $v.redis.tls.secretName) -}}{{- end -}}
+{{- if and (eq .role "exporter") $v.upstream.tls.secretName -}}{{- $_ := set $all "upstream" (dict "secret" $v.upstream.tls.secretName) -}}{{- end -}}
+{{- $receiver := include "nrdot.certificate" (dict "root" .root "for" "receiver") -}}
+{{- if and (eq .role "receiver") $receiver -}}{{- $_ := set $all "receiver" (dict "secret" $receiver) -}}{{- end -}}
+{{- $dlq := include "nrdot.certificate" (dict "root" .root "for" "dlq") -}}
+{{- if and (eq .role "dlq") $dlq -}}{{- $_ := set $all "dlq" (dict "secret" $dlq) -}}{{- end -}}
+{{- if and (eq .role "receiver") $dlq -}}
+{{- $_ := set $all "dlq" (dict "secret" $dlq "files" (list "ca.crt")) -}}
+{{- with $v.dlq.tls.clientSecretName -}}{{- $_ := set $all "dlq-client" (dict "secret" . "files" (list "tls.crt" "tls.key")) -}}{{- end -}}
+{{- end -}}
 {{- toYaml $all -}}
 {{- end -}}
 
@@ -45,10 +105,10 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- $v := .root.Values -}}
 {{- $tls := "/etc/nrdot-tls" -}}
 {{- $admin := dict "listen" ":8888" "token" "${env:NRDOT_ADMIN_TOKEN}" -}}
-{{- if $v.admin.tls.secretName -}}
+{{- if include "nrdot.certificate" (dict "root" .root "for" "admin") -}}
 {{- $_ := set $admin "tls" (dict "cert_file" (printf "%s/admin/tls.crt" $tls) "key_file" (printf "%s/admin/tls.key" $tls)) -}}
 {{- end -}}
-{{- $redis := dict "url" ($v.redis.url | default "${env:NRDOT_REDIS_URL}") -}}
+{{- $redis := dict "url" (include "nrdot.redisUrl" .root | default "${env:NRDOT_REDIS_URL}") -}}
 {{- if or $v.redis.tls.enabled $v.redis.tls.secretName -}}
 {{- $t := dict "enabled" true -}}
 {{- if $v.redis.tls.secretName -}}{{- $_ := set $t "ca_file" (printf "%s/redis/ca.crt" $tls) -}}{{- end -}}
@@ -56,16 +116,22 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- $_ := set $redis "tls" $t -}}
 {{- end -}}
 {{- $config := dict "admin" $admin "redis" $redis "log" (dict "format" "json") -}}
+{{- $dlqTls := include "nrdot.certificate" (dict "root" .root "for" "dlq") -}}
 {{- if eq .role "receiver" -}}
 {{- $r := dict "listen" ":4318" -}}
 {{- if $v.secret.keys.ingestToken -}}{{- $_ := set $r "tokens" (list "${env:NRDOT_INGEST_TOKEN}") -}}{{- end -}}
-{{- if $v.receiver.tls.secretName -}}
+{{- if include "nrdot.certificate" (dict "root" .root "for" "receiver") -}}
 {{- $t := dict "cert_file" (printf "%s/receiver/tls.crt" $tls) "key_file" (printf "%s/receiver/tls.key" $tls) -}}
 {{- if $v.receiver.tls.clientCertificate -}}{{- $_ := set $t "client_ca_file" (printf "%s/receiver/ca.crt" $tls) -}}{{- end -}}
 {{- $_ := set $r "tls" $t -}}
 {{- end -}}
 {{- $_ := set $config "receiver" $r -}}
-{{- $_ := set $config "dlq" (dict "url" (printf "http://%s-dlq:4319" (include "nrdot.fullname" .root))) -}}
+{{- $d := dict "url" (printf "%s://%s-dlq:4319" (ternary "https" "http" (ne $dlqTls "")) (include "nrdot.fullname" .root)) -}}
+{{- if $dlqTls -}}
+{{- $_ := set $d "ca_file" (printf "%s/dlq/ca.crt" $tls) -}}
+{{- if $v.dlq.tls.clientSecretName -}}{{- $_ := set $d "cert_file" (printf "%s/dlq-client/tls.crt" $tls) -}}{{- $_ := set $d "key_file" (printf "%s/dlq-client/tls.key" $tls) -}}{{- end -}}
+{{- end -}}
+{{- $_ := set $config "dlq" $d -}}
 {{- else if eq .role "exporter" -}}
 {{- $e := dict "endpoint" $v.upstream.endpoint -}}
 {{- if $v.secret.keys.upstreamKey -}}{{- $_ := set $e "headers" (dict $v.upstream.keyHeader "${env:NRDOT_UPSTREAM_KEY}") -}}{{- end -}}
@@ -76,90 +142,162 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end -}}
 {{- $_ := set $config "exporter" $e -}}
 {{- else if eq .role "dlq" -}}
-{{- $_ := set $config "dlq" (dict "dir" "/data/dlq" "listen" ":4319") -}}
+{{- $d := dict "dir" "/data/dlq" "listen" ":4319" -}}
+{{- if $dlqTls -}}
+{{- $t := dict "cert_file" (printf "%s/dlq/tls.crt" $tls) "key_file" (printf "%s/dlq/tls.key" $tls) -}}
+{{- if $v.dlq.tls.clientSecretName -}}{{- $_ := set $t "client_ca_file" (printf "%s/dlq/ca.crt" $tls) -}}{{- end -}}
+{{- $_ := set $d "tls" $t -}}
+{{- end -}}
+{{- $_ := set $config "dlq" $d -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite $config (deepCopy $v.config)) -}}
+{{- end -}}
+
+{{/* The name of a role's ConfigMap has the hash of its text: pods of the release before keep theirs, whatever comes after it. */}}
+{{- define "nrdot.configName" -}}
+{{ include "nrdot.fullname" .root }}-{{ .role }}-{{ include "nrdot.config" . | sha256sum | trunc 10 }}
+{{- end -}}
+
+{{/* What a role's container reads: variables. */}}
+{{- define "nrdot.env" -}}
+{{- $v := .root.Values -}}
+{{- range $name, $key := fromYaml (include "nrdot.secrets" .) }}
+- name: {{ $name }}
+  valueFrom:
+    secretKeyRef: { name: {{ $v.secret.name }}, key: {{ $key }} }
+{{- end }}
+{{- with $v.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* ... and the Secrets of certificates, as volumes. A renewed one appears in them, and is read, without a restart. Takes root, role and, where
+pods of several roles are one, a prefix. */}}
+{{- define "nrdot.tlsVolumes" -}}
+{{- $prefix := .prefix | default "tls-" -}}
+{{- range $dir, $from := fromYaml (include "nrdot.tls" .) }}
+- name: {{ $prefix }}{{ $dir }}
+  secret:
+    secretName: {{ $from.secret }}
+    {{- with $from.files }}
+    items:
+      {{- range . }}
+      - { key: {{ . }}, path: {{ . }} }
+      {{- end }}
+    {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "nrdot.tlsMounts" -}}
+{{- $prefix := .prefix | default "tls-" -}}
+{{- range $dir, $from := fromYaml (include "nrdot.tls" .) }}
+- { name: {{ $prefix }}{{ $dir }}, mountPath: /etc/nrdot-tls/{{ $dir }}, readOnly: true }
+{{- end }}
+{{- with .root.Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Where pods of all kinds may run, and what they are pulled with. */}}
+{{- define "nrdot.placing" -}}
+{{- $v := .Values -}}
+{{- with $v.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $v.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $v.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $v.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $v.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* A probe's question. A kubelet has no certificate to show, so where clients have to show one it only connects. */}}
+{{- define "nrdot.ask" -}}
+{{- $tls := dig "admin" "tls" dict (fromYaml (include "nrdot.config" .)) -}}
+{{- if $tls.client_ca_file -}}
+tcpSocket: { port: admin }
+{{- else -}}
+httpGet: { path: {{ .path }}, port: admin, scheme: {{ ternary "HTTPS" "HTTP" (ne (default "" $tls.cert_file) "") }} }
+{{- end -}}
 {{- end -}}
 
 {{/* The pod of a role. Takes root, role, ports (list of name and port), ready (path). */}}
 {{- define "nrdot.pod" -}}
 {{- $v := .root.Values -}}
-{{- $secrets := fromYaml (include "nrdot.secrets" .) -}}
-{{- $tls := fromYaml (include "nrdot.tls" .) -}}
-{{- $scheme := ternary "HTTPS" "HTTP" (ne $v.admin.tls.secretName "") -}}
+{{- $alive := include "nrdot.ask" (dict "root" .root "role" .role "path" "/healthz") -}}
 metadata:
   labels:
     {{- include "nrdot.selector" . | nindent 4 }}
-  annotations:
-    checksum/config: {{ include "nrdot.config" . | sha256sum }}
-    {{- with $v.podAnnotations }}
+    {{- with $v.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  {{- with $v.podAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 spec:
-  serviceAccountName: {{ include "nrdot.fullname" .root }}
+  serviceAccountName: {{ include "nrdot.serviceAccount" .root }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ $v.terminationGracePeriodSeconds }}
   securityContext:
-    {{- toYaml $v.podSecurityContext | nindent 4 }}
-  {{- with $v.image.pullSecrets }}
-  imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with $v.priorityClassName }}
-  priorityClassName: {{ . }}
-  {{- end }}
-  {{- with $v.nodeSelector }}
-  nodeSelector:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with $v.tolerations }}
-  tolerations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+    {{- include "nrdot.podSecurity" (dict "root" .root "volume" (eq .role "dlq")) | nindent 4 }}
+  {{- include "nrdot.placing" .root | nindent 2 }}
   topologySpreadConstraints:
-    - maxSkew: 1
-      topologyKey: kubernetes.io/hostname
-      whenUnsatisfiable: ScheduleAnyway
+    {{- $spread := list (dict "maxSkew" 1 "topologyKey" "kubernetes.io/hostname" "whenUnsatisfiable" "ScheduleAnyway") }}
+    {{- range $v.topologySpreadConstraints | default $spread }}
+    - {{- toYaml (omit . "labelSelector") | nindent 6 }}
       labelSelector:
+        {{- if .labelSelector }}
+        {{- toYaml .labelSelector | nindent 8 }}
+        {{- else }}
         matchLabels:
-          {{- include "nrdot.selector" . | nindent 10 }}
+          {{- include "nrdot.selector" $ | nindent 10 }}
+        {{- end }}
+    {{- end }}
   containers:
     - name: {{ .role }}
-      image: "{{ $v.image.repository }}:{{ $v.image.tag | default .root.Chart.AppVersion }}"
+      image: {{ include "nrdot.image" .root | quote }}
       imagePullPolicy: {{ $v.image.pullPolicy }}
       args: [{{ .role }}, --config, /etc/nrdot/nrdot.yaml]
       env:
-        {{- range $name, $key := $secrets }}
-        - name: {{ $name }}
-          valueFrom:
-            secretKeyRef: { name: {{ $v.secret.name }}, key: {{ $key }} }
-        {{- end }}
+        {{- include "nrdot.env" . | nindent 8 }}
       ports:
         {{- range .ports }}
         - { name: {{ .name }}, containerPort: {{ .port }} }
         {{- end }}
         - { name: admin, containerPort: 8888 }
       startupProbe:
-        httpGet: { path: /healthz, port: admin, scheme: {{ $scheme }} }
+        {{ $alive }}
         periodSeconds: 2
         failureThreshold: 60
       livenessProbe:
-        httpGet: { path: /healthz, port: admin, scheme: {{ $scheme }} }
+        {{ $alive }}
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 6
       readinessProbe:
-        httpGet: { path: {{ .ready }}, port: admin, scheme: {{ $scheme }} }
+        {{ include "nrdot.ask" (dict "root" .root "role" .role "path" .ready) }}
         periodSeconds: 5
         timeoutSeconds: 3
+      {{- if $v.preStopSeconds }}
       lifecycle:
         preStop:
-          exec: { command: [sleep, '5'] }
+          exec: { command: [sleep, {{ $v.preStopSeconds | quote }}] }
+      {{- end }}
       securityContext:
-        allowPrivilegeEscalation: false
-        readOnlyRootFilesystem: true
-        capabilities: { drop: [ALL] }
+        {{- include "nrdot.containerSecurity" . | nindent 8 }}
       resources:
         {{- toYaml (index $v .role).resources | nindent 8 }}
       volumeMounts:
@@ -168,19 +306,17 @@ spec:
         {{- if eq .role "dlq" }}
         - { name: data, mountPath: /data }
         {{- end }}
-        {{- range $dir, $secret := $tls }}
-        - { name: tls-{{ $dir }}, mountPath: /etc/nrdot-tls/{{ $dir }}, readOnly: true }
-        {{- end }}
+        {{- include "nrdot.tlsMounts" . | nindent 8 }}
   volumes:
     - name: config
       configMap:
-        name: {{ include "nrdot.fullname" .root }}
+        name: {{ include "nrdot.configName" . }}
         items:
           - { key: {{ .role }}.yaml, path: nrdot.yaml }
     - name: tmp
       emptyDir: { sizeLimit: 64Mi }
-    {{- range $dir, $secret := $tls }}
-    - name: tls-{{ $dir }}
-      secret: { secretName: {{ $secret }}, defaultMode: 0440 }
+    {{- include "nrdot.tlsVolumes" . | nindent 4 }}
+    {{- with $v.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end -}}
