@@ -17,6 +17,7 @@ import {
 import { createLogger, type Logger, MetricsRegistry, Transitions } from '@nrdot/telemetry';
 import { SERVICES, type ServiceName } from './pipeline-services.ts';
 import { startError } from './start-error.ts';
+import { startTelemetry } from './telemetry.ts';
 import { VERSION } from './version.ts';
 
 export interface Pipeline {
@@ -107,8 +108,10 @@ export async function startPipeline(
       admin.watch(service);
     }
     const address = await admin.start();
+    const telemetry = await startTelemetry(config, host, services, otlp);
     const stop = async (timeoutMs: number) => {
       certificates.stop();
+      await telemetry?.stop(timeoutMs / 2);
       await status.stop();
       const unreached = started.filter(({ reached }) => reached?.() === false).map(({ name }) => name);
       return { unclean: await stopTogether(started, timeoutMs, log, admin), unreached };

@@ -130,12 +130,7 @@ export function configOf(parsed: ParsedOptions) {
       },
       retryOn: exporter.retry_on,
       maxAgeMs: exporter.max_age,
-      tls: {
-        caFile: exporter.tls.ca_file,
-        certFile: exporter.tls.cert_file,
-        keyFile: exporter.tls.key_file,
-        insecureSkipVerify: exporter.tls.insecure_skip_verify,
-      },
+      tls: clientTlsOf(exporter.tls),
     },
     dlq: {
       dir: dlq.dir ?? join(parsed.data_dir, 'dlq'),
@@ -159,6 +154,16 @@ export function configOf(parsed: ParsedOptions) {
       intakeConcurrency: dlq.intake_concurrency,
     },
     check: { sample: parsed.check.sample },
+    telemetry: {
+      otlp: {
+        endpoint: parsed.telemetry.otlp.endpoint,
+        headers: parsed.telemetry.otlp.headers,
+        intervalMs: parsed.telemetry.otlp.interval,
+        temporality: parsed.telemetry.otlp.temporality,
+        attributes: parsed.telemetry.otlp.attributes,
+        tls: clientTlsOf(parsed.telemetry.otlp.tls),
+      },
+    },
     admin: {
       listen: admin.listen,
       token: admin.token,
@@ -171,6 +176,15 @@ export function configOf(parsed: ParsedOptions) {
 
 function classCapacityOf(limits: ParsedOptions['queue']['per_class']['normal']) {
   return { maxBytes: limits.max_bytes, maxItems: limits.max_items };
+}
+
+function clientTlsOf(tls: ParsedOptions['exporter']['tls']) {
+  return {
+    caFile: tls.ca_file,
+    certFile: tls.cert_file,
+    keyFile: tls.key_file,
+    insecureSkipVerify: tls.insecure_skip_verify,
+  };
 }
 
 function serverTlsOf(tls: ParsedOptions['admin']['tls']) {

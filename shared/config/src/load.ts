@@ -644,6 +644,7 @@ function crossCheck(
     ['dlq.tls', dlq.tls],
     ['dlq', { certFile: dlq.certFile, keyFile: dlq.keyFile }],
     ['exporter.tls', exporter.tls],
+    ['telemetry.otlp.tls', config.telemetry.otlp.tls],
     ['redis.tls', redis.tls],
   ] as const) {
     check(
@@ -668,7 +669,14 @@ function crossCheck(
 }
 
 /** Files that are read at the start, by option. */
-function filesOf({ receiver, admin, dlq, exporter, redis }: Config): [path: string, file: string][] {
+function filesOf({
+  receiver,
+  admin,
+  dlq,
+  exporter,
+  redis,
+  telemetry,
+}: Config): [path: string, file: string][] {
   const of = (
     path: string,
     tls: Partial<Record<'caFile' | 'certFile' | 'keyFile' | 'clientCaFile', string | undefined>>,
@@ -684,6 +692,7 @@ function filesOf({ receiver, admin, dlq, exporter, redis }: Config): [path: stri
     ...of('dlq.tls', dlq.tls),
     ...of('dlq', { caFile: dlq.caFile, certFile: dlq.certFile, keyFile: dlq.keyFile }),
     ...of('exporter.tls', exporter.tls),
+    ...of('telemetry.otlp.tls', telemetry.otlp.tls),
     ...of('redis.tls', redis.tls),
   ].flatMap(([option, file]) => (file === undefined ? [] : [[option, file] as [string, string]]));
 }

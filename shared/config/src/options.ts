@@ -64,6 +64,11 @@ export const interval = parsed('duration', '0s, or a duration from 1s to 1h such
   const ms = parseDuration(v);
   return ms !== undefined && (ms === 0 || (ms >= 1_000 && ms <= 3_600_000)) ? ms : undefined;
 });
+/** Something that is done once in so long. */
+export const period = parsed('duration', 'a duration from 1s to 1h such as 60s', (v) => {
+  const ms = parseDuration(v);
+  return ms !== undefined && ms >= 1_000 && ms <= 3_600_000 ? ms : undefined;
+});
 export const age = parsed('duration', 'a duration such as 72h or 30d', (v) => {
   const ms = parseDuration(v);
   return ms !== undefined && ms > 0 ? ms : undefined;
@@ -185,6 +190,9 @@ export function optionalPath(doc: string) {
 /** Where OTLP/HTTP has each signal, at the end of a URL. */
 const SIGNAL_PATH = /\/v1(?:development)?\/(traces|metrics|logs|profiles)\/*$/;
 
+/** In the place of a URL: the pipeline itself. */
+export const PIPELINE = 'pipeline';
+
 /** A base URL, to which the paths of the signals are added. */
 export function baseEndpoint(doc: string) {
   return described(
@@ -214,6 +222,19 @@ export function endpoint(doc: string) {
       )
       .optional(),
     { doc, kind: 'URL' },
+  );
+}
+
+/** Where to send to: the pipeline itself, or the base URL of another place. */
+export function pipelineOrEndpoint(doc: string) {
+  const isEndpoint = (value: string) => endpoint('').safeParse(value).success && !SIGNAL_PATH.test(value);
+  const error = `${PIPELINE}, or a base URL with http:// or https://, without user, password, query or the path of a signal`;
+  return described(
+    z
+      .string({ error })
+      .refine((value) => value === PIPELINE || isEndpoint(value), { error })
+      .optional(),
+    { doc, kind: `${PIPELINE} \\| URL` },
   );
 }
 
@@ -283,6 +304,16 @@ export function secretMap(doc: string, extra: Extra = {}) {
     kind: 'map of secrets',
     default: {},
     ...extra,
+  });
+}
+
+/** Attributes with values that are texts. */
+export function textMap(doc: string) {
+  const error = 'names with texts, such as {deployment.environment.name: production}';
+  const name = z.string().min(1, { error }).max(255, { error });
+  return described(z.record(name, z.string({ error: 'a text' }).max(4_095), { error }).prefault({}), {
+    ...{ doc, kind: 'map of texts' },
+    default: {},
   });
 }
 

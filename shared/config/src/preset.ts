@@ -16,6 +16,8 @@ const NEW_RELIC: PresetValues = {
   // Its network vendor's answers to passing faults.
   'exporter.retry_on': [500, 530],
   'check.sample': 0.02,
+  // Cumulative ones cost more ingest.
+  'telemetry.otlp.temporality': 'delta',
   // It makes entities of them.
   'limiter.protected_labels': [
     ...['service.name', 'host.id', 'host.name', 'container.id'],

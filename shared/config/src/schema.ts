@@ -20,6 +20,8 @@ import {
   optionalText,
   origins,
   pathPrefix,
+  period,
+  pipelineOrEndpoint,
   rate,
   ratio,
   secret,
@@ -29,6 +31,7 @@ import {
   size,
   statuses,
   text,
+  textMap,
   texts,
 } from './options.ts';
 import { PRESETS } from './preset.ts';
@@ -462,6 +465,24 @@ export const schema = section('NRDOT+', {
       ),
     },
   ),
+  telemetry: section('What the pipeline tells of itself, for those who have no Prometheus to scrape it.', {
+    otlp: section('The metrics of every process as OTLP metrics; docs/metrics.md says more.', {
+      endpoint: pipelineOrEndpoint(
+        'Where to: `pipeline` is its own receiver, that of the process or the one at `receiver.listen`; else a base URL, such as that of a receiver on another machine. Absent: nowhere.',
+      ),
+      headers: secretMap('Sent with every request, such as `api-key`.', LIVE),
+      interval: period('60s', 'How often.'),
+      temporality: choice(
+        ['cumulative', 'delta'],
+        'cumulative',
+        'Counters and histograms as totals since the start of a process, or as what came since the last request that was taken.',
+      ),
+      attributes: textMap(
+        'Added to the attributes of the resource, or in their place; `service.namespace` names the pipeline where there are several.',
+      ),
+      tls: tls('the endpoint'),
+    }),
+  }),
   admin: section('Health, metrics, console and commands of a process.', {
     listen: listen('127.0.0.1:8888', 'Address. Beyond this machine it needs a token.'),
     token: secret('Needed as `Authorization: Bearer …` on all but the health checks.'),

@@ -12,3 +12,4 @@ export * from './schema.ts';
 export * from './signal.ts';
 export { describingBytes, divideRequest, splitRequest } from './split.ts';
 export * from './walk.ts';
+export { WireWriter } from './wire-writer.ts';

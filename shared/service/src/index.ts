@@ -6,6 +6,8 @@ export { steadyNow } from './clock.ts';
 export * from './directory.ts';
 export * from './host.ts';
 export * from './live-config.ts';
+export * from './metric-sender.ts';
+export * from './own-metrics.ts';
 export * from './redis.ts';
 export { type ServerTls, secureServer } from './server-tls.ts';
 export * from './shutdown.ts';

@@ -449,6 +449,18 @@ export const CATALOGUE = {
     ['step'],
     HOP_SECONDS,
   ),
+  telemetryRequests: counter(
+    'every',
+    'pipeline_telemetry_requests_total',
+    'Requests with the metrics of this process itself (telemetry.otlp), by outcome.',
+    ['outcome'],
+  ),
+  telemetryPoints: counter(
+    'every',
+    'pipeline_telemetry_points_total',
+    'Points of its own metrics that were delivered. Those that go through the pipeline are in its books too.',
+    [],
+  ),
   buildInfo: gauge('every', 'pipeline_build_info', 'Always 1; the labels say what runs.', [
     'version',
     'node',

@@ -1,5 +1,6 @@
 export * from './catalogue.ts';
 export * from './cause.ts';
+export type * from './family.ts';
 export * from './label-values.ts';
 export * from './log.ts';
 export * from './metrics.ts';

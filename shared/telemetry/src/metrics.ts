@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { CATALOGUE, type MetricName, type MetricSpec, type Service } from './catalogue.ts';
+import { CATALOGUE, type MetricName, type MetricSpec, PROCESS_METRICS, type Service } from './catalogue.ts';
 import { eventLoopLag, NEVER_MS } from './event-loop-lag.ts';
+import { familyOf, type MetricFamily } from './family.ts';
 import { labelSets } from './label-values.ts';
 
 type Instrument<S> =
@@ -17,6 +18,12 @@ export type Metrics = { readonly [K in MetricName]: Instrument<(typeof CATALOGUE
 
 /** How long a scrape waits for values that have to be asked for, such as those in Redis. */
 const COLLECT_TIMEOUT_MS = 2_000;
+
+/** The metrics that have a meaning of ours, and whether every instance shows the whole of one. */
+const PUBLISHED = new Map<string, boolean>([
+  ...Object.values<MetricSpec>(CATALOGUE).map(({ name, whole }) => [name, whole ?? false] as const),
+  ...PROCESS_METRICS.map(([name]) => [name, false] as const),
+]);
 
 /** What a process publishes on `/metrics`. */
 export class MetricsRegistry {
@@ -50,6 +57,17 @@ export class MetricsRegistry {
   async text(): Promise<string> {
     await this.#collect();
     return this.#registry.metrics();
+  }
+
+  /** What is on `/metrics` of the catalogue and of the process, as numbers. */
+  async families(): Promise<MetricFamily[]> {
+    await this.#collect();
+    const found: MetricFamily[] = [];
+    for (const [name, whole] of PUBLISHED) {
+      const metric = this.#registry.getSingleMetric(name);
+      if (metric) found.push(familyOf(await metric.get(), whole));
+    }
+    return found;
   }
 
   /** Sum of a metric's values over its labels, for status pages and tests; 0 when it has none. */

@@ -1,0 +1,103 @@
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
+import { type Metrics, type MetricsRegistry, type Transitions, WELL } from '@nrdot/telemetry';
+import type { OwnMetrics } from './own-metrics.ts';
+
+const SUBJECT = 'telemetry';
+/** Longest wait for the last request when the process stops. */
+const LAST_MS = 2_000;
+
+/** What became of a request. */
+export interface Delivery {
+  kind: 'delivered' | 'retry' | 'hold' | 'too-large' | 'rejected';
+  /** Points that the other side left out. */
+  refusedItems?: number;
+  /** Of the other side, or why it cannot be reached; in words for a person, without secrets. */
+  message: string;
+}
+
+export interface MetricSenderDeps {
+  registry: Pick<MetricsRegistry, 'families'>;
+  own: OwnMetrics;
+  /** Sends one request within a time of its own. Never throws. */
+  send(body: Buffer): Promise<Delivery>;
+  /** Where to, for people. */
+  where: string;
+  metrics: Pick<Metrics, 'telemetryRequests' | 'telemetryPoints'>;
+  transitions: Transitions;
+  /** Unix ms. */
+  now(): number;
+}
+
+/**
+ * Sends the metrics of this process once per interval. There is at most one request at a time, and none is repeated: what was not taken
+ * is in the next one.
+ */
+export class MetricSender {
+  readonly #deps: MetricSenderDeps;
+  readonly #timer: NodeJS.Timeout;
+  #sending: Promise<void> | undefined;
+
+  constructor(intervalMs: number, deps: MetricSenderDeps) {
+    this.#deps = deps;
+    this.#timer = setInterval(() => void this.turn(), intervalMs);
+    this.#timer.unref();
+  }
+
+  /** Sends what there is now, or waits for the request that is out. */
+  turn(): Promise<void> {
+    this.#sending ??= this.#send().finally(() => {
+      this.#sending = undefined;
+    });
+    return this.#sending;
+  }
+
+  /** Sends for the last time, while what it sends to still runs. */
+  async stop(withinMs: number): Promise<void> {
+    clearInterval(this.#timer);
+    const before = this.#sending;
+    const last = async () => {
+      await before;
+      await this.turn();
+    };
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, Math.min(LAST_MS, withinMs));
+    });
+    await Promise.race([last(), late]);
+    clearTimeout(timer);
+  }
+
+  async #send(): Promise<void> {
+    const { registry, own, metrics, now } = this.#deps;
+    try {
+      const request = own.request(await registry.families(), now());
+      const delivery = await this.#deps.send(await promisify(gzip)(request.body));
+      metrics.telemetryRequests.inc({ outcome: delivery.kind });
+      if (delivery.kind === 'delivered') {
+        request.delivered();
+        metrics.telemetryPoints.inc(request.points - (delivery.refusedItems ?? 0));
+      }
+      this.#tell(delivery, request.points);
+    } catch (error) {
+      this.#tell({ kind: 'rejected', message: (error as Error).message }, 0);
+    }
+  }
+
+  #tell({ kind, refusedItems = 0, message }: Delivery, points: number): void {
+    const { transitions, where } = this.#deps;
+    if (kind !== 'delivered') {
+      transitions.to(SUBJECT, 'failing', {
+        message: `The metrics of this process are not taken by ${where}: ${message}. What they count goes with the next ones.`,
+      });
+    } else if (refusedItems > 0) {
+      transitions.to(SUBJECT, 'refused', {
+        message: `Of ${points} points of this process ${refusedItems} are left out by ${where}: ${message}.`,
+      });
+    } else {
+      transitions.to(SUBJECT, WELL, {
+        message: (lasted) => `The metrics of this process are taken by ${where} again after ${lasted}.`,
+      });
+    }
+  }
+}

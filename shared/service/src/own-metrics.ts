@@ -1,0 +1,237 @@
+import { WireWriter } from '@nrdot/otlp';
+import type { Buckets, MetricFamily, Series } from '@nrdot/telemetry';
+
+export type Temporality = 'cumulative' | 'delta';
+
+export interface OwnMetricsOptions {
+  /** Attributes of the resource. */
+  resource: Readonly<Record<string, string | number>>;
+  /** Name and version of the instrumentation scope. */
+  scope: { name: string; version: string };
+  temporality: Temporality;
+  /** When the process began to count, Unix ms. */
+  startedAtMs: number;
+}
+
+/** One request with everything that a process counts. */
+export interface OwnMetricsRequest {
+  /** An `ExportMetricsServiceRequest`; valid until the next one is made. */
+  body: Buffer;
+  points: number;
+  /** To be called when it was taken: the next deltas begin where this one ends. */
+  delivered(): void;
+}
+
+/** What was last delivered of a series. */
+interface Told {
+  value: number;
+  counts?: readonly number[];
+}
+
+const TEMPORALITY = { delta: 1, cumulative: 2 } as const;
+const SIZE_HINT = 64 * 1024;
+
+/**
+ * Writes the metrics of a process as OTLP. What one remembers is what the last request that was taken had: what comes after a failed one
+ * has the failed one's deltas in it.
+ */
+export class OwnMetrics {
+  readonly #o: OwnMetricsOptions;
+  readonly #writer = new WireWriter(SIZE_HINT);
+  #told = new Map<string, Told>();
+  #toldAtMs: number;
+
+  constructor(options: OwnMetricsOptions) {
+    this.#o = options;
+    this.#toldAtMs = options.startedAtMs;
+  }
+
+  request(families: readonly MetricFamily[], nowMs: number): OwnMetricsRequest {
+    const isDelta = this.#o.temporality === 'delta';
+    const telling = new Map<string, Told>();
+    const points = new PointWriter(this.#writer, {
+      startMs: isDelta ? this.#toldAtMs : this.#o.startedAtMs,
+      nowMs,
+      temporality: TEMPORALITY[this.#o.temporality],
+    });
+    const writer = this.#writer;
+    writer.truncate(0);
+    message(writer, 1, () => {
+      message(writer, 1, () => {
+        for (const [name, value] of Object.entries(this.#o.resource)) attribute(writer, 1, name, value);
+      });
+      message(writer, 2, () => {
+        message(writer, 1, () => {
+          text(writer, 1, this.#o.scope.name);
+          text(writer, 2, this.#o.scope.version);
+        });
+        for (const family of families) {
+          const finite = family.series.filter(({ value }) => Number.isFinite(value));
+          const series = isDelta && family.type !== 'gauge' ? this.#deltas(family, finite, telling) : finite;
+          points.metric(family, series);
+        }
+      });
+    });
+    return {
+      body: writer.finish(),
+      points: points.written,
+      delivered: () => {
+        this.#told = telling;
+        this.#toldAtMs = nowMs;
+      },
+    };
+  }
+
+  /**
+   * What came since the last request that was taken. A series begins with its first count: most of those that could be never
+   * count. One that follows a count in Redis begins with what it finds there: that came before.
+   */
+  #deltas({ name, whole }: MetricFamily, series: readonly Series[], telling: Map<string, Told>): Series[] {
+    return series.flatMap((now) => {
+      const key = [name, ...Object.values(now.labels)].join('\0');
+      const before = this.#told.get(key);
+      const hasCounted = now.value !== 0 || now.buckets?.counts.some((count) => count > 0);
+      if (!before && !hasCounted && !whole) return [];
+      telling.set(key, { value: now.value, ...(now.buckets ? { counts: now.buckets.counts } : {}) });
+      return !before && whole ? [] : [difference(now, before)];
+    });
+  }
+}
+
+/** A total that has become less began anew: all of it came since. */
+function difference(now: Series, before: Told | undefined): Series {
+  if (!before || now.value < before.value) return now;
+  const value = now.value - before.value;
+  if (!now.buckets) return { labels: now.labels, value };
+  const counts = now.buckets.counts.map((count, i) => count - (before.counts?.[i] ?? 0));
+  return { labels: now.labels, value, buckets: { bounds: now.buckets.bounds, counts } };
+}
+
+class PointWriter {
+  readonly #writer: WireWriter;
+  readonly #startMs: number;
+  readonly #nowMs: number;
+  readonly #temporality: number;
+  written = 0;
+
+  constructor(writer: WireWriter, times: { startMs: number; nowMs: number; temporality: number }) {
+    this.#writer = writer;
+    this.#startMs = times.startMs;
+    this.#nowMs = times.nowMs;
+    this.#temporality = times.temporality;
+  }
+
+  /** Writes a metric, unless it has no series. */
+  metric({ type, name, help, whole }: MetricFamily, series: readonly Series[]): void {
+    if (series.length === 0) return;
+    const writer = this.#writer;
+    // Since when a count in Redis runs, nobody knows: 0 says so. A delta begins with the one before.
+    const startMs = whole && this.#temporality === TEMPORALITY.cumulative ? 0 : this.#startMs;
+    message(writer, 2, () => {
+      text(writer, 1, name);
+      text(writer, 2, help);
+      text(writer, 3, unitOf(name));
+      message(writer, { gauge: 5, counter: 7, histogram: 9 }[type], () => {
+        for (const each of series) {
+          if (each.buckets) this.#histogramPoint(each, each.buckets, startMs);
+          else this.#numberPoint(each, type === 'gauge' ? 0 : startMs);
+        }
+        if (type === 'gauge') return;
+        writer.byte(tag(2, VARINT));
+        writer.varint(this.#temporality);
+        if (type === 'histogram') return;
+        writer.byte(tag(3, VARINT));
+        writer.byte(1);
+      });
+    });
+    this.written += series.length;
+  }
+
+  #numberPoint({ labels, value }: Series, startMs: number): void {
+    const writer = this.#writer;
+    message(writer, 1, () => {
+      this.#times(startMs);
+      writer.byte(tag(4, FIXED64));
+      writer.double(value);
+      for (const [name, label] of Object.entries(labels)) attribute(writer, 7, name, String(label));
+    });
+  }
+
+  #histogramPoint({ labels, value }: Series, { bounds, counts }: Buckets, startMs: number): void {
+    const writer = this.#writer;
+    message(writer, 1, () => {
+      this.#times(startMs);
+      writer.byte(tag(4, FIXED64));
+      count(
+        writer,
+        counts.reduce((sum, of) => sum + of, 0),
+      );
+      writer.byte(tag(5, FIXED64));
+      writer.double(value);
+      message(writer, 6, () => {
+        for (const of of counts) count(writer, of);
+      });
+      message(writer, 7, () => {
+        for (const bound of bounds) writer.double(bound);
+      });
+      for (const [name, label] of Object.entries(labels)) attribute(writer, 9, name, String(label));
+    });
+  }
+
+  #times(startMs: number): void {
+    if (startMs > 0) time(this.#writer, 2, startMs);
+    time(this.#writer, 3, this.#nowMs);
+  }
+}
+
+const VARINT = 0;
+const FIXED64 = 1;
+const BYTES = 2;
+const TWO_TO_32 = 2 ** 32;
+
+/** All field numbers here are below 16: one byte. */
+function tag(field: number, wireType: number): number {
+  return (field << 3) | wireType;
+}
+
+function message(writer: WireWriter, field: number, write: () => void): void {
+  writer.byte(tag(field, BYTES));
+  const opened = writer.open();
+  write();
+  writer.close(opened);
+}
+
+function text(writer: WireWriter, field: number, value: string): void {
+  if (value === '') return;
+  writer.byte(tag(field, BYTES));
+  writer.text(value);
+}
+
+/** A `KeyValue`. */
+function attribute(writer: WireWriter, field: number, name: string, value: string | number): void {
+  message(writer, field, () => {
+    text(writer, 1, name);
+    message(writer, 2, () => {
+      writer.byte(tag(typeof value === 'string' ? 1 : 3, typeof value === 'string' ? BYTES : VARINT));
+      if (typeof value === 'string') writer.text(value);
+      else writer.varint(value);
+    });
+  });
+}
+
+function time(writer: WireWriter, field: number, ms: number): void {
+  writer.byte(tag(field, FIXED64));
+  const ns = BigInt(ms) * 1_000_000n;
+  writer.fixed64(Number(ns & 0xffff_ffffn), Number(ns >> 32n));
+}
+
+function count(writer: WireWriter, value: number): void {
+  writer.fixed64(value % TWO_TO_32, Math.floor(value / TWO_TO_32));
+}
+
+/** As UCUM has it; by the name, which ends in it. */
+function unitOf(name: string): string {
+  if (/_seconds(_total)?$/.test(name)) return 's';
+  if (/_bytes(_total)?$/.test(name)) return 'By';
+  return name.endsWith('_ratio') ? '1' : '';
+}
