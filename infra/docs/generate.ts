@@ -1,10 +1,12 @@
 /** Writes the pages that are generated from the code. Tests hold them against it. */
-import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { configurationReference, exampleFile } from '@nrdot/config';
 import { metricsReference } from '@nrdot/telemetry';
 import { createProgram } from '../../cli/src/main.ts';
 import { commandReference } from '../../cli/src/reference.ts';
-import { DASHBOARDS } from '../grafana/source/index.ts';
+import { alertConditions } from '../alerts/new-relic.ts';
+import { alertRules } from '../alerts/prometheus.ts';
+import { DASHBOARDS, NEW_RELIC_DASHBOARD } from '../dashboards/index.ts';
 import { chartReadme, chartSchema, exampleNames, findHelm, render } from '../helm/chart.ts';
 
 const root = new URL('../../', import.meta.url);
@@ -12,20 +14,20 @@ const helm = findHelm();
 if (!helm) console.log('helm is not here: infra/helm/rendered is left as it is');
 // The schema goes before the manifests: helm reads it.
 writeFileSync(new URL('infra/helm/nrdot-plus/values.schema.json', root), chartSchema());
-for (const dir of ['infra/helm/rendered', 'infra/helm/nrdot-plus/files'])
+for (const dir of ['infra/helm/rendered', 'infra/helm/nrdot-plus/files', 'infra/newrelic/dashboards'])
   mkdirSync(new URL(dir, root), { recursive: true });
-// Helm reads only what is in the chart.
-copyFileSync(
-  new URL('infra/prometheus/alerts.yml', root),
-  new URL('infra/helm/nrdot-plus/files/alerts.yml', root),
-);
 for (const [file, text] of [
   ['docs/configuration.md', configurationReference()],
   ['docs/metrics.md', metricsReference()],
   ['docs/cli.md', commandReference(createProgram())],
   ['nrdot.example.yaml', exampleFile()],
   ['infra/helm/nrdot-plus/README.md', chartReadme()],
+  ['infra/prometheus/alerts.yml', alertRules()],
+  // Helm reads only what is in the chart.
+  ['infra/helm/nrdot-plus/files/alerts.yml', alertRules()],
+  ['infra/newrelic/alerts.json', alertConditions()],
   ...DASHBOARDS.map(([file, json]) => [`infra/grafana/dashboards/${file}`, json] as const),
+  [`infra/newrelic/dashboards/${NEW_RELIC_DASHBOARD[0]}`, NEW_RELIC_DASHBOARD[1]],
   ...(helm
     ? exampleNames().map((name) => [`infra/helm/rendered/${name}.yaml`, render(helm, name)] as const)
     : []),

@@ -6,7 +6,11 @@ import { fileURLToPath } from 'node:url';
 import { CATALOGUE, PROCESS_METRICS } from '@nrdot/telemetry';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { DASHBOARDS } from '../../infra/grafana/source/index.ts';
+import { ALERTS } from '../../infra/alerts/alerts.ts';
+import { alertConditions } from '../../infra/alerts/new-relic.ts';
+import { alertRules } from '../../infra/alerts/prometheus.ts';
+import { BOARDS, DASHBOARDS, NEW_RELIC_DASHBOARD } from '../../infra/dashboards/index.ts';
+import { nrqlComplaints } from './nrql.ts';
 import { complaints } from './promql.ts';
 
 const INFRA = fileURLToPath(new URL('../../infra/', import.meta.url));
@@ -75,6 +79,11 @@ describe('the alerts', () => {
   );
   const names = alerts.map(({ alert }) => alert);
 
+  it('are those of their source', () => {
+    for (const file of ['prometheus/alerts.yml', 'helm/nrdot-plus/files/alerts.yml'])
+      expect(read(file), `npm run docs makes ${file} anew`).toBe(alertRules());
+  });
+
   it.each(alerts)('$alert says what is wrong, by metrics that exist, and where to read on', (rule) => {
     const { alert, expr, labels, annotations } = rule;
     expect(alert).toMatch(/^Nrdot[A-Z]/);
@@ -104,6 +113,124 @@ describe('the alerts', () => {
     expect(check('check', 'config', '--syntax-only', 'prometheus.yml')).toContain('SUCCESS');
     expect(check('check', 'config', 'local.yml')).toContain(`SUCCESS: ${names.length} rules found`);
     expect(check('test', 'rules', 'alerts.test.yml')).toContain('SUCCESS');
+  });
+});
+
+describe('New Relic', () => {
+  it.each([
+    [
+      "SELECT rate(sum(receiver_items_total), 1 second) FROM Metric WHERE metricName = 'receiver_items_total'",
+      [],
+    ],
+    ["SELECT sum(a_total) FROM Metric WHERE metricName = 'a_total'", ['a_total is no metric']],
+    [
+      "SELECT latest(receiver_items_total) FROM Metric WHERE metricName = 'receiver_items_total'",
+      ['latest of receiver_items_total, a counter'],
+    ],
+    [
+      "SELECT sum(cl_keys_used) FROM Metric WHERE metricName = 'cl_keys_used' FACET class",
+      ['class is no attribute of cl_keys_used', 'sum of cl_keys_used, a gauge'],
+    ],
+    [
+      "SELECT average(cl_latency_seconds) FROM Metric WHERE metricName = 'cl_latency_seconds'",
+      ['average of cl_latency_seconds, a histogram'],
+    ],
+    ['SELECT max(cl_keys_used) FROM Metric', ['it names no metric', 'cl_keys_used is not in metricName']],
+  ])('%s', (query, expected) => {
+    expect(nrqlComplaints(query)).toEqual(expected);
+  });
+
+  const [file, json] = NEW_RELIC_DASHBOARD;
+  const panels = BOARDS.flatMap(({ rows }) => rows).flatMap((row) => row.panels);
+
+  it('has the dashboard and the conditions of their sources', () => {
+    expect(readdirSync(`${INFRA}newrelic/dashboards`)).toEqual([file]);
+    expect(read(`newrelic/dashboards/${file}`), 'npm run docs makes it anew').toBe(json);
+    expect(read('newrelic/alerts.json'), 'npm run docs makes it anew').toBe(alertConditions());
+  });
+
+  it('has each panel and each query, or a reason why not', () => {
+    const reasons: string[] = [];
+    for (const { title, queries } of panels)
+      for (const { measure } of queries)
+        if ('reason' in measure.nrql) {
+          expect(measure.nrql.reason, title).toMatch(/\S+ \S+ \S+/);
+          reasons.push(title);
+        }
+    expect(reasons).toEqual(['Share of each class']);
+    const { pages } = JSON.parse(json) as { pages: { widgets: { visualization: { id: string } }[] }[] };
+    const widgets = pages
+      .flatMap((page) => page.widgets)
+      .filter(({ visualization: { id } }) => id !== 'viz.markdown');
+    expect(widgets).toHaveLength(panels.length);
+  });
+
+  it('has a dashboard of charts in places of their own, by metrics that exist', () => {
+    const { name, pages } = JSON.parse(json);
+    expect(name).toBe('NRDOT+');
+    for (const page of pages) {
+      const taken = new Set<string>();
+      for (const { title, layout, visualization, rawConfiguration } of page.widgets) {
+        for (let x = layout.column; x < layout.column + layout.width; x++)
+          for (let y = layout.row; y < layout.row + layout.height; y++) {
+            expect(taken.has(`${x} ${y}`), `${title} covers another`).toBe(false);
+            taken.add(`${x} ${y}`);
+          }
+        expect(layout.column + layout.width).toBeLessThanOrEqual(13);
+        expect(visualization.id).toMatch(/^viz\.(line|area|billboard|bullet|markdown)$/);
+        if (visualization.id === 'viz.markdown') continue;
+        for (const { accountIds, query } of rawConfiguration.nrqlQueries) {
+          expect(accountIds).toEqual([]);
+          expect(query.includes('TIMESERIES'), query).toBe(/line|area/.test(visualization.id));
+          expect(nrqlComplaints(query), query).toEqual([]);
+        }
+      }
+    }
+  });
+
+  it('has each alert as a condition, or a reason why not', () => {
+    const all = ALERTS.flatMap(({ alerts }) => alerts);
+    const without = all.filter(({ newRelic }) => 'reason' in newRelic);
+    for (const { name, newRelic } of without)
+      expect('reason' in newRelic && newRelic.reason, name).toMatch(/\S+ \S+ \S+/);
+    const conditions = JSON.parse(alertConditions()) as Record<string, string & number>[];
+    expect([...conditions.map(({ name }) => name), ...without.map(({ name }) => name)].sort()).toEqual(
+      all.map(({ name }) => name).sort(),
+    );
+    for (const {
+      name,
+      query,
+      aggregation_window,
+      slide_by,
+      threshold_duration,
+      ...condition
+    } of conditions) {
+      expect(nrqlComplaints(query!), name).toEqual([]);
+      expect(query, name).toContain('FACET service.namespace');
+      // What New Relic takes: windows of 30 s to 6 h, slides that divide them, and a duration of whole windows.
+      expect(aggregation_window).toBeGreaterThanOrEqual(30);
+      expect(aggregation_window).toBeLessThanOrEqual(21_600);
+      expect(threshold_duration! % aggregation_window!, name).toBe(0);
+      expect(aggregation_window! % (slide_by ?? aggregation_window!), name).toBe(0);
+      expect(condition.description).not.toContain('$labels');
+    }
+  });
+
+  it('has a Terraform module that reads what is there', () => {
+    const module = ['main.tf', 'variables.tf', 'outputs.tf']
+      .map((part) => read(`newrelic/${part}`))
+      .join('\n');
+    for (const [open, close] of ['{}', '[]', '()'])
+      expect(module.split(open!).length, `${open}${close}`).toBe(module.split(close!).length);
+    const declared = [...module.matchAll(/^variable "(\w+)"/gm)].map(([, name]) => name).sort();
+    const used = [...new Set([...module.matchAll(/\bvar\.(\w+)/g)].map(([, name]) => name))].sort();
+    expect(used).toEqual(declared);
+    const fields = [...module.matchAll(/\b(?:each\.value|critical\.value|warning\.value|condition)\.(\w+)/g)];
+    const [condition] = JSON.parse(alertConditions());
+    for (const [, field = ''] of fields) expect(Object.keys(condition), field).toContain(field);
+    expect(new Set(fields.map(([, field]) => field))).toEqual(new Set(Object.keys(condition)));
+    expect(module).toContain('"\\"accountIds\\": []"');
+    expect(json).toContain('"accountIds": []');
   });
 });
 

@@ -14,7 +14,7 @@ import {
 } from '@nrdot/testbed';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { DASHBOARDS } from '../../infra/grafana/source/index.ts';
+import { DASHBOARDS } from '../../infra/dashboards/index.ts';
 import { accounting, type Running, startOne, startServices, untilQuiet } from '../kit.ts';
 
 const ALERTS = fileURLToPath(new URL('../../infra/prometheus/alerts.yml', import.meta.url));

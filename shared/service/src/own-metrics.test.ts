@@ -15,8 +15,8 @@ function metrics(temporality: Temporality): OwnMetrics {
   });
 }
 
-const counter = (name: string, value: number, whole = false): MetricFamily => ({
-  ...{ type: 'counter', name, help: 'Counts.', whole },
+const counter = (name: string, value: number): MetricFamily => ({
+  ...{ type: 'counter', name, help: 'Counts.', whole: false },
   series: [{ labels: { signal: 'logs' }, value }],
 });
 
@@ -88,14 +88,26 @@ describe('deltas', () => {
     expect(values(own.request([counter('a_total', 2)], STARTED + 2 * MINUTE).body)).toEqual({ a_total: 2 });
   });
 
-  it('of a count in Redis are of what came since this process saw it, and all of one that began anew', () => {
+  it('of a count in Redis are of what came since this process read it, and all of one that began anew', () => {
     const own = metrics('delta');
-    const steps = [100, 104, 6].map((value, minutes) => {
-      const request = own.request([counter('a_total', value, true)], STARTED + minutes * MINUTE);
-      request.delivered();
-      return values(request.body).a_total;
+    const state = (...series: [string, number][]): MetricFamily => ({
+      ...{ type: 'counter', name: 'a_total', help: 'Counts.', whole: true },
+      series: series.map(([reason, value]) => ({ labels: { reason }, value })),
     });
-    expect(steps).toEqual([undefined, 4, 6]);
+    const minutes = [
+      state(), // not read yet
+      state(['old', 100]),
+      state(['old', 104], ['new', 7]),
+      state(['old', 6], ['new', 7]),
+    ].map((family, minute) => {
+      const request = own.request([family], STARTED + minute * MINUTE);
+      // The first one that has something to tell is lost.
+      if (minute !== 1) request.delivered();
+      return Object.fromEntries(
+        readPoints(request.body).map(({ attributes, value }) => [attributes.reason, value]),
+      );
+    });
+    expect(minutes).toEqual([{}, { old: 0 }, { old: 4, new: 7 }, { old: 6, new: 0 }]);
   });
 });
 

@@ -40,6 +40,7 @@ export class OwnMetrics {
   readonly #writer = new WireWriter(SIZE_HINT);
   #told = new Map<string, Told>();
   #toldAtMs: number;
+  #knowsRedis = false;
 
   constructor(options: OwnMetricsOptions) {
     this.#o = options;
@@ -48,6 +49,7 @@ export class OwnMetrics {
 
   request(families: readonly MetricFamily[], nowMs: number): OwnMetricsRequest {
     const isDelta = this.#o.temporality === 'delta';
+    if (isDelta && !this.#knowsRedis) this.#beginWithRedis(families);
     const telling = new Map<string, Told>();
     const points = new PointWriter(this.#writer, {
       startMs: isDelta ? this.#toldAtMs : this.#o.startedAtMs,
@@ -83,19 +85,40 @@ export class OwnMetrics {
   }
 
   /**
-   * What came since the last request that was taken. A series begins with its first count: most of those that could be never
-   * count. One that follows a count in Redis begins with what it finds there: that came before.
+   * What came since the last request that was taken. A series begins with its first count: most of those that could be never count.
    */
   #deltas({ name, whole }: MetricFamily, series: readonly Series[], telling: Map<string, Told>): Series[] {
+    if (whole && !this.#knowsRedis) return [];
     return series.flatMap((now) => {
-      const key = [name, ...Object.values(now.labels)].join('\0');
+      const key = keyOf(name, now);
       const before = this.#told.get(key);
       const hasCounted = now.value !== 0 || now.buckets?.counts.some((count) => count > 0);
-      if (!before && !hasCounted && !whole) return [];
-      telling.set(key, { value: now.value, ...(now.buckets ? { counts: now.buckets.counts } : {}) });
-      return !before && whole ? [] : [difference(now, before)];
+      if (!before && !hasCounted) return [];
+      telling.set(key, toldOf(now));
+      return [difference(now, before)];
     });
   }
+
+  /**
+   * What Redis has counted before this process read it for the first time was told by others, or nobody. What has no series then
+   * counts from 0.
+   */
+  #beginWithRedis(families: readonly MetricFamily[]): void {
+    const whole = families.filter((family) => family.whole);
+    // Series with labels are there once it was read.
+    if (!whole.some(({ series }) => series.some(({ labels }) => Object.keys(labels).length > 0))) return;
+    this.#knowsRedis = true;
+    for (const { name, type, series } of whole)
+      if (type === 'counter') for (const now of series) this.#told.set(keyOf(name, now), toldOf(now));
+  }
+}
+
+function keyOf(name: string, { labels }: Series): string {
+  return [name, ...Object.values(labels)].join('\0');
+}
+
+function toldOf({ value, buckets }: Series): Told {
+  return { value, ...(buckets ? { counts: buckets.counts } : {}) };
 }
 
 /** A total that has become less began anew: all of it came since. */

@@ -1,4 +1,5 @@
-import { type Board, gauge, graph, quantile, stat, timeline } from './board.ts';
+import { type Board, gauge, graph, stat, timeline } from './board.ts';
+import { level, perSecond, quantile, total, written } from './measure.ts';
 
 const PER_SECOND = 'suffix: items/s';
 const STATE_NAMES = {
@@ -7,8 +8,13 @@ const STATE_NAMES = {
   2: ['disk full', 'red'],
   3: ['disk failing', 'red'],
 } as const;
-const STATE =
-  'max(dlq_state{state="full"}) + 2 * max(dlq_state{state="disk_full"}) + 3 * max(dlq_state{state="disk_failing"})';
+const STATE = written(
+  'max(dlq_state{state="full"}) + 2 * max(dlq_state{state="disk_full"}) + 3 * max(dlq_state{state="disk_failing"})',
+  {
+    select:
+      "filter(max(dlq_state), WHERE state = 'full') + 2 * filter(max(dlq_state), WHERE state = 'disk_full') + 3 * filter(max(dlq_state), WHERE state = 'disk_failing')",
+  },
+);
 
 /** What is on disk, how it comes back, how long there is room. */
 export const dlq: Board = {
@@ -19,14 +25,20 @@ export const dlq: Board = {
     {
       title: 'Now',
       panels: [
-        stat('On disk', 'Items that wait for their replay.', 'locale', 'sum(dlq_items{area!="rejected"})', {
-          height: 5,
-          thresholds: [
-            [null, 'green'],
-            [1, 'orange'],
-          ],
-        }),
-        gauge('Use', 'Of dlq.capacity.', 'percentunit', 'max(dlq_utilization_ratio)', {
+        stat(
+          'On disk',
+          'Items that wait for their replay.',
+          'locale',
+          level('sum', 'dlq_items', { where: { area: '!rejected' } }),
+          {
+            height: 5,
+            thresholds: [
+              [null, 'green'],
+              [1, 'orange'],
+            ],
+          },
+        ),
+        gauge('Use', 'Of dlq.capacity.', 'percentunit', level('max', 'dlq_utilization_ratio'), {
           thresholds: [
             [null, 'green'],
             [0.8, 'orange'],
@@ -37,7 +49,10 @@ export const dlq: Board = {
           'Use in 12 h',
           'If it goes on as in the last hour.',
           'percentunit',
-          'clamp(max(predict_linear(dlq_utilization_ratio[1h], 43200)), 0, 2)',
+          written('clamp(max(predict_linear(dlq_utilization_ratio[1h], 43200)), 0, 2)', {
+            select: 'predictLinear(dlq_utilization_ratio, 12 hours)',
+            since: '1 hour ago',
+          }),
           {
             max: 2,
             thresholds: [
@@ -51,14 +66,14 @@ export const dlq: Board = {
           'Empty in',
           'At the present rate of replay, once the breaker is closed.',
           's',
-          'max(dlq_drain_seconds)',
+          level('max', 'dlq_drain_seconds'),
           { height: 5 },
         ),
         stat(
           'Damaged places',
           'Found since the dlq was started; what they held is in quarantine.',
           'locale',
-          'sum(dlq_corrupted_total)',
+          total('sum', 'dlq_corrupted_total'),
           {
             height: 5,
             thresholds: [
@@ -67,7 +82,7 @@ export const dlq: Board = {
             ],
           },
         ),
-        stat('Replay', 'Paused by a person, or running.', 'none', 'max(dlq_replay_paused)', {
+        stat('Replay', 'Paused by a person, or running.', 'none', level('max', 'dlq_replay_paused'), {
           height: 5,
           names: { 0: ['running', 'green'], 1: ['paused', 'orange'] },
           thresholds: [
@@ -91,21 +106,21 @@ export const dlq: Board = {
       title: 'In and back',
       panels: [
         graph('Items', 'Written to disk, and put back into the queue.', PER_SECOND, [
-          ['stored {{class}}', 'sum by (class) (rate(dlq_stored_items_total[$__rate_interval]))'],
-          ['replayed {{class}}', 'sum by (class) (rate(dlq_replayed_items_total[$__rate_interval]))'],
+          ['stored {{class}}', perSecond('sum', 'dlq_stored_items_total', { by: ['class'] })],
+          ['replayed {{class}}', perSecond('sum', 'dlq_replayed_items_total', { by: ['class'] })],
         ]),
         graph(
           'Replay',
           'Uncompressed payload, beside what it may use now; that follows the upstream, at most dlq.replay_rate.',
           'Bps',
           [
-            ['replayed', 'sum(rate(dlq_replayed_bytes_total[$__rate_interval]))'],
-            ['allowed', 'sum(dlq_replay_rate_bytes)'],
-            ['stored', 'sum(rate(dlq_stored_bytes_total[$__rate_interval]))'],
+            ['replayed', perSecond('sum', 'dlq_replayed_bytes_total')],
+            ['allowed', level('sum', 'dlq_replay_rate_bytes')],
+            ['stored', perSecond('sum', 'dlq_stored_bytes_total')],
           ],
         ),
         graph('Oldest on disk', 'Age by class; beyond dlq.retention it is dropped.', 's', [
-          ['{{class}}', 'max by (class) (dlq_oldest_age_seconds)'],
+          ['{{class}}', level('max', 'dlq_oldest_age_seconds', { by: ['class'] })],
         ]),
         graph('Time until durable', 'From a batch reaching the dlq to its fsync.', 's', [
           ['50 %', quantile(0.5, 'dlq_commit_seconds')],
@@ -120,39 +135,51 @@ export const dlq: Board = {
           'Items',
           'By class; what the upstream refused for good apart.',
           'locale',
-          [['{{area}}', 'sum by (area) (dlq_items)']],
+          [['{{area}}', level('sum', 'dlq_items', { by: ['area'] })]],
           {
             stacked: true,
             width: 8,
           },
         ),
-        graph('Bytes', 'As stored, compressed.', 'bytes', [['{{area}}', 'sum by (area) (dlq_disk_bytes)']], {
-          stacked: true,
-          width: 8,
-        }),
-        graph('Segments', 'Files.', 'locale', [['{{area}}', 'sum by (area) (dlq_segments)']], {
-          stacked: true,
-          width: 8,
-        }),
+        graph(
+          'Bytes',
+          'As stored, compressed.',
+          'bytes',
+          [['{{area}}', level('sum', 'dlq_disk_bytes', { by: ['area'] })]],
+          {
+            stacked: true,
+            width: 8,
+          },
+        ),
+        graph(
+          'Segments',
+          'Files.',
+          'locale',
+          [['{{area}}', level('sum', 'dlq_segments', { by: ['area'] })]],
+          {
+            stacked: true,
+            width: 8,
+          },
+        ),
         graph(
           'Free on the disk itself',
           'dlq.reserve of it stays free.',
           'bytes',
-          [['{{instance}}', 'dlq_disk_free_bytes']],
+          [['{{instance}}', level('each', 'dlq_disk_free_bytes')]],
           { width: 8 },
         ),
         graph(
           'Refused for good',
           'Items by reason; they wait in the rejected area.',
           PER_SECOND,
-          [['{{reason}}', 'sum by (reason) (rate(exporter_rejected_items_total[$__rate_interval]))']],
+          [['{{reason}}', perSecond('sum', 'exporter_rejected_items_total', { by: ['reason'] })]],
           { width: 8 },
         ),
         graph(
           'Dropped',
           'Items given up, by reason. Nothing else is ever lost.',
           'locale',
-          [['{{reason}}', 'max by (reason) (pipeline_dropped_items_total)']],
+          [['{{reason}}', total('max', 'pipeline_dropped_items_total', { by: ['reason'] })]],
           { width: 8 },
         ),
       ],

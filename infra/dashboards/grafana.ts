@@ -1,120 +1,6 @@
-/**
- * A dashboard of Grafana from what a person decides about it: which rows, which panels, which queries. Everything else
- * (ids, places, datasource, variables) is the same on all of them.
- */
+/** A dashboard as Grafana reads it, over Prometheus. */
 import { CATALOGUE, type MetricSpec, PROCESS_METRICS } from '@nrdot/telemetry';
-
-export interface Query {
-  /** PromQL; every selector of a metric of ours gets the variable `job`. */
-  expr: string;
-  legend?: string;
-}
-
-/** From this value on that colour. The first has none: it is from the lowest on. */
-export type Threshold = readonly [
-  from: number | null,
-  colour: 'green' | 'yellow' | 'orange' | 'red' | 'blue',
-];
-
-export interface Panel {
-  type: 'stat' | 'timeseries' | 'gauge' | 'state-timeline';
-  title: string;
-  /** What it says and what to make of it. */
-  description: string;
-  unit: string;
-  queries: readonly Query[];
-  /** Of 24. */
-  width: number;
-  height: number;
-  thresholds?: readonly Threshold[];
-  /** Names for values. */
-  names?: Readonly<Record<number, readonly [text: string, colour: string]>>;
-  max?: number;
-  stacked?: boolean;
-}
-
-export interface Row {
-  title: string;
-  panels: readonly Panel[];
-}
-
-export interface Board {
-  uid: string;
-  title: string;
-  description: string;
-  rows: readonly Row[];
-}
-
-type Extra = Partial<Pick<Panel, 'thresholds' | 'names' | 'max' | 'width' | 'height' | 'stacked'>>;
-
-/** One number with its course behind it. */
-export function stat(
-  title: string,
-  description: string,
-  unit: string,
-  expr: string,
-  extra: Extra = {},
-): Panel {
-  return { type: 'stat', title, description, unit, queries: [{ expr }], width: 4, height: 4, ...extra };
-}
-
-/** One number on an arc from 0 to `max`. */
-export function gauge(
-  title: string,
-  description: string,
-  unit: string,
-  expr: string,
-  extra: Extra = {},
-): Panel {
-  return {
-    type: 'gauge',
-    title,
-    description,
-    unit,
-    queries: [{ expr }],
-    width: 4,
-    height: 5,
-    max: 1,
-    ...extra,
-  };
-}
-
-/** Lines over time. */
-export function graph(
-  title: string,
-  description: string,
-  unit: string,
-  queries: readonly (readonly [legend: string, expr: string])[],
-  extra: Extra = {},
-): Panel {
-  return {
-    type: 'timeseries',
-    title,
-    description,
-    unit,
-    queries: queries.map(([legend, expr]) => ({ legend, expr })),
-    width: 12,
-    height: 8,
-    ...extra,
-  };
-}
-
-/** Which state when. */
-export function timeline(
-  title: string,
-  description: string,
-  queries: readonly (readonly [legend: string, expr: string])[],
-  names: NonNullable<Panel['names']>,
-  extra: Extra = {},
-): Panel {
-  return { ...graph(title, description, 'none', queries, { names, ...extra }), type: 'state-timeline' };
-}
-
-/** A percentile of a histogram of ours, by some labels; `selector` may narrow it: `name{label="value"}`. */
-export function quantile(q: number, selector: string, by: readonly string[] = []): string {
-  const [, name = '', labels = ''] = /^(\w+)(\{.*\})?$/.exec(selector) ?? [];
-  return `histogram_quantile(${q}, sum by (${['le', ...by].join(', ')}) (rate(${name}_bucket${labels}[$__rate_interval])))`;
-}
+import type { Board, Panel } from './board.ts';
 
 const KNOWN = new Set<string>([
   ...Object.values<MetricSpec>(CATALOGUE).flatMap(({ name, type }) =>
@@ -134,7 +20,7 @@ function ofJob(expr: string): string {
 const DATASOURCE = { type: 'prometheus', uid: '${datasource}' };
 
 /** The JSON that Grafana reads. */
-export function dashboardJson(board: Board): string {
+export function grafanaJson(board: Board): string {
   const panels: object[] = [];
   let y = 0;
   for (const { title, panels: inRow } of board.rows) {
@@ -232,10 +118,10 @@ function panelJson(panel: Panel): object {
     title,
     description,
     datasource: DATASOURCE,
-    targets: queries.map(({ expr, legend }, i) => ({
+    targets: queries.map(({ measure, legend }, i) => ({
       refId: String.fromCharCode(65 + i),
       datasource: DATASOURCE,
-      expr: ofJob(expr),
+      expr: ofJob(measure.promql),
       legendFormat: legend ?? '',
       range: true,
     })),

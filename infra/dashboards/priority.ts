@@ -1,4 +1,5 @@
-import { type Board, graph, quantile, stat } from './board.ts';
+import { type Board, graph, stat } from './board.ts';
+import { level, perSecond, quantile, written } from './measure.ts';
 
 const PER_SECOND = 'suffix: items/s';
 
@@ -18,9 +19,15 @@ export const priority: Board = {
           [
             [
               '{{class}}',
-              'sum by (class) (rate(apq_moved_items_total[$__rate_interval])) / scalar(sum(rate(apq_moved_items_total[$__rate_interval])))',
+              written(
+                'sum by (class) (rate(apq_moved_items_total[$__rate_interval])) / scalar(sum(rate(apq_moved_items_total[$__rate_interval])))',
+                {
+                  reason:
+                    'NRQL divides within a facet, not by the sum of all of them; "Items moved" beside it has the numbers',
+                },
+              ),
             ],
-            ['{{class}} by weight', 'max by (class) (apq_weight_ratio)'],
+            ['{{class}} by weight', level('max', 'apq_weight_ratio', { by: ['class'] })],
           ],
           { max: 1 },
         ),
@@ -28,10 +35,10 @@ export const priority: Board = {
           'Deficits',
           'Items that each class may have before the one furthest ahead is served again. Small while the weights hold.',
           'locale',
-          [['{{class}} {{origin}}', 'max by (class, origin) (apq_deficit_items)']],
+          [['{{class}} {{origin}}', level('max', 'apq_deficit_items', { by: ['class', 'origin'] })]],
         ),
         graph('Items moved', 'From the class queues to the exporters.', PER_SECOND, [
-          ['{{class}}', 'sum by (class) (rate(apq_moved_items_total[$__rate_interval]))'],
+          ['{{class}}', perSecond('sum', 'apq_moved_items_total', { by: ['class'] })],
         ]),
       ],
     },
@@ -42,40 +49,48 @@ export const priority: Board = {
           'Items waiting',
           'In Redis, by class; replay came from disk.',
           'locale',
-          [['{{class}} {{origin}}', 'max by (class, origin) (apq_class_size)']],
+          [['{{class}} {{origin}}', level('max', 'apq_class_size', { by: ['class', 'origin'] })]],
           { stacked: true },
         ),
         graph(
           'Bytes waiting',
           'As held in Redis.',
           'bytes',
-          [['{{class}} {{origin}}', 'max by (class, origin) (apq_class_bytes)']],
+          [['{{class}} {{origin}}', level('max', 'apq_class_bytes', { by: ['class', 'origin'] })]],
           { stacked: true },
         ),
         graph('Fill by class', 'Of what each queue may hold.', 'percentunit', [
-          ['{{class}}', 'max by (class) (apq_class_fill_ratio)'],
+          ['{{class}}', level('max', 'apq_class_fill_ratio', { by: ['class'] })],
         ]),
         graph('Age of the oldest', 'Of the batches that wait for the scheduler.', 's', [
-          ['{{class}} {{origin}}', 'max by (class, origin) (apq_oldest_age_seconds)'],
+          ['{{class}} {{origin}}', level('max', 'apq_oldest_age_seconds', { by: ['class', 'origin'] })],
         ]),
         graph('Wait until sent, 99th percentile', 'By class, live traffic.', 's', [
-          ['{{class}}', quantile(0.99, 'exporter_wait_seconds{origin="live"}', ['class'])],
+          [
+            '{{class}}',
+            quantile(0.99, 'exporter_wait_seconds', { where: { origin: 'live' }, by: ['class'] }),
+          ],
         ]),
         graph(
           'End to end, 99th percentile',
           'From request to delivery acknowledged, by class, live traffic.',
           's',
-          [['{{class}}', quantile(0.99, 'pipeline_end_to_end_seconds{origin="live"}', ['class'])]],
+          [
+            [
+              '{{class}}',
+              quantile(0.99, 'pipeline_end_to_end_seconds', { where: { origin: 'live' }, by: ['class'] }),
+            ],
+          ],
         ),
         graph('Spilled', 'Items sent to disk, by class and reason.', PER_SECOND, [
-          ['{{class}} {{reason}}', 'max by (class, reason) (rate(apq_spill_total[$__rate_interval]))'],
+          ['{{class}} {{reason}}', perSecond('max', 'apq_spill_total', { by: ['class', 'reason'] })],
         ]),
       ],
     },
     {
       title: 'Scheduler and exporters',
       panels: [
-        stat('Fill', 'Of the queue.', 'percentunit', 'max(apq_fill_ratio)', {
+        stat('Fill', 'Of the queue.', 'percentunit', level('max', 'apq_fill_ratio'), {
           height: 8,
           thresholds: [
             [null, 'green'],
@@ -84,7 +99,7 @@ export const priority: Board = {
           ],
         }),
         graph('Decisions', 'Jobs sent on to the exporters.', 'ops', [
-          ['jobs', 'max(rate(apq_decisions_total[$__rate_interval]))'],
+          ['jobs', perSecond('max', 'apq_decisions_total')],
         ]),
         graph(
           'Time of one move',
@@ -101,8 +116,8 @@ export const priority: Board = {
           'Beside what may be: it adapts to the upstream.',
           'short',
           [
-            ['under way', 'sum(exporter_inflight)'],
-            ['allowed', 'sum(exporter_concurrency)'],
+            ['under way', level('sum', 'exporter_inflight')],
+            ['allowed', level('sum', 'exporter_concurrency')],
           ],
           { width: 10 },
         ),

@@ -1,4 +1,5 @@
-import { type Board, gauge, graph, quantile, stat } from './board.ts';
+import { type Board, gauge, graph, stat } from './board.ts';
+import { counts, level, perSecond, quantile, ratio } from './measure.ts';
 
 const POINTS = 'suffix: points/s';
 
@@ -15,12 +16,12 @@ export const limiter: Board = {
           'Alive',
           'Key-sets of all receivers together; never above limiter.max_keys.',
           'locale',
-          'max(cl_keys_used)',
+          level('max', 'cl_keys_used'),
           {
             height: 5,
           },
         ),
-        stat('Limit', 'limiter.max_keys.', 'locale', 'max(cl_keys_limit)', {
+        stat('Limit', 'limiter.max_keys.', 'locale', level('max', 'cl_keys_limit'), {
           height: 5,
           thresholds: [[null, 'blue']],
         }),
@@ -28,7 +29,7 @@ export const limiter: Board = {
           'Use',
           'From limiter.act_above (half) on labels are looked at.',
           'percentunit',
-          'max(cl_keys_used) / max(cl_keys_limit)',
+          ratio('max', 'cl_keys_used', 'cl_keys_limit'),
           {
             thresholds: [
               [null, 'green'],
@@ -41,7 +42,7 @@ export const limiter: Board = {
           'Dropped',
           'Points dropped in the range shown.',
           'locale',
-          'sum(increase(cl_dropped_samples_total[$__range]))',
+          counts('sum', 'cl_dropped_samples_total', '$__range'),
           {
             height: 5,
             thresholds: [
@@ -54,7 +55,7 @@ export const limiter: Board = {
           'Merged',
           'Points merged into others after a label was given up: totals stay true.',
           'locale',
-          'sum(increase(cl_aggregated_samples_total[$__range]))',
+          counts('sum', 'cl_aggregated_samples_total', '$__range'),
           {
             height: 5,
           },
@@ -63,17 +64,17 @@ export const limiter: Board = {
           'Overflow',
           'Points put into the otel.metric.overflow stream.',
           'locale',
-          'sum(increase(cl_overflow_samples_total[$__range]))',
+          counts('sum', 'cl_overflow_samples_total', '$__range'),
           {
             height: 5,
           },
         ),
         graph('Key-sets as each receiver knows them', 'Used, beside limiter.max_keys.', 'locale', [
-          ['{{instance}} used', 'cl_keys_used'],
-          ['{{instance}} limit', 'cl_keys_limit'],
+          ['{{instance}} used', level('each', 'cl_keys_used')],
+          ['{{instance}} limit', level('each', 'cl_keys_limit')],
         ]),
         graph('Evicted entries', 'By table. Keys: unseen for key_ttl and in the way of others.', 'ops', [
-          ['{{table}}', 'sum by (table) (rate(cl_evictions_total[$__rate_interval]))'],
+          ['{{table}}', perSecond('sum', 'cl_evictions_total', { by: ['table'] })],
         ]),
       ],
     },
@@ -81,12 +82,12 @@ export const limiter: Board = {
       title: 'Points',
       panels: [
         graph('Accepted', 'Metric points that went on.', POINTS, [
-          ['accepted', 'sum(rate(receiver_items_total{signal="metrics"}[$__rate_interval]))'],
+          ['accepted', perSecond('sum', 'receiver_items_total', { where: { signal: 'metrics' } })],
         ]),
         graph('Held back', 'Dropped by reason, merged, overflow.', POINTS, [
-          ['dropped: {{reason}}', 'sum by (reason) (rate(cl_dropped_samples_total[$__rate_interval]))'],
-          ['merged', 'sum(rate(cl_aggregated_samples_total[$__rate_interval]))'],
-          ['overflow', 'sum(rate(cl_overflow_samples_total[$__rate_interval]))'],
+          ['dropped: {{reason}}', perSecond('sum', 'cl_dropped_samples_total', { by: ['reason'] })],
+          ['merged', perSecond('sum', 'cl_aggregated_samples_total')],
+          ['overflow', perSecond('sum', 'cl_overflow_samples_total')],
         ]),
         graph(
           'Time per request',

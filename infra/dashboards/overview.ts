@@ -1,4 +1,5 @@
-import { type Board, gauge, graph, quantile, stat, timeline } from './board.ts';
+import { type Board, gauge, graph, stat, timeline } from './board.ts';
+import { counts, level, NOW, perSecond, quantile, ratio, written } from './measure.ts';
 
 const ITEMS = 'locale';
 const PER_SECOND = 'suffix: items/s';
@@ -7,9 +8,15 @@ const FILL = [
   [0.8, 'orange'],
   [0.95, 'red'],
 ] as const;
-const books = (state: string) => `max(pipeline_accounting_items{state="${state}"})`;
-const BREAKER =
-  'max(apq_breaker_state{state="half_open"} + ignoring(state) 2 * apq_breaker_state{state="open"})';
+const books = (state: string) => level('max', 'pipeline_accounting_items', { where: { state } });
+const BREAKER = written(
+  'max(apq_breaker_state{state="half_open"} + ignoring(state) 2 * apq_breaker_state{state="open"})',
+  {
+    select:
+      "filter(max(apq_breaker_state), WHERE state = 'half_open') + 2 * filter(max(apq_breaker_state), WHERE state = 'open')",
+    since: NOW,
+  },
+);
 const BREAKER_NAMES = { 0: ['closed', 'green'], 1: ['half open', 'orange'], 2: ['open', 'red'] } as const;
 
 /** Where the data is, what is lost (nothing), and why it waits. */
@@ -85,7 +92,11 @@ export const overview: Board = {
           'Difference',
           'What the books do not explain. Moves while data moves; 0 when all is quiet.',
           ITEMS,
-          'max(abs(pipeline_accounting_items{state="difference"}))',
+          written('max(abs(pipeline_accounting_items{state="difference"}))', {
+            select: 'abs(latest(pipeline_accounting_items))',
+            since: NOW,
+            where: "state = 'difference'",
+          }),
           {
             thresholds: [
               [null, 'green'],
@@ -99,12 +110,18 @@ export const overview: Board = {
           'Items in and out. Accepted above delivered fills the queue; replayed comes from the disk and is in delivered too.',
           PER_SECOND,
           [
-            ['accepted', 'sum(rate(receiver_items_total[$__rate_interval]))'],
-            ['delivered', 'sum(rate(exporter_delivered_items_total[$__rate_interval]))'],
-            ['spilled to disk', 'sum(max by (class, reason) (rate(apq_spill_total[$__rate_interval])))'],
-            ['replayed', 'sum(rate(dlq_replayed_items_total[$__rate_interval]))'],
-            ['rejected', 'sum(rate(exporter_rejected_items_total[$__rate_interval]))'],
-            ['dropped by the limiter', 'sum(rate(cl_dropped_samples_total[$__rate_interval]))'],
+            ['accepted', perSecond('sum', 'receiver_items_total')],
+            ['delivered', perSecond('sum', 'exporter_delivered_items_total')],
+            [
+              'spilled to disk',
+              written('sum(max by (class, reason) (rate(apq_spill_total[$__rate_interval])))', {
+                select: 'rate(sum(apq_spill_total), 1 second)',
+                over: 'max',
+              }),
+            ],
+            ['replayed', perSecond('sum', 'dlq_replayed_items_total')],
+            ['rejected', perSecond('sum', 'exporter_rejected_items_total')],
+            ['dropped by the limiter', perSecond('sum', 'cl_dropped_samples_total')],
           ],
           { width: 24 },
         ),
@@ -132,7 +149,7 @@ export const overview: Board = {
           'Next probe in',
           'Until the breaker tries the upstream again.',
           's',
-          'max(apq_breaker_probe_seconds)',
+          level('max', 'apq_breaker_probe_seconds'),
           {
             height: 5,
           },
@@ -141,19 +158,25 @@ export const overview: Board = {
           'Queue',
           'Fill of Redis by bytes or items. From 95 % on new arrivals go to disk.',
           'percentunit',
-          'max(apq_fill_ratio)',
+          level('max', 'apq_fill_ratio'),
           {
             thresholds: FILL,
           },
         ),
-        gauge('Disk', 'Use of dlq.capacity.', 'percentunit', 'max(dlq_utilization_ratio)', {
+        gauge('Disk', 'Use of dlq.capacity.', 'percentunit', level('max', 'dlq_utilization_ratio'), {
           thresholds: FILL,
         }),
         stat(
           'Oldest waiting',
           'Age of the oldest batch in Redis or on disk.',
           's',
-          'max(apq_oldest_age_seconds) > max(dlq_oldest_age_seconds) or max(dlq_oldest_age_seconds)',
+          written(
+            'max(apq_oldest_age_seconds) > max(dlq_oldest_age_seconds) or max(dlq_oldest_age_seconds)',
+            {
+              select: "max(apq_oldest_age_seconds) AS 'in Redis', max(dlq_oldest_age_seconds) AS 'on disk'",
+              since: NOW,
+            },
+          ),
           {
             thresholds: [
               [null, 'green'],
@@ -167,7 +190,7 @@ export const overview: Board = {
           'Disk empty in',
           'At the present rate of replay, once the breaker is closed.',
           's',
-          'max(dlq_drain_seconds)',
+          level('max', 'dlq_drain_seconds'),
           {
             height: 5,
           },
@@ -183,7 +206,10 @@ export const overview: Board = {
           [
             [
               '{{reason}}',
-              'max by (reason) (increase(apq_breaker_transitions_total{state="open"}[$__rate_interval]))',
+              counts('max', 'apq_breaker_transitions_total', '$__rate_interval', {
+                where: { state: 'open' },
+                by: ['reason'],
+              }),
             ],
           ],
           { width: 12, height: 6 },
@@ -193,10 +219,10 @@ export const overview: Board = {
           'How full each place is.',
           'percentunit',
           [
-            ['queue', 'max(apq_fill_ratio)'],
-            ['disk', 'max(dlq_utilization_ratio)'],
-            ['limiter', 'max(cl_keys_used) / max(cl_keys_limit)'],
-            ['exporters', 'sum(exporter_inflight) / sum(exporter_concurrency)'],
+            ['queue', level('max', 'apq_fill_ratio')],
+            ['disk', level('max', 'dlq_utilization_ratio')],
+            ['limiter', ratio('max', 'cl_keys_used', 'cl_keys_limit')],
+            ['exporters', ratio('sum', 'exporter_inflight', 'exporter_concurrency')],
           ],
           { max: 1 },
         ),
@@ -206,10 +232,13 @@ export const overview: Board = {
           's',
           [
             ['request', quantile(0.99, 'receiver_request_seconds')],
-            ['into Redis', quantile(0.99, 'pipeline_redis_round_trip_seconds{step="enqueue"}')],
-            ['wait', quantile(0.99, 'exporter_wait_seconds{origin="live"}')],
+            [
+              'into Redis',
+              quantile(0.99, 'pipeline_redis_round_trip_seconds', { where: { step: 'enqueue' } }),
+            ],
+            ['wait', quantile(0.99, 'exporter_wait_seconds', { where: { origin: 'live' } })],
             ['upstream', quantile(0.99, 'exporter_request_seconds')],
-            ['end to end', quantile(0.99, 'pipeline_end_to_end_seconds{origin="live"}')],
+            ['end to end', quantile(0.99, 'pipeline_end_to_end_seconds', { where: { origin: 'live' } })],
           ],
         ),
       ],
@@ -218,32 +247,32 @@ export const overview: Board = {
       title: 'In and out',
       panels: [
         graph('Bytes', 'In as on the wire and after decompression; out as sent.', 'Bps', [
-          ['in, wire', 'sum(rate(receiver_bytes_total{kind="wire"}[$__rate_interval]))'],
-          ['in, body', 'sum(rate(receiver_bytes_total{kind="body"}[$__rate_interval]))'],
-          ['out', 'sum(rate(exporter_sent_bytes_total[$__rate_interval]))'],
+          ['in, wire', perSecond('sum', 'receiver_bytes_total', { where: { kind: 'wire' } })],
+          ['in, body', perSecond('sum', 'receiver_bytes_total', { where: { kind: 'body' } })],
+          ['out', perSecond('sum', 'exporter_sent_bytes_total')],
         ]),
         graph('Items accepted by signal', 'Spans, data points, log records, profiles.', PER_SECOND, [
-          ['{{signal}}', 'sum by (signal) (rate(receiver_items_total[$__rate_interval]))'],
+          ['{{signal}}', perSecond('sum', 'receiver_items_total', { by: ['signal'] })],
         ]),
         graph(
           'Answers to clients',
           'Requests by status code; 503 means that clients keep their data for now.',
           'reqps',
-          [['{{code}}', 'sum by (code) (rate(receiver_requests_total[$__rate_interval]))']],
+          [['{{code}}', perSecond('sum', 'receiver_requests_total', { by: ['code'] })]],
         ),
         graph('Refused requests', 'By reason; docs/operations.md says what each means.', 'reqps', [
-          ['{{reason}}', 'sum by (reason) (rate(receiver_refused_total[$__rate_interval]))'],
+          ['{{reason}}', perSecond('sum', 'receiver_refused_total', { by: ['reason'] })],
         ]),
         graph('Answers of the upstream', 'Requests by outcome.', 'reqps', [
-          ['{{outcome}}', 'sum by (outcome) (rate(exporter_requests_total[$__rate_interval]))'],
+          ['{{outcome}}', perSecond('sum', 'exporter_requests_total', { by: ['outcome'] })],
         ]),
         graph(
           'Tried again',
           'By reason, and hand-overs that had happened before (a crash or a stall in between).',
           'ops',
           [
-            ['{{reason}}', 'sum by (reason) (rate(exporter_retries_total[$__rate_interval]))'],
-            ['duplicate hand-over', 'sum(rate(pipeline_duplicate_handovers_total[$__rate_interval]))'],
+            ['{{reason}}', perSecond('sum', 'exporter_retries_total', { by: ['reason'] })],
+            ['duplicate hand-over', perSecond('sum', 'pipeline_duplicate_handovers_total')],
           ],
         ),
       ],

@@ -1,0 +1,514 @@
+/** What a person on call is told: each alert once, for Prometheus and for New Relic. */
+import type { Untranslated } from '../dashboards/measure.ts';
+
+export interface Alert {
+  name: string;
+  /** For who reads the rule. */
+  comment?: string;
+  promql: string;
+  /** How long it has to be so. */
+  for?: string;
+  /** critical: act now; warning: look today. */
+  severity: 'critical' | 'warning';
+  /** In the words of Prometheus' templates. */
+  summary: string;
+  description: string;
+  newRelic: Condition | Untranslated;
+}
+
+/** A query over `Metric`, by pipeline, and when its value opens an incident. */
+export interface Condition {
+  select: string;
+  where?: string;
+  /** Beside the pipeline, which is `service.namespace`. */
+  facet?: readonly string[];
+  operator: 'above' | 'below';
+  threshold: number;
+  /** What the query is asked over, and how often anew where that is not once in each. */
+  windowSeconds: number;
+  slideSeconds?: number;
+  /** How long it has to be so: whole windows. */
+  forSeconds: number;
+  /** An incident too when nothing comes any more for so long. */
+  lostAfterSeconds?: number;
+}
+
+export interface Section {
+  title: string;
+  alerts: readonly Alert[];
+}
+
+export const ALERTS: readonly Section[] = [
+  {
+    title: 'The way in',
+    alerts: [
+      {
+        name: 'NrdotDown',
+        promql: 'up{job=~".*nrdot.*"} == 0',
+        for: '2m',
+        severity: 'critical',
+        summary: '{{ $labels.instance }} does not answer',
+        description:
+          'Prometheus has not been able to read the metrics of {{ $labels.instance }} ({{ $labels.job }}) for 2 minutes.',
+        newRelic: {
+          reason:
+            'Nobody scrapes there: a process that is gone sends nothing, and neither does one that was meant to go. NrdotServiceMissing tells when none of a service is left',
+        },
+      },
+      {
+        name: 'NrdotServiceMissing',
+        promql: [
+          'label_replace(absent(receiver_inflight_bytes), "service", "receiver", "", "")',
+          'or label_replace(absent(apq_fill_ratio), "service", "scheduler", "", "")',
+          'or label_replace(absent(exporter_concurrency), "service", "exporter", "", "")',
+          'or label_replace(absent(dlq_utilization_ratio), "service", "dlq", "", "")',
+        ].join('\n'),
+        for: '5m',
+        severity: 'critical',
+        summary: 'no {{ $labels.service }} is running',
+        description: 'No {{ $labels.service }} has been scraped for 5 minutes; what depends on it waits.',
+        newRelic: {
+          select: 'count(*)',
+          where: "metricName = 'pipeline_build_info'",
+          facet: ['service.name'],
+          operator: 'below',
+          threshold: 1,
+          windowSeconds: 60,
+          forSeconds: 300,
+          lostAfterSeconds: 300,
+        },
+      },
+      {
+        name: 'NrdotRestarting',
+        promql: 'changes(process_start_time_seconds{job=~".*nrdot.*"}[30m]) > 3',
+        severity: 'warning',
+        summary: '{{ $labels.instance }} starts again and again',
+        description:
+          '{{ $labels.instance }} ({{ $labels.job }}) was started {{ $value }} times in 30 minutes.',
+        newRelic: { reason: 'NRQL has no count of how often a gauge changed' },
+      },
+      {
+        name: 'NrdotReceiverRefusing',
+        promql: [
+          'sum by (job, namespace) (rate(receiver_requests_total{code=~"5.."}[5m]))',
+          '/ sum by (job, namespace) (rate(receiver_requests_total[5m])) > 0.01',
+        ].join('\n'),
+        for: '5m',
+        severity: 'critical',
+        summary: 'clients are refused',
+        description:
+          '{{ $value | humanizePercentage }} of requests to {{ $labels.job }} get a 5xx: clients keep their data and try again, for as long as they can.',
+        newRelic: {
+          select: "filter(sum(receiver_requests_total), WHERE code LIKE '5%') / sum(receiver_requests_total)",
+          operator: 'above',
+          threshold: 0.01,
+          windowSeconds: 300,
+          forSeconds: 300,
+        },
+      },
+      {
+        name: 'NrdotLimiterDropping',
+        promql: 'sum by (job, namespace) (rate(cl_dropped_samples_total[10m])) > 0',
+        for: '10m',
+        severity: 'warning',
+        summary: 'the cardinality limiter drops points',
+        description:
+          '{{ $value | humanize }} points per second are dropped by the limiter of {{ $labels.job }}; their senders are told.',
+        newRelic: {
+          select: 'sum(cl_dropped_samples_total)',
+          operator: 'above',
+          threshold: 0,
+          windowSeconds: 600,
+          forSeconds: 600,
+        },
+      },
+    ],
+  },
+  {
+    title: 'The upstream',
+    alerts: [
+      {
+        name: 'NrdotBreakerOpen',
+        promql: 'max by (job, namespace, signal) (1 - apq_breaker_state{state="closed"}) == 1',
+        for: '2m',
+        severity: 'warning',
+        summary: 'the upstream does not take {{ $labels.signal }}',
+        description:
+          'The breaker of {{ $labels.job }} for {{ $labels.signal }} has not been closed for 2 minutes: what arrives of them goes to disk.',
+        newRelic: {
+          select: '1 - latest(apq_breaker_state)',
+          where: "state = 'closed'",
+          facet: ['signal'],
+          operator: 'above',
+          threshold: 0,
+          windowSeconds: 60,
+          forSeconds: 120,
+        },
+      },
+      {
+        name: 'NrdotUpstreamAuth',
+        promql: 'sum by (job, namespace, signal) (increase(exporter_retries_total{reason="auth"}[5m])) > 0',
+        severity: 'critical',
+        summary: 'the upstream refuses the key for {{ $labels.signal }}',
+        description:
+          'The upstream answers {{ $labels.signal }} of {{ $labels.job }} with 401 or 403. All of them are kept, none is delivered until the key is mended.',
+        newRelic: {
+          select: 'sum(exporter_retries_total)',
+          where: "reason = 'auth'",
+          facet: ['signal'],
+          operator: 'above',
+          threshold: 0,
+          windowSeconds: 300,
+          forSeconds: 300,
+        },
+      },
+      {
+        name: 'NrdotUpstreamPlace',
+        promql: 'sum by (job, namespace, signal) (increase(exporter_retries_total{reason="place"}[5m])) > 0',
+        for: '1m',
+        severity: 'critical',
+        summary: 'the address for {{ $labels.signal }} does not answer as an upstream',
+        description:
+          'What answers {{ $labels.signal }} of {{ $labels.job }} is no OTLP upstream (404, a redirect, a page for people). All of them are kept, none is delivered until that is mended.',
+        newRelic: {
+          select: 'sum(exporter_retries_total)',
+          where: "reason = 'place'",
+          facet: ['signal'],
+          operator: 'above',
+          threshold: 0,
+          windowSeconds: 300,
+          forSeconds: 300,
+        },
+      },
+      {
+        name: 'NrdotRejected',
+        comment: 'The books know too of a status that no series was there for before.',
+        promql: [
+          'sum by (job, namespace) (increase(exporter_rejected_items_total[15m])) > 0',
+          'or max by (job, namespace) (delta(pipeline_accounting_items{state="rejected"}[15m])) > 0',
+        ].join('\n'),
+        severity: 'warning',
+        summary: 'the upstream refuses data for good',
+        description: 'The upstream refused {{ $value | humanize }} items of {{ $labels.job }} in 15 minutes.',
+        newRelic: {
+          select: 'sum(exporter_rejected_items_total)',
+          operator: 'above',
+          threshold: 0,
+          windowSeconds: 900,
+          forSeconds: 900,
+          slideSeconds: 300,
+        },
+      },
+      {
+        name: 'NrdotAllRejected',
+        promql: [
+          'sum by (job, namespace) (increase(exporter_rejected_items_total[5m])) > 0',
+          'unless sum by (job, namespace) (increase(exporter_delivered_items_total[5m])) > 0',
+        ].join('\n'),
+        for: '2m',
+        severity: 'critical',
+        summary: 'the upstream refuses everything',
+        description:
+          'The upstream refused {{ $value | humanize }} items of {{ $labels.job }} in 5 minutes and took none.',
+        newRelic: {
+          select:
+            'sum(exporter_rejected_items_total) / (sum(exporter_rejected_items_total) + sum(exporter_delivered_items_total))',
+          operator: 'above',
+          threshold: 0.999999,
+          windowSeconds: 300,
+          forSeconds: 300,
+        },
+      },
+    ],
+  },
+  {
+    title: 'The queue',
+    alerts: [
+      {
+        name: 'NrdotQueueFilling',
+        promql: 'max by (job, namespace) (apq_fill_ratio) > 0.8',
+        for: '10m',
+        severity: 'warning',
+        summary: 'the queue fills up',
+        description:
+          'The queue of {{ $labels.job }} is {{ $value | humanizePercentage }} full. From 95 % on new arrivals go to disk.',
+        newRelic: {
+          select: 'max(apq_fill_ratio)',
+          operator: 'above',
+          threshold: 0.8,
+          windowSeconds: 60,
+          forSeconds: 600,
+        },
+      },
+      {
+        name: 'NrdotSpilling',
+        promql:
+          'sum by (job, namespace) (max by (job, namespace, class) (rate(apq_spill_total{reason="fill"}[5m]))) > 0',
+        for: '5m',
+        severity: 'warning',
+        summary: 'more arrives than goes out',
+        description:
+          '{{ $value | humanize }} items per second of {{ $labels.job }} go to disk because the queue is full.',
+        newRelic: {
+          select: 'sum(apq_spill_total)',
+          where: "reason = 'fill'",
+          operator: 'above',
+          threshold: 0,
+          windowSeconds: 300,
+          forSeconds: 300,
+        },
+      },
+      {
+        name: 'NrdotLate',
+        promql: 'max by (job, namespace) (apq_oldest_age_seconds{class="critical", origin="live"}) > 60',
+        for: '5m',
+        severity: 'warning',
+        summary: 'critical data is late',
+        description:
+          'Critical data of {{ $labels.job }} has been waiting for {{ $value | humanizeDuration }}.',
+        newRelic: {
+          select: 'max(apq_oldest_age_seconds)',
+          where: "class = 'critical' AND origin = 'live'",
+          operator: 'above',
+          threshold: 60,
+          windowSeconds: 60,
+          forSeconds: 300,
+        },
+      },
+      {
+        name: 'NrdotRedisAway',
+        promql: 'min by (job, namespace, instance) (pipeline_redis_up) == 0',
+        for: '1m',
+        severity: 'critical',
+        summary: '{{ $labels.instance }} cannot use Redis',
+        description:
+          'A connection of {{ $labels.instance }} ({{ $labels.job }}) has had no usable Redis for a minute.',
+        newRelic: {
+          select: 'min(pipeline_redis_up)',
+          facet: ['service.instance.id'],
+          operator: 'below',
+          threshold: 1,
+          windowSeconds: 60,
+          forSeconds: 60,
+        },
+      },
+      {
+        name: 'NrdotRedisMemory',
+        promql: [
+          'max by (job, namespace) (pipeline_redis_memory_bytes)',
+          '/ (max by (job, namespace) (pipeline_redis_memory_limit_bytes) > 0) > 0.9',
+        ].join('\n'),
+        for: '5m',
+        severity: 'critical',
+        summary: 'Redis is nearly out of memory',
+        description:
+          'Redis of {{ $labels.job }} uses {{ $value | humanizePercentage }} of maxmemory; at 100 % it takes nothing more.',
+        newRelic: {
+          select: 'max(pipeline_redis_memory_bytes) / max(pipeline_redis_memory_limit_bytes)',
+          operator: 'above',
+          threshold: 0.9,
+          windowSeconds: 60,
+          forSeconds: 300,
+        },
+      },
+    ],
+  },
+  {
+    title: 'The disk',
+    alerts: [
+      {
+        name: 'NrdotDlqFullIn12h',
+        promql: [
+          'max by (job, namespace) (predict_linear(dlq_utilization_ratio[1h], 12 * 3600)) > 1',
+          'or min by (job, namespace) (predict_linear(dlq_disk_free_bytes[1h], 12 * 3600)) < 0',
+        ].join('\n'),
+        for: '30m',
+        severity: 'warning',
+        summary: 'the disk is full within 12 hours',
+        description:
+          'If it goes on as in the last hour, the dlq of {{ $labels.job }} has no room in 12 hours.',
+        newRelic: {
+          reason:
+            'an alert condition of New Relic is not documented to take predictLinear; the page DLQ of the dashboard shows "Use in 12 h", and NrdotDlqFull comes when it is full',
+        },
+      },
+      {
+        name: 'NrdotDlqFullIn4h',
+        promql: [
+          'max by (job, namespace) (predict_linear(dlq_utilization_ratio[30m], 4 * 3600)) > 1',
+          'or min by (job, namespace) (predict_linear(dlq_disk_free_bytes[30m], 4 * 3600)) < 0',
+        ].join('\n'),
+        for: '10m',
+        severity: 'critical',
+        summary: 'the disk is full within 4 hours',
+        description:
+          'If it goes on as in the last half hour, the dlq of {{ $labels.job }} has no room in 4 hours.',
+        newRelic: { reason: 'as for NrdotDlqFullIn12h' },
+      },
+      {
+        name: 'NrdotDlqFull',
+        promql: 'max by (job, namespace) (dlq_state{state=~"full|disk_full"}) == 1',
+        for: '1m',
+        severity: 'critical',
+        summary: 'the disk takes nothing more',
+        description:
+          'The dlq of {{ $labels.job }} is full: what spills stays in Redis, and when that is full clients are refused.',
+        newRelic: {
+          select: 'max(dlq_state)',
+          where: "state IN ('full', 'disk_full')",
+          operator: 'above',
+          threshold: 0,
+          windowSeconds: 60,
+          forSeconds: 60,
+        },
+      },
+      {
+        name: 'NrdotDiskFailing',
+        promql: 'max by (job, namespace) (dlq_state{state="disk_failing"}) == 1',
+        for: '1m',
+        severity: 'critical',
+        summary: 'the disk fails',
+        description: 'The disk of the dlq of {{ $labels.job }} gives errors; its log names them.',
+        newRelic: {
+          select: 'max(dlq_state)',
+          where: "state = 'disk_failing'",
+          operator: 'above',
+          threshold: 0,
+          windowSeconds: 60,
+          forSeconds: 60,
+        },
+      },
+      {
+        name: 'NrdotDlqOld',
+        promql: 'max by (job, namespace) (dlq_oldest_age_seconds) > 86400',
+        for: '10m',
+        severity: 'warning',
+        summary: 'data has been on disk for a day',
+        description:
+          'The oldest batch on disk of {{ $labels.job }} is {{ $value | humanizeDuration }} old; after dlq.retention it is dropped.',
+        newRelic: {
+          select: 'max(dlq_oldest_age_seconds)',
+          operator: 'above',
+          threshold: 86400,
+          windowSeconds: 60,
+          forSeconds: 600,
+        },
+      },
+      {
+        name: 'NrdotReplayNotDraining',
+        promql: [
+          'sum by (job, namespace) (dlq_items{area!="rejected"}) > 0',
+          'and sum by (job, namespace) (rate(dlq_replayed_items_total[10m])) == 0',
+          'and min by (job, namespace) (apq_breaker_state{state="closed"}) == 1',
+        ].join('\n'),
+        for: '10m',
+        severity: 'warning',
+        summary: 'the disk does not drain',
+        description:
+          '{{ $value | humanize }} items of {{ $labels.job }} are on disk, the upstream works, and none is replayed.',
+        newRelic: {
+          reason: 'it takes three values at once, and a condition has one; NrdotDlqOld tells later',
+        },
+      },
+      {
+        name: 'NrdotCorruption',
+        promql: 'sum by (job, namespace, instance) (dlq_corrupted_total) > 0',
+        severity: 'critical',
+        summary: 'something on disk is damaged',
+        description:
+          '{{ $value }} damaged places were found by {{ $labels.instance }} ({{ $labels.job }}); what they held is in quarantine.',
+        newRelic: {
+          select: 'sum(dlq_corrupted_total)',
+          facet: ['service.instance.id'],
+          operator: 'above',
+          threshold: 0,
+          windowSeconds: 300,
+          forSeconds: 300,
+        },
+      },
+    ],
+  },
+  {
+    title: 'Certificates',
+    alerts: [
+      {
+        name: 'NrdotCertificateExpires',
+        promql:
+          'min by (job, namespace, instance, use) (pipeline_certificate_expiry_timestamp_seconds) - time() < 7 * 86400',
+        for: '15m',
+        severity: 'warning',
+        summary: 'a certificate ends soon',
+        description:
+          'The certificate for {{ $labels.use }} of {{ $labels.instance }} ({{ $labels.job }}) ends in {{ $value | humanizeDuration }}.',
+        newRelic: {
+          select: 'min(pipeline_certificate_expiry_timestamp_seconds) - max(timestamp) / 1000',
+          facet: ['service.instance.id', 'use'],
+          operator: 'below',
+          threshold: 604800,
+          windowSeconds: 300,
+          forSeconds: 900,
+        },
+      },
+    ],
+  },
+  {
+    title: 'The books',
+    alerts: [
+      {
+        name: 'NrdotItemsDropped',
+        promql:
+          'max by (job, namespace, reason) (increase(pipeline_dropped_items_total{reason!~"partial_success|purged"}[15m])) > 0',
+        severity: 'critical',
+        summary: 'accepted data was given up',
+        description:
+          '{{ $value | humanize }} items of {{ $labels.job }} were dropped in 15 minutes: {{ $labels.reason }}.',
+        newRelic: {
+          select: 'sum(pipeline_dropped_items_total)',
+          where: "reason NOT IN ('partial_success', 'purged')",
+          facet: ['reason'],
+          operator: 'above',
+          threshold: 0,
+          windowSeconds: 900,
+          forSeconds: 900,
+          slideSeconds: 300,
+        },
+      },
+      {
+        name: 'NrdotDropped',
+        comment:
+          'Whatever the reason: what a person purged and what the upstream refused in a partial success too.',
+        promql: 'max by (job, namespace) (delta(pipeline_accounting_items{state="dropped"}[1h])) > 0',
+        severity: 'warning',
+        summary: 'items were dropped',
+        description:
+          '{{ $value | humanize }} accepted items of {{ $labels.job }} were dropped in the last hour.',
+        newRelic: {
+          select: 'sum(pipeline_dropped_items_total)',
+          operator: 'above',
+          threshold: 0,
+          windowSeconds: 3600,
+          forSeconds: 3600,
+          slideSeconds: 300,
+        },
+      },
+      {
+        name: 'NrdotBooksDoNotBalance',
+        comment:
+          'While data moves, the places are read one after the other: what moves within 5 s is no difference.',
+        promql: [
+          'max by (job, namespace) (abs(pipeline_accounting_items{state="difference"}))',
+          '> 5 * clamp_min(max by (job, namespace) (deriv(pipeline_accounting_items{state="accepted"}[15m])), 0)',
+          '+ 5 * clamp_min(max by (job, namespace) (deriv(pipeline_accounting_items{state="delivered"}[15m])), 0)',
+        ].join('\n'),
+        for: '15m',
+        severity: 'critical',
+        summary: 'the books do not balance',
+        description: '{{ $value | humanize }} items of {{ $labels.job }} are not where the books say.',
+        newRelic: {
+          reason:
+            'its threshold follows how much moves, and a threshold of New Relic is a number; `nrdot status` says whether the books balance',
+        },
+      },
+    ],
+  },
+];

@@ -1,0 +1,41 @@
+/** The alerts as conditions of New Relic: `infra/newrelic/alerts.json`, which the Terraform module there applies. */
+import { attributeOf, nrqlText } from '../dashboards/measure.ts';
+import { ALERTS, type Alert, type Condition } from './alerts.ts';
+import { runbookOf } from './prometheus.ts';
+
+const PIPELINE = 'service.namespace';
+/** A series that says nothing for so long is gone, and so is its incident. */
+const GONE_SECONDS = 7_200;
+
+export function alertConditions(): string {
+  const conditions = ALERTS.flatMap(({ alerts }) => alerts).flatMap((alert) =>
+    'select' in alert.newRelic ? [conditionOf(alert, alert.newRelic)] : [],
+  );
+  return `${JSON.stringify(conditions, null, 2)}\n`;
+}
+
+function conditionOf(alert: Alert, condition: Condition): object {
+  const { operator, threshold, windowSeconds, slideSeconds, forSeconds, lostAfterSeconds } = condition;
+  const facet = [PIPELINE, ...(condition.facet ?? [])];
+  const runbook = runbookOf(alert);
+  return {
+    name: alert.name,
+    severity: alert.severity,
+    description: `${tagged(alert.summary)}. ${runbook}`,
+    runbook,
+    // Conditions have no limit of facets to be raised.
+    query: nrqlText({ ...condition, facet }).replaceAll(' LIMIT MAX', ''),
+    operator,
+    threshold,
+    threshold_duration: forSeconds,
+    aggregation_window: windowSeconds,
+    slide_by: slideSeconds ?? null,
+    expiration_duration: lostAfterSeconds ?? GONE_SECONDS,
+    open_violation_on_expiration: lostAfterSeconds !== undefined,
+  };
+}
+
+/** Labels in the templates of Prometheus are tags in those of New Relic. */
+function tagged(text: string): string {
+  return text.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_, label: string) => `{{tags.${attributeOf(label)}}}`);
+}

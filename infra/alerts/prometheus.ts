@@ -1,0 +1,37 @@
+/** The alerts as rules of Prometheus: `infra/prometheus/alerts.yml`. */
+import { ALERTS, type Alert } from './alerts.ts';
+
+const HEAD = `# What a person on call is told. Severity critical: act now; warning: look today. Each has its entry in docs/operations.md.
+# Names of scrape jobs are expected to contain "nrdot". Everything is grouped by job and namespace: one pipeline each.
+groups:
+  - name: nrdot
+    rules:
+`;
+
+export function alertRules(): string {
+  const sections = ALERTS.map(({ title, alerts }) => [`      # ${title}`, ...alerts.map(rule)].join('\n'));
+  return `${HEAD}${sections.join('\n\n')}\n`;
+}
+
+/** Where a person reads on. */
+export function runbookOf({ name }: Alert): string {
+  return `docs/operations.md#${name.toLowerCase()}`;
+}
+
+function rule(alert: Alert): string {
+  const { name, comment, promql, severity, summary, description } = alert;
+  const lines = promql.split('\n');
+  return [
+    `      - alert: ${name}`,
+    ...(comment ? [`        # ${comment}`] : []),
+    ...(lines.length === 1
+      ? [`        expr: ${promql}`]
+      : ['        expr: |-', ...lines.map((line) => `          ${line}`)]),
+    ...(alert.for ? [`        for: ${alert.for}`] : []),
+    `        labels: { severity: ${severity} }`,
+    '        annotations:',
+    `          summary: '${summary}'`,
+    `          description: '${description}'`,
+    `          runbook_url: ${runbookOf(alert)}`,
+  ].join('\n');
+}
