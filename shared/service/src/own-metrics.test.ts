@@ -125,6 +125,7 @@ it('has every metric of a process, with the sums of its histograms and no placeh
   expect(of('receiver_items_total', 'traces')?.value).toBe(0);
   expect(of('dlq_replay_paused')?.value).toBe(1);
   expect(of('process_cpu_seconds_total')).toMatchObject({ kind: 'sum', unit: 's' });
+  expect(of('process_cpu_seconds_total')!.value).toBeGreaterThan(0);
   const seconds = of('receiver_request_seconds', 'logs')!;
   expect(seconds).toMatchObject({ count: 2, value: 99.003 });
   expect(seconds.bucketCounts.length).toBe(seconds.bounds.length + 1);

@@ -62,12 +62,12 @@ export class MetricsRegistry {
   /** What is on `/metrics` of the catalogue and of the process, as numbers. */
   async families(): Promise<MetricFamily[]> {
     await this.#collect();
-    const found: MetricFamily[] = [];
-    for (const [name, whole] of PUBLISHED) {
-      const metric = this.#registry.getSingleMetric(name);
-      if (metric) found.push(familyOf(await metric.get(), whole));
-    }
-    return found;
+    // All of them: some of Node's are set while another one is read.
+    const metrics = await this.#registry.getMetricsAsJSON();
+    return metrics.flatMap((metric) => {
+      const whole = PUBLISHED.get(metric.name);
+      return whole === undefined ? [] : [familyOf(metric, whole)];
+    });
   }
 
   /** Sum of a metric's values over its labels, for status pages and tests; 0 when it has none. */
