@@ -1,5 +1,7 @@
 /** What a process says when it starts and stops, and what it leaves behind. */
 import { execFileSync } from 'node:child_process';
+import { chownSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import {
   freePort,
   generate,
@@ -92,5 +94,54 @@ describe('stopping', () => {
     await up!.end('SIGTERM');
     expect(isAlive(redis)).toBe(false);
     expect(up!.output()).toMatch(/Stopped.*Redis was not reached, so what it holds is not known/);
+  });
+});
+
+/** Whether root can be had here that may not do whatever it likes with the files of others. */
+function canBeBound(): boolean {
+  try {
+    execFileSync('setpriv', [...BOUND, 'true'], { stdio: 'pipe' });
+    return process.getuid?.() === 0;
+  } catch {
+    return false;
+  }
+}
+const BOUND = ['--bounding-set=-dac_override,-dac_read_search'];
+const OTHER = 4711;
+
+describe.skipIf(!canBeBound())('a disk that belongs to another user', () => {
+  const NRDOT = new URL('../../cli/bin/nrdot.js', import.meta.url).pathname;
+  const said = (config: string): string => {
+    try {
+      return execFileSync('setpriv', [...BOUND, process.execPath, NRDOT, 'dlq', '--config', config], {
+        encoding: 'utf8',
+        stdio: 'pipe',
+        timeout: 60_000,
+      });
+    } catch (error) {
+      return String((error as { stderr?: string }).stderr);
+    }
+  };
+  const config = (at: string) =>
+    writeConfig(dir.path, { redis: { url: 'redis://127.0.0.1:1' }, dlq: { dir: at, listen: '127.0.0.1:0' } });
+
+  it('is named with its owner, and with what to do about it', () => {
+    const at = join(dir.path, 'volume');
+    mkdirSync(at, { mode: 0o755 });
+    chownSync(at, OTHER, OTHER);
+    const whose = `it belongs to uid ${OTHER} and gid ${OTHER}, mode 755; this process has uid 0 and gid 0. Give it to this user ("chown -R 0"), or on Kubernetes to a group of the pod (fsGroup)`;
+    expect(said(config(at))).toContain(`dlq.dir: ${at} cannot be written: no permission for ${at}: ${whose}`);
+    expect(said(config(join(at, 'dlq')))).toContain(
+      `dlq.dir: ${at}/dlq cannot be made: no permission for ${at}: ${whose}`,
+    );
+  });
+
+  it('is named so where only what is in it is the other one’s', () => {
+    const at = join(dir.path, 'volume');
+    mkdirSync(join(at, 'critical'), { recursive: true, mode: 0o700 });
+    chownSync(join(at, 'critical'), OTHER, OTHER);
+    expect(said(config(at))).toContain(
+      `dlq.dir: no permission for ${at}/critical: it belongs to uid ${OTHER} and gid ${OTHER}, mode 700; this process has uid 0`,
+    );
   });
 });

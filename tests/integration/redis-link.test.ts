@@ -1,5 +1,6 @@
 /** What a service knows of the Redis behind its connections: whether it still answers, and what it is. */
 import { mkdtempSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { type Batch, connect, consume, newBatchId, RedisLink, Store, Taker, WakeSignal } from '@nrdot/queue';
 import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -191,6 +192,49 @@ describe('what Redis is', () => {
     await redis.replicaof('NO', 'ONE');
     await ready(true, 'it is used again');
     expect(said.filter((text) => /allkeys-lru|is a replica/.test(text))).toHaveLength(2);
+    link.close();
+  });
+
+  /** Answers each connection with a line and closes it, as Redis does to whom it will not serve at all. */
+  const refusing = async (line: string) => {
+    const refuse = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.resume().end(`${line}\r\n`);
+    });
+    await new Promise<void>((done) => refuse.listen(0, '127.0.0.1', done));
+    const { port } = refuse.address() as AddressInfo;
+    return { port, [Symbol.asyncDispose]: () => new Promise<void>((done) => refuse.close(() => done())) };
+  };
+
+  it.each([
+    [
+      '-DENIED Redis is running in protected mode because protected mode is enabled',
+      /DENIED: it is in protected mode/,
+    ],
+    ['-ERR max number of clients reached', /ERR max number of clients reached$/],
+  ])('such as one that closes each connection with %s, is told in its words', async (line, words) => {
+    await using server = await refusing(line);
+    const { link } = linkTo(server.port, 'batches go elsewhere');
+    await waitUntil(() => words.test(link.notReady() ?? ''), { what: 'it says why', ...PATIENCE });
+    link.close();
+  });
+
+  it('such as one that refuses whom it served before, is told once', async () => {
+    await using own = await TestRedis.start({ dir: mkdtempSync(`${dir.path}/own`) });
+    const { link, said } = linkTo(own.port, 'batches go elsewhere');
+    await link.untilReady();
+    // In one step: whoever sets the password is asked for it from then on.
+    const admin = open('producer', own.port);
+    await waitUntil(() => admin.status === 'ready', { what: 'it is connected' });
+    await admin.multi().call('CONFIG', 'SET', 'requirepass', 'word').call('CLIENT', 'KILL', 'TYPE', 'normal').exec();
+    admin.disconnect();
+    await waitUntil(() => /NOAUTH: it asks for a password/.test(link.notReady() ?? ''), {
+      what: 'it says why',
+      ...PATIENCE,
+    });
+    expect(said.filter((text) => /^Redis refuses: NOAUTH: it asks for a password/.test(text))).toHaveLength(
+      1,
+    );
     link.close();
   });
 

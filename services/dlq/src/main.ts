@@ -9,6 +9,7 @@ import {
   makeDirectory,
   openLink,
   openStore,
+  permissionError,
   problemOf,
   type RunningService,
   redisPrefix,
@@ -26,6 +27,11 @@ import { REPLAY_AREAS } from './selection.ts';
 import { dlqStatus } from './status.ts';
 
 const TICK_MS = 1_000;
+/** A volume that another user wrote before has files that are not this one's. */
+const permitted = <T>(opening: Promise<T>): Promise<T> =>
+  opening.catch((error: unknown) => {
+    throw permissionError(error, 'dlq.dir');
+  });
 const UNSTARTED_STOP_MS = 2_000;
 const VERIFY_BYTES_PER_SECOND = 32 * 1024 * 1024;
 const STATES = ['ok', 'full', 'disk_full', 'disk_failing'] as const;
@@ -48,51 +54,53 @@ export async function startDlq(
   const { link, store, notReady } = openStore(config, host, 'consumer', 'dlq');
   const workerLink = openLink(config, host, 'consumer', 'dlq-worker');
 
-  const ledger = await Ledger.open(dir);
+  const ledger = await permitted(Ledger.open(dir));
   const fs = new NodeFileSystem();
-  const segments = await SegmentLog.open({
-    dir,
-    version: host.status.version,
-    fs,
-    segmentBytes: options.segmentBytes,
-    capacityBytes: options.capacityBytes,
-    rejectedCapacityBytes: options.rejectedCapacityBytes,
-    reserveBytes: options.reserveBytes,
-    ballastBytes: options.ballastBytes,
-    whenFull: options.whenFull,
-    retentionMs: options.retentionMs,
-    rejectedRetentionMs: options.rejectedRetentionMs,
-    verifyBytesPerSecond: VERIFY_BYTES_PER_SECOND,
-    events: {
-      corrupted: ({ items, ...what }) => {
-        metrics.dlqCorrupted.inc();
-        log.error({ ...what, items }, 'something on disk is damaged; it is kept in quarantine');
+  const segments = await permitted(
+    SegmentLog.open({
+      dir,
+      version: host.status.version,
+      fs,
+      segmentBytes: options.segmentBytes,
+      capacityBytes: options.capacityBytes,
+      rejectedCapacityBytes: options.rejectedCapacityBytes,
+      reserveBytes: options.reserveBytes,
+      ballastBytes: options.ballastBytes,
+      whenFull: options.whenFull,
+      retentionMs: options.retentionMs,
+      rejectedRetentionMs: options.rejectedRetentionMs,
+      verifyBytesPerSecond: VERIFY_BYTES_PER_SECOND,
+      events: {
+        corrupted: ({ items, ...what }) => {
+          metrics.dlqCorrupted.inc();
+          log.error({ ...what, items }, 'something on disk is damaged; it is kept in quarantine');
+        },
+        unreadable: (what) =>
+          log.warn(what, 'a file can not be read now; what it holds waits, and it is tried again'),
+        dropped: (area, items, reason) => {
+          log.warn({ area, items, reason }, 'batches were dropped from the disk');
+        },
+        writtenOff: (area, totals) => {
+          ledger
+            .writtenOff(area, totals)
+            .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written'));
+        },
+        ballast: (state) => {
+          if (state === 'kept') log.info('there is room on the disk again; the ballast is back');
+          else
+            log.error(
+              'others have filled the disk; the ballast was given up, so that what is done with can be removed',
+            );
+        },
+        fault: (error) =>
+          host.transitions.to('disk', error.code, {
+            level: 'error',
+            message: `The disk takes nothing: ${error.message}.`,
+          }),
       },
-      unreadable: (what) =>
-        log.warn(what, 'a file can not be read now; what it holds waits, and it is tried again'),
-      dropped: (area, items, reason) => {
-        log.warn({ area, items, reason }, 'batches were dropped from the disk');
-      },
-      writtenOff: (area, totals) => {
-        ledger
-          .writtenOff(area, totals)
-          .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written'));
-      },
-      ballast: (state) => {
-        if (state === 'kept') log.info('there is room on the disk again; the ballast is back');
-        else
-          log.error(
-            'others have filled the disk; the ballast was given up, so that what is done with can be removed',
-          );
-      },
-      fault: (error) =>
-        host.transitions.to('disk', error.code, {
-          level: 'error',
-          message: `The disk takes nothing: ${error.message}.`,
-        }),
-    },
-    now: steadyNow,
-  });
+      now: steadyNow,
+    }),
+  );
 
   await ledger.conclude(segments.lastIds);
   // Assigned below: what tells it of changes is made before.

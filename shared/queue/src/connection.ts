@@ -65,7 +65,7 @@ export interface ConnectOptions {
   kind: ConnectionKind;
   name: string;
   commandTimeoutMs: number;
-  /** Called once per state change: lost or back. */
+  /** Called once per state change, lost or back, and when what keeps it lost is another thing than before. */
   onState?(state: 'ready' | 'lost', error?: Error): void;
 }
 
@@ -101,19 +101,70 @@ export function connect(target: RedisTarget, options: ConnectOptions): RedisConn
   const connection = open(target, common, options.kind);
   let last: 'ready' | 'lost' | undefined;
   let cause: Error | undefined;
+  let lastCause: string | undefined;
   const report = (state: 'ready' | 'lost', error?: Error) => {
-    if (state === last) return;
+    if (state === last && (error === undefined || error.message === lastCause)) return;
     last = state;
+    lastCause = error?.message;
     options.onState?.(state, error);
   };
-  connection.on('ready', () => report('ready'));
+  let refusal: RedisRefusal | undefined;
+  onRefusal(connection, (error) => {
+    refusal = error;
+  });
+  connection.on('ready', () => {
+    refusal = undefined;
+    cause = undefined;
+    report('ready');
+  });
   connection.on('error', (error: Error) => {
     cause = error.message.startsWith('Socket timeout')
       ? new Error(`no answer within ${silenceMaxMs(options) / 1000} s`)
       : error;
   });
-  connection.on('close', () => report('lost', cause));
+  connection.on('close', () => report('lost', refusal ?? cause));
   return connection;
+}
+
+/** What Redis says instead of serving: to everything without a password, or unasked, before it closes the connection. */
+export class RedisRefusal extends Error {
+  constructor(line: string) {
+    super(refusalText(line));
+    this.name = 'RedisRefusal';
+  }
+}
+
+const REFUSAL_WORDS: Readonly<Record<string, string>> = {
+  NOAUTH: 'it asks for a password, and none is configured (redis.url or redis.password)',
+  WRONGPASS: 'it does not take the configured user and password',
+  DENIED: 'it is in protected mode: it serves its own machine alone until it has a password',
+};
+
+/** A reply's error in words, where its code has some. */
+export function refusalText(line: string): string {
+  const code = /^[A-Z]+/.exec(line)?.[0] ?? '';
+  return Object.hasOwn(REFUSAL_WORDS, code) ? `${code}: ${REFUSAL_WORDS[code]}` : line;
+}
+
+const REFUSAL_MAX_BYTES = 512;
+
+/**
+ * Listens for a refusal in the first words of each connection. It belongs to no command, so the client drops it, and what
+ * is left is a connection that closes, or a write that finds it closed.
+ */
+function onRefusal(connection: RedisConnection, tell: (error: RedisRefusal) => void): void {
+  if (connection instanceof Cluster) {
+    connection.on('+node', (node: Redis) => onRefusal(node, tell));
+    return;
+  }
+  connection.on('connect', () =>
+    connection.stream.once('data', (bytes: Buffer) => {
+      const line = bytes.subarray(0, REFUSAL_MAX_BYTES).toString().split('\r\n', 1)[0] ?? '';
+      // A server that is older than HELLO says that of it, and goes on.
+      if (line.startsWith('-') && !/unknown command|NOPROTO/i.test(line))
+        tell(new RedisRefusal(line.slice(1)));
+    }),
+  );
 }
 
 function open(target: RedisTarget, common: RedisOptions, kind: ConnectionKind): RedisConnection {

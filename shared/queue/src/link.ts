@@ -5,7 +5,9 @@ import {
   connect,
   describeTarget,
   type RedisConnection,
+  RedisRefusal,
   type RedisTarget,
+  refusalText,
   silenceMaxMs,
 } from './connection.ts';
 import { type Expected, inspectServer } from './server.ts';
@@ -125,7 +127,7 @@ export class RedisLink {
     } catch (error) {
       // What fails with its connection says less than why that was lost.
       if (this.#state === 'connecting' || (error as Error).name === 'ReplyError')
-        this.#why = causeText(error);
+        this.#why = refusalText(causeText(error));
       // Busy loading its AOF, or gone again: the next look decides.
       if (!this.#closed) setTimeout(() => void this.#retry(), ASK_AGAIN_MS).unref();
     } finally {
@@ -184,7 +186,7 @@ export class RedisLink {
       this.#answered(undefined);
     } catch (error) {
       // Anything else is the connection's end, which says so itself.
-      if ((error as Error).name === 'ReplyError') this.#answered((error as Error).message);
+      if ((error as Error).name === 'ReplyError') this.#answered(refusalText((error as Error).message));
     } finally {
       clearTimeout(late);
       this.#probing = false;
@@ -208,6 +210,8 @@ export class RedisLink {
         `lost Redis: ${why}; ${meanwhile ? `${meanwhile} until it answers` : 'will reconnect'}`,
       );
     }
+    // Gone for one reason, and kept out for another that waiting does not mend.
+    else if (error instanceof RedisRefusal && why !== this.#why) this.#events.warn(`Redis refuses: ${why}`);
     this.#state = 'lost';
     this.#why = why;
   }

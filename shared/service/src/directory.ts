@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { causeText } from '@nrdot/telemetry';
 
@@ -23,7 +23,32 @@ function reasonOf(error: unknown, path: string): string {
   try {
     accessSync(present, constants.W_OK);
   } catch (denied) {
-    return `${path} cannot be made: ${causeText(denied)}`;
+    return `${path} cannot be ${present === path ? 'written' : 'made'}: ${causeText(denied)}${ownersOf(denied, present)}`;
   }
   return `${path} cannot be made: ${causeText(error)}`;
+}
+
+/**
+ * Whose something is and who this process is, as a permission that is missing asks for: a volume of Kubernetes or Docker comes as
+ * root's, or has been written by another user before.
+ */
+function ownersOf(error: unknown, path: string): string {
+  const { code } = error as { code?: unknown };
+  if ((code !== 'EACCES' && code !== 'EPERM') || !process.getuid || !process.getgid) return '';
+  const { uid, gid, mode } = statSync(path);
+  const own = process.getuid();
+  return (
+    `: it belongs to uid ${uid} and gid ${gid}, mode ${(mode & 0o7777).toString(8)}; this process has uid ${own} and gid ${process.getgid()}. ` +
+    `Give it to this user ("chown -R ${own}"), or on Kubernetes to a group of the pod (fsGroup)`
+  );
+}
+
+/**
+ * A permission that is missing for something in a directory, in words that say what, whose it is and what to do; other errors as they are.
+ * @param option the option that names the directory
+ */
+export function permissionError(error: unknown, option: string): unknown {
+  const { path } = error as { path?: unknown };
+  const owners = typeof path === 'string' && existsSync(path) ? ownersOf(error, path) : '';
+  return owners ? new Error(`${option}: ${causeText(error)}${owners}`, { cause: error }) : error;
 }
