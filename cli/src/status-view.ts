@@ -1,4 +1,4 @@
-import type { DlqArea, PriorityClass } from '@nrdot/queue';
+import type { DailyStatus as Daily, DlqArea, PriorityClass } from '@nrdot/queue';
 import { heldOf } from '@nrdot/queue/breaker-state';
 import type { Finding, PipelineStatus } from '@nrdot/scheduler';
 import { nextTryText, roomOf, withoutRepeats } from '@nrdot/scheduler/findings';
@@ -73,6 +73,7 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
     ...named(BOLD, 'queue', queue(status)),
     ...named(BOLD, 'disk', disk(status)),
     ...(status.limiter ? named(BOLD, 'limiter', limiter(status.limiter)) : []),
+    ...(status.limiter?.daily ? named(BOLD, 'day', daily(status.limiter.daily)) : []),
     ...(status.check ? named(BOLD, 'check', check(status.check)) : []),
     ...books(status).flatMap((line, i) => named(BOLD, i === 0 ? 'books' : '', line)),
     '',
@@ -202,6 +203,18 @@ function disk({ dlq, drain, breaker: gate }: PipelineStatus): string {
 function limiter(l: NonNullable<PipelineStatus['limiter']>): string {
   const dropped = l.droppedPoints > 0 ? `, ${numberText(l.droppedPoints)} points dropped` : '';
   return `${numberText(l.keysUsed)} of ${numberText(l.maxKeys)} key-sets in use${l.mode === 'observe' ? ' (observes only)' : ''}${dropped}`;
+}
+
+const METRICS_SHOWN = 3;
+
+/** Series of this UTC day, of the metrics that have most. */
+function daily({ limit, mode, sum, metrics }: Daily): string {
+  const shown = metrics.slice(0, METRICS_SHOWN).map(({ metric, keys, forecast }) => {
+    const atEnd = forecast === undefined ? '' : `, ${numberText(forecast)} at its end`;
+    return `${metric} ${numberText(keys)} (${percent(keys / limit)}${atEnd})`;
+  });
+  const top = shown.length > 0 ? `; most: ${shown.join(', ')}` : '';
+  return `${numberText(sum)} series since midnight UTC, at most ${numberText(limit)} a metric${mode === 'enforce' ? ' (enforced)' : ''}${top}`;
 }
 
 const RULES_SHOWN = 3;

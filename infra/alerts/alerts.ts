@@ -122,6 +122,22 @@ export const ALERTS: readonly Section[] = [
           forSeconds: 600,
         },
       },
+      {
+        name: 'NrdotDailyKeys',
+        promql: [
+          'max by (job, namespace, metric) (cl_daily_keys)',
+          '/ on (job, namespace) group_left () max by (job, namespace) (cl_daily_keys_limit > 0) > 0.8',
+        ].join('\n'),
+        for: '5m',
+        severity: 'warning',
+        summary: '{{ $labels.metric }} nears its series of the day',
+        description:
+          '{{ $labels.metric }} of {{ $labels.job }} has had {{ $value | humanizePercentage }} of the series that it may have on this UTC day. Beyond them New Relic makes no roll-ups of it until midnight.',
+        newRelic: {
+          reason:
+            'NRQL divides within a facet, and the limit is that of all metrics; its own Cardinality Management shows it',
+        },
+      },
     ],
   },
   {

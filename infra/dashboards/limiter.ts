@@ -76,6 +76,19 @@ export const limiter: Board = {
         graph('Evicted entries', 'By table. Keys: unseen for key_ttl and in the way of others.', 'ops', [
           ['{{table}}', perSecond('sum', 'cl_evictions_total', { by: ['table'] })],
         ]),
+        graph(
+          'Series of the UTC day',
+          'Of the metrics with most, beside what a metric may have (limiter.daily_keys).',
+          'locale',
+          [
+            ['{{metric}}', level('max', 'cl_daily_keys', { by: ['metric'] })],
+            ['limit', level('max', 'cl_daily_keys_limit')],
+          ],
+        ),
+        graph('Series at the end of the day', 'By the growth of the last hour.', 'locale', [
+          ['{{metric}}', level('max', 'cl_daily_keys_forecast', { by: ['metric'] })],
+          ['all metrics, now', level('max', 'cl_daily_keys_all')],
+        ]),
       ],
     },
     {

@@ -1,4 +1,4 @@
-import type { LimiterReport } from '@nrdot/receiver';
+import type { LimiterAnswer } from '@nrdot/receiver';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { table } from '../table.ts';
 
@@ -6,12 +6,12 @@ const SHOWN = 10;
 
 /** `nrdot limiter`: what a receiver's limiter holds, which labels make it full, and what it decided. */
 export async function limiterCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {
-  const report = await new AdminClient(flags).get<LimiterReport>('/api/limiter');
+  const report = await new AdminClient(flags).get<LimiterAnswer>('/api/limiter');
   process.stdout.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : asText(report));
 }
 
-export function asText(report: LimiterReport): string {
-  const { mode, keysUsed, keysLimit, maxKeys, totals, topMetrics, topLabels, decisions } = report;
+export function asText(report: LimiterAnswer): string {
+  const { mode, keysUsed, keysLimit, maxKeys, totals, topMetrics, topLabels, decisions, daily } = report;
   const dropped = Object.entries(totals.dropped);
   const lines = [
     `mode       ${mode}${mode === 'observe' ? ' (nothing is changed)' : ''}`,
@@ -27,6 +27,12 @@ export function asText(report: LimiterReport): string {
       `would have dropped ${n(observedDropped)}, merged ${n(observedAggregated)}, sent to overflow ${n(observedOverflow)}`,
     );
   }
+  if (daily) {
+    const { sum, limit, mode: how } = daily;
+    lines.push(
+      `day        ${n(sum)} series since midnight UTC, at most ${n(limit)} a metric${how === 'enforce' ? ' (enforced)' : ''}`,
+    );
+  }
   const sections = [
     table(
       ['METRIC', 'KEY-SETS', 'GIVEN UP'],
@@ -37,6 +43,15 @@ export function asText(report: LimiterReport): string {
           n(keys),
           [...removed, ...(overflowed ? ['(overflow)'] : [])].join(', ') || '-',
         ]),
+    ),
+    table(
+      ['METRIC', 'SERIES TODAY', 'OF ITS LIMIT', 'AT THE END'],
+      (daily?.metrics ?? []).map(({ metric, keys, forecast }) => [
+        metric,
+        n(keys),
+        `${Math.round((100 * keys) / daily!.limit)} %`,
+        forecast === undefined ? '-' : n(forecast),
+      ]),
     ),
     table(
       ['LABEL', 'METRIC', 'SCORE', 'BITS', ''],

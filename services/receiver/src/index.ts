@@ -5,6 +5,7 @@ export { RequestCheck } from './check/request-check.ts';
 export { CHECK_RULES, type CheckRule } from './check/rules.ts';
 export * from './ingest.ts';
 export type { LimiterReport } from './limiter/index.ts';
+export type { LimiterAnswer } from './limiting.ts';
 export * from './main.ts';
 export * from './server.ts';
 export type { TapEnd, TapLine, TappedItem } from './tap/tap.ts';

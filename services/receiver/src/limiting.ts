@@ -5,6 +5,8 @@ import type { Config } from '@nrdot/config';
 import {
   type ClaimAnswer,
   type Claimant,
+  DailyState,
+  type DailyStatus,
   type Lease,
   type LeftPoints,
   type LimiterClaim,
@@ -17,6 +19,7 @@ import {
   TOP_LABELS,
 } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
+import { DailyBudget } from './daily-budget.ts';
 import { type Limited, type LimitedPieces, unavailable } from './ingest.ts';
 import {
   CardinalityLimiter,
@@ -25,6 +28,7 @@ import {
   type Decision,
   type Dropped,
   type LimiterOptions,
+  type LimiterReport,
   ledgerSize,
   packSourceClaims,
   type SharedRule,
@@ -51,6 +55,7 @@ export class Limiting implements SharedState {
   readonly #host: Host;
   readonly #shared: LimiterState;
   readonly #now: () => number;
+  readonly daily: DailyBudget;
   /** The token that has a slot, or had it last. */
   #leasedToken: string | undefined;
   /** Of this receiver as a writer: with a new one no step that was sent before can happen any more. */
@@ -84,6 +89,12 @@ export class Limiting implements SharedState {
       holder: holderName(config.receiver.listen),
       leaseMs: LEASE_MS,
     });
+    this.daily = new DailyBudget(
+      new DailyState(store.redis, store.keys),
+      () => this.#limiter,
+      now,
+      (error) => host.log.debug({ err: error.message }, 'series of the day wait to be counted'),
+    );
     host.live.follow((next) => {
       const options = completeOptions(optionsOf(next));
       return () => {
@@ -92,17 +103,19 @@ export class Limiting implements SharedState {
       };
     });
     this.#publish();
-    host.admin.route('GET', '/api/limiter', () => this.#limiter?.report(TOP) ?? { waiting: WAITING });
+    host.admin.route('GET', '/api/limiter', () => this.#report());
   }
 
   /** Learns the rules and keys of the pipeline, if Redis can be reached, and keeps its slot from then on. */
   async start(): Promise<void> {
     await this.#renew();
     this.#renewal = setInterval(() => void this.#renew(), RENEW_MS);
+    this.daily.follow(this.#options.dailyKeys > 0);
   }
 
   async stop(): Promise<void> {
     clearInterval(this.#renewal);
+    if (this.daily.isCounting) await this.daily.stop();
     // Merged points that could not be sent: who finds the lease expired sends them.
     if (this.#limiter && this.#limiter.holds > 0) return;
     if (this.#lease) await this.#shared.release().catch(() => {}); // it expires by itself
@@ -233,6 +246,7 @@ export class Limiting implements SharedState {
     this.#kept++;
     for (let left = this.#sizes.shift() ?? 0; left > 0; left--) this.#limiter?.keep();
     if (answer?.kind === 'kept') this.#learnState(answer.state);
+    this.daily.look();
   }
 
   undo(): void {
@@ -289,9 +303,16 @@ export class Limiting implements SharedState {
     if (this.#behind) await this.#renew();
   }
 
+  #report(): LimiterAnswer | { waiting: string } {
+    if (!this.#limiter) return { waiting: WAITING };
+    const daily = this.daily.status();
+    return { ...this.#limiter.report(TOP), ...(daily ? { daily } : {}) };
+  }
+
   /** For the console: in short. */
   status(): LimiterStatus | undefined {
     if (!this.#limiter) return undefined;
+    const daily = this.daily.status();
     const { mode, keysUsed, keysLimit, maxKeys, totals, topLabels } = this.#limiter.report(TOP_LABELS);
     return {
       mode,
@@ -309,6 +330,7 @@ export class Limiting implements SharedState {
         bits,
         state: removed ? 'removed' : isProtected ? 'protected' : 'kept',
       })),
+      ...(daily ? { daily } : {}),
     };
   }
 
@@ -419,6 +441,7 @@ export class Limiting implements SharedState {
     if (news.hasForgotten) {
       limiter.tellRulesAgain();
       limiter.beginGeneration();
+      limiter.daily.countAgain();
       limiter.sendHeld();
     }
     if (news.keys) limiter.learnKeys(news.keys);
@@ -455,6 +478,7 @@ export class Limiting implements SharedState {
     this.#options = this.#nextOptions;
     this.#nextOptions = undefined;
     this.#limiter?.configure(this.#options);
+    this.daily.follow(this.#options.dailyKeys > 0);
   }
 
   #learnRules(version: string, rules: ReadonlyMap<string, string>): void {
@@ -491,6 +515,7 @@ export class Limiting implements SharedState {
       if (!this.#limiter) return;
       metrics.clKeysUsed.set(this.#limiter.keysUsed);
       metrics.clKeysLimit.set(this.#limiter.keysLimit);
+      this.#publishDaily();
       const { evictions } = this.#limiter.report(0);
       for (const table of Object.keys(seen) as (keyof typeof seen)[]) {
         metrics.clEvictions.inc({ table }, evictions[table] - seen[table]);
@@ -498,7 +523,23 @@ export class Limiting implements SharedState {
       }
     });
   }
+
+  #publishDaily(): void {
+    const { clDailyKeys, clDailyKeysForecast, clDailyKeysAll, clDailyKeysLimit } = this.#host.metrics;
+    const daily = this.daily.status();
+    clDailyKeys.reset();
+    clDailyKeysForecast.reset();
+    clDailyKeysLimit.set(daily?.limit ?? 0);
+    clDailyKeysAll.set(daily?.sum ?? 0);
+    for (const { metric, keys, forecast } of daily?.metrics ?? []) {
+      clDailyKeys.set({ metric }, keys);
+      if (forecast !== undefined) clDailyKeysForecast.set({ metric }, forecast);
+    }
+  }
 }
+
+/** What `GET /api/limiter` answers. */
+export type LimiterAnswer = LimiterReport & { daily?: DailyStatus };
 
 /** What Redis said, to be taken over between two requests. */
 interface News {

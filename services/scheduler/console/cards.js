@@ -281,7 +281,36 @@ export function limiter(root) {
   );
   const none = h('p', { class: 'empty' });
   const of = h('span');
-  root.append(h('h2', {}, 'Cardinality limiter', of), used, bar.element, facts, labels, none);
+  const dayFacts = h('p', { class: 'small' });
+  const dayBody = h('tbody');
+  const day = h(
+    'div',
+    { class: 'day' },
+    dayFacts,
+    h(
+      'table',
+      { class: 'labels daily' },
+      h('caption', { class: 'away' }, 'Metrics by series of this UTC day'),
+      h(
+        'thead',
+        {},
+        h(
+          'tr',
+          {},
+          ...['Metric', 'Series today', 'Of its limit', 'At the end'].map((name) =>
+            h('th', { scope: 'col' }, name),
+          ),
+        ),
+      ),
+      dayBody,
+    ),
+  );
+  root.append(h('h2', {}, 'Cardinality limiter', of), used, bar.element, facts, labels, none, day);
+  const dayRow = () => {
+    const share = meter('score');
+    const tr = h('tr', {}, h('td'), h('td'), h('td', {}, h('span'), share.element), h('td'));
+    return Object.assign(tr, { share });
+  };
   const row = () => {
     const score = meter('score');
     const tr = h('tr', {}, h('td'), h('td'), h('td', {}, h('span'), score.element), h('td'));
@@ -315,6 +344,23 @@ export function limiter(root) {
         say(/** @type {Element} */ (value?.firstElementChild), score.toFixed(2));
         tr.score.update(score);
         say(/** @type {Element} */ (fate), { removed: 'given up', protected: 'protected', kept: '' }[state]);
+      });
+      const daily = now?.daily;
+      day.hidden = !daily || daily.metrics.length === 0;
+      if (!daily) return;
+      say(
+        dayFacts,
+        `${count(daily.sum)} series since midnight UTC, at most ${count(daily.limit)} a metric${daily.mode === 'enforce' ? ', enforced' : ''}`,
+      );
+      list(dayBody, daily.metrics, dayRow, (tr, { metric, keys, forecast }) => {
+        const [name, today, part, end] = /** @type {Element[]} */ ([...tr.children]);
+        set(tr, 'data-state', keys >= 0.8 * daily.limit ? 'removed' : 'kept');
+        say(/** @type {Element} */ (name), metric);
+        set(/** @type {Element} */ (name), 'title', metric);
+        say(/** @type {Element} */ (today), count(keys));
+        say(/** @type {Element} */ (part?.firstElementChild), percent(keys / daily.limit));
+        tr.share.update(Math.min(1, keys / daily.limit));
+        say(/** @type {Element} */ (end), forecast === undefined ? '–' : count(forecast));
       });
     },
   };

@@ -416,12 +416,37 @@ const STATES: Record<
       'Receivers refuse 2.0 requests per second. What was answered with 503 or 429 the client keeps and sends again; other refusals it drops. → The reasons: receiver_refused_total, or "receiver" in "nrdot status --json".',
     ],
   },
+  'a metric has had most of its series of the day': {
+    change: (s) => {
+      s.limiter = {
+        ...{ mode: 'enforce', keysUsed: 90, keysLimit: 100, maxKeys: 100, points: 1, droppedPoints: 0 },
+        ...{ aggregatedPoints: 0, overflowPoints: 0, topLabels: [], ...s.limiter },
+        daily: {
+          ...{ day: new Date(s.at).toISOString().slice(0, 10), limit: 1_000, mode: 'observe', sum: 2_200 },
+          metrics: [
+            { metric: 'requests', keys: 800, forecast: 1_200 },
+            { metric: 'queries', keys: 799 },
+            { metric: 'pods', keys: 200, forecast: 1_001 },
+            { metric: 'nodes', keys: 199, forecast: 5_000 },
+          ],
+        },
+      };
+    },
+    codes: ['warning daily_keys'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      expect.stringMatching(
+        /^Of 1,000 series that a metric may have on this UTC day \(limiter\.daily_keys\), some have most: "requests" 800, 1,200 at its end at this rate; "pods" 200, 1,001 at its end at this rate\. Beyond it New Relic keeps the raw data, and makes no roll-ups of the metric until midnight UTC, in .+\. → "nrdot limiter" names its labels/,
+      ),
+    ],
+  },
   'the limiter drops': {
     change: (s) => {
       s.rates.limiterDropped = 5;
       s.limiter = {
         ...{ mode: 'enforce', keysUsed: 90, keysLimit: 100, maxKeys: 100, points: 1, droppedPoints: 5 },
         ...{ aggregatedPoints: 0, overflowPoints: 0, topLabels: [] },
+        ...(s.limiter?.daily ? { daily: s.limiter.daily } : {}),
       };
     },
     codes: ['warning limiter_drops'],

@@ -44,6 +44,7 @@ export const FINDING_CODES = [
   'spilling',
   'refusing',
   'limiter_drops',
+  'daily_keys',
 ] as const;
 export type FindingCode = (typeof FINDING_CODES)[number];
 
@@ -78,6 +79,10 @@ const EXPIRES_SHARE = 0.9;
 /** Of what it can hold the dlq holds so much; or of its capacity there is only room for so much. */
 const FILLING = 0.8;
 const ROOM_MIN = 0.05;
+/** A metric is told of from this share of its series of the day on, by its forecast from that one; so many are named. */
+const DAILY_NEAR = 0.8;
+const DAILY_LIKELY = 0.2;
+const DAILY_NAMED = 3;
 
 /** What a breaker's reason means, whether it ends by itself, and what to do. */
 const REASONS: Record<string, { what: string; alone: boolean; todo: string }> = {
@@ -129,6 +134,7 @@ export function findingsOf(status: Known): Finding[] {
     ...rejections(status),
     ...queue(status),
     ...limiter(status),
+    ...daily(status),
   ];
   all.sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
   if (all.length > 0) return all;
@@ -599,6 +605,37 @@ function limiter({ limiter: state, rates }: Known): Finding[] {
       text: `The cardinality limiter drops ${numberText(rates.limiterDropped)} data points per second: ${numberText(state.keysUsed)} of ${numberText(state.maxKeys)} key-sets are in use.`,
       more: 'They were never accepted.',
       todo: '"nrdot limiter" names the metric and the label.',
+    },
+  ];
+}
+
+/** A metric that has had most of the series that it may have on this day, or will have had more. */
+function daily({ limiter: state, at }: Known): Finding[] {
+  if (!state?.daily) return [];
+  const { limit, mode, metrics, day } = state.daily;
+  const endMs = Date.parse(`${day}T00:00:00Z`) + 24 * 3_600_000;
+  const near = metrics.filter(
+    ({ keys, forecast = 0 }) =>
+      keys >= DAILY_NEAR * limit || (forecast > limit && keys >= DAILY_LIKELY * limit),
+  );
+  if (near.length === 0) return [];
+  const named = near.slice(0, DAILY_NAMED).map(({ metric, keys, forecast }) => {
+    const atEnd = forecast && forecast > keys ? `, ${numberText(forecast)} at its end at this rate` : '';
+    return `"${metric}" ${numberText(keys)}${atEnd}`;
+  });
+  const left = near.length - named.length;
+  const others = left > 0 ? `, and ${countText(left, 'more metric')}` : '';
+  const reached = near.some(({ keys }) => keys >= limit);
+  return [
+    {
+      level: 'warning',
+      code: 'daily_keys',
+      text: `Of ${numberText(limit)} series that a metric may have on this UTC day (limiter.daily_keys), ${near.length === 1 ? 'one has' : 'some have'} ${reached ? 'more' : 'most'}: ${named.join('; ')}${others}.`,
+      more:
+        mode === 'enforce'
+          ? 'New series of it are merged or dropped, by limiter.critical_action, once none is left.'
+          : `Beyond it New Relic keeps the raw data, and makes no roll-ups of the metric until midnight UTC, in ${durationText(Math.max(1, endMs - at) / 1000)}.`,
+      todo: '"nrdot limiter" names its labels: name one in limiter.aggregate_labels, or set limiter.daily_mode: enforce.',
     },
   ];
 }

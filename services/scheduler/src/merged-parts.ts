@@ -1,6 +1,7 @@
 import {
   type CheckStatus,
   CLASSES,
+  type DailyStatus,
   type DlqStatus,
   type ExporterStatus,
   type LimiterStatus,
@@ -28,6 +29,7 @@ export function mergeReceivers(
 export function mergeLimiters(all: readonly LimiterStatus[]): LimiterStatus | undefined {
   const [first] = all;
   if (!first) return undefined;
+  const daily = latestDaily(all.flatMap((one) => one.daily ?? []));
   const labels = new Map<string, LimiterStatus['topLabels'][number]>();
   for (const label of all.flatMap((one) => one.topLabels)) {
     const name = `${label.metric}\n${label.label}`;
@@ -43,7 +45,16 @@ export function mergeLimiters(all: readonly LimiterStatus[]): LimiterStatus | un
     aggregatedPoints: sum(all, (one) => one.aggregatedPoints),
     overflowPoints: sum(all, (one) => one.overflowPoints),
     topLabels: [...labels.values()].sort((a, b) => b.score - a.score).slice(0, first.topLabels.length || 8),
+    ...(daily ? { daily } : {}),
   };
+}
+
+/** All say what Redis has, each as it was when it looked last. */
+function latestDaily(all: readonly DailyStatus[]): DailyStatus | undefined {
+  return all.reduce<DailyStatus | undefined>((latest, one) => {
+    if (!latest) return one;
+    return one.day > latest.day || (one.day === latest.day && one.sum > latest.sum) ? one : latest;
+  }, undefined);
 }
 
 export function mergeChecks(all: readonly CheckStatus[]): CheckStatus | undefined {

@@ -64,6 +64,16 @@ const SUBJECTS: readonly Subject[] = [
     over: (lasted) => `The limiter drops no data points any more, after ${lasted}.`,
   },
   {
+    subject: 'daily_keys',
+    codes: ['daily_keys'],
+    // That more are used up is news, and that it may come to it.
+    state: (_, { limiter }) => {
+      const { limit = 0, metrics = [] } = limiter?.daily ?? {};
+      return metrics.some(({ keys }) => keys >= limit) ? 'used up' : 'near';
+    },
+    over: () => 'No metric is near the series that it may have on this UTC day.',
+  },
+  {
     subject: 'refusals',
     codes: ['refusing'],
     over: (lasted) => `Receivers refuse no requests any more, after ${lasted}.`,

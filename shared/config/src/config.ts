@@ -71,6 +71,8 @@ export function configOf(parsed: ParsedOptions) {
       temporality: limiter.temporality,
       mergedTemporality: limiter.merged_temporality,
       mergeIntervalMs: limiter.merge_interval,
+      dailyKeys: limiter.daily_keys,
+      dailyMode: limiter.daily_mode,
       overrides: limiter.overrides.map((override) => ({
         metric: override.metric,
         ...(override.act_above === undefined ? {} : { actAbove: override.act_above }),

@@ -18,6 +18,8 @@ const NEW_RELIC: PresetValues = {
   'check.sample': 0.02,
   // Cumulative ones cost more ingest.
   'telemetry.otlp.temporality': 'delta',
+  // Beyond so many series of a metric it stops its roll-ups until midnight UTC.
+  'limiter.daily_keys': 100_000,
   // It makes entities of them.
   'limiter.protected_labels': [
     ...['service.name', 'host.id', 'host.name', 'container.id'],

@@ -314,6 +314,17 @@ export const schema = section('NRDOT+', {
       'Merged points of a stream leave once in so long from each receiver, and wait in Redis until then. 0s: with each request.',
       LIVE,
     ),
+    daily_keys: count(
+      0,
+      'Distinct series that a metric may have on a UTC day, of all receivers together. They are counted in Redis, and told: status, metrics, an alert at 80 %. 0: not counted.',
+      { min: 0, max: 100_000_000, live: true },
+    ),
+    daily_mode: choice(
+      ['observe', 'enforce'],
+      'observe',
+      'enforce: beyond daily_keys, new key-sets of the metric find no room, as in a full table, until midnight UTC.',
+      LIVE,
+    ),
     overrides,
   }),
   queue: section('What Redis may hold.', {

@@ -11,6 +11,7 @@ export {
   worstOf,
 } from './breaker-state.ts';
 export * from './connection.ts';
+export * from './daily-state.ts';
 export type { Depth } from './depth.ts';
 export * from './direct-lane.ts';
 export * from './doctor/damage.ts';

@@ -62,6 +62,8 @@ export interface Keys {
   losses: string;
   /** Hash: which receiver has which slot as a writer of merged streams, and until when. */
   leases: string;
+  /** Sorted set: distinct series by metric of a UTC day. `:names` and a HyperLogLog for each metric are below it. */
+  daily(day: string): string;
   /** Sorted set the scheduler blocks on: a member means there is something to decide. */
   wake: string;
   /** Hash: the weighted pick's state. */
@@ -91,6 +93,7 @@ export function keysOf(prefix: string): Keys {
     disk: `${prefix}:disk`,
     losses: `${prefix}:losses`,
     leases: `${prefix}:leases`,
+    daily: (day) => `${prefix}:limiter:daily:${day}`,
     wake: `${prefix}:wake`,
     scheduler: `${prefix}:scheduler`,
     breaker: (signal) => `${prefix}:breaker:${signal}`,

@@ -65,6 +65,29 @@ export interface LimiterStatus {
   overflowPoints: number;
   /** The highest scores first, at most `TOP_LABELS`. */
   topLabels: LabelStatus[];
+  /** Absent while series of the day are not counted, or Redis has not said how many there are. */
+  daily?: DailyStatus;
+}
+
+/** Distinct series of this UTC day. */
+export interface DailyStatus {
+  /** `2026-11-29` */
+  day: string;
+  /** `limiter.daily_keys` */
+  limit: number;
+  mode: 'observe' | 'enforce';
+  /** Of all metrics together. */
+  sum: number;
+  /** Most series first, at most `TOP_DAILY`. */
+  metrics: DailyMetricStatus[];
+}
+
+export interface DailyMetricStatus {
+  /** Cut as those of labels. */
+  metric: string;
+  keys: number;
+  /** At the day's end, by the last hour's growth; absent while there is too little to go by. */
+  forecast?: number;
 }
 
 export interface LabelStatus {
@@ -139,6 +162,7 @@ export interface DlqStatus {
 }
 
 export const TOP_LABELS = 8;
+export const TOP_DAILY = 10;
 export const SEGMENTS_MAX = 160;
 export const NAME_MAX = 120;
 export const MESSAGE_MAX = 200;

@@ -2,7 +2,8 @@
  * Every metric the product has: the one place for its name, type, unit, help and labels. The registry is built from
  * it, `docs/metrics.md` is generated from it, dashboards and alerts are tested against it.
  *
- * Label values are from small fixed sets, which `label-values.ts` lists. Nothing that a client sends becomes a label value.
+ * Label values are from small fixed sets, which `label-values.ts` lists. Nothing that a client sends becomes a label value, but for the
+ * names of metrics of `cl_daily_keys`: at most ten at a time.
  */
 
 export type MetricType = 'counter' | 'gauge' | 'histogram';
@@ -135,6 +136,38 @@ export const CATALOGUE = {
     'cl_overflow_samples_total',
     'Data points put into the otel.metric.overflow stream.',
     [],
+  ),
+  clDailyKeys: whole(
+    gauge(
+      'receiver',
+      'cl_daily_keys',
+      'Distinct series since midnight UTC, of all receivers, of the ten metrics with most; with limiter.daily_keys.',
+      ['metric'],
+    ),
+  ),
+  clDailyKeysForecast: whole(
+    gauge(
+      'receiver',
+      'cl_daily_keys_forecast',
+      'What those will be at the end of the UTC day, by the growth of the last hour; absent in its first 35 minutes.',
+      ['metric'],
+    ),
+  ),
+  clDailyKeysAll: whole(
+    gauge(
+      'receiver',
+      'cl_daily_keys_all',
+      'Distinct series since midnight UTC, of all metrics together.',
+      [],
+    ),
+  ),
+  clDailyKeysLimit: whole(
+    gauge(
+      'receiver',
+      'cl_daily_keys_limit',
+      'Distinct series that a metric may have on a UTC day: limiter.daily_keys; 0: they are not counted.',
+      [],
+    ),
   ),
   clUnknownHistorySamples: counter(
     'receiver',

@@ -45,6 +45,7 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   ],
   'check_items_total.signal': ['traces', 'metrics', 'logs'],
   'check_sampled_items_total.signal': ['traces', 'metrics', 'logs'],
+  metric: ['<name>'],
   connection: ['receiver', 'scheduler', 'scheduler-wait', 'exporter', 'dlq', 'dlq-worker'],
   use: ['receiver', 'admin', 'dlq', 'upstream', 'redis'],
   step: STEPS,
@@ -78,6 +79,7 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   'cl_dropped_samples_total.reason': [
     'critical',
     'full',
+    'daily',
     'unmergeable',
     'not_finite',
     'tracker_full',

@@ -150,3 +150,13 @@ export class Random {
     return (this.next() + 0.5) / 4294967296;
   }
 }
+
+const NOTHING = Buffer.alloc(0);
+
+/** Words, low and high in turn, as bytes. */
+export function packed(words: readonly number[]): Buffer {
+  if (words.length === 0) return NOTHING;
+  const bytes = Buffer.allocUnsafe(words.length * 4);
+  for (let i = 0; i < words.length; i++) bytes.writeInt32LE(words[i]!, i * 4);
+  return bytes;
+}

@@ -1,3 +1,4 @@
+import { DailyKeys } from './admission/daily-keys.ts';
 import { Admission, type Decision } from './admission/decision.ts';
 import { type Dropped, Drops } from './admission/drops.ts';
 import { SketchPool } from './admission/entropy.ts';
@@ -5,7 +6,7 @@ import { KeyTable } from './admission/key-table.ts';
 import { Label, type Metric, MetricTable, type Place, type SharedRule } from './admission/metric-table.ts';
 import { RequestChanges } from './admission/request-changes.ts';
 import { MetricBlock, ResourceBlock, ScopeBlock } from './blocks.ts';
-import { type HashSeeds, hashSeeds, Random } from './hash.ts';
+import { type HashSeeds, hashSeeds, packed, Random } from './hash.ts';
 import type { HeldChanges } from './merge/held-points.ts';
 import { labelHash, WRITER_LABEL, WriterIdentity } from './merge/identity.ts';
 import { type Incoming, type Leaving, Reaggregation } from './merge/reaggregation.ts';
@@ -34,7 +35,6 @@ export const ledgerSize = (maxKeys: number) => Math.max(65_536, 2 * maxKeys);
 const SWEEP_STEPS = 256;
 
 const EMPTY = new Uint8Array(0);
-const NOTHING = Buffer.alloc(0);
 
 export interface LimiterDeps {
   /** Unix milliseconds. */
@@ -122,6 +122,8 @@ interface OpenRequest {
  *                of a metric that gave up a label, or overflowing ──▶ Reaggregation: merge, and write the request anew
  */
 export class CardinalityLimiter {
+  /** The series of this UTC day, as far as they were counted here. */
+  readonly daily = new DailyKeys();
   readonly #deps: LimiterDeps;
   readonly #seeds: HashSeeds;
   readonly #pool: SketchPool;
@@ -177,9 +179,12 @@ export class CardinalityLimiter {
     tracker.restart(startedMs, startedMs, new Map());
     tracker.deltas = mergesToDeltas(complete);
     const changes = new RequestChanges();
+    this.daily.configure(complete.dailyKeys, complete.dailyMode === 'enforce');
+    this.daily.tick(startedMs);
     this.#parts = {
       options: complete,
       table,
+      daily: this.daily,
       admission: this.#newAdmission(complete, table, startedMs, changes),
       history,
       writer: new WriterIdentity(0, this.#seeds),
@@ -233,6 +238,26 @@ export class CardinalityLimiter {
       if (at >= 0) table.setSeen(at, admission.nowSec);
       else if (table.insert(lo, hi, 0, admission.nowSec)) this.#metrics.byId(0).keys++;
     }
+  }
+
+  /** Begins a new day when it is time to, also while no request comes. */
+  beginDay(): void {
+    this.#beginDay(Math.max(this.#lastMs, this.#deps.now()));
+  }
+
+  #beginDay(nowMs: number): void {
+    if (!this.daily.tick(nowMs)) return;
+    for (const metric of this.#metrics.all()) metric.dailyKeys = metric.dailyNew = 0;
+  }
+
+  /**
+   * How many series metrics have on a UTC day, of all receivers, by the hash of the name; those that are not in it have few.
+   * @param told of what was counted here: key-sets that came in since then are not among them
+   */
+  learnDaily(day: string, keys: ReadonlyMap<string, number>, told: ReadonlyMap<Metric, number>): void {
+    if (day !== this.daily.day) return;
+    for (const metric of this.#metrics.all()) metric.dailyKeys = keys.get(String(metric.hash)) ?? 0;
+    for (const [metric, came] of told) metric.dailyNew = Math.max(0, metric.dailyNew - came);
   }
 
   /** Keys of a request that went another way than through Redis: it is told of them when they are seen again. */
@@ -359,6 +384,7 @@ export class CardinalityLimiter {
     const wasMode = parts.options.mode;
     parts.tracker.deltas = mergesToDeltas(complete);
     parts.options = complete;
+    this.daily.configure(complete.dailyKeys, complete.dailyMode === 'enforce');
     this.#policyOf = policyOf(complete);
     const ruled = this.#metrics.all().filter((metric) => metric.rule);
     this.#metrics.applyPolicies();
@@ -455,6 +481,7 @@ export class CardinalityLimiter {
     const request = this.#open.shift();
     if (!request) return;
     const { tracker, history } = this.#parts;
+    this.daily.keep(request.changes);
     tracker.keep(request.mark, this.#open[0]?.mark ?? tracker.mark(), request.limited.claim.sources);
     history.forgetForwarded();
     if (this.#untold.size > 0) for (const metric of request.changes.rules) this.#untold.delete(metric);
@@ -469,7 +496,7 @@ export class CardinalityLimiter {
     const { tracker, table, history, merging } = this.#parts;
     merging.held.undo(held);
     tracker.undo(mark);
-    changes.undo(table, this.#metrics);
+    changes.undo(table, this.#metrics, this.daily);
     history.retract(producers);
   }
 
@@ -519,6 +546,7 @@ export class CardinalityLimiter {
       table,
       metrics: this.#metrics,
       pool: this.#pool,
+      daily: this.daily,
       options,
       onDecision: (decision) => this.#deps.onDecision?.(decision),
       changes,
@@ -536,6 +564,7 @@ export class CardinalityLimiter {
     admission.nowMs = nowMs;
     admission.nowSec = 1 + Math.floor((nowMs - startedMs) / 1000);
     const ttlSec = options.keyTtlMs / 1000;
+    this.#beginDay(nowMs);
     tracker.tick(nowMs, ttlSec);
     table.sweep(SWEEP_STEPS, admission.nowSec, ttlSec, SWEEP_STEPS, admission.onEvict);
     if (nowMs - this.#reviewedMs < REVIEW_EVERY_MS) return;
@@ -587,6 +616,7 @@ export class CardinalityLimiter {
 
     const { points } = scanner;
     const { nowSec, generationSec } = admission;
+    const { mark } = this.daily;
     const found = this.#found;
     const isCumulative = block.temporality === CUMULATIVE && block.kind !== GAUGE;
     // As deltas go those too about whose metric nothing was decided.
@@ -617,6 +647,7 @@ export class CardinalityLimiter {
           if (key >= 0) {
             const seen = table.touch(key, nowSec);
             if (seen < generationSec) changes.touched(lo, hi, seen, isCumulative);
+            if (mark !== table.mark(key)) this.daily.note(changes, metric, table, key, lo, hi);
             if (sampling) this.#sample(metric, at, KNOWN_WEIGHT);
             continue;
           }
@@ -626,7 +657,8 @@ export class CardinalityLimiter {
       block.points += count;
     }
     if (block.node) block.node.points = block.points;
-    if (isCumulative && admission.acts(metric)) changes.reliesOnRules = true;
+    if (isCumulative && (admission.acts(metric) || this.daily.isNearlyUsedUp(metric)))
+      changes.reliesOnRules = true;
     if (sampling) {
       if (this.#unknown > 0) admission.feedResource(metric, body, resource, this.#unknown);
       else if (this.#random.next() % KNOWN_WEIGHT === 0) {
@@ -668,14 +700,6 @@ export class CardinalityLimiter {
     // Each round either settles the point or takes one more label from the metric.
     while (!this.#routing.settle(metric, point));
   }
-}
-
-/** Words, low and high in turn, as bytes. */
-function packed(words: readonly number[]): Buffer {
-  if (words.length === 0) return NOTHING;
-  const bytes = Buffer.allocUnsafe(words.length * 4);
-  for (let i = 0; i < words.length; i++) bytes.writeInt32LE(words[i]!, i * 4);
-  return bytes;
 }
 
 /** The time of the first point in a ResourceMetrics message; 0 when there is none. */

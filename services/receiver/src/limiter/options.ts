@@ -34,6 +34,10 @@ export interface LimiterOptions extends MetricPolicy {
   mergedTemporality: 'cumulative' | 'delta';
   /** Merged points of a stream go out once in so long; 0: with each request. */
   mergeIntervalMs: number;
+  /** Distinct series of a metric and UTC day; 0: not counted. */
+  dailyKeys: number;
+  /** `enforce`: beyond them new key-sets of the metric find no room, as in a full table. */
+  dailyMode: 'observe' | 'enforce';
   /** All that match apply, in this order; the last word wins. */
   overrides: readonly MetricOverride[];
 }
@@ -52,6 +56,8 @@ export const DEFAULT_OPTIONS: LimiterOptions = Object.freeze({
   temporality: 'as-received' as const,
   mergedTemporality: 'cumulative' as const,
   mergeIntervalMs: 0,
+  dailyKeys: 0,
+  dailyMode: 'observe' as const,
   overrides: [],
 });
 
@@ -77,6 +83,10 @@ export function completeOptions(options: Partial<LimiterOptions>): LimiterOption
     throw wrong('temporality', temporality, 'as-received or delta');
   const { mergeIntervalMs } = complete;
   if (!(mergeIntervalMs >= 0)) throw wrong('mergeIntervalMs', mergeIntervalMs, '0 or more');
+  const { dailyKeys, dailyMode } = complete;
+  if (!(Number.isInteger(dailyKeys) && dailyKeys >= 0)) throw wrong('dailyKeys', dailyKeys, '0 or more');
+  if (dailyMode !== 'observe' && dailyMode !== 'enforce')
+    throw wrong('dailyMode', dailyMode, 'observe or enforce');
   checkPolicy('', complete);
   complete.overrides.forEach((override, i) => {
     if (typeof override.metric !== 'string' && !(override.metric instanceof RegExp)) {

@@ -2,6 +2,7 @@ import type { ResourceBlock } from '../blocks.ts';
 import type { LimiterOptions } from '../options.ts';
 import { Reader } from '../wire/reader.ts';
 import { ATTRIBUTE_WORDS, type Scanner } from '../wire/scan.ts';
+import type { DailyKeys } from './daily-keys.ts';
 import type { SketchPool } from './entropy.ts';
 import type { KeyTable } from './key-table.ts';
 import type { Label, Metric, MetricTable, Place } from './metric-table.ts';
@@ -42,6 +43,7 @@ export interface AdmissionDeps {
   table: KeyTable;
   metrics: MetricTable;
   pool: SketchPool;
+  daily: DailyKeys;
   options: LimiterOptions;
   onDecision: (decision: Decision) => void;
   /** Of the request at hand. */
@@ -74,7 +76,7 @@ export class Admission {
   limit: number;
   /** Why the last verdict was not `admit`. */
   label: Label | undefined;
-  reason: 'critical' | 'full' | 'unmergeable' = 'full';
+  reason: 'critical' | 'full' | 'daily' | 'unmergeable' = 'full';
   /** Keys of the whole pipeline, as the last step said; 0 when none has said it. And those that came in since. */
   #sharedUsed = 0;
   #pending = 0;
@@ -174,7 +176,8 @@ export class Admission {
     mergeable: boolean,
   ): Verdict {
     const { policy } = metric;
-    if (!this.acts(metric) && this.insert(metric, lo, hi, isMerged)) return 'admit';
+    const isUsedUp = this.#deps.daily.isUsedUp(metric, isMerged);
+    if (!isUsedUp && !this.acts(metric) && this.insert(metric, lo, hi, isMerged)) return 'admit';
 
     const { critical } = metric;
     if (critical && policy.aggregateLabels.length === 0 && this.#has(critical, scanner, resource)) {
@@ -209,10 +212,11 @@ export class Admission {
       this.reason = 'unmergeable';
       return 'drop';
     }
-    if (this.insert(metric, lo, hi, isMerged)) return 'admit';
-    if (listed && mergeable) return this.#giveUp(metric, listed, listedScore, 'the table is full');
-    this.reason = 'full';
-    return this.#refuse(metric, top, topScore, 'the table is full');
+    if (!isUsedUp && this.insert(metric, lo, hi, isMerged)) return 'admit';
+    const why = isUsedUp ? 'its series of the day are used up (daily_keys)' : 'the table is full';
+    if (listed && mergeable) return this.#giveUp(metric, listed, listedScore, why);
+    this.reason = isUsedUp ? 'daily' : 'full';
+    return this.#refuse(metric, top, topScore, why);
   }
 
   /** Whether a key-set has this label. */
@@ -267,16 +271,21 @@ export class Admission {
 
   /** Takes a key-set in if there is room, or can be made by evicting the coldest expired one. */
   insert(metric: Metric, lo: number, hi: number, isMerged: boolean): boolean {
-    const { table, options } = this.#deps;
+    const { table, options, daily, changes } = this.#deps;
     const room = this.limit - (isMerged ? 0 : reserve(this.limit));
     if (this.used >= room) {
       table.sweep(SWEEP_STEPS, this.nowSec, options.keyTtlMs / 1000, 1, this.onEvict);
       if (this.used >= room) return false;
     }
-    if (!table.insert(lo, hi, metric.id, this.nowSec)) return false;
+    if (table.used >= table.maxKeys) return false;
+    // A merged stream that is only observed is none that goes out.
+    const goesOut = !isMerged || options.mode === 'enforce';
+    const mark = goesOut ? daily.noteNew(changes, metric, lo, hi) : 0;
+    table.insert(lo, hi, metric.id, this.nowSec, mark);
     metric.keys++;
+    metric.dailyNew++;
     this.#pending++;
-    this.#deps.changes.inserted.push(lo, hi);
+    changes.inserted.push(lo, hi);
     return true;
   }
 
@@ -292,11 +301,12 @@ export class Admission {
 
   /** Ends what is no longer called for, and gives sketches where they are needed. To be called about once a second. */
   review(): void {
-    const { metrics, pool, options } = this.#deps;
-    const isCalm = this.used < CALM_SHARE * options.actAbove * this.limit;
+    const { metrics, pool, options, daily } = this.#deps;
+    const hasRoom = this.used < CALM_SHARE * options.actAbove * this.limit;
     const needed = Math.sqrt(options.maxKeys);
     const starved: Metric[] = [];
     for (const metric of metrics.all()) {
+      const isCalm = hasRoom && !daily.isUsedUp(metric, false);
       if (isCalm) metric.refused = false;
       if (metric.overflowed && isCalm && this.nowMs - metric.overflowedAtMs > 2 * options.keyTtlMs) {
         metric.overflowed = false;

@@ -3,6 +3,7 @@ import type { Label, Metric } from './metric-table.ts';
 export type DropReason =
   | 'critical'
   | 'full'
+  | 'daily'
   | 'unmergeable'
   | 'not_finite'
   | 'tracker_full'

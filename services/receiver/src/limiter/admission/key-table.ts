@@ -1,7 +1,8 @@
 import { HashTable } from '../hash-table.ts';
 
 /*
- * One key is four int32, 16 bytes: 0 hash lo   1 hash hi   2 last seen, seconds   3 heat (8 bits) | metric id (16 bits) << 8
+ * One key is four int32, 16 bytes: 0 hash lo   1 hash hi   2 last seen, seconds
+ * 3 heat (8 bits) | metric id (16 bits) << 8 | mark of the day on which it was counted (8 bits) << 24
  *
  * All memory is taken in the constructor.
  */
@@ -11,6 +12,7 @@ const HI = 1;
 const SEEN = 2;
 const META = 3;
 const HEAT_MAX = 255;
+const metricOf = (meta: number) => (meta >>> 8) & 0xffff;
 
 /** The set of key-sets that are alive: fixed memory, at most `maxKeys` keys. */
 export class KeyTable {
@@ -66,19 +68,29 @@ export class KeyTable {
   }
 
   metricId(at: number): number {
-    return this.#words[at + META]! >>> 8;
+    return metricOf(this.#words[at + META]!);
+  }
+
+  /** Of the day on which it was counted last; 0 when it never was. */
+  mark(at: number): number {
+    return this.#words[at + META]! >>> 24;
+  }
+
+  setMark(at: number, mark: number): void {
+    this.#words[at + META] = (this.#words[at + META]! & 0xffffff) | (mark << 24);
   }
 
   /**
    * Takes in a key that is not in the table.
    * @param nowSec at least 1
+   * @param mark of the day on which it is counted
    * @returns false when the table is at `maxKeys`; it never grows
    */
-  insert(lo: number, hi: number, metricId: number, nowSec: number): boolean {
+  insert(lo: number, hi: number, metricId: number, nowSec: number, mark = 0): boolean {
     const at = this.#table.insert(lo, hi);
     if (at < 0) return false;
     this.#words[at + SEEN] = nowSec;
-    this.#words[at + META] = metricId << 8;
+    this.#words[at + META] = (metricId << 8) | (mark << 24);
     return true;
   }
 
@@ -122,7 +134,7 @@ export class KeyTable {
         const heat = meta & 0xff;
         if (heat === 0) {
           this.remove(at);
-          onEvict(meta >>> 8);
+          onEvict(metricOf(meta));
           if (++evicted >= wanted) return evicted;
           continue;
         }
@@ -152,7 +164,7 @@ export class KeyTable {
     const words = this.#words;
     for (let at = 0; at < this.#table.end; at += STRIDE) {
       if (words[at + SEEN] !== 0)
-        visit(words[at + LO]!, words[at + HI]!, words[at + META]! >>> 8, words[at + SEEN]!);
+        visit(words[at + LO]!, words[at + HI]!, metricOf(words[at + META]!), words[at + SEEN]!);
     }
   }
 

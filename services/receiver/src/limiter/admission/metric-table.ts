@@ -59,6 +59,9 @@ export class Metric {
   policy: MetricPolicy;
   /** Its key-sets in the table. */
   keys = 0;
+  /** Distinct series of this UTC day, of all receivers, as last heard; and key-sets that came in here since. */
+  dailyKeys = 0;
+  dailyNew = 0;
   /** Its labels are being scored. */
   sketching = false;
   pointLabels: readonly Label[] = NONE;

@@ -1,3 +1,4 @@
+import type { DailyKeys } from './daily-keys.ts';
 import type { KeyTable } from './key-table.ts';
 import type { Label, Metric, MetricTable } from './metric-table.ts';
 
@@ -16,6 +17,15 @@ interface KeyChange {
   seenSec: number;
 }
 
+/** A series that goes out for the first time on this UTC day, as far as this receiver knows. */
+interface CountedSeries {
+  metric: Metric;
+  lo: number;
+  hi: number;
+  /** The mark that its key had; -1 when it has no key. */
+  markBefore: number;
+}
+
 /**
  * What one request changed in the table of keys and in the rules of metrics, so that it can be told to the other receivers with
  * the step that makes it durable, and be taken back when that step fails.
@@ -29,6 +39,8 @@ export class RequestChanges {
   readonly counting: number[] = [];
   /** Streams that are forwarded without a place in the table. */
   readonly forwarded: number[] = [];
+  /** Series that this request is the first of today to bring. */
+  readonly counted: CountedSeries[] = [];
   /** Metrics whose rule is another one now. */
   readonly rules = new Set<Metric>();
   /** A key-set that is not known here was refused or lost a label: another receiver may know it. */
@@ -70,7 +82,12 @@ export class RequestChanges {
     this.rules.add(metric);
   }
 
-  undo(table: KeyTable, metrics: MetricTable): void {
+  undo(table: KeyTable, metrics: MetricTable, daily: DailyKeys): void {
+    for (const { lo, hi, markBefore } of this.counted) {
+      const at = markBefore < 0 ? -1 : table.find(lo, hi);
+      if (at >= 0) table.setMark(at, markBefore);
+    }
+    daily.forget(this.counted.length);
     for (const metric of this.#counting) metric.mergedCounts = false;
     for (const { metric, label, wasRemoved, removedAtMs, ruleSinceMs } of this.#ruleChanges.reverse())
       metric.setRemoved(label, wasRemoved, removedAtMs, ruleSinceMs);
@@ -85,7 +102,9 @@ export class RequestChanges {
     for (let i = 0; i < this.inserted.length; i += 2) {
       const at = table.find(this.inserted[i]!, this.inserted[i + 1]!);
       if (at < 0) continue;
-      metrics.byId(table.metricId(at)).keys--;
+      const metric = metrics.byId(table.metricId(at));
+      metric.keys--;
+      metric.dailyNew = Math.max(0, metric.dailyNew - 1);
       table.remove(at);
     }
   }

@@ -1,3 +1,4 @@
+import type { DailyKeys } from '../admission/daily-keys.ts';
 import type { Admission } from '../admission/decision.ts';
 import type { DropReason, Drops } from '../admission/drops.ts';
 import type { KeyTable } from '../admission/key-table.ts';
@@ -33,6 +34,7 @@ export interface Parts {
   options: LimiterOptions;
   table: KeyTable;
   admission: Admission;
+  readonly daily: DailyKeys;
   readonly scanner: Scanner;
   readonly tracker: Tracker;
   readonly merging: Reaggregation;
@@ -118,8 +120,11 @@ export class Routing {
     if (isMerged && isCumulative) this.#asWritten(point);
     const slot = this.#parts.table.find(point.writtenLo, point.writtenHi);
     const counts = isCumulative && !isMerged && !point.relabelled;
-    if (slot >= 0) this.#seen(point.writtenLo, point.writtenHi, slot, counts);
-    else {
+    if (slot >= 0) {
+      this.#seen(point.writtenLo, point.writtenHi, slot, counts);
+      // A merged stream that is only observed is none that goes out.
+      if (enforced || !point.relabelled) this.#counts(metric, slot, point.writtenLo, point.writtenHi);
+    } else {
       const verdict = admission.admit(
         metric,
         point.writtenLo,
@@ -148,7 +153,7 @@ export class Routing {
       this.#contribute(metric, point);
     } else if (rule && point.relabelled) {
       this.#parts.totals.observedAggregated++;
-      this.#forwarded(point);
+      this.#forwarded(metric, point);
     }
     return true;
   }
@@ -184,10 +189,17 @@ export class Routing {
     if (before < admission.generationSec) changes.touched(lo, hi, before, counts);
   }
 
+  /** It is one of the day's series. */
+  #counts(metric: Metric, slot: number, lo: number, hi: number): void {
+    const { daily, changes, table } = this.#parts;
+    daily.note(changes, metric, table, slot, lo, hi);
+  }
+
   /** A stream that goes on by itself though `enforce` would not let it: what becomes of it is decided anew then. */
-  #forwarded({ fullLo, fullHi }: Incoming): void {
-    if (this.#parts.around.metric.temporality === CUMULATIVE)
-      this.#parts.changes.forwarded.push(fullLo, fullHi);
+  #forwarded(metric: Metric, { fullLo, fullHi }: Incoming): void {
+    const { daily, changes } = this.#parts;
+    daily.noteNew(changes, metric, fullLo, fullHi);
+    if (this.#parts.around.metric.temporality === CUMULATIVE) changes.forwarded.push(fullLo, fullHi);
   }
 
   /** The short way: the stream that the point goes into is there already, from a point before it in this request. */
@@ -259,7 +271,7 @@ export class Routing {
     const isLevel = kind === SUM && !isMonotonic;
     if (isLevel && merging.hasValue(body, around, point)) return false;
     if (!merging.handOver(body, around, point)) {
-      this.#staysByItself(point);
+      this.#staysByItself(metric, point);
       return true;
     }
     if (!isLevel && !metric.mergedCounts && point.relabelled) changes.counts(metric);
@@ -275,9 +287,11 @@ export class Routing {
     admission.onRemove(id);
   }
 
-  #staysByItself({ fullLo, fullHi }: Incoming): void {
+  #staysByItself(metric: Metric, { fullLo, fullHi }: Incoming): void {
     const own = this.#parts.table.find(fullLo, fullHi);
-    if (own >= 0) this.#seen(fullLo, fullHi, own, true);
+    if (own < 0) return;
+    this.#seen(fullLo, fullHi, own, true);
+    this.#counts(metric, own, fullLo, fullHi);
   }
 
   /**
@@ -314,7 +328,7 @@ export class Routing {
     }
     if (this.#parts.options.mode === 'observe') {
       this.#parts.totals.observedOverflow++;
-      this.#forwarded(point);
+      this.#forwarded(metric, point);
       return;
     }
     const reduction = metric.overflow(cause);
@@ -343,7 +357,11 @@ export class Routing {
       this.#asWritten(point);
       if (point.sourceAt < 0 && this.#parts.history.isForwarded(fullLo, fullHi)) {
         // Its own stream is known to another receiver, or was: it goes on, or is handed over.
-        if (table.find(fullLo, fullHi) >= 0) return;
+        const own = table.find(fullLo, fullHi);
+        if (own >= 0) {
+          this.#counts(metric, own, fullLo, fullHi);
+          return;
+        }
         if (admission.insert(metric, fullLo, fullHi, false)) {
           changes.counting.push(fullLo, fullHi);
           return;
@@ -355,8 +373,10 @@ export class Routing {
       point.writtenHi = point.reducedHi;
     }
     const slot = table.find(point.writtenLo, point.writtenHi);
-    if (slot >= 0) this.#seen(point.writtenLo, point.writtenHi, slot, false);
-    else if (!admission.insert(metric, point.writtenLo, point.writtenHi, true)) {
+    if (slot >= 0) {
+      this.#seen(point.writtenLo, point.writtenHi, slot, false);
+      this.#counts(metric, slot, point.writtenLo, point.writtenHi);
+    } else if (!admission.insert(metric, point.writtenLo, point.writtenHi, true)) {
       this.#drop(metric, point, 'full', cause);
       return;
     }
@@ -392,12 +412,12 @@ export class Routing {
   #drop(metric: Metric, point: Incoming, reason: DropReason, label: Label | undefined): void {
     if (this.#parts.options.mode === 'observe') {
       this.#parts.totals.observedDropped++;
-      this.#forwarded(point);
+      this.#forwarded(metric, point);
       return;
     }
     if (point.wasForwarded) {
       // Without it its own stream would stand for ever.
-      this.#staysByItself(point);
+      this.#staysByItself(metric, point);
       return;
     }
     this.#parts.drops.add(metric, label, reason);

@@ -1,0 +1,141 @@
+import type { RedisConnection } from './connection.ts';
+import type { Keys } from './keys.ts';
+
+/** Metrics that are counted one by one on a day, 12 KB each at most; what comes after that is counted together. */
+export const DAILY_METRICS_MAX = 2_048;
+export const DAILY_OTHERS = '0';
+/** Series in one step, where a metric costs as much as so many of them: 1 to 3 ms of Redis. */
+const STEP_SERIES = 512;
+const METRIC_SERIES = 16;
+/** What another receiver has yet to tell of a day arrives this long after its end at the latest. */
+const LATE_SEC = 300;
+
+/**
+ * Counts series of a UTC day, and says how many there are. A series that is told twice counts once.
+ *
+ * KEYS  1 counts of the day (sorted set)
+ * ARGV  1 when they expire, Unix s  2 metrics at most  3 how many of the largest to give  4 also those from this count on,
+ *       '' for none  then number, name and series (8 bytes each) of a metric, in turn
+ * Gives the sum, how many metrics there are, number, name and count of the largest, and number and count of the others
+ */
+const COUNT = `
+local rcall, day = redis.call, KEYS[1]
+local names = day .. ':names'
+for i = 5, #ARGV, 3 do
+  local number, name, series = ARGV[i], ARGV[i+1], ARGV[i+2]
+  local before = rcall('ZSCORE', day, number)
+  if not before and rcall('ZCARD', day) >= tonumber(ARGV[2]) then
+    number, name = '${DAILY_OTHERS}', '(other metrics)'
+    before = rcall('ZSCORE', day, number)
+  end
+  local hashes = {}
+  for at = 1, #series, 8 do hashes[#hashes+1] = string.sub(series, at, at + 7) end
+  local key = day .. ':' .. number
+  if rcall('PFADD', key, unpack(hashes)) == 1 or not before then
+    local count = rcall('PFCOUNT', key)
+    rcall('ZADD', day, count, number)
+    rcall('HINCRBY', names, 'sum', count - tonumber(before or 0))
+    if not before then
+      rcall('HSET', names, number, name)
+      rcall('EXPIREAT', key, ARGV[1])
+    end
+  end
+end
+if #ARGV > 4 then
+  rcall('EXPIREAT', day, ARGV[1])
+  rcall('EXPIREAT', names, ARGV[1])
+end
+local top = {}
+local largest = rcall('ZREVRANGE', day, 0, tonumber(ARGV[3]) - 1, 'WITHSCORES')
+for i = 1, #largest, 2 do
+  top[#top+1] = largest[i]
+  top[#top+1] = rcall('HGET', names, largest[i]) or ''
+  top[#top+1] = largest[i+1]
+end
+local over = {}
+if ARGV[4] ~= '' then over = rcall('ZREVRANGEBYSCORE', day, '+inf', ARGV[4], 'WITHSCORES') end
+return { rcall('HGET', names, 'sum') or '0', string.format('%.0f', rcall('ZCARD', day)), top, over }
+`;
+
+/** Series of one metric, 8 bytes of hash each. */
+export interface DailySeries {
+  /** The hash of its name, in digits. */
+  number: string;
+  name: string;
+  series: Buffer;
+}
+
+export interface DailyCounts {
+  /** Distinct series of all metrics. */
+  sum: number;
+  metrics: number;
+  /** Most series first. */
+  top: { number: string; name: string; keys: number }[];
+  /** Those with so many series as was asked for, by number. */
+  over: Map<string, number>;
+}
+
+type Counting = RedisConnection & {
+  nrdotCountDaily(
+    key: string,
+    ...args: (string | number | Buffer)[]
+  ): Promise<[sum: string, metrics: string, top: string[], over: string[]]>;
+};
+
+/** Distinct series by metric and UTC day, of all receivers together: a HyperLogLog for each, with a standard error of 0.81 %. */
+export class DailyState {
+  readonly #redis: Counting;
+  readonly #keys: Keys;
+
+  constructor(redis: RedisConnection, keys: Keys) {
+    redis.defineCommand('nrdotCountDaily', { numberOfKeys: 1, lua: COUNT });
+    this.#redis = redis as Counting;
+    this.#keys = keys;
+  }
+
+  /**
+   * Counts series, in steps between which others have their turn.
+   * @param day such as `2026-11-29`
+   * @param top how many of the largest metrics to give
+   * @param over also those that have so many series
+   */
+  async count(
+    day: string,
+    all: readonly DailySeries[],
+    top: number,
+    over: number | undefined,
+  ): Promise<DailyCounts> {
+    const expires = Math.floor(Date.parse(`${day}T00:00:00Z`) / 1000) + 24 * 3_600 + LATE_SEC;
+    for (const step of stepsOf(all))
+      await this.#redis.nrdotCountDaily(this.#keys.daily(day), expires, DAILY_METRICS_MAX, 0, '', ...step);
+    const [sum, metrics, largest, others] = await this.#redis.nrdotCountDaily(
+      this.#keys.daily(day),
+      ...[expires, DAILY_METRICS_MAX, top, over ?? ''],
+    );
+    const rows: DailyCounts['top'] = [];
+    for (let i = 0; i + 2 < largest.length; i += 3)
+      rows.push({ number: largest[i]!, name: largest[i + 1]!, keys: Number(largest[i + 2]) });
+    const counts = new Map<string, number>();
+    for (let i = 0; i + 1 < others.length; i += 2) counts.set(others[i]!, Number(others[i + 1]));
+    return { sum: Number(sum), metrics: Number(metrics), top: rows, over: counts };
+  }
+}
+
+/** Arguments of as many calls as it takes. */
+function* stepsOf(all: readonly DailySeries[]): Generator<(string | Buffer)[]> {
+  let step: (string | Buffer)[] = [];
+  let left = STEP_SERIES;
+  for (const { number, name, series } of all) {
+    for (let from = 0; from < series.byteLength; ) {
+      const some = series.subarray(from, from + 8 * (left - METRIC_SERIES));
+      step.push(number, name, some);
+      from += some.byteLength;
+      left -= some.byteLength / 8 + METRIC_SERIES;
+      if (left > METRIC_SERIES) continue;
+      yield step;
+      step = [];
+      left = STEP_SERIES;
+    }
+  }
+  if (step.length > 0) yield step;
+}
