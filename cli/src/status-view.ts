@@ -70,6 +70,7 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
     ...rows(classTable(status)),
     '',
     ...breaker(status).flatMap((line, i) => named(BOLD, i === 0 ? 'breaker' : '', line)),
+    ...(status.account ? named(BOLD, 'account', account(status.account)) : []),
     ...named(BOLD, 'queue', queue(status)),
     ...named(BOLD, 'disk', disk(status)),
     ...(status.limiter ? named(BOLD, 'limiter', limiter(status.limiter)) : []),
@@ -203,6 +204,16 @@ function disk({ dlq, drain, breaker: gate }: PipelineStatus): string {
 function limiter(l: NonNullable<PipelineStatus['limiter']>): string {
   const dropped = l.droppedPoints > 0 ? `, ${numberText(l.droppedPoints)} points dropped` : '';
   return `${numberText(l.keysUsed)} of ${numberText(l.maxKeys)} key-sets in use${l.mode === 'observe' ? ' (observes only)' : ''}${dropped}`;
+}
+
+/** What was sent in the last minute, beside what the account may be sent. */
+function account(limits: NonNullable<PipelineStatus['account']>): string {
+  return limits
+    .map(({ of, signal, perMinute, limitPerMinute }) => {
+      const limit = of === 'bytes' ? sizeText(limitPerMinute) : `${numberText(limitPerMinute)} ${of}`;
+      return `${percent(perMinute / limitPerMinute)} of ${limit} a minute${signal && perMinute > 0 ? ` (${signal})` : ''}`;
+    })
+    .join(', ');
 }
 
 const METRICS_SHOWN = 3;

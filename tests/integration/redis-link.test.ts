@@ -226,7 +226,11 @@ describe('what Redis is', () => {
     // In one step: whoever sets the password is asked for it from then on.
     const admin = open('producer', own.port);
     await waitUntil(() => admin.status === 'ready', { what: 'it is connected' });
-    await admin.multi().call('CONFIG', 'SET', 'requirepass', 'word').call('CLIENT', 'KILL', 'TYPE', 'normal').exec();
+    await admin
+      .multi()
+      .call('CONFIG', 'SET', 'requirepass', 'word')
+      .call('CLIENT', 'KILL', 'TYPE', 'normal')
+      .exec();
     admin.disconnect();
     await waitUntil(() => /NOAUTH: it asks for a password/.test(link.notReady() ?? ''), {
       what: 'it says why',

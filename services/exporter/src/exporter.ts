@@ -99,6 +99,7 @@ export class Exporter {
   readonly #destinations = new Map<Signal, Destination>();
   #inflight = 0;
   readonly #inflightOf: Record<Signal, number> = { traces: 0, metrics: 0, logs: 0, profiles: 0 };
+  readonly #sent: NonNullable<ExporterStatus['sent']>;
   #lastProblem: ExporterStatus['lastProblem'];
   #inflightBytes = 0;
   #trouble: string | undefined;
@@ -108,6 +109,8 @@ export class Exporter {
   constructor(options: ExporterOptions, deps: ExporterDeps) {
     this.#options = options;
     this.#deps = deps;
+    const nothing = () => ({ requests: 0, items: 0, bytes: 0 });
+    this.#sent = { traces: nothing(), metrics: nothing(), logs: nothing(), profiles: nothing() };
     const limit = () => new ConcurrencyLimit(options.minConcurrency, options.maxConcurrency);
     this.#limits = { traces: limit(), metrics: limit(), logs: limit(), profiles: limit() };
     this.#taker = new Taker({
@@ -127,11 +130,12 @@ export class Exporter {
     return Math.min(...Object.values(this.#limits).map(({ current }) => current));
   }
 
-  /** Requests under way, and the last answer that was not a success. */
-  get state(): Pick<ExporterStatus, 'inflight' | 'concurrency' | 'lastProblem'> {
+  /** Requests under way, what was sent so far, and the last answer that was not a success. */
+  get state(): Pick<ExporterStatus, 'inflight' | 'concurrency' | 'sent' | 'lastProblem'> {
     return {
       inflight: this.#inflight,
       concurrency: this.concurrency,
+      sent: this.#sent,
       ...(this.#lastProblem ? { lastProblem: this.#lastProblem } : {}),
     };
   }
@@ -235,6 +239,10 @@ export class Exporter {
 
   async #exchange(job: JobData, { body, encoding }: Request): Promise<Outcome> {
     const { upstream, metrics } = this.#deps;
+    const sent = this.#sent[job.signal];
+    sent.requests += 1;
+    sent.items += job.items;
+    sent.bytes += body.byteLength;
     const sentAt = performance.now();
     const outcome = await upstream.send(job.signal, body, encoding);
     const tookMs = performance.now() - sentAt;

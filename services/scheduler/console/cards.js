@@ -82,7 +82,7 @@ export function breaker(root) {
   const left = h('span', { class: 'countdown' });
   const bar = meter('probe');
   const probe = h('div', { class: 'probe-row' }, h('span', {}, 'next probe in'), left, bar.element);
-  const facts = ['Last problem', 'Opened', 'Throttled', 'Retries'].map((name) => {
+  const facts = ['Last problem', 'Opened', 'Throttled', 'Retries', 'Of the account'].map((name) => {
     const value = h('dd');
     return { value, row: h('div', {}, h('dt', {}, name), value) };
   });
@@ -94,7 +94,7 @@ export function breaker(root) {
     h('dl', { class: 'facts' }, ...facts.map(({ row }) => row)),
   );
   const names = { closed: 'Closed', open: 'Open', half_open: 'Half-open' };
-  const short = {
+  const openedBy = {
     failures: 'by failures',
     quota: 'by throttling',
     auth: 'by a refused key',
@@ -104,7 +104,7 @@ export function breaker(root) {
   let last;
   return {
     /** @param {PipelineStatus} status */
-    update({ breaker: now, exporter, findings, at }) {
+    update({ breaker: now, exporter, findings, at, account = [] }) {
       last = now;
       set(root, 'data-state', now?.state ?? 'unknown');
       say(state, now ? names[now.state] : 'Not known');
@@ -124,14 +124,21 @@ export function breaker(root) {
       const problem = exporter?.lastProblem;
       const opened = /** @type {const} */ (['failures', 'quota', 'auth', 'place'])
         .filter((reason) => now && now.openedByReason[reason] > 0)
-        .map((reason) => `${count(now?.openedByReason[reason])} ${short[reason]}`);
+        .map((reason) => `${count(now?.openedByReason[reason])} ${openedBy[reason]}`);
       const said = [
         problem ? `${problem.reason}, ${duration(at - problem.at)} ago: ${problem.message}` : 'none',
         now ? plural(now.openedTotal, 'time') + (opened.length > 0 ? `: ${opened.join(', ')}` : '') : '–',
         now ? `${percent(now.throttledShare)} of answers were 429 lately` : '–',
         count(exporter?.retries),
+        account
+          .map(
+            ({ of, perMinute, limitPerMinute: limit }) =>
+              `${percent(perMinute / limit)} of ${of === 'bytes' ? bytes(limit) : `${short(limit)} ${of}`} a minute`,
+          )
+          .join(', '),
       ];
       for (const [i, { value }] of facts.entries()) say(value, said[i] ?? '');
+      /** @type {HTMLElement} */ (facts.at(-1)?.row).hidden = account.length === 0;
     },
     /** Between two answers of the server. @param {number} now Unix ms, of the server */
     tick(now) {

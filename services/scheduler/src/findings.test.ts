@@ -440,6 +440,20 @@ const STATES: Record<
       ),
     ],
   },
+  'the account may be sent little more': {
+    change: (s) => {
+      s.account = [
+        { of: 'requests', signal: 'logs', perMinute: 96_000, limitPerMinute: 100_000 },
+        { of: 'bytes', perMinute: 80 * MIB, limitPerMinute: 100 * MIB },
+        { of: 'points', perMinute: 799, limitPerMinute: 1_000 },
+      ];
+    },
+    codes: ['warning account_limits'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'The upstream is sent 96 % of 100,000 requests a minute (logs) and 80 % of 100 MiB a minute, which is what the account may be sent (exporter.account_limits). Beyond it the upstream answers 429, and what it does not take waits. → Ask for a higher limit at the upstream, or send less: larger batches are fewer requests.',
+    ],
+  },
   'the limiter drops': {
     change: (s) => {
       s.rates.limiterDropped = 5;

@@ -45,6 +45,7 @@ export const FINDING_CODES = [
   'refusing',
   'limiter_drops',
   'daily_keys',
+  'account_limits',
 ] as const;
 export type FindingCode = (typeof FINDING_CODES)[number];
 
@@ -83,6 +84,7 @@ const ROOM_MIN = 0.05;
 const DAILY_NEAR = 0.8;
 const DAILY_LIKELY = 0.2;
 const DAILY_NAMED = 3;
+const ACCOUNT_NEAR = 0.8;
 
 /** What a breaker's reason means, whether it ends by itself, and what to do. */
 const REASONS: Record<string, { what: string; alone: boolean; todo: string }> = {
@@ -135,6 +137,7 @@ export function findingsOf(status: Known): Finding[] {
     ...queue(status),
     ...limiter(status),
     ...daily(status),
+    ...account(status),
   ];
   all.sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
   if (all.length > 0) return all;
@@ -636,6 +639,25 @@ function daily({ limiter: state, at }: Known): Finding[] {
           ? 'New series of it are merged or dropped, by limiter.critical_action, once none is left.'
           : `Beyond it New Relic keeps the raw data, and makes no roll-ups of the metric until midnight UTC, in ${durationText(Math.max(1, endMs - at) / 1000)}.`,
       todo: '"nrdot limiter" names its labels: name one in limiter.aggregate_labels, or set limiter.daily_mode: enforce.',
+    },
+  ];
+}
+
+/** The account may be sent little more in a minute than is sent now. */
+function account({ account: limits = [] }: Known): Finding[] {
+  const near = limits.filter(({ perMinute, limitPerMinute }) => perMinute >= ACCOUNT_NEAR * limitPerMinute);
+  if (near.length === 0) return [];
+  const named = near.map(({ of, signal, perMinute, limitPerMinute }) => {
+    const limit = of === 'bytes' ? sizeText(limitPerMinute) : `${numberText(limitPerMinute)} ${of}`;
+    return `${percent(perMinute / limitPerMinute)} of ${limit} a minute${signal ? ` (${signal})` : ''}`;
+  });
+  return [
+    {
+      level: 'warning',
+      code: 'account_limits',
+      text: `The upstream is sent ${named.join(' and ')}, which is what the account may be sent (exporter.account_limits).`,
+      more: 'Beyond it the upstream answers 429, and what it does not take waits.',
+      todo: 'Ask for a higher limit at the upstream, or send less: larger batches are fewer requests.',
     },
   ];
 }

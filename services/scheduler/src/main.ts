@@ -1,6 +1,7 @@
 import type { Config } from '@nrdot/config';
 import { type Bell, describeTarget, WakeSignal } from '@nrdot/queue';
 import { type Host, hostFor, openStore, problemOf, type RunningService, redisTarget } from '@nrdot/service';
+import type { AccountLimits } from './account-usage.ts';
 import { addConsole } from './console.ts';
 import { addDoctor } from './doctor.ts';
 import { readEvents } from './events.ts';
@@ -53,9 +54,24 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   publishState(host.registry, store, state, Date.now);
   host.admin.route('GET', '/api/scheduler', () => readState(store, state, Date.now()));
   host.status.add('scheduler', () => problemOf({ notReady }), { store, link });
+  let accountLimits: AccountLimits = config.exporter.accountLimits;
+  host.live.follow(({ exporter }) => () => {
+    accountLimits = exporter.accountLimits;
+  });
   const reader = new StatusReader({
+    accountLimits: () => accountLimits,
     ...{ store, state, board: host.status, now: Date.now },
     redis: { address: describeTarget(redisTarget(config)), isOwn: host.redisIsOwn ?? false },
+  });
+  host.registry.onScrape(async () => {
+    const { pipelineAccountPerMinute: used, pipelineAccountLimitPerMinute: limit } = host.metrics;
+    used.reset();
+    limit.reset();
+    if (Object.values(accountLimits).every((of) => of === undefined)) return;
+    for (const { of, perMinute, limitPerMinute } of (await reader.read()).account ?? []) {
+      used.set({ of }, perMinute);
+      limit.set({ of }, limitPerMinute);
+    }
   });
   const history = new History(() => reader.read());
   const watch = new Watch({

@@ -1,3 +1,4 @@
+import type { Signal } from '@nrdot/otlp';
 import {
   type CheckStatus,
   CLASSES,
@@ -80,7 +81,20 @@ export function mergeExporters(all: readonly ExporterStatus[]): ExporterStatus |
     inflight: sum(all, (one) => one.inflight),
     concurrency: sum(all, (one) => one.concurrency),
     retries: sum(all, (one) => one.retries),
+    ...sentOf(all.flatMap((one) => one.sent ?? [])),
     ...(problems[0] ? { lastProblem: problems[0] } : {}),
+  };
+}
+
+function sentOf(all: readonly Required<ExporterStatus>['sent'][]): Pick<ExporterStatus, 'sent'> {
+  if (all.length === 0) return {};
+  const of = (signal: Signal) => ({
+    requests: sum(all, (sent) => sent[signal].requests),
+    items: sum(all, (sent) => sent[signal].items),
+    bytes: sum(all, (sent) => sent[signal].bytes),
+  });
+  return {
+    sent: { traces: of('traces'), metrics: of('metrics'), logs: of('logs'), profiles: of('profiles') },
   };
 }
 

@@ -47,6 +47,8 @@ export interface PipelineStatus {
   limiter?: LimiterStatus;
   check?: CheckStatus;
   exporter?: ExporterStatus;
+  /** What was sent in the last minute by all exporters, beside what the account may be sent; absent where no limit is set. */
+  account?: AccountLimitStatus[];
   dlq?: DlqStatus;
   /** How far the disk is emptied: the most items it held since it was last empty, and those still there. */
   drain?: { fromItems: number; leftItems: number };
@@ -97,6 +99,14 @@ export interface Rates {
   dropped: number;
   /** From the disk, and settled by the upstream: a probe in vain is none of them. */
   replayed: number;
+}
+
+export interface AccountLimitStatus {
+  of: 'requests' | 'points' | 'records' | 'bytes';
+  /** Of requests: the signal with most of them. */
+  signal?: 'traces' | 'metrics' | 'logs';
+  perMinute: number;
+  limitPerMinute: number;
 }
 
 export interface QueueStatus {

@@ -8,15 +8,18 @@ const READINGS_MAX = 32;
 export class RateMeter {
   readonly #spanMs: number;
   readonly #staleMs: number;
+  readonly #everyMs: number;
   readonly #counters = new Map<string, Map<string, { at: number; value: number }[]>>();
 
   /**
    * @param spanMs a rate is taken over about this time
    * @param staleMs a source that has been silent for longer counts as standing still, and is forgotten
+   * @param everyMs readings that come sooner after one are left out, so that those kept reach back over the span
    */
-  constructor(spanMs: number, staleMs: number) {
+  constructor(spanMs: number, staleMs: number, everyMs = 1) {
     this.#spanMs = spanMs;
     this.#staleMs = staleMs;
+    this.#everyMs = everyMs;
   }
 
   record(counter: string, source: string, value: number, at: number): void {
@@ -25,7 +28,7 @@ export class RateMeter {
     let readings = sources.get(source);
     if (!readings) sources.set(source, (readings = []));
     const last = readings.at(-1);
-    if (last && at <= last.at) return;
+    if (last && at - last.at < this.#everyMs) return;
     if (last && value < last.value) readings.length = 0; // it began anew
     readings.push({ at, value });
     if (readings.length > READINGS_MAX) readings.shift();

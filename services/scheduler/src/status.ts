@@ -10,6 +10,7 @@ import {
   type Store,
 } from '@nrdot/queue';
 import type { StatusBoard } from '@nrdot/service';
+import { type AccountLimits, AccountUsage } from './account-usage.ts';
 import { findingsOf, summaryOf } from './findings.ts';
 import { Lately } from './lately.ts';
 import { mergeChecks, mergeDlqs, mergeExporters, mergeLimiters, mergeReceivers } from './merged-parts.ts';
@@ -28,6 +29,7 @@ const PATIENCE_MS = 2_000;
 interface StatusSources {
   store: Store;
   state: StateOptions;
+  accountLimits(): AccountLimits;
   board: StatusBoard;
   /** Where Redis is, without credentials, and whether "nrdot up" runs it. */
   redis: { address: string; isOwn: boolean };
@@ -48,6 +50,7 @@ export class StatusReader {
   readonly #s: StatusSources;
   readonly #meter = new RateMeter(RATE_SPAN_MS, RATE_STALE_MS);
   readonly #lately = new Lately();
+  readonly #usage = new AccountUsage();
   #mostOnDisk = 0;
   #difference: { value: number; since: number } | undefined;
   #last: { at: number; status: Promise<PipelineStatus> } | undefined;
@@ -82,11 +85,15 @@ export class StatusReader {
     const receivers = parts('receiver');
     const dlqs = parts('dlq');
     this.#record(now, shared, receivers, dlqs);
+    const exporters = parts('exporter');
+    for (const { instance, at, part } of exporters)
+      if (part.sent) this.#usage.record(instance, part.sent, at);
+    const account = this.#usage.read(this.#s.accountLimits(), now);
     const rates = this.#rates(now);
     const receiver = mergeReceivers(receivers.map(({ part }) => part));
     const limiter = mergeLimiters(receivers.flatMap(({ part }) => part.limiter ?? []));
     const check = mergeChecks(receivers.flatMap(({ part }) => part.check ?? []));
-    const exporter = mergeExporters(parts('exporter').map(({ part }) => part));
+    const exporter = mergeExporters(exporters.map(({ part }) => part));
     const dlq = mergeDlqs(dlqs.map(({ part }) => part));
     const known = {
       at: now,
@@ -112,6 +119,7 @@ export class StatusReader {
       ...(limiter ? { limiter } : {}),
       ...(check ? { check } : {}),
       ...(exporter ? { exporter } : {}),
+      ...(account.length > 0 ? { account } : {}),
       ...(dlq ? { dlq, drain: this.#drain(dlq) } : {}),
     };
     const told = { ...known, services: services.map((line) => ({ ...line, state: stateText(line, known) })) };

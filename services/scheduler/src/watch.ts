@@ -74,6 +74,11 @@ const SUBJECTS: readonly Subject[] = [
     over: () => 'No metric is near the series that it may have on this UTC day.',
   },
   {
+    subject: 'account_limits',
+    codes: ['account_limits'],
+    over: (lasted) => `What is sent is well below the limits of the account again, after ${lasted}.`,
+  },
+  {
     subject: 'refusals',
     codes: ['refusing'],
     over: (lasted) => `Receivers refuse no requests any more, after ${lasted}.`,

@@ -132,6 +132,12 @@ export function configOf(parsed: ParsedOptions) {
       },
       retryOn: exporter.retry_on,
       maxAgeMs: exporter.max_age,
+      accountLimits: {
+        requestsPerMinute: exporter.account_limits.requests_per_minute,
+        pointsPerMinute: exporter.account_limits.points_per_minute,
+        recordsPerMinute: exporter.account_limits.records_per_minute,
+        bytesPerMinute: exporter.account_limits.bytes_per_minute,
+      },
       tls: clientTlsOf(exporter.tls),
     },
     dlq: {

@@ -38,7 +38,7 @@ export const size = parsed('size', 'a size such as 128MiB, 4MB or 1048576', (v) 
   return bytes !== undefined && bytes > 0 ? bytes : undefined;
 });
 /** A size that has no default. */
-export function optionalSize(doc: string) {
+export function optionalSize(doc: string, extra: Extra = {}) {
   const expected = 'a size such as 128MiB, 4MB or 1048576';
   const schema = z.unknown().transform((value, context): number => {
     const bytes = parseSize(value);
@@ -46,7 +46,7 @@ export function optionalSize(doc: string) {
     context.addIssue({ code: 'custom', message: expected });
     return z.NEVER;
   });
-  return described(schema.optional(), { doc, kind: 'size' });
+  return described(schema.optional(), { doc, kind: 'size', ...extra });
 }
 
 export const rate = parsed('size per second', 'a size per second such as 4MiB', (v) => {
@@ -110,11 +110,12 @@ export function count(written: number, doc: string, extra: Extra & { min?: numbe
 }
 
 /** A count that has no default. */
-export function optionalCount(doc: string) {
+export function optionalCount(doc: string, extra: Extra = {}) {
   const error = 'a whole number of at least 1';
   return described(fromText(z.number({ error }).int({ error }).min(1, { error }).optional()), {
     doc,
     kind: 'number',
+    ...extra,
   });
 }
 

@@ -18,6 +18,11 @@ const NEW_RELIC: PresetValues = {
   'check.sample': 0.02,
   // Cumulative ones cost more ingest.
   'telemetry.otlp.temporality': 'delta',
+  // Of those that its pages give, the lowest: by account they are more.
+  'exporter.account_limits.requests_per_minute': 100_000,
+  'exporter.account_limits.points_per_minute': 3_000_000,
+  'exporter.account_limits.records_per_minute': 55_000_000,
+  'exporter.account_limits.bytes_per_minute': 10_000_000_000,
   // Beyond so many series of a metric it stops its roll-ups until midnight UTC.
   'limiter.daily_keys': 100_000,
   // It makes entities of them.

@@ -419,6 +419,15 @@ export const schema = section('NRDOT+', {
         profiles: optionalAge('Of profiles.'),
       },
     ),
+    account_limits: section(
+      'What the account at the upstream may be sent in a minute, by all exporters together. It is shown how near it is; nothing is held back. Default: no limit.',
+      {
+        requests_per_minute: optionalCount('Requests, of each signal by itself.', LIVE),
+        points_per_minute: optionalCount('Data points of metrics.', LIVE),
+        records_per_minute: optionalCount('Spans and log records.', LIVE),
+        bytes_per_minute: optionalSize('Bytes of request bodies, as they are sent.', LIVE),
+      },
+    ),
     tls: tls('the upstream'),
   }),
   dlq: section('Batches on disk.', {

@@ -1,3 +1,4 @@
+import type { Signal } from '@nrdot/otlp';
 import type { PriorityClass } from './priority-class.ts';
 
 /**
@@ -108,8 +109,17 @@ export interface ExporterStatus {
   /** Requests that may be under way now. */
   concurrency: number;
   retries: number;
+  /** Requests as they left, tries in vain among them; absent in what an older process says. */
+  sent?: Record<Signal, SentStatus>;
   /** The last answer that was not a success: cut to `MESSAGE_MAX` characters. */
   lastProblem?: { at: number; reason: string; message: string };
+}
+
+/** Bytes are those of bodies, compressed as they went. */
+export interface SentStatus {
+  requests: number;
+  items: number;
+  bytes: number;
 }
 
 export type DlqArea = PriorityClass | 'rejected';

@@ -449,6 +449,22 @@ export const CATALOGUE = {
       ['reason'],
     ),
   ),
+  pipelineAccountPerMinute: whole(
+    gauge(
+      'scheduler',
+      'pipeline_account_per_minute',
+      'What all exporters sent in the last minute, tries in vain among it, where exporter.account_limits has a limit: `requests` of the signal with most, `points` of metrics, `records` (spans and log records), `bytes` as they went.',
+      ['of'],
+    ),
+  ),
+  pipelineAccountLimitPerMinute: whole(
+    gauge(
+      'scheduler',
+      'pipeline_account_limit_per_minute',
+      'What the account may be sent in a minute: exporter.account_limits.',
+      ['of'],
+    ),
+  ),
   redisUp: gauge('every', 'pipeline_redis_up', '1 while Redis can be used, by what the connection is for.', [
     'connection',
   ]),

@@ -46,6 +46,7 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   'check_items_total.signal': ['traces', 'metrics', 'logs'],
   'check_sampled_items_total.signal': ['traces', 'metrics', 'logs'],
   metric: ['<name>'],
+  of: ['requests', 'points', 'records', 'bytes'],
   connection: ['receiver', 'scheduler', 'scheduler-wait', 'exporter', 'dlq', 'dlq-worker'],
   use: ['receiver', 'admin', 'dlq', 'upstream', 'redis'],
   step: STEPS,

@@ -1,0 +1,51 @@
+import type { SentStatus } from '@nrdot/queue';
+import type { AccountLimitStatus } from './pipeline-status.ts';
+import { RateMeter } from './rate-meter.ts';
+
+/** What an account may be sent in a minute; what is absent has no limit. */
+export interface AccountLimits {
+  /** Of each signal by itself. */
+  requestsPerMinute?: number | undefined;
+  pointsPerMinute?: number | undefined;
+  /** Spans and log records. */
+  recordsPerMinute?: number | undefined;
+  bytesPerMinute?: number | undefined;
+}
+
+const MINUTE_MS = 60_000;
+const STALE_MS = 90_000;
+/** As often as processes say how they are: a minute of readings is kept. */
+const EVERY_MS = 2_000;
+const SIGNALS = ['traces', 'metrics', 'logs'] as const;
+type Sent = Record<(typeof SIGNALS)[number], SentStatus>;
+
+/** How near what all exporters sent in the last minute is to the limits of the account. */
+export class AccountUsage {
+  readonly #meter = new RateMeter(MINUTE_MS, STALE_MS, EVERY_MS);
+
+  /** @param at when the exporter said it, Unix ms */
+  record(exporter: string, sent: Sent, at: number): void {
+    for (const signal of SIGNALS)
+      for (const unit of ['requests', 'items', 'bytes'] as const)
+        this.#meter.record(`${signal} ${unit}`, exporter, sent[signal][unit], at);
+  }
+
+  /** Those limits that are set, the nearest first. */
+  read(limits: AccountLimits, now: number): AccountLimitStatus[] {
+    const perMinute = (signal: string, unit: keyof SentStatus) =>
+      Math.round(60 * this.#meter.perSecond(`${signal} ${unit}`, now));
+    const requests = SIGNALS.map((signal) => ({ signal, perMinute: perMinute(signal, 'requests') }));
+    const most = requests.reduce((a, b) => (b.perMinute > a.perMinute ? b : a));
+    const bytes = SIGNALS.reduce((sum, signal) => sum + perMinute(signal, 'bytes'), 0);
+    const records = perMinute('traces', 'items') + perMinute('logs', 'items');
+    const all: (Omit<AccountLimitStatus, 'limitPerMinute'> & { limitPerMinute: number | undefined })[] = [
+      { of: 'requests', ...most, limitPerMinute: limits.requestsPerMinute },
+      { of: 'points', perMinute: perMinute('metrics', 'items'), limitPerMinute: limits.pointsPerMinute },
+      { of: 'records', perMinute: records, limitPerMinute: limits.recordsPerMinute },
+      { of: 'bytes', perMinute: bytes, limitPerMinute: limits.bytesPerMinute },
+    ];
+    return all
+      .filter((one): one is AccountLimitStatus => one.limitPerMinute !== undefined)
+      .sort((a, b) => b.perMinute / b.limitPerMinute - a.perMinute / a.limitPerMinute);
+  }
+}
