@@ -119,8 +119,12 @@ afterEach(async () => {
   dir[Symbol.dispose]();
 });
 
-it.each(['cumulative', 'delta'])('through the pipeline, as class high: %s', async (temporality) => {
+it.each([
+  ['cumulative', {}],
+  ['delta', { tokens: ['one-of-two', 'two-of-two'], path_prefix: '/otlp' }],
+])('through the pipeline, as class high: %s', async (temporality, receiver) => {
   await using pipeline = await startOne(dir.path, upstream, {
+    receiver,
     telemetry: { otlp: { endpoint: 'pipeline', temporality, ...EVERY_SECOND } },
   });
   await waitUntil(() => backend.points.length > 0, { what: 'own metrics have arrived' });
@@ -180,6 +184,20 @@ it('what was not taken comes with the next: no delta is lost, and one line a cha
   const told = pipeline.processes.up!.output(500).split('\n');
   expect(told.filter((line) => line.includes('are not taken by'))).toHaveLength(1);
   expect(told.filter((line) => /are taken by .* again after/.test(line))).toHaveLength(1);
+});
+
+it('sends what it has when it stops, at whatever interval', async () => {
+  await using pipeline = await startOne(dir.path, sink, {
+    telemetry: { otlp: { endpoint: upstream.url, temporality: 'delta', interval: '1h' } },
+  });
+  await generate({ ...LOAD, endpoint: pipeline.otlp });
+  await untilQuiet(pipeline.admin);
+  expect(backend.points).toEqual([]);
+  await pipeline.processes.up!.end('SIGTERM');
+  const items = ['traces', 'metrics', 'logs'].map((signal) =>
+    backend.value({ name: 'receiver_items_total', labels: { signal } }),
+  );
+  expect(items.reduce((sum, of) => (sum ?? 0) + (of ?? 0), 0)).toBe(2_000);
 });
 
 it('each process of four sends its own; where nothing listens, only a failure is counted', async () => {

@@ -138,14 +138,16 @@ function applyPreset(tree: Tree): { name: string; paths: ReadonlySet<string> } {
   const name = presetFor(at('exporter.preset'), urls);
   const isAsked = at('exporter.preset') === name;
   const paths = new Set<string>();
+  // What is no section where there should be one is refused as it stands.
+  const isOpenTo = (path: string) =>
+    at(path) === undefined &&
+    path.split('.').every((_, i, keys) => {
+      const section = at(keys.slice(0, i).join('.'));
+      return i === 0 || section === undefined || (section instanceof Object && !Array.isArray(section));
+    });
   for (const [path, value] of Object.entries(presetValues(name))) {
     const keys = path.split('.');
-    // What is no section where there should be one is refused as it stands.
-    const isOpen = keys.slice(0, -1).every((_, i) => {
-      const section = at(keys.slice(0, i + 1).join('.'));
-      return section === undefined || (section instanceof Object && !Array.isArray(section));
-    });
-    if (!isOpen || at(path) !== undefined) continue;
+    if (!isOpenTo(path)) continue;
     // Another upstream may take what New Relic finds too old.
     const [, signal] = /^exporter\.max_age\.(\w+)$/.exec(path) ?? [];
     if (signal && !isAsked && !isNewRelic(at(`exporter.endpoints.${signal}`) ?? at('exporter.endpoint')))
@@ -157,7 +159,13 @@ function applyPreset(tree: Tree): { name: string; paths: ReadonlySet<string> } {
     );
     paths.add(path);
   }
-  return { name, paths };
+  // Its own metrics may go there past an upstream that is another.
+  const past = 'telemetry.otlp.temporality';
+  if (isOpenTo(past) && isNewRelic(at('telemetry.otlp.endpoint')) && at('exporter.preset') !== 'none') {
+    setAt(tree, past.split('.'), 'delta');
+    paths.add(past);
+  }
+  return { name: paths.size > 0 ? 'newrelic' : name, paths };
 }
 
 /** The labels of a preset but for those that somebody wants to give up. */

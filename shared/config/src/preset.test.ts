@@ -49,6 +49,19 @@ describe('exporter.preset', () => {
     expect(ages(', preset: newrelic')).toEqual({ logs: 48 * 3_600_000, metrics: 48 * 3_600_000 });
   });
 
+  it('makes deltas of its own metrics, also where they alone go to New Relic', () => {
+    const temporality = (exporter: string, telemetry: string) =>
+      load(`exporter: {endpoint: "${exporter}"}\ntelemetry: {otlp: ${telemetry}}`).config.telemetry.otlp
+        .temporality;
+    const [newRelic, other] = ['https://otlp.nr-data.net', 'http://collector:4318'];
+    expect(temporality(newRelic, '{endpoint: pipeline}')).toBe('delta');
+    expect(temporality(newRelic, '{temporality: cumulative}')).toBe('cumulative');
+    expect(temporality(other, '{endpoint: pipeline}')).toBe('cumulative');
+    expect(temporality(other, `{endpoint: "${newRelic}"}`)).toBe('delta');
+    expect(bytes(`telemetry: {otlp: {endpoint: "${newRelic}"}}`)).toBeUndefined();
+    expect(() => load(`telemetry: {otlp: 5}`)).toThrow('telemetry.otlp');
+  });
+
   it('newrelic and none are as told, whatever the host', () => {
     expect(bytes('exporter: {endpoint: "http://gateway:4318", preset: newrelic}')).toBe(950_000);
     expect(bytes('exporter: {endpoint: "https://otlp.nr-data.net", preset: none}')).toBeUndefined();
