@@ -1,6 +1,7 @@
 export * from './catalogue.ts';
 export * from './cause.ts';
 export type * from './family.ts';
+export * from './instruments.ts';
 export * from './label-values.ts';
 export * from './log.ts';
 export * from './metrics.ts';

@@ -1,7 +1,8 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
 import { CATALOGUE, type MetricName, type MetricSpec, PROCESS_METRICS, type Service } from './catalogue.ts';
 import { eventLoopLag, NEVER_MS } from './event-loop-lag.ts';
 import { familyOf, type MetricFamily } from './family.ts';
+import { Counter, Gauge, Histogram } from './instruments.ts';
 import { labelSets } from './label-values.ts';
 
 type Instrument<S> =
@@ -37,7 +38,10 @@ export class MetricsRegistry {
     const metrics: Record<string, unknown> = {};
     for (const [key, spec] of Object.entries<MetricSpec>(CATALOGUE)) {
       const isHere = published.has(spec.service) || (spec.partOf !== undefined && published.has(spec.partOf));
-      metrics[key] = instrument(spec, isHere ? [this.#registry] : []);
+      const made = instrument(spec);
+      metrics[key] = made;
+      // The registry asks nothing of a metric but its name and `get`; its type is a union of its own classes.
+      if (isHere) this.#registry.registerMetric(made as unknown as Metric);
     }
     this.metrics = metrics as Metrics;
     collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: NEVER_MS });
@@ -112,20 +116,20 @@ export async function countOf<L extends string>(counter: Counter<L>): Promise<nu
   return values.reduce((sum, { value }) => sum + value, 0);
 }
 
-function instrument(spec: MetricSpec, registers: Registry[]): Counter | Gauge | Histogram {
+function instrument(spec: MetricSpec): Counter | Gauge | Histogram {
   const { name, help } = spec;
   const labelNames = [...spec.labels];
   switch (spec.type) {
     case 'counter': {
-      const counter = new Counter({ name, help, labelNames, registers });
+      const counter = new Counter({ name, help, labelNames });
       // A counter that appears with its first event hides that event from `increase`. One that follows a count kept in
       // Redis must not begin at 0, or the whole count would look like an event.
       if (!spec.whole) for (const labels of labelSets(name, labelNames) ?? []) counter.inc(labels, 0);
       return counter;
     }
     case 'gauge':
-      return new Gauge({ name, help, labelNames, registers });
+      return new Gauge({ name, help, labelNames });
     case 'histogram':
-      return new Histogram({ name, help, labelNames, registers, buckets: [...(spec.buckets ?? [])] });
+      return new Histogram({ name, help, labelNames, buckets: spec.buckets ?? [] });
   }
 }
