@@ -32,6 +32,8 @@ const result = await build({
   // Of bull-board, for a path that it is told.
   logOverride: { 'direct-eval': 'silent' },
   minifySyntax: true,
+  minifyWhitespace: true,
+  lineLimit: 160,
   legalComments: 'none',
   metafile: true,
   banner: {

@@ -5,7 +5,6 @@ import {
   type Batch,
   Bell,
   type Bells,
-  type ConsumeOptions,
   type Consumer,
   DirectLane,
   Enqueuer,
@@ -19,6 +18,7 @@ import {
   type TakeLimits,
   Taker,
 } from '@nrdot/queue';
+import type { ConsumeOptions } from '@nrdot/queue/worker';
 import { AREAS, SegmentLog } from '@nrdot/segment-log';
 import type { Host } from '@nrdot/service';
 import type { Logger, Metrics } from '@nrdot/telemetry';

@@ -1,5 +1,6 @@
 /** On a real redis-server: how jobs lie in Redis, change hands and outlive crashes. */
-import { consume, jobDataOf, RetryLater, reclaim } from '@nrdot/queue';
+import { jobDataOf, RetryLater, reclaim } from '@nrdot/queue';
+import { consume } from '@nrdot/queue/worker';
 import { waitUntil } from '@nrdot/testbed';
 import { Queue } from 'bullmq';
 import { describe, expect, it } from 'vitest';

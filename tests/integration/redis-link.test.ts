@@ -1,7 +1,8 @@
 /** What a service knows of the Redis behind its connections: whether it still answers, and what it is. */
 import { mkdtempSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
-import { type Batch, connect, consume, newBatchId, RedisLink, Store, Taker, WakeSignal } from '@nrdot/queue';
+import { type Batch, connect, newBatchId, RedisLink, Store, Taker, WakeSignal } from '@nrdot/queue';
+import { consume } from '@nrdot/queue/worker';
 import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { FaultProxy } from '../faults/proxy.ts';

@@ -4,16 +4,8 @@ import { once } from 'node:events';
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
-import {
-  type Batch,
-  connect,
-  consume,
-  newBatchId,
-  type RedisTarget,
-  type RedisTls,
-  Store,
-  Taker,
-} from '@nrdot/queue';
+import { type Batch, connect, newBatchId, type RedisTarget, type RedisTls, Store, Taker } from '@nrdot/queue';
+import { consume } from '@nrdot/queue/worker';
 import { freePort, Process, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { OPTIONS as COMMON, MOVE } from './store-on-redis.ts';

@@ -3,7 +3,6 @@ import {
   type Batch,
   Bell,
   connect,
-  consume,
   DirectLane,
   type JobData,
   newBatchId,
@@ -12,6 +11,7 @@ import {
   type TakenJob,
   Taker,
 } from '@nrdot/queue';
+import { consume } from '@nrdot/queue/worker';
 import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { Queue } from 'bullmq';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';

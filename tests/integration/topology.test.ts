@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import {
   type Batch,
   connect,
-  consume,
   Doctor,
   jobDataOf,
   NotReplicated,
@@ -12,6 +11,7 @@ import {
   type RedisTarget,
   Store,
 } from '@nrdot/queue';
+import { consume } from '@nrdot/queue/worker';
 import { freePort, Process, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { describe, expect, it } from 'vitest';
 import { ClusterRedis, SentinelRedis } from '../faults/topology.ts';

@@ -3,7 +3,8 @@ import { extname, join, normalize, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createBullBoard } from '@bull-board/api';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
-import { openQueues, type Store } from '@nrdot/queue';
+import type { Store } from '@nrdot/queue';
+import { openQueues } from '@nrdot/queue/open-queues';
 import type { PageAnswer, PageRequest } from '@nrdot/service';
 
 type ServerAdapter = Parameters<typeof createBullBoard>[0]['serverAdapter'];

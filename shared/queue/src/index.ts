@@ -11,6 +11,7 @@ export {
   worstOf,
 } from './breaker-state.ts';
 export * from './connection.ts';
+export * from './consumer.ts';
 export * from './daily-state.ts';
 export type { Depth } from './depth.ts';
 export * from './direct-lane.ts';
@@ -29,7 +30,6 @@ export {
   type PipelineState,
 } from './limiter-state.ts';
 export * from './link.ts';
-export * from './open-queues.ts';
 export * from './priority-class.ts';
 export { reclaim } from './reclaim.ts';
 export { NotReplicated, type ReplicaOptions } from './replicas.ts';
@@ -41,4 +41,3 @@ export * from './store.ts';
 export * from './store-options.ts';
 export * from './taker.ts';
 export * from './wake-signal.ts';
-export * from './worker.ts';

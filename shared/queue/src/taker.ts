@@ -5,11 +5,11 @@ import { Cluster } from 'ioredis';
 import { assertJobData, type JobData } from './batch.ts';
 import type { Bell } from './bell.ts';
 import { BLOCK_MAX_MS, type RedisConnection } from './connection.ts';
+import { type Consumer, RetryLater } from './consumer.ts';
 import type { Place, PlaceKeeper } from './direct-lane.ts';
 import type { Held, Taken } from './steps.ts';
 import type { Store } from './store.ts';
 import { WakeSignal } from './wake-signal.ts';
-import { type Consumer, RetryLater } from './worker.ts';
 
 export interface TakeOptions {
   store: Store;

@@ -1,17 +1,7 @@
 import { UnrecoverableError, Worker } from 'bullmq';
 import { assertJobData, type JobData } from './batch.ts';
 import { BLOCK_MAX_MS, type RedisConnection } from './connection.ts';
-
-/** Thrown by a handler: try this job again after `delayMs`. The wait is BullMQ's delayed set, so it survives a kill. */
-export class RetryLater extends Error {
-  readonly delayMs: number;
-
-  constructor(delayMs: number, message: string) {
-    super(message);
-    this.name = 'RetryLater';
-    this.delayMs = delayMs;
-  }
-}
+import { type Consumer, RetryLater } from './consumer.ts';
 
 export interface ConsumeOptions {
   queue: 'export' | 'spill';
@@ -29,22 +19,13 @@ export interface ConsumeOptions {
   faultDelayMs: number;
 }
 
-export interface Consumer {
-  /** Stops taking jobs and waits for those under way, at most `timeoutMs`; what is left is taken up by others. */
-  close(timeoutMs: number): Promise<void>;
-  /** Stops taking jobs without waiting. */
-  pause(): Promise<void>;
-  resume(): void;
-  setConcurrency(jobs: number): void;
-}
-
 // A worker frozen for longer than its lock may see its batch delivered twice. The stalled limit is out of reach:
 // a batch is never failed for having met two crashes.
 const LOCK_MS = 10_000;
 const STALLED_CHECK_MS = 2_500;
 const STALLED_LIMIT = 1_000_000;
 
-/** Starts a BullMQ worker on one of the pipeline's queues. */
+/** Starts a BullMQ worker on one of the pipeline's queues. Not in the index: BullMQ is 3 MB that most services have no use for. */
 export function consume(options: ConsumeOptions): Consumer {
   const worker = new Worker<JobData>(
     options.queue,
