@@ -3,6 +3,7 @@
  * booked apart: it costs as much as some MiB do, and what it costs says nothing of them.
  * Run: node tests/bench/drain.ts, or against an earlier commit: node tests/bench/drain.ts --base main~5
  */
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -65,8 +66,7 @@ async function drain(
   );
   const started: Process[] = [];
   const start = async (service: string, ...flags: string[]) => {
-    const program = join(tree, 'cli/bin/nrdot.js');
-    const args = [program, service, '--config', file, ...flags];
+    const args = [join(tree, 'dist/nrdot.js'), service, '--config', file, ...flags];
     const process_ = new Process(`nrdot ${service}`, process.execPath, args, {}, dir.path);
     started.push(process_);
     return process_;
@@ -143,6 +143,8 @@ function showRatios(before: readonly Drain[], after: readonly Drain[]): void {
 }
 
 async function compare(trees: Record<string, string>): Promise<void> {
+  // What is run where it is used.
+  for (const tree of Object.values(trees)) execFileSync(process.execPath, ['cli/build.ts'], { cwd: tree });
   const sink = await new Sink().start();
   try {
     for (const [title, backlog] of Object.entries(BACKLOGS)) {

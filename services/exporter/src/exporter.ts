@@ -154,9 +154,10 @@ export class Exporter {
   async #handle({ id, data: job, attempts, payloads, held: hold }: TakenJob): Promise<void> {
     const { metrics, now } = this.#deps;
     // Missing: settled or handed over before a crash kept the job from being completed.
-    const there = job.batches.flatMap((batch, i) => {
+    const there: { batch: BatchRef; payload: Buffer }[] = [];
+    job.batches.forEach((batch, i) => {
       const payload = payloads[i];
-      return payload ? [{ batch, payload }] : [];
+      if (payload) there.push({ batch, payload });
     });
     const held = await this.#withoutTooOld(job, there);
     if (held.length === 0) return;

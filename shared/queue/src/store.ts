@@ -346,7 +346,7 @@ export class Store extends StoreState {
           said,
           job.signal,
           held?.epoch ?? '',
-          ...job.batches.flatMap((batch) => [batch.key, batch.items, batch.bytes]),
+          JSON.stringify(job.batches.flatMap(({ key, items, bytes }) => [key, items, bytes])),
         ),
       );
     const lane = held?.unhurried ? this.#bells?.lane : undefined;
