@@ -81,9 +81,9 @@ function targetOf(config: Config, receiver: Address | undefined): Target | undef
   };
 }
 
-/** Where to find on this machine what listens on all of its addresses. */
+/** Where to find on this machine what listens on all of its addresses: `::` takes both families. */
 function reachable(host: string): string {
-  return { '0.0.0.0': '127.0.0.1', '::': '::1' }[host] ?? host;
+  return host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
 }
 
 /** By the semantic conventions for resources, and the class that it has in a receiver. */

@@ -167,7 +167,8 @@ describe.each(exampleNames())('the manifests of %s', (name) => {
     for (const role of ROLES) {
       const names = podOf(all, role).containers[0].env.map((e: Manifest) => e.name);
       if (role !== 'exporter') expect(names).not.toContain('NRDOT_UPSTREAM_KEY');
-      if (role !== 'receiver') expect(names).not.toContain('NRDOT_INGEST_TOKEN');
+      const sends = configOf(all, role).config.telemetry.otlp.endpoint !== undefined;
+      if (role !== 'receiver' && !sends) expect(names).not.toContain('NRDOT_INGEST_TOKEN');
     }
     expect(all.filter((m) => m.kind === 'Secret')).toEqual([]);
   });
@@ -239,6 +240,58 @@ describe.each(exampleNames())('the manifests of %s', (name) => {
     }
     for (const { spec } of all.filter((m) => m.kind === 'HorizontalPodAutoscaler'))
       expect(spec.scaleTargetRef.name).toBe(workload(all, 'receiver').metadata.name);
+  });
+});
+
+describe('own metrics as OTLP', () => {
+  const all = manifests('own-metrics');
+
+  it('go to the receivers, which let them in', () => {
+    const { port } = one(all, 'Service', 'nrdot-plus').spec.ports[0];
+    for (const role of ROLES) {
+      const { endpoint, headers, temporality, attributes } = configOf(all, role).config.telemetry.otlp;
+      expect(endpoint).toBe(role === 'receiver' ? 'pipeline' : `http://nrdot-plus:${port}`);
+      expect(headers.authorization?.reveal()).toBe(
+        role === 'receiver' ? undefined : 'Bearer NRDOT_INGEST_TOKEN',
+      );
+      // Not every role knows where the exporters deliver to.
+      expect(temporality).toBe('delta');
+      expect(attributes['service.namespace']).toBe('nrdot-plus');
+      const { egress } = one(all, 'NetworkPolicy', `nrdot-plus-${role}`).spec;
+      const ports = egress.flatMap((rule: Manifest) => rule.ports.map((p: Manifest) => p.port));
+      expect(ports.includes(DEFAULTS.receiver.listen.port), role).toBe(role !== 'receiver');
+    }
+    const [, otlp] = one(all, 'NetworkPolicy', 'nrdot-plus-receiver').spec.ingress;
+    expect(otlp.from).toHaveLength(2);
+    expect(otlp.from[1].podSelector.matchLabels).not.toHaveProperty(['app.kubernetes.io/component']);
+    expect(configOf(manifests('default'), 'exporter').config.telemetry.otlp.endpoint).toBeUndefined();
+  });
+
+  it.skipIf(!helm)('are sent as the values say: TLS, a path prefix, another upstream', () => {
+    const text = execFileSync(
+      helm!,
+      [
+        ...['template', 'nrdot-plus', CHART, '--set', 'telemetry.enabled=true,certificates.enabled=true'],
+        ...['--set', 'certificates.issuerRef.name=own,config.receiver.path_prefix=/otlp'],
+        ...['--set', 'upstream.endpoint=https://gateway.example.com'],
+        ...['--api-versions', 'cert-manager.io/v1'],
+      ],
+      { encoding: 'utf8' },
+    );
+    const made = parseAllDocuments(text)
+      .map((document) => document.toJS())
+      .filter(Boolean);
+    const { otlp } = configOf(made, 'exporter').config.telemetry;
+    expect(otlp).toMatchObject({
+      endpoint: 'https://nrdot-plus:4318/otlp',
+      temporality: 'cumulative',
+      tls: { caFile: '/etc/nrdot-tls/receiver/ca.crt' },
+    });
+    const volume = podOf(made, 'exporter').volumes.find((v: Manifest) => v.name === 'tls-receiver');
+    expect(volume.secret).toEqual({
+      secretName: 'nrdot-plus-receiver-tls',
+      items: [{ key: 'ca.crt', path: 'ca.crt' }],
+    });
   });
 });
 

@@ -78,8 +78,32 @@ capabilities: { drop: [ALL] }
 {{- $all := dict "NRDOT_ADMIN_TOKEN" (required "secret.keys.adminToken: expected the key with the admin token" $v.secret.keys.adminToken) -}}
 {{- if not (include "nrdot.redisUrl" .root) -}}{{- $_ := set $all "NRDOT_REDIS_URL" (required "redis.url or secret.keys.redisUrl: expected one" $v.secret.keys.redisUrl) -}}{{- end -}}
 {{- if and (eq .role "exporter") $v.secret.keys.upstreamKey -}}{{- $_ := set $all "NRDOT_UPSTREAM_KEY" $v.secret.keys.upstreamKey -}}{{- end -}}
-{{- if and (eq .role "receiver") $v.secret.keys.ingestToken -}}{{- $_ := set $all "NRDOT_INGEST_TOKEN" $v.secret.keys.ingestToken -}}{{- end -}}
+{{- if and (or (eq .role "receiver") $v.telemetry.enabled) $v.secret.keys.ingestToken -}}{{- $_ := set $all "NRDOT_INGEST_TOKEN" $v.secret.keys.ingestToken -}}{{- end -}}
 {{- toYaml $all -}}
+{{- end -}}
+
+{{/* Says something when others that speak to the receivers have to be told who signed their certificate: cert-manager did. */}}
+{{- define "nrdot.receiverAuthority" -}}
+{{- $v := .root.Values -}}
+{{- if and $v.telemetry.enabled (not $v.receiver.tls.secretName) (include "nrdot.certificate" (dict "root" .root "for" "receiver")) -}}yes{{- end -}}
+{{- end -}}
+
+{{/* The section telemetry of a role's nrdot.yaml. */}}
+{{- define "nrdot.telemetry" -}}
+{{- $v := .root.Values -}}
+{{- if $v.receiver.tls.clientCertificate -}}{{- fail "telemetry.enabled: expected receiver.tls.clientCertificate to be off: the pods have no certificate to show" -}}{{- end -}}
+{{- $name := include "nrdot.fullname" .root -}}
+{{- $to := dict "endpoint" "pipeline" -}}
+{{- if ne .role "receiver" -}}
+{{- $scheme := ternary "https" "http" (ne (include "nrdot.certificate" (dict "root" .root "for" "receiver")) "") -}}
+{{- $prefix := dig "receiver" "path_prefix" "" $v.config | trimAll "/" -}}
+{{- $_ := set $to "endpoint" (printf "%s://%s:%v%s" $scheme $name $v.receiver.service.port (ternary "" (printf "/%s" $prefix) (eq $prefix ""))) -}}
+{{- if $v.secret.keys.ingestToken -}}{{- $_ := set $to "headers" (dict "authorization" "Bearer ${env:NRDOT_INGEST_TOKEN}") -}}{{- end -}}
+{{- if include "nrdot.receiverAuthority" . -}}{{- $_ := set $to "tls" (dict "ca_file" "/etc/nrdot-tls/receiver/ca.crt") -}}{{- end -}}
+{{- end -}}
+{{- $_ := set $to "temporality" ($v.telemetry.temporality | default (ternary "delta" "cumulative" (contains "nr-data.net" $v.upstream.endpoint))) -}}
+{{- $_ := set $to "attributes" (dict "service.namespace" $name "k8s.namespace.name" .root.Release.Namespace) -}}
+{{- toYaml (dict "otlp" $to) -}}
 {{- end -}}
 
 {{/* The TLS Secrets of a role: directory below /etc/nrdot-tls, and the Secret with the files of it that the role has to know; no files: all. */}}
@@ -91,6 +115,7 @@ capabilities: { drop: [ALL] }
 {{- if and (eq .role "exporter") $v.upstream.tls.secretName -}}{{- $_ := set $all "upstream" (dict "secret" $v.upstream.tls.secretName) -}}{{- end -}}
 {{- $receiver := include "nrdot.certificate" (dict "root" .root "for" "receiver") -}}
 {{- if and (eq .role "receiver") $receiver -}}{{- $_ := set $all "receiver" (dict "secret" $receiver) -}}{{- end -}}
+{{- if and (ne .role "receiver") (include "nrdot.receiverAuthority" .) -}}{{- $_ := set $all "receiver" (dict "secret" $receiver "files" (list "ca.crt")) -}}{{- end -}}
 {{- $dlq := include "nrdot.certificate" (dict "root" .root "for" "dlq") -}}
 {{- if and (eq .role "dlq") $dlq -}}{{- $_ := set $all "dlq" (dict "secret" $dlq) -}}{{- end -}}
 {{- if and (eq .role "receiver") $dlq -}}
@@ -116,6 +141,7 @@ capabilities: { drop: [ALL] }
 {{- $_ := set $redis "tls" $t -}}
 {{- end -}}
 {{- $config := dict "admin" $admin "redis" $redis "log" (dict "format" "json") -}}
+{{- if $v.telemetry.enabled -}}{{- $_ := set $config "telemetry" (include "nrdot.telemetry" . | fromYaml) -}}{{- end -}}
 {{- $dlqTls := include "nrdot.certificate" (dict "root" .root "for" "dlq") -}}
 {{- if eq .role "receiver" -}}
 {{- $r := dict "listen" ":4318" -}}
