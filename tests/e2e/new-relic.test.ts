@@ -1,8 +1,10 @@
 /** To an upstream that demands what New Relic does, with nothing set but the preset and a key. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import {
   complaint,
+  encodeJson,
   encodeProtobuf,
   generate,
   judge,
@@ -193,4 +195,141 @@ it('no request is refused for its size, single or merged, and nothing is lost', 
   expect(items).toBe(4_000 + sizes.reduce((sum, records) => sum + records, 0));
   // What the generator makes has exemplars; nothing else of it is against a rule.
   expect(Object.keys(newRelic).filter((rule) => rule !== 'exemplar')).toEqual([]);
+});
+
+it('check.fix leaves New Relic nothing to prune or shorten, of protobuf, JSON and large requests, and no item is missing', async () => {
+  const own = temporaryDirectory();
+  try {
+    mock.reset();
+    await using fixing = await startOne(own.path, mock, {
+      exporter: { preset: 'newrelic', headers: { 'api-key': KEY } },
+      check: { sample: 1, fix: true },
+    });
+    const now = () => BigInt(Date.now()) * 1_000_000n;
+    const text = (key: string, stringValue: string) => ({ key, value: { stringValue } });
+    const many = (count: number) => Array.from({ length: count }, (_, n) => text(`label.${n}`, 'v'));
+    const attributes = [
+      text('n'.repeat(300), 'v'),
+      text('long', 'v'.repeat(5_000)),
+      { key: 'map', value: { kvlistValue: { values: [text('k', 'v')] } } },
+      {
+        key: 'array',
+        value: { arrayValue: { values: Array.from({ length: 65 }, () => ({ intValue: 1n })) } },
+      },
+      { key: 'bytes', value: { bytesValue: Buffer.alloc(130_000) } },
+    ];
+    const resource = { attributes: [text('service.name', 'shop'), ...many(80)] };
+    const logs = (records: number) => ({
+      resourceLogs: [
+        {
+          resource: { attributes: [text('service.name', 'shop')] },
+          scopeLogs: [
+            {
+              logRecords: Array.from({ length: records }, () => ({
+                timeUnixNano: now(),
+                attributes: [attributes[1]!],
+              })),
+            },
+          ],
+        },
+      ],
+    });
+    const traces = {
+      resourceSpans: [
+        {
+          resource,
+          scopeSpans: [
+            {
+              scope: { name: 's', attributes: many(9) },
+              spans: [
+                {
+                  ...{ traceId: Buffer.alloc(16, 1), spanId: Buffer.alloc(8, 1), startTimeUnixNano: now() },
+                  ...{ attributes, links: [{ traceId: Buffer.alloc(16, 2), spanId: Buffer.alloc(8, 2) }] },
+                },
+              ],
+            },
+          ],
+        },
+      ],
+    };
+    const metrics = {
+      resourceMetrics: [
+        {
+          scopeMetrics: [
+            {
+              metrics: [
+                {
+                  name: 'load',
+                  gauge: {
+                    dataPoints: [
+                      {
+                        ...{
+                          timeUnixNano: now(),
+                          asDouble: 1,
+                          attributes: [text('load', 'v'), ...attributes],
+                        },
+                        exemplars: [{ timeUnixNano: now(), asDouble: 1 }],
+                      },
+                    ],
+                  },
+                },
+              ],
+            },
+          ],
+        },
+      ],
+    };
+    const post = async (signal: 'traces' | 'metrics' | 'logs', body: Uint8Array, type: string) => {
+      const answer = await fetch(`${fixing.otlp}/v1/${signal}`, {
+        method: 'POST',
+        headers: { 'content-type': `application/${type}`, 'content-encoding': 'gzip' },
+        body: Uint8Array.from(gzipSync(body)),
+      });
+      expect(answer.status).toBe(200);
+    };
+    const requests = [
+      ['traces', traces, 1],
+      ['metrics', metrics, 1],
+      ['logs', logs(3), 3],
+      ['logs', logs(400), 400], // beyond 1 MiB: read by another thread
+    ] as const;
+    let sent = 0;
+    for (const [signal, request, items] of requests) {
+      await post(signal, encodeProtobuf(signal, request).bytes, 'x-protobuf');
+      await post(signal, encodeJson(signal, request).bytes, 'json');
+      sent += 2 * items;
+    }
+    const load = { endpoint: fixing.otlp, rate: 0, batchSize: 200, items: 2_000, encoding: 'gzip' } as const;
+    const report = await generate({ ...load, signals: { traces: 1, logs: 1 } });
+    // What it knows points by is in their exemplars: these are only counted.
+    await generate({ ...load, signals: { metrics: 1 } });
+    await untilQuiet(fixing.admin, 60_000);
+    expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+    const { items, newRelic } = mock.stats();
+    expect(newRelic).toEqual({});
+    expect(items).toBe(sent + 4_000);
+    const counts = Object.fromEntries(
+      (await scrape(fixing.admin))
+        .filter(
+          ({ name, labels, value }) =>
+            name === 'check_fixed_items_total' && labels.rule !== 'exemplar' && value > 0,
+        )
+        .map(({ labels, value }) => [`${labels.signal} ${labels.rule}`, value]),
+    );
+    const of = (signal: string) =>
+      ['attribute_name', 'attribute_value', 'attribute_type', 'attribute_array', 'attribute_bytes'].map(
+        (rule) => [`${signal} ${rule}`, 2],
+      );
+    expect(counts).toEqual({
+      ...Object.fromEntries([...of('traces'), ...of('metrics')]),
+      'traces attributes_too_many': 2,
+      'traces span_link': 2,
+      'metrics attribute_named_as_metric': 2,
+      'logs attribute_value': 2 * 403,
+    });
+    const live = (await (await fetch(`${fixing.admin}/api/check`)).json()) as { rows: { effect: string }[] };
+    expect(live.rows).toEqual([]);
+  } finally {
+    own[Symbol.dispose]();
+  }
 });

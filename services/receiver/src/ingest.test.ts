@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib';
 import { OtlpError } from '@nrdot/otlp';
 import { type Batch, type EnqueueResult, NotReplicated, NotSent, type Preparation } from '@nrdot/queue';
 import { describe, expect, it } from 'vitest';
@@ -100,6 +101,50 @@ describe('a 503', () => {
     const error = await refusal({ ...fails(new NotSent('connection lost')), store });
     expect(stored).toHaveLength(1);
     expect([error.code, error.message]).toEqual(['nowhere_durable', expect.stringMatching(UNKNOWN)]);
+  });
+});
+
+describe('check.fix', () => {
+  const request = (value: string) =>
+    Buffer.from(
+      JSON.stringify({
+        resourceLogs: [
+          { scopeLogs: [{ logRecords: [{ attributes: [{ key: 'k', value: { stringValue: value } }] }] }] },
+        ],
+      }),
+    );
+  const offered = async (wire: Buffer, result: EnqueueResult, format: 'json' | 'protobuf' = 'protobuf') => {
+    const batches: Batch[] = [];
+    const counted: number[] = [];
+    const reservation = { reserve: () => {}, look: () => {}, release: () => {} };
+    await ingest(
+      { signal: 'logs', format, encoding: format === 'json' ? 'identity' : 'gzip', wire, reservation },
+      { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item', fix: true },
+      {
+        enqueue: async (all) => {
+          batches.push(...all);
+          return all.map(() => result);
+        },
+        store: undefined,
+        limit: undefined,
+        classify: () => [{ class: 'high', body: undefined }],
+        fix: { isOn: true, count: (_, counts) => counted.push(...counts.filter((items) => items > 0)) },
+        now: Date.now,
+      },
+    ).catch(() => {});
+    return { batch: batches[0]!, counted };
+  };
+
+  it('leaves a request that needs none in the very bytes it came in, and counts what is acknowledged', async () => {
+    const clean = await offered(request('v'), 'queued', 'json');
+    const wire = gzipSync(clean.batch.payload);
+    const same = await offered(wire, 'queued');
+    expect(same.batch.payload).toBe(wire);
+    expect(same.counted).toEqual([]);
+    const long = await offered(request('v'.repeat(4_096)), 'queued', 'json');
+    expect(long.batch.payload.byteLength).toBe(clean.batch.payload.byteLength + 4_094 + 6);
+    expect(long.counted).toEqual([1]);
+    expect((await offered(request('v'.repeat(4_096)), 'full', 'json')).counted).toEqual([]);
   });
 });
 

@@ -22,6 +22,8 @@ import {
 } from '@nrdot/queue';
 import type { Reservation } from './body.ts';
 import type { LiveCheck } from './check/live-check.ts';
+import type { LiveFix } from './check/live-fix.ts';
+import type { FixCounts } from './check/request-fix.ts';
 import type { Classified } from './classifier/classifier.ts';
 import {
   classifyPieces,
@@ -59,6 +61,8 @@ export interface IngestDeps {
   tap?: Pick<Tap, 'open' | 'offer'>;
   /** Holds what was acknowledged against the rules of the backend. */
   check?: Pick<LiveCheck, 'offer'>;
+  /** Counts what was taken out of requests, with `fix` among the limits. */
+  fix?: Pick<LiveFix, 'isOn' | 'count'>;
   now(): number;
 }
 
@@ -149,6 +153,7 @@ export async function ingest(
     const parts = classifying instanceof Promise ? await classifying : classifying;
     const batches = batchesOf(work, parts, read.bodies, asItCame);
     await settled(work, await enqueueOrStore(deps, batches), batches);
+    if (read.fixed) deps.fix?.count(signal, read.fixed);
     return { items: read.items, bodyBytes, ...partialOf(read.said) };
   }
 
@@ -161,6 +166,7 @@ export async function ingest(
   const { limited, batches = [] } = turn;
   if (batches.length > 0) await settled(work, results, batches);
   limited.count();
+  if (read.fixed) deps.fix?.count(signal, read.fixed);
   const { dropped: rejected, message } = limited;
   return {
     items: batches.reduce((sum, batch) => sum + batch.items, 0),
@@ -206,6 +212,8 @@ interface Read {
   isAsItCame: boolean;
   /** Of each body. */
   counts: ReadonlyMap<Buffer, number>;
+  /** What was taken out of it for the backend, when anything was. */
+  fixed?: FixCounts | undefined;
 }
 
 function readWhole(request: IngestRequest, decoded: Buffer, limits: IngestLimits): Read {
@@ -217,6 +225,7 @@ function readWhole(request: IngestRequest, decoded: Buffer, limits: IngestLimits
     said: sound,
     isAsItCame: sound.body === decoded,
     counts: new Map([[sound.body, sound.items]]),
+    fixed: sound.fixed,
   };
 }
 
@@ -249,8 +258,9 @@ async function readLarge(
     bodies: pieces.map(([body]) => body),
     items: pieces.reduce((sum, [, items]) => sum + items, 0),
     said,
-    isAsItCame: format === 'protobuf' && said.message === '',
+    isAsItCame: format === 'protobuf' && said.message === '' && !sound.fixed,
     counts: new Map(pieces),
+    fixed: sound.fixed,
   };
 }
 

@@ -2,6 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { type BodyFormat, GRPC, joinInTurns, OtlpError, type Signal } from '@nrdot/otlp';
 import type { PriorityClass } from '@nrdot/queue';
+import type { FixCounts } from './check/request-fix.ts';
 import type { Classified } from './classifier/classifier.ts';
 import type { SoundOptions } from './sound.ts';
 
@@ -17,6 +18,7 @@ export interface LargeSound {
   items: number;
   rejected: number;
   message: string;
+  fixed?: FixCounts | undefined;
   pieces: LargePiece[];
 }
 
@@ -124,9 +126,9 @@ export class LargeRequests {
     clearTimeout(this.#idle);
     this.#deadline = setTimeout(() => this.#giveUp(), this.#deadlineMs);
     const { signal, format, decoded, options } = this.#current.request;
-    const { maxDepth, invalidUtf8 } = options;
+    const { maxDepth, invalidUtf8, fix = false } = options;
     const worker = (this.#worker ??= this.#start());
-    worker.postMessage({ signal, format, decoded, options: { maxDepth, invalidUtf8 } }, [
+    worker.postMessage({ signal, format, decoded, options: { maxDepth, invalidUtf8, fix } }, [
       decoded.buffer as ArrayBuffer,
     ]);
   }

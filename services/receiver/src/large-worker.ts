@@ -12,11 +12,12 @@ parentPort!.on('message', ({ signal, format, decoded, options }: LargeRequest) =
   try {
     const sound = soundProtobuf(signal, format, bufferOf(decoded), options);
     const pieces = sound.items > 0 ? cutRequest(signal, sound.body, sizeFor(signal)) : [];
-    const { items, rejected, message } = sound;
+    const { items, rejected, message, fixed } = sound;
     answer = {
       items,
       rejected,
       message,
+      fixed,
       pieces: pieces.map((piece) => ({
         bytes: plain(piece),
         items: walk(signal, piece, options).items,

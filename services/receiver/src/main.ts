@@ -14,6 +14,7 @@ import {
 } from '@nrdot/service';
 import { countOf, countsBy } from '@nrdot/telemetry';
 import { LiveCheck } from './check/live-check.ts';
+import { LiveFix } from './check/live-fix.ts';
 import { publishCheck } from './check/publish.ts';
 import { Classifier } from './classifier/classifier.ts';
 import { DlqClient } from './dlq-client.ts';
@@ -70,6 +71,7 @@ export async function startReceiver(
   addTapRoute(host.admin, tap);
   const check = new LiveCheck(config.check.sample);
   publishCheck(check, host);
+  const fix = new LiveFix(config.check.fix, host);
   const queue = { bytes: config.queue.maxBytes, items: config.queue.maxItems };
   const limit: MetricsLimit | undefined = limiting && {
     limit: (body, isAlone) => limiting.limit(body, isAlone),
@@ -87,6 +89,7 @@ export async function startReceiver(
     large,
     tap,
     check,
+    fix,
     now: Date.now,
   } satisfies IngestDeps;
   const mergeInterval =

@@ -213,6 +213,7 @@ export class Receiver {
           maxBodyBytes: this.#options.limits.bodyBytes,
           maxDepth: this.#options.limits.depth,
           invalidUtf8: this.#options.invalidUtf8,
+          fix: this.#deps.fix?.isOn ?? false,
           queue: this.#options.limits.queue,
         },
         this.#deps,

@@ -9,12 +9,22 @@ import {
   type Sound,
   soundRequest,
 } from '@nrdot/otlp';
+import { type FixCounts, RequestFix } from './check/request-fix.ts';
 
 export interface SoundOptions {
   maxDepth: number;
   /** What becomes of strings that are not UTF-8. */
   invalidUtf8: InvalidUtf8 | 'reject_request';
+  /** Takes out what the backend would prune or shorten. */
+  fix?: boolean;
 }
+
+export interface SoundBody extends Sound {
+  /** What was taken out, when anything was. */
+  fixed?: FixCounts | undefined;
+}
+
+const requestFix = new RequestFix();
 
 /** A decompressed request as protobuf, without what is wrong with single items of it. @throws OtlpError */
 export function soundProtobuf(
@@ -22,7 +32,14 @@ export function soundProtobuf(
   format: BodyFormat,
   decoded: Buffer,
   options: SoundOptions,
-): Sound {
+): SoundBody {
+  const sound = soundAsSent(signal, format, decoded, options);
+  if (!options.fix || sound.items === 0) return sound;
+  const { body, counts } = requestFix.fix(signal, sound.body);
+  return { ...sound, body, fixed: counts };
+}
+
+function soundAsSent(signal: Signal, format: BodyFormat, decoded: Buffer, options: SoundOptions): Sound {
   const { maxDepth, invalidUtf8 } = options;
   if (format === 'protobuf') return soundRequest(signal, decoded, options);
   const text =

@@ -161,7 +161,7 @@ export function configOf(parsed: ParsedOptions) {
       poisonAfter: dlq.poison_after,
       intakeConcurrency: dlq.intake_concurrency,
     },
-    check: { sample: parsed.check.sample },
+    check: { sample: parsed.check.sample, fix: parsed.check.fix },
     telemetry: {
       otlp: {
         endpoint: parsed.telemetry.otlp.endpoint,

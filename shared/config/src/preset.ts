@@ -6,6 +6,12 @@ type PresetValues = Readonly<Record<string, unknown>>;
 export const PRESETS = ['auto', 'none', 'newrelic'] as const;
 type PresetName = (typeof PRESETS)[number];
 
+/** Attributes of resources of which New Relic makes entities. */
+export const NEW_RELIC_ENTITY_LABELS: readonly string[] = [
+  ...['service.name', 'host.id', 'host.name', 'container.id'],
+  ...['entity.guid', 'entity.name', 'entity.type'],
+];
+
 /** What New Relic's OTLP endpoint demands; docs/new-relic.md says why, and from which of its pages. */
 const NEW_RELIC: PresetValues = {
   // Below 10^6, with room for what a proxy adds.
@@ -26,10 +32,7 @@ const NEW_RELIC: PresetValues = {
   // Beyond so many series of a metric it stops its roll-ups until midnight UTC.
   'limiter.daily_keys': 100_000,
   // It makes entities of them.
-  'limiter.protected_labels': [
-    ...['service.name', 'host.id', 'host.name', 'container.id'],
-    ...['entity.guid', 'entity.name', 'entity.type'],
-  ],
+  'limiter.protected_labels': NEW_RELIC_ENTITY_LABELS,
 };
 
 /** The United States, the European Union, and FedRAMP; also with a name of one's own before them. */

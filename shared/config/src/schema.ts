@@ -483,6 +483,11 @@ export const schema = section('NRDOT+', {
         'Share of the acknowledged batches that are held against the rules of New Relic; 0: none, 1: all. Every one that is looked at is decompressed once more.',
         LIVE,
       ),
+      fix: flag(
+        false,
+        'Take out of every request, before it is acknowledged, what New Relic would prune or shorten: counted, and no item is left out.',
+        LIVE,
+      ),
     },
   ),
   telemetry: section('What the pipeline tells of itself, for those who have no Prometheus to scrape it.', {

@@ -203,6 +203,12 @@ export const CATALOGUE = {
     'Items that were held against those rules.',
     ['signal'],
   ),
+  checkFixedItems: counter(
+    'receiver',
+    'check_fixed_items_total',
+    'Items of acknowledged requests out of which check.fix took what New Relic would prune or shorten, by rule.',
+    ['rule', 'signal'],
+  ),
   apqFillRatio: whole(
     gauge(
       'scheduler',

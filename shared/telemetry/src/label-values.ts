@@ -44,6 +44,11 @@ export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
     ...['attributes_too_many', 'exemplar', 'span_link', 'attribute_name', 'attribute_value'],
   ],
   'check_items_total.signal': ['traces', 'metrics', 'logs'],
+  'check_fixed_items_total.rule': [
+    ...['attribute_type', 'attribute_array', 'attribute_bytes', 'attribute_named_as_metric'],
+    ...['attributes_too_many', 'exemplar', 'span_link', 'attribute_name', 'attribute_value'],
+  ],
+  'check_fixed_items_total.signal': ['traces', 'metrics', 'logs'],
   'check_sampled_items_total.signal': ['traces', 'metrics', 'logs'],
   metric: ['<name>'],
   of: ['requests', 'points', 'records', 'bytes'],

@@ -1,7 +1,7 @@
 export { Balancer } from './balancer.ts';
 export { BatchMaker } from './batch-maker.ts';
 export { Browser, findChromium, type Page, type View } from './browser.ts';
-export { encodeProtobuf, type Message } from './encoder.ts';
+export { encodeJson, encodeProtobuf, type Message } from './encoder.ts';
 export {
   type BatchReceipt,
   clockMs,

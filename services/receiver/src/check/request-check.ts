@@ -1,5 +1,5 @@
 import { FieldCursor, type Signal, varint32 } from '@nrdot/otlp';
-import { CHECK_RULE_NAMES, type CheckRule, LIMITS, type Owner } from './rules.ts';
+import { BIT, type CheckRule, LIMITS, type Owner, POINTS } from './rules.ts';
 
 /** Told of each item, also of those that break no rule. */
 export interface Findings {
@@ -14,21 +14,6 @@ export interface Findings {
   example(rule: CheckRule, what: string): void;
 }
 
-const BIT = Object.fromEntries(CHECK_RULE_NAMES.map((rule, place) => [rule, 1 << place])) as Record<
-  CheckRule,
-  number
->;
-
-/** Attributes, exemplars, value and sum by field number: of a point, by the field that its metric has its data in. */
-const POINTS: Readonly<
-  Record<number, { attributes: number; exemplars: number; value: number; sum: number }>
-> = {
-  5: { attributes: 7, exemplars: 5, value: 4, sum: 0 },
-  7: { attributes: 7, exemplars: 5, value: 4, sum: 0 },
-  9: { attributes: 9, exemplars: 8, value: 0, sum: 5 },
-  10: { attributes: 1, exemplars: 11, value: 0, sum: 5 },
-  11: { attributes: 7, exemplars: 0, value: 0, sum: 5 },
-};
 const SUM = 7;
 const SHOWN_NAME_CHARS = 80;
 /** Items, scopes and the like between two pauses. */

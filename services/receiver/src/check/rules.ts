@@ -40,3 +40,19 @@ export const CHECK_RULES = {
 
 export type CheckRule = keyof typeof CHECK_RULES;
 export const CHECK_RULE_NAMES = Object.keys(CHECK_RULES) as CheckRule[];
+/** A rule in a set of rules. */
+export const BIT = Object.fromEntries(CHECK_RULE_NAMES.map((rule, place) => [rule, 1 << place])) as Record<
+  CheckRule,
+  number
+>;
+
+/** Attributes, exemplars, value and sum by field number: of a point, by the field that its metric has its data in. */
+export const POINTS: Readonly<
+  Record<number, { attributes: number; exemplars: number; value: number; sum: number }>
+> = {
+  5: { attributes: 7, exemplars: 5, value: 4, sum: 0 },
+  7: { attributes: 7, exemplars: 5, value: 4, sum: 0 },
+  9: { attributes: 9, exemplars: 8, value: 0, sum: 5 },
+  10: { attributes: 1, exemplars: 11, value: 0, sum: 5 },
+  11: { attributes: 7, exemplars: 0, value: 0, sum: 5 },
+};

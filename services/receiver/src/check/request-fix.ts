@@ -1,0 +1,326 @@
+import { isAscii } from 'node:buffer';
+import { NEW_RELIC_ENTITY_LABELS } from '@nrdot/config/preset';
+import { FieldCursor, type Signal } from '@nrdot/otlp';
+import { BIT, CHECK_RULE_NAMES, type CheckRule, LIMITS, type Owner, POINTS } from './rules.ts';
+
+/** Items by the place of a rule in CHECK_RULE_NAMES: those that broke it and do not any more. */
+export type FixCounts = readonly number[];
+
+export interface Fixed {
+  /** The very body that came, where nothing had to be changed. */
+  body: Buffer;
+  /** Undefined then. */
+  counts: FixCounts | undefined;
+}
+
+/** These attributes of a resource stay before others. */
+const ENTITY_ATTRIBUTES = NEW_RELIC_ENTITY_LABELS.map((name) => Buffer.from(name));
+
+/** Entries of an array that are looked at: one with more is pruned whatever they are. */
+const ENTRIES_MAX = 1_000;
+const NO_FIELD = -1;
+
+/**
+ * Takes out of a request what the backend would prune or shorten: attributes that it does not take, those beyond its number, the
+ * ends of long names and texts, exemplars and links. All of that is bytes left out, and lengths before them; every other byte
+ * stays. Items are never left out. Bodies are protobuf and have passed the walk.
+ */
+export class RequestFix {
+  #body: Buffer = EMPTY;
+  /** From, to and the length that stands there instead, or -1: in turn, in no order. */
+  #edits: number[] = [];
+  #broken = 0;
+  /** Attributes of the owner at hand that stay, and how many may, beside those of entities. */
+  #kept = 0;
+  #room = 0;
+  #hasEntities = false;
+  #counts: number[] = [];
+
+  fix(signal: Signal, body: Buffer): Fixed {
+    if (signal === 'profiles') return { body, counts: undefined };
+    this.#body = body;
+    this.#edits = [];
+    this.#counts = NONE;
+    let removed = 0;
+    for (const field = this.#fields(0, body.byteLength); field.next(); )
+      if (field.number === 1) removed += this.#within(field, this.#resource(signal, field.start, field.end));
+    const fixed = removed === 0 ? body : this.#written(removed);
+    this.#body = EMPTY;
+    return { body: fixed, counts: removed === 0 ? undefined : this.#counts };
+  }
+
+  /** @returns bytes by which the content shrinks */
+  #resource(signal: Signal, start: number, end: number): number {
+    let removed = 0;
+    this.#broken = 0;
+    // Before its scopes, wherever it stands.
+    this.#begin('resource', start, end, 1, 1);
+    for (const field = this.#fields(start, end); field.next(); )
+      if (field.number === 1) removed += this.#within(field, this.#owner(field.start, field.end, 1));
+    const ofResource = this.#broken;
+    for (const field = this.#fields(start, end); field.next(); )
+      if (field.number === 2)
+        removed += this.#within(field, this.#scope(signal, field.start, field.end, ofResource));
+    return removed;
+  }
+
+  #scope(signal: Signal, start: number, end: number, ofResource: number): number {
+    let removed = 0;
+    this.#broken = ofResource;
+    this.#begin('scope');
+    for (const field = this.#fields(start, end); field.next(); )
+      if (field.number === 1) removed += this.#within(field, this.#owner(field.start, field.end, 3));
+    const ofScope = this.#broken;
+    for (const field = this.#fields(start, end); field.next(); ) {
+      if (field.number !== 2) continue;
+      if (signal === 'metrics') {
+        removed += this.#within(field, this.#metric(field.start, field.end, ofScope));
+        continue;
+      }
+      this.#broken = ofScope;
+      this.#begin(signal === 'traces' ? 'span' : 'log');
+      const less =
+        signal === 'traces'
+          ? this.#owner(field.start, field.end, 9, 13, 'span_link')
+          : this.#owner(field.start, field.end, 6);
+      removed += this.#within(field, less);
+      this.#countItem();
+    }
+    return removed;
+  }
+
+  #metric(start: number, end: number, ofScope: number): number {
+    let name: Buffer = EMPTY;
+    for (const field = this.#fields(start, end); field.next(); )
+      if (field.number === 1) name = this.#body.subarray(field.start, field.end);
+    let removed = 0;
+    for (const field = this.#fields(start, end); field.next(); ) {
+      const kind = POINTS[field.number];
+      if (!kind) continue;
+      let less = 0;
+      for (const data = this.#fields(field.start, field.end); data.next(); ) {
+        if (data.number !== 1) continue;
+        this.#broken = ofScope;
+        this.#begin('point');
+        const exemplars = kind.exemplars || NO_FIELD;
+        less += this.#within(
+          data,
+          this.#owner(data.start, data.end, kind.attributes, exemplars, 'exemplar', name),
+        );
+        this.#countItem();
+      }
+      removed += this.#within(field, less);
+    }
+    return removed;
+  }
+
+  /**
+   * Attributes of an owner follow, in one message or several.
+   * @param inside of a resource: where they are, and by which fields, to know those of entities beforehand
+   */
+  #begin(owner: Owner, start = 0, end = 0, message = NO_FIELD, number = NO_FIELD): void {
+    this.#kept = 0;
+    this.#room = LIMITS.attributesOf[owner];
+    this.#hasEntities = false;
+    if (message === NO_FIELD) return;
+    let [all, ofEntities] = [0, 0];
+    for (const outer = this.#fields(start, end); outer.next(); ) {
+      if (outer.number !== message) continue;
+      for (const field = this.#fields(outer.start, outer.end); field.next(); ) {
+        if (field.number !== number) continue;
+        if (++all === this.#room + 1) ofEntities = this.#entitiesOf(start, end);
+      }
+    }
+    if (ofEntities === 0) return;
+    this.#hasEntities = true;
+    this.#room = Math.max(0, this.#room - ofEntities);
+  }
+
+  #entitiesOf(start: number, end: number): number {
+    let found = 0;
+    for (const outer = this.#fields(start, end); outer.next(); ) {
+      if (outer.number !== 1) continue;
+      for (const field = this.#fields(outer.start, outer.end); field.next(); )
+        if (field.number === 1 && this.#isOfEntity(field.start, field.end)) found++;
+    }
+    return found <= ENTITY_ATTRIBUTES.length ? found : 0; // names that repeat are no identity
+  }
+
+  #isOfEntity(start: number, end: number): boolean {
+    for (const field = this.#fields(start, end); field.next(); ) {
+      if (field.number !== 1) continue;
+      const key = this.#body.subarray(field.start, field.end);
+      if (ENTITY_ATTRIBUTES.some((name) => name.equals(key))) return true;
+    }
+    return false;
+  }
+
+  /**
+   * A message with attributes.
+   * @param unsupported field that goes whatever is in it
+   */
+  #owner(
+    start: number,
+    end: number,
+    attributes: number,
+    unsupported = NO_FIELD,
+    rule: CheckRule = 'exemplar',
+    metricName: Buffer = EMPTY,
+  ): number {
+    let removed = 0;
+    for (const field = this.#fields(start, end); field.next(); ) {
+      if (field.number === unsupported) removed += this.#prune(field, rule);
+      else if (field.number === attributes) removed += this.#attribute(field, metricName);
+    }
+    return removed;
+  }
+
+  #attribute(attribute: FieldCursor, metricName: Buffer): number {
+    const { start, end } = attribute;
+    const isOfEntity = this.#hasEntities && this.#isOfEntity(start, end);
+    if (!isOfEntity && this.#kept >= this.#room) return this.#prune(attribute, 'attributes_too_many');
+    let isLong = false;
+    for (const field = this.#fields(start, end); field.next(); ) {
+      const length = field.end - field.start;
+      if (field.number === 1) {
+        if (length > LIMITS.nameChars) isLong = true;
+        else if (length === metricName.byteLength && length > 0 && this.#equals(field.start, metricName))
+          return this.#prune(attribute, 'attribute_named_as_metric');
+      } else if (field.number === 2) {
+        const rule = this.#ruleOf(field.start, field.end);
+        if (rule) return this.#prune(attribute, rule);
+        if (length > LIMITS.valueChars) isLong = true;
+      }
+    }
+    if (!isOfEntity) this.#kept++;
+    return isLong ? this.#within(attribute, this.#shorten(start, end)) : 0;
+  }
+
+  /** @returns for which rule a value cannot stay, if so */
+  #ruleOf(start: number, end: number): CheckRule | undefined {
+    for (const value = this.#fields(start, end); value.next(); ) {
+      if (value.number === 6) return 'attribute_type';
+      if (value.number === 7 && value.end - value.start > LIMITS.bytesValue) return 'attribute_bytes';
+      if (value.number !== 5) continue;
+      const rule = this.#ruleOfArray(value.start, value.end);
+      if (rule) return rule;
+    }
+    return undefined;
+  }
+
+  #ruleOfArray(start: number, end: number): CheckRule | undefined {
+    let [entries, kinds] = [0, 0];
+    for (const list = this.#fields(start, end); list.next() && entries < ENTRIES_MAX; ) {
+      if (list.number !== 1) continue;
+      entries++;
+      for (const entry = this.#fields(list.start, list.end); entry.next(); )
+        if (entry.number < 8) kinds |= 1 << entry.number;
+    }
+    const isMixed = (kinds & (kinds - 1)) !== 0;
+    if (isMixed || (kinds & ((1 << 5) | (1 << 6))) !== 0) return 'attribute_type';
+    return entries > LIMITS.arrayEntries ? 'attribute_array' : undefined;
+  }
+
+  /** The name and the text of an attribute, of which at least one may be too long. */
+  #shorten(start: number, end: number): number {
+    let removed = 0;
+    for (const field = this.#fields(start, end); field.next(); ) {
+      if (field.number === 1) removed += this.#cut(field, LIMITS.nameChars, 'attribute_name');
+      if (field.number !== 2) continue;
+      let less = 0;
+      for (const value = this.#fields(field.start, field.end); value.next(); )
+        if (value.number === 1) less += this.#cut(value, LIMITS.valueChars, 'attribute_value');
+      removed += this.#within(field, less);
+    }
+    return removed;
+  }
+
+  /** Leaves the first characters of a text. */
+  #cut(text: FieldCursor, chars: number, rule: CheckRule): number {
+    const { start, end } = text;
+    if (end - start <= chars) return 0;
+    const kept = this.#lengthOf(start, end, chars);
+    if (start + kept === end) return 0;
+    this.#broken |= BIT[rule];
+    this.#edits.push(start + kept, end, -1);
+    return this.#within(text, end - start - kept);
+  }
+
+  /** Bytes of the first characters, as JavaScript and Java count them. A character of two is not parted. */
+  #lengthOf(start: number, end: number, chars: number): number {
+    const body = this.#body;
+    if (isAscii(body.subarray(start, start + chars))) return chars;
+    let units = 0;
+    for (let at = start; at < end; ) {
+      const byte = body[at]!;
+      const length = byte < 0x80 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
+      units += length === 4 ? 2 : 1;
+      if (units > chars) return at - start;
+      at += length;
+    }
+    return end - start;
+  }
+
+  #prune(field: FieldCursor, rule: CheckRule): number {
+    this.#broken |= BIT[rule];
+    this.#edits.push(field.tagStart, field.end, -1);
+    return field.end - field.tagStart;
+  }
+
+  /**
+   * The content of a field has shrunk by so much.
+   * @returns by how much the field has, with its length
+   */
+  #within({ tagStart, start, end }: FieldCursor, removed: number): number {
+    if (removed === 0) return 0;
+    let lengthStart = tagStart;
+    while (this.#body[lengthStart]! >= 0x80) lengthStart++;
+    lengthStart++;
+    const length = end - start - removed;
+    this.#edits.push(lengthStart, start, length);
+    return removed + (start - lengthStart) - varintBytes(length);
+  }
+
+  #countItem(): void {
+    if (this.#broken === 0) return;
+    if (this.#counts === NONE) this.#counts = [...NONE];
+    for (let place = 0, left = this.#broken; left !== 0; place++, left >>>= 1)
+      if ((left & 1) !== 0) this.#counts[place]!++;
+  }
+
+  #written(removed: number): Buffer {
+    const body = this.#body;
+    const edits = this.#edits;
+    const order = Array.from({ length: edits.length / 3 }, (_, n) => 3 * n);
+    order.sort((a, b) => edits[a]! - edits[b]!);
+    const out = Buffer.allocUnsafe(body.byteLength - removed);
+    let [from, at] = [0, 0];
+    for (const edit of order) {
+      at += body.copy(out, at, from, edits[edit]);
+      from = edits[edit + 1]!;
+      let length = edits[edit + 2]!;
+      if (length < 0) continue;
+      for (; length >= 0x80; length = Math.floor(length / 0x80)) out[at++] = (length % 0x80) | 0x80;
+      out[at++] = length;
+    }
+    body.copy(out, at, from);
+    return out;
+  }
+
+  #equals(start: number, name: Buffer): boolean {
+    return name.equals(this.#body.subarray(start, start + name.byteLength));
+  }
+
+  #fields(start: number, end: number): FieldCursor {
+    return new FieldCursor().reset(this.#body, start, end);
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+const NONE = CHECK_RULE_NAMES.map(() => 0);
+
+function varintBytes(value: number): number {
+  let bytes = 1;
+  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes++;
+  return bytes;
+}
