@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: run demo test test-docker test-senders bench faults reliability soak crash-model fuzz build install redis prometheus servers lint format docs clean
+.PHONY: run demo test test-docker test-kubernetes test-senders bench faults reliability soak crash-model fuzz build install redis prometheus servers lint format docs clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -23,6 +23,9 @@ test: install redis prometheus servers ## Check and test everything
 test-docker: install ## Build the image and test it and the compose stack; needs a running Docker engine
 	@docker info >/dev/null 2>&1 || { echo 'No Docker engine is running here: start one first.' >&2; exit 1; }
 	@NRDOT_TEST_GUIDE=1 npm run --silent test -- --project docker
+
+test-kubernetes: install ## Install the chart on a one-node cluster, where one can be had (kind, or built from parts once: about 10 minutes), and test it there
+	@node tests/kubernetes/run.ts $(ARGS)
 
 test-senders: install redis ## Install the OpenTelemetry SDKs of Python, Go and Java and the Collector into ~/.cache, where they can be had, and test with them
 	@node tests/senders/install.ts

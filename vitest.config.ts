@@ -39,6 +39,17 @@ export default defineConfig({
           hookTimeout: 480_000,
         },
       },
+      {
+        // A cluster; skipped unless tests/kubernetes/run.ts has one.
+        test: {
+          name: 'kubernetes',
+          include: ['tests/kubernetes/**/*.test.ts'],
+          fileParallelism: false,
+          env,
+          testTimeout: 480_000,
+          hookTimeout: 480_000,
+        },
+      },
     ],
     reporters: ['default', './infra/test/closing-line.ts'],
   },

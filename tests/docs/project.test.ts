@@ -29,7 +29,7 @@ const PAGES = [
 /** Commands that a test runs as they stand, or whose parts each have a test: by how they begin, and which test. */
 const RUN: readonly (readonly [RegExp, string])[] = [
   [
-    /^make (run|demo|test|build|bench|faults|lint|format|docs|test-docker|test-senders)\b/,
+    /^make (run|demo|test|build|bench|faults|lint|format|docs|test-docker|test-kubernetes|test-senders)\b/,
     'the Makefile has the target; this very run is one',
   ],
   [/^npm run \w+|^npx (vitest|turbo)/, 'package.json has the script'],

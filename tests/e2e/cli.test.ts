@@ -162,6 +162,10 @@ describe('validate', () => {
       code: 0,
       output: expect.stringContaining('exporter.endpoint is not set'),
     });
+    expect(await nrdot('validate', '--for', 'receiver')).toMatchObject({
+      code: 0,
+      output: expect.not.stringContaining('exporter.endpoint'),
+    });
     expect((await nrdot('validate', '--for', 'exporter')).code).toBe(2);
     expect((await nrdot('exporter')).code).not.toBe(0);
     writeFileSync(join(dir.path, 'nrdot.yaml'), 'exporter: { endpoint: "http://up.example" }\n');

@@ -20,7 +20,7 @@ export interface ValidateFlags {
 export async function validate(named: string | undefined, options: ValidateFlags): Promise<void> {
   const source = configSource(named === undefined ? {} : { config: named });
   const { config, explain } = loadForStart(source, options);
-  const lacking = source.file && !hasUpstream(config) ? [NO_UPSTREAM] : [];
+  const lacking = source.file && mayNeedUpstream(options) && !hasUpstream(config) ? [NO_UPSTREAM] : [];
   const warnings = [...warningsOf(config), ...lacking];
   if (!options.json) for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
   if (options.probe) {
@@ -53,13 +53,19 @@ export async function validate(named: string | undefined, options: ValidateFlags
 const NO_UPSTREAM =
   'exporter.endpoint is not set: "nrdot up" sends to a mock upstream of its own, and "nrdot exporter" does not start.';
 
+/** Receivers, schedulers and dlqs of a deployment in parts have none, and need none. */
+function mayNeedUpstream({ for: service = 'up' }: ValidateFlags): boolean {
+  return service === 'up' || service === 'exporter';
+}
+
 /** @throws ConfigError with all that would keep it from starting on this machine */
 function loadForStart(source: ConfigSource, options: ValidateFlags): LoadedConfig {
   const load = (upstream: boolean) => loadConfig({ ...source, forStart: { files: true, upstream } });
   try {
     return load(options.for === 'exporter');
   } catch (error) {
-    if (!options.json && lacksUpstream(load)) process.stderr.write(`warning: ${NO_UPSTREAM}\n`);
+    if (!options.json && mayNeedUpstream(options) && lacksUpstream(load))
+      process.stderr.write(`warning: ${NO_UPSTREAM}\n`);
     throw error;
   }
 }
