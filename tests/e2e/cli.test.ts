@@ -117,7 +117,8 @@ describe('errors with --json', () => {
   });
 
   it('validate warns of what is valid and mostly a mistake', async () => {
-    const yaml = 'exporter: { endpoint: "http://collector:4317" }\nreceiver: { listen: "127.0.0.1:4317" }\n';
+    const yaml =
+      'exporter: { endpoint: "http://collector:4317" }\nreceiver: { listen: "127.0.0.1:4317" }\ntelemetry: { otlp: { endpoint: "http://collector:4317" } }\n';
     writeFileSync(join(dir.path, 'grpc.yaml'), yaml);
     const { code, output } = await nrdot('validate', 'grpc.yaml');
     expect(code, output).toBe(0);
@@ -125,7 +126,8 @@ describe('errors with --json', () => {
       /^warning: exporter\.endpoint: port 4317 is that of gRPC; OTLP\/HTTP is mostly on 4318/m,
     );
     expect(output).toMatch(/^warning: receiver\.listen: port 4317 is that of gRPC/m);
-    expect(JSON.parse((await nrdot('validate', 'grpc.yaml', '--json')).output).warnings).toHaveLength(2);
+    expect(output).toMatch(/^warning: telemetry\.otlp\.endpoint: port 4317 is that of gRPC/m);
+    expect(JSON.parse((await nrdot('validate', 'grpc.yaml', '--json')).output).warnings).toHaveLength(3);
   });
 });
 

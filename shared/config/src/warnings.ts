@@ -1,14 +1,21 @@
 import type { Config } from './config.ts';
+import { PIPELINE } from './options.ts';
 
 /** The port of OTLP over gRPC; OTLP/HTTP is on 4318. */
 const GRPC_PORT = '4317';
 
 /** What is valid and mostly a mistake, in words. */
-export function warningsOf({ dlq, exporter, receiver }: Config): string[] {
-  const endpoints = { endpoint: exporter.endpoint, ...exporter.endpoints };
-  const warnings = Object.entries(endpoints).flatMap(([name, url]) => {
+export function warningsOf({ dlq, exporter, receiver, telemetry }: Config): string[] {
+  const own = telemetry.otlp.endpoint;
+  const endpoints: Record<string, string | undefined> = {
+    'exporter.endpoint': exporter.endpoint,
+    ...Object.fromEntries(
+      Object.entries(exporter.endpoints).map(([signal, url]) => [`exporter.endpoints.${signal}`, url]),
+    ),
+    'telemetry.otlp.endpoint': own === PIPELINE ? undefined : own,
+  };
+  const warnings = Object.entries(endpoints).flatMap(([option, url]) => {
     if (url === undefined || new URL(url).port !== GRPC_PORT) return [];
-    const option = name === 'endpoint' ? 'exporter.endpoint' : `exporter.endpoints.${name}`;
     return [
       `${option}: port ${GRPC_PORT} is that of gRPC; OTLP/HTTP is mostly on 4318 ("nrdot check upstream" tries it)`,
     ];

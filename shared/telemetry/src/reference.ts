@@ -34,7 +34,8 @@ const AS_OTLP = [
   '- When a process stops it sends once more, for 2 s at most.',
   '- As deltas, a series begins with its first count, and one marked ∗ with what comes after the start of its process: sum it over time for',
   '  each instance, and take the maximum of these.',
-  '- 5 ms of CPU per request of 600 points, 0.1 ms/s at 60 s; the first one after the start takes 80 ms (`node shared/service/bench/own-metrics.bench.ts`).',
+  '- CPU: 5 ms per request of 600 points, with what a scrape reads and the way out some 15 ms: 0.3 ms a second at 60 s. The first one after the start',
+  '  takes 50 to 80 ms (`node shared/service/bench/own-metrics.bench.ts`).',
 ];
 
 /** The text of docs/metrics.md. */
