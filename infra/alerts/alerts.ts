@@ -235,6 +235,26 @@ export const ALERTS: readonly Section[] = [
           forSeconds: 300,
         },
       },
+      {
+        name: 'NrdotAccountLimit',
+        promql: [
+          'max by (job, namespace, of) (pipeline_account_per_minute)',
+          '/ max by (job, namespace, of) (pipeline_account_limit_per_minute) > 0.8',
+        ].join('\n'),
+        for: '5m',
+        severity: 'warning',
+        summary: 'the account may be sent few more {{ $labels.of }} a minute',
+        description:
+          '{{ $labels.job }} sends {{ $value | humanizePercentage }} of the {{ $labels.of }} a minute that the account may be sent (exporter.account_limits). Beyond it the upstream answers 429.',
+        newRelic: {
+          select: 'max(pipeline_account_per_minute) / max(pipeline_account_limit_per_minute)',
+          facet: ['of'],
+          operator: 'above',
+          threshold: 0.8,
+          windowSeconds: 60,
+          forSeconds: 300,
+        },
+      },
     ],
   },
   {

@@ -17,6 +17,14 @@ const BREAKER = written(
     since: NOW,
   },
 );
+const ACCOUNT = written(
+  'max by (of) (pipeline_account_per_minute) / max by (of) (pipeline_account_limit_per_minute)',
+  {
+    select: 'max(pipeline_account_per_minute) / max(pipeline_account_limit_per_minute)',
+    facet: ['of'],
+    since: NOW,
+  },
+);
 const BREAKER_NAMES = { 0: ['closed', 'green'], 1: ['half open', 'orange'], 2: ['open', 'red'] } as const;
 
 /** Where the data is, what is lost (nothing), and why it waits. */
@@ -274,6 +282,13 @@ export const overview: Board = {
             ['{{reason}}', perSecond('sum', 'exporter_retries_total', { by: ['reason'] })],
             ['duplicate hand-over', perSecond('sum', 'pipeline_duplicate_handovers_total')],
           ],
+        ),
+        graph(
+          'Of the limits of the account',
+          'What was sent in the last minute beside exporter.account_limits; beyond it the upstream answers 429.',
+          'percentunit',
+          [['{{of}}', ACCOUNT]],
+          { width: 24 },
         ),
       ],
     },

@@ -61,6 +61,8 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
       admin: { token: TOKEN },
       breaker: { open_min: '3s', open_max: '3s' },
       dlq: { replay_rate: '64KiB' },
+      limiter: { daily_keys: 2_000 },
+      exporter: { account_limits: { points_per_minute: 1_000_000, bytes_per_minute: '10GB' } },
     });
     browser = await Browser.start(chromium!);
     page = await browser.page();
@@ -116,6 +118,14 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     await page.until(`${number('.books .delivered td')} >= 4600 && ${text('.books .sum td')} === '0'`);
     await page.until(
       `[...document.querySelectorAll('.labels td')].some((td) => td.textContent === ${JSON.stringify(HOSTILE)})`,
+    );
+    // Told every 5 s, and shown within two.
+    await page.until(
+      `${text('.daily tbody td')} === 'hostile' && ${number('.daily tbody td:nth-child(2)')} > 280`,
+    );
+    expect(await page.text('#limiter')).toMatch(/\d+ series since midnight UTC, at most 2,000 a metric/);
+    expect(await page.text('#breaker')).toMatch(
+      /Of the account\s+\d+ % of .* a minute, \d+ % of .* a minute/,
     );
     expect(await page.value(`document.querySelectorAll('main img').length`)).toBe(0);
     expect(await page.value('document.title')).toContain('NRDOT+');

@@ -12,6 +12,7 @@ import type { Replayer } from '../../services/dlq/src/replayer.ts';
 import { addRoutes } from '../../services/dlq/src/routes.ts';
 import { CheckCounts } from '../../services/receiver/src/check/check-report.ts';
 import { RequestCheck } from '../../services/receiver/src/check/request-check.ts';
+import { RequestFix } from '../../services/receiver/src/check/request-fix.ts';
 import { options, readAll, record, seeded } from '../../shared/segment-log/test/fixture.ts';
 import { SimulatedDisk } from '../../shared/segment-log/test/simulated-disk.ts';
 import { startReceiver } from '../security/receiver.ts';
@@ -55,6 +56,9 @@ export const TARGETS: readonly Target[] = [
       new RequestCheck(counts).request(signal, bytes, 0);
       const looked = counts.report().checked[signal] ?? 0;
       if (looked !== items) throw new Error(`of ${items} items ${looked} were held against the rules`);
+      // What the backend would prune can be taken out, and no item goes with it.
+      const fixed = walk(signal, new RequestFix().fix(signal, bytes).body).items;
+      if (fixed !== items) throw new Error(`of ${items} items ${fixed} are left`);
       // What was taken can be cut in two, and nothing gets lost.
       const halves = splitRequest(signal, bytes);
       if (!halves) return;
