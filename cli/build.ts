@@ -1,13 +1,14 @@
 /**
  * Bundles the program into dist/: one JavaScript file for the command, one for the thread that hashes segments. What
  * has to be native stays outside, in dist/node_modules.
+ *     node cli/build.ts [directory]
  */
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
-const dist = `${root}dist`;
+const dist = process.argv[2] ?? `${root}dist`;
 /** Packages with a binary of their own. */
 const NATIVE = ['@mongodb-js/zstd'];
 
@@ -40,9 +41,10 @@ const result = await build({
     js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
   },
 });
-const { version, license } = JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as {
+const { version, license, description } = JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as {
   version: string;
   license: string;
+  description: string;
 };
 const versionOf = (name: string) =>
   (JSON.parse(readFileSync(`${root}node_modules/${name}/package.json`, 'utf8')) as { version: string })
@@ -51,8 +53,10 @@ writeFileSync(
   `${dist}/package.json`,
   `${JSON.stringify(
     {
+      // The product's own name, as the image's and the chart's; `nrdot` alone is what New Relic calls its distribution of the Collector.
       name: 'nrdot-plus',
       version,
+      description,
       license,
       type: 'module',
       bin: { nrdot: 'nrdot.js' },
@@ -73,8 +77,18 @@ cpSync(`${root}node_modules/@bull-board/ui/dist`, `${dist}/bull-board`, {
   // It speaks other languages too; this product does not.
   filter: (path) => !/locales\/(?!en-)|\.map$/.test(path),
 });
+writeFileSync(
+  `${dist}/README.md`,
+  `# NRDOT+
+
+${description} It needs Node 24 or later, and for \`nrdot up\` a \`redis-server\` of version 7 or later on the PATH.
+
+    npx ./nrdot-plus-${version}.tgz up --help
+    npm install --global ./nrdot-plus-${version}.tgz && nrdot up
+`,
+);
 cpSync(`${root}LICENSE`, `${dist}/LICENSE`);
 const bytes = Object.values(result.metafile.outputs).reduce((sum, { bytes: size }) => sum + size, 0);
 console.log(
-  `dist/: ${Object.keys(result.metafile.outputs).length} files, ${(bytes / 1024 / 1024).toFixed(1)} MiB`,
+  `${dist}: ${Object.keys(result.metafile.outputs).length} files, ${(bytes / 1024 / 1024).toFixed(1)} MiB`,
 );

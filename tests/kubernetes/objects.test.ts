@@ -118,10 +118,10 @@ describe.skipIf(why)(`objects of the chart${why ? ` (skipped: ${why})` : ''}`, (
       apiVersion: 'networking.k8s.io/v1',
       kind: 'NetworkPolicy',
       metadata: { name: 'walled' },
-      spec: { podSelector: { matchLabels: { walled: 'yes' } }, policyTypes: ['Egress'], egress: [] },
+      spec: { podSelector: { matchLabels: { app: 'walled' } }, policyTypes: ['Egress'], egress: [] },
     });
     await release.apply(
-      [pod('stranger', { app: 'stranger' }), pod('walled', { walled: 'yes' }), policy].join('---\n'),
+      [pod('stranger', { app: 'stranger' }), pod('walled', { app: 'walled' }), policy].join('---\n'),
     );
     for (const name of ['stranger', 'walled'])
       await release.kubectl('wait', '--for=condition=Ready', `pod/${name}`, '--timeout=60s');
