@@ -4,19 +4,26 @@
  */
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
-import { labelSets, MetricsRegistry } from '@nrdot/telemetry';
+import { CATALOGUE, labelSets, type MetricSpec, MetricsRegistry } from '@nrdot/telemetry';
 import { OwnMetrics } from '../src/own-metrics.ts';
+
+interface Instrument {
+  observe(labels: object, value: number): void;
+  inc(labels: object, by: number): void;
+  set(labels: object, value: number): void;
+}
 
 const ROUNDS = 300;
 const INTERVAL_S = 60;
 const registry = new MetricsRegistry(['receiver', 'scheduler', 'exporter', 'dlq']);
 // Every series that can be known beforehand has counted: more than a process ever has.
-for (const instrument of Object.values(registry.metrics)) {
-  const { name, labelNames } = instrument as unknown as { name: string; labelNames: string[] };
-  for (const labels of labelSets(name, labelNames) ?? []) {
-    if ('observe' in instrument)
-      (instrument as { observe(l: object, v: number): void }).observe(labels, 0.02);
-    else (instrument as { inc(l: object, v: number): void }).inc(labels, 1);
+const instruments = registry.metrics as unknown as Record<string, Instrument>;
+for (const [key, { name, type, labels }] of Object.entries<MetricSpec>(CATALOGUE)) {
+  const instrument = instruments[key]!;
+  for (const set of labelSets(name, labels) ?? []) {
+    if (type === 'histogram') instrument.observe(set, 0.02);
+    else if (type === 'gauge') instrument.set(set, 1);
+    else instrument.inc(set, 1);
   }
 }
 
