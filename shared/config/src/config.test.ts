@@ -142,6 +142,11 @@ describe('the configuration', () => {
       /queue\.resume_at: expected less than queue\.spill_at/,
     );
     expect(problems('breaker: {open_min: 90s}')[0]).toMatch(/breaker\.open_min/);
+    for (const limiter of ['{daily_mode: enforce}', '{daily_mode: enforce, daily_keys: 9, mode: observe}'])
+      expect(problems(`limiter: ${limiter}`)[0]).toMatch(
+        /limiter\.daily_mode: expected observe, or enforce beside/,
+      );
+    expect(problems('limiter: {daily_mode: enforce, daily_keys: 9}')).toEqual([]);
     expect(problems('redis: {url: "redis://x", cluster: ["a:1"]}')[0]).toMatch(/only one of/);
     expect(problems('queue: {max_bytes: 1GiB}')[0]).toMatch(/redis\.private\.maxmemory/);
     expect(problems('queue: {per_class: {normal: {max_bytes: lots}, high: {max_items: 0}}}')).toEqual(

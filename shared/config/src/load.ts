@@ -617,6 +617,11 @@ function crossCheck(
     'limiter.temporality',
     'as-received, or delta beside limiter.mode: enforce',
   );
+  check(
+    limiter.dailyMode === 'observe' || (limiter.mode === 'enforce' && limiter.dailyKeys > 0),
+    'limiter.daily_mode',
+    'observe, or enforce beside limiter.mode: enforce and a number of limiter.daily_keys',
+  );
   const both = limiter.aggregateLabels.filter((label) => limiter.protectedLabels.includes(label));
   check(
     both.length === 0,

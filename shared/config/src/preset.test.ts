@@ -18,6 +18,12 @@ describe('exporter.preset', () => {
       retryOn: [500, 530],
     });
     expect(config.limiter.protectedLabels).toContain('service.name');
+    expect(config.limiter).toMatchObject({ dailyKeys: 100_000, dailyMode: 'observe' });
+    expect(config.exporter.accountLimits).toEqual({
+      ...{ requestsPerMinute: 100_000, pointsPerMinute: 3_000_000 },
+      ...{ recordsPerMinute: 55_000_000, bytesPerMinute: 10_000_000_000 },
+    });
+    expect(config.check).toEqual({ sample: 0.02, fix: false });
     const from = (path: string) => explain().find((setting) => setting.path === path)!.source;
     expect(from('exporter.max_request_bytes')).toBe('preset newrelic');
     expect(from('limiter.protected_labels')).toBe('preset newrelic');

@@ -316,7 +316,7 @@ export const schema = section('NRDOT+', {
     ),
     daily_keys: count(
       0,
-      'Distinct series that a metric may have on a UTC day, of all receivers together. They are counted in Redis, and told: status, metrics, an alert at 80 %. 0: not counted.',
+      'Distinct series that a metric may have on a UTC day, of all receivers together. They are counted in Redis, and told: status, metrics, an alert at 80 %. 0: not counted; nor with `mode: off`.',
       { min: 0, max: 100_000_000, live: true },
     ),
     daily_mode: choice(
