@@ -16,6 +16,7 @@ beforeAll(async () => {
     log: { level: 'warn', format: 'json' },
     exporter: { headers: { 'api-key': 'first-secret' } },
     priority: { rules: [] },
+    limiter: { daily_keys: 1_000 },
   });
 });
 afterAll(async () => {
@@ -98,6 +99,15 @@ const weight = (name: string, expected: number) => async () => {
   expect(weights[name]).toBe(expected);
 };
 
+const accountLimit = (of: string, limitPerMinute: number) => () =>
+  waitUntil(
+    async () => {
+      const { account = [] } = (await get('/api/status')) as { account?: Record<string, unknown>[] };
+      return account.some((one) => one.of === of && one.limitPerMinute === limitPerMinute);
+    },
+    { what: `the status has a limit of ${limitPerMinute} ${of}` },
+  );
+
 /** A new value for each live option, and how the running service shows that it goes by it. */
 const LIVE: Record<string, [value: unknown, shown: () => Promise<unknown>]> = {
   'log.level': [
@@ -129,6 +139,8 @@ const LIVE: Record<string, [value: unknown, shown: () => Promise<unknown>]> = {
   'limiter.gauge_reducer': ['max', limiterOption('gaugeReducer', 'max')],
   'limiter.merge_interval': ['5s', limiterOption('mergeIntervalMs', 5_000)],
   'limiter.merged_temporality': ['delta', limiterOption('mergedTemporality', 'delta')],
+  'limiter.daily_keys': [500, limiterOption('dailyKeys', 500)],
+  'limiter.daily_mode': ['enforce', limiterOption('dailyMode', 'enforce')],
   'limiter.overrides': [
     [{ metric: 'a.*', act_above: 0.1 }],
     limiterOption('overrides', [{ metric: 'a.*', actAbove: 0.1 }]),
@@ -149,6 +161,18 @@ const LIVE: Record<string, [value: unknown, shown: () => Promise<unknown>]> = {
     async () => {
       const { replay } = (await get('/api/dlq')) as { replay: { bytesPerSecond: number } };
       expect(replay.bytesPerSecond).toBe(2 ** 20);
+    },
+  ],
+  'exporter.account_limits.requests_per_minute': [7, accountLimit('requests', 7)],
+  'exporter.account_limits.points_per_minute': [8, accountLimit('points', 8)],
+  'exporter.account_limits.records_per_minute': [9, accountLimit('records', 9)],
+  'exporter.account_limits.bytes_per_minute': ['1KiB', accountLimit('bytes', 1_024)],
+  'check.fix': [
+    true,
+    async () => {
+      expect(await send({ note: 'n'.repeat(5_000) })).toBe(200);
+      const text = await (await fetch(`${running.admin}/metrics`)).text();
+      expect(text).toContain('check_fixed_items_total{rule="attribute_value",signal="traces"} 1');
     },
   ],
   'check.sample': [
