@@ -26,8 +26,8 @@ const PURGING_SEED = 4_000_000;
 const MUTATIONS: readonly [what: string, sound: string, broken: string, finds: RegExp][] = [
   [
     'a batch that was settled is settled again',
-    'if is_held(payload) then\n    rcall',
-    'if true then\n    rcall',
+    'if not seen[payload] and is_held(payload) then',
+    'if not seen[payload] then',
     /the depth says|books do not balance/,
   ],
   [

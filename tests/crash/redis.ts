@@ -380,9 +380,10 @@ export class RedisModel {
       case 'RPOP': {
         if (!this.#list(key)) return null;
         const list = this.#listToChange(key);
-        const value = list.pop()!;
+        const [, count] = a;
+        const values = list.splice(-Number(count ?? 1)).reverse();
         this.#dropEmpty(key, list.length);
-        return value;
+        return count === undefined ? values[0]! : values;
       }
       case 'RPOPLPUSH': {
         if (key === a[1] && this.#list(key)) {

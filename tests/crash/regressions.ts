@@ -31,8 +31,8 @@ export const REGRESSIONS: readonly Regression[] = [
   {
     what: 'what Redis has forgotten of its end is not taken from the depth',
     undo: {
-      fixed: 'if is_held(payload) then\n    rcall',
-      before: "if rcall('EXISTS', payload) == 1 then\n    rcall",
+      fixed: 'if not seen[payload] and is_held(payload) then',
+      before: "if not seen[payload] and rcall('EXISTS', payload) == 1 then",
     },
     // biome-ignore format: a list of choices
     choices: [7, 4, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 5],

@@ -163,8 +163,19 @@ local function take(group, i, wait, signal)
   local name = group.queue .. classes[i]
   local queue = prefix .. ':' .. name .. ':'
   local is_aside = signal and wait ~= queue .. 'wait'
+  -- The next ids, looked at before they are popped: few at first, more as more of them are taken.
+  local ids, next_at, popped = {}, 0, 0
+  local function peek()
+    if next_at == 0 then
+      local most = math.max(1, math.min(128, 2 * popped))
+      ids = rcall('LRANGE', wait, -(popped + most), -(popped + 1))
+      next_at = #ids
+    end
+    return ids[next_at]
+  end
   -- An odd job is not counted out of its signal: as a rule it was never counted in. Else the count is right again once nothing waits.
   local function pop(job)
+    next_at, popped = next_at - 1, popped + 1
     group.waiting[i] = group.waiting[i] - 1
     group.total = group.total - 1
     if is_aside then
@@ -175,25 +186,25 @@ local function take(group, i, wait, signal)
       of[job.signal].waiting = of[job.signal].waiting - 1
       tell('waiting:' .. job.signal, -1)
     end
-    return rcall('RPOP', wait)
   end
   local function put_away(id, why)
     if why ~= settled_before then return fail_job(prefix, name, id, why, now) end
     rcall('UNLINK', queue .. id)
     odd[#odd+1] = name .. ' ' .. id .. ': ' .. why
   end
-  local first = rcall('LINDEX', wait, -1)
+  local first = peek()
   if not first then return nil end
   local job, text = read(group, i, first)
+  pop(job)
   if not job then
-    put_away(pop(nil), text)
+    rcall('RPOP', wait)
+    put_away(first, text)
     return nil
   end
-  pop(job)
-  local merged = false
   local merge = of[job.signal].merge
+  local merged, put = {}, {}
   while group.waiting[i] > 0 and job.bytes < merge and #job.batches < merge_batches do
-    local next_id = rcall('LINDEX', wait, -1)
+    local next_id = peek()
     if not next_id then break end
     local candidate, why = read(group, i, next_id)
     if candidate and (not mergeable(job, candidate) or job.bytes + candidate.bytes > merge
@@ -203,13 +214,15 @@ local function take(group, i, wait, signal)
       for _, batch in ipairs(candidate.batches) do job.batches[#job.batches+1] = batch end
       job.items = job.items + candidate.items
       job.bytes = job.bytes + candidate.bytes
-      merged = true
-      rcall('UNLINK', queue .. next_id)
+      merged[#merged+1] = queue .. next_id
     else
-      put_away(next_id, why)
+      put[#put+1] = { next_id, why }
     end
   end
-  if merged then text = cjson.encode(job) end
+  rcall('RPOP', wait, popped)
+  unlink_all(merged)
+  for _, each in ipairs(put) do put_away(each[1], each[2]) end
+  if #merged > 0 then text = cjson.encode(job) end
   local target = export .. first
   if rcall('EXISTS', target) == 1 then
     -- Cannot happen while keys change at every hand-over; if it does, the batch waits rather than vanish.

@@ -36,15 +36,18 @@ if ARGV[6] ~= '' then
 end
 local settled = 0
 local batches = cjson.decode(ARGV[18])
+local gone, seen = {}, {}
 for i = 1, #batches, 3 do
   local payload = prefix .. ':payload:' .. batches[i]
-  if is_held(payload) then
-    rcall('UNLINK', payload)
+  if not seen[payload] and is_held(payload) then
+    seen[payload] = true
+    gone[#gone+1] = payload
     count(stage, -1, -batches[i+1], -batches[i+2])
     settled = settled + batches[i+1]
     if verdict ~= '' then rcall('RPUSH', KEYS[4], verdict .. ' ' .. batches[i] .. ARGV[15]) end
   end
 end
+unlink_all(gone)
 write_depth(KEYS[1])
 if settled > 0 and field ~= '' then
   local refused = math.min(tonumber(ARGV[5]), settled)
