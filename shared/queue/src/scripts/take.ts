@@ -51,11 +51,15 @@ end
 local result = { 0, -1, 0, odd }
 -- Payloads by batch; nothing where a batch was settled or handed over already.
 local function payloads_of(job)
-  local payloads = {}
-  for i, batch in ipairs(job.batches) do
-    local payload = redis.pcall('GET', prefix .. ':payload:' .. batch.key)
-    if type(payload) == 'table' then return nil end
-    payloads[i] = payload
+  local keys, payloads = {}, {}
+  for i, batch in ipairs(job.batches) do keys[i] = prefix .. ':payload:' .. batch.key end
+  for from = 1, #keys, 1000 do
+    local some = rcall('MGET', unpack(keys, from, math.min(from + 999, #keys)))
+    for i, payload in ipairs(some) do payloads[from + i - 1] = payload end
+  end
+  -- MGET takes what is no string for nothing.
+  for i, payload in ipairs(payloads) do
+    if not payload and type(redis.pcall('GET', keys[i])) == 'table' then return nil end
   end
   return payloads
 end
