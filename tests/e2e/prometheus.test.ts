@@ -29,6 +29,7 @@ const VARIABLES = { $job: '.*', $__rate_interval: '4s', $__range: '5m' };
 const LIMITS = {
   limiter: { max_keys: 4_096, critical_action: 'drop', daily_keys: 100_000 },
   dlq: { replay_rate: '64MiB' },
+  exporter: { account_limits: { requests_per_minute: 100_000_000, bytes_per_minute: '1TB' } },
 };
 const LOAD = {
   rate: 3_000,
