@@ -14,7 +14,7 @@ const TIMEOUT_MS = 30_000;
 const TOKEN_VARIABLE = 'NRDOT_ADMIN_TOKEN';
 
 /** An answer that is an error, in words for a person; `body` is what the service said, for programs. */
-export class AdminRefusal extends Error {
+class AdminRefusal extends Error {
   readonly status: number;
   readonly body: unknown;
 

@@ -28,7 +28,7 @@ const RESTART_MAX_MS = 10_000;
 const LAST_WORDS_LINES = 5;
 
 /** Said when the program is not there. */
-export class RedisMissing extends Error {
+class RedisMissing extends Error {
   constructor(program: string) {
     super(
       `${program} was not found. Install Redis 7 or later ("apt-get install redis-server" on Debian, "brew install redis" on macOS), or name one in redis.url`,

@@ -154,7 +154,7 @@ export const SHAPES: Readonly<Record<string, (signal: Walked, n: number) => Buff
 };
 
 /** What only metrics have. */
-export const METRIC_SHAPES: Readonly<Record<string, (n: number) => Buffer>> = {
+const METRIC_SHAPES: Readonly<Record<string, (n: number) => Buffer>> = {
   'points of one metric': (n) =>
     request(
       field(

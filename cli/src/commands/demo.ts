@@ -11,7 +11,7 @@ import { storm } from '../demo/storm.ts';
 import { ProgressLine } from '../progress.ts';
 
 const ACTS = { storm, overload, outage };
-export const ACT_NAMES = Object.keys(ACTS) as (keyof typeof ACTS)[];
+const ACT_NAMES = Object.keys(ACTS) as (keyof typeof ACTS)[];
 
 export interface DemoFlags {
   act?: keyof typeof ACTS;

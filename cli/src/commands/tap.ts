@@ -37,7 +37,7 @@ export async function tapCommand(flags: TapFlags): Promise<void> {
 }
 
 /** Two or three lines: what it is, then its attributes and those of its resource. */
-export function itemText(item: TappedItem, colour: boolean): string {
+function itemText(item: TappedItem, colour: boolean): string {
   const paint = (code: number, text: string) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
   const {
     at,

@@ -2,7 +2,7 @@ import { BREAKER_STATES, CLASSES } from '@nrdot/queue';
 import type { PipelineStatus } from './pipeline-status.ts';
 
 /** A quarter of an hour. */
-export const HISTORY_EVERY_MS = 5_000;
+const HISTORY_EVERY_MS = 5_000;
 export const HISTORY_SAMPLES = 180;
 
 /** What is kept of each moment; rates per second, `null` where it was not known. */

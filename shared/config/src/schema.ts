@@ -128,7 +128,7 @@ const rule = z
     context.addIssue({ code: 'custom', message });
   });
 
-export const DEFAULT_RULES = [{ class: 'critical', signal: 'metrics', metric: { regex: '^system\\.' } }];
+const DEFAULT_RULES = [{ class: 'critical', signal: 'metrics', metric: { regex: '^system\\.' } }];
 
 const rules = z
   .array(rule, { error: 'a list of rules' })

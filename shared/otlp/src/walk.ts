@@ -72,7 +72,7 @@ export interface Walked {
 }
 
 /** What may be wrong with single items of a request that is otherwise well-formed. */
-export const FLAW = {
+const FLAW = {
   /** A string that is not UTF-8. */
   utf8: 1,
   /** A trace or span id that has a length, but not the right one. */

@@ -24,7 +24,7 @@ export const WALKED: readonly WalkedSignal[] = ['traces', 'metrics', 'logs'];
 const NESTING = 9;
 
 /** A request in protobuf's JSON form (bytes in base64), with every kind of field present or absent. */
-export function requestJson(signal: WalkedSignal): fc.Arbitrary<JsonObject> {
+function requestJson(signal: WalkedSignal): fc.Arbitrary<JsonObject> {
   return messageJson(messageIndex(SIGNALS[signal].request!), NESTING);
 }
 

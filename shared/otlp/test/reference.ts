@@ -55,7 +55,7 @@ const registry: Registry = createFileRegistry(
   }),
 );
 
-export function referenceMessage(name: string): DescMessage {
+function referenceMessage(name: string): DescMessage {
   const found = registry.getMessage(`otlp.${name}`);
   if (!found) throw new Error(`reference: there is no ${name}`);
   return found;

@@ -2,7 +2,7 @@ import type { RedisConnection } from './connection.ts';
 import type { Keys } from './keys.ts';
 
 /** Metrics that are counted one by one on a day, 12 KB each at most; what comes after that is counted together. */
-export const DAILY_METRICS_MAX = 2_048;
+const DAILY_METRICS_MAX = 2_048;
 export const DAILY_OTHERS = '0';
 /** Series in one step, where a metric costs as much as so many of them: 1 to 3 ms of Redis. */
 const STEP_SERIES = 512;

@@ -9,9 +9,9 @@ export const BLOCK_HEADER_BYTES = 56;
 const CRC_AT = BLOCK_HEADER_BYTES - 4;
 const UINT32_MAX = 2 ** 32 - 1;
 /** Also the default of the package, whose 1.2.2 does not pass the level on. */
-export const ZSTD_LEVEL = 3;
+const ZSTD_LEVEL = 3;
 /** No writer makes larger ones, but for a single larger record; a reader takes no header's word for more. */
-export const BLOCK_RAW_MAX_BYTES = 256 * 1024 * 1024;
+const BLOCK_RAW_MAX_BYTES = 256 * 1024 * 1024;
 
 export interface BlockHeader {
   /** Bytes of the compressed records behind the header. */

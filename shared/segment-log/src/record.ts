@@ -30,7 +30,7 @@ export interface Record {
 }
 
 /** length (4) + CRC-32C (4) + length of the envelope (4). */
-export const RECORD_HEADER_BYTES = 12;
+const RECORD_HEADER_BYTES = 12;
 
 /** Bytes a record takes before compression. */
 export function encodeRecord({ envelope, payload }: Record): Buffer {

@@ -50,7 +50,7 @@ export function redisPrefix(config: Config): string {
   return `{${config.redis.prefix}}`;
 }
 
-export function storeOptions(config: Config): StoreOptions {
+function storeOptions(config: Config): StoreOptions {
   const { minReplicas, commandTimeoutMs } = config.redis;
   return {
     prefix: redisPrefix(config),

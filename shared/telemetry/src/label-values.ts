@@ -31,7 +31,7 @@ const STEPS = [
   ...['read_outcomes', 'forget_outcomes'],
 ];
 
-export const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
+const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   signal: ['traces', 'metrics', 'logs', 'profiles'],
   class: ['critical', 'high', 'normal'],
   origin: ['live', 'replay'],

@@ -1,7 +1,7 @@
 import { type Logger as PinoLogger, pino } from 'pino';
 
 export type Logger = PinoLogger;
-export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
+const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface LogOptions {

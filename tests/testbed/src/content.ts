@@ -197,7 +197,7 @@ function kindAt(weights: ContentOptions['metricKinds'], place: number): MetricKi
 }
 
 /** Values of every generated histogram point; `sum` is theirs. */
-export const HISTOGRAM_COUNT = 12;
+const HISTOGRAM_COUNT = 12;
 export const HISTOGRAM_SUM = 34.5;
 
 function metric(kind: MetricKind, count: number, options: ContentOptions): Message {

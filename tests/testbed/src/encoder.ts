@@ -25,12 +25,12 @@ export type SlotName = keyof typeof SLOT;
 export const SLOT_COUNT = 11;
 
 /** Characters of a slot within a string, the same in both formats. */
-export const TEXT_SLOT_WIDTH: Partial<Record<SlotName, number>> = { host: 4, uid: 8, readableId: 17 };
+const TEXT_SLOT_WIDTH: Partial<Record<SlotName, number>> = { host: 4, uid: 8, readableId: 17 };
 /** Characters kept for a number in JSON; shorter ones are followed by spaces, which JSON allows. */
 export const JSON_NUMBER_WIDTH = 20;
 /** Digits of a time in JSON. Nineteen until the year 2286. */
 export const JSON_TIME_WIDTH = 19;
-export const JSON_STATUS_WIDTH = 3;
+const JSON_STATUS_WIDTH = 3;
 
 export class Slot {
   readonly name: SlotName;

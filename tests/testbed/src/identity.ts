@@ -56,7 +56,7 @@ export function mix32(value: number): number {
 }
 
 /** The inverse of `mix32`. */
-export function unmix32(value: number): number {
+function unmix32(value: number): number {
   let h = Math.imul(value ^ (value >>> 16), 0x7ed1b41d);
   h = Math.imul(h ^ (h >>> 13) ^ (h >>> 26), 0xa5cb9243);
   return (h ^ (h >>> 16)) >>> 0;
@@ -66,7 +66,7 @@ export function lowOf(run: number, sequence: number): number {
   return mix32((sequence ^ run) >>> 0);
 }
 
-export function highOf(run: number, low: number): number {
+function highOf(run: number, low: number): number {
   return mix32((low + run) >>> 0);
 }
 

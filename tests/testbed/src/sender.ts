@@ -14,7 +14,7 @@ export type Outcome =
 /** A client reads no more of an answer than this. */
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 /** Longer waits asked for with Retry-After are cut. */
-export const MAX_RETRY_AFTER_MS = 60_000;
+const MAX_RETRY_AFTER_MS = 60_000;
 const RETRYABLE = new Set([429, 502, 503, 504]);
 
 export interface SenderOptions {
@@ -79,7 +79,7 @@ export class Sender {
 }
 
 /** Milliseconds to wait by a Retry-After of seconds or of an HTTP-date; undefined for none or nonsense. */
-export function readRetryAfter(header: string | string[] | undefined, nowMs: number): number | undefined {
+function readRetryAfter(header: string | string[] | undefined, nowMs: number): number | undefined {
   if (header === undefined) return undefined;
   const value = (Array.isArray(header) ? header[0] : header)?.trim() ?? '';
   const ms = /^\d+(\.\d+)?$/.test(value) ? Number(value) * 1000 : Date.parse(value) - nowMs;

@@ -8,7 +8,7 @@
 const CHUNK_BITS = 1 << 16;
 const CHUNK_WORDS = CHUNK_BITS / 32;
 
-export const MAX_SEQUENCE = 0xffffffff;
+const MAX_SEQUENCE = 0xffffffff;
 
 /** Half-open ranges, flat: [from, to, from, to, …], ascending and not touching. */
 export type FlatRanges = number[];

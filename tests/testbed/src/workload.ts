@@ -60,7 +60,7 @@ export interface Workload {
   maxPreparedBytes: number;
 }
 
-export const DEFAULT_WORKLOAD: Omit<Workload, 'endpoint'> = {
+const DEFAULT_WORKLOAD: Omit<Workload, 'endpoint'> = {
   rate: 1000,
   batchSize: 500,
   signals: { traces: 1 },
@@ -124,7 +124,7 @@ export const PROFILES: Record<string, Partial<Workload>> = {
   flood: { rate: 0, batchSize: 500, encoding: 'identity', connections: 8 },
 };
 
-export class WorkloadError extends Error {
+class WorkloadError extends Error {
   readonly code = 'invalid_workload';
 }
 

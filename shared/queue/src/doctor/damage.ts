@@ -1,5 +1,5 @@
 /** What a doctor can find in Redis. */
-export const DAMAGE_KINDS = [
+const DAMAGE_KINDS = [
   'wrong_type',
   'no_number',
   'odd_job',

@@ -1,0 +1,138 @@
+/** What keeps the house in order: which part may know which, nothing exported in vain, no file that grows beyond one noun. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const read = (file: string) => readFileSync(join(ROOT, file), 'utf8');
+
+/** Who may import whom among the shared packages: only those that come before. Services may import all of these. */
+const SHARED = ['otlp', 'telemetry', 'config', 'segment-log', 'queue', 'service'];
+/** Parts that show or start everything. */
+const ABOVE_SERVICES = new Set(['cli', 'infra', 'tests']);
+
+const MAX_LINES = 500;
+/** Files that are longer today: each may shrink, none may grow by much. */
+const LONGER: Readonly<Record<string, number>> = {
+  'infra/alerts/alerts.ts': 600,
+  'services/exporter/src/exporter.ts': 670,
+  'services/dlq/src/replayer.ts': 660,
+  'services/receiver/src/ingest.ts': 560,
+  'services/receiver/src/limiter/limiter.ts': 740,
+  'services/receiver/src/limiter/merge/tracker.ts': 810,
+  'services/receiver/src/limiting.ts': 660,
+  'services/scheduler/src/findings.ts': 710,
+  'shared/config/src/load.ts': 880,
+  'shared/config/src/schema.ts': 560,
+  'shared/queue/src/doctor/doctor.ts': 640,
+  'shared/telemetry/src/catalogue.ts': 560,
+};
+
+const FILES = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '*.ts'], {
+  cwd: ROOT,
+  encoding: 'utf8',
+})
+  .split('\n')
+  .filter((file) => file !== '' && !file.endsWith('.d.ts'));
+const TEXTS = new Map(FILES.map((file) => [file, read(file)]));
+
+const PACKAGES = new Map(
+  execFileSync('git', ['ls-files', '*/package.json'], { cwd: ROOT, encoding: 'utf8' })
+    .trim()
+    .split('\n')
+    .map(
+      (file) => [JSON.parse(read(file)) as { name: string; exports?: Record<string, string> }, file] as const,
+    )
+    .map(([{ name, exports = {} }, file]) => [name, { dir: dirname(file), exports }]),
+);
+
+interface Import {
+  to: string;
+  /** Gone before it runs. */
+  isType: boolean;
+}
+
+function importsOf(file: string): Import[] {
+  const statements =
+    /^(?:import|export)\b(?:(?!^(?:import|export)\b)[\s\S])*?\bfrom '([^']+)'|^import '([^']+)'|\bimport\('([^']+)'\)/gm;
+  return [...TEXTS.get(file)!.matchAll(statements)].flatMap(([statement, ...names]) => {
+    const to = resolved(
+      file,
+      names.find((name) => name !== undefined),
+    );
+    return to === undefined ? [] : [{ to, isType: /^(import|export) type\b/.test(statement) }];
+  });
+}
+
+function resolved(from: string, name = ''): string | undefined {
+  if (name.startsWith('.')) return join(dirname(from), name);
+  const [, packageName = '', path = ''] = /^(@nrdot\/[^/]+)(\/.*)?$/.exec(name) ?? [];
+  const known = PACKAGES.get(packageName);
+  const target = known?.exports[`.${path}`];
+  return known && target ? join(known.dir, target) : undefined;
+}
+
+/** Of the product, not of its tests and benchmarks. */
+function isProduct(file: string): boolean {
+  return /^(services|shared|cli)\//.test(file) && !/\.test\.ts$|\/(bench|test)\//.test(file);
+}
+
+function partOf(file: string): string {
+  const [top = '', name = ''] = file.split('/');
+  return top === 'services' || top === 'shared' ? `${top}/${name}` : top;
+}
+
+function mayImport(from: string, to: string): boolean {
+  if (from === to || ABOVE_SERVICES.has(from)) return true;
+  const [above, below] = [from, to].map((part) => SHARED.indexOf(part.replace('shared/', '')));
+  if (from.startsWith('services/')) return below! >= 0;
+  return above! >= 0 && below! >= 0 && below! < above!;
+}
+
+describe('the house', () => {
+  it('has services that know the shared parts alone, and shared parts that know those below them', () => {
+    const wrong = FILES.filter(isProduct).flatMap((file) =>
+      importsOf(file)
+        .filter(({ to }) => !mayImport(partOf(file), partOf(to)))
+        .map(({ to }) => `${file} imports ${to}`),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  it('has no circle of imports', () => {
+    const circles: string[] = [];
+    const done = new Set<string>();
+    const visit = (file: string, path: readonly string[]) => {
+      if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file].join(' → '));
+      if (done.has(file) || path.includes(file)) return;
+      for (const { to, isType } of TEXTS.has(file) ? importsOf(file) : [])
+        if (!isType) visit(to, [...path, file]);
+      done.add(file);
+    };
+    for (const file of FILES.filter(isProduct)) visit(file, []);
+    expect(circles).toEqual([]);
+  });
+
+  it('exports no value that nobody imports', () => {
+    const words = new Map(FILES.map((file) => [file, new Set(TEXTS.get(file)!.match(/\w+/g))]));
+    const inVain = FILES.flatMap((file) =>
+      [...TEXTS.get(file)!.matchAll(/^export (?:async |abstract )*(?:const|let|function\*?|class) (\w+)/gm)]
+        .map(([, name]) => name!)
+        .filter((name) => !FILES.some((other) => other !== file && words.get(other)!.has(name)))
+        .map((name) => `${file}: ${name}`),
+    );
+    expect(inVain).toEqual([]);
+  });
+
+  it(`has no file of more than ${MAX_LINES} lines but those that are known, and those do not grow`, () => {
+    const lines = (file: string) => TEXTS.get(file)!.split('\n').length - 1;
+    const tooLong = FILES.filter((file) => isProduct(file) || file.startsWith('infra/'))
+      .filter((file) => lines(file) > (LONGER[file] ?? MAX_LINES))
+      .map((file) => `${file}: ${lines(file)}, at most ${LONGER[file] ?? MAX_LINES}`);
+    expect(tooLong).toEqual([]);
+    const short = Object.keys(LONGER).filter((file) => !TEXTS.has(file) || lines(file) <= MAX_LINES);
+    expect(short, 'need no word any more').toEqual([]);
+  });
+});
