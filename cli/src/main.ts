@@ -232,7 +232,7 @@ Examples:
       new Option('--encoding <name>', 'compression').choices(['identity', 'gzip', 'deflate', 'zstd']),
     )
     .addOption(new Option('--format <name>', 'body format').choices(['protobuf', 'json']))
-    .option('--connections <n>', 'requests under way at once', number)
+    .option('--connections <n>', 'requests in flight at once', number)
     .option('--json', 'print the report as JSON');
   generate.action(async (flags) => (await import('./commands/generate.ts')).generateCommand(flags));
 

@@ -112,11 +112,11 @@ export const priority: Board = {
           { width: 10 },
         ),
         graph(
-          'Requests under way',
+          'Requests in flight',
           'Beside what may be: it adapts to the upstream.',
           'short',
           [
-            ['under way', level('sum', 'exporter_inflight')],
+            ['in flight', level('sum', 'exporter_inflight')],
             ['allowed', level('sum', 'exporter_concurrency')],
           ],
           { width: 10 },

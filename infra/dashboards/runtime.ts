@@ -111,7 +111,7 @@ export const runtime: Board = {
           ['{{instance}}', ratio('each', 'process_open_fds', 'process_max_fds')],
         ]),
         graph(
-          'Bytes under way',
+          'Bytes in flight',
           'Payloads in memory: requests being received, requests being sent.',
           'bytes',
           [

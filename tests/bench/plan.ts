@@ -40,7 +40,7 @@ export interface Wish {
 
 /** A curve has several points: they stand for repetitions. */
 const GROWTH_REPETITIONS = 1;
-/** Starting and ending a system, making bodies, waiting for what is under way: seconds, as measured. */
+/** Starting and ending a system, making bodies, waiting for what is in flight: seconds, as measured. */
 const START_S = 3;
 const CASE_S = 2;
 

@@ -82,7 +82,7 @@ describe('the crash model finds that', () => {
     expect(failure?.broken).toMatch(finds);
   });
 
-  it('what spills is done with before it is on the disk', async () => {
+  it('what spills is settled before it is on the disk', async () => {
     const append = SegmentLog.prototype.append;
     const spy = vi.spyOn(SegmentLog.prototype, 'append').mockImplementation(async function (
       this: SegmentLog,

@@ -159,7 +159,7 @@ export function leftovers(redis: RedisModel): string[] {
   });
 }
 
-/** Where jobs are that are not done with. */
+/** Where jobs are that are not settled. */
 const PLACES = Object.fromEntries(
   QUEUES.map((queue) => {
     const aside = Object.keys(SIGNALS).map((signal) => `aside:${signal}`);

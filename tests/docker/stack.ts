@@ -143,7 +143,7 @@ export class Stack {
     return (JSON.parse(state) as { accounting: Accounting }).accounting;
   }
 
-  /** Waits until nothing is on its way any more and the books balance. */
+  /** Waits until nothing is in flight any more and the books balance. */
   quiet(): Promise<Accounting> {
     let last: Accounting | undefined;
     return waitUntil(

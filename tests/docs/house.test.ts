@@ -30,6 +30,13 @@ const LONGER: Readonly<Record<string, number>> = {
   'shared/telemetry/src/catalogue.ts': 560,
 };
 
+/** Words that mean something else to a reader, and what we say. */
+const OLD_WORDS: readonly (readonly [RegExp, string])[] = [
+  [/done with(?! it)/, 'acknowledged, or settled'],
+  [/requests? (?:are |is )?(?:under way|on its way)/, 'in flight'],
+  [/nobody has a hand on/, 'idle'],
+];
+
 const FILES = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '*.ts'], {
   cwd: ROOT,
   encoding: 'utf8',
@@ -113,6 +120,15 @@ describe('the house', () => {
     };
     for (const file of FILES.filter(isProduct)) visit(file, []);
     expect(circles).toEqual([]);
+  });
+
+  it('says what the trade says', () => {
+    const wrong = FILES.filter((file) => file !== 'tests/docs/house.test.ts').flatMap((file) =>
+      OLD_WORDS.filter(([word]) => word.test(TEXTS.get(file)!)).map(
+        ([word, rather]) => `${file}: ${TEXTS.get(file)!.match(word)![0]}; say: ${rather}`,
+      ),
+    );
+    expect(wrong).toEqual([]);
   });
 
   it('exports no value that nobody imports', () => {

@@ -258,7 +258,7 @@ describe('nrdot dlq, when the upstream is back', () => {
     expect(mock.stats().duplicates).toBe(0);
   });
 
-  it('purge leaves what is on its way, which is delivered and not counted as dropped', async () => {
+  it('purge leaves what is in flight, which is delivered and not counted as dropped', async () => {
     const { dropped: before } = await accounting(running.admin);
     mock.set({ outage: true });
     const report = await generate({ ...LOAD, endpoint: running.otlp, items: ITEMS });

@@ -128,7 +128,7 @@ describe('an upstream that cannot keep up', () => {
     await waitUntil(async () => (await limit()) === 1, { what: 'one request at a time' });
     mock.reset();
     await waitUntil(() => mock.stats().requests > 20, { what: 'some more are refused' });
-    expect(mock.stats().maxConcurrency).toBeLessThanOrEqual(2); // the last of those under way before, and one
+    expect(mock.stats().maxConcurrency).toBeLessThanOrEqual(2); // the last of those in flight before, and one
     mock.set({ status: 0 });
     await waitUntil(async () => (await limit()) > 3, { what: 'it grows back' });
     await untilQuiet(running.admin);

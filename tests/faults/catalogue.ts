@@ -710,7 +710,7 @@ function flip(dir: string, random: () => number): void {
   writeFileSync(path, bytes);
 }
 
-/** Items that the dlq's checkpoints know of and that are not done with. */
+/** Items that the dlq's checkpoints know of and that are not acknowledged. */
 function checkpointed(dir: string): number {
   return ['critical', 'high', 'normal']
     .map((area) => join(dir, area, 'checkpoint'))

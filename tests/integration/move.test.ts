@@ -57,7 +57,7 @@ describe('the weighted move', () => {
     other.disconnect();
   });
 
-  it('counts batches under way and those that wait for a retry: an outage does not empty the class queues', async () => {
+  it('counts batches in flight and those that wait for a retry: an outage does not empty the class queues', async () => {
     await enqueue(...Array.from({ length: 20 }, () => batch('high')));
     const move = async () => (await store.move({ ...MOVE, windowBatches: 4 })).jobs;
     expect(await move()).toBe(4);

@@ -124,7 +124,7 @@ export class Release {
     return (JSON.parse(text) as { accounting: Accounting }).accounting;
   }
 
-  /** Waits until nothing is on its way any more and the books balance. */
+  /** Waits until nothing is in flight any more and the books balance. */
   async quiet(): Promise<Accounting> {
     let last: Accounting | undefined;
     return waitUntil(

@@ -15,7 +15,7 @@ const READING_MS = 10 * 60_000;
 const MESSAGE_SHOWN = 240;
 const BATCH_OR_SEGMENT = /^([A-Za-z0-9-]{1,100}|[a-z]{1,20}\/\d{1,16})$/;
 
-/** `nrdot dlq ls`: batches that are not done with, or the segments they are in. */
+/** `nrdot dlq ls`: batches that are not settled, or the segments they are in. */
 export async function lsCommand(
   flags: CommonFlags & SelectionFlags & { limit: string; segments?: boolean },
 ): Promise<void> {
@@ -164,8 +164,8 @@ function segmentLines(segment: SegmentInfo): [string, string][] {
   return [
     ['segment', `${area}/${sequence}`],
     ['state', `${state}, its hash ${verified ? 'was found right' : 'was not checked yet'}`],
-    ['batches', `${numberText(records)}, ${numberText(ackedRecords)} of them done with`],
-    ['items', `${numberText(items)}, ${numberText(ackedItems)} of them done with`],
+    ['batches', `${numberText(records)}, ${numberText(ackedRecords)} of them settled`],
+    ['items', `${numberText(items)}, ${numberText(ackedItems)} of them settled`],
     ['size', `${sizeText(segment.diskBytes)}, ${sizeText(segment.rawBytes)} before compression`],
     ['created', timeText(segment.createdAt)],
     ['received', `${timeText(segment.firstReceivedAt)} to ${timeText(segment.lastReceivedAt)}`],
@@ -177,7 +177,7 @@ function batchLines(batch: ListedBatch & { done: boolean }): [string, string][] 
   const { id, area, class: ofClass, signal, items, encoding, payloadBytes, receivedAt, segment } = batch;
   return [
     ['batch', id],
-    ['state', batch.done ? 'done with; it goes with its segment' : 'waits'],
+    ['state', batch.done ? 'settled; it goes with its segment' : 'waits'],
     ['area', `${area}, in segment ${area}/${segment}`],
     ['class', ofClass],
     ['signal', signal],

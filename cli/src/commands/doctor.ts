@@ -4,7 +4,7 @@ import { countText, durationText, numberText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { EXIT_CODES } from './status.ts';
 
-/** A queue of 200,000 jobs is read in slices, and the books are watched until what is on its way has arrived. */
+/** A queue of 200,000 jobs is read in slices, and the books are watched until what is in flight has arrived. */
 const EXAMINING_MS = 10 * 60_000;
 
 /** `nrdot doctor`: what Redis holds against what it says that it holds; the exit code says whether something is left to be done. */

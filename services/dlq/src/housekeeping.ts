@@ -30,7 +30,7 @@ const TELL_AGAIN_TURNS = 2;
 const KEEP_TURNS = 10;
 const PATIENCE_MS = 1_000;
 
-/** What the dlq does each second: it tidies the disk up, writes down what is done with, and tells the books. */
+/** What the dlq does each second: it tidies the disk up, writes down what is acknowledged, and tells the books. */
 export class Housekeeping {
   readonly #d: HousekeepingDeps;
   #changed = true;

@@ -47,7 +47,7 @@ export class Ledger {
   readonly #underWay: Map<string, number>;
   readonly #writtenOff: Record<string, number>;
   #seen: RedisSeen | undefined;
-  /** Of those under way: what an earlier run left. */
+  /** Of those in flight: what an earlier run left. */
   readonly #found: ReadonlySet<string>;
   #writing: Promise<void> | undefined;
   #next: Promise<void> | undefined;

@@ -89,7 +89,7 @@ export async function startDlq(
           if (state === 'kept') log.info('there is room on the disk again; the ballast is back');
           else
             log.error(
-              'others have filled the disk; the ballast was given up, so that what is done with can be removed',
+              'others have filled the disk; the ballast was given up, so that what is acknowledged can be removed',
             );
         },
         fault: (error) =>

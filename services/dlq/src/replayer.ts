@@ -25,7 +25,7 @@ export interface ReplayerDeps {
   poisonAfter: number;
   log: Logger;
   metrics: Metrics;
-  /** Something on disk is done with. */
+  /** Something on disk is acknowledged. */
   changed(): void;
   now(): number;
 }
@@ -70,7 +70,7 @@ const OUTCOMES_KEPT_MAX = 1_000;
 
 /**
  * Brings batches from the disk back into the replay queues: oldest first within a class, 5:3:1 between them, under the
- * governor's rate, while the breaker lets anything through. A record is done with when the upstream has taken it.
+ * governor's rate, while the breaker lets anything through. A record is acknowledged when the upstream has taken it.
  */
 export class Replayer {
   readonly #d: ReplayerDeps;
@@ -180,7 +180,7 @@ export class Replayer {
   }
 
   /**
-   * Gives up everything in some areas but what is on its way to the upstream, which will be delivered, or comes back.
+   * Gives up everything in some areas but what is in flight to the upstream, which will be delivered, or comes back.
    * @returns items given up, and items on their way
    */
   purge(areas: readonly Area[]): Promise<{ items: number; heldItems: number }> {
@@ -483,7 +483,7 @@ export class Replayer {
   }
 
   /**
-   * Writes down what is done with, and only then lets Redis forget it: a kill at any time replays nothing that was
+   * Writes down what is acknowledged, and only then lets Redis forget it: a kill at any time replays nothing that was
    * delivered, and books nothing twice.
    */
   async checkpoint(): Promise<void> {

@@ -9,7 +9,7 @@ const DECREASE = 0.7;
 const DECREASE_EVERY_MS = 200;
 
 /**
- * How many requests may be under way: additive increase, multiplicative decrease. It grows by one for each window of
+ * How many requests may be in flight: additive increase, multiplicative decrease. It grows by one for each window of
  * good answers while the limit is what holds requests back, and falls by 30 % when the upstream says 429 or 503, is
  * lost, or answers much slower than it can. (Jacobson, 1988; TCP's AIMD with a delay signal.)
  */

@@ -23,7 +23,7 @@ describe('how large a request may be', () => {
     expect(destination.maxBytes(0)).toBe(350_000);
   });
 
-  it('only falls while refusals come, in whatever order those of requests under way at once arrive', () => {
+  it('only falls while refusals come, in whatever order those of requests in flight at once arrive', () => {
     const destination = new Destination(undefined);
     destination.tooLarge(100_000, 0);
     destination.tooLarge(1_000_000, 1);

@@ -125,12 +125,12 @@ export class Exporter {
     deps.lane?.open(this.#taker);
   }
 
-  /** Requests that may be under way now, of the signal that may have fewest. */
+  /** Requests that may be in flight now, of the signal that may have fewest. */
   get concurrency(): number {
     return Math.min(...Object.values(this.#limits).map(({ current }) => current));
   }
 
-  /** Requests under way, what was sent so far, and the last answer that was not a success. */
+  /** Requests in flight, what was sent so far, and the last answer that was not a success. */
   get state(): Pick<ExporterStatus, 'inflight' | 'concurrency' | 'sent' | 'lastProblem'> {
     return {
       inflight: this.#inflight,
@@ -145,7 +145,7 @@ export class Exporter {
     return this.#trouble;
   }
 
-  /** Stops taking jobs and waits for requests under way; what is left in Redis is another exporter's, or the next start's. */
+  /** Stops taking jobs and waits for requests in flight; what is left in Redis is another exporter's, or the next start's. */
   async stop(timeoutMs: number): Promise<void> {
     await this.#taker.close(timeoutMs);
     await this.#deps.upstream.close();

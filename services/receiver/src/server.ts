@@ -101,7 +101,7 @@ export class Receiver {
     this.#tokens = tokens;
   }
 
-  /** Takes no new requests, answers those under way, and cuts what has not ended after `timeoutMs`. */
+  /** Takes no new requests, answers those in flight, and cuts what has not ended after `timeoutMs`. */
   async stop(timeoutMs: number): Promise<void> {
     this.#stopping = true;
     const cut = setTimeout(() => this.#app.server.closeAllConnections(), timeoutMs);

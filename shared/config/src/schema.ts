@@ -517,7 +517,7 @@ export const schema = section('NRDOT+', {
     tls: serverTls('the admin address'),
     shutdown_timeout: duration(
       '20s',
-      'How long the services of a process may take, all together, to finish what is under way.',
+      'How long the services of a process may take, all together, to finish what is in flight.',
     ),
   }),
 });

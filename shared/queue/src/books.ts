@@ -4,7 +4,7 @@ import { CLASSES } from './priority-class.ts';
 
 /** Items on the dlq's disk. */
 export interface DiskItems {
-  /** Waiting for replay, those under way included. */
+  /** Waiting for replay, those in flight included. */
   waiting: number;
   /** Of those: taken by the dlq while Redis was away, so not yet booked as accepted. */
   unbooked: number;

@@ -88,7 +88,7 @@ export function connect(target: RedisTarget, options: ConnectOptions): RedisConn
     ...(options.kind === 'producer'
       ? {
           enableOfflineQueue: false,
-          // What is under way fails with its connection, and nothing goes out on one that is about to be given up.
+          // What is in flight fails with its connection, and nothing goes out on one that is about to be given up.
           maxRetriesPerRequest: 0,
           autoResendUnfulfilledCommands: false,
           commandTimeout: options.commandTimeoutMs + GIVEN_UP_FIRST_MS,

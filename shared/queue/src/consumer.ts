@@ -11,7 +11,7 @@ export class RetryLater extends Error {
 
 /** Takes the jobs of a queue, one way or another. */
 export interface Consumer {
-  /** Stops taking jobs and waits for those under way, at most `timeoutMs`; what is left is taken up by others. */
+  /** Stops taking jobs and waits for those in flight, at most `timeoutMs`; what is left is taken up by others. */
   close(timeoutMs: number): Promise<void>;
   /** Stops taking jobs without waiting. */
   pause(): Promise<void>;

@@ -106,7 +106,7 @@ export class RedisLink {
     return !this.notReady();
   }
 
-  /** Closes the connection; what is under way fails. */
+  /** Closes the connection; what is in flight fails. */
   close(): void {
     this.#closed = true;
     for (const timer of this.#timers) clearInterval(timer);

@@ -106,7 +106,7 @@ export interface ExporterStatus {
   /** Host of the upstream, without path, user or headers. */
   upstream: string;
   inflight: number;
-  /** Requests that may be under way now. */
+  /** Requests that may be in flight now. */
   concurrency: number;
   retries: number;
   /** Requests as they left, tries in vain among them; absent in what an older process says. */
@@ -143,7 +143,7 @@ export interface DlqStatus {
     DlqArea,
     { items: number; waitingBytes: number; diskBytes: number; segments: number; oldestReceivedAt: number }
   >;
-  /** Oldest first within an area, at most `SEGMENTS_MAX`; `done` is the share of its records that is done with. */
+  /** Oldest first within an area, at most `SEGMENTS_MAX`; `done` is the share of its records that is acknowledged. */
   segments: {
     area: DlqArea;
     sequence: number;

@@ -15,7 +15,7 @@ export interface TakeOptions {
   store: Store;
   /** Of each signal. */
   concurrency: number;
-  /** Payload bytes of all jobs under way; one of each signal passes alone rather than never. */
+  /** Payload bytes of all jobs in flight; one of each signal passes alone rather than never. */
   maxBytes: number;
   /** Rung when there may be a job; without it a blocking read on a connection of its own tells. */
   bell?: Bell | undefined;
@@ -65,7 +65,7 @@ export class Taker implements Consumer, PlaceKeeper {
   readonly #done: Promise<void>;
   readonly #concurrency: Record<Signal, number>;
   #bytes = 0;
-  /** What is under way, or has a place kept while it is on its way into Redis, by signal. */
+  /** What is in flight, or has a place kept while it is on its way into Redis, by signal. */
   readonly #under: Record<Signal, { jobs: number; bytes: number }>;
   #paused = false;
   #closing = false;

@@ -1,7 +1,7 @@
 /** Half-open ranges of record numbers, flat: [from, to, from, to, …], ascending and not touching. */
 export type Ranges = number[];
 
-/** Which records of a segment are done with. Records are mostly acknowledged in order: few ranges say it all. */
+/** Which records of a segment are acknowledged. Records are mostly acknowledged in order: few ranges say it all. */
 export class Acked {
   #ranges: Ranges;
   #count: number;

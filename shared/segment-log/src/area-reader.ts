@@ -70,7 +70,7 @@ export class AreaReader {
     }
   }
 
-  /** Goes back to the first record that is not done with. */
+  /** Goes back to the first record that is not acknowledged. */
   async rewind(): Promise<void> {
     await this.close();
     this.#readUpTo = 0;
@@ -81,7 +81,7 @@ export class AreaReader {
     if (this.isAt(segment)) await this.close();
   }
 
-  /** Goes on behind a segment, all of whose records are done with. */
+  /** Goes on behind a segment, all of whose records are acknowledged. */
   async pass(segment: Segment): Promise<void> {
     if (!this.isAt(segment)) return;
     await this.close();

@@ -71,7 +71,7 @@ export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea
   for (const { sequence, records, items, ranges, ackedItems } of remembered.values()) {
     inventory.isChanged = true;
     const missing = records - new Acked(ranges).count;
-    if (missing <= 0) continue; // it was done with, and the crash came before that was forgotten
+    if (missing <= 0) continue; // it was acknowledged, and the crash came before that was forgotten
     inventory.lost(
       join(dir, segmentName(sequence, false)),
       'the file is missing',
@@ -91,7 +91,7 @@ async function segmentFiles(fs: FileSystem, dir: string) {
 }
 
 /**
- * Somebody put the file where it is. Its records come from where they belong, or were done with; a segment that is missing from there
+ * Somebody put the file where it is. Its records come from where they belong, or were acknowledged; a segment that is missing from there
  * and still owed is read wherever it is.
  * @returns what it is a copy of; undefined when it may be the only one
  */
@@ -102,7 +102,7 @@ async function originalOf(fs: FileSystem, root: string, identity: Identity): Pro
   const known = await readCheckpoint(fs, join(root, area));
   if (!known || known === 'damaged') return undefined;
   const isDone = sequence < known.nextSequence && !known.segments.some((each) => each.sequence === sequence);
-  return isDone ? `it is a copy of ${name}, which is done with` : undefined;
+  return isDone ? `it is a copy of ${name}, which is acknowledged` : undefined;
 }
 
 async function trustedCheckpoint(deps: AreaRecoveryDeps): Promise<Checkpoint | undefined> {

@@ -32,7 +32,7 @@ export interface AreaOptions {
   now(): number;
 }
 
-/** A segment whose records are all done with is given this long before it goes: appends may still come. */
+/** A segment whose records are all acknowledged is given this long before it goes: appends may still come. */
 const IDLE_MS = 1_000;
 
 /** The segments of one class, or those of rejected batches: written at the end, read from the beginning. */
@@ -132,12 +132,12 @@ export class AreaLog {
     return this.#alone(() => this.#reader.read());
   }
 
-  /** Goes back to the first record that is not done with. */
+  /** Goes back to the first record that is not acknowledged. */
   rewind(): Promise<void> {
     return this.#alone(() => this.#reader.rewind());
   }
 
-  /** A record is done with. Its segment goes when all of its records are. */
+  /** A record is acknowledged. Its segment goes when all of its records are. */
   ack({ sequence, index, items }: Position): void {
     const segment = this.#inventory.bySequence(sequence);
     segment?.held.delete(index);
@@ -152,7 +152,7 @@ export class AreaLog {
   }
 
   /**
-   * Every record that can be read, done with or not, oldest first; changes nothing. Segments without a batch received
+   * Every record that can be read, acknowledged or not, oldest first; changes nothing. Segments without a batch received
    * in a time are not read, nor those that could not be read since the log was opened.
    * @throws when a file can't be read now: who lists or exports is not to believe that this was all
    */
@@ -193,7 +193,7 @@ export class AreaLog {
     const toSeal: Segment[] = [];
     for (const segment of [...this.segments]) {
       if (segment === this.#writer.segment || segment.state === 'open' || segment.isUnread) continue;
-      // While it is being replayed it is not dropped: what is under way would be counted twice.
+      // While it is being replayed it is not dropped: what is in flight would be counted twice.
       if (this.#isExpired(segment) && segment.held.size === 0) await this.drop(segment, 'retention');
       else if (segment.acked.count >= segment.records && !this.#reader.isWithin(segment))
         await this.#remove(segment);
@@ -217,19 +217,19 @@ export class AreaLog {
     return this.#verifier.verifyAll();
   }
 
-  /** When it resolves, what was done with before is written down. */
+  /** When it resolves, what was acknowledged before is written down. */
   checkpointIfChanged(): Promise<void> {
     return this.#checkpoints.writeIfChanged();
   }
 
-  /** Writes down what is done with. */
+  /** Writes down what is acknowledged. */
   checkpoint(): Promise<void> {
     return this.#checkpoints.write();
   }
 
   /**
    * Gives a segment up, but for those of its records that were given out: they may be delivered yet, and the segment
-   * goes when they are done with.
+   * goes when they are acknowledged.
    * @returns items given up
    */
   async drop(segment: Segment, reason: DropReason): Promise<number> {
@@ -247,7 +247,7 @@ export class AreaLog {
       if (items > 0) this.#o.events.dropped(this.#o.area, items, reason);
       for (let index = 0; index < records; index++) if (!held.has(index)) segment.acked.add(index);
       segment.ackedItems += items;
-      // One write says that they are done with and that they are written off: a crash leaves both or neither.
+      // One write says that they are acknowledged and that they are written off: a crash leaves both or neither.
       this.#inventory.writeOff(reason, items);
       await this.checkpoint();
       // What was given back meanwhile is held no more, and is to be read again.
@@ -346,7 +346,7 @@ export class AreaLog {
     await this.#alone(async () => {
       if (!this.#inventory.has(segment)) return;
       await this.#reader.pass(segment);
-      // First it is written that all of it is done with: a crash in between replays nothing.
+      // First it is written that all of it is acknowledged: a crash in between replays nothing.
       await this.checkpoint();
       await this.#discard(segment);
     });
@@ -369,7 +369,7 @@ export class AreaLog {
         await fs.syncDir(dir);
       }
     } catch (error) {
-      // Someone else took it away: what it held is done with.
+      // Someone else took it away: what it held is acknowledged.
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
     this.#inventory.forget(segment);

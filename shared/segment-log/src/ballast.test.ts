@@ -36,7 +36,7 @@ describe('the ballast', () => {
     await log.close();
   });
 
-  it('lets what is done with be removed from a disk that others have filled to the last byte', async () => {
+  it('lets what is acknowledged be removed from a disk that others have filled to the last byte', async () => {
     const { disk, log, told, used, turn } = await laidDown();
     const found = await readAll(log, 'normal');
     for (const { position } of found) log.ack(position);

@@ -18,7 +18,7 @@ export interface BallastOptions {
 }
 
 /**
- * A file that only takes up room. To remove what is done with, it is written down first that it is done with, and a disk
+ * A file that only takes up room. To remove what is acknowledged, it is written down first that it is acknowledged, and a disk
  * that others have filled to the last byte takes not even that: then this file goes.
  */
 export class Ballast {

@@ -36,7 +36,7 @@ export class CheckpointKeeper {
     this.#nextSequence = nextSequence;
   }
 
-  /** When it resolves, what was done with before is written down: by this call, or by one that was under way. */
+  /** When it resolves, what was acknowledged before is written down: by this call, or by one that was under way. */
   async writeIfChanged(): Promise<void> {
     await this.#writing;
     const { isChanged, segments } = this.#inventory;
@@ -44,7 +44,7 @@ export class CheckpointKeeper {
     if (isChanged || isBehind) await this.write();
   }
 
-  /** Writes down what is done with. */
+  /** Writes down what is acknowledged. */
   write(): Promise<void> {
     const done = this.#writing.then(() => this.#write());
     this.#writing = done.catch(() => {});

@@ -73,7 +73,7 @@ describe('the checkpoint', () => {
     await log.close();
   });
 
-  it('says that a segment is done with before the segment goes, wherever power is cut', async () => {
+  it('says that a segment is acknowledged before the segment goes, wherever power is cut', async () => {
     for (let cut = 0; cut < 30; cut++) {
       for (let seed = 0; seed < 8; seed++) {
         const disk = new SimulatedDisk(seeded(seed));

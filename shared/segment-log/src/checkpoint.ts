@@ -9,7 +9,7 @@ import type { FileSystem } from './file-system.ts';
 export interface Checkpoint {
   /** No segment had this number yet. */
   nextSequence: number;
-  /** What each segment held, and which of its records are done with. */
+  /** What each segment held, and which of its records are acknowledged. */
   segments: RememberedSegment[];
   /** Absent in those of older versions, as is `ranMs`. */
   writtenOff?: WriteOffs;

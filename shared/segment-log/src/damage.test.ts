@@ -5,7 +5,7 @@ import { SimulatedDisk } from '../test/simulated-disk.ts';
 import { SegmentLog, type SegmentLogOptions } from './index.ts';
 
 describe('the segment log, damaged', () => {
-  /** 12 records of one item in four sealed segments and one open, the first three records done with. */
+  /** 12 records of one item in four sealed segments and one open, the first three records acknowledged. */
   async function laidDown(): Promise<{ disk: SimulatedDisk; o: SegmentLogOptions; told: Told }> {
     const disk = new SimulatedDisk(seeded(5));
     const { o, told } = options(disk, { segmentBytes: 1_700 });
@@ -33,7 +33,7 @@ describe('the segment log, damaged', () => {
     return at;
   };
 
-  /** What is damaged → how many of the 12 records, and of the 9 not done with, must come back; and items known lost. */
+  /** What is damaged → how many of the 12 records, and of the 9 not acknowledged, must come back; and items known lost. */
   const ROWS: [
     string,
     (disk: SimulatedDisk) => void,
@@ -156,14 +156,14 @@ describe('the segment log, damaged', () => {
     });
   }
 
-  it.each(['there', 'done with'] as const)(
+  it.each(['there', 'acknowledged'] as const)(
     'does not read the copy of a segment in another directory, while the segment is %s',
     async (original) => {
       const { disk, o, told } = await laidDown();
       const file = path(disk, 1);
       const copy = '/dlq/high/0000000000000007.seg';
       const bytes = Buffer.from(disk.bytes(file));
-      if (original === 'done with') {
+      if (original === 'acknowledged') {
         const log = await SegmentLog.open(o);
         for (const { position } of await readAll(log, 'normal')) log.ack(position);
         await log.maintain();
@@ -177,7 +177,7 @@ describe('the segment log, damaged', () => {
       expect(new Set(back).size).toBe(back.length);
       expect(disk.paths()).not.toContain(copy);
       expect(disk.paths().filter((p) => p.startsWith('/dlq/quarantine/high-'))).toHaveLength(2); // and its report
-      const place = original === 'there' ? 'in its place' : 'done with';
+      const place = original === 'there' ? 'in its place' : 'acknowledged';
       expect(told.corrupted).toContainEqual({
         ...{ file: copy, records: 0, items: 0 },
         reason: expect.stringMatching(`it is a copy of segment \\d+ of normal, which is ${place}`),

@@ -45,7 +45,7 @@ export interface LogEvents {
    * change. They only grow, but for those of a checkpoint that was damaged, which begin at 0 again.
    */
   writtenOff(area: Area, totals: Readonly<WriteOffs>): void;
-  /** The disk was full, and the ballast went so that what is done with can go; or it is there again. */
+  /** The disk was full, and the ballast went so that what is acknowledged can go; or it is there again. */
   ballast(state: 'given_up' | 'kept'): void;
   fault(error: SegmentLogError): void;
 }

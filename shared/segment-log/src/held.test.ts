@@ -7,7 +7,7 @@ const dropped = (told: { dropped: { items: number }[] }) =>
   told.dropped.reduce((sum, { items }) => sum + items, 0);
 
 describe('what was read and may be delivered yet', () => {
-  it('is not purged: it is done with when it was delivered, and comes again when it was not', async () => {
+  it('is not purged: it is acknowledged when it was delivered, and comes again when it was not', async () => {
     const disk = new SimulatedDisk(seeded(1));
     let clock = 2_000;
     const { o, told } = options(disk, { segmentBytes: 600, now: () => clock });

@@ -82,7 +82,7 @@ export class Inventory {
     return this.#unreadable.has(segment.sequence);
   }
 
-  /** A segment's file is gone: what was not done with is lost. */
+  /** A segment's file is gone: what was not acknowledged is lost. */
   missing(segment: Segment): void {
     if (!this.has(segment)) return;
     const records = segment.records - segment.acked.count;

@@ -215,7 +215,7 @@ class Follower {
     await this.open();
   }
 
-  /** Everything owed comes, once and in order; and when it is done with nothing is left but what was damaged. */
+  /** Everything owed comes, once and in order; and when it is acknowledged nothing is left but what was damaged. */
   async finish(): Promise<void> {
     const log = this.#log;
     for (const a of AREAS) {

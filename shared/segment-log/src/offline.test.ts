@@ -21,7 +21,7 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
 }
 
 describe('a directory that no log has open', () => {
-  it('gives its records, and which are done with', async () => {
+  it('gives its records, and which are acknowledged', async () => {
     const disk = await laidDown();
     const before = disk.paths().map((path) => disk.bytes(path).toString('base64'));
     const found = await all(readDirectory(disk.fileSystem(), '/dlq'));

@@ -21,7 +21,7 @@ export interface DirectoryEntry extends StoredEntry {
   area: Area;
   file: string;
   sequence: number;
-  /** The checkpoint says that it is done with. */
+  /** The checkpoint says that it is acknowledged. */
   acked: boolean;
 }
 
@@ -33,7 +33,7 @@ export interface SegmentReport {
   state: 'open' | 'sealed' | 'damaged';
   /** Empty when nothing is wrong. */
   damage: string[];
-  /** That can be read, and how many of them are done with. */
+  /** That can be read, and how many of them are acknowledged. */
   records: number;
   items: number;
   ackedRecords: number;

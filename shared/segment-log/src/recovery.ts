@@ -158,7 +158,7 @@ async function recoverByBlocks(found: {
     segment.records = Math.max(records, header?.seal?.records ?? 0);
     segment.items = Math.max(items, header?.seal?.items ?? 0);
   }
-  // What is done with is known by number. When it can't be told whether these are the numbers of this very segment,
+  // What is acknowledged is known by number. When it can't be told whether these are the numbers of this very segment,
   // its records come again rather than never; when none can be read, only how many were lost is left to say.
   if (ours) acknowledge(segment, remembered);
   if (ours || blocks === 0) remember(segment, remembered);

@@ -24,7 +24,7 @@ export interface SegmentLogOptions {
   rejectedCapacityBytes?: number;
   /** Kept free on the disk. */
   reserveBytes: number;
-  /** Size of a file that goes when others have filled the disk, so that what is done with can go. Default: none. */
+  /** Size of a file that goes when others have filled the disk, so that what is acknowledged can go. Default: none. */
   ballastBytes?: number;
   whenFull: 'refuse' | 'drop_oldest';
   retentionMs: number;
@@ -37,14 +37,14 @@ export interface SegmentLogOptions {
 
 export interface AreaStats {
   segments: number;
-  /** Not done with yet. */
+  /** Not acknowledged yet. */
   records: number;
   items: number;
   /** Of the files. */
   diskBytes: number;
-  /** Records before compression, those done with included. */
+  /** Records before compression, those acknowledged included. */
   rawBytes: number;
-  /** About how much of it is not done with yet. */
+  /** About how much of it is not acknowledged yet. */
   waitingBytes: number;
   /** Unix ms; 0 when there is nothing. */
   oldestReceivedAt: number;
@@ -167,26 +167,26 @@ export class SegmentLog {
     return this.#areas[area].seal();
   }
 
-  /** Lets an area be read again from its first record that is not done with. */
+  /** Lets an area be read again from its first record that is not acknowledged. */
   rewind(area: Area): Promise<void> {
     return this.#areas[area].rewind();
   }
 
   /**
-   * Every record of an area that can be read, done with or not, oldest first; changes nothing. Segments without a batch
+   * Every record of an area that can be read, acknowledged or not, oldest first; changes nothing. Segments without a batch
    * received in the period are not read; of the others all records come.
    */
   scan(area: Area, period?: Period): AsyncGenerator<Entry & { acked: boolean }> {
     return this.#areas[area].scan(period);
   }
 
-  /** A record is done with; it is written down with the next checkpoint. */
+  /** A record is acknowledged; it is written down with the next checkpoint. */
   ack(position: Position): void {
     this.#areas[position.area].ack(position);
   }
 
   /**
-   * A record that was read is not on its way any more and not done with: it may be dropped, and comes again after a
+   * A record that was read is not on its way any more and not acknowledged: it may be dropped, and comes again after a
    * `rewind`. What was read and neither acknowledged nor released is never dropped, as it may be delivered yet.
    */
   release(position: Position): void {
@@ -253,7 +253,7 @@ export class SegmentLog {
       for await (const segment of this.#areas[area].verify()) yield this.#info(area, segment);
   }
 
-  /** Writes down what is done with, where that has changed. When it resolves, no acknowledged record will be read again. */
+  /** Writes down what is acknowledged, where that has changed. When it resolves, no acknowledged record will be read again. */
   async checkpoint(): Promise<void> {
     for (const area of AREAS) await this.#areas[area].checkpointIfChanged();
   }

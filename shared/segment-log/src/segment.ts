@@ -23,7 +23,7 @@ export interface Segment {
   end: number;
   acked: Acked;
   ackedItems: number;
-  /** Records that were given out and are neither done with nor back, with their items: they may be delivered yet. */
+  /** Records that were given out and are neither acknowledged nor back, with their items: they may be delivered yet. */
   held: Map<number, number>;
   /** By the running clock: when its last record was written. */
   writtenAtMs: number;
@@ -79,7 +79,7 @@ export interface Cursor {
   file: File;
   at: number;
   entries: BlockEntry[];
-  /** Records given out or known to be done with, and their items. */
+  /** Records given out or known to be acknowledged, and their items. */
   seen: Acked;
   seenItems: number;
 }

@@ -56,7 +56,7 @@ export class Verifier {
       segment.verified = found.equals(segment.sha256!);
       if (!segment.verified) inventory.damage(segment, 'its content is not what its SHA-256 says');
     } catch (error) {
-      // Anything else passes, and is checked again; a file that is missing was done with, or reading will say so.
+      // Anything else passes, and is checked again; a file that is missing was acknowledged, or reading will say so.
       if (isDamage(error)) inventory.damage(segment, unreadable(error));
     }
   }

@@ -36,7 +36,7 @@ export interface RunningService {
   notice?(): string | undefined;
   /** Whether Redis could be used at some time since it was started. */
   reached?(): boolean;
-  /** Ends in order: takes nothing new, finishes what is under way for at most `timeoutMs`, frees what it holds. */
+  /** Ends in order: takes nothing new, finishes what is in flight for at most `timeoutMs`, frees what it holds. */
   stop(timeoutMs: number): Promise<void>;
 }
 

@@ -327,7 +327,7 @@ export const CATALOGUE = {
     [],
     HOP_SECONDS,
   ),
-  exporterInflight: gauge('exporter', 'exporter_inflight', 'Requests to the upstream under way.', []),
+  exporterInflight: gauge('exporter', 'exporter_inflight', 'Requests to the upstream in flight.', []),
   exporterInflightBytes: gauge(
     'exporter',
     'exporter_inflight_bytes',
@@ -337,7 +337,7 @@ export const CATALOGUE = {
   exporterConcurrency: gauge(
     'exporter',
     'exporter_concurrency',
-    'Requests that may be under way now; it adapts to the upstream.',
+    'Requests that may be in flight now; it adapts to the upstream.',
     [],
   ),
   exporterWaitSeconds: histogram(

@@ -5,7 +5,7 @@ import { complaint, judge } from './oracle.ts';
 import { waitUntil } from './wait-until.ts';
 
 describe('a generator that is told to finish', () => {
-  it('waits for the answers of what is under way, so that the fate of every item is known', async () => {
+  it('waits for the answers of what is in flight, so that the fate of every item is known', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour: { latencyMs: 50 } });
     try {
       const finish = new AbortController();
@@ -13,7 +13,7 @@ describe('a generator that is told to finish', () => {
         { endpoint: mock.url, rate: 0, batchSize: 10, connections: 4 },
         { finish: finish.signal },
       );
-      await waitUntil(() => mock.stats().requests > 4, { what: 'requests are under way' });
+      await waitUntil(() => mock.stats().requests > 4, { what: 'requests are in flight' });
       finish.abort();
       const report = await load;
       expect(report.unknownItems).toBe(0);

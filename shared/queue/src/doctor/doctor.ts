@@ -21,10 +21,10 @@ const JOBS_MAX = 200_000;
 const MENDED_MAX = 10_000;
 const EXAMPLES = 5;
 const SCAN_COUNT = 1_000;
-/** What is on its way is somewhere else at the second look. */
+/** What is in flight is somewhere else at the second look. */
 const SECOND_LOOK_MS = 2_000;
 const COUNTS = 5;
-/** A batch that was on its way when its dlq or exporter was killed is in two places until its lock runs out. */
+/** A batch that was in flight when its dlq or exporter was killed is in two places until its lock runs out. */
 const BOOKS_SETTLE_MS = 12_000;
 const BOOKS_WAIT_MS = 40_000;
 const BOOKS_LOOKS = 5;

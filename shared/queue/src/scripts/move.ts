@@ -42,7 +42,7 @@ for _, s in ipairs(signals) do
   for _, what in ipairs({ 'waiting:', 'out:', 'bytes:' }) do fields[#fields+1] = what .. s end
 end
 local told = rcall('HMGET', prefix .. ':signals', unpack(fields))
--- Counted wrong, nobody would look there: so it is looked at when nothing is on its way, too.
+-- Counted wrong, nobody would look there: so it is looked at when nothing is in flight, too.
 local asides, found_aside = tonumber(told[1]) or 0, 0
 local looks_aside = asides ~= 0 or outstanding == 0
 local groups = {
