@@ -1,5 +1,7 @@
 /** The configuration of a running pipeline: each live option by itself, and nothing half-applied. */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { options } from '@nrdot/config';
 import { startMockUpstream, temporaryDirectory, waitUntil } from '@nrdot/testbed';
@@ -9,19 +11,30 @@ import { type Running, startOne } from '../kit.ts';
 let dir: ReturnType<typeof temporaryDirectory>;
 let mock: Awaited<ReturnType<typeof startMockUpstream>>;
 let running: Running;
+/** Takes the own metrics of the process, and remembers their key. */
+let ownKey: unknown;
+const own = createServer((request, response) => {
+  ownKey = request.headers['api-key'];
+  request.resume().on('end', () => response.writeHead(200).end());
+});
 beforeAll(async () => {
   dir = temporaryDirectory();
   mock = await startMockUpstream({ listen: '127.0.0.1:0' });
+  await new Promise<void>((resolve) => own.listen(0, '127.0.0.1', resolve));
+  const { port } = own.address() as AddressInfo;
   running = await startOne(dir.path, mock, {
     log: { level: 'warn', format: 'json' },
     exporter: { headers: { 'api-key': 'first-secret' } },
     priority: { rules: [] },
     limiter: { daily_keys: 1_000 },
+    telemetry: { otlp: { endpoint: `http://127.0.0.1:${port}`, interval: '1s' } },
   });
 });
 afterAll(async () => {
   await running?.[Symbol.asyncDispose]();
   await mock.close();
+  own.closeAllConnections();
+  own.close();
   dir[Symbol.dispose]();
 });
 
@@ -155,6 +168,10 @@ const LIVE: Record<string, [value: unknown, shown: () => Promise<unknown>]> = {
       await arrivesAs('normal');
       mock.set({ requireHeaders: {} });
     },
+  ],
+  'telemetry.otlp.headers': [
+    { 'api-key': 'own-secret' },
+    () => waitUntil(() => ownKey === 'own-secret', { what: 'own metrics come with the new key' }),
   ],
   'dlq.replay_rate': [
     '1MiB',
