@@ -40,6 +40,7 @@ const RUN: readonly (readonly [RegExp, string])[] = [
   [/^docker(-compose| compose| build| run)/, 'make test-docker'],
   [/^openssl /, 'tests/integration/tls.test.ts makes its certificates so'],
   [/^helm (lint|template) /, 'tests/docs/chart.test.ts'],
+  [/^(node infra\/debian\/build\.ts|apt-get install|systemctl|journalctl) /, 'tests/docker/debian.test.ts'],
 ];
 const CLUSTER = '<!-- needs a cluster -->';
 

@@ -42,6 +42,8 @@ const SYSCTLS = [
   'kernel/keys/root_maxbytes',
 ];
 
+const WITHIN = ['nsenter', `--net=/run/netns/${NAMESPACE}`, '--'];
+
 const file = (name: string) => join(STATE, name);
 const kubectl = (args: readonly string[], input?: string) =>
   run([join(BIN, 'kubectl'), '--kubeconfig', KUBECONFIG, ...args], input === undefined ? {} : { input });
@@ -103,11 +105,6 @@ export async function startNode(): Promise<void> {
   await programImage('coredns');
   startKubelet();
   begin('proxy', 'kube-proxy', ['--config', file('proxy.yaml')]);
-  begin('policies', 'kube-router', [
-    ...['--run-firewall=true', '--run-router=false', '--run-service-proxy=false', '--run-loadbalancer=false'],
-    ...['--kubeconfig', KUBECONFIG, '--hostname-override', NAME, '--service-cluster-ip-range', SERVICES],
-    ...['--metrics-port', '0'],
-  ]);
   await waitUntil(() => kubectl(['get', 'serviceaccount', 'default']), {
     what: 'there is a service account',
     timeoutMs: 30_000,
@@ -117,6 +114,17 @@ export async function startNode(): Promise<void> {
   await waitUntil(() => kubectl(['get', 'node', NAME]), {
     what: 'the node is known',
     timeoutMs: 60_000,
+    everyMs: 300,
+  });
+  // It ends at once where the node is not known yet.
+  begin('policies', 'kube-router', [
+    ...['--run-firewall=true', '--run-router=false', '--run-service-proxy=false', '--run-loadbalancer=false'],
+    ...['--kubeconfig', KUBECONFIG, '--hostname-override', NAME, '--service-cluster-ip-range', SERVICES],
+    ...['--metrics-port', '0'],
+  ]);
+  await waitUntil(() => run([...WITHIN, 'iptables', '-S', 'KUBE-ROUTER-FORWARD']), {
+    what: 'policies are enforced',
+    timeoutMs: 30_000,
     everyMs: 300,
   });
   await kubectl(['wait', '--for=condition=Ready', `node/${NAME}`, '--timeout=90s']);

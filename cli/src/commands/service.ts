@@ -2,6 +2,7 @@ import { endSoon, formatAddress, LiveConfig, untilSignal } from '@nrdot/service'
 import { type ConfigFlags, configSource } from '../config-flags.ts';
 import { loggerOf, type Pipeline, startPipeline } from '../pipeline.ts';
 import type { ServiceName } from '../pipeline-services.ts';
+import { tellServiceManager } from '../service-manager.ts';
 import { stoppedText } from '../stopped.ts';
 
 /** `nrdot receiver`, `scheduler`, `exporter`, `dlq`: one service in this process, against a Redis that is there. */
@@ -13,6 +14,7 @@ export async function service(name: ServiceName, flags: ConfigFlags): Promise<vo
   const asked = untilSignal(log, () => pipeline?.reload());
   pipeline = await startPipeline(live, [name], log);
   log.info({ service: name, admin: formatAddress(pipeline.admin) }, 'started');
+  tellServiceManager(log);
   const signal = await asked;
   log.info({ service: name, signal }, 'draining');
   const stopped = await pipeline.stop(config.admin.shutdownTimeoutMs);

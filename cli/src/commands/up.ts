@@ -10,6 +10,7 @@ import { loggerOf, type Pipeline, type Stopped, startPipeline } from '../pipelin
 import { SERVICES } from '../pipeline-services.ts';
 import { PrivateRedis } from '../private-redis.ts';
 import { type Running, runningText } from '../running.ts';
+import { tellServiceManager } from '../service-manager.ts';
 import { startError } from '../start-error.ts';
 import { stoppedText } from '../stopped.ts';
 import { VERSION } from '../version.ts';
@@ -114,6 +115,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
     waitsFor: pipeline.waitsFor(),
   };
   say(running, runningText(running));
+  tellServiceManager(log);
   const signal = await asked;
   say(
     { event: 'stopping', signal, withinMs: config.admin.shutdownTimeoutMs },
