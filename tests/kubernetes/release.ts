@@ -250,8 +250,8 @@ export class Load {
     });
   }
 
-  /** Ends it, waits until the pipeline is quiet, and compares by ids what was acknowledged with what has arrived. */
-  async end(): Promise<Judgement & { report: Report; dropped: number }> {
+  /** Ends it. @returns what became of its items, as it saw it */
+  async stop(): Promise<Report> {
     const release = this.#release;
     await release.kubectl('exec', this.#pod, '--', 'bash', '-c', 'kill -INT 1');
     await waitUntil(async () => /Succeeded|Failed/.test((await release.get('pod', this.#pod)).status.phase), {
@@ -262,7 +262,12 @@ export class Load {
     const log = await release.kubectl('logs', this.#pod);
     // Its report stands among the lines of progress, which are on the other stream.
     const from = log.indexOf('\n{\n') + 1;
-    const report = JSON.parse(log.slice(from, log.indexOf('\n}\n', from) + 2)) as Report;
+    return JSON.parse(log.slice(from, log.indexOf('\n}\n', from) + 2)) as Report;
+  }
+
+  /** Waits until the pipeline is quiet, and compares by ids what was acknowledged with what has arrived. */
+  async judge(report: Report): Promise<Judgement & { dropped: number }> {
+    const release = this.#release;
     const { dropped } = await release.quiet();
     const set = (ranges: number[]) => SequenceSet.fromFlat(ranges);
     const obligations = {
@@ -271,12 +276,13 @@ export class Load {
       refused: set(report.refused),
       unknown: set(report.unknown),
     };
-    return { ...judge(obligations, await release.received(report.run)), report, dropped };
+    return { ...judge(obligations, await release.received(report.run)), dropped };
   }
 
-  /** @throws Error that says what was acknowledged and has not arrived, or arrived and was not taken */
+  /** Ends it and judges. @throws Error that says what was acknowledged and has not arrived, or arrived and was not taken */
   async verdict(what: string): Promise<Verdict> {
-    const { report, dropped, ...judgement } = await this.end();
+    const report = await this.stop();
+    const { dropped, ...judgement } = await this.judge(report);
     const wrong = complaint(judgement);
     if (wrong) throw new Error(`${what}: ${wrong} (${dropped} dropped by the books)`);
     const verdict = {
