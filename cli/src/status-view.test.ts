@@ -29,6 +29,25 @@ const BARE: PipelineStatus = {
 };
 
 describe('the status of a pipeline', () => {
+  it('lets no name or message that others chose speak to the terminal', () => {
+    const hostile = '\u001b[2Jred\nok         Everything flows\u009b31m';
+    const status: PipelineStatus = {
+      ...BARE,
+      findings: [{ level: 'fault', code: 'daily_keys', text: hostile, more: hostile, todo: hostile }],
+      summary: { data: hostile, lost: hostile, back: hostile },
+      limiter: {
+        ...{ keys: 1, maxKeys: 10, mode: 'enforce' },
+        daily: {
+          ...{ day: '2026-01-02', limit: 100, mode: 'observe', sum: 1 },
+          metrics: [{ metric: hostile, keys: 90 }],
+        },
+      } as unknown as NonNullable<PipelineStatus['limiter']>,
+    };
+    const lines = statusLines(status, { url: 'http://here', colour: false, columns: 100 });
+    for (const line of [...lines, statusLine(status)]) expect(line).not.toMatch(/\p{Cc}/u);
+    expect(lines.filter((line) => line.startsWith('ok '))).toEqual([]);
+  });
+
   it('says what is not known, and fits its width', () => {
     for (const columns of [72, 100, 120]) {
       const lines = statusLines(BARE, { url: 'http://here', colour: false, columns });

@@ -3,6 +3,7 @@ import { heldOf } from '@nrdot/queue/breaker-state';
 import type { Finding, PipelineStatus } from '@nrdot/scheduler';
 import { nextTryText, roomOf, withoutRepeats } from '@nrdot/scheduler/findings';
 import { countText, durationText, numberText, sizeText } from '@nrdot/telemetry';
+import { printable } from './printable.ts';
 import { bar } from './progress.ts';
 import { table } from './table.ts';
 
@@ -43,7 +44,7 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
   const paint = (code: number, text: string) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
   /** A text with its name before it, in as many lines as it needs. */
   const named = (code: number, name: string, text: string) =>
-    wrapped(text, width).map(
+    wrapped(printable(text), width).map(
       (line, i) => (i === 0 ? paint(code, name.padEnd(INDENT.length)) : INDENT) + line,
     );
   const rows = (lines: readonly string[]) =>
@@ -58,7 +59,7 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
       const { name, colour: code } = LEVELS[level];
       return [
         ...named(code, name, more ? `${text} ${more}` : text),
-        ...(todo ? wrapped(`→ ${todo}`, width).map((line) => INDENT + line) : []),
+        ...(todo ? wrapped(printable(`→ ${todo}`), width).map((line) => INDENT + line) : []),
       ];
     }),
     ...(left > 0 ? [`${INDENT}and ${left} more; --json has them all`] : []),
@@ -96,7 +97,7 @@ export function statusLine(status: PipelineStatus): string {
     `breaker ${gate?.state ?? '?'}`,
     ...(b && b.dropped > 0 ? [`dropped ${numberText(b.dropped)}`] : []),
     `difference ${b ? numberText(b.difference) : '?'}`,
-    text,
+    printable(text),
   ].join('  ');
 }
 

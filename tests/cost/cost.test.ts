@@ -17,6 +17,7 @@ async function load() {
     ...(await import('../../services/receiver/src/limiter/index.ts')),
     ...(await import('../../services/receiver/src/check/check-report.ts')),
     ...(await import('../../services/receiver/src/check/request-check.ts')),
+    ...(await import('../../services/receiver/src/check/request-fix.ts')),
     ...(await import('../../services/receiver/src/tap/sample.ts')),
     ...(await import('../../services/receiver/src/tap/redaction.ts')),
     ...(await import('../../services/exporter/src/outcome.ts')),
@@ -82,6 +83,9 @@ describe.each(shapes)('$signal: $name', ({ signal, make }) => {
 
   it("held against the backend's rules", () =>
     over(400, (body) => new product.RequestCheck(new product.CheckCounts()).request(signal, body, 0)));
+
+  it('without what the backend would prune or shorten', () =>
+    over(400, (body) => new product.RequestFix().fix(signal, body)));
 
   it('sampled for a tap', () => over(400, (body) => product.sampleOf(signal, body, undefined, 5)));
 

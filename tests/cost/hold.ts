@@ -32,9 +32,15 @@ function deps(): IngestDeps {
   };
 }
 
-async function hold(signal: Walked, wire: Buffer, encoding: ContentEncoding, format: 'protobuf' | 'json') {
+async function hold(
+  signal: Walked,
+  wire: Buffer,
+  encoding: ContentEncoding,
+  format: 'protobuf' | 'json',
+  fix = false,
+) {
   const reservation = { reserve: () => {}, look: () => {}, release: () => {} };
-  const limits = { maxBodyBytes: 64 * MIB, maxDepth: 64, invalidUtf8: 'reject_item' as const };
+  const limits = { maxBodyBytes: 64 * MIB, maxDepth: 64, invalidUtf8: 'reject_item' as const, fix };
   let longest = 0;
   let before = cpuMs();
   let isOver = false;
@@ -81,6 +87,15 @@ for (const bytes of [0.9 * MIB, 60 * MIB]) {
         'protobuf',
       ]);
     }
+  }
+}
+for (const signal of WALKED) {
+  for (const [name, make] of shapesOf(signal)) {
+    if (!/attribute|links/.test(name)) continue;
+    const bytes = signal === 'metrics' ? 0.24 * MIB : 0.9 * MIB;
+    await say(`${(bytes / MIB).toFixed(1)} MiB ${signal}, with check.fix: ${name}`, () => [
+      ...([signal, ofBytes(make, bytes), 'identity', 'protobuf', true] as const),
+    ]);
   }
 }
 /** One log record whose body is one string. */

@@ -95,6 +95,29 @@ it('a body that comes a byte at a time', async () => {
   expect((await read).equals(Buffer.alloc(chunks, 'x'))).toBe(true);
 });
 
+it('what check.fix takes out of a request: eight million links in a heap of 48 MiB', {
+  timeout: 60_000,
+}, async () => {
+  const fix = new URL('../../services/receiver/src/check/request-fix.ts', import.meta.url);
+  const name = field(5);
+  const fixed = new Worker(
+    `import(${JSON.stringify(fix.href)}).then(({ RequestFix }) => {
+       const { parentPort, workerData } = require('node:worker_threads');
+       const sizes = workerData.map((body) => new RequestFix().fix('traces', Buffer.from(body)).body.byteLength);
+       parentPort.postMessage(sizes);
+     });`,
+    {
+      eval: true,
+      workerData: [field(13), Buffer.concat([field(13), name])].map((unit) =>
+        field(1, field(2, field(2, Buffer.alloc(4 * MIB * unit.byteLength, unit)))),
+      ),
+      resourceLimits: { maxOldGenerationSizeMb: 48 },
+    },
+  );
+  const left = field(1, field(2, field(2, Buffer.alloc(4 * MIB * name.byteLength, name))));
+  expect((await once(fixed, 'message'))[0]).toEqual([6, left.byteLength]);
+});
+
 it('what is cut out of a request: two million items in a heap of 48 MiB', { timeout: 60_000 }, async () => {
   const cut = new Worker(
     `import(${JSON.stringify(import.meta.resolve('@nrdot/otlp'))}).then(({ splitRequest, walk }) => {

@@ -24,6 +24,7 @@ const attribute = (number: number, key: string, value: string) =>
   field(number, field(1, text(key)), field(2, field(1, text(value))));
 const POINT_ATTRIBUTES = 7;
 const ATTRIBUTES = { traces: 9, metrics: POINT_ATTRIBUTES, logs: 6 } as const;
+const LINKS = { traces: 13, metrics: 5, logs: 13 } as const;
 const NAME = { traces: 5, metrics: 1, logs: 12 } as const;
 
 /** An item whose name is of one class or the other by turns. */
@@ -75,6 +76,17 @@ export const SHAPES: Readonly<Record<string, (signal: Walked, n: number) => Buff
           s,
           1,
           times(n, (i) => attribute(ATTRIBUTES[s], `k${i}`, `v${i}`)),
+        ),
+      ),
+    ),
+  'links or exemplars of an item': (s, n) =>
+    request(
+      field(
+        2,
+        item(
+          s,
+          1,
+          times(n, () => Buffer.concat([field(LINKS[s]), field(100)])),
         ),
       ),
     ),

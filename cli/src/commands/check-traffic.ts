@@ -141,18 +141,13 @@ function reportText({ checked, rows }: CheckReport): string {
       effect,
       `${n(items)} (${share(items, checked[signal] ?? items)})`,
       signal,
-      printable(service) || '-',
+      service || '-',
       rule,
       what,
-      printable(example) || '-',
+      example || '-',
     ]),
   );
   return `${items.join(', ')}. New Relic would answer 200, and:\n${found}\n`;
-}
-
-/** Senders choose these, and a terminal obeys control characters. */
-function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, '�');
 }
 
 function share(items: number, of: number): string {

@@ -2,6 +2,7 @@ import type { Damage, Diagnosis } from '@nrdot/queue';
 import { leftOver } from '@nrdot/queue/damage';
 import { countText, durationText, numberText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { printable } from '../printable.ts';
 import { EXIT_CODES } from './status.ts';
 
 /** A queue of 200,000 jobs is read in slices, and the books are watched until what is in flight has arrived. */
@@ -43,13 +44,8 @@ function damageText({ kind, level, text, todo, count, examples, mended }: Damage
   const more = count > examples.length ? `, and ${numberText(count - examples.length)} more` : '';
   return [
     `${kind} (${state}): ${text}`,
-    ...examples.map((name) => `    ${printable(name)}`),
+    ...examples.map((name) => `    ${printable(name).slice(0, 200)}`),
     ...(more ? [`    ${more.slice(2)}`] : []),
     ...(todo && mended < count ? [`  → ${todo}`] : []),
   ].join('\n');
-}
-
-/** Names of keys may be anybody's. */
-function printable(name: string): string {
-  return name.replace(/\p{Cc}+/gu, ' ').slice(0, 200);
 }

@@ -1,6 +1,7 @@
 import type { Events } from '@nrdot/scheduler';
 import type { Transition } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { printable } from '../printable.ts';
 
 const LEVELS: Record<Transition['level'], string> = { info: 'info ', warn: 'warn ', error: 'ERROR' };
 
@@ -19,9 +20,4 @@ export async function eventsCommand(flags: AdminFlags & { limit: number; json?: 
     `${lines.join('\n') || 'Nothing has changed since the pipeline was first started.'}\n`,
   );
   if (answer.problem) process.stderr.write(`Only those of the scheduler's process: ${answer.problem}.\n`);
-}
-
-/** What an upstream said is not to be trusted with a terminal. */
-function printable(message: string): string {
-  return message.replace(/\p{Cc}+/gu, ' ');
 }

@@ -143,6 +143,28 @@ describe('a request out of which is taken what the backend would prune or shorte
     expect(fixed('logs', field(1, scopes, resource('v'))).counts).toBeUndefined();
   });
 
+  it('leaves the rest in its order when a resource or a scope stands between and behind its items', () => {
+    const field = (number: number, ...parts: Uint8Array[]) => {
+      const content = Buffer.concat(parts);
+      const length =
+        content.length < 128 ? [content.length] : [(content.length % 128) | 128, content.length >> 7];
+      return Buffer.concat([Buffer.from([number * 8 + 2, ...length]), content]);
+    };
+    const key = (value: string) => field(1, Buffer.from(value));
+    const map = (owner: number) => field(owner, key('map'), field(2, field(6)));
+    const plain = (owner: number) => field(owner, key('k'), field(2, field(1, Buffer.from('v'))));
+    const make = (bad: boolean) => {
+      const out = (part: Buffer) => (bad ? part : Buffer.alloc(0));
+      const span = field(2, out(field(13)), key('a'), out(field(13)), plain(9), out(map(9)));
+      const scope = field(1, out(map(3)), key('s'), out(map(3)), plain(3));
+      const scopeSpans = field(2, span, scope, span, span, scope);
+      const resource = field(1, out(map(1)), plain(1), out(map(1)));
+      return field(1, scopeSpans, resource, scopeSpans, resource, resource, scopeSpans);
+    };
+    const body = Buffer.concat([make(true), make(true)]);
+    expect(fixed('traces', body).body).toEqual(Buffer.concat([make(false), make(false)]));
+  });
+
   it('parts no character, and counts those beyond the first plane as two', () => {
     for (const [value, kept] of [
       ['x'.repeat(4_094) + '😀'.repeat(2), 4_094],

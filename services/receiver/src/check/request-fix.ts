@@ -1,6 +1,7 @@
 import { isAscii } from 'node:buffer';
 import { NEW_RELIC_ENTITY_LABELS } from '@nrdot/config/preset';
 import { FieldCursor, type Signal } from '@nrdot/otlp';
+import { FixEdits } from './fix-edits.ts';
 import { BIT, CHECK_RULE_NAMES, type CheckRule, LIMITS, type Owner, POINTS } from './rules.ts';
 
 /** Items by the place of a rule in CHECK_RULE_NAMES: those that broke it and do not any more. */
@@ -15,10 +16,12 @@ export interface Fixed {
 
 /** These attributes of a resource stay before others. */
 const ENTITY_ATTRIBUTES = NEW_RELIC_ENTITY_LABELS.map((name) => Buffer.from(name));
+const ENTITY_LENGTHS = new Set(ENTITY_ATTRIBUTES.map((name) => name.byteLength));
 
 /** Entries of an array that are looked at: one with more is pruned whatever they are. */
 const ENTRIES_MAX = 1_000;
 const NO_FIELD = -1;
+const EMPTY = Buffer.alloc(0);
 
 /**
  * Takes out of a request what the backend would prune or shorten: attributes that it does not take, those beyond its number, the
@@ -27,54 +30,71 @@ const NO_FIELD = -1;
  */
 export class RequestFix {
   #body: Buffer = EMPTY;
-  /** From, to and the length that stands there instead, or -1: in turn, in no order. */
-  #edits: number[] = [];
+  readonly #edits = new FixEdits();
   #broken = 0;
   /** Attributes of the owner at hand that stay, and how many may, beside those of entities. */
   #kept = 0;
   #room = 0;
   #hasEntities = false;
   #counts: number[] = [];
+  readonly #ofEntity = new FieldCursor();
 
   fix(signal: Signal, body: Buffer): Fixed {
     if (signal === 'profiles') return { body, counts: undefined };
     this.#body = body;
-    this.#edits = [];
     this.#counts = NONE;
     let removed = 0;
-    for (const field = this.#fields(0, body.byteLength); field.next(); )
-      if (field.number === 1) removed += this.#within(field, this.#resource(signal, field.start, field.end));
-    const fixed = removed === 0 ? body : this.#written(removed);
+    for (const field = this.#fields(0, body.byteLength); field.next(); ) {
+      if (field.number !== 1) continue;
+      const opened = this.#open(field);
+      removed += this.#close(opened, field, this.#resource(signal, field.start, field.end));
+    }
+    const fixed = removed === 0 ? body : this.#edits.written(body, body.byteLength - removed);
     this.#body = EMPTY;
+    this.#edits.clear();
     return { body: fixed, counts: removed === 0 ? undefined : this.#counts };
   }
 
   /** @returns bytes by which the content shrinks */
   #resource(signal: Signal, start: number, end: number): number {
     let removed = 0;
+    const first = this.#edits.end;
     this.#broken = 0;
     // Before its scopes, wherever it stands.
     this.#begin('resource', start, end, 1, 1);
-    for (const field = this.#fields(start, end); field.next(); )
-      if (field.number === 1) removed += this.#within(field, this.#owner(field.start, field.end, 1));
+    for (const field = this.#fields(start, end); field.next(); ) {
+      if (field.number !== 1) continue;
+      const opened = this.#open(field);
+      removed += this.#close(opened, field, this.#owner(field.start, field.end, 1));
+    }
     const ofResource = this.#broken;
-    for (const field = this.#fields(start, end); field.next(); )
-      if (field.number === 2)
-        removed += this.#within(field, this.#scope(signal, field.start, field.end, ofResource));
+    const ofScopes = this.#edits.end;
+    for (const field = this.#fields(start, end); field.next(); ) {
+      if (field.number !== 2) continue;
+      const opened = this.#open(field);
+      removed += this.#close(opened, field, this.#scope(signal, field.start, field.end, ofResource));
+    }
+    this.#edits.merge(first, ofScopes);
     return removed;
   }
 
   #scope(signal: Signal, start: number, end: number, ofResource: number): number {
     let removed = 0;
+    const first = this.#edits.end;
     this.#broken = ofResource;
     this.#begin('scope');
-    for (const field = this.#fields(start, end); field.next(); )
-      if (field.number === 1) removed += this.#within(field, this.#owner(field.start, field.end, 3));
+    for (const field = this.#fields(start, end); field.next(); ) {
+      if (field.number !== 1) continue;
+      const opened = this.#open(field);
+      removed += this.#close(opened, field, this.#owner(field.start, field.end, 3));
+    }
     const ofScope = this.#broken;
+    const ofItems = this.#edits.end;
     for (const field = this.#fields(start, end); field.next(); ) {
       if (field.number !== 2) continue;
+      const opened = this.#open(field);
       if (signal === 'metrics') {
-        removed += this.#within(field, this.#metric(field.start, field.end, ofScope));
+        removed += this.#close(opened, field, this.#metric(field.start, field.end, ofScope));
         continue;
       }
       this.#broken = ofScope;
@@ -83,9 +103,10 @@ export class RequestFix {
         signal === 'traces'
           ? this.#owner(field.start, field.end, 9, 13, 'span_link')
           : this.#owner(field.start, field.end, 6);
-      removed += this.#within(field, less);
+      removed += this.#close(opened, field, less);
       this.#countItem();
     }
+    this.#edits.merge(first, ofItems);
     return removed;
   }
 
@@ -97,19 +118,20 @@ export class RequestFix {
     for (const field = this.#fields(start, end); field.next(); ) {
       const kind = POINTS[field.number];
       if (!kind) continue;
+      const opened = this.#open(field);
       let less = 0;
       for (const data = this.#fields(field.start, field.end); data.next(); ) {
         if (data.number !== 1) continue;
+        const openedPoint = this.#open(data);
         this.#broken = ofScope;
         this.#begin('point');
         const exemplars = kind.exemplars || NO_FIELD;
-        less += this.#within(
-          data,
-          this.#owner(data.start, data.end, kind.attributes, exemplars, 'exemplar', name),
-        );
+        const { start: from, end: to } = data;
+        const lessOfPoint = this.#owner(from, to, kind.attributes, exemplars, 'exemplar', name);
+        less += this.#close(openedPoint, data, lessOfPoint);
         this.#countItem();
       }
-      removed += this.#within(field, less);
+      removed += this.#close(opened, field, less);
     }
     return removed;
   }
@@ -123,17 +145,21 @@ export class RequestFix {
     this.#room = LIMITS.attributesOf[owner];
     this.#hasEntities = false;
     if (message === NO_FIELD) return;
-    let [all, ofEntities] = [0, 0];
-    for (const outer = this.#fields(start, end); outer.next(); ) {
-      if (outer.number !== message) continue;
-      for (const field = this.#fields(outer.start, outer.end); field.next(); ) {
-        if (field.number !== number) continue;
-        if (++all === this.#room + 1) ofEntities = this.#entitiesOf(start, end);
-      }
-    }
+    if (!this.#hasMore(this.#room, start, end, message, number)) return;
+    const ofEntities = this.#entitiesOf(start, end);
     if (ofEntities === 0) return;
     this.#hasEntities = true;
     this.#room = Math.max(0, this.#room - ofEntities);
+  }
+
+  #hasMore(most: number, start: number, end: number, message: number, number: number): boolean {
+    let all = 0;
+    for (const outer = this.#fields(start, end); outer.next(); ) {
+      if (outer.number !== message) continue;
+      for (const field = this.#fields(outer.start, outer.end); field.next(); )
+        if (field.number === number && ++all > most) return true;
+    }
+    return false;
   }
 
   #entitiesOf(start: number, end: number): number {
@@ -147,8 +173,9 @@ export class RequestFix {
   }
 
   #isOfEntity(start: number, end: number): boolean {
-    for (const field = this.#fields(start, end); field.next(); ) {
-      if (field.number !== 1) continue;
+    const field = this.#ofEntity.reset(this.#body, start, end);
+    while (field.next()) {
+      if (field.number !== 1 || !ENTITY_LENGTHS.has(field.end - field.start)) continue;
       const key = this.#body.subarray(field.start, field.end);
       if (ENTITY_ATTRIBUTES.some((name) => name.equals(key))) return true;
     }
@@ -193,7 +220,9 @@ export class RequestFix {
       }
     }
     if (!isOfEntity) this.#kept++;
-    return isLong ? this.#within(attribute, this.#shorten(start, end)) : 0;
+    if (!isLong) return 0;
+    const opened = this.#open(attribute);
+    return this.#close(opened, attribute, this.#shorten(start, end));
   }
 
   /** @returns for which rule a value cannot stay, if so */
@@ -227,10 +256,11 @@ export class RequestFix {
     for (const field = this.#fields(start, end); field.next(); ) {
       if (field.number === 1) removed += this.#cut(field, LIMITS.nameChars, 'attribute_name');
       if (field.number !== 2) continue;
+      const opened = this.#open(field);
       let less = 0;
       for (const value = this.#fields(field.start, field.end); value.next(); )
         if (value.number === 1) less += this.#cut(value, LIMITS.valueChars, 'attribute_value');
-      removed += this.#within(field, less);
+      removed += this.#close(opened, field, less);
     }
     return removed;
   }
@@ -242,8 +272,9 @@ export class RequestFix {
     const kept = this.#lengthOf(start, end, chars);
     if (start + kept === end) return 0;
     this.#broken |= BIT[rule];
-    this.#edits.push(start + kept, end, -1);
-    return this.#within(text, end - start - kept);
+    const opened = this.#open(text);
+    this.#edits.leaveOut(start + kept, end);
+    return this.#close(opened, text, end - start - kept);
   }
 
   /** Bytes of the first characters, as JavaScript and Java count them. A character of two is not parted. */
@@ -263,22 +294,33 @@ export class RequestFix {
 
   #prune(field: FieldCursor, rule: CheckRule): number {
     this.#broken |= BIT[rule];
-    this.#edits.push(field.tagStart, field.end, -1);
+    this.#edits.leaveOut(field.tagStart, field.end);
     return field.end - field.tagStart;
+  }
+
+  /** The length of a field may change. @returns what closes it */
+  #open({ tagStart, start }: FieldCursor): number {
+    return this.#edits.open(this.#lengthStart(tagStart), start);
   }
 
   /**
    * The content of a field has shrunk by so much.
    * @returns by how much the field has, with its length
    */
-  #within({ tagStart, start, end }: FieldCursor, removed: number): number {
-    if (removed === 0) return 0;
-    let lengthStart = tagStart;
-    while (this.#body[lengthStart]! >= 0x80) lengthStart++;
-    lengthStart++;
+  #close(opened: number, { tagStart, start, end }: FieldCursor, removed: number): number {
+    if (removed === 0) {
+      this.#edits.close(opened, undefined);
+      return 0;
+    }
     const length = end - start - removed;
-    this.#edits.push(lengthStart, start, length);
-    return removed + (start - lengthStart) - varintBytes(length);
+    this.#edits.close(opened, length);
+    return removed + (start - this.#lengthStart(tagStart)) - varintBytes(length);
+  }
+
+  #lengthStart(tagStart: number): number {
+    let at = tagStart;
+    while (this.#body[at]! >= 0x80) at++;
+    return at + 1;
   }
 
   #countItem(): void {
@@ -286,25 +328,6 @@ export class RequestFix {
     if (this.#counts === NONE) this.#counts = [...NONE];
     for (let place = 0, left = this.#broken; left !== 0; place++, left >>>= 1)
       if ((left & 1) !== 0) this.#counts[place]!++;
-  }
-
-  #written(removed: number): Buffer {
-    const body = this.#body;
-    const edits = this.#edits;
-    const order = Array.from({ length: edits.length / 3 }, (_, n) => 3 * n);
-    order.sort((a, b) => edits[a]! - edits[b]!);
-    const out = Buffer.allocUnsafe(body.byteLength - removed);
-    let [from, at] = [0, 0];
-    for (const edit of order) {
-      at += body.copy(out, at, from, edits[edit]);
-      from = edits[edit + 1]!;
-      let length = edits[edit + 2]!;
-      if (length < 0) continue;
-      for (; length >= 0x80; length = Math.floor(length / 0x80)) out[at++] = (length % 0x80) | 0x80;
-      out[at++] = length;
-    }
-    body.copy(out, at, from);
-    return out;
   }
 
   #equals(start: number, name: Buffer): boolean {
@@ -316,7 +339,6 @@ export class RequestFix {
   }
 }
 
-const EMPTY = Buffer.alloc(0);
 const NONE = CHECK_RULE_NAMES.map(() => 0);
 
 function varintBytes(value: number): number {

@@ -1,0 +1,17 @@
+import { expect, it } from 'vitest';
+import { table } from './table.ts';
+
+it('lets no name that a sender chose speak to the terminal, or begin a row', () => {
+  const text = table(
+    ['METRIC', 'KEYS'],
+    [
+      ['\u001b[31mred', '1'],
+      ['a\r\nforged  7', '2'],
+      ['\u009b2J\0', '3'],
+    ],
+  );
+  const rows = text.split('\n');
+  expect(rows).toHaveLength(4);
+  for (const row of rows) expect(row).not.toMatch(/\p{Cc}/u);
+  expect(new Set(rows.slice(1).map((row) => row.search(/\d$/))).size).toBe(1);
+});
