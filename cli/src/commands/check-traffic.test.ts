@@ -41,3 +41,9 @@ it('a JSON with several signals is looked at whole, and what is wrong in one is 
   writeFileSync(file, '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"abc"}]}]}]}');
   expect(() => checkFileCommand([file], {})).toThrow(/requests\.json: .*timeUnixNano/);
 });
+
+it.skipIf(process.platform === 'win32')('a device that never ends is refused at the size of a file', () => {
+  expect(() => checkFileCommand(['/dev/zero'], {})).toThrow(
+    '/dev/zero is too large; expected a file of at most 268435456 bytes',
+  );
+});

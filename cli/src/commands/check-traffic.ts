@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { jsonToProtobuf, type Signal, walk } from '@nrdot/otlp';
 import { CheckCounts, type CheckReport, type LiveCheckReport, RequestCheck } from '@nrdot/receiver';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
@@ -8,6 +8,7 @@ import { table } from '../table.ts';
 const FOUND = 3;
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 const FILE_MAX_BYTES = 256 * 1024 * 1024;
+const READ_BYTES = 1024 * 1024;
 const RESOURCES: Readonly<Record<string, Signal>> = {
   resourceSpans: 'traces',
   resource_spans: 'traces',
@@ -38,11 +39,31 @@ export function checkFileCommand(files: readonly string[], flags: { signal?: Sig
 
 function readFile(file: string): Buffer {
   try {
-    if (statSync(file).size <= FILE_MAX_BYTES) return readFileSync(file);
+    const bytes = readAtMost(file, FILE_MAX_BYTES);
+    if (bytes) return bytes;
   } catch (error) {
     throw new Error(`${file}: ${(error as Error).message}; expected a file that can be read`);
   }
   throw new Error(`${file} is too large; expected a file of at most ${FILE_MAX_BYTES} bytes`);
+}
+
+/** A pipe or a device does not say how long it is. @returns undefined when there is more */
+function readAtMost(file: string, most: number): Buffer | undefined {
+  if (statSync(file).size > most) return undefined;
+  const descriptor = openSync(file, 'r');
+  try {
+    const parts: Buffer[] = [];
+    for (let total = 0; total <= most; ) {
+      const part = Buffer.allocUnsafe(READ_BYTES);
+      const bytes = readSync(descriptor, part);
+      if (bytes === 0) return Buffer.concat(parts);
+      parts.push(bytes === READ_BYTES ? part : Buffer.from(part.subarray(0, bytes)));
+      total += bytes;
+    }
+    return undefined;
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /** A file may begin with the mark of its encoding. */

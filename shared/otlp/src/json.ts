@@ -353,7 +353,10 @@ class Converter {
     let at = input.start;
     const negative = bytes[at] === 0x2d;
     if (negative) at++;
-    if (at === end) input.fail('expected an integer');
+    if (at === end) {
+      this.#unusualInteger(signed);
+      return;
+    }
     let low = 0;
     let high = 0;
     for (; at < end; at++) {
@@ -435,6 +438,8 @@ class Converter {
       if (text === 'Infinity') return Number.POSITIVE_INFINITY;
       if (text === '-Infinity') return Number.NEGATIVE_INFINITY;
       if (/^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(text)) return this.#finite(text);
+      this.#bad(`${JSON.stringify(text.slice(0, 40))} is no number; expected one`);
+      return 0;
     }
     return input.fail('expected a number, "NaN", "Infinity" or "-Infinity"');
   }
