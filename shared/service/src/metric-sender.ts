@@ -72,11 +72,12 @@ export class MetricSender {
     const { registry, own, metrics, now } = this.#deps;
     try {
       const request = own.request(await registry.families(), now());
-      const delivery = await this.#deps.send(await promisify(gzip)(request.body));
+      const { refusedItems = 0, ...said } = await this.#deps.send(await promisify(gzip)(request.body));
+      const delivery = { ...said, refusedItems: Math.min(refusedItems, request.points) };
       metrics.telemetryRequests.inc({ outcome: delivery.kind });
       if (delivery.kind === 'delivered') {
         request.delivered();
-        metrics.telemetryPoints.inc(request.points - (delivery.refusedItems ?? 0));
+        metrics.telemetryPoints.inc(request.points - delivery.refusedItems);
       }
       this.#tell(delivery, request.points);
     } catch (error) {
