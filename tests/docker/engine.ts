@@ -32,6 +32,11 @@ export function hasImage(name: string): boolean {
   return answers('docker', 'image', 'inspect', name);
 }
 
+/** Whether the history of this checkout has a commit: a shallow one may not. */
+export function hasCommit(name: string): boolean {
+  return answers('git', '-C', ROOT, 'cat-file', '-e', name);
+}
+
 /** Compose 2 as a plugin, or compose 1. */
 export const COMPOSE: readonly string[] | undefined = answers('docker', 'compose', 'version')
   ? ['docker', 'compose']
@@ -42,12 +47,16 @@ export const COMPOSE: readonly string[] | undefined = answers('docker', 'compose
 /** @returns what it printed; @throws Error with what it printed when it ends with anything but 0 */
 export async function run(
   command: readonly string[],
-  { env = {}, timeoutMs = 120_000 }: { env?: Record<string, string>; timeoutMs?: number } = {},
+  {
+    env = {},
+    timeoutMs = 120_000,
+    cwd = ROOT,
+  }: { env?: Record<string, string>; timeoutMs?: number; cwd?: string } = {},
 ): Promise<string> {
   const [program = '', ...args] = command;
   try {
     const { stdout } = await promisify(execFile)(program, args, {
-      cwd: ROOT,
+      cwd,
       env: { ...process.env, ...env },
       timeout: timeoutMs,
       maxBuffer: MAX_OUTPUT_BYTES,
@@ -61,8 +70,10 @@ export async function run(
 
 export const docker = (...args: string[]) => run(['docker', ...args]);
 
-export async function buildImage(): Promise<void> {
-  await run(['docker', 'build', '-q', '-f', 'infra/docker/Dockerfile', '-t', IMAGE, '.'], {
+/** @param tree the sources it is built of */
+export async function buildImage(name = IMAGE, tree = ROOT): Promise<void> {
+  await run(['docker', 'build', '-q', '-f', 'infra/docker/Dockerfile', '-t', name, '.'], {
     timeoutMs: 600_000,
+    cwd: tree,
   });
 }

@@ -27,7 +27,7 @@ const inside = (entrypoint: string, ...args: string[]) =>
   );
 
 describe.skipIf(why)(`the image${why ? ` (skipped: ${why})` : ''}`, () => {
-  beforeAll(buildImage, 600_000);
+  beforeAll(() => buildImage(), 600_000);
 
   it('says what it is, runs as nobody special, and has a health check', async () => {
     const [{ Config: config }] = JSON.parse(await docker('image', 'inspect', IMAGE));

@@ -1,5 +1,5 @@
 /** The compose stack under load: scaled, cut off, killed, restarted. What was acknowledged has to arrive. */
-import { complaint, type GenerateReport, generate, judge, type SequenceSet, waitUntil } from '@nrdot/testbed';
+import { type GenerateReport, generate, type SequenceSet, waitUntil } from '@nrdot/testbed';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
@@ -9,55 +9,11 @@ import { Stack } from './stack.ts';
 
 const why = whyNoEngine();
 const MEBIBYTE = 1024 * 1024;
-const LOAD = {
-  rate: 1_000,
-  batchSize: 50,
-  signals: { traces: 2, metrics: 1, logs: 1 },
-  classes: { critical: 1, high: 1, normal: 1 },
-  retryInitialMs: 50,
-  connections: 4,
-} as const;
-
 let stack: Stack;
-const endpoint = (n = 0) => `http://127.0.0.1:${stack.otlpPort + n}`;
 
-/** A load in the background. */
-function loading(n = 0) {
-  const enough = new AbortController();
-  const run = Math.floor(Math.random() * 2 ** 32);
-  let acknowledged = 0;
-  const report = generate(
-    { ...LOAD, run, endpoint: endpoint(n), durationMs: 240_000 },
-    {
-      signal: enough.signal,
-      progress: (now) => {
-        acknowledged = now.acknowledgedItems;
-      },
-    },
-  );
-  return {
-    run,
-    /** Waits until some more has been acknowledged. */
-    more: async (items: number) => {
-      const before = acknowledged;
-      await waitUntil(() => acknowledged >= before + items, { what: `${items} more items are acknowledged` });
-    },
-    end: async () => {
-      enough.abort();
-      return report;
-    },
-  };
-}
-
-/** Everything acknowledged is there, once the pipeline is quiet. `kept` is what arrived before the mock forgot. */
+/** Everything acknowledged is there, once the pipeline is quiet. */
 async function expectAllArrived(report: GenerateReport, ...kept: (SequenceSet | undefined)[]) {
-  expect(report.acknowledgedItems).toBeGreaterThan(0);
-  const books = await stack.quiet();
-  const arrived = await stack.received(report.run);
-  for (const before of kept) if (before) arrived.addAll(before);
-  expect(complaint(judge(report, arrived))).toBe('');
-  expect(books.dropped).toBe(0);
-  expect(books.rejected).toBe(0);
+  expect(await stack.missing(report, ...kept)).toBe('');
 }
 
 describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () => {
@@ -99,7 +55,7 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
       resource: resourceFromAttributes({ 'service.name': 'checkout' }),
       spanProcessors: [
         new BatchSpanProcessor({
-          exporter: new OTLPTraceExporter({ url: `${endpoint()}/v1/traces` }),
+          exporter: new OTLPTraceExporter({ url: `${stack.endpoint()}/v1/traces` }),
         } as never),
       ],
     });
@@ -134,10 +90,10 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
 
   it('scales under load to three exporters, two receivers and two schedulers, and all of them work', async () => {
     const port = (await stack.containers('receiver'))[0]!.NetworkSettings.Ports['4318/tcp']![0]!.HostPort;
-    const first = loading(Number(port) - stack.otlpPort);
+    const first = stack.loading(Number(port) - stack.otlpPort);
     await first.more(1_000);
     await stack.up({ exporter: 3, receiver: 2, scheduler: 2 });
-    const second = loading(1 - (Number(port) - stack.otlpPort));
+    const second = stack.loading(1 - (Number(port) - stack.otlpPort));
     await second.more(3_000);
     const reports = [await first.end(), await second.end()];
     for (const report of reports) await expectAllArrived(report);
@@ -154,7 +110,7 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
   });
 
   it('loses nothing while the upstream container is stopped and started', async () => {
-    const load = loading();
+    const load = stack.loading();
     await load.more(1_000);
     const kept = await stack.cutUpstream(load.run);
     await stack.compose('stop', '--timeout', '3', 'mock-upstream');
@@ -165,7 +121,7 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
   });
 
   it('loses nothing while each container in turn is killed', async () => {
-    const loads = [loading(0), loading(1)];
+    const loads = [stack.loading(0), stack.loading(1)];
     const kept: Map<number, SequenceSet>[] = [];
     for (const service of ['receiver', 'scheduler', 'exporter', 'dlq', 'redis', 'mock-upstream']) {
       await Promise.all(loads.map((load) => load.more(500)));
@@ -181,7 +137,7 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
   });
 
   it('loses nothing when Redis is restarted', async () => {
-    const load = loading();
+    const load = stack.loading();
     await load.more(1_000);
     await stack.compose('restart', 'redis');
     await load.more(1_000);
@@ -208,7 +164,7 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
       { NEW_RELIC_LICENSE_KEY: 'a-license-key', NEW_RELIC_OTLP_ENDPOINT: 'http://mock-upstream:4320' },
       ...start,
     );
-    const report = await generate({ ...LOAD, endpoint: endpoint(), items: 1_000 });
+    const report = await stack.send(1_000);
     await expectAllArrived(report);
     await stack.compose('--profile', 'newrelic', 'rm', '-sf', 'exporter-newrelic');
     await behave({});
@@ -217,7 +173,7 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
 
   it('holds 10,000 spans/s with every service within its memory limit', async () => {
     const report = await generate({
-      endpoint: endpoint(),
+      endpoint: stack.endpoint(),
       rate: 10_000,
       durationMs: 5_000,
       retryInitialMs: 50,

@@ -1,9 +1,9 @@
 /** docker-compose.yml as a user brings it up, under a project name and on ports of its own. */
 import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:net';
-import { SequenceSet, waitUntil } from '@nrdot/testbed';
+import { complaint, type GenerateReport, generate, judge, SequenceSet, waitUntil } from '@nrdot/testbed';
 import type { Accounting } from '../kit.ts';
-import { COMPOSE, docker, hasImage, IMAGE, run } from './engine.ts';
+import { COMPOSE, docker, hasImage, IMAGE, ROOT, run } from './engine.ts';
 
 const FIRST_PORT = 20_000;
 const LAST_PORT = 29_000;
@@ -27,33 +27,71 @@ export interface Container {
     RestartPolicy: { Name: string };
     PidsLimit: number | null;
   };
-  NetworkSettings: { Ports: Record<string, { HostIp: string; HostPort: string }[] | null> };
+  NetworkSettings: {
+    Ports: Record<string, { HostIp: string; HostPort: string }[] | null>;
+    Networks: Record<string, { GlobalIPv6Address: string }>;
+  };
+}
+
+const LOAD = {
+  rate: 1_000,
+  batchSize: 50,
+  signals: { traces: 2, metrics: 1, logs: 1 },
+  classes: { critical: 1, high: 1, normal: 1 },
+  retryInitialMs: 50,
+  connections: 4,
+} as const;
+
+/** A load in the background. */
+export interface Load {
+  run: number;
+  /** Waits until some more has been acknowledged. */
+  more(items: number): Promise<void>;
+  end(): Promise<GenerateReport>;
+}
+
+/** Of which sources and image a stack is. */
+interface Origin {
+  tree: string;
+  image: string;
+  /** A second compose file, whose lines count. */
+  override?: string;
 }
 
 export class Stack {
-  readonly project = `nrdot-test-${randomBytes(3).toString('hex')}`;
+  readonly project: string;
+  readonly #origin: Origin;
   /** Two in a row of each, for two receivers and two schedulers. */
   readonly otlpPort: number;
   readonly adminPort: number;
   readonly prometheusPort: number;
 
-  private constructor(port: number) {
+  private constructor(project: string, port: number, origin: Origin) {
+    this.project = project;
+    this.#origin = origin;
     this.otlpPort = port;
     this.adminPort = port + 2;
     this.prometheusPort = port + 4;
   }
 
   /** Finds free ports; starts nothing. */
-  static async plan(): Promise<Stack> {
-    return new Stack(await freePorts(5));
+  static async plan(origin: Partial<Origin> = {}): Promise<Stack> {
+    const project = `nrdot-test-${randomBytes(3).toString('hex')}`;
+    return new Stack(project, await freePorts(5), { tree: ROOT, image: IMAGE, ...origin });
+  }
+
+  /** The same stack after a `git pull`: its names, ports and volumes stay. */
+  upgraded(): Stack {
+    return new Stack(this.project, this.otlpPort, { tree: ROOT, image: IMAGE });
   }
 
   /** What differs from a user's `docker compose up`: the name, the ports, and services whose images are not here. */
   get env(): Record<string, string> {
     return {
       COMPOSE_PROJECT_NAME: this.project,
+      ...(this.#origin.override ? { COMPOSE_FILE: `docker-compose.yml:${this.#origin.override}` } : {}),
       COMPOSE_PROFILES: hasImage('prom/prometheus') ? 'mock,prometheus' : 'mock',
-      NRDOT_IMAGE: IMAGE,
+      NRDOT_IMAGE: this.#origin.image,
       NRDOT_OTLP_PORTS: `${this.otlpPort}-${this.otlpPort + 1}`,
       NRDOT_ADMIN_PORTS: `${this.adminPort}-${this.adminPort + 1}`,
       NRDOT_PROMETHEUS_PORT: String(this.prometheusPort),
@@ -65,7 +103,7 @@ export class Stack {
   }
 
   composeWith(env: Record<string, string>, ...args: string[]): Promise<string> {
-    return run([...(COMPOSE ?? []), ...args], { env: { ...this.env, ...env } });
+    return run([...(COMPOSE ?? []), ...args], { env: { ...this.env, ...env }, cwd: this.#origin.tree });
   }
 
   /** Brings it up, or to another scale, and waits until every service is healthy. */
@@ -135,6 +173,58 @@ export class Stack {
     const kept = new Map<number, SequenceSet>();
     for (const run of runs) kept.set(run, await this.received(run));
     return kept;
+  }
+
+  /** @param n which of the receivers */
+  endpoint(n = 0): string {
+    return `http://127.0.0.1:${this.otlpPort + n}`;
+  }
+
+  loading(n = 0): Load {
+    const enough = new AbortController();
+    const run = Math.floor(Math.random() * 2 ** 32);
+    let acknowledged = 0;
+    const report = generate(
+      { ...LOAD, run, endpoint: this.endpoint(n), durationMs: 240_000 },
+      {
+        signal: enough.signal,
+        progress: (now) => {
+          acknowledged = now.acknowledgedItems;
+        },
+      },
+    );
+    return {
+      run,
+      more: async (items) => {
+        const before = acknowledged;
+        await waitUntil(() => acknowledged >= before + items, {
+          what: `${items} more items are acknowledged`,
+        });
+      },
+      end: async () => {
+        enough.abort();
+        return report;
+      },
+    };
+  }
+
+  /** Sends so many items and waits for their answers. */
+  send(items: number): Promise<GenerateReport> {
+    return generate({ ...LOAD, endpoint: this.endpoint(), items });
+  }
+
+  /**
+   * Waits until the pipeline is quiet.
+   * @param kept what arrived before the mock forgot
+   * @returns what is wrong: something acknowledged is missing, or was dropped or rejected; empty when nothing is
+   */
+  async missing(report: GenerateReport, ...kept: (SequenceSet | undefined)[]): Promise<string> {
+    const books = await this.quiet();
+    const arrived = await this.received(report.run);
+    for (const before of kept) if (before) arrived.addAll(before);
+    const wrong = complaint(judge(report, arrived));
+    if (report.acknowledgedItems === 0) return 'nothing was acknowledged';
+    return wrong || (books.dropped + books.rejected > 0 ? JSON.stringify(books) : '');
   }
 
   async books(): Promise<Accounting> {
