@@ -93,6 +93,7 @@ describe.skipIf(why)(`the chart on a cluster${why ? ` (skipped: ${why})` : ''}`,
 
   it("knows what is lost with Redis' volume, and goes on without a restart", async () => {
     // Without exporters it stays in Redis; an upstream that fails sends it to the disk.
+    const { accepted: acceptedBefore } = await release.quiet();
     await release.scale('exporter', 0);
     const before = await restarts();
     const unlucky = await release.load();
@@ -104,13 +105,16 @@ describe.skipIf(why)(`the chart on a cluster${why ? ` (skipped: ${why})` : ''}`,
     await release.kubectl('delete', 'pvc', 'data-nrdot-plus-redis-0', '--timeout=60s');
     await release.scale('redis', 1);
     await release.scale('exporter', 1);
-    const { missing, invented, dropped } = await unlucky.judge(report);
+    const { missing, invented, dropped, accepted } = await unlucky.judge(report);
+    // A batch whose step Redis answered too late is on the disk as well: its copy in Redis is lost, and booked, too.
+    const copies = accepted - acceptedBefore - report.acknowledgedItems;
     console.log(
-      `Redis replaced without its volume: ${report.acknowledgedItems} acknowledged, ${missing.count} lost with it, ${dropped} counted as dropped`,
+      `Redis replaced without its volume: ${report.acknowledgedItems} acknowledged, ${missing.count} lost with it, ${dropped} counted as dropped, ${copies} accepted twice`,
     );
     expect(invented.count).toBe(0);
     expect(missing.count).toBeGreaterThan(0);
-    expect(dropped).toBe(missing.count);
+    expect(dropped - missing.count).toBeGreaterThanOrEqual(0);
+    expect(dropped - missing.count).toBeLessThanOrEqual(copies);
     const load = await release.load();
     await load.verdict('After that');
     expect(await restarts()).toMatchObject(before);

@@ -266,9 +266,9 @@ export class Load {
   }
 
   /** Waits until the pipeline is quiet, and compares by ids what was acknowledged with what has arrived. */
-  async judge(report: Report): Promise<Judgement & { dropped: number }> {
+  async judge(report: Report): Promise<Judgement & Pick<Accounting, 'accepted' | 'dropped'>> {
     const release = this.#release;
-    const { dropped } = await release.quiet();
+    const { accepted, dropped } = await release.quiet();
     const set = (ranges: number[]) => SequenceSet.fromFlat(ranges);
     const obligations = {
       acknowledged: set(report.acknowledged),
@@ -276,13 +276,13 @@ export class Load {
       refused: set(report.refused),
       unknown: set(report.unknown),
     };
-    return { ...judge(obligations, await release.received(report.run)), dropped };
+    return { ...judge(obligations, await release.received(report.run)), accepted, dropped };
   }
 
   /** Ends it and judges. @throws Error that says what was acknowledged and has not arrived, or arrived and was not taken */
   async verdict(what: string): Promise<Verdict> {
     const report = await this.stop();
-    const { dropped, ...judgement } = await this.judge(report);
+    const { accepted: _, dropped, ...judgement } = await this.judge(report);
     const wrong = complaint(judgement);
     if (wrong) throw new Error(`${what}: ${wrong} (${dropped} dropped by the books)`);
     const verdict = {
