@@ -67,10 +67,17 @@ it('is told in metrics, status and commands, and the event log', async () => {
   expect(await send(first!.otlp, 'requests', 0, 600)).toBe(200);
   expect(await send(second!.otlp, 'requests', 300, 900)).toBe(200);
   expect(await send(second!.otlp, 'few', 0, 5)).toBe(200);
+  // Beyond what is shown of a name they differ.
+  const long = 'n'.repeat(120);
+  expect(await send(second!.otlp, `${long}.more`, 0, 50)).toBe(200);
+  expect(await send(second!.otlp, `${long}.less`, 0, 8)).toBe(200);
   await waitUntil(async () => (await keysOf(running, 'requests')) >= 900 * (1 - HLL_ERROR), {
     what: 'both receivers have told their series',
   });
   expect(await keysOf(running, 'requests')).toBeLessThanOrEqual(900 * (1 + HLL_ERROR));
+  await waitUntil(async () => (await keysOf(running, long)) >= 50 * (1 - HLL_ERROR), {
+    what: 'the larger of two metrics that are shown by one name',
+  });
   const status = await waitUntil(
     async () => {
       const read = (await (await fetch(`${running.admin}/api/status`)).json()) as {
@@ -81,7 +88,10 @@ it('is told in metrics, status and commands, and the event log', async () => {
     },
     { what: 'the status tells of it' },
   );
-  expect(status.limiter?.daily).toMatchObject({ limit: DAILY_KEYS, metrics: [{ metric: 'requests' }, {}] });
+  expect(status.limiter?.daily).toMatchObject({
+    limit: DAILY_KEYS,
+    metrics: [{ metric: 'requests' }, {}, {}, {}],
+  });
   expect(status.findings.find(({ code }) => code === 'daily_keys')?.text).toContain('"requests"');
   await waitUntil(
     async () => (await (await fetch(`${running.admin}/api/events`)).text()).includes('limiter.daily_keys'),

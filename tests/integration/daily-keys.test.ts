@@ -225,6 +225,30 @@ it('a Redis that says nothing to it holds no request up, and what waits is bound
   expect(decisions.filter(({ why }) => why.includes('daily'))).toEqual([]);
 });
 
+it('what was counted before the option was turned off is counted on the day it is turned on again', async () => {
+  const options = (dailyKeys: number) => ({
+    dailyKeys,
+    maxKeys: 4_096,
+    actAbove: 1,
+    protectedLabels: ['id'],
+  });
+  const limiter = new CardinalityLimiter(options(1_000), { now: () => nowMs, seed: 1, onDecision: () => {} });
+  const send = () => {
+    limiter.process(requestOf('lasting', ids(0, 100)));
+    limiter.keep();
+    const told = limiter.daily.take().flatMap(({ series }) => [...series.values()]);
+    const series = told.reduce((sum, hashes) => sum + hashes.length / 2, 0);
+    limiter.daily.forget(series);
+    return series;
+  };
+  expect([send(), send()]).toEqual([100, 0]);
+  limiter.configure(options(0));
+  expect(send()).toBe(0);
+  nowMs += 24 * 3_600_000;
+  limiter.configure(options(1_000));
+  expect([send(), send()]).toEqual([100, 0]);
+});
+
 it('more metrics than are counted one by one are counted together', async () => {
   const state = new DailyState(redis, keysOf(OPTIONS.prefix));
   const seriesOf = (n: number) => Buffer.from(String(n).padStart(8, '0'));

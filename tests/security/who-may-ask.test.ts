@@ -63,6 +63,28 @@ describe("the dlq's intake", () => {
     expect(taken).toEqual(['b1']);
   });
 
+  it('takes nothing from a page in a browser, nor a count that no batch has', async () => {
+    const { direct, taken, url } = await intake({});
+    const headers = {
+      'x-nrdot-signal': 'logs',
+      'x-nrdot-class': 'normal',
+      'x-nrdot-items': '1',
+      'x-nrdot-encoding': 'identity',
+      'x-nrdot-received-at': '1',
+    };
+    const status = async (more: Record<string, string>) => {
+      const sent = { method: 'POST', body: 'payload', headers: { ...headers, ...more } };
+      return (await fetch(`${url}/v1/batches/b1`, sent)).status;
+    };
+    expect(await status({ origin: 'http://rebound.example' })).toBe(403);
+    expect(await status({ 'sec-fetch-site': 'same-origin' })).toBe(403);
+    expect(await status({ 'x-nrdot-items': String(Number.MAX_SAFE_INTEGER) })).toBe(400);
+    expect(taken).toEqual([]);
+    expect(await status({})).toBe(200);
+    await direct.stop();
+    expect(taken).toEqual(['b1']);
+  });
+
   it('is not opened to others without one; the admin token is one', async () => {
     for (const host of ['0.0.0.0', '::', '10.0.0.1'])
       await expect(intake({ listen: { host, port: 0 } })).rejects.toThrow(/dlq\.token or admin\.token/);

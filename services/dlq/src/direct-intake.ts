@@ -27,6 +27,8 @@ export interface DirectIntakeOptions {
 const ID = /^[A-Za-z][A-Za-z0-9-]{1,80}$/;
 const SIGNALS = ['traces', 'metrics', 'logs', 'profiles'];
 const ENCODINGS = ['identity', 'gzip', 'zstd'];
+/** No request holds so many, and the books stay exact with as many batches of it as there may be. */
+const ITEMS_MAX = 1_000_000_000;
 
 /**
  * Takes batches over HTTP from receivers that can't reach Redis, and answers when they are on the disk.
@@ -58,6 +60,9 @@ export class DirectIntake {
     });
     // Before the body is read.
     this.#app.addHook('onRequest', async (request, reply) => {
+      // Receivers send neither. A page whose name points at this machine (DNS rebinding) may set every other header.
+      if (request.headers.origin !== undefined || request.headers['sec-fetch-site'] !== undefined)
+        return reply.code(403).send({ error: 'a page in a browser; expected a receiver' });
       const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
       if (!token || sameSecret(given, token)) return;
       return reply.code(401).header('www-authenticate', 'Bearer').send({
@@ -134,7 +139,8 @@ function batchOf(id: string, headers: Record<string, unknown>, body: unknown): S
   if (!SIGNALS.includes(signal)) return `x-nrdot-signal: expected one of ${SIGNALS.join(', ')}`;
   if (!isPriorityClass(priorityClass)) return 'x-nrdot-class: expected critical, high or normal';
   if (!ENCODINGS.includes(encoding)) return `x-nrdot-encoding: expected one of ${ENCODINGS.join(', ')}`;
-  if (!Number.isSafeInteger(items) || items < 1) return 'x-nrdot-items: expected a whole number above 0';
+  if (!Number.isSafeInteger(items) || items < 1 || items > ITEMS_MAX)
+    return `x-nrdot-items: expected a whole number from 1 to ${ITEMS_MAX}`;
   if (!Number.isSafeInteger(receivedAt) || receivedAt < 1) return 'x-nrdot-received-at: expected Unix ms';
   if (!Buffer.isBuffer(body) || body.byteLength === 0) return 'the body: expected the payload';
   return {

@@ -531,7 +531,8 @@ export class Limiting implements SharedState {
     clDailyKeysForecast.reset();
     clDailyKeysLimit.set(daily?.limit ?? 0);
     clDailyKeysAll.set(daily?.sum ?? 0);
-    for (const { metric, keys, forecast } of daily?.metrics ?? []) {
+    // Of two with the same beginning of a name the larger one, which comes first, is shown.
+    for (const { metric, keys, forecast } of daily?.metrics.toReversed() ?? []) {
       clDailyKeys.set({ metric }, keys);
       if (forecast !== undefined) clDailyKeysForecast.set({ metric }, forecast);
     }

@@ -40,6 +40,13 @@ describe('texts', () => {
     ['ghp_16C7e42F292c6912E7710c838347Ae178B4a pushed', 'pushed'],
     ['id AKIAIOSFODNN7EXAMPLE signed', 'signed'],
     ['x-api-key: abcdef', 'x-api-key'],
+    ['{\\"password\\":\\"swordfish\\",\\"user\\":\\"ann\\"}', 'ann'],
+    ['Parameters: {"password"=>"swordfish", "user"=>"ann"}', '"user"=>"ann"'],
+    ['password := swordfish, user', 'user'],
+    ['PASSWORD => swordfish', 'PASSWORD'],
+    ['password = "a \\" swordfish", user', 'user'],
+    ['next=%2Flogin%3Fpassword%3Dswordfish', 'login'],
+    ['exec: mysql --password swordfish shop', 'shop'],
   ])('%s', (text, rest) => {
     const shown = redactText(text);
     expect(shown).toContain(REDACTED);

@@ -22,10 +22,17 @@ const IN_TEXT: readonly (readonly [RegExp, string])[] = [
   [/\beyJ[\w-]{8,}(?:\.[\w-]*)*/g, REDACTED],
 ];
 
-/** password=…, "token": "…", x-api-key: … in queries, headers, JSON and log lines: what may stand before `=` or `:`. */
+/**
+ * password=…, "token": "…", x-api-key: … in queries, headers, JSON and log lines: what may stand before `=` or `:`, also where they are
+ * percent-encoded, or before the blank after `--password`.
+ */
 const SECRET_NAME =
   /passw(?:or)?d|passphrase|pwd|secret|token|credential|authorization|cookie|session|api[_-]?key|access[_-]?key|private[_-]?key|licen[sc]e[_-]?key|signature|(?:^|[^\w])sig|jwt/i;
-const ASSIGNED = /\s*(?:"[^"]*"?|'[^']*'?|[^\s&;,"'}\]]+)/y;
+/** Also `=> "…"`, `:= …`, and `\"…\"` of JSON within JSON. The first group stays. */
+const ASSIGNED =
+  /([\s=:>]*)(?:\\+"[^"]*"?|\\+'[^']*'?|"(?:[^"\\]|\\[\s\S])*"?|'(?:[^'\\]|\\[\s\S])*'?|[^\s&;,"'}\]]+)/y;
+/** Of a query within a query. */
+const ENCODED_SIGN = /%3[ad]/iy;
 
 /** A stretch without blanks, and what makes it opaque: twenty letters and digits in a row, some of each. */
 const STRETCH = /[\w+/=.~-]{20,}/g;
@@ -46,27 +53,42 @@ export function redactText(text: string): string {
   return clean.length > MAX_CHARS || text.length > 2 * MAX_CHARS ? `${clean.slice(0, MAX_CHARS)}…` : clean;
 }
 
-/** Takes out what is assigned to a name that speaks of a secret. From each `=` and `:` it looks back for the name. */
+/** Takes out what is assigned to a name that speaks of a secret. From each sign of it it looks back for the name. */
 function withoutAssigned(text: string): string {
   let clean = '';
   let from = 0;
   for (let at = 0; at < text.length; at++) {
-    if (text[at] !== '=' && text[at] !== ':') continue;
+    const length = signAt(text, at);
+    if (length === 0) continue;
+    const isFlag = isBlank(text[at]!);
     let end = at;
-    while (end > from && isBlank(text[end - 1]!)) end--;
+    while (!isFlag && end > from && isBlank(text[end - 1]!)) end--;
     if (end > from && (text[end - 1] === '"' || text[end - 1] === "'")) end--;
+    while (end > from && text[end - 1] === '\\') end--;
     let start = end;
     while (start > from && isNamePart(text.charCodeAt(start - 1))) start--;
-    if (start === end || !SECRET_NAME.test(text.slice(start, end))) continue;
-    ASSIGNED.lastIndex = at + 1;
+    if (start === end || (isFlag && !text.startsWith('--', start))) continue;
+    if (!SECRET_NAME.test(text.slice(start, end))) continue;
+    ASSIGNED.lastIndex = at + length;
     const assigned = ASSIGNED.exec(text);
     if (assigned === null) continue;
-    const blanks = assigned[0].length - assigned[0].trimStart().length;
-    clean += text.slice(from, at + 1 + blanks) + REDACTED;
+    clean += text.slice(from, at + length) + assigned[1] + REDACTED;
     from = ASSIGNED.lastIndex;
     at = from - 1;
   }
   return clean + text.slice(from);
+}
+
+/** How many characters say here that a value follows. */
+function signAt(text: string, at: number): number {
+  const character = text[at]!;
+  if (character === '=' || character === ':') return 1;
+  if (character === '%') {
+    ENCODED_SIGN.lastIndex = at;
+    return ENCODED_SIGN.test(text) ? 3 : 0;
+  }
+  // The first blank after a name.
+  return at > 0 && isBlank(character) && isNamePart(text.charCodeAt(at - 1)) ? 1 : 0;
 }
 
 function isBlank(character: string): boolean {

@@ -94,7 +94,9 @@ function itemsOf(signal: Signal, request: Json, show: Show): SampledItem[] {
   }[signal] as [string, string];
   return list(request[resources]).flatMap((each) => {
     const resource = show.attributes((each.resource as Json | undefined)?.attributes);
-    const service = String(resource[SERVICE_NAME] ?? '');
+    const named = resource[SERVICE_NAME] ?? '';
+    // String() asks an object for its own toString, which a sender may have named an attribute.
+    const service = typeof named === 'object' ? JSON.stringify(named) : String(named);
     return list(each[scopes]).flatMap((scope) => {
       switch (signal) {
         case 'traces':

@@ -96,6 +96,14 @@ describe('a sample', () => {
     expect(sampleOf('metrics', body, undefined, 1)[0]!.attributes).toEqual({ secret: '[redacted]' });
   });
 
+  it('shows a service whose name is an object with names that every object has', () => {
+    const value = { kvlistValue: { values: [text('toString', 'x'), text('valueOf', 'y')] } };
+    const resource = { attributes: [{ key: 'service.name', value }] };
+    const body = request({ resource, scopeLogs: [{ logRecords: [{}] }] }, logs('b', 1));
+    const services = sampleOf('logs', body, undefined, 5).map(({ service }) => service);
+    expect(services).toEqual(['{"toString":"x","valueOf":"y"}', 'b']);
+  });
+
   it('is bounded, however much an item holds', () => {
     let nested: object = { stringValue: 'deep' };
     for (let i = 0; i < 10; i++) nested = { arrayValue: { values: [nested] } };

@@ -22,6 +22,8 @@ export class DailyKeys {
   mark = 0;
   /** `2026-11-29`, in UTC; empty while nothing is counted. */
   day = '';
+  /** Keys still have it after nothing was counted for a while. */
+  #lastMark = 0;
   #limit = 0;
   #isEnforced = false;
   #untold: UntoldSeries[] = [];
@@ -57,7 +59,7 @@ export class DailyKeys {
 
   /** All series are told once more, when they are seen again: Redis has lost its memory. */
   countAgain(): void {
-    if (this.day !== '') this.mark = (this.mark % MARKS) + 1;
+    if (this.day !== '') this.mark = this.#lastMark = (this.#lastMark % MARKS) + 1;
   }
 
   /** Notes a series that goes out, unless it was counted today. */
