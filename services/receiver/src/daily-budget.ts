@@ -27,6 +27,8 @@ export class DailyBudget {
   readonly #forecast = new DailyForecast();
   #timer: NodeJS.Timeout | undefined;
   #telling: Promise<void> | undefined;
+  /** Redis did not take the last ones: it is asked again every 5 s, not after every request. */
+  #isRefused = false;
   #last: { day: string; counts: DailyCounts } | undefined;
 
   constructor(
@@ -65,7 +67,8 @@ export class DailyBudget {
 
   /** To be called after requests: when many series have come in, they are told at once. */
   look(): void {
-    if (!this.#telling && (this.#limiter()?.daily.waiting ?? 0) >= MANY) setImmediate(() => void this.tell());
+    if (!this.#telling && !this.#isRefused && (this.#limiter()?.daily.waiting ?? 0) >= MANY)
+      setImmediate(() => void this.tell());
   }
 
   /** Resolves when all that was seen until now is told, or could not be: then it waits. */
@@ -119,7 +122,9 @@ export class DailyBudget {
         untold.shift();
         this.#learn(limiter, one.day, counts, came);
       }
+      this.#isRefused = false;
     } catch (error) {
+      this.#isRefused = true;
       daily.giveBack(untold.filter(({ series }) => series.size > 0));
       this.#failed(error as Error);
     }
