@@ -106,7 +106,7 @@ export function addRoutes(admin: AdminServer, deps: RouteDeps): void {
   }
   admin.route('POST', '/api/dlq/replay', async (request): Promise<ReplayAnswer> => {
     const asked = askedOf(request);
-    const selection = selectionOf(asked, REPLAY_AREAS);
+    const selection = selectionOf(asked, REPLAY_AREAS, ['rate']);
     const bytes = wholeNumber(asked.rate);
     if (asked.rate !== undefined && !bytes)
       throw badRequest('rate: expected bytes per second, a whole number from 1');
@@ -119,7 +119,7 @@ export function addRoutes(admin: AdminServer, deps: RouteDeps): void {
     const asked = askedOf(request);
     if (!truth('yes', asked.yes))
       throw badRequest('purge gives batches up for good; say so with yes: true (nrdot dlq purge --yes)');
-    const { areas, class: ofClass } = selectionOf(asked, REPLAY_AREAS);
+    const { areas, class: ofClass } = selectionOf(asked, REPLAY_AREAS, ['yes']);
     if (ofClass !== undefined || asked.since !== undefined || asked.until !== undefined)
       throw badRequest('purge gives up whole areas; expected class or rejected, and neither since nor until');
     return { areas, ...(await replayer.purge(areas)) };
@@ -154,7 +154,7 @@ async function oneRecord(segments: SegmentLog, id: string): Promise<ListedBatch 
 }
 
 async function listRecords(segments: SegmentLog, { query }: AdminRequest): Promise<AdminAnswer> {
-  const selection = selectionOf(query, AREAS);
+  const selection = selectionOf(query, AREAS, ['limit']);
   const limit = wholeNumber(query.limit ?? LIST_DEFAULT);
   if (!limit || limit > LIST_MAX) throw badRequest(`limit: expected a whole number from 1 to ${LIST_MAX}`);
   const records: ListedBatch[] = [];

@@ -12,12 +12,23 @@ export interface Selection extends Period {
 /** What replays by itself: all but what the upstream refused for good. */
 export const REPLAY_AREAS: readonly Area[] = CLASSES;
 
+const NAMES = ['class', 'rejected', 'area', 'since', 'until'];
+
 /**
  * Reads `class`, `rejected`, `area`, `since` and `until` as an admin request gives them.
  * @param otherwise areas that are meant when none is named
+ * @param beside what else the request may say: a name that nobody reads would select more than was meant
  * @throws AdminError 400 that says what was expected
  */
-export function selectionOf(asked: Record<string, unknown>, otherwise: readonly Area[]): Selection {
+export function selectionOf(
+  asked: Record<string, unknown>,
+  otherwise: readonly Area[],
+  beside: readonly string[] = [],
+): Selection {
+  const names = [...NAMES, ...beside];
+  const stranger = Object.keys(asked).find((name) => !names.includes(name));
+  if (stranger !== undefined)
+    throw badRequest(`there is no "${text(stranger)}"; expected ${names.join(', ')}`);
   const { class: ofClass } = asked;
   if (ofClass !== undefined && !isPriorityClass(ofClass))
     throw badRequest(`class: "${text(ofClass)}" is none; expected one of ${CLASSES.join(', ')}`);
@@ -27,6 +38,10 @@ export function selectionOf(asked: Record<string, unknown>, otherwise: readonly 
     time('until', asked.until) ?? Number.MAX_SAFE_INTEGER,
   ];
   if (since > until) throw badRequest('since is after until; expected it before');
+  if (asked.area !== undefined && asked.area !== (rejected ? 'rejected' : (ofClass ?? asked.area)))
+    throw badRequest(
+      `area: "${text(asked.area)}" is another than class or rejected say; expected one of them`,
+    );
   const areas = rejected
     ? (['rejected'] as const)
     : asked.area !== undefined
