@@ -46,6 +46,10 @@ describe('texts', () => {
     ['PASSWORD => swordfish', 'PASSWORD'],
     ['password = "a \\" swordfish", user', 'user'],
     ['next=%2Flogin%3Fpassword%3Dswordfish', 'login'],
+    ['Cookie: theme=dark; auth=swordfish\nHost: a', 'Host: a'],
+    ['set-cookie: id=1, sid=swordfish', 'set-cookie'],
+    ['Authorization: Digest username="ann", response="swordfish"', 'Authorization'],
+    ['{"authorization":"Own a, swordfish","user":"ann"}', '"user":"ann"'],
     ['exec: mysql --password swordfish shop', 'shop'],
   ])('%s', (text, rest) => {
     const shown = redactText(text);

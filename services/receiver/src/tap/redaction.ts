@@ -31,6 +31,9 @@ const SECRET_NAME =
 /** Also `=> "…"`, `:= …`, and `\"…\"` of JSON within JSON. The first group stays. */
 const ASSIGNED =
   /([\s=:>]*)(?:\\+"[^"]*"?|\\+'[^']*'?|"(?:[^"\\]|\\[\s\S])*"?|'(?:[^'\\]|\\[\s\S])*'?|[^\s&;,"'}\]]+)/y;
+/** Headers whose value has blanks, commas and quotes in it: the rest of their line goes. */
+const SECRET_HEADER = /(?:cookie|authorization)$/i;
+const LINE = /([\t ]*)[^\t\r\n "'\\][^\r\n]*/y;
 /** Of a query within a query. */
 const ENCODED_SIGN = /%3[ad]/iy;
 
@@ -68,12 +71,14 @@ function withoutAssigned(text: string): string {
     let start = end;
     while (start > from && isNamePart(text.charCodeAt(start - 1))) start--;
     if (start === end || (isFlag && !text.startsWith('--', start))) continue;
-    if (!SECRET_NAME.test(text.slice(start, end))) continue;
-    ASSIGNED.lastIndex = at + length;
-    const assigned = ASSIGNED.exec(text);
+    const name = text.slice(start, end);
+    if (!SECRET_NAME.test(name)) continue;
+    const after = at + length;
+    const isHeader = text[at] === ':' && SECRET_HEADER.test(name);
+    const assigned = (isHeader ? execAt(LINE, text, after) : null) ?? execAt(ASSIGNED, text, after);
     if (assigned === null) continue;
-    clean += text.slice(from, at + length) + assigned[1] + REDACTED;
-    from = ASSIGNED.lastIndex;
+    clean += text.slice(from, after) + assigned[1] + REDACTED;
+    from = after + assigned[0].length;
     at = from - 1;
   }
   return clean + text.slice(from);
@@ -83,12 +88,15 @@ function withoutAssigned(text: string): string {
 function signAt(text: string, at: number): number {
   const character = text[at]!;
   if (character === '=' || character === ':') return 1;
-  if (character === '%') {
-    ENCODED_SIGN.lastIndex = at;
-    return ENCODED_SIGN.test(text) ? 3 : 0;
-  }
+  if (character === '%') return execAt(ENCODED_SIGN, text, at) ? 3 : 0;
   // The first blank after a name.
   return at > 0 && isBlank(character) && isNamePart(text.charCodeAt(at - 1)) ? 1 : 0;
+}
+
+/** @param pattern a sticky one */
+function execAt(pattern: RegExp, text: string, at: number): RegExpExecArray | null {
+  pattern.lastIndex = at;
+  return pattern.exec(text);
 }
 
 function isBlank(character: string): boolean {
