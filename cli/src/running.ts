@@ -30,9 +30,14 @@ export function runningText(running: Running): string {
     `  metrics and health  ${admin}/metrics  ${admin}/readyz`,
     ...(isMock ? [`  what arrived        ${mock}/_mock/stats`] : []),
     `  data                ${data}`,
-    ...(redisSocket ? [`  look into Redis     redis-cli -s ${redisSocket}`] : []),
+    ...(redisSocket ? [`  look into Redis     redis-cli -s ${shellWord(redisSocket)}`] : []),
     ...waitsFor.map((why) => `  waiting for         ${why}; what arrives meanwhile goes to disk`),
     '  stop                Ctrl-C; what is queued is kept and goes on at the next start',
     '',
   ].join('\n');
+}
+
+/** A path as a shell takes it, whatever is in it. */
+function shellWord(path: string): string {
+  return /^[\w./~-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
 }

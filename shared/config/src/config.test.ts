@@ -42,6 +42,12 @@ describe('the configuration', () => {
     expect(found).toContain(expected);
   });
 
+  it('says up to where a count without a default goes', () => {
+    expect(problems('exporter: {account_limits: {requests_per_minute: 1e99}}\n').join(' ')).toContain(
+      'exporter.account_limits.requests_per_minute: 1e+99 — expected a whole number from 1 to 9007199254740991',
+    );
+  });
+
   it('has all that is wrong told at once, each with its line: what is wrong in itself hides nothing between options', () => {
     const text = [
       'redis:',

@@ -111,7 +111,7 @@ export function count(written: number, doc: string, extra: Extra & { min?: numbe
 
 /** A count that has no default. */
 export function optionalCount(doc: string, extra: Extra = {}) {
-  const error = 'a whole number of at least 1';
+  const error = `a whole number from 1 to ${Number.MAX_SAFE_INTEGER}`;
   return described(fromText(z.number({ error }).int({ error }).min(1, { error }).optional()), {
     doc,
     kind: 'number',
