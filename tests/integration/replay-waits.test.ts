@@ -1,7 +1,7 @@
 /** The replayer on a real redis-server, with a clock that the test moves: what waits after an outage, and what does not. */
 import { setTimeout as wait } from 'node:timers/promises';
 import type { JobData } from '@nrdot/queue';
-import { SegmentLog } from '@nrdot/segment-log';
+import { ALWAYS, SegmentLog } from '@nrdot/segment-log';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { waitUntil } from '@nrdot/testbed';
 import { expect, it } from 'vitest';
@@ -15,21 +15,50 @@ useStore();
 
 const BATCHES = 3;
 
-it('probes that an outage made fail do not wait once it is over', async () => {
-  const segments = await SegmentLog.open(options(new SimulatedDisk(seeded(1))).o);
-  for (let i = 0; i < BATCHES; i++) await segments.append('normal', record(`r${i}`));
-  let clock = 1_000_000;
-  const becomes = (state: string) => redis.hset(store.keys.breaker('traces'), 'state', state);
-  await becomes('half_open');
-  const replayer = new Replayer({
-    ...{ store, segments, rate: new ReplayRate(1e9, clock), poisonAfter: 5 },
+function replayerOf(segments: SegmentLog, now: () => number): Replayer {
+  return new Replayer({
+    ...{ store, segments, rate: new ReplayRate(1e9, now()), poisonAfter: 5 },
     weights: { critical: 5, high: 3, normal: 1 },
     log: createLogger({ level: 'silent', format: 'json' }),
     metrics: new MetricsRegistry(['dlq']).metrics,
     changed: () => {},
-    now: () => clock,
+    now,
   });
-  const sent = () => redis.lrange(store.keys.queue('replay-normal', 'wait'), 0, -1);
+}
+
+const becomes = (state: string) => redis.hset(store.keys.breaker('traces'), 'state', state);
+const sent = () => redis.lrange(store.keys.queue('replay-normal', 'wait'), 0, -1);
+
+it('what a breaker sends back of an order is replayed under it, though replay is paused', async () => {
+  const segments = await SegmentLog.open(options(new SimulatedDisk(seeded(1))).o);
+  for (let i = 0; i < BATCHES; i++) await segments.append('normal', record(`o${i}`));
+  await becomes('closed');
+  const replayer = replayerOf(segments, Date.now);
+  await waitUntil(async () => (await sent()).length === BATCHES, { what: 'all of it is in Redis' });
+  await replayer.pause(true);
+  await replayer.replay({ areas: ['normal'], class: undefined, ...ALWAYS });
+  await wait(1_000); // the order has read all there is
+  expect(replayer.order).toBeDefined();
+  await becomes('open');
+  expect(await store.drain(100, Date.now())).toBe(BATCHES);
+  expect(await sent()).toEqual([]);
+  await becomes('closed');
+  await waitUntil(async () => (await sent()).length === BATCHES, { what: 'all of it is in Redis again' });
+  for (const id of await sent()) {
+    const job = JSON.parse((await redis.hget(store.keys.queue('replay-normal', id), 'data'))!) as JobData;
+    await store.settle(job, 'queued', { outcome: 'delivered' });
+  }
+  await waitUntil(() => replayer.order === undefined, { what: 'the order is over' });
+  await replayer.stop();
+  await segments.close();
+});
+
+it('probes that an outage made fail do not wait once it is over', async () => {
+  const segments = await SegmentLog.open(options(new SimulatedDisk(seeded(1))).o);
+  for (let i = 0; i < BATCHES; i++) await segments.append('normal', record(`r${i}`));
+  let clock = 1_000_000;
+  await becomes('half_open');
+  const replayer = replayerOf(segments, () => clock);
   const failures = new Map<string, number>();
   // Time passes until each has failed so often that it would wait for a minute.
   await waitUntil(

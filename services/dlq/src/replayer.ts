@@ -144,7 +144,7 @@ export class Replayer {
     return !this.#heldBack.has(area) || this.#peeked.has(area) || this.#isBusy(area);
   }
 
-  /** What a person asked to be replayed, beyond what replays by itself; until all of it is on its way. */
+  /** What a person asked to be replayed, beyond what replays by itself; until all of it was taken or tried in vain. */
   get order(): Selection | undefined {
     return this.#order;
   }
@@ -301,11 +301,13 @@ export class Replayer {
     if (isRead) this.#seekProbe();
     // All is read: what was not found had left the disk before.
     if (ready.size === 0 && !this.#gate.paused && this.#rewind.size === 0) this.#doneBefore.clear();
-    if (this.#order?.areas.every((area) => !ready.has(area) && !this.#isPartlyRead(area))) {
-      // What it named has been read; what it passed over waits its turn.
+    // What is in Redis may yet come back, untried, from a breaker that opens: then it is still to be replayed.
+    const isOver = (area: Area) => !ready.has(area) && !this.#isPartlyRead(area) && !this.#isBusy(area);
+    if (this.#order?.areas.every(isOver)) {
+      // What it named was taken, or tried in vain; what it passed over waits its turn.
       for (const area of this.#order.areas) this.#rewind.add(area);
       this.#order = undefined;
-      this.#d.log.info('the replay that was asked for is on its way');
+      this.#d.log.info('the replay that was asked for is over');
     }
     return this.#share.pick((c) => ready.has(c)) ?? (ready.has('rejected') ? 'rejected' : undefined);
   }
