@@ -173,7 +173,13 @@ export class Replayer {
     return this.#alone(async () => {
       await this.#d.store.pauseReplay(paused);
       this.#gate.paused = paused;
-      if (!paused || !this.#order) return;
+      if (!paused) {
+        // Whatever was passed over before or meanwhile is looked at again.
+        for (const area of REPLAY_AREAS) this.#rewind.add(area);
+        this.wake();
+        return;
+      }
+      if (!this.#order) return;
       for (const area of this.#order.areas) this.#rewind.add(area);
       this.#order = undefined;
     });
