@@ -282,6 +282,7 @@ function page({ machine, notes, loads, growth, profile }: Results): string {
   const measured = [...loads, ...growth, ...(profile ? [profile] : [])];
   const commits = [...new Set(measured.map(({ commit }) => commit))];
   const load = median(loads.map(({ measurement }) => measurement.loadAverage));
+  const versions = [...new Set(loads.flatMap(({ version }) => version ?? []))].sort();
   const sections = Object.entries(SUITES).flatMap(([name, suite]) => suiteSection(name, suite, loads));
   const where = [...processTable(loads), ...profileSection(profile)];
   return `${[
@@ -295,6 +296,7 @@ function page({ machine, notes, loads, growth, profile }: Results): string {
       (busy(load, machine)
         ? ' **The machine had other work:** latency is an upper bound, and CPU is raised by caches shared with others.'
         : ''),
+    ...(versions.length > 0 ? [`Peers: ${versions.join(', ')}.`] : []),
     ...notes.map((note) => `Note: ${note}.`),
     '## Targets',
     targets(loads),

@@ -11,6 +11,8 @@ export interface Result {
   suite: string;
   system: string;
   durability: System['durability'];
+  /** Of a peer. */
+  version?: string;
   case: string;
   repetition: number;
   commit: string;

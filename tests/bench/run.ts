@@ -86,7 +86,7 @@ async function main(): Promise<void> {
     say(line);
   };
   const nodeFlags = flags['node-flags'].split(' ').filter(Boolean);
-  const all = await systems(!flags['no-peers'], note, nodeFlags);
+  const all = await systems(flags['no-peers'] ? 'none' : 'all', note, nodeFlags);
   const nothing: Results = { machine: results.machine, notes: [], loads: [], growth: [] };
   if (!flags.resume) forget(results, plan(wish, all, nothing));
   const steps = plan(wish, all, results);
@@ -175,12 +175,13 @@ async function takeLoads(
     if (wish.heatMs > 0) await heat(running, sink, cases[0]!.workload, wish.heatMs);
     for (const one of cases) {
       const measurement = await measure(running, sink, one, timingOf(one, wish));
-      const { name, durability } = system;
+      const { name, durability, version } = system;
       const { commit } = results.machine;
       results.loads.push({
         suite,
         system: name,
         durability,
+        ...(version ? { version } : {}),
         case: one.name,
         repetition,
         commit,

@@ -20,6 +20,8 @@ export interface System {
   name: string;
   /** What an acknowledged batch has been through when the client sees its 200. */
   durability: 'fsynced' | 'written' | 'in memory';
+  /** Of a peer: what it is, with its version. */
+  version?: string;
   /** What it takes; all when absent. */
   signals?: readonly string[];
   start(dir: string, upstream: string): Promise<RunningSystem>;

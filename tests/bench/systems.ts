@@ -3,8 +3,9 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Process, TestRedis } from '@nrdot/testbed';
-import { collectorBinary, vmagentBinary } from './peers/build.ts';
+import * as build from './peers/build.ts';
 import { collectors } from './peers/collector.ts';
+import { rotels } from './peers/rotel.ts';
 import { vmagent } from './peers/vmagent.ts';
 import { running, type System } from './system.ts';
 
@@ -100,18 +101,24 @@ export function ourForm(): Form['from'] {
 
 /**
  * All systems that are compared here.
- * @param peers whether to build and run those of others
+ * @param peers those of others: all, none, or those of the headline, which take OTLP and send it on
  * @param say told why one is left out
  * @param nodeFlags to try, on NRDOT+ alone
  */
 export async function systems(
-  peers: boolean,
+  peers: 'all' | 'headline' | 'none',
   say: (line: string) => void,
   nodeFlags: readonly string[] = [],
 ): Promise<System[]> {
   const form: Form = { from: ourForm(), nodeFlags };
   const ours = [onePipeline(form), services(form)];
-  if (!peers) return ours;
-  const [collector, agent] = [await collectorBinary(say), await vmagentBinary(say)];
-  return [...ours, ...(collector ? collectors(collector) : []), ...(agent ? [vmagent(agent)] : [])];
+  if (peers === 'none') return ours;
+  const [collector, rotel] = [await build.collector(say), await build.rotel(say)];
+  const agent = peers === 'all' ? await build.vmagent(say) : undefined;
+  return [
+    ...ours,
+    ...(rotel ? rotels(rotel) : []),
+    ...(collector ? collectors(collector) : []),
+    ...(agent ? [vmagent(agent)] : []),
+  ];
 }

@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { collectorBinary } from '../bench/peers/build.ts';
+import { collector } from '../bench/peers/build.ts';
 import { CACHE, DONE, HERE, recipeOf, SENDERS, type Sender } from './senders.ts';
 
 const TIMEOUT_MS = 15 * 60_000;
@@ -57,4 +57,4 @@ for (const sender of SENDERS) {
     console.log(`${sender}: left out, ${(error as Error).message.slice(-400)}`);
   }
 }
-if (await collectorBinary(console.log)) console.log('the Collector: built');
+if (await collector(console.log)) console.log('the Collector: built');

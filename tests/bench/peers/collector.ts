@@ -3,27 +3,29 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort, Process, waitUntil } from '@nrdot/testbed';
 import { running, type System } from '../system.ts';
+import type { Peer } from './build.ts';
 
 const QUEUES = { memory: 'memory queue', file: 'file_storage', fsync: 'file_storage, fsync' } as const;
 type Queue = keyof typeof QUEUES;
 
 /** Its forms: three queues, each with and without the batch processor. */
-export function collectors(binary: string): System[] {
+export function collectors(peer: Peer): System[] {
   return [false, true].flatMap((batching) =>
-    (Object.keys(QUEUES) as Queue[]).map((queue) => collector(binary, queue, batching)),
+    (Object.keys(QUEUES) as Queue[]).map((queue) => collector(peer, queue, batching)),
   );
 }
 
-function collector(binary: string, queue: Queue, batching: boolean): System {
+function collector({ program, version }: Peer, queue: Queue, batching: boolean): System {
   return {
     name: `Collector, ${QUEUES[queue]}${batching ? ', batch processor' : ''}`,
     // The batch processor acknowledges what is in its memory, whatever the queue behind it does.
     durability: batching || queue === 'memory' ? 'in memory' : queue === 'fsync' ? 'fsynced' : 'written',
+    version: `OpenTelemetry Collector ${version}`,
     start: async (dir, upstream) => {
       const port = await freePort();
       const file = join(dir, 'collector.yaml');
       writeFileSync(file, JSON.stringify(configuration(dir, port, upstream, queue, batching)));
-      const otelcol = new Process('collector', binary, ['--config', file], {}, dir);
+      const otelcol = new Process('collector', program, ['--config', file], {}, dir);
       const system = running(`http://127.0.0.1:${port}`, { otelcol });
       await waitUntil(
         async () => {

@@ -3,15 +3,17 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort, Process, waitUntil } from '@nrdot/testbed';
 import { running, type System } from '../system.ts';
+import type { Peer } from './build.ts';
 
 /**
  * It answers 200 when points are in its memory, and puts them on disk only when the other side does not keep up. It is
  * told to speak Prometheus' own remote write, since the sink reads that.
  */
-export function vmagent(binary: string): System {
+export function vmagent({ program, version }: Peer): System {
   return {
     name: 'vmagent, remote write out',
     durability: 'in memory',
+    version: `vmagent ${version}`,
     signals: ['metrics'],
     start: async (dir, upstream) => {
       const port = await freePort();
@@ -23,7 +25,7 @@ export function vmagent(binary: string): System {
         '-remoteWrite.forcePromProto',
         `-remoteWrite.tmpDataPath=${queue}`,
       ];
-      const process = new Process('vmagent', binary, args, {}, dir);
+      const process = new Process('vmagent', program, args, {}, dir);
       const base = `http://127.0.0.1:${port}`;
       await waitUntil(
         async () => {
