@@ -28,7 +28,7 @@ const SERVICES = ['receiver', 'scheduler', 'exporter', 'dlq'];
 
 const unit = (what: string, command: string) => `[Unit]
 Description=NRDOT+ ${what}
-Documentation=man:nrdot(1) file:/usr/share/doc/nrdot-plus/README.md
+Documentation=file:/usr/share/doc/nrdot-plus/README.md
 Wants=network-online.target
 After=network-online.target redis-server.service
 

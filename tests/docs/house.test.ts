@@ -24,7 +24,6 @@ const LONGER: Readonly<Record<string, number>> = {
   'services/receiver/src/limiter/merge/tracker.ts': 810,
   'services/receiver/src/limiting.ts': 660,
   'services/scheduler/src/findings.ts': 710,
-  'shared/config/src/load.ts': 880,
   'shared/config/src/schema.ts': 560,
   'shared/otlp/src/json.ts': 510,
   'shared/queue/src/doctor/doctor.ts': 640,

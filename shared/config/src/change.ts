@@ -1,4 +1,5 @@
-import { type LoadedConfig, options } from './load.ts';
+import type { LoadedConfig } from './load.ts';
+import { options } from './option-tree.ts';
 import { Secret } from './secret.ts';
 
 /** One option that differs between two configurations. */

@@ -1,6 +1,7 @@
 export * from './change.ts';
 export * from './config.ts';
 export * from './load.ts';
+export { type OptionEntry, options, sectionDoc } from './option-tree.ts';
 export { type OptionMeta, PIPELINE } from './options.ts';
 export * from './problem.ts';
 export * from './reference.ts';

@@ -1,5 +1,5 @@
 import { stringify } from 'yaml';
-import { type OptionEntry, options, sectionDoc } from './load.ts';
+import { type OptionEntry, options, sectionDoc } from './option-tree.ts';
 
 /** The text of docs/configuration.md. */
 export function configurationReference(): string {

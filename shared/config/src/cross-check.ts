@@ -1,0 +1,253 @@
+import { accessSync, constants, statSync } from 'node:fs';
+import { type Config, hasUpstream } from './config.ts';
+import { type Path, shapeAt } from './option-tree.ts';
+import type { ConfigProblem } from './problem.ts';
+import { isLoopback } from './units.ts';
+
+export interface StartNeeds {
+  /** The files of certificates and keys. */
+  files: boolean;
+  /** An upstream, without which an exporter does not start. */
+  upstream: boolean;
+}
+
+/** Checks that involve several options, or the machine. */
+export function crossCheck(
+  config: Config,
+  sourceOf: (path: Path) => string,
+  needs: StartNeeds = { files: false, upstream: false },
+): ConfigProblem[] {
+  const problems: ConfigProblem[] = [];
+  const check = (holds: boolean, path: string, expected: string) => {
+    if (!holds) problems.push({ path, source: sourceOf(path.split('.')), value: undefined, expected });
+  };
+  const { queue, breaker, exporter, redis, dlq, receiver, admin } = config;
+  check(
+    admin.token !== undefined || isLoopback(admin.listen.host),
+    'admin.listen',
+    'an address that this machine alone can reach, such as 127.0.0.1:8888, or admin.token beside it',
+  );
+  check(
+    dlq.token !== undefined || isLoopback(dlq.listen.host),
+    'dlq.listen',
+    'an address that this machine alone can reach, such as 127.0.0.1:4319, or dlq.token or admin.token beside it',
+  );
+  check(
+    receiver.maxInflightBytes >= receiver.maxBodyBytes,
+    'receiver.max_inflight',
+    'at least receiver.max_body: a larger request never fits',
+  );
+  check(queue.resumeAt < queue.spillAt, 'queue.resume_at', 'less than queue.spill_at');
+  for (const [name, limits] of Object.entries(queue.perClass)) {
+    const path = `queue.per_class.${name}`;
+    check((limits.maxBytes ?? 0) <= queue.maxBytes, `${path}.max_bytes`, 'at most queue.max_bytes');
+    check((limits.maxItems ?? 0) <= queue.maxItems, `${path}.max_items`, 'at most queue.max_items');
+  }
+  check(breaker.minOpenMs <= breaker.maxOpenMs, 'breaker.open_min', 'at most breaker.open_max');
+  check(
+    exporter.retry.initialMs <= exporter.retry.maxMs,
+    'exporter.retry.initial',
+    'at most exporter.retry.max',
+  );
+  check(
+    exporter.minConcurrency <= exporter.concurrency,
+    'exporter.min_concurrency',
+    'at most exporter.concurrency',
+  );
+  const [KIB, GIB] = [2 ** 10, 2 ** 30];
+  const isBetween = (bytes: number, least: number, most: number) => bytes >= least && bytes <= most;
+  check(isBetween(dlq.ballastBytes, 64 * KIB, GIB), 'dlq.ballast', 'a size from 64KiB to 1GiB');
+  check(isBetween(dlq.segmentBytes, 64 * KIB, 4 * GIB), 'dlq.segment_bytes', 'a size from 64KiB to 4GiB');
+  const { endpoint, endpoints } = exporter;
+  if (endpoint === undefined && hasUpstream(config)) {
+    for (const signal of Object.keys(shapeAt(['exporter', 'endpoints'])!)) {
+      check(
+        endpoints[signal as keyof typeof endpoints] !== undefined,
+        `exporter.endpoints.${signal}`,
+        'a URL, or exporter.endpoint for all signals: another signal has one, and this one nowhere to go',
+      );
+    }
+  }
+  check(
+    !needs.upstream || hasUpstream(config),
+    'exporter.endpoint',
+    "the upstream's base URL, such as https://otlp.nr-data.net, without which no exporter starts",
+  );
+  const proxy = exporter.proxy?.reveal();
+  check(
+    proxy === undefined || proxy === 'none' || (URL.canParse(proxy) && /^https?:\/\/./.test(proxy)),
+    'exporter.proxy',
+    'a URL that begins with http:// or https://, or none',
+  );
+  check(dlq.segmentBytes <= dlq.capacityBytes, 'dlq.segment_bytes', 'at most dlq.capacity');
+  const { limiter } = config;
+  check(
+    limiter.aggregateScore <= limiter.criticalScore,
+    'limiter.aggregate_score',
+    'at most limiter.critical_score',
+  );
+  check(
+    limiter.temporality === 'as-received' || limiter.mode === 'enforce',
+    'limiter.temporality',
+    'as-received, or delta beside limiter.mode: enforce',
+  );
+  check(
+    limiter.dailyMode === 'observe' || (limiter.mode === 'enforce' && limiter.dailyKeys > 0),
+    'limiter.daily_mode',
+    'observe, or enforce beside limiter.mode: enforce and a number of limiter.daily_keys',
+  );
+  const both = limiter.aggregateLabels.filter((label) => limiter.protectedLabels.includes(label));
+  check(
+    both.length === 0,
+    'limiter.protected_labels',
+    `no label of aggregate_labels; ${both.join(', ')} is in both`,
+  );
+  const places = [redis.url !== undefined, redis.sentinels.length > 0, redis.cluster.length > 0].filter(
+    Boolean,
+  );
+  check(places.length <= 1, 'redis', 'only one of url, sentinels and cluster');
+  const url = redis.url?.reveal();
+  check(
+    url === undefined || /^(rediss?:\/\/|unix:\/\/|\/)/.test(url),
+    'redis.url',
+    'a URL that begins with redis://, rediss:// or unix://',
+  );
+  checkRedis(redis, check);
+  check(
+    redis.private.maxmemoryBytes > queue.maxBytes || places.length > 0,
+    'redis.private.maxmemory',
+    'more than queue.max_bytes',
+  );
+  const { cors } = config.receiver;
+  check(
+    !cors.allowCredentials || !cors.allowedOrigins.includes('*'),
+    'receiver.cors.allow_credentials',
+    'the origins by name: with "*" any page could send as whoever reads it',
+  );
+  // A half of a pair would mean plain HTTP where somebody meant TLS.
+  for (const [path, { certFile, keyFile, ...rest }] of [
+    ['receiver.tls', config.receiver.tls],
+    ['admin.tls', config.admin.tls],
+    ['dlq.tls', dlq.tls],
+    ['dlq', { certFile: dlq.certFile, keyFile: dlq.keyFile }],
+    ['exporter.tls', exporter.tls],
+    ['telemetry.otlp.tls', config.telemetry.otlp.tls],
+    ['redis.tls', redis.tls],
+  ] as const) {
+    check(
+      (certFile === undefined) === (keyFile === undefined),
+      path,
+      'both of cert_file and key_file, or none',
+    );
+    const asksClients = 'clientCaFile' in rest && rest.clientCaFile !== undefined;
+    check(
+      !asksClients || certFile !== undefined,
+      `${path}.client_ca_file`,
+      'cert_file and key_file beside it',
+    );
+  }
+  if (needs.files) {
+    for (const [path, file] of filesOf(config)) {
+      const why = unreadable(file);
+      check(why === undefined, path, `a file that can be read; ${file}: ${why}`);
+    }
+  }
+  return problems;
+}
+
+/** Files that are read at the start, by option. */
+function filesOf({
+  receiver,
+  admin,
+  dlq,
+  exporter,
+  redis,
+  telemetry,
+}: Config): [path: string, file: string][] {
+  const of = (
+    path: string,
+    tls: Partial<Record<'caFile' | 'certFile' | 'keyFile' | 'clientCaFile', string | undefined>>,
+  ) => [
+    [`${path}.ca_file`, tls.caFile] as const,
+    [`${path}.cert_file`, tls.certFile] as const,
+    [`${path}.key_file`, tls.keyFile] as const,
+    [`${path}.client_ca_file`, tls.clientCaFile] as const,
+  ];
+  return [
+    ...of('receiver.tls', receiver.tls),
+    ...of('admin.tls', admin.tls),
+    ...of('dlq.tls', dlq.tls),
+    ...of('dlq', { caFile: dlq.caFile, certFile: dlq.certFile, keyFile: dlq.keyFile }),
+    ...of('exporter.tls', exporter.tls),
+    ...of('telemetry.otlp.tls', telemetry.otlp.tls),
+    ...of('redis.tls', redis.tls),
+  ].flatMap(([option, file]) => (file === undefined ? [] : [[option, file] as [string, string]]));
+}
+
+/** Why a file can't be read; undefined when it can. */
+function unreadable(file: string): string | undefined {
+  try {
+    accessSync(file, constants.R_OK);
+    return statSync(file).isFile() ? undefined : 'it is no file';
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? '';
+    return { ENOENT: 'it is not there', EACCES: 'there is no permission' }[code] ?? code;
+  }
+}
+
+/** What is configured is used or refused: an option that has no effect where it stands is a mistake, and a silent one. */
+function checkRedis(
+  {
+    url,
+    sentinels,
+    sentinelName,
+    sentinelUsername,
+    sentinelPassword,
+    cluster,
+    username,
+    password,
+    tls,
+  }: Config['redis'],
+  check: (holds: boolean, path: string, expected: string) => void,
+): void {
+  const at = url?.reveal() ?? '';
+  const hasPlace = url !== undefined || sentinels.length > 0 || cluster.length > 0;
+  const isSocket = /^(unix:|\/)/.test(at);
+  check(
+    sentinels.length > 0 ||
+      (sentinelName === 'mymaster' && sentinelUsername === undefined && sentinelPassword === undefined),
+    'redis.sentinels',
+    'sentinels, where sentinel_name, sentinel_username or sentinel_password is given',
+  );
+  check(
+    sentinelUsername === undefined || sentinelPassword !== undefined,
+    'redis.sentinel_password',
+    'a password beside sentinel_username',
+  );
+  const hasOwn = password !== undefined || username !== undefined;
+  check(username === undefined || password !== undefined, 'redis.password', 'a password beside username');
+  check(
+    !hasOwn || hasPlace,
+    'redis.password',
+    'url, sentinels or cluster beside it; the private Redis has no users',
+  );
+  check(
+    !hasOwn || !/^rediss?:\/\/[^/]*@/.test(at),
+    'redis.url',
+    'a user and password in the URL, or in username and password, and not in both',
+  );
+  const speaksTls = tls.enabled || at.startsWith('rediss://');
+  check(
+    !tls.enabled || (hasPlace && !isSocket),
+    'redis.tls.enabled',
+    'a Redis that is reached over the network',
+  );
+  const hasTlsOptions =
+    [tls.caFile, tls.certFile, tls.keyFile, tls.serverName].some((given) => given !== undefined) ||
+    tls.insecureSkipVerify;
+  check(
+    speaksTls || !hasTlsOptions,
+    'redis.tls',
+    'enabled: true, or a rediss:// URL, beside its other options',
+  );
+}
