@@ -109,6 +109,24 @@ for (const bytes of [0.9 * MIB, 60 * MIB]) {
     'protobuf',
   ]);
 }
+/** A block of deflate, its codes by lengths, that holds nothing; eight of them are whole bytes. */
+const EMPTY_BLOCK = `0010000000000011100000010${'0'.repeat(43)}1001111111111101011000`;
+const [HEAD_BYTES, BITS] = [10, 8];
+const emptyBlocks = (bytes: number) => {
+  const eight = EMPTY_BLOCK.repeat(BITS).match(/.{8}/g)!;
+  const of8 = Buffer.from(eight.map((bits) => Number.parseInt([...bits].reverse().join(''), 2)));
+  const end = gzipSync('');
+  const times = Math.floor(bytes / of8.byteLength);
+  return Buffer.concat([
+    end.subarray(0, HEAD_BYTES),
+    Buffer.alloc(times * of8.byteLength, of8),
+    end.subarray(HEAD_BYTES),
+  ]);
+};
+for (const bytes of [0.12 * MIB, 0.9 * MIB])
+  await say(`${bytes / MIB} MiB of gzip in empty blocks`, () => [
+    ...(['logs', emptyBlocks(bytes), 'gzip', 'protobuf'] as const),
+  ]);
 await say('60 MiB of one value in gzip', () => ['logs', gzipSync(value()), 'gzip', 'protobuf']);
 await say('60 MiB of one value in zstd', () => ['logs', zstdCompressSync(value()), 'zstd', 'protobuf']);
 await say('60 MiB of one value in deflate', () => ['logs', deflateSync(value()), 'deflate', 'protobuf']);

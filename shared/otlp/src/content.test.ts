@@ -195,6 +195,29 @@ describe('content encodings', () => {
     }
   });
 
+  it('are decompressed and compressed off the event loop when that can take long, whatever it becomes', async () => {
+    const bytes = 200_000;
+    const nothing = Buffer.concat([
+      gzipSync('').subarray(0, 10),
+      Buffer.alloc(bytes, Buffer.from([0, 0, 0, 0xff, 0xff])), // empty stored blocks
+      gzipSync('').subarray(10),
+    ]);
+    for (const decode of [decodeContent, borrowContent]) {
+      const decoding = decode(nothing, 'gzip', MAX);
+      expect(decoding).toBeInstanceOf(Promise);
+      expect((await decoding).byteLength).toBe(0);
+    }
+    for (const encoding of COMPRESSED) {
+      let made = 0;
+      const hook = createHook({ init: (_id, type) => void (made += /^ZLIB|^ZSTD/.test(type) ? 1 : 0) });
+      hook.enable();
+      const encoded = encodeContent(Buffer.alloc(bytes), encoding);
+      hook.disable();
+      expect(made, encoding).toBe(1);
+      expect((await decodeContent(await encoded, encoding, MAX)).byteLength).toBe(bytes);
+    }
+  });
+
   it('may say that they are larger than they are: that is reserved, and nothing more', async () => {
     const wire = gzipSync('small');
     wire.writeUInt32LE(20_000, wire.byteLength - 4);

@@ -13,6 +13,14 @@ export interface Blocks {
   to: number;
 }
 
+/** What may be spent on finding them: a code that is followed is one step, a block so many beside its codes. */
+export interface Steps {
+  left: number;
+}
+
+/** 3.4 µs for the tables of a block, 7 ns for a code. */
+export const STEPS_OF_BLOCK = 500;
+
 /** What a caller leaves behind the stream, so that several bytes can be read at once. */
 const BEHIND_BYTES = 8;
 
@@ -138,16 +146,23 @@ let fixedCodes: Codes | undefined;
 /**
  * @param bytes with a deflate stream from bit `from`, and 8 bytes or more behind it
  * @param end the first byte behind the stream, where that is known
- * @returns undefined when there is no deflate stream, or none that ends there
+ * @param steps those taken are taken from it
+ * @returns undefined when there is no deflate stream, or none that ends there, or when the steps do not suffice
  */
-export function findBlocks(bytes: Buffer, from: number, end?: number): Blocks | undefined {
+export function findBlocks(
+  bytes: Buffer,
+  from: number,
+  end?: number,
+  steps: Steps = { left: Number.POSITIVE_INFINITY },
+): Blocks | undefined {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const endBit = (end ?? bytes.byteLength - BEHIND_BYTES) * 8;
   for (let bit = from; bit + 3 <= endBit; ) {
     const header = peek(view, bit);
     const isLast = (header & 1) === 1;
-    const to = blockEnd(view, (header >>> 1) & 3, bit + 3, endBit, isLast && end !== undefined);
-    if (to === undefined || to > endBit) return undefined;
+    steps.left -= STEPS_OF_BLOCK;
+    const to = blockEnd(view, (header >>> 1) & 3, bit + 3, endBit, isLast && end !== undefined, steps);
+    if (to === undefined || to > endBit || steps.left < 0) return undefined;
     if (isLast) return end === undefined || endBit - to < 8 ? { lastBlock: bit, to } : undefined;
     bit = to;
   }
@@ -165,13 +180,14 @@ function blockEnd(
   from: number,
   endBit: number,
   endsThere: boolean,
+  steps: Steps,
 ): number | undefined {
   switch (type) {
     case 0:
       return storedEnd(view, Math.ceil(from / 8));
     case 1:
       fixedCodes ??= builtFixedCodes();
-      return followed(view, fixedCodes, from, endBit);
+      return followed(view, fixedCodes, from, endBit, steps);
     case 2: {
       const ofLiterals = endsThere ? readLengths(view, from, endBit, false) : undefined;
       const known = ofLiterals && onlyEnd(view, ofLiterals.literals, ofLiterals.to, endBit);
@@ -181,7 +197,7 @@ function blockEnd(
         all !== undefined &&
         dynamicCodes.literals.build(lengths, 0, all.literals) &&
         dynamicCodes.distances.build(lengths, all.literals, all.count);
-      return sound ? followed(view, dynamicCodes, all.to, endBit) : undefined;
+      return sound ? followed(view, dynamicCodes, all.to, endBit, steps) : undefined;
     }
     default:
       return undefined;
@@ -194,18 +210,28 @@ function storedEnd(view: DataView, at: number): number | undefined {
 }
 
 /** Follows codes to the one that ends their block. */
-function followed(view: DataView, codes: Codes, from: number, endBit: number): number | undefined {
+function followed(
+  view: DataView,
+  codes: Codes,
+  from: number,
+  endBit: number,
+  steps: Steps,
+): number | undefined {
   const { literals, distances } = codes;
   const { direct } = literals;
   const { direct: directDistance } = distances;
   let bit = from;
-  while (bit < endBit) {
+  let left = steps.left;
+  while (bit < endBit && left-- > 0) {
     const next = peek(view, bit);
     const entry = direct[next & DIRECT_MASK]! || literals.find(next);
     if (entry === 0) return undefined;
     bit += entry & STEP_MASK;
     if (entry < MATCH) continue;
-    if (entry >= END) return bit;
+    if (entry >= END) {
+      steps.left = left;
+      return bit;
+    }
     const ahead = peek(view, bit);
     const distance = directDistance[ahead & DIRECT_MASK]! || distances.find(ahead);
     if (distance === 0) return undefined;

@@ -57,6 +57,29 @@ describe('several gzip bodies', () => {
     );
   });
 
+  it('of more blocks than any compressor makes are compressed anew, off the event loop, and no turn has many of them', async () => {
+    const [head, empty] = [gzipSync('').subarray(0, GZIP_HEADER_BYTES), Buffer.from([0, 0, 0, 0xff, 0xff])];
+    const { member, plain } = { plain: Buffer.from('what is in them'), member: gzipSync('what is in them') };
+    const withBlocks = (blocks: number) =>
+      Buffer.concat([head, Buffer.alloc(blocks * 5, empty), member.subarray(GZIP_HEADER_BYTES)]);
+    const many = withBlocks(10_000);
+    expect(gunzipSync(many)).toEqual(plain);
+    const whole = await asOneStream([member, many], 'gzip', LIMITS);
+    expect(firstMember(whole)).toEqual({ plain: Buffer.concat([plain, plain]), left: 0 });
+    expect(whole.byteLength).toBeLessThan(100);
+
+    const bodies = Array.from({ length: 40 }, () => withBlocks(1_000));
+    let turns = 0;
+    let isOver = false;
+    const count = () => void (++turns && !isOver && setImmediate(count));
+    setImmediate(count);
+    const joined = await asOneStream(bodies, 'gzip', LIMITS);
+    isOver = true;
+    expect(turns).toBeGreaterThan(20);
+    expect(joined.byteLength).toBeGreaterThan(200_000);
+    expect(firstMember(joined)).toEqual({ plain: Buffer.concat(bodies.map(() => plain)), left: 0 });
+  });
+
   it('that were flushed while they were written leave as one member', async () => {
     for (const kind of [zlib.Z_PARTIAL_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_BLOCK]) {
       const gzip = createGzip();

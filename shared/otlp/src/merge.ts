@@ -5,6 +5,8 @@ import { isOneFrame } from './zstd-frame.ts';
 
 /** What is joined in one turn of the event loop: about 2 ms where all of it is followed. */
 const TURN_MAX_BYTES = 256 * 1024;
+/** As much, of bodies that take more steps than their bytes let expect. */
+const TURN_MAX_STEPS = 300_000;
 /** A larger body, which is rare, is left to zlib's threads. */
 const LARGE_BYTES = 1024 * 1024;
 
@@ -70,10 +72,14 @@ async function joined(bodies: readonly Buffer[]): Promise<Buffer | undefined> {
   if (bodies.some((body) => body.byteLength > LARGE_BYTES)) return undefined;
   const joiner = new MemberJoiner(bodies.reduce((sum, { byteLength }) => sum + byteLength, 0));
   let inThisTurn = 0;
+  let stepsBefore = 0;
   for (const body of bodies) {
-    if (inThisTurn > 0 && inThisTurn + body.byteLength > TURN_MAX_BYTES) {
+    const isFull =
+      inThisTurn + body.byteLength > TURN_MAX_BYTES || joiner.steps - stepsBefore > TURN_MAX_STEPS;
+    if (inThisTurn > 0 && isFull) {
       await nextTurn();
       inThisTurn = 0;
+      stepsBefore = joiner.steps;
     }
     inThisTurn += body.byteLength;
     if (!joiner.add(body)) return undefined;
