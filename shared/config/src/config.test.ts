@@ -243,6 +243,11 @@ describe('the configuration', () => {
       'nrdot.yaml:2: exporter.headers.api-key: expected the environment variable KEY to be set',
     );
     expect(problems(text, { KEY: 'a\r\nx-other: b' })[0]).toMatch(/without line breaks/);
+    for (const name of ['constructor', 'toString', '__proto__']) {
+      expect(problems(`redis: {prefix: "\${env:${name}}"}\n`, process.env), name).toEqual([
+        `nrdot.yaml:1: redis.prefix: expected the environment variable ${name} to be set`,
+      ]);
+    }
   });
 
   it('takes any endpoint for an upstream, and names a signal that has none, or a base URL that is a full one', () => {

@@ -373,8 +373,9 @@ function substitute(
         if (kind === undefined) return fail('${env:NAME} or ${file:/path}, for what is to be put in');
         if (kind === 'env') {
           const [name = '', ...fallback] = argument.split(':-');
-          const found = env[name];
-          if (found !== undefined && found !== '') return found;
+          const found: unknown = env[name];
+          // What process.env inherits, as all objects do, is no text.
+          if (typeof found === 'string' && found !== '') return found;
           return fallback.length > 0
             ? fallback.join(':-')
             : fail(`the environment variable ${name} to be set`);
