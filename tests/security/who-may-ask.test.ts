@@ -32,11 +32,13 @@ const BATCH = {
 
 async function intake(options: Partial<DirectIntakeOptions>) {
   const taken: string[] = [];
+  const times: number[] = [];
   const direct = new DirectIntake(
     { listen: { host: '127.0.0.1', port: 0 }, maxBytes: 1_000, ...options },
     {
-      write: async ({ id }: { id: string }) => {
+      write: async ({ id, receivedAt }: { id: string; receivedAt: number }) => {
         taken.push(id);
+        times.push(receivedAt);
         return { area: 'normal' as const, fresh: true };
       },
     } as never,
@@ -44,7 +46,7 @@ async function intake(options: Partial<DirectIntakeOptions>) {
     createLogger({ level: 'silent', format: 'json' }),
   );
   const { port } = await direct.start();
-  return { direct, taken, url: `http://127.0.0.1:${port}` };
+  return { direct, taken, times, url: `http://127.0.0.1:${port}` };
 }
 
 describe("the dlq's intake", () => {
@@ -83,6 +85,29 @@ describe("the dlq's intake", () => {
     expect(await status({})).toBe(200);
     await direct.stop();
     expect(taken).toEqual(['b1']);
+  });
+
+  it('believes no time that its batch cannot have been received at', async () => {
+    const { direct, times, url } = await intake({});
+    const before = Date.now();
+    const store = async (id: string, receivedAt: number) => {
+      const client = new DlqClient(url, {});
+      await client.store({ ...BATCH, id, receivedAt });
+      client.close();
+    };
+    const anHourAgo = before - 3_600_000;
+    await store('t1', anHourAgo);
+    for (const [i, wrong] of [1, before + 3_600_000, 8.64e15 + 1, Number.MAX_SAFE_INTEGER].entries())
+      await store(`w${i}`, wrong);
+    for (const none of [0, -1, 1.5, Number.NaN, Number.MAX_SAFE_INTEGER + 1])
+      await expect(store('n1', none)).rejects.toThrow(/400/);
+    await direct.stop();
+    expect(times[0]).toBe(anHourAgo);
+    expect(times).toHaveLength(5);
+    for (const time of times.slice(1)) {
+      expect(time).toBeGreaterThan(anHourAgo);
+      expect(time).toBeLessThan(before + 3_600_000);
+    }
   });
 
   it('is not opened to others without one; the admin token is one', async () => {

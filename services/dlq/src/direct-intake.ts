@@ -9,6 +9,7 @@ import {
   type ServerTls,
   sameSecret,
   secureServer,
+  steadyNow,
 } from '@nrdot/service';
 import type { Logger } from '@nrdot/telemetry';
 import { type FastifyInstance, fastify } from 'fastify';
@@ -29,6 +30,12 @@ const SIGNALS = ['traces', 'metrics', 'logs', 'profiles'];
 const ENCODINGS = ['identity', 'gzip', 'zstd'];
 /** No request holds so many, and the books stay exact with as many batches of it as there may be. */
 const ITEMS_MAX = 1_000_000_000;
+
+/**
+ * A receiver hands a batch in as soon as it has it. A time that is later than now, or this much earlier, comes of a wrong clock or is
+ * made up, and the time here is nearer to the truth: no date has to be shown that there is none of, nor an age of decades.
+ */
+const CLOCKS_APART_MAX_MS = 24 * 3_600_000;
 
 /**
  * Takes batches over HTTP from receivers that can't reach Redis, and answers when they are on the disk.
@@ -142,6 +149,7 @@ function batchOf(id: string, headers: Record<string, unknown>, body: unknown): S
   if (!Number.isSafeInteger(items) || items < 1 || items > ITEMS_MAX)
     return `x-nrdot-items: expected a whole number from 1 to ${ITEMS_MAX}`;
   if (!Number.isSafeInteger(receivedAt) || receivedAt < 1) return 'x-nrdot-received-at: expected Unix ms';
+  const now = steadyNow();
   if (!Buffer.isBuffer(body) || body.byteLength === 0) return 'the body: expected the payload';
   return {
     id,
@@ -149,7 +157,7 @@ function batchOf(id: string, headers: Record<string, unknown>, body: unknown): S
     class: priorityClass,
     items,
     encoding: encoding as Spilled['encoding'],
-    receivedAt,
+    receivedAt: receivedAt > now || now - receivedAt > CLOCKS_APART_MAX_MS ? now : receivedAt,
     reason: 'redis_away',
     payload: body,
   };

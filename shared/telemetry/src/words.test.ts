@@ -23,4 +23,5 @@ it('writes sizes, durations, numbers and times for people', () => {
   ]);
   expect(numberText(1234567)).toBe('1,234,567');
   expect([timeText(0), timeText(1_700_000_000_123)]).toEqual(['-', '2023-11-14T22:13:20Z']);
+  expect(timeText(Number.MAX_SAFE_INTEGER)).toBe('9007199254740991');
 });

@@ -28,7 +28,9 @@ export function countText(n: number, one: string, many = `${one}s`): string {
   return `${numberText(n)} ${n === 1 ? one : many}`;
 }
 
-/** `2026-11-24T10:00:00Z`, or `-` for 0 */
+/** `2026-11-24T10:00:00Z`, or `-` for 0; what is no time is shown as it is */
 export function timeText(ms: number): string {
-  return ms === 0 ? '-' : `${new Date(ms).toISOString().slice(0, 19)}Z`;
+  if (ms === 0) return '-';
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? String(ms) : `${date.toISOString().slice(0, 19)}Z`;
 }
