@@ -5,6 +5,7 @@ import { AdminServer, addConfigRoutes, formatAddress, LiveConfig } from '@nrdot/
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { afterEach, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { selectionOf } from '../../services/dlq/src/selection.ts';
 import { post, startReceiver } from './receiver.ts';
 
 const clean = () => {
@@ -73,6 +74,30 @@ describe('a key that would change all objects', () => {
         expect([answer.status, clean()], `${step} ${type}`).toEqual([400, [undefined, undefined, undefined]]);
       }
     }
+    await admin.stop();
+  });
+
+  it.each(KEYS)('is a name that an admin route does not know, and says so: %s', async (key) => {
+    const admin = new AdminServer(
+      { listen: { host: '127.0.0.1', port: 0 } },
+      new MetricsRegistry([]),
+      createLogger({ level: 'silent', format: 'json' }),
+    );
+    addConfigRoutes(admin, new LiveConfig({ env: {} }), () => {});
+    admin.route('POST', '/names', ({ body }) => ({ names: Object.keys(body as object) }));
+    admin.route('POST', '/selection', ({ body }) => selectionOf({ ...(body as object) }, ['normal']));
+    const at = `http://${formatAddress(await admin.start())}`;
+    const ask = async (path: string) => {
+      const sent = { method: 'POST', headers: { 'content-type': 'application/json' }, body: `{${key}}` };
+      const answer = await fetch(at + path, sent);
+      return [answer.status, await answer.text()];
+    };
+    const name = Object.keys(JSON.parse(`{${key}}`) as object)[0]!;
+    expect(await ask('/names')).toEqual([200, JSON.stringify({ names: [name] })]);
+    const refused = [400, expect.stringContaining(name)];
+    expect(await ask('/selection')).toEqual(refused);
+    expect(await ask('/api/config/preview')).toEqual(refused);
+    expect(await ask('/api/config/apply')).toEqual(refused);
     await admin.stop();
   });
 

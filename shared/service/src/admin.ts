@@ -106,6 +106,9 @@ export class AdminServer {
       logger: false,
       bodyLimit: BODY_MAX_BYTES,
       forceCloseConnections: true,
+      // JSON has such keys like any other, and they stay keys of the body's own: a name that no route knows.
+      onProtoPoisoning: 'ignore',
+      onConstructorPoisoning: 'ignore',
     });
     this.#app = app;
     app.setErrorHandler((error, _request, reply) => {
