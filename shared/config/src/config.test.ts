@@ -244,9 +244,10 @@ describe('the configuration', () => {
     );
     expect(problems(text, { KEY: 'a\r\nx-other: b' })[0]).toMatch(/without line breaks/);
     for (const name of ['constructor', 'toString', '__proto__']) {
-      expect(problems(`redis: {prefix: "\${env:${name}}"}\n`, process.env), name).toEqual([
-        `nrdot.yaml:1: redis.prefix: expected the environment variable ${name} to be set`,
-      ]);
+      expect(
+        problems(`redis: {prefix: "\${env:${name}}"}\n`, process.env as Record<string, string>),
+        name,
+      ).toEqual([`nrdot.yaml:1: redis.prefix: expected the environment variable ${name} to be set`]);
     }
   });
 
