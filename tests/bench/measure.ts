@@ -1,6 +1,7 @@
 /** One measurement: a load through a running system into the sink, with what the operating system says it took. */
-import { loadavg } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Workload, waitUntil } from '@nrdot/testbed';
+import { monotonicMs } from './clock.ts';
 import { quantile } from './quantile.ts';
 import { type MemoryUse, Sampler } from './sampler.ts';
 import type { RunningSystem } from './system.ts';
@@ -41,6 +42,7 @@ export interface Measurement {
   /** By process, and in all: CPU ms per second, at `itemsPerSecond`. */
   cpu: Record<string, number>;
   cpuMsPerSecond: number;
+  /** 0 where nothing came in, like all that is said of items then. */
   cpuUsPerItem: number;
   memory: Record<string, MemoryUse>;
   /**
@@ -52,7 +54,6 @@ export interface Measurement {
   ack: Quantiles;
   upstreamRequests: number;
   upstreamBytes: number;
-  loadAverage: number;
 }
 
 const ARRIVE_TIMEOUT_MS = 60_000;
@@ -163,6 +164,27 @@ export async function measure(
     ack: sent.ack,
     upstreamRequests: arrived.requests,
     upstreamBytes: arrived.wireBytes,
-    loadAverage: loadavg()[0] ?? 0,
+  };
+}
+
+/** What a system spends that nobody sends to: it is left alone for the warm-up, and then watched. */
+export async function measureIdle(system: RunningSystem, timing: Timing): Promise<Measurement> {
+  await sleep(timing.warmUpMs);
+  const sampler = new Sampler(system.roots).start();
+  const fromMs = monotonicMs();
+  await sleep(timing.measureMs);
+  const toMs = monotonicMs();
+  sampler.stop();
+  const perSecond = Object.entries(sampler.cpuBetween(fromMs, toMs)).map(([name, ms]): [string, number] => [
+    name,
+    (ms * 1000) / (toMs - fromMs),
+  ]);
+  const nothing = { items: 0, lostItems: 0, twiceItems: 0, itemsPerSecond: 0, arrivedPerSecond: 0 };
+  return {
+    ...nothing,
+    ...{ cpuUsPerItem: 0, upstreamRequests: 0, upstreamBytes: 0, ack: { p50Ms: 0, p99Ms: 0, p999Ms: 0 } },
+    cpu: Object.fromEntries(perSecond),
+    cpuMsPerSecond: perSecond.reduce((sum, [, ms]) => sum + ms, 0),
+    memory: sampler.memorySince(fromMs),
   };
 }

@@ -34,6 +34,10 @@ export interface Wish {
   cases: RegExp;
   repetitions: number;
   timing: Timing;
+  /** Whether cases with times of their own are cut to that. */
+  cut: boolean;
+  /** How often a measurement is taken at most, where others disturb it. */
+  attempts: number;
   /** So long a freshly started system is loaded in a closed loop of two connections, before its first case. */
   heatMs: number;
 }
@@ -43,6 +47,8 @@ const GROWTH_REPETITIONS = 1;
 /** Starting and ending a system, making bodies, waiting for what is in flight: seconds, as measured. */
 const START_S = 3;
 const CASE_S = 2;
+/** Looking for what others take, before and after. */
+const LOOK_S = 1;
 
 /** Systems take turns within each repetition, another one first each time. What `kept` has is left out. */
 export function plan(wish: Wish, systems: readonly System[], kept: Results): Step[] {
@@ -80,10 +86,10 @@ export function plan(wish: Wish, systems: readonly System[], kept: Results): Ste
 /** About how long a step takes, in seconds. */
 export function secondsOf(step: Step, wish: Wish): number {
   if (step.kind === 'growth') return GROWTH[step.growth]!.seconds;
-  const whole = (wish.timing.warmUpMs + wish.timing.measureMs) / 1000;
-  if (step.kind === 'profile') return START_S + 2 * CASE_S + whole;
+  const whole = ({ warmUpMs, measureMs }: Timing) => (warmUpMs + measureMs) / 1000;
+  if (step.kind === 'profile') return START_S + 2 * CASE_S + whole(wish.timing);
   return step.cases.reduce(
-    (sum, { seconds }) => sum + CASE_S + (seconds ? seconds.warmUp + seconds.measured : whole),
+    (sum, one) => sum + CASE_S + LOOK_S + whole(timingOf(one, wish)),
     START_S + wish.heatMs / 1000,
   );
 }
@@ -96,7 +102,13 @@ function turned<T>(list: readonly T[], by: number): T[] {
 
 export function timingOf(one: LoadCase, wish: Wish): Timing {
   const { seconds } = one;
-  return seconds ? { warmUpMs: seconds.warmUp * 1000, measureMs: seconds.measured * 1000 } : wish.timing;
+  const { timing, cut } = wish;
+  if (!seconds) return timing;
+  const least = (own: number, wished: number) => (cut ? Math.min(own, wished) : own);
+  return {
+    warmUpMs: least(seconds.warmUp * 1000, timing.warmUpMs),
+    measureMs: least(seconds.measured * 1000, timing.measureMs),
+  };
 }
 
 /** The plan as text, with minutes by suite. */

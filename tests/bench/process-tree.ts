@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** Clock ticks to ms. Linux has shown 100 ticks a second to programs since ever, whatever its own rate. */
-const TICK_MS = 10;
+export const TICK_MS = 10;
 
 /** Ids of a process and its descendants; those that ended are left out. */
 export function treeOf(roots: readonly number[]): number[] {

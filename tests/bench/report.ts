@@ -11,6 +11,7 @@ import { GROWTH } from './growth/growth.ts';
 import type { Measurement } from './measure.ts';
 import type { ProfileResult } from './profile.ts';
 import { median } from './quantile.ts';
+import { MOST_BY_OTHERS } from './quiet.ts';
 import type { GrowthPoint, Result, Results } from './results.ts';
 import { HEADLINE, type LoadCase, SERVICES, SPANS, SUITES, type Suite } from './suites.ts';
 import { requestsPerReceiverSecond, targets } from './targets.ts';
@@ -55,10 +56,12 @@ interface Column {
 }
 
 function columns({ schedule }: Suite, one: LoadCase, withServices: boolean): Column[] {
+  const each: Column = { head: 'CPU ms per second', of: (m) => m.cpuMsPerSecond, show: ms };
+  if (schedule === 'idle') return [each];
   const cpu: Column = { head: 'CPU µs per item', of: (m) => m.cpuUsPerItem, show: ms };
   if (schedule === 'open') {
     return [
-      { head: 'CPU ms per second', of: (m) => m.cpuMsPerSecond, show: ms },
+      each,
       cpu,
       { head: 'p50 ms', of: (m) => m.latency?.p50Ms, show: ms },
       { head: 'p99 ms', of: (m) => m.latency?.p99Ms, show: ms },
@@ -92,9 +95,9 @@ function columns({ schedule }: Suite, one: LoadCase, withServices: boolean): Col
 }
 
 function caseTable(suite: Suite, one: LoadCase, results: readonly Result[]): string {
-  const bySystem = grouped(results).sort(
-    (a, b) => spread(a, (m) => m.cpuUsPerItem).median - spread(b, (m) => m.cpuUsPerItem).median,
-  );
+  const idle = suite.schedule === 'idle';
+  const cost = (m: Measurement) => (idle ? m.cpuMsPerSecond : m.cpuUsPerItem);
+  const bySystem = grouped(results).sort((a, b) => spread(a, cost).median - spread(b, cost).median);
   const shown = columns(
     suite,
     one,
@@ -106,9 +109,12 @@ function caseTable(suite: Suite, one: LoadCase, results: readonly Result[]): str
     ...shown.map(({ of, show }) => cell(rows, of, show)),
     `${mib(spread(rows, (m) => m.memory.total!.rss).median)} (${mib(spread(rows, (m) => m.memory.total!.rssPeak).max)})`,
     mib(spread(rows, (m) => m.memory.total!.pss).median),
-    String(rows.reduce((sum, { measurement }) => sum + measurement.lostItems, 0)),
+    ...(idle ? [] : [String(rows.reduce((sum, { measurement }) => sum + measurement.lostItems, 0))]),
+    Math.max(...rows.map(({ others }) => others)).toFixed(2),
   ]);
-  const head = ['system', '200 means', ...shown.map(({ head }) => head), 'RSS MiB (peak)', 'PSS MiB', 'lost'];
+  const memory = ['RSS MiB (peak)', 'PSS MiB'];
+  const heads = shown.map(({ head }) => head);
+  const head = ['system', '200 means', ...heads, ...memory, ...(idle ? [] : ['lost']), 'others, cores'];
   return `${repeated(bySystem)}\n\n${table(head, rows)}`;
 }
 
@@ -207,13 +213,14 @@ function growthSection(points: readonly GrowthPoint[]): string[] {
         const [least, most] = [Math.min(...values), Math.max(...values)];
         return least === most ? ms(least) : `${ms(median(values))} (${ms(least)}–${ms(most)})`;
       }),
+      Math.max(...at.map(({ others }) => others)).toFixed(2),
     ]);
     const axis = { label: growth.x, scale: growth.scale, show: growth.show };
     return [
       `### ${growth.title}`,
       growth.about,
       written(`growth-${name.toLowerCase()}`, growth.title, lineChart(growth.title, axis, panels)),
-      table([growth.x, ...keys.map(({ head }) => head)], rows),
+      table([growth.x, ...keys.map(({ head }) => head), 'others, cores'], rows),
     ];
   });
   return [
@@ -281,7 +288,8 @@ function page({ machine, notes, loads, growth, profile }: Results): string {
   mkdirSync(join(ROOT, PLOTS), { recursive: true });
   const measured = [...loads, ...growth, ...(profile ? [profile] : [])];
   const commits = [...new Set(measured.map(({ commit }) => commit))];
-  const load = median(loads.map(({ measurement }) => measurement.loadAverage));
+  const others = [...loads, ...growth].map((one) => one.others);
+  const disturbed = others.filter((cores) => cores > MOST_BY_OTHERS).length;
   const versions = [...new Set(loads.flatMap(({ version }) => version ?? []))].sort();
   const sections = Object.entries(SUITES).flatMap(([name, suite]) => suiteSection(name, suite, loads));
   const where = [...processTable(loads), ...profileSection(profile)];
@@ -290,12 +298,15 @@ function page({ machine, notes, loads, growth, profile }: Results): string {
     '<!-- Written by tests/bench/report.ts from the results of `make bench`; not by hand. -->',
     `On ${machine.cores} × ${machine.cpu}, ${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB, ${machine.system}, kernel ${machine.kernel}; ` +
       `Node ${machine.node}, Redis ${machine.redis}, Go ${machine.go}. ${commits.length > 1 ? `Commits ${commits.join(', ')}` : `Commit ${commits[0]}`}, ${machine.at.slice(0, 10)}. ` +
-      (loads.length === 0
-        ? ''
-        : `Load average: ${machine.loadAverage.toFixed(1)} before the run, ${load.toFixed(1)} in the middle of it, the benchmark itself included.`) +
-      (busy(load, machine)
-        ? ' **The machine had other work:** latency is an upper bound, and CPU is raised by caches shared with others.'
-        : ''),
+      `Load average before the run: ${machine.loadAverage.toFixed(1)}.`,
+    ...(others.length === 0
+      ? []
+      : [
+          `Others than the benchmark kept ${median(others).toFixed(2)} cores busy beside a measurement (median; at most ${Math.max(...others).toFixed(2)}).` +
+            (disturbed === 0
+              ? ''
+              : ` **The machine had other work in ${disturbed} of ${others.length} measurements** (more than ${MOST_BY_OTHERS} cores): latency is an upper bound there, and CPU is raised by caches shared with others.`),
+        ]),
     ...(versions.length > 0 ? [`Peers: ${versions.join(', ')}.`] : []),
     ...notes.map((note) => `Note: ${note}.`),
     '## Targets',
@@ -307,11 +318,6 @@ function page({ machine, notes, loads, growth, profile }: Results): string {
     readFileSync(join(ROOT, 'tests/bench/account.md'), 'utf8').trim(),
     readFileSync(join(ROOT, 'tests/bench/method.md'), 'utf8').trim(),
   ].join('\n\n')}\n`;
-}
-
-/** The load generator and the upstream alone keep less than two cores busy. */
-function busy(load: number, { cores, loadAverage }: Results['machine']): boolean {
-  return loadAverage > cores / 2 || load > 2 * cores;
 }
 
 /** Writes BENCHMARKS.md and the plots it shows. */

@@ -16,6 +16,8 @@ export interface Result {
   case: string;
   repetition: number;
   commit: string;
+  /** Cores that others than the benchmark kept busy just before and after, the more of both. */
+  others: number;
   measurement: Measurement;
 }
 
@@ -25,6 +27,8 @@ export interface GrowthPoint {
   x: number;
   repetition: number;
   commit: string;
+  /** As above, just after. */
+  others: number;
   values: Record<string, number>;
 }
 

@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { GROWTH } from './growth/growth.ts';
 import { machine } from './machine.ts';
-import { heat, type Measurement, measure } from './measure.ts';
+import { heat, type Measurement, measure, measureIdle } from './measure.ts';
 import {
   describe,
   type LoadStep,
@@ -19,8 +19,10 @@ import {
   type Wish,
 } from './plan.ts';
 import { profile } from './profile.ts';
+import { coresOfOthers, undisturbed } from './quiet.ts';
 import { writePage } from './report.ts';
 import { type Results, readResults, writeResults } from './results.ts';
+import { SUITES } from './suites.ts';
 import { systems } from './systems.ts';
 import { Sink } from './upstream.ts';
 
@@ -28,9 +30,10 @@ const { values: flags } = parseArgs({
   options: {
     suite: { type: 'string', default: SUITE_NAMES.join(',') },
     repetitions: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '10' },
-    'warm-up': { type: 'string', default: '3' },
+    seconds: { type: 'string' },
+    'warm-up': { type: 'string' },
     heat: { type: 'string', default: '3' },
+    attempts: { type: 'string', default: '3' },
     systems: { type: 'string', default: '' },
     cases: { type: 'string', default: '' },
     'node-flags': { type: 'string', default: '' },
@@ -46,9 +49,10 @@ const { values: flags } = parseArgs({
 });
 const HELP = `node tests/bench/run.ts
   --suite LIST      of ${SUITE_NAMES.join(', ')} (all)
-  --repetitions N   of everything, systems in turn within each (5)
-  --seconds S       measured at a time (10), after --warm-up S (3); cases that say so are shorter
+  --repetitions N   systems in turn within each (5); once for cases beside the main ones
+  --seconds S       measured at a time (10), after --warm-up S (3); cases with times of their own are cut to these if given
   --heat S          as fast as it goes, once after a system's start, so that its code is compiled (3)
+  --attempts N      at a measurement that others on the machine disturb (3)
   --systems REGEX   only those whose name matches
   --cases REGEX     only those whose name matches
   --no-peers        NRDOT+ alone
@@ -75,9 +79,14 @@ async function main(): Promise<void> {
     suites,
     systems: new RegExp(flags.systems),
     cases: new RegExp(flags.cases),
-    repetitions: seconds('repetitions'),
-    timing: { warmUpMs: seconds('warm-up') * 1000, measureMs: seconds('seconds') * 1000 },
-    heatMs: seconds('heat') * 1000,
+    repetitions: number('repetitions', flags.repetitions),
+    timing: {
+      warmUpMs: number('warm-up', flags['warm-up'] ?? '3') * 1000,
+      measureMs: number('seconds', flags.seconds ?? '10') * 1000,
+    },
+    cut: flags.seconds !== undefined || flags['warm-up'] !== undefined,
+    attempts: Math.max(1, number('attempts', flags.attempts)),
+    heatMs: number('heat', flags.heat) * 1000,
   };
   const file = join(flags.out, 'results.json');
   const results = readResults(flags.fresh ? '' : file, machine());
@@ -122,9 +131,9 @@ function print(value: object): void {
   if (flags.json) process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }
 
-function seconds(name: 'repetitions' | 'seconds' | 'warm-up' | 'heat'): number {
-  const value = Number(flags[name]);
-  if (!(value >= 0)) throw new Error(`--${name} ${flags[name]}: expected a number`);
+function number(name: string, text: string): number {
+  const value = Number(text);
+  if (!(value >= 0)) throw new Error(`--${name} ${text}: expected a number`);
   return value;
 }
 
@@ -156,7 +165,8 @@ async function take(step: Step, wish: Wish, sink: Sink, results: Results, save: 
   } else if (step.kind === 'growth') {
     const { growth, repetition } = step;
     for await (const { x, values } of GROWTH[growth]!.run({ dir: dir.path, sink, say })) {
-      results.growth.push({ growth, repetition, x, values, commit: results.machine.commit });
+      const others = await coresOfOthers();
+      results.growth.push({ growth, repetition, x, values, commit: results.machine.commit, others });
       save();
     }
   } else await takeLoads(step, wish, sink, dir.path, results, save);
@@ -174,7 +184,10 @@ async function takeLoads(
   try {
     if (wish.heatMs > 0) await heat(running, sink, cases[0]!.workload, wish.heatMs);
     for (const one of cases) {
-      const measurement = await measure(running, sink, one, timingOf(one, wish));
+      const timing = timingOf(one, wish);
+      const idle = SUITES[suite]!.schedule === 'idle';
+      const take = () => (idle ? measureIdle(running, timing) : measure(running, sink, one, timing));
+      const { value: measurement, others } = await undisturbed(take, wish.attempts, say);
       const { name, durability, version } = system;
       const { commit } = results.machine;
       results.loads.push({
@@ -185,10 +198,13 @@ async function takeLoads(
         case: one.name,
         repetition,
         commit,
+        others,
         measurement,
       });
       save();
-      say(`${repetition}/${wish.repetitions}  ${name}  ${one.name}  ${line(measurement)}`);
+      say(
+        `${repetition}/${wish.repetitions}  ${name}  ${one.name}  ${line(measurement)}  others ${others.toFixed(2)}`,
+      );
     }
   } catch (error) {
     throw new Error(`${(error as Error).message}\n${running.output()}`, { cause: error });
@@ -215,7 +231,6 @@ function line(m: Measurement): string {
       : []),
     ...(m.lostItems + m.twiceItems > 0 ? [`LOST ${m.lostItems}, twice ${m.twiceItems}`] : []),
     `[${processes.join('; ')}]`,
-    `load ${m.loadAverage.toFixed(1)}`,
   ].join('  ');
 }
 

@@ -1,8 +1,10 @@
 /** That the benchmark works at all: a second of load through the pipeline. Figures are not judged here. */
 import { existsSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { expect, test } from 'vitest';
-import { measure } from './measure.ts';
+import { measure, measureIdle } from './measure.ts';
+import { coresOfOthers, undisturbed } from './quiet.ts';
 import { HEADLINE, ONE } from './suites.ts';
 import { onePipeline } from './systems.ts';
 import { targets } from './targets.ts';
@@ -31,13 +33,42 @@ test.skipIf(!existsSync('/proc/self/smaps_rollup'))(
           case: HEADLINE,
           repetition: 1,
           commit: '',
+          others: 0,
           measurement,
         } as const,
       ];
       expect(targets(results)).toContain('| CPU at 10,000 spans/s, one process with Redis');
+      const idle = await measureIdle(running, { warmUpMs: 0, measureMs: 500 });
+      expect(Object.keys(idle.cpu).sort()).toEqual(['nrdot up', 'redis-server']);
+      expect(idle.memory.total!.rss).toBeGreaterThan(0);
     } finally {
       await running.stop();
       await sink.process.end('SIGTERM');
     }
   },
 );
+
+test.skipIf(!existsSync('/proc/stat'))(
+  'what others take is a share of the machine, and not what this takes',
+  async () => {
+    const cores = await coresOfOthers();
+    expect(cores).toBeGreaterThanOrEqual(0);
+    expect(cores).toBeLessThanOrEqual(cpus().length + 1);
+  },
+);
+
+test('a disturbed measurement is taken again, and the least disturbed stays', async () => {
+  const run = async (...looks: number[]) => {
+    let measured = 0;
+    const { value, others } = await undisturbed(
+      async () => ++measured,
+      3,
+      () => {},
+      async () => looks.shift()!,
+    );
+    return { value, others, measured };
+  };
+  expect(await run(0.1, 0.2)).toEqual({ value: 1, others: 0.2, measured: 1 });
+  expect(await run(0.1, 0.9, 0.3, 0)).toEqual({ value: 2, others: 0.3, measured: 2 });
+  expect(await run(2, 0, 0, 0.6, 0.9, 0.9)).toEqual({ value: 2, others: 0.6, measured: 3 });
+});

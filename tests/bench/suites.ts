@@ -6,8 +6,8 @@ export interface Suite {
   title: string;
   /** What is measured, in a few words for the page. */
   about: string;
-  /** Whether requests are due at times, or each sender waits for its answer. */
-  schedule: 'open' | 'closed';
+  /** Whether requests are due at times, or each sender waits for its answer, or nobody sends. */
+  schedule: 'open' | 'closed' | 'idle';
   cases: LoadCase[];
 }
 
@@ -37,8 +37,9 @@ const all: LoadCase['systems'] = (system) => durable(system) || fromMemory.inclu
 const small: LoadCase['systems'] = (system) => all(system) || system.name === SERVICES;
 
 const rate = 10_000;
-const SHORT = { seconds: { warmUp: 2, measured: 6 }, repetitions: 3 };
-const CLOSED = { seconds: { warmUp: 2, measured: 5 }, repetitions: 3 };
+/** Cases beside the main ones, which say what another form of the same load costs. */
+const SHORT = { seconds: { warmUp: 2, measured: 6 }, repetitions: 1 };
+const CLOSED = { seconds: { warmUp: 2, measured: 5 } };
 /** What peers and we make of a gauge is one sample each, which a histogram is not. */
 const gauges = { signals: { metrics: 1 }, metricKinds: { gauge: 1 } };
 
@@ -50,6 +51,7 @@ const tiny = (batchSize: number) =>
 export const HEADLINE = '20 requests/s × 500 spans, gzip';
 export const SPANS = 'spans, 500 per request, gzip';
 export const SMALL = 'spans, 5 per request, identity';
+export const IDLE = 'left alone';
 
 export const SUITES: Record<string, Suite> = {
   budget: {
@@ -102,17 +104,34 @@ export const SUITES: Record<string, Suite> = {
         name: 'log records, 500 per request, gzip',
         systems: durable,
         ...CLOSED,
+        repetitions: 1,
         workload: { ...closed, signals: { logs: 1 } },
       },
       {
         name: 'data points, 500 per request, gzip',
         systems: durable,
         ...CLOSED,
+        repetitions: 1,
         workload: { ...closed, signals: { metrics: 1 } },
       },
       { name: 'spans, 1 per request, identity', systems: ours, ...SHORT, workload: tiny(1) },
-      { name: SMALL, systems: small, ...SHORT, workload: tiny(5) },
+      { name: SMALL, systems: small, ...CLOSED, workload: tiny(5) },
       { name: 'spans, 10 per request, identity', systems: ours, ...SHORT, workload: tiny(10) },
+    ],
+  },
+  idle: {
+    title: 'Idle',
+    about:
+      'Started, loaded for a few seconds, then left alone: what is spent while nothing comes in, on all processes of a system.',
+    schedule: 'idle',
+    cases: [
+      {
+        name: IDLE,
+        systems: ({ name }) => [ONE, SERVICES, MEMORY, ROTEL].includes(name),
+        seconds: { warmUp: 3, measured: 20 },
+        repetitions: 1,
+        workload: { rate: 0, batchSize: 500, encoding: 'gzip' },
+      },
     ],
   },
 };
