@@ -1,5 +1,5 @@
 import { type Config, warningsOf } from '@nrdot/config';
-import { Bell, DirectLane } from '@nrdot/queue';
+import { InProcessHandOff, WakeSignal } from '@nrdot/queue';
 import {
   type Address,
   AdminServer,
@@ -61,8 +61,14 @@ export async function startPipeline(
   registry.metrics.buildInfo.set({ version: VERSION, node: process.versions.node }, 1);
   const token = config.admin.token?.reveal();
   const whole = SERVICES.every((name) => services.includes(name));
-  const bells = whole
-    ? { bells: { scheduler: new Bell(), exporter: new Bell(), lane: new DirectLane() } }
+  const inProcess = whole
+    ? {
+        inProcess: {
+          scheduler: new WakeSignal(),
+          exporter: new WakeSignal(),
+          handOff: new InProcessHandOff(),
+        },
+      }
     : {};
   const { listen, tls, hosts } = config.admin;
   const admin = new AdminServer({ listen, tls, hosts, ...(token ? { token } : {}) }, registry, log);
@@ -73,7 +79,7 @@ export async function startPipeline(
   });
   const host: Host = {
     ...{ log, transitions, metrics: registry.metrics, registry, admin, live, status, redisIsOwn },
-    ...bells,
+    ...inProcess,
   };
   live.follow(({ log: { level } }) => () => {
     log.level = level;

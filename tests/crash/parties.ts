@@ -3,12 +3,11 @@ import type { Config } from '@nrdot/config';
 import type { ContentEncoding, Signal } from '@nrdot/otlp';
 import {
   type Batch,
-  Bell,
-  type Bells,
   type Consumer,
-  DirectLane,
   Enqueuer,
-  type Held,
+  type InProcess,
+  InProcessHandOff,
+  type JobLock,
   NotSent,
   type Preparation,
   type PriorityClass,
@@ -17,6 +16,7 @@ import {
   type StoreOptions,
   type TakeLimits,
   Taker,
+  WakeSignal,
 } from '@nrdot/queue';
 import type { ConsumeOptions } from '@nrdot/queue/worker';
 import { AREAS, SegmentLog } from '@nrdot/segment-log';
@@ -69,15 +69,15 @@ const ignored: unknown = new Proxy(() => ignored, {
 });
 const quiet = { log: ignored as Logger, metrics: ignored as Metrics };
 
-function storeOf(world: World, life: Life, kind: 'producer' | 'consumer', bells?: Bells): Store {
+function storeOf(world: World, life: Life, kind: 'producer' | 'consumer', inProcess?: InProcess): Store {
   const { exportWindow, ...queued } = STORE;
-  const options = bells || world.pastScheduler ? STORE : queued;
-  return new Store(world.connect(life, kind) as unknown as RedisConnection, options, bells);
+  const options = inProcess || world.pastScheduler ? STORE : queued;
+  return new Store(world.connect(life, kind) as unknown as RedisConnection, options, inProcess);
 }
 
 /** For parties that share a process. */
-export function newBells(): Bells {
-  return { scheduler: new Bell(), exporter: new Bell(), lane: new DirectLane() };
+export function newInProcess(): InProcess {
+  return { scheduler: new WakeSignal(), exporter: new WakeSignal(), handOff: new InProcessHandOff() };
 }
 
 export interface Receiver {
@@ -115,11 +115,11 @@ export function startReceiver(
   world: World,
   life: Life,
   storeDirectly: (batch: Batch) => Promise<void>,
-  bells?: Bells,
+  inProcess?: InProcess,
   /** When it limits metrics. */
   limits?: Limits,
 ): Receiver {
-  const store = storeOf(world, life, 'producer', bells);
+  const store = storeOf(world, life, 'producer', inProcess);
   const limiting = limits && startLimiting(world, store, limits);
   void limiting?.start();
   const enqueuer = new Enqueuer(
@@ -175,8 +175,8 @@ export function startReceiver(
   };
 }
 
-export function startScheduler(world: World, life: Life, bells?: Bells): void {
-  const store = storeOf(world, life, 'consumer', bells);
+export function startScheduler(world: World, life: Life, inProcess?: InProcess): void {
+  const store = storeOf(world, life, 'consumer', inProcess);
   new Scheduler(
     {
       weights: WEIGHTS,
@@ -189,7 +189,7 @@ export function startScheduler(world: World, life: Life, bells?: Bells): void {
     },
     {
       store,
-      sleep: (ms) => (bells ? bells.scheduler.wait(ms) : world.sleep(life, store.keys.wake, ms)),
+      sleep: (ms) => (inProcess ? inProcess.scheduler.wait(ms) : world.sleep(life, store.keys.wake, ms)),
       wakeUp: () => {},
       now: () => world.time.nowMs,
       ...quiet,
@@ -200,8 +200,8 @@ export function startScheduler(world: World, life: Life, bells?: Bells): void {
 /** How the upstream answers; `undefined` when whoever asked is gone. */
 type Answering = (life: Life, signal: string, body: Buffer) => Promise<Outcome>;
 
-export function startExporter(world: World, life: Life, answer: Answering, bells?: Bells): void {
-  const store = storeOf(world, life, 'consumer', bells);
+export function startExporter(world: World, life: Life, answer: Answering, inProcess?: InProcess): void {
+  const store = storeOf(world, life, 'consumer', inProcess);
   const upstream = {
     send: (signal: string, body: Buffer | Buffer[], _encoding: ContentEncoding) =>
       answer(life, signal, Array.isArray(body) ? Buffer.concat(body) : body),
@@ -218,8 +218,9 @@ export function startExporter(world: World, life: Life, answer: Answering, bells
     },
     {
       store,
-      bell: bells?.exporter ?? (bellOf(world, life, store.keys.queue('export', 'marker')) as never),
-      lane: bells?.lane,
+      wakeSignal:
+        inProcess?.exporter ?? (wakeSignalOf(world, life, store.keys.queue('export', 'marker')) as never),
+      handOff: inProcess?.handOff,
       upstream: upstream as unknown as Upstream,
       now: () => world.time.nowMs,
       random: () => 0.5,
@@ -240,9 +241,12 @@ export async function startDlq(
   world: World,
   life: Life,
   onAppend: (items: string[]) => void,
-  bells?: Bells,
+  inProcess?: InProcess,
 ): Promise<Dlq> {
-  const [store, workerStore] = [storeOf(world, life, 'consumer', bells), storeOf(world, life, 'consumer')];
+  const [store, workerStore] = [
+    storeOf(world, life, 'consumer', inProcess),
+    storeOf(world, life, 'consumer'),
+  ];
   const fs = world.fileSystem(life);
   await fs.mkdir('/dlq');
   const ledger = await Ledger.open('/dlq', fs);
@@ -333,9 +337,9 @@ export async function startDlq(
 function spillConsumer(world: World, life: Life, store: Store, options: ConsumeOptions): Consumer {
   const other = {
     take: (_: string, limits: TakeLimits) => store.take('spill' as 'export', limits),
-    leave: async (held: Held, how: 'done' | number) => {
-      held.ended = true;
-      return store.leave({ ...held, queue: 'spill' as 'export' }, how);
+    release: async (lock: JobLock, how: 'done' | number) => {
+      lock.ended = true;
+      return store.release({ ...lock, queue: 'spill' as 'export' }, how);
     },
     extend: (_: string, id: string, lockMs: number) => store.extend('spill' as 'export', id, lockMs),
   };
@@ -343,13 +347,13 @@ function spillConsumer(world: World, life: Life, store: Store, options: ConsumeO
     store: other as unknown as Store,
     concurrency: options.concurrency,
     maxBytes: 1e6,
-    bell: bellOf(world, life, store.keys.queue('spill', 'marker')) as never,
+    wakeSignal: wakeSignalOf(world, life, store.keys.queue('spill', 'marker')) as never,
     faultDelayMs: options.faultDelayMs,
     handle: (job) => options.handle(job.id, job.data, job.attempts),
     onError: options.onError,
   });
 }
 
-function bellOf(world: World, life: Life, key: string) {
-  return { wait: (ms: number) => world.sleep(life, key, ms), ring: () => {} };
+function wakeSignalOf(world: World, life: Life, key: string) {
+  return { wait: (ms: number) => world.sleep(life, key, ms), notify: () => {} };
 }

@@ -1,5 +1,5 @@
 /** One simulated run: requests, steps in an order of choice, faults between any two of them, an end, and a judgement. */
-import { type Batch, type Bells, CLASSES } from '@nrdot/queue';
+import { type Batch, CLASSES, type InProcess } from '@nrdot/queue';
 import { AREAS } from '@nrdot/segment-log';
 import type { Outcome } from '../../services/exporter/src/outcome.ts';
 import { beginChance } from './chance.ts';
@@ -8,7 +8,7 @@ import { Merging, pointsIn, type Reachable } from './merging.ts';
 import { Broken, books, checkDepth, heldToSpill, leftovers, Oracle, saysEmpty } from './oracle.ts';
 import {
   type Dlq,
-  newBells,
+  newInProcess,
   type Receiver,
   startDlq,
   startExporter,
@@ -75,7 +75,7 @@ class Schedule {
   #misbehaviours = 0;
   #nextItem = 0;
   readonly #withDlq: boolean;
-  /** One process for all services, which share bells and the direct lane: what `nrdot up` starts. */
+  /** One process for all services, which share wake signals and the in-process hand-off: what `nrdot up` starts. */
   #isWhole = false;
   #executions = 0;
   #stagesAreSure = true;
@@ -148,26 +148,26 @@ class Schedule {
     this.#lives.set(party, life);
     await world.as(life, () => {
       if (party !== 'pipeline') return this.#startService(party, life);
-      const bells = newBells();
-      if (this.#withDlq) this.#startService('dlq', life, bells);
+      const inProcess = newInProcess();
+      if (this.#withDlq) this.#startService('dlq', life, inProcess);
       for (const service of ['receiver', 'scheduler 1', 'exporter 1'] as const)
-        this.#startService(service, life, bells);
+        this.#startService(service, life, inProcess);
     });
   }
 
-  #startService(service: Service, life: Life, bells?: Bells): void {
+  #startService(service: Service, life: Life, inProcess?: InProcess): void {
     const { world } = this;
     if (service === 'receiver' || service === 'receiver 2') {
       const number = service === 'receiver' ? 1 : 2;
       const storeDirectly = (batch: Batch) => this.#storeDirectly(life, batch);
       const limits = this.#merging && { number, mergeIntervalMs: this.#merging.mergeIntervalMs };
-      this.#receivers.set(service, startReceiver(world, life, storeDirectly, bells, limits));
-    } else if (service.startsWith('scheduler')) startScheduler(world, life, bells);
+      this.#receivers.set(service, startReceiver(world, life, storeDirectly, inProcess, limits));
+    } else if (service.startsWith('scheduler')) startScheduler(world, life, inProcess);
     else if (service.startsWith('exporter'))
-      startExporter(world, life, (by, signal, body) => this.#upstream(by, signal, body), bells);
+      startExporter(world, life, (by, signal, body) => this.#upstream(by, signal, body), inProcess);
     else {
       this.#dlq = undefined;
-      startDlq(world, life, (items) => this.#toDisk(items), bells).then(
+      startDlq(world, life, (items) => this.#toDisk(items), inProcess).then(
         (dlq) => {
           if (life.alive) this.#dlq = dlq;
         },

@@ -5,18 +5,18 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import {
-  Bell,
   BULLMQ_MAJOR,
-  DirectLane,
-  type Held,
+  InProcessHandOff,
   inspectServer,
   type JobData,
+  type JobLock,
   jobDataOf,
   keysOf,
   type QueueName,
   RetryLater,
   Store,
   Taker,
+  WakeSignal,
 } from '@nrdot/queue';
 import { waitUntil } from '@nrdot/testbed';
 import { Queue, QueueEvents, UnrecoverableError, Worker } from 'bullmq';
@@ -61,7 +61,7 @@ function worker(
   opened.push({ close: () => Promise.resolve(connection.disconnect()) }, made);
   return made;
 }
-const held = (queue: 'export', id: string): Held => ({ queue, id, token: 'ours', ended: false });
+const held = (queue: 'export', id: string): JobLock => ({ queue, id, token: 'ours', ended: false });
 const take = () => store.take('export', LIMITS);
 
 /** A payload as an enqueue leaves it, and its job's data. */
@@ -164,7 +164,7 @@ describe('BullMQ writes, the scripts read', () => {
       what: 'it is active',
     });
     expect((await store.take('export', { ...LIMITS, lookForLost: true })).jobs).toEqual([]);
-    expect(await store.leave(held('export', id), 'done')).toBe(false);
+    expect(await store.release(held('export', id), 'done')).toBe(false);
     letGo();
     await w.close();
     // As a worker leaves it that was killed.
@@ -192,10 +192,16 @@ describe('BullMQ writes, the scripts read', () => {
     await queue.pause();
     await enqueue(batch('high'), batch('normal'));
     expect((await store.move(MOVE)).items).toEqual({ critical: 0, high: 0, normal: 10 });
-    const lane = new DirectLane();
-    lane.open({ keepPlace: () => ({ token: 'one', lockMs: 60_000, start: () => {}, free: () => {} }) });
+    const handOff = new InProcessHandOff();
+    handOff.open({
+      reserveSlot: () => ({ token: 'one', lockMs: 60_000, start: () => {}, release: () => {} }),
+    });
     const options = { ...OPTIONS, exportWindow: { batches: 9, bytes: 1e6 } };
-    const direct = new Store(redis, options, { scheduler: new Bell(), exporter: new Bell(), lane });
+    const direct = new Store(redis, options, {
+      scheduler: new WakeSignal(),
+      exporter: new WakeSignal(),
+      handOff,
+    });
     await redis.del(keys.queue('high', 'wait'), keys.queue('export', 'wait'));
     expect(await direct.enqueue([[batch('high')]], Date.now())).toEqual([['queued']]);
     expect((await store.move(MOVE)).jobs).toBe(0);
@@ -284,14 +290,14 @@ describe('the scripts write, BullMQ reads', () => {
       what: 'the worker has looked for stalled jobs',
     });
     expect(seen).toEqual([]);
-    expect(await store.leave(held('export', id), 1)).toBe(true);
+    expect(await store.release(held('export', id), 1)).toBe(true);
     await waitUntil(() => seen.length === 1, { what: 'it was taken' });
   });
 
   it('delayed with its marker: a worker of BullMQ takes it when its time has come, and sees the attempts', async () => {
     const id = await exporting();
     await take();
-    await store.leave(held('export', id), 200);
+    await store.release(held('export', id), 200);
     expect(await counts('export')).toEqual({ delayed: 1 });
     const [job] = await bull('export').getDelayed();
     expect(job).toMatchObject({ id, attemptsMade: 1, delay: 200 });

@@ -72,7 +72,7 @@ describe('the weighted move', () => {
     const { jobs } = await store.take('export', limits);
     expect([jobs.length, await move()]).toEqual([4, 0]); // under way
     for (const { id } of jobs) {
-      expect(await store.leave({ queue: 'export', id, token: 'test', ended: false }, 600_000)).toBe(true);
+      expect(await store.release({ queue: 'export', id, token: 'test', ended: false }, 600_000)).toBe(true);
     }
     expect(await move()).toBe(0); // for later
     expect((await store.depth()).stages.queued.high.batches).toBe(16);

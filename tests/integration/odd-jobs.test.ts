@@ -1,5 +1,5 @@
 /** What others leave in Redis: no script stops half-way at it, and it is put where people see it, with the reason. */
-import { type Held, type JobData, keysOf, Store } from '@nrdot/queue';
+import { type JobData, type JobLock, keysOf, Store } from '@nrdot/queue';
 import { startNrdot, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { Queue } from 'bullmq';
 import { beforeEach, describe, expect, it } from 'vitest';
@@ -87,7 +87,7 @@ async function failed(name: 'high' | 'export' | 'spill') {
 }
 
 const LIMITS = { token: 'test', lockMs: 60_000, maxJobs: 64, maxBytes: 1e6, alone: true, lookForLost: false };
-const held = (id: string): Held => ({ queue: 'export', id, token: 'test', ended: false });
+const held = (id: string): JobLock => ({ queue: 'export', id, token: 'test', ended: false });
 
 describe('jobs that are none of the pipeline’s', () => {
   it.each(Object.entries(ODD))('%s: a class queue goes on without it', async (_, [data, why]) => {
@@ -201,7 +201,7 @@ describe('keys that somebody has made something else', () => {
     move: (on) => on.move(MOVE),
     take: (on) => on.take('export', { ...LIMITS, lookForLost: true }),
     settle: (on, job) => on.settle(job, 'export', { outcome: 'delivered' }, held(job.batches[0]!.key)),
-    leave: (on, job) => on.leave(held(job.batches[0]!.key), 1_000),
+    leave: (on, job) => on.release(held(job.batches[0]!.key), 1_000),
     drain: (on) => on.drain(10, Date.now()),
     book: (on) => on.book({ id: 'entry', counts: { accepted: 1, 'dropped:corrupted': 1 } }),
     handOver: (on, job) => {
@@ -262,7 +262,7 @@ describe('keys that somebody has made something else', () => {
     expect((await store.move(MOVE)).jobs).toBe(3);
     for (const { id, data } of (await store.take('export', LIMITS)).jobs) {
       await redis.hset(keys.queue('export', id), 'atm', 'x');
-      expect(await store.leave(held(id), 1)).toBe(true);
+      expect(await store.release(held(id), 1)).toBe(true);
       await store.settle(JSON.parse(data) as JobData, 'export', { outcome: 'delivered' });
     }
     expect((await store.books()).delivered).toBe(30);

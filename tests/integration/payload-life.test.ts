@@ -1,5 +1,5 @@
 /** On a real redis-server: how long a payload lives, with a job that holds it and without. */
-import { type Batch, Bell, connect, DirectLane, type JobData, Store } from '@nrdot/queue';
+import { type Batch, connect, InProcessHandOff, type JobData, Store, WakeSignal } from '@nrdot/queue';
 import { waitUntil } from '@nrdot/testbed';
 import { expect, it } from 'vitest';
 import { batch, enqueue, exported, MOVE, OPTIONS, redis, server, store, useStore } from './store-on-redis.ts';
@@ -108,7 +108,7 @@ it('one that a job holds lives until it is settled, however long it waits, where
   expect(jobs).toHaveLength(2);
   await held('with an exporter', [live, replayed, waiting]);
 
-  for (const { id } of jobs) await store.leave({ queue: 'export', id, token: 'one', ended: false }, 1);
+  for (const { id } of jobs) await store.release({ queue: 'export', id, token: 'one', ended: false }, 1);
   await held('until the next try', [live, replayed, waiting]);
 
   const again: JobData[] = [];
@@ -141,10 +141,14 @@ it('one that a job holds lives until it is settled, however long it waits, where
 });
 
 it('one that goes past the queues is held from that very step', async () => {
-  const lane = new DirectLane();
-  lane.open({ keepPlace: () => ({ token: 'one', lockMs: 60_000, start: () => {}, free: () => {} }) });
+  const handOff = new InProcessHandOff();
+  handOff.open({ reserveSlot: () => ({ token: 'one', lockMs: 60_000, start: () => {}, release: () => {} }) });
   const options = { ...OPTIONS, exportWindow: { batches: 2, bytes: 1_000 } };
-  const direct = new Store(redis, options, { scheduler: new Bell(), exporter: new Bell(), lane });
+  const direct = new Store(redis, options, {
+    scheduler: new WakeSignal(),
+    exporter: new WakeSignal(),
+    handOff,
+  });
   const b = batch('high');
   expect(await direct.enqueue([[b]], Date.now())).toEqual([['taken']]);
   expect(await tenMinutesLater()).toEqual([store.keys.payload(b.id)]);

@@ -65,7 +65,7 @@ describe('a signal by itself', () => {
     const aside = await keys();
     expect(aside.length).toBeGreaterThan(0);
     for (const id of await redis.lrange(store.keys.queue('export', 'active'), 0, -1))
-      await store.leave({ queue: 'export', id, token: 'one', ended: false }, 600_000);
+      await store.release({ queue: 'export', id, token: 'one', ended: false }, 600_000);
     await redis.hset(store.keys.signals, 'out:logs', 2); // three of them have ended
     await store.move(small);
     expect((await redis.lrange(store.keys.queue('export', 'wait'), 0, -1)).reverse()).toEqual(
@@ -91,7 +91,7 @@ describe('a signal by itself', () => {
               token: limits.token,
               epoch: '',
               ended: false,
-              unhurried: false,
+              mayDefer: false,
             },
           };
           await store.settle(JSON.parse(data), 'export', { outcome: 'delivered' }, held);

@@ -1,7 +1,7 @@
 /** What a service knows of the Redis behind its connections: whether it still answers, and what it is. */
 import { mkdtempSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
-import { type Batch, connect, newBatchId, RedisLink, Store, Taker, WakeSignal } from '@nrdot/queue';
+import { type Batch, connect, newBatchId, RedisLink, RedisWakeSignal, Store, Taker } from '@nrdot/queue';
 import { consume } from '@nrdot/queue/worker';
 import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -85,7 +85,7 @@ describe('a connection that goes silent, for good, is given up and replaced', ()
       maxBytes: 1e6,
       faultDelayMs: 20,
       onError: () => {},
-      handle: async (job) => void (await own.settle(job.data, 'export', { outcome: 'delivered' }, job.held)),
+      handle: async (job) => void (await own.settle(job.data, 'export', { outcome: 'delivered' }, job.lock)),
     });
     for (let n = 1; n <= 2; n++) {
       await put();
@@ -125,7 +125,7 @@ describe('a connection that goes silent, for good, is given up and replaced', ()
 
   it('by whoever waits for a wake signal', async () => {
     const redis = open('consumer');
-    const signal = new WakeSignal(redis, store.keys.wake);
+    const signal = new RedisWakeSignal(redis, store.keys.wake);
     await put();
     await signal.wait(60_000);
     expect(await store.redis.zcard(store.keys.wake)).toBe(0);

@@ -4,8 +4,8 @@ import {
   type Batch,
   CLASSES,
   connect,
-  type Held,
   type JobData,
+  type JobLock,
   type RedisConnection,
   Store,
   type StoreOptions,
@@ -202,7 +202,7 @@ it('runs the scripts to the same end', async () => {
   let ids = 0;
   let leaves = 0;
   const now = Date.now();
-  let held: { held: Held; data: JobData }[] = [];
+  let held: { lock: JobLock; data: JobData }[] = [];
   const replayed = (origin: Batch['origin'], id: string) => (origin === 'replay' ? `r${id}` : id);
   const batch = (): Batch => {
     const origin = random() < 0.3 ? 'replay' : 'live';
@@ -248,7 +248,7 @@ it('runs the scripts to the same end', async () => {
           const taken = await store.take('export', limits);
           if (store === stores[0]) {
             for (const { id, data } of taken.jobs)
-              held.push({ held: { queue: 'export', id, token, ended: false }, data: JSON.parse(data) });
+              held.push({ lock: { queue: 'export', id, token, ended: false }, data: JSON.parse(data) });
           }
           return { ...taken, nextInMs: taken.nextInMs < 0 };
         },
@@ -259,13 +259,13 @@ it('runs the scripts to the same end', async () => {
           one.data,
           'export',
           { outcome: 'delivered', refusedItems: one.data.items > 3 ? 1 : 0 },
-          one.held,
+          one.lock,
         ),
       ),
     // Each for longer than those before: in one millisecond by one clock may be in two by the other, and a tie is broken by name.
     () => {
       const delayMs = HOUR_MS + 1_000 * leaves++;
-      return step(job, (store, one) => store.leave(one.held, delayMs));
+      return step(job, (store, one) => store.release(one.lock, delayMs));
     },
     () =>
       step(job, (store, { data }) =>

@@ -104,7 +104,7 @@ async function works(target: RedisTarget): Promise<void> {
     maxBytes: 1e6,
     faultDelayMs: 20,
     onError: () => {},
-    handle: async (job) => void (await store.settle(job.data, 'export', { outcome: 'delivered' }, job.held)),
+    handle: async (job) => void (await store.settle(job.data, 'export', { outcome: 'delivered' }, job.lock)),
   });
   const consumer = consume({
     queue: 'export',

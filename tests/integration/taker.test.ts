@@ -1,15 +1,15 @@
 /** Our consumer of the export queue, against a real redis-server and beside BullMQ's worker. */
 import {
   type Batch,
-  Bell,
   connect,
-  DirectLane,
+  InProcessHandOff,
   type JobData,
   newBatchId,
   RetryLater,
   Store,
   type TakenJob,
   Taker,
+  WakeSignal,
 } from '@nrdot/queue';
 import { consume } from '@nrdot/queue/worker';
 import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
@@ -45,7 +45,7 @@ const exportBatches = async (...batches: Batch[]) => {
 const taker = (
   on: Store,
   handle: (job: TakenJob) => Promise<void>,
-  more: { maxBytes?: number; bell?: Bell } = {},
+  more: { maxBytes?: number; wakeSignal?: WakeSignal } = {},
 ) =>
   new Taker({
     store: on,
@@ -57,7 +57,7 @@ const taker = (
     ...more,
   });
 const deliver = (on: Store) => async (job: TakenJob) => {
-  await on.settle(job.data, 'export', { outcome: 'delivered' }, job.held);
+  await on.settle(job.data, 'export', { outcome: 'delivered' }, job.lock);
 };
 const untilDelivered = (items: number) =>
   waitUntil(async () => (await store.books()).delivered === items, { what: `${items} items were delivered` });
@@ -136,7 +136,7 @@ it('holds no more bytes than it may, but for one larger job alone', async () => 
       underWay -= job.data.bytes;
       await deliver(store)(job);
     },
-    { maxBytes: 1_000, bell: new Bell() },
+    { maxBytes: 1_000, wakeSignal: new WakeSignal() },
   );
   await exportBatches(...[400, 400, 400, 2_000, 400, 400].map(batch));
   await untilDelivered(60);
@@ -195,9 +195,9 @@ it('takes up what a consumer held that is gone, at once and not before its lock 
   );
   const { id } = taken!;
   const held = (token: string) => ({ queue: 'export' as const, id, token, ended: false });
-  expect(await store.leave(held('gone'), 'done')).toBe(false);
+  expect(await store.release(held('gone'), 'done')).toBe(false);
   await store.settle(JSON.parse(taken!.data) as JobData, 'export', { outcome: 'delivered' });
-  expect(await store.leave(held('other'), 'done')).toBe(true);
+  expect(await store.release(held('other'), 'done')).toBe(true);
   expect(await leftOvers()).toEqual([]);
 });
 
@@ -206,11 +206,11 @@ it('a job that is said to be done while Redis holds its payload waits again', as
   const limits = { token: 'one', lockMs: 10_000, maxJobs: 1, maxBytes: 1e6, alone: true, lookForLost: false };
   const [taken] = (await store.take('export', limits)).jobs;
   const held = () => ({ queue: 'export' as const, id: taken!.id, token: 'one', ended: false });
-  expect(await store.leave(held(), 'done')).toBe(false);
+  expect(await store.release(held(), 'done')).toBe(false);
   const [again] = (await store.take('export', limits)).jobs;
   expect(again).toEqual(taken);
   await store.settle(JSON.parse(again!.data) as JobData, 'export', { outcome: 'delivered' });
-  expect(await store.leave(held(), 'done')).toBe(true);
+  expect(await store.release(held(), 'done')).toBe(true);
   expect(await leftOvers()).toEqual([]);
 });
 
@@ -304,10 +304,10 @@ async function expectObstaclesToHold(results: Put): Promise<void> {
 }
 
 describe('past the queues', () => {
-  const lane = new DirectLane();
-  const bells = { scheduler: new Bell(), exporter: new Bell(), lane };
+  const handOff = new InProcessHandOff();
+  const inProcess = { scheduler: new WakeSignal(), exporter: new WakeSignal(), handOff };
   const direct = () =>
-    new Store(store.redis, { ...OPTIONS, exportWindow: { batches: 2, bytes: 1_000 } }, bells);
+    new Store(store.redis, { ...OPTIONS, exportWindow: { batches: 2, bytes: 1_000 } }, inProcess);
   const put = async (...batches: Batch[]) => (await direct().enqueue([batches], Date.now()))[0]!;
 
   it('a batch goes to the exporter in the step that keeps it, with its bytes, and is accounted for', async () => {
@@ -319,9 +319,9 @@ describe('past the queues', () => {
         if (job.attempts === 0) throw new RetryLater(20, 'not now');
         await deliver(store)(job);
       },
-      { bell: bells.exporter },
+      { wakeSignal: inProcess.exporter },
     );
-    lane.open(consumer);
+    handOff.open(consumer);
     expect(await put(batch(3))).toEqual(['taken']);
     expect((await store.depth()).stages.export.high).toEqual({ batches: 1, items: 10, bytes: 3 });
     await untilDelivered(10);
@@ -334,23 +334,23 @@ describe('past the queues', () => {
   });
 
   it('the end of a batch leaves with the next one, unless that has the last place', async () => {
-    const exporter = new Store(open(), OPTIONS, bells);
+    const exporter = new Store(open(), OPTIONS, inProcess);
     await exporter.redis.ping();
-    const [ends, unhurried]: [(() => void)[], (boolean | undefined)[]] = [[], []];
+    const [ends, mayDefer]: [(() => void)[], (boolean | undefined)[]] = [[], []];
     const consumer = new Taker({
       store: exporter,
       concurrency: 2,
       maxBytes: 1e6,
-      bell: bells.exporter,
+      wakeSignal: inProcess.exporter,
       faultDelayMs: 20,
       onError: () => {},
       handle: async (job) => {
-        unhurried.push(job.held.unhurried);
+        mayDefer.push(job.lock.mayDefer);
         await new Promise<void>((resolve) => ends.push(resolve));
         await deliver(exporter)(job);
       },
     });
-    lane.open(consumer);
+    handOff.open(consumer);
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }); // so that it waits for the next one, however long
     try {
       expect(await put(batch(3))).toEqual(['taken']);
@@ -362,7 +362,7 @@ describe('past the queues', () => {
       expect(await put(batch(3))).toEqual(['taken']);
       expect((await store.books()).delivered).toBe(10);
       expect(await put(batch(3))).toEqual(['taken']);
-      expect([unhurried[0], unhurried[2]]).toEqual([true, false]);
+      expect([mayDefer[0], mayDefer[2]]).toEqual([true, false]);
       await exporter.redis.connect();
       ends[2]!();
       await consumer.pause();
@@ -382,8 +382,8 @@ describe('past the queues', () => {
     const ended = new Promise<void>((resolve) => {
       end = resolve;
     });
-    const consumer = taker(store, () => ended, { bell: bells.exporter });
-    lane.open(consumer);
+    const consumer = taker(store, () => ended, { wakeSignal: inProcess.exporter });
+    handOff.open(consumer);
     const results = emptied(put);
     await expectObstaclesToHold(results);
     expect(await results(batch(2_000_000))).toEqual(['queued']); // more than the exporter may hold
@@ -396,9 +396,9 @@ describe('past the queues', () => {
   });
 
   it('one whose exporter died with it is taken up when its lock has run out', async () => {
-    lane.open({ keepPlace: () => ({ token: 'gone', lockMs: 300, start: () => {}, free: () => {} }) });
+    handOff.open({ reserveSlot: () => ({ token: 'gone', lockMs: 300, start: () => {}, release: () => {} }) });
     expect(await put(batch(3))).toEqual(['taken']);
-    const consumer = taker(store, deliver(store), { bell: bells.exporter });
+    const consumer = taker(store, deliver(store), { wakeSignal: inProcess.exporter });
     await untilDelivered(10);
     await consumer.close(5_000);
     expect((await store.accounting()).difference).toBe(0);

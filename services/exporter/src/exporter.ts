@@ -11,18 +11,18 @@ import {
 } from '@nrdot/otlp';
 import {
   type BatchRef,
-  type Bell,
-  type DirectLane,
   type ExporterStatus,
   foldKey,
   type HandOverJob,
-  type Held,
+  type InProcessHandOff,
   type JobData,
+  type JobLock,
   MESSAGE_MAX,
   RetryLater,
   type Store,
   type TakenJob,
   Taker,
+  type WakeSignal,
 } from '@nrdot/queue';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
@@ -50,10 +50,10 @@ export interface ExporterOptions {
 
 export interface ExporterDeps {
   store: Store;
-  /** Rung when there may be something to send, in a process that runs the whole pipeline. */
-  bell?: Bell | undefined;
+  /** Notified when there may be batches to send. Set in a process that runs the whole pipeline. */
+  wakeSignal?: WakeSignal | undefined;
   /** By which batches come that need not wait. */
-  lane?: DirectLane | undefined;
+  handOff?: InProcessHandOff | undefined;
   upstream: Upstream;
   log: Logger;
   metrics: Metrics;
@@ -117,12 +117,12 @@ export class Exporter {
       store: deps.store,
       concurrency: options.maxConcurrency,
       maxBytes: options.maxInflightBytes,
-      bell: deps.bell,
+      wakeSignal: deps.wakeSignal,
       faultDelayMs: FAULT_DELAY_MS,
       handle: (job) => this.#handle(job),
       onError: (error) => deps.log.warn({ err: error.message }, 'export queue'),
     });
-    deps.lane?.open(this.#taker);
+    deps.handOff?.open(this.#taker);
   }
 
   /** Requests that may be in flight now, of the signal that may have fewest. */
@@ -151,7 +151,7 @@ export class Exporter {
     await this.#deps.upstream.close();
   }
 
-  async #handle({ id, data: job, attempts, payloads, held: hold }: TakenJob): Promise<void> {
+  async #handle({ id, data: job, attempts, payloads, lock }: TakenJob): Promise<void> {
     const { metrics, now } = this.#deps;
     // Missing: settled or handed over before a crash kept the job from being completed.
     const there: { batch: BatchRef; payload: Buffer }[] = [];
@@ -159,17 +159,20 @@ export class Exporter {
       const payload = payloads[i];
       if (payload) there.push({ batch, payload });
     });
-    const held = await this.#withoutTooOld(job, there);
-    if (held.length === 0) return;
+    const fresh = await this.#withoutTooOld(job, there);
+    if (fresh.length === 0) return;
     const sent = jobOf(
       job,
-      held.map(({ batch }) => batch),
+      fresh.map(({ batch }) => batch),
     );
-    const bodies = held.map(({ payload }) => payload);
+    const bodies = fresh.map(({ payload }) => payload);
     const bytes = bytesOf(bodies);
-    this.#underWay(job.signal, 1, bytes);
+    this.#countInFlight(job.signal, 1, bytes);
     // One observation a request: of what was merged into it, that which has waited longest.
-    const oldest = held.reduce((min, { batch }) => Math.min(min, batch.receivedAt), Number.POSITIVE_INFINITY);
+    const oldest = fresh.reduce(
+      (min, { batch }) => Math.min(min, batch.receivedAt),
+      Number.POSITIVE_INFINITY,
+    );
     metrics.exporterWaitSeconds.observe(
       { class: job.class, origin: job.origin },
       Math.max(0, now() - oldest) / 1000,
@@ -179,9 +182,9 @@ export class Exporter {
       answered = await this.#send(sent, bodies);
     } finally {
       // What comes after the answer is Redis' part, and may take its time: the upstream has room for another.
-      this.#underWay(job.signal, -1, -bytes);
+      this.#countInFlight(job.signal, -1, -bytes);
     }
-    if (answered) await this.#conclude(id, sent, bodies, attempts + 1, answered, hold);
+    if (answered) await this.#settle(id, sent, bodies, attempts + 1, answered, lock);
   }
 
   /** Drops what the upstream would not take any more for its age, and gives the rest. */
@@ -197,7 +200,7 @@ export class Exporter {
     return all.filter(({ batch }) => batch.receivedAt >= since);
   }
 
-  #underWay(signal: Signal, requests: number, bytes: number): void {
+  #countInFlight(signal: Signal, requests: number, bytes: number): void {
     const { metrics } = this.#deps;
     this.#inflightOf[signal] += requests;
     this.#inflight += requests;
@@ -354,24 +357,24 @@ export class Exporter {
     return encodeContent(plain, encoding);
   }
 
-  async #conclude(
+  async #settle(
     id: string,
     job: JobData,
     bodies: Buffer[],
     attempts: number,
     answered: Answered,
-    held: Held,
+    lock: JobLock,
   ): Promise<void> {
     const { outcome } = answered;
     this.#learn(job, answered);
-    if (outcome.kind === 'delivered') return this.#deliver(id, job, outcome, held);
+    if (outcome.kind === 'delivered') return this.#deliver(id, job, outcome, lock);
     this.#lastProblem = {
       at: this.#deps.now(),
       reason: outcome.kind === 'too-large' ? 'too_large' : outcome.reason,
       message: outcome.message.slice(0, MESSAGE_MAX),
     };
     await Promise.all([
-      this.#report(job.signal, outcome, attempts, held.epoch),
+      this.#report(job.signal, outcome, attempts, lock.epoch),
       this.#act(id, job, bodies, attempts, outcome, answered.wireBytes),
     ]);
   }
@@ -384,7 +387,7 @@ export class Exporter {
   }
 
   /** Settles it, completes its job and tells the breaker, in one step. */
-  async #deliver(id: string, job: JobData, outcome: Delivered, held: Held): Promise<void> {
+  async #deliver(id: string, job: JobData, outcome: Delivered, lock: JobLock): Promise<void> {
     const { store, metrics, log, now } = this.#deps;
     this.#refusedInARow.delete(job.signal);
     const deliveredAt = now();
@@ -392,7 +395,7 @@ export class Exporter {
       job,
       'export',
       { outcome: 'delivered', refusedItems: outcome.refusedItems },
-      held,
+      lock,
     );
     if (settled === 0) {
       metrics.duplicateHandOvers.inc();

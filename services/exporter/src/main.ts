@@ -62,8 +62,8 @@ export async function startExporter(
     },
     {
       store,
-      bell: host.bells?.exporter,
-      lane: host.bells?.lane,
+      wakeSignal: host.inProcess?.exporter,
+      handOff: host.inProcess?.handOff,
       upstream,
       log: host.log,
       metrics: host.metrics,

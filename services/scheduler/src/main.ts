@@ -1,5 +1,5 @@
 import type { Config } from '@nrdot/config';
-import { type Bell, describeTarget, WakeSignal } from '@nrdot/queue';
+import { describeTarget, RedisWakeSignal, type WakeSignal } from '@nrdot/queue';
 import { type Host, hostFor, openStore, problemOf, type RunningService, redisTarget } from '@nrdot/service';
 import type { AccountLimits } from './account-usage.ts';
 import { addConsole } from './console.ts';
@@ -17,7 +17,7 @@ const MAX_PICKS = 32;
 export async function startScheduler(config: Config, processHost: Host): Promise<RunningService> {
   const host = hostFor(processHost, 'scheduler');
   const { link, store, notReady } = openStore(config, host, 'consumer', 'scheduler');
-  const sleeper = host.bells ? bellSleeper(host.bells.scheduler) : redisSleeper(config, host);
+  const sleeper = host.inProcess ? inProcessSleeper(host.inProcess.scheduler) : redisSleeper(config, host);
   const { scheduler: options } = config;
   const scheduler = new Scheduler(
     {
@@ -114,10 +114,10 @@ type Sleeper = Pick<SchedulerDeps, 'sleep' | 'wakeUp'>;
 /** Other processes ring through Redis: a blocking read on a connection of its own. */
 function redisSleeper(config: Config, host: Host): Sleeper {
   const { link, store } = openStore(config, host, 'consumer', 'scheduler-wait');
-  const signal = new WakeSignal(link.redis, store.keys.wake);
+  const signal = new RedisWakeSignal(link.redis, store.keys.wake);
   return { sleep: (timeoutMs) => signal.wait(timeoutMs), wakeUp: () => link.close() };
 }
 
-function bellSleeper(bell: Bell): Sleeper {
-  return { sleep: (timeoutMs) => bell.wait(timeoutMs), wakeUp: () => bell.ring() };
+function inProcessSleeper(wakeSignal: WakeSignal): Sleeper {
+  return { sleep: (timeoutMs) => wakeSignal.wait(timeoutMs), wakeUp: () => wakeSignal.notify() };
 }

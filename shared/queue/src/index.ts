@@ -1,5 +1,4 @@
 export * from './batch.ts';
-export * from './bell.ts';
 export * from './books.ts';
 export {
   BREAKER_REASONS,
@@ -14,11 +13,11 @@ export * from './connection.ts';
 export * from './consumer.ts';
 export * from './daily-state.ts';
 export type { Depth } from './depth.ts';
-export * from './direct-lane.ts';
 export * from './doctor/damage.ts';
 export * from './doctor/doctor.ts';
 export { Contended, Enqueuer, NotSent, type Preparation, type SharedState } from './enqueuer.ts';
 export * from './fair-share.ts';
+export * from './in-process-hand-off.ts';
 export * from './keys.ts';
 export {
   type ClaimAnswer,
@@ -32,6 +31,7 @@ export {
 export * from './link.ts';
 export * from './priority-class.ts';
 export { reclaim } from './reclaim.ts';
+export * from './redis-wake-signal.ts';
 export { NotReplicated, type ReplicaOptions } from './replicas.ts';
 export * from './script-health.ts';
 export * from './server.ts';

@@ -5,11 +5,11 @@ import { book } from './scripts/book.ts';
 import { drain } from './scripts/drain.ts';
 import { enqueue } from './scripts/enqueue.ts';
 import { handOver } from './scripts/hand-over.ts';
-import { leave } from './scripts/leave.ts';
 import { move } from './scripts/move.ts';
 import { inOneSlot } from './scripts/one-slot.ts';
 import { forgetOutcomes, readOutcomes } from './scripts/outcomes.ts';
 import { publish } from './scripts/publish.ts';
+import { release } from './scripts/release.ts';
 import { report } from './scripts/report.ts';
 import { reportDisk } from './scripts/report-disk.ts';
 import { settle } from './scripts/settle.ts';
@@ -81,7 +81,7 @@ export type Scripted = (Redis | Cluster) & {
     marker: string,
     ...args: (string | number)[]
   ): Promise<[number, number, number, Buffer[], ...[Buffer, Buffer, number, (Buffer | null)[], Buffer][]]>;
-  nrdotLeave(delayed: string, marker: string, ...args: (string | number)[]): Promise<number>;
+  nrdotRelease(delayed: string, marker: string, ...args: (string | number)[]): Promise<number>;
   nrdotHandOver(
     depth: string,
     books: string,
@@ -107,7 +107,7 @@ export function scripted(redis: RedisConnection): Scripted {
   define('nrdotSettle', 4, settle);
   define('nrdotTake', 5, take);
   define('nrdotSift', 2, sift);
-  define('nrdotLeave', 2, leave);
+  define('nrdotRelease', 2, release);
   define('nrdotHandOver', 4, handOver);
   return redis as Scripted;
 }

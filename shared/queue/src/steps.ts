@@ -1,11 +1,11 @@
-/** What the store's steps take and give. */
+/** Parameters and results of the store's steps. */
 import type { Signal } from '@nrdot/otlp';
 import type { Batch, JobData } from './batch.ts';
 import type { BreakerState } from './breaker-state.ts';
 import type { ClaimAnswer, Claimant, LimiterClaim } from './limiter-state.ts';
 import type { PriorityClass } from './priority-class.ts';
 
-/** The batches of one request, which stand or fall together, and what its limiter claims. */
+/** The batches of one request, which are accepted or rejected together, and the limiter's claim for it. */
 export interface Group {
   batches: readonly Batch[];
   claim?: { claim: LimiterClaim; claimant: Claimant } | undefined;
@@ -14,15 +14,15 @@ export interface Group {
 export interface GroupResult {
   /** One per batch. */
   results: EnqueueResult[];
-  /** What the step said to the claim, when there was one and it was heard. */
+  /** The answer to the claim, if there was one and it was evaluated. */
   answer?: ClaimAnswer;
 }
 
 /**
- * What became of a batch: it waits in its queue, was there before, went to the spill queue; or it was not kept: its
- * payload was gone, there is no room by the limits of the queue, Redis has no memory for it, or (`again`) what its limiter
- * relied on is not so any more. `taken`: it went past the queues to the exporter of this process; `moved`: past those of the
- * scheduler to that of the exporters.
+ * `queued`: waits in its class queue. `held`: Redis had it already. `spilled`: in the spill queue. `taken`: handed off to the
+ * exporter of this process. `moved`: straight to the export queue. The others were not kept. `lost`: the payload was gone.
+ * `full`: the queue is at its limit. `no_memory`: Redis is out of memory. `again`: the limiter's claim is out of date, so the
+ * request must be prepared again.
  */
 export type EnqueueResult =
   | 'queued'
@@ -41,7 +41,7 @@ export interface MoveOptions {
   mergeBytes: number;
   weights: Record<PriorityClass, number>;
   maxPicks: number;
-  /** How long live and replayed work take turns, in ms. */
+  /** Length of the time slots in which live and replayed batches alternate, in ms. */
   slotMs: number;
 }
 
@@ -49,88 +49,88 @@ export interface MoveResult {
   jobs: number;
   items: Record<PriorityClass, number>;
   waiting: { live: Record<PriorityClass, number>; replay: Record<PriorityClass, number> };
-  /** Jobs that the export queue could still take, of the signal that has most room. */
+  /** Jobs that still fit into the export queue, for the signal with the most room. */
   room: number;
-  /** The worst of the signals'. */
+  /** The worst state among the signals. */
   breaker: BreakerState;
-  /** Until the earliest probe, in ms, while one is open. */
+  /** Time until the earliest probe, in ms; meaningful while a breaker is open. */
   probeInMs: number;
   /** Whether there may be more to move. */
   more: boolean;
 }
 
-/** What the dlq is told of a replayed batch that the upstream did not take. */
+/** Reported to the dlq for a replayed batch that the upstream did not accept. */
 export interface Failed {
-  /** Tries since it left the disk. */
+  /** Attempts since it was read from the disk. */
   attempts: number;
-  /** What the upstream said last. */
+  /** The upstream's last error message. */
   message: string;
 }
 
-/** What became of a replayed batch: it may go from the disk, or it stays there, tried in vain or not tried. */
+/** The end of a replayed batch: if `done`, its record may be deleted; otherwise it stays, after failed attempts or none. */
 export interface ReplayOutcome {
   key: string;
   done: boolean;
   failed?: Failed;
 }
 
-/** How a batch leaves Redis for good. */
+/** How a batch is settled. */
 export type Settlement =
-  | { outcome: 'delivered'; refusedItems?: number } // refused: by a partial success; counted, not kept
+  | { outcome: 'delivered'; refusedItems?: number } // `refusedItems` by a partial success: counted as dropped
   | { outcome: 'stored' } // on the dlq's disk
   | { outcome: 'rejected' } // on the dlq's disk, in the area that is replayed only on command
   | { outcome: 'dropped'; reason: string }
-  | { outcome: 'returned'; failed: Failed }; // came from the dlq's disk and stays there: all its tries were in vain
+  | { outcome: 'returned'; failed: Failed }; // replayed, failed in every attempt, and stays on the disk
 
-/** A job to be made by a hand-over. `old` names the payload it takes over; without it the payload is new. */
+/** A job that a hand-over creates. `old` is the key of the payload that it takes over; without it the payload is new. */
 export interface HandOverJob {
   queue: 'spill' | 'export';
   data: JobData;
   payloads: { key: string; old: string }[] | { key: string; bytes: Uint8Array }[];
 }
 
-/** A job that a consumer of ours holds. `ended` is set by the step that ends it. */
-export interface Held {
+/** A consumer's lock on a job that it has taken. The step that completes or releases the job sets `ended`. */
+export interface JobLock {
   queue: 'export';
-  /** State of its signal's breaker in which it is sent; its answer counts in no other. */
+  /** The breaker's epoch at the time of sending: the answer counts only while the breaker is still in it. */
   epoch?: string;
   id: string;
   token: string;
   ended: boolean;
-  /** Others have places without it, so its end may wait for the next batch that comes by. */
-  unhurried?: boolean;
+  /** Other slots are free, so the settlement may be deferred until the next enqueue. */
+  mayDefer?: boolean;
 }
 
 export interface TakeLimits {
-  /** Names the consumer on the locks of its jobs. */
+  /** Written into the locks of the jobs. */
   token: string;
   lockMs: number;
   maxJobs: number;
   maxBytes: number;
   /** Whether one job may be larger than `maxBytes`. */
   alone: boolean;
-  /** The same for single signals. */
+  /** Limits per signal. */
   signals?: Partial<Record<Signal, { jobs: number; bytes: number; alone: boolean }>>;
-  /** Gives back what consumers hold that are gone, first. */
+  /** First requeues jobs whose consumer has died. */
   lookForLost: boolean;
 }
 
 export interface Taken {
   jobs: { id: string; data: string; attempts: number; payloads: (Buffer | null)[]; epoch: string }[];
-  /** Jobs that still wait and may be sent. */
+  /** Jobs that are still waiting and may be sent. */
   waiting: number;
-  /** Of those: what there was no room for. */
+  /** Of those: jobs that did not fit. */
   heldBack: number;
-  /** Until the next delayed job, in ms; negative when there is none. */
+  /** Time until the next delayed job, in ms; negative if there is none. */
   nextInMs: number;
   /**
-   * Resolves when as many replicas have all of this as are asked for, if any are.
+   * Resolves when enough replicas have acknowledged; absent if none are required.
    * @throws NotReplicated
    */
   onReplicas?: () => Promise<void>;
 }
 
-/** What a script does; each call is one round trip. */
+/** One script each; one call is one round trip. */
 export const STEPS = [
   'enqueue',
   'move',
@@ -149,12 +149,12 @@ export const STEPS = [
 ] as const;
 export type Step = (typeof STEPS)[number];
 
-/** What is told of the steps. */
+/** Callbacks for each call of a step. */
 export interface StepEvents {
-  /** Redis has answered. */
+  /** Redis answered after so many seconds. */
   took?(step: Step, seconds: number): void;
-  /** Redis has refused it, or it failed. */
+  /** Redis refused the step, or the call failed. */
   failed?(step: Step, error: Error): void;
-  /** A job that is none of the pipeline's was put away: queue, id and reason. */
+  /** A job that is not the pipeline's was moved away. `line` has its queue, id and reason. */
   odd?(line: string): void;
 }

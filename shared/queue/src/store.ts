@@ -1,7 +1,6 @@
 import type { Signal } from '@nrdot/otlp';
 import { Cluster } from 'ioredis';
 import { type Batch, JOB_OPTIONS, type JobData, jobDataOf } from './batch.ts';
-import type { Bells } from './bell.ts';
 import { BREAKER_STATES, type BreakerState, breakerArgs, type Verdict } from './breaker-state.ts';
 import type { RedisConnection } from './connection.ts';
 import { stageField } from './depth.ts';
@@ -17,7 +16,7 @@ import type {
   Group,
   GroupResult,
   HandOverJob,
-  Held,
+  JobLock,
   MoveOptions,
   MoveResult,
   Settlement,
@@ -27,8 +26,9 @@ import type {
 } from './steps.ts';
 import type { StoreOptions } from './store-options.ts';
 import { StoreState } from './store-state.ts';
+import type { InProcess } from './wake-signal.ts';
 
-/** As numbered by the script; the last is never its answer. */
+/** In the order of the script's numbers, from 1; the script never answers the last one. */
 const ENQUEUE_RESULTS: EnqueueResult[] = [
   'queued',
   'held',
@@ -41,44 +41,42 @@ const ENQUEUE_RESULTS: EnqueueResult[] = [
   'no_memory',
 ];
 const TAKEN = ENQUEUE_RESULTS.indexOf('taken') + 1;
-/** So many numbers begin what a move answers, and so many what a drain does. */
+/** How many numbers the answers of move and drain begin with. */
 const MOVE_NUMBERS = 14;
 const DRAIN_NUMBERS = 4;
-/** Characters of why a job waits. */
+/** Maximum length of a job's `failedReason`, in characters. */
 const REASON_MAX = 300;
-/** More than a worker holds at once. */
+/** More than a worker takes at once. */
 const SIFT_JOBS = 1_000;
 const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
 
 /**
- * How long an unclaimed payload lives. It becomes permanent in the same step as its job appears, a few ms later;
- * what a kill in between leaves behind expires by itself. Long enough for any stall that a client waits out.
+ * TTL of a payload that no job owns yet. The script that adds the job, a few ms later, removes the TTL; after a kill in between,
+ * the payload expires. Longer than any stall that a client waits out.
  */
 const UNCLAIMED_PAYLOAD_TTL_S = 600;
 
 /**
- * The pipeline's state in Redis: payloads, jobs in BullMQ's layout, depth and books, changed only by the scripts
- * beside this file, so that each step is whole or did not happen. One store per connection.
+ * The pipeline's state in Redis: payloads, jobs in BullMQ's layout, depth and accounting. Only the scripts beside this file
+ * change it, so that each step is atomic. One store per connection.
  */
 export class Store extends StoreState {
-  readonly #bells: Bells | undefined;
+  readonly #inProcess: InProcess | undefined;
 
-  /**
-   * @param bells of a process that runs the whole pipeline: each step rings those it may concern
-   */
-  constructor(redis: RedisConnection, options: StoreOptions, bells?: Bells, events: StepEvents = {}) {
+  /** @param inProcess set if this process runs the whole pipeline: steps then notify the services that they concern */
+  constructor(redis: RedisConnection, options: StoreOptions, inProcess?: InProcess, events: StepEvents = {}) {
     super(redis, options, events);
-    this.#bells = bells;
+    this.#inProcess = inProcess;
   }
 
   /**
-   * Takes batches into their class queues. For want of room a group is refused whole: the parts of one request stand
-   * or fall together. All commands leave in one tick on one connection, and Redis and its AOF
-   * keep their order: a job implies its payload.
-   * @returns one result per batch, in the order and groups in which they came
-   * @param outcomesSeen for batches that are replayed: number of the first outcome that was not looked at. One that was
-   *   delivered according to those is `held`, and its outcome is still to be read
-   * @throws when Redis is away or times out, or too few replicas have it; then some may have been taken, which
+   * Adds batches to their class queues. If the queue is full, all batches of a group, the parts of one request, are rejected
+   * together. All commands are written in one tick on one connection, and Redis and its AOF keep that order, so that a job in
+   * the AOF implies its payload.
+   * @param outcomesSeen for replayed batches: index of the first outcome that the caller has not read. A batch that was delivered
+   *   according to an outcome from there on gets the result `held`
+   * @returns one result per batch, grouped as `groups`
+   * @throws when Redis is away or times out, or too few replicas acknowledge; some batches may have been enqueued by then, which
    *   at-least-once allows
    */
   async enqueue(
@@ -94,9 +92,9 @@ export class Store extends StoreState {
     return all.map(({ results }) => results);
   }
 
-  /** The same for groups that may have a claim: one that is refused has nothing of it kept, nor of those with claims after it. */
+  /** `enqueue` for groups with claims: if a claim is refused, nothing of its group is kept, nor of the groups with claims after it. */
   async enqueueGroups(groups: readonly Group[], nowMs: number, outcomesSeen = 0): Promise<GroupResult[]> {
-    // What is replayed stays on the disk until it is settled.
+    // Replayed batches need no replicas: they stay on the disk until they are settled.
     const live = groups.some(({ batches }) => batches.some(({ origin }) => origin === 'live'));
     const commit = () => this.#enqueue(groups, nowMs, outcomesSeen);
     return live ? this.kept(commit) : commit();
@@ -104,12 +102,12 @@ export class Store extends StoreState {
 
   async #enqueue(groups: readonly Group[], nowMs: number, outcomesSeen: number): Promise<GroupResult[]> {
     const { exportWindow: window, replicas } = this.options;
-    // One that comes alone may go at once. Several are better merged on their way, and one that replicas are still to
-    // confirm must not be at the upstream before its client is told 200.
+    // A single batch may go to the exporter at once. Several are better merged by the scheduler, and a batch that replicas have yet
+    // to acknowledge must not reach the upstream before its client gets its 200.
     const alone = groups.length === 1 && groups[0]!.batches.length === 1 ? groups[0]!.batches[0] : undefined;
-    const place =
+    const slot =
       alone?.origin === 'live' && window && !replicas
-        ? this.#bells?.lane.keepPlace(alone.signal, alone.payload.byteLength)
+        ? this.#inProcess?.handOff.reserveSlot(alone.signal, alone.payload.byteLength)
         : undefined;
     const args: (string | number | Buffer)[] = [
       this.keys.prefix,
@@ -123,16 +121,16 @@ export class Store extends StoreState {
         const limit = this.options.perClass?.[c];
         return [limit?.maxBytes ?? 0, limit?.maxItems ?? 0];
       }),
-      place?.token ?? '',
-      place?.lockMs ?? 0,
+      slot?.token ?? '',
+      slot?.lockMs ?? 0,
       window?.batches ?? 0,
       window?.bytes ?? 0,
       outcomesSeen,
-      alone?.origin === 'live' && window && !replicas && !this.#bells ? 1 : 0,
+      alone?.origin === 'live' && window && !replicas && !this.#inProcess ? 1 : 0,
       groups.reduce((sum, { batches }) => sum + Math.max(1, batches.length), 0),
     ];
     const uncork = this.#cork();
-    this.#bells?.lane.depart(this.scripts);
+    this.#inProcess?.handOff.settleDeferred(this.scripts);
     const pending: (Promise<unknown> | undefined)[] = [];
     let claims = 0;
     for (const { batches, claim } of groups) {
@@ -144,7 +142,7 @@ export class Store extends StoreState {
       for (const [i, batch] of batches.entries()) {
         const data = jobDataOf(batch);
         const payload = this.keys.payload(batch.id);
-        // NX: a batch that Redis holds already must not be given a time to live.
+        // NX: a batch that Redis has already must not get a TTL.
         pending.push(this.#setPayload(payload, asBuffer(batch.payload)));
         args.push(
           batch.id,
@@ -161,7 +159,7 @@ export class Store extends StoreState {
     }
     for (const { claim } of groups) if (claim) args.push(...claimArgs(claim.claim, claim.claimant));
     const { depth, books, wake, scheduler, outcomes, outcomesForgotten } = this.keys;
-    // A payload that Redis had no memory for is missed by the script; the others of the group are none the worse.
+    // The script reports a payload that did not fit into Redis' memory as lost; the rest of the group is not affected.
     const withoutMemory = new Set<number>();
     const sets = pending.map((set, i) =>
       set?.catch((error: Error) => {
@@ -180,15 +178,15 @@ export class Store extends StoreState {
     try {
       [results] = await Promise.all([this.timed('enqueue', answer), ...sets]);
     } catch (error) {
-      place?.free();
+      slot?.release();
       throw error;
     }
     if (results[0] === TAKEN && alone) {
-      place?.start(alone.id, jobDataOf(alone), asBuffer(alone.payload), String(results[1 + claims] ?? ''));
+      slot?.start(alone.id, jobDataOf(alone), asBuffer(alone.payload), String(results[1 + claims] ?? ''));
       return [{ results: ['taken'], ...(claims > 0 ? { answer: claimAnswer(results[1]) } : {}) }];
     }
-    place?.free();
-    this.#bells?.scheduler.ring();
+    slot?.release();
+    this.#inProcess?.scheduler.notify();
     let at = 0;
     const resultAt = (i: number): EnqueueResult => {
       const result = ENQUEUE_RESULTS[Number(results[i] ?? 0) - 1] ?? 'lost';
@@ -225,7 +223,7 @@ export class Store extends StoreState {
     );
     const r = answer.slice(0, MOVE_NUMBERS).map(Number);
     this.tellOdd(answer.slice(MOVE_NUMBERS));
-    if ((r[0] ?? 0) > 0 || r[11] === BREAKER_STATES.indexOf('half_open')) this.#bells?.exporter.ring();
+    if ((r[0] ?? 0) > 0 || r[11] === BREAKER_STATES.indexOf('half_open')) this.#inProcess?.exporter.notify();
     const three = (from: number) => ({
       critical: r[from] ?? 0,
       high: r[from + 1] ?? 0,
@@ -243,9 +241,9 @@ export class Store extends StoreState {
   }
 
   /**
-   * Takes one answer of the upstream into the breaker.
-   * @param epoch of the state in which it was asked; the present one when there is none
-   * @returns the state of the signal's breaker after that
+   * Reports one answer of the upstream to the breaker.
+   * @param epoch the breaker's epoch when the request was sent, so that a late answer counts in no other; the current one if empty
+   * @returns the state of the signal's breaker afterwards
    */
   async report(
     signal: Signal,
@@ -268,8 +266,8 @@ export class Store extends StoreState {
         said.slice(0, MESSAGE_MAX),
       ),
     );
-    this.#bells?.scheduler.ring();
-    this.#bells?.exporter.ring();
+    this.#inProcess?.scheduler.notify();
+    this.#inProcess?.exporter.notify();
     return state;
   }
 
@@ -282,8 +280,8 @@ export class Store extends StoreState {
   }
 
   /**
-   * Holds back what is written until the end of the step, so that payloads and their script leave in one system call, are
-   * read by Redis in one turn of its loop, and cost one fsync and not two. A Cluster has a connection per node: there it is left.
+   * Corks the socket until the end of the step, so that payloads and their script leave in one system call, are read in one
+   * turn of Redis' event loop and cost one fsync instead of two. Does nothing on a Cluster, which has a connection per node.
    */
   #cork(): () => void {
     const stream = this.redis instanceof Cluster ? undefined : this.redis.stream;
@@ -293,8 +291,8 @@ export class Store extends StoreState {
   }
 
   /**
-   * While the breaker is open: sends what waits to the dlq, at most `maxJobs` jobs.
-   * @returns how many it took; fewer than `maxJobs` when nothing is left
+   * While the breaker is open: spills waiting batches to the dlq, at most `maxJobs` jobs.
+   * @returns the number of jobs; less than `maxJobs` when none is left
    */
   async drain(maxJobs: number, nowMs: number): Promise<number> {
     const { depth, books, prefix } = this.keys;
@@ -307,15 +305,15 @@ export class Store extends StoreState {
   }
 
   /**
-   * Ends Redis' hold on some batches of a job.
-   * @param held completes the job in the same step, and tells the breaker that the upstream answered well
-   * @returns items settled now; 0 when it was done before
+   * Settles batches of a job.
+   * @param lock if given, the job is completed in the same step and a success is reported to the breaker
+   * @returns the number of items settled; 0 if they had been settled before
    */
   async settle(
     job: JobData,
     stage: 'export' | 'spill' | 'queued',
     settlement: Settlement,
-    held?: Held,
+    lock?: JobLock,
   ): Promise<number> {
     const { depth, books, wake } = this.keys;
     const { outcome } = settlement;
@@ -339,23 +337,23 @@ export class Store extends StoreState {
           field,
           verdict,
           outcome === 'delivered' ? (settlement.refusedItems ?? 0) : 0,
-          held?.queue ?? '',
-          held?.id ?? '',
-          held?.token ?? '',
+          lock?.queue ?? '',
+          lock?.id ?? '',
+          lock?.token ?? '',
           ...breakerArgs(this.options.breaker),
           said,
           job.signal,
-          held?.epoch ?? '',
+          lock?.epoch ?? '',
           JSON.stringify(job.batches.flatMap(({ key, items, bytes }) => [key, items, bytes])),
         ),
       );
-    const lane = held?.unhurried ? this.#bells?.lane : undefined;
-    const [settled, waiting, breakerChanged] = await (lane
-      ? lane.ride(this.scripts, step)
+    const handOff = lock?.mayDefer ? this.#inProcess?.handOff : undefined;
+    const [settled, waiting, breakerChanged] = await (handOff
+      ? handOff.deferSettlement(this.scripts, step)
       : step(this.scripts));
-    if (held) held.ended = true;
-    if (waiting > 0 || breakerChanged > 0) this.#bells?.scheduler.ring();
-    if (breakerChanged > 0) this.#bells?.exporter.ring();
+    if (lock) lock.ended = true;
+    if (waiting > 0 || breakerChanged > 0) this.#inProcess?.scheduler.notify();
+    if (breakerChanged > 0) this.#inProcess?.exporter.notify();
     return settled;
   }
 
@@ -406,29 +404,29 @@ export class Store extends StoreState {
   }
 
   /**
-   * Ends a job that was taken: done, or again after some ms.
-   * @param reason why it waits: BullMQ's `failedReason`
-   * @returns false when it was not this consumer's any more
+   * Releases a job that was taken: as done, or for another attempt after so many ms.
+   * @param reason why it is retried: BullMQ's `failedReason`
+   * @returns false if the consumer no longer had the job's lock
    */
-  async leave(held: Held, how: 'done' | number, reason = ''): Promise<boolean> {
+  async release(lock: JobLock, how: 'done' | number, reason = ''): Promise<boolean> {
     const left = await this.timed(
       'leave',
-      this.scripts.nrdotLeave(
-        this.keys.queue(held.queue, 'delayed'),
-        this.keys.queue(held.queue, 'marker'),
+      this.scripts.nrdotRelease(
+        this.keys.queue(lock.queue, 'delayed'),
+        this.keys.queue(lock.queue, 'marker'),
         this.keys.prefix,
-        held.queue,
-        held.id,
-        held.token,
+        lock.queue,
+        lock.id,
+        lock.token,
         how === 'done' ? -1 : Math.max(1, Math.round(how)),
         printable(reason),
       ),
     );
-    held.ended = true;
+    lock.ended = true;
     return left === 1;
   }
 
-  /** Puts jobs that are none of the pipeline's out of the way of BullMQ's worker. */
+  /** Moves jobs that are not the pipeline's out of the way of BullMQ's worker. */
   async sift(queue: 'spill', nowMs: number): Promise<void> {
     const key = (part: string) => this.keys.queue(queue, part);
     this.tellOdd(
@@ -440,12 +438,12 @@ export class Store extends StoreState {
   }
 
   /**
-   * Passes the payloads of `job` on to new jobs, whole or in pieces, in one step.
-   * @returns jobs made; 0 when the payloads had been passed on or settled before
+   * Hands the payloads of `job` over to new jobs, whole or in pieces, in one step.
+   * @returns the number of jobs created; 0 if the payloads had been handed over or settled before
    */
   async handOver(job: JobData, jobs: HandOverJob[], push: 'last' | 'next', nowMs: number): Promise<number> {
     const { order, added } = handOverOrder(job, jobs, push);
-    // NX: one that is sent again, for want of an answer, must not give what is held a time to live.
+    // NX: a SET that is repeated because its answer was lost must not put a TTL on a payload that a job owns.
     const pending = added.map(({ key, bytes }) =>
       this.redis.set(this.keys.payload(key), asBuffer(bytes), 'EX', UNCLAIMED_PAYLOAD_TTL_S, 'NX'),
     );
@@ -466,14 +464,14 @@ export class Store extends StoreState {
       ),
       ...pending,
     ]);
-    this.#bells?.scheduler.ring();
-    this.#bells?.exporter.ring();
+    this.#inProcess?.scheduler.notify();
+    this.#inProcess?.exporter.notify();
     if (made < 0) throw new Error('a new payload was lost before the hand-over; nothing was changed');
     return made;
   }
 }
 
-/** BullMQ and its dashboards show it; what an upstream said is in it. */
+/** BullMQ's dashboards show the reason, which contains text from the upstream. */
 function printable(reason: string): string {
   return reason.replace(/\p{Cc}+/gu, ' ').slice(0, REASON_MAX);
 }

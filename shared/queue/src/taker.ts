@@ -3,26 +3,26 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { SIGNALS, type Signal } from '@nrdot/otlp';
 import { Cluster } from 'ioredis';
 import { assertJobData, type JobData } from './batch.ts';
-import type { Bell } from './bell.ts';
 import { BLOCK_MAX_MS, type RedisConnection } from './connection.ts';
 import { type Consumer, RetryLater } from './consumer.ts';
-import type { Place, PlaceKeeper } from './direct-lane.ts';
-import type { Held, Taken } from './steps.ts';
+import type { ReservedSlot, SlotOwner } from './in-process-hand-off.ts';
+import { RedisWakeSignal } from './redis-wake-signal.ts';
+import type { JobLock, Taken } from './steps.ts';
 import type { Store } from './store.ts';
-import { WakeSignal } from './wake-signal.ts';
+import type { WakeSignal } from './wake-signal.ts';
 
 export interface TakeOptions {
   store: Store;
-  /** Of each signal. */
+  /** Jobs in flight per signal. */
   concurrency: number;
-  /** Payload bytes of all jobs in flight; one of each signal passes alone rather than never. */
+  /** Limit on the payload bytes of all jobs in flight. A larger job of a signal still runs while it is the only one. */
   maxBytes: number;
-  /** Rung when there may be a job; without it a blocking read on a connection of its own tells. */
-  bell?: Bell | undefined;
+  /** Notified when there may be a job; without it the taker waits in a blocking read on a connection of its own. */
+  wakeSignal?: WakeSignal | undefined;
   /**
    * `payloads` are those of the job's batches, in order; `null` where a batch was settled or handed over already.
-   * `held` is for a settlement that completes the job in the same step.
-   * @throws RetryLater to have it again later; anything else is a fault, and it comes again after `faultDelayMs`
+   * Pass `lock` to a settlement to complete the job in the same step.
+   * @throws RetryLater to retry the job after its delay; after any other error it is retried after `faultDelayMs`
    */
   handle(job: TakenJob): Promise<void>;
   onError(error: Error): void;
@@ -32,44 +32,44 @@ export interface TakeOptions {
 export interface TakenJob {
   id: string;
   data: JobData;
-  /** How often it was tried before. */
+  /** Attempts before this one. */
   attempts: number;
   payloads: (Buffer | null)[];
-  held: Held;
+  lock: JobLock;
 }
 
 const LOCK_MS = 10_000;
 const EXTEND_MS = 3_000;
-/** Jobs of consumers that are gone are looked for this often. */
+/** How often to look for jobs whose consumer has died. */
 const LOST_CHECK_MS = 2_500;
 const FAULT_PAUSE_MS = 500;
 const TAKE_MAX_JOBS = 16;
-/** While one signal has all it may have, others are looked for so often. */
+/** How often to look for jobs of other signals while one signal is at its limit. */
 const OTHERS_CHECK_MS = 10;
-/** Of the bytes, a signal leaves the others the rest. */
+/** Share of `maxBytes` that one signal may use. */
 const SIGNAL_SHARE = 0.75;
 const NAMES = Object.keys(SIGNALS) as Signal[];
 
 /**
- * The export queue's consumer. It does what BullMQ's worker does, in the same layout and beside such workers, with one
- * round trip to take jobs with their payloads and one to end each (settled, reported to the breaker and completed in
- * one step): four scripts per batch where there were nine, and no blocking reads in one process.
+ * The export queue's consumer: compatible with BullMQ's layout and with BullMQ workers on the same queue. One round trip takes
+ * jobs with their payloads and one ends each (settled, reported to the breaker and completed in one step): four scripts per
+ * batch instead of nine, and no blocking reads within one process.
  */
-export class Taker implements Consumer, PlaceKeeper {
+export class Taker implements Consumer, SlotOwner {
   readonly #options: TakeOptions;
   readonly #sleeper: RedisConnection | undefined;
-  readonly #marker: WakeSignal | undefined;
+  readonly #marker: RedisWakeSignal | undefined;
   readonly #token = randomBytes(12).toString('hex');
   readonly #running = new Map<string, { signal: Signal; bytes: number }>();
   readonly #extender: NodeJS.Timeout;
   readonly #done: Promise<void>;
   readonly #concurrency: Record<Signal, number>;
   #bytes = 0;
-  /** What is in flight, or has a place kept while it is on its way into Redis, by signal. */
-  readonly #under: Record<Signal, { jobs: number; bytes: number }>;
+  /** Jobs in flight and reserved slots, by signal. */
+  readonly #inFlight: Record<Signal, { jobs: number; bytes: number }>;
   #paused = false;
   #closing = false;
-  /** Wakes the loop when a slot is free or the state has changed. */
+  /** Wakes the loop when a slot was released or the state has changed. */
   #change: (() => void) | undefined;
   #lookedAtMs = Number.NEGATIVE_INFINITY;
 
@@ -83,22 +83,22 @@ export class Taker implements Consumer, PlaceKeeper {
       profiles: concurrency,
     };
     const none = () => ({ jobs: 0, bytes: 0 });
-    this.#under = { traces: none(), metrics: none(), logs: none(), profiles: none() };
-    this.#sleeper = options.bell ? undefined : another(options.store.redis);
-    this.#sleeper?.on('error', () => {}); // the store's connection says so
+    this.#inFlight = { traces: none(), metrics: none(), logs: none(), profiles: none() };
+    this.#sleeper = options.wakeSignal ? undefined : another(options.store.redis);
+    this.#sleeper?.on('error', () => {}); // the store's own connection reports the outage
     this.#marker =
-      this.#sleeper && new WakeSignal(this.#sleeper, options.store.keys.queue('export', 'marker'));
+      this.#sleeper && new RedisWakeSignal(this.#sleeper, options.store.keys.queue('export', 'marker'));
     this.#extender = setInterval(() => void this.#extend(), EXTEND_MS).unref();
     this.#done = this.#run();
   }
 
   async close(timeoutMs: number): Promise<void> {
     this.#closing = true;
-    this.#options.bell?.ring();
+    this.#options.wakeSignal?.notify();
     this.#sleeper?.disconnect();
     this.#changed();
     const deadline = performance.now() + timeoutMs;
-    // Without Redis the loop may hang in a command: what it took then is another consumer's once the locks run out.
+    // Without Redis the loop may hang in a command. Jobs it has taken go to another consumer once their locks expire.
     await Promise.race([this.#done, wait(timeoutMs, undefined, { ref: false })]);
     while (this.#running.size > 0 && performance.now() < deadline) {
       await this.#untilChange(deadline - performance.now());
@@ -115,18 +115,18 @@ export class Taker implements Consumer, PlaceKeeper {
     this.#changed();
   }
 
-  /** @param signal without it, for each of them */
+  /** @param signal the signal to set; all of them if omitted */
   setConcurrency(jobs: number, signal?: Signal): void {
     for (const name of signal ? [signal] : NAMES) this.#concurrency[name] = jobs;
     this.#changed();
   }
 
-  keepPlace(signal: Signal, bytes: number): Place | undefined {
+  reserveSlot(signal: Signal, bytes: number): ReservedSlot | undefined {
     const { jobs, bytes: room } = this.#roomOf(signal);
     const full = jobs <= 0 || bytes > room || this.#bytes + bytes > this.#options.maxBytes;
     if (this.#paused || this.#closing || full) return undefined;
     this.#count(signal, 1, bytes);
-    const free = () => {
+    const release = () => {
       this.#count(signal, -1, -bytes);
       this.#changed();
     };
@@ -135,23 +135,23 @@ export class Taker implements Consumer, PlaceKeeper {
       lockMs: LOCK_MS,
       start: (id, data, payload, epoch) => {
         this.#count(signal, -1, -bytes);
-        // With the last place taken, the next batch would have to wait for this one's end.
-        const unhurried = this.#roomOf(signal).jobs > 1;
-        void this.#work({ id, data, attempts: 0, payloads: [payload], epoch }, unhurried);
+        // Once the last slot is taken, the next batch waits for this settlement: then it must not be deferred.
+        const mayDefer = this.#roomOf(signal).jobs > 1;
+        void this.#work({ id, data, attempts: 0, payloads: [payload], epoch }, mayDefer);
       },
-      free,
+      release,
     };
   }
 
   #count(signal: Signal, jobs: number, bytes: number): void {
     this.#bytes += bytes;
-    const under = this.#under[signal];
-    under.jobs += jobs;
-    under.bytes += bytes;
+    const inFlight = this.#inFlight[signal];
+    inFlight.jobs += jobs;
+    inFlight.bytes += bytes;
   }
 
   #roomOf(signal: Signal): { jobs: number; bytes: number; alone: boolean } {
-    const { jobs, bytes } = this.#under[signal];
+    const { jobs, bytes } = this.#inFlight[signal];
     return {
       jobs: this.#concurrency[signal] - jobs,
       bytes: this.#options.maxBytes * SIGNAL_SHARE - bytes,
@@ -170,10 +170,10 @@ export class Taker implements Consumer, PlaceKeeper {
       try {
         const { jobs, waiting, nextInMs, heldBack } = await this.#take(room);
         if (this.#closing) return;
-        if (jobs.length === room) continue; // there may be more, and more places
+        if (jobs.length === room) continue; // there may be more jobs, and more slots
         if (waiting === 0) await this.#sleep(nextInMs < 0 ? BLOCK_MAX_MS : Math.min(BLOCK_MAX_MS, nextInMs));
         else if (heldBack > 0) await this.#untilChange(OTHERS_CHECK_MS);
-        // Full by bytes before everything was taken: there is more, but not for now.
+        // The byte limit was reached: the jobs that are left have to wait for one in flight.
         else if (this.#running.size > 0) await this.#untilChange(BLOCK_MAX_MS);
       } catch (error) {
         if (this.#closing) return;
@@ -183,7 +183,7 @@ export class Taker implements Consumer, PlaceKeeper {
     }
   }
 
-  /** Takes what there is room for and starts it. */
+  /** Takes and starts as many jobs as fit. */
   async #take(room: number): Promise<Taken> {
     const { store, maxBytes } = this.#options;
     const now = performance.now();
@@ -201,27 +201,27 @@ export class Taker implements Consumer, PlaceKeeper {
     const { jobs, onReplicas } = taken;
     let kept: Promise<void> | undefined;
     for (const job of jobs) {
-      // What a failover takes back, its sender sends again: merged totals would have it twice if it had left already.
+      // A failover may lose the enqueue, and its sender then retries: if the batch had been sent by then, merged totals would be counted twice.
       const waits = onReplicas !== undefined && signalOf(job.data) === 'metrics';
       if (waits) kept ??= onReplicas();
       void this.#work(job, false, waits ? kept : undefined);
     }
-    kept?.catch(() => {}); // those that wait say so; one that cannot be read has ended before it waits
+    kept?.catch(() => {}); // each job that awaits it reports the failure; an unreadable one ends before
     return taken;
   }
 
   /**
-   * @param unhurried whether its end may wait a moment
-   * @param kept when it may be handled
+   * @param mayDefer whether its settlement may be deferred
+   * @param kept resolves when the job may be handled
    */
   async #work(
     { id, data: given, attempts, payloads, epoch }: Given,
-    unhurried = false,
+    mayDefer = false,
     kept?: Promise<void>,
   ): Promise<void> {
     const { store, handle, onError, faultDelayMs } = this.#options;
     const bytes = payloads.reduce((sum, payload) => sum + (payload?.byteLength ?? 0), 0);
-    const held: Held = { queue: 'export', id, token: this.#token, epoch, ended: false, unhurried };
+    const lock: JobLock = { queue: 'export', id, token: this.#token, epoch, ended: false, mayDefer };
     const signal = signalOf(given);
     this.#running.set(id, { signal, bytes });
     this.#count(signal, 1, bytes);
@@ -230,18 +230,18 @@ export class Taker implements Consumer, PlaceKeeper {
         const data: unknown = typeof given === 'string' ? JSON.parse(given) : given;
         assertJobData(id, data);
         if (kept) await kept;
-        await handle({ id, data, attempts, payloads, held });
-        if (!held.ended) await store.leave(held, 'done');
+        await handle({ id, data, attempts, payloads, lock });
+        if (!lock.ended) await store.release(lock, 'done');
       } catch (error) {
         const later = error instanceof RetryLater;
         if (!later) onError(new Error(`job ${id} on export: ${(error as Error).message}`, { cause: error }));
-        if (!held.ended)
-          await store.leave(held, later ? error.delayMs : faultDelayMs, (error as Error).message);
-        // The delayed set is looked at when the sleep ends: make that soon enough.
-        this.#options.bell?.ring();
+        if (!lock.ended)
+          await store.release(lock, later ? error.delayMs : faultDelayMs, (error as Error).message);
+        // The loop reads the delayed set only when it wakes up.
+        this.#options.wakeSignal?.notify();
       }
     } catch (error) {
-      onError(error as Error); // Redis is away: the lock runs out, and the job is taken again
+      onError(error as Error); // Redis is away: the lock expires, and the job is taken again
     } finally {
       this.#running.delete(id);
       this.#count(signal, -1, -bytes);
@@ -250,11 +250,11 @@ export class Taker implements Consumer, PlaceKeeper {
   }
 
   async #sleep(timeoutMs: number): Promise<void> {
-    const { bell } = this.#options;
-    await (bell ?? this.#marker!).wait(timeoutMs);
+    const { wakeSignal } = this.#options;
+    await (wakeSignal ?? this.#marker!).wait(timeoutMs);
   }
 
-  /** Waits until a job has ended, the concurrency has changed or it is to close. */
+  /** Waits until a job has ended, the concurrency has changed or the taker closes. */
   async #untilChange(timeoutMs: number): Promise<void> {
     if (timeoutMs <= 0) return;
     await new Promise<void>((resolve) => {
@@ -279,15 +279,15 @@ export class Taker implements Consumer, PlaceKeeper {
     try {
       await Promise.all([...this.#running.keys()].map((id) => store.extend('export', id, LOCK_MS)));
     } catch {
-      // Redis is away; a lock that runs out means a batch may be sent twice, which the promises allow.
+      // Redis is away. If a lock expires, its batch may be sent twice, which at-least-once allows.
     }
   }
 }
 
-/** A job as Redis has it, or as it was made. */
+/** A job as read from Redis (text), or as handed off within the process. */
 type Given = Omit<Taken['jobs'][number], 'data'> & { data: string | JobData };
 
-/** What nobody can read counts as one of the traces. */
+/** An unreadable job counts as traces. */
 function signalOf(given: string | JobData): Signal {
   const name = typeof given === 'string' ? /"signal":"(\w+)"/.exec(given)?.[1] : given.signal;
   return NAMES.find((known) => known === name) ?? 'traces';

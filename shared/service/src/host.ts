@@ -1,4 +1,4 @@
-import type { Bells } from '@nrdot/queue';
+import type { InProcess } from '@nrdot/queue';
 import type { Logger, Metrics, MetricsRegistry, Transitions } from '@nrdot/telemetry';
 import type { AdminServer } from './admin.ts';
 import type { LiveConfig } from './live-config.ts';
@@ -19,7 +19,7 @@ export interface Host {
   /** Set when this process runs the Redis that its services use. */
   redisIsOwn?: boolean;
   /** Set when the whole pipeline runs in this process: its services wake each other without Redis. */
-  bells?: Bells;
+  inProcess?: InProcess;
 }
 
 /** A service that has been started. */

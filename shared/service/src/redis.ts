@@ -110,7 +110,7 @@ export function openLink(
  */
 export function openStore(
   config: Config,
-  host: Pick<Host, 'log' | 'registry' | 'bells'>,
+  host: Pick<Host, 'log' | 'registry' | 'inProcess'>,
   kind: ConnectionKind,
   name: string,
   meanwhile?: string,
@@ -119,7 +119,7 @@ export function openStore(
   const link = openLink(config, host, kind, name, meanwhile);
   const { redisRoundTripSeconds, apqScriptFailures } = registry.metrics;
   const health = new ScriptHealth();
-  const store = new Store(link.redis, storeOptions(config), host.bells, {
+  const store = new Store(link.redis, storeOptions(config), host.inProcess, {
     took: (step, seconds) => {
       redisRoundTripSeconds.observe({ step }, seconds);
       if (health.succeeded(step)) log.info({ script: step }, 'a script that had failed works again');

@@ -1,29 +1,28 @@
 import { breaker } from './breaker.ts';
-import { leaving } from './leave.ts';
 import { prelude } from './prelude.ts';
+import { jobRelease } from './release.ts';
 
 /**
- * Ends the pipeline's hold on batches: their payloads go, the depth shrinks, the books say what became of them.
- * Idempotent: a batch is counted by whoever removes its payload, so a second call changes nothing.
- * What came from the dlq's disk is reported back to it: `done` (the record may go) or `returned` (it may not).
+ * Settles batches: deletes their payloads, reduces the depth and adds the items to the accounting.
+ * Idempotent: whoever deletes a payload counts its batch, so a second call changes nothing.
+ * For replayed batches it reports an outcome to the dlq: `done` (the record may be deleted) or `returned` (it must stay).
  *
  * KEYS  1 depth  2 books  3 wake  4 replay outcomes
- * ARGV  1 prefix  2 stage and class they leave (`export:high`)  3 field of the books, empty for none
- *       4 empty, `done`, `returned` or `failed`: what the dlq is told
+ * ARGV  1 prefix  2 their stage and class (`export:high`)  3 field of the accounting, empty for none
+ *       4 outcome for the dlq: empty, `done`, `returned` or `failed`
  *       5 items of these that the upstream refused in a partial success
- *       6..8 queue, id and lock token of the job that ends with it, empty for none: it is completed, and the breaker
- *       learns of a good answer, without another round trip
+ *       6..8 queue, id and lock token of the job to complete, empty for none; a success is then reported to the breaker too,
+ *       without another round trip
  *       9..14 breaker options
- *       15 what follows the key in what the dlq is told  16 signal  17 epoch of the breaker in which it was sent
+ *       15 suffix of the outcome, after the key  16 signal  17 epoch of the breaker in which it was sent
  *       18 per batch: key, items, bytes; an array of JSON, as a merged job has hundreds (0.6 µs of the exporter's CPU less for
  *       each batch than as arguments)
- * Gives the number of items settled, whether something waits for the room there is now, and whether the breaker has
- * changed
+ * Gives the number of items settled, whether batches wait for the room that this frees, and whether the breaker has changed
  */
 export const settle = `#!lua flags=allow-oom
 ${prelude}
 ${breaker}
-${leaving}
+${jobRelease}
 local prefix, stage, field, verdict = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 expect('HLEN', { KEYS[1], KEYS[2], prefix .. ':signals' })
 expect('ZCARD', { KEYS[3] })
@@ -66,8 +65,7 @@ if ARGV[6] ~= '' then
     rcall('ZADD', prefix .. ':export:marker', 0, '0')
   end
 end
--- Room is of use only when something waits for it: without this, each batch costs the scheduler a second look
--- (measured: one of its two wake-ups and moves per batch).
+-- Wake the scheduler only if batches wait for the freed room: this saves one of two wake-ups and moves per batch.
 if waiting + changed > 0 then rcall('ZADD', KEYS[3], 0, '0') end
 return { settled, waiting, changed }
 `;

@@ -1,9 +1,9 @@
 /**
- * How a job leaves a consumer of ours, as Lua that other scripts include. The job is only touched by who holds its
- * lock: when it was given to another one meanwhile, that one ends it.
+ * Lua for scripts that complete or release a job. They change it only with the consumer's own lock: once the lock has expired and
+ * another consumer has taken the job, it is that consumer's.
  */
-export const leaving = `
-local function leave(queue, id, token)
+export const jobRelease = `
+local function release_job(queue, id, token)
   local lock = redis.call('GET', queue .. id .. ':lock')
   if lock and lock ~= token then return false end
   local was_active = redis.call('LREM', queue .. 'active', -1, id) == 1
@@ -12,9 +12,9 @@ local function leave(queue, id, token)
 end
 local function complete(prefix, name, id, token)
   local queue = prefix .. ':' .. name .. ':'
-  if not leave(queue, id, token) then return 0 end
+  if not release_job(queue, id, token) then return 0 end
   if name == 'export' then
-    -- Only what has a size was counted. The counts are begun anew in the next quiet moment (the move): no step fails for them.
+    -- Only jobs with a size were counted. A count that cannot be written is no error: the move resets the counts when all is idle.
     local job = redis.pcall('HMGET', queue .. id, 'name', 'size')
     if job[1] and job[2] then
       redis.pcall('HINCRBY', prefix .. ':signals', 'out:' .. job[1], -1)
@@ -27,15 +27,15 @@ end
 `;
 
 /**
- * Ends a job: it is done, or it waits in BullMQ's delayed set for another try. One that is said to be done while Redis holds
- * a payload of it waits again: the step that handed it over was in the end that Redis has forgotten.
+ * Releases a job: as done, or into BullMQ's delayed set for another attempt. If a job is reported done but still owns a payload,
+ * requeue it: its settlement was in the AOF tail that Redis lost.
  *
  * KEYS  1 delayed  2 marker
- * ARGV  1 prefix  2 queue  3 id  4 lock token  5 delay in ms, or -1 when it is done  6 why it waits, for people
- * Gives 1; 0 when it was not this consumer's any more, or waits again
+ * ARGV  1 prefix  2 queue  3 id  4 lock token  5 delay in ms, or -1 if it is done  6 message for people
+ * Gives 1; 0 if the lock was no longer this consumer's, or the job was requeued
  */
-export const leave = `#!lua flags=allow-oom
-${leaving}
+export const release = `#!lua flags=allow-oom
+${jobRelease}
 local queue, id, delay = ARGV[1] .. ':' .. ARGV[2] .. ':', ARGV[3], tonumber(ARGV[5])
 local function holds_payload()
   local text = redis.call('HGET', queue .. id, 'data')
@@ -48,7 +48,7 @@ local function holds_payload()
 end
 if delay < 0 then
   if not holds_payload() then return complete(ARGV[1], ARGV[2], id, ARGV[4]) end
-  if leave(queue, id, ARGV[4]) then
+  if release_job(queue, id, ARGV[4]) then
     redis.call('RPUSH', queue .. 'wait', id)
     redis.call('ZADD', KEYS[2], 0, '0')
   end
@@ -56,7 +56,7 @@ if delay < 0 then
 end
 redis.call('ZCARD', KEYS[1])
 redis.call('ZCARD', KEYS[2])
-if redis.call('HLEN', queue .. id) == 0 or not leave(queue, id, ARGV[4]) then return 0 end
+if redis.call('HLEN', queue .. id) == 0 or not release_job(queue, id, ARGV[4]) then return 0 end
 local time = redis.call('TIME')
 local at = time[1] * 1000 + math.floor(time[2] / 1000) + delay
 local tried = tonumber(redis.call('HGET', queue .. id, 'atm')) or 0

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { DirectLane } from './direct-lane.ts';
+import { InProcessHandOff } from './in-process-hand-off.ts';
 
-describe('a step that waits for company', () => {
+describe('a deferred settlement', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
 
@@ -16,47 +16,47 @@ describe('a step that waits for company', () => {
     return connection;
   };
 
-  it('leaves with the next batch, all that wait in their order, and only once', async () => {
-    const lane = new DirectLane();
+  it('is sent with the next batch, several in their order, and only once', async () => {
+    const handOff = new InProcessHandOff();
     const order: number[] = [];
-    const rides = [1, 2].map((n) =>
-      lane.ride('own', (connection: string) => {
+    const settlements = [1, 2].map((n) =>
+      handOff.deferSettlement('own', (connection: string) => {
         order.push(n);
         return step(connection);
       }),
     );
     expect(used).toEqual([]);
-    lane.depart('of the batch');
-    expect(await Promise.all(rides)).toEqual(['of the batch', 'of the batch']);
+    handOff.settleDeferred('of the batch');
+    expect(await Promise.all(settlements)).toEqual(['of the batch', 'of the batch']);
     expect(order).toEqual([1, 2]);
-    lane.depart('of another');
+    handOff.settleDeferred('of another');
     await vi.runAllTimersAsync();
     expect(used).toEqual(['of the batch', 'of the batch']);
   });
 
-  it('leaves alone when no batch comes, and the next one has its full time again', async () => {
-    const lane = new DirectLane();
-    const first = lane.ride('own', step);
+  it('is sent alone when no batch comes, and the next one is deferred for the full time', async () => {
+    const handOff = new InProcessHandOff();
+    const first = handOff.deferSettlement('own', step);
     await vi.advanceTimersByTimeAsync(60);
-    lane.depart('of the batch');
+    handOff.settleDeferred('of the batch');
     await first;
-    const second = lane.ride('own', step);
+    const second = handOff.deferSettlement('own', step);
     await vi.advanceTimersByTimeAsync(60); // past the time of the first
     expect(used).toEqual(['of the batch']);
     await vi.advanceTimersByTimeAsync(60);
     expect(await second).toBe('own');
   });
 
-  it('goes on its own connection when that of the batch is lost, and fails when both are', async () => {
-    const lane = new DirectLane();
+  it('falls back to its own connection when that of the batch is lost, and fails when both are', async () => {
+    const handOff = new InProcessHandOff();
     lost.add('of the batch');
-    const saved = lane.ride('own', step);
-    lane.depart('of the batch');
+    const saved = handOff.deferSettlement('own', step);
+    handOff.settleDeferred('of the batch');
     expect(await saved).toBe('own');
     expect(used).toEqual(['of the batch', 'own']);
     lost.add('own');
-    const failed = lane.ride('own', step);
-    lane.depart('of the batch');
+    const failed = handOff.deferSettlement('own', step);
+    handOff.settleDeferred('of the batch');
     await expect(failed).rejects.toThrow('own is lost');
   });
 });
