@@ -444,6 +444,44 @@ describe('past the scheduler, to exporters of other processes', () => {
     expect(await put(batch())).toEqual(['queued']); // behind that
   });
 
+  it('a settlement leaves with the next take, unless batches wait for the room or the window is small', async () => {
+    const deferrable: (boolean | undefined)[] = [];
+    const large = { exportWindow: { batches: 64, bytes: 1_000 } };
+    const handled = async (window: typeof large, ...batches: Batch[]) => {
+      const own = new Store(open(), { ...OPTIONS, ...window });
+      for (const each of batches) await own.enqueue([[each]], Date.now());
+      const before = deferrable.length;
+      const consumer = taker(own, async (job) => {
+        deferrable.push(job.lock.mayDefer);
+        await deliver(own)(job);
+      });
+      await waitUntil(() => deferrable.length > before, { what: 'a job was handled' });
+      return { consumer, own };
+    };
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }); // no deferral ends by time
+    try {
+      const { consumer, own } = await handled(large, batch(3));
+      await untilDelivered(10);
+      vi.useRealTimers();
+      await consumer.close(5_000);
+      own.redis.disconnect();
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(deferrable).toEqual([true]);
+    expect(await leftOvers()).toEqual([]);
+    for (const [window, ...batches] of [
+      [WINDOW, batch(3)],
+      [large, batch(3), batch(3)], // the second waits in its class queue, as nothing moves it
+    ] as const) {
+      await store.redis.flushall();
+      const { consumer, own } = await handled(window, ...batches);
+      await consumer.close(5_000);
+      own.redis.disconnect();
+    }
+    expect(deferrable).toEqual([true, false, false]);
+  });
+
   /** The one in the export queue, but for what is each one's own. */
   async function exportJob(): Promise<unknown> {
     const [id] = await store.redis.lrange(store.keys.queue('export', 'wait'), 0, -1);

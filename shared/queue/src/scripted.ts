@@ -80,7 +80,9 @@ export type Scripted = (Redis | Cluster) & {
     meta: string,
     marker: string,
     ...args: (string | number)[]
-  ): Promise<[number, number, number, Buffer[], ...[Buffer, Buffer, number, (Buffer | null)[], Buffer][]]>;
+  ): Promise<
+    [number, number, number, Buffer[], number, ...[Buffer, Buffer, number, (Buffer | null)[], Buffer][]]
+  >;
   nrdotRelease(delayed: string, marker: string, ...args: (string | number)[]): Promise<number>;
   nrdotHandOver(
     depth: string,

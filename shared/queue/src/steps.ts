@@ -97,7 +97,7 @@ export interface JobLock {
   id: string;
   token: string;
   ended: boolean;
-  /** Other slots are free, so the settlement may be deferred until the next enqueue. */
+  /** Other slots are free, so the settlement may be deferred until the next command. */
   mayDefer?: boolean;
 }
 
@@ -121,6 +121,8 @@ export interface Taken {
   waiting: number;
   /** Of those: jobs that did not fit. */
   heldBack: number;
+  /** No batch waits for the room of these jobs, so their settlements may be deferred. */
+  mayDefer: boolean;
   /** Time until the next delayed job, in ms; negative if there is none. */
   nextInMs: number;
   /**

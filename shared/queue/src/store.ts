@@ -3,6 +3,7 @@ import { Cluster } from 'ioredis';
 import { type Batch, JOB_OPTIONS, type JobData, jobDataOf } from './batch.ts';
 import { BREAKER_STATES, type BreakerState, breakerArgs, type Verdict } from './breaker-state.ts';
 import type { RedisConnection } from './connection.ts';
+import { DeferredSettlements } from './deferred-settlements.ts';
 import { stageField } from './depth.ts';
 import { handOverOrder } from './hand-over-order.ts';
 import { claimAnswer, claimArgs } from './limiter-state.ts';
@@ -48,6 +49,8 @@ const DRAIN_NUMBERS = 4;
 const REASON_MAX = 300;
 /** More than a worker takes at once. */
 const SIFT_JOBS = 1_000;
+/** Batches of the export window: in a smaller one, a batch that waits to be settled would keep the next ones out. */
+const DEFER_MIN_WINDOW = 16;
 const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
 
 /**
@@ -62,11 +65,13 @@ const UNCLAIMED_PAYLOAD_TTL_S = 600;
  */
 export class Store extends StoreState {
   readonly #inProcess: InProcess | undefined;
+  readonly #deferred: DeferredSettlements;
 
   /** @param inProcess set if this process runs the whole pipeline: steps then notify the services that they concern */
   constructor(redis: RedisConnection, options: StoreOptions, inProcess?: InProcess, events: StepEvents = {}) {
     super(redis, options, events);
     this.#inProcess = inProcess;
+    this.#deferred = inProcess?.handOff.deferred ?? new DeferredSettlements();
   }
 
   /**
@@ -130,7 +135,7 @@ export class Store extends StoreState {
       groups.reduce((sum, { batches }) => sum + Math.max(1, batches.length), 0),
     ];
     const uncork = this.#cork();
-    this.#inProcess?.handOff.settleDeferred(this.scripts);
+    this.#deferred.sendOn(this.scripts);
     const pending: (Promise<unknown> | undefined)[] = [];
     let claims = 0;
     for (const { batches, claim } of groups) {
@@ -347,9 +352,8 @@ export class Store extends StoreState {
           JSON.stringify(job.batches.flatMap(({ key, items, bytes }) => [key, items, bytes])),
         ),
       );
-    const handOff = lock?.mayDefer ? this.#inProcess?.handOff : undefined;
-    const [settled, waiting, breakerChanged] = await (handOff
-      ? handOff.deferSettlement(this.scripts, step)
+    const [settled, waiting, breakerChanged] = await (lock?.mayDefer
+      ? this.#deferred.defer(this.scripts, step)
       : step(this.scripts));
     if (lock) lock.ended = true;
     if (waiting > 0 || breakerChanged > 0) this.#inProcess?.scheduler.notify();
@@ -360,7 +364,7 @@ export class Store extends StoreState {
   /** Takes jobs that wait, with their payloads, and locks them for a consumer. */
   async take(queue: 'export', limits: TakeLimits): Promise<Taken> {
     const key = (part: string) => this.keys.queue(queue, part);
-    const { replicas } = this.options;
+    const { replicas, exportWindow } = this.options;
     const script = () =>
       this.scripts.nrdotTakeBuffer(
         key('wait'),
@@ -383,15 +387,20 @@ export class Store extends StoreState {
           alone ? 1 : 0,
         ]),
       );
-    const { result, onReplicas } = replicas
-      ? await writingOn(this.redis, this.keys.prefix, replicas, () => this.timed('take', script()))
-      : { result: await this.timed('take', script()), onReplicas: undefined };
-    const [waiting, nextInMs, heldBack, odd, ...jobs] = result;
+    const uncork = this.#cork();
+    this.#deferred.sendOn(this.scripts);
+    const taken = replicas
+      ? writingOn(this.redis, this.keys.prefix, replicas, () => this.timed('take', script()))
+      : this.timed('take', script()).then((result) => ({ result, onReplicas: undefined }));
+    uncork();
+    const { result, onReplicas } = await taken;
+    const [waiting, nextInMs, heldBack, odd, queued, ...jobs] = result;
     this.tellOdd(odd);
     return {
       waiting,
       nextInMs,
       heldBack,
+      mayDefer: queued === 0 && (exportWindow?.batches ?? 0) >= DEFER_MIN_WINDOW,
       jobs: jobs.map(([id, data, attempts, payloads, epoch]) => ({
         id: id.toString(),
         data: data.toString(),

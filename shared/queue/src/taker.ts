@@ -204,7 +204,8 @@ export class Taker implements Consumer, SlotOwner {
       // A failover may lose the enqueue, and its sender then retries: if the batch had been sent by then, merged totals would be counted twice.
       const waits = onReplicas !== undefined && signalOf(job.data) === 'metrics';
       if (waits) kept ??= onReplicas();
-      void this.#work(job, false, waits ? kept : undefined);
+      const mayDefer = taken.mayDefer && this.#roomOf(signalOf(job.data)).jobs > 1;
+      void this.#work(job, mayDefer, waits ? kept : undefined);
     }
     kept?.catch(() => {}); // each job that awaits it reports the failure; an unreadable one ends before
     return taken;

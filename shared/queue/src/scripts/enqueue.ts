@@ -91,9 +91,8 @@ local export = prefix .. ':export:'
 -- Whether the scheduler would move it at once, before and beside nothing else.
 local function may_go_at_once(signal, class)
   if token == '' and not past_scheduler or breaker_of(signal).state ~= 'closed' then return false end
-  if rcall('EXISTS', export .. 'wait', prefix .. ':critical:wait', prefix .. ':high:wait', prefix .. ':normal:wait',
-    prefix .. ':replay-critical:wait', prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait') > 0 then return false end
-  if is_paused(prefix, 'export') or is_paused(prefix, class) or (tonumber(rcall('HGET', prefix .. ':signals', 'aside')) or 0) > 0 then return false end
+  if rcall('EXISTS', export .. 'wait') > 0 or is_queued(prefix) then return false end
+  if is_paused(prefix, 'export') or is_paused(prefix, class) then return false end
   if rcall('LLEN', export .. 'active') + rcall('ZCARD', export .. 'delayed') >= tonumber(ARGV[16]) then return false end
   local out = 0
   for _, held in ipairs(rcall('HMGET', KEYS[1], 'export:critical:bytes', 'export:high:bytes', 'export:normal:bytes',

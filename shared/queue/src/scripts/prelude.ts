@@ -78,6 +78,12 @@ end
 -- With a time to live it was never counted: a Redis that has forgotten its end may have the payload and not the step after.
 local function is_held(payload) return rcall('TTL', payload) == -1 end
 local function is_paused(prefix, queue) return type(redis.pcall('HGET', prefix .. ':' .. queue .. ':meta', 'paused')) == 'string' end
+-- Whether batches wait in a class queue.
+local function is_queued(prefix)
+  return rcall('EXISTS', prefix .. ':critical:wait', prefix .. ':high:wait', prefix .. ':normal:wait',
+    prefix .. ':replay-critical:wait', prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait') > 0
+    or (tonumber(rcall('HGET', prefix .. ':signals', 'aside')) or 0) > 0
+end
 local function wake_workers(prefix, queue)
   if not rcall('HGET', prefix .. ':' .. queue .. ':meta', 'paused') then
     rcall('ZADD', prefix .. ':' .. queue .. ':marker', 0, '0')

@@ -53,9 +53,7 @@ if settled > 0 and field ~= '' then
   add(KEYS[2], field, settled - refused)
   if refused > 0 then add(KEYS[2], 'dropped:partial_success', refused) end
 end
-local waiting = rcall('EXISTS', prefix .. ':critical:wait', prefix .. ':high:wait', prefix .. ':normal:wait',
-  prefix .. ':replay-critical:wait', prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait')
-if waiting == 0 then waiting = tonumber(rcall('HGET', prefix .. ':signals', 'aside')) or 0 end
+local waiting = is_queued(prefix) and 1 or 0
 local changed = 0
 if ARGV[6] ~= '' then
   complete(prefix, ARGV[6], ARGV[7], ARGV[8])

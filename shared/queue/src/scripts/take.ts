@@ -12,7 +12,7 @@ import { prelude } from './prelude.ts';
  *       8 whether to look for jobs of consumers that are gone
  *       then per signal that has limits of its own: its name, most jobs, most bytes, whether one larger job may pass
  * Gives { jobs that still wait and may be sent, ms until the next delayed job or -1, how many of those this consumer has no
- *   room for now, a line for each odd job that went to the failed set, jobs: { id, data, attempts, payloads,
+ *   room for now, a line for each odd job that went to the failed set, 1 if batches wait in a class queue, jobs: { id, data, attempts, payloads,
  *   epoch of the breaker } … }
  */
 export const take = `#!lua flags=allow-oom
@@ -35,7 +35,7 @@ if ARGV[8] == '1' then
     end
   end
 end
-if rcall('HGET', KEYS[4], 'paused') then return { 0, -1, 0, odd } end
+if rcall('HGET', KEYS[4], 'paused') then return { 0, -1, 0, odd, 0 } end
 -- BullMQ's score of a delayed job: its time in ms, times 4096.
 local due = rcall('ZRANGEBYSCORE', KEYS[3], 0, string.format('%.0f', (now + 1) * 4096 - 1), 'LIMIT', 0, 1000)
 for _, id in ipairs(due) do
@@ -48,7 +48,7 @@ for _, id in ipairs(due) do
     rcall('HSET', queue .. id, 'delay', 0)
   end
 end
-local result = { 0, -1, 0, odd }
+local result = { 0, -1, 0, odd, 0 }
 -- Payloads by batch; nothing where a batch was settled or handed over already.
 local function payloads_of(job)
   local keys, payloads = {}, {}
@@ -121,6 +121,7 @@ result[1] = rcall('LLEN', KEYS[1])
 -- What only waits for a breaker is woken for by its change.
 if result[1] > 0 and (held_back > 0 or passed == 0) then rcall('ZADD', KEYS[5], 0, '0') end
 result[1], result[3] = all_wait and held_back or result[1] - passed + held_back, held_back
+if #result > 5 and is_queued(prefix) then result[5] = 1 end
 write_tally(prefix)
 local first = rcall('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
 if first[2] then result[2] = math.max(0, math.floor(tonumber(first[2]) / 4096) - now) end
