@@ -50,7 +50,7 @@ prometheus: ## Install Prometheus for the tests of dashboards and alerts, where 
 servers: ## Install nginx, tinyproxy and squid for the tests behind them, where they can be had
 	@infra/install/servers.sh
 
-bench: install redis build ## Measure beside the peers, and write BENCHMARKS.md (about 40 minutes; ARGS=--dry-run, --help)
+bench: install redis build ## Measure beside the peers, and write BENCHMARKS.md (about 45 minutes; ARGS=--dry-run, --headline, --resume, --help)
 	@node tests/bench/run.ts --page $(ARGS)
 
 bench-parts: install ## Measure the parts by themselves (ONLY=walk for one)

@@ -29,6 +29,8 @@ export type Step = LoadStep | GrowthStep | ProfileStep;
 export const SUITE_NAMES = [...Object.keys(SUITES), 'growth', 'profile'];
 
 export interface Wish {
+  /** Only the cases and systems that make the headline. */
+  headline: boolean;
   suites: readonly string[];
   systems: RegExp;
   cases: RegExp;
@@ -58,7 +60,7 @@ export function plan(wish: Wish, systems: readonly System[], kept: Results): Ste
       for (const system of turned(systems, repetition)) {
         const cases = (SUITES[suite]?.cases ?? []).filter(
           (one) =>
-            one.systems(system) &&
+            (wish.headline ? one.headline?.includes(system.name) : one.systems(system)) &&
             repetition <= (one.repetitions ?? Number.POSITIVE_INFINITY) &&
             wish.systems.test(system.name) &&
             wish.cases.test(one.name) &&

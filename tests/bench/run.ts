@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { GROWTH } from './growth/growth.ts';
+import { headline } from './headline.ts';
 import { machine } from './machine.ts';
 import { heat, type Measurement, measure, measureIdle } from './measure.ts';
 import {
@@ -28,11 +29,11 @@ import { Sink } from './upstream.ts';
 
 const { values: flags } = parseArgs({
   options: {
-    suite: { type: 'string', default: SUITE_NAMES.join(',') },
-    repetitions: { type: 'string', default: '5' },
+    suite: { type: 'string' },
+    repetitions: { type: 'string' },
     seconds: { type: 'string' },
     'warm-up': { type: 'string' },
-    heat: { type: 'string', default: '3' },
+    heat: { type: 'string' },
     attempts: { type: 'string', default: '3' },
     systems: { type: 'string', default: '' },
     cases: { type: 'string', default: '' },
@@ -42,11 +43,14 @@ const { values: flags } = parseArgs({
     fresh: { type: 'boolean', default: false },
     'dry-run': { type: 'boolean', default: false },
     page: { type: 'boolean', default: false },
+    headline: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     out: { type: 'string', default: 'tests/artifacts/bench' },
     help: { type: 'boolean', default: false },
   },
 });
+const USUAL = { suites: SUITE_NAMES.join(','), repetitions: '5', seconds: '10', warmUp: '3', heat: '3' };
+const QUICK = { suites: 'budget,ceiling', repetitions: '2', seconds: '4', warmUp: '1', heat: '2' };
 const HELP = `node tests/bench/run.ts
   --suite LIST      of ${SUITE_NAMES.join(', ')} (all)
   --repetitions N   systems in turn within each (5); once for cases beside the main ones
@@ -61,6 +65,8 @@ const HELP = `node tests/bench/run.ts
   --resume          goes on where a run was cut short; without it, what is measured again is replaced
   --fresh           forgets all earlier results first
   --page            writes BENCHMARKS.md from all results there are
+  --headline        in five minutes: the budget and both ceilings beside peers that answer from memory, printed with ratios; neither
+                    the page nor results.json change
   --json            prints JSON: what would be measured (--dry-run), or the file with the results and what is in it
   --out DIR         where results.json goes (tests/artifacts/bench)
 Suites run one after another add up in results.json. node tests/bench/report.ts makes the page from it.
@@ -70,32 +76,15 @@ const say = (line: string) => void process.stderr.write(`${line}\n`);
 
 async function main(): Promise<void> {
   if (flags.help) return void process.stdout.write(HELP);
-  const suites = flags.suite.split(',');
-  for (const name of suites) {
-    if (!SUITE_NAMES.includes(name))
-      throw new Error(`--suite ${name}: expected some of ${SUITE_NAMES.join(', ')}`);
-  }
-  const wish: Wish = {
-    suites,
-    systems: new RegExp(flags.systems),
-    cases: new RegExp(flags.cases),
-    repetitions: number('repetitions', flags.repetitions),
-    timing: {
-      warmUpMs: number('warm-up', flags['warm-up'] ?? '3') * 1000,
-      measureMs: number('seconds', flags.seconds ?? '10') * 1000,
-    },
-    cut: flags.seconds !== undefined || flags['warm-up'] !== undefined,
-    attempts: Math.max(1, number('attempts', flags.attempts)),
-    heatMs: number('heat', flags.heat) * 1000,
-  };
-  const file = join(flags.out, 'results.json');
-  const results = readResults(flags.fresh ? '' : file, machine());
+  const wish = wished();
+  const file = join(flags.out, wish.headline ? 'headline.json' : 'results.json');
+  const results = readResults(flags.fresh || (wish.headline && !flags.resume) ? '' : file, machine());
   const note = (line: string) => {
     results.notes.push(line);
     say(line);
   };
   const nodeFlags = flags['node-flags'].split(' ').filter(Boolean);
-  const all = await systems(flags['no-peers'] ? 'none' : 'all', note, nodeFlags);
+  const all = await systems(peers(), note, nodeFlags);
   const nothing: Results = { machine: results.machine, notes: [], loads: [], growth: [] };
   if (!flags.resume) forget(results, plan(wish, all, nothing));
   const steps = plan(wish, all, results);
@@ -121,14 +110,47 @@ async function main(): Promise<void> {
     await sink.process.end('SIGTERM');
     save();
   }
-  if (flags.page) writePage(results);
   print({ file, ...results });
+  if (wish.headline) {
+    if (!flags.json) process.stdout.write(`${headline(results.loads)}\n`);
+    return;
+  }
+  if (flags.page) writePage(results);
   say(`results in ${file}; node tests/bench/report.ts ${file} makes the page`);
 }
 
 /** What programs read; people read standard error. */
 function print(value: object): void {
   if (flags.json) process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+}
+
+function peers(): 'none' | 'headline' | 'all' {
+  if (flags['no-peers']) return 'none';
+  return flags.headline ? 'headline' : 'all';
+}
+
+function wished(): Wish {
+  const { headline } = flags;
+  const usual = headline ? QUICK : USUAL;
+  const suites = (flags.suite ?? usual.suites).split(',');
+  for (const name of suites) {
+    if (!SUITE_NAMES.includes(name))
+      throw new Error(`--suite ${name}: expected some of ${SUITE_NAMES.join(', ')}`);
+  }
+  return {
+    headline,
+    suites,
+    systems: new RegExp(flags.systems),
+    cases: new RegExp(flags.cases),
+    repetitions: number('repetitions', flags.repetitions ?? usual.repetitions),
+    timing: {
+      warmUpMs: number('warm-up', flags['warm-up'] ?? usual.warmUp) * 1000,
+      measureMs: number('seconds', flags.seconds ?? usual.seconds) * 1000,
+    },
+    cut: headline || flags.seconds !== undefined || flags['warm-up'] !== undefined,
+    attempts: Math.max(1, number('attempts', flags.attempts)),
+    heatMs: number('heat', flags.heat ?? usual.heat) * 1000,
+  };
 }
 
 function number(name: string, text: string): number {

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { expect, test } from 'vitest';
+import { headline } from './headline.ts';
 import { measure, measureIdle } from './measure.ts';
 import { coresOfOthers, undisturbed } from './quiet.ts';
 import { HEADLINE, ONE } from './suites.ts';
@@ -38,6 +39,10 @@ test.skipIf(!existsSync('/proc/self/smaps_rollup'))(
         } as const,
       ];
       expect(targets(results)).toContain('| CPU at 10,000 spans/s, one process with Redis');
+      const printed = headline(results);
+      expect(printed).toContain(HEADLINE);
+      expect(printed).toMatch(/^NRDOT\+ one process +[\d.]+ +1\.00 +1000 /m);
+      expect(printed).toMatch(/^p99 from due to upstream, one process +≤ 10 ms +[\d.]+ ms +(not )?met/m);
       const idle = await measureIdle(running, { warmUpMs: 0, measureMs: 500 });
       expect(Object.keys(idle.cpu).sort()).toEqual(['nrdot up', 'redis-server']);
       expect(idle.memory.total!.rss).toBeGreaterThan(0);

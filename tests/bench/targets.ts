@@ -47,10 +47,19 @@ export function targets(results: readonly Result[]): string {
   return [table(aims(reading)), 'The bounds of the design:', table(bounds(reading))].join('\n\n');
 }
 
-function table(all: readonly Target[]): string {
-  const rows = all.flatMap(({ what, wanted, reached, show, met }) =>
+/** What is aimed at: name, wanted, measured, and whether it is met; what was not measured is left out. */
+export function aimed(reading: Reading): string[][] {
+  return rowsOf(aims(reading));
+}
+
+function rowsOf(all: readonly Target[]): string[][] {
+  return all.flatMap(({ what, wanted, reached, show, met }) =>
     reached === undefined ? [] : [[what, wanted, show(reached), met(reached) ? 'met' : '**not met**']],
   );
+}
+
+function table(all: readonly Target[]): string {
+  const rows = rowsOf(all);
   return [
     '| target | wanted | measured | |',
     '| --- | ---: | ---: | --- |',
