@@ -38,9 +38,10 @@ async function hold(
   encoding: ContentEncoding,
   format: 'protobuf' | 'json',
   fix = false,
+  invalidUtf8: 'reject_item' | 'replace' = 'reject_item',
 ) {
   const reservation = { reserve: () => {}, look: () => {}, release: () => {} };
-  const limits = { maxBodyBytes: 64 * MIB, maxDepth: 64, invalidUtf8: 'reject_item' as const, fix };
+  const limits = { maxBodyBytes: 64 * MIB, maxDepth: 64, invalidUtf8, fix };
   let longest = 0;
   let before = cpuMs();
   let isOver = false;
@@ -130,6 +131,26 @@ for (const bytes of [0.12 * MIB, 0.9 * MIB])
 await say('60 MiB of one value in gzip', () => ['logs', gzipSync(value()), 'gzip', 'protobuf']);
 await say('60 MiB of one value in zstd', () => ['logs', zstdCompressSync(value()), 'zstd', 'protobuf']);
 await say('60 MiB of one value in deflate', () => ['logs', deflateSync(value()), 'deflate', 'protobuf']);
+const bad = field(6, field(1, Buffer.from([0xff])));
+for (const what of ['reject_item', 'replace'] as const)
+  await say(`0.9 MiB of keys that are not UTF-8, with ${what}`, () => [
+    ...([
+      'logs',
+      field(1, field(2, field(2, Buffer.alloc(188_000 * bad.byteLength, bad)))),
+      'identity',
+      'protobuf',
+    ] as const),
+    ...([false, what] as const),
+  ]);
+const half = '{"key":"\\ud800"},';
+await say('0.5 MiB of JSON: halves of surrogate pairs', () => [
+  'logs',
+  Buffer.from(
+    `{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"attributes":[${half.repeat((0.5 * MIB) / half.length - 9)}{}]}]}]}]}`,
+  ),
+  'identity',
+  'json',
+]);
 const record = '{"body":{"stringValue":"x"}}';
 for (const bytes of [0.9 * MIB, 60 * MIB]) {
   const records = `${record},`.repeat(bytes / (record.length + 1) - 3);

@@ -8,6 +8,7 @@ import {
   type PartialSuccess,
   SIGNALS,
   type Signal,
+  TooMuchToMend,
   walk,
 } from '@nrdot/otlp';
 import {
@@ -31,9 +32,10 @@ import {
   isLarge,
   type LargeRequests,
   LIMITED_MAX_BYTES,
+  MENDED_MAX_BYTES,
   tooMuchAtOnce,
 } from './large-request.ts';
-import { type SoundOptions, soundProtobuf } from './sound.ts';
+import { type SoundBody, type SoundOptions, soundProtobuf } from './sound.ts';
 import type { Tap } from './tap/tap.ts';
 
 export interface QueueCapacity {
@@ -141,10 +143,12 @@ export async function ingest(
   });
   const decoded = decoding instanceof Promise ? await decoding : decoding;
   const bodyBytes = decoded.byteLength;
-  const read =
-    deps.large && isLarge(signal, request.format, decoded.byteLength)
-      ? await readLarge(request, decoded, limits, deps.large, deps.limit !== undefined)
-      : readWhole(request, decoded, limits);
+  const { large } = deps;
+  const readAtOnce =
+    large && isLarge(signal, request.format, bodyBytes)
+      ? undefined
+      : readWhole(request, decoded, { ...limits, mendMaxBytes: large && MENDED_MAX_BYTES });
+  const read = readAtOnce ?? (await readLarge(request, decoded, limits, large!, deps.limit !== undefined));
   if (read.items === 0) return { items: 0, bodyBytes, ...partialOf(read.said) };
   const work = { request, limits, deps, read, receivedAt: deps.now() };
   if (signal !== 'metrics' || !deps.limit) {
@@ -216,8 +220,15 @@ interface Read {
   fixed?: FixCounts | undefined;
 }
 
-function readWhole(request: IngestRequest, decoded: Buffer, limits: IngestLimits): Read {
-  const sound = soundProtobuf(request.signal, request.format, decoded, limits);
+/** @returns undefined when something is wrong with it, and it is too large to be mended at once */
+function readWhole(request: IngestRequest, decoded: Buffer, limits: IngestLimits): Read | undefined {
+  let sound: SoundBody;
+  try {
+    sound = soundProtobuf(request.signal, request.format, decoded, limits);
+  } catch (error) {
+    if (error instanceof TooMuchToMend) return undefined;
+    throw error;
+  }
   if (sound.body !== decoded) request.reservation.reserve(sound.body.byteLength);
   return {
     bodies: [sound.body],

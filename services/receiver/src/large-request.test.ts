@@ -6,11 +6,21 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { field } from '../../../tests/cost/shapes.ts';
 import { Classifier } from './classifier/classifier.ts';
 import { type IngestDeps, type IngestRequest, ingest } from './ingest.ts';
-import { LargeRequests } from './large-request.ts';
+import { type LargeRequest, LargeRequests, type LargeSound } from './large-request.ts';
 import { CardinalityLimiter } from './limiter/index.ts';
 import { localLimit } from './limiter/test/local-limit.ts';
 
-const large = new LargeRequests();
+/** Counts what it was given. */
+class Counted extends LargeRequests {
+  reads = 0;
+
+  override read(request: LargeRequest): Promise<LargeSound> {
+    this.reads++;
+    return super.read(request);
+  }
+}
+
+const large = new Counted();
 afterAll(() => large.stop());
 
 const text = (value: string) => Buffer.from(value);
@@ -54,13 +64,13 @@ async function take(request: Partial<IngestRequest> & { signal: Signal; wire: Bu
 
 const log = (i: number, body: Buffer) =>
   field(2, field(5, field(1, body)), Buffer.from([0x10, i % 3 === 0 ? 17 : 9]));
-const logs = (bad: boolean) =>
+const logs = (bad: boolean, n = 12_000) =>
   field(
     1,
     field(1, field(1, field(1, text('service.name')), field(2, field(1, text('s'))))),
     field(
       2,
-      ...Array.from({ length: 12_000 }, (_, i) =>
+      ...Array.from({ length: n }, (_, i) =>
         log(i, bad && i === 7 ? Buffer.from([0xff]) : text(`${i} ${'x'.repeat(100)}`)),
       ),
     ),
@@ -93,6 +103,27 @@ it.each([
     expect(taken.kept.length).toBeGreaterThan(1);
   },
 );
+
+it('mends in the thread what is too large to be written anew at once, and reads there no more than that', async () => {
+  for (const [bad, items, reads] of [
+    [false, 6_000, 0],
+    [true, 500, 0],
+    [true, 6_000, 1],
+  ] as const) {
+    const wire = logs(bad, items);
+    expect(wire.byteLength).toBeLessThan(1024 * 1024);
+    for (const request of [
+      { signal: 'logs', wire },
+      { signal: 'logs', wire: gzipSync(wire), encoding: 'gzip' },
+    ] as const) {
+      const before = large.reads;
+      const taken = await take(request, true);
+      expect(large.reads - before).toBe(reads);
+      expect(taken).toEqual(await take(request, false));
+      expect(taken.rejected).toBe(bad ? 1 : 0);
+    }
+  }
+});
 
 it('keeps the very bytes that came when nothing changed', async () => {
   const wire = gzipSync(

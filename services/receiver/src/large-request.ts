@@ -41,6 +41,8 @@ export type LargeAnswer =
 const LARGE_BYTES = 1024 * 1024;
 const LARGE_JSON_BYTES = 512 * 1024;
 const LARGE_METRICS_BYTES = 256 * 1024;
+/** And to write a request anew without what is wrong with it costs several times what reading it does. */
+export const MENDED_MAX_BYTES = 128 * 1024;
 /** The limiter reads no more than this in one turn: neither a whole request, nor a piece of one that cannot be cut smaller. */
 export const LIMITED_MAX_BYTES = LARGE_METRICS_BYTES;
 /** The classifier reads what describes items, and of items little. */

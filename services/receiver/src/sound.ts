@@ -17,6 +17,8 @@ export interface SoundOptions {
   invalidUtf8: InvalidUtf8 | 'reject_request';
   /** Takes out what the backend would prune or shorten. */
   fix?: boolean;
+  /** A larger one in which something is wrong is not mended: `TooMuchToMend` is thrown. */
+  mendMaxBytes?: number | undefined;
 }
 
 export interface SoundBody extends Sound {

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { mutate, mutation, request, toOtlpJson, WALKED } from '../test/arbitrary.ts';
 import { referenceRequest } from '../test/reference.ts';
 import { OtlpError } from './error.ts';
-import { jsonToProtobuf } from './json.ts';
+import { jsonToProtobuf, readJson } from './json.ts';
 import { walk } from './walk.ts';
 
 const fault = (json: string): OtlpError => {
@@ -102,6 +102,26 @@ describe('jsonToProtobuf', () => {
     expect(Buffer.from(span.spanId as Uint8Array).toString('hex')).toBe('eee19b7ec3c1b174');
     expect(span.kind).toBe(2);
     expect(span.name).toBe('');
+  });
+
+  it('has a byte that is no UTF-8 for each half of a surrogate pair, between whatever stands there', () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.oneof(fc.constantFrom('\ud800', '\udfff', 'a', 'é', '€', '😀'), fc.string({ unit: 'binary' })),
+        ),
+        (parts) => {
+          const name = parts.join('');
+          const json = JSON.stringify({ resourceLogs: [{ schemaUrl: name }] });
+          const { body } = readJson('logs', Buffer.from(json), { lenient: true });
+          const whole = [...name].map((each) => (each.isWellFormed() ? Buffer.from(each) : Buffer.of(0xff)));
+          // Both messages have one field: tags and lengths stand before it.
+          expect(body.subarray(body.byteLength - Buffer.concat(whole).byteLength)).toEqual(
+            Buffer.concat(whole),
+          );
+        },
+      ),
+    );
   });
 
   it('names the place and what was expected there', () => {

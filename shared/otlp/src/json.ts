@@ -314,10 +314,7 @@ class Converter {
   /** Half of a surrogate pair is no character: a byte that is no UTF-8 stands for it, and is treated as such. */
   #halfPairs(text: string): void {
     if (!this.#lenient) this.#in.fail('a string has half of a surrogate pair');
-    const parts = text
-      .split(/\p{Surrogate}/u)
-      .flatMap((part, i) => [Buffer.from(i > 0 ? [0xff] : []), Buffer.from(part)]);
-    const bytes = Buffer.concat(parts);
+    const bytes = utf8WithHalves(text);
     this.#out.bytes(bytes, 0, bytes.byteLength);
   }
 
@@ -486,6 +483,24 @@ class Converter {
     this.#out.bytes(bytes, 0, bytes.byteLength);
     return bytes.byteLength === 0;
   }
+}
+
+/** UTF-8, and 0xff for each half of a surrogate pair. There may be nothing else in a large string. */
+function utf8WithHalves(text: string): Buffer {
+  const bytes = Buffer.allocUnsafe(text.length * 3);
+  let length = 0;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.codePointAt(i)!;
+    if (code < 0x80) bytes[length++] = code;
+    else if (code >= 0xd800 && code <= 0xdfff) bytes[length++] = 0xff;
+    else {
+      const more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+      bytes[length++] = ((0xff80 >> more) & 0xff) | (code >> (6 * more));
+      for (let left = more - 1; left >= 0; left--) bytes[length++] = 0x80 | ((code >> (6 * left)) & 0x3f);
+      if (more === 3) i++; // a whole pair
+    }
+  }
+  return bytes.subarray(0, length);
 }
 
 function isHex(bytes: Uint8Array, start: number, end: number, idBytes: number): boolean {

@@ -39,19 +39,27 @@ export interface Sound extends Repaired {
   items: number;
 }
 
+/** To mend it would take too long here; nothing was done. */
+export class TooMuchToMend extends Error {}
+
 /**
  * Checks a request, counts its items and mends or leaves out those that are not sound.
  * @returns the very body that came, when all of it is sound
+ * @throws TooMuchToMend when it is not, and larger than `mendMaxBytes`
  * @throws OtlpError 400 for what is malformed as a whole, and with `reject_request` for a string that is not UTF-8
  */
 export function soundRequest(
   signal: Signal,
   body: Buffer,
-  options: WalkOptions & { invalidUtf8: InvalidUtf8 | 'reject_request' },
+  options: WalkOptions & {
+    invalidUtf8: InvalidUtf8 | 'reject_request';
+    mendMaxBytes?: number | undefined;
+  },
 ): Sound {
   const { items, flaws } = inspect(signal, body, options);
   if (flaws === 0) return { body, items, rejected: 0, message: '' };
-  const { invalidUtf8 } = options;
+  const { invalidUtf8, mendMaxBytes = Number.POSITIVE_INFINITY } = options;
+  if (body.byteLength > mendMaxBytes) throw new TooMuchToMend();
   if (invalidUtf8 === 'reject_request') walk(signal, body, options); // says where
   const repaired = repair(signal, body, invalidUtf8 === 'replace' ? 'replace' : 'reject_item');
   return { ...repaired, items: walk(signal, repaired.body, options).items };

@@ -188,7 +188,7 @@ function walkMessage(start: number, end: number, message: number): void {
         const stop = pos + length;
         let any = 0;
         for (let i = pos; i < stop; i++) any |= b[i]!;
-        if (any >= 0x80 && !isUtf8(b.subarray(pos, stop))) {
+        if (any >= 0x80 && !(inspecting && flaws & FLAW.utf8) && !isUtf8(b.subarray(pos, stop))) {
           if (!inspecting) fault('a string is not valid UTF-8', tagAt);
           flaws |= FLAW.utf8;
         }
