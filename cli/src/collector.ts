@@ -54,8 +54,8 @@ class Translator {
   run(): Translation {
     for (const [name, receiver] of this.#members('receivers')) this.#receiver(name, receiver);
     for (const [name] of this.#members('processors')) {
-      const why = NEEDLESS[typeOf(name)];
-      this.#note(`processors.${name}`, why ?? 'has no counterpart: keep a Collector before NRDOT+ for it');
+      const reason = NEEDLESS[typeOf(name)];
+      this.#note(`processors.${name}`, reason ?? 'has no counterpart: keep a Collector before NRDOT+ for it');
     }
     const sending = this.#members('exporters').filter(([name]) =>
       ['otlphttp', 'otlp_http'].includes(typeOf(name)),

@@ -31,7 +31,7 @@ export function runningText(running: Running): string {
     ...(isMock ? [`  what arrived        ${mock}/_mock/stats`] : []),
     `  data                ${data}`,
     ...(redisSocket ? [`  look into Redis     redis-cli -s ${shellWord(redisSocket)}`] : []),
-    ...waitsFor.map((why) => `  waiting for         ${why}; what arrives meanwhile goes to disk`),
+    ...waitsFor.map((reason) => `  waiting for         ${reason}; what arrives meanwhile goes to disk`),
     '  stop                Ctrl-C; what is queued is kept and goes on at the next start',
     '',
   ].join('\n');

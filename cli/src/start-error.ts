@@ -14,7 +14,7 @@ export function startError(error: unknown, config: Config, mock?: Address): unkn
     options.find(([, listen]) => listen.port === port) ??
     (mock?.port === port ? ['the mock upstream', mock, ''] : []);
   if (!option || !address) return error;
-  const why = {
+  const reason = {
     EADDRINUSE: 'another process listens there',
     EACCES: 'this user may not listen there',
     EADDRNOTAVAIL: 'this machine has no such address',
@@ -24,5 +24,5 @@ export function startError(error: unknown, config: Config, mock?: Address): unkn
       ? 'stop it, or name an upstream with --upstream'
       : `${code === 'EADDRINUSE' ? 'stop it, or name' : 'name'} another address in the configuration${flag}`;
   const running = code === 'EADDRINUSE' ? ', perhaps another pipeline ("nrdot status" shows it)' : '';
-  return new Error(`${option}: ${formatAddress(address)}: ${why}${running}; ${what}`, { cause: error });
+  return new Error(`${option}: ${formatAddress(address)}: ${reason}${running}; ${what}`, { cause: error });
 }

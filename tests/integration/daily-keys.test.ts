@@ -216,7 +216,7 @@ it('a Redis that says nothing to it holds no request up, and what waits is bound
   expect(budget.status()).toBeUndefined();
   // Requests do not ask again what was just refused.
   for (let i = 0; i < 10; i++) {
-    budget.look();
+    budget.refresh();
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
   }
   expect(failures).toEqual(['away', 'away']);
@@ -226,7 +226,7 @@ it('a Redis that says nothing to it holds no request up, and what waits is bound
   expectNear(budget.status()?.metrics[0]?.keys, 65_536);
   process(0, 80_000); // those that found no room are noted when they come again
   expect(limiter.daily.waiting).toBe(80_000 - 65_536);
-  budget.look();
+  budget.refresh();
   await waitUntil(() => limiter.daily.waiting === 0, { what: 'many are told at once again' });
   expectNear(budget.status()?.metrics[0]?.keys, 80_000);
   expect(decisions.filter(({ why }) => why.includes('daily'))).toEqual([]);

@@ -69,7 +69,7 @@ function linkTo(port: number, meanwhile: string) {
       prefix: OPTIONS.prefix,
       meanwhile,
       expect: { durability: 'always', maxBytes: 1 },
-      lookAgainMs: 50,
+      recheckMs: 50,
     },
     { info: say, warn: say, error: say },
   );

@@ -97,12 +97,14 @@ function endText(
   flags: TapFlags,
 ): string {
   const seen = `${numberText(items)} items shown, of ${numberText(sampled)} batches out of ${numberText(batches)} that came by`;
-  const why = { limit: 'the limit is reached', time: 'the time is over', stopped: 'the receiver stops' }[end];
-  if (items > 0) return `${seen}; ${why}.`;
+  const reason = { limit: 'the limit is reached', time: 'the time is over', stopped: 'the receiver stops' }[
+    end
+  ];
+  if (items > 0) return `${seen}; ${reason}.`;
   const filters = [flags.class, flags.signal, flags.service].filter((filter) => filter !== undefined);
   const hint =
     batches === 0
       ? 'Nothing came in: is anything sending? nrdot status shows what flows, nrdot generate sends a load.'
       : 'No batch held what was asked for; try fewer filters or more seconds.';
-  return `Nothing to show${filters.length > 0 ? ` for ${filters.join(', ')}` : ''}; ${why}. ${hint}`;
+  return `Nothing to show${filters.length > 0 ? ` for ${filters.join(', ')}` : ''}; ${reason}. ${hint}`;
 }

@@ -26,7 +26,7 @@ export async function topCommand(flags: TopFlags): Promise<void> {
   using screen = new Screen(process.stdout, process.stdin, (key) => ENDS.has(key) && ended.abort());
   const foot = `every ${flags.every / 1000} s; q or Ctrl-C ends`;
   let last: string[] = [];
-  for await (const seen of looks(client, flags, ended.signal)) {
+  for await (const seen of snapshots(client, flags, ended.signal)) {
     if (seen instanceof Error) screen.draw([seen.message, `It is asked again ${foot}`, '', ...last]);
     else {
       last = statusLines(seen, { url: client.url, colour, columns: process.stdout.columns });
@@ -36,7 +36,7 @@ export async function topCommand(flags: TopFlags): Promise<void> {
 }
 
 async function plain(client: AdminClient, flags: TopFlags, signal: AbortSignal): Promise<void> {
-  for await (const seen of looks(client, flags, signal)) {
+  for await (const seen of snapshots(client, flags, signal)) {
     const line = flags.json
       ? JSON.stringify(seen instanceof Error ? { error: { code: 'failed', message: seen.message } } : seen)
       : seen instanceof Error
@@ -46,8 +46,8 @@ async function plain(client: AdminClient, flags: TopFlags, signal: AbortSignal):
   }
 }
 
-/** A status for each look, or why there is none: what is away now may come back. */
-async function* looks(
+/** A status per interval, or the reason why there is none: a service that is away may come back. */
+async function* snapshots(
   client: AdminClient,
   { every, count = Number.POSITIVE_INFINITY }: TopFlags,
   signal: AbortSignal,

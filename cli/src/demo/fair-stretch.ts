@@ -2,7 +2,7 @@ export const CLASSES = ['critical', 'high', 'normal'] as const;
 export type ByClass = Record<(typeof CLASSES)[number], number>;
 
 /** What was so at one moment, in items. */
-export interface Look {
+export interface Snapshot {
   /** Waiting for the scheduler. */
   waiting: ByClass;
   /** Moved on by the scheduler, since it began. */
@@ -15,24 +15,24 @@ export interface Look {
 const SKEW_ITEMS = 100;
 
 /**
- * Shares mean something only while every class has work. From one look to the next a class had work throughout when
+ * Shares mean something only while every class has work. From one snapshot to the next a class had work throughout when
  * more of it waited at the first than was moved until the second, however long that took. What is kept is the longest
- * stretch of such looks.
+ * stretch of such snapshots.
  */
 export class FairStretch {
-  #from: Look | undefined;
-  #last: Look | undefined;
-  #best: [Look, Look] | undefined;
+  #from: Snapshot | undefined;
+  #last: Snapshot | undefined;
+  #best: [Snapshot, Snapshot] | undefined;
 
-  add(look: Look): void {
+  add(snapshot: Snapshot): void {
     const last = this.#last;
-    this.#last = look;
-    if (!last || !CLASSES.every((c) => last.waiting[c] - SKEW_ITEMS > look.moved[c] - last.moved[c])) {
-      this.#from = look;
+    this.#last = snapshot;
+    if (!last || !CLASSES.every((c) => last.waiting[c] - SKEW_ITEMS > snapshot.moved[c] - last.moved[c])) {
+      this.#from = snapshot;
       return;
     }
     this.#from ??= last;
-    if (between(this.#from, look) > this.items) this.#best = [this.#from, look];
+    if (between(this.#from, snapshot) > this.items) this.#best = [this.#from, snapshot];
   }
 
   /** Delivered in it, of all classes. */
@@ -49,6 +49,6 @@ export class FairStretch {
   }
 }
 
-function between(from: Look, to: Look): number {
+function between(from: Snapshot, to: Snapshot): number {
   return CLASSES.reduce((sum, c) => sum + to.delivered[c] - from.delivered[c], 0);
 }

@@ -44,8 +44,8 @@ export function finding(promise: string, measured: string, held: boolean, doubt 
   return doubt ? unmeasured(promise, `${measured}; ${doubt}`) : { promise, measured, outcome: 'broken' };
 }
 
-export function unmeasured(promise: string, why: string): Finding {
-  return { promise, measured: `could not be measured here: ${why}`, outcome: 'unmeasured' };
+export function unmeasured(promise: string, reason: string): Finding {
+  return { promise, measured: `could not be measured here: ${reason}`, outcome: 'unmeasured' };
 }
 
 export function whole(value: number): string {

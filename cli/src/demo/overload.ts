@@ -25,7 +25,7 @@ const MEASURE_MS = 25_000;
 const QUIET_MS = 30_000;
 /** For the progress line. */
 const USUAL_SECONDS = 14;
-const LOOK_MS = 200;
+const SNAPSHOT_MS = 200;
 const BATCH = 20;
 const CONNECTIONS = 8;
 /** What may come in one step, be it of a single class. */
@@ -87,10 +87,10 @@ export async function overload(play: Performance): Promise<ActResult> {
   const seen = new Measurement(stage);
   const until = async (what: string, condition: () => boolean, timeoutMs: number) => {
     const met = async () => {
-      await seen.look();
+      await seen.take();
       return play.signal.aborted || condition();
     };
-    await waitUntil(met, { what, timeoutMs, everyMs: LOOK_MS }).catch(() => {}); // the findings say what is missing
+    await waitUntil(met, { what, timeoutMs, everyMs: SNAPSHOT_MS }).catch(() => {}); // the findings say what is missing
   };
   await until('every class waits', () => seen.waiting > BACKLOG && takenPerSecond > 0, BACKLOG_MS);
   const fromSeconds = recorder.seconds;
@@ -108,7 +108,7 @@ export async function overload(play: Performance): Promise<ActResult> {
   phase = 'the rest is delivered';
   over.abort();
   const report = await load;
-  await seen.look();
+  await seen.take();
   mock.set({ itemsPerSecond: 0 });
   await stage.post('/api/dlq/resume');
   const { doubt } = await stage.untilQuiet(QUIET_MS);
@@ -155,7 +155,7 @@ class Measurement {
     this.#stage = stage;
   }
 
-  async look(): Promise<void> {
+  async take(): Promise<void> {
     const [state, metrics] = await Promise.all([
       this.#stage.scheduler(),
       fetch(`${this.#stage.admin}/metrics`).then((answer) => answer.text()),

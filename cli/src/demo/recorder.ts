@@ -6,22 +6,22 @@ const EVERY_MS = 250;
 export class Recorder<N extends string> implements Disposable {
   readonly #startedAt = performance.now();
   readonly #series = new Map<N, Series>();
-  readonly #look: () => Promise<Partial<Record<N, number>>>;
+  readonly #read: () => Promise<Partial<Record<N, number>>>;
   readonly #seen: (values: Partial<Record<N, number>>, seconds: number) => void;
   readonly #timer: NodeJS.Timeout;
   #looking = false;
 
   /**
-   * @param names of what `look` may give, in the order of plots
-   * @param look reads values; while it fails, the pipeline is down and there are none
+   * @param names of what `read` may give, in the order of plots
+   * @param read reads values; while it fails, the pipeline is down and there are none
    */
   constructor(
     names: readonly N[],
-    look: () => Promise<Partial<Record<N, number>>>,
+    read: () => Promise<Partial<Record<N, number>>>,
     seen: (values: Partial<Record<N, number>>, seconds: number) => void,
   ) {
     for (const name of names) this.#series.set(name, { name, points: [] });
-    this.#look = look;
+    this.#read = read;
     this.#seen = seen;
     this.#timer = setInterval(() => void this.#record(), EVERY_MS);
   }
@@ -44,7 +44,7 @@ export class Recorder<N extends string> implements Disposable {
     this.#looking = true;
     const at = this.seconds;
     try {
-      const values = await this.#look();
+      const values = await this.#read();
       for (const [name, value] of Object.entries(values) as [N, number][])
         this.#series.get(name)!.points.push([at, value]);
       this.#seen(values, at);

@@ -44,7 +44,7 @@ export class Ledger {
   readonly #fs: FileSystem;
   #counts: Counts;
   #entry: Entry | undefined;
-  readonly #underWay: Map<string, number>;
+  readonly #inFlight: Map<string, number>;
   readonly #writtenOff: Record<string, number>;
   #seen: RedisSeen | undefined;
   /** Of those in flight: what an earlier run left. */
@@ -61,10 +61,10 @@ export class Ledger {
     this.#fs = fs;
     this.#counts = counts;
     this.#entry = entry;
-    this.#underWay = new Map(Object.entries(underWay));
+    this.#inFlight = new Map(Object.entries(underWay));
     this.#writtenOff = writtenOff;
     this.#seen = seen;
-    this.#found = new Set(this.#underWay.keys());
+    this.#found = new Set(this.#inFlight.keys());
   }
 
   /** @throws Error when the file is none of its own: it is written whole or not at all, so somebody or the disk has changed it */
@@ -97,7 +97,7 @@ export class Ledger {
 
   /** Whether a batch is on its way to the disk without Redis. */
   get isBusy(): boolean {
-    return this.#underWay.size > 0;
+    return this.#inFlight.size > 0;
   }
 
   /** What Redis was like when it was seen last; absent when it never was. */
@@ -153,18 +153,18 @@ export class Ledger {
    * @throws Error of the file system; then the batch may not go
    */
   async begin(id: string, items: number): Promise<void> {
-    this.#underWay.set(id, items);
+    this.#inFlight.set(id, items);
     try {
       await this.#keep();
     } catch (error) {
-      this.#underWay.delete(id);
+      this.#inFlight.delete(id);
       throw error;
     }
   }
 
   /** The batch is not on the disk, or was there before. */
   abandon(id: string): void {
-    this.#underWay.delete(id);
+    this.#inFlight.delete(id);
   }
 
   /**
@@ -172,8 +172,8 @@ export class Ledger {
    * @throws as `add` does
    */
   accepted(id: string): Promise<void> {
-    const items = this.#underWay.get(id) ?? 0;
-    this.#underWay.delete(id);
+    const items = this.#inFlight.get(id) ?? 0;
+    this.#inFlight.delete(id);
     return this.add('accepted', items);
   }
 
@@ -228,7 +228,7 @@ export class Ledger {
     const kept: Kept = {
       counts: this.#counts,
       ...(this.#entry ? { entry: this.#entry } : {}),
-      ...(this.#underWay.size > 0 ? { underWay: Object.fromEntries(this.#underWay) } : {}),
+      ...(this.#inFlight.size > 0 ? { underWay: Object.fromEntries(this.#inFlight) } : {}),
       ...(Object.keys(this.#writtenOff).length > 0 ? { writtenOff: this.#writtenOff } : {}),
       ...(this.#seen ? { seen: this.#seen } : {}),
     };

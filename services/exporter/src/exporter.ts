@@ -102,7 +102,7 @@ export class Exporter {
   readonly #sent: NonNullable<ExporterStatus['sent']>;
   #lastProblem: ExporterStatus['lastProblem'];
   #inflightBytes = 0;
-  #trouble: string | undefined;
+  #upstreamFailure: string | undefined;
   /** Requests refused for their data since the last one that was not, by signal. */
   readonly #refusedInARow = new Map<Signal, number>();
 
@@ -141,8 +141,8 @@ export class Exporter {
   }
 
   /** How the last request went wrong at the upstream; undefined when it did not. What the upstream said is in the log. */
-  get trouble(): string | undefined {
-    return this.#trouble;
+  get upstreamFailure(): string | undefined {
+    return this.#upstreamFailure;
   }
 
   /** Stops taking jobs and waits for requests in flight; what is left in Redis is another exporter's, or the next start's. */
@@ -254,7 +254,7 @@ export class Exporter {
     metrics.exporterRequestSeconds.observe({ signal: job.signal }, tookMs / 1000);
     metrics.exporterSentBytes.inc({ signal: job.signal }, body.byteLength);
     this.#adapt(job.signal, outcome, tookMs);
-    this.#trouble =
+    this.#upstreamFailure =
       outcome.kind === 'retry' || outcome.kind === 'hold'
         ? `the upstream: ${outcome.reason}${outcome.status ? ` (${outcome.status})` : ''}`
         : undefined;

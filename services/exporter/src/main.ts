@@ -93,7 +93,7 @@ export async function startExporter(
     name: 'exporter',
     reached: () => link.wasReady,
     notReady,
-    notice: () => exporter.trouble,
+    warning: () => exporter.upstreamFailure,
     stop: async (timeoutMs) => {
       await exporter.stop(timeoutMs);
       link.close();

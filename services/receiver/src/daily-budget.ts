@@ -66,7 +66,7 @@ export class DailyBudget {
   }
 
   /** To be called after requests: when many series have come in, they are told at once. */
-  look(): void {
+  refresh(): void {
     if (!this.#telling && !this.#isRefused && (this.#limiter()?.daily.waiting ?? 0) >= MANY)
       setImmediate(() => void this.tell());
   }

@@ -255,9 +255,9 @@ async function readLarge(
   const isLimited = signal === 'metrics' && limiter;
   const tooMuch = { limited: 0, described: 0 };
   const kept = sound.pieces.filter((piece) => {
-    const why = tooMuchAtOnce(piece, isLimited);
-    if (why) tooMuch[why] += piece.items;
-    return !why;
+    const reason = tooMuchAtOnce(piece, isLimited);
+    if (reason) tooMuch[reason] += piece.items;
+    return !reason;
   });
   const pieces = kept.map(({ bytes, items }) => [Buffer.from(bytes.buffer), items] as const);
   const { partial: said = { rejected: 0, message: '' } } = partialOf(
@@ -275,12 +275,12 @@ async function readLarge(
   };
 }
 
-function rejected(signal: Signal, items: number, why: string): PartialSuccess | undefined {
+function rejected(signal: Signal, items: number, reason: string): PartialSuccess | undefined {
   if (items === 0) return undefined;
   const { item } = SIGNALS[signal];
   return {
     rejected: items,
-    message: `rejected ${items} ${item}${items === 1 ? '' : 's'} that cannot be read in pieces: ${why} (attributes of resource, scope and the like); send smaller ones`,
+    message: `rejected ${items} ${item}${items === 1 ? '' : 's'} that cannot be read in pieces: ${reason} (attributes of resource, scope and the like); send smaller ones`,
   };
 }
 
@@ -444,12 +444,12 @@ async function settled(
   if (results.includes('full')) {
     // A request is refused whole for want of room.
     if (limits.queue) refuseIfNeverFits(batches, limits.queue);
-    const why = 'the queue is at its capacity (queue.max_bytes, queue.max_items)';
-    throw unavailable('queue_full', why, 'nothing');
+    const reason = 'the queue is at its capacity (queue.max_bytes, queue.max_items)';
+    throw unavailable('queue_full', reason, 'nothing');
   }
   if (results.includes('lost')) {
-    const why = 'its payload was not in Redis any more when it was to be taken';
-    throw unavailable('not_kept', why, keptOf(results));
+    const reason = 'its payload was not in Redis any more when it was to be taken';
+    throw unavailable('not_kept', reason, keptOf(results));
   }
   if (deps.tap?.open) for (const batch of batches) deps.tap.offer(batch);
   if (deps.check) for (const batch of batches) deps.check.offer(batch);
@@ -480,7 +480,7 @@ async function enqueueOrStore(
 ): Promise<EnqueueResult[]> {
   const turn = 'prepare' in request ? request : undefined;
   let results: EnqueueResult[] | undefined;
-  let why = 'Redis is out of memory';
+  let reason = 'Redis is out of memory';
   let kept: Kept = 'unknown';
   try {
     results = await (turn ? turn.enqueue() : deps.enqueue(request as readonly Batch[]));
@@ -489,26 +489,26 @@ async function enqueueOrStore(
     if (error instanceof OtlpError) throw error; // what its preparation refused it with
     if (error instanceof Contended) throw unavailable('limiter_contended', error.message, 'nothing');
     if (error instanceof NotSent) kept = 'nothing';
-    if (error instanceof NotReplicated) why = error.message;
-    else why = error instanceof NotSent ? 'Redis cannot be reached' : 'Redis did not confirm it';
+    if (error instanceof NotReplicated) reason = error.message;
+    else reason = error instanceof NotSent ? 'Redis cannot be reached' : 'Redis did not confirm it';
   }
   if (results && !results.includes('no_memory')) return results;
   const batches = turn ? turn.outOfTurn() : (request as readonly Batch[]);
-  if (!batches) throw unavailable('redis_unavailable', why, kept);
+  if (!batches) throw unavailable('redis_unavailable', reason, kept);
   if (turn?.limited.needsLedger) {
     // Only the ledger in Redis knows what its sources have counted. They will say it again.
-    throw unavailable('no_ledger', `${why}, where it is kept what was counted of cumulative points`, kept);
+    throw unavailable('no_ledger', `${reason}, where it is kept what was counted of cumulative points`, kept);
   }
   // Those of a turn may be others than the step was given: what waits in Redis does not go with them.
   const outside = batches.filter((_, i) => !results || turn || isNotKept(results[i]!));
   if (outside.length === 0) return [];
   const { store } = deps;
-  if (!store) throw unavailable(results ? 'redis_full' : 'redis_unavailable', why, kept);
+  if (!store) throw unavailable(results ? 'redis_full' : 'redis_unavailable', reason, kept);
   try {
     await Promise.all(outside.map((batch) => store({ ...batch, id: directId(batch.id) })));
   } catch (error) {
     // Another part may be on the disk, and so may this one, when only the dlq's answer is missing.
-    throw unavailable('nowhere_durable', `${why}, and ${(error as Error).message}`, 'unknown');
+    throw unavailable('nowhere_durable', `${reason}, and ${(error as Error).message}`, 'unknown');
   }
   turn?.limited.wentElsewhere();
   return batches.map((batch, i) => (outside.includes(batch) ? 'spilled' : results![i]!));
@@ -535,7 +535,7 @@ function isNotKept(result: EnqueueResult): boolean {
 }
 
 /** @param kept `unknown`: some of it or all may be delivered, as if it had been acknowledged */
-export function unavailable(code: string, why: string, kept: Kept): OtlpError {
+export function unavailable(code: string, reason: string, kept: Kept): OtlpError {
   const said =
     kept === 'nothing'
       ? 'nothing of this request was kept, try again later'
@@ -544,6 +544,6 @@ export function unavailable(code: string, why: string, kept: Kept): OtlpError {
     code,
     httpStatus: 503,
     grpcCode: GRPC.UNAVAILABLE,
-    message: `${why}; ${said}`,
+    message: `${reason}; ${said}`,
   });
 }

@@ -246,7 +246,7 @@ export class Limiting implements SharedState {
     this.#kept++;
     for (let left = this.#sizes.shift() ?? 0; left > 0; left--) this.#limiter?.keep();
     if (answer?.kind === 'kept') this.#learnState(answer.state);
-    this.daily.look();
+    this.daily.refresh();
   }
 
   undo(): void {

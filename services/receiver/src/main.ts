@@ -53,8 +53,8 @@ export async function startReceiver(
   const { link, store, notReady } = openStore(config, host, 'producer', 'receiver', meanwhile);
   const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, steadyNow);
   const commit = async (groups: readonly Group[], nowMs: number) => {
-    const why = link.notReady();
-    if (why) throw new NotSent(why);
+    const reason = link.notReady();
+    if (reason) throw new NotSent(reason);
     const results = await store.enqueueGroups(groups, nowMs);
     // What need not wait is moved in the same step, without the scheduler.
     const [result] = results[0]?.results ?? [];

@@ -2,7 +2,7 @@ import type { LeftPoints } from '@nrdot/queue';
 import { type IngestDeps, type IngestLimits, type MetricsLimit, sendHeld } from './ingest.ts';
 import type { Limiting } from './limiting.ts';
 
-const LOOK_MS = 250;
+const CHECK_MS = 250;
 
 type Holding = Pick<Limiting, 'isHeldDue' | 'sendHeld' | 'left' | 'limitLeft'>;
 
@@ -31,7 +31,7 @@ export class MergeInterval {
   }
 
   start(): void {
-    this.#timer = setInterval(() => void this.#look(), LOOK_MS);
+    this.#timer = setInterval(() => void this.#sendDue(), CHECK_MS);
   }
 
   /** Sends what waits, whether it is due or not. */
@@ -39,10 +39,10 @@ export class MergeInterval {
     clearInterval(this.#timer);
     await this.#sending;
     this.#holding.sendHeld();
-    await this.#look();
+    await this.#sendDue();
   }
 
-  #look(): Promise<void> {
+  #sendDue(): Promise<void> {
     this.#sending ??= this.#send().finally(() => {
       this.#sending = undefined;
     });

@@ -11,8 +11,8 @@ export function addDoctor(
   { maxBodyBytes, notReady }: { maxBodyBytes: number; notReady(): string | undefined },
 ): void {
   const run = async (repair: boolean): Promise<Diagnosis> => {
-    const why = notReady();
-    if (why !== undefined) throw new AdminError(503, 'redis_away', `nothing can be examined: ${why}`);
+    const reason = notReady();
+    if (reason !== undefined) throw new AdminError(503, 'redis_away', `nothing can be examined: ${reason}`);
     const doctor = new Doctor(store, {
       maxBodyBytes,
       odd: (line) => host.log.warn(`a job that is none of the pipeline's: ${line}`),

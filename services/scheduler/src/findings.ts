@@ -210,8 +210,8 @@ function limitedText({ limiter: state }: Known): string {
 function droppedText({ accepted, dropped }: Accounting, reasons: Known['dropped']): string {
   if (dropped === 0) return '';
   const named = Object.entries(reasons ?? {}).map(([reason, items]) => `${numberText(items)} ${reason}`);
-  const why = named.length > 0 ? `: ${named.join(', ')}` : '';
-  return ` ${numberText(dropped)} of ${numberText(accepted)} accepted items were dropped${why}.`;
+  const reason = named.length > 0 ? `: ${named.join(', ')}` : '';
+  return ` ${numberText(dropped)} of ${numberText(accepted)} accepted items were dropped${reason}.`;
 }
 
 /** What a process that stopped may say about what it leaves. */

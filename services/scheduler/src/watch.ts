@@ -122,7 +122,7 @@ export class Watch {
 
   constructor(deps: WatchDeps) {
     this.#d = deps;
-    this.#timer = setInterval(() => void this.look(), deps.everyMs ?? 2_000);
+    this.#timer = setInterval(() => void this.check(), deps.everyMs ?? 2_000);
     this.#timer.unref();
   }
 
@@ -131,7 +131,7 @@ export class Watch {
   }
 
   /** A look that is still under way is not joined by another. */
-  async look(): Promise<void> {
+  async check(): Promise<void> {
     if (this.#looking) return;
     this.#looking = true;
     try {

@@ -148,8 +148,8 @@ export function crossCheck(
   }
   if (needs.files) {
     for (const [path, file] of filesOf(config)) {
-      const why = unreadable(file);
-      check(why === undefined, path, `a file that can be read; ${file}: ${why}`);
+      const reason = unreadable(file);
+      check(reason === undefined, path, `a file that can be read; ${file}: ${reason}`);
     }
   }
   return problems;

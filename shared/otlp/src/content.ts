@@ -237,18 +237,18 @@ async function decodeInChunks(
   return chunks.length === 1 ? chunks[0]! : joinInTurns(chunks);
 }
 
-let largeUnderWay = 0;
+let largeInFlight = 0;
 const waiting: (() => void)[] = [];
 
 async function inTurn<T>(decompress: () => Promise<T>): Promise<T> {
-  if (largeUnderWay < LARGE_AT_ONCE) largeUnderWay++;
+  if (largeInFlight < LARGE_AT_ONCE) largeInFlight++;
   else await new Promise<void>((resolve) => waiting.push(resolve));
   try {
     return await decompress();
   } finally {
     const next = waiting.shift(); // its turn is passed on
     if (next) next();
-    else largeUnderWay--;
+    else largeInFlight--;
   }
 }
 
@@ -309,6 +309,6 @@ function tooLarge(maxBytes: number): OtlpError {
   );
 }
 
-function damaged(encoding: ContentEncoding, why: string): OtlpError {
-  return malformed('content_encoding', `the body is not valid ${encoding}: ${why}`);
+function damaged(encoding: ContentEncoding, reason: string): OtlpError {
+  return malformed('content_encoding', `the body is not valid ${encoding}: ${reason}`);
 }

@@ -221,10 +221,10 @@ export class Enqueuer {
 
   #giveUp(waiting: Waiting): void {
     const at = this.#waiting.indexOf(waiting);
-    const why = `Redis did not answer within ${this.#limitMs / 1000} s`;
+    const reason = `Redis did not answer within ${this.#limitMs / 1000} s`;
     if (at >= 0) this.#waiting.splice(at, 1);
     waiting.isOver = true;
-    waiting.reject(at >= 0 ? new NotSent(why) : new Error(why));
+    waiting.reject(at >= 0 ? new NotSent(reason) : new Error(reason));
   }
 }
 

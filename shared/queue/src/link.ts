@@ -21,8 +21,8 @@ export interface LinkOptions {
   /** What happens while Redis is away, in words for the log. */
   meanwhile?: string;
   expect: Expected;
-  /** How often what Redis is, is looked at again; `LOOK_AGAIN_MS` unless a test is in a hurry. */
-  lookAgainMs?: number;
+  /** How often what Redis is, is looked at again; `RECHECK_MS` unless a test is in a hurry. */
+  recheckMs?: number;
 }
 
 export interface LinkEvents {
@@ -36,7 +36,7 @@ export interface LinkEvents {
 const SAY_AGAIN_MS = 15_000;
 const ASK_AGAIN_MS = 250;
 const PROBE_MS = 2_000;
-const LOOK_AGAIN_MS = 30_000;
+const RECHECK_MS = 30_000;
 
 /**
  * A connection to Redis together with what is known about the server behind it. What the server is, is looked at after
@@ -50,7 +50,7 @@ export class RedisLink {
   readonly #events: LinkEvents;
   readonly #timers: NodeJS.Timeout[];
   #state: 'connecting' | 'ready' | 'lost' | 'unfit' = 'connecting';
-  #why = 'not connected yet';
+  #reason = 'not connected yet';
   /** What Redis says to everything, such as CLUSTERDOWN. */
   #refusal: string | undefined;
   #wasReady = false;
@@ -71,14 +71,14 @@ export class RedisLink {
     });
     this.#timers = [
       setInterval(() => void this.#probe(), PROBE_MS).unref(),
-      setInterval(() => void this.#lookAgain(), options.lookAgainMs ?? LOOK_AGAIN_MS).unref(),
+      setInterval(() => void this.#recheck(), options.recheckMs ?? RECHECK_MS).unref(),
     ];
   }
 
   /** Why Redis cannot be used now; undefined when it can. */
   notReady(): string | undefined {
-    const why = this.#state === 'ready' ? this.#refusal : this.#why;
-    return why === undefined ? undefined : `Redis at ${describeTarget(this.#target)}: ${why}`;
+    const reason = this.#state === 'ready' ? this.#refusal : this.#reason;
+    return reason === undefined ? undefined : `Redis at ${describeTarget(this.#target)}: ${reason}`;
   }
 
   /** Whether it could be used at some time since it was opened. */
@@ -127,7 +127,7 @@ export class RedisLink {
     } catch (error) {
       // What fails with its connection says less than why that was lost.
       if (this.#state === 'connecting' || (error as Error).name === 'ReplyError')
-        this.#why = refusalText(causeText(error));
+        this.#reason = refusalText(causeText(error));
       // Busy loading its AOF, or gone again: the next look decides.
       if (!this.#closed) setTimeout(() => void this.#retry(), ASK_AGAIN_MS).unref();
     } finally {
@@ -143,11 +143,11 @@ export class RedisLink {
     this.#warned = new Set(warnings);
   }
 
-  #unfit(why: string): void {
-    const isNews = this.#state !== 'unfit' || this.#why !== why;
+  #unfit(reason: string): void {
+    const isNews = this.#state !== 'unfit' || this.#reason !== reason;
     this.#state = 'unfit';
-    this.#why = why;
-    if (isNews) this.#events.error(why);
+    this.#reason = reason;
+    if (isNews) this.#events.error(reason);
   }
 
   #fit(): void {
@@ -167,7 +167,7 @@ export class RedisLink {
     if (!this.#closed && this.#state !== 'ready' && this.redis.status === 'ready') await this.#inspect();
   }
 
-  async #lookAgain(): Promise<void> {
+  async #recheck(): Promise<void> {
     if (this.#state === 'ready' || this.#state === 'unfit') await this.#inspect();
   }
 
@@ -203,16 +203,17 @@ export class RedisLink {
 
   #lost(error: Error | undefined): void {
     if (this.#closed) return;
-    const why = error ? causeText(error) : 'connection lost';
+    const reason = error ? causeText(error) : 'connection lost';
     if (this.#state === 'ready') {
       const { meanwhile } = this.#options;
       this.#events.warn(
-        `lost Redis: ${why}; ${meanwhile ? `${meanwhile} until it answers` : 'will reconnect'}`,
+        `lost Redis: ${reason}; ${meanwhile ? `${meanwhile} until it answers` : 'will reconnect'}`,
       );
     }
     // Gone for one reason, and kept out for another that waiting does not mend.
-    else if (error instanceof RedisRefusal && why !== this.#why) this.#events.warn(`Redis refuses: ${why}`);
+    else if (error instanceof RedisRefusal && reason !== this.#reason)
+      this.#events.warn(`Redis refuses: ${reason}`);
     this.#state = 'lost';
-    this.#why = why;
+    this.#reason = reason;
   }
 }

@@ -132,7 +132,7 @@ export class AdminServer {
         'cross-origin-resource-policy': 'same-origin',
         'cache-control': 'no-store',
       });
-      const why = refusal(
+      const reason = refusal(
         {
           ...{ method: request.method, host, origin, site: site as string | undefined },
           isSecure: request.protocol === 'https',
@@ -140,7 +140,7 @@ export class AdminServer {
         options.token !== undefined,
         options.hosts,
       );
-      if (why) throw new AdminError(403, 'forbidden', why);
+      if (reason) throw new AdminError(403, 'forbidden', reason);
     });
     app.addContentTypeParser(YAML_TYPES, { parseAs: 'string' }, (_request, text, done) => done(null, text));
     app.setNotFoundHandler((request, reply) =>
@@ -155,8 +155,8 @@ export class AdminServer {
       );
       const notices = Object.fromEntries(
         this.#services.flatMap((service) => {
-          const notice = service.notice?.();
-          return notice ? [[service.name, notice]] : [];
+          const warning = service.warning?.();
+          return warning ? [[service.name, warning]] : [];
         }),
       );
       const ready = !this.#stopping && Object.values(services).every((state) => state === 'ready');

@@ -33,7 +33,7 @@ export interface RunningService {
    * What is wrong outside that it works on through, in words for a person: an upstream that is away is what the queue is for,
    * and no reason to send clients elsewhere.
    */
-  notice?(): string | undefined;
+  warning?(): string | undefined;
   /** Whether Redis could be used at some time since it was started. */
   reached?(): boolean;
   /** Ends in order: takes nothing new, finishes what is in flight for at most `timeoutMs`, frees what it holds. */

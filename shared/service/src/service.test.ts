@@ -21,7 +21,7 @@ describe('the admin address', () => {
     admin.watch({
       name: 'receiver',
       notReady: () => why,
-      notice: () => 'the upstream is away',
+      warning: () => 'the upstream is away',
       stop: async () => {},
     });
     const url = `http://${formatAddress(await admin.start())}`;
@@ -67,7 +67,7 @@ describe('the admin address', () => {
     admin.watch({
       name: 'receiver',
       notReady: () => 'Redis redis-7.internal:6379: refused',
-      notice: () => 'the upstream is away',
+      warning: () => 'the upstream is away',
       stop: async () => {},
     });
     const url = `http://${formatAddress(await admin.start())}/readyz`;

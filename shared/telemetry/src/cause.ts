@@ -13,7 +13,7 @@ interface SystemError {
 
 type Words = string | ((error: SystemError) => string);
 
-const tls = (why: string) => `the server's certificate ${why}`;
+const tls = (reason: string) => `the server's certificate ${reason}`;
 const at = ({ address, port }: SystemError) =>
   address === undefined ? '' : ` by ${address}${port === undefined ? '' : `:${port}`}`;
 const of = ({ path }: SystemError, otherwise: string) => (typeof path === 'string' ? path : otherwise);

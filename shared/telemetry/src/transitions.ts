@@ -46,7 +46,7 @@ const SUBJECTS_MAX = 500;
 interface Subject {
   state: string;
   /** When it was last well; 0 while it is. */
-  troubleSince: number;
+  unwellSince: number;
   windowAt: number;
   lines: number;
   untold: number;
@@ -88,9 +88,9 @@ export class Transitions {
     const known = this.#subjects.get(subject) ?? this.#add(subject);
     if (known.state === state) return;
     const now = this.#now();
-    const lastedMs = known.troubleSince === 0 ? undefined : now - known.troubleSince;
-    if (known.state === WELL) known.troubleSince = now;
-    if (state === WELL) known.troubleSince = 0;
+    const lastedMs = known.unwellSince === 0 ? undefined : now - known.unwellSince;
+    if (known.state === WELL) known.unwellSince = now;
+    if (state === WELL) known.unwellSince = 0;
     known.state = state;
     const transition: Transition = {
       at: now,
@@ -134,7 +134,7 @@ export class Transitions {
       this.#subjects.delete(oldest!);
     }
     const added: Subject = {
-      ...{ state: WELL, troubleSince: 0, windowAt: Number.NEGATIVE_INFINITY, lines: 0, untold: 0 },
+      ...{ state: WELL, unwellSince: 0, windowAt: Number.NEGATIVE_INFINITY, lines: 0, untold: 0 },
       ...{ pending: undefined, timer: undefined },
     };
     this.#subjects.set(subject, added);

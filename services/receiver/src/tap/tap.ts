@@ -108,10 +108,10 @@ export class TapSession implements AsyncIterableIterator<string> {
     this.#wake?.();
   }
 
-  end(why: TapEnd['end']): void {
+  end(reason: TapEnd['end']): void {
     if (this.#ended) return;
-    this.#ended = why;
-    this.#say({ end: why, items: this.#items, batches: this.#batches, sampled: this.#sampled });
+    this.#ended = reason;
+    this.#say({ end: reason, items: this.#items, batches: this.#batches, sampled: this.#sampled });
     clearTimeout(this.#timer);
     this.#left();
     this.#wake?.();

@@ -36,7 +36,7 @@ export interface Counted {
   drift: Record<string, number>;
 }
 
-interface Looked {
+interface Snapshot {
   depth: Record<string, string>;
   parts: { length: number; jobs: SeenJob[] }[];
 }
@@ -48,7 +48,7 @@ interface Slice extends Place {
 
 /** One part of the look's answer. */
 type Reply = [depth: string[], ...parts: [length: number, ...jobs: (string | number)[][]][]];
-export type Look = (args: (string | number)[]) => Promise<Reply>;
+export type TakeSnapshot = (args: (string | number)[]) => Promise<Reply>;
 
 /** A list of so many jobs is read as part of the last look; a longer one before it, but for its ends. */
 const SHORT = 60;
@@ -79,18 +79,18 @@ const EVERYWHERE: readonly Place[] = QUEUES.flatMap((queue) =>
  */
 export class Census {
   readonly #keys: Keys;
-  readonly #look: Look;
+  readonly #takeSnapshot: TakeSnapshot;
   readonly #lengths: (places: readonly Place[]) => Promise<number[]>;
   readonly #jobsMax: number;
 
   constructor(
     keys: Keys,
-    look: Look,
+    takeSnapshot: TakeSnapshot,
     lengths: (places: readonly Place[]) => Promise<number[]>,
     jobsMax: number,
   ) {
     this.#keys = keys;
-    this.#look = look;
+    this.#takeSnapshot = takeSnapshot;
     this.#lengths = lengths;
     this.#jobsMax = jobsMax;
   }
@@ -115,7 +115,7 @@ export class Census {
     const read = new Map<Place, SeenJob[]>();
     for (const place of long) read.set(place, await this.#slices(place));
 
-    const looked = await this.#lookAt([
+    const snapshot = await this.#read([
       ...short.map((place) => ({ ...place, from: 0, to: SHORT_ROOM - 1 })),
       ...long.flatMap((place) => [
         // Of a set only how many there are: it has no ends to come in by.
@@ -125,18 +125,18 @@ export class Census {
     ]);
     const jobs: SeenJob[] = [];
     for (const [i] of short.entries()) {
-      const { length, jobs: found } = looked.parts[i]!;
+      const { length, jobs: found } = snapshot.parts[i]!;
       if (found.length < length) return undefined; // it has grown, or the look's bounds were met
       jobs.push(...found);
     }
     for (const [i, place] of long.entries()) {
-      const [head, tail] = [looked.parts[short.length + 2 * i]!, looked.parts[short.length + 2 * i + 1]!];
+      const [head, tail] = [snapshot.parts[short.length + 2 * i]!, snapshot.parts[short.length + 2 * i + 1]!];
       const known = read.get(place)!;
       const whole = isList(place) ? joined(head, known, tail.jobs) : known;
       if (whole?.length !== head.length) return undefined;
       jobs.push(...whole);
     }
-    return { jobs, drift: driftOf(looked.depth, jobs) };
+    return { jobs, drift: driftOf(snapshot.depth, jobs) };
   }
 
   /** A long list or set as it was while it was read, newest first. */
@@ -144,7 +144,7 @@ export class Census {
     const jobs: SeenJob[] = [];
     const seen = new Set<string>();
     for (let from = 0; jobs.length <= this.#jobsMax; ) {
-      const { jobs: found } = (await this.#lookAt([{ ...place, from, to: from + SLICE - 1 }])).parts[0]!;
+      const { jobs: found } = (await this.#read([{ ...place, from, to: from + SLICE - 1 }])).parts[0]!;
       if (found.length === 0) break;
       from += found.length;
       for (const job of found) {
@@ -155,7 +155,7 @@ export class Census {
     }
     // What came while the rest was read.
     while (isList(place)) {
-      const { jobs: found } = (await this.#lookAt([{ ...place, from: 0, to: SLICE - 1 }])).parts[0]!;
+      const { jobs: found } = (await this.#read([{ ...place, from: 0, to: SLICE - 1 }])).parts[0]!;
       const news = found.filter(({ id }) => !seen.has(id));
       for (const { id } of news) seen.add(id);
       jobs.unshift(...news);
@@ -165,9 +165,9 @@ export class Census {
     return jobs;
   }
 
-  async #lookAt(slices: readonly Slice[]): Promise<Looked> {
+  async #read(slices: readonly Slice[]): Promise<Snapshot> {
     const args = slices.flatMap(({ queue, part, from, to }) => [queue, part, from, to]);
-    const [flat, ...parts] = await this.#look([this.#keys.prefix, ...args]);
+    const [flat, ...parts] = await this.#takeSnapshot([this.#keys.prefix, ...args]);
     const depth: Record<string, string> = {};
     for (let i = 0; i + 1 < flat.length; i += 2) depth[flat[i]!] = flat[i + 1]!;
     return {

@@ -7,11 +7,11 @@ import type { RedisConnection } from '../connection.ts';
 import { type Keys, QUEUES, type QueueName } from '../keys.ts';
 import { numberField } from '../number-field.ts';
 import { primaryOf } from '../replicas.ts';
-import { look } from '../scripts/look.ts';
 import { MEND_ACTS_MAX, mend } from '../scripts/mend.ts';
 import { inOneSlot } from '../scripts/one-slot.ts';
+import { snapshot } from '../scripts/snapshot.ts';
 import type { Store } from '../store.ts';
-import { Census, type Counted, driftText, flows, type Look, SETS, type SeenJob } from './census.ts';
+import { Census, type Counted, driftText, flows, SETS, type SeenJob, type TakeSnapshot } from './census.ts';
 import { type Damage, type DamageKind, type Diagnosis, leftOver } from './damage.ts';
 import { jobDataOfLone } from './lone-payload.ts';
 
@@ -22,12 +22,12 @@ const MENDED_MAX = 10_000;
 const EXAMPLES = 5;
 const SCAN_COUNT = 1_000;
 /** What is in flight is somewhere else at the second look. */
-const SECOND_LOOK_MS = 2_000;
+const RECHECK_MS = 2_000;
 const COUNTS = 5;
 /** A batch that was in flight when its dlq or exporter was killed is in two places until its lock runs out. */
 const BOOKS_SETTLE_MS = 12_000;
 const BOOKS_WAIT_MS = 40_000;
-const BOOKS_LOOKS = 5;
+const ACCOUNTING_READS = 5;
 const LOCK_MS = 60_000;
 
 /** One act of `scripts/mend.ts`. */
@@ -43,7 +43,7 @@ interface Act {
 }
 
 type Examined = RedisConnection & {
-  nrdotLook(depth: string, ...args: (string | number)[]): ReturnType<Look>;
+  nrdotSnapshot(depth: string, ...args: (string | number)[]): ReturnType<TakeSnapshot>;
   nrdotMend(
     depth: string,
     books: string,
@@ -59,7 +59,7 @@ export interface DoctorOptions {
   /** Tells jobs that went to a failed set. */
   odd?(line: string): void;
   /** How long it waits before it looks again; shorter in tests. */
-  secondLookMs?: number;
+  recheckMs?: number;
   booksSettleMs?: number;
 }
 
@@ -90,7 +90,7 @@ export class Doctor {
     const { redis, keys } = store;
     const define = (name: string, numberOfKeys: number, lua: string) =>
       redis.defineCommand(name, { numberOfKeys, lua: redis instanceof Cluster ? inOneSlot(lua) : lua });
-    define('nrdotLook', 1, look);
+    define('nrdotSnapshot', 1, snapshot);
     define('nrdotMend', 4, mend);
     this.#store = store;
     this.#redis = redis as Examined;
@@ -98,7 +98,7 @@ export class Doctor {
     this.#lock = `${keys.prefix}:doctor`;
     this.#census = new Census(
       keys,
-      (args) => this.#redis.nrdotLook(keys.depth, ...args),
+      (args) => this.#redis.nrdotSnapshot(keys.depth, ...args),
       async (places) => {
         const pipeline = redis.pipeline();
         for (const { queue, part } of places) {
@@ -296,7 +296,7 @@ export class Doctor {
     const seen = { jobs: first.jobs.length, payloads: scanned.payloads };
     if (suspects.length + scanned.lone.length + scanned.strays.length === 0) return seen;
 
-    await wait(this.#options.secondLookMs ?? SECOND_LOOK_MS);
+    await wait(this.#options.recheckMs ?? RECHECK_MS);
     const second = await this.#census.count();
     if (!second) {
       this.#notCounted();
@@ -436,9 +436,9 @@ export class Doctor {
   /** The depth against what the jobs add up to: what differs in the same way at two looks is off. */
   async #depth(): Promise<void> {
     let before = await this.#census.count();
-    for (let looks = 1; looks < COUNTS && before; looks++) {
+    for (let reads = 1; reads < COUNTS && before; reads++) {
       if (Object.keys(before.drift).length === 0) return;
-      await wait((this.#options.secondLookMs ?? SECOND_LOOK_MS) / 2);
+      await wait((this.#options.recheckMs ?? RECHECK_MS) / 2);
       const now = await this.#census.count();
       if (now && JSON.stringify(sorted(now.drift)) === JSON.stringify(sorted(before.drift))) {
         const counts = Object.fromEntries(Object.entries(now.drift).map(([field, n]) => [field, -n]));
@@ -509,12 +509,12 @@ export class Doctor {
     const { keys, redis } = this.#store;
     let plain: number | undefined;
     let isSteady = true;
-    for (let looks = 0; looks < BOOKS_LOOKS; looks++) {
+    for (let reads = 0; reads < ACCOUNTING_READS; reads++) {
       const { difference } = await this.#store.accounting();
       if (difference === 0) return 0;
       if (plain !== undefined && plain !== difference) isSteady = false;
       plain = difference;
-      await wait((this.#options.secondLookMs ?? SECOND_LOOK_MS) / BOOKS_LOOKS);
+      await wait((this.#options.recheckMs ?? RECHECK_MS) / ACCOUNTING_READS);
     }
     const settleMs = this.#options.booksSettleMs ?? BOOKS_SETTLE_MS;
     const deadline = performance.now() + BOOKS_WAIT_MS;

@@ -1,6 +1,6 @@
 import { jobs } from './jobs.ts';
-import { LOOK_BATCHES_MAX, LOOK_JOBS_MAX } from './look.ts';
 import { prelude } from './prelude.ts';
+import { SNAPSHOT_BATCHES_MAX, SNAPSHOT_JOBS_MAX } from './snapshot.ts';
 
 /** One call does so many acts at most; each searches one list or set for one id. */
 export const MEND_ACTS_MAX = 16;
@@ -92,7 +92,7 @@ local merged, complete
 local function merged_keys()
   if merged then return merged end
   merged, complete = {}, true
-  local jobs_left, batches_left = ${LOOK_JOBS_MAX}, ${LOOK_BATCHES_MAX}
+  local jobs_left, batches_left = ${SNAPSHOT_JOBS_MAX}, ${SNAPSHOT_BATCHES_MAX}
   for _, queue in ipairs({ 'export', 'spill' }) do
     local function note(ids)
       for _, id in ipairs(ids) do

@@ -2,8 +2,8 @@ import { jobs } from './jobs.ts';
 import { prelude } from './prelude.ts';
 
 /** One call reads so many jobs and batches at most, so that Redis is not held up: some 40 ms of its time. */
-export const LOOK_JOBS_MAX = 1_000;
-export const LOOK_BATCHES_MAX = 10_000;
+export const SNAPSHOT_JOBS_MAX = 1_000;
+export const SNAPSHOT_BATCHES_MAX = 10_000;
 
 /**
  * Reads the depth and parts of lists and sorted sets of jobs, all of one moment, and changes nothing.
@@ -14,13 +14,13 @@ export const LOOK_BATCHES_MAX = 10_000;
  *   { id, what is odd about it ('' for nothing), depth field without its unit, batches, held, items and bytes of those that are
  *   held, whether it is locked, keys of the held batches … }. A part that is cut short by the bounds has fewer than was asked for.
  */
-export const look = `#!lua flags=no-writes
+export const snapshot = `#!lua flags=no-writes
 ${prelude}
 ${jobs}
 local prefix = ARGV[1]
 local all = redis.pcall('HGETALL', KEYS[1])
 local result = { all.err and {} or all }
-local jobs_left, batches_left = ${LOOK_JOBS_MAX}, ${LOOK_BATCHES_MAX}
+local jobs_left, batches_left = ${SNAPSHOT_JOBS_MAX}, ${SNAPSHOT_BATCHES_MAX}
 local stages = { live = { 'queued:', 'export:', 'spill:' }, replay = { 'replay:', 'replay-export:', 'spill:' } }
 local function seen(queue, id)
   local job, why = read_job(prefix, queue, id)
