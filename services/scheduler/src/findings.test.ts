@@ -436,8 +436,25 @@ const STATES: Record<
     data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
     sentences: [
       expect.stringMatching(
-        /^Of 1,000 series that a metric may have on this UTC day \(limiter\.daily_keys\), some have most: "requests" 800, 1,200 at its end at this rate; "pods" 200, 1,001 at its end at this rate\. Beyond it New Relic keeps the raw data, and makes no roll-ups of the metric until midnight UTC, in .+\. → "nrdot limiter" names its labels/,
+        /^Of 1,000 series that a metric may have on this UTC day \(limiter\.daily_keys\), some have most: "requests" 800, 1,200 at its end at this rate; "pods" 200, 1,001 at its end at this rate\. Beyond it New Relic keeps the raw data, and makes no roll-ups of the metric until midnight UTC, in .+\. → "nrdot limiter" names its labels: name one in limiter\.aggregate_labels, or set limiter\.daily_mode: enforce\.$/,
       ),
+    ],
+  },
+  'a metric has had its series of the day, and gets no more': {
+    change: (s) => {
+      s.limiter = {
+        ...{ mode: 'enforce', keysUsed: 90, keysLimit: 100, maxKeys: 100, points: 1, droppedPoints: 0 },
+        ...{ aggregatedPoints: 0, overflowPoints: 0, topLabels: [], ...s.limiter },
+        daily: {
+          ...{ day: new Date(s.at).toISOString().slice(0, 10), limit: 20, mode: 'enforce', sum: 19 },
+          metrics: [{ metric: 'requests', keys: 19 }],
+        },
+      };
+    },
+    codes: ['warning daily_keys'],
+    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    sentences: [
+      'Of 20 series that a metric may have on this UTC day (limiter.daily_keys), one has most: "requests" 19. New series of it are merged or dropped, by limiter.critical_action, once none is left. → "nrdot limiter" names its labels: name one in limiter.aggregate_labels, or raise limiter.daily_keys.',
     ],
   },
   'the account may be sent little more': {

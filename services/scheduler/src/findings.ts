@@ -638,7 +638,9 @@ function daily({ limiter: state, at }: Known): Finding[] {
         mode === 'enforce'
           ? 'New series of it are merged or dropped, by limiter.critical_action, once none is left.'
           : `Beyond it New Relic keeps the raw data, and makes no roll-ups of the metric until midnight UTC, in ${durationText(Math.max(1, endMs - at) / 1000)}.`,
-      todo: '"nrdot limiter" names its labels: name one in limiter.aggregate_labels, or set limiter.daily_mode: enforce.',
+      todo: `"nrdot limiter" names its labels: name one in limiter.aggregate_labels, or ${
+        mode === 'enforce' ? 'raise limiter.daily_keys' : 'set limiter.daily_mode: enforce'
+      }.`,
     },
   ];
 }
