@@ -2,24 +2,27 @@ import { createHash } from 'node:crypto';
 import type { ContentEncoding, Signal } from '@nrdot/otlp';
 import { isPriorityClass, type PriorityClass } from './priority-class.ts';
 
-/** Whether a batch came from a client just now or back from the dlq's disk. */
+/** Whether a batch came from a client or was replayed from the dlq's disk. */
 export type Origin = 'live' | 'replay';
 
-/** One batch inside a job: what the books count and where its payload lies. */
+/** One batch of a job: its share of the accounting, and the key of its payload. */
 export interface BatchRef {
-  /** Names the payload `<prefix>:payload:<key>`; changes at every hand-over, so a stale holder finds nothing. */
+  /**
+   * The payload is at `<prefix>:payload:<key>`. The key changes with every hand-over, so that a consumer whose lock has expired
+   * finds nothing.
+   */
   key: string;
   items: number;
-  /** Bytes as held in Redis, in the job's `encoding`. */
+  /** Size in Redis, in the job's `encoding`. */
   bytes: number;
-  /** Unix time in ms at which the receiver had the whole request. */
+  /** Unix ms at which the receiver had read the whole request. */
   receivedAt: number;
 }
 
 /**
- * The data of every BullMQ job of the pipeline: small and readable in `redis-cli`. The payloads are plain
- * binary strings beside it (the claim check). A job holds one batch, or several of one signal, class,
- * encoding and origin that the scheduler merged: their requests concatenate into one.
+ * The data of every BullMQ job of the pipeline: small, and readable in `redis-cli`. Payloads are plain binary strings beside it
+ * (the claim check). A job has one batch, or several of one signal, class, origin and encoding that the scheduler merged: their
+ * requests concatenate into one.
  */
 export interface JobData {
   signal: Signal;
@@ -31,19 +34,19 @@ export interface JobData {
   /** Sum over `batches`. */
   bytes: number;
   batches: BatchRef[];
-  /** Why the batch was spilled; set on the way to the dlq. */
+  /** Why the batch was spilled; set when it goes to the dlq. */
   reason?: string;
-  /** Last HTTP status of the upstream, when there was one. */
+  /** Last HTTP status of the upstream, if it answered. */
   status?: number;
-  /** What the upstream said, shortened. */
+  /** The upstream's last error message, shortened. */
   message?: string;
-  /** How often an exporter tried it before it was handed over. */
+  /** Attempts of exporters before the batch was spilled. */
   attempts?: number;
 }
 
 /**
- * Options stored with every job. Attempts are without limit here: the exporter decides when a batch has been tried
- * often enough, and hands it over itself. `backoff` names the exporter's own strategy.
+ * Options stored with every job. Attempts are unlimited here: the exporter counts them and hands the batch over when they are
+ * used up. `backoff` names the exporter's own strategy.
  */
 export const JOB_OPTIONS = JSON.stringify({
   attempts: 1_000_000_000,
@@ -52,7 +55,7 @@ export const JOB_OPTIONS = JSON.stringify({
   stackTraceLimit: 0,
 });
 
-/** A batch on its way into Redis, payload included. */
+/** A new batch with its payload, before it is in Redis. */
 export interface Batch {
   /** Starts with a letter and has no colon (a BullMQ job id). */
   id: string;
@@ -82,7 +85,7 @@ export function jobDataOf(batch: Batch): JobData {
 }
 
 /**
- * Checks what came out of Redis: anybody with access can write there.
+ * Validates job data from Redis, where others may have written it.
  * @throws Error naming the job and the field
  */
 export function assertJobData(id: string, data: unknown): asserts data is JobData {
@@ -100,10 +103,15 @@ export function assertJobData(id: string, data: unknown): asserts data is JobDat
   }
 }
 
-/** A batch may change its key any number of times; what it would be longer than this is put short. */
+/**
+ * Replaces a longer key by its first half and a hash of the whole: it stays unique and keeps its first letter, which tells its
+ * origin.
+ */
 const KEY_MAX_CHARS = 64;
 
-/** Keeps a key short that grows with each hand-over, and as unique as it was. Its first letter tells where it came from. */
+/**
+ * Shortens a key to `KEY_MAX_CHARS` by hashing its middle. It stays unique and keeps its first letter, which tells its origin.
+ */
 export function foldKey(key: string): string {
   if (key.length <= KEY_MAX_CHARS) return key;
   return `${key.slice(0, KEY_MAX_CHARS / 2)}-${createHash('sha256').update(key).digest('hex').slice(0, 20)}`;
@@ -112,8 +120,8 @@ export function foldKey(key: string): string {
 let sequence = Math.floor(Math.random() * 36 ** 4);
 
 /**
- * A new batch id: `b`, the time in ms, a per-process sequence and 40 random bits, so that ids sort by time and
- * never meet across receivers.
+ * A new batch id: `b`, the time in ms, a per-process sequence and 40 random bits, so that ids sort by time and are unique
+ * across receivers.
  */
 export function newBatchId(nowMs: number): string {
   sequence = (sequence + 1) % 36 ** 4;
@@ -121,7 +129,9 @@ export function newBatchId(nowMs: number): string {
   return `b${nowMs.toString(36).padStart(9, '0')}${sequence.toString(36).padStart(4, '0')}${random.toString(36).padStart(8, '0')}`;
 }
 
-/** When a batch was received, Unix ms, from its id or a key made of it; undefined for an id of another make. */
+/**
+ * The time at which a batch was received, Unix ms, from its id or a key derived from it; undefined for ids in another format.
+ */
 export function timeOfBatch(key: string): number | undefined {
   const [, digits] = /^[rx]?b([0-9a-z]{9})[0-9a-z]{12}/.exec(key) ?? [];
   return digits === undefined ? undefined : Number.parseInt(digits, 36);

@@ -4,49 +4,49 @@ import { CLASSES } from './priority-class.ts';
 
 /** Items on the dlq's disk. */
 export interface DiskItems {
-  /** Waiting for replay, those in flight included. */
+  /** Waiting for replay or replayed and in flight. */
   waiting: number;
-  /** Of those: taken by the dlq while Redis was away, so not yet booked as accepted. */
+  /** Of those: accepted while Redis was away, so not yet in its accounting. */
   unbooked: number;
   /** In the area that is replayed only on command. */
   rejected: number;
 }
 
-/** What the dlq says of its disk, and what it knows of Redis. */
+/** The dlq's report: what its disk holds, and what it last saw of Redis. */
 export interface DiskReport extends DiskItems {
-  /** Items that the disk has dropped and the books have not heard of. */
+  /** Items dropped from the disk that Redis' accounting does not have yet. */
   undropped: number;
-  /** Number of the first outcome of a replayed batch that was not acted on; -1 when something else is on its way. */
+  /** Index of the first outcome of a replayed batch that was not processed; -1 while a write of the ledger is in flight. */
   outcomesSeen: number;
-  /** What was last seen of Redis; absent when it never was. */
+  /** The last state of Redis that this dlq saw, if any. */
   seen: RedisSeen | undefined;
-  /** Epoch for a Redis that has none. */
+  /** The epoch to set if Redis has none. */
   freshEpoch: string;
 }
 
-/** What a dlq remembers of Redis, on its disk too, so that a Redis that has lost everything is noticed, and what it held is not forgotten. */
+/** A snapshot of Redis that the dlq keeps, on its disk too, to detect that Redis has lost its data and to account for it. */
 export interface RedisSeen {
   epoch: string;
   /** Unix ms, by Redis' clock. */
   at: number;
-  /** The books then. */
+  /** The accounting at that time. */
   books: Record<string, number>;
-  /** Items that were in Redis and nowhere else. */
+  /** Items that only Redis had. */
   live: number;
   paused: boolean;
 }
 
 export interface DiskReported {
   /**
-   * `begun`: a Redis without an epoch has got one. `lost`: it has lost what it held, and the books were taken up again. `older`: it
-   * was restored from an older state. `busy`: lost, and that could not be booked yet.
+   * `begun`: Redis had no epoch and got one. `lost`: Redis lost its data, and its accounting was restored. `older`: Redis was
+   * restored from an older state. `busy`: data was lost, but that could not be accounted for yet.
    */
   state: 'same' | 'begun' | 'lost' | 'busy' | 'older';
   lostItems: number;
   seen: RedisSeen;
 }
 
-/** The books, in items: accepted = delivered + queued + on_disk + rejected + dropped + difference. */
+/** The accounting, in items: accepted = delivered + queued + on_disk + rejected + dropped + difference. */
 export interface Accounting {
   accepted: number;
   delivered: number;
@@ -58,8 +58,8 @@ export interface Accounting {
 }
 
 /**
- * Balances the books from the three places that keep them. What came from the disk and is under way in Redis is on
- * the disk still, so only live stages count as queued.
+ * Computes the accounting from Redis' depth, its counters and the dlq's report. A replayed batch that is in flight is still on
+ * disk, so only live stages count as queued.
  */
 export function accountingOf(
   depth: Depth,
@@ -86,7 +86,7 @@ export function accountingOf(
   };
 }
 
-/** The counters of the books from their hash, fields and values in turn; the epoch of Redis is none. */
+/** Parses the accounting hash, given as fields and values in turn; skips the epoch. */
 export function booksOf(flat: readonly string[]): Record<string, number> {
   const books: Record<string, number> = {};
   for (let i = 0; i + 1 < flat.length; i += 2)

@@ -4,11 +4,12 @@ import type { BreakerOptions } from './store-options.ts';
 
 export const BREAKER_STATES = ['closed', 'open', 'half_open'] as const;
 export type BreakerState = (typeof BREAKER_STATES)[number];
-/** Why it opens: failures in a row, answers of 429, a key that is refused, an address that is no upstream (now). */
+/** Why it opened: consecutive failures, too many 429s, a rejected key, or an address that is (now) no upstream. */
 export const BREAKER_REASONS = ['failures', 'quota', 'auth', 'place'] as const;
 /**
- * What one answer says to it. `ok`: the upstream works. `fault`: perhaps the upstream, perhaps this batch, which has got it
- * for the first time; what the same batch gets `again` counts for a probe only. `auth` and `place` open it at once.
+ * One answer of the upstream, as the breaker counts it. `ok`: it works. `fault`: caused by the upstream or by this batch, which
+ * got it for the first time; when the same batch gets it `again`, it counts for a probe only. `auth` and `place` open the
+ * breaker at once.
  */
 export type Verdict = 'ok' | 'failure' | 'fault' | 'again' | 'quota' | 'auth' | 'place';
 
@@ -17,30 +18,30 @@ export interface Breaker {
   signal: Signal;
   state: BreakerState;
   reason: string;
-  /** What the upstream said when it opened last. */
+  /** The upstream's message when the breaker last opened. */
   said: string;
   sinceMs: number;
   retryAtMs: number;
   failures: number;
   openedTotal: number;
-  /** The same by reason. */
+  /** `openedTotal` by reason. */
   openedByReason: Record<(typeof BREAKER_REASONS)[number], number>;
   halfOpenedTotal: number;
   closedTotal: number;
-  /** Good answers. */
+  /** Successes. */
   okTotal: number;
   /** Share of 429 among the answers in the window, 0 to 1. */
   throttledShare: number;
 }
 
-/** Reads the breaker's hash; its window is looked at as of now. */
+/** Parses the breaker's hash. Its window ends at `nowMs`. */
 export function breakerOf(
   signal: Signal,
   hash: Record<string, string>,
   windowMs: number,
   nowMs: number,
 ): Breaker {
-  // Tenths of the window that nobody has answered in since stay in the hash; they are not of this window.
+  // Tenths of the window without an answer keep their old counts in the hash: skip those that are out of date.
   const present = Math.floor(nowMs / (windowMs / 10));
   const sum = (prefix: string) => {
     let all = 0;
@@ -69,7 +70,7 @@ export function breakerOf(
   };
 }
 
-/** Open before half-open before closed; among equals the one that has changed last. */
+/** Open before half-open before closed; among equals, the one that changed last. */
 export function worstOf(breakers: readonly Breaker[]): Breaker {
   const rank = ({ state }: Breaker) => ['closed', 'half_open', 'open'].indexOf(state);
   return breakers.reduce((worst, each) =>
@@ -78,8 +79,8 @@ export function worstOf(breakers: readonly Breaker[]): Breaker {
 }
 
 /**
- * The breakers that hold something back.
- * @returns with `all`, whether they are those of every signal that was ever sent: then nothing goes out
+ * The breakers that hold batches back.
+ * @returns with `all`, whether these are the breakers of all signals that were ever sent: then nothing is sent
  */
 export function heldOf(breakers: readonly Breaker[]): { held: Breaker[]; all: boolean } {
   const held = breakers.filter(({ state }) => state !== 'closed');
@@ -87,7 +88,7 @@ export function heldOf(breakers: readonly Breaker[]): { held: Breaker[]; all: bo
   return { held, all: held.length > 0 && !going };
 }
 
-/** The options as the scripts take them. */
+/** The options, as arguments of the scripts. */
 export function breakerArgs(options: BreakerOptions): number[] {
   const { failures, throttleRatio, minAnswers, windowMs, minOpenMs, maxOpenMs } = options;
   return [failures, throttleRatio, minAnswers, windowMs, minOpenMs, maxOpenMs];

@@ -5,29 +5,29 @@ export interface RedisTls {
   caFile?: string;
   certFile?: string;
   keyFile?: string;
-  /** The name that certificates have to be for; the one by which a server is reached when absent. */
+  /** Host name that certificates are checked for; by default the one used to connect. */
   serverName?: string;
   insecureSkipVerify?: boolean;
 }
 
-/** Where Redis is. One of `url` (redis://, rediss://, unix://), `sentinels` or `cluster`. */
+/** The address of Redis: one of `url` (redis://, rediss://, unix://), `sentinels` or `cluster`. */
 export interface RedisTarget {
   url?: string;
   sentinels?: { host: string; port: number }[];
   sentinelName?: string;
-  /** Of the sentinels, which have users of their own. */
+  /** For the sentinels, which have users of their own. */
   sentinelUsername?: string;
   sentinelPassword?: string;
   cluster?: { host: string; port: number }[];
   username?: string;
   password?: string;
-  /** Given: TLS or no connection, to servers and sentinels. */
+  /** If set, connections to servers and sentinels require TLS. */
   tls?: RedisTls;
 }
 
 export type RedisConnection = Redis | Cluster;
 
-/** Says which Redis without its password. */
+/** The address for people, without the password. */
 export function describeTarget(target: RedisTarget): string {
   const list = (nodes: { host: string; port: number }[]) =>
     nodes.map((n) => `${n.host}:${n.port}`).join(', ');
@@ -44,32 +44,34 @@ export function describeTarget(target: RedisTarget): string {
 }
 
 /**
- * What a connection is for decides how it fails.
- * - `producer`: a client waits for the answer, so fail within `commandTimeoutMs` and let the client retry.
- * - `consumer`: nobody waits, so a command goes out again on the next connection, for as long as it takes. Never a command
- *   timeout: a blocking read would inherit it.
+ * The purpose of a connection decides how it fails.
+ * - `producer`: a client waits for the answer, so a command fails within `commandTimeoutMs` and the client retries.
+ * - `consumer`: nobody waits, so a command is sent again on each new connection until it succeeds. It has no command timeout,
+ * which would apply to blocking reads too.
  *
- * Neither waits on a peer that says nothing: one that leaves something unanswered for `commandTimeoutMs` is taken for gone,
- * as a host that lost its power or a firewall that forgot the connection would leave it, and the connection is replaced.
+ * Neither waits for a silent peer: if a command gets no answer within `commandTimeoutMs`, as after a power failure of the host
+ * or with a firewall that dropped the connection, the connection is replaced.
  */
 export type ConnectionKind = 'producer' | 'consumer';
 
 const RECONNECT_MAX_MS = 2_000;
-/** Longest blocking read: what a wake signal that got lost costs at most, and how much later silence is noticed. */
+/** Maximum time of a blocking read: bounds the delay after a lost wake signal, and how late silence is noticed. */
 export const BLOCK_MAX_MS = 2_000;
 
-/** A connection is given up before the commands on it, so that whoever hears of one knows of the other. */
+/**
+ * A connection is replaced this much earlier than its commands time out, so that whoever sees a timeout also sees the reason.
+ */
 const GIVEN_UP_FIRST_MS = 250;
 
 export interface ConnectOptions {
   kind: ConnectionKind;
   name: string;
   commandTimeoutMs: number;
-  /** Called once per state change, lost or back, and when what keeps it lost is another thing than before. */
+  /** Called once per change of state, and when the reason for `lost` changes. */
   onState?(state: 'ready' | 'lost', error?: Error): void;
 }
 
-/** How long the other side may leave something unanswered before it is taken for gone. */
+/** How long a command may stay unanswered before the connection is replaced. */
 export function silenceMaxMs({
   kind,
   commandTimeoutMs,
@@ -77,7 +79,7 @@ export function silenceMaxMs({
   return commandTimeoutMs + (kind === 'consumer' ? BLOCK_MAX_MS : 0);
 }
 
-/** Opens a connection; it connects in the background and reconnects by itself, for ever. */
+/** Opens a connection in the background; it reconnects by itself for ever. */
 export function connect(target: RedisTarget, options: ConnectOptions): RedisConnection {
   const common: RedisOptions = {
     connectionName: `nrdot-${options.name}`,
@@ -88,7 +90,7 @@ export function connect(target: RedisTarget, options: ConnectOptions): RedisConn
     ...(options.kind === 'producer'
       ? {
           enableOfflineQueue: false,
-          // What is in flight fails with its connection, and nothing goes out on one that is about to be given up.
+          // A command in flight fails together with its connection, and none is sent on a connection that is being replaced.
           maxRetriesPerRequest: 0,
           autoResendUnfulfilledCommands: false,
           commandTimeout: options.commandTimeoutMs + GIVEN_UP_FIRST_MS,
@@ -126,7 +128,7 @@ export function connect(target: RedisTarget, options: ConnectOptions): RedisConn
   return connection;
 }
 
-/** What Redis says instead of serving: to everything without a password, or unasked, before it closes the connection. */
+/** An error that Redis sends for every command, such as NOAUTH, or unasked before it closes the connection. */
 export class RedisRefusal extends Error {
   constructor(line: string) {
     super(refusalText(line));
@@ -140,7 +142,7 @@ const REFUSAL_WORDS: Readonly<Record<string, string>> = {
   DENIED: 'it is in protected mode: it serves its own machine alone until it has a password',
 };
 
-/** A reply's error in words, where its code has some. */
+/** Translates the error codes that have a text for people; others stay as they are. */
 export function refusalText(line: string): string {
   const code = /^[A-Z]+/.exec(line)?.[0] ?? '';
   return Object.hasOwn(REFUSAL_WORDS, code) ? `${code}: ${REFUSAL_WORDS[code]}` : line;
@@ -149,8 +151,8 @@ export function refusalText(line: string): string {
 const REFUSAL_MAX_BYTES = 512;
 
 /**
- * Listens for a refusal in the first words of each connection. It belongs to no command, so the client drops it, and what
- * is left is a connection that closes, or a write that finds it closed.
+ * Listens for an error in the first reply on each connection. It belongs to no command, so ioredis discards it, and all that
+ * would be seen is a closed connection or a failed write.
  */
 function onRefusal(connection: RedisConnection, tell: (error: RedisRefusal) => void): void {
   if (connection instanceof Cluster) {
@@ -160,7 +162,7 @@ function onRefusal(connection: RedisConnection, tell: (error: RedisRefusal) => v
   connection.on('connect', () =>
     connection.stream.once('data', (bytes: Buffer) => {
       const line = bytes.subarray(0, REFUSAL_MAX_BYTES).toString().split('\r\n', 1)[0] ?? '';
-      // A server that is older than HELLO says that of it, and goes on.
+      // An older server answers HELLO with an unknown command and works all the same.
       if (line.startsWith('-') && !/unknown command|NOPROTO/i.test(line))
         tell(new RedisRefusal(line.slice(1)));
     }),
@@ -172,7 +174,7 @@ function open(target: RedisTarget, common: RedisOptions, kind: ConnectionKind): 
     const { retryStrategy, ...redisOptions } = common;
     const clusterOptions: ClusterOptions = {
       redisOptions,
-      // Nodes are reached by the names that they are configured with and announce, which are those of their certificates.
+      // Connects to the host names that nodes announce, since those are in their certificates.
       dnsLookup: (name, callback) => callback(null, name),
       enableOfflineQueue: kind === 'consumer',
       ...(retryStrategy
@@ -198,7 +200,7 @@ function open(target: RedisTarget, common: RedisOptions, kind: ConnectionKind): 
   return new Redis(url, common);
 }
 
-/** Getters: each new connection has what is in the files then, so that renewed certificates are used. */
+/** Getters read the files anew for each connection, so that renewed certificates are used. */
 function tlsOptions({ caFile, certFile, keyFile, serverName, insecureSkipVerify }: RedisTls) {
   const options = {
     rejectUnauthorized: !insecureSkipVerify,
@@ -213,7 +215,7 @@ function tlsOptions({ caFile, certFile, keyFile, serverName, insecureSkipVerify 
         try {
           last = readFileSync(file);
         } catch {
-          // It is being replaced: the last one is good until then.
+          // The file is being replaced: use the last good content.
         }
         return last;
       },

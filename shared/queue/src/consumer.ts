@@ -1,4 +1,4 @@
-/** Thrown by a handler: try this job again after `delayMs`. The wait is BullMQ's delayed set, so it survives a kill. */
+/** Thrown by a handler to retry the job after `delayMs`. The job waits in BullMQ's delayed set, so this survives a kill. */
 export class RetryLater extends Error {
   readonly delayMs: number;
 
@@ -9,9 +9,9 @@ export class RetryLater extends Error {
   }
 }
 
-/** Takes the jobs of a queue, one way or another. */
+/** Consumes the jobs of a queue. */
 export interface Consumer {
-  /** Stops taking jobs and waits for those in flight, at most `timeoutMs`; what is left is taken up by others. */
+  /** Stops taking jobs and waits for those in flight, at most `timeoutMs`; other consumers take what is left. */
   close(timeoutMs: number): Promise<void>;
   /** Stops taking jobs without waiting. */
   pause(): Promise<void>;

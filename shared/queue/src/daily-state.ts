@@ -1,22 +1,23 @@
 import type { RedisConnection } from './connection.ts';
 import type { Keys } from './keys.ts';
 
-/** Metrics that are counted one by one on a day, 12 KB each at most; what comes after that is counted together. */
+/** Maximum number of metrics counted one by one per day, at 12 KB each; further ones are counted together. */
 const DAILY_METRICS_MAX = 2_048;
 export const DAILY_OTHERS = '0';
-/** Series in one step, where a metric costs as much as so many of them: 1 to 3 ms of Redis. */
+/** Series per step; a metric counts as so many. One step takes 1 to 3 ms of Redis' time. */
 const STEP_SERIES = 512;
 const METRIC_SERIES = 16;
-/** What another receiver has yet to tell of a day arrives this long after its end at the latest. */
+/** Receivers report the last series of a day at most this long after its end. */
 const LATE_SEC = 300;
 
 /**
- * Counts series of a UTC day, and says how many there are. A series that is told twice counts once.
+ * Adds series of a UTC day and returns the counts. Idempotent: each series counts once.
  *
  * KEYS  1 counts of the day (sorted set)
- * ARGV  1 when they expire, Unix s  2 metrics at most  3 how many of the largest to give  4 also those from this count on,
- *       '' for none  then number, name and series (8 bytes each) of a metric, in turn
- * Gives the sum, how many metrics there are, number, name and count of the largest, and number and count of the others
+ * ARGV  1 expiry, Unix s  2 maximum number of metrics  3 how many of the largest to return  4 also return those with at least
+ * so
+ *       many series, '' for none  then number, name and series (8 bytes each) of a metric, in turn
+ * Gives the sum, the number of metrics, number, name and count of the largest, and number and count of the others
  */
 const COUNT = `
 local rcall, day = redis.call, KEYS[1]
@@ -59,7 +60,7 @@ return { rcall('HGET', names, 'sum') or '0', string.format('%.0f', rcall('ZCARD'
 
 /** Series of one metric, 8 bytes of hash each. */
 export interface DailySeries {
-  /** The hash of its name, in digits. */
+  /** Hash of the metric's name, in digits. */
   number: string;
   name: string;
   series: Buffer;
@@ -71,7 +72,7 @@ export interface DailyCounts {
   metrics: number;
   /** Most series first. */
   top: { number: string; name: string; keys: number }[];
-  /** Those with so many series as was asked for, by number. */
+  /** Metrics with at least `over` series, by number. */
   over: Map<string, number>;
 }
 
@@ -82,7 +83,9 @@ type Counting = RedisConnection & {
   ): Promise<[sum: string, metrics: string, top: string[], over: string[]]>;
 };
 
-/** Distinct series by metric and UTC day, of all receivers together: a HyperLogLog for each, with a standard error of 0.81 %. */
+/**
+ * Counts distinct series by metric and UTC day across all receivers, with one HyperLogLog per metric (standard error 0.81 %).
+ */
 export class DailyState {
   readonly #redis: Counting;
   readonly #keys: Keys;
@@ -94,10 +97,10 @@ export class DailyState {
   }
 
   /**
-   * Counts series, in steps between which others have their turn.
+   * Counts series, in several scripts so that other commands run in between.
    * @param day such as `2026-11-29`
-   * @param top how many of the largest metrics to give
-   * @param over also those that have so many series
+   * @param top how many of the largest metrics to return
+   * @param over also return metrics with at least so many series
    */
   async count(
     day: string,
@@ -121,7 +124,7 @@ export class DailyState {
   }
 }
 
-/** Arguments of as many calls as it takes. */
+/** Splits the series into the arguments of as many calls as needed. */
 function* stepsOf(all: readonly DailySeries[]): Generator<(string | Buffer)[]> {
   let step: (string | Buffer)[] = [];
   let left = STEP_SERIES;

@@ -3,13 +3,13 @@ import { depthField, STAGES, type Stage } from './keys.ts';
 import { numberField } from './number-field.ts';
 import { CLASSES, type PriorityClass } from './priority-class.ts';
 
-/** Depth by stage and class, and in all. Units: batches, items, bytes as held. */
+/** Depth by stage and class, and in total, in batches, items and bytes as stored. */
 export interface Depth {
   stages: Record<Stage, Record<PriorityClass, { batches: number; items: number; bytes: number }>>;
   total: { batches: number; items: number; bytes: number };
 }
 
-/** Reads the depth hash. */
+/** Parses the depth hash. */
 export function depthOf(hash: Record<string, string>): Depth {
   const at = (field: string) => numberField(hash[field]);
   const stages = {} as Depth['stages'];
@@ -26,7 +26,7 @@ export function depthOf(hash: Record<string, string>): Depth {
   };
 }
 
-/** Depth field without its unit: the stage, told apart by origin, and the class. */
+/** Prefix of the fields of a stage, origin and class; the unit follows it. */
 export function stageField(
   stage: 'queued' | 'export' | 'spill',
   priorityClass: PriorityClass,

@@ -4,36 +4,37 @@ import type { EnqueueResult, Group, GroupResult } from './steps.ts';
 
 const COMMIT_MAX_REQUESTS = 256;
 const COMMIT_MAX_BYTES = 16 * 1024 * 1024;
-/** Requests are prepared one after the other without a pause: so long at most, then what there is goes. */
+/** Maximum time for preparing requests without a pause; then those that are ready are committed. */
 const PREPARE_MAX_MS = 10;
-/** How often a request whose claim was refused is prepared again. Each time another receiver has made progress. */
+/** How often a request is prepared after refused claims. Each refusal means that another receiver has made progress. */
 const TRIES = 10;
 
 type Commit = (groups: readonly Group[], nowMs: number) => Promise<GroupResult[]>;
 
 /**
- * The state that prepared requests share: here, the limiter. What a request changes there is open until its step is heard of.
+ * State that prepared requests share and change: the limiter's. A request's changes stay revocable until its commit is
+ * answered.
  */
 export interface SharedState {
-  /** Makes the oldest open request final. */
+  /** Makes the changes of the oldest open request final. */
   keep(answer: ClaimAnswer | undefined): void;
-  /** Takes back all that is open. */
+  /** Reverts the changes of all open requests. */
   undo(): void;
-  /** Takes back the request that was prepared last. */
+  /** Reverts the changes of the request that was prepared last. */
   undoLast(): void;
-  /** Hears why a claim was refused, so that the request can be prepared again. */
+  /** Applies what the refusal of a claim tells, so that the request can be prepared again. */
   learn(answer: ClaimAnswer): Promise<void>;
-  /** A step may have happened or not: what was open and is undone may be true all the same. */
+  /** Called when a commit may or may not have happened: reverted changes may be in Redis all the same. */
   lost(): void;
-  /** To be called before requests are prepared: catches up with what `lost` and others left. Never rejects. */
+  /** To be called before requests are prepared: synchronises with Redis after `lost`. Never rejects. */
   catchUp(): Promise<void>;
 }
 
-/** A request in which something is decided only when its turn has come. */
+/** A request whose batches are decided on only when its turn has come. */
 export interface Preparation {
   /**
-   * Decides. Called at once when nothing is under way, and again when what it relied on has changed.
-   * @throws what the request is refused with
+   * Called at once if nothing is in flight, and again if another receiver changed the state that the first result relied on.
+   * @throws the error that rejects the request
    */
   prepare(): Group | Promise<Group>;
 }
@@ -42,13 +43,13 @@ interface Waiting {
   request: Preparation | readonly Batch[];
   tries: number;
   timer: NodeJS.Timeout | undefined;
-  /** Its time was up, and its client has been told. */
+  /** It timed out, and its client has been answered. */
   isOver: boolean;
   resolve(results: EnqueueResult[]): void;
   reject(error: unknown): void;
 }
 
-/** A commit that did not reach Redis: nothing of it was kept. After any other error that is not known. */
+/** A commit that did not reach Redis: nothing of it was kept. After any other error it may have been. */
 export class NotSent extends Error {
   constructor(message: string) {
     super(message);
@@ -56,7 +57,7 @@ export class NotSent extends Error {
   }
 }
 
-/** Other receivers changed what a request relied on, again and again: nothing of it was kept. */
+/** Other receivers changed the shared state in every attempt: nothing of the request was kept. */
 export class Contended extends Error {
   constructor() {
     super(`other receivers changed what the limiter relied on, ${TRIES} times in a row`);
@@ -65,9 +66,9 @@ export class Contended extends Error {
 }
 
 /**
- * Group commit. A request that arrives while no commit is in flight goes at once; those that arrive while one is
- * in flight share the next. No timer, no latency when idle, few round trips when busy. What waits here is bounded
- * by the receiver's limit on bytes in flight. One commit at a time, so what one decided upon the other is settled.
+ * Group commit: a request that arrives while no commit is in flight is committed at once; those that arrive meanwhile share the
+ * next commit. No timer, no latency when idle, few round trips under load. The queue is bounded by the receiver's limit on
+ * bytes in flight. With one commit at a time, the next request sees the result of the one before.
  */
 export class Enqueuer {
   readonly #commit: Commit;
@@ -77,7 +78,7 @@ export class Enqueuer {
   #waiting: Waiting[] = [];
   #busy = false;
 
-  /** @param limitMs how long a request may take, what it waits for commits before it included */
+  /** @param limitMs time limit of a request, which includes waiting for earlier commits */
   constructor(
     commit: Commit,
     now: () => number = Date.now,
@@ -90,16 +91,16 @@ export class Enqueuer {
     this.#state = state;
   }
 
-  /** A request that comes now waits for another. */
+  /** Whether a request that came now would have to wait. */
   get busy(): boolean {
     return this.#busy;
   }
 
   /**
    * Commits the batches of one request together.
-   * @returns none when the request had nothing to be kept
-   * @throws whatever the commit threw, for every request that was in it; Contended; what `prepare` throws; NotSent when its time
-   *   was up before its turn came, and Error when its commit had begun
+   * @returns no results if the request had nothing to commit
+   * @throws the error of the commit, for every request in it; Contended; the error of `prepare`; NotSent after a timeout before
+   *   the request's turn, Error after a timeout during its commit
    */
   enqueue(request: Preparation | readonly Batch[]): Promise<EnqueueResult[]> {
     return new Promise((resolve, reject) => {
@@ -111,7 +112,7 @@ export class Enqueuer {
     });
   }
 
-  /** Resolves when nothing waits and nothing is in flight. */
+  /** Resolves when the queue is empty and nothing is in flight. */
   async idle(): Promise<void> {
     while (this.#busy) await new Promise((resolve) => setImmediate(resolve));
   }
@@ -126,7 +127,7 @@ export class Enqueuer {
     this.#busy = false;
   }
 
-  /** Takes requests off the queue, prepared, until a commit is full. */
+  /** Takes requests from the queue and prepares them until a commit is full. */
   async #prepareNext(): Promise<{ waiting: Waiting; group: Group }[]> {
     const commit: { waiting: Waiting; group: Group }[] = [];
     const startedAt = performance.now();
@@ -138,7 +139,7 @@ export class Enqueuer {
       if ('prepare' in request) {
         if (commit.length > 0 && performance.now() - startedAt > PREPARE_MAX_MS) break;
         try {
-          // At once, unless it is too large for that: what others wait for must not wait for a turn of the event loop.
+          // Not awaited unless it is a promise: an extra turn of the event loop would delay everybody behind it.
           const prepared = request.prepare();
           group = prepared instanceof Promise ? await prepared : prepared;
         } catch (error) {
@@ -151,7 +152,7 @@ export class Enqueuer {
           continue;
         }
         if (group.batches.length === 0 && !needsStep(group)) {
-          // So nothing has happened.
+          // So undo its changes.
           this.#state?.undoLast();
           this.#take(waiting);
           this.#end(waiting, () => waiting.resolve([]));
@@ -195,7 +196,7 @@ export class Enqueuer {
           refused = true;
           if (results.every((result) => result === 'again')) {
             if (answer && answer.kind !== 'later') await this.#state?.learn(answer);
-            // One that stands behind another has not been looked at: that is no try of its own.
+            // A claim behind a refused one was not evaluated: that does not count as an attempt.
             if (answer?.kind !== 'later' && ++waiting.tries >= TRIES)
               this.#end(waiting, () => waiting.reject(new Contended()));
             else if (!waiting.isOver) again.push(waiting);
@@ -208,7 +209,7 @@ export class Enqueuer {
     this.#waiting.unshift(...again);
   }
 
-  /** Takes it off the queue, if its time was not up meanwhile. */
+  /** Takes a request off the queue, unless it has timed out. */
   #take(waiting: Waiting): void {
     const at = this.#waiting.indexOf(waiting);
     if (at >= 0) this.#waiting.splice(at, 1);
@@ -228,7 +229,7 @@ export class Enqueuer {
   }
 }
 
-/** Whether something has to be kept of a request without batches, or another receiver may know better than what was decided about it. */
+/** Whether a group without batches has changes to store, or a decision that another receiver may contradict. */
 function needsStep({ claim }: Group): boolean {
   if (!claim) return false;
   const { hasRefused, sources, held } = claim.claim;

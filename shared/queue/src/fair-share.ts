@@ -19,7 +19,7 @@ export class FairShare {
     this.#step = stepsOf(weights);
   }
 
-  /** Takes new weights; each class keeps its lead in items. @param weights whole numbers above 0 */
+  /** Sets new weights; each class keeps its lead in items. @param weights whole numbers above 0 */
   setWeights(weights: Readonly<Record<PriorityClass, number>>): void {
     const step = stepsOf(weights);
     for (const c of CLASSES) {
@@ -30,7 +30,7 @@ export class FairShare {
     this.#step = step;
   }
 
-  /** The class to serve next among those that wait, or undefined when none does. Changes nothing. */
+  /** The class to serve next among those that wait; undefined if none waits. Changes nothing. */
   pick(waits: (priorityClass: PriorityClass) => boolean): PriorityClass | undefined {
     let best: PriorityClass | undefined;
     let bestTag = 0;
@@ -45,7 +45,7 @@ export class FairShare {
     return best;
   }
 
-  /** Counts items of a class as served. */
+  /** Records items of a class as served. */
   served(priorityClass: PriorityClass, items: number): void {
     const start = Math.max(this.#virtual, this.#finish[priorityClass]);
     this.#virtual = start;
@@ -53,7 +53,7 @@ export class FairShare {
     if (this.#virtual > 2 ** 45) this.#rebase();
   }
 
-  /** Only differences matter; small numbers stay exact. */
+  /** Keeps the numbers small and thus exact; only their differences matter. */
   #rebase(): void {
     const base = this.#virtual;
     this.#virtual = 0;
@@ -61,7 +61,7 @@ export class FairShare {
   }
 }
 
-/** Whole steps, so that nothing drifts. */
+/** Step per item as an integer, so that no rounding errors accumulate. */
 function stepsOf(weights: Readonly<Record<PriorityClass, number>>): Record<PriorityClass, number> {
   const product = CLASSES.reduce((all, c) => all * weights[c], 1);
   return {

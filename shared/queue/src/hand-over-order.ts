@@ -3,8 +3,8 @@ import { stageField } from './depth.ts';
 import type { HandOverJob } from './steps.ts';
 
 /**
- * What the hand-over's script is told.
- * @returns the order, and the payloads that have to be there before it: those that are no old ones
+ * Builds the argument of the hand-over script.
+ * @returns the order, and the new payloads, which must be written before the script runs
  */
 export function handOverOrder(
   job: JobData,

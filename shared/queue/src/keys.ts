@@ -15,12 +15,12 @@ export const QUEUES = [
 ] as const;
 export type QueueName = (typeof QUEUES)[number];
 
-/** The queue in which a batch of this class and origin waits for the scheduler. */
+/** The queue in which live or replayed batches of a class wait for the scheduler. */
 export function classQueue(priorityClass: PriorityClass, origin: Origin): QueueName {
   return origin === 'replay' ? `replay-${priorityClass}` : priorityClass;
 }
 
-/** Where a batch can be while Redis holds it; the units in which each place is counted. */
+/** The stages of a batch in Redis, and the units in which each stage is counted. */
 export const STAGES = ['queued', 'replay', 'export', 'replay-export', 'spill'] as const;
 export type Stage = (typeof STAGES)[number];
 export const UNITS = ['batches', 'items', 'bytes'] as const;
@@ -36,45 +36,51 @@ export const DEPTH_FIELDS = STAGES.flatMap((stage) =>
 );
 
 /**
- * The names of all keys below one prefix. The prefix carries a hash tag (`{nrdot}`), so on a Cluster all of
- * them live in one slot and a script may touch any of them.
+ * All key names below one prefix. The prefix has a hash tag (`{nrdot}`), so that on a Cluster they share a slot and a script
+ * may use any of them.
  */
 export interface Keys {
   prefix: string;
   /** A part of a BullMQ queue: `wait`, `active`, `delayed`, `meta`, `marker`, … or a job id. */
   queue(queue: QueueName, part: string): string;
-  /** The bytes of one batch. */
+  /** The payload of one batch. */
   payload(key: string): string;
   /** Hash: what Redis holds now, by stage, class and unit. */
   depth: string;
-  /** Hash: the books, items counted since the prefix was first used. */
+  /** Hash: the accounting, in items since the prefix was first used. */
   books: string;
-  /** List: names of the last entries of the dlq's ledger that are in the books. */
+  /** List: ids of the last ledger entries of the dlq that were added to the accounting. */
   booked: string;
-  /** Written to before replicas are awaited, since WAIT looks at the writes of its own connection only. */
+  /** Written to before waiting for replicas: WAIT covers only writes on its own connection. */
   fence: string;
-  /** List of `done KEY`, `returned KEY` and `failed KEY ATTEMPTS MESSAGE` lines for the dlq, and how many of them were forgotten before its first. */
+  /**
+   * List of `done KEY`, `returned KEY` and `failed KEY ATTEMPTS MESSAGE` for the dlq; and how many lines before its first were
+   * deleted.
+   */
   outcomes: string;
   outcomesForgotten: string;
-  /** Hash: items on the dlq's disk, as it last said; how the books stood then. */
+  /** Hash: items on the dlq's disk and the accounting, as of its last report. */
   disk: string;
-  /** Hash: when Redis was last found to have lost what it held, and how much of that is nowhere. */
+  /** Hash: when Redis was last found to have lost data, and how many items were lost. */
   losses: string;
-  /** Hash: which receiver has which slot as a writer of merged streams, and until when. */
+  /** Hash: the slots of receivers as writers of merged streams, with their expiry. */
   leases: string;
   /** Sorted set: distinct series by metric of a UTC day. `:names` and a HyperLogLog for each metric are below it. */
   daily(day: string): string;
-  /** Sorted set the scheduler blocks on: a member means there is something to decide. */
+  /** Sorted set that the scheduler blocks on: any member wakes it. */
   wake: string;
-  /** Hash: the weighted pick's state. */
+  /** Hash: the state of the weighted pick. */
   scheduler: string;
-  /** Hash: the state, reason, times and window of a signal's breaker. */
+  /** Hash: state, reason, times and window of a signal's breaker. */
   breaker(signal: Signal): string;
-  /** Hash: jobs by signal that wait, that were set aside for others to pass, and that are in the export queue, with their bytes. */
+  /**
+   * Hash: jobs by signal that wait, that were set aside so that others pass, and that are in the export queue, with their
+   * bytes.
+   */
   signals: string;
-  /** Hash: what each process says about itself, by host and process id. */
+  /** Hash: the status of each process, by host and process id. */
   status: string;
-  /** List: the last events, JSON, oldest first; and which scheduler tells those of the whole pipeline. */
+  /** List: the last events as JSON, oldest first; and which scheduler reports those of the whole pipeline. */
   events: string;
   teller: string;
 }

@@ -1,41 +1,41 @@
 import type { RedisConnection } from './connection.ts';
 import { claims } from './scripts/claims.ts';
 
-/** What a request relies on and changes of what the limiters of all receivers share; see `scripts/claims.ts`. */
+/** What a request relies on, and changes, in the state that all receivers' limiters share; see `scripts/claims.ts`. */
 export interface LimiterClaim {
   hasRefused: boolean;
   /** Hashes, 8 bytes each. */
   keys: Buffer;
   remembered: Buffer;
   gone: Buffer;
-  /** Cumulative streams that go by themselves, of the keys that came in or are remembered. */
+  /** Cumulative streams that pass unmerged, among the keys that came in or are remembered. */
   counting: Buffer;
-  /** No stream that comes in by itself may be a source with one of these flags. */
+  /** A stream that passes unmerged must not be a source with one of these flags. */
   neverForwarded: number;
   forwarded: Buffer;
   /** 16 bytes each. */
   producers: Buffer;
-  /** Field, expected version and value of each source, in turn: a MessagePack array. */
+  /** A MessagePack array of field, expected version and value of each source, in turn. */
   sources: Buffer;
   /** Field and value of each level. */
   levels: readonly Buffer[];
-  /** Field and value of each merged point that waits for its interval to end. */
+  /** Field and value of each merged point that is deferred until its interval ends. */
   held: readonly Buffer[];
-  /** The points that leave with the batches and waited until now: those of this writer, or those of this name that another left behind. */
+  /** Which deferred points are sent with these batches: this writer's own, or those left behind under this name. */
   sends: 'own' | LeftPoints | undefined;
-  /** Field and JSON of each rule; empty JSON ends it. */
+  /** Field and JSON of each rule; empty JSON deletes it. */
   rules: readonly string[];
   writtenMs: number;
 }
 
-/** Merged points that waited with a writer that is no more, by the name that they have in Redis. */
+/** Name in Redis of merged points that a former writer left behind. */
 export type LeftPoints = `left:${number}`;
 
-/** Who claims, and what it has heard. */
+/** The claiming receiver, and how far it has read the shared state. */
 export interface Claimant {
   epoch: string;
   version: string;
-  /** How far the log of keys was read. */
+  /** Position up to which the log of keys was read. */
   log: number;
   slot: number;
   token: string;
@@ -44,7 +44,7 @@ export interface Claimant {
   generationsKept: number;
 }
 
-/** What the step says to a claim. Only `kept` has changed anything; after `later`, another claim before it in the step was refused. */
+/** The answer to a claim. Only `kept` has changed anything; `later`: a claim before it in the same step was refused. */
 export type ClaimAnswer =
   | { kind: 'kept'; state: PipelineState }
   | { kind: 'epoch' | 'writer' | 'sent' | 'later' }
@@ -58,12 +58,12 @@ export interface PipelineState {
   keys: number;
   sources: number;
   log: number;
-  /** The log does not go back so far any more: all keys have to be read. */
+  /** The log has been trimmed beyond the position: read all keys. */
   missed: boolean;
   entries: Buffer[];
 }
 
-/** Reads what the script said to a claim. */
+/** Parses the script's answer to a claim. */
 export function claimAnswer(reply: unknown): ClaimAnswer {
   const [kindBytes, ...rest] = reply as [Buffer, ...unknown[]];
   const kind = kindBytes.toString();
@@ -123,7 +123,7 @@ function textPairs(flat: readonly Buffer[]): Map<string, string> {
   return new Map(pairs(flat).map(([field, value]) => [field.toString(), value.toString()]));
 }
 
-/** The arguments of a claim. */
+/** Encodes a claim as arguments of the script. */
 export function claimArgs(claim: LimiterClaim, claimant: Claimant): (string | number | Buffer)[] {
   return [
     claimant.epoch,
@@ -151,7 +151,7 @@ export function claimArgs(claim: LimiterClaim, claimant: Claimant): (string | nu
   ];
 }
 
-/** A MessagePack array of texts: Lua reads it in one call. https://github.com/msgpack/msgpack/blob/master/spec.md */
+/** A MessagePack array of strings, which Lua decodes in one call. https://github.com/msgpack/msgpack/blob/master/spec.md */
 function packed(texts: readonly Buffer[]): Buffer {
   if (texts.length === 0) return Buffer.alloc(0);
   let length = 5;
@@ -176,17 +176,19 @@ function packed(texts: readonly Buffer[]): Buffer {
 }
 
 /**
- * Gives a receiver its slot among the writers of merged streams, and keeps it. What Redis does not have of the limiters' shared
- * state is begun: seed of the hashes, time of the first watch, and an epoch that tells when Redis has lost its memory.
+ * Leases a slot as a writer of merged streams to a receiver, or renews the lease. Creates what Redis lacks of the shared state:
+ * seed of the hashes, time of the first watch, and an epoch by which a loss of data is detected.
  *
  * KEYS  1 limiter (hash)
  * ARGV  1 prefix  2 holder  3 token of this process  4 time to live in ms  5 epoch  6 seed  7 watched since, ms: all three
- *       only if Redis has none  8 generation of keys  9 generations after which a key is forgotten  10 a source unseen since
- *       this second is forgotten  11 how far the log of keys was read  12 '1' when the token has had a slot before: once it has
- *       lost that it gets none again, since claims with it may still be under way  13 keys of all receivers at most
- * What waited with a writer that lost its slot is set aside under a name of its own: nobody writes there any more.
- * Gives slot, epoch, seed, watched since, last time written by the slot, since when it has levels, whether the slot was another
- *   process' until now, the state of the pipeline, names of what writers left behind, and how many points wait with the slot
+ *       only if Redis has none  8 generation of keys  9 generations after which a key expires  10 sources not seen since
+ *       this
+ *       second expire  11 position up to which the log of keys was read  12 '1' if the token had a slot before: once it
+ *       has lost
+ *       it, it gets no other, since claims with it may still be in flight  13 maximum number of keys of all receivers
+ * Deferred points of a writer that lost its slot are set aside under a name of their own, to which nobody writes.
+ * Gives slot, epoch, seed, watched since, time of the slot's last write, since when it has levels, whether the slot belonged to
+ *   another process, the state of the pipeline, names of points left behind, and how many points are deferred in the slot
  */
 const LEASE = `
 local rcall, prefix = redis.call, ARGV[1]
@@ -209,7 +211,7 @@ local all = rcall('HGETALL', leases)
 for i = 1, #all, 2 do
   local slot, expires = string.match(all[i+1], '^(%d+) (%d+)$')
   if all[i] == ARGV[2] then
-    -- A lease of an older version has keys where this one has a slot.
+    -- Older versions stored a key count in this field, where this one has a slot.
     own = slot and tonumber(slot) < 1024 and tonumber(slot)
   elseif not slot or tonumber(expires) < now then
     rcall('HDEL', leases, all[i])
@@ -266,24 +268,24 @@ export interface Lease {
   epoch: string;
   seed: number;
   watchMs: number;
-  /** The latest time that this slot has written, Unix milliseconds. */
+  /** Time of the slot's last write, Unix ms. */
   writtenMs: number;
   levelsSinceMs: number;
-  /** The slot was another process' until now, or nobody's. */
+  /** The slot was free or belonged to another process. */
   isNew: boolean;
   state: PipelineState;
-  /** What writers left behind that are no more: some of it, the oldest first. */
+  /** Points that former writers left behind: some of the names, oldest first. */
   left: LeftPoints[];
-  /** Merged points that wait with this slot. */
+  /** Merged points deferred in this slot. */
   held: number;
 }
 
 /**
- * Gives sources back to a Redis that has lost its memory. Receivers in whose memory one is may have it as it was at different times,
- * since each moves what reaches it: the latest counts, or what came after would be counted again.
+ * Restores sources to a Redis that has lost its data. Receivers may remember a source as of different times, since each one
+ * advances it with what it receives: the latest version wins, so that nothing is counted twice.
  *
  * KEYS  1 sources (hash)
- * ARGV  fields and values in turn; in a value the time is at 14, 64 bits from the low end (the receiver's source-table.ts)
+ * ARGV  fields and values in turn; the time is at byte 14 of a value, 64 bits, low end first (the receiver's source-table.ts)
  */
 const RESTORE = `
 local rcall = redis.call
@@ -333,9 +335,9 @@ export class LimiterState {
   }
 
   /**
-   * Takes or keeps a slot; call several times in the time a lease lasts.
-   * @param token of the holder as a writer: claims with an older one are refused from now on
-   * @param wasLeased the token has had a slot before: if that is lost (`isNew`), it takes another token
+   * Takes or renews the slot; call it several times per lease duration.
+   * @param token identifies the holder as a writer: claims with an older one are refused from now on
+   * @param wasLeased the token had a slot before; if that slot is lost (`isNew`), the caller must take another token
    */
   async lease(
     token: string,
@@ -383,7 +385,7 @@ export class LimiterState {
     };
   }
 
-  /** The merged points that a writer left behind; none when they have been sent. */
+  /** The merged points left behind under a name; none once they have been sent. */
   leftPoints(name: LeftPoints): Promise<Buffer[]> {
     return this.#redis.hvalsBuffer(`${this.#key}:${name}`);
   }
@@ -393,7 +395,7 @@ export class LimiterState {
     return Buffer.concat(await this.#redis.hkeysBuffer(`${this.#key}:keys`));
   }
 
-  /** All producers and the time of their first collection, 16 bytes each. */
+  /** All producers with the time of their first collection, 16 bytes each. */
   async producers(): Promise<Buffer> {
     return Buffer.concat((await this.#redis.callBuffer('HGETALL', `${this.#key}:producers`)) as Buffer[]);
   }
@@ -403,7 +405,7 @@ export class LimiterState {
     return new Map(Object.entries(await this.#redis.hgetall(`${this.#key}:rules`)));
   }
 
-  /** Gives a Redis that has lost its memory the sources and levels of a receiver, where it has none that is later. */
+  /** Restores a receiver's sources and levels in a Redis that has lost its data, unless Redis has later ones. */
   async restore(
     sources: readonly (readonly [field: Buffer, value: Buffer])[],
     slot: number,
@@ -424,7 +426,7 @@ export class LimiterState {
     return new Map(pairs(all as Buffer[]).map(([field, value]) => [field.toString('latin1'), value]));
   }
 
-  /** Gives the slot back. */
+  /** Releases the slot. */
   async release(): Promise<void> {
     await this.#redis.hdel(`${this.#options.prefix}:leases`, this.#options.holder);
   }

@@ -16,12 +16,12 @@ export interface LinkOptions {
   kind: ConnectionKind;
   name: string;
   commandTimeoutMs: number;
-  /** Of the keys, with its hash tag. */
+  /** Prefix of the keys, with its hash tag. */
   prefix: string;
-  /** What happens while Redis is away, in words for the log. */
+  /** What happens while Redis is away, for the log. */
   meanwhile?: string;
   expect: Expected;
-  /** How often what Redis is, is looked at again; `RECHECK_MS` unless a test is in a hurry. */
+  /** Interval between checks of the server; `RECHECK_MS` except in tests. */
   recheckMs?: number;
 }
 
@@ -29,7 +29,7 @@ export interface LinkEvents {
   info(message: string): void;
   warn(message: string): void;
   error(message: string): void;
-  /** After a connection that had been lost. */
+  /** Called when a lost connection is back. */
   reconnected?(): void;
 }
 
@@ -39,9 +39,8 @@ const PROBE_MS = 2_000;
 const RECHECK_MS = 30_000;
 
 /**
- * A connection to Redis together with what is known about the server behind it. What the server is, is looked at after
- * every (re)connect and every half minute: one that evicts keys may not be given batches. Whether it answers is asked every
- * two seconds: a peer that is gone without a word is one that does not answer.
+ * A connection to Redis, and what is known about its server. The server is inspected after every (re)connect and every half
+ * minute, because batches must not go to one that evicts keys. A probe every two seconds detects a peer that has vanished.
  */
 export class RedisLink {
   readonly redis: RedisConnection;
@@ -51,7 +50,7 @@ export class RedisLink {
   readonly #timers: NodeJS.Timeout[];
   #state: 'connecting' | 'ready' | 'lost' | 'unfit' = 'connecting';
   #reason = 'not connected yet';
-  /** What Redis says to everything, such as CLUSTERDOWN. */
+  /** The error that Redis answers to everything, such as CLUSTERDOWN. */
   #refusal: string | undefined;
   #wasReady = false;
   #inspecting = false;
@@ -75,20 +74,20 @@ export class RedisLink {
     ];
   }
 
-  /** Why Redis cannot be used now; undefined when it can. */
+  /** Why Redis cannot be used now; undefined if it can. */
   notReady(): string | undefined {
     const reason = this.#state === 'ready' ? this.#refusal : this.#reason;
     return reason === undefined ? undefined : `Redis at ${describeTarget(this.#target)}: ${reason}`;
   }
 
-  /** Whether it could be used at some time since it was opened. */
+  /** Whether Redis was usable at any time since this was opened. */
   get wasReady(): boolean {
     return this.#wasReady;
   }
 
   /**
-   * Waits for a usable Redis, says so now and then, and gives up only when it is closed.
-   * @returns whether it can be used
+   * Waits for a usable Redis and logs from time to time why there is none. Ends only on success or `close`.
+   * @returns whether it is usable
    */
   async untilReady(): Promise<boolean> {
     let saidAt = 0;
@@ -96,7 +95,7 @@ export class RedisLink {
       await wait(this.#wasReady || saidAt === 0 ? 20 : ASK_AGAIN_MS);
       if (!this.notReady() || Date.now() - saidAt < SAY_AGAIN_MS) continue;
       if (saidAt === 0) {
-        saidAt = 1; // the first look is silent: a Redis that is there answers within it
+        saidAt = 1; // the first check logs nothing: a running Redis answers within its interval
         await wait(ASK_AGAIN_MS);
         continue;
       }
@@ -106,11 +105,11 @@ export class RedisLink {
     return !this.notReady();
   }
 
-  /** Closes the connection; what is in flight fails. */
+  /** Closes the connection; commands in flight fail. */
   close(): void {
     this.#closed = true;
     for (const timer of this.#timers) clearInterval(timer);
-    // One that waits for its next attempt would forget the timer and never fail what waits with it.
+    // While ioredis waits to reconnect, disconnecting would cancel its timer and never reject the commands in its queue.
     if (this.redis.status === 'reconnecting') this.redis.connect().catch(() => {});
     this.redis.disconnect();
   }
@@ -125,17 +124,17 @@ export class RedisLink {
       if (report.problems.length > 0) this.#unfit(report.problems.join('; '));
       else this.#fit();
     } catch (error) {
-      // What fails with its connection says less than why that was lost.
+      // Commands that fail with their connection tell less than the connection's own error.
       if (this.#state === 'connecting' || (error as Error).name === 'ReplyError')
         this.#reason = refusalText(causeText(error));
-      // Busy loading its AOF, or gone again: the next look decides.
+      // Redis is loading its AOF, or was lost again: check again soon.
       if (!this.#closed) setTimeout(() => void this.#retry(), ASK_AGAIN_MS).unref();
     } finally {
       this.#inspecting = false;
     }
   }
 
-  /** Says what is new, and what is no longer so. */
+  /** Logs new warnings, and those that no longer hold. */
   #tell(warnings: readonly string[]): void {
     for (const warning of warnings) if (!this.#warned.has(warning)) this.#events.warn(warning);
     for (const warning of this.#warned)
@@ -172,8 +171,8 @@ export class RedisLink {
   }
 
   /**
-   * Asks for something that exists nowhere. What does not answer is noticed by the connection, which is silent only while
-   * something is asked of it; on a Cluster, by the one to the node with the pipeline's slot.
+   * Reads a key that does not exist. The connection notices silence only while a command is in flight; on a Cluster this is the
+   * connection to the node that has the pipeline's slot.
    */
   async #probe(): Promise<void> {
     if (this.#state !== 'ready' || this.#probing) return;
@@ -185,7 +184,7 @@ export class RedisLink {
       await this.redis.exists(`${this.#options.prefix}:probe`);
       this.#answered(undefined);
     } catch (error) {
-      // Anything else is the connection's end, which says so itself.
+      // Any other error is the connection's, which reports it itself.
       if ((error as Error).name === 'ReplyError') this.#answered(refusalText((error as Error).message));
     } finally {
       clearTimeout(late);
@@ -197,7 +196,7 @@ export class RedisLink {
     if (refusal && refusal !== this.#refusal) this.#events.warn(`Redis refuses: ${refusal}`);
     if (!refusal && this.#refusal) this.#events.info('Redis refuses no longer');
     this.#refusal = refusal;
-    // A Cluster keeps its state while the connection to one node is replaced.
+    // A Cluster client keeps its state while the connection to a single node is replaced.
     if (this.#state === 'lost' && this.redis.status === 'ready') void this.#inspect();
   }
 
@@ -210,7 +209,7 @@ export class RedisLink {
         `lost Redis: ${reason}; ${meanwhile ? `${meanwhile} until it answers` : 'will reconnect'}`,
       );
     }
-    // Gone for one reason, and kept out for another that waiting does not mend.
+    // Lost for one reason, and refused for another, which waiting does not mend.
     else if (error instanceof RedisRefusal && reason !== this.#reason)
       this.#events.warn(`Redis refuses: ${reason}`);
     this.#state = 'lost';

@@ -2,7 +2,7 @@ import { Queue } from 'bullmq';
 import type { RedisConnection } from './connection.ts';
 import { QUEUES } from './keys.ts';
 
-/** The pipeline's queues as BullMQ sees them, to be looked at: opening them writes nothing. */
+/** The pipeline's queues as BullMQ objects, read-only: opening them writes nothing. */
 export function openQueues(connection: RedisConnection, prefix: string): Queue[] {
   return QUEUES.map((name) => {
     const queue = new Queue(name, { connection, prefix, skipMetasUpdate: true, skipVersionCheck: true });

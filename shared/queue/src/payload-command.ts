@@ -1,7 +1,7 @@
 import type { Writable } from 'node:stream';
 import { Command } from 'ioredis';
 
-/** Below this a copy costs less than writes of its own. */
+/** Below this size, a copy costs less than separate writes. */
 export const LARGE_PAYLOAD_BYTES = 1024 * 1024;
 
 type Chunks = { chunk: Buffer | string; encoding: BufferEncoding }[] & { allBuffers?: boolean };
@@ -10,8 +10,8 @@ type Paced = Omit<Writable, '_writev'> & { _writev: Writev; [IS_PACED]?: true };
 const IS_PACED = Symbol('paced');
 
 /**
- * `SET key payload …` for a large payload. ioredis would copy all of it into one buffer together with its command, and TLS would
- * encrypt all of it at once: 60 MiB would hold the event loop for 60 ms or 120 ms. Here it leaves as it is, some at a time.
+ * `SET key payload …` for a large payload. ioredis would copy it into one buffer with its command, and TLS would encrypt it in
+ * one go: 60 MiB would block the event loop for 60 or 120 ms. Here it is written in slices, without a copy.
  */
 export class PayloadCommand extends Command {
   readonly #head: string;
@@ -39,7 +39,7 @@ function bulk(text: string): string {
   return `$${Buffer.byteLength(text)}\r\n${text}\r\n`;
 }
 
-/** What a socket has gathered it writes some at a time: between them others have their turn. */
+/** Writes a socket's buffered data in slices, so that other work runs in between. */
 function pace(socket: Paced): void {
   if (socket[IS_PACED]) return;
   socket[IS_PACED] = true;

@@ -1,9 +1,9 @@
 import type { Store } from './store.ts';
 
 /**
- * Takes back what consumers of an earlier run held when they were killed, without waiting for their locks to expire.
- * Only for an owner of the whole pipeline, before it starts consumers.
- * @returns jobs taken back
+ * Requeues the jobs of an earlier run that was killed, without waiting for their locks to expire. Only for a process that owns
+ * the whole pipeline, before it starts consumers.
+ * @returns the number of jobs
  */
 export async function reclaim({ keys, redis }: Pick<Store, 'keys' | 'redis'>): Promise<number> {
   let taken = 0;

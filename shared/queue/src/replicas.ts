@@ -1,14 +1,14 @@
 import { Cluster, type Redis } from 'ioredis';
 import type { RedisConnection } from './connection.ts';
 
-/** So many replicas have to have a write before anybody relies on it. */
+/** How many replicas must have a write before it counts as durable. */
 export interface ReplicaOptions {
   least: number;
-  /** How long they may take, in ms. */
+  /** Maximum wait for them, in ms. */
   waitMs: number;
 }
 
-/** Redis has taken a write, and too few replicas have it: a failover may lose it. */
+/** Redis has applied a write, but too few replicas have it: a failover may lose it. */
 export class NotReplicated extends Error {
   constructor(message: string) {
     super(message);
@@ -17,9 +17,9 @@ export class NotReplicated extends Error {
 }
 
 /**
- * Makes a write and waits until replicas have it. WAIT speaks of the writes of its own connection: when that was lost in
- * between, a new one, to a replica that was promoted meanwhile, would say yes to a write it has never seen.
- * @throws NotReplicated when the write was made and may be lost in a failover; else what the write throws
+ * Makes a write and waits until replicas have it. WAIT covers only writes on its own connection: on a new connection, to a
+ * replica that was promoted meanwhile, it would confirm a write that this server never had.
+ * @throws NotReplicated if the write was made but may be lost in a failover; otherwise the error of the write
  */
 export async function onReplicas<T>(
   redis: RedisConnection,
@@ -33,8 +33,8 @@ export async function onReplicas<T>(
 }
 
 /**
- * Makes a write of which replicas can be awaited afterwards.
- * @throws what the write throws
+ * Makes a write whose replication can be awaited later.
+ * @throws the error of the write
  */
 export async function writingOn<T>(
   redis: RedisConnection,
@@ -66,7 +66,7 @@ async function untilReplicated(
     );
 }
 
-/** The connection on which keys with this prefix are written now. */
+/** The connection to the node that has the keys with this prefix now. */
 export async function primaryOf(redis: RedisConnection, prefix: string): Promise<Redis | undefined> {
   if (!(redis instanceof Cluster)) return redis;
   const slot = await slotOf(redis, prefix);
@@ -81,7 +81,7 @@ function slotOf(redis: Cluster, prefix: string): Promise<number> {
   if (!slot) {
     slot = redis.cluster('KEYSLOT', prefix);
     slots.set(redis, slot);
-    slot.catch(() => slots.delete(redis)); // asked again by the next write
+    slot.catch(() => slots.delete(redis)); // the next write asks again
   }
   return slot;
 }

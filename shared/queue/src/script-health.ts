@@ -1,9 +1,9 @@
-/** A script may fail once, while somebody has his hands in Redis. After so long it is not at work. */
+/** A script may fail once, for example while somebody edits keys by hand. After so long it counts as not working. */
 const FAILING_MS = 10_000;
-/** What was not tried for so long may work again. */
+/** A failure is forgotten if the script has not run for so long. */
 const FORGOTTEN_MS = 30_000;
 
-/** What Redis says in states of its own, which its connection tells. Anything else is about the script, or what it found. */
+/** Errors of the server's state, which the connection reports. All others concern the script or the keys that it found. */
 const OF_THE_SERVER =
   /^(OOM|READONLY|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|BUSY|NOSCRIPT|UNBLOCKED)\b/;
 
@@ -13,17 +13,17 @@ interface Failing {
   message: string;
 }
 
-/** Whether the scripts do their work. A script fails whole: each one looks at what it is about to change before it changes anything. */
+/** Whether the scripts work. A script fails as a whole: it checks what it is about to change before it changes anything. */
 export class ScriptHealth {
   readonly #now: () => number;
   readonly #failing = new Map<string, Failing>();
 
-  /** @param now of a steady clock, in ms */
+  /** @param now a monotonic clock, in ms */
   constructor(now: () => number = () => performance.now()) {
     this.#now = now;
   }
 
-  /** @returns what is to be told: a script has failed that had not before, or in another way */
+  /** @returns a message to log if the script had not failed before, or with another error */
   failed(script: string, error: Error): string | undefined {
     if (error.name !== 'ReplyError' || OF_THE_SERVER.test(error.message)) return undefined;
     const now = this.#now();
@@ -40,7 +40,7 @@ export class ScriptHealth {
     return this.#failing.delete(script);
   }
 
-  /** Which script has been failing for a while; undefined when none has. */
+  /** The script that has been failing for a while, as a message; undefined if there is none. */
   notReady(): string | undefined {
     const now = this.#now();
     for (const [script, { sinceMs, lastMs, message }] of this.#failing) {

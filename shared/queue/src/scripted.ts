@@ -16,7 +16,7 @@ import { settle } from './scripts/settle.ts';
 import { sift } from './scripts/sift.ts';
 import { take } from './scripts/take.ts';
 
-/** A connection with the scripts beside this file as its commands. */
+/** A connection that has the scripts beside this file as commands. */
 export type Scripted = (Redis | Cluster) & {
   nrdotEnqueueBuffer(
     depth: string,

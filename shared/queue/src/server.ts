@@ -3,28 +3,30 @@ import { keysOf, QUEUES } from './keys.ts';
 import { primaryOf } from './replicas.ts';
 
 const OLDEST_MAJOR = 7;
-/** The BullMQ whose layout of keys the scripts share; `tests/integration/bullmq-contract.test.ts` holds both to it. */
+/**
+ * The BullMQ version whose key layout the scripts share; `tests/integration/bullmq-contract.test.ts` checks both against it.
+ */
 export const BULLMQ_MAJOR = 6;
 
-/** What a look at the Redis server found: problems stop a service, warnings are logged. */
+/** Result of inspecting the server: problems stop a service, warnings are logged. */
 export interface ServerReport {
   version: string;
   problems: string[];
   warnings: string[];
 }
 
-/** What the configuration relies on. */
+/** Requirements of the configuration. */
 export interface Expected {
   durability: 'always' | 'everysec';
   maxBytes: number;
-  /** Replicas that have a batch before it is acknowledged; 0 or absent: none are needed. */
+  /** Replicas that must have a batch before it is acknowledged; 0 or absent for none. */
   minReplicas?: number;
 }
 
 /**
- * Checks that the server with the keys of this prefix can keep the promises: version, role, no eviction, AOF. A managed Redis may forbid CONFIG;
- * what cannot be read is a warning.
- * @throws when Redis cannot be asked at all
+ * Checks that the server with the keys of this prefix can keep the promises: version, role, no eviction, AOF. A managed Redis
+ * may forbid CONFIG; settings that cannot be read are a warning.
+ * @throws when Redis does not answer
  */
 export async function inspectServer(
   connection: RedisConnection,
@@ -79,7 +81,10 @@ export async function inspectServer(
   return { version, problems, warnings };
 }
 
-/** BullMQ notes in each queue which of its versions opened it last: one of another layout may write what the scripts do not read. */
+/**
+ * BullMQ records in each queue which of its versions opened it last; one with another layout may write what the scripts cannot
+ * read.
+ */
 async function otherLayouts(redis: RedisConnection, prefix: string): Promise<string[]> {
   const { queue } = keysOf(prefix);
   const pipeline = redis.pipeline();

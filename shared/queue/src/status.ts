@@ -2,8 +2,8 @@ import type { Signal } from '@nrdot/otlp';
 import type { PriorityClass } from './priority-class.ts';
 
 /**
- * What each process says about itself in Redis every two seconds, so that one page shows all services wherever they
- * run: counts and states, no payloads, no secrets, a few KiB at most. Times: Unix ms. Counters: since the process began.
+ * What each process reports about itself to Redis every two seconds, so that one page shows all services on all hosts: counts
+ * and states, no payloads, no secrets, a few KiB at most. Times are Unix ms; counters start with the process.
  */
 export interface ProcessStatus {
   /** `host:pid`. */
@@ -15,7 +15,7 @@ export interface ProcessStatus {
   services: ServiceParts;
 }
 
-/** The services of a process. Each may say why it cannot do its work now. */
+/** The services of a process, each with the reason why it cannot work now, if any. */
 export interface ServiceParts {
   receiver?: ReceiverStatus & Readiness;
   scheduler?: Readiness;
@@ -26,30 +26,30 @@ export interface ServiceParts {
 export type ServiceName = keyof ServiceParts;
 
 export interface Readiness {
-  /** In words for a person; absent when it can. */
+  /** A message for people; absent if the service works. */
   problem?: string;
 }
 
 export interface ReceiverStatus {
   requests: number;
   refusedRequests: number;
-  /** Items in requests that were acknowledged. */
+  /** Items in acknowledged requests. */
   items: number;
-  /** Requests refused, by reason, those that occurred. */
+  /** Rejected requests by reason; reasons that have not occurred are absent. */
   refused: Record<string, number>;
-  /** Absent where `limiter.mode` is `off`. */
+  /** Absent if `limiter.mode` is `off`. */
   limiter?: LimiterStatus;
-  /** Absent where nothing is held against the backend's rules. */
+  /** Absent if traffic is not checked against the backend's rules. */
   check?: CheckStatus;
 }
 
-/** What the backend would not keep as it is, of the items that were looked at. */
+/** Among the checked items: what the backend would not keep as it is. */
 export interface CheckStatus {
-  /** Share of the batches that are looked at. */
+  /** Share of batches that are checked. */
   sample: number;
-  /** Items that were looked at. */
+  /** Checked items. */
   items: number;
-  /** The worst effect first, at most one for each rule and signal. */
+  /** Worst effect first, at most one entry per rule and signal. */
   broken: { rule: string; effect: 'dropped' | 'pruned' | 'shortened'; signal: string; items: number }[];
 }
 
@@ -58,15 +58,15 @@ export interface LimiterStatus {
   keysUsed: number;
   /** This receiver's share of `maxKeys`. */
   keysLimit: number;
-  /** Of all receivers together. */
+  /** For all receivers together. */
   maxKeys: number;
   points: number;
   droppedPoints: number;
   aggregatedPoints: number;
   overflowPoints: number;
-  /** The highest scores first, at most `TOP_LABELS`. */
+  /** Highest scores first, at most `TOP_LABELS`. */
   topLabels: LabelStatus[];
-  /** Absent while series of the day are not counted, or Redis has not said how many there are. */
+  /** Absent while daily series are not counted, or Redis has not answered yet. */
   daily?: DailyStatus;
 }
 
@@ -77,22 +77,22 @@ export interface DailyStatus {
   /** `limiter.daily_keys` */
   limit: number;
   mode: 'observe' | 'enforce';
-  /** Of all metrics together. */
+  /** For all metrics together. */
   sum: number;
   /** Most series first, at most `TOP_DAILY`. */
   metrics: DailyMetricStatus[];
 }
 
 export interface DailyMetricStatus {
-  /** Cut as those of labels. */
+  /** Shortened like the names of labels. */
   metric: string;
   keys: number;
-  /** At the day's end, by the last hour's growth; absent while there is too little to go by. */
+  /** Expected count at the end of the day, from the growth of the last hour; absent without enough data. */
   forecast?: number;
 }
 
 export interface LabelStatus {
-  /** Names are cut to `NAME_MAX` characters. They come from clients. */
+  /** Names come from clients and are cut to `NAME_MAX` characters. */
   metric: string;
   label: string;
   /** 0 to 1. */
@@ -106,16 +106,16 @@ export interface ExporterStatus {
   /** Host of the upstream, without path, user or headers. */
   upstream: string;
   inflight: number;
-  /** Requests that may be in flight now. */
+  /** Limit on requests in flight now. */
   concurrency: number;
   retries: number;
-  /** Requests as they left, tries in vain among them; absent in what an older process says. */
+  /** Requests as sent, failed attempts included; absent from older processes. */
   sent?: Record<Signal, SentStatus>;
-  /** The last answer that was not a success: cut to `MESSAGE_MAX` characters. */
+  /** The last failed answer; its message is cut to `MESSAGE_MAX` characters. */
   lastProblem?: { at: number; reason: string; message: string };
 }
 
-/** Bytes are those of bodies, compressed as they went. */
+/** Bytes are those of request bodies as sent, that is, compressed. */
 export interface SentStatus {
   requests: number;
   items: number;
@@ -123,27 +123,29 @@ export interface SentStatus {
 }
 
 export type DlqArea = PriorityClass | 'rejected';
-/** `recovered`: open when its process was killed, about to be sealed. `damaged`: read as far as it can be, then quarantined. */
+/**
+ * `recovered`: was open when its process was killed, about to be sealed. `damaged`: read as far as possible, then quarantined.
+ */
 export type SegmentStateName = 'open' | 'recovered' | 'sealed' | 'replaying' | 'damaged' | 'unreadable';
 
 export interface DlqStatus {
-  /** `ok`, or why the last write failed, such as `full`, `disk_full`, `disk_failing`. */
+  /** `ok`, or why the last write failed: `full`, `disk_full`, `disk_failing`, … */
   state: string;
-  /** The same in words. */
+  /** A message for people. */
   fault?: string;
   diskBytes: number;
   capacityBytes: number;
-  /** The file system that it is on; absent in what an older process says, as is `retentionMs`. */
+  /** The file system of the log; absent from older processes, as is `retentionMs`. */
   disk?: { freeBytes: number; totalBytes: number; reserveBytes: number };
-  /** After so long on disk a batch is dropped. */
+  /** Batches older than this are dropped from the disk. */
   retentionMs?: number;
-  /** Of the rejected area; absent in what an older process says. */
+  /** Capacity of the rejected area; absent from older processes. */
   rejectedCapacityBytes?: number;
   areas: Record<
     DlqArea,
     { items: number; waitingBytes: number; diskBytes: number; segments: number; oldestReceivedAt: number }
   >;
-  /** Oldest first within an area, at most `SEGMENTS_MAX`; `done` is the share of its records that is acknowledged. */
+  /** Oldest first within an area, at most `SEGMENTS_MAX`; `done` is the share of acknowledged records. */
   segments: {
     area: DlqArea;
     sequence: number;
@@ -152,21 +154,21 @@ export interface DlqStatus {
     items: number;
     done: number;
   }[];
-  /** Segments that are not in the list. */
+  /** Segments missing from the list. */
   segmentsLeftOut: number;
-  /** Files that can't be read, kept for people. */
+  /** Unreadable files that are kept for inspection. */
   quarantinedBytes: number;
   replay: {
     paused: boolean;
-    /** Batches from the disk that are in Redis. */
+    /** Replayed batches in Redis. */
     outstanding: number;
-    /** What the rate may be now, in uncompressed payload. */
+    /** Current limit, in bytes of uncompressed payload. */
     bytesPerSecond: number;
-    /** At that rate. */
+    /** Time to empty the disk at that rate. */
     drainSeconds: number;
-    /** Put back into the queue, each time anew. */
+    /** Items put back into the queue, each time counted. */
     replayedItems: number;
-    /** Those of them that left the disk for good: taken by the upstream, or refused for good. Absent as above. */
+    /** Of those, items that left the disk for good: delivered or rejected. Absent from older processes. */
     returnedItems?: number;
   };
 }
@@ -176,12 +178,12 @@ export const TOP_DAILY = 10;
 export const SEGMENTS_MAX = 160;
 export const NAME_MAX = 120;
 export const MESSAGE_MAX = 200;
-/** How often a process says how it is, and how long what it has said counts. */
+/** How often a process reports, and how long a report counts. */
 export const STATUS_EVERY_MS = 2_000;
 export const STATUS_COUNTS_MS = 10_000;
 
-/** Events that are kept in Redis, and those of a process that wait for it. */
+/** Maximum number of events in Redis, and of a process's unsent events. */
 export const EVENTS_MAX = 1_000;
 export const EVENTS_WAITING_MAX = 200;
-/** A scheduler that has told nothing for so long is not the one that tells any more. */
+/** After so long without a report, another scheduler takes over reporting. */
 export const TELLER_MS = 15_000;

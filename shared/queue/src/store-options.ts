@@ -1,21 +1,21 @@
-/** What a store is told of the pipeline it keeps. */
+/** Options of a store. */
 import type { PriorityClass } from './priority-class.ts';
 import type { ReplicaOptions } from './replicas.ts';
 
 export interface StoreOptions {
-  /** Contains a hash tag, such as `{nrdot}`. */
+  /** Has a hash tag, such as `{nrdot}`. */
   prefix: string;
   maxBytes: number;
   maxItems: number;
-  /** What the queue of one class may hold of that; undefined: no limit of its own. */
+  /** Limits of single classes within those of the queue; undefined for none. */
   perClass?: Readonly<Record<PriorityClass, ClassCapacity>>;
-  /** Fill (0 to 1) at which new arrivals of the lowest class spill, and how far it must fall for that to end. */
+  /** Fill level (0 to 1) above which new batches of the lowest class spill, and how far it must fall for that to stop. */
   spillAt: number;
   spillHysteresis: number;
   breaker: BreakerOptions;
-  /** How much the export queue may hold when a batch goes straight to an exporter; without it none does. */
+  /** Limits of the export queue for batches that bypass the scheduler; without it none does. */
   exportWindow?: { batches: number; bytes: number };
-  /** For a Redis with replicas that may be promoted: whoever is told that something is kept may rely on it then too. */
+  /** For a Redis whose replicas may be promoted: a batch is acknowledged only once enough of them have it. */
   replicas?: ReplicaOptions;
 }
 
@@ -24,15 +24,15 @@ export interface ClassCapacity {
   maxItems: number | undefined;
 }
 
-/** When the breaker opens and for how long. */
+/** When a breaker opens, and for how long. */
 export interface BreakerOptions {
-  /** Failures in a row. */
+  /** Consecutive failures. */
   failures: number;
-  /** Share of 429 among the answers in the window (0 to 1), of at least `minAnswers`. */
+  /** Share of 429s among at least `minAnswers` answers in the window (0 to 1). */
   throttleRatio: number;
   minAnswers: number;
   windowMs: number;
-  /** Shortest and longest time open; it doubles from one failed probe to the next. */
+  /** Minimum and maximum time open; it doubles with each failed probe. */
   minOpenMs: number;
   maxOpenMs: number;
 }

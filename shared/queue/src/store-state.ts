@@ -13,10 +13,10 @@ import { EVENTS_MAX, type ProcessStatus, STATUS_COUNTS_MS, TELLER_MS } from './s
 import type { ReplayOutcome, Step, StepEvents } from './steps.ts';
 import type { StoreOptions } from './store-options.ts';
 
-/** How long what a process said about itself is kept after its last word. */
+/** How long the last status of a process is kept. */
 const STATUS_KEPT_MS = 60_000;
 
-/** What Redis knows of the pipeline as a whole: all of the store but the steps that move batches. */
+/** Reads and writes the pipeline's state as a whole; the steps that move batches are in `Store`. */
 export abstract class StoreState {
   readonly keys: Keys;
   readonly redis: RedisConnection;
@@ -37,7 +37,7 @@ export abstract class StoreState {
     this.#events = events;
   }
 
-  /** Tells how long a step took, or how it failed. */
+  /** Reports a step's duration, or its failure. */
   protected async timed<T>(step: Step, answer: Promise<T>): Promise<T> {
     const startedAt = performance.now();
     try {
@@ -54,20 +54,20 @@ export abstract class StoreState {
     for (const line of lines) this.#events.odd?.(String(line));
   }
 
-  /** Makes a write that somebody relies on as soon as it resolves. */
+  /** Makes a write that must be durable when the promise resolves. */
   protected kept<T>(write: () => Promise<T>): Promise<T> {
     const { replicas } = this.options;
     return replicas ? onReplicas(this.redis, this.keys.prefix, replicas, write) : write();
   }
 
-  /** Whether replicas are asked for. */
+  /** Whether writes wait for replicas. */
   get hasReplicas(): boolean {
     return this.options.replicas !== undefined;
   }
 
   /**
-   * Resolves when replicas have what was read and written before.
-   * @throws NotReplicated, or that this Redis takes no writes
+   * Resolves when replicas have everything that was read or written before.
+   * @throws NotReplicated, or an error if this Redis is read-only
    */
   async onReplicas(): Promise<void> {
     await this.kept(() => this.redis.set(this.keys.fence, 1));
@@ -80,14 +80,14 @@ export abstract class StoreState {
     return hashes.map((hash, i) => breakerOf(signals[i]!, hash, this.options.breaker.windowMs, Date.now()));
   }
 
-  /** The one that most needs a look. */
+  /** The most severe one. */
   async breaker(): Promise<Breaker> {
     return worstOf(await this.breakers());
   }
 
   /**
-   * Takes leave of the one breaker for all signals that versions before had: while open it paused the export queue by the flag
-   * with which a person does.
+   * Ends the single breaker for all signals of earlier versions: while open, it paused the export queue with the flag that
+   * operators use.
    */
   async forgetSharedBreaker(): Promise<void> {
     const shared = `${this.keys.prefix}:breaker`;
@@ -96,18 +96,18 @@ export abstract class StoreState {
     if (state !== null) await this.redis.del(shared);
   }
 
-  /** What Redis holds now. */
+  /** What Redis holds now, by stage and class. */
   async depth(): Promise<Depth> {
     return depthOf(await this.redis.hgetall(this.keys.depth));
   }
 
-  /** The books: items counted since the prefix was first used, by field (`accepted`, `delivered`, …). */
+  /** The accounting: items since the prefix was first used, by field (`accepted`, `delivered`, …). */
   async books(): Promise<Record<string, number>> {
     return booksOf(Object.entries(await this.redis.hgetall(this.keys.books)).flat());
   }
 
   /**
-   * Where everything is that was ever accepted. The disk's part is what the dlq last said; the difference is 0 at any
+   * Accounts for everything that was ever accepted. The disk's part is from the dlq's last report; the difference is 0 at any
    * quiet moment.
    */
   async accounting(): Promise<Accounting> {
@@ -121,8 +121,8 @@ export abstract class StoreState {
 
   /**
    * Outcomes of replayed batches, oldest first; they stay until they are forgotten.
-   * @param from number of the first that is wanted: 0, or what the last call gave as `next`
-   * @returns `first`: number of the oldest that Redis has not forgotten
+   * @param from index of the first one wanted: 0, or `next` of the last call
+   * @returns `first`: index of the oldest one that Redis still has
    */
   async replayOutcomes(
     from: number,
@@ -133,7 +133,7 @@ export abstract class StoreState {
       'read_outcomes',
       this.scripts.nrdotReadOutcomes(outcomes, outcomesForgotten, from, limit),
     );
-    // What is done leaves the disk: in a failover Redis must not go back to where it still needed it.
+    // Records of `done` outcomes are deleted from the disk, so a failover must not undo the outcome.
     if (lines.length > 0) await this.kept(() => this.redis.set(this.keys.fence, lines.length));
     return {
       outcomes: lines.map(outcomeIn),
@@ -142,20 +142,20 @@ export abstract class StoreState {
     };
   }
 
-  /** Forgets the outcomes before a number, once what they say is on the disk. */
+  /** Deletes the outcomes before an index, once their effect is on the disk. */
   async forgetReplayOutcomes(upTo: number): Promise<void> {
     const { outcomes, outcomesForgotten } = this.keys;
     await this.timed('forget_outcomes', this.scripts.nrdotForgetOutcomes(outcomes, outcomesForgotten, upTo));
   }
 
-  /** Which of these payloads Redis still holds. One that expires is in no job: Redis has forgotten that it was enqueued. */
+  /** Which of these payloads belong to a job. A payload that still has a TTL was never claimed by one. */
   async holds(keys: readonly string[]): Promise<boolean[]> {
     const pipeline = this.redis.pipeline();
     for (const key of keys) pipeline.ttl(this.keys.payload(key));
     return ((await pipeline.exec()) ?? []).map(([, seconds]) => seconds === -1);
   }
 
-  /** Whether a person has paused replay; it outlives restarts. */
+  /** Whether an operator has paused replay; survives restarts. */
   async replayPaused(): Promise<boolean> {
     return (await this.redis.hget(this.keys.scheduler, 'replay:paused')) === '1';
   }
@@ -164,7 +164,7 @@ export abstract class StoreState {
     await this.redis.hset(this.keys.scheduler, 'replay:paused', paused ? '1' : '0');
   }
 
-  /** Tells the books what the dlq's disk holds now, and learns how Redis is. */
+  /** Reports the dlq's disk to the accounting and returns the state of Redis. */
   async reportDisk(report: DiskReport): Promise<DiskReported> {
     const { books, depth, disk, outcomes, outcomesForgotten, scheduler, losses } = this.keys;
     const { seen } = report;
@@ -195,7 +195,7 @@ export abstract class StoreState {
     };
   }
 
-  /** When Redis was last found to have lost what it held; undefined when it never was. */
+  /** When Redis was last found to have lost data; undefined if never. */
   async losses(): Promise<{ at: number; items: number; seenAt: number } | undefined> {
     const { at, items, seen_at: seenAt } = await this.redis.hgetall(this.keys.losses);
     return at === undefined
@@ -203,7 +203,7 @@ export abstract class StoreState {
       : { at: numberField(at), items: numberField(items), seenAt: numberField(seenAt) };
   }
 
-  /** Books an entry of the dlq's ledger: items by field of the books, once for each id. */
+  /** Adds a ledger entry of the dlq to the accounting: items by field, once per id. */
   async book({ id, counts }: { id: string; counts: Record<string, number> }): Promise<void> {
     const args = Object.entries(counts).flat();
     await this.kept(() =>
@@ -211,7 +211,7 @@ export abstract class StoreState {
     );
   }
 
-  /** Says how this process is. */
+  /** Publishes the status of this process. */
   async publishStatus(status: ProcessStatus): Promise<void> {
     await this.timed(
       'publish',
@@ -219,7 +219,7 @@ export abstract class StoreState {
     );
   }
 
-  /** What the processes have said lately, with how old that is, by Redis' clock; ordered by instance. */
+  /** The current statuses of all processes, with their age by Redis' clock; ordered by instance. */
   async statuses(): Promise<{ ageMs: number; status: ProcessStatus }[]> {
     const [all, [seconds, micros]] = await Promise.all([
       this.redis.hgetall(this.keys.status),
@@ -235,7 +235,7 @@ export abstract class StoreState {
       .sort((a, b) => a.status.instance.localeCompare(b.status.instance));
   }
 
-  /** Adds events, a JSON text each, to the last ones that are kept. */
+  /** Appends events, each a JSON text; only the last `EVENTS_MAX` are kept. */
   async appendEvents(events: readonly string[]): Promise<void> {
     await this.redis.rpush(this.keys.events, ...events);
     await this.redis.ltrim(this.keys.events, -EVENTS_MAX, -1);
@@ -246,7 +246,7 @@ export abstract class StoreState {
     return this.redis.lrange(this.keys.events, -limit, -1);
   }
 
-  /** Whether this scheduler is the one that tells what changes in the whole pipeline; it stays so while it asks. */
+  /** Whether this scheduler reports changes of the whole pipeline; it keeps that role as long as it asks. */
   async isTeller(instance: string): Promise<boolean> {
     const before = await this.redis.set(this.keys.teller, instance, 'PX', TELLER_MS, 'NX', 'GET');
     if (before !== null && before !== instance) return false;
@@ -254,12 +254,12 @@ export abstract class StoreState {
     return true;
   }
 
-  /** The weighted pick's tags, what was moved, and which classes spill. */
+  /** Tags of the weighted pick, what was moved, and which classes spill. */
   schedulerHash(): Promise<Record<string, string>> {
     return this.redis.hgetall(this.keys.scheduler);
   }
 
-  /** When the oldest batch was received that waits for the scheduler, in Unix ms; undefined when none does. */
+  /** Unix ms at which the oldest batch that waits for the scheduler was received; undefined if none waits. */
   async oldest(priorityClass: PriorityClass, origin: Origin): Promise<number | undefined> {
     const queue = classQueue(priorityClass, origin);
     const [id] = await this.waiting(queue, 1);
@@ -268,7 +268,7 @@ export abstract class StoreState {
     return text ? (JSON.parse(text) as JobData).batches[0]?.receivedAt : undefined;
   }
 
-  /** Memory Redis uses, and may use (0: no limit), in bytes. */
+  /** Memory that Redis uses, and its limit (0 for none), in bytes. */
   async memory(): Promise<{ usedBytes: number; limitBytes: number }> {
     const info = await this.redis.info('memory');
     const field = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? 0);
@@ -285,13 +285,13 @@ export abstract class StoreState {
     return this.redis.mgetBuffer(batches.map((batch) => this.keys.payload(batch.key)));
   }
 
-  /** Keeps a job that takes its time. */
+  /** Extends the lock on a job. */
   async extend(queue: 'export', id: string, lockMs: number): Promise<void> {
     await this.redis.pexpire(`${this.keys.queue(queue, id)}:lock`, lockMs);
   }
 }
 
-/** Reads `done KEY`, `returned KEY` or `failed KEY ATTEMPTS MESSAGE`. */
+/** Parses `done KEY`, `returned KEY` or `failed KEY ATTEMPTS MESSAGE`. */
 function outcomeIn(line: string): ReplayOutcome {
   const [verdict, key = '', attempts = '', ...words] = line.split(' ');
   if (verdict !== 'failed') return { key, done: verdict === 'done' };

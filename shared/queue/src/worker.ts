@@ -7,25 +7,25 @@ export interface ConsumeOptions {
   queue: 'export' | 'spill';
   prefix: string;
   concurrency: number;
-  /** Consumer connection; the worker makes a second one of its own for blocking reads. */
+  /** Consumer connection; the worker opens another one for blocking reads. */
   connection: RedisConnection;
   /**
-   * `attempts` is how often the job was tried before this time.
-   * @throws RetryLater to have it again later; anything else is a fault, and it comes again after `faultDelayMs`
+   * `attempts` is the number of earlier attempts.
+   * @throws RetryLater to retry the job after its delay; after any other error it is retried after `faultDelayMs`
    */
   handle(id: string, job: JobData, attempts: number): Promise<void>;
-  /** For faults of Redis and of handlers, so that they can be logged. */
+  /** For errors of Redis and of handlers, to be logged. */
   onError(error: Error): void;
   faultDelayMs: number;
 }
 
-// A worker frozen for longer than its lock may see its batch delivered twice. The stalled limit is out of reach:
-// a batch is never failed for having met two crashes.
+// A worker that is frozen for longer than its lock may have its batch delivered twice. The stalled limit is out of reach, so
+// that a batch never fails because of two crashes.
 const LOCK_MS = 10_000;
 const STALLED_CHECK_MS = 2_500;
 const STALLED_LIMIT = 1_000_000;
 
-/** Starts a BullMQ worker on one of the pipeline's queues. Not in the index: BullMQ is 3 MB that most services have no use for. */
+/** Starts a BullMQ worker on one of the pipeline's queues. Not in the index: BullMQ is 3 MB that most services do not use. */
 export function consume(options: ConsumeOptions): Consumer {
   const worker = new Worker<JobData>(
     options.queue,
@@ -33,7 +33,7 @@ export function consume(options: ConsumeOptions): Consumer {
       try {
         assertJobData(job.id ?? '?', job.data);
       } catch (error) {
-        throw new UnrecoverableError((error as Error).message); // it stays in the failed set, with that as the reason
+        throw new UnrecoverableError((error as Error).message); // stays in the failed set with this as the reason
       }
       await options.handle(job.id ?? '', job.data, job.attemptsMade);
     },
@@ -64,8 +64,8 @@ export function consume(options: ConsumeOptions): Consumer {
     close: async (timeoutMs) => {
       const deadline = new Promise<'late'>((resolve) => setTimeout(() => resolve('late'), timeoutMs).unref());
       const closed = worker.close().then(() => 'closed' as const);
-      closed.catch(() => {}); // its connection may be closed first
-      // Without Redis it may never say that it has closed: who closes its connection ends that.
+      closed.catch(() => {}); // the connection may be closed first
+      // Without Redis, closing may never finish; it ends when the connection is closed.
       if ((await Promise.race([closed, deadline])) === 'late') worker.close(true).catch(() => {});
     },
     pause: () => worker.pause(true),
