@@ -1,5 +1,5 @@
 /** What a run will measure, in which order, and about how long that takes. */
-import { GROWTH } from './growth/growth.ts';
+import { GROWTH, pointsOf } from './growth/growth.ts';
 import type { Timing } from './measure.ts';
 import type { Results } from './results.ts';
 import { type LoadCase, SUITES } from './suites.ts';
@@ -17,6 +17,7 @@ export interface LoadStep {
 export interface GrowthStep {
   kind: 'growth';
   growth: string;
+  points: readonly number[];
   repetition: number;
 }
 
@@ -31,6 +32,8 @@ export const SUITE_NAMES = [...Object.keys(SUITES), 'growth', 'profile'];
 export interface Wish {
   /** Only the cases and systems that make the headline. */
   headline: boolean;
+  /** Growth to where it takes minutes. */
+  long: boolean;
   suites: readonly string[];
   systems: RegExp;
   cases: RegExp;
@@ -76,9 +79,13 @@ export function plan(wish: Wish, systems: readonly System[], kept: Results): Ste
       }
     }
     if (!wish.suites.includes('growth') || repetition > GROWTH_REPETITIONS) continue;
-    for (const [growth, { title }] of Object.entries(GROWTH)) {
-      const done = kept.growth.some((point) => point.growth === growth && point.repetition === repetition);
-      if (!done && wish.cases.test(title)) steps.push({ kind: 'growth', growth, repetition });
+    for (const [growth, what] of Object.entries(GROWTH)) {
+      const points = pointsOf(what, wish.long);
+      // A curve is of one run: one that was cut short begins anew.
+      const done = points.every((x) =>
+        kept.growth.some((one) => one.growth === growth && one.x === x && one.repetition === repetition),
+      );
+      if (!done && wish.cases.test(what.title)) steps.push({ kind: 'growth', growth, points, repetition });
     }
   }
   if (wish.suites.includes('profile') && !kept.profile) steps.push({ kind: 'profile' });
@@ -87,7 +94,10 @@ export function plan(wish: Wish, systems: readonly System[], kept: Results): Ste
 
 /** About how long a step takes, in seconds. */
 export function secondsOf(step: Step, wish: Wish): number {
-  if (step.kind === 'growth') return GROWTH[step.growth]!.seconds;
+  if (step.kind === 'growth') {
+    const { seconds, long } = GROWTH[step.growth]!;
+    return seconds + (wish.long ? (long?.seconds ?? 0) : 0);
+  }
   const whole = ({ warmUpMs, measureMs }: Timing) => (warmUpMs + measureMs) / 1000;
   if (step.kind === 'profile') return START_S + 2 * CASE_S + whole(wish.timing);
   return step.cases.reduce(

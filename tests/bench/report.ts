@@ -216,9 +216,14 @@ function growthSection(points: readonly GrowthPoint[]): string[] {
       Math.max(...at.map(({ others }) => others)).toFixed(2),
     ]);
     const axis = { label: growth.x, scale: growth.scale, show: growth.show };
+    const [last] = byX.at(-1)!;
+    const most = growth.long?.points.at(-1) ?? last;
     return [
       `### ${growth.title}`,
       growth.about,
+      ...(last < most
+        ? [`Measured up to ${growth.show(last)}; \`make bench ARGS=--long\` goes on to ${growth.show(most)}.`]
+        : []),
       written(`growth-${name.toLowerCase()}`, growth.title, lineChart(growth.title, axis, panels)),
       table([growth.x, ...keys.map(({ head }) => head), 'others, cores'], rows),
     ];

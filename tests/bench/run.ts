@@ -44,6 +44,7 @@ const { values: flags } = parseArgs({
     'dry-run': { type: 'boolean', default: false },
     page: { type: 'boolean', default: false },
     headline: { type: 'boolean', default: false },
+    long: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     out: { type: 'string', default: 'tests/artifacts/bench' },
     help: { type: 'boolean', default: false },
@@ -67,6 +68,7 @@ const HELP = `node tests/bench/run.ts
   --page            writes BENCHMARKS.md from all results there are
   --headline        in five minutes: the budget and both ceilings beside peers that answer from memory, printed with ratios; neither
                     the page nor results.json change
+  --long            growth up to a million batches and ten million key-sets: minutes more
   --json            prints JSON: what would be measured (--dry-run), or the file with the results and what is in it
   --out DIR         where results.json goes (tests/artifacts/bench)
 Suites run one after another add up in results.json. node tests/bench/report.ts makes the page from it.
@@ -139,6 +141,7 @@ function wished(): Wish {
   }
   return {
     headline,
+    long: flags.long,
     suites,
     systems: new RegExp(flags.systems),
     cases: new RegExp(flags.cases),
@@ -185,8 +188,9 @@ async function take(step: Step, wish: Wish, sink: Sink, results: Results, save: 
     results.profile = { ...(await profile(dir.path, sink, wish.timing)), commit: results.machine.commit };
     save();
   } else if (step.kind === 'growth') {
-    const { growth, repetition } = step;
-    for await (const { x, values } of GROWTH[growth]!.run({ dir: dir.path, sink, say })) {
+    const { growth, points, repetition } = step;
+    results.growth = results.growth.filter((one) => one.growth !== growth || one.repetition !== repetition);
+    for await (const { x, values } of GROWTH[growth]!.run({ dir: dir.path, sink, say }, points)) {
       const others = await coresOfOthers();
       results.growth.push({ growth, repetition, x, values, commit: results.machine.commit, others });
       save();

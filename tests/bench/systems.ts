@@ -82,8 +82,12 @@ export function services(
 }
 
 function nrdot(from: Form['from'], nodeFlags: readonly string[], dir: string, args: string[]): Process {
-  const program = join(ROOT, from === 'source' ? 'cli/bin/nrdot.js' : 'dist/nrdot.js');
-  return new Process(`nrdot ${args[0]}`, process.execPath, [...nodeFlags, program, ...args], {}, dir);
+  return new Process(`nrdot ${args[0]}`, process.execPath, [...nodeFlags, programOf(from), ...args], {}, dir);
+}
+
+/** The program that Node runs. */
+export function programOf(from: Form['from']): string {
+  return join(ROOT, from === 'source' ? 'cli/bin/nrdot.js' : 'dist/nrdot.js');
 }
 
 function config(dir: string, options: Record<string, object>): string {

@@ -10,7 +10,6 @@ import { onePipeline } from '../systems.ts';
 import { send } from '../upstream.ts';
 import { form, type Growth, type Stand, short, spentMs, total } from './growth.ts';
 
-const SIZES = [0, 1_000, 10_000, 100_000, 1_000_000];
 /** Batches per round trip while the backlog is laid down. */
 const GROUP = 500;
 const LIVE = { rate: 10_000, batchSize: 500, encoding: 'gzip' } as const;
@@ -61,15 +60,17 @@ export const backlog: Growth = {
       lines: { nodeMiB: 'Node', redisMiB: 'Redis' },
     },
   ],
-  seconds: 200,
+  points: [0, 1_000, 10_000, 100_000],
+  seconds: 75,
+  long: { points: [1_000_000], seconds: 150 },
   run: steps,
 };
 
-async function* steps({ dir, sink, say }: Stand) {
+async function* steps({ dir, sink, say }: Stand, sizes: readonly number[]) {
   const pipeline = onePipeline(form(ROOM));
   let system = await pipeline.start(dir, sink.url);
   try {
-    for (const size of SIZES) {
+    for (const size of sizes) {
       const redis = new Redis(system.redisUrl!.replace('unix://', ''));
       const store = storeOn(redis);
       try {

@@ -16,7 +16,6 @@ const MIB = 1048576;
 const GIBIBYTE = 1024 * MIB;
 const SEGMENT_BYTES = 128 * MIB;
 const SIZES = { segmentBytes: SEGMENT_BYTES, openBytes: 8 * MIB, payloadBytes: 100 * 1024 };
-const GIB = [0, 1, 4, 8, 14.5];
 const LIVE = { rate: 10_000, batchSize: 500, encoding: 'gzip' } as const;
 const TIMING = { warmUpMs: 2_000, measureMs: 5_000 };
 const SETTLE_MS = 2_000;
@@ -48,16 +47,18 @@ export const disk: Growth = {
       lines: { batchMs: '500 spans, in and out' },
     },
   ],
+  points: [0, 1, 4, 8, 15],
   seconds: 75,
   run: steps,
 };
 
-async function* steps({ dir, sink, say }: Stand) {
-  const pipeline = onePipeline(form());
+async function* steps({ dir, sink, say }: Stand, points: readonly number[]) {
+  // The default is 15 GiB: at that, what lies there would go to make room.
+  const pipeline = onePipeline(form({ dlq: { listen: '127.0.0.1:0', capacity: '20GiB' } }));
   const segments = join(dir, 'data', 'dlq');
   const sha256 = hashOfHoles(SEGMENT_BYTES - SEGMENT_HEADER_BYTES);
   await pauseReplay(await pipeline.start(dir, sink.url));
-  for (const gib of GIB) {
+  for (const gib of points) {
     rmSync(segments, { recursive: true, force: true });
     mkdirSync(segments, { recursive: true });
     const sizes = { ...SIZES, sealed: Math.round((gib * GIBIBYTE) / SEGMENT_BYTES) };

@@ -2,7 +2,6 @@ import { measure } from '../measure.ts';
 import { services } from '../systems.ts';
 import { form, type Growth, type Stand, total } from './growth.ts';
 
-const COUNTS = [1, 2, 4];
 const UPSTREAM_MS = 50;
 /** More than four exporters can send: what is left over waits. */
 const OFFERED = 120;
@@ -29,13 +28,14 @@ export const exporters: Growth = {
       lines: { exportMs: 'exporters' },
     },
   ],
+  points: [1, 2, 4],
   seconds: 50,
   run: steps,
 };
 
-async function* steps({ dir, sink, say }: Stand) {
+async function* steps({ dir, sink, say }: Stand, counts: readonly number[]) {
   const slow = { exporter: { concurrency: 1 }, scheduler: { merge_bytes: 1 } };
-  for (const count of COUNTS) {
+  for (const count of counts) {
     const system = await services(form(slow), { exporters: count }).start(`${dir}/${count}`, sink.url);
     try {
       const workload = { rate: OFFERED * BATCH, batchSize: BATCH, encoding: 'gzip', connections: 8 } as const;

@@ -4,6 +4,7 @@ import { type Form, ourForm } from '../systems.ts';
 import type { Sink } from '../upstream.ts';
 import { backlog } from './backlog.ts';
 import { disk } from './disk.ts';
+import { drain } from './drain.ts';
 import { exporters } from './exporters.ts';
 import { keySets } from './key-sets.ts';
 import { receivers } from './receivers.ts';
@@ -34,12 +35,21 @@ export interface Growth {
   show: (x: number) => string;
   scale: 'linear' | 'log';
   charts: Chart[];
-  /** About how long it takes, in seconds. */
+  /** Where it is measured, from the least on. */
+  points: readonly number[];
+  /** About how long these take, in seconds. */
   seconds: number;
-  run(stand: Stand): AsyncIterable<{ x: number; values: Record<string, number> }>;
+  /** What --long adds: points further on, which take minutes. */
+  long?: { points: readonly number[]; seconds: number };
+  run(stand: Stand, points: readonly number[]): AsyncIterable<{ x: number; values: Record<string, number> }>;
 }
 
-export const GROWTH: Record<string, Growth> = { backlog, disk, keySets, exporters, receivers };
+export const GROWTH: Record<string, Growth> = { backlog, drain, disk, keySets, exporters, receivers };
+
+/** The points of a curve: the usual ones, or all of them. */
+export function pointsOf(growth: Growth, long: boolean): readonly number[] {
+  return [...growth.points, ...(long ? (growth.long?.points ?? []) : [])];
+}
 
 /** What is measured, with more than the defaults. */
 export function form(options: Form['options'] = {}): Form {

@@ -5,7 +5,6 @@ import { services } from '../systems.ts';
 import { send } from '../upstream.ts';
 import { form, type Growth, type Stand, spentMs } from './growth.ts';
 
-const COUNTS = [1, 2];
 const SPANS = 5;
 const LOAD = { rate: 0, batchSize: SPANS, connections: 32, encoding: 'identity' } as const;
 const WARM_UP_MS = 3_000;
@@ -14,7 +13,7 @@ const SETTLE_MS = 500;
 
 export const receivers: Growth = {
   title: 'Receivers',
-  about: `The four services, with 1 and 2 receivers, each under a closed loop of ${LOAD.connections} connections that send ${SPANS} spans per request. Load generators, upstream, Redis and all services share the cores, so the rate of the whole says little; what a receiver process spends on a request is what decides how many a core of its own carries, and should stay the same.`,
+  about: `The four services, with 1, 2 and 4 receivers, each under a closed loop of ${LOAD.connections} connections that send ${SPANS} spans per request. Load generators, upstream, Redis and all services share the cores, so the rate of the whole says little; what a receiver process spends on a request is what decides how many a core of its own carries, and should stay the same.`,
   x: 'receivers',
   show: String,
   scale: 'linear',
@@ -32,12 +31,13 @@ export const receivers: Growth = {
       lines: { rate: 'requests' },
     },
   ],
-  seconds: 35,
+  points: [1, 2, 4],
+  seconds: 50,
   run: steps,
 };
 
-async function* steps({ dir, sink, say }: Stand) {
-  for (const count of COUNTS) {
+async function* steps({ dir, sink, say }: Stand, counts: readonly number[]) {
+  for (const count of counts) {
     const system = await services(form(), { receivers: count }).start(`${dir}/${count}`, sink.url);
     try {
       const loads = (durationMs: number) =>
