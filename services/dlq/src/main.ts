@@ -15,7 +15,7 @@ import {
   redisPrefix,
   steadyNow,
 } from '@nrdot/service';
-import { countOf, countText, timeText, WELL } from '@nrdot/telemetry';
+import { alignedInterval, countOf, countText, timeText, WELL } from '@nrdot/telemetry';
 import { DirectIntake } from './direct-intake.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { Intake } from './intake.ts';
@@ -168,7 +168,7 @@ export async function startDlq(
   });
   housekeeping = keeping;
   let ticking: Promise<void> | undefined;
-  const ticker = setInterval(() => {
+  const endTicks = alignedInterval(() => {
     if (!segments.fault)
       host.transitions.to('disk', WELL, {
         message: (lasted) => `The disk takes data again after ${lasted}.`,
@@ -209,7 +209,7 @@ export async function startDlq(
     metrics.dlqFreeBytes.set(await fs.freeBytes(dir));
   });
   const stop = async (timeoutMs: number) => {
-    clearInterval(ticker);
+    endTicks();
     await direct.stop();
     const closeLinks = () => {
       workerLink.close();

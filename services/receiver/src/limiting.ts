@@ -19,6 +19,7 @@ import {
   TOP_LABELS,
 } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
+import { alignedInterval } from '@nrdot/telemetry';
 import { DailyBudget } from './daily-budget.ts';
 import { type Limited, type LimitedPieces, unavailable } from './ingest.ts';
 import {
@@ -68,7 +69,7 @@ export class Limiting implements SharedState {
   #version = '0';
   #log = 0;
   #generation = 0;
-  #renewal: NodeJS.Timeout | undefined;
+  #endRenewal: (() => void) | undefined;
   #renewing: Promise<void> | undefined;
   /** Requests that were kept so far. */
   #kept = 0;
@@ -109,12 +110,12 @@ export class Limiting implements SharedState {
   /** Learns the rules and keys of the pipeline, if Redis can be reached, and keeps its slot from then on. */
   async start(): Promise<void> {
     await this.#renew();
-    this.#renewal = setInterval(() => void this.#renew(), RENEW_MS);
+    this.#endRenewal = alignedInterval(() => void this.#renew(), RENEW_MS);
     this.daily.follow(this.#options.dailyKeys > 0);
   }
 
   async stop(): Promise<void> {
-    clearInterval(this.#renewal);
+    this.#endRenewal?.();
     if (this.daily.isCounting) await this.daily.stop();
     // Merged points that could not be sent: who finds the lease expired sends them.
     if (this.#limiter && this.#limiter.holds > 0) return;

@@ -1,4 +1,5 @@
 import { BREAKER_STATES, CLASSES } from '@nrdot/queue';
+import { alignedInterval } from '@nrdot/telemetry';
 import type { PipelineStatus } from './pipeline-status.ts';
 
 /** A quarter of an hour. */
@@ -44,18 +45,17 @@ export interface HistoryColumns {
  */
 export class History {
   readonly #read: () => Promise<PipelineStatus>;
-  readonly #timer: NodeJS.Timeout;
+  readonly #endTimer: () => void;
   readonly #samples: { at: number; values: Record<HistoryColumn, number | null> }[] = [];
   #reading = false;
 
   constructor(read: () => Promise<PipelineStatus>, everyMs = HISTORY_EVERY_MS) {
     this.#read = read;
-    this.#timer = setInterval(() => void this.sample(), everyMs);
-    this.#timer.unref();
+    this.#endTimer = alignedInterval(() => void this.sample(), everyMs);
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#endTimer();
   }
 
   /** Takes one now; a look that is still under way is not joined by another. */

@@ -1,5 +1,5 @@
 import { heldOf } from '@nrdot/queue';
-import { type Transitions, WELL } from '@nrdot/telemetry';
+import { alignedInterval, type Transitions, WELL } from '@nrdot/telemetry';
 import type { Finding, FindingCode } from './findings.ts';
 import type { PipelineStatus } from './pipeline-status.ts';
 
@@ -116,18 +116,17 @@ export interface WatchDeps {
 /** Looks at the whole every two seconds, and tells what has changed for the log and the history of events. */
 export class Watch {
   readonly #d: WatchDeps;
-  readonly #timer: NodeJS.Timeout;
+  readonly #endTimer: () => void;
   readonly #startedAt = performance.now();
   #looking = false;
 
   constructor(deps: WatchDeps) {
     this.#d = deps;
-    this.#timer = setInterval(() => void this.check(), deps.everyMs ?? 2_000);
-    this.#timer.unref();
+    this.#endTimer = alignedInterval(() => void this.check(), deps.everyMs ?? 2_000);
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#endTimer();
   }
 
   /** A look that is still under way is not joined by another. */

@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import { causeText } from '@nrdot/telemetry';
+import { alignedInterval, causeText } from '@nrdot/telemetry';
 import {
   type ConnectionKind,
   connect,
@@ -47,7 +47,7 @@ export class RedisLink {
   readonly #target: RedisTarget;
   readonly #options: LinkOptions;
   readonly #events: LinkEvents;
-  readonly #timers: NodeJS.Timeout[];
+  readonly #endTimers: (() => void)[];
   #state: 'connecting' | 'ready' | 'lost' | 'unfit' = 'connecting';
   #reason = 'not connected yet';
   /** The error that Redis answers to everything, such as CLUSTERDOWN. */
@@ -68,9 +68,9 @@ export class RedisLink {
       commandTimeoutMs: options.commandTimeoutMs,
       onState: (state, error) => (state === 'ready' ? void this.#inspect() : this.#lost(error)),
     });
-    this.#timers = [
-      setInterval(() => void this.#probe(), PROBE_MS).unref(),
-      setInterval(() => void this.#recheck(), options.recheckMs ?? RECHECK_MS).unref(),
+    this.#endTimers = [
+      alignedInterval(() => void this.#probe(), PROBE_MS),
+      alignedInterval(() => void this.#recheck(), options.recheckMs ?? RECHECK_MS),
     ];
   }
 
@@ -108,7 +108,7 @@ export class RedisLink {
   /** Closes the connection; commands in flight fail. */
   close(): void {
     this.#closed = true;
-    for (const timer of this.#timers) clearInterval(timer);
+    for (const end of this.#endTimers) end();
     // While ioredis waits to reconnect, disconnecting would cancel its timer and never reject the commands in its queue.
     if (this.redis.status === 'reconnecting') this.redis.connect().catch(() => {});
     this.redis.disconnect();

@@ -8,7 +8,7 @@ import {
   STATUS_EVERY_MS,
   type Store,
 } from '@nrdot/queue';
-import type { Transition } from '@nrdot/telemetry';
+import { alignedInterval, type Transition } from '@nrdot/telemetry';
 
 /** What a service says of itself; asked for every two seconds, so it must be cheap. */
 export type StatusPart<S extends ServiceName> = () =>
@@ -40,7 +40,7 @@ export class StatusBoard {
   /** Events that are not in Redis yet, and the last ones of this process: all there is to show while Redis is away. */
   #waiting: Transition[] = [];
   #recent: Transition[] = [];
-  #timer: NodeJS.Timeout | undefined;
+  #endTimer: (() => void) | undefined;
   #publishing = false;
 
   constructor(version: string) {
@@ -51,9 +51,7 @@ export class StatusBoard {
   add<S extends ServiceName>(service: S, part: StatusPart<S>, outlet: Outlet): void {
     this.#parts.set(service, part as StatusPart<ServiceName>);
     this.#outlets.push(outlet);
-    if (this.#timer) return;
-    this.#timer = setInterval(() => void this.#publish(), STATUS_EVERY_MS);
-    this.#timer.unref();
+    this.#endTimer ??= alignedInterval(() => void this.#publish(), STATUS_EVERY_MS);
   }
 
   /** Takes an event into the history, which is in Redis; until that can be told it waits here. */
@@ -94,7 +92,7 @@ export class StatusBoard {
 
   /** Says what is left to be told, and then nothing more; what was said last is forgotten by itself. */
   async stop(): Promise<void> {
-    clearInterval(this.#timer);
+    this.#endTimer?.();
     if (this.#waiting.length > 0) await this.#publish();
   }
 

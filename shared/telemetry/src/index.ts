@@ -1,3 +1,4 @@
+export * from './aligned-interval.ts';
 export * from './catalogue.ts';
 export * from './cause.ts';
 export type * from './family.ts';
