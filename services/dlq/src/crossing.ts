@@ -1,13 +1,13 @@
 /**
- * What goes from Redis to the disk passes here, so that it can be held for a moment in which nothing is on the way: the only one in
- * which Redis and the disk together say what there is.
+ * All writes from Redis to the disk pass here, so that they can be paused until none is in flight: only then do Redis and the
+ * disk together show a consistent state.
  */
 export class Crossing {
   #passing = 0;
   #held: Promise<void> | undefined;
   #empty: (() => void) | undefined;
 
-  /** Passes once nothing is held. */
+  /** Runs `work` once no pause is active. */
   async pass<T>(work: () => Promise<T>): Promise<T> {
     while (this.#held) await this.#held;
     this.#passing++;
@@ -19,8 +19,8 @@ export class Crossing {
   }
 
   /**
-   * Lets nothing pass while it works; one at a time.
-   * @param work told whether nothing is on the way: what was passing may take longer than `patienceMs`
+   * Pauses all writes while `work` runs; one pause at a time.
+   * @param work gets whether no write is in flight: earlier ones may take longer than `patienceMs`
    */
   async hold<T>(patienceMs: number, work: (isStill: boolean) => Promise<T>): Promise<T> {
     let open = () => {};

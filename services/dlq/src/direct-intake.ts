@@ -19,38 +19,38 @@ import type { Ledger } from './ledger.ts';
 export interface DirectIntakeOptions {
   listen: Address;
   maxBytes: number;
-  /** Asked for as a bearer token. Needed when `listen` is not a loopback address. */
+  /** Required as a bearer token. Mandatory if `listen` is not a loopback address. */
   token?: string | undefined;
-  /** HTTPS when a certificate is given. */
+  /** HTTPS if it has a certificate. */
   tls?: ServerTls;
 }
 
 const ID = /^[A-Za-z][A-Za-z0-9-]{1,80}$/;
 const SIGNALS = ['traces', 'metrics', 'logs', 'profiles'];
 const ENCODINGS = ['identity', 'gzip', 'zstd'];
-/** No request holds so many, and the books stay exact with as many batches of it as there may be. */
+/** More than any request has; small enough that the accounting stays exact with as many batches as there may be. */
 const ITEMS_MAX = 1_000_000_000;
 
 /**
- * A receiver hands a batch in as soon as it has it. A time that is later than now, or this much earlier, comes of a wrong clock or is
- * made up, and the time here is nearer to the truth: no date has to be shown that there is none of, nor an age of decades.
+ * A receiver sends a batch as soon as it has it. A time in the future, or this much in the past, comes from a wrong clock or
+ * was made up, so the dlq's own time is used instead. This also keeps out times that no date can represent.
  */
 const CLOCKS_APART_MAX_MS = 24 * 3_600_000;
 
 /**
- * Takes batches over HTTP from receivers that can't reach Redis, and answers when they are on the disk.
+ * Accepts batches over HTTP from receivers that cannot reach Redis, and answers when they are on the disk.
  *
- *     POST /v1/batches/<id>   body: the payload as held
- *     Authorization: Bearer <dlq.token>, where there is one
+ *     POST /v1/batches/<id>   body: the payload as it would be stored in Redis
+ *     Authorization: Bearer <dlq.token>, if there is one
  *     x-nrdot-signal, -class, -items, -encoding, -received-at
  *
- * What it takes is accepted like any other batch, so it goes into the ledger, and from there into Redis' books.
+ * Its batches count as accepted, so they go into the ledger and from there into Redis' accounting.
  */
 export class DirectIntake {
   readonly #app: FastifyInstance;
   readonly #options: DirectIntakeOptions;
 
-  /** @throws Error when anybody in the network could write to the disk */
+  /** @throws Error if the configuration would let anybody in the network write to the disk */
   constructor(options: DirectIntakeOptions, intake: Intake, ledger: Ledger, log: Logger) {
     const { listen, token } = options;
     if (!token && !isLoopback(listen.host)) {
@@ -67,7 +67,7 @@ export class DirectIntake {
     });
     // Before the body is read.
     this.#app.addHook('onRequest', async (request, reply) => {
-      // Receivers send neither. A page whose name points at this machine (DNS rebinding) may set every other header.
+      // Receivers send neither header. A page whose host name resolves to this machine (DNS rebinding) can set every other one.
       if (request.headers.origin !== undefined || request.headers['sec-fetch-site'] !== undefined)
         return reply.code(403).send({ error: 'a page in a browser; expected a receiver' });
       const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
@@ -111,8 +111,8 @@ export class DirectIntake {
 }
 
 /**
- * Takes a batch to the disk without Redis.
- * @throws SegmentLogError when the disk does not take it
+ * Writes a batch to the disk without Redis.
+ * @throws SegmentLogError when the disk does not accept it
  */
 export async function takeDirectly(
   spilled: Spilled,
@@ -127,7 +127,7 @@ export async function takeDirectly(
     });
   });
   try {
-    // One that is sent again, for want of an answer, was accepted once.
+    // A batch that is sent again because the answer was lost was accepted before.
     if (!(await intake.write(spilled)).fresh) return ledger.abandon(id);
   } catch (error) {
     ledger.abandon(id);

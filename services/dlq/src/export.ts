@@ -2,9 +2,9 @@ import { protobufToJson, SIGNALS, type Signal } from '@nrdot/otlp';
 import type { StoredRecord } from '@nrdot/segment-log';
 
 /**
- * A batch in OTLP's JSON form on one line, as the Collector's file exporter writes it and a receiver takes it as
+ * A batch as one line of OTLP JSON, as the Collector's file exporter writes it and as receivers accept it with
  * `application/json`.
- * @returns the line, or why there is none
+ * @returns the line, or the reason why there is none
  */
 export function exportLine({ envelope, payload }: StoredRecord): { line?: string; problem?: string } {
   if (!Object.hasOwn(SIGNALS, envelope.signal))

@@ -1,33 +1,36 @@
 import type { Failed } from '@nrdot/queue';
 
-/** Remembered at once. One that is forgotten begins anew: it is tried more often, never lost. */
+/** Limit of the memory. A forgotten batch starts afresh: it is retried more often, never lost. */
 const REMEMBERED_MAX = 10_000;
 const WAIT_MIN_MS = 500;
 const WAIT_MAX_MS = 60_000;
 
-/** What is known of a replayed batch that the upstream did not take. */
+/** The history of a replayed batch that the upstream has not accepted. */
 export interface Failure {
-  /** How often it came back. */
+  /** How often it was returned. */
   times: number;
-  /** How often it came back while others of its signal were taken: then it is the batch, not the upstream. */
+  /** How often it was returned while others of its signal were delivered: then the batch is at fault, not the upstream. */
   whileOthersPassed: number;
-  /** Tries in all. */
+  /** Attempts in total. */
   attempts: number;
   message: string;
-  /** When it came back last; Unix ms. */
+  /** Time of the last return; Unix ms. */
   atMs: number;
-  /** How often all its tries were in vain, not ended by a breaker that opened, and when it was last; Unix ms. */
+  /** How often all its attempts failed without being cut short by an open breaker, and when that last happened; Unix ms. */
   inVain: number;
   inVainAtMs: number;
-  /** It is not tried again before this; Unix ms. */
+  /** Earliest next attempt; Unix ms. */
   notBeforeMs: number;
-  /** It is no probe before this. An outage makes probes fail that have nothing wrong with them: they do not wait once it is over. */
+  /**
+   * Earliest time for being a probe. Probes fail during an outage through no fault of the batch, which must not wait once it is
+   * over.
+   */
   noProbeBeforeMs: number;
 }
 
 /**
- * Batches that came back from the upstream, so that one which fails for ever neither is each probe of a breaker that is half
- * open nor is sent again and again: each waits longer than the time before.
+ * Batches that the upstream did not accept. Each waits longer after every return, so that a batch that always fails neither
+ * serves as every probe of a half-open breaker nor is sent again and again.
  */
 export class Failures {
   readonly #byKey = new Map<string, Failure>();
@@ -36,7 +39,7 @@ export class Failures {
     return this.#byKey.get(key);
   }
 
-  /** @param isOpen the breaker has opened meanwhile: that it came back says nothing of it */
+  /** @param isOpen the breaker has opened meanwhile, so that the return says nothing about the batch */
   add(
     key: string,
     { attempts, message }: Failed,

@@ -13,44 +13,44 @@ export interface HousekeepingDeps {
   ledger: Ledger;
   replayer: Replayer;
   intake: Pick<Intake, 'crossing'>;
-  /** Why Redis cannot be told now; undefined when it can. */
+  /** Why Redis cannot be reached now; undefined if it can. */
   notReady(): string | undefined;
-  /** Redis has lost what it held: how much of that is nowhere now, and when it was seen last. */
+  /** Redis has lost data: `items` that are nowhere now, and the last snapshot before. */
   lost?(items: number, seen: RedisSeen): void;
-  /** Redis was restored from a state in which fewer items had been accepted. */
+  /** Redis was restored from a state with fewer accepted items. */
   older?(items: number): void;
 }
 
 /**
- * A Redis that was restarted may have forgotten what it was told last, so it is told again every so many turns. As often the books are
- * looked at: what was accepted since the last look is not known when Redis loses them.
+ * Report again every so many turns: a Redis that was restarted may have lost the last report. The snapshot of the accounting is
+ * taken as often; items accepted since the last one are unknown if Redis loses them.
  */
 const TELL_AGAIN_TURNS = 2;
-/** So often what was seen is written down, for a dlq that is not there when Redis loses it. */
+/** How often the snapshot is written to disk, for the case that Redis loses data while the dlq is down. */
 const KEEP_TURNS = 10;
 const PATIENCE_MS = 1_000;
 
-/** What the dlq does each second: it tidies the disk up, writes down what is acknowledged, and tells the books. */
+/** Runs once a second: maintains segments, writes checkpoints, reports totals to Redis. */
 export class Housekeeping {
   readonly #d: HousekeepingDeps;
   #changed = true;
   #verifying = false;
   #turns = 0;
   #keptAt = Number.NEGATIVE_INFINITY;
-  /** Books that are on the disk. */
+  /** The snapshot that is on disk, as text. */
   #kept = '';
 
   constructor(deps: HousekeepingDeps) {
     this.#d = deps;
   }
 
-  /** Something on disk changed: Redis is told with the next turn, and what is new is replayed. */
+  /** To be called when something on disk has changed: the next turn reports it, and new batches are replayed. */
   changed(): void {
     this.#changed = true;
     this.#d.replayer.wake();
   }
 
-  /** @throws when the disk or Redis fails; the next turn does what this one did not */
+  /** @throws when the disk or Redis fails; the next turn repeats what was not done */
   async turn(): Promise<void> {
     const { segments, replayer, notReady } = this.#d;
     await segments.maintain();
@@ -74,7 +74,7 @@ export class Housekeeping {
     const reported = await intake.crossing
       .hold(PATIENCE_MS, (isStill) => this.#tell(isStill))
       .catch((error: Error) => {
-        this.#changed = true; // told at the next turn
+        this.#changed = true; // report it in the next turn
         throw error;
       });
     await this.#learn(reported);
@@ -82,7 +82,7 @@ export class Housekeeping {
 
   async #tell(isStill: boolean): Promise<DiskReported> {
     const { store, segments, ledger, replayer } = this.#d;
-    // It may be busy with the whole disk, and what spills does not wait for that.
+    // The replayer may be busy reading the whole disk; spilled batches must not wait for that.
     const next = await Promise.race([replayer.caughtUp(), wait(PATIENCE_MS, -1, { ref: false })]);
     return store.reportDisk({
       waiting: REPLAY_AREAS.reduce((sum, area) => sum + segments.stats(area).items, 0),
@@ -103,7 +103,7 @@ export class Housekeeping {
       await replayer.redisLost();
     }
     if (state === 'older' && before) older?.((before.books.accepted ?? 0) - (seen.books.accepted ?? 0));
-    // An epoch counts once Redis had it at two looks: the first may be in the end of its AOF that a crash takes with it.
+    // Trust an epoch once Redis has had it in two reports: after the first it may still be lost with the tail of the AOF.
     if (state !== 'same' && state !== 'older') return;
     const books = JSON.stringify([seen.epoch, seen.books, seen.live, seen.paused]);
     const isDue = books !== this.#kept && this.#turns - this.#keptAt >= KEEP_TURNS;

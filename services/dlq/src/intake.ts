@@ -13,15 +13,15 @@ export interface IntakeDeps {
   log: Logger;
   metrics: Metrics;
   segments: SegmentLog;
-  /** Largest payload after decompression. */
+  /** Maximum size of a payload after decompression. */
   maxBodyBytes: number;
-  /** Something on disk changed. */
+  /** Called when something on disk has changed. */
   changed(): void;
-  /** Starts the consumer of the spill queue; BullMQ's worker unless a test has another. */
+  /** Starts the consumer of the spill queue; tests replace BullMQ's worker. */
   consume?: typeof consume;
 }
 
-/** A batch on its way to the disk. */
+/** A batch that is to be written to disk. */
 export interface Spilled {
   id: string;
   signal: string;
@@ -43,18 +43,18 @@ interface Written {
 
 const FULL_DELAY_MS = 1_000;
 const FAULT_DELAY_MS = 1_000;
-/** Ids written last: a job that comes again after a crash is not written twice. */
+/** Number of last ids that are remembered, so that a job that comes again after a crash is not written twice. */
 const REMEMBERED_IDS = 20_000;
 const REJECTED = 'rejected:';
 
-/** Takes batches from the spill queue to the disk: append, fsync, and only then the job is complete. */
+/** Writes batches from the spill queue to the disk: append, fsync, and only then complete the job. */
 export class Intake {
   readonly #d: IntakeDeps;
   readonly #consumer: Consumer;
   readonly #written: Set<string>;
-  /** By id. A job whose lock ran out while the machine stood still comes again before it was written. */
+  /** By id. If the machine was frozen and a job's lock expired, the job may come again while it is being written. */
   readonly #writing = new Map<string, Promise<Written>>();
-  /** From Redis to the disk. */
+  /** Passed by all writes from Redis to the disk. */
   readonly crossing = new Crossing();
 
   constructor(deps: IntakeDeps) {
@@ -79,9 +79,9 @@ export class Intake {
   }
 
   /**
-   * Writes a batch, once for each id however often it comes.
-   * @returns when it is on the disk: where, and whether it was not there before
-   * @throws SegmentLogError when it can't be
+   * Writes a batch, once per id.
+   * @returns when it is on the disk: its position, and whether it was new
+   * @throws SegmentLogError if it cannot be written
    */
   async write(spilled: Spilled): Promise<Written> {
     const { id } = spilled;
@@ -102,7 +102,7 @@ export class Intake {
     try {
       payload = await decodeContent(held, spilled.encoding, { maxBytes: maxBodyBytes });
     } catch (error) {
-      // It was readable when it was taken. Whatever happened to it, it is kept as it is.
+      // It was readable when it was accepted. Whatever has happened to it, keep it as it is.
       Object.assign(envelope, {
         encoding: 'identity',
         reason: `${REJECTED}undecodable`,
@@ -123,11 +123,11 @@ export class Intake {
   async #handle(id: string, job: JobData): Promise<void> {
     const { store, log } = this.#d;
     const payloads = await store.payloads(job.batches);
-    // What a failover takes back is in no books: from the disk it would be delivered all the same.
+    // If a failover undid the enqueue, the accounting would lack this batch, yet it would be delivered from the disk.
     if (store.hasReplicas) await store.onReplicas();
     for (const [i, batch] of job.batches.entries()) {
       const payload = payloads[i];
-      if (!payload) continue; // settled before a crash kept the job from being completed
+      if (!payload) continue; // settled before a crash kept the job from completing
       let area: Area;
       try {
         ({ area } = await this.write({
@@ -145,7 +145,7 @@ export class Intake {
         }));
       } catch (error) {
         if (!(error instanceof SegmentLogError)) throw error;
-        // It stays in Redis: when that is full too, clients get 503 and keep what they have.
+        // It stays in Redis. Once that is full too, clients get 503 and keep their data.
         log.debug({ job: id, code: error.code }, 'the disk does not take it now');
         throw new RetryLater(FULL_DELAY_MS, error.message);
       }
@@ -155,7 +155,7 @@ export class Intake {
     }
   }
 
-  /** BullMQ has met a job that it can't read. */
+  /** Called when BullMQ has met a job that it cannot read. */
   async #sift(): Promise<void> {
     const { store, log } = this.#d;
     await store

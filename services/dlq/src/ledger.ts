@@ -10,13 +10,13 @@ import {
 } from '@nrdot/segment-log';
 
 const FILE = 'ledger.json';
-/** What versions before 0.1.0 left: the number of items taken without Redis. */
+/** Left by versions before 0.1.0: the number of items accepted without Redis. */
 const OLD_FILE = 'accepted-without-redis';
 
-/** Items by field of Redis' books, such as `accepted` or `dropped:corrupted`. */
+/** Items by field of the accounting, such as `accepted` or `dropped:corrupted`. */
 export type Counts = Record<string, number>;
 
-/** A booking under way. It has a name, so that one whose answer got lost is not made twice. */
+/** An entry that is being added to Redis' accounting. Its id makes that idempotent if the answer is lost. */
 export interface Entry {
   id: string;
   counts: Counts;
@@ -25,19 +25,18 @@ export interface Entry {
 interface Kept {
   counts: Counts;
   entry?: Entry;
-  /** Batches on their way to the disk, by id: their items. */
+  /** Items of batches that are being written to disk without Redis, by id. */
   underWay?: Record<string, number>;
-  /** Of what the segment log has written off: how much is in `counts`, in an entry or in Redis' books, by area and reason. */
+  /** How much of the segment log's write-offs is in `counts`, in an entry or in Redis' accounting, by area and reason. */
   writtenOff?: Record<string, number>;
-  /** What Redis was like when it was seen last. */
+  /** The last snapshot of Redis. */
   seen?: RedisSeen;
 }
 
 /**
- * What happened on the disk that Redis' books have to hear of: items taken without Redis, items lost from the disk; and how the
- * books stood last, for the day on which Redis has lost them.
- * It is kept in a small file of its own beside the segments, so that neither a kill nor a Redis that is away makes
- * the books wrong, and booked exactly once.
+ * What happened on disk that Redis' accounting lacks: items accepted without Redis, items lost from the disk. It also keeps the
+ * last snapshot of the accounting, to restore it if Redis loses its data. All this is in a small file beside the segments, so
+ * that each change reaches the accounting exactly once despite kills and outages of Redis.
  */
 export class Ledger {
   readonly #dir: string;
@@ -47,7 +46,7 @@ export class Ledger {
   readonly #inFlight: Map<string, number>;
   readonly #writtenOff: Record<string, number>;
   #seen: RedisSeen | undefined;
-  /** Of those in flight: what an earlier run left. */
+  /** Those of `#inFlight` that an earlier run left behind. */
   readonly #found: ReadonlySet<string>;
   #writing: Promise<void> | undefined;
   #next: Promise<void> | undefined;
@@ -67,7 +66,7 @@ export class Ledger {
     this.#found = new Set(this.#inFlight.keys());
   }
 
-  /** @throws Error when the file is none of its own: it is written whole or not at all, so somebody or the disk has changed it */
+  /** @throws Error if the file is malformed: it is written atomically, so somebody or the disk has changed it */
   static async open(dir: string, fs: FileSystem = new NodeFileSystem()): Promise<Ledger> {
     const names = await fs.list(dir);
     if (names.includes(FILE))
@@ -81,12 +80,12 @@ export class Ledger {
     return ledger;
   }
 
-  /** Items of a field that Redis may not have heard of yet. */
+  /** Items of a field that Redis may not have yet. */
   pending(field: string): number {
     return (this.#counts[field] ?? 0) + (this.#entry?.counts[field] ?? 0);
   }
 
-  /** Items that the disk has dropped and Redis may not have heard of yet. */
+  /** Items dropped from the disk that Redis may not have accounted for yet. */
   get pendingDrops(): number {
     const fields = new Set([...Object.keys(this.#counts), ...Object.keys(this.#entry?.counts ?? {})]);
     return [...fields].reduce(
@@ -95,19 +94,19 @@ export class Ledger {
     );
   }
 
-  /** Whether a batch is on its way to the disk without Redis. */
+  /** Whether a batch is being written to disk without Redis. */
   get isBusy(): boolean {
     return this.#inFlight.size > 0;
   }
 
-  /** What Redis was like when it was seen last; absent when it never was. */
+  /** The last snapshot of Redis, if any. */
   get seen(): RedisSeen | undefined {
     return this.#seen;
   }
 
   /**
-   * Remembers what Redis is like.
-   * @param keep whether that is written down now; else with what is written next
+   * Keeps a snapshot of Redis.
+   * @param keep whether to write it now instead of with the next change
    * @throws as `add` does
    */
   saw(seen: RedisSeen, keep: boolean): Promise<void> {
@@ -116,9 +115,9 @@ export class Ledger {
   }
 
   /**
-   * Notes items at once.
-   * @returns when it is on the disk
-   * @throws Error of the file system; they are noted in memory, and written with what comes next
+   * Adds items to a field.
+   * @returns when that is on the disk
+   * @throws Error of the file system; the items are kept in memory and written with the next change
    */
   add(field: string, items: number): Promise<void> {
     this.#counts[field] = (this.#counts[field] ?? 0) + items;
@@ -126,8 +125,8 @@ export class Ledger {
   }
 
   /**
-   * Takes over what the segment log has written off and was not taken over yet. The log's totals stand in the very file that
-   * makes them true, so a kill between that write and this one loses nothing: the next start is told the same totals.
+   * Takes over the segment log's write-offs as far as they are new. The log's totals are in the file that makes them true, so a
+   * kill between that write and this one loses nothing: the next start gets the same totals.
    * @throws as `add` does
    */
   writtenOff(area: Area, totals: Readonly<WriteOffs>): Promise<void> {
@@ -138,7 +137,7 @@ export class Ledger {
       if (now === before) continue;
       isNews = true;
       this.#writtenOff[key] = now;
-      // Fewer: a checkpoint was damaged, and counts from 0 again.
+      // Lower after a damaged checkpoint, which makes the log count from 0 again.
       if (now <= before) continue;
       const field = `dropped:${limitOf(area, reason)}`;
       this.#counts[field] = (this.#counts[field] ?? 0) + now - before;
@@ -147,10 +146,10 @@ export class Ledger {
   }
 
   /**
-   * Notes that a batch is about to go to the disk without Redis, so that a kill between its record and `accepted` does not
-   * make the books wrong.
+   * Records that a batch is about to be written to disk without Redis, so that a kill between its record and `accepted` does
+   * not make the accounting wrong.
    * @returns when that is on the disk
-   * @throws Error of the file system; then the batch may not go
+   * @throws Error of the file system; then the batch must not be written
    */
   async begin(id: string, items: number): Promise<void> {
     this.#inFlight.set(id, items);
@@ -162,13 +161,13 @@ export class Ledger {
     }
   }
 
-  /** The batch is not on the disk, or was there before. */
+  /** The batch was not written, or was on the disk before. */
   abandon(id: string): void {
     this.#inFlight.delete(id);
   }
 
   /**
-   * The batch is on the disk, and with that accepted.
+   * The batch is on the disk and thereby accepted.
    * @throws as `add` does
    */
   accepted(id: string): Promise<void> {
@@ -178,8 +177,8 @@ export class Ledger {
   }
 
   /**
-   * Concludes what a kill has left under way; once, before the first batch is taken. A disk that is full does not keep it
-   * from that: what cannot be written is noted in memory, and what stands in the file is concluded again after a kill.
+   * Resolves what a kill has left in flight; called once, before the first batch is accepted. Works on a full disk too: what
+   * cannot be written is kept in memory, and after another kill the file is resolved again.
    * @param onDisk ids of the records that were written last
    */
   async conclude(onDisk: ReadonlySet<string>): Promise<void> {
@@ -190,9 +189,9 @@ export class Ledger {
   }
 
   /**
-   * Tells what is noted.
-   * @param book books an entry, once for each id however often it is called
-   * @returns whether there was anything to tell
+   * Sends the pending entry to Redis.
+   * @param book adds an entry to the accounting, once per id however often it is called
+   * @returns whether there was one
    */
   async tell(book: (entry: Entry) => Promise<void>): Promise<boolean> {
     if (!this.#entry) {
@@ -207,12 +206,12 @@ export class Ledger {
     return true;
   }
 
-  /** Waits until nothing is being written any more. */
+  /** Waits until no write is in flight. */
   async close(): Promise<void> {
     await (this.#next ?? this.#writing)?.catch(() => {});
   }
 
-  /** Writes the file; calls that come while it is being written share the next write. */
+  /** Writes the file; calls during a write share the next one. */
   #keep(): Promise<void> {
     this.#next ??= (this.#writing ?? Promise.resolve())
       .catch(() => {}) // whoever asked for that one was told

@@ -27,7 +27,7 @@ import { REPLAY_AREAS } from './selection.ts';
 import { dlqStatus } from './status.ts';
 
 const TICK_MS = 1_000;
-/** A volume that another user wrote before has files that are not this one's. */
+/** A volume that another user has written to contains files that this process may not use. */
 const permitted = <T>(opening: Promise<T>): Promise<T> =>
   opening.catch((error: unknown) => {
     throw permissionError(error, 'dlq.dir');
@@ -37,8 +37,8 @@ const VERIFY_BYTES_PER_SECOND = 32 * 1024 * 1024;
 const STATES = ['ok', 'full', 'disk_full', 'disk_failing'] as const;
 
 /**
- * Starts the dlq of this process: opens the disk, takes in what spills, replays what is there.
- * @throws DirectoryTaken when another one has the directory
+ * Starts the dlq of this process: opens the disk, stores what spills, replays what is there.
+ * @throws DirectoryTaken if another dlq uses the directory
  */
 export async function startDlq(
   config: Config,
@@ -103,7 +103,7 @@ export async function startDlq(
   );
 
   await ledger.conclude(segments.lastIds);
-  // Assigned below: what tells it of changes is made before.
+  // Assigned below, since its dependencies need it for their callbacks.
   let housekeeping: Housekeeping | undefined;
   const changed = () => housekeeping?.changed();
   const intake = new Intake({
@@ -143,7 +143,7 @@ export async function startDlq(
 
   host.live.follow((next, before) => () => {
     replayer.setWeights(next.scheduler.weights);
-    // A rate that somebody has set for a drain stays, unless the configured one changes.
+    // A rate that was set at runtime stays until the configured one changes.
     if (next.dlq.replayBytesPerSecond !== before.dlq.replayBytesPerSecond)
       rate.setCap(next.dlq.replayBytesPerSecond);
   });
@@ -215,7 +215,7 @@ export async function startDlq(
       workerLink.close();
       link.close();
     };
-    // What waits for a Redis that is away would wait for ever.
+    // Commands that wait for Redis would never end while it is away.
     const late = setTimeout(closeLinks, link.notReady() ? 0 : timeoutMs);
     await replayer.stop();
     await intake.stop(timeoutMs);
@@ -225,14 +225,14 @@ export async function startDlq(
       await replayer
         .checkpoint()
         .then(() => keeping.report())
-        .catch(() => {}); // the next start tells
+        .catch(() => {}); // reported by the next start
     }
     closeLinks();
     await segments.close();
     await ledger.close();
     await lock?.free();
   };
-  // Half a dlq would go on taking from the spill queue, into a directory that the next one believes to be its own.
+  // Otherwise the intake from the spill queue would keep running, in a directory that the next dlq takes for its own.
   const address = await direct.start().catch(async (error: unknown) => {
     await stop(UNSTARTED_STOP_MS);
     throw error;

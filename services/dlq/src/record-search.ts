@@ -1,12 +1,12 @@
 import { timeOfBatch } from '@nrdot/queue';
 import { AREAS, type Area, type Entry, type Period, type SegmentLog } from '@nrdot/segment-log';
 
-/** From when a request was received until its batch has an id, and what a clock may be set by meanwhile. */
+/** Allows for the time between receipt and the batch's id, and for clock changes meanwhile. */
 const NEAR_MS = 60_000;
 
 /**
- * Finds a batch on the disk. An id begins with the time at which it was received, and each segment knows the times of its first and
- * its last record, so the few segments of that time are read first; all of them only when it is in none of those.
+ * Finds a batch on disk. Its id begins with the time of receipt, and segments know the times of their first and last records,
+ * so the few segments of that time are read first, and all others only if it is in none of them.
  */
 export async function findRecord(
   segments: Pick<SegmentLog, 'scan'>,

@@ -1,15 +1,15 @@
-/** Share of the cap by which the rate grows in a quiet second, and by which it shrinks in a crowded one. */
+/** Share of the cap by which the rate grows in a second without overload. */
 const GROW_PER_SECOND = 0.05;
 const SHRINK = { throttled: 0.5, slow: 0.8 } as const;
-/** Never slower than this share of the cap: a drain that stands still looks like a fault. */
+/** Minimum rate, as a share of the cap: a replay that stands still looks like a fault. */
 const FLOOR = 0.02;
-/** Bytes that may go at once after a pause, as seconds of the rate. */
+/** Maximum burst after a pause, in seconds of the rate. */
 const BURST_SECONDS = 0.25;
 
 /**
- * The governor of replay: a token bucket in uncompressed payload bytes. The cap holds over any second; below it the
- * rate follows what the upstream says: halved in a second with more than a few 429, a fifth less in one with slow
- * answers, growing back by a twentieth of the cap in each second without.
+ * Rate limit of replay: a token bucket in uncompressed payload bytes. The cap holds over any second; below it the rate follows
+ * the upstream: halved in a second with more than a few 429s, reduced by a fifth in one with slow answers, raised by a
+ * twentieth of the cap in each other second.
  */
 export class ReplayRate {
   #cap: number;
@@ -26,7 +26,7 @@ export class ReplayRate {
     this.#adaptedAtMs = nowMs;
   }
 
-  /** Bytes per second that may go now. */
+  /** The current rate. */
   get bytesPerSecond(): number {
     return this.#rate;
   }
@@ -42,9 +42,9 @@ export class ReplayRate {
   }
 
   /**
-   * Takes tokens for a batch. A batch larger than the bucket goes when the bucket is full and leaves a debt, so the
-   * cap holds over time and no batch is too large to go.
-   * @returns 0 when it may go, else how long to wait in ms
+   * Takes tokens for a batch. A batch larger than the bucket passes when the bucket is full and leaves a debt, so that the cap
+   * holds over time and no batch is too large.
+   * @returns 0 if it may be sent, otherwise the wait in ms
    */
   take(bytes: number, nowMs: number): number {
     const burst = this.#rate * BURST_SECONDS;
@@ -61,7 +61,7 @@ export class ReplayRate {
     return Math.max(1, Math.ceil(((wanted - this.#tokens) / this.#rate) * 1000));
   }
 
-  /** Takes into account how the upstream was since the last call; call about once a second. */
+  /** Adapts the rate to the upstream's behaviour since the last call; call about once a second. */
   adapt(upstream: 'easy' | keyof typeof SHRINK, nowMs: number): void {
     const seconds = Math.min(5, Math.max(0, nowMs - this.#adaptedAtMs) / 1000);
     this.#adaptedAtMs = nowMs;

@@ -21,11 +21,11 @@ export interface ReplayerDeps {
   segments: SegmentLog;
   rate: ReplayRate;
   weights: Record<PriorityClass, number>;
-  /** Replays in vain, while others of its signal are delivered, after which a batch is rejected. */
+  /** A batch is rejected after so many failed replays while others of its signal are delivered. */
   poisonAfter: number;
   log: Logger;
   metrics: Metrics;
-  /** Something on disk is acknowledged. */
+  /** Called when something on disk was acknowledged. */
   changed(): void;
   now(): number;
 }
@@ -34,7 +34,7 @@ interface Outstanding {
   position: Position;
   area: Area;
   signal: string;
-  /** Good answers of its destination before it was sent. */
+  /** Successes of its destination before it was sent. */
   passedBefore: number;
   bytes: number;
   items: number;
@@ -42,62 +42,62 @@ interface Outstanding {
 }
 
 interface Order extends Selection {
-  /** Last segment of each area when it was given. */
+  /** Last segment of each area at the time of the order. */
   upTo: ReadonlyMap<Area, number>;
   givenAtMs: number;
 }
 
-/** In Redis at once: enough to keep exporters busy, little enough to keep memory flat. */
+/** Maximum number of batches in Redis: enough to keep exporters busy, few enough to keep memory flat. */
 const OUTSTANDING_MAX = 128;
 const OUTSTANDING_MAX_BYTES = 8 * 1024 * 1024;
 const OUTCOMES_AT_ONCE = 512;
-/** Records of a signal that may not go which are read past in one step, on the way to those of others. */
+/** Maximum number of records skipped in one step because their signal may not be sent, to reach those of other signals. */
 const PASS_OVER_MAX = 16;
 const BUSY_MS = 50;
 const IDLE_MS = 500;
-/** After so many looks with nothing on disk and nothing under way it rests: whoever puts something there wakes it. */
+/** After so many checks with nothing on disk and nothing in flight the replayer rests until it is woken. */
 const REST_AFTER_LOOKS = 20;
 const REST_MS = 5_000;
 const GATE_MS = 250;
 const ADAPT_MS = 1_000;
-/** After this Redis is asked whether it still has a batch: it may have lost its memory. */
+/** After so long without an outcome, Redis is asked whether it still has the batch: it may have lost its data. */
 const MISSING_AFTER_MS = 30_000;
-/** Share of 429 above which replay makes way. */
+/** Share of 429s above which replay slows down. */
 const CROWDED = 0.05;
 const REMEMBERED_DONE = 10_000;
-/** Outcomes that Redis keeps for records that are still to be read, at most. An earlier run had no more under way. */
+/** Maximum number of outcomes kept in Redis for records that have yet to be read; an earlier run had no more in flight. */
 const OUTCOMES_KEPT_MAX = 1_000;
 
 /**
- * Brings batches from the disk back into the replay queues: oldest first within a class, 5:3:1 between them, under the
- * governor's rate, while the breaker lets anything through. A record is acknowledged when the upstream has taken it.
+ * Replays batches from the disk: oldest first within a class, 5:3:1 between classes, within the rate limit, and only while the
+ * breaker permits. A record is acknowledged once the upstream has accepted its batch.
  */
 export class Replayer {
   readonly #d: ReplayerDeps;
   readonly #share: FairShare;
   readonly #outstanding = new Map<string, Outstanding>();
   readonly #peeked = new Map<Area, Entry>();
-  /** Batches that an earlier run of the dlq had put into Redis and that were delivered: the number of the outcome, by key. */
+  /** Batches that an earlier run of the dlq replayed and that were delivered: index of the outcome, by key. */
   readonly #doneBefore = new Map<string, number>();
   readonly #rewind = new Set<Area>();
   readonly #failures = new Failures();
-  /** When something that was passed over for its wait may be read again, by area; Unix ms. */
+  /** When a record that was skipped because it must wait may be read again, by area; Unix ms. */
   readonly #readAgainAt = new Map<Area, number>();
   readonly #done: Promise<void>;
   #outstandingBytes = 0;
   #replayedBytes = 0;
   #returnedItems = 0;
-  /** Number of the first outcome that was not acted on. Those before it stay in Redis until the disk knows. */
+  /** Index of the first outcome that was not processed. Earlier ones stay in Redis until their effect is on the disk. */
   #nextOutcome = 0;
-  /** Number of the first that Redis still has. A Redis that was restarted may have again what it was told to forget. */
+  /** Index of the oldest outcome in Redis. A Redis that was restored may have some again that it was told to forget. */
   #firstOutcome = 0;
-  /** Of each signal: the state of its breaker, and how many good answers its destination has given. */
+  /** By signal: the state of the breaker, and how many successes its destination has had. */
   #gate = {
     signals: new Map<string, { state: BreakerState; passed: number }>(),
     paused: false,
     crowded: false,
   };
-  /** Areas in which something was passed over whose breaker is open. */
+  /** Areas with records that were skipped because their breaker is open. */
   readonly #heldBack = new Set<Area>();
   readonly #roundTrips = new RoundTrips();
   #gateAt = Number.NEGATIVE_INFINITY;
@@ -115,7 +115,7 @@ export class Replayer {
     this.#done = this.#run();
   }
 
-  /** Takes new weights from the next batch on. */
+  /** Sets the weights, from the next batch on. */
   setWeights(weights: ReplayerDeps['weights']): void {
     this.#share.setWeights(weights);
   }
@@ -124,12 +124,12 @@ export class Replayer {
     return this.#outstanding.size;
   }
 
-  /** Payload bytes put back into the queue, uncompressed. */
+  /** Payload bytes replayed, uncompressed. */
   get replayedBytes(): number {
     return this.#replayedBytes;
   }
 
-  /** Items of batches that were put back into the queue and need the disk no more; a probe in vain is none of them. */
+  /** Items of replayed batches that no longer need the disk; failed probes do not count. */
   get returnedItems(): number {
     return this.#returnedItems;
   }
@@ -138,20 +138,20 @@ export class Replayer {
     return this.#gate.paused;
   }
 
-  /** Whether batches of an area may go back to Redis now. Those that the reader only passes over may not. */
+  /** Whether batches of an area may be replayed now, rather than only skipped. */
   isGoing(area: Area): boolean {
     if (this.#allOpen || (this.#gate.paused && !this.#order)) return false;
     return !this.#heldBack.has(area) || this.#peeked.has(area) || this.#isBusy(area);
   }
 
-  /** What a person asked to be replayed, beyond what replays by itself; until all of it was taken or tried in vain. */
+  /** What an operator has ordered to be replayed, beyond what replays by itself; until all of it was accepted or has failed. */
   get order(): Selection | undefined {
     return this.#order;
   }
 
   /**
-   * Replays what an order names, paused or not, and rejected batches too when it names their area: what is there now, each
-   * batch once. What is refused again comes to stand behind that, and waits for the next order.
+   * Replays the batches that an order names, also while replay is paused, and rejected ones if it names their area: those that
+   * are there now, each once. A batch that is rejected again waits for another order.
    */
   replay(order: Selection): Promise<void> {
     return this.#alone(async () => {
@@ -168,13 +168,13 @@ export class Replayer {
     });
   }
 
-  /** When it resolves, nothing more is sent until it is resumed or ordered anew. What is in Redis goes its way. */
+  /** Once it resolves, nothing is sent until replay is resumed or ordered. Batches in Redis are not stopped. */
   pause(paused: boolean): Promise<void> {
     return this.#alone(async () => {
       await this.#d.store.pauseReplay(paused);
       this.#gate.paused = paused;
       if (!paused) {
-        // Whatever was passed over before or meanwhile is looked at again.
+        // Read again what was skipped before or meanwhile.
         for (const area of REPLAY_AREAS) this.#rewind.add(area);
         this.wake();
         return;
@@ -186,8 +186,8 @@ export class Replayer {
   }
 
   /**
-   * Gives up everything in some areas but what is in flight to the upstream, which will be delivered, or comes back.
-   * @returns items given up, and items on their way
+   * Drops everything in some areas except batches in flight, which will be delivered or return.
+   * @returns dropped items, and items in flight
    */
   purge(areas: readonly Area[]): Promise<{ items: number; heldItems: number }> {
     return this.#alone(async () => {
@@ -203,15 +203,15 @@ export class Replayer {
     });
   }
 
-  /** There may be something to replay: looks at once if it rests. */
+  /** To be called when there may be something to replay; ends a rest at once. */
   wake(): void {
     this.#looksInVain = 0;
     this.#resting.abort();
   }
 
   /**
-   * Acts on all outcomes that there are.
-   * @returns number of the first that is still to come
+   * Processes all outcomes.
+   * @returns index of the next one
    */
   caughtUp(): Promise<number> {
     return this.#alone(async () => {
@@ -220,13 +220,13 @@ export class Replayer {
     });
   }
 
-  /** Redis has lost what it held: what it had of the disk comes back at once. */
+  /** Redis has lost its data: batches that it had from the disk are replayed again. */
   redisLost(): Promise<void> {
     this.wake();
     return this.#alone(() => this.#findLost(0));
   }
 
-  /** Takes no more from the disk; what is in Redis goes its way. */
+  /** Stops reading from the disk; batches in Redis are not stopped. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.wake();
@@ -258,17 +258,14 @@ export class Replayer {
     return !onDisk && this.#outstanding.size === 0 && this.#order === undefined;
   }
 
-  /**
-   * Looking twice a second whether there is anything to replay, where nothing is most of the time, took a quarter of the
-   * CPU of an idle process.
-   */
+  /** Rests until woken: checking twice a second while there is usually nothing took a quarter of an idle process's CPU. */
   async #rest(): Promise<void> {
     if (this.#stopping.signal.aborted) return;
     this.#resting = new AbortController();
     await wait(REST_MS, undefined, { signal: this.#resting.signal }).catch(() => {});
   }
 
-  /** @returns how long there is nothing to do, in ms */
+  /** @returns how long to wait before the next step, in ms */
   async #step(): Promise<number> {
     const { rate, now } = this.#d;
     if ([...this.#doneBefore.keys()].some(isOfRejected)) await this.#concludeRejected();
@@ -301,16 +298,16 @@ export class Replayer {
       const found = await this.#peek(area);
       if (found === 'ready') ready.add(area);
       if (found !== 'end') isRead = false;
-      // What has come back while others were on their way does not wait for all of them.
+      // Batches that were returned do not wait until all others are settled.
       else if (this.#rewind.has(area)) await this.#readAgain(area);
     }
     if (isRead) this.#seekProbe();
-    // All is read: what was not found had left the disk before.
+    // Everything was read: a key that was not found had been removed from the disk before.
     if (ready.size === 0 && !this.#gate.paused && this.#rewind.size === 0) this.#doneBefore.clear();
-    // What is in Redis may yet come back, untried, from a breaker that opens: then it is still to be replayed.
+    // A batch in Redis may still return untried from a breaker that opens: then the order is not complete.
     const isOver = (area: Area) => !ready.has(area) && !this.#isPartlyRead(area) && !this.#isBusy(area);
     if (this.#order?.areas.every(isOver)) {
-      // What it named was taken, or tried in vain; what it passed over waits its turn.
+      // All that the order named was accepted or has failed; what it skipped is read again in turn.
       for (const area of this.#order.areas) this.#rewind.add(area);
       this.#order = undefined;
       this.#d.log.info('the replay that was asked for is over');
@@ -326,14 +323,14 @@ export class Replayer {
     return this.#gate.signals.get(signal)?.state ?? 'closed';
   }
 
-  /** Whether a batch of this signal may go: none while its breaker is open, one while that is half open. */
+  /** Whether a batch of this signal may be sent: none while its breaker is open, one while it is half-open. */
   #mayGo(signal: string): boolean {
     const state = this.#stateOf(signal);
     if (state !== 'half_open') return state === 'closed';
     return ![...this.#outstanding.values()].some((outstanding) => outstanding.signal === signal);
   }
 
-  /** Something in it waits to be read again. */
+  /** Whether an area has records that must be read again later. */
   #isPartlyRead(area: Area): boolean {
     return this.#readAgainAt.has(area) || this.#heldBack.has(area) || this.#rewind.has(area);
   }
@@ -342,7 +339,7 @@ export class Replayer {
     return [...this.#outstanding.values()].some((outstanding) => outstanding.area === area);
   }
 
-  /** Where nothing else is to be read, a breaker that is half open gets its probe from what was passed over. */
+  /** If there is nothing else to read, a half-open breaker gets its probe from the skipped records. */
   #seekProbe(): void {
     const wanted = [...this.#gate.signals].some(
       ([signal, { state }]) => state === 'half_open' && this.#mayGo(signal),
@@ -352,7 +349,7 @@ export class Replayer {
     this.#heldBack.clear();
   }
 
-  /** It is read again when its breaker has closed, or for a probe when there is nothing behind it. */
+  /** Skips a record. It is read again when its breaker has closed, or for a probe if nothing is behind it. */
   #passOver({ position }: Entry): void {
     this.#d.segments.release(position);
     this.#heldBack.add(position.area);
@@ -363,7 +360,7 @@ export class Replayer {
     await this.#startOver(area);
   }
 
-  /** @returns whether there is a batch to send, or may be one further on, or none */
+  /** @returns whether there is a batch to send, one may follow further on, or there is none */
   async #peek(area: Area): Promise<'ready' | 'more' | 'end'> {
     const ordered = this.#order?.areas.includes(area) ? this.#order : undefined;
     if (!ordered && (this.#gate.paused || area === 'rejected')) return 'end';
@@ -377,7 +374,7 @@ export class Replayer {
       const entry = await this.#d.segments.read(area);
       if (!entry) return 'end';
       const key = replayKey(entry.record.envelope.id, area);
-      if (this.#outstanding.has(key)) continue; // read again after a rewind, and under way
+      if (this.#outstanding.has(key)) continue; // read again after a rewind while in flight
       if (this.#doneBefore.delete(key)) {
         this.#finish(entry.position);
         continue;
@@ -435,7 +432,7 @@ export class Replayer {
             items,
             receivedAt,
             payload,
-            attempts, // one that has failed goes alone, so that it does not take others down
+            attempts, // a batch that has failed before goes alone, so that it does not make others fail
           },
         ],
       ],
@@ -482,7 +479,7 @@ export class Replayer {
           this.#roundTrips.add(this.#d.now() - outstanding.sinceMs);
         } else {
           this.#putBack(outstanding);
-          // The breaker has opened: what is sent before that is known would come back at once.
+          // The breaker has opened: read its state before sending more, which would return at once.
           this.#gateAt = Number.NEGATIVE_INFINITY;
           if (failed) await this.#hasFailed(key, outstanding, failed);
         }
@@ -491,8 +488,8 @@ export class Replayer {
   }
 
   /**
-   * Writes down what is acknowledged, and only then lets Redis forget it: a kill at any time replays nothing that was
-   * delivered, and books nothing twice.
+   * Writes the acknowledgements to disk, and only then lets Redis forget the outcomes: a kill at any time replays nothing that
+   * was delivered, and counts nothing twice.
    */
   async checkpoint(): Promise<void> {
     const upTo = this.#actedOn();
@@ -502,13 +499,13 @@ export class Replayer {
     this.#firstOutcome = upTo;
   }
 
-  /** Number of the first outcome that the disk may not know of. */
+  /** Index of the first outcome whose effect may not be on the disk. */
   #actedOn(): number {
     const [oldest = this.#nextOutcome] = this.#doneBefore.values();
     return Math.min(this.#nextOutcome, Math.max(oldest, this.#nextOutcome - OUTCOMES_KEPT_MAX));
   }
 
-  /** What was rejected is read only on command: what an earlier run had replayed of it is looked for at once. */
+  /** The rejected area is read only on command, so search it at once for what an earlier run replayed from it. */
   async #concludeRejected(): Promise<void> {
     for await (const { record, position } of this.#d.segments.scan('rejected')) {
       if (this.#doneBefore.has(replayKey(record.envelope.id, 'rejected'))) this.#finish(position);
@@ -529,8 +526,8 @@ export class Replayer {
   }
 
   /**
-   * Puts a batch that no replay gets delivered, though others are, where it waits for people, with its history. A kill
-   * between the two steps finds it in both places, and goes on with the second.
+   * Moves a batch that fails in every replay, while others are delivered, to the rejected area, with its history. After a kill
+   * between the two steps it is in both places, and the second step is repeated.
    */
   async #reject({ record: { envelope, payload }, position }: Entry, failure: Failure): Promise<void> {
     const { segments, log } = this.#d;
@@ -562,7 +559,7 @@ export class Replayer {
     this.#d.changed();
   }
 
-  /** It comes again when what is read over has been read. */
+  /** Makes the batch be read again, once the current pass over its area is done. */
   #putBack({ position, area }: Outstanding): void {
     this.#d.segments.release(position);
     this.#rewind.add(area);
@@ -594,7 +591,7 @@ export class Replayer {
     }
   }
 
-  /** A Redis that lost its memory will never tell what became of a batch. */
+  /** A Redis that has lost its data never reports an outcome for its batches. */
   async #findLost(outstandingForMs: number): Promise<void> {
     const { store, now, log } = this.#d;
     this.#lostCheckAt = now();
@@ -617,7 +614,7 @@ export class Replayer {
     await this.#d.segments.rewind(area);
   }
 
-  /** One at a time: sending, and what people ask for. */
+  /** Serialises sending and operators' commands. */
   #alone<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#exclusive.then(work);
     this.#exclusive = done.catch(() => {});
@@ -625,18 +622,18 @@ export class Replayer {
   }
 }
 
-/** A replayed batch has a key of its own: what was spilled under the old one may not be settled in its place. */
+/** A replayed batch gets a key of its own, so that the spilled batch with the old key is not settled in its place. */
 function replayKey(id: string, area: Area): string {
   return foldKey(`${area === 'rejected' ? 'x' : 'r'}${id}`);
 }
 
-/** Whether an order still means this record, which was there when it was given. */
+/** Whether an order still covers this record: it was there at the time of the order, and was not tried since. */
 function isNamed(
   order: Order,
   { record, position: { area, sequence } }: Entry,
   failure: Failure | undefined,
 ): boolean {
-  if (failure && failure.inVainAtMs >= order.givenAtMs) return false; // it has been offered
+  if (failure && failure.inVainAtMs >= order.givenAtMs) return false; // was tried since the order
   return sequence <= (order.upTo.get(area) ?? 0) && isSelected(order, record.envelope);
 }
 

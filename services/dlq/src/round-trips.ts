@@ -1,14 +1,17 @@
-/** Times this long are slow only beside the best: below, it is the wait for a slot and noise. */
+/** Times below this are never slow: they are within the wait for a slot and noise. */
 const FLOOR_MS = 1_500;
 const SLOW_FACTOR = 3;
-/** Fewer say nothing: a machine that stands still for a moment is not an upstream that is slow. */
+/** Minimum number of answers to judge by: a machine that freezes for a moment is not a slow upstream. */
 const ENOUGH = 5;
-/** By which the remembered best grows with each second that has answers: a route that got longer is believed in a minute. */
+/**
+ * Growth of the remembered minimum per second with answers, so that a permanently slower path becomes the new baseline within a
+ * minute.
+ */
 const BEST_GROWTH = 1.02;
 
 /**
- * How long replayed batches take from the disk to the upstream's answer. When they take several times as long as they
- * can, the upstream, or the queue before it, has enough to do.
+ * How long replayed batches take from the disk to the upstream's answer. Several times the minimum means that the upstream, or
+ * the queue before it, is saturated.
  */
 export class RoundTrips {
   #bestMs = Number.POSITIVE_INFINITY;
@@ -20,7 +23,7 @@ export class RoundTrips {
     this.#count++;
   }
 
-  /** Whether those since it was last told were slow; not while they are too few. Call about once a second. */
+  /** Whether the round trips since the last call were slow; false if there were too few. Call about once a second. */
   slow(): boolean {
     if (this.#count < ENOUGH) return false;
     const meanMs = this.#sumMs / this.#count;

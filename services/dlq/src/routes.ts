@@ -30,7 +30,7 @@ export interface RouteDeps {
 
 export type DlqState = ReturnType<typeof dlqState>;
 
-/** What the dlq holds and does, for people. Times: Unix ms. */
+/** The dlq's state for people. Times: Unix ms. */
 export function dlqState({ segments, replayer, rate, now }: Omit<RouteDeps, 'log'>) {
   const areas = Object.fromEntries(AREAS.map((area) => [area, segments.stats(area)])) as Record<
     Area,
@@ -38,7 +38,7 @@ export function dlqState({ segments, replayer, rate, now }: Omit<RouteDeps, 'log
   >;
   const waitingBytes = REPLAY_AREAS.reduce((sum, area) => sum + areas[area].waitingBytes, 0);
   return {
-    /** When this was so: counters and clock are read in one turn. */
+    /** Time of this snapshot: counters and clock are read in one turn of the event loop. */
     at: now(),
     state: segments.fault?.code ?? 'ok',
     fault: segments.fault?.message,
@@ -49,7 +49,7 @@ export function dlqState({ segments, replayer, rate, now }: Omit<RouteDeps, 'log
     replay: {
       paused: replayer.paused,
       outstanding: replayer.outstanding,
-      /** Put back into the queue since the process started, uncompressed. */
+      /** Replayed since the process started, uncompressed. */
       replayedBytes: replayer.replayedBytes,
       bytesPerSecond: rate.bytesPerSecond,
       capBytesPerSecond: rate.cap,
@@ -59,7 +59,7 @@ export function dlqState({ segments, replayer, rate, now }: Omit<RouteDeps, 'log
   };
 }
 
-/** A batch on disk, for people; never its payload. */
+/** A batch on disk, for people; without its payload. */
 export interface ListedBatch {
   id: string;
   area: Area;
@@ -77,15 +77,15 @@ export interface ListedBatch {
   payloadBytes: number;
 }
 
-/** What `POST /api/dlq/replay` answers. */
+/** Answer of `POST /api/dlq/replay`. */
 export interface ReplayAnswer {
   replaying: readonly Area[];
-  /** On disk in these areas, whether an order narrows it further or not. */
+  /** Items on disk in these areas, regardless of the order's other criteria. */
   items: number;
   bytesPerSecond: number;
 }
 
-/** The dlq's part of the admin address: what `nrdot dlq …` speaks to. */
+/** The dlq's routes on the admin address, which `nrdot dlq …` uses. */
 export function addRoutes(admin: AdminServer, deps: RouteDeps): void {
   const { segments, replayer, rate } = deps;
   admin.route('GET', '/api/dlq', () => dlqState(deps));
@@ -169,7 +169,7 @@ async function listRecords(segments: SegmentLog, { query }: AdminRequest): Promi
   return { records, more: false };
 }
 
-/** The one place where payloads are on the admin address: that is what it is for. */
+/** The only route of the admin address that returns payloads. */
 async function* exported({ segments, log }: RouteDeps, selection: Selection): AsyncGenerator<string> {
   for (const area of selection.areas) {
     for await (const { record, acked } of segments.scan(area, selection)) {
@@ -181,7 +181,7 @@ async function* exported({ segments, log }: RouteDeps, selection: Selection): As
   }
 }
 
-/** A line for each segment when it has been checked, so that whoever waits sees it go on. */
+/** One line per segment as soon as it was checked, to show progress. */
 async function* verified(segments: SegmentLog): AsyncGenerator<string> {
   for await (const segment of segments.verify()) yield `${JSON.stringify(segment)}\n`;
 }

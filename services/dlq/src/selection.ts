@@ -2,22 +2,22 @@ import { CLASSES, isPriorityClass, type PriorityClass } from '@nrdot/queue';
 import { AREAS, type Area, type Envelope, type Period } from '@nrdot/segment-log';
 import { AdminError } from '@nrdot/service';
 
-/** Which batches somebody means. */
+/** The batches that an admin request is about. */
 export interface Selection extends Period {
   areas: readonly Area[];
-  /** Of the batches themselves; undefined for every class. Narrows the rejected area, which holds all of them. */
+  /** Class of the batches; undefined for every class. Narrows the rejected area, which has all classes. */
   class: PriorityClass | undefined;
 }
 
-/** What replays by itself: all but what the upstream refused for good. */
+/** Areas that replay by themselves: all but the rejected one. */
 export const REPLAY_AREAS: readonly Area[] = CLASSES;
 
 const NAMES = ['class', 'rejected', 'area', 'since', 'until'];
 
 /**
- * Reads `class`, `rejected`, `area`, `since` and `until` as an admin request gives them.
- * @param otherwise areas that are meant when none is named
- * @param beside what else the request may say: a name that nobody reads would select more than was meant
+ * Parses `class`, `rejected`, `area`, `since` and `until` of an admin request.
+ * @param otherwise the areas if the request names none
+ * @param beside other names that the request may have; an unknown one is an error, since ignoring it could select too much
  * @throws AdminError 400 that says what was expected
  */
 export function selectionOf(
@@ -57,7 +57,7 @@ export function isSelected(selection: Selection, { receivedAt, class: ofClass }:
   return receivedAt >= since && receivedAt <= until && (wanted === undefined || ofClass === wanted);
 }
 
-/** @throws AdminError 400 for a name that is none of the four: nothing else ever becomes part of a path */
+/** @throws AdminError 400 for any other name, so that nothing else can become part of a path */
 export function areaOf(name: unknown): Area {
   const area = AREAS.find((known) => known === name);
   if (!area) throw badRequest(`"${text(name)}" is no area; expected one of ${AREAS.join(', ')}`);
@@ -75,12 +75,12 @@ export function badRequest(message: string): AdminError {
   return new AdminError(400, 'bad_request', message);
 }
 
-/** Of somebody's words, as much as an error message should repeat. */
+/** A value from a request, cut to what an error message should repeat. */
 function text(value: unknown): string {
   return (typeof value === 'string' ? value : JSON.stringify(value)).slice(0, 80);
 }
 
-/** A whole number, as JSON has it or in digits. @returns undefined for everything else */
+/** A whole number, as a JSON number or in digits. @returns undefined for anything else */
 export function wholeNumber(value: unknown): number | undefined {
   const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
   return typeof number === 'number' && Number.isSafeInteger(number) && number >= 0 ? number : undefined;

@@ -11,7 +11,7 @@ export interface DlqLimits {
   retentionMs: number;
 }
 
-/** What the dlq says of itself every two seconds: the same as `/api/dlq`, with the segments, in a bounded size. */
+/** The dlq's part of the process status: the same as `/api/dlq`, plus the segments, in a bounded size. */
 export async function dlqStatus(
   deps: RouteDeps,
   { dir, capacityBytes, rejectedCapacityBytes, reserveBytes, retentionMs }: DlqLimits,
@@ -19,7 +19,7 @@ export async function dlqStatus(
 ): Promise<DlqStatus> {
   const { state, fault, areas, diskBytes, replay } = dlqState(deps);
   const files = deps.segments.segments();
-  // Of a full disk the oldest of each area are of interest: they are replayed next.
+  // List the oldest segments of each area, which are replayed next.
   const perArea = Math.floor(SEGMENTS_MAX / AREAS.length);
   const short = files.length > SEGMENTS_MAX;
   const shown = short
@@ -42,7 +42,7 @@ export async function dlqStatus(
     segments: shown.map((file) => ({
       area: file.area,
       sequence: file.sequence,
-      // The reader stands in a segment also while it may not go on.
+      // The reader keeps its segment open also while replay may not go on.
       state: file.state === 'replaying' && !deps.replayer.isGoing(file.area) ? file.file : file.state,
       diskBytes: file.diskBytes,
       items: Math.max(0, file.items - file.ackedItems),
@@ -66,6 +66,6 @@ async function fileSystemOf(dir: string, reserveBytes: number): Promise<Pick<Dlq
     const { bavail, blocks, bsize } = await statfs(dir);
     return { disk: { freeBytes: bavail * bsize, totalBytes: blocks * bsize, reserveBytes } };
   } catch {
-    return {}; // its fault is said by whoever writes there
+    return {}; // whoever writes there reports the fault
   }
 }

@@ -93,7 +93,7 @@ export type Scripted = (Redis | Cluster) & {
   ): Promise<number>;
 };
 
-/** Gives a connection the scripts; on a Cluster each is refused whole while its slot is being moved. */
+/** Defines the scripts on a connection; on a Cluster they refuse to run while their slot is being migrated. */
 export function scripted(redis: RedisConnection): Scripted {
   const define = (name: string, numberOfKeys: number, lua: string) =>
     redis.defineCommand(name, { numberOfKeys, lua: redis instanceof Cluster ? inOneSlot(lua) : lua });

@@ -3,7 +3,7 @@ import { numberField } from '../number-field.ts';
 
 /** Lists and sorted sets of a BullMQ queue in which a job may be. */
 export const LISTS = ['wait', 'active', 'paused'] as const;
-/** Of a class queue: what was set aside for other signals to pass. */
+/** Lists of a class queue with the jobs that were set aside so that other signals pass. */
 const ASIDES = ['aside:traces', 'aside:metrics', 'aside:logs', 'aside:profiles'] as const;
 export const SETS = ['delayed', 'prioritized', 'failed', 'completed', 'waiting-children'] as const;
 export type Part = (typeof LISTS)[number] | (typeof ASIDES)[number] | (typeof SETS)[number];
@@ -13,14 +13,14 @@ export interface Place {
   part: Part;
 }
 
-/** A job as a look saw it. */
+/** A job in a snapshot. */
 export interface SeenJob extends Place {
   id: string;
-  /** What is odd about it: it is none of the pipeline's. */
+  /** Set for a job that is not the pipeline's: what is odd about it. */
   odd?: string;
   /** Depth field without its unit. */
   stage: string;
-  /** Batches in all, and of those that Redis still holds: their number, items, bytes and keys. */
+  /** The number of its batches; then number, items, bytes and keys of those that Redis still holds. */
   batches: number;
   held: number;
   items: number;
@@ -29,10 +29,10 @@ export interface SeenJob extends Place {
   locked: boolean;
 }
 
-/** What Redis held at one moment. */
+/** A consistent count of what Redis holds. */
 export interface Counted {
   jobs: SeenJob[];
-  /** The depth as it stands in Redis less what the jobs add up to, by field; only fields that differ. */
+  /** The stored depth minus the sum over the jobs, by field; only fields that differ. */
   drift: Record<string, number>;
 }
 
@@ -46,11 +46,11 @@ interface Slice extends Place {
   to: number;
 }
 
-/** One part of the look's answer. */
+/** One part of a snapshot. */
 type Reply = [depth: string[], ...parts: [length: number, ...jobs: (string | number)[][]][]];
 export type TakeSnapshot = (args: (string | number)[]) => Promise<Reply>;
 
-/** A list of so many jobs is read as part of the last look; a longer one before it, but for its ends. */
+/** Lists of up to so many jobs are read in the final snapshot; longer ones before it, except for their ends. */
 const SHORT = 60;
 const SHORT_ROOM = 200;
 const SLICE = 500;
@@ -59,7 +59,7 @@ const TAIL = 16;
 const TRIES = 8;
 const NOTHING = { from: 1, to: 0 };
 
-/** The parts through which batches flow; jobs anywhere else are out of the services' sight. */
+/** The lists through which batches flow; services do not look for jobs anywhere else. */
 export function flows({ queue, part }: Place): boolean {
   if (part === 'wait' || isAside(part)) return true;
   return (queue === 'export' || queue === 'spill') && (part === 'active' || part === 'delayed');
@@ -73,9 +73,9 @@ const EVERYWHERE: readonly Place[] = QUEUES.flatMap((queue) =>
 );
 
 /**
- * Counts what Redis holds, exactly, while batches flow. Long lists are read in slices from their newest end; what is in the middle
- * stays where it is until it comes to the other end. The last look reads, in one step, the depth, all short lists and both
- * ends of the long ones: so what it saw is of one moment.
+ * Counts exactly what Redis holds while batches flow. Long lists are read in slices from their newest end: jobs in the middle
+ * stay until they reach the other end. A final snapshot reads the depth, all short lists and both ends of the long ones in one
+ * step, so that the count is consistent.
  */
 export class Census {
   readonly #keys: Keys;
@@ -95,7 +95,7 @@ export class Census {
     this.#jobsMax = jobsMax;
   }
 
-  /** @returns undefined when there is too much to read, or it moved too fast to be counted */
+  /** @returns undefined if there is too much to read, or it moves too fast to be counted */
   async count(): Promise<Counted | undefined> {
     for (let tries = 0; tries < TRIES; tries++) {
       const lengths = await this.#lengths(EVERYWHERE);
@@ -118,7 +118,7 @@ export class Census {
     const snapshot = await this.#read([
       ...short.map((place) => ({ ...place, from: 0, to: SHORT_ROOM - 1 })),
       ...long.flatMap((place) => [
-        // Of a set only how many there are: it has no ends to come in by.
+        // Of a set read only the size: its members do not move through its ends.
         { ...place, ...(isList(place) ? { from: 0, to: HEAD - 1 } : NOTHING) },
         { ...place, ...(isList(place) ? { from: -TAIL, to: -1 } : NOTHING) },
       ]),
@@ -126,7 +126,7 @@ export class Census {
     const jobs: SeenJob[] = [];
     for (const [i] of short.entries()) {
       const { length, jobs: found } = snapshot.parts[i]!;
-      if (found.length < length) return undefined; // it has grown, or the look's bounds were met
+      if (found.length < length) return undefined; // it has grown, or the snapshot has hit its limits
       jobs.push(...found);
     }
     for (const [i, place] of long.entries()) {
@@ -139,7 +139,7 @@ export class Census {
     return { jobs, drift: driftOf(snapshot.depth, jobs) };
   }
 
-  /** A long list or set as it was while it was read, newest first. */
+  /** A long list or set as of the time of reading, newest first. */
   async #slices(place: Place): Promise<SeenJob[]> {
     const jobs: SeenJob[] = [];
     const seen = new Set<string>();
@@ -153,14 +153,14 @@ export class Census {
         jobs.push(job);
       }
     }
-    // What came while the rest was read.
+    // Jobs that were added while the rest was read.
     while (isList(place)) {
       const { jobs: found } = (await this.#read([{ ...place, from: 0, to: SLICE - 1 }])).parts[0]!;
       const news = found.filter(({ id }) => !seen.has(id));
       for (const { id } of news) seen.add(id);
       jobs.unshift(...news);
       if (news.length < HEAD / 2) break;
-      if (news.length === found.length) break; // faster than it can be read
+      if (news.length === found.length) break; // grows faster than it can be read
     }
     return jobs;
   }
@@ -206,9 +206,9 @@ function seenJob({ queue, part }: Place, reply: (string | number)[]): SeenJob {
 }
 
 /**
- * A list from the looks at its two ends and what is known of its middle, all newest first. What is known may all be gone: a list that
- * flows that fast is seen whole from its newest end.
- * @returns undefined when they do not meet
+ * Joins snapshots of a list's two ends with what was read of its middle, all newest first. The middle may be gone completely: a
+ * list that flows that fast is read whole from its newest end.
+ * @returns undefined if they do not meet
  */
 export function joined(
   { length, jobs: head }: { length: number; jobs: SeenJob[] },
@@ -224,7 +224,7 @@ export function joined(
   return [...head.slice(0, headEnds), ...known.slice(from, to + 1), ...tail.slice(tailBegins + 1)];
 }
 
-/** What the depth has beyond what the jobs add up to. */
+/** The depth minus the sum over the jobs. */
 export function driftOf(depth: Record<string, string>, jobs: readonly SeenJob[]): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const [field, text] of Object.entries(depth)) counts[field] = numberField(text);
@@ -242,7 +242,7 @@ export function driftOf(depth: Record<string, string>, jobs: readonly SeenJob[])
   return Object.fromEntries(Object.entries(counts).filter(([, n]) => n !== 0));
 }
 
-/** Where the depth is off, in words: the stages and classes, with the items. */
+/** Where the depth is off, for people: stages and classes, with the items. */
 export function driftText(drift: Record<string, number>): string {
   const off = Object.entries(drift).filter(([field]) => !field.startsWith('total:'));
   const named = (off.length > 0 ? off : Object.entries(drift)).map(

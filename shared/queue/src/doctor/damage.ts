@@ -1,4 +1,4 @@
-/** What a doctor can find in Redis. */
+/** The kinds of damage that the doctor finds. */
 const DAMAGE_KINDS = [
   'wrong_type',
   'no_number',
@@ -18,16 +18,16 @@ export type DamageKind = (typeof DAMAGE_KINDS)[number];
 
 export interface Damage {
   kind: DamageKind;
-  /** `note`: nothing has to be done. `warning`: it can be mended and nothing is lost. `fault`: something is lost, or nobody can reach it. */
+  /** `note`: nothing has to be done. `warning`: repairable without loss. `fault`: data was lost, or is out of reach. */
   level: 'note' | 'warning' | 'fault';
-  /** What is off and why, in whole sentences. */
+  /** What is off and why, in full sentences. */
   text: string;
-  /** What to do where `--repair` does not do it. */
+  /** What to do if `--repair` does not repair it. */
   todo?: string;
   count: number;
-  /** Names of what it is, the first few. */
+  /** The first few names of what is affected. */
   examples: string[];
-  /** How many of them were mended. */
+  /** How many were repaired. */
   mended: number;
 }
 
@@ -35,16 +35,16 @@ export interface Diagnosis {
   at: number;
   tookMs: number;
   repair: boolean;
-  /** What was looked at. */
+  /** Number of jobs examined. */
   jobs: number;
   payloads: number;
-  /** None when all is well. */
+  /** Empty if all is well. */
   damage: Damage[];
-  /** Items that the books have nowhere (above 0) or twice (below), after a repair if there was one; absent when that could not be told. */
+  /** Items missing from the accounting (above 0) or counted twice (below), after the repair if any; absent if unknown. */
   difference?: number;
 }
 
-/** What is left of the damage, as the gravest level of it. */
+/** The most severe level of the damage that was not repaired. */
 export function leftOver(damage: readonly Damage[]): Damage['level'] | 'ok' {
   const left = damage.filter(({ count, mended }) => mended < count).map(({ level }) => level);
   return (['fault', 'warning', 'note'] as const).find((level) => left.includes(level)) ?? 'ok';

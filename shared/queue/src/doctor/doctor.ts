@@ -15,16 +15,16 @@ import { Census, type Counted, driftText, flows, SETS, type SeenJob, type TakeSn
 import { type Damage, type DamageKind, type Diagnosis, leftOver } from './damage.ts';
 import { jobDataOfLone } from './lone-payload.ts';
 
-/** More jobs than this are not counted: what is known of each stays in memory meanwhile. */
+/** With more jobs than this the doctor does not count, because it keeps each one in memory. */
 const JOBS_MAX = 200_000;
-/** Of each kind at most so many are mended in one run; a further run goes on. */
+/** Maximum number of repairs of each kind in one run; another run continues. */
 const MENDED_MAX = 10_000;
 const EXAMPLES = 5;
 const SCAN_COUNT = 1_000;
-/** What is in flight is somewhere else at the second look. */
+/** Time between two checks: a batch in flight has moved by then. */
 const RECHECK_MS = 2_000;
 const COUNTS = 5;
-/** A batch that was in flight when its dlq or exporter was killed is in two places until its lock runs out. */
+/** After its dlq or exporter was killed, a batch in flight is in two places until its lock expires. */
 const BOOKS_SETTLE_MS = 12_000;
 const BOOKS_WAIT_MS = 40_000;
 const ACCOUNTING_READS = 5;
@@ -54,16 +54,16 @@ type Examined = RedisConnection & {
 };
 
 export interface DoctorOptions {
-  /** Largest payload after decompression. */
+  /** Maximum size of a payload after decompression. */
   maxBodyBytes: number;
-  /** Tells jobs that went to a failed set. */
+  /** Called for each job that went to a failed set. */
   odd?(line: string): void;
-  /** How long it waits before it looks again; shorter in tests. */
+  /** Time between two checks; shorter in tests. */
   recheckMs?: number;
   booksSettleMs?: number;
 }
 
-/** Another doctor is at work. */
+/** Another doctor is running. */
 export class DoctorBusy extends Error {
   constructor() {
     super('another doctor is at work; one at a time, try again in a minute');
@@ -72,9 +72,9 @@ export class DoctorBusy extends Error {
 }
 
 /**
- * Recounts what Redis holds, says what is off, and mends it while the pipeline runs. What it finds has to be so at two looks and once
- * more in the step that mends it, so that batches on their way are never taken for damage. Every step is bounded: a look reads 1,000 jobs
- * and 10,000 batches at most, a mending step does 16 acts, SCAN goes by 1,000 keys.
+ * Recounts what Redis holds, reports what is off, and repairs it while the pipeline runs. A finding must hold in two checks,
+ * and again in the step that repairs it, so that batches in flight are never taken for damage. Every step is bounded: a
+ * snapshot reads 1,000 jobs and 10,000 batches at most, a repair step does 16 acts, SCAN reads 1,000 keys at a time.
  */
 export class Doctor {
   readonly #store: Store;
@@ -113,8 +113,8 @@ export class Doctor {
   }
 
   /**
-   * @param repair mends what it finds; without, nothing is changed
-   * @throws DoctorBusy; what Redis says when it cannot be asked
+   * @param repair repairs what it finds; without it, nothing is changed
+   * @throws DoctorBusy; the error of Redis
    */
   async run(repair: boolean): Promise<Diagnosis> {
     const at = Date.now();
@@ -125,14 +125,14 @@ export class Doctor {
     try {
       const seen = { jobs: 0, payloads: 0 };
       await this.#types();
-      // A command for a hash would fail on what is none.
+      // Commands for a hash fail on keys of another type.
       const readable = leftOver(this.#damage) === 'ok';
       let difference: number | undefined;
       if (readable) {
         const fields = await this.#fields();
         Object.assign(seen, await this.#jobs());
         await this.#depth();
-        // The books are judged by the depth: not by one that is off.
+        // The accounting is computed from the depth, so check it only if that is right.
         const isDepthRight = !this.#damage.some(({ kind, mended }) => kind === 'depth' && mended === 0);
         if (isDepthRight) difference = await this.#books(fields);
         await this.#disk();
@@ -159,8 +159,8 @@ export class Doctor {
   }
 
   /**
-   * Does acts, or looks whether they would be done.
-   * @returns of each act 1, 0 when it is not so any more, -1 when that could not be seen
+   * Executes acts, or checks whether they would be executed.
+   * @returns per act 1, 0 if its finding no longer holds, -1 if that is unknown
    */
   async #act(acts: readonly Act[], mends = this.#repair): Promise<number[]> {
     const { keys } = this.#store;
@@ -186,8 +186,8 @@ export class Doctor {
   }
 
   /**
-   * Reports what acts found to be so, by name, and mends it when that was asked for.
-   * @param words text for so many, and what to do about those that could not be mended
+   * Reports findings that acts confirm, and repairs them if asked to.
+   * @param words texts for so many findings, and for those that could not be repaired
    */
   async #treat(
     kind: DamageKind,
@@ -210,7 +210,7 @@ export class Doctor {
     );
   }
 
-  /** Keys of which another type would stop the scripts. */
+  /** Keys whose wrong type would stop the scripts. */
   async #types(): Promise<void> {
     const { keys, redis } = this.#store;
     const expected: [key: string, type: string][] = [
@@ -252,7 +252,7 @@ export class Doctor {
     );
   }
 
-  /** Fields that are no numbers. @returns those of the books */
+  /** Fields that are not numbers. @returns those of the accounting */
   async #fields(): Promise<string[]> {
     const { keys, redis } = this.#store;
     const texts: Record<string, RegExp> = {
@@ -283,7 +283,7 @@ export class Doctor {
     return books;
   }
 
-  /** Jobs and payloads that do not belong together. @returns how many there are */
+  /** Jobs and payloads that do not match. @returns how many there are of each */
   async #jobs(): Promise<{ jobs: number; payloads: number }> {
     const first = await this.#census.count();
     if (!first) {
@@ -355,13 +355,13 @@ export class Doctor {
     return seen;
   }
 
-  /** Payloads that no job holds: made jobs of again. */
+  /** Payloads without a job: creates new jobs for them. */
   async #lonePayloads(lone: readonly string[]): Promise<void> {
     const { keys, redis } = this.#store;
     const readable: { name: string; act: Act }[] = [];
     const unreadable: { name: string; act: Act }[] = [];
     for (const key of lone.slice(0, MENDED_MAX)) {
-      // Another act may have given it its job back.
+      // Another act may have restored its job.
       const payload = await redis.getBuffer(keys.payload(key)).catch(() => null);
       const data = payload && (await jobDataOfLone(key, payload, this.#options.maxBodyBytes, Date.now()));
       const one = { name: key, act: { act: 'payload', key, data: JSON.stringify(data ?? {}) } satisfies Act };
@@ -393,8 +393,8 @@ export class Doctor {
   }
 
   /**
-   * Goes through all keys of the prefix, a thousand at a time.
-   * @returns claimed payloads and hashes of jobs that a census does not know, and how many payloads there are
+   * Scans all keys of the prefix, a thousand at a time.
+   * @returns claimed payloads and hashes of jobs that are missing in the census, and the number of payloads
    */
   async #scan(
     known: ReadonlySet<string>,
@@ -426,14 +426,14 @@ export class Doctor {
       const pipeline = redis.pipeline();
       for (const { key } of unknown) pipeline.ttl(key);
       const lives = (await pipeline.exec()) ?? [];
-      // With a time to live nobody was promised anything: it expires.
+      // A payload with a TTL was never acknowledged: it expires.
       for (const [i, { name }] of unknown.entries())
         if (lives[i]?.[1] === -1 && lone.size < JOBS_MAX) lone.add(name);
     } while (cursor !== '0');
     return { lone: [...lone], strays: [...strays.values()], payloads };
   }
 
-  /** The depth against what the jobs add up to: what differs in the same way at two looks is off. */
+  /** The depth against the sum over the jobs: a field that differs equally in two checks is off. */
   async #depth(): Promise<void> {
     let before = await this.#census.count();
     for (let reads = 1; reads < COUNTS && before; reads++) {
@@ -470,8 +470,8 @@ export class Doctor {
   }
 
   /**
-   * The books, by what the dlq has found of them while nothing of its own was on the way.
-   * @param unknown fields that were no numbers: what is missing is theirs
+   * The accounting, from the dlq's reports of moments in which nothing of its own was in flight.
+   * @param unknown fields that were not numbers: a difference is theirs
    */
   async #books(unknown: readonly string[]): Promise<number | undefined> {
     const difference = await this.#difference();
@@ -531,7 +531,7 @@ export class Doctor {
         if (same?.value !== value) same = { value, since: numberField(at) };
         else if (numberField(at) - same.since >= settleMs) return value;
       } else if (at === begin && performance.now() > deadline - BOOKS_WAIT_MS + settleMs) {
-        // No dlq says anything: good enough where nothing moves.
+        // Without reports of a dlq, a difference is certain only while nothing moves.
         const { difference } = await this.#store.accounting();
         return isSteady && difference === plain ? plain : undefined;
       }
@@ -540,7 +540,7 @@ export class Doctor {
     return undefined;
   }
 
-  /** What the dlq says that it holds, against what it has told Redis. */
+  /** The dlq's status against its last report to the accounting. */
   async #disk(): Promise<void> {
     const { keys, redis } = this.#store;
     const dlqs = (await this.#store.statuses()).flatMap(({ status }) => status.services.dlq ?? []);
@@ -559,7 +559,7 @@ export class Doctor {
   }
 }
 
-/** Parts of a BullMQ queue that are no jobs. */
+/** Keys of a BullMQ queue that are not jobs. */
 const RESERVED = new Set([
   ...['wait', 'active', 'paused', 'delayed', 'prioritized', 'failed', 'completed', 'waiting-children'],
   ...[
@@ -608,7 +608,7 @@ function jobsText(n: number): string {
   return n === 1 ? 'A job is' : `${n} jobs are`;
 }
 
-/** What balances the books again: a field that was no number gets what is missing. */
+/** Corrects the accounting: a field that was not a number gets the difference. */
 function correction(difference: number, unknown: readonly string[]): Record<string, number> {
   if (difference < 0) return { accepted: -difference };
   const field = unknown.find((name) => name === 'delivered' || name.startsWith('dropped:'));

@@ -1,7 +1,7 @@
 import { type ContentEncoding, decodeContent, type Signal, walk } from '@nrdot/otlp';
 import { type JobData, type Origin, timeOfBatch } from '../batch.ts';
 
-/** Profiles are opaque: whatever has bytes is one. */
+/** Without profiles, which are opaque: any bytes could be one. */
 const SIGNALS: readonly Signal[] = ['traces', 'metrics', 'logs'];
 const FIRST_BYTES: readonly (readonly [ContentEncoding, readonly number[]])[] = [
   ['gzip', [0x1f, 0x8b]],
@@ -10,9 +10,10 @@ const FIRST_BYTES: readonly (readonly [ContentEncoding, readonly number[]])[] = 
 ];
 
 /**
- * What a payload is whose job is gone: its bytes say which signal and how many items; its class nobody knows any more, so it is normal.
- * @param key names it; batches that came from the dlq's disk have a key of another first letter, and none of them was handed over
- * @returns undefined when it can be read as none of the signals, or as more than one
+ * Job data for a payload whose job is gone: signal and items are read from the payload; its class is lost, so it becomes
+ * normal.
+ * @param key of the payload; replayed batches have keys with another first letter, unless they were handed over
+ * @returns undefined if the payload is readable as no signal, or as several
  */
 export async function jobDataOfLone(
   key: string,

@@ -1,12 +1,12 @@
 import { prelude } from './prelude.ts';
 
 /**
- * Books an entry of the dlq's ledger, once: the names of the last entries are remembered, and one whose answer got lost
- * and which comes again changes nothing.
+ * Adds an entry of the dlq's ledger to the accounting, once: the ids of the last entries are kept, so an entry that is sent
+ * again because its answer was lost changes nothing.
  *
- * KEYS  1 books  2 booked: list of the names of entries, newest first
- * ARGV  1 name of the entry, then field and items, in turn
- * Gives 1, or 0 when it was booked before
+ * KEYS  1 books  2 booked: list of entry ids, newest first
+ * ARGV  1 id of the entry, then field and items, in turn
+ * Gives 1, or 0 if the entry had been added before
  */
 export const book = `#!lua flags=allow-oom
 ${prelude}

@@ -1,19 +1,20 @@
 /**
- * The breaker's one copy of its rules, as Lua that other scripts include. Each signal has a destination and a breaker of its own,
- * so that what fails fails alone. Its state is the hash `<prefix>:breaker:<signal>`:
+ * The rules of the breaker, as Lua that other scripts include. Each signal has a destination and a breaker of its own, so that
+ * a failing signal does not stop the others. The state is the hash `<prefix>:breaker:<signal>`:
  *
- *   state      closed | open | half_open        reason   why it opened last (`failures`, `quota`, `auth`, `place`)
- *   since      ms, when the state began         retry_at ms, earliest probe
- *   epoch      counts its states: an answer counts only in the state in which its request was sent
- *   said       what the upstream said when it opened last
- *   failures   in a row, all exporters          opened   openings in a row without a success between
+ *   state      closed | open | half_open        reason   why it last opened (`failures`, `quota`, `auth`, `place`)
+ *   since      ms, start of the state           retry_at ms, earliest probe
+ *   epoch      number of the state: an answer counts only in the state in which its request was sent
+ *   said       the upstream's message when it last opened
+ *   failures   consecutive, of all exporters    opened   times opened since the last success
  *   n:<slot>, q:<slot>, at:<slot>               answers and 429s in one tenth of the window, and which tenth it is
- *   opened_total, opened_total:<reason>, half_opened_total, closed_total, ok_total (good answers)   counted since the prefix was first used
+ *   opened_total, opened_total:<reason>, half_opened_total, closed_total, ok_total (successes)   since the prefix was first
+ *   used
  *
- * A field that somebody has made no number counts as 0, and a counter is begun anew: no step fails for it.
+ * A field that is not a number, because somebody edited it, counts as 0 and is reset: no step fails for it.
  *
- * `breaker_args` reads the options from ARGV: failures, quota ratio, least answers, window ms, shortest and longest
- * open time in ms.
+ * `breaker_args` reads the options from ARGV: failures, quota ratio, minimum number of answers, window in ms, minimum and
+ * maximum open time in ms.
  */
 export const breaker = `
 local signals = { 'traces', 'metrics', 'logs', 'profiles' }
@@ -48,8 +49,9 @@ local function breaker_open(key, reason, now, retry_after, options, said)
   breaker_count(key, 'opened_total')
   breaker_count(key, 'opened_total:' .. reason)
 end
--- One answer of the upstream. kind: ok, failure, fault (of a batch's first try) or again (of a later one), quota, auth, place.
--- epoch: of the state in which it was asked, empty for the present one. Gives the state after it, and whether it changed.
+-- Counts one answer. kind: ok, failure, fault (at a batch's first attempt) or again (at a later one), quota, auth, place.
+-- epoch: that of the state in which the request was sent, empty for the current one. Gives the new state, and whether it
+-- changed.
 local function breaker_report(prefix, signal, epoch, kind, retry_after, options, said)
   local key, now = breaker_key(prefix, signal), clock()
   local held = redis.call('HMGET', key, 'state', 'epoch')
@@ -96,7 +98,7 @@ local function breaker_report(prefix, signal, epoch, kind, retry_after, options,
   breaker_open(key, reason, now, retry_after, options, said)
   return 'open', true
 end
--- Lets the probe time begin when it has come. Gives the state, and when the next probe is.
+-- Changes to half-open once the probe is due. Gives the state, and when the next probe is due.
 local function breaker_step(prefix, signal, now)
   local key = breaker_key(prefix, signal)
   local held = redis.call('HMGET', key, 'state', 'retry_at')

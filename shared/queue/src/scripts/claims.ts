@@ -1,29 +1,30 @@
 /**
- * What the limiter of a request relies on and changes of what all receivers share. A claim is checked whole before anything of its
- * request is written, and written in the same step: so a request that is refused has changed nothing, and of two receivers
- * that moved the same source one has to compute again.
+ * A claim is what a limiter's decisions on a request rely on, and change, in the state that all receivers share. It is checked
+ * completely before anything of its request is written, and applied in the same step: a refused request changes nothing, and if
+ * two receivers advance the same source, one of them has to compute again.
  *
  * A claim is CLAIM_ARGS arguments:
- *    0 epoch   1 version of the rules   2 how far the log of keys was read   3 '1': has to have read all of it
- *    4 keys that came in   5 keys to be remembered   6 keys that are none any more   (8 bytes each)
- *    7 streams that are forwarded without being keys (8 bytes each)   8 producers and their first collection (16 bytes each)
+ *    0 epoch   1 version of the rules   2 position up to which the log of keys was read   3 '1': requires that all of it was
+ *    read
+ *    4 keys that came in   5 keys to add   6 keys to remove   (8 bytes each)
+ *    7 streams forwarded without being keys (8 bytes each)   8 producers and their first collection (16 bytes each)
  *    9 sources: field, expected version, value, in turn (MessagePack array). A version is 16 bytes, '' for none, 'F' for
  *      none though its own stream is known; value '' removes it
- *   10 levels of this writer: field and value, in turn (MessagePack array); without a value it is 0, and is not kept
+ *   10 levels of this writer: field and value, in turn (MessagePack array); without a value the level is 0 and is removed
  *   11 rules: field and JSON, in turn (MessagePack array); '' ends a rule
- *   12 slot of the writer   13 its token   14 latest time that it writes, Unix ms; 0 for none
- *   15 keys of all receivers at most   16 generation: the number of the span of time in which keys are remembered
- *   17 spans after which a key is forgotten
- *   18 merged points that wait for their interval to end: field and point, in turn (MessagePack array)
- *   19 whose waiting points leave with the batches: the slot of the writer, 'left:' and a number of those that a writer left
- *      behind, '' for none
- *   20 of the keys in 4 and 5 those of cumulative streams that go by themselves (8 bytes each): what such a stream said stays with
- *      the backend, so when its key is forgotten it is still known to be forwarded
- *   21 flags: none of those that come in may be a source with one of these in its first byte; 0: any may be
+ *   12 slot of the writer   13 its token   14 time of its last write, Unix ms; 0 for none
+ *   15 maximum number of keys of all receivers   16 generation: number of the time span in which keys are remembered
+ *   17 time spans after which a key expires
+ *   18 deferred merged points: field and point, in turn (MessagePack array)
+ *   19 whose deferred points are sent with the batches: the slot of the writer, 'left:' and a number for those of a former
+ *      writer, '' for none
+ *   20 of the keys in 4 and 5, those of cumulative streams that pass unmerged (8 bytes each): the backend keeps the value of
+ *      such a stream, so that after its key has expired it must still count as forwarded
+ *   21 flags: no stream in 4 may be a source with one of these in its first byte; 0: no restriction
  */
 export const CLAIM_ARGS = 22;
 
-/** Entries of the log of keys that are kept, and of those so many are given with an answer. */
+/** Number of log entries that are kept, and of those that one answer returns. */
 const LOG_KEPT = 4096;
 
 export const claims = `
@@ -54,11 +55,11 @@ local function list(packed)
   if packed == '' then return {} end
   return cmsgpack.unpack(packed)
 end
--- What is kept of a key is the generation in which it was seen last, and a half more if it is a cumulative stream that goes by
--- itself: a number either way, since receivers of the version before this one read it as that.
+-- The value of a key is the generation in which it was last seen, plus a half for a cumulative stream that passes unmerged. It
+-- has to be a number, because receivers of the version before this one read it as that.
 local function generation_of(key) return math.floor(tonumber(key)) end
 local function counts_by_itself(key) return tonumber(key) % 1 ~= 0 end
--- Cumulative streams of which the backend has a value, and that are not keys; at the bound others make room.
+-- Cumulative streams that are not keys but have a value at the backend; at the limit, others are evicted.
 local function note_forwarded(fields, generation, max_keys)
   if #fields == 0 then return end
   local over = rcall('HLEN', limiter .. ':forwarded') + #fields - 4 * max_keys
@@ -86,7 +87,7 @@ local function forget_keys(generation, spans, max_keys)
   return #gone
 end
 
--- What stands against a claim; nothing is written.
+-- Why a claim must be refused; writes nothing.
 local function against(c)
   local state = rcall('HMGET', limiter, 'epoch', 'version', 'log')
   if state[1] ~= claim_arg(c, 0) then return { 'epoch' } end
@@ -234,7 +235,7 @@ local function make_true(c)
   end
 end
 
--- How far the pipeline is: version, keys, sources, and the log from where it was read.
+-- The current shared state: version, keys, sources, and the log from the given position.
 local function pipeline_state(read)
   local state = rcall('HMGET', limiter, 'version', 'log')
   local log = tonumber(state[2] or 0)

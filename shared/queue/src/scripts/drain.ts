@@ -3,14 +3,14 @@ import { jobs } from './jobs.ts';
 import { prelude } from './prelude.ts';
 
 /**
- * While the breaker of a signal is open: sends what waits of it in the export queue and in the class queues to the spill
- * queue, one job per batch, lowest class first. What came from the dlq's disk is given back to it instead, as `failed` when it was
- * tried: a batch that is the upstream's trouble must not be the next probe too. A payload that was
- * in the export queue gets a new key, so that an exporter that wakes up late finds nothing.
+ * While the breaker of a signal is open: spills its batches from the export queue and the class queues, one job per batch,
+ * lowest class first. Replayed batches are returned to the dlq instead, as `failed` after an attempt, so that a batch that
+ * itself causes the failures is not the next probe too. A payload from the export queue gets a new key, so that an exporter
+ * that was frozen meanwhile finds nothing.
  *
  * KEYS  1 depth  2 books  3 replay outcomes
- * ARGV  1 prefix  2 now in ms  3 job options (JSON)  4 most jobs in one call
- * Gives { jobs taken, items spilled ×3 by class, a line for each odd job that went to a failed set … }; nothing when no breaker
+ * ARGV  1 prefix  2 now in ms  3 job options (JSON)  4 maximum number of jobs
+ * Gives { jobs taken, items spilled ×3 by class, a line for each odd job that went to a failed set … }; nothing if no breaker
  * is open
  */
 export const drain = `#!lua flags=allow-oom
@@ -75,13 +75,13 @@ local function spill(job, stage, rename, attempts)
   end
 end
 
--- What is none of the pipeline's jobs goes to the failed set.
+-- Jobs that are not the pipeline's go to the failed set.
 local function may_take(queue, id)
   local signal = signal_of(prefix, queue, id)
   return not signal or open[signal]
 end
 
--- The id has left its list.
+-- Spills or returns a job whose id has been removed from its list.
 local function take(queue, id, stage, replay_stage, rename)
   taken = taken + 1
   local job, why, attempts = read_job(prefix, queue, id)
@@ -91,7 +91,7 @@ local function take(queue, id, stage, replay_stage, rename)
   if job.origin == 'replay' then give_back(job, replay_stage, attempts) else spill(job, stage, rename, attempts) end
 end
 
--- The export queue is as short as its window; what others may send stays in its place.
+-- The export queue is no longer than its window; jobs of other signals stay where they are.
 local export = prefix .. ':export:'
 local wait = rcall('LRANGE', export .. 'wait', 0, -1)
 for i = #wait, 1, -1 do
@@ -117,7 +117,7 @@ for i = 3, 1, -1 do
         take(queue, id, 'queued:', 'replay:', false)
       end
     end
-    -- Behind the first that others may send, the move sets aside what it comes upon.
+    -- Jobs behind the first one of a signal that may go are left to the move, which sets them aside.
     while taken < most do
       local id = rcall('LINDEX', prefix .. ':' .. queue .. ':wait', -1)
       if not id or not may_take(queue, id) then break end

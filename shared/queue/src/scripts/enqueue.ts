@@ -2,35 +2,40 @@ import { CLAIM_ARGS, claims } from './claims.ts';
 import { prelude } from './prelude.ts';
 
 /**
- * Takes batches whose payloads were SET with a time to live on the same connection just before. The payload
- * becomes permanent in the same step as its job appears, so that a kill in between leaves bytes that expire
- * and nothing else.
+ * Enqueues batches whose payloads were SET with a TTL on the same connection just before. The script adds the job and removes
+ * the TTL atomically, so that a kill in between leaves only a payload that expires.
  *
- * A batch goes to its class queue; straight to the spill queue while the breaker is open or the queue is so full
- * that its class must make room: normal from `spill_at` on, high and critical from one and two thirds of the way
- * between there and full, each until the fill has fallen by the hysteresis. A class whose own queue has a limit spills
- * from \`spill_at\` of that on, too. Only what is fuller than full is refused.
+ * A batch goes to its class queue, or straight to the spill queue while the breaker is open or the queue is above the threshold
+ * of its class: `spill_at` for normal, one and two thirds of the way from there to full for high and critical, each until the
+ * fill has fallen by the hysteresis. A class whose own queue has a limit also spills from \`spill_at\` of that limit on. A
+ * batch is rejected only if the queue is full.
  *
- * A live batch goes past the scheduler when that would have nothing to choose from: nothing waits in any class or for an
- * exporter, the breaker is closed and the window has room. In a process that has an exporter with a free place, it is then
- * active and locked, as if it had been enqueued, moved and taken: one round trip instead of three. Where exporters are other
- * processes, it waits in their queue, as if it had been moved, and the scheduler sleeps on. The weighted pick's tags stay as
- * they are: they compare classes that wait, and none did.
+ * A live batch bypasses the scheduler if that would have no choice anyway: nothing waits in any class or for an exporter, the
+ * breaker is closed and the window has room. In a process that has an exporter with a free slot, the job becomes active and
+ * locked at once, as if it had been enqueued, moved and taken: one round trip instead of three. If exporters are other
+ * processes, it goes to their queue, as if it had been moved, without waking the scheduler. The tags of the weighted pick do
+ * not change: they compare waiting classes, and none was waiting.
  *
  * KEYS  1 depth  2 books  3 wake  4 scheduler  5 replay outcomes  6 how many of those were forgotten
  * ARGV  1 prefix  2 now in ms  3 capacity in bytes  4 capacity in items  5 job options (JSON)
- *       6 spill_at (0 to 1)  7 hysteresis (0 to 1)  8..13 bytes and items that the queues of critical, high and normal may
- *       hold, 0 for no limit of their own
- *       14 lock token of the exporter with a free place, empty for none  15 lock in ms  16, 17 window in batches and bytes
- *       18 number of the first replay outcome that the dlq has not seen   19 whether a batch may go past the scheduler to exporters
+ *       6 spill_at (0 to 1)  7 hysteresis (0 to 1)  8..13 limits in bytes and items of the queues of critical, high and
+ *       normal,
+ *       0 for none
+ *       14 lock token of the exporter with a reserved slot, empty for none  15 lock in ms  16, 17 window in batches and
+ *       bytes
+ *       18 index of the first replay outcome that the dlq has not read   19 whether a batch may bypass the scheduler to
+ *       exporters
  *       of other processes   20 how many batches follow
- *       then per batch: key, class, origin, items, bytes, job data (JSON), job name, how many batches from here
- *       on stand or fall together (0: the group goes on), and the number of the group's claim (0: none); then the claims
- * A claim without a batch stands behind a batch without a key. A group with a claim is whole or did not happen: what its claim relies on has to be so, and all its payloads have to be there.
- * Once one was refused, those after it were computed upon what did not happen, and are refused too.
- * Gives per batch: 1 queued, 2 held already, 3 payload expired or lost, 4 no room (the payload is removed), 5 spilled,
- *   6 taken, 7 its claim was refused (the payload is removed), 8 moved; then per claim what became of it, and then, when one was taken,
- *   which comes alone, the epoch of its breaker
+ *       then per batch: key, class, origin, items, bytes, job data (JSON), job name, size of the group that begins here
+ *       (0: the
+ *       group goes on), and the number of the group's claim (0: none); then the claims
+ * A claim without a batch follows a batch without a key. A group with a claim is atomic: what its claim relies on must hold,
+ * and all its payloads must be there. Claims after a refused one were computed from changes that did not happen, and are
+ * refused too.
+ * Gives per batch: 1 queued, 2 held already, 3 payload expired or lost, 4 queue full (the payload is removed), 5 spilled,
+ *   6 taken, 7 claim refused (the payload is removed), 8 moved; then the answer to each claim; then, for a taken batch, which
+ *   is
+ *   always alone, the epoch of its breaker
  */
 export const enqueue = `${prelude}
 local prefix, now, max_bytes, max_items, opts = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -88,7 +93,7 @@ end
 
 local token, past_scheduler = ARGV[14], ARGV[19] == '1'
 local export = prefix .. ':export:'
--- Whether the scheduler would move it at once, before and beside nothing else.
+-- Whether the scheduler would move it at once, with nothing before or beside it.
 local function may_go_at_once(signal, class)
   if token == '' and not past_scheduler or breaker_of(signal).state ~= 'closed' then return false end
   if rcall('EXISTS', export .. 'wait') > 0 or is_queued(prefix) then return false end
@@ -102,7 +107,7 @@ local function may_go_at_once(signal, class)
   return out < tonumber(ARGV[17])
 end
 
--- What an earlier run of the dlq had replayed may have been delivered since this one looked.
+-- Batches that an earlier run of the dlq replayed may have been delivered since this one read the outcomes.
 local done
 local function is_done(key)
   if not done then

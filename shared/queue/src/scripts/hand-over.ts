@@ -1,18 +1,17 @@
 import { prelude } from './prelude.ts';
 
 /**
- * Hands batches from the job that holds them to new jobs, in one step: to the spill queue, or back to the export
- * queue in smaller pieces. A payload gets a new key with its new holder, so the old job, run again after a
- * crash, finds nothing and ends. A batch that came from the dlq's disk belongs to Redis from here on, and the dlq
- * is told so.
+ * Hands batches over from a job to new jobs, in one step: to the spill queue, or in smaller pieces back to the export queue.
+ * The payload gets a new key, so that the old job finds nothing if it runs again after a crash. A replayed batch belongs to
+ * Redis from here on, which is reported to the dlq.
  *
  * KEYS  1 depth  2 books  3 replay outcomes  4 wake
  * ARGV  1 prefix  2 now in ms  3 job options (JSON)  4 the order (JSON):
  *       { from: "export:high", replay: bool, book: "spilled", push: "LPUSH" | "RPUSH", old: [{key, items, bytes}],
  *         jobs: [{ id, queue, name, stage: "spill:high", data: "<JSON>", batches: [{key, items, bytes, old?}] }] }
- *       A new batch with \`old\` takes over that payload by RENAME; one without was SET with a time to live before.
- * Gives the number of jobs made; 0 when the old payloads were gone already; -1, and nothing changed, when a new
- * payload is missing
+ *       A new batch with \`old\` takes over that payload by RENAME; one without was SET with a TTL before.
+ * Gives the number of jobs created; 0 if the old payloads were gone already; -1, and nothing changed, if a new payload is
+ * missing
  */
 export const handOver = `#!lua flags=allow-oom
 ${prelude}
@@ -54,7 +53,7 @@ for _, job in ipairs(order.jobs) do
     elseif any then
       taken = rcall('PERSIST', payload(batch.key)) == 1
     elseif not is_held(payload(batch.key)) then
-      -- Held: this very order came before, and its answer was lost.
+      -- Held: this order was executed before, and its answer was lost.
       rcall('UNLINK', payload(batch.key))
     end
     if taken then

@@ -1,7 +1,7 @@
 /**
- * Reading jobs that anybody with access may have made, as Lua that other scripts include after the prelude. A job is read whole
- * before anything is written. What is no job of the pipeline goes to the failed set of its queue, where BullMQ and its dashboards
- * show it with the reason; what is in it stays, in a form that they can read.
+ * Reads jobs, which anybody with access may have written; Lua that other scripts include after the prelude. A job is read
+ * completely before anything is written. One that is not the pipeline's goes to the failed set of its queue, where BullMQ and
+ * its dashboards show it with the reason; its data stays, in a form that they can read.
  *
  * `odd` has a line for each: queue, id and reason.
  */
@@ -12,7 +12,7 @@ local encodings = { identity = true, gzip = true, deflate = true, zstd = true }
 local class_names = { critical = true, high = true, normal = true }
 local function is_count(n) return type(n) == 'number' and n >= 0 and n < 9e15 and n == math.floor(n) end
 
--- What is wrong with the data of a job; nothing when it is one of the pipeline's.
+-- What is wrong with a job's data; nil for a job of the pipeline.
 local function oddity(job)
   if type(job) ~= 'table' then return 'its data is no object' end
   if not signal_names[job.signal] then return 'data.signal is none of traces, metrics, logs, profiles' end
@@ -32,7 +32,7 @@ local function oddity(job)
   if job.attempts and not is_count(job.attempts) then return 'data.attempts is no whole number' end
 end
 
--- Gives the job, its data and how often it was tried; or nil and what is odd about it.
+-- Gives the job, its data and its number of attempts; or nil and what is odd about it.
 local function read_job(prefix, queue, id)
   local fields = redis.pcall('HMGET', prefix .. ':' .. queue .. ':' .. id, 'data', 'atm', 'name')
   if fields.err then return nil, 'its key is no hash' end
@@ -45,13 +45,13 @@ local function read_job(prefix, queue, id)
   return job, fields[1], tonumber(fields[2]) or 0
 end
 
--- The signal by the name of a job, without a look into its data; nothing when it is none.
+-- The signal by the job's name, without decoding its data; nil if it is none.
 local function signal_of(prefix, queue, id)
   local name = redis.pcall('HGET', prefix .. ':' .. queue .. ':' .. id, 'name')
   return type(name) == 'string' and signal_names[name] and name or nil
 end
 
--- The id has left its list. Nothing here may fail: the step goes on.
+-- For an id that has been removed from its list. Must not fail, since the step goes on.
 local function fail_job(prefix, queue, id, why, now)
   local key = prefix .. ':' .. queue .. ':' .. id
   odd[#odd+1] = queue .. ' ' .. id .. ': ' .. why .. '; it is in the failed set'
@@ -59,7 +59,7 @@ local function fail_job(prefix, queue, id, why, now)
   if not fields.err then
     if queue == 'export' then uncount_export(prefix, id) end
     if not fields[1] and not fields[2] then return end
-    -- BullMQ reads both as JSON, for a whole page at once.
+    -- BullMQ parses both as JSON, for a whole page at a time.
     for i, field in ipairs({ 'data', 'opts' }) do
       if fields[i] and not pcall(cjson.decode, fields[i]) then
         rcall('HSET', key, field .. ':unreadable', fields[i], field, cjson.encode({ unreadable = string.sub(fields[i], 1, 1024) }))

@@ -2,26 +2,26 @@ import { jobs } from './jobs.ts';
 import { prelude } from './prelude.ts';
 import { SNAPSHOT_BATCHES_MAX, SNAPSHOT_JOBS_MAX } from './snapshot.ts';
 
-/** One call does so many acts at most; each searches one list or set for one id. */
+/** Maximum number of acts per call; each searches one list or set for one id. */
 export const MEND_ACTS_MAX = 16;
 
 /**
- * Mends what the doctor has found, or only says whether it is still so. Each act looks whether what was found is still so, in the same
- * step as it changes it; what went on meanwhile is left alone. Nothing that Redis holds of a batch is removed.
+ * Repairs what the doctor has found, or only checks the findings. Each act checks its finding in the same step as it changes
+ * something; what has changed meanwhile is left alone. No payload that a job holds is removed.
  *
- * KEYS  1 depth  2 books  3 wake  4 doctor: who is at work, its token
- * ARGV  1 prefix  2 token  3 now in ms  4 job options (JSON)  5 '1' to mend, '0' to look  6 acts (JSON array):
- *   { act: 'empty', queue, id }      a job that waits and none of whose payloads is held: it goes
- *   { act: 'odd', queue, id }        what is none of the pipeline's jobs: to the failed set
- *   { act: 'return', queue, id }     a job with payloads, where no service looks for it: to the end of its queue that is next
- *   { act: 'stray', queue, id }      a job's hash that is in no list: back into its queue, or away when nothing of it is held
- *   { act: 'payload', key, data }    a payload that no job holds: a job for it, with this data
- *   { act: 'depth', counts }         adds to fields of the depth
- *   { act: 'field', key, field }     a field that is no number: it goes
- *   { act: 'aside', key, type }      a key of the wrong type: it gets another name
- *   { act: 'books', counts }         adds to fields of the books
- * Gives for each act 1, 0 when it is not so (any more), or -1 when that could not be seen within the bounds; then the lines of jobs
- *   that went to a failed set
+ * KEYS  1 depth  2 books  3 wake  4 doctor: token of the one that is running
+ * ARGV  1 prefix  2 token  3 now in ms  4 job options (JSON)  5 '1' to repair, '0' to check  6 acts (JSON array):
+ *   { act: 'empty', queue, id }      a waiting job without payloads: remove it
+ *   { act: 'odd', queue, id }        a job that is not the pipeline's: move it to the failed set
+ *   { act: 'return', queue, id }     a job with payloads where no service looks for it: move it to the front of its queue
+ *   { act: 'stray', queue, id }      a job's hash that is in no list: requeue it, or remove it if it has no payloads
+ *   { act: 'payload', key, data }    a payload without a job: add a job with this data
+ *   { act: 'depth', counts }         add to fields of the depth
+ *   { act: 'field', key, field }     a field that is not a number: remove it
+ *   { act: 'aside', key, type }      a key of the wrong type: rename it
+ *   { act: 'books', counts }         add to fields of the accounting
+ * Gives for each act 1, 0 if its finding does not hold (any more), or -1 if the limits did not allow to tell; then the lines of
+ *   jobs that went to a failed set
  */
 export const mend = `#!lua flags=allow-oom
 ${prelude}
@@ -37,7 +37,7 @@ local sets = { 'delayed', 'prioritized', 'failed', 'completed', 'waiting-childre
 local function job_key(queue, id) return prefix .. ':' .. queue .. ':' .. id end
 local function held(key) return is_held(prefix .. ':payload:' .. key) end
 
--- Where an id is in its queue: the name of the list or set.
+-- The list or set of a queue that contains an id.
 local function place_of(queue, id)
   for _, part in ipairs(sets) do
     local score = redis.pcall('ZSCORE', job_key(queue, part), id)
@@ -55,7 +55,7 @@ local function remove_from(queue, part, id)
   end
   return rcall('ZREM', job_key(queue, part), id)
 end
--- Before a job goes that was counted with those of its signal.
+-- To be called before a job that was counted by signal is removed.
 local function uncount(queue, part, id, job)
   if queue == 'export' then uncount_export(prefix, id)
   elseif queue ~= 'spill' and (part == 'wait' or is_aside(part)) then tell('waiting:' .. job.signal, -1) end
@@ -76,7 +76,7 @@ local function stage_of(queue, job)
   if queue == 'export' then return (job.origin == 'replay' and 'replay-export:' or 'export:') .. job.class end
   return (job.origin == 'replay' and 'replay:' or 'queued:') .. job.class
 end
--- The lists and markers that an act may write to; one of another type is left for the act that puts it aside.
+-- Lists and markers that an act may write to; those of another type are left to the act that renames them.
 local function may_write(queue)
   return type(redis.pcall('LLEN', job_key(queue, 'wait'))) == 'number'
     and type(redis.pcall('ZCARD', job_key(queue, 'marker'))) == 'number'
@@ -87,7 +87,7 @@ local function put_in(queue, id)
   if queue == 'export' or queue == 'spill' then wake_workers(prefix, queue) else rcall('ZADD', KEYS[3], 0, '0') end
 end
 
--- Keys that jobs of the export and the spill queue hold: there a job may hold several, under the id of one of them.
+-- Payload keys of jobs in the export and spill queues, where a job may have several, under the id of one of them.
 local merged, complete
 local function merged_keys()
   if merged then return merged end
@@ -116,7 +116,7 @@ local function merged_keys()
   end
   return merged
 end
--- Whether a job holds this payload, but for one; nil when that cannot be seen. A job of its own in no list is another act's.
+-- Whether a job other than "but" holds this payload; nil if unknown. Jobs that are in no list are for another act.
 local function is_in_a_job(key, but)
   for _, queue in ipairs(queues) do
     if job_key(queue, key) ~= but and read_job(prefix, queue, key) then return true end

@@ -3,22 +3,22 @@ import { jobs } from './jobs.ts';
 import { prelude } from './prelude.ts';
 
 /**
- * Moves a weighted window of batches from the class queues to the export queue. Atomic: one scheduler or
- * several, killed at any instant, give the same order. Payloads stay where they are.
+ * Moves a weighted window of batches from the class queues to the export queue. Atomic: one scheduler or several, killed at any
+ * time, give the same order. Payloads stay where they are.
  *
- * The weighted pick is start-time fair queueing, the exact form of deficit round robin: each class has a
- * finish tag, the pick is the waiting class with the lowest start tag max(virtual time, finish), and serving n
- * items moves its finish by n / weight. While all classes wait, shares differ from the weights by at most
- * one batch over any window; a class that was idle neither saves credit nor loses its turn. Tags are integers
- * (n × the product of the other weights), so nothing drifts. (Goyal, Vin, Cheng: Start-time Fair Queueing, 1996.)
+ * The weighted pick is start-time fair queueing, the exact form of deficit round robin: each class has a finish tag, the pick
+ * is the waiting class with the lowest start tag max(virtual time, finish), and serving n items moves its finish by n / weight.
+ * While all classes wait, shares differ from the weights by at most one batch over any window; a class that was idle neither
+ * saves credit nor loses its turn. Tags are integers (n × the product of the other weights), so no rounding errors accumulate.
+ * (Goyal, Vin, Cheng: Start-time Fair Queueing, 1996.)
  *
- * When live and replayed work both wait, slots of Redis' clock alternate between them.
+ * While live and replayed batches both wait, they alternate by slots of Redis' clock.
  *
  * KEYS  1 depth  2 scheduler state
  * ARGV  1 prefix  2 window in batches  3 window in bytes  4 merge up to this many bytes  5 job options (JSON)
- *       6..8 weights of critical, high, normal  9 most picks in one call  10 length of a slot in ms
+ *       6..8 weights of critical, high, normal  9 maximum picks  10 length of a slot in ms
  * Gives { jobs moved, items moved ×3 by class, batches waiting ×3 live, ×3 replay, room left in batches for the signal that has
- *   most, the worst of the breakers: 0 closed, 1 open, 2 half-open; ms until the earliest probe when one is open; 1 when there
+ *   most, the worst of the breakers: 0 closed, 1 open, 2 half-open; ms until the earliest probe if one is open; 1 if there
  *   may be more to move; then a line for each odd job that went to a failed set }
  */
 export const move = `#!lua flags=allow-oom
@@ -42,7 +42,7 @@ for _, s in ipairs(signals) do
   for _, what in ipairs({ 'waiting:', 'out:', 'bytes:' }) do fields[#fields+1] = what .. s end
 end
 local told = rcall('HMGET', prefix .. ':signals', unpack(fields))
--- Counted wrong, nobody would look there: so it is looked at when nothing is in flight, too.
+-- With a wrong count of 0 nobody would look there, so look while nothing is in flight, too.
 local asides, found_aside = tonumber(told[1]) or 0, 0
 local looks_aside = asides ~= 0 or outstanding == 0
 local groups = {
@@ -60,7 +60,7 @@ for _, group in ipairs(groups) do
       group.waiting[i] = group.waiting[i] + n
     end
     group.total = group.total + group.waiting[i]
-    -- BullMQ's pause: the class holds what it has.
+    -- Paused by BullMQ's flag: the class keeps its jobs.
     if group.waiting[i] > 0 and is_paused(prefix, group.queue .. c) then group.blocked[i] = true end
   end
   local tags = rcall('HMGET', KEYS[2], group.origin .. ':virtual', group.origin .. ':critical', group.origin .. ':high', group.origin .. ':normal')
@@ -68,7 +68,7 @@ for _, group in ipairs(groups) do
   group.finish = { tonumber(tags[2]) or 0, tonumber(tags[3]) or 0, tonumber(tags[4]) or 0 }
 end
 if looks_aside then tell('aside', found_aside - asides) end
--- Tags are in units of the weights they were made with. With new weights each class keeps its lead in items.
+-- Tags are in units of the weights with which they were computed. With new weights, each class keeps its lead in items.
 local weighed_by = ARGV[6] .. ':' .. ARGV[7] .. ':' .. ARGV[8]
 local before = rcall('HGET', KEYS[2], 'weights')
 local a, b, c = string.match(before or '', '(%d+):(%d+):(%d+)')
@@ -83,7 +83,7 @@ if a and before ~= weighed_by then
   end
 end
 
--- Each signal has a window of its own. Open: nothing goes out. Half-open: one probe, alone and unmerged.
+-- Each signal has its own window. Breaker open: nothing is moved. Half-open: one probe, alone and unmerged.
 local paused = rcall('HGET', export .. 'meta', 'paused')
 local of, first_probe, worst = {}, nil, 0
 for n, s in ipairs(signals) do
@@ -91,7 +91,7 @@ for n, s in ipairs(signals) do
   local mine = { waiting = tonumber(told[3*n-1]) or 0, jobs = window - (tonumber(told[3*n]) or 0),
     bytes = window_bytes - (tonumber(told[3*n+1]) or 0), merge = merge_bytes }
   if outstanding == 0 then
-    -- What was counted wrong, such as what somebody removed by hand, is right again with each quiet moment.
+    -- Resets counts that are wrong, for example after manual deletions, whenever nothing is in flight.
     if told[3*n] and told[3*n] ~= '0' then rcall('HDEL', prefix .. ':signals', fields[3*n], fields[3*n+1]) end
     mine.jobs, mine.bytes = window, window_bytes
   end
@@ -102,7 +102,7 @@ for n, s in ipairs(signals) do
   of[s] = mine
 end
 local function may_go(s) return of[s].jobs > 0 and of[s].bytes > 0 end
--- Whether there is anything behind a signal that may not go now.
+-- Whether jobs of other signals may be waiting behind one that may not go now.
 local function others_wait()
   for _, s in ipairs(signals) do
     if of[s].waiting > 0 and may_go(s) then return true end
@@ -110,15 +110,15 @@ local function others_wait()
   return false
 end
 
--- Requests concatenate, but for profiles: they point into the dictionary of their own.
+-- Request bodies concatenate, except profiles: each refers to the dictionary of its own request.
 local function mergeable(a, b)
   return a.signal == b.signal and a.signal ~= 'profiles' and a.encoding == b.encoding
     and (a.encoding == 'identity' or a.encoding == 'gzip')
     and (a.attempts or 0) == 0 and (b.attempts or 0) == 0
 end
 
--- A job whose payloads are gone was settled before, by somebody who acted on a step that Redis has forgotten, or is a copy. To
--- move it would count what is not there.
+-- A job without payloads is a copy, or was settled in a step that Redis has lost. Moving it would count batches that are not
+-- there.
 local settled_before = 'none of its payloads is in Redis; the job is removed'
 local function read(group, i, id)
   local job, text = read_job(prefix, group.queue .. classes[i], id)
@@ -132,8 +132,8 @@ end
 
 local picks = 0
 
--- The list that has the next job of class i which may go; nil when there is none. A signal that may not go now is set aside, so
--- that it does not hold up the others behind it; what was set aside is older than what waits.
+-- The list with the next job of class i that may go; nil if there is none. Jobs of a signal that may not go are set aside, so
+-- that they do not block others; jobs that were set aside are older than those that wait.
 local function source_of(group, i)
   local name = group.queue .. classes[i]
   local queue = prefix .. ':' .. name .. ':'
@@ -158,12 +158,12 @@ local function source_of(group, i)
   end
 end
 
--- Takes the oldest job of class i that may go, and while there is a backlog those behind it that may share its request.
+-- Takes the oldest job of class i that may go and, under backlog, those behind it that may share its request.
 local function take(group, i, wait, signal)
   local name = group.queue .. classes[i]
   local queue = prefix .. ':' .. name .. ':'
   local is_aside = signal and wait ~= queue .. 'wait'
-  -- The next ids, looked at before they are popped: few at first, more as more of them are taken.
+  -- Reads the next ids before popping them: few at first, more as more of them are taken.
   local ids, next_at, popped = {}, 0, 0
   local function peek()
     if next_at == 0 then
@@ -173,7 +173,8 @@ local function take(group, i, wait, signal)
     end
     return ids[next_at]
   end
-  -- An odd job is not counted out of its signal: as a rule it was never counted in. Else the count is right again once nothing waits.
+  -- An odd job is not subtracted from its signal's count, since as a rule it was never added. If it was, the count is reset
+  -- once nothing waits.
   local function pop(job)
     next_at, popped = next_at - 1, popped + 1
     group.waiting[i] = group.waiting[i] - 1
@@ -225,7 +226,7 @@ local function take(group, i, wait, signal)
   if #merged > 0 then text = cjson.encode(job) end
   local target = export .. first
   if rcall('EXISTS', target) == 1 then
-    -- Cannot happen while keys change at every hand-over; if it does, the batch waits rather than vanish.
+    -- Cannot happen while keys change with every hand-over; if it does, the batch waits rather than vanishes.
     rcall('HSET', queue .. first, 'data', text)
     rcall('LPUSH', wait, first)
     tell('waiting:' .. job.signal, 1)
@@ -290,7 +291,7 @@ if moved > 0 then
   if before ~= weighed_by then rcall('HSET', KEYS[2], 'weights', weighed_by) end
   for _, group in ipairs(groups) do
     if group.dirty then
-      -- Kept small so that integers stay exact: only differences matter.
+      -- Keeps the numbers small and thus exact; only their differences matter.
       local base = group.virtual > 1e14 and group.virtual or 0
       rcall('HSET', KEYS[2], group.origin .. ':virtual', num(group.virtual - base),
         group.origin .. ':critical', num(math.max(0, group.finish[1] - base)),

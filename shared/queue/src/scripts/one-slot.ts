@@ -1,8 +1,7 @@
 /**
- * Makes a script whole or nothing on a Redis Cluster whose slot is being moved. Keys move one by one then, and a script
- * that comes upon one that has left fails in the middle of what it does: what it has popped from a list by then is lost.
- * Two keys that never exist are the test: Redis answers for them where the slot is at rest, and refuses them, before the
- * script has done anything, on both nodes while it is on its way.
+ * Makes a script atomic on a Redis Cluster while its slot is being migrated. Keys migrate one by one, and a script that needs
+ * one that has left would fail half-way, losing ids that it has popped by then. So it first reads two keys that never exist:
+ * Redis answers if the slot is stable and refuses on both nodes while it migrates, before the script has changed anything.
  */
 export function inOneSlot(script: string): string {
   const head = /^#!.*\n/.exec(script)?.[0] ?? '';

@@ -1,10 +1,10 @@
 /**
- * Outcomes of replayed batches have numbers, counted since the prefix was first used: the first in the list has that of the
- * counter beside it. So it does not matter when a command comes twice, or late from a dlq that is gone.
+ * Outcomes of replayed batches have indexes, counted since the prefix was first used; the counter beside the list is the index
+ * of its first entry. So commands that are repeated, or come late from a dlq that is gone, do no harm.
  */
 const numbers = `
 local base = tonumber(redis.call('GET', KEYS[2])) or 0
--- Beyond the end: Redis has lost its memory, and counts again.
+-- Index past the end: Redis was restored from an older state; restart from 0.
 local function place(number)
   local at = number - base
   if at < 0 or at > redis.call('LLEN', KEYS[1]) then return 0 end
@@ -14,8 +14,8 @@ end
 
 /**
  * KEYS  1 outcomes  2 how many were forgotten
- * ARGV  1 number of the first that is wanted  2 most
- * Gives { number of the first that is there, number of the first that is given, outcomes … }
+ * ARGV  1 index of the first one wanted  2 maximum number
+ * Gives { index of the oldest one left, index of the first one returned, outcomes … }
  */
 export const readOutcomes = `#!lua flags=allow-oom
 ${numbers}
@@ -28,7 +28,7 @@ return result
 
 /**
  * KEYS  1 outcomes  2 how many were forgotten
- * ARGV  1 number of the first that stays
+ * ARGV  1 index of the first one to keep
  * Gives how many were forgotten
  */
 export const forgetOutcomes = `#!lua flags=allow-oom

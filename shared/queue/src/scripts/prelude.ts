@@ -1,17 +1,17 @@
 /**
- * Functions that every script shares. Redis takes nothing back: a script that fails in the middle leaves half a step behind. So
- * each one looks at what it is about to change first (\`expect\`), and a counter that somebody has made no number is begun anew
- * (\`add\`) rather than fail.
+ * Functions that all scripts share. Redis does not roll back: a script that fails half-way leaves half a step behind. So each
+ * one checks the keys that it is about to change first (\`expect\`), and a counter that is not a number is reset (\`add\`)
+ * rather than failing the step.
  *
- * Depth changes are summed up in `depth` and written once at the end:
- * a window of 64 batches costs as many HINCRBY as one.
+ * Changes of the depth are summed up in `depth` and written once at the end, so that a window of 64 batches costs as many
+ * HINCRBY as one.
  *
- * `num` prints integers: Lua would print 1e+15 for large ones, which HINCRBY refuses.
+ * `num` prints integers: Lua prints large ones as 1e+15, which HINCRBY rejects.
  */
 export const prelude = `
 local rcall = redis.call
 local function num(n) return string.format('%.0f', n) end
--- Fails with the name of the key when that is of another type than the command is for.
+-- Fails with the name of the key if that has another type than the command expects.
 local function ask(command, key)
   local answer = redis.pcall(command, key)
   if type(answer) == 'table' and answer.err then error({ err = key .. ': ' .. answer.err }) end
@@ -24,7 +24,7 @@ local function add(key, field, n)
   local answer = redis.pcall('HINCRBY', key, field, num(n))
   if type(answer) == 'table' then rcall('HSET', key, field, num(n)) end
 end
--- One command for many keys: each costs as much again as what it does. Lua hands on so many values at once.
+-- One command for many keys, since a call costs as much as its work. Limited by how many values Lua can unpack.
 local function unlink_all(keys)
   for from = 1, #keys, 1000 do rcall('UNLINK', unpack(keys, from, math.min(from + 999, #keys))) end
 end
@@ -40,8 +40,8 @@ local function count(stage, batches, items, bytes)
   sum('total:items', items)
   sum('total:bytes', bytes)
 end
--- Jobs by signal, in the hash <prefix>:signals: waiting:<signal> in the class queues, aside of those set aside for others to pass,
--- out:<signal> and bytes:<signal> in the export queue. Whoever makes or ends a job counts it.
+-- Jobs by signal, in the hash <prefix>:signals: waiting:<signal> in the class queues, aside of those set aside so that others
+-- pass, out:<signal> and bytes:<signal> in the export queue. Whoever adds or ends a job updates it.
 local tally = {}
 local function tell(field, n) tally[field] = (tally[field] or 0) + n end
 local function write_tally(prefix)
@@ -54,7 +54,7 @@ local function count_export(prefix, id, signal, bytes)
   tell('out:' .. signal, 1)
   tell('bytes:' .. signal, bytes)
 end
--- Only what has a size was counted: not what somebody else put there.
+-- Only jobs with a size were counted, not those that somebody else added.
 local function uncount_export(prefix, id)
   local key = prefix .. ':export:' .. id
   local job = redis.pcall('HMGET', key, 'name', 'size')
@@ -75,7 +75,8 @@ local function put_job(prefix, queue, id, name, data, opts, now, push, list)
   rcall(push, prefix .. ':' .. queue .. ':' .. (list or 'wait'), id)
   return true
 end
--- With a time to live it was never counted: a Redis that has forgotten its end may have the payload and not the step after.
+-- A payload that still has a TTL was never claimed by a job (the AOF can end between SET and the script), so it must not be
+-- counted.
 local function is_held(payload) return rcall('TTL', payload) == -1 end
 local function is_paused(prefix, queue) return type(redis.pcall('HGET', prefix .. ':' .. queue .. ':meta', 'paused')) == 'string' end
 -- Whether batches wait in a class queue.

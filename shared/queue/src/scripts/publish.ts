@@ -1,7 +1,6 @@
 /**
- * Says how a process is. A process that is new makes the others be looked at, so that those which ended are forgotten
- * and the hash stays small; the whole goes when nobody says anything any more. It works while Redis has no memory left:
- * that is when people look.
+ * Publishes the status of a process. A new process also removes entries of ended ones, so that the hash stays small; the hash
+ * expires when nobody reports any more. Runs even if Redis is out of memory: that is when people look.
  *
  * KEYS  1 status: hash of instance → "unix-ms JSON"
  * ARGV  1 instance  2 JSON  3 how long it is kept, in ms

@@ -62,7 +62,7 @@ local at = time[1] * 1000 + math.floor(time[2] / 1000) + delay
 local tried = tonumber(redis.call('HGET', queue .. id, 'atm')) or 0
 redis.call('HSET', queue .. id, 'atm', string.format('%.0f', tried + 1), 'delay', delay, 'failedReason', ARGV[6])
 redis.call('ZADD', KEYS[1], string.format('%.0f', at * 4096), id)
--- The marker's score tells BullMQ's workers when to look.
+-- BullMQ's workers read the next due time from the marker's score.
 redis.call('ZADD', KEYS[2], math.floor(tonumber(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]) / 4096), '1')
 return 1
 `;

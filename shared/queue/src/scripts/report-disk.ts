@@ -1,22 +1,23 @@
 import { prelude } from './prelude.ts';
 
 /**
- * Takes what the dlq has on its disk, and says how the books stand at this moment. The dlq says it while nothing of its own is on the
- * way between Redis and the disk, so that what is missing in the books now is missing.
+ * Stores the dlq's report on its disk and returns the accounting of the same moment. The dlq reports while nothing of its own
+ * is in flight between Redis and the disk, so that a difference now is a real one.
  *
- * Redis has an epoch, the field \`epoch\` of the books. One that has another than the dlq has seen, or none and fewer accepted items,
- * has lost what it held: then the books go on where the dlq saw them last, and what is nowhere any more is dropped
- * (\`redis_lost\`). That is done once for each epoch: \`epoch:before\` is the one that was lost.
+ * Redis has an epoch, the field \`epoch\` of the accounting. A Redis with another epoch than the dlq has seen, or without one
+ * and with fewer accepted items, has lost its data: then the accounting is restored from the dlq's last snapshot, and items
+ * that are nowhere any more are dropped (\`redis_lost\`). This happens once per epoch: \`epoch:before\` is the lost one.
  *
  * KEYS  1 books  2 depth  3 disk  4 replay outcomes  5 how many of those were forgotten  6 scheduler  7 losses
- * ARGV  1..3 items that wait, that were rejected, that were taken without Redis and are not in the books  4 items that the disk has
- *       dropped and the books have not heard of  5 number of the first outcome that the dlq has not acted on
- *       6 epoch that it has seen, empty for none  7 epoch for a Redis without one  8 what it saw last (JSON):
+ * ARGV  1..3 items waiting, items rejected, items accepted without Redis and not yet in the accounting  4 items dropped from
+ * the
+ *       disk and not yet in the accounting  5 index of the first outcome that the dlq has not processed
+ *       6 epoch that it has seen, empty for none  7 epoch for a Redis without one  8 its last snapshot (JSON):
  *       { at, books: { field: items }, paused }
- * Gives { 'same' | 'begun' | 'lost', 'busy' for a loss that is still to be booked, since an outcome is on its way, 'older' for a
- *   Redis with fewer accepted items than were seen; epoch, items lost, difference
- *   of the books or '' when an outcome is on its way, now in ms, whether replay is paused, items that are live in Redis,
- *   books as HGETALL gives them }
+ * Gives { 'same' | 'begun' | 'lost', 'busy' for a loss that is yet to be accounted for because an outcome is in flight, 'older'
+ *   for a Redis with fewer accepted items than were seen; epoch, items lost, difference of the accounting or '' while an
+ *   outcome
+ *   is in flight, now in ms, whether replay is paused, live items in Redis, the accounting as HGETALL gives it }
  */
 export const reportDisk = `#!lua flags=allow-oom
 ${prelude}

@@ -1,12 +1,12 @@
 import { breaker } from './breaker.ts';
 
 /**
- * Takes one answer of the upstream into the breaker.
+ * Reports one answer of the upstream to the breaker.
  *
  * KEYS  1 breaker  2 wake
- * ARGV  1 prefix  2 signal  3 epoch in which it was asked, empty for the present one  4 kind, as the breaker hears it
- *       5 Retry-After in ms, 0 for none  6..11 breaker options  12 what the upstream said
- * Gives the state after it
+ * ARGV  1 prefix  2 signal  3 epoch in which the request was sent, empty for the current one  4 kind, as the breaker counts it
+ *       5 Retry-After in ms, 0 for none  6..11 breaker options  12 the upstream's message
+ * Gives the state afterwards
  */
 export const report = `#!lua flags=allow-oom
 ${breaker}

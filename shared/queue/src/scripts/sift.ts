@@ -2,11 +2,11 @@ import { jobs } from './jobs.ts';
 import { prelude } from './prelude.ts';
 
 /**
- * Puts what is none of the pipeline's jobs out of a queue that BullMQ's worker takes from: it fails at data that is no JSON
- * before it can say so, and takes the same job up again and again.
+ * Removes jobs that are not the pipeline's from a queue of BullMQ's worker, which fails on data that is not JSON before it can
+ * report it and takes the same job again and again.
  *
  * KEYS  1 wait  2 active
- * ARGV  1 prefix  2 queue  3 now in ms  4 most jobs to look at in each list
+ * ARGV  1 prefix  2 queue  3 now in ms  4 maximum number of jobs to read per list
  * Gives a line for each job that went to the failed set
  */
 export const sift = `#!lua flags=allow-oom

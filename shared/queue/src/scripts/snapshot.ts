@@ -1,18 +1,19 @@
 import { jobs } from './jobs.ts';
 import { prelude } from './prelude.ts';
 
-/** One call reads so many jobs and batches at most, so that Redis is not held up: some 40 ms of its time. */
+/** Limits of one call, which then takes some 40 ms of Redis' time. */
 export const SNAPSHOT_JOBS_MAX = 1_000;
 export const SNAPSHOT_BATCHES_MAX = 10_000;
 
 /**
- * Reads the depth and parts of lists and sorted sets of jobs, all of one moment, and changes nothing.
+ * Reads the depth and parts of lists and sorted sets of jobs as one consistent snapshot.
  *
  * KEYS  1 depth
  * ARGV  1 prefix, then for each part: queue, list or set, first and last index
  * Gives { depth as HGETALL gives it, parts … }; a part is { its length, or -1 for a key of another type, jobs … }, a job is
- *   { id, what is odd about it ('' for nothing), depth field without its unit, batches, held, items and bytes of those that are
- *   held, whether it is locked, keys of the held batches … }. A part that is cut short by the bounds has fewer than was asked for.
+ *   { id, what is odd about it ('' for nothing), depth field without its unit, batches, held, items and bytes of those that
+ *   are
+ *   held, whether it is locked, keys of the held batches … }. A part that hits the limits has fewer jobs than were asked for.
  */
 export const snapshot = `#!lua flags=no-writes
 ${prelude}

@@ -2,18 +2,18 @@ import { jobs } from './jobs.ts';
 import { prelude } from './prelude.ts';
 
 /**
- * Takes jobs from a queue's wait list for a consumer of ours: what BullMQ's moveToActive does for one job, for several
- * at once and with their payloads, so that a batch costs its exporter one round trip and not five. A job is locked in
- * the step that makes it active: one that is active without a lock belongs to a consumer that is gone, and is given
- * back here at once.
+ * Takes jobs from a queue's wait list for a consumer: what BullMQ's moveToActive does for one job, for several at once and with
+ * their payloads, so that a batch costs its exporter one round trip instead of five. A job is locked in the step that makes it
+ * active; an active job without a lock belongs to a consumer that has died, and is requeued here at once.
  *
  * KEYS  1 wait  2 active  3 delayed  4 meta  5 marker
- * ARGV  1 prefix  2 queue  3 lock token  4 lock in ms  5 most jobs  6 most bytes  7 whether one larger job may pass
- *       8 whether to look for jobs of consumers that are gone
- *       then per signal that has limits of its own: its name, most jobs, most bytes, whether one larger job may pass
+ * ARGV  1 prefix  2 queue  3 lock token  4 lock in ms  5 maximum jobs  6 maximum bytes  7 whether one larger job may pass
+ *       8 whether to look for jobs of consumers that have died
+ *       then per signal with limits of its own: name, maximum jobs, maximum bytes, whether one larger job may pass
  * Gives { jobs that still wait and may be sent, ms until the next delayed job or -1, how many of those this consumer has no
- *   room for now, a line for each odd job that went to the failed set, 1 if batches wait in a class queue, jobs: { id, data, attempts, payloads,
- *   epoch of the breaker } … }
+ * room
+ *   for now, a line for each odd job that went to the failed set, 1 if batches wait in a class queue, jobs: { id, data,
+ *   attempts, payloads, epoch of the breaker } … }
  */
 export const take = `#!lua flags=allow-oom
 ${prelude}
@@ -57,13 +57,13 @@ local function payloads_of(job)
     local some = rcall('MGET', unpack(keys, from, math.min(from + 999, #keys)))
     for i, payload in ipairs(some) do payloads[from + i - 1] = payload end
   end
-  -- MGET takes what is no string for nothing.
+  -- MGET returns nil for keys that are not strings.
   for i, payload in ipairs(payloads) do
     if not payload and type(redis.pcall('GET', keys[i])) == 'table' then return nil end
   end
   return payloads
 end
--- What a signal may have, and the state of its breaker in which it is sent; nothing while that is open.
+-- Limits of a signal, and the epoch of its breaker; nil while that is open.
 local rooms, others = {}, {}
 for i = 9, #ARGV, 4 do
   rooms[ARGV[i]] = { jobs = tonumber(ARGV[i+1]), bytes = tonumber(ARGV[i+2]), alone = ARGV[i+3] == '1' }
@@ -78,7 +78,7 @@ local function room_of(signal)
   end
   return room
 end
--- Whether a job behind one that may not go now could be of another signal.
+-- Whether jobs of other signals may be waiting behind one that may not go now.
 local function others_wait(signal)
   if others[signal] == nil then
     others[signal] = false
@@ -118,7 +118,7 @@ while most > 0 and #odd < 100 do
   end
 end
 result[1] = rcall('LLEN', KEYS[1])
--- What only waits for a breaker is woken for by its change.
+-- Jobs that wait only for a breaker need no wake-up: its change will wake consumers.
 if result[1] > 0 and (held_back > 0 or passed == 0) then rcall('ZADD', KEYS[5], 0, '0') end
 result[1], result[3] = all_wait and held_back or result[1] - passed + held_back, held_back
 if #result > 5 and is_queued(prefix) then result[5] = 1 end
