@@ -9,25 +9,25 @@ import type { Outcome } from './outcome.ts';
 import { proxyFor, proxyName } from './proxy.ts';
 import { urlOf } from './upstream.ts';
 
-/** What came of one empty request for a signal, sent as batches are sent. */
+/** Result of one empty request for a signal, sent as batches are sent. */
 export interface SignalCheck {
   signal: Signal;
   url: string;
   ok: boolean;
-  /** What of it failed, when something did. */
+  /** What failed, if anything. */
   part?: 'host' | 'proxy' | 'network' | 'tls' | 'address' | 'key' | 'encoding' | 'size' | 'upstream';
-  /** In words: what was found. */
+  /** The finding, for people. */
   found: string;
-  /** What to do, when it failed. */
+  /** What to do about a failure. */
   todo?: string;
 }
 
 type Failure = Required<Pick<SignalCheck, 'part' | 'found' | 'todo'>>;
 
-/** Profiles are not asked for: few upstreams know them. */
+/** Without profiles, which few upstreams accept. */
 const CHECKED: readonly Signal[] = ['traces', 'metrics', 'logs'];
 
-/** One empty request for each signal, with the headers, TLS, path and encoding of the configuration. */
+/** Sends one empty request per signal, with the configured headers, TLS, path and encoding. */
 export async function checkUpstream(config: Config, version: string): Promise<SignalCheck[]> {
   const upstream = openUpstream(config, version);
   const { compression } = config.exporter;
@@ -75,7 +75,7 @@ async function failureOf(
     return { part: 'proxy', found: message, todo };
   }
   const said = `answers ${status}${message ? `: ${message}` : ''}`;
-  if ([400, 409, 422].includes(status)) return undefined; // it speaks of the data, and there is none
+  if ([400, 409, 422].includes(status)) return undefined; // about the data, and the request has none
   if ([401, 402, 403, 511].includes(status))
     return {
       part: 'key',
@@ -106,7 +106,7 @@ function addressText(url: URL): string {
   return 'Set exporter.endpoint to the base URL of an OTLP/HTTP upstream, such as https://otlp.nr-data.net.';
 }
 
-/** Which step towards it fails: the name, the connection, or TLS. */
+/** Finds out which step fails: name resolution, the connection, or TLS. */
 async function networkFailure(message: string, url: URL, config: Config): Promise<Failure> {
   const { timeoutMs, tls } = config.exporter;
   const proxy = proxyFor(url, config.exporter.proxy?.reveal(), process.env);

@@ -1,17 +1,17 @@
-/** How fast the remembered best round trip forgets, so that a route that got longer is believed in the end. */
+/** Per-sample inflation of the minimum round-trip time, so that a permanently slower path becomes the new baseline. */
 const BEST_DECAY = 1.002;
-/** A round trip this many times the best one says that requests wait at the upstream. */
+/** A round trip this many times the minimum means that requests queue at the upstream. */
 const SLOW_FACTOR = 3;
-/** Below this a round trip never counts as slow: it is noise. */
+/** Round trips below this are never slow: they are within noise. */
 const SLOW_FLOOR_MS = 50;
 const DECREASE = 0.7;
-/** One decrease for all answers of one bad moment. */
+/** Minimum time between two decreases, so that one incident causes only one. */
 const DECREASE_EVERY_MS = 200;
 
 /**
- * How many requests may be in flight: additive increase, multiplicative decrease. It grows by one for each window of
- * good answers while the limit is what holds requests back, and falls by 30 % when the upstream says 429 or 503, is
- * lost, or answers much slower than it can. (Jacobson, 1988; TCP's AIMD with a delay signal.)
+ * Limit on requests in flight: additive increase, multiplicative decrease. It grows by one per window of successes while
+ * requests wait for it, and falls by 30 % when the upstream answers 429 or 503, is unreachable, or answers much slower than its
+ * minimum. (Jacobson, 1988; TCP's AIMD with a delay signal.)
  */
 export class ConcurrencyLimit {
   readonly #min: number;
@@ -27,15 +27,15 @@ export class ConcurrencyLimit {
     this.#limit = max;
   }
 
-  /** Whole requests, between min and max. */
+  /** Whole requests, between minimum and maximum. */
   get current(): number {
     return Math.floor(this.#limit);
   }
 
   /**
-   * Takes one answer into account.
-   * @param crowded whether as many requests were under way as the limit allows: only then does more room help
-   * @returns the limit after it
+   * Records one answer.
+   * @param crowded whether the limit was reached: raising it helps only then
+   * @returns the new limit
    */
   observe(answer: 'ok' | 'overload', tookMs: number, crowded: boolean, nowMs: number): number {
     if (answer === 'ok') {

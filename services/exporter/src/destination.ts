@@ -1,15 +1,15 @@
 import type { ContentEncoding } from '@nrdot/otlp';
 
-/** A size that was learned is doubled after so long without another refusal: servers change. */
+/** A learned size limit is doubled after so long without another 413, since servers change. */
 const RELEARN_MS = 600_000;
-/** In the order in which they are tried; the last needs nothing of a server. */
+/** In the order in which they are tried; every server accepts the last one. */
 const FALLBACKS: readonly ContentEncoding[] = ['gzip', 'identity'];
-/** Doubts about an encoding that plain bytes did not clear up: after so many it is the data that is refused. */
+/** After so many 400s that persisted without compression, a 400 is taken to be about the data. */
 const MAX_DOUBTS = 3;
 
 /**
- * What is known of the server behind one signal's URL: which encodings it takes and how large a request may be. Learned from its
- * answers, kept in memory: the next process learns it again for the price of a few requests.
+ * What is known of the server behind one signal's URL: which encodings it accepts and the maximum size of a request. Learned
+ * from its answers and kept in memory only: a new process learns it again with a few requests.
  */
 export class Destination {
   readonly #configuredMaxBytes: number;
@@ -19,19 +19,19 @@ export class Destination {
   #largestTaken = 0;
   #learned: { maxBytes: number; atMs: number } | undefined;
 
-  /** @param maxBytes of a request on the wire, by configuration */
+  /** @param maxBytes configured maximum of a request on the wire */
   constructor(maxBytes: number | undefined) {
     this.#configuredMaxBytes = maxBytes ?? Number.POSITIVE_INFINITY;
   }
 
-  /** Largest request that is worth a try. */
+  /** Maximum size of a request that is worth sending. */
   maxBytes(nowMs: number): number {
     if (!this.#learned) return this.#configuredMaxBytes;
     const doublings = Math.floor(Math.max(0, nowMs - this.#learned.atMs) / RELEARN_MS);
     return Math.min(this.#configuredMaxBytes, this.#learned.maxBytes * 2 ** doublings);
   }
 
-  /** How to send what is to be sent as `wanted`. */
+  /** The encoding to send instead of `wanted`, if the server does not accept that. */
   encodingFor(wanted: ContentEncoding): ContentEncoding {
     if (!this.#refused.has(wanted)) return wanted;
     return FALLBACKS.find((encoding) => !this.#refused.has(encoding)) ?? 'identity';
@@ -43,21 +43,21 @@ export class Destination {
     this.#largestTaken = Math.max(this.#largestTaken, bytes);
   }
 
-  /** Told of a request that was too large for it: from now on less, but what it has taken before is not. */
+  /** Records that a request was too large: lowers the limit, but not below what the server has accepted. */
   tooLarge(bytes: number, nowMs: number): void {
-    if (this.#largestTaken >= bytes) this.#largestTaken = 0; // it takes less than it did
+    if (this.#largestTaken >= bytes) this.#largestTaken = 0; // it accepts less than before
     const maxBytes = Math.max(this.#largestTaken, Math.floor(bytes / 2), 1);
     this.#learned = { maxBytes: Math.min(maxBytes, this.maxBytes(nowMs)), atMs: nowMs };
   }
 
-  /** Told that it does not read an encoding. */
+  /** Records that the server does not accept an encoding. */
   refuses(encoding: ContentEncoding): void {
     if (encoding !== 'identity') this.#refused.add(encoding);
   }
 
   /**
-   * What to try instead of an encoding that it has never taken, when it calls a request malformed: perhaps it could not read it.
-   * Whether that was so, `refuses` tells when the other was taken.
+   * The encoding to try next after a 400 with an encoding that the server has never accepted: it may be unable to decode it. If
+   * the other one is accepted, the caller reports that with `refuses`.
    */
   doubts(encoding: ContentEncoding): ContentEncoding | undefined {
     const before = this.#doubts.get(encoding) ?? 0;

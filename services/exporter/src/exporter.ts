@@ -32,19 +32,19 @@ import { type RetryPolicy, retryDelayMs } from './retry.ts';
 import type { Upstream } from './upstream.ts';
 
 export interface ExporterOptions {
-  /** Requests at once: the limit adapts between these. */
+  /** The limits between which the number of concurrent requests adapts. */
   minConcurrency: number;
   maxConcurrency: number;
-  /** Payload bytes in memory at once, all requests together. */
+  /** Maximum payload bytes in memory, for all requests together. */
   maxInflightBytes: number;
-  /** What leaves compressed: as it came, or all of it. */
+  /** Compression of requests: as received, or one for all. */
   compression: 'as-received' | 'none' | 'gzip' | 'zstd';
   retry: RetryPolicy;
-  /** What was received longer ago is dropped, by signal; without one there is no limit. */
+  /** Maximum age by signal; older batches are dropped. No limit if absent. */
   maxAgeMs?: Partial<Record<Signal, number | undefined>>;
-  /** Largest request after decompression, for dividing and recompressing. */
+  /** Maximum size of a request after decompression, for splitting and recompressing. */
   maxBodyBytes: number;
-  /** Largest request on the wire; undefined: what the upstream says. */
+  /** Maximum size of a request on the wire; if undefined, learned from the upstream. */
   maxRequestBytes?: number | undefined;
 }
 
@@ -52,7 +52,7 @@ export interface ExporterDeps {
   store: Store;
   /** Notified when there may be batches to send. Set in a process that runs the whole pipeline. */
   wakeSignal?: WakeSignal | undefined;
-  /** By which batches come that need not wait. */
+  /** Source of batches that bypass the queue. */
   handOff?: InProcessHandOff | undefined;
   upstream: Upstream;
   log: Logger;
@@ -62,39 +62,39 @@ export interface ExporterDeps {
 }
 
 const FAULT_DELAY_MS = 1_000;
-/** Parts of one batch in one step: what is still too large then is divided again when it is its turn. */
+/** Maximum number of parts per split; parts that are still too large are split again in their turn. */
 const MAX_PARTS = 128;
-/** Of what would just fit: parts do not compress quite as well as the whole. */
+/** Target size of a part, as a share of the limit: parts compress a little worse than the whole. */
 const PART_FILL = 0.9;
-/** A request larger than this that timed out twice is divided: perhaps the link is too slow for it. */
+/** A larger request that has timed out twice is split, since the link may be too slow for it. */
 const SLOW_MIN_BYTES = 64 * 1024;
 
-/** A request as it leaves. */
+/** A request as sent. */
 interface Request {
   body: Buffer;
   encoding: ContentEncoding;
 }
 
-/** What a request came to. */
+/** A request's outcome, and how it was sent. */
 interface Answered {
   outcome: Outcome;
   encoding: ContentEncoding;
   wireBytes: number;
 }
 /**
- * An upstream that has refused so many requests and taken none does not mean single items: halving on would send it two
- * requests for each item. A batch of a million items with one at fault needs 20 refusals to find that one.
+ * After so many rejections without a success, single items are not the cause, and splitting on would send two requests per
+ * item. To find one bad item among a million takes 20 rejections.
  */
 const REFUSED_IN_A_ROW_MAX = 64;
 
 type Delivered = Extract<Outcome, { kind: 'delivered' }>;
 
-/** Takes jobs from the export queue, sends them, and settles, retries, splits or hands over what became of them. */
+/** Takes jobs from the export queue, sends them, and settles, retries, splits or spills them by the outcome. */
 export class Exporter {
   readonly #options: ExporterOptions;
   readonly #deps: ExporterDeps;
   readonly #taker: Taker;
-  /** A signal that fails or is slow makes less room for itself alone. */
+  /** Per signal, so that one that fails or is slow does not limit the others. */
   readonly #limits: Record<Signal, ConcurrencyLimit>;
   readonly #destinations = new Map<Signal, Destination>();
   #inflight = 0;
@@ -103,7 +103,7 @@ export class Exporter {
   #lastProblem: ExporterStatus['lastProblem'];
   #inflightBytes = 0;
   #upstreamFailure: string | undefined;
-  /** Requests refused for their data since the last one that was not, by signal. */
+  /** Consecutive rejections because of the data, by signal. */
   readonly #refusedInARow = new Map<Signal, number>();
 
   constructor(options: ExporterOptions, deps: ExporterDeps) {
@@ -125,12 +125,12 @@ export class Exporter {
     deps.handOff?.open(this.#taker);
   }
 
-  /** Requests that may be in flight now, of the signal that may have fewest. */
+  /** The lowest concurrency limit among the signals. */
   get concurrency(): number {
     return Math.min(...Object.values(this.#limits).map(({ current }) => current));
   }
 
-  /** Requests in flight, what was sent so far, and the last answer that was not a success. */
+  /** Requests in flight, totals sent, and the last failure. */
   get state(): Pick<ExporterStatus, 'inflight' | 'concurrency' | 'sent' | 'lastProblem'> {
     return {
       inflight: this.#inflight,
@@ -140,12 +140,12 @@ export class Exporter {
     };
   }
 
-  /** How the last request went wrong at the upstream; undefined when it did not. What the upstream said is in the log. */
+  /** How the last request failed; undefined if it did not. The upstream's message is in the log only. */
   get upstreamFailure(): string | undefined {
     return this.#upstreamFailure;
   }
 
-  /** Stops taking jobs and waits for requests in flight; what is left in Redis is another exporter's, or the next start's. */
+  /** Stops taking jobs and waits for requests in flight. What is left in Redis is for other exporters or the next start. */
   async stop(timeoutMs: number): Promise<void> {
     await this.#taker.close(timeoutMs);
     await this.#deps.upstream.close();
@@ -153,7 +153,7 @@ export class Exporter {
 
   async #handle({ id, data: job, attempts, payloads, lock }: TakenJob): Promise<void> {
     const { metrics, now } = this.#deps;
-    // Missing: settled or handed over before a crash kept the job from being completed.
+    // A payload is missing if its batch was settled or handed over before a crash kept the job from completing.
     const there: { batch: BatchRef; payload: Buffer }[] = [];
     job.batches.forEach((batch, i) => {
       const payload = payloads[i];
@@ -168,7 +168,7 @@ export class Exporter {
     const bodies = fresh.map(({ payload }) => payload);
     const bytes = bytesOf(bodies);
     this.#countInFlight(job.signal, 1, bytes);
-    // One observation a request: of what was merged into it, that which has waited longest.
+    // One observation per request: that of the batch in it that has waited longest.
     const oldest = fresh.reduce(
       (min, { batch }) => Math.min(min, batch.receivedAt),
       Number.POSITIVE_INFINITY,
@@ -181,13 +181,13 @@ export class Exporter {
     try {
       answered = await this.#send(sent, bodies);
     } finally {
-      // What comes after the answer is Redis' part, and may take its time: the upstream has room for another.
+      // From here on only Redis is waited for, so the upstream has room for another request.
       this.#countInFlight(job.signal, -1, -bytes);
     }
     if (answered) await this.#settle(id, sent, bodies, attempts + 1, answered, lock);
   }
 
-  /** Drops what the upstream would not take any more for its age, and gives the rest. */
+  /** Drops batches that are too old for the upstream and returns the others. */
   async #withoutTooOld<T extends { batch: BatchRef }>(job: JobData, all: T[]): Promise<T[]> {
     const maxAgeMs = this.#options.maxAgeMs?.[job.signal];
     if (maxAgeMs === undefined) return all;
@@ -210,15 +210,15 @@ export class Exporter {
   }
 
   /**
-   * Sends the batches of a job as one request, in an encoding that the upstream takes.
-   * @returns undefined when they had to be divided before: they are jobs of their own now
+   * Sends the batches of a job as one request, in an encoding that the upstream accepts.
+   * @returns undefined if they were split instead, and are jobs of their own now
    */
   async #send(job: JobData, bodies: Buffer[]): Promise<Answered | undefined> {
     const { store, now } = this.#deps;
     const destination = this.#destinationOf(job.signal);
     const doubted: ContentEncoding[] = [];
     let wanted = destination.encodingFor(this.#wanted(job));
-    // Ends: each encoding is tried once at most.
+    // Terminates, since each encoding is tried at most once.
     while (true) {
       const composed = this.#compose(job, bodies, wanted);
       const request = composed instanceof Promise ? await composed : composed;
@@ -229,7 +229,7 @@ export class Exporter {
       const { body, encoding } = request;
       const maxBytes = destination.maxBytes(now());
       const parts =
-        body.byteLength > maxBytes ? await this.#divided(job, bodies, body.byteLength, maxBytes) : undefined; // a single item that is larger is the upstream's to refuse
+        body.byteLength > maxBytes ? await this.#divided(job, bodies, body.byteLength, maxBytes) : undefined; // a single item that is too large is sent all the same, for the upstream to reject
       if (parts) {
         await store.handOver(job, parts, 'next', now());
         return undefined;
@@ -262,9 +262,9 @@ export class Exporter {
   }
 
   /**
-   * Learns from an answer which encodings the upstream takes.
-   * @param doubted those of this request that it called malformed and may not have been able to read
-   * @returns the encoding in which to send it again
+   * Learns from an answer which encodings the upstream accepts.
+   * @param doubted encodings of this request that got a 400 and may not have been decodable
+   * @returns the encoding in which to send the request again
    */
   #otherEncoding(
     signal: Signal,
@@ -327,15 +327,15 @@ export class Exporter {
   }
 
   /**
-   * One body of all the batches: the very bytes that came where nothing else is wanted.
-   * @returns undefined when they cannot be one request
+   * One body for all batches: the received bytes, unless another encoding is needed.
+   * @returns undefined if they cannot be one request
    */
   #compose(
     job: JobData,
     bodies: Buffer[],
     encoding: ContentEncoding,
   ): Request | undefined | Promise<Request | undefined> {
-    // Profiles point into a dictionary of their own request.
+    // Profiles refer to a dictionary in their own request.
     if (bodies.length > 1 && job.signal === 'profiles') return undefined;
     const body =
       encoding === job.encoding
@@ -346,7 +346,7 @@ export class Exporter {
       (made) => ({ body: made, encoding }),
       (error) => {
         if (!(error instanceof OtlpError)) throw error;
-        // Too large together, or damaged: each by itself, and as it came.
+        // Too large together, or damaged: send each by itself, as received.
         return bodies.length > 1 ? undefined : { body: bodies[0]!, encoding: job.encoding };
       },
     );
@@ -379,14 +379,14 @@ export class Exporter {
     ]);
   }
 
-  /** Learns from an answer how large a request may be. */
+  /** Learns from an answer the maximum size of a request. */
   #learn(job: JobData, { outcome, encoding, wireBytes }: Answered): void {
     const destination = this.#destinationOf(job.signal);
     if (outcome.kind === 'delivered') destination.took(encoding, wireBytes);
     if (outcome.kind === 'too-large') destination.tooLarge(wireBytes, this.#deps.now());
   }
 
-  /** Settles it, completes its job and tells the breaker, in one step. */
+  /** Settles the batches, completes their job and reports the success to the breaker, in one step. */
   async #deliver(id: string, job: JobData, outcome: Delivered, lock: JobLock): Promise<void> {
     const { store, metrics, log, now } = this.#deps;
     this.#refusedInARow.delete(job.signal);
@@ -418,7 +418,7 @@ export class Exporter {
     for (const { receivedAt } of job.batches) endToEnd.observe((deliveredAt - receivedAt) / 1000);
   }
 
-  /** Tells the breaker. It learns later when Redis is away; the batch's own fate does not depend on it. */
+  /** Reports to the breaker. If Redis is away that is done later; the batch does not depend on it. */
   async #report(signal: Signal, outcome: Outcome, attempts: number, epoch?: string): Promise<void> {
     const verdict = verdictOf(outcome, attempts);
     const retryAfterMs =
@@ -485,8 +485,8 @@ export class Exporter {
   }
 
   /**
-   * What to try instead of a request that was refused for its data, so that one item at fault does not take the others down.
-   * @returns undefined when it is a single item, or one whose halves would hardly fare better
+   * Splits a request that was rejected for its data, so that one bad item does not affect the others.
+   * @returns undefined for a single item, or if the halves would hardly fare better
    */
   async #smaller(
     job: JobData,
@@ -522,7 +522,7 @@ export class Exporter {
     );
   }
 
-  /** @returns whether it was still there to be handed over */
+  /** @returns whether the batch was still there to be handed over */
   async #spill(
     id: string,
     job: JobData,
@@ -553,10 +553,10 @@ export class Exporter {
   }
 
   /**
-   * Jobs that each make a request of up to `maxBytes` on the wire, all in one step: the batches of a merged job in groups, or
-   * a single one cut between its items.
-   * @param wireBytes what they made together
-   * @returns undefined when there is nothing to cut
+   * Jobs of up to `maxBytes` per request on the wire, all created in one step: groups of batches of a merged job, or parts of a
+   * single batch.
+   * @param wireBytes size of all batches together
+   * @returns undefined if there is nothing to split
    */
   async #divided(
     job: JobData,
@@ -572,12 +572,13 @@ export class Exporter {
     const target = Math.ceil(plain.byteLength * Math.max(share * PART_FILL, 1 / MAX_PARTS));
     const parts = divideRequest(job.signal, plain, target);
     if (parts.length < 2) return undefined;
-    // Named after what it was cut to: cut anew after a crash, it has this name again only if it is the same.
+    // The name contains the target size: a split that is repeated after a crash has the same name only if it has the same
+    // parts.
     const names = parts.map((_, i) => `${target.toString(36)}p${i.toString(36)}`);
     return this.#partsOf(job, parts, names);
   }
 
-  /** Jobs of the parts of the one batch of a job. */
+  /** Jobs for the parts of a job's only batch. */
   #partsOf(job: JobData, parts: readonly Buffer[], names: readonly string[]): Promise<HandOverJob[]> {
     const [batch] = job.batches;
     return Promise.all(
@@ -604,12 +605,12 @@ export class Exporter {
   }
 }
 
-/** One job per batch. `suffix` makes the new keys: whoever holds the old ones finds nothing. */
+/** One job per batch. `suffix` is added to the keys, so that whoever has the old keys finds nothing. */
 function apart(job: JobData, suffix = 'm'): HandOverJob[] {
   return grouped(job, 0, suffix);
 }
 
-/** Jobs of as many batches each as have up to `maxBytes` together, at least one. */
+/** Jobs of as many batches as fit into `maxBytes`, at least one each. */
 function grouped(job: JobData, maxBytes: number, suffix = 'm'): HandOverJob[] {
   const groups: BatchRef[][] = [];
   let bytes = Number.POSITIVE_INFINITY;
@@ -637,7 +638,7 @@ function jobOf(job: JobData, batches: BatchRef[]): JobData {
   return { ...job, batches, items: sum('items'), bytes: sum('bytes') };
 }
 
-/** What is handed over belongs to Redis from here on, wherever it came from. */
+/** After a hand-over the batch belongs to Redis, whatever its origin. */
 function pieceOf(job: JobData, batches: BatchRef[]): JobData {
   return { ...jobOf(job, batches), origin: 'live' };
 }

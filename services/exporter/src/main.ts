@@ -9,8 +9,8 @@ import { Upstream, urlOf } from './upstream.ts';
 const RESPONSE_MAX_BYTES = 4 * 1024 * 1024;
 
 /**
- * The upstream as it is configured.
- * @throws Error when none is
+ * The configured upstream.
+ * @throws Error if there is none
  */
 export function openUpstream(config: Config, version: string): Upstream {
   const { exporter: options } = config;
@@ -26,7 +26,7 @@ export function openUpstream(config: Config, version: string): Upstream {
     timeoutMs: options.timeoutMs,
     maxResponseBytes: RESPONSE_MAX_BYTES,
     retryOn: options.retryOn,
-    // Where all signals go to one host, one that hangs must not have the connections of the others.
+    // All signals may go to one host: a signal that hangs must not use up the connections of the others.
     connections: options.concurrency * Object.keys(SIGNALS).length,
     userAgent: `nrdot/${version}`,
     proxyFor: viaProxyOf(config),
@@ -35,8 +35,8 @@ export function openUpstream(config: Config, version: string): Upstream {
 }
 
 /**
- * Starts the exporter of this process; it waits for Redis by itself.
- * @throws Error when no upstream is configured
+ * Starts the exporter of this process; it waits for Redis in the background.
+ * @throws Error if no upstream is configured
  */
 export async function startExporter(
   config: Config,

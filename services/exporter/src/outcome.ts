@@ -2,11 +2,11 @@ import { STATUS_CODES } from 'node:http';
 import type { Verdict } from '@nrdot/queue';
 
 /**
- * What an answer of the upstream means: `MEANINGS` is the table of docs/upstream.md, which a test holds against it.
+ * What an answer of the upstream means: `MEANINGS` is the table of docs/upstream.md, and a test compares the two.
  *
- * Three kinds of answers are told apart by what they speak of. About *this data*: it is refused for good, down to the item at
- * fault. About the *place* (path, key, proxy, vendor's edge): no batch is to blame, so all are kept and sending pauses. About
- * the *server*: it is tried again, and sending pauses when many answers say so.
+ * Answers differ in what they are about. About *this data*: it is rejected, down to the single bad item. About the *place*
+ * (path, key, proxy, vendor's edge): no batch is at fault, so all are kept and sending pauses. About the *server*: the request
+ * is retried, and sending pauses after many such answers.
  */
 export type Outcome =
   | { kind: 'delivered'; refusedItems: number; message: string }
@@ -18,7 +18,7 @@ export type Outcome =
 interface Told {
   message: string;
   retryAfterMs?: number;
-  /** The proxy that said so itself. */
+  /** The proxy, if the answer is its own. */
   proxy?: string;
 }
 
@@ -28,14 +28,14 @@ export type HoldReason = 'auth' | 'place';
 type Fate = 'delivered' | 'retry' | 'hold' | 'too-large' | 'rejected';
 
 export interface Meaning {
-  /** The answers, as the page names them. */
+  /** The answers, as worded in the docs. */
   answers: string;
-  /** Which statuses these are; absent for what has none. */
+  /** The statuses of this row; absent for rows without one. */
   statuses?: (status: number) => boolean;
   fate: Fate;
   reason?: RetryReason | HoldReason;
   hears: Verdict;
-  /** What becomes of the batch, and what a person reads, for the page. */
+  /** What happens to the batch, and what people read, for the docs. */
   becomes: string;
   reads: string;
 }
@@ -45,7 +45,7 @@ const among =
   (status: number) =>
     known.includes(status);
 
-/** What a success must not look like; its status alone does not tell. */
+/** A 2xx that is no OTLP answer; its status alone does not tell. */
 export const NO_OTLP: Meaning = {
   answers: '2xx with a body that is no OTLP answer, such as `text/html`',
   fate: 'hold',
@@ -55,7 +55,7 @@ export const NO_OTLP: Meaning = {
   reads: 'a login page or a wrong address answers in place of the upstream',
 };
 
-/** The first row that matches counts; the last one takes what is left. */
+/** The first matching row applies; the last one matches everything. */
 export const MEANINGS: readonly Meaning[] = [
   {
     answers: '2xx, with an OTLP answer or without a body',
@@ -167,11 +167,11 @@ export const MEANINGS: readonly Meaning[] = [
 ];
 
 const RETRIED_ON = MEANINGS.find(({ reason }) => reason === 'unavailable')!;
-/** A proxy has seen neither data nor key: what it says cannot be about them. */
+/** A proxy has seen neither data nor key, so its answers cannot be about them. */
 const NO_WAY = MEANINGS.find(({ statuses }) => statuses?.(407))!;
 
 /**
- * What the breaker makes of an outcome.
+ * How the breaker counts an outcome.
  * @param attempts the first included
  */
 export function verdictOf(outcome: Outcome, attempts: number): Verdict {
@@ -187,25 +187,25 @@ export function verdictOf(outcome: Outcome, attempts: number): Verdict {
   }
 }
 
-/** The parts of an answer that decide. */
+/** What an outcome is derived from. */
 export interface Answer {
   status: number;
-  /** Whether the body may be an OTLP answer: `isOtlpAnswer`. */
+  /** Whether the body may be an OTLP answer, by `isOtlpAnswer`. */
   otlp: boolean;
   contentType: string;
   retryAfter: string | undefined;
   refusedItems: number;
-  /** What the body said, shortened; empty when it said nothing. */
+  /** The body's message, shortened; empty if there is none. */
   message: string;
-  /** Where a redirect leads. */
+  /** Target of a redirect. */
   location?: string | undefined;
-  /** Of whom it is the answer, without secrets. */
+  /** The address that answered, without secrets. */
   url: string;
-  /** The proxy, when it answered in place of letting the request through. */
+  /** The proxy, if it answered instead of forwarding the request. */
   proxy?: string;
 }
 
-/** The row of the table that an answer belongs to. */
+/** The row that applies to an answer. */
 function meaningOf({ status, otlp, proxy }: Answer, retryOn: readonly number[]): Meaning {
   if (retryOn.includes(status)) return RETRIED_ON;
   if (proxy !== undefined && status < 500) return NO_WAY;
@@ -213,7 +213,7 @@ function meaningOf({ status, otlp, proxy }: Answer, retryOn: readonly number[]):
   return meaning.fate === 'delivered' && !otlp ? NO_OTLP : meaning;
 }
 
-/** @param retryOn statuses that are to be tried again, whatever else they mean */
+/** @param retryOn statuses that are always retried */
 export function outcomeOf(answer: Answer, nowMs: number, retryOn: readonly number[] = []): Outcome {
   const { status, refusedItems, proxy } = answer;
   const { fate, reason } = meaningOf(answer, retryOn);
@@ -247,13 +247,13 @@ function saidBy(answer: Answer): string {
   return message || `${who} answered ${named(answer)} and said no more`;
 }
 
-/** Of a failure a person wants to know which it was, even where the body says it in words. */
+/** The status belongs into the message even if the body explains the failure. */
 function failedBy(answer: Answer): string {
   const { message, proxy } = answer;
   return proxy === undefined && message ? told(answer) : saidBy(answer);
 }
 
-/** What is held for its place is mended by a person, who needs to know which place. */
+/** Names the address, because whoever has to fix it needs to know which one it is. */
 function heldBy(answer: Answer): string {
   const { location, url, proxy } = answer;
   if (proxy !== undefined) return `the proxy ${proxy} answered ${named(answer)}`;
@@ -263,15 +263,15 @@ function heldBy(answer: Answer): string {
   return `${url} answered ${told(answer)}`;
 }
 
-/** Its status, and what it said beside that. */
+/** Status and message. */
 function told(answer: Answer): string {
   const { status, message } = answer;
   return message && message !== STATUS_CODES[status] ? `${named(answer)}: ${message}` : named(answer);
 }
 
 /**
- * Whether the body of a success may be one of OTLP. Servers leave it out, and some name no type; a page for people has one
- * of its own, or begins with a tag.
+ * Whether the body of a 2xx may be an OTLP answer. Servers leave the body out, or the content type; an HTML page has a type of
+ * its own, or begins with a tag.
  */
 export function isOtlpAnswer(contentType: string, body: Uint8Array, bodyBytes = body.byteLength): boolean {
   if (bodyBytes === 0) return true;
@@ -281,30 +281,29 @@ export function isOtlpAnswer(contentType: string, body: Uint8Array, bodyBytes = 
 
 /**
  * Parses Retry-After: seconds, or an HTTP-date (RFC 9110, 10.2.3).
- * @returns ms from now, never negative; undefined when absent or malformed
+ * @returns ms from now, never negative; undefined if absent or malformed
  */
 export function parseRetryAfter(value: string | undefined, nowMs: number): number | undefined {
   if (value === undefined) return undefined;
   const text = value.trim();
   if (/^\d{1,10}$/.test(text)) return Number(text) * 1000;
-  // Date.parse alone would take nearly anything for a date.
+  // Date.parse alone accepts almost anything.
   const date = /^[A-Z][a-z]{2,8},? /.test(text) ? Date.parse(text) : Number.NaN;
   return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs);
 }
 
 const REDIRECTS_MAX = 5;
 
-/** Where a request goes next: its address, and whether what it carries of secrets may go there. */
+/** The next address of a request, and whether its secrets may be sent there. */
 export interface Hop {
   url: URL;
   withSecrets: boolean;
 }
 
 /**
- * Follows a redirect that keeps the method and the body (307, 308). Secrets stay with the host they were meant for, and do
- * not leave TLS.
- * @param hops those that were followed before
- * @returns undefined when it is not to be followed
+ * Follows a redirect that keeps method and body (307, 308). Secrets are sent to no other host and not without TLS.
+ * @param hops number of redirects followed before
+ * @returns undefined if it must not be followed
  */
 export function nextHop(
   status: number,

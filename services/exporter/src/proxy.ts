@@ -3,9 +3,9 @@ import { BlockList, isIP } from 'node:net';
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * The proxy by which a URL is reached: that of the configuration, or what the environment says in the variables that everybody reads.
- * @param configured a proxy's URL; `none` for no proxy, whatever the environment says
- * @throws Error when what the environment says is no URL
+ * The proxy for a URL: the configured one, or that of the usual environment variables.
+ * @param configured URL of a proxy; `none` for no proxy, whatever the environment says
+ * @throws Error if the environment's value is not a URL
  */
 export function proxyFor(url: URL, configured: string | undefined, env: Environment): string | undefined {
   if (configured === 'none') return undefined;
@@ -20,12 +20,12 @@ export function proxyFor(url: URL, configured: string | undefined, env: Environm
   );
 }
 
-/** As it may be shown: without a password. */
+/** For messages: without the password. */
 export function proxyName(proxy: string): string {
   return new URL(proxy).host;
 }
 
-/** In lower case it goes first, as it does for curl. */
+/** The lower-case name takes precedence, as with curl. */
 function variable(env: Environment, name: string): string | undefined {
   return env[name] || env[name.toUpperCase()] || undefined;
 }
@@ -34,7 +34,9 @@ function withScheme(proxy: string): string {
   return /^[a-z][a-z0-9+.-]*:\/\//i.test(proxy) ? proxy : `http://${proxy}`;
 }
 
-/** Whether NO_PROXY names the host: `*`, a name with all below it, `.name` for those below it, an address or a range of them. */
+/**
+ * Whether NO_PROXY matches the host: `*`, a name with all names below it, `.name` for those below it, an address or a range.
+ */
 function isExcepted(url: URL, noProxy: string): boolean {
   const host = url.hostname.replace(/^\[|\]$/g, '').replace(/\.$/, '');
   const port = url.port || (url.protocol === 'https:' ? '443' : '80');

@@ -1,19 +1,19 @@
-/** When to try again. Times in ms. */
+/** When to retry. Times in ms. */
 export interface RetryPolicy {
   initialMs: number;
   maxMs: number;
   multiplier: number;
-  /** Share of the delay that is random, 0 to 1. */
+  /** Random share of the delay, 0 to 1. */
   jitter: number;
-  /** Tries in all before the batch goes to the dlq. */
+  /** Maximum attempts, the first included, before a batch is spilled. */
   maxAttempts: number;
-  /** An upstream that asks for more than this is taken at this. */
+  /** Upper bound for the upstream's Retry-After. */
   maxRetryAfterMs: number;
 }
 
 /**
- * Exponential backoff with jitter; never earlier than the upstream asked for.
- * @param attempts tries made so far, at least 1
+ * Exponential backoff with jitter; never earlier than the upstream's Retry-After.
+ * @param attempts attempts so far, at least 1
  * @param random in [0, 1)
  */
 export function retryDelayMs(
@@ -25,6 +25,6 @@ export function retryDelayMs(
   const full = Math.min(policy.maxMs, policy.initialMs * policy.multiplier ** Math.min(attempts - 1, 64));
   const backoffMs = full * (1 - policy.jitter * random);
   const askedMs = retryAfterMs === undefined ? 0 : Math.min(retryAfterMs, policy.maxRetryAfterMs);
-  // Everybody was asked for the same moment: spread the return over another tenth.
+  // All requests got the same Retry-After: spread their retries over another tenth of it.
   return Math.max(backoffMs, askedMs * (1 + 0.1 * random));
 }

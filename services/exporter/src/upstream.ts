@@ -7,19 +7,19 @@ import { type Hop, isOtlpAnswer, nextHop, type Outcome, outcomeOf } from './outc
 import { proxyName } from './proxy.ts';
 
 export interface UpstreamOptions {
-  /** Base URL; the signal's path is appended. Not needed where each signal has its own. */
+  /** Base URL; the signal's path is appended. Optional if each signal has its own URL. */
   endpoint?: string | undefined;
   /** Full URLs for single signals. */
   endpoints: Partial<Record<Signal, string>>;
-  /** Sent with every request; may hold secrets, so they are never logged. */
+  /** Sent with every request; may contain secrets, so they are never logged. */
   headers: Record<string, string>;
   timeoutMs: number;
   maxResponseBytes: number;
-  /** Statuses that are tried again, whatever else they mean. */
+  /** Statuses that are always retried. */
   retryOn?: readonly number[];
   connections: number;
   userAgent: string;
-  /** URL of the proxy by which a URL is reached; undefined: directly. */
+  /** The proxy's URL for a URL; undefined for a direct connection. */
   proxyFor?(url: URL): string | undefined;
   tls: {
     caFile?: string | undefined;
@@ -30,34 +30,34 @@ export interface UpstreamOptions {
 }
 
 const MESSAGE_MAX_CHARS = 300;
-/** A header's value shorter than this is no secret, and part of too many words. */
+/** Shorter header values are not masked in messages: they are no secrets, and parts of too many words. */
 const SECRET_MIN_CHARS = 6;
 
 interface RawAnswer {
   status: number;
   headers: IncomingHttpHeaders;
-  /** What was read of the body: nothing of one over the limit, or of a failure that was cut off. */
+  /** The body as far as it was read: empty if it exceeds the limit, or for a failure that was cut off. */
   body: Buffer;
-  /** At least so many bytes came. */
+  /** Bytes received, as a lower bound. */
   bodyBytes: number;
-  /** The proxy says so: nothing went past it. */
+  /** The answer is the proxy's own; nothing was forwarded. */
   ofProxy?: true;
 }
 
-/** How undici tells that a proxy made no tunnel, or wants a password (a test holds it to that). */
+/** undici's error when a proxy refuses a tunnel or wants a password; a test checks its wording. */
 const PROXY_ANSWERED = /^Proxy .*\((\d{3})\)/;
 
-/** The OTLP/HTTP backend that everything is sent to. */
+/** The OTLP/HTTP backend that receives everything. */
 export class Upstream {
   readonly #options: UpstreamOptions;
   readonly #agents = new Map<string, Dispatcher>();
-  /** In lower case, one of each. */
+  /** Names in lower case, each once. */
   #headers: Record<string, string>;
-  /** What must not come back in what the upstream says: values of headers and their words, longest first. */
+  /** Texts to mask in the upstream's messages: header values and their words, longest first. */
   #secrets: readonly string[];
   readonly #urls = new Map<Signal, URL>();
 
-  /** @throws TypeError when an endpoint is no URL */
+  /** @throws TypeError if an endpoint is not a URL */
   constructor(options: UpstreamOptions) {
     this.#options = options;
     this.#headers = lowerCased(options.headers);
@@ -74,7 +74,7 @@ export class Upstream {
     const common = {
       connections,
       pipelining: 1,
-      // One request at a time on a connection, and no GOAWAY or refused stream to make sense of: see docs/upstream.md.
+      // HTTP/1.1 only: one request per connection, and no GOAWAY or refused streams to handle; see docs/upstream.md.
       allowH2: false,
       headersTimeout: timeoutMs,
       bodyTimeout: timeoutMs,
@@ -85,7 +85,7 @@ export class Upstream {
           ...common,
           uri: proxy,
           connectTimeout: timeoutMs,
-          // A tunnel that is not made keeps its connection from the next request for as long as it is waited for.
+          // While a tunnel is being opened, its connection is blocked: bound that time.
           clientFactory: (origin, options) => new Pool(origin, { ...options, headersTimeout: timeoutMs }),
           proxyTls: { allowH2: false },
           requestTls: {
@@ -99,13 +99,13 @@ export class Upstream {
     return agent;
   }
 
-  /** Sent with every request from the next one on. */
+  /** Sets the headers, from the next request on. */
   setHeaders(headers: Record<string, string>): void {
     this.#headers = lowerCased(headers);
     this.#secrets = secretsIn(headers);
   }
 
-  /** Sends one request. Never throws for what the network or the upstream does: that is an outcome. */
+  /** Sends one request. Never throws for failures of the network or the upstream: those are outcomes. */
   async send(signal: Signal, body: Buffer, encoding: ContentEncoding): Promise<Outcome> {
     let hop: Hop = { url: this.#urls.get(signal)!, withSecrets: true };
     let answer: RawAnswer;
@@ -152,9 +152,9 @@ export class Upstream {
       method: 'POST',
       headers: {
         'user-agent': this.#options.userAgent,
-        // Answers are short, and what says that items were refused has to be read.
+        // Answers are short, and a partial success has to be read.
         'accept-encoding': 'identity',
-        // Any of them may be a secret.
+        // Any header may be a secret.
         ...(withSecrets ? this.#headers : {}),
         'content-type': 'application/x-protobuf',
         ...(encoding === 'identity' ? {} : { 'content-encoding': encoding }),
@@ -164,10 +164,10 @@ export class Upstream {
   }
 
   /**
-   * One request and its answer, within the time for both together. Undici's `dispatch` rather than `request`: no stream, no
-   * abort signal. `AbortSignal.timeout` can't be taken back: at thousands of requests a second those of the last seconds
-   * are what the heap is full of.
-   * @throws what the network did, a timeout by its name
+   * Sends one request and reads its answer, with one timeout for both. Uses undici's `dispatch` instead of `request`, which
+   * avoids a stream and an abort signal: `AbortSignal.timeout` cannot be cancelled, and at thousands of requests per second the
+   * heap fills up with those of the last seconds.
+   * @throws the network's error; a timeout by its name
    */
   #exchange(agent: Dispatcher, request: Dispatcher.DispatchOptions): Promise<RawAnswer> {
     const { timeoutMs, maxResponseBytes } = this.#options;
@@ -192,24 +192,24 @@ export class Upstream {
             ...{ status: Number(answered), headers: {}, body: Buffer.alloc(0), bodyBytes: 0 },
             ofProxy: true,
           });
-        // The status line of a failure decides even when its body is cut off; a cut success may not have been one.
+        // A failure is decided by its status line even if the body was cut off; a success is not, as it may have been partial.
         if (status >= 300) resolve({ status, headers, body: Buffer.alloc(0), bodyBytes: 0 });
         else reject(error);
       };
       agent.dispatch(request, {
         onRequestStart: (started) => {
           controller = started;
-          if (expired) started.abort(expired); // it waited for a connection until now
+          if (expired) started.abort(expired); // it was waiting for a connection until now
         },
         onResponseStart: (_, statusCode, given) => {
-          if (statusCode < 200) return; // informational: the answer is still to come
+          if (statusCode < 200) return; // informational; the final answer follows
           status = statusCode;
           headers = given;
         },
         onResponseData: (started, chunk) => {
           bytes += chunk.byteLength;
           if (bytes <= maxResponseBytes) return void chunks.push(chunk);
-          // What it says beyond its status is not worth the memory. It has answered: the specification forbids trying again.
+          // The rest of the body is not worth the memory. The server has answered, so the specification forbids a retry.
           clearTimeout(timer);
           resolve({ status, headers, body: Buffer.alloc(0), bodyBytes: bytes });
           started.abort(new Error(`response over ${maxResponseBytes} bytes`));
@@ -239,8 +239,8 @@ export class Upstream {
   }
 
   /**
-   * What an upstream says goes into logs, job data and onto disk: one line, bounded, no control characters, and none of the
-   * keys that it was sent and quotes.
+   * Prepares the upstream's message for logs, job data and the disk: one line, bounded, no control characters, and without the
+   * keys that were sent to it.
    */
   #fit(text: string): string {
     let said = text;
@@ -251,8 +251,8 @@ export class Upstream {
 }
 
 /**
- * Where a signal goes.
- * @throws TypeError when there is no endpoint for it
+ * The URL for a signal.
+ * @throws TypeError if there is no endpoint for it
  */
 export function urlOf(
   signal: Signal,
@@ -265,12 +265,12 @@ export function urlOf(
   return endpoint.replace(/\/+$/, '') + SIGNALS[signal].path;
 }
 
-/** A header's name has no case: one of each, the last. */
+/** Header names are case-insensitive: keep the last of each. */
 function lowerCased(headers: Record<string, string>): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
 }
 
-/** Makes connections with the certificates that are in the files then; those there are go on. */
+/** Reads the certificates from their files for each new connection; existing connections stay. */
 function connector({ timeoutMs, tls }: UpstreamOptions): buildConnector.connector {
   const make = (files: Certificates) =>
     buildConnector({
@@ -289,7 +289,7 @@ function connector({ timeoutMs, tls }: UpstreamOptions): buildConnector.connecto
         connect = make(there);
       }
     } catch {
-      // They are being replaced: the last ones are good until then.
+      // The files are being replaced: use the last good ones.
     }
     connect(options, callback);
   };
@@ -305,7 +305,7 @@ function certificatesOf({ caFile, certFile, keyFile }: UpstreamOptions['tls']): 
   };
 }
 
-/** An address as it may be shown: user and query may be secrets. */
+/** A URL for messages: user and query may be secrets. */
 function shownUrl(url: URL | null): string {
   if (!url) return 'an address that cannot be read';
   return url.origin === 'null' ? `${url.protocol}…` : url.origin + url.pathname;

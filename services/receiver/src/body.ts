@@ -2,8 +2,8 @@ import type { Readable } from 'node:stream';
 import { GRPC, joinInTurns, OtlpError, oversized } from '@nrdot/otlp';
 
 /**
- * Bounds the bytes of all requests that are in memory at once. A request that would exceed it is refused with 503
- * and Retry-After: the client keeps its data and comes back.
+ * Limits the bytes of all requests in memory. A request above the limit gets 503 with Retry-After, so that the client keeps its
+ * data and retries.
  */
 export class InflightBytes {
   readonly #maxBytes: number;
@@ -17,7 +17,7 @@ export class InflightBytes {
     return this.#usedBytes;
   }
 
-  /** Opens an account for one request; what it reserves is given back by `release`. */
+  /** Starts a reservation for one request, which must be released. */
   open(): Reservation {
     let heldBytes = 0;
     const account: Reservation = {
@@ -53,9 +53,9 @@ export class InflightBytes {
 }
 
 export interface Reservation {
-  /** @throws OtlpError 503 when there is no room, 413 when there never is */
+  /** @throws OtlpError 503 if there is no room now, 413 if there never is */
   reserve(bytes: number): void;
-  /** Throws as `reserve` would, and holds nothing. */
+  /** Throws like `reserve`, but reserves nothing. */
   look(bytes: number): void;
   release(): void;
 }
@@ -69,18 +69,18 @@ export function tooLarge(what: string, maxBytes: number): OtlpError {
   });
 }
 
-/** So many chunks in a row become one when they are small: each is an object, which costs more than its bytes. */
+/** So many small chunks are joined into one, because each is an object that costs more than its bytes. */
 const GATHERED_CHUNKS = 256;
 const GATHERED_MAX_BYTES = 64 * 1024;
 
-/** Beyond this a copy of all of it would hold others up. */
+/** Copying more than this at once would block other requests. */
 const JOINED_AT_ONCE_BYTES = 1024 * 1024;
 
 /**
- * Reads a request's body as it came over the wire.
- * @param declaredBytes Content-Length, when there was one: what cannot fit now is refused at once. It is not held, since who says it
- *   need not send it: two clients that sent a header and no more would keep all others out
- * @throws OtlpError 413 over `maxBytes`, 503 when memory is short, 400 when the client left in the middle
+ * Reads a request's body as sent.
+ * @param declaredBytes Content-Length, if any: a request that cannot fit now is rejected at once. Nothing is reserved for it,
+ *   or two clients that send only headers could keep all others out
+ * @throws OtlpError 413 above `maxBytes`, 503 when memory is short, 400 if the client disconnected
  */
 export function readBody(
   stream: Readable,
@@ -96,7 +96,7 @@ export function readBody(
     const fail = (error: unknown) => {
       stream.off('data', onData);
       stream.off('end', onEnd);
-      stream.resume(); // the answer goes out; what is still coming is thrown away
+      stream.resume(); // the answer is sent, and the rest of the body discarded
       reject(error);
     };
     const onData = (chunk: Buffer) => {
@@ -115,7 +115,7 @@ export function readBody(
       gatheredBytes = bytes;
     };
     const onEnd = () => {
-      // Every request's stream closes in the end; the error of one that closed too early takes a stack trace.
+      // Remove the listener: every request's stream closes in the end, and creating an error with a stack trace is expensive.
       stream.off('close', onGone);
       if (chunks.length === 1) resolve(chunks[0]!);
       else if (bytes <= JOINED_AT_ONCE_BYTES) resolve(Buffer.concat(chunks, bytes));

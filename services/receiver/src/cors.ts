@@ -1,15 +1,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
 export interface CorsOptions {
-  /** Origins; `*` for all, and within one for anything but a slash, as in `https://*.example.com`. */
+  /** Origins; `*` for all. Within an origin, `*` matches anything without a slash, as in `https://*.example.com`. */
   allowedOrigins: readonly string[];
   allowedHeaders: readonly string[];
-  /** Whether browsers may send cookies and the like, as `sendBeacon` does whether there are some or not. */
+  /** Whether browsers may send credentials, which `sendBeacon` requires even if there are none. */
   allowCredentials: boolean;
   maxAgeMs: number;
 }
 
-/** Which pages may send from browsers (Fetch Standard, "CORS protocol"). */
+/** Which pages browsers may send from (Fetch Standard, "CORS protocol"). */
 export class Cors {
   readonly #options: CorsOptions;
   readonly #anyOrigin: boolean;
@@ -21,13 +21,13 @@ export class Cors {
     this.#origins = options.allowedOrigins.map(originPattern);
   }
 
-  /** Sets the headers that let the page of this request read the answer. */
+  /** Sets the headers that let the requesting page read the answer. */
   allow(request: IncomingMessage, response: ServerResponse): void {
     const { origin } = request.headers;
     if (origin === undefined || this.#origins.length === 0) return;
     const { allowCredentials } = this.#options;
     const isAllowed = this.#anyOrigin || this.#origins.some((pattern) => matches(pattern, origin));
-    // With credentials `*` is no answer: the origin has to be named.
+    // With credentials, browsers do not accept `*`: the origin has to be named.
     const named = !this.#anyOrigin || allowCredentials;
     if (named) response.setHeader('vary', 'Origin');
     if (!isAllowed) return;
@@ -52,7 +52,7 @@ export class Cors {
   }
 }
 
-/** What stands before the `*` and after it; without one, the whole. */
+/** The parts before and after the `*`; the whole origin if there is none. */
 type OriginPattern = string | { before: string; after: string };
 
 function originPattern(written: string): OriginPattern {

@@ -10,14 +10,14 @@ import { DailyForecast } from './daily-forecast.ts';
 import { type CardinalityLimiter, type Metric, packed } from './limiter/index.ts';
 
 const EVERY_MS = 5_000;
-/** Of a metric with less than this share of its budget nobody has to know. */
+/** Share of its budget above which receivers need to know the series of a metric. */
 const KNOWN_FROM = 0.5;
-/** So many series are told at once, or a budget would be found used up too late. */
+/** With so many unreported series report at once, or a used-up budget would be noticed too late. */
 const MANY = 2_048;
 
 /**
- * Tells Redis which series of the day this receiver saw, and learns how many all receivers did. Every 5 s, beside the requests: none of
- * them waits for it.
+ * Reports to Redis which series of the day this receiver has seen, and reads how many all receivers have. Runs every 5 s;
+ * requests do not wait for it.
  */
 export class DailyBudget {
   readonly #state: Pick<DailyState, 'count'>;
@@ -27,7 +27,7 @@ export class DailyBudget {
   readonly #forecast = new DailyForecast();
   #timer: NodeJS.Timeout | undefined;
   #telling: Promise<void> | undefined;
-  /** Redis did not take the last ones: it is asked again every 5 s, not after every request. */
+  /** Redis refused the last report: retry every 5 s, not after every request. */
   #isRefused = false;
   #last: { day: string; counts: DailyCounts } | undefined;
 
@@ -43,7 +43,7 @@ export class DailyBudget {
     this.#failed = failed;
   }
 
-  /** To be called when `limiter.daily_keys` may have changed: where nothing is counted there is no timer. */
+  /** To be called when `limiter.daily_keys` may have changed: without counting there is no timer. */
   follow(isCounted: boolean): void {
     if (isCounted) this.#timer ??= setInterval(() => void this.tell(), EVERY_MS).unref();
     else this.#end();
@@ -53,7 +53,7 @@ export class DailyBudget {
     return this.#timer !== undefined;
   }
 
-  /** Tells what is left. */
+  /** Reports what is left. */
   async stop(): Promise<void> {
     this.#end();
     await this.#telling;
@@ -65,13 +65,13 @@ export class DailyBudget {
     this.#timer = undefined;
   }
 
-  /** To be called after requests: when many series have come in, they are told at once. */
+  /** To be called after requests: reports at once if many series are unreported. */
   refresh(): void {
     if (!this.#telling && !this.#isRefused && (this.#limiter()?.daily.waiting ?? 0) >= MANY)
       setImmediate(() => void this.tell());
   }
 
-  /** Resolves when all that was seen until now is told, or could not be: then it waits. */
+  /** Resolves when all series seen so far were reported, or could not be, in which case they are kept. */
   tell(): Promise<void> {
     this.#telling ??= this.#tellAll().finally(() => {
       this.#telling = undefined;
@@ -79,7 +79,7 @@ export class DailyBudget {
     return this.#telling;
   }
 
-  /** Undefined while nothing is counted. */
+  /** Undefined if series are not counted. */
   status(): DailyStatus | undefined {
     const limiter = this.#limiter();
     if (!limiter || limiter.daily.limit === 0 || this.#last?.day !== limiter.daily.day) return undefined;
@@ -143,7 +143,7 @@ export class DailyBudget {
   }
 }
 
-/** Metrics beyond those that are counted one by one are in the sum alone. */
+/** Metrics beyond those that are counted one by one appear only in the sum. */
 function isOne({ number }: { number: string }): boolean {
   return number !== DAILY_OTHERS;
 }

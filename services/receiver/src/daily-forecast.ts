@@ -1,8 +1,8 @@
 const DAY_MS = 24 * 3_600_000;
-/** Growth is taken over this. */
+/** Period over which growth is measured. */
 const SPAN_MS = 3_600_000;
 const EVERY_MS = 5 * 60_000;
-/** All series of yesterday that go on come first in a day: what grows then says nothing about the rest of it. */
+/** At the start of a day all continuing series are new at once: that growth says nothing about the rest of the day. */
 const SETTLED_MS = 30 * 60_000;
 
 interface Reading {
@@ -10,13 +10,13 @@ interface Reading {
   keys: number;
 }
 
-/** How many series there will be at the end of a UTC day, by how their number has grown in the last hour. */
+/** Forecasts the number of series at the end of a UTC day from the growth in the last hour. */
 export class DailyForecast {
   #dayMs = 0;
   /** By metric, oldest first. */
   #readings = new Map<string, Reading[]>();
 
-  /** @param counts of the metrics that are followed: the others are forgotten */
+  /** @param counts metrics to follow; all others are removed */
   record(nowMs: number, counts: ReadonlyMap<string, number>): void {
     const dayMs = Math.floor(nowMs / DAY_MS) * DAY_MS;
     const before = dayMs === this.#dayMs ? this.#readings : new Map<string, Reading[]>();
@@ -31,7 +31,7 @@ export class DailyForecast {
     }
   }
 
-  /** @returns undefined while there is too little to go by */
+  /** @returns undefined without enough data */
   at(nowMs: number, metric: string, keys: number): number | undefined {
     const first = this.#readings.get(metric)?.[0];
     if (!first || nowMs - first.at < EVERY_MS) return undefined;

@@ -4,24 +4,24 @@ import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { Readable } from 'node:stream';
 import type { Batch } from '@nrdot/queue';
 
-/** For the whole of a request. With the time that Redis may take before, less than clients wait by default, which is 10 s. */
+/** Time limit of a request. Together with the time that Redis may take before, less than the usual client timeout of 10 s. */
 const LIMIT_MS = 3_000;
 const ANSWER_MAX_BYTES = 64 * 1024;
 const CONNECTIONS = 32;
-/** TLS encrypts all of a write at once: 60 MiB would hold the event loop for 120 ms. Between pieces others have their turn. */
+/** TLS encrypts a whole write at once: 60 MiB would block the event loop for 120 ms. Between slices, other work runs. */
 const PIECE_BYTES = 1024 * 1024;
 
 export interface DlqClientOptions {
-  /** What the dlq asks for. */
+  /** The dlq's bearer token, if it requires one. */
   token?: string | undefined;
-  /** Certificates to trust, PEM; the system's when absent. */
+  /** Certificates to trust, PEM; the system's if absent. */
   caFile?: string | undefined;
-  /** What is shown to a dlq that asks for a certificate, PEM. */
+  /** Client certificate, PEM, for a dlq that requires one. */
   certFile?: string | undefined;
   keyFile?: string | undefined;
 }
 
-/** Hands batches to the dlq over HTTP, for when Redis can't take them. */
+/** Sends batches to the dlq over HTTP while Redis cannot take them. */
 export class DlqClient {
   readonly #url: string;
   readonly #options: DlqClientOptions;
@@ -39,7 +39,7 @@ export class DlqClient {
     return this.#url.startsWith('https:');
   }
 
-  /** As they are now: a connection made with a renewed one is another to the agent. */
+  /** Read anew each time; the agent opens another connection when they have changed. */
   #certificates(): { ca?: Buffer; cert?: Buffer; key?: Buffer } {
     const { caFile, certFile, keyFile } = this.#options;
     return {
@@ -50,7 +50,7 @@ export class DlqClient {
 
   /**
    * @returns when the batch is on the dlq's disk
-   * @throws Error when the dlq can't be reached or does not take it
+   * @throws Error if the dlq is unreachable or does not accept it
    */
   store(batch: Batch): Promise<void> {
     const { token } = this.#options;
@@ -99,7 +99,7 @@ export class DlqClient {
     this.#agent.destroy();
   }
 
-  /** Where one connection has gone silent, those that were idle beside it are no better, and each would cost a client its time. */
+  /** If one connection has gone silent, idle ones are probably dead too, and each would cost a client its time. */
   #distrustIdle(): void {
     for (const sockets of Object.values(this.#agent.freeSockets))
       for (const socket of sockets ?? []) socket.destroy();
@@ -120,7 +120,7 @@ async function text(response: IncomingMessage): Promise<string> {
       chunks.push(chunk);
     }
   } catch {
-    // What came is enough for a message.
+    // The part that was read is enough for a message.
   }
   return Buffer.concat(chunks).toString('utf8').slice(0, 200);
 }

@@ -49,36 +49,36 @@ export interface IngestLimits extends SoundOptions {
 }
 
 export interface IngestDeps {
-  /** Durable when it resolves, but for those that it says it has no memory for. */
+  /** Resolves when the batches are durable, except those with the result `no_memory`. */
   enqueue(batches: readonly Batch[]): Promise<EnqueueResult[]>;
-  /** Where a batch goes when Redis can't take it; undefined when there is no such place. Durable when it resolves. */
+  /** Stores a batch that Redis cannot take; durable when it resolves. Undefined if there is no dlq. */
   store: ((batch: Batch) => Promise<void>) | undefined;
-  /** Holds the cardinality of metrics; undefined when it is off. */
+  /** The cardinality limiter of metrics; undefined if it is off. */
   limit: MetricsLimit | undefined;
-  /** The parts of a request by class. `body` is protobuf, validated. */
+  /** Splits a request by class. `body` is valid protobuf. */
   classify(signal: Signal, body: Buffer): Classified[];
-  /** Reads what is too large to be read here; without it everything is. */
+  /** Reads requests that are too large for the event loop; without it, all are read here. */
   large?: LargeRequests;
-  /** Shows people what was acknowledged, while one looks. */
+  /** Shows acknowledged batches to people who watch. */
   tap?: Pick<Tap, 'open' | 'offer'>;
-  /** Holds what was acknowledged against the rules of the backend. */
+  /** Checks acknowledged batches against the backend's rules. */
   check?: Pick<LiveCheck, 'offer'>;
-  /** Counts what was taken out of requests, with `fix` among the limits. */
+  /** Counts what was removed from requests, if `fix` is set in the limits. */
   fix?: Pick<LiveFix, 'isOn' | 'count'>;
   now(): number;
 }
 
 export interface MetricsLimit {
   /**
-   * @param body protobuf, validated
-   * @param isAlone it goes another way than through Redis
+   * @param body valid protobuf
+   * @param isAlone it does not go through Redis
    */
   limit(body: Buffer, isAlone?: boolean): Limited;
-  /** The same for one request in pieces: others have their turn between them. */
+  /** `limit` for one request in pieces; other work runs between them. */
   limitPieces(pieces: readonly Buffer[]): Promise<LimitedPieces>;
-  /** The same as for other batches; they are prepared when their turn has come. */
+  /** Like `enqueue` above, but batches are prepared when their turn comes. */
   enqueue(request: Preparation): Promise<EnqueueResult[]>;
-  /** A request that comes now waits for its turn. */
+  /** Whether a request that came now would have to wait. */
   readonly busy: boolean;
 }
 
@@ -86,28 +86,28 @@ export interface IngestRequest {
   signal: Signal;
   format: BodyFormat;
   encoding: ContentEncoding;
-  /** As it came over the wire. */
+  /** The body as sent. */
   wire: Buffer;
   reservation: Reservation;
 }
 
-/** What the limiter made of a request. */
+/** A request after the limiter. */
 export interface Limited {
-  /** The very body that came, when nothing changed. */
+  /** The same buffer if nothing changed. */
   body: Buffer;
-  /** Points that were dropped, and why, in words for the client. */
+  /** Dropped points, with the reason for the client. */
   dropped: number;
   message: string;
-  /** What it says of cumulative streams has to be known to all receivers: it goes nowhere but to Redis. */
+  /** All receivers must learn what it says of cumulative streams, so it cannot bypass Redis. */
   needsLedger: boolean;
-  /** Some of its points wait in Redis until their interval is over, or others that did go with it. */
+  /** Some of its points are deferred in Redis, or it carries points that were. */
   isHeld: boolean;
   claim: Group['claim'];
-  /** Takes back what it changed, when it is not enqueued at all. */
+  /** Reverts its changes, if it is not enqueued at all. */
   undo(): void;
-  /** It was taken back, and its points are on their way all the same. */
+  /** Its changes were reverted, but its points were sent another way. */
   wentElsewhere(): void;
-  /** Counts what was done to it. Only what is acknowledged counts: what is refused is sent, and limited, again. */
+  /** Adds it to the statistics. Only for acknowledged requests: a rejected one is sent, and limited, again. */
   count(): void;
 }
 
@@ -116,16 +116,16 @@ export type LimitedPieces = Omit<Limited, 'body'> & { bodies: Buffer[]; isChange
 export interface Ingested {
   /** Acknowledged: in the queue or on disk. */
   items: number;
-  /** What was left out or mended, when anything was. */
+  /** What was removed or repaired, if anything. */
   partial?: PartialSuccess;
   /** Bytes after decompression. */
   bodyBytes: number;
 }
 
 /**
- * The way of one request, from wire bytes to acknowledged: decompress, turn JSON into protobuf, validate and count,
- * classify, enqueue. When it resolves, the batch is durable.
- * @throws OtlpError with the answer for the client; it says whether some of the request may have been kept all the same
+ * Processes one request, from wire bytes to acknowledgement: decompress, convert JSON to protobuf, validate and count,
+ * classify, enqueue. When it resolves, the request is durable.
+ * @throws OtlpError with the answer for the client, which says whether part of the request may have been kept
  */
 export async function ingest(
   request: IngestRequest,
@@ -135,8 +135,9 @@ export async function ingest(
   const { signal, encoding, wire, reservation } = request;
   if (wire.byteLength === 0) return { items: 0, bodyBytes: 0 };
 
-  // Borrowed: until the next `await` it is ours. A payload is never a view of it: gzip goes on as it came, and what
-  // was changed was written anew. So no `await` where there is nothing to wait for.
+  // `decoding` may alias a scratch buffer that the next request overwrites; do not use it after an `await`. A payload is never
+  // a view of it: an unchanged body keeps its compressed bytes, and a changed one was written anew. So await only what is a
+  // promise.
   const decoding = borrowContent(wire, encoding, {
     maxBytes: limits.maxBodyBytes,
     reserve: (bytes) => reservation.reserve(bytes),
@@ -161,8 +162,8 @@ export async function ingest(
     return { items: read.items, bodyBytes, ...partialOf(read.said) };
   }
 
-  // What is decided about metrics depends on the requests before it, and they have to be settled first. Until its turn has come
-  // the body has to be its own.
+  // Decisions about metrics depend on earlier requests, which must be settled first. Until its turn comes, the body needs
+  // memory of its own.
   const isBorrowed = read.bodies[0] === decoded && decoded !== wire && !(decoding instanceof Promise);
   const turn = new MetricsTurn(work, deps.limit, isBorrowed);
   if (isBorrowed && deps.limit.busy) turn.own();
@@ -180,10 +181,10 @@ export async function ingest(
 }
 
 /**
- * Sends merged points that have waited: a request that nobody sent. When it resolves they are in the queue, or there were none.
- * @param limit says which
- * @returns how many
- * @throws when they wait on, or it is not known
+ * Sends deferred merged points as a request that no client sent. When it resolves they are in the queue, or there were none.
+ * @param limit selects them
+ * @returns their number
+ * @throws if they stay deferred, or if that is unknown
  */
 export async function sendHeld(limits: IngestLimits, deps: IngestDeps, limit: MetricsLimit): Promise<number> {
   const nothing = Buffer.alloc(0);
@@ -206,21 +207,21 @@ export async function sendHeld(limits: IngestLimits, deps: IngestDeps, limit: Me
   return batches.reduce((sum, { items }) => sum + items, 0);
 }
 
-/** A request as protobuf, without what is wrong with single items of it. */
+/** A request as protobuf, without items that are invalid. */
 interface Read {
-  /** One, or the pieces of a large request, each one a request by itself. */
+  /** One body, or the pieces of a large request, each a request by itself. */
   bodies: Buffer[];
   items: number;
   said: PartialSuccess;
-  /** The body is what was on the wire, decompressed. */
+  /** The body is the decompressed wire body, unchanged. */
   isAsItCame: boolean;
-  /** Of each body. */
+  /** Items per body. */
   counts: ReadonlyMap<Buffer, number>;
-  /** What was taken out of it for the backend, when anything was. */
+  /** What was removed for the backend, if anything. */
   fixed?: FixCounts | undefined;
 }
 
-/** @returns undefined when something is wrong with it, and it is too large to be mended at once */
+/** @returns undefined if it has invalid items and is too large to be repaired on the event loop */
 function readWhole(request: IngestRequest, decoded: Buffer, limits: IngestLimits): Read | undefined {
   let sound: SoundBody;
   try {
@@ -240,7 +241,7 @@ function readWhole(request: IngestRequest, decoded: Buffer, limits: IngestLimits
   };
 }
 
-/** The same by another thread. */
+/** Like `readWhole`, in another thread. */
 async function readLarge(
   { signal, format, reservation }: IngestRequest,
   decoded: Buffer,
@@ -292,14 +293,14 @@ interface Work {
   receivedAt: number;
 }
 
-/** A request of metrics, whose batches are made when its turn has come, and again when what they relied on has changed. */
+/** A request of metrics. Its batches are made when its turn comes, and again if what they relied on has changed. */
 class MetricsTurn implements Preparation {
   readonly #work: Work;
   readonly #limit: MetricsLimit;
   readonly #isBorrowed: boolean;
   #bodies: Buffer[] | undefined;
   limited!: Omit<Limited, 'body'>;
-  /** Undefined until it was prepared. */
+  /** Undefined until it is prepared. */
   batches: readonly Batch[] | undefined;
 
   constructor(work: Work, limit: MetricsLimit, isBorrowed: boolean) {
@@ -309,7 +310,7 @@ class MetricsTurn implements Preparation {
     this.#bodies = work.read.bodies;
   }
 
-  /** Copies the body, so that others may use the memory that it lies in. */
+  /** Copies the body, so that its memory can be reused. */
   own(): void {
     const [body] = this.#bodies!;
     this.#work.request.reservation.reserve(body!.byteLength);
@@ -334,9 +335,9 @@ class MetricsTurn implements Preparation {
   }
 
   /**
-   * The batches for what goes past Redis. When its turn never came, or what waits in Redis is part of it, they are made now, and what
-   * that changes is taken back at once: others are open below it.
-   * @returns undefined for pieces of which that is so: between them others would have their turn
+   * The batches for a request that does not go through Redis. If its turn never came, or it carries points that are deferred in
+   * Redis, they are made now, and their changes reverted at once because earlier requests are still open.
+   * @returns undefined for a request in pieces that would have to be made now: other requests would run between the pieces
    */
   outOfTurn(): readonly Batch[] | undefined {
     if (this.batches && !this.limited.isHeld) return this.batches;
@@ -352,7 +353,7 @@ class MetricsTurn implements Preparation {
     return this.#grouped(limited.bodies, limited.isChanged);
   }
 
-  /** The batches of what the limiter left, at once when it is one body. */
+  /** The batches of what the limiter returned; synchronous for a single body. */
   #grouped(bodies: Buffer[], isChanged: boolean): Group | Promise<Group> {
     const { request } = this.#work;
     const asItCame = keepsItsBytes(this.#work, isChanged);
@@ -377,7 +378,7 @@ class MetricsTurn implements Preparation {
     }
   }
 
-  /** The body once more, after its memory was used by others. Small, or it would not have been borrowed. */
+  /** Decodes the body again after its memory was reused. Cheap, since only small bodies alias the scratch buffer. */
   #again(): Buffer {
     const { request, limits } = this.#work;
     const decoded = borrowContent(request.wire, request.encoding, { maxBytes: limits.maxBodyBytes });
@@ -386,10 +387,10 @@ class MetricsTurn implements Preparation {
   }
 }
 
-/** What is kept of a class; `body` is undefined when it is all there is. */
+/** One class of a request; `body` is undefined if that is the whole request. */
 type Part = Classified & { items: number };
 
-/** The parts of a request by class: at once, or in pieces between which others have their turn. */
+/** Splits a request by class: synchronously, or in pieces between which other work runs. */
 function classified(
   { request, limits, deps, read }: Work,
   bodies: readonly Buffer[],
@@ -404,7 +405,7 @@ function classified(
   return deps.classify(signal, body).map((part) => ({ ...part, items: itemsOf(part.body ?? body) }));
 }
 
-/** What nothing changed keeps the compressed bytes it came in. Few backends read deflate: that goes on plain. */
+/** Unchanged bodies keep the compressed bytes in which they came, except deflate, which few backends accept. */
 function keepsItsBytes({ request, read }: Work, isChanged: boolean): boolean {
   return read.isAsItCame && !isChanged && request.encoding !== 'deflate';
 }
@@ -435,14 +436,14 @@ function batchesOf(
   });
 }
 
-/** @throws OtlpError when the batches were not kept */
+/** @throws OtlpError if the batches were not kept */
 async function settled(
   { limits, deps }: Work,
   results: readonly EnqueueResult[],
   batches: readonly Batch[],
 ): Promise<void> {
   if (results.includes('full')) {
-    // A request is refused whole for want of room.
+    // If the queue is full, all batches of a request are rejected together.
     if (limits.queue) refuseIfNeverFits(batches, limits.queue);
     const reason = 'the queue is at its capacity (queue.max_bytes, queue.max_items)';
     throw unavailable('queue_full', reason, 'nothing');
@@ -455,7 +456,7 @@ async function settled(
   if (deps.check) for (const batch of batches) deps.check.offer(batch);
 }
 
-/** What is said of a success that was none for all items; nothing when it was. */
+/** The partial success of an answer; empty if all items were accepted. */
 function partialOf(...all: (PartialSuccess | undefined)[]): { partial?: PartialSuccess } {
   const said = all.filter((one) => one !== undefined && one.message !== '') as PartialSuccess[];
   if (said.length === 0) return {};
@@ -463,7 +464,7 @@ function partialOf(...all: (PartialSuccess | undefined)[]): { partial?: PartialS
   return { partial: { rejected, message: said.map(({ message }) => message).join('. ') } };
 }
 
-/** @throws OtlpError 413 for a request that an empty queue would not hold: to send it again is of no use */
+/** @throws OtlpError 413 for a request that would not fit into an empty queue, so that clients do not retry it */
 function refuseIfNeverFits(batches: readonly Batch[], queue: QueueCapacity): void {
   const bytes = batches.reduce((sum, { payload }) => sum + payload.byteLength, 0);
   const items = batches.reduce((sum, batch) => sum + batch.items, 0);
@@ -473,7 +474,7 @@ function refuseIfNeverFits(batches: readonly Batch[], queue: QueueCapacity): voi
   );
 }
 
-/** Into Redis, or to the dlq's disk what Redis can't take. */
+/** Enqueues, and stores on the dlq's disk what Redis cannot take. */
 async function enqueueOrStore(
   deps: IngestDeps,
   request: MetricsTurn | readonly Batch[],
@@ -486,7 +487,7 @@ async function enqueueOrStore(
     results = await (turn ? turn.enqueue() : deps.enqueue(request as readonly Batch[]));
     kept = keptOf(results);
   } catch (error) {
-    if (error instanceof OtlpError) throw error; // what its preparation refused it with
+    if (error instanceof OtlpError) throw error; // the error with which `prepare` rejected it
     if (error instanceof Contended) throw unavailable('limiter_contended', error.message, 'nothing');
     if (error instanceof NotSent) kept = 'nothing';
     if (error instanceof NotReplicated) reason = error.message;
@@ -496,10 +497,10 @@ async function enqueueOrStore(
   const batches = turn ? turn.outOfTurn() : (request as readonly Batch[]);
   if (!batches) throw unavailable('redis_unavailable', reason, kept);
   if (turn?.limited.needsLedger) {
-    // Only the ledger in Redis knows what its sources have counted. They will say it again.
+    // Only the ledger in Redis has the state of its cumulative sources, which will send the total again.
     throw unavailable('no_ledger', `${reason}, where it is kept what was counted of cumulative points`, kept);
   }
-  // Those of a turn may be others than the step was given: what waits in Redis does not go with them.
+  // A `turn` may have other batches than were enqueued, because points that are deferred in Redis are not sent with them.
   const outside = batches.filter((_, i) => !results || turn || isNotKept(results[i]!));
   if (outside.length === 0) return [];
   const { store } = deps;
@@ -507,7 +508,7 @@ async function enqueueOrStore(
   try {
     await Promise.all(outside.map((batch) => store({ ...batch, id: directId(batch.id) })));
   } catch (error) {
-    // Another part may be on the disk, and so may this one, when only the dlq's answer is missing.
+    // Other parts may be on the disk, and so may this one if only the dlq's answer was lost.
     throw unavailable('nowhere_durable', `${reason}, and ${(error as Error).message}`, 'unknown');
   }
   turn?.limited.wentElsewhere();
@@ -515,8 +516,8 @@ async function enqueueOrStore(
 }
 
 /**
- * Redis may have taken the batch all the same, when only its answer got lost. That one and this one are two, each
- * accepted and each delivered: under one name the books would have two in and one out.
+ * Redis may have the batch all the same if only its answer was lost. The two copies need different ids, since each is accepted
+ * and delivered: with one id the accounting would have two in and one out.
  */
 function directId(id: string): string {
   return `d${id}`;
@@ -529,12 +530,12 @@ function keptOf(results: readonly EnqueueResult[]): Kept {
   return results.every(isNotKept) ? 'nothing' : 'unknown';
 }
 
-/** Also of a batch that was there itself, in a request whose batches stand or fall together (`again`). */
+/** Includes `again`, which a batch gets with its whole request. */
 function isNotKept(result: EnqueueResult): boolean {
   return result === 'lost' || result === 'no_memory' || result === 'again';
 }
 
-/** @param kept `unknown`: some of it or all may be delivered, as if it had been acknowledged */
+/** @param kept `unknown`: part of the request, or all of it, may be delivered as if it had been acknowledged */
 export function unavailable(code: string, reason: string, kept: Kept): OtlpError {
   const said =
     kept === 'nothing'

@@ -13,7 +13,7 @@ export interface LargeRequest {
   options: SoundOptions;
 }
 
-/** A sound request in pieces, each one a request by itself. */
+/** A valid request in pieces, each a request by itself. */
 export interface LargeSound {
   items: number;
   rejected: number;
@@ -25,7 +25,7 @@ export interface LargeSound {
 export interface LargePiece {
   bytes: Uint8Array<ArrayBuffer>;
   items: number;
-  /** What is not within the items. */
+  /** Bytes that describe items rather than being part of them. */
   describingBytes: number;
 }
 
@@ -35,17 +35,17 @@ export type LargeAnswer =
   | { failed: string };
 
 /**
- * A request larger than this, when decompressed, would hold up the event loop for too long: it is read in another thread, and
- * looked at in pieces. The limiter looks at metrics more closely, and JSON costs more to read.
+ * A request that is larger than this, decompressed, would block the event loop for too long: another thread reads it and cuts
+ * it into pieces. The limits are lower for metrics, which the limiter reads in detail, and for JSON, which costs more to parse.
  */
 const LARGE_BYTES = 1024 * 1024;
 const LARGE_JSON_BYTES = 512 * 1024;
 const LARGE_METRICS_BYTES = 256 * 1024;
-/** And to write a request anew without what is wrong with it costs several times what reading it does. */
+/** Rewriting a request without its invalid items costs several times as much as reading it. */
 export const MENDED_MAX_BYTES = 128 * 1024;
-/** The limiter reads no more than this in one turn: neither a whole request, nor a piece of one that cannot be cut smaller. */
+/** The limiter reads at most this in one go, be it a request or a piece that cannot be cut further. */
 export const LIMITED_MAX_BYTES = LARGE_METRICS_BYTES;
-/** The classifier reads what describes items, and of items little. */
+/** The classifier reads mainly what describes items. */
 export const DESCRIBING_MAX_BYTES = 1024 * 1024;
 
 export function isLarge(signal: Signal, format: BodyFormat, bytes: number): boolean {
@@ -54,7 +54,7 @@ export function isLarge(signal: Signal, format: BodyFormat, bytes: number): bool
   return bytes > (format === 'json' ? LARGE_JSON_BYTES : LARGE_BYTES);
 }
 
-/** What neither can be cut any smaller nor be read without holding others up. @returns why it is refused */
+/** What can neither be cut further nor be read without blocking others. @returns the reason for rejecting it */
 export function tooMuchAtOnce(
   { bytes, describingBytes }: LargePiece,
   isLimited: boolean,
@@ -64,7 +64,7 @@ export function tooMuchAtOnce(
 }
 
 const IDLE_MS = 30_000;
-/** For one request. The worst of 64 MiB takes a third of it on a machine that has nothing else to do. */
+/** Time limit per request. The worst request of 64 MiB takes a third of it on an idle machine. */
 const DEADLINE_MS = 30_000;
 
 interface Waiting {
@@ -74,15 +74,15 @@ interface Waiting {
 }
 
 export interface LargeOptions {
-  /** How long the thread may work on one request. */
+  /** Time limit of the thread per request. */
   deadlineMs?: number;
-  /** What the thread runs. */
+  /** The thread's script. */
   script?: URL;
 }
 
 /**
- * Reads large requests in a thread, one after the other. The thread is started for the first of them, ends when none has come for a
- * while, and is replaced when it fails or has not answered in time: that concerns the request that it worked on, and no other.
+ * Reads large requests in a thread, one after the other. The thread starts with the first request, ends when idle, and is
+ * replaced if it fails or takes too long, which affects only the request that it was reading.
  */
 export class LargeRequests {
   readonly #deadlineMs: number;
@@ -98,9 +98,10 @@ export class LargeRequests {
     this.#script = script;
   }
 
-  /** @throws OtlpError as reading it here would, and 503 when it takes too long */
+  /** @throws OtlpError as if it were read on the event loop, and 503 after a timeout */
   async read(request: LargeRequest): Promise<LargeSound> {
-    // A copy to hand over: the bytes may be the payload, or borrowed, and a message would copy all of them in one go.
+    // Transfer a copy: the bytes may be the payload or a scratch buffer, and cloning them into a message would be one long
+    // copy.
     const decoded = await joinInTurns([request.decoded]);
     const answer = await new Promise<LargeAnswer>((resolve, reject) => {
       this.#waiting.push({ request: { ...request, decoded }, resolve, reject });
@@ -141,7 +142,7 @@ export class LargeRequests {
     worker.on('message', (answer: LargeAnswer) => {
       if (this.#worker === worker) this.#end(({ resolve }) => resolve(answer));
     });
-    // Uncaught, or out of memory: no other request has a part in that.
+    // An uncaught error or out of memory: no other request is affected.
     worker.on('error', (error) => {
       if (this.#worker !== worker) return;
       this.#worker = undefined;
@@ -167,7 +168,7 @@ export class LargeRequests {
     this.#end(({ reject }) => reject(error));
   }
 
-  /** Answers the request that the thread works on, and gives it the next. */
+  /** Answers the current request and starts the next one. */
   #end(answer: (waiting: Waiting) => void): void {
     clearTimeout(this.#deadline);
     const ended = this.#current;
@@ -177,15 +178,15 @@ export class LargeRequests {
   }
 }
 
-/** In the bundle it is JavaScript, beside whatever chunk this code is in. */
+/** In the bundle it is JavaScript, in the same directory as this chunk. */
 function threadScript(): URL {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   return new URL(`./large-worker.${extension}`, import.meta.url);
 }
 
 /**
- * Classifies one piece after the other, and puts those of one class together again.
- * @param asItCame what is all of one class stays as it came, and is not put together
+ * Classifies one piece after the other and joins those of each class.
+ * @param asItCame if everything is of one class, it stays as received and is not joined
  */
 export async function classifyPieces(
   pieces: readonly Buffer[],

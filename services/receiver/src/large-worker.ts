@@ -3,10 +3,10 @@ import { cutRequest, describingBytes, OtlpError, type Signal, walk } from '@nrdo
 import { type LargeAnswer, type LargePiece, type LargeRequest, LIMITED_MAX_BYTES } from './large-request.ts';
 import { soundProtobuf } from './sound.ts';
 
-/** Cuts down to where a piece can be looked at in some ms, or is one item. */
+/** Target size of a piece: processed within a few ms. A piece has at least one item. */
 const PIECE_MAX_BYTES = 128 * 1024;
 
-/** The thread that reads large requests, so that the event loop does not have to. */
+/** The thread that reads large requests, to keep them off the event loop. */
 parentPort!.on('message', ({ signal, format, decoded, options }: LargeRequest) => {
   let answer: LargeAnswer;
   try {
@@ -36,8 +36,8 @@ parentPort!.on('message', ({ signal, format, decoded, options }: LargeRequest) =
 });
 
 /**
- * How large a piece may be, by what describes its items. That may be the larger part of a small piece, and there would be many; so it
- * has as many bytes of items, but where the limiter would not read it.
+ * Maximum size of a piece, by the size of what describes its items and is repeated in each piece. So that pieces are not mostly
+ * descriptions, their items may take as many bytes, unless the limiter would not read the piece then.
  */
 function sizeFor(signal: Signal): (describing: number) => number {
   return (describing) => {
@@ -50,7 +50,7 @@ function bufferOf(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Memory of its own, that can be handed over. */
+/** A copy in memory of its own, which can be transferred. */
 function plain(piece: Buffer): Uint8Array<ArrayBuffer> {
   return new Uint8Array(piece);
 }

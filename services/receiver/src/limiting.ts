@@ -37,21 +37,21 @@ import {
   sourceClaims,
 } from './limiter/index.ts';
 
-/** A slot whose receiver is not heard of for so long is given to another. */
+/** After so long without renewal, a receiver's slot is free for others. */
 const LEASE_MS = 15_000;
 const RENEW_MS = 2_000;
-/** Keys are told to Redis again in every span of `key_ttl` / 4, and forgotten once they were not for five. */
+/** Keys are reported to Redis again in every span of `key_ttl` / 4, and expire after five spans without a report. */
 const GENERATIONS_PER_TTL = 4;
 const GENERATIONS_KEPT = 5;
-/** A source that has not reported for so long is forgotten. */
+/** A source expires after so long without a point. */
 const SOURCE_TTL_SEC = 24 * 3600;
 const MESSAGE_REASONS = 5;
 const TOP = 20;
-/** The first byte of an entry of the log that holds producers; the others hold keys. */
+/** First byte of log entries that hold producers; all others hold keys. */
 const PRODUCERS = 'p'.charCodeAt(0);
 const WAITING = 'this receiver waits for Redis to learn the rules of the pipeline';
 
-/** The limiter in its place: options, the state it shares with other receivers, metrics, the admin route, words for clients. */
+/** Integrates the limiter: options, the state shared with other receivers, metrics, the admin route, messages for clients. */
 export class Limiting implements SharedState {
   readonly #host: Host;
   readonly #shared: LimiterState;
@@ -59,10 +59,10 @@ export class Limiting implements SharedState {
   readonly daily: DailyBudget;
   /** The token that has a slot, or had it last. */
   #leasedToken: string | undefined;
-  /** Of this receiver as a writer: with a new one no step that was sent before can happen any more. */
+  /** Identifies this receiver as a writer: after a change, steps that were sent with the old one can no longer take effect. */
   #token = randomBytes(8).toString('hex');
   #options: LimiterOptions;
-  /** Options that come into force when no request is open. */
+  /** Options that take effect once no request is open. */
   #nextOptions: LimiterOptions | undefined;
   #limiter: CardinalityLimiter | undefined;
   #lease: Lease | undefined;
@@ -71,14 +71,14 @@ export class Limiting implements SharedState {
   #generation = 0;
   #endRenewal: (() => void) | undefined;
   #renewing: Promise<void> | undefined;
-  /** Requests that were kept so far. */
+  /** Number of requests kept so far. */
   #kept = 0;
   #news: News | undefined;
-  /** Of how many pieces the requests are that are open, oldest first. */
+  /** Number of pieces of each open request, oldest first. */
   #sizes: number[] = [];
-  /** What has to be caught up with before a request may rely on it. */
+  /** What must be read from Redis before a request may rely on it. */
   #behind: 'all' | 'writer' | 'keys' | undefined = 'all';
-  /** Merged points that waited with writers that are no more, and that nobody has sent yet. */
+  /** Deferred points that former writers left behind and nobody has sent yet. */
   #left: readonly LeftPoints[] = [];
 
   constructor(config: Config, host: Host, store: Store, now: () => number) {
@@ -107,7 +107,7 @@ export class Limiting implements SharedState {
     host.admin.route('GET', '/api/limiter', () => this.#report());
   }
 
-  /** Learns the rules and keys of the pipeline, if Redis can be reached, and keeps its slot from then on. */
+  /** Reads the shared rules and keys, if Redis can be reached, and renews the slot from then on. */
   async start(): Promise<void> {
     await this.#renew();
     this.#endRenewal = alignedInterval(() => void this.#renew(), RENEW_MS);
@@ -117,22 +117,22 @@ export class Limiting implements SharedState {
   async stop(): Promise<void> {
     this.#endRenewal?.();
     if (this.daily.isCounting) await this.daily.stop();
-    // Merged points that could not be sent: who finds the lease expired sends them.
+    // Points that could not be sent: keep the lease, so that whoever finds it expired sends them.
     if (this.#limiter && this.#limiter.holds > 0) return;
-    if (this.#lease) await this.#shared.release().catch(() => {}); // it expires by itself
+    if (this.#lease) await this.#shared.release().catch(() => {}); // otherwise it expires
   }
 
   /**
-   * Takes the points of one request. What it changes is open until it is kept or undone; they are counted when it is said that
-   * the request was acknowledged.
-   * @param isAlone it goes another way than through Redis
-   * @throws OtlpError, retryable, while the rules of the pipeline are not known
+   * Limits the points of one request. Its changes stay revocable until they are kept or undone; they are counted when the
+   * request is acknowledged.
+   * @param isAlone it does not go through Redis
+   * @throws OtlpError, retryable, while the shared rules are unknown
    */
   limit(body: Buffer, isAlone = false): Limited {
     return this.#limit(body, isAlone, true);
   }
 
-  /** @param isFirst false for a further piece of the same request */
+  /** @param isFirst false for further pieces of the same request */
   #limit(body: Buffer, isAlone: boolean, isFirst: boolean): Limited {
     this.#takeOver();
     const limiter = this.#limiter;
@@ -140,7 +140,7 @@ export class Limiting implements SharedState {
     this.#takeOptions();
     const { metrics } = this.#host;
     const startedAt = performance.now();
-    // Until it is known as a writer, nobody would send what waits with it.
+    // Do not defer points before this receiver is registered as a writer: nobody would send them.
     const limited = limiter.process(body, isAlone || this.#behind === 'writer');
     this.#sizes.push(1);
     if (!isFirst) limited.totals.requests = 0;
@@ -171,7 +171,7 @@ export class Limiting implements SharedState {
     };
   }
 
-  /** The same for a request in pieces, between which others have their turn: it stands or falls as one. */
+  /** `limit` for a request in pieces, accepted or rejected as a whole; other work runs between them. */
   async limitPieces(pieces: readonly Buffer[]): Promise<LimitedPieces> {
     const all: Limited[] = [];
     try {
@@ -204,12 +204,12 @@ export class Limiting implements SharedState {
     };
   }
 
-  /** Whether merged points wait with this receiver that are due. */
+  /** Whether points deferred by this receiver are due. */
   get isHeldDue(): boolean {
     return this.#behind === undefined && this.#limiter !== undefined && this.#limiter.isHeldDue;
   }
 
-  /** Makes all merged points due that wait with this receiver. */
+  /** Makes all points deferred by this receiver due. */
   sendHeld(): void {
     this.#limiter?.sendHeld();
   }
@@ -218,7 +218,7 @@ export class Limiting implements SharedState {
     return this.#left;
   }
 
-  /** Merged points that a writer left behind, as a request to be sent once, by whichever receiver is first. */
+  /** Points that a former writer left behind, as a request; whichever receiver is first sends it, once. */
   async limitLeft(name: LeftPoints): Promise<() => Limited> {
     const points = await this.#shared.leftPoints(name);
     return () => {
@@ -260,7 +260,7 @@ export class Limiting implements SharedState {
   }
 
   lost(): void {
-    // What was undone may be true: this writer's streams end here, and new ones begin.
+    // Changes that were reverted may have happened: end this writer's streams and begin new ones.
     if (this.#behind !== 'all') this.#behind = 'writer';
     this.#token = randomBytes(8).toString('hex');
   }
@@ -287,7 +287,7 @@ export class Limiting implements SharedState {
         await this.catchUp();
         return;
       case 'sent':
-        this.#left = []; // the next renewal tells what there is
+        this.#left = []; // the next renewal lists what is left
         return;
       case 'epoch':
         this.#behind = 'all';
@@ -299,7 +299,7 @@ export class Limiting implements SharedState {
   async catchUp(): Promise<void> {
     this.#takeOver();
     if (!this.#behind) return;
-    await this.#renewing; // it may be of the writer before this one
+    await this.#renewing; // a renewal in flight may be for the previous token
     this.#takeOver();
     if (this.#behind) await this.#renew();
   }
@@ -310,7 +310,7 @@ export class Limiting implements SharedState {
     return { ...this.#limiter.report(TOP), ...(daily ? { daily } : {}) };
   }
 
-  /** For the console: in short. */
+  /** Summary for the console. */
   status(): LimiterStatus | undefined {
     if (!this.#limiter) return undefined;
     const daily = this.daily.status();
@@ -350,8 +350,8 @@ export class Limiting implements SharedState {
   }
 
   /**
-   * Asks Redis for what this receiver is behind with, and keeps its slot. One at a time: what an earlier one read must not be taken
-   * over after what a later one did.
+   * Reads what this receiver lacks and renews its slot. One at a time, so that an earlier answer is never applied after a later
+   * one.
    */
   #renew(): Promise<void> {
     this.#renewing ??= this.#renewOnce().finally(() => {
@@ -363,10 +363,10 @@ export class Limiting implements SharedState {
   async #renewOnce(): Promise<void> {
     try {
       const news = await this.#ask();
-      if (news.token !== this.#token) return; // it speaks of a writer that this receiver is no longer
+      if (news.token !== this.#token) return; // about a writer that this receiver no longer is
       this.#news = news;
     } catch (error) {
-      // It goes on with what it has.
+      // Go on with the current state.
       this.#host.log.debug({ err: (error as Error).message }, 'the slot of the limiter was not renewed');
       return;
     }
@@ -379,7 +379,7 @@ export class Limiting implements SharedState {
     const limiter = this.#limiter;
     const nowMs = this.#now();
     const generation = Math.floor((nowMs * GENERATIONS_PER_TTL) / this.#options.keyTtlMs);
-    // A ledger that runs full forgets earlier.
+    // If the ledger is nearly full, let sources expire earlier.
     const isCrowded = (before?.state.sources ?? 0) > 0.75 * ledgerSize(this.#options.maxKeys);
     const sourceTtlSec = isCrowded ? this.#options.keyTtlMs / 1000 : SOURCE_TTL_SEC;
     const begin = {
@@ -396,7 +396,7 @@ export class Limiting implements SharedState {
     const wasLeased = token === this.#leasedToken;
     let lease = await shared.lease(token, wasLeased, begin);
     if (lease.isNew && wasLeased) {
-      // Claims that are under way must not hold under the new lease.
+      // Claims in flight must not hold under the new lease.
       this.lost();
       token = this.#token;
       lease = await shared.lease(token, false, begin);
@@ -415,14 +415,14 @@ export class Limiting implements SharedState {
     return news;
   }
 
-  /** Takes over what Redis said, once no request is open: until then the next turn does it. */
+  /** Applies what was read, once no request is open; otherwise the next turn does. */
   #takeOver(): void {
     const news = this.#news;
     if (!news || (this.#limiter && this.#limiter.openRequests > 0)) return;
     this.#news = undefined;
     const { lease, generation } = news;
     this.#lease = lease;
-    // A step that was under way may have changed them since they were read.
+    // A step in flight may have changed the levels since they were read.
     const levels = news.kept === this.#kept ? news.levels : undefined;
     this.#limiter ??= new CardinalityLimiter(this.#options, {
       now: this.#now,
@@ -451,14 +451,14 @@ export class Limiting implements SharedState {
     if (levels) {
       const startMs = Math.max(this.#now(), lease.writtenMs + 1);
       limiter.beginWriter(lease.slot, startMs, lease.levelsSinceMs, levels);
-      // What waited with this receiver was set aside when its token changed: it is among what writers left behind.
+      // Points deferred by this receiver were set aside when its token changed: they are among those left behind.
       if (!limiter.holdsAlone) limiter.forgetHeld();
     }
     this.#left = lease.left;
-    // A Redis that has come back as it was some time ago holds other points: those are the ones that wait.
+    // A Redis that was restored from an older state has other deferred points: those count.
     const isSame = lease.held === limiter.holds || limiter.holdsAlone || news.kept !== this.#kept;
     if (!isSame && !levels && this.#behind === undefined) this.lost();
-    // Rules that others have changed since are learned when they stand against a claim.
+    // Rules that others change from now on are learned when they refuse a claim.
     const version = this.#version;
     const isCaughtUp =
       (this.#behind !== 'all' || (news.rules !== undefined && levels !== undefined)) &&
@@ -473,7 +473,7 @@ export class Limiting implements SharedState {
     this.#version = version;
   }
 
-  /** Puts new options in force, once no request is open. */
+  /** Applies new options, once no request is open. */
   #takeOptions(): void {
     if (!this.#nextOptions || (this.#limiter?.openRequests ?? 0) > 0) return;
     this.#options = this.#nextOptions;
@@ -532,7 +532,7 @@ export class Limiting implements SharedState {
     clDailyKeysForecast.reset();
     clDailyKeysLimit.set(daily?.limit ?? 0);
     clDailyKeysAll.set(daily?.sum ?? 0);
-    // Of two with the same beginning of a name the larger one, which comes first, is shown.
+    // If two names have the same beginning, the larger metric, which comes first, is shown.
     for (const { metric, keys, forecast } of daily?.metrics.toReversed() ?? []) {
       clDailyKeys.set({ metric }, keys);
       if (forecast !== undefined) clDailyKeysForecast.set({ metric }, forecast);
@@ -540,18 +540,18 @@ export class Limiting implements SharedState {
   }
 }
 
-/** What `GET /api/limiter` answers. */
+/** Answer of `GET /api/limiter`. */
 export type LimiterAnswer = LimiterReport & { daily?: DailyStatus };
 
-/** What Redis said, to be taken over between two requests. */
+/** Result of a renewal, to be applied between two requests. */
 interface News {
   lease: Lease;
-  /** Of the writer that it is about. */
+  /** Token of the writer that it is about. */
   token: string;
   generation: number;
-  /** Redis has lost what it knew. */
+  /** Redis has lost its data. */
   hasForgotten: boolean;
-  /** Requests that were kept when it was read. */
+  /** Number of requests kept when it was read. */
   kept: number;
   keys?: Buffer;
   producers?: Buffer;
@@ -568,7 +568,10 @@ function sharedClaim({ sendsHeld, ...claim }: Claim): LimiterClaim {
   };
 }
 
-/** The claims of the pieces of one request, in order, as one: of what several move, the first knows what was, the last what is. */
+/**
+ * Joins the claims of a request's pieces: for a source that several pieces advance, the first claim has the old version, the
+ * last one the new value.
+ */
 function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
   const bytes = (of: (claim: LimiterClaim) => Buffer) => Buffer.concat(claims.map(of));
   const sources = new Map<string, SourceClaim>();
@@ -576,7 +579,7 @@ function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
   const rules = new Map<string, string>();
   let held = new Map<string, [field: Buffer, value: Buffer]>();
   for (const claim of claims) {
-    // The step takes out what goes with the request before it writes what waits.
+    // The step first removes what is sent with the request, then adds what is deferred.
     if (claim.sends) held = new Map();
     for (let i = 0; i < claim.held.length; i += 2)
       held.set(claim.held[i]!.toString('latin1'), [claim.held[i]!, claim.held[i + 1]!]);
@@ -606,7 +609,7 @@ function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
   };
 }
 
-/** Anybody with access to Redis can write there. */
+/** Validates a rule from Redis, where others may have written it. */
 function ruleOf(json: string): SharedRule | undefined {
   try {
     const { metric, point, resource, counts } = JSON.parse(json) as Partial<SharedRule>;
@@ -623,7 +626,7 @@ function optionsOf({ limiter: { mode, ...options } }: Config): Partial<LimiterOp
   return { ...options, mode: mode === 'observe' ? 'observe' : 'enforce' };
 }
 
-/** Names come from clients, and are as long as those like. */
+/** Names come from clients and may be long. */
 function decisionText({ metric, label, kind, why, enforced }: Decision): string {
   const short = (name: string) => (name.length > NAME_MAX ? `${name.slice(0, NAME_MAX)}…` : name);
   const what = label
@@ -632,7 +635,7 @@ function decisionText({ metric, label, kind, why, enforced }: Decision): string 
   return `The limiter ${enforced ? 'decided' : 'would decide (it only observes)'} ${what}; ${why}.`;
 }
 
-/** What the client is told about points that were dropped. */
+/** The client's message about dropped points. */
 function explain(dropped: readonly Dropped[]): string {
   const shown = dropped
     .slice(0, MESSAGE_REASONS)
@@ -643,7 +646,7 @@ function explain(dropped: readonly Dropped[]): string {
   return `the cardinality limiter dropped points: ${shown.join(', ')}${more}`;
 }
 
-/** The same after a restart, so that a receiver takes up its own slot again. */
+/** The same after a restart, so that a receiver gets its own slot back. */
 function holderName({ port }: { port: number }): string {
   return `${hostname()}:${port === 0 ? `any:${process.pid}` : port}`;
 }

@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
-/** How long a client that was refused may go on sending. */
+/** How long a rejected client may go on sending. */
 const LINGER_MS = 10_000;
 
 /**
- * Sends the rest of an answer to a client that may still be sending its request, and reads on until it has ended, for
- * a bounded time and number of bytes. A connection that is closed with something unread is reset, and the reset takes the
- * answer with it: the client sees a broken pipe, and neither the status nor a Retry-After.
+ * Sends the rest of an answer to a client that may still be sending, and reads on until it ends, for a bounded time and number
+ * of bytes. Closing a connection with unread data resets it, and the reset discards the answer: the client would see a broken
+ * pipe instead of the status and Retry-After.
  */
 export function endWhenRead(
   request: IncomingMessage,

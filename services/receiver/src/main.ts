@@ -30,9 +30,9 @@ const REDIS_PATIENCE_MS = 2_000;
 const RELEASE_MS = 1_000;
 
 /**
- * Starts the receiver of this process. It listens at once; until Redis is there batches go to the dlq, or, where that
- * can't be reached either, clients get 503.
- * @param dlqUrl base URL of the dlq's intake, when there is one
+ * Starts the receiver of this process. It listens at once. Until Redis is reachable, batches go to the dlq; if that is
+ * unreachable too, clients get 503.
+ * @param dlqUrl base URL of the dlq's intake, if there is one
  */
 export async function startReceiver(
   config: Config,
@@ -56,7 +56,7 @@ export async function startReceiver(
     const reason = link.notReady();
     if (reason) throw new NotSent(reason);
     const results = await store.enqueueGroups(groups, nowMs);
-    // What need not wait is moved in the same step, without the scheduler.
+    // Batches need not wait for the scheduler: the same step may move them.
     const [result] = results[0]?.results ?? [];
     if (result === 'taken' || result === 'moved') {
       const { class: priorityClass, items } = groups[0]!.batches[0]!;
@@ -157,7 +157,7 @@ export async function startReceiver(
     },
     { store, link },
   );
-  // A Redis that is there answers within this; then nothing goes to the dlq for want of a moment's patience.
+  // A running Redis answers within this time: without the wait, the first batches would go to the dlq.
   await Promise.race([link.untilReady(), wait(REDIS_PATIENCE_MS)]);
   await limiting?.start();
   mergeInterval?.start();
@@ -166,7 +166,7 @@ export async function startReceiver(
     await server.stop(timeoutMs);
     await large.stop();
     await enqueuer.idle();
-    // A Redis that hangs is not waited for: the lease expires by itself.
+    // Do not wait for a Redis that hangs: the lease expires by itself.
     const leaveWriting = async () => {
       await mergeInterval?.stop();
       await limiting?.stop();

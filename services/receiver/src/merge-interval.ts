@@ -6,12 +6,14 @@ const CHECK_MS = 250;
 
 type Holding = Pick<Limiting, 'isHeldDue' | 'sendHeld' | 'left' | 'limitLeft'>;
 
-/** Sends the merged points that requests left waiting, when no other request has taken them along: this receiver's, and dead ones'. */
+/**
+ * Sends deferred points when their interval ends and no request has carried them: this receiver's, and those of former ones.
+ */
 export class MergeInterval {
   readonly #holding: Holding;
   readonly #limits: IngestLimits;
   readonly #deps: IngestDeps & { limit: MetricsLimit };
-  /** Hears how many points went out, and why they did not: they are tried again. */
+  /** Called with the number of points sent, or with the error; failures are retried. */
   readonly #sent: (points: number) => void;
   readonly #failed: (error: Error) => void;
   #timer: NodeJS.Timeout | undefined;
@@ -34,7 +36,7 @@ export class MergeInterval {
     this.#timer = setInterval(() => void this.#sendDue(), CHECK_MS);
   }
 
-  /** Sends what waits, whether it is due or not. */
+  /** Sends all deferred points, due or not. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
     await this.#sending;

@@ -25,20 +25,20 @@ export interface ReceiverOptions {
     wireBytes: number;
     bodyBytes: number;
     depth: number;
-    /** What the queue holds at most, when it is known here. */
+    /** The queue's limits, if known here. */
     queue?: QueueCapacity | undefined;
     inflightBytes: number;
     connections: number;
   };
   invalidUtf8: 'reject_item' | 'replace' | 'reject_request';
-  /** Before the paths of the signals, such as `/otlp`; empty: none. */
+  /** Prefix of the signals' paths, such as `/otlp`; may be empty. */
   pathPrefix: string;
   requestTimeoutMs: number;
   keepAliveMs: number;
-  /** What a refused client is told to wait, in ms. */
+  /** Retry-After of rejections, in ms. */
   retryAfterMs: number;
   cors: CorsOptions;
-  /** A client must send one of these as a bearer token; empty: no check. */
+  /** Bearer tokens, one of which a client must send; no check if empty. */
   tokens: readonly string[];
   tls: ServerTls;
 }
@@ -49,9 +49,9 @@ export interface ReceiverDeps extends IngestDeps {
 }
 
 /**
- * To what is wrong with a connection before there is a request to answer. A request that does not arrive in time is
- * told to come again: a sender must not retry after a 400 or 408 (OTLP 1.11), and would lose sound data because its
- * network, or this machine, was slow.
+ * Answers to connection errors that occur before there is a request. A request that does not arrive in time gets a retryable
+ * status: a sender must not retry after a 400 or 408 (OTLP 1.11), and would lose valid data because its network, or this
+ * machine, was slow.
  */
 const ANSWERS: Record<string, string> = {
   HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
@@ -60,7 +60,7 @@ const ANSWERS: Record<string, string> = {
 
 const URL_MAX_CHARS = 1_024;
 
-/** The OTLP/HTTP server. It answers 200 only for what is durable. */
+/** The OTLP/HTTP server. It answers 200 only for durable data. */
 export class Receiver {
   readonly #app: FastifyInstance;
   readonly #options: ReceiverOptions;
@@ -84,8 +84,8 @@ export class Receiver {
   }
 
   /**
-   * Listens.
-   * @returns the address, with the port the system chose when 0 was asked for
+   * Starts listening.
+   * @returns the address, with the port that the system chose for port 0
    */
   async start(): Promise<{ host: string; port: number }> {
     const host = await availableHost(this.#options.host);
@@ -96,12 +96,12 @@ export class Receiver {
     return { host, port };
   }
 
-  /** Clients must send one of these from the next request on; empty: no check. */
+  /** Sets the tokens, from the next request on; no check if empty. */
   setTokens(tokens: readonly string[]): void {
     this.#tokens = tokens;
   }
 
-  /** Takes no new requests, answers those in flight, and cuts what has not ended after `timeoutMs`. */
+  /** Accepts no new requests, answers those in flight, and cuts off what is left after `timeoutMs`. */
   async stop(timeoutMs: number): Promise<void> {
     this.#stopping = true;
     const cut = setTimeout(() => this.#app.server.closeAllConnections(), timeoutMs);
@@ -117,7 +117,7 @@ export class Receiver {
       http: {
         maxHeaderSize: limits.headerBytes,
         headersTimeout: requestTimeoutMs,
-        // How often Node looks for requests that take too long.
+        // Interval in which Node checks for requests that time out.
         connectionsCheckingInterval: Math.min(5_000, Math.ceil(requestTimeoutMs / 2)),
       },
       requestTimeout: requestTimeoutMs,
@@ -128,14 +128,14 @@ export class Receiver {
       clientErrorHandler: (error, socket) => {
         if (!socket.writable) return;
         const answer = ANSWERS[error.code ?? ''] ?? '400 Bad Request';
-        // Cut then: what still arrives of a request that was answered must not be taken.
+        // Destroy the socket: what still arrives of a request that was answered must not be processed.
         socket.end(`HTTP/1.1 ${answer}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () =>
           socket.destroy(),
         );
       },
     });
     app.server.maxConnections = limits.connections;
-    // The handler reads the stream itself: limits on wire bytes and on memory hold while it arrives.
+    // The handler reads the stream itself, so that limits on size and memory apply while the body arrives.
     app.removeAllContentTypeParsers();
     app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
     app.setNotFoundHandler(async (request, reply) => {
@@ -163,8 +163,8 @@ export class Receiver {
   }
 
   /**
-   * Hands the requests that this server is for to their handler before Fastify has made its own objects of them; the rest
-   * (other methods, other paths, all while stopping) goes its way. The handler is the same.
+   * Handles OTLP requests before Fastify creates its own objects for them; all other requests (other methods, other paths, all
+   * while stopping) go to Fastify. Both use the same handler.
    */
   #handleFirst({ server }: FastifyInstance): void {
     const others = server.listeners('request') as RequestListener[];
@@ -176,7 +176,7 @@ export class Receiver {
     });
   }
 
-  /** Slashes that are doubled or at the end mean nothing, and a query is none of ours. */
+  /** Ignores doubled and trailing slashes and the query. */
   #signalAt(url: string): Signal | undefined {
     const known = this.#signalAtPath.get(url);
     if (known || url.length > URL_MAX_CHARS) return known;
@@ -232,7 +232,7 @@ export class Receiver {
     }
   }
 
-  /** Answers with a `Status` in the encoding the client spoke. */
+  /** Answers with a `Status` in the encoding of the request. */
   #refuse(request: IncomingMessage, response: ServerResponse, error: unknown, signal?: Signal): void {
     const { log, metrics } = this.#deps;
     const known = error instanceof OtlpError ? error : unexpected(error);
@@ -258,7 +258,7 @@ export class Receiver {
       answer(response, known.httpStatus, format, body);
       return;
     }
-    // A body that was not read to its end must not be taken for the next request.
+    // Otherwise the unread rest of the body would be parsed as the next request.
     response.setHeader('connection', 'close');
     const length = { 'content-type': contentTypeOf(format), 'content-length': body.byteLength };
     response.writeHead(known.httpStatus, length);
@@ -270,7 +270,7 @@ export class Receiver {
     if (tokens.length === 0) return;
     const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
     let known = false;
-    for (const token of tokens) known = sameSecret(given, token) || known; // all of them, whichever it is
+    for (const token of tokens) known = sameSecret(given, token) || known; // compare all, so that the time does not tell which one matched
     if (known) return;
     throw new OtlpError({
       code: 'unauthorized',
@@ -296,7 +296,7 @@ function formatOf(contentType: string | undefined): BodyFormat {
 
 function answer(response: ServerResponse, status: number, format: BodyFormat, body: Uint8Array): void {
   response.writeHead(status, { 'content-type': contentTypeOf(format), 'content-length': body.byteLength });
-  // An empty chunk would be a second buffer to write.
+  // Writing an empty chunk would take a second write.
   if (body.byteLength === 0) response.end();
   else response.end(body);
 }
@@ -306,7 +306,7 @@ function contentTypeOf(format: BodyFormat): string {
 }
 
 function declaredLength(header: string | undefined): number | undefined {
-  return header === undefined ? undefined : Number(header); // the HTTP parser has checked that it is a number
+  return header === undefined ? undefined : Number(header); // the HTTP parser has validated it
 }
 
 function methodNotAllowed(method: string): OtlpError {

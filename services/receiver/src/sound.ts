@@ -13,22 +13,22 @@ import { type FixCounts, RequestFix } from './check/request-fix.ts';
 
 export interface SoundOptions {
   maxDepth: number;
-  /** What becomes of strings that are not UTF-8. */
+  /** How to treat strings that are not valid UTF-8. */
   invalidUtf8: InvalidUtf8 | 'reject_request';
-  /** Takes out what the backend would prune or shorten. */
+  /** Removes what the backend would prune or shorten. */
   fix?: boolean;
-  /** A larger one in which something is wrong is not mended: `TooMuchToMend` is thrown. */
+  /** Larger requests with invalid items are not repaired: `TooMuchToMend` is thrown. */
   mendMaxBytes?: number | undefined;
 }
 
 export interface SoundBody extends Sound {
-  /** What was taken out, when anything was. */
+  /** What was removed, if anything. */
   fixed?: FixCounts | undefined;
 }
 
 const requestFix = new RequestFix();
 
-/** A decompressed request as protobuf, without what is wrong with single items of it. @throws OtlpError */
+/** A decompressed request as protobuf, without invalid items. @throws OtlpError */
 export function soundProtobuf(
   signal: Signal,
   format: BodyFormat,
