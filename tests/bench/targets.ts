@@ -44,7 +44,8 @@ const PEERS = {
 /** The tables of what is aimed at and of the design's bounds, in Markdown. */
 export function targets(results: readonly Result[]): string {
   const reading = new Reading(results);
-  return [table(aims(reading)), 'The bounds of the design:', table(bounds(reading))].join('\n\n');
+  const [wanted, bound] = [aims(reading), bounds(reading)].map(table);
+  return [wanted, ...(bound ? ['The bounds of the design:', bound] : [])].filter(Boolean).join('\n\n');
 }
 
 /** What is aimed at: name, wanted, measured, and whether it is met; what was not measured is left out. */
@@ -60,6 +61,7 @@ function rowsOf(all: readonly Target[]): string[][] {
 
 function table(all: readonly Target[]): string {
   const rows = rowsOf(all);
+  if (rows.length === 0) return '';
   return [
     '| target | wanted | measured | |',
     '| --- | ---: | ---: | --- |',
