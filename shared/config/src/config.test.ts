@@ -251,6 +251,16 @@ describe('the configuration', () => {
     }
   });
 
+  it('reads a value in which many substitutions begin once, and names some of those that say nothing', () => {
+    const value = (text: string) => problems(`redis: {prefix: "${text}"}\n`);
+    // Followed to the end one by one, they would take minutes.
+    expect(value('${'.repeat(400_000))).toEqual([
+      expect.stringMatching(/^nrdot\.yaml:1: redis\.prefix: "\$\{/),
+    ]);
+    expect(value('${}'.repeat(100_000)).length).toBeLessThan(30);
+    expect(load('data_dir: "a${b"\n').config.dataDir).toBe('a${b');
+  });
+
   it('takes any endpoint for an upstream, and names a signal that has none, or a base URL that is a full one', () => {
     const own = (...signals: string[]) =>
       `exporter: {endpoints: {${signals.map((signal) => `${signal}: "http://h/v1/${signal}"`).join(', ')}}}`;

@@ -364,9 +364,12 @@ function substitute(
   }
   if (typeof value === 'string') {
     return value.replace(
-      /\$\{(?:(env|file):)?([^}]*)\}/g,
-      (_match, kind: string | undefined, argument: string) => {
+      // One that does not end takes all the rest, or each that begins in it would be followed to the end too.
+      /\$\{(?:(env|file):)?([^}]*)(\}|$)/g,
+      (match, kind: string | undefined, argument: string, end: string) => {
+        if (end === '') return match;
         const fail = (expected: string): string => {
+          if (problems.length >= PROBLEMS_MAX) return '';
           problems.push({ path: pathText(path), source: locate(path) ?? '', value: undefined, expected });
           return '';
         };
