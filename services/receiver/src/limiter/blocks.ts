@@ -5,18 +5,16 @@ import { ATTRIBUTES_FIELD } from './wire/metric-kind.ts';
 import { Reader } from './wire/reader.ts';
 import { ATTRIBUTE_WORDS, LISTED_MAX, scanAttributes } from './wire/scan.ts';
 
-/*
- * The three messages around the points. Each is there once, in one piece: `isRegular` has seen to that.
- */
+/** The three messages around the points. Each occurs once, in one piece, which `isRegular` has checked. */
 const reader = new Reader();
 const hash = new Hash64();
 
-/** The ResourceMetrics message that is being walked. */
+/** The current ResourceMetrics message. */
 export class ResourceBlock {
   tagStart = 0;
   start = 0;
   end = 0;
-  /** Content of its Resource message; equal when there is none. */
+  /** Content of its Resource message; empty range if there is none. */
   resourceStart = 0;
   resourceEnd = 0;
   lo = 0;
@@ -53,7 +51,7 @@ export class ResourceBlock {
   }
 }
 
-/** The ScopeMetrics message that is being walked. */
+/** The current ScopeMetrics message. */
 export class ScopeBlock {
   tagStart = 0;
   start = 0;
@@ -95,7 +93,7 @@ export class ScopeBlock {
   }
 }
 
-/** The Metric message that is being walked. */
+/** The current Metric message. */
 export class MetricBlock {
   tagStart = 0;
   start = 0;
@@ -104,12 +102,12 @@ export class MetricBlock {
   nameEnd = 0;
   nameLo = 0;
   nameHi = 0;
-  /** Field number of its data; 0 when it has none that is known. */
+  /** Field number of its data; 0 if it has none that is known. */
   kind = 0;
   dataTagStart = 0;
   dataStart = 0;
   dataEnd = 0;
-  /** Points found in it so far. */
+  /** Number of points found so far. */
   points = 0;
   temporality = 0;
   isMonotonic = false;
@@ -117,7 +115,7 @@ export class MetricBlock {
   /** Hash of name, unit, kind, temporality and monotonicity. */
   lo = 0;
   hi = 0;
-  /** The sum of that with resource and scope: what all its key-sets have in common. */
+  /** That hash plus those of resource and scope: the part that all its key-sets share. */
   contextLo = 0;
   contextHi = 0;
   metric!: Metric;

@@ -1,16 +1,15 @@
 /**
- * FNV-1a 64 on two 32-bit halves, without BigInt, and the mixing around it.
+ * FNV-1a 64 on two 32-bit halves, without BigInt, and mixing functions.
  *
- * A key-set is hashed order-insensitively: every attribute is hashed by itself (FNV-1a over `key 0xFF type value`),
- * mixed, and the mixed hashes are added as 64-bit numbers. Adding, unlike sorting, costs nothing and lets one label be
- * taken out again by subtraction; unlike XOR, it does not let two equal attributes cancel. 0xFF never occurs in UTF-8, so
- * no key can run into its value. Every chain starts from a secret of this process: collisions prepared against the
- * public offset basis of FNV are worth nothing here.
+ * A key-set is hashed independently of order: every attribute is hashed by itself (FNV-1a over `key 0xFF type value`) and
+ * mixed, and the mixed hashes are added as 64-bit numbers. Addition needs no sorting and lets a label be removed by
+ * subtraction; unlike with XOR, two equal attributes do not cancel out. 0xFF never occurs in UTF-8, so no key can run into its
+ * value. Every chain starts from a secret seed, so that collisions prepared for FNV's public offset basis do not work.
  *
  * FNV: http://www.isthe.com/chongo/tech/comp/fnv/ (prime 2^40 + 0x1b3).
  */
 
-/** A 64-bit number that functions leave their result in, so that none has to be allocated. Halves are int32. */
+/** A reusable 64-bit result, to avoid allocations. Halves are int32. */
 export class Hash64 {
   lo = 0;
   hi = 0;
@@ -47,7 +46,7 @@ export class Hash64 {
     return this;
   }
 
-  /** Spreads every bit over all others; a bijection, so that nothing collides that did not before. */
+  /** Diffuses every bit over all others; a bijection, so that it adds no collisions. */
   mix(): this {
     const lo = Math.imul(this.lo ^ (this.hi >>> 16), 0x85ebca6b);
     const hi = Math.imul(this.hi ^ (lo >>> 13), 0xc2b2ae35);
@@ -79,13 +78,13 @@ export function keyHash32(lo: number, hi: number): number {
   return h ^ (h >>> 15);
 }
 
-/** Where a probe starts; the low bits of FNV alone are too regular for linear probing. */
+/** Start of a probe; FNV's low bits alone are too regular for linear probing. */
 export function slotHash(lo: number, hi: number): number {
   const h = Math.imul(lo ^ ((hi << 13) | (hi >>> 19)), 0x9e3779b1);
   return (h ^ (h >>> 16)) >>> 0;
 }
 
-/** The offset bases of this process: one per place a label may stand, so that places never mix. */
+/** The offset bases: one per place where a label may be, so that places never mix. */
 export interface HashSeeds {
   resourceLo: number;
   resourceHi: number;
@@ -97,7 +96,7 @@ export interface HashSeeds {
   pointHi: number;
 }
 
-/** @param seed any number; a secret in production, fixed in tests */
+/** @param seed Seed of all hashes. Use a random secret in production, so that nobody can craft collisions */
 export function hashSeeds(seed: number): HashSeeds {
   const random = new Random(seed);
   const next = () => random.next() | 0;
@@ -113,7 +112,7 @@ export function hashSeeds(seed: number): HashSeeds {
   };
 }
 
-/** Xorshift128 seeded by splitmix32: fast, reproducible, and never used where an attacker sees its output. */
+/** Xorshift128 seeded by splitmix32: fast, reproducible; its output is never visible to attackers. */
 export class Random {
   #a: number;
   #b: number;

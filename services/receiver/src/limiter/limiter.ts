@@ -21,7 +21,7 @@ import { isRegular, normalise } from './wire/normalise.ts';
 import { int32At, Reader, releaseBody } from './wire/reader.ts';
 import { POINT_WORDS, POINTS_MAX, Scanner } from './wire/scan.ts';
 
-/** Of points whose key-set is known, so many are counted as one that stands for all. */
+/** One in so many points of known key-sets is sampled, and counted as so many. */
 const KNOWN_WEIGHT = 8;
 /** The same for points that are dropped or overflowed. A value that never repeats then looks like four: 2 bits less. */
 const REFUSED_WEIGHT = 4;
@@ -29,9 +29,9 @@ const REFUSED_WEIGHT = 4;
 const SKETCHES = 448;
 const REVIEW_EVERY_MS = 1000;
 
-/** Sources of merged cumulative streams that the ledger has at most. */
+/** Maximum number of sources of merged cumulative streams in the ledger. */
 export const ledgerSize = (maxKeys: number) => Math.max(65_536, 2 * maxKeys);
-/** Slots of the key table that are looked at for expired keys with every request. */
+/** Slots of the key table that are checked for expired keys with every request. */
 const SWEEP_STEPS = 256;
 
 const EMPTY = new Uint8Array(0);
@@ -39,68 +39,68 @@ const EMPTY = new Uint8Array(0);
 export interface LimiterDeps {
   /** Unix milliseconds. */
   now(): number;
-  /** Seed of all hashes, the same for all receivers of a pipeline. A random secret in production, so that nobody can craft collisions. */
+  /** Seed of all hashes, shared by all receivers. Use a random secret in production, so that nobody can craft collisions. */
   seed: number;
-  /** Since when the pipeline has seen everything that its producers sent, Unix milliseconds; without it since now. */
+  /** Since when the pipeline has seen everything that its producers sent, Unix ms; defaults to now. */
   watchMs?: number;
   onDecision?(decision: Decision): void;
 }
 
 export interface Limited {
-  /** The very body that came, when nothing changed. */
+  /** The same buffer if nothing changed. */
   body: Uint8Array;
-  /** Points of the request that go out with it, but for the ends of streams. */
+  /** Points of the request that are sent with it, without the ends of streams. */
   points: number;
-  /** Points that say of a level that its own stream ends, because it goes on in a merged one. */
+  /** Points that end a level's own stream because it continues in a merged one. */
   ends: number;
   dropped: Dropped[];
   droppedPoints: number;
   /** Points that were merged into others. */
   aggregatedPoints: number;
-  /** Points that went into an overflow stream, merged there or not. */
+  /** Points that went to an overflow stream, merged there or not. */
   overflowPoints: number;
-  /** Points of cumulative sources whose history is not known: they became base lines, and their value was not counted. */
+  /** Points of cumulative sources with unknown history: they became baselines, and their value was not counted. */
   unknownPoints: number;
-  /** Points whose time was missing or too far ahead, and was replaced by that of the receiver. */
+  /** Points whose time was missing or too far ahead, and was replaced by the receiver's. */
   skewedPoints: number;
-  /** What this request is in the report, once it is counted. */
+  /** Its share of the report, for when it is counted. */
   totals: Totals;
-  /** What the step that makes it durable has to compare and to write. */
+  /** What the step that makes it durable compares and writes. */
   claim: Claim;
 }
 
-/** What a request relies on and changes of what all receivers share. Hashes are 8 bytes each. */
+/** What a request relies on, and changes, in the state that all receivers share. Hashes are 8 bytes each. */
 export interface Claim {
-  /** A key-set that is not known here was refused or lost a label: has to know all keys that others have let in. */
+  /** An unknown key-set was refused or lost a label: requires that all keys of other receivers are known. */
   hasRefused: boolean;
   /**
-   * It has cumulative points, and labels may be given up at any time: one whose label another receiver has given up must not go by
-   * itself.
+   * It has cumulative points and labels may be stripped at any time: a point whose label another receiver has stripped must not
+   * pass unmerged.
    */
   reliesOnRules: boolean;
-  /** Keys that came in. */
+  /** Inserted keys. */
   keys: Buffer;
-  /** Keys in use that Redis has to be reminded of. */
+  /** Keys in use that must be reported to Redis again. */
   remembered: Buffer;
-  /** Keys that are none any more. */
+  /** Removed keys. */
   gone: Buffer;
-  /** Cumulative streams that go by themselves, of the keys that came in or are remembered. */
+  /** Cumulative streams that pass unmerged, among inserted and remembered keys. */
   counting: Buffer;
-  /** No stream that comes in by itself may be a source with one of these flags: its value would count twice. */
+  /** A stream that passes unmerged must not be a source with one of these flags, or its value would count twice. */
   neverForwarded: number;
   /** Streams that are forwarded without being keys. */
   forwarded: Buffer;
   /** Producers and the time of their first collection, 16 bytes each. */
   producers: Buffer;
-  /** The sources that it moves, until it is kept; see source-claims.ts. */
+  /** The sources that it advances; valid until it is kept. See source-claims.ts. */
   sources: Buffer;
   levels: LevelClaim[];
-  /** Merged points that wait until their interval is over: field and value, in turn. */
+  /** Deferred merged points: field and value, in turn. */
   held: Buffer[];
-  /** All points that waited until now go out with it. */
+  /** All points deferred so far are sent with it. */
   sendsHeld: boolean;
   rules: { field: string; rule: SharedRule | undefined }[];
-  /** The latest time that it writes into a merged cumulative stream, Unix milliseconds; 0 when it writes none. */
+  /** Latest time that it writes into a merged cumulative stream, Unix ms; 0 if it writes none. */
   writtenMs: number;
 }
 
@@ -113,13 +113,13 @@ interface OpenRequest {
 }
 
 /**
- * Keeps the key-sets of metrics within a budget. Pure: what receivers share comes in by `learn…` and goes out as the claim of a
- * request. A request that was processed is open until it is kept, or undone together with all that came after it.
+ * Keeps the key-sets of metrics within a budget. Pure: the shared state comes in by `learn…` and goes out as the claim of a
+ * request. A processed request is open until it is kept, or undone together with all later ones.
  *
  *   process ─▶ for each resource, scope, metric ─▶ scan its points (hash their attributes)
- *                known key-set, nothing decided ──▶ passes: nothing is written, the body stays as it is
- *                unknown ──▶ Admission: admit, aggregate (give up a label), drop or overflow
- *                of a metric that gave up a label, or overflowing ──▶ Reaggregation: merge, and write the request anew
+ *                known key-set, no decision ──▶ passes: nothing is written, the body stays unchanged
+ *                unknown ──▶ Admission: admit, aggregate (strip a label), drop or overflow
+ *                metric with stripped labels or overflow ──▶ Reaggregation: merge, and rewrite the request
  */
 export class CardinalityLimiter {
   /** The series of this UTC day, as far as they were counted here. */
@@ -140,13 +140,13 @@ export class CardinalityLimiter {
   #lastMs: number;
   #reviewedMs: number;
   #untilSample = 1;
-  /** Processed, and neither kept nor undone. */
+  /** Processed requests that are neither kept nor undone. */
   #open: OpenRequest[] = [];
-  /** Metrics whose rule was changed by options: told with the next request. */
+  /** Metrics whose rule was changed by options: reported with the next request. */
   readonly #untold = new Set<Metric>();
   /** Where the points of the last scan were found, as keys or as sources, or -1. */
   readonly #found = new Int32Array(POINTS_MAX);
-  /** Points of the metric being walked whose key-set was not known. */
+  /** Number of points of the current metric with unknown key-sets. */
   #unknown = 0;
 
   /** @throws LimiterOptionError */
@@ -165,7 +165,7 @@ export class CardinalityLimiter {
     const table = new KeyTable(maxKeys);
     const startedMs = deps.now();
     const history = new SourceHistory(Math.max(64, maxKeys >> 2), deps.watchMs ?? startedMs);
-    // Where all counts go out as deltas, each stream is a source, and has an output.
+    // If all counts are sent as deltas, each stream is a source and has an output.
     const isDelta = complete.temporality === 'delta';
     const limits = {
       maxSources: Math.max(8_192, isDelta ? maxKeys : maxKeys >> 1),
@@ -206,29 +206,29 @@ export class CardinalityLimiter {
     return this.#parts.table.used;
   }
 
-  /** Keys that may be used now. */
+  /** The current key budget. */
   get keysLimit(): number {
     return this.#parts.admission.limit;
   }
 
-  /** All tables, whose sizes are fixed by `maxKeys`; names of metrics and labels come on top. */
+  /** Size of all tables, which `maxKeys` determines; without the names of metrics and labels. */
   get memoryBytes(): number {
     const { table, tracker, scanner } = this.#parts;
     return table.memoryBytes + this.#pool.memoryBytes + tracker.memoryBytes + scanner.memoryBytes;
   }
 
-  /** What the step of a request said of the pipeline: keys of all receivers, and sources in the ledger. */
+  /** Takes the totals from a step's answer: keys of all receivers, and sources in the ledger. */
   learnTotals(keys: number, sources: number): void {
     this.#parts.admission.sharedUsed = keys;
     this.#parts.tracker.ledgerSources = sources;
   }
 
-  /** From now on every key has to be told to the other receivers once more, when it is seen again. */
+  /** Begins a generation: every key is reported to the other receivers again when it is next seen. */
   beginGeneration(): void {
     this.#parts.admission.generationSec = this.#parts.admission.nowSec + 1;
   }
 
-  /** Keys that other receivers let in, 8 bytes of hash each. */
+  /** Adds keys that other receivers have admitted, 8 bytes of hash each. */
   learnKeys(hashes: Buffer): void {
     const { table, admission } = this.#parts;
     for (let i = 0; i + 8 <= hashes.length; i += 8) {
@@ -240,7 +240,7 @@ export class CardinalityLimiter {
     }
   }
 
-  /** Begins a new day when it is time to, also while no request comes. */
+  /** Begins a new day when it is due, also while there are no requests. */
   beginDay(): void {
     this.#beginDay(Math.max(this.#lastMs, this.#deps.now()));
   }
@@ -251,8 +251,9 @@ export class CardinalityLimiter {
   }
 
   /**
-   * How many series metrics have on a UTC day, of all receivers, by the hash of the name; those that are not in it have few.
-   * @param told of what was counted here: key-sets that came in since then are not among them
+   * Sets the number of series of metrics on a UTC day, of all receivers, by the hash of the name; metrics that are missing have
+   * few.
+   * @param told what was reported from here: key-sets that came in since then are not included
    */
   learnDaily(day: string, keys: ReadonlyMap<string, number>, told: ReadonlyMap<Metric, number>): void {
     if (day !== this.daily.day) return;
@@ -260,7 +261,7 @@ export class CardinalityLimiter {
     for (const [metric, came] of told) metric.dailyNew = Math.max(0, metric.dailyNew - came);
   }
 
-  /** Keys of a request that went another way than through Redis: it is told of them when they are seen again. */
+  /** Keys of a request that did not go through Redis: they are reported when they are seen again. */
   learnUntold(hashes: Buffer): void {
     const { table, admission } = this.#parts;
     const seenSec = Math.max(1, admission.generationSec - 1);
@@ -271,12 +272,12 @@ export class CardinalityLimiter {
     }
   }
 
-  /** What the ledger has of a source; undefined when it has nothing. Only while no request is open. */
+  /** Sets the ledger's entry of a source; undefined if it has none. Only while no request is open. */
   learnSource(field: Buffer, bytes: Buffer | undefined): void {
     this.#parts.tracker.learn(field, bytes);
   }
 
-  /** Sources that are forwarded by themselves: for the request that is processed next, once more. */
+  /** Sources that are forwarded unmerged, for the repeated preparation of the next request. */
   learnForwarded(fields: readonly Buffer[]): void {
     this.#parts.history.learnForwarded(fields);
   }
@@ -290,7 +291,7 @@ export class CardinalityLimiter {
     }
   }
 
-  /** The rules of all metrics, by the field that they have in claims. A metric that is not among them has none. */
+  /** Sets the rules of all metrics, by their field in claims. Metrics that are missing have none. */
   learnRules(rules: ReadonlyMap<string, SharedRule>): void {
     const nowMs = this.#lastMs;
     const hashOf = (key: Uint8Array, place: Place) => labelHash(key, place, this.#seeds);
@@ -304,20 +305,20 @@ export class CardinalityLimiter {
     }
   }
 
-  /** All rules are told with the next request: Redis has lost its memory. */
+  /** Makes all rules be reported with the next request, because Redis has lost its data. */
   tellRulesAgain(): void {
     if (this.#parts.options.mode !== 'enforce') return;
     for (const metric of this.#metrics.all()) if (metric.rule) this.#untold.add(metric);
   }
 
-  /** Since when the pipeline has seen everything, Unix milliseconds. */
+  /** Since when the pipeline has seen everything, Unix ms. */
   set watchMs(unixMs: number) {
     this.#parts.history.watchMs = unixMs;
   }
 
   /**
    * Begins as this writer of merged cumulative streams. Only while no request is open.
-   * @param slot names the writer in the streams that it writes
+   * @param slot identifies the writer in the streams that it writes
    * @param startMs later than any point that this slot has written
    * @param levels of this slot, by hash, as they were claimed
    */
@@ -331,7 +332,7 @@ export class CardinalityLimiter {
     this.#parts.tracker.restart(startMs, levelStartMs, levels);
   }
 
-  /** Every source that is known here, as the ledger would have it: for a Redis that lost its memory. Only while no request is open. */
+  /** Every known source in the ledger's format, for a Redis that has lost its data. Only while no request is open. */
   sources(): [field: Buffer, value: Buffer][] {
     return this.#parts.tracker.allSources();
   }
@@ -341,40 +342,40 @@ export class CardinalityLimiter {
     return this.#parts.tracker.allLevels();
   }
 
-  /** Whether merged points wait that are due. */
+  /** Whether deferred points are due. */
   get isHeldDue(): boolean {
     const { merging, options } = this.#parts;
     return merging.held.isDue(this.#deps.now(), options.mergeIntervalMs);
   }
 
-  /** How many merged points wait. */
+  /** Number of deferred points. */
   get holds(): number {
     return this.#parts.merging.held.size;
   }
 
-  /** Redis does not have what waits here. */
+  /** Redis does not have the points that are deferred here. */
   get holdsAlone(): boolean {
     return this.#parts.merging.held.isHurried;
   }
 
-  /** What waits goes out with the next request, and stays here until then: Redis has lost its memory, or the receiver ends. */
+  /** Makes deferred points be sent with the next request, because Redis has lost its data or the receiver stops. */
   sendHeld(): void {
     this.#parts.merging.held.hurry();
   }
 
-  /** What waited is with nobody, and will be sent by whoever finds it. Only while no request is open. */
+  /** Forgets deferred points, which another receiver will find in Redis and send. Only while no request is open. */
   forgetHeld(): void {
     this.#parts.merging.held.forget();
   }
 
-  /** Requests that are neither kept nor undone. */
+  /** Number of requests that are neither kept nor undone. */
   get openRequests(): number {
     return this.#open.length;
   }
 
   /**
-   * Changes the options while running: what is not given gets its default. Decisions that were enforced stay; what was only
-   * observed is decided anew. Only while no request is open.
+   * Changes the options while running; missing ones get their defaults. Enforced decisions stay; observed ones are made again.
+   * Only while no request is open.
    * @throws LimiterOptionError; then nothing has changed
    */
   configure(options: Partial<LimiterOptions>): void {
@@ -403,24 +404,21 @@ export class CardinalityLimiter {
     parts.admission.evictions = admission.evictions;
   }
 
-  /** @param top how many metrics and labels to list */
+  /** @param top maximum number of metrics and labels to list */
   report(top = 20): LimiterReport {
     const parts = { ...this.#parts, totals: this.#totals };
     return makeReport(top, { ...parts, metrics: this.#metrics, memoryBytes: this.memoryBytes });
   }
 
-  /**
-   * Takes a request into the report's totals, when it has been acknowledged. One that is refused is sent again, and would
-   * count twice.
-   */
+  /** Adds an acknowledged request to the report. A rejected one is sent again and would count twice. */
   count({ totals }: Pick<Limited, 'totals'>): void {
     addTotals(this.#totals, totals);
   }
 
   /**
    * Limits one request, without counting it.
-   * @param body an ExportMetricsServiceRequest, protobuf, uncompressed, structurally valid
-   * @param isAlone it goes another way than through Redis: nothing of it may wait there, and nothing that does may go with it
+   * @param body a valid ExportMetricsServiceRequest, protobuf, uncompressed
+   * @param isAlone it does not go through Redis: none of its points may be deferred, and no deferred points may go with it
    */
   process(body: Uint8Array, isAlone = false): Limited {
     const parts = this.#parts;
@@ -476,7 +474,7 @@ export class CardinalityLimiter {
     return limited;
   }
 
-  /** Makes the oldest open request final. Its claim has been read: its bytes are overwritten by the next one. */
+  /** Makes the oldest open request final. The bytes of its claim must have been used: the next one overwrites them. */
   keep(): void {
     const request = this.#open.shift();
     if (!request) return;
@@ -487,7 +485,7 @@ export class CardinalityLimiter {
     if (this.#untold.size > 0) for (const metric of request.changes.rules) this.#untold.delete(metric);
   }
 
-  /** Takes back what all open requests have changed, or the last `count` of them. */
+  /** Undoes all open requests, or the last `count` of them. */
   undo(count = this.#open.length): void {
     for (const request of this.#open.splice(this.#open.length - count).reverse()) this.#takeBack(request);
   }
@@ -500,12 +498,12 @@ export class CardinalityLimiter {
     history.retract(producers);
   }
 
-  /** What the request at hand claims. */
+  /** The claim of the current request. */
   #claim(changes: RequestChanges, producers: readonly number[], held: HeldChanges): Claim {
     const { tracker, options, merging } = this.#parts;
     for (const metric of this.#untold) changes.rules.add(metric);
     const isEnforced = options.mode === 'enforce';
-    // A cumulative stream that comes in may be part of an overflow stream, which the ledger knows.
+    // A cumulative stream that came in may be part of an overflow stream, which only the ledger knows.
     const comesIn = changes.inserted.length > 0 && changes.counting.length > 0 && tracker.ledgerSources > 0;
     const tellsRules = isEnforced && changes.rules.size > 0;
     return {
@@ -619,7 +617,7 @@ export class CardinalityLimiter {
     const { mark } = this.daily;
     const found = this.#found;
     const isCumulative = block.temporality === CUMULATIVE && block.kind !== GAUGE;
-    // As deltas go those too about whose metric nothing was decided.
+    // With delta temporality, metrics without decisions are rewritten too.
     const isPlain = metric.plain && !this.#routing.converts;
     const isTracked = !isPlain && block.temporality === CUMULATIVE;
     const { pointLo, pointHi } = this.#seeds;
@@ -632,15 +630,15 @@ export class CardinalityLimiter {
         points[at + 3] = low | 0;
         const hi = (points[at + 4]! + contextHi + (low > 0xffffffff ? 1 : 0)) | 0;
         points[at + 4] = hi;
-        // Look-ups one right after the other wait for memory at the same time. With a label given up its own key is hardly ever
-        // looked up, but its source is if it is cumulative.
+        // Consecutive look-ups wait for memory at the same time. With stripped labels the original key is hardly ever needed,
+        // but the source of a cumulative point is.
         if (isPlain) found[at / POINT_WORDS] = table.find(low | 0, hi);
         else if (isTracked) found[at / POINT_WORDS] = sources.find(low | 0, hi);
       }
       for (let at = 0; at < end; at += POINT_WORDS) {
         const lo = points[at + 3]!;
         const hi = points[at + 4]!;
-        // The slow way keeps the attributes of one point only.
+        // The slow path keeps the attributes of one point only.
         if (points[at + 7] !== 0) scanner.resolve(at, body, block.attributesField, pointLo, pointHi);
         if (isPlain) {
           const key = table.find(lo, hi, found[at / POINT_WORDS]!);
@@ -668,7 +666,7 @@ export class CardinalityLimiter {
     return block.points;
   }
 
-  /** Counts the labels of one in `weight` points, at random distances, so that no rhythm of the producer matters. */
+  /** Samples the labels of one in `weight` points, at random distances, so that no pattern of the producer matters. */
   #sample(metric: Metric, at: number, weight: number): void {
     if (--this.#untilSample > 0) return;
     this.#untilSample = 1 + (this.#random.next() % (2 * weight - 1));
@@ -676,13 +674,13 @@ export class CardinalityLimiter {
     this.#parts.admission.feedPoint(metric, this.#parts.body, this.#parts.scanner, weight);
   }
 
-  /** A point that is not simply known: of a metric about which something was decided, or of a new key-set. */
+  /** Handles a point of a new key-set, or of a metric with decisions. */
   #consider(metric: Metric, at: number, lo: number, hi: number, sourceAt: number): void {
     const scanner = this.#parts.scanner;
     scanner.select(at);
     if (metric.plain && sourceAt < 0) {
       this.#unknown++;
-      // What is refused anyway is only sampled: enough to see when it ends.
+      // Points that are refused anyway are only sampled, to notice when the cause ends.
       if (metric.critical) this.#sample(metric, at, REFUSED_WEIGHT);
       else if (metric.sketching) this.#parts.admission.feedPoint(metric, this.#parts.body, scanner, 1);
     } else if (metric.sketching) this.#sample(metric, at, KNOWN_WEIGHT);
@@ -697,12 +695,12 @@ export class CardinalityLimiter {
     point.sourceAt = sourceAt;
     point.wasForwarded = false;
     point.occurrence = -1;
-    // Each round either settles the point or takes one more label from the metric.
+    // Terminates: each round settles the point or strips another label from the metric.
     while (!this.#routing.settle(metric, point));
   }
 }
 
-/** The time of the first point in a ResourceMetrics message; 0 when there is none. */
+/** Time of the first point in a ResourceMetrics message; 0 if there is none. */
 function timeOfFirstPoint(body: Uint8Array, start: number, end: number): [number, number] {
   // Scopes are field 2, their metrics field 2, its data one of several, points field 1 of those, and their time field 3.
   const inside = (from: number, to: number, depth: number): [number, number] | undefined => {

@@ -3,34 +3,38 @@ import type { Metric } from './metric-table.ts';
 import type { RequestChanges } from './request-changes.ts';
 
 const DAY_MS = 24 * 3_600_000;
-/** Series that wait to be told, 8 bytes each. Beyond it they are not marked, and are noted when they are seen again. */
+/**
+ * Maximum number of unreported series, 8 bytes each. Beyond it series are not marked, so that they are noted when they are seen
+ * again.
+ */
 const WAITING_MAX = 65_536;
 const MARKS = 255;
 
-/** Series that wait to be told, of one UTC day: hashes by metric, low and high in turn. */
+/** Unreported series of one UTC day: hashes by metric, low and high in turn. */
 export interface UntoldSeries {
   day: string;
   series: Map<Metric, number[]>;
 }
 
 /**
- * Which series were counted on this UTC day. A key of the table has the mark of the day on which it was counted last, so a series is
- * told once a day and receiver. Pure: what is to be told is taken from here, and the counts of all receivers come back.
+ * Which series were counted on this UTC day. A key in the table has the mark of the day on which it was last counted, so that
+ * each receiver reports a series once a day. Pure: the caller takes unreported series from here and passes the counts of all
+ * receivers back.
  */
 export class DailyKeys {
-  /** Of this day, 1 to 255; 0 while nothing is counted. */
+  /** Mark of this day, 1 to 255; 0 while nothing is counted. */
   mark = 0;
   /** `2026-11-29`, in UTC; empty while nothing is counted. */
   day = '';
-  /** Keys still have it after nothing was counted for a while. */
+  /** Keys may still have this mark after counting was off for a while. */
   #lastMark = 0;
   #limit = 0;
   #isEnforced = false;
   #untold: UntoldSeries[] = [];
-  /** Of requests that are open or kept, and not told yet. */
+  /** Unreported series of open and kept requests. */
   #waiting = 0;
 
-  /** @param limit series of a metric and day; 0: nothing is counted */
+  /** @param limit series per metric and day; 0 turns counting off */
   configure(limit: number, isEnforced: boolean): void {
     this.#limit = limit;
     this.#isEnforced = isEnforced;
@@ -47,7 +51,7 @@ export class DailyKeys {
     return this.#isEnforced;
   }
 
-  /** @returns whether a new day has begun: then nothing was counted yet */
+  /** @returns whether a new day has begun, for which nothing was counted yet */
   tick(nowMs: number): boolean {
     if (this.#limit === 0) return false;
     const day = new Date(Math.floor(nowMs / DAY_MS) * DAY_MS).toISOString().slice(0, 10);
@@ -57,12 +61,12 @@ export class DailyKeys {
     return true;
   }
 
-  /** All series are told once more, when they are seen again: Redis has lost its memory. */
+  /** Makes all series be reported again when they are seen again, because Redis has lost its data. */
   countAgain(): void {
     if (this.day !== '') this.mark = this.#lastMark = (this.#lastMark % MARKS) + 1;
   }
 
-  /** Notes a series that goes out, unless it was counted today. */
+  /** Notes a series that is sent, unless it was counted today. */
   note(changes: RequestChanges, metric: Metric, table: KeyTable, at: number, lo: number, hi: number): void {
     if (this.mark === 0) return;
     const markBefore = table.mark(at);
@@ -73,7 +77,7 @@ export class DailyKeys {
   }
 
   /**
-   * Notes one that has no key yet, or never gets one.
+   * Notes a series that has no key yet, or never gets one.
    * @returns the mark for its key
    */
   noteNew(changes: RequestChanges, metric: Metric, lo: number, hi: number): number {
@@ -83,7 +87,7 @@ export class DailyKeys {
     return this.mark;
   }
 
-  /** What a request noted goes out with it. */
+  /** Makes what a kept request noted reportable. */
   keep({ counted }: RequestChanges): void {
     if (counted.length === 0) return;
     let last = this.#untold.at(-1);
@@ -100,7 +104,7 @@ export class DailyKeys {
     }
   }
 
-  /** So many are not on their way any more: their request was undone, or they were told. */
+  /** Subtracts series from the unreported ones: they were reported, or their request was undone. */
   forget(series: number): void {
     this.#waiting -= series;
   }
@@ -109,7 +113,7 @@ export class DailyKeys {
     return this.#waiting;
   }
 
-  /** All that is to be told; to be given back, or forgotten once it was. */
+  /** Takes all unreported series; to be given back, or forgotten once they were reported. */
   take(): UntoldSeries[] {
     return this.#untold.splice(0);
   }
@@ -119,8 +123,8 @@ export class DailyKeys {
   }
 
   /**
-   * Whether new series of a metric have to stay out.
-   * @param isMerged others are merged into it: the last of the budget is for those
+   * Whether new series of a metric must be kept out.
+   * @param isMerged it is a stream that others are merged into: the last part of the budget is reserved for those
    */
   isUsedUp(metric: Metric, isMerged: boolean): boolean {
     if (!this.#isEnforced || this.#limit === 0 || metric.id === 0) return false;
@@ -128,7 +132,7 @@ export class DailyKeys {
     return metric.dailyKeys + metric.dailyNew >= this.#limit - kept;
   }
 
-  /** Whether another receiver may find it used up before this one does. */
+  /** Whether the budget is so nearly used up that other receivers may see it exceeded first. */
   isNearlyUsedUp({ id, dailyKeys, dailyNew }: Metric): boolean {
     return this.#isEnforced && this.#limit > 0 && id !== 0 && 2 * (dailyKeys + dailyNew) >= this.#limit;
   }

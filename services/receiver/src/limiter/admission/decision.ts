@@ -8,34 +8,34 @@ import type { KeyTable } from './key-table.ts';
 import type { Label, Metric, MetricTable, Place } from './metric-table.ts';
 import type { RequestChanges } from './request-changes.ts';
 
-/** What becomes of a key-set that is not in the table. */
+/** The decision about a key-set that is not in the table. */
 export type Verdict = 'admit' | 'aggregate' | 'drop' | 'overflow';
 
 export type DecisionKind = 'aggregate' | 'restore' | 'drop' | 'overflow' | 'calm';
 
-/** A change of mind, not a single point: made once, reported and logged once. */
+/** A policy change for a metric, not a verdict on one point. Reported and logged once. */
 export interface Decision {
   /** Unix milliseconds. */
   at: number;
   metric: string;
-  /** Empty when no label was the reason. */
+  /** Empty if no label was the cause. */
   label: string;
   kind: DecisionKind;
   score: number;
   why: string;
-  /** False when it was only observed. */
+  /** False if it was only observed. */
   enforced: boolean;
 }
 
-/** A label named in `aggregateLabels` is given up from this score on: 16 equally likely values. */
+/** Score above which a label in `aggregateLabels` is stripped: 16 equally likely values. */
 const LISTED_SCORE = 0.25;
-/** A label that was given up comes back when its score falls this far below `aggregateScore`. */
+/** A stripped label is restored once its score is this far below `aggregateScore`. */
 const HYSTERESIS = 0.15;
-/** The table is calm again when it has come down to this share of what was too much; so that nothing flaps. */
+/** Share of the limit below which the table is calm again, to avoid flapping. */
 const CALM_SHARE = 0.8;
-/** Keys that only merged streams may use: 1/64 of the table, or 16, but no more than an eighth of it. */
+/** Keys reserved for merged streams: 1/64 of the table or 16, whichever is more, and at most an eighth of it. */
 const reserve = (keys: number) => Math.max(keys >> 6, Math.min(16, keys >> 3));
-/** How far the hand of the clock moves for one key that finds no room. */
+/** Steps of the clock hand for each key that finds no room. */
 const SWEEP_STEPS = 64;
 const DECISIONS_KEPT = 256;
 
@@ -46,11 +46,11 @@ export interface AdmissionDeps {
   daily: DailyKeys;
   options: LimiterOptions;
   onDecision: (decision: Decision) => void;
-  /** Of the request at hand. */
+  /** Of the current request. */
   changes: RequestChanges;
 }
 
-/** The label with the highest score, and the one of those named in `aggregateLabels`. */
+/** The label with the highest score, and the highest-scoring one in `aggregateLabels`. */
 class Worst {
   top: Label | undefined;
   topScore = 0;
@@ -63,21 +63,21 @@ class Worst {
   }
 }
 
-/** Scores labels and decides about key-sets that are not known. */
+/** Scores labels and decides about unknown key-sets. */
 export class Admission {
   readonly #deps: AdmissionDeps;
   readonly decisions: Decision[] = [];
   evictions = 0;
   nowMs = 0;
   nowSec = 1;
-  /** A key that was last seen before this second is told to the other receivers again. */
+  /** Keys last seen before this second are reported to the other receivers again. */
   generationSec = 0;
-  /** Keys that may be used now: the budget, at most `maxKeys`. */
+  /** The current key budget, at most `maxKeys`. */
   limit: number;
-  /** Why the last verdict was not `admit`. */
+  /** Cause of the last verdict other than `admit`. */
   label: Label | undefined;
   reason: 'critical' | 'full' | 'daily' | 'unmergeable' = 'full';
-  /** Keys of the whole pipeline, as the last step said; 0 when none has said it. And those that came in since. */
+  /** Keys of all receivers as of the last step, 0 if unknown; plus those that came in since. */
   #sharedUsed = 0;
   #pending = 0;
   readonly #worst = new Worst();
@@ -91,13 +91,13 @@ export class Admission {
     this.#bitsOfTable = Math.log2(deps.options.maxKeys);
   }
 
-  /** Keys in use: those that all receivers have, or those here when they are more. */
+  /** Keys in use: those of all receivers, or those here if they are more. */
   get used(): number {
     const { used } = this.#deps.table;
     return this.#sharedUsed === 0 ? used : Math.max(used, this.#sharedUsed + this.#pending);
   }
 
-  /** Whether new key-sets of the metric are looked at: labels may be given up at any time. */
+  /** Whether new key-sets of the metric are evaluated, so that labels may be stripped at any time. */
   acts({ policy }: Metric): boolean {
     return this.used >= policy.actAbove * this.limit;
   }
@@ -107,18 +107,18 @@ export class Admission {
     this.#pending = 0;
   }
 
-  /** Whose changes are written down from here on. */
+  /** The request whose changes are recorded from here on. */
   set changes(changes: RequestChanges) {
     this.#deps.changes = changes;
   }
 
-  /** 0 to 1: the entropy of the label's values as a share of what fills the table. */
+  /** 0 to 1: entropy of the label's values relative to a full table. */
   score(label: Label): number {
     if (!label.sketch) return 0;
     return Math.min(1, label.sketch.bits() / this.#bitsOfTable);
   }
 
-  /** Counts the labels of a point. */
+  /** Adds a point's labels to the sketches. */
   feedPoint(metric: Metric, body: Uint8Array, scanner: Scanner, weight: number): void {
     const { attributes, attributeAt, listed, base } = scanner;
     for (let i = 0; i < listed; i++) {
@@ -127,7 +127,7 @@ export class Admission {
     }
   }
 
-  /** Counts the labels of a resource, for `weight` points of a metric. */
+  /** Adds a resource's labels to the sketches, for `weight` points of a metric. */
   feedResource(metric: Metric, body: Uint8Array, resource: ResourceBlock, weight: number): void {
     for (let i = 0; i < resource.listed; i++) {
       const at = i * ATTRIBUTE_WORDS;
@@ -149,7 +149,7 @@ export class Admission {
     let labels = place === 'point' ? metric.pointLabels : metric.resourceLabels;
     let index = metric.indexOf(labels, keyHash, hint);
     if (index < 0) {
-      // A label that cannot be scored is not worth remembering: so there are never more labels than sketches.
+      // Labels that cannot be scored are not stored, so that there are never more labels than sketches.
       if (this.#deps.pool.free === 0) return;
       index = metric.addLabel(keyOf(body, base + records[at]!, base + records[at + 1]!), keyHash, place);
       if (index < 0) return;
@@ -161,9 +161,9 @@ export class Admission {
   }
 
   /**
-   * Decides about a key-set that is not in the table, and takes it in if it may come in. After `aggregate` the metric has lost
-   * a label, and the key-set with it: ask again for what is left.
-   * @param isMerged it is a stream that others are merged into: it may use the reserve of the table
+   * Decides about a key-set that is not in the table, and inserts it if it is admitted. After `aggregate` the metric, and thus
+   * the key-set, has one label less: ask again for what is left.
+   * @param isMerged it is a stream that others are merged into, which may use the reserve of the table
    * @param mergeable points of this kind can be merged
    */
   admit(
@@ -234,12 +234,15 @@ export class Admission {
     return false;
   }
 
-  /** To be called before the points of a metric: until the next call the labels of its resource are scored only once. */
+  /** To be called before the points of a metric, so that the labels of its resource are scored only once. */
   begin(): void {
     this.#resourceWeighed = false;
   }
 
-  /** All points of a metric in a request have the same resource. A request of refused points takes 6 % less CPU time. */
+  /**
+   * All points of a metric in a request have the same resource. Caching saves 6 % of the CPU time of a request of refused
+   * points.
+   */
   #worstOfResource(metric: Metric, resource: ResourceBlock): Worst {
     const worst = this.#resourceWorst;
     if (this.#resourceWeighed) return worst;
@@ -252,7 +255,7 @@ export class Admission {
     return worst;
   }
 
-  /** Sees whether a label of the key-set is the worst so far, or the worst of those named in `aggregateLabels`. */
+  /** Compares the key-set's labels with the worst so far, and with the worst of those in `aggregateLabels`. */
   #weigh(metric: Metric, labels: readonly Label[], keyHash: number, hint: number, worst: Worst): void {
     const index = metric.indexOf(labels, keyHash, hint);
     if (index < 0) return;
@@ -269,7 +272,7 @@ export class Admission {
     }
   }
 
-  /** Takes a key-set in if there is room, or can be made by evicting the coldest expired one. */
+  /** Inserts a key-set if there is room, or if the coldest expired key can be evicted. */
   insert(metric: Metric, lo: number, hi: number, isMerged: boolean): boolean {
     const { table, options, daily, changes } = this.#deps;
     const room = this.limit - (isMerged ? 0 : reserve(this.limit));
@@ -278,7 +281,7 @@ export class Admission {
       if (this.used >= room) return false;
     }
     if (table.used >= table.maxKeys) return false;
-    // A merged stream that is only observed is none that goes out.
+    // In observe mode merged streams are not sent.
     const goesOut = !isMerged || options.mode === 'enforce';
     const mark = goesOut ? daily.noteNew(changes, metric, lo, hi) : 0;
     table.insert(lo, hi, metric.id, this.nowSec, mark);
@@ -294,12 +297,12 @@ export class Admission {
     this.evictions++;
   };
 
-  /** A key of this metric was taken out of the table. */
+  /** To be called when a key of this metric was removed from the table. */
   onRemove(metricId: number): void {
     this.#deps.metrics.byId(metricId).keys--;
   }
 
-  /** Ends what is no longer called for, and gives sketches where they are needed. To be called about once a second. */
+  /** Ends decisions that are no longer needed, and assigns sketches. To be called about once a second. */
   review(): void {
     const { metrics, pool, options, daily } = this.#deps;
     const hasRoom = this.used < CALM_SHARE * options.actAbove * this.limit;
@@ -317,12 +320,12 @@ export class Admission {
       else if (!isBad) starved.push(metric);
     }
     if (pool.free === 0 && starved.length > 1) {
-      // Not enough sketches for all: the metric with the fewest keys can wait.
+      // Not enough sketches for all: the metric with the fewest keys has to wait.
       this.#stopSketching(starved.reduce((least, metric) => (metric.keys < least.keys ? metric : least)));
     }
   }
 
-  /** @returns whether something is decided about one of its labels */
+  /** @returns whether there is a decision about one of its labels */
   #reviewLabels(metric: Metric, isCalm: boolean): boolean {
     const { keyTtlMs } = this.#deps.options;
     const { aggregateScore, criticalScore } = metric.policy;
@@ -340,7 +343,7 @@ export class Admission {
           isCalm ? 'the table has room again' : 'its score has fallen',
         );
       }
-      // Streams of counters that came back by themselves would bring along what was counted in the merged ones.
+      // Counter streams that came back unmerged would contain what was counted in the merged ones.
       if (!label.removed || metric.mergedCounts || !isCalm || this.nowMs - label.removedAtMs < 2 * keyTtlMs)
         continue;
       if (score < (label.isListed ? LISTED_SCORE : aggregateScore) - HYSTERESIS) {
@@ -352,7 +355,7 @@ export class Admission {
     return metric.rule !== undefined || [...metric.labels()].some((label) => label.critical);
   }
 
-  /** Below √maxKeys key-sets no label of a metric can score more than 0.5: so many are not scored at all. */
+  /** Below √maxKeys key-sets, no label of a metric can score above 0.5, so smaller metrics are not scored. */
   startSketching(metric: Metric): boolean {
     if (metric.id !== 0 && metric.keys * metric.keys >= this.#deps.options.maxKeys) metric.sketching = true;
     return metric.sketching;

@@ -9,16 +9,16 @@ export type DropReason =
   | 'tracker_full'
   | 'histogram_bounds';
 
-/** Points of one request that were dropped for one reason. */
+/** Points of one request dropped for the same reason. */
 export interface Dropped {
   metric: string;
-  /** Empty when no label was the reason. */
+  /** Empty if no label was the cause. */
   label: string;
   reason: DropReason;
   count: number;
 }
 
-/** A client is told about so many kinds of drops; the rest is summed up. */
+/** Maximum number of rows reported to a client; the rest is summed up. */
 const ROWS_MAX = 64;
 
 /** Counts drops of one request by metric, label and reason. */

@@ -22,7 +22,7 @@ const SKETCH_WORDS = 512;
 const MASK = SKETCH_WORDS - 1;
 const HELD_MAX = 128;
 
-/** After so many occurrences a sketch starts over, and its last estimate stands until the new one is higher. */
+/** A sketch restarts after so many occurrences; its last estimate stands until the new one is higher. */
 export const EPOCH_WEIGHT = 1 << 18;
 
 const X_LOG_X = new Float64Array(4096);
@@ -31,7 +31,7 @@ const xLogX = (c: number) => (c < X_LOG_X.length ? X_LOG_X[c]! : c * Math.log2(c
 
 /** Memory for a fixed number of sketches. */
 export class SketchPool {
-  /** Per slot the hash of a value and its count (0: free), side by side: one line of the cache per value. */
+  /** Hash and count of each slot (0: free) side by side, so that a value takes one cache line. */
   readonly words: Int32Array;
   readonly random: Random;
   readonly #free: number[] = [];
@@ -52,7 +52,7 @@ export class SketchPool {
     return this.#free.length;
   }
 
-  /** @returns undefined when all are taken */
+  /** @returns undefined if all are in use */
   take(nowMs: number): EntropySketch | undefined {
     const index = this.#free.pop();
     return index === undefined ? undefined : new EntropySketch(this, index, nowMs);
@@ -72,7 +72,7 @@ export class EntropySketch {
   #held = 0;
   /** τ = 2^-#level */
   #level = 0;
-  /** Occurrences of values not held until the next one is taken in. */
+  /** Occurrences of unsampled values until the next one is sampled. */
   #skip = 1;
   #startedMs: number;
   #previousBits = 0;
@@ -87,7 +87,7 @@ export class EntropySketch {
     pool.words.fill(0, this.#base, this.#base + SKETCH_WORDS);
   }
 
-  /** Occurrences since this epoch began. */
+  /** Occurrences in this epoch. */
   get weight(): number {
     return this.#weight;
   }
@@ -110,14 +110,14 @@ export class EntropySketch {
     this.#skip -= weight;
     if (this.#skip > 0) return;
     words[slot] = hash;
-    words[slot + 1] = 1 - this.#skip; // the occurrence that was drawn, and those that came after it
+    words[slot + 1] = 1 - this.#skip; // the sampled occurrence and those after it
     if (++this.#held > HELD_MAX) this.#thin();
     this.#skip = this.#draw();
   }
 
   /**
-   * Entropy of the values, in bits: of this epoch or the one before, whichever is higher, so that starting over never looks
-   * like calm. Computed anew when the weight has grown by a sixteenth.
+   * Entropy of the values, in bits: of this epoch or the one before, whichever is higher, so that a restart never looks like
+   * low entropy. Recomputed when the weight has grown by a sixteenth.
    */
   bits(): number {
     if (this.#weight >= this.#recomputeAt) {
@@ -127,7 +127,7 @@ export class EntropySketch {
     return Math.max(this.#bits, this.#previousBits);
   }
 
-  /** Starts over when the epoch has seen enough, or is older than `maxAgeMs`. */
+  /** Restarts when the epoch has enough occurrences or is older than `maxAgeMs`. */
   rotate(nowMs: number, maxAgeMs: number): void {
     if (this.#weight < EPOCH_WEIGHT && nowMs - this.#startedMs < maxAgeMs) return;
     this.#previousBits = this.estimate();
@@ -160,7 +160,7 @@ export class EntropySketch {
     return Math.min(most, Math.max(0, most - sum / total));
   }
 
-  /** How many occurrences until one is drawn with probability τ: geometric, at least 1. */
+  /** Occurrences until the next sample with probability τ: geometric, at least 1. */
   #draw(): number {
     if (this.#level === 0) return 1;
     return Math.min(
@@ -179,13 +179,13 @@ export class EntropySketch {
       keptHashes.push(words[slot]!);
       keptCounts.push(words[slot + 1]!);
     }
-    // Down to seven eighths, so that thinning stays rare.
+    // Thin to seven eighths, so that it happens rarely.
     while (keptHashes.length > HELD_MAX - HELD_MAX / 8) {
       this.#level++;
       let kept = 0;
       for (let i = 0; i < keptHashes.length; i++) {
         let count = keptCounts[i]!;
-        // With the new τ its first counted occurrence would have been passed over every other time.
+        // With the new τ, every other first occurrence would not have been sampled.
         if (random.next() & 1) count -= this.#draw();
         if (count <= 0) continue;
         keptHashes[kept] = keptHashes[i]!;

@@ -1,10 +1,10 @@
 import { HashTable } from '../hash-table.ts';
 
-/*
- * One key is four int32, 16 bytes: 0 hash lo   1 hash hi   2 last seen, seconds
+/**
+ * A key is four int32, 16 bytes: 0 hash lo   1 hash hi   2 last seen, seconds
  * 3 heat (8 bits) | metric id (16 bits) << 8 | mark of the day on which it was counted (8 bits) << 24
  *
- * All memory is taken in the constructor.
+ * All memory is allocated in the constructor.
  */
 const STRIDE = 4;
 const LO = 0;
@@ -14,13 +14,13 @@ const META = 3;
 const HEAT_MAX = 255;
 const metricOf = (meta: number) => (meta >>> 8) & 0xffff;
 
-/** The set of key-sets that are alive: fixed memory, at most `maxKeys` keys. */
+/** The live key-sets: fixed memory, at most `maxKeys` keys. */
 export class KeyTable {
   readonly maxKeys: number;
   readonly #table: HashTable;
   readonly #words: Int32Array;
   #hand = 0;
-  /** No key can be expired before this second, as the last full round of the hand saw it. */
+  /** Lower bound for the oldest key, as of the last full round of the clock hand: nothing expires before. */
   #noneBeforeSec = 0;
   #roundOldestSec = 0;
 
@@ -40,14 +40,14 @@ export class KeyTable {
 
   /**
    * @param hint where it was found before, or -1
-   * @returns where a key is, or -1. Good until it is removed
+   * @returns position of the key, or -1; valid until the key is removed
    */
   find(lo: number, hi: number, hint = -1): number {
     return this.#table.find(lo, hi, hint);
   }
 
   /**
-   * Notes that the key was seen, and gains it heat.
+   * Marks the key as seen and increases its heat.
    * @returns when it was seen before
    */
   touch(at: number, nowSec: number): number {
@@ -71,7 +71,7 @@ export class KeyTable {
     return metricOf(this.#words[at + META]!);
   }
 
-  /** Of the day on which it was counted last; 0 when it never was. */
+  /** Mark of the day on which it was last counted; 0 if never. */
   mark(at: number): number {
     return this.#words[at + META]! >>> 24;
   }
@@ -81,10 +81,10 @@ export class KeyTable {
   }
 
   /**
-   * Takes in a key that is not in the table.
+   * Inserts a key that is not in the table.
    * @param nowSec at least 1
    * @param mark of the day on which it is counted
-   * @returns false when the table is at `maxKeys`; it never grows
+   * @returns false if the table has `maxKeys` keys; it never grows
    */
   insert(lo: number, hi: number, metricId: number, nowSec: number, mark = 0): boolean {
     const at = this.#table.insert(lo, hi);
@@ -99,11 +99,11 @@ export class KeyTable {
   }
 
   /**
-   * Moves the hand of the clock over up to `steps` places for keys. An expired key it comes by loses half its heat, and goes when
-   * none is left: so of all expired keys the coldest goes first, and a key seen within `ttlSec` never does.
-   * @param onEvict metric id of each key that went
-   * @param wanted stop after that many evictions
-   * @returns how many went
+   * Moves the clock hand over up to `steps` slots. Each expired key on its way loses half its heat and is evicted when none is
+   * left, so that the coldest expired keys go first and keys seen within `ttlSec` stay.
+   * @param onEvict called with the metric id of each evicted key
+   * @param wanted stop after so many evictions
+   * @returns the number of evictions
    */
   sweep(
     steps: number,
@@ -119,7 +119,7 @@ export class KeyTable {
     let evicted = 0;
     for (let step = 0; step < steps; step++) {
       if (this.#hand >= end) {
-        // Seen-times only grow, so until the oldest key of this round expires there is nothing to look for.
+        // Last-seen times only grow, so nothing expires before the oldest key of this round does.
         this.#noneBeforeSec = this.#roundOldestSec;
         this.#hand = 0;
         this.#roundOldestSec = nowSec;
@@ -145,7 +145,7 @@ export class KeyTable {
     return evicted;
   }
 
-  /** Evicts, coldest and oldest first, expired or not, until `used <= maxUsed`: for a budget that was taken away. */
+  /** Evicts keys, coldest and oldest first, expired or not, until `used <= maxUsed`: for a reduced budget. */
   shrinkTo(maxUsed: number, onEvict: (metricId: number) => void): void {
     if (this.used <= maxUsed) return;
     const words = this.#words;
@@ -159,7 +159,7 @@ export class KeyTable {
     }
   }
 
-  /** Calls `visit` for every key: for moving to a table of another size. */
+  /** Calls `visit` for every key, to move them to a table of another size. */
   forEach(visit: (lo: number, hi: number, metricId: number, seenSec: number) => void): void {
     const words = this.#words;
     for (let at = 0; at < this.#table.end; at += STRIDE) {
@@ -168,7 +168,7 @@ export class KeyTable {
     }
   }
 
-  /** The longest way a look-up of a present key goes, in slots of the index: for tests and the report. */
+  /** The longest probe sequence of a present key, in index slots; for tests and the report. */
   longestProbe(): number {
     return this.#table.longestProbe();
   }

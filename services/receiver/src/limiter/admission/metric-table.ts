@@ -1,12 +1,12 @@
 import type { MetricPolicy } from '../options.ts';
 import type { EntropySketch } from './entropy.ts';
 
-/** Labels of one metric that are scored, per place. */
+/** Maximum number of scored labels per metric, for points and resources each. */
 const LABELS_MAX = 64;
 const METRICS_MAX = 4096;
 const NAME_MAX_CHARS = 200;
 
-/** Most metrics never have labels that are looked at. */
+/** Shared by the many metrics whose labels are never evaluated. */
 const NONE: readonly Label[] = [];
 
 export type Place = 'point' | 'resource';
@@ -19,12 +19,12 @@ export class Label {
   readonly place: Place;
   sketch: EntropySketch | undefined;
   isProtected = false;
-  /** Named in `aggregateLabels`. */
+  /** Listed in `aggregateLabels`. */
   isListed = false;
-  /** Given up: removed from every stream of the metric. */
+  /** Stripped from every stream of the metric. */
   removed = false;
   removedAtMs = 0;
-  /** Points were dropped or overflowed for its sake; so that it is logged once. */
+  /** Points were dropped or overflowed because of it; set so that this is logged once. */
   critical = false;
 
   constructor(key: Uint8Array, keyHash: number, place: Place) {
@@ -35,38 +35,38 @@ export class Label {
   }
 }
 
-/** What is taken away from a stream: these labels, or (overflow) all attributes of the point. */
+/** What is stripped from a stream: these labels, or (overflow) all attributes of the point. */
 export interface Reduction {
   readonly resourceLabels: readonly Label[];
   readonly pointLabels: readonly Label[];
   readonly overflow: boolean;
 }
 
-/** The labels that a metric has given up, as all receivers of a pipeline know it. */
+/** The labels stripped from a metric, as all receivers of a pipeline share it. */
 export interface SharedRule {
   metric: string;
   point: string[];
   resource: string[];
-  /** Cumulative counters were merged under it: it does not end by itself. */
+  /** Cumulative counters were merged under it, so it does not end by itself. */
   counts: boolean;
 }
 
-/** One metric name, and what was decided for it. */
+/** One metric name and the decisions about it. */
 export class Metric {
   readonly id: number;
   readonly name: string;
   readonly hash: number;
   policy: MetricPolicy;
-  /** Its key-sets in the table. */
+  /** Number of its key-sets in the table. */
   keys = 0;
-  /** Distinct series of this UTC day, of all receivers, as last heard; and key-sets that came in here since. */
+  /** Distinct series of this UTC day of all receivers, as last reported; and key-sets that came in here since. */
   dailyKeys = 0;
   dailyNew = 0;
   /** Its labels are being scored. */
   sketching = false;
   pointLabels: readonly Label[] = NONE;
   resourceLabels: readonly Label[] = NONE;
-  /** The labels that were given up, if any. */
+  /** The labels that were stripped, if any. */
   rule: Reduction | undefined;
   ruleSinceMs = 0;
   /** Cumulative counters were merged under that rule: it does not end by itself. */
@@ -76,12 +76,12 @@ export class Metric {
   overflowedAtMs = 0;
   /** The label for whose sake new key-sets are refused. */
   critical: Label | undefined;
-  /** Points were refused because the table was full; so that it is logged once. */
+  /** Points were refused because the table was full; set so that this is logged once. */
   refused = false;
   #overflow: Map<Label | undefined, Reduction> | undefined;
   readonly #writerLabel: Label;
 
-  /** @param writerLabel goes with the first label that is given up: what other gateways merged is merged again */
+  /** @param writerLabel stripped together with the first label, so that what other gateways merged is merged again */
   constructor(id: number, name: string, hash: number, policy: MetricPolicy, writerLabel: Label) {
     this.#writerLabel = writerLabel;
     this.id = id;
@@ -90,14 +90,14 @@ export class Metric {
     this.policy = policy;
   }
 
-  /** Nothing was decided for it: what is known passes, and no more has to be looked at. */
+  /** There is no decision about it: known points pass without further checks. */
   get plain(): boolean {
     return this.rule === undefined && !this.overflowed;
   }
 
   /**
-   * @param hint where it was found in the point before
-   * @returns -1 when there is none
+   * @param hint where it was found in the previous point
+   * @returns -1 if there is none
    */
   indexOf(labels: readonly Label[], keyHash: number, hint: number): number {
     if (hint < labels.length && labels[hint]!.keyHash === keyHash) return hint;
@@ -105,7 +105,7 @@ export class Metric {
     return -1;
   }
 
-  /** @returns -1 when it has too many labels already */
+  /** @returns -1 if it has too many labels already */
   addLabel(key: Uint8Array, keyHash: number, place: Place): number {
     const labels = place === 'point' ? this.pointLabels : this.resourceLabels;
     if (labels.length >= LABELS_MAX || key.length > NAME_MAX_CHARS) return -1;
@@ -125,7 +125,7 @@ export class Metric {
     }
   }
 
-  /** Only to be called when nothing is decided about one of them. */
+  /** To be called only while there is no decision about any of them. */
   forgetLabels(): void {
     this.pointLabels = this.resourceLabels = NONE;
     this.critical = undefined;
@@ -142,7 +142,7 @@ export class Metric {
     yield* this.resourceLabels;
   }
 
-  /** Gives a label up, for all streams. */
+  /** Strips a label from all streams. */
   remove(label: Label, nowMs: number): void {
     label.removed = true;
     label.removedAtMs = nowMs;
@@ -155,7 +155,7 @@ export class Metric {
     this.#rebuild();
   }
 
-  /** Puts a label back to what it was. */
+  /** Restores a label's state. */
   setRemoved(label: Label, removed: boolean, removedAtMs: number, ruleSinceMs: number): void {
     label.removed = removed;
     label.removedAtMs = removedAtMs;
@@ -163,7 +163,7 @@ export class Metric {
     this.#rebuild();
   }
 
-  /** Takes over a rule that was made elsewhere; labels that are not known yet are added. */
+  /** Applies a shared rule; unknown labels are added. */
   setRule(rule: SharedRule, hashOf: (key: Uint8Array, place: Place) => number, nowMs: number): void {
     for (const place of ['point', 'resource'] as const) {
       const wanted = new Set(rule[place]);
@@ -196,7 +196,7 @@ export class Metric {
     this.#rebuild();
   }
 
-  /** The rule as other receivers are told of it; undefined when there is none. */
+  /** The rule to share with other receivers; undefined if there is none. */
   get sharedRule(): SharedRule | undefined {
     if (!this.rule) return undefined;
     return {
@@ -217,7 +217,7 @@ export class Metric {
     this.#overflow = undefined;
   }
 
-  /** The overflow stream of this metric; `cause`, when it stands on the resource, is left out there. */
+  /** The metric's overflow stream; if `cause` is a resource label, it is stripped there. */
   overflow(cause: Label | undefined): Reduction {
     const extra = cause?.place === 'resource' && !cause.removed ? cause : undefined;
     this.#overflow ??= new Map();
@@ -231,7 +231,7 @@ export class Metric {
   }
 }
 
-/** The metrics that were seen, by name: at most 4,096, the rest shares one entry that nothing is decided for. */
+/** The metrics by name: at most 4,096; all others share one entry without decisions. */
 export class MetricTable {
   readonly #byHash = new Map<number, Metric>();
   readonly #byId: Metric[];
@@ -265,7 +265,7 @@ export class MetricTable {
     return this.named(hash, name);
   }
 
-  /** The metric of this hash; made when there is none yet. */
+  /** The metric of this hash; created if missing. */
   named(hash: number, name: string): Metric {
     const found = this.#byHash.get(hash);
     if (found) return found;
@@ -277,7 +277,9 @@ export class MetricTable {
     return metric;
   }
 
-  /** An entry without keys and without decisions, or 0. Looks at a few at a time: a storm of names must not cost more. */
+  /**
+   * Finds an entry without keys and decisions, or 0. Checks only a few at a time, so that a storm of names does not cost more.
+   */
   #reclaim(): number {
     for (let step = 0; step < 16; step++) {
       this.#hand = (this.#hand % (METRICS_MAX - 1)) + 1;
@@ -290,7 +292,7 @@ export class MetricTable {
     return 0;
   }
 
-  /** Ends all rules and decisions. */
+  /** Removes all rules and decisions. */
   forgetRules(): void {
     for (const metric of this.#byId) metric.forgetRule();
   }

@@ -17,42 +17,42 @@ interface KeyChange {
   seenSec: number;
 }
 
-/** A series that goes out for the first time on this UTC day, as far as this receiver knows. */
+/** A series that is sent for the first time on this UTC day, as far as this receiver knows. */
 interface CountedSeries {
   metric: Metric;
   lo: number;
   hi: number;
-  /** The mark that its key had; -1 when it has no key. */
+  /** The key's previous mark; -1 if it has no key. */
   markBefore: number;
 }
 
 /**
- * What one request changed in the table of keys and in the rules of metrics, so that it can be told to the other receivers with
- * the step that makes it durable, and be taken back when that step fails.
+ * What one request has changed in the key table and the rules: shared with other receivers in the step that makes the request
+ * durable, and reverted if that step fails.
  */
 export class RequestChanges {
-  /** Hashes, low and high in turn: keys that came in. */
+  /** Hashes, low and high in turn: inserted keys. */
   readonly inserted: number[] = [];
-  /** Keys that were last seen so long ago that Redis has to hear of them again. */
+  /** Keys last seen so long ago that they must be reported to Redis again. */
   readonly remembered: number[] = [];
-  /** Cumulative streams that go by themselves, of the keys that came in or are remembered. */
+  /** Cumulative streams that pass unmerged, among inserted and remembered keys. */
   readonly counting: number[] = [];
-  /** Streams that are forwarded without a place in the table. */
+  /** Streams that are forwarded without a key in the table. */
   readonly forwarded: number[] = [];
-  /** Series that this request is the first of today to bring. */
+  /** Series that were not seen before today. */
   readonly counted: CountedSeries[] = [];
-  /** Metrics whose rule is another one now. */
+  /** Metrics whose rule has changed. */
   readonly rules = new Set<Metric>();
-  /** A key-set that is not known here was refused or lost a label: another receiver may know it. */
+  /** An unknown key-set was refused or lost a label, though another receiver may know it. */
   hasRefused = false;
-  /** It has cumulative points, and labels may be given up at any time. */
+  /** It has cumulative points and labels may be stripped at any time. */
   reliesOnRules = false;
   readonly #touched: KeyChange[] = [];
   readonly #removed: KeyChange[] = [];
   readonly #ruleChanges: RuleChange[] = [];
   readonly #counting: Metric[] = [];
 
-  /** A key that was known, and was last seen in an earlier generation. */
+  /** Records that a known key from an earlier generation was seen. */
   touched(lo: number, hi: number, seenSec: number, counts: boolean): void {
     this.#touched.push({ lo, hi, metricId: 0, seenSec });
     this.remembered.push(lo, hi);
@@ -63,7 +63,7 @@ export class RequestChanges {
     this.#removed.push({ lo, hi, metricId, seenSec });
   }
 
-  /** Hashes of keys that are none any more, low and high in turn. */
+  /** Hashes of removed keys, low and high in turn. */
   get gone(): number[] {
     return this.#removed.length === 0 ? [] : this.#removed.flatMap(({ lo, hi }) => [lo, hi]);
   }
@@ -75,7 +75,7 @@ export class RequestChanges {
     this.rules.add(metric);
   }
 
-  /** The first counters of a metric are merged: from now on its rule does not end by itself. */
+  /** Records that counters of a metric are merged: from now on its rule does not end by itself. */
   counts(metric: Metric): void {
     metric.mergedCounts = true;
     this.#counting.push(metric);

@@ -1,5 +1,5 @@
 /**
- * Compiles scan.as and histogram.as, and writes bytes.ts. Run after changing it, with the AssemblyScript compiler at hand:
+ * Compiles scan.as and histogram.as and writes bytes.ts. Run it after changing them; needs the AssemblyScript compiler:
  *
  *   node services/receiver/src/limiter/kernel/build.ts
  */
