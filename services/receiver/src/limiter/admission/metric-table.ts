@@ -62,7 +62,7 @@ export class Metric {
   /** Distinct series of this UTC day of all receivers, as last reported; and key-sets that came in here since. */
   dailyKeys = 0;
   dailyNew = 0;
-  /** Its labels are being scored. */
+  /** Its labels are scored. */
   sketching = false;
   pointLabels: readonly Label[] = NONE;
   resourceLabels: readonly Label[] = NONE;
@@ -71,10 +71,10 @@ export class Metric {
   ruleSinceMs = 0;
   /** Cumulative counters were merged under that rule: it does not end by itself. */
   mergedCounts = false;
-  /** Some of its points go into the overflow stream. */
+  /** Some of its points go to the overflow stream. */
   overflowed = false;
   overflowedAtMs = 0;
-  /** The label for whose sake new key-sets are refused. */
+  /** The label because of which new key-sets are refused. */
   critical: Label | undefined;
   /** Points were refused because the table was full; set so that this is logged once. */
   refused = false;

@@ -9,19 +9,22 @@ import { Span } from '../wire/span.ts';
  * https://opentelemetry.io/docs/specs/otel/metrics/data-model/#exponentialhistogram
  */
 
-/** Buckets per side that are kept; the default of the SDKs. A wider range is scaled down until it fits. */
+/** Maximum number of buckets per side; the SDKs' default. Wider ranges are scaled down to fit. */
 export const EXPONENTIAL_BUCKETS_MAX = 160;
-/** More buckets in a point than this are not taken in. */
+/** Points with more buckets are not decoded. */
 const DECODED_MAX = 4096;
-/** One scale lower a single bucket has everything above 1; one scale higher the indices leave int32. */
+/**
+ * At one scale lower, a single bucket would hold everything above 1; at one scale higher than the maximum, indices exceed
+ * int32.
+ */
 const SCALE_MIN = -11;
 const SCALE_MAX = 20;
 
-/** Indices of the buckets with the smallest and with the largest double. */
+/** Indices of the buckets of the smallest and the largest double. */
 const lowestIndex = (scale: number) => Math.ceil(-1074 * 2 ** scale) - 1;
 const highestIndex = (scale: number) => Math.ceil(1024 * 2 ** scale) - 1;
 
-/** Counts of consecutive buckets from index `offset` on. */
+/** Counts of consecutive buckets starting at index `offset`. */
 export interface Buckets {
   offset: number;
   counts: number[];
@@ -69,7 +72,7 @@ function scaledDown({ offset, counts }: Buckets, by: number): Buckets {
   return { offset: first, counts: result };
 }
 
-/** The same histogram at a scale that is not higher. */
+/** The same histogram at an equal or lower scale. */
 export function atScale(histogram: Exponential, scale: number): Exponential {
   const by = histogram.scale - scale;
   return {
@@ -96,7 +99,7 @@ function combined(a: Buckets, b: Buckets, sign: 1 | -1): Buckets {
   return { offset: from, counts };
 }
 
-/** The scale at which both ranges of indices together fit into `EXPONENTIAL_BUCKETS_MAX` buckets. */
+/** The highest scale at which both index ranges together fit into `EXPONENTIAL_BUCKETS_MAX` buckets. */
 function fittingScale(scale: number, a: Buckets, b: Buckets): number {
   const sides = [a, b].filter((side) => side.counts.length > 0);
   if (sides.length === 0) return scale;
@@ -111,11 +114,11 @@ function fittingScale(scale: number, a: Buckets, b: Buckets): number {
   return fitting;
 }
 
-/** The upper bound of a bucket; that of the last one is the largest double, so that it can be a threshold. */
+/** Upper bound of a bucket; of the last one it is the largest double, so that it can be a threshold. */
 const upperBound = (index: number, scale: number) =>
   Math.min(Number.MAX_VALUE, 2 ** ((index + 1) * 2 ** -scale));
 
-/** The first bucket whose upper bound is not below the threshold: the one that the threshold lies in. */
+/** The bucket that contains the threshold: the first whose upper bound is not below it. */
 function bucketOf(threshold: number, scale: number): number {
   let low = lowestIndex(scale);
   let high = highestIndex(scale);
@@ -127,12 +130,12 @@ function bucketOf(threshold: number, scale: number): number {
   return low;
 }
 
-/** A threshold is a number from 0 on. Anything else would be a point that is not sound, and counts as none. */
+/** A valid threshold is a number from 0 on; anything else belongs to an invalid point and counts as 0. */
 const thresholdOf = (value: number) => (value > 0 ? Math.min(value, Number.MAX_VALUE) : 0);
 
 const hasCounts = ({ offset, counts }: Buckets, index: number) => (counts[index - offset] ?? 0) > 0;
 
-/** Without the counts up to bucket `last`, which are added up. */
+/** Removes the counts up to bucket `last` and adds them up. */
 function cutOff({ offset, counts }: Buckets, last: number): { rest: Buckets; cut: number } {
   const length = Math.max(0, Math.min(counts.length, last - offset + 1));
   let cut = 0;
@@ -154,10 +157,9 @@ function widened(histogram: Exponential, zeroThreshold: number, last: number): E
 }
 
 /**
- * Widens the zero buckets of histograms at one scale to one threshold, not below `least` and any of theirs: counts at or
- * below it go into the zero bucket. If it cuts through a bucket that has counts in one of them, it is raised to the upper
- * bound of that bucket, as the data model asks. Which buckets go is decided by their indices alone, so that widening again
- * changes nothing.
+ * Widens the zero buckets of histograms at one scale to a common threshold, at least `least` and the thresholds they have:
+ * counts at or below it move to the zero bucket. If it cuts a bucket that has counts, it is raised to that bucket's upper
+ * bound, as the data model requires. Buckets are selected by their indices alone, so that widening again changes nothing.
  */
 function withOneThreshold(histograms: readonly Exponential[], least: number): Exponential[] {
   const threshold = Math.max(least, ...histograms.map(({ zeroThreshold }) => thresholdOf(zeroThreshold)));
@@ -171,15 +173,15 @@ function withOneThreshold(histograms: readonly Exponential[], least: number): Ex
   return histograms.map((histogram) => widened(histogram, common, bucket));
 }
 
-/** Widens the zero bucket to a threshold, or as far beyond as its buckets ask for. */
+/** Widens the zero bucket to a threshold, or to the next bucket bound above it if needed. */
 export function withZeroThreshold(histogram: Exponential, threshold: number): Exponential {
   return withOneThreshold([histogram], thresholdOf(threshold))[0]!;
 }
 
 /**
- * Both at one scale (the lower one, lowered until the sum fits) and one zero threshold. At a lower scale the buckets are
- * wider, and one more of them may be cut by the threshold: it is looked at again after the last change of scale, and what
- * fitted still fits, since buckets only go.
+ * Brings both to one scale (the lower one, lowered until the sum fits) and one zero threshold. Buckets are wider at a lower
+ * scale, so the threshold may cut another one: it is checked again after the last change of scale. The sum still fits then,
+ * since buckets are only removed.
  */
 function aligned(a: Exponential, b: Exponential): [Exponential, Exponential] {
   const lower = Math.min(a.scale, b.scale);
@@ -209,8 +211,8 @@ export function addExponential(a: Exponential, b: Exponential): Exponential {
 }
 
 /**
- * The observations that came between two cumulative points of one stream.
- * @returns undefined when `current` does not contain `previous`: the stream began anew
+ * The observations between two cumulative points of one stream.
+ * @returns undefined if `current` does not contain `previous`: the stream was reset
  */
 export function subtractExponential(current: Exponential, previous: Exponential): Exponential | undefined {
   if (current.count < previous.count) return undefined;
@@ -237,7 +239,7 @@ export function subtractExponential(current: Exponential, previous: Exponential)
   };
 }
 
-/** Whether the buckets are some that doubles fall into. */
+/** Whether doubles can fall into all of these buckets. */
 function isWithin({ offset, counts }: Buckets, scale: number): boolean {
   if (counts.length === 0) return true;
   return offset >= lowestIndex(scale) && offset + counts.length - 1 <= highestIndex(scale);
@@ -261,11 +263,11 @@ export class ExponentialPoint extends Point {
   max = 0;
   hasMax = false;
   /**
-   * It can be merged: its counts can be added exactly and add up to `count`, its buckets are where doubles are, and its
-   * threshold is a number from 0 on. Otherwise `value` is empty: nothing is ever computed with what it said.
+   * Whether it can be merged: its counts are exact integers that add up to `count`, its buckets are within the range of
+   * doubles, and its threshold is a number from 0 on. Otherwise `value` is empty, so that nothing is computed with it.
    */
   sound = true;
-  /** Its sum, its threshold, and the least and greatest of what was observed are numbers. */
+  /** Sum, threshold, min and max are finite numbers. */
   finite = true;
 
   decode(bytes: Uint8Array, from: number, to: number): this {
@@ -352,7 +354,7 @@ export class ExponentialPoint extends Point {
     return unsigned(lo, hi);
   }
 
-  /** Buckets that come in several pieces merge: the last offset, all counts. */
+  /** Merges buckets that are encoded in several pieces: the last offset, all counts. */
   #buckets(bytes: Uint8Array, from: number, to: number, out: Buckets): void {
     inner.open(bytes, from, to);
     while (inner.next()) {
@@ -376,7 +378,7 @@ export class ExponentialPoint extends Point {
   }
 }
 
-/** Points of one delta stream that become one. */
+/** Accumulates points of one delta stream. */
 export class ExponentialTotal extends Span {
   value: Exponential | undefined;
   min = Number.POSITIVE_INFINITY;
@@ -395,7 +397,7 @@ export class ExponentialTotal extends Span {
     this.include(point);
   }
 
-  /** Adds an increment as the tracker keeps it. Its least and greatest are not known. */
+  /** Adds an increment from the tracker. Its min and max are unknown. */
   addValue(value: Exponential, hasSum: boolean): void {
     this.value = addExponential(this.value!, value);
     this.value.hasSum &&= hasSum;

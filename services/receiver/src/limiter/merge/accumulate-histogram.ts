@@ -2,16 +2,15 @@ import { addDoubles } from '../wire/double.ts';
 import type { HistogramPoint } from '../wire/point.ts';
 import { Span } from '../wire/span.ts';
 
-/*
- * Buckets of a usual histogram, used again from request to request: a new array of doubles takes longer than adding a
- * point, and 60 of them were 5 % of a request.
+/**
+ * Pooled bucket arrays: allocating an array of doubles takes longer than adding a point, and 60 of them took 5 % of a request.
  */
 const COUNTS = 64;
 const SPARE_MAX = 256;
 const spare: Float64Array[] = [];
 const NONE = new Float64Array(0);
 
-/** Points of one delta histogram, all with the same bounds, that become one. */
+/** Accumulates points of one delta histogram, all with the same bounds. */
 export class HistogramTotal extends Span {
   count = 0;
   sum = 0;
@@ -20,7 +19,7 @@ export class HistogramTotal extends Span {
   max = Number.NEGATIVE_INFINITY;
   hasMin = true;
   hasMax = true;
-  /** Bucket counts, the first `buckets` of them. */
+  /** Bucket counts; the first `buckets` are in use. */
   counts: Float64Array;
   readonly buckets: number;
 
@@ -31,18 +30,18 @@ export class HistogramTotal extends Span {
     this.counts.fill(0, 0, buckets);
   }
 
-  /** After its point has been written: gives its memory to the next one. */
+  /** Returns its array to the pool, once its point has been written. */
   release(): void {
     if (this.counts.length === COUNTS && spare.length < SPARE_MAX) spare.push(this.counts);
     this.counts = NONE;
   }
 
-  /** Sum, min and max are optional: they are known of the whole only if they are of every part. */
+  /** Sum, min and max are optional: the total has them only if every part has. */
   add(point: HistogramPoint): void {
     this.count += point.count;
     this.sum = addDoubles(this.sum, point.sum);
     this.hasSum &&= point.hasSum;
-    // A part without observations has no least and no greatest, and takes none from the others.
+    // A part without observations has no min and max, and does not remove those of others.
     if (point.count > 0) {
       this.hasMin &&= point.hasMin;
       this.hasMax &&= point.hasMax;
@@ -54,7 +53,7 @@ export class HistogramTotal extends Span {
     this.include(point);
   }
 
-  /** Adds an increment as the tracker keeps it: count, sum, buckets. Its least and greatest are not known. */
+  /** Adds an increment from the tracker: count, sum, buckets. Its min and max are unknown. */
   addCells(cells: Float64Array, block: number, hasSum: boolean): void {
     this.count += cells[block]!;
     this.sum = addDoubles(this.sum, cells[block + 1]!);

@@ -33,17 +33,17 @@ export class NumberValue {
     return other.isInt ? this.setInt(other.lo, other.hi) : this.setDouble(other.double);
   }
 
-  /** Whether it is written as these 64 bits. */
+  /** Whether it would be encoded as these 64 bits. */
   sameBits(lo: number, hi: number): boolean {
     return this.isInt ? this.lo === lo && this.hi === hi : Object.is(this.double, doubleOf(lo, hi));
   }
 
-  /** As a double: rounded to the nearest when it is an integer beyond 2^53. */
+  /** As a double; integers beyond 2^53 are rounded. */
   get number(): number {
     return this.isInt ? signed(this.lo, this.hi) : this.double;
   }
 
-  /** Adds; what does not fit into an int64, or is not all integers, goes on as a double. */
+  /** Adds; becomes a double if the sum exceeds an int64 or one of them is a double. */
   add(other: NumberValue): this {
     if (this.isInt && other.isInt && addInt64(this.lo, this.hi, other.lo, other.hi, this)) return this;
     return this.setDouble(addDoubles(this.number, other.number));
@@ -62,12 +62,12 @@ export class NumberValue {
 
 const incoming = new NumberValue();
 
-/** Points of one stream that become one: delta sums, or gauges with their reducer. */
+/** Accumulates points of one stream: delta sums, or gauges with their reducer. */
 export class NumberTotal extends Span {
   readonly value = new NumberValue();
-  /** Points whose values are in `value`. */
+  /** Number of points in `value`. */
   #parts = 0;
-  /** Of a gauge: the time of the last part, and whether the parts are numbers. */
+  /** For gauges: time of the last part, and whether there was a finite one. */
   #lastLo = 0;
   #lastHi = 0;
   #finite = true;
@@ -81,8 +81,8 @@ export class NumberTotal extends Span {
   }
 
   /**
-   * Takes in a point of a gauge. What is NaN or infinite takes no part when another point is a number.
-   * @param parts of which the point is the outcome
+   * Adds a point of a gauge. NaN and infinities are ignored if another point is finite.
+   * @param parts number of points that the point was reduced from
    */
   reduce(point: NumberPoint, reducer: GaugeReducer, parts = 1): void {
     this.include(point);
@@ -109,7 +109,7 @@ export class NumberTotal extends Span {
     return this.#parts;
   }
 
-  /** The value after the last point: the mean is only known then. */
+  /** Completes the value after the last point, as the mean needs their number. */
   finish(reducer: GaugeReducer | undefined): void {
     if (reducer === 'mean' && this.#parts > 1) this.value.setDouble(this.value.number / this.#parts);
   }

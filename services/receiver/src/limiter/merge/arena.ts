@@ -1,26 +1,26 @@
-/** Cells of a unit: a block is some of them, and a free one has to hold what is written into it. */
+/** Cells per unit; a free block needs so many for its own data. */
 const UNIT = 4;
-/** The longest block. */
+/** Maximum block length, in cells. */
 export const BLOCK_MAX = 512;
-/** Free blocks of 1, 2, 3 … units each have a list of their own; those that are longer than any block share one. */
+/** Free lists: one for each block size in units, and one for all larger blocks. */
 const LISTS = BLOCK_MAX / UNIT + 2;
 
-/** Of a unit: a free block begins, or ends, with it. */
+/** Flags of a unit: a free block begins or ends here. */
 const BEGINS = 1;
 const ENDS = 2;
 
 /**
- * A fixed piece of memory for many small arrays of doubles. A block that is given back joins its free neighbours, and is
- * split for shorter ones: what room there is serves blocks of any length. Taking and giving cost the same however many
- * blocks there are. A free block holds, in its own cells: its units, the next and the one before in its list, and in its last
- * cell its units again, so that it is found from behind.
+ * Allocates many small arrays of doubles in a fixed piece of memory. A freed block is joined with free neighbours and split for
+ * shorter ones, so that free memory serves any length. Allocating and freeing take constant time. A free block stores in its
+ * own cells its size in units, the next and the previous block of its list, and in its last cell its size again, so that it can
+ * be found from behind.
  */
 export class Arena {
   readonly cells: Float64Array;
   readonly #marks: Uint8Array;
-  /** The first free block of each list, as its first unit. Unit 0 is never given out, so that 0 can mean none. */
+  /** First free block of each list, as its first unit. Unit 0 is never allocated, so that 0 means none. */
   readonly #first = new Int32Array(LISTS);
-  /** A bit for each list that is not empty. */
+  /** One bit per non-empty list. */
   readonly #filled = new Int32Array((LISTS + 31) >> 5);
   #used = 0;
 
@@ -39,7 +39,7 @@ export class Arena {
     return this.#used * UNIT;
   }
 
-  /** @returns where a block of at least `length` cells begins, or 0 when there is no room */
+  /** @returns start of a block of at least `length` cells, or 0 if there is no room */
   take(length: number): number {
     if (length > BLOCK_MAX) return 0;
     const units = unitsOf(length);
@@ -52,7 +52,7 @@ export class Arena {
     return unit * UNIT;
   }
 
-  /** @param length as it was asked for */
+  /** @param length as requested */
   give(at: number, length: number): void {
     const { cells } = this;
     let unit = at / UNIT;
@@ -73,7 +73,7 @@ export class Arena {
     this.#link(unit, units);
   }
 
-  /** The first list from that of `units` on that is not empty, or 0, which always is. */
+  /** The first non-empty list from that of `units` on, or 0, which is always empty. */
   #listFrom(units: number): number {
     const filled = this.#filled;
     let word = units >> 5;
@@ -118,8 +118,8 @@ export class Arena {
 }
 
 /**
- * Units of a block: multiples of one up to 16, of two up to 32, and so on, at most an eighth too much. Fewer lengths leave fewer
- * holes that fit nobody.
+ * Size of a block in units: multiples of one up to 16, of two up to 32, and so on, at most an eighth too large. Fewer sizes
+ * cause less fragmentation.
  */
 function unitsOf(length: number): number {
   const units = Math.max(2, Math.ceil(length / UNIT));
@@ -127,7 +127,7 @@ function unitsOf(length: number): number {
   return Math.ceil(units / step) * step;
 }
 
-/** Whether two lengths are served by blocks of one size. */
+/** Whether two lengths have the same block size. */
 export function sameSize(a: number, b: number): boolean {
   return unitsOf(a) === unitsOf(b);
 }

@@ -1,49 +1,50 @@
 import { StreamIndex } from './stream-index.ts';
 
-/** A merged point that has not gone out yet. */
+/** A merged point that is deferred. */
 export interface HeldPoint {
-  /** A request with this one point: several in a row are a request again. */
+  /** A request with only this point: several of them concatenate into a request. */
   bytes: Buffer;
-  /** Where the point lies in there, without its tag. */
+  /** Range of the point in it, without its tag. */
   start: number;
   end: number;
-  /** Points that it is the outcome of. */
+  /** Number of points that were merged into it. */
   parts: number;
 }
 
-/** Bytes that are held before what is held goes out early. What one request adds may exceed it. */
+/** Maximum bytes deferred; above it points are sent early. A single request may exceed it. */
 const BYTES_MAX = 4 * 1024 * 1024;
-/** The same for sources of gauges, which are counted meanwhile: 12 bytes each, and as much for room. */
+/** The same for sources of gauges that are counted meanwhile: 12 bytes each, and as much for free slots. */
 const GAUGES_MAX = 65_536;
 
-/** What is held since something went out last. */
+/** What was deferred since points were last sent. */
 class Interval {
   readonly points = new Map<string, HeldPoint>();
   readonly gauges = new StreamIndex();
   bytes = 0;
-  /** Of its first point. */
+  /** Time of its first point. */
   sinceMs = 0;
 }
 
-/** What a request has changed. */
+/** Changes by one request. */
 export interface HeldChanges {
-  /** In which it came. */
+  /** The interval in which it came. */
   readonly interval: Interval;
-  /** It has taken all points along. */
+  /** It has sent all points. */
   sent: boolean;
-  /** Points as they were before it. */
+  /** Points as they were before. */
   readonly points: Map<string, HeldPoint | undefined>;
   /** Sources of gauges that it counted, low and high in turn. */
   readonly gauges: number[];
 }
 
 /**
- * Merged points that wait until their interval is over, one per stream. They lie in Redis as well, from the step on that makes
- * durable what they are made of; whoever takes this writer's place sends them. Like all that requests change it can be undone.
+ * Merged points that are deferred until their interval ends, one per stream. The step that makes their sources durable stores
+ * them in Redis too, where the next holder of this writer's slot finds and sends them. Changes can be undone, like all changes
+ * of requests.
  */
 export class HeldPoints {
   #interval = new Interval();
-  /** Of the request at hand. */
+  /** Changes by the current request. */
   #changes = changesOf(this.#interval);
 
   get size(): number {
@@ -54,7 +55,7 @@ export class HeldPoints {
     return this.size === 0;
   }
 
-  /** Whether it is time that what is held goes out. */
+  /** Whether the deferred points are due. */
   isDue(nowMs: number, intervalMs: number): boolean {
     if (this.isEmpty) return false;
     const { sinceMs, bytes, gauges } = this.#interval;
@@ -65,12 +66,12 @@ export class HeldPoints {
     return !this.isEmpty && this.#interval.sinceMs === Number.NEGATIVE_INFINITY;
   }
 
-  /** What is held goes out with the next request. */
+  /** Makes the deferred points be sent with the next request. */
   hurry(): void {
     this.#interval.sinceMs = Number.NEGATIVE_INFINITY;
   }
 
-  /** Begins a request. @returns what it will have changed */
+  /** Begins a request. @returns its changes, still empty */
   begin(): HeldChanges {
     this.#changes = changesOf(this.#interval);
     return this.#changes;
@@ -95,7 +96,7 @@ export class HeldPoints {
     return this.#interval.gauges.count(lo, hi);
   }
 
-  /** Takes out all points, in the order in which their streams came, but for those of these streams. */
+  /** Takes all points in order of their streams' appearance, except those of these streams. */
   takeOthers(keys: ReadonlySet<string>): Buffer[] {
     const interval = this.#interval;
     this.#changes.sent = true;
@@ -103,7 +104,7 @@ export class HeldPoints {
     return [...interval.points].filter(([key]) => !keys.has(key)).map(([, { bytes }]) => bytes);
   }
 
-  /** The points that the request at hand has changed: field and value, in turn. */
+  /** Points changed by the current request: field and value, in turn. */
   claims(): Buffer[] {
     if (this.#changes.points.size === 0) return [];
     const { points } = this.#interval;
@@ -124,7 +125,7 @@ export class HeldPoints {
     for (let i = 0; i < gauges.length; i += 2) interval.gauges.uncount(gauges[i]!, gauges[i + 1]!);
   }
 
-  /** What was held is with another writer now. Only while no request is open. */
+  /** Forgets the points because another writer has them now. Only while no request is open. */
   forget(): void {
     this.#interval = new Interval();
   }

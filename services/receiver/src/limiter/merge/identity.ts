@@ -1,7 +1,7 @@
 import { Hash64, type HashSeeds, keyHash32 } from '../hash.ts';
 import { AttributeHash, hashAttribute } from '../wire/attributes.ts';
 
-/** The attribute by which cumulative streams that were merged by different receivers differ: a stream has one writer. */
+/** The attribute that distinguishes cumulative streams merged by different receivers, since a stream has one writer. */
 export const WRITER_LABEL = 'nrdot.writer';
 
 /** A KeyValue with a text, without its tag. */
@@ -16,15 +16,15 @@ function keyValue(key: string, value: string): Buffer {
   ]);
 }
 
-/** How a writer shows in the streams that it writes. */
+/** Identifies a writer in the streams that it writes. */
 export class WriterIdentity {
   /** The KeyValue, without its tag. */
   readonly attribute: Buffer;
-  /** What it adds to the hash of a stream. */
+  /** Its contribution to the hash of a stream. */
   readonly lo: number;
   readonly hi: number;
 
-  /** @param slot as small as there are receivers, so that the number of streams is bounded by that of receivers */
+  /** @param slot at most the number of receivers, which bounds the number of streams */
   constructor(slot: number, { pointLo, pointHi }: HashSeeds) {
     this.attribute = keyValue(WRITER_LABEL, String(slot));
     const hash = new AttributeHash();

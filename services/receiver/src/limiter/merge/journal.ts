@@ -1,13 +1,13 @@
 import type { Arena } from './arena.ts';
 
-/** Of a record: where the entry is, where its cells are kept, and then the entry as it was. */
+/** Layout of a record: position of the entry, position of its saved cells, then the entry as it was. */
 export const BEFORE = 2;
 
 /**
- * What the requests of one step have changed, so that it can be taken back: the words of an entry as they were before a request
- * changed it first, and the cells of its block. Requests are undone from the last to the first, and kept from the first on.
+ * Undo log of open requests: the words of each entry before a request first changed it, and the cells of its block. Requests
+ * are undone from the last and kept from the first.
  *
- * A block that a request replaces stays allocated until the request is kept: undone, it is the entry's block again.
+ * A block that a request replaces stays allocated until the request is kept, since undoing restores it.
  */
 export class Journal {
   readonly #stride: number;
@@ -18,22 +18,24 @@ export class Journal {
   #words = new Int32Array(1024);
   #cells = new Float64Array(1024);
   #frees = new Int32Array(64);
-  /** In use, of the arrays above. */
+  /** Used length of the arrays above. */
   #wordsUsed = 0;
   #cellsUsed = 0;
   #freesUsed = 0;
-  /** Where the oldest request that is still open begins. */
+  /** Start of the oldest open request. */
   #wordsKept = 0;
   #freesKept = 0;
-  /** What was there before the arrays were emptied: marks count on, since requests that changed nothing may still be open then. */
+  /**
+   * Words discarded so far: marks keep counting, since requests without changes may still be open when the arrays are emptied.
+   */
   #wordsGone = 0;
   #cellsGone = 0;
   #freesGone = 0;
 
   /**
-   * @param stride words of an entry
-   * @param blockAt the word of an entry that is its block in the arena, 0 for none
-   * @param cellsAt the word that is the number of its cells
+   * @param stride words per entry
+   * @param blockAt the entry's word with its block in the arena, 0 for none
+   * @param cellsAt the entry's word with the number of cells
    */
   constructor(stride: number, arena: Arena, blockAt: number, cellsAt: number) {
     this.#stride = stride;
@@ -47,7 +49,7 @@ export class Journal {
     return this.#wordsUsed === this.#wordsKept;
   }
 
-  /** Where the next request begins. */
+  /** Start of the next request. */
   mark(): JournalMark {
     return {
       words: this.#wordsGone + this.#wordsUsed,
@@ -56,7 +58,7 @@ export class Journal {
     };
   }
 
-  /** Remembers the entry at `at` as it is. */
+  /** Saves the entry at `at`. */
   remember(words: Int32Array, at: number): void {
     const to = this.#wordsUsed;
     const end = to + this.recordWords;
@@ -91,12 +93,12 @@ export class Journal {
     this.#cellsUsed = end;
   }
 
-  /** The block that the entry had when the request at hand changed it first; `record` counts from the request's mark. */
+  /** The entry's block before the current request changed it; `record` is relative to the request's mark. */
   blockBefore(mark: JournalMark, record: number): number {
     return this.#words[this.first(mark) + record * this.recordWords + BEFORE + this.#blockAt]!;
   }
 
-  /** A block that nothing refers to once the request is kept. */
+  /** Frees a block once the request is kept. */
   freeLater(block: number, cells: number): void {
     if (this.#freesUsed + 2 > this.#frees.length)
       this.#frees = grown(this.#frees, Int32Array, this.#freesUsed + 2);
@@ -105,15 +107,16 @@ export class Journal {
     this.#freesUsed += 2;
   }
 
-  /*
-   * The changes of the request from `mark` on are those from `first(mark)` to `end`, one every `recordWords` of `words`: where the
-   * entry is, and, `BEFORE` words further, the entry as it was. A function called for each of 1,000 takes 5 % of a request.
+  /**
+   * The changes of the request from `mark` on are at `first(mark)` to `end`, one every `recordWords` of `words`: the entry's
+   * position and, `BEFORE` words further, the entry as it was. Exposed like this because a callback for each of 1,000 changes
+   * takes 5 % of a request.
    */
   first(mark: JournalMark): number {
     return Math.max(0, mark.words - this.#wordsGone);
   }
 
-  /** Where the oldest request that is still open begins. */
+  /** Start of the oldest open request. */
   get oldest(): number {
     return this.#wordsKept;
   }
@@ -126,7 +129,7 @@ export class Journal {
     return this.#words;
   }
 
-  /** Takes back what the requests from `mark` on have changed; `undone` is called for each entry once it is as it was. */
+  /** Undoes the requests from `mark` on; calls `undone` for each restored entry. */
   undo(mark: JournalMark, words: Int32Array, undone: (at: number) => void): void {
     const stride = this.#stride;
     const begin = this.first(mark);
@@ -150,7 +153,7 @@ export class Journal {
     if (this.isEmpty) this.#clear();
   }
 
-  /** Makes what the oldest open request has changed final, up to `end`. */
+  /** Makes the changes of the oldest open request final, up to `end`. */
   keep(end: JournalMark): void {
     this.#wordsKept = Math.max(this.#wordsKept, this.first(end));
     const frees = end.frees - this.#freesGone;
@@ -164,13 +167,13 @@ export class Journal {
     this.#cellsGone += this.#cellsUsed;
     this.#freesGone += this.#freesUsed;
     this.#wordsUsed = this.#wordsKept = this.#cellsUsed = this.#freesUsed = this.#freesKept = 0;
-    // One big request must not hold on to its memory.
+    // One large request must not keep its memory allocated.
     if (this.#words.length > 1_048_576) this.#words = new Int32Array(1024);
     if (this.#cells.length > 1_048_576) this.#cells = new Float64Array(1024);
   }
 }
 
-/** Places in the journal as if it were never emptied. */
+/** Positions in the journal, counted as if it were never emptied. */
 export interface JournalMark {
   readonly words: number;
   readonly frees: number;

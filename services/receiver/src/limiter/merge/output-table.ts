@@ -29,10 +29,10 @@ const IS_LEVEL = 4;
 const IS_NEW = 8;
 const IS_DELTA = 16;
 
-/** One stream that others are merged into, over requests: a view of its words. */
+/** A merged stream across requests, as a view of its words. */
 export class Output {
   readonly id: number;
-  /** Of the table. */
+  /** Start of its words in the table. */
   readonly at: number;
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
@@ -44,7 +44,7 @@ export class Output {
     this.at = id * OUTPUT_WORDS;
   }
 
-  /** As new, for a stream of this hash. */
+  /** Resets it for a stream of this hash. */
   reset(lo: number, hi: number): void {
     this.#words.fill(0, this.at, this.at + OUTPUT_WORDS);
     this.#words[this.at + HASH] = lo;
@@ -92,7 +92,7 @@ export class Output {
   set startHi(value: number) {
     this.#words[this.at + START + 1] = value;
   }
-  /** Time of the last point that went out; 0 before the first. */
+  /** Time of the last point sent; 0 before the first. */
   get timeLo(): number {
     return this.#words[this.at + TIME]!;
   }
@@ -123,7 +123,7 @@ export class Output {
   set boundsSeenSec(value: number) {
     this.#words[this.at + BOUNDS_SEEN] = value;
   }
-  /** Totals of a histogram: a block of the arena, and how many cells of it are used. */
+  /** Totals of a histogram: a block of the arena, and how many of its cells are used. */
   get block(): number {
     return this.#words[this.at + OUTPUT_BLOCK]!;
   }
@@ -143,7 +143,7 @@ export class Output {
   set changedBy(value: number) {
     this.#words[this.at + CHANGED_BY] = value;
   }
-  /** Its place among the changes of that request. */
+  /** Position of its record among the changes of that request. */
   get record(): number {
     return this.#words[this.at + RECORD]!;
   }
@@ -153,26 +153,26 @@ export class Output {
   get live(): boolean {
     return (this.#words[this.at + FLAGS]! & LIVE) !== 0;
   }
-  /** Every part of the histogram had a sum. */
+  /** Every part of the histogram has had a sum. */
   get hasSum(): boolean {
     return (this.#words[this.at + FLAGS]! & NO_SUM) === 0;
   }
 
-  /** Its sum may fall. */
+  /** A non-monotonic sum. */
   get isLevel(): boolean {
     return (this.#words[this.at + FLAGS]! & IS_LEVEL) !== 0;
   }
   set isLevel(value: boolean) {
     this.#setFlag(IS_LEVEL, value);
   }
-  /** It begins at nothing with every request. */
+  /** It starts from zero with every request. */
   get isDelta(): boolean {
     return (this.#words[this.at + FLAGS]! & IS_DELTA) !== 0;
   }
   set isDelta(value: boolean) {
     this.#setFlag(IS_DELTA, value);
   }
-  /** While it is written down as it was before the request that made it. */
+  /** It was created by an open request; the journal has it as unused. */
   get isNew(): boolean {
     return (this.#words[this.at + FLAGS]! & IS_NEW) !== 0;
   }
@@ -185,7 +185,7 @@ export class Output {
     else this.#words[this.at + FLAGS]! &= ~mask;
   }
 
-  /** Forgets its total, but for a block. */
+  /** Clears its totals, which must not have a block. */
   empty(): void {
     this.#setFlag(NO_SUM, false);
     this.#words[this.at + IS_INT] = 1;
@@ -200,13 +200,13 @@ export class Output {
     this.#words[this.at + FLAGS] = 0;
   }
 
-  /** No point has gone out yet. */
+  /** No point has been sent yet. */
   get fresh(): boolean {
     return this.timeLo === 0 && this.timeHi === 0;
   }
 }
 
-/** Outputs by hash; each keeps its number for as long as it lives. */
+/** Outputs by hash; each keeps its number while it lives. */
 export class OutputTable {
   readonly maxOutputs: number;
   readonly #outputs: Output[] = [];
@@ -245,7 +245,7 @@ export class OutputTable {
     return this.#outputs[word / OUTPUT_WORDS]!;
   }
 
-  /** The words, the index, and about 48 bytes for the view of each output there ever was. */
+  /** Words, index, and about 48 bytes for the view of each output ever used. */
   get memoryBytes(): number {
     return this.#words.byteLength + this.#index.byteLength + this.#outputs.length * 48;
   }
@@ -261,7 +261,7 @@ export class OutputTable {
     }
   }
 
-  /** @returns a new output, or undefined when there are as many as may be */
+  /** @returns a new output, or undefined at the maximum number */
   insert(lo: number, hi: number): Output | undefined {
     let output: Output;
     const free = this.#free.pop();
@@ -300,7 +300,7 @@ export class OutputTable {
     this.#used--;
   }
 
-  /** Looks at the next `steps` outputs and calls `expire` for each unseen since `beforeSec`. */
+  /** Checks the next `steps` outputs and calls `expire` for those not seen since `beforeSec`. */
   sweep(steps: number, beforeSec: number, expire: (output: Output) => void): void {
     for (let step = Math.min(steps, this.#outputs.length); step > 0; step--) {
       this.#hand = (this.#hand + 1) % this.#outputs.length;

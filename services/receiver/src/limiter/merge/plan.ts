@@ -2,13 +2,13 @@ import type { Reduction } from '../admission/metric-table.ts';
 import type { MetricBlock, ResourceBlock, ScopeBlock } from '../blocks.ts';
 import type { OutputStream } from './stream.ts';
 
-/*
- * What has to change in one request. Only messages in which something changes get a node; all other bytes are copied.
+/**
+ * The changes of one request. Only messages with changes have a node; all other bytes are copied.
  *
  *   ResourceNode ─▶ ScopeNode ─▶ MetricNode ─▶ edits: triples of (tag start, end, action) of points, in order
  *
- * action: CUT, or the number of the stream whose point is written there instead. Streams that have to leave their resource,
- * because a resource label was given up, stand in groups of their own: Group ─▶ ScopeGroup ─▶ MetricGroup ─▶ streams.
+ * action: CUT, or the number of the stream whose point replaces it. Streams that leave their resource, because a resource label
+ * is stripped, are in groups of their own: Group ─▶ ScopeGroup ─▶ MetricGroup ─▶ streams.
  */
 export const CUT = -1;
 export const KEEP = -2;
@@ -38,16 +38,16 @@ export interface MetricNode {
   /** Its triples in `Plan.edits`: words [from, to). */
   readonly from: number;
   to: number;
-  /** All its points, edited or not. */
+  /** Number of its points, edited or not. */
   points: number;
-  /** Those of them that are cut. */
+  /** Number of points that are cut. */
   cuts: number;
-  /** Points that are added between them: the ends of streams. */
+  /** Points inserted between them: the ends of streams. */
   added: number;
 }
 
 export interface Group {
-  /** The ResourceMetrics whose other fields are taken over. */
+  /** The ResourceMetrics whose other fields are copied. */
   readonly start: number;
   readonly end: number;
   readonly reduction: Reduction;
@@ -66,7 +66,7 @@ export interface MetricGroup {
   readonly kind: number;
   readonly dataStart: number;
   readonly dataEnd: number;
-  /** Its streams are cumulative where they come from, and go out as deltas. */
+  /** Its streams are cumulative at the source and sent as deltas. */
   readonly asDelta: boolean;
   readonly streams: OutputStream[];
 }
@@ -77,10 +77,10 @@ export class Plan {
   edits = new Int32Array(3 * 1024);
   editWords = 0;
   readonly groups = new Map<string, Group>();
-  /** Streams whose points do not go out with the request, each in messages of its own. */
+  /** Streams whose points are deferred, each with messages of its own. */
   readonly held: { stream: OutputStream; group: Group }[] = [];
 
-  /** Notes what becomes of one point of the metric that is being walked. */
+  /** Adds the edit of one point of the current metric. */
   edit(
     resource: ResourceBlock,
     scope: ScopeBlock,
@@ -94,7 +94,7 @@ export class Plan {
       node.cuts++;
       const last = node.to - 3;
       if (last >= node.from && this.edits[last + 2] === CUT && this.edits[last + 1] === tagStart) {
-        this.edits[last + 1] = end; // the point next to one that is cut: one longer cut
+        this.edits[last + 1] = end; // adjacent to the previous cut: extend that one
         return;
       }
     } else if (tagStart === end) node.added++;
@@ -106,14 +106,14 @@ export class Plan {
     node.to = this.editWords = at + 3;
   }
 
-  /** Empties the plan for the next request. */
+  /** Clears the plan for the next request. */
   clear(): void {
     if (this.editWords === 0) return;
     this.resources.length = 0;
     this.groups.clear();
     this.held.length = 0;
     this.editWords = 0;
-    // One big request must not hold on to its memory.
+    // One large request must not keep its memory allocated.
     if (this.edits.length > 3 * 65_536) this.edits = new Int32Array(3 * 1024);
   }
 
@@ -152,7 +152,7 @@ export class Plan {
     return metric.node;
   }
 
-  /** A stream of the metric that is being walked, whose point does not go out with the request. */
+  /** Adds a stream of the current metric whose point is deferred. */
   hold(
     resource: ResourceBlock,
     scope: ScopeBlock,
@@ -176,7 +176,7 @@ export class Plan {
     this.held.push({ stream, group });
   }
 
-  /** The streams of the metric that is being walked, under a resource that lost labels. */
+  /** The streams of the current metric under a resource that loses labels. */
   group(
     resource: ResourceBlock,
     scope: ScopeBlock,

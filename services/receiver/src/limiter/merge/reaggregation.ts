@@ -13,36 +13,36 @@ import { NOTHING_REDUCED, OutputStream } from './stream.ts';
 import { StreamIndex } from './stream-index.ts';
 import { type Contribution, fieldOf, type Outcome, type Tracker } from './tracker.ts';
 
-/** One point on its way into another stream. Hashes: of the stream with all its labels, and with those that remain. */
+/** A point that is merged into another stream. Hashes: of the stream with all its labels, and with the remaining ones. */
 export interface Incoming {
   tagStart: number;
   start: number;
   end: number;
   fullLo: number;
   fullHi: number;
-  /** Where the tracker has found it as a source, or -1. */
+  /** Position of its source in the tracker, or -1. */
   sourceAt: number;
   reducedLo: number;
   reducedHi: number;
-  /** The same as the reduced hash, and with this writer's part for a cumulative stream: the stream that goes out. */
+  /** The reduced hash, plus the writer's part for a cumulative stream: the stream that is sent. */
   writtenLo: number;
   writtenHi: number;
   reduction: Reduction;
-  /** Its own stream was forwarded until now. */
+  /** Its own stream was forwarded so far. */
   wasForwarded: boolean;
-  /** Of a gauge: how many points of its source came before it in this request; -1 when that was not counted yet. */
+  /** For gauges: how many points of its source came before it in this request; -1 if not counted yet. */
   occurrence: number;
-  /** Labels of the point or its resource go, or it goes into the overflow stream. */
+  /** Labels of the point or its resource are stripped, or it goes to the overflow stream. */
   relabelled: boolean;
-  /** Labels of its resource go: it moves under another resource, with this hash. */
+  /** Labels of its resource are stripped: it moves to another resource, with this hash. */
   moves: boolean;
   resourceLo: number;
   resourceHi: number;
 }
 
 /**
- * When merged points go out: with their request, and all that was held meanwhile with them (`send`); at the end of the interval
- * (`hold`); with their request, and nothing else, since that goes another way than through Redis (`alone`).
+ * When merged points are sent: with their request, together with all that were deferred (`send`); at the end of the interval
+ * (`hold`); or with their request only, since that does not go through Redis (`alone`).
  */
 export type Leaving = 'send' | 'hold' | 'alone';
 
@@ -53,19 +53,19 @@ export interface Around {
   metric: MetricBlock;
 }
 
-/** Whether points of this kind can be made one. */
+/** Whether points of this kind can be merged. */
 export function isMergeable(kind: number, temporality: number): boolean {
   if (kind === GAUGE) return true;
   if (kind !== SUM && kind !== HISTOGRAM && kind !== EXPONENTIAL) return false;
   return temporality === DELTA || temporality === CUMULATIVE;
 }
 
-/** Whether these are the points of a level: a cumulative sum that may fall. */
+/** Whether these are levels: a non-monotonic cumulative sum. */
 function isLevel({ kind, temporality, isMonotonic }: MetricBlock): boolean {
   return temporality === CUMULATIVE && kind === SUM && !isMonotonic;
 }
 
-/** Merges the points of one request that belong to the same stream, and writes the request with what came of them. */
+/** Merges the points of one request by stream, and rewrites the request. */
 export class Reaggregation {
   readonly #tracker: Tracker;
   readonly #index = new StreamIndex();
@@ -92,11 +92,11 @@ export class Reaggregation {
   #nowMs = 0;
   readonly plan = new Plan();
   readonly held = new HeldPoints();
-  /** Points that went into others: those that came, less those that go out. */
+  /** Number of points merged away: points received minus points sent. */
   merged = 0;
-  /** Points whose history is not known: their value was not counted. */
+  /** Points with unknown history, whose value was not counted. */
   unknown = 0;
-  /** Points that were added: the ends of streams. */
+  /** Points that were added to end streams. */
   ends = 0;
 
   constructor(tracker: Tracker, scanner: Scanner) {
@@ -122,10 +122,10 @@ export class Reaggregation {
   }
 
   /**
-   * Takes a counting stream over that was forwarded by itself until now: its point goes out once more as it is, and what
-   * comes after that goes into the merged stream. So no increment is lost, and none is counted twice. The end of a level is
-   * handed over as well: when the ledger knows it, it has been merged meanwhile.
-   * @returns false when there is no room: then it had better stay on its own
+   * Takes over a counting stream that was forwarded unmerged: its point is sent unchanged once more, and later ones are merged.
+   * So no increment is lost or counted twice. The end of a level is taken over too: if the ledger knows it, it has been merged
+   * meanwhile.
+   * @returns false if the tracker is full; the caller must leave the stream unmerged
    */
   handOver(body: Uint8Array, around: Around, point: Incoming): boolean {
     const { kind } = around.metric;
@@ -134,7 +134,7 @@ export class Reaggregation {
       const output = this.#output(around.metric, point);
       return output !== undefined && this.#endLevel(around, point, output) !== 'full';
     }
-    // Without a value, or with one that cannot be merged, it passes: there is no base line in it.
+    // A point without a value, or with one that cannot be merged, passes: it is no baseline.
     if (!hasValue || !this.#isSound(kind) || !this.#decoded(kind).finite) return true;
     const output = this.#output(around.metric, point);
     if (!output) return false;
@@ -143,8 +143,8 @@ export class Reaggregation {
   }
 
   /**
-   * Adds a point to a stream of this request that is not cumulative.
-   * @returns false when it is the first one of its stream
+   * Merges a point into a non-cumulative stream of this request.
+   * @returns false if it is the stream's first point
    */
   join(body: Uint8Array, around: Around, point: Incoming): boolean {
     const { kind } = around.metric;
@@ -169,12 +169,15 @@ export class Reaggregation {
     return true;
   }
 
-  /** Whether points go into those of their streams that are held. */
+  /** Whether points are merged into the deferred points of their streams. */
   get #joinsHeld(): boolean {
     return this.#leaving === 'hold' || (this.#leaving === 'send' && !this.held.isEmpty);
   }
 
-  /** A reducer joins sources, and not the times of one: the second points of all sources are another point, and so on. */
+  /**
+   * A reducer combines sources, not the successive points of one: the second points of all sources form another point, and so
+   * on.
+   */
   #gaugeKey(point: Incoming): [number, number] {
     const { fullLo, fullHi } = point;
     if (point.occurrence < 0)
@@ -184,26 +187,26 @@ export class Reaggregation {
     return [point.reducedLo ^ Math.imul(point.occurrence, 0x9e3779b1), point.reducedHi ^ point.occurrence];
   }
 
-  /** Delta histograms with other bounds are other points of the same stream. */
+  /** Delta histograms with other bounds are separate points of the same stream. */
   #histogramKey({ reducedLo, reducedHi }: Incoming): [number, number] {
     const { boundsLo, boundsHi, buckets } = this.#histogram;
     return [reducedLo ^ boundsLo, reducedHi ^ (boundsHi + buckets)];
   }
 
-  /** Whether it is more than a point that says that its stream ends. */
+  /** Whether the point is more than the end of its stream. */
   hasValue(body: Uint8Array, { metric }: Around, point: Incoming): boolean {
     return this.#decode(body, metric.kind, point);
   }
 
-  /** What a cumulative point goes into, if another point of this request went into the same. */
+  /** The stream that a cumulative point is merged into, if this request has had another point of it. */
   joined({ reducedLo, reducedHi }: Incoming): OutputStream | undefined {
     const known = this.#index.get(reducedLo, reducedHi);
     return known < 0 ? undefined : this.#streams[known];
   }
 
   /**
-   * @param joined what it goes into, if that is known
-   * @returns why the point has to be dropped, if it has to
+   * @param joined the stream it is merged into, if known
+   * @returns the reason to drop the point, if any
    */
   contribute(
     body: Uint8Array,
@@ -216,7 +219,7 @@ export class Reaggregation {
     const isCumulative = kind !== GAUGE && metric.temporality === CUMULATIVE;
     const hasValue = this.#decode(body, kind, point);
     if (!hasValue && !isLevel(metric)) {
-      // Says that its stream is stale. The stream that it is merged into lives on.
+      // Marks its stream as stale. The merged stream goes on.
       this.#mergeAway(around, point);
       return undefined;
     }
@@ -242,7 +245,7 @@ export class Reaggregation {
     return undefined;
   }
 
-  /** Says of a level that was forwarded by itself until now that it ends: the merged stream has its value from here on. */
+  /** Ends a level's own stream, whose value is in the merged stream from here on. */
   endOwnStream({ resource, scope, metric }: Around, point: Incoming): void {
     this.ends++;
     const stream = OutputStream.ended(metric.kind, metric.temporality, point, this.#decoded(metric.kind));
@@ -256,7 +259,7 @@ export class Reaggregation {
     else stream.addNumber(this.#number);
   }
 
-  /** @returns the request as it goes out: `body` itself when nothing changes */
+  /** @returns the request to send: `body` itself if nothing changes */
   finish(body: Uint8Array, writer: Uint8Array): Uint8Array {
     if (!this.#joinsHeld) {
       for (const stream of this.#streams) stream.settle(this.#tracker);
@@ -266,7 +269,7 @@ export class Reaggregation {
     const keys = new Set<string>();
     for (const stream of this.#streams) if (!stream.isEnd) keys.add(this.#settleWithHeld(stream));
     if (this.#leaving === 'send') {
-      // Before the request's own: those came later.
+      // Deferred points go first, since they came earlier.
       const others = held.takeOthers(keys);
       const own = this.#write(body, writer);
       return others.length === 0 ? own : Buffer.concat([...others, own]);
@@ -279,7 +282,7 @@ export class Reaggregation {
     return this.#write(body, writer);
   }
 
-  /** @returns the name of the stream among those that are held */
+  /** @returns the stream's key among the deferred points */
   #settleWithHeld(stream: OutputStream): string {
     const { kind, output } = stream;
     const { cells } = this.#tracker.arena;
@@ -294,7 +297,7 @@ export class Reaggregation {
     stream.settle(this.#tracker);
     const key = keyOf(stream);
     const earlier = this.held.get(key);
-    // What is cumulative has the earlier point in it.
+    // A cumulative point includes the earlier one.
     if (!earlier || (stream.isCumulative && !output!.isDelta)) return key;
     const { bytes, start, end } = earlier;
     if (kind === SUM) stream.joinNumber(this.#number.decode(bytes, start, end));
@@ -316,7 +319,7 @@ export class Reaggregation {
     return changes ? rewriteBody(body, plan, streams, this.#tracker.arena.cells, writer) : body;
   }
 
-  /** @returns false for a point that has no value */
+  /** @returns false for a point without a value */
   #decode(body: Uint8Array, kind: number, { start, end }: Incoming): boolean {
     if (kind === HISTOGRAM) return !this.#histogram.decode(body, start, end).marker;
     if (kind === EXPONENTIAL) return !this.#exponential.decode(body, start, end).marker;
@@ -332,7 +335,7 @@ export class Reaggregation {
     return kind === HISTOGRAM ? this.#histogram : kind === EXPONENTIAL ? this.#exponential : this.#number;
   }
 
-  /** The output that a point goes into. */
+  /** The output that a point is merged into. */
   #output(metric: MetricBlock, point: Incoming): Output | undefined {
     return this.#tracker.output(point.writtenLo, point.writtenHi, isLevel(metric));
   }
@@ -365,7 +368,7 @@ export class Reaggregation {
     return this.#tracker.endLevel(this.#aim(around, point, output), this.#number);
   }
 
-  /** The stream of this request that the point belongs to; the first point's place is where it goes out. */
+  /** The stream of this request for a point; its merged point replaces the first one. */
   #stream(around: Around, point: Incoming, output: Output | undefined): OutputStream {
     const { resource, scope, metric } = around;
     let lo = point.reducedLo;
@@ -415,8 +418,8 @@ export class Reaggregation {
 }
 
 /**
- * The name of a settled stream among those that are held. A cumulative stream that began anew is another one: what it had reached
- * before is still to go out. So is an increment with other bounds.
+ * Key of a settled stream among the deferred points. A cumulative stream that was reset gets another key, because its earlier
+ * total is yet to be sent; so does an increment with other bounds.
  */
 function keyOf({ keyLo, keyHi, output, isCumulative }: OutputStream): string {
   if (!output || !isCumulative) return nameOf(keyLo, keyHi);
@@ -426,7 +429,7 @@ function keyOf({ keyLo, keyHi, output, isCumulative }: OutputStream): string {
     : nameOf(keyLo ^ startLo, keyHi ^ startHi);
 }
 
-/** Tells increments of a cumulative stream from its totals. */
+/** Distinguishes increments of a cumulative stream from its totals. */
 const AS_DELTA = 0x5bd1e995;
 
 function nameOf(lo: number, hi: number): string {

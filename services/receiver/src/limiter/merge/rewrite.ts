@@ -16,9 +16,9 @@ import {
 import type { OutputStream } from './stream.ts';
 import { writeEnd, writeExponentialFields, writeHistogramFields, writeNumberFields } from './write-point.ts';
 
-/*
- * Writes the request anew from its end to its beginning, along the plan. Whatever is not in the plan is copied as it is,
- * unknown fields included. A message that lost all its points goes with them.
+/**
+ * Rewrites the request from its end to its beginning, by the plan. Everything else is copied, unknown fields included. A
+ * message that loses all its points is removed.
  */
 const OVERFLOW_ATTRIBUTE = Buffer.concat([
   Buffer.from([0x0a, 20]),
@@ -26,22 +26,22 @@ const OVERFLOW_ATTRIBUTE = Buffer.concat([
   Buffer.from([0x12, 2, 0x10, 1]),
 ]);
 
-/** The body of the KeyValue `otel.metric.overflow = true`. */
+/** The KeyValue `otel.metric.overflow = true`, without its tag. */
 export { OVERFLOW_ATTRIBUTE };
 
 const fieldReader = new Reader();
 const labelReader = new Reader();
-/** Of the message being copied: (start, end) pairs. */
+/** Ranges of the message being copied: (start, end) pairs. */
 const runs: number[] = [];
 
-/** About as many as one point takes with its resource, scope and metric. */
+/** Typical size of one point with its resource, scope and metric. */
 const HELD_BYTES = 512;
 
 const RESOURCE_METRICS = 1;
 const CHILDREN = 2;
-/** Of the data of a metric. */
+/** Field number in the data of a metric. */
 const TEMPORALITY = 2;
-/** Of a Resource, and of an EntityRef. */
+/** Field numbers in a Resource, and in an EntityRef. */
 const ENTITY_REFS = 3;
 const ID_KEYS = 3;
 const DESCRIPTION_KEYS = 4;
@@ -63,7 +63,7 @@ export function rewriteBody(
   return new Rewriter(body, plan, streams, cells, writer, capacity).run();
 }
 
-/** A stream that does not go out with its request, as a request of its own. */
+/** Writes a deferred stream as a request of its own. */
 export function writeHeld(
   body: Uint8Array,
   plan: Plan,
@@ -80,9 +80,9 @@ class Rewriter {
   readonly #streams: readonly OutputStream[];
   readonly #cells: Float64Array;
   readonly #writer: ReverseWriter;
-  /** The body of the KeyValue that names the writer of cumulative streams. */
+  /** The KeyValue with the writer of cumulative streams, without its tag. */
   readonly #writerAttribute: Uint8Array;
-  /** Where the point that was written last begins and ends, counted from the end. */
+  /** Range of the point written last, counted from the end. */
   #pointStart = 0;
   #pointEnd = 0;
 
@@ -102,7 +102,7 @@ class Rewriter {
     this.#writer = new ReverseWriter(capacityBytes);
   }
 
-  /** A group with one point, and nothing else. */
+  /** Writes a group with a single point. */
   alone(group: Group): Omit<HeldPoint, 'parts'> {
     this.#group(group);
     const { buffer, byteOffset, length } = this.#writer.finish();
@@ -130,7 +130,7 @@ class Rewriter {
     return this.#writer.finish();
   }
 
-  /** Content of a message: its changed children are written by `write` (false: left out), the rest is copied. */
+  /** Writes a message: changed children by `write` (false: removed), the rest copied. */
   #message<T extends Message>(
     start: number,
     end: number,
@@ -150,7 +150,7 @@ class Rewriter {
     writer.raw(this.#body, start, cursor);
   }
 
-  /** Whether all children of a message are in the plan, and all of them go. */
+  /** Whether all children of a message are in the plan and removed. */
   #losesAll<T>(message: Message, children: readonly T[], isGone: (child: T) => boolean): boolean {
     if (!children.every(isGone)) return false;
     let total = 0;
@@ -206,8 +206,8 @@ class Rewriter {
   }
 
   /**
-   * A resource without these labels, and without what its references to entities say of them: a key that describes an entity
-   * is left out, and an entity that a key identifies goes, since without the key it would be another.
+   * A resource without these labels. Its entity references change too: a descriptive key is removed, and an entity that is
+   * identified by a removed key is removed as a whole, since it would be another one without it.
    */
   #resource(start: number, end: number, labels: readonly Label[]): void {
     const body = this.#body;
@@ -256,7 +256,7 @@ class Rewriter {
     writer.close(CHILDREN, mark);
   }
 
-  /** A message without some of its fields. What stays is copied in runs: mostly it is a few fields of many that go. */
+  /** A message without some of its fields. The rest is copied in runs, since usually only a few of many fields are removed. */
   #without(
     from: number,
     to: number,
@@ -315,7 +315,7 @@ class Rewriter {
   }
 }
 
-/** About as many bytes as will be written; the writer grows when it is too few. */
+/** Estimated output size; the writer grows if it is too low. */
 function estimateBytes(
   body: Uint8Array,
   { edits, editWords }: Plan,
@@ -355,7 +355,9 @@ function isKey(body: Uint8Array, start: number, end: number, labels: readonly La
   return false;
 }
 
-/** Whether the EntityRef `body[from, to)` names one of these labels, in the keys that identify it or also in the others. */
+/**
+ * Whether the EntityRef `body[from, to)` names one of these labels, in its identifying keys or also in the descriptive ones.
+ */
 function namesLabel(
   body: Uint8Array,
   from: number,

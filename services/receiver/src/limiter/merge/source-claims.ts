@@ -10,12 +10,12 @@ import {
   START,
 } from './source-table.ts';
 
-/*
- * The sources that a request moves, as the script reads them: a MessagePack array of field, expected version and value, in turn.
- * https://github.com/msgpack/msgpack/blob/master/spec.md
+/**
+ * The sources that a request advances, as the script reads them: a MessagePack array of field, expected version and value, in
+ * turn. https://github.com/msgpack/msgpack/blob/master/spec.md
  */
 const ARRAY_32 = 0xdd;
-/** The length, up to 31, is in its low bits. */
+/** Its low bits have the length, up to 31. */
 const TEXT_SHORT = 0xa0;
 const SHORT_MAX = 31;
 const TEXT_16 = 0xda;
@@ -25,32 +25,32 @@ const FIELD_BYTES = 8;
 const VERSION_BYTES = 16;
 const NONE_BUT_FORWARDED = 'F'.charCodeAt(0);
 
-/** What is claimed of one source takes so much at most. */
+/** Maximum size of the claim of one source. */
 const claimBytes = (cells: number) => 1 + FIELD_BYTES + 1 + VERSION_BYTES + 3 + SOURCE_HEAD_BYTES + 8 * cells;
 
 const NOTHING: Buffer<ArrayBuffer> = Buffer.alloc(0);
-/** A source that was not there. */
+/** A source that did not exist. */
 const ABSENT = new Int32Array(SOURCE_WORDS);
 ABSENT[SOURCE_FLAGS] = GONE;
 
-/** A claim of more bytes does not leave its memory to the next one. */
+/** The memory of larger claims is not reused. */
 const KEPT_MAX = 1_048_576;
 
-/** A source as a request moved it. */
+/** A source as a request advanced it. */
 export interface SourceClaim {
   field: Buffer;
-  /** Start and time that the ledger has to have; empty: none; `F`: none, though its own stream is known. */
+  /** Start and time that the ledger must have; empty: no entry; `F`: no entry, though its own stream is known. */
   expected: Buffer;
-  /** What the ledger is to have; empty: nothing any more. */
+  /** New entry of the ledger; empty: remove it. */
   value: Buffer;
 }
 
 /**
- * Writes claims, one array at a time. All its numbers are written in one place, with everything that is needed for it in local
- * variables: a method for each part took twice as long.
+ * Writes claims, one array at a time. All encoding is in one method with everything in local variables: a method for each part
+ * took twice as long.
  */
 export class SourceClaimWriter {
-  /** Of an array that nobody reads any more. New memory for each took a fortieth of a request. */
+  /** Memory of an array that is no longer read. Allocating anew for each took a fortieth of a request. */
   #spare = NOTHING;
   #bytes = NOTHING;
   #view = new DataView(NOTHING.buffer);
@@ -58,7 +58,7 @@ export class SourceClaimWriter {
   #claims = 0;
   #hasEnded = false;
 
-  /** @param claims so many are expected, with as many cells each */
+  /** @param claims expected number of claims, with so many cells each */
   begin(claims: number, cells: number): void {
     const bytes = HEAD + claims * claimBytes(cells);
     this.#use(this.#spare.length < bytes ? Buffer.allocUnsafeSlow(bytes) : this.#spare);
@@ -68,19 +68,19 @@ export class SourceClaimWriter {
     this.#hasEnded = false;
   }
 
-  /** A source is claimed that is none any more. */
+  /** Whether a claim removes a source. */
   get hasEnded(): boolean {
     return this.#hasEnded;
   }
 
-  /** Claims the source at `source`, which was not there before. */
+  /** Claims the source at `source`, which is new. */
   addNew(words: Int32Array, source: number, cells: Float64Array): void {
     this.add(words, source, ABSENT, 0, cells);
   }
 
   /**
    * Claims the source at `source`.
-   * @param before its words as they were, at `from`
+   * @param before its words before the change, at `from`
    */
   add(words: Int32Array, source: number, before: Int32Array, from: number, cells: Float64Array): void {
     const block = words[source + BLOCK]!;
@@ -130,14 +130,14 @@ export class SourceClaimWriter {
     this.#claims++;
   }
 
-  /** The array. */
+  /** Completes the array. */
   end(): Buffer {
     this.#bytes[0] = ARRAY_32;
     this.#view.setUint32(1, 3 * this.#claims);
     return this.#bytes.subarray(0, this.#at);
   }
 
-  /** Takes the memory of an array that nobody reads any more. */
+  /** Reuses the memory of an array that is no longer read. */
   release({ buffer }: Buffer): void {
     const { byteLength } = buffer;
     if (byteLength > this.#spare.length && byteLength <= KEPT_MAX)

@@ -10,27 +10,27 @@ import { lessThan } from '../wire/reader.ts';
 const STRIDE = 6;
 const SEEN = 2;
 const FIRST = 3;
-/** Seen, and Redis has not heard of it. */
+/** Seen, but not yet reported to Redis. */
 const UNTOLD = 1;
 
-/** Points of one collection lie so close together, though SDKs read the clock for each metric. */
+/** Maximum time between points of one collection: SDKs read the clock for each metric. */
 const COLLECTION_NS = 50_000_000;
 
 /**
  * What is known of a cumulative source that is not in the ledger.
  *
- *   forwarded by itself until now                               its own stream has its value
- *   began after the pipeline did                                new: its whole value counts
- *   its producer (resource) reported before, and not with it    new: it came after that
- *   else                                                        unknown: it may have been counted before anybody here looked
+ *   forwarded unmerged so far                                   its own stream has its value
+ *   began after the pipeline                                    new: its whole value counts
+ *   its producer (resource) reported before, without it         new: it began after that
+ *   otherwise                                                   unknown: it may have counted before anybody here saw it
  */
 export class SourceHistory {
   readonly #producers: HashTable;
   readonly #watch = new Nanoseconds();
   readonly #collection = new Nanoseconds();
-  /** Sources that another receiver said to be forwarded by themselves, by hash, for the request at hand. */
+  /** Sources that another receiver forwards unmerged, by hash, for the current request. */
   readonly #forwarded = new Set<string>();
-  /** Producers that Redis has to hear of. */
+  /** Producers to be reported to Redis. */
   #news: number[] = [];
   #hand = 0;
 
@@ -52,15 +52,15 @@ export class SourceHistory {
     this.#news = [];
   }
 
-  /** Producers that the request at hand showed: hash and time of their first collection, in halves. */
+  /** New producers of the current request: hash and time of their first collection, in halves. */
   get news(): readonly number[] {
     return this.#news;
   }
 
   /**
-   * Notes that a producer reports.
-   * @param generationSec one last seen before this second is told to Redis again
-   * @param firstTime the time of one of its points, looked up only when it is needed
+   * Records that a producer has reported.
+   * @param generationSec producers last seen before this second are reported to Redis again
+   * @param firstTime time of one of its points, computed only if needed
    */
   note(
     lo: number,
@@ -82,7 +82,7 @@ export class SourceHistory {
     words[at + SEEN] = Math.max(UNTOLD + 1, nowSec);
   }
 
-  /** Takes back that Redis heard of these. */
+  /** Makes these be reported to Redis again. */
   retract(news: readonly number[]): void {
     const { words } = this.#producers;
     for (let i = 0; i < news.length; i += 4) {
@@ -91,7 +91,7 @@ export class SourceHistory {
     }
   }
 
-  /** A producer that another receiver knows, or this one before it restarted. */
+  /** Adds a producer that another receiver knows, or this one knew before a restart. */
   learn(lo: number, hi: number, firstLo: number, firstHi: number, nowSec: number): void {
     const { words } = this.#producers;
     let at = this.#producers.find(lo, hi);
@@ -102,7 +102,7 @@ export class SourceHistory {
     words[at + FIRST + 1] = firstHi;
   }
 
-  /** Until the next request is settled: these sources are forwarded by themselves. */
+  /** These sources are forwarded unmerged; valid until the next request is settled. */
   learnForwarded(fields: readonly Buffer[]): void {
     for (const field of fields) this.#forwarded.add(field.toString('latin1'));
   }
@@ -119,7 +119,7 @@ export class SourceHistory {
     return this.#forwarded.has(field.toString('latin1'));
   }
 
-  /** Whether a point whose source is neither in the ledger nor forwarded is the first that this source ever sent. */
+  /** Whether a point whose source is neither in the ledger nor forwarded is the first one of that source. */
   isNew({ lo, hi }: ResourceBlock, { startLo, startHi, timeLo, timeHi }: Point): boolean {
     if (!lessThan(startLo, startHi, this.#watch.lo, this.#watch.hi)) return true;
     const at = this.#producers.find(lo, hi);
@@ -129,7 +129,7 @@ export class SourceHistory {
     return this.#collection.isBefore(timeLo, timeHi);
   }
 
-  /** The one looked at that was not seen for longest makes room. */
+  /** Evicts, among a few entries, the one not seen for longest. */
   #insert(lo: number, hi: number, nowSec: number): number {
     const { words, end } = this.#producers;
     if (this.#producers.used >= this.#producers.maxEntries) {

@@ -23,19 +23,19 @@ export const CLAIM_AT = 15;
 /** Flags of a source. */
 export const LIVE = 1;
 export const INTEGER = 2;
-/** A sum that may fall. */
+/** A non-monotonic sum. */
 export const LEVEL = 4;
-/** It goes into the overflow stream of its metric. */
+/** It goes to the overflow stream of its metric. */
 export const OVERFLOW = 8;
-/** Known to be absent from the ledger, or removed by the request at hand. */
+/** Known to be missing in the ledger, or removed by the current request. */
 export const GONE = 16;
-/** Its own stream was forwarded until the point that it is known by. */
+/** Its own stream was forwarded up to its last known point. */
 export const FORWARDED = 32;
 
-/** It goes out by itself, as deltas. */
+/** It is sent unmerged, as deltas. */
 export const CONVERTED = 64;
 
-/** Of so many sources the one unseen for longest makes room. */
+/** Number of sources of which the one not seen for longest is evicted. */
 const LOOKED_AT = 8;
 
 /** Sources by hash, in fixed memory. */
@@ -44,7 +44,7 @@ export class SourceTable {
   readonly #table: HashTable;
   #hand = 0;
   #eviction = 0;
-  /** No source can be expired before this second, as the last full round of the hand saw it. */
+  /** Lower bound for the oldest source, as of the last full round: nothing expires before. */
   #noneBeforeSec = 0;
   #roundOldestSec = 0;
 
@@ -67,13 +67,13 @@ export class SourceTable {
 
   /**
    * @param hint where it was found before, or -1
-   * @returns the word at which the source begins, or -1; good until it is removed
+   * @returns the word at which the source begins, or -1; valid until it is removed
    */
   find(lo: number, hi: number, hint = -1): number {
     return this.#table.find(lo, hi, hint);
   }
 
-  /** @returns where the new source begins, all zero but its hash and flags; -1 when the table is full */
+  /** @returns start of the new source, all zero except hash and flags; -1 if the table is full */
   insert(lo: number, hi: number): number {
     const at = this.#table.insert(lo, hi);
     if (at >= 0) this.words[at + SOURCE_FLAGS] = LIVE;
@@ -84,13 +84,13 @@ export class SourceTable {
     this.#table.remove(at);
   }
 
-  /** Looks at the next `steps` places and calls `expire` for each source unseen since `beforeSec`; it may remove it. */
+  /** Checks the next `steps` entries and calls `expire`, which may remove it, for each source not seen since `beforeSec`. */
   sweep(steps: number, beforeSec: number, nowSec: number, expire: (at: number) => void): void {
     if (this.#noneBeforeSec >= beforeSec) return;
     const { words } = this;
     for (let step = 0; step < steps; step++) {
       if (this.#hand >= this.#table.end) {
-        // Seen-times only grow, so until the oldest source of this round expires there is nothing to look for.
+        // Last-seen times only grow, so nothing expires before the oldest source of this round does.
         this.#noneBeforeSec = this.#roundOldestSec;
         this.#hand = 0;
         this.#roundOldestSec = nowSec;
@@ -105,10 +105,7 @@ export class SourceTable {
     }
   }
 
-  /**
-   * Of some sources that no request after `settled` has changed, the one unseen for longest; -1 when there is none among those
-   * that were looked at.
-   */
+  /** Among a few sources that no request after `settled` has changed, the one not seen for longest; -1 if there is none. */
   oldest(settled: number): number {
     const { words } = this;
     let oldest = -1;
@@ -140,8 +137,8 @@ export class SourceTable {
 export const SOURCE_HEAD_BYTES = 37;
 
 /**
- * Reads a source of the ledger into the words at `at`, and its cells into a block of the arena.
- * @returns false when it is not one, or there is no room for its cells; the words are then unchanged
+ * Reads an entry of the ledger into the words at `at`, and its cells into a block of the arena.
+ * @returns false if it is malformed or there is no room for its cells; the words are unchanged then
  */
 export function unpackSource(
   bytes: Buffer,

@@ -1,6 +1,6 @@
 import { slotHash } from '../hash.ts';
 
-/** Numbers by 64-bit hash, for the streams of one request; emptied and used again for the next. */
+/** Numbers by 64-bit hash, for the streams of one request; cleared and reused for the next. */
 export class StreamIndex {
   #words = new Int32Array(3 * 256);
   #mask = 255;
@@ -9,14 +9,14 @@ export class StreamIndex {
   clear(): void {
     if (this.#used === 0) return;
     if (this.#mask > 16_383) {
-      // One big request must not make all later ones pay.
+      // Shrink after a large request, because clearing costs by size.
       this.#words = new Int32Array(3 * 256);
       this.#mask = 255;
     } else this.#words.fill(0);
     this.#used = 0;
   }
 
-  /** @returns -1 when there is none */
+  /** @returns -1 if there is none */
   get(lo: number, hi: number): number {
     const at = this.#find(lo, hi);
     return at < 0 ? -1 : this.#words[at + 2]! - 1;
@@ -26,7 +26,7 @@ export class StreamIndex {
     return this.#used;
   }
 
-  /** Counts how often a hash was asked for. @returns 0 at the first time */
+  /** Counts occurrences of a hash. @returns 0 at the first one */
   count(lo: number, hi: number): number {
     const at = this.#find(lo, hi);
     if (at >= 0) return this.#words[at + 2]!++ - 1;
@@ -34,12 +34,12 @@ export class StreamIndex {
     return 0;
   }
 
-  /** Takes one time back that was counted. */
+  /** Takes back one count. */
   uncount(lo: number, hi: number): void {
     this.#words[this.#find(lo, hi) + 2]!--;
   }
 
-  /** The hash must not be in it yet. */
+  /** The hash must be new. */
   set(lo: number, hi: number, value: number): void {
     if (++this.#used * 2 > this.#mask) this.#grow();
     const words = this.#words;
@@ -50,7 +50,7 @@ export class StreamIndex {
     words[slot * 3 + 2] = value + 1;
   }
 
-  /** @returns its word, or -1 when there is none */
+  /** @returns its word, or -1 if there is none */
   #find(lo: number, hi: number): number {
     const words = this.#words;
     for (let slot = slotHash(lo, hi) & this.#mask; ; slot = (slot + 1) & this.#mask) {

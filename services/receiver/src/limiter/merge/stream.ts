@@ -12,53 +12,53 @@ import type { Output } from './output-table.ts';
 import type { Tracker } from './tracker.ts';
 
 const MS_NS = 1_000_000;
-/** A stream keeps all its labels. */
+/** No label is stripped. */
 export const NOTHING_REDUCED: Reduction = { resourceLabels: [], pointLabels: [], overflow: false };
 
-/** Where the first point of a stream lies in the request. */
+/** Range of a stream's first point in the request. */
 interface FirstPoint {
   tagStart: number;
   start: number;
   end: number;
 }
 
-/** One point that goes out of this request in place of those that became equal. */
+/** One point that replaces all points of a stream in a request. */
 export class OutputStream {
   readonly kind: number;
   readonly temporality: number;
   readonly reduction: Reduction;
   readonly reducer: GaugeReducer;
-  /** The first of its points: what is not recomputed is taken from there. */
+  /** Its first point, from which fields that are not recomputed are copied. */
   readonly tagStart: number;
   readonly start: number;
   readonly end: number;
-  /** That point has attributes that are left out. */
+  /** Attributes of that point are stripped. */
   readonly relabelled: boolean;
-  /** Where it stands over requests; always there for cumulative streams, and none for gauges. */
+  /** The stream's state across requests; cumulative streams always have one, gauges never. */
   readonly output: Output | undefined;
   points = 0;
-  /** (tag start, end) pairs of exemplars that are kept. */
+  /** (tag start, end) pairs of exemplars to keep. */
   readonly exemplars: number[] = [];
-  /** Of a delta stream or a gauge. */
+  /** For delta streams and gauges. */
   number: NumberTotal | undefined;
   histogram: HistogramTotal | undefined;
   exponential: ExponentialTotal | undefined;
   /** Latest time of the points. */
   timeLo = 0;
   timeHi = 0;
-  /** Earliest start of the points of a cumulative stream, 0 when none has one. */
+  /** Earliest start of a cumulative stream's points, 0 if none has one. */
   #begunLo = 0;
   #begunHi = 0;
-  /** The start and time that go out, after `settle`. */
+  /** Start and time to send, after `settle`. */
   startLo = 0;
   startHi = 0;
-  /** False when the first point can stay byte for byte, after `settle`. */
+  /** False if the first point can stay byte for byte, after `settle`. */
   changed = true;
-  /** False when only attributes are left out, and all other fields of the first point stay. */
+  /** False if only attributes are stripped and all other fields of the first point stay. */
   recomputed = true;
-  /** Says only that the stream has ended. */
+  /** Only ends the stream. */
   isEnd = false;
-  /** The hash by which points of this request find it. */
+  /** The hash by which points of this request are matched. */
   keyLo = 0;
   keyHi = 0;
 
@@ -111,8 +111,8 @@ export class OutputStream {
   }
 
   /**
-   * The last point of a stream that was forwarded by itself: no value any more. It is a millisecond later than the point that is
-   * merged instead, which may have been forwarded already, in a request whose answer was lost: one time, one value.
+   * The last point of a stream that was forwarded unmerged: no value any more. It is one millisecond later than the merged
+   * point, which may have been forwarded already in a request whose answer was lost: one time must have one value.
    */
   static ended(
     kind: number,
@@ -139,7 +139,7 @@ export class OutputStream {
     return stream;
   }
 
-  /** After the last point: what goes out, and whether that differs from what came in. */
+  /** To be called after the last point: computes what to send, and whether it differs from the first point. */
   settle(tracker: Pick<Tracker, 'advance' | 'follow'>): void {
     if (this.isEnd) return;
     if (!this.isCumulative) {
@@ -150,7 +150,7 @@ export class OutputStream {
     this.startLo = output.startLo;
     this.startHi = output.startHi;
     if (output.isDelta) {
-      // An increment begins where the one before it ended, and the first one where its sources did, or this writer.
+      // An increment begins where the previous one ended; the first one where its sources began, or this writer.
       if (!output.fresh) {
         this.startLo = output.timeLo;
         this.startHi = output.timeHi;
@@ -164,13 +164,13 @@ export class OutputStream {
     this.timeHi = output.timeHi;
   }
 
-  /** Takes in an earlier point of the same gauge, that is the outcome of `parts` points. Before it is settled. */
+  /** Adds an earlier point of the same gauge that was merged from `parts` points. Before `settle`. */
   joinGauge(earlier: NumberPoint, parts: number): void {
     this.points++;
     this.number!.reduce(earlier, this.reducer, parts);
   }
 
-  /** Takes in the increment before this one, that has not gone out. After it was settled. */
+  /** Adds the previous increment, which was not sent. After `settle`. */
   joinNumber(earlier: NumberPoint): void {
     if (this.number) this.number.add(earlier);
     else {
@@ -202,7 +202,7 @@ export class OutputStream {
     this.#joined(earlier);
   }
 
-  /** It is one increment with the one before it now: from the earlier start to the later time. */
+  /** Extends it over the previous increment: from the earlier start to the later time. */
   #joined({ startLo, startHi, timeLo, timeHi }: Point): void {
     const isDated = startLo !== 0 || startHi !== 0;
     if (isDated && lessThan(startLo, startHi, this.startLo, this.startHi)) {
@@ -223,7 +223,7 @@ export class OutputStream {
     this.startHi = total.startHi;
     this.timeLo = total.timeLo;
     this.timeHi = total.timeHi;
-    // Increments of one stream must not overlap in time: what came in between belongs to another request.
+    // Increments of one stream must not overlap in time: points in between belong to another request.
     const moved = this.output !== undefined && tracker.follow(this.output, this);
     this.recomputed = this.points > 1 || moved;
     this.changed = this.recomputed || this.relabelled;

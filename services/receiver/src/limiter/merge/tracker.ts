@@ -40,27 +40,27 @@ import {
   VALUE,
 } from './source-table.ts';
 
-/*
- * Cumulative streams cannot simply be added: one that starts late, restarts or goes away would make the sum jump. So each
- * source is turned into increments against its own last point, and the increments are accumulated per output stream.
+/**
+ * Cumulative streams cannot simply be added: one that starts late, restarts or ends would make the sum jump. So each source is
+ * turned into increments against its own last point, and the increments are accumulated per output stream.
  *
- *   known, time not later           stale: nothing new, the point is merged away
- *   known, other start, or it fell  the whole value: it began anew
- *   known                           value − last value
- *   new, forwarded until now        nothing: its own stream has it; this point is the base line
- *   new                             the whole value
- *   of unknown history              nothing: it becomes the base line, and that is counted
+ *   known, time not later            stale: nothing new, the point is merged away
+ *   known, other start or decreased  the whole value: it was reset
+ *   known                            value − last value
+ *   new, forwarded so far            nothing: its own stream has it; this point is the baseline
+ *   new                              the whole value
+ *   of unknown history               nothing: it becomes the baseline, which is counted
  *
- * Sums that are not monotonic are levels, not counts: an increment may be negative, and a source that ends is taken off again.
+ * Non-monotonic sums are levels, not counts: an increment may be negative, and the value of a source that ends is subtracted.
  *
- * The last points of sources belong to all receivers: they lie in a ledger in Redis, and what is here is a cache of it. A
- * request claims each source that it moves: as it was when the increment was computed, and as it is now. The step that makes
- * the request durable compares and writes; until then everything here can be undone.
+ * The last points of sources belong to all receivers: they are in a ledger in Redis, of which this is a cache. A request claims
+ * each source that it advances, with the version from which the increment was computed and the new one. The step that makes the
+ * request durable compares and writes; until then everything here can be undone.
  */
 export type Outcome = 'added' | 'stale' | 'unknown' | 'full' | 'bounds';
 
 export interface TrackerLimits {
-  /** In memory; also of one request. */
+  /** In memory; also the limit for one request. */
   maxSources: number;
   /** In the ledger, of all receivers. */
   maxLedger: number;
@@ -68,36 +68,36 @@ export interface TrackerLimits {
   arenaCells: number;
 }
 
-/** How a point stands to what is known of its source. */
+/** How a point relates to the last one of its source. */
 const FULL = 0;
 const DIFFERENCE = 1;
 const BASELINE = 2;
-/** A base line as well, because its history is not known. */
+/** A baseline too, because its history is unknown. */
 const UNKNOWN = 3;
 const STALE = 4;
 
 export interface Contribution {
-  /** Whose source it is. */
+  /** The resource of the source. */
   resource: ResourceBlock;
   /** Hash of the stream with all its labels. */
   sourceLo: number;
   sourceHi: number;
-  /** Where the source was found before, or -1. */
+  /** Position of the source, if it was looked up before, or -1. */
   sourceAt: number;
   output: Output;
   isMonotonic: boolean;
-  /** Hash of the stream that it goes into, without the writer's part. */
+  /** Hash of the stream that it is merged into, without the writer's part. */
   intoLo: number;
   intoHi: number;
-  /** Its own stream was forwarded until this point. */
+  /** Its own stream was forwarded up to this point. */
   wasForwarded: boolean;
-  /** It goes into the overflow stream of its metric. */
+  /** It goes to the overflow stream of its metric. */
   overflow: boolean;
-  /** It keeps all its labels, and goes out as deltas. */
+  /** It keeps all its labels and is sent as deltas. */
   converted: boolean;
 }
 
-/** A level of this writer, as it is kept over restarts. */
+/** A level of this writer, as stored across restarts. */
 export interface LevelClaim {
   field: Buffer;
   value: Buffer;
@@ -106,11 +106,11 @@ export interface LevelClaim {
 type Dated = Pick<Point, 'startLo' | 'startHi' | 'timeLo' | 'timeHi'>;
 
 export interface TrackerMark {
-  /** The last one before it. */
+  /** The last request before it. */
   readonly request: number;
   readonly sources: JournalMark;
   readonly outputs: JournalMark;
-  /** The request after it has ended sources, as its claims say. */
+  /** The request after the mark has ended sources, by its claims. */
   hasEnded: boolean;
 }
 
@@ -121,14 +121,14 @@ const difference = new NumberValue();
 const total = new NumberValue();
 const moment = new Nanoseconds();
 
-/** An output may run so far ahead of the clock, a millisecond a point, before it moves by microseconds. */
+/** How far an output may be ahead of the clock, at a millisecond per point, before it advances by microseconds. */
 const AHEAD_MS = 60_000;
-/** Beyond this a producer's clock is not believed. */
+/** Times further ahead are replaced by the receiver's. */
 const CLOCK_AHEAD_MS = 600_000;
 
-/** Sources that make room for one block, at most. */
+/** Maximum number of sources evicted to make room for one block. */
 const EVICTIONS_MAX = 64;
-/** Words of the list of ended levels: what is not in it is looked at again in the next round. */
+/** Size of the list of ended levels, in words; others are checked again in the next round. */
 const ENDED_MAX = 512;
 
 export class Tracker {
@@ -137,37 +137,37 @@ export class Tracker {
   readonly arena: Arena;
   sourceEvictions = 0;
   outputEvictions = 0;
-  /** Sources in the ledger, as the last step said; some of them may not be here. */
+  /** Sources in the ledger, as of the last step; some may be missing here. */
   ledgerSources = 0;
-  /** What merged counts go out as. */
+  /** Whether merged counts are sent as deltas. */
   #deltas = false;
-  /** Points whose time was not believed, in the request at hand. */
+  /** Points of the current request whose time was replaced. */
   skewed = 0;
   readonly #sourceJournal: Journal;
   readonly #outputJournal: Journal;
   readonly #claims = new SourceClaimWriter();
   #mark: TrackerMark;
   #request = 0;
-  /** Up to this one all requests were kept or undone. */
+  /** The last request up to which all were kept or undone. */
   #settled = 0;
   readonly #maxLedger: number;
   readonly #history: SourceHistory;
-  /** Sources that the request at hand has changed. */
+  /** Number of sources that the current request has changed. */
   #claimed = 0;
   #outputsChanged = 0;
   #nowSec = 1;
   readonly #now = new Nanoseconds();
   readonly #believed = new Nanoseconds();
   readonly #aheadMost = new Nanoseconds();
-  /** Streams that begin now start here: later than any point of this writer that is not theirs. */
+  /** Start of new streams: later than any point of this writer in other streams. */
   readonly #start = new Nanoseconds();
   readonly #written = new Nanoseconds();
-  /** The latest time that was ever written, undone or not: what was undone may have left all the same. */
+  /** Latest time ever written, also by undone requests, which may have been sent all the same. */
   readonly #latest = new Nanoseconds();
   /** Levels of this writer from before it started, by hash. */
   #levels = new Map<string, Buffer>();
   readonly #levelStart = new Nanoseconds();
-  /** Hashes, low and high in turn, of levels that have ended for want of reports and are still part of an output. */
+  /** Hashes, low and high in turn, of levels that have expired and are still part of an output. */
   readonly #ended: number[] = [];
   #ttlSec = 0;
 
@@ -187,8 +187,8 @@ export class Tracker {
   }
 
   /**
-   * Begins as a writer whose streams start at `startMs`: nothing that went out before is continued.
-   * @param levels of this writer, as they were claimed before it started
+   * Begins as a writer whose streams start at `startMs`; no earlier stream is continued.
+   * @param levels of this writer, as claimed before it started
    */
   restart(startMs: number, levelStartMs: number, levels: ReadonlyMap<string, Buffer>): void {
     for (const output of this.outputs.all()) if (output.live) this.#removeOutput(output);
@@ -198,7 +198,7 @@ export class Tracker {
     this.#levels = new Map(levels);
   }
 
-  /** Merged counts go out as deltas from now on, or as cumulative streams that begin now. Only while no request is open. */
+  /** Sends merged counts as deltas from now on, or as cumulative streams that begin now. Only while no request is open. */
   set deltas(deltas: boolean) {
     if (deltas === this.#deltas) return;
     this.#deltas = deltas;
@@ -209,7 +209,7 @@ export class Tracker {
     return this.#deltas;
   }
 
-  /** Moves time on, and forgets a little of what has not been seen for `ttlSec`. Only while no request is open. */
+  /** Advances the time and expires a few of the sources not seen for `ttlSec`. Only while no request is open. */
   tick(nowMs: number, ttlSec: number): void {
     const nowSec = Math.floor(nowMs / 1000);
     this.#nowSec = nowSec;
@@ -222,7 +222,7 @@ export class Tracker {
     if (this.outputs.used > 0) this.outputs.sweep(64, nowSec - ttlSec, this.#expireOutput);
   }
 
-  /** Begins a request. @returns where it begins */
+  /** Begins a request. @returns its mark */
   begin(): TrackerMark {
     this.#settle();
     this.#request++;
@@ -241,7 +241,7 @@ export class Tracker {
     };
   }
 
-  /** Takes back all requests from `mark` on. */
+  /** Undoes all requests from `mark` on. */
   undo(mark: TrackerMark): void {
     this.#sourceJournal.undo(mark.sources, this.sources.words, (at) => {
       if ((this.sources.words[at + SOURCE_FLAGS]! & GONE) !== 0) this.sources.remove(at);
@@ -255,8 +255,8 @@ export class Tracker {
 
   /**
    * Makes the oldest open request final.
-   * @param end where the next one began
-   * @param claimed what `claims` said of this one; it is overwritten
+   * @param end mark of the next one
+   * @param claimed its `claims`, whose memory is reused
    */
   keep({ hasEnded }: TrackerMark, end: TrackerMark, claimed: Buffer): void {
     if (hasEnded) this.#dropEnded(end);
@@ -273,7 +273,7 @@ export class Tracker {
     for (let i = journal.oldest, to = journal.first(end.sources); i < to; i += journal.recordWords) {
       const at = records[i]!;
       if ((words[at + SOURCE_FLAGS]! & GONE) === 0) continue;
-      // What a later request has ended is still to be had back, when that one is undone.
+      // A source ended by a later request must remain restorable until that is kept.
       if (words[at + CHANGED_BY]! <= end.request) this.#dropSource(at);
     }
   }
@@ -282,7 +282,7 @@ export class Tracker {
     if (this.#sourceJournal.isEmpty) this.#settled = this.#request;
   }
 
-  /** The sources that the request at hand has moved; see source-claims.ts. */
+  /** The sources that the current request has advanced; see source-claims.ts. */
   claims(): Buffer {
     const { words } = this.sources;
     const journal = this.#sourceJournal;
@@ -297,13 +297,13 @@ export class Tracker {
     return writer.end();
   }
 
-  /** The latest time that the request at hand wrote into a cumulative stream, Unix milliseconds; 0 when it wrote none. */
+  /** Latest time that the current request writes into a cumulative stream, Unix ms; 0 if it writes none. */
   get writtenMs(): number {
     const { ms } = this.#written;
     return ms === 0 ? 0 : ms + 1;
   }
 
-  /** The levels of this writer that the request at hand has changed. */
+  /** The levels of this writer that the current request has changed. */
   levelClaims(): LevelClaim[] {
     const claims: LevelClaim[] = [];
     const { words, end, recordWords } = this.#outputJournal;
@@ -315,8 +315,8 @@ export class Tracker {
   }
 
   /**
-   * Takes over what the ledger has of a source. Only while no request is open.
-   * @param bytes undefined when it has nothing
+   * Sets the ledger's entry of a source. Only while no request is open.
+   * @param bytes undefined if there is none
    */
   learn(field: Buffer, bytes: Buffer | undefined): void {
     const lo = field.readInt32LE(0);
@@ -332,7 +332,7 @@ export class Tracker {
       this.sources.remove(at);
   }
 
-  /** Every source here, as the ledger would have it. Only while no request is open. */
+  /** Every source in the ledger's format. Only while no request is open. */
   allSources(): [field: Buffer, value: Buffer][] {
     const { words } = this.sources;
     const writer = new SourceClaimWriter();
@@ -354,7 +354,7 @@ export class Tracker {
       .map(([field, value]) => [Buffer.from(field, 'latin1'), value]);
   }
 
-  /** Whether there is no room for another source. */
+  /** Whether a source is new and there is no room for it. */
   isFull(sourceAt: number): boolean {
     const { sources } = this;
     if (sourceAt >= 0) return false;
@@ -366,7 +366,7 @@ export class Tracker {
     return (this.sources.words[sourceAt + SOURCE_FLAGS]! & OVERFLOW) !== 0;
   }
 
-  /** The output stream of this hash, made when there is room. */
+  /** The output stream of this hash, created if there is room. */
   output(lo: number, hi: number, isLevel: boolean): Output | undefined {
     let output = this.outputs.find(lo, hi);
     if (!output) {
@@ -407,7 +407,7 @@ export class Tracker {
     this.#remember(output);
     output.readValue(total);
     if (!to.isMonotonic) {
-      // A level: what this source contributed until now is replaced.
+      // A level: replace this source's previous contribution.
       total.add(now);
       if (isKnown) total.subtract(last);
     } else if (relation === DIFFERENCE && !now.lessThan(last)) total.add(difference.copy(now).subtract(last));
@@ -419,7 +419,7 @@ export class Tracker {
     return relation === UNKNOWN ? 'unknown' : 'added';
   }
 
-  /** Ends a level: its source said that it has no value any more. One that is not known here may be in the ledger. */
+  /** Ends a level whose source reports no value any more. The ledger may have it even if it is unknown here. */
   endLevel(to: Contribution, point: NumberPoint): Outcome {
     const { words } = this.sources;
     const at = this.#source(to);
@@ -452,7 +452,8 @@ export class Tracker {
     if (block === 0 || !sameBounds) {
       block = this.#sourceBlock(at, length);
       if (block === 0) return this.#noRoom(at, isKnown);
-      // Other bounds: there is no previous value to subtract. Such a producer began anew: a histogram does not change its bounds.
+      // Bounds changed, so there is no previous value to subtract. A histogram does not change its bounds, so its producer was
+      // restarted: count the whole value.
       if (relation === DIFFERENCE) relation = FULL;
     }
     if (relation === DIFFERENCE && this.#fell(block, point)) relation = FULL;
@@ -490,7 +491,7 @@ export class Tracker {
       increment = subtractExponential(point.value, before) ?? point.value;
     }
     if (output.isDelta) this.#remember(output);
-    // What is stored may be scaled down, so that it fits; then the next difference is taken at that scale.
+    // The stored histogram may be scaled down to fit; the next difference is then computed at that scale.
     const stored = addExponential(point.value, emptyExponential(point.value.scale));
     const before =
       output.block === 0
@@ -509,14 +510,14 @@ export class Tracker {
     return relation === UNKNOWN ? 'unknown' : 'added';
   }
 
-  /** The end of a point that goes out: `time` moves on, at most as far as the clock, and always forward. */
+  /** Time of a sent point: `time` advances, no further than the clock, and always forward. */
   advance(output: Output, timeLo: number, timeHi: number): void {
     this.#remember(output);
     const time = moment.set(timeLo, timeHi).min(this.#now.lo, this.#now.hi);
-    // A level that goes on after a restart has an earlier start than its writer.
+    // A level that is continued after a restart has an earlier start than its writer.
     const floor = output.fresh ? this.#start : { lo: output.timeLo, hi: output.timeHi };
     if (!lessThan(floor.lo, floor.hi, time.lo, time.hi)) {
-      // Some backends keep milliseconds.
+      // By whole milliseconds if possible, since some backends keep no more.
       const isFarAhead = this.#aheadMost.isBefore(floor.lo, floor.hi);
       time.set(floor.lo, floor.hi).add(isFarAhead ? 1000 : 1_000_000);
     }
@@ -527,8 +528,8 @@ export class Tracker {
   }
 
   /**
-   * The same for an increment: it begins where the one before it in its stream ended, and ends later.
-   * @returns whether its start or time had to be moved
+   * The same for an increment: it begins where the stream's previous one ended, and ends later.
+   * @returns whether its start or time was moved
    */
   follow(output: Output, point: Dated): boolean {
     this.#remember(output);
@@ -550,7 +551,7 @@ export class Tracker {
     return point.startLo !== startLo || point.startHi !== startHi || time.lo !== timeLo || time.hi !== timeHi;
   }
 
-  /** Takes the levels that have ended unseen off the output that they went into. */
+  /** Subtracts expired levels from the output they are part of. */
   takeOffEnded(intoLo: number, intoHi: number, output: Output): void {
     const { words } = this.sources;
     const ended = this.#ended;
@@ -563,7 +564,7 @@ export class Tracker {
     }
   }
 
-  /** How the point stands to what is known; never DIFFERENCE for a source that is not known. */
+  /** How the point relates to the source's last one; never DIFFERENCE for an unknown source. */
   #relation(to: Contribution, at: number, point: Point, { lo, hi }: Nanoseconds, isKnown: boolean): number {
     const { words } = this.sources;
     if (isKnown) {
@@ -577,13 +578,13 @@ export class Tracker {
     return this.#history.isNew(to.resource, point) ? FULL : UNKNOWN;
   }
 
-  /** Its time, as far as it is believed: none, or one far ahead of the clock, is that of the clock. */
+  /** The point's time, or the receiver's if it is missing or far ahead. */
   #timeOf({ timeLo, timeHi }: Pick<Point, 'timeLo' | 'timeHi'>): Nanoseconds {
     const isBelieved = (timeLo !== 0 || timeHi !== 0) && !this.#believed.isBefore(timeLo, timeHi);
     return isBelieved ? moment.set(timeLo, timeHi) : moment.copy(this.#now);
   }
 
-  /** The source of a contribution; made when there is room. It may be changed from here on. */
+  /** The source of a contribution, created if there is room; the caller may change it. */
   #source(to: Contribution): number {
     const { sources } = this;
     let at = sources.find(to.sourceLo, to.sourceHi, to.sourceAt);
@@ -596,7 +597,7 @@ export class Tracker {
     return at;
   }
 
-  /** A new source; one that the ledger knows as well makes room. @returns -1 when all are of requests that are open */
+  /** Inserts a source; one that the ledger has too is evicted if needed. @returns -1 if open requests use all of them */
   #insert(lo: number, hi: number): number {
     const { sources } = this;
     if (sources.used >= sources.maxSources) {
@@ -652,7 +653,7 @@ export class Tracker {
     return false;
   }
 
-  /** Whether the point has the bounds of the output; the first sets them, and they change when none has come for 5 minutes. */
+  /** Whether the point has the output's bounds. The first point sets them; they change once none has matched for 5 minutes. */
   #fitBounds(output: Output, point: HistogramPoint, length: number): boolean {
     const same =
       output.block !== 0 &&
@@ -665,7 +666,7 @@ export class Tracker {
       const anew = output.block !== 0;
       if (!this.#fitOutput(output, length)) return false;
       if (anew) {
-        output.startLo = output.timeLo; // it starts anew, where the old one ended
+        output.startLo = output.timeLo; // restart it where the old one ended
         output.startHi = output.timeHi;
       }
       this.arena.cells.fill(0, output.block, output.block + length);
@@ -676,7 +677,7 @@ export class Tracker {
     return true;
   }
 
-  /** A block of this many cells for a source that was remembered; 0 when there is no room, and it is as it was. */
+  /** A block of so many cells for a source that is in the journal; 0 if there is no room, and the source is unchanged. */
   #sourceBlock(at: number, needed: number): number {
     const { words } = this.sources;
     const block = words[at + BLOCK]!;
@@ -688,7 +689,7 @@ export class Tracker {
     return fitting;
   }
 
-  /** Gives an output that was remembered a block of this many cells. @returns false when there is no room */
+  /** Gives an output that is in the journal a block of so many cells. @returns false if there is no room */
   #fitOutput(output: Output, needed: number): boolean {
     const before = this.#outputJournal.blockBefore(this.#mark.outputs, output.record);
     const fitting = this.#replace(this.#outputJournal, output.block, output.cells, before, needed);
@@ -698,7 +699,7 @@ export class Tracker {
     return true;
   }
 
-  /** @returns a block for `needed` cells: the same if it is of that size, or a new one; 0 when there is none */
+  /** @returns a block for `needed` cells: the same one if its size fits, or a new one; 0 if there is no room */
   #replace(journal: Journal, block: number, cells: number, before: number, needed: number): number {
     if (block !== 0 && sameSize(needed, cells)) return block;
     const fitting = this.#take(needed);
@@ -710,7 +711,7 @@ export class Tracker {
     return fitting;
   }
 
-  /** A block of the arena; sources that the ledger knows as well make room for it. @returns 0 when there is none */
+  /** Allocates a block; sources that the ledger has too are evicted if needed. @returns 0 if there is no room */
   #take(cells: number): number {
     let block = this.arena.take(cells);
     for (let tries = 0; block === 0 && tries < EVICTIONS_MAX; tries++) {
@@ -723,13 +724,13 @@ export class Tracker {
     return block;
   }
 
-  /** A source that could not be taken in: one that was not known is none. */
+  /** Handles a source for which there is no room: removes it if it was new. */
   #noRoom(at: number, isKnown: boolean): Outcome {
     if (!isKnown) this.sources.words[at + SOURCE_FLAGS]! |= GONE;
     return 'full';
   }
 
-  /** Takes a level off the output, and ends its source. */
+  /** Subtracts a level from the output and ends its source. */
   #takeOff(at: number, output: Output): void {
     const { words } = this.sources;
     this.#remember(output);
@@ -739,7 +740,7 @@ export class Tracker {
     words[at + SOURCE_FLAGS]! |= GONE;
   }
 
-  /** Forgets a source; the ledger still has it. A level is to be taken off its output first. */
+  /** Expires a source, which the ledger keeps. A level must be subtracted from its output first. */
   #expireSource = (at: number): void => {
     const { words } = this.sources;
     if ((words[at + SOURCE_FLAGS]! & LEVEL) !== 0) {
@@ -760,7 +761,7 @@ export class Tracker {
     this.sources.remove(at);
   }
 
-  /** A stream that goes on after this is another one, and starts after it. */
+  /** A stream of this hash that comes later is a new one, and starts later. */
   #expireOutput = (output: Output): void => {
     this.outputEvictions++;
     this.#removeOutput(output);
@@ -774,7 +775,7 @@ export class Tracker {
   }
 
   #removeOutput(output: Output): void {
-    // Its sources may still be part of it: it goes on with that.
+    // Sources may still be part of the level, so keep its value.
     if (output.isLevel) this.#setAside(output);
     if (output.block !== 0) this.arena.give(output.block, output.cells);
     this.#start.max(output.timeLo, output.timeHi);
@@ -782,7 +783,7 @@ export class Tracker {
   }
 }
 
-/** A hash as the name of a field: its 8 bytes. */
+/** A hash as a field name: its 8 bytes. */
 export function fieldOf(lo: number, hi: number): Buffer {
   const field = Buffer.allocUnsafe(8);
   field.writeInt32LE(lo, 0);
