@@ -261,6 +261,19 @@ describe('the configuration', () => {
     expect(load('data_dir: "a${b"\n').config.dataDir).toBe('a${b');
   });
 
+  it('takes the tokens that a client can send, and no others', () => {
+    const paths = ['receiver: {tokens: [', 'admin: {token: ', 'dlq: {token: '];
+    const expected =
+      /: expected a text of ASCII characters, without blanks at its ends and without line breaks/;
+    for (const path of paths) {
+      const given = (value: string) => problems(`${path}${value}${path.endsWith('[') ? ']' : ''}}\n`);
+      for (const none of ['" "', '"a\\nb"', '"a\\n"', '" a"', '"a "', '"d\u00e9f"', '"\u20ac"'])
+        expect(given(none), `${path}${none}`).toEqual([expect.stringMatching(expected)]);
+      expect(given('"aZ09-._~+/=! \'x"'), path).toEqual([]);
+      expect(given('""'), path).toHaveLength(1);
+    }
+  });
+
   it('takes any endpoint for an upstream, and names a signal that has none, or a base URL that is a full one', () => {
     const own = (...signals: string[]) =>
       `exporter: {endpoints: {${signals.map((signal) => `${signal}: "http://h/v1/${signal}"`).join(', ')}}}`;

@@ -252,17 +252,25 @@ export function secret(doc: string, extra: Extra = {}) {
   });
 }
 
-export function secrets(doc: string, extra: Extra = {}) {
+/** What others show in `Authorization`: of another character each client makes other bytes, and blanks at an end get lost. */
+const tokenText = z
+  .string({ error: 'a text, best as ${env:NAME} or ${file:/path}' })
+  .regex(/^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/, {
+    error:
+      'a text of ASCII characters, without blanks at its ends and without line breaks: nobody could send another',
+  })
+  .transform(toSecret);
+
+export function token(doc: string, extra: Extra = {}) {
+  return described(tokenText.optional(), { doc, kind: 'secret', ...extra });
+}
+
+export function tokens(doc: string, extra: Extra = {}) {
   const error = 'a list of texts, best as ${env:NAME} or ${file:/path}';
-  return described(
-    z.array(z.string({ error }).min(1, { error }).transform(toSecret), { error }).prefault([]),
-    {
-      doc,
-      kind: 'list of secrets',
-      default: [],
-      ...extra,
-    },
-  );
+  return described(z.array(tokenText, { error }).prefault([]), {
+    ...{ doc, kind: 'list of secrets', default: [] },
+    ...extra,
+  });
 }
 
 const PROTOBUF = 'application/x-protobuf';

@@ -26,13 +26,14 @@ import {
   ratio,
   secret,
   secretMap,
-  secrets,
   section,
   size,
   statuses,
   text,
   textMap,
   texts,
+  token,
+  tokens,
 } from './options.ts';
 import { PRESETS } from './preset.ts';
 
@@ -258,7 +259,7 @@ export const schema = section('NRDOT+', {
       ),
       max_age: duration('2h', 'How long a browser may remember the answer.'),
     }),
-    tokens: secrets('Clients must send one of these as `Authorization: Bearer …`. Empty: no check.', LIVE),
+    tokens: tokens('Clients must send one of these as `Authorization: Bearer …`. Empty: no check.', LIVE),
     tls: serverTls('the listener'),
   }),
   priority: section('Which class a batch gets.', {
@@ -433,7 +434,7 @@ export const schema = section('NRDOT+', {
   dlq: section('Batches on disk.', {
     dir: optionalPath('Directory of the segments. Default: `dlq` in data_dir.'),
     listen: listen('127.0.0.1:4319', 'Where receivers hand in batches while Redis is away.'),
-    token: secret(
+    token: token(
       'What receivers show the dlq as `Authorization: Bearer …`. Default: admin.token. Beyond this machine there must be one.',
     ),
     tls: serverTls("the dlq's intake"),
@@ -510,7 +511,7 @@ export const schema = section('NRDOT+', {
   }),
   admin: section('Health, metrics, console and commands of a process.', {
     listen: listen('127.0.0.1:8888', 'Address. Beyond this machine it needs a token.'),
-    token: secret('Needed as `Authorization: Bearer …` on all but the health checks.'),
+    token: token('Needed as `Authorization: Bearer …` on all but the health checks.'),
     hosts: texts(
       'Names under which browsers may ask for it, beside localhost, IP addresses and, with a token, names within a cluster; such as ops.example.com of an ingress.',
     ),
