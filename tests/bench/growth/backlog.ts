@@ -71,7 +71,7 @@ async function* steps({ dir, sink, say }: Stand, sizes: readonly number[]) {
   let system = await pipeline.start(dir, sink.url);
   try {
     for (const size of sizes) {
-      const redis = new Redis(system.redisUrl!.replace('unix://', ''));
+      const redis = connected(system);
       const store = storeOn(redis);
       try {
         await pause(redis, store, true);
@@ -96,7 +96,7 @@ async function* steps({ dir, sink, say }: Stand, sizes: readonly number[]) {
 }
 
 async function costs(system: RunningSystem): Promise<Record<string, number>> {
-  const redis = new Redis(system.redisUrl!.replace('unix://', ''));
+  const redis = connected(system);
   const store = storeOn(redis);
   try {
     await sleep(SETTLE_MS);
@@ -143,6 +143,11 @@ async function takenIn(system: RunningSystem): Promise<{ inMs: number; ack: Load
   const { startedAtMs, elapsedMs, batches, ack } = await load(IN_MS);
   sampler.stop();
   return { inMs: total(sampler.cpuBetween(startedAtMs, startedAtMs + elapsedMs)) / batches, ack };
+}
+
+/** Without another try: a pipeline that ended must end the measurement too, not leave it waiting for its Redis. */
+function connected(system: RunningSystem): Redis {
+  return new Redis(system.redisUrl!.replace('unix://', ''), { retryStrategy: () => null });
 }
 
 function storeOn(redis: Redis): Store {
