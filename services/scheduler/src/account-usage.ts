@@ -2,9 +2,9 @@ import type { SentStatus } from '@nrdot/queue';
 import type { AccountLimitStatus } from './pipeline-status.ts';
 import { RateMeter } from './rate-meter.ts';
 
-/** What an account may be sent in a minute; what is absent has no limit. */
+/** Limits of an account per minute; absent ones do not exist. */
 export interface AccountLimits {
-  /** Of each signal by itself. */
+  /** Per signal. */
   requestsPerMinute?: number | undefined;
   pointsPerMinute?: number | undefined;
   /** Spans and log records. */
@@ -14,23 +14,23 @@ export interface AccountLimits {
 
 const MINUTE_MS = 60_000;
 const STALE_MS = 90_000;
-/** As often as processes say how they are: a minute of readings is kept. */
+/** As often as processes report; readings of one minute are kept. */
 const EVERY_MS = 2_000;
 const SIGNALS = ['traces', 'metrics', 'logs'] as const;
 type Sent = Record<(typeof SIGNALS)[number], SentStatus>;
 
-/** How near what all exporters sent in the last minute is to the limits of the account. */
+/** What all exporters sent in the last minute, against the limits of the account. */
 export class AccountUsage {
   readonly #meter = new RateMeter(MINUTE_MS, STALE_MS, EVERY_MS);
 
-  /** @param at when the exporter said it, Unix ms */
+  /** @param at time of the exporter's report, Unix ms */
   record(exporter: string, sent: Sent, at: number): void {
     for (const signal of SIGNALS)
       for (const unit of ['requests', 'items', 'bytes'] as const)
         this.#meter.record(`${signal} ${unit}`, exporter, sent[signal][unit], at);
   }
 
-  /** Those limits that are set, the nearest first. */
+  /** The configured limits, the most used one first. */
   read(limits: AccountLimits, now: number): AccountLimitStatus[] {
     const perMinute = (signal: string, unit: keyof SentStatus) =>
       Math.round(60 * this.#meter.perSecond(`${signal} ${unit}`, now));

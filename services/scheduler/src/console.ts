@@ -3,7 +3,7 @@ import { extname } from 'node:path';
 import type { Store } from '@nrdot/queue';
 import type { AdminServer, PageAnswer, PageRequest } from '@nrdot/service';
 
-/** The files of the page, in `services/scheduler/console`. The build copies them beside the bundle, as they are. */
+/** Files of the page in `services/scheduler/console`. The build copies them beside the bundle unchanged. */
 const FILES = [
   'palette.css',
   'page.css',
@@ -37,8 +37,8 @@ const QUEUES = '/queues/';
 const DIRECTORY = new URL(import.meta.url.endsWith('.ts') ? '../console/' : './console/', import.meta.url);
 
 /**
- * Puts the console on the admin address: one page at `/`, which asks `/api/status` once a second while it is seen, and
- * bull-board at `/queues/`, which is loaded when it is first asked for.
+ * Serves the console on the admin address: one page at `/`, which reads `/api/status` once a second while visible, and
+ * bull-board at `/queues/`, which is loaded on first use.
  */
 export function addConsole(admin: AdminServer, store: Store): void {
   const add = (url: string, name: string) =>

@@ -1,9 +1,9 @@
 const WINDOW_S = 10;
 
-/** Decisions per second over the last ten whole seconds. No timer: it counts into the second that is. */
+/** Decisions per second over the last ten full seconds, without a timer. */
 export class DecisionRate {
   readonly #counts = new Float64Array(WINDOW_S + 1);
-  /** The second that is counted into now. */
+  /** The current second. */
   #second = Number.NEGATIVE_INFINITY;
 
   count(decisions: number, nowMs: number): void {
@@ -12,7 +12,7 @@ export class DecisionRate {
     this.#counts[at] = this.#counts[at]! + decisions;
   }
 
-  /** The second that is not over yet does not count. */
+  /** Excludes the current second. */
   perSecond(nowMs: number): number {
     this.#advance(nowMs);
     const present = this.#counts[this.#second % this.#counts.length]!;

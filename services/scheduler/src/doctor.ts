@@ -2,8 +2,8 @@ import { type Diagnosis, Doctor, DoctorBusy, type Store } from '@nrdot/queue';
 import { AdminError, type Host } from '@nrdot/service';
 
 /**
- * `nrdot doctor` on the admin address: GET examines what Redis holds and changes nothing, POST mends what it finds. What was mended
- * is an event.
+ * `nrdot doctor` on the admin address: GET examines what Redis holds and changes nothing, POST repairs it. A repair is recorded
+ * as an event.
  */
 export function addDoctor(
   host: Pick<Host, 'admin' | 'log' | 'transitions'>,

@@ -11,10 +11,10 @@ interface EventSources {
 }
 
 const DEFAULT = 100;
-/** A Redis that is there answers within this. */
+/** A running Redis answers within this time. */
 const PATIENCE_MS = 2_000;
 
-/** @throws AdminError when the query is not one */
+/** @throws AdminError for an invalid query */
 export async function readEvents(
   { store, board, notReady }: EventSources,
   query: Record<string, string>,
@@ -30,7 +30,7 @@ export async function readEvents(
   let problem = notReady();
   if (problem === undefined) {
     const read = store.events(limit);
-    read.catch(() => {}); // it may fail after the patience has ended
+    read.catch(() => {}); // may reject after the wait has ended
     const texts = await Promise.race([read, wait(PATIENCE_MS, undefined, { ref: false })]).catch(
       () => undefined,
     );

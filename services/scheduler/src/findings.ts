@@ -4,17 +4,17 @@ import { CLASSES } from '@nrdot/queue/priority-class';
 import { countText, durationText, numberText, sizeText } from '@nrdot/telemetry';
 import type { PipelineStatus } from './pipeline-status.ts';
 
-/** One thing a person on call should know, in whole sentences. */
+/** A finding for the person on call, in full sentences. */
 export interface Finding {
   /** `ok`: all is well. `note`: nothing to do. `warning`: look soon. `fault`: look now. */
   level: 'ok' | 'note' | 'warning' | 'fault';
-  /** Short and fixed, for programs, such as `breaker_open`; docs/operations.md has a section of this name. */
+  /** Short and stable, for programs, such as `breaker_open`; docs/operations.md has a section of this name. */
   code: FindingCode;
-  /** What is the matter. */
+  /** What is wrong. */
   text: string;
-  /** Where the data is meanwhile, and how it goes on. */
+  /** Where the data is meanwhile, and what happens next. */
   more?: string;
-  /** What to do, where there is something to do. */
+  /** What to do, if anything. */
   todo?: string;
 }
 
@@ -49,38 +49,38 @@ export const FINDING_CODES = [
 ] as const;
 export type FindingCode = (typeof FINDING_CODES)[number];
 
-/** Sentences that hold for the whole. */
+/** Sentences about the pipeline as a whole. */
 export interface Summary {
   /** Where the data is. */
   data: string;
-  /** Whether any was lost. */
+  /** Whether data was lost. */
   lost: string;
-  /** How and when what is on disk comes back; empty when nothing is there. */
+  /** How and when the data on disk is replayed; empty if there is none. */
   back: string;
 }
 
-/** All that is known but what is said about it. */
+/** The status without the sentences about it. */
 export type Known = Omit<PipelineStatus, 'findings' | 'summary'>;
 
 const LEVELS = ['fault', 'warning', 'note', 'ok'] as const;
 const LATE_MS = 6_000;
-/** What has lasted for less has just begun. */
+/** Shorter conditions have only just begun. */
 const JUST_MS = 5_000;
-/** What is between two places changes from moment to moment; what is lost stays. */
+/** A difference that lasts for less comes from data that is moving; lost data stays lost. */
 const DIFFERS_MS = 10_000;
-/** What happened so short a time ago goes on; so long ago it is still worth a look. */
+/** An event this recent is still going on; one that is older is still worth a look. */
 const GOES_ON_MS = 60_000;
 const LATELY_MS = 15 * 60_000;
-/** What an exporter was told last counts as the cause for so long. */
+/** How long an exporter's last error counts as the cause. */
 const PROBLEM_MS = 120_000;
 const UNTIL_FULL = 'when that is full, clients get 503 and keep what they have';
-/** Batches do not fit to the last byte. */
+/** Fill level that counts as full, since batches rarely fit exactly. */
 const FULL = 0.995;
 const EXPIRES_SHARE = 0.9;
-/** Of what it can hold the dlq holds so much; or of its capacity there is only room for so much. */
+/** Fill level of the dlq, or share of its capacity that its file system has room for, at which to warn. */
 const FILLING = 0.8;
 const ROOM_MIN = 0.05;
-/** A metric is told of from this share of its series of the day on, by its forecast from that one; so many are named. */
+/** Share of its daily series from which a metric is reported, by count and by forecast; and how many are named. */
 const DAILY_NEAR = 0.8;
 const DAILY_LIKELY = 0.2;
 const DAILY_NAMED = 3;
@@ -110,7 +110,7 @@ const REASONS: Record<string, { what: string; alone: boolean; todo: string }> = 
   },
 };
 
-/** How to end that data is dropped, by reason. */
+/** How to stop drops, by reason. */
 const DROPS: Readonly<Record<string, string>> = {
   capacity: 'end the outage, raise dlq.capacity, or let clients wait instead (dlq.when_full: refuse).',
   retention: 'end the outage, raise dlq.replay_rate, or dlq.retention.',
@@ -124,7 +124,7 @@ const DROPS: Readonly<Record<string, string>> = {
   corrupted: 'check disk and memory; "nrdot dlq verify" names what is damaged.',
 };
 
-/** What there is to say about a pipeline, the gravest first; when there is nothing, that all is well. */
+/** The findings about a pipeline, the most severe first; if there are none, that all is well. */
 export function findingsOf(status: Known): Finding[] {
   const all = [
     ...redis(status),
@@ -145,8 +145,8 @@ export function findingsOf(status: Known): Finding[] {
 }
 
 /**
- * Findings for a screen that has the summary, too: a sentence that stands there, or in a finding before it, is not said again.
- * What is the matter, the first sentence, always is.
+ * Findings for a screen that also shows the summary: removes sentences that are in the summary or in an earlier finding. The
+ * first sentence of a finding always stays.
  */
 export function withoutRepeats(findings: readonly Finding[], summary: Summary): Finding[] {
   const said = new Set(Object.values(summary).flatMap(sentencesOf));
@@ -174,8 +174,8 @@ export function summaryOf(status: Known): Summary {
 }
 
 /**
- * Whether anything that was accepted was lost, as far as the books tell. This is the only sentence about it: nobody says that nothing
- * is lost without asking here.
+ * Whether accepted data was lost, by the accounting. The only source of this sentence: nothing else may claim that nothing is
+ * lost.
  */
 export function lossText({
   books,
@@ -191,7 +191,7 @@ export function lossText({
         : `${areText(-difference)} accounted for beyond the ${numberText(accepted)} accepted`;
     return `${what}.${droppedText(books, dropped)}`;
   }
-  // Redis says what it holds, the dlq what it holds: items on their way between the two are in both counts, or in neither.
+  // Redis and the dlq report separately: items that move between them are in both counts, or in neither.
   const moving = `Counts that are taken a moment apart differ by ${countText(Math.abs(difference), 'item')}.`;
   if (books.dropped > 0)
     return `${droppedText(books, dropped).trim()} ${difference === 0 ? 'All others are accounted for.' : moving}`;
@@ -199,7 +199,7 @@ export function lossText({
   return 'Nothing: every accepted item is delivered, or kept in Redis or on disk.';
 }
 
-/** What the limiter drops was never accepted; for whoever sent it, it is gone all the same. */
+/** What the limiter drops was never accepted, but is lost for its sender. */
 function limitedText({ limiter: state }: Known): string {
   const points = state?.droppedPoints ?? 0;
   return points > 0
@@ -214,7 +214,7 @@ function droppedText({ accepted, dropped }: Accounting, reasons: Known['dropped'
   return ` ${numberText(dropped)} of ${numberText(accepted)} accepted items were dropped${reason}.`;
 }
 
-/** What a process that stopped may say about what it leaves. */
+/** What a process that stops may say about what it leaves behind. */
 export function leftText(books: Pick<Accounting, 'queued' | 'on_disk'> | undefined): string {
   if (!books) return 'Redis was not reached, so what it holds is not known; what is on disk stays there.';
   const { queued, on_disk: onDisk } = books;
@@ -238,7 +238,7 @@ function placesText({ queue: q, dlq, redis: { problem } }: Known): string {
   return `${inRedis}, ${onDisk}${refused > 0 ? `, and ${numberText(refused)} set aside there as rejected` : ''}.`;
 }
 
-/** What becomes of what can go nowhere but to Redis. */
+/** What happens to data that can only go to Redis. */
 function waitsText(what: string, q: Known['queue']): string {
   if (!q) return `${what} waits in Redis; ${UNTIL_FULL}.`;
   return q.fill >= FULL
@@ -246,7 +246,7 @@ function waitsText(what: string, q: Known['queue']): string {
     : `${what} waits in Redis (${percent(q.fill)} full); ${UNTIL_FULL}.`;
 }
 
-/** Where what arrives goes now. */
+/** Where arriving data goes now. */
 function arrivalText(status: Known): string {
   const {
     services,
@@ -283,7 +283,7 @@ function arrivalText(status: Known): string {
     : 'What arrives goes to Redis, and on to the upstream.';
 }
 
-/** How and when what is on disk comes back. */
+/** How and when the data on disk is replayed. */
 function returnText(status: Known): string {
   const {
     dlq,
@@ -328,7 +328,7 @@ function redis(status: Known): Finding[] {
   ];
 }
 
-/** How to bring Redis back, as far as this process knows. */
+/** How to start Redis, as far as this process knows. */
 function startRedisText({ redis: { address, isOwn } }: Known): string {
   const more = 'docs/operations.md#nrdotredisaway';
   if (isOwn)
@@ -341,7 +341,7 @@ function askText(address = ''): string {
   return /^(rediss?|unix):/.test(address) ? ` "redis-cli ${flag} ping" says whether it answers.` : '';
 }
 
-/** What Redis held is gone: its volume, or somebody's FLUSHALL. */
+/** Redis has lost its data: its volume was lost, or somebody ran FLUSHALL. */
 function redisLost({ redis: { lost }, at }: Known): Finding[] {
   if (!lost) return [];
   const blindMs = Math.max(0, lost.at - lost.seenAt);
@@ -364,7 +364,7 @@ function missing({ services, redis: { problem }, queue: q }: Known): Finding[] {
     text: `The ${service} at ${instance} has said nothing for ${durationText(ageMs / 1000)}.`,
     todo: `Look whether it runs and reaches Redis; its log says what holds it up.`,
   }));
-  if (problem) return found; // then nobody could say so
+  if (problem) return found; // unknown without Redis
   const fill = q ? ` (${percent(q.fill)} full)` : '';
   for (const service of ['receiver', 'exporter', 'dlq'] as const) {
     if (services.some((line) => line.service === service)) continue;
@@ -396,7 +396,7 @@ function reasonOf({ reason }: Breaker): (typeof REASONS)[string] {
 function breakers(status: Known): Finding[] {
   const { at } = status;
   const { held, all } = holds(status);
-  // What is held for one reason is one thing to know.
+  // One finding for all signals with the same reason.
   const reasons = [...Map.groupBy(held, ({ reason }) => reason).values()];
   return reasons.map((alike) => {
     const hold = alike.reduce((first, each) => (each.sinceMs < first.sinceMs ? each : first));
@@ -417,7 +417,7 @@ function breakers(status: Known): Finding[] {
   });
 }
 
-/** When the upstream is tried again for a signal that is held; a breaker that lets one batch through may wait for that batch. */
+/** When the upstream is tried again for a signal; a half-open breaker may wait for its probe. */
 export function nextTryText(
   { state, retryAtMs }: Breaker,
   { queue: q, dlq, at }: Pick<Known, 'queue' | 'dlq' | 'at'>,
@@ -429,7 +429,7 @@ export function nextTryText(
   return waits > 0 ? 'is tried with the next batch' : 'is tried with the next batch that there is';
 }
 
-/** What the upstream said last, where that is the cause. */
+/** The upstream's last message, if it is the cause. */
 function saidText({ exporter, at }: Known): string {
   const problem = exporter?.lastProblem;
   return problem && at - problem.at < PROBLEM_MS ? ` — ${problem.message || problem.reason}` : '';
@@ -546,7 +546,7 @@ function losses(status: Known): Finding[] {
     const todo = reasons
       .flatMap((reason) => (DROPS[reason] ? [`${reason}: ${DROPS[reason]}`] : []))
       .join(' ');
-    // What a person purged was given up on purpose.
+    // What an operator purged was dropped on purpose.
     const byItself = books.dropped > (dropped.purged ?? 0);
     found.push(
       byItself && droppedMs <= GOES_ON_MS
@@ -612,7 +612,7 @@ function limiter({ limiter: state, rates }: Known): Finding[] {
   ];
 }
 
-/** A metric that has had most of the series that it may have on this day, or will have had more. */
+/** A metric that has used most of its daily series, or will by its forecast. */
 function daily({ limiter: state, at }: Known): Finding[] {
   if (!state?.daily) return [];
   const { limit, mode, metrics, day } = state.daily;
@@ -645,7 +645,7 @@ function daily({ limiter: state, at }: Known): Finding[] {
   ];
 }
 
-/** The account may be sent little more in a minute than is sent now. */
+/** The account's limits per minute are nearly reached. */
 function account({ account: limits = [] }: Known): Finding[] {
   const near = limits.filter(({ perMinute, limitPerMinute }) => perMinute >= ACCOUNT_NEAR * limitPerMinute);
   if (near.length === 0) return [];
@@ -672,7 +672,7 @@ function diskTakes({ dlq }: Known): boolean {
   return dlq?.state === 'ok';
 }
 
-/** Bytes that the dlq may still write: below its capacity, and on its disk. */
+/** Bytes that the dlq may still write: within its capacity, and on its file system. */
 export function roomOf({ capacityBytes, diskBytes, disk: fs }: NonNullable<Known['dlq']>): number {
   const own = capacityBytes - diskBytes;
   return Math.max(0, fs ? Math.min(own, fs.freeBytes - fs.reserveBytes) : own);

@@ -6,7 +6,7 @@ import type { PipelineStatus } from './pipeline-status.ts';
 const HISTORY_EVERY_MS = 5_000;
 export const HISTORY_SAMPLES = 180;
 
-/** What is kept of each moment; rates per second, `null` where it was not known. */
+/** Values of each sample; rates per second, `null` if unknown. */
 const COLUMNS = {
   received: ({ rates }) => rates.received,
   delivered: ({ rates, books }) => books && rates.delivered,
@@ -40,8 +40,8 @@ export interface HistoryColumns {
 }
 
 /**
- * The last fifteen minutes of one scheduler, in memory: a sample every five seconds, whether anybody looks or not, and
- * no more than 180 of them. A reload of the page keeps them, a restart of the process does not.
+ * The last fifteen minutes of one scheduler, in memory: a sample every five seconds, whether anybody watches or not, at most
+ * 180. Survives a reload of the page, but not a restart of the process.
  */
 export class History {
   readonly #read: () => Promise<PipelineStatus>;
@@ -58,7 +58,7 @@ export class History {
     this.#endTimer();
   }
 
-  /** Takes one now; a look that is still under way is not joined by another. */
+  /** Takes a sample, unless another is in flight. */
   async sample(): Promise<void> {
     if (this.#reading) return;
     this.#reading = true;
@@ -73,7 +73,7 @@ export class History {
       this.#samples.push({ at: status.at, values });
       if (this.#samples.length > HISTORY_SAMPLES) this.#samples.shift();
     } catch {
-      // Nothing is known of this moment.
+      // On an error the sample is missing.
     } finally {
       this.#reading = false;
     }

@@ -3,14 +3,14 @@ import type { PipelineStatus } from './pipeline-status.ts';
 const FIELDS = { dropped: isDropped, rejected: is('rejected'), delivered: is('delivered') } as const;
 type Counter = keyof typeof FIELDS;
 
-/** Refusals that were seen for so long, with no delivery between, are all there is. */
+/** Rejections for so long, without a delivery in between, mean that everything is rejected. */
 const ALL_REJECTED_MS = 3_000;
 
-/** When the books were last seen to grow, and where: what was dropped years ago is another matter than what is dropped now. */
+/** When totals of the accounting last grew: drops of years ago matter less than current ones. */
 export class Lately {
   readonly #last = new Map<Counter, number>();
   readonly #grewAt = new Map<Counter, number>();
-  /** The first refusal after the last delivery. */
+  /** Time of the first rejection after the last delivery. */
   #onlyRejectedSince: number | undefined;
 
   read(books: Readonly<Record<string, number>>, now: number): NonNullable<PipelineStatus['lately']> {
@@ -47,7 +47,7 @@ function is(name: string): (field: string) => boolean {
   return (field) => field === name;
 }
 
-/** What a person purged was given up on purpose. */
+/** What an operator purged was dropped on purpose. */
 function isDropped(field: string): boolean {
   return field.startsWith('dropped:') && field !== 'dropped:purged';
 }

@@ -13,7 +13,7 @@ import { Watch } from './watch.ts';
 
 const MAX_PICKS = 32;
 
-/** Starts the scheduler of this process; it waits for Redis by itself. */
+/** Starts the scheduler of this process; it waits for Redis in the background. */
 export async function startScheduler(config: Config, processHost: Host): Promise<RunningService> {
   const host = hostFor(processHost, 'scheduler');
   const { link, store, notReady } = openStore(config, host, 'consumer', 'scheduler');
@@ -100,7 +100,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
     stop: async (timeoutMs) => {
       history.stop();
       watch.stop();
-      // A move that waits for a Redis that is away would wait for ever; it is one script, done or not.
+      // A move that waits for Redis would never end while it is away; it is one script, so it happens or not.
       const late = setTimeout(() => link.close(), link.notReady() ? 0 : timeoutMs);
       await scheduler.stop();
       clearTimeout(late);
@@ -111,7 +111,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
 
 type Sleeper = Pick<SchedulerDeps, 'sleep' | 'wakeUp'>;
 
-/** Other processes ring through Redis: a blocking read on a connection of its own. */
+/** Other processes send the wake signal through Redis: a blocking read on a connection of its own. */
 function redisSleeper(config: Config, host: Host): Sleeper {
   const { link, store } = openStore(config, host, 'consumer', 'scheduler-wait');
   const signal = new RedisWakeSignal(link.redis, store.keys.wake);

@@ -9,7 +9,7 @@ import {
   type ReceiverStatus,
 } from '@nrdot/queue';
 
-/** Sums of what several instances of a service say of themselves; undefined where there is none. */
+/** Merge the reports of several instances of a service; undefined if there are none. */
 export function mergeReceivers(
   all: readonly ReceiverStatus[],
 ): Omit<ReceiverStatus, 'limiter' | 'check'> | undefined {
@@ -26,7 +26,7 @@ export function mergeReceivers(
   };
 }
 
-/** Each receiver has labels of its own; the same label of two is shown with the higher score. */
+/** Each receiver reports its own labels; a label that two report is shown with the higher score. */
 export function mergeLimiters(all: readonly LimiterStatus[]): LimiterStatus | undefined {
   const [first] = all;
   if (!first) return undefined;
@@ -50,7 +50,7 @@ export function mergeLimiters(all: readonly LimiterStatus[]): LimiterStatus | un
   };
 }
 
-/** All say what Redis has, each as it was when it looked last. */
+/** All report the shared state, each as of its last read. */
 function latestDaily(all: readonly DailyStatus[]): DailyStatus | undefined {
   return all.reduce<DailyStatus | undefined>((latest, one) => {
     if (!latest) return one;

@@ -13,59 +13,59 @@ import type { Transition } from '@nrdot/telemetry';
 import type { Finding, Summary } from './findings.ts';
 
 /**
- * The whole pipeline as one JSON: what `GET /api/status` gives, the console draws and `nrdot status` prints. Times: Unix
- * ms, ages in ms, rates per second over the last few seconds. Where Redis or a service is away, what it alone knows is
- * absent: `queue`, `books`, `breaker`, `breakers` without Redis, `limiter` without a receiver, `dlq` without a dlq.
+ * The status of the whole pipeline: `GET /api/status` returns it, the console and `nrdot status` show it. Times: Unix ms, ages
+ * in ms, rates per second over the last few seconds. If Redis or a service is away, what only it knows is absent: `queue`,
+ * `books`, `breaker`, `breakers` without Redis, `limiter` without a receiver, `dlq` without a dlq.
  */
 export interface PipelineStatus {
   at: number;
-  /** What a person should know first, the gravest first; never empty. */
+  /** What to know first, the most severe first; never empty. */
   findings: Finding[];
-  /** Where the data is, and whether any was lost, in a sentence each. */
+  /** Where the data is, and whether any was lost, in one sentence each. */
   summary: Summary;
   redis: {
-    /** Where it is, without credentials. */
+    /** Its address, without credentials. */
     address?: string;
     /** "nrdot up" runs it. */
     isOwn?: boolean;
     problem?: string;
     usedBytes?: number;
     limitBytes?: number;
-    /** When it was last found to have lost what it held, items that are nowhere since, and when it was seen last before. */
+    /** When it was last found to have lost data, items lost, and the time of the last snapshot before. */
     lost?: { at: number; items: number; seenAt: number };
   };
-  /** Every service of every process that has spoken in the last ten seconds. */
+  /** Every service of every process that has reported in the last ten seconds. */
   services: ServiceLine[];
-  /** Items per second on the edges of the path; `requests` and `refusedRequests` are requests. */
+  /** Items per second along the path; `requests` and `refusedRequests` count requests. */
   rates: Rates;
   queue?: QueueStatus;
-  /** Of the signal that most needs a look. */
+  /** The most severe of the signals' breakers. */
   breaker?: Breaker;
-  /** Of each signal. */
+  /** One per signal. */
   breakers?: Breaker[];
   receiver?: Omit<ReceiverStatus, 'limiter' | 'check'>;
   limiter?: LimiterStatus;
   check?: CheckStatus;
   exporter?: ExporterStatus;
-  /** What was sent in the last minute by all exporters, beside what the account may be sent; absent where no limit is set. */
+  /** What all exporters sent in the last minute, against the account's limits; absent without limits. */
   account?: AccountLimitStatus[];
   dlq?: DlqStatus;
-  /** How far the disk is emptied: the most items it held since it was last empty, and those still there. */
+  /** Progress of emptying the disk: the maximum number of items since it was last empty, and those left. */
   drain?: { fromItems: number; leftItems: number };
   /** In items: accepted = delivered + queued + on_disk + rejected + dropped + difference. */
   books?: Accounting;
-  /** How long their difference has been what it is. While items move it changes with every look. */
+  /** How long the difference has been the same. While items move it changes all the time. */
   differenceMs?: number;
-  /** Items by why they were dropped, those reasons that occurred. */
+  /** Dropped items by reason; reasons that have not occurred are absent. */
   dropped?: Record<string, number>;
-  /** How long ago, in ms, the books were seen to grow there; absent when that was not seen since this scheduler started. */
+  /** Ms since these totals of the accounting last grew; absent if they have not since this scheduler started. */
   lately?: { droppedMs?: number; rejectedMs?: number; deliveredMs?: number; allRejected?: boolean };
 }
 
-/** What `GET /api/events` answers: the last events of the pipeline, oldest first. */
+/** Answer of `GET /api/events`: the last events of the pipeline, oldest first. */
 export interface Events {
   events: Transition[];
-  /** Why these are only those of the scheduler's process; absent when they are those of all. */
+  /** Why these are only the events of the scheduler's process; absent if they are complete. */
   problem?: string;
 }
 
@@ -73,13 +73,13 @@ export interface ServiceLine {
   service: ServiceName;
   /** `host:pid`. */
   instance: string;
-  /** How old what it says is. */
+  /** Age of its last report. */
   ageMs: number;
   upMs: number;
   version: string;
   rssBytes: number;
   problem?: string;
-  /** What it does now, in words: `ready`, or what it waits for. */
+  /** For people: `ready`, or what it waits for. */
   state: string;
 }
 
@@ -87,57 +87,57 @@ export interface Rates {
   requests: number;
   refusedRequests: number;
   received: number;
-  /** Into Redis. */
+  /** Enqueued in Redis. */
   accepted: number;
   limiterDropped: number;
-  /** From Redis to the exporters, by class: from clients and from disk, tries among them. */
+  /** Moved to the exporters, by class, live and replayed, retries included. */
   moved: Record<PriorityClass, number>;
   delivered: number;
-  /** Onto the disk, rejected ones among them. */
+  /** Stored on disk, rejected ones included. */
   stored: number;
-  /** Accepted, and given up for good: loss. */
+  /** Accepted and then dropped: lost. */
   dropped: number;
-  /** From the disk, and settled by the upstream: a probe in vain is none of them. */
+  /** Replayed from disk and settled by the upstream; failed probes do not count. */
   replayed: number;
 }
 
 export interface AccountLimitStatus {
   of: 'requests' | 'points' | 'records' | 'bytes';
-  /** Of requests: the signal with most of them. */
+  /** For requests: the signal with the most. */
   signal?: 'traces' | 'metrics' | 'logs';
   perMinute: number;
   limitPerMinute: number;
 }
 
 export interface QueueStatus {
-  /** 0 to 1, by whichever of bytes and items is nearer its limit. */
+  /** 0 to 1, of bytes or items, whichever is nearer its limit. */
   fill: number;
   maxBytes: number;
   maxItems: number;
   items: number;
   bytes: number;
   classes: Record<PriorityClass, ClassStatus>;
-  /** Which kind of work has the present slot. */
+  /** Whether the current time slot is for live or replayed batches. */
   slot: 'live' | 'replay';
 }
 
 export interface ClassStatus {
   /** Waiting for the scheduler. */
   waiting: Amount;
-  /** The same, back from disk. */
+  /** Replayed and waiting for the scheduler. */
   replay: Amount;
-  /** With the exporters, waiting for a retry among them. */
+  /** With the exporters, including those waiting for a retry. */
   exporting: Amount;
-  /** On the way to disk. */
+  /** Spilled and not yet on disk. */
   spilling: Amount;
-  /** What it holds of the queue's room, 0 to 1. */
+  /** Share of the queue's capacity, 0 to 1. */
   fill: number;
-  /** New arrivals go to disk, for want of room. */
+  /** New batches spill because the queue is too full. */
   spills: boolean;
-  /** Of the oldest batch that waits for the scheduler; 0 when none does. */
+  /** Age of the oldest batch waiting for the scheduler; 0 if there is none. */
   oldestAgeMs: number;
   weight: number;
-  /** Of the items moved: what it is to have while all classes wait, and what it had in the last seconds. */
+  /** Share of the items moved: the target while all classes wait, and the share in the last seconds. */
   wantedShare: number;
   achievedShare: number;
 }

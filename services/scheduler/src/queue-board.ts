@@ -24,16 +24,15 @@ const TYPES: Record<string, string> = {
   '.png': 'image/png',
   '.ico': 'image/x-icon',
 };
-/** Of the package; the build copies them beside the bundle. */
+/** Files of the package; the build copies them beside the bundle. */
 const FILES = import.meta.url.endsWith('.ts')
   ? fileURLToPath(new URL('./dist/', import.meta.resolve('@bull-board/ui/package.json')))
   : fileURLToPath(new URL('./bull-board/', import.meta.url));
 
 /**
- * bull-board, to look at the queues and never to change them: its routes that change something are not served at all.
- * Jobs are small JSON that points to the payload, so there is no payload to be seen. This module
- * costs memory, so it is loaded when it is first asked for, and not before.
- * @param basePath where it is, such as `/queues/`
+ * bull-board, read-only: routes that change something are not served. Jobs are small JSON that refers to the payload, so no
+ * payload is shown. This module takes memory, so load it on first use.
+ * @param basePath its path, such as `/queues/`
  */
 export function openQueueBoard(
   store: Store,
@@ -91,7 +90,7 @@ async function apiRoute(board: Board, path: string, query: Record<string, string
   return missing(path);
 }
 
-/** `/api/queues/:name` against `/api/queues/high`; undefined when it is another. */
+/** Matches `/api/queues/:name` against `/api/queues/high`; undefined if it does not match. */
 function paramsOf(pattern: string, path: string): Record<string, string> | undefined {
   const wanted = pattern.split('/');
   const given = path.split('/');
@@ -105,7 +104,7 @@ function paramsOf(pattern: string, path: string): Record<string, string> | undef
   return params;
 }
 
-/** Its page, without the fonts that it would fetch from elsewhere. */
+/** Its page, without fonts from other hosts. */
 async function entryPage(board: Board, basePath: string): Promise<PageAnswer> {
   const { name, params } = board.entry.handler({ basePath, uiConfig: board.config });
   const template = await readFile(join(FILES, name), 'utf8');

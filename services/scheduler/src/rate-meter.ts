@@ -1,9 +1,9 @@
-/** Readings kept of one counter: enough for the longest span at one a second. */
+/** Readings kept per counter: enough for the longest span at one per second. */
 const READINGS_MAX = 32;
 
 /**
- * Rates of counters that are read now and then, by several sources: each source's readings carry the time at which
- * they were true, so that one that came late makes no spike.
+ * Rates of counters that several sources report from time to time. Each reading has the time at which it was taken, so that a
+ * late one causes no spike.
  */
 export class RateMeter {
   readonly #spanMs: number;
@@ -12,9 +12,9 @@ export class RateMeter {
   readonly #counters = new Map<string, Map<string, { at: number; value: number }[]>>();
 
   /**
-   * @param spanMs a rate is taken over about this time
-   * @param staleMs a source that has been silent for longer counts as standing still, and is forgotten
-   * @param everyMs readings that come sooner after one are left out, so that those kept reach back over the span
+   * @param spanMs approximate period over which a rate is computed
+   * @param staleMs a source that is silent for longer counts as standing still, and is removed
+   * @param everyMs minimum time between readings; others are skipped, so that those kept cover the span
    */
   constructor(spanMs: number, staleMs: number, everyMs = 1) {
     this.#spanMs = spanMs;
@@ -29,12 +29,12 @@ export class RateMeter {
     if (!readings) sources.set(source, (readings = []));
     const last = readings.at(-1);
     if (last && at - last.at < this.#everyMs) return;
-    if (last && value < last.value) readings.length = 0; // it began anew
+    if (last && value < last.value) readings.length = 0; // the counter was reset
     readings.push({ at, value });
     if (readings.length > READINGS_MAX) readings.shift();
   }
 
-  /** Per second, all sources together; 0 until a counter has been read twice. */
+  /** Per second, all sources together; 0 until a counter has two readings. */
   perSecond(counter: string, now: number): number {
     let sum = 0;
     const sources = this.#counters.get(counter) ?? new Map<string, { at: number; value: number }[]>();

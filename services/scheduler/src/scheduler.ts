@@ -3,16 +3,16 @@ import type { Logger, Metrics } from '@nrdot/telemetry';
 import { DecisionRate } from './decision-rate.ts';
 
 export interface SchedulerOptions extends MoveOptions {
-  /** Longest sleep: what a lost wake-up costs at most, in ms. */
+  /** Maximum sleep in ms: bounds the delay after a lost wake signal. */
   pollMs: number;
 }
 
 export interface SchedulerDeps {
-  /** For the moves. */
+  /** For moves. */
   store: Store;
-  /** Sleeps until there may be something to decide, at most so many ms. */
+  /** Waits until there may be something to decide, at most so many ms. */
   sleep(timeoutMs: number): Promise<unknown>;
-  /** Ends a sleep. */
+  /** Ends a wait. */
   wakeUp(): void;
   log: Logger;
   metrics: Metrics;
@@ -21,13 +21,13 @@ export interface SchedulerDeps {
 
 const FAULT_DELAY_MS = 500;
 const DRAIN_JOBS = 128;
-/** A probe that is due is not left waiting for the poll; Redis reads this as whole ms. */
+/** Minimum wait, so that a due probe does not wait for the poll; Redis counts whole ms. */
 const SHORTEST_SLEEP_MS = 5;
 
 /**
- * Decides what goes next. It sleeps until a batch arrives or an export ends, then moves weighted windows until the
- * export queue is full or nothing waits; while the breaker of a signal is open it sends what waits of it to the dlq. All state is in
- * Redis and every step is one script, so any number may run.
+ * Moves batches to the exporters. It waits until a batch arrives or an export ends, then moves weighted windows until the
+ * export queue is full or nothing waits; while the breaker of a signal is open, it spills that signal's batches to the dlq. All
+ * state is in Redis and every step is one script, so any number of schedulers may run.
  */
 export class Scheduler {
   #options: SchedulerOptions;
@@ -46,17 +46,17 @@ export class Scheduler {
     return this.#options.weights;
   }
 
-  /** Jobs this scheduler has sent on its way, by second, over the last ten. */
+  /** Jobs moved by this scheduler per second, over the last ten seconds. */
   get decisionsPerSecond(): number {
     return this.#rate.perSecond(this.#deps.now());
   }
 
-  /** Takes new weights from the next move on. */
+  /** Sets the weights, from the next move on. */
   setWeights(weights: SchedulerOptions['weights']): void {
     this.#options = { ...this.#options, weights };
   }
 
-  /** Ends after the move under way; what waits stays in Redis. */
+  /** Stops after the move in flight; waiting batches stay in Redis. */
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#deps.wakeUp();
@@ -77,7 +77,7 @@ export class Scheduler {
     }
   }
 
-  /** @returns how long there is nothing to decide unless something arrives, in ms */
+  /** @returns how long to wait if nothing arrives, in ms */
   async #decide(): Promise<number> {
     const { store, metrics, now } = this.#deps;
     while (!this.#stopping) {

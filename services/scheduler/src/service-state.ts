@@ -1,8 +1,8 @@
 import type { PipelineStatus, ServiceLine } from './pipeline-status.ts';
 
 /**
- * What a service does now. While Redis is away a service that cannot use it is not idle for that: receivers hand what arrives to
- * the dlq, and the dlq keeps it. Why Redis is away is said once, elsewhere.
+ * What a service does now. A service that cannot use Redis is not idle: receivers pass arriving data to the dlq, which keeps
+ * it. The reason why Redis is away is shown once, elsewhere.
  */
 export function stateText(
   { service, problem }: Pick<ServiceLine, 'service' | 'problem'>,

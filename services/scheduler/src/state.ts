@@ -13,28 +13,28 @@ import {
 } from '@nrdot/queue';
 import { labelValues, type MetricsRegistry } from '@nrdot/telemetry';
 
-/** What the scheduler knows and decides by, for people. Times: ms. */
+/** The scheduler's state, for people. Times: ms. */
 export interface SchedulerState {
   weights: Record<PriorityClass, number>;
-  /** Of the signal that most needs a look. */
+  /** The most severe of the signals' breakers. */
   breaker: Breaker;
-  /** Of each signal. */
+  /** One per signal. */
   breakers: Breaker[];
-  /** Items that a class may have before the one that is furthest ahead of its share is served again. */
+  /** Items that a class may have before the class furthest ahead of its share is served again. */
   deficits: Record<Origin, Record<PriorityClass, number>>;
-  /** 0 to 1, by whichever of bytes and items is nearer its limit. */
+  /** 0 to 1, of bytes or items, whichever is nearer its limit. */
   fill: number;
-  /** The same for what waits in the queue of each class, by its own limit or else that of the whole. */
+  /** The same for the queue of each class, by its own limit or else that of the whole queue. */
   fillByClass: Record<PriorityClass, number>;
   spilling: PriorityClass[];
   depth: Depth;
-  /** Age of the oldest batch that waits, by class; 0 when none does. */
+  /** Age of the oldest waiting batch by class; 0 if there is none. */
   oldestAgeMs: Record<Origin, Record<PriorityClass, number>>;
   /** Items moved since the prefix was first used. */
   moved: Record<PriorityClass, number>;
-  /** Which kind of work has the present slot. */
+  /** Whether the current time slot is for live or replayed batches. */
   slot: Origin;
-  /** Jobs sent on their way: by all schedulers since the prefix was first used, and by this one now. */
+  /** Jobs moved: by all schedulers since the prefix was first used, and by this one now. */
   decisions: { total: number; perSecond: number };
   accounting: Accounting;
 }
@@ -46,7 +46,7 @@ export interface StateOptions {
   maxItems: number;
   perClass?: Readonly<Record<PriorityClass, ClassCapacity>>;
   slotMs: number;
-  /** Why Redis cannot be asked; undefined when it can. */
+  /** Why Redis cannot be reached; undefined if it can. */
   notReady(): string | undefined;
 }
 
@@ -87,8 +87,8 @@ export async function readState(store: Store, options: StateOptions, nowMs: numb
 }
 
 /**
- * The weighted pick's tags (`scripts/move.ts`) as deficits: how many items each class is behind the one that is furthest
- * ahead. An idle class has none saved up, so its tag counts as that of now.
+ * The tags of the weighted pick (`scripts/move.ts`) as deficits: how many items each class is behind the one furthest ahead. An
+ * idle class saves no credit, so its tag counts as the current one.
  */
 function deficitsOf(hash: Record<string, string>, origin: Origin): Record<PriorityClass, number> {
   const weighedBy = (hash.weights ?? '1:1:1').split(':').map(Number);
@@ -111,7 +111,7 @@ async function ages(store: Store, origin: Origin, nowMs: number): Promise<Record
   ) as Record<PriorityClass, number>;
 }
 
-/** The books' fields of which metrics are made, before anything has happened. */
+/** Fields of the accounting that become metrics, before anything has happened. */
 const NOTHING_YET = Object.fromEntries([
   ...labelValues('apq_spill_total', 'reason')
     .filter((reason) => !reason.includes('<'))
@@ -128,13 +128,13 @@ export function publishState(
 ): void {
   const { metrics } = registry;
   const seen = new Map<string, number>();
-  /** Redis counts; the counter follows it, and appears when it is known. */
+  /** Makes a counter follow a total in Redis; it appears once that is known. */
   const follow = (key: string, value: number, inc: (by: number) => void) => {
     const before = seen.get(key) ?? 0;
     if (value > before || !seen.has(key)) inc(Math.max(0, value - before));
     seen.set(key, value);
   };
-  /** A Redis that has lost its books gets them back from the dlq: what was counted before is not counted again. */
+  /** A Redis that has lost its accounting gets it back from the dlq: do not count that growth again. */
   const followBooks = (field: string, items: number, inc: (by: number) => void) =>
     follow(field, Math.max(items, seen.get(field) ?? 0), inc);
   const publishBreaker = (breaker: Breaker) => {
@@ -159,7 +159,7 @@ export function publishState(
     }
   };
   registry.onScrape(async () => {
-    if (options.notReady()) return; // an answer would come after the scrape; pipeline_redis_up says why nothing moves
+    if (options.notReady()) return; // the answer would come after the scrape; pipeline_redis_up says why nothing moves
     const [state, books, memory] = await Promise.all([
       readState(store, options, now()),
       store.books(),

@@ -21,9 +21,9 @@ import { readState, type SchedulerState, type StateOptions } from './state.ts';
 
 const RATE_SPAN_MS = 4_000;
 const RATE_STALE_MS = 15_000;
-/** Several that look at once share one look. */
+/** Requests within this time share one read. */
 const FRESH_MS = 400;
-/** A Redis that is there answers within this. */
+/** A running Redis answers within this time. */
 const PATIENCE_MS = 2_000;
 
 interface StatusSources {
@@ -31,12 +31,12 @@ interface StatusSources {
   state: StateOptions;
   accountLimits(): AccountLimits;
   board: StatusBoard;
-  /** Where Redis is, without credentials, and whether "nrdot up" runs it. */
+  /** Redis' address, without credentials, and whether "nrdot up" runs it. */
   redis: { address: string; isOwn: boolean };
   now(): number;
 }
 
-/** What Redis knows. */
+/** What was read from Redis. */
 interface Shared {
   state: SchedulerState;
   books: Record<string, number>;
@@ -45,7 +45,7 @@ interface Shared {
   lost: Awaited<ReturnType<Store['losses']>>;
 }
 
-/** Puts the status together from Redis, and from this process where Redis is away. */
+/** Composes the status from Redis, and from this process only while Redis is away. */
 export class StatusReader {
   readonly #s: StatusSources;
   readonly #meter = new RateMeter(RATE_SPAN_MS, RATE_STALE_MS);
@@ -146,7 +146,7 @@ export class StatusReader {
       store.memory(),
       store.losses(),
     ]);
-    read.catch(() => {}); // it may fail after the patience has ended
+    read.catch(() => {}); // may reject after the wait has ended
     const found = await Promise.race([read, wait(PATIENCE_MS, undefined, { ref: false })]).catch(
       () => undefined,
     );

@@ -3,18 +3,18 @@ import { alignedInterval, type Transitions, WELL } from '@nrdot/telemetry';
 import type { Finding, FindingCode } from './findings.ts';
 import type { PipelineStatus } from './pipeline-status.ts';
 
-/** One thing that is well or not, the findings that say so, and what is said when it is well again. */
+/** A condition that is well or not: the findings that belong to it, and the message when it is well again. */
 interface Subject {
   subject: string;
   codes: readonly FindingCode[];
-  /** Another of these is another state, and another line. Default: the code. */
+  /** A change of this value is reported as another state. Default: the code. */
   state?(finding: Finding, status: PipelineStatus): string;
   over(lasted: string, status: PipelineStatus): string;
 }
 
 /**
- * What the disk itself does (full, failing) and each connection to Redis are told by those who have them; the rest is told here, once
- * for the whole pipeline.
+ * The state of the disk (full, failing) and of each connection to Redis is reported by its owner; all others are reported here,
+ * once for the whole pipeline.
  */
 const SUBJECTS: readonly Subject[] = [
   {
@@ -66,7 +66,7 @@ const SUBJECTS: readonly Subject[] = [
   {
     subject: 'daily_keys',
     codes: ['daily_keys'],
-    // That more are used up is news, and that it may come to it.
+    // Report when further metrics have used up their series, and when one is forecast to.
     state: (_, { limiter }) => {
       const { limit = 0, metrics = [] } = limiter?.daily ?? {};
       return metrics.some(({ keys }) => keys >= limit) ? 'used up' : 'near';
@@ -102,18 +102,18 @@ const SUBJECTS: readonly Subject[] = [
   })),
 ];
 
-/** Services of their own take a moment to be heard after a start. */
+/** Other processes take a moment to report after a start. */
 const HEARD_AFTER_MS = 15_000;
 
 export interface WatchDeps {
   read(): Promise<PipelineStatus>;
   transitions: Transitions;
-  /** Whether this scheduler is the one that tells; of several only one does. */
+  /** Whether this scheduler reports; of several only one does. */
   tells(): Promise<boolean>;
   everyMs?: number;
 }
 
-/** Looks at the whole every two seconds, and tells what has changed for the log and the history of events. */
+/** Reads the status every two seconds and reports what has changed to the log and the event history. */
 export class Watch {
   readonly #d: WatchDeps;
   readonly #endTimer: () => void;
@@ -129,7 +129,7 @@ export class Watch {
     this.#endTimer();
   }
 
-  /** A look that is still under way is not joined by another. */
+  /** Skipped while another check is in flight. */
   async check(): Promise<void> {
     if (this.#looking) return;
     this.#looking = true;
@@ -137,7 +137,7 @@ export class Watch {
       const status = await this.#d.read();
       if (status.redis.problem !== undefined || (await this.#d.tells())) this.#tell(status);
     } catch {
-      // Nothing is known of this moment.
+      // On an error the state is unknown.
     } finally {
       this.#looking = false;
     }
@@ -149,7 +149,7 @@ export class Watch {
       const all = status.findings.filter(({ code }) => codes.includes(code));
       const [found] = all;
       if (!found) {
-        // What only Redis knows has not become well because Redis is away.
+        // While Redis is away, conditions that only Redis knows are not well again.
         if (status.redis.problem === undefined)
           transitions.to(subject, WELL, { message: (lasted) => over(lasted, status) });
         continue;

@@ -2,7 +2,7 @@ import type { Signal } from '@nrdot/otlp';
 import type { Findings } from './request-check.ts';
 import { CHECK_RULE_NAMES, CHECK_RULES, type CheckRule, type Effect } from './rules.ts';
 
-/** A rule that items of a service broke. */
+/** A rule that items of one service broke. */
 export interface CheckRow {
   rule: CheckRule;
   effect: Effect;
@@ -11,25 +11,25 @@ export interface CheckRow {
   signal: Signal;
   /** service.name; empty where there is none. */
   service: string;
-  /** Items that were looked at and broke it. */
+  /** Checked items that broke it. */
   items: number;
-  /** Of the first of them: names and sizes, and no values; empty where there is no more to say. */
+  /** Names and sizes from the first of them, without values; empty if there is nothing more to say. */
   example: string;
 }
 
 export interface CheckReport {
-  /** Items that were looked at. */
+  /** Checked items. */
   checked: Partial<Record<Signal, number>>;
   /** The worst effect first, then by items. */
   rows: CheckRow[];
 }
 
-/** Rows of single services; what comes after that is counted for all others together. */
+/** Maximum number of rows per service; further services are counted together. */
 const ROWS_MAX = 512;
 const SERVICE_MAX_CHARS = 128;
 export const OTHER_SERVICES = '(other services)';
 
-/** Counts what was found, by rule, signal and service. */
+/** Counts findings by rule, signal and service. */
 export class CheckCounts implements Findings {
   readonly #checked = new Map<Signal, number>();
   readonly #rows = new Map<string, CheckRow>();
@@ -48,7 +48,7 @@ export class CheckCounts implements Findings {
     if (this.#examples.size > 0) this.#examples.clear();
   }
 
-  /** Its words are only kept for the first of a service, which is not known yet. */
+  /** Examples are kept only for the first item of a service, which is not known yet at this point. */
   wantsExample(rule: CheckRule): boolean {
     return !this.#examples.has(rule) && this.#rows.size < ROWS_MAX;
   }
@@ -70,7 +70,7 @@ export class CheckCounts implements Findings {
   }
 
   #breaks(signal: Signal, broken: number, service: string): void {
-    // Items of a resource often break the same: to find what they count for costs many times as much as to count.
+    // Items of a resource often break the same rules: looking up their row costs many times as much as counting.
     const last = this.#last;
     if (last.signal !== signal || last.broken !== broken || last.service !== service)
       this.#last = { signal, broken, service, counts: this.#countsOf(signal, broken, service) };

@@ -1,23 +1,23 @@
-/** A place and what becomes of it: from, to, and the length that stands there instead, plus one; 0 for nothing. */
+/** An edit: from, to, and the new length to write instead, plus one; 0 for nothing. */
 const WORDS = 3;
 const KEPT_WORDS = 3 * 1024;
-/** Shorter ones are copied byte by byte, which costs less than a call. */
+/** Shorter ranges are copied byte by byte, which costs less than a call. */
 const CALL_FROM_BYTES = 24;
 
 /**
- * Changes to a body, in the order of their places: bytes left out, and lengths before them. Changes that touch are one. A body may
- * need one for every four of its bytes: so they are plain numbers, 12 bytes each, and never sorted.
+ * Edits of a body in order of position: removed bytes, and lengths before them. Adjacent edits become one. A body may need one
+ * for every four bytes, so they are plain numbers, 12 bytes each, and never sorted.
  */
 export class FixEdits {
   #words = new Uint32Array(KEPT_WORDS);
   #end = 0;
 
-  /** How many words there are. */
+  /** Number of words in use. */
   get end(): number {
     return this.#end;
   }
 
-  /** For the next body. What one with many changes took is given back. */
+  /** Clears it for the next body, and frees the memory of a body with many edits. */
   clear(): void {
     this.#end = 0;
     if (this.#words.length > KEPT_WORDS) this.#words = new Uint32Array(KEPT_WORDS);
@@ -30,19 +30,19 @@ export class FixEdits {
     else this.#push(from, to, 0);
   }
 
-  /** Opens a message whose length may change, before the changes in it. @returns what closes it */
+  /** Opens a message whose length may change, before the edits in it. @returns handle for `close` */
   open(from: number, to: number): number {
     this.#push(from, to, 1);
     return this.#end - WORDS;
   }
 
-  /** @param length undefined when nothing has changed in it */
+  /** @param length undefined if nothing in it has changed */
   close(opened: number, length: number | undefined): void {
     if (length === undefined) this.#end = opened;
     else this.#words[opened + 2] = length + 1;
   }
 
-  /** Puts those from `middle` on between those from `start` on: each of the two is in order. */
+  /** Merges the edits from `middle` on into those from `start` on; both are in order. */
   merge(start: number, middle: number): void {
     const end = this.#end;
     const words = this.#words;
@@ -59,7 +59,7 @@ export class FixEdits {
     }
   }
 
-  /** @param bytes that the changed body has */
+  /** @param bytes size of the edited body */
   written(body: Buffer, bytes: number): Buffer {
     const words = this.#words;
     const out = Buffer.allocUnsafe(bytes);

@@ -6,22 +6,22 @@ import { RequestCheck } from './request-check.ts';
 import { CHECK_RULES, type CheckRule } from './rules.ts';
 
 export interface LiveCheckReport extends CheckReport {
-  /** Share of the batches that are looked at; 0: none. */
+  /** Share of the batches that are checked; 0 for none. */
   sample: number;
   batches: {
-    /** Looked at. */
+    /** Checked batches. */
     checked: number;
-    /** Should have been looked at, and were too large, or too many waited already. */
+    /** Sampled batches that were too large, or came while too many were waiting. */
     skipped: number;
   };
 }
 
-/** What may wait to be looked at, and what one batch may take when it is decompressed. */
+/** Limits on waiting batches, and on the decompressed size of one. */
 const WAITING_MAX = 1_000;
 const WAITING_MAX_BYTES = 8 * 1024 * 1024;
 const DECODED_MAX_BYTES = 2 * 1024 * 1024;
 
-/** Holds a share of what was acknowledged against the rules, when there is time for it. */
+/** Checks a sample of the acknowledged batches against the rules, when the process has time. */
 export class LiveCheck {
   readonly #counts = new CheckCounts();
   readonly #check = new RequestCheck(this.#counts);
@@ -39,7 +39,7 @@ export class LiveCheck {
     this.#random = random;
   }
 
-  /** Its payload is read later, and stays as it is. */
+  /** Queues a batch; its payload is read later and must not change. */
   offer(batch: Batch): void {
     if (this.sample === 0 || batch.signal === 'profiles') return;
     if (this.sample < 1 && this.#random() >= this.sample) return;
@@ -58,7 +58,7 @@ export class LiveCheck {
     return { sample: this.sample, batches, ...this.#counts.report() };
   }
 
-  /** In short, for `nrdot status` and the console. */
+  /** Summary for `nrdot status` and the console. */
   status(): CheckStatus {
     const items = Object.values(this.#counts.report().checked).reduce((sum, checked) => sum + checked, 0);
     const broken = this.#counts
@@ -67,7 +67,7 @@ export class LiveCheck {
     return { sample: this.sample, items, broken };
   }
 
-  /** Items that were looked at and broke a rule. */
+  /** Checked items that broke a rule. */
   totals(): readonly { signal: string; rule: CheckRule; items: number }[] {
     return this.#counts.totals();
   }
@@ -75,12 +75,12 @@ export class LiveCheck {
   async #work(): Promise<void> {
     this.#isBusy = true;
     for (let batch = this.#waiting.shift(); batch; batch = this.#waiting.shift()) {
-      await turn(); // others have theirs between two batches
+      await turn(); // let other work run between two batches
       try {
         await this.#look(batch);
         this.#checked++;
       } catch {
-        this.#skipped++; // too large when it is decompressed
+        this.#skipped++; // too large when decompressed
       }
       this.#waitingBytes -= batch.payload.byteLength;
     }

@@ -3,7 +3,7 @@ import type { Host } from '@nrdot/service';
 import type { FixCounts } from './request-fix.ts';
 import { CHECK_RULE_NAMES } from './rules.ts';
 
-/** Whether requests are fixed, as configured, and how many items were. */
+/** Whether requests are fixed, by configuration, and the number of fixed items. */
 export class LiveFix {
   readonly #fixed: Host['metrics']['checkFixedItems'];
   isOn: boolean;
@@ -16,7 +16,7 @@ export class LiveFix {
     });
   }
 
-  /** To be called when the request is acknowledged: one that is refused is sent, and fixed, again. */
+  /** To be called when the request is acknowledged: a rejected one is sent, and fixed, again. */
   count(signal: Signal, counts: FixCounts): void {
     for (const [place, items] of counts.entries())
       if (items > 0) this.#fixed.inc({ rule: CHECK_RULE_NAMES[place]!, signal }, items);

@@ -1,7 +1,7 @@
 import type { Host } from '@nrdot/service';
 import type { LiveCheck } from './live-check.ts';
 
-/** Puts a check on the admin address and among the metrics, and keeps its share as configured. */
+/** Publishes a check on the admin address and as metrics, and applies changes of its sample rate. */
 export function publishCheck(check: LiveCheck, { admin, live, registry, metrics }: Host): void {
   admin.route('GET', '/api/check', () => check.report());
   live.follow((next) => () => {

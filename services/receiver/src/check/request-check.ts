@@ -1,16 +1,16 @@
 import { FieldCursor, type Signal, varint32 } from '@nrdot/otlp';
 import { BIT, type CheckRule, LIMITS, type Owner, POINTS } from './rules.ts';
 
-/** Told of each item, also of those that break no rule. */
+/** Called for each item, also for those that break no rule. */
 export interface Findings {
   /**
-   * @param broken bits by the place of a rule in CHECK_RULE_NAMES; what its resource or scope breaks is the item's as well
+   * @param broken bit set by index in CHECK_RULE_NAMES; includes what its resource or scope breaks
    * @param service service.name of its resource
    */
   item(signal: Signal, broken: number, service: string): void;
-  /** Whether it wants to know what exactly broke a rule. */
+  /** Whether an example is wanted of what broke a rule. */
   wantsExample(rule: CheckRule): boolean;
-  /** What broke a rule for the item that is told next: names and sizes, and no values. */
+  /** An example for the next item that is reported: names and sizes, without values. */
   example(rule: CheckRule, what: string): void;
 }
 
@@ -18,16 +18,19 @@ const SUM = 7;
 const SHOWN_NAME_CHARS = 80;
 /** Items, scopes and the like between two pauses. */
 const PIECE_STEPS = 500;
-/** Attributes of one owner, and entries of one array; those after them only count, and the backend keeps none of them. */
+/**
+ * Maximum number of attributes per owner, and of entries per array, that are checked; the rest are only counted, since the
+ * backend keeps none of them.
+ */
 const LOOKED_AT_MAX = 1_000;
 
-/** Holds requests against the rules. Bodies are protobuf and have passed the walk. One at a time. */
+/** Checks requests against the rules. Bodies are valid protobuf. One at a time. */
 export class RequestCheck {
   readonly #findings: Findings;
   #body: Buffer = EMPTY;
   #view: DataView = new DataView(EMPTY.buffer);
   #nowMs = 0;
-  /** What was broken so far, of what is being read. */
+  /** Rules broken so far by the message being read. */
   #broken = 0;
   #steps = 0;
 
@@ -35,12 +38,12 @@ export class RequestCheck {
     this.#findings = findings;
   }
 
-  /** @param nowMs Unix ms: when New Relic would have it */
+  /** @param nowMs Unix ms at which New Relic would receive it */
   request(signal: Signal, body: Buffer, nowMs: number): void {
     for (const _ of this.pieces(signal, body, nowMs));
   }
 
-  /** The same with a pause after each piece, so that others can have their turn. */
+  /** `request` with a pause after each piece, so that other work can run. */
   *pieces(signal: Signal, body: Buffer, nowMs: number): Generator<void> {
     if (signal === 'profiles') return;
     this.#body = body;
@@ -51,7 +54,7 @@ export class RequestCheck {
     this.#body = EMPTY;
   }
 
-  /** Whether it is time for a pause: to be asked wherever a request may have as many as it likes. */
+  /** Whether to pause; checked wherever a request may repeat something without limit. */
   #isPause(): boolean {
     return ++this.#steps % PIECE_STEPS === 0;
   }
@@ -61,7 +64,7 @@ export class RequestCheck {
     this.#broken = 0;
     let service = '';
     let attributes = 0;
-    // Before its scopes, wherever it stands.
+    // The resource may come after its scopes, so it is read first.
     for (const resource = this.#fields(start, end); resource.next(); ) {
       if (resource.number !== 1) continue;
       if (this.#isPause()) yield;
@@ -176,7 +179,7 @@ export class RequestCheck {
       this.#isDropped('metric_too_new', () => shown(name));
   }
 
-  /** @returns how many there are */
+  /** @returns the number of attributes */
   #attributes(start: number, end: number, number: number): number {
     let found = 0;
     for (const field = this.#fields(start, end); field.next(); ) {
@@ -186,7 +189,7 @@ export class RequestCheck {
     return found;
   }
 
-  /** @returns its text if it is the service's name */
+  /** @returns its text if it is service.name */
   #attribute(start: number, end: number, metricName?: Buffer): string | undefined {
     const body = this.#body;
     let [keyStart, keyEnd, valueStart, valueEnd] = [0, 0, 0, 0];
@@ -242,13 +245,13 @@ export class RequestCheck {
     if (what && this.#findings.wantsExample(rule)) this.#findings.example(rule, what());
   }
 
-  /** What else is wrong with it does not matter. */
+  /** For a dropped item, other findings do not matter. */
   #isDropped(rule: CheckRule, what?: () => string): void {
     this.#broken = 0;
     this.#breaks(rule, what);
   }
 
-  /** Length of a text in characters, as far as that may be more than a limit. */
+  /** Length of a text in characters, exact only as far as it may exceed the limit. */
   #chars(start: number, end: number, limit: number): number {
     return end - start <= limit ? end - start : this.#body.toString('utf8', start, end).length;
   }

@@ -4,35 +4,35 @@ import { FieldCursor, type Signal } from '@nrdot/otlp';
 import { FixEdits } from './fix-edits.ts';
 import { BIT, CHECK_RULE_NAMES, type CheckRule, LIMITS, type Owner, POINTS } from './rules.ts';
 
-/** Items by the place of a rule in CHECK_RULE_NAMES: those that broke it and do not any more. */
+/** Fixed items by rule, by index in CHECK_RULE_NAMES. */
 export type FixCounts = readonly number[];
 
 export interface Fixed {
-  /** The very body that came, where nothing had to be changed. */
+  /** The same buffer if nothing was changed. */
   body: Buffer;
-  /** Undefined then. */
+  /** Undefined if nothing was changed. */
   counts: FixCounts | undefined;
 }
 
-/** These attributes of a resource stay before others. */
+/** Resource attributes that are kept before others. */
 const ENTITY_ATTRIBUTES = NEW_RELIC_ENTITY_LABELS.map((name) => Buffer.from(name));
 const ENTITY_LENGTHS = new Set(ENTITY_ATTRIBUTES.map((name) => name.byteLength));
 
-/** Entries of an array that are looked at: one with more is pruned whatever they are. */
+/** Maximum number of array entries that are read: a larger array is pruned whatever it contains. */
 const ENTRIES_MAX = 1_000;
 const NO_FIELD = -1;
 const EMPTY = Buffer.alloc(0);
 
 /**
- * Takes out of a request what the backend would prune or shorten: attributes that it does not take, those beyond its number, the
- * ends of long names and texts, exemplars and links. All of that is bytes left out, and lengths before them; every other byte
- * stays. Items are never left out. Bodies are protobuf and have passed the walk.
+ * Removes from a request what the backend would prune or shorten: unsupported attributes, those beyond the maximum number, the
+ * ends of long names and texts, exemplars and links. These edits only remove bytes and change lengths; all other bytes stay.
+ * Items are never removed. Bodies are valid protobuf.
  */
 export class RequestFix {
   #body: Buffer = EMPTY;
   readonly #edits = new FixEdits();
   #broken = 0;
-  /** Attributes of the owner at hand that stay, and how many may, beside those of entities. */
+  /** Attributes of the current owner that are kept, and how many may be, besides those of entities. */
   #kept = 0;
   #room = 0;
   #hasEntities = false;
@@ -55,12 +55,12 @@ export class RequestFix {
     return { body: fixed, counts: removed === 0 ? undefined : this.#counts };
   }
 
-  /** @returns bytes by which the content shrinks */
+  /** @returns number of bytes removed from the content */
   #resource(signal: Signal, start: number, end: number): number {
     let removed = 0;
     const first = this.#edits.end;
     this.#broken = 0;
-    // Before its scopes, wherever it stands.
+    // The resource may come after its scopes, so it is read first.
     this.#begin('resource', start, end, 1, 1);
     for (const field = this.#fields(start, end); field.next(); ) {
       if (field.number !== 1) continue;
@@ -137,8 +137,8 @@ export class RequestFix {
   }
 
   /**
-   * Attributes of an owner follow, in one message or several.
-   * @param inside of a resource: where they are, and by which fields, to know those of entities beforehand
+   * Begins an owner, whose attributes follow in one message or several.
+   * @param inside for a resource: their range and fields, to find those of entities first
    */
   #begin(owner: Owner, start = 0, end = 0, message = NO_FIELD, number = NO_FIELD): void {
     this.#kept = 0;
@@ -169,7 +169,7 @@ export class RequestFix {
       for (const field = this.#fields(outer.start, outer.end); field.next(); )
         if (field.number === 1 && this.#isOfEntity(field.start, field.end)) found++;
     }
-    return found <= ENTITY_ATTRIBUTES.length ? found : 0; // names that repeat are no identity
+    return found <= ENTITY_ATTRIBUTES.length ? found : 0; // names that repeat identify nothing
   }
 
   #isOfEntity(start: number, end: number): boolean {
@@ -184,7 +184,7 @@ export class RequestFix {
 
   /**
    * A message with attributes.
-   * @param unsupported field that goes whatever is in it
+   * @param unsupported field that is removed whatever it contains
    */
   #owner(
     start: number,
@@ -225,7 +225,7 @@ export class RequestFix {
     return this.#close(opened, attribute, this.#shorten(start, end));
   }
 
-  /** @returns for which rule a value cannot stay, if so */
+  /** @returns the rule by which a value must be removed, if any */
   #ruleOf(start: number, end: number): CheckRule | undefined {
     for (const value = this.#fields(start, end); value.next(); ) {
       if (value.number === 6) return 'attribute_type';
@@ -250,7 +250,7 @@ export class RequestFix {
     return entries > LIMITS.arrayEntries ? 'attribute_array' : undefined;
   }
 
-  /** The name and the text of an attribute, of which at least one may be too long. */
+  /** Shortens the name and the text of an attribute, at least one of which may be too long. */
   #shorten(start: number, end: number): number {
     let removed = 0;
     for (const field = this.#fields(start, end); field.next(); ) {
@@ -265,7 +265,7 @@ export class RequestFix {
     return removed;
   }
 
-  /** Leaves the first characters of a text. */
+  /** Keeps the first characters of a text. */
   #cut(text: FieldCursor, chars: number, rule: CheckRule): number {
     const { start, end } = text;
     if (end - start <= chars) return 0;
@@ -277,7 +277,9 @@ export class RequestFix {
     return this.#close(opened, text, end - start - kept);
   }
 
-  /** Bytes of the first characters, as JavaScript and Java count them. A character of two is not parted. */
+  /**
+   * Length in bytes of the first characters, counted in UTF-16 units as JavaScript and Java do. Surrogate pairs are not split.
+   */
   #lengthOf(start: number, end: number, chars: number): number {
     const body = this.#body;
     if (isAscii(body.subarray(start, start + chars))) return chars;
@@ -298,14 +300,14 @@ export class RequestFix {
     return field.end - field.tagStart;
   }
 
-  /** The length of a field may change. @returns what closes it */
+  /** Opens a field whose length may change. @returns handle for `#close` */
   #open({ tagStart, start }: FieldCursor): number {
     return this.#edits.open(this.#lengthStart(tagStart), start);
   }
 
   /**
-   * The content of a field has shrunk by so much.
-   * @returns by how much the field has, with its length
+   * Closes a field whose content has shrunk by `removed` bytes.
+   * @returns by how much the whole field has shrunk, including its length
    */
   #close(opened: number, { tagStart, start, end }: FieldCursor, removed: number): number {
     if (removed === 0) {

@@ -1,6 +1,6 @@
 /**
- * What New Relic drops, prunes or shortens behind a 200, and from which size on. The numbers are those of its documentation;
- * docs/new-relic.md names the pages.
+ * What New Relic drops, prunes or shortens although it answers 200, and the limits. The numbers are from its documentation;
+ * docs/new-relic.md lists the pages.
  */
 export const LIMITS = {
   nameChars: 255,
@@ -13,13 +13,13 @@ export const LIMITS = {
   logPastMs: 48 * 3_600_000,
 } as const;
 
-/** Whose attributes they are. */
+/** The kind of message that has the attributes. */
 export type Owner = keyof typeof LIMITS.attributesOf;
 
-/** The item is not there; a part of it is not there; a part of it is there up to a length. */
+/** The whole item is missing; a part of it is missing; a part of it is cut to a length. */
 export type Effect = 'dropped' | 'pruned' | 'shortened';
 
-/** In the order in which they are shown: the worst first. */
+/** In order of display: the most severe first. */
 export const CHECK_RULES = {
   metric_too_old: { effect: 'dropped', what: 'a point older than 48 h' },
   metric_too_new: { effect: 'dropped', what: 'a point more than 24 h ahead' },
@@ -40,7 +40,7 @@ export const CHECK_RULES = {
 
 export type CheckRule = keyof typeof CHECK_RULES;
 export const CHECK_RULE_NAMES = Object.keys(CHECK_RULES) as CheckRule[];
-/** A rule in a set of rules. */
+/** Bit of a rule in a set of rules. */
 export const BIT = Object.fromEntries(CHECK_RULE_NAMES.map((rule, place) => [rule, 1 << place])) as Record<
   CheckRule,
   number

@@ -3,13 +3,13 @@ import { CLASSES, type PriorityClass } from '@nrdot/queue';
 import { findMessage, readAttributes, readEnum, readString } from './read.ts';
 import { type ItemTest, namedClass, type PriorityOptions, type Rule, rulesFor } from './rules.ts';
 
-/** A part of a request that has one class. `body` is undefined when it is the whole request as it was. */
+/** The part of a request that has one class. `body` is undefined if that is the whole request, unchanged. */
 export interface Classified {
   class: PriorityClass;
   body: Buffer | undefined;
 }
 
-/** What the rules make of one resource. */
+/** The rules' result for one resource. */
 type Verdict = PriorityClass | { rules: readonly Rule[]; otherwise: PriorityClass };
 
 // Field numbers, the same for traces, metrics and logs.
@@ -20,13 +20,13 @@ const SCOPE = 1;
 const ITEMS = 2;
 const SCOPE_NAME = 1;
 
-/** What rules may ask of an item: the field numbers of its name, its status, its severity. */
+/** Fields of an item that rules may test: the numbers of its name, its status, its severity. */
 const NAME_FIELD: Readonly<Record<string, number>> = { traces: 5, metrics: 1 };
 const SPAN_STATUS = 15;
 const STATUS_CODE = 3;
 const SEVERITY_NUMBER = 2;
 
-/** Resources that are remembered; a sender's resource is the same from request to request. */
+/** Maximum number of resources that are remembered; a sender's resource is the same in every request. */
 const REMEMBERED = 1_024;
 const REMEMBERED_MAX_BYTES = 4_096;
 const ALIKE_MAX = 8;
@@ -34,11 +34,11 @@ const ALIKE_MAX = 8;
 interface Remembered {
   bytes: Buffer;
   verdict: Verdict;
-  /** The one that came after it last time: senders keep their order. */
+  /** The one that followed it last time: senders keep their order. */
   follower: Remembered | undefined;
 }
 
-/** What a request of one class gives, made once. */
+/** Shared results for requests of a single class. */
 const UNTOUCHED: Readonly<Record<PriorityClass, Classified[]>> = {
   critical: [{ class: 'critical', body: undefined }],
   high: [{ class: 'high', body: undefined }],
@@ -46,8 +46,8 @@ const UNTOUCHED: Readonly<Record<PriorityClass, Classified[]>> = {
 };
 
 /**
- * Decides the class of a request, once. A request of one class is left as it is; one that holds several is cut by
- * resource, and by item where rules ask about items. Bytes are copied, not decoded.
+ * Decides the class of a request, once. A request of one class stays unchanged; others are split by resource, and by item if
+ * rules test items. Bytes are copied, not decoded.
  */
 export class Classifier {
   readonly #otherwise: PriorityClass;
@@ -68,7 +68,7 @@ export class Classifier {
     };
   }
 
-  /** @param body protobuf that has passed the walk */
+  /** @param body valid protobuf */
   classify(signal: Signal, body: Buffer): Classified[] {
     if (signal === 'profiles') return UNTOUCHED[this.#otherwise];
     return this.#bySignal[signal].classify(body);
@@ -81,7 +81,7 @@ class SignalClassifier {
   readonly #attribute: string;
   readonly #wanted: ReadonlySet<string>;
   readonly #nameField: number;
-  /** By fingerprint: resources that look alike at a glance lie together. */
+  /** By fingerprint; resources with the same one are in a list. */
   readonly #remembered = new Map<number, Remembered[]>();
   #rememberedCount = 0;
   #last: Remembered | undefined;
@@ -105,7 +105,7 @@ class SignalClassifier {
     while (request.next()) {
       if (request.number !== RESOURCES) continue;
       const found = this.#classOf(body, request.start, request.end);
-      if (found === undefined) continue; // nothing in it
+      if (found === undefined) continue; // no items in it
       if (found === 'several' || (only !== undefined && found !== only)) {
         mixed = true;
         break;
@@ -116,7 +116,7 @@ class SignalClassifier {
     return this.#cut(body);
   }
 
-  /** The one class of everything in a resource, if it has one. */
+  /** The class of everything in a resource, if there is only one. */
   #classOf(body: Buffer, start: number, end: number): PriorityClass | 'several' | undefined {
     const verdict = this.#judge(body, start, end);
     if (typeof verdict === 'string') return verdict;
@@ -131,7 +131,7 @@ class SignalClassifier {
   #judge(request: Buffer, start: number, end: number): Verdict {
     const resource = findMessage(request, start, end, RESOURCE);
     const { body, start: from, end: to } = resource ?? { body: request, start: 0, end: 0 };
-    // Most often it is the one of the request before, or the one that came after that before.
+    // Usually it is the same as in the previous request, or the one that followed it last time.
     const last = this.#last;
     if (last !== undefined) {
       if (isSame(last, body, from, to)) return last.verdict;
@@ -182,7 +182,7 @@ class SignalClassifier {
     return open.length === 0 ? this.#otherwise : { rules: open, otherwise: this.#otherwise };
   }
 
-  /** Gives each item's class to `take` until it returns false. @returns whether it never did */
+  /** Calls `take` with each item's class until it returns false. @returns whether it never did */
   #eachItem(
     body: Buffer,
     start: number,
@@ -263,7 +263,7 @@ class SignalClassifier {
     return CLASSES.flatMap((c, i) => {
       const chunks = parts.get(c);
       if (!chunks) return [];
-      // Fields of the request that nobody knows go with the first part: they are kept, once.
+      // Unknown fields of the request go to the first part, so that they are kept once.
       const first = CLASSES.findIndex((candidate) => parts.has(candidate)) === i;
       return [{ class: c, body: Buffer.concat(first ? [...chunks, ...others] : chunks) }];
     });
@@ -317,7 +317,7 @@ function isSame({ bytes }: Remembered, body: Buffer, start: number, end: number)
   return bytes.byteLength === end - start && bytes.compare(body, start, end) === 0;
 }
 
-/** Tells resources apart well enough to find the remembered one; equality is checked on the bytes. */
+/** A hash to find the remembered resource; equality is then checked on the bytes. */
 function fingerprint(body: Buffer, start: number, end: number): number {
   let hash = end - start;
   const step = Math.max(1, (end - start) >>> 4);

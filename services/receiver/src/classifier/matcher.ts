@@ -1,23 +1,22 @@
 import { RE2JS } from 're2js';
 
-/** As in the configuration: a text that must be equal, or a regular expression that must match somewhere. */
+/** As configured: a text to be equal to, or a regular expression to match anywhere. */
 export type MatcherOptions = string | { regex: string };
 
-/** Values beyond this are cut before a pattern sees them. */
+/** Longer values are cut before matching. */
 const VALUE_MAX_CHARS = 1_024;
 /**
- * Verdicts that are remembered for each pattern, by what their values take; names in telemetry repeat. Longer values do
- * not, and one cut out of a long text would keep the whole text alive: those are matched each time.
+ * Size of a pattern's cache of results, in characters of their values; names in telemetry repeat. Longer values do not, and a
+ * slice of a long text would keep the whole text in memory, so they are matched every time.
  */
 const REMEMBERED_MAX_CHARS = 128 * 1024;
 const REMEMBERED_VALUE_MAX_CHARS = 256;
-/** What an entry takes beside its characters. */
+/** Overhead of a cache entry, in characters. */
 const ENTRY_CHARS = 32;
 
 /**
- * Tells whether a value matches. Patterns run in RE2's linear time, so no pattern and no value can stall the receiver
- * (Cox, "Regular Expression Matching Can Be Simple And Fast"); verdicts are remembered, so that the usual value costs
- * one look-up.
+ * Matches values against one pattern. Patterns run in linear time (RE2), so that no pattern and no value can stall the receiver
+ * (Cox, "Regular Expression Matching Can Be Simple And Fast"). Results are cached, so that a usual value costs one look-up.
  */
 export class Matcher {
   readonly #exact: string | undefined;

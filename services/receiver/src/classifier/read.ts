@@ -1,8 +1,8 @@
 import { FieldCursor, varint32 } from '@nrdot/otlp';
 
 /**
- * Reads from wire bytes what rules ask about. The bytes have passed the walk. A field that is given twice counts as
- * protobuf has it: of scalars the last one, of messages all of them, merged.
+ * Reads from wire bytes what rules test. The bytes are valid protobuf. Repeated fields are treated as protobuf defines it: the
+ * last scalar wins, messages are merged.
  */
 
 const KEY = 1;
@@ -12,8 +12,8 @@ const partCursor = new FieldCursor();
 const fieldCursor = new FieldCursor();
 
 /**
- * The attributes of a Resource as text, those in `wanted` only. Strings as they are, integers and booleans as written
- * in JSON; other kinds of values are not compared.
+ * The attributes of a Resource as text, only those in `wanted`. Strings unchanged, integers and booleans as in JSON; values of
+ * other types are not compared.
  */
 export function readAttributes(
   body: Buffer,
@@ -38,7 +38,7 @@ export function readAttributes(
   return found;
 }
 
-/** @param before what an earlier piece of the same value has set */
+/** @param before value set by an earlier piece of the same message */
 function readValue(body: Buffer, start: number, end: number, before: string | undefined): string | undefined {
   let number = 0;
   let from = 0;
@@ -62,7 +62,7 @@ function readInt64(body: Buffer, start: number, end: number): bigint {
   return BigInt.asIntN(64, value);
 }
 
-/** A string field as text; empty when it is absent. */
+/** A string field as text; empty if absent. */
 export function readString(body: Buffer, start: number, end: number, number: number): string {
   let from = 0;
   let to = 0;
@@ -75,7 +75,7 @@ export function readString(body: Buffer, start: number, end: number, number: num
   return body.toString('utf8', from, to); // of the last one alone: there may be very many
 }
 
-/** A small integer field; 0 when it is absent. */
+/** A small integer field; 0 if absent. */
 export function readEnum(body: Buffer, start: number, end: number, number: number): number {
   let value = 0;
   fieldCursor.reset(body, start, end);
@@ -85,7 +85,7 @@ export function readEnum(body: Buffer, start: number, end: number, number: numbe
   return value;
 }
 
-/** Where the content of a message lies. */
+/** Range of a message's content. */
 export interface Message {
   body: Buffer;
   start: number;
@@ -93,8 +93,8 @@ export interface Message {
 }
 
 /**
- * Finds the content of a message field; undefined when it is absent. One that comes in pieces is put together, which is how
- * protobuf merges them: nobody writes that, so it may cost a copy.
+ * Finds the content of a message field; undefined if absent. Several pieces are joined, which is how protobuf merges them;
+ * nobody writes that, so it may cost a copy.
  */
 export function findMessage(body: Buffer, start: number, end: number, number: number): Message | undefined {
   let found: Message | undefined;

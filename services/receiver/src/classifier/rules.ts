@@ -6,7 +6,7 @@ import { Matcher } from './matcher.ts';
 export type PriorityOptions = Config['priority'];
 type RuleOptions = PriorityOptions['rules'][number];
 
-/** What a rule asks of an item beyond its resource. */
+/** What a rule tests of an item, in addition to its resource. */
 export interface ItemTest {
   scope: Matcher | undefined;
   name: Matcher | undefined;
@@ -19,7 +19,7 @@ export interface ItemTest {
 export interface Rule {
   class: PriorityClass;
   resource: { attribute: string; matcher: Matcher }[];
-  /** Undefined when the resource alone decides. */
+  /** Undefined if only the resource is tested. */
   item: ItemTest | undefined;
 }
 
@@ -27,7 +27,7 @@ const STATUS_CODES = { unset: 0, ok: 1, error: 2 } as const;
 const SEVERITY_FLOORS = { trace: 1, debug: 5, info: 9, warn: 13, error: 17, fatal: 21 } as const;
 const LEVELS_PER_SEVERITY = 4;
 
-/** What of a rule speaks about which signal; a rule that asks for a span's name says nothing about logs. */
+/** The tests that apply to a signal: a rule that tests a span's name says nothing about logs. */
 const ASKS: Readonly<Record<Exclude<Signal, 'profiles'>, readonly (keyof RuleOptions)[]>> = {
   traces: ['span', 'status'],
   metrics: ['metric'],
@@ -78,7 +78,7 @@ function severityNumber(
   return SEVERITY_FLOORS[given] + (end === 'highest' ? LEVELS_PER_SEVERITY - 1 : 0);
 }
 
-/** The class a sender names itself, if it is one. */
+/** The class that a sender names itself, if valid. */
 export function namedClass(value: string | undefined): PriorityClass | undefined {
   const name = value?.toLowerCase();
   return isPriorityClass(name) ? name : undefined;

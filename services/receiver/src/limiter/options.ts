@@ -1,44 +1,44 @@
-/** How points of a gauge that become equal are made one. */
+/** How points of a gauge that become equal are merged. */
 export type GaugeReducer = 'last' | 'min' | 'max' | 'mean' | 'sum';
 
-/** What may differ from metric to metric. */
+/** Options that may be overridden per metric. */
 export interface MetricPolicy {
-  /** Share of the budget in use from which the limiter acts; below it everything is admitted. */
+  /** Share of the budget above which the limiter acts; below it everything is admitted. */
   actAbove: number;
-  /** From this score on a label is given up. 0.75 is 4,096 equally likely values of 65,536 keys. */
+  /** Score above which a label is stripped. 0.75 is 4,096 equally likely values with 65,536 keys. */
   aggregateScore: number;
-  /** From this score on `criticalAction` is taken instead. 0.90 is about 21,600 values. */
+  /** Score above which `criticalAction` applies instead. 0.90 is about 21,600 values. */
   criticalScore: number;
   criticalAction: 'drop' | 'overflow';
-  /** Labels to give up first, on points or resources. */
+  /** Labels to strip first, on points or resources. */
   aggregateLabels: readonly string[];
-  /** Labels that are never given up, and never the reason to drop. */
+  /** Labels that are never stripped, and never a cause for dropping. */
   protectedLabels: readonly string[];
   gaugeReducer: GaugeReducer;
 }
 
 export interface MetricOverride extends Partial<MetricPolicy> {
-  /** A pattern of names: a RegExp, or a text in which `*` stands for anything. */
+  /** Pattern of names: a RegExp, or a text in which `*` stands for anything. */
   metric: RegExp | string;
 }
 
 export interface LimiterOptions extends MetricPolicy {
-  /** `observe` decides and reports, and changes nothing. */
+  /** `observe` decides and reports but changes nothing. */
   mode: 'enforce' | 'observe';
   maxKeys: number;
-  /** After so long unseen a key-set may make room for another. */
+  /** A key-set not seen for so long may be evicted. */
   keyTtlMs: number;
-  /** `delta`: all cumulative counts go out as deltas, merged or not. */
+  /** `delta`: all cumulative counts are sent as deltas, merged or not. */
   temporality: 'as-received' | 'delta';
-  /** How merged cumulative counts go out. Levels stay cumulative: an increment of a level says nothing by itself. */
+  /** Temporality of merged counts. Levels stay cumulative, since an increment of a level says nothing by itself. */
   mergedTemporality: 'cumulative' | 'delta';
-  /** Merged points of a stream go out once in so long; 0: with each request. */
+  /** Interval in which merged points of a stream are sent; 0 for with each request. */
   mergeIntervalMs: number;
-  /** Distinct series of a metric and UTC day; 0: not counted. */
+  /** Maximum distinct series per metric and UTC day; 0 turns counting off. */
   dailyKeys: number;
-  /** `enforce`: beyond them new key-sets of the metric find no room, as in a full table. */
+  /** `enforce`: beyond the limit, new key-sets of the metric are treated as if the table were full. */
   dailyMode: 'observe' | 'enforce';
-  /** All that match apply, in this order; the last word wins. */
+  /** All that match apply, in this order; later ones take precedence. */
   overrides: readonly MetricOverride[];
 }
 
@@ -116,7 +116,7 @@ function wrong(option: string, value: unknown, expected: string): LimiterOptionE
   return new LimiterOptionError(`limiter.${option} is ${JSON.stringify(value)}; expected ${expected}`);
 }
 
-/** Whether merged counts go out as deltas. */
+/** Whether merged counts are sent as deltas. */
 export function mergesToDeltas({ temporality, mergedTemporality }: LimiterOptions): boolean {
   return temporality === 'delta' || mergedTemporality === 'delta';
 }

@@ -4,16 +4,16 @@ import type { MetricTable } from './admission/metric-table.ts';
 import type { Tracker } from './merge/tracker.ts';
 import type { LimiterOptions } from './options.ts';
 
-/** Of requests that were acknowledged: of one, or of all since the limiter was made. */
+/** Totals of acknowledged requests: of one, or of all so far. */
 export interface Totals {
   requests: number;
-  /** Points that came in. */
+  /** Points received. */
   points: number;
   /** By reason. */
   dropped: Record<string, number>;
   aggregated: number;
   overflow: number;
-  /** What `enforce` would have done, counted in mode `observe`. */
+  /** What `enforce` would have dropped, counted in mode `observe`. */
   observedDropped: number;
   observedAggregated: number;
   observedOverflow: number;
@@ -41,7 +41,7 @@ export function addTotals(to: Totals, { dropped, ...sums }: Totals): void {
 export interface MetricReport {
   metric: string;
   keys: number;
-  /** Labels that were given up. */
+  /** Stripped labels. */
   removed: string[];
   overflowed: boolean;
 }
@@ -50,7 +50,7 @@ export interface LabelReport {
   metric: string;
   label: string;
   place: 'point' | 'resource';
-  /** 0 to 1: its entropy as a share of what fills the table. */
+  /** 0 to 1: its entropy relative to a full table. */
   score: number;
   bits: number;
   removed: boolean;
@@ -59,13 +59,13 @@ export interface LabelReport {
 
 export interface LimiterReport {
   mode: 'enforce' | 'observe';
-  /** What it works by now. */
+  /** Effective options. */
   options: LimiterOptions;
   keysUsed: number;
   keysLimit: number;
   maxKeys: number;
   memoryBytes: number;
-  /** Of metrics with √maxKeys key-sets or more; others cannot harm, and are not scored. */
+  /** For metrics with at least √maxKeys key-sets; others are not scored, since they cannot do harm. */
   topLabels: LabelReport[];
   topMetrics: MetricReport[];
   /** The last 256, oldest first. */

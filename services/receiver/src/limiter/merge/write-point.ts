@@ -4,9 +4,9 @@ import type { Buckets, Exponential } from './accumulate-exponential.ts';
 import { NumberValue } from './accumulate-number.ts';
 import type { OutputStream } from './stream.ts';
 
-/*
- * The fields of a merged point that are recomputed. Each function writes them (last field first: the writer goes backwards)
- * and returns the numbers of the fields that must not be copied from the first point any more.
+/**
+ * Write the recomputed fields of a merged point, last field first since the writer goes backwards. Each function returns the
+ * numbers of the fields that must not be copied from the first point.
  */
 const END_FIELDS = [3, 4, 5, 6, 8];
 const NUMBER_FIELDS = [2, 3, 4, 5, 6, 8];
@@ -28,7 +28,7 @@ export function writeNumberFields(writer: ReverseWriter, stream: OutputStream): 
   return NUMBER_FIELDS;
 }
 
-/** Says that the stream has no value from here on. */
+/** Marks the end of a stream: no value from here on. */
 export function writeEnd(writer: ReverseWriter, { timeLo, timeHi }: OutputStream): readonly number[] {
   writer.varint(NO_RECORDED_VALUE);
   writer.tag(8, 0);
@@ -36,7 +36,7 @@ export function writeEnd(writer: ReverseWriter, { timeLo, timeHi }: OutputStream
   return END_FIELDS;
 }
 
-/** Bounds stay those of the first point. Least and greatest of a cumulative stream cannot be known, and are optional. */
+/** Keeps the first point's bounds. Min and max are optional, and cannot be known for a cumulative stream. */
 export function writeHistogramFields(
   writer: ReverseWriter,
   stream: OutputStream,

@@ -1,15 +1,15 @@
 import { Hash64, keyHash32 } from '../hash.ts';
 import { Reader } from './reader.ts';
 
-/*
- * The hash of one attribute, for every encoding that protobuf allows. What it hashes is canonical:
+/**
+ * Hashes one attribute, in every encoding that protobuf allows. The hashed form is canonical:
  *
  *   key bytes, 0xFF, then nothing for no value, or the field number of the value and
  *     string, bytes: the bytes        bool: 0 or 1        int: the shortest varint        double: 8 bytes
  *     array:  8 bytes of hash per element, in order
  *     list of key-values: 8 bytes, the sum of the mixed hashes of its pairs: a map has no order
  *
- * The kernel computes the same for what well-behaved encoders write, and hands everything else to this.
+ * The kernel computes the same for what common encoders write, and leaves everything else to this.
  */
 
 const STRING = 1;
@@ -19,10 +19,10 @@ const DOUBLE = 4;
 const ARRAY = 5;
 const KVLIST = 6;
 const BYTES = 7;
-/** The walk that validated the body went no deeper. */
+/** The maximum depth of validated bodies. */
 const DEPTH_MAX = 64;
 
-/** One attribute's hash: of its key alone, and of key and value, mixed. */
+/** Hashes of one attribute: of its key alone, and of key and value, mixed. */
 export class AttributeHash {
   keyHash = 0;
   lo = 0;
@@ -62,13 +62,13 @@ export function hashAttribute(
   out.hi = hash.hi;
 }
 
-/** @param spans positions of the AnyValue messages that make up the value: usually one, several merge */
+/** @param spans ranges of the AnyValue messages that make up the value: usually one; several are merged */
 function hashValue(bytes: Uint8Array, spans: readonly number[], hash: Hash64, depth: number): void {
   const reader = new Reader();
   let member = 0;
   let lo = 0;
   let hi = 0;
-  let parts: number[] = []; // contents of the member; of an array or a list every part counts
+  let parts: number[] = []; // contents of the member; for arrays and lists, every piece counts
   const unknown: number[] = [];
   for (let i = 0; i < spans.length; i += 2) {
     reader.open(bytes, spans[i]!, spans[i + 1]!);

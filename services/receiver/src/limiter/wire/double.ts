@@ -1,6 +1,6 @@
 /**
- * a + b; what is beyond the largest double stays there, so that the sum of finite numbers is finite: a total that became
- * infinite once would never be a number again.
+ * a + b, limited to the range of doubles, so that a sum of finite numbers is finite: an infinite total would never become a
+ * number again.
  */
 export function addDoubles(a: number, b: number): number {
   const sum = a + b;

@@ -1,10 +1,10 @@
-/** A signed 64-bit integer as int32 halves; functions leave their result in one. */
+/** A signed 64-bit integer as int32 halves; used for results, to avoid allocations. */
 export interface Int64 {
   lo: number;
   hi: number;
 }
 
-/** @returns false when the sum does not fit; `out` is then unchanged */
+/** @returns false if the sum does not fit; `out` is unchanged then */
 export function addInt64(aLo: number, aHi: number, bLo: number, bHi: number, out: Int64): boolean {
   const low = (aLo >>> 0) + (bLo >>> 0);
   const high = (aHi + bHi + (low > 0xffffffff ? 1 : 0)) | 0;
@@ -14,7 +14,7 @@ export function addInt64(aLo: number, aHi: number, bLo: number, bHi: number, out
   return true;
 }
 
-/** @returns false when the difference does not fit; `out` is then unchanged */
+/** @returns false if the difference does not fit; `out` is unchanged then */
 export function subtractInt64(aLo: number, aHi: number, bLo: number, bHi: number, out: Int64): boolean {
   const low = (aLo >>> 0) - (bLo >>> 0);
   const high = (aHi - bHi - (low < 0 ? 1 : 0)) | 0;

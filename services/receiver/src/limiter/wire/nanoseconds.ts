@@ -3,7 +3,7 @@ import { lessThan } from './reader.ts';
 const MS_NS = 1_000_000;
 const HALF = 2 ** 32;
 
-/** A time in Unix nanoseconds, unsigned 64-bit, in int32 halves; functions leave their result in one. */
+/** Unix nanoseconds, unsigned 64-bit, in int32 halves; used for results, to avoid allocations. */
 export class Nanoseconds {
   lo = 0;
   hi = 0;
@@ -15,7 +15,7 @@ export class Nanoseconds {
   }
 
   setMs(unixMs: number): this {
-    // In halves: no product goes beyond 2^53.
+    // In halves, so that no product exceeds 2^53.
     const ms = Math.max(0, Math.floor(unixMs));
     const low = (ms % HALF) * MS_NS;
     return this.set(low % HALF, Math.floor(ms / HALF) * MS_NS + Math.floor(low / HALF));

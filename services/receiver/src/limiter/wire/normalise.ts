@@ -1,10 +1,10 @@
 import { ATTRIBUTES_FIELD } from './metric-kind.ts';
 import { Reader } from './reader.ts';
 
-/*
- * Protobuf lets a message come in pieces: two `resource` fields merge into one, and of two members of a oneof the last wins.
- * Nobody writes metrics like that, and the limiter does not look at them like that. It checks first, and turns what is
- * irregular into the plain form with the same meaning: pieces of one message are joined by putting their bytes together.
+/**
+ * Protobuf allows a message in several pieces: two `resource` fields are merged, and of two members of a oneof the last wins.
+ * No SDK writes metrics like that, and the limiter does not support it. It checks first, and converts irregular requests to the
+ * regular form with the same meaning by joining the pieces.
  */
 const RESOURCE_METRICS = 1;
 const CHILDREN = 2;
@@ -15,7 +15,7 @@ const inner = new Reader();
 
 const isData = (field: number) => (ATTRIBUTES_FIELD[field] ?? 0) !== 0;
 
-/** Whether every resource, scope and metric data of the request is there in one piece. */
+/** Whether every resource, scope and metric data of the request is in one piece. */
 export function isRegular(body: Uint8Array): boolean {
   outer.open(body, 0, body.length);
   while (outer.next()) {
@@ -47,14 +47,14 @@ function isRegularScope(body: Uint8Array, from: number, to: number): boolean {
   return scopes <= 1;
 }
 
-/** The same request with every message in one piece. Allocates freely: this is not the usual way. */
+/** The same request with every message in one piece. Allocates freely, since this is rare. */
 export function normalise(body: Uint8Array): Uint8Array {
   return rewrite(body, 0, body.length, (field, content) =>
     field === RESOURCE_METRICS ? joined(content, 1, (scope) => joined(scope, 1, metric)) : content,
   );
 }
 
-/** A message whose field `single` is joined into one, and whose children are rewritten. */
+/** Joins the pieces of field `single` of a message and rewrites its children. */
 function joined(message: Uint8Array, single: number, child: (content: Uint8Array) => Uint8Array): Uint8Array {
   const pieces: Uint8Array[] = [];
   const rest = rewrite(message, 0, message.length, (field, content) => {
@@ -67,7 +67,7 @@ function joined(message: Uint8Array, single: number, child: (content: Uint8Array
   return pieces.length === 0 ? rest : Buffer.concat([delimited(single, Buffer.concat(pieces)), rest]);
 }
 
-/** A Metric with one member of its oneof: of the last kind, and only what came after the last of another kind. */
+/** A Metric with one member of its oneof: the last kind, in the pieces after the last one of another kind. */
 function metric(message: Uint8Array): Uint8Array {
   let kind = 0;
   let pieces: Uint8Array[] = [];

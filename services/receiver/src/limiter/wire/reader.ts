@@ -1,19 +1,19 @@
 /**
- * Field by field over one protobuf message inside a body that has been validated already. Nothing is copied: a field is
- * told by its positions. Reading past the message throws, whatever was promised about the body.
+ * Reads the fields of a protobuf message inside a validated body without copying: a field is given by its positions. Reading
+ * beyond the message throws all the same.
  */
 export class Reader {
   bytes: Uint8Array = EMPTY;
   pos = 0;
   limit = 0;
 
-  /** The field that `next` found: its number and wire type. */
+  /** Number and wire type of the field that `next` found. */
   field = 0;
   wire = 0;
-  /** Where its tag begins, where the whole field ends. */
+  /** Start of its tag, and end of the field. */
   tagStart = 0;
   end = 0;
-  /** Where its content begins: the payload of a length-delimited field, or of a fixed one, or the varint. */
+  /** Start of its content: the payload of a length-delimited or fixed field, or the varint. */
   start = 0;
   /** A varint's 64 bits, as int32 halves. */
   lo = 0;
@@ -111,7 +111,7 @@ function broken(at: number): RangeError {
 let viewed: Uint8Array = EMPTY;
 let view: DataView = new DataView(EMPTY.buffer);
 
-/** The last body as a DataView: its getters are single instructions, and throw RangeError beyond the end. */
+/** A cached DataView of the last body: its getters are single instructions, and throw RangeError beyond the end. */
 export function viewOf(bytes: Uint8Array): DataView {
   if (bytes !== viewed) {
     viewed = bytes;
@@ -120,7 +120,7 @@ export function viewOf(bytes: Uint8Array): DataView {
   return view;
 }
 
-/** Lets go of the last body that was read. */
+/** Releases the last body. */
 export function releaseBody(): void {
   viewOf(EMPTY);
 }

@@ -3,24 +3,25 @@ import { KERNEL_BASE64 } from '../kernel/bytes.ts';
 import { AttributeHash, hashAttribute } from './attributes.ts';
 import { Reader } from './reader.ts';
 
-/*
- * Records that a scan leaves behind, in int32 words. Positions are relative to `base`.
+/**
+ * Layout of the records of a scan, in int32 words. Positions are relative to `base`.
  *
- *   point:      0 tag start   1 content start   2 end   3 hash lo   4 hash hi   5 first attribute   6 attributes listed   7 slow
+ *   point:      0 tag start   1 content start   2 end   3 hash lo   4 hash hi   5 first attribute   6 attributes listed   7
+ *   slow
  *   attribute:  0 tag start   1 end   2 key hash   3 hash lo   4 hash hi
  */
 export const POINT_WORDS = 8;
 export const ATTRIBUTE_WORDS = 5;
 
-/** Attributes of one point beyond these are hashed, but neither scored nor removed. SDKs stop at 128 as well. */
+/** Further attributes of a point are hashed, but neither scored nor stripped. SDKs stop at 128 too. */
 export const LISTED_MAX = 128;
 
 /**
  * Hashes the attributes of one message (a data point, a resource or a scope) in any encoding, and lists them.
- * @param field the number of the attributes' field in that message
- * @param out records are written from word `at` on, at most LISTED_MAX of them
- * @param sum gets the sum of the mixed hashes
- * @returns how many were listed
+ * @param field number of the attributes' field in that message
+ * @param out receives records from word `at` on, at most LISTED_MAX
+ * @param sum receives the sum of the mixed hashes
+ * @returns number of listed attributes
  */
 export function scanAttributes(
   bytes: Uint8Array,
@@ -52,12 +53,12 @@ export function scanAttributes(
   return listed;
 }
 
-/*
- * Memory of the kernel, in bytes: 3 pages, fixed. kernel/scan.as and kernel/histogram.as have the same numbers. The window is small, so that it and the
- * records stay in the processor's cache while a large body passes through.
+/**
+ * Layout of the kernel's memory, in bytes: 3 pages, fixed. kernel/scan.as and kernel/histogram.as have the same numbers. The
+ * window is small, so that it and the records stay in the processor's cache while a large body passes through.
  */
 const POINTS_AT = 64;
-/** Points that one scan finds at most. */
+/** Maximum number of points per scan. */
 export const POINTS_MAX = 512;
 const ATTRIBUTES_AT = 16_448;
 const ATTRIBUTES_MAX = 4096;
@@ -66,7 +67,7 @@ const WINDOW_BYTES = 65_536;
 const DECODED_AT = 167_936;
 const COUNTS_AT = 168_064;
 
-/** More buckets than this are not merged: no SDK makes them, and the tracker could not hold many. */
+/** Histograms with more buckets are not merged: no SDK writes them, and the tracker could not hold many. */
 export const BUCKETS_MAX = 510;
 
 /** Bits of word 12 of a decoded histogram. */
@@ -94,13 +95,13 @@ interface WebAssemblyApi {
 }
 
 /**
- * Finds the data points of a message and hashes their attributes, some hundred at a time. The work is done by a WebAssembly
- * kernel, on a window of the body that is copied into its memory.
+ * Finds the data points of a message and hashes their attributes, a few hundred at a time, in a WebAssembly kernel that works
+ * on a window of the body copied into its memory.
  */
 export class Scanner {
-  /** To be added to the positions in the records. */
+  /** Offset to add to positions in the records. */
   base = 0;
-  /** Where the next call of `scan` goes on. */
+  /** Where the next call of `scan` continues. */
   next = 0;
   readonly points: Int32Array;
   readonly attributes: Int32Array;
