@@ -1,7 +1,7 @@
-/** Half-open ranges of record numbers, flat: [from, to, from, to, …], ascending and not touching. */
+/** Half-open ranges of record numbers, flat: [from, to, from, to, …], ascending and not adjacent. */
 export type Ranges = number[];
 
-/** Which records of a segment are acknowledged. Records are mostly acknowledged in order: few ranges say it all. */
+/** The acknowledged records of a segment. Records are mostly acknowledged in order, so a few ranges suffice. */
 export class Acked {
   #ranges: Ranges;
   #count: number;
@@ -21,7 +21,7 @@ export class Acked {
     return at < this.#ranges.length && this.#ranges[at]! <= record;
   }
 
-  /** @returns false when it was there already */
+  /** @returns false if it was acknowledged before */
   add(record: number): boolean {
     const r = this.#ranges;
     const at = this.#find(record);

@@ -8,12 +8,12 @@ import { type Cursor, openSegment, readBlock, type Segment, segmentPath } from '
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 import type { Verifier } from './verifier.ts';
 
-/** After so long a segment that could not be opened is tried again. */
+/** Time after which a segment that could not be opened is tried again. */
 const PUT_OFF_MS = 5_000;
-/** For a segment whose first record is wanted now. */
+/** Hash rate for a segment that is needed now. */
 const VERIFY_AT_ONCE = 1024 * 1024 * 1024;
 
-/** Gives out an area's records, oldest first, each once until it starts again. Its callers take turns. */
+/** Reads an area's records, oldest first, each once until a rewind. Callers take turns. */
 export class AreaReader {
   readonly #fs: FileSystem;
   readonly #inventory: Inventory;
@@ -21,9 +21,9 @@ export class AreaReader {
   /** The segment that is being written. */
   readonly #active: () => Segment | undefined;
   #cursor: Cursor | undefined;
-  /** All before it has been read, but for those put off. */
+  /** All segments before it have been read, except those put off. */
   #readUpTo = 0;
-  /** Segments that could not be opened, by sequence: when each is tried again. */
+  /** Segments that could not be opened, by sequence: when to retry each. */
   readonly #putOff = new Map<number, number>();
   readonly #now: () => number;
 
@@ -41,7 +41,7 @@ export class AreaReader {
     this.#now = now;
   }
 
-  /** The next record that was not given out yet; undefined when there is none now. */
+  /** The next record; undefined if there is none now. */
   async read(): Promise<Entry | undefined> {
     const inventory = this.#inventory;
     while (true) {
@@ -53,7 +53,7 @@ export class AreaReader {
         const { items } = entry.record.envelope;
         seen.add(entry.index);
         cursor.seenItems += items;
-        if (segment.acked.has(entry.index)) continue; // since the segment was opened for reading
+        if (segment.acked.has(entry.index)) continue; // acknowledged since the segment was opened for reading
         segment.held.set(entry.index, items);
         const position = { area: inventory.area, sequence: segment.sequence, index: entry.index, items };
         return { position, record: entry.record };
@@ -76,12 +76,12 @@ export class AreaReader {
     this.#readUpTo = 0;
   }
 
-  /** Lets go of a segment that is about to leave. */
+  /** Closes a segment that is about to be removed. */
   async leave(segment: Segment): Promise<void> {
     if (this.isAt(segment)) await this.close();
   }
 
-  /** Goes on behind a segment, all of whose records are acknowledged. */
+  /** Skips a segment whose records are all acknowledged. */
   async pass(segment: Segment): Promise<void> {
     if (!this.isAt(segment)) return;
     await this.close();
@@ -98,7 +98,7 @@ export class AreaReader {
     return this.#cursor?.segment === segment;
   }
 
-  /** Whether it is at a segment, and not at its end. */
+  /** Whether it is reading a segment and has not reached its end. */
   isWithin(segment: Segment): boolean {
     return this.#cursor?.segment === segment && this.#cursor.at < segment.end;
   }
@@ -122,7 +122,7 @@ export class AreaReader {
       const { acked, ackedItems } = segment;
       const seen = new Acked(acked.toRanges());
       this.#cursor = { segment, file, at: SEGMENT_HEADER_BYTES, entries: [], seen, seenItems: ackedItems };
-      // The one after it is checked while this one is read.
+      // Verify the next segment while this one is read.
       const after = this.#next(segment.sequence);
       if (after && this.#verifier.isDue(after)) void this.#verifier.verify(after);
       return this.#cursor;
@@ -139,12 +139,15 @@ export class AreaReader {
     );
   }
 
-  /** A segment that was put off, or was not known, is to be read although those behind it have been. */
+  /** Makes a segment that was put off or unknown be read, although later ones have been. */
   revisit({ sequence }: Segment): void {
     this.#putOff.set(sequence, 0);
   }
 
-  /** A segment that can't be opened: gone, it is lost; else others go on, and it is tried again if it is not damaged. */
+  /**
+   * Handles a segment that cannot be opened: if its file is gone, it is lost; otherwise reading continues behind it, and it is
+   * retried unless damaged.
+   */
   #passOver(segment: Segment, error: unknown): void {
     const inventory = this.#inventory;
     const { sequence } = segment;
@@ -159,7 +162,7 @@ export class AreaReader {
     this.#readUpTo = Math.max(this.#readUpTo, sequence);
   }
 
-  /** All of a segment was read: what was promised and did not come is lost. */
+  /** Called at the end of a segment: records that are missing are lost. */
   async #finish(cursor: Cursor): Promise<void> {
     const { segment, seen } = cursor;
     const inventory = this.#inventory;

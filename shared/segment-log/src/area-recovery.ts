@@ -19,15 +19,15 @@ export interface AreaRecoveryDeps {
 }
 
 export interface RecoveredArea {
-  /** No segment had this number yet. */
+  /** Above the numbers of all segments so far. */
   nextSequence: number;
-  /** Ids of the records that were written last. */
+  /** Ids of the records written last. */
   lastIds: string[];
-  /** As the disk says. */
+  /** As of the checkpoint on disk. */
   writtenOff: WriteOffs;
 }
 
-/** Takes up what is in an area's directory: headers of sealed segments, block headers of open ones. */
+/** Recovers an area from its directory: headers of sealed segments, block headers of open ones. */
 export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea> {
   const { fs, inventory, now } = deps;
   const { area, dir, segments } = inventory;
@@ -52,7 +52,7 @@ export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea
     if (copied) {
       inventory.lost(join(dir, name), copied, 0, 0);
       await setAside(deps, name, copied);
-      continue; // what the checkpoint knows under this number is missing
+      continue; // what the checkpoint has under this number is missing
     }
     found.segment.writtenAtMs = before?.writtenAtMs ?? deps.clock.ms;
     remembered.delete(sequence);
@@ -65,13 +65,13 @@ export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea
     for (const reason of found.damage) inventory.damage(found.segment, reason);
     if (found.unreadable !== undefined) inventory.unreadable(found.segment, found.unreadable);
   }
-  // What was written last may be in the last segment that was sealed: the kill may have come right after.
+  // The last records may be in the segment sealed last, if the kill came right after.
   const sealed = segments.findLast(({ state, isUnread }) => state === 'sealed' && !isUnread);
   if (sealed) lastIds.push(...(await lastIdsOfSealed(fs, dir, sealed)));
   for (const { sequence, records, items, ranges, ackedItems } of remembered.values()) {
     inventory.isChanged = true;
     const missing = records - new Acked(ranges).count;
-    if (missing <= 0) continue; // it was acknowledged, and the crash came before that was forgotten
+    if (missing <= 0) continue; // it was acknowledged, and the crash came before the checkpoint was updated
     inventory.lost(
       join(dir, segmentName(sequence, false)),
       'the file is missing',
@@ -91,9 +91,9 @@ async function segmentFiles(fs: FileSystem, dir: string) {
 }
 
 /**
- * Somebody put the file where it is. Its records come from where they belong, or were acknowledged; a segment that is missing from there
- * and still owed is read wherever it is.
- * @returns what it is a copy of; undefined when it may be the only one
+ * Finds the original of a file that somebody put here. Its records are read from where they belong, or were acknowledged; a
+ * segment that is missing there and not fully acknowledged is read from wherever it is.
+ * @returns the original; undefined if this may be the only copy
  */
 async function originalOf(fs: FileSystem, root: string, identity: Identity): Promise<string | undefined> {
   const { area, sequence } = identity;
@@ -115,7 +115,7 @@ async function trustedCheckpoint(deps: AreaRecoveryDeps): Promise<Checkpoint | u
   return undefined;
 }
 
-/** Keeps a file that can't be of use where people can look at it. On a disk that takes no writes it stays where it is. */
+/** Moves a file that is of no use to quarantine, for people to inspect. On a read-only disk it stays where it is. */
 async function setAside({ inventory, quarantine, now }: AreaRecoveryDeps, name: string, reason: string) {
   const { area, dir } = inventory;
   const at = new Date(now()).toISOString();

@@ -32,10 +32,10 @@ export interface AreaOptions {
   now(): number;
 }
 
-/** A segment whose records are all acknowledged is given this long before it goes: appends may still come. */
+/** Time before an open segment with only acknowledged records is removed: more appends may come. */
 const IDLE_MS = 1_000;
 
-/** The segments of one class, or those of rejected batches: written at the end, read from the beginning. */
+/** The segments of one class, or of rejected batches: appended at the end, read from the beginning. */
 export class AreaLog {
   readonly #o: AreaOptions;
   readonly #inventory: Inventory;
@@ -46,7 +46,7 @@ export class AreaLog {
   readonly #clock: RunningClock;
   #nextSequence = 1;
   #appendedAt = 0;
-  /** Sequence of the segment that it was last tried to seal. */
+  /** Sequence of the segment that was last attempted to be sealed. */
   #sealTried = 0;
   #exclusive: Promise<unknown> = Promise.resolve();
 
@@ -98,7 +98,7 @@ export class AreaLog {
   async append(record: Record): Promise<void> {
     this.#appendedAt = this.#o.now();
     await this.#writer.append(record);
-    // The end of an open segment, damaged, looks like a torn write: only the checkpoint can tell that it was whole.
+    // A damaged end of an open segment looks like a torn write: only the checkpoint can tell that it was complete.
     this.#inventory.isChanged = true;
   }
 
@@ -106,14 +106,14 @@ export class AreaLog {
     return this.#writer.seal();
   }
 
-  /** Reads what is on the disk: headers of sealed segments, block headers of open ones. @returns ids of the last records */
+  /** Recovers the area from disk: headers of sealed segments, block headers of open ones. @returns ids of the last records */
   async recover(): Promise<string[]> {
     const { root, quarantine, now } = this.#o;
     const fs = patient(this.#o.fs);
     const inventory = this.#inventory;
     await fs.mkdir(inventory.dir);
     await fs.syncDir(root);
-    // What a kill has left of renames is only in the system's memory, and is relied upon from here on.
+    // Renames before a kill may be in the system's memory only, and are relied upon from here on.
     await fs.syncDir(inventory.dir);
     const { nextSequence, lastIds, writtenOff } = await recoverArea({
       fs,
@@ -127,7 +127,7 @@ export class AreaLog {
     return lastIds;
   }
 
-  /** The next record that was not given out yet; undefined when there is none now. One reader at a time. */
+  /** The next record; undefined if there is none now. One reader at a time. */
   read(): Promise<Entry | undefined> {
     return this.#alone(() => this.#reader.read());
   }
@@ -137,7 +137,7 @@ export class AreaLog {
     return this.#alone(() => this.#reader.rewind());
   }
 
-  /** A record is acknowledged. Its segment goes when all of its records are. */
+  /** Acknowledges a record. A segment is removed once all its records are acknowledged. */
   ack({ sequence, index, items }: Position): void {
     const segment = this.#inventory.bySequence(sequence);
     segment?.held.delete(index);
@@ -146,15 +146,15 @@ export class AreaLog {
     this.#inventory.isChanged = true;
   }
 
-  /** A record that was given out will not be delivered now: it may be dropped like any other. */
+  /** Releases a record that was read but is no longer in flight: it may be dropped like any other. */
   release({ sequence, index }: Position): void {
     this.#inventory.bySequence(sequence)?.held.delete(index);
   }
 
   /**
-   * Every record that can be read, acknowledged or not, oldest first; changes nothing. Segments without a batch received
-   * in a time are not read, nor those that could not be read since the log was opened.
-   * @throws when a file can't be read now: who lists or exports is not to believe that this was all
+   * Every readable record, acknowledged or not, oldest first; changes nothing. Skips segments without a batch from the period,
+   * and those that have been unreadable since the log was opened.
+   * @throws if a file cannot be read now: callers must not take the result for complete
    */
   async *scan({ since, until }: Period = ALWAYS): AsyncGenerator<Entry & { acked: boolean }> {
     const { area, fs } = this.#o;
@@ -193,52 +193,52 @@ export class AreaLog {
     const toSeal: Segment[] = [];
     for (const segment of [...this.segments]) {
       if (segment === this.#writer.segment || segment.state === 'open' || segment.isUnread) continue;
-      // While it is being replayed it is not dropped: what is in flight would be counted twice.
+      // Not while its records are in flight: they would be counted twice.
       if (this.#isExpired(segment) && segment.held.size === 0) await this.drop(segment, 'retention');
       else if (segment.acked.count >= segment.records && !this.#reader.isWithin(segment))
         await this.#remove(segment);
       else if (segment.state === 'recovered' && !this.isDamaged(segment)) toSeal.push(segment);
     }
     await this.checkpointIfChanged();
-    // Hashing takes its time: one a turn, when all else is done. One that can't be sealed now holds up no other.
+    // Hashing takes time, so seal one per turn, after everything else. One that cannot be sealed does not block others.
     const next = toSeal.find(({ sequence }) => sequence > this.#sealTried) ?? toSeal[0];
     if (!next) return;
     this.#sealTried = next.sequence;
     await this.#sealRecovered(next);
   }
 
-  /** Checks the hash of one sealed segment that was not checked yet. @returns whether there was one */
+  /** Verifies the hash of one sealed segment that was not verified yet. @returns whether there was one */
   verifyOne(): Promise<boolean> {
     return this.#verifier.verifyOne();
   }
 
-  /** Checks the hash of each sealed segment, again if it was checked before. @returns each segment after that */
+  /** Verifies the hash of each sealed segment, again if it was verified before. @returns each segment afterwards */
   verify(): AsyncGenerator<Segment> {
     return this.#verifier.verifyAll();
   }
 
-  /** When it resolves, what was acknowledged before is written down. */
+  /** Once it resolves, earlier acknowledgements are durable. */
   checkpointIfChanged(): Promise<void> {
     return this.#checkpoints.writeIfChanged();
   }
 
-  /** Writes down what is acknowledged. */
+  /** Writes a checkpoint with the acknowledgements. */
   checkpoint(): Promise<void> {
     return this.#checkpoints.write();
   }
 
   /**
-   * Gives a segment up, but for those of its records that were given out: they may be delivered yet, and the segment
-   * goes when they are acknowledged.
-   * @returns items given up
+   * Drops a segment except for records in flight: they may yet be delivered, and the segment is removed when they are
+   * acknowledged.
+   * @returns the number of dropped items
    */
   async drop(segment: Segment, reason: DropReason): Promise<number> {
-    // Not under the lock: what is being written may wait for room, and that for the lock.
+    // Not under the lock: a write may be waiting for room, and making room for the lock.
     if (segment === this.#writer.segment) await this.#writer.seal();
-    // While it is being sealed its file changes its name.
+    // Its file is renamed when it is sealed.
     else if (segment.state === 'open') await this.#writer.untilSealed();
     return this.#alone(async () => {
-      // What is in one that could not be read is not known: nobody can say what would be given up.
+      // Its content is unknown, so nobody could say what would be dropped.
       if (!this.#inventory.has(segment) || segment.isUnread) return 0;
       await this.#reader.leave(segment);
       const { held, records } = segment;
@@ -247,10 +247,10 @@ export class AreaLog {
       if (items > 0) this.#o.events.dropped(this.#o.area, items, reason);
       for (let index = 0; index < records; index++) if (!held.has(index)) segment.acked.add(index);
       segment.ackedItems += items;
-      // One write says that they are acknowledged and that they are written off: a crash leaves both or neither.
+      // One write has both the acknowledgements and the write-off: a crash leaves both or neither.
       this.#inventory.writeOff(reason, items);
       await this.checkpoint();
-      // What was given back meanwhile is held no more, and is to be read again.
+      // Records that were released meanwhile are not in flight any more, and must be read again.
       if (segment.acked.count >= records) await this.#discard(segment);
       return items;
     });
@@ -270,7 +270,7 @@ export class AreaLog {
     return segment === this.#writer.segment;
   }
 
-  /** What is wrong with a segment; empty when nothing is known to be. */
+  /** Damage of a segment; empty if none is known. */
   damageOf(segment: Segment): readonly string[] {
     return this.#inventory.damageOf(segment);
   }
@@ -287,12 +287,12 @@ export class AreaLog {
     return writtenAtMs < this.#clock.ms - this.#o.retentionMs;
   }
 
-  /** Reads again what could not be read when the log was opened, or is not where it should be. */
+  /** Reads a segment again that was unreadable when the log was opened, or is not where it should be. */
   async #takeUp(segment: Segment): Promise<void> {
     const { fs, area, now } = this.#o;
     const inventory = this.#inventory;
     await this.#alone(async () => {
-      // What is being read, or was given out, is not lost although it has no name any more.
+      // A segment that is being read or has records in flight is not lost, even without a name.
       if (!inventory.has(segment) || this.#reader.isAt(segment) || segment.held.size > 0) return;
       const name = await this.#nameOnDisk(segment);
       if (name === undefined) return inventory.missing(segment);
@@ -308,7 +308,7 @@ export class AreaLog {
     });
   }
 
-  /** What the file of a segment is called now; undefined when there is none. */
+  /** Current name of a segment's file; undefined if there is none. */
   async #nameOnDisk({ sequence }: Segment): Promise<string | undefined> {
     const names = await this.#o.fs.list(this.#inventory.dir);
     return [false, true].map((open) => segmentName(sequence, open)).find((name) => names.includes(name));
@@ -336,7 +336,7 @@ export class AreaLog {
         }
       });
     } catch (error) {
-      // A rename that failed may have been made all the same.
+      // A rename that failed may have happened all the same.
       if (codeOf(error) === 'ENOENT') await this.#takeUp(segment);
       else throw diskFault(error, `could not seal ${path}`);
     }
@@ -346,13 +346,13 @@ export class AreaLog {
     await this.#alone(async () => {
       if (!this.#inventory.has(segment)) return;
       await this.#reader.pass(segment);
-      // First it is written that all of it is acknowledged: a crash in between replays nothing.
+      // First write that all of it is acknowledged, so that a crash in between replays nothing.
       await this.checkpoint();
       await this.#discard(segment);
     });
   }
 
-  /** Removes the file; one that has what can't be read is kept apart with a report instead. */
+  /** Removes the file; one with unreadable parts is moved to quarantine with a report instead. */
   async #discard(segment: Segment): Promise<void> {
     const { fs, area, now, quarantine } = this.#o;
     const { dir } = this.#inventory;
@@ -369,13 +369,13 @@ export class AreaLog {
         await fs.syncDir(dir);
       }
     } catch (error) {
-      // Someone else took it away: what it held is acknowledged.
+      // Somebody else has removed it: its records are acknowledged.
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
     this.#inventory.forget(segment);
   }
 
-  /** One at a time: reading, and what takes files away. */
+  /** Serialises reading and removing files. */
   #alone<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#exclusive.then(work);
     this.#exclusive = done.catch(() => {});

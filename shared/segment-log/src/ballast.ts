@@ -11,15 +11,15 @@ export interface BallastOptions {
   dir: string;
   /** 0: none. */
   bytes: number;
-  /** Kept free beside it. */
+  /** Kept free in addition. */
   reserveBytes: number;
-  /** It was given up, or made again after that. */
+  /** It was released, or restored afterwards. */
   changed(state: 'given_up' | 'kept'): void;
 }
 
 /**
- * A file that only takes up room. To remove what is acknowledged, it is written down first that it is acknowledged, and a disk
- * that others have filled to the last byte takes not even that: then this file goes.
+ * A file that only occupies space. Removing acknowledged records requires writing a checkpoint first, and a disk that others
+ * have filled completely has no room even for that: then this file is removed.
  */
 export class Ballast {
   readonly #o: BallastOptions;
@@ -36,7 +36,7 @@ export class Ballast {
     return this.#bytes;
   }
 
-  /** Takes up what is there, or makes it. */
+  /** Uses the existing file, or creates it. */
   async open(): Promise<void> {
     const { fs, bytes } = this.#o;
     const size = await this.#size();
@@ -47,7 +47,7 @@ export class Ballast {
     }
   }
 
-  /** Makes it where it is missing and there is room. It may stay missing: without it all works, but on a full disk. */
+  /** Creates the file if it is missing and there is room. Without it everything works except on a full disk. */
   async restore(): Promise<void> {
     const { fs, dir, bytes, reserveBytes, changed } = this.#o;
     if (bytes === 0 || this.#bytes > 0) return;
@@ -63,7 +63,7 @@ export class Ballast {
     this.#isGivenUp = false;
   }
 
-  /** Does some writing, again in the room of the ballast when the disk is full. */
+  /** Runs a write, and again without the ballast if the disk is full. */
   async inItsRoom<T>(write: () => Promise<T>): Promise<T> {
     try {
       return await write();
@@ -89,7 +89,7 @@ export class Ballast {
     const file = await fs.open(this.#path, 'create');
     try {
       for (let at = 0; at < bytes; at += CHUNK_BYTES) {
-        // Random: zeros are nothing to a file system that compresses.
+        // Random, because a compressing file system would store zeros in no space.
         await file.write(randomBytes(Math.min(CHUNK_BYTES, bytes - at)), at);
       }
       await file.sync();

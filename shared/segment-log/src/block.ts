@@ -8,35 +8,35 @@ const MAGIC = 0x4244524e;
 export const BLOCK_HEADER_BYTES = 56;
 const CRC_AT = BLOCK_HEADER_BYTES - 4;
 const UINT32_MAX = 2 ** 32 - 1;
-/** Also the default of the package, whose 1.2.2 does not pass the level on. */
+/** Also the package's default, whose version 1.2.2 ignores the level. */
 const ZSTD_LEVEL = 3;
-/** No writer makes larger ones, but for a single larger record; a reader takes no header's word for more. */
+/** Writers make no larger blocks, except for a single larger record; readers trust no header that says more. */
 const BLOCK_RAW_MAX_BYTES = 256 * 1024 * 1024;
 
 export interface BlockHeader {
-  /** Bytes of the compressed records behind the header. */
+  /** Bytes of the compressed records after the header. */
   storedBytes: number;
   rawBytes: number;
   records: number;
   items: number;
   /** Number of its first record in the segment. */
   firstRecord: number;
-  /** Items in the segment before it: with these a lost block header does not hide how much it stood for. */
+  /** Items before it in the segment, so that the items of a lost block are known. */
   itemsBefore: number;
   /** CRC-32C of the compressed records. */
   storedCrc: number;
-  /** Earliest and latest of its records, Unix ms. */
+  /** Earliest and latest time of receipt, Unix ms. */
   firstReceivedAt: number;
   lastReceivedAt: number;
 }
 
-/** A block whose place is not known yet. */
+/** A block without its position in a segment. */
 export interface PackedBlock {
   header: Omit<BlockHeader, 'firstRecord' | 'itemsBefore'>;
   stored: Buffer;
 }
 
-/** Packs records into one block. zstd works off the main thread. */
+/** Packs records into one block. zstd runs off the main thread. */
 export async function packBlock(records: readonly Record[]): Promise<PackedBlock> {
   const encoded = records.map(encodeRecord);
   const raw = encoded.length === 1 ? encoded[0]! : Buffer.concat(encoded);
@@ -57,15 +57,15 @@ export async function packBlock(records: readonly Record[]): Promise<PackedBlock
   };
 }
 
-/** One odd number must not keep the records beside it from the disk. */
+/** An odd number in one record must not keep the others from the disk. */
 function whole(value: number): number {
   return value >= 0 && value <= Number.MAX_SAFE_INTEGER ? Math.trunc(value) : 0;
 }
 
 /**
- * What stands before the blocks of a group: a block without records. All before it was on the disk, and acknowledged, when
- * it was written. So a place that can't be read is damage when there is a mark behind it, and otherwise part of a group
- * whose pages the disk was still writing, in whatever order.
+ * A mark that precedes the blocks of a group: a block without records. When it was written, everything before it was on disk
+ * and acknowledged. So unreadable data before a mark is damage; after the last one it may be part of a group that was being
+ * written, in any order of pages.
  */
 export function encodeMark(
   before: Pick<BlockHeader, 'firstRecord' | 'itemsBefore'>,
@@ -104,7 +104,7 @@ export function encodeBlockHeader(header: BlockHeader): Buffer {
   return bytes;
 }
 
-/** Reads a block header; undefined when it is none, or damaged. */
+/** Reads a block header; undefined if there is none or it is damaged. */
 export function decodeBlockHeader(bytes: Buffer, at = 0): BlockHeader | undefined {
   if (at + BLOCK_HEADER_BYTES > bytes.byteLength || bytes.readUInt32LE(at) !== MAGIC) return undefined;
   if (crc32c(bytes, at, at + CRC_AT) !== bytes.readUInt32LE(at + CRC_AT)) return undefined;
@@ -122,12 +122,12 @@ export function decodeBlockHeader(bytes: Buffer, at = 0): BlockHeader | undefine
   return header.rawBytes <= BLOCK_RAW_MAX_BYTES ? header : undefined;
 }
 
-/** Start-up reads many of these; a BigInt each is what it would spend its time on. */
+/** Avoids BigInts, which would dominate the time of start-up. */
 function readUInt64(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at + 4) * 2 ** 32 + bytes.readUInt32LE(at);
 }
 
-/** A record of a block, or its place when it is damaged. */
+/** A record of a block, or its position if it is damaged. */
 export interface BlockEntry {
   /** Number in the segment. */
   index: number;
@@ -135,8 +135,8 @@ export interface BlockEntry {
 }
 
 /**
- * Unpacks a block. A damaged one gives what can still be read of it.
- * @returns one entry for each record the header promises
+ * Unpacks a block; of a damaged one, whatever is still readable.
+ * @returns one entry for each record by the header
  */
 export async function decodeBlock(header: BlockHeader, stored: Buffer, intact = true): Promise<BlockEntry[]> {
   if (isMark(header)) return [];
@@ -157,13 +157,15 @@ export async function decodeBlock(header: BlockHeader, stored: Buffer, intact = 
   return entries;
 }
 
-/** What zstd can make of a damaged frame: it has parts of 128 KiB at most, and those before the damage come out whole. */
+/**
+ * Decodes a damaged frame as far as zstd can: it consists of parts of up to 128 KiB, and those before the damage are intact.
+ */
 function salvage(stored: Buffer, rawBytes: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   return new Promise((resolve) => {
     const stream = createZstdDecompress();
-    // What is behind the damage is lost; the checksum of each record judges what came before it.
+    // What follows the damage is lost; the checksums of the records decide about what precedes it.
     const done = () => {
       resolve(Buffer.concat(chunks));
       stream.destroy();

@@ -5,10 +5,10 @@ import type { FileSystem } from './file-system.ts';
 import type { Inventory } from './inventory.ts';
 import type { RunningClock } from './running-clock.ts';
 
-/** What a kill may cost retention of the time that it counts. */
+/** How much of its running time retention may lose in a kill. */
 const CLOCK_BEHIND_MS = 60_000;
 
-/** Writes an area's checkpoints: one after another, so that a later one is never overtaken by an earlier. */
+/** Writes an area's checkpoints one after another, so that an earlier one never replaces a later one. */
 export class CheckpointKeeper {
   readonly #fs: FileSystem;
   readonly #inventory: Inventory;
@@ -36,7 +36,7 @@ export class CheckpointKeeper {
     this.#nextSequence = nextSequence;
   }
 
-  /** When it resolves, what was acknowledged before is written down: by this call, or by one that was under way. */
+  /** Once it resolves, earlier acknowledgements are durable: by this write, or one that was in flight. */
   async writeIfChanged(): Promise<void> {
     await this.#writing;
     const { isChanged, segments } = this.#inventory;
@@ -44,7 +44,7 @@ export class CheckpointKeeper {
     if (isChanged || isBehind) await this.write();
   }
 
-  /** Writes down what is acknowledged. */
+  /** Writes a checkpoint with the acknowledgements. */
   write(): Promise<void> {
     const done = this.#writing.then(() => this.#write());
     this.#writing = done.catch(() => {});
@@ -73,7 +73,7 @@ export class CheckpointKeeper {
     this.tell(writtenOff);
   }
 
-  /** Tells what has been written off according to the disk, if that is news. */
+  /** Reports the write-offs that are on disk, if they have changed. */
   tell(writtenOff: Readonly<WriteOffs>): void {
     const news = JSON.stringify(writtenOff);
     if (news === this.#told) return;

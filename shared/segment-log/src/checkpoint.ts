@@ -5,15 +5,15 @@ import type { WriteOffs } from './entry.ts';
 import { isDamage } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
 
-/** What an area remembers beside its segments. */
+/** What an area stores beside its segments. */
 export interface Checkpoint {
-  /** No segment had this number yet. */
+  /** Above the numbers of all segments so far. */
   nextSequence: number;
-  /** What each segment held, and which of its records are acknowledged. */
+  /** The content of each segment, and its acknowledged records. */
   segments: RememberedSegment[];
-  /** Absent in those of older versions, as is `ranMs`. */
+  /** Absent in older versions, as is `ranMs`. */
   writtenOff?: WriteOffs;
-  /** How long the log had been open, over all its runs. */
+  /** How long the log has been open, over all runs. */
   ranMs?: number;
 }
 
@@ -23,7 +23,7 @@ export interface RememberedSegment {
   items: number;
   ranges: Ranges;
   ackedItems: number;
-  /** `ranMs` when its last record was written; absent in those of older versions. */
+  /** `ranMs` when its last record was written; absent in older versions. */
   writtenAtMs?: number;
 }
 
@@ -31,7 +31,7 @@ export const CHECKPOINT = 'checkpoint';
 const NAME = CHECKPOINT;
 const MAX_BYTES = 64 * 1024 * 1024;
 
-/** Writes it whole beside the old one and puts it in its place: a crash leaves the one or the other. */
+/** Writes a new file and renames it, so that a crash leaves either the old or the new one. */
 export async function writeCheckpoint(fs: FileSystem, dir: string, checkpoint: Checkpoint): Promise<void> {
   const json = JSON.stringify(checkpoint);
   const bytes = Buffer.from(`${crc32c(Buffer.from(json)).toString(16).padStart(8, '0')} ${json}\n`);
@@ -48,7 +48,7 @@ export async function writeCheckpoint(fs: FileSystem, dir: string, checkpoint: C
   await fs.syncDir(dir);
 }
 
-/** @returns undefined when there is none; `damaged` when there is one that can't be trusted */
+/** @returns undefined if there is none; `damaged` if its checksum or content is wrong */
 export async function readCheckpoint(
   fs: FileSystem,
   dir: string,

@@ -17,7 +17,7 @@ for (let n = 0; n < 256; n++) {
 }
 
 /**
- * @param seed result of the bytes before, to go on; 0 to begin
+ * @param seed CRC of the preceding bytes; 0 to begin
  * @returns an unsigned 32-bit number
  */
 export function crc32c(bytes: Uint8Array, start = 0, end = bytes.byteLength, seed = 0): number {

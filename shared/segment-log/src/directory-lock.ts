@@ -5,20 +5,20 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { codeOf, isExhausted } from './errors.ts';
 
-/** `owner.sock` is what earlier versions had, who may be running yet. */
+/** `owner.sock` is the name of earlier versions, which may be running. */
 const NAME = /^owner(-[0-9a-f]{12})?\.sock$/;
 const STARTING = ' (starting)';
-/** It was closed before it could answer. */
+/** It closed before it could answer. */
 const GOING = '';
 const SILENT = 'it does not answer';
-/** What fits into a socket's address on every system. */
+/** Maximum length of a socket's address on all systems. */
 const ADDRESS_MAX_BYTES = 100;
 const ANSWER_MS = 1_000;
-/** How long whoever goes first waits for the others to see that. */
+/** How long the winner waits for the others to give up. */
 const LOOKS = 250;
 const BETWEEN_LOOKS_MS = 20;
 
-/** Somebody else has the directory. */
+/** Another process has the directory. */
 export class DirectoryTaken extends Error {
   constructor(dir: string, owner: string) {
     super(
@@ -29,14 +29,14 @@ export class DirectoryTaken extends Error {
 }
 
 /**
- * Keeps a directory to one process. The lock is a socket that its owner listens on: it holds between containers that share
- * the volume on one machine, where numbers of processes say nothing, and a kill leaves a name that nobody answers at. It
- * does not hold between machines.
+ * Limits a directory to one process. The lock is a socket on which its owner listens: this works between containers that share
+ * the volume on one machine, where process ids say nothing, and a kill leaves a name at which nobody answers. It does not work
+ * across machines.
  *
- * Nobody takes over a name: between finding it dead and removing it, somebody else may have come to life under it. Whoever
- * starts listens under a name of its own first, and looks at the others' after that, so that of two who start at once at
- * least one sees the other. Who sees an owner goes; who sees others that are starting goes if their names come before its
- * own, and otherwise waits until they have gone.
+ * No name is ever taken over: between finding it dead and removing it, somebody else may have started under it. A starting
+ * process first listens under a name of its own and then checks the others, so that of two that start at once at least one sees
+ * the other. It gives up if it sees an owner, or a starting process whose name sorts before its own; otherwise it waits until
+ * the other starting ones have given up.
  */
 export class DirectoryLock {
   readonly #server: Server;
@@ -50,9 +50,9 @@ export class DirectoryLock {
   }
 
   /**
-   * @returns undefined where the directory can't have a lock (a disk that is read-only, a file system without sockets):
-   *   that alone is no reason to leave what is on it
-   * @throws DirectoryTaken; or the error of a process that has no descriptor or memory for a lock
+   * @returns undefined if the directory cannot have a lock (a read-only disk, a file system without sockets), which alone is no
+   *   reason not to use it
+   * @throws DirectoryTaken; the error of a process without descriptors or memory
    */
   static async take(dir: string): Promise<DirectoryLock | undefined> {
     const name = `owner-${randomBytes(6).toString('hex')}.sock`;
@@ -73,7 +73,7 @@ export class DirectoryLock {
     }
   }
 
-  /** Gives the directory to whoever comes next. */
+  /** Releases the directory. */
   async free(): Promise<void> {
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
   }
@@ -102,7 +102,7 @@ export class DirectoryLock {
         if (first) throw new DirectoryTaken(dir, first.answer!);
         if (living.length === 0) {
           this.#isOwner = true;
-          // Left by kills. Whoever comes to life under one of them sees an owner.
+          // Left by kills. A process that starts under one of these names meanwhile sees an owner.
           for (const name of others) await unlink(join(addresses, name)).catch(() => {});
           return this;
         }
@@ -116,7 +116,7 @@ export class DirectoryLock {
   }
 }
 
-/** Who answers there, in words; undefined when nobody does. A process that is frozen takes the connection, and is somebody. */
+/** Who answers at the address, for people; undefined if nobody does. A frozen process accepts the connection and counts. */
 function ask(address: string): Promise<string | undefined> {
   return new Promise((resolve, reject) => {
     let said = '';
@@ -133,7 +133,7 @@ function ask(address: string): Promise<string | undefined> {
     });
     let failed: unknown;
     socket.on('error', (error) => {
-      // The queue of one that is frozen is full.
+      // A frozen process has a full queue.
       if (codeOf(error) === 'EAGAIN') said = SILENT;
       else failed = error;
     });

@@ -1,8 +1,8 @@
 import { causeText } from '@nrdot/telemetry';
 
 /**
- * Why the log could not take a record: it is at its capacity; the disk is full; the disk fails; the record is too large;
- * too much waits to be written already; the log is closed. Or why it can't be opened: a later version has written in it.
+ * Why the log could not append a record: it is at its capacity, the disk is full, the disk fails, the record is too large, too
+ * many records are waiting, or the log is closed. Or why it cannot be opened: a later version has written to it.
  */
 export type SegmentLogFault =
   | 'full'
@@ -24,14 +24,14 @@ export class SegmentLogError extends Error {
 }
 
 /**
- * Whether an error says that the disk can't read what is on it. Whatever else keeps a file from being read (no descriptor
- * free, no permission, a share that is away) says nothing of its content, and may be over at the next try.
+ * Whether an error means that the disk cannot read what is on it. All other errors (no descriptor, no permission, an
+ * unreachable share) say nothing about the content and may be gone at the next attempt.
  */
 export function isDamage(error: unknown): boolean {
   return codeOf(error) === 'EIO';
 }
 
-/** Whether the process or the machine has run out of something, so that any file may fail next. */
+/** Whether the process or the machine has run out of a resource, so that any file may fail next. */
 export function isExhausted(error: unknown): boolean {
   return ['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'].includes(codeOf(error) ?? '');
 }
@@ -44,7 +44,7 @@ export function isFull(error: unknown): boolean {
   return ['ENOSPC', 'EDQUOT'].includes(codeOf(error) ?? '');
 }
 
-/** Tells a disk without room from one that fails. */
+/** Distinguishes a full disk from a failing one. */
 export function diskFault(error: unknown, what: string): SegmentLogError {
   if (error instanceof SegmentLogError) return error;
   const code = isFull(error) ? 'disk_full' : 'disk_failing';

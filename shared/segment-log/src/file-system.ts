@@ -4,29 +4,29 @@ import { SecondTries } from './second-tries.ts';
 
 /** A file, read and written at offsets. */
 export interface File {
-  /** @returns bytes read, fewer at the end of the file */
+  /** @returns number of bytes read, less than requested at the end of the file */
   read(into: Buffer, at: number): Promise<number>;
   write(bytes: Buffer, at: number): Promise<void>;
   truncate(length: number): Promise<void>;
-  /** Returns when the content is on the disk. */
+  /** Resolves when the content is on disk. */
   sync(): Promise<void>;
   size(): Promise<number>;
   close(): Promise<void>;
 }
 
-/** What the log asks of a disk: small, so that tests can have one that forgets what was not synced. */
+/** What the log needs of a disk: small, so that tests can simulate one that loses what was not synced. */
 export interface FileSystem {
-  /** `create` makes a new file and fails when it exists. */
+  /** `create` creates a new file and fails if it exists. */
   open(path: string, mode: 'create' | 'read' | 'write'): Promise<File>;
   rename(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
-  /** Names; empty when there is no such directory. */
+  /** File names; empty if there is no such directory. */
   list(dir: string): Promise<string[]>;
   mkdir(dir: string): Promise<void>;
-  /** Returns when names made, changed and removed in it are on the disk. */
+  /** Resolves when created, renamed and removed names in it are on disk. */
   syncDir(dir: string): Promise<void>;
   freeBytes(dir: string): Promise<number>;
-  /** SHA-256 of a part of a file, off the main thread, at no more than so many bytes per second. */
+  /** SHA-256 of a part of a file, off the main thread, at a limited rate. */
   sha256(path: string, start: number, end: number, maxBytesPerSecond: number): Promise<Buffer>;
   close(): Promise<void>;
 }
@@ -92,7 +92,7 @@ export class NodeFileSystem implements FileSystem {
   #closed = false;
 
   async open(path: string, mode: 'create' | 'read' | 'write'): Promise<File> {
-    // A named pipe under the name of a segment would be waited for until somebody writes into it, at each start.
+    // Without O_NONBLOCK, opening a named pipe with the name of a segment would wait for a writer, at each start.
     const flags = { create: 'wx+', read: constants.O_RDONLY | constants.O_NONBLOCK, write: 'r+' } as const;
     const tries = new SecondTries();
     const opened = () => open(path, flags[mode], 0o600);
@@ -154,7 +154,7 @@ export class NodeFileSystem implements FileSystem {
   }
 
   #startHasher(): Worker {
-    // In the bundle it is JavaScript, beside whatever chunk this code is in.
+    // In the bundle it is JavaScript, in the same directory as this chunk.
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     const worker = new Worker(new URL(`./hash-worker.${extension}`, import.meta.url));
     worker.on('message', ({ id, hash, error, code }: Hashed) => {

@@ -6,8 +6,8 @@ import { parseSegmentName } from './segment.ts';
 import { FORMAT_VERSION, newerFormat, SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
 /**
- * Looks at every segment of a directory before anything in it is touched, checkpoints included: those of a later version
- * may be different too, and to take them for damaged would lose them for it.
+ * Checks the format of every segment before anything in the directory is changed, including checkpoints: a later version's may
+ * differ too, and treating them as damaged would lose them.
  * @throws SegmentLogError `newer_format`
  */
 export async function expectKnownFormats(fs: FileSystem, root: string): Promise<void> {
@@ -29,7 +29,7 @@ async function expectKnownFormatOf(fs: FileSystem, path: string): Promise<void> 
     }
   } catch (error) {
     if (isExhausted(error) || codeOf(error) === undefined) throw error;
-    return; // it can't be read: who takes it up says so
+    return; // unreadable: reported by recovery
   }
   expectKnownFormat(header, path);
 }

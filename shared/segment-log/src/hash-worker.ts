@@ -13,7 +13,7 @@ interface Job {
 
 const CHUNK_BYTES = 1024 * 1024;
 
-/** Hashes parts of files for the main thread; a slow job in the background holds up none that is waited for. */
+/** Hashes parts of files for the main thread; a slow background job does not delay others. */
 parentPort?.on('message', (job: Job) => void run(job));
 
 async function run({ id, path, start, end, maxBytesPerSecond }: Job): Promise<void> {

@@ -3,19 +3,19 @@ import { codeOf } from './errors.ts';
 import type { Area } from './record.ts';
 import { type Segment, segmentPath } from './segment.ts';
 
-/** The segments of one area, oldest first, and what is wrong with each. */
+/** The segments of one area, oldest first, with their known damage. */
 export class Inventory {
   readonly area: Area;
   readonly dir: string;
   readonly segments: Segment[] = [];
-  /** Whether there is something that the checkpoint does not say yet. */
+  /** Whether something has changed since the last checkpoint. */
   isChanged = false;
-  /** What the next checkpoint says of items that left without being delivered. */
+  /** Write-offs for the next checkpoint. */
   readonly writtenOff: WriteOffs = {};
   readonly #events: LogEvents;
   /** By sequence. */
   readonly #damaged = new Map<number, string[]>();
-  /** Sequences of those that are known to be unreadable now. */
+  /** Sequences of segments that cannot be read now. */
   readonly #unreadable = new Set<number>();
 
   constructor(area: Area, dir: string, events: LogEvents) {
@@ -49,24 +49,24 @@ export class Inventory {
     return this.#damaged.has(segment.sequence);
   }
 
-  /** What is wrong with a segment; empty when nothing is known to be. */
+  /** Damage of a segment; empty if none is known. */
   damageOf(segment: Segment): readonly string[] {
     return this.#damaged.get(segment.sequence) ?? [];
   }
 
-  /** Notes what is wrong with a segment; what comes first is told. */
+  /** Records damage of a segment; the first one is reported. */
   damage(segment: Segment, reason: string): void {
     const reasons = this.#damaged.get(segment.sequence);
     if (reasons?.includes(reason)) return;
     if (reasons) reasons.push(reason);
     else {
-      if (!this.has(segment)) return; // it is gone already
+      if (!this.has(segment)) return; // it was removed already
       this.#damaged.set(segment.sequence, [reason]);
       this.lost(segmentPath(this.dir, segment), reason, 0, 0);
     }
   }
 
-  /** A segment can't be read now, and nobody says that it is damaged. */
+  /** A segment cannot be read now, without a sign of damage. */
   unreadable(segment: Segment, error: unknown): void {
     if (this.#unreadable.has(segment.sequence)) return;
     this.#unreadable.add(segment.sequence);
@@ -82,7 +82,7 @@ export class Inventory {
     return this.#unreadable.has(segment.sequence);
   }
 
-  /** A segment's file is gone: what was not acknowledged is lost. */
+  /** A segment's file is gone: records that were not acknowledged are lost. */
   missing(segment: Segment): void {
     if (!this.has(segment)) return;
     const records = segment.records - segment.acked.count;
@@ -93,13 +93,13 @@ export class Inventory {
     this.forget(segment);
   }
 
-  /** Tells that a file cannot be read as it should, and how much of it is lost by that. */
+  /** Reports that a file is not readable as it should be, and how much is lost. */
   lost(file: string, reason: string, records: number, items: number): void {
     this.writeOff('corrupted', items);
     this.#events.corrupted({ area: this.area, file, reason, records, items: Math.max(0, items) });
   }
 
-  /** The next checkpoint is to count them, with what makes it true. */
+  /** Adds items to the write-offs of the next checkpoint, which also has the change that causes them. */
   writeOff(reason: keyof WriteOffs, items: number): void {
     if (items <= 0) return;
     this.writtenOff[reason] = (this.writtenOff[reason] ?? 0) + items;

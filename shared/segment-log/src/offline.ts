@@ -9,7 +9,7 @@ import { overBadSectors, scanOpen } from './scan.ts';
 import { parseSegmentName, readBlock, segmentName } from './segment.ts';
 import { decodeSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment-header.ts';
 
-/** A record in a file, or the place of one that is damaged. */
+/** A record in a file, or the position of a damaged one. */
 export interface StoredEntry {
   /** Number in its segment. */
   index: number;
@@ -21,23 +21,23 @@ export interface DirectoryEntry extends StoredEntry {
   area: Area;
   file: string;
   sequence: number;
-  /** The checkpoint says that it is acknowledged. */
+  /** Acknowledged by the checkpoint. */
   acked: boolean;
 }
 
-/** What is to be said of one segment. */
+/** Report on one segment. */
 export interface SegmentReport {
   area: Area;
   file: string;
   sequence: number;
   state: 'open' | 'sealed' | 'damaged';
-  /** Empty when nothing is wrong. */
+  /** Empty if there is none. */
   damage: string[];
-  /** That can be read, and how many of them are acknowledged. */
+  /** Readable records, and how many of them are acknowledged. */
   records: number;
   items: number;
   ackedRecords: number;
-  /** What its seal or the checkpoint promises and can't be read. */
+  /** Records by the seal or the checkpoint that cannot be read. */
   lostRecords: number;
   lostItems: number;
   fileBytes: number;
@@ -46,8 +46,8 @@ export interface SegmentReport {
 const HASH_CHUNK_BYTES = 1024 * 1024;
 
 /**
- * Reads one segment file, sealed, open or damaged, as far as it can be read. Changes nothing and needs no running log;
- * one block is in memory at a time.
+ * Reads one segment file, sealed, open or damaged, as far as possible. Changes nothing and needs no running log; keeps one
+ * block in memory.
  */
 export async function* readSegment(fs: FileSystem, path: string): AsyncGenerator<StoredEntry> {
   const file = overBadSectors(await fs.open(path, 'read'));
@@ -139,7 +139,7 @@ async function verifySegment(
   else if (header.area !== report.area || header.sequence !== report.sequence) {
     damage.push(`its header says that it is segment ${header.sequence} of ${header.area}`);
   } else if (!seal && !open) damage.push('the seal in its header is damaged');
-  // A crash may have torn the end of an open segment; that is no damage.
+  // A crash may have torn the end of an open segment, which is no damage.
   const end = seal ? size : (await scanOpen(file, header?.hasMarks ?? false)).end;
   for (let at = SEGMENT_HEADER_BYTES; at < end; ) {
     const block = await readBlock(file, at, end);

@@ -6,8 +6,8 @@ const TRIES = 20;
 const BETWEEN_TRIES_MS = 100;
 
 /**
- * A file system that waits two seconds for descriptors and memory. For the start alone: what it reads then decides what
- * is on the disk, and it has nothing to do meanwhile. A running log does what failed at its next turn.
+ * A file system that waits up to two seconds for descriptors and memory. Only for opening a log, which decides what is on the
+ * disk and has nothing else to do. A running log retries in its next turn.
  */
 export function patient(fs: FileSystem): FileSystem {
   return {

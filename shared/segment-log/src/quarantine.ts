@@ -5,10 +5,7 @@ import { patient } from './patience.ts';
 
 const QUARANTINE = 'quarantine';
 
-/**
- * Where files go that hold what can't be read, each with a report beside it. Nothing is ever removed from here but by
- * people; what lies here counts as used.
- */
+/** Keeps files with unreadable parts, each with a report. Only people remove them; they count as used space. */
 export class Quarantine {
   readonly #fs: FileSystem;
   readonly #root: string;
@@ -33,7 +30,7 @@ export class Quarantine {
     for (const name of await fs.list(this.#dir)) this.#bytes += await sizeOf(fs, join(this.#dir, name));
   }
 
-  /** Moves a file here. The report is on the disk before the file is. */
+  /** Moves a file here, after its report is on disk. */
   take(dir: string, file: string, as: string, report: object): Promise<void> {
     return this.#ballast.inItsRoom(() => this.#take(dir, file, as, report));
   }
@@ -69,7 +66,7 @@ async function sizeOf(fs: FileSystem, path: string): Promise<number> {
       await file.close();
     }
   } catch {
-    return 0; // not even its length can be read
+    return 0; // not even its length is readable
   }
 }
 

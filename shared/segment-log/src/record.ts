@@ -1,25 +1,25 @@
 import { crc32c } from './crc32c.ts';
 
-/** Where a record lies: batches wait by class, and those that the upstream refused for good lie apart. */
+/** Batches are stored by class, and those that the upstream rejected for good separately. */
 export const AREAS = ['critical', 'high', 'normal', 'rejected'] as const;
 export type Area = (typeof AREAS)[number];
 
-/** What is known about a batch beside its payload. Stored as JSON, so that a stranger can read it. */
+/** Metadata of a batch. Stored as JSON, so that it is readable without this program. */
 export interface Envelope {
   /** Batch id. */
   id: string;
   signal: string;
   class: string;
   items: number;
-  /** How the payload came; it is stored decompressed. */
+  /** Encoding in which the payload came; it is stored decompressed. */
   encoding: string;
   /** Unix ms. */
   receivedAt: number;
-  /** Why it is here. */
+  /** Why it was spilled. */
   reason: string;
-  /** Last HTTP status of the upstream, when there was one. */
+  /** Last HTTP status of the upstream, if it answered. */
   status?: number;
-  /** What the upstream said. */
+  /** The upstream's message. */
   message?: string;
   attempts?: number;
 }
@@ -32,7 +32,7 @@ export interface Record {
 /** length (4) + CRC-32C (4) + length of the envelope (4). */
 const RECORD_HEADER_BYTES = 12;
 
-/** Bytes a record takes before compression. */
+/** Encodes a record, before compression. */
 export function encodeRecord({ envelope, payload }: Record): Buffer {
   const json = Buffer.from(JSON.stringify(envelope));
   const record = Buffer.allocUnsafe(RECORD_HEADER_BYTES + json.byteLength + payload.byteLength);
@@ -44,12 +44,12 @@ export function encodeRecord({ envelope, payload }: Record): Buffer {
   return record;
 }
 
-/** A record as found in a block: whole, or damaged. */
+/** A record of a block: intact or damaged. */
 export type Decoded = { record: Record; end: number } | { record: undefined; end: number };
 
 /**
  * Reads the record at `at`.
- * @returns where it ends too; undefined when that cannot be told, and nothing behind it can be read either
+ * @returns with its end; undefined if the end is unknown, so that nothing after it can be read either
  */
 export function decodeRecord(block: Buffer, at: number): Decoded | undefined {
   if (at + RECORD_HEADER_BYTES > block.byteLength) return undefined;

@@ -15,25 +15,25 @@ import {
   type SegmentHeader,
 } from './segment-header.ts';
 
-/** A segment as it was found when the log was opened. */
+/** A segment as found when the log was opened. */
 export interface Recovered {
   segment: Segment;
-  /** What is wrong with it; empty when nothing is. */
+  /** Its damage; empty if there is none. */
   damage: string[];
-  /** Ids in the end of a segment that was left open: what its writer may be asked to write again. */
+  /** Ids at the end of a segment that was left open: their writer may send them again. */
   lastIds: string[];
-  /** A crash came while it was being created: there is nothing in it and there never was. */
+  /** A crash came while it was being created: it has never had any records. */
   stillborn: boolean;
-  /** What its header says, when that is another segment than its name does. */
+  /** What its header says, if that differs from its name. */
   foreign?: Identity | undefined;
-  /** Why it can't be read now, when nobody says that it is damaged. */
+  /** Why it cannot be read now, without a sign of damage. */
   unreadable?: unknown;
 }
 
 /**
- * Reads the header of a sealed segment, or the block headers of one that was left open. Throws nothing that is about
- * this one file: whatever is wrong with it must not keep the others from being replayed.
- * @throws when the process or the machine has run out of something
+ * Reads the header of a sealed segment, or the block headers of an open one. Does not throw for a problem of this file alone,
+ * which must not keep the others from being replayed.
+ * @throws when the process or the machine has run out of a resource
  */
 export async function recoverSegment(
   fs: FileSystem,
@@ -61,8 +61,8 @@ export async function recoverSegment(
     return unread(error);
   }
   try {
-    // A kill leaves in the system's memory what was written and not synced. Nobody may rely on it before the disk has it:
-    // power may go next.
+    // Data that was written but not synced before a kill is in the system's memory only. Sync it before anybody relies on it:
+    // power may fail next.
     const isDurable =
       !open ||
       (await file.sync().then(
@@ -105,7 +105,7 @@ function sealedSegment(identity: Identity, seal: Seal, size: number): Segment {
   };
 }
 
-/** It was sealed, and the crash came before it had its final name. */
+/** It was sealed, and the crash came before the rename. */
 async function rename(fs: FileSystem, dir: string, segment: Segment, isDurable: boolean): Promise<void> {
   try {
     if (!isDurable) throw new Error('the seal may not be on the disk');
@@ -116,7 +116,7 @@ async function rename(fs: FileSystem, dir: string, segment: Segment, isDurable: 
     segment.sha256 = undefined;
     return;
   }
-  await fs.syncDir(dir).catch(() => {}); // either name will do after a crash
+  await fs.syncDir(dir).catch(() => {}); // either name is valid after a crash
 }
 
 async function recoverByBlocks(found: {
@@ -139,7 +139,7 @@ async function recoverByBlocks(found: {
     records,
     items,
     rawBytes,
-    // Without a block there is no received time, and what is unreadable must not look as old as the epoch.
+    // Without a block there is no time of receipt, and an unreadable segment must not look as old as the epoch.
     firstReceivedAt: blocks > 0 ? scanned.firstReceivedAt : nowMs,
     lastReceivedAt: blocks > 0 ? scanned.lastReceivedAt : nowMs,
     end: open ? end : Math.max(end, size),
@@ -158,15 +158,15 @@ async function recoverByBlocks(found: {
     segment.records = Math.max(records, header?.seal?.records ?? 0);
     segment.items = Math.max(items, header?.seal?.items ?? 0);
   }
-  // What is acknowledged is known by number. When it can't be told whether these are the numbers of this very segment,
-  // its records come again rather than never; when none can be read, only how many were lost is left to say.
+  // Acknowledgements are by record number. If it is not certain that the numbers belong to this segment, its records are
+  // replayed rather than lost; if none is readable, only the number of lost records is left to report.
   if (ours) acknowledge(segment, remembered);
   if (ours || blocks === 0) remember(segment, remembered);
   const lastIds = open ? await idsOf(file, scanned.tail, segment.end) : [];
   return { segment, damage: stillborn ? [] : damage, lastIds, stillborn, foreign: ours ? undefined : header };
 }
 
-/** Whether the file that has this segment's name is it. */
+/** Whether the file with this segment's name is that segment. */
 export async function isInPlace(fs: FileSystem, root: string, identity: Identity): Promise<boolean> {
   const { area, sequence, createdAt } = identity;
   for (const open of [false, true]) {
@@ -181,7 +181,7 @@ export async function isInPlace(fs: FileSystem, root: string, identity: Identity
         await file.close();
       }
     } catch {
-      // Not there, or it cannot be read: then the other may be all that is left.
+      // Missing or unreadable: then the other copy may be the only one.
     }
   }
   return false;
@@ -193,7 +193,7 @@ function acknowledge(segment: Segment, remembered: RememberedSegment | undefined
   segment.ackedItems = remembered.ackedItems;
 }
 
-/** What the checkpoint says it held. */
+/** The content by the checkpoint. */
 function remember(segment: Segment, remembered: RememberedSegment | undefined): void {
   if (!remembered) return;
   segment.records = Math.max(segment.records, remembered.records);
@@ -201,7 +201,7 @@ function remember(segment: Segment, remembered: RememberedSegment | undefined): 
   acknowledge(segment, remembered);
 }
 
-/** Ids in the end of a segment that is sealed: its writer may have been killed before it was told that they are kept. */
+/** Ids at the end of a sealed segment: their writer may have been killed before they were acknowledged to it. */
 export async function lastIdsOfSealed(fs: FileSystem, dir: string, segment: Segment): Promise<string[]> {
   let file: File;
   try {
@@ -218,7 +218,7 @@ export async function lastIdsOfSealed(fs: FileSystem, dir: string, segment: Segm
   }
 }
 
-/** What is wrong with a file is found when it is read. */
+/** Damage of a file is found when it is read. */
 function unlessExhausted(error: unknown): string[] {
   if (isExhausted(error)) throw error;
   return [];
@@ -233,7 +233,7 @@ async function idsOf(file: File, blocks: readonly number[], limit: number): Prom
   return ids;
 }
 
-/** For a file that the disk can't open or read. */
+/** Message for a file that the disk cannot open or read. */
 export function unreadable(error: unknown): string {
   return `it can't be read: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`;
 }

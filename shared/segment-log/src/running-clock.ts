@@ -1,19 +1,19 @@
 /**
- * How long an area's log has been open, over all its runs, in ms. Retention goes by it: a wall clock that was wrong when
- * the process started, or the time that a machine was off, must not make what is kept expire.
+ * How long an area's log has been open, over all runs, in ms. Retention uses it instead of a wall clock, so that a wrong clock
+ * at start-up or a machine that was off does not make records expire.
  */
 export class RunningClock {
   readonly #now: () => number;
   #startedAt: number;
   #before = 0;
 
-  /** @param now does not jump while this runs, whatever it says */
+  /** @param now must not jump while this runs; its absolute value does not matter */
   constructor(now: () => number) {
     this.#now = now;
     this.#startedAt = now();
   }
 
-  /** Goes on from what an earlier run has written down. */
+  /** Continues from the stored time of earlier runs. */
   resume(before: number): void {
     this.#before = before;
     this.#startedAt = this.#now();

@@ -3,16 +3,19 @@ import { crc32c } from './crc32c.ts';
 import type { File } from './file-system.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
-/** A block as it lies in a file. */
+/** A block with its position in a file. */
 export interface FoundBlock {
-  /** Of its header. */
+  /** Position of its header. */
   at: number;
   end: number;
   header: BlockHeader;
 }
 
 const SEARCH_CHUNK_BYTES = 256 * 1024;
-/** From header to header: a read costs as much as 64 KiB of reading, so that few large ones are better than many small. */
+/**
+ * Window for reading from header to header: a read costs as much as 64 KiB of reading, so a few large reads are better than
+ * many small ones.
+ */
 const WINDOW_MIN_BYTES = 64 * 1024;
 const WINDOW_MAX_BYTES = 1024 * 1024;
 /** Blocks of about two groups: what was being written when a crash came. */
@@ -20,7 +23,7 @@ const TAIL_BLOCKS = 64;
 const MAGIC_BYTES = Buffer.from('NRDB', 'latin1');
 const PAGE_BYTES = 4096;
 
-/** The block whose header begins at `at`, if there is a whole one. Its content is not looked at. */
+/** The block whose header begins at `at`, if it is complete. Its content is not checked. */
 export async function blockAt(file: File, at: number, size: number): Promise<FoundBlock | undefined> {
   const bytes = Buffer.allocUnsafe(BLOCK_HEADER_BYTES);
   if ((await file.read(bytes, at)) < BLOCK_HEADER_BYTES) return undefined;
@@ -30,7 +33,7 @@ export async function blockAt(file: File, at: number, size: number): Promise<Fou
   return end <= size ? { at, end, header } : undefined;
 }
 
-/** The next whole block header at or after `at`: how reading goes on behind damage. */
+/** The next complete block header at or after `at`, to continue behind damage. */
 export async function nextBlock(file: File, at: number, size: number): Promise<FoundBlock | undefined> {
   const chunk = Buffer.allocUnsafe(SEARCH_CHUNK_BYTES);
   for (let from = at; from < size; ) {
@@ -47,7 +50,7 @@ export async function nextBlock(file: File, at: number, size: number): Promise<F
   return undefined;
 }
 
-/** The compressed content of a block, and whether it is what was written. */
+/** The compressed content of a block, and whether its checksum is right. */
 export async function readStored(
   file: File,
   block: FoundBlock,
@@ -62,21 +65,21 @@ export interface Scanned {
   records: number;
   items: number;
   rawBytes: number;
-  /** 0 when there is no block. */
+  /** 0 if there is no block. */
   firstReceivedAt: number;
   lastReceivedAt: number;
-  /** Where the last whole block ends: what follows is a torn write. */
+  /** End of the last complete block: what follows is a torn write. */
   end: number;
-  /** Places between whole blocks that can't be read. */
+  /** Number of unreadable ranges between complete blocks. */
   gaps: number;
-  /** Where the last blocks begin. */
+  /** Positions of the last blocks. */
   tail: number[];
 }
 
 /**
- * Reads the headers of an open segment from block to block, and the content of the last group. Of that group a crash may have
- * left any part, and what is whole of it up to the first thing that is not is kept. Something unreadable before it was
- * acknowledged: it is damage, and stays for the salvage.
+ * Reads the block headers of an open segment, and the content of the last group. A crash may have left any part of that group;
+ * it is kept up to the first incomplete block. Unreadable data before it was acknowledged, so it is damage and left for the
+ * salvage.
  * @param hasMarks false for an old segment, in which each block is its own group
  */
 export async function scanOpen(file: File, hasMarks: boolean): Promise<Scanned> {
@@ -93,7 +96,7 @@ export async function scanOpen(file: File, hasMarks: boolean): Promise<Scanned> 
     tail: [],
   };
   const window = new Window(file, size);
-  /** Blocks that nothing behind them says were acknowledged, and how many of them there were before each gap. */
+  /** Blocks that may not have been acknowledged, and how many there were before each gap. */
   let group: FoundBlock[] = [];
   let gaps: number[] = [];
   for (let at = SEGMENT_HEADER_BYTES; ; ) {
@@ -121,7 +124,7 @@ export async function scanOpen(file: File, hasMarks: boolean): Promise<Scanned> 
   return found;
 }
 
-/** What a gap held is known from what is behind it. */
+/** Computes the content of a gap from what follows it. */
 function countUpTo(found: Scanned, { header }: FoundBlock): void {
   found.records = Math.max(found.records, header.firstRecord);
   found.items = Math.max(found.items, header.itemsBefore);
@@ -155,14 +158,14 @@ class Window {
     this.#size = size;
   }
 
-  /** Whether a block header at `at` is in memory, or the file has no room for one. */
+  /** Whether a block header at `at` is in memory, or the file ends before it. */
   covers(at: number): boolean {
     const inside = at >= this.#start && at + BLOCK_HEADER_BYTES <= this.#start + this.#bytes.byteLength;
     return inside || at + BLOCK_HEADER_BYTES > this.#size;
   }
 
   async move(at: number): Promise<void> {
-    // Twice as much each time that the next block is near, and little again behind a large one.
+    // Double the window whenever the next block is near, and reset it after a large block.
     const close = at - (this.#start + this.#bytes.byteLength) <= this.#nextBytes;
     this.#nextBytes = close ? Math.min(WINDOW_MAX_BYTES, this.#nextBytes * 2) : WINDOW_MIN_BYTES;
     if (this.#bytes.buffer.byteLength < this.#nextBytes) this.#bytes = Buffer.alloc(this.#nextBytes);
@@ -180,10 +183,7 @@ class Window {
   }
 }
 
-/**
- * Reads zeros where the disk can't read: a bad sector costs the blocks it is in, as any other damage does, and reading
- * goes on behind it.
- */
+/** Reads bad sectors as zeros, so that they only cost the blocks that contain them, like any other damage. */
 export function overBadSectors(file: File): File {
   return {
     ...unchanged(file),

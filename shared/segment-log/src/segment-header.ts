@@ -10,44 +10,44 @@ const WRITER_BYTES = 3;
 const FLAGS_AT = 15;
 const HAS_MARKS = 1;
 const IDENTITY_CRC_AT = 32;
-/** Where the part begins that is zero until the segment is sealed. */
+/** Start of the part that is zero until the segment is sealed. */
 export const SEAL_AT = 40;
 const SEAL_CRC_AT = SEGMENT_HEADER_BYTES - 4;
 const SHA256_BYTES = 32;
 
-/** Which segment it is: written when the file is made, and never again. */
+/** Identifies a segment: written when the file is created, and never changed. */
 export interface Identity {
   area: Area;
   sequence: number;
   /** Unix ms. */
   createdAt: number;
-  /** Whether each group of blocks begins with a mark; not so in old segments. */
+  /** Whether each group of blocks begins with a mark; not in old segments. */
   hasMarks: boolean;
-  /** Version of the program, as 1.2.3; undefined in segments that do not say. */
+  /** Version of the program, as 1.2.3; undefined in segments without it. */
   writtenBy: string | undefined;
 }
 
-/** What the body holds: written once, when nothing is added any more. */
+/** Summary of the body: written once, when nothing is appended any more. */
 export interface Seal {
   sealedAt: number;
   firstReceivedAt: number;
   lastReceivedAt: number;
   records: number;
   items: number;
-  /** Records before compression. */
+  /** Size of the records before compression. */
   rawBytes: number;
-  /** Blocks, headers included: what follows this header. */
+  /** Size of the blocks with their headers: all that follows this header. */
   bodyBytes: number;
   /** Of the body. */
   sha256: Buffer;
 }
 
 export interface SegmentHeader extends Identity {
-  /** Undefined before the segment is sealed, and when this part is damaged or torn. */
+  /** Undefined before the segment is sealed, and if this part is damaged or torn. */
   seal: Seal | undefined;
 }
 
-/** The header of an open segment, whole. */
+/** The complete header of an open segment. */
 export function encodeIdentity({ area, sequence, createdAt, hasMarks, writtenBy = '' }: Identity): Buffer {
   const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
   MAGIC.copy(bytes, 0);
@@ -78,13 +78,13 @@ export function encodeSeal(seal: Seal): Buffer {
   return bytes.subarray(SEAL_AT);
 }
 
-/** Magic, format version, writer and the CRC of these stay where they are in every format to come. */
+/** Magic, format version, writer and their CRC stay in place in every future format. */
 function isIdentityWhole(bytes: Buffer): boolean {
   if (bytes.byteLength < SEGMENT_HEADER_BYTES || !bytes.subarray(0, 8).equals(MAGIC)) return false;
   return crc32c(bytes, 0, IDENTITY_CRC_AT) === bytes.readUInt32LE(IDENTITY_CRC_AT);
 }
 
-/** What a header says that a later version has written; undefined for any other, damaged ones too. */
+/** Format and writer of a header from a later version; undefined for any other, damaged ones included. */
 export function newerFormat(bytes: Buffer): { format: number; writtenBy: string | undefined } | undefined {
   if (!isIdentityWhole(bytes)) return undefined;
   const format = bytes.readUInt16LE(8);
@@ -96,7 +96,7 @@ function writerOf(bytes: Buffer): string | undefined {
   return parts.some((part) => part > 0) ? parts.join('.') : undefined;
 }
 
-/** @returns undefined when it is no header of ours, or its identity is damaged */
+/** @returns undefined if it is no segment header, or its identity is damaged */
 export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
   if (!isIdentityWhole(bytes)) return undefined;
   const area = AREAS[bytes.readUInt8(10)];

@@ -13,23 +13,26 @@ import type { Segment, SegmentState } from './segment.ts';
 
 export interface SegmentLogOptions {
   dir: string;
-  /** Of this program, as 1.2.3: each segment says what wrote it. */
+  /** Version of this program, as 1.2.3; written into each segment. */
   version: string;
   fs: FileSystem;
   /** Size at which a segment is sealed; at most an eighth of the capacity, so that room can be made in parts. */
   segmentBytes: number;
-  /** Most bytes on disk, quarantine included. */
+  /** Maximum bytes on disk, quarantine included. */
   capacityBytes: number;
-  /** Most bytes of rejected batches; beyond it the oldest of them go, counted. Default: no limit of their own. */
+  /** Maximum bytes of rejected batches; beyond it the oldest are dropped and counted. Default: no limit of their own. */
   rejectedCapacityBytes?: number;
-  /** Kept free on the disk. */
+  /** Kept free on the file system. */
   reserveBytes: number;
-  /** Size of a file that goes when others have filled the disk, so that what is acknowledged can go. Default: none. */
+  /**
+   * Size of the ballast file, which is released when others have filled the disk, so that acknowledged records can be removed.
+   * Default: none.
+   */
   ballastBytes?: number;
   whenFull: 'refuse' | 'drop_oldest';
   retentionMs: number;
   rejectedRetentionMs: number;
-  /** For the background check of hashes. */
+  /** Rate of the background verification. */
   verifyBytesPerSecond: number;
   events: LogEvents;
   now(): number;
@@ -37,16 +40,16 @@ export interface SegmentLogOptions {
 
 export interface AreaStats {
   segments: number;
-  /** Not acknowledged yet. */
+  /** Not yet acknowledged. */
   records: number;
   items: number;
   /** Of the files. */
   diskBytes: number;
-  /** Records before compression, those acknowledged included. */
+  /** Records before compression, acknowledged ones included. */
   rawBytes: number;
-  /** About how much of it is not acknowledged yet. */
+  /** Estimated part of it that is not yet acknowledged. */
   waitingBytes: number;
-  /** Unix ms; 0 when there is nothing. */
+  /** Unix ms; 0 if there are no records. */
   oldestReceivedAt: number;
 }
 
@@ -54,7 +57,7 @@ export interface SegmentInfo {
   area: Area;
   sequence: number;
   state: SegmentState | 'damaged' | 'replaying' | 'unreadable';
-  /** As the file is, whoever reads it. */
+  /** State of the file, independent of reading. */
   file: SegmentState;
   createdAt: number;
   firstReceivedAt: number;
@@ -66,22 +69,22 @@ export interface SegmentInfo {
   rawBytes: number;
   diskBytes: number;
   verified: boolean;
-  /** What is wrong with it, in words. */
+  /** Its damage, for people. */
   damage: readonly string[];
 }
 
-/** Lowest first: what goes when room must be made. */
+/** Lowest class first: what is dropped to make room. */
 const DROP_ORDER: readonly Area[] = ['normal', 'high', 'critical'];
 const FREE_BYTES_AGE_MS = 1_000;
-/** Written and removed again, to see whether a disk that failed takes something. */
+/** Written and removed again, to test whether a disk that failed accepts writes. */
 const PROBE = 'probe';
 const PROBE_BYTES = 4_096;
-/** Segments that a capacity holds at least. */
+/** Minimum number of segments in a full log. */
 const PARTS = 8;
 
 /** Batches on disk, in checksummed segments by class; see FORMAT.md. */
 export class SegmentLog {
-  /** Ids of the records written last before the log was opened: their writer may come with them again. */
+  /** Ids of the last records before the log was opened: their writer may send them again. */
   readonly lastIds = new Set<string>();
   readonly #o: SegmentLogOptions;
   readonly #areas: Readonly<{ [A in Area]: AreaLog }>;
@@ -130,7 +133,7 @@ export class SegmentLog {
     };
   }
 
-  /** Opens a directory, takes up what a crash left, and reads no more of it than headers and tails. */
+  /** Opens a directory and recovers from a crash; reads only headers and tails. */
   static async open(options: SegmentLogOptions): Promise<SegmentLog> {
     const log = new SegmentLog(options);
     await options.fs.mkdir(options.dir);
@@ -142,58 +145,58 @@ export class SegmentLog {
     return log;
   }
 
-  /** Why the last append failed; undefined when it did not, or the disk has taken something since. */
+  /** Why the last append failed; undefined if it did not, or if the disk has accepted a write since. */
   get fault(): SegmentLogError | undefined {
     return this.#fault;
   }
 
   /**
-   * Keeps a record.
-   * @returns when it is on the disk
-   * @throws SegmentLogError; then it is not in the log
+   * Appends a record.
+   * @returns when it is on disk
+   * @throws SegmentLogError; then the record is not in the log
    */
   async append(area: Area, record: Record): Promise<void> {
     await this.#areas[area].append(record);
     this.#fault = undefined;
   }
 
-  /** The next record of an area, oldest first; undefined when there is none now. */
+  /** The next record of an area, oldest first; undefined if there is none now. */
   read(area: Area): Promise<Entry | undefined> {
     return this.#areas[area].read();
   }
 
-  /** Ends the open segment of an area. Its records can be read before and after. */
+  /** Seals the open segment of an area. Its records are readable before and after. */
   seal(area: Area): Promise<void> {
     return this.#areas[area].seal();
   }
 
-  /** Lets an area be read again from its first record that is not acknowledged. */
+  /** Goes back to an area's first record that is not acknowledged. */
   rewind(area: Area): Promise<void> {
     return this.#areas[area].rewind();
   }
 
   /**
-   * Every record of an area that can be read, acknowledged or not, oldest first; changes nothing. Segments without a batch
-   * received in the period are not read; of the others all records come.
+   * Every readable record of an area, acknowledged or not, oldest first; changes nothing. Segments without a batch received in
+   * the period are skipped; of the others all records are returned.
    */
   scan(area: Area, period?: Period): AsyncGenerator<Entry & { acked: boolean }> {
     return this.#areas[area].scan(period);
   }
 
-  /** A record is acknowledged; it is written down with the next checkpoint. */
+  /** Acknowledges a record. Durable with the next checkpoint. */
   ack(position: Position): void {
     this.#areas[position.area].ack(position);
   }
 
   /**
-   * A record that was read is not on its way any more and not acknowledged: it may be dropped, and comes again after a
-   * `rewind`. What was read and neither acknowledged nor released is never dropped, as it may be delivered yet.
+   * Releases a record that was read and not acknowledged: it may be dropped, and is read again after a `rewind`. A record that
+   * was read is never dropped before it is acknowledged or released, as it may yet be delivered.
    */
   release(position: Position): void {
     this.#areas[position.area].release(position);
   }
 
-  /** Everything that is due: sealing, expiry, removal, checkpoints. Call about once a second; calls do not overlap. */
+  /** Does everything that is due: sealing, expiry, removal, checkpoints. Call about once a second; calls do not overlap. */
   maintain(): Promise<void> {
     this.#maintaining ??= this.#maintain().finally(() => {
       this.#maintaining = undefined;
@@ -218,7 +221,7 @@ export class SegmentLog {
     if (this.#fault) await this.#probe();
   }
 
-  /** Ends a fault that is over. Who asks whether there is one before they append would else never append again. */
+  /** Clears an error that is over. Callers who check for one before they append would otherwise never append again. */
   async #probe(): Promise<void> {
     const { fs, dir, reserveBytes, capacityBytes } = this.#o;
     const before = this.#fault;
@@ -237,30 +240,30 @@ export class SegmentLog {
       }
       if (this.#fault === before) this.#fault = undefined;
     } catch {
-      // It is not over.
+      // Not over yet.
     }
   }
 
-  /** Checks the hash of one segment, in the background. @returns whether there was one to check */
+  /** Verifies the hash of one segment, in the background. @returns whether there was one to verify */
   async verifyOne(): Promise<boolean> {
     for (const area of AREAS) if (await this.#areas[area].verifyOne()) return true;
     return false;
   }
 
-  /** Checks the hash of each sealed segment now, at the limited rate; open ones are given as they are. */
+  /** Verifies the hash of each sealed segment now, at the limited rate; open ones are returned unverified. */
   async *verify(): AsyncGenerator<SegmentInfo> {
     for (const area of AREAS)
       for await (const segment of this.#areas[area].verify()) yield this.#info(area, segment);
   }
 
-  /** Writes down what is acknowledged, where that has changed. When it resolves, no acknowledged record will be read again. */
+  /** Writes checkpoints where acknowledgements have changed. Once it resolves, no acknowledged record will be read again. */
   async checkpoint(): Promise<void> {
     for (const area of AREAS) await this.#areas[area].checkpointIfChanged();
   }
 
   /**
-   * Gives up everything in an area but what was read and may be delivered yet.
-   * @returns items dropped, and items that were not
+   * Drops everything in an area except records in flight.
+   * @returns dropped items, and items in flight
    */
   async purge(area: Area): Promise<{ items: number; heldItems: number }> {
     const log = this.#areas[area];
@@ -296,12 +299,12 @@ export class SegmentLog {
     return AREAS.reduce((sum, area) => sum + this.#areas[area].bytes, this.#quarantine.bytes);
   }
 
-  /** Bytes of files that can't be read; part of `diskBytes`. */
+  /** Bytes of unreadable files; part of `diskBytes`. */
   get quarantinedBytes(): number {
     return this.#quarantine.bytes;
   }
 
-  /** Of the ballast, beside `diskBytes`; 0 while it is given up. */
+  /** Size of the ballast, not part of `diskBytes`; 0 while it is released. */
   get ballastBytes(): number {
     return this.#ballast.bytes;
   }
@@ -345,7 +348,7 @@ export class SegmentLog {
   async #reserve(area: Area, bytes: number): Promise<void> {
     const { rejectedCapacityBytes } = this.#o;
     if (area === 'rejected' && rejectedCapacityBytes !== undefined) {
-      // They wait for people, who may never come: to refuse them would hold up what spills behind them.
+      // Rejected batches wait for people, who may never come: drop the oldest rather than block spilling.
       while (
         this.#areas.rejected.bytes + bytes > rejectedCapacityBytes &&
         (await this.#dropOldest(['rejected']))
@@ -373,7 +376,7 @@ export class SegmentLog {
     this.#freeBytes -= bytes;
   }
 
-  /** Of the first of these areas that has something to drop. The segments being written and replayed stay. */
+  /** Drops from the first of these areas that has a segment to drop, other than those being written or replayed. */
   async #dropOldest(areas: readonly Area[]): Promise<boolean> {
     for (const area of areas) {
       const log = this.#areas[area];

@@ -8,7 +8,7 @@ import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
 export type SegmentState = 'open' | 'recovered' | 'sealed';
 
-/** What the log knows of a segment without reading its body. */
+/** What is known of a segment without reading its body. */
 export interface Segment {
   area: Area;
   sequence: number;
@@ -19,19 +19,19 @@ export interface Segment {
   records: number;
   items: number;
   rawBytes: number;
-  /** End of what is durable; the file's length once it is sealed. */
+  /** End of the durable data; the file's length once it is sealed. */
   end: number;
   acked: Acked;
   ackedItems: number;
-  /** Records that were given out and are neither acknowledged nor back, with their items: they may be delivered yet. */
+  /** Records in flight, with their items: read, and neither acknowledged nor released. */
   held: Map<number, number>;
-  /** By the running clock: when its last record was written. */
+  /** Time of its last record, by the running clock. */
   writtenAtMs: number;
-  /** Of a sealed one. */
+  /** For a sealed segment. */
   sha256: Buffer | undefined;
-  /** Whether its SHA-256 was found right since the log was opened. */
+  /** Whether its SHA-256 was verified since the log was opened. */
   verified: boolean;
-  /** Its file could not be read when the log was opened: only what the checkpoint says of it is known. */
+  /** Its file was unreadable when the log was opened: only the checkpoint's data is known. */
   isUnread: boolean;
 }
 
@@ -41,7 +41,7 @@ export function segmentName(sequence: number, open: boolean): string {
   return `${String(sequence).padStart(SEQUENCE_DIGITS, '0')}.${open ? 'open' : 'seg'}`;
 }
 
-/** @returns undefined for a file that is no segment */
+/** @returns undefined for a file that is not a segment */
 export function parseSegmentName(name: string): { sequence: number; open: boolean } | undefined {
   const match = /^(\d{16})\.(open|seg)$/.exec(name);
   return match ? { sequence: Number(match[1]), open: match[2] === 'open' } : undefined;
@@ -73,28 +73,28 @@ export function emptySegment(area: Area, sequence: number, createdAt: number): S
   };
 }
 
-/** Where reading of a segment is. */
+/** Read position in a segment. */
 export interface Cursor {
   segment: Segment;
   file: File;
   at: number;
   entries: BlockEntry[];
-  /** Records given out or known to be acknowledged, and their items. */
+  /** Records that were read or are known to be acknowledged, and their items. */
   seen: Acked;
   seenItems: number;
 }
 
-/** What was found from a place in a segment on. */
+/** Result of reading a segment at a position. */
 export interface ReadBlock {
-  /** Where to go on. */
+  /** Next position. */
   end: number;
-  /** Empty when there is no block before `limit`. */
+  /** Empty if there is no block before `limit`. */
   entries: BlockEntry[];
-  /** Bytes that could not be read. */
+  /** Range that was unreadable. */
   damage: { at: number; end: number } | undefined;
 }
 
-/** Reads the block at `at`, or what is found where one should be. Only this block is in memory. */
+/** Reads the block at `at`, or whatever is there instead. Only this block is in memory. */
 export async function readBlock(file: File, at: number, limit: number): Promise<ReadBlock> {
   const block = await blockAt(file, at, limit);
   if (!block) {
@@ -107,7 +107,7 @@ export async function readBlock(file: File, at: number, limit: number): Promise<
   return { end: block.end, entries, damage: whole ? undefined : { at, end: block.end } };
 }
 
-/** Opens a segment for reading. Between a rename and its return either of its names may be the right one. */
+/** Opens a segment for reading. While a rename is in flight, either of its names may be the right one. */
 export async function openSegment(fs: FileSystem, dir: string, segment: Segment): Promise<File> {
   const { sequence } = segment;
   let missing: unknown;

@@ -5,12 +5,12 @@ import { unreadable } from './recovery.ts';
 import { type Segment, segmentPath } from './segment.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
-/** Holds the segments of an area against their SHA-256. */
+/** Verifies the SHA-256 of an area's segments. */
 export class Verifier {
   readonly #fs: FileSystem;
   readonly #inventory: Inventory;
   readonly #bytesPerSecond: number;
-  /** Sequence of the one that was checked last: one that can't be checked now holds up no other. */
+  /** Sequence of the segment verified last, so that one that cannot be verified now does not block others. */
   #at = 0;
 
   constructor(fs: FileSystem, inventory: Inventory, bytesPerSecond: number) {
@@ -19,12 +19,12 @@ export class Verifier {
     this.#bytesPerSecond = bytesPerSecond;
   }
 
-  /** Whether a segment is sealed, and was not checked since the log was opened. */
+  /** Whether a segment is sealed and was not verified since the log was opened. */
   isDue(segment: Segment): boolean {
     return segment.sha256 !== undefined && !segment.verified && !this.#inventory.isDamaged(segment);
   }
 
-  /** Checks one sealed segment that was not checked yet. @returns whether there was one */
+  /** Verifies one sealed segment that was not verified yet. @returns whether there was one */
   async verifyOne(): Promise<boolean> {
     const due = this.#inventory.segments.filter((candidate) => this.isDue(candidate));
     const segment = due.find(({ sequence }) => sequence > this.#at) ?? due[0];
@@ -34,7 +34,7 @@ export class Verifier {
     return true;
   }
 
-  /** Checks each sealed segment, again if it was checked before. @returns each segment after that */
+  /** Verifies each sealed segment, again if it was verified before. @returns each segment afterwards */
   async *verifyAll(): AsyncGenerator<Segment> {
     const inventory = this.#inventory;
     for (const segment of [...inventory.segments]) {
@@ -43,7 +43,7 @@ export class Verifier {
     }
   }
 
-  /** Never throws: what the disk can't read is damaged, and what can't be read for another reason is still due. */
+  /** Never throws: a segment that the disk cannot read is damaged; one that is unreadable for another reason stays due. */
   async verify(segment: Segment, bytesPerSecond = this.#bytesPerSecond): Promise<void> {
     const inventory = this.#inventory;
     try {
@@ -56,7 +56,7 @@ export class Verifier {
       segment.verified = found.equals(segment.sha256!);
       if (!segment.verified) inventory.damage(segment, 'its content is not what its SHA-256 says');
     } catch (error) {
-      // Anything else passes, and is checked again; a file that is missing was acknowledged, or reading will say so.
+      // Retry after any other error. A missing file was acknowledged, or reading will report it.
       if (isDamage(error)) inventory.damage(segment, unreadable(error));
     }
   }

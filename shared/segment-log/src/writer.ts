@@ -8,11 +8,11 @@ import type { RunningClock } from './running-clock.ts';
 import { emptySegment, type Segment, segmentName } from './segment.ts';
 import { encodeIdentity, encodeSeal, SEAL_AT, SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
-/** Aim of a block: what damage to one byte can cost at most, and enough for zstd to find what repeats. */
+/** Target size of a block: bounds the loss by one damaged byte, and is enough for zstd to find repetitions. */
 const BLOCK_RAW_BYTES = 256 * 1024;
-/** Blocks that are packed or being packed ahead of the write, and so the size of a group: 8 MiB. */
+/** Maximum number of blocks packed ahead of the write, and thus the size of a group: 8 MiB. */
 const BLOCKS_AHEAD = 32;
-/** Payloads that wait to be written; beyond it an append is refused. One is always taken. */
+/** Maximum bytes of waiting payloads; beyond it appends fail. A single one is always accepted. */
 const WAITING_MAX_BYTES = 64 * 1024 * 1024;
 const RETRY_AFTER_FAULT_MS = 500;
 const RECORD_MAX_BYTES = 192 * 1024 * 1024;
@@ -27,9 +27,9 @@ export interface WriterOptions {
   /** Makes room for so many bytes, or throws SegmentLogError. */
   reserve(bytes: number): Promise<void>;
   opened(segment: Segment): void;
-  /** It is not written any more. */
+  /** The segment is no longer written to. */
   sealed(segment: Segment): void;
-  /** It was left without a record in it, and its file is gone. */
+  /** The segment was abandoned without a record, and its file was removed. */
   discarded(segment: Segment): void;
   fault(error: SegmentLogError): void;
   now(): number;
@@ -48,21 +48,21 @@ interface Block {
 }
 
 /**
- * Appends to the one open segment of an area. Records that arrive while a write is under way share the next one and
- * its fsync (group commit); full blocks of them are packed meanwhile. An append is done when its record is on the disk.
+ * Appends to the one open segment of an area. Records that arrive during a write share the next write and its fsync (group
+ * commit); full blocks are packed meanwhile. An append resolves when its record is on disk.
  */
 export class SegmentWriter {
   readonly #o: WriterOptions;
   #segment: Segment | undefined;
   #file: File | undefined;
   #hash: Hash = createHash('sha256');
-  /** Records that are in no block yet, oldest first, and their payloads' bytes; then blocks, older still. */
+  /** Records that are in no block yet, oldest first, and the bytes of their payloads; then packed blocks, which are older. */
   #loose: Waiting[] = [];
   #looseBytes = 0;
   #blocks: Block[] = [];
   #waitingBytes = 0;
   #running: Promise<void> | undefined;
-  /** Writing and sealing, one after another. */
+  /** Serialises writing and sealing. */
   #exclusive: Promise<unknown> = Promise.resolve();
   #faultUntil = Number.NEGATIVE_INFINITY;
   #fault: SegmentLogError | undefined;
@@ -76,7 +76,7 @@ export class SegmentWriter {
     return this.#segment;
   }
 
-  /** @throws SegmentLogError; then the record is not in the log, and never half of it is */
+  /** @throws SegmentLogError; then no part of the record is in the log */
   append(record: Record): Promise<void> {
     const bytes = record.payload.byteLength;
     if (this.#closed) return Promise.reject(new SegmentLogError('closed', 'the log is closed'));
@@ -100,17 +100,17 @@ export class SegmentWriter {
     });
   }
 
-  /** Ends the open segment, so that no more is added to it. */
+  /** Ends the open segment, so that nothing more is appended to it. */
   seal(): Promise<void> {
     return this.#alone(() => this.#seal());
   }
 
-  /** Waits until a segment that is not written any more, and is still open, has been sealed. */
+  /** Waits until a segment that is no longer written to has been sealed. */
   untilSealed(): Promise<void> {
     return this.#alone(() => Promise.resolve());
   }
 
-  /** Writes what waits, and takes no more. */
+  /** Writes waiting records, and accepts no more. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#running;
@@ -131,7 +131,7 @@ export class SegmentWriter {
     this.#running = undefined;
   }
 
-  /** Makes a block of the oldest loose records. */
+  /** Packs the oldest loose records into a block. */
   #pack(): void {
     let bytes = 0;
     let n = 0;
@@ -143,7 +143,7 @@ export class SegmentWriter {
     const waiting = this.#loose.splice(0, n);
     for (const { record } of waiting) this.#looseBytes -= record.payload.byteLength;
     const packed = packBlock(waiting.map(({ record }) => record));
-    packed.catch(() => {}); // looked at when its turn comes
+    packed.catch(() => {}); // awaited when its turn comes
     this.#blocks.push({ waiting, packed });
   }
 
@@ -226,9 +226,9 @@ export class SegmentWriter {
   }
 
   /**
-   * After a failed write or fsync nobody knows what of it is on the disk, and a second fsync may lie (Rebello et al.,
-   * "Can Applications Recover from fsync Failures?", 2020). The file is cut to what is known to be there and left;
-   * the next append begins a new one.
+   * After a failed write or fsync it is unknown what is on disk, and a second fsync may wrongly succeed (Rebello et al., "Can
+   * Applications Recover from fsync Failures?", 2020). The file is truncated to what is known to be durable and abandoned; the
+   * next append begins a new one.
    */
   async #leave(segment: Segment): Promise<void> {
     const file = this.#file;
@@ -241,7 +241,7 @@ export class SegmentWriter {
       this.#o.sealed(segment);
       return;
     }
-    // A disk that stays full would collect one empty file per attempt.
+    // A disk that stays full would otherwise collect one empty file per attempt.
     const { fs, dir } = this.#o;
     await fs.unlink(join(dir, segmentName(segment.sequence, true))).then(
       () => this.#o.discarded(segment),
@@ -257,9 +257,9 @@ export class SegmentWriter {
     this.#file = undefined;
     try {
       await sealFile(this.#o.fs, this.#o.dir, file, segment, this.#hash.digest(), this.#o.now());
-      segment.verified = true; // this very process computed its hash from what it wrote
+      segment.verified = true; // this process computed its hash from the data that it wrote
     } catch (error) {
-      // One that has its final name has its seal: only that the name is on the disk is not certain, and either will do.
+      // If it has its final name, it has its seal: only the durability of the name is uncertain, and either name is valid.
       if (segment.state !== 'sealed') segment.state = 'recovered';
       this.#o.fault(diskFault(error, `could not seal a segment in ${this.#o.dir}`));
     } finally {
@@ -275,7 +275,7 @@ export class SegmentWriter {
   }
 }
 
-/** Writes the seal into the header, then gives the file its final name. See FORMAT.md for what a crash in between leaves. */
+/** Writes the seal into the header, then renames the file. See FORMAT.md for what a crash in between leaves. */
 export async function sealFile(
   fs: FileSystem,
   dir: string,

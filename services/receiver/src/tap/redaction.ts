@@ -1,18 +1,18 @@
 /**
- * What a tap may not show. Rather too much than too little: a sample is for seeing what flows, not for reading secrets.
- * docs/tap.md tells people the same.
+ * What a tap must not show. When in doubt, redact: a sample is for seeing what flows, not for reading secrets. docs/tap.md
+ * documents this.
  */
 
 export const REDACTED = '[redacted]';
 const MAX_CHARS = 256;
 
-/** Words in a key, with separators and case taken away, whose value is never shown. */
+/** Parts of keys, without separators and case, whose values are never shown. */
 const SECRET_KEY =
   /passw|passphrase|passcode|^pwd|pwd$|secret|token|credential|authori[sz]ation|^auth$|authkey|cookie|session|apikey|accesskey|privatekey|signingkey|encryptionkey|licen[sc]ekey|accountkey|sharedkey|sshkey|signature|connectionstring|^dsn$|jwt|bearer|otp$|csrf|xsrf|^pin$|^cvv|^ssn$|creditcard|cardnumber/;
 
 /**
- * Within texts: what to look for, and what to put in its place. Each takes time that grows with the text: no two parts of a
- * pattern that may repeat take the same characters, and none starts where another try of it has been.
+ * Patterns within texts, and their replacements. Each runs in linear time: no two repeatable parts of a pattern match the same
+ * characters, and no match starts where another attempt has been.
  */
 const IN_TEXT: readonly (readonly [RegExp, string])[] = [
   [/-----BEGIN [\s\S]*?(?:-----END [^-]*-----|$)/g, REDACTED],
@@ -23,21 +23,21 @@ const IN_TEXT: readonly (readonly [RegExp, string])[] = [
 ];
 
 /**
- * password=…, "token": "…", x-api-key: … in queries, headers, JSON and log lines: what may stand before `=` or `:`, also where they are
- * percent-encoded, or before the blank after `--password`.
+ * password=…, "token": "…", x-api-key: … in queries, headers, JSON and log lines: what may precede `=` or `:`, also
+ * percent-encoded, or the blank after `--password`.
  */
 const SECRET_NAME =
   /passw(?:or)?d|passphrase|pwd|secret|token|credential|authorization|cookie|session|api[_-]?key|access[_-]?key|private[_-]?key|licen[sc]e[_-]?key|signature|(?:^|[^\w])sig|jwt/i;
-/** Also `=> "…"`, `:= …`, and `\"…\"` of JSON within JSON. The first group stays. */
+/** Also `=> "…"`, `:= …`, and `\"…\"` of JSON within JSON. The first group is kept. */
 const ASSIGNED =
   /([\s=:>]*)(?:\\+"[^"]*"?|\\+'[^']*'?|"(?:[^"\\]|\\[\s\S])*"?|'(?:[^'\\]|\\[\s\S])*'?|[^\s&;,"'}\]]+)/y;
-/** Headers whose value has blanks, commas and quotes in it: the rest of their line goes. */
+/** Headers whose values contain blanks, commas and quotes: the rest of the line is redacted. */
 const SECRET_HEADER = /(?:cookie|authorization)$/i;
 const LINE = /([\t ]*)[^\t\r\n "'\\][^\r\n]*/y;
-/** Of a query within a query. */
+/** In a query within a query. */
 const ENCODED_SIGN = /%3[ad]/iy;
 
-/** A stretch without blanks, and what makes it opaque: twenty letters and digits in a row, some of each. */
+/** A run without blanks, and what makes it opaque: twenty letters and digits in a row, with some of each. */
 const STRETCH = /[\w+/=.~-]{20,}/g;
 const RUNS = /[A-Za-z0-9+]{20,}/g;
 const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
@@ -46,9 +46,9 @@ export function isSecretKey(key: string): boolean {
   return SECRET_KEY.test(key.replace(/[^A-Za-z0-9]/g, '').toLowerCase());
 }
 
-/** A text without what looks like a secret, at most so long. */
+/** The text without what looks like a secret, cut to a maximum length. */
 export function redactText(text: string): string {
-  // Of what is far too long the beginning is looked at, with room for a secret that lies across the cut.
+  // Of a very long text only the beginning is searched, with some margin for a secret that crosses the cut.
   let clean = text.slice(0, 2 * MAX_CHARS);
   for (const [pattern, instead] of IN_TEXT) clean = clean.replace(pattern, instead);
   clean = withoutAssigned(clean);
@@ -56,7 +56,7 @@ export function redactText(text: string): string {
   return clean.length > MAX_CHARS || text.length > 2 * MAX_CHARS ? `${clean.slice(0, MAX_CHARS)}…` : clean;
 }
 
-/** Takes out what is assigned to a name that speaks of a secret. From each sign of it it looks back for the name. */
+/** Redacts what is assigned to a name that suggests a secret. Looks back for the name from each sign of an assignment. */
 function withoutAssigned(text: string): string {
   let clean = '';
   let from = 0;
@@ -84,7 +84,7 @@ function withoutAssigned(text: string): string {
   return clean + text.slice(from);
 }
 
-/** How many characters say here that a value follows. */
+/** Length of the sign at this position by which a value is assigned; 0 if there is none. */
 function signAt(text: string, at: number): number {
   const character = text[at]!;
   if (character === '=' || character === ':') return 1;

@@ -2,12 +2,12 @@ import { FieldCursor, protobufToJson, type Signal, splitRequest, walk } from '@n
 import { findMessage, readAttributes } from '../classifier/read.ts';
 import { isSecretKey, REDACTED, redactText } from './redaction.ts';
 
-/** An item as people read it, redacted. Ids in hex. */
+/** An item in readable form, redacted. Ids in hex. */
 export interface SampledItem {
   service: string;
-  /** Of a span or a metric; a log record's event name. */
+  /** Name of a span or metric; event name of a log record. */
   name: string;
-  /** What kind of thing it is and what it says: duration and status, value and unit, severity and body. */
+  /** Its content: duration and status, value and unit, severity and body. */
   about: Record<string, Shown>;
   traceId?: string;
   spanId?: string;
@@ -28,12 +28,12 @@ const MAX_ATTRIBUTES = 32;
 const MAX_ELEMENTS = 16;
 const MAX_NESTING = 4;
 /**
- * What may be decoded, and looked at for secrets, of one batch: a page of a terminal shows less, and whoever sends data decides
- * what is in it.
+ * Limits on what is decoded and searched for secrets per batch: more than a terminal shows, and independent of what senders
+ * send.
  */
 const DECODED_MAX_BYTES = 256 * 1024;
 const SHOWN_MAX_CHARS = 64 * 1024;
-/** What a value takes of that at least. */
+/** Minimum share of that for a value. */
 const VALUE_CHARS = 8;
 const NO_ROOM = '…';
 const SPAN_KINDS = ['unspecified', 'internal', 'server', 'client', 'producer', 'consumer'];
@@ -41,11 +41,11 @@ const STATUSES = ['unset', 'ok', 'error'];
 const METRIC_KINDS = ['gauge', 'sum', 'histogram', 'exponentialHistogram', 'summary'];
 
 /**
- * The first items of a request, decoded and redacted. Only what is shown is decoded: resources and items are cut out of
- * the bytes first.
- * @param body protobuf, validated
- * @param service only of resources with this service.name
- * @param limit items at most
+ * The first items of a request, decoded and redacted. Only what is shown is decoded: resources and items are cut out of the
+ * bytes first.
+ * @param body valid protobuf
+ * @param service only resources with this service.name
+ * @param limit maximum number of items
  */
 export function sampleOf(
   signal: Signal,
@@ -60,7 +60,7 @@ export function sampleOf(
   while (items.length < limit && cursor.next()) {
     if (cursor.number !== RESOURCES) continue;
     if (service !== undefined && serviceOf(body, cursor.start, cursor.end) !== service) continue;
-    // One resource with all that is under it is a request by itself.
+    // A single resource with everything below it is a request by itself.
     const part = firstItems(signal, body.subarray(cursor.tagStart, cursor.end), limit - items.length);
     bytesLeft -= part.byteLength;
     if (bytesLeft < 0) break;
@@ -95,7 +95,7 @@ function itemsOf(signal: Signal, request: Json, show: Show): SampledItem[] {
   return list(request[resources]).flatMap((each) => {
     const resource = show.attributes((each.resource as Json | undefined)?.attributes);
     const named = resource[SERVICE_NAME] ?? '';
-    // String() asks an object for its own toString, which a sender may have named an attribute.
+    // String() would call toString of an object, which may be an attribute named by the sender.
     const service = typeof named === 'object' ? JSON.stringify(named) : String(named);
     return list(each[scopes]).flatMap((scope) => {
       switch (signal) {
@@ -169,7 +169,7 @@ function idsOf({ traceId, spanId }: Json): Pick<SampledItem, 'traceId' | 'spanId
   return { ...(traceId ? { traceId: text(traceId) } : {}), ...(spanId ? { spanId: text(spanId) } : {}) };
 }
 
-/** Shows values without their secrets, until what may be looked at is used up. */
+/** Formats values without their secrets, up to the limit on what is searched. */
 class Show {
   #charsLeft = SHOWN_MAX_CHARS;
 
@@ -215,7 +215,7 @@ class Show {
   }
 }
 
-/** 64-bit integers come as text; those that a number cannot hold stay so. */
+/** 64-bit integers are strings in JSON; those that a number cannot represent stay strings. */
 function number(value: unknown): Shown {
   const parsed = Number(value);
   return typeof value === 'string' && !Number.isSafeInteger(parsed) ? value : parsed;

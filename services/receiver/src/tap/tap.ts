@@ -3,11 +3,11 @@ import { type Batch, CLASSES, type PriorityClass } from '@nrdot/queue';
 import { AdminError, type AdminServer } from '@nrdot/service';
 import { type SampledItem, sampleOf } from './sample.ts';
 
-/** What a line of `GET /api/tap` holds: an item, or at the end what was seen. */
+/** A line of `GET /api/tap`: an item, or at the end a summary. */
 export type TapLine = TappedItem | TapEnd;
 
 export interface TappedItem extends SampledItem {
-  /** When it was received, Unix ms. */
+  /** Time of receipt, Unix ms. */
   at: number;
   signal: Signal;
   class: PriorityClass;
@@ -16,24 +16,24 @@ export interface TappedItem extends SampledItem {
 export interface TapEnd {
   end: 'limit' | 'time' | 'stopped';
   items: number;
-  /** Batches of this class and signal that went by, and those of them that were looked at. */
+  /** Batches of this class and signal that passed, and how many of them were sampled. */
   batches: number;
   sampled: number;
 }
 
-/** What somebody wants to see. */
+/** What to show. */
 export interface TapWish {
   signal: Signal | undefined;
   class: PriorityClass | undefined;
   service: string | undefined;
-  /** Items. */
+  /** Maximum number of items. */
   limit: number;
   seconds: number;
 }
 
 const LIMIT = { usual: 20, most: 1_000 };
 const SECONDS = { usual: 30, most: 300 };
-/** At once, and what each may hold and decode: memory and time stay small, whatever flows. */
+/** Limits on sessions, and on what each may queue and decode: memory and time stay bounded, whatever flows. */
 const SESSIONS_MAX = 4;
 const PENDING_MAX = 2;
 const BATCH_MAX_BYTES = 1024 * 1024;
@@ -42,23 +42,23 @@ const BATCH_EVERY_MS = 50;
 const ITEMS_PER_BATCH = 5;
 
 /**
- * Shows people a sample of what was acknowledged. Nobody there: one look at a flag per request. Somebody there: a few
- * items of at most twenty batches in a second, and what is not taken up in time goes by.
+ * Shows people a sample of acknowledged batches. Without a session it costs one check of a flag per request; with one, a few
+ * items of at most twenty batches per second. Batches that are not read in time are skipped.
  */
 export class Tap {
   readonly #sessions = new Set<TapSession>();
 
-  /** Whether anybody looks. */
+  /** Whether there is a session. */
   get open(): boolean {
     return this.#sessions.size > 0;
   }
 
-  /** Shows a batch to those who look; its payload is read later, and stays as it is. */
+  /** Offers a batch to the sessions; its payload is read later and must not change. */
   offer(batch: Batch): void {
     for (const session of this.#sessions) session.offer(batch);
   }
 
-  /** @throws AdminError when as many look as may */
+  /** @throws AdminError at the maximum number of sessions */
   begin(wish: TapWish): TapSession {
     if (this.#sessions.size >= SESSIONS_MAX) {
       throw new AdminError(429, 'too_many_taps', `${SESSIONS_MAX} taps are open already; end one of them`);
@@ -68,13 +68,13 @@ export class Tap {
     return session;
   }
 
-  /** Ends what is open. */
+  /** Ends all sessions. */
   stop(): void {
     for (const session of this.#sessions) session.end('stopped');
   }
 }
 
-/** The lines of one tap, until its items or its time are used up or its reader has left. */
+/** The lines of one session, until its items or time are used up or its reader disconnects. */
 export class TapSession implements AsyncIterableIterator<string> {
   readonly #wish: TapWish;
   readonly #left: () => void;
@@ -123,7 +123,7 @@ export class TapSession implements AsyncIterableIterator<string> {
       if (line !== undefined) return { done: false, value: line };
       const batch = this.#ended ? undefined : this.#pending.shift();
       if (batch)
-        await this.#decode(batch).catch(() => {}); // one too large when it is decompressed is passed over
+        await this.#decode(batch).catch(() => {}); // skip one that is too large when decompressed
       else if (this.#ended) return { done: true, value: undefined };
       else
         await new Promise<void>((resolve) => {
@@ -132,7 +132,7 @@ export class TapSession implements AsyncIterableIterator<string> {
     }
   }
 
-  /** The reader has left. */
+  /** Called when the reader disconnects. */
   return(): Promise<IteratorResult<string>> {
     this.end('stopped');
     this.#lines.length = 0;
@@ -161,7 +161,7 @@ export class TapSession implements AsyncIterableIterator<string> {
   }
 }
 
-/** Puts the tap on the admin address: a JSON object on each line, the last one of what was seen. */
+/** Serves the tap on the admin address: one JSON object per line, the last one a summary. */
 export function addTapRoute(admin: AdminServer, tap: Tap): void {
   admin.route('GET', '/api/tap', ({ query }) => tap.begin(wishOf(query)));
 }

@@ -1,7 +1,7 @@
 import type { Point } from './point.ts';
 import { lessThan } from './reader.ts';
 
-/** From the earliest start to the latest time of some points, in halves. A start or a time of 0 is missing, and takes no part. */
+/** From the earliest start to the latest time of some points, in halves. A start or time of 0 is missing and ignored. */
 export class Span {
   startLo = 0;
   startHi = 0;

@@ -2,8 +2,8 @@ const words = new Int32Array(2);
 const double = new Float64Array(words.buffer);
 
 /**
- * Writes protobuf from the end to the beginning: when a message's content is written, its length is known, and goes in
- * front of it. So nothing is measured beforehand and nothing is moved afterwards.
+ * Writes protobuf from end to start: once a message's content is written, its length is known and is written in front of it. So
+ * nothing has to be measured before or moved after.
  */
 export class ReverseWriter {
   #bytes: Uint8Array;
@@ -22,7 +22,7 @@ export class ReverseWriter {
   /** What was written. */
   finish(): Uint8Array {
     const written = this.#bytes.subarray(this.#pos);
-    // A small rest of a large buffer would keep all of it alive while it waits in a queue.
+    // A small view of a large buffer would keep all of it in memory while it is queued.
     return written.length * 2 < this.#bytes.length ? Buffer.from(written) : written;
   }
 
@@ -55,7 +55,7 @@ export class ReverseWriter {
     this.varint(field * 8 + wire);
   }
 
-  /** The length of all that was written since `length` was `mark`, and the tag of the message it belongs to. */
+  /** Writes the length of everything written since `length` was `mark`, and the tag of that message. */
   close(field: number, mark: number): void {
     this.varint(this.length - mark);
     this.tag(field, 2);
