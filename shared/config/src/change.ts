@@ -5,14 +5,14 @@ import { Secret } from './secret.ts';
 /** One option that differs between two configurations. */
 export interface ConfigChange {
   path: string;
-  /** As one would write it; secrets redacted. */
+  /** As written in the file; secrets redacted. */
   from: string;
   to: string;
   /** Takes effect without a restart. */
   live: boolean;
 }
 
-/** What differs, in the order of the schema. Values are compared as the program uses them: `1024KiB` is `1MiB`. */
+/** The differences, in the order of the schema. Values are compared as the program uses them: `1024KiB` equals `1MiB`. */
 export function changesBetween(before: LoadedConfig, after: LoadedConfig): ConfigChange[] {
   const written = (loaded: LoadedConfig) =>
     new Map(loaded.explain().map((setting) => [setting.path, setting.value]));

@@ -199,7 +199,7 @@ function serverTlsOf(tls: ParsedOptions['admin']['tls']) {
   return { certFile: tls.cert_file, keyFile: tls.key_file, clientCaFile: tls.client_ca_file };
 }
 
-/** Whether there is somewhere to send to. With endpoints for single signals, the check has seen to it that none is without. */
+/** Whether there is an upstream. If only single signals have endpoints, `crossCheck` makes sure that all have. */
 export function hasUpstream({ exporter: { endpoint, endpoints } }: Config): boolean {
   return endpoint !== undefined || Object.values(endpoints).some((url) => url !== undefined);
 }

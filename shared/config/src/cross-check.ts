@@ -5,9 +5,9 @@ import type { ConfigProblem } from './problem.ts';
 import { isLoopback } from './units.ts';
 
 export interface StartNeeds {
-  /** The files of certificates and keys. */
+  /** Files of certificates and keys must be readable. */
   files: boolean;
-  /** An upstream, without which an exporter does not start. */
+  /** There must be an upstream, without which an exporter does not start. */
   upstream: boolean;
 }
 
@@ -124,7 +124,7 @@ export function crossCheck(
     'receiver.cors.allow_credentials',
     'the origins by name: with "*" any page could send as whoever reads it',
   );
-  // A half of a pair would mean plain HTTP where somebody meant TLS.
+  // Half a pair would mean plain HTTP where TLS was intended.
   for (const [path, { certFile, keyFile, ...rest }] of [
     ['receiver.tls', config.receiver.tls],
     ['admin.tls', config.admin.tls],
@@ -155,7 +155,7 @@ export function crossCheck(
   return problems;
 }
 
-/** Files that are read at the start, by option. */
+/** Files that are read at start-up, by option. */
 function filesOf({
   receiver,
   admin,
@@ -184,7 +184,7 @@ function filesOf({
   ].flatMap(([option, file]) => (file === undefined ? [] : [[option, file] as [string, string]]));
 }
 
-/** Why a file can't be read; undefined when it can. */
+/** Why a file cannot be read; undefined if it can. */
 function unreadable(file: string): string | undefined {
   try {
     accessSync(file, constants.R_OK);
@@ -195,7 +195,7 @@ function unreadable(file: string): string | undefined {
   }
 }
 
-/** What is configured is used or refused: an option that has no effect where it stands is a mistake, and a silent one. */
+/** Rejects Redis options that would have no effect, since that would be a silent mistake. */
 function checkRedis(
   {
     url,

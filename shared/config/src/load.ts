@@ -9,9 +9,9 @@ import { type ParsedOptions, schema } from './schema.ts';
 import { firstProblems, PROBLEMS_MAX, shorten } from './schema-problems.ts';
 
 export interface ConfigSource {
-  /** The file, when there is one. */
+  /** The file, if there is one. */
   file?: string;
-  /** Its text, when it was read already. */
+  /** Its text, if it was read already. */
   text?: string;
   /** For `${env:NAME}`. */
   env: Readonly<Record<string, string | undefined>>;
@@ -19,13 +19,13 @@ export interface ConfigSource {
   overrides?: Readonly<Record<string, unknown>>;
   /** Values that were applied while running, by dotted path, above all others. */
   applied?: Readonly<Record<string, unknown>>;
-  /** Also looks at what else a start needs, which need not be on this machine. */
+  /** Also checks what else a start needs, which may be missing on this machine. */
   forStart?: StartNeeds;
 }
 
 export interface Setting {
   path: string;
-  /** As one would write it; secrets redacted. */
+  /** As written in the file; secrets redacted. */
   value: string;
   /** `default`, `preset newrelic`, `nrdot.yaml:12`, `command line`, or `applied while running`. */
   source: string;
@@ -35,14 +35,14 @@ export interface Setting {
 
 export interface LoadedConfig {
   config: Config;
-  /** The options as checked, by the names they have in the file. */
+  /** The validated options, by their names in the file. */
   parsed: ParsedOptions;
-  /** Every option with its effective value and where that came from. */
+  /** Every option with its effective value and the source of that. */
   explain(): Setting[];
 }
 
 const FILE_MAX_BYTES = 1024 * 1024;
-/** Of a file that is put in for `${file:…}`. */
+/** Maximum size of a file in `${file:…}`. */
 const VALUE_MAX_BYTES = 64 * 1024;
 const FILE_SIZE = 'a file of at most 1 MiB';
 const MAX_DEPTH = 20;
@@ -51,13 +51,13 @@ const ALIASES_MAX = 100;
 const APPLIED = 'applied while running';
 
 /**
- * Reads the configuration: defaults, the file above them, flags above that.
+ * Loads the configuration: defaults, overridden by the file, then by flags.
  * @throws ConfigError with all problems at once
  */
 export function loadConfig(source: ConfigSource): LoadedConfig {
   const problems: ConfigProblem[] = [];
   const { tree, locate } = readTree(source, problems);
-  if (problems.length > 0) throw new ConfigError(problems); // what is no YAML has no options
+  if (problems.length > 0) throw new ConfigError(problems); // invalid YAML has no options
   if (isOfCollector(tree)) {
     const file = source.file ?? 'FILE';
     const expected = `a configuration of NRDOT+; this looks like one of an OpenTelemetry Collector: "nrdot convert ${file}" translates it`;
@@ -84,7 +84,7 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
     if (overridden.has(path.join('.'))) return 'command line';
     return locate(path) ?? source.file ?? '';
   };
-  // What is wrong is taken out, so that it does not hide what else is wrong.
+  // Remove what is wrong, so that it does not hide other problems.
   const wrong = problems.map(({ path }) => path);
   for (const path of wrong) removeAt(substituted, optionPath(path));
   let result = schema.safeParse(substituted);
@@ -104,7 +104,7 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
   if (result.success) {
     const config = configOf(result.data);
     const crossed = crossCheck(config, sourceOf, source.forStart);
-    // One that speaks of what was taken out speaks of its default.
+    // Skip checks that involve removed options: they would be about the defaults.
     problems.push(
       ...crossed.filter(
         ({ path, expected }) => !wrong.some((name) => name === path || expected.includes(name)),
@@ -116,7 +116,7 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
   return { config: configOf(data), parsed: data, explain: () => explain(substituted, sourceOf) };
 }
 
-/** Writes what the preset in force says into a tree, where nobody has said anything. */
+/** Adds the values of the active preset to a tree, where it has none. */
 function applyPreset(tree: Tree): { name: string; paths: ReadonlySet<string> } {
   const at = (path: string) => valueAt(tree, path.split('.'));
   const endpoints = at('exporter.endpoints');
@@ -124,7 +124,7 @@ function applyPreset(tree: Tree): { name: string; paths: ReadonlySet<string> } {
   const name = presetFor(at('exporter.preset'), urls);
   const isAsked = at('exporter.preset') === name;
   const paths = new Set<string>();
-  // What is no section where there should be one is refused as it stands.
+  // A value in place of a section is rejected as it is.
   const isOpenTo = (path: string) =>
     at(path) === undefined &&
     path.split('.').every((_, i, keys) => {
@@ -134,7 +134,7 @@ function applyPreset(tree: Tree): { name: string; paths: ReadonlySet<string> } {
   for (const [path, value] of Object.entries(presetValues(name))) {
     const keys = path.split('.');
     if (!isOpenTo(path)) continue;
-    // Another upstream may take what New Relic finds too old.
+    // Another upstream may accept what is too old for New Relic.
     const [, signal] = /^exporter\.max_age\.(\w+)$/.exec(path) ?? [];
     if (signal && !isAsked && !isNewRelic(at(`exporter.endpoints.${signal}`) ?? at('exporter.endpoint')))
       continue;
@@ -145,7 +145,7 @@ function applyPreset(tree: Tree): { name: string; paths: ReadonlySet<string> } {
     );
     paths.add(path);
   }
-  // Its own metrics may go there past an upstream that is another.
+  // Own metrics may be sent there directly, although the upstream is another.
   const past = 'telemetry.otlp.temporality';
   if (isOpenTo(past) && isNewRelic(at('telemetry.otlp.endpoint')) && at('exporter.preset') !== 'none') {
     setAt(tree, past.split('.'), 'delta');
@@ -154,17 +154,17 @@ function applyPreset(tree: Tree): { name: string; paths: ReadonlySet<string> } {
   return { name: paths.size > 0 ? 'newrelic' : name, paths };
 }
 
-/** The labels of a preset but for those that somebody wants to give up. */
+/** The labels of a preset, without those that the user wants to strip. */
 function withoutOwn(labels: unknown, own: unknown): unknown {
   return Array.isArray(own) ? (labels as string[]).filter((label) => !own.includes(label)) : labels;
 }
 
-/** `priority.rules[2].class` is of the option `priority.rules`. */
+/** `priority.rules[2].class` belongs to the option `priority.rules`. */
 function optionPath(name: string): string[] {
   return name.split('[')[0]!.split('.');
 }
 
-/** Whether these are the sections of a Collector's file. */
+/** Whether this looks like a Collector's configuration. */
 function isOfCollector(tree: Tree): boolean {
   const sections = ['receivers', 'processors', 'exporters', 'service', 'extensions', 'connectors'];
   return sections.filter((name) => Object.hasOwn(tree, name)).length >= 2;
@@ -178,9 +178,9 @@ function removeAt(tree: Tree, path: readonly string[]): void {
 /**
  * Reads changes to a configuration.
  * @param given YAML, or a tree in the shape of the file
- * @returns them by dotted path, unchecked: loadConfig checks them with all the rest
- * @throws ConfigError when they are no YAML, or ask for a substitution: what comes over the network reads no files and no
- * environment
+ * @returns changes by dotted path, not yet validated: loadConfig validates them with all the rest
+ * @throws ConfigError if they are malformed or contain a substitution: requests over the network must not read files or the
+ *   environment
  */
 export function readChanges(given: string | object): Record<string, unknown> {
   const problems: ConfigProblem[] = [];
@@ -212,7 +212,7 @@ export function readChanges(given: string | object): Record<string, unknown> {
   return changes;
 }
 
-/** Whether an alias stands within its own anchor: the parser would take very long to find that it has no end. */
+/** Whether an alias is within its own anchor: the parser would take very long to detect the infinite loop. */
 function isWithinItself(document: Document): boolean {
   let found = false;
   visit(document, {
@@ -245,7 +245,7 @@ function readTree(
   if (text === undefined) return { tree: {}, locate: () => undefined };
   if (text.length > FILE_MAX_BYTES) throw refused(FILE_SIZE);
   const lines = new LineCounter();
-  // Its own check for keys that are given twice compares each with each.
+  // The parser's own check for duplicate keys is quadratic.
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: false });
   const at = (offset: number) => `${name}:${lines.linePos(offset).line}`;
   const tooDeep = document.errors.find(({ code }) => code === 'RESOURCE_EXHAUSTION');
@@ -269,7 +269,7 @@ function readTree(
   } catch (error) {
     const { message } = error as Error;
     if (message.startsWith('Maximum call stack')) throw refused(DEPTH);
-    // What the parser says would show the alias, and somebody may have meant it as a value.
+    // The parser's message would show the alias, which may be a misplaced value.
     const expected = message.startsWith('Excessive alias count')
       ? `*aliases that put in an &anchor at most ${ALIASES_MAX} times, those within it included`
       : 'every *alias to have its &anchor, outside of itself';
@@ -294,7 +294,7 @@ function readTree(
   return { tree: (tree ?? {}) as Tree, locate };
 }
 
-/** Keys that a mapping has more than once, and where. */
+/** Duplicate keys of mappings, with their positions. */
 function* keysGivenTwice(document: Document): Generator<[string, number]> {
   const found: [string, number][] = [];
   visit(document, {
@@ -310,12 +310,12 @@ function* keysGivenTwice(document: Document): Generator<[string, number]> {
   yield* found;
 }
 
-/** Names that every object has, or that lead to what all objects share: never those of an option or of anything in one. */
+/** Names that every object inherits: never those of an option or of anything in one. */
 function isInherited(key: string): boolean {
   return key === '__proto__' || key === 'constructor' || key === 'prototype';
 }
 
-/** A dot separates the names of a path, so within a name it would be another option's path. */
+/** Rejects names with a dot, which separates the names of a path: they would be another option's path. */
 function refuseKeys(
   value: unknown,
   path: Path,
@@ -345,7 +345,7 @@ function noSuchOption(path: Path, source: string): ConfigProblem {
   return { path: shorten(pathText(path)), source, value: undefined, expected };
 }
 
-/** Replaces `${env:NAME}`, `${env:NAME:-default}` and `${file:/path}` inside values: they can't become structure. */
+/** Replaces `${env:NAME}`, `${env:NAME:-default}` and `${file:/path}` within values: they cannot become structure. */
 function substitute(
   value: unknown,
   env: ConfigSource['env'],
@@ -364,7 +364,7 @@ function substitute(
   }
   if (typeof value === 'string') {
     return value.replace(
-      // One that does not end takes all the rest, or each that begins in it would be followed to the end too.
+      // An unterminated one takes all the rest; otherwise each that begins in it would be searched to the end too.
       /\$\{(?:(env|file):)?([^}]*)(\}|$)/g,
       (match, kind: string | undefined, argument: string, end: string) => {
         if (end === '') return match;
@@ -377,7 +377,7 @@ function substitute(
         if (kind === 'env') {
           const [name = '', ...fallback] = argument.split(':-');
           const found: unknown = env[name];
-          // What process.env inherits, as all objects do, is no text.
+          // process.env inherits values that are not strings.
           if (typeof found === 'string' && found !== '') return found;
           return fallback.length > 0
             ? fallback.join(':-')
@@ -405,14 +405,14 @@ function substitute(
 /** The text of a regular file; undefined for anything else: a pipe may have no writer, a device no end. */
 function valueIn(path: string): string | undefined {
   try {
-    // Opening a pipe would wait for somebody who writes.
+    // Opening a pipe would wait for a writer.
     return textUpTo(VALUE_MAX_BYTES, path, constants.O_NONBLOCK, (file) => fstatSync(file).isFile());
   } catch {
     return undefined;
   }
 }
 
-/** @returns undefined when it has more, or is not wanted */
+/** @returns undefined if it is larger, or not wanted */
 function textUpTo(
   maxBytes: number,
   path: string,
@@ -432,7 +432,7 @@ function textUpTo(
   }
 }
 
-/** A section or an option with nothing after its name is as if it were not there. A rule's part is not. */
+/** A section or option without a value counts as absent. Parts of a rule do not. */
 function mayBeEmpty(path: Path): boolean {
   const shape = shapeAt(path.slice(0, -1));
   return shape !== undefined && Object.hasOwn(shape, String(path.at(-1)));

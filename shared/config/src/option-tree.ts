@@ -12,7 +12,7 @@ export interface OptionEntry {
   meta: OptionMeta;
 }
 
-/** Every option, in the order of the schema; sections come before what is in them. */
+/** Every option, in the order of the schema. */
 export function options(): OptionEntry[] {
   const found: OptionEntry[] = [];
   const visit = (node: z.ZodType, path: string[]) => {

@@ -2,12 +2,12 @@ import * as z from 'zod';
 import { Secret } from './secret.ts';
 import { parseDuration, parseListen, parseSize } from './units.ts';
 
-/** What the reference page says about an option, beside its name. */
+/** Documentation of an option, for the reference page. */
 export interface OptionMeta {
   doc: string;
-  /** What a value looks like. */
+  /** Format of the value. */
   kind: string;
-  /** As it would be written in the file; undefined when there is none. */
+  /** As written in the file; undefined if there is none. */
   default?: unknown;
   /** Changes take effect without a restart. */
   live?: boolean;
@@ -37,7 +37,7 @@ export const size = parsed('size', 'a size such as 128MiB, 4MB or 1048576', (v) 
   const bytes = parseSize(v);
   return bytes !== undefined && bytes > 0 ? bytes : undefined;
 });
-/** A size that has no default. */
+/** A size without a default. */
 export function optionalSize(doc: string, extra: Extra = {}) {
   const expected = 'a size such as 128MiB, 4MB or 1048576';
   const schema = z.unknown().transform((value, context): number => {
@@ -53,18 +53,18 @@ export const rate = parsed('size per second', 'a size per second such as 4MiB', 
   const bytes = parseSize(typeof v === 'string' ? v.replace(/\/s$/, '') : v);
   return bytes !== undefined && bytes > 0 ? bytes : undefined;
 });
-/** Longest time a timer of Node can wait. */
+/** Maximum time of a timer in Node. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 export const duration = parsed('duration', 'a duration such as 500ms, 30s or 72h, at most 24d', (v) => {
   const ms = parseDuration(v);
   return ms !== undefined && ms > 0 && ms <= TIMER_MAX_MS ? ms : undefined;
 });
-/** Something that is done once in so long, or at once. */
+/** Interval of a repeated action; 0 for at once. */
 export const interval = parsed('duration', '0s, or a duration from 1s to 1h such as 10s', (v) => {
   const ms = parseDuration(v);
   return ms !== undefined && (ms === 0 || (ms >= 1_000 && ms <= 3_600_000)) ? ms : undefined;
 });
-/** Something that is done once in so long. */
+/** Interval of a repeated action. */
 export const period = parsed('duration', 'a duration from 1s to 1h such as 60s', (v) => {
   const ms = parseDuration(v);
   return ms !== undefined && ms >= 1_000 && ms <= 3_600_000 ? ms : undefined;
@@ -73,7 +73,7 @@ export const age = parsed('duration', 'a duration such as 72h or 30d', (v) => {
   const ms = parseDuration(v);
   return ms !== undefined && ms > 0 ? ms : undefined;
 });
-/** An age that has no default. */
+/** An age without a default. */
 export function optionalAge(doc: string) {
   const expected = 'a duration such as 72h or 30d';
   const schema = z.unknown().transform((value, context): number => {
@@ -86,7 +86,7 @@ export function optionalAge(doc: string) {
 }
 export const listen = parsed('host:port', 'an address such as 127.0.0.1:4318', parseListen);
 
-/** What the environment gives is text, also where a number or a yes is meant. */
+/** Values from the environment are strings, also for numbers and booleans. */
 function fromText<T extends z.ZodType>(schema: T) {
   return z.preprocess((value) => {
     if (typeof value !== 'string') return value;
@@ -109,7 +109,7 @@ export function count(written: number, doc: string, extra: Extra & { min?: numbe
   );
 }
 
-/** A count that has no default. */
+/** A count without a default. */
 export function optionalCount(doc: string, extra: Extra = {}) {
   const error = `a whole number from 1 to ${Number.MAX_SAFE_INTEGER}`;
   return described(fromText(z.number({ error }).int({ error }).min(1, { error }).optional()), {
@@ -188,13 +188,13 @@ export function optionalPath(doc: string) {
   });
 }
 
-/** Where OTLP/HTTP has each signal, at the end of a URL. */
+/** The standard OTLP/HTTP path of a signal, at the end of a URL. */
 const SIGNAL_PATH = /\/v1(?:development)?\/(traces|metrics|logs|profiles)\/*$/;
 
-/** In the place of a URL: the pipeline itself. */
+/** Instead of a URL: the pipeline itself. */
 export const PIPELINE = 'pipeline';
 
-/** A base URL, to which the paths of the signals are added. */
+/** A base URL, to which the signals' paths are appended. */
 export function baseEndpoint(doc: string) {
   return described(
     endpoint(doc).superRefine((value, context) => {
@@ -207,7 +207,7 @@ export function baseEndpoint(doc: string) {
   );
 }
 
-/** A URL without user, password or query: those would end up in logs. */
+/** A URL without user, password or query, which would end up in logs. */
 export function endpoint(doc: string) {
   const error = 'an http:// or https:// URL without user, password or query';
   return described(
@@ -226,7 +226,7 @@ export function endpoint(doc: string) {
   );
 }
 
-/** Where to send to: the pipeline itself, or the base URL of another place. */
+/** A destination: the pipeline itself, or the base URL of another one. */
 export function pipelineOrEndpoint(doc: string) {
   const isEndpoint = (value: string) => endpoint('').safeParse(value).success && !SIGNAL_PATH.test(value);
   const error = `${PIPELINE}, or a base URL with http:// or https://, without user, password, query or the path of a signal`;
@@ -252,7 +252,7 @@ export function secret(doc: string, extra: Extra = {}) {
   });
 }
 
-/** What others show in `Authorization`: of another character each client makes other bytes, and blanks at an end get lost. */
+/** Text that clients send in `Authorization`: clients encode other characters differently and strip blanks at the ends. */
 const tokenText = z
   .string({ error: 'a text, best as ${env:NAME} or ${file:/path}' })
   .regex(/^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/, {
@@ -287,7 +287,7 @@ const OWN_HEADERS = new Set([
 export function secretMap(doc: string, extra: Extra = {}) {
   const error = 'header names with their values, best as ${env:NAME}';
   const name = z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'a header name' });
-  // A line break would let a value become a header of its own; beyond Latin-1 HTTP has no header values.
+  // A line break would turn the value into another header; HTTP header values are Latin-1.
   const value = z
     .string({ error: 'a text: a number, true or false in quotes, such as "1"' })
     .regex(/^[\t\x20-\x7e\x80-\xff]*$/, { error: 'a text of Latin-1 characters without line breaks' })
@@ -316,7 +316,7 @@ export function secretMap(doc: string, extra: Extra = {}) {
   });
 }
 
-/** Attributes with values that are texts. */
+/** A mapping from names to strings. */
 export function textMap(doc: string) {
   const error = 'names with texts, such as {deployment.environment.name: production}';
   const name = z.string().min(1, { error }).max(255, { error });
@@ -336,7 +336,7 @@ export function texts(doc: string, extra: Extra = {}) {
   });
 }
 
-/** Begins every path; written with or without slashes around it. */
+/** Prefix of every path; written with or without slashes around it. */
 export function pathPrefix(doc: string) {
   const error = 'a path such as /otlp, of letters, digits, _ . ~ - and /';
   return described(
@@ -358,7 +358,7 @@ export function origins(doc: string) {
   return described(z.array(one, { error }).prefault([]), { doc, kind: 'list', default: [] });
 }
 
-/** Statuses of answers that are no success. */
+/** HTTP statuses other than success. */
 export function statuses(doc: string) {
   const error = 'a list of HTTP statuses from 300 to 599, such as [404, 500]';
   const one = fromText(z.number({ error }).int({ error }).min(300, { error }).max(599, { error }));

@@ -1,41 +1,41 @@
 import { isIP } from 'node:net';
 
-/** Values of options for one kind of upstream, by dotted path, as one would write them. */
+/** Values of options for one kind of upstream, by dotted path, as written in the file. */
 type PresetValues = Readonly<Record<string, unknown>>;
 
 export const PRESETS = ['auto', 'none', 'newrelic'] as const;
 type PresetName = (typeof PRESETS)[number];
 
-/** Attributes of resources of which New Relic makes entities. */
+/** Resource attributes from which New Relic creates entities. */
 export const NEW_RELIC_ENTITY_LABELS: readonly string[] = [
   ...['service.name', 'host.id', 'host.name', 'container.id'],
   ...['entity.guid', 'entity.name', 'entity.type'],
 ];
 
-/** What New Relic's OTLP endpoint demands; docs/new-relic.md says why, and from which of its pages. */
+/** Requirements of New Relic's OTLP endpoint; docs/new-relic.md gives reasons and sources. */
 const NEW_RELIC: PresetValues = {
   // Below 10^6, with room for what a proxy adds.
   'exporter.max_request_bytes': 950_000,
-  // Older ones are dropped behind a 200: better to count them here.
+  // Older data is dropped despite a 200: better to count it here.
   'exporter.max_age.metrics': '48h',
   'exporter.max_age.logs': '48h',
-  // Its network vendor's answers to passing faults.
+  // Answers of its network vendor to temporary failures.
   'exporter.retry_on': [500, 530],
   'check.sample': 0.02,
-  // Cumulative ones cost more ingest.
+  // Cumulative metrics cost more ingest.
   'telemetry.otlp.temporality': 'delta',
-  // Of those that its pages give, the lowest: by account they are more.
+  // The lowest documented limit; accounts may have more.
   'exporter.account_limits.requests_per_minute': 100_000,
   'exporter.account_limits.points_per_minute': 3_000_000,
   'exporter.account_limits.records_per_minute': 55_000_000,
   'exporter.account_limits.bytes_per_minute': 10_000_000_000,
-  // Beyond so many series of a metric it stops its roll-ups until midnight UTC.
+  // With more series of a metric, roll-ups stop until midnight UTC.
   'limiter.daily_keys': 100_000,
-  // It makes entities of them.
+  // New Relic creates entities from them.
   'limiter.protected_labels': NEW_RELIC_ENTITY_LABELS,
 };
 
-/** The United States, the European Union, and FedRAMP; also with a name of one's own before them. */
+/** The United States, the European Union, and FedRAMP, also with a custom name in front. */
 const NEW_RELIC_DOMAIN = /(^|\.)nr-data\.net$/;
 
 const VALUES: Readonly<Record<Exclude<PresetName, 'auto'>, PresetValues>> = {
@@ -44,9 +44,9 @@ const VALUES: Readonly<Record<Exclude<PresetName, 'auto'>, PresetValues>> = {
 };
 
 /**
- * The preset that is in force.
- * @param wanted the value of `exporter.preset`; what is no preset is refused elsewhere, and is none here
- * @param urls where the signals go
+ * The active preset.
+ * @param wanted value of `exporter.preset`; an unknown one is rejected elsewhere and counts as none here
+ * @param urls the signals' endpoints
  */
 export function presetFor(wanted: unknown, urls: readonly unknown[]): Exclude<PresetName, 'auto'> {
   if (wanted === 'newrelic') return wanted;

@@ -1,16 +1,16 @@
-/** One thing that is wrong with a configuration. */
+/** One problem of a configuration. */
 export interface ConfigProblem {
   /** `exporter.timeout`, `priority.rules[2].class`. */
   path: string;
-  /** File and line, a flag, or nothing when it is nowhere. */
+  /** File and line, a flag, or empty if it is missing. */
   source: string;
-  /** As written, shortened; secrets never. */
+  /** As written, shortened; never for secrets. */
   value: string | undefined;
   /** What would be right. */
   expected: string;
 }
 
-/** All that is wrong with a configuration, at once. */
+/** All problems of a configuration. */
 export class ConfigError extends Error {
   readonly problems: readonly ConfigProblem[];
 

@@ -1,7 +1,7 @@
 import { stringify } from 'yaml';
 import { type OptionEntry, options, sectionDoc } from './option-tree.ts';
 
-/** The text of docs/configuration.md. */
+/** Generates docs/configuration.md. */
 export function configurationReference(): string {
   const lines = [
     '# Configuration',
@@ -45,7 +45,7 @@ export function configurationReference(): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** The text of nrdot.example.yaml: every option, commented out, at its default. */
+/** Generates nrdot.example.yaml: every option, commented out, at its default. */
 export function exampleFile(): string {
   const lines = [
     '# Every option of NRDOT+ at its default. Uncomment what you change; docs/configuration.md says more.',

@@ -24,29 +24,29 @@ import { GRPC, malformed, OtlpError, oversized } from './error.ts';
 import { joinInTurns } from './join.ts';
 import { ScratchGunzip } from './scratch-gunzip.ts';
 
-/** How a body is compressed, by its name in `Content-Encoding`. */
+/** Compression of a body, by its name in `Content-Encoding`. */
 export type ContentEncoding = 'identity' | 'gzip' | 'deflate' | 'zstd';
 export const CONTENT_ENCODINGS: readonly ContentEncoding[] = ['identity', 'gzip', 'deflate', 'zstd'];
 
 /**
- * Up to this, as it comes and as it becomes, the synchronous forms cost half the CPU of the asynchronous ones and hold up the
- * event loop for some ms at most.
+ * Up to this size, compressed and decompressed, the synchronous functions cost half the CPU of the asynchronous ones and block
+ * the event loop for a few ms at most.
  */
 const SYNC_MAX_BYTES = 1024 * 1024;
 /**
- * The same for what is compressed: a block of deflate or zstd takes some µs however little is in it, and has as few as eleven bytes.
- * 1 MiB of empty ones took 72 ms, this much takes 9.
+ * The same limit for compressed input: a block of deflate or zstd takes some µs even if it is nearly empty, at a minimum of
+ * eleven bytes. 1 MiB of empty blocks took 72 ms; this size takes 9.
  */
 const SYNC_MAX_WIRE_BYTES = 128 * 1024;
-/** And for what is to be compressed, which takes gzip 30 ns a byte as a rule, and 190 where somebody has seen to it. */
+/** The same limit for compressing: gzip usually takes 30 ns per byte, and 190 for adverse input. */
 const SYNC_ENCODE_MAX_BYTES = 128 * 1024;
-/** Large bodies that are decompressed at once; what waits is no larger than it came. */
+/** Number of large bodies decompressed at once; those that wait are still compressed. */
 const LARGE_AT_ONCE = 2;
-/** One output chunk for the usual body. */
+/** One output chunk for a usual body. */
 const CHUNK_BYTES = 320 * 1024;
-/** 8 MiB: the largest window that zstd's own specification asks decoders to support. */
+/** 8 MiB: the largest window that zstd's specification recommends decoders to support. */
 const ZSTD_WINDOW_LOG_MAX = 23;
-/** Each frame costs a decoder of its own, however little is in it. */
+/** Each frame needs a decoder, even if it is nearly empty. */
 const ZSTD_MAX_FRAMES = 256;
 const ZSTD_MAGIC = 0xfd2fb528;
 const ZSTD_HEADER_MAX_BYTES = 18;
@@ -62,7 +62,7 @@ interface Decoder {
 }
 
 function decoder(sync: unknown, stream: unknown): Decoder {
-  // `info: true` makes zlib give { buffer, engine }, which its types do not tell.
+  // `info: true` makes zlib return { buffer, engine }, which its types lack.
   return { sync, stream } as Decoder;
 }
 
@@ -73,13 +73,13 @@ const UNZSTD = decoder(zstdDecompressSync, createZstdDecompress);
 
 export interface DecodeLimits {
   maxBytes: number;
-  /** Told of memory before it is used: what a body says that it will be, and what it becomes beyond that. May throw. */
+  /** Called with a number of bytes before they are used: the declared size, and what exceeds it. May throw. */
   reserve?(bytes: number): void;
 }
 
 /**
- * Reads a `Content-Encoding` header.
- * @throws OtlpError 415 for one that is not supported
+ * Parses a `Content-Encoding` header.
+ * @throws OtlpError 415 for an unsupported one
  */
 export function parseContentEncoding(header: string | undefined): ContentEncoding {
   const name = (header ?? '').trim().toLowerCase();
@@ -96,7 +96,7 @@ export function parseContentEncoding(header: string | undefined): ContentEncodin
   });
 }
 
-/** What some senders call them. */
+/** Names that some senders use. */
 const OTHER_NAMES: Readonly<Record<string, ContentEncoding>> = Object.assign(Object.create(null), {
   'x-gzip': 'gzip',
   zlib: 'deflate',
@@ -107,8 +107,8 @@ const OTHER_NAMES: Readonly<Record<string, ContentEncoding>> = Object.assign(Obj
 let scratchGunzip: ScratchGunzip | undefined;
 
 /**
- * Decompresses a body that is only looked at: what comes back at once may be a view of a buffer that the next call
- * overwrites. Otherwise as `decodeContent`.
+ * Decompresses a body that is only read: a synchronous result may alias a scratch buffer that the next call overwrites.
+ * Otherwise like `decodeContent`.
  */
 export function borrowContent(
   body: Buffer,
@@ -120,14 +120,14 @@ export function borrowContent(
   scratchGunzip ??= new ScratchGunzip();
   const decoded = scratchGunzip.decompress(body, limits.maxBytes);
   if (decoded === undefined) return decodeContent(body, encoding, limits);
-  limits.reserve?.(decoded.byteLength); // of the one buffer that is there anyway
+  limits.reserve?.(decoded.byteLength); // memory of the shared scratch buffer
   return decoded;
 }
 
 /**
- * Decompresses a body; several gzip members and several zstd frames are one body. Small ones at once, those that are or
- * become large off the main thread, each of their chunks reserved as it comes.
- * @throws OtlpError 413 when the result would be larger than `maxBytes`, 400 when the bytes are damaged; what `reserve` throws
+ * Decompresses a body; several gzip members or zstd frames are one body. Small bodies are decompressed synchronously, large
+ * ones off the main thread, with each chunk reserved as it comes.
+ * @throws OtlpError 413 if the result exceeds `maxBytes`, 400 if the bytes are damaged; the error of `reserve`
  */
 export function decodeContent(
   body: Buffer,
@@ -155,9 +155,9 @@ export function decodeContent(
   return inTurn(() => decodeInChunks(body, encoding, decoder, maxBytes, declared, reserve));
 }
 
-/** The size that a body says it has when it is decompressed; 0 when it says nothing. It may be wrong. */
+/** The decompressed size that a body declares; 0 if it declares none. It may be wrong. */
 function declaredBytes(body: Buffer, encoding: ContentEncoding): number {
-  // gzip: of the last member, at the end. More than deflate can pack into so many bytes is the end of something else.
+  // gzip: size of the last member, at the end. A size beyond deflate's maximum ratio is not a size.
   if (encoding === 'gzip' && body.byteLength >= GZIP_MEMBER_MIN_BYTES) {
     const bytes = body.readUInt32LE(body.byteLength - 4);
     return isGzip(body) && bytes <= DEFLATE_RATIO_MAX * body.byteLength ? bytes : 0;
@@ -180,7 +180,7 @@ function declaredBytes(body: Buffer, encoding: ContentEncoding): number {
   }
 }
 
-/** @returns undefined when it would be larger than `maxBytes` */
+/** @returns undefined if it would exceed `maxBytes` */
 function decodeSync(
   body: Buffer,
   encoding: ContentEncoding,
@@ -190,7 +190,7 @@ function decodeSync(
   const parts: Buffer[] = [];
   let left = maxBytes;
   let at = 0;
-  // zlib's zstd ends at the first frame and says nothing about the rest: how much it read tells where the next begins.
+  // Node's zstd stops after the first frame without an error: the number of bytes read tells where the next one begins.
   while (at < body.byteLength || at === 0) {
     let finished: Finished;
     try {
@@ -246,7 +246,7 @@ async function inTurn<T>(decompress: () => Promise<T>): Promise<T> {
   try {
     return await decompress();
   } finally {
-    const next = waiting.shift(); // its turn is passed on
+    const next = waiting.shift(); // hand over the turn
     if (next) next();
     else largeInFlight--;
   }
@@ -276,7 +276,7 @@ function optionsFor(encoding: ContentEncoding, maxBytes: number): Options {
   };
 }
 
-/** How many of the bytes that were there a decoder has read. @throws OtlpError when they are not one body */
+/** Number of bytes that a decoder has read. @throws OtlpError if they are not one body */
 function consumed(there: number, encoding: ContentEncoding, bytes: number, framesBefore: number): number {
   if (encoding !== 'zstd') {
     if (bytes < there) throw damaged(encoding, `${there - bytes} bytes follow its end`);

@@ -1,14 +1,14 @@
-/** CRC-32 of gzip, its bits reversed: the highest is that of x⁰. */
+/** Polynomial of gzip's CRC-32, bits reversed: the highest bit is x⁰. */
 const POLYNOMIAL = 0xedb88320;
 const X_TO_8 = 0x00800000;
 
-/** x to the power of 8, 16, 32 …: what a text is moved up by with one byte, two, four … behind it. Sizes have 32 bits. */
+/** x to the power of 8, 16, 32 …: the factor for one byte, two, four … that follow a text. Sizes have 32 bits. */
 const SHIFTS = new Int32Array(32);
 for (let i = 0, shift = X_TO_8; i < SHIFTS.length; i++, shift = timesModuloPolynomial(shift, shift)) {
   SHIFTS[i] = shift;
 }
 
-/** The CRC of two texts behind each other, from those of both: that of the first, moved up by the bytes of the second. */
+/** The CRC of two concatenated texts, from the CRCs of both: that of the first is shifted by the length of the second. */
 export function combinedCrc(first: number, second: number, secondBytes: number): number {
   let moved = first;
   for (let i = 0, bytes = secondBytes; bytes !== 0; i++, bytes >>>= 1) {

@@ -3,15 +3,15 @@ import type { Signal } from './signal.ts';
 import { itemsOf, LEVELS, otherFields } from './split.ts';
 import { WireWriter } from './wire-writer.ts';
 
-/** What copies of resources and scopes may add to a request that is cut, in its own size. */
+/** Maximum growth by copies of resources and scopes, as a multiple of the request. */
 const MAX_GROWTH = 3;
-/** A tag and a length. */
+/** Maximum size of a tag and a length. */
 const HEAD_MAX_BYTES = 6;
 
 /**
- * Cuts a well-formed request into pieces, in order and in one pass: each is filled up to its size, and what describes its items is
- * copied into it. An item that is larger is a piece by itself; what leads to no item is left out.
- * @param sizeOf how large a piece may be whose items have so many bytes that describe all of them; it grows as they do
+ * Cuts a well-formed request into pieces, in order and in one pass: each is filled up to its size, and gets a copy of what
+ * describes its items. A larger item is a piece by itself; parts without items are left out.
+ * @param sizeOf maximum size of a piece whose items are described by so many bytes; must not decrease
  */
 export function cutRequest(signal: Signal, body: Buffer, sizeOf: (describing: number) => number): Buffer[] {
   const levels = LEVELS[signal];
@@ -33,8 +33,8 @@ class Cut {
   }
 
   /**
-   * One message as several, which have its items one after the other.
-   * @param above bytes that describe it, and go into each piece too
+   * Cuts one message into several, with its items in order.
+   * @param above bytes that describe it and are repeated in each piece
    */
   pieces(start: number, end: number, level: number, above: number): Buffer[] {
     const others = otherFields(this.#bytes, start, end, this.#levels[level]!);
@@ -50,7 +50,7 @@ class Cut {
         const parts = this.pieces(cursor.start, cursor.end, level + 1, describing);
         for (const [i, part] of parts.entries()) {
           if (i > 0)
-            filled.next(); // its growth was counted where it was cut
+            filled.next(); // counted where it was cut
           else this.#nextUnlessFits(filled, part.byteLength + HEAD_MAX_BYTES, describing);
           filled.message(cursor.number, part);
         }
@@ -62,7 +62,7 @@ class Cut {
     return filled.end();
   }
 
-  /** Where copies would make many times the request, the rest stays together. */
+  /** Begins a new piece unless the data fits; where copies would exceed the maximum growth, the rest stays together. */
   #nextUnlessFits(filled: Filled, bytes: number, describing: number): void {
     if (filled.fits(bytes) || this.#growth < describing) return;
     this.#growth -= describing;
@@ -70,7 +70,7 @@ class Cut {
   }
 }
 
-/** Messages that are filled one after the other. Fields that lie side by side are copied together: there may be millions. */
+/** Pieces that are filled one after the other. Adjacent fields are copied together, since there may be millions. */
 class Filled {
   readonly #source: Buffer;
   readonly #others: Buffer;
@@ -78,7 +78,7 @@ class Filled {
   readonly #pieces: Buffer[] = [];
   #out: WireWriter | undefined;
   #taken = 0;
-  /** What is to be copied. */
+  /** Start of the range to copy. */
   #from = 0;
   #to = 0;
 
@@ -117,7 +117,7 @@ class Filled {
     this.#taken += content.byteLength + HEAD_MAX_BYTES;
   }
 
-  /** @returns all of them; none when there was nothing in the last */
+  /** @returns all pieces, without the last one if it is empty */
   end(): Buffer[] {
     this.next();
     return this.#pieces;

@@ -10,13 +10,13 @@ export const GRPC = {
   UNAUTHENTICATED: 16,
 } as const;
 
-/** What is wrong with a request, as the client is told. */
+/** An error of a request, as reported to the client. */
 export class OtlpError extends Error {
   /** Stable and short, for metrics. */
   readonly code: string;
   readonly httpStatus: number;
   readonly grpcCode: number;
-  /** Where in the body: a path or a byte offset. */
+  /** Position in the body: a path or a byte offset. */
   readonly where: string | undefined;
 
   constructor(fault: {
@@ -35,7 +35,7 @@ export class OtlpError extends Error {
   }
 }
 
-/** A 400: the body is not what it says it is. */
+/** A 400: the body is malformed. */
 export function malformed(code: string, message: string, where?: string): OtlpError {
   return new OtlpError({
     code,
@@ -46,7 +46,7 @@ export function malformed(code: string, message: string, where?: string): OtlpEr
   });
 }
 
-/** A 413: larger than what is taken. */
+/** A 413: the body exceeds a limit. */
 export function oversized(message: string): OtlpError {
   return new OtlpError({ code: 'too_large', httpStatus: 413, grpcCode: GRPC.RESOURCE_EXHAUSTED, message });
 }

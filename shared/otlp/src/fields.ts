@@ -1,21 +1,20 @@
 /**
- * Steps over the fields of a message that the walk has found well-formed. No objects: a cursor is moved from field to
- * field and holds where the present one lies.
+ * Iterates over the fields of a well-formed message without creating objects: the cursor has the position of the current field.
  */
 export class FieldCursor {
   #bytes: Uint8Array = EMPTY;
   #at = 0;
   #end = 0;
-  /** Number and wire type of the present field. */
+  /** Number and wire type of the current field. */
   number = 0;
   wireType = 0;
-  /** Where its tag begins. */
+  /** Start of its tag. */
   tagStart = 0;
-  /** Its content: the bytes of a length-delimited field, the value's bytes of others. */
+  /** Range of its content: the bytes of a length-delimited field, or of the value of others. */
   start = 0;
   end = 0;
 
-  /** Goes to the beginning of a message. */
+  /** Moves before the first field of a message. */
   reset(bytes: Uint8Array, start: number, end: number): this {
     this.#bytes = bytes;
     this.#at = start;
@@ -23,7 +22,7 @@ export class FieldCursor {
     return this;
   }
 
-  /** Goes to the next field; false when there is none. */
+  /** Moves to the next field; false at the end. */
   next(): boolean {
     if (this.#at >= this.#end) return false;
     const b = this.#bytes;

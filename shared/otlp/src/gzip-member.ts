@@ -1,11 +1,11 @@
 /**
- * Several gzip members made one without compressing anything again. Many servers read the first member of a body and answer 200, so
- * a request has to be one; and to inflate and deflate what is merged costs many times what finding the ends of its blocks does
- * (`shared/otlp/bench/merge.bench.ts`).
+ * Joins several gzip members into one without recompressing. Many servers read the first member of a body only and answer 200,
+ * so a request has to be one; and to inflate and deflate a merged request costs many times as much as finding the ends of its
+ * blocks (`shared/otlp/bench/merge.bench.ts`).
  *
- * A member is its deflate blocks between a header and a trailer. To put another behind it, its last block must no longer say that
- * it is the last, and the next must begin at a whole byte: an empty stored block sees to that. Both need positions in bits, which
- * `deflate-blocks.ts` finds.
+ * A member consists of deflate blocks between a header and a trailer. To append another one, its last block must no longer be
+ * marked as the last, and the next block must begin at a whole byte, which an empty stored block achieves. Both need bit
+ * positions, which `deflate-blocks.ts` finds.
  */
 
 import { combinedCrc } from './crc.ts';
@@ -17,11 +17,14 @@ const MAGIC = 0x1f8b08;
 const MAGIC_BYTES = Buffer.from([0x1f, 0x8b, 8]);
 /** No flags, no time, an unknown system: RFC 1952. */
 const HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
-/** Length and complement of an empty stored block; its three bits of header are the padding before it, or a byte of their own. */
+/**
+ * Length and complement of an empty stored block; its three header bits are in the padding before it, or in a byte of their
+ * own.
+ */
 const EMPTY_STORED = 0x0000ffff;
 /**
- * For one body: 28 ms. A body of 1 MiB, in blocks of 16,383 codes as zlib writes it, takes a million; one that somebody has made of
- * empty blocks, or of codes of a single bit, would take ten times as many, and hold up all that the process does.
+ * Maximum steps per body: 28 ms. A body of 1 MiB in blocks of 16,383 codes, as zlib writes it, takes a million; an adverse one
+ * of empty blocks or one-bit codes would take ten times as many, and block the process.
  */
 const STEPS_MAX = 4_000_000;
 /** The last block, empty, of the fixed codes. */
@@ -29,32 +32,32 @@ const LAST_BLOCK = Buffer.from([3, 0]);
 
 const FLAG = { headerCrc: 2, extra: 4, name: 8, comment: 16, reserved: 0xe0 } as const;
 
-/** Whether a well-formed gzip body is surely one member; `false` when only a look at its blocks can tell. */
+/** Whether a well-formed gzip body is certainly one member; `false` if its blocks must be read to tell. */
 export function looksLikeOneMember(body: Buffer): boolean {
   return isLastMember(body, 0);
 }
 
 /**
- * Makes one member of all the members of some gzip bodies, one body after the other. Each is copied as it is added, and made to be
- * continued where it is then: nothing is kept of it.
+ * Joins the members of some gzip bodies into one, one body after the other. Each is copied and patched to be continued as it is
+ * added; no reference to it is kept.
  */
 export class MemberJoiner {
-  /** Header and trailer of a member are longer than what joins it to the next. */
+  /** Large enough, since the header and trailer of a member are longer than what joins it to the next. */
   readonly #whole: Buffer;
   #end: number;
   #crc = 0;
   #bytes = 0;
   #steps = 0;
 
-  /** @param room bytes of all bodies together */
+  /** @param room size of all bodies together */
   constructor(room: number) {
     this.#whole = Buffer.allocUnsafe(HEADER.byteLength + room + LAST_BLOCK.byteLength + TRAILER_BYTES);
     this.#end = HEADER.copy(this.#whole);
   }
 
   /**
-   * @param body valid gzip, as somebody has inflated it before
-   * @returns false when it is not what it seemed, or takes too long to follow: there is nothing to be had from this joiner then
+   * @param body valid gzip, verified before
+   * @returns false if it is malformed or takes too many steps: then this joiner is useless
    */
   add(body: Buffer): boolean {
     const steps: Steps = { left: STEPS_MAX };
@@ -63,7 +66,7 @@ export class MemberJoiner {
     return isJoined;
   }
 
-  /** Of all that was added, `STEPS_OF_BLOCK` for each block and one for each code that was followed. */
+  /** Steps so far: `STEPS_OF_BLOCK` per block, and one per code that was read. */
   get steps(): number {
     return this.#steps;
   }
@@ -85,7 +88,7 @@ export class MemberJoiner {
     return true;
   }
 
-  /** Copies the blocks of a member, none of them the last any more, up to a whole byte. */
+  /** Copies the blocks of a member up to a whole byte, with none marked as the last. */
   #continue(body: Buffer, from: number, { lastBlock, to }: Blocks): void {
     const whole = this.#whole;
     const at = this.#end;
@@ -98,7 +101,7 @@ export class MemberJoiner {
     this.#end = whole.writeUInt32BE(EMPTY_STORED, end);
   }
 
-  /** The one member. */
+  /** The joined member. */
   joined(): Buffer {
     const whole = this.#whole;
     let at = this.#end + LAST_BLOCK.copy(whole, this.#end);
@@ -117,7 +120,7 @@ function isLastMember(body: Buffer, at: number): boolean {
   return body.indexOf(MAGIC_BYTES, at + HEADER_BYTES) < 0;
 }
 
-/** @returns where the blocks of the member begin */
+/** @returns start of the member's blocks */
 function headerEnd(body: Buffer, at: number): number | undefined {
   if (at + HEADER_BYTES > body.byteLength || body.readUIntBE(at, 3) !== MAGIC) return undefined;
   const flags = body[at + 3]!;

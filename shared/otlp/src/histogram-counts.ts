@@ -1,8 +1,8 @@
 import { FieldCursor } from './fields.ts';
 
 /**
- * Whether what a histogram point says of itself cannot be: buckets that are not one more than the bounds between them, or
- * counts whose sum is not the count (metrics.proto, HistogramDataPoint). The bytes have passed the walk.
+ * Whether a histogram point contradicts itself: the number of buckets is not one more than that of bounds, or the bucket counts
+ * do not add up to `count` (metrics.proto, HistogramDataPoint). The bytes are well-formed.
  */
 
 const COUNT = 4;
@@ -63,7 +63,7 @@ export function exponentialContradicts(bytes: Uint8Array, start: number, end: nu
   return sum > 0 && differ(sum + zeros, count);
 }
 
-/** Beyond what a number holds exactly, sums of counts are not compared. */
+/** Sums beyond 2^53 are not exact and not compared. */
 function differ(sum: number, count: number): boolean {
   return sum !== count && sum <= Number.MAX_SAFE_INTEGER && count <= Number.MAX_SAFE_INTEGER;
 }

@@ -1,11 +1,11 @@
 import { setImmediate as turn } from 'node:timers/promises';
 
-/** What is copied at once: some ms, pages that have to be mapped first included. */
+/** Copied in one go: a few ms, including page faults. */
 const TURN_BYTES = 4 * 1024 * 1024;
 
 /**
- * The bytes of all parts, in memory of their own. Of much, some at a time: between them others have their turn. What is copied
- * first is copied before this returns, so a single part of up to 4 MiB may be borrowed.
+ * Concatenates all parts into new memory, with pauses between slices so that other work runs. The first slice is copied before
+ * this returns, so a single part of up to 4 MiB may be a scratch buffer.
  */
 export async function joinInTurns(parts: readonly Uint8Array[]): Promise<Buffer<ArrayBuffer>> {
   const joined = Buffer.allocUnsafeSlow(parts.reduce((sum, { byteLength }) => sum + byteLength, 0));

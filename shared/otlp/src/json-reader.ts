@@ -6,25 +6,25 @@ const BACKSLASH = 0x5c;
 const SKIP_MAX_DEPTH = 128;
 
 /**
- * Reads JSON (RFC 8259) from its bytes, token by token. It never makes a number of what may be a 64-bit integer, and
- * a string without escapes stays where it is.
+ * Reads JSON (RFC 8259) from bytes, token by token. Numbers stay text, because they may be 64-bit integers, and a string
+ * without escapes is not copied.
  */
 export class JsonReader {
   readonly bytes: Buffer;
   at = 0;
-  /** The string or number read last: its bytes, quotes left out. */
+  /** Range of the last string or number, without quotes. */
   start = 0;
   end = 0;
-  /** Whether that string has escapes; its bytes are then not its text. */
+  /** Whether that string has escapes, so that its bytes are not its text. */
   escaped = false;
   readonly #path: () => string;
 
-  /** Whether all of it is UTF-8. */
+  /** Whether the whole input is valid UTF-8. */
   readonly isUtf8: boolean;
 
   /**
-   * @param path where the reader's user is, for errors
-   * @param lenient takes strings that are not UTF-8 as they are
+   * @param path current position, for errors
+   * @param lenient accepts strings that are not valid UTF-8
    */
   constructor(bytes: Buffer, path: () => string, lenient = false) {
     this.isUtf8 = isUtf8(bytes);
@@ -55,7 +55,7 @@ export class JsonReader {
     return at < bytes.length ? bytes[at]! : -1;
   }
 
-  /** Takes this character if it comes next. */
+  /** Consumes this character if it is next. */
   take(character: string): boolean {
     if (this.peek() !== character.charCodeAt(0)) return false;
     this.at++;
@@ -66,7 +66,7 @@ export class JsonReader {
     if (!this.take(character)) this.fail(`expected "${character}"`);
   }
 
-  /** Whether a string comes next; if so it is read. */
+  /** Reads a string if one is next. @returns whether there was one */
   string(): boolean {
     if (this.peek() !== QUOTE) return false;
     const { bytes } = this;
@@ -91,7 +91,7 @@ export class JsonReader {
     return true;
   }
 
-  /** The text of the string read last. */
+  /** The text of the last string. */
   text(): string {
     if (!this.escaped) return this.bytes.toString('utf8', this.start, this.end);
     try {
@@ -101,7 +101,7 @@ export class JsonReader {
     }
   }
 
-  /** Whether a number comes next; if so it is read, as text. */
+  /** Reads a number as text if one is next. @returns whether there was one */
   number(): boolean {
     const first = this.peek();
     if (first !== 0x2d && !isDigit(first)) return false;
@@ -123,7 +123,7 @@ export class JsonReader {
     return true;
   }
 
-  /** Whether this word comes next; if so it is read. */
+  /** Reads this word if it is next. @returns whether it was */
   word(word: 'null' | 'true' | 'false'): boolean {
     if (this.peek() !== word.charCodeAt(0)) return false;
     const { bytes, at } = this;
@@ -132,7 +132,7 @@ export class JsonReader {
     return true;
   }
 
-  /** Reads any value and forgets it. */
+  /** Skips any value. */
   skip(depth = 0): void {
     if (depth > SKIP_MAX_DEPTH) this.fail('values are nested too deeply');
     if (this.string()) {
@@ -160,7 +160,7 @@ export class JsonReader {
     this.fail('expected a value');
   }
 
-  /** Only white space may follow. */
+  /** Checks that only white space follows. */
   finish(): void {
     if (this.peek() !== -1) this.fail('something follows the end of the body');
   }

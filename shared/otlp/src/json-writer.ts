@@ -8,16 +8,16 @@ const FIELDS: readonly ReadonlyMap<number, Field>[] = MESSAGES.map(
   ({ fields }) => new Map(fields.map((field) => [field.number, field])),
 );
 const LENGTH_DELIMITED = 2;
-/** Scalars that the wire holds with a length; lists of others are packed. */
+/** Scalars that are length-delimited; repeated ones of other types are packed. */
 const WITH_LENGTH = new Set(['string', 'bytes', 'id']);
 const EIGHT_BYTES = new Set(['fixed64', 'sfixed64', 'double']);
 
 /**
- * A serialized request in OTLP's JSON form, on one line: ids in hex, 64-bit integers as strings, enums as integers
- * (OTLP specification, "JSON Protobuf Encoding"). It makes strings of everything and is not for the hot path.
- * @param body may be several requests one after another, which protobuf takes for one; unknown fields are left out
- * @returns undefined for a signal that has no JSON form here
- * @throws OtlpError 400 when it is no request of this signal
+ * Converts a serialized request to OTLP's JSON form on one line: ids in hex, 64-bit integers as strings, enums as integers
+ * (OTLP specification, "JSON Protobuf Encoding"). It builds strings and is not for the hot path.
+ * @param body may be several concatenated requests, which protobuf treats as one; unknown fields are left out
+ * @returns undefined for a signal without a JSON form here
+ * @throws OtlpError 400 if it is not a request of this signal
  */
 export function protobufToJson(
   signal: Signal,
@@ -39,7 +39,7 @@ function messageText(message: number, bytes: Buffer): string {
   return `{${members.join(',')}}`;
 }
 
-/** The contents of each field, as protobuf's rules for fields that come more than once have it. */
+/** The contents of each field, by protobuf's rules for repeated occurrences. */
 function contentsOf(message: number, bytes: Buffer): Map<Field, Buffer[]> {
   const contents = new Map<Field, Buffer[]>();
   const cursor = new FieldCursor().reset(bytes, 0, bytes.byteLength);
@@ -55,7 +55,7 @@ function contentsOf(message: number, bytes: Buffer): Map<Field, Buffer[]> {
       else contents.set(field, elements);
     } else if (before && !isScalar(field.type)) before.push(content);
     else {
-      // The last member of a oneof is the one that holds.
+      // The last member of a oneof wins.
       if (field.oneof !== undefined && !before)
         for (const other of contents.keys()) if (other.oneof === field.oneof) contents.delete(other);
       contents.set(field, [content]);
@@ -78,7 +78,7 @@ function unpack(field: Field, content: Buffer): Buffer[] {
 
 function fieldText(field: Field, contents: readonly Buffer[]): string {
   if (field.repeated) return `[${contents.map((content) => valueText(field, content)).join(',')}]`;
-  // A message that comes in parts is all of them together.
+  // The pieces of a message are merged.
   return valueText(field, contents.length === 1 ? contents[0]! : Buffer.concat(contents));
 }
 

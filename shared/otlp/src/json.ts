@@ -7,21 +7,21 @@ import type { WalkOptions } from './walk.ts';
 import { WireWriter } from './wire-writer.ts';
 
 /**
- * OTLP's JSON form to protobuf, in one pass from bytes to bytes, driven by the schema. Ids are hex, 64-bit integers are
- * strings or bare numbers and never go through a JavaScript number, enums are integers or names, unknown fields are
- * ignored, `null` is absent. (OTLP specification, "JSON Protobuf Encoding"; protobuf's JSON mapping.)
+ * Converts OTLP's JSON form to protobuf in one pass over the bytes, driven by the schema. Ids are hex, 64-bit integers are
+ * strings or bare numbers and never become a JavaScript number, enums are integers or names, unknown fields are ignored, `null`
+ * is absent. (OTLP specification, "JSON Protobuf Encoding"; protobuf's JSON mapping.)
  */
 
 interface JsonField extends Field {
   tag: number;
   packed: boolean;
-  /** Index into MESSAGES of what it holds; -1 for scalars. */
+  /** Index of its message type in MESSAGES; -1 for scalars. */
   child: number;
-  /** Which field of its message, for finding one that is given twice. */
+  /** Bit of the field within its message, to find duplicates. */
   bit: number;
-  /** The others of its oneof. */
+  /** Bits of the other members of its oneof. */
   rivals: number;
-  /** It is an item, or holds some: it can be left out alone. */
+  /** It is or contains items, so that it can be left out alone. */
   isBranch: boolean;
 }
 
@@ -36,7 +36,7 @@ const WIRE_TYPES: Readonly<Record<string, number>> = {
   fixed32: 5,
 };
 
-/** Fields by both of their names, for each message. Maps: a key such as `__proto__` is a key like any other. */
+/** Fields by both of their names, for each message. Maps, so that a key such as `__proto__` is not special. */
 const FIELDS: readonly ReadonlyMap<string, JsonField>[] = MESSAGES.map((message) => {
   const byName = new Map<string, JsonField>();
   for (const [bit, field] of message.fields.entries()) {
@@ -64,37 +64,37 @@ const FIELDS: readonly ReadonlyMap<string, JsonField>[] = MESSAGES.map((message)
 
 const DEFAULT_MAX_DEPTH = 64;
 const TWO32 = 2 ** 32;
-/** Of 2^64. */
+/** Digits of 2^64. */
 const UINT64_DIGITS = 20;
-/** Of an integer that is written with a point or an exponent. */
+/** Maximum length of an integer that is written with a point or an exponent. */
 const INTEGER_MAX_CHARS = 100;
 
 export interface JsonOptions extends WalkOptions {
   /**
-   * Passes on as they are what may be wrong with single items, for `inspect` to find: strings that are not UTF-8, and ids that
-   * are none, as ids of a wrong length. An item with another value that is none of its type is left out.
+   * Passes on what `inspect` finds in single items: strings that are not valid UTF-8, and invalid ids, which become ids of a
+   * wrong length. Items with other values of a wrong type are left out.
    */
   lenient?: boolean;
 }
 
 export interface FromJson {
   body: Buffer;
-  /** Items that were left out. */
+  /** Number of items left out. */
   rejected: number;
-  /** Where the first bad value was, and what was expected there; empty when there was none. */
+  /** Position of the first bad value and what was expected there; empty if there was none. */
   message: string;
 }
 
 /**
  * Converts a JSON request.
- * @returns the same request as protobuf, walk-clean
- * @throws OtlpError 400 that names the JSON path and what was expected there
+ * @returns the request as well-formed protobuf
+ * @throws OtlpError 400 with the JSON path and what was expected there
  */
 export function jsonToProtobuf(signal: Signal, body: Buffer, options: JsonOptions = {}): Buffer {
   return readJson(signal, body, options).body;
 }
 
-/** The same, and says what `lenient` has left out. */
+/** `jsonToProtobuf` that also reports what `lenient` has left out. */
 export function readJson(signal: Signal, body: Buffer, options: JsonOptions): FromJson {
   const { request, path } = SIGNALS[signal];
   if (request === undefined) {
@@ -120,7 +120,7 @@ class Converter {
   #high = 0;
 
   readonly #lenient: boolean;
-  /** Whether something is wrong with the item, or what holds items, that is being read. */
+  /** Whether the current item, or message that contains items, is invalid. */
   #isBad = false;
   #firstBad = '';
   #items = 0;
@@ -139,7 +139,7 @@ class Converter {
     return { body: this.#out.finish(), rejected: this.#rejected, message: this.#firstBad };
   }
 
-  /** A value was read that is none of its type: a matter of the item that it is in, or of all below what it describes. */
+  /** Handles a value of a wrong type: invalidates its item, or all items below the message that has it. */
   #bad(message: string): void {
     if (!this.#lenient) this.#in.fail(message);
     this.#firstBad ||= `${this.#where()}: ${message}`;
@@ -218,7 +218,7 @@ class Converter {
     const before = this.#out.length;
     this.#out.varint(field.tag);
     const isDefault = this.#scalar(field);
-    // A default value is the same as none, unless presence is what it says.
+    // A default value is left out, unless the field has presence.
     if (isDefault && !field.presence) this.#out.truncate(before);
   }
 
@@ -311,7 +311,7 @@ class Converter {
     return this.#low === 0 && this.#high === 0;
   }
 
-  /** Half of a surrogate pair is no character: a byte that is no UTF-8 stands for it, and is treated as such. */
+  /** Replaces halves of surrogate pairs, which are no characters, by a byte that is invalid UTF-8 and handled as such. */
   #halfPairs(text: string): void {
     if (!this.#lenient) this.#in.fail('a string has half of a surrogate pair');
     const bytes = utf8WithHalves(text);
@@ -342,7 +342,7 @@ class Converter {
     this.#high = 0;
   }
 
-  /** Reads a 64-bit integer, bare or in quotes, into its two halves. */
+  /** Reads a 64-bit integer, bare or quoted, into its two halves. */
   #integer64(signed: boolean): void {
     const input = this.#in;
     if (!input.number() && !input.string()) input.fail('expected an integer');
@@ -387,7 +387,7 @@ class Converter {
     }
   }
 
-  /** `1.0` and `1e3` are integers too, as protobuf's JSON mapping has it: exactly, so not by way of a number. */
+  /** `1.0` and `1e3` are integers too in protobuf's JSON mapping; converted exactly, without a JavaScript number. */
   #unusualInteger(signed: boolean): void {
     const input = this.#in;
     const text = input.bytes.toString(
@@ -403,7 +403,7 @@ class Converter {
       this.#badInteger(none);
       return;
     }
-    // The digits, and where in them the point is.
+    // The digits, and the position of the point among them.
     const digits = (whole + fraction).replace(/^0+/, '');
     const point = digits.length - fraction.length + Number(exponent);
     const isZero = digits === '' || point <= 0;
@@ -485,7 +485,7 @@ class Converter {
   }
 }
 
-/** UTF-8, and 0xff for each half of a surrogate pair. There may be nothing else in a large string. */
+/** UTF-8 with 0xff for each half of a surrogate pair. A large string may consist of nothing else. */
 function utf8WithHalves(text: string): Buffer {
   const bytes = Buffer.allocUnsafe(text.length * 3);
   let length = 0;
@@ -497,7 +497,7 @@ function utf8WithHalves(text: string): Buffer {
       const more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
       bytes[length++] = ((0xff80 >> more) & 0xff) | (code >> (6 * more));
       for (let left = more - 1; left >= 0; left--) bytes[length++] = 0x80 | ((code >> (6 * left)) & 0x3f);
-      if (more === 3) i++; // a whole pair
+      if (more === 3) i++; // a complete pair
     }
   }
   return bytes.subarray(0, length);

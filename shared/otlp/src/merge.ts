@@ -3,18 +3,18 @@ import { type ContentEncoding, decodeContent, encodeContent } from './content.ts
 import { looksLikeOneMember, MemberJoiner } from './gzip-member.ts';
 import { isOneFrame } from './zstd-frame.ts';
 
-/** What is joined in one turn of the event loop: about 2 ms where all of it is followed. */
+/** Joined in one turn of the event loop: about 2 ms if all codes have to be read. */
 const TURN_MAX_BYTES = 256 * 1024;
-/** As much, of bodies that take more steps than their bytes let expect. */
+/** The same limit for bodies that take unusually many steps for their size. */
 const TURN_MAX_STEPS = 300_000;
-/** A larger body, which is rare, is left to zlib's threads. */
+/** Larger bodies are rare and left to zlib's threads. */
 const LARGE_BYTES = 1024 * 1024;
 
 /**
- * Makes one compressed stream of some bodies of one encoding: one gzip member, one zstd frame, since many servers read the first
- * and call it the whole. A single body that is one already comes back as it is.
+ * Joins bodies of one encoding into one compressed stream: one gzip member or one zstd frame, since many servers read only the
+ * first. A single body that is one already is returned unchanged.
  * @param bodies valid in their encoding; their requests concatenate
- * @throws OtlpError when they are not valid, or larger than `maxBytes` when decompressed and that had to be done
+ * @throws OtlpError if they are invalid, or exceed `maxBytes` when they had to be decompressed
  */
 export function asOneStream(
   bodies: readonly Buffer[],
@@ -39,8 +39,8 @@ async function madeOneStream(
 }
 
 /**
- * Decompresses some bodies of one encoding into one.
- * @throws OtlpError when they are not valid, or larger than `maxBytes` together
+ * Decompresses bodies of one encoding into one.
+ * @throws OtlpError if they are invalid, or exceed `maxBytes` together
  */
 export async function decodeAll(
   bodies: readonly Buffer[],

@@ -1,10 +1,10 @@
 import { isScalar, MESSAGES, messageIndex } from './schema.ts';
 
 /**
- * The path to a place in a request, for people: `resource_spans[0].scope_spans[2].spans[1].name`. It looks at everything before
- * that place, so it is for what is said once.
- * @param target a byte of the field's tag, or of its length
- * @param root the message that the body is, by its index
+ * The path to a position in a request, for people: `resource_spans[0].scope_spans[2].spans[1].name`. Reads everything before
+ * that position, so it is for single messages only.
+ * @param target a byte of the field's tag or length
+ * @param root message type of the body, by index
  */
 export function pathTo(target: number, root: number, body: Uint8Array): string {
   let message = root;

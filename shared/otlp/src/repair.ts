@@ -7,28 +7,27 @@ import { SIGNALS, type Signal } from './signal.ts';
 import { inspect, type WalkOptions, walk } from './walk.ts';
 import { WireWriter } from './wire-writer.ts';
 
-/** What becomes of an item with a string that is not UTF-8. */
+/** What to do with an item that has a string that is not valid UTF-8. */
 export type InvalidUtf8 = 'reject_item' | 'replace';
 
 export interface Repaired {
-  /** Sound: it passes the walk. */
+  /** Valid. */
   body: Buffer;
-  /** Items that were left out. */
+  /** Number of items left out. */
   rejected: number;
-  /** What was done and why, for the client: the first place of each kind. */
+  /** What was done and why, for the client, with the first position of each kind. */
   message: string;
 }
 
 /**
- * Writes a well-formed request anew without what is wrong with single items, so that the others can be kept:
+ * Rewrites a well-formed request without its invalid items, so that the others can be kept:
  *
- * - a string that is not UTF-8: the item is left out, or the bytes become U+FFFD. In a resource, a scope or a metric it concerns
- *   all items below;
- * - an id of a wrong length: a span is left out. Of a log record and of an exemplar it is as if there were none (logs.proto,
- *   metrics.proto);
+ * - strings that are not valid UTF-8: the item is left out, or the bytes become U+FFFD. In a resource, scope or metric this
+ * affects all items below;
+ * - ids of a wrong length: a span is left out. In a log record or exemplar the id is removed (logs.proto, metrics.proto);
  * - a histogram that contradicts itself is left out.
  *
- * Only requests that `inspect` found flaws in come here, so it may take the time to write everything.
+ * Only called for requests in which `inspect` has found flaws, so it may take the time to rewrite everything.
  * @param body well-formed
  */
 export function repair(signal: Signal, body: Uint8Array, invalidUtf8: InvalidUtf8): Repaired {
@@ -39,14 +38,14 @@ export interface Sound extends Repaired {
   items: number;
 }
 
-/** To mend it would take too long here; nothing was done. */
+/** The request is too large to be repaired here; nothing was done. */
 export class TooMuchToMend extends Error {}
 
 /**
- * Checks a request, counts its items and mends or leaves out those that are not sound.
- * @returns the very body that came, when all of it is sound
- * @throws TooMuchToMend when it is not, and larger than `mendMaxBytes`
- * @throws OtlpError 400 for what is malformed as a whole, and with `reject_request` for a string that is not UTF-8
+ * Validates a request, counts its items, and repairs or leaves out invalid ones.
+ * @returns the same buffer if all of it is valid
+ * @throws TooMuchToMend if it is not, and larger than `mendMaxBytes`
+ * @throws OtlpError 400 if it is malformed as a whole, and with `reject_request` for a string that is not valid UTF-8
  */
 export function soundRequest(
   signal: Signal,
@@ -67,9 +66,9 @@ export function soundRequest(
 
 interface RepairField {
   field: Field;
-  /** Index into MESSAGES; -1 for scalars. */
+  /** Index in MESSAGES; -1 for scalars. */
   child: number;
-  /** Whether the child is an item or leads to some: it can be left out alone. */
+  /** Whether the child is or contains items, so that it can be left out alone. */
   isBranch: boolean;
 }
 
@@ -87,15 +86,15 @@ const HISTOGRAM_POINT = messageIndex('HistogramDataPoint');
 const EXPONENTIAL_POINT = messageIndex('ExponentialHistogramDataPoint');
 const WITHOUT_ID = new Set([messageIndex('LogRecord'), messageIndex('Exemplar')]);
 
-/** The first thing of a kind that is wrong: a byte of its field's tag or length, and what is wrong. */
+/** The first flaw of a kind: a byte of its field's tag or length, and a description. */
 interface Place {
   at: number;
   isBad: string;
 }
 
 /**
- * All items of a request may be flawed. So none of them throws, which costs a stack trace each, and no path is made but of what is
- * told to the client.
+ * All items of a request may be flawed. So none of them throws, which would cost a stack trace each, and paths are computed
+ * only for what the client is told.
  */
 class Repair {
   readonly #body: Uint8Array;
@@ -135,7 +134,7 @@ class Repair {
     return { body: this.#out.finish(), rejected: this.#rejected, message: said.filter(Boolean).join('. ') };
   }
 
-  /** @returns whether it stays: nothing in it is wrong that is not within an item below */
+  /** @returns whether it is kept: it has no flaws outside of the items below it */
   #message(start: number, end: number, message: number): boolean {
     // The byte before is the end of its length.
     if (message === HISTOGRAM_POINT && histogramContradicts(this.#body, start, end))
@@ -165,7 +164,7 @@ class Repair {
     return true;
   }
 
-  /** An item, or what holds some: left out when something is wrong that is not within one of those below. */
+  /** An item or a message that contains some: left out if it has a flaw that is not within an item below it. */
   #branch(cursor: FieldCursor, message: number): void {
     const before = { length: this.#out.length, rejected: this.#rejected };
     if (this.#child(cursor, message)) return;

@@ -3,8 +3,8 @@ import type { BodyFormat, Signal } from './signal.ts';
 import { SIGNALS } from './signal.ts';
 
 /**
- * What servers of OTLP/HTTP answer. The responses of all signals have one shape on the wire:
- * `{ partial_success = 1 { rejected = 1, error_message = 2 } }`; only the JSON name of the count differs.
+ * Answers of OTLP/HTTP servers. The responses of all signals have the same shape on the wire: `{ partial_success = 1 { rejected
+ * = 1, error_message = 2 } }`; only the JSON name of the count differs.
  */
 const root = protobuf.Root.fromJSON({
   nested: {
@@ -26,7 +26,7 @@ export interface PartialSuccess {
 const EMPTY_PROTOBUF = Buffer.alloc(0);
 const EMPTY_JSON = Buffer.from('{}');
 
-/** A success. Without `partial` the field stays unset, as full success demands. */
+/** A success. Without `partial` the field is unset, as full success requires. */
 export function exportResponse(signal: Signal, format: BodyFormat, partial?: PartialSuccess): Buffer {
   if (!partial) return format === 'json' ? EMPTY_JSON : EMPTY_PROTOBUF;
   const { rejected, message } = partial;
@@ -45,7 +45,7 @@ export function statusBody(format: BodyFormat, code: number, message: string): B
   return Buffer.from(Status.encode({ code, message }).finish());
 }
 
-/** Reads the partial success of an answer; undefined when there is none, or when it cannot be read. */
+/** The partial success of an answer; undefined if there is none or it is unreadable. */
 export function readExportResponse(
   signal: Signal,
   body: Uint8Array,
@@ -68,14 +68,14 @@ export function readExportResponse(
     },
   );
   if (!read) return undefined;
-  // More than can be is as good as all: whoever knows how many there were takes that.
+  // An impossibly large number is limited; callers limit it to the number of items.
   const rejected = Math.min(Number(read.rejected ?? 0), Number.MAX_SAFE_INTEGER);
   const message = typeof read.message === 'string' ? read.message : '';
   if (!Number.isSafeInteger(rejected) || rejected < 0) return undefined;
   return rejected === 0 && message === '' ? undefined : { rejected, message };
 }
 
-/** Reads the Status of an error answer; undefined when it has none. A plain text body is taken for its message. */
+/** The Status of an error answer; undefined if it has none. A plain text body counts as its message. */
 export function readStatus(
   body: Uint8Array,
   contentType: string,

@@ -1,6 +1,6 @@
 /**
- * The messages of OTLP 1.x as data: the walk, the JSON conversion and the tests' reference parser are all driven by
- * it. Source: opentelemetry-proto, trace, metrics, logs, common and resource v1.
+ * The messages of OTLP 1.x as data, which drives the walk, the JSON conversion and the tests' reference parser. Source:
+ * opentelemetry-proto, trace, metrics, logs, common and resource v1.
  */
 
 export type Scalar =
@@ -22,10 +22,10 @@ export interface Field {
   number: number;
   /** As in the .proto file. */
   name: string;
-  /** A scalar, or the name of a message. */
+  /** A scalar type, or the name of a message. */
   type: Scalar | string;
   repeated: boolean;
-  /** Present or absent matters, default value or not: members of a oneof and `optional` fields. */
+  /** Whether a default value differs from an absent one: for members of a oneof and `optional` fields. */
   presence: boolean;
   oneof: string | undefined;
   /** Names of an enum's values. */
@@ -37,7 +37,7 @@ export interface Field {
 export interface Message {
   name: string;
   fields: readonly Field[];
-  /** What is counted: a span, a log record, a data point. */
+  /** Counted as an item: a span, a log record, a data point. */
   item: boolean;
 }
 
@@ -251,10 +251,10 @@ export function messageIndex(name: string): number {
   return index;
 }
 
-/** Whether it is an item, or has some below. */
+/** Whether it is or contains items. */
 export function leadsToItems(message: number): boolean {
   const { item, fields } = MESSAGES[message]!;
-  // Values hold values; no item is below them.
+  // Values are recursive, and contain no items.
   return (
     item ||
     fields.some(

@@ -1,14 +1,14 @@
 import { constants, createGunzip } from 'node:zlib';
 
-/** Larger bodies are rare, and then one buffer more does not matter. */
+/** Larger bodies are rare; a buffer of their own does not matter. */
 const SCRATCH_BYTES = 1024 * 1024;
-/** Magic number to trailer: what a member has at least. */
+/** Minimum size of a member, from magic number to trailer. */
 const MEMBER_MIN_BYTES = 18;
 
-/** What Node's zlib streams are made of; not in its documentation, so whoever uses it looks before. */
+/** Internals of Node's zlib streams, undocumented, so their presence is checked before use. */
 interface ZlibHandle {
   reset(): void;
-  /** Writes how many bytes of output and of input are left into the array that came with the stream. */
+  /** Writes the remaining bytes of output and input into the array of the stream. */
   writeSync(
     flush: number,
     input: Buffer,
@@ -26,12 +26,12 @@ interface Inner {
 }
 
 /**
- * Decompresses gzip into one buffer that is used again, with one decoder that is used again. `gunzipSync` makes a
- * stream, a decoder and a buffer for each body: 200 to 300 µs for 190 KB against 120 µs, and most of the memory outside the
- * heap for which V8 then collects the whole heap (measured: a quarter of the CPU at the ceiling).
+ * Decompresses gzip with a decoder and a buffer that are reused. `gunzipSync` creates a stream, a decoder and a buffer for each
+ * body: 200 to 300 µs for 190 KB instead of 120 µs, and most of the external memory because of which V8 collects the whole heap
+ * (measured: a quarter of the CPU at maximum load).
  *
- * It knows the usual case only. Whatever else comes (damage, a body too large, something behind the end, a Node
- * whose zlib looks different) gives undefined, and the caller takes the documented way, which also finds the words for it.
+ * It handles the usual case only. For anything else (damage, a body too large, data after the end, a Node whose zlib differs)
+ * it returns undefined, and the caller uses the documented functions, which also produce the error message.
  */
 export class ScratchGunzip {
   readonly #handle: ZlibHandle | undefined;
@@ -53,7 +53,7 @@ export class ScratchGunzip {
   decompress(wire: Buffer, maxBytes: number): Buffer | undefined {
     const handle = this.#handle;
     if (!handle || wire.byteLength < MEMBER_MIN_BYTES) return undefined;
-    // The size that the last member says it has.
+    // The size that the last member declares.
     if (wire.readUInt32LE(wire.byteLength - 4) >= SCRATCH_BYTES) return undefined;
     this.#scratch ??= Buffer.allocUnsafeSlow(SCRATCH_BYTES);
     const scratch = this.#scratch;

@@ -1,4 +1,4 @@
-/** What OTLP carries. Signals differ by this table, not by copies of a handler. */
+/** The signals of OTLP. They differ by this table, not by copies of a handler. */
 export type Signal = 'traces' | 'metrics' | 'logs' | 'profiles';
 export type BodyFormat = 'protobuf' | 'json';
 
@@ -6,7 +6,7 @@ export interface SignalSpec {
   name: Signal;
   /** OTLP/HTTP path (specification 1.11). */
   path: string;
-  /** What its items are called. */
+  /** Noun for its items. */
   item: string;
   /** Message name of the request in `schema.ts`; profiles are opaque. */
   request: string | undefined;

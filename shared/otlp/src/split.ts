@@ -1,7 +1,7 @@
 import { FieldCursor } from './fields.ts';
 import type { Signal } from './signal.ts';
 
-/** From request to item: which fields of each level lead down. Metrics have two levels more than the others. */
+/** From request to item: fields of each level that lead to items. Metrics have two levels more. */
 export const LEVELS: Readonly<Record<Signal, readonly (readonly number[])[] | undefined>> = {
   traces: [[1], [2], [2]],
   logs: [[1], [2], [2]],
@@ -9,12 +9,12 @@ export const LEVELS: Readonly<Record<Signal, readonly (readonly number[])[] | un
   profiles: undefined,
 };
 
-/** What copies of resources and scopes may add to a request that is divided, in its own size. */
+/** Maximum growth by copies of resources and scopes, as a multiple of the request. */
 const MAX_GROWTH = 3;
 
 /**
- * Cuts a well-formed request into parts of up to `maxBytes` each; a single item is left as large as it is. Where what describes the
- * items is so large that its copies would make many times the request, nothing is cut: the parts would hardly be smaller.
+ * Splits a well-formed request into parts of up to `maxBytes` each; a single item may be larger. If copies of what describes
+ * the items would make many times the request, it is not split, since the parts would hardly be smaller.
  */
 export function divideRequest(signal: Signal, body: Buffer, maxBytes: number): Buffer[] {
   const parts: Buffer[] = [];
@@ -34,16 +34,16 @@ export function divideRequest(signal: Signal, body: Buffer, maxBytes: number): B
 }
 
 /**
- * Cuts a well-formed request into two, each with about half of the items: between resources if there are several, else
- * between scopes, metrics, and at last items. What describes them is copied into both; bytes are copied, not decoded.
- * @returns undefined when there is but one item
+ * Splits a well-formed request into two with about half of the items each: between resources if there are several, else between
+ * scopes, metrics, and finally items. What describes them is copied into both; bytes are copied, not decoded.
+ * @returns undefined if there is only one item
  */
 export function splitRequest(signal: Signal, body: Uint8Array): [Buffer, Buffer] | undefined {
   const levels = LEVELS[signal];
   return levels && split(body, 0, body.byteLength, levels, 0);
 }
 
-/** Of millions of items none becomes an object: what is kept of them while they are cut is a few numbers. */
+/** No item becomes an object, since there may be millions: only a few numbers are kept while splitting. */
 function split(
   bytes: Uint8Array,
   start: number,
@@ -63,13 +63,13 @@ function split(
   ];
 }
 
-/** What is at one level of a message. */
+/** What one level of a message contains. */
 interface Found {
-  /** Those that lead to items; what leads to none is left out. */
+  /** Number of children that lead to items; others are left out. */
   children: number;
   childBytes: number;
   items: number;
-  /** Everything that leads nowhere. */
+  /** Bytes that do not lead to items. */
   otherBytes: number;
   lastNumber: number;
   lastStart: number;
@@ -106,8 +106,8 @@ function lookAt(
 }
 
 /**
- * Cuts where the number of children, at least one and not all, comes nearest to half of the items. Both halves lie in one buffer, each
- * with what describes its children before them.
+ * Splits after the number of children, at least one and not all, that comes closest to half of the items. Both halves are in
+ * one buffer, each with what describes its children before them.
  */
 function cutBetween(
   bytes: Uint8Array,
@@ -123,7 +123,7 @@ function cutBetween(
   let before = 0;
   let taken = 0;
   let cut = 0;
-  // Those that lie side by side are copied together.
+  // Adjacent ones are copied together.
   let from = start;
   let to = start;
   const copyRun = () => {
@@ -183,14 +183,14 @@ export function itemsOf(
 
 const one = () => 1;
 
-/** How many bytes of a well-formed request are not within its items: of resources, scopes and metrics. */
+/** Bytes of a well-formed request that are not within its items: of resources, scopes and metrics. */
 export function describingBytes(signal: Signal, body: Uint8Array): number {
   const levels = LEVELS[signal];
   const bytesOf = (start: number, end: number) => end - start;
   return levels ? body.byteLength - sumOfItems(body, 0, body.byteLength, levels, 0, bytesOf) : 0;
 }
 
-/** Sums up what `of` says of each item. */
+/** Sum of `of` over all items. */
 function sumOfItems(
   bytes: Uint8Array,
   start: number,
@@ -213,7 +213,7 @@ function sumOfItems(
   return sum;
 }
 
-/** What of a message does not lead to items. */
+/** The fields of a message that do not lead to items. */
 export function otherFields(bytes: Uint8Array, start: number, end: number, down: readonly number[]): Buffer {
   let otherBytes = 0;
   const cursor = new FieldCursor().reset(bytes, start, end);

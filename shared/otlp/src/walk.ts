@@ -6,11 +6,12 @@ import { isScalar, MESSAGES, messageIndex } from './schema.ts';
 import { SIGNALS, type Signal } from './signal.ts';
 
 /**
- * The wire walk: checks the whole structure of a serialized request and counts its items, in place. Nothing is
- * materialised; what it allows, a protobuf parser can read.
+ * The wire walk: validates the structure of a serialized request and counts its items, in place and without creating objects.
+ * What it accepts, a protobuf parser can read.
  *
- * A flat table says what each field of each message is: `TABLE[message × 32 + field number]`, the kind in the low
- * four bits, whether it is counted in the fifth, the child message above. All of OTLP's field numbers are below 32; others are unknown and skipped.
+ * A flat table describes each field of each message: `TABLE[message × 32 + field number]`, the kind in the low four bits,
+ * whether it is counted in the fifth, the child message above. All of OTLP's field numbers are below 32; others are unknown and
+ * skipped.
  */
 
 const VARINT = 1;
@@ -21,10 +22,10 @@ const MESSAGE = 5;
 const FIXED32 = 6;
 const REPEATED_VARINT = 7;
 const REPEATED_FIXED64 = 8;
-/** Ids of 8 and of 16 bytes, or of none. */
+/** Ids of 8 and of 16 bytes, or empty. */
 const SPAN_ID = 9;
 const TRACE_ID = 10;
-/** Beside MESSAGE: the child is one of the things that are counted. */
+/** Combined with MESSAGE: the child is counted as an item. */
 const ITEM = 16;
 
 const FIELDS = 32;
@@ -62,7 +63,7 @@ function codeOf(type: string, repeated: boolean, idBytes: number | undefined): n
 }
 
 export interface WalkOptions {
-  /** Deepest nesting of messages that is taken. Default 64. */
+  /** Maximum nesting of messages. Default 64. */
   maxDepth?: number;
 }
 
@@ -71,37 +72,36 @@ export interface Walked {
   items: number;
 }
 
-/** What may be wrong with single items of a request that is otherwise well-formed. */
+/** Flaws of single items in a request that is otherwise well-formed. */
 const FLAW = {
-  /** A string that is not UTF-8. */
+  /** A string that is not valid UTF-8. */
   utf8: 1,
-  /** A trace or span id that has a length, but not the right one. */
+  /** A trace or span id of a wrong length. */
   id: 2,
-  /** A histogram whose buckets are not what its count and its bounds say. */
+  /** A histogram whose buckets contradict its count or bounds. */
   counts: 4,
 } as const;
 
 export interface Inspected extends Walked {
-  /** Bits of FLAW; 0 for a request that is sound. */
+  /** Bits of FLAW; 0 for a valid request. */
   flaws: number;
 }
 
 const DEFAULT_MAX_DEPTH = 64;
 
-// The state of the walk under way. It is synchronous and never nested, so one set serves; fields of an object would
-// cost a load each.
+// State of the current walk. It is synchronous and never nested, so module variables suffice; fields of an object would cost a
+// load each.
 let bytes: Uint8Array = new Uint8Array(0);
 let items = 0;
 let depthLeft = 0;
 let faultAt = 0;
-/** Whether flaws are noted rather than refused. */
+/** Whether flaws are recorded rather than rejected. */
 let inspecting = false;
 let flaws = 0;
 
 /**
- * Checks a request as `walk` does, but for what is wrong with single items: that is said, and `repair` knows what to do about
- * it. It costs what `walk` costs.
- * @throws OtlpError 400 that says what is wrong and where
+ * Validates a request like `walk`, but reports flaws of single items, which `repair` can handle. Costs as much as `walk`.
+ * @throws OtlpError 400 with what is wrong and where
  */
 export function inspect(signal: Signal, body: Uint8Array, options: WalkOptions = {}): Inspected {
   inspecting = true;
@@ -114,8 +114,8 @@ export function inspect(signal: Signal, body: Uint8Array, options: WalkOptions =
 }
 
 /**
- * Checks a request and counts its items.
- * @throws OtlpError 400 that says what is wrong and where
+ * Validates a request and counts its items.
+ * @throws OtlpError 400 with what is wrong and where
  */
 export function walk(signal: Signal, body: Uint8Array, options: WalkOptions = {}): Walked {
   const { request } = SIGNALS[signal];
@@ -248,7 +248,7 @@ function checkCounts(start: number, end: number, message: number): void {
 
 const LENGTH_MAX_BYTES = 5;
 
-/** Where the varint ended that was read last by `longTag` or `longLength`. */
+/** End of the varint read last by `longTag` or `longLength`. */
 let next = 0;
 
 function longTag(at: number, end: number): number {
@@ -264,10 +264,10 @@ function longTag(at: number, end: number): number {
     }
     shift += 7;
   }
-  return truncated(at); // a fifth byte that says there is more was out of range
+  return truncated(at); // a fifth byte with a continuation bit was out of range
 }
 
-/** Five bytes at most: parsers in C++, and those built on them, read no more. */
+/** Five bytes at most: parsers in C++, and those based on them, read no more. */
 function longLength(at: number, end: number): number {
   let value = 0;
   let factor = 1;
@@ -276,7 +276,7 @@ function longLength(at: number, end: number): number {
     value += (byte & 0x7f) * factor;
     if (byte < 0x80) {
       next = pos + 1;
-      return value; // one that is too large is caught as a truncation: it goes beyond any body
+      return value; // a value that is too large is reported as a truncation, since it exceeds any body
     }
     factor *= 128;
   }
@@ -285,7 +285,7 @@ function longLength(at: number, end: number): number {
     : fault(`a length is longer than ${LENGTH_MAX_BYTES} bytes`, at);
 }
 
-/** Parsers in Go do not read more than 64 bits; those are ten bytes, and one bit of the last. */
+/** Go parsers read at most 64 bits: ten bytes, with one bit in the last. */
 function skipVarint(pos: number, end: number): number {
   const b = bytes;
   const last = pos + 9;
@@ -347,7 +347,7 @@ function wrongType(at: number): never {
   return fault('the field has a wire type that its definition does not allow', at);
 }
 
-/** Finds the path to the fault. Only on failure, so it may take its time. */
+/** Finds the path to the error. Only on failure, so it may be slow. */
 function explain(error: WireFault, message: number, body: Uint8Array): OtlpError {
   const path = pathTo(faultAt, message, body);
   return malformed('malformed', `${error.message} (byte ${faultAt} of ${body.byteLength})`, path);

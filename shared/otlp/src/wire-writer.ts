@@ -1,6 +1,6 @@
 /**
- * Writes protobuf forwards into one growing buffer. A message's length is known only at its end: one byte is kept for
- * it, and a message that needs more is moved up by the difference.
+ * Writes protobuf forwards into a growing buffer. A message's length is known only at its end: one byte is reserved for it, and
+ * a message that needs more is moved up.
  */
 export class WireWriter {
   #bytes: Buffer;
@@ -19,7 +19,7 @@ export class WireWriter {
     return this.#bytes.subarray(0, this.#at);
   }
 
-  /** Forgets what was written after `at`. */
+  /** Discards what was written after `at`. */
   truncate(at: number): void {
     this.#at = at;
   }
@@ -70,7 +70,7 @@ export class WireWriter {
     this.#at += end - start;
   }
 
-  /** Whole fields, as they are. */
+  /** Copies whole fields. */
   raw(source: Uint8Array, start: number, end: number): void {
     this.#room(end - start);
     this.#bytes.set(source.subarray(start, end), this.#at);
@@ -90,7 +90,7 @@ export class WireWriter {
     this.#bytes[this.#at++] = value;
   }
 
-  /** Begins something with a length before it. @returns what `close` needs */
+  /** Begins a length-delimited field. @returns handle for `close` */
   open(): number {
     this.#room(1);
     return this.#at++;

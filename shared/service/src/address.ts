@@ -1,15 +1,15 @@
 import { createServer } from 'node:net';
 
-/** Where to listen. */
+/** An address to listen on. */
 export interface Address {
   host: string;
   port: number;
 }
 
-/** All addresses: `::` takes both families, and stands for IPv4 alone where there is no IPv6. */
+/** All addresses: `::` includes IPv4, and is replaced by it where IPv6 is missing. */
 const ALL = '::';
 
-/** Where to listen when `host` is asked for. */
+/** The host to listen on for a configured `host`. */
 export async function availableHost(host: string): Promise<string> {
   if (host !== ALL) return host;
   return new Promise((resolve) => {

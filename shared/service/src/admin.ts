@@ -10,7 +10,7 @@ import { PageSession } from './page-session.ts';
 import { type ServerTls, secureServer } from './server-tls.ts';
 
 const BODY_MAX_BYTES = 1024 * 1024;
-/** Nothing from elsewhere, nothing inline, no text becomes markup; not in a frame. */
+/** Nothing from other hosts, nothing inline, no text as markup; not in a frame. */
 const PAGE_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -22,7 +22,7 @@ const PAGE_POLICY = [
   "frame-ancestors 'none'",
   "require-trusted-types-for 'script'",
 ].join('; ');
-/** The same for a page of another package, which may style itself. */
+/** The same for a page of another package, which may have inline styles. */
 const FOREIGN_PAGE_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -38,19 +38,19 @@ const YAML_TYPES = ['application/yaml', 'application/x-yaml', 'text/yaml'];
 
 export interface AdminOptions {
   listen: Address;
-  /** Asked for on every route but the health checks. Needed when `listen` is not a loopback address. */
+  /** Required on every route except the health checks. Mandatory if `listen` is not a loopback address. */
   token?: string;
-  /** Names, beside its own, under which browsers may ask for it. */
+  /** Additional host names that browsers may use. */
   hosts?: readonly string[];
-  /** HTTPS when a certificate is given. */
+  /** HTTPS if it has a certificate. */
   tls?: ServerTls;
 }
 
-/** An answer that is an error, for a person to read. */
+/** An error answer, with a message for people. */
 export class AdminError extends Error {
   readonly status: number;
   readonly code: string;
-  /** What a program may want to know beside the message. */
+  /** Further fields for programs. */
   readonly details: object;
 
   constructor(status: number, code: string, message: string, details: object = {}) {
@@ -69,7 +69,7 @@ export interface AdminRequest {
 }
 
 export interface PageRequest {
-  /** Below the page's own, without a slash before it. */
+  /** Path below the page's own, without a leading slash. */
   path: string;
   query: Record<string, string>;
 }
@@ -80,12 +80,12 @@ export interface PageAnswer {
   body: string | Buffer;
 }
 
-/** What a route gives back: an object is sent as JSON. */
+/** What a route returns: an object is sent as JSON. */
 export type AdminAnswer = object | { contentType: string; text: string | Buffer } | AsyncIterable<string>;
 
 /**
- * The admin address of a process: `/healthz` (alive), `/readyz` (able to do its work; why not, only with the token), `/metrics`, and what services
- * add. No secrets are on it, and no payloads but in the dlq's export.
+ * The admin address of a process: `/healthz` (alive), `/readyz` (able to work; the reasons only with the token), `/metrics`,
+ * and what services add. It has no secrets, and no payloads except in the dlq's export.
  */
 export class AdminServer {
   readonly #app: FastifyInstance;
@@ -93,7 +93,7 @@ export class AdminServer {
   readonly #services: RunningService[] = [];
   #stopping = false;
 
-  /** @throws Error when it would be open to others without a token */
+  /** @throws Error if it would be reachable for others without a token */
   constructor(options: AdminOptions, registry: MetricsRegistry, log: Logger) {
     if (!options.token && !isLoopback(options.listen.host)) {
       throw new Error(
@@ -106,7 +106,7 @@ export class AdminServer {
       logger: false,
       bodyLimit: BODY_MAX_BYTES,
       forceCloseConnections: true,
-      // JSON has such keys like any other, and they stay keys of the body's own: a name that no route knows.
+      // Such keys are ordinary keys in JSON: routes reject them as unknown names.
       onProtoPoisoning: 'ignore',
       onConstructorPoisoning: 'ignore',
     });
@@ -123,7 +123,7 @@ export class AdminServer {
         },
       });
     });
-    // A form of another site could send it; JSON and YAML it cannot.
+    // A form on another site could send text/plain, but not JSON or YAML.
     app.removeContentTypeParser('text/plain');
     app.addHook('onRequest', async (request, reply) => {
       const { host, origin, 'sec-fetch-site': site } = request.headers;
@@ -161,7 +161,7 @@ export class AdminServer {
       );
       const ready = !this.#stopping && Object.values(services).every((state) => state === 'ready');
       const status = this.#stopping ? 'stopping' : ready ? 'ready' : 'not ready';
-      // Why names hosts and their errors: not for everybody.
+      // The reasons contain host names and errors, so they require the token.
       return reply
         .code(ready ? 200 : 503)
         .send(this.#isAuthorized(request) ? { status, services, notices } : { status });
@@ -202,10 +202,7 @@ export class AdminServer {
     });
   }
 
-  /**
-   * Adds a file of a page. It is the same for everybody, so it is given without the token; what the page shows, it has
-   * to ask for with it.
-   */
+  /** Adds a file of a page. It contains no data and is served without the token, which the page needs to read data. */
   file(url: string, contentType: string, read: () => Promise<Buffer>): void {
     this.#app.get(url, async (_request, reply) =>
       reply
@@ -221,8 +218,8 @@ export class AdminServer {
   }
 
   /**
-   * Adds a page of another package below a path that ends in a slash, to be read only. Where a token is asked for, a POST
-   * with it to `<path>session` opens the page for an hour.
+   * Adds a read-only page of another package below a path that ends in a slash. If a token is required, a POST with it to
+   * `<path>session` opens the page for an hour.
    */
   foreignPage(path: string, answer: (request: PageRequest) => Promise<PageAnswer>): void {
     const { token, tls } = this.#options;
@@ -252,7 +249,7 @@ export class AdminServer {
     });
   }
 
-  /** @returns the address, with the port the system chose when 0 was asked for */
+  /** @returns the address, with the port that the system chose for port 0 */
   async start(): Promise<Address> {
     const { port } = this.#options.listen;
     const host = await availableHost(this.#options.listen.host);
@@ -262,7 +259,7 @@ export class AdminServer {
     return { host, port: typeof address === 'object' && address ? address.port : port };
   }
 
-  /** From here on `/readyz` says so, and balancers look elsewhere. */
+  /** From here on `/readyz` fails, so that load balancers stop sending. */
   drain(): void {
     this.#stopping = true;
   }
@@ -289,7 +286,7 @@ export class AdminServer {
   }
 }
 
-/** Compares in a time that says nothing about where they differ. */
+/** Compares in a time that does not depend on where they differ. */
 export function sameSecret(a: string, b: string): boolean {
   const digest = (text: string) => createHash('sha256').update(text).digest();
   return timingSafeEqual(digest(a), digest(b));

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 
-/** What a request says about where it comes from. */
+/** Where a request comes from. */
 export interface RequestOrigin {
   method: string;
   /** The header `Host`. */
@@ -13,12 +13,12 @@ export interface RequestOrigin {
 }
 
 /**
- * Why a request must not be answered that a browser may have been talked into; undefined when it may.
+ * Why a request must be rejected because a malicious page may have made a browser send it; undefined if it may be answered.
  *
- * A page from elsewhere, open in the browser of somebody who can reach this address, may send requests here. What
- * changes something must therefore come from our own page, or from no page at all, as commands do. And a name that its owner
- * points at this machine would make that page one of ours (DNS rebinding): only addresses, `localhost`, and with a token names
- * that nobody outside can have, are names of this server, and those of `admin.hosts`.
+ * A page from elsewhere, in the browser of somebody who can reach this address, may send requests here. Requests that change
+ * something must therefore come from our own page, or from no page at all, as commands do. And a name that its owner resolves
+ * to this machine would make that page look like ours (DNS rebinding): so the only names of this server are addresses,
+ * `localhost`, those of `admin.hosts`, and, with a token, names that cannot exist in public DNS.
  */
 export function refusal(
   request: RequestOrigin,
@@ -53,12 +53,14 @@ function isOwnName(name: string): boolean {
   return name === 'localhost' || name.endsWith('.localhost') || isIP(name) !== 0;
 }
 
-/** Names that no public DNS gives: of containers and of services in a cluster. */
+/** Names that cannot exist in public DNS: of containers and of services in a cluster. */
 function isInnerName(name: string): boolean {
   return /^[a-z0-9_-]+$/.test(name) || /\.(svc|svc\.cluster\.local|internal)$/.test(name);
 }
 
-/** Whether this is, to the letter, the origin of the page at this host. What comes in the clear may have left a proxy that speaks TLS. */
+/**
+ * Whether this is exactly the origin of the page at this host. A plain-text request may come from a proxy that terminates TLS.
+ */
 function isOrigin(origin: string, host: string, isSecure: boolean): boolean {
   const given = origin.toLowerCase();
   const own = host.toLowerCase();

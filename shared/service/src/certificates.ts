@@ -6,13 +6,15 @@ import type { Config } from '@nrdot/config';
 import { causeText, durationText, type MetricsRegistry, type Transitions, WELL } from '@nrdot/telemetry';
 import { type ServerTls, serverContext } from './server-tls.ts';
 
-/** How soon a renewed certificate is served. Files are read rather than watched: what renews them swaps links of directories. */
+/**
+ * How soon a renewed certificate is served. Files are polled rather than watched, because renewal swaps links of directories.
+ */
 const LOOK_EVERY_MS = 10_000;
-/** A certificate is said to end soon when it has so much of its life left, of a short one a third. */
+/** Remaining life at which a certificate is reported; for a short-lived one, a third of its life. */
 const SOON_MS = 7 * 86_400_000;
 const SOON_SHARE = 1 / 3;
 
-/** What a certificate is for; the value of `use` on its metric. */
+/** Use of a certificate; the value of `use` in its metric. */
 type Use = 'receiver' | 'admin' | 'dlq' | 'upstream' | 'redis';
 
 interface Pair {
@@ -22,8 +24,8 @@ interface Pair {
 }
 
 /**
- * Serves what is in the files from now on: new connections get the renewed certificate, those there are go on. A pair that does
- * not fit together, as while it is being written, is passed over.
+ * Serves renewed certificates: new connections get what is in the files, existing ones stay. A pair that does not match, as
+ * while it is being written, is ignored.
  */
 export function followCertificate(server: Server, tls: ServerTls, everyMs = LOOK_EVERY_MS): void {
   if (!tls.certFile || !tls.keyFile) return;
@@ -33,11 +35,11 @@ export function followCertificate(server: Server, tls: ServerTls, everyMs = LOOK
       const context = serverContext(tls);
       const there = String(Object.values(context));
       if (there === served) return;
-      createSecureContext(context); // throws when they do not fit
+      createSecureContext(context); // throws if they do not match
       (server as TlsServer).setSecureContext(context);
       served = there;
     } catch {
-      // CertificateWatch tells of it, when it lasts.
+      // CertificateWatch reports it if it lasts.
     }
   }, everyMs);
   timer.unref();
@@ -45,20 +47,20 @@ export function followCertificate(server: Server, tls: ServerTls, everyMs = LOOK
 }
 
 /**
- * Tells what becomes of the certificates that this process shows: that one was renewed, cannot be read, ends soon, has ended. Until
- * when each is valid is on the metrics.
+ * Reports changes of the certificates that this process uses: renewed, unreadable, expiring, expired. The expiry of each is a
+ * metric.
  */
 export class CertificateWatch {
   readonly #pairs: readonly Pair[];
   readonly #transitions: Transitions;
-  /** By use, what was last read whole. */
+  /** The last content that was read completely, by use. */
   readonly #seen = new Map<Use, string>();
-  /** Files that could not be read in the look before: a pair that is being written is whole in the next. */
+  /** Files that were unreadable in the last check: a pair that is being written is complete in the next. */
   readonly #failed = new Set<Use>();
   readonly #now: () => number;
   readonly #timer: NodeJS.Timeout;
 
-  /** @param services those of this process: the certificates of others are not its own */
+  /** @param services the services of this process: it does not use the certificates of others */
   constructor(
     config: Config,
     services: readonly string[],
@@ -95,7 +97,7 @@ export class CertificateWatch {
     }
   }
 
-  /** @throws when the files cannot be read, or do not fit together */
+  /** @throws if the files are unreadable or do not match */
   #tell({ use, certFile, keyFile }: Pair): void {
     const [cert, key] = [readFileSync(certFile), readFileSync(keyFile)];
     createSecureContext({ cert, key });
@@ -147,7 +149,7 @@ function nameOf(use: Use, file: string): string {
   return `The certificate ${whose[use]} (${file})`;
 }
 
-/** The certificates that are configured and that one of these services shows. */
+/** The configured certificates that these services use. */
 function pairsOf({ receiver, admin, dlq, exporter, redis }: Config, services: readonly string[]): Pair[] {
   const shown = {
     ...(services.includes('receiver') ? { receiver: receiver.tls } : {}),
@@ -161,7 +163,7 @@ function pairsOf({ receiver, admin, dlq, exporter, redis }: Config, services: re
   );
 }
 
-/** @returns Unix ms; undefined while the file cannot be read */
+/** @returns Unix ms; undefined while the file is unreadable */
 function untilOf(file: string): number | undefined {
   try {
     return Date.parse(new X509Certificate(readFileSync(file)).validTo);

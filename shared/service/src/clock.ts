@@ -1,7 +1,7 @@
 /**
- * Unix time in whole ms that no step of the machine's clock moves: the wall clock when the process started, and what has
- * passed since. For whatever waits, expires or has a rate: by the wall clock an hour forth and back would stop it for an
- * hour, or let what is kept expire.
+ * Unix time in whole ms, independent of changes of the machine's clock: the wall clock at the start of the process plus the
+ * time since. Use it for waits, expiry and rates: with the wall clock, a change by an hour would stop them for an hour, or
+ * expire data early.
  */
 export function steadyNow(): number {
   return Math.floor(performance.timeOrigin + performance.now());

@@ -3,9 +3,9 @@ import { dirname, resolve } from 'node:path';
 import { causeText } from '@nrdot/telemetry';
 
 /**
- * Makes a directory with those above it, where it is not there yet.
+ * Creates a directory and its parents, if missing.
  * @param option the option that names it
- * @throws Error that says which directory it is about, and why it cannot be written
+ * @throws Error that says which directory cannot be written, and why
  */
 export function makeDirectory(path: string, option: string, mode?: number): void {
   try {
@@ -16,7 +16,7 @@ export function makeDirectory(path: string, option: string, mode?: number): void
   }
 }
 
-/** For a read-only file system the system says that something does not exist: what is there already knows better. */
+/** On a read-only file system the system reports a missing path, so find the parent that does exist. */
 function reasonOf(error: unknown, path: string): string {
   let present = path;
   while (!existsSync(present) && dirname(present) !== present) present = dirname(present);
@@ -29,8 +29,8 @@ function reasonOf(error: unknown, path: string): string {
 }
 
 /**
- * Whose something is and who this process is, as a permission that is missing asks for: a volume of Kubernetes or Docker comes as
- * root's, or has been written by another user before.
+ * Owner of a path and user of this process, for a missing permission: a volume of Kubernetes or Docker belongs to root, or to
+ * another user who has written to it.
  */
 function ownersOf(error: unknown, path: string): string {
   const { code } = error as { code?: unknown };
@@ -44,7 +44,7 @@ function ownersOf(error: unknown, path: string): string {
 }
 
 /**
- * A permission that is missing for something in a directory, in words that say what, whose it is and what to do; other errors as they are.
+ * Explains a missing permission in a directory: what, whose, and what to do; other errors stay unchanged.
  * @param option the option that names the directory
  */
 export function permissionError(error: unknown, option: string): unknown {

@@ -4,46 +4,46 @@ import type { AdminServer } from './admin.ts';
 import type { LiveConfig } from './live-config.ts';
 import type { StatusBoard } from './status-board.ts';
 
-/** What a process gives to the services that run in it. */
+/** What a process provides to the services that run in it. */
 export interface Host {
   log: Logger;
-  /** The one place that tells changes of state: `host.transitions.to('redis', 'away', …)`. */
+  /** Reports changes of state: `host.transitions.to('redis', 'away', …)`. */
   transitions: Transitions;
   metrics: Metrics;
   registry: MetricsRegistry;
   admin: AdminServer;
-  /** The configuration, for what can change while running. */
+  /** The configuration, with changes while running. */
   live: LiveConfig;
-  /** Where services say how they are, for the console and `nrdot status`. */
+  /** Where services report their status, for the console and `nrdot status`. */
   status: StatusBoard;
   /** Set when this process runs the Redis that its services use. */
   redisIsOwn?: boolean;
-  /** Set when the whole pipeline runs in this process: its services wake each other without Redis. */
+  /** Set if the whole pipeline runs in this process: its services wake each other without Redis. */
   inProcess?: InProcess;
 }
 
 /** A service that has been started. */
 export interface RunningService {
   name: string;
-  /** Data comes in by it from outside: it stops before the others do. */
+  /** It receives data from outside, so it stops before the others. */
   letsIn?: true;
-  /** Why it cannot do its work now, in words for a person; undefined when it can. */
+  /** Why it cannot work now, for people; undefined if it can. */
   notReady(): string | undefined;
   /**
-   * What is wrong outside that it works on through, in words for a person: an upstream that is away is what the queue is for,
-   * and no reason to send clients elsewhere.
+   * An external problem despite which it works, for people: an upstream that is away is what the queue is for, and no reason to
+   * send clients elsewhere.
    */
   warning?(): string | undefined;
-  /** Whether Redis could be used at some time since it was started. */
+  /** Whether Redis was usable at any time since it was started. */
   reached?(): boolean;
-  /** Ends in order: takes nothing new, finishes what is in flight for at most `timeoutMs`, frees what it holds. */
+  /** Stops gracefully: accepts nothing new, finishes what is in flight for at most `timeoutMs`, releases what it holds. */
   stop(timeoutMs: number): Promise<void>;
 }
 
-/** The host as one service sees it: its name is on every line of its log. */
+/** The host for one service: every line of its log has its name. */
 export function hostFor(host: Host, service: string): Host {
   const log = host.log.child({ service });
-  // A child has a level of its own.
+  // A child logger has a level of its own.
   host.live.follow(({ log: { level } }) => () => {
     log.level = level;
   });

@@ -12,14 +12,14 @@ import {
 import { AdminError, type AdminServer } from './admin.ts';
 
 /**
- * Makes ready what a new configuration asks of a part of the service, and gives back what puts it in place. The first may
- * throw, and then nothing of the configuration is applied; the second may not.
+ * Prepares a part of the service for a new configuration, and returns a function that applies it. The first may throw, in which
+ * case nothing of the configuration is applied; the second must not.
  */
 export type Follower = (next: Config, before: Config) => () => void;
 
 /**
- * The configuration of a running process. What changes is checked whole, made ready in every part, and only then put in
- * place, at once: it is never half-applied. Options that are not live are refused by name.
+ * The configuration of a running process. A change is validated as a whole, prepared in every part, and only then applied
+ * everywhere at once, so that it is never half-applied. Changes of options that are not live are rejected by name.
  */
 export class LiveConfig {
   readonly #source: ConfigSource;
@@ -37,18 +37,18 @@ export class LiveConfig {
     return this.#loaded.config;
   }
 
-  /** Every option, its value (secrets redacted), where that comes from, and whether it is live. */
+  /** Every option with its value (secrets redacted), the source of that, and whether it is live. */
   explain(): Setting[] {
     return this.#loaded.explain();
   }
 
-  /** Tells a part of the service of changes from here on. */
+  /** Subscribes to changes. */
   follow(follower: Follower): void {
     this.#followers.push(follower);
   }
 
   /**
-   * What changes would do: YAML, or a tree in the shape of the file.
+   * The effect of changes: YAML, or a tree in the shape of the file.
    * @throws ConfigError
    */
   preview(changes: string | object): ConfigChange[] {
@@ -56,8 +56,8 @@ export class LiveConfig {
   }
 
   /**
-   * Applies changes on top of the file. They hold until the next reload or restart.
-   * @throws ConfigError; AdminError `needs_restart` when one is not live. Then nothing has changed
+   * Applies changes on top of the file, until the next reload or restart.
+   * @throws ConfigError; AdminError `needs_restart` if an option is not live. Then nothing has changed
    */
   apply(changes: string | object): ConfigChange[] {
     const applied = { ...this.#applied, ...readChanges(changes) };
@@ -67,7 +67,7 @@ export class LiveConfig {
   }
 
   /**
-   * Reads the file again. It is what counts from here on: what was applied by hand before goes.
+   * Reads the file again, which discards changes that were applied at runtime.
    * @throws as `apply` does
    */
   reload(): ConfigChange[] {
@@ -101,7 +101,7 @@ export class LiveConfig {
 /** Far more than all options with all their values. */
 const CHANGES_MAX_BYTES = 32 * 1024;
 
-/** Puts the configuration on the admin address. */
+/** Serves the configuration on the admin address. */
 export function addConfigRoutes(admin: AdminServer, live: LiveConfig, applied: (by: string) => void): void {
   const asked = (body: unknown): string | object => {
     if (typeof body === 'string' || (typeof body === 'object' && body !== null && !Array.isArray(body)))
@@ -148,7 +148,7 @@ export function addConfigRoutes(admin: AdminServer, live: LiveConfig, applied: (
   });
 }
 
-/** For the log: the options that changed, without their values. */
+/** For the log: names of the changed options, without values. */
 export function names(changes: readonly ConfigChange[]): string {
   return changes.map(({ path }) => path).join(', ') || 'nothing changed';
 }

@@ -4,24 +4,24 @@ import { type Metrics, type MetricsRegistry, type Transitions, WELL } from '@nrd
 import type { OwnMetrics } from './own-metrics.ts';
 
 const SUBJECT = 'telemetry';
-/** Longest wait for the last request when the process stops. */
+/** Maximum time for the last request when the process stops. */
 const LAST_MS = 2_000;
 
-/** What became of a request. */
+/** Result of a request. */
 export interface Delivery {
   kind: 'delivered' | 'retry' | 'hold' | 'too-large' | 'rejected';
-  /** Points that the other side left out. */
+  /** Points that the other side rejected. */
   refusedItems?: number;
-  /** Of the other side, or why it cannot be reached; in words for a person, without secrets. */
+  /** Message of the other side, or why it is unreachable; for people, without secrets. */
   message: string;
 }
 
 export interface MetricSenderDeps {
   registry: Pick<MetricsRegistry, 'families'>;
   own: OwnMetrics;
-  /** Sends one request within a time of its own. Never throws. */
+  /** Sends one request, with a timeout of its own. Never throws. */
   send(body: Buffer): Promise<Delivery>;
-  /** Where to, for people. */
+  /** The destination, for people. */
   where: string;
   metrics: Pick<Metrics, 'telemetryRequests' | 'telemetryPoints'>;
   transitions: Transitions;
@@ -30,8 +30,8 @@ export interface MetricSenderDeps {
 }
 
 /**
- * Sends the metrics of this process once per interval. There is at most one request at a time, and none is repeated: what was not taken
- * is in the next one.
+ * Sends the metrics of this process once per interval. At most one request is in flight, and none is retried: the next one
+ * includes what was not accepted.
  */
 export class MetricSender {
   readonly #deps: MetricSenderDeps;
@@ -44,7 +44,7 @@ export class MetricSender {
     this.#timer.unref();
   }
 
-  /** Sends what there is now, or waits for the request that is out. */
+  /** Sends the current values, or waits for the request in flight. */
   turn(): Promise<void> {
     this.#sending ??= this.#send().finally(() => {
       this.#sending = undefined;
@@ -52,7 +52,7 @@ export class MetricSender {
     return this.#sending;
   }
 
-  /** Sends for the last time, while what it sends to still runs. */
+  /** Sends for the last time, while the destination still runs. */
   async stop(withinMs: number): Promise<void> {
     clearInterval(this.#timer);
     const before = this.#sending;

@@ -9,20 +9,20 @@ export interface OwnMetricsOptions {
   /** Name and version of the instrumentation scope. */
   scope: { name: string; version: string };
   temporality: Temporality;
-  /** When the process began to count, Unix ms. */
+  /** Start of the process's counters, Unix ms. */
   startedAtMs: number;
 }
 
-/** One request with everything that a process counts. */
+/** One request with all metrics of a process. */
 export interface OwnMetricsRequest {
   /** An `ExportMetricsServiceRequest`; valid until the next one is made. */
   body: Buffer;
   points: number;
-  /** To be called when it was taken: the next deltas begin where this one ends. */
+  /** To be called when it was accepted: the next deltas start from here. */
   delivered(): void;
 }
 
-/** What was last delivered of a series. */
+/** Last delivered values of a series. */
 interface Told {
   value: number;
   counts?: readonly number[];
@@ -32,8 +32,8 @@ const TEMPORALITY = { delta: 1, cumulative: 2 } as const;
 const SIZE_HINT = 64 * 1024;
 
 /**
- * Writes the metrics of a process as OTLP. What one remembers is what the last request that was taken had: what comes after a failed one
- * has the failed one's deltas in it.
+ * Encodes the metrics of a process as OTLP. Deltas are relative to the last accepted request, so the request after a failed one
+ * includes its deltas.
  */
 export class OwnMetrics {
   readonly #o: OwnMetricsOptions;
@@ -85,7 +85,7 @@ export class OwnMetrics {
   }
 
   /**
-   * What came since the last request that was taken. A series begins with its first count: most of those that could be never count.
+   * Deltas since the last accepted request. A series begins with its first count, since most possible series never have one.
    */
   #deltas({ name, whole }: MetricFamily, series: readonly Series[], telling: Map<string, Told>): Series[] {
     if (whole && !this.#knowsRedis) return [];
@@ -100,12 +100,12 @@ export class OwnMetrics {
   }
 
   /**
-   * What Redis has counted before this process read it for the first time was told by others, or nobody. What has no series then
-   * counts from 0.
+   * Totals that Redis had before this process first read them were reported by others, or by nobody. Series that do not exist
+   * then count from 0.
    */
   #beginWithRedis(families: readonly MetricFamily[]): void {
     const whole = families.filter((family) => family.whole);
-    // Series with labels are there once it was read.
+    // Series with labels exist once Redis was read.
     if (!whole.some(({ series }) => series.some(({ labels }) => Object.keys(labels).length > 0))) return;
     this.#knowsRedis = true;
     for (const { name, type, series } of whole)
@@ -121,7 +121,7 @@ function toldOf({ value, buckets }: Series): Told {
   return { value, ...(buckets ? { counts: buckets.counts } : {}) };
 }
 
-/** A total that has become less began anew: all of it came since. */
+/** A total that has decreased was reset: all of it is new. */
 function difference(now: Series, before: Told | undefined): Series {
   if (!before || now.value < before.value) return now;
   const value = now.value - before.value;
@@ -148,7 +148,7 @@ class PointWriter {
   metric({ type, name, help, whole }: MetricFamily, series: readonly Series[]): void {
     if (series.length === 0) return;
     const writer = this.#writer;
-    // Since when a count in Redis runs, nobody knows: 0 says so. A delta begins with the one before.
+    // The start of a total in Redis is unknown: 0 says so. A delta begins at the previous one.
     const startMs = whole && this.#temporality === TEMPORALITY.cumulative ? 0 : this.#startMs;
     message(writer, 2, () => {
       text(writer, 1, name);
@@ -212,7 +212,7 @@ const FIXED64 = 1;
 const BYTES = 2;
 const TWO_TO_32 = 2 ** 32;
 
-/** All field numbers here are below 16: one byte. */
+/** All field numbers here are below 16, so a tag is one byte. */
 function tag(field: number, wireType: number): number {
   return (field << 3) | wireType;
 }
@@ -252,7 +252,7 @@ function count(writer: WireWriter, value: number): void {
   writer.fixed64(value % TWO_TO_32, Math.floor(value / TWO_TO_32));
 }
 
-/** As UCUM has it; by the name, which ends in it. */
+/** The UCUM unit, from the suffix of the name. */
 function unitOf(name: string): string {
   if (/_seconds(_total)?$/.test(name)) return 's';
   if (/_bytes(_total)?$/.test(name)) return 'By';

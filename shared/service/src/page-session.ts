@@ -4,8 +4,8 @@ const LASTS_MS = 60 * 60_000;
 const MOST = 32;
 
 /**
- * Leave to read the pages below one path. A page of another package cannot send the token with each of its requests, so
- * whoever has the token is given a cookie that holds for that path, for an hour, and for reading alone.
+ * Read access to the pages below one path. A page of another package cannot send the token with each request, so whoever has
+ * the token gets a cookie that is valid for that path, for an hour, and for reading only.
  */
 export class PageSession {
   readonly #name = 'nrdot_page';
@@ -18,7 +18,7 @@ export class PageSession {
     this.#secure = secure;
   }
 
-  /** @returns the header `Set-Cookie` */
+  /** @returns value of the header `Set-Cookie` */
   begin(now: number): string {
     for (const [id, until] of this.#until)
       if (until <= now || this.#until.size >= MOST) this.#until.delete(id);
@@ -28,7 +28,7 @@ export class PageSession {
     return [`${this.#name}=${id}`, ...attributes, ...(this.#secure ? ['Secure'] : [])].join('; ');
   }
 
-  /** @param cookies the header `Cookie` */
+  /** @param cookies value of the header `Cookie` */
   holds(cookies: string | undefined, now: number): boolean {
     const id = (cookies ?? '')
       .split(';')

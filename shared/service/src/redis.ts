@@ -9,7 +9,7 @@ import {
 } from '@nrdot/queue';
 import type { Host } from './host.ts';
 
-/** Where the config says Redis is. */
+/** The configured Redis. */
 export function redisTarget(config: Config): RedisTarget {
   const {
     url,
@@ -45,7 +45,7 @@ export function redisTarget(config: Config): RedisTarget {
   };
 }
 
-/** The prefix of all keys, with the hash tag that keeps them in one slot of a Cluster. */
+/** Prefix of all keys, with the hash tag that keeps them in one slot of a Cluster. */
 export function redisPrefix(config: Config): string {
   return `{${config.redis.prefix}}`;
 }
@@ -60,15 +60,15 @@ function storeOptions(config: Config): StoreOptions {
     spillAt: config.queue.spillAt,
     spillHysteresis: config.queue.spillAt - config.queue.resumeAt,
     breaker: config.breaker,
-    // Within the time for a command, or the connection would give up before Redis says how many have it.
+    // Less than the command timeout, or the connection would be replaced before Redis answers how many replicas have it.
     ...(minReplicas > 0 ? { replicas: { least: minReplicas, waitMs: Math.ceil(commandTimeoutMs / 2) } } : {}),
     exportWindow: { batches: config.scheduler.exportWindow, bytes: config.scheduler.exportWindowBytes },
   };
 }
 
 /**
- * Opens a connection of a service to Redis and puts its state on the service's log and metrics.
- * @param meanwhile what happens while Redis is away, in words for the log
+ * Opens a service's connection to Redis and reports its state in the service's log and metrics.
+ * @param meanwhile what happens while Redis is away, for the log
  */
 export function openLink(
   config: Config,
@@ -105,8 +105,8 @@ export function openLink(
 }
 
 /**
- * Opens a connection with the pipeline's state on it.
- * @returns `notReady`: why the two can't do their work now, the connection or a script
+ * Opens a connection with the pipeline's store on it.
+ * @returns `notReady`: why the connection or a script cannot work now
  */
 export function openStore(
   config: Config,

@@ -7,13 +7,13 @@ export interface ServerTls {
   certFile?: string | undefined;
   /** Its key, PEM. */
   keyFile?: string | undefined;
-  /** With this a client must show a certificate signed by one of these. */
+  /** If set, clients must present a certificate signed by one of these. */
   clientCaFile?: string | undefined;
 }
 
 /**
- * Options that make a server speak TLS; none when there is no certificate.
- * @throws Error when a file can't be read
+ * Options for a TLS server; empty if there is no certificate.
+ * @throws Error if a file is unreadable
  */
 export function secureServer(tls: ServerTls): { https?: ServerOptions } {
   if (!tls.certFile || !tls.keyFile) return {};
@@ -25,7 +25,7 @@ export function secureServer(tls: ServerTls): { https?: ServerOptions } {
   };
 }
 
-/** What is in the files. @throws Error when one can't be read */
+/** Content of the files. @throws Error if one is unreadable */
 export function serverContext({ certFile, keyFile, clientCaFile }: ServerTls): SecureContextOptions {
   return {
     cert: readFileSync(certFile!),

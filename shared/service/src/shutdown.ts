@@ -3,21 +3,21 @@ import { durationText, type Logger } from '@nrdot/telemetry';
 import type { AdminServer } from './admin.ts';
 import type { RunningService } from './host.ts';
 
-/** Beyond the deadline services get this long, all together, before they are left behind. */
+/** Time for all services together after the deadline, before they are abandoned. */
 const GRACE_MS = 2_500;
 const EXIT_MS = 500;
 
-/** A service that did not end in order, and why. */
+/** A service that did not stop gracefully, and why. */
 export interface Unclean {
   service: string;
   message: string;
 }
 
 /**
- * Stops all services within one time: first the one that lets data in, so that the others are still there for what it holds, for at
- * most half of it; then the others at once. One that fails to stop, or hangs, does not keep the others: what it held is in
- * Redis or on disk.
- * @returns those that did not stop cleanly
+ * Stops all services within a time limit: first the one that receives data, for at most half of it, so that the others can
+ * process what it holds; then the others at once. A service that fails or hangs does not block the others: its data is in Redis
+ * or on disk.
+ * @returns those that did not stop gracefully
  */
 export async function stopTogether(
   services: readonly RunningService[],
@@ -45,12 +45,12 @@ export async function stopTogether(
   return unclean;
 }
 
-/** Ends the process even when something still holds on to it, such as a connection to a Redis that hangs. */
+/** Exits even if something keeps the process alive, such as a connection to a Redis that hangs. */
 export function endSoon(): void {
   setTimeout(() => process.exit(), EXIT_MS).unref();
 }
 
-/** @throws Error when it takes longer */
+/** @throws Error after the timeout */
 async function within(ms: number, work: Promise<void>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -64,9 +64,9 @@ async function within(ms: number, work: Promise<void>): Promise<void> {
 }
 
 /**
- * Resolves at SIGTERM or SIGINT. A second signal ends the process at once with the status a shell expects; what is
- * not done then is in Redis or on disk, and the next start takes it up.
- * @param reload what SIGHUP asks for, unless it says that the terminal is gone: that is a wish to stop
+ * Resolves at SIGTERM or SIGINT. A second signal exits at once with the status that a shell expects; unfinished work is in
+ * Redis or on disk, and the next start resumes it.
+ * @param reload called at SIGHUP, unless that means that the terminal is gone, which is a request to stop
  */
 export function untilSignal(log: Logger, reload?: () => void): Promise<NodeJS.Signals> {
   const onTerminal = process.stdin.isTTY;

@@ -10,26 +10,26 @@ import {
 } from '@nrdot/queue';
 import { alignedInterval, type Transition } from '@nrdot/telemetry';
 
-/** What a service says of itself; asked for every two seconds, so it must be cheap. */
+/** A service's part of the status; called every two seconds, so it must be cheap. */
 export type StatusPart<S extends ServiceName> = () =>
   | NonNullable<ServiceParts[S]>
   | Promise<NonNullable<ServiceParts[S]>>;
 
-/** The `problem` of a service that needs Redis to do its work. */
+/** The `problem` of a service that needs Redis to work. */
 export function problemOf(link: { notReady(): string | undefined }): Readiness {
   const problem = link.notReady();
   return problem ? { problem } : {};
 }
 
-/** The connection through which a process says how it is. */
+/** The connection by which a process reports. */
 interface Outlet {
   store: Pick<Store, 'publishStatus' | 'appendEvents'>;
   link: { notReady(): string | undefined };
 }
 
 /**
- * Collects what the services of this process say of themselves, and says it in Redis for the console and `nrdot status`:
- * one small write every two seconds for each process, however many services run in it.
+ * Collects the status of this process's services and publishes it in Redis for the console and `nrdot status`: one small write
+ * every two seconds per process, however many services it has.
  */
 export class StatusBoard {
   readonly instance = `${hostname()}:${process.pid}`;
@@ -37,7 +37,7 @@ export class StatusBoard {
   readonly #startedAt = Date.now();
   readonly #parts = new Map<ServiceName, StatusPart<ServiceName>>();
   readonly #outlets: Outlet[] = [];
-  /** Events that are not in Redis yet, and the last ones of this process: all there is to show while Redis is away. */
+  /** Events that are not yet in Redis, and the last ones of this process: all there is to show while Redis is away. */
   #waiting: Transition[] = [];
   #recent: Transition[] = [];
   #endTimer: (() => void) | undefined;
@@ -47,14 +47,14 @@ export class StatusBoard {
     this.version = version;
   }
 
-  /** Adds a service. What it says goes out on its connection, or on that of another service of the process. */
+  /** Adds a service. It reports by its own connection or that of another service of the process. */
   add<S extends ServiceName>(service: S, part: StatusPart<S>, outlet: Outlet): void {
     this.#parts.set(service, part as StatusPart<ServiceName>);
     this.#outlets.push(outlet);
     this.#endTimer ??= alignedInterval(() => void this.#publish(), STATUS_EVERY_MS);
   }
 
-  /** Takes an event into the history, which is in Redis; until that can be told it waits here. */
+  /** Adds an event to the history in Redis; it is kept here until it can be written. */
   note(event: Transition): void {
     this.#waiting = [...this.#waiting, event].slice(-EVENTS_WAITING_MAX);
     this.#recent = [...this.#recent, event].slice(-EVENTS_WAITING_MAX);
@@ -65,12 +65,12 @@ export class StatusBoard {
     return this.#recent;
   }
 
-  /** Those that are not in Redis yet. */
+  /** Events that are not yet in Redis. */
   get untold(): readonly Transition[] {
     return this.#waiting;
   }
 
-  /** How this process is now. A service that cannot even say so is there with its problem. */
+  /** Current status of this process. A service whose part fails is included with that problem. */
   async read(): Promise<ProcessStatus> {
     const services: Record<string, Readiness> = {};
     for (const [service, part] of this.#parts) {
@@ -90,7 +90,7 @@ export class StatusBoard {
     };
   }
 
-  /** Says what is left to be told, and then nothing more; what was said last is forgotten by itself. */
+  /** Publishes what is left, and stops; the published status expires. */
   async stop(): Promise<void> {
     this.#endTimer?.();
     if (this.#waiting.length > 0) await this.#publish();
@@ -108,7 +108,7 @@ export class StatusBoard {
         this.#waiting = this.#waiting.filter((event) => !told.includes(event));
       }
     } catch {
-      // Redis is away: its connections say so, and the next turn tries again.
+      // Redis is away: its connections report that, and the next turn retries.
     } finally {
       this.#publishing = false;
     }

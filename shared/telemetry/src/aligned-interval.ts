@@ -1,13 +1,13 @@
 /**
- * Like `setInterval`, but due at whole multiples of `everyMs` on this process's clock. Intervals whose periods divide each other then
- * fire in one turn of the event loop, and what they write reaches Redis together. Does not keep the process alive.
- * @returns ends it
+ * Like `setInterval`, but due at multiples of `everyMs` on this process's clock, so that intervals with a common divisor fire
+ * in one turn of the event loop, and their writes reach Redis together. Does not keep the process alive.
+ * @returns stops it
  */
 export function alignedInterval(run: () => void, everyMs: number): () => void {
   let timer: NodeJS.Timeout;
   const next = () => {
     const now = performance.now();
-    // One that fires a little early must not fire twice.
+    // A timer that fires a little early must not fire twice.
     const due = Math.ceil((now + 1) / everyMs) * everyMs;
     timer = setTimeout(() => {
       next();

@@ -1,9 +1,9 @@
 /**
- * Every metric the product has: the one place for its name, type, unit, help and labels. The registry is built from
- * it, `docs/metrics.md` is generated from it, dashboards and alerts are tested against it.
+ * Every metric of the product: the single source of names, types, units, help and labels. The registry is built from it,
+ * `docs/metrics.md` is generated from it, dashboards and alerts are tested against it.
  *
- * Label values are from small fixed sets, which `label-values.ts` lists. Nothing that a client sends becomes a label value, but for the
- * names of metrics of `cl_daily_keys`: at most ten at a time.
+ * Label values are from small fixed sets, which `label-values.ts` lists. Nothing that clients send becomes a label value,
+ * except names of metrics in `cl_daily_keys`, ten at a time.
  */
 
 export type MetricType = 'counter' | 'gauge' | 'histogram';
@@ -11,23 +11,23 @@ export type Service = 'receiver' | 'scheduler' | 'exporter' | 'dlq' | 'every';
 
 export interface MetricSpec<L extends string = string, T extends MetricType = MetricType> {
   type: T;
-  /** As on `/metrics`; counters end in `_total`, units are in the name. */
+  /** As on `/metrics`; counters end in `_total`, and units are part of the name. */
   name: string;
   help: string;
-  /** Which service has it. */
+  /** The service that has it. */
   service: Service;
   labels: readonly L[];
   buckets?: readonly number[];
   /**
-   * Set where the value is read from Redis or from the one disk: every instance that has it shows the same whole, so
-   * queries take `max` of it and never `sum`.
+   * Set if the value is read from Redis or from the dlq's disk: every instance reports the same total, so queries take its
+   * `max`, never its `sum`.
    */
   whole?: true;
   /** Another service that counts a part of it. */
   partOf?: Service;
 }
 
-/** What prom-client publishes beside them, as far as dashboards and alerts use it. */
+/** Metrics of prom-client that dashboards and alerts use. */
 export const PROCESS_METRICS = [
   ['process_resident_memory_bytes', [], 'Memory of the process (RSS).'],
   ['process_cpu_seconds_total', [], 'CPU time of the process.'],
@@ -64,12 +64,12 @@ const counter = spec('counter');
 const gauge = spec('gauge');
 const histogram = spec('histogram');
 
-/** A value that every instance shows the whole of. */
+/** A value of which every instance reports the total. */
 function whole<S extends MetricSpec>(metric: S): S {
   return { ...metric, whole: true };
 }
 
-/** A value of which another service counts a part of its own. */
+/** A value of which another service counts a part. */
 function shared<S extends MetricSpec>(partOf: Service, metric: S): S {
   return { ...metric, partOf };
 }

@@ -1,4 +1,4 @@
-/** What an error carries when the system, TLS or the HTTP client made it. */
+/** Fields of errors from the system, TLS or the HTTP client. */
 interface SystemError {
   name?: unknown;
   code?: unknown;
@@ -18,7 +18,7 @@ const at = ({ address, port }: SystemError) =>
   address === undefined ? '' : ` by ${address}${port === undefined ? '' : `:${port}`}`;
 const of = ({ path }: SystemError, otherwise: string) => (typeof path === 'string' ? path : otherwise);
 
-/** By the code of an error. Programs get the code beside it; people get this. */
+/** Messages by error code, for people. Programs get the code beside it. */
 const WORDS: Readonly<Record<string, Words>> = {
   // Network
   ECONNREFUSED: (error) => `connection refused${at(error)}`,
@@ -68,14 +68,14 @@ const WORDS: Readonly<Record<string, Words>> = {
   ENAMETOOLONG: (error) => `${of(error, 'the path')} is too long`,
 };
 
-/** Which of several attempts to connect says the most: the first that has words. */
+/** The most informative of several connection attempts: the first one with a known code. */
 function attempts({ errors }: SystemError): unknown[] {
   return Array.isArray(errors) ? errors : [];
 }
 
 /**
- * Why something failed, in words for a person: "cannot resolve otlp.example.com", "no space left on the disk". An error that nobody
- * knows says what it says itself.
+ * Why something failed, for people: "cannot resolve otlp.example.com", "no space left on the disk". For an unknown error, its
+ * own message.
  */
 export function causeText(error: unknown): string {
   return wordsOf(error) ?? messageOf(error);
@@ -95,7 +95,7 @@ function wordsOf(error: unknown, depth = 0): string | undefined {
     return WORDS.ERR_SSL_WRONG_VERSION_NUMBER as string;
   const words = Object.hasOwn(WORDS, code) ? WORDS[code] : undefined;
   if (words !== undefined) return typeof words === 'string' ? words : words(known);
-  // fetch says no more than that it failed; what an error of our own says is better than its cause.
+  // fetch only says that it failed, so use the cause; the message of an error of our own is better than its cause.
   return known.message === 'fetch failed' ? wordsOf(known.cause, depth + 1) : undefined;
 }
 

@@ -2,18 +2,18 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Gauge, type Registry } from 'prom-client';
 
 /**
- * A timer every 100 ms, where prom-client's own has one every 10: those wake-ups were 3 % of the CPU of a process at
- * 10,000 spans/s and a third of that of an idle one. What holds the loop up for longer than this is seen for sure.
+ * Sampling interval. prom-client uses 10 ms: those wake-ups took 3 % of the CPU of a process at 10,000 spans/s, and a third of
+ * that of an idle one. Delays longer than this interval are certainly seen.
  */
 const EVERY_MS = 100;
-/** Of prom-client's timer, which cannot be left out alone: as long as a timer may be. */
+/** Maximum timer interval; practically disables prom-client's timer, which cannot be turned off separately. */
 export const NEVER_MS = 2 ** 31 - 1;
 const NAME = 'nodejs_eventloop_lag';
-/** Of prom-client: its values hold the interval of its timer. */
+/** prom-client's metrics, whose values would include its timer's interval. */
 const REPLACED = ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99'] as const;
 
 /**
- * Publishes how late the event loop was between two scrapes, under prom-client's names and in its place.
+ * Publishes the lag of the event loop between two scrapes, under prom-client's names.
  * @returns to be called at each scrape
  */
 export function eventLoopLag(registry: Registry): () => void {
@@ -30,7 +30,7 @@ export function eventLoopLag(registry: Registry): () => void {
       ] as const,
   );
   const most = gauge('max', 'How late the event loop was between two scrapes, at most.');
-  // Node records the time from one firing of the timer to the next.
+  // Node records the time between two firings of the timer.
   const lateness = (ns: number) => Math.max(0, ns / 1e9 - EVERY_MS / 1000);
   return () => {
     for (const [percent, of] of percentiles) of.set(lateness(histogram.percentile(percent)));

@@ -1,7 +1,7 @@
 import type { MetricObjectWithValues, MetricValue, MetricValueWithName } from 'prom-client';
 import type { MetricType } from './catalogue.ts';
 
-/** A metric with the values that it has now. */
+/** A metric with its current values. */
 export interface MetricFamily {
   type: MetricType;
   name: string;
@@ -12,22 +12,22 @@ export interface MetricFamily {
 }
 
 export interface Series {
-  /** In the order in which the metric has them. */
+  /** In the metric's order of labels. */
   labels: Readonly<Record<string, string | number>>;
-  /** Of a histogram the sum of what was observed. */
+  /** For a histogram, the sum of the observations. */
   value: number;
-  /** Of a histogram. */
+  /** For a histogram. */
   buckets?: Buckets;
 }
 
 export interface Buckets {
-  /** Upper ends of all but the last. */
+  /** Upper bounds of all buckets but the last. */
   bounds: number[];
-  /** Of each bucket alone; one more than there are bounds. */
+  /** Count per bucket; one more than there are bounds. */
   counts: number[];
 }
 
-/** @param metric as prom-client has it */
+/** @param metric in prom-client's format */
 export function familyOf(
   { name, help, type, values }: MetricObjectWithValues<MetricValue<string>>,
   whole: boolean,
@@ -39,7 +39,7 @@ export function familyOf(
   return { type: 'histogram', name, help, whole, series: histogramSeries(values, name) };
 }
 
-/** prom-client counts in a bucket what is in those below it, too, and has them in the order of their ends. */
+/** prom-client's buckets are cumulative and in order of their bounds. */
 function histogramSeries(values: readonly MetricValueWithName<string>[], name: string): Series[] {
   const found = new Map<string, Series & { buckets: Buckets; below: number }>();
   for (const { labels, value, metricName } of values) {

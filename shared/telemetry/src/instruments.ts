@@ -1,21 +1,21 @@
 /**
- * Counters, gauges and histograms that are plain numbers until they are scraped; prom-client's registry writes them out.
- * Its own instruments build a string of the labels for every value: 0.3 to 0.7 µs, a dozen times for every request
+ * Counters, gauges and histograms that are plain numbers until they are scraped; prom-client's registry formats them.
+ * prom-client's own instruments build a string of the labels for every value: 0.3 to 0.7 µs, a dozen times per request
  * (`bench/instruments.bench.ts`).
  */
 
-/** Label values by name. A label that is left out is left out of the exposition. */
+/** Label values by name. A missing label is missing in the exposition. */
 export type Labels<L extends string> = Readonly<Partial<Record<L, string | number>>>;
 
 /** One line of the exposition. */
 interface Sample {
   labels: Record<string, string | number>;
   value: number;
-  /** Where it is not the metric's own name. */
+  /** If it differs from the metric's own name. */
   metricName?: string;
 }
 
-/** What a registry of prom-client reads at a scrape. */
+/** The interface that a prom-client registry reads at a scrape. */
 interface Scraped {
   name: string;
   help: string;
@@ -34,7 +34,7 @@ interface Options<L extends string> {
 class Cells<L extends string, C> {
   readonly #names: readonly L[];
   readonly #make: () => C;
-  /** A map of maps, one level a label; the cells are in the last. */
+  /** Nested maps, one level per label; the cells are in the last. */
   readonly #byValue = new Map<unknown, unknown>();
   readonly #all: { labels: Record<string, string | number>; cell: C }[] = [];
 
@@ -103,8 +103,8 @@ export class Counter<L extends string = string> extends Numbers<L> {
   readonly type = 'counter';
 
   /**
-   * Counts one more, or as many as given.
-   * @throws TypeError for less than nothing, and what is no number
+   * Adds one, or `by`.
+   * @throws TypeError for a negative value or NaN
    */
   inc(by?: number): void;
   inc(labels: Labels<L>, by?: number): void;
@@ -119,7 +119,7 @@ export class Counter<L extends string = string> extends Numbers<L> {
 export class Gauge<L extends string = string> extends Numbers<L> {
   readonly type = 'gauge';
 
-  /** @throws TypeError for what is no number */
+  /** @throws TypeError for NaN */
   set(value: number): void;
   set(labels: Labels<L>, value: number): void;
   set(first: Labels<L> | number, second?: number): void {
@@ -129,16 +129,16 @@ export class Gauge<L extends string = string> extends Numbers<L> {
     this.cells.of(plain ? undefined : first).value = value;
   }
 
-  /** Forgets all label values. */
+  /** Removes all label values. */
   reset(): void {
     this.cells.clear();
   }
 }
 
-/** What was observed with the same labels. */
+/** The observations with the same labels. */
 class Distribution {
   readonly #bounds: readonly number[];
-  /** Of each bucket alone; the last is what is above all bounds. */
+  /** Count per bucket; the last one is for values above all bounds. */
   readonly #counts: Float64Array;
   #sum = 0;
 
@@ -147,7 +147,7 @@ class Distribution {
     this.#counts = new Float64Array(bounds.length + 1);
   }
 
-  /** @throws TypeError for what is no finite number */
+  /** @throws TypeError for a value that is not finite */
   observe(value: number): void {
     if (!Number.isFinite(value)) throw new TypeError(`${value} cannot be observed; expected a finite number`);
     let at = 0;
@@ -191,12 +191,12 @@ export class Histogram<L extends string = string> {
     else this.#cells.of(first).observe(second);
   }
 
-  /** That of these labels, for many values at once. */
+  /** The histogram with these labels, for many observations. */
   labels(labels: Labels<L>): { observe(value: number): void } {
     return this.#cells.of(labels);
   }
 
-  /** @returns to be called when what is timed has ended */
+  /** @returns to be called at the end of what is timed */
   startTimer(labels?: Labels<L>): () => void {
     const cell = this.#cells.of(labels);
     const startedAt = performance.now();

@@ -1,7 +1,7 @@
 /**
- * What values each label can have: by the name of the label, or of metric and label where it means something else there.
- * Counters whose labels all have fixed values are on `/metrics` from the start, at 0. `<…>` stands for what is not known
- * beforehand and yet bounded, such as a status code.
+ * The values of each label: by the name of the label, or of metric and label where it means something else. Counters whose
+ * labels all have fixed values are on `/metrics` from the start, at 0. `<…>` stands for bounded values that are not known
+ * beforehand, such as a status code.
  */
 const SPILL = [
   'fill',
@@ -123,12 +123,12 @@ const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-/** The values of a label of a metric, placeholders among them. */
+/** The values of a label of a metric, placeholders included. */
 export function labelValues(metric: string, label: string): readonly string[] {
   return LABEL_VALUES[`${metric}.${label}`] ?? LABEL_VALUES[label] ?? [];
 }
 
-/** Every combination of the labels' values; undefined when one of them is not known beforehand. */
+/** Every combination of label values; undefined if one of them is a placeholder. */
 export function labelSets(metric: string, labels: readonly string[]): Record<string, string>[] | undefined {
   let sets: Record<string, string>[] = [{}];
   for (const label of labels) {

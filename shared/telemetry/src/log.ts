@@ -8,15 +8,15 @@ export interface LogOptions {
   level: LogLevel;
   /** `json`: one object per line. `text`: one readable line, for a terminal. */
   format: 'json' | 'text';
-  /** Where lines go. Default: standard error, so that standard output stays for results. */
+  /** Destination of lines. Default: standard error, since standard output is for results. */
   write?: (line: string) => void;
 }
 
 const LABELS: Record<number, string> = { 20: 'debug', 30: 'info', 40: 'warn', 50: 'error', 60: 'fatal' };
 
 /**
- * The structured log of a process. No payload, header or attribute value goes into it; what an upstream said is
- * shortened and stripped of control characters before.
+ * The structured log of a process. It contains no payloads, headers or attribute values; messages of an upstream are shortened
+ * and stripped of control characters before.
  */
 export function createLogger(options: LogOptions): Logger {
   const write = options.write ?? ((line: string) => void process.stderr.write(line));
@@ -31,7 +31,7 @@ export function createLogger(options: LogOptions): Logger {
   );
 }
 
-/** One JSON line as one readable line: `12:01:02.123 warn  receiver  message  key=value`. */
+/** Formats a JSON line as a readable one: `12:01:02.123 warn  receiver  message  key=value`. */
 export function asText(line: string): string {
   let entry: Record<string, unknown>;
   try {
@@ -39,7 +39,7 @@ export function asText(line: string): string {
   } catch {
     return line;
   }
-  // What programs read an event by is in its words for people.
+  // The machine-readable fields of an event are in its message.
   const { level, time, msg, service, event, ...others } = entry;
   const { state, lastedMs, untold, ...told } = others;
   const rest = event === undefined ? others : told;
@@ -58,7 +58,7 @@ function quoted(value: string): string {
   return /^[^\s"=]+$/.test(value) && onOneLine(value) === value ? value : onOneLine(JSON.stringify(value));
 }
 
-/** What a terminal would take for a command, or a reader for another line, as an escape that can be seen. */
+/** Escapes what a terminal would interpret or a reader would take for a new line. */
 function onOneLine(text: string): string {
   return text.replace(
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out

@@ -14,25 +14,25 @@ type Instrument<S> =
         : Histogram<L>
     : never;
 
-/** The metrics of one process, by their names in the catalogue. */
+/** The metrics of one process, by their keys in the catalogue. */
 export type Metrics = { readonly [K in MetricName]: Instrument<(typeof CATALOGUE)[K]> };
 
-/** How long a scrape waits for values that have to be asked for, such as those in Redis. */
+/** Maximum time that a scrape waits for values from elsewhere, such as Redis. */
 const COLLECT_TIMEOUT_MS = 2_000;
 
-/** The metrics that have a meaning of ours, and whether every instance shows the whole of one. */
+/** The documented metrics, and whether every instance reports the total. */
 const PUBLISHED = new Map<string, boolean>([
   ...Object.values<MetricSpec>(CATALOGUE).map(({ name, whole }) => [name, whole ?? false] as const),
   ...PROCESS_METRICS.map(([name]) => [name, false] as const),
 ]);
 
-/** What a process publishes on `/metrics`. */
+/** The metrics that a process publishes on `/metrics`. */
 export class MetricsRegistry {
   readonly metrics: Metrics;
   readonly #registry = new Registry();
   readonly #collectors: (() => Promise<void> | void)[] = [];
 
-  /** @param services which of them run in this process; metrics of others exist but are not published */
+  /** @param services the services of this process; metrics of others exist but are not published */
   constructor(services: readonly Exclude<Service, 'every'>[]) {
     const published = new Set<Service>([...services, 'every']);
     const metrics: Record<string, unknown> = {};
@@ -40,7 +40,7 @@ export class MetricsRegistry {
       const isHere = published.has(spec.service) || (spec.partOf !== undefined && published.has(spec.partOf));
       const made = instrument(spec);
       metrics[key] = made;
-      // The registry asks nothing of a metric but its name and `get`; its type is a union of its own classes.
+      // The registry only uses the name and `get` of a metric; its type is a union of its own classes.
       if (isHere) this.#registry.registerMetric(made as unknown as Metric);
     }
     this.metrics = metrics as Metrics;
@@ -52,21 +52,21 @@ export class MetricsRegistry {
     return this.#registry.contentType;
   }
 
-  /** `collect` runs before each scrape and sets gauges. What it throws is left out of that scrape. */
+  /** `collect` runs before each scrape to set gauges. If it throws, its values are missing in that scrape. */
   onScrape(collect: () => Promise<void> | void): void {
     this.#collectors.push(collect);
   }
 
-  /** The exposition text. */
+  /** The exposition. */
   async text(): Promise<string> {
     await this.#collect();
     return this.#registry.metrics();
   }
 
-  /** What is on `/metrics` of the catalogue and of the process, as numbers. */
+  /** The metrics on `/metrics` from the catalogue and of the process, as numbers. */
   async families(): Promise<MetricFamily[]> {
     await this.#collect();
-    // All of them: some of Node's are set while another one is read.
+    // Reads all of them, since some of Node's are set while another one is read.
     const metrics = await this.#registry.getMetricsAsJSON();
     return metrics.flatMap((metric) => {
       const whole = PUBLISHED.get(metric.name);
@@ -74,7 +74,7 @@ export class MetricsRegistry {
     });
   }
 
-  /** Sum of a metric's values over its labels, for status pages and tests; 0 when it has none. */
+  /** Sum of a metric over its labels, for status pages and tests; 0 if it has no values. */
   async sum(name: string, labels: Record<string, string> = {}): Promise<number> {
     await this.#collect();
     const metric = this.#registry.getSingleMetric(name);
@@ -97,7 +97,7 @@ export class MetricsRegistry {
   }
 }
 
-/** What a counter has counted since the process began, by the values of one label that occurred, or in all. */
+/** A counter's values since the process started, by the values of one label, or in total. */
 export async function countsBy<L extends string>(
   counter: Counter<L>,
   label: L,
@@ -122,8 +122,8 @@ function instrument(spec: MetricSpec): Counter | Gauge | Histogram {
   switch (spec.type) {
     case 'counter': {
       const counter = new Counter({ name, help, labelNames });
-      // A counter that appears with its first event hides that event from `increase`. One that follows a count kept in
-      // Redis must not begin at 0, or the whole count would look like an event.
+      // A counter that first appears with its first event hides that event from `increase`, so it starts at 0. One that follows
+      // a total in Redis must not, or the whole total would look like an event.
       if (!spec.whole) for (const labels of labelSets(name, labelNames) ?? []) counter.inc(labels, 0);
       return counter;
     }

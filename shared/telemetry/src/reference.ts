@@ -40,7 +40,7 @@ const AS_OTLP = [
   '  takes 50 to 80 ms (`node shared/service/bench/own-metrics.bench.ts`).',
 ];
 
-/** The text of docs/metrics.md. */
+/** Generates docs/metrics.md. */
 export function metricsReference(): string {
   const lines = [
     '# Metrics',

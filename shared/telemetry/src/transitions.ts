@@ -1,51 +1,51 @@
 import type { Logger } from './log.ts';
 import { durationText } from './words.ts';
 
-/** The state in which nothing is to be said. Every subject begins in it. */
+/** The normal state, in which every subject begins. */
 export const WELL = 'well';
 
-/** One change of the state of something, as the log, `nrdot events` and the console have it. */
+/** A change of a subject's state, as shown in the log, by `nrdot events` and on the console. */
 export interface Transition {
   /** Unix ms. */
   at: number;
   service: string;
   level: 'info' | 'warn' | 'error';
-  /** What changed: short and fixed, for programs, such as `redis`, `upstream` or `upstream:traces`. */
+  /** What changed: short and stable, for programs, such as `redis`, `upstream` or `upstream:traces`. */
   subject: string;
-  /** What it is now: short, for programs; `well` when nothing is the matter. */
+  /** The new state: short, for programs; `well` for the normal one. */
   state: string;
-  /** A whole sentence. */
+  /** A full sentence. */
   message: string;
-  /** How long the subject has not been well, in ms; absent in the first line of a trouble. */
+  /** How long the subject was not well, in ms; absent when it leaves the normal state. */
   lastedMs?: number;
-  /** Changes since the line before this one that were left out. */
+  /** Number of changes since the last line that were suppressed. */
   untold?: number;
 }
 
 export interface Change {
   /** Default: `info` for `well`, else `warn`. */
   level?: Transition['level'];
-  /** Gets how long the subject has not been well, in words (`42 s`) and in ms. */
+  /** Called with how long the subject was not well, as text (`42 s`) and in ms. */
   message: string | ((lasted: string, lastedMs: number) => string);
 }
 
 export interface TransitionOptions {
   log: Logger;
   service: string;
-  /** Also gets every line that is told: the history of events. */
+  /** Also called with every logged line, for the event history. */
   record?: ((transition: Transition) => void) | undefined;
   now?: () => number;
 }
 
-/** Of one subject so many lines are told in a minute; then one, at its end, for all that changed meanwhile. */
+/** Maximum lines per subject and minute; further changes are summed up in one line at the end of the minute. */
 const LINES_MAX = 6;
 const WINDOW_MS = 60_000;
-/** Subjects are few and fixed; more than this is a fault of the caller, and the oldest go. */
+/** Subjects are few and fixed; with more than this the caller is wrong, and the oldest are evicted. */
 const SUBJECTS_MAX = 500;
 
 interface Subject {
   state: string;
-  /** When it was last well; 0 while it is. */
+  /** When it stopped being well; 0 while it is. */
   unwellSince: number;
   windowAt: number;
   lines: number;
@@ -55,13 +55,13 @@ interface Subject {
 }
 
 /**
- * Tells changes of state, once each, in the log of a service and in the history of events. Whoever knows the state of something
- * says it as often as it likes; a line comes when it is another than before:
+ * Reports changes of state, once each, to the log of a service and to the event history. Callers report a state as often as
+ * they like; a line is logged when it differs from the last one:
  *
  *     host.transitions.to('redis', 'away', { message: 'Redis at 127.0.0.1:6379 is away: connection refused' });
  *     host.transitions.to('redis', WELL, { message: (lasted) => `Redis is back after ${lasted}` });
  *
- * One that flaps is told with a count instead of a line each time.
+ * A flapping subject is reported with a count instead of a line each time.
  */
 export class Transitions {
   readonly #o: TransitionOptions;
@@ -73,17 +73,17 @@ export class Transitions {
     this.#now = options.now ?? Date.now;
   }
 
-  /** The same for another service of the process: its name on each line, its own subjects, the same history. */
+  /** Transitions for another service of the process: with its name and its own subjects, in the same history. */
   of(log: Logger, service: string): Transitions {
     return new Transitions({ ...this.#o, log, service });
   }
 
-  /** What the subject was last said to be. */
+  /** The last reported state of a subject. */
   stateOf(subject: string): string {
     return this.#subjects.get(subject)?.state ?? WELL;
   }
 
-  /** Says what a subject is now. */
+  /** Reports the state of a subject. */
   to(subject: string, state: string, { level, message }: Change): void {
     const known = this.#subjects.get(subject) ?? this.#add(subject);
     if (known.state === state) return;
@@ -107,7 +107,7 @@ export class Transitions {
     this.#say(known, transition);
   }
 
-  /** Something that happened, rather than a state that lasts, such as a configuration that was applied. */
+  /** Reports an event rather than a lasting state, such as an applied configuration. */
   happened(subject: string, message: string, level: Transition['level'] = 'info'): void {
     const { service } = this.#o;
     const known = this.#subjects.get(subject) ?? this.#add(subject);

@@ -1,4 +1,4 @@
-/** How numbers and times are said to people, wherever they are said: log, status, shutdown. */
+/** Formats numbers and times for people, for all output: log, status, shutdown. */
 
 const SIZES = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
 
@@ -28,7 +28,7 @@ export function countText(n: number, one: string, many = `${one}s`): string {
   return `${numberText(n)} ${n === 1 ? one : many}`;
 }
 
-/** `2026-11-24T10:00:00Z`, or `-` for 0; what is no time is shown as it is */
+/** `2026-11-24T10:00:00Z`, or `-` for 0; an invalid time is shown unchanged */
 export function timeText(ms: number): string {
   if (ms === 0) return '-';
   const date = new Date(ms);

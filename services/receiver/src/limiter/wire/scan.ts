@@ -106,17 +106,17 @@ export class Scanner {
   readonly points: Int32Array;
   readonly attributes: Int32Array;
   /**
-   * The histogram that was decoded last, in int32 words and as doubles:
+   * The last decoded histogram, in int32 words and as doubles:
    *
    *   0,1 start   2,3 time   4,5 count   6,7 sum   8,9 min   10,11 max   12 flags   13 buckets   14 bounds   15,16 their hash
    *
-   * Of absent fields 0; of the hash what it was before, when there are no bounds.
+   * Absent fields are 0; the hash keeps its last value if there are no bounds.
    */
   readonly decoded: Int32Array;
   readonly decodedDoubles: Float64Array;
-  /** Its bucket counts. Free to be used for others. */
+  /** Its bucket counts, in memory that may be reused. */
   readonly counts: Float64Array;
-  /** Of the point that was selected: the word of its first attribute's record, and how many there are. */
+  /** For the selected point: word of its first attribute record, and number of attributes. */
   attributeAt = 0;
   listed = 0;
   readonly #kernel: Kernel;
@@ -143,15 +143,15 @@ export class Scanner {
     return this.#memory.byteLength;
   }
 
-  /** Lets go of the last body. */
+  /** Releases the last body. */
   release(): void {
     this.#body = undefined;
   }
 
   /**
    * Scans points (field 1) in `bytes[from, to)`.
-   * @param field the number of the attributes' field in a point
-   * @returns how many; the rest begins at `next`, which is `to` when there is none. May be 0 with a rest
+   * @param field number of the attributes' field in a point
+   * @returns number of points; the rest begins at `next`, which is `to` if there is none. May be 0 although there is a rest
    */
   scan(bytes: Uint8Array, from: number, to: number, field: number, seedLo: number, seedHi: number): number {
     if (this.#body !== bytes || from < this.#windowStart || from >= this.#windowEnd) this.#copy(bytes, from);
@@ -161,15 +161,15 @@ export class Scanner {
       const count = this.#kernel.scan(from - this.base, end - this.base, field, seedLo, seedHi);
       this.next = this.#header[0]! + this.base;
       if (count > 0 || this.next > from) return count;
-      // Not one field is complete in the window: it begins further back, or the field is larger than it.
+      // No field is complete in the window: move the window, unless a single field is larger than it.
       if (from === this.#windowStart) return this.#scanLarge(bytes, from, to);
       this.#copy(bytes, from);
     }
   }
 
   /**
-   * Decodes the HistogramDataPoint `bytes[from, to)` into `decoded` and `counts`, if it is one of those that the last `scan`
-   * found, and encoded in the plain way.
+   * Decodes the HistogramDataPoint `bytes[from, to)` into `decoded` and `counts`, if the last `scan` found it and its encoding
+   * is a common one.
    */
   decodeHistogram(bytes: Uint8Array, from: number, to: number): boolean {
     if (bytes !== this.#body || from < this.#windowStart || to > this.#windowEnd) return false;
@@ -177,7 +177,7 @@ export class Scanner {
     return this.#kernel.histogram(from + offset, to + offset) !== 0;
   }
 
-  /** Hashes a point that the kernel left, whose record begins at word `at`: it is not encoded in the plain way. */
+  /** Hashes a point that the kernel left because of its encoding; its record begins at word `at`. */
   resolve(at: number, bytes: Uint8Array, field: number, seedLo: number, seedHi: number): void {
     const { points, attributes, base } = this;
     const start = points[at + 1]! + base;
@@ -208,7 +208,7 @@ export class Scanner {
     this.#kernel.forget();
   }
 
-  /** One field that does not fit into the window. */
+  /** Scans one field that does not fit into the window. */
   #scanLarge(bytes: Uint8Array, from: number, to: number): number {
     const reader = new Reader().open(bytes, from, to);
     reader.next();
