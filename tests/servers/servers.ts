@@ -66,17 +66,21 @@ http { ${log} access_log ${access} protocol; ${temporary}
   return server(nginx, `${tls ? 'https' : 'http'}://127.0.0.1:${port}`, () => readFileSync(access, 'utf8'));
 }
 
-/** A forward proxy; what it was asked for is in its output. */
+/**
+ * A forward proxy; what it was asked for is in its output.
+ * @param subnet of those who may ask; it then listens on every address
+ */
 export async function startTinyproxy(
   dir: string,
   user?: { name: string; password: string },
+  subnet?: string,
 ): Promise<Server> {
   const port = await freePort();
   const file = join(dir, 'tinyproxy.conf');
   const auth = user ? `BasicAuth ${user.name} ${user.password}\n` : '';
   writeFileSync(
     file,
-    `Port ${port}\nListen 127.0.0.1\nTimeout 60\nLogLevel Connect\nMaxClients 50\nAllow 127.0.0.1\n${auth}`,
+    `Port ${port}\n${subnet ? `Allow ${subnet}` : 'Listen 127.0.0.1'}\nTimeout 60\nLogLevel Connect\nMaxClients 50\nAllow 127.0.0.1\n${auth}`,
   );
   const proxy = new Process('tinyproxy', findProgram('tinyproxy')!, ['-d', '-c', file]);
   await listening(proxy, port);
