@@ -1,6 +1,6 @@
 /**
- * Bundles the program into dist/: one JavaScript file for the command, one for the thread that hashes segments. What
- * has to be native stays outside, in dist/node_modules.
+ * Bundles the program into dist/: one JavaScript file for the command, one for each thread. Native packages stay outside, in
+ * dist/node_modules.
  *     node cli/build.ts [directory]
  */
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const dist = process.argv[2] ?? `${root}dist`;
-/** Packages with a binary of their own. */
+/** Packages with native binaries. */
 const NATIVE = ['@mongodb-js/zstd'];
 
 rmSync(dist, { recursive: true, force: true });
@@ -28,9 +28,9 @@ const result = await build({
   target: 'node24',
   format: 'esm',
   external: NATIVE,
-  // Used by its ESM and by its CommonJS name; one copy is enough.
+  // It is imported as ESM and as CommonJS; bundle one copy.
   alias: { bullmq: `${root}node_modules/bullmq/dist/esm/index.js` },
-  // Of bull-board, for a path that it is told.
+  // bull-board uses eval for a configured path.
   logOverride: { 'direct-eval': 'silent' },
   minifySyntax: true,
   minifyWhitespace: true,
@@ -53,7 +53,7 @@ writeFileSync(
   `${dist}/package.json`,
   `${JSON.stringify(
     {
-      // The product's own name, as the image's and the chart's; `nrdot` alone is what New Relic calls its distribution of the Collector.
+      // The product's own name, like the image's and the chart's; `nrdot` alone is New Relic's distribution of the Collector.
       name: 'nrdot-plus',
       version,
       description,
@@ -74,7 +74,7 @@ cpSync(`${root}services/scheduler/console`, `${dist}/console`, {
 });
 cpSync(`${root}node_modules/@bull-board/ui/dist`, `${dist}/bull-board`, {
   recursive: true,
-  // It speaks other languages too; this product does not.
+  // bull-board's other languages are not used.
   filter: (path) => !/locales\/(?!en-)|\.map$/.test(path),
 });
 writeFileSync(

@@ -3,17 +3,17 @@ import { formatAddress } from '@nrdot/service';
 import { causeText } from '@nrdot/telemetry';
 import { configSource } from './config-flags.ts';
 
-/** How a command is told which process to speak to. */
+/** How a command addresses a process. */
 export interface AdminFlags {
   config?: string;
-  /** `host:port` or a URL; default: admin.listen of the configuration. */
+  /** `host:port` or a URL; defaults to admin.listen of the configuration. */
   admin?: string;
 }
 
 const TIMEOUT_MS = 30_000;
 const TOKEN_VARIABLE = 'NRDOT_ADMIN_TOKEN';
 
-/** An answer that is an error, in words for a person; `body` is what the service said, for programs. */
+/** An error answer, with a message for people; `body` is the service's answer, for programs. */
 class AdminRefusal extends Error {
   readonly status: number;
   readonly body: unknown;
@@ -26,38 +26,38 @@ class AdminRefusal extends Error {
   }
 }
 
-/** Nobody is at the admin address. */
+/** Nothing listens at the admin address. */
 export class NothingAnswers extends Error {}
 
-/** Speaks to the admin address of a running service. Every error says what to do next. */
+/** Client of a running service's admin address. Every error says what to do next. */
 export class AdminClient {
   readonly url: string;
   readonly #token: string | undefined;
 
-  /** @throws ConfigError when the configuration, which names address and token, is not valid */
+  /** @throws ConfigError if the configuration, which has address and token, is invalid */
   constructor(flags: AdminFlags) {
     const { config } = loadConfig(configSource(flags.config ? { config: flags.config } : {}));
     this.#token = process.env[TOKEN_VARIABLE] || config.admin.token?.reveal();
     const { host, port } = config.admin.listen;
-    // What listens everywhere is spoken to here.
+    // For a service that listens on all addresses, connect to this machine.
     const address = formatAddress({ host: host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host, port });
     this.url = baseUrl(flags.admin ?? address);
   }
 
   /**
-   * @param timeoutMs for what may have to read all of a disk
-   * @throws AdminRefusal, or Error when nothing answers
+   * @param timeoutMs longer for requests that may have to read a whole disk
+   * @throws AdminRefusal, or Error if nothing answers
    */
   async get<T>(path: string, timeoutMs = TIMEOUT_MS): Promise<T> {
     return (await (await this.#request('GET', path, undefined, AbortSignal.timeout(timeoutMs))).json()) as T;
   }
 
-  /** @throws AdminRefusal, or Error when nothing answers */
+  /** @throws AdminRefusal, or Error if nothing answers */
   async post<T>(path: string, body?: object, timeoutMs = TIMEOUT_MS): Promise<T> {
     return (await (await this.#request('POST', path, body, AbortSignal.timeout(timeoutMs))).json()) as T;
   }
 
-  /** The lines of an answer as they come, until it ends or `signal` says so. */
+  /** The lines of an answer as they arrive, until it ends or `signal` aborts. */
   async *lines(path: string, signal: AbortSignal, method: 'GET' | 'POST' = 'GET'): AsyncGenerator<string> {
     const response = await this.#request(method, path, undefined, signal);
     let rest = '';

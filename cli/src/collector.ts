@@ -2,17 +2,17 @@ import { parse } from 'yaml';
 
 type Tree = { [key: string]: unknown };
 
-/** What a Collector's file is in the words of NRDOT+. */
+/** A Collector's configuration, translated. */
 export interface Translation {
   /** In the shape of nrdot.yaml. */
   config: Tree;
-  /** What was in the file and has no counterpart, and what differs: `path: what about it`. */
+  /** Parts without a counterpart, and differences: `path: what about it`. */
   notes: string[];
 }
 
 const SECTIONS = ['receivers', 'processors', 'exporters', 'service', 'extensions', 'connectors'];
 
-/** Processors that NRDOT+ needs none of, and why. */
+/** Processors that NRDOT+ does not need, and why. */
 const NEEDLESS: Record<string, string> = {
   batch:
     'not needed: with a backlog batches are merged up to scheduler.merge_bytes; small requests are better batched by their senders',
@@ -29,9 +29,9 @@ const UNITS_MS: Record<string, number> = {
 };
 
 /**
- * Translates the configuration of an OpenTelemetry Collector: what receives and sends OTLP/HTTP, with headers, TLS, queue and
- * retry. Everything else is named.
- * @throws Error when it is none
+ * Translates the configuration of an OpenTelemetry Collector: OTLP/HTTP receivers and exporters, with headers, TLS, queue and
+ * retry. Everything else is listed.
+ * @throws Error if it is no such configuration
  */
 export function translate(text: string): Translation {
   const given = tree(parse(text));
@@ -139,7 +139,7 @@ class Translator {
           cert_file: (file) => this.#set('exporter.tls.cert_file', file),
           key_file: (file) => this.#set('exporter.tls.key_file', file),
           insecure_skip_verify: (skip) => this.#set('exporter.tls.insecure_skip_verify', skip),
-          insecure: () => {}, // the scheme of the endpoint says so
+          insecure: () => {}, // the endpoint's scheme decides
         }),
       sending_queue: (value, path) => this.#queue(tree(value) ?? {}, path),
       retry_on_failure: (value, path) => this.#retry(tree(value) ?? {}, path),
@@ -185,7 +185,7 @@ class Translator {
     });
   }
 
-  /** Hands each part to what knows it; names those that nobody knows. */
+  /** Calls the handler of each part, and lists the parts without one. */
   #each(at: string, part: Tree, known: Record<string, (value: unknown, path: string) => void>): void {
     for (const [name, value] of Object.entries(part)) {
       if (value === null || value === undefined) continue;
@@ -229,12 +229,12 @@ function tree(value: unknown): Tree | undefined {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Tree) : undefined;
 }
 
-/** `otlphttp/backup` is an `otlphttp`. */
+/** `otlphttp/backup` has the type `otlphttp`. */
 function typeOf(name: string): string {
   return name.split('/')[0]!;
 }
 
-/** A Collector also knows `${NAME}` and `$NAME`. */
+/** A Collector also supports `${NAME}` and `$NAME`. */
 function environment(value: string): string {
   return value.replace(
     /\$\{(?!env:|file:)([A-Za-z_]\w*)\}|\$(?!\{)([A-Za-z_]\w*)/g,
@@ -248,7 +248,7 @@ function mapped(value: unknown): unknown {
   return Object.fromEntries(Object.entries(known).map(([key, child]) => [key, environment(String(child))]));
 }
 
-/** Of a duration as Go writes it: `5s`, `1m30s`, `1.5h`. */
+/** Parses a Go duration: `5s`, `1m30s`, `1.5h`. */
 function millisecondsOf(value: unknown): number | undefined {
   if (typeof value === 'number') return Math.round(value / 1e6); // nanoseconds
   const text = String(value);

@@ -10,7 +10,7 @@ interface Words {
   flags: string[];
 }
 
-/** A script that completes commands and flags of the program; files where neither fits. */
+/** A shell script that completes the program's commands and flags, and otherwise files. */
 export function completion(program: Command, shell: Shell): string {
   const all = wordsOf(program);
   return shell === 'fish' ? fish(all) : bash(program.name(), all, shell);

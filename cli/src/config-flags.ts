@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { ConfigError, type ConfigSource } from '@nrdot/config';
 
-/** The flags that every command with a configuration has. */
+/** Flags of every command that reads a configuration. */
 export interface ConfigFlags {
   config?: string;
   upstream?: string;
@@ -13,7 +13,7 @@ export interface ConfigFlags {
 
 const DEFAULT_FILE = 'nrdot.yaml';
 
-/** Where the configuration comes from: the file that is named or lies here, then flags above it. */
+/** Source of the configuration: the given or default file, overridden by flags. */
 export function configSource(flags: ConfigFlags): ConfigSource {
   const file = flags.config ?? (existsSync(DEFAULT_FILE) ? DEFAULT_FILE : undefined);
   const overrides: Record<string, string> = {};

@@ -4,10 +4,7 @@ import { withAdmin } from './with-admin.ts';
 const CLASSES = ['critical', 'high', 'normal'];
 const LIST_MAX = 1_000;
 
-/**
- * Adds what people do with a dlq to the command that starts one. A command of its own may stand before or behind the
- * flags that all of them have.
- */
+/** Adds operators' commands to the command that starts a dlq. The subcommand may come before or after the common flags. */
 export function addDlqCommands(dlq: Command): void {
   dlq.enablePositionalOptions().addHelpText(
     'after',
@@ -96,7 +93,7 @@ Examples:
     );
 }
 
-/** Flags of the command and those given before it. */
+/** Flags of the command and its parents. */
 function all<Flags>(command: Command): Flags {
   return command.optsWithGlobals() as Flags;
 }

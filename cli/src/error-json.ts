@@ -2,7 +2,7 @@ import { ConfigError } from '@nrdot/config';
 import { causeText } from '@nrdot/telemetry';
 import { CommanderError } from 'commander';
 
-/** An error as programs read it: every command that is given `--json` says it like this. */
+/** An error in the JSON form of every command with `--json`. */
 export function errorJson(error: unknown): object {
   if (error instanceof ConfigError)
     return { error: { code: 'invalid_config', message: error.message, problems: error.problems } };

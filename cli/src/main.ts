@@ -20,20 +20,20 @@ const DESCRIPTIONS = {
 } as const;
 
 /**
- * The `nrdot` command. Modules of a command are loaded when it runs: an exporter does not pay for the receiver.
+ * The `nrdot` command. A command's modules are loaded when it runs, so that an exporter does not load the receiver.
  * @param argv as in process.argv
  */
 export async function main(argv: readonly string[]): Promise<void> {
-  // What reads JSON reads an error as JSON too.
+  // Programs that read JSON get errors as JSON too.
   const json = argv.includes('--json');
   try {
     await createProgram(json).parseAsync([...argv]);
   } catch (error) {
-    if (error instanceof CommanderError && error.exitCode === 0) return; // help, or the version
+    if (error instanceof CommanderError && error.exitCode === 0) return; // help or version
     process.exitCode = error instanceof ConfigError ? 2 : 1;
     if (json) process.stdout.write(`${JSON.stringify(errorJson(error), null, 2)}\n`);
     else process.stderr.write(asText(error));
-    // What a command could not start may not live on, half a pipeline, behind its message.
+    // Exit although parts of a pipeline that failed to start may still run.
     (await import('@nrdot/service')).endSoon();
   }
 }
@@ -44,7 +44,7 @@ function asText(error: unknown): string {
     : `${causeText(error)}\n`;
 }
 
-/** Every command with its flags. */
+/** All commands with their flags. */
 export function createProgram(json = false): Command {
   const program = new Command('nrdot');
   if (json) program.exitOverride().configureOutput({ writeErr: () => {} });

@@ -2,7 +2,7 @@ import { parseDuration } from '@nrdot/config';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { withAdmin } from './with-admin.ts';
 
-/** The commands that show what a running pipeline does. */
+/** Adds the commands that show the state of a running pipeline. */
 export function addObserveCommands(program: Command): void {
   withAdmin(
     program

@@ -22,20 +22,20 @@ import { VERSION } from './version.ts';
 
 export interface Pipeline {
   admin: Address;
-  /** Where it receives OTLP, when the receiver is one of its services. */
+  /** Where it receives OTLP, if it has a receiver. */
   otlp: Address | undefined;
-  /** Why services cannot do their work now, in words for a person, each reason once. */
+  /** Why services cannot work now, for people, each reason once. */
   waitsFor(): string[];
-  /** What SIGHUP asks for: reads the configuration again and tells what came of it. */
+  /** Called at SIGHUP: reads the configuration again and logs the result. */
   reload(): void;
   /** Stops all services within this time. */
   stop(timeoutMs: number): Promise<Stopped>;
 }
 
-/** How a pipeline stopped. */
+/** Result of stopping a pipeline. */
 export interface Stopped {
   unclean: Unclean[];
-  /** Services that never had a Redis since they were started. */
+  /** Services that have never reached Redis since they were started. */
   unreached: string[];
 }
 
@@ -45,9 +45,9 @@ export function loggerOf(config: Config, terminal: boolean): Logger {
 }
 
 /**
- * Starts services in this process, the last in the path first, with one admin address for all of them.
- * @param redisIsOwn whether this process runs the Redis that they use
- * @throws when one cannot start; those started before it are stopped
+ * Starts services in this process, the last in the path first, with one admin address for all.
+ * @param redisIsOwn whether this process runs their Redis
+ * @throws if one cannot start; those started before it are stopped
  */
 export async function startPipeline(
   live: LiveConfig,
@@ -85,7 +85,8 @@ export async function startPipeline(
     log.level = level;
   });
   const certificates = new CertificateWatch(config, services, registry, transitions);
-  // A subject for each way to ask: a program that asks the API again and again leaves a line for who sends a signal.
+  // One subject per source, so that a program that calls the API repeatedly does not suppress the line of somebody who sends a
+  // signal.
   const told = (by: string, what: string, level?: 'error') =>
     transitions.happened(`configuration:${by}`, `Configuration ${what}`, level);
   addConfigRoutes(admin, live, (what) => told('api', `${what}.`));

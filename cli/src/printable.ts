@@ -1,4 +1,4 @@
-/** Senders and upstreams choose names and messages, and a terminal obeys control characters. */
+/** Senders and upstreams choose names and messages, and terminals interpret control characters. */
 export function printable(text: string): string {
   return text.replace(/\p{Cc}+/gu, ' ');
 }

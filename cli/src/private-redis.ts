@@ -9,25 +9,25 @@ import type { Logger } from '@nrdot/telemetry';
 import { Redis } from 'ioredis';
 
 export interface PrivateRedisOptions {
-  /** Holds Redis' files; one pipeline per directory. */
+  /** Directory of Redis' files; one pipeline per directory. */
   dir: string;
-  /** The program. */
+  /** Path of the redis-server program. */
   program: string;
   durability: 'always' | 'everysec';
   maxmemoryBytes: number;
 }
 
-/** Longest path a unix socket may have. */
+/** Maximum length of a Unix socket's path. */
 const SOCKET_PATH_MAX = 100;
 const START_TIMEOUT_MS = 60_000;
-/** With the time of the services it stays within the half minute that a supervisor waits. */
+/** Together with the services' time, less than the half minute that supervisors wait. */
 const STOP_TIMEOUT_MS = 5_000;
 const SAY_AGAIN_MS = 15_000;
 const RESTART_MIN_MS = 200;
 const RESTART_MAX_MS = 10_000;
 const LAST_WORDS_LINES = 5;
 
-/** Said when the program is not there. */
+/** The program is missing. */
 class RedisMissing extends Error {
   constructor(program: string) {
     super(
@@ -38,8 +38,8 @@ class RedisMissing extends Error {
 }
 
 /**
- * The `redis-server` of `nrdot up`: a child on a unix socket, AOF on, no eviction. Started again with growing pauses
- * when it dies. One that a killed `nrdot up` left behind is shut down first: what it held is in its AOF.
+ * The `redis-server` of `nrdot up`: a child process on a Unix socket, AOF on, no eviction. It is restarted with growing pauses
+ * when it dies. One that a killed `nrdot up` left behind is shut down first: its data is in its AOF.
  */
 export class PrivateRedis {
   readonly socket: string;
@@ -61,8 +61,8 @@ export class PrivateRedis {
   }
 
   /**
-   * Starts it and waits until it answers; loading a large AOF takes its time.
-   * @throws RedisMissing, or Error with Redis' last words
+   * Starts it and waits until it answers, which may take long with a large AOF.
+   * @throws RedisMissing, or Error with Redis' last log lines
    */
   async start(): Promise<void> {
     makeDirectory(this.#options.dir, 'data_dir', 0o700);
@@ -87,7 +87,7 @@ export class PrivateRedis {
           sayAt = performance.now() + SAY_AGAIN_MS;
         }
         await wait(200);
-        continue; // as long as it takes: it says so itself when it cannot
+        continue; // no timeout: Redis exits if it cannot load
       }
       if (performance.now() > deadline)
         throw new Error(`redis-server did not answer within ${START_TIMEOUT_MS / 1000} s`);
@@ -95,7 +95,7 @@ export class PrivateRedis {
     }
   }
 
-  /** Ends it; its AOF has everything. */
+  /** Stops it; everything is in its AOF. */
   async stop(): Promise<void> {
     this.#stopping = true;
     const child = this.#child;
@@ -113,7 +113,7 @@ export class PrivateRedis {
     return join(this.#options.dir, 'nrdot.pid');
   }
 
-  /** One pipeline per data directory. */
+  /** Claims the data directory for this pipeline. */
   #claim(): void {
     if (existsSync(this.#pidFile)) {
       const pid = Number(readFileSync(this.#pidFile, 'utf8').trim());
@@ -153,16 +153,16 @@ export class PrivateRedis {
         ...['--appendonly', 'yes', '--appendfsync', durability, '--save', ''],
         ...['--maxmemory', String(maxmemoryBytes), '--maxmemory-policy', 'noeviction'],
         ...['--daemonize', 'no', '--logfile', '', '--loglevel', 'notice'],
-        // Payloads are written once and deleted soon: rewrite often enough that the AOF stays near what is queued.
+        // Payloads are deleted soon after they are written: rewrite often enough that the AOF stays near the size of the queue.
         ...['--auto-aof-rewrite-percentage', '100', '--auto-aof-rewrite-min-size', '128mb'],
-        // Its housekeeping wakes it ten times a second, half of what an idle Redis uses: 2 % of the pipeline's CPU at
-        // 10,000 spans/s. With everysec it is what sees that a second has passed since the last fsync.
+        // Redis' periodic tasks wake it ten times a second, which is half of an idle Redis' CPU, and 2 % of the pipeline's at
+        // 10,000 spans/s. With everysec, they also trigger the fsync once a second.
         ...(durability === 'always' ? ['--hz', '2'] : []),
       ],
       { stdio: ['ignore', 'pipe', 'pipe'], detached: true }, // a Ctrl-C in the terminal is ours to pass on, in order
     );
     this.#child = child;
-    // Whatever way this process ends but kill -9, which the next start makes good.
+    // For every exit except kill -9, which the next start handles.
     const last = () => void child.kill('SIGTERM');
     process.once('exit', last);
     child.once('exit', () => process.off('exit', last));
@@ -197,7 +197,7 @@ export class PrivateRedis {
   }
 }
 
-/** In the directory where the path is short enough, else in the system's temporary directory under a name of its own. */
+/** In the directory if the path is short enough, else in the system's temporary directory under a unique name. */
 function socketPath(dir: string): string {
   const inside = join(dir, 'redis.sock');
   if (Buffer.byteLength(inside) <= SOCKET_PATH_MAX) return inside;
@@ -224,7 +224,7 @@ async function ask(socket: string, command: string, ...args: string[]): Promise<
   }
 }
 
-/** Whether a process with this id runs and is one of ours; ids are used again after a restart of the machine. */
+/** Whether a process with this id runs and is a pipeline; ids are reused after a restart of the machine. */
 function isPipeline(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -234,6 +234,6 @@ function isPipeline(pid: number): boolean {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('nrdot');
   } catch {
-    return true; // no /proc on this system: take its word
+    return true; // no /proc on this system: assume that it is
   }
 }

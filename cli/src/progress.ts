@@ -2,7 +2,7 @@ const WIDTH = 24;
 const COLUMNS = 80;
 const PLAIN_EVERY_MS = 2_000;
 
-/** How far something long is: one line that changes on a terminal, a plain line every two seconds elsewhere. */
+/** Progress of a long operation: one changing line on a terminal, a plain line every two seconds elsewhere. */
 export class ProgressLine {
   readonly #out: NodeJS.WriteStream;
   #shownAt = Number.NEGATIVE_INFINITY;
@@ -13,7 +13,7 @@ export class ProgressLine {
 
   show(line: string): void {
     if (this.#out.isTTY) {
-      // A terminal that does not know its width says 0.
+      // A terminal of unknown width reports 0.
       this.#out.write(`\r\u001b[K${line.slice(0, (this.#out.columns || COLUMNS) - 1)}`);
       return;
     }
@@ -29,7 +29,7 @@ export class ProgressLine {
     this.#shownAt = Number.NEGATIVE_INFINITY;
   }
 
-  /** A line that stays. */
+  /** Prints a line that stays. */
   say(line: string): void {
     this.done();
     this.#out.write(`${line}\n`);

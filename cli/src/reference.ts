@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 
 const WIDTH = 100;
 
-/** docs/cli.md: the help of every command, as the program prints it. */
+/** Generates docs/cli.md: the help of every command, as the program prints it. */
 export function commandReference(program: Command): string {
   return `# The command line
 

@@ -1,18 +1,18 @@
-/** What `nrdot up` says once everything runs; with `--json` as it is here. */
+/** What `nrdot up` prints once everything runs; with `--json` in this form. */
 export interface Running {
   event: 'running';
   version: string;
   /** Where to send OTLP/HTTP. */
   otlp: string;
   upstreams: string[];
-  /** The upstream is the built-in one, since none is configured. */
+  /** No upstream is configured, so the built-in one is used. */
   isMock: boolean;
   /** Base URL of console, metrics and health. */
   admin: string;
   data: string;
-  /** Of the private Redis. */
+  /** Socket of the private Redis. */
   redisSocket?: string;
-  /** What is not there yet. */
+  /** What is not available yet. */
   waitsFor: string[];
 }
 
@@ -37,7 +37,7 @@ export function runningText(running: Running): string {
   ].join('\n');
 }
 
-/** A path as a shell takes it, whatever is in it. */
+/** A path, quoted for a shell. */
 function shellWord(path: string): string {
   return /^[\w./~-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
 }

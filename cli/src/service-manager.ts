@@ -4,8 +4,8 @@ import type { Logger } from '@nrdot/telemetry';
 const TIMEOUT_MS = 10_000;
 
 /**
- * Tells systemd that what it started (Type=notify) has started: it takes requests. Node has no datagram sockets of Unix, so
- * systemd's own program says it; the unit lets that speak for it by NotifyAccess=all.
+ * Notifies systemd that a service with Type=notify accepts requests. Node has no Unix datagram sockets, so systemd's own
+ * program does it; the unit permits that with NotifyAccess=all.
  */
 export function tellServiceManager(log: Pick<Logger, 'warn'>): void {
   if (!process.env.NOTIFY_SOCKET) return;

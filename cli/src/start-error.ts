@@ -1,7 +1,7 @@
 import type { Config } from '@nrdot/config';
 import { type Address, formatAddress } from '@nrdot/service';
 
-/** An address that cannot be listened on, in words that say which option names it and what to do; other errors as they are. */
+/** Explains an address that cannot be listened on: which option it comes from and what to do; other errors stay unchanged. */
 export function startError(error: unknown, config: Config, mock?: Address): unknown {
   const { code, port } = error as { code?: string; port?: number };
   if (code !== 'EADDRINUSE' && code !== 'EACCES' && code !== 'EADDRNOTAVAIL') return error;

@@ -8,19 +8,19 @@ import { bar } from './progress.ts';
 import { table } from './table.ts';
 
 const CLASSES: readonly PriorityClass[] = ['critical', 'high', 'normal'];
-/** The findings that go on the screen; the gravest come first. */
+/** Maximum number of findings on the screen; the most severe come first. */
 const FINDINGS_SHOWN = 8;
 const SERVICES_SHOWN = 12;
-/** docs/operations.md says what each means. */
+/** docs/operations.md explains each column. */
 export const CLASS_COLUMNS = ['CLASS', 'WAITING', 'BEING SENT', 'ON DISK', 'OLDEST', 'SENT', 'SHARE', ''];
 const INDENT = ' '.repeat(11);
-/** Wider lines are hard to read, and narrower ones than the tables are no use. */
+/** Wider lines are hard to read; narrower than the tables makes no sense. */
 const WIDTH = { most: 120, least: 72 };
 
 const BOLD = 1;
 const DIM = 2;
 
-/** How a level is painted (an ANSI colour) and named. */
+/** Colour (ANSI) and name of each level. */
 const LEVELS: Record<Finding['level'], { name: string; colour: number }> = {
   fault: { name: 'FAULT', colour: 31 },
   warning: { name: 'WARNING', colour: 33 },
@@ -29,20 +29,20 @@ const LEVELS: Record<Finding['level'], { name: string; colour: number }> = {
 };
 
 export interface ViewOptions {
-  /** Where the status is from. */
+  /** Where the status was read. */
   url: string;
   colour: boolean;
-  /** Characters in a line; of the screen, when it is one. */
+  /** Characters per line; those of the screen, if there is one. */
   columns?: number | undefined;
 }
 
-/** The status of the whole pipeline as lines for one screen: what is the matter, where the data is, the books, who runs. */
+/** The pipeline's status as lines for one screen: findings, where the data is, the accounting, services. */
 export function statusLines(status: PipelineStatus, options: ViewOptions): string[] {
   const { url, colour } = options;
-  const columns = options.columns || WIDTH.most; // a terminal that does not know its width says 0
+  const columns = options.columns || WIDTH.most; // a terminal of unknown width reports 0
   const width = Math.max(WIDTH.least, Math.min(WIDTH.most, columns)) - INDENT.length;
   const paint = (code: number, text: string) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
-  /** A text with its name before it, in as many lines as it needs. */
+  /** A text after its name, wrapped. */
   const named = (code: number, name: string, text: string) =>
     wrapped(printable(text), width).map(
       (line, i) => (i === 0 ? paint(code, name.padEnd(INDENT.length)) : INDENT) + line,
@@ -83,7 +83,7 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
   ];
 }
 
-/** The same in one line, for logs and pipes. */
+/** The status in one line, for logs and pipes. */
 export function statusLine(status: PipelineStatus): string {
   const { at, rates, queue: q, dlq, books: b, breaker: gate, findings } = status;
   const [{ level, text }] = findings as [Finding];
@@ -121,7 +121,7 @@ function classTable(status: PipelineStatus): string[] {
     q !== undefined && q.classes[c].waiting.items + q.classes[c].replay.items > 0;
   const competing = CLASSES.filter(waits);
   const weights = competing.reduce((sum, c) => sum + (q?.classes[c].weight ?? 0), 0);
-  /** The older of what waits in Redis and what waits on disk. */
+  /** Age of the oldest batch, in Redis or on disk. */
   const oldest = (area: DlqArea, inRedisMs = 0) => {
     const since = dlq?.areas[area].oldestReceivedAt ?? 0;
     const ageMs = Math.max(inRedisMs, since > 0 ? at - since : 0);
@@ -129,7 +129,7 @@ function classTable(status: PipelineStatus): string[] {
   };
   const rows = CLASSES.map((c) => {
     const here = q?.classes[c];
-    // A weight says something only while several classes wait for the same room.
+    // Weights only apply while several classes compete for the same room.
     const binds = here && competing.length > 1 && competing.includes(c);
     return [
       c,
@@ -144,13 +144,13 @@ function classTable(status: PipelineStatus): string[] {
       here?.spills ? 'goes to disk' : '',
     ];
   });
-  // Nothing of it moves by itself.
+  // The rejected area does not replay by itself.
   if (dlq && dlq.areas.rejected.items > 0)
     rows.push(['rejected', '-', '-', numberText(dlq.areas.rejected.items), oldest('rejected'), '-', '-', '']);
   return table(CLASS_COLUMNS, rows).split('\n');
 }
 
-/** A line for each signal that is held, where others are not; else one for all. */
+/** A line for each signal that is held back if others are not; otherwise one for all. */
 function breaker(status: PipelineStatus): string[] {
   const { breaker: gate, breakers = [], exporter } = status;
   if (!gate) return ['not known without Redis'];
@@ -176,7 +176,7 @@ function disk({ dlq, drain, breaker: gate }: PipelineStatus): string {
   if (!dlq) return 'no dlq answers';
   const { areas, diskBytes, capacityBytes, rejectedCapacityBytes = 0, replay, disk: fs } = dlq;
   const room = roomOf(dlq);
-  // What it may still write is less than what dlq.capacity leaves: its file system is what limits it.
+  // Less room than dlq.capacity leaves: the file system is the limit.
   const isShort = fs !== undefined && room < capacityBytes - diskBytes;
   const fill =
     isShort || capacityBytes === 0 ? diskBytes / Math.max(1, diskBytes + room) : diskBytes / capacityBytes;
@@ -207,7 +207,7 @@ function limiter(l: NonNullable<PipelineStatus['limiter']>): string {
   return `${numberText(l.keysUsed)} of ${numberText(l.maxKeys)} key-sets in use${l.mode === 'observe' ? ' (observes only)' : ''}${dropped}`;
 }
 
-/** What was sent in the last minute, beside what the account may be sent. */
+/** What was sent in the last minute, against the account's limits. */
 function account(limits: NonNullable<PipelineStatus['account']>): string {
   return limits
     .map(({ of, signal, perMinute, limitPerMinute }) => {
@@ -219,7 +219,7 @@ function account(limits: NonNullable<PipelineStatus['account']>): string {
 
 const METRICS_SHOWN = 3;
 
-/** Series of this UTC day, of the metrics that have most. */
+/** Series of this UTC day, for the metrics with the most. */
 function daily({ limit, mode, sum, metrics }: Daily): string {
   const shown = metrics.slice(0, METRICS_SHOWN).map(({ metric, keys, forecast }) => {
     const atEnd = forecast === undefined ? '' : `, ${numberText(forecast)} at its end`;
@@ -273,7 +273,7 @@ function onDisk(areas: Record<DlqArea, { items: number }>): number {
   return CLASSES.reduce((sum, c) => sum + areas[c].items, 0);
 }
 
-/** A rate that only Redis' books tell: the last one, while it is away, is none of now. */
+/** A rate that only Redis knows: while it is away, the last one is out of date. */
 function booked({ books: b }: PipelineStatus, rate: number): string {
   return b ? perSecond(rate) : '?';
 }
@@ -286,7 +286,7 @@ function perSecond(rate: number): string {
   return `${numberText(Math.round(rate))}/s`;
 }
 
-/** Broken between words; runs of blanks within a line stay. */
+/** Wraps between words; runs of blanks within a line are kept. */
 function wrapped(text: string, width: number): string[] {
   const lines: string[] = [];
   for (const [word] of text.matchAll(/\[[= ]*\]\s*|\S+\s*/g)) {

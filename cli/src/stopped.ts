@@ -3,15 +3,15 @@ import { leftText } from '@nrdot/scheduler/findings';
 import type { Stopped } from './pipeline.ts';
 
 /**
- * What is said when a process has stopped. It is clean when every service ended in order and had a Redis at some time.
- * @param left what the books say at the end; undefined when they could not be read; left out where others keep them
+ * The message when a process has stopped. It is clean if every service stopped gracefully and has reached Redis at some time.
+ * @param left the accounting at the end; undefined if it was unreadable; absent if others run Redis
  */
 export function stoppedText(
   { unclean, unreached }: Stopped,
   left?: { books: Pick<Accounting, 'queued' | 'on_disk'> | undefined },
 ): { clean: boolean; text: string } {
   const failed = unclean.map(({ service, message }) => `the ${service} did not stop cleanly (${message})`);
-  // What is left says so itself, where it is told.
+  // The text about what is left says so itself.
   const never = unreached.length > 0 && !left ? ['Redis was never reached'] : [];
   const troubles = [...failed, ...never];
   const head = troubles.length === 0 ? 'stopped' : `stopped, but ${troubles.join(', and ')}`;

@@ -1,6 +1,6 @@
 import { printable } from './printable.ts';
 
-/** Columns as wide as what is in them, two blanks between. Empty without rows. */
+/** Columns as wide as their content, separated by two blanks. Empty without rows. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   if (rows.length === 0) return '';
   const all = [head, ...rows].map((row) => row.map(printable));

@@ -8,19 +8,19 @@ const TIMEOUT_MS = 10_000;
 const RESPONSE_MAX_BYTES = 64 * 1024;
 const NAME = 'nrdot';
 
-/** Where to send, and what it takes to be let in. */
+/** Destination and credentials. */
 interface Target {
   url: string;
   headers(config: Config): Record<string, string>;
   tls: Config['telemetry']['otlp']['tls'];
-  /** Proxies are for what is outside. */
+  /** Proxies are only used for external destinations. */
   byProxy: boolean;
 }
 
 /**
- * Sends the metrics of this process as OTLP, when `telemetry.otlp.endpoint` says where to.
- * @param services those in this process
- * @param receiver where the receiver of this process listens, when it has one
+ * Sends the metrics of this process as OTLP, if `telemetry.otlp.endpoint` is set.
+ * @param services the services of this process
+ * @param receiver address of this process's receiver, if it has one
  */
 export async function startTelemetry(
   config: Config,
@@ -71,7 +71,7 @@ function targetOf(config: Config, receiver: Address | undefined): Target | undef
   const scheme = config.receiver.tls.certFile ? 'https' : 'http';
   return {
     url: `${scheme}://${formatAddress({ host: reachable(host), port })}${config.receiver.pathPrefix}`,
-    // In one process it is itself that answers, under an address that no certificate is for.
+    // Within one process it connects to itself, by an address that no certificate is for.
     tls: receiver ? { ...otlp.tls, insecureSkipVerify: true } : otlp.tls,
     byProxy: false,
     headers: ({ telemetry, receiver: { tokens } }) => ({
@@ -81,12 +81,12 @@ function targetOf(config: Config, receiver: Address | undefined): Target | undef
   };
 }
 
-/** Where to find on this machine what listens on all of its addresses: `::` takes both families. */
+/** An address on this machine for a service that listens on all of them. */
 function reachable(host: string): string {
   return host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
 }
 
-/** By the semantic conventions for resources, and the class that it has in a receiver. */
+/** By the semantic conventions for resources, plus the priority class for the receiver. */
 function resourceOf(
   config: Config,
   host: Host,

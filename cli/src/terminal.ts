@@ -1,4 +1,4 @@
-/** Colours are for terminals, and for people who did not say no (no-color.org). */
+/** Whether to use colours: on a terminal, unless disabled (no-color.org). */
 export function usesColour(out: NodeJS.WriteStream): boolean {
   return Boolean(out.isTTY) && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
 }
@@ -11,7 +11,7 @@ const HOME = '\u001b[H';
 const CLEAR_LINE = '\u001b[K';
 const CLEAR_BELOW = '\u001b[J';
 
-/** A terminal's screen to draw on, in place; what was on it before is there again when it is given back. */
+/** A terminal's alternate screen; its previous content is restored at the end. */
 export class Screen implements Disposable {
   readonly #out: NodeJS.WriteStream;
   readonly #in: NodeJS.ReadStream;
@@ -19,7 +19,7 @@ export class Screen implements Disposable {
   #lines: readonly string[] = [];
   readonly #redraw = () => this.draw(this.#lines);
 
-  /** @param pressed gets what is typed, as it comes: raw, without Enter */
+  /** @param pressed called with typed input: raw, without Enter */
   constructor(out: NodeJS.WriteStream, input: NodeJS.ReadStream, pressed: (key: string) => void) {
     this.#out = out;
     this.#in = input;
@@ -33,10 +33,10 @@ export class Screen implements Disposable {
     out.write(ALTERNATE + HIDE_CURSOR);
   }
 
-  /** What does not fit is cut off. */
+  /** Cuts off what does not fit. */
   draw(lines: readonly string[]): void {
     this.#lines = lines;
-    // A terminal that does not know its size says 0.
+    // A terminal of unknown size reports 0.
     const columns = this.#out.columns || 80;
     const rows = this.#out.rows || 24;
     const shown = lines.slice(0, rows - 1).map((line) => clipped(line, columns) + CLEAR_LINE);
@@ -53,7 +53,7 @@ export class Screen implements Disposable {
   }
 }
 
-/** At most so many characters; escape sequences take no room. */
+/** Cuts a line to so many characters; escape sequences do not count. */
 export function clipped(line: string, columns: number): string {
   let room = columns;
   let kept = '';

@@ -1,4 +1,4 @@
 import root from '../../package.json' with { type: 'json' };
 
-/** One version for all of it: the root package's. */
+/** The version of the root package, for everything. */
 export const VERSION: string = root.version;

@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 
 /**
- * A command that speaks to a running service.
- * @param json what it does with `--json`
+ * Adds the flags of a command that talks to a running service.
+ * @param json description of `--json`
  */
 export function withAdmin(command: Command, { json = 'print JSON' } = {}): Command {
   return command

@@ -10,7 +10,7 @@ export interface BenchFlags {
   json?: boolean;
 }
 
-/** `nrdot bench`: the benchmark of the project, with its own flags. It lives in the source tree. */
+/** `nrdot bench`: runs the project's benchmark, with its own flags. It is part of the source tree only. */
 export async function benchCommand(args: readonly string[], { yes, json }: BenchFlags): Promise<void> {
   if (!existsSync(HARNESS)) {
     throw new Error(
@@ -29,7 +29,7 @@ export async function benchCommand(args: readonly string[], { yes, json }: Bench
   process.exitCode = await new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
 }
 
-/** Asks on a terminal; elsewhere nobody can agree. */
+/** Asks on a terminal; without one the answer is no. */
 async function agreed(): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
   const ask = createInterface({ input: process.stdin, output: process.stderr });

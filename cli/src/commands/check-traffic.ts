@@ -4,7 +4,7 @@ import { CheckCounts, type CheckReport, type LiveCheckReport, RequestCheck } fro
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { table } from '../table.ts';
 
-/** Something would not arrive as it was sent. */
+/** Exit code: something would not arrive as it was sent. */
 const FOUND = 3;
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 const FILE_MAX_BYTES = 256 * 1024 * 1024;
@@ -18,13 +18,13 @@ const RESOURCES: Readonly<Record<string, Signal>> = {
   resource_logs: 'logs',
 };
 
-/** `nrdot check traffic`: what New Relic would make of what a receiver takes. */
+/** `nrdot check traffic`: what New Relic would drop or change in what a receiver gets. */
 export async function checkTrafficCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {
   const report = await new AdminClient(flags).get<LiveCheckReport>('/api/check');
   process.stdout.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : trafficText(report));
 }
 
-/** `nrdot check file`: what New Relic would make of the requests in files. */
+/** `nrdot check file`: what New Relic would drop or change in the requests in files. */
 export function checkFileCommand(files: readonly string[], flags: { signal?: Signal; json?: boolean }): void {
   const counts = new CheckCounts();
   const check = new RequestCheck(counts);
@@ -47,7 +47,7 @@ function readFile(file: string): Buffer {
   throw new Error(`${file} is too large; expected a file of at most ${FILE_MAX_BYTES} bytes`);
 }
 
-/** A pipe or a device does not say how long it is. @returns undefined when there is more */
+/** Reads a file without relying on its size, which pipes and devices do not have. @returns undefined if it is larger */
 function readAtMost(file: string, most: number): Buffer | undefined {
   if (statSync(file).size > most) return undefined;
   const descriptor = openSync(file, 'r');
@@ -66,13 +66,13 @@ function readAtMost(file: string, most: number): Buffer | undefined {
   }
 }
 
-/** A file may begin with the mark of its encoding. */
+/** Strips a byte order mark. */
 function withoutMark(bytes: Buffer): Buffer {
   return bytes.subarray(0, 3).equals(BYTE_ORDER_MARK) ? bytes.subarray(3) : bytes;
 }
 
 /**
- * The requests of a file: one in protobuf, or JSON, one on each line or one in all.
+ * The requests in a file: a single one in protobuf, or JSON, either one per line or one in total.
  * @throws Error that names file and line
  */
 function requestsOf(
@@ -80,7 +80,7 @@ function requestsOf(
   bytes: Buffer,
   signal: Signal | undefined,
 ): { signal: Signal; body: Buffer }[] {
-  // A first resource of 123 bytes looks like the beginning of JSON.
+  // Protobuf whose first resource has 123 bytes looks like the beginning of JSON.
   if (signal && isProtobuf(signal, bytes)) return [{ signal, body: bytes }];
   const first = bytes.find((byte) => byte > 0x20);
   if (first !== 0x7b) {
@@ -113,8 +113,8 @@ function isProtobuf(signal: Signal, bytes: Buffer): boolean {
 }
 
 /**
- * What is of any signal in one JSON; undefined when it is none, or nothing of OTLP.
- * @throws Error that names the place and the field that is wrong
+ * The parts of a JSON that belong to a signal; undefined if it is invalid JSON or has none.
+ * @throws Error that names the position and the invalid field
  */
 function requestsIn(place: string, json: Buffer): { signal: Signal; body: Buffer }[] | undefined {
   let names: string[];

@@ -3,10 +3,10 @@ import type { SignalCheck } from '@nrdot/exporter';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
 import { VERSION } from '../version.ts';
 
-/** Of `nrdot status` too: look now. */
+/** Exit code, the same as that of `nrdot status` for a fault. */
 const FAILED = 4;
 
-/** `nrdot check upstream`: one empty request for each signal to the upstream as it is configured. */
+/** `nrdot check upstream`: sends one empty request per signal to the configured upstream. */
 export async function checkUpstreamCommand(flags: ConfigFlags & { json?: boolean }): Promise<void> {
   const { config } = loadConfig(configSource(flags));
   const { checkUpstream } = await import('@nrdot/exporter');

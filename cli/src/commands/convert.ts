@@ -3,7 +3,7 @@ import { causeText } from '@nrdot/telemetry';
 import { stringify } from 'yaml';
 import { translate } from '../collector.ts';
 
-/** `nrdot convert FILE`: a Collector's file in the words of NRDOT+; what has no counterpart is listed beside it. */
+/** `nrdot convert FILE`: translates a Collector's configuration; what has no counterpart is listed. */
 export function convertCommand(file: string, flags: { json?: boolean }): void {
   let text: string;
   try {

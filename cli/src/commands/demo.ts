@@ -20,12 +20,12 @@ export interface DemoFlags {
   json?: boolean;
 }
 
-/** Exit codes beside 0, when every promise held. */
+/** Exit codes other than 0, which means that every promise held. */
 const BROKEN = 1;
 const UNMEASURED = 3;
 const INTERRUPTED = 130;
 
-/** `nrdot demo`: three acts on this machine, a verdict, and a page to keep. */
+/** `nrdot demo`: three acts on this machine, a verdict, and a report. */
 export async function demoCommand(flags: DemoFlags): Promise<void> {
   const names = flags.act ? [flags.act] : ACT_NAMES;
   const settings = flags.config ? (parse(readFileSync(flags.config, 'utf8')) as Record<string, unknown>) : {};
@@ -58,7 +58,7 @@ export async function demoCommand(flags: DemoFlags): Promise<void> {
     process.exitCode = INTERRUPTED;
     return;
   } finally {
-    stop.abort(); // a load that still runs would keep the process alive
+    stop.abort(); // otherwise a running load would keep the process alive
     line.done();
     rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
   }

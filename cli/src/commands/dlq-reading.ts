@@ -21,12 +21,12 @@ import { print, segmentTable } from './dlq.ts';
 import { type SelectionFlags, selectionQuery } from './dlq-selection.ts';
 
 interface ReadingFlags extends AdminFlags {
-  /** A directory that no service has open; without it a running one is asked. */
+  /** A directory that no service has open; without it, a running service is asked. */
   dir?: string;
   json?: boolean;
 }
 
-/** `nrdot dlq verify`: every byte against its checksums. Exit code 1 when something is damaged. */
+/** `nrdot dlq verify`: checks every byte against its checksums. Exit code 1 if something is damaged. */
 export async function verifyCommand(flags: ReadingFlags): Promise<void> {
   const line = new ProgressLine();
   const isDamaged = ({ state }: { state: string }) => state === 'damaged';
@@ -58,7 +58,7 @@ export async function verifyCommand(flags: ReadingFlags): Promise<void> {
   if (damaged > 0) process.exitCode = 1;
 }
 
-/** An open segment is still written: its hash comes with its seal. */
+/** An open segment gets its hash when it is sealed. */
 function checkedText(segments: readonly SegmentInfo[]): string {
   const open = segments.filter(({ file }) => file === 'open').length;
   const checked = segments.filter(
@@ -78,19 +78,19 @@ interface ExportFlags extends ReadingFlags, SelectionFlags {
 
 interface Exported {
   batches: number;
-  /** Profiles, and what OTLP cannot read. */
+  /** Profiles, and payloads that are not valid OTLP. */
   left: number;
   damaged: number;
 }
 
-/** `nrdot dlq export`: batches as OTLP JSON, one a line. With `--json` so is, on standard error, what came of it. */
+/** `nrdot dlq export`: batches as OTLP JSON, one per line. With `--json`, the result is JSON on standard error. */
 export async function exportCommand(flags: ExportFlags): Promise<void> {
   const told: Exported = { batches: 0, left: 0, damaged: 0 };
   try {
     if (!(await exported(flags, told))) return;
   } catch (error) {
     if (!flags.json) throw error;
-    // Standard output is what is exported: an error there would be taken for a batch.
+    // Standard output has the exported batches: an error there would be taken for one.
     process.stderr.write(`${JSON.stringify(errorJson(error))}\n`);
     process.exitCode = error instanceof ConfigError ? 2 : 1;
     return;
@@ -98,7 +98,7 @@ export async function exportCommand(flags: ExportFlags): Promise<void> {
   process.stderr.write(`${flags.json ? JSON.stringify(told) : exportedText(flags, told)}\n`);
 }
 
-/** @returns false when whoever reads it has had enough */
+/** @returns false if the reader has closed the pipe */
 async function exported(flags: ExportFlags, told: Exported): Promise<boolean> {
   const query = selectionQuery(flags, Date.now());
   const lines =
@@ -116,7 +116,7 @@ async function exported(flags: ExportFlags, told: Exported): Promise<boolean> {
       ? pipeline(Readable.from(counted()), process.stdout, { end: false })
       : pipeline(
           Readable.from(counted()),
-          // Payloads: for its owner alone, and never in the place of something else.
+          // Contains payloads: readable for the owner only, and never overwrites a file.
           createWriteStream(flags.output, { flags: 'wx', mode: 0o600 }),
         ));
   } catch (error) {
@@ -157,7 +157,7 @@ async function* offline(
   }
 }
 
-/** @throws Error when it is none of a dlq */
+/** @throws Error if it is not a dlq's directory */
 function directory(dir: string): FileSystem {
   if (AREAS.some((area) => existsSync(join(dir, area)))) return new NodeFileSystem();
   throw new Error(
@@ -181,7 +181,7 @@ function reportText(reports: readonly SegmentReport[]): string {
   return [rows || 'There are no segments.', ...(bad.length > 0 ? ['', ...bad] : [])].join('\n');
 }
 
-/** Ctrl-C ends what is being read, and the program with the status of one that was interrupted. */
+/** Aborts reading at Ctrl-C, and exits with the status of an interrupted program. */
 function untilInterrupted(): AbortSignal {
   const interrupted = new AbortController();
   process.once('SIGINT', () => {

@@ -1,6 +1,6 @@
 import { parseDuration } from '@nrdot/config';
 
-/** Flags that say which batches are meant. */
+/** Flags that select batches. */
 export interface SelectionFlags {
   class?: string;
   rejected?: boolean;
@@ -8,7 +8,7 @@ export interface SelectionFlags {
   until?: string;
 }
 
-/** As the admin API takes it; a duration is so long ago. @throws Error that names the flag and what it takes */
+/** Query for the admin API; a duration means so long ago. @throws Error that names the flag and what it accepts */
 export function selectionQuery(flags: SelectionFlags, nowMs: number): Record<string, string> {
   const { class: ofClass, rejected, since, until } = flags;
   return {

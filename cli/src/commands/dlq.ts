@@ -10,12 +10,12 @@ interface CommonFlags extends AdminFlags {
   json?: boolean;
 }
 
-/** What reads the disk from end to end takes its time. */
+/** Timeout of requests that read the whole disk. */
 const READING_MS = 10 * 60_000;
 const MESSAGE_SHOWN = 240;
 const BATCH_OR_SEGMENT = /^([A-Za-z0-9-]{1,100}|[a-z]{1,20}\/\d{1,16})$/;
 
-/** `nrdot dlq ls`: batches that are not settled, or the segments they are in. */
+/** `nrdot dlq ls`: unsettled batches, or their segments. */
 export async function lsCommand(
   flags: CommonFlags & SelectionFlags & { limit: string; segments?: boolean },
 ): Promise<void> {
@@ -53,13 +53,13 @@ export async function showCommand(id: string, flags: CommonFlags): Promise<void>
   print(flags, batch, pairs(batchLines(batch)));
 }
 
-/** `nrdot dlq stats`: what there is, and how replay goes. */
+/** `nrdot dlq stats`: what is on disk, and the progress of replay. */
 export async function statsCommand(flags: CommonFlags): Promise<void> {
   const state = await new AdminClient(flags).get<DlqState>('/api/dlq');
   print(flags, state, statsText(state));
 }
 
-/** `nrdot dlq replay`: batches go on now, rejected ones too when they are asked for. */
+/** `nrdot dlq replay`: replays batches now, rejected ones only if selected. */
 export async function replayCommand(flags: CommonFlags & SelectionFlags & { rate?: string }): Promise<void> {
   const rate = flags.rate === undefined ? undefined : parseSize(flags.rate);
   if (flags.rate !== undefined && !rate)
@@ -92,7 +92,7 @@ export async function pauseCommand(paused: boolean, flags: CommonFlags): Promise
   );
 }
 
-/** `nrdot dlq purge`: gives batches up for good; without `--yes` it says what that would be. */
+/** `nrdot dlq purge`: drops batches; without `--yes` it only says which. */
 export async function purgeCommand(flags: CommonFlags & SelectionFlags & { yes?: boolean }): Promise<void> {
   const client = new AdminClient(flags);
   const what = selectionQuery(flags, Date.now());
@@ -219,7 +219,7 @@ function statsText({ state, fault, utilization, diskBytes, ballastBytes, areas, 
   )}`;
 }
 
-/** What an upstream said is not to be trusted with a terminal. */
+/** Messages of an upstream may contain control characters. */
 function printable(message: string): string {
   const text = message.replace(/\p{Cc}+/gu, ' ');
   return text.length > MESSAGE_SHOWN ? `${text.slice(0, MESSAGE_SHOWN)} …` : text;

@@ -5,10 +5,10 @@ import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { printable } from '../printable.ts';
 import { EXIT_CODES } from './status.ts';
 
-/** A queue of 200,000 jobs is read in slices, and the books are watched until what is in flight has arrived. */
+/** Timeout: a queue of 200,000 jobs is read in slices, and the accounting is watched until batches in flight have arrived. */
 const EXAMINING_MS = 10 * 60_000;
 
-/** `nrdot doctor`: what Redis holds against what it says that it holds; the exit code says whether something is left to be done. */
+/** `nrdot doctor`: compares what Redis holds with its counts; the exit code tells whether something is left to do. */
 export async function doctorCommand(flags: AdminFlags & { json?: boolean; repair?: boolean }): Promise<void> {
   const client = new AdminClient(flags);
   const diagnosis = flags.repair

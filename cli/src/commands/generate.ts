@@ -17,14 +17,14 @@ export interface GenerateFlags {
   json?: boolean;
 }
 
-/** Where no attempt has had an answer for so long, nobody is there. */
+/** After so long without an answer to any attempt, the address counts as unreachable. */
 const NOBODY_MS = 3_000;
-/** A person waits: what is refused for longer than this is given up. */
+/** Maximum retry time, since a person is waiting. */
 const RETRY_FOR_MS = 30_000;
 const SIGNALS = ['traces', 'metrics', 'logs'];
 const CLASSES = ['critical', 'high', 'normal'];
 
-/** `nrdot generate`: sends a load, shows how it goes, and ends with what became of every item. */
+/** `nrdot generate`: sends a load, shows its progress, and accounts for every item at the end. */
 export async function generateCommand(flags: GenerateFlags): Promise<void> {
   const workload = workloadOf(flags);
   const stop = new AbortController();
@@ -75,12 +75,12 @@ function workloadOf(flags: GenerateFlags): Partial<Workload> {
     classes: flags.classes === undefined ? undefined : shares('--classes', flags.classes, CLASSES),
   } as Partial<Workload>;
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  // A number of items, asked for or of the profile, ends the run by itself.
+  // Ends by itself if the flags or the profile set a number of items.
   const endless = flags.items === undefined && profile.items === undefined;
   return { ...profile, ...set, ...(endless && durationMs !== undefined ? { durationMs } : {}) };
 }
 
-/** `a=3,b` gives { a: 3, b: 1 }. */
+/** Parses `a=3,b` to { a: 3, b: 1 }. */
 function shares(flag: string, text: string, known: readonly string[]): Record<string, number> {
   return Object.fromEntries(
     text.split(',').map((part) => {

@@ -4,7 +4,7 @@ import { table } from '../table.ts';
 
 const SHOWN = 10;
 
-/** `nrdot limiter`: what a receiver's limiter holds, which labels make it full, and what it decided. */
+/** `nrdot limiter`: the state of a receiver's limiter, the labels that fill it, and its decisions. */
 export async function limiterCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {
   const report = await new AdminClient(flags).get<LimiterAnswer>('/api/limiter');
   process.stdout.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : asText(report));

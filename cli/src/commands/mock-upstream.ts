@@ -97,7 +97,7 @@ export function behaviourOf(flags: MockFlags): Partial<Behaviour> {
   };
 }
 
-/** `logs=403`, for each that was given. */
+/** Formats `logs=403` for each signal that has a value. */
 function bySignal(
   flag: string,
   given: readonly string[] = [],

@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 const TIMEOUT_MS = 5_000;
 const SERVICE = 'mock-upstream';
-/** The plugin of today, and the program of before. */
+/** The current plugin, and the older program. */
 const COMPOSE = [['docker', 'compose'], ['docker-compose']] as const;
 
 export interface OutageFlags {
@@ -13,7 +13,7 @@ export interface OutageFlags {
   json?: boolean;
 }
 
-/** `nrdot outage on|off|status`: takes the mock upstream away and gives it back. */
+/** `nrdot outage on|off|status`: stops and restores the mock upstream. */
 export async function outageCommand(what: 'on' | 'off' | 'status', flags: OutageFlags): Promise<void> {
   const away = flags.compose ? await ofContainer(what) : await ofMock(what, flags.mock);
   process.stdout.write(
@@ -46,7 +46,7 @@ async function ofMock(what: 'on' | 'off' | 'status', url: string): Promise<boole
   return ((await answer.json()) as { outage: boolean }).outage;
 }
 
-/** A container that is stopped is an outage as real as they come. */
+/** Stopping its container is the most realistic outage. */
 async function ofContainer(what: 'on' | 'off' | 'status'): Promise<boolean> {
   if (what !== 'status') await compose(what === 'on' ? 'stop' : 'start', SERVICE);
   const running = await compose('ps', '--services', '--filter', 'status=running');

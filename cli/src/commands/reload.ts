@@ -1,7 +1,7 @@
 import type { ConfigChange } from '@nrdot/config';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 
-/** `nrdot reload`: a running service reads its file again; what changed is printed. */
+/** `nrdot reload`: makes a running service read its file again, and prints the changes. */
 export async function reloadCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {
   const { changes } = await new AdminClient(flags).post<{ changes: ConfigChange[] }>('/api/config/reload');
   if (flags.json) process.stdout.write(`${JSON.stringify({ changes }, null, 2)}\n`);

@@ -5,7 +5,7 @@ import type { ServiceName } from '../pipeline-services.ts';
 import { tellServiceManager } from '../service-manager.ts';
 import { stoppedText } from '../stopped.ts';
 
-/** `nrdot receiver`, `scheduler`, `exporter`, `dlq`: one service in this process, against a Redis that is there. */
+/** `nrdot receiver`, `scheduler`, `exporter`, `dlq`: one service in this process, with an existing Redis. */
 export async function service(name: ServiceName, flags: ConfigFlags): Promise<void> {
   const live = new LiveConfig(configSource(flags));
   const { config } = live;

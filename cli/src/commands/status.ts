@@ -3,13 +3,13 @@ import { AdminClient, type AdminFlags, NothingAnswers } from '../admin-client.ts
 import { statusLines } from '../status-view.ts';
 import { usesColour } from '../terminal.ts';
 
-/** By the gravest finding. 1 and 2 are those of every command: nothing answers, and an invalid configuration. */
+/** By the most severe finding. 1 and 2 are those of every command: nothing answers, and an invalid configuration. */
 export const EXIT_CODES: Record<Finding['level'], number> = { ok: 0, note: 0, warning: 3, fault: 4 };
 
 const NO_SCHEDULER =
   'In separate services the scheduler answers for all: "nrdot scheduler" starts one. Without it receivers take data all the same. It waits in Redis, goes to disk where Redis is full, and goes out when a scheduler runs; nothing is lost by that.';
 
-/** `nrdot status`: where the data is, what is the matter and who runs, on one screen; the exit code says whether all is well. */
+/** `nrdot status`: where the data is, findings and services on one screen; the exit code tells whether all is well. */
 export async function statusCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {
   const client = new AdminClient(flags);
   const status = await client.get<PipelineStatus>('/api/status').catch((error: Error) => {

@@ -12,7 +12,7 @@ export interface TapFlags extends AdminFlags {
   json?: boolean;
 }
 
-/** `nrdot tap`: a sample of what a receiver takes, an item after the other; what was seen goes to standard error. */
+/** `nrdot tap`: a sample of what a receiver accepts, one item after the other; a summary goes to standard error. */
 export async function tapCommand(flags: TapFlags): Promise<void> {
   const { class: priorityClass, signal, service, limit, seconds } = flags;
   const query = new URLSearchParams({ limit: String(limit), seconds: String(seconds) });
@@ -36,7 +36,7 @@ export async function tapCommand(flags: TapFlags): Promise<void> {
   }
 }
 
-/** Two or three lines: what it is, then its attributes and those of its resource. */
+/** Two or three lines: the item, then its attributes and those of its resource. */
 function itemText(item: TappedItem, colour: boolean): string {
   const paint = (code: number, text: string) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
   const {
@@ -86,7 +86,7 @@ function printed(value: unknown): string {
   return /^[\w.:/@+%[\]-]+$/.test(value) ? value : printable(JSON.stringify(value));
 }
 
-/** What clients send may hold anything, control characters of terminals among it. JSON escapes those of a value. */
+/** Clients may send anything, including control characters. JSON escapes those of values. */
 function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ');

@@ -4,18 +4,18 @@ import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { statusLine, statusLines } from '../status-view.ts';
 import { Screen, usesColour } from '../terminal.ts';
 
-/** q, Escape, Ctrl-C and Ctrl-D. A raw terminal makes no signal of Ctrl-C. */
+/** q, Escape, Ctrl-C and Ctrl-D. On a raw terminal, Ctrl-C sends no signal. */
 const ENDS = new Set(['q', 'Q', '\u001b', '\u0003', '\u0004']);
 
 export interface TopFlags extends AdminFlags {
-  /** ms */
+  /** Interval in ms. */
   every: number;
-  /** Looks; without it until it is ended. */
+  /** Number of snapshots; without it, until it is ended. */
   count?: number;
   json?: boolean;
 }
 
-/** `nrdot top`: the status, again and again: in place on a terminal, a line each elsewhere. */
+/** `nrdot top`: the status, refreshed in place on a terminal, one line per snapshot elsewhere. */
 export async function topCommand(flags: TopFlags): Promise<void> {
   const client = new AdminClient(flags);
   const ended = new AbortController();

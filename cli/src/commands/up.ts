@@ -15,13 +15,13 @@ import { startError } from '../start-error.ts';
 import { stoppedText } from '../stopped.ts';
 import { VERSION } from '../version.ts';
 
-/** A Redis that is there has told by then what it holds. */
+/** A running Redis answers within this time. */
 const BOOKS_MS = 1_500;
 const MOCK_LISTEN = { host: '127.0.0.1', port: 4320 };
 
-/** Nobody else works on a private Redis: what a killed run held is free at once. */
+/** Requeues the jobs of a run that was killed, at once, since nobody else uses a private Redis. */
 async function takeUpAgain(config: Config, log: Logger): Promise<void> {
-  const registry = new MetricsRegistry([]); // gone before there is anything to scrape
+  const registry = new MetricsRegistry([]); // ends before it could be scraped
   const { link, store } = openStore(config, { log, registry }, 'consumer', 'up');
   await link.untilReady();
   const jobs = await reclaim(store);
@@ -82,7 +82,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
   };
   try {
     const starting = start();
-    starting.catch(() => {}); // looked at below, or nobody waits for it any more
+    starting.catch(() => {}); // handled below, or no longer awaited
     const first = await Promise.race([starting, asked]);
     if (typeof first === 'string') {
       say({ event: 'stopping', signal: first }, `${first}: stopping before all has started.`);
@@ -130,7 +130,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
   endSoon();
 }
 
-/** What is left when nothing runs any more; undefined when Redis does not say so soon. */
+/** What is left when everything has stopped; undefined if Redis does not answer in time. */
 async function booksAtTheEnd(config: Config, log: Logger): Promise<Accounting | undefined> {
   const quiet = log.child({}, { level: 'silent' });
   const { link, store } = openStore(

@@ -16,7 +16,7 @@ export interface ValidateFlags {
   json?: boolean;
 }
 
-/** `nrdot validate [FILE]`: says what is wrong, all at once, or that nothing is. */
+/** `nrdot validate [FILE]`: prints all problems at once, or that there are none. */
 export async function validate(named: string | undefined, options: ValidateFlags): Promise<void> {
   const source = configSource(named === undefined ? {} : { config: named });
   const { config, explain } = loadForStart(source, options);
@@ -53,12 +53,12 @@ export async function validate(named: string | undefined, options: ValidateFlags
 const NO_UPSTREAM =
   'exporter.endpoint is not set: "nrdot up" sends to a mock upstream of its own, and "nrdot exporter" does not start.';
 
-/** Receivers, schedulers and dlqs of a deployment in parts have none, and need none. */
+/** In separate services, only the exporter needs an upstream. */
 function mayNeedUpstream({ for: service = 'up' }: ValidateFlags): boolean {
   return service === 'up' || service === 'exporter';
 }
 
-/** @throws ConfigError with all that would keep it from starting on this machine */
+/** @throws ConfigError with everything that would prevent a start on this machine */
 function loadForStart(source: ConfigSource, options: ValidateFlags): LoadedConfig {
   const load = (upstream: boolean) => loadConfig({ ...source, forStart: { files: true, upstream } });
   try {

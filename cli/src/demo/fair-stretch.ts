@@ -1,23 +1,23 @@
 export const CLASSES = ['critical', 'high', 'normal'] as const;
 export type ByClass = Record<(typeof CLASSES)[number], number>;
 
-/** What was so at one moment, in items. */
+/** The state at one moment, in items. */
 export interface Snapshot {
   /** Waiting for the scheduler. */
   waiting: ByClass;
-  /** Moved on by the scheduler, since it began. */
+  /** Moved by the scheduler, since its start. */
   moved: ByClass;
-  /** Arrived upstream, since it began. */
+  /** Delivered to the upstream, since its start. */
   delivered: ByClass;
 }
 
-/** What waits and what was moved are read one after the other: so much may move in between. */
+/** How far the counts may be off, because waiting and moved items are not read at the same time. */
 const SKEW_ITEMS = 100;
 
 /**
- * Shares mean something only while every class has work. From one snapshot to the next a class had work throughout when
- * more of it waited at the first than was moved until the second, however long that took. What is kept is the longest
- * stretch of such snapshots.
+ * Shares are only defined while every class has work. A class has had work throughout between two snapshots if more of it
+ * waited at the first than was moved until the second, regardless of the time between. The longest sequence of such snapshots
+ * is kept.
  */
 export class FairStretch {
   #from: Snapshot | undefined;
@@ -35,12 +35,12 @@ export class FairStretch {
     if (between(this.#from, snapshot) > this.items) this.#best = [this.#from, snapshot];
   }
 
-  /** Delivered in it, of all classes. */
+  /** Items delivered in it, all classes together. */
   get items(): number {
     return this.#best ? between(...this.#best) : 0;
   }
 
-  /** Delivered in it, by class. */
+  /** Items delivered in it, by class. */
   get delivered(): ByClass {
     const [from, to] = this.#best ?? [];
     return Object.fromEntries(

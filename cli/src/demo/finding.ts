@@ -1,13 +1,13 @@
 /**
- * Whether a promise held. `unmeasured`: this machine was too slow, or something else was in the way, for a verdict; a
- * promise that is known to be broken is `broken`.
+ * Whether a promise held. `unmeasured`: this machine was too slow, or other load prevented a verdict; a promise that is known
+ * to be broken is `broken`.
  */
 export type Outcome = 'held' | 'broken' | 'unmeasured';
 
-/** A promise of the product, and what was measured of it. */
+/** A promise of the product, and the measurement. */
 export interface Finding {
   promise: string;
-  /** In words, with its unit; why not, when it could not be measured. */
+  /** For people, with its unit; or why it could not be measured. */
   measured: string;
   outcome: Outcome;
 }
@@ -15,7 +15,7 @@ export interface Finding {
 /** One line of a plot: values over time. */
 export interface Series {
   name: string;
-  /** Seconds since the act began, and the value then. */
+  /** Seconds since the act began, and the value. */
   points: [number, number][];
 }
 
@@ -23,13 +23,13 @@ export interface Plot {
   title: string;
   unit: string;
   series: Series[];
-  /** What happened when: seconds since the act began. */
+  /** Events: seconds since the act began, and a label. */
   marks: [number, string][];
   /** A limit, drawn as a line. */
   limit?: { name: string; value: number };
 }
 
-/** What an act of the demo has to show for itself. */
+/** The result of an act of the demo. */
 export interface ActResult {
   title: string;
   /** What was done, in a sentence or two. */
@@ -38,7 +38,7 @@ export interface ActResult {
   plots: Plot[];
 }
 
-/** @param doubt why a promise that seems broken cannot be called so here; empty when there is no doubt */
+/** @param doubt why a promise that seems broken may not be; empty if there is no doubt */
 export function finding(promise: string, measured: string, held: boolean, doubt = ''): Finding {
   if (held) return { promise, measured, outcome: 'held' };
   return doubt ? unmeasured(promise, `${measured}; ${doubt}`) : { promise, measured, outcome: 'broken' };

@@ -7,10 +7,10 @@ const RIGHT = 12;
 const TOP = 14;
 const BOTTOM = 26;
 const TICKS = 4;
-/** Longer holes than this are times in which there was nothing to ask. */
+/** Longer gaps between points are not connected: the pipeline was down. */
 const GAP_SECONDS = 1;
 
-/** A plot as SVG text. Colours are classes: the page has them, for dark and for light. */
+/** A plot as SVG text. Colours are CSS classes, for dark and light pages. */
 export function linePlot({ title, unit, series, marks, limit }: Plot): string {
   const all = series.flatMap(({ points }) => points);
   const end = Math.max(1, ...all.map(([at]) => at));
@@ -49,7 +49,7 @@ ${[...rows, ...seconds, most, ...labels, ...lines].filter(Boolean).join('\n')}
 </svg></figure>`;
 }
 
-/** The next of 1, 2, 4, 5, 8 or 10 times a power of ten. */
+/** The next number of the form 1, 2, 4, 5, 8 or 10 times a power of ten. */
 export function niceCeiling(value: number): number {
   const power = 10 ** Math.floor(Math.log10(value));
   return ([1, 2, 4, 5, 8, 10].find((step) => step * power >= value) ?? 10) * power;

@@ -6,17 +6,17 @@ import { Recorder, rateOf, steepest } from './recorder.ts';
 import { replayPace, WINDOW_SECONDS } from './replay-pace.ts';
 
 const RATE = 5_000;
-/** Seconds from one thing that happens to the next. */
+/** Seconds between the steps. */
 const HEALTHY_SECONDS = 3;
 const DOWN_SECONDS = 6;
 const RESTARTED_SECONDS = 8;
 const BACK_SECONDS = 12;
 const ALL_SECONDS = HEALTHY_SECONDS + DOWN_SECONDS + RESTARTED_SECONDS + BACK_SECONDS;
-/** How long a slow machine may take until something is on disk. */
+/** How long a slow machine may take to spill. */
 const SPILL_MS = 20_000;
 const QUIET_MS = 40_000;
 
-/** Act 3: the upstream is away, and the pipeline is killed while it is. */
+/** Act 3: the upstream is away, and the pipeline is killed meanwhile. */
 export async function outage(play: Performance): Promise<ActResult> {
   const title = 'An outage, and kill -9 in its midst';
   play.begin(
@@ -28,13 +28,13 @@ export async function outage(play: Performance): Promise<ActResult> {
   const marks: [number, string][] = [];
   let breaker = 'closed';
   let diskMost = 0;
-  /** Seconds and bytes, both as the dlq has them: how late this process hears of it does not matter. */
+  /** Seconds and bytes, both from the dlq, so that a delay of this process does not matter. */
   const replayed: [number, number][] = [];
   using recorder = new Recorder(
     ['sent', 'delivered', 'in Redis', 'on disk'],
     async () => {
       const { items } = mock.stats();
-      // Counted before the rest, which is not there while the pipeline is down.
+      // Read before the other values, which are missing while the pipeline is down.
       const state = await stage.scheduler();
       breaker = state.breaker.state;
       const { at, bytes } = await stage.replayed();
@@ -68,7 +68,7 @@ export async function outage(play: Performance): Promise<ActResult> {
   await waitUntil(() => diskMost > 0 || play.signal.aborted, {
     what: 'something is on disk',
     timeoutMs: SPILL_MS,
-  }).catch(() => {}); // the finding says so
+  }).catch(() => {}); // shown in the finding
   mark('kill -9');
   await stage.killAndRestart();
   await after(RESTARTED_SECONDS);

@@ -6,17 +6,17 @@ import { Recorder, rateOf } from './recorder.ts';
 import type { Stage } from './stage.ts';
 
 const WEIGHTS: ByClass = { critical: 5, high: 3, normal: 1 };
-/** Items per second that are sent, and of what comes in the share that the upstream takes. */
+/** Items sent per second, and the share of those received that the upstream accepts. */
 const SENT = 4_500;
 const TAKEN_SHARE = 1 / 3;
-/** Items per second that it takes until every class waits. */
+/** Items per second that the upstream accepts until every class has a backlog. */
 const CRAWL = 100;
-/** Items of each class that wait when measuring begins. */
+/** Items of each class that must be waiting when the measurement begins. */
 const BACKLOG = 800;
-/** Items to measure shares over: as many as this, and fewer on a slow machine. */
+/** Items to measure shares over; fewer on a slow machine. */
 const MEASURED_ITEMS = 9_000;
 const ENOUGH_ITEMS = 4_000;
-/** By which a share may be off: both ends of such a stretch cut through batches. */
+/** Tolerance of a share, since both ends of the measurement split batches. */
 const TOLERANCE = 0.1;
 /** How long a slow machine may take: until every class waits, until the queue is full, for measuring, and for the rest. */
 const BACKLOG_MS = 15_000;
@@ -28,20 +28,20 @@ const USUAL_SECONDS = 14;
 const SNAPSHOT_MS = 200;
 const BATCH = 20;
 const CONNECTIONS = 8;
-/** What may come in one step, be it of a single class. */
+/** Maximum number of items that may arrive at once, possibly of a single class. */
 const STEP_ITEMS = BATCH * CONNECTIONS;
-/** Fill from which on normal spills, and by which it certainly has. */
+/** Fill level from which normal spills, and one at which it certainly has. */
 const SPILL_AT = 0.95;
 const SURELY_SPILLED_AT = 0.98;
 
 const SETTINGS = {
-  // One batch at a time and no merging, so that shares are seen batch by batch; room for about three seconds.
+  // Single batches without merging, so that shares are visible batch by batch; room for about three seconds.
   exporter: { concurrency: 2, timeout: '20s' },
   scheduler: { export_window: 4, merge_bytes: 1 },
   queue: { max_items: 9_000 },
 };
 
-/** Act 2: three times as much as the upstream takes, a third of it of each class. */
+/** Act 2: three times as much as the upstream accepts, a third of it of each class. */
 export async function overload(play: Performance): Promise<ActResult> {
   const title = 'Priorities under overload';
   play.begin(
@@ -51,7 +51,7 @@ export async function overload(play: Performance): Promise<ActResult> {
   await using stage = await play.open(SETTINGS);
   const { mock } = stage;
   mock.set({ itemsPerSecond: CRAWL });
-  // Replayed batches would take every other slot, and be of whichever class went to disk first.
+  // Replayed batches would take every other time slot, with whichever class spilled first.
   await stage.post('/api/dlq/pause');
   let phase = 'the queue fills';
   using recorder = new Recorder(
@@ -90,15 +90,15 @@ export async function overload(play: Performance): Promise<ActResult> {
       await seen.take();
       return play.signal.aborted || condition();
     };
-    await waitUntil(met, { what, timeoutMs, everyMs: SNAPSHOT_MS }).catch(() => {}); // the findings say what is missing
+    await waitUntil(met, { what, timeoutMs, everyMs: SNAPSHOT_MS }).catch(() => {}); // shown in the findings
   };
   await until('every class waits', () => seen.waiting > BACKLOG && takenPerSecond > 0, BACKLOG_MS);
   const fromSeconds = recorder.seconds;
-  // A machine that cannot send that much has an upstream that takes less, so that it is an overload everywhere.
+  // On a machine that cannot send that much, the upstream accepts less, so that it is an overload everywhere.
   const upstream = Math.max(CRAWL, Math.min(SENT, takenPerSecond) * TAKEN_SHARE);
   mock.set({ itemsPerSecond: upstream });
   await until('the queue is full', () => seen.spilled.normal > 0, FULL_MS);
-  // From here on every class has a backlog that lasts, however little comes in.
+  // From here on every class has a lasting backlog, whatever arrives.
   mock.set({ itemsPerSecond: SENT * TAKEN_SHARE });
   phase = 'shares are measured';
   const enough = () =>
@@ -140,14 +140,14 @@ export async function overload(play: Performance): Promise<ActResult> {
   };
 }
 
-/** What is to be seen of the overload, look by look. */
+/** Observations of the overload, snapshot by snapshot. */
 class Measurement {
   readonly stretch = new FairStretch();
-  /** Fullest that the queue was seen, 0 to 1. */
+  /** Maximum fill level seen, 0 to 1. */
   fill = 0;
-  /** Items of the class of which fewest wait. */
+  /** Waiting items of the class with the fewest. */
   waiting = 0;
-  /** Items sent to disk because the queue was full. */
+  /** Items spilled because the queue was full. */
   spilled: ByClass = { critical: 0, high: 0, normal: 0 };
   readonly #stage: Stage;
 

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { bar, type ProgressLine } from '../progress.ts';
 import { Stage } from './stage.ts';
 
-/** What an act is given: a stage on demand, and somebody to tell how it goes. */
+/** What an act gets: stages, and progress output. */
 export class Performance {
   /** Ends the act early. */
   readonly signal: AbortSignal;
@@ -14,9 +14,9 @@ export class Performance {
 
   constructor(options: {
     acts: number;
-    /** For the files of stages. */
+    /** Directory for the stages' files. */
     dir: string;
-    /** Above those of the acts. */
+    /** Override those of the acts. */
     settings: Record<string, unknown>;
     line: ProgressLine;
     signal: AbortSignal;
@@ -37,7 +37,7 @@ export class Performance {
     return Stage.open(join(this.#dir, `act-${this.#act}`), [settings, this.#settings]);
   }
 
-  /** @param share 0 to 1, of the whole act */
+  /** @param share of the whole act, 0 to 1 */
   progress(share: number, text: string): void {
     this.#line.show(`  ${bar(share)}  ${text}`);
   }

@@ -2,7 +2,7 @@ import type { Series } from './finding.ts';
 
 const EVERY_MS = 250;
 
-/** Looks at the stage four times a second, for plots and for the progress line. */
+/** Samples the stage four times a second, for plots and the progress line. */
 export class Recorder<N extends string> implements Disposable {
   readonly #startedAt = performance.now();
   readonly #series = new Map<N, Series>();
@@ -12,8 +12,8 @@ export class Recorder<N extends string> implements Disposable {
   #looking = false;
 
   /**
-   * @param names of what `read` may give, in the order of plots
-   * @param read reads values; while it fails, the pipeline is down and there are none
+   * @param names of the values, in the order of plots
+   * @param read reads the values; while it fails, the pipeline is down and there are none
    */
   constructor(
     names: readonly N[],
@@ -49,7 +49,7 @@ export class Recorder<N extends string> implements Disposable {
         this.#series.get(name)!.points.push([at, value]);
       this.#seen(values, at);
     } catch {
-      // down, and drawn as a gap
+      // down, drawn as a gap
     } finally {
       this.#looking = false;
     }
@@ -57,8 +57,8 @@ export class Recorder<N extends string> implements Disposable {
 }
 
 /**
- * The most that a counter grew in any window of so many seconds, per second.
- * @param points seconds by the clock of whoever counts, and the count then
+ * Maximum growth of a counter in any window of so many seconds, per second.
+ * @param points seconds by the counter's own clock, and the count
  */
 export function steepest(points: readonly (readonly [number, number])[], windowSeconds: number): number {
   let most = 0;
@@ -66,13 +66,13 @@ export function steepest(points: readonly (readonly [number, number])[], windowS
   for (const [at, value] of points) {
     while (at - (points[from + 1]?.[0] ?? at) >= windowSeconds) from++;
     const [since, before] = points[from]!;
-    // A counter that fell began again: its process is another one.
+    // A counter that has decreased was reset by a restart of its process.
     if (at - since >= windowSeconds && value > before) most = Math.max(most, (value - before) / (at - since));
   }
   return most;
 }
 
-/** The growth of a counter per second, over windows of about a second. */
+/** Growth of a counter per second, over windows of about a second. */
 export function rateOf({ name, points }: Series): Series {
   const rates: [number, number][] = [];
   let from = 0;

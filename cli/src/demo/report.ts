@@ -20,7 +20,7 @@ svg text { fill: var(--soft); font: 11px system-ui, sans-serif; } .grid { stroke
 i.s0 { background: var(--c0); } i.s1 { background: var(--c1); } i.s2 { background: var(--c2); }
 `;
 
-/** In the table for a terminal; only one of them may catch the eye. */
+/** For the table on a terminal; only a broken promise stands out. */
 const MARKS: Record<Outcome, string> = { held: 'held', broken: 'BROKEN', unmeasured: 'unmeasured' };
 
 export interface Verdict {
@@ -51,7 +51,7 @@ function inWords({ promises, held, broken, unmeasured }: Verdict): string {
     .join(', ');
 }
 
-/** A page that needs nothing beside it. */
+/** A self-contained page. */
 export function htmlReport(acts: readonly ActResult[], when: Date): string {
   const words = inWords(verdict(acts));
   return `<!doctype html>
@@ -77,7 +77,7 @@ function row({ promise, measured, outcome }: Finding): string {
   return `<tr><td>${escaped(promise)}<td>${escaped(measured)}<td class="${outcome}">${outcome}</tr>`;
 }
 
-/** The same as a table for a terminal. */
+/** The report as a table for a terminal. */
 export function textReport(acts: readonly ActResult[]): string {
   const findings = acts.flatMap((act) => act.findings);
   const width = Math.max(...findings.map(({ promise }) => promise.length));

@@ -12,21 +12,21 @@ export type Accounting = Record<
 export interface SchedulerView {
   accounting: Accounting;
   breaker: { state: string; reason: string };
-  /** Of the queue, 0 to 1. */
+  /** Fill level of the queue, 0 to 1. */
   fill: number;
   depth: { stages: { queued: Record<string, { items: number }> } };
-  /** Items that left the scheduler. */
+  /** Items moved by the scheduler. */
   moved: Record<string, number>;
 }
 
-/** The books when nothing moves any more. */
+/** The accounting once everything is settled. */
 export interface Rest {
   books: Accounting;
-  /** Why what is missing may yet come; empty when it will not. */
+  /** Why missing items may yet arrive; empty if they will not. */
   doubt: string;
 }
 
-/** A pipeline whose books have stood still for so long, with something left in them, is stuck and not slow. */
+/** After so long without a change, with items left, a pipeline is stuck rather than slow. */
 const STUCK_MS = 15_000;
 const POLL_MS = 100;
 const START_MS = 60_000;
@@ -34,8 +34,8 @@ const START_MS = 60_000;
 type Tree = { [key: string]: unknown };
 
 /**
- * What an act plays on: the whole pipeline as a process of its own, so that it can be killed, in front of a mock
- * upstream in this one. Files lie in a directory of their own; ports are free ones.
+ * The environment of an act: the whole pipeline as a process of its own, so that it can be killed, and a mock upstream in this
+ * one. It has a directory of its own and free ports.
  */
 export class Stage implements AsyncDisposable {
   readonly mock: MockUpstream;
@@ -54,8 +54,8 @@ export class Stage implements AsyncDisposable {
   }
 
   /**
-   * @param dir of this stage alone; removed at the end
-   * @param settings layers of configuration, later ones above earlier ones
+   * @param dir of this stage only; removed at the end
+   * @param settings layers of configuration; later ones take precedence
    */
   static async open(dir: string, settings: readonly Tree[]): Promise<Stage> {
     mkdirSync(dir, { recursive: true });
@@ -80,7 +80,7 @@ export class Stage implements AsyncDisposable {
     return stage;
   }
 
-  /** kill -9 of the whole pipeline, and a new start on the same files. */
+  /** Kills the whole pipeline (kill -9) and starts it again on the same files. */
   async killAndRestart(): Promise<void> {
     await this.#pipeline.end('SIGKILL');
     this.#pipeline = this.#spawn();
@@ -92,7 +92,7 @@ export class Stage implements AsyncDisposable {
     return (await (await fetch(`${this.admin}/api/scheduler`)).json()) as SchedulerView;
   }
 
-  /** Asks the admin address for something. */
+  /** Sends a POST to the admin address. */
   async post(path: string): Promise<void> {
     const answer = await fetch(this.admin + path, { method: 'POST' });
     if (!answer.ok) throw new Error(`${path} answered ${answer.status}: ${await answer.text()}`);
@@ -107,14 +107,14 @@ export class Stage implements AsyncDisposable {
     return sums;
   }
 
-  /** What the dlq says of itself: Unix ms, and the payload bytes that it has put back since it was started. */
+  /** The dlq's time in Unix ms, and the payload bytes that it has replayed since its start. */
   async replayed(): Promise<{ at: number; bytes: number }> {
     const answer = await fetch(`${this.admin}/api/dlq`);
     const { at, replay } = (await answer.json()) as { at: number; replay: { replayedBytes: number } };
     return { at, bytes: replay.replayedBytes };
   }
 
-  /** Waits until nothing is under way any more, or nothing moves any more, or the time is over. */
+  /** Waits until nothing is in flight, nothing changes any more, or the time is over. */
   async untilQuiet(timeoutMs: number): Promise<Rest> {
     const endsAt = performance.now() + timeoutMs;
     let books: Accounting | undefined;
@@ -139,7 +139,7 @@ export class Stage implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // In order, so that its redis-server ends with it.
+    // A graceful stop, so that its redis-server ends too.
     await this.#pipeline.end('SIGTERM').catch(() => {});
     await this.mock.close();
     rmSync(this.#dir, { recursive: true, force: true, maxRetries: 3 });

@@ -6,17 +6,17 @@ import { Recorder } from './recorder.ts';
 const MAX_KEYS = 65_536;
 const POINTS = 1_000_000;
 const POINTS_PER_SECOND = 125_000;
-/** A machine that takes longer for them sends fewer. */
+/** Maximum duration; a slow machine sends fewer points. */
 const STORM_MS = 20_000;
-/** Of fewer key-sets than this it is no wonder that they were held. */
+/** Fewer key-sets prove nothing. */
 const ENOUGH_POINTS = 2 * MAX_KEYS;
 const QUIET_MS = 30_000;
-/** Every point is worth 1, so that a total counts points. */
+/** Every point has the value 1, so that a total counts points. */
 const POINT = { signals: { metrics: 1 }, metricKinds: { sum: 1 }, unitValues: true } as const;
-/** What the generator makes different in each point. */
+/** Labels with which the generator makes each point unique. */
 const UNIQUE_LABELS = ['k8s.pod.uid', 'host.name'];
 
-/** Act 1: a label with a new value for every point, beside an application that behaves. */
+/** Act 1: a label with a new value for every point, beside a well-behaved application. */
 export async function storm(play: Performance): Promise<ActResult> {
   const title = 'A cardinality storm';
   play.begin(
@@ -53,17 +53,17 @@ export async function storm(play: Performance): Promise<ActResult> {
 }
 
 interface Clamped {
-  /** Points of the storm alone. */
+  /** Points of the storm only. */
   stormed: number;
-  /** Points, and the sum of their values, which are 1. */
+  /** Number of points, and the sum of their values, which are 1. */
   sent: number;
   total: number;
   dropped: number;
   used: number;
   streams: number;
-  /** What the application has to complain of; empty for nothing. */
+  /** What went wrong for the application; empty if nothing did. */
   application: string;
-  /** Why some of it may yet come; why some may have come twice. */
+  /** Why some of it may yet arrive, or may have arrived twice. */
   doubt: string;
   repeats: string;
   series: Plot['series'];
@@ -97,10 +97,10 @@ async function clamp(play: Performance, from: number, settings: Record<string, u
     batchSize: 100,
     rate: 500,
   };
-  // It was there first: its key-sets are known when the storm begins.
+  // The application starts first, so that its key-sets are known when the storm begins.
   const before = await generate({ ...application, items: 500 }, { signal: play.signal });
   const over = new AbortController();
-  // Whoever is cut off in a request cannot know what became of it: it sends no more, and waits.
+  // A sender that is cut off in a request cannot know whether it was accepted: it sends no more, and waits.
   const beside = generate(
     { ...application, run: before.run + 1 },
     { signal: play.signal, finish: over.signal },
@@ -158,7 +158,7 @@ async function clamp(play: Performance, from: number, settings: Record<string, u
   };
 }
 
-/** Attempts of which the sender does not know whether they were taken. */
+/** Attempts after which the sender does not know whether they were accepted. */
 function withoutAnswer({ attemptsByStatus }: GenerateReport): number {
   return Object.entries(attemptsByStatus)
     .filter(([status]) => !/^\d+$/.test(status))
