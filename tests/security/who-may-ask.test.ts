@@ -81,6 +81,10 @@ describe("the dlq's intake", () => {
     expect(await status({ origin: 'http://rebound.example' })).toBe(403);
     expect(await status({ 'sec-fetch-site': 'same-origin' })).toBe(403);
     expect(await status({ 'x-nrdot-items': String(Number.MAX_SAFE_INTEGER) })).toBe(400);
+    for (const noDigits of ['1e3', '0x10', '+1', '1.0', '1 1', '']) {
+      expect(await status({ 'x-nrdot-items': noDigits }), noDigits).toBe(400);
+      expect(await status({ 'x-nrdot-received-at': noDigits }), noDigits).toBe(400);
+    }
     expect(taken).toEqual([]);
     expect(await status({})).toBe(200);
     await direct.stop();

@@ -141,7 +141,7 @@ export async function takeDirectly(
 function batchOf(id: string, headers: Record<string, unknown>, body: unknown): Spilled | string {
   const header = (name: string) => String(headers[`x-nrdot-${name}`] ?? '');
   const [signal, priorityClass, encoding] = [header('signal'), header('class'), header('encoding')];
-  const [items, receivedAt] = [Number(header('items')), Number(header('received-at'))];
+  const [items, receivedAt] = [numberOf(header('items')), numberOf(header('received-at'))];
   if (!ID.test(id)) return 'the id: expected a letter, then letters, digits and -, at most 81';
   if (!SIGNALS.includes(signal)) return `x-nrdot-signal: expected one of ${SIGNALS.join(', ')}`;
   if (!isPriorityClass(priorityClass)) return 'x-nrdot-class: expected critical, high or normal';
@@ -161,4 +161,9 @@ function batchOf(id: string, headers: Record<string, unknown>, body: unknown): S
     reason: 'redis_away',
     payload: body,
   };
+}
+
+/** `Number` would also read `1e3`, `0x10` and blanks. */
+function numberOf(digits: string): number {
+  return /^\d{1,16}$/.test(digits) ? Number(digits) : Number.NaN;
 }

@@ -1,4 +1,6 @@
 /** What real senders send that is not quite what the specification says: it is taken, or the rest of it is. */
+import { once } from 'node:events';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { fromBinary, type JsonObject } from '@bufbuild/protobuf';
 import { loadConfig } from '@nrdot/config';
 import { jsonToProtobuf, readExportResponse, type Signal, walk } from '@nrdot/otlp';
@@ -223,6 +225,23 @@ describe('a path', () => {
   it.each(['/', '/v1/trace', '/v1/traces/x', '/x/v1/traces', '/v1/traces%2f'])('not %s', async (path) => {
     receiver = await startReceiver();
     expect((await post(receiver.url, {}, SPAN, path)).status).toBe(404);
+  });
+
+  it.each([
+    ['http://gateway.example/v1/traces', 200],
+    ['HTTPS://gateway.example:4318//v1/traces/?a=b', 200],
+    ['http://gateway.example', 404],
+    ['http://v1/traces', 404],
+    ['gateway.example/v1/traces', 400],
+  ])('in absolute form, as proxies may send it: %s is %i', async (path, status) => {
+    receiver = await startReceiver();
+    const sent = httpRequest({
+      ...{ host: '127.0.0.1', port: receiver.port, method: 'POST', path },
+      headers: { 'content-type': 'application/json' },
+    }).end(SPAN);
+    const [response] = (await once(sent, 'response')) as [IncomingMessage];
+    response.resume();
+    expect(response.statusCode).toBe(status);
   });
 
   it('has the prefix that is configured, and no other', async () => {

@@ -59,6 +59,8 @@ const ANSWERS: Record<string, string> = {
 };
 
 const URL_MAX_CHARS = 1_024;
+/** Scheme and authority of a request target in absolute form, which a server must accept (RFC 9112, 3.2.2). */
+const ABSOLUTE_FORM = /^https?:\/\/[^/?#]+/i;
 
 /** The OTLP/HTTP server. It answers 200 only for durable data. */
 export class Receiver {
@@ -176,11 +178,14 @@ export class Receiver {
     });
   }
 
-  /** Ignores doubled and trailing slashes and the query. */
+  /** Ignores doubled and trailing slashes, the query, and scheme and authority. */
   #signalAt(url: string): Signal | undefined {
     const known = this.#signalAtPath.get(url);
     if (known || url.length > URL_MAX_CHARS) return known;
-    const path = url.split('?', 1)[0]!.replace(/\/{2,}/g, '/');
+    const path = url
+      .replace(ABSOLUTE_FORM, '')
+      .split('?', 1)[0]!
+      .replace(/\/{2,}/g, '/');
     return this.#signalAtPath.get(path.endsWith('/') ? path.slice(0, -1) : path);
   }
 

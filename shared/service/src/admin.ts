@@ -132,6 +132,10 @@ export class AdminServer {
         'cross-origin-resource-policy': 'same-origin',
         'cache-control': 'no-store',
       });
+      // Node takes the first of them. A proxy that takes another one would forward what it did not mean to (RFC 9112, 3.2).
+      if ((request.raw.headersDistinct.host?.length ?? 0) > 1) {
+        throw new AdminError(400, 'bad_request', 'the header Host is given more than once; expected it once');
+      }
       const reason = refusal(
         {
           ...{ method: request.method, host, origin, site: site as string | undefined },

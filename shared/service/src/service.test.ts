@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type IncomingMessage, request } from 'node:http';
 import { isLoopback } from '@nrdot/config';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { describe, expect, it, vi } from 'vitest';
@@ -38,6 +40,23 @@ describe('the admin address', () => {
     expect((await ready())[0]).toBe(200); // what is wrong outside is said, and no reason to send clients elsewhere
     admin.drain();
     expect((await ready())[1]).toMatchObject({ status: 'stopping' });
+    await admin.stop();
+  });
+
+  it('refuses a request with two Host headers, of which a proxy before it may have taken the other', async () => {
+    const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
+    const { port } = await admin.start();
+    const status = async (headers: string[]) => {
+      const [response] = (await once(
+        request({ host: '127.0.0.1', port, path: '/healthz', headers }).end(),
+        'response',
+      )) as [IncomingMessage];
+      response.resume();
+      return response.statusCode;
+    };
+    expect(await status(['Host', 'localhost'])).toBe(200);
+    expect(await status(['Host', 'localhost', 'Host', 'evil.example'])).toBe(400);
+    expect(await status(['Host', 'evil.example', 'host', 'localhost'])).toBe(400);
     await admin.stop();
   });
 
