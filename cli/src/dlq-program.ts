@@ -83,7 +83,7 @@ Examples:
     );
 
   withAdmin(
-    dlq.command('purge').description('give up batches for good; the books have them as dropped (purged)'),
+    dlq.command('purge').description('drop batches for good; they are accounted for as dropped (purged)'),
   )
     .addOption(ofClass())
     .option('--rejected', 'those that the upstream refused for good; without it those that wait for replay')

@@ -31,7 +31,7 @@ Examples:
     program
       .command('doctor')
       .description(
-        'recount what Redis holds: depth, books, payloads without jobs and jobs without payloads; say what is off and why',
+        'recount what Redis holds: depth, accounting, payloads without jobs and jobs without payloads; say what is off and why',
       ),
   )
     .option('--repair', 'mend it, while the pipeline runs')
@@ -39,7 +39,7 @@ Examples:
       'after',
       `
 It asks the scheduler, which reads Redis in bounded steps: at most 1,000 jobs and 10,000 batches, or 16 repairs, in one. What is
-off has to be so at two looks, so that a batch in flight is never taken for damage. A repair looks again in the step that
+off has to be so in two checks, so that a batch in flight is never taken for damage. A repair checks again in the step that
 mends, and removes nothing that Redis holds of a batch. What it mended is in "nrdot events".
 Exit codes: 0 nothing is off, or all of it was mended, or it is only a note; 3 something is off, and nothing is lost by it (a
 warning); 4 something is lost, or nobody would deliver it (a fault); 1 nothing answers; 2 the configuration is not valid.

@@ -58,12 +58,12 @@ const serverTls = (where: string) =>
   section(`TLS on ${where}, on when a certificate is given.`, {
     cert_file: optionalPath('Certificate, PEM.'),
     key_file: optionalPath('Its key, PEM.'),
-    client_ca_file: optionalPath('Clients must show a certificate signed by one of these.'),
+    client_ca_file: optionalPath('Clients must present a certificate signed by one of these.'),
   });
 
 const classCapacity = section('Beyond spill_at of these, new arrivals of the class go to the dlq.', {
-  max_bytes: optionalSize('Payload bytes that wait in its queue.'),
-  max_items: optionalCount('Items that wait in its queue.'),
+  max_bytes: optionalSize('Maximum payload bytes waiting in its queue.'),
+  max_items: optionalCount('Maximum items waiting in its queue.'),
 });
 
 /** A value must equal a text, or match `{ regex: … }`. */
@@ -186,19 +186,19 @@ export const schema = section('NRDOT+', {
       url: secret('redis://, rediss:// or unix:// URL.'),
       sentinels: addresses('Sentinels to ask for the primary.'),
       sentinel_name: text('mymaster', 'Name of the primary that the sentinels watch.'),
-      sentinel_username: optionalText('ACL user of the sentinels, which have users of their own.'),
+      sentinel_username: optionalText('ACL user for the sentinels, which have users of their own.'),
       sentinel_password: secret('Their password.'),
       cluster: addresses('Some nodes of a Redis Cluster.'),
       username: optionalText('ACL user.'),
       password: secret('Its password.'),
-      prefix: text('nrdot', 'Begins every key, in braces, so that all keys share one slot of a Cluster.', {
+      prefix: text('nrdot', 'Prefix of every key, in braces, so that all keys share one slot of a Cluster.', {
         pattern: /^[A-Za-z0-9_.-]{1,64}$/,
         expected: 'letters, digits, _ . or -, at most 64',
       }),
       durability: choice(
         ['always', 'everysec'],
         'always',
-        "What Redis' AOF has to promise before a 200: fsynced, or fsynced within a second.",
+        'What the AOF must guarantee before a 200: fsynced, or fsynced within a second.',
       ),
       min_replicas: count(
         0,
@@ -207,23 +207,20 @@ export const schema = section('NRDOT+', {
       ),
       command_timeout: duration(
         '5s',
-        'How long Redis may leave something unanswered. Then the connection is replaced, and a request goes to the dlq, which has 3 s; only then is it 503. From there on requests go to the dlq at once, until Redis answers.',
+        'How long a command may stay unanswered. Then the connection is replaced, and the request goes to the dlq, which has 3 s; only if that fails is it 503. Later requests go to the dlq at once, until Redis answers.',
       ),
       tls: section('TLS to Redis, on with `enabled` or a rediss:// URL.', {
-        enabled: flag(
-          false,
-          'Speak TLS, with every server and sentinel; one that does not is not spoken to.',
-        ),
+        enabled: flag(false, 'Require TLS for all connections to servers and sentinels.'),
         ca_file: optionalPath('Certificates to trust, PEM.'),
         cert_file: optionalPath('Own certificate, PEM.'),
         key_file: optionalPath('Its key, PEM.'),
         server_name: optionalText(
-          'Name that the certificates have to be for, where servers are reached by another one, such as the address that Sentinel gives.',
+          'Name that certificates are checked for, if servers are reached by another one, such as the address that Sentinel gives.',
         ),
         insecure_skip_verify: flag(false, "Do not check the server's certificate. For tests only."),
       }),
       private: section('The Redis that `nrdot up` starts for itself.', {
-        redis_server: text('redis-server', 'The program.'),
+        redis_server: text('redis-server', 'Path or name of the redis-server program.'),
         maxmemory: size(
           '768MiB',
           'Its memory limit; above queue.max_bytes, since jobs and buffers need room too.',
@@ -233,20 +230,20 @@ export const schema = section('NRDOT+', {
   ),
   receiver: section('OTLP/HTTP in.', {
     listen: listen('127.0.0.1:4318', 'Address to listen on; port 0 takes a free one.'),
-    max_body: size('64MiB', 'Largest request, as it comes and after decompression; more is 413.'),
-    max_header: size('16KiB', 'Largest header; more is 431.'),
-    max_depth: count(64, 'Deepest nesting of messages; more is 400.', { max: 100 }),
-    max_inflight: size('128MiB', 'Bytes of requests in memory at once; over it, 503 with Retry-After.'),
-    max_connections: count(10_000, 'Connections at once; more are closed.', { max: 1_000_000 }),
+    max_body: size('64MiB', 'Maximum size of a request, as sent and after decompression; more is 413.'),
+    max_header: size('16KiB', 'Maximum size of the headers; more is 431.'),
+    max_depth: count(64, 'Maximum nesting of messages; more is 400.', { max: 100 }),
+    max_inflight: size('128MiB', 'Maximum bytes of requests in memory; above it, 503 with Retry-After.'),
+    max_connections: count(10_000, 'Maximum connections; further ones are closed.', { max: 1_000_000 }),
     request_timeout: duration('30s', 'Time for a whole request to arrive.'),
     keep_alive: duration('75s', 'How long an idle connection is kept.'),
     path_prefix: pathPrefix(
-      'Before the paths, such as `/otlp` for `/otlp/v1/traces`, where an ingress routes by path.',
+      'Prefix of the paths, such as `/otlp` for `/otlp/v1/traces`, if an ingress routes by path.',
     ),
     invalid_utf8: choice(
       ['reject_item', 'replace', 'reject_request'],
       'reject_item',
-      'A string that is not UTF-8: its item is left out, and the client told by partial_success; or its bytes become U+FFFD; or the whole request is 400.',
+      'What to do with a string that is not valid UTF-8: leave out its item, reported to the client by partial_success; replace its bytes by U+FFFD; or answer 400 to the whole request.',
     ),
     cors: section('For browsers that send from elsewhere.', {
       allowed_origins: origins(
@@ -255,18 +252,18 @@ export const schema = section('NRDOT+', {
       allowed_headers: texts('Headers beside Content-Type and Content-Encoding.'),
       allow_credentials: flag(
         false,
-        'Browsers may send cookies and the like; `sendBeacon` asks for it. They are not looked at. Not with "*" alone.',
+        'Browsers may send credentials, which `sendBeacon` requires; they are ignored. Not with "*" alone.',
       ),
-      max_age: duration('2h', 'How long a browser may remember the answer.'),
+      max_age: duration('2h', 'How long a browser may cache the answer.'),
     }),
     tokens: tokens('Clients must send one of these as `Authorization: Bearer …`. Empty: no check.', LIVE),
     tls: serverTls('the listener'),
   }),
-  priority: section('Which class a batch gets.', {
+  priority: section('How the class of a batch is decided.', {
     default_class: choice(CLASS_NAMES, 'normal', 'When no rule matches.', LIVE),
     resource_attribute: text(
       'nrdot.priority',
-      'Resource attribute by which a sender names the class itself (critical, high, normal); it goes before the rules.',
+      'Resource attribute by which a sender sets the class itself (critical, high, normal); takes precedence over the rules.',
       LIVE,
     ),
     rules,
@@ -277,53 +274,53 @@ export const schema = section('NRDOT+', {
       'enforce',
       'observe: decide and report, change nothing. off: metrics pass untouched.',
     ),
-    max_keys: count(65_536, 'Key-sets alive at once, of all receivers together.', {
+    max_keys: count(65_536, 'Maximum number of key-sets, of all receivers together.', {
       min: 64,
       max: 4_194_304,
     }),
-    act_above: ratio(0.5, 'Share of the keys in use below which everything is admitted.', LIVE),
-    aggregate_score: ratio(0.75, 'Score of a label from which it is given up, for the whole metric.', LIVE),
-    critical_score: ratio(0.9, 'Score from which critical_action is taken instead.', LIVE),
+    act_above: ratio(0.5, 'Share of max_keys in use below which everything is admitted.', LIVE),
+    aggregate_score: ratio(0.75, 'Score from which a label is stripped, for the whole metric.', LIVE),
+    critical_score: ratio(0.9, 'Score from which critical_action applies instead.', LIVE),
     critical_action: choice(
       ['overflow', 'drop'],
       'overflow',
-      'What becomes of a new key-set then, and of one for which there is no room. overflow: its points go into the otel.metric.overflow stream, so that totals stay true.',
+      'What happens to a new key-set then, or if there is no room for it. overflow: its points go to the otel.metric.overflow stream, so that totals stay correct.',
       LIVE,
     ),
-    key_ttl: duration('10m', 'After so long unseen a key-set may make room for another.', LIVE),
-    aggregate_labels: texts('Labels to give up first, such as k8s.pod.uid.', LIVE),
-    protected_labels: texts('Labels that are never given up.', LIVE),
+    key_ttl: duration('10m', 'A key-set not seen for so long may be evicted.', LIVE),
+    aggregate_labels: texts('Labels to strip first, such as k8s.pod.uid.', LIVE),
+    protected_labels: texts('Labels that are never stripped.', LIVE),
     gauge_reducer: choice(
       ['last', 'min', 'max', 'mean', 'sum'],
       'last',
-      'How points of a gauge that become equal are made one.',
+      'How points of a gauge that become equal are merged.',
       LIVE,
     ),
     temporality: choice(
       ['as-received', 'delta'],
       'as-received',
-      'delta: all cumulative counters and histograms go out as deltas, merged or not, exactly once with any number of receivers. Sums that may fall stay cumulative. Needs `mode: enforce`, and Redis for each of their requests.',
+      'delta: all cumulative counters and histograms are sent as deltas, merged or not, exactly once with any number of receivers. Sums that may fall stay cumulative. Needs `mode: enforce`, and Redis for each of their requests.',
     ),
     merged_temporality: choice(
       ['cumulative', 'delta'],
       'cumulative',
-      'How cumulative counters and histograms go out once they are merged. `delta` needs no attribute that names the writer, and is what New Relic prefers. Sums that may fall stay cumulative.',
+      'Temporality of merged cumulative counters and histograms. `delta` needs no attribute for the writer, and is what New Relic prefers. Sums that may fall stay cumulative.',
       LIVE,
     ),
     merge_interval: interval(
       '0s',
-      'Merged points of a stream leave once in so long from each receiver, and wait in Redis until then. 0s: with each request.',
+      'How often each receiver sends the merged points of a stream, which are deferred in Redis until then. 0s: with each request.',
       LIVE,
     ),
     daily_keys: count(
       0,
-      'Distinct series that a metric may have on a UTC day, of all receivers together. They are counted in Redis, and told: status, metrics, an alert at 80 %. 0: not counted; nor with `mode: off`.',
+      'Maximum distinct series of a metric per UTC day, of all receivers together. They are counted in Redis and reported: status, metrics, an alert at 80 %. 0: not counted; nor with `mode: off`.',
       { min: 0, max: 100_000_000, live: true },
     ),
     daily_mode: choice(
       ['observe', 'enforce'],
       'observe',
-      'enforce: beyond daily_keys, new key-sets of the metric find no room, as in a full table, until midnight UTC.',
+      'enforce: beyond daily_keys, new key-sets of the metric are treated as if the table were full, until midnight UTC.',
       LIVE,
     ),
     overrides,
@@ -338,9 +335,9 @@ export const schema = section('NRDOT+', {
     }),
     spill_at: ratio(
       0.95,
-      'Fill at which new arrivals go to the dlq: normal first, high and critical nearer to full.',
+      'Fill level from which new batches spill to the dlq: normal first, high and critical nearer to full.',
     ),
-    resume_at: ratio(0.9, 'Fill at which that ends again.'),
+    resume_at: ratio(0.9, 'Fill level at which spilling stops.'),
   }),
   scheduler: section('What goes next.', {
     weights: section('Shares of the classes in items, while all have work.', {
@@ -350,32 +347,35 @@ export const schema = section('NRDOT+', {
     }),
     export_window: count(
       64,
-      'Batches of each signal between scheduler and exporters. Small keeps priorities sharp.',
+      'Maximum batches of each signal between scheduler and exporters. A small window keeps priorities sharp.',
       {
         max: 10_000,
       },
     ),
-    export_window_bytes: size('64MiB', 'Bytes of each signal between them.'),
+    export_window_bytes: size('64MiB', 'Maximum bytes of each signal between them.'),
     merge_bytes: size(
       '960KiB',
-      'With a backlog, batches of one signal and class go out together up to this size, as held, and up to exporter.max_request_bytes.',
+      'With a backlog, batches of one signal and class are merged up to this size, as stored, and up to exporter.max_request_bytes.',
     ),
-    slot: duration('500ms', 'How long live and replayed work take turns when both wait.'),
-    poll: duration('1s', 'Longest sleep.'),
+    slot: duration(
+      '500ms',
+      'Length of the time slots in which live and replayed batches alternate while both wait.',
+    ),
+    poll: duration('1s', 'Maximum time between two moves.'),
   }),
   breaker: section('When to stop sending a signal, for all exporters together.', {
-    failures: count(5, 'Failures in a row that open it.', { max: 1_000 }),
+    failures: count(5, 'Consecutive failures that open it.', { max: 1_000 }),
     throttle_ratio: ratio(0.3, 'Share of 429 in the window that opens it.'),
-    min_answers: count(10, 'Answers the window must have for that.', { max: 100_000 }),
+    min_answers: count(10, 'Minimum number of answers in the window for that.', { max: 100_000 }),
     window: duration('30s', 'Length of the window.'),
-    open_min: duration('1s', 'Time open before the first probe; doubled by each probe that fails.'),
-    open_max: duration('60s', 'Longest time open, unless Retry-After asks for more.'),
+    open_min: duration('1s', 'Time open before the first probe; doubled by each failed probe.'),
+    open_max: duration('60s', 'Maximum time open, unless Retry-After asks for more.'),
   }),
   exporter: section('OTLP/HTTP out.', {
     preset: choice(
       PRESETS,
       'auto',
-      "Defaults for one kind of upstream; what is set by name goes before them. newrelic: request size, ages, statuses and protected labels as New Relic demands (docs/new-relic.md). auto: newrelic when an endpoint's host ends in nr-data.net. `nrdot validate --explain` shows what a preset has set.",
+      "Defaults for one kind of upstream; explicit options take precedence. newrelic: request size, ages, statuses and protected labels as New Relic demands (docs/new-relic.md). auto: newrelic when an endpoint's host ends in nr-data.net. `nrdot validate --explain` shows what a preset has set.",
     ),
     endpoint: baseEndpoint('Base URL of the upstream; `/v1/traces` and so on are added.'),
     endpoints: section('Full URLs for single signals. With all four of them, `endpoint` is not needed.', {
@@ -386,36 +386,42 @@ export const schema = section('NRDOT+', {
     }),
     headers: secretMap('Sent with each request, such as `api-key: ${env:NEW_RELIC_LICENSE_KEY}`.', LIVE),
     proxy: secret(
-      'URL of the HTTP proxy by which the upstream is reached, with user and password where it asks for them. Without it, HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment count; `none`: no proxy.',
+      'URL of the HTTP proxy for the upstream, with user and password if required. Without it, HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment apply; `none`: no proxy.',
     ),
     timeout: duration('10s', 'Time for an answer.'),
-    concurrency: count(16, 'Most requests of each signal at once, of each exporter; adapts below that.', {
-      max: 1_000,
-    }),
-    min_concurrency: count(1, 'Fewest.', { max: 1_000 }),
-    inflight_bytes: size('32MiB', 'Payload bytes in memory at once.'),
+    concurrency: count(
+      16,
+      'Maximum concurrent requests per signal and exporter; the actual number adapts below that.',
+      {
+        max: 1_000,
+      },
+    ),
+    min_concurrency: count(1, 'Minimum concurrent requests.', { max: 1_000 }),
+    inflight_bytes: size('32MiB', 'Maximum payload bytes in memory.'),
     compression: choice(
       ['as-received', 'none', 'gzip', 'zstd'],
       'as-received',
-      'as-received sends the very bytes that came in, which costs nothing.',
+      'as-received sends the received bytes unchanged, which costs nothing.',
     ),
     max_request_bytes: optionalSize(
-      'Largest request on the wire. Larger batches are divided between their items before they are sent; a single item is not. Without it, a 413 of the upstream teaches it.',
+      "Maximum size of a request on the wire. Larger batches are split between their items before they are sent; a single item is not. Without it, the limit is learned from the upstream's 413.",
     ),
     retry: section('Before a batch goes to the dlq.', {
-      initial: duration('1s', 'First wait.'),
-      max: duration('30s', 'Longest wait.'),
-      multiplier: factor(2, 'From one wait to the next.'),
-      jitter: ratio(0.5, 'Share of a wait that is random.'),
-      max_attempts: count(8, 'Tries.', { max: 1_000 }),
-      max_retry_after: duration('10m', 'A Retry-After beyond this is taken as this.'),
+      initial: duration('1s', 'Delay before the first retry.'),
+      max: duration('30s', 'Maximum delay.'),
+      multiplier: factor(2, 'Growth of the delay from one retry to the next.'),
+      jitter: ratio(0.5, 'Random share of a delay.'),
+      max_attempts: count(8, 'Maximum attempts, the first included.', { max: 1_000 }),
+      max_retry_after: duration('10m', "Upper bound for the upstream's Retry-After."),
     }),
-    retry_on: statuses('Statuses that are tried again like 503, whatever else they mean (docs/upstream.md).'),
+    retry_on: statuses('Statuses that are always retried, like 503 (docs/upstream.md).'),
     max_age: section(
       'Older batches, by when they were received, are dropped, counted as `too_old`. Default: no limit.',
       {
         traces: optionalAge('Of traces.'),
-        metrics: optionalAge('Of metrics, such as 48h for New Relic, which drops older ones behind a 200.'),
+        metrics: optionalAge(
+          'Of metrics, such as 48h for New Relic, which drops older ones although it answers 200.',
+        ),
         logs: optionalAge('Of logs.'),
         profiles: optionalAge('Of profiles.'),
       },
@@ -423,102 +429,102 @@ export const schema = section('NRDOT+', {
     account_limits: section(
       'What the account at the upstream may be sent in a minute, by all exporters together. It is shown how near it is; nothing is held back. Default: no limit.',
       {
-        requests_per_minute: optionalCount('Requests, of each signal by itself.', LIVE),
+        requests_per_minute: optionalCount('Requests, per signal.', LIVE),
         points_per_minute: optionalCount('Data points of metrics.', LIVE),
         records_per_minute: optionalCount('Spans and log records.', LIVE),
-        bytes_per_minute: optionalSize('Bytes of request bodies, as they are sent.', LIVE),
+        bytes_per_minute: optionalSize('Bytes of request bodies, as sent.', LIVE),
       },
     ),
     tls: tls('the upstream'),
   }),
   dlq: section('Batches on disk.', {
     dir: optionalPath('Directory of the segments. Default: `dlq` in data_dir.'),
-    listen: listen('127.0.0.1:4319', 'Where receivers hand in batches while Redis is away.'),
+    listen: listen('127.0.0.1:4319', 'Address for batches from receivers while Redis is away.'),
     token: token(
-      'What receivers show the dlq as `Authorization: Bearer …`. Default: admin.token. Beyond this machine there must be one.',
+      'Receivers must send it as `Authorization: Bearer …`. Default: admin.token. Required beyond this machine.',
     ),
     tls: serverTls("the dlq's intake"),
     ca_file: optionalPath(
-      "Certificates by which receivers trust an https:// url, PEM; the system's when absent.",
+      "Certificates that receivers trust for an https:// url, PEM; the system's if absent.",
     ),
-    cert_file: optionalPath('Certificate that receivers show there, PEM; needed with tls.client_ca_file.'),
+    cert_file: optionalPath('Client certificate of receivers, PEM; needed with tls.client_ca_file.'),
     key_file: optionalPath('Its key, PEM.'),
-    url: optionalText('Where receivers find it; in one process it is found without.'),
-    capacity: size('15GiB', 'Most bytes on disk.'),
+    url: optionalText('URL of the dlq for receivers; not needed within one process.'),
+    capacity: size('15GiB', 'Maximum bytes on disk.'),
     reserve: size('64MiB', 'Kept free on the disk, so that deletion and checkpoints always work.'),
     ballast: size(
       '16MiB',
-      'Size of a file beside the segments, from 64KiB to 1GiB. When others have filled the disk to the last byte it goes, so that what is delivered can be removed; it comes back when there is room beside dlq.reserve.',
+      'Size of a file beside the segments, from 64KiB to 1GiB. When others have filled the disk completely it is removed, so that delivered batches can be deleted; it is restored when there is room beside dlq.reserve.',
     ),
     when_full: choice(
       ['refuse', 'drop_oldest'],
       'refuse',
-      'refuse: batches wait in Redis, and when that is full clients get 503. drop_oldest: the oldest of the lowest class go, counted.',
+      'refuse: batches wait in Redis, and once that is full, clients get 503. drop_oldest: the oldest batches of the lowest class are dropped and counted.',
     ),
     retention: age(
       '72h',
-      'How long a batch may lie on disk, in time that the dlq runs; after it, it is dropped, counted.',
+      'How long a batch is kept on disk, in running time of the dlq; then it is dropped and counted.',
     ),
     rejected_capacity: size(
       '1GiB',
-      'Most bytes of batches that the upstream refused for good. Beyond it the oldest of them go, counted.',
+      'Maximum bytes of batches that the upstream rejected. Beyond it, the oldest of them are dropped and counted.',
     ),
-    rejected_retention: age('168h', 'The same for batches that the upstream refused for good.'),
+    rejected_retention: age('168h', 'The same for batches that the upstream rejected.'),
     segment_bytes: size(
       '128MiB',
       'Size at which a segment is sealed, from 64KiB to 4GiB; at most an eighth of the capacity is used.',
     ),
-    replay_rate: rate('4MiB', 'Cap of replay, in uncompressed payload.', LIVE),
+    replay_rate: rate('4MiB', 'Maximum rate of replay, in uncompressed payload.', LIVE),
     poison_after: count(
       5,
-      'Replays of a batch in vain, each with `exporter.retry.max_attempts` tries and while others of its signal are delivered, after which it is rejected.',
+      'A batch is rejected after so many failed replays, each with `exporter.retry.max_attempts` attempts, while others of its signal are delivered.',
       { max: 1_000 },
     ),
-    intake_concurrency: count(32, 'Batches written at once.', { max: 1_000 }),
+    intake_concurrency: count(32, 'Maximum batches written concurrently.', { max: 1_000 }),
   }),
   check: section(
-    'What the backend would drop, prune or shorten behind a 200; docs/new-relic.md has the rules.',
+    'What the backend would drop, prune or shorten although it answers 200; docs/new-relic.md has the rules.',
     {
       sample: ratio(
         0,
-        'Share of the acknowledged batches that are held against the rules of New Relic; 0: none, 1: all. Every one that is looked at is decompressed once more.',
+        "Share of the acknowledged batches that are checked against New Relic's rules; 0: none, 1: all. Each checked batch is decompressed once more.",
         LIVE,
       ),
       fix: flag(
         false,
-        'Take out of every request, before it is acknowledged, what New Relic would prune or shorten: counted, and no item is left out.',
+        'Remove from every request, before it is acknowledged, what New Relic would prune or shorten. This is counted, and no item is left out.',
         LIVE,
       ),
     },
   ),
-  telemetry: section('What the pipeline tells of itself, for those who have no Prometheus to scrape it.', {
+  telemetry: section("The pipeline's own metrics as OTLP, without a Prometheus to scrape them.", {
     otlp: section('The metrics of every process as OTLP metrics; docs/metrics.md says more.', {
       endpoint: pipelineOrEndpoint(
-        'Where to: `pipeline` is its own receiver, that of the process or the one at `receiver.listen`; else a base URL, such as that of a receiver on another machine. Absent: nowhere.',
+        'Destination: `pipeline` is its own receiver, that of the process or the one at `receiver.listen`; otherwise a base URL, such as that of a receiver on another machine. Absent: none.',
       ),
       headers: secretMap('Sent with every request, such as `api-key`.', LIVE),
       interval: period('60s', 'How often.'),
       temporality: choice(
         ['cumulative', 'delta'],
         'cumulative',
-        'Counters and histograms as totals since the start of a process, or as what came since the last request that was taken.',
+        'Counters and histograms as totals since the start of the process, or as deltas since the last accepted request.',
       ),
       attributes: textMap(
-        'Added to the attributes of the resource, or in their place; `service.namespace` names the pipeline where there are several.',
+        'Added to the attributes of the resource, or replacing them; `service.namespace` distinguishes several pipelines.',
       ),
       tls: tls('the endpoint'),
     }),
   }),
   admin: section('Health, metrics, console and commands of a process.', {
     listen: listen('127.0.0.1:8888', 'Address. Beyond this machine it needs a token.'),
-    token: token('Needed as `Authorization: Bearer …` on all but the health checks.'),
+    token: token('Required as `Authorization: Bearer …` on everything except the health checks.'),
     hosts: texts(
-      'Names under which browsers may ask for it, beside localhost, IP addresses and, with a token, names within a cluster; such as ops.example.com of an ingress.',
+      'Host names that browsers may use, besides localhost, IP addresses and, with a token, names within a cluster; such as ops.example.com of an ingress.',
     ),
     tls: serverTls('the admin address'),
     shutdown_timeout: duration(
       '20s',
-      'How long the services of a process may take, all together, to finish what is in flight.',
+      'Time for all services of a process together to finish what is in flight.',
     ),
   }),
 });

@@ -110,13 +110,13 @@ export const CATALOGUE = {
   clKeysUsed: gauge(
     'receiver',
     'cl_keys_used',
-    'Key-sets of all receivers, as this one knows them; never above limiter.max_keys.',
+    'Key-sets of all receivers, as known to this one; at most limiter.max_keys.',
     [],
   ),
   clKeysLimit: gauge(
     'receiver',
     'cl_keys_limit',
-    'Key-sets that all receivers together may hold: limiter.max_keys.',
+    'Maximum number of key-sets of all receivers: limiter.max_keys.',
     [],
   ),
   clDroppedSamples: counter(
@@ -134,14 +134,14 @@ export const CATALOGUE = {
   clOverflowSamples: counter(
     'receiver',
     'cl_overflow_samples_total',
-    'Data points put into the otel.metric.overflow stream.',
+    'Data points sent to the otel.metric.overflow stream.',
     [],
   ),
   clDailyKeys: whole(
     gauge(
       'receiver',
       'cl_daily_keys',
-      'Distinct series since midnight UTC, of all receivers, of the ten metrics with most; with limiter.daily_keys.',
+      'Distinct series since midnight UTC, of all receivers, for the ten metrics with the most; with limiter.daily_keys.',
       ['metric'],
     ),
   ),
@@ -149,7 +149,7 @@ export const CATALOGUE = {
     gauge(
       'receiver',
       'cl_daily_keys_forecast',
-      'What those will be at the end of the UTC day, by the growth of the last hour; absent in its first 35 minutes.',
+      'Forecast of those for the end of the UTC day, from the growth of the last hour; absent in its first 35 minutes.',
       ['metric'],
     ),
   ),
@@ -165,20 +165,20 @@ export const CATALOGUE = {
     gauge(
       'receiver',
       'cl_daily_keys_limit',
-      'Distinct series that a metric may have on a UTC day: limiter.daily_keys; 0: they are not counted.',
+      'Maximum distinct series of a metric per UTC day: limiter.daily_keys; 0: they are not counted.',
       [],
     ),
   ),
   clUnknownHistorySamples: counter(
     'receiver',
     'cl_unknown_history_samples_total',
-    'First points of merged cumulative sources that are older than the pipeline and were never seen before: they count from here on, their past does not.',
+    'First points of merged cumulative sources that are older than the pipeline and were never seen before: what they counted before is unknown and not included.',
     [],
   ),
   clSkewedSamples: counter(
     'receiver',
     'cl_skewed_samples_total',
-    'Merged points whose time was missing or more than 10 minutes ahead: the time of the receiver was taken.',
+    "Merged points whose time was missing or more than 10 minutes ahead, and was replaced by the receiver's.",
     [],
   ),
   clEvictions: counter('receiver', 'cl_evictions_total', 'Entries evicted from the limiter, by table.', [
@@ -194,26 +194,26 @@ export const CATALOGUE = {
   checkItems: counter(
     'receiver',
     'check_items_total',
-    'Items that New Relic would drop, prune or shorten behind a 200, of those that were looked at (check.sample), by rule.',
+    'Items that New Relic would drop, prune or shorten although it answers 200, among those checked (check.sample), by rule.',
     ['rule', 'signal'],
   ),
   checkSampledItems: counter(
     'receiver',
     'check_sampled_items_total',
-    'Items that were held against those rules.',
+    'Items that were checked against those rules.',
     ['signal'],
   ),
   checkFixedItems: counter(
     'receiver',
     'check_fixed_items_total',
-    'Items of acknowledged requests out of which check.fix took what New Relic would prune or shorten, by rule.',
+    'Items of acknowledged requests from which check.fix removed what New Relic would prune or shorten, by rule.',
     ['rule', 'signal'],
   ),
   apqFillRatio: whole(
     gauge(
       'scheduler',
       'apq_fill_ratio',
-      'Fill of the queue: bytes or items, whichever is nearer its limit. 1 is full.',
+      'Fill level of the queue: bytes or items, whichever is nearer its limit. 1 is full.',
       [],
     ),
   ),
@@ -221,7 +221,7 @@ export const CATALOGUE = {
     gauge(
       'scheduler',
       'apq_class_fill_ratio',
-      'Fill of the queue of a class by its own limit (queue.per_class), or else by that of the whole.',
+      'Fill level of the queue of a class by its own limit (queue.per_class), or else by that of the whole queue.',
       ['class'],
     ),
   ),
@@ -229,7 +229,7 @@ export const CATALOGUE = {
     gauge('scheduler', 'apq_class_size', 'Items waiting for the scheduler.', ['class', 'origin']),
   ),
   apqClassBytes: whole(
-    gauge('scheduler', 'apq_class_bytes', 'Bytes waiting for the scheduler, as held in Redis.', [
+    gauge('scheduler', 'apq_class_bytes', 'Bytes waiting for the scheduler, as stored in Redis.', [
       'class',
       'origin',
     ]),
@@ -244,7 +244,7 @@ export const CATALOGUE = {
     gauge(
       'scheduler',
       'apq_weight_ratio',
-      'Share of the items that a class is to have while all classes wait.',
+      'Target share of a class among the items moved while all classes wait.',
       ['class'],
     ),
   ),
@@ -252,7 +252,7 @@ export const CATALOGUE = {
     gauge(
       'scheduler',
       'apq_deficit_items',
-      'Items that a class may have before the one furthest ahead of its share is served again.',
+      'Items that a class may have before the class furthest ahead of its share is served again.',
       ['class', 'origin'],
     ),
   ),
@@ -260,24 +260,24 @@ export const CATALOGUE = {
     gauge(
       'scheduler',
       'apq_slot',
-      '1 for the kind of work whose turn it is while live and replayed work both wait.',
+      '1 for the origin that has the current time slot while live and replayed batches both wait.',
       ['origin'],
     ),
   ),
   apqDecisions: whole(
-    counter('scheduler', 'apq_decisions_total', 'Jobs sent on to the exporters, by all schedulers.', []),
+    counter('scheduler', 'apq_decisions_total', 'Jobs moved to the exporters, by all schedulers.', []),
   ),
   apqMovedItems: shared(
     'receiver',
     counter(
       'scheduler',
       'apq_moved_items_total',
-      'Items that moved on to the exporters. What need not wait does so in the step that keeps it; the receiver counts that.',
+      'Items moved to the exporters. Those that bypass the scheduler are moved when they are enqueued, and counted by the receiver.',
       ['class'],
     ),
   ),
   apqSpill: whole(
-    counter('scheduler', 'apq_spill_total', 'Items sent to the dlq instead of the exporters.', [
+    counter('scheduler', 'apq_spill_total', 'Items spilled to the dlq instead of sent to the exporters.', [
       'class',
       'reason',
     ]),
@@ -285,7 +285,7 @@ export const CATALOGUE = {
   apqScriptFailures: counter(
     'every',
     'apq_script_failures_total',
-    'Scripts that failed in Redis, and changed nothing; not those that Redis refused for a state of its own, such as no memory.',
+    'Scripts that failed in Redis, and changed nothing; without those that Redis refused because of its state, such as out of memory.',
     ['script'],
   ),
   apqBreakerState: whole(
@@ -300,7 +300,7 @@ export const CATALOGUE = {
     gauge(
       'scheduler',
       'apq_breaker_reason',
-      '1 for why the breaker is open or half-open, 0 for the other reasons and while it is closed.',
+      '1 for the reason why the breaker is open or half-open, 0 for the other reasons and while it is closed.',
       ['reason', 'signal'],
     ),
   ),
@@ -337,13 +337,13 @@ export const CATALOGUE = {
   exporterConcurrency: gauge(
     'exporter',
     'exporter_concurrency',
-    'Requests that may be in flight now; it adapts to the upstream.',
+    'Limit on requests in flight now; it adapts to the upstream.',
     [],
   ),
   exporterWaitSeconds: histogram(
     'exporter',
     'exporter_wait_seconds',
-    'Time from a request received to its batch being sent: all it waited, on disk too.',
+    'Time from receiving a request to sending its batch: all waiting included, on disk too.',
     ['class', 'origin'],
     END_TO_END_SECONDS,
   ),
@@ -361,17 +361,19 @@ export const CATALOGUE = {
   exporterSentBytes: counter('exporter', 'exporter_sent_bytes_total', 'Body bytes sent to the upstream.', [
     'signal',
   ]),
-  exporterDeliveredItems: counter('exporter', 'exporter_delivered_items_total', 'Items the upstream took.', [
-    'signal',
-    'class',
-  ]),
+  exporterDeliveredItems: counter(
+    'exporter',
+    'exporter_delivered_items_total',
+    'Items accepted by the upstream.',
+    ['signal', 'class'],
+  ),
   exporterRejectedItems: counter(
     'exporter',
     'exporter_rejected_items_total',
-    'Items the upstream refused for good, by reason.',
+    'Items rejected by the upstream, by reason.',
     ['signal', 'reason'],
   ),
-  exporterRetries: counter('exporter', 'exporter_retries_total', 'Requests to be tried again, by reason.', [
+  exporterRetries: counter('exporter', 'exporter_retries_total', 'Requests to be retried, by reason.', [
     'signal',
     'reason',
   ]),
@@ -385,7 +387,7 @@ export const CATALOGUE = {
   dlqCorrupted: counter(
     'dlq',
     'dlq_corrupted_total',
-    'Damaged places found on disk; what they held is quarantined.',
+    'Damaged places found on disk; their files are quarantined.',
     [],
   ),
   dlqItems: gauge('dlq', 'dlq_items', 'Items on disk, by class; `rejected` apart.', ['area']),
@@ -394,7 +396,7 @@ export const CATALOGUE = {
   dlqFreeBytes: gauge(
     'dlq',
     'dlq_disk_free_bytes',
-    'Bytes that the disk itself has left; dlq.reserve of them stay free.',
+    'Free bytes of the file system; dlq.reserve of them stay free.',
     [],
   ),
   dlqStoredItems: counter('dlq', 'dlq_stored_items_total', 'Items written to disk.', ['class']),
@@ -417,7 +419,7 @@ export const CATALOGUE = {
     'Bytes per second that replay may use now; at most dlq.replay_rate.',
     [],
   ),
-  dlqReplayPaused: gauge('dlq', 'dlq_replay_paused', '1 while a person has paused replay.', []),
+  dlqReplayPaused: gauge('dlq', 'dlq_replay_paused', '1 while an operator has paused replay.', []),
   dlqDrainSeconds: gauge(
     'dlq',
     'dlq_drain_seconds',
@@ -435,7 +437,7 @@ export const CATALOGUE = {
   pipelineEndToEndSeconds: histogram(
     'exporter',
     'pipeline_end_to_end_seconds',
-    'Time from a request received to its delivery acknowledged by the upstream.',
+    'Time from receiving a request until the upstream has acknowledged its delivery.',
     ['signal', 'class', 'origin'],
     END_TO_END_SECONDS,
   ),
@@ -451,7 +453,7 @@ export const CATALOGUE = {
     counter(
       'scheduler',
       'pipeline_dropped_items_total',
-      'Items in the books as dropped, by reason. What the limiter drops is refused before it is accepted: cl_dropped_samples_total.',
+      'Items accounted for as dropped, by reason. What the limiter drops was never accepted: cl_dropped_samples_total.',
       ['reason'],
     ),
   ),
@@ -459,7 +461,7 @@ export const CATALOGUE = {
     gauge(
       'scheduler',
       'pipeline_account_per_minute',
-      'What all exporters sent in the last minute, tries in vain among it, where exporter.account_limits has a limit: `requests` of the signal with most, `points` of metrics, `records` (spans and log records), `bytes` as they went.',
+      'What all exporters sent in the last minute, failed attempts included, where exporter.account_limits has a limit: `requests` of the signal with the most, `points` of metrics, `records` (spans and log records), `bytes` as they went.',
       ['of'],
     ),
   ),
@@ -467,23 +469,23 @@ export const CATALOGUE = {
     gauge(
       'scheduler',
       'pipeline_account_limit_per_minute',
-      'What the account may be sent in a minute: exporter.account_limits.',
+      'Limits of the account per minute: exporter.account_limits.',
       ['of'],
     ),
   ),
-  redisUp: gauge('every', 'pipeline_redis_up', '1 while Redis can be used, by what the connection is for.', [
+  redisUp: gauge('every', 'pipeline_redis_up', '1 while Redis can be used, by purpose of the connection.', [
     'connection',
   ]),
   certificateExpiry: gauge(
     'every',
     'pipeline_certificate_expiry_timestamp_seconds',
-    'Until when a certificate of this process is valid, Unix time, by what shows it.',
+    'Expiry of the certificates of this process, Unix time, by use.',
     ['use'],
   ),
   redisReconnects: counter(
     'every',
     'pipeline_redis_reconnects_total',
-    'Connections to Redis made again after they were lost.',
+    'Connections to Redis that were re-established.',
     [],
   ),
   redisMemoryBytes: whole(
@@ -507,13 +509,13 @@ export const CATALOGUE = {
   telemetryRequests: counter(
     'every',
     'pipeline_telemetry_requests_total',
-    'Requests with the metrics of this process itself (telemetry.otlp), by outcome.',
+    "Requests with the process's own metrics (telemetry.otlp), by outcome.",
     ['outcome'],
   ),
   telemetryPoints: counter(
     'every',
     'pipeline_telemetry_points_total',
-    'Points of its own metrics that were delivered. Those that go through the pipeline are in its books too.',
+    'Points of its own metrics that were delivered. Those that go through the pipeline are in its accounting too.',
     [],
   ),
   buildInfo: gauge('every', 'pipeline_build_info', 'Always 1; the labels say what runs.', [
@@ -523,7 +525,7 @@ export const CATALOGUE = {
   duplicateHandOvers: counter(
     'every',
     'pipeline_duplicate_handovers_total',
-    'Hand-overs and settlements that had happened before: a crash or a stall in between.',
+    'Hand-overs and settlements that had happened before, because of a crash or a stall.',
     [],
   ),
 } as const satisfies Record<string, MetricSpec>;
