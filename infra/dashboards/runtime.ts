@@ -26,7 +26,7 @@ export const runtime: Board = {
         ),
         stat(
           'Versions',
-          'More than one: an upgrade is under way.',
+          'More than one: an upgrade is in progress.',
           'locale',
           written('count(count by (version) (pipeline_build_info))', {
             select: 'uniqueCount(version)',

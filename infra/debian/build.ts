@@ -22,7 +22,7 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const LIB = '/usr/lib/nrdot-plus';
 const CONFIG = '/etc/nrdot/nrdot.yaml';
 const STATE = '/var/lib/nrdot';
-/** More than admin.shutdown_timeout, so that what is under way is finished. */
+/** More than admin.shutdown_timeout, so that what is in flight is finished. */
 const STOP_SECONDS = 40;
 const SERVICES = ['receiver', 'scheduler', 'exporter', 'dlq'];
 

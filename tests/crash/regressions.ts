@@ -11,7 +11,7 @@ export interface Regression {
 
 export const REGRESSIONS: readonly Regression[] = [
   {
-    what: 'a split that comes again, for want of an answer, keeps its halves',
+    what: 'a split that is repeated because its answer was lost keeps its halves',
     undo: {
       fixed: 'elseif not is_held(payload(batch.key)) then',
       before: 'else',

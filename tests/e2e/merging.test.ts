@@ -579,7 +579,7 @@ describe('temporality: delta', () => {
     for (let round = 1; round <= 4; round += 1) await report(few, round);
     await pipeline.receivers.restartAll({}, 'SIGKILL');
     for (let round = 5; round <= 8; round += 1) await report(few, round);
-    for (const { shop } of shops) shop.start = pipeline.now(); // their process began anew
+    for (const { shop } of shops) shop.start = pipeline.now(); // their process was restarted
     for (let round = 1; round <= 2; round += 1) await report([...few, 'new'], round);
     expect(await pipeline.judge(EACH)).toEqual([]);
     expect(pipeline.received.streams).toBe(CUMULATIVE.length * 21);

@@ -80,7 +80,7 @@ it('leads from a license key to a dashboard', async () => {
         continue;
       }
       await waitUntil(() => !process.running, { what: `${command} has ended` });
-      // What was just sent may still be under way: that is no fault, and no loss.
+      // What was just sent may still be in flight: that is no fault, and no loss.
       expect([0, ...(args[0] === 'status' ? [3] : [])], `${command}: ${process.output()}`).toContain(
         process.child.exitCode,
       );

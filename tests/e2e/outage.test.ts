@@ -114,7 +114,7 @@ it(
     const report = await load;
     await untilQuiet(running.admin);
 
-    // Nothing is lost, and nothing that was under way when the clients stopped is invented.
+    // Nothing is lost, and nothing that was in flight when the clients stopped is invented.
     const judgement = judge(report, mock.received(report.run));
     expect(complaint(judgement)).toBe('');
     expect(mock.stats()).toMatchObject({ duplicates: 0, corrupted: 0 });

@@ -5,7 +5,7 @@ import { Redis } from 'ioredis';
 import { expect, it } from 'vitest';
 import { writeConfig } from '../kit.ts';
 
-it('books a batch once, however often it is sent for want of an answer, and whoever is killed meanwhile', async () => {
+it('counts a batch once, however often it is sent again without an answer, and whoever is killed meanwhile', async () => {
   using dir = temporaryDirectory();
   await using redis = await TestRedis.start({ dir: dir.path });
   const port = await freePort();

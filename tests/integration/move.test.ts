@@ -70,7 +70,7 @@ describe('the weighted move', () => {
       lookForLost: false,
     };
     const { jobs } = await store.take('export', limits);
-    expect([jobs.length, await move()]).toEqual([4, 0]); // under way
+    expect([jobs.length, await move()]).toEqual([4, 0]); // in flight
     for (const { id } of jobs) {
       expect(await store.release({ queue: 'export', id, token: 'test', ended: false }, 600_000)).toBe(true);
     }

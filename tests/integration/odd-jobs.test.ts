@@ -253,7 +253,7 @@ describe('keys that somebody has made something else', () => {
     return JSON.stringify(await dump(redis, keys.prefix));
   }
 
-  it('counters that are no numbers are begun anew, and no step fails for it', async () => {
+  it('counters that are no numbers are reset, and no step fails for it', async () => {
     await enqueue(batch('high'), batch('normal'));
     for (const hash of [keys.depth, keys.books, keys.scheduler, keys.signals])
       for (const field of Object.keys(await redis.hgetall(hash))) await redis.hset(hash, field, 'x');

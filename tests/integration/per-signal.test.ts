@@ -145,7 +145,7 @@ describe('a signal by itself', () => {
     expect(opened[2]).toMatchObject({ state: 'open', openedTotal: 1 });
     await redis.hset(store.keys.breaker('logs'), 'retry_at', '0');
     await store.move(MOVE);
-    // Eleven others that were under way when it opened are late.
+    // Eleven others that were in flight when it opened are late.
     for (let i = 0; i < 11; i++)
       expect(await store.report('logs', 'failure', 0, { epoch })).toBe('half_open');
     expect(await store.report('logs', 'ok', 0, { epoch })).toBe('half_open');

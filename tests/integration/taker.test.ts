@@ -125,15 +125,15 @@ it('gives metrics only when replicas have them: what a failover takes back must 
 });
 
 it('holds no more bytes than it may, but for one larger job alone', async () => {
-  let underWay = 0;
+  let inFlight = 0;
   const most: number[] = [];
   const consumer = taker(
     store,
     async (job) => {
-      underWay += job.data.bytes;
-      most.push(underWay);
+      inFlight += job.data.bytes;
+      most.push(inFlight);
       await store.breaker(); // a round trip, so that jobs overlap
-      underWay -= job.data.bytes;
+      inFlight -= job.data.bytes;
       await deliver(store)(job);
     },
     { maxBytes: 1_000, wakeSignal: new WakeSignal() },
@@ -145,7 +145,7 @@ it('holds no more bytes than it may, but for one larger job alone', async () => 
 });
 
 it('uses every place that it may, though it takes fewer at once', async () => {
-  let underWay = 0;
+  let inFlight = 0;
   let most = 0;
   let end = () => {};
   const ended = new Promise<void>((resolve) => {
@@ -159,17 +159,17 @@ it('uses every place that it may, though it takes fewer at once', async () => {
     faultDelayMs: 20,
     onError: () => {},
     handle: async (job) => {
-      most = Math.max(most, ++underWay);
+      most = Math.max(most, ++inFlight);
       await ended;
-      underWay--;
+      inFlight--;
       await deliver(own)(job);
     },
   });
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }); // so that nothing happens for the time alone
   try {
     await exportBatches(...Array.from({ length: 50 }, () => batch()));
-    for (let i = 0; i < 1_000 && underWay < 32; i++) await store.redis.ping();
-    expect(underWay).toBe(32);
+    for (let i = 0; i < 1_000 && inFlight < 32; i++) await store.redis.ping();
+    expect(inFlight).toBe(32);
   } finally {
     vi.useRealTimers();
     end();

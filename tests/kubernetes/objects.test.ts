@@ -78,7 +78,7 @@ describe.skipIf(why)(`objects of the chart${why ? ` (skipped: ${why})` : ''}`, (
       .split(/^---$/m)
       .filter((one) => !missing.some((group) => one.includes(`apiVersion: ${group}/`)));
     console.log(
-      `${name}: ${objects.filter((one) => /^kind:/m.test(one)).length} objects taken${foreign.length > 0 ? `, with kinds of ${foreign.filter((group) => !missing.includes(group)).join(' and ')}` : ''}${missing.length > 0 ? `; not tried, for want of their kinds: ${missing.join(', ')}` : ''}`,
+      `${name}: ${objects.filter((one) => /^kind:/m.test(one)).length} objects taken${foreign.length > 0 ? `, with kinds of ${foreign.filter((group) => !missing.includes(group)).join(' and ')}` : ''}${missing.length > 0 ? `; not tried, without their kinds: ${missing.join(', ')}` : ''}`,
     );
     // Warnings are what a namespace that enforces `restricted` says of the pods that a Deployment would make.
     const said = await run(

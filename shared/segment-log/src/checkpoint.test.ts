@@ -39,7 +39,7 @@ describe('the checkpoint', () => {
     for (let i = 0; i < 6; i++) await log.append('normal', record(`r${i}`));
     const entries = await readAll(log, 'normal');
     log.ack(entries[0]!.position);
-    const first = log.maintain(); // under way, without what follows
+    const first = log.maintain(); // in flight, without what follows
     log.ack(entries[1]!.position);
     await log.checkpoint();
     disk.crash();
@@ -54,7 +54,7 @@ describe('the checkpoint', () => {
     await again.close();
   });
 
-  it('waits for one that is under way and says what is to be said', async () => {
+  it('waits for one that is in flight and reports what is to be reported', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o } = options(disk);
     const log = await SegmentLog.open(o);

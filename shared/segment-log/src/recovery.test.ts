@@ -183,7 +183,7 @@ describe('recovery', () => {
     disk.crash();
     const again = await SegmentLog.open({ ...o, fs: disk.fileSystem() });
     expect(again.lastIds.has('r99')).toBe(true);
-    expect(again.lastIds.size).toBe(64); // one block each, and no more of them than could be under way
+    expect(again.lastIds.size).toBe(64); // one block each, and no more of them than could be in flight
     await again.close();
   });
 

@@ -24,7 +24,7 @@ describe('the writer', () => {
     await log.close();
   });
 
-  it('is one fsync for all who came while the last was under way', async () => {
+  it('is one fsync for all who came while the last was in flight', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o } = options(disk, { segmentBytes: 64 * MIB });
     const log = await SegmentLog.open(o);

@@ -88,7 +88,7 @@ describe('deltas', () => {
     expect(values(own.request([counter('a_total', 2)], STARTED + 2 * MINUTE).body)).toEqual({ a_total: 2 });
   });
 
-  it('of a count in Redis are of what came since this process read it, and all of one that began anew', () => {
+  it('of a count in Redis are of what came since this process read it, and all of one that was reset', () => {
     const own = metrics('delta');
     const state = (...series: [string, number][]): MetricFamily => ({
       ...{ type: 'counter', name: 'a_total', help: 'Counts.', whole: true },

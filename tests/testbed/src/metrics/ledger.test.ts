@@ -126,7 +126,7 @@ describe('the total of one stream', () => {
       '4',
     ],
     [
-      'of a level whose source began anew too',
+      'of a level whose source was reset too',
       'level',
       [
         [1, 2, 7],
@@ -296,7 +296,7 @@ describe('what came out is held against what was counted', () => {
       undefined,
     ],
     [
-      'a writer that began anew',
+      'a writer that was reset',
       [
         merged([
           [1, 4, 30],

@@ -4,7 +4,7 @@
  * https://opentelemetry.io/docs/specs/otel/metrics/data-model/
  *
  *   cumulative  a value is the total since its start: of each start the last value counts, in the order of times.
- *               A value that fell without a new start began anew all the same; both ends count.
+ *               A value that fell without a new start was reset all the same; both ends count.
  *   level       (a sum that may fall) the last value counts, of whatever start; none once it is said that its source is gone
  *   delta       every point counts, as often as it came
  *   gauge       not added up: which values there were, and when

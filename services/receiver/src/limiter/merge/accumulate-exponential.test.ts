@@ -77,7 +77,7 @@ describe('exponential histograms', () => {
     );
   });
 
-  it('tell a stream that began anew: it does not contain what was before', () => {
+  it('tell a stream that was reset: it does not contain what was before', () => {
     const before = exact([{ index: 3, sign: 1 }], 5);
     expect(subtractExponential(exact([{ index: 900, sign: 1 }], 5), before)).toBeUndefined();
     expect(subtractExponential(exact([], 5), before)).toBeUndefined();

@@ -255,8 +255,8 @@ describe('cumulative streams that lose a label', () => {
     expect(send(['old', 1007n, -5000, 20_000]).out).toMatchObject([{ int: 7n, start: first.out[0]!.start }]);
     // Its producer reported before, and not with this one: it came after that.
     expect(send(['new', 5n, -5000, 21_000])).toMatchObject({ unknownPoints: 0, out: [{ int: 12n }] });
-    expect(send(['old', 3n, -5000, 30_000]).out).toMatchObject([{ int: 15n }]); // fell: it began anew
-    expect(send(['old', 9n, 22_000, 31_000]).out).toMatchObject([{ int: 24n }]); // another start: it began anew
+    expect(send(['old', 3n, -5000, 30_000]).out).toMatchObject([{ int: 15n }]); // fell: it was reset
+    expect(send(['old', 9n, 22_000, 31_000]).out).toMatchObject([{ int: 24n }]); // another start: it was reset
   });
 
   it('leave the stream alone that has the same labels already: the merged one has its writer', () => {
@@ -363,7 +363,7 @@ describe('cumulative streams that lose a label', () => {
     expect(made.limiter.report().tracker.sources).toBe(2);
   });
 
-  it('keep a level whose stream was forgotten for want of points, until its sources are taken off', () => {
+  it('keep a level whose stream was forgotten because it had no points, until its sources are taken off', () => {
     const made = ruledRig([NAME], ['user'], { keyTtlMs: 60_000 });
     const send = (user: string, int: bigint) => {
       const point = { labels: { user }, start: at(0), time: made.ns(), int };

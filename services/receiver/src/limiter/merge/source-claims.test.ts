@@ -31,7 +31,7 @@ function requestAt(ms: number, sums: number, histograms: number): Uint8Array {
   return request(metrics.filter((metric) => metric.points.length > 0));
 }
 
-it('the claims of a request keep their bytes while it is open, and after it was undone: they may be under way to Redis', () => {
+it('the claims of a request keep their bytes while it is open, and after it was undone: they may be in flight to Redis', () => {
   const { limiter } = ruledRig(['sum', 'histogram'], ['user']);
   const process = (ms: number) => limiter.process(requestAt(ms, 20, 20)).claim.sources;
   process(1000);
