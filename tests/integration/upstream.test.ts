@@ -1,6 +1,7 @@
 /** How the exporter speaks to an upstream, against a real HTTP server that says what it likes. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Upstream } from '../../services/exporter/src/upstream.ts';
 
@@ -62,6 +63,64 @@ it('what it says is one line of bounded length', async () => {
   expect(await send(say(400, `first\r\nsecond\u0000\u001b[31m${'x'.repeat(5_000)}`))).toMatchObject({
     message: expect.stringMatching(/^first second \[31mx{200,300}$/),
   });
+});
+
+it('what it says has no half of a surrogate pair, which would make job data that Redis cannot read', async () => {
+  const json = (text: string) => (_: IncomingMessage, response: ServerResponse) =>
+    response.writeHead(400, { 'content-type': 'application/json' }).end(text);
+  for (const text of [`{"message":"${'a'.repeat(299)}🚀"}`, '{"message":"a \\ud83d b"}']) {
+    const { message } = await send(json(text));
+    expect(message).toMatch(/^a/);
+    expect(message.isWellFormed(), message).toBe(true);
+  }
+});
+
+it('a count or code in JSON that is no number does not make a failure of an answer', async () => {
+  const odd = '{"toString":1,"valueOf":1}';
+  const json = (status: number, text: string) => (_: IncomingMessage, response: ServerResponse) =>
+    response.writeHead(status, { 'content-type': 'application/json' }).end(text);
+  for (const count of [odd, '[{}]', 'true', '"x"'])
+    expect(await send(json(200, `{"partialSuccess":{"rejectedSpans":${count}}}`))).toMatchObject({
+      kind: 'delivered',
+      refusedItems: 0,
+    });
+  expect(await send(json(400, `{"code":${odd},"message":"bad"}`))).toMatchObject({
+    kind: 'rejected',
+    message: 'bad',
+  });
+});
+
+it('an answer that is compressed although it was asked not to be is read', async () => {
+  const packed =
+    (status: number, encoding: string, body: Buffer, type = 'application/json') =>
+    (_: IncomingMessage, response: ServerResponse) =>
+      response.writeHead(status, { 'content-type': type, 'content-encoding': encoding }).end(body);
+  const partial = Buffer.from('{"partialSuccess":{"rejectedSpans":2,"errorMessage":"too old"}}');
+  for (const [encoding, body] of [
+    ['gzip', gzipSync(partial)],
+    ['zstd', zstdCompressSync(partial)],
+    ['deflate', deflateSync(partial)],
+    ['identity', partial],
+  ] as const)
+    expect(await send(packed(200, encoding, body)), encoding).toMatchObject({
+      ...{ kind: 'delivered', refusedItems: 2, message: 'too old' },
+    });
+  expect(await send(packed(400, 'gzip', gzipSync('{"message":"the field x"}')))).toMatchObject({
+    ...{ kind: 'rejected', message: 'the field x' },
+  });
+  expect(await send(packed(200, 'gzip', gzipSync('<html>'), 'text/html'))).toMatchObject({ kind: 'hold' });
+  // What cannot be read, or not within the limit, says nothing; its status does.
+  for (const [encoding, body] of [
+    ['br', partial],
+    ['gzip', partial],
+    ['gzip', gzipSync(partial).subarray(0, 30)],
+    ['gzip', gzipSync(Buffer.alloc(RESPONSE_MAX_BYTES + 1))],
+  ] as const) {
+    expect(await send(packed(200, encoding, body))).toMatchObject({ kind: 'delivered', refusedItems: 0 });
+    expect(await send(packed(400, encoding, body))).toMatchObject({
+      ...{ kind: 'rejected', message: 'the upstream answered 400 Bad Request and said no more' },
+    });
+  }
 });
 
 it('no more of an answer is read than the limit: its status has said what became of the request', async () => {

@@ -1,6 +1,14 @@
 import { readFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
-import { type ContentEncoding, readExportResponse, readStatus, SIGNALS, type Signal } from '@nrdot/otlp';
+import {
+  type ContentEncoding,
+  decodeContent,
+  parseContentEncoding,
+  readExportResponse,
+  readStatus,
+  SIGNALS,
+  type Signal,
+} from '@nrdot/otlp';
 import { causeText } from '@nrdot/telemetry';
 import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici';
 import { type Hop, isOtlpAnswer, nextHop, type Outcome, outcomeOf } from './outcome.ts';
@@ -121,7 +129,8 @@ export class Upstream {
     } catch (error) {
       return this.#networkOutcome(error, proxy);
     }
-    const { status: statusCode, body: text, bodyBytes } = answer;
+    const { status: statusCode, bodyBytes } = answer;
+    const text = header(answer, 'content-encoding') ? await this.#decoded(answer) : answer.body;
     const contentType = header(answer, 'content-type') ?? '';
     const success = statusCode >= 200 && statusCode < 300;
     const partial = success ? readExportResponse(signal, text, contentType) : undefined;
@@ -224,6 +233,19 @@ export class Upstream {
     });
   }
 
+  /**
+   * The body of an answer that is compressed although it was asked not to be: some proxies do that.
+   * @returns an empty one if it cannot be read
+   */
+  async #decoded(answer: RawAnswer): Promise<Buffer> {
+    try {
+      const encoding = parseContentEncoding(header(answer, 'content-encoding'));
+      return await decodeContent(answer.body, encoding, { maxBytes: this.#options.maxResponseBytes });
+    } catch {
+      return Buffer.alloc(0);
+    }
+  }
+
   async close(): Promise<void> {
     await Promise.all([...this.#agents.values()].map((agent) => agent.close()));
   }
@@ -239,14 +261,15 @@ export class Upstream {
   }
 
   /**
-   * Prepares the upstream's message for logs, job data and the disk: one line, bounded, no control characters, and without the
-   * keys that were sent to it.
+   * Prepares the upstream's message for logs, job data and the disk: one line, bounded, no control characters, no half of a
+   * surrogate pair (Redis' scripts read no JSON that has one), and without the keys that were sent to it.
    */
   #fit(text: string): string {
     let said = text;
     for (const secret of this.#secrets) said = said.replaceAll(secret, '[redacted]');
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
-    return said.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').slice(0, MESSAGE_MAX_CHARS);
+    const line = said.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ');
+    return line.slice(0, MESSAGE_MAX_CHARS).toWellFormed();
   }
 }
 

@@ -69,7 +69,7 @@ export function readExportResponse(
   );
   if (!read) return undefined;
   // An impossibly large number is limited; callers limit it to the number of items.
-  const rejected = Math.min(Number(read.rejected ?? 0), Number.MAX_SAFE_INTEGER);
+  const rejected = Math.min(numberOf(read.rejected), Number.MAX_SAFE_INTEGER);
   const message = typeof read.message === 'string' ? read.message : '';
   if (!Number.isSafeInteger(rejected) || rejected < 0) return undefined;
   return rejected === 0 && message === '' ? undefined : { rejected, message };
@@ -89,12 +89,18 @@ export function readStatus(
   );
   if (read && (read.code !== undefined || read.message !== undefined)) {
     return {
-      code: Number(read.code ?? 0) || 0,
+      code: numberOf(read.code) || 0,
       message: typeof read.message === 'string' ? read.message : '',
     };
   }
   if (!/^text\/|json/i.test(contentType)) return undefined;
   return { code: 0, message: Buffer.from(body.subarray(0, 1000)).toString('utf8') };
+}
+
+/** JSON may have anything here, and `Number` throws for some objects. */
+function numberOf(value: unknown): number {
+  if (value === undefined || value === null) return 0;
+  return typeof value === 'number' || typeof value === 'string' ? Number(value) : Number.NaN;
 }
 
 function readAs<T>(
