@@ -1,35 +1,35 @@
-/** What a person on call is told: each alert once, for Prometheus and for New Relic. */
+/** The alerts for people on call: each defined once, for Prometheus and for New Relic. */
 import type { Untranslated } from '../dashboards/measure.ts';
 
 export interface Alert {
   name: string;
-  /** For who reads the rule. */
+  /** For readers of the rule. */
   comment?: string;
   promql: string;
-  /** How long it has to be so. */
+  /** How long the condition must hold. */
   for?: string;
-  /** critical: act now; warning: look today. */
+  /** critical: act now; warning: act today. */
   severity: 'critical' | 'warning';
-  /** In the words of Prometheus' templates. */
+  /** As a Prometheus template. */
   summary: string;
   description: string;
   newRelic: Condition | Untranslated;
 }
 
-/** A query over `Metric`, by pipeline, and when its value opens an incident. */
+/** A query over `Metric`, by pipeline, and the value that opens an incident. */
 export interface Condition {
   select: string;
   where?: string;
-  /** Beside the pipeline, which is `service.namespace`. */
+  /** In addition to the pipeline, which is `service.namespace`. */
   facet?: readonly string[];
   operator: 'above' | 'below';
   threshold: number;
-  /** What the query is asked over, and how often anew where that is not once in each. */
+  /** Window of the query, and how often it slides if not once per window. */
   windowSeconds: number;
   slideSeconds?: number;
-  /** How long it has to be so: whole windows. */
+  /** How long the condition must hold: whole windows. */
   forSeconds: number;
-  /** An incident too when nothing comes any more for so long. */
+  /** Also opens an incident if the signal is missing for so long. */
   lostAfterSeconds?: number;
 }
 

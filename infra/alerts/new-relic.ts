@@ -1,10 +1,10 @@
-/** The alerts as conditions of New Relic: `infra/newrelic/alerts.json`, which the Terraform module there applies. */
+/** The alerts as New Relic conditions: `infra/newrelic/alerts.json`, which the Terraform module there applies. */
 import { attributeOf, nrqlText } from '../dashboards/measure.ts';
 import { ALERTS, type Alert, type Condition } from './alerts.ts';
 import { runbookOf } from './prometheus.ts';
 
 const PIPELINE = 'service.namespace';
-/** A series that says nothing for so long is gone, and so is its incident. */
+/** After so long without data a series, and its incident, is closed. */
 const GONE_SECONDS = 7_200;
 
 export function alertConditions(): string {
@@ -23,7 +23,7 @@ function conditionOf(alert: Alert, condition: Condition): object {
     severity: alert.severity,
     description: `${tagged(alert.summary)}. ${runbook}`,
     runbook,
-    // Conditions have no limit of facets to be raised.
+    // Conditions have no limit of facets that could be raised.
     query: nrqlText({ ...condition, facet }).replaceAll(' LIMIT MAX', ''),
     operator,
     threshold,
@@ -35,7 +35,7 @@ function conditionOf(alert: Alert, condition: Condition): object {
   };
 }
 
-/** Labels in the templates of Prometheus are tags in those of New Relic. */
+/** Labels in Prometheus templates are tags in New Relic's. */
 function tagged(text: string): string {
   return text.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_, label: string) => `{{tags.${attributeOf(label)}}}`);
 }

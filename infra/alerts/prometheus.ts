@@ -1,4 +1,4 @@
-/** The alerts as rules of Prometheus: `infra/prometheus/alerts.yml`. */
+/** The alerts as Prometheus rules: `infra/prometheus/alerts.yml`. */
 import { ALERTS, type Alert } from './alerts.ts';
 
 const HEAD = `# What a person on call is told. Severity critical: act now; warning: look today. Each has its entry in docs/operations.md.
@@ -13,7 +13,7 @@ export function alertRules(): string {
   return `${HEAD}${sections.join('\n\n')}\n`;
 }
 
-/** Where a person reads on. */
+/** Link to the section about the alert. */
 export function runbookOf({ name }: Alert): string {
   return `docs/operations.md#${name.toLowerCase()}`;
 }

@@ -1,6 +1,6 @@
 /**
- * A dashboard from what a person decides about it: which rows, which panels, which queries. Everything else (ids, places, datasource,
- * variables) is the same on all of them, and made by `grafana.ts` and `new-relic.ts`.
+ * The content of a dashboard: rows, panels, queries. Everything else (ids, positions, datasource, variables) is the same for
+ * all, and added by `grafana.ts` and `new-relic.ts`.
  */
 import type { Measure } from './measure.ts';
 
@@ -10,7 +10,7 @@ export interface Query {
   legend?: string;
 }
 
-/** From this value on that colour. The first has none: it is from the lowest on. */
+/** The colour from this value on. The first one has no value: it applies from the lowest on. */
 export type Threshold = readonly [
   from: number | null,
   colour: 'green' | 'yellow' | 'orange' | 'red' | 'blue',
@@ -19,7 +19,7 @@ export type Threshold = readonly [
 export interface Panel {
   type: 'stat' | 'timeseries' | 'gauge' | 'state-timeline';
   title: string;
-  /** What it says and what to make of it. */
+  /** What it shows and how to interpret it. */
   description: string;
   unit: string;
   queries: readonly Query[];
@@ -47,7 +47,7 @@ export interface Board {
 
 type Extra = Partial<Pick<Panel, 'thresholds' | 'names' | 'max' | 'width' | 'height' | 'stacked'>>;
 
-/** One number with its course behind it. */
+/** One number with its history behind it. */
 export function stat(
   title: string,
   description: string,
@@ -99,7 +99,7 @@ export function graph(
   };
 }
 
-/** Which state when. */
+/** States over time. */
 export function timeline(
   title: string,
   description: string,

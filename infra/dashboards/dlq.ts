@@ -16,7 +16,7 @@ const STATE = written(
   },
 );
 
-/** What is on disk, how it comes back, how long there is room. */
+/** What is on disk, the progress of replay, and how long there is room. */
 export const dlq: Board = {
   uid: 'nrdot-dlq',
   title: 'NRDOT+ 4 DLQ',

@@ -1,4 +1,4 @@
-/** A dashboard as Grafana reads it, over Prometheus. */
+/** A dashboard in Grafana's JSON, with Prometheus as its source. */
 import { CATALOGUE, type MetricSpec, PROCESS_METRICS } from '@nrdot/telemetry';
 import type { Board, Panel } from './board.ts';
 
@@ -9,7 +9,7 @@ const KNOWN = new Set<string>([
   ...PROCESS_METRICS.flatMap(([name]) => [name, `${name}_bucket`, `${name}_sum`, `${name}_count`]),
 ]);
 
-/** Narrows every metric of ours in a query to the chosen jobs. */
+/** Restricts every metric of the product in a query to the chosen jobs. */
 function ofJob(expr: string): string {
   return expr.replace(/([a-z]\w*)(\{)?/g, (all, name: string, open: string | undefined) => {
     if (!KNOWN.has(name)) return all;
@@ -19,7 +19,7 @@ function ofJob(expr: string): string {
 
 const DATASOURCE = { type: 'prometheus', uid: '${datasource}' };
 
-/** The JSON that Grafana reads. */
+/** The JSON that Grafana imports. */
 export function grafanaJson(board: Board): string {
   const panels: object[] = [];
   let y = 0;

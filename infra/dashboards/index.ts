@@ -8,13 +8,13 @@ import { runtime } from './runtime.ts';
 
 export const BOARDS = [overview, limiter, priority, dlq, runtime] as const;
 
-/** Every dashboard of Grafana: its file in `infra/grafana/dashboards` and what is in it. */
+/** The Grafana dashboards: file in `infra/grafana/dashboards` and content. */
 export const DASHBOARDS: readonly (readonly [file: string, json: string])[] = BOARDS.map((board) => [
   `${board.uid.replace('nrdot-', '')}.json`,
   grafanaJson(board),
 ]);
 
-/** The same in New Relic: one dashboard with a page each, in `infra/newrelic/dashboards`. */
+/** The same for New Relic: one dashboard with a page each, in `infra/newrelic/dashboards`. */
 export const NEW_RELIC_DASHBOARD: readonly [file: string, json: string] = [
   'nrdot.json',
   newRelicJson(BOARDS),

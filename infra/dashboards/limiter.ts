@@ -3,7 +3,7 @@ import { counts, level, perSecond, quantile, ratio } from './measure.ts';
 
 const POINTS = 'suffix: points/s';
 
-/** What the cardinality limiter holds back, and how. */
+/** What the cardinality limiter drops and merges. */
 export const limiter: Board = {
   uid: 'nrdot-limiter',
   title: 'NRDOT+ 2 Limiter',

@@ -1,24 +1,25 @@
 /**
- * What a panel shows, once for both: as PromQL for Prometheus, and as NRQL for New Relic, which gets the same metrics as OTLP
- * (`telemetry.otlp`) with the preset `newrelic`. There a counter or histogram is a delta, so it is summed; a gauge is a value each minute.
+ * The query of a panel, for both systems: PromQL for Prometheus, and NRQL for New Relic, which gets the same metrics as OTLP
+ * (`telemetry.otlp`) with the preset `newrelic`. There counters and histograms are deltas, so they are summed; a gauge is one
+ * value per minute.
  */
 import { CATALOGUE, type MetricSpec, PROCESS_METRICS } from '@nrdot/telemetry';
 
 export interface Measure {
   promql: string;
-  /** Or why it has none. */
+  /** Or why there is none. */
   nrql: Nrql | Untranslated;
 }
 
-/** The parts of a query over `Metric`. */
+/** Parts of a query over `Metric`. */
 export interface Nrql {
   select: string;
   where?: string;
   facet?: readonly string[];
-  /** What is selected is so for each instance, and each value of these labels; this is made of all of them. */
+  /** How to aggregate the selected value of each instance and combination of these labels. */
   over?: 'sum' | 'max' | 'min';
   each?: readonly string[];
-  /** Of one number: since when; the range shown where it is absent. */
+  /** For a single number: the start of its range; defaults to the displayed one. */
   since?: string;
 }
 
@@ -26,16 +27,16 @@ export interface Untranslated {
   reason: string;
 }
 
-/** Labels and their values; `!value` for any other. */
+/** Labels and their values; `!value` for any other value. */
 type Where = Readonly<Record<string, string>>;
 interface Of {
   where?: Where;
   by?: readonly string[];
 }
-/** `each`: every instance by itself. */
+/** `each`: one series per instance. */
 type Over = 'sum' | 'max' | 'min' | 'each';
 
-/** What is so now: every process has told it by then, at an interval of a minute. */
+/** Start of the range for current values: every process has reported by then, at an interval of a minute. */
 export const NOW = '3 minutes ago';
 
 const INSTANCE = 'service.instance.id';
@@ -43,10 +44,10 @@ const SPECS = new Map(Object.values<MetricSpec>(CATALOGUE).map((spec) => [spec.n
 const NAMES = new Set<string>([...SPECS.keys(), ...PROCESS_METRICS.map(([name]) => name)]);
 const isWhole = (name: string) => SPECS.get(name)?.whole === true;
 
-/** A gauge as it is. */
+/** A gauge. */
 export function level(over: Over, gauge: string, { where, by = [] }: Of = {}): Measure {
   const parts = partsOf(over, by, where);
-  // Labels that the query leaves open: the latest value is of one of their series.
+  // Without labels in the query, the latest value would be that of one of the series.
   const each = (SPECS.get(gauge)?.labels ?? []).filter(
     (label) => !by.includes(label) && (where?.[label] ?? '!').startsWith('!'),
   );
@@ -59,7 +60,7 @@ export function level(over: Over, gauge: string, { where, by = [] }: Of = {}): M
   return { promql: aggregated(over, by, gauge + braces(where)), nrql: { ...nrql, since: NOW } };
 }
 
-/** What a counter counts in a second. */
+/** Rate of a counter per second. */
 export function perSecond(over: Over, counter: string, { where, by = [] }: Of = {}): Measure {
   return {
     promql: aggregated(over, by, `rate(${counter}${braces(where)}[$__rate_interval])`),
@@ -67,7 +68,7 @@ export function perSecond(over: Over, counter: string, { where, by = [] }: Of = 
   };
 }
 
-/** What a counter counted: in the range shown, or in each step of a line. */
+/** Growth of a counter: in the displayed range, or in each step of a line. */
 export function counts(
   over: Over,
   counter: string,
@@ -80,7 +81,7 @@ export function counts(
   };
 }
 
-/** What a counter has counted: since its process started; in New Relic, which has its deltas, in the range shown. */
+/** Total of a counter since its process started; in New Relic, which has deltas, in the displayed range. */
 export function total(over: Over, counter: string, { where, by = [] }: Of = {}): Measure {
   return {
     promql: aggregated(over, by, counter + braces(where)),
@@ -88,7 +89,7 @@ export function total(over: Over, counter: string, { where, by = [] }: Of = {}):
   };
 }
 
-/** A percentile of a histogram of ours. */
+/** A percentile of one of the product's histograms. */
 export function quantile(q: number, histogram: string, { where, by = [] }: Of = {}): Measure {
   return {
     promql: `histogram_quantile(${q}, sum by (${['le', ...by].join(', ')}) (rate(${histogram}_bucket${braces(where)}[$__rate_interval])))`,
@@ -96,7 +97,7 @@ export function quantile(q: number, histogram: string, { where, by = [] }: Of = 
   };
 }
 
-/** How often a histogram was added to in a second, or what its values come to. */
+/** Rate of observations of a histogram, or of their sum. */
 export function observed(
   what: 'count' | 'sum',
   histogram: string,
@@ -108,7 +109,7 @@ export function observed(
   };
 }
 
-/** One by the other. NRQL divides what is not nested: the parts of each instance weigh the same on both sides. */
+/** A quotient. NRQL divides unnested values: instances have the same weights on both sides. */
 export function ratio(over: Over, of: string, by: string): Measure {
   const [above, below] = [level(over, of), level(over, by)];
   const select = over === 'each' ? 'latest' : over === 'sum' ? 'average' : over;
@@ -118,7 +119,7 @@ export function ratio(over: Over, of: string, by: string): Measure {
   };
 }
 
-/** What neither of these says. */
+/** A query that none of these can express. */
 export function written(promql: string, nrql: Nrql | Untranslated): Measure {
   return { promql, nrql };
 }
@@ -128,8 +129,8 @@ export function isTranslated(nrql: Nrql | Untranslated): nrql is Nrql {
 }
 
 /**
- * The text of a query.
- * @param alias the name of the value, in the legend
+ * Text of a query.
+ * @param alias name of the value, in the legend
  * @param overTime whether it is a line
  */
 export function nrqlText(
@@ -151,7 +152,7 @@ export function nrqlText(
   return `SELECT ${over}(value)${times}${as} FROM (${parts})${byFacet(facet)}${series}${end}`;
 }
 
-/** Other metrics have labels of the same names, and would be facets without a value. */
+/** Restricts to these metrics: others with the same labels would become facets without a value. */
 function ofMetrics(select: string, where = ''): string {
   if (where.includes('metricName')) return '';
   const names = [...new Set(select.match(/[a-z]\w+/g)?.filter((word) => NAMES.has(word)))];
@@ -159,12 +160,12 @@ function ofMetrics(select: string, where = ''): string {
   return quoted.length === 1 ? `metricName = ${quoted[0]}` : `metricName IN (${quoted.join(', ')})`;
 }
 
-/** The name of a label in New Relic: what Prometheus adds, the resource has there. */
+/** Name of a label in New Relic: labels that Prometheus adds are resource attributes there. */
 export function attributeOf(label: string): string {
   return { instance: INSTANCE, service: 'service.name', job: 'service.namespace' }[label] ?? label;
 }
 
-/** Of a count that every instance shows the whole of, each tells the same deltas. */
+/** For a total that every instance reports, all report the same deltas. */
 function counted(
   over: Over,
   counter: string,

@@ -4,13 +4,13 @@ import { isTranslated, type Nrql, nrqlText } from './measure.ts';
 
 /** Columns of a page; panels are measured in 24. */
 const COLUMNS = 12;
-/** The rows that a panel's height comes to: 8 are 3. */
+/** Rows of a panel's height: 8 become 3. */
 const ROWS_PER_HEIGHT = 3 / 8;
 const TITLE_ROWS = 1;
 const HUNDRED = 100;
 
 const SEVERITIES: Readonly<Record<string, string>> = { orange: 'WARNING', red: 'CRITICAL' };
-/** Of the units of the panels those that it knows; what has another shows its number as it is. */
+/** Units that New Relic knows; others are shown as plain numbers. */
 const UNITS: Readonly<Record<string, string>> = {
   bytes: 'BYTES',
   Bps: 'BYTES_PER_SECOND',
@@ -67,7 +67,7 @@ function widgets(rows: Board['rows']): object[] {
   return made;
 }
 
-/** Undefined where nothing of it has a translation. */
+/** Undefined if none of its queries has a translation. */
 function widgetOf(panel: Panel, layout: Place): object | undefined {
   const { type, title, unit, queries, thresholds, names, max, stacked } = panel;
   const overTime = type === 'timeseries' || type === 'state-timeline';
@@ -114,7 +114,7 @@ function thresholdsOf(thresholds: NonNullable<Panel['thresholds']>, scale: numbe
   });
 }
 
-/** A legend without the labels: a facet shows those itself. */
+/** A legend without labels, which facets show themselves. */
 function aliasOf(legend = ''): string {
   return legend
     .replace(/\{\{\w+\}\}/g, '')

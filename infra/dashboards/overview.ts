@@ -27,7 +27,7 @@ const ACCOUNT = written(
 );
 const BREAKER_NAMES = { 0: ['closed', 'green'], 1: ['half open', 'orange'], 2: ['open', 'red'] } as const;
 
-/** Where the data is, what is lost (nothing), and why it waits. */
+/** Where the data is, whether any is lost, and why it waits. */
 export const overview: Board = {
   uid: 'nrdot-overview',
   title: 'NRDOT+ 1 Overview',

@@ -3,7 +3,7 @@ import { level, perSecond, quantile, written } from './measure.ts';
 
 const PER_SECOND = 'suffix: items/s';
 
-/** Who goes first, who waits, who spills. */
+/** Shares, waiting batches and spilling by class. */
 export const priority: Board = {
   uid: 'nrdot-priority',
   title: 'NRDOT+ 3 Priority',

@@ -46,7 +46,7 @@ export const runtime: Board = {
           'Processes with a connection that cannot use Redis.',
           'locale',
           written('count(min by (instance) (pipeline_redis_up) == 0) or vector(0)', {
-            // Connections: a process may have several.
+            // A process may have several connections.
             select: '1 - latest(pipeline_redis_up)',
             each: ['connection'],
             since: NOW,

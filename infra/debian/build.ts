@@ -1,6 +1,6 @@
 /**
- * A Debian package: the bundle with the Node it is tested on (no Debian release has that one), and systemd's units, one for all in
- * one process and one for each service.
+ * Builds a Debian package: the bundle with the Node it is tested on (no Debian release has that one), and systemd units, one
+ * for all in one process and one for each service.
  *     node infra/debian/build.ts [directory]     writes nrdot-plus_<version>_<architecture>.deb into it; needs dpkg-deb
  */
 import { execFileSync } from 'node:child_process';
@@ -129,7 +129,7 @@ export function buildPackage(into: string): string {
         'Maintainer: NRDOT+ <maintainers@nrdot-plus.invalid>',
         'Section: net',
         'Priority: optional',
-        // That of the Node in it.
+        // Requirements of the bundled Node.
         'Depends: libc6 (>= 2.28), libstdc++6 (>= 9)',
         'Recommends: redis-server (>= 5:7)',
         `Description: ${description}`,
@@ -137,7 +137,7 @@ export function buildPackage(into: string): string {
       ].join('\n'),
     );
     put('/DEBIAN/conffiles', `${CONFIG}\n`);
-    // Nothing is started: which unit, the administrator says.
+    // Starts nothing: the administrator chooses the unit.
     put(
       '/DEBIAN/postinst',
       `#!/bin/sh\nset -e\nif [ "$1" = configure ]; then\n  systemd-sysusers nrdot.conf\n  chgrp nrdot ${CONFIG}\n  chmod 640 ${CONFIG}\n  if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi\nfi\n`,

@@ -1,4 +1,4 @@
-/** Writes the pages that are generated from the code. Tests hold them against it. */
+/** Writes the files that are generated from the code. Tests check that they are up to date. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { configurationReference, exampleFile } from '@nrdot/config';
 import { metricsReference } from '@nrdot/telemetry';
@@ -12,7 +12,7 @@ import { chartReadme, chartSchema, exampleNames, findHelm, render } from '../hel
 const root = new URL('../../', import.meta.url);
 const helm = findHelm();
 if (!helm) console.log('helm is not here: infra/helm/rendered is left as it is');
-// The schema goes before the manifests: helm reads it.
+// The schema comes before the manifests, since helm reads it.
 writeFileSync(new URL('infra/helm/nrdot-plus/values.schema.json', root), chartSchema());
 for (const dir of ['infra/helm/rendered', 'infra/helm/nrdot-plus/files', 'infra/newrelic/dashboards'])
   mkdirSync(new URL(dir, root), { recursive: true });
@@ -23,7 +23,7 @@ for (const [file, text] of [
   ['nrdot.example.yaml', exampleFile()],
   ['infra/helm/nrdot-plus/README.md', chartReadme()],
   ['infra/prometheus/alerts.yml', alertRules()],
-  // Helm reads only what is in the chart.
+  // Helm reads only files in the chart.
   ['infra/helm/nrdot-plus/files/alerts.yml', alertRules()],
   ['infra/newrelic/alerts.json', alertConditions()],
   ...DASHBOARDS.map(([file, json]) => [`infra/grafana/dashboards/${file}`, json] as const),

@@ -1,5 +1,5 @@
 /**
- * The chart's README and values.schema.json, made from the comments and defaults of its values.yaml, and the manifests
+ * Generates the chart's README and values.schema.json from the comments and defaults of its values.yaml, and the manifests that
  * it renders for the example values.
  */
 import { execFileSync } from 'node:child_process';
@@ -19,7 +19,7 @@ interface Value {
   default: unknown;
 }
 
-/** Where `helm` is; undefined when it is not on the PATH. */
+/** Path of `helm`; undefined if it is not on the PATH. */
 export function findHelm(): string | undefined {
   return (process.env.PATH ?? '')
     .split(':')
@@ -33,7 +33,7 @@ export function exampleNames(): string[] {
   return ['default', ...files.map((file) => file.replace(/\.yaml$/, '')).sort()];
 }
 
-/** What `helm template` makes of an example. @throws Error with what helm said */
+/** Output of `helm template` for an example. @throws Error with helm's message */
 export function render(helm: string, name: string): string {
   const values = name === 'default' ? [] : ['--values', join(EXAMPLES, `${name}.yaml`)];
   const args = [
@@ -49,7 +49,7 @@ export function render(helm: string, name: string): string {
   return execFileSync(helm, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
-/** Every value with its comment. A section is walked into; a value with no comment belongs to a documented one. */
+/** Every value with its comment. Sections are expanded; a value without a comment belongs to a documented one. */
 export function chartValues(): Value[] {
   const document = parseDocument(readFileSync(join(CHART, 'values.yaml'), 'utf8'));
   const found: Value[] = [];
@@ -91,10 +91,10 @@ ${rows.join('\n')}
 `;
 }
 
-/** A JSON Schema: only values that exist, each of the type of its default. */
+/** A JSON Schema: only existing values, each of the type of its default. */
 export function chartSchema(): string {
   const root: Schema = object();
-  // Helm adds these to the values of a chart by itself.
+  // Helm adds these to the values of every chart.
   root.properties!.global = { type: 'object' };
   for (const { path, doc, default: value } of chartValues()) {
     let at = root;

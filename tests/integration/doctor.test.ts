@@ -8,7 +8,7 @@ import { batch, enqueue, MOVE, OPTIONS, redis, store, useStore } from './store-o
 useStore();
 
 const keys = keysOf(OPTIONS.prefix);
-const QUICK = { maxBodyBytes: 1e6, recheckMs: 40, booksSettleMs: 100 };
+const QUICK = { maxBodyBytes: 1e6, recheckMs: 40, accountingSettleMs: 100 };
 const LIMITS = { token: 'test', lockMs: 60_000, maxJobs: 64, maxBytes: 1e8, alone: true, lookForLost: false };
 const examine = () => new Doctor(store, QUICK).run(false);
 const repair = () => new Doctor(store, QUICK).run(true);

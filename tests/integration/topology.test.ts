@@ -131,7 +131,7 @@ describe('the queues', () => {
     try {
       const store = new Store(redis, OPTIONS);
       const { keys } = store;
-      const doctor = () => new Doctor(store, { maxBodyBytes: 1e6, recheckMs: 20, booksSettleMs: 50 });
+      const doctor = () => new Doctor(store, { maxBodyBytes: 1e6, recheckMs: 20, accountingSettleMs: 50 });
       const [first, second, third] = [batch(), batch(), batch()];
       await store.enqueue([[first], [second], [third]], Date.now());
       expect(await doctor().run(false)).toMatchObject({ damage: [], jobs: 3, payloads: 3, difference: 0 });

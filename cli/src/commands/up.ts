@@ -16,7 +16,7 @@ import { stoppedText } from '../stopped.ts';
 import { VERSION } from '../version.ts';
 
 /** A running Redis answers within this time. */
-const BOOKS_MS = 1_500;
+const ACCOUNTING_MS = 1_500;
 const MOCK_LISTEN = { host: '127.0.0.1', port: 4320 };
 
 /** Requeues the jobs of a run that was killed, at once, since nobody else uses a private Redis. */
@@ -122,7 +122,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
     `${signal}: draining for at most ${durationText(config.admin.shutdownTimeoutMs / 1000)} …`,
   );
   const stopped = await stop();
-  const books = stopped.unreached.length > 0 ? undefined : await booksAtTheEnd(config, log);
+  const books = stopped.unreached.length > 0 ? undefined : await accountingAtTheEnd(config, log);
   await end();
   const { clean, text } = stoppedText(stopped, { books });
   say({ event: 'stopped', clean, message: text, ...stopped, ...(books ? { books } : {}) }, text);
@@ -131,7 +131,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
 }
 
 /** What is left when everything has stopped; undefined if Redis does not answer in time. */
-async function booksAtTheEnd(config: Config, log: Logger): Promise<Accounting | undefined> {
+async function accountingAtTheEnd(config: Config, log: Logger): Promise<Accounting | undefined> {
   const quiet = log.child({}, { level: 'silent' });
   const { link, store } = openStore(
     config,
@@ -141,7 +141,7 @@ async function booksAtTheEnd(config: Config, log: Logger): Promise<Accounting | 
   );
   try {
     const read = link.untilReady().then((ready) => (ready ? store.accounting() : undefined));
-    return await Promise.race([read, wait(BOOKS_MS, undefined)]);
+    return await Promise.race([read, wait(ACCOUNTING_MS, undefined)]);
   } catch {
     return undefined;
   } finally {

@@ -6,7 +6,7 @@ import { bytes, count, duration, percent, plural, rate, short } from './format.j
 const CLASSES = /** @type {const} */ (['critical', 'high', 'normal']);
 
 /**
- * The books, as a sum that has to come out.
+ * The accounting, as a sum.
  * @param {Element} root
  */
 export function books(root) {
@@ -73,7 +73,7 @@ export function books(root) {
 }
 
 /**
- * Whether batches go out, why not, and when the upstream is tried again.
+ * Whether batches are sent, why not, and when the upstream is tried again.
  * @param {Element} root
  */
 export function breaker(root) {
@@ -140,7 +140,7 @@ export function breaker(root) {
       for (const [i, { value }] of facts.entries()) say(value, said[i] ?? '');
       /** @type {HTMLElement} */ (facts.at(-1)?.row).hidden = account.length === 0;
     },
-    /** Between two answers of the server. @param {number} now Unix ms, of the server */
+    /** Called between two answers of the server. @param {number} now Unix ms, of the server */
     tick(now) {
       if (last?.state !== 'open') return;
       const leftMs = Math.max(0, last.retryAtMs - now);
@@ -151,7 +151,7 @@ export function breaker(root) {
 }
 
 /**
- * What of the queue's room is taken, in all and by class.
+ * Fill level of the queue, in total and by class.
  * @param {Element} root
  */
 export function fill(root) {
@@ -207,7 +207,7 @@ export function fill(root) {
 }
 
 /**
- * The weights as they were set, and as they came out.
+ * The weights and the actual shares.
  * @param {Element} root
  */
 export function share(root) {
@@ -374,7 +374,7 @@ export function limiter(root) {
 }
 
 /**
- * What New Relic would not keep as it is; not there when nobody looks.
+ * What New Relic would not keep as it is; hidden if traffic is not checked.
  * @param {HTMLElement} root
  */
 export function check(root) {
@@ -411,7 +411,7 @@ export function check(root) {
 }
 
 /**
- * Who has spoken lately.
+ * Processes that have reported recently.
  * @param {Element} root
  */
 export function services(root) {

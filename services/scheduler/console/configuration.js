@@ -6,7 +6,7 @@ import { plural } from './format.js';
 /** @typedef {{ path: string, from: string, to: string, live: boolean }} Change */
 
 /**
- * The configuration at work, and a way to change it: first shown as a difference, then applied.
+ * The effective configuration, and a form to change it: the change is shown as a difference before it is applied.
  * @param {Element} root
  */
 export function configuration(root) {
@@ -184,7 +184,7 @@ export function configuration(root) {
     void preview();
   });
   applyButton.addEventListener('click', () => void apply());
-  // What is applied is what was shown.
+  // Only what was shown may be applied.
   text.addEventListener('input', () => {
     applyButton.disabled = true;
   });

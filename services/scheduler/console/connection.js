@@ -4,7 +4,7 @@
 const TOKEN = 'nrdot.admin.token';
 const TIMEOUT_MS = 5_000;
 
-/** An answer that is an error, in the words of the server. */
+/** An error answer, with the server's message. */
 export class Refusal extends Error {
   /**
    * @param {number} status
@@ -19,7 +19,7 @@ export class Refusal extends Error {
   }
 }
 
-/** The token lives in this tab alone, and goes into a header, never into a URL. */
+/** The token is kept in this tab only, and sent in a header, never in a URL. */
 export const token = {
   get value() {
     return sessionStorage.getItem(TOKEN) ?? '';

@@ -6,7 +6,7 @@ import { bytes, count, duration, percent, short } from './format.js';
 
 const AREAS = /** @type {const} */ (['critical', 'high', 'normal', 'rejected']);
 const CLASSES = /** @type {const} */ (['critical', 'high', 'normal']);
-/** Blocks of a row that have room for their size. */
+/** Maximum number of blocks in a row that have room for their size. */
 const LABELLED = 6;
 const STATES = {
   open: 'open',
@@ -18,7 +18,7 @@ const STATES = {
 };
 
 /**
- * What is on disk, as blocks, and how it comes back.
+ * What is on disk, as blocks, and the progress of replay.
  * @param {Element} root
  */
 export function disk(root) {

@@ -33,7 +33,7 @@ export function svg(tag, props = {}, ...children) {
 }
 
 /**
- * Sets text only where it differs, so that a reader's selection and a screen reader's place stay.
+ * Sets text only if it differs, to keep a selection and the position of a screen reader.
  * @param {Element} element
  * @param {string | number} text
  */
@@ -56,7 +56,7 @@ export function set(element, name, value) {
 }
 
 /**
- * Makes the children of an element one for each item, and lets those that are there go on.
+ * Makes the children of an element match a list of items, and reuses existing ones.
  * @template I
  * @template {Element} E
  * @param {Element} parent
@@ -71,7 +71,7 @@ export function list(parent, items, make, update) {
 }
 
 /**
- * A bar that is a share of something full.
+ * A bar that shows a share.
  * @param {string} [className]
  */
 export function meter(className = '') {

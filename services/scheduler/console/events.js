@@ -6,7 +6,7 @@ const LEVELS = /** @type {const} */ ({ info: 'ok', warn: 'warning', error: 'faul
 const NAMES = { info: '', warn: 'warning', error: 'fault' };
 
 /**
- * What has changed, the last first: outages and their ends, also of before the scheduler was started.
+ * Changes, newest first: outages and their ends, also from before the scheduler was started.
  * @param {Element} root
  */
 export function events(root) {

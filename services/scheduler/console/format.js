@@ -1,4 +1,4 @@
-/** Numbers as people read them. Every function takes what may be absent and says "–" for it. */
+/** Formats numbers for people. Every function accepts absent values and returns "–" for them. */
 
 const NONE = '–';
 

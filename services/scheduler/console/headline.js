@@ -7,12 +7,12 @@ const MARKS = { ok: '✓', note: 'i', warning: '!', fault: '×' };
 const NAMES = { ok: 'All is well', note: 'Note', warning: 'Warning', fault: 'Fault' };
 
 /**
- * What to know first, in a sentence; below it what else there is.
+ * The most important finding, in a sentence; below it the others.
  * @param {Element} root
  */
 export function headline(root) {
   const findings = h('ol', { class: 'findings' });
-  // Ages count up with each second; what is read aloud changes only when something else is the matter.
+  // Ages count up every second; what is read aloud changes only when the findings do.
   const aloud = h('p', { class: 'away', role: 'status' });
   let codes = '';
   root.append(findings, aloud);
@@ -58,12 +58,12 @@ export function headline(root) {
 }
 
 /**
- * Whether what is shown is of now.
+ * Whether the page is up to date.
  * @param {Element} root
  */
 export function pulse(root) {
   return {
-    /** @param {number | undefined} sinceMs how long nothing has answered; undefined when it does */
+    /** @param {number | undefined} sinceMs how long nothing has answered; undefined if it does */
     update(sinceMs) {
       set(root, 'data-level', sinceMs === undefined ? 'ok' : 'fault');
       set(document.body, 'data-stale', sinceMs === undefined ? undefined : 'true');

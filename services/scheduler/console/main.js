@@ -39,7 +39,7 @@ const past = plots(at('plots'));
 const changes = events(at('event-list'));
 const options = configuration(at('configuration'));
 
-/** The clock of the server, as far as an answer tells. @type {{ at: number, seen: number } | undefined} */
+/** The server's clock, as of its last answer. @type {{ at: number, seen: number } | undefined} */
 let clock;
 let answeredAt = performance.now();
 let historyAt = Number.NEGATIVE_INFINITY;
@@ -48,7 +48,7 @@ let next;
 
 async function refresh() {
   clearTimeout(next);
-  // A page that nobody sees asks nothing.
+  // A hidden page sends no requests.
   if (document.hidden) return;
   try {
     const status = /** @type {PipelineStatus} */ (await get('api/status'));
@@ -116,7 +116,7 @@ setInterval(() => {
 const openOptions = () => location.hash === '#configuration' && options.open();
 addEventListener('hashchange', openOptions);
 
-/** Follows the system until somebody chooses. */
+/** Follows the system until a theme is chosen. */
 const THEMES = { auto: '◐ Auto', dark: '● Dark', light: '○ Light' };
 /** @param {string} name */
 function paint(name) {

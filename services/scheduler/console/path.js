@@ -6,7 +6,7 @@ import { count, duration, plural, rate, short } from './format.js';
 const CLASSES = /** @type {const} */ (['critical', 'high', 'normal']);
 
 /**
- * Where data is and where it goes: boxes, and between them arrows that move as fast as the data does.
+ * Where data is and where it goes: boxes, and arrows between them that move with the rate.
  * @param {Element} root
  */
 export function path(root) {
@@ -38,7 +38,7 @@ export function path(root) {
     /** @param {PipelineStatus} status */
     update(status) {
       const { rates, queue, books, breaker, breakers = [], dlq, exporter: sender, services, redis } = status;
-      // What only Redis' books tell is not known while it is away, whatever it was last.
+      // While Redis is away, what only it knows is unknown, whatever the last value was.
       const booked = (/** @type {number} */ perSecond) => (books ? perSecond : undefined);
       const moved = booked(CLASSES.reduce((sum, c) => sum + rates.moved[c], 0));
       const number = (/** @type {string} */ service) =>
@@ -101,7 +101,7 @@ export function path(root) {
 /**
  * @param {'closed' | 'open' | 'half_open' | undefined} state undefined: not known
  * @param {string} [reason]
- * @param {boolean} [refuses] it answers, and takes nothing
+ * @param {boolean} [refuses] it answers, and rejects everything
  */
 function upstreamWords(state, reason, refuses = false) {
   if (state === undefined) return 'not known';
@@ -179,7 +179,7 @@ function lanes() {
 
 /**
  * @param {string} name
- * @param {string} meaning for those who do not see where it goes
+ * @param {string} meaning for screen readers
  * @param {string} [caption]
  */
 function edge(name, meaning, caption) {
@@ -208,7 +208,7 @@ function edge(name, meaning, caption) {
       set(element, 'data-moving', moving ? 'true' : undefined);
       set(element, 'data-broken', broken ? 'true' : undefined);
       if (!moving) return;
-      // In steps, so that the movement is not begun anew with each small change.
+      // In steps, so that the animation does not restart with each small change.
       const seconds = Math.max(0.3, 1.8 - 0.3 * Math.round(Math.log10(perSecond + 1)));
       flow.style.setProperty('--pace', `${seconds.toFixed(1)}s`);
     },

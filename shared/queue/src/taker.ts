@@ -71,7 +71,7 @@ export class Taker implements Consumer, SlotOwner {
   #closing = false;
   /** Wakes the loop when a slot was released or the state has changed. */
   #change: (() => void) | undefined;
-  #lookedAtMs = Number.NEGATIVE_INFINITY;
+  #lostCheckAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: TakeOptions) {
     this.#options = options;
@@ -187,8 +187,8 @@ export class Taker implements Consumer, SlotOwner {
   async #take(room: number): Promise<Taken> {
     const { store, maxBytes } = this.#options;
     const now = performance.now();
-    const lookForLost = now - this.#lookedAtMs >= LOST_CHECK_MS;
-    if (lookForLost) this.#lookedAtMs = now;
+    const lookForLost = now - this.#lostCheckAtMs >= LOST_CHECK_MS;
+    if (lookForLost) this.#lostCheckAtMs = now;
     const taken = await store.take('export', {
       token: this.#token,
       lockMs: LOCK_MS,

@@ -25,7 +25,7 @@ const SCAN_COUNT = 1_000;
 const RECHECK_MS = 2_000;
 const COUNTS = 5;
 /** After its dlq or exporter was killed, a batch in flight is in two places until its lock expires. */
-const BOOKS_SETTLE_MS = 12_000;
+const ACCOUNTING_SETTLE_MS = 12_000;
 const BOOKS_WAIT_MS = 40_000;
 const ACCOUNTING_READS = 5;
 const LOCK_MS = 60_000;
@@ -60,7 +60,7 @@ export interface DoctorOptions {
   odd?(line: string): void;
   /** Time between two checks; shorter in tests. */
   recheckMs?: number;
-  booksSettleMs?: number;
+  accountingSettleMs?: number;
 }
 
 /** Another doctor is running. */
@@ -516,7 +516,7 @@ export class Doctor {
       plain = difference;
       await wait((this.#options.recheckMs ?? RECHECK_MS) / ACCOUNTING_READS);
     }
-    const settleMs = this.#options.booksSettleMs ?? BOOKS_SETTLE_MS;
+    const settleMs = this.#options.accountingSettleMs ?? ACCOUNTING_SETTLE_MS;
     const deadline = performance.now() + BOOKS_WAIT_MS;
     const begin = (await redis.hget(keys.disk, 'at')) ?? '';
     let same: { value: number; since: number } | undefined;

@@ -200,7 +200,7 @@ export class Admission {
     const { listed, listedScore } = ofResource.listedScore > ofPoint.listedScore ? ofResource : ofPoint;
 
     if (listed && listedScore >= LISTED_SCORE && mergeable) {
-      return this.#giveUp(metric, listed, listedScore, 'it is one of aggregate_labels');
+      return this.#strip(metric, listed, listedScore, 'it is one of aggregate_labels');
     }
     this.label = top;
     if (top && topScore >= policy.criticalScore) {
@@ -208,13 +208,13 @@ export class Admission {
       return this.#refuse(metric, top, topScore, `it scores ${policy.criticalScore} or more`);
     }
     if (top && topScore >= policy.aggregateScore) {
-      if (mergeable) return this.#giveUp(metric, top, topScore, `it scores ${policy.aggregateScore} or more`);
+      if (mergeable) return this.#strip(metric, top, topScore, `it scores ${policy.aggregateScore} or more`);
       this.reason = 'unmergeable';
       return 'drop';
     }
     if (!isUsedUp && this.insert(metric, lo, hi, isMerged)) return 'admit';
     const why = isUsedUp ? 'its series of the day are used up (daily_keys)' : 'the table is full';
-    if (listed && mergeable) return this.#giveUp(metric, listed, listedScore, why);
+    if (listed && mergeable) return this.#strip(metric, listed, listedScore, why);
     this.reason = isUsedUp ? 'daily' : 'full';
     return this.#refuse(metric, top, topScore, why);
   }
@@ -367,7 +367,7 @@ export class Admission {
     metric.forgetLabels();
   }
 
-  #giveUp(metric: Metric, label: Label, score: number, why: string): Verdict {
+  #strip(metric: Metric, label: Label, score: number, why: string): Verdict {
     this.label = label;
     this.#deps.changes.ruleChanges(metric, label);
     this.#deps.changes.hasRefused = true;
