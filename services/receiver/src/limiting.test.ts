@@ -120,7 +120,7 @@ it('takes over no levels that a step may have changed since they were read', asy
 });
 
 it('is another writer once Redis holds other points for it than it does: those wait for whoever takes its place', async () => {
-  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
   try {
     const { redis, limiting } = await started();
     const renewed = async () => {
