@@ -52,7 +52,7 @@ export const NO_OTLP: Meaning = {
   reason: 'place',
   hears: 'place',
   becomes: 'kept; sending pauses',
-  reads: 'a login page or a wrong address answers in place of the upstream',
+  reads: 'a login page or a wrong address answers instead of the upstream',
 };
 
 /** The first matching row applies; the last one matches everything. */
@@ -71,8 +71,8 @@ export const MEANINGS: readonly Meaning[] = [
     statuses: among(400, 409, 422),
     fate: 'rejected',
     hears: 'ok',
-    becomes: 'halved until the item at fault is alone; that is rejected with its reason, the others are sent',
-    reads: '`nrdot dlq ls --rejected` tells what was said',
+    becomes: 'split until the bad item is alone; that is rejected with its reason, the others are sent',
+    reads: "`nrdot dlq ls --rejected` shows the upstream's message",
   },
   {
     answers: '413',
@@ -92,7 +92,7 @@ export const MEANINGS: readonly Meaning[] = [
     reads: 'the key is refused, and what was said',
   },
   {
-    answers: '407, and what a proxy answers below 500 when it makes no tunnel',
+    answers: '407, and answers of a proxy below 500 instead of a tunnel',
     statuses: among(407),
     fate: 'hold',
     reason: 'place',
@@ -106,8 +106,8 @@ export const MEANINGS: readonly Meaning[] = [
     fate: 'retry',
     reason: 'unavailable',
     hears: 'failure',
-    becomes: 'tried again; on disk when that is in vain',
-    reads: 'the upstream fails, when `breaker.failures` in a row say so',
+    becomes: 'retried; spilled to disk after the last attempt',
+    reads: 'the upstream fails, after `breaker.failures` consecutive ones',
   },
   {
     answers: '429',
@@ -115,8 +115,8 @@ export const MEANINGS: readonly Meaning[] = [
     fate: 'retry',
     reason: 'throttled',
     hears: 'quota',
-    becomes: 'tried again; on disk when that is in vain',
-    reads: 'the upstream throttles, when `breaker.throttle_ratio` of the answers say so',
+    becomes: 'retried; spilled to disk after the last attempt',
+    reads: 'the upstream throttles, from `breaker.throttle_ratio` of the answers on',
   },
   {
     answers: '307, 308',
@@ -161,8 +161,8 @@ export const MEANINGS: readonly Meaning[] = [
     reason: 'server_error',
     hears: 'fault',
     becomes:
-      'tried again; on disk when that is in vain; rejected as `poison` when its replays fail while others pass',
-    reads: 'the upstream fails, when `breaker.failures` batches in a row say so',
+      'retried; spilled to disk after the last attempt; rejected as `poison` when its replays fail while others are delivered',
+    reads: 'the upstream fails, after `breaker.failures` consecutive batches',
   },
 ];
 
