@@ -15,8 +15,7 @@ const LATE_SEC = 300;
  *
  * KEYS  1 counts of the day (sorted set)
  * ARGV  1 expiry, Unix s  2 maximum number of metrics  3 how many of the largest to return  4 also return those with at least
- * so
- *       many series, '' for none  then number, name and series (8 bytes each) of a metric, in turn
+ *       so many series, '' for none  then number, name and series (8 bytes each) of a metric, in turn
  * Gives the sum, the number of metrics, number, name and count of the largest, and number and count of the others
  */
 const COUNT = `

@@ -182,8 +182,7 @@ function packed(texts: readonly Buffer[]): Buffer {
  * KEYS  1 limiter (hash)
  * ARGV  1 prefix  2 holder  3 token of this process  4 time to live in ms  5 epoch  6 seed  7 watched since, ms: all three
  *       only if Redis has none  8 generation of keys  9 generations after which a key expires  10 sources not seen since
- *       this
- *       second expire  11 position up to which the log of keys was read  12 '1' if the token had a slot before: once it
+ *       this second expire  11 position up to which the log of keys was read  12 '1' if the token had a slot before: once it
  *       has lost
  *       it, it gets no other, since claims with it may still be in flight  13 maximum number of keys of all receivers
  * Deferred points of a writer that lost its slot are set aside under a name of their own, to which nobody writes.

@@ -4,8 +4,7 @@
  * two receivers advance the same source, one of them has to compute again.
  *
  * A claim is CLAIM_ARGS arguments:
- *    0 epoch   1 version of the rules   2 position up to which the log of keys was read   3 '1': requires that all of it was
- *    read
+ *    0 epoch   1 version of the rules   2 position up to which the log of keys was read   3 '1': all of it must be read
  *    4 keys that came in   5 keys to add   6 keys to remove   (8 bytes each)
  *    7 streams forwarded without being keys (8 bytes each)   8 producers and their first collection (16 bytes each)
  *    9 sources: field, expected version, value, in turn (MessagePack array). A version is 16 bytes, '' for none, 'F' for

@@ -22,8 +22,7 @@ import { prelude } from './prelude.ts';
  *       normal,
  *       0 for none
  *       14 lock token of the exporter with a reserved slot, empty for none  15 lock in ms  16, 17 window in batches and
- *       bytes
- *       18 index of the first replay outcome that the dlq has not read   19 whether a batch may bypass the scheduler to
+ *       bytes   18 index of the first replay outcome that the dlq has not read   19 whether a batch may bypass the scheduler to
  *       exporters
  *       of other processes   20 how many batches follow
  *       then per batch: key, class, origin, items, bytes, job data (JSON), job name, size of the group that begins here
@@ -34,8 +33,7 @@ import { prelude } from './prelude.ts';
  * refused too.
  * Gives per batch: 1 queued, 2 held already, 3 payload expired or lost, 4 queue full (the payload is removed), 5 spilled,
  *   6 taken, 7 claim refused (the payload is removed), 8 moved; then the answer to each claim; then, for a taken batch, which
- *   is
- *   always alone, the epoch of its breaker
+ *   is always alone, the epoch of its breaker
  */
 export const enqueue = `${prelude}
 local prefix, now, max_bytes, max_items, opts = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]

@@ -10,14 +10,12 @@ import { prelude } from './prelude.ts';
  *
  * KEYS  1 books  2 depth  3 disk  4 replay outcomes  5 how many of those were forgotten  6 scheduler  7 losses
  * ARGV  1..3 items waiting, items rejected, items accepted without Redis and not yet in the accounting  4 items dropped from
- * the
- *       disk and not yet in the accounting  5 index of the first outcome that the dlq has not processed
+ *       the disk and not yet in the accounting  5 index of the first outcome that the dlq has not processed
  *       6 epoch that it has seen, empty for none  7 epoch for a Redis without one  8 its last snapshot (JSON):
  *       { at, books: { field: items }, paused }
  * Gives { 'same' | 'begun' | 'lost', 'busy' for a loss that is yet to be accounted for because an outcome is in flight, 'older'
  *   for a Redis with fewer accepted items than were seen; epoch, items lost, difference of the accounting or '' while an
- *   outcome
- *   is in flight, now in ms, whether replay is paused, live items in Redis, the accounting as HGETALL gives it }
+ *   outcome is in flight, now in ms, whether replay is paused, live items in Redis, the accounting as HGETALL gives it }
  */
 export const reportDisk = `#!lua flags=allow-oom
 ${prelude}

@@ -12,8 +12,7 @@ export const SNAPSHOT_BATCHES_MAX = 10_000;
  * ARGV  1 prefix, then for each part: queue, list or set, first and last index
  * Gives { depth as HGETALL gives it, parts … }; a part is { its length, or -1 for a key of another type, jobs … }, a job is
  *   { id, what is odd about it ('' for nothing), depth field without its unit, batches, held, items and bytes of those that
- *   are
- *   held, whether it is locked, keys of the held batches … }. A part that hits the limits has fewer jobs than were asked for.
+ *   are held, whether it is locked, keys of the held batches … }. A part that hits the limits has fewer jobs than were asked for.
  */
 export const snapshot = `#!lua flags=no-writes
 ${prelude}

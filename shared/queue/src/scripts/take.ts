@@ -11,8 +11,7 @@ import { prelude } from './prelude.ts';
  *       8 whether to look for jobs of consumers that have died
  *       then per signal with limits of its own: name, maximum jobs, maximum bytes, whether one larger job may pass
  * Gives { jobs that still wait and may be sent, ms until the next delayed job or -1, how many of those this consumer has no
- * room
- *   for now, a line for each odd job that went to the failed set, 1 if batches wait in a class queue, jobs: { id, data,
+ *   room for now, a line for each odd job that went to the failed set, 1 if batches wait in a class queue, jobs: { id, data,
  *   attempts, payloads, epoch of the breaker } … }
  */
 export const take = `#!lua flags=allow-oom

@@ -6,8 +6,7 @@ import { Reader } from './reader.ts';
 /**
  * Layout of the records of a scan, in int32 words. Positions are relative to `base`.
  *
- *   point:      0 tag start   1 content start   2 end   3 hash lo   4 hash hi   5 first attribute   6 attributes listed   7
- *   slow
+ *   point:      0 tag start   1 content start   2 end   3 hash lo   4 hash hi   5 first attribute   6 attributes listed   7 slow
  *   attribute:  0 tag start   1 end   2 key hash   3 hash lo   4 hash hi
  */
 export const POINT_WORDS = 8;
