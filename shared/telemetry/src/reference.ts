@@ -33,7 +33,7 @@ const AS_OTLP = [
   '  answer that is lost can count a delta twice. An endpoint that is away costs one line in the log and `pipeline_telemetry_requests_total{outcome="retry"}`.',
   '- To an endpoint of its own it goes by the proxy of the environment, and after a redirect as [upstream.md](upstream.md) says: `headers` go along',
   '  to another port of the same host, and to no other host.',
-  '- When a process stops it sends once more, for 2 s at most.',
+  '- When a process stops it sends once more, within 2 s.',
   '- As deltas, a series begins with its first count, and one marked ∗ with what comes after the start of its process: sum it over time for',
   '  each instance, and take the maximum of these.',
   '- CPU: 6 ms per request of 640 points, with what a scrape reads and the way out some 15 ms: 0.3 ms a second at 60 s. The first one after the start',
@@ -48,8 +48,8 @@ export function metricsReference(): string {
     'Every service publishes these on `/metrics` of its admin address; `nrdot up` publishes all of them on one.',
     'This page is generated from `shared/telemetry/src/catalogue.ts` by `npm run docs`.',
     '',
-    'Of a metric marked ∗ every instance shows the same whole, read from Redis: take `max` of it, never `sum`.',
-    '[operations.md](operations.md) says which to look at when; dashboards and alerts are in `infra/grafana` and',
+    'For a metric marked ∗ every instance reports the same total, read from Redis: take its `max`, never its `sum`.',
+    '[operations.md](operations.md) says which to use when; dashboards and alerts are in `infra/grafana` and',
     '`infra/prometheus`.',
   ];
   lines.push('', ...AS_OTLP);
@@ -65,7 +65,7 @@ export function metricsReference(): string {
   }
   lines.push(
     '',
-    "Beside them stand Node's own, `process_*` and `nodejs_*`. Those to know:",
+    "In addition there are Node's own, `process_*` and `nodejs_*`. The most useful ones:",
     '',
     '| metric | labels | meaning |',
     '| --- | --- | --- |',
@@ -76,7 +76,7 @@ export function metricsReference(): string {
     '',
     '## Values of labels',
     '',
-    'Nothing that a client sends becomes the value of a label, but for the names of the metrics with most series, cut to 120 characters.',
+    'Nothing that a client sends becomes a label value, except the names of the metrics with the most series, cut to 120 characters.',
     '',
     '| label | of | values |',
     '| --- | --- | --- |',
