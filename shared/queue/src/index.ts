@@ -1,5 +1,5 @@
+export * from './accounting.ts';
 export * from './batch.ts';
-export * from './books.ts';
 export {
   BREAKER_REASONS,
   BREAKER_STATES,

@@ -1,6 +1,6 @@
 import { SIGNALS, type Signal } from '@nrdot/otlp';
+import { type Accounting, accountingOf, booksOf, type DiskReport, type DiskReported } from './accounting.ts';
 import type { BatchRef, JobData, Origin } from './batch.ts';
-import { type Accounting, accountingOf, booksOf, type DiskReport, type DiskReported } from './books.ts';
 import { type Breaker, breakerOf, worstOf } from './breaker-state.ts';
 import type { RedisConnection } from './connection.ts';
 import { type Depth, depthOf } from './depth.ts';
