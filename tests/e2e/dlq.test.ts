@@ -210,6 +210,7 @@ describe('nrdot dlq, in an outage', () => {
     );
     expect((await run('stats', '--admin', '127.0.0.1:1')).err).toContain('nothing answers at');
     const said = async (path: string) => JSON.stringify(await api(path, 'POST'));
+    expect(await refusal('purge', '--rejected', '--class', 'normal')).toContain('not both');
     expect(await said('/purge')).toContain('yes: true');
     expect(await said('/purge?yes=true&rejected=true&class=high')).toContain('purge gives up whole areas');
     expect(await said('/replay?rate=fast')).toContain('rate: expected bytes per second');

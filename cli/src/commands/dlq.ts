@@ -94,6 +94,9 @@ export async function pauseCommand(paused: boolean, flags: CommonFlags): Promise
 
 /** `nrdot dlq purge`: drops batches; without `--yes` it only says which. */
 export async function purgeCommand(flags: CommonFlags & SelectionFlags & { yes?: boolean }): Promise<void> {
+  // The service refuses both too, but not before it is --yes: what is said without must not be about more than was asked.
+  if (flags.rejected && flags.class !== undefined)
+    throw new Error('purge gives up whole areas; expected --class or --rejected, not both');
   const client = new AdminClient(flags);
   const what = selectionQuery(flags, Date.now());
   if (!flags.yes) {
