@@ -13,7 +13,7 @@ export interface Kept {
 /** @param result what becomes of each batch */
 export async function startReceiver(
   options: Partial<ReceiverOptions> = {},
-  result: EnqueueResult = 'queued',
+  result: EnqueueResult | Promise<EnqueueResult> = 'queued',
 ): Promise<Kept> {
   const batches: Batch[] = [];
   const receiver = new Receiver(
@@ -43,7 +43,8 @@ export async function startReceiver(
       metrics: new MetricsRegistry(['receiver']).metrics,
       enqueue: async (all) => {
         batches.push(...all);
-        return all.map(() => result);
+        const each = await result;
+        return all.map(() => each);
       },
       store: undefined,
       limit: undefined,

@@ -16,6 +16,7 @@ import { InflightBytes, readBody } from './body.ts';
 import { Cors, type CorsOptions } from './cors.ts';
 import { type IngestDeps, ingest, type QueueCapacity } from './ingest.ts';
 import { endWhenRead } from './linger.ts';
+import { OneAtATime } from './one-at-a-time.ts';
 
 export interface ReceiverOptions {
   host: string;
@@ -171,10 +172,13 @@ export class Receiver {
   #handleFirst({ server }: FastifyInstance): void {
     const others = server.listeners('request') as RequestListener[];
     server.removeAllListeners('request');
+    const inTurn = new OneAtATime();
     server.on('request', (request: IncomingMessage, response: ServerResponse) => {
-      const signal = request.method === 'POST' ? this.#signalAt(request.url ?? '') : undefined;
-      if (signal && !this.#stopping) void this.#handle(signal, request, response);
-      else for (const other of others) other.call(server, request, response);
+      inTurn.take(request, response, () => {
+        const signal = request.method === 'POST' ? this.#signalAt(request.url ?? '') : undefined;
+        if (signal && !this.#stopping) void this.#handle(signal, request, response);
+        else for (const other of others) other.call(server, request, response);
+      });
     });
   }
 

@@ -1,0 +1,63 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+
+/** Some tens of MiB. What one turn of the event loop reads of a single connection may be some thousands of tiny requests. */
+const WAITING_MAX = 10_000;
+
+/**
+ * Handles the requests of each connection one after the other, and reads no more of a connection while some of it wait.
+ *
+ * A client may send requests before it has the answers to earlier ones (pipelining). Node hands all of them over at once and
+ * reads on. Each takes some kilobytes beside its body, so a few connections with tiny requests would fill the memory, in front
+ * of everybody else's requests.
+ */
+export class OneAtATime {
+  readonly #maxWaiting: number;
+  #waiting = 0;
+  readonly #waitingOf = new WeakMap<Socket, number>();
+
+  /** @param maxWaiting requests of all connections that may wait; a connection that sends another one then is cut */
+  constructor(maxWaiting = WAITING_MAX) {
+    this.#maxWaiting = maxWaiting;
+  }
+
+  /** Calls `handle` at once, or when all earlier requests of the connection have been answered. */
+  take(request: IncomingMessage, response: ServerResponse, handle: () => void): void {
+    // Node gives a response its socket when it is its turn.
+    if (response.socket) {
+      handle();
+      return;
+    }
+    const { socket } = request;
+    if (socket.destroyed) return;
+    if (this.#waiting >= this.#maxWaiting) {
+      socket.destroy();
+      return;
+    }
+    this.#count(socket, 1);
+    response.once('socket', () => {
+      this.#count(socket, -1);
+      handle();
+    });
+  }
+
+  #count(socket: Socket, change: number): void {
+    const before = this.#waitingOf.get(socket);
+    if (before === undefined) {
+      socket.once('close', () => {
+        this.#waiting -= this.#waitingOf.get(socket) ?? 0;
+        this.#waitingOf.set(socket, 0);
+      });
+    }
+    this.#waitingOf.set(socket, (before ?? 0) + change);
+    this.#waiting += change;
+    // Not before: Node starts reading at the end of each request that it has parsed, and when a body is read.
+    setImmediate(() => this.#pauseOrResume(socket));
+  }
+
+  #pauseOrResume(socket: Socket): void {
+    if (this.#waitingOf.get(socket)) socket.pause();
+    else if (socket.writableNeedDrain) socket.once('drain', () => this.#pauseOrResume(socket));
+    else socket.resume();
+  }
+}
