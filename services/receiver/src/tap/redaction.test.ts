@@ -11,6 +11,7 @@ describe('keys whose values are not shown', () => {
       'session.id',
       'newrelic.license_key',
     ],
+    ...['ｐａｓｓｗｏｒｄ', 'pass\u200bword'],
     ...['refreshToken', 'db.connection_string', 'ssh.private.key', 'otp', 'jwt.claims'],
   ])('%s', (key) => expect(isSecretKey(key)).toBe(true));
 
@@ -51,6 +52,11 @@ describe('texts', () => {
     ['Authorization: Digest username="ann", response="swordfish"', 'Authorization'],
     ['{"authorization":"Own a, swordfish","user":"ann"}', '"user":"ann"'],
     ['exec: mysql --password swordfish shop', 'shop'],
+    ['<login><user>ann</user><password>swordfish</password></login>', '<user>ann</user>'],
+    ['<wsse:Password Type="a">swordfish two</wsse:Password>', 'Type="a"'],
+    ["ALTER USER ann IDENTIFIED BY 'swordfish'", 'ALTER USER ann'],
+    ['curl -u ann:swordfish https://a', 'https://a'],
+    ['curl --user ann:swordfish https://a', 'https://a'],
   ])('%s', (text, rest) => {
     const shown = redactText(text);
     expect(shown).toContain(REDACTED);

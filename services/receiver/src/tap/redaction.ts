@@ -19,6 +19,9 @@ const IN_TEXT: readonly (readonly [RegExp, string])[] = [
   [/\b(bearer|basic|digest|negotiate|token|apikey)(\s+)[\w.~+/=-]{6,}/gi, `$1$2${REDACTED}`],
   // user:password@ of a URL
   [/(?<=[a-z0-9+.-]:\/\/)[^\s/@]+@/gi, `${REDACTED}@`],
+  // of curl and the like, and of SQL
+  [/(\s(?:-u|--user)\s+[^\s:]+:)\S+/g, `$1${REDACTED}`],
+  [/\b(identified\s+by\s+)\S+/gi, `$1${REDACTED}`],
   [/\beyJ[\w-]{8,}(?:\.[\w-]*)*/g, REDACTED],
 ];
 
@@ -28,6 +31,8 @@ const IN_TEXT: readonly (readonly [RegExp, string])[] = [
  */
 const SECRET_NAME =
   /passw(?:or)?d|passphrase|pwd|secret|token|credential|authorization|cookie|session|api[_-]?key|access[_-]?key|private[_-]?key|licen[sc]e[_-]?key|signature|(?:^|[^\w])sig|jwt/i;
+/** An element of XML that has text. */
+const ELEMENT = /(<([\w:.-]+)(?:\s[^<>]*)?>)[^<]+/g;
 /** Also `=> "…"`, `:= …`, and `\"…\"` of JSON within JSON. The first group is kept. */
 const ASSIGNED =
   /([\s=:>]*)(?:\\+"[^"]*"?|\\+'[^']*'?|"(?:[^"\\]|\\[\s\S])*"?|'(?:[^'\\]|\\[\s\S])*'?|[^\s&;,"'}\]]+)/y;
@@ -43,7 +48,12 @@ const RUNS = /[A-Za-z0-9+]{20,}/g;
 const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 
 export function isSecretKey(key: string): boolean {
-  return SECRET_KEY.test(key.replace(/[^A-Za-z0-9]/g, '').toLowerCase());
+  return SECRET_KEY.test(
+    key
+      .normalize('NFKC')
+      .replace(/[^A-Za-z0-9]/g, '')
+      .toLowerCase(),
+  );
 }
 
 /** The text without what looks like a secret, cut to a maximum length. */
@@ -51,6 +61,9 @@ export function redactText(text: string): string {
   // Of a very long text only the beginning is searched, with some margin for a secret that crosses the cut.
   let clean = text.slice(0, 2 * MAX_CHARS);
   for (const [pattern, instead] of IN_TEXT) clean = clean.replace(pattern, instead);
+  clean = clean.replace(ELEMENT, (all, begin: string, name: string) =>
+    SECRET_NAME.test(name) ? begin + REDACTED : all,
+  );
   clean = withoutAssigned(clean);
   clean = clean.replace(STRETCH, (stretch) => (isOpaque(stretch) ? REDACTED : stretch));
   return clean.length > MAX_CHARS || text.length > 2 * MAX_CHARS ? `${clean.slice(0, MAX_CHARS)}…` : clean;
