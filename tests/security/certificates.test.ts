@@ -1,5 +1,5 @@
 /** Renewed certificates are used without a restart and without dropping a connection. */
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, request, type Server } from 'node:https';
@@ -8,8 +8,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { TLSSocket } from 'node:tls';
+import { promisify } from 'node:util';
 import { loadConfig, warningsOf } from '@nrdot/config';
-import { CertificateWatch, followCertificate } from '@nrdot/service';
+import { AdminServer, CertificateWatch, followCertificate } from '@nrdot/service';
 import { createLogger, MetricsRegistry, type Transition, Transitions } from '@nrdot/telemetry';
 import { waitUntil } from '@nrdot/testbed';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -261,4 +262,30 @@ it('a receiver shows the certificate that the dlq asks for, and a configuration 
     );
   expect(warned('')).toEqual([expect.stringContaining('dlq.cert_file')]);
   expect(warned(', cert_file: d, key_file: e')).toEqual([]);
+});
+
+describe("the image's health check", () => {
+  const ask = (port: number, path: string) =>
+    promisify(execFile)('bash', ['infra/docker/ask', 'GET', String(port), path]).then(({ stdout }) => stdout);
+
+  it.each(['HTTP', 'TLS', 'TLS with certificates of clients'])(
+    'by %s tells alive from not',
+    async (speaks) => {
+      use('first');
+      const tls = {
+        ...(speaks === 'HTTP' ? {} : { certFile: at('used.crt'), keyFile: at('used.key') }),
+        ...(speaks.endsWith('clients') ? { clientCaFile: at('used.crt') } : {}),
+      };
+      const admin = new AdminServer(
+        { listen: { host: '127.0.0.1', port: 0 }, tls },
+        new MetricsRegistry([]),
+        createLogger({ level: 'silent', format: 'json' }),
+      );
+      const { port } = await admin.start();
+      expect(await ask(port, '/healthz')).toContain('alive');
+      await expect(ask(port, '/nothing')).rejects.toThrow();
+      await admin.stop();
+      await expect(ask(port, '/healthz')).rejects.toThrow();
+    },
+  );
 });
