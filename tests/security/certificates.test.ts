@@ -3,7 +3,7 @@ import { execFile, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, request, type Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -16,6 +16,7 @@ import { waitUntil } from '@nrdot/testbed';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Upstream } from '../../services/exporter/src/upstream.ts';
 import { DlqClient } from '../../services/receiver/src/dlq-client.ts';
+import { startReceiver } from './receiver.ts';
 
 let dir: string;
 const at = (file: string) => join(dir, file);
@@ -289,4 +290,19 @@ describe("the image's health check", () => {
       await expect(ask(port, '/healthz')).rejects.toThrow();
     },
   );
+});
+
+it('a connection that never becomes secure is closed after the time that a request may take', async () => {
+  use('first');
+  const receiver = await startReceiver({
+    tls: { certFile: at('used.crt'), keyFile: at('used.key') },
+    requestTimeoutMs: 500,
+  });
+  const sockets = ['', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03'].map((hello) => {
+    const socket = connect(receiver.port, '127.0.0.1').on('error', () => {});
+    socket.write(Buffer.from(hello, 'latin1'));
+    return socket.resume();
+  });
+  await Promise.all(sockets.map((socket) => once(socket, 'close', { signal: AbortSignal.timeout(60_000) })));
+  await receiver.stop();
 });

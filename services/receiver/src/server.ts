@@ -115,7 +115,7 @@ export class Receiver {
   #build(): FastifyInstance {
     const { limits, requestTimeoutMs, keepAliveMs, tls } = this.#options;
     const app: FastifyInstance = fastify({
-      ...secureServer(tls),
+      ...secureServer(tls, requestTimeoutMs),
       logger: false,
       http: {
         maxHeaderSize: limits.headerBytes,
@@ -129,6 +129,8 @@ export class Receiver {
       forceCloseConnections: 'idle',
       exposeHeadRoutes: false,
       clientErrorHandler: (error, socket) => {
+        // Nothing can be said before there is a session, nor would the callback below ever be called.
+        if (error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT') return void socket.destroy();
         if (!socket.writable) return;
         const answer = ANSWERS[error.code ?? ''] ?? '400 Bad Request';
         // Destroy the socket: what still arrives of a request that was answered must not be processed.

@@ -11,15 +11,23 @@ export interface ServerTls {
   clientCaFile?: string | undefined;
 }
 
+/** As long as a request may take by default; Node would wait for two minutes. */
+const HANDSHAKE_TIMEOUT_MS = 30_000;
+
 /**
  * Options for a TLS server; empty if there is no certificate.
+ * @param handshakeTimeoutMs after which a connection is closed that is not secure yet
  * @throws Error if a file is unreadable
  */
-export function secureServer(tls: ServerTls): { https?: ServerOptions } {
+export function secureServer(
+  tls: ServerTls,
+  handshakeTimeoutMs = HANDSHAKE_TIMEOUT_MS,
+): { https?: ServerOptions } {
   if (!tls.certFile || !tls.keyFile) return {};
   return {
     https: {
       ...serverContext(tls),
+      handshakeTimeout: handshakeTimeoutMs,
       ...(tls.clientCaFile ? { requestCert: true, rejectUnauthorized: true } : {}),
     },
   };
