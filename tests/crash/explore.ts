@@ -22,12 +22,17 @@ export async function explore(
     load = 'spans' as Load,
     /** For all schedules, instead of every other. */
     pastScheduler = undefined as boolean | undefined,
+    onlyReceiversDie = false,
   } = {},
 ): Promise<Explored> {
   const done: Explored = { schedules: 0, steps: 0, faults: 0, failure: undefined };
   while (done.schedules < schedules) {
     await breath();
-    const options = { load, pastScheduler: pastScheduler ?? (seed + done.schedules) % 2 === 1 };
+    const options = {
+      load,
+      onlyReceiversDie,
+      pastScheduler: pastScheduler ?? (seed + done.schedules) % 2 === 1,
+    };
     const result = await runSchedule(Choices.fromSeed(seed + done.schedules), options);
     done.schedules++;
     done.steps += result.steps;

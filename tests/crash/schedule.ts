@@ -45,6 +45,8 @@ export interface RunOptions {
   telling?: boolean;
   /** Whether batches that nothing waits before go to exporters of other processes without the scheduler. */
   pastScheduler?: boolean;
+  /** Only receivers are killed, and time passes in which they are forgotten: for what is seldom seen among all the other faults. */
+  onlyReceiversDie?: boolean;
 }
 
 export async function runSchedule(choices: Choices, options: RunOptions = {}): Promise<Result> {
@@ -75,6 +77,7 @@ class Schedule {
   #misbehaviours = 0;
   #nextItem = 0;
   readonly #withDlq: boolean;
+  readonly #onlyReceiversDie: boolean;
   /** One process for all services, which share wake signals and the in-process hand-off: what `nrdot up` starts. */
   #isWhole = false;
   #executions = 0;
@@ -82,8 +85,12 @@ class Schedule {
   steps = 0;
   faults = 0;
 
-  constructor(choices: Choices, { load = 'spans', telling = false, pastScheduler = false }: RunOptions) {
+  constructor(
+    choices: Choices,
+    { load = 'spans', telling = false, pastScheduler = false, onlyReceiversDie = false }: RunOptions,
+  ) {
     this.#choices = choices;
+    this.#onlyReceiversDie = onlyReceiversDie;
     const isSloppy = choices.pick(8) === 7 && load === 'spans';
     const durability = isSloppy ? 'everysec' : 'always';
     this.world = new World({ choices, durability, telling, pastScheduler });
@@ -359,13 +366,15 @@ class Schedule {
     const kind = choices.pick(FAULTS.length + 1, 1 - FAULT_SHARE);
     if (kind === 0) return false;
     const { world } = this;
-    const fault = FAULTS[kind - 1]!;
+    const fault = this.#onlyReceiversDie ? (['kill', 'time'] as const)[kind % 2]! : FAULTS[kind - 1]!;
     world.faultsLeft--;
     this.faults++;
     switch (fault) {
       case 'kill':
       case 'power': {
-        const alive = [...this.#lives].filter(([, life]) => life.alive);
+        const alive = [...this.#lives].filter(
+          ([party, life]) => life.alive && (!this.#onlyReceiversDie || /receiver|pipeline/.test(party)),
+        );
         const named =
           fault === 'power'
             ? alive.find(([party]) => party === 'dlq' || party === 'pipeline')
@@ -404,7 +413,8 @@ class Schedule {
         this.#misbehaviours += 1 + choices.pick(4);
         break;
       case 'time': {
-        const ms = [50, 500, LOCK_AND_MORE_MS, FORGOTTEN_MS][choices.pick(4)]!;
+        const lengths = this.#onlyReceiversDie ? [FORGOTTEN_MS] : [50, 500, LOCK_AND_MORE_MS, FORGOTTEN_MS];
+        const ms = lengths[choices.pick(lengths.length)]!;
         world.excuses++;
         world.say(`${ms} ms pass in which nobody gets anything done`);
         world.time.nowMs += ms;

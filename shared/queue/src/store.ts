@@ -50,7 +50,7 @@ const REASON_MAX = 300;
 /** More than a worker takes at once. */
 const SIFT_JOBS = 1_000;
 /** Batches of the export window: in a smaller one, a batch that waits to be settled would keep the next ones out. */
-const DEFER_MIN_WINDOW = 16;
+const DEFER_MIN_WINDOW = 4;
 const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
 
 /**
