@@ -1,7 +1,8 @@
 /** The alerts as Prometheus rules: `infra/prometheus/alerts.yml`. */
 import { ALERTS, type Alert } from './alerts.ts';
 
-const HEAD = `# What a person on call is told. Severity critical: act now; warning: look today. Each has its entry in docs/operations.md.
+const HEAD = `# Generated from infra/alerts/alerts.ts by "npm run docs"; edit that.
+# What a person on call is told. Severity critical: act now; warning: look today. Each has its entry in docs/operations.md.
 # Names of scrape jobs are expected to contain "nrdot". Everything is grouped by job and namespace: one pipeline each.
 groups:
   - name: nrdot

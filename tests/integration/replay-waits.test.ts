@@ -14,6 +14,8 @@ import { redis, store, useStore } from './store-on-redis.ts';
 useStore();
 
 const BATCHES = 3;
+/** More than are passed over in one go. */
+const PASSED_OVER = 40;
 
 function replayerOf(segments: SegmentLog, now: () => number): Replayer {
   return new Replayer({
@@ -85,6 +87,28 @@ it('probes that an outage made fail do not wait once it is over', async () => {
     await wait(100);
   }
   await waitUntil(async () => (await sent()).length === BATCHES, { what: 'all of it is on its way' });
+  await replayer.stop();
+  await segments.close();
+});
+
+it('what an earlier run had delivered is not sent again, however much is passed over before it', async () => {
+  const segments = await SegmentLog.open(options(new SimulatedDisk(seeded(1))).o);
+  for (let i = 0; i < PASSED_OVER; i++) await segments.append('normal', record(`t${i}`));
+  const { envelope, payload } = record('delivered');
+  await segments.append('normal', { envelope: { ...envelope, signal: 'logs' }, payload });
+  await becomes('open');
+  await redis.hset(store.keys.breaker('logs'), 'state', 'closed');
+  await redis.rpush(store.keys.outcomes, 'done rdelivered');
+  const replayer = replayerOf(segments, Date.now);
+  const left = async () => [segments.stats('normal').items, await sent()] as const;
+  await waitUntil(
+    async () => {
+      const [items, ids] = await left();
+      return items === PASSED_OVER || ids.length > 0;
+    },
+    { what: 'its record is removed' },
+  );
+  expect(await left()).toEqual([PASSED_OVER, []]);
   await replayer.stop();
   await segments.close();
 });

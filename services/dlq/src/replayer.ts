@@ -65,7 +65,7 @@ const MISSING_AFTER_MS = 30_000;
 /** Share of 429s above which replay slows down. */
 const CROWDED = 0.05;
 const REMEMBERED_DONE = 10_000;
-/** Maximum number of outcomes kept in Redis for records that have yet to be read; an earlier run had no more in flight. */
+/** Outcomes of an earlier run stay in Redis until their records are read; at most so many, as no run has more in flight. */
 const OUTCOMES_KEPT_MAX = 1_000;
 
 /**
@@ -77,7 +77,7 @@ export class Replayer {
   readonly #share: FairShare;
   readonly #outstanding = new Map<string, Outstanding>();
   readonly #peeked = new Map<Area, Entry>();
-  /** Batches that an earlier run of the dlq replayed and that were delivered: index of the outcome, by key. */
+  /** Batches that an earlier run replayed and that were delivered; their records are yet to be acknowledged. Index of the outcome, by key. */
   readonly #doneBefore = new Map<string, number>();
   readonly #rewind = new Set<Area>();
   readonly #failures = new Failures();
@@ -298,12 +298,12 @@ export class Replayer {
       const found = await this.#peek(area);
       if (found === 'ready') ready.add(area);
       if (found !== 'end') isRead = false;
-      // Batches that were returned do not wait until all others are settled.
+      // At its end, an area with returned batches is read again at once, even while others are in flight.
       else if (this.#rewind.has(area)) await this.#readAgain(area);
     }
     if (isRead) this.#seekProbe();
-    // Everything was read: a key that was not found had been removed from the disk before.
-    if (ready.size === 0 && !this.#gate.paused && this.#rewind.size === 0) this.#doneBefore.clear();
+    // All areas are read to the end: an outcome without a record belongs to a record that is no longer on disk.
+    if (isRead && !this.#gate.paused && this.#rewind.size === 0) this.#doneBefore.clear();
     // A batch in Redis may still return untried from a breaker that opens: then the order is not complete.
     const isOver = (area: Area) => !ready.has(area) && !this.#isPartlyRead(area) && !this.#isBusy(area);
     if (this.#order?.areas.every(isOver)) {

@@ -103,7 +103,7 @@ export class Exporter {
   #lastProblem: ExporterStatus['lastProblem'];
   #inflightBytes = 0;
   #upstreamFailure: string | undefined;
-  /** Consecutive rejections because of the data, by signal. */
+  /** Consecutive refusals because of the data or its size, by signal. */
   readonly #refusedInARow = new Map<Signal, number>();
 
   constructor(options: ExporterOptions, deps: ExporterDeps) {
@@ -228,8 +228,9 @@ export class Exporter {
       }
       const { body, encoding } = request;
       const maxBytes = destination.maxBytes(now());
+      // What can't be split (a single item, profiles, what can't be decoded) is sent all the same: the upstream rejects it.
       const parts =
-        body.byteLength > maxBytes ? await this.#divided(job, bodies, body.byteLength, maxBytes) : undefined; // a single item that is too large is sent all the same, for the upstream to reject
+        body.byteLength > maxBytes ? await this.#divided(job, bodies, body.byteLength, maxBytes) : undefined;
       if (parts) {
         await store.handOver(job, parts, 'next', now());
         return undefined;
@@ -263,7 +264,7 @@ export class Exporter {
 
   /**
    * Learns from an answer which encodings the upstream accepts.
-   * @param doubted encodings of this request that got a 400 and may not have been decodable
+   * @param doubted encodings in which this request got a 400, perhaps because the upstream can't decode them
    * @returns the encoding in which to send the request again
    */
   #otherEncoding(
@@ -418,7 +419,7 @@ export class Exporter {
     for (const { receivedAt } of job.batches) endToEnd.observe((deliveredAt - receivedAt) / 1000);
   }
 
-  /** Reports to the breaker. If Redis is away that is done later; the batch does not depend on it. */
+  /** Reports to the breaker. While Redis is away the call waits; any other error is only logged, as the batch does not depend on it. */
   async #report(signal: Signal, outcome: Outcome, attempts: number, epoch?: string): Promise<void> {
     const verdict = verdictOf(outcome, attempts);
     const retryAfterMs =
@@ -486,7 +487,7 @@ export class Exporter {
 
   /**
    * Splits a request that was rejected for its data, so that one bad item does not affect the others.
-   * @returns undefined for a single item, or if the halves would hardly fare better
+   * @returns undefined if it can't be split, or after `REFUSED_IN_A_ROW_MAX` refusals in a row
    */
   async #smaller(
     job: JobData,

@@ -260,7 +260,7 @@ export class Limiting implements SharedState {
   }
 
   lost(): void {
-    // Changes that were reverted may have happened: end this writer's streams and begin new ones.
+    // The outcome of a commit is unknown: what was undone here may be in Redis. Continue as a new writer with new streams.
     if (this.#behind !== 'all') this.#behind = 'writer';
     this.#token = randomBytes(8).toString('hex');
   }
@@ -451,11 +451,11 @@ export class Limiting implements SharedState {
     if (levels) {
       const startMs = Math.max(this.#now(), lease.writtenMs + 1);
       limiter.beginWriter(lease.slot, startMs, lease.levelsSinceMs, levels);
-      // Points deferred by this receiver were set aside when its token changed: they are among those left behind.
+      // When the token changed, Redis moved our deferred points to those left behind: our copy would be sent twice.
       if (!limiter.holdsAlone) limiter.forgetHeld();
     }
     this.#left = lease.left;
-    // A Redis that was restored from an older state has other deferred points: those count.
+    // If Redis holds other deferred points than this receiver (it was restored from an older state), Redis is right.
     const isSame = lease.held === limiter.holds || limiter.holdsAlone || news.kept !== this.#kept;
     if (!isSame && !levels && this.#behind === undefined) this.lost();
     // Rules that others change from now on are learned when they refuse a claim.

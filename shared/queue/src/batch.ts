@@ -103,14 +103,11 @@ export function assertJobData(id: string, data: unknown): asserts data is JobDat
   }
 }
 
-/**
- * Replaces a longer key by its first half and a hash of the whole: it stays unique and keeps its first letter, which tells its
- * origin.
- */
 const KEY_MAX_CHARS = 64;
 
 /**
- * Shortens a key to `KEY_MAX_CHARS` by hashing its middle. It stays unique and keeps its first letter, which tells its origin.
+ * Replaces a key of more than `KEY_MAX_CHARS` by its first half and a hash of the whole. It stays unique and keeps its first letter,
+ * which tells its origin.
  */
 export function foldKey(key: string): string {
   if (key.length <= KEY_MAX_CHARS) return key;

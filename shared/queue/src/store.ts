@@ -49,7 +49,7 @@ const DRAIN_NUMBERS = 4;
 const REASON_MAX = 300;
 /** More than a worker takes at once. */
 const SIFT_JOBS = 1_000;
-/** Batches of the export window: in a smaller one, a batch that waits to be settled would keep the next ones out. */
+/** Minimum export window, in batches, for deferring settlements: in a smaller one, a batch not yet settled would block the next. */
 const DEFER_MIN_WINDOW = 4;
 const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
 
@@ -78,8 +78,8 @@ export class Store extends StoreState {
    * Adds batches to their class queues. If the queue is full, all batches of a group, the parts of one request, are rejected
    * together. All commands are written in one tick on one connection, and Redis and its AOF keep that order, so that a job in
    * the AOF implies its payload.
-   * @param outcomesSeen for replayed batches: index of the first outcome that the caller has not read. A batch that was delivered
-   *   according to an outcome from there on gets the result `held`
+   * @param outcomesSeen for replayed batches: index of the first outcome that the caller has not read. A batch with a `done` outcome
+   *   at or after this index gets the result `held`: the pipeline has finished with its record
    * @returns one result per batch, grouped as `groups`
    * @throws when Redis is away or times out, or too few replicas acknowledge; some batches may have been enqueued by then, which
    *   at-least-once allows
@@ -97,7 +97,7 @@ export class Store extends StoreState {
     return all.map(({ results }) => results);
   }
 
-  /** `enqueue` for groups with claims: if a claim is refused, nothing of its group is kept, nor of the groups with claims after it. */
+  /** `enqueue` for groups with claims: if a claim is refused, its group and all later groups with claims are dropped. */
   async enqueueGroups(groups: readonly Group[], nowMs: number, outcomesSeen = 0): Promise<GroupResult[]> {
     // Replayed batches need no replicas: they stay on the disk until they are settled.
     const live = groups.some(({ batches }) => batches.some(({ origin }) => origin === 'live'));
@@ -164,7 +164,7 @@ export class Store extends StoreState {
     }
     for (const { claim } of groups) if (claim) args.push(...claimArgs(claim.claim, claim.claimant));
     const { depth, books, wake, scheduler, outcomes, outcomesForgotten } = this.keys;
-    // The script reports a payload that did not fit into Redis' memory as lost; the rest of the group is not affected.
+    // The script reports a payload that did not fit into Redis' memory as lost. Without a claim, the rest of its group is kept.
     const withoutMemory = new Set<number>();
     const sets = pending.map((set, i) =>
       set?.catch((error: Error) => {
