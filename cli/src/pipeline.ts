@@ -32,6 +32,9 @@ export interface Pipeline {
   stop(timeoutMs: number): Promise<Stopped>;
 }
 
+/** Time to publish what is left after a start that failed. */
+const UNSTARTED_TELL_MS = 1_000;
+
 /** Result of stopping a pipeline. */
 export interface Stopped {
   unclean: Unclean[];
@@ -119,7 +122,7 @@ export async function startPipeline(
     const stop = async (timeoutMs: number) => {
       certificates.stop();
       await telemetry?.stop(timeoutMs / 2);
-      await status.stop();
+      await status.stop(timeoutMs / 4);
       const unreached = started.filter(({ reached }) => reached?.() === false).map(({ name }) => name);
       return { unclean: await stopTogether(started, timeoutMs, log, admin), unreached };
     };
@@ -134,7 +137,7 @@ export async function startPipeline(
     return { admin: address, otlp, waitsFor, reload, stop };
   } catch (error) {
     certificates.stop();
-    await status.stop();
+    await status.stop(UNSTARTED_TELL_MS);
     await stopTogether(started, 0, log);
     throw startError(error, config);
   }

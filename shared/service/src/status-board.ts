@@ -1,4 +1,5 @@
 import { hostname } from 'node:os';
+import { setTimeout as wait } from 'node:timers/promises';
 import {
   EVENTS_WAITING_MAX,
   type ProcessStatus,
@@ -90,10 +91,11 @@ export class StatusBoard {
     };
   }
 
-  /** Publishes what is left, and stops; the published status expires. */
-  async stop(): Promise<void> {
+  /** Publishes what is left, unless Redis takes longer than `timeoutMs`, and stops; the published status expires. */
+  async stop(timeoutMs: number): Promise<void> {
     this.#endTimer?.();
-    if (this.#waiting.length > 0) await this.#publish();
+    if (this.#waiting.length > 0)
+      await Promise.race([this.#publish(), wait(timeoutMs, undefined, { ref: false })]);
   }
 
   async #publish(): Promise<void> {

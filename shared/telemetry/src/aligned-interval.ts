@@ -1,19 +1,18 @@
 /**
- * Like `setInterval`, but due at multiples of `everyMs` on this process's clock, so that intervals with a common divisor fire
- * in one turn of the event loop, and their writes reach Redis together. Does not keep the process alive.
- * @returns stops it
+ * Like `setInterval`, but from the second time on due at whole multiples of `everyMs` on this process's clock. Intervals whose periods
+ * divide each other then fire in one turn of the event loop, and what they write reaches Redis together. Does not keep the process alive.
+ * @returns ends it
  */
 export function alignedInterval(run: () => void, everyMs: number): () => void {
   let timer: NodeJS.Timeout;
-  const next = () => {
-    const now = performance.now();
-    // A timer that fires a little early must not fire twice.
-    const due = Math.ceil((now + 1) / everyMs) * everyMs;
+  const later = (ms: number) => {
     timer = setTimeout(() => {
-      next();
+      // Half a period at least, so that one that fires a little early does not fire twice.
+      const now = performance.now();
+      later(Math.ceil(now / everyMs + 0.5) * everyMs - now);
       run();
-    }, due - now).unref();
+    }, ms).unref();
   };
-  next();
+  later(everyMs);
   return () => clearTimeout(timer);
 }
