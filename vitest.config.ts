@@ -18,11 +18,12 @@ export default defineConfig({
         },
       },
       {
-        // Real processes and servers: one file at a time, so that two cores serve each as a user's machine would.
+        // Real processes and servers, which wait more than they work: two files at a time, each on ports of its own.
         test: {
           name: 'system',
           include: ['tests/{integration,e2e,faults,docs,bench,senders}/**/*.test.ts'],
-          fileParallelism: false,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
           env,
           testTimeout: 720_000,
           hookTimeout: 480_000,
