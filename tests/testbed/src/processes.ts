@@ -1,7 +1,6 @@
 /** Real processes for tests: a redis-server, and the product itself. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -11,6 +10,10 @@ import { waitUntil } from './wait-until.ts';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const KEPT_LINES = 2_000;
+/** Below those that Linux gives to outgoing connections. */
+const FIRST_PORT = 10_000;
+const LAST_PORT = 32_000;
+const given = new Set<number>();
 
 /** A directory that `dispose` removes. */
 export function temporaryDirectory(): { path: string; [Symbol.dispose](): void } {
@@ -18,15 +21,23 @@ export function temporaryDirectory(): { path: string; [Symbol.dispose](): void }
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true, maxRetries: 3 }) };
 }
 
-/** A port that is free now. */
+/** A port that is free now, and that no outgoing connection takes while its process is started again. */
 export async function freePort(): Promise<number> {
+  while (true) {
+    const port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT));
+    if (!given.has(port) && (await isFree(port))) {
+      given.add(port);
+      return port;
+    }
+  }
+}
+
+function isFree(port: number): Promise<boolean> {
   const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  return typeof address === 'object' && address ? address.port : 0;
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }
 
 /** A child process whose lines are kept, and which is gone when the test ends. */
