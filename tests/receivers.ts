@@ -1,8 +1,7 @@
 /** Receivers of one pipeline that come and go, each at an address of its own that stays. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Process, startNrdot, waitUntil } from '@nrdot/testbed';
-import { steadyPort } from './faults/ports.ts';
+import { freePort, type Process, startNrdot, waitUntil } from '@nrdot/testbed';
 import { type Sample, scrape, writeConfig } from './kit.ts';
 
 export class Receivers {
@@ -20,8 +19,8 @@ export class Receivers {
   static async start(dir: string, config: Record<string, unknown>, count: number): Promise<Receivers> {
     const receivers = new Receivers(dir, config);
     for (let at = 0; at < count; at += 1) {
-      receivers.origins.push(`http://127.0.0.1:${await steadyPort()}`);
-      receivers.admins.push(`http://127.0.0.1:${await steadyPort()}`);
+      receivers.origins.push(`http://127.0.0.1:${await freePort()}`);
+      receivers.admins.push(`http://127.0.0.1:${await freePort()}`);
     }
     await Promise.all(receivers.origins.map((_, at) => receivers.begin(at)));
     return receivers;

@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import {
   Balancer,
   ENDLESS_LABEL,
+  freePort,
   MetricClient,
   MetricLedger,
   type MockUpstream,
@@ -26,7 +27,6 @@ import {
 import { Redis } from 'ioredis';
 import { type Accounting, accounting, scrape, writeConfig } from '../kit.ts';
 import type { Orders } from './orders.ts';
-import { steadyPort } from './ports.ts';
 import { FaultProxy } from './proxy.ts';
 import { ClusterRedis, SentinelRedis, type Topology } from './topology.ts';
 
@@ -331,8 +331,8 @@ export class Stack {
     mkdirSync(redisDir, { recursive: true });
     if (this.form === 'sentinel') this.#topology = await SentinelRedis.start(redisDir);
     else if (this.form === 'cluster') this.#topology = await ClusterRedis.start(redisDir, PREFIX);
-    else this.#redis = await TestRedis.start({ dir: redisDir, port: await steadyPort() });
-    const dlq = await steadyPort();
+    else this.#redis = await TestRedis.start({ dir: redisDir, port: await freePort() });
+    const dlq = await freePort();
     await this.#proxy('receivers-dlq', dlq);
     await this.#proxy('exporters-upstream', Number(new URL(this.mock.url).port));
     for (const name of SERVICES) {
@@ -350,7 +350,7 @@ export class Stack {
   /** Where a receiver listens, behind a proxy; of other services 0, which nobody asks for. */
   async #receiverPort(name: string): Promise<number> {
     if (!this.receivers.includes(name)) return 0;
-    const port = await steadyPort();
+    const port = await freePort();
     await this.#proxy(`client-${name}`, port);
     return port;
   }
@@ -363,7 +363,7 @@ export class Stack {
 
   async #startOne(): Promise<void> {
     this.#mountDisk();
-    const receiver = await steadyPort();
+    const receiver = await freePort();
     await this.#proxy('client-receiver1', receiver);
     await this.#proxy('exporters-upstream', Number(new URL(this.mock.url).port));
     this.otlp = this.#url('client-receiver1');
@@ -371,7 +371,7 @@ export class Stack {
   }
 
   async #service(name: string, config: Record<string, unknown>): Promise<void> {
-    const admin = `127.0.0.1:${await steadyPort()}`;
+    const admin = `127.0.0.1:${await freePort()}`;
     const dir = join(this.dir, name);
     mkdirSync(dir, { recursive: true });
     const whole = {

@@ -3,9 +3,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { RedisTarget } from '@nrdot/queue';
-import { Process, TestRedis, waitUntil } from '@nrdot/testbed';
+import { freePort, Process, TestRedis, waitUntil } from '@nrdot/testbed';
 import { Redis } from 'ioredis';
-import { steadyPort } from './ports.ts';
 
 /** The servers that stand behind a stack's one Redis. */
 export interface Topology {
@@ -52,13 +51,13 @@ export class SentinelRedis implements Topology {
       mkdirSync(own, { recursive: true });
       return TestRedis.start({
         dir: own,
-        port: await steadyPort(),
+        port: await freePort(),
         args: ['--repl-diskless-sync-delay', '0', ...refusing, ...args],
       });
     };
     const primary = await server('a');
     const replica = await server('b', '--replicaof', '127.0.0.1', String(primary.port));
-    const port = await steadyPort();
+    const port = await freePort();
     const file = join(dir, 'sentinel.conf');
     writeFileSync(
       file,
@@ -167,10 +166,10 @@ export class ClusterRedis implements Topology {
     for (let n = 0; n < CLUSTER_NODES; n++) {
       const own = join(dir, String(n));
       mkdirSync(own, { recursive: true });
-      buses.push(await steadyPort());
+      buses.push(await freePort());
       const bus = ['--cluster-announce-ip', '127.0.0.1', '--cluster-port', String(buses[n])];
       const args = ['--cluster-enabled', 'yes', ...bus];
-      nodes.push(await TestRedis.start({ dir: own, port: await steadyPort(), args }));
+      nodes.push(await TestRedis.start({ dir: own, port: await freePort(), args }));
     }
     const clients = nodes.map(clientOf);
     const share = Math.ceil(SLOTS / nodes.length);
