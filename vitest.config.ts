@@ -18,12 +18,11 @@ export default defineConfig({
         },
       },
       {
-        // Real processes and servers, which wait more than they work: two files at a time, each on ports of its own.
+        // Real processes and servers: one file at a time, so that two cores serve each as a user's machine would.
         test: {
           name: 'system',
           include: ['tests/{integration,e2e,faults,docs,bench,senders}/**/*.test.ts'],
-          maxWorkers: 2,
-          sequence: { groupOrder: 1 },
+          fileParallelism: false,
           env,
           testTimeout: 720_000,
           hookTimeout: 480_000,

@@ -110,7 +110,9 @@ describe('the status of a pipeline of four services', () => {
       async () => {
         const status = await read();
         const onDisk = CLASSES.reduce((sum, c) => sum + (status.dlq?.areas[c].items ?? 0), 0);
-        return status.breaker?.state === 'open' && onDisk === 1_500 ? status : undefined;
+        // The exporter and the dlq each tell every two seconds.
+        const hasTold = status.exporter?.lastProblem !== undefined;
+        return status.breaker?.state === 'open' && onDisk === 1_500 && hasTold ? status : undefined;
       },
       { what: 'the breaker is open and all of it on disk' },
     );
