@@ -1,4 +1,4 @@
-/** docs/security.md: whatever it says is stopped names the test that tries it. */
+/** docs/security.md: every defence that it lists names the test for it. */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
@@ -19,12 +19,12 @@ function rows(heading: string): string[][] {
   );
 }
 
-const TABLES = ['What is defended against what', 'Probes'];
-/** Said not to be stopped. */
+const TABLES = ['Threats and defences', 'Attacks under test'];
+/** Threats without a defence, and so without a test. */
 const NOT_STOPPED = /^not stopped by NRDOT\+/;
 
 it.each(TABLES.flatMap((table) => rows(table).map((cells) => [cells[0]!, cells] as const)))(
-  '%s: the tests that are named exist',
+  '%s: the tests that it names exist',
   (_, cells) => {
     const names = [...cells.at(-1)!.matchAll(/`([^`]+)`/g)].map(([, name]) => name!);
     if (cells.some((cell) => NOT_STOPPED.test(cell))) return expect(names).toEqual([]);
