@@ -68,7 +68,7 @@ writeFileSync(
   )}\n`,
 );
 // The page needs no build.
-cpSync(`${root}services/scheduler/console`, `${dist}/console`, {
+cpSync(`${root}shared/console/page`, `${dist}/console`, {
   recursive: true,
   filter: (path) => !path.endsWith('tsconfig.json'),
 });

@@ -10,10 +10,10 @@ import {
   type LiveConfig,
   names,
   type RunningService,
-  StatusBoard,
   stopTogether,
   type Unclean,
 } from '@nrdot/service';
+import { StatusBoard } from '@nrdot/status';
 import { createLogger, type Logger, MetricsRegistry, Transitions } from '@nrdot/telemetry';
 import { SERVICES, type ServiceName } from './pipeline-services.ts';
 import { startError } from './start-error.ts';

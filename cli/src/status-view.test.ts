@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import type { PipelineStatus } from '@nrdot/scheduler';
+import type { PipelineStatus } from '@nrdot/status';
 import { describe, expect, it } from 'vitest';
 import { CLASS_COLUMNS, statusLine, statusLines } from './status-view.ts';
 import { clipped } from './terminal.ts';

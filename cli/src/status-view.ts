@@ -1,7 +1,7 @@
-import type { DailyStatus as Daily, DlqArea, PriorityClass } from '@nrdot/queue';
+import type { PriorityClass } from '@nrdot/queue';
 import { heldOf } from '@nrdot/queue/breaker-state';
-import type { Finding, PipelineStatus } from '@nrdot/scheduler';
-import { nextTryText, roomOf, withoutRepeats } from '@nrdot/scheduler/findings';
+import type { DailyStatus as Daily, DlqArea, Finding, PipelineStatus } from '@nrdot/status';
+import { nextTryText, roomOf, withoutRepeats } from '@nrdot/status/findings';
 import { countText, durationText, numberText, sizeText } from '@nrdot/telemetry';
 import { printable } from './printable.ts';
 import { bar } from './progress.ts';

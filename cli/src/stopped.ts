@@ -1,5 +1,5 @@
 import type { Accounting } from '@nrdot/queue';
-import { leftText } from '@nrdot/scheduler/findings';
+import { leftText } from '@nrdot/status/findings';
 import type { Stopped } from './pipeline.ts';
 
 /**

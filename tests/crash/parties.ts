@@ -11,7 +11,6 @@ import {
   NotSent,
   type Preparation,
   type PriorityClass,
-  type RedisConnection,
   Store,
   type StoreOptions,
   type TakeLimits,
@@ -19,6 +18,7 @@ import {
   WakeSignal,
 } from '@nrdot/queue';
 import type { ConsumeOptions } from '@nrdot/queue/worker';
+import type { RedisConnection } from '@nrdot/redis';
 import { AREAS, SegmentLog } from '@nrdot/segment-log';
 import type { Host } from '@nrdot/service';
 import type { Logger, Metrics } from '@nrdot/telemetry';

@@ -130,6 +130,29 @@ describe('the release', () => {
   });
 });
 
+describe('the README', () => {
+  it('quotes the figures of BENCHMARKS.md', () => {
+    const page = read('BENCHMARKS.md');
+    const [, headline = ''] = page.split('### 20 requests/s × 500 spans, gzip');
+    // Medians: each stands before its range in parentheses.
+    const [cpu, p99, rss] = [/^CPU ms per second/, /^p99 ms/, /^RSS/].map((column) => {
+      const rows = headline.split('\n').filter((line) => line.startsWith('|'));
+      const cells = (row = '') => row.split('|').map((cell) => cell.replaceAll('*', '').trim());
+      const at = cells(rows[0]).findIndex((cell) => column.test(cell));
+      const of = (system: string) =>
+        cells(rows.find((row) => cells(row)[1] === system))[at]?.replace(/ \(.*/, '');
+      return ['NRDOT+ one process', 'Collector, file_storage, fsync', 'Collector, memory queue'].map(of);
+    });
+    const readme = read('README.md').replaceAll('\n', ' ');
+    expect(readme).toContain(
+      `it took ${cpu![0]} ms of CPU a second where the Collector took ${cpu![1]} ms with`,
+    );
+    expect(readme).toContain(`and ${cpu![2]} ms with its queue in memory`);
+    expect(readme).toContain(`p99 was ${p99![0]} ms against ${p99![1]} and ${p99![2]}`);
+    expect(readme).toContain(`memory was ${rss![0]} MiB against ${rss![1]} and ${rss![2]}`);
+  });
+});
+
 describe('the guides', () => {
   const blocks = PAGES.flatMap(shellBlocks);
 

@@ -1,5 +1,5 @@
 /** An outage in the log and in the history of events: one line for each change, with cause, duration and items. */
-import type { Events } from '@nrdot/scheduler';
+import type { Events } from '@nrdot/status';
 import { generate, startMockUpstream, startNrdot, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { expect, it } from 'vitest';
 import { startOne, untilQuiet } from '../kit.ts';

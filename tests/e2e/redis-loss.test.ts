@@ -1,7 +1,7 @@
 /** Redis loses all that it held: it is told and booked, the disk's part goes on, and everything recovers without a restart. */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import type { PipelineStatus } from '@nrdot/scheduler';
+import type { PipelineStatus } from '@nrdot/status';
 import {
   freePort,
   generate,

@@ -3,7 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import type { PipelineStatus } from '@nrdot/scheduler';
+import type { PipelineStatus } from '@nrdot/status';
 import {
   generate,
   type MockUpstream,

@@ -1,5 +1,5 @@
 /** What `nrdot status` tells a person while something is wrong: where the data is, whether any was lost, what to do. */
-import type { PipelineStatus } from '@nrdot/scheduler';
+import type { PipelineStatus } from '@nrdot/status';
 import {
   generate,
   startMockUpstream,

@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { RedisTarget } from '@nrdot/queue';
+import type { RedisTarget } from '@nrdot/redis';
 import { freePort, Process, TestRedis, waitUntil } from '@nrdot/testbed';
 import { Redis } from 'ioredis';
 

@@ -5,7 +5,7 @@
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { connect } from '@nrdot/queue';
+import { connect } from '@nrdot/redis';
 import { startNrdot, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { writeConfig } from '../kit.ts';
 import { dump } from './redis-keys.ts';

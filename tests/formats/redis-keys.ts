@@ -1,5 +1,5 @@
 /** Keys of a Redis as JSON that a person can read, and back. */
-import type { RedisConnection } from '@nrdot/queue';
+import type { RedisConnection } from '@nrdot/redis';
 
 export interface DumpedKey {
   key: string;

@@ -7,17 +7,18 @@ import { createRequire } from 'node:module';
 import {
   BULLMQ_MAJOR,
   InProcessHandOff,
-  inspectServer,
   type JobData,
   type JobLock,
   jobDataOf,
   keysOf,
+  otherLayouts,
   type QueueName,
   RetryLater,
   Store,
   Taker,
   WakeSignal,
 } from '@nrdot/queue';
+import { inspectServer } from '@nrdot/redis';
 import { waitUntil } from '@nrdot/testbed';
 import { Queue, QueueEvents, UnrecoverableError, Worker } from 'bullmq';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -94,7 +95,13 @@ it('is held to the version that is installed', () => {
 
 it('another version of BullMQ on a queue is a warning, until it is no longer so', async () => {
   const warnings = async () =>
-    (await inspectServer(redis, OPTIONS.prefix, { durability: 'always', maxBytes: 1 })).warnings;
+    (
+      await inspectServer(redis, OPTIONS.prefix, {
+        durability: 'always',
+        maxBytes: 1,
+        warningsOf: (on) => otherLayouts(on, OPTIONS.prefix),
+      })
+    ).warnings;
   const before = await warnings();
   await bull('high').waitUntilReady();
   await waitUntil(async () => (await redis.hget(keys.queue('high', 'meta'), 'version')) !== null, {

@@ -2,7 +2,7 @@
 import { cpSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { connect } from '@nrdot/queue';
+import { connect } from '@nrdot/redis';
 import { startMockUpstream, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { describe, expect, it } from 'vitest';
 import { load } from '../formats/redis-keys.ts';

@@ -1,5 +1,6 @@
 /** On a real redis-server: how long a payload lives, with a job that holds it and without. */
-import { type Batch, connect, InProcessHandOff, type JobData, Store, WakeSignal } from '@nrdot/queue';
+import { type Batch, InProcessHandOff, type JobData, Store, WakeSignal } from '@nrdot/queue';
+import { connect } from '@nrdot/redis';
 import { waitUntil } from '@nrdot/testbed';
 import { expect, it } from 'vitest';
 import { batch, enqueue, exported, MOVE, OPTIONS, redis, server, store, useStore } from './store-on-redis.ts';

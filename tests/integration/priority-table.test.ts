@@ -1,6 +1,7 @@
 /** The table in docs/priority.md is a promise: each of its rows is tried on a real Redis. */
 import { readFileSync } from 'node:fs';
-import { CLASSES, connect, newBatchId, type PriorityClass, type RedisConnection, Store } from '@nrdot/queue';
+import { CLASSES, newBatchId, type PriorityClass, Store } from '@nrdot/queue';
+import { connect, type RedisConnection } from '@nrdot/redis';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type RedisServer, startRedis } from '../redis-server.ts';

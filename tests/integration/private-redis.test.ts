@@ -1,6 +1,6 @@
 /** The Redis that `nrdot up` starts keeps what it is told to keep, as durably as it is told. */
 import { join } from 'node:path';
-import { inspectServer } from '@nrdot/queue';
+import { inspectServer } from '@nrdot/redis';
 import { createLogger } from '@nrdot/telemetry';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { Redis } from 'ioredis';

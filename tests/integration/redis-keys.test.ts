@@ -1,7 +1,8 @@
 /** What a client says is data: it names no key of Redis, ends none, and reaches none outside of the prefix. */
 
 import { loadConfig } from '@nrdot/config';
-import { connect, Enqueuer, type RedisConnection, Store } from '@nrdot/queue';
+import { Enqueuer, Store } from '@nrdot/queue';
+import { connect, type RedisConnection } from '@nrdot/redis';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Classifier } from '../../services/receiver/src/classifier/classifier.ts';

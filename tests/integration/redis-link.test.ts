@@ -1,8 +1,9 @@
 /** What a service knows of the Redis behind its connections: whether it still answers, and what it is. */
 import { mkdtempSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
-import { type Batch, connect, newBatchId, RedisLink, RedisWakeSignal, Store, Taker } from '@nrdot/queue';
+import { type Batch, newBatchId, RedisWakeSignal, Store, Taker } from '@nrdot/queue';
 import { consume } from '@nrdot/queue/worker';
+import { connect, RedisLink } from '@nrdot/redis';
 import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { FaultProxy } from '../faults/proxy.ts';

@@ -1,15 +1,7 @@
 /** The crash model's Redis against the real one: the same commands, the same steps of the store, the same keys after them. */
 
-import {
-  type Batch,
-  CLASSES,
-  connect,
-  type JobData,
-  type JobLock,
-  type RedisConnection,
-  Store,
-  type StoreOptions,
-} from '@nrdot/queue';
+import { type Batch, CLASSES, type JobData, type JobLock, Store, type StoreOptions } from '@nrdot/queue';
+import { connect, type RedisConnection } from '@nrdot/redis';
 import { seededRandom, temporaryDirectory } from '@nrdot/testbed';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ModelConnection } from '../crash/connection.ts';

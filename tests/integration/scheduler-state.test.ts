@@ -1,6 +1,7 @@
 /** What the scheduler knows can be read in three ways: as JSON, as metrics, and with redis-cli. */
-import { BREAKER_REASONS, CLASSES, connect, newBatchId, type PriorityClass, Store } from '@nrdot/queue';
-import { publishState, readState, type StateOptions } from '@nrdot/scheduler';
+import { BREAKER_REASONS, CLASSES, newBatchId, type PriorityClass, Store } from '@nrdot/queue';
+import { connect } from '@nrdot/redis';
+import { publishState, readState, type StateOptions } from '@nrdot/status';
 import { MetricsRegistry } from '@nrdot/telemetry';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { expect, it } from 'vitest';

@@ -1,5 +1,5 @@
 /** Processes end in their time whatever Redis does meanwhile. */
-import { RedisLink } from '@nrdot/queue';
+import { RedisLink } from '@nrdot/redis';
 import { startMockUpstream, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { describe, expect, it } from 'vitest';
 import { startServices } from '../kit.ts';

@@ -1,6 +1,7 @@
 /** What each process says of itself, and what the scheduler makes of it, as services of their own on a real Redis. */
-import { CLASSES, connect, type ProcessStatus, Store } from '@nrdot/queue';
-import type { HistoryColumns, PipelineStatus } from '@nrdot/scheduler';
+import { CLASSES, Store } from '@nrdot/queue';
+import { connect } from '@nrdot/redis';
+import type { HistoryColumns, PipelineStatus, ProcessStatus } from '@nrdot/status';
 import { generate, startMockUpstream, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startServices } from '../kit.ts';
@@ -54,7 +55,10 @@ describe('what a process says of itself', () => {
     await store.publishStatus(status('a:1'));
     expect((await connection.hkeys(store.keys.status)).sort()).toEqual(['a:1', 'b:1', 'silent:1']);
     // The silent one is there for the eye, and does not count.
-    expect((await store.statuses()).map(({ status: { instance } }) => instance)).toEqual(['a:1', 'b:1']);
+    expect((await store.statuses()).map(({ status }) => (status as ProcessStatus).instance)).toEqual([
+      'a:1',
+      'b:1',
+    ]);
     const ttl = await connection.pttl(store.keys.status);
     expect(ttl).toBeGreaterThan(30_000);
     expect(ttl).toBeLessThanOrEqual(60_000);

@@ -2,15 +2,8 @@
  * A store on a real redis-server of its own, for tests of what the pipeline's promises stand on. A file that calls `useStore`
  * has it from its first test on, emptied before each.
  */
-import {
-  type Batch,
-  connect,
-  newBatchId,
-  type PriorityClass,
-  type RedisConnection,
-  Store,
-  type StoreOptions,
-} from '@nrdot/queue';
+import { type Batch, newBatchId, type PriorityClass, Store, type StoreOptions } from '@nrdot/queue';
+import { connect, type RedisConnection } from '@nrdot/redis';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { afterAll, beforeAll, beforeEach } from 'vitest';
 import { type RedisServer, startRedis } from '../redis-server.ts';

@@ -1,7 +1,6 @@
 /** Our consumer of the export queue, against a real redis-server and beside BullMQ's worker. */
 import {
   type Batch,
-  connect,
   InProcessHandOff,
   type JobData,
   newBatchId,
@@ -12,6 +11,7 @@ import {
   WakeSignal,
 } from '@nrdot/queue';
 import { consume } from '@nrdot/queue/worker';
+import { connect } from '@nrdot/redis';
 import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { Queue } from 'bullmq';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';

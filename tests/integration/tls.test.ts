@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, request } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { connect, type RedisTarget } from '@nrdot/queue';
+import { connect, type RedisTarget } from '@nrdot/redis';
 import {
   freePort,
   Process,

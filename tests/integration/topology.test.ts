@@ -1,17 +1,9 @@
 /** The same steps on a Redis Cluster and behind Sentinel: all keys share a slot, and a failed-over primary is found. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  type Batch,
-  connect,
-  Doctor,
-  jobDataOf,
-  NotReplicated,
-  newBatchId,
-  type RedisTarget,
-  Store,
-} from '@nrdot/queue';
+import { type Batch, Doctor, jobDataOf, newBatchId, Store } from '@nrdot/queue';
 import { consume } from '@nrdot/queue/worker';
+import { connect, NotReplicated, type RedisTarget } from '@nrdot/redis';
 import { freePort, Process, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { describe, expect, it } from 'vitest';
 import { ClusterRedis, SentinelRedis } from '../faults/topology.ts';

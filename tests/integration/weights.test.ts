@@ -1,5 +1,6 @@
 /** New weights while work waits: the tags of the old ones are in other units. */
-import { type Batch, CLASSES, connect, newBatchId, type PriorityClass, Store } from '@nrdot/queue';
+import { type Batch, CLASSES, newBatchId, type PriorityClass, Store } from '@nrdot/queue';
+import { connect } from '@nrdot/redis';
 import { TestRedis, temporaryDirectory } from '@nrdot/testbed';
 import { expect, it } from 'vitest';
 import { OPTIONS } from './store-on-redis.ts';

@@ -4,7 +4,7 @@ import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { addRoutes } from '../../services/dlq/src/routes.ts';
 import { addTapRoute } from '../../services/receiver/src/tap/tap.ts';
-import { readEvents } from '../../services/scheduler/src/events.ts';
+import { readEvents } from '../../shared/console/src/events.ts';
 
 const log = createLogger({ level: 'silent', format: 'json' });
 const admin = new AdminServer({ listen: { host: '127.0.0.1', port: 0 } }, new MetricsRegistry(['dlq']), log);

@@ -1,4 +1,4 @@
-import type { Events } from '@nrdot/scheduler';
+import type { Events } from '@nrdot/status';
 import type { Transition } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { printable } from '../printable.ts';

@@ -1,4 +1,4 @@
-import type { Finding, PipelineStatus } from '@nrdot/scheduler';
+import type { Finding, PipelineStatus } from '@nrdot/status';
 import { AdminClient, type AdminFlags, NothingAnswers } from '../admin-client.ts';
 import { statusLines } from '../status-view.ts';
 import { usesColour } from '../terminal.ts';

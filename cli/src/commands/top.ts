@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import type { PipelineStatus } from '@nrdot/scheduler';
+import type { PipelineStatus } from '@nrdot/status';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { statusLine, statusLines } from '../status-view.ts';
 import { Screen, usesColour } from '../terminal.ts';

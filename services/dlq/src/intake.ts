@@ -1,6 +1,7 @@
 import { decodeContent } from '@nrdot/otlp';
-import { type Consumer, type JobData, type RedisConnection, RetryLater, type Store } from '@nrdot/queue';
+import { type Consumer, type JobData, RetryLater, type Store } from '@nrdot/queue';
 import { consume } from '@nrdot/queue/worker';
+import type { RedisConnection } from '@nrdot/redis';
 import { type Area, type Envelope, type SegmentLog, SegmentLogError } from '@nrdot/segment-log';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { Crossing } from './crossing.ts';

@@ -10,11 +10,11 @@ import {
   openLink,
   openStore,
   permissionError,
-  problemOf,
   type RunningService,
   redisPrefix,
   steadyNow,
 } from '@nrdot/service';
+import { problemOf } from '@nrdot/status';
 import { alignedInterval, countOf, countText, timeText, WELL } from '@nrdot/telemetry';
 import { DirectIntake } from './direct-intake.ts';
 import { Housekeeping } from './housekeeping.ts';

@@ -1,6 +1,7 @@
 import { statfs } from 'node:fs/promises';
-import { type DlqStatus, MESSAGE_MAX, SEGMENTS_MAX } from '@nrdot/queue';
+import { MESSAGE_MAX } from '@nrdot/queue';
 import { AREAS } from '@nrdot/segment-log';
+import { type DlqStatus, SEGMENTS_MAX } from '@nrdot/status';
 import { dlqState, type RouteDeps } from './routes.ts';
 
 export interface DlqLimits {

@@ -11,7 +11,6 @@ import {
 } from '@nrdot/otlp';
 import {
   type BatchRef,
-  type ExporterStatus,
   foldKey,
   type HandOverJob,
   type InProcessHandOff,
@@ -24,6 +23,7 @@ import {
   Taker,
   type WakeSignal,
 } from '@nrdot/queue';
+import type { ExporterStatus } from '@nrdot/status';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
 import { Destination } from './destination.ts';

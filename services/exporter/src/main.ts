@@ -1,6 +1,7 @@
 import { type Config, hasUpstream } from '@nrdot/config';
 import { SIGNALS, type Signal } from '@nrdot/otlp';
-import { type Host, hostFor, openStore, problemOf, type RunningService, steadyNow } from '@nrdot/service';
+import { type Host, hostFor, openStore, type RunningService, steadyNow } from '@nrdot/service';
+import { problemOf } from '@nrdot/status';
 import { countOf } from '@nrdot/telemetry';
 import { Exporter } from './exporter.ts';
 import { proxyFor, proxyName } from './proxy.ts';

@@ -1,11 +1,5 @@
-import {
-  DAILY_OTHERS,
-  type DailyCounts,
-  type DailyState,
-  type DailyStatus,
-  NAME_MAX,
-  TOP_DAILY,
-} from '@nrdot/queue';
+import { DAILY_OTHERS, type DailyCounts, type DailyState } from '@nrdot/queue';
+import { type DailyStatus, NAME_MAX, TOP_DAILY } from '@nrdot/status';
 import { DailyForecast } from './daily-forecast.ts';
 import { type CardinalityLimiter, type Metric, packed } from './limiter/index.ts';
 

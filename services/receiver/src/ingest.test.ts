@@ -1,6 +1,7 @@
 import { gzipSync } from 'node:zlib';
 import { OtlpError } from '@nrdot/otlp';
-import { type Batch, type EnqueueResult, NotReplicated, NotSent, type Preparation } from '@nrdot/queue';
+import { type Batch, type EnqueueResult, NotSent, type Preparation } from '@nrdot/queue';
+import { NotReplicated } from '@nrdot/redis';
 import { describe, expect, it } from 'vitest';
 import { type IngestDeps, ingest, sendHeld } from './ingest.ts';
 

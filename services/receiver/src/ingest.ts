@@ -16,11 +16,11 @@ import {
   Contended,
   type EnqueueResult,
   type Group,
-  NotReplicated,
   NotSent,
   newBatchId,
   type Preparation,
 } from '@nrdot/queue';
+import { NotReplicated } from '@nrdot/redis';
 import type { Reservation } from './body.ts';
 import type { LiveCheck } from './check/live-check.ts';
 import type { LiveFix } from './check/live-fix.ts';

@@ -6,19 +6,16 @@ import {
   type ClaimAnswer,
   type Claimant,
   DailyState,
-  type DailyStatus,
   type Lease,
   type LeftPoints,
   type LimiterClaim,
   LimiterState,
-  type LimiterStatus,
-  NAME_MAX,
   type PipelineState,
   type SharedState,
   type Store,
-  TOP_LABELS,
 } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
+import { type DailyStatus, type LimiterStatus, NAME_MAX, TOP_LABELS } from '@nrdot/status';
 import { alignedInterval } from '@nrdot/telemetry';
 import { DailyBudget } from './daily-budget.ts';
 import { type Limited, type LimitedPieces, unavailable } from './ingest.ts';

@@ -8,10 +8,10 @@ import {
   type Host,
   hostFor,
   openStore,
-  problemOf,
   type RunningService,
   steadyNow,
 } from '@nrdot/service';
+import { problemOf } from '@nrdot/status';
 import { countOf, countsBy } from '@nrdot/telemetry';
 import { LiveCheck } from './check/live-check.ts';
 import { LiveFix } from './check/live-fix.ts';

@@ -1,15 +1,19 @@
 import type { Config } from '@nrdot/config';
-import { describeTarget, RedisWakeSignal, type WakeSignal } from '@nrdot/queue';
-import { type Host, hostFor, openStore, problemOf, type RunningService, redisTarget } from '@nrdot/service';
-import type { AccountLimits } from './account-usage.ts';
-import { addConsole } from './console.ts';
-import { addDoctor } from './doctor.ts';
-import { readEvents } from './events.ts';
-import { History } from './history.ts';
+import { addConsole, addDoctor, readEvents } from '@nrdot/console';
+import { RedisWakeSignal, type WakeSignal } from '@nrdot/queue';
+import { describeTarget } from '@nrdot/redis';
+import { type Host, hostFor, openStore, type RunningService, redisTarget } from '@nrdot/service';
+import {
+  type AccountLimits,
+  History,
+  problemOf,
+  publishState,
+  readState,
+  type StateOptions,
+  StatusReader,
+  Watch,
+} from '@nrdot/status';
 import { Scheduler, type SchedulerDeps } from './scheduler.ts';
-import { publishState, readState, type StateOptions } from './state.ts';
-import { StatusReader } from './status.ts';
-import { Watch } from './watch.ts';
 
 const MAX_PICKS = 32;
 

@@ -6,6 +6,8 @@ export const BREAKER_STATES = ['closed', 'open', 'half_open'] as const;
 export type BreakerState = (typeof BREAKER_STATES)[number];
 /** Why it opened: consecutive failures, too many 429s, a rejected key, or an address that is (now) no upstream. */
 export const BREAKER_REASONS = ['failures', 'quota', 'auth', 'place'] as const;
+/** Messages of the upstream are cut to this length. */
+export const MESSAGE_MAX = 200;
 /**
  * One answer of the upstream, as the breaker counts it. `ok`: it works. `fault`: caused by the upstream or by this batch, which
  * got it for the first time; when the same batch gets it `again`, it counts for a probe only. `auth` and `place` open the

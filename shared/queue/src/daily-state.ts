@@ -1,4 +1,4 @@
-import type { RedisConnection } from './connection.ts';
+import type { RedisConnection } from '@nrdot/redis';
 import type { Keys } from './keys.ts';
 
 /** Maximum number of metrics counted one by one per day, at 12 KB each; further ones are counted together. */

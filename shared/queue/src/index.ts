@@ -6,10 +6,11 @@ export {
   type Breaker,
   type BreakerState,
   heldOf,
+  MESSAGE_MAX,
   type Verdict,
   worstOf,
 } from './breaker-state.ts';
-export * from './connection.ts';
+export { BULLMQ_MAJOR, otherLayouts } from './bullmq-layout.ts';
 export * from './consumer.ts';
 export * from './daily-state.ts';
 export type { Depth } from './depth.ts';
@@ -28,16 +29,12 @@ export {
   LimiterState,
   type PipelineState,
 } from './limiter-state.ts';
-export * from './link.ts';
 export * from './priority-class.ts';
 export { reclaim } from './reclaim.ts';
 export * from './redis-wake-signal.ts';
-export { NotReplicated, type ReplicaOptions } from './replicas.ts';
-export * from './script-health.ts';
-export * from './server.ts';
-export * from './status.ts';
 export * from './steps.ts';
 export * from './store.ts';
 export * from './store-options.ts';
+export { EVENTS_MAX } from './store-state.ts';
 export * from './taker.ts';
 export * from './wake-signal.ts';

@@ -1,4 +1,4 @@
-import type { RedisConnection } from './connection.ts';
+import type { RedisConnection } from '@nrdot/redis';
 import { claims } from './scripts/claims.ts';
 
 /** What a request relies on, and changes, in the state that all receivers' limiters share; see `scripts/claims.ts`. */

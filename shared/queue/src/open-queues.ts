@@ -1,5 +1,5 @@
+import type { RedisConnection } from '@nrdot/redis';
 import { Queue } from 'bullmq';
-import type { RedisConnection } from './connection.ts';
 import { QUEUES } from './keys.ts';
 
 /** The pipeline's queues as BullMQ objects, read-only: opening them writes nothing. */

@@ -1,4 +1,4 @@
-import { BLOCK_MAX_MS, type RedisConnection } from './connection.ts';
+import { BLOCK_MAX_MS, type RedisConnection } from '@nrdot/redis';
 
 /** Redis rounds shorter timeouts to 0, which means for ever. */
 const BLOCK_MIN_MS = 5;

@@ -1,6 +1,6 @@
+import type { RedisConnection } from '@nrdot/redis';
 import { Cluster, type Redis } from 'ioredis';
 import type { BreakerState } from './breaker-state.ts';
-import type { RedisConnection } from './connection.ts';
 import { book } from './scripts/book.ts';
 import { drain } from './scripts/drain.ts';
 import { enqueue } from './scripts/enqueue.ts';

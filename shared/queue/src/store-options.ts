@@ -1,6 +1,7 @@
 /** Options of a store. */
+
+import type { ReplicaOptions } from '@nrdot/redis';
 import type { PriorityClass } from './priority-class.ts';
-import type { ReplicaOptions } from './replicas.ts';
 
 export interface StoreOptions {
   /** Has a hash tag, such as `{nrdot}`. */

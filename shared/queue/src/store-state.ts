@@ -1,20 +1,23 @@
 import { SIGNALS, type Signal } from '@nrdot/otlp';
+import { onReplicas, type RedisConnection } from '@nrdot/redis';
 import { type Accounting, accountingOf, booksOf, type DiskReport, type DiskReported } from './accounting.ts';
 import type { BatchRef, JobData, Origin } from './batch.ts';
 import { type Breaker, breakerOf, worstOf } from './breaker-state.ts';
-import type { RedisConnection } from './connection.ts';
 import { type Depth, depthOf } from './depth.ts';
 import { classQueue, type Keys, keysOf, type QueueName } from './keys.ts';
 import { numberField } from './number-field.ts';
 import type { PriorityClass } from './priority-class.ts';
-import { onReplicas } from './replicas.ts';
 import { type Scripted, scripted } from './scripted.ts';
-import { EVENTS_MAX, type ProcessStatus, STATUS_COUNTS_MS, TELLER_MS } from './status.ts';
 import type { ReplayOutcome, Step, StepEvents } from './steps.ts';
 import type { StoreOptions } from './store-options.ts';
 
-/** How long the last status of a process is kept. */
+/** How long the last status of a process counts, and how long it is kept. */
+const STATUS_COUNTS_MS = 10_000;
 const STATUS_KEPT_MS = 60_000;
+/** Maximum number of events. */
+export const EVENTS_MAX = 1_000;
+/** After so long without a report, another scheduler takes over reporting. */
+const TELLER_MS = 15_000;
 
 /** Reads and writes the pipeline's state as a whole; the steps that move batches are in `Store`. */
 export abstract class StoreState {
@@ -211,28 +214,28 @@ export abstract class StoreState {
     );
   }
 
-  /** Publishes the status of this process. */
-  async publishStatus(status: ProcessStatus): Promise<void> {
+  /** Publishes the status of this process, which becomes JSON; its shape is the caller's. */
+  async publishStatus(status: { readonly instance: string }): Promise<void> {
     await this.timed(
       'publish',
       this.scripts.nrdotPublish(this.keys.status, status.instance, JSON.stringify(status), STATUS_KEPT_MS),
     );
   }
 
-  /** The current statuses of all processes, with their age by Redis' clock; ordered by instance. */
-  async statuses(): Promise<{ ageMs: number; status: ProcessStatus }[]> {
+  /** The current statuses of all processes as published, with their age by Redis' clock; ordered by instance. */
+  async statuses(): Promise<{ ageMs: number; status: unknown }[]> {
     const [all, [seconds, micros]] = await Promise.all([
       this.redis.hgetall(this.keys.status),
       this.redis.time(),
     ]);
     const now = Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000);
     return Object.entries(all)
+      .sort(([a], [b]) => a.localeCompare(b))
       .flatMap(([, text]) => {
         const ageMs = Math.max(0, now - Number(text.slice(0, text.indexOf(' '))));
         if (!(ageMs <= STATUS_COUNTS_MS)) return [];
-        return [{ ageMs, status: JSON.parse(text.slice(text.indexOf(' ') + 1)) as ProcessStatus }];
-      })
-      .sort((a, b) => a.status.instance.localeCompare(b.status.instance));
+        return [{ ageMs, status: JSON.parse(text.slice(text.indexOf(' ') + 1)) as unknown }];
+      });
   }
 
   /** Appends events, each a JSON text; only the last `EVENTS_MAX` are kept. */

@@ -1,17 +1,21 @@
 import type { Signal } from '@nrdot/otlp';
+import { type RedisConnection, writingOn } from '@nrdot/redis';
 import { Cluster } from 'ioredis';
 import { type Batch, JOB_OPTIONS, type JobData, jobDataOf } from './batch.ts';
-import { BREAKER_STATES, type BreakerState, breakerArgs, type Verdict } from './breaker-state.ts';
-import type { RedisConnection } from './connection.ts';
+import {
+  BREAKER_STATES,
+  type BreakerState,
+  breakerArgs,
+  MESSAGE_MAX,
+  type Verdict,
+} from './breaker-state.ts';
 import { DeferredSettlements } from './deferred-settlements.ts';
 import { stageField } from './depth.ts';
 import { handOverOrder } from './hand-over-order.ts';
 import { claimAnswer, claimArgs } from './limiter-state.ts';
 import { LARGE_PAYLOAD_BYTES, PayloadCommand } from './payload-command.ts';
 import { CLASSES } from './priority-class.ts';
-import { writingOn } from './replicas.ts';
 import type { Scripted } from './scripted.ts';
-import { MESSAGE_MAX } from './status.ts';
 import type {
   EnqueueResult,
   Group,

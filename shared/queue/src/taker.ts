@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
 import { SIGNALS, type Signal } from '@nrdot/otlp';
+import { BLOCK_MAX_MS, type RedisConnection } from '@nrdot/redis';
 import { Cluster } from 'ioredis';
 import { assertJobData, type JobData } from './batch.ts';
-import { BLOCK_MAX_MS, type RedisConnection } from './connection.ts';
 import { type Consumer, RetryLater } from './consumer.ts';
 import type { ReservedSlot, SlotOwner } from './in-process-hand-off.ts';
 import { RedisWakeSignal } from './redis-wake-signal.ts';

@@ -1,6 +1,6 @@
+import { BLOCK_MAX_MS, type RedisConnection } from '@nrdot/redis';
 import { UnrecoverableError, Worker } from 'bullmq';
 import { assertJobData, type JobData } from './batch.ts';
-import { BLOCK_MAX_MS, type RedisConnection } from './connection.ts';
 import { type Consumer, RetryLater } from './consumer.ts';
 
 export interface ConsumeOptions {

@@ -1,8 +1,8 @@
 import type { InProcess } from '@nrdot/queue';
+import type { StatusBoard } from '@nrdot/status';
 import type { Logger, Metrics, MetricsRegistry, Transitions } from '@nrdot/telemetry';
 import type { AdminServer } from './admin.ts';
 import type { LiveConfig } from './live-config.ts';
-import type { StatusBoard } from './status-board.ts';
 
 /** What a process provides to the services that run in it. */
 export interface Host {

@@ -11,4 +11,3 @@ export * from './own-metrics.ts';
 export * from './redis.ts';
 export { type ServerTls, secureServer } from './server-tls.ts';
 export * from './shutdown.ts';
-export * from './status-board.ts';

@@ -1,12 +1,6 @@
 import type { Config } from '@nrdot/config';
-import {
-  type ConnectionKind,
-  RedisLink,
-  type RedisTarget,
-  ScriptHealth,
-  Store,
-  type StoreOptions,
-} from '@nrdot/queue';
+import { otherLayouts, Store, type StoreOptions } from '@nrdot/queue';
+import { type ConnectionKind, RedisLink, type RedisTarget, ScriptHealth } from '@nrdot/redis';
 import type { Host } from './host.ts';
 
 /** The configured Redis. */
@@ -91,6 +85,7 @@ export function openLink(
         durability: config.redis.durability,
         maxBytes: config.queue.maxBytes,
         minReplicas: config.redis.minReplicas,
+        warningsOf: (redis) => otherLayouts(redis, redisPrefix(config)),
       },
     },
     {

@@ -1,6 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { decodeContent } from '@nrdot/otlp';
-import type { Batch, CheckStatus } from '@nrdot/queue';
+import type { Batch } from '@nrdot/queue';
+import type { CheckStatus } from '@nrdot/status';
 import { CheckCounts, type CheckReport } from './check-report.ts';
 import { RequestCheck } from './request-check.ts';
 import { CHECK_RULES, type CheckRule } from './rules.ts';

@@ -1,12 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
 import { SIGNALS, type Signal } from '@nrdot/otlp';
+import { primaryOf, type RedisConnection } from '@nrdot/redis';
 import { Cluster, type Redis } from 'ioredis';
 import { JOB_OPTIONS } from '../batch.ts';
-import type { RedisConnection } from '../connection.ts';
 import { type Keys, QUEUES, type QueueName } from '../keys.ts';
 import { numberField } from '../number-field.ts';
-import { primaryOf } from '../replicas.ts';
 import { MEND_ACTS_MAX, mend } from '../scripts/mend.ts';
 import { inOneSlot } from '../scripts/one-slot.ts';
 import { snapshot } from '../scripts/snapshot.ts';
@@ -543,10 +542,11 @@ export class Doctor {
   /** The dlq's status against its last report to the accounting. */
   async #disk(): Promise<void> {
     const { keys, redis } = this.#store;
-    const dlqs = (await this.#store.statuses()).flatMap(({ status }) => status.services.dlq ?? []);
+    const statuses = await this.#store.statuses();
+    const runs = statuses.some(({ status }) => (status as { services?: { dlq?: unknown } }).services?.dlq);
     const told = await redis.hgetall(keys.disk);
     const waiting = numberField(told.waiting);
-    if (dlqs.length === 0 && waiting + numberField(told.rejected) > 0)
+    if (!runs && waiting + numberField(told.rejected) > 0)
       this.#found(
         {
           kind: 'disk',

@@ -1,5 +1,7 @@
 import { hostname } from 'node:os';
 import { setTimeout as wait } from 'node:timers/promises';
+import type { Store } from '@nrdot/queue';
+import { alignedInterval, type Transition } from '@nrdot/telemetry';
 import {
   EVENTS_WAITING_MAX,
   type ProcessStatus,
@@ -7,9 +9,7 @@ import {
   type ServiceName,
   type ServiceParts,
   STATUS_EVERY_MS,
-  type Store,
-} from '@nrdot/queue';
-import { alignedInterval, type Transition } from '@nrdot/telemetry';
+} from './process-status.ts';
 
 /** A service's part of the status; called every two seconds, so it must be cheap. */
 export type StatusPart<S extends ServiceName> = () =>

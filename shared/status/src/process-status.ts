@@ -1,5 +1,5 @@
 import type { Signal } from '@nrdot/otlp';
-import type { PriorityClass } from './priority-class.ts';
+import type { PriorityClass } from '@nrdot/queue';
 
 /**
  * What each process reports about itself to Redis every two seconds, so that one page shows all services on all hosts: counts
@@ -177,13 +177,7 @@ export const TOP_LABELS = 8;
 export const TOP_DAILY = 10;
 export const SEGMENTS_MAX = 160;
 export const NAME_MAX = 120;
-export const MESSAGE_MAX = 200;
-/** How often a process reports, and how long a report counts. */
+/** How often a process reports. */
 export const STATUS_EVERY_MS = 2_000;
-export const STATUS_COUNTS_MS = 10_000;
-
-/** Maximum number of events in Redis, and of a process's unsent events. */
-export const EVENTS_MAX = 1_000;
+/** Maximum number of a process's unsent events. */
 export const EVENTS_WAITING_MAX = 200;
-/** After so long without a report, another scheduler takes over reporting. */
-export const TELLER_MS = 15_000;

@@ -1,5 +1,5 @@
-/** @typedef {import('../src/pipeline-status.ts').PipelineStatus} PipelineStatus */
-/** @typedef {import('../src/history.ts').HistoryColumns} HistoryColumns */
+/** @typedef {import('@nrdot/status').PipelineStatus} PipelineStatus */
+/** @typedef {import('@nrdot/status').HistoryColumns} HistoryColumns */
 
 const TOKEN = 'nrdot.admin.token';
 const TIMEOUT_MS = 5_000;

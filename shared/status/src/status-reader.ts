@@ -1,23 +1,21 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import {
-  CLASSES,
-  type DlqStatus,
-  type PriorityClass,
-  type ProcessStatus,
-  type ReceiverStatus,
-  type ServiceName,
-  type ServiceParts,
-  type Store,
-} from '@nrdot/queue';
-import type { StatusBoard } from '@nrdot/service';
+import { CLASSES, type PriorityClass, type Store } from '@nrdot/queue';
 import { type AccountLimits, AccountUsage } from './account-usage.ts';
 import { findingsOf, summaryOf } from './findings.ts';
 import { Lately } from './lately.ts';
 import { mergeChecks, mergeDlqs, mergeExporters, mergeLimiters, mergeReceivers } from './merged-parts.ts';
 import type { Amount, PipelineStatus, QueueStatus, Rates, ServiceLine } from './pipeline-status.ts';
+import type {
+  DlqStatus,
+  ProcessStatus,
+  ReceiverStatus,
+  ServiceName,
+  ServiceParts,
+} from './process-status.ts';
+import { readState, type SchedulerState, type StateOptions } from './queue-state.ts';
 import { RateMeter } from './rate-meter.ts';
 import { stateText } from './service-state.ts';
-import { readState, type SchedulerState, type StateOptions } from './state.ts';
+import type { StatusBoard } from './status-board.ts';
 
 const RATE_SPAN_MS = 4_000;
 const RATE_STALE_MS = 15_000;
@@ -40,7 +38,7 @@ interface StatusSources {
 interface Shared {
   state: SchedulerState;
   books: Record<string, number>;
-  statuses: Awaited<ReturnType<Store['statuses']>>;
+  statuses: { ageMs: number; status: ProcessStatus }[];
   memory: { usedBytes: number; limitBytes: number };
   lost: Awaited<ReturnType<Store['losses']>>;
 }
@@ -152,7 +150,8 @@ export class StatusReader {
     );
     if (!found) return undefined;
     const [whole, books, statuses, memory, lost] = found;
-    return { state: whole, books, statuses, memory, lost };
+    const told = statuses.map(({ ageMs, status }) => ({ ageMs, status: status as ProcessStatus }));
+    return { state: whole, books, statuses: told, memory, lost };
   }
 
   #record(

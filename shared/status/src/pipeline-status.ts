@@ -1,16 +1,14 @@
+import type { Accounting, Breaker, PriorityClass } from '@nrdot/queue';
+import type { Transition } from '@nrdot/telemetry';
+import type { Finding, Summary } from './findings.ts';
 import type {
-  Accounting,
-  Breaker,
   CheckStatus,
   DlqStatus,
   ExporterStatus,
   LimiterStatus,
-  PriorityClass,
   ReceiverStatus,
   ServiceName,
-} from '@nrdot/queue';
-import type { Transition } from '@nrdot/telemetry';
-import type { Finding, Summary } from './findings.ts';
+} from './process-status.ts';
 
 /**
  * The status of the whole pipeline: `GET /api/status` returns it, the console and `nrdot status` show it. Times: Unix ms, ages

@@ -3,7 +3,7 @@ import { extname } from 'node:path';
 import type { Store } from '@nrdot/queue';
 import type { AdminServer, PageAnswer, PageRequest } from '@nrdot/service';
 
-/** Files of the page in `services/scheduler/console`. The build copies them beside the bundle unchanged. */
+/** Files of the page in `shared/console/page`. The build copies them beside the bundle unchanged. */
 const FILES = [
   'palette.css',
   'page.css',
@@ -34,7 +34,7 @@ const TYPES: Record<string, string> = {
   '.svg': 'image/svg+xml',
 };
 const QUEUES = '/queues/';
-const DIRECTORY = new URL(import.meta.url.endsWith('.ts') ? '../console/' : './console/', import.meta.url);
+const DIRECTORY = new URL(import.meta.url.endsWith('.ts') ? '../page/' : './console/', import.meta.url);
 
 /**
  * Serves the console on the admin address: one page at `/`, which reads `/api/status` once a second while visible, and

@@ -1,8 +1,8 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { EVENTS_MAX, type Store } from '@nrdot/queue';
-import { AdminError, type StatusBoard } from '@nrdot/service';
+import { AdminError } from '@nrdot/service';
+import type { Events, StatusBoard } from '@nrdot/status';
 import type { Transition } from '@nrdot/telemetry';
-import type { Events } from './pipeline-status.ts';
 
 interface EventSources {
   store: Pick<Store, 'events'>;

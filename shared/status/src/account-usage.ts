@@ -1,5 +1,5 @@
-import type { SentStatus } from '@nrdot/queue';
 import type { AccountLimitStatus } from './pipeline-status.ts';
+import type { SentStatus } from './process-status.ts';
 import { RateMeter } from './rate-meter.ts';
 
 /** Limits of an account per minute; absent ones do not exist. */

@@ -2,7 +2,7 @@ import { h, say, set, svg } from './element.js';
 import { duration, percent, rate, short } from './format.js';
 
 /** @typedef {import('./connection.js').HistoryColumns} HistoryColumns */
-/** @typedef {import('../src/history.ts').HistoryColumn} HistoryColumn */
+/** @typedef {import('@nrdot/status').HistoryColumn} HistoryColumn */
 /**
  * @typedef {object} Plot
  * @property {string} title

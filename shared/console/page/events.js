@@ -1,6 +1,6 @@
 import { h, list, say, set } from './element.js';
 
-/** @typedef {import('../src/pipeline-status.ts').Events} Events */
+/** @typedef {import('@nrdot/status').Events} Events */
 
 const LEVELS = /** @type {const} */ ({ info: 'ok', warn: 'warning', error: 'fault' });
 const NAMES = { info: '', warn: 'warning', error: 'fault' };

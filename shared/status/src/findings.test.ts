@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { CLASSES, type ServiceName } from '@nrdot/queue';
+import { CLASSES } from '@nrdot/queue';
 import { describe, expect, it } from 'vitest';
 import {
   FINDING_CODES,
@@ -14,6 +14,7 @@ import {
 } from './findings.ts';
 import { HISTORY_SAMPLES, History } from './history.ts';
 import type { PipelineStatus } from './pipeline-status.ts';
+import type { ServiceName } from './process-status.ts';
 import { stateText } from './service-state.ts';
 
 const NOW = 1_000_000_000;

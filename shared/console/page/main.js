@@ -10,7 +10,7 @@ import { plots } from './plots.js';
 
 /** @typedef {import('./connection.js').PipelineStatus} PipelineStatus */
 /** @typedef {import('./connection.js').HistoryColumns} HistoryColumns */
-/** @typedef {import('../src/pipeline-status.ts').Events} Events */
+/** @typedef {import('@nrdot/status').Events} Events */
 
 const EVERY_MS = 1_000;
 const HISTORY_EVERY_MS = 5_000;

@@ -1,13 +1,7 @@
 import type { RedisConnection } from './connection.ts';
-import { keysOf, QUEUES } from './keys.ts';
 import { primaryOf } from './replicas.ts';
 
 const OLDEST_MAJOR = 7;
-/**
- * The BullMQ version whose key layout the scripts share; `tests/integration/bullmq-contract.test.ts` checks both against it.
- */
-export const BULLMQ_MAJOR = 6;
-
 /** Result of inspecting the server: problems stop a service, warnings are logged. */
 export interface ServerReport {
   version: string;
@@ -21,6 +15,8 @@ export interface Expected {
   maxBytes: number;
   /** Replicas that must have a batch before it is acknowledged; 0 or absent for none. */
   minReplicas?: number;
+  /** What is odd about the keys on this server; their layout is not known here. */
+  warningsOf?(redis: RedisConnection): Promise<string[]>;
 }
 
 /**
@@ -77,26 +73,8 @@ export async function inspectServer(
       `CONFIG GET was refused, so eviction and AOF could not be checked (${(error as Error).message})`,
     );
   }
-  warnings.push(...(await otherLayouts(redis, prefix)));
+  warnings.push(...((await expect.warningsOf?.(redis)) ?? []));
   return { version, problems, warnings };
-}
-
-/**
- * BullMQ records in each queue which of its versions opened it last; one with another layout may write what the scripts cannot
- * read.
- */
-async function otherLayouts(redis: RedisConnection, prefix: string): Promise<string[]> {
-  const { queue } = keysOf(prefix);
-  const pipeline = redis.pipeline();
-  for (const name of QUEUES) pipeline.hget(queue(name, 'meta'), 'version');
-  const versions = (await pipeline.exec()) ?? [];
-  return QUEUES.flatMap((name, i) => {
-    const by = versions[i]?.[1];
-    if (typeof by !== 'string' || by.startsWith(`bullmq:${BULLMQ_MAJOR}.`)) return [];
-    return [
-      `the queue ${name} was last opened by ${by.slice(0, 40)}; expected BullMQ ${BULLMQ_MAJOR}, whose layout of keys the pipeline shares: what another version writes may never be read`,
-    ];
-  });
 }
 
 async function setting(redis: RedisConnection, name: string): Promise<string> {

@@ -1,13 +1,13 @@
 import type { Signal } from '@nrdot/otlp';
-import {
-  type CheckStatus,
-  CLASSES,
-  type DailyStatus,
-  type DlqStatus,
-  type ExporterStatus,
-  type LimiterStatus,
-  type ReceiverStatus,
-} from '@nrdot/queue';
+import { CLASSES } from '@nrdot/queue';
+import type {
+  CheckStatus,
+  DailyStatus,
+  DlqStatus,
+  ExporterStatus,
+  LimiterStatus,
+  ReceiverStatus,
+} from './process-status.ts';
 
 /** Merge the reports of several instances of a service; undefined if there are none. */
 export function mergeReceivers(

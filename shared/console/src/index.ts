@@ -1,0 +1,3 @@
+export { addConsole } from './console.ts';
+export { addDoctor } from './doctor.ts';
+export { readEvents } from './events.ts';
