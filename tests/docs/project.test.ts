@@ -145,9 +145,9 @@ describe('the README', () => {
     });
     const readme = read('README.md').replaceAll('\n', ' ');
     expect(readme).toContain(
-      `it took ${cpu![0]} ms of CPU a second where the Collector took ${cpu![1]} ms with`,
+      `it took ${cpu![0]} ms of CPU per second; the Collector took ${cpu![1]} ms with`,
     );
-    expect(readme).toContain(`and ${cpu![2]} ms with its queue in memory`);
+    expect(readme).toContain(`and ${cpu![2]} ms with its in-memory queue`);
     expect(readme).toContain(`p99 was ${p99![0]} ms against ${p99![1]} and ${p99![2]}`);
     expect(readme).toContain(`memory was ${rss![0]} MiB against ${rss![1]} and ${rss![2]}`);
   });
