@@ -259,6 +259,53 @@ describe('cumulative streams that lose a label', () => {
     expect(send(['old', 9n, 22_000, 31_000]).out).toMatchObject([{ int: 24n }]); // another start: it was reset
   });
 
+  it.each(['int', 'double', 'histogram', 'exponential'] as const)(
+    '%s: take a point without a start for one of the life at hand, unless its value fell',
+    (form) => {
+      const made = ruledRig([NAME], ['user']);
+      const [source] = newSources(made, 1);
+      const totalAfter = (more: bigint, startMs?: number) => {
+        made.now += STEP_MS;
+        source!.counts = plus(source!.counts, [more, 0n, 0n, 0n]);
+        const point = pointOf({ ...source!, startMs: startMs ?? 0 }, form, made.now);
+        return sumOf(countOf(made.send([metricOf(form, [point])]).out[0]!, form));
+      };
+      const restart = () => {
+        source!.counts = zeros();
+      };
+      const first = made.now;
+      expect(totalAfter(3n, first)).toBe(3n);
+      expect(totalAfter(2n)).toBe(5n);
+      expect(totalAfter(1n, first)).toBe(6n);
+      expect(totalAfter(4n)).toBe(10n);
+      expect(totalAfter(0n, first)).toBe(10n);
+      restart();
+      const second = made.now + 1;
+      expect(totalAfter(2n)).toBe(12n);
+      expect(totalAfter(1n, second)).toBe(13n); // the start of the life that began without one
+      restart();
+      expect(totalAfter(7n, made.now + 1)).toBe(20n); // it began after the last point
+      restart();
+      expect(totalAfter(1n)).toBe(21n);
+      restart();
+      expect(totalAfter(5n, made.now + 1)).toBe(26n);
+    },
+  );
+
+  it('take in a source without a start whose past is not known, and what it says of its start later', () => {
+    const made = ruledRig([NAME], ['user']);
+    const send = (int: bigint, time: number, start?: number) => {
+      const point = { labels: { user: 'a' }, int, time: at(time), ...(start ? { start: at(start) } : {}) };
+      return made.send([metricOf('int', [point])], { pod: 'p' });
+    };
+    expect(send(5n, 10_000)).toMatchObject({ unknownPoints: 1, out: [{ int: 0n }] });
+    made.now += 60_000;
+    expect(send(8n, 20_000).out).toMatchObject([{ int: 3n }]);
+    expect(send(9n, 30_000, -5000).out).toMatchObject([{ int: 4n }]);
+    expect(send(10n, 40_000).out).toMatchObject([{ int: 5n }]);
+    expect(send(12n, 50_000, -5000).out).toMatchObject([{ int: 7n }]);
+  });
+
   it('leave the stream alone that has the same labels already: the merged one has its writer', () => {
     const made = ruledRig([NAME], ['user']);
     const send = (...list: [string, bigint, number, number][]) => made.send([sum(list)]).out;

@@ -6,12 +6,13 @@ import { HistogramPoint, NumberPoint, type Point } from '../wire/point.ts';
 import type { Scanner } from '../wire/scan.ts';
 import { ExponentialPoint } from './accumulate-exponential.ts';
 import { HeldPoints } from './held-points.ts';
+import { fieldOf } from './level-value.ts';
 import type { Output } from './output-table.ts';
 import { CUT, KEEP, Plan } from './plan.ts';
 import { rewriteBody, writeHeld } from './rewrite.ts';
 import { NOTHING_REDUCED, OutputStream } from './stream.ts';
 import { StreamIndex } from './stream-index.ts';
-import { type Contribution, fieldOf, type Outcome, type Tracker } from './tracker.ts';
+import type { Contribution, Outcome, Tracker } from './tracker.ts';
 
 /** A point that is merged into another stream. Hashes: of the stream with all its labels, and with the remaining ones. */
 export interface Incoming {

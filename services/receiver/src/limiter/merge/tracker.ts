@@ -5,7 +5,6 @@ import type { HistogramPoint, NumberPoint, Point } from '../wire/point.ts';
 import { lessThan } from '../wire/reader.ts';
 import {
   addExponential,
-  type Exponential,
   type ExponentialPoint,
   emptyExponential,
   subtractExponential,
@@ -14,6 +13,7 @@ import { NumberValue } from './accumulate-number.ts';
 import { Arena, sameSize } from './arena.ts';
 import { exponentialCells, readExponential, writeExponential } from './exponential-block.ts';
 import { BEFORE, Journal, type JournalMark } from './journal.ts';
+import { fieldOf, levelOf, resumeLevel } from './level-value.ts';
 import { OUTPUT_BLOCK, OUTPUT_CELLS, OUTPUT_WORDS, type Output, OutputTable } from './output-table.ts';
 import { SourceClaimWriter, sourceClaims } from './source-claims.ts';
 import type { SourceHistory } from './source-history.ts';
@@ -45,7 +45,7 @@ import {
  * turned into increments against its own last point, and the increments are accumulated per output stream.
  *
  *   known, time not later            stale: nothing new, the point is merged away
- *   known, other start or decreased  the whole value: it was reset
+ *   known, other start or decreased  the whole value: it was reset; a missing start is no other one
  *   known                            value − last value
  *   new, forwarded so far            nothing: its own stream has it; this point is the baseline
  *   new                              the whole value
@@ -381,12 +381,7 @@ export class Tracker {
       output.isDelta = this.#deltas && !isLevel;
       if (isLevel) {
         output.isLevel = true;
-        const kept = this.#levels.get(fieldOf(lo, hi).toString('latin1'));
-        if (kept?.length === 9) {
-          if (kept[0] === 1) total.setInt(kept.readInt32LE(1), kept.readInt32LE(5));
-          else total.setDouble(kept.readDoubleLE(1));
-          output.writeValue(total);
-        }
+        resumeLevel(output, this.#levels.get(fieldOf(lo, hi).toString('latin1')));
       }
     }
     output.seenSec = this.#nowSec;
@@ -402,18 +397,19 @@ export class Tracker {
     last.set((words[at + SOURCE_FLAGS]! & INTEGER) !== 0, words[at + VALUE]!, words[at + VALUE + 1]!);
     const isKnown = (words[at + SOURCE_FLAGS]! & GONE) === 0;
     const time = this.#timeOf(point);
-    const relation = this.#relation(to, at, point, time, isKnown);
+    let relation = this.#relation(to, at, point, time, isKnown);
     if (relation === STALE) return 'stale';
+    if (relation === DIFFERENCE && to.isMonotonic && now.lessThan(last)) relation = FULL;
     this.#remember(output);
     output.readValue(total);
     if (!to.isMonotonic) {
       // A level: replace this source's previous contribution.
       total.add(now);
       if (isKnown) total.subtract(last);
-    } else if (relation === DIFFERENCE && !now.lessThan(last)) total.add(difference.copy(now).subtract(last));
+    } else if (relation === DIFFERENCE) total.add(difference.copy(now).subtract(last));
     else if (relation < BASELINE) total.add(now);
     output.writeValue(total);
-    this.#note(to, at, point, time, (point.isInt ? INTEGER : 0) | (to.isMonotonic ? 0 : LEVEL));
+    this.#note(to, at, point, time, relation, (point.isInt ? INTEGER : 0) | (to.isMonotonic ? 0 : LEVEL));
     words[at + VALUE] = point.lo;
     words[at + VALUE + 1] = point.hi;
     return relation === UNKNOWN ? 'unknown' : 'added';
@@ -467,7 +463,7 @@ export class Tracker {
         cells[sums + 2 + i]! += point.counts[i]! - keep * cells[block + 2 + i]!;
     }
     if (!point.hasSum) output.withoutSum();
-    this.#note(to, at, point, time, 0);
+    this.#note(to, at, point, time, relation, 0);
     words[at + VALUE] = point.boundsLo;
     words[at + VALUE + 1] = point.boundsHi;
     cells[block] = point.count;
@@ -483,12 +479,14 @@ export class Tracker {
     const { words } = this.sources;
     const isKnown = (words[at + SOURCE_FLAGS]! & GONE) === 0;
     const time = this.#timeOf(point);
-    const relation = this.#relation(to, at, point, time, isKnown);
+    let relation = this.#relation(to, at, point, time, isKnown);
     if (relation === STALE) return 'stale';
-    let increment: Exponential | undefined = point.value;
+    let increment = point.value;
     if (relation === DIFFERENCE) {
       const before = readExponential(this.arena.cells, words[at + BLOCK]!);
-      increment = subtractExponential(point.value, before) ?? point.value;
+      const added = subtractExponential(point.value, before);
+      if (added) increment = added;
+      else relation = FULL;
     }
     if (output.isDelta) this.#remember(output);
     // The stored histogram may be scaled down to fit; the next difference is then computed at that scale.
@@ -506,7 +504,7 @@ export class Tracker {
     writeExponential(this.arena.cells, output.block, grown);
     writeExponential(this.arena.cells, block, stored);
     if (!point.value.hasSum) output.withoutSum();
-    this.#note(to, at, point, time, 0);
+    this.#note(to, at, point, time, relation, 0);
     return relation === UNKNOWN ? 'unknown' : 'added';
   }
 
@@ -569,9 +567,14 @@ export class Tracker {
     const { words } = this.sources;
     if (isKnown) {
       if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, lo, hi)) return STALE;
-      const sameStart = words[at + START] === point.startLo && words[at + START + 1] === point.startHi;
-      const undated = point.startLo === 0 && point.startHi === 0;
-      return sameStart || undated ? DIFFERENCE : FULL;
+      const { startLo, startHi } = point;
+      const lastLo = words[at + START]!;
+      const lastHi = words[at + START + 1]!;
+      if ((lastLo === startLo && lastHi === startHi) || isMissing(startLo, startHi)) return DIFFERENCE;
+      // A life whose start was not known has this one, unless it begins after the last point.
+      const isKnownNow =
+        isMissing(lastLo, lastHi) && lessThan(startLo, startHi, words[at + TIME]!, words[at + TIME + 1]!);
+      return isKnownNow ? DIFFERENCE : FULL;
     }
     if (!to.isMonotonic) return FULL;
     if (to.wasForwarded) return BASELINE;
@@ -628,7 +631,14 @@ export class Tracker {
     output.block = output.cells = 0;
   }
 
-  #note(to: Contribution, at: number, point: Point, { lo, hi }: Nanoseconds, flags: number): void {
+  #note(
+    to: Contribution,
+    at: number,
+    point: Point,
+    { lo, hi }: Nanoseconds,
+    relation: number,
+    flags: number,
+  ): void {
     const { words } = this.sources;
     if (lo !== point.timeLo || hi !== point.timeHi) this.skewed++;
     words[at + SOURCE_FLAGS] =
@@ -638,8 +648,11 @@ export class Tracker {
       (to.converted ? CONVERTED : 0) |
       (to.wasForwarded ? FORWARDED : 0);
     words[at + SEEN] = this.#nowSec;
-    words[at + START] = point.startLo;
-    words[at + START + 1] = point.startHi;
+    // A point without a start that continues a life keeps the known one.
+    if (relation !== DIFFERENCE || !isMissing(point.startLo, point.startHi)) {
+      words[at + START] = point.startLo;
+      words[at + START + 1] = point.startHi;
+    }
     words[at + TIME] = lo;
     words[at + TIME + 1] = hi;
     words[at + INTO] = to.intoLo;
@@ -783,23 +796,6 @@ export class Tracker {
   }
 }
 
-/** A hash as a field name: its 8 bytes. */
-export function fieldOf(lo: number, hi: number): Buffer {
-  const field = Buffer.allocUnsafe(8);
-  field.writeInt32LE(lo, 0);
-  field.writeInt32LE(hi, 4);
-  return field;
-}
-
-/** The value of a level: whether it is an integer, then its 8 bytes; nothing for 0. */
-function levelOf(output: Output): Buffer {
-  output.readValue(total);
-  if (total.isInt ? total.lo === 0 && total.hi === 0 : total.double === 0) return Buffer.alloc(0);
-  const value = Buffer.alloc(9);
-  value[0] = total.isInt ? 1 : 0;
-  if (total.isInt) {
-    value.writeInt32LE(total.lo, 1);
-    value.writeInt32LE(total.hi, 5);
-  } else value.writeDoubleLE(total.double, 1);
-  return value;
+function isMissing(startLo: number, startHi: number): boolean {
+  return startLo === 0 && startHi === 0;
 }
