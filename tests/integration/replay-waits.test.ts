@@ -4,7 +4,7 @@ import type { JobData } from '@nrdot/queue';
 import { ALWAYS, SegmentLog } from '@nrdot/segment-log';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { waitUntil } from '@nrdot/testbed';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { ReplayRate } from '../../services/dlq/src/replay-rate.ts';
 import { Replayer } from '../../services/dlq/src/replayer.ts';
 import { options, record, seeded } from '../../shared/segment-log/test/fixture.ts';
@@ -111,4 +111,67 @@ it('what an earlier run had delivered is not sent again, however much is passed 
   expect(await left()).toEqual([PASSED_OVER, []]);
   await replayer.stop();
   await segments.close();
+});
+
+describe.each(['EACCES', 'EIO'])('a segment that cannot be read for a while: %s', (code) => {
+  async function laidDown(area: 'normal' | 'rejected') {
+    const disk = new SimulatedDisk(seeded(1));
+    const clock = { now: 2_000 };
+    const { o } = options(disk, { now: () => clock.now });
+    const segments = await SegmentLog.open(o);
+    await segments.append(area, record('delivered'));
+    await segments.seal(area);
+    await segments.append('normal', record('other'));
+    await becomes('closed');
+    await redis.rpush(store.keys.outcomes, `done ${area === 'rejected' ? 'x' : 'r'}delivered`);
+    const fail = () => {
+      disk.beforeOpen = (path) => {
+        if (path.endsWith(`/${area}/0000000000000001.seg`)) throw Object.assign(new Error(code), { code });
+      };
+    };
+    const recover = async (log: SegmentLog) => {
+      disk.beforeOpen = undefined;
+      clock.now += 60_000;
+      await log.maintain();
+    };
+    return { segments, open: () => SegmentLog.open(o), fail, recover };
+  }
+
+  it.each(['while the dlq runs', 'when it starts'])(
+    'what an earlier run had delivered from it is not sent again: %s',
+    async (when) => {
+      const { segments: before, open, fail, recover } = await laidDown('normal');
+      let segments = before;
+      if (when === 'when it starts') await before.close();
+      fail();
+      if (when === 'when it starts') segments = await open();
+      const replayer = replayerOf(segments, Date.now);
+      await waitUntil(async () => (await sent()).length === 1, { what: 'the other is in Redis' });
+      await wait(1_000); // all that can be read was read
+      await recover(segments);
+      await replayer.pause(true);
+      await replayer.pause(false); // reads all of it again
+      await waitUntil(async () => segments.stats('normal').records === 1 || (await sent()).length > 1, {
+        what: 'its record is removed',
+      });
+      expect(await sent()).toHaveLength(1);
+      await replayer.stop();
+      await segments.close();
+    },
+  );
+
+  it('does not hold up others when it is one of rejected batches, and is not sent again by an order', async () => {
+    const { segments, fail, recover } = await laidDown('rejected');
+    fail();
+    const replayer = replayerOf(segments, Date.now);
+    await waitUntil(async () => (await sent()).length === 1, { what: 'the other is in Redis' });
+    await wait(1_000); // all that can be read was read
+    await recover(segments);
+    await replayer.replay({ areas: ['rejected'], class: undefined, ...ALWAYS });
+    await waitUntil(() => replayer.order === undefined, { what: 'the order is over' });
+    expect(segments.stats('rejected').records).toBe(0);
+    expect(await sent()).toHaveLength(1);
+    await replayer.stop();
+    await segments.close();
+  });
 });

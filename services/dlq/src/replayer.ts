@@ -11,6 +11,7 @@ import {
 } from '@nrdot/queue';
 import { AREAS, type Area, type Entry, type Position, type SegmentLog } from '@nrdot/segment-log';
 import type { Logger, Metrics } from '@nrdot/telemetry';
+import { EarlierOutcomes, replayKey } from './earlier-outcomes.ts';
 import { type Failure, Failures } from './failures.ts';
 import type { ReplayRate } from './replay-rate.ts';
 import { RoundTrips } from './round-trips.ts';
@@ -64,7 +65,6 @@ const ADAPT_MS = 1_000;
 const MISSING_AFTER_MS = 30_000;
 /** Share of 429s above which replay slows down. */
 const CROWDED = 0.05;
-const REMEMBERED_DONE = 10_000;
 /** Outcomes of an earlier run stay in Redis until their records are read; at most so many, as no run has more in flight. */
 const OUTCOMES_KEPT_MAX = 1_000;
 
@@ -77,8 +77,7 @@ export class Replayer {
   readonly #share: FairShare;
   readonly #outstanding = new Map<string, Outstanding>();
   readonly #peeked = new Map<Area, Entry>();
-  /** Batches that an earlier run replayed and that were delivered; their records are yet to be acknowledged. Index of the outcome, by key. */
-  readonly #doneBefore = new Map<string, number>();
+  readonly #doneBefore: EarlierOutcomes;
   readonly #rewind = new Set<Area>();
   readonly #failures = new Failures();
   /** When a record that was skipped because it must wait may be read again, by area; Unix ms. */
@@ -112,6 +111,7 @@ export class Replayer {
   constructor(deps: ReplayerDeps) {
     this.#d = deps;
     this.#share = new FairShare(deps.weights);
+    this.#doneBefore = new EarlierOutcomes(deps.segments);
     this.#done = this.#run();
   }
 
@@ -268,7 +268,10 @@ export class Replayer {
   /** @returns how long to wait before the next step, in ms */
   async #step(): Promise<number> {
     const { rate, now } = this.#d;
-    if ([...this.#doneBefore.keys()].some(isOfRejected)) await this.#concludeRejected();
+    if (this.#doneBefore.isSearchDue(now())) {
+      await this.#doneBefore.searchRejected(now(), (position) => this.#finish(position));
+      await this.#startOver('rejected');
+    }
     await this.#readGate();
     if (now() - this.#lostCheckAt > MISSING_AFTER_MS) await this.#findLost(MISSING_AFTER_MS);
     if (this.#allOpen) return IDLE_MS;
@@ -302,8 +305,7 @@ export class Replayer {
       else if (this.#rewind.has(area)) await this.#readAgain(area);
     }
     if (isRead) this.#seekProbe();
-    // All areas are read to the end: an outcome without a record belongs to a record that is no longer on disk.
-    if (isRead && !this.#gate.paused && this.#rewind.size === 0) this.#doneBefore.clear();
+    if (isRead && !this.#gate.paused && this.#rewind.size === 0) this.#doneBefore.allRead();
     // A batch in Redis may still return untried from a breaker that opens: then the order is not complete.
     const isOver = (area: Area) => !ready.has(area) && !this.#isPartlyRead(area) && !this.#isBusy(area);
     if (this.#order?.areas.every(isOver)) {
@@ -375,7 +377,7 @@ export class Replayer {
       if (!entry) return 'end';
       const key = replayKey(entry.record.envelope.id, area);
       if (this.#outstanding.has(key)) continue; // read again after a rewind while in flight
-      if (this.#doneBefore.delete(key)) {
+      if (this.#doneBefore.take(key)) {
         this.#finish(entry.position);
         continue;
       }
@@ -414,7 +416,7 @@ export class Replayer {
     const payload = await encodeContent(plain, held);
     const key = replayKey(id, area);
     const attempts = this.#failures.of(key)?.attempts ?? 0;
-    if (this.#doneBefore.delete(key)) {
+    if (this.#doneBefore.take(key)) {
       // An earlier run of the dlq had replayed it, and it was delivered after it was read here.
       this.#peeked.delete(area);
       this.#finish(position);
@@ -466,8 +468,7 @@ export class Replayer {
       for (const [i, { done, key, failed }] of outcomes.entries()) {
         const outstanding = this.#outstanding.get(key);
         if (!outstanding) {
-          if (done && this.#doneBefore.size < REMEMBERED_DONE)
-            this.#doneBefore.set(key, next - outcomes.length + i);
+          if (done) this.#doneBefore.add(key, next - outcomes.length + i);
           continue;
         }
         this.#outstanding.delete(key);
@@ -501,17 +502,8 @@ export class Replayer {
 
   /** Index of the first outcome whose effect may not be on the disk. */
   #actedOn(): number {
-    const [oldest = this.#nextOutcome] = this.#doneBefore.values();
+    const { oldest = this.#nextOutcome } = this.#doneBefore;
     return Math.min(this.#nextOutcome, Math.max(oldest, this.#nextOutcome - OUTCOMES_KEPT_MAX));
-  }
-
-  /** The rejected area is read only on command, so search it at once for what an earlier run replayed from it. */
-  async #concludeRejected(): Promise<void> {
-    for await (const { record, position } of this.#d.segments.scan('rejected')) {
-      if (this.#doneBefore.has(replayKey(record.envelope.id, 'rejected'))) this.#finish(position);
-    }
-    for (const key of [...this.#doneBefore.keys()]) if (isOfRejected(key)) this.#doneBefore.delete(key);
-    await this.#startOver('rejected');
   }
 
   async #hasFailed(key: string, { signal, passedBefore }: Outstanding, failed: Failed): Promise<void> {
@@ -622,11 +614,6 @@ export class Replayer {
   }
 }
 
-/** A replayed batch gets a key of its own, so that the spilled batch with the old key is not settled in its place. */
-function replayKey(id: string, area: Area): string {
-  return foldKey(`${area === 'rejected' ? 'x' : 'r'}${id}`);
-}
-
 /** Whether an order still covers this record: it was there at the time of the order, and was not tried since. */
 function isNamed(
   order: Order,
@@ -635,8 +622,4 @@ function isNamed(
 ): boolean {
   if (failure && failure.inVainAtMs >= order.givenAtMs) return false; // was tried since the order
   return sequence <= (order.upTo.get(area) ?? 0) && isSelected(order, record.envelope);
-}
-
-function isOfRejected(key: string): boolean {
-  return key.startsWith('x');
 }

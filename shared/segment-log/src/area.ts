@@ -262,6 +262,15 @@ export class AreaLog {
     await this.checkpointIfChanged();
   }
 
+  /** Whether there may be records that could not be read so far and can be later. */
+  get hasUnread(): boolean {
+    return this.segments.some(
+      (segment) =>
+        segment.isUnread ||
+        (segment.acked.count < segment.records && (this.isUnreadable(segment) || this.isDamaged(segment))),
+    );
+  }
+
   isDamaged(segment: Segment): boolean {
     return this.#inventory.isDamaged(segment);
   }

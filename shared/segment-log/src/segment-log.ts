@@ -183,6 +183,11 @@ export class SegmentLog {
     return this.#areas[area].scan(period);
   }
 
+  /** Whether an area may have records that could not be read so far and can be later: `read` and `scan` leave them out. */
+  hasUnread(area: Area): boolean {
+    return this.#areas[area].hasUnread;
+  }
+
   /** Acknowledges a record. Durable with the next checkpoint. */
   ack(position: Position): void {
     this.#areas[position.area].ack(position);

@@ -63,10 +63,12 @@ describe.each(PASSING)('a file that can not be read for %s', (code) => {
     expect(await readAll(log, 'normal')).toEqual([]);
     expect(told.unreadable).toEqual([{ file: '/dlq/normal/0000000000000001.seg', reason: code }]);
     expect(log.stats('normal')).toMatchObject({ records: 3, items: 6 }); // it still waits
+    expect(log.hasUnread('normal')).toBe(true);
     disk.beforeOpen = undefined;
     clock.now += 60_000;
     const late = await readAll(log, 'normal');
     expect(ids(late)).toEqual(['a']);
+    expect(log.hasUnread('normal')).toBe(false);
     for (const { position } of [...others, ...late]) log.ack(position);
     await log.maintain();
     await log.maintain();
@@ -119,6 +121,7 @@ describe.each(PASSING.filter((code) => !EXHAUSTED.includes(code)))(
         const log = await open();
         expect(log.stats('normal')).toMatchObject({ records: 3, items: 6 });
         expect(log.segments().map(({ state }) => state)).toContain('unreadable');
+        expect(log.hasUnread('normal')).toBe(true);
         const others = await readAll(log, 'normal');
         expect(others).toHaveLength(2);
         for (const { position } of others) log.ack(position);

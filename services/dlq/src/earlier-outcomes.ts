@@ -1,0 +1,78 @@
+import { foldKey } from '@nrdot/queue';
+import type { Area, Position, SegmentLog } from '@nrdot/segment-log';
+import { REPLAY_AREAS } from './selection.ts';
+
+const REMEMBERED_MAX = 10_000;
+/** After so long the rejected area is searched again, if a part of it could not be read. */
+const SEARCH_AGAIN_MS = 60_000;
+
+/**
+ * Batches that an earlier run replayed and that were delivered; their records are yet to be acknowledged. An outcome whose
+ * record is not on disk any more is forgotten, but not before all of the disk has been read.
+ */
+export class EarlierOutcomes {
+  readonly #segments: SegmentLog;
+  /** Index of the outcome, by key. */
+  readonly #indexOf = new Map<string, number>();
+  #searchAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(segments: SegmentLog) {
+    this.#segments = segments;
+  }
+
+  add(key: string, index: number): void {
+    if (this.#indexOf.size < REMEMBERED_MAX) this.#indexOf.set(key, index);
+  }
+
+  /** Whether a batch had been delivered; asked once, by whoever acknowledges its record. */
+  take(key: string): boolean {
+    return this.#indexOf.delete(key);
+  }
+
+  /** Index of the oldest outcome. */
+  get oldest(): number | undefined {
+    const [oldest] = this.#indexOf.values();
+    return oldest;
+  }
+
+  /**
+   * To be called when all areas that replay by themselves were read to their ends. Nothing is forgotten while a segment of them
+   * cannot be read: its records come later, and would be sent again.
+   */
+  allRead(): void {
+    if (this.#indexOf.size === 0 || REPLAY_AREAS.some((area) => this.#segments.hasUnread(area))) return;
+    for (const key of [...this.#indexOf.keys()]) if (!isOfRejected(key)) this.#indexOf.delete(key);
+  }
+
+  /** Whether the rejected area should be searched for records: it is read only on command. */
+  isSearchDue(nowMs: number): boolean {
+    return nowMs >= this.#searchAtMs && [...this.#indexOf.keys()].some(isOfRejected);
+  }
+
+  /**
+   * Searches the rejected area and calls `finish` for each record that was delivered. What cannot be read now does not hold up
+   * the replay of other areas: it is searched again later, unless an order reads it first.
+   */
+  async searchRejected(nowMs: number, finish: (position: Position) => void): Promise<void> {
+    let { records: unseen } = this.#segments.stats('rejected');
+    try {
+      for await (const { record, position, acked } of this.#segments.scan('rejected')) {
+        if (!acked) unseen--;
+        if (this.take(replayKey(record.envelope.id, 'rejected'))) finish(position);
+      }
+    } catch {
+      unseen = Number.POSITIVE_INFINITY;
+    }
+    if (unseen > 0 || this.#segments.hasUnread('rejected')) this.#searchAtMs = nowMs + SEARCH_AGAIN_MS;
+    else for (const key of [...this.#indexOf.keys()]) if (isOfRejected(key)) this.#indexOf.delete(key);
+  }
+}
+
+/** A replayed batch gets a key of its own, so that the spilled batch with the old key is not settled in its place. */
+export function replayKey(id: string, area: Area): string {
+  return foldKey(`${area === 'rejected' ? 'x' : 'r'}${id}`);
+}
+
+function isOfRejected(key: string): boolean {
+  return key.startsWith('x');
+}
