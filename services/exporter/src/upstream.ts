@@ -11,6 +11,7 @@ import {
 } from '@nrdot/otlp';
 import { causeText } from '@nrdot/telemetry';
 import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici';
+import { AnswerBody } from './answer-body.ts';
 import { type Hop, isOtlpAnswer, nextHop, type Outcome, outcomeOf } from './outcome.ts';
 import { proxyName } from './proxy.ts';
 
@@ -186,7 +187,7 @@ export class Upstream {
       let status = 0;
       let headers: IncomingHttpHeaders = {};
       let bytes = 0;
-      const chunks: Buffer[] = [];
+      const body = new AnswerBody();
       const timer = setTimeout(() => {
         expired = new Error(`no answer within ${timeoutMs} ms`);
         expired.name = 'TimeoutError';
@@ -217,7 +218,7 @@ export class Upstream {
         },
         onResponseData: (started, chunk) => {
           bytes += chunk.byteLength;
-          if (bytes <= maxResponseBytes) return void chunks.push(chunk);
+          if (bytes <= maxResponseBytes) return body.append(chunk);
           // The rest of the body is not worth the memory. The server has answered, so the specification forbids a retry.
           clearTimeout(timer);
           resolve({ status, headers, body: Buffer.alloc(0), bodyBytes: bytes });
@@ -225,8 +226,7 @@ export class Upstream {
         },
         onResponseEnd: () => {
           clearTimeout(timer);
-          const body = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
-          resolve({ status, headers, body, bodyBytes: bytes });
+          resolve({ status, headers, body: body.bytes, bodyBytes: bytes });
         },
         onResponseError: (_, error) => fail(error),
       });

@@ -1,4 +1,5 @@
 import protobuf from 'protobufjs/light.js';
+import { LENGTH_DELIMITED, readAnswer, VARINT } from './answer.ts';
 import type { BodyFormat, Signal } from './signal.ts';
 import { SIGNALS } from './signal.ts';
 
@@ -52,22 +53,29 @@ export function readExportResponse(
   contentType: string,
 ): PartialSuccess | undefined {
   if (body.byteLength === 0) return undefined;
-  const read = readAs(
+  const read: { rejected?: unknown; message?: unknown } = {};
+  const isRead = readAnswer(
     body,
     contentType,
-    (json) => {
-      const partial = (json as { partialSuccess?: Record<string, unknown> }).partialSuccess;
-      if (typeof partial !== 'object' || partial === null) return undefined;
-      return { rejected: partial[SIGNALS[signal].rejectedField], message: partial.errorMessage };
-    },
-    (bytes) => {
-      const { partialSuccess } = ExportResponse.toObject(ExportResponse.decode(bytes), { longs: String }) as {
-        partialSuccess?: { rejected?: unknown; errorMessage?: unknown };
-      };
-      return partialSuccess && { rejected: partialSuccess.rejected, message: partialSuccess.errorMessage };
-    },
+    (json) => (name) =>
+      name === 'partialSuccess' &&
+      json.members((inner) => {
+        if (inner === SIGNALS[signal].rejectedField) read.rejected = json.scalar();
+        else if (inner === 'errorMessage') read.message = json.scalar();
+        else return false;
+        return true;
+      }),
+    (fields) => (field, wireType) =>
+      field === 1 &&
+      wireType === LENGTH_DELIMITED &&
+      fields.message((inner, type) => {
+        if (inner === 1 && type === VARINT) read.rejected = fields.int64();
+        else if (inner === 2 && type === LENGTH_DELIMITED) read.message = fields.text();
+        else return false;
+        return true;
+      }),
   );
-  if (!read) return undefined;
+  if (!isRead) return undefined;
   // An impossibly large number is limited; callers limit it to the number of items.
   const rejected = Math.min(numberOf(read.rejected), Number.MAX_SAFE_INTEGER);
   const message = typeof read.message === 'string' ? read.message : '';
@@ -81,13 +89,24 @@ export function readStatus(
   contentType: string,
 ): { code: number; message: string } | undefined {
   if (body.byteLength === 0) return undefined;
-  const read = readAs(
+  const read: { code?: unknown; message?: unknown } = {};
+  const isRead = readAnswer(
     body,
     contentType,
-    (json) => json as { code?: unknown; message?: unknown },
-    (bytes) => Status.toObject(Status.decode(bytes)) as { code?: unknown; message?: unknown },
+    (json) => (name) => {
+      if (name === 'code') read.code = json.scalar();
+      else if (name === 'message') read.message = json.scalar();
+      else return false;
+      return true;
+    },
+    (fields) => (field, wireType) => {
+      if (field === 1 && wireType === VARINT) read.code = fields.int64();
+      else if (field === 2 && wireType === LENGTH_DELIMITED) read.message = fields.text();
+      else return false;
+      return true;
+    },
   );
-  if (read && (read.code !== undefined || read.message !== undefined)) {
+  if (isRead && (read.code !== undefined || read.message !== undefined)) {
     return {
       code: numberOf(read.code) || 0,
       message: typeof read.message === 'string' ? read.message : '',
@@ -99,23 +118,6 @@ export function readStatus(
 
 /** JSON may have anything here, and `Number` throws for some objects. */
 function numberOf(value: unknown): number {
-  if (value === undefined || value === null) return 0;
+  if (value === undefined) return 0;
   return typeof value === 'number' || typeof value === 'string' ? Number(value) : Number.NaN;
-}
-
-function readAs<T>(
-  body: Uint8Array,
-  contentType: string,
-  fromJson: (json: object) => T,
-  fromProtobuf: (bytes: Uint8Array) => T,
-): T | undefined {
-  try {
-    if (/json/i.test(contentType)) {
-      const json: unknown = JSON.parse(Buffer.from(body).toString('utf8'));
-      return typeof json === 'object' && json !== null ? fromJson(json) : undefined;
-    }
-    return /protobuf/i.test(contentType) ? fromProtobuf(body) : undefined;
-  } catch {
-    return undefined;
-  }
 }
