@@ -194,6 +194,32 @@ it('a connection that is cut is a reason to try again, wherever it is cut', asyn
   expect(await send(half)).toMatchObject({ kind: 'retry', reason: 'connection' });
 });
 
+it('informational answers are passed over, but for 100 Continue and 101, which end the connection: the message says so', async () => {
+  expect(
+    await send((_, response) => {
+      response.writeProcessing();
+      response.writeEarlyHints({ link: '</a>; rel=preload' });
+      response.writeProcessing();
+      response.end();
+    }),
+  ).toMatchObject({ kind: 'delivered' });
+  const unasked = (head: string) => (request: IncomingMessage, response: ServerResponse) => {
+    request.socket.write(`HTTP/1.1 ${head}\r\n\r\n`);
+    response.end();
+  };
+  expect(await send(unasked('100 Continue'))).toMatchObject({
+    ...{ kind: 'retry', reason: 'connection' },
+    message: expect.stringMatching(
+      /100 Continue, which was not asked for; what it did with the request is not known/,
+    ),
+  });
+  expect(await send(unasked('101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x'))).toMatchObject({
+    ...{ kind: 'retry', reason: 'connection' },
+    message: expect.stringContaining('(101), which was not asked for'),
+  });
+  expect(await send(say(200, ''))).toMatchObject({ kind: 'delivered' });
+});
+
 it('a redirect is followed with the key to its own host, and without it to another', async () => {
   const heard: (string | undefined)[] = [];
   const redirecting = (to: string) => (request: IncomingMessage, response: ServerResponse) => {

@@ -128,7 +128,7 @@ export const MEANINGS: readonly Meaning[] = [
     reads: 'where it leads',
   },
   {
-    answers: 'other 1xx and 3xx',
+    answers: 'other 3xx',
     statuses: (status) => status < 400,
     fate: 'hold',
     reason: 'place',

@@ -212,7 +212,8 @@ export class Upstream {
           if (expired) started.abort(expired); // it was waiting for a connection until now
         },
         onResponseStart: (_, statusCode, given) => {
-          if (statusCode < 200) return; // informational; the final answer follows
+          // Informational; the final answer follows. undici passes on all but 100 Continue, at which it closes the connection.
+          if (statusCode < 200) return;
           status = statusCode;
           headers = given;
         },

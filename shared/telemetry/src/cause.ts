@@ -68,6 +68,16 @@ const WORDS: Readonly<Record<string, Words>> = {
   ENAMETOOLONG: (error) => `${of(error, 'the path')} is too long`,
 };
 
+/**
+ * Answers at which the HTTP client closes the connection, by its message. It never asks for one of these; but servers may send
+ * 100 Continue all the same (RFC 9110, 15.2).
+ */
+const UNASKED: Readonly<Record<string, string>> = {
+  'bad response':
+    'the server sent 100 Continue, which was not asked for; what it did with the request is not known',
+  'bad upgrade': 'the server switched protocols (101), which was not asked for',
+};
+
 /** The most informative of several connection attempts: the first one with a known code. */
 function attempts({ errors }: SystemError): unknown[] {
   return Array.isArray(errors) ? errors : [];
@@ -90,7 +100,12 @@ function wordsOf(error: unknown, depth = 0): string | undefined {
   }
   const code = typeof known.code === 'string' ? known.code : '';
   if (known.name === 'HTTPParserError') return 'the answer is no HTTP/1.1 (a gRPC port, such as 4317?)';
-  if (code === 'UND_ERR_SOCKET') return wordsOf(known.cause, depth + 1) ?? (WORDS.UND_ERR_SOCKET as string);
+  if (code === 'UND_ERR_SOCKET') {
+    const unasked = Object.hasOwn(UNASKED, String(known.message))
+      ? UNASKED[String(known.message)]
+      : undefined;
+    return unasked ?? wordsOf(known.cause, depth + 1) ?? (WORDS.UND_ERR_SOCKET as string);
+  }
   if (code === 'EPROTO' && String(known.message).includes('wrong version number'))
     return WORDS.ERR_SSL_WRONG_VERSION_NUMBER as string;
   const words = Object.hasOwn(WORDS, code) ? WORDS[code] : undefined;
