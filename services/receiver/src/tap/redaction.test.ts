@@ -57,6 +57,14 @@ describe('texts', () => {
     ["ALTER USER ann IDENTIFIED BY 'swordfish'", 'ALTER USER ann'],
     ['curl -u ann:swordfish https://a', 'https://a'],
     ['curl --user ann:swordfish https://a', 'https://a'],
+    ['mysql -uroot -pswordfish shop', '-uroot'],
+    ["mysqldump -h db -p'swordfish two' shop", 'shop'],
+    ['ran /usr/bin/mariadb-dump -pswordfish --all', '--all'],
+    ['exec ["mysql","-uroot","-pswordfish","shop"]', '"shop"]'],
+    ['sshpass -p swordfish ssh -p 22 host', 'ssh -p 22 host'],
+    ['sshpass -pswordfish scp a b', 'scp a b'],
+    ['mongosh -u ann -p "swordfish two" shop', 'shop'],
+    ['redis-cli -h r -a swordfish ping', 'ping'],
   ])('%s', (text, rest) => {
     const shown = redactText(text);
     expect(shown).toContain(REDACTED);
@@ -82,6 +90,12 @@ describe('texts', () => {
     'id 550e8400-e29b-41d4-a716-446655440000',
     'com.example.shop.CheckoutServiceImplementation',
     'https://example.com/a/b?page=2',
+    'server -port 8080 -path /a -pretty -p80',
+    'mysql -u root -p shop',
+    'mysql -P 3306 -h db',
+    'no mysql at -port 3306 -path=/var/run',
+    'exec ["mysql","-p","shop"]',
+    'ssh -p 22 host, then redis-cli -h r ping',
   ])('leaves %s', (text) => expect(redactText(text)).toBe(text));
 
   it('cuts what is long, and a secret across the cut is none the less gone', () => {

@@ -26,6 +26,20 @@ const IN_TEXT: readonly (readonly [RegExp, string])[] = [
 ];
 
 /**
+ * Commands whose short option has a password, with the rest of their line, and that option. Elsewhere `-port` and `-path` are
+ * ordinary words. `mysql -p` without a value asks for one, so the next word is none.
+ */
+const COMMANDS: readonly (readonly [RegExp, RegExp])[] = [
+  [
+    /\b(?:mysql|mariadb|xtrabackup)[^\r\n]*/gi,
+    /(\s-p)(?!(?:ort|ath|id|rotocol)(?:[\s=]|$))(?:"[^"]*"?|'[^']*'?|[^\s"']+)/g,
+  ],
+  [/\b(?:mysql|mariadb|xtrabackup)[^\r\n]*/gi, /(["']-p)[^\s"']+/g], // as an array of arguments
+  [/\b(?:sshpass|mongo)[^\r\n]*/gi, /(\s-p\s*)(?:"[^"]*"?|'[^']*'?|[^\s"']+)/],
+  [/\bredis-cli[^\r\n]*/gi, /(\s-a\s*)(?:"[^"]*"?|'[^']*'?|[^\s"']+)/],
+];
+
+/**
  * password=…, "token": "…", x-api-key: … in queries, headers, JSON and log lines: what may precede `=` or `:`, also
  * percent-encoded, or the blank after `--password`.
  */
@@ -61,6 +75,8 @@ export function redactText(text: string): string {
   // Of a very long text only the beginning is searched, with some margin for a secret that crosses the cut.
   let clean = text.slice(0, 2 * MAX_CHARS);
   for (const [pattern, instead] of IN_TEXT) clean = clean.replace(pattern, instead);
+  for (const [command, option] of COMMANDS)
+    clean = clean.replace(command, (line) => line.replace(option, `$1${REDACTED}`));
   clean = clean.replace(ELEMENT, (all, begin: string, name: string) =>
     SECRET_NAME.test(name) ? begin + REDACTED : all,
   );
