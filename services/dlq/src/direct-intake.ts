@@ -6,6 +6,7 @@ import {
   availableHost,
   followCertificate,
   formatAddress,
+  OneAtATime,
   type ServerTls,
   sameSecret,
   secureServer,
@@ -65,6 +66,8 @@ export class DirectIntake {
       bodyLimit: options.maxBytes,
       forceCloseConnections: true,
     });
+    const inTurn = new OneAtATime();
+    this.#app.addHook('onRequest', (request, reply, done) => inTurn.take(request.raw, reply.raw, done));
     // Before the body is read.
     this.#app.addHook('onRequest', async (request, reply) => {
       // Receivers send neither header. A page whose host name resolves to this machine (DNS rebinding) can set every other one.

@@ -9,14 +9,20 @@ import {
   type Signal,
   statusBody,
 } from '@nrdot/otlp';
-import { availableHost, followCertificate, type ServerTls, sameSecret, secureServer } from '@nrdot/service';
+import {
+  availableHost,
+  followCertificate,
+  OneAtATime,
+  type ServerTls,
+  sameSecret,
+  secureServer,
+} from '@nrdot/service';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { InflightBytes, readBody } from './body.ts';
 import { Cors, type CorsOptions } from './cors.ts';
 import { type IngestDeps, ingest, type QueueCapacity } from './ingest.ts';
 import { endWhenRead } from './linger.ts';
-import { OneAtATime } from './one-at-a-time.ts';
 
 export interface ReceiverOptions {
   host: string;
@@ -72,6 +78,7 @@ export class Receiver {
   readonly #inflight: InflightBytes;
   readonly #signalAtPath: ReadonlyMap<string, Signal>;
   readonly #cors: Cors;
+  readonly #inTurn = new OneAtATime();
   #stopping = false;
 
   constructor(options: ReceiverOptions, deps: ReceiverDeps) {
@@ -163,6 +170,8 @@ export class Receiver {
       );
     });
     app.setErrorHandler((error, request, reply) => this.#refuseHijacked(request, reply, error));
+    // Of the second server that Fastify has where localhost is two addresses.
+    app.addHook('onRequest', (request, reply, done) => this.#inTurn.take(request.raw, reply.raw, done));
     this.#handleFirst(app);
     return app;
   }
@@ -174,9 +183,8 @@ export class Receiver {
   #handleFirst({ server }: FastifyInstance): void {
     const others = server.listeners('request') as RequestListener[];
     server.removeAllListeners('request');
-    const inTurn = new OneAtATime();
     server.on('request', (request: IncomingMessage, response: ServerResponse) => {
-      inTurn.take(request, response, () => {
+      this.#inTurn.take(request, response, () => {
         const signal = request.method === 'POST' ? this.#signalAt(request.url ?? '') : undefined;
         if (signal && !this.#stopping) void this.#handle(signal, request, response);
         else for (const other of others) other.call(server, request, response);

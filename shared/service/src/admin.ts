@@ -6,6 +6,7 @@ import { type Address, availableHost, formatAddress } from './address.ts';
 import { refusal } from './browser-guard.ts';
 import { followCertificate } from './certificates.ts';
 import type { RunningService } from './host.ts';
+import { OneAtATime } from './one-at-a-time.ts';
 import { PageSession } from './page-session.ts';
 import { type ServerTls, secureServer } from './server-tls.ts';
 
@@ -125,6 +126,8 @@ export class AdminServer {
     });
     // A form on another site could send text/plain, but not JSON or YAML.
     app.removeContentTypeParser('text/plain');
+    const inTurn = new OneAtATime();
+    app.addHook('onRequest', (request, reply, done) => inTurn.take(request.raw, reply.raw, done));
     app.addHook('onRequest', async (request, reply) => {
       const { host, origin, 'sec-fetch-site': site } = request.headers;
       reply.headers({

@@ -7,6 +7,7 @@ export * from './directory.ts';
 export * from './host.ts';
 export * from './live-config.ts';
 export * from './metric-sender.ts';
+export { OneAtATime } from './one-at-a-time.ts';
 export * from './own-metrics.ts';
 export * from './redis.ts';
 export { type ServerTls, secureServer } from './server-tls.ts';

@@ -32,6 +32,7 @@ export {
 export { NEW_RELIC_LIMITS, NEW_RELIC_RULES, type NewRelicRule, readAsNewRelic } from './new-relic.ts';
 export { complaint, type Judgement, judge, type Obligations } from './oracle.ts';
 export { freePort, hasRedis, Process, startNrdot, TestRedis, temporaryDirectory } from './processes.ts';
+export { RawClient } from './raw-client.ts';
 export { SequenceSet } from './sequence-set.ts';
 export { waitUntil } from './wait-until.ts';
 export { PROFILES, type Workload, workload } from './workload.ts';

@@ -1,0 +1,46 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import { createLogger } from '@nrdot/telemetry';
+import { RawClient } from '@nrdot/testbed';
+import { expect, it, vi } from 'vitest';
+import { DirectIntake } from './direct-intake.ts';
+
+const BODY = 'p'.repeat(10_000);
+const request = (token: string, i: number) =>
+  [
+    `POST /v1/batches/b${i} HTTP/1.1`,
+    ...['Host: x', `Authorization: Bearer ${token}`, 'Content-Type: application/octet-stream'],
+    ...['X-Nrdot-Signal: logs', 'X-Nrdot-Class: normal', 'X-Nrdot-Items: 1', 'X-Nrdot-Encoding: identity'],
+    ...[`X-Nrdot-Received-At: ${Date.now()}`, `Content-Length: ${BODY.length}`, '', BODY],
+  ].join('\r\n');
+
+it('takes the batches of a connection in turn, and reads no more while some wait', async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const written: string[] = [];
+  const intake = {
+    write: async ({ id }: { id: string }) => {
+      written.push(id);
+      await promise;
+      return { area: 'normal', fresh: true };
+    },
+  };
+  const ledger = { begin: async () => {}, abandon: () => {}, accepted: async () => {} };
+  const direct = new DirectIntake(
+    { listen: { host: '127.0.0.1', port: 0 }, maxBytes: 100_000, token: 'word' },
+    ...([intake, ledger] as never as [never, never]),
+    createLogger({ level: 'silent', format: 'json' }),
+  );
+  const { port } = await direct.start();
+  using client = await RawClient.connect(port);
+  const many = 2_000; // more in all than the kernel buffers
+  client.write(Array.from({ length: many }, (_, i) => request('word', i)).join('') + request('wrong', many));
+  await vi.waitFor(() => expect(written).toHaveLength(1));
+  await wait(300);
+  expect(written).toHaveLength(1);
+  expect(client.unsent).toBeGreaterThan(0); // the server has stopped to read
+  resolve();
+  await vi.waitFor(() => expect(client.statuses).toHaveLength(many + 1), { timeout: 120_000, interval: 200 });
+  expect(new Set(client.statuses.slice(0, many))).toEqual(new Set(['200']));
+  expect(client.statuses.at(-1)).toBe('401');
+  expect(written).toEqual(Array.from({ length: many }, (_, i) => `b${i}`));
+  await direct.stop();
+});
