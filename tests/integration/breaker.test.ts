@@ -40,6 +40,16 @@ describe('the breaker', () => {
     expect((await store.breaker()).reason).toBe('quota');
   });
 
+  it("is not open for an hour longer when Redis' clock is set back by an hour", async () => {
+    for (let i = 0; i < 5; i++) await store.report('traces', 'failure', 0);
+    const key = store.keys.breaker('traces');
+    for (const field of ['since', 'retry_at']) await redis.hincrby(key, field, 3_600_000);
+    const { breaker, probeInMs } = await store.move(MOVE);
+    expect(breaker).toBe('open');
+    expect(probeInMs).toBeLessThanOrEqual(OPTIONS.breaker.minOpenMs);
+    await waitUntil(async () => (await store.move(MOVE)).breaker === 'half_open', { what: 'it is tried' });
+  });
+
   it('forgets answers of 429 that have left its window', async () => {
     const sliding = new Store(redis, {
       ...OPTIONS,

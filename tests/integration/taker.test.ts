@@ -303,6 +303,18 @@ async function expectObstaclesToHold(results: Put): Promise<void> {
   expect(await results(batch())).toEqual(['queued']); // by bytes
 }
 
+it("waits no longer for another attempt because Redis' clock was set back", async () => {
+  await exportBatches(batch());
+  const limits = { token: 't', lockMs: 10_000, maxJobs: 1, maxBytes: 1e6, alone: true, lookForLost: false };
+  const [job] = (await store.take('export', limits)).jobs;
+  const { id, epoch } = job!;
+  await store.release({ queue: 'export', id, token: 't', epoch, ended: false, mayDefer: false }, 60_000);
+  expect((await store.take('export', limits)).jobs).toEqual([]);
+  // BullMQ's score: Unix ms times 4096.
+  await store.redis.zincrby(store.keys.queue('export', 'delayed'), 3_600_000 * 4096, id);
+  expect((await store.take('export', limits)).jobs.map((taken) => taken.id)).toEqual([id]);
+});
+
 describe('past the queues', () => {
   const handOff = new InProcessHandOff();
   const inProcess = { scheduler: new WakeSignal(), exporter: new WakeSignal(), handOff };

@@ -58,6 +58,8 @@ export interface ExporterDeps {
   log: Logger;
   metrics: Metrics;
   now(): number;
+  /** Unix ms by the machine's clock, by which batches were received. Default: `now`. */
+  wallNow?(): number;
   random(): number;
 }
 
@@ -191,8 +193,9 @@ export class Exporter {
   async #withoutTooOld<T extends { batch: BatchRef }>(job: JobData, all: T[]): Promise<T[]> {
     const maxAgeMs = this.#options.maxAgeMs?.[job.signal];
     if (maxAgeMs === undefined) return all;
-    const { store, log, now } = this.#deps;
-    const since = now() - maxAgeMs;
+    const { store, log, now, wallNow = now } = this.#deps;
+    // A clock that was ahead when this process started, or is now, must not make new batches old.
+    const since = Math.min(now(), wallNow()) - maxAgeMs;
     const old = all.filter(({ batch }) => batch.receivedAt < since).map(({ batch }) => batch);
     if (old.length === 0) return all;
     const items = await store.settle(jobOf(job, old), 'export', { outcome: 'dropped', reason: 'too_old' });

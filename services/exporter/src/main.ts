@@ -69,6 +69,7 @@ export async function startExporter(
       log: host.log,
       metrics: host.metrics,
       now: steadyNow,
+      wallNow: Date.now,
       random: Math.random,
     },
   );

@@ -2,7 +2,14 @@ import type { Config } from '@nrdot/config';
 import { addConsole, addDoctor, readEvents } from '@nrdot/console';
 import { RedisWakeSignal, type WakeSignal } from '@nrdot/queue';
 import { describeTarget } from '@nrdot/redis';
-import { type Host, hostFor, openStore, type RunningService, redisTarget } from '@nrdot/service';
+import {
+  type Host,
+  hostFor,
+  openStore,
+  type RunningService,
+  redisTarget,
+  steadyNow,
+} from '@nrdot/service';
 import {
   type AccountLimits,
   History,
@@ -64,7 +71,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   });
   const reader = new StatusReader({
     accountLimits: () => accountLimits,
-    ...{ store, state, board: host.status, now: Date.now },
+    ...{ store, state, board: host.status, now: Date.now, steadyNow },
     redis: { address: describeTarget(redisTarget(config)), isOwn: host.redisIsOwn ?? false },
   });
   host.registry.onScrape(async () => {

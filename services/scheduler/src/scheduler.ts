@@ -48,7 +48,7 @@ export class Scheduler {
 
   /** Jobs moved by this scheduler per second, over the last ten seconds. */
   get decisionsPerSecond(): number {
-    return this.#rate.perSecond(this.#deps.now());
+    return this.#rate.perSecond(performance.now());
   }
 
   /** Sets the weights, from the next move on. */
@@ -84,7 +84,7 @@ export class Scheduler {
       const startedAt = performance.now();
       const result = await store.move(this.#options);
       metrics.apqMoveSeconds.observe((performance.now() - startedAt) / 1000);
-      if (result.jobs > 0) this.#rate.count(result.jobs, now());
+      if (result.jobs > 0) this.#rate.count(result.jobs, performance.now());
       for (const c of CLASSES) {
         if (result.items[c] > 0) metrics.apqMovedItems.inc({ class: c }, result.items[c]);
       }

@@ -32,6 +32,8 @@ interface StatusSources {
   /** Redis' address, without credentials, and whether "nrdot up" runs it. */
   redis: { address: string; isOwn: boolean };
   now(): number;
+  /** Unix ms that only moves forward: for ages of readings, and rates. Default: `now`. */
+  steadyNow?(): number;
 }
 
 /** What was read from Redis. */
@@ -58,12 +60,17 @@ export class StatusReader {
   }
 
   read(): Promise<PipelineStatus> {
-    const now = this.#s.now();
-    if (!this.#last || now - this.#last.at > FRESH_MS) this.#last = { at: now, status: this.#read(now) };
+    const steadyNow = this.#steadyNow();
+    if (!this.#last || steadyNow - this.#last.at > FRESH_MS)
+      this.#last = { at: steadyNow, status: this.#read(this.#s.now(), steadyNow) };
     return this.#last.status;
   }
 
-  async #read(now: number): Promise<PipelineStatus> {
+  #steadyNow(): number {
+    return this.#s.steadyNow?.() ?? this.#s.now();
+  }
+
+  async #read(now: number, steadyNow: number): Promise<PipelineStatus> {
     const { state, board } = this.#s;
     const own = await board.read();
     const problem = state.notReady();
@@ -77,17 +84,17 @@ export class StatusReader {
       processes.flatMap(({ ageMs, status }) => {
         const part = status.services[service];
         return part
-          ? [{ instance: status.instance, at: now - ageMs, part: part as NonNullable<ServiceParts[S]> }]
+          ? [{ instance: status.instance, at: steadyNow - ageMs, part: part as NonNullable<ServiceParts[S]> }]
           : [];
       });
     const receivers = parts('receiver');
     const dlqs = parts('dlq');
-    this.#record(now, shared, receivers, dlqs);
+    this.#record(steadyNow, shared, receivers, dlqs);
     const exporters = parts('exporter');
     for (const { instance, at, part } of exporters)
       if (part.sent) this.#usage.record(instance, part.sent, at);
-    const account = this.#usage.read(this.#s.accountLimits(), now);
-    const rates = this.#rates(now);
+    const account = this.#usage.read(this.#s.accountLimits(), steadyNow);
+    const rates = this.#rates(steadyNow);
     const receiver = mergeReceivers(receivers.map(({ part }) => part));
     const limiter = mergeLimiters(receivers.flatMap(({ part }) => part.limiter ?? []));
     const check = mergeChecks(receivers.flatMap(({ part }) => part.check ?? []));
@@ -108,9 +115,9 @@ export class StatusReader {
             breaker: shared.state.breaker,
             breakers: shared.state.breakers,
             books: shared.state.accounting,
-            differenceMs: this.#differsFor(shared.state.accounting.difference, now),
+            differenceMs: this.#differsFor(shared.state.accounting.difference, steadyNow),
             dropped: droppedOf(shared.books),
-            lately: this.#lately.read(shared.books, now),
+            lately: this.#lately.read(shared.books, steadyNow),
           }
         : {}),
       ...(receiver ? { receiver } : {}),

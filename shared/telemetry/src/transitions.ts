@@ -34,7 +34,10 @@ export interface TransitionOptions {
   service: string;
   /** Also called with every logged line, for the event history. */
   record?: ((transition: Transition) => void) | undefined;
+  /** Unix ms. */
   now?: () => number;
+  /** Ms that only move forward, whatever the clock does: for durations. Default: `now` if that is given. */
+  steadyNow?: () => number;
 }
 
 /** Maximum lines per subject and minute; further changes are summed up in one line at the end of the minute. */
@@ -66,11 +69,14 @@ interface Subject {
 export class Transitions {
   readonly #o: TransitionOptions;
   readonly #now: () => number;
+  readonly #steadyNow: () => number;
   readonly #subjects = new Map<string, Subject>();
 
   constructor(options: TransitionOptions) {
     this.#o = options;
     this.#now = options.now ?? Date.now;
+    this.#steadyNow =
+      options.steadyNow ?? options.now ?? (() => Math.floor(performance.timeOrigin + performance.now()));
   }
 
   /** Transitions for another service of the process: with its name and its own subjects, in the same history. */
@@ -87,13 +93,13 @@ export class Transitions {
   to(subject: string, state: string, { level, message }: Change): void {
     const known = this.#subjects.get(subject) ?? this.#add(subject);
     if (known.state === state) return;
-    const now = this.#now();
+    const now = this.#steadyNow();
     const lastedMs = known.unwellSince === 0 ? undefined : now - known.unwellSince;
     if (known.state === WELL) known.unwellSince = now;
     if (state === WELL) known.unwellSince = 0;
     known.state = state;
     const transition: Transition = {
-      at: now,
+      at: this.#now(),
       service: this.#o.service,
       level: level ?? (state === WELL ? 'info' : 'warn'),
       subject,
@@ -115,7 +121,7 @@ export class Transitions {
   }
 
   #say(known: Subject, transition: Transition): void {
-    const { at: now } = transition;
+    const now = this.#steadyNow();
     if (now - known.windowAt >= WINDOW_MS) Object.assign(known, { windowAt: now, lines: 0 });
     if (known.lines < LINES_MAX) {
       known.lines++;
@@ -144,7 +150,7 @@ export class Transitions {
   #catchUp(subject: Subject): void {
     const { pending, untold } = subject;
     Object.assign(subject, {
-      windowAt: this.#now(),
+      windowAt: this.#steadyNow(),
       lines: 1,
       untold: 0,
       pending: undefined,

@@ -101,8 +101,13 @@ end
 -- Changes to half-open once the probe is due. Gives the state, and when the next probe is due.
 local function breaker_step(prefix, signal, now)
   local key = breaker_key(prefix, signal)
-  local held = redis.call('HMGET', key, 'state', 'retry_at')
-  local state, retry_at = held[1] or 'closed', breaker_number(held[2])
+  local held = redis.call('HMGET', key, 'state', 'retry_at', 'since')
+  local state, retry_at, since = held[1] or 'closed', breaker_number(held[2]), breaker_number(held[3])
+  if state == 'open' and since > now then
+    -- The clock was set back: as if it had opened now.
+    retry_at = now + math.max(0, retry_at - since)
+    redis.call('HSET', key, 'since', now, 'retry_at', string.format('%.0f', retry_at))
+  end
   if state == 'open' and now >= retry_at then
     breaker_becomes(key, 'half_open', now)
     breaker_count(key, 'half_opened_total')

@@ -36,8 +36,7 @@ if ARGV[8] == '1' then
 end
 if rcall('HGET', KEYS[4], 'paused') then return { 0, -1, 0, odd, 0 } end
 -- BullMQ's score of a delayed job: its time in ms, times 4096.
-local due = rcall('ZRANGEBYSCORE', KEYS[3], 0, string.format('%.0f', (now + 1) * 4096 - 1), 'LIMIT', 0, 1000)
-for _, id in ipairs(due) do
+local function make_due(id)
   rcall('ZREM', KEYS[3], id)
   local known = redis.pcall('HLEN', queue .. id)
   if type(known) == 'table' then
@@ -46,6 +45,15 @@ for _, id in ipairs(due) do
     rcall('LPUSH', KEYS[1], id)
     rcall('HSET', queue .. id, 'delay', 0)
   end
+end
+local due = rcall('ZRANGEBYSCORE', KEYS[3], 0, string.format('%.0f', (now + 1) * 4096 - 1), 'LIMIT', 0, 1000)
+for _, id in ipairs(due) do make_due(id) end
+-- A delay that began in the future: the clock was set back since, and the job would wait for as much longer.
+for _ = 1, 1000 do
+  local last = rcall('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')
+  local delay = last[1] and tonumber(redis.pcall('HGET', queue .. last[1], 'delay') or nil)
+  if not delay or tonumber(last[2]) / 4096 - delay <= now + 1000 then break end
+  make_due(last[1])
 end
 local result = { 0, -1, 0, odd, 0 }
 -- Payloads by batch; nothing where a batch was settled or handed over already.
