@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, request } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { connect as secureConnect } from 'node:tls';
 import { connect, type RedisTarget } from '@nrdot/redis';
 import {
   freePort,
@@ -17,6 +18,7 @@ import {
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Upstream } from '../../services/exporter/src/upstream.ts';
 import { startOne } from '../kit.ts';
+import { startReceiver } from '../security/receiver.ts';
 
 const EMPTY = Buffer.alloc(0);
 const SPAN = JSON.stringify({
@@ -91,6 +93,30 @@ async function ask(
     return (error as NodeJS.ErrnoException).code ?? String(error);
   }
 }
+
+describe('the limits of a receiver', () => {
+  it('hold with TLS as they do without: the size of headers, and the time that a request may take', async () => {
+    const tls = { certFile: at('server.crt'), keyFile: at('server.key') };
+    const limits = { wireBytes: 100_000, bodyBytes: 100_000, depth: 64, inflightBytes: 1_000_000 };
+    for (const [headerBytes, status] of [
+      [64_000, 200],
+      [8_192, 431],
+    ] as const) {
+      const receiver = await startReceiver({
+        ...{ tls, requestTimeoutMs: 400, limits: { ...limits, headerBytes, connections: 100 } },
+      });
+      const url = `https://127.0.0.1:${receiver.port}/v1/traces`;
+      const headers = { 'x-long': 'x'.repeat(20_000) };
+      expect(await ask(url, { body: SPAN, headers })).toBe(status);
+      const slow = secureConnect({ port: receiver.port, host: '127.0.0.1', ca: own('ca').cert });
+      slow.write('POST /v1/traces HTTP/1.1\r\nhost: a\r\n');
+      const [answer] = await once(slow, 'data');
+      expect(String(answer)).toMatch(/^HTTP\/1\.1 503/);
+      slow.destroy();
+      await receiver.stop();
+    }
+  });
+});
 
 describe('a pipeline with mutual TLS on the receiver and the admin address', () => {
   it('serves those who show a certificate of its authority, and no others', async () => {

@@ -58,7 +58,7 @@ beforeAll(async () => {
     },
   };
   direct = new DirectIntake(
-    { listen, maxBytes: 1_000 },
+    { listen, maxBytes: 1_000, maxInflightBytes: 1_000 },
     intake as never,
     await Ledger.open(join(root, 'dlq')),
     log,

@@ -5,7 +5,7 @@ import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Batch } from '@nrdot/queue';
 import { createLogger } from '@nrdot/telemetry';
-import { startMockUpstream } from '@nrdot/testbed';
+import { startMockUpstream, waitUntil } from '@nrdot/testbed';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DirectIntake, type DirectIntakeOptions } from '../../services/dlq/src/direct-intake.ts';
 import { Ledger } from '../../services/dlq/src/ledger.ts';
@@ -34,7 +34,7 @@ async function intake(options: Partial<DirectIntakeOptions>) {
   const taken: string[] = [];
   const times: number[] = [];
   const direct = new DirectIntake(
-    { listen: { host: '127.0.0.1', port: 0 }, maxBytes: 1_000, ...options },
+    { listen: { host: '127.0.0.1', port: 0 }, maxBytes: 1_000, maxInflightBytes: 5_000, ...options },
     {
       write: async ({ id, receivedAt }: { id: string; receivedAt: number }) => {
         taken.push(id);
@@ -112,6 +112,47 @@ describe("the dlq's intake", () => {
       expect(time).toBeGreaterThan(anHourAgo);
       expect(time).toBeLessThan(before + 3_600_000);
     }
+  });
+
+  it('holds no more than its limit, however many send, nor for longer than a request may take', async () => {
+    const { direct, taken, url } = await intake({ maxInflightBytes: 3_000, requestTimeoutMs: 2_000 });
+    const payload = Buffer.alloc(1_000, 'x');
+    const headers = {
+      ...{ 'x-nrdot-signal': 'logs', 'x-nrdot-class': 'normal', 'x-nrdot-items': 1 },
+      ...{ 'x-nrdot-encoding': 'identity', 'x-nrdot-received-at': 1, 'content-length': payload.byteLength },
+    };
+    /** All of it but the last byte. */
+    const begin = (id: string) => {
+      const sent = request(`${url}/v1/batches/${id}`, { method: 'POST', headers });
+      sent.write(payload.subarray(1));
+      const answered = new Promise<number | string>((resolve) => {
+        sent.on('response', (response) => resolve(response.resume().statusCode!));
+        sent.on('error', ({ message }) => resolve(message));
+      });
+      return { sent, answered };
+    };
+    const halves = ['h1', 'h2', 'h3'].map(begin);
+    const client = new DlqClient(url, {});
+    const store = (id: string) => client.store({ ...BATCH, id, payload });
+    await waitUntil(
+      () =>
+        store('b1').then(
+          () => false,
+          (error: Error) => /503/.test(error.message),
+        ),
+      {
+        what: 'there is no room',
+      },
+    );
+    halves[0]!.sent.end('x');
+    expect(await halves[0]!.answered).toBe(200);
+    // Those that never end are cut off, and their room is free again.
+    expect(await Promise.all(halves.slice(1).map(({ answered }) => answered))).toEqual([408, 408]);
+    await store('b2');
+    await expect(client.store({ ...BATCH, payload: Buffer.alloc(1_001) })).rejects.toThrow(/413/);
+    client.close();
+    await direct.stop();
+    expect(taken).toEqual(expect.arrayContaining(['h1', 'b2']));
   });
 
   it('is not opened to others without one; the admin token is one', async () => {

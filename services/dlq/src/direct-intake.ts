@@ -1,4 +1,6 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isLoopback } from '@nrdot/config';
+import { joinInTurns } from '@nrdot/otlp';
 import { isPriorityClass } from '@nrdot/queue';
 import { SegmentLogError } from '@nrdot/segment-log';
 import {
@@ -20,12 +22,18 @@ import type { Ledger } from './ledger.ts';
 export interface DirectIntakeOptions {
   listen: Address;
   maxBytes: number;
+  /** Maximum payload bytes of all requests in memory; at least `maxBytes`. */
+  maxInflightBytes: number;
+  /** Time for a whole request to arrive. */
+  requestTimeoutMs?: number;
   /** Required as a bearer token. Mandatory if `listen` is not a loopback address. */
   token?: string | undefined;
   /** HTTPS if it has a certificate. */
   tls?: ServerTls;
 }
 
+/** As many as a receiver takes from its clients by default. */
+const CONNECTIONS_MAX = 10_000;
 const ID = /^[A-Za-z][A-Za-z0-9-]{1,80}$/;
 const SIGNALS = ['traces', 'metrics', 'logs', 'profiles'];
 const ENCODINGS = ['identity', 'gzip', 'zstd'];
@@ -50,6 +58,8 @@ const CLOCKS_APART_MAX_MS = 24 * 3_600_000;
 export class DirectIntake {
   readonly #app: FastifyInstance;
   readonly #options: DirectIntakeOptions;
+  /** Payload bytes of all requests that have not been answered. */
+  #heldBytes = 0;
 
   /** @throws Error if the configuration would let anybody in the network write to the disk */
   constructor(options: DirectIntakeOptions, intake: Intake, ledger: Ledger, log: Logger) {
@@ -61,9 +71,8 @@ export class DirectIntake {
     }
     this.#options = options;
     this.#app = fastify({
-      ...secureServer(options.tls ?? {}),
+      ...secureServer(options.tls ?? {}, { requestTimeoutMs: options.requestTimeoutMs }),
       logger: false,
-      bodyLimit: options.maxBytes,
       forceCloseConnections: true,
     });
     const inTurn = new OneAtATime();
@@ -80,9 +89,11 @@ export class DirectIntake {
       });
     });
     this.#app.removeAllContentTypeParsers();
-    this.#app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+    // The handler reads the stream itself, so that limits apply while the payload arrives.
+    this.#app.addContentTypeParser('*', (_request, stream, done) => done(null, stream));
     this.#app.post('/v1/batches/:id', async (request, reply) => {
-      const spilled = batchOf((request.params as { id: string }).id, request.headers, request.body);
+      const payload = await this.#read(request.raw, reply.raw);
+      const spilled = batchOf((request.params as { id: string }).id, request.headers, payload);
       if (typeof spilled === 'string') return reply.code(400).send({ error: spilled });
       try {
         await takeDirectly(spilled, intake, ledger, log);
@@ -94,14 +105,47 @@ export class DirectIntake {
     });
     this.#app.setErrorHandler((error, _request, reply) => {
       const { statusCode = 500, message } = error as { statusCode?: number; message: string };
-      if (statusCode >= 500) log.error({ err: message }, 'a direct batch failed');
+      if (statusCode === 503) reply.header('retry-after', '1');
+      else if (statusCode >= 500) log.error({ err: message }, 'a direct batch failed');
       return reply.code(statusCode).send({ error: message });
+    });
+  }
+
+  /**
+   * Reads a payload. It counts as held until its request is answered: there may be any number of receivers, and each keeps what
+   * gets a 503.
+   */
+  #read(request: IncomingMessage, response: ServerResponse): Promise<Buffer> {
+    const { maxBytes, maxInflightBytes } = this.#options;
+    return new Promise((resolve, reject) => {
+      const chunks: Buffer[] = [];
+      let bytes = 0;
+      const refuse = (statusCode: number, message: string) => {
+        request.off('data', take).resume(); // the answer is sent, and the rest discarded
+        chunks.length = 0;
+        reject(Object.assign(new Error(message), { statusCode }));
+      };
+      const take = (chunk: Buffer) => {
+        bytes += chunk.byteLength;
+        this.#heldBytes += chunk.byteLength;
+        chunks.push(chunk);
+        if (bytes > maxBytes) refuse(413, `the payload is larger than ${maxBytes} bytes (receiver.max_body)`);
+        else if (this.#heldBytes > maxInflightBytes)
+          refuse(503, `receivers have sent ${maxInflightBytes} bytes that are not on the disk yet`);
+      };
+      response.once('close', () => {
+        this.#heldBytes -= bytes;
+        chunks.length = 0;
+        reject(new Error('the receiver closed the connection'));
+      });
+      request.on('data', take).once('end', () => joinInTurns(chunks).then(resolve, reject));
     });
   }
 
   async start(): Promise<Address> {
     const { port } = this.#options.listen;
     const host = await availableHost(this.#options.listen.host);
+    this.#app.server.maxConnections = CONNECTIONS_MAX;
     await this.#app.listen({ host, port });
     followCertificate(this.#app.server, this.#options.tls ?? {});
     const address = this.#app.server.address();
@@ -141,7 +185,7 @@ export async function takeDirectly(
     .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written'));
 }
 
-function batchOf(id: string, headers: Record<string, unknown>, body: unknown): Spilled | string {
+function batchOf(id: string, headers: Record<string, unknown>, payload: Buffer): Spilled | string {
   const header = (name: string) => String(headers[`x-nrdot-${name}`] ?? '');
   const [signal, priorityClass, encoding] = [header('signal'), header('class'), header('encoding')];
   const [items, receivedAt] = [numberOf(header('items')), numberOf(header('received-at'))];
@@ -153,7 +197,7 @@ function batchOf(id: string, headers: Record<string, unknown>, body: unknown): S
     return `x-nrdot-items: expected a whole number from 1 to ${ITEMS_MAX}`;
   if (!Number.isSafeInteger(receivedAt) || receivedAt < 1) return 'x-nrdot-received-at: expected Unix ms';
   const now = steadyNow();
-  if (!Buffer.isBuffer(body) || body.byteLength === 0) return 'the body: expected the payload';
+  if (payload.byteLength === 0) return 'the body: expected the payload';
   return {
     id,
     signal,
@@ -162,7 +206,7 @@ function batchOf(id: string, headers: Record<string, unknown>, body: unknown): S
     encoding: encoding as Spilled['encoding'],
     receivedAt: receivedAt > now || now - receivedAt > CLOCKS_APART_MAX_MS ? now : receivedAt,
     reason: 'redis_away',
-    payload: body,
+    payload,
   };
 }
 

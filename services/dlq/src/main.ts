@@ -121,6 +121,7 @@ export async function startDlq(
     {
       listen: options.listen,
       maxBytes: config.receiver.maxBodyBytes,
+      maxInflightBytes: config.receiver.maxInflightBytes,
       token: options.token?.reveal(),
       tls: options.tls,
     },

@@ -122,15 +122,8 @@ export class Receiver {
   #build(): FastifyInstance {
     const { limits, requestTimeoutMs, keepAliveMs, tls } = this.#options;
     const app: FastifyInstance = fastify({
-      ...secureServer(tls, requestTimeoutMs),
+      ...secureServer(tls, { requestTimeoutMs, maxHeaderBytes: limits.headerBytes }),
       logger: false,
-      http: {
-        maxHeaderSize: limits.headerBytes,
-        headersTimeout: requestTimeoutMs,
-        // Interval in which Node checks for requests that time out.
-        connectionsCheckingInterval: Math.min(5_000, Math.ceil(requestTimeoutMs / 2)),
-      },
-      requestTimeout: requestTimeoutMs,
       keepAliveTimeout: keepAliveMs,
       bodyLimit: limits.wireBytes,
       forceCloseConnections: 'idle',

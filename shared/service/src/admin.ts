@@ -11,6 +11,8 @@ import { PageSession } from './page-session.ts';
 import { type ServerTls, secureServer } from './server-tls.ts';
 
 const BODY_MAX_BYTES = 1024 * 1024;
+/** Further ones are closed, so that they do not use up the descriptors of a process that also receives data. */
+const CONNECTIONS_MAX = 1_000;
 /** Nothing from other hosts, nothing inline, no text as markup; not in a frame. */
 const PAGE_POLICY = [
   "default-src 'none'",
@@ -45,6 +47,8 @@ export interface AdminOptions {
   hosts?: readonly string[];
   /** HTTPS if it has a certificate. */
   tls?: ServerTls;
+  /** Time for a whole request to arrive. */
+  requestTimeoutMs?: number;
 }
 
 /** An error answer, with a message for people. */
@@ -103,7 +107,7 @@ export class AdminServer {
     }
     this.#options = options;
     const app: FastifyInstance = fastify({
-      ...secureServer(options.tls ?? {}),
+      ...secureServer(options.tls ?? {}, { requestTimeoutMs: options.requestTimeoutMs }),
       logger: false,
       bodyLimit: BODY_MAX_BYTES,
       forceCloseConnections: true,
@@ -148,13 +152,11 @@ export class AdminServer {
         options.hosts,
       );
       if (reason) throw new AdminError(403, 'forbidden', reason);
+      // Here rather than in a handler, before which the body would be read.
+      if (request.is404)
+        throw new AdminError(404, 'not_found', `there is nothing at ${request.url.split('?')[0]}`);
     });
     app.addContentTypeParser(YAML_TYPES, { parseAs: 'string' }, (_request, text, done) => done(null, text));
-    app.setNotFoundHandler((request, reply) =>
-      reply
-        .code(404)
-        .send({ error: { code: 'not_found', message: `there is nothing at ${request.url.split('?')[0]}` } }),
-    );
     app.get('/healthz', () => ({ status: 'alive' }));
     app.get('/readyz', (request, reply) => {
       const services = Object.fromEntries(
@@ -173,7 +175,7 @@ export class AdminServer {
         .code(ready ? 200 : 503)
         .send(this.#isAuthorized(request) ? { status, services, notices } : { status });
     });
-    app.get('/metrics', { preHandler: this.#authorize }, async (_request, reply) =>
+    app.get('/metrics', { onRequest: this.#authorize }, async (_request, reply) =>
       reply.header('content-type', registry.contentType).send(await registry.text()),
     );
   }
@@ -194,7 +196,7 @@ export class AdminServer {
       method,
       url,
       bodyLimit: bodyMaxBytes,
-      preHandler: this.#authorize,
+      onRequest: this.#authorize,
       handler: async (request, reply) => {
         const twice = Object.entries(request.query as object).find(([, value]) => typeof value !== 'string');
         if (twice)
@@ -231,7 +233,7 @@ export class AdminServer {
   foreignPage(path: string, answer: (request: PageRequest) => Promise<PageAnswer>): void {
     const { token, tls } = this.#options;
     const session = new PageSession(path, tls?.certFile !== undefined);
-    this.#app.post(`${path}session`, { preHandler: this.#authorize }, (_request, reply) =>
+    this.#app.post(`${path}session`, { onRequest: this.#authorize }, (_request, reply) =>
       reply.header('set-cookie', session.begin(Date.now())).send({ open: path }),
     );
     this.#app.get(path.slice(0, -1), (_request, reply) => reply.redirect(path));
@@ -260,6 +262,7 @@ export class AdminServer {
   async start(): Promise<Address> {
     const { port } = this.#options.listen;
     const host = await availableHost(this.#options.listen.host);
+    this.#app.server.maxConnections = CONNECTIONS_MAX;
     await this.#app.listen({ host, port });
     followCertificate(this.#app.server, this.#options.tls ?? {});
     const address = this.#app.server.address();
@@ -275,6 +278,7 @@ export class AdminServer {
     await this.#app.close();
   }
 
+  /** Before the body is read: whoever has no token costs no more than the headers. */
   #authorize = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
     if (this.#isAuthorized(request)) return;
     await reply

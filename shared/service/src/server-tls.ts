@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { ServerOptions as HttpOptions } from 'node:http';
 import type { ServerOptions } from 'node:https';
 import type { SecureContextOptions } from 'node:tls';
 
@@ -11,23 +12,38 @@ export interface ServerTls {
   clientCaFile?: string | undefined;
 }
 
-/** As long as a request may take by default; Node would wait for two minutes. */
-const HANDSHAKE_TIMEOUT_MS = 30_000;
+/** Time for a whole request to arrive, and for a TLS handshake, for which Node would wait for two minutes. */
+const REQUEST_TIMEOUT_MS = 30_000;
+const LOOK_EVERY_MAX_MS = 5_000;
+
+export interface ServerLimits {
+  requestTimeoutMs?: number | undefined;
+  maxHeaderBytes?: number;
+}
 
 /**
- * Options for a TLS server; empty if there is no certificate.
- * @param handshakeTimeoutMs after which a connection is closed that is not secure yet
+ * Options of a Fastify server: its time limits, and HTTPS if there is a certificate. Fastify does not look at `http` then, so
+ * the limits are in either.
  * @throws Error if a file is unreadable
  */
 export function secureServer(
   tls: ServerTls,
-  handshakeTimeoutMs = HANDSHAKE_TIMEOUT_MS,
-): { https?: ServerOptions } {
-  if (!tls.certFile || !tls.keyFile) return {};
+  { requestTimeoutMs = REQUEST_TIMEOUT_MS, maxHeaderBytes }: ServerLimits = {},
+): { requestTimeout: number; http?: HttpOptions; https?: ServerOptions } {
+  const limits = {
+    requestTimeout: requestTimeoutMs,
+    headersTimeout: requestTimeoutMs,
+    // Interval in which Node checks for requests that time out.
+    connectionsCheckingInterval: Math.min(LOOK_EVERY_MAX_MS, Math.ceil(requestTimeoutMs / 2)),
+    ...(maxHeaderBytes === undefined ? {} : { maxHeaderSize: maxHeaderBytes }),
+  };
+  if (!tls.certFile || !tls.keyFile) return { requestTimeout: requestTimeoutMs, http: limits };
   return {
+    requestTimeout: requestTimeoutMs,
     https: {
+      ...limits,
       ...serverContext(tls),
-      handshakeTimeout: handshakeTimeoutMs,
+      handshakeTimeout: requestTimeoutMs,
       ...(tls.clientCaFile ? { requestCert: true, rejectUnauthorized: true } : {}),
     },
   };

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
+import { connect } from 'node:net';
 import { isLoopback } from '@nrdot/config';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { describe, expect, it, vi } from 'vitest';
@@ -79,6 +80,53 @@ describe('the admin address', () => {
     expect(
       () => new AdminServer({ listen: { host: '0.0.0.0', port: 1 } }, new MetricsRegistry([]), log),
     ).toThrow(/admin\.token/);
+  });
+
+  it('reads nothing of a body without the token, nor where there is nothing', async () => {
+    const admin = new AdminServer({ listen, token: 'secret' }, new MetricsRegistry([]), log);
+    admin.route('POST', '/api/thing', () => ({ thing: 1 }));
+    admin.foreignPage('/pages/', async () => ({ status: 200, contentType: 'text/html', body: '' }));
+    const { port } = await admin.start();
+    const status = async (path: string) => {
+      const headers = { 'content-type': 'application/json', 'content-length': 1_000_000 };
+      const sent = request({ host: '127.0.0.1', port, method: 'POST', path, headers });
+      sent.write('{');
+      const [response] = (await once(sent, 'response')) as [IncomingMessage];
+      sent.destroy();
+      return response.statusCode;
+    };
+    expect(await status('/api/thing')).toBe(401);
+    expect(await status('/pages/session')).toBe(401);
+    expect(await status('/api/nothing')).toBe(404);
+    await admin.stop();
+  });
+
+  it('does not wait for ever for the rest of a request', async () => {
+    const admin = new AdminServer({ listen, requestTimeoutMs: 200 }, new MetricsRegistry([]), log);
+    admin.route('POST', '/api/thing', () => ({ thing: 1 }));
+    const { port } = await admin.start();
+    const sent = request({
+      ...{ host: '127.0.0.1', port, method: 'POST', path: '/api/thing' },
+      headers: { 'content-type': 'application/json', 'content-length': 1_000_000 },
+    });
+    sent.write('{');
+    const [response] = (await once(sent, 'response')) as [IncomingMessage];
+    expect(response.statusCode).toBe(408);
+    await admin.stop();
+  });
+
+  it('has a limit of connections, beyond which they are closed', async () => {
+    const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
+    const { port } = await admin.start();
+    let closed = 0;
+    const sockets = Array.from({ length: 1_010 }, () =>
+      connect(port, '127.0.0.1')
+        .on('error', () => {})
+        .on('close', () => closed++),
+    );
+    await vi.waitUntil(() => closed === 10, 20_000);
+    for (const socket of sockets) socket.destroy();
+    await admin.stop();
   });
 
   it('tells others without the token only whether it is ready', async () => {
