@@ -40,6 +40,23 @@ describe('transitions', () => {
     expect(events[0]).not.toHaveProperty('lastedMs');
   });
 
+  it('tell how long a trouble lasted, whatever the clock has done meanwhile', () => {
+    let [wall, steady] = [5_000_000, 5_000_000];
+    const events: Transition[] = [];
+    const transitions = new Transitions({
+      log: createLogger({ level: 'silent', format: 'json' }),
+      service: 'exporter',
+      record: (event) => void events.push(event),
+      now: () => wall,
+      steadyNow: () => steady,
+    });
+    transitions.to('redis', 'away', { message: 'away' });
+    wall -= 3_600_000;
+    steady += 7_000;
+    transitions.to('redis', WELL, { message: (lasted) => `back after ${lasted}` });
+    expect(events[1]).toMatchObject({ at: wall, lastedMs: 7_000, message: 'back after 7 s' });
+  });
+
   it('of one that flaps are counted: six lines a minute, then one for the rest', () => {
     const { lines, events, transitions } = told();
     for (let i = 0; i < 50; i++) {
