@@ -2,14 +2,7 @@ import type { Config } from '@nrdot/config';
 import { addConsole, addDoctor, readEvents } from '@nrdot/console';
 import { RedisWakeSignal, type WakeSignal } from '@nrdot/queue';
 import { describeTarget } from '@nrdot/redis';
-import {
-  type Host,
-  hostFor,
-  openStore,
-  type RunningService,
-  redisTarget,
-  steadyNow,
-} from '@nrdot/service';
+import { type Host, hostFor, openStore, type RunningService, redisTarget, steadyNow } from '@nrdot/service';
 import {
   type AccountLimits,
   History,
