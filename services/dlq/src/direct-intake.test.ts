@@ -25,7 +25,7 @@ it('takes the batches of a connection in turn, and reads no more while some wait
   };
   const ledger = { begin: async () => {}, abandon: () => {}, accepted: async () => {} };
   const direct = new DirectIntake(
-    { listen: { host: '127.0.0.1', port: 0 }, maxBytes: 100_000, token: 'word' },
+    { listen: { host: '127.0.0.1', port: 0 }, maxBytes: 100_000, maxInflightBytes: 100_000, token: 'word' },
     ...([intake, ledger] as never as [never, never]),
     createLogger({ level: 'silent', format: 'json' }),
   );
