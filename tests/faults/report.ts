@@ -126,74 +126,74 @@ function page(): string {
   const line = (texts: readonly string[]) => `| ${texts.join(' | ')} |`;
   return `# Reliability
 
-What was done to the pipeline, and what became of what it had acknowledged. This page is written by \`make reliability\` from
+Faults that were injected into the pipeline, and what happened to acknowledged data. \`make reliability\` generates this page from
 measured results; the figures are in \`reliability.json\`.
 
 **${n(all.runs)} fault runs, ${n(all.obligations)} obligations: ${n(all.missing)} missing, ${n(all.invented)} invented, ${n(all.corrupted)} corrupted; ${n(failures.length)} runs failed.**
 
-Commit \`${origin.commit}\`, seed ${origin.seed}, Node ${origin.node}, Redis ${origin.redis}, ${origin.cpu}, begun ${origin.startedAt}.
+Commit \`${origin.commit}\`, seed ${origin.seed}, Node ${origin.node}, Redis ${origin.redis}, ${origin.cpu}, started ${origin.startedAt}.
 
-## How it is judged
-A run is load, one or two faults drawn from the seed, their end, and a judgement. Clients send batches of spans, log records and
-metric points with unique ids and a checksum, and retry as OTLP/HTTP says. A 200 makes each item an **obligation**. Within
-${LATE_MS / 1000} s after faults and load ended every obligation has to be at the upstream, nothing may be queued or on disk, and the
-books have to balance to the item; else the run fails.
+## How runs are judged
+A run consists of load, one or two faults derived from the seed, their end, and a judgement. Clients send batches of spans, log records and
+metric points with unique ids and a checksum, and retry as OTLP/HTTP specifies. A 200 makes each item an **obligation**. Within
+${LATE_MS / 1000} s after faults and load have ended, every obligation must be at the upstream, nothing may be queued or on disk, and the
+books must balance to the item; otherwise the run fails.
 
-- **Missing**: acknowledged and not there. **Invented**: there, and refused, never sent, or cut off in mid-body.
-  **Corrupted**: other bytes than were sent, or under another signal.
-- **Duplicated**: at least once is the promise. Where no fault can hide an answer the pipeline may repeat nothing: all that is
-  allowed are batches that a client sent again, and those that the books have as accepted twice: a receiver that does not hear
-  from Redis in its time gives a batch to the dlq. Where one can (a kill, a cut, a lost answer), at most ${SETTINGS.exporter.retry.max_attempts}
-  times the items of the run are allowed; most of what is counted here comes from faults that take a request and withhold the answer. An
-  exporter that gave up waiting, because the machine was that busy, counts as such a fault.
-- **Class**: a request to the upstream has one class, so items of two in one request were sent as another; counted as
-  corrupted. **Order** is promised nowhere: batches of a class may overtake each other; within a batch nothing is changed, which
-  the checksums and counts show.
-- **Recovery**: from the end of faults and load until the last obligation had arrived, the books' balance included in the run but not
-  in this time. Several stacks and all their processes shared the machine, so these are upper figures.
+- **Missing**: acknowledged but did not arrive. **Invented**: arrived although it was refused, never sent, or cut off mid-body.
+  **Corrupted**: arrived with other bytes than were sent, or under another signal.
+- **Duplicated**: delivery is at least once. If no fault can hide an answer, the pipeline may repeat nothing. The only exceptions are
+  batches that a client sent again, and those that count as accepted twice because a receiver gave them to the dlq when Redis did not
+  answer in time. If a fault can hide an answer (a kill, a broken connection, a lost answer), at most ${SETTINGS.exporter.retry.max_attempts}
+  times the items of the run are allowed; most duplicates come from faults that accept a request and withhold the answer. An exporter
+  that gave up waiting because the machine was so busy counts as such a fault.
+- **Class**: a request to the upstream has one class, so if a request contains items of two classes, they count as corrupted.
+  **Order** is not guaranteed: batches of a class may overtake each other. Within a batch nothing is changed, which the checksums and
+  counts show.
+- **Recovery**: from the end of faults and load until the last obligation arrived; the balance of the books is checked in the run but not
+  included in this time. Several stacks with all their processes shared the machine, so these are upper bounds.
 
 | form | what it is | stacks of ${RUNS_PER_STACK} runs |
 | --- | --- | ---: |
-| \`services\` | two receivers behind a load balancer that gives each request to the next one, two schedulers, two exporters, dlq and Redis (AOF, \`appendfsync always\`) as processes, every connection through a proxy of its own | ${turns('services')} |
+| \`services\` | two receivers behind a load balancer that gives each request to the next one, two schedulers, two exporters, dlq and Redis (AOF, \`appendfsync always\`) as processes, every connection through its own proxy | ${turns('services')} |
 | \`one\` | \`nrdot up\` with its private Redis | ${turns('one')} |
 | \`sentinel\` | the services on a primary with a replica under Sentinel, \`redis.min_replicas: 1\` | ${turns('sentinel')} |
 | \`cluster\` | the services on a Redis Cluster of three nodes | ${turns('cluster')} |
 
-The dlq's disk has ${DISK_BYTES / 1024 / 1024} MiB. Times are shorter than the defaults, so that breakers open and close and retries run out within a
+The dlq's disk has ${DISK_BYTES / 1024 / 1024} MiB. Times are shorter than the defaults, so that breakers open and close and retries are exhausted within a
 run (\`SETTINGS\` in \`tests/faults/stack.ts\`).
 
 ## Results
-${line(['fault', 'runs', 'of them in pairs', 'obligations', 'missing', 'invented', 'corrupted', 'duplicated', 'recovery p50', 'max'])}
+${line(['fault', 'runs', 'in pairs', 'obligations', 'missing', 'invented', 'corrupted', 'duplicated', 'recovery p50', 'max'])}
 ${line(['---', ...Array.from({ length: 9 }, () => '---:')])}
 ${rows.map((r) => line(cells(r))).join('\n')}
 ${line(cells({ ...all, fault: '**all**' }))}
 
-A run with two faults is in two rows, and once in the last. Bits flipped in segments took ${n(damage.lost)} items, which nothing can
-bring back; the product counted ${n(damage.counted)} as lost to damage. They have to be equal, and are not in the column of the missing. A
-Redis that lost all it held took ${n(emptied.lost)} of the obligations; the product counted ${n(emptied.counted)}: it counts also what it held of
-requests that were not acknowledged, of copies, and of the producers below.
+A run with two faults appears in two rows, and once in the last. Flipped bits in segments destroyed ${n(damage.lost)} items irrecoverably;
+the product counted ${n(damage.counted)} as lost to damage. The two must be equal; they are not in the column of missing items. A Redis that
+lost its data took ${n(emptied.lost)} of the obligations with it; the product counted ${n(emptied.counted)}, because it also counts items of
+unacknowledged requests, duplicates, and the producers below.
 
 ${merging.length === 0 ? '' : totals()}${failures.length === 0 ? 'No run failed.' : `## Failed runs\n${failures.map(failed).join('\n')}${notes && `\n\n${notes}`}`}
 
 ${soaks.length === 0 ? '' : held(soaks)}## What is not covered
-- Clock steps are those of one process's wall clock, by an hour and back, done from inside it. Redis' own clock, by which the
-  breaker opens and closes and locks expire, is not stepped.
-- EIO is made by the process itself, below the file system seam: ${EIO_RATE * 100} % of writes and fsyncs fail for a while. EIO of any other
-  operation (open, read, rename, unlink) is tried once at each place of a life on a simulated disk, not in these runs.
-- A real power cut. The segment log is tested on a simulated disk that forgets what was not synced; for Redis a kill and an AOF
-  torn at its end stand for it. With \`durability: everysec\` the last second may be lost, as documented.
-- Without \`redis.min_replicas\` a replica that is promoted may lack the last acknowledged writes, since Redis replicates
-  asynchronously: then they are lost. The form \`sentinel\` has it set.
-- A Cluster's nodes have no replicas here; its slot is moved, and the node that has it is killed and frozen.
-- Damage to a record on disk while Redis holds its batch too, being spilled or replayed, and the dlq is killed: it is counted as
-  lost and comes all the same, so the books are off by it.
-- Damage to the end of a segment within the second in which it was written, and the dlq killed in that second: it looks like a
-  write that was cut off, and is lost without being counted.
+- Clock steps change the wall clock of one process, by an hour and back, from inside it. Redis' own clock, by which the breaker opens and
+  closes and locks expire, is not stepped.
+- EIO is injected by the process itself, below the file system interface: ${EIO_RATE * 100} % of writes and fsyncs fail for a while. EIO of any other
+  operation (open, read, rename, unlink) is tested once at every point on a simulated disk, not in these runs.
+- There is no real power failure. The segment log is tested on a simulated disk that forgets unsynced data; for Redis, a kill and a
+  torn end of the AOF simulate it. With \`durability: everysec\` the last second may be lost, as documented.
+- Without \`redis.min_replicas\` a promoted replica may lack the last acknowledged writes, because Redis replicates
+  asynchronously; these are then lost. The form \`sentinel\` sets it.
+- The nodes of the Cluster have no replicas; the slot is migrated, and its node is killed and frozen.
+- If a record on disk is damaged while its batch is also in Redis (being spilled or replayed) and the dlq is killed, the batch counts as
+  lost but is still delivered, so the books are off by it.
+- If the end of a segment is damaged within the second in which it was written, and the dlq is killed in that second, it looks like an
+  incomplete write, and is lost without being counted.
 
-## Again
-\`make reliability\` does all of it, and \`make reliability CONTINUE=1\` goes on where it was stopped: the same seed makes the same
-faults and loads, though not the same interleaving. \`make faults SEED=${origin.seed} FROM=17 RUNS=1\` does run 17 alone.
-\`make soak\` holds the load.
+## Reproducing it
+\`make reliability\` runs everything, and \`make reliability CONTINUE=1\` continues where it was stopped. The same seed yields the same faults
+and loads, though not the same interleaving. \`make faults SEED=${origin.seed} FROM=17 RUNS=1\` repeats run 17.
+\`make soak\` runs the sustained load.
 `;
 }
 
@@ -203,17 +203,16 @@ function totals(): string {
   const cells = ({ form, runs, points, series, totalsJudged, totalsExact, totalsWrong }: MergingRow) =>
     `| ${form === 'all' ? '**all**' : `\`${form}\``} | ${[runs, points, series, totalsJudged, totalsExact, totalsWrong].map(n).join(' | ')} |`;
   return `### Merged totals
-Most of the runs also have four producers of counters, histograms, exponential histograms, levels and gauges, whose series come
-and go, restart, and send their requests to either receiver; the limiter acts from the first key-set on, and gives up their label. What
-a backend makes of the streams that came out is held against what was counted at the source, to the last bit, by a model that shares
-no code with the product. Gauges have no total: each reading that came out has to be one that was sent.
+Most runs also have four producers of counters, histograms, exponential histograms, levels and gauges. Their series come and go, restart,
+and send their requests to either receiver. The limiter acts from the first key-set, and strips their label. A model that shares no code
+with the product computes what a backend makes of the output, and compares it with what was counted at the source, to the last bit.
+Gauges have no total: each value in the output must be one that was sent.
 
 | form | runs | points | series | totals judged | exact | wrong |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
 ${merging.map(cells).join('\n')}
 
-Totals that are neither exact nor wrong are of stacks whose disk was damaged before: there they are held to be no more than what
-was sent.
+Totals that are neither exact nor wrong belong to stacks whose disk was damaged before: they must not exceed what was sent.
 
 `;
 }
@@ -234,16 +233,16 @@ function held(of: readonly SoakLine[]): string {
     (p) =>
       `| ${p.process} | ${p.rssBeforeMiB} | ${p.rssAfterMiB} | ${p.descriptorsBefore} | ${p.descriptorsAfter} |`,
   );
-  return `## Load held
-\`make soak\`: a steady load, a fault from the catalogue every 30 s, then the queues have to drain within ${LATE_MS / 1000} s.
+  return `## Sustained load
+\`make soak\`: a steady load with a fault from the catalogue every 30 s; afterwards the queues must drain within ${LATE_MS / 1000} s.
 
-| commit and form | for | spans/s | faults | obligations | missing | invented | corrupted | duplicated | drained after | complaints |
+| commit and form | duration | spans/s | faults | obligations | missing | invented | corrupted | duplicated | drained after | complaints |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |
 ${runs.join('\n')}
 
-Processes of the last of these, medians of the second and of the last quarter of the time:
+Processes of the last run, medians of the second and the last quarter of the time:
 
-| process | RSS in MiB, then | at the end | descriptors, then | at the end |
+| process | RSS in MiB, early | at the end | descriptors, early | at the end |
 | --- | ---: | ---: | ---: | ---: |
 ${processes.join('\n')}
 
