@@ -8,12 +8,12 @@ for program in nginx tinyproxy squid; do
 done
 if [ -z "$missing" ]; then exit 0; fi
 if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
-  echo "not found:$missing; the tests behind them are left out. On Debian as root:  apt-get install -y$missing" >&2
+  echo "not found:$missing; the tests behind them will be skipped. On Debian as root:  apt-get install -y$missing" >&2
   exit 0
 fi
 echo "Installing$missing for the tests …"
 # RUNLEVEL=1: the packages must not start servers of their own.
 # shellcheck disable=SC2086
 if ! { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null; }; then
-  echo "could not be installed:$missing; the tests behind them are left out." >&2
+  echo "could not be installed:$missing; the tests behind them will be skipped." >&2
 fi

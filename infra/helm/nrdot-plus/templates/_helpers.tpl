@@ -91,7 +91,7 @@ capabilities: { drop: [ALL] }
 {{/* The section telemetry of a role's nrdot.yaml. */}}
 {{- define "nrdot.telemetry" -}}
 {{- $v := .root.Values -}}
-{{- if $v.receiver.tls.clientCertificate -}}{{- fail "telemetry.enabled: expected receiver.tls.clientCertificate to be off: the pods have no certificate to show" -}}{{- end -}}
+{{- if $v.receiver.tls.clientCertificate -}}{{- fail "telemetry.enabled: expected receiver.tls.clientCertificate to be off: the pods have no certificate to present" -}}{{- end -}}
 {{- $name := include "nrdot.fullname" .root -}}
 {{- $to := dict "endpoint" "pipeline" -}}
 {{- if ne .role "receiver" -}}
