@@ -40,7 +40,7 @@ export interface Section {
 
 export const ALERTS: readonly Section[] = [
   {
-    title: 'The way in',
+    title: 'Receiving',
     alerts: [
       {
         name: 'NrdotDown',
@@ -52,7 +52,7 @@ export const ALERTS: readonly Section[] = [
           'Prometheus has not been able to read the metrics of {{ $labels.instance }} ({{ $labels.job }}) for 2 minutes.',
         newRelic: {
           reason:
-            'Nobody scrapes there: a process that is gone sends nothing, and neither does one that was meant to go. NrdotServiceMissing tells when none of a service is left',
+            'New Relic does not scrape: a process that is gone sends nothing, whether it failed or was stopped on purpose. NrdotServiceMissing fires when no process of a service is left',
         },
       },
       {
@@ -66,7 +66,8 @@ export const ALERTS: readonly Section[] = [
         for: '5m',
         severity: 'critical',
         summary: 'no {{ $labels.service }} is running',
-        description: 'No {{ $labels.service }} has been scraped for 5 minutes; what depends on it waits.',
+        description:
+          'No {{ $labels.service }} has been scraped for 5 minutes; data that depends on it waits.',
         newRelic: {
           select: 'count(*)',
           where: "metricName = 'pipeline_build_info'",
@@ -82,10 +83,10 @@ export const ALERTS: readonly Section[] = [
         name: 'NrdotRestarting',
         promql: 'changes(process_start_time_seconds{job=~".*nrdot.*"}[30m]) > 3',
         severity: 'warning',
-        summary: '{{ $labels.instance }} starts again and again',
+        summary: '{{ $labels.instance }} keeps restarting',
         description:
           '{{ $labels.instance }} ({{ $labels.job }}) was started {{ $value }} times in 30 minutes.',
-        newRelic: { reason: 'NRQL has no count of how often a gauge changed' },
+        newRelic: { reason: 'NRQL cannot count the changes of a gauge' },
       },
       {
         name: 'NrdotReceiverRefusing',
@@ -97,7 +98,7 @@ export const ALERTS: readonly Section[] = [
         severity: 'critical',
         summary: 'clients are refused',
         description:
-          '{{ $value | humanizePercentage }} of requests to {{ $labels.job }} get a 5xx: clients keep their data and try again, for as long as they can.',
+          '{{ $value | humanizePercentage }} of requests to {{ $labels.job }} get a 5xx: clients keep their data and retry, for as long as they can.',
         newRelic: {
           select: "filter(sum(receiver_requests_total), WHERE code LIKE '5%') / sum(receiver_requests_total)",
           operator: 'above',
@@ -113,7 +114,7 @@ export const ALERTS: readonly Section[] = [
         severity: 'warning',
         summary: 'the cardinality limiter drops points',
         description:
-          '{{ $value | humanize }} points per second are dropped by the limiter of {{ $labels.job }}; their senders are told.',
+          '{{ $value | humanize }} points per second are dropped by the limiter of {{ $labels.job }}; their senders are informed.',
         newRelic: {
           select: 'sum(cl_dropped_samples_total)',
           operator: 'above',
@@ -130,12 +131,12 @@ export const ALERTS: readonly Section[] = [
         ].join('\n'),
         for: '5m',
         severity: 'warning',
-        summary: '{{ $labels.metric }} nears its series of the day',
+        summary: '{{ $labels.metric }} is close to its daily limit of series',
         description:
-          '{{ $labels.metric }} of {{ $labels.job }} has had {{ $value | humanizePercentage }} of the series that it may have on this UTC day. Beyond them New Relic makes no roll-ups of it until midnight.',
+          '{{ $labels.metric }} of {{ $labels.job }} has had {{ $value | humanizePercentage }} of its limit of series for this UTC day. Beyond it, New Relic makes no roll-ups of the metric until midnight.',
         newRelic: {
           reason:
-            'NRQL divides within a facet, and the limit is that of all metrics; its own Cardinality Management shows it',
+            'NRQL divides within a facet, but the limit applies to all metrics; New Relic shows it under Cardinality Management',
         },
       },
     ],
@@ -148,9 +149,9 @@ export const ALERTS: readonly Section[] = [
         promql: 'max by (job, namespace, signal) (1 - apq_breaker_state{state="closed"}) == 1',
         for: '2m',
         severity: 'warning',
-        summary: 'the upstream does not take {{ $labels.signal }}',
+        summary: 'the upstream does not accept {{ $labels.signal }}',
         description:
-          'The breaker of {{ $labels.job }} for {{ $labels.signal }} has not been closed for 2 minutes: what arrives of them goes to disk.',
+          'The breaker of {{ $labels.job }} for {{ $labels.signal }} has not been closed for 2 minutes: new data of that signal goes to disk.',
         newRelic: {
           select: '1 - latest(apq_breaker_state)',
           where: "state = 'closed'",
@@ -167,7 +168,7 @@ export const ALERTS: readonly Section[] = [
         severity: 'critical',
         summary: 'the upstream refuses the key for {{ $labels.signal }}',
         description:
-          'The upstream answers {{ $labels.signal }} of {{ $labels.job }} with 401 or 403. All of them are kept, none is delivered until the key is mended.',
+          'The upstream answers {{ $labels.signal }} of {{ $labels.job }} with 401 or 403. All of them are kept, but none is delivered until the key is corrected.',
         newRelic: {
           select: 'sum(exporter_retries_total)',
           where: "reason = 'auth'",
@@ -183,9 +184,9 @@ export const ALERTS: readonly Section[] = [
         promql: 'sum by (job, namespace, signal) (increase(exporter_retries_total{reason="place"}[5m])) > 0',
         for: '1m',
         severity: 'critical',
-        summary: 'the address for {{ $labels.signal }} does not answer as an upstream',
+        summary: 'the address for {{ $labels.signal }} does not answer like an upstream',
         description:
-          'What answers {{ $labels.signal }} of {{ $labels.job }} is no OTLP upstream (404, a redirect, a page for people). All of them are kept, none is delivered until that is mended.',
+          'The address for {{ $labels.signal }} of {{ $labels.job }} does not answer like an OTLP upstream (404, a redirect, an HTML page). All of them are kept, but none is delivered until that is fixed.',
         newRelic: {
           select: 'sum(exporter_retries_total)',
           where: "reason = 'place'",
@@ -204,8 +205,9 @@ export const ALERTS: readonly Section[] = [
           'or max by (job, namespace) (delta(pipeline_accounting_items{state="rejected"}[15m])) > 0',
         ].join('\n'),
         severity: 'warning',
-        summary: 'the upstream refuses data for good',
-        description: 'The upstream refused {{ $value | humanize }} items of {{ $labels.job }} in 15 minutes.',
+        summary: 'the upstream rejects data',
+        description:
+          'The upstream rejected {{ $value | humanize }} items of {{ $labels.job }} in 15 minutes.',
         newRelic: {
           select: 'sum(exporter_rejected_items_total)',
           operator: 'above',
@@ -223,9 +225,9 @@ export const ALERTS: readonly Section[] = [
         ].join('\n'),
         for: '2m',
         severity: 'critical',
-        summary: 'the upstream refuses everything',
+        summary: 'the upstream rejects all data',
         description:
-          'The upstream refused {{ $value | humanize }} items of {{ $labels.job }} in 5 minutes and took none.',
+          'The upstream rejected {{ $value | humanize }} items of {{ $labels.job }} in 5 minutes and accepted none.',
         newRelic: {
           select:
             'sum(exporter_rejected_items_total) / (sum(exporter_rejected_items_total) + sum(exporter_delivered_items_total))',
@@ -243,9 +245,9 @@ export const ALERTS: readonly Section[] = [
         ].join('\n'),
         for: '5m',
         severity: 'warning',
-        summary: 'the account may be sent few more {{ $labels.of }} a minute',
+        summary: 'the account is close to its limit of {{ $labels.of }} a minute',
         description:
-          '{{ $labels.job }} sends {{ $value | humanizePercentage }} of the {{ $labels.of }} a minute that the account may be sent (exporter.account_limits). Beyond it the upstream answers 429.',
+          '{{ $labels.job }} sends {{ $value | humanizePercentage }} of the {{ $labels.of }} a minute that the account allows (exporter.account_limits). Beyond that the upstream answers 429.',
         newRelic: {
           select: 'max(pipeline_account_per_minute) / max(pipeline_account_limit_per_minute)',
           facet: ['of'],
@@ -265,9 +267,9 @@ export const ALERTS: readonly Section[] = [
         promql: 'max by (job, namespace) (apq_fill_ratio) > 0.8',
         for: '10m',
         severity: 'warning',
-        summary: 'the queue fills up',
+        summary: 'the queue is filling up',
         description:
-          'The queue of {{ $labels.job }} is {{ $value | humanizePercentage }} full. From 95 % on new arrivals go to disk.',
+          'The queue of {{ $labels.job }} is {{ $value | humanizePercentage }} full. From 95 % new data goes to disk.',
         newRelic: {
           select: 'max(apq_fill_ratio)',
           operator: 'above',
@@ -282,7 +284,7 @@ export const ALERTS: readonly Section[] = [
           'sum by (job, namespace) (max by (job, namespace, class) (rate(apq_spill_total{reason="fill"}[5m]))) > 0',
         for: '5m',
         severity: 'warning',
-        summary: 'more arrives than goes out',
+        summary: 'more data arrives than is sent',
         description:
           '{{ $value | humanize }} items per second of {{ $labels.job }} go to disk because the queue is full.',
         newRelic: {
@@ -338,7 +340,7 @@ export const ALERTS: readonly Section[] = [
         severity: 'critical',
         summary: 'Redis is nearly out of memory',
         description:
-          'Redis of {{ $labels.job }} uses {{ $value | humanizePercentage }} of maxmemory; at 100 % it takes nothing more.',
+          'Redis of {{ $labels.job }} uses {{ $value | humanizePercentage }} of maxmemory; at 100 % it accepts no more writes.',
         newRelic: {
           select: 'max(pipeline_redis_memory_bytes) / max(pipeline_redis_memory_limit_bytes)',
           operator: 'above',
@@ -360,12 +362,12 @@ export const ALERTS: readonly Section[] = [
         ].join('\n'),
         for: '30m',
         severity: 'warning',
-        summary: 'the disk is full within 12 hours',
+        summary: 'the disk will be full within 12 hours',
         description:
-          'If it goes on as in the last hour, the dlq of {{ $labels.job }} has no room in 12 hours.',
+          'At the rate of the last hour, the dlq of {{ $labels.job }} will have no room in 12 hours.',
         newRelic: {
           reason:
-            'an alert condition of New Relic is not documented to take predictLinear; the page DLQ of the dashboard shows "Use in 12 h", and NrdotDlqFull comes when it is full',
+            'New Relic does not document predictLinear for alert conditions; the page DLQ of the dashboard shows "Use in 12 h", and NrdotDlqFull fires when it is full',
         },
       },
       {
@@ -376,9 +378,9 @@ export const ALERTS: readonly Section[] = [
         ].join('\n'),
         for: '10m',
         severity: 'critical',
-        summary: 'the disk is full within 4 hours',
+        summary: 'the disk will be full within 4 hours',
         description:
-          'If it goes on as in the last half hour, the dlq of {{ $labels.job }} has no room in 4 hours.',
+          'At the rate of the last half hour, the dlq of {{ $labels.job }} will have no room in 4 hours.',
         newRelic: { reason: 'as for NrdotDlqFullIn12h' },
       },
       {
@@ -386,9 +388,9 @@ export const ALERTS: readonly Section[] = [
         promql: 'max by (job, namespace) (dlq_state{state=~"full|disk_full"}) == 1',
         for: '1m',
         severity: 'critical',
-        summary: 'the disk takes nothing more',
+        summary: 'the disk accepts no more data',
         description:
-          'The dlq of {{ $labels.job }} is full: what spills stays in Redis, and when that is full clients are refused.',
+          'The dlq of {{ $labels.job }} is full: data to be spilled stays in Redis, and when that is full, clients are refused.',
         newRelic: {
           select: 'max(dlq_state)',
           where: "state IN ('full', 'disk_full')",
@@ -403,8 +405,9 @@ export const ALERTS: readonly Section[] = [
         promql: 'max by (job, namespace) (dlq_state{state="disk_failing"}) == 1',
         for: '1m',
         severity: 'critical',
-        summary: 'the disk fails',
-        description: 'The disk of the dlq of {{ $labels.job }} gives errors; its log names them.',
+        summary: 'the disk is failing',
+        description:
+          'The disk of the dlq of {{ $labels.job }} reports errors; the log of the dlq has the details.',
         newRelic: {
           select: 'max(dlq_state)',
           where: "state = 'disk_failing'",
@@ -421,7 +424,7 @@ export const ALERTS: readonly Section[] = [
         severity: 'warning',
         summary: 'data has been on disk for a day',
         description:
-          'The oldest batch on disk of {{ $labels.job }} is {{ $value | humanizeDuration }} old; after dlq.retention it is dropped.',
+          'The oldest batch on disk of {{ $labels.job }} is {{ $value | humanizeDuration }} old; it is dropped after dlq.retention.',
         newRelic: {
           select: 'max(dlq_oldest_age_seconds)',
           operator: 'above',
@@ -441,18 +444,18 @@ export const ALERTS: readonly Section[] = [
         severity: 'warning',
         summary: 'the disk does not drain',
         description:
-          '{{ $value | humanize }} items of {{ $labels.job }} are on disk, the upstream works, and none is replayed.',
+          '{{ $value | humanize }} items of {{ $labels.job }} are on disk and the upstream works, but none is replayed.',
         newRelic: {
-          reason: 'it takes three values at once, and a condition has one; NrdotDlqOld tells later',
+          reason: 'it needs three values, but a condition has one; NrdotDlqOld fires later',
         },
       },
       {
         name: 'NrdotCorruption',
         promql: 'sum by (job, namespace, instance) (dlq_corrupted_total) > 0',
         severity: 'critical',
-        summary: 'something on disk is damaged',
+        summary: 'data on disk is damaged',
         description:
-          '{{ $value }} damaged places were found by {{ $labels.instance }} ({{ $labels.job }}); what they held is in quarantine.',
+          '{{ $labels.instance }} ({{ $labels.job }}) found {{ $value }} damaged places; their data is in quarantine.',
         newRelic: {
           select: 'sum(dlq_corrupted_total)',
           facet: ['service.instance.id'],
@@ -473,9 +476,9 @@ export const ALERTS: readonly Section[] = [
           'min by (job, namespace, instance, use) (pipeline_certificate_expiry_timestamp_seconds) - time() < 7 * 86400',
         for: '15m',
         severity: 'warning',
-        summary: 'a certificate ends soon',
+        summary: 'a certificate expires soon',
         description:
-          'The certificate for {{ $labels.use }} of {{ $labels.instance }} ({{ $labels.job }}) ends in {{ $value | humanizeDuration }}.',
+          'The certificate for {{ $labels.use }} of {{ $labels.instance }} ({{ $labels.job }}) expires in {{ $value | humanizeDuration }}.',
         newRelic: {
           select: 'min(pipeline_certificate_expiry_timestamp_seconds) - max(timestamp) / 1000',
           facet: ['service.instance.id', 'use'],
@@ -495,7 +498,7 @@ export const ALERTS: readonly Section[] = [
         promql:
           'max by (job, namespace, reason) (increase(pipeline_dropped_items_total{reason!~"partial_success|purged"}[15m])) > 0',
         severity: 'critical',
-        summary: 'accepted data was given up',
+        summary: 'accepted data was dropped',
         description:
           '{{ $value | humanize }} items of {{ $labels.job }} were dropped in 15 minutes: {{ $labels.reason }}.',
         newRelic: {
@@ -511,8 +514,7 @@ export const ALERTS: readonly Section[] = [
       },
       {
         name: 'NrdotDropped',
-        comment:
-          'Whatever the reason: what a person purged and what the upstream refused in a partial success too.',
+        comment: 'For any reason, including purges by an operator and rejections in a partial success.',
         promql: 'max by (job, namespace) (delta(pipeline_accounting_items{state="dropped"}[1h])) > 0',
         severity: 'warning',
         summary: 'items were dropped',
@@ -530,7 +532,7 @@ export const ALERTS: readonly Section[] = [
       {
         name: 'NrdotBooksDoNotBalance',
         comment:
-          'While data moves, the places are read one after the other: what moves within 5 s is no difference.',
+          'While data moves, the counts are read one after the other: items that move within 5 s are not a difference.',
         promql: [
           'max by (job, namespace) (abs(pipeline_accounting_items{state="difference"}))',
           '> 5 * clamp_min(max by (job, namespace) (deriv(pipeline_accounting_items{state="accepted"}[15m])), 0)',
@@ -539,10 +541,10 @@ export const ALERTS: readonly Section[] = [
         for: '15m',
         severity: 'critical',
         summary: 'the books do not balance',
-        description: '{{ $value | humanize }} items of {{ $labels.job }} are not where the books say.',
+        description: '{{ $value | humanize }} items of {{ $labels.job }} are not where the accounting says.',
         newRelic: {
           reason:
-            'its threshold follows how much moves, and a threshold of New Relic is a number; `nrdot status` says whether the books balance',
+            'its threshold depends on how much moves, but a threshold in New Relic is constant; `nrdot status` says whether the books balance',
         },
       },
     ],

@@ -20,14 +20,14 @@ const STATE = written(
 export const dlq: Board = {
   uid: 'nrdot-dlq',
   title: 'NRDOT+ 4 DLQ',
-  description: 'What is on disk, how it comes back, and how long there is room. docs/dlq.md explains it.',
+  description: 'What is on disk, how it is replayed, and how long there is room. See docs/dlq.md.',
   rows: [
     {
       title: 'Now',
       panels: [
         stat(
           'On disk',
-          'Items that wait for their replay.',
+          'Items waiting to be replayed.',
           'locale',
           level('sum', 'dlq_items', { where: { area: '!rejected' } }),
           {
@@ -47,7 +47,7 @@ export const dlq: Board = {
         }),
         gauge(
           'Use in 12 h',
-          'If it goes on as in the last hour.',
+          'At the rate of the last hour.',
           'percentunit',
           written('clamp(max(predict_linear(dlq_utilization_ratio[1h], 43200)), 0, 2)', {
             select: 'predictLinear(dlq_utilization_ratio, 12 hours)',
@@ -64,14 +64,14 @@ export const dlq: Board = {
         ),
         stat(
           'Empty in',
-          'At the present rate of replay, once the breaker is closed.',
+          'At the current replay rate, once the breaker is closed.',
           's',
           level('max', 'dlq_drain_seconds'),
           { height: 5 },
         ),
         stat(
           'Damaged places',
-          'Found since the dlq was started; what they held is in quarantine.',
+          'Found since the dlq was started; their data is in quarantine.',
           'locale',
           total('sum', 'dlq_corrupted_total'),
           {
@@ -82,7 +82,7 @@ export const dlq: Board = {
             ],
           },
         ),
-        stat('Replay', 'Paused by a person, or running.', 'none', level('max', 'dlq_replay_paused'), {
+        stat('Replay', 'Paused by an operator, or running.', 'none', level('max', 'dlq_replay_paused'), {
           height: 5,
           names: { 0: ['running', 'green'], 1: ['paused', 'orange'] },
           thresholds: [
@@ -92,7 +92,7 @@ export const dlq: Board = {
         }),
         timeline(
           'State of the disk',
-          'Full: dlq.capacity. Disk full and failing: what the system says.',
+          'Full: dlq.capacity is reached. Disk full, failing: as reported by the system.',
           [['disk', STATE]],
           STATE_NAMES,
           {
@@ -105,13 +105,13 @@ export const dlq: Board = {
     {
       title: 'In and back',
       panels: [
-        graph('Items', 'Written to disk, and put back into the queue.', PER_SECOND, [
+        graph('Items', 'Written to disk, and returned to the queue.', PER_SECOND, [
           ['stored {{class}}', perSecond('sum', 'dlq_stored_items_total', { by: ['class'] })],
           ['replayed {{class}}', perSecond('sum', 'dlq_replayed_items_total', { by: ['class'] })],
         ]),
         graph(
           'Replay',
-          'Uncompressed payload, beside what it may use now; that follows the upstream, at most dlq.replay_rate.',
+          'Uncompressed payload, and the current limit, which adapts to the upstream and is at most dlq.replay_rate.',
           'Bps',
           [
             ['replayed', perSecond('sum', 'dlq_replayed_bytes_total')],
@@ -119,10 +119,10 @@ export const dlq: Board = {
             ['stored', perSecond('sum', 'dlq_stored_bytes_total')],
           ],
         ),
-        graph('Oldest on disk', 'Age by class; beyond dlq.retention it is dropped.', 's', [
+        graph('Oldest on disk', 'Age by class; data older than dlq.retention is dropped.', 's', [
           ['{{class}}', level('max', 'dlq_oldest_age_seconds', { by: ['class'] })],
         ]),
-        graph('Time until durable', 'From a batch reaching the dlq to its fsync.', 's', [
+        graph('Time until durable', 'From the arrival of a batch at the dlq to its fsync.', 's', [
           ['50 %', quantile(0.5, 'dlq_commit_seconds')],
           ['99 %', quantile(0.99, 'dlq_commit_seconds')],
         ]),
@@ -133,7 +133,7 @@ export const dlq: Board = {
       panels: [
         graph(
           'Items',
-          'By class; what the upstream refused for good apart.',
+          'By class; data rejected by the upstream separately.',
           'locale',
           [['{{area}}', level('sum', 'dlq_items', { by: ['area'] })]],
           {
@@ -162,22 +162,22 @@ export const dlq: Board = {
           },
         ),
         graph(
-          'Free on the disk itself',
+          'Free space on the disk',
           'dlq.reserve of it stays free.',
           'bytes',
           [['{{instance}}', level('each', 'dlq_disk_free_bytes')]],
           { width: 8 },
         ),
         graph(
-          'Refused for good',
-          'Items by reason; they wait in the rejected area.',
+          'Rejected',
+          'Items by reason; they are kept in the rejected area.',
           PER_SECOND,
           [['{{reason}}', perSecond('sum', 'exporter_rejected_items_total', { by: ['reason'] })]],
           { width: 8 },
         ),
         graph(
           'Dropped',
-          'Items given up, by reason. Nothing else is ever lost.',
+          'Dropped items by reason. Nothing else is ever lost.',
           'locale',
           [['{{reason}}', total('max', 'pipeline_dropped_items_total', { by: ['reason'] })]],
           { width: 8 },

@@ -7,7 +7,7 @@ const POINTS = 'suffix: points/s';
 export const limiter: Board = {
   uid: 'nrdot-limiter',
   title: 'NRDOT+ 2 Limiter',
-  description: 'What the cardinality limiter holds back, and how. docs/limiter.md explains it.',
+  description: 'What the cardinality limiter drops, merges and strips. See docs/limiter.md.',
   rows: [
     {
       title: 'Key-sets',
@@ -27,7 +27,7 @@ export const limiter: Board = {
         }),
         gauge(
           'Use',
-          'From limiter.act_above (half) on labels are looked at.',
+          'The limiter acts above limiter.act_above (half).',
           'percentunit',
           ratio('max', 'cl_keys_used', 'cl_keys_limit'),
           {
@@ -40,7 +40,7 @@ export const limiter: Board = {
         ),
         stat(
           'Dropped',
-          'Points dropped in the range shown.',
+          'Points dropped in the selected time range.',
           'locale',
           counts('sum', 'cl_dropped_samples_total', '$__range'),
           {
@@ -53,7 +53,7 @@ export const limiter: Board = {
         ),
         stat(
           'Merged',
-          'Points merged into others after a label was given up: totals stay true.',
+          'Points merged into others after a label was stripped: totals stay correct.',
           'locale',
           counts('sum', 'cl_aggregated_samples_total', '$__range'),
           {
@@ -62,30 +62,30 @@ export const limiter: Board = {
         ),
         stat(
           'Overflow',
-          'Points put into the otel.metric.overflow stream.',
+          'Points merged into an otel.metric.overflow stream.',
           'locale',
           counts('sum', 'cl_overflow_samples_total', '$__range'),
           {
             height: 5,
           },
         ),
-        graph('Key-sets as each receiver knows them', 'Used, beside limiter.max_keys.', 'locale', [
+        graph('Key-sets as each receiver knows them', 'In use, and limiter.max_keys.', 'locale', [
           ['{{instance}} used', level('each', 'cl_keys_used')],
           ['{{instance}} limit', level('each', 'cl_keys_limit')],
         ]),
-        graph('Evicted entries', 'By table. Keys: unseen for key_ttl and in the way of others.', 'ops', [
+        graph('Evicted entries', 'By table. Keys: not seen for key_ttl, evicted to make room.', 'ops', [
           ['{{table}}', perSecond('sum', 'cl_evictions_total', { by: ['table'] })],
         ]),
         graph(
           'Series of the UTC day',
-          'Of the metrics with most, beside what a metric may have (limiter.daily_keys).',
+          'Of the metrics with the most, and the limit per metric (limiter.daily_keys).',
           'locale',
           [
             ['{{metric}}', level('max', 'cl_daily_keys', { by: ['metric'] })],
             ['limit', level('max', 'cl_daily_keys_limit')],
           ],
         ),
-        graph('Series at the end of the day', 'By the growth of the last hour.', 'locale', [
+        graph('Series at the end of the day', 'Forecast from the growth of the last hour.', 'locale', [
           ['{{metric}}', level('max', 'cl_daily_keys_forecast', { by: ['metric'] })],
           ['all metrics, now', level('max', 'cl_daily_keys_all')],
         ]),
@@ -94,7 +94,7 @@ export const limiter: Board = {
     {
       title: 'Points',
       panels: [
-        graph('Accepted', 'Metric points that went on.', POINTS, [
+        graph('Accepted', 'Metric points that passed.', POINTS, [
           ['accepted', perSecond('sum', 'receiver_items_total', { where: { signal: 'metrics' } })],
         ]),
         graph('Held back', 'Dropped by reason, merged, overflow.', POINTS, [
@@ -104,7 +104,7 @@ export const limiter: Board = {
         ]),
         graph(
           'Time per request',
-          'What the limiter takes for one request.',
+          'Time that the limiter takes for one request.',
           's',
           [
             ['50 %', quantile(0.5, 'cl_latency_seconds')],

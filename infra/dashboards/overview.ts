@@ -46,33 +46,21 @@ export const overview: Board = {
             width: 4,
           },
         ),
-        stat(
-          'Queued',
-          'Items in Redis: waiting, being sent, or on their way to disk.',
-          ITEMS,
-          books('queued'),
-          {
-            thresholds: [[null, 'blue']],
-            width: 3,
-          },
-        ),
-        stat(
-          'On disk',
-          'Items that wait on the disk for their replay. They are safe.',
-          ITEMS,
-          books('on_disk'),
-          {
-            thresholds: [
-              [null, 'green'],
-              [1, 'orange'],
-            ],
-            width: 3,
-          },
-        ),
-        stat('Delivered', 'Items the upstream took.', ITEMS, books('delivered'), { width: 4 }),
+        stat('Queued', 'Items in Redis: waiting, being sent, or being spilled.', ITEMS, books('queued'), {
+          thresholds: [[null, 'blue']],
+          width: 3,
+        }),
+        stat('On disk', 'Items waiting on disk to be replayed. They are safe.', ITEMS, books('on_disk'), {
+          thresholds: [
+            [null, 'green'],
+            [1, 'orange'],
+          ],
+          width: 3,
+        }),
+        stat('Delivered', 'Items that the upstream accepted.', ITEMS, books('delivered'), { width: 4 }),
         stat(
           'Rejected',
-          'Items the upstream refused for good; kept on disk with the reason, replayed on command.',
+          'Items that the upstream rejected; kept on disk with the reason, replayed on command.',
           ITEMS,
           books('rejected'),
           {
@@ -85,7 +73,7 @@ export const overview: Board = {
         ),
         stat(
           'Dropped',
-          'Items given up, by retention, capacity, damage or a partial success.',
+          'Items dropped by retention, capacity, damage or a partial success.',
           ITEMS,
           books('dropped'),
           {
@@ -98,7 +86,7 @@ export const overview: Board = {
         ),
         stat(
           'Difference',
-          'What the books do not explain. Moves while data moves; 0 when all is quiet.',
+          'Items that the accounting does not explain. Varies while data moves; 0 when nothing moves.',
           ITEMS,
           written('max(abs(pipeline_accounting_items{state="difference"}))', {
             select: 'abs(latest(pipeline_accounting_items))',
@@ -115,7 +103,7 @@ export const overview: Board = {
         ),
         graph(
           'What moves',
-          'Items in and out. Accepted above delivered fills the queue; replayed comes from the disk and is in delivered too.',
+          'Items in and out. If more is accepted than delivered, the queue fills; replayed items come from disk and are included in delivered.',
           PER_SECOND,
           [
             ['accepted', perSecond('sum', 'receiver_items_total')],
@@ -140,7 +128,7 @@ export const overview: Board = {
       panels: [
         stat(
           'Breaker',
-          'Open: nothing is sent, all goes to disk. Half open: one probe is out.',
+          'Open: nothing is sent, all data goes to disk. Half open: one probe is in flight.',
           'none',
           BREAKER,
           {
@@ -155,7 +143,7 @@ export const overview: Board = {
         ),
         stat(
           'Next probe in',
-          'Until the breaker tries the upstream again.',
+          'Time until the breaker probes the upstream again.',
           's',
           level('max', 'apq_breaker_probe_seconds'),
           {
@@ -164,7 +152,7 @@ export const overview: Board = {
         ),
         gauge(
           'Queue',
-          'Fill of Redis by bytes or items. From 95 % on new arrivals go to disk.',
+          'Fill of the queue by bytes or items. From 95 % new data goes to disk.',
           'percentunit',
           level('max', 'apq_fill_ratio'),
           {
@@ -196,7 +184,7 @@ export const overview: Board = {
         ),
         stat(
           'Disk empty in',
-          'At the present rate of replay, once the breaker is closed.',
+          'At the current replay rate, once the breaker is closed.',
           's',
           level('max', 'dlq_drain_seconds'),
           {
@@ -209,7 +197,7 @@ export const overview: Board = {
         }),
         graph(
           'Breaker opened',
-          'How often it opened, by reason: failures in a row, quota (429), auth (401, 403), place (404 and the like); a probe that fails opens it again.',
+          'How often it opened, by reason: consecutive failures, quota (429), auth (401, 403), place (404 and the like); a failed probe opens it again.',
           'short',
           [
             [
@@ -236,7 +224,7 @@ export const overview: Board = {
         ),
         graph(
           'Latency of each hop, 99th percentile',
-          'Request: until the client has its answer. Wait: until it is sent. Upstream: its answer. End to end: until that is acknowledged.',
+          'Request: until the client has its response. Wait: until the batch is sent. Upstream: until it responds. End to end: until that is recorded.',
           's',
           [
             ['request', quantile(0.99, 'receiver_request_seconds')],
@@ -264,28 +252,23 @@ export const overview: Board = {
         ]),
         graph(
           'Answers to clients',
-          'Requests by status code; 503 means that clients keep their data for now.',
+          'Requests by status code; after a 503 clients keep their data and retry.',
           'reqps',
           [['{{code}}', perSecond('sum', 'receiver_requests_total', { by: ['code'] })]],
         ),
-        graph('Refused requests', 'By reason; docs/operations.md says what each means.', 'reqps', [
+        graph('Refused requests', 'By reason; docs/operations.md explains each.', 'reqps', [
           ['{{reason}}', perSecond('sum', 'receiver_refused_total', { by: ['reason'] })],
         ]),
         graph('Answers of the upstream', 'Requests by outcome.', 'reqps', [
           ['{{outcome}}', perSecond('sum', 'exporter_requests_total', { by: ['outcome'] })],
         ]),
+        graph('Retried', 'By reason, and repeated hand-overs (after a crash or a stall).', 'ops', [
+          ['{{reason}}', perSecond('sum', 'exporter_retries_total', { by: ['reason'] })],
+          ['duplicate hand-over', perSecond('sum', 'pipeline_duplicate_handovers_total')],
+        ]),
         graph(
-          'Tried again',
-          'By reason, and hand-overs that had happened before (a crash or a stall in between).',
-          'ops',
-          [
-            ['{{reason}}', perSecond('sum', 'exporter_retries_total', { by: ['reason'] })],
-            ['duplicate hand-over', perSecond('sum', 'pipeline_duplicate_handovers_total')],
-          ],
-        ),
-        graph(
-          'Of the limits of the account',
-          'What was sent in the last minute beside exporter.account_limits; beyond it the upstream answers 429.',
+          'Account limits',
+          'Sent in the last minute, as a share of exporter.account_limits; beyond them the upstream answers 429.',
           'percentunit',
           [['{{of}}', ACCOUNT]],
           { width: 24 },

@@ -7,14 +7,14 @@ const PER_SECOND = 'suffix: items/s';
 export const priority: Board = {
   uid: 'nrdot-priority',
   title: 'NRDOT+ 3 Priority',
-  description: 'Who goes first, who waits, who spills. docs/priority.md explains it.',
+  description: 'Which class goes first, waits or spills. See docs/priority.md.',
   rows: [
     {
       title: 'Shares',
       panels: [
         graph(
           'Share of each class',
-          'Items that left the scheduler, beside the share by weight. They meet while all three classes wait.',
+          'Items that left the scheduler, and the share by weight. The two agree while all three classes have work.',
           'percentunit',
           [
             [
@@ -23,7 +23,7 @@ export const priority: Board = {
                 'sum by (class) (rate(apq_moved_items_total[$__rate_interval])) / scalar(sum(rate(apq_moved_items_total[$__rate_interval])))',
                 {
                   reason:
-                    'NRQL divides within a facet, not by the sum of all of them; "Items moved" beside it has the numbers',
+                    'NRQL divides within a facet, not by the sum over all facets; see "Items moved" for the numbers',
                 },
               ),
             ],
@@ -33,7 +33,7 @@ export const priority: Board = {
         ),
         graph(
           'Deficits',
-          'Items that each class may have before the one furthest ahead is served again. Small while the weights hold.',
+          'Items that each class may send before the one furthest ahead is served again. Small while the weights hold.',
           'locale',
           [['{{class}} {{origin}}', level('max', 'apq_deficit_items', { by: ['class', 'origin'] })]],
         ),
@@ -47,22 +47,22 @@ export const priority: Board = {
       panels: [
         graph(
           'Items waiting',
-          'In Redis, by class; replay came from disk.',
+          'In Redis, by class; replayed items came from disk.',
           'locale',
           [['{{class}} {{origin}}', level('max', 'apq_class_size', { by: ['class', 'origin'] })]],
           { stacked: true },
         ),
         graph(
           'Bytes waiting',
-          'As held in Redis.',
+          'As stored in Redis.',
           'bytes',
           [['{{class}} {{origin}}', level('max', 'apq_class_bytes', { by: ['class', 'origin'] })]],
           { stacked: true },
         ),
-        graph('Fill by class', 'Of what each queue may hold.', 'percentunit', [
+        graph('Fill by class', 'Relative to the limit of each queue.', 'percentunit', [
           ['{{class}}', level('max', 'apq_class_fill_ratio', { by: ['class'] })],
         ]),
-        graph('Age of the oldest', 'Of the batches that wait for the scheduler.', 's', [
+        graph('Age of the oldest', 'Of the batches waiting for the scheduler.', 's', [
           ['{{class}} {{origin}}', level('max', 'apq_oldest_age_seconds', { by: ['class', 'origin'] })],
         ]),
         graph('Wait until sent, 99th percentile', 'By class, live traffic.', 's', [
@@ -73,7 +73,7 @@ export const priority: Board = {
         ]),
         graph(
           'End to end, 99th percentile',
-          'From request to delivery acknowledged, by class, live traffic.',
+          'From request to recorded delivery, by class, live traffic.',
           's',
           [
             [
@@ -98,7 +98,7 @@ export const priority: Board = {
             [0.95, 'red'],
           ],
         }),
-        graph('Decisions', 'Jobs sent on to the exporters.', 'ops', [
+        graph('Decisions', 'Jobs passed to the exporters.', 'ops', [
           ['jobs', perSecond('max', 'apq_decisions_total')],
         ]),
         graph(
@@ -113,7 +113,7 @@ export const priority: Board = {
         ),
         graph(
           'Requests in flight',
-          'Beside what may be: it adapts to the upstream.',
+          'And their limit, which adapts to the upstream.',
           'short',
           [
             ['in flight', level('sum', 'exporter_inflight')],

@@ -12,7 +12,7 @@ export const runtime: Board = {
       panels: [
         stat(
           'Processes',
-          'That answer.',
+          'Processes that respond.',
           'locale',
           written('count(pipeline_build_info)', {
             select: 'uniqueCount(service.instance.id)',
@@ -76,7 +76,7 @@ export const runtime: Board = {
         ),
         stat(
           'Youngest process',
-          'Since its start. Falling again and again: it restarts.',
+          'Time since its start. Repeated drops mean restarts.',
           's',
           written('min(time() - process_start_time_seconds)', {
             select: 'max(timestamp) / 1000 - max(process_start_time_seconds)',
@@ -93,11 +93,11 @@ export const runtime: Board = {
         graph('CPU', 'Cores in use.', 'none', [
           ['{{service}} {{instance}}', perSecond('each', 'process_cpu_seconds_total')],
         ]),
-        graph('Heap and buffers', 'JavaScript heap in use, and memory of buffers beside it.', 'bytes', [
+        graph('Heap and buffers', 'JavaScript heap in use, and memory of buffers outside it.', 'bytes', [
           ['heap {{instance}}', level('each', 'nodejs_heap_size_used_bytes')],
           ['buffers {{instance}}', level('each', 'nodejs_external_memory_bytes')],
         ]),
-        graph('Event-loop lag', '99th percentile and most between two scrapes.', 's', [
+        graph('Event-loop lag', '99th percentile and maximum between two scrapes.', 's', [
           ['99 % {{instance}}', level('each', 'nodejs_eventloop_lag_p99_seconds')],
           ['most {{instance}}', level('each', 'nodejs_eventloop_lag_max_seconds')],
         ]),
@@ -107,7 +107,7 @@ export const runtime: Board = {
             observed('sum', 'nodejs_gc_duration_seconds', { by: ['instance', 'kind'] }),
           ],
         ]),
-        graph('Open files', 'Of those a process may have.', 'percentunit', [
+        graph('Open files', 'Relative to the limit of the process.', 'percentunit', [
           ['{{instance}}', ratio('each', 'process_open_fds', 'process_max_fds')],
         ]),
         graph(
@@ -125,7 +125,7 @@ export const runtime: Board = {
     {
       title: 'Redis',
       panels: [
-        graph('Memory', 'Used, beside maxmemory (0: no limit).', 'bytes', [
+        graph('Memory', 'In use, and maxmemory (0: no limit).', 'bytes', [
           ['used', level('max', 'pipeline_redis_memory_bytes')],
           ['limit', level('max', 'pipeline_redis_memory_limit_bytes')],
         ]),
@@ -135,7 +135,7 @@ export const runtime: Board = {
         graph('Time of a step, 99th percentile', 'Round trip and fsync of the AOF included.', 's', [
           ['{{step}}', quantile(0.99, 'pipeline_redis_round_trip_seconds', { by: ['step'] })],
         ]),
-        graph('Lost connections', 'That came back.', 'short', [
+        graph('Lost connections', 'Connections that were restored.', 'short', [
           ['{{instance}}', counts('each', 'pipeline_redis_reconnects_total', '$__rate_interval')],
         ]),
       ],
