@@ -60,12 +60,12 @@ describe.each(shapes)('$signal: $name', ({ signal, make }) => {
 
   it('walked', () => over(400, (body) => product.walk(signal, body)));
 
-  it.each(['reject_item', 'replace'] as const)('mended, or without what is bad: %s', (invalidUtf8) => {
+  it.each(['reject_item', 'replace'] as const)('repaired, or without bad items: %s', (invalidUtf8) => {
     const bad = field(1, field(1, field(1, field(1, Buffer.from([0xff])))), field(2, field(2), field(2)));
     return over(400, (body) => product.soundRequest(signal, Buffer.concat([body, bad]), { invalidUtf8 }));
   });
 
-  it('classified and cut', () => {
+  it('classified and split', () => {
     const { priority } = product.loadConfig({ env: {}, text: RULES }).config;
     return over(400, (body) => new product.Classifier(priority).classify(signal, body));
   });
@@ -81,11 +81,10 @@ describe.each(shapes)('$signal: $name', ({ signal, make }) => {
       apart(body);
     }));
 
-  it("held against the backend's rules", () =>
+  it("checked against the backend's rules", () =>
     over(400, (body) => new product.RequestCheck(new product.CheckCounts()).request(signal, body, 0)));
 
-  it('without what the backend would prune or shorten', () =>
-    over(400, (body) => new product.RequestFix().fix(signal, body)));
+  it("fixed for the backend's rules", () => over(400, (body) => new product.RequestFix().fix(signal, body)));
 
   it('sampled for a tap', () => over(400, (body) => product.sampleOf(signal, body, undefined, 5)));
 
@@ -244,8 +243,7 @@ describe('segments on disk', () => {
 });
 
 describe('a step in Redis', () => {
-  it('completes a job of so many batches', () =>
-    linear(64, (n) => ({ size: n, work: () => settleJobOf(n) })));
+  it('completes a job of many batches', () => linear(64, (n) => ({ size: n, work: () => settleJobOf(n) })));
 });
 
 async function settleJobOf(n: number): Promise<void> {

@@ -21,7 +21,7 @@ it.each([
   expectTooMuch(meter, 100, (n) => ({ size: n, work: () => quadratic.WORK[name](n) })),
 );
 
-it('and what is linear is not taken for more', async () => {
+it('linear cost is not reported', async () => {
   const steps = await Promise.resolve(meter.steps(() => quadratic.linear(1_000)));
   expect(await meter.steps(() => quadratic.linear(4_000))).toBeLessThan(4.1 * steps);
 });

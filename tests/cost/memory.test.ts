@@ -57,7 +57,7 @@ it('names of 2 MB, and attributes of resources', () => {
   ).toBeLessThan(8 * MIB);
 });
 
-it('many names that never come again', () => {
+it('many names that never repeat', () => {
   const classifier = new Classifier(loadConfig({ env: {}, text: RULES }).config.priority);
   expect(
     keptBytes(() => {
@@ -83,7 +83,7 @@ it('names in the limiter', () => {
   ).toBeLessThan(16 * MIB);
 });
 
-it('a body that comes a byte at a time', async () => {
+it('a body that arrives a byte at a time', async () => {
   const chunks = 100_000;
   const body = new Readable({ read: () => {} });
   const read = readBody(body, undefined, chunks, { reserve: () => {}, look: () => {}, release: () => {} });
@@ -95,7 +95,7 @@ it('a body that comes a byte at a time', async () => {
   expect((await read).equals(Buffer.alloc(chunks, 'x'))).toBe(true);
 });
 
-it('what check.fix takes out of a request: eight million links in a heap of 48 MiB', {
+it('removals by check.fix: eight million links in a heap of 48 MiB', {
   timeout: 60_000,
 }, async () => {
   const fix = new URL('../../services/receiver/src/check/request-fix.ts', import.meta.url);
@@ -118,7 +118,7 @@ it('what check.fix takes out of a request: eight million links in a heap of 48 M
   expect((await once(fixed, 'message'))[0]).toEqual([6, left.byteLength]);
 });
 
-it('what is cut out of a request: two million items in a heap of 48 MiB', { timeout: 60_000 }, async () => {
+it('removals from a request: two million items in a heap of 48 MiB', { timeout: 60_000 }, async () => {
   const cut = new Worker(
     `import(${JSON.stringify(import.meta.resolve('@nrdot/otlp'))}).then(({ splitRequest, walk }) => {
        const { parentPort, workerData } = require('node:worker_threads');

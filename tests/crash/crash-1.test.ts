@@ -7,7 +7,7 @@ import { runSchedule } from './schedule.ts';
 
 vi.mock('@mongodb-js/zstd', () => import('./zstd.ts'));
 
-describe('whatever ends between any two steps', () => {
+describe('any process that dies between any two steps', () => {
   nothingIsLost(1);
 
   it.each(REGRESSIONS.map(({ what, choices }) => [what, choices] as const))('%s', async (_what, choices) => {

@@ -4,6 +4,6 @@ import { nothingIsLost } from './half.ts';
 
 vi.mock('@mongodb-js/zstd', () => import('./zstd.ts'));
 
-describe('whatever ends between any two steps', () => {
+describe('any process that dies between any two steps', () => {
   nothingIsLost(2);
 });

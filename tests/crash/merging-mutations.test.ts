@@ -52,7 +52,7 @@ describe('the crash model finds that', () => {
     expect(await withScripts(parts, () => firstFailure())).toMatch(/totals are wrong/);
   });
 
-  it('what waits with a dead receiver is forgotten', { timeout: TIMEOUT_MS }, async () => {
+  it('deferred points of a dead receiver are forgotten', { timeout: TIMEOUT_MS }, async () => {
     const parts = [
       {
         sound: "rcall('RENAME', limiter .. ':held:' .. slot, limiter .. ':' .. name)",
@@ -64,7 +64,7 @@ describe('the crash model finds that', () => {
     expect(found).toMatch(/totals are wrong/);
   });
 
-  it('a request that was refused has happened in the limiter', { timeout: TIMEOUT_MS }, async () => {
+  it('a refused request changes the limiter', { timeout: TIMEOUT_MS }, async () => {
     const spies = (['undo', 'undoLast'] as const).map((name) =>
       vi.spyOn(Limiting.prototype, name).mockImplementation(function (this: Limiting) {
         this.keep(undefined);

@@ -16,8 +16,8 @@ afterAll(() => {
   for (const restore of restored) restore();
 });
 
-describe('whatever ends between any two steps', () => {
-  it('merged totals are what the sources counted', { timeout: 24 * 3_600_000 }, async () => {
+describe('any process that dies between any two steps', () => {
+  it('merged totals equal what the sources counted', { timeout: 24 * 3_600_000 }, async () => {
     const { schedules, steps, faults, failure } = await explore(SCHEDULES, SEED, { load: 'merging' });
     process.stdout.write(
       `crash model, merging: seed ${SEED}, ${schedules} schedules, ${steps} steps, ${faults} faults\n`,

@@ -82,7 +82,7 @@ describe('the crash model finds that', () => {
     expect(failure?.broken).toMatch(finds);
   });
 
-  it('what spills is settled before it is on the disk', async () => {
+  it('a spilled batch is settled before it is on disk', async () => {
     const append = SegmentLog.prototype.append;
     const spy = vi.spyOn(SegmentLog.prototype, 'append').mockImplementation(async function (
       this: SegmentLog,
@@ -98,7 +98,7 @@ describe('the crash model finds that', () => {
     }
   });
 
-  it('what was written off is told by the log, and not found again after a kill', async () => {
+  it('a write-off is reported by the log but not found again after a kill', async () => {
     const { writtenOff } = Ledger.prototype;
     const opened = new WeakMap<Ledger, Set<string>>();
     const spy = vi.spyOn(Ledger.prototype, 'writtenOff').mockImplementation(function (

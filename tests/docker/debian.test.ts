@@ -73,7 +73,7 @@ CMD ["/lib/systemd/systemd"]
     dir[Symbol.dispose]();
   });
 
-  it('starts nothing by itself, and its configuration is for its own user to read', async () => {
+  it('starts nothing automatically, and only its own user can read its configuration', async () => {
     expect(await shell('systemctl is-active nrdot.service || true')).toBe('inactive\n');
     expect(await shell('stat -c "%U %G %a" /etc/nrdot/nrdot.yaml')).toBe('root nrdot 640\n');
     expect(await shell('nrdot validate /etc/nrdot/nrdot.yaml && nrdot --version')).toMatch(
@@ -81,7 +81,7 @@ CMD ["/lib/systemd/systemd"]
     );
   });
 
-  it('runs the whole by one unit, which is active once it takes requests', async () => {
+  it('runs everything in one unit, which is active once it accepts requests', async () => {
     // With systemd's patience: Type=notify is done when the service says so.
     await within('systemctl', 'start', 'nrdot.service');
     expect(await shell('nrdot generate --items 200 --rate 0')).toMatch(/acknowledged +200 items/);
@@ -92,7 +92,7 @@ CMD ["/lib/systemd/systemd"]
     expect(await shell('pgrep -c redis-server || true')).toBe('0\n');
   });
 
-  it('runs each service by a unit of its own, beside a Redis that is there', async () => {
+  it('runs each service in its own unit, with an existing Redis', async () => {
     await shell(
       'systemd-run --unit store redis-server --port 6379 --appendonly yes --appendfsync always --maxmemory-policy noeviction --dir /tmp',
     );
@@ -118,14 +118,14 @@ dlq: { url: http://127.0.0.1:4319 }
   });
 
   it.each(['nrdot', 'nrdot-receiver'])(
-    'has %s as hardened as a service can be that compiles',
+    'hardens %s as far as a service with a JIT compiler allows',
     async (name) => {
       const text = await shell(`systemd-analyze security --no-pager ${name}.service | tail -1`);
       expect(Number(/exposure level for \S+: ([\d.]+)/.exec(text)?.[1])).toBeLessThanOrEqual(EXPOSED_AT_MOST);
     },
   );
 
-  it('is removed with its units stopped, and leaves configuration and data', async () => {
+  it('stops its units when removed, and leaves configuration and data', async () => {
     await within('dpkg', '-r', 'nrdot-plus');
     for (const name of UNITS)
       expect(await shell(`systemctl is-active nrdot-${name}.service || true`)).toBe('inactive\n');

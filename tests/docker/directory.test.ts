@@ -28,7 +28,7 @@ describe.skipIf(why)(`a directory of the host${why ? ` (skipped: ${why})` : ''}`
     rmSync(dir, { recursive: true, force: true });
   });
 
-  it('of another user is named with its owner, and serves once it is given to the right one', async () => {
+  it('of another user is reported with its owner, and works once its owner is corrected', async () => {
     await asRoot(`chown ${STRANGER}:${STRANGER} /it && chmod 700 /it`);
     await stack.compose('up', '-d', '--no-build');
     await waitUntil(

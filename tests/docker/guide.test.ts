@@ -16,7 +16,7 @@ const BLOCKS = [...readFileSync(`${ROOT}docs/docker.md`, 'utf8').matchAll(/^```s
 
 describe.skipIf(why)(`docs/docker.md${why ? ` (skipped: ${why})` : ''}`, () => {
   it(
-    'has commands that work, one after the other',
+    'has commands that work in sequence',
     async () => {
       expect(BLOCKS.length).toBeGreaterThan(8);
       await buildImage();

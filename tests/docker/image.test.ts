@@ -29,7 +29,7 @@ const inside = (entrypoint: string, ...args: string[]) =>
 describe.skipIf(why)(`the image${why ? ` (skipped: ${why})` : ''}`, () => {
   beforeAll(() => buildImage(), 600_000);
 
-  it('says what it is, runs as nobody special, and has a health check', async () => {
+  it('has labels, runs unprivileged, and has a health check', async () => {
     const [{ Config: config }] = JSON.parse(await docker('image', 'inspect', IMAGE));
     expect(config.User).toBe('1000:1000');
     expect(config.Entrypoint).toEqual(['nrdot']);
@@ -48,7 +48,7 @@ describe.skipIf(why)(`the image${why ? ` (skipped: ${why})` : ''}`, () => {
     );
   });
 
-  it('holds the bundle and the native packages of the lock file, and nothing that development needs', async () => {
+  it('contains the bundle and the native packages of the lock file, but no development dependencies', async () => {
     const found = await inside('bash', '-c', 'cd /opt/nrdot && find . -name package.json && ls');
     const packages = [...found.matchAll(/^\.\/node_modules\/(\S+)\/package\.json$/gm)].map(
       ([, name]) => name!,
@@ -71,7 +71,7 @@ describe.skipIf(why)(`the image${why ? ` (skipped: ${why})` : ''}`, () => {
     ).toBe('as it was\n');
   });
 
-  it('runs as any user of group 0, as OpenShift picks one, and writes where it has to', async () => {
+  it('runs as any user of group 0, as OpenShift assigns one, and can write where it has to', async () => {
     const as = (user: string, ...args: string[]) =>
       docker(...['run', '--rm', '--user', user, '--cap-drop', 'ALL', '--network', 'none'], ...args);
     const token = ['--entrypoint', 'make-token', IMAGE, '/run/nrdot/token'];
@@ -82,7 +82,7 @@ describe.skipIf(why)(`the image${why ? ` (skipped: ${why})` : ''}`, () => {
     );
   });
 
-  it('asks a service whose admin address speaks TLS, as the health check does', async () => {
+  it('queries a service whose admin address uses TLS, as the health check does', async () => {
     using dir = temporaryDirectory();
     execFileSync(
       'openssl',
@@ -115,7 +115,7 @@ describe.skipIf(why)(`the image${why ? ` (skipped: ${why})` : ''}`, () => {
     }
   });
 
-  it('lists what it was made from', async () => {
+  it('lists its packages', async () => {
     const sbom = JSON.parse(await inside('cat', '/opt/nrdot/sbom.cdx.json')) as {
       bomFormat: string;
       components: { name: string; group?: string; version: string; purl: string }[];
@@ -130,7 +130,7 @@ describe.skipIf(why)(`the image${why ? ` (skipped: ${why})` : ''}`, () => {
     }
   });
 
-  it('asks a service and says by its exit status how it went', async () => {
+  it('queries a service and reports the result by its exit status', async () => {
     await expect(inside('ask', 'GET', 'here')).rejects.toThrow(/usage: ask METHOD PORT/);
     await expect(inside('ask', 'GET', '8888', '/healthz')).rejects.toThrow(/refused/);
   });

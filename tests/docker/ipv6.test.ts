@@ -34,7 +34,7 @@ describe.skipIf(why)(`IPv6${why ? ` (skipped: ${why})` : ''}`, () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  it('reaches the receiver, and what it takes arrives', async () => {
+  it('reaches the receiver, and acknowledged data arrives', async () => {
     const [receiver] = await stack.containers('receiver');
     const { GlobalIPv6Address: address } = receiver!.NetworkSettings.Networks[`${stack.project}_pipeline`]!;
     expect(address).toMatch(/^fd6e:/);

@@ -56,7 +56,7 @@ describe.skipIf(why)(`behind a proxy${why ? ` (skipped: ${why})` : ''}`, () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  it('what leaves for the upstream goes through it, and nothing between the services does', async () => {
+  it('is used for the upstream, and not between the services', async () => {
     expect(await stack.missing(await stack.send(1_000))).toBe('');
     const asked = () => new Set(proxy.log().match(/(?<=: )[A-Z]+ http:\/\/[^/\s]+/g));
     expect([...asked()]).toEqual([`POST http://${UPSTREAM}:4320`]);

@@ -9,7 +9,7 @@ const why = whyNoEngine();
 for (const image of IMAGES) {
   const not = why ?? (hasImage(image) ? undefined : `the image ${image} is not here: docker pull ${image}`);
   describe.skipIf(not)(`on ${image}${not ? ` (skipped: ${not})` : ''}`, () => {
-    it('the queues and scripts keep their promises', async () => {
+    it('the queues and scripts keep their guarantees', async () => {
       await run(
         [process.execPath, 'node_modules/vitest/vitest.mjs', 'run', '--project', 'system'].concat(
           SUITES.map((name) => `tests/integration/${name}.test.ts`),

@@ -29,7 +29,7 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
     await stack?.[Symbol.asyncDispose]();
   });
 
-  it('is up with limits, and reachable on loopback alone', async () => {
+  it('is up with limits, and reachable only on loopback', async () => {
     const all = await stack.containers();
     for (const { Name, HostConfig, NetworkSettings, Config } of all) {
       const service = Config.Labels['com.docker.compose.service']!;
@@ -68,7 +68,7 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
     });
   });
 
-  it.runIf(hasImage('prom/prometheus'))('is scraped by Prometheus, every container of it', async () => {
+  it.runIf(hasImage('prom/prometheus'))('is scraped by Prometheus, container by container', async () => {
     const query = `http://127.0.0.1:${stack.prometheusPort}/api/v1/query?query=up%3D%3D1`;
     await waitUntil(
       async () => {
@@ -88,7 +88,7 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
     );
   });
 
-  it('scales under load to three exporters, two receivers and two schedulers, and all of them work', async () => {
+  it('scales under load to three exporters, two receivers and two schedulers, all of them working', async () => {
     const port = (await stack.containers('receiver'))[0]!.NetworkSettings.Ports['4318/tcp']![0]!.HostPort;
     const first = stack.loading(Number(port) - stack.otlpPort);
     await first.more(1_000);
@@ -144,7 +144,7 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
     await expectAllArrived(await load.end());
   });
 
-  it('sends to New Relic with the key of the environment, and says when there is none', async () => {
+  it('sends to New Relic with the key of the environment, and reports a missing key', async () => {
     // The mock upstream in New Relic's place: it refuses what comes without the key.
     const [mock] = await stack.containers('mock-upstream');
     const behave = (requireHeaders: Record<string, string>) =>

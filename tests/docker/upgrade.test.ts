@@ -32,7 +32,7 @@ describe.skipIf(why)(`an upgrade of the compose stack${why ? ` (skipped: ${why})
     rmSync(tree, { recursive: true, force: true });
   });
 
-  it('keeps what waits in Redis, what is on disk, and what was delivered', async () => {
+  it('keeps data in Redis, data on disk, and the accounting', async () => {
     const load = before.loading();
     await load.more(1_000);
     const kept = await before.cutUpstream(load.run);

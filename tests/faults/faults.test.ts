@@ -16,7 +16,7 @@ const LOST_AFTER_MS = 5_000;
 const SLOW = 'freeze beyond the lock';
 
 group('faults', () => {
-  it.each(FORMS)('take nothing that was acknowledged: %s', async (form) => {
+  it.each(FORMS)('lose nothing that was acknowledged: %s', async (form) => {
     using dir = temporaryDirectory();
     await using stack = await Stack.start(form, dir.path);
     for (const seed of [FIXED, Math.floor(Math.random() * 2 ** 31)]) {
@@ -32,7 +32,7 @@ group('faults', () => {
     }
   });
 
-  it('and the oracle finds it when an upstream says that it has taken what it has not', async () => {
+  it('the oracle detects an upstream that acknowledges data it did not store', async () => {
     using dir = temporaryDirectory();
     await using stack = await Stack.start('one', dir.path);
     stack.mock.set({ loseRate: 0.2 });
@@ -46,7 +46,7 @@ group('faults', () => {
     expect(result.failure).toMatch(/every obligation has arrived.*missing.* instead of /s);
   });
 
-  it('and under a load that goes on: memory and descriptors stay', async () => {
+  it('memory and descriptors stay bounded under continuous load', async () => {
     using dir = temporaryDirectory();
     await using stack = await Stack.start('services', dir.path);
     const seed = Math.floor(Math.random() * 2 ** 31);

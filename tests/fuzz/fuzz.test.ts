@@ -4,17 +4,14 @@ import { TARGETS } from './targets.ts';
 
 const FOR_MS = 700;
 
-describe('what takes bytes from outside', () => {
-  it.each(TARGETS.map(({ name }) => name))(
-    '%s: does not crash, hang or grow whatever comes',
-    async (name) => {
-      const seed = Math.floor(Math.random() * 2 ** 31);
-      expect((await fuzz(name, seed, FOR_MS)).inputs).toBeGreaterThan(0);
-    },
-  );
+describe('everything that reads external input', () => {
+  it.each(TARGETS.map(({ name }) => name))('%s: does not crash, hang or grow on any input', async (name) => {
+    const seed = Math.floor(Math.random() * 2 ** 31);
+    expect((await fuzz(name, seed, FOR_MS)).inputs).toBeGreaterThan(0);
+  });
 });
 
-describe('a target that is at fault is found, with its input', () => {
+describe('a faulty target is found, with its input', () => {
   const sick = new URL('./sick-targets.ts', import.meta.url).href;
   const input = `input 1 ${Buffer.from('sick').toString('base64')}`;
 

@@ -20,7 +20,7 @@ describe.skipIf(why)(`docs/kubernetes.md${why ? ` (skipped: ${why})` : ''}`, () 
     await run(['kubectl', 'delete', 'namespace', 'telemetry', '--ignore-not-found', '--timeout=120s']);
   });
 
-  it('has commands that work, one after the other', async () => {
+  it('has commands that work in sequence', async () => {
     expect(COMMANDS.length).toBeGreaterThan(10);
     const ports = new Map<string, number>();
     const forwards: Process[] = [];

@@ -30,7 +30,7 @@ describe.skipIf(why)(`the chart on a cluster${why ? ` (skipped: ${why})` : ''}`,
     await release?.[Symbol.asyncDispose]();
   });
 
-  it('takes what is sent to its Service, and delivers it', async () => {
+  it('accepts data at its Service, and delivers it', async () => {
     const load = await release.load();
     const { duplicates, unknown } = await load.verdict('Sent through the Service');
     expect({ duplicates, unknown }).toEqual({ duplicates: 0, unknown: 0 });
@@ -49,7 +49,7 @@ describe.skipIf(why)(`the chart on a cluster${why ? ` (skipped: ${why})` : ''}`,
     expect(unknown).toBe(0);
   });
 
-  it('loses nothing while all of it is restarted', async () => {
+  it('loses nothing while everything is restarted', async () => {
     const load = await release.load();
     await release.kubectl('rollout', 'restart', ...ROLES.map(workload));
     for (const role of ROLES) await release.kubectl('rollout', 'status', workload(role), '--timeout=180s');
@@ -67,7 +67,7 @@ describe.skipIf(why)(`the chart on a cluster${why ? ` (skipped: ${why})` : ''}`,
     },
   );
 
-  it('finds the volume again when the dlq is killed while it holds data', async () => {
+  it('reattaches the volume when the dlq is killed while it holds data', async () => {
     const load = await release.load();
     const claim = async () => (await release.get('pvc', 'data-nrdot-plus-dlq-0')).spec.volumeName;
     const volume = await claim();
@@ -81,7 +81,7 @@ describe.skipIf(why)(`the chart on a cluster${why ? ` (skipped: ${why})` : ''}`,
     await load.verdict('The dlq killed while Redis was away and its disk held data');
   });
 
-  it("loses nothing when Redis' pod is killed and another one takes its volume", async () => {
+  it("loses nothing when Redis' pod is killed and another one takes over its volume", async () => {
     const load = await release.load();
     await release.mock('outage/on', 'POST');
     await load.more(2_000);
@@ -91,7 +91,7 @@ describe.skipIf(why)(`the chart on a cluster${why ? ` (skipped: ${why})` : ''}`,
     await load.verdict("Redis' pod killed while all of it waited there");
   });
 
-  it("knows what is lost with Redis' volume, and goes on without a restart", async () => {
+  it("reports what is lost with Redis' volume, and continues without a restart", async () => {
     // Without exporters it stays in Redis; an upstream that fails sends it to the disk.
     const { accepted: acceptedBefore } = await release.quiet();
     await release.scale('exporter', 0);
@@ -121,7 +121,7 @@ describe.skipIf(why)(`the chart on a cluster${why ? ` (skipped: ${why})` : ''}`,
   });
 
   it.skipIf(!kubelet)(
-    'works on while the kubelet of its node is away',
+    'keeps working while the kubelet of its node is down',
     async () => {
       const load = await release.load();
       await toKubelet('stop');
@@ -155,7 +155,7 @@ describe.skipIf(why)(`the chart on a cluster${why ? ` (skipped: ${why})` : ''}`,
       }
   });
 
-  it('leaves nothing but its claims when it is uninstalled', async () => {
+  it('leaves only its claims when uninstalled', async () => {
     await release.helm('uninstall', 'nrdot-plus', '--wait', '--timeout', '120s');
     const kinds = [
       ...[

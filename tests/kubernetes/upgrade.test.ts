@@ -92,7 +92,7 @@ describe.skipIf(why)(`upgrades of the chart${why ? ` (skipped: ${why})` : ''}`, 
     if (dir) rmSync(dir, { recursive: true, force: true });
   });
 
-  it('go from the release before as the guide says, and keep the volume', async () => {
+  it('from the previous release work as the guide says, and keep the volume', async () => {
     const volume = (await release.get('pvc', 'data-nrdot-plus-dlq-0')).spec.volumeName;
     await expect(upgrade(...WAIT)).rejects.toThrow(/StatefulSet.*nrdot-plus-dlq|updates to statefulset spec/);
     await release.kubectl('delete', 'statefulset', 'nrdot-plus-dlq', '--cascade=orphan');
@@ -103,7 +103,7 @@ describe.skipIf(why)(`upgrades of the chart${why ? ` (skipped: ${why})` : ''}`, 
     await load.more(1_000);
   });
 
-  it('end at a bad configuration before a pod is touched, and say what is wrong', async () => {
+  it('stop at a bad configuration before a pod is touched, and report the error', async () => {
     const before = await uids();
     await expect(upgrade(...BAD_CONFIG, ...WAIT)).rejects.toThrow(/pre-upgrade hooks failed/);
     expect(await release.kubectl('logs', 'job/nrdot-plus-validate', '-c', 'receiver')).toMatch(
@@ -112,7 +112,7 @@ describe.skipIf(why)(`upgrades of the chart${why ? ` (skipped: ${why})` : ''}`, 
     expect(await uids()).toEqual(before);
   });
 
-  it('end at an image that does not exist before a pod is touched', async () => {
+  it('stop at an image that does not exist before a pod is touched', async () => {
     const before = await uids();
     await expect(upgrade(...MISSING_IMAGE, '--set', 'validate.timeoutSeconds=15', ...WAIT)).rejects.toThrow(
       /pre-upgrade hooks failed/,
@@ -120,7 +120,7 @@ describe.skipIf(why)(`upgrades of the chart${why ? ` (skipped: ${why})` : ''}`, 
     expect(await uids()).toEqual(before);
   });
 
-  it('come back from an image that does not exist, the dlq too', async () => {
+  it('can be rolled back from an image that does not exist, including the dlq', async () => {
     await expect(upgrade(...MISSING_IMAGE, ...UNCHECKED, '--wait', '--timeout', '20s')).rejects.toThrow(
       /not ready|timed out|deadline/i,
     );
@@ -136,7 +136,7 @@ describe.skipIf(why)(`upgrades of the chart${why ? ` (skipped: ${why})` : ''}`, 
     await load.more(500);
   });
 
-  it('to a bad configuration leave those that serve what they read, and what takes their place', async () => {
+  it('to a bad configuration leave the old configuration to serving pods and their replacements', async () => {
     await expect(upgrade(...BAD_CONFIG, ...UNCHECKED, '--wait', '--timeout', '20s')).rejects.toThrow(
       /not ready|timed out|deadline/i,
     );
@@ -165,7 +165,7 @@ describe.skipIf(why)(`upgrades of the chart${why ? ` (skipped: ${why})` : ''}`, 
     await load.more(500);
   });
 
-  it('go back to the release before as the guide says', async () => {
+  it('can be rolled back to the previous release as the guide says', async () => {
     await release.kubectl('delete', 'statefulset', 'nrdot-plus-dlq', '--cascade=orphan');
     await release.helm('rollback', RELEASE, '1', ...WAIT);
     for (const role of ROLES) await release.kubectl('rollout', 'status', workload(role), '--timeout=120s');
@@ -176,7 +176,7 @@ describe.skipIf(why)(`upgrades of the chart${why ? ` (skipped: ${why})` : ''}`, 
     await load.more(1_000);
   });
 
-  it('have lost nothing of what was acknowledged meanwhile', async () => {
+  it('have lost nothing that was acknowledged meanwhile', async () => {
     await load.verdict(
       'Upgraded from the release before, four upgrades that failed, two roll-backs, and back',
     );

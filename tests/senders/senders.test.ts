@@ -100,7 +100,7 @@ for (const sender of SENDERS) {
   const command = commandOf(sender);
   const why = command ? '' : ` (left out: ${TO_INSTALL})`;
   describe.skipIf(!command)(`the OpenTelemetry SDK of ${sender}${why}`, () => {
-    it.each(['none', 'gzip'])('has all it sent delivered, with compression %s', async (compression) => {
+    it.each(['none', 'gzip'])('delivers everything sent, with compression %s', async (compression) => {
       mock.reset();
       const [program, ...args] = command!;
       const { stdout, stderr } = await promisify(execFile)(program, args, {
@@ -125,7 +125,7 @@ const collector = findCollector();
 describe.skipIf(!collector)(
   `the OpenTelemetry Collector${collector ? '' : ` (left out: ${TO_INSTALL})`}`,
   () => {
-    it.each(['protobuf', 'json'])('has all it took delivered, sending %s', async (format) => {
+    it.each(['protobuf', 'json'])('delivers everything accepted, sending %s', async (format) => {
       const exporter = { endpoint: running.otlp, encoding: format === 'json' ? 'json' : 'proto' };
       await using started = await startCollector(collector!, dir.path, exporter, { batch: true });
       const { url: endpoint, process } = started;

@@ -33,7 +33,7 @@ const named = (name: string) =>
   });
 
 describe('a load balancer', () => {
-  it('sends each request to the next server, and body, status and headers as they are', async () => {
+  it('sends each request to the next server, with body, status and headers unchanged', async () => {
     const { url } = await before(await named('a'), await named('b'));
     const answers = [];
     for (const body of ['1', '2', '3', '4']) {
@@ -49,12 +49,12 @@ describe('a load balancer', () => {
     );
   });
 
-  it('answers 502 for a server that is not there', async () => {
+  it('answers 502 for a server that is down', async () => {
     const { url } = await before(1);
     expect((await fetch(url, { method: 'POST', body: 'x' })).status).toBe(502);
   });
 
-  it('cuts off an answer that was cut off, and a request whose client has gone', async () => {
+  it('aborts an aborted response, and a request whose client has left', async () => {
     const cut = await before(
       await serve((_, outgoing) => void outgoing.writeHead(200).write('half', () => outgoing.destroy())),
     );

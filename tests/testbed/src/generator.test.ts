@@ -4,8 +4,8 @@ import { startMockUpstream } from './mock-upstream.ts';
 import { complaint, judge } from './oracle.ts';
 import { waitUntil } from './wait-until.ts';
 
-describe('a generator that is told to finish', () => {
-  it('waits for the answers of what is in flight, so that the fate of every item is known', async () => {
+describe('a generator that is asked to finish', () => {
+  it('waits for requests in flight, so that the outcome of every item is known', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour: { latencyMs: 50 } });
     try {
       const finish = new AbortController();
@@ -24,7 +24,7 @@ describe('a generator that is told to finish', () => {
     }
   });
 
-  it('sends no more, also when the next batch is not due for long', async () => {
+  it('stops sending, even if the next batch is not due for long', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
     try {
       const finish = new AbortController();

@@ -31,7 +31,7 @@ describe('generator and mock upstream', () => {
     }
   }
 
-  it('listen on all addresses when none is given', async () => {
+  it('listen on all addresses if none is given', async () => {
     const mock = await startMockUpstream({ listen: ':0' });
     const { port } = new URL(mock.url);
     const hosts = networkInterfaces().lo?.some(({ family }) => family === 'IPv6')
@@ -41,7 +41,7 @@ describe('generator and mock upstream', () => {
     await mock.close();
   });
 
-  it('see faults as faults: retries deliver, refusals do not, cuts double', async () => {
+  it('classify faults: retries deliver, refusals do not, broken connections duplicate', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
     mock.set({ errorRate: 0.2, throttleRate: 0.1, refuseRate: 0.1, cutRate: 0.1 });
     const report = await generate({ ...load, items: 2_000, endpoint: mock.url });
@@ -51,7 +51,7 @@ describe('generator and mock upstream', () => {
     await mock.close();
   });
 
-  it('notice what is missing, invented and damaged', async () => {
+  it('detect missing, invented and damaged items', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0', keep: 1 });
     const report = await generate({ ...load, items: 40, encoding: 'identity', endpoint: mock.url });
     const [kept] = mock.kept();
@@ -76,7 +76,7 @@ describe('generator and mock upstream', () => {
     await mock.close();
   });
 
-  it('notice a request in which classes are mixed', async () => {
+  it('detect a request with mixed classes', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0', keep: 2 });
     const classes = { critical: 1, normal: 1 };
     await generate({ ...load, items: 80, encoding: 'identity', classes, endpoint: mock.url });
@@ -89,7 +89,7 @@ describe('generator and mock upstream', () => {
     await mock.close();
   });
 
-  it('are told over HTTP how to behave, and say what is wrong with an order', async () => {
+  it('are controlled over HTTP, and explain invalid commands', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
     const put = (body: string) => fetch(`${mock.url}/_mock/behaviour`, { method: 'PUT', body });
     expect((await put('{"status":503,"retryAfterSeconds":7}')).status).toBe(200);

@@ -492,7 +492,7 @@ function foreignPage({ method, headers }: IncomingMessage): string | undefined {
   if (method === 'GET') return undefined;
   const isOwn = origin === undefined || (URL.canParse(origin) && new URL(origin).host === host);
   if (isOwn && (site === undefined || site === 'same-origin' || site === 'none')) return undefined;
-  return 'a page of another site changes nothing here';
+  return 'a page of another site may not change anything here';
 }
 
 function emptyCounts() {

@@ -53,7 +53,7 @@ const delta = (isMonotonic: boolean): Message => ({
   ],
 });
 
-describe('what New Relic makes of it', () => {
+describe('what New Relic would do', () => {
   it.each<[NewRelicRule, Signal, Message, Message]>([
     [
       'metric_too_old',
@@ -137,7 +137,7 @@ describe('what New Relic makes of it', () => {
     for (const rule of Object.keys(NEW_RELIC_RULES)) expect(page).toContain(`\`${rule}\``);
   });
 
-  it('attributes of a resource and of a scope have limits of their own', () => {
+  it('attributes of a resource and of a scope have separate limits', () => {
     const request = (resource: number, scope: number): Message => ({
       resourceLogs: [
         {
@@ -173,7 +173,7 @@ describe('a mock upstream like New Relic', () => {
     return answer;
   }
 
-  it('answers by the status alone', async () => {
+  it('answers only with a status', async () => {
     expect((await post({})).status).toBe(200);
     expect((await post({ 'api-key': '' })).status).toBe(401);
     expect((await post({ 'api-key': 'my-key' })).status).toBe(403);
@@ -191,7 +191,7 @@ describe('a mock upstream like New Relic', () => {
     expect(mock.stats().newRelic).toEqual({ log_too_old: 1 });
   });
 
-  it('has enough of a signal until the minute ends', async () => {
+  it('refuses further requests of a signal until the minute ends', async () => {
     mock.set({ requestsPerMinute: 1 });
     const answers = [await post({}), await post({}), await post({})];
     const last = answers.at(-1)!;

@@ -4,7 +4,7 @@ import { generate, startMockUpstream } from './index.ts';
 const load = { rate: 0, batchSize: 500, seed: 11, signals: { metrics: 1 }, metricKinds: { sum: 1 } } as const;
 
 describe('streams at the mock upstream', () => {
-  it('are as many as the key-sets that were sent, however often', async () => {
+  it('are as many as the distinct key-sets sent', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
     const report = await generate({ ...load, items: 9_000, cardinality: 3_000, endpoint: mock.url });
     expect(report.acknowledgedItems).toBe(9_000);
@@ -14,7 +14,7 @@ describe('streams at the mock upstream', () => {
     await mock.close();
   });
 
-  it('have a total that counts the points when values are units', async () => {
+  it('have a total that equals the number of points if values are 1', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
     const report = await generate({
       ...load,

@@ -203,7 +203,7 @@ describe('the total of one stream', () => {
   });
 });
 
-describe('a stream that no single writer writes is found', () => {
+describe('detects a stream that no single writer could have written', () => {
   it.each<[string, Kind, Row[], RegExp | undefined]>([
     [
       'one writer',
@@ -252,7 +252,7 @@ describe('a stream that no single writer writes is found', () => {
   });
 });
 
-describe('what came out is held against what was counted', () => {
+describe('the output is compared with what was counted', () => {
   const sources: [user: string, rows: Row[]][] = [
     [
       'a',
@@ -322,7 +322,7 @@ describe('what came out is held against what was counted', () => {
     else expect(complaints).toBe('');
   });
 
-  it('a delta whose answer was lost may have arrived twice, and not more often', () => {
+  it('a delta whose answer was lost may have arrived at most twice', () => {
     const [counted, atMost] = [new MetricLedger(), new MetricLedger()];
     const body = request('delta', [[1, 2, 5]]);
     counted.take(body);
@@ -337,7 +337,7 @@ describe('what came out is held against what was counted', () => {
     expect(judged(3).join()).toMatch('value is 15 instead of 5 to 10');
   });
 
-  it('a gauge has only readings that were sent', () => {
+  it('a gauge has only values that were sent', () => {
     const counted = new MetricLedger();
     counted.take(request('gauge', [[0, 2, 5]], { user: 'a' }));
     const judged = (value: number) => {

@@ -41,7 +41,7 @@ function isCumulativeCounter({ stream }: Point): boolean {
 }
 
 describe('a producer of metrics', () => {
-  it('sends the same for the same seed, and streams that a single writer writes', () => {
+  it('is deterministic for a seed, and sends streams as from a single writer', () => {
     const bodies = history(5);
     expect(history(5)).toEqual(bodies);
     const ledger = new MetricLedger();
@@ -50,7 +50,7 @@ describe('a producer of metrics', () => {
     expect(new Set([...ledger.groups([]).values()].map(({ kind }) => kind)).size).toBe(5);
   });
 
-  it('has series that come, go, report seldom, and begin anew with another start', () => {
+  it('has series that come, go, report rarely, and restart with another start time', () => {
     const streams = [...byStream(history(6)).values()].filter(([first]) => isCumulativeCounter(first!));
     const starts = streams.map((points) => new Set(points.map(({ start }) => start)).size);
     expect(Math.max(...starts)).toBe(2);
@@ -70,7 +70,7 @@ describe('a producer of metrics', () => {
     expect(starts(false)).toBeGreaterThan(5);
   });
 
-  it('sends what is not finite when it is asked to, and goes on', () => {
+  it('sends non-finite values on request, and continues', () => {
     const values = history(8, { extremes: true })
       .flatMap(readPoints)
       .map(({ value, stale }) => stale || value);
@@ -82,7 +82,7 @@ describe('a producer of metrics', () => {
     ).toBe(true);
   });
 
-  it('is judged to have lost nothing by one that forwards all, and to have lost something by one that does not', () => {
+  it('is judged lossless behind a forwarder, and lossy behind one that drops', () => {
     const bodies = history(9);
     const [counted, received, lacking] = [new MetricLedger(), new MetricLedger(), new MetricLedger()];
     for (const body of bodies) counted.take(body);
