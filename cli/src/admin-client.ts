@@ -93,7 +93,7 @@ export class AdminClient {
     } catch (error) {
       const { name } = error as Error;
       if (name === 'AbortError') throw error;
-      if (name === 'TimeoutError') throw new Error(`${this.url}${path} did not answer in time; try it again`);
+      if (name === 'TimeoutError') throw new Error(`${this.url}${path} did not answer in time; try again`);
       throw new NothingAnswers(
         `nothing answers at ${this.url} (${causeText(error)}). Is it running? "nrdot up" starts everything; --admin HOST:PORT names another address.`,
       );
@@ -105,9 +105,9 @@ export class AdminClient {
 
   #explain(status: number, path: string, said = ''): string {
     if (status === 401)
-      return `${this.url} asks for its token: set ${TOKEN_VARIABLE}, or admin.token in the configuration (--config FILE)`;
+      return `${this.url} requires a token: set ${TOKEN_VARIABLE}, or admin.token in the configuration (--config FILE)`;
     if (status === 404 && said.startsWith('there is nothing at'))
-      return `the service at ${this.url} has no ${path.split('?')[0]}: it belongs to another service; name its admin address with --admin HOST:PORT`;
+      return `the service at ${this.url} has no ${path.split('?')[0]}: it belongs to another service; pass that service's admin address with --admin HOST:PORT`;
     return said || `${this.url}${path} answered ${status}`;
   }
 }

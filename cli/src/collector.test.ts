@@ -38,7 +38,7 @@ service:
 describe("a Collector's file", () => {
   const { config, notes } = translate(COLLECTOR);
 
-  it('is translated: what receives, what sends, headers, TLS, queue and retry', () => {
+  it('is translated: receivers, exporters, headers, TLS, queue and retry', () => {
     expect(config).toEqual({
       receiver: {
         listen: '0.0.0.0:4318',
@@ -57,12 +57,12 @@ describe("a Collector's file", () => {
     });
   });
 
-  it('is a valid configuration then', () => {
+  it('becomes a valid configuration', () => {
     const env = { NEW_RELIC_LICENSE_KEY: 'secret', TEAM: 'shop' };
     expect(loadConfig({ text: stringify(config), env }).config.exporter.timeoutMs).toBe(90_000);
   });
 
-  it('has everything named that has no counterpart', () => {
+  it('is reported where it has no counterpart', () => {
     expect(notes.map((note) => note.split(':')[0])).toEqual([
       'receivers.otlp.protocols.grpc',
       'receivers.otlp.protocols.http.include_metadata',
@@ -79,8 +79,8 @@ describe("a Collector's file", () => {
     ]);
   });
 
-  it('is not taken for one when it is none', () => {
-    expect(() => translate('queue: { max_bytes: 1GiB }')).toThrow(/no configuration of a Collector/);
-    expect(() => translate('')).toThrow(/no configuration of a Collector/);
+  it('is rejected if it is something else', () => {
+    expect(() => translate('queue: { max_bytes: 1GiB }')).toThrow(/not a Collector configuration/);
+    expect(() => translate('')).toThrow(/not a Collector configuration/);
   });
 });

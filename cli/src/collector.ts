@@ -15,7 +15,7 @@ const SECTIONS = ['receivers', 'processors', 'exporters', 'service', 'extensions
 /** Processors that NRDOT+ does not need, and why. */
 const NEEDLESS: Record<string, string> = {
   batch:
-    'not needed: with a backlog batches are merged up to scheduler.merge_bytes; small requests are better batched by their senders',
+    'not needed: batches in a backlog are merged up to scheduler.merge_bytes; small requests are better batched by their senders',
   memory_limiter: 'not needed: receiver.max_inflight and queue.max_bytes bound the memory',
 };
 const UNITS_MS: Record<string, number> = {
@@ -37,7 +37,7 @@ export function translate(text: string): Translation {
   const given = tree(parse(text));
   if (!given || !SECTIONS.some((name) => Object.hasOwn(given, name)))
     throw new Error(
-      `this is no configuration of a Collector; expected sections such as ${SECTIONS.join(', ')}`,
+      `this is not a Collector configuration; expected sections such as ${SECTIONS.join(', ')}`,
     );
   return new Translator(given).run();
 }
@@ -55,7 +55,10 @@ class Translator {
     for (const [name, receiver] of this.#members('receivers')) this.#receiver(name, receiver);
     for (const [name] of this.#members('processors')) {
       const reason = NEEDLESS[typeOf(name)];
-      this.#note(`processors.${name}`, reason ?? 'has no counterpart: keep a Collector before NRDOT+ for it');
+      this.#note(
+        `processors.${name}`,
+        reason ?? 'has no counterpart: keep a Collector in front of NRDOT+ for it',
+      );
     }
     const sending = this.#members('exporters').filter(([name]) =>
       ['otlphttp', 'otlp_http'].includes(typeOf(name)),
@@ -64,11 +67,11 @@ class Translator {
     for (const [name, exporter] of this.#members('exporters')) {
       if (name === used?.[0]) this.#exporter(`exporters.${name}`, exporter);
       else if (['otlphttp', 'otlp_http'].includes(typeOf(name)))
-        this.#note(`exporters.${name}`, 'NRDOT+ sends to one upstream: run another for this one');
+        this.#note(`exporters.${name}`, 'NRDOT+ sends to one upstream: run another NRDOT+ for this one');
       else if (typeOf(name) === 'otlp')
         this.#note(
           `exporters.${name}`,
-          'sends gRPC, which NRDOT+ does not: set exporter.endpoint to the OTLP/HTTP address of the same backend',
+          'sends gRPC, which NRDOT+ does not support: set exporter.endpoint to the OTLP/HTTP address of the same backend',
         );
       else this.#note(`exporters.${name}`, 'has no counterpart: NRDOT+ sends OTLP/HTTP');
     }
@@ -79,7 +82,7 @@ class Translator {
     if (service.telemetry !== undefined)
       this.#note(
         'service.telemetry',
-        'metrics and health are on admin.listen; the log is log.level and log.format',
+        'metrics and health are at admin.listen; logging is set by log.level and log.format',
       );
     return { config: this.#config, notes: this.#notes };
   }
@@ -87,14 +90,14 @@ class Translator {
   #receiver(name: string, receiver: Tree): void {
     const at = `receivers.${name}`;
     if (typeOf(name) !== 'otlp') {
-      this.#note(at, 'has no counterpart: NRDOT+ receives OTLP/HTTP; keep a Collector before it');
+      this.#note(at, 'has no counterpart: NRDOT+ receives OTLP/HTTP; keep a Collector in front of it');
       return;
     }
     const protocols = tree(receiver.protocols) ?? {};
     if ('grpc' in protocols)
       this.#note(
         `${at}.protocols.grpc`,
-        'is not received: let senders use http/protobuf, or keep a Collector before NRDOT+',
+        'is not received: have senders use http/protobuf, or keep a Collector in front of NRDOT+',
       );
     if (!('http' in protocols)) return;
     const http = tree(protocols.http) ?? {};
@@ -120,7 +123,7 @@ class Translator {
     if (exporter.compression === undefined)
       this.#note(
         at,
-        'a Collector compresses with gzip where nothing is said; NRDOT+ sends what came as it came (exporter.compression)',
+        'a Collector compresses with gzip by default; NRDOT+ keeps the compression that the data arrived with (exporter.compression)',
       );
     this.#each(at, exporter, {
       endpoint: (value) => this.#set('exporter.endpoint', value),
@@ -131,7 +134,7 @@ class Translator {
       timeout: (value, path) => this.#time('exporter.timeout', value, path),
       compression: (value, path) => {
         if (['gzip', 'zstd', 'none'].includes(String(value))) this.#set('exporter.compression', value);
-        else this.#note(path, `"${value}" is not sent: expected gzip, zstd or none`);
+        else this.#note(path, `"${value}" is not supported: expected gzip, zstd or none`);
       },
       tls: (value, path) =>
         this.#each(path, tree(value) ?? {}, {
@@ -164,14 +167,14 @@ class Translator {
       },
       sizer: () => {},
       storage: (_, path) =>
-        this.#note(path, 'not needed: the queue is in Redis with its AOF, and on disk beyond'),
+        this.#note(path, 'not needed: the queue is in Redis with its AOF, and spills to disk'),
     });
   }
 
   #retry(retry: Tree, at: string): void {
     this.#each(at, retry, {
       enabled: (on, path) => {
-        if (on === false) this.#note(path, 'NRDOT+ always tries again (exporter.retry)');
+        if (on === false) this.#note(path, 'NRDOT+ always retries (exporter.retry)');
       },
       initial_interval: (value, path) => this.#time('exporter.retry.initial', value, path),
       max_interval: (value, path) => this.#time('exporter.retry.max', value, path),
@@ -180,7 +183,7 @@ class Translator {
       max_elapsed_time: (_, path) =>
         this.#note(
           path,
-          'nothing is given up by time: after exporter.retry.max_attempts a batch goes to disk, for dlq.retention',
+          'no time limit applies: after exporter.retry.max_attempts a batch goes to disk, for dlq.retention',
         ),
     });
   }
@@ -197,7 +200,7 @@ class Translator {
 
   #time(option: string, value: unknown, path: string): void {
     const ms = millisecondsOf(value);
-    if (ms === undefined) this.#note(path, `"${value}" is no time that could be read`);
+    if (ms === undefined) this.#note(path, `"${value}" is not a valid duration`);
     else if (ms > 0) this.#set(option, ms % 1_000 === 0 ? `${ms / 1_000}s` : `${ms}ms`);
   }
 

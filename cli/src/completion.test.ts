@@ -17,7 +17,7 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
 }
 
 describe.skipIf(!existsSync('/bin/bash'))('completion in bash', () => {
-  it('offers commands, those that fit what was begun, and flags', () => {
+  it('offers commands, those that match the prefix, and flags', () => {
     expect(offered('nrdot', '')).toEqual(expect.arrayContaining(program.commands.map((c) => c.name())));
     expect(offered('nrdot', 'de')).toEqual(['demo']);
     expect(offered('nrdot', 'generate', '--car')).toEqual(['--cardinality']);

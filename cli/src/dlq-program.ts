@@ -9,30 +9,32 @@ export function addDlqCommands(dlq: Command): void {
   dlq.enablePositionalOptions().addHelpText(
     'after',
     `
-Without a command it runs the service. The commands speak to a running one, of "nrdot up" or of its own, by its admin address;
-verify and export also read a directory that no service has open (--dir).
+Without a subcommand it runs the service. The subcommands talk to a running dlq, in "nrdot up" or separate, at its admin address;
+verify and export can also read a directory that no service has open (--dir).
 
 Examples:
-  nrdot dlq stats                                  what there is, and when it will be drained
-  nrdot dlq ls --rejected                          what the upstream refused for good, and why
-  nrdot dlq replay --rejected --since 2h           offer it again
+  nrdot dlq stats                                  what is on disk, and when it will be drained
+  nrdot dlq ls --rejected                          what the upstream rejected, and why
+  nrdot dlq replay --rejected --since 2h           send it again
   nrdot dlq export --class critical > batches.jsonl
-  nrdot dlq verify --dir /var/lib/nrdot/dlq        of a machine that is down`,
+  nrdot dlq verify --dir /var/lib/nrdot/dlq        on a machine where it does not run`,
   );
 
-  selecting(withAdmin(dlq.command('ls').description('list the batches that wait, oldest first')))
-    .option('--segments', 'the segment files instead')
-    .option('--limit <n>', `at most so many batches, up to ${LIST_MAX}`, limit, '100')
+  selecting(withAdmin(dlq.command('ls').description('list waiting batches, oldest first')))
+    .option('--segments', 'list segment files instead')
+    .option('--limit <n>', `maximum number of batches, up to ${LIST_MAX}`, limit, '100')
     .action(async (_flags, command: Command) => (await import('./commands/dlq.ts')).lsCommand(all(command)));
 
-  withAdmin(dlq.command('show').description('all about a batch, or about a segment such as normal/12'))
+  withAdmin(dlq.command('show').description('details of a batch, or of a segment such as normal/12'))
     .argument('<id>', 'as ls shows it')
     .action(async (id: string, _flags, command: Command) =>
       (await import('./commands/dlq.ts')).showCommand(id, all(command)),
     );
 
   withAdmin(
-    dlq.command('stats').description('what is on disk, how replay goes, when it will be drained'),
+    dlq
+      .command('stats')
+      .description('what is on disk, the progress of replay, when the disk will be drained'),
   ).action(async (_flags, command: Command) =>
     (await import('./commands/dlq.ts')).statsCommand(all(command)),
   );
@@ -41,7 +43,7 @@ Examples:
     .option('--dir <dir>', 'read this directory, which no service has open, and check every block and record')
     .addHelpText(
       'after',
-      '\nExit code: 0 when all is whole, 1 when something is damaged or could not be checked.',
+      '\nExit code: 0 if everything is intact, 1 if something is damaged or could not be checked.',
     )
     .action(async (_flags, command: Command) =>
       (await import('./commands/dlq-reading.ts')).verifyCommand(all(command)),
@@ -49,19 +51,17 @@ Examples:
 
   selecting(
     withAdmin(
-      dlq
-        .command('replay')
-        .description('replay now, even while paused; rejected batches too, when they are asked for'),
+      dlq.command('replay').description('replay now, even while paused; with --rejected, rejected batches'),
     ),
   )
-    .option('--rate <size>', 'from now on at most so many bytes per second, such as 8MiB')
+    .option('--rate <size>', 'new maximum rate in bytes per second, such as 8MiB')
     .action(async (_flags, command: Command) =>
       (await import('./commands/dlq.ts')).replayCommand(all(command)),
     );
 
   for (const [name, description] of [
-    ['pause', 'replay nothing by itself, over restarts too, until it is resumed'],
-    ['resume', 'go on replaying'],
+    ['pause', 'stop automatic replay, also across restarts, until it is resumed'],
+    ['resume', 'continue replaying'],
   ] as const) {
     withAdmin(dlq.command(name).description(description)).action(async (_flags, command: Command) =>
       (await import('./commands/dlq.ts')).pauseCommand(name === 'pause', all(command)),
@@ -72,22 +72,22 @@ Examples:
     withAdmin(
       dlq
         .command('export')
-        .description('write the batches that wait as OTLP JSON, one a line; they stay on disk'),
-      { json: 'say how many it were, or what was in the way, as JSON on standard error' },
+        .description('write waiting batches as OTLP JSON, one per line; they stay on disk'),
+      { json: 'report the number of batches, or the error, as JSON on standard error' },
     ),
   )
-    .option('--output <file>', 'a new file, for its owner alone; default is standard output')
+    .option('--output <file>', 'new file, readable only by its owner; default standard output')
     .option('--dir <dir>', 'read this directory, which no service has open')
     .action(async (_flags, command: Command) =>
       (await import('./commands/dlq-reading.ts')).exportCommand(all(command)),
     );
 
   withAdmin(
-    dlq.command('purge').description('drop batches for good; they are accounted for as dropped (purged)'),
+    dlq.command('purge').description('drop batches permanently; they are accounted for as dropped (purged)'),
   )
     .addOption(ofClass())
-    .option('--rejected', 'those that the upstream refused for good; without it those that wait for replay')
-    .option('--yes', 'do it; without, it is only said how much that would be')
+    .option('--rejected', 'batches that the upstream rejected; default: those that wait for replay')
+    .option('--yes', 'confirm; without it, only report how much would be dropped')
     .action(async (_flags, command: Command) =>
       (await import('./commands/dlq.ts')).purgeCommand(all(command)),
     );
@@ -101,13 +101,13 @@ function all<Flags>(command: Command): Flags {
 function selecting(command: Command): Command {
   return command
     .addOption(ofClass())
-    .option('--rejected', 'those that the upstream refused for good')
-    .option('--since <time>', 'received since then: 2h ago, or 2026-11-24T10:00:00Z')
-    .option('--until <time>', 'received until then');
+    .option('--rejected', 'batches that the upstream rejected')
+    .option('--since <time>', 'received since: 2h (ago), or 2026-11-24T10:00:00Z')
+    .option('--until <time>', 'received until');
 }
 
 function ofClass(): Option {
-  return new Option('--class <name>', 'only of this class').choices(CLASSES);
+  return new Option('--class <name>', 'only this class').choices(CLASSES);
 }
 
 function limit(text: string): string {

@@ -16,7 +16,7 @@ const DESCRIPTIONS = {
   receiver: 'receive OTLP/HTTP, classify, and queue in Redis',
   scheduler: 'decide what goes next: weights, spill, breaker',
   exporter: 'send to the upstream; run as many as you like',
-  dlq: 'keep spilled batches on disk and replay them; its commands look and act',
+  dlq: 'store spilled batches on disk and replay them; with subcommands to inspect and control it',
 } as const;
 
 /**
@@ -53,12 +53,12 @@ export function createProgram(json = false): Command {
       'NRDOT+: a durable OTLP gateway. It limits cardinality, orders by priority, and loses nothing.',
     )
     .version(VERSION, '-V, --version')
-    .showHelpAfterError('(nrdot --help shows what there is)')
+    .showHelpAfterError('(see nrdot --help)')
     .addHelpText(
       'after',
       `
 Examples:
-  nrdot up                                     everything in one process, to the built-in mock upstream
+  nrdot up                                     everything in one process, with the built-in mock upstream
   nrdot up --upstream https://otlp.nr-data.net --config nrdot.yaml
   nrdot generate --rate 10000 --duration 30s   send it a load
   nrdot status                                 where the data is, and whether all is well
@@ -70,7 +70,7 @@ Examples:
     .option('--upstream <url>', 'base URL to deliver to; without one, a mock upstream is started')
     .option('--listen <host:port>', 'where to receive OTLP/HTTP')
     .option('--data <dir>', 'where Redis and the dlq keep their files')
-    .option('--json', 'print JSON lines: where everything is once it runs, and how it stopped; so is the log')
+    .option('--json', 'print JSON lines: the addresses once it runs, and how it stopped; also for the log')
     .action(async (flags: ConfigFlags) => (await import('./commands/up.ts')).up(flags));
 
   for (const name of SERVICES) {
@@ -79,14 +79,14 @@ Examples:
     if (name === 'exporter') command.option('--upstream <url>', 'base URL to deliver to');
     command.option('--json', 'log JSON lines on a terminal too; print an error as JSON');
     if (name === 'dlq') {
-      command.option('--data <dir>', 'where the segments are');
+      command.option('--data <dir>', 'where the segments are stored');
       addDlqCommands(command);
     }
     command.allowExcessArguments().action(async (flags: ConfigFlags, { args: [unknown] }: Command) => {
       if (unknown !== undefined) {
         const known = command.commands.map((child) => child.name()).join(', ');
         command.error(
-          `error: nrdot ${name} has no command "${unknown}"; ${known ? `it has ${known}` : 'expected flags alone'}`,
+          `error: nrdot ${name} has no command "${unknown}"; ${known ? `expected one of ${known}` : 'expected only flags'}`,
         );
       }
       await (await import('./commands/service.ts')).service(name, flags);
@@ -95,24 +95,24 @@ Examples:
 
   program
     .command('validate')
-    .description('check a configuration file; says all that is wrong, with lines')
-    .argument('[file]', 'default nrdot.yaml when it is there')
-    .option('--config <file>', 'the same, as the other commands have it')
-    .option('--explain', 'show every effective value and where it comes from')
+    .description('check a configuration file; report all errors, with line numbers')
+    .argument('[file]', 'default nrdot.yaml if it exists')
+    .option('--config <file>', 'the same, for consistency with other commands')
+    .option('--explain', 'show every effective value and its source')
     .addOption(
-      new Option('--for <service>', 'what is to be started with it')
+      new Option('--for <service>', 'the command that will use it')
         .choices(['up', ...SERVICES])
         .default('up'),
     )
-    .option('--probe', 'then try the upstream out, as nrdot check upstream does')
+    .option('--probe', 'then test the upstream, as nrdot check upstream does')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       `
 Examples:
-  nrdot validate                       nrdot.yaml of this directory
-  nrdot validate other.yaml --explain  every effective value, and who set it
-  nrdot validate --for exporter        also whether it names an upstream`,
+  nrdot validate                       nrdot.yaml in this directory
+  nrdot validate other.yaml --explain  every effective value and its source
+  nrdot validate --for exporter        also check that it sets an upstream`,
     )
     .action(async (file: string | undefined, options: ValidateFlags & { config?: string }) =>
       (await import('./commands/validate.ts')).validate(file ?? options.config, options),
@@ -120,58 +120,58 @@ Examples:
 
   const check = program
     .command('check')
-    .description('try something out before it is needed; see what a backend would not keep');
+    .description('test the upstream before you need it; see what a backend would not keep');
   withConfig(
     check
       .command('upstream')
       .description(
-        'one empty request for each signal to the upstream as configured; names what is in the way',
+        'send one empty request per signal to the configured upstream; names the cause of a failure',
       ),
   )
-    .option('--upstream <url>', 'base URL of another one')
+    .option('--upstream <url>', 'base URL of another upstream')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       `
-What it names: host (its name), proxy, network (the connection), tls (the certificate), address (the path), key, encoding, size, upstream
-(it fails or throttles). Nothing is stored there: the requests have no items.
-Exit code: 0 when every signal is taken, 4 when one is not, 2 when the configuration is not valid.
+Causes that it names: host (name resolution), proxy, network (connection), tls (certificate), address (path), key, encoding, size, upstream
+(it fails or throttles). The upstream stores nothing: the requests have no items.
+Exit code: 0 if every signal is accepted, 4 if one is not, 2 if the configuration is not valid.
 
 Examples:
-  nrdot check upstream                          the one that nrdot.yaml names
+  nrdot check upstream                          the upstream in nrdot.yaml
   nrdot check upstream --config staging.yaml --json`,
     )
     .action(async (flags) => (await import('./commands/check.ts')).checkUpstreamCommand(flags));
   withAdmin(
     check
       .command('traffic')
-      .description('what New Relic would drop, prune or shorten behind a 200 of what a receiver takes'),
+      .description('what New Relic would drop, prune or shorten behind a 200, in live traffic'),
   )
     .addHelpText(
       'after',
       `
-A share of the batches is looked at: check.sample. Examples have names and sizes, and no values.
+It checks a share of the batches (check.sample). Examples show names and sizes, never values.
 
 Examples:
-  nrdot check traffic                          of "nrdot up", or of the receiver that nrdot.yaml names
-  nrdot check traffic --admin receiver-2:8888  of another receiver`,
+  nrdot check traffic                          "nrdot up", or the receiver in nrdot.yaml
+  nrdot check traffic --admin receiver-2:8888  another receiver`,
     )
     .action(async (flags) => (await import('./commands/check-traffic.ts')).checkTrafficCommand(flags));
   check
     .command('file')
-    .description('the same of requests in files: OTLP JSON, one on each line or one in all, or protobuf')
+    .description('the same for requests in files: OTLP JSON, one per line or one per file, or protobuf')
     .argument('<files...>')
     .addOption(
-      new Option('--signal <name>', 'of a request in protobuf').choices(['traces', 'metrics', 'logs']),
+      new Option('--signal <name>', 'signal of a request in protobuf').choices(['traces', 'metrics', 'logs']),
     )
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       `
-Exit code: 0 when all of it would arrive as it is, 3 when something would not, 1 when a file cannot be read.
+Exit code: 0 if everything would arrive unchanged, 3 if something would not, 1 if a file cannot be read.
 
 Examples:
-  nrdot check file requests.jsonl                      such as "nrdot dlq export" writes
+  nrdot check file requests.jsonl                      as written by "nrdot dlq export"
   nrdot check file --signal traces request.binpb`,
     )
     .action(async (files: string[], flags) =>
@@ -180,7 +180,9 @@ Examples:
 
   program
     .command('convert')
-    .description("translate a Collector's configuration; what has no counterpart is listed on standard error")
+    .description(
+      "translate a Collector's configuration; settings without a counterpart are listed on standard error",
+    )
     .argument('<file>', "the Collector's file")
     .option('--json', 'print JSON: the configuration, and the list')
     .addHelpText(
@@ -197,7 +199,7 @@ Examples:
   withAdmin(
     program
       .command('reload')
-      .description('make a running service read its configuration again and apply what changed'),
+      .description('make a running service read its configuration again and apply the changes'),
   ).action(async (flags) => (await import('./commands/reload.ts')).reloadCommand(flags));
 
   addObserveCommands(program);
@@ -205,14 +207,14 @@ Examples:
   withAdmin(
     program
       .command('limiter')
-      .description("what the cardinality limiter holds and decided: a receiver's view"),
+      .description('key-sets, labels and decisions of the cardinality limiter, as one receiver sees them'),
   )
     .addHelpText(
       'after',
       `
 Examples:
-  nrdot limiter                          of "nrdot up", or of the receiver that nrdot.yaml names
-  nrdot limiter --admin receiver-2:8888  of another receiver`,
+  nrdot limiter                          "nrdot up", or the receiver in nrdot.yaml
+  nrdot limiter --admin receiver-2:8888  another receiver`,
     )
     .action(async (flags) => (await import('./commands/limiter.ts')).limiterCommand(flags));
 
@@ -220,47 +222,47 @@ Examples:
     .command('generate')
     .description('send OTLP to a pipeline, at a steady rate, with progress')
     .option('--endpoint <url>', 'where to send', 'http://127.0.0.1:4318')
-    .option('--profile <name>', 'a ready-made load; options below change it')
-    .option('--rate <items>', 'items per second; 0 for as fast as it goes', number)
+    .option('--profile <name>', 'a predefined load; the options below override it')
+    .option('--rate <items>', 'items per second; 0: as fast as possible', number)
     .option('--batch <items>', 'items per request', number)
-    .option('--duration <time>', 'how long, such as 30s', '10s')
-    .option('--items <n>', 'stop after this many', number)
+    .option('--duration <time>', 'duration, such as 30s', '10s')
+    .option('--items <n>', 'stop after this many items', number)
     .option('--signals <list>', 'traces, metrics, logs, with shares: traces=3,logs=1')
     .option('--classes <list>', 'critical, high, normal, with shares: critical=1,normal=8')
-    .option('--cardinality <n>', 'key-sets among the metrics', number)
+    .option('--cardinality <n>', 'number of key-sets of the metrics', number)
     .addOption(
       new Option('--encoding <name>', 'compression').choices(['identity', 'gzip', 'deflate', 'zstd']),
     )
     .addOption(new Option('--format <name>', 'body format').choices(['protobuf', 'json']))
-    .option('--connections <n>', 'requests in flight at once', number)
+    .option('--connections <n>', 'concurrent requests', number)
     .option('--json', 'print the report as JSON');
   generate.action(async (flags) => (await import('./commands/generate.ts')).generateCommand(flags));
 
   program
     .command('demo')
     .description(
-      'three acts on this machine: a storm, an overload, an outage with kill -9; ends with a verdict',
+      'three acts on this machine: a cardinality storm, an overload, an outage with kill -9; with a verdict',
     )
-    .addOption(new Option('--act <name>', 'only one of them').choices(['storm', 'overload', 'outage']))
-    .option('--config <file>', 'settings to try it with, above those of the acts')
+    .addOption(new Option('--act <name>', 'run only this act').choices(['storm', 'overload', 'outage']))
+    .option('--config <file>', 'configuration that overrides that of the acts')
     .option('--report <file>', 'where to save the page with plots', 'nrdot-demo.html')
-    .option('--json', 'print what was measured as JSON')
+    .option('--json', 'print the measurements as JSON')
     .addHelpText(
       'after',
       `
-Exit code: 0 when every promise held, 1 when one was broken, 3 when none was but one could not be measured on this
-machine, and the table says why.
+Exit code: 0 if every promise was kept, 1 if one was broken, 3 if none was broken but one could not be measured on this
+machine (the table says why).
 
 Examples:
-  nrdot demo                           all three, a minute and a half; longer on a busy machine
+  nrdot demo                           all three; takes 90 seconds, longer on a busy machine
   nrdot demo --act overload            one of them
-  nrdot demo --config other-weights.yaml   with settings of yours: see a promise break`,
+  nrdot demo --config other-weights.yaml   with your own settings, for example to break a promise`,
     )
     .action(async (flags) => (await import('./commands/demo.ts')).demoCommand(flags));
 
   const mock = program
     .command('mock-upstream')
-    .description('an OTLP/HTTP backend for trying things: counts what arrives, fails as told')
+    .description('an OTLP/HTTP backend for tests: counts what arrives, fails on demand')
     .option('--listen <host:port>', 'address', '127.0.0.1:4320')
     .option('--latency <time>', 'time before each answer, such as 50ms')
     .option('--error-rate <0..1>', 'share of 503', ratio)
@@ -268,40 +270,40 @@ Examples:
     .option('--retry-after <seconds>', 'Retry-After of those', number)
     .option('--refuse-rate <0..1>', 'share of 400', ratio)
     .option('--max-body <size>', '413 beyond it')
-    .option('--link-rate <size>', 'bytes per second that the link to it carries')
-    .option('--first-member-only', 'reads the first gzip member or zstd frame of a body')
+    .option('--link-rate <size>', 'bandwidth of the link to it, in bytes per second')
+    .option('--first-member-only', 'read only the first gzip member or zstd frame of a body')
     .option('--refuse-encoding <name>', '415 for bodies in this Content-Encoding')
-    .option('--status <code>', 'answers everything with it, such as 404', status)
+    .option('--status <code>', 'answer every request with this status, such as 404', status)
     .option(
       '--signal-status <signal=code>',
-      'the same for one signal, such as logs=403; can be repeated',
+      'the same for one signal, such as logs=403; repeatable',
       each,
       [],
     )
     .option(
       '--signal-latency <signal=time>',
-      'time before its answers, such as logs=60s; can be repeated',
+      'latency for one signal, such as logs=60s; repeatable',
       each,
       [],
     )
-    .option('--html', '200 with a page for people, as a login page does')
-    .option('--redirect <code>', 'answers everything with this redirect', status)
-    .option('--redirect-to <url>', "where to; the request's path is added")
-    .option('--poison <text>', 'fails a request that has it in it')
-    .option('--poison-status <code>', 'with this status instead of 500', status)
-    .option('--outage', 'begin with every connection cut')
+    .option('--html', 'answer 200 with an HTML page, like a login page')
+    .option('--redirect <code>', 'answer every request with this redirect', status)
+    .option('--redirect-to <url>', "target; the request's path is added")
+    .option('--poison <text>', 'fail requests that contain this text')
+    .option('--poison-status <code>', 'status for those, instead of 500', status)
+    .option('--outage', 'start with every connection cut')
     .option(
       '--newrelic',
-      'demands what New Relic does: a license key (40 characters), less than 10^6 bytes, gzip or zstd; says nothing in its answers, and counts by rule what it would drop, prune or shorten behind a 200',
+      'require what New Relic does: a license key (40 characters), less than 10^6 bytes, gzip or zstd; send no response bodies, and count by rule what New Relic would drop, prune or shorten behind a 200',
     )
     .option(
       '--requests-per-minute <n>',
-      'with --newrelic: more of a signal are 429 until the minute ends',
+      'with --newrelic: answer 429 to further requests of a signal until the minute ends',
       number,
     )
     .option(
       '--json',
-      'print JSON lines: where it is, then what arrived, each second that brought something, and at the end',
+      'print JSON lines: its address, then statistics for each second with traffic, and at the end',
     )
     .addHelpText(
       'after',
@@ -309,26 +311,26 @@ Examples:
 While it runs: GET /_mock/stats, PUT /_mock/behaviour, POST /_mock/outage/on and /off.
 
 Examples:
-  nrdot mock-upstream --newrelic                                            how your data would fare there
-  nrdot mock-upstream --signal-status logs=403                              a key without the scope of logs
-  nrdot mock-upstream --redirect 308 --redirect-to https://otlp.example     it has moved
-  nrdot mock-upstream --poison "user 4711" --poison-status 503              one batch that fails for ever`,
+  nrdot mock-upstream --newrelic                                            how New Relic would treat your data
+  nrdot mock-upstream --signal-status logs=403                              a key without the scope for logs
+  nrdot mock-upstream --redirect 308 --redirect-to https://otlp.example     a server that has moved
+  nrdot mock-upstream --poison "user 4711" --poison-status 503              one batch that always fails`,
     );
   mock.action(async (flags) => (await import('./commands/mock-upstream.ts')).mockUpstreamCommand(flags));
 
   program
     .command('outage')
-    .description('take the mock upstream away, and bring it back')
+    .description('take the mock upstream down, and bring it back up')
     .addArgument(new Argument('<what>', 'what to do').choices(['on', 'off', 'status']))
-    .option('--mock <url>', 'where the mock upstream is', 'http://127.0.0.1:4320')
-    .option('--compose', 'it is a container: stop and start that of docker-compose.yml')
+    .option('--mock <url>', 'address of the mock upstream', 'http://127.0.0.1:4320')
+    .option('--compose', 'stop and start the container of docker-compose.yml')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       `
 Examples:
-  nrdot outage on            the upstream of "nrdot up" is gone; watch it with nrdot status
-  nrdot outage off           and back
+  nrdot outage on            take down the upstream of "nrdot up"; watch it with nrdot status
+  nrdot outage off           bring it back
   nrdot outage on --compose  the same for docker compose`,
     )
     .action(async (what, flags) => (await import('./commands/outage.ts')).outageCommand(what, flags));
@@ -336,11 +338,11 @@ Examples:
   program
     .command('bench')
     .description(
-      'measure what the pipeline costs, beside peers: over half an hour of full load; needs the source tree',
+      'measure what the pipeline costs, compared with peers: over half an hour of full load; needs the source tree',
     )
     .argument('[flags...]', 'flags of the benchmark; -- --help lists them')
-    .option('--yes', 'begin without being asked')
-    .option('--json', 'print JSON at the end: the results, and the file they are in')
+    .option('--yes', 'start without confirmation')
+    .option('--json', 'print JSON at the end: the results, and the file that contains them')
     .allowUnknownOption()
     .action(async (args: string[], flags: BenchFlags) =>
       (await import('./commands/bench.ts')).benchCommand(args, flags),
@@ -348,7 +350,7 @@ Examples:
 
   program
     .command('completion')
-    .description('print a script that completes commands and flags')
+    .description('print a shell completion script for commands and flags')
     .addArgument(new Argument('<shell>').choices(SHELLS))
     .option('--json', 'print JSON: the shell and the script')
     .addHelpText(
@@ -369,8 +371,8 @@ Examples:
 
 function withConfig(command: Command): Command {
   return command
-    .option('--config <file>', 'configuration; default nrdot.yaml when it is there')
-    .option('--admin <host:port>', 'where health, metrics and commands are');
+    .option('--config <file>', 'configuration; default nrdot.yaml if it exists')
+    .option('--admin <host:port>', 'admin address: health, metrics, commands');
 }
 
 function number(text: string): number {

@@ -24,7 +24,7 @@ function follow(words: readonly string[]): { command: Command; unknown: string[]
   return { command, unknown };
 }
 
-describe('commands that messages ask people to type', () => {
+describe('commands that messages recommend', () => {
   const files = globSync(
     ['cli/src/**/*.ts', 'services/*/{src,console}/**/*.{ts,js}', 'shared/*/src/**/*.ts'],
     {

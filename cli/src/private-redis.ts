@@ -79,7 +79,7 @@ export class PrivateRedis {
       if (this.#missing) throw new RedisMissing(this.#options.program);
       if (!child || child.exitCode !== null) {
         this.#stopping = true;
-        throw new Error(`redis-server did not start: ${this.#lastWords.join(' | ') || 'it said nothing'}`);
+        throw new Error(`redis-server did not start: ${this.#lastWords.join(' | ') || 'it printed nothing'}`);
       }
       if (answer.includes('LOADING')) {
         if (performance.now() > sayAt) {

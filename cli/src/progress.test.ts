@@ -8,7 +8,7 @@ function shown(columns: number): string {
   return String(out.read()).replace('\r\u001b[K', '');
 }
 
-it('fits the terminal, and takes one that does not know its width for 80 columns', () => {
+it('fits the terminal, and assumes 80 columns if the width is unknown', () => {
   expect(shown(40)).toHaveLength(39);
   expect(shown(0)).toHaveLength(79);
 });

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { createProgram } from './main.ts';
 import { commandReference } from './reference.ts';
 
-it('docs/cli.md is what the program says of itself (npm run docs writes it)', () => {
+it('docs/cli.md matches the help of the program (npm run docs writes it)', () => {
   const page = readFileSync(new URL('../../docs/cli.md', import.meta.url), 'utf8');
   expect(page).toBe(commandReference(createProgram()));
 });

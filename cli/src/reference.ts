@@ -7,17 +7,18 @@ export function commandReference(program: Command): string {
   return `# The command line
 
 Every command of \`nrdot\`, generated from the program (\`npm run docs\`). \`nrdot COMMAND --help\` prints the same. In a checkout,
-after \`make install\`, it is \`npx nrdot\`. Nowhere else: this project publishes no package, so npx would fetch whatever a registry has under that
-name. Elsewhere use the image, or install what \`make build\` makes: \`npm install --global "$(npm pack ./dist)"\`.
+after \`make install\`, run it as \`npx nrdot\`. Do this only in a checkout: the project publishes no package, so elsewhere npx would fetch
+whatever a registry has under that name. Elsewhere use the image, or install what \`make build\` builds:
+\`npm install --global "$(npm pack ./dist)"\`.
 
-Every command takes \`--json\`; \`nrdot\` and \`nrdot check\` alone print their help. What a command says is then JSON on standard output, and so is
-an error: \`{"error": {"code", "message"}}\`, with \`problems\` where a configuration is not valid. \`code\` is \`bad_command\`, \`invalid_config\` or \`failed\`.
-What goes on (\`up\`, \`mock-upstream\`, \`tap\`, \`top\`) prints a JSON object a line. \`dlq export\` has its batches on standard output, so what came of it,
-or an error, is JSON on standard error.
+Every command accepts \`--json\`, except \`nrdot\` and \`nrdot check\`, which only print their help. Output is then JSON on standard output, and so
+are errors: \`{"error": {"code", "message"}}\`, with \`problems\` if a configuration is not valid. \`code\` is \`bad_command\`, \`invalid_config\` or
+\`failed\`. Continuous commands (\`up\`, \`mock-upstream\`, \`tap\`, \`top\`) print one JSON object per line. \`dlq export\` writes its batches to standard
+output, so its result or error is JSON on standard error.
 
-Exit codes: 0 when all is well, 1 when something failed, 2 for a configuration that is not valid; a command that has more says so.
-Commands that speak to a running service find it by \`admin.listen\` of the configuration or by \`--admin\`, and take its token from the
-configuration or from \`NRDOT_ADMIN_TOKEN\`.
+Exit codes: 0 if all is well, 1 if something failed, 2 if a configuration is not valid; commands with further codes list them. Commands that
+talk to a running service use \`admin.listen\` of the configuration or \`--admin\`, and take its token from the configuration or from
+\`NRDOT_ADMIN_TOKEN\`.
 
 ${sections(program).join('\n')}`;
 }

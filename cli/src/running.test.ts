@@ -8,7 +8,7 @@ const shown = (redisSocket: string) => {
   return /redis-cli -s (.*)/.exec(text)?.[1] ?? '';
 };
 
-it('the command that looks into Redis names the socket, whatever its directory is called', () => {
+it('the command to inspect Redis names the socket, whatever its directory is called', () => {
   expect(shown('/var/lib/nrdot/redis.sock')).toBe('/var/lib/nrdot/redis.sock');
   for (const path of ['/My Projects/redis.sock', "/it's $(echo no) `echo no`/redis.sock"])
     expect(execFileSync('sh', ['-c', `printf %s ${shown(path)}`], { encoding: 'utf8' })).toBe(path);

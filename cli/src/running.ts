@@ -28,11 +28,11 @@ export function runningText(running: Running): string {
       : `  delivered to        ${upstreams.join(', ')}`,
     `  console             ${admin}/   where the data is, and why it waits`,
     `  metrics and health  ${admin}/metrics  ${admin}/readyz`,
-    ...(isMock ? [`  what arrived        ${mock}/_mock/stats`] : []),
+    ...(isMock ? [`  mock statistics     ${mock}/_mock/stats`] : []),
     `  data                ${data}`,
-    ...(redisSocket ? [`  look into Redis     redis-cli -s ${shellWord(redisSocket)}`] : []),
-    ...waitsFor.map((reason) => `  waiting for         ${reason}; what arrives meanwhile goes to disk`),
-    '  stop                Ctrl-C; what is queued is kept and goes on at the next start',
+    ...(redisSocket ? [`  inspect Redis       redis-cli -s ${shellWord(redisSocket)}`] : []),
+    ...waitsFor.map((reason) => `  waiting for         ${reason}; new data goes to disk meanwhile`),
+    '  stop                Ctrl-C; queued data is kept and delivered after the next start',
     '',
   ].join('\n');
 }

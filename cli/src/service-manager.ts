@@ -10,6 +10,6 @@ const TIMEOUT_MS = 10_000;
 export function tellServiceManager(log: Pick<Logger, 'warn'>): void {
   if (!process.env.NOTIFY_SOCKET) return;
   execFile('systemd-notify', ['--ready'], { timeout: TIMEOUT_MS }, (error) => {
-    if (error) log.warn({ err: error.message }, 'systemd could not be told that it has started');
+    if (error) log.warn({ err: error.message }, 'could not notify systemd of the start');
   });
 }

@@ -21,8 +21,8 @@ export function startError(error: unknown, config: Config, mock?: Address): unkn
   }[code];
   const what =
     option === 'the mock upstream'
-      ? 'stop it, or name an upstream with --upstream'
+      ? 'stop it, or set an upstream with --upstream'
       : `${code === 'EADDRINUSE' ? 'stop it, or name' : 'name'} another address in the configuration${flag}`;
-  const running = code === 'EADDRINUSE' ? ', perhaps another pipeline ("nrdot status" shows it)' : '';
+  const running = code === 'EADDRINUSE' ? ', perhaps another pipeline (check with "nrdot status")' : '';
   return new Error(`${option}: ${formatAddress(address)}: ${reason}${running}; ${what}`, { cause: error });
 }

@@ -29,7 +29,7 @@ const BARE: PipelineStatus = {
 };
 
 describe('the status of a pipeline', () => {
-  it('lets no name or message that others chose speak to the terminal', () => {
+  it('escapes foreign names and messages for the terminal', () => {
     const hostile = '\u001b[2Jred\nok         Everything flows\u009b31m';
     const status: PipelineStatus = {
       ...BARE,
@@ -48,15 +48,15 @@ describe('the status of a pipeline', () => {
     expect(lines.filter((line) => line.startsWith('ok '))).toEqual([]);
   });
 
-  it('says what is not known, and fits its width', () => {
+  it('says what is unknown, and fits its width', () => {
     for (const columns of [72, 100, 120]) {
       const lines = statusLines(BARE, { url: 'http://here', colour: false, columns });
       expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(columns);
       const text = lines.join('\n');
       expect(text).toContain('NRDOT+  2026-01-02T03:04:05Z  http://here');
       expect(text).toMatch(/^FAULT {6}Redis cannot be used: it is away\. Look at it\.$/m);
-      expect(text).toMatch(/^books {6}not known without Redis$/m);
-      expect(text).toContain('no dlq answers');
+      expect(text).toMatch(/^books {6}unknown without Redis$/m);
+      expect(text).toContain('no dlq reports');
       expect(text).toMatch(
         /^flow {7}received 1,234\/s {3}delivered \? {3}to disk \? {3}back from disk\s+0\/s$/m,
       );
@@ -87,9 +87,9 @@ describe('the status of a pipeline', () => {
       .exec(textOf({ ...BARE, ...(dlq ? { dlq } : {}) }))![1]!
       .replace(/\n +/g, ' ');
 
-  it('tells how full the dlq is of its capacity, and names the file system where that limits it', () => {
+  it('shows the use of dlq.capacity, and names the file system if that is the limit', () => {
     expect(diskLine(dlqWith({ diskBytes: 3 * GIB }))).toMatch(
-      /^\[={5} {19}\] 20 % full: 3\.0 GiB of 15\.0 GiB \(dlq\.capacity\); 0 items to come back$/,
+      /^\[={5} {19}\] 20 % full: 3\.0 GiB of 15\.0 GiB \(dlq\.capacity\); 0 items to replay$/,
     );
     const short = { freeBytes: 2 * GIB, totalBytes: 50 * GIB, reserveBytes: GIB };
     expect(diskLine(dlqWith({ diskBytes: 3 * GIB, disk: short }))).toMatch(
@@ -101,7 +101,7 @@ describe('the status of a pipeline', () => {
     );
   });
 
-  it('tells how full the rejected area is, and since when it waits', () => {
+  it('shows the use of the rejected area, and its age', () => {
     const rejected = area(700, GIB / 2, BARE.at - 120_000);
     const dlq = dlqWith({ rejectedCapacityBytes: GIB, areas: { ...dlqWith({}).areas, rejected } });
     expect(diskLine(dlq)).toMatch(
@@ -111,12 +111,12 @@ describe('the status of a pipeline', () => {
     expect(textOf({ ...BARE, dlq: dlqWith({}) })).not.toMatch(/^ +rejected/m);
   });
 
-  it('knows since when the oldest waits, in Redis or on disk', () => {
+  it('shows the age of the oldest batch, in Redis or on disk', () => {
     const areas = { ...dlqWith({}).areas, normal: area(10, 1, BARE.at - 90_000) };
     expect(textOf({ ...BARE, dlq: dlqWith({ areas }) })).toMatch(/^ +normal +\? +\? +10 +90 s +\? +-$/m);
   });
 
-  it('has rates of loss and of refusals where there are any', () => {
+  it('shows rates of loss and refusals if there are any', () => {
     const rates = { ...BARE.rates, refusedRequests: 2.5, dropped: 30 };
     const books = {
       accepted: 9,
@@ -133,7 +133,7 @@ describe('the status of a pipeline', () => {
     expect(statusLine({ ...BARE, books })).toContain('  dropped 9  difference 0');
   });
 
-  it('says what a service does, within the width', () => {
+  it('describes what a service does, within the width', () => {
     const line = {
       service: 'receiver',
       instance: 'host:1',
@@ -156,7 +156,7 @@ describe('the status of a pipeline', () => {
     expect(rows).toEqual(CLASS_COLUMNS.filter((name) => name !== ''));
   });
 
-  it('shows a share where a weight binds, and what is due', () => {
+  it('shows the share and the weighted share where weights apply', () => {
     const amount = (items: number) => ({ batches: items, items, bytes: items });
     const lane = (items: number, weight: number, achievedShare: number) => ({
       ...{ waiting: amount(items), replay: amount(0), exporting: amount(0), spilling: amount(0) },
@@ -183,7 +183,7 @@ describe('the status of a pipeline', () => {
     expect(shares(0)).toEqual(['-', '-', '-']); // a class alone has all there is
   });
 
-  it('counts as waiting what Redis holds for the disk, too', () => {
+  it('counts batches being spilled as waiting', () => {
     const amount = (items: number) => ({ batches: items, items, bytes: items });
     const lane = (spilling: number) => ({
       ...{ waiting: amount(2), replay: amount(3), exporting: amount(0), spilling: amount(spilling) },
@@ -198,7 +198,7 @@ describe('the status of a pipeline', () => {
     expect(text).toMatch(/^ +high +5 /m);
   });
 
-  it('has a line for each signal that is held while others are sent', () => {
+  it('has a line for each paused signal while others are sent', () => {
     const breaker = (signal: 'traces' | 'logs', state: 'open' | 'closed') => ({
       ...{ signal, state, reason: 'auth', said: 'no', sinceMs: BARE.at - 8_000, retryAtMs: BARE.at + 3_000 },
       ...{ failures: 0, openedTotal: 1, openedByReason: { failures: 0, quota: 0, auth: 1, place: 0 } },
@@ -214,13 +214,13 @@ describe('the status of a pipeline', () => {
       return lines.slice(at, end).map((line) => line.trim().replace(/^breaker +/, ''));
     };
     expect(shown(breaker('logs', 'open'), breaker('traces', 'closed'))).toEqual([
-      'logs open (auth), tries again in 3 s',
+      'logs open (auth), next probe in 3 s',
       'other signals are sent',
     ]);
     expect(shown(breaker('logs', 'open'), breaker('traces', 'open'))).toEqual([
-      'open (auth), tries again in 3 s',
+      'open (auth), next probe in 3 s',
     ]);
-    expect(shown(breaker('traces', 'closed'))).toEqual(['closed: everything may be sent']);
+    expect(shown(breaker('traces', 'closed'))).toEqual(['closed: everything is sent']);
   });
 
   it('is one line for a pipe', () => {
@@ -229,7 +229,7 @@ describe('the status of a pipeline', () => {
     );
   });
 
-  it('has colours where they are wanted, which take no room', () => {
+  it('has colours if requested, which do not change the width', () => {
     const lines = statusLines(BARE, { url: 'http://here', colour: true });
     expect(lines.join('\n')).toContain('\u001b[31mFAULT      \u001b[0m');
     expect(clipped('\u001b[1mabc\u001b[0mdef', 4)).toBe('\u001b[1mabc\u001b[0md');

@@ -62,7 +62,7 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
         ...(todo ? wrapped(printable(`→ ${todo}`), width).map((line) => INDENT + line) : []),
       ];
     }),
-    ...(left > 0 ? [`${INDENT}and ${left} more; --json has them all`] : []),
+    ...(left > 0 ? [`${INDENT}and ${left} more; --json shows all`] : []),
     '',
     ...named(BOLD, 'data', [data, back].filter(Boolean).join(' ')),
     ...named(BOLD, 'lost', lost),
@@ -141,7 +141,7 @@ function classTable(status: PipelineStatus): string[] {
       binds
         ? `${Math.round(here.achievedShare * 100)} % (${Math.round((here.weight / weights) * 100)} % due)`
         : '-',
-      here?.spills ? 'goes to disk' : '',
+      here?.spills ? 'spills to disk' : '',
     ];
   });
   // The rejected area does not replay by itself.
@@ -153,10 +153,10 @@ function classTable(status: PipelineStatus): string[] {
 /** A line for each signal that is held back if others are not; otherwise one for all. */
 function breaker(status: PipelineStatus): string[] {
   const { breaker: gate, breakers = [], exporter } = status;
-  if (!gate) return ['not known without Redis'];
+  if (!gate) return ['unknown without Redis'];
   const upstream = exporter?.upstream ? `, upstream ${exporter.upstream}` : '';
   const { held, all } = heldOf(breakers);
-  if (held.length === 0) return [`closed: everything may be sent${upstream}`];
+  if (held.length === 0) return [`closed: everything is sent${upstream}`];
   const words = (held: typeof gate) =>
     `${held.state.replace('_', '-')} (${held.reason}), ${nextTryText(held, status)}${upstream}`;
   if (all) return [words(gate)];
@@ -164,7 +164,7 @@ function breaker(status: PipelineStatus): string[] {
 }
 
 function queue({ queue: q, redis }: PipelineStatus): string {
-  if (!q) return 'not known without Redis';
+  if (!q) return 'unknown without Redis';
   const memory =
     redis.usedBytes === undefined
       ? ''
@@ -173,7 +173,7 @@ function queue({ queue: q, redis }: PipelineStatus): string {
 }
 
 function disk({ dlq, drain, breaker: gate }: PipelineStatus): string {
-  if (!dlq) return 'no dlq answers';
+  if (!dlq) return 'no dlq reports';
   const { areas, diskBytes, capacityBytes, rejectedCapacityBytes = 0, replay, disk: fs } = dlq;
   const room = roomOf(dlq);
   // Less room than dlq.capacity leaves: the file system is the limit.
@@ -185,7 +185,7 @@ function disk({ dlq, drain, breaker: gate }: PipelineStatus): string {
     isShort
       ? `${bar(room > 0 ? fill : 1)} room for ${sizeText(room)}: its file system has ${sizeText(fs.freeBytes)} free, of which dlq.reserve keeps ${sizeText(fs.reserveBytes)}; holds ${ofCapacity}`
       : `${bar(fill)} ${percent(fill)} full: ${ofCapacity}`,
-    `${countText(onDisk(areas), 'item')} to come back`,
+    `${countText(onDisk(areas), 'item')} to replay`,
   ];
   if (areas.rejected.items > 0) {
     const { diskBytes: bytes, items } = areas.rejected;
@@ -197,7 +197,7 @@ function disk({ dlq, drain, breaker: gate }: PipelineStatus): string {
   }
   if (drain && drain.leftItems > 0 && drain.fromItems > 0 && gate?.state === 'closed' && !replay.paused) {
     const done = 1 - drain.leftItems / drain.fromItems;
-    parts.push(`${percent(done)} of what was there is back, at ${sizeText(replay.bytesPerSecond)}/s`);
+    parts.push(`${percent(done)} replayed, at ${sizeText(replay.bytesPerSecond)}/s`);
   }
   return parts.join('; ');
 }
@@ -222,37 +222,37 @@ const METRICS_SHOWN = 3;
 /** Series of this UTC day, for the metrics with the most. */
 function daily({ limit, mode, sum, metrics }: Daily): string {
   const shown = metrics.slice(0, METRICS_SHOWN).map(({ metric, keys, forecast }) => {
-    const atEnd = forecast === undefined ? '' : `, ${numberText(forecast)} at its end`;
+    const atEnd = forecast === undefined ? '' : `, forecast ${numberText(forecast)}`;
     return `${metric} ${numberText(keys)} (${percent(keys / limit)}${atEnd})`;
   });
-  const top = shown.length > 0 ? `; most: ${shown.join(', ')}` : '';
-  return `${numberText(sum)} series since midnight UTC, at most ${numberText(limit)} a metric${mode === 'enforce' ? ' (enforced)' : ''}${top}`;
+  const top = shown.length > 0 ? `; largest: ${shown.join(', ')}` : '';
+  return `${numberText(sum)} series since midnight UTC, at most ${numberText(limit)} per metric${mode === 'enforce' ? ' (enforced)' : ''}${top}`;
 }
 
 const RULES_SHOWN = 3;
 
 /** What New Relic would not keep as it is. */
 function check({ sample, items, broken }: NonNullable<PipelineStatus['check']>): string {
-  const looked = `${numberText(items)} items looked at (${Number((100 * sample).toFixed(1))} % of the batches)`;
-  if (broken.length === 0) return `${looked}: New Relic would keep them as they are`;
+  const looked = `${numberText(items)} items checked (${Number((100 * sample).toFixed(1))} % of the batches)`;
+  if (broken.length === 0) return `${looked}: New Relic would keep them unchanged`;
   const shown = broken
     .slice(0, RULES_SHOWN)
     .map(({ effect, rule, signal, items: of }) => `${numberText(of)} of ${signal} ${effect} (${rule})`);
   const left = broken.length - RULES_SHOWN;
-  return `${looked}: New Relic would have ${shown.join(', ')}${left > 0 ? `, and by ${left} more rules` : ''}; nrdot check traffic has examples`;
+  return `${looked}: New Relic would have ${shown.join(', ')}${left > 0 ? `, and ${left} more rules` : ''}; nrdot check traffic has examples`;
 }
 
 function books({ books: b }: PipelineStatus): string[] {
-  if (!b) return ['not known without Redis'];
+  if (!b) return ['unknown without Redis'];
   const n = numberText;
   return [
     `accepted ${n(b.accepted)} = delivered ${n(b.delivered)} + in Redis ${n(b.queued)} + on disk ${n(b.on_disk)} + rejected ${n(b.rejected)} + dropped ${n(b.dropped)}`,
-    `difference ${n(b.difference)}${b.difference === 0 ? '' : '; it moves while data flows, and has to be 0 when nothing does'}`,
+    `difference ${n(b.difference)}${b.difference === 0 ? '' : '; it varies while data flows, and must be 0 when nothing moves'}`,
   ];
 }
 
 function serviceTable({ services }: PipelineStatus): string[] {
-  if (services.length === 0) return ['no service has said anything'];
+  if (services.length === 0) return ['no service has reported'];
   const rows = services
     .slice(0, SERVICES_SHOWN)
     .map(({ service, instance, upMs, ageMs, rssBytes, version, state }) => [

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { stoppedText } from './stopped.ts';
 
-it('claims what the books say when all has stopped cleanly, and nothing else', () => {
+it('reports the accounting only if everything has stopped cleanly', () => {
   const clean = { unclean: [], unreached: [] };
   expect(stoppedText(clean)).toEqual({ clean: true, text: 'stopped' });
   expect(stoppedText(clean, { books: { queued: 2, on_disk: 1 } })).toEqual({
@@ -15,7 +15,7 @@ it('claims what the books say when all has stopped cleanly, and nothing else', (
   });
   expect(stoppedText({ unclean: [], unreached: ['dlq', 'receiver'] }, { books: undefined })).toEqual({
     clean: false,
-    text: 'Stopped. Redis was not reached, so what it holds is not known; what is on disk stays there.',
+    text: 'Stopped. Redis could not be reached, so its contents are unknown; data on disk stays there.',
   });
   expect(stoppedText({ unclean: [], unreached: ['dlq'] })).toEqual({
     clean: false,

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { table } from './table.ts';
 
-it('lets no name that a sender chose speak to the terminal, or begin a row', () => {
+it('escapes names from senders, so none controls the terminal or starts a row', () => {
   const text = table(
     ['METRIC', 'KEYS'],
     [

@@ -33,7 +33,7 @@ export async function startTelemetry(
   const target = targetOf(config, receiver);
   if (!target) {
     host.log.warn(
-      'telemetry.otlp.endpoint is pipeline, and receiver.listen has no port by which this process could reach the receiver: its metrics are not sent; expected the URL of a receiver',
+      'telemetry.otlp.endpoint is pipeline, but receiver.listen has no port at which this process could reach the receiver, so its metrics are not sent; expected the URL of a receiver',
     );
     return undefined;
   }

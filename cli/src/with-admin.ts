@@ -6,10 +6,7 @@ import type { Command } from 'commander';
  */
 export function withAdmin(command: Command, { json = 'print JSON' } = {}): Command {
   return command
-    .option(
-      '--config <file>',
-      'configuration that names the admin address; default nrdot.yaml when it is there',
-    )
-    .option('--admin <host:port>', 'admin address of the service, when it is another')
+    .option('--config <file>', 'configuration with the admin address; default nrdot.yaml if it exists')
+    .option('--admin <host:port>', 'admin address of the service, if it is not the configured one')
     .option('--json', json);
 }

@@ -66,7 +66,7 @@ function configOf(all: Manifest[], role: string) {
 }
 
 describe('values', () => {
-  it('have a comment each, and README and schema are those of values.yaml', () => {
+  it('all have a comment, and README and schema match values.yaml', () => {
     expect(
       chartValues()
         .filter(({ doc }) => doc === '')
@@ -78,7 +78,7 @@ describe('values', () => {
 });
 
 describe('the alerts', () => {
-  it('of the chart are those of infra/prometheus, and the manifests have them where they are wanted', () => {
+  it('of the chart match infra/prometheus, and are in the manifests if enabled', () => {
     const rules = readFileSync(join(CHART, '../../prometheus/alerts.yml'), 'utf8');
     expect(readFileSync(join(CHART, 'files/alerts.yml'), 'utf8'), 'npm run docs copies them').toBe(rules);
     expect(one(manifests('new-relic'), 'PrometheusRule', 'nrdot-plus').spec).toEqual(parse(rules));
@@ -87,7 +87,7 @@ describe('the alerts', () => {
 });
 
 describe.skipIf(!helm)('helm', () => {
-  it('lints the chart, and renders what is committed', () => {
+  it('lints the chart, and renders the committed manifests', () => {
     execFileSync(helm!, ['lint', '--strict', CHART, '--kube-version', '1.29.0'], { stdio: 'pipe' });
     for (const name of exampleNames()) {
       expect(render(helm!, name), `npm run docs makes ${name}.yaml anew`).toBe(
@@ -96,7 +96,7 @@ describe.skipIf(!helm)('helm', () => {
     }
   });
 
-  it('refuses values that do not exist or are of another type', () => {
+  it('refuses unknown values and values of another type', () => {
     const template = (...set: string[]) =>
       execFileSync(
         helm!,
@@ -115,7 +115,7 @@ describe.skipIf(!helm)('helm', () => {
 describe.each(exampleNames())('the manifests of %s', (name) => {
   const all = manifests(name);
 
-  it.each(ROLES)('run a %s that exists, with a configuration that is valid', (role) => {
+  it.each(ROLES)('run an existing %s with a valid configuration', (role) => {
     const [container] = podOf(all, role).containers;
     expect(container.args).toEqual([role, '--config', '/etc/nrdot/nrdot.yaml']);
     const mount = container.volumeMounts.find((m: Manifest) => m.name === 'config');
@@ -190,7 +190,7 @@ describe.each(exampleNames())('the manifests of %s', (name) => {
     }
   });
 
-  it('select the pods they mean', () => {
+  it('select the intended pods', () => {
     const pods = ROLES.map((role) => ({ role, labels: workload(all, role).spec.template.metadata.labels }));
     const chosen = (selector: Record<string, string>) =>
       pods
@@ -219,7 +219,7 @@ describe.each(exampleNames())('the manifests of %s', (name) => {
     }
   });
 
-  it('scale by metrics and lists that exist', () => {
+  it('scale by existing metrics and lists', () => {
     const known = new Map(Object.values(CATALOGUE).map((metric) => [metric.name as string, metric.labels]));
     for (const { spec } of all.filter((m) => m.kind === 'ScaledObject')) {
       expect(spec.scaleTargetRef.name).toBe(workload(all, 'exporter').metadata.name);
@@ -246,7 +246,7 @@ describe.each(exampleNames())('the manifests of %s', (name) => {
 describe('own metrics as OTLP', () => {
   const all = manifests('own-metrics');
 
-  it('go to the receivers, which let them in', () => {
+  it('go to the receivers, which admit them', () => {
     const { port } = one(all, 'Service', 'nrdot-plus').spec.ports[0];
     for (const role of ROLES) {
       const { endpoint, headers, temporality, attributes } = configOf(all, role).config.telemetry.otlp;
@@ -309,7 +309,7 @@ describe('user and groups of pods', () => {
     expect(context('default', 'dlq')).toEqual({ ...LOCKED, fsGroup: 1000 });
   });
 
-  it('are those that are set', () => {
+  it('are the configured ones', () => {
     expect(context('house-rules', 'receiver')).toEqual({ ...LOCKED, runAsUser: 2000, runAsGroup: 2000 });
     expect(context('house-rules', 'dlq')).toEqual({
       ...LOCKED,
@@ -319,7 +319,7 @@ describe('user and groups of pods', () => {
     });
   });
 
-  it('are left to OpenShift, and everything else is as locked down as elsewhere', () => {
+  it('are left to OpenShift, with all other restrictions unchanged', () => {
     for (const role of ROLES) {
       expect(context('openshift', role)).toEqual(LOCKED);
       expect(podOf(manifests('openshift'), role).containers[0].securityContext).not.toHaveProperty(
@@ -328,7 +328,7 @@ describe('user and groups of pods', () => {
     }
   });
 
-  it.skipIf(!helm)('are left to OpenShift without being told, where helm sees that it is one', () => {
+  it.skipIf(!helm)('are left to OpenShift automatically if helm detects it', () => {
     const text = execFileSync(
       helm!,
       [
@@ -348,7 +348,7 @@ describe('user and groups of pods', () => {
 });
 
 describe('names', () => {
-  it('are resolved on the port that the DNS pods have', () => {
+  it('are resolved on the port of the DNS pods', () => {
     const dns = (name: string) =>
       one(manifests(name), 'NetworkPolicy', 'nrdot-plus-exporter').spec.egress[0].ports;
     const ports = (...numbers: number[]) =>
@@ -359,7 +359,7 @@ describe('names', () => {
 });
 
 describe('an upgrade', () => {
-  it('gives every other text another ConfigMap, so that pods of the release before keep theirs', () => {
+  it('creates a new ConfigMap for each new content, so pods of the previous release keep theirs', () => {
     const names = (name: string) => ROLES.map((role) => configNameOf(manifests(name), role));
     for (const [i, role] of ROLES.entries())
       expect(names('default')[i]).toMatch(new RegExp(`^nrdot-plus-${role}-[0-9a-f]{10}$`));
@@ -369,7 +369,7 @@ describe('an upgrade', () => {
     expect(same).toEqual(['scheduler', 'dlq']);
   });
 
-  it('checks each configuration first, as its pod would read it', () => {
+  it('first checks each configuration as its pod would read it', () => {
     for (const name of exampleNames()) {
       const all = manifests(name);
       if (all.some((m) => m.kind === 'Certificate')) continue;
@@ -403,7 +403,7 @@ describe('an upgrade', () => {
     }
   });
 
-  it('replaces a dlq that does not come up', () => {
+  it('replaces a dlq that does not start', () => {
     expect(workload(manifests('default'), 'dlq').spec).toMatchObject({
       replicas: 1,
       podManagementPolicy: 'Parallel',
@@ -411,14 +411,14 @@ describe('an upgrade', () => {
   });
 });
 
-describe("a cluster's own rules", () => {
+describe('cluster conventions', () => {
   const all = manifests('house-rules');
   const pods = [
     ...ROLES.map((role) => podOf(all, role)),
     one(all, 'Job', 'nrdot-plus-validate').spec.template.spec,
   ];
 
-  it('hold for every pod: accounts, secrets to pull with, classes, nodes', () => {
+  it('apply to every pod: accounts, pull secrets, classes, nodes', () => {
     expect(all.filter((m) => m.kind === 'ServiceAccount')).toEqual([]);
     for (const pod of pods)
       expect(pod).toMatchObject({
@@ -434,7 +434,7 @@ describe("a cluster's own rules", () => {
         expect(image).toBe('registry.example.com/nrdot-plus:0.1.0');
   });
 
-  it('spread the pods of a role, over hosts where nothing is said', () => {
+  it('spread the pods of a role, over hosts by default', () => {
     for (const role of ROLES) {
       const labelSelector = { matchLabels: workload(all, role).spec.selector.matchLabels };
       expect(podOf(all, role).topologySpreadConstraints).toEqual([
@@ -451,7 +451,7 @@ describe("a cluster's own rules", () => {
     }
   });
 
-  it('mark what is made', () => {
+  it('label all objects', () => {
     for (const role of ROLES) {
       const { metadata, spec } = workload(all, role);
       expect(metadata.annotations).toEqual({ 'example.com/owner': 'telemetry' });
@@ -463,7 +463,7 @@ describe("a cluster's own rules", () => {
     expect(claim.spec.storageClassName).toBe('fast');
   });
 
-  it('bring variables and volumes, which the configuration can use', () => {
+  it('add variables and volumes, which the configuration can use', () => {
     for (const pod of pods) {
       expect(pod.volumes).toContainEqual({ name: 'authorities', configMap: { name: 'authorities' } });
       for (const container of [...(pod.initContainers ?? []), ...pod.containers]) {
@@ -478,14 +478,14 @@ describe("a cluster's own rules", () => {
     expect(configOf(all, 'exporter').config.exporter.headers['x-region']?.reveal()).toBe('eu');
   });
 
-  it('let a pod serve on until no Service names it', () => {
+  it('keep a pod serving until no Service routes to it', () => {
     const seconds = (name: string) =>
       podOf(manifests(name), 'receiver').containers[0].lifecycle.preStop.exec.command;
     expect(seconds('house-rules')).toEqual(['sleep', '10']);
     expect(seconds('default')).toEqual(['sleep', '5']);
   });
 
-  it('name the address families', () => {
+  it('set the address families', () => {
     for (const { spec } of all.filter((m) => m.kind === 'Service'))
       expect(spec.ipFamilyPolicy).toBe('RequireDualStack');
     for (const { spec } of manifests('new-relic').filter((m) => m.kind === 'Service'))
@@ -493,7 +493,7 @@ describe("a cluster's own rules", () => {
   });
 });
 
-describe('a way in from outside', () => {
+describe('external access', () => {
   const backend = (all: Manifest[]) => one(all, 'Service', 'nrdot-plus');
 
   it('is an Ingress', () => {
@@ -539,7 +539,7 @@ describe('a way in from outside', () => {
 });
 
 describe('certificates', () => {
-  it('by cert-manager are those that pods read, and name the Services', () => {
+  it('by cert-manager are those that pods read, and contain the names of the Services', () => {
     const all = manifests('cert-manager');
     const made = all.filter((m) => m.kind === 'Certificate');
     expect(made.map((m) => m.spec.secretName)).toEqual([
@@ -568,7 +568,7 @@ describe('certificates', () => {
     expect(configOf(all, 'receiver').config.receiver.tls.certFile).toBe('/etc/nrdot-tls/receiver/tls.crt');
   });
 
-  it('of the intake: each side has what it shows and whom it trusts, and no key of the other', () => {
+  it('of the intake: each side has its certificate and CA, and no key of the other', () => {
     const all = manifests('tls');
     expect(configOf(all, 'dlq').config.dlq.tls).toMatchObject({
       certFile: '/etc/nrdot-tls/dlq/tls.crt',
@@ -592,7 +592,7 @@ describe('certificates', () => {
     expect(secret('dlq', 'dlq-client')).toBeUndefined();
   });
 
-  it('appear in pods when they are renewed: no file of them is mounted by itself', () => {
+  it('appear in pods when renewed: no file is mounted with subPath', () => {
     for (const name of exampleNames())
       for (const role of ROLES)
         for (const mount of podOf(manifests(name), role).containers[0].volumeMounts)
@@ -600,8 +600,8 @@ describe('certificates', () => {
   });
 });
 
-describe('a Redis for trying', () => {
-  it('is there where it is asked for: fsynced, on a claim that stays, as locked down as the rest', () => {
+describe('the trial Redis', () => {
+  it('is created if enabled: fsynced, on a claim that stays, with the same restrictions', () => {
     const all = manifests('small');
     const { spec } = one(all, 'StatefulSet', 'nrdot-plus-redis');
     const pod = spec.template.spec;
@@ -631,8 +631,8 @@ describe('a Redis for trying', () => {
   });
 });
 
-describe('the backend for trying', () => {
-  it('is as locked down as the rest, where the small example looks for it', () => {
+describe('the trial backend', () => {
+  it('has the same restrictions, at the address of the small example', () => {
     const all = parseAllDocuments(readFileSync(join(CHART, '../collector.yaml'), 'utf8')).map((d) =>
       d.toJS(),
     );
@@ -647,7 +647,7 @@ describe('the backend for trying', () => {
   });
 });
 
-describe('a drain of a node', () => {
+describe('draining a node', () => {
   it('is never blocked by a budget', () => {
     for (const name of exampleNames())
       for (const { spec } of manifests(name).filter((m) => m.kind === 'PodDisruptionBudget'))
@@ -656,7 +656,7 @@ describe('a drain of a node', () => {
   });
 });
 
-describe.skipIf(!helm)('a configuration that is laid over', () => {
+describe.skipIf(!helm)('an overriding configuration', () => {
   const probe = (yaml: string) => {
     using dir = temporaryDirectory();
     const file = join(dir.path, 'values.yaml');
@@ -668,7 +668,7 @@ describe.skipIf(!helm)('a configuration that is laid over', () => {
     return podOf(all.filter(Boolean), 'exporter').containers[0].livenessProbe;
   };
 
-  it('is what probes go by: HTTPS with a certificate, no more than a connection where clients have to show one', () => {
+  it('determines the probes: HTTPS with a certificate, only a connection if clients need one', () => {
     const files = 'cert_file: /etc/own/crt, key_file: /etc/own/key';
     expect(probe(`config: { admin: { tls: { ${files} } } }`).httpGet.scheme).toBe('HTTPS');
     expect(probe('config: {}').httpGet.scheme).toBe('HTTP');
@@ -679,7 +679,7 @@ describe.skipIf(!helm)('a configuration that is laid over', () => {
 });
 
 describe('the probes', () => {
-  it('answer; a receiver and a dlq stay in their Services while Redis is away', async () => {
+  it('keep a receiver and a dlq in their Services while Redis is away', async () => {
     using dir = temporaryDirectory();
     const all = manifests('small');
     await Promise.all(

@@ -116,7 +116,7 @@ function mayImport(from: string, to: string): boolean {
 }
 
 describe('the house', () => {
-  it('has services that know the shared parts alone, and shared parts that know those below them', () => {
+  it('has services that import only shared parts, and shared parts that import only those below them', () => {
     const wrong = FILES.filter(isProduct).flatMap((file) =>
       importsOf(file)
         .filter(({ to }) => !mayImport(partOf(file), partOf(to)))
@@ -125,7 +125,7 @@ describe('the house', () => {
     expect(wrong).toEqual([]);
   });
 
-  it('has no circle of imports', () => {
+  it('has no circular imports', () => {
     const circles: string[] = [];
     const done = new Set<string>();
     const visit = (file: string, path: readonly string[]) => {
@@ -159,7 +159,7 @@ describe('the house', () => {
     expect(inVain).toEqual([]);
   });
 
-  it(`has no file of more than ${MAX_LINES} lines but those that are known, and those do not grow`, () => {
+  it(`has no file of more than ${MAX_LINES} lines except known ones, which do not grow`, () => {
     const lines = (file: string) => TEXTS.get(file)!.split('\n').length - 1;
     const tooLong = FILES.filter((file) => isProduct(file) || file.startsWith('infra/'))
       .filter((file) => lines(file) > (LONGER[file] ?? MAX_LINES))

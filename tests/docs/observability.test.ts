@@ -20,7 +20,7 @@ const promtool = (process.env.PATH ?? '')
   .find((file) => existsSync(file));
 const read = (file: string) => readFileSync(`${INFRA}${file}`, 'utf8');
 
-describe('what is held against the catalogue', () => {
+describe('the check against the catalogue', () => {
   it.each([
     ['sum(rate(receiver_items_total{signal="traces"}[5m]))', []],
     ['sum by (instance) (process_resident_memory_bytes) > 1e9 or vector(0)', []],
@@ -34,14 +34,14 @@ describe('what is held against the catalogue', () => {
 });
 
 describe('the dashboards', () => {
-  it('are those of their sources', () => {
+  it('match their sources', () => {
     expect(readdirSync(`${INFRA}grafana/dashboards`).sort()).toEqual(DASHBOARDS.map(([file]) => file).sort());
     for (const [file, json] of DASHBOARDS)
       expect(read(`grafana/dashboards/${file}`), `npm run docs makes ${file} anew`).toBe(json);
   });
 
   it.each(DASHBOARDS)(
-    '%s: each panel says what it shows, by metrics that exist, in a place of its own',
+    '%s: each panel has a description, existing metrics, and its own position',
     (_file, json) => {
       const { panels, templating } = JSON.parse(json);
       expect(templating.list.map(({ name }: { name: string }) => name)).toEqual(['datasource', 'job']);
@@ -79,12 +79,12 @@ describe('the alerts', () => {
   );
   const names = alerts.map(({ alert }) => alert);
 
-  it('are those of their source', () => {
+  it('match their source', () => {
     for (const file of ['prometheus/alerts.yml', 'helm/nrdot-plus/files/alerts.yml'])
       expect(read(file), `npm run docs makes ${file} anew`).toBe(alertRules());
   });
 
-  it.each(alerts)('$alert says what is wrong, by metrics that exist, and where to read on', (rule) => {
+  it.each(alerts)('$alert describes the problem, uses existing metrics, and links to the runbook', (rule) => {
     const { alert, expr, labels, annotations } = rule;
     expect(alert).toMatch(/^Nrdot[A-Z]/);
     expect(['critical', 'warning']).toContain(labels.severity);
@@ -94,7 +94,7 @@ describe('the alerts', () => {
     expect(complaints(expr)).toEqual([]);
   });
 
-  it('have an entry each in the runbook, and it has no others', () => {
+  it('have one entry each in the runbook, which has no others', () => {
     const entries = readFileSync(`${INFRA}../docs/operations.md`, 'utf8').split(/^### /m).slice(1);
     expect(entries.map((entry) => entry.split('\n', 1)[0]).sort()).toEqual([...names].sort());
     for (const entry of entries)
@@ -106,7 +106,7 @@ describe('the alerts', () => {
     expect(tests.map(({ name }) => name).sort()).toEqual([...names].sort());
   });
 
-  it.skipIf(!promtool)('fire in their tests and not just below (promtool)', () => {
+  it.skipIf(!promtool)('fire in their tests, and not just below the threshold (promtool)', () => {
     const check = (...args: string[]) =>
       execFileSync(promtool!, args, { cwd: `${INFRA}prometheus`, encoding: 'utf8', stdio: 'pipe' });
     expect(check('check', 'rules', 'alerts.yml')).toContain(`${names.length} rules found`);
@@ -143,13 +143,13 @@ describe('New Relic', () => {
   const [file, json] = NEW_RELIC_DASHBOARD;
   const panels = BOARDS.flatMap(({ rows }) => rows).flatMap((row) => row.panels);
 
-  it('has the dashboard and the conditions of their sources', () => {
+  it('has a dashboard and conditions that match their sources', () => {
     expect(readdirSync(`${INFRA}newrelic/dashboards`)).toEqual([file]);
     expect(read(`newrelic/dashboards/${file}`), 'npm run docs makes it anew').toBe(json);
     expect(read('newrelic/alerts.json'), 'npm run docs makes it anew').toBe(alertConditions());
   });
 
-  it('has each panel and each query, or a reason why not', () => {
+  it('has each panel and each query, or the reason why not', () => {
     const reasons: string[] = [];
     for (const { title, queries } of panels)
       for (const { measure } of queries)
@@ -165,7 +165,7 @@ describe('New Relic', () => {
     expect(widgets).toHaveLength(panels.length);
   });
 
-  it('has a dashboard of charts in places of their own, by metrics that exist', () => {
+  it('has a dashboard of charts with their own positions and existing metrics', () => {
     const { name, pages } = JSON.parse(json);
     expect(name).toBe('NRDOT+');
     for (const page of pages) {
@@ -188,7 +188,7 @@ describe('New Relic', () => {
     }
   });
 
-  it('has each alert as a condition, or a reason why not', () => {
+  it('has each alert as a condition, or the reason why not', () => {
     const all = ALERTS.flatMap(({ alerts }) => alerts);
     const without = all.filter(({ newRelic }) => 'reason' in newRelic);
     for (const { name, newRelic } of without)
@@ -216,7 +216,7 @@ describe('New Relic', () => {
     }
   });
 
-  it('has a Terraform module that reads what is there', () => {
+  it('has a Terraform module that reads existing files', () => {
     const module = ['main.tf', 'variables.tf', 'outputs.tf']
       .map((part) => read(`newrelic/${part}`))
       .join('\n');
@@ -240,7 +240,7 @@ describe('the pages about it', () => {
     ...PROCESS_METRICS.map(([name]) => name),
   ]);
   it.each(['operations', 'tuning', 'troubleshooting', 'scaling', 'limiter'])(
-    '%s.md speaks of metrics that exist',
+    '%s.md mentions only existing metrics',
     (page) => {
       const text = readFileSync(`${INFRA}../docs/${page}.md`, 'utf8');
       const said = [
@@ -251,7 +251,7 @@ describe('the pages about it', () => {
     },
   );
 
-  it('show queries that can be asked', () => {
+  it('show valid queries', () => {
     const text = readFileSync(`${INFRA}../docs/tuning.md`, 'utf8');
     const queries = [...text.matchAll(/`(sum\([^`]*)`/g)].map(([, query = '']) => query);
     expect(queries.length).toBeGreaterThan(3);

@@ -79,7 +79,7 @@ function shellBlocks(page: string): Block[] {
 }
 
 describe('workflows', () => {
-  it.each(WORKFLOWS)('%s uses targets and scripts that exist, pinned actions and few permissions', (file) => {
+  it.each(WORKFLOWS)('%s uses existing targets and scripts, pinned actions and few permissions', (file) => {
     const text = read(file);
     const workflow = parse(text);
     for (const [, target] of text.matchAll(/\bmake ([a-z-]+)/g)) expect([...TARGETS]).toContain(target);
@@ -96,13 +96,13 @@ describe('workflows', () => {
       expect(existsSync(join(ROOT, path!)), path).toBe(true);
   });
 
-  it.skipIf(!onPath('actionlint'))('have nothing that actionlint minds', () => {
+  it.skipIf(!onPath('actionlint'))('pass actionlint', () => {
     execFileSync(onPath('actionlint')!, ['-shellcheck=', '-pyflakes='], { cwd: ROOT, stdio: 'pipe' });
   });
 });
 
 describe('the release', () => {
-  it('has one version, of everything', () => {
+  it('has one version throughout', () => {
     const chart = parse(read('infra/helm/nrdot-plus/Chart.yaml'));
     expect([chart.version, chart.appVersion]).toEqual([root.version, root.version]);
     const lock = JSON.parse(read('package-lock.json'));
@@ -175,7 +175,7 @@ describe('the guides', () => {
       }
   });
 
-  it('name subcommands and flags of nrdot that exist', () => {
+  it('use existing subcommands and flags of nrdot', () => {
     // The very text of every command's --help: cli/src/reference.test.ts holds the page to the program.
     const helps = new Map(
       [...read('docs/cli.md').matchAll(/^## (nrdot.*)\n\n```\n([\s\S]*?)\n```/gm)].map(
@@ -203,7 +203,7 @@ describe('the guides', () => {
       }
   });
 
-  it('show configurations that are valid', () => {
+  it('show valid configurations', () => {
     const env = new Proxy(
       {},
       { get: (_target, name) => (String(name).endsWith('URL') ? 'rediss://redis' : 'word') },
@@ -225,7 +225,7 @@ describe('the guides', () => {
     expect(checked).toBeGreaterThan(4);
   });
 
-  it('link to files that exist', () => {
+  it('link to existing files', () => {
     for (const page of PAGES)
       for (const [, target = ''] of read(page).matchAll(/\]\(([^)#\s]+)(?:#[^)]*)?\)/g)) {
         if (/^[a-z]+:/.test(target)) continue;

@@ -29,7 +29,7 @@ interface Status {
   account?: { of: string; signal?: string; perMinute: number; limitPerMinute: number }[];
 }
 
-it('is in status, metrics and the command; what was sent is what arrived, tries in vain among it', async () => {
+it('is in status, metrics and the command, and matches what arrived, failed attempts included', async () => {
   await using running = await startServices(
     dir.path,
     redis,

@@ -20,8 +20,8 @@ async function nrdot(...args: string[]): Promise<{ code: number | string; output
   return { code, output: child.output(1_000) };
 }
 
-describe('a load to where nobody is', () => {
-  it('ends in a few seconds, and says what is wrong', async () => {
+describe('a load to an address where nothing listens', () => {
+  it('ends in a few seconds with the reason', async () => {
     const port = await freePort();
     const { code, output } = await nrdot(
       'generate',
@@ -69,7 +69,7 @@ describe('errors with --json', () => {
     });
   });
 
-  it('the benchmark says what it would measure', async () => {
+  it('the benchmark shows what it would measure', async () => {
     await using child = startNrdot(['bench', '--json', '--', '--dry-run', '--no-peers'], {}, dir.path);
     let out = '';
     child.child.stdout!.on('data', (chunk: Buffer) => (out += chunk.toString()));
@@ -79,7 +79,7 @@ describe('errors with --json', () => {
     expect(steps.length).toBeGreaterThan(3);
   });
 
-  it('what goes on prints a JSON object a line: the whole in one process, the mock upstream, and an export', async () => {
+  it('continuous commands print a JSON object per line: nrdot up, the mock upstream, and an export', async () => {
     const port = await freePort();
     const mock = startNrdot(['mock-upstream', '--json', '--listen', `127.0.0.1:${port}`], {}, dir.path);
     const url = `http://127.0.0.1:${port}`;
@@ -109,21 +109,21 @@ describe('errors with --json', () => {
     expect(JSON.parse(ended!)).toMatchObject({ ended: true, items: 300, duplicates: 0, corrupted: 0 });
   });
 
-  it('validate says that all is well', async () => {
+  it('validate reports that all is well', async () => {
     writeFileSync(join(dir.path, 'good.yaml'), 'exporter: { endpoint: "http://up.example" }\n');
     const { code, output } = await nrdot('validate', 'good.yaml', '--json');
     expect(code, output).toBe(0);
     expect(JSON.parse(output)).toEqual({ valid: true, file: 'good.yaml', warnings: [] });
   });
 
-  it('validate warns of what is valid and mostly a mistake', async () => {
+  it('validate warns about valid settings that are usually mistakes', async () => {
     const yaml =
       'exporter: { endpoint: "http://collector:4317" }\nreceiver: { listen: "127.0.0.1:4317" }\ntelemetry: { otlp: { endpoint: "http://collector:4317" } }\n';
     writeFileSync(join(dir.path, 'grpc.yaml'), yaml);
     const { code, output } = await nrdot('validate', 'grpc.yaml');
     expect(code, output).toBe(0);
     expect(output).toMatch(
-      /^warning: exporter\.endpoint: port 4317 is that of gRPC; OTLP\/HTTP is mostly on 4318/m,
+      /^warning: exporter\.endpoint: port 4317 is that of gRPC; OTLP\/HTTP usually uses 4318/m,
     );
     expect(output).toMatch(/^warning: receiver\.listen: port 4317 is that of gRPC/m);
     expect(output).toMatch(/^warning: telemetry\.otlp\.endpoint: port 4317 is that of gRPC/m);
@@ -132,7 +132,7 @@ describe('errors with --json', () => {
 });
 
 describe('validate', () => {
-  it('names all that would keep the pipeline from starting, at once', async () => {
+  it('validate reports everything that would prevent a start at once', async () => {
     const config = {
       admin: { listen: '0.0.0.0:8888' },
       receiver: { max_body: '20MiB', max_inflight: '10MiB', tls: { cert_file: 'c.pem', key_file: 'k.pem' } },
@@ -143,13 +143,13 @@ describe('validate', () => {
     const { code, output } = await nrdot('validate', 'bad.yaml');
     expect(code).toBe(2);
     for (const said of [
-      /admin\.listen.*expected an address that this machine alone can reach.*admin\.token/,
-      /dlq\.listen.*expected an address that this machine alone can reach.*dlq\.token/,
+      /admin\.listen.*expected an address that only this machine can reach.*admin\.token/,
+      /dlq\.listen.*expected an address that only this machine can reach.*dlq\.token/,
       /receiver\.max_inflight.*expected at least receiver\.max_body/,
-      /receiver\.tls\.cert_file.*expected a file that can be read; c\.pem: it is not there/,
-      /receiver\.tls\.key_file.*k\.pem: it is not there/,
-      /exporter\.tls\.ca_file.*: it is no file/,
-      /dlq\.ca_file.*\/nowhere\/ca\.pem: it is not there/,
+      /receiver\.tls\.cert_file.*expected a readable file; c\.pem: it does not exist/,
+      /receiver\.tls\.key_file.*k\.pem: it does not exist/,
+      /exporter\.tls\.ca_file.*: it is not a file/,
+      /dlq\.ca_file.*\/nowhere\/ca\.pem: it does not exist/,
       /exporter\.endpoint is not set: .*"nrdot exporter" does not start/,
     ])
       expect(output).toMatch(said);
@@ -158,7 +158,7 @@ describe('validate', () => {
     );
   });
 
-  it('tells what an exporter lacks, which the whole in one process does not need', async () => {
+  it('validate reports settings that an exporter requires but nrdot up does not', async () => {
     writeFileSync(join(dir.path, 'nrdot.yaml'), 'queue: { spill_at: 0.9, resume_at: 0.8 }\n');
     expect(await nrdot('validate')).toMatchObject({
       code: 0,
@@ -179,7 +179,7 @@ describe('validate', () => {
 });
 
 describe('a data directory that cannot be written', () => {
-  it.skipIf(!canMount())('is said to be read-only, and which', async () => {
+  it.skipIf(!canMount())('is reported as read-only, with its path', async () => {
     const at = join(dir.path, 'disk');
     mkdirSync(at);
     const config = writeConfig(dir.path, { data_dir: join(at, 'data') });
@@ -190,7 +190,7 @@ describe('a data directory that cannot be written', () => {
     } catch (error) {
       said = String((error as { stderr?: string }).stderr);
     }
-    expect(said).toContain(`data_dir: ${at}/data/redis cannot be made: ${at} is read-only`);
+    expect(said).toContain(`data_dir: ${at}/data/redis cannot be created: ${at} is read-only`);
     expect(said).not.toContain('ENOENT');
   });
 });
@@ -209,10 +209,10 @@ describe('dlq verify', () => {
 });
 
 describe('the benchmark', () => {
-  it('does not begin half an hour of full load without being told to', async () => {
+  it('does not start half an hour of full load without confirmation', async () => {
     const { code, output } = await nrdot('bench');
     expect(code).toBe(1);
-    expect(output).toMatch(/over half an hour of full load.*"nrdot bench --yes" begins it/);
+    expect(output).toMatch(/over half an hour of full load.*"nrdot bench --yes" starts it/);
   });
 });
 

@@ -61,7 +61,7 @@ async function expectArrived(
 
 const absent = binary ? '' : ' (left out: make test-senders installs it, where Go is at hand)';
 describe.skipIf(!binary)(`the OpenTelemetry Collector as the upstream${absent}`, () => {
-  it.each(['identity', 'gzip', 'zstd'] as const)('takes each batch by itself, in %s', (encoding) =>
+  it.each(['identity', 'gzip', 'zstd'] as const)('accepts single batches, in %s', (encoding) =>
     withBoth({ scheduler: { merge_bytes: '1B' } }, async (mock, running) => {
       const report = await generate({ ...LOAD, endpoint: running.otlp, encoding });
       await expectArrived(mock, running, report);
@@ -70,7 +70,7 @@ describe.skipIf(!binary)(`the OpenTelemetry Collector as the upstream${absent}`,
     }),
   );
 
-  it.each(['identity', 'gzip'] as const)('takes batches that were merged, in %s', (encoding) =>
+  it.each(['identity', 'gzip'] as const)('accepts merged batches, in %s', (encoding) =>
     withBoth({ exporter: { concurrency: 1 } }, async (mock, running) => {
       mock.set({ latencyMs: 1_500 });
       const load = { ...LOAD, endpoint: running.otlp, encoding };
@@ -85,7 +85,7 @@ describe.skipIf(!binary)(`the OpenTelemetry Collector as the upstream${absent}`,
     }),
   );
 
-  it.each(['SIGTERM', 'SIGKILL'] as const)('that ends by %s and starts again loses nothing', (signal) =>
+  it.each(['SIGTERM', 'SIGKILL'] as const)('that stops by %s and restarts loses nothing', (signal) =>
     withBoth({}, async (mock, running, collector, dir) => {
       const sent = generate({ ...LOAD, endpoint: running.otlp, rate: 1_200 });
       await waitUntil(() => mock.stats().items >= LOAD.items / 4, { what: 'a quarter has arrived' });

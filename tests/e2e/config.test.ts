@@ -128,7 +128,7 @@ const LIVE: Record<string, [value: unknown, shown: () => Promise<unknown>]> = {
     async () => {
       mock.set({ errorRate: 1 });
       await send();
-      await running.processes.up!.line(/"level":"debug".*"service":"exporter".*will try again/);
+      await running.processes.up!.line(/"level":"debug".*"service":"exporter".*will retry/);
       mock.set({ errorRate: 0 });
     },
   ],
@@ -200,8 +200,8 @@ const LIVE: Record<string, [value: unknown, shown: () => Promise<unknown>]> = {
   ],
 };
 
-describe('options that are live', () => {
-  it('are all tried here', () => {
+describe('live options', () => {
+  it('are all tested here', () => {
     const live = options().filter(({ meta }) => meta.live);
     expect(Object.keys(LIVE).sort()).toEqual(live.map(({ path }) => path.join('.')).sort());
   });
@@ -220,8 +220,8 @@ describe('options that are live', () => {
   });
 });
 
-describe('what cannot be applied', () => {
-  it('is refused by name, and nothing beside it is applied', async () => {
+describe('a change that cannot be applied', () => {
+  it('is refused by name, and nothing else is applied', async () => {
     const changes = 'queue: {max_items: 77}\nscheduler: {weights: {high: 9}}\nreceiver: {max_depth: 10}\n';
     const preview = await post('/api/config/preview', changes);
     expect(preview.body).toMatchObject({
@@ -241,7 +241,7 @@ describe('what cannot be applied', () => {
     await weight('high', 3)();
   });
 
-  it('is named when it is wrong, with what was expected', async () => {
+  it('is reported with its name and the expectation if it is invalid', async () => {
     const wrong = async (changes: object | string) => {
       const { status, body } = await post('/api/config/apply', changes);
       return [status, body.error?.message];
@@ -269,7 +269,7 @@ describe('what cannot be applied', () => {
 });
 
 describe('the file', () => {
-  it('is read again at SIGHUP; one that is wrong changes nothing; secrets are never shown', async () => {
+  it('is read again on SIGHUP; an invalid one changes nothing; secrets are never shown', async () => {
     const file = join(dir.path, 'nrdot.yaml');
     const config = JSON.parse(readFileSync(file, 'utf8'));
     config.scheduler = { weights: { critical: 6 } };

@@ -78,7 +78,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     dir[Symbol.dispose]();
   });
 
-  it('shows nothing without the token, says when it is wrong, and keeps it in the tab alone', async () => {
+  it('shows nothing without the token, reports a wrong one, and keeps it only in the tab', async () => {
     await page.goto(`${running.admin}/`);
     await page.until(`!${find('#token')}.hidden && document.activeElement.id === 'token-value'`);
     expect(await page.value(`${find('#main')}.hidden`)).toBe(true);
@@ -96,7 +96,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     page.errors.length = 0;
   });
 
-  it('shows data flow, and what clients named as what they wrote', async () => {
+  it('shows the data flow, and renders names from clients as text', async () => {
     const points = Array.from({ length: 300 }, (_, i) => ({
       asInt: '1',
       timeUnixNano: '1700000000000000000',
@@ -126,9 +126,9 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     await page.until(
       `${text('.daily tbody td')} === 'hostile' && ${number('.daily tbody td:nth-child(2)')} > 280`,
     );
-    expect(await page.text('#limiter')).toMatch(/\d+ series since midnight UTC, at most 2,000 a metric/);
+    expect(await page.text('#limiter')).toMatch(/\d+ series since midnight UTC, at most 2,000 per metric/);
     expect(await page.text('#breaker')).toMatch(
-      /Of the account\s+\d+ % of .* a minute, \d+ % of .* a minute/,
+      /Account limits\s+\d+ % of .* a minute, \d+ % of .* a minute/,
     );
     expect(await page.value(`document.querySelectorAll('main img').length`)).toBe(0);
     expect(await page.value('document.title')).toContain('NRDOT+');
@@ -142,7 +142,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     await page.until(`${find('#breaker')}.dataset.state === 'open'`);
     // Of the signals that were sent since; those that were sent before may have a breaker that is closed.
     expect(await page.text('#headline')).toMatch(
-      /Delivery( of [a-z, ]+)? (is paused|has been paused for \d+ s): the upstream fails — .*\n?.*What arrives( of [a-z, ]+)? goes to disk/,
+      /Delivery( of [a-z, ]+)? (is paused|has been paused for \d+ s): the upstream fails — .*\n?.*New (data goes|[a-z, ]+ go) to disk/,
     );
     const left = `parseFloat(${text('#breaker .countdown')})`;
     await page.until(`${left} > 0`);
@@ -170,7 +170,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     await page.view(VIEWS['1280-dark']!);
   });
 
-  it('tells what has changed, the last first, as text', async () => {
+  it('lists what has changed, newest first, as text', async () => {
     await page.until(`/Delivery( of [a-z, ]+)? (is|has been) paused/.test(${text('#event-list')})`);
     expect(await page.value(`${find('#event-list tr[data-level=warning]')}.children[1].textContent`)).toBe(
       'warning',
@@ -178,7 +178,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     expect(await page.value(`document.querySelectorAll('#event-list td img').length`)).toBe(0);
   });
 
-  it('keeps the past over a reload', async () => {
+  it('keeps the history across a reload', async () => {
     await page.goto(`${running.admin}/console`);
     await page.until(`${LIVE} && document.querySelectorAll('.bands rect').length > 0`);
     expect(await page.value(`${find('.plot svg')}.getAttribute('aria-label')`)).toMatch(
@@ -200,12 +200,12 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     await shoot('recovery', '1280-light');
     await page.until(`${text('#disk .state')} === 'Empty' && ${text('.books .sum td')} === '0'`);
     await page.until(
-      `/The upstream takes data again/.test(${text('#event-list tbody')}) && /The disk is empty/.test(${text('#event-list tbody tr')})`,
+      `/The upstream accepts data again/.test(${text('#event-list tbody')}) && /The disk is empty/.test(${text('#event-list tbody tr')})`,
     );
     await page.until(`${text('.findings li strong')}.startsWith('Everything flows')`);
   });
 
-  it('can be used by keyboard, and changes its colours by hand', async () => {
+  it('can be used by keyboard, and has a colour theme switch', async () => {
     await page.goto(`${running.admin}/`);
     await page.until(LIVE);
     await page.view(VIEWS['1280-dark']!);
@@ -247,7 +247,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     expect(unnamed).toEqual([]);
   });
 
-  it('previews a change of the configuration, and applies only what was shown', async () => {
+  it('previews a configuration change, and applies only what was shown', async () => {
     await page.goto(`${running.admin}/#configuration`);
     await page.until(`document.querySelectorAll('.options tbody tr').length > 50`);
     expect(await page.text('.options')).not.toContain(TOKEN);
@@ -274,7 +274,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     page.errors.splice(0, Number.POSITIVE_INFINITY, ...page.errors.filter((error) => !error.includes('400')));
   });
 
-  it('opens the queues to be looked at, and not to be changed', async () => {
+  it('opens the queues read-only', async () => {
     const redis = new Redis(join(dir.path, 'data/redis/redis.sock'));
     const keys = async () =>
       (await redis.keys('*')).filter((key) => !/:payload:|:lock$|stalled-check$/.test(key)).sort();
@@ -299,7 +299,7 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
     page.errors.splice(0, Number.POSITIVE_INFINITY, ...page.errors.filter((error) => !/40[14]/.test(error)));
   });
 
-  it('caused no error in the browser, and asked nobody else for anything', () => {
+  it('caused no browser errors, and made no requests to other hosts', () => {
     expect(page.errors).toEqual([]);
     expect(page.requests.filter((url) => !url.startsWith(running.admin))).toEqual([]);
   });

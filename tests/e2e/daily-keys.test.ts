@@ -55,7 +55,7 @@ const keysOf = async (running: Running, metric: string) => {
   return Math.max(0, ...values);
 };
 
-it('is told in metrics, status and commands, and the event log', async () => {
+it('is reported in metrics, status, commands and the event log', async () => {
   await using running = await startServices(
     dir.path,
     redis,
@@ -107,7 +107,7 @@ it('is told in metrics, status and commands, and the event log', async () => {
   expect(await shown('limiter', '--admin', host(first!.admin))).toMatch(/^requests +\d+ +\d+ % +-$/m);
 });
 
-it('without Redis nothing acknowledged is lost and no request waits for a count', async () => {
+it('loses nothing acknowledged without Redis, and no request waits for a count', async () => {
   await using running = await startOne(dir.path, mock, {
     limiter: { daily_keys: DAILY_KEYS, daily_mode: 'enforce' },
     redis: { url: redis.url, command_timeout: '1s' },

@@ -21,7 +21,7 @@ async function nrdot(args: string[]): Promise<{ status: number | string; output:
 }
 
 describe('nrdot demo', () => {
-  it('shows that every promise holds, and leaves a page', async () => {
+  it('shows that every promise holds, and writes a page', async () => {
     const { status, output } = await nrdot(['demo', '--report', 'page.html']);
     expect(output, output).not.toContain('BROKEN');
     expect(output, output).toMatch(/held +Nothing acknowledged is lost, invented or damaged/);
@@ -39,7 +39,7 @@ describe('nrdot demo', () => {
     expect(page).not.toMatch(/NaN|undefined/);
   });
 
-  it('says so when a promise is broken', async () => {
+  it('reports a broken promise', async () => {
     writeFileSync(
       join(dir.path, 'broken.yaml'),
       'scheduler:\n  weights: { critical: 1, high: 1, normal: 1 }\n',
@@ -50,7 +50,7 @@ describe('nrdot demo', () => {
     expect(status, output).toBe(1);
   });
 
-  it('ends at once when it is interrupted, and leaves nothing running', async () => {
+  it('stops immediately when interrupted, and leaves nothing running', async () => {
     await using child = startNrdot(['demo', '--act', 'outage'], {}, dir.path);
     await child.line(/breaker closed; delivered [1-9]/, 60_000);
     expect(await child.end('SIGINT')).toBe(130);
@@ -58,8 +58,8 @@ describe('nrdot demo', () => {
   });
 });
 
-describe('commands that speak to what runs', () => {
-  it('show the limiter, and take the upstream away and back', async () => {
+describe('commands for a running pipeline', () => {
+  it('show the limiter, and take the upstream down and up', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
     try {
       await using running = await startOne(dir.path, mock);
@@ -71,20 +71,20 @@ describe('commands that speak to what runs', () => {
       const limiter = await nrdot(['limiter', '--admin', running.admin]);
       expect(limiter.output).toMatch(/^mode {7}enforce$/m);
       expect(limiter.output).toMatch(/^key-sets +2,000 in use, 65,536 for this receiver, 65,536 for all$/m);
-      expect(limiter.output).toMatch(/^METRIC +KEY-SETS +GIVEN UP$/m);
+      expect(limiter.output).toMatch(/^METRIC +KEY-SETS +STRIPPED$/m);
       const json = await nrdot(['limiter', '--admin', running.admin, '--json']);
       expect(JSON.parse(json.output)).toMatchObject({ keysUsed: 2_000, totals: { points: 4_000 } });
 
-      expect((await nrdot(['outage', 'on', '--mock', mock.url])).output).toContain('is away');
+      expect((await nrdot(['outage', 'on', '--mock', mock.url])).output).toContain('is down');
       expect(mock.behaviour().outage).toBe(true);
-      expect((await nrdot(['outage', 'status', '--mock', mock.url])).output).toContain('is away');
-      expect((await nrdot(['outage', 'off', '--mock', mock.url])).output).toContain('answers');
+      expect((await nrdot(['outage', 'status', '--mock', mock.url])).output).toContain('is down');
+      expect((await nrdot(['outage', 'off', '--mock', mock.url])).output).toContain('is up');
       expect(mock.behaviour().outage).toBe(false);
     } finally {
       await mock.close();
     }
     const { status, output } = await nrdot(['outage', 'on', '--mock', mock.url]);
     expect(status).toBe(1);
-    expect(output).toMatch(/no mock upstream answers at .*--mock URL says where/);
+    expect(output).toMatch(/no mock upstream answers at .*pass its address with --mock URL/);
   });
 });

@@ -25,7 +25,7 @@ const LOAD = {
   items: ITEMS,
 } as const;
 
-it('the dlq, killed again and again while it writes and while it replays, loses nothing and books nothing twice', async () => {
+it('the dlq, killed repeatedly during writes and replay, loses nothing and counts nothing twice', async () => {
   const seed = Math.floor(Math.random() * 2 ** 31);
   console.log(`seed ${seed}`);
   const random = seededRandom(seed);
@@ -44,7 +44,7 @@ it('the dlq, killed again and again while it writes and while it replays, loses 
     await dlq.end('SIGKILL');
     dlq = startNrdot(['dlq', '--config', join(dir.path, 'nrdot.yaml')], {}, dir.path);
     running.processes.dlq = dlq; // it ends with the others
-    await dlq.line(/keeping what spills/);
+    await dlq.line(/ready to store spilled batches/);
   };
   /** Kills it whenever a random part of the way between `from()` then and the end has been gone. */
   const killOnTheWay = async (done: () => Promise<number>, to: number) => {
@@ -77,12 +77,12 @@ it('the dlq, killed again and again while it writes and while it replays, loses 
   await mock.close();
 });
 
-it('a second dlq on a directory that has one does not start, and says whose it is', async () => {
+it('a second dlq on the same directory does not start, and names the owner', async () => {
   using dir = temporaryDirectory();
   await using redis = await TestRedis.start({ dir: dir.path });
   const file = writeConfig(dir.path, { redis: { url: redis.url } });
   await using first = startNrdot(['dlq', '--config', file], {}, dir.path);
-  await first.line(/keeping what spills/);
+  await first.line(/ready to store spilled batches/);
   await using second = startNrdot(['dlq', '--config', file], {}, dir.path);
   await waitUntil(() => !second.running, { what: 'the second has ended' });
   expect(second.child.exitCode).toBe(1);

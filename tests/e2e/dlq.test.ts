@@ -125,7 +125,7 @@ afterAll(async () => {
 });
 
 describe('nrdot dlq, in an outage', () => {
-  it('stats says what is there and when it will be drained', async () => {
+  it('stats shows what is on disk and when it will be drained', async () => {
     const state = await json<State>('stats');
     expect(CLASSES.reduce((sum, c) => sum + state.areas[c]!.items, 0)).toBe(ITEMS);
     expect(state.areas.rejected!.items).toBe(REFUSED);
@@ -136,7 +136,7 @@ describe('nrdot dlq, in an outage', () => {
     expect(text).toMatch(/^rejected +\d+ +100 +1 /m);
   });
 
-  it('ls and show tell batches and segments, and no payloads', async () => {
+  it('ls and show list batches and segments, without payloads', async () => {
     const { records } = await json<{ records: Batch[] }>('ls', '--rejected');
     // An upstream that refuses all of it was asked for smaller pieces.
     expect(records.reduce((sum, { items }) => sum + items, 0)).toBe(REFUSED);
@@ -164,7 +164,7 @@ describe('nrdot dlq, in an outage', () => {
     expect(text + shown).not.toMatch(/service\.name|resource/);
   });
 
-  it('has no way to a file by an id or a name', async () => {
+  it('allows no access to files by id or name', async () => {
     expect(await refusal('show', 'nothing-like-it')).toContain(
       'there is no batch nothing-like-it on the disk',
     );
@@ -185,12 +185,12 @@ describe('nrdot dlq, in an outage', () => {
     }
   });
 
-  it('export writes OTLP JSON that a receiver takes, and takes nothing away', async () => {
+  it('export writes OTLP JSON that a receiver accepts, and removes nothing', async () => {
     const file = join(dir.path, 'batches.jsonl');
     await dlq('export', '--output', file);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(itemsOf(readFileSync(file, 'utf8'))).toBe(ITEMS + REFUSED);
-    expect(await refusal('export', '--output', file)).toContain('it is there already');
+    expect(await refusal('export', '--output', file)).toContain('it already exists');
     const exported = async (query: string) =>
       itemsOf(await (await fetch(`${running.admin}/api/dlq/export?${query}`)).text());
     const { areas } = await api<State>('');
@@ -199,27 +199,27 @@ describe('nrdot dlq, in an outage', () => {
     expect(await exported('until=1000')).toBe(0);
   });
 
-  it('verify finds all of it whole', async () => {
+  it('verify finds everything intact', async () => {
     expect(await dlq('verify')).toMatch(/^SEGMENT +STATE/);
   });
 
-  it('says what to do when something is wrong', async () => {
+  it('errors say what to do', async () => {
     expect(await refusal('ls', '--since', 'yesterday')).toContain('expected how long ago, such as 2h');
     expect(await refusal('purge', '--class', 'normal')).toMatch(
-      /This would give up \d+ items in normal for good/,
+      /This would permanently drop \d+ items in normal/,
     );
     expect((await run('stats', '--admin', '127.0.0.1:1')).err).toContain('nothing answers at');
     const said = async (path: string) => JSON.stringify(await api(path, 'POST'));
     expect(await refusal('purge', '--rejected', '--class', 'normal')).toContain('not both');
     expect(await said('/purge')).toContain('yes: true');
-    expect(await said('/purge?yes=true&rejected=true&class=high')).toContain('purge gives up whole areas');
+    expect(await said('/purge?yes=true&rejected=true&class=high')).toContain('purge drops whole areas');
     expect(await said('/replay?rate=fast')).toContain('rate: expected bytes per second');
     expect(await said('/replay?since=2&until=1')).toContain('since is after until');
   });
 });
 
 describe('nrdot dlq, when the upstream is back', () => {
-  it('pause holds everything on the disk, and replay gives out what is asked for', async () => {
+  it('pause keeps everything on disk, and replay releases the requested part', async () => {
     await dlq('pause');
     const { areas, replay } = await api<State>('');
     expect(replay.paused).toBe(true);
@@ -231,7 +231,7 @@ describe('nrdot dlq, when the upstream is back', () => {
     expect((await api<State>('')).replay.capBytesPerSecond).toBe(64 * 1024 * 1024);
   });
 
-  it('replay --rejected offers again what was refused', async () => {
+  it('replay --rejected sends rejected batches again', async () => {
     await dlq('replay', '--rejected');
     await waitUntil(async () => (await accounting(running.admin)).rejected === 0, {
       what: 'the rejected area is empty',
@@ -239,7 +239,7 @@ describe('nrdot dlq, when the upstream is back', () => {
     expect(complaint(judge(refused, mock.received(refused.run)))).toBe('');
   });
 
-  it('purge --yes gives up a class, and the books have it as dropped', async () => {
+  it('purge --yes drops a class, which is accounted for as dropped', async () => {
     const { areas } = await api<State>('');
     const purged = await json<{ items: number; heldItems: number }>('purge', '--class', 'normal', '--yes');
     expect(purged).toMatchObject({ items: areas.normal!.items, heldItems: 0 });
@@ -252,14 +252,14 @@ describe('nrdot dlq, when the upstream is back', () => {
     expect(counted?.value).toBe(purged.items);
   });
 
-  it('resume lets the rest go, each batch once', async () => {
+  it('resume replays the rest, each batch once', async () => {
     await dlq('resume');
     const { accepted, delivered, dropped } = await untilQuiet(running.admin);
     expect(delivered + dropped).toBe(accepted);
     expect(mock.stats().duplicates).toBe(0);
   });
 
-  it('purge leaves what is in flight, which is delivered and not counted as dropped', async () => {
+  it('purge spares batches in flight, which are delivered and not counted as dropped', async () => {
     const { dropped: before } = await accounting(running.admin);
     mock.set({ outage: true });
     const report = await generate({ ...LOAD, endpoint: running.otlp, items: ITEMS });
@@ -280,7 +280,7 @@ describe('nrdot dlq, when the upstream is back', () => {
 });
 
 describe('nrdot dlq, on the directory of a pipeline that is down', () => {
-  it('verifies and exports it, and says what damage costs', async () => {
+  it('verifies and exports it, and reports what damage costs', async () => {
     mock.set({ outage: true, latencyMs: 0 });
     await generate({ ...LOAD, endpoint: running.otlp, items: ITEMS });
     await untilOnDisk(ITEMS);

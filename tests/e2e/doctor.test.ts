@@ -33,7 +33,7 @@ async function doctor(
   return { code, output: child.output(5_000) };
 }
 
-it('says nothing about a pipeline under load, through an outage, a spill and a replay', async () => {
+it('finds nothing in a pipeline under load, through an outage, a spill and a replay', async () => {
   using dir = temporaryDirectory();
   const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
   await using running = await startOne(dir.path, mock, { dlq: { replay_rate: '4MiB' } });
@@ -74,7 +74,7 @@ it('says nothing about a pipeline under load, through an outage, a spill and a r
   }
 });
 
-it('finds each kind of damage and mends it while traffic flows, and what can be delivered is', async () => {
+it('finds and repairs each kind of damage under traffic, and all deliverable data is delivered', async () => {
   using dir = temporaryDirectory();
   await using redis = await TestRedis.start({ dir: dir.path });
   const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
@@ -113,8 +113,8 @@ it('finds each kind of damage and mends it while traffic flows, and what can be 
       'stray_job 1',
     ]);
     const mended = await doctor(dir.path, running.admin, '--repair');
-    expect(mended.output).toMatch(/All of it is mended\./);
-    expect(mended.output).toMatch(/books \(mended\): 10 accepted items are nowhere/);
+    expect(mended.output).toMatch(/Everything was repaired\./);
+    expect(mended.output).toMatch(/books \(repaired\): 10 accepted items are missing/);
     expect(mended.code).toBe(0);
     // What was put away is a note.
     const after = await doctor(dir.path, running.admin);
@@ -149,7 +149,7 @@ it('finds each kind of damage and mends it while traffic flows, and what can be 
   }
 });
 
-it('says what holds it up: no scheduler there, and another doctor at work', async () => {
+it('reports what prevents it: no scheduler, or another running doctor', async () => {
   using dir = temporaryDirectory();
   expect(await doctor(dir.path, '127.0.0.1:9')).toMatchObject({
     code: 1,
@@ -163,7 +163,7 @@ it('says what holds it up: no scheduler there, and another doctor at work', asyn
   client.disconnect();
   expect(await doctor(dir.path, running.admin)).toMatchObject({
     code: 1,
-    output: expect.stringMatching(/another doctor is at work/),
+    output: expect.stringMatching(/another doctor is running/),
   });
   await mock.close();
 });

@@ -11,7 +11,7 @@ interface Line {
   msg: string;
 }
 
-it('tells an outage and its end once each, in the log and over a restart', async () => {
+it('reports an outage and its end once each, in the log and across a restart', async () => {
   using dir = temporaryDirectory();
   const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
   const config = { breaker: { open_min: '200ms', open_max: '500ms' } };
@@ -34,11 +34,11 @@ it('tells an outage and its end once each, in the log and over a restart', async
   const [began, ended, ...more] = linesOf('upstream');
   expect(began).toMatchObject({ level: 'warn', state: 'failures' });
   expect(began!.msg).toMatch(
-    /^Delivery is paused: the upstream fails — connection (closed|reset) by the peer\. What arrives goes to disk\./,
+    /^Delivery is paused: the upstream fails — connection (closed|reset) by the peer\. New data goes to disk\./,
   );
   expect(ended).toMatchObject({ level: 'info', state: 'well' });
   expect(ended!.msg).toMatch(
-    /^The upstream takes data again after \d+ s\. [\d,]+ items? in Redis, [\d,]+ on disk\./,
+    /^The upstream accepts data again after \d+ s\. [\d,]+ items? in Redis, [\d,]+ on disk\./,
   );
   expect(more).toEqual([]);
 
@@ -57,7 +57,7 @@ it('tells an outage and its end once each, in the log and over a restart', async
 
   await using shown = startNrdot(['events', '--admin', running.admin], {}, dir.path);
   await shown.line(/Z {2}warn {3}scheduler {2}Delivery is paused/);
-  await shown.line(/Z {2}info {3}scheduler {2}The upstream takes data again/);
+  await shown.line(/Z {2}info {3}scheduler {2}The upstream accepts data again/);
   await running[Symbol.asyncDispose]();
   await mock.close();
 });

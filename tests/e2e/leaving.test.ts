@@ -67,7 +67,7 @@ describe('a server that reads the first gzip member or zstd frame and answers 20
 });
 
 it.each(['identity', 'gzip'])(
-  'requests of profiles are never merged, from Redis or from disk (%s): their indices point into a dictionary of their own',
+  'requests with profiles are never merged, from Redis or from disk (%s): their indices refer to their own dictionary',
   async (encoding) => {
     using dir = temporaryDirectory();
     const mock = await startMockUpstream({
@@ -125,7 +125,7 @@ describe('a server that does not read an encoding', () => {
     ['zstd', 415],
     ['zstd', 400],
   ] as const) {
-    it(`gets all of it in another, and says ${status} for ${encoding} once`, async () => {
+    it(`gets everything in another one, after answering ${status} to ${encoding} once`, async () => {
       const { complaint, books, stats } = await backlog(
         { encoding },
         { refuseEncoding: encoding, refuseEncodingStatus: status },
@@ -137,11 +137,11 @@ describe('a server that does not read an encoding', () => {
   }
 });
 
-describe('a server that takes requests of up to 100 kB', () => {
+describe('a server that accepts requests of up to 100 kB', () => {
   const limit = { maxBodyBytes: 100_000 };
   const gzip = { encoding: 'gzip', batchSize: 200, items: 12_000 } as const;
 
-  it('is never sent a larger one when it is configured, merged or single', async () => {
+  it('never gets a larger one if the limit is configured, merged or single', async () => {
     const config = { exporter: { max_request_bytes: 100_000 } };
     const merged = await backlog(gzip, limit, config);
     expect(merged.complaint).toBe('');
@@ -156,7 +156,7 @@ describe('a server that takes requests of up to 100 kB', () => {
     expect(single.stats).toMatchObject({ items: 3_000, duplicates: 0 });
   });
 
-  it('teaches it with a few refusals, whatever waits', async () => {
+  it('makes the exporter learn the limit with a few refusals, whatever the backlog', async () => {
     const { complaint, books, stats } = await backlog({ ...gzip, items: 30_000 }, { maxBodyBytes: 15_000 });
     expect(complaint).toBe('');
     expect(books).toMatchObject(delivered(30_000));
@@ -166,7 +166,7 @@ describe('a server that takes requests of up to 100 kB', () => {
   });
 });
 
-it('a body that a slow link does not carry in time is cut until it does', async () => {
+it('a body that is too large for a slow link is halved until it arrives in time', async () => {
   const { complaint, books, stats } = await backlog(
     { encoding: 'identity', batchSize: 3_000, items: 3_000 },
     { bytesPerSecond: 300_000 },

@@ -32,7 +32,7 @@ const metric = async (admin: string, name: string): Promise<number> => {
 };
 
 describe('a storm of key-sets', () => {
-  it('reaches the upstream as at most max_keys streams, and whole: what is too much goes into the overflow stream', async () => {
+  it('reaches the upstream as at most max_keys streams, and complete: the excess goes into the overflow stream', async () => {
     await using running = await startOne(dir.path, mock);
     const sent = 1_000_000;
     const report = await generate({ ...STORM, endpoint: running.otlp, items: sent, cardinality: sent });
@@ -48,7 +48,7 @@ describe('a storm of key-sets', () => {
     expect(await metric(running.admin, 'cl_keys_used')).toBeLessThanOrEqual(MAX_KEYS);
   });
 
-  it('is less what is counted as dropped, when that was asked for', async () => {
+  it('is reduced by what is counted as dropped, if so configured', async () => {
     await using running = await startOne(dir.path, mock, { limiter: { critical_action: 'drop' } });
     const sent = 400_000;
     const report = await generate({ ...STORM, endpoint: running.otlp, items: sent, cardinality: sent });
@@ -68,7 +68,7 @@ describe('a storm of key-sets', () => {
     expect(await metric(running.admin, 'cl_keys_used')).toBeLessThanOrEqual(MAX_KEYS);
   });
 
-  it('loses nothing of the total when the label may be given up', async () => {
+  it('keeps the total if the label may be stripped', async () => {
     await using running = await startOne(dir.path, mock, {
       limiter: { aggregate_labels: ['k8s.pod.uid', 'host.name'] },
     });
@@ -88,7 +88,7 @@ describe('a storm of key-sets', () => {
     expect(decisions.map(({ label }) => label)).toContain('k8s.pod.uid');
   });
 
-  it('changes nothing in mode observe, and says what it would have done', async () => {
+  it('is unchanged in observe mode, which reports what would be done', async () => {
     await using running = await startOne(dir.path, mock, { limiter: { mode: 'observe', max_keys: 2_048 } });
     const sent = 40_000;
     const report = await generate({ ...STORM, endpoint: running.otlp, items: sent, cardinality: sent });
@@ -102,7 +102,7 @@ describe('a storm of key-sets', () => {
     expect(touched).toBeGreaterThan(sent / 2);
   });
 
-  it('is held by several receivers together', async () => {
+  it('is limited by several receivers together', async () => {
     await using redis = await TestRedis.start({ dir: dir.path });
     const maxKeys = 4_096;
     await using running = await startServices(

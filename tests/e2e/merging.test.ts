@@ -214,8 +214,8 @@ async function refusedOnce(body: Buffer, to: number): Promise<void> {
   await sending;
 }
 
-describe('a request that was refused never happened', () => {
-  it.each(CUMULATIVE)('%s: what it said counts when it is sent again', async (kind) => {
+describe('a refused request has no effect', () => {
+  it.each(CUMULATIVE)('%s: its points count when it is sent again', async (kind) => {
     const shop = new Shop(kind);
     await shop.storm(0);
     const twice = kind.includes('histogram')
@@ -231,7 +231,7 @@ describe('a request that was refused never happened', () => {
     expect(await pipeline.judge()).toEqual([]);
   });
 
-  it('a job that says its total once, at its end, loses nothing', async () => {
+  it('a job that reports its total once, at its end, loses nothing', async () => {
     const shop = new Shop();
     await shop.storm(0);
     await refusedOnce(
@@ -241,7 +241,7 @@ describe('a request that was refused never happened', () => {
     expect(await pipeline.judge()).toEqual([]);
   });
 
-  it('nor does a stream whose label is given up with the request that is refused', async () => {
+  it('a stream whose label is stripped by the refused request loses nothing', async () => {
     const shop = new Shop();
     await shop.report(['x'], 100, 0);
     await shop.storm(0);
@@ -255,7 +255,7 @@ describe('a request that was refused never happened', () => {
 });
 
 describe('several receivers', () => {
-  it('in turn: what six clients with 100 series each counted', async () => {
+  it('in turn: the total of six clients with 100 series each', async () => {
     const shops = many(6).map((n) => new Shop('counter', `client${n}`));
     const values = shops.map(() => many(100).map(() => 0));
     for (let round = 0; round < 20; round += 1)
@@ -273,7 +273,7 @@ describe('several receivers', () => {
     expect(pipeline.received.points).toBeLessThan(pipeline.client.counted.points / 2);
   });
 
-  it('of which only one has given the label up: one policy for all', async () => {
+  it('of which only one has stripped the label: one policy for all', async () => {
     const shop = new Shop();
     await shop.storm(0);
     for (const value of [10, 20, 30]) {
@@ -283,7 +283,7 @@ describe('several receivers', () => {
     expect(await pipeline.judge()).toEqual([]);
   });
 
-  it('a stable set at one of them is never refused while the pipeline has room', async () => {
+  it('a stable set of series at one of them is never refused while the pipeline has room', async () => {
     const options = { max_keys: 128, aggregate_labels: [], protected_labels: [ENDLESS_LABEL] };
     await using _ = await alone(options);
     const shop = new Shop();
@@ -294,7 +294,7 @@ describe('several receivers', () => {
     expect(await pipeline.judge()).toEqual([]);
   });
 
-  it('more than a thousand requests of one moment: time moves in every stream', async () => {
+  it('more than a thousand simultaneous requests: time advances in every stream', async () => {
     const shop = new Shop();
     await shop.storm(0);
     const moment = pipeline.now();
@@ -303,7 +303,7 @@ describe('several receivers', () => {
   });
 });
 
-describe('a table that is full', () => {
+describe('a full table', () => {
   /** No label may be given up, so what finds no room goes into the overflow stream. */
   const FULL = {
     max_keys: 64,
@@ -340,21 +340,18 @@ describe('a table that is full', () => {
     expect(await pipeline.judge([])).toEqual([]);
   });
 
-  it.each(['counter', 'exponential histogram'] as const)(
-    '%s: that has room after a restart',
-    async (kind) => {
-      await using _ = await alone(FULL);
-      const shop = new Shop(kind);
-      for (let round = 1; round <= 3; round += 1) await shop.report(many(100), value(kind, round), round % 2);
-      await pipeline.receivers.restartAll({ limiter: LIMITER });
-      for (let round = 4; round <= 8; round += 1) await shop.report(many(150), value(kind, round), round % 2);
-      expect(pipeline.client.rejected).toBe(0);
-      expect(await pipeline.judge([])).toEqual([]);
-    },
-  );
+  it.each(['counter', 'exponential histogram'] as const)('%s: has room after a restart', async (kind) => {
+    await using _ = await alone(FULL);
+    const shop = new Shop(kind);
+    for (let round = 1; round <= 3; round += 1) await shop.report(many(100), value(kind, round), round % 2);
+    await pipeline.receivers.restartAll({ limiter: LIMITER });
+    for (let round = 4; round <= 8; round += 1) await shop.report(many(150), value(kind, round), round % 2);
+    expect(pipeline.client.rejected).toBe(0);
+    expect(await pipeline.judge([])).toEqual([]);
+  });
 
   it.each(['double counter', 'level'] as const)(
-    '%s: a series whose key has expired, and that comes back',
+    '%s: a series returns after its key has expired',
     async (kind) => {
       await using _ = await alone({ ...FULL, key_ttl: '2s' });
       const shop = new Shop(kind);
@@ -393,7 +390,7 @@ async function untilForgotten(report: (round: number) => Promise<void>): Promise
 
 describe('sources that the limiter has not seen', () => {
   it.each<NodeJS.Signals>(['SIGTERM', 'SIGKILL'])(
-    'a series that begins after a restart (%s), with the start of its process, counts whole',
+    'a series that starts after a restart (%s), with the start of its process, counts whole',
     async (signal) => {
       const shop = new Shop();
       await shop.storm();
@@ -405,7 +402,7 @@ describe('sources that the limiter has not seen', () => {
     },
   );
 
-  it('the same when any key of the metric has expired', async () => {
+  it('the same if any key of the metric has expired', async () => {
     await using _ = await withLimiter({ key_ttl: '1s' });
     const shop = new Shop();
     const living = many(MANY).slice(0, 10);
@@ -423,7 +420,7 @@ describe('sources that the limiter has not seen', () => {
   });
 
   it.each(['histogram', 'level'] as const)(
-    '%s: a series whose key has expired, and that comes back without its label',
+    '%s: a series returns without its label after its key has expired',
     async (kind) => {
       await using _ = await alone({ ...LIMITER, key_ttl: '2s' });
       const shop = new Shop(kind);
@@ -437,7 +434,7 @@ describe('sources that the limiter has not seen', () => {
     },
   );
 
-  it('a start that moves forward, and not beyond the last time, is a reset', async () => {
+  it('a start that moves forward, but not beyond the last time, is a reset', async () => {
     const shop = new Shop();
     await shop.storm();
     const between = pipeline.now();
@@ -461,7 +458,7 @@ it('from observe to enforce: a hand-over like any other', async () => {
 
 describe('what is not a number', () => {
   it.each(EXTREMES)(
-    '%s, once, in a counter: that increment is left out, and the next goes on',
+    '%s, once, in a counter: that increment is dropped, and the next continues',
     async (extreme) => {
       const shop = new Shop('double counter');
       await shop.storm();
@@ -494,7 +491,7 @@ describe('what is not a number', () => {
 });
 
 describe('levels', () => {
-  it('of pods that a rollout has replaced, and that say so, end at once', async () => {
+  it('of pods replaced by a rollout end at once if they send a staleness marker', async () => {
     const pods = ['old', 'new'].map((name) => new Shop('level', name));
     for (const pod of pods.slice(0, 1)) await pod.storm();
     await pods[0]!.report(many(MANY), 40);
@@ -504,7 +501,7 @@ describe('levels', () => {
     expect(await pipeline.judge()).toEqual([]);
   });
 
-  it('of which all sources have ended leave nothing behind in Redis', async () => {
+  it('without sources leave nothing in Redis', async () => {
     const redis = new Redis(pipeline.redis.url);
     const kept = async () => {
       const hashes = await redis.keys('*:limiter:levels:*');
@@ -521,7 +518,7 @@ describe('levels', () => {
     expect(await pipeline.judge()).toEqual([]);
   });
 
-  it('that were forwarded until their label was given up, and then end, are gone', async () => {
+  it('that were forwarded until their label was stripped, and then end, are gone', async () => {
     const shop = new Shop('level');
     await shop.report(['x'], 30, 0);
     await shop.storm();
@@ -530,7 +527,7 @@ describe('levels', () => {
     expect(await pipeline.judge()).toEqual([]);
   });
 
-  it('that move and end in one request, at another receiver than before, are gone', async () => {
+  it('that move and end in one request at another receiver are gone', async () => {
     const shop = new Shop('level');
     await shop.storm();
     await shop.report(many(MANY), 40, 0);
@@ -543,7 +540,7 @@ describe('levels', () => {
     expect(await pipeline.judge()).toEqual([]);
   });
 
-  it('are the sum of what their sources say last, whichever receiver hears it', async () => {
+  it('are the sum of the last values of their sources, at any receiver', async () => {
     const shop = new Shop('level');
     await shop.storm();
     for (let round = 0; round < 10; round += 1)
@@ -570,7 +567,7 @@ describe('temporality: delta', () => {
       : n;
   const few = many(20);
 
-  it('of every kind: whichever receiver hears it, and though they restart', async () => {
+  it('of every kind: at any receiver, across restarts', async () => {
     const shops = CUMULATIVE.map((kind) => ({ kind, shop: new Shop(kind) }));
     const report = async (users: readonly (string | number)[], n: number) => {
       for (const { kind, shop } of shops)
@@ -586,7 +583,7 @@ describe('temporality: delta', () => {
     expect(pipeline.received.cumulativeCounts).toBe(0);
   });
 
-  it.each(['counter', 'exponential histogram'] as const)('%s: a request that is refused', async (kind) => {
+  it.each(['counter', 'exponential histogram'] as const)('%s: a refused request', async (kind) => {
     const shop = new Shop(kind);
     await shop.report(few, value(kind, 1), 1);
     await refusedOnce(
@@ -598,7 +595,7 @@ describe('temporality: delta', () => {
     expect(pipeline.received.cumulativeCounts).toBe(0);
   });
 
-  it.each(['double counter', 'histogram'] as const)('%s: and then a label is given up', async (kind) => {
+  it.each(['double counter', 'histogram'] as const)('%s: then a label is stripped', async (kind) => {
     const shop = new Shop(kind);
     await shop.report(few, value(kind, 7), 0);
     await shop.storm(0, 100);
@@ -608,7 +605,7 @@ describe('temporality: delta', () => {
     expect(pipeline.received.cumulativeCounts).toBe(0);
   });
 
-  it('whatever producers do', async () => {
+  it('random producers', async () => {
     await comeAndGo(EACH);
     expect(pipeline.received.cumulativeCounts).toBe(0);
   });
@@ -620,7 +617,7 @@ describe('temporality: delta', () => {
     expect(await pipeline.judge(EACH)).toEqual([]);
   });
 
-  it('turned on while streams are cumulative: each is handed over', async () => {
+  it('turned on with cumulative streams: each is handed over', async () => {
     await pipeline.receivers.restartAll({ limiter: LIMITER });
     const shop = new Shop();
     for (const n of [5, 8]) await pipeline.send(shop.request(few, (at) => n * (at + 1)));
@@ -653,7 +650,7 @@ describe('merge_interval', () => {
     afterAll(() => limiter[Symbol.asyncDispose]());
 
     it.each([...CUMULATIVE, 'delta' as const, 'delta histogram' as const])(
-      '%s: one point per stream and writer, and the totals are exact',
+      '%s: one point per stream and writer, with exact totals',
       async (kind) => {
         const shop = new Shop(kind);
         await shop.storm(0);
@@ -669,37 +666,31 @@ describe('merge_interval', () => {
       },
     );
 
-    it.each(['counter', 'histogram', 'delta histogram'] as const)(
-      '%s: a receiver that is killed',
-      async (kind) => {
-        const shop = new Shop(kind);
-        await shop.storm(0);
-        await shop.report(many(MANY), shop.one(), 0);
-        await shop.report(many(MANY), twice(kind), 1);
-        await pipeline.receivers.end(1, 'SIGKILL');
-        await shop.report(many(MANY), twice(kind), 0);
-        await pipeline.receivers.begin(1);
-        await allOut();
-        expect(await pipeline.judge()).toEqual([]);
-      },
-    );
+    it.each(['counter', 'histogram', 'delta histogram'] as const)('%s: a killed receiver', async (kind) => {
+      const shop = new Shop(kind);
+      await shop.storm(0);
+      await shop.report(many(MANY), shop.one(), 0);
+      await shop.report(many(MANY), twice(kind), 1);
+      await pipeline.receivers.end(1, 'SIGKILL');
+      await shop.report(many(MANY), twice(kind), 0);
+      await pipeline.receivers.begin(1);
+      await allOut();
+      expect(await pipeline.judge()).toEqual([]);
+    });
 
-    it.each(['double counter', 'exponential histogram'] as const)(
-      '%s: a request that is refused',
-      async (kind) => {
-        const shop = new Shop(kind);
-        await shop.storm(0);
-        await refusedOnce(
-          shop.request(many(MANY), () => twice(kind)),
-          0,
-        );
-        await allOut();
-        expect(await pipeline.judge()).toEqual([]);
-      },
-    );
+    it.each(['double counter', 'exponential histogram'] as const)('%s: a refused request', async (kind) => {
+      const shop = new Shop(kind);
+      await shop.storm(0);
+      await refusedOnce(
+        shop.request(many(MANY), () => twice(kind)),
+        0,
+      );
+      await allOut();
+      expect(await pipeline.judge()).toEqual([]);
+    });
   });
 
-  it('what waits with a receiver that is gone for good is sent by another', async () => {
+  it('deferred points of a receiver that is gone are sent by another', async () => {
     await using _ = await withLimiter(HELD);
     const shop = new Shop();
     await shop.storm(0);
@@ -716,7 +707,7 @@ describe('merge_interval', () => {
     expect(await pipeline.judge()).toEqual([]);
   });
 
-  it('leaves when the interval is over', async () => {
+  it('are sent when the interval is over', async () => {
     await using _ = await withLimiter({ merge_interval: '1s' });
     const shop = new Shop();
     await shop.storm(0);
@@ -728,7 +719,7 @@ describe('merge_interval', () => {
     expect(await pipeline.judge()).toEqual([]);
   });
 
-  it('levels are what their sources said last, and end', async () => {
+  it('levels are the sum of the last values of their sources, and end', async () => {
     await using _ = await withLimiter(HELD);
     const shop = new Shop('level');
     await shop.report(['x'], 30, 0);
@@ -742,7 +733,7 @@ describe('merge_interval', () => {
     expect(await pipeline.judge()).toEqual([]);
   });
 
-  it('gauges join the sources of all requests in it, and never the times of one', async () => {
+  it('gauges combine the sources of all requests in it, never the times of one', async () => {
     await using _ = await withLimiter({ ...HELD, gauge_reducer: 'sum' });
     const shop = new Shop('gauge');
     await shop.storm(0);
@@ -756,7 +747,7 @@ describe('merge_interval', () => {
     expect(readings.map((reading) => reading.split(' ')[1])).toEqual(['240', '360']);
   });
 
-  it('and Redis that loses its memory', async () => {
+  it('with a Redis that loses its data', async () => {
     await using _ = await withLimiter(HELD);
     const shop = new Shop();
     await shop.storm(0);
@@ -771,8 +762,7 @@ describe('merge_interval', () => {
   });
 });
 
-it('whatever producers do: they come and go, restart, split their collections, and so do the receivers', () =>
-  comeAndGo());
+it('random producers and receivers that come and go, restart, and split collections', () => comeAndGo());
 
 async function comeAndGo(kept?: readonly string[]): Promise<void> {
   const seed = Math.floor(Math.random() * 2 ** 31);

@@ -114,7 +114,7 @@ describe('the metrics', () => {
     expect(reasons.reduce((all, { value }) => all + value, 0)).toBe(dropped);
   });
 
-  it('of every service say that Redis is away, and that it is back', async () => {
+  it('of every service show that Redis is away, and that it is back', async () => {
     await using redis = await TestRedis.start({ dir: dir.path });
     await using running = await startServices(dir.path, redis, mock, {}, { exporters: 1 });
     const admins = await Promise.all(

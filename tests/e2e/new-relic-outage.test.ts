@@ -63,7 +63,7 @@ function request(signal: Signal, items: number, nowMs: number): Buffer {
   return Buffer.from(encodeProtobuf(signal, message).bytes);
 }
 
-it('outlasts 60 hours, and gives up what New Relic would not take any more', async () => {
+it('survives 60 hours, and drops what New Relic would no longer accept', async () => {
   using dir = temporaryDirectory();
   const clock = join(dir.path, 'clock');
   const passed = (hours: number) => {

@@ -42,7 +42,7 @@ async function nrdot(args: readonly string[]): Promise<{ code: number | string; 
   return { code: child.child.exitCode ?? 'killed', stdout: child.output() };
 }
 
-it('check names the same counts as the upstream, by rule, live and of a file', async () => {
+it('check reports the same counts as the upstream, by rule, live and for a file', async () => {
   mock.reset();
   const HOUR_NS = 3_600_000_000_000n;
   const at = (hours: number) => BigInt(Date.now()) * 1_000_000n + BigInt(hours) * HOUR_NS;
@@ -197,7 +197,7 @@ it('no request is refused for its size, single or merged, and nothing is lost', 
   expect(Object.keys(newRelic).filter((rule) => rule !== 'exemplar')).toEqual([]);
 });
 
-it('check.fix leaves New Relic nothing to prune or shorten, of protobuf, JSON and large requests, and no item is missing', async () => {
+it('check.fix leaves New Relic nothing to prune or shorten, in protobuf, JSON and large requests, without losing an item', async () => {
   const own = temporaryDirectory();
   try {
     mock.reset();

@@ -52,7 +52,7 @@ function mostOvertaken(order: readonly number[]): number {
 }
 
 it(
-  'loses nothing, keeps the order of each class, and drains under its cap while live traffic goes straight through',
+  'loses nothing, keeps the order of each class, and drains within its cap while live traffic passes directly',
   async () => {
     using dir = temporaryDirectory();
     let phase: Phase = 'before';

@@ -36,8 +36,8 @@ async function post(url: string): Promise<void> {
   expect((await fetch(url, { method: 'POST' })).ok, url).toBe(true);
 }
 
-describe('more than the upstream takes', () => {
-  it('leaves 5:3:1, spills normal first, and is delivered whole once the load ends', async () => {
+describe('more load than the upstream accepts', () => {
+  it('is sent 5:3:1, spills normal first, and is delivered completely once the load ends', async () => {
     await using running = await startOne(dir.path, mock, {
       exporter: { concurrency: 2, timeout: '20s' },
       // No merging: shares are to be seen batch by batch.
@@ -95,7 +95,7 @@ describe('more than the upstream takes', () => {
 });
 
 describe('two schedulers', () => {
-  it('may be killed at any time: nothing is lost or doubled, and the other goes on', async () => {
+  it('may be killed at any time: nothing is lost or duplicated, and the other continues', async () => {
     await using redis = await TestRedis.start({ dir: dir.path });
     await using running = await startServices(dir.path, redis, mock, {}, { exporters: 1, schedulers: 2 });
     const report = generate({ ...LOAD, endpoint: running.otlp, rate: 3_000, durationMs: 5_000 });
@@ -111,7 +111,7 @@ describe('two schedulers', () => {
 });
 
 describe('an upstream that cannot keep up', () => {
-  it('is sent fewer requests at once, and more again when it can', async () => {
+  it('gets fewer concurrent requests, and more again once it recovers', async () => {
     await using running = await startOne(dir.path, mock, {
       // Nothing but the adapting limit holds requests back.
       breaker: { failures: 1_000, throttle_ratio: 1 },

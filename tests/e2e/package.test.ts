@@ -17,7 +17,7 @@ import { writeConfig } from '../kit.ts';
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const TIMEOUT_MS = 180_000;
 
-it('is packed, installed and run by npx, from the file alone', async (test) => {
+it('is packed, installed and run by npx, from the file only', async (test) => {
   using dir = temporaryDirectory();
   const call = (program: string, args: string[], cwd = dir.path) =>
     execFileSync(program, args, { cwd, encoding: 'utf8', stdio: 'pipe', timeout: TIMEOUT_MS });

@@ -20,7 +20,7 @@ const TRACES = Buffer.from('0a0b120912072a0568656c6c6ffa0702dead', 'hex');
 /** No protobuf at all: profiles are opaque. */
 const PROFILE = createHash('sha512').update('profile').digest();
 
-it('compressed bodies keep their bytes, deflate goes on plain, profiles are opaque and counted by request', async () => {
+it('compressed bodies keep their bytes, deflate is sent uncompressed, profiles are opaque and counted by request', async () => {
   const arrived: Arrived[] = [];
   const upstream = createServer((request, response) => {
     const chunks: Buffer[] = [];

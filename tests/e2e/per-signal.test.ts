@@ -26,7 +26,7 @@ const FAULTS: [string, Partial<Behaviour>][] = [
 it.each([
   ...FAULTS.map(([what, behaviour]) => [what, behaviour, 'one process'] as const),
   [...FAULTS[3]!, 'services'] as const,
-])('an upstream that %s gets the traces all the same (%o, %s)', async (_, behaviour, form) => {
+])('an upstream that %s still gets the traces (%o, %s)', async (_, behaviour, form) => {
   using dir = temporaryDirectory();
   const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour });
   const config = { exporter: { timeout: '20s', concurrency: 4 } };

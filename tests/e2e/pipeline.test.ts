@@ -37,7 +37,7 @@ afterEach(async () => {
 });
 
 describe('the pipeline', () => {
-  it('as four services with two exporters delivers every item once, and both exporters work', async () => {
+  it('as four services with two exporters delivers every item once, using both exporters', async () => {
     await using redis = await TestRedis.start({ dir: dir.path });
     mock.set({ latencyMs: 20 });
     await using running = await startServices(dir.path, redis, mock);
@@ -64,7 +64,7 @@ describe('the pipeline', () => {
       expect(await process.end(), name).toBe(0);
   });
 
-  it('as four services delivers what nothing waits before past a scheduler that is frozen', async () => {
+  it('as four services bypasses a frozen scheduler if nothing is queued ahead', async () => {
     await using redis = await TestRedis.start({ dir: dir.path });
     await using running = await startServices(dir.path, redis, mock);
     const scheduler = running.processes.scheduler1!;
@@ -95,7 +95,7 @@ describe('the pipeline', () => {
     expect(await again.processes.up!.end('SIGINT')).toBe(0);
   });
 
-  it('ends cleanly on SIGTERM, keeps what is queued, and goes on with it at the next start', async () => {
+  it('stops cleanly on SIGTERM, keeps queued data, and delivers it after the next start', async () => {
     mock.set({ latencyMs: 2_000 });
     const first = await startOne(dir.path, mock, { exporter: { concurrency: 2 } });
     const report = await generate({ ...LOAD, endpoint: first.otlp, rate: 0, items: 5_000 });
@@ -108,7 +108,7 @@ describe('the pipeline', () => {
     expect(complaint(judge(report, mock.received(report.run)))).toBe('');
   });
 
-  it('in an outage spills to disk, and replays all of it when the upstream is back', async () => {
+  it('spills to disk in an outage, and replays everything when the upstream is back', async () => {
     await using running = await startOne(dir.path, mock);
     mock.set({ outage: true });
     const report = await generate({ ...LOAD, endpoint: running.otlp, items: 12_000 });
@@ -127,7 +127,7 @@ describe('the pipeline', () => {
     expect(mock.stats()).toMatchObject({ duplicates: 0, corrupted: 0, byClass: report.acknowledgedByClass });
   });
 
-  it('keeps what the upstream refuses for good apart, counts partial success, and splits what is too large', async () => {
+  it('keeps rejected data separately, counts partial success, and splits requests that are too large', async () => {
     await using running = await startOne(dir.path, mock);
     mock.set({ refuseRate: 1 });
     const refused = await generate({ ...LOAD, endpoint: running.otlp, items: 400 });
@@ -164,7 +164,7 @@ describe('the pipeline', () => {
     expect(complaint(judge(refused, mock.received(refused.run)))).toBe('');
   });
 
-  it('takes batches to disk while Redis is out of memory, and the books balance', async () => {
+  it('stores batches on disk while Redis is out of memory, and the books balance', async () => {
     await using redis = await TestRedis.start({ dir: dir.path });
     const port = await freePort();
     const dlq = { listen: `127.0.0.1:${port}`, url: `http://127.0.0.1:${port}` };
@@ -195,7 +195,7 @@ describe('the pipeline', () => {
     expect(complaint(judge(report, mock.received(report.run)))).toBe('');
   });
 
-  it('takes batches to disk while Redis is away, and delivers and books them when it is back', async () => {
+  it('stores batches on disk while Redis is away, and delivers and counts them when it is back', async () => {
     await using redis = await TestRedis.start({ dir: dir.path });
     const port = await freePort();
     const dlq = { listen: `127.0.0.1:${port}`, url: `http://127.0.0.1:${port}` };
@@ -207,7 +207,7 @@ describe('the pipeline', () => {
     await running.processes.dlq!.end('SIGKILL');
     const file = join(dir.path, 'nrdot.yaml');
     await using again = startNrdot(['dlq', '--config', file], {}, dir.path);
-    await again.line(/keeping what spills/);
+    await again.line(/ready to store spilled batches/);
     await redis.start();
     // Until the dlq has told Redis, its books are those of a quiet pipeline in which nothing has happened.
     await waitUntil(async () => (await accounting(running.admin)).accepted === 4_000, {
@@ -222,7 +222,7 @@ describe('the pipeline', () => {
     });
   });
 
-  it('waits for a Redis that is not there yet, says so, and answers 503 when it goes away', async () => {
+  it('waits for a Redis that is not up yet, reports it, and answers 503 when it goes down', async () => {
     await using redis = await TestRedis.start({ dir: dir.path });
     await redis.stop();
     const starting = startServices(dir.path, redis, mock);

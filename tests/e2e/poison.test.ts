@@ -35,7 +35,7 @@ async function untilOnDisk(running: Running, items: number): Promise<void> {
   await waitUntil(async () => (await accounting(running.admin)).on_disk >= items, { what: 'it is on disk' });
 }
 
-it('replay --rejected offers each batch once per command, and pause ends it', async () => {
+it('replay --rejected sends each batch once per command, and pause ends it', async () => {
   using dir = temporaryDirectory();
   const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour: { status: 400 } });
   await using running = await startOne(dir.path, mock, {
@@ -81,7 +81,7 @@ it('replay --rejected offers each batch once per command, and pause ends it', as
   await mock.close();
 });
 
-it('a batch that fails each probe does not keep the others on disk', async () => {
+it('a batch that fails every probe does not keep others on disk', async () => {
   using dir = temporaryDirectory();
   const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour: { outage: true } });
   await using running = await startOne(dir.path, mock, { dlq: { replay_rate: '64MiB' } });
@@ -101,7 +101,7 @@ it('a batch that fails each probe does not keep the others on disk', async () =>
 });
 
 it.each([500, 503])(
-  'a batch that gets %i for ever, while others are taken, is rejected with its history',
+  'a batch that always gets %i, while others are accepted, is rejected with its history',
   async (poisonStatus) => {
     using dir = temporaryDirectory();
     const mock = await startMockUpstream({
@@ -127,7 +127,7 @@ it.each([500, 503])(
       {
         ...{ items: 1, signal: 'logs', reason: 'rejected:poison' },
         message: expect.stringMatching(
-          /^\d+ replays with \d+ tries in vain while others were delivered; last: .*it has is poison in it$/,
+          /^\d+ replays with \d+ failed attempts while others were delivered; last: .*it has is poison in it$/,
         ),
       },
     ]);

@@ -225,7 +225,7 @@ describe.skipIf(!prometheus)(`a real Prometheus${why}`, () => {
     expect(words.join('\n')).toMatch(/^The upstream refused \d+(\.\d+)? items of nrdot in 15 minutes\.$/m);
   });
 
-  it('counts nothing twice on four services with several instances of each that can have them', async () => {
+  it('counts nothing twice on four services with several instances where possible', async () => {
     await using redis = await TestRedis.start({ dir: dir.path });
     const instances = { receivers: 2, schedulers: 2, exporters: 2 };
     await using running = await startServices(dir.path, redis, mock, LIMITS, instances);

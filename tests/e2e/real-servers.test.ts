@@ -88,7 +88,7 @@ describe.skipIf(without('python3'))(
 );
 
 describe.skipIf(without('nginx'))(named('behind nginx', 'nginx'), () => {
-  it('with client_max_body_size: what it refuses with 413 arrives in parts', () =>
+  it('with client_max_body_size: requests refused with 413 arrive in parts', () =>
     withMock(async (mock, dir) => {
       await using nginx = await startNginx(dir, mock.url, 'client_max_body_size 100k;');
       await delivers(mock, dir, nginx.url, { batchSize: 3_000, items: 6_000 });
@@ -102,7 +102,7 @@ describe.skipIf(without('nginx'))(named('behind nginx', 'nginx'), () => {
       expect(mock.stats().duplicates).toBe(0);
     }));
 
-  it('whose upstream is away for a while (502) or too slow (504)', () =>
+  it('whose upstream is down for a while (502) or too slow (504)', () =>
     withMock(async (mock, dir) => {
       await using nginx = await startNginx(dir, mock.url, 'proxy_read_timeout 1s;');
       mock.set({ outage: true });
@@ -115,7 +115,7 @@ describe.skipIf(without('nginx'))(named('behind nginx', 'nginx'), () => {
       await Promise.all([comesBack(), delivers(mock, dir, nginx.url)]);
     }));
 
-  it('that answers 404 while what is behind it restarts: all is held, and arrives by itself', () =>
+  it('that answers 404 while its backend restarts: everything is kept, and then arrives', () =>
     withMock(async (mock, dir) => {
       const without = "error_page 502 504 =404 @none; location @none { return 404 'default backend - 404'; }";
       await using nginx = await startNginx(dir, mock.url, without);
@@ -125,14 +125,14 @@ describe.skipIf(without('nginx'))(named('behind nginx', 'nginx'), () => {
       await untilHeld(running, report.items);
       expect(nginx.log()).toContain('HTTP/1.1 404');
       expect(await upstreamFinding(running)).toMatch(
-        /the address does not answer as an upstream — http:\/\/127\.0\.0\.1:\d+\/v1\/\w+ answered 404 Not Found/,
+        /the address does not answer like an upstream — http:\/\/127\.0\.0\.1:\d+\/v1\/\w+ answered 404 Not Found/,
       );
       mock.set({ outage: false });
       expect(await untilQuiet(running.admin)).toMatchObject({ rejected: 0, dropped: 0, difference: 0 });
       expect(complaint(judge(report, mock.received(report.run)))).toBe('');
     }));
 
-  it('that has moved (301): all is held, the new address is named, and with that all of it arrives', () =>
+  it('that has moved (301): everything is kept, the new address is named, and with it everything arrives', () =>
     withMock(async (mock, dir) => {
       const to = mock.url.replace('127.0.0.1', 'localhost');
       await using nginx = await startNginx(dir, mock.url, `return 301 ${to}$request_uri;`);
@@ -150,7 +150,7 @@ describe.skipIf(without('nginx'))(named('behind nginx', 'nginx'), () => {
       expect(complaint(judge(report, mock.received(report.run)))).toBe('');
     }));
 
-  it('that sends to https on the same host (308) is followed, with the key', () =>
+  it('that redirects to https on the same host (308) is followed, with the key', () =>
     withMock(async (mock, dir) => {
       const [plain, secure] = [join(dir, 'plain'), join(dir, 'secure')];
       for (const each of [plain, secure]) mkdirSync(each);
@@ -164,7 +164,7 @@ describe.skipIf(without('nginx'))(named('behind nginx', 'nginx'), () => {
       expect(target.log()).toContain('HTTP/1.1 200');
     }));
 
-  it('that offers HTTP/2 is spoken to in HTTP/1.1', () =>
+  it('that offers HTTP/2 is used with HTTP/1.1', () =>
     withMock(async (mock, dir) => {
       const { cert, key } = makeCertificate(dir);
       await using nginx = await startNginx(dir, mock.url, '', { cert, key });
@@ -175,7 +175,7 @@ describe.skipIf(without('nginx'))(named('behind nginx', 'nginx'), () => {
 });
 
 describe.skipIf(without('tinyproxy'))(named('by tinyproxy', 'tinyproxy'), () => {
-  it('that the environment names; NO_PROXY excepts', () =>
+  it('from the environment; NO_PROXY makes exceptions', () =>
     withMock(async (mock, dir) => {
       await using proxy = await startTinyproxy(dir);
       const log = await delivers(mock, dir, mock.url, {}, {}, { HTTP_PROXY: proxy.url });
@@ -187,7 +187,7 @@ describe.skipIf(without('tinyproxy'))(named('by tinyproxy', 'tinyproxy'), () => 
       expect(proxy.log()).toHaveLength(before);
     }));
 
-  it('that the configuration names, with a password, by a tunnel to an upstream with TLS', () =>
+  it('from the configuration, with a password, by a tunnel to an upstream with TLS', () =>
     withMock(async (mock, dir) => {
       const user = { name: 'nrdot', password: 'hunter2' };
       await using proxy = await startTinyproxy(dir, user);
@@ -221,7 +221,7 @@ describe.skipIf(without('squid') || without('nginx'))(named('by squid', 'squid',
     return { ...nginx, exporter: { tls: { ca_file: cert } } };
   }
 
-  it('that the environment names, without TLS', () =>
+  it('from the environment, without TLS', () =>
     withMock(async (mock, dir) => {
       await using squid = await startSquid(dir);
       await delivers(mock, dir, mock.url, {}, {}, { HTTP_PROXY: squid.url });
@@ -231,7 +231,7 @@ describe.skipIf(without('squid') || without('nginx'))(named('by squid', 'squid',
   it.each([
     ['http', /TCP_MISS\/200 \d+ POST \S+ nrdot /],
     ['https', /TCP_TUNNEL\/200 \d+ CONNECT 127\.0\.0\.1:\d+ nrdot /],
-  ])('that asks for a password, which it gets (%s)', (scheme, logged) =>
+  ])('that requires a password and gets it (%s)', (scheme, logged) =>
     withMock(async (mock, dir) => {
       await using squid = await startSquid(dir, { user });
       await using upstream = await upstreamOf(mock, dir, scheme);
@@ -245,41 +245,33 @@ describe.skipIf(without('squid') || without('nginx'))(named('by squid', 'squid',
   );
 
   it.each([
-    [
-      'that asks for a password, which it does not get',
-      'http',
-      { user },
-      '407 Proxy Authentication Required',
-    ],
-    [
-      'that asks for a password, which it does not get',
-      'https',
-      { user },
-      '407 Proxy Authentication Required',
-    ],
-    ['that makes no tunnel to there', 'https', { access: 'deny CONNECT' }, '403 Forbidden'],
-  ])('%s (%s): all is held, it is named, and when it lets through, all arrives', (_, scheme, how, answer) =>
-    withMock(async (mock, dir) => {
-      await using upstream = await upstreamOf(mock, dir, scheme);
-      await using closed = await startSquid(dir, how);
-      const exporter = { ...upstream.exporter, proxy: closed.url };
-      await using running = await startOne(dir, upstream, { exporter });
-      const report = await generate({ endpoint: running.otlp, rate: 0, batchSize: 20, items: 1_200 });
-      await untilHeld(running, report.items);
-      const place = closed.url.replace('http://', '');
-      expect(await upstreamFinding(running)).toContain(
-        `the address does not answer as an upstream — the proxy ${place} answered ${answer}.`,
-      );
-      expect(mock.stats().requests).toBe(0);
-      await closed[Symbol.asyncDispose]();
-      await using _open = await startSquid(dir, { port: closed.port });
-      expect(await untilQuiet(running.admin)).toMatchObject({ rejected: 0, dropped: 0, difference: 0 });
-      expect(complaint(judge(report, mock.received(report.run)))).toBe('');
-    }),
+    ['that requires a password and does not get it', 'http', { user }, '407 Proxy Authentication Required'],
+    ['that requires a password and does not get it', 'https', { user }, '407 Proxy Authentication Required'],
+    ['that refuses a tunnel to the upstream', 'https', { access: 'deny CONNECT' }, '403 Forbidden'],
+  ])(
+    '%s (%s): everything is kept, the proxy is named, and once it allows access everything arrives',
+    (_, scheme, how, answer) =>
+      withMock(async (mock, dir) => {
+        await using upstream = await upstreamOf(mock, dir, scheme);
+        await using closed = await startSquid(dir, how);
+        const exporter = { ...upstream.exporter, proxy: closed.url };
+        await using running = await startOne(dir, upstream, { exporter });
+        const report = await generate({ endpoint: running.otlp, rate: 0, batchSize: 20, items: 1_200 });
+        await untilHeld(running, report.items);
+        const place = closed.url.replace('http://', '');
+        expect(await upstreamFinding(running)).toContain(
+          `the address does not answer like an upstream — the proxy ${place} answered ${answer}.`,
+        );
+        expect(mock.stats().requests).toBe(0);
+        await closed[Symbol.asyncDispose]();
+        await using _open = await startSquid(dir, { port: closed.port });
+        expect(await untilQuiet(running.admin)).toMatchObject({ rejected: 0, dropped: 0, difference: 0 });
+        expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+      }),
   );
 
   it.each(['http', 'https'])(
-    'that is gone for a while (%s): all is kept, it is named, and all arrives',
+    'that is down for a while (%s): everything is kept, the proxy is named, and everything arrives',
     (scheme) =>
       withMock(async (mock, dir) => {
         await using upstream = await upstreamOf(mock, dir, scheme);
@@ -296,7 +288,7 @@ describe.skipIf(without('squid') || without('nginx'))(named('by squid', 'squid',
         });
         const place = gone.url.replace('http://', '');
         expect(await upstreamFinding(running)).toContain(
-          `the upstream fails — by the proxy ${place}: connection refused`,
+          `the upstream fails — through the proxy ${place}: connection refused`,
         );
         await using _back = await startSquid(dir, { port: gone.port });
         expect(await untilQuiet(running.admin)).toMatchObject({ rejected: 0, dropped: 0, difference: 0 });

@@ -43,7 +43,7 @@ async function straightToDisk(dlq: string, batches: number): Promise<void> {
   }
 }
 
-it('FLUSHALL: what was in Redis is booked as lost, what is on disk comes back, and what arrives is delivered', async () => {
+it('FLUSHALL: data in Redis is counted as lost, data on disk is replayed, and new data is delivered', async () => {
   using dir = temporaryDirectory();
   await using redis = await TestRedis.start({ dir: dir.path });
   const dlq = `127.0.0.1:${await freePort()}`;
@@ -73,9 +73,7 @@ it('FLUSHALL: what was in Redis is booked as lost, what is on disk comes back, a
     });
 
     await client.flushall();
-    await running.processes.dlq!.line(
-      /Redis has lost what it held\. 2,000 items that were in it are nowhere now/,
-    );
+    await running.processes.dlq!.line(/Redis has lost its data\. 2,000 items that were in it are lost/);
     // An empty Redis balances, too, until the books are taken up again.
     await waitUntil(
       async () => {
@@ -98,7 +96,7 @@ it('FLUSHALL: what was in Redis is booked as lost, what is on disk comes back, a
     const { findings, summary } = await statusOf(running.admin);
     expect(findings.find(({ code }) => code === 'redis_lost')).toMatchObject({
       level: 'fault',
-      text: expect.stringContaining('2,000 accepted items that were only there are nowhere now'),
+      text: expect.stringContaining('2,000 accepted items that were only there are lost'),
     });
     expect(summary.lost).toMatch(/2,000 of 2,005 accepted items were dropped: 2,000 redis_lost/);
 
@@ -130,7 +128,7 @@ it('FLUSHALL: what was in Redis is booked as lost, what is on disk comes back, a
   }
 });
 
-it('the volume is gone while nothing runs: the dlq has the books on its disk', async () => {
+it('a lost volume while nothing runs: the dlq has the accounting on its disk', async () => {
   using dir = temporaryDirectory();
   using redisDir = temporaryDirectory();
   await using redis = await TestRedis.start({ dir: redisDir.path });
@@ -150,13 +148,13 @@ it('the volume is gone while nothing runs: the dlq has the books on its disk', a
   mkdirSync(redisDir.path);
   await redis.start();
   await using running = await startServices(dir.path, redis, mock, config, { exporters: 1 });
-  await running.processes.dlq!.line(/Redis has lost what it held\. 300 items/);
+  await running.processes.dlq!.line(/Redis has lost its data\. 300 items/);
   await generate({ ...LOAD, endpoint: running.otlp, rate: 0, items: 100 });
   expect(await untilQuiet(running.admin)).toMatchObject({ accepted: 400, delivered: 100, dropped: 300 });
   await mock.close();
 });
 
-it('in one process under load: the books balance again, and nothing that was acknowledged after it is lost', async () => {
+it('in one process under load: the books balance again, and nothing acknowledged afterwards is lost', async () => {
   using dir = temporaryDirectory();
   const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
   await using running = await startOne(dir.path, mock, { dlq: { replay_rate: '1MiB' } });
@@ -172,7 +170,7 @@ it('in one process under load: the books balance again, and nothing that was ack
     });
     const onDisk = (await accounting(running.admin)).on_disk;
     await client.flushall();
-    await running.processes.up!.line(/Redis has lost what it held/);
+    await running.processes.up!.line(/Redis has lost its data/);
     mock.set({ outage: false });
     const before = mock.stats().items;
     await waitUntil(() => mock.stats().items > before + onDisk + 1_000, {

@@ -40,7 +40,7 @@ function isAlive(pid: number): boolean {
 }
 
 describe('a pipeline whose Redis cannot be reached', () => {
-  it('says what it waits for, and at its end makes no claim: exit code 1', async () => {
+  it('reports what it waits for, and makes no claim when it stops: exit code 1', async () => {
     const port = await freePort();
     const config = writeConfig(dir.path, {
       redis: { url: `redis://127.0.0.1:${port}` },
@@ -51,13 +51,13 @@ describe('a pipeline whose Redis cannot be reached', () => {
       /waiting for +Redis at redis:\/\/127\.0\.0\.1:\d+: connection refused by 127\.0\.0\.1:\d+; what arrives/,
     );
     expect(await up.end('SIGTERM')).toBe(1);
-    expect(up.output()).toMatch(/Stopped\. Redis was not reached, so what it holds is not known/);
+    expect(up.output()).toMatch(/Stopped\. Redis could not be reached, so its contents are unknown/);
     expect(up.output()).not.toMatch(/nothing is lost|exporting|scheduling/i);
   });
 });
 
 describe('stopping', () => {
-  it('says what waits for the next start, by the books', async () => {
+  it('reports what waits for the next start, by the accounting', async () => {
     mock.set({ outage: true });
     const running = await startOne(dir.path, mock, { breaker: { open_min: '60s', open_max: '60s' } });
     const { up } = running.processes;
@@ -86,14 +86,14 @@ describe('stopping', () => {
     await waitUntil(() => !isAlive(redis), { what: 'the redis-server has ended' });
   });
 
-  it('ends also while its redis-server hangs, and ends that', async () => {
+  it('stops even while its redis-server hangs, and stops that too', async () => {
     const running = await startOne(dir.path, mock, { admin: { shutdown_timeout: '1s' } });
     const { up } = running.processes;
     const redis = redisOf(up!);
     process.kill(redis, 'SIGSTOP');
     await up!.end('SIGTERM');
     expect(isAlive(redis)).toBe(false);
-    expect(up!.output()).toMatch(/Stopped.*Redis was not reached, so what it holds is not known/);
+    expect(up!.output()).toMatch(/Stopped.*Redis could not be reached, so its contents are unknown/);
   });
 });
 
@@ -125,18 +125,18 @@ describe.skipIf(!canBeBound())('a disk that belongs to another user', () => {
   const config = (at: string) =>
     writeConfig(dir.path, { redis: { url: 'redis://127.0.0.1:1' }, dlq: { dir: at, listen: '127.0.0.1:0' } });
 
-  it('is named with its owner, and with what to do about it', () => {
+  it('is reported with its owner and the remedy', () => {
     const at = join(dir.path, 'volume');
     mkdirSync(at, { mode: 0o755 });
     chownSync(at, OTHER, OTHER);
-    const whose = `it belongs to uid ${OTHER} and gid ${OTHER}, mode 755; this process has uid 0 and gid 0. Give it to this user ("chown -R 0"), or on Kubernetes to a group of the pod (fsGroup)`;
+    const whose = `it belongs to uid ${OTHER} and gid ${OTHER}, mode 755; this process has uid 0 and gid 0. Change its owner to this user ("chown -R 0"), or on Kubernetes its group to one of the pod (fsGroup)`;
     expect(said(config(at))).toContain(`dlq.dir: ${at} cannot be written: no permission for ${at}: ${whose}`);
     expect(said(config(join(at, 'dlq')))).toContain(
-      `dlq.dir: ${at}/dlq cannot be made: no permission for ${at}: ${whose}`,
+      `dlq.dir: ${at}/dlq cannot be created: no permission for ${at}: ${whose}`,
     );
   });
 
-  it('is named so where only what is in it is the other one’s', () => {
+  it('is reported the same way if only its contents belong to another user', () => {
     const at = join(dir.path, 'volume');
     mkdirSync(join(at, 'critical'), { recursive: true, mode: 0o700 });
     chownSync(join(at, 'critical'), OTHER, OTHER);

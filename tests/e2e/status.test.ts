@@ -116,7 +116,7 @@ async function whileSending<T>(work: Promise<T>): Promise<T> {
   }
 }
 
-describe('a pipeline that runs', () => {
+describe('a running pipeline', () => {
   beforeAll(async () => {
     dir = temporaryDirectory();
     mock = await startMockUpstream({ listen: '127.0.0.1:0' });
@@ -151,7 +151,7 @@ describe('a pipeline that runs', () => {
     expect(json.books).toMatchObject({ accepted: 1, delivered: 1, difference: 0 });
   });
 
-  it('is watched by top: plain lines in a pipe, in place on a terminal that is given back', async () => {
+  it('is shown by top: plain lines in a pipe, in place on a terminal that is restored', async () => {
     const { code, output } = await nrdot(
       ...['top', '--every', '200ms', '--count', '3', '--admin', running.admin],
     );
@@ -196,7 +196,7 @@ describe('a pipeline that runs', () => {
     expect(output).not.toContain('swordfish');
     // biome-ignore lint/suspicious/noControlCharactersInRegex: what a sender may not put on a terminal
     expect(output).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
-    expect(output).toMatch(/1 items shown, .*the limit is reached/);
+    expect(output).toMatch(/1 items shown, .*the limit was reached/);
 
     const logs = await whileSending(
       nrdot('tap', '--signal', 'logs', '--class', 'high', '--limit', '7', '--json', '--admin', running.admin),
@@ -209,7 +209,7 @@ describe('a pipeline that runs', () => {
     for (const item of items) expect(item).toMatchObject({ signal: 'logs', class: 'high' });
   });
 
-  it('refuses a tap that asks for too much, and a fifth one; those whose reader has left make room', async () => {
+  it('refuses a tap beyond its limits, and a fifth one; a reader that leaves makes room', async () => {
     const ask = (query: string, signal?: AbortSignal) =>
       fetch(`${running.admin}/api/tap?${query}`, signal ? { signal } : {});
     for (const [query, said] of [
@@ -217,7 +217,7 @@ describe('a pipeline that runs', () => {
       ['seconds=0', 'seconds: "0"'],
       ['signal=profiles', 'signal: "profiles"'],
       ['class=low', 'class: "low"'],
-      ['sercice=x', 'there is no "sercice"'],
+      ['sercice=x', 'unknown parameter "sercice"'],
     ] as const) {
       const answer = await ask(query);
       expect(answer.status).toBe(400);
@@ -237,12 +237,12 @@ describe('a pipeline that runs', () => {
     });
   });
 
-  it('says that nothing came, and what to try', async () => {
+  it('reports that nothing arrived, and what to try', async () => {
     const { output } = await nrdot('tap', '--seconds', '1', '--service', 'nobody', '--admin', running.admin);
-    expect(output).toMatch(/Nothing to show for nobody; the time is over\. Nothing came in/);
+    expect(output).toMatch(/Nothing to show for nobody; the time is up\. No data arrived/);
   });
 
-  it('tells an outage and its end', async () => {
+  it('reports an outage and its end', async () => {
     mock.set({ outage: true });
     const status = await whileSending(
       waitUntil(
@@ -259,11 +259,11 @@ describe('a pipeline that runs', () => {
     expect(status.output).toMatch(
       /^WARNING +Delivery (is paused|has been paused for \d+ s): the upstream fails — connection/m,
     );
-    expect(status.output).toMatch(/^data .*What arrives goes to disk\./m);
+    expect(status.output).toMatch(/^data .*New data goes to disk\./m);
     expect(status.output).toMatch(
-      /comes\s+back\s+by\s+itself\s+once\s+the\s+upstream\s+answers,\s+in\s+about\s+[1-9]/,
+      /is\s+replayed\s+automatically\s+once\s+the\s+upstream\s+answers;\s+this\s+takes\s+about\s+[1-9]/,
     );
-    expect(status.output).toMatch(/^lost +(Nothing: every accepted item|No loss is known\. )/m);
+    expect(status.output).toMatch(/^lost +(Nothing: every accepted item|No known loss\. )/m);
     mock.set({ outage: false });
     await untilQuiet(running.admin);
     await waitUntil(async () => (await nrdot('status', '--admin', running.admin)).code === 0, {
@@ -271,7 +271,7 @@ describe('a pipeline that runs', () => {
     });
   });
 
-  it('tells that Redis is away, with exit code 4', async () => {
+  it('reports that Redis is away, with exit code 4', async () => {
     const pid = Number(
       execFileSync('pgrep', ['-P', String(running.processes.up!.pid), 'redis-server'], { encoding: 'utf8' }),
     );
@@ -286,9 +286,9 @@ describe('a pipeline that runs', () => {
       );
       expect(status.output).toMatch(/^FAULT +Redis cannot be used/m);
       expect(status.output).toMatch(
-        /→ It is the redis-server of "nrdot up", which starts it again when it ends/,
+        /→ It is the redis-server of "nrdot up", which restarts it with its AOF when it exits/,
       );
-      expect(status.output).toMatch(/^books +not known without Redis/m);
+      expect(status.output).toMatch(/^books +unknown without Redis/m);
     } finally {
       process.kill(pid, 'SIGCONT');
     }
@@ -298,24 +298,24 @@ describe('a pipeline that runs', () => {
   });
 });
 
-describe('a pipeline that does not run', () => {
+describe('a pipeline that is not running', () => {
   beforeEach(() => {
     dir = temporaryDirectory();
   });
   afterEach(() => dir[Symbol.dispose]());
 
-  it('is told with what to do next, exit code 1', async () => {
+  it('is reported with the next step, exit code 1', async () => {
     const status = await nrdot('status', '--admin', '127.0.0.1:1');
     expect(status.code).toBe(1);
     expect(status.output).toMatch(
-      /nothing answers at http:\/\/127\.0\.0\.1:1 .*"nrdot up" starts everything.* receivers take data all the same/,
+      /nothing answers at http:\/\/127\.0\.0\.1:1 .*"nrdot up" starts everything.* receivers still accept data/,
     );
     const top = await nrdot('top', '--count', '2', '--every', '200ms', '--admin', '127.0.0.1:1');
     expect(top.output.match(/nothing answers/g)).toHaveLength(2);
   });
 
   it.each(['receiver', 'dlq', 'admin'])(
-    'because the address of its %s is taken: says so, and is gone',
+    'because the address of its %s is in use: reports it and exits',
     async (name) => {
       const taken = createServer();
       await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));

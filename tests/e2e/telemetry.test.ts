@@ -154,7 +154,7 @@ it.each([
   expect(Math.max(...sizes())).toBeLessThan(700);
 });
 
-it('what was not taken comes with the next: no delta is lost, and one line a change is told', async () => {
+it('data that was not accepted is in the next request: no delta is lost, and each change is logged once', async () => {
   await using pipeline = await startOne(dir.path, sink, {
     telemetry: { otlp: { endpoint: upstream.url, temporality: 'delta', ...EVERY_SECOND } },
   });
@@ -182,11 +182,11 @@ it('what was not taken comes with the next: no delta is lost, and one line a cha
   const items = backend.value({ name: 'receiver_items_total', labels: { signal: 'traces' } });
   expect(items).toBeGreaterThan(1_000);
   const told = pipeline.processes.up!.output(500).split('\n');
-  expect(told.filter((line) => line.includes('are not taken by'))).toHaveLength(1);
-  expect(told.filter((line) => /are taken by .* again after/.test(line))).toHaveLength(1);
+  expect(told.filter((line) => line.includes('does not accept the metrics'))).toHaveLength(1);
+  expect(told.filter((line) => /accepts the metrics of this process again after/.test(line))).toHaveLength(1);
 });
 
-it('sends what it has when it stops, at whatever interval', async () => {
+it('sends once more when it stops, at any interval', async () => {
   await using pipeline = await startOne(dir.path, sink, {
     telemetry: { otlp: { endpoint: upstream.url, temporality: 'delta', interval: '1h' } },
   });
@@ -200,7 +200,7 @@ it('sends what it has when it stops, at whatever interval', async () => {
   expect(items.reduce((sum, of) => (sum ?? 0) + (of ?? 0), 0)).toBe(2_000);
 });
 
-it('each process of four sends its own; where nothing listens, only a failure is counted', async () => {
+it('each of four processes sends its own; if nothing listens, only a failure is counted', async () => {
   await using redis = await TestRedis.start({ dir: dir.path });
   await using services = await startServices(
     dir.path,
@@ -242,7 +242,7 @@ it('each process of four sends its own; where nothing listens, only a failure is
   };
   await waitUntil(failing, { what: 'failures are counted' });
   const told = services.processes.scheduler1!.output(500).split('\n');
-  expect(told.filter((line) => line.includes('are not taken by'))).toHaveLength(1);
+  expect(told.filter((line) => line.includes('does not accept the metrics'))).toHaveLength(1);
   const report = await generate({ ...LOAD, endpoint: services.otlp });
   await untilQuiet(services.admin);
   expect(sink.received(report.run).count).toBe(2_000);

@@ -73,7 +73,7 @@ const load = (running: Running, items: number, batchSize = 500) =>
   });
 
 describe('nrdot status', () => {
-  it('says how much was dropped and by which limit, and claims nothing else of it', async () => {
+  it('reports how much was dropped and by which limit, and claims nothing else', async () => {
     mock.set({ status: 400 });
     await using running = await startOne(dir.path, mock, {
       dlq: { rejected_capacity: '1MiB', segment_bytes: '1MiB' },
@@ -87,7 +87,7 @@ describe('nrdot status', () => {
       /^lost +[\d,]+ of [\d,]+ accepted items were dropped: [\d,]+ rejected_capacity\. (All others|Counts)/m,
     );
     expect(text).toMatch(
-      /→ rejected_capacity: mend why the upstream refuses data .*or raise dlq\.rejected_capacity\./,
+      /→ rejected_capacity: fix the cause of the rejections .*or raise dlq\.rejected_capacity\./,
     );
     expect(text).not.toMatch(/nothing is lost|Nothing: every/i);
     expect(text.match(/accepted items were dropped/g)).toHaveLength(1);
@@ -97,20 +97,20 @@ describe('nrdot status', () => {
     expect(text).toMatch(/ rejected +- +- +[\d,]+ +\d+ s +- +-/);
   });
 
-  it('calls an upstream that answers 404 to everything a fault, and names the option', async () => {
+  it('reports an upstream that answers 404 to everything as a fault, and names the option', async () => {
     mock.set({ status: 404 });
     await using running = await startOne(dir.path, mock);
     await load(running, 500, 50);
     const { code, text } = await told(running, /^FAULT +Delivery (is|has been) paused/m);
     expect(code, text).toBe(4);
-    expect(text).toMatch(/the address does not answer as an upstream — .*404/);
+    expect(text).toMatch(/the address does not answer like an upstream — .*404/);
     expect(text).toMatch(/→ Set the right exporter\.endpoint/);
     const checked = await nrdot('check', 'upstream', '--upstream', mock.url);
     expect(checked.code).toBe(4);
     expect(checked.text).toMatch(/traces +FAILS .*address: answers 404/);
   });
 
-  it('calls a key that is refused a fault, which ends when it is mended', async () => {
+  it('reports a refused key as a fault, which ends when it is corrected', async () => {
     mock.set({ status: 401 });
     await using running = await startOne(dir.path, mock);
     await load(running, 500, 50);
@@ -118,10 +118,10 @@ describe('nrdot status', () => {
     expect(code, text).toBe(4);
     expect(text).toMatch(/^FAULT +Delivery .* the upstream refuses the key \(401 or 403\) — .*Unauthorized/m);
     expect(text).toMatch(/→ Set the right key in exporter\.headers, then "nrdot reload"\./);
-    expect(text).toMatch(/comes? back by itself once that is mended, in about [1-9]/);
+    expect(text).toMatch(/is replayed automatically once that is fixed; this takes about [1-9]/);
     // As soon as what Redis counts and what the dlq counts are of one moment.
     await told(running, /^lost +Nothing: every accepted item is delivered, or kept in Redis or on disk\.$/m);
-    expect(text.match(/What arrives goes to disk\./g)).toHaveLength(1);
+    expect(text.match(/New data goes to disk\./g)).toHaveLength(1);
     expect(text).toMatch(/ normal +[\d,]+ +\d+ +500 +\d+ s /); // the oldest on disk
     // Probes are put back into the queue, and are not back for that.
     const replay = async () => (await statusOf(running)).dlq?.replay;
@@ -136,16 +136,16 @@ describe('nrdot status', () => {
     });
   });
 
-  it('says who takes data while Redis is away, and how Redis is started', async () => {
+  it('says who accepts data while Redis is away, and how to start Redis', async () => {
     const redis = await TestRedis.start({ dir: dir.path });
     await using running = await startOne(dir.path, mock, { redis: { url: redis.url } });
     await redis.kill();
     const { code, text } = await told(running, /^FAULT +Redis cannot be used: Redis at redis:/m);
     expect(code, text).toBe(4);
     expect(text).toContain(
-      `→ Start the one at ${redis.url} again, with its AOF; never an empty one in its place. "redis-cli -u ${redis.url} ping" says whether it answers. docs/operations.md#nrdotredisaway`,
+      `→ Start Redis again (${redis.url}) with its AOF; never start an empty one in its place. "redis-cli -u ${redis.url} ping" shows whether it answers. docs/operations.md#nrdotredisaway`,
     );
-    expect(text).toMatch(/^data .* Receivers accept: what arrives goes straight to the dlq's disk\./m);
+    expect(text).toMatch(/^data .* Receivers accept new data: it goes straight to the dlq's disk\./m);
     expect(text).toMatch(/ receiver +accepts, straight to disk /);
     expect(text).toMatch(/ exporter +waits for Redis /);
     expect(text).not.toContain('not ready');
@@ -153,7 +153,7 @@ describe('nrdot status', () => {
     await told(running, /^note +100 items are on disk/m);
   });
 
-  it('does not promise a return while replay is paused by hand', async () => {
+  it('does not promise a replay while an operator has paused it', async () => {
     mock.set({ outage: true });
     await using running = await startOne(dir.path, mock);
     await load(running, 500, 50);
@@ -167,21 +167,24 @@ describe('nrdot status', () => {
       },
       { what: 'the upstream takes data again', timeoutMs: 60_000 },
     );
-    const { text } = await told(running, /^WARNING +Replay is paused by hand; [\d,]+ items are on disk/m);
-    expect(text).toMatch(/^data .* What is on disk stays there until "nrdot dlq resume"\./m);
-    expect(text).not.toMatch(/by itself|coming back|comes back/);
+    const { text } = await told(
+      running,
+      /^WARNING +Replay was paused by an operator; [\d,]+ items are on disk/m,
+    );
+    expect(text).toMatch(/^data .* Data on disk stays there until "nrdot dlq resume"\./m);
+    expect(text).not.toMatch(/by itself|automatically|is (being )?replayed/);
   });
 
-  it('does not send to a disk that takes nothing, nor promise room for ever', async () => {
+  it('does not claim that a full disk accepts data, or that room is unlimited', async () => {
     mock.set({ outage: true });
     await using running = await startOne(dir.path, mock, {
       dlq: { capacity: '1MiB', segment_bytes: '1MiB', ballast: '64KiB' },
     });
     await load(running, 60_000);
-    const { code, text } = await told(running, /^FAULT +The disk takes nothing: .*capacity/m);
+    const { code, text } = await told(running, /^FAULT +The disk accepts nothing: .*capacity/m);
     expect(code, text).toBe(4);
     expect(text).toMatch(
-      /^data .* What arrives waits in Redis \(\d+ % full\); when that is full, clients get 503 and keep what they have\./m,
+      /^data .* New data waits in Redis \(\d+ % full\); when that is full, clients get 503 and keep their data\./m,
     );
     expect(text).not.toMatch(/goes (straight )?to disk\./);
     expect(text).not.toMatch(/\d{7,} bytes/);

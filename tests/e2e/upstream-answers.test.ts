@@ -35,24 +35,27 @@ it.each<[string, Partial<Behaviour>, string]>([
   ['a redirect to itself', { redirectStatus: 308, redirectTo: '' }, 'place'],
   ['an edge without its origin', { status: 530 }, 'place'],
   ['a refused scope', { status: 403 }, 'auth'],
-])('%s for a while: all is kept outside the rejected area, and arrives', async (_, behaviour, reason) => {
-  using dir = temporaryDirectory();
-  const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour });
-  await using running = await startOne(dir.path, mock);
-  const report = await generate({
-    ...{ endpoint: running.otlp, rate: 2_000, batchSize: 20, items: 800, connections: 2 },
-  });
-  await waitUntil(async () => (await accounting(running.admin)).on_disk >= 700, { what: 'it is on disk' });
-  expect(await breakerOf(running)).toMatchObject({ reason, said: expect.stringMatching(/./) });
-  expect(await accounting(running.admin)).toMatchObject({ rejected: 0, dropped: 0, delivered: 0 });
-  mock.set(HEALTHY);
-  const books = await untilQuiet(running.admin);
-  expect(complaint(judge(report, mock.received(report.run)))).toBe('');
-  expect(books).toMatchObject({ accepted: 800, delivered: 800, rejected: 0, dropped: 0 });
-  await mock.close();
-});
+])(
+  '%s for a while: everything is kept outside the rejected area, and then arrives',
+  async (_, behaviour, reason) => {
+    using dir = temporaryDirectory();
+    const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour });
+    await using running = await startOne(dir.path, mock);
+    const report = await generate({
+      ...{ endpoint: running.otlp, rate: 2_000, batchSize: 20, items: 800, connections: 2 },
+    });
+    await waitUntil(async () => (await accounting(running.admin)).on_disk >= 700, { what: 'it is on disk' });
+    expect(await breakerOf(running)).toMatchObject({ reason, said: expect.stringMatching(/./) });
+    expect(await accounting(running.admin)).toMatchObject({ rejected: 0, dropped: 0, delivered: 0 });
+    mock.set(HEALTHY);
+    const books = await untilQuiet(running.admin);
+    expect(complaint(judge(report, mock.received(report.run)))).toBe('');
+    expect(books).toMatchObject({ accepted: 800, delivered: 800, rejected: 0, dropped: 0 });
+    await mock.close();
+  },
+);
 
-it('503, then 404 before it works: the first 404 does not let go what is safe on disk', async () => {
+it('503, then 404 before it works: the first 404 does not release data that is safe on disk', async () => {
   using dir = temporaryDirectory();
   const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour: { status: 503 } });
   await using running = await startOne(dir.path, mock);
@@ -104,7 +107,7 @@ const post = (running: Running, signal: string, body: string) =>
   });
 
 it.each([0, 57, 99])(
-  '400 for item %i of 100: it alone is kept, with what was said, and 99 arrive',
+  '400 for item %i of 100: only it is kept, with the message, and 99 arrive',
   async (at) => {
     using dir = temporaryDirectory();
     const mock = await startMockUpstream({
@@ -131,7 +134,7 @@ it.each([0, 57, 99])(
   },
 );
 
-it('an upstream that refuses everything is not asked twice for each item', async () => {
+it('an upstream that rejects everything does not get each item twice', async () => {
   using dir = temporaryDirectory();
   const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour: { status: 400 } });
   await using running = await startOne(dir.path, mock);
@@ -177,7 +180,7 @@ it.each([307, 308])(
   },
 );
 
-it('a success is one whatever the size of its body: nothing is sent twice', async () => {
+it('a success counts whatever the size of its body: nothing is sent twice', async () => {
   using dir = temporaryDirectory();
   let requests = 0;
   const server = createServer((request, response) => {
@@ -198,7 +201,7 @@ it('a success is one whatever the size of its body: nothing is sent twice', asyn
   await new Promise((resolve) => server.close(resolve));
 });
 
-it('a Retry-After holds back its batch, not the others, until so many are answered so that all of it waits', async () => {
+it('a Retry-After delays its batch but not others, until enough of them make the signal wait', async () => {
   using dir = temporaryDirectory();
   const mock = await startMockUpstream({
     listen: '127.0.0.1:0',
@@ -224,7 +227,7 @@ it('a Retry-After holds back its batch, not the others, until so many are answer
   await mock.close();
 });
 
-it('what is older than max_age is dropped and counted, not delivered', async () => {
+it('data older than max_age is dropped and counted, not delivered', async () => {
   using dir = temporaryDirectory();
   const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour: { outage: true } });
   await using running = await startOne(dir.path, mock, { exporter: { max_age: { logs: '1s' } } });

@@ -7,7 +7,7 @@ import { batch, enqueue, MOVE, OPTIONS, redis, store, useStore } from './store-o
 useStore();
 
 describe('the breaker', () => {
-  it('opens after five failures in a row, not before, and a success in between counts', async () => {
+  it('opens after exactly five consecutive failures, and a success in between resets the count', async () => {
     for (const kind of [
       'failure',
       'failure',
@@ -32,7 +32,7 @@ describe('the breaker', () => {
     expect(await redis.hget(store.keys.queue('export', 'meta'), 'paused')).toBeNull();
   });
 
-  it('opens at 30 % of 429 among enough answers, with its own reason', async () => {
+  it('opens at 30 % of 429 among enough responses, with its own reason', async () => {
     for (let i = 0; i < 7; i++) await store.report('traces', 'ok', 0);
     expect(await store.report('traces', 'quota', 0)).toBe('closed');
     expect(await store.report('traces', 'quota', 0)).toBe('closed'); // 2 of 9: too few answers
@@ -50,7 +50,7 @@ describe('the breaker', () => {
     await waitUntil(async () => (await store.move(MOVE)).breaker === 'half_open', { what: 'it is tried' });
   });
 
-  it('forgets answers of 429 that have left its window', async () => {
+  it('forgets 429 responses outside its window', async () => {
     const sliding = new Store(redis, {
       ...OPTIONS,
       breaker: { ...OPTIONS.breaker, failures: 1_000, windowMs: 2_000 },
@@ -68,7 +68,7 @@ describe('the breaker', () => {
     expect((await sliding.breaker()).throttledShare).toBe(1);
   });
 
-  it('stays open for twice as long after each probe that fails, up to its limit, and begins anew after a success', async () => {
+  it('doubles its open time after each failed probe, up to its limit, and resets it after a success', async () => {
     const openMs = async () => {
       const { retryAtMs, sinceMs } = await store.breaker();
       return retryAtMs - sinceMs;
@@ -91,14 +91,14 @@ describe('the breaker', () => {
   });
 
   it.each(['auth', 'place'] as const)(
-    'opens at once for the %s, and remembers what was said',
+    'opens immediately for the %s, and remembers the message',
     async (reason) => {
       expect(await store.report('traces', reason, 0, { said: 'no such path' })).toBe('open');
       expect(await store.breaker()).toMatchObject({ reason, said: 'no such path' });
     },
   );
 
-  it('counts a fault once for each batch, and for a probe always', async () => {
+  it('counts a fault once per batch, and always for a probe', async () => {
     for (let i = 0; i < 4; i++) expect(await store.report('traces', 'fault', 0)).toBe('closed');
     for (let i = 0; i < 20; i++) expect(await store.report('traces', 'again', 0)).toBe('closed');
     expect(await store.report('traces', 'fault', 0)).toBe('open');
@@ -107,7 +107,7 @@ describe('the breaker', () => {
     expect(await store.report('traces', 'again', 0)).toBe('open');
   });
 
-  it('spills what waits, by class, gives replayed work back, and lets one probe through when it is time', async () => {
+  it('spills waiting batches by class, returns replayed ones, and lets one probe through when due', async () => {
     await enqueue(batch('critical'), batch('normal'), batch('high', 10, { origin: 'replay' }));
     await store.move({ ...MOVE, maxPicks: 1 });
     await enqueue(batch('high'));
@@ -144,7 +144,7 @@ describe('the breaker', () => {
     expect((await store.accounting()).difference).toBe(0);
   });
 
-  it('spills the lowest class first, and probes with one batch alone though more could be merged', async () => {
+  it('spills the lowest class first, and probes with a single unmerged batch', async () => {
     await enqueue(...CLASSES.flatMap((c) => [batch(c), batch(c)]));
     await store.report('traces', 'auth', 0);
     const order: string[] = [];

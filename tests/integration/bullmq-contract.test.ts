@@ -86,14 +86,14 @@ async function exporting(): Promise<string> {
   return one.id;
 }
 
-it('is held to the version that is installed', () => {
+it('is tied to the installed version', () => {
   const { version } = JSON.parse(
     readFileSync(createRequire(import.meta.url).resolve('bullmq/package.json'), 'utf8'),
   ) as { version: string };
   expect(version.startsWith(`${BULLMQ_MAJOR}.`)).toBe(true);
 });
 
-it('another version of BullMQ on a queue is a warning, until it is no longer so', async () => {
+it('another version of BullMQ on a queue is a warning until that is resolved', async () => {
   const warnings = async () =>
     (
       await inspectServer(redis, OPTIONS.prefix, {
@@ -129,7 +129,7 @@ describe('BullMQ writes, the scripts read', () => {
     expect((await take()).jobs.map((job) => job.id)).toEqual([third.id, first.id, second.id]);
   });
 
-  it('delayed with its marker: a job of `add` with a delay is taken when its time has come, and said before', async () => {
+  it('delayed with its marker: a job of `add` with a delay is announced, and taken when due', async () => {
     const { id } = await added('export', { delay: 300 });
     const early = await take();
     expect(early.jobs).toEqual([]);
@@ -138,7 +138,7 @@ describe('BullMQ writes, the scripts read', () => {
     await waitUntil(async () => (await take()).jobs.some((job) => job.id === id), { what: 'it was taken' });
   });
 
-  it('delayed: what a worker of BullMQ gives back is taken, with the attempts that it counted', async () => {
+  it('delayed: a job returned by a worker of BullMQ is taken, with its attempts', async () => {
     const id = await exporting();
     const w = worker('export', async () => {
       throw new Error('not now');
@@ -160,7 +160,7 @@ describe('BullMQ writes, the scripts read', () => {
     expect(await bull('export').getJob(id)).toMatchObject({ failedReason: 'not now' });
   });
 
-  it('lock: a job that a worker of BullMQ has is not taken from it, and one whose worker is gone is', async () => {
+  it('lock: a job held by a worker of BullMQ is not taken, but one whose worker is gone is', async () => {
     const id = await exporting();
     let letGo = () => {};
     const works = new Promise<void>((resolve) => {
@@ -182,7 +182,7 @@ describe('BullMQ writes, the scripts read', () => {
     ]);
   });
 
-  it('paused: nothing goes into or out of an export queue that is paused, whatever the breaker does', async () => {
+  it('paused: nothing enters or leaves a paused export queue, whatever the breaker does', async () => {
     await exporting();
     const queue = bull('export');
     await queue.pause();
@@ -194,7 +194,7 @@ describe('BullMQ writes, the scripts read', () => {
     expect((await take()).jobs).toHaveLength(2);
   });
 
-  it('paused: a class queue holds what it has, and what comes to it, while the others flow', async () => {
+  it('paused: a class queue keeps its jobs and new ones, while the others flow', async () => {
     const queue = bull('high');
     await queue.pause();
     await enqueue(batch('high'), batch('normal'));
@@ -216,7 +216,7 @@ describe('BullMQ writes, the scripts read', () => {
     expect((await store.move(MOVE)).items.high).toBe(10);
   });
 
-  it('stalled: what BullMQ gives back after its worker was frozen is taken', async () => {
+  it('stalled: a job that BullMQ returns after its worker froze is taken', async () => {
     const id = await exporting();
     await redis.rpoplpush(keys.queue('export', 'wait'), keys.queue('export', 'active'));
     await redis.sadd(keys.queue('export', 'stalled'), id);
@@ -231,7 +231,7 @@ describe('BullMQ writes, the scripts read', () => {
     expect((await take()).jobs.map((job) => job.id)).toEqual([id]);
   });
 
-  it('failed: what a worker has failed for good comes back by `retryJobs` of BullMQ', async () => {
+  it('failed: a permanently failed job returns with `retryJobs` of BullMQ', async () => {
     const id = await exporting();
     const w = worker('export', async () => {
       throw new UnrecoverableError('never');
@@ -275,7 +275,7 @@ describe('the scripts write, BullMQ reads', () => {
     });
   });
 
-  it('a worker of BullMQ takes what the scripts put there, woken by their marker', async () => {
+  it('a worker of BullMQ takes jobs from the scripts, woken by their marker', async () => {
     const seen: string[] = [];
     const w = worker('export', async (_, id) => void seen.push(id));
     await w.waitUntilReady();
@@ -284,7 +284,7 @@ describe('the scripts write, BullMQ reads', () => {
     expect(seen).toEqual([id]);
   });
 
-  it('active and lock: what an exporter has is active, with its token', async () => {
+  it('active and lock: a job taken by an exporter is active, with its token', async () => {
     const id = await exporting();
     await take();
     expect(await counts('export')).toEqual({ active: 1 });
@@ -301,7 +301,7 @@ describe('the scripts write, BullMQ reads', () => {
     await waitUntil(() => seen.length === 1, { what: 'it was taken' });
   });
 
-  it('delayed with its marker: a worker of BullMQ takes it when its time has come, and sees the attempts', async () => {
+  it('delayed with its marker: a worker of BullMQ takes it when due, and sees the attempts', async () => {
     const id = await exporting();
     await take();
     await store.release(held('export', id), 200);
@@ -314,7 +314,7 @@ describe('the scripts write, BullMQ reads', () => {
     expect(seen).toEqual([id]);
   });
 
-  it('failedReason: a batch that waits for its next try says why, also to a person who looks at the queue', async () => {
+  it('failedReason: a batch that waits for a retry has the reason, also visible in the queue', async () => {
     await exporting();
     const taker = new Taker({
       store,
@@ -335,7 +335,7 @@ describe('the scripts write, BullMQ reads', () => {
     expect(job!.failedReason.length).toBeLessThanOrEqual(300);
   });
 
-  it('failed: what is none of the pipeline’s, with the reason', async () => {
+  it('failed: foreign jobs, with the reason', async () => {
     await bull('high').add('x', {});
     await store.move(MOVE);
     expect(await counts('high')).toEqual({ failed: 1 });
@@ -347,7 +347,7 @@ describe('the scripts write, BullMQ reads', () => {
     expect(await job!.getState()).toBe('failed');
   });
 
-  it('spill: what is drained is taken by a worker of BullMQ', async () => {
+  it('spill: drained jobs are taken by a worker of BullMQ', async () => {
     await enqueue(batch('high'), batch('normal'));
     await store.move({ ...MOVE, maxPicks: 1 });
     for (let i = 0; i < OPTIONS.breaker.failures; i++) await reportFailure();
@@ -359,7 +359,7 @@ describe('the scripts write, BullMQ reads', () => {
     expect(reasons).toEqual(['breaker:failures', 'breaker:failures']);
   });
 
-  it('done: nothing of it is left', async () => {
+  it('completed: nothing is left', async () => {
     const id = await exporting();
     const [job] = (await take()).jobs;
     await store.settle(
@@ -374,7 +374,7 @@ describe('the scripts write, BullMQ reads', () => {
 });
 
 describe('what docs/redis.md says of BullMQ’s API', () => {
-  it('`retryJobs` and `job.retry` bring back what is in the failed set of a class queue', async () => {
+  it('`retryJobs` and `job.retry` return jobs from the failed set of a class queue', async () => {
     const [one, two] = [batch('high'), batch('high')];
     await enqueue(one, two);
     for (const { id } of [one, two]) {
@@ -386,7 +386,7 @@ describe('what docs/redis.md says of BullMQ’s API', () => {
     expect((await store.move(MOVE)).jobs).toBe(2);
   });
 
-  it('`pause` and `setGlobalConcurrency` of the spill queue are its worker’s', async () => {
+  it('`pause` and `setGlobalConcurrency` of the spill queue apply to its worker', async () => {
     const queue = bull('spill');
     await queue.pause();
     await enqueue(batch('high'), batch('high'));
@@ -411,7 +411,7 @@ describe('what docs/redis.md says of BullMQ’s API', () => {
     expect(most).toBe(1);
   });
 
-  it('`remove` leaves the payload, and nobody hears of its job: the doctor’s', async () => {
+  it('`remove` leaves the payload without a job, until the doctor repairs it', async () => {
     const one = batch('high');
     await enqueue(one);
     await bull('high').remove(one.id);
@@ -419,14 +419,14 @@ describe('what docs/redis.md says of BullMQ’s API', () => {
     expect(await redis.exists(keys.payload(one.id))).toBe(1);
   });
 
-  it('`changePriority` takes a job out of the scripts’ sight', async () => {
+  it('`changePriority` hides a job from the scripts', async () => {
     const one = batch('high');
     await enqueue(one);
     await (await bull('high').getJob(one.id))!.changePriority({ priority: 1 });
     expect((await store.move(MOVE)).jobs).toBe(0);
   });
 
-  it('`QueueEvents` hears of what BullMQ does, not of what the scripts do', async () => {
+  it('`QueueEvents` reports what BullMQ does, not what the scripts do', async () => {
     const connection = open();
     const events = new QueueEvents('high', { connection, prefix: OPTIONS.prefix });
     opened.push({ close: () => Promise.resolve(connection.disconnect()) }, events);
@@ -439,7 +439,7 @@ describe('what docs/redis.md says of BullMQ’s API', () => {
     expect(heard).toEqual([id]);
   });
 
-  it('`setGlobalConcurrency` is not looked at', async () => {
+  it('`setGlobalConcurrency` is ignored', async () => {
     await bull('export').setGlobalConcurrency(1);
     await enqueue(batch('high'), batch('high'));
     await store.move(MOVE);

@@ -15,14 +15,14 @@ async function check(exporter: Record<string, unknown>): Promise<string[]> {
   );
 }
 
-it('asks for each signal, with headers and encoding, and stores nothing', async () => {
+it('sends one request per signal, with headers and encoding, and stores nothing', async () => {
   const mock = await startMockUpstream({
     listen: '127.0.0.1:0',
     behaviour: { requireHeaders: { 'api-key': 'right' } },
     keep: 9,
   });
   const right = { endpoint: mock.url, headers: { 'api-key': 'right' }, compression: 'gzip' };
-  for (const line of await check(right)) expect(line).toMatch(/^(traces|metrics|logs): ok, takes it/);
+  for (const line of await check(right)) expect(line).toMatch(/^(traces|metrics|logs): ok, accepts it/);
   expect(mock.stats().items).toBe(0);
   expect(
     mock
@@ -44,7 +44,7 @@ it('asks for each signal, with headers and encoding, and stores nothing', async 
   await mock.close();
 });
 
-it('tells the name from the connection, TLS and something that speaks no HTTP', async () => {
+it('distinguishes name resolution, connection, TLS, and a server that does not speak HTTP', async () => {
   const [traces] = await check({ endpoint: 'http://no-such-host.invalid' });
   expect(traces).toMatch(/^traces: host, cannot resolve no-such-host\.invalid/);
   const port = await freePort();
@@ -52,7 +52,7 @@ it('tells the name from the connection, TLS and something that speaks no HTTP', 
     `traces: network, connection refused by 127.0.0.1:${port}`,
   );
   expect((await check({ endpoint: 'http://up.example', proxy: `http://127.0.0.1:${port}` }))[0]).toMatch(
-    /^traces: proxy, by the proxy \S+ connection refused/,
+    /^traces: proxy, through the proxy \S+ connection refused/,
   );
   const other = createServer((socket) => {
     socket.on('error', () => {});
@@ -61,7 +61,7 @@ it('tells the name from the connection, TLS and something that speaks no HTTP', 
   await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
   const { port: taken } = other.address() as { port: number };
   expect((await check({ endpoint: `http://127.0.0.1:${taken}` }))[0]).toMatch(
-    /^traces: address, .*no HTTP\/1\.1/,
+    /^traces: address, .*not HTTP\/1\.1/,
   );
   expect((await check({ endpoint: `https://127.0.0.1:${taken}` }))[0]).toMatch(
     /^traces: tls, .*does not speak TLS/,

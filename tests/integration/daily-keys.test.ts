@@ -97,7 +97,7 @@ function expectNear(counted: number | undefined, exact: number): void {
   expect(counted).toBeLessThanOrEqual(Math.ceil(most));
 }
 
-it('two receivers count as one, within the error of a HyperLogLog, whatever comes twice', async () => {
+it('two receivers count together, within the error of a HyperLogLog, including repeated series', async () => {
   const [a, b] = [await start(1, 'daily_keys: 50000'), await start(2, 'daily_keys: 50000')];
   const sent: [Receiver, string, string[]][] = [
     [a, 'requests', ids(0, 6_000)],
@@ -125,7 +125,7 @@ it('two receivers count as one, within the error of a HyperLogLog, whatever come
   }
 });
 
-it('a new day begins at 0 at midnight UTC, and counts what goes on and what is new', async () => {
+it('a new day starts at 0 at midnight UTC, and counts continuing and new series', async () => {
   const [a, b] = [await start(1, 'daily_keys: 50000'), await start(2, 'daily_keys: 50000')];
   nowMs = Date.parse('2037-11-29T23:59:50Z');
   await a.send('requests', ids(0, 2_000));
@@ -139,7 +139,7 @@ it('a new day begins at 0 at midnight UTC, and counts what goes on and what is n
   expectNear(before.top[0]?.keys, 2_000);
 });
 
-it('after a restart, and when Redis has lost its memory, all is counted that is seen again', async () => {
+it('after a restart, and after Redis lost its data, all series that are seen again are counted', async () => {
   const a = await start(1, 'daily_keys: 50000');
   await a.send('requests', ids(0, 1_000));
   await dayOf(a);
@@ -160,7 +160,7 @@ it('after a restart, and when Redis has lost its memory, all is counted that is 
   expectNear((await dayOf(b, again)).metrics[0]?.keys, 300);
 });
 
-it('enforced, a metric stays below its series of the day, at all receivers, and no other metric is touched', async () => {
+it('enforced, a metric stays below its daily limit at all receivers, and no other metric is affected', async () => {
   const options = 'daily_keys: 2000, daily_mode: enforce';
   const [a, b] = [await start(1, options), await start(2, options)];
   for (let from = 0; from < 6_000; from += 100) {
@@ -183,7 +183,7 @@ it('enforced, a metric stays below its series of the day, at all receivers, and 
   expect(a.limiting.status()!.overflowPoints).toBe(overflowed);
 });
 
-it('a Redis that says nothing to it holds no request up, and what waits is bounded and told later', async () => {
+it('a Redis that does not answer delays no request; waiting reports are bounded and sent later', async () => {
   const decisions: Decision[] = [];
   const limiter = new CardinalityLimiter(
     { dailyKeys: 1_000, maxKeys: 131_072, actAbove: 1, protectedLabels: ['id'] },
@@ -233,7 +233,7 @@ it('a Redis that says nothing to it holds no request up, and what waits is bound
   expect(decisions.filter(({ why }) => why.includes('daily'))).toEqual([]);
 });
 
-it('what was counted before the option was turned off is counted on the day it is turned on again', async () => {
+it('series counted before the option was turned off are counted again when it is turned on', async () => {
   const options = (dailyKeys: number) => ({
     dailyKeys,
     maxKeys: 4_096,
@@ -257,7 +257,7 @@ it('what was counted before the option was turned off is counted on the day it i
   expect([send(), send()]).toEqual([100, 0]);
 });
 
-it('more metrics than are counted one by one are counted together', async () => {
+it('metrics beyond the limit are counted together', async () => {
   const state = new DailyState(redis, keysOf(OPTIONS.prefix));
   const seriesOf = (n: number) => Buffer.from(String(n).padStart(8, '0'));
   const all = Array.from({ length: 2_100 }, (_, n) => ({

@@ -5,7 +5,7 @@ import { Redis } from 'ioredis';
 import { expect, it } from 'vitest';
 import { writeConfig } from '../kit.ts';
 
-it('counts a batch once, however often it is sent again without an answer, and whoever is killed meanwhile', async () => {
+it('counts a batch once, however often it is retried without an answer, and whoever is killed meanwhile', async () => {
   using dir = temporaryDirectory();
   await using redis = await TestRedis.start({ dir: dir.path });
   const port = await freePort();
@@ -15,7 +15,7 @@ it('counts a batch once, however often it is sent again without an answer, and w
   });
   const start = async () => {
     const dlq = startNrdot(['dlq', '--config', file], {}, dir.path);
-    await dlq.line(/keeping what spills/);
+    await dlq.line(/ready to store spilled batches/);
     return dlq;
   };
   const send = async (id: string, items: number) => {

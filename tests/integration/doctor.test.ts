@@ -51,7 +51,7 @@ async function allIsWell(): Promise<void> {
 }
 
 describe('the doctor', () => {
-  it('finds nothing where nothing is, nor while all stages hold something', async () => {
+  it('finds nothing in an empty pipeline, or while all stages hold batches', async () => {
     expect(await examine()).toMatchObject({ damage: [], difference: 0, jobs: 0, payloads: 0 });
     await enqueue(batch('critical'), batch('high'), batch('normal'), batch('high', 3, { origin: 'replay' }));
     await store.move({ ...MOVE, maxPicks: 2 });
@@ -59,7 +59,7 @@ describe('the doctor', () => {
     expect(await examine()).toMatchObject({ damage: [], difference: 0, jobs: 4, payloads: 4 });
   });
 
-  it('leaves alone what the limiter has in Redis', async () => {
+  it('does not touch the state of the limiter', async () => {
     const limiter = `${OPTIONS.prefix}:limiter`;
     await redis.hset(`${limiter}:held:0`, 'stream', 'point');
     await redis.rpush(`${limiter}:left`, 'left:1');
@@ -69,7 +69,7 @@ describe('the doctor', () => {
   });
 
   it.each(['identity', 'gzip', 'zstd'] as const)(
-    'payloads without a job (%s) become jobs again, whatever they are',
+    'payloads without a job (%s) become jobs again, whatever their content',
     async (encoding) => {
       const [spans, points, logs] = await Promise.all([
         real('critical', 'traces', encoding),
@@ -110,7 +110,7 @@ describe('the doctor', () => {
     },
   );
 
-  it('a payload of which nobody can tell what it is stays, and is told', async () => {
+  it('an unidentifiable payload stays, and is reported', async () => {
     const lost = batch('high');
     await enqueue(lost);
     await redis.del(keys.queue('high', 'wait'), keys.queue('high', lost.id));
@@ -120,7 +120,7 @@ describe('the doctor', () => {
     expect(await redis.getBuffer(keys.payload(lost.id))).toEqual(lost.payload);
   });
 
-  it('a payload from the disk whose job is gone is replayed under its own key, so that the disk hears of it', async () => {
+  it('a replayed payload without a job is replayed under its own key, so that the disk learns its outcome', async () => {
     const replayed = { ...real('high'), origin: 'replay' as const, id: `r${batch('high').id}` };
     await enqueue(replayed);
     await redis.del(keys.queue('replay-high', 'wait'), keys.queue('replay-high', replayed.id));
@@ -130,7 +130,7 @@ describe('the doctor', () => {
     expect((await store.depth()).total.items).toBe(0);
   });
 
-  it('an id that is in no list goes back into its queue, wherever the job was', async () => {
+  it('an id that is in no list returns to its queue, wherever the job was', async () => {
     await enqueue(real('critical'), real('high'), real('normal'));
     await store.move({ ...MOVE, maxPicks: 2 });
     await store.report('traces', 'auth', 60_000);
@@ -153,7 +153,7 @@ describe('the doctor', () => {
     expect(await examine()).toMatchObject({ damage: [], difference: 0 });
   });
 
-  it('jobs that somebody failed, gave a priority or delayed come back', async () => {
+  it('jobs that were failed, prioritized or delayed by hand return', async () => {
     const all = [real('critical'), real('high'), real('normal')] as const;
     await enqueue(...all);
     const open = (name: string) => new Queue(name, { connection: redis, prefix: OPTIONS.prefix });
@@ -176,7 +176,7 @@ describe('the doctor', () => {
     await allIsWell();
   });
 
-  it('a payload that somebody removed is booked as lost, its job goes, and the depth is right again', async () => {
+  it('a removed payload is accounted for as lost, its job is removed, and the depth is corrected', async () => {
     const [lost, kept] = [real('high'), real('high')];
     await enqueue(lost, kept);
     await redis.del(keys.payload(lost.id));
@@ -191,14 +191,14 @@ describe('the doctor', () => {
     expect(mended.damage[2]).toMatchObject({
       level: 'fault',
       mended: 1,
-      text: expect.stringContaining('7 accepted items are nowhere'),
+      text: expect.stringContaining('7 accepted items are missing'),
     });
     expect((await store.books())['dropped:unaccounted']).toBe(7);
     expect(await deliverAll()).toBe(7);
     await allIsWell();
   });
 
-  it('jobs of unknown data go to the failed set, and are a note from then on', async () => {
+  it('jobs with unknown data go to the failed set, and are a note from then on', async () => {
     await enqueue(real('high'));
     for (const [queue, id] of [
       ['high', 'odd'],
@@ -219,7 +219,7 @@ describe('the doctor', () => {
     expect(await deliverAll()).toBe(7);
   });
 
-  it('a depth that is off, in numbers and by words, is recounted', async () => {
+  it('a wrong depth, numeric or not, is recounted', async () => {
     await enqueue(real('critical'), real('high'), real('normal'));
     await redis.hincrby(keys.depth, 'queued:high:items', 1_000);
     await redis.hincrby(keys.depth, 'total:items', 1_000);
@@ -232,7 +232,7 @@ describe('the doctor', () => {
     await allIsWell();
   });
 
-  it('knows what was set aside for other signals to pass, and mends there too', async () => {
+  it('includes jobs set aside for other signals, and repairs those too', async () => {
     const logs = () => ({ ...real('normal'), signal: 'logs' as const });
     const aside = keys.queue('normal', 'aside:logs');
     await enqueue(logs(), logs(), logs(), logs(), real('normal'));
@@ -251,7 +251,7 @@ describe('the doctor', () => {
     expect((await store.depth()).total.items).toBe(0);
   });
 
-  it('counters of the books, the scheduler and the breaker that are no numbers go, and the books are balanced from the rest', async () => {
+  it('counters that are not numbers are removed, and the accounting is balanced from the rest', async () => {
     await enqueue(real('high'), real('high'));
     await store.move({ ...MOVE, maxPicks: 1 });
     await deliverAll();
@@ -275,7 +275,7 @@ describe('the doctor', () => {
     await allIsWell();
   });
 
-  it('keys of another type get another name, and nothing that was in them is removed', async () => {
+  it('keys of the wrong type are renamed, and nothing in them is removed', async () => {
     const all = [real('critical'), real('high')] as const;
     await enqueue(...all);
     await redis.del(keys.queue('high', 'wait'), keys.depth);
@@ -291,10 +291,10 @@ describe('the doctor', () => {
     await allIsWell();
   });
 
-  it('waits for nobody: a second one is refused while the first is at work', async () => {
+  it('a second doctor is refused while the first is running', async () => {
     await redis.set(keys.depth, 'x'); // something to do
     const first = repair();
-    await expect(examine()).rejects.toThrow(/another doctor is at work/);
+    await expect(examine()).rejects.toThrow(/another doctor is running/);
     await first;
     expect(await examine()).toMatchObject({ damage: [] });
   });

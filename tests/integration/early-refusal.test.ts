@@ -43,7 +43,7 @@ function sendSlowly(port: number, headers: string, bodyBytes: number) {
   });
 }
 
-it('hears 401 or 413 in full when it has sent all of 4 MB that nobody wanted', async () => {
+it('gets the complete 401 or 413 even after sending all of 4 MB', async () => {
   const receiver = await startReceiver({ tokens: ['word'], limits: LIMITS });
   const small = await startReceiver({ limits: { ...LIMITS, wireBytes: BODY_BYTES - 1 } });
   try {
@@ -63,7 +63,7 @@ it('hears 401 or 413 in full when it has sent all of 4 MB that nobody wanted', a
   }
 });
 
-it('hears 413, not "try again", for what can never fit', async () => {
+it('gets 413, not a retryable status, for a request that can never fit', async () => {
   const receiver = await startReceiver({ limits: { ...LIMITS, inflightBytes: 1_000_000 } });
   try {
     const { heard } = await sendSlowly(receiver.port, '', 1_500_000);
@@ -74,7 +74,7 @@ it('hears 413, not "try again", for what can never fit', async () => {
   }
 });
 
-it('says that a body of all the memory is to come, and sends none of it: others are served', async () => {
+it('announces a body as large as the memory limit but sends nothing: others are served', async () => {
   const receiver = await startReceiver({ limits: { ...LIMITS, inflightBytes: 8_000_000 } });
   const idle = connect(receiver.port, '127.0.0.1');
   try {
@@ -92,7 +92,7 @@ it('says that a body of all the memory is to come, and sends none of it: others 
 it.each([
   ['413, not "try again", for what an empty queue would not hold', { bytes: 5, items: 100 }, 413],
   ['503 for what it would', { bytes: 1_000, items: 100 }, 503],
-])('hears %s', async (_, queue, status) => {
+])('gets %s', async (_, queue, status) => {
   const receiver = await startReceiver({ limits: { ...LIMITS, queue } }, 'full');
   try {
     const answer = await post(receiver.url);

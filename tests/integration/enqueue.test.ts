@@ -6,7 +6,7 @@ import { batch, enqueue, exported, MOVE, OPTIONS, redis, store, useStore } from 
 useStore();
 
 describe('enqueueing', () => {
-  it('is whole or did not happen: a payload without a job expires by itself, a job without a payload is none', async () => {
+  it('is atomic: a payload without a job expires, a job without a payload is ignored', async () => {
     const b = batch('high');
     await redis.set(store.keys.payload(b.id), b.payload as Buffer, 'EX', 600, 'NX'); // a kill after the first command
     expect(await redis.ttl(store.keys.payload(b.id))).toBeGreaterThan(0);
@@ -17,7 +17,7 @@ describe('enqueueing', () => {
     expect((await store.books()).accepted).toBe(10);
   });
 
-  it('refuses a request whole when there is no room, and keeps nothing of it', async () => {
+  it('refuses a request as a whole if there is no room, and stores nothing of it', async () => {
     const small = new Store(redis, { ...OPTIONS, maxBytes: 250, spillAt: 1, spillHysteresis: 0.1 });
     const results = await small.enqueue(
       [[batch('high')], [batch('high'), batch('normal')], [batch('normal')]],
@@ -27,7 +27,7 @@ describe('enqueueing', () => {
     expect((await redis.keys('{test}:payload:*')).length).toBe(2);
   });
 
-  it('commits what arrives meanwhile together', async () => {
+  it('commits concurrent requests together', async () => {
     let commits = 0;
     const enqueuer = new Enqueuer(async (groups, nowMs) => {
       commits++;
@@ -41,7 +41,7 @@ describe('enqueueing', () => {
     expect((await store.depth()).stages.queued.normal).toEqual({ batches: 300, items: 300, bytes: 30_000 });
   });
 
-  it('keeps nothing when Redis is out of memory, and works when there is room again', async () => {
+  it('stores nothing if Redis is out of memory, and works once there is room again', async () => {
     await redis.config('SET', 'maxmemory', '1');
     expect(await enqueue(batch('high'))).toEqual(['no_memory']);
     await redis.config('SET', 'maxmemory', '0');
@@ -49,7 +49,7 @@ describe('enqueueing', () => {
     expect(await enqueue(batch('high'))).toEqual(['queued']);
   });
 
-  it('keeps those of a commit that there was memory for', async () => {
+  it('stores those batches of a commit that fit into memory', async () => {
     const used = Number(/used_memory:(\d+)/.exec(await redis.info('memory'))![1]);
     await redis.config('SET', 'maxmemory', String(used + 300_000));
     const large = { ...batch('normal'), payload: Buffer.alloc(2_000_000, 1) };
@@ -63,7 +63,7 @@ describe('enqueueing', () => {
     expect((await store.accounting()).difference).toBe(0);
   });
 
-  it('and out of memory, what is held can still be delivered: that frees it', async () => {
+  it('without memory, stored batches can still be delivered, which frees memory', async () => {
     await enqueue(batch('high'), batch('normal'));
     await redis.config('SET', 'maxmemory', '1');
     expect((await store.move(MOVE)).jobs).toBe(2);
@@ -73,7 +73,7 @@ describe('enqueueing', () => {
     expect((await store.accounting()).difference).toBe(0);
   });
 
-  it('keeps keys and names out of reach of what is in a batch', async () => {
+  it('derives keys and names independently of the content of a batch', async () => {
     const hostile = 'x:*\r\n{other}"}';
     await enqueue(batch('high', 10, { payload: Buffer.from(hostile) }));
     await store.move(MOVE);

@@ -54,7 +54,7 @@ function names(kept: readonly { body: Uint8Array }[]): string[] {
 const expected = (kind: string) =>
   ['critical', 'high', 'normal'].flatMap((priority) => [`${kind}-${priority}-1`, `${kind}-${priority}-2`]);
 
-describe('what an older version left', () => {
+describe('data of an older version', () => {
   const fixtures = readdirSync(FORMATS);
   it.each(fixtures.filter((name) => name.startsWith('redis-v')))(
     'in Redis is delivered: %s',

@@ -38,8 +38,8 @@ async function joinedBodies(): Promise<{ plain: Buffer; joined: Buffer }[]> {
   );
 }
 
-describe('several bodies joined', () => {
-  it.skipIf(without('python3'))('are one member to Python, with all that was in them', async () => {
+describe('joined bodies', () => {
+  it.skipIf(without('python3'))('are one member to Python, with all their content', async () => {
     const bodies = await joinedBodies();
     const sized = bodies.flatMap(({ joined }) => {
       const size = Buffer.alloc(4);
@@ -55,7 +55,7 @@ describe('several bodies joined', () => {
     );
   });
 
-  it.skipIf(without('gzip'))('are read by gzip to the end', async () => {
+  it.skipIf(without('gzip'))('are read completely by gzip', async () => {
     const bodies = await joinedBodies();
     const read = execFileSync(findProgram('gzip')!, ['-dc'], {
       input: Buffer.concat(bodies.map(({ joined }) => joined)),

@@ -59,7 +59,7 @@ function client(sends = ''): Client {
   return made;
 }
 
-it('cuts who sends a header or a body a byte at a time, and serves others meanwhile', async () => {
+it('disconnects clients that send a header or body a byte at a time, and serves others meanwhile', async () => {
   const slow = [
     client('POST /v1/traces HTTP/1.1\r\nHost: x\r\n'),
     client(
@@ -79,7 +79,7 @@ it('cuts who sends a header or a body a byte at a time, and serves others meanwh
   }
 });
 
-it('answers a flood of headers with 431, and keeps nothing of it', async () => {
+it('answers a flood of headers with 431, and retains nothing', async () => {
   const before = rss();
   const floods = Array.from({ length: 50 }, () =>
     client(`GET /v1/traces HTTP/1.1\r\nHost: x\r\n${`X-A: ${'y'.repeat(1_000)}\r\n`.repeat(200)}`),
@@ -93,7 +93,7 @@ it('answers a flood of headers with 431, and keeps nothing of it', async () => {
   expect((await post(url)).status).toBe(200);
 });
 
-it('answers what is pipelined in order, and stops at the first that is no HTTP', async () => {
+it('answers pipelined requests in order, and stops at the first invalid one', async () => {
   const sound = 'GET /v1/traces HTTP/1.1\r\nHost: x\r\n\r\n';
   const mixed = client(`${sound.repeat(5)}\0\x01garbage\r\n\r\n${sound.repeat(5)}`);
   await waitUntil(() => mixed.closed, { what: 'it was cut' });
@@ -114,7 +114,7 @@ it('answers what is pipelined in order, and stops at the first that is no HTTP',
   greedy.socket.destroy();
 });
 
-it(`holds ${IDLE} idle connections, closes what is beyond them, and lets them go`, async () => {
+it(`holds ${IDLE} idle connections, closes further ones, and times them out`, async () => {
   const before = rss();
   const idle: Client[] = [];
   try {

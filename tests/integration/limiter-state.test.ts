@@ -18,7 +18,7 @@ it.each([
   ['the earlier one first', [0x1800_0000_0000_0001n, 0x1800_0000_0000_0002n]],
   ['times whose high halves differ', [0x1800_0001_0000_0000n, 0x1800_0000_ffff_ffffn]],
   ['one that is alone', [1n]],
-])('a source that several receivers give back is there as it was last: %s', async (_, times) => {
+])('a source restored by several receivers has its latest state: %s', async (_, times) => {
   const state = new LimiterState(redis, { prefix: OPTIONS.prefix, holder: 'h', leaseMs: 1_000 });
   for (const time of times) await state.restore([[FIELD, sourceAt(time)]], 0, []);
   const latest = [...times].sort((a, b) => (a < b ? -1 : 1)).at(-1)!;

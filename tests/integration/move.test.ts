@@ -7,7 +7,7 @@ import { batch, enqueue, exported, MOVE, OPTIONS, open, redis, store, useStore }
 useStore();
 
 describe('the weighted move', () => {
-  it('gives 5:3:1 of items over a million, whatever the sizes of batches, and starves nobody', async () => {
+  it('moves a million items 5:3:1, whatever the batch sizes, without starvation', async () => {
     let seed = 20_261_123;
     const random = () => {
       seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
@@ -38,7 +38,7 @@ describe('the weighted move', () => {
     }
   });
 
-  it('works for whoever has work, and gives two schedulers at once the same shares', async () => {
+  it('serves any class with work, and keeps the shares with two schedulers', async () => {
     await enqueue(...Array.from({ length: 30 }, () => batch('normal')));
     expect((await store.move({ ...MOVE, maxPicks: 30 })).items.normal).toBe(300);
     await redis.flushall();
@@ -57,7 +57,7 @@ describe('the weighted move', () => {
     other.disconnect();
   });
 
-  it('counts batches in flight and those that wait for a retry: an outage does not empty the class queues', async () => {
+  it('counts batches in flight and waiting for a retry, so an outage does not empty the class queues', async () => {
     await enqueue(...Array.from({ length: 20 }, () => batch('high')));
     const move = async () => (await store.move({ ...MOVE, windowBatches: 4 })).jobs;
     expect(await move()).toBe(4);
@@ -78,7 +78,7 @@ describe('the weighted move', () => {
     expect((await store.depth()).stages.queued.high.batches).toBe(16);
   });
 
-  it('keeps the export queue short, and merges what waits into one request', async () => {
+  it('keeps the export queue short, and merges waiting batches into one request', async () => {
     await enqueue(...Array.from({ length: 100 }, () => batch('high')));
     expect((await store.move({ ...MOVE, windowBatches: 8 })).jobs).toBe(8);
     expect((await store.move({ ...MOVE, windowBatches: 8 })).jobs).toBe(0);
@@ -106,7 +106,7 @@ describe('the weighted move', () => {
     expect((await store.depth()).stages.export.high).toEqual({ batches: 15, items: 150, bytes: 1_500 });
   });
 
-  it('lets live and replayed work take turns when both wait', async () => {
+  it('alternates live and replayed batches while both wait', async () => {
     const slotMs = 40;
     const waiting = 1_500;
     for (let i = 0; i < waiting; i += 100) {
@@ -138,7 +138,7 @@ describe('the weighted move', () => {
     expect(Math.max(counts.live, counts.replay)).toBeLessThan(waiting); // both were waiting all the time
   });
 
-  it('lets whichever of live and replayed work there is have all slots', async () => {
+  it('gives all slots to live or replayed batches if only one of them waits', async () => {
     for (const origin of ['live', 'replay'] as const) {
       await enqueue(...Array.from({ length: 20 }, () => batch('high', 1, { origin })));
       let moved = 0;

@@ -89,8 +89,8 @@ async function failed(name: 'high' | 'export' | 'spill') {
 const LIMITS = { token: 'test', lockMs: 60_000, maxJobs: 64, maxBytes: 1e6, alone: true, lookForLost: false };
 const held = (id: string): JobLock => ({ queue: 'export', id, token: 'test', ended: false });
 
-describe('jobs that are none of the pipeline’s', () => {
-  it.each(Object.entries(ODD))('%s: a class queue goes on without it', async (_, [data, why]) => {
+describe('foreign jobs', () => {
+  it.each(Object.entries(ODD))('%s: a class queue continues without it', async (_, [data, why]) => {
     await enqueue(batch('high'));
     await push('high', data, 'odd');
     await enqueue(batch('high'));
@@ -112,7 +112,7 @@ describe('jobs that are none of the pipeline’s', () => {
     expect((await store.depth()).total).toEqual({ batches: 0, items: 0, bytes: 0 });
   });
 
-  it('are passed over when batches are merged, too', async () => {
+  it('are also skipped when batches are merged', async () => {
     await enqueue(batch('high'));
     for (const [i, [data]] of Object.values(ODD).entries()) await push('high', data, `odd${i}`);
     await enqueue(batch('high'));
@@ -124,7 +124,7 @@ describe('jobs that are none of the pipeline’s', () => {
     expect((await store.depth()).total.items).toBe(20);
   });
 
-  it('among them copies of real ones, without a payload, and those of another class', async () => {
+  it('include copies of real ones without a payload, and those of another class', async () => {
     await push('high', JSON.stringify(good('nothing')), 'copy', 'traces');
     await push('high', JSON.stringify({ ...good('nothing'), class: 'normal' }), 'elsewhere', 'traces');
     expect((await watched.move(MOVE)).jobs).toBe(0);
@@ -136,7 +136,7 @@ describe('jobs that are none of the pipeline’s', () => {
     expect((await store.depth()).total).toEqual({ batches: 0, items: 0, bytes: 0 });
   });
 
-  it('leave the export queue, and what waits behind them is taken', async () => {
+  it('leave the export queue, and jobs behind them are taken', async () => {
     for (const [i, [data]] of Object.values(ODD).entries()) await push('export', data, `odd${i}`);
     await enqueue(batch('high'));
     await store.move(MOVE);
@@ -145,7 +145,7 @@ describe('jobs that are none of the pipeline’s', () => {
     expect(told).toHaveLength(Object.keys(ODD).length);
   });
 
-  it('with a payload that is no string do not stop the export queue', async () => {
+  it('with a payload that is not a string do not stop the export queue', async () => {
     const [first, second] = [batch('high'), batch('high')];
     await enqueue(first, second);
     await store.move(MOVE);
@@ -157,7 +157,7 @@ describe('jobs that are none of the pipeline’s', () => {
     ]);
   });
 
-  it('stay where they are while what waits is drained to the dlq', async () => {
+  it('stay where they are while waiting batches are drained to the dlq', async () => {
     await enqueue(batch('high'), batch('high'));
     await store.move({ ...MOVE, maxPicks: 1 });
     for (const [i, [data]] of Object.values(ODD).entries()) {
@@ -172,7 +172,7 @@ describe('jobs that are none of the pipeline’s', () => {
     expect(await store.accounting()).toMatchObject({ accepted: 20, queued: 20, difference: 0 });
   });
 
-  it('are sifted out of the spill queue', async () => {
+  it('are removed from the spill queue', async () => {
     for (const [i, [data]] of Object.values(ODD).entries()) await push('spill', data, `odd${i}`);
     await redis.rpoplpush(store.keys.queue('spill', 'wait'), store.keys.queue('spill', 'active'));
     await watched.sift('spill', Date.now());
@@ -182,7 +182,7 @@ describe('jobs that are none of the pipeline’s', () => {
     );
   });
 
-  it('whose key is no hash, or whose hash is gone, leave the list and are told', async () => {
+  it('whose key is not a hash, or is gone, leave the list and are reported', async () => {
     await redis.lpush(store.keys.queue('high', 'wait'), 'gone', 'text');
     await redis.set(store.keys.queue('high', 'text'), 'x');
     await enqueue(batch('high'));
@@ -195,7 +195,7 @@ describe('jobs that are none of the pipeline’s', () => {
   });
 });
 
-describe('keys that somebody has made something else', () => {
+describe('keys of a wrong type', () => {
   const STEPS: Record<string, (on: Store, job: JobData) => Promise<unknown>> = {
     enqueue: (on) => on.enqueue([[batch('high'), batch('normal')]], Date.now()),
     move: (on) => on.move(MOVE),
@@ -222,7 +222,7 @@ describe('keys that somebody has made something else', () => {
     ...(['marker', 'meta'] as const).map((part) => keys.queue('spill', part)),
   ];
 
-  it.each(Object.keys(STEPS))('%s does all of its step or nothing', async (step) => {
+  it.each(Object.keys(STEPS))('%s is atomic', async (step) => {
     let stopped = 0;
     for (const key of NAMED) {
       await redis.flushall();
@@ -253,7 +253,7 @@ describe('keys that somebody has made something else', () => {
     return JSON.stringify(await dump(redis, keys.prefix));
   }
 
-  it('counters that are no numbers are reset, and no step fails for it', async () => {
+  it('counters that are not numbers are reset without failing a step', async () => {
     await enqueue(batch('high'), batch('normal'));
     for (const hash of [keys.depth, keys.books, keys.scheduler, keys.signals])
       for (const field of Object.keys(await redis.hgetall(hash))) await redis.hset(hash, field, 'x');
@@ -269,7 +269,7 @@ describe('keys that somebody has made something else', () => {
   });
 });
 
-it('the breaker goes on where somebody has made its fields no numbers', async () => {
+it('the breaker works if its fields are not numbers', async () => {
   const at = keysOf(OPTIONS.prefix).breaker('traces');
   const spoil = async () => {
     const state = (await redis.hget(at, 'state')) ?? 'closed';
@@ -300,7 +300,7 @@ it('the breaker goes on where somebody has made its fields no numbers', async ()
     expect(Number.isFinite(value)).toBe(true);
 });
 
-it('a script that fails is told, counted, and after a while its service is not ready', async () => {
+it('a failing script is reported, counted, and eventually makes its service not ready', async () => {
   using dir = temporaryDirectory();
   const file = writeConfig(dir.path, { redis: { url: server.url, prefix: 'test' } });
   await using scheduler = startNrdot(['scheduler', '--config', file], {}, dir.path);

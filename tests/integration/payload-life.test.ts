@@ -27,7 +27,7 @@ async function tenMinutesLater(): Promise<string[]> {
   return payloadKeys();
 }
 
-it('one whose job was never made lives for 600 s, and then nothing is left of it', async () => {
+it('a payload without a job expires after 600 s, leaving nothing', async () => {
   const cutOff = await cut('-evalsha', '-eval');
   try {
     const b = batch('high');
@@ -63,7 +63,7 @@ it('one whose job was never made lives for 600 s, and then nothing is left of it
   }
 });
 
-it('a job whose payload was gone before it was made is none', async () => {
+it('a job whose payload expired before it was added is not created', async () => {
   const cutOff = await cut('-set');
   try {
     await expect(cutOff.enqueue([[batch('high')]], Date.now())).rejects.toThrow(/NOPERM/);
@@ -75,7 +75,7 @@ it('a job whose payload was gone before it was made is none', async () => {
   }
 });
 
-it('one that a job holds lives until it is settled, however long it waits, wherever, and if Redis is killed', async () => {
+it('a payload owned by a job lives until it is settled, however long that takes, even if Redis is killed', async () => {
   const bytes = new Map<string, Buffer>();
   const held = async (what: string, keys: string[]) => {
     expect((await tenMinutesLater()).sort(), what).toEqual(keys.map(store.keys.payload).sort());
@@ -141,7 +141,7 @@ it('one that a job holds lives until it is settled, however long it waits, where
   await held('settled', [replayed, waiting]);
 });
 
-it('one that goes past the queues is held from that very step', async () => {
+it('a payload that bypasses the queues is owned from the same step', async () => {
   const handOff = new InProcessHandOff();
   handOff.open({ reserveSlot: () => ({ token: 'one', lockMs: 60_000, start: () => {}, release: () => {} }) });
   const options = { ...OPTIONS, exportWindow: { batches: 2, bytes: 1_000 } };

@@ -25,8 +25,8 @@ async function drained(): Promise<void> {
   while ((await store.drain(16, Date.now())) === 16);
 }
 
-describe('a signal by itself', () => {
-  it('opens its own breaker: what arrives of it goes to disk, the others go on', async () => {
+describe('an individual signal', () => {
+  it('opens its own breaker: its new data goes to disk, the others continue', async () => {
     await enqueue(...of('logs', 3), ...of('traces', 3), ...of('logs', 3));
     await store.report('logs', 'auth', 0, { said: 'no scope' });
     expect(await enqueue(...of('logs', 1), ...of('traces', 1))).toEqual(['spilled', 'queued']);
@@ -45,14 +45,14 @@ describe('a signal by itself', () => {
     expect((await store.accounting()).difference).toBe(0);
   });
 
-  it('asks for no further look while its breaker is open, however much of it waits to be drained', async () => {
+  it('triggers no extra moves while its breaker is open, however much waits to be drained', async () => {
     await enqueue(...of('logs', 3));
     await store.move(MOVE);
     await store.report('logs', 'auth', 0);
     expect(await store.take('export', limits)).toMatchObject({ jobs: [], waiting: 0, heldBack: 0 });
   });
 
-  it('has a window of its own: one that hangs fills it, and those behind it pass', async () => {
+  it('has its own window: a hanging signal fills only that, and others pass', async () => {
     const small = { ...MOVE, windowBatches: 5 };
     await enqueue(...of('logs', 20), ...of('traces', 4), ...of('logs', 3), ...of('metrics', 2));
     for (let i = 0; i < 5; i++) await store.move(small);
@@ -73,46 +73,43 @@ describe('a signal by itself', () => {
     );
   });
 
-  it.each(['0', 'x', '-3'])(
-    'is found where it was set aside although the count of that is %j',
-    async (count) => {
-      const small = { ...MOVE, windowBatches: 2 };
-      await enqueue(...of('logs', 8), ...of('traces', 1));
-      for (let i = 0; i < 3; i++) await store.move(small);
-      expect(await redis.llen(store.keys.queue('normal', 'aside:logs'))).toBeGreaterThan(0);
-      await redis.hset(store.keys.signals, 'aside', count);
-      let taken = 0;
-      for (let i = 0; i < 20 && taken < 9; i++) {
-        for (const { id, data } of (await store.take('export', limits)).jobs) {
-          const held = {
-            ...{
-              queue: 'export' as const,
-              id,
-              token: limits.token,
-              epoch: '',
-              ended: false,
-              mayDefer: false,
-            },
-          };
-          await store.settle(JSON.parse(data), 'export', { outcome: 'delivered' }, held);
-          taken++;
-        }
-        await store.move(small);
+  it.each(['0', 'x', '-3'])('is found where it was set aside even if its count is %j', async (count) => {
+    const small = { ...MOVE, windowBatches: 2 };
+    await enqueue(...of('logs', 8), ...of('traces', 1));
+    for (let i = 0; i < 3; i++) await store.move(small);
+    expect(await redis.llen(store.keys.queue('normal', 'aside:logs'))).toBeGreaterThan(0);
+    await redis.hset(store.keys.signals, 'aside', count);
+    let taken = 0;
+    for (let i = 0; i < 20 && taken < 9; i++) {
+      for (const { id, data } of (await store.take('export', limits)).jobs) {
+        const held = {
+          ...{
+            queue: 'export' as const,
+            id,
+            token: limits.token,
+            epoch: '',
+            ended: false,
+            mayDefer: false,
+          },
+        };
+        await store.settle(JSON.parse(data), 'export', { outcome: 'delivered' }, held);
+        taken++;
       }
-      expect(taken).toBe(9);
-      expect((await store.depth()).total.batches).toBe(0);
-      expect(await redis.hget(store.keys.signals, 'aside')).toBe('0');
-    },
-  );
+      await store.move(small);
+    }
+    expect(taken).toBe(9);
+    expect((await store.depth()).total.batches).toBe(0);
+    expect(await redis.hget(store.keys.signals, 'aside')).toBe('0');
+  });
 
-  it('is not set aside while nobody else is behind it', async () => {
+  it('is not set aside while no other signal waits behind it', async () => {
     await enqueue(...of('logs', 20));
     await store.move({ ...MOVE, windowBatches: 5 });
     expect(await redis.llen(store.keys.queue('normal', 'wait'))).toBe(15);
     expect(await redis.exists(store.keys.queue('normal', 'aside:logs'))).toBe(0);
   });
 
-  it('is held back at a consumer that has no room for it, and others are taken past it', async () => {
+  it('is skipped at a consumer without room for it, and others are taken', async () => {
     await enqueue(...of('logs', 6), ...of('traces', 2));
     await store.move(MOVE);
     const room = (jobs: number) => ({ jobs, bytes: 1e9, alone: false });
@@ -126,7 +123,7 @@ describe('a signal by itself', () => {
     expect(heldBack).toBeGreaterThan(0);
   });
 
-  it('5:3:1 holds over all that flows, while one signal is held', async () => {
+  it('5:3:1 holds for all signals that flow while one is paused', async () => {
     await store.report('logs', 'place', 0);
     await redis.hset(store.keys.breaker('logs'), 'retry_at', Date.now() + 600_000);
     for (const c of CLASSES)
@@ -135,7 +132,7 @@ describe('a signal by itself', () => {
     expect(result.items).toEqual({ critical: 1_000, high: 600, normal: 200 });
   });
 
-  it('an answer counts in the state in which it was asked alone', async () => {
+  it('an answer counts only in the state in which its request was sent', async () => {
     await enqueue(...of('logs', 16), ...of('traces', 1));
     await store.move(MOVE);
     const { jobs } = await store.take('export', limits);
@@ -153,7 +150,7 @@ describe('a signal by itself', () => {
     expect(await store.report('logs', 'ok', 0)).toBe('closed');
   });
 
-  it("a person's pause outlives the breaker, and the breaker does not need it", async () => {
+  it("an operator's pause outlives the breaker, and the breaker does not use it", async () => {
     await redis.hset(store.keys.queue('export', 'meta'), 'paused', '1');
     await enqueue(...of('logs', 2));
     await store.report('logs', 'auth', 0);
@@ -167,7 +164,7 @@ describe('a signal by itself', () => {
     expect((await store.move(MOVE)).jobs).toBeGreaterThan(0);
   });
 
-  it('takes over from the one breaker that older versions had, and its pause with it', async () => {
+  it('takes over the single breaker of older versions, including its pause', async () => {
     await redis.hset('{test}:breaker', { state: 'open', reason: 'failures' });
     await redis.hset(store.keys.queue('export', 'meta'), 'paused', '1');
     await store.forgetSharedBreaker();

@@ -20,7 +20,7 @@ import {
 useStore();
 
 describe('jobs', () => {
-  it('lie in Redis as BullMQ itself lays them', async () => {
+  it('have the same layout in Redis as those of BullMQ', async () => {
     const [ours, theirs] = [batch('high'), batch('high')];
     await enqueue(ours);
     const queue = new Queue('high', { connection: redis, prefix: OPTIONS.prefix });
@@ -48,7 +48,7 @@ describe('jobs', () => {
     await queue.close();
   });
 
-  it('are taken by BullMQ workers, given back for later, and gone when done', async () => {
+  it('are taken by BullMQ workers, released for a retry, and gone when completed', async () => {
     await enqueue(batch('normal'));
     await store.move(MOVE);
     const seen: number[] = [];
@@ -79,7 +79,7 @@ describe('jobs', () => {
 });
 
 describe('a hand-over', () => {
-  it('that happens twice leaves one batch, and the late one finds nothing', async () => {
+  it('that happens twice leaves one batch, and the second one finds nothing', async () => {
     await enqueue(batch('high'));
     await store.move(MOVE);
     const [job] = await exported();
@@ -101,7 +101,7 @@ describe('a hand-over', () => {
     });
   });
 
-  it('in pieces is whole or does not happen', async () => {
+  it('in pieces is atomic', async () => {
     await enqueue(batch('high'));
     await store.move(MOVE);
     const [job] = await exported();
@@ -119,7 +119,7 @@ describe('a hand-over', () => {
 });
 
 describe('after a crash', () => {
-  it('of Redis, everything acknowledged is there', async () => {
+  it('of Redis, everything acknowledged is still there', async () => {
     const sent = [batch('critical'), batch('high'), batch('normal')];
     await enqueue(...sent);
     await store.move({ ...MOVE, maxPicks: 1 });
@@ -135,7 +135,7 @@ describe('after a crash', () => {
     for (const job of jobs) expect(await store.payloads(job.batches)).toEqual([Buffer.alloc(100, 'p')]);
   });
 
-  it('of a consumer, what it held is taken up by the next, at once by the owner of the whole', async () => {
+  it('of a consumer, its jobs are taken over by the next one, immediately if it owns the pipeline', async () => {
     await enqueue(batch('high'));
     await store.move(MOVE);
     const [job] = await exported();

@@ -84,7 +84,7 @@ describe('the receiver', () => {
     expect((await post(Buffer.from('opaque'), {}, '/v1development/profiles')).status).toBe(200);
   });
 
-  it('takes every content encoding, several members and frames', async () => {
+  it('accepts every content encoding, several members and frames', async () => {
     const { bytes } = fc.sample(otlpRequest('traces'), 1)[0]!;
     for (const [encoding, body] of [
       ['gzip', gzipSync(bytes)],
@@ -97,7 +97,7 @@ describe('the receiver', () => {
     }
   });
 
-  it('answers what is wrong with a Status that says what and where', async () => {
+  it('answers errors with a Status that says what is wrong and where', async () => {
     const json = { 'content-type': JSON_TYPE };
     const deep = `{"resourceSpans":[{"resource":{"attributes":[{"value":${'{"arrayValue":{"values":['.repeat(80)}${']}}'.repeat(80)}}]}}]}`;
     const cases: [string, Promise<Response>, number, RegExp, string?][] = [
@@ -121,7 +121,7 @@ describe('the receiver', () => {
       ],
       ['JSON for profiles', post('{}', json, '/v1development/profiles'), 415, /JSON is not supported/],
       [
-        'JSON that is none',
+        'invalid JSON',
         post('{"resourceSpans":[', json),
         400,
         /^resourceSpans\[0\]: expected an object/,
@@ -135,14 +135,14 @@ describe('the receiver', () => {
       ],
       ['too deep JSON', post(deep, json), 400, /nested too deeply/],
       [
-        'protobuf that is none',
+        'invalid protobuf',
         post(Buffer.from([0x0a, 0x05, 0x01])),
         400,
         /^resource_spans\[0\]: the bytes end/,
         PROTOBUF,
       ],
       ['JSON labelled as protobuf', post(SPAN), 400, /field/],
-      ['gzip that is none', post(SPAN, { ...json, 'content-encoding': 'gzip' }), 400, /not valid gzip/],
+      ['invalid gzip', post(SPAN, { ...json, 'content-encoding': 'gzip' }), 400, /not valid gzip/],
       [
         'cut gzip',
         post(gzipSync(SPAN).subarray(0, -5), { ...json, 'content-encoding': 'gzip' }),
@@ -174,7 +174,7 @@ describe('the receiver', () => {
     expect((await fetch(`${otlp}/v1/traces`)).headers.get('allow')).toContain('POST');
   });
 
-  it('lets browsers in that it knows', async () => {
+  it('admits configured browser origins', async () => {
     const preflight = (origin: string) =>
       fetch(`${otlp}/v1/traces`, {
         method: 'OPTIONS',
@@ -189,7 +189,7 @@ describe('the receiver', () => {
     expect(sent.headers.get('access-control-allow-origin')).toBe('https://shop.example');
   });
 
-  it('bounds the bytes in memory: 503 with Retry-After for what does not fit, and goes on', async () => {
+  it('bounds the bytes in memory: answers 503 with Retry-After to what does not fit, and continues', async () => {
     const port = Number(new URL(otlp).port);
     const slow = [1, 2, 3].map(() => {
       const socket = connect(port, '127.0.0.1');
@@ -226,7 +226,7 @@ describe('the receiver', () => {
     );
   });
 
-  it('does not wait for ever for a client that dribbles, and survives garbage on the wire', async () => {
+  it('times out a client that sends slowly, and survives garbage on the wire', async () => {
     const port = Number(new URL(otlp).port);
     const say = (text: string) =>
       new Promise<string>((resolve) => {
@@ -252,7 +252,7 @@ describe('the receiver', () => {
     expect((await post(SPAN, { 'content-type': JSON_TYPE })).status).toBe(200);
   });
 
-  it('stays alive and flat under thousands of hostile bodies', async () => {
+  it('survives thousands of hostile bodies with constant memory', async () => {
     const before = await memory();
     await fc.assert(
       fc.asyncProperty(
@@ -272,7 +272,7 @@ describe('the receiver', () => {
     expect((await fetch(`http://${admin}/healthz`)).status).toBe(200);
   });
 
-  it('asks for a token when it is told to, and speaks TLS only with a certificate', async () => {
+  it('requires a token if configured, and uses TLS only with a certificate', async () => {
     const port = await freePort();
     const config = writeConfig(dir.path, {
       redis: { url: redis.url },

@@ -77,7 +77,7 @@ function linkTo(port: number, meanwhile: string) {
   return { link, said };
 }
 
-describe('a connection that goes silent, for good, is given up and replaced', () => {
+describe('a connection that stops answering is replaced', () => {
   it('by the consumer of the export queue, its blocking read too', async () => {
     const own = new Store(open('consumer'), OPTIONS);
     const taker = new Taker({
@@ -124,7 +124,7 @@ describe('a connection that goes silent, for good, is given up and replaced', ()
     worker.disconnect();
   });
 
-  it('by whoever waits for a wake signal', async () => {
+  it('by a waiter for a wake signal', async () => {
     const redis = open('consumer');
     const signal = new RedisWakeSignal(redis, store.keys.wake);
     await put();
@@ -144,7 +144,7 @@ describe('a connection that goes silent, for good, is given up and replaced', ()
     redis.disconnect();
   });
 
-  it('by a producer, which says so once, and once that it is back', async () => {
+  it('by a producer, which reports it once, and once that it is back', async () => {
     const { link, said } = linkTo(proxy.port, 'batches go elsewhere');
     await link.untilReady();
     proxy.spoil('silent');
@@ -164,8 +164,8 @@ describe('a connection that goes silent, for good, is given up and replaced', ()
   });
 });
 
-describe('what Redis is', () => {
-  it('is looked at again, and what has changed is said, both ways', async () => {
+describe('the settings of Redis', () => {
+  it('are checked again, and changes are reported in both directions', async () => {
     const { link, said } = linkTo(server.port, 'batches go elsewhere');
     await link.untilReady();
     const { redis } = store;
@@ -181,11 +181,11 @@ describe('what Redis is', () => {
     await redis.config('SET', 'appendonly', 'no');
     await line(/^appendonly is off/);
     await redis.config('SET', 'appendonly', 'yes');
-    await line(/^no longer so: appendonly is off/);
+    await line(/^resolved: appendonly is off/);
     await redis.config('SET', 'appendfsync', 'no');
     await line(/^appendfsync is "no"/);
     await redis.config('SET', 'appendfsync', 'always');
-    await line(/^no longer so: appendfsync is "no"/);
+    await line(/^resolved: appendfsync is "no"/);
     expect(link.notReady()).toBeUndefined();
     await using primary = await TestRedis.start({ dir: mkdtempSync(`${dir.path}/primary`) });
     await redis.replicaof('127.0.0.1', primary.port);
@@ -214,14 +214,14 @@ describe('what Redis is', () => {
       /DENIED: it is in protected mode/,
     ],
     ['-ERR max number of clients reached', /ERR max number of clients reached$/],
-  ])('such as one that closes each connection with %s, is told in its words', async (line, words) => {
+  ])('that closes each connection with %s is reported with its message', async (line, words) => {
     await using server = await refusing(line);
     const { link } = linkTo(server.port, 'batches go elsewhere');
     await waitUntil(() => words.test(link.notReady() ?? ''), { what: 'it says why', ...PATIENCE });
     link.close();
   });
 
-  it('such as one that refuses whom it served before, is told once', async () => {
+  it('that suddenly refuses a client is reported once', async () => {
     await using own = await TestRedis.start({ dir: mkdtempSync(`${dir.path}/own`) });
     const { link, said } = linkTo(own.port, 'batches go elsewhere');
     await link.untilReady();
@@ -234,17 +234,17 @@ describe('what Redis is', () => {
       .call('CLIENT', 'KILL', 'TYPE', 'normal')
       .exec();
     admin.disconnect();
-    await waitUntil(() => /NOAUTH: it asks for a password/.test(link.notReady() ?? ''), {
+    await waitUntil(() => /NOAUTH: it requires a password/.test(link.notReady() ?? ''), {
       what: 'it says why',
       ...PATIENCE,
     });
-    expect(said.filter((text) => /^Redis refuses: NOAUTH: it asks for a password/.test(text))).toHaveLength(
+    expect(said.filter((text) => /^Redis refuses: NOAUTH: it requires a password/.test(text))).toHaveLength(
       1,
     );
     link.close();
   });
 
-  it('such as one that refuses everything, is told and is not ready', async () => {
+  it('that refuses everything is reported and makes the service not ready', async () => {
     const { link, said } = linkTo(server.port, 'batches go elsewhere');
     await link.untilReady();
     await store.redis.call('ACL', 'SETUSER', 'default', '-exists');
@@ -252,7 +252,7 @@ describe('what Redis is', () => {
     expect(link.notReady()).toMatch(/NOPERM/);
     await store.redis.call('ACL', 'SETUSER', 'default', '+exists');
     await waitUntil(() => link.notReady() === undefined, { what: 'it is ready', ...PATIENCE });
-    expect(said).toEqual([expect.stringMatching(/^Redis refuses: NOPERM/), 'Redis refuses no longer']);
+    expect(said).toEqual([expect.stringMatching(/^Redis refuses: NOPERM/), 'Redis accepts commands again']);
     link.close();
   });
 });

@@ -102,7 +102,7 @@ async function keysOfRedis(prefix: string): Promise<unknown> {
   return keys.map((entry) => (entry.type === 'hash' ? { ...entry, value: pairsSorted(entry.value) } : entry));
 }
 
-it('answers each command as the real one, and keeps the same', async () => {
+it('answers each command and stores data like the real one', async () => {
   const seed = Math.floor(Math.random() * 2 ** 30);
   const random = seededRandom(seed);
   const whole = (below: number) => Math.floor(random() * below);
@@ -166,7 +166,7 @@ it('answers each command as the real one, and keeps the same', async () => {
 });
 
 // Found by seed 936716241.
-it('turns a list of one element in place, as the real one does: its expiry stays', async () => {
+it('rotates a list of one element in place, like the real one: its expiry stays', async () => {
   const model = new RedisModel(Date.now);
   for (const [name, ...args] of [
     ['RPUSH', 't:0', 'only'],
@@ -178,7 +178,7 @@ it('turns a list of one element in place, as the real one does: its expiry stays
   }
 });
 
-it('runs the scripts to the same end', async () => {
+it('runs the scripts with the same result', async () => {
   const seed = Math.floor(Math.random() * 2 ** 30);
   const random = seededRandom(seed);
   const whole = (below: number) => Math.floor(random() * below);

@@ -147,7 +147,7 @@ const WRONG_NAME = /altnames|does not match/i;
 const WRONG_CA = /certificate|issuer|signature/i;
 
 describe('under TLS, with an ACL user', () => {
-  it('one server: by the name of its certificate, or by the name that is configured', async () => {
+  it('one server: verified by the name of its certificate, or by a configured name', async () => {
     await using redis = await server('alone');
     const url = `rediss://localhost:${redis.port}`;
     await works({ url, ...USER, tls: tls() });
@@ -222,7 +222,7 @@ describe('under TLS, with an ACL user', () => {
 });
 
 it.each(['one server', 'a Cluster'] as const)(
-  '%s whose authority and certificates are renewed: the connection goes on, and the next one uses what is new',
+  '%s whose CA and certificates are renewed: the connection continues, and the next one uses the new ones',
   async (form) => {
     const use = (name: string, ca: string) => {
       copyFileSync(at(`${name}.crt`), at('used.crt'));
@@ -286,7 +286,7 @@ it.each(['one server', 'a Cluster'] as const)(
 );
 
 it.each(['url', 'sentinels', 'cluster'] as const)(
-  '%s: a server without TLS gets no word of the password',
+  '%s: a server without TLS never sees the password',
   async (form) => {
     let heard = '';
     const plain = createServer((socket) => {

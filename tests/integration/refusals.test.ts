@@ -33,7 +33,7 @@ const storm = JSON.stringify({
   ],
 });
 
-it('a 503 after Redis was silent does not deny what was kept, and points are counted as dropped once', async () => {
+it('a 503 after Redis did not answer does not claim that nothing was stored, and drops are counted once', async () => {
   using dir = temporaryDirectory();
   await using redis = await TestRedis.start({ dir: dir.path });
   const file = writeConfig(dir.path, {
@@ -73,7 +73,7 @@ it('a 503 after Redis was silent does not deny what was kept, and points are cou
     redis.signal('SIGSTOP');
     expect(await send()).toEqual({
       status: 503,
-      said: expect.stringMatching(/^Redis did not confirm it; it may have been kept all the same/),
+      said: expect.stringMatching(/^Redis did not confirm it; it may still have been stored/),
     });
     redis.signal('SIGCONT');
     const accepted = async () => Number(await client.hget('{nrdot}:books', 'accepted'));
@@ -96,7 +96,7 @@ it('a 503 after Redis was silent does not deny what was kept, and points are cou
     await waitUntil(async () => !(await ready()), { what: 'it has seen that Redis is gone' });
     expect(await send()).toEqual({
       status: 503,
-      said: 'Redis cannot be reached; nothing of this request was kept, try again later',
+      said: 'Redis cannot be reached; nothing of this request was stored; try again later',
     });
   } finally {
     redis.signal('SIGCONT');

@@ -31,7 +31,7 @@ function replayerOf(segments: SegmentLog, now: () => number): Replayer {
 const becomes = (state: string) => redis.hset(store.keys.breaker('traces'), 'state', state);
 const sent = () => redis.lrange(store.keys.queue('replay-normal', 'wait'), 0, -1);
 
-it('what a breaker sends back of an order is replayed under it, though replay is paused', async () => {
+it('batches of a requested replay that a breaker returned are replayed even while replay is paused', async () => {
   const segments = await SegmentLog.open(options(new SimulatedDisk(seeded(1))).o);
   for (let i = 0; i < BATCHES; i++) await segments.append('normal', record(`o${i}`));
   await becomes('closed');
@@ -55,7 +55,7 @@ it('what a breaker sends back of an order is replayed under it, though replay is
   await segments.close();
 });
 
-it('probes that an outage made fail do not wait once it is over', async () => {
+it('probes that failed in an outage do not wait once it is over', async () => {
   const segments = await SegmentLog.open(options(new SimulatedDisk(seeded(1))).o);
   for (let i = 0; i < BATCHES; i++) await segments.append('normal', record(`r${i}`));
   let clock = 1_000_000;
@@ -91,7 +91,7 @@ it('probes that an outage made fail do not wait once it is over', async () => {
   await segments.close();
 });
 
-it('what an earlier run had delivered is not sent again, however much is passed over before it', async () => {
+it('batches delivered in an earlier run are not sent again, however many are skipped first', async () => {
   const segments = await SegmentLog.open(options(new SimulatedDisk(seeded(1))).o);
   for (let i = 0; i < PASSED_OVER; i++) await segments.append('normal', record(`t${i}`));
   const { envelope, payload } = record('delivered');

@@ -21,7 +21,7 @@ const OPTIONS = {
   spillHysteresis: 0.05,
 };
 
-it('weights, deficits, slot, breaker, fill, ages and decisions are there in all three', async () => {
+it('weights, deficits, slot, breaker, fill, ages and decisions are available in all three', async () => {
   using dir = temporaryDirectory();
   await using server = await startRedis({ dir: dir.path });
   const redis = connect({ url: server.url }, { kind: 'consumer', name: 'test', commandTimeoutMs: 5_000 });

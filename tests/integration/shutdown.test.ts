@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { startServices } from '../kit.ts';
 
 describe('shutdown', () => {
-  it('fails what waits on a connection that was about to reconnect', async () => {
+  it('fails commands that wait on a reconnecting connection', async () => {
     using dir = temporaryDirectory();
     await using redis = await TestRedis.start({ dir: dir.path });
     const quiet = { info: () => {}, warn: () => {}, error: () => {} };
@@ -32,7 +32,7 @@ describe('shutdown', () => {
     await expect(waiting).rejects.toThrow(/closed/i);
   });
 
-  it.each(['away', 'frozen'])('ends every service on SIGTERM while Redis is %s', async (how) => {
+  it.each(['away', 'frozen'])('stops every service on SIGTERM while Redis is %s', async (how) => {
     using dir = temporaryDirectory();
     await using redis = await TestRedis.start({ dir: dir.path });
     const mock = await startMockUpstream({ listen: '127.0.0.1:0' });

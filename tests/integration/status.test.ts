@@ -20,8 +20,8 @@ afterEach(async () => {
   dir[Symbol.dispose]();
 });
 
-describe('what a process says of itself', () => {
-  it('is forgotten when it has ended, is kept within bounds, and is said also when Redis has no memory left', async () => {
+describe('the report of a process', () => {
+  it('is removed after it ends, is bounded, and works even if Redis has no memory left', async () => {
     const connection = connect(
       { url: redis.url },
       { kind: 'consumer', name: 'test', commandTimeoutMs: 1_000 },
@@ -67,7 +67,7 @@ describe('what a process says of itself', () => {
 });
 
 describe('the status of a pipeline of four services', () => {
-  it('is whole at the scheduler, wherever they run; without Redis it says so, and what is known', async () => {
+  it('is complete at the scheduler, wherever they run; without Redis it says so, and shows what is known', async () => {
     await using running = await startServices(dir.path, redis, mock, {
       breaker: { open_min: '60s', open_max: '60s' },
     });

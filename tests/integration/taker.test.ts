@@ -81,7 +81,7 @@ afterAll(async () => {
   dir[Symbol.dispose]();
 });
 
-it('gives jobs with their payloads, tries again what asks for it, and leaves nothing behind', async () => {
+it('takes jobs with their payloads, retries on request, and leaves nothing behind', async () => {
   const seen: string[] = [];
   const own = new Store(open(), OPTIONS);
   const consumer = taker(own, async (job) => {
@@ -99,7 +99,7 @@ it('gives jobs with their payloads, tries again what asks for it, and leaves not
   own.redis.disconnect();
 });
 
-it('gives metrics only when replicas have them: what a failover takes back must not have left', async () => {
+it('takes metrics only once replicas have them, so a failover cannot revert sent data', async () => {
   const own = new Store(open(), { ...OPTIONS, replicas: { least: 1, waitMs: 50 } });
   const seen: string[] = [];
   const consumer = taker(own, async (job) => {
@@ -124,7 +124,7 @@ it('gives metrics only when replicas have them: what a failover takes back must 
   own.redis.disconnect();
 });
 
-it('holds no more bytes than it may, but for one larger job alone', async () => {
+it('stays within its byte limit, except for a single larger job', async () => {
   let inFlight = 0;
   const most: number[] = [];
   const consumer = taker(
@@ -144,7 +144,7 @@ it('holds no more bytes than it may, but for one larger job alone', async () => 
   expect(most.filter((bytes) => bytes > 1_000)).toEqual([2_000]);
 });
 
-it('uses every place that it may, though it takes fewer at once', async () => {
+it('uses every slot, although it takes fewer at once', async () => {
   let inFlight = 0;
   let most = 0;
   let end = () => {};
@@ -180,7 +180,7 @@ it('uses every place that it may, though it takes fewer at once', async () => {
   own.redis.disconnect();
 });
 
-it('takes up what a consumer held that is gone, at once and not before its lock has run out', async () => {
+it('takes over the jobs of a dead consumer as soon as its lock expires, not before', async () => {
   await exportBatches(batch());
   const limits = { token: 'gone', maxJobs: 1, maxBytes: 1e6, alone: true };
   expect((await store.take('export', { ...limits, lockMs: 400, lookForLost: false })).jobs).toHaveLength(1);
@@ -201,7 +201,7 @@ it('takes up what a consumer held that is gone, at once and not before its lock 
   expect(await leftOvers()).toEqual([]);
 });
 
-it('a job that is said to be done while Redis holds its payload waits again', async () => {
+it('a job reported complete while Redis still has its payload is requeued', async () => {
   await exportBatches(batch());
   const limits = { token: 'one', lockMs: 10_000, maxJobs: 1, maxBytes: 1e6, alone: true, lookForLost: false };
   const [taken] = (await store.take('export', limits)).jobs;
@@ -214,7 +214,7 @@ it('a job that is said to be done while Redis holds its payload waits again', as
   expect(await leftOvers()).toEqual([]);
 });
 
-it('takes nothing from a paused queue, and works beside a worker of BullMQ', async () => {
+it('takes nothing from a paused queue, and works alongside a worker of BullMQ', async () => {
   const queue = new Queue('export', { connection: store.redis, prefix: PREFIX });
   await queue.pause();
   const by = { us: 0, bullmq: 0 };
@@ -315,14 +315,14 @@ it("waits no longer for another attempt because Redis' clock was set back", asyn
   expect((await store.take('export', limits)).jobs.map((taken) => taken.id)).toEqual([id]);
 });
 
-describe('past the queues', () => {
+describe('bypassing the queues', () => {
   const handOff = new InProcessHandOff();
   const inProcess = { scheduler: new WakeSignal(), exporter: new WakeSignal(), handOff };
   const direct = () =>
     new Store(store.redis, { ...OPTIONS, exportWindow: { batches: 2, bytes: 1_000 } }, inProcess);
   const put = async (...batches: Batch[]) => (await direct().enqueue([batches], Date.now()))[0]!;
 
-  it('a batch goes to the exporter in the step that keeps it, with its bytes, and is accounted for', async () => {
+  it('a batch goes to the exporter in the step that stores it, with its bytes, and is accounted for', async () => {
     const seen: string[] = [];
     const consumer = taker(
       store,
@@ -345,7 +345,7 @@ describe('past the queues', () => {
     expect((await store.accounting()).difference).toBe(0);
   });
 
-  it('the end of a batch leaves with the next one, unless that has the last place', async () => {
+  it('the settlement of a batch is sent with the next one, unless that has the last slot', async () => {
     const exporter = new Store(open(), OPTIONS, inProcess);
     await exporter.redis.ping();
     const [ends, mayDefer]: [(() => void)[], (boolean | undefined)[]] = [[], []];
@@ -389,7 +389,7 @@ describe('past the queues', () => {
     exporter.redis.disconnect();
   });
 
-  it('nothing goes that something waits before, that there is no room for, or that may not go', async () => {
+  it('no batch bypasses if others wait ahead, there is no room, or the breaker is open', async () => {
     let end = () => {};
     const ended = new Promise<void>((resolve) => {
       end = resolve;
@@ -407,7 +407,7 @@ describe('past the queues', () => {
     expect(await results(batch())).toEqual(['queued']);
   });
 
-  it('one whose exporter died with it is taken up when its lock has run out', async () => {
+  it('a batch whose exporter died is taken over when its lock expires', async () => {
     handOff.open({ reserveSlot: () => ({ token: 'gone', lockMs: 300, start: () => {}, release: () => {} }) });
     expect(await put(batch(3))).toEqual(['taken']);
     const consumer = taker(store, deliver(store), { wakeSignal: inProcess.exporter });
@@ -417,12 +417,12 @@ describe('past the queues', () => {
   });
 });
 
-describe('past the scheduler, to exporters of other processes', () => {
+describe('bypassing the scheduler, to exporters in other processes', () => {
   const WINDOW = { exportWindow: { batches: 2, bytes: 1_000 } };
   const put: Put = async (...batches) =>
     (await new Store(store.redis, { ...OPTIONS, ...WINDOW }).enqueue([batches], Date.now()))[0]!;
 
-  it('a batch goes to their queue in the step that keeps it, wakes them and not the scheduler, and is accounted for', async () => {
+  it('a batch goes to their queue in the step that stores it, wakes only them, and is accounted for', async () => {
     const consumer = taker(store, deliver(store));
     await store.redis.del(store.keys.wake);
     expect(await put(batch(3))).toEqual(['moved']);
@@ -435,7 +435,7 @@ describe('past the scheduler, to exporters of other processes', () => {
     expect((await store.accounting()).difference).toBe(0);
   });
 
-  it('waits there as one that was moved does, for ours and for BullMQ', async () => {
+  it('a batch waits there like a moved one, for our consumers and for BullMQ', async () => {
     expect(await put(batch(3))).toEqual(['moved']);
     expect((await store.depth()).stages.export.high).toEqual({ batches: 1, items: 10, bytes: 3 });
     const direct = await exportJob();
@@ -444,7 +444,7 @@ describe('past the scheduler, to exporters of other processes', () => {
     expect(direct).toEqual(await exportJob());
   });
 
-  it('nothing goes that something waits before, that there is no room for, or that may not go', async () => {
+  it('no batch bypasses if others wait ahead, there is no room, or the breaker is open', async () => {
     const results = emptied(put);
     await expectObstaclesToHold(results);
     expect(await results(batch())).toEqual(['moved']); // all of that was why
@@ -456,7 +456,7 @@ describe('past the scheduler, to exporters of other processes', () => {
     expect(await put(batch())).toEqual(['queued']); // behind that
   });
 
-  it('a settlement leaves with the next take, unless batches wait for the room or the window is small', async () => {
+  it('a settlement is sent with the next take, unless batches wait for its room or the window is small', async () => {
     const deferrable: (boolean | undefined)[] = [];
     const large = { exportWindow: { batches: 64, bytes: 1_000 } };
     const handled = async (window: typeof large, ...batches: Batch[]) => {

@@ -119,7 +119,7 @@ describe('the limits of a receiver', () => {
 });
 
 describe('a pipeline with mutual TLS on the receiver and the admin address', () => {
-  it('serves those who show a certificate of its authority, and no others', async () => {
+  it('serves only clients with a certificate of its CA', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
     await using _closed = { [Symbol.asyncDispose]: () => mock.close() };
     const tls = { cert_file: at('server.crt'), key_file: at('server.key'), client_ca_file: at('ca.crt') };
@@ -148,9 +148,9 @@ describe('a pipeline with mutual TLS on the receiver and the admin address', () 
   });
 });
 
-describe('half of a pair of certificate and key', () => {
+describe('only one of certificate and key', () => {
   it.each([[[]], [['--config']]])(
-    'is refused rather than taken for plain HTTP (validate %j FILE)',
+    'is refused instead of falling back to plain HTTP (validate %j FILE)',
     async (named) => {
       writeFileSync(at('half.yaml'), JSON.stringify({ receiver: { tls: { cert_file: at('server.crt') } } }));
       const process = startNrdot(['validate', ...named, at('half.yaml')]);
@@ -162,7 +162,7 @@ describe('half of a pair of certificate and key', () => {
 });
 
 describe('an exporter', () => {
-  it('trusts the authority it is told to, and shows its certificate to an upstream that asks', async () => {
+  it('trusts the configured CA, and presents its certificate to an upstream that requires one', async () => {
     const server = createServer(
       { ...own('server'), ca: readFileSync(at('ca.crt')), requestCert: true, rejectUnauthorized: true },
       (asked, answer) => {
@@ -199,7 +199,7 @@ describe('an exporter', () => {
 });
 
 describe('Redis', () => {
-  it('is spoken to over mutual TLS as an ACL user who may touch our keys alone', async () => {
+  it('is used over mutual TLS as an ACL user limited to our keys', async () => {
     const port = await freePort();
     writeFileSync(at('users.acl'), ACL);
     await using server = new Process('redis-server', 'redis-server', [

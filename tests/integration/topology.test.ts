@@ -72,7 +72,7 @@ describe('the queues', () => {
     expect(await through({ cluster: [{ host: '127.0.0.1', port: server.port }] }, 20)).toBe(200);
   });
 
-  it('change all or nothing while the slot of a Cluster is moved', async () => {
+  it('stay atomic while the slot of a Cluster is migrated', async () => {
     using dir = temporaryDirectory();
     await using cluster = await ClusterRedis.start(dir.path, OPTIONS.prefix);
     const target = { cluster: [{ host: '127.0.0.1', port: cluster.primary.port }] };
@@ -92,7 +92,7 @@ describe('the queues', () => {
     redis.disconnect();
   });
 
-  it('wait for replicas where they are told to, and say so when there are too few', async () => {
+  it('wait for replicas if configured, and report when there are too few', async () => {
     using dir = temporaryDirectory();
     await using redis = await SentinelRedis.start(dir.path, { refuseWithoutReplica: false });
     const connection = connect(redis.target, { kind: 'producer', name: 'store', commandTimeoutMs: 20_000 });
@@ -112,7 +112,7 @@ describe('the queues', () => {
     connection.disconnect();
   });
 
-  it.each(['Cluster', 'Sentinel'] as const)('are examined and mended on a %s', async (form) => {
+  it.each(['Cluster', 'Sentinel'] as const)('are examined and repaired on a %s', async (form) => {
     using dir = temporaryDirectory();
     const cluster = form === 'Cluster' ? await ClusterRedis.start(dir.path, OPTIONS.prefix) : undefined;
     const sentinel = form === 'Sentinel' ? await SentinelRedis.start(dir.path) : undefined;

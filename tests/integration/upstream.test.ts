@@ -38,7 +38,7 @@ const send = (how: typeof answer) => {
 const say = (status: number, text: string) => (_: IncomingMessage, response: ServerResponse) =>
   response.writeHead(status, { 'content-type': 'text/plain' }).end(text);
 
-it('the keys that an upstream quotes do not come back in what it says', async () => {
+it('keys quoted by an upstream are redacted in its message', async () => {
   const quoting = (request: IncomingMessage, response: ServerResponse) =>
     say(401, `key ${request.headers['api-key']}, ${request.headers.authorization} is not known, x is on`)(
       request,
@@ -59,13 +59,13 @@ it('the keys that an upstream quotes do not come back in what it says', async ()
   expect(await send(say(400, 'NRAK-new-one?'))).toMatchObject({ message: '[redacted]?' });
 });
 
-it('what it says is one line of bounded length', async () => {
+it('its message is one line of bounded length', async () => {
   expect(await send(say(400, `first\r\nsecond\u0000\u001b[31m${'x'.repeat(5_000)}`))).toMatchObject({
     message: expect.stringMatching(/^first second \[31mx{200,300}$/),
   });
 });
 
-it('what it says has no half of a surrogate pair, which would make job data that Redis cannot read', async () => {
+it('its message has no half of a surrogate pair, which would make job data unreadable for Redis', async () => {
   const json = (text: string) => (_: IncomingMessage, response: ServerResponse) =>
     response.writeHead(400, { 'content-type': 'application/json' }).end(text);
   for (const text of [`{"message":"${'a'.repeat(299)}🚀"}`, '{"message":"a \\ud83d b"}']) {
@@ -75,7 +75,7 @@ it('what it says has no half of a surrogate pair, which would make job data that
   }
 });
 
-it('a count or code in JSON that is no number does not make a failure of an answer', async () => {
+it('a count or code in JSON that is not a number does not turn a response into a failure', async () => {
   const odd = '{"toString":1,"valueOf":1}';
   const json = (status: number, text: string) => (_: IncomingMessage, response: ServerResponse) =>
     response.writeHead(status, { 'content-type': 'application/json' }).end(text);
@@ -90,7 +90,7 @@ it('a count or code in JSON that is no number does not make a failure of an answ
   });
 });
 
-it('an answer that is compressed although it was asked not to be is read', async () => {
+it('a compressed response is read although it was not requested', async () => {
   const packed =
     (status: number, encoding: string, body: Buffer, type = 'application/json') =>
     (_: IncomingMessage, response: ServerResponse) =>
@@ -118,12 +118,12 @@ it('an answer that is compressed although it was asked not to be is read', async
   ] as const) {
     expect(await send(packed(200, encoding, body))).toMatchObject({ kind: 'delivered', refusedItems: 0 });
     expect(await send(packed(400, encoding, body))).toMatchObject({
-      ...{ kind: 'rejected', message: 'the upstream answered 400 Bad Request and said no more' },
+      ...{ kind: 'rejected', message: 'the upstream answered 400 Bad Request without further details' },
     });
   }
 });
 
-it('no more of an answer is read than the limit: its status has said what became of the request', async () => {
+it('a response is read only up to the limit; its status decides', async () => {
   let written = 0;
   const endless =
     (status: number, type = 'text/plain') =>
@@ -149,7 +149,7 @@ it('no more of an answer is read than the limit: its status has said what became
   expect(await send(say(200, ''))).toMatchObject({ kind: 'delivered' });
 });
 
-it('a header leaves once, however its name is written, and Content-Type is that of the body', async () => {
+it('a header is sent once, whatever its case, and Content-Type is that of the body', async () => {
   upstream.setHeaders({
     'Content-Type': 'application/x-protobuf',
     'User-Agent': 'mine',
@@ -172,7 +172,7 @@ it('a header leaves once, however its name is written, and Content-Type is that 
   });
 });
 
-it('Retry-After is understood as seconds and as a date', async () => {
+it('Retry-After is parsed as seconds and as a date', async () => {
   const asking = (value: string) => (_: IncomingMessage, response: ServerResponse) =>
     response.writeHead(429, { 'retry-after': value }).end();
   expect(await send(asking('7'))).toMatchObject({ reason: 'throttled', retryAfterMs: 7_000 });
@@ -182,7 +182,7 @@ it('Retry-After is understood as seconds and as a date', async () => {
   expect(outcome.retryAfterMs).toBeLessThanOrEqual(60_000);
 });
 
-it('a connection that is cut is a reason to try again, wherever it is cut', async () => {
+it('a broken connection is retried, wherever it broke', async () => {
   expect(await send((_, response) => void response.destroy())).toMatchObject({
     kind: 'retry',
     reason: 'connection',
@@ -248,7 +248,7 @@ it('a redirect is followed with the key to its own host, and without it to anoth
   });
 });
 
-describe('by a proxy', () => {
+describe('a proxy', () => {
   let refuses = 0;
   let hangs = false;
   const proxy = createServer((request, response) => {
@@ -301,18 +301,15 @@ describe('by a proxy', () => {
     [413, { kind: 'hold', reason: 'place' }],
     [503, { kind: 'retry', reason: 'unavailable' }],
     [500, { kind: 'retry', reason: 'server_error' }],
-  ])(
-    'that answers %i to a tunnel: it is the proxy that says so, not of the data',
-    async (status, outcome) => {
-      refuses = status;
-      expect(await byProxy('https://127.0.0.1:1')).toMatchObject({
-        ...{ ...outcome, status },
-        message: expect.stringMatching(new RegExp(`^the proxy ${name} answered ${status} `)),
-      });
-    },
-  );
+  ])('that answers %i to a tunnel: the answer is about the proxy, not the data', async (status, outcome) => {
+    refuses = status;
+    expect(await byProxy('https://127.0.0.1:1')).toMatchObject({
+      ...{ ...outcome, status },
+      message: expect.stringMatching(new RegExp(`^the proxy ${name} answered ${status} `)),
+    });
+  });
 
-  it('that asks for a password without a tunnel is held, and named', async () => {
+  it('that requires a password without a tunnel pauses sending, and is named', async () => {
     refuses = 407;
     expect(await byProxy('http://127.0.0.1:1')).toMatchObject({
       ...{ kind: 'hold', reason: 'place', status: 407 },
@@ -320,14 +317,14 @@ describe('by a proxy', () => {
     });
   });
 
-  it.each(['http', 'https'])('that is not there (%s): what is said names it', async (scheme) => {
+  it.each(['http', 'https'])('that is down (%s): the message names it', async (scheme) => {
     expect(await byProxy(`${scheme}://127.0.0.1:2`, { at: '127.0.0.1:1' })).toMatchObject({
       ...{ kind: 'retry', reason: 'connection' },
-      message: expect.stringMatching(/^by the proxy 127\.0\.0\.1:1: .*refused/),
+      message: expect.stringMatching(/^through the proxy 127\.0\.0\.1:1: .*refused/),
     });
   });
 
-  it('that hung with the tunnel is asked for another one', async () => {
+  it('that hung during a tunnel is asked for another one', async () => {
     hangs = true;
     refuses = 0;
     const send = (by: Upstream) => by.send('traces', Buffer.from('body'), 'identity');

@@ -7,7 +7,7 @@ import { OPTIONS } from './store-on-redis.ts';
 
 const ITEMS = 10;
 
-it('are exact from the next move on, also after weights a thousand times as large', async () => {
+it('are exact from the next move, even after weights a thousand times as large', async () => {
   using dir = temporaryDirectory();
   await using server = await TestRedis.start({ dir: dir.path });
   const redis = connect({ url: server.url }, { kind: 'consumer', name: 'test', commandTimeoutMs: 5_000 });

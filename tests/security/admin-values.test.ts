@@ -49,13 +49,13 @@ it.each([
   '{"area":["normal"]}',
   '[1]',
   '5',
-])('replay and purge refuse %s, and do nothing', async (body) => {
+])('replay and purge refuse %s without doing anything', async (body) => {
   expect(await status('/dlq/replay', body)).toBe(400);
   if (!body.includes('rate')) expect(await status('/dlq/purge?yes=true', body)).toBe(400);
   expect(done).toEqual([]);
 });
 
-it('so they do a body that is no JSON, which they would not read', async () => {
+it('replay and purge refuse a body that is not JSON', async () => {
   expect(await status('/dlq/replay', 'class: high', 'application/yaml')).toBe(400);
   expect(done).toEqual([]);
 });
@@ -72,7 +72,7 @@ it.each([
   expect(await status(path)).toBe(400);
 });
 
-it('what is right is taken, as JSON and in the query', async () => {
+it('valid values are accepted, as JSON and in the query', async () => {
   expect(await status('/dlq/replay', '{"rate":5,"class":"high","since":"2026-01-02"}')).toBe(200);
   expect(await status('/dlq/replay?rate=6&rejected', '{}')).toBe(200);
   expect(done.filter((each) => typeof each === 'number')).toEqual([5, 6]);

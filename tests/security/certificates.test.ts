@@ -66,7 +66,7 @@ async function shown(url: string, agent?: Agent): Promise<string> {
   return String(CN);
 }
 
-it('a server shows the renewed one to new connections, and those there are go on', async () => {
+it('a server uses the renewed one for new connections, and existing ones continue', async () => {
   use('first');
   const server = createServer(pair('used'), (_, response) => response.end('yes'));
   const url = await listening(server);
@@ -84,7 +84,7 @@ it('a server shows the renewed one to new connections, and those there are go on
   server.close();
 });
 
-it('what connects trusts and shows what is in the files then', async () => {
+it('a client uses the CA and certificate that are in the files at that time', async () => {
   for (const name of ['first', 'second']) copyFileSync(at(`${name}.crt`), at(`trusted-${name}.crt`));
   copyFileSync(at('first.crt'), at('trusted.crt'));
   use('first');
@@ -149,7 +149,7 @@ it('what connects trusts and shows what is in the files then', async () => {
   }
 });
 
-describe('a watch over the certificates of a process', () => {
+describe('the watch on the certificates of a process', () => {
   const used = () => `{cert_file: ${at('used.crt')}, key_file: ${at('used.key')}}`;
   let events: Transition[] = [];
   let watch: CertificateWatch | undefined;
@@ -173,7 +173,7 @@ describe('a watch over the certificates of a process', () => {
   const told = () =>
     events.map(({ level, subject, state, message }) => `${level} ${subject} ${state} ${message}`);
 
-  it('tells that one was renewed, cannot be read, and can be read again, once each', async () => {
+  it('reports that one was renewed, is unreadable, and is readable again, once each', async () => {
     use('first');
     watching(['receiver'], `receiver: {tls: ${used()}}\nexporter: {tls: ${used()}}`);
     await wait(30);
@@ -188,31 +188,29 @@ describe('a watch over the certificates of a process', () => {
     const name = `The certificate of the receiver \\(${at('used.crt')}\\)`;
     expect(told()).toEqual([
       expect.stringMatching(
-        `^info certificate:receiver happened ${name} was renewed: valid until [-0-9]{10}\\. New connections have it within 10 s\\.$`,
+        `^info certificate:receiver happened ${name} was renewed: valid until [-0-9]{10}\\. New connections use it within 10 s\\.$`,
       ),
       expect.stringMatching(
         `^error certificate:receiver unreadable ${name} cannot be used with ${at('used.key')}: .+ stays in use`,
       ),
-      expect.stringMatching(
-        `^info certificate:receiver well ${name} is in order: valid until [-0-9]{10}\\.$`,
-      ),
+      expect.stringMatching(`^info certificate:receiver well ${name} is valid until [-0-9]{10}\\.$`),
     ]);
   });
 
   it.each([
-    ['6 days of 90', 'long', 84, 'warn certificate:admin expires The certificate .* ends in 6 d'],
+    ['6 days of 90', 'long', 84, 'warn certificate:admin expires The certificate .* expires in 6 d'],
     ['30 days of 90', 'long', 60, undefined],
     ['one day of 2', 'first', 1, undefined],
-    ['half a day of 2', 'first', 1.5, 'warn certificate:admin expires The certificate .* ends in 12.0 h'],
-    ['none', 'first', 3, 'error certificate:admin expired The certificate .* has ended on [-0-9]{10}: '],
-  ])('with %s left tells what there is to tell, once', async (_, name, days, line) => {
+    ['half a day of 2', 'first', 1.5, 'warn certificate:admin expires The certificate .* expires in 12.0 h'],
+    ['none', 'first', 3, 'error certificate:admin expired The certificate .* expired on [-0-9]{10}: '],
+  ])('reports once with %s left', async (_, name, days, line) => {
     use(name);
     watching(['exporter'], `admin: {tls: ${used()}}`, days * 86_400_000 - 1_000);
     await wait(30);
     expect(told()).toEqual(line === undefined ? [] : [expect.stringMatching(`^${line}`)]);
   });
 
-  it('has until when each is valid on the metrics, of its own services alone', async () => {
+  it('exposes the expiry of each as a metric, for its own services only', async () => {
     use('first');
     const both = `receiver: {tls: ${used()}}\ndlq: {tls: ${used()}}`;
     const text = await watching(['receiver'], both).text();
@@ -222,7 +220,7 @@ describe('a watch over the certificates of a process', () => {
   });
 });
 
-it('a receiver shows the certificate that the dlq asks for, and a configuration without one is warned of', async () => {
+it('a receiver presents the certificate that the dlq requires, and a configuration without one causes a warning', async () => {
   use('first');
   const asking = { ...pair('first'), ca: authorities(), requestCert: true, rejectUnauthorized: true };
   const server = createServer(
@@ -270,7 +268,7 @@ describe("the image's health check", () => {
     promisify(execFile)('bash', ['infra/docker/ask', 'GET', String(port), path]).then(({ stdout }) => stdout);
 
   it.each(['HTTP', 'TLS', 'TLS with certificates of clients'])(
-    'by %s tells alive from not',
+    'distinguishes a live service by %s',
     async (speaks) => {
       use('first');
       const tls = {
@@ -292,7 +290,7 @@ describe("the image's health check", () => {
   );
 });
 
-it('a connection that never becomes secure is closed after the time that a request may take', async () => {
+it('a connection that never completes the handshake is closed after the request timeout', async () => {
   use('first');
   const receiver = await startReceiver({
     tls: { certFile: at('used.crt'), keyFile: at('used.key') },

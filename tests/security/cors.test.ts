@@ -15,7 +15,7 @@ it('allows no origin unless one is configured', async () => {
   expect(await allowed('https://shop.example')).toBeNull();
 });
 
-it('allows the very origins that are configured, and none that looks like one', async () => {
+it('allows exactly the configured origins, and none that resembles one', async () => {
   receiver = await startReceiver(cors('https://shop.example'));
   expect(await allowed('https://shop.example')).toBe('https://shop.example');
   for (const origin of [
@@ -36,7 +36,7 @@ it('never allows credentials, and tells caches that the answer depends on the or
   expect([headers.get('access-control-allow-credentials'), headers.get('vary')]).toEqual([null, 'Origin']);
 });
 
-it('takes a wildcard within a host for names, and for nothing else', async () => {
+it('expands a wildcard within a host only to host names', async () => {
   receiver = await startReceiver(cors('https://*.shop.example', 'http://localhost:*'));
   for (const origin of ['https://a.shop.example', 'https://a.b.shop.example', 'http://localhost:3000'])
     expect(await allowed(origin), origin).toBe(origin);
@@ -53,7 +53,7 @@ it('takes a wildcard within a host for names, and for nothing else', async () =>
     expect(await allowed(origin), origin).toBeNull();
 });
 
-it('allows credentials where that is configured, to named origins alone', async () => {
+it('allows credentials if configured, only for named origins', async () => {
   receiver = await startReceiver({
     cors: { ...cors('https://*.shop.example').cors, allowCredentials: true },
   });
@@ -71,7 +71,7 @@ it('allows credentials where that is configured, to named origins alone', async 
   expect(() => loadConfig({ env: {}, text: both })).toThrow(/allow_credentials/);
 });
 
-it('answers a preflight with what is configured, not with what was asked', async () => {
+it('answers a preflight with the configuration, not with the request', async () => {
   receiver = await startReceiver(cors('https://shop.example'));
   const asked = {
     'access-control-request-method': 'DELETE',

@@ -15,7 +15,7 @@ const load = (value: string, name = 'api-key') =>
 
 describe('a configured header', () => {
   it.each(['a\r\nx-evil: 1', 'a\nb', 'a\rb', 'a\0b', 'a\u2028b', 'a\u0100'])(
-    'is refused with %j in it',
+    'is refused if it contains %j',
     (value) => {
       expect(() => load(value)).toThrow(ConfigError);
     },
@@ -25,7 +25,7 @@ describe('a configured header', () => {
     expect(() => load('1', name)).toThrow(ConfigError);
   });
 
-  it('comes from a variable or a file under the same rule', () => {
+  it('from a variable or a file follows the same rule', () => {
     const text = 'exporter: {headers: {api-key: "${env:KEY}"}}';
     expect(() => loadConfig({ text, file: 'test.yaml', env: { KEY: 'a\r\nx-evil: 1' } })).toThrow(
       ConfigError,
@@ -47,7 +47,7 @@ describe('a request to the upstream', () => {
   });
   afterAll(() => server.close());
 
-  it('has one header section, and in it only what is ours', async () => {
+  it('has one header section with only our headers', async () => {
     const hostile = 'x\r\nX-Evil: 1\r\n\r\nPOST /evil HTTP/1.1\r\n';
     const receiver = await startReceiver();
     const body = JSON.stringify({

@@ -53,7 +53,7 @@ describe('a line of the log', () => {
     },
   );
 
-  it('still reads well when nothing is hostile', () => {
+  it('is readable for normal input', () => {
     const entry = {
       level: 'warn',
       time: '2026-01-01T12:01:02.123Z',

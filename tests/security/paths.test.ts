@@ -106,7 +106,7 @@ it.each(HOSTILE)('the dlq shows nothing for the id %s', async (id) => {
   }
 });
 
-it.each(HOSTILE)('the intake without Redis takes no batch with the id %s', async (id) => {
+it.each(HOSTILE)('the intake without Redis accepts no batch with the id %s', async (id) => {
   const headers = {
     'x-nrdot-signal': 'traces',
     'x-nrdot-class': 'normal',
@@ -119,7 +119,7 @@ it.each(HOSTILE)('the intake without Redis takes no batch with the id %s', async
   expect(taken).toEqual([]);
 });
 
-it('has made no files but its own', () => {
+it('the dlq has created only its own files', () => {
   expect(readdirSync(root)).toEqual(['dlq']);
   expect(
     readdirSync(join(root, 'dlq'))

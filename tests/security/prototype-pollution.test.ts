@@ -47,7 +47,7 @@ describe('a key that would change all objects', () => {
     'toString: {a: 1}',
     'queue: {hasOwnProperty: {a: 1}}',
     'valueOf: 1',
-  ])('is refused from a file and while running, in YAML and in JSON: %s', async (text) => {
+  ])('is refused from a file and at runtime, in YAML and in JSON: %s', async (text) => {
     expect(() => loadConfig({ text, file: 'test.yaml', env: {} })).toThrow(ConfigError);
     for (const name of ['overrides', 'applied'] as const) {
       const path = text.replace(/: 1(MiB)?$/, '');
@@ -77,7 +77,7 @@ describe('a key that would change all objects', () => {
     await admin.stop();
   });
 
-  it.each(KEYS)('is a name that an admin route does not know, and says so: %s', async (key) => {
+  it.each(KEYS)('is an unknown name to an admin route, which reports it: %s', async (key) => {
     const admin = new AdminServer(
       { listen: { host: '127.0.0.1', port: 0 } },
       new MetricsRegistry([]),
@@ -110,7 +110,7 @@ describe('a key that would change all objects', () => {
     await receiver.stop();
   });
 
-  it('is no field of a message, wherever JSON has one', () => {
+  it('is not a field of a message, anywhere in JSON', () => {
     for (const field of ['__proto__', 'constructor', 'hasOwnProperty', 'toString']) {
       const body = Buffer.from(
         `{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"x","${field}":{"a":1}}]}]}]}`,
@@ -119,7 +119,7 @@ describe('a key that would change all objects', () => {
     }
   });
 
-  it('in job data from Redis is checked as any other', () => {
+  it('in job data from Redis is checked like any other', () => {
     expect(() => assertJobData('j', JSON.parse(`{"__proto__":{"signal":"traces","class":"high"}}`))).toThrow(
       'signal',
     );

@@ -29,7 +29,7 @@ describe('a pattern of a rule', () => {
     });
 
   it.each(['(a+)+$', '([a-zA-Z]+)*$', '(a|aa)+$', '(.*a){20}$', '^(([a-z])+.)+[A-Z]([a-z])+$', '(x+x+)+y'])(
-    '%s is taken, and costs as much as what it is held against is long',
+    '%s is accepted, with a cost linear in the length of its input',
     async (regex) => {
       expect(() => rule(regex)).not.toThrow();
       const matcher = new product.Matcher({ regex });
@@ -41,7 +41,7 @@ describe('a pattern of a rule', () => {
   );
 
   it.each(['(', '(?=a)', '(a)\\1', 'a{100000}', '(((a{100}){100}){100})'])(
-    '%s is refused with the configuration, by its own place',
+    '%s is refused with the configuration, with its position',
     (regex) => {
       expect(() => rule(regex)).toThrow(ConfigError);
       expect(() => rule(regex)).toThrow(/priority\.rules\S*resource.*expected.*regular expression/s);
@@ -50,7 +50,7 @@ describe('a pattern of a rule', () => {
 });
 
 describe('our own patterns', () => {
-  it('cost as much as what an upstream says is long', () =>
+  it("have a cost linear in the length of an upstream's message", () =>
     expectLinear(meter, 4_000, (n) => {
       const texts = [' ', '1', ', '].map(
         (text) => `${text.repeat(n / text.length)}1${text.repeat(n / text.length)}x`,
@@ -58,7 +58,7 @@ describe('our own patterns', () => {
       return { size: n, work: () => texts.map((text) => product.parseRetryAfter(text, 0)) };
     }));
 
-  it('take what a client sends, however long', async () => {
+  it('handle client input of any length', async () => {
     const receiver = await startReceiver({ tokens: ['t'] });
     for (const authorization of [`Bearer${' '.repeat(15_000)}x`, `Bearer ${'a '.repeat(7_000)}`]) {
       expect((await post(receiver.url, { authorization })).status).toBe(401);

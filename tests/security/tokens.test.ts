@@ -9,7 +9,7 @@ beforeAll(async () => {
 });
 afterAll(() => receiver.stop());
 
-it('takes the right token alone, however near another comes', async () => {
+it('accepts only the right token, however similar another is', async () => {
   const status = async (authorization: string) => (await post(receiver.url, { authorization })).status;
   expect(await status(`Bearer ${TOKEN}`)).toBe(200);
   const wrong = [
@@ -31,14 +31,14 @@ it('takes the right token alone, however near another comes', async () => {
     expect(await status(given), given).toBe(401);
 });
 
-it('refuses a token as long as headers may be without taking its body, and a longer one before that', async () => {
+it('refuses a token of maximum header size without reading the body, and a longer one before that', async () => {
   const before = receiver.batches.length;
   expect((await post(receiver.url, { authorization: `Bearer ${'x'.repeat(15_000)}` })).status).toBe(401);
   expect((await post(receiver.url, { authorization: `Bearer ${'x'.repeat(40_000)}` })).status).toBe(431);
   expect(receiver.batches.length).toBe(before);
 });
 
-it('compares digests of one length, so that a secret of any length takes the same comparison', () => {
+it('compares digests of equal length, so the comparison does not depend on the length of the secret', () => {
   // The time itself is not asserted: timingSafeEqual throws for lengths that differ, and it never does.
   const long = 'x'.repeat(1_000_000);
   expect([

@@ -50,7 +50,7 @@ async function intake(options: Partial<DirectIntakeOptions>) {
 }
 
 describe("the dlq's intake", () => {
-  it('takes what comes with its token, and nothing else', async () => {
+  it('accepts only requests with its token', async () => {
     const { direct, taken, url } = await intake({ token: 'word' });
     for (const token of [undefined, 'wrong', 'word2', '']) {
       const client = new DlqClient(url, { token });
@@ -65,7 +65,7 @@ describe("the dlq's intake", () => {
     expect(taken).toEqual(['b1']);
   });
 
-  it('takes nothing from a page in a browser, nor a count that no batch has', async () => {
+  it('rejects requests from a browser, and impossible item counts', async () => {
     const { direct, taken, url } = await intake({});
     const headers = {
       'x-nrdot-signal': 'logs',
@@ -91,7 +91,7 @@ describe("the dlq's intake", () => {
     expect(taken).toEqual(['b1']);
   });
 
-  it('believes no time that its batch cannot have been received at', async () => {
+  it('rejects impossible receive times', async () => {
     const { direct, times, url } = await intake({});
     const before = Date.now();
     const store = async (id: string, receivedAt: number) => {
@@ -155,7 +155,7 @@ describe("the dlq's intake", () => {
     expect(taken).toEqual(expect.arrayContaining(['h1', 'b2']));
   });
 
-  it('is not opened to others without one; the admin token is one', async () => {
+  it('does not listen beyond loopback without a token; the admin token suffices', async () => {
     for (const host of ['0.0.0.0', '::', '10.0.0.1'])
       await expect(intake({ listen: { host, port: 0 } })).rejects.toThrow(/dlq\.token or admin\.token/);
     const token = (text: string) => loadConfig({ env: {}, text }).config.dlq.token?.reveal();
@@ -166,7 +166,7 @@ describe("the dlq's intake", () => {
 });
 
 describe("the mock upstream's controls", () => {
-  it('are for commands, and not for a page of another site', async () => {
+  it('accept commands, but no page of another site', async () => {
     const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
     const port = Number(new URL(mock.url).port);
     const ask = (method: string, path: string, headers: Record<string, string> = {}) =>

@@ -14,13 +14,13 @@ export interface BenchFlags {
 export async function benchCommand(args: readonly string[], { yes, json }: BenchFlags): Promise<void> {
   if (!existsSync(HARNESS)) {
     throw new Error(
-      'the benchmark is part of the source tree, and this is a bundle: run "make bench" in a checkout. "nrdot generate --rate 0" finds the ceiling of what runs here.',
+      'the benchmark is part of the source tree, and this is a bundle: run "make bench" in a checkout. "nrdot generate --rate 0" finds the maximum throughput of a running pipeline.',
     );
   }
   const harmless = args.some((arg) => ['--help', '-h', '--dry-run'].includes(arg));
   if (!yes && !harmless && !(await agreed())) {
     throw new Error(
-      'nothing was measured: the whole benchmark takes over half an hour of full load on this machine, with -- --headline five minutes. "nrdot bench --yes" begins it; with -- --dry-run it tells what it would do.',
+      'nothing was measured: the whole benchmark takes over half an hour of full load on this machine, with -- --headline five minutes. "nrdot bench --yes" starts it; with -- --dry-run it prints what it would do.',
     );
   }
   const child = spawn(process.execPath, [HARNESS, ...args, ...(json ? ['--json'] : [])], {
@@ -35,7 +35,7 @@ async function agreed(): Promise<boolean> {
   const ask = createInterface({ input: process.stdin, output: process.stderr });
   try {
     const answer = await ask.question(
-      'This loads the machine fully: over half an hour for all of it, five minutes with --headline. Begin? [y/N] ',
+      'This loads the machine fully: over half an hour for all of it, five minutes with --headline. Start? [y/N] ',
     );
     return /^y(es)?$/i.test(answer.trim());
   } finally {

@@ -4,7 +4,7 @@ import { encodeProtobuf, temporaryDirectory } from '@nrdot/testbed';
 import { expect, it, vi } from 'vitest';
 import { checkFileCommand } from './check-traffic.ts';
 
-it('a request in protobuf is one, also when its first resource has as many bytes as { has in ASCII', () => {
+it('a protobuf request is recognized even if the length of its first resource is the ASCII code of {', () => {
   const request = (name: string) =>
     Buffer.from(
       encodeProtobuf('logs', {
@@ -19,13 +19,13 @@ it('a request in protobuf is one, also when its first resource has as many bytes
   const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
   try {
     checkFileCommand([file], { signal: 'logs' });
-    expect(write).toHaveBeenCalledWith('1 of logs: all of it would arrive as it is.\n');
+    expect(write).toHaveBeenCalledWith('1 of logs: everything would arrive unchanged.\n');
   } finally {
     write.mockRestore();
   }
 });
 
-it('a JSON with several signals is looked at whole, and what is wrong in one is named', () => {
+it('JSON with several signals is checked completely, and errors in one are reported', () => {
   using dir = temporaryDirectory();
   const file = join(dir.path, 'requests.json');
   const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
@@ -42,7 +42,7 @@ it('a JSON with several signals is looked at whole, and what is wrong in one is 
   expect(() => checkFileCommand([file], {})).toThrow(/requests\.json: .*timeUnixNano/);
 });
 
-it.skipIf(process.platform === 'win32')('a device that never ends is refused at the size of a file', () => {
+it.skipIf(process.platform === 'win32')('an endless device is refused at the file size limit', () => {
   expect(() => checkFileCommand(['/dev/zero'], {})).toThrow(
     '/dev/zero is too large; expected a file of at most 268435456 bytes',
   );

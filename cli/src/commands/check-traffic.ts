@@ -42,7 +42,7 @@ function readFile(file: string): Buffer {
     const bytes = readAtMost(file, FILE_MAX_BYTES);
     if (bytes) return bytes;
   } catch (error) {
-    throw new Error(`${file}: ${(error as Error).message}; expected a file that can be read`);
+    throw new Error(`${file}: ${(error as Error).message}; expected a readable file`);
   }
   throw new Error(`${file} is too large; expected a file of at most ${FILE_MAX_BYTES} bytes`);
 }
@@ -146,16 +146,17 @@ function linesOf(bytes: Buffer): { line: Buffer; number: number }[] {
 function trafficText(report: LiveCheckReport): string {
   const { sample, batches } = report;
   if (sample === 0)
-    return 'Nothing is looked at: check.sample is 0. Set it (live), or exporter.preset: newrelic.\n';
-  const looked = `${n(batches.checked)} batches looked at, ${(100 * sample).toLocaleString('en-US')} % of them all`;
-  const skipped = batches.skipped === 0 ? '' : `; ${n(batches.skipped)} were too large, or too many at once`;
+    return 'Nothing is checked: check.sample is 0. Set it (live), or exporter.preset: newrelic.\n';
+  const looked = `${n(batches.checked)} batches checked, ${(100 * sample).toLocaleString('en-US')} % of all`;
+  const skipped =
+    batches.skipped === 0 ? '' : `; ${n(batches.skipped)} were skipped (too large, or too many at once)`;
   return `${looked}${skipped}.\n${reportText(report)}`;
 }
 
 function reportText({ checked, rows }: CheckReport): string {
   const items = Object.entries(checked).map(([signal, count]) => `${n(count)} of ${signal}`);
   if (items.length === 0) return 'No items.\n';
-  if (rows.length === 0) return `${items.join(', ')}: all of it would arrive as it is.\n`;
+  if (rows.length === 0) return `${items.join(', ')}: everything would arrive unchanged.\n`;
   const found = table(
     ['EFFECT', 'ITEMS', 'SIGNAL', 'SERVICE', 'RULE', 'WHAT', 'EXAMPLE'],
     rows.map(({ effect, items, signal, service, rule, what, example }) => [

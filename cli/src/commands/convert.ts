@@ -17,10 +17,8 @@ export function convertCommand(file: string, flags: { json?: boolean }): void {
     return;
   }
   process.stdout.write(
-    `# Made from ${file} by nrdot convert; "nrdot validate" checks it.\n${stringify(config)}`,
+    `# Generated from ${file} by nrdot convert; check it with "nrdot validate".\n${stringify(config)}`,
   );
   if (notes.length > 0)
-    process.stderr.write(
-      `What has no counterpart, or differs:\n${notes.map((note) => `  ${note}\n`).join('')}`,
-    );
+    process.stderr.write(`No counterpart, or different:\n${notes.map((note) => `  ${note}\n`).join('')}`);
 }

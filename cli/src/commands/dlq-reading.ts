@@ -122,8 +122,7 @@ async function exported(flags: ExportFlags, told: Exported): Promise<boolean> {
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'EPIPE') return false;
-    if (code === 'EEXIST')
-      throw new Error(`--output ${flags.output}: it is there already; name another file`);
+    if (code === 'EEXIST') throw new Error(`--output ${flags.output}: it already exists; name another file`);
     throw code?.startsWith('E') ? new Error(`--output ${flags.output}: ${message}`) : error;
   }
   return true;
@@ -133,8 +132,8 @@ function exportedText({ output, dir }: ExportFlags, { batches, left, damaged }: 
   const where = output === undefined ? '' : ` to ${output}`;
   return [
     `Exported ${numberText(batches)} batches${where}; they are still on the disk.`,
-    ...(left > 0 ? [`${left} were left out: they are profiles or nothing that OTLP can read.`] : []),
-    ...(damaged > 0 ? [`${damaged} are damaged; "nrdot dlq verify --dir ${dir}" says where.`] : []),
+    ...(left > 0 ? [`${left} were left out: they are profiles, or not valid OTLP.`] : []),
+    ...(damaged > 0 ? [`${damaged} are damaged; "nrdot dlq verify --dir ${dir}" shows where.`] : []),
   ].join('\n');
 }
 

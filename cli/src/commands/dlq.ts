@@ -34,7 +34,7 @@ export async function lsCommand(
     READING_MS,
   );
   const more = answer.more
-    ? '\n\nThere are more: --limit N shows up to 1,000 of them; --class, --since and --until narrow it.'
+    ? '\n\nThere are more: --limit N shows up to 1,000 of them; --class, --since and --until limit the selection.'
     : '';
   print(flags, answer, `${batchTable(answer.records) || 'There are no batches.'}${more}`);
 }
@@ -74,7 +74,7 @@ export async function replayCommand(flags: CommonFlags & SelectionFlags & { rate
     answer,
     items === 0
       ? `There is nothing to replay in ${replaying.join(', ')}.`
-      : `Replaying ${replaying.join(', ')}, where ${numberText(items)} items are, at up to ${sizeText(bytesPerSecond)}/s. "nrdot dlq stats" shows how it goes.`,
+      : `Replaying ${replaying.join(', ')}, where ${numberText(items)} items are, at up to ${sizeText(bytesPerSecond)}/s. "nrdot dlq stats" shows the progress.`,
   );
 }
 
@@ -87,8 +87,8 @@ export async function pauseCommand(paused: boolean, flags: CommonFlags): Promise
     flags,
     answer,
     paused
-      ? 'Replay is paused, over restarts too; what spills is still kept. "nrdot dlq resume" ends it.'
-      : 'Replay goes on.',
+      ? 'Replay is paused, also across restarts; spilled data is still stored. "nrdot dlq resume" ends the pause.'
+      : 'Replay continues.',
   );
 }
 
@@ -96,7 +96,7 @@ export async function pauseCommand(paused: boolean, flags: CommonFlags): Promise
 export async function purgeCommand(flags: CommonFlags & SelectionFlags & { yes?: boolean }): Promise<void> {
   // The service refuses both too, but not before it is --yes: what is said without must not be about more than was asked.
   if (flags.rejected && flags.class !== undefined)
-    throw new Error('purge gives up whole areas; expected --class or --rejected, not both');
+    throw new Error('purge drops whole areas; expected --class or --rejected, not both');
   const client = new AdminClient(flags);
   const what = selectionQuery(flags, Date.now());
   if (!flags.yes) {
@@ -106,7 +106,7 @@ export async function purgeCommand(flags: CommonFlags & SelectionFlags & { yes?:
     );
     const items = meant.reduce((sum, area) => sum + areas[area].items, 0);
     throw new Error(
-      `This would give up ${numberText(items)} items in ${meant.join(', ') || String(flags.class)} for good. "nrdot dlq export" saves them first; --yes does it.`,
+      `This would permanently drop ${numberText(items)} items in ${meant.join(', ') || String(flags.class)}. Save them first with "nrdot dlq export"; confirm with --yes.`,
     );
   }
   const answer = await client.post<{ areas: Area[]; items: number; heldItems: number }>(
@@ -115,13 +115,11 @@ export async function purgeCommand(flags: CommonFlags & SelectionFlags & { yes?:
     READING_MS,
   );
   const held =
-    answer.heldItems > 0
-      ? ` ${numberText(answer.heldItems)} were on their way to the upstream and stay.`
-      : '';
+    answer.heldItems > 0 ? ` ${numberText(answer.heldItems)} are in flight to the upstream and stay.` : '';
   print(
     flags,
     answer,
-    `Gave up ${numberText(answer.items)} items of ${answer.areas.join(', ')}; the books have them as dropped (purged).${held}`,
+    `Dropped ${numberText(answer.items)} items of ${answer.areas.join(', ')}, accounted for as dropped (purged).${held}`,
   );
 }
 
@@ -166,7 +164,7 @@ function segmentLines(segment: SegmentInfo): [string, string][] {
   const { area, sequence, state, verified, records, ackedRecords, items, ackedItems } = segment;
   return [
     ['segment', `${area}/${sequence}`],
-    ['state', `${state}, its hash ${verified ? 'was found right' : 'was not checked yet'}`],
+    ['state', `${state}, its hash ${verified ? 'is correct' : 'has not been checked yet'}`],
     ['batches', `${numberText(records)}, ${numberText(ackedRecords)} of them settled`],
     ['items', `${numberText(items)}, ${numberText(ackedItems)} of them settled`],
     ['size', `${sizeText(segment.diskBytes)}, ${sizeText(segment.rawBytes)} before compression`],
@@ -180,7 +178,7 @@ function batchLines(batch: ListedBatch & { done: boolean }): [string, string][] 
   const { id, area, class: ofClass, signal, items, encoding, payloadBytes, receivedAt, segment } = batch;
   return [
     ['batch', id],
-    ['state', batch.done ? 'settled; it goes with its segment' : 'waits'],
+    ['state', batch.done ? 'settled; deleted with its segment' : 'waits'],
     ['area', `${area}, in segment ${area}/${segment}`],
     ['class', ofClass],
     ['signal', signal],
@@ -202,8 +200,8 @@ function statsText({ state, fault, utilization, diskBytes, ballastBytes, areas, 
   const lines: [string, string][] = [
     ['state', fault === undefined ? state : `${state}: ${fault}`],
     ['disk', `${sizeText(diskBytes)}, ${(utilization * 100).toFixed(1)} % of dlq.capacity`],
-    ['ballast', ballastBytes > 0 ? sizeText(ballastBytes) : 'given up: the disk has no room for it'],
-    ['replay', `${paused ? 'paused ("nrdot dlq resume" ends it), ' : ''}${outstanding} batches on their way`],
+    ['ballast', ballastBytes > 0 ? sizeText(ballastBytes) : 'removed: the disk has no room for it'],
+    ['replay', `${paused ? 'paused ("nrdot dlq resume" ends it), ' : ''}${outstanding} batches in flight`],
     ['rate', `${sizeText(bytesPerSecond)}/s, at most ${sizeText(capBytesPerSecond)}/s`],
     ['drained', waiting === 0 ? 'nothing waits' : `in ${durationText(drainSeconds)} at this rate`],
   ];

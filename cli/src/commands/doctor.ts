@@ -28,19 +28,20 @@ function doctorText({ jobs, payloads, tookMs, repair, damage, difference }: Diag
   const left = damage.filter(({ count, mended }) => mended < count);
   const end = repair
     ? left.length === 0
-      ? 'All of it is mended.'
+      ? 'Everything was repaired.'
       : `${countText(left.length, 'finding')} left: see above.`
     : left.every(({ level }) => level === 'note')
-      ? 'Nothing has to be done.'
-      : '"nrdot doctor --repair" mends it while the pipeline runs.';
+      ? 'No action is needed.'
+      : '"nrdot doctor --repair" repairs it while the pipeline runs.';
   return [
     ...damage.map((one) => damageText(one, repair)),
-    `Looked at ${looked}. ${[...books, end].join(' ')}`,
+    `Examined ${looked}. ${[...books, end].join(' ')}`,
   ].join('\n\n');
 }
 
 function damageText({ kind, level, text, todo, count, examples, mended }: Damage, repair: boolean): string {
-  const state = repair && mended > 0 ? (mended === count ? 'mended' : `${mended} of ${count} mended`) : level;
+  const state =
+    repair && mended > 0 ? (mended === count ? 'repaired' : `${mended} of ${count} repaired`) : level;
   const more = count > examples.length ? `, and ${numberText(count - examples.length)} more` : '';
   return [
     `${kind} (${state}): ${text}`,

@@ -19,5 +19,5 @@ export async function eventsCommand(flags: AdminFlags & { limit: number; json?: 
   process.stdout.write(
     `${lines.join('\n') || 'Nothing has changed since the pipeline was first started.'}\n`,
   );
-  if (answer.problem) process.stderr.write(`Only those of the scheduler's process: ${answer.problem}.\n`);
+  if (answer.problem) process.stderr.write(`Only events of the scheduler's process: ${answer.problem}.\n`);
 }

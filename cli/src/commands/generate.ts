@@ -107,9 +107,9 @@ function asText(report: GenerateReport): string {
     `sent          ${report.items} items in ${report.batches} requests, ${(report.elapsedMs / 1000).toFixed(1)} s`,
     `acknowledged  ${report.acknowledgedItems} items, ${report.itemsPerSecond}/s`,
     `refused       ${report.refusedItems} items${report.rejectedItems > 0 ? `, ${report.rejectedItems} more by partial success` : ''}`,
-    `unknown       ${report.unknownItems} items (given up without an answer)`,
+    `unknown       ${report.unknownItems} items (no answer)`,
     `retries       ${report.retries}`,
-    `latency       p50 ${latency.p50Ms.toFixed(1)} ms, p99 ${latency.p99Ms.toFixed(1)} ms, max ${latency.maxMs.toFixed(1)} ms (from when a request was due to its answer)`,
+    `latency       p50 ${latency.p50Ms.toFixed(1)} ms, p99 ${latency.p99Ms.toFixed(1)} ms, max ${latency.maxMs.toFixed(1)} ms (from the scheduled time of a request to its answer)`,
     ...report.messages.map((message) => `answer        ${message}`),
   ];
   return `${lines.join('\n')}\n`;

@@ -30,12 +30,12 @@ export function asText(report: LimiterAnswer): string {
   if (daily) {
     const { sum, limit, mode: how } = daily;
     lines.push(
-      `day        ${n(sum)} series since midnight UTC, at most ${n(limit)} a metric${how === 'enforce' ? ' (enforced)' : ''}`,
+      `day        ${n(sum)} series since midnight UTC, at most ${n(limit)} per metric${how === 'enforce' ? ' (enforced)' : ''}`,
     );
   }
   const sections = [
     table(
-      ['METRIC', 'KEY-SETS', 'GIVEN UP'],
+      ['METRIC', 'KEY-SETS', 'STRIPPED'],
       topMetrics
         .slice(0, SHOWN)
         .map(({ metric, keys, removed, overflowed }) => [
@@ -45,7 +45,7 @@ export function asText(report: LimiterAnswer): string {
         ]),
     ),
     table(
-      ['METRIC', 'SERIES TODAY', 'OF ITS LIMIT', 'AT THE END'],
+      ['METRIC', 'SERIES TODAY', 'OF LIMIT', 'FORECAST'],
       (daily?.metrics ?? []).map(({ metric, keys, forecast }) => [
         metric,
         n(keys),
@@ -62,7 +62,7 @@ export function asText(report: LimiterAnswer): string {
           metric,
           score.toFixed(2),
           bits.toFixed(1),
-          removed ? 'given up' : isProtected ? 'protected' : '',
+          removed ? 'stripped' : isProtected ? 'protected' : '',
         ]),
     ),
     table(

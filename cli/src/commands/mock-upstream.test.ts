@@ -41,7 +41,7 @@ describe('the flags of nrdot mock-upstream', () => {
     expect((await (await answers(...args))(signal)).status).toBe(status);
   });
 
-  it('make it a page for people, a redirect, and an upstream that a batch poisons', async () => {
+  it('turn it into an HTML page, a redirect, and an upstream that fails for one batch', async () => {
     const page = await (await answers('--html'))('logs');
     expect([page.status, page.headers.get('content-type')]).toEqual([200, 'text/html']);
     const moved = await (await answers('--redirect', '308', '--redirect-to', 'https://up.example/'))('logs');
@@ -62,9 +62,9 @@ describe('the flags of nrdot mock-upstream', () => {
     [['--signal-status', 'logs'], /--signal-status logs: expected one of .*logs.*, "=" and a status/],
     [['--signal-status', 'spans=403'], /--signal-status spans=403: expected one of traces, metrics, logs/],
     [['--signal-latency', 'logs=soon'], /--signal-latency logs=soon: .* a duration such as 50ms/],
-    [['--redirect', '301'], /--redirect and --redirect-to go together/],
+    [['--redirect', '301'], /--redirect and --redirect-to require each other/],
     [['--redirect', '301', '--redirect-to', 'up.example'], /expected an http or https URL/],
-  ])('%j is refused, with what was expected', async (args, expected) => {
+  ])('%j is refused with the expectation', async (args, expected) => {
     await expect(flagsOf(...args).then(behaviourOf)).rejects.toThrow(expected);
   });
 });

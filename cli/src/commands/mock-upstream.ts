@@ -33,7 +33,7 @@ export async function mockUpstreamCommand(flags: MockFlags): Promise<void> {
   const say = (value: object, text: string) =>
     void process.stdout.write(`${flags.json ? JSON.stringify(value) : text}\n`);
   const stats = `${mock.url}/_mock/stats`;
-  say({ url: mock.url, stats }, `mock upstream on ${mock.url}; what arrived: ${stats}`);
+  say({ url: mock.url, stats }, `mock upstream on ${mock.url}; statistics: ${stats}`);
   let before = 0;
   const ticker = setInterval(() => {
     const { items, requests, duplicates } = mock.stats();
@@ -62,7 +62,7 @@ export async function mockUpstreamCommand(flags: MockFlags): Promise<void> {
 export function behaviourOf(flags: MockFlags): Partial<Behaviour> {
   const { redirect, redirectTo } = flags;
   if ((redirect === undefined) !== (redirectTo === undefined))
-    throw new Error('--redirect and --redirect-to go together: with which status, and where to');
+    throw new Error('--redirect and --redirect-to require each other: the status, and the target');
   if (redirectTo !== undefined && !/^https?:$/.test(URL.parse(redirectTo)?.protocol ?? ''))
     throw new Error(`--redirect-to ${redirectTo}: expected an http or https URL`);
   const maxBodyBytes = sizeOf('--max-body', flags.maxBody);

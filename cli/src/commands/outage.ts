@@ -20,8 +20,8 @@ export async function outageCommand(what: 'on' | 'off' | 'status', flags: Outage
     flags.json
       ? `${JSON.stringify({ away })}\n`
       : away
-        ? 'The mock upstream is away: every connection is cut. "nrdot outage off" brings it back.\n'
-        : 'The mock upstream answers.\n',
+        ? 'The mock upstream is down: every connection is cut. "nrdot outage off" brings it back.\n'
+        : 'The mock upstream is up.\n',
   );
 }
 
@@ -36,12 +36,12 @@ async function ofMock(what: 'on' | 'off' | 'status', url: string): Promise<boole
     });
   } catch {
     throw new Error(
-      `no mock upstream answers at ${url}. "nrdot up" without an upstream starts one, "nrdot mock-upstream" another; --mock URL says where it is, --compose that it is a container.`,
+      `no mock upstream answers at ${url}. "nrdot up" without an upstream starts one, "nrdot mock-upstream" another; pass its address with --mock URL, or --compose if it is a container.`,
     );
   }
   if (!answer.ok)
     throw new Error(
-      `${url} is no mock upstream: /_mock/${path} answered ${answer.status}. --mock URL says where it is.`,
+      `${url} is not a mock upstream: /_mock/${path} answered ${answer.status}. Pass its address with --mock URL.`,
     );
   return ((await answer.json()) as { outage: boolean }).outage;
 }

@@ -7,7 +7,7 @@ import { usesColour } from '../terminal.ts';
 export const EXIT_CODES: Record<Finding['level'], number> = { ok: 0, note: 0, warning: 3, fault: 4 };
 
 const NO_SCHEDULER =
-  'In separate services the scheduler answers for all: "nrdot scheduler" starts one. Without it receivers take data all the same. It waits in Redis, goes to disk where Redis is full, and goes out when a scheduler runs; nothing is lost by that.';
+  'If the services run separately, the scheduler answers for all of them: "nrdot scheduler" starts one. Without it, receivers still accept data. The data waits in Redis, spills to disk when Redis is full, and is delivered once a scheduler runs; nothing is lost.';
 
 /** `nrdot status`: where the data is, findings and services on one screen; the exit code tells whether all is well. */
 export async function statusCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {

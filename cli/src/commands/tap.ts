@@ -24,7 +24,7 @@ export async function tapCommand(flags: TapFlags): Promise<void> {
   process.stdout.on('error', () => ended.abort()); // its reader has gone, as `head` does
   const colour = usesColour(process.stdout);
   if (process.stderr.isTTY)
-    process.stderr.write(`Waiting for up to ${limit} items, ${seconds} s at most; Ctrl-C ends it.\n`);
+    process.stderr.write(`Waiting for up to ${limit} items, at most ${seconds} s; press Ctrl-C to stop.\n`);
   try {
     for await (const text of client.lines(`/api/tap?${query}`, ended.signal)) {
       const line = JSON.parse(text) as TapLine;
@@ -96,15 +96,17 @@ function endText(
   { end, items, batches, sampled }: Extract<TapLine, { end: string }>,
   flags: TapFlags,
 ): string {
-  const seen = `${numberText(items)} items shown, of ${numberText(sampled)} batches out of ${numberText(batches)} that came by`;
-  const reason = { limit: 'the limit is reached', time: 'the time is over', stopped: 'the receiver stops' }[
-    end
-  ];
+  const seen = `${numberText(items)} items shown, from ${numberText(sampled)} of ${numberText(batches)} batches`;
+  const reason = {
+    limit: 'the limit was reached',
+    time: 'the time is up',
+    stopped: 'the receiver is stopping',
+  }[end];
   if (items > 0) return `${seen}; ${reason}.`;
   const filters = [flags.class, flags.signal, flags.service].filter((filter) => filter !== undefined);
   const hint =
     batches === 0
-      ? 'Nothing came in: is anything sending? nrdot status shows what flows, nrdot generate sends a load.'
-      : 'No batch held what was asked for; try fewer filters or more seconds.';
+      ? 'No data arrived: is anything sending? nrdot status shows the traffic, nrdot generate sends a load.'
+      : 'No batch matched; try fewer filters or more seconds.';
   return `Nothing to show${filters.length > 0 ? ` for ${filters.join(', ')}` : ''}; ${reason}. ${hint}`;
 }

@@ -27,7 +27,7 @@ export async function topCommand(flags: TopFlags): Promise<void> {
   const foot = `every ${flags.every / 1000} s; q or Ctrl-C ends`;
   let last: string[] = [];
   for await (const seen of snapshots(client, flags, ended.signal)) {
-    if (seen instanceof Error) screen.draw([seen.message, `It is asked again ${foot}`, '', ...last]);
+    if (seen instanceof Error) screen.draw([seen.message, `Trying again ${foot}`, '', ...last]);
     else {
       last = statusLines(seen, { url: client.url, colour, columns: process.stdout.columns });
       screen.draw([...last, '', foot]);

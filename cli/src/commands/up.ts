@@ -25,7 +25,7 @@ async function takeUpAgain(config: Config, log: Logger): Promise<void> {
   const { link, store } = openStore(config, { log, registry }, 'consumer', 'up');
   await link.untilReady();
   const jobs = await reclaim(store);
-  if (jobs > 0) log.info({ jobs }, 'took up what a killed run was working on');
+  if (jobs > 0) log.info({ jobs }, 'requeued jobs that a killed run had taken');
   link.close();
 }
 
@@ -85,7 +85,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
     starting.catch(() => {}); // handled below, or no longer awaited
     const first = await Promise.race([starting, asked]);
     if (typeof first === 'string') {
-      say({ event: 'stopping', signal: first }, `${first}: stopping before all has started.`);
+      say({ event: 'stopping', signal: first }, `${first}: stopping before everything has started.`);
       await end();
       process.exitCode = first === 'SIGINT' ? 130 : 143;
       return endSoon();

@@ -43,7 +43,7 @@ export async function validate(named: string | undefined, options: ValidateFlags
     return;
   }
   process.stdout.write(
-    source.file ? `${source.file} is valid.\n` : 'There is no nrdot.yaml here: the defaults are in force.\n',
+    source.file ? `${source.file} is valid.\n` : 'There is no nrdot.yaml here: the defaults apply.\n',
   );
   if (!options.explain) return;
   for (const { path, value, source: from } of explain())
@@ -51,7 +51,7 @@ export async function validate(named: string | undefined, options: ValidateFlags
 }
 
 const NO_UPSTREAM =
-  'exporter.endpoint is not set: "nrdot up" sends to a mock upstream of its own, and "nrdot exporter" does not start.';
+  'exporter.endpoint is not set: "nrdot up" uses its built-in mock upstream, and "nrdot exporter" does not start.';
 
 /** In separate services, only the exporter needs an upstream. */
 function mayNeedUpstream({ for: service = 'up' }: ValidateFlags): boolean {

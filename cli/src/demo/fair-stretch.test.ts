@@ -4,7 +4,7 @@ import { type ByClass, FairStretch } from './fair-stretch.ts';
 const each = (items: number): ByClass => ({ critical: items, high: items, normal: items });
 
 describe('a fair stretch', () => {
-  it('counts what is delivered while every class has more waiting than leaves', () => {
+  it('counts deliveries while every class has a backlog', () => {
     const stretch = new FairStretch();
     expect(stretch.items).toBe(0);
     stretch.add({ waiting: each(800), moved: each(0), delivered: each(0) });
@@ -14,7 +14,7 @@ describe('a fair stretch', () => {
     expect(stretch.delivered).toEqual({ critical: 100, high: 60, normal: 20 });
   });
 
-  it('ends where one class may have run dry, and keeps the longest', () => {
+  it('ends when one class may have run dry, and keeps the longest', () => {
     const stretch = new FairStretch();
     const look = (waiting: number, normal: number, at: number) =>
       stretch.add({ waiting: { ...each(800), normal: waiting }, moved: each(at), delivered: each(normal) });

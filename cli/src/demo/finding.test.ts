@@ -7,7 +7,7 @@ function acts(...findings: ActResult['findings']): ActResult[] {
 }
 
 describe('a finding', () => {
-  it('is broken unless there is a doubt, and a doubt does not spoil what held', () => {
+  it('is broken unless there is a doubt, and a doubt does not affect a kept promise', () => {
     expect(finding('p', '5', true, 'it was slow').outcome).toBe('held');
     expect(finding('p', '5', false).outcome).toBe('broken');
     expect(finding('p', '5', false, 'it was slow')).toEqual({
@@ -25,13 +25,13 @@ describe('a verdict', () => {
     unmeasured('three', 'it was slow'),
   );
 
-  it('counts what held, what broke and what could not be measured', () => {
+  it('counts kept, broken and unmeasured promises', () => {
     expect(verdict(mixed)).toEqual({ promises: 3, held: 1, broken: 1, unmeasured: 1 });
     expect(textReport(mixed)).toContain('1 of 3 promises held, 1 BROKEN, 1 could not be measured here.');
     expect(textReport(acts(finding('one', '1', true)))).toContain('1 of 1 promises held.');
   });
 
-  it('tells them apart in the table and on the page', () => {
+  it('distinguishes them in the table and on the page', () => {
     const text = textReport(mixed);
     expect(text).toMatch(/held +one/);
     expect(text).toMatch(/BROKEN +two/);

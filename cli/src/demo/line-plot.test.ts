@@ -8,7 +8,7 @@ describe('a line plot', () => {
     ]);
   });
 
-  it('leaves a gap where there was nothing to ask, and escapes what it shows', () => {
+  it('leaves a gap where no data was available, and escapes its text', () => {
     const svg = linePlot({
       title: 'a < b',
       unit: '',

@@ -18,10 +18,10 @@ const QUIET_MS = 40_000;
 
 /** Act 3: the upstream is away, and the pipeline is killed meanwhile. */
 export async function outage(play: Performance): Promise<ActResult> {
-  const title = 'An outage, and kill -9 in its midst';
+  const title = 'An outage, with a kill -9 in the middle';
   play.begin(
     title,
-    `${whole(RATE)} spans/s. The upstream goes away for a quarter of a minute; meanwhile the whole pipeline is killed and started again.`,
+    `${whole(RATE)} spans/s. The upstream is down for 15 seconds; meanwhile the whole pipeline is killed and restarted.`,
   );
   await using stage = await play.open({ breaker: { open_max: '2s' } });
   const { mock } = stage;
@@ -66,7 +66,7 @@ export async function outage(play: Performance): Promise<ActResult> {
   mock.set({ outage: true });
   await after(DOWN_SECONDS);
   await waitUntil(() => diskMost > 0 || play.signal.aborted, {
-    what: 'something is on disk',
+    what: 'data is on disk',
     timeoutMs: SPILL_MS,
   }).catch(() => {}); // shown in the finding
   mark('kill -9');
@@ -85,10 +85,10 @@ export async function outage(play: Performance): Promise<ActResult> {
   const unharmed = invented.count === 0 && corrupted === 0;
   return {
     title,
-    story: `${whole(report.items)} spans, up to ${whole(RATE)}/s, through an outage of ${outageSeconds.toFixed(0)} s with a kill -9. ${whole(diskMost)} were on disk at most; ${whole(duplicates)} arrived twice, as a kill between sending and noting may cause.`,
+    story: `${whole(report.items)} spans, up to ${whole(RATE)}/s, through an outage of ${outageSeconds.toFixed(0)} s with a kill -9. At most ${whole(diskMost)} were on disk; ${whole(duplicates)} arrived twice, which a kill between sending and recording may cause.`,
     findings: [
       finding(
-        'Clients notice nothing but the restart: every span is taken',
+        'Clients notice only the restart: every span is accepted',
         `${whole(report.acknowledgedItems)} of ${whole(report.items)}`,
         report.acknowledgedItems === report.items,
       ),
@@ -100,7 +100,7 @@ export async function outage(play: Performance): Promise<ActResult> {
         unharmed ? doubt : '',
       ),
       finding(
-        'What Redis should not hold goes to disk, and comes back',
+        'Data spills to disk, and is replayed',
         `${whole(diskMost)} at most, ${whole(books.on_disk)} at the end`,
         diskMost > 0 && books.on_disk === 0,
         diskMost > 0 ? doubt : '',
@@ -121,7 +121,7 @@ export async function outage(play: Performance): Promise<ActResult> {
         marks,
       },
       {
-        title: 'Taken and delivered, per second',
+        title: 'Accepted and delivered, per second',
         unit: '/s',
         series: recorder.series('sent', 'delivered').map(rateOf),
         marks,

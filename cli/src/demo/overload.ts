@@ -46,7 +46,7 @@ export async function overload(play: Performance): Promise<ActResult> {
   const title = 'Priorities under overload';
   play.begin(
     title,
-    `The upstream takes ${whole(SENT * TAKEN_SHARE)} spans/s and gets ${whole(SENT)}, a third critical, a third high, a third normal.`,
+    `The upstream accepts ${whole(SENT * TAKEN_SHARE)} spans/s but is sent ${whole(SENT)}, a third each critical, high and normal.`,
   );
   await using stage = await play.open(SETTINGS);
   const { mock } = stage;
@@ -115,7 +115,7 @@ export async function overload(play: Performance): Promise<ActResult> {
   const wrong = complaint(judge(report, mock.received(report.run)));
   return {
     title,
-    story: `${whole(report.items)} spans, up to ${whole(SENT)}/s, to an upstream that takes ${whole(upstream)}/s; shares over ${whole(seen.stretch.items)} items while every class had a backlog.`,
+    story: `${whole(report.items)} spans, up to ${whole(SENT)}/s, to an upstream that accepts ${whole(upstream)}/s; shares over ${whole(seen.stretch.items)} items while every class had a backlog.`,
     findings: [
       shares(seen),
       spillOrder(seen),

@@ -3,7 +3,7 @@ import { replayPace } from './replay-pace.ts';
 
 const MIB = 1024 * 1024;
 
-it('a pace is judged by the figure that its promise names', () => {
+it('judges the pace by the figure in its promise', () => {
   for (const mibPerSecond of [0.1, 3.9, 4.3, 4.9, 5, 5.1, 6, 40]) {
     const { promise, measured, outcome } = replayPace(mibPerSecond * MIB);
     const most = Number(/at most ([\d.]+) MiB\/s/.exec(promise)?.[1]);

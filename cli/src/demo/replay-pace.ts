@@ -11,8 +11,8 @@ const MOST = 1.25 * CAP;
  * @param fastest bytes per second in the fastest window; 0 if there was none
  */
 export function replayPace(fastest: number): Finding {
-  const promise = `Beside live traffic replay stays within ${CAP / MIB} MiB/s and a burst: at most ${MOST / MIB} MiB/s in any ${WINDOW_SECONDS} s`;
-  if (fastest === 0) return unmeasured(promise, 'nothing was seen to be replayed');
+  const promise = `With live traffic, replay stays within ${CAP / MIB} MiB/s and a burst: at most ${MOST / MIB} MiB/s in any ${WINDOW_SECONDS} s`;
+  if (fastest === 0) return unmeasured(promise, 'no replay was observed');
   const measured = `${(fastest / MIB).toFixed(1)} MiB/s in the fastest ${WINDOW_SECONDS} s`;
   return finding(promise, measured, fastest <= MOST);
 }

@@ -132,7 +132,7 @@ export class Stage implements AsyncDisposable {
       }
       await wait(POLL_MS);
     }
-    if (!books) throw new Error(`the pipeline told nothing for ${timeoutMs / 1000} s: ${lastError}`);
+    if (!books) throw new Error(`the pipeline reported nothing for ${timeoutMs / 1000} s: ${lastError}`);
     const { queued, on_disk: onDisk } = books;
     const left = `${whole(queued)} in Redis and ${whole(onDisk)} on disk`;
     return { books, doubt: `it was still delivering after ${timeoutMs / 1000} s, with ${left}` };

@@ -21,7 +21,7 @@ export async function storm(play: Performance): Promise<ActResult> {
   const title = 'A cardinality storm';
   play.begin(
     title,
-    `A metric gets up to ${whole(POINTS)} different label sets, as when somebody puts an id on it. Beside it an application goes on with its 100. First as configured by default, then with leave to give the label up.`,
+    `A metric gets up to ${whole(POINTS)} different label sets, as if somebody had added an id to it. Meanwhile an application continues with its 100. First with the default configuration, then with permission to strip the label.`,
   );
   const overflowing = await clamp(play, 0, {});
   const merging = await clamp(play, 0.5, { limiter: { aggregate_labels: UNIQUE_LABELS } });
@@ -29,21 +29,21 @@ export async function storm(play: Performance): Promise<ActResult> {
   const points = [...new Set([overflowing.stormed, merging.stormed])].map(whole).join(' and ');
   return {
     title,
-    story: `Twice a storm of points, each with a label set of its own (${points}), beside an application with 100 key-sets: once what is too much goes into an overflow stream, and once the label is given up, so that streams merge.`,
+    story: `Two storms of points, each point with its own label set (${points}), alongside an application with 100 key-sets: in the first, the excess goes into an overflow stream; in the second, the label is stripped, so streams merge.`,
     findings: [
       clamped('', overflowing),
       kept(
-        'No point is dropped: what is too much is in the overflow stream, and the sum upstream is the sum sent',
+        'No point is dropped: the excess is in the overflow stream, and the sum upstream equals the sum sent',
         overflowing,
       ),
       finding(
-        'The application that was there before loses no point',
+        'The existing application loses no point',
         application || 'none lost',
         application === '',
         doubt,
       ),
       clamped(', merged', merging),
-      kept('Merged, no point is dropped and the sum upstream is the sum sent', merging),
+      kept('Merged, no point is dropped and the sum upstream equals the sum sent', merging),
     ],
     plots: [
       plot('Key-sets, new ones in the overflow stream', overflowing),
@@ -153,7 +153,7 @@ async function clamp(play: Performance, from: number, settings: Record<string, u
       .filter(Boolean)
       .join('; '),
     doubt,
-    repeats: takenTwice > 0 ? 'answers were late or lost, and what is sent again may come twice' : '',
+    repeats: takenTwice > 0 ? 'answers were late or lost, so retried requests may arrive twice' : '',
     series: recorder.series('key-sets sent', 'streams upstream', 'key-sets in use'),
   };
 }

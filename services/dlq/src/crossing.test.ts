@@ -9,7 +9,7 @@ const later = () => {
   return { done, finish };
 };
 
-it('holds until what passes has passed, and lets nothing pass meanwhile', async () => {
+it('waits until current users have left, and admits no new ones meanwhile', async () => {
   const crossing = new Crossing();
   const story: string[] = [];
   const [first, held] = [later(), later()];
@@ -27,7 +27,7 @@ it('holds until what passes has passed, and lets nothing pass meanwhile', async 
   expect(story).toEqual(['first passed', 'held, still: true', 'opened', 'second passed']);
 });
 
-it('does not wait longer than it has patience, and says so', async () => {
+it('gives up after its time limit, and reports it', async () => {
   const crossing = new Crossing();
   const slow = later();
   const passing = crossing.pass(() => slow.done);
@@ -37,7 +37,7 @@ it('does not wait longer than it has patience, and says so', async () => {
   expect(await crossing.hold(1, async (isStill) => isStill)).toBe(true);
 });
 
-it('opens after a failure', async () => {
+it('reopens after a failure', async () => {
   const crossing = new Crossing();
   await expect(crossing.hold(1, () => Promise.reject(new Error('no')))).rejects.toThrow('no');
   await expect(crossing.pass(() => Promise.reject(new Error('never')))).rejects.toThrow('never');

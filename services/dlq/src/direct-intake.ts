@@ -66,7 +66,7 @@ export class DirectIntake {
     const { listen, token } = options;
     if (!token && !isLoopback(listen.host)) {
       throw new Error(
-        `dlq.listen is ${formatAddress(listen)}, which others can reach; expected a loopback address, or dlq.token or admin.token to be set`,
+        `dlq.listen is ${formatAddress(listen)}, which other machines can reach; expected a loopback address, or dlq.token or admin.token to be set`,
       );
     }
     this.#options = options;
@@ -81,7 +81,7 @@ export class DirectIntake {
     this.#app.addHook('onRequest', async (request, reply) => {
       // Receivers send neither header. A page whose host name resolves to this machine (DNS rebinding) can set every other one.
       if (request.headers.origin !== undefined || request.headers['sec-fetch-site'] !== undefined)
-        return reply.code(403).send({ error: 'a page in a browser; expected a receiver' });
+        return reply.code(403).send({ error: 'request from a browser; expected a receiver' });
       const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
       if (!token || sameSecret(given, token)) return;
       return reply.code(401).header('www-authenticate', 'Bearer').send({

@@ -7,8 +7,7 @@ import type { StoredRecord } from '@nrdot/segment-log';
  * @returns the line, or the reason why there is none
  */
 export function exportLine({ envelope, payload }: StoredRecord): { line?: string; problem?: string } {
-  if (!Object.hasOwn(SIGNALS, envelope.signal))
-    return { problem: `the signal ${envelope.signal} is not known` };
+  if (!Object.hasOwn(SIGNALS, envelope.signal)) return { problem: `unknown signal ${envelope.signal}` };
   try {
     const line = protobufToJson(envelope.signal as Signal, payload);
     return line === undefined ? { problem: `${envelope.signal} have no JSON form here` } : { line };

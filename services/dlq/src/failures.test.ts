@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { Failures } from './failures.ts';
 
-it('each time a batch comes back it waits longer, up to a minute, and what was said last is known', () => {
+it('delays a batch longer after each failure, up to a minute, and remembers the last message', () => {
   const failures = new Failures();
   const waits = Array.from({ length: 12 }, (_, i) => {
     failures.add(
@@ -27,7 +27,7 @@ it('each time a batch comes back it waits longer, up to a minute, and what was s
   expect(failures.of('r1')).toBeUndefined();
 });
 
-it('what failed as the probe of an outage waits before it is one again, and not once that is over', () => {
+it('delays a batch that failed as the probe of an outage, but not once the outage is over', () => {
   const failures = new Failures();
   const fail = (isOpen: boolean, nowMs: number) => {
     failures.add('r1', { attempts: 1, message: '503' }, { isOpen, othersPassed: false }, nowMs);
@@ -39,7 +39,7 @@ it('what failed as the probe of an outage waits before it is one again, and not 
   expect(fail(true, 3_000)).toMatchObject({ notBeforeMs: 2_500, noProbeBeforeMs: 63_000, inVainAtMs: 2_000 });
 });
 
-it('remembers a bounded number, the latest', () => {
+it('remembers a bounded number of failures, the latest', () => {
   const failures = new Failures();
   for (let i = 0; i < 10_001; i++)
     failures.add(`r${i}`, { attempts: 1, message: '' }, { isOpen: true, othersPassed: true }, 0);

@@ -58,7 +58,7 @@ function rig(answer: () => DiskReported) {
   return { keeping, told, kept, said, turns };
 }
 
-it('tells Redis what the disk holds when that has changed, and every other turn, as Redis may forget', async () => {
+it('reports the disk to Redis after changes, and every other turn in case Redis lost the report', async () => {
   const { keeping, turns } = rig(() => ({ state: 'same', lostItems: 0, seen: SEEN }));
   expect(await turns(1)).toBe(1);
   expect(await turns(10)).toBe(5);
@@ -67,7 +67,7 @@ it('tells Redis what the disk holds when that has changed, and every other turn,
   expect(await turns(1)).toBe(1);
 });
 
-it('remembers Redis once it had its epoch at two looks, and writes that down when it is another, now and then', async () => {
+it('takes a snapshot once it has seen the same epoch twice, and saves it periodically and when the epoch changes', async () => {
   let answer: DiskReported = { state: 'begun', lostItems: 0, seen: SEEN };
   const { told, kept, turns } = rig(() => answer);
   await turns(1);
@@ -86,7 +86,7 @@ it('remembers Redis once it had its epoch at two looks, and writes that down whe
   expect(kept.length).toBeLessThanOrEqual(5);
 });
 
-it('says what a Redis has lost, and keeps what it saw before until that is booked', async () => {
+it('reports what Redis has lost, and keeps the old snapshot until the loss is accounted for', async () => {
   let answer: DiskReported = { state: 'same', lostItems: 0, seen: SEEN };
   const { told, said, turns } = rig(() => answer);
   await turns(2);

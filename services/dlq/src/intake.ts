@@ -147,7 +147,7 @@ export class Intake {
       } catch (error) {
         if (!(error instanceof SegmentLogError)) throw error;
         // It stays in Redis. Once that is full too, clients get 503 and keep their data.
-        log.debug({ job: id, code: error.code }, 'the disk does not take it now');
+        log.debug({ job: id, code: error.code }, 'the disk does not accept it now');
         throw new RetryLater(FULL_DELAY_MS, error.message);
       }
       const outcome = area === 'rejected' ? 'rejected' : 'stored';
@@ -161,7 +161,9 @@ export class Intake {
     const { store, log } = this.#d;
     await store
       .sift('spill', Date.now())
-      .catch((error: Error) => log.debug({ err: error.message }, 'the spill queue could not be sifted'));
+      .catch((error: Error) =>
+        log.debug({ err: error.message }, 'could not check the spill queue for foreign jobs'),
+      );
   }
 
   #remember(id: string): void {

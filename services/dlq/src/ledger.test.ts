@@ -33,14 +33,14 @@ describe('the ledger of the dlq', () => {
     '{"entries":[]}',
     '{"counts":{"accepted":"7"}}',
     '{"counts":{},"writtenOff":5}',
-  ])('that somebody has changed is not taken: %s', async (text) => {
+  ])('rejects a file that was modified: %s', async (text) => {
     writeFileSync(join(dir.path, 'ledger.json'), text);
     await expect(Ledger.open(dir.path)).rejects.toThrow(
       /ledger\.json is damaged; expected JSON with "counts"/,
     );
   });
 
-  it('keeps what was noted over a kill, and tells it once', async () => {
+  it('keeps entries across a kill, and reports them once', async () => {
     const first = await Ledger.open(dir.path);
     await Promise.all([
       first.add('accepted', 3),
@@ -56,7 +56,7 @@ describe('the ledger of the dlq', () => {
     expect((await Ledger.open(dir.path)).pending('accepted')).toBe(0);
   });
 
-  it('names the limit by which something was dropped: the rejected area has limits of its own', async () => {
+  it('names the limit that caused a drop: the rejected area has its own', async () => {
     const ledger = await Ledger.open(dir.path);
     const none = { retention: 0, capacity: 0, purged: 0, corrupted: 0 };
     await ledger.writtenOff('normal', { ...none, capacity: 1, retention: 2 });
@@ -70,7 +70,7 @@ describe('the ledger of the dlq', () => {
     });
   });
 
-  it('tells the same entry again when the answer got lost, or the kill came after it', async () => {
+  it('repeats the same entry if the answer was lost or the kill came after it', async () => {
     const redis = books();
     const ledger = await Ledger.open(dir.path);
     await ledger.add('accepted', 5);
@@ -89,7 +89,7 @@ describe('the ledger of the dlq', () => {
     expect(again.pending('accepted')).toBe(0);
   });
 
-  it('takes over what an older version left', async () => {
+  it('reads the file of an older version', async () => {
     writeFileSync(join(dir.path, 'accepted-without-redis'), '25');
     const ledger = await Ledger.open(dir.path);
     expect(ledger.pending('accepted')).toBe(25);
@@ -97,7 +97,7 @@ describe('the ledger of the dlq', () => {
     expect((await Ledger.open(dir.path)).pending('accepted')).toBe(25);
   });
 
-  it('notes in memory what the disk does not take, and writes it with what comes next', async () => {
+  it('keeps in memory what it could not write, and writes it with the next entry', async () => {
     const ledger = await Ledger.open(join(dir.path, 'not-there-yet'));
     await expect(ledger.add('accepted', 2)).rejects.toThrow('ENOENT');
     expect(ledger.pending('accepted')).toBe(2);

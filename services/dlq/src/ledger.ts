@@ -259,7 +259,7 @@ function keptOf(text: string, path: string): Kept {
     if ([counts, entry ? entry.counts : {}, underWay, writtenOff].every(areCounts)) return kept;
   } catch {}
   throw new Error(
-    `${path} is damaged; expected JSON with "counts", numbers by name. Move it away: only what the books had still to hear of is lost with it`,
+    `${path} is damaged; expected JSON with "counts", numbers by name. Move the file away: this loses only what had not yet been reported to the accounting`,
   );
 }
 

@@ -50,7 +50,7 @@ export async function startDlq(
   const dir = resolve(options.dir);
   makeDirectory(dir, 'dlq.dir');
   const lock = await DirectoryLock.take(dir);
-  if (!lock) log.warn({ dir }, 'the directory cannot be locked; see to it that no other dlq uses it');
+  if (!lock) log.warn({ dir }, 'the directory cannot be locked; make sure that no other dlq uses it');
   const { link, store, notReady } = openStore(config, host, 'consumer', 'dlq');
   const workerLink = openLink(config, host, 'consumer', 'dlq-worker');
 
@@ -73,10 +73,10 @@ export async function startDlq(
       events: {
         corrupted: ({ items, ...what }) => {
           metrics.dlqCorrupted.inc();
-          log.error({ ...what, items }, 'something on disk is damaged; it is kept in quarantine');
+          log.error({ ...what, items }, 'data on disk is damaged; it is kept in quarantine');
         },
         unreadable: (what) =>
-          log.warn(what, 'a file can not be read now; what it holds waits, and it is tried again'),
+          log.warn(what, 'a file cannot be read at the moment; its data waits until a retry succeeds'),
         dropped: (area, items, reason) => {
           log.warn({ area, items, reason }, 'batches were dropped from the disk');
         },
@@ -86,16 +86,16 @@ export async function startDlq(
             .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written'));
         },
         ballast: (state) => {
-          if (state === 'kept') log.info('there is room on the disk again; the ballast is back');
+          if (state === 'kept') log.info('the disk has room again; the ballast was restored');
           else
             log.error(
-              'others have filled the disk; the ballast was given up, so that what is acknowledged can be removed',
+              'something else filled the disk; the ballast was removed so that delivered batches can be deleted',
             );
         },
         fault: (error) =>
           host.transitions.to('disk', error.code, {
             level: 'error',
-            message: `The disk takes nothing: ${error.message}.`,
+            message: `The disk accepts nothing: ${error.message}.`,
           }),
       },
       now: steadyNow,
@@ -155,14 +155,14 @@ export async function startDlq(
     lost: (items, seen) => {
       host.transitions.happened(
         'redis_lost',
-        `Redis has lost what it held. ${countText(items, 'item')} that were in it are nowhere now and booked as dropped (redis_lost); what exporters had may have been delivered all the same. Redis was seen last at ${timeText(seen.at)}, with ${countText(seen.live, 'item')}: what came after that and was only in Redis is not known. The disk's part goes on.`,
+        `Redis has lost its data. ${countText(items, 'item')} that were in it are lost, and counted as dropped (redis_lost); those that exporters had may still have been delivered. The last snapshot was taken at ${timeText(seen.at)}, with ${countText(seen.live, 'item')}: later data that was only in Redis is unknown. Data on disk is still delivered.`,
         'error',
       );
     },
     older: (items) => {
       host.transitions.happened(
         'redis_older',
-        `Redis is back with an older state: ${countText(items, 'accepted item')} that it had are not in its books. Batches may be delivered twice; "nrdot doctor" says how the books stand.`,
+        `Redis is back with an older state: its accounting lacks ${countText(items, 'item')} that were accepted. Batches may be delivered twice; "nrdot doctor" checks the accounting.`,
         'error',
       );
     },
@@ -172,11 +172,11 @@ export async function startDlq(
   const endTicks = alignedInterval(() => {
     if (!segments.fault)
       host.transitions.to('disk', WELL, {
-        message: (lasted) => `The disk takes data again after ${lasted}.`,
+        message: (lasted) => `The disk accepts data again after ${lasted}.`,
       });
     ticking ??= keeping
       .turn()
-      .catch((error: Error) => log.debug({ err: error.message }, 'could not report what is on disk'))
+      .catch((error: Error) => log.debug({ err: error.message }, 'could not report the state of the disk'))
       .finally(() => {
         ticking = undefined;
       });
@@ -239,7 +239,7 @@ export async function startDlq(
     throw error;
   });
   const held = REPLAY_AREAS.reduce((sum, area) => sum + segments.stats(area).items, 0);
-  log.info({ dir, items: held, direct: formatAddress(address) }, 'keeping what spills');
+  log.info({ dir, items: held, direct: formatAddress(address) }, 'ready to store spilled batches');
   void link.untilReady();
   return {
     name: 'dlq',

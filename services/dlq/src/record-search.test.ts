@@ -35,14 +35,14 @@ function aDay() {
   return { segments, hours, read: () => read };
 }
 
-it('reads the segments of the time that is in the id, and no others', async () => {
+it('reads only the segments of the time in the id', async () => {
   const { segments, hours, read } = aDay();
   const { id } = hours[13]![7]!;
   expect(await findRecord(segments, id)).toMatchObject({ area: 'normal', position: { sequence: 13 } });
   expect(read()).toBe(8);
 });
 
-it('reads all of them for what is not where its id says, and for ids of another make', async () => {
+it('reads all segments if the batch is not where its id says, or the id has another format', async () => {
   const { segments, hours, read } = aDay();
   hours[20]![3]!.id = newBatchId(NOW);
   expect(await findRecord(segments, hours[20]![3]!.id)).toMatchObject({ position: { sequence: 20 } });

@@ -5,7 +5,7 @@ import { ReplayRate } from './replay-rate.ts';
 const MIB = 1024 * 1024;
 
 describe('ReplayRate', () => {
-  it('keeps the cap over any second, whatever sizes go', () => {
+  it('stays within the cap in every second, whatever the sizes', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 10_000, max: 8 * MIB }),
@@ -26,7 +26,7 @@ describe('ReplayRate', () => {
     );
   });
 
-  it('uses all of the cap when nothing holds it back', () => {
+  it('uses the whole cap if nothing slows it down', () => {
     const rate = new ReplayRate(4 * MIB, 0);
     let now = 0;
     let sent = 0;
@@ -39,7 +39,7 @@ describe('ReplayRate', () => {
     expect(sent / 10 / MIB).toBeLessThan(4.15);
   });
 
-  it('falls when the upstream is crowded, grows back, and stops at neither end', () => {
+  it('falls when the upstream is overloaded, recovers, and gets stuck at neither bound', () => {
     const rate = new ReplayRate(1000, 0);
     rate.adapt('slow', 1_000);
     expect(rate.bytesPerSecond).toBe(800);
@@ -49,7 +49,7 @@ describe('ReplayRate', () => {
     expect(rate.bytesPerSecond).toBe(1000);
   });
 
-  it('lets a batch larger than the bucket go, and makes the next one wait for it', () => {
+  it('allows a batch larger than the bucket, and delays the next one accordingly', () => {
     const rate = new ReplayRate(1000, 0);
     expect(rate.take(10_000, 1000)).toBe(0);
     expect(rate.take(1, 1000)).toBeGreaterThan(9_000);

@@ -312,7 +312,7 @@ export class Replayer {
       // All that the order named was accepted or has failed; what it skipped is read again in turn.
       for (const area of this.#order.areas) this.#rewind.add(area);
       this.#order = undefined;
-      this.#d.log.info('the replay that was asked for is over');
+      this.#d.log.info('the requested replay has finished');
     }
     return this.#share.pick((c) => ready.has(c)) ?? (ready.has('rejected') ? 'rejected' : undefined);
   }
@@ -527,7 +527,7 @@ export class Replayer {
     const { times, attempts, message } = failure;
     try {
       if (!segments.lastIds.has(id)) {
-        const said = `${times} replays with ${attempts} tries in vain while others were delivered; last: ${message}`;
+        const said = `${times} replays with ${attempts} failed attempts while others were delivered; last: ${message}`;
         const reason = 'rejected:poison';
         await segments.append('rejected', {
           envelope: { ...envelope, id, reason, attempts, message: said },
@@ -595,7 +595,7 @@ export class Replayer {
       if (held[i] || !this.#outstanding.delete(key)) continue;
       this.#outstandingBytes -= outstanding.bytes;
       this.#putBack(outstanding);
-      log.warn({ batch: key }, 'Redis has forgotten a replayed batch; it will be replayed again');
+      log.warn({ batch: key }, 'Redis has lost a replayed batch; it will be replayed again');
     }
   }
 

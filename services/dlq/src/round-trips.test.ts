@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { RoundTrips } from './round-trips.ts';
 
-it('is slow when answers take several times as long as they can, until that is what they take', () => {
+it('is slow while responses take several times the minimum, until that becomes the new minimum', () => {
   const trips = new RoundTrips();
   const second = (ms: number) => {
     for (let i = 0; i < 10; i++) trips.add(ms);
@@ -20,7 +20,7 @@ it('is slow when answers take several times as long as they can, until that is w
   expect(until).toBeLessThan(90);
 });
 
-it('takes an upstream that was never faster for what it is', () => {
+it('accepts the speed of an upstream that was never faster', () => {
   const trips = new RoundTrips();
   for (let s = 0; s < 60; s++) {
     for (let i = 0; i < 5; i++) trips.add(20_000);

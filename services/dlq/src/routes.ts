@@ -118,10 +118,10 @@ export function addRoutes(admin: AdminServer, deps: RouteDeps): void {
   admin.route('POST', '/api/dlq/purge', async (request) => {
     const asked = askedOf(request);
     if (!truth('yes', asked.yes))
-      throw badRequest('purge gives batches up for good; say so with yes: true (nrdot dlq purge --yes)');
+      throw badRequest('purge drops batches permanently; confirm with yes: true (nrdot dlq purge --yes)');
     const { areas, class: ofClass } = selectionOf(asked, REPLAY_AREAS, ['yes']);
     if (ofClass !== undefined || asked.since !== undefined || asked.until !== undefined)
-      throw badRequest('purge gives up whole areas; expected class or rejected, and neither since nor until');
+      throw badRequest('purge drops whole areas; expected class or rejected, and neither since nor until');
     return { areas, ...(await replayer.purge(areas)) };
   });
 }

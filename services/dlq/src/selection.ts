@@ -28,10 +28,10 @@ export function selectionOf(
   const names = [...NAMES, ...beside];
   const stranger = Object.keys(asked).find((name) => !names.includes(name));
   if (stranger !== undefined)
-    throw badRequest(`there is no "${text(stranger)}"; expected ${names.join(', ')}`);
+    throw badRequest(`unknown parameter "${text(stranger)}"; expected ${names.join(', ')}`);
   const { class: ofClass } = asked;
   if (ofClass !== undefined && !isPriorityClass(ofClass))
-    throw badRequest(`class: "${text(ofClass)}" is none; expected one of ${CLASSES.join(', ')}`);
+    throw badRequest(`class: "${text(ofClass)}" is unknown; expected one of ${CLASSES.join(', ')}`);
   const rejected = truth('rejected', asked.rejected) || asked.area === 'rejected';
   const [since, until] = [
     time('since', asked.since) ?? 0,
@@ -39,9 +39,7 @@ export function selectionOf(
   ];
   if (since > until) throw badRequest('since is after until; expected it before');
   if (asked.area !== undefined && asked.area !== (rejected ? 'rejected' : (ofClass ?? asked.area)))
-    throw badRequest(
-      `area: "${text(asked.area)}" is another than class or rejected say; expected one of them`,
-    );
+    throw badRequest(`area: "${text(asked.area)}" contradicts class or rejected; expected only one of them`);
   const areas = rejected
     ? (['rejected'] as const)
     : asked.area !== undefined
@@ -60,7 +58,7 @@ export function isSelected(selection: Selection, { receivedAt, class: ofClass }:
 /** @throws AdminError 400 for any other name, so that nothing else can become part of a path */
 export function areaOf(name: unknown): Area {
   const area = AREAS.find((known) => known === name);
-  if (!area) throw badRequest(`"${text(name)}" is no area; expected one of ${AREAS.join(', ')}`);
+  if (!area) throw badRequest(`"${text(name)}" is not an area; expected one of ${AREAS.join(', ')}`);
   return area;
 }
 
@@ -68,7 +66,7 @@ export function areaOf(name: unknown): Area {
 export function truth(name: string, value: unknown): boolean {
   if (value === undefined || value === false || value === 'false') return false;
   if (value === true || value === 'true' || value === '') return true;
-  throw badRequest(`${name}: "${text(value)}" is neither; expected true or false`);
+  throw badRequest(`${name}: "${text(value)}" is not a boolean; expected true or false`);
 }
 
 export function badRequest(message: string): AdminError {
@@ -92,6 +90,6 @@ function time(name: string, value: unknown): number | undefined {
   const isDate = typeof value === 'string' && /^\d{4}-\d\d/.test(value);
   const ms = isDate ? Date.parse(value) : (wholeNumber(value) ?? Number.NaN);
   if (Number.isNaN(ms))
-    throw badRequest(`${name}: "${text(value)}" is no time; expected ISO 8601 or Unix ms`);
+    throw badRequest(`${name}: "${text(value)}" is not a time; expected ISO 8601 or Unix ms`);
   return ms;
 }

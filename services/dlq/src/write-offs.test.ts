@@ -107,15 +107,15 @@ async function everywhere(
   }
 }
 
-describe('what is written off is in the books once, wherever power goes', () => {
-  it('when it is purged', () =>
+describe('a write-off is accounted for once, wherever power fails', () => {
+  it('by a purge', () =>
     everywhere(
       (seed) => new Dlq(seed),
       (dlq) => dlq.log.purge('normal'),
       'purged',
     ));
 
-  it('when it is too old', () =>
+  it('by retention', () =>
     everywhere(
       (seed) => new Dlq(seed, { retentionMs: 10_000 }),
       async (dlq) => {
@@ -126,7 +126,7 @@ describe('what is written off is in the books once, wherever power goes', () => 
       'retention',
     ));
 
-  it('when its files have vanished', () =>
+  it('after files have vanished', () =>
     everywhere(
       (seed) => new Dlq(seed),
       async (dlq) => {
@@ -138,7 +138,7 @@ describe('what is written off is in the books once, wherever power goes', () => 
     ));
 });
 
-it('a checkpoint that is damaged begins to count again, and the ledger with it', async () => {
+it('with a damaged checkpoint, which resets its count and that of the ledger', async () => {
   const dlq = new Dlq(1);
   await dlq.open();
   await dlq.fill();

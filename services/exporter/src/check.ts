@@ -53,8 +53,8 @@ export async function checkUpstream(config: Config, version: string): Promise<Si
 
 function takenText(outcome: Outcome): string {
   return outcome.kind === 'delivered'
-    ? 'takes it: address, key and encoding are right'
-    : `is reached; it does not like an empty request (${outcome.message || 'it said no more'})`;
+    ? 'accepts it: address, key and encoding are right'
+    : `is reached, but refuses an empty request (${outcome.message || 'no further details'})`;
 }
 
 async function failureOf(
@@ -71,7 +71,7 @@ async function failureOf(
     const todo =
       status === 407
         ? 'Set its user and password: exporter.proxy (http://user:password@host:port), or the environment.'
-        : `It makes no tunnel: may it reach ${url.host}?`;
+        : `It opens no tunnel: is it allowed to reach ${url.host}?`;
     return { part: 'proxy', found: message, todo };
   }
   const said = `answers ${status}${message ? `: ${message}` : ''}`;
@@ -86,23 +86,23 @@ async function failureOf(
     return {
       part: 'size',
       found: said,
-      todo: 'Even nothing is too large for it: is this the address of an OTLP/HTTP upstream?',
+      todo: 'Even an empty request is too large for it: is this the address of an OTLP/HTTP upstream?',
     };
   if (status === 415) {
-    const todo = `It does not take protobuf${encoding === 'identity' ? '' : ` in ${encoding}`}: try another exporter.compression.`;
+    const todo = `It does not accept protobuf${encoding === 'identity' ? '' : ` in ${encoding}`}: try another exporter.compression.`;
     return { part: 'encoding', found: said, todo };
   }
   if (status === 429 || status >= 500)
     return {
       part: 'upstream',
       found: said,
-      todo: 'The way to it is right; it fails or throttles now. Its status page may say why.',
+      todo: 'The connection works, but the upstream fails or throttles at the moment. Its status page may say why.',
     };
   return { part: 'address', found: said, todo: addressText(url) };
 }
 
 function addressText(url: URL): string {
-  if (url.port === '4317') return 'Port 4317 is gRPC; OTLP/HTTP is mostly on 4318.';
+  if (url.port === '4317') return 'Port 4317 is gRPC; OTLP/HTTP usually uses 4318.';
   return 'Set exporter.endpoint to the base URL of an OTLP/HTTP upstream, such as https://otlp.nr-data.net.';
 }
 
@@ -111,7 +111,7 @@ async function networkFailure(message: string, url: URL, config: Config): Promis
   const { timeoutMs, tls } = config.exporter;
   const proxy = proxyFor(url, config.exporter.proxy?.reveal(), process.env);
   if (proxy !== undefined) {
-    const todo = `It goes by the proxy ${proxyName(proxy)} (exporter.proxy, or the environment): may that reach ${url.host}, and is it right?`;
+    const todo = `Requests go through the proxy ${proxyName(proxy)} (exporter.proxy, or the environment): is it the right one, and can it reach ${url.host}?`;
     return { part: 'proxy', found: message, todo };
   }
   const host = url.hostname.replace(/^\[|\]$/g, '');
@@ -121,7 +121,7 @@ async function networkFailure(message: string, url: URL, config: Config): Promis
     return {
       part: 'host',
       found: causeText(error),
-      todo: 'Is the host in exporter.endpoint spelt right, and does this machine have a name server?',
+      todo: 'Is the host in exporter.endpoint spelled correctly, and does this machine have a name server?',
     };
   }
   const secure = url.protocol === 'https:';
@@ -132,7 +132,7 @@ async function networkFailure(message: string, url: URL, config: Config): Promis
     return {
       part: 'network',
       found: causeText(error),
-      todo: `Does a firewall or a proxy stand between this machine and ${host}:${port}? Is the port right?`,
+      todo: `Is there a firewall or a proxy between this machine and ${host}:${port}? Is the port right?`,
     };
   }
   if (secure) {
@@ -145,16 +145,16 @@ async function networkFailure(message: string, url: URL, config: Config): Promis
         return {
           part: 'tls',
           found: causeText(error),
-          todo: 'Name its authority in exporter.tls.ca_file, or mend its certificate.',
+          todo: 'Set exporter.tls.ca_file to its CA, or correct its certificate.',
         };
       return { part: 'tls', found: message, todo: 'Check exporter.tls: ca_file, cert_file and key_file.' };
     }
   }
-  if (/no HTTP\/1\.1/.test(message)) return { part: 'address', found: message, todo: addressText(url) };
+  if (/not HTTP\/1\.1/.test(message)) return { part: 'address', found: message, todo: addressText(url) };
   return {
     part: 'upstream',
     found: message,
-    todo: `Something answers at ${host}:${port}, and is it an OTLP/HTTP upstream? Port 4317 is gRPC.`,
+    todo: `Something answers at ${host}:${port}: is it an OTLP/HTTP upstream? Port 4317 is gRPC.`,
   };
 }
 

@@ -3,8 +3,8 @@ import { Destination } from './destination.ts';
 
 const MINUTE = 60_000;
 
-describe('how large a request may be', () => {
-  it('is what was configured, until a refusal teaches less; then it grows again with time', () => {
+describe('the maximum size of a request', () => {
+  it('is the configured one until a refusal lowers it; then it grows again over time', () => {
     const destination = new Destination(1_000_000);
     expect(destination.maxBytes(0)).toBe(1_000_000);
     destination.tooLarge(900_000, 0);
@@ -13,7 +13,7 @@ describe('how large a request may be', () => {
     expect(destination.maxBytes(600 * MINUTE)).toBe(1_000_000);
   });
 
-  it('is not less than what was taken, unless that is refused now', () => {
+  it('never falls below a size that was accepted, unless that size is refused later', () => {
     const destination = new Destination(undefined);
     expect(destination.maxBytes(0)).toBe(Number.POSITIVE_INFINITY);
     destination.took('gzip', 800_000);
@@ -23,7 +23,7 @@ describe('how large a request may be', () => {
     expect(destination.maxBytes(0)).toBe(350_000);
   });
 
-  it('only falls while refusals come, in whatever order those of requests in flight at once arrive', () => {
+  it('only falls during refusals, in whatever order those of concurrent requests arrive', () => {
     const destination = new Destination(undefined);
     destination.tooLarge(100_000, 0);
     destination.tooLarge(1_000_000, 1);
@@ -31,8 +31,8 @@ describe('how large a request may be', () => {
   });
 });
 
-describe('which encoding is sent', () => {
-  it('falls back to gzip, then to none', () => {
+describe('the encoding of requests', () => {
+  it('falls back to gzip, then to uncompressed', () => {
     const destination = new Destination(undefined);
     expect(destination.encodingFor('zstd')).toBe('zstd');
     destination.refuses('zstd');
@@ -44,7 +44,7 @@ describe('which encoding is sent', () => {
     expect(destination.encodingFor('identity')).toBe('identity');
   });
 
-  it('a malformed request is tried in another only where the encoding was never taken, and not for ever', () => {
+  it('after a malformed request, tries another one only if this one was never accepted, and not indefinitely', () => {
     const destination = new Destination(undefined);
     expect(destination.doubts('zstd')).toBe('gzip');
     expect(destination.doubts('gzip')).toBe('identity');

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
 import { retryDelayMs } from './retry.ts';
 
-describe('the wait before a retry', () => {
+describe('the delay before a retry', () => {
   const policy = {
     initialMs: 100,
     maxMs: 5_000,
@@ -13,7 +13,7 @@ describe('the wait before a retry', () => {
     maxRetryAfterMs: 60_000,
   };
 
-  it('grows, has jitter, is bounded, and is never shorter than asked for', () => {
+  it('grows, has jitter, is bounded, and is never shorter than Retry-After', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 1_000 }),
@@ -31,7 +31,7 @@ describe('the wait before a retry', () => {
 });
 
 describe('the concurrency limit', () => {
-  it('falls under 429 and 503, once for each bad moment, and grows back while it is what holds requests', () => {
+  it('falls after 429 and 503, once per incident, and recovers while it is the bottleneck', () => {
     const limit = new ConcurrencyLimit(1, 16);
     let now = 0;
     expect(limit.current).toBe(16);
@@ -46,7 +46,7 @@ describe('the concurrency limit', () => {
     expect(limit.current).toBe(16);
   });
 
-  it('falls when the upstream becomes slow, and believes in the end that this is how it is', () => {
+  it('falls when the upstream becomes slow, and eventually accepts that as the new baseline', () => {
     const limit = new ConcurrencyLimit(1, 32);
     let now = 0;
     for (let i = 0; i < 50; i++) limit.observe('ok', 20, true, (now += 50));
@@ -57,7 +57,7 @@ describe('the concurrency limit', () => {
     expect(limit.current).toBe(32);
   });
 
-  it('stays between its ends, whatever comes', () => {
+  it('always stays within its bounds', () => {
     fc.assert(
       fc.property(
         fc.array(

@@ -296,7 +296,7 @@ export class Exporter {
     destination.refuses(encoding);
     this.#deps.log.warn(
       { signal, encoding, instead: destination.encodingFor(encoding) },
-      'the upstream does not read this encoding; from now on another is used',
+      'the upstream does not accept this encoding; another is used from now on',
     );
   }
 
@@ -411,7 +411,7 @@ export class Exporter {
       metrics.exporterRejectedItems.inc({ signal: job.signal, reason: 'partial_success' }, refusedItems);
       log.warn(
         { job: id, items: refusedItems, said: outcome.message },
-        'the upstream refused part of a request; a partial success is not retried',
+        'the upstream rejected part of a request; a partial success is not retried',
       );
     }
     const endToEnd = metrics.pipelineEndToEndSeconds.labels({
@@ -435,7 +435,7 @@ export class Exporter {
         { said: outcome.message, epoch },
       );
     } catch (error) {
-      this.#deps.log.debug({ err: (error as Error).message }, 'an answer was not reported to the breaker');
+      this.#deps.log.debug({ err: (error as Error).message }, 'could not report an answer to the breaker');
     }
   }
 
@@ -471,7 +471,7 @@ export class Exporter {
         );
         log.debug(
           { job: id, attempts, delayMs, reason: outcome.reason, said: outcome.message },
-          'will try again',
+          'will retry',
         );
         throw new RetryLater(delayMs, `${outcome.reason}: ${outcome.message}`);
       }
@@ -522,7 +522,7 @@ export class Exporter {
     this.#deps.metrics.exporterRejectedItems.inc({ signal: job.signal, reason }, job.items);
     this.#deps.log.warn(
       { job: id, items: job.items, status: outcome.status, said: outcome.message },
-      'the upstream refused a batch for good; it goes to the rejected area of the dlq',
+      'the upstream rejected a batch; it goes to the rejected area of the dlq',
     );
   }
 

@@ -29,15 +29,15 @@ const meant = (status: number, more: Parameters<typeof answer>[1] = {}) => {
     : outcome.kind;
 };
 
-describe('what an answer means', () => {
-  it('only what speaks of this data refuses it', () => {
+describe('the meaning of a response', () => {
+  it('rejects data only if the response is about the data', () => {
     const refused = Array.from({ length: 500 }, (_, i) => i + 100).filter((status) =>
       ['rejected', 'too-large'].includes(meant(status)),
     );
     expect(refused).toEqual([400, 409, 413, 422]);
   });
 
-  it('what speaks of the place holds, what speaks of the server is tried again', () => {
+  it('pauses after a response about the place, and retries after one about the server', () => {
     expect([200, 202, 204, 207].map((status) => meant(status))).toEqual(Array(4).fill('delivered'));
     for (const status of [
       301, 302, 303, 307, 308, 404, 405, 406, 407, 410, 415, 421, 426, 501, 505, 520, 529, 530,
@@ -51,10 +51,11 @@ describe('what an answer means', () => {
     expect(meant(429)).toBe('retry throttled');
   });
 
-  it('a success that is no answer of OTLP holds', () => {
+  it('pauses after a success that is not an OTLP response', () => {
     expect(meant(200, { otlp: false, contentType: 'text/html' })).toBe('hold place');
     expect(outcomeOf(answer(200, { otlp: false, contentType: 'text/html' }), NOW)).toMatchObject({
-      message: 'https://otlp.example.com/v1/logs answered 200 OK with text/html, which is no OTLP answer',
+      message:
+        'https://otlp.example.com/v1/logs answered 200 OK with text/html, which is not an OTLP response',
     });
     const html = Buffer.from('\n<html>');
     expect(isOtlpAnswer('text/html; charset=utf-8', html)).toBe(false);
@@ -67,12 +68,12 @@ describe('what an answer means', () => {
       expect(isOtlpAnswer(type, Buffer.from('{}'))).toBe(true);
   });
 
-  it('statuses of retry_on are tried again, whatever else they mean', () => {
+  it('retries the statuses in retry_on, whatever they mean otherwise', () => {
     expect(outcomeOf(answer(404), NOW, [404])).toMatchObject({ kind: 'retry', reason: 'unavailable' });
     expect(outcomeOf(answer(400), NOW, [404])).toMatchObject({ kind: 'rejected' });
   });
 
-  it('the breaker hears a quota, a failure, a place, and of a 500 only what is new', () => {
+  it('reports quota, failure and place to the breaker, and a 500 only once per batch', () => {
     const heard = (status: number, attempts = 1) => verdictOf(outcomeOf(answer(status), NOW), attempts);
     expect([200, 400, 413].map((status) => heard(status))).toEqual(['ok', 'ok', 'ok']);
     expect([429, 503, 401, 404].map((status) => heard(status))).toEqual([
@@ -84,10 +85,10 @@ describe('what an answer means', () => {
     expect([heard(500), heard(500, 2), heard(503, 2)]).toEqual(['fault', 'again', 'failure']);
   });
 
-  it('always says something: what was said, or the status by its name', () => {
+  it('always has a message: that of the upstream, or the name of the status', () => {
     expect(outcomeOf(answer(400, { message: 'bad span id' }), NOW)).toMatchObject({ message: 'bad span id' });
     expect(outcomeOf(answer(400), NOW)).toMatchObject({
-      message: 'the upstream answered 400 Bad Request and said no more',
+      message: 'the upstream answered 400 Bad Request without further details',
     });
     expect(outcomeOf(answer(404, { message: 'nothing here' }), NOW)).toMatchObject({
       message: 'https://otlp.example.com/v1/logs answered 404 Not Found: nothing here',
@@ -98,7 +99,7 @@ describe('what an answer means', () => {
     });
   });
 
-  it('the page has the table', () => {
+  it('docs/upstream.md contains the table', () => {
     const page = readFileSync(new URL('../../../docs/upstream.md', import.meta.url), 'utf8');
     const rows = page
       .split('\n')
@@ -117,7 +118,7 @@ describe('what an answer means', () => {
 });
 
 describe('Retry-After', () => {
-  it('is read as seconds and as a date', () => {
+  it('is parsed as seconds and as a date', () => {
     expect(parseRetryAfter('7', NOW)).toBe(7_000);
     expect(parseRetryAfter('Thu, 01 Jan 2026 00:00:05 GMT', NOW)).toBe(5_000);
     expect(parseRetryAfter('Wed, 31 Dec 2025 00:00:00 GMT', NOW)).toBe(0);
@@ -146,7 +147,7 @@ describe('a redirect', () => {
     return hop && `${hop.url.href} ${hop.withSecrets ? 'with' : 'without'} secrets`;
   };
 
-  it('is followed where method and body stay, and not for ever', () => {
+  it('is followed if method and body are kept, a limited number of times', () => {
     expect(leads(308, 'http://a.example:8080/v1/logs')).toBe('http://a.example:8080/v1/logs with secrets');
     expect(leads(307, '/v2/logs')).toBe('http://a.example/v2/logs with secrets');
     for (const status of [200, 301, 302, 303, 404]) expect(leads(status, '/v2/logs')).toBeUndefined();
@@ -155,7 +156,7 @@ describe('a redirect', () => {
     expect(leads(308, '/again', undefined, 5)).toBeUndefined();
   });
 
-  it('takes no secrets to another host, nor out of TLS, nor back', () => {
+  it('sends no secrets to another host, out of TLS, or back', () => {
     expect(leads(308, 'https://a.example/v1/logs')).toBe('https://a.example/v1/logs with secrets');
     expect(leads(308, 'https://b.example/v1/logs')).toBe('https://b.example/v1/logs without secrets');
     expect(leads(308, 'http://a.example/', from('https://a.example/'))).toBe(

@@ -47,7 +47,7 @@ const among =
 
 /** A 2xx that is no OTLP answer; its status alone does not tell. */
 export const NO_OTLP: Meaning = {
-  answers: '2xx with a body that is no OTLP answer, such as `text/html`',
+  answers: '2xx with a body that is not an OTLP response, such as `text/html`',
   fate: 'hold',
   reason: 'place',
   hears: 'place',
@@ -58,20 +58,20 @@ export const NO_OTLP: Meaning = {
 /** The first matching row applies; the last one matches everything. */
 export const MEANINGS: readonly Meaning[] = [
   {
-    answers: '2xx, with an OTLP answer or without a body',
+    answers: '2xx, with an OTLP response or without a body',
     statuses: (status) => status >= 200 && status < 300,
     fate: 'delivered',
     hears: 'ok',
     becomes:
-      'delivered, whatever the size of the answer; items of a partial success are counted as `partial_success` and not sent again',
-    reads: 'a warning when part of it was refused',
+      'delivered, whatever the size of the response; items of a partial success are counted as `partial_success` and not sent again',
+    reads: 'a warning if part of it was rejected',
   },
   {
     answers: '400, 409, 422',
     statuses: among(400, 409, 422),
     fate: 'rejected',
     hears: 'ok',
-    becomes: 'split until the bad item is alone; that is rejected with its reason, the others are sent',
+    becomes: 'split until the bad item is isolated; it is rejected with the reason, the others are sent',
     reads: "`nrdot dlq ls --rejected` shows the upstream's message",
   },
   {
@@ -89,16 +89,16 @@ export const MEANINGS: readonly Meaning[] = [
     reason: 'auth',
     hears: 'auth',
     becomes: 'kept; sending pauses',
-    reads: 'the key is refused, and what was said',
+    reads: "that the key is refused, with the upstream's message",
   },
   {
-    answers: '407, and answers of a proxy below 500 instead of a tunnel',
+    answers: '407, and responses below 500 from a proxy instead of a tunnel',
     statuses: among(407),
     fate: 'hold',
     reason: 'place',
     hears: 'place',
     becomes: 'kept; sending pauses',
-    reads: 'which proxy, and what it answers; user and password belong in `exporter.proxy`',
+    reads: 'the proxy and its response; set user and password in `exporter.proxy`',
   },
   {
     answers: '408, 425, 502, 503, 504, and what `exporter.retry_on` adds',
@@ -116,7 +116,7 @@ export const MEANINGS: readonly Meaning[] = [
     reason: 'throttled',
     hears: 'quota',
     becomes: 'retried; spilled to disk after the last attempt',
-    reads: 'the upstream throttles, from `breaker.throttle_ratio` of the answers on',
+    reads: 'that the upstream throttles, once `breaker.throttle_ratio` of the responses do so',
   },
   {
     answers: '307, 308',
@@ -124,8 +124,8 @@ export const MEANINGS: readonly Meaning[] = [
     fate: 'hold',
     reason: 'place',
     hears: 'place',
-    becomes: 'followed, five times at most; kept, and sending pauses, where that leads nowhere',
-    reads: 'where it leads',
+    becomes: 'followed, at most five times; if that fails, kept, and sending pauses',
+    reads: 'the target',
   },
   {
     answers: 'other 3xx',
@@ -134,7 +134,7 @@ export const MEANINGS: readonly Meaning[] = [
     reason: 'place',
     hears: 'place',
     becomes: 'kept; sending pauses',
-    reads: 'the new address, to be set as `exporter.endpoint`',
+    reads: 'the new address, to set as `exporter.endpoint`',
   },
   {
     answers: 'other 4xx, such as 404 and 405',
@@ -143,7 +143,7 @@ export const MEANINGS: readonly Meaning[] = [
     reason: 'place',
     hears: 'place',
     becomes: 'kept; sending pauses',
-    reads: 'the address and what it answers',
+    reads: 'the address and its response',
   },
   {
     answers: '501, 505, 506, 508, 510, 52x, 530',
@@ -152,7 +152,7 @@ export const MEANINGS: readonly Meaning[] = [
     reason: 'place',
     hears: 'place',
     becomes: 'kept; sending pauses',
-    reads: 'the address and what it answers',
+    reads: 'the address and its response',
   },
   {
     answers: '500 and other 5xx',
@@ -161,7 +161,7 @@ export const MEANINGS: readonly Meaning[] = [
     reason: 'server_error',
     hears: 'fault',
     becomes:
-      'retried; spilled to disk after the last attempt; rejected as `poison` when its replays fail while others are delivered',
+      'retried; spilled to disk after the last attempt; rejected as `poison` if its replays fail while others are delivered',
     reads: 'the upstream fails, after `breaker.failures` consecutive batches',
   },
 ];
@@ -244,7 +244,7 @@ function named({ status }: Answer): string {
 function saidBy(answer: Answer): string {
   const { message, proxy } = answer;
   const who = proxy === undefined ? 'the upstream' : `the proxy ${proxy}`;
-  return message || `${who} answered ${named(answer)} and said no more`;
+  return message || `${who} answered ${named(answer)} without further details`;
 }
 
 /** The status belongs into the message even if the body explains the failure. */
@@ -259,7 +259,7 @@ function heldBy(answer: Answer): string {
   if (proxy !== undefined) return `the proxy ${proxy} answered ${named(answer)}`;
   if (location !== undefined) return `${url} answered ${named(answer)}: it has moved to ${location}`;
   if (answer.status < 300)
-    return `${url} answered ${named(answer)} with ${answer.contentType || 'a body'}, which is no OTLP answer`;
+    return `${url} answered ${named(answer)} with ${answer.contentType || 'a body'}, which is not an OTLP response`;
   return `${url} answered ${told(answer)}`;
 }
 

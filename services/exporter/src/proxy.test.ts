@@ -5,7 +5,7 @@ const ENV = { HTTPS_PROXY: 'http://secure:3128', HTTP_PROXY: 'plain:8080' };
 const via = (url: string, configured: string | undefined, env: Record<string, string>) =>
   proxyFor(new URL(url), configured, env);
 
-it('a proxy is that of the configuration, or of the environment for the scheme of the URL', () => {
+it('comes from the configuration, or from the environment by the scheme of the URL', () => {
   expect(via('https://otlp.example', undefined, ENV)).toBe('http://secure:3128');
   expect(via('http://otlp.example', undefined, ENV)).toBe('http://plain:8080');
   expect(via('http://otlp.example', undefined, { HTTPS_PROXY: 'http://secure:3128' })).toBeUndefined();
@@ -17,13 +17,13 @@ it('a proxy is that of the configuration, or of the environment for the scheme o
   expect(via('https://otlp.example', undefined, {})).toBeUndefined();
 });
 
-it('what is no URL is refused by the name of its variable, and is not shown: it may hold a password', () => {
+it('rejects an invalid URL by the name of its variable, without showing it: it may contain a password', () => {
   expect(() => via('https://otlp.example', undefined, { HTTPS_PROXY: 'ftp://word@host' })).toThrow(
-    /^the environment variable https_proxy is no URL of a proxy; expected http:\/\/host:port or https:\/\/host:port$/,
+    /^the environment variable https_proxy is not a proxy URL; expected http:\/\/host:port or https:\/\/host:port$/,
   );
 });
 
-it('NO_PROXY names hosts, what is below them, ports, addresses and ranges', () => {
+it('matches NO_PROXY by host, subdomain, port, address and range', () => {
   const excepted = (url: string, NO_PROXY: string) => via(url, undefined, { ...ENV, NO_PROXY }) === undefined;
   for (const [url, list] of [
     ['https://otlp.example', 'other, otlp.example'],

@@ -16,7 +16,7 @@ export function proxyFor(url: URL, configured: string | undefined, env: Environm
   const full = withScheme(proxy);
   if (URL.canParse(full) && /^https?:\/\/./.test(full)) return full;
   throw new Error(
-    `the environment variable ${name} is no URL of a proxy; expected http://host:port or https://host:port`,
+    `the environment variable ${name} is not a proxy URL; expected http://host:port or https://host:port`,
   );
 }
 

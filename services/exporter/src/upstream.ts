@@ -257,7 +257,7 @@ export class Upstream {
     return {
       kind: 'retry',
       reason: timedOut ? 'timeout' : 'connection',
-      message: this.#fit(`${proxy ? `by the proxy ${proxyName(proxy)}: ` : ''}${causeText(error)}`),
+      message: this.#fit(`${proxy ? `through the proxy ${proxyName(proxy)}: ` : ''}${causeText(error)}`),
     };
   }
 
@@ -331,7 +331,7 @@ function certificatesOf({ caFile, certFile, keyFile }: UpstreamOptions['tls']): 
 
 /** A URL for messages: user and query may be secrets. */
 function shownUrl(url: URL | null): string {
-  if (!url) return 'an address that cannot be read';
+  if (!url) return 'an invalid address';
   return url.origin === 'null' ? `${url.protocol}…` : url.origin + url.pathname;
 }
 

@@ -24,7 +24,7 @@ export class InflightBytes {
       reserve: (bytes) => {
         if (heldBytes + bytes > this.#maxBytes) {
           throw oversized(
-            `the request takes ${heldBytes + bytes} bytes of memory, and all together may take ${this.#maxBytes} (receiver.max_inflight); send smaller batches`,
+            `the request takes ${heldBytes + bytes} bytes of memory, but all requests together may take ${this.#maxBytes} (receiver.max_inflight); send smaller batches`,
           );
         }
         if (this.#usedBytes + bytes > this.#maxBytes) {

@@ -32,7 +32,7 @@ it.each([
   expect(after(minutes, keys)).toBe(expected);
 });
 
-it('a new day knows nothing of the one before, and a metric that is not followed any more is forgotten', () => {
+it('starts from scratch on a new day, and forgets metrics that are no longer tracked', () => {
   const forecast = new DailyForecast();
   const at = (minute: number) => MIDNIGHT + minute * MINUTE_MS;
   for (const minute of [1_380, 1_390, 1_400]) forecast.record(at(minute), new Map([['m', minute]]));

@@ -17,7 +17,7 @@ const batch: Batch = {
   payload: Buffer.from('payload'),
 };
 
-it('gives up a dlq that says nothing, or never ends what it says', async () => {
+it('gives up on a dlq that does not answer, or whose answer never ends', async () => {
   const trickles: NodeJS.Timeout[] = [];
   const server = createServer((request, response) => {
     request.resume();
@@ -37,7 +37,7 @@ it('gives up a dlq that says nothing, or never ends what it says', async () => {
   server.close();
 });
 
-it('writes a large batch in pieces, whole and in order', async () => {
+it('writes a large batch in pieces, complete and in order', async () => {
   const arrived: Buffer[] = [];
   const server = createServer(async (request, response) => {
     for await (const chunk of request as AsyncIterable<Buffer>) arrived.push(chunk);

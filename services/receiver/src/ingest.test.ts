@@ -48,10 +48,10 @@ const fails = (error: Error) => ({
     throw error;
   },
 });
-const NOTHING = /; nothing of this request was kept, try again later$/;
-const UNKNOWN = /; it may have been kept all the same, in whole or in part: try again later/;
+const NOTHING = /; nothing of this request was stored; try again later$/;
+const UNKNOWN = /; it may still have been stored, in whole or in part/;
 
-it('what an empty queue would not hold is 413: to send it again is of no use', async () => {
+it('answers 413 to a request that even an empty queue could not hold, because a retry cannot succeed', async () => {
   const offered = (queue: { bytes: number; items: number }) =>
     ingest(
       {
@@ -76,7 +76,7 @@ it('what an empty queue would not hold is 413: to send it again is of no use', a
 });
 
 describe('a 503', () => {
-  it('says that nothing was kept only when that is known', async () => {
+  it('says that nothing was stored only if that is certain', async () => {
     const cases: [string, Parameters<typeof refusal>[0], RegExp][] = [
       ['queue_full', answers('full', 'full'), NOTHING],
       ['not_kept', answers('lost', 'lost'), NOTHING],
@@ -93,7 +93,7 @@ describe('a 503', () => {
     }
   });
 
-  it('does not say so when one part is on the disk and another is not', async () => {
+  it('does not say so if one part is on disk and another is not', async () => {
     const stored: Batch[] = [];
     const store = async (batch: Batch) => {
       if (stored.length > 0) throw new Error('the dlq answered 503: full');
@@ -136,7 +136,7 @@ describe('check.fix', () => {
     return { batch: batches[0]!, counted };
   };
 
-  it('leaves a request that needs none in the very bytes it came in, and counts what is acknowledged', async () => {
+  it('forwards a request without violations byte for byte, and counts only acknowledged ones', async () => {
     const clean = await offered(request('v'), 'queued', 'json');
     const wire = gzipSync(clean.batch.payload);
     const same = await offered(wire, 'queued');
@@ -197,7 +197,7 @@ async function metricsWithout(
   return { answer, done };
 }
 
-it('metrics whose turn has not come when Redis stays silent go where others go', async () => {
+it('metrics still waiting for their turn when Redis hangs go to the dlq like all others', async () => {
   expect(await metricsWithout(false, {})).toMatchObject({
     answer: { items: 2 },
     done: ['undone', 'stored', 'told later', 'counted'],
@@ -208,7 +208,7 @@ it('metrics whose turn has not come when Redis stays silent go where others go',
   });
 });
 
-it('metrics of which Redis had no memory for one part go another way whole: no part of them was kept', async () => {
+it('metrics go to the dlq as a whole if Redis had no memory for one part: no part was stored', async () => {
   for (const results of [
     ['no_memory', 'again'],
     ['again', 'no_memory'],
@@ -218,14 +218,14 @@ it('metrics of which Redis had no memory for one part go another way whole: no p
     });
 });
 
-it('points that wait in Redis do not go another way with others, which are made anew without them', async () => {
+it('deferred points stay in Redis when their request goes to the dlq, prepared again without them', async () => {
   // With what waited it was one batch; without, it is two.
   const parts = [1, 2];
   const { done } = await metricsWithout(true, { isHeld: true }, ['no_memory'], () => parts.shift()!);
   expect(done).toEqual(['undone', 'stored', 'stored', 'told later', 'counted']);
 });
 
-it('what needs the ledger is not acknowledged without the ledger, though nothing of it is to be kept', async () => {
+it('a request that needs the ledger is not acknowledged without it, even if nothing has to be stored', async () => {
   for (const body of [undefined, Buffer.alloc(0)])
     for (const turn of [false, true])
       expect(await metricsWithout(turn, { needsLedger: true, ...(body && { body }) })).toEqual({
@@ -234,7 +234,7 @@ it('what needs the ledger is not acknowledged without the ledger, though nothing
       });
 });
 
-it('counts what the limiter did once: when the request is acknowledged, not each time that it is refused', async () => {
+it('counts what the limiter did once, on acknowledgement, not on each refusal', async () => {
   let counted = 0;
   const limited = {
     dropped: 1,
@@ -283,7 +283,7 @@ it('counts what the limiter did once: when the request is acknowledged, not each
 });
 
 it.each<EnqueueResult>(['no_memory', 'full', 'lost'])(
-  'merged points that waited wait on when they are not kept (%s), and are not counted',
+  'deferred points keep waiting if they are not stored (%s), and are not counted',
   async (result) => {
     const point = Buffer.from([10, 8, 18, 6, 18, 4, 42, 2, 10, 0]); // a resource, a scope, a gauge, a point
     const limit = {

@@ -263,8 +263,16 @@ async function readLarge(
   const pieces = kept.map(({ bytes, items }) => [Buffer.from(bytes.buffer), items] as const);
   const { partial: said = { rejected: 0, message: '' } } = partialOf(
     sound,
-    rejected(signal, tooMuch.limited, `more than ${LIMITED_MAX_BYTES} bytes with what describes them`),
-    rejected(signal, tooMuch.described, `what describes them has more than ${DESCRIBING_MAX_BYTES} bytes`),
+    rejected(
+      signal,
+      tooMuch.limited,
+      `more than ${LIMITED_MAX_BYTES} bytes with their resource, scope and metric`,
+    ),
+    rejected(
+      signal,
+      tooMuch.described,
+      `their resource, scope and metric have more than ${DESCRIBING_MAX_BYTES} bytes`,
+    ),
   );
   return {
     bodies: pieces.map(([body]) => body),
@@ -281,7 +289,7 @@ function rejected(signal: Signal, items: number, reason: string): PartialSuccess
   const { item } = SIGNALS[signal];
   return {
     rejected: items,
-    message: `rejected ${items} ${item}${items === 1 ? '' : 's'} that cannot be read in pieces: ${reason} (attributes of resource, scope and the like); send smaller ones`,
+    message: `rejected ${items} ${item}${items === 1 ? '' : 's'} that cannot be processed in pieces: ${reason}; send smaller ones`,
   };
 }
 
@@ -449,7 +457,7 @@ async function settled(
     throw unavailable('queue_full', reason, 'nothing');
   }
   if (results.includes('lost')) {
-    const reason = 'its payload was not in Redis any more when it was to be taken';
+    const reason = 'its payload was no longer in Redis when its job was added';
     throw unavailable('not_kept', reason, keptOf(results));
   }
   if (deps.tap?.open) for (const batch of batches) deps.tap.offer(batch);
@@ -470,7 +478,7 @@ function refuseIfNeverFits(batches: readonly Batch[], queue: QueueCapacity): voi
   const items = batches.reduce((sum, batch) => sum + batch.items, 0);
   if (bytes <= queue.bytes && items <= queue.items) return;
   throw oversized(
-    `the request has ${bytes} bytes and ${items} items as held; the queue takes ${queue.bytes} and ${queue.items} (queue.max_bytes, queue.max_items); send smaller batches`,
+    `the request has ${bytes} bytes and ${items} items as stored; the queue accepts ${queue.bytes} and ${queue.items} (queue.max_bytes, queue.max_items); send smaller batches`,
   );
 }
 
@@ -498,7 +506,7 @@ async function enqueueOrStore(
   if (!batches) throw unavailable('redis_unavailable', reason, kept);
   if (turn?.limited.needsLedger) {
     // Only the ledger in Redis has the state of its cumulative sources, which will send the total again.
-    throw unavailable('no_ledger', `${reason}, where it is kept what was counted of cumulative points`, kept);
+    throw unavailable('no_ledger', `${reason}, which has the last values of cumulative points`, kept);
   }
   // A `turn` may have other batches than were enqueued, because points that are deferred in Redis are not sent with them.
   const outside = batches.filter((_, i) => !results || turn || isNotKept(results[i]!));
@@ -539,8 +547,8 @@ function isNotKept(result: EnqueueResult): boolean {
 export function unavailable(code: string, reason: string, kept: Kept): OtlpError {
   const said =
     kept === 'nothing'
-      ? 'nothing of this request was kept, try again later'
-      : 'it may have been kept all the same, in whole or in part: try again later, it may then arrive twice';
+      ? 'nothing of this request was stored; try again later'
+      : 'it may still have been stored, in whole or in part; if you try again, it may arrive twice';
   return new OtlpError({
     code,
     httpStatus: 503,

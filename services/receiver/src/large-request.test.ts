@@ -96,7 +96,7 @@ it.each([
   ['metrics of two classes', { signal: 'metrics', wire: metrics }],
   ['JSON', { signal: 'logs', wire: text(protobufToJson('logs', logs(false))!), format: 'json' }],
 ] as [string, Partial<IngestRequest> & { signal: Signal; wire: Buffer }][])(
-  'takes %s as it would take them whole',
+  'handles %s like a request that is handled whole',
   async (_, request) => {
     const taken = await take(request, true);
     expect(taken).toEqual(await take(request, false));
@@ -104,7 +104,7 @@ it.each([
   },
 );
 
-it('mends in the thread what is too large to be written anew at once, and reads there no more than that', async () => {
+it('repairs in the thread only what is too large to be rewritten at once', async () => {
   for (const [bad, items, reads] of [
     [false, 6_000, 0],
     [true, 500, 0],
@@ -125,7 +125,7 @@ it('mends in the thread what is too large to be written anew at once, and reads 
   }
 });
 
-it('keeps the very bytes that came when nothing changed', async () => {
+it('keeps the received bytes if nothing changed', async () => {
   const wire = gzipSync(
     field(1, field(2, ...Array.from({ length: 12_000 }, (_, i) => log(1, text(`${i} ${'x'.repeat(100)}`))))),
   );
@@ -134,7 +134,7 @@ it('keeps the very bytes that came when nothing changed', async () => {
   ]);
 });
 
-it('refuses what is malformed as it would here', async () => {
+it('refuses malformed requests as on the main thread', async () => {
   const wire = Buffer.concat([logs(false), Buffer.from([0x0a, 0x7f])]);
   const refused = (withThread: boolean) =>
     take({ signal: 'logs', wire }, withThread).catch((error: Error) => error);
@@ -145,17 +145,17 @@ it('refuses what is malformed as it would here', async () => {
 const point = (i: number, value: Buffer) =>
   field(1, field(7, field(1, text('k')), field(2, field(1, Buffer.concat([text(`${i}`), value])))));
 
-it('rejects a data point that the limiter cannot read in pieces, and keeps the others', async () => {
+it('rejects a data point that is too large for the limiter, and keeps the others', async () => {
   const points = [0, 300_000, 0].map((bytes, i) => point(i, Buffer.alloc(bytes, 'x')));
   const wire = field(1, field(2, field(2, field(1, text('m')), field(5, ...points))));
   const taken = await take({ signal: 'metrics', wire }, true);
   expect(taken).toMatchObject({ items: 2, rejected: 1, kept: [{ items: 2 }] });
   expect(taken.message).toMatch(
-    /^rejected 1 data point that cannot be read in pieces: more than 262144 bytes/,
+    /^rejected 1 data point that cannot be processed in pieces: more than 262144 bytes/,
   );
 });
 
-it('rejects items whose resource is too large to be read at once, and keeps the others', async () => {
+it('rejects items whose resource is too large, and keeps the others', async () => {
   const resource = (bytes: number) =>
     field(1, field(1, field(1, field(1, text('k')), field(2, field(1, Buffer.alloc(bytes, 'x'))))), items);
   const items = field(2, ...[1, 2].map((i) => log(i, text('x'))));
@@ -165,7 +165,7 @@ it('rejects items whose resource is too large to be read at once, and keeps the 
   expect(taken.message).toMatch(/^rejected 2 log records .* more than 1048576 bytes/);
 });
 
-it('keeps a log record however large it is', async () => {
+it('keeps a log record of any size', async () => {
   const wire = field(1, field(2, log(1, text('a')), log(1, Buffer.alloc(3_000_000, 'x'))));
   expect(await take({ signal: 'logs', wire }, true)).toMatchObject({ items: 2, rejected: 0 });
 });
@@ -183,7 +183,7 @@ describe('a thread that', () => {
       options: { maxDepth, invalidUtf8: 'replace' },
     });
 
-  it('does not come to an end is replaced: the request is refused, and those behind it are read', async () => {
+  it('hangs is replaced: its request is refused, and the following ones are read', async () => {
     const requests = new LargeRequests({
       script: script(`while (maxDepth === 7); ${sound}`),
       deadlineMs: 2_000,
@@ -196,7 +196,7 @@ describe('a thread that', () => {
     await requests.stop();
   });
 
-  it('fails is replaced: the request fails, and those behind it are read', async () => {
+  it('fails is replaced: its request fails, and the following ones are read', async () => {
     const requests = new LargeRequests({
       script: script(`if (maxDepth === 7) throw new Error('odd'); ${sound}`),
     });

@@ -163,7 +163,7 @@ export class LargeRequests {
       code: 'too_slow',
       httpStatus: 503,
       grpcCode: GRPC.UNAVAILABLE,
-      message: `the request could not be read within ${this.#deadlineMs / 1000} s, and nothing of it was kept; try again later, in smaller batches`,
+      message: `the request could not be read within ${this.#deadlineMs / 1000} s, and nothing of it was stored; try again later, in smaller batches`,
     });
     this.#end(({ reject }) => reject(error));
   }

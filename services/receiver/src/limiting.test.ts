@@ -89,7 +89,7 @@ async function started(): Promise<{ redis: SlowRedis; limiting: Limiting; knows(
   return { redis, limiting, knows };
 }
 
-it('takes over the levels of the writer that it is, and not of the one before', async () => {
+it('takes over the levels of its own writer, not of the previous one', async () => {
   const { redis, limiting, knows } = await started();
   limiting.lost();
   redis.level = 1;
@@ -103,7 +103,7 @@ it('takes over the levels of the writer that it is, and not of the one before', 
   expect(await knows()).toBe(2);
 });
 
-it('takes over no levels that a step may have changed since they were read', async () => {
+it('ignores levels that a step may have changed since they were read', async () => {
   const { redis, limiting, knows } = await started();
   limiting.lost();
   redis.level = 1;
@@ -119,7 +119,7 @@ it('takes over no levels that a step may have changed since they were read', asy
   expect(await knows()).toBe(2);
 });
 
-it('is another writer once Redis holds other points for it than it does: those wait for whoever takes its place', async () => {
+it('becomes another writer if Redis holds other deferred points for it; those wait for its successor', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
   try {
     const { redis, limiting } = await started();

@@ -46,7 +46,7 @@ const MESSAGE_REASONS = 5;
 const TOP = 20;
 /** First byte of log entries that hold producers; all others hold keys. */
 const PRODUCERS = 'p'.charCodeAt(0);
-const WAITING = 'this receiver waits for Redis to learn the rules of the pipeline';
+const WAITING = 'this receiver is waiting to read the rules of the pipeline from Redis';
 
 /** Integrates the limiter: options, the state shared with other receivers, metrics, the admin route, messages for clients. */
 export class Limiting implements SharedState {
@@ -91,7 +91,7 @@ export class Limiting implements SharedState {
       new DailyState(store.redis, store.keys),
       () => this.#limiter,
       now,
-      (error) => host.log.debug({ err: error.message }, 'series of the day wait to be counted'),
+      (error) => host.log.debug({ err: error.message }, 'could not count daily series yet'),
     );
     host.live.follow((next) => {
       const options = completeOptions(optionsOf(next));
@@ -146,7 +146,11 @@ export class Limiting implements SharedState {
     const movesSources = claim.sources.length > 0 || claim.levels.length > 0;
     if (movesSources && this.#behind === 'writer') {
       this.undoLast();
-      throw unavailable('no_writer', 'this receiver waits for Redis to merge cumulative points', 'nothing');
+      throw unavailable(
+        'no_writer',
+        'this receiver is waiting for Redis before it can merge cumulative points',
+        'nothing',
+      );
     }
     return {
       body: out === body ? body : Buffer.from(out.buffer, out.byteOffset, out.byteLength),
@@ -364,7 +368,7 @@ export class Limiting implements SharedState {
       this.#news = news;
     } catch (error) {
       // Go on with the current state.
-      this.#host.log.debug({ err: (error as Error).message }, 'the slot of the limiter was not renewed');
+      this.#host.log.debug({ err: (error as Error).message }, 'could not renew the slot of the limiter');
       return;
     }
     this.#takeOver();
@@ -426,7 +430,7 @@ export class Limiting implements SharedState {
       seed: lease.seed,
       watchMs: lease.watchMs,
       onDecision: (decision) => {
-        this.#host.log.debug({ decision }, 'the limiter decided');
+        this.#host.log.debug({ decision }, 'decision of the limiter');
         this.#host.transitions.happened('limiter_policy', decisionText(decision));
       },
     });
@@ -486,7 +490,7 @@ export class Limiting implements SharedState {
       const rule = ruleOf(json);
       if (rule) known.set(field, rule);
       else
-        this.#host.log.warn({ field, json }, 'a rule of the limiter in Redis is malformed and is left out');
+        this.#host.log.warn({ field, json }, 'a rule of the limiter in Redis is malformed and was ignored');
     }
     this.#limiter?.learnRules(known);
   }

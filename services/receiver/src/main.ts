@@ -106,7 +106,7 @@ export async function startReceiver(
       { ...deps, limit },
       {
         sent: (points) => host.metrics.receiverItems.inc({ signal: 'metrics' }, points),
-        failed: (err) => host.log.debug({ err: err.message }, 'merged points wait on'),
+        failed: (err) => host.log.debug({ err: err.message }, 'could not send merged points yet'),
       },
     );
   const server = new Receiver(

@@ -77,7 +77,7 @@ function kept(signal: 'traces' | 'logs'): JsonObject {
 }
 
 describe('a request with some bad items', () => {
-  it('is taken but for those with a string that is not UTF-8', async () => {
+  it('is accepted without the items whose strings are not UTF-8', async () => {
     receiver = await startReceiver();
     const many = Array.from({ length: 1_000 }, (_, i) => log(i === 17 ? BAD : text(`line ${i}`)));
     const answer = await send('logs', request(...many));
@@ -92,7 +92,7 @@ describe('a request with some bad items', () => {
     ]);
   });
 
-  it('loses all below a resource, a scope or a metric that is bad, and nothing beside it', async () => {
+  it('loses everything below a bad resource, scope or metric, and nothing else', async () => {
     receiver = await startReceiver();
     const good = field(1, field(2, log(text('good'))));
     const resource = field(1, field(1, attribute(BAD)), field(2, log(text('a')), log(text('b'))));
@@ -107,7 +107,7 @@ describe('a request with some bad items', () => {
     expect(receiver.batches.map(({ items }) => items)).toEqual([1, 1, 1]);
   });
 
-  it('is taken with U+FFFD, or refused whole, where that is configured', async () => {
+  it('is accepted with U+FFFD, or refused as a whole, if so configured', async () => {
     receiver = await startReceiver({ invalidUtf8: 'replace' });
     const answer = await send('logs', request(log(BAD), log(text('b'))));
     expect(answer).toMatchObject({ status: 200, rejected: 0 });
@@ -124,7 +124,7 @@ describe('a request with some bad items', () => {
       ).toBe(mode);
   });
 
-  it('is taken but for those when it is JSON', async () => {
+  it('is accepted without them as JSON', async () => {
     receiver = await startReceiver();
     const record = (body: Buffer) => Buffer.concat([text('{"body":{"stringValue":"'), body, text('"}}')]);
     const json = (...records: Buffer[]) =>
@@ -142,7 +142,7 @@ describe('a request with some bad items', () => {
     expect(await send('traces', text(ids), 'application/json')).toMatchObject({ status: 200, rejected: 2 });
   });
 
-  it('keeps a log record with an id of a wrong length as one without, and leaves out such a span', async () => {
+  it('keeps a log record without an id of the wrong length, and drops such a span', async () => {
     receiver = await startReceiver();
     const hex = text('0123456789abcdef0123456789abcdef'); // 32 characters in the place of 16 bytes
     const answer = await send('logs', request(log(text('a'), field(9, hex), field(10, SPAN_ID))));
@@ -165,7 +165,7 @@ describe('a request with some bad items', () => {
     expect(JSON.stringify(kept('traces'))).not.toContain('bad');
   });
 
-  it('leaves out a histogram whose counts contradict each other, and keeps one whose counts do not', async () => {
+  it('drops a histogram whose counts contradict each other, and keeps one whose counts do not', async () => {
     receiver = await startReceiver();
     const histogram = (total: number, counts: number[], bounds: number) =>
       Buffer.concat([
@@ -200,7 +200,7 @@ describe('a request with some bad items', () => {
     expect(await send('metrics', both)).toMatchObject({ status: 200, rejected: 1 });
   });
 
-  it('is answered when nothing of it is left, and still refused when its framing is broken', async () => {
+  it('is acknowledged if no item is left, but refused if its framing is broken', async () => {
     receiver = await startReceiver();
     expect(await send('logs', request(log(BAD)))).toMatchObject({ status: 200, rejected: 1 });
     expect((await send('logs', Buffer.concat([request(log(BAD)), Buffer.from([0x0a, 0x7f])]))).status).toBe(
@@ -244,7 +244,7 @@ describe('a path', () => {
     expect(response.statusCode).toBe(status);
   });
 
-  it('has the prefix that is configured, and no other', async () => {
+  it('has the configured prefix, and no other', async () => {
     const { pathPrefix } = loadConfig({ env: {}, text: 'receiver: {path_prefix: otlp/team-a/}' }).config
       .receiver;
     receiver = await startReceiver({ pathPrefix });
@@ -258,7 +258,7 @@ describe('a path', () => {
 });
 
 describe('an encoding', () => {
-  it('zlib is deflate; one that is not read is 415, which names those that are', async () => {
+  it('accepts zlib as deflate, and answers 415 to unsupported ones, naming those supported', async () => {
     receiver = await startReceiver();
     const { deflateSync } = await import('node:zlib');
     const body = new Uint8Array(deflateSync(SPAN));

@@ -158,7 +158,7 @@ export class Receiver {
           code: 'not_found',
           httpStatus: 404,
           grpcCode: GRPC.NOT_FOUND,
-          message: `there is nothing at this path; expected POST to ${paths.join(', ')}`,
+          message: `unknown path; expected POST to ${paths.join(', ')}`,
         }),
       );
     });
@@ -251,7 +251,7 @@ export class Receiver {
     if (!(error instanceof OtlpError) && known.httpStatus === 500) {
       log.error(
         { err: error instanceof Error ? error.stack : String(error) },
-        'a request failed by a fault of the receiver',
+        'a request failed because of an internal error',
       );
     }
     if (signal) {
@@ -339,6 +339,6 @@ function unexpected(error: unknown): OtlpError {
     grpcCode: clientFault ? GRPC.INVALID_ARGUMENT : GRPC.INTERNAL,
     message: clientFault
       ? (error as Error).message
-      : 'the request failed by a fault of the receiver; see its log',
+      : "the request failed because of an internal error; see the receiver's log",
   });
 }

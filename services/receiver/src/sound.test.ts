@@ -12,16 +12,16 @@ const spans = (...fields: string[]) =>
   `{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a"},${fields.map((each) => `{${each}}`).join()},{"name":"z"}]}]}]}`;
 const attribute = (value: string) => `"attributes":[{"key":"k","value":{${value}}}]`;
 
-describe('a JSON request in which a value is none of its type', () => {
+describe('a JSON request in which a value is not of its type', () => {
   it.each([
     ['"startTimeUnixNano":"18446744073709551616"', 'startTimeUnixNano: the integer does not fit'],
     ['"startTimeUnixNano":1e400', 'startTimeUnixNano: the integer does not fit'],
     ['"endTimeUnixNano":-1', 'endTimeUnixNano: the integer does not fit'],
-    ['"startTimeUnixNano":""', 'startTimeUnixNano: "" is no integer'],
-    ['"startTimeUnixNano":"-"', 'startTimeUnixNano: "-" is no integer'],
-    [attribute('"doubleValue":""'), 'attributes[0].value.doubleValue: "" is no number'],
-    [attribute('"doubleValue":"n/a"'), 'attributes[0].value.doubleValue: "n/a" is no number'],
-    ['"startTimeUnixNano":1.5', 'startTimeUnixNano: "1.5" is no integer'],
+    ['"startTimeUnixNano":""', 'startTimeUnixNano: "" is not an integer'],
+    ['"startTimeUnixNano":"-"', 'startTimeUnixNano: "-" is not an integer'],
+    [attribute('"doubleValue":""'), 'attributes[0].value.doubleValue: "" is not a number'],
+    [attribute('"doubleValue":"n/a"'), 'attributes[0].value.doubleValue: "n/a" is not a number'],
+    ['"startTimeUnixNano":1.5', 'startTimeUnixNano: "1.5" is not an integer'],
     ['"flags":4294967296', 'flags: expected a fixed32, from 0 to 4294967295'],
     ['"kind":2147483648', 'kind: expected an enum, from -2147483648 to 2147483647'],
     ['"kind":"SERVER"', "kind: expected an integer, or one of the enum's names"],
@@ -31,7 +31,7 @@ describe('a JSON request in which a value is none of its type', () => {
       attribute('"intValue":1,"stringValue":"x"'),
       'attributes[0].value.stringValue: expected one field of the oneof "value"',
     ],
-  ])('loses that item alone: %s', (bad, said) => {
+  ])('loses only that item: %s', (bad, said) => {
     const { items, rejected, message, body } = read('traces', spans(bad, bad));
     expect({ items, rejected }).toEqual({ items: 2, rejected: 2 });
     expect(message).toMatch(/^rejected 2 spans with a bad value; the first: resourceSpans\[0\]\./);
@@ -39,7 +39,7 @@ describe('a JSON request in which a value is none of its type', () => {
     expect(protobufToJson('traces', body)).toContain('"z"');
   });
 
-  it('loses what it describes, when it is of a resource or a metric, and nothing else', () => {
+  it('loses only what the value describes, if it belongs to a resource or metric', () => {
     const resource = (count: string) =>
       `{"resource":{"droppedAttributesCount":${count}},"scopeSpans":[{"spans":[{},{"kind":"x"}]}]}`;
     const { items, rejected } = read('traces', `{"resourceSpans":[${resource('-1')},${resource('1')}]}`);
@@ -53,7 +53,7 @@ describe('a JSON request in which a value is none of its type', () => {
     expect(metrics).toMatchObject({ items: 2, rejected: 2 });
   });
 
-  it('takes infinity where it is written as such', () => {
+  it('accepts infinity if it is written as such', () => {
     expect(read('traces', spans(attribute('"doubleValue":"Infinity"')))).toMatchObject({
       items: 3,
       message: '',
@@ -63,7 +63,7 @@ describe('a JSON request in which a value is none of its type', () => {
 
 describe('half of a surrogate pair', () => {
   const half = spans('"name":"x\\ud800y"', '"name":"\\ud83d\\ude00"');
-  it('is no UTF-8, and treated as such', () => {
+  it('is treated as invalid UTF-8', () => {
     expect(read('traces', half)).toMatchObject({
       ...{ items: 3, rejected: 1 },
       message: expect.stringContaining('name is not valid UTF-8'),

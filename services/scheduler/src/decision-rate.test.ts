@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { DecisionRate } from './decision-rate.ts';
 
 describe('DecisionRate', () => {
-  it('is that of the last ten whole seconds, whatever came before and however time jumps', () => {
+  it('covers the last ten whole seconds, whatever came before and however time jumps', () => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(fc.integer({ min: -3_000, max: 15_000 }), fc.nat({ max: 100 })), { minLength: 1 }),

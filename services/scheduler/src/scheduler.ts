@@ -71,7 +71,7 @@ export class Scheduler {
         if (!this.#stopping) await sleep(sleepMs);
       } catch (error) {
         if (this.#stopping) return;
-        log.debug({ err: (error as Error).message }, 'could not schedule; will try again');
+        log.debug({ err: (error as Error).message }, 'could not schedule; will retry');
         await new Promise((resolve) => setTimeout(resolve, FAULT_DELAY_MS));
       }
     }

@@ -42,13 +42,13 @@ describe('the configuration', () => {
     expect(found).toContain(expected);
   });
 
-  it('says up to where a count without a default goes', () => {
+  it('states the maximum of a count without a default', () => {
     expect(problems('exporter: {account_limits: {requests_per_minute: 1e99}}\n').join(' ')).toContain(
       'exporter.account_limits.requests_per_minute: 1e+99 — expected a whole number from 1 to 9007199254740991',
     );
   });
 
-  it('has all that is wrong told at once, each with its line: what is wrong in itself hides nothing between options', () => {
+  it('reports all errors at once, each with its line, including conflicts between options', () => {
     const text = [
       'redis:',
       '  url: http://here',
@@ -76,7 +76,7 @@ describe('the configuration', () => {
     ]);
   });
 
-  it("is told from a Collector's", () => {
+  it('recognizes the configuration of a Collector', () => {
     const collector = 'receivers: { otlp: {} }\nexporters: { otlphttp: {} }\nservice: { pipelines: {} }';
     expect(problems(collector)).toEqual([
       'nrdot.yaml: expected a configuration of NRDOT+; this looks like one of an OpenTelemetry Collector: "nrdot convert nrdot.yaml" translates it',
@@ -84,7 +84,7 @@ describe('the configuration', () => {
     expect(problems('receivers: {}')[0]).toMatch(/did you mean receiver\?/); // one alone is a slip
   });
 
-  it('has a default for everything that is needed', () => {
+  it('has a default for every required option', () => {
     const { config } = loadConfig({ env: {} });
     expect(config.receiver.listen).toEqual({ host: '127.0.0.1', port: 4318 });
     expect(config.scheduler.weights).toEqual({ critical: 5, high: 3, normal: 1 });
@@ -94,7 +94,7 @@ describe('the configuration', () => {
     expect(config.exporter.endpoint).toBeUndefined();
   });
 
-  it('takes the file above the defaults and the command line above the file, and says which', () => {
+  it('lets the file override the defaults and the command line override the file, and reports the source', () => {
     const loaded = load('exporter:\n  timeout: 3s\n  concurrency: 4\n', {}, { 'exporter.timeout': '1500ms' });
     expect(loaded.config.exporter.timeoutMs).toBe(1500);
     expect(loaded.config.exporter.concurrency).toBe(4);
@@ -104,7 +104,7 @@ describe('the configuration', () => {
     expect(source('dlq.capacity')).toBe('default');
   });
 
-  it('names line, path, value and what was expected, for all problems at once', () => {
+  it('reports line, path, value and expectation for all problems at once', () => {
     const found = problems(
       'scheduler:\n  weights: {normal: 0, high: -1}\nexporter:\n  timout: 5s\n  timeout: fast\n',
     );
@@ -130,19 +130,19 @@ describe('the configuration', () => {
     ['{url: "redis://x", sentinel_password: a}', /redis\.sentinels/],
     ['{url: "redis://x", sentinel_name: a}', /redis\.sentinels/],
     ['{sentinels: ["a:1"], sentinel_username: a}', /redis\.sentinel_password/],
-    ['{url: "redis://x", username: a}', /redis\.password: expected a password beside username/],
+    ['{url: "redis://x", username: a}', /redis\.password: expected a password with username/],
     ['{username: a, password: b}', /redis\.password: expected url, sentinels or cluster/],
     ['{url: "redis://a:b@x", password: c}', /redis\.url: expected a user and password in the URL, or/],
     ['{url: "rediss://x", tls: {ca_file: /a}}', undefined],
     ['{url: "redis://x", tls: {enabled: true, ca_file: /a, server_name: x}}', undefined],
     ['{sentinels: ["a:1"], sentinel_username: a, sentinel_password: b, tls: {enabled: true}}', undefined],
-  ] as const)('takes no option of Redis that it would not use: %s', (redis, expected) => {
+  ] as const)('rejects a Redis option that would have no effect: %s', (redis, expected) => {
     const found = problems(`redis: ${redis}`);
     if (expected) expect(found).toEqual([expect.stringMatching(expected)]);
     else expect(found).toEqual([]);
   });
 
-  it('refuses values that contradict each other, and rules that cannot work', () => {
+  it('rejects contradictory values, and rules that cannot work', () => {
     expect(problems('a: &a [*a, *a]')[0]).toMatch(/outside of itself/);
     expect(problems('queue: {resume_at: 0.99}')[0]).toMatch(
       /queue\.resume_at: expected less than queue\.spill_at/,
@@ -150,7 +150,7 @@ describe('the configuration', () => {
     expect(problems('breaker: {open_min: 90s}')[0]).toMatch(/breaker\.open_min/);
     for (const limiter of ['{daily_mode: enforce}', '{daily_mode: enforce, daily_keys: 9, mode: observe}'])
       expect(problems(`limiter: ${limiter}`)[0]).toMatch(
-        /limiter\.daily_mode: expected observe, or enforce beside/,
+        /limiter\.daily_mode: expected observe, or enforce with/,
       );
     expect(problems('limiter: {daily_mode: enforce, daily_keys: 9}')).toEqual([]);
     expect(problems('redis: {url: "redis://x", cluster: ["a:1"]}')[0]).toMatch(/only one of/);
@@ -184,7 +184,7 @@ describe('the configuration', () => {
     expect(rule('{class: high, colour: red}')).toMatch(/priority\.rules\[0\]\.colour/);
   });
 
-  it('refuses what is not YAML, given twice, or no map', () => {
+  it('rejects input that is not YAML, not a map, or has duplicate keys', () => {
     expect(problems('a: [')[0]).toMatch(/nrdot\.yaml:1.*valid YAML/);
     expect(problems('queue: {}\nqueue: {}')[0]).toMatch(/nrdot\.yaml:2.*unique/);
     expect(problems('- 1')[0]).toMatch(/sections of options/);
@@ -206,12 +206,10 @@ describe('the configuration', () => {
           /^nrdot\.yaml(:\d+)?: expected sections and lists that are nested at most 20 deep$/,
         ),
       ]);
-    expect(() => loadConfig({ file: '/nowhere/nrdot.yaml', env: {} })).toThrow(
-      /expected a file that can be read/,
-    );
+    expect(() => loadConfig({ file: '/nowhere/nrdot.yaml', env: {} })).toThrow(/expected a readable file/);
   });
 
-  it('reads ${file:…} from regular files of up to 64 KiB alone, and waits for none', () => {
+  it('reads ${file:…} only from regular files of up to 64 KiB, and never blocks', () => {
     const dir = mkdtempSync(join(tmpdir(), 'nrdot-config-'));
     const at = (name: string) => join(dir, name);
     execFileSync('mkfifo', [at('fifo')]);
@@ -227,13 +225,13 @@ describe('the configuration', () => {
     expect(key('/proc/self/comm')).not.toBe(''); // its size is 0
     for (const path of [at('fifo'), at('more'), dir, '/dev/zero', '/dev/null', at('none')])
       expect(() => key(path), path).toThrow(
-        `exporter.headers.api-key: expected ${path} to be a file that can be read, of at most 64 KiB`,
+        `exporter.headers.api-key: expected ${path} to be a readable file of at most 64 KiB`,
       );
     expect(() => loadConfig({ file: '/dev/zero', env: {} })).toThrow('expected a file of at most 1 MiB');
     rmSync(dir, { recursive: true });
   });
 
-  it('puts the environment into values, never into structure', () => {
+  it('substitutes the environment into values, never into structure', () => {
     const text =
       'exporter:\n  headers: {api-key: "${env:KEY}"}\n  endpoint: "${env:URL:-http://localhost:1}"\n';
     const { config } = load(text, { KEY: 'a: b c: d' });
@@ -251,7 +249,7 @@ describe('the configuration', () => {
     }
   });
 
-  it('reads a value in which many substitutions begin once, and names some of those that say nothing', () => {
+  it('reads a value with many substitutions in linear time, and names some of the invalid ones', () => {
     const value = (text: string) => problems(`redis: {prefix: "${text}"}\n`);
     // Each followed to the end, they take time that grows with their square.
     expect(value('${'.repeat(400_000))).toEqual([
@@ -261,10 +259,10 @@ describe('the configuration', () => {
     expect(load('data_dir: "a${b"\n').config.dataDir).toBe('a${b');
   });
 
-  it('takes the tokens that a client can send, and no others', () => {
+  it('accepts only tokens that a client can send', () => {
     const paths = ['receiver: {tokens: [', 'admin: {token: ', 'dlq: {token: '];
     const expected =
-      /: expected a text of ASCII characters, without blanks at its ends and without line breaks/;
+      /: expected a text of ASCII characters, without spaces at either end and without line breaks/;
     for (const path of paths) {
       const given = (value: string) => problems(`${path}${value}${path.endsWith('[') ? ']' : ''}}\n`);
       for (const none of ['" "', '"a\\nb"', '"a\\n"', '" a"', '"a "', '"d\u00e9f"', '"\u20ac"'])
@@ -274,7 +272,7 @@ describe('the configuration', () => {
     }
   });
 
-  it('takes any endpoint for an upstream, and names a signal that has none, or a base URL that is a full one', () => {
+  it('accepts any endpoint, and names a signal without one, or a full URL given as a base URL', () => {
     const own = (...signals: string[]) =>
       `exporter: {endpoints: {${signals.map((signal) => `${signal}: "http://h/v1/${signal}"`).join(', ')}}}`;
     expect(problems(own('traces'))).toEqual(
@@ -303,7 +301,7 @@ describe('the configuration', () => {
     expect(problems('exporter: {endpoint: "https://h/v1/traces/otlp"}')).toEqual([]);
   });
 
-  it('takes each header once, whatever its case, and none that follows from the body', () => {
+  it('accepts each header once, whatever its case, and none that follows from the body', () => {
     const headers = (text: string) => problems(`exporter: {headers: {${text}}}`)[0];
     expect(headers('x-a: 1')).toMatch(
       /exporter\.headers\.x-a: expected a text: a number, true or false in quotes/,
@@ -313,12 +311,12 @@ describe('the configuration', () => {
     expect(headers('Api-Key: a, api-key: b')).toMatch(/a header once: Api-Key and api-key are the same/);
     expect(headers('Content-Encoding: gzip')).toMatch(/no header of this name/);
     expect(headers('Content-Type: application/json')).toMatch(
-      /application\/x-protobuf, which is what leaves/,
+      /application\/x-protobuf, which is always sent/,
     );
     expect(headers('Content-Type: application/x-protobuf')).toBeUndefined();
   });
 
-  it('takes a URL for a proxy, and does not show it', () => {
+  it('accepts a URL as proxy, and does not show it', () => {
     expect(problems('exporter: {proxy: "socks://user:hunter2@host"}')).toEqual([
       expect.stringMatching(
         /exporter\.proxy: expected a URL that begins with http:\/\/ or https:\/\/, or none$/,
@@ -329,7 +327,7 @@ describe('the configuration', () => {
     expect(JSON.stringify(explain())).not.toContain('hunter2');
   });
 
-  it('takes numbers and yes or no from the environment, and refuses a placeholder that says nothing', () => {
+  it('accepts numbers and booleans from the environment, and rejects an empty placeholder', () => {
     const { config } = load(
       'exporter: {concurrency: "${env:N}"}\nredis: {url: "redis://x", tls: {enabled: "${env:T}"}}',
       {
@@ -343,7 +341,7 @@ describe('the configuration', () => {
     );
   });
 
-  it('leaves out what has nothing after its name, but not a part of a rule, and not what it does not know', () => {
+  it('ignores options without a value, but not parts of a rule or unknown options', () => {
     expect(load('exporter:\nqueue:\n  max_items:\n').config).toEqual(loadConfig({ env: {} }).config);
     expect(problems('priority: {rules: [{class: high, metric: }]}')[0]).toMatch(/rules\[0\]\.metric/);
     expect(problems('exporter: {timout: }')[0]).toMatch(/did you mean timeout/);
@@ -375,13 +373,13 @@ describe('the configuration', () => {
     );
   });
 
-  it('is documented in full: the pages are what the schema says', () => {
+  it('is fully documented: the pages match the schema', () => {
     expect(root('docs/configuration.md')).toBe(configurationReference());
     expect(root('nrdot.example.yaml')).toBe(exampleFile());
     for (const { path, meta } of options()) expect(meta.doc, path.join('.')).toMatch(/\S.*[.…]$/);
   });
 
-  it('has an example that holds when all of it is uncommented', () => {
+  it('has an example file that is valid if everything is uncommented', () => {
     const uncommented = exampleFile()
       .split('\n')
       .slice(2)
@@ -393,7 +391,7 @@ describe('the configuration', () => {
 });
 
 describe('units', () => {
-  it('of size, duration and address are read, and nothing else', () => {
+  it('of size, duration and address are parsed, and everything else is rejected', () => {
     expect([parseSize('128MiB'), parseSize('1.5 KB'), parseSize(7), parseSize('7')]).toEqual([
       134217728, 1500, 7, 7,
     ]);

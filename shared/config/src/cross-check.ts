@@ -25,12 +25,12 @@ export function crossCheck(
   check(
     admin.token !== undefined || isLoopback(admin.listen.host),
     'admin.listen',
-    'an address that this machine alone can reach, such as 127.0.0.1:8888, or admin.token beside it',
+    'an address that only this machine can reach, such as 127.0.0.1:8888, or admin.token as well',
   );
   check(
     dlq.token !== undefined || isLoopback(dlq.listen.host),
     'dlq.listen',
-    'an address that this machine alone can reach, such as 127.0.0.1:4319, or dlq.token or admin.token beside it',
+    'an address that only this machine can reach, such as 127.0.0.1:4319, or dlq.token or admin.token as well',
   );
   check(
     receiver.maxInflightBytes >= receiver.maxBodyBytes,
@@ -64,7 +64,7 @@ export function crossCheck(
       check(
         endpoints[signal as keyof typeof endpoints] !== undefined,
         `exporter.endpoints.${signal}`,
-        'a URL, or exporter.endpoint for all signals: another signal has one, and this one nowhere to go',
+        'a URL, or exporter.endpoint for all signals: another signal has a URL, but this one has none',
       );
     }
   }
@@ -89,12 +89,12 @@ export function crossCheck(
   check(
     limiter.temporality === 'as-received' || limiter.mode === 'enforce',
     'limiter.temporality',
-    'as-received, or delta beside limiter.mode: enforce',
+    'as-received, or delta with limiter.mode: enforce',
   );
   check(
     limiter.dailyMode === 'observe' || (limiter.mode === 'enforce' && limiter.dailyKeys > 0),
     'limiter.daily_mode',
-    'observe, or enforce beside limiter.mode: enforce and a number of limiter.daily_keys',
+    'observe, or enforce with limiter.mode: enforce and limiter.daily_keys above 0',
   );
   const both = limiter.aggregateLabels.filter((label) => limiter.protectedLabels.includes(label));
   check(
@@ -122,7 +122,7 @@ export function crossCheck(
   check(
     !cors.allowCredentials || !cors.allowedOrigins.includes('*'),
     'receiver.cors.allow_credentials',
-    'the origins by name: with "*" any page could send as whoever reads it',
+    'named origins: with "*", any page could send on behalf of its reader',
   );
   // Half a pair would mean plain HTTP where TLS was intended.
   for (const [path, { certFile, keyFile, ...rest }] of [
@@ -140,16 +140,12 @@ export function crossCheck(
       'both of cert_file and key_file, or none',
     );
     const asksClients = 'clientCaFile' in rest && rest.clientCaFile !== undefined;
-    check(
-      !asksClients || certFile !== undefined,
-      `${path}.client_ca_file`,
-      'cert_file and key_file beside it',
-    );
+    check(!asksClients || certFile !== undefined, `${path}.client_ca_file`, 'cert_file and key_file as well');
   }
   if (needs.files) {
     for (const [path, file] of filesOf(config)) {
       const reason = unreadable(file);
-      check(reason === undefined, path, `a file that can be read; ${file}: ${reason}`);
+      check(reason === undefined, path, `a readable file; ${file}: ${reason}`);
     }
   }
   return problems;
@@ -188,10 +184,10 @@ function filesOf({
 function unreadable(file: string): string | undefined {
   try {
     accessSync(file, constants.R_OK);
-    return statSync(file).isFile() ? undefined : 'it is no file';
+    return statSync(file).isFile() ? undefined : 'it is not a file';
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? '';
-    return { ENOENT: 'it is not there', EACCES: 'there is no permission' }[code] ?? code;
+    return { ENOENT: 'it does not exist', EACCES: 'permission denied' }[code] ?? code;
   }
 }
 
@@ -222,14 +218,14 @@ function checkRedis(
   check(
     sentinelUsername === undefined || sentinelPassword !== undefined,
     'redis.sentinel_password',
-    'a password beside sentinel_username',
+    'a password with sentinel_username',
   );
   const hasOwn = password !== undefined || username !== undefined;
-  check(username === undefined || password !== undefined, 'redis.password', 'a password beside username');
+  check(username === undefined || password !== undefined, 'redis.password', 'a password with username');
   check(
     !hasOwn || hasPlace,
     'redis.password',
-    'url, sentinels or cluster beside it; the private Redis has no users',
+    'url, sentinels or cluster as well; the private Redis has no users',
   );
   check(
     !hasOwn || !/^rediss?:\/\/[^/]*@/.test(at),
@@ -248,6 +244,6 @@ function checkRedis(
   check(
     speaksTls || !hasTlsOptions,
     'redis.tls',
-    'enabled: true, or a rediss:// URL, beside its other options',
+    'enabled: true, or a rediss:// URL, with the other options',
   );
 }

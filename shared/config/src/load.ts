@@ -238,7 +238,7 @@ function readTree(
     } catch (error) {
       if (error instanceof ConfigError) throw error;
       throw new ConfigError([
-        { path: '', source: name, value: (error as Error).message, expected: 'a file that can be read' },
+        { path: '', source: name, value: (error as Error).message, expected: 'a readable file' },
       ]);
     }
   }
@@ -373,7 +373,7 @@ function substitute(
           problems.push({ path: pathText(path), source: locate(path) ?? '', value: undefined, expected });
           return '';
         };
-        if (kind === undefined) return fail('${env:NAME} or ${file:/path}, for what is to be put in');
+        if (kind === undefined) return fail('${env:NAME} or ${file:/path}');
         if (kind === 'env') {
           const [name = '', ...fallback] = argument.split(':-');
           const found: unknown = env[name];
@@ -384,9 +384,7 @@ function substitute(
             : fail(`the environment variable ${name} to be set`);
         }
         const text = valueIn(argument);
-        return (
-          text?.replace(/\r?\n$/, '') ?? fail(`${argument} to be a file that can be read, of at most 64 KiB`)
-        );
+        return text?.replace(/\r?\n$/, '') ?? fail(`${argument} to be a readable file of at most 64 KiB`);
       },
     );
   }

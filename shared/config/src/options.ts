@@ -257,7 +257,7 @@ const tokenText = z
   .string({ error: 'a text, best as ${env:NAME} or ${file:/path}' })
   .regex(/^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/, {
     error:
-      'a text of ASCII characters, without blanks at its ends and without line breaks: nobody could send another',
+      'a text of ASCII characters, without spaces at either end and without line breaks: no client could send another',
   })
   .transform(toSecret);
 
@@ -303,7 +303,7 @@ export function secretMap(doc: string, extra: Extra = {}) {
         : OWN_HEADERS.has(lower)
           ? 'no header of this name: it follows from the body and the connection'
           : lower === 'content-type' && given[written]!.reveal().trim().toLowerCase() !== PROTOBUF
-            ? `${PROTOBUF}, which is what leaves, or no header of this name`
+            ? `${PROTOBUF}, which is always sent, or no header of this name`
             : undefined;
       if (message) context.addIssue({ code: 'custom', path: [written], message });
     }

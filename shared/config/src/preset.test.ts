@@ -39,14 +39,14 @@ describe('exporter.preset', () => {
     expect(bytes(`exporter: {endpoint: "${endpoint}"}`)).toBeUndefined();
   });
 
-  it('auto looks at the endpoints of single signals, and at what flags say', () => {
+  it('auto considers the endpoints of single signals, and flags', () => {
     const logs =
       'exporter: {endpoint: "http://collector:4318", endpoints: {logs: "https://otlp.nr-data.net/v1/logs"}}';
     expect(bytes(logs)).toBe(950_000);
     expect(bytes('', { 'exporter.endpoint': 'https://otlp.nr-data.net' })).toBe(950_000);
   });
 
-  it('auto gives no age to a signal that goes to another upstream, which may take what is older', () => {
+  it('auto sets no maximum age for a signal with another upstream, which may accept older data', () => {
     const ages = (more: string) =>
       load(
         `exporter: {endpoint: "http://collector:4318", endpoints: {logs: "https://otlp.nr-data.net/v1/logs"}${more}}`,
@@ -55,7 +55,7 @@ describe('exporter.preset', () => {
     expect(ages(', preset: newrelic')).toEqual({ logs: 48 * 3_600_000, metrics: 48 * 3_600_000 });
   });
 
-  it('makes deltas of its own metrics, also where they alone go to New Relic', () => {
+  it('sends its own metrics as deltas, even if only these go to New Relic', () => {
     const temporality = (exporter: string, telemetry: string) =>
       load(`exporter: {endpoint: "${exporter}"}\ntelemetry: {otlp: ${telemetry}}`).config.telemetry.otlp
         .temporality;
@@ -68,12 +68,12 @@ describe('exporter.preset', () => {
     expect(() => load(`telemetry: {otlp: 5}`)).toThrow('telemetry.otlp');
   });
 
-  it('newrelic and none are as told, whatever the host', () => {
+  it('newrelic and none apply whatever the host', () => {
     expect(bytes('exporter: {endpoint: "http://gateway:4318", preset: newrelic}')).toBe(950_000);
     expect(bytes('exporter: {endpoint: "https://otlp.nr-data.net", preset: none}')).toBeUndefined();
   });
 
-  it('any option of one’s own goes before it', () => {
+  it('explicit options take precedence', () => {
     const { config, explain } = load(
       [
         'exporter:',
@@ -95,7 +95,7 @@ describe('exporter.preset', () => {
     expect(from('exporter.max_request_bytes')).toBe('nrdot.yaml:3');
   });
 
-  it('what is no preset, no section or no endpoint is refused as ever', () => {
+  it('an invalid preset, section or endpoint is still rejected', () => {
     const refused = (text: string) => {
       try {
         load(text);

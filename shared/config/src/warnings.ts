@@ -17,16 +17,16 @@ export function warningsOf({ dlq, exporter, receiver, telemetry }: Config): stri
   const warnings = Object.entries(endpoints).flatMap(([option, url]) => {
     if (url === undefined || new URL(url).port !== GRPC_PORT) return [];
     return [
-      `${option}: port ${GRPC_PORT} is that of gRPC; OTLP/HTTP is mostly on 4318 ("nrdot check upstream" tries it)`,
+      `${option}: port ${GRPC_PORT} is that of gRPC; OTLP/HTTP usually uses 4318 ("nrdot check upstream" tests it)`,
     ];
   });
   if (String(receiver.listen.port) === GRPC_PORT)
     warnings.push(
-      `receiver.listen: port ${GRPC_PORT} is that of gRPC, and this is OTLP/HTTP, which clients look for on 4318`,
+      `receiver.listen: port ${GRPC_PORT} is that of gRPC, but this is OTLP/HTTP, which clients expect on 4318`,
     );
   if (dlq.tls.clientCaFile !== undefined && dlq.certFile === undefined)
     warnings.push(
-      'dlq.tls.client_ca_file: receivers show no certificate without dlq.cert_file and dlq.key_file, and can hand in nothing while Redis is away',
+      'dlq.tls.client_ca_file: without dlq.cert_file and dlq.key_file receivers have no certificate, and cannot send batches to the dlq while Redis is away',
     );
   return warnings;
 }

@@ -82,7 +82,7 @@ export function breaker(root) {
   const left = h('span', { class: 'countdown' });
   const bar = meter('probe');
   const probe = h('div', { class: 'probe-row' }, h('span', {}, 'next probe in'), left, bar.element);
-  const facts = ['Last problem', 'Opened', 'Throttled', 'Retries', 'Of the account'].map((name) => {
+  const facts = ['Last error', 'Opened', 'Throttled', 'Retries', 'Account limits'].map((name) => {
     const value = h('dd');
     return { value, row: h('div', {}, h('dt', {}, name), value) };
   });
@@ -107,14 +107,14 @@ export function breaker(root) {
     update({ breaker: now, exporter, findings, at, account = [] }) {
       last = now;
       set(root, 'data-state', now?.state ?? 'unknown');
-      say(state, now ? names[now.state] : 'Not known');
+      say(state, now ? names[now.state] : 'Unknown');
       const since = now && now.sinceMs > 0 ? ` For ${duration(at - now.sinceMs)}.` : '';
       say(
         why,
         !now
-          ? 'Its state is in Redis, which cannot be asked now.'
+          ? 'Its state is in Redis, which is unreachable.'
           : now.state === 'closed'
-            ? `Batches go to the upstream.${since}`
+            ? `Batches are sent to the upstream.${since}`
             : findings
                 .filter(({ code }) => code.startsWith('breaker_'))
                 .map(({ text }) => text)
@@ -128,7 +128,7 @@ export function breaker(root) {
       const said = [
         problem ? `${problem.reason}, ${duration(at - problem.at)} ago: ${problem.message}` : 'none',
         now ? plural(now.openedTotal, 'time') + (opened.length > 0 ? `: ${opened.join(', ')}` : '') : '–',
-        now ? `${percent(now.throttledShare)} of answers were 429 lately` : '–',
+        now ? `${percent(now.throttledShare)} of recent answers were 429` : '–',
         count(exporter?.retries),
         account
           .map(
@@ -198,9 +198,7 @@ export function fill(root) {
       const limit = redis.limitBytes ? ` of ${bytes(redis.limitBytes)}` : '';
       say(
         facts,
-        queue
-          ? `${bytes(queue.bytes)} of ${bytes(queue.maxBytes)}${used}${limit}`
-          : 'Redis cannot be asked now.',
+        queue ? `${bytes(queue.bytes)} of ${bytes(queue.maxBytes)}${used}${limit}` : 'Redis is unreachable.',
       );
     },
   };
@@ -255,12 +253,12 @@ export function share(root) {
       say(
         remark,
         !queue
-          ? 'Not known while Redis cannot be asked.'
+          ? 'Unknown while Redis is unreachable.'
           : moved === 0
-            ? 'Nothing moves now.'
+            ? 'Nothing is moving.'
             : waits.length === CLASSES.length
-              ? `All classes wait: the weights decide. ${rate(moved)} in all.`
-              : `Not all classes wait, so nobody has to stand back. ${rate(moved)} in all.`,
+              ? `All classes have work, so the weights apply. ${rate(moved)} in total.`
+              : `Not all classes have work, so the weights do not apply. ${rate(moved)} in total.`,
       );
     },
   };
@@ -304,7 +302,7 @@ export function limiter(root) {
         h(
           'tr',
           {},
-          ...['Metric', 'Series today', 'Of its limit', 'At the end'].map((name) =>
+          ...['Metric', 'Series today', 'Share of limit', 'Forecast'].map((name) =>
             h('th', { scope: 'col' }, name),
           ),
         ),
@@ -326,7 +324,7 @@ export function limiter(root) {
   return {
     /** @param {PipelineStatus} status */
     update({ limiter: now, receiver }) {
-      say(used, now ? count(now.keysUsed) : 'Not known');
+      say(used, now ? count(now.keysUsed) : 'Unknown');
       say(of, now ? `of ${count(now.maxKeys)} key-sets` : '');
       bar.update(now ? now.keysUsed / now.maxKeys : 0);
       say(
@@ -335,12 +333,12 @@ export function limiter(root) {
           ? `${now.mode === 'observe' ? 'observes only · ' : ''}${short(now.points)} points in · ${short(now.droppedPoints)} dropped · ${short(now.aggregatedPoints)} merged · ${short(now.overflowPoints)} to overflow`
           : receiver
             ? 'limiter.mode is off.'
-            : 'No receiver has said anything.',
+            : 'No receiver has reported.',
       );
       const top = now?.topLabels ?? [];
       labels.hidden = top.length === 0;
       none.hidden = top.length > 0 || !now;
-      say(none, 'No metric is large enough to harm: labels are scored from 256 key-sets a metric on.');
+      say(none, 'No metric is large enough to matter: labels are scored from 256 key-sets per metric.');
       list(body, top, row, (tr, { label, metric, score, state }) => {
         const [name, where, value, fate] = /** @type {Element[]} */ ([...tr.children]);
         set(tr, 'data-state', state);
@@ -350,14 +348,14 @@ export function limiter(root) {
         set(/** @type {Element} */ (where), 'title', metric);
         say(/** @type {Element} */ (value?.firstElementChild), score.toFixed(2));
         tr.score.update(score);
-        say(/** @type {Element} */ (fate), { removed: 'given up', protected: 'protected', kept: '' }[state]);
+        say(/** @type {Element} */ (fate), { removed: 'stripped', protected: 'protected', kept: '' }[state]);
       });
       const daily = now?.daily;
       day.hidden = !daily || daily.metrics.length === 0;
       if (!daily) return;
       say(
         dayFacts,
-        `${count(daily.sum)} series since midnight UTC, at most ${count(daily.limit)} a metric${daily.mode === 'enforce' ? ', enforced' : ''}`,
+        `${count(daily.sum)} series since midnight UTC, at most ${count(daily.limit)} per metric${daily.mode === 'enforce' ? ', enforced' : ''}`,
       );
       list(dayBody, daily.metrics, dayRow, (tr, { metric, keys, forecast }) => {
         const [name, today, part, end] = /** @type {Element[]} */ ([...tr.children]);
@@ -390,7 +388,7 @@ export function check(root) {
     ),
     body,
   );
-  const none = h('p', { class: 'empty' }, 'All of it would be kept as it is.');
+  const none = h('p', { class: 'empty' }, 'Everything would be kept unchanged.');
   const of = h('span');
   root.append(h('h2', {}, 'What New Relic would not keep', of), rules, none);
   const row = () => h('tr', {}, h('td'), h('td'), h('td'), h('td'));
@@ -399,7 +397,7 @@ export function check(root) {
     update({ check: now }) {
       root.hidden = !now;
       if (!now) return;
-      say(of, `${count(now.items)} items looked at, ${percent(now.sample)} of the batches`);
+      say(of, `${count(now.items)} items checked, ${percent(now.sample)} of the batches`);
       rules.hidden = now.broken.length === 0;
       none.hidden = now.broken.length > 0;
       list(body, now.broken, row, (tr, { rule, signal, items, effect }) => {
@@ -421,7 +419,7 @@ export function services(root) {
     h(
       'table',
       { class: 'services' },
-      h('caption', { class: 'away' }, 'Services and how they are'),
+      h('caption', { class: 'away' }, 'Services and their state'),
       h(
         'thead',
         {},
@@ -441,7 +439,7 @@ export function services(root) {
           const [name, where, up, memory] = /** @type {Element[]} */ ([...tr.children]);
           const level = problem ? 'fault' : ageMs > 6_000 ? 'warning' : 'ok';
           set(tr, 'data-level', level);
-          set(tr, 'title', problem ?? `said ${duration(ageMs)} ago`);
+          set(tr, 'title', problem ?? `reported ${duration(ageMs)} ago`);
           say(/** @type {Element} */ (name), service);
           say(/** @type {Element} */ (where), state === 'ready' ? instance : state);
           say(

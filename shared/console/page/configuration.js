@@ -35,7 +35,7 @@ export function configuration(root) {
   const form = h(
     'form',
     {},
-    h('label', { for: 'changes' }, 'Changes, as YAML in the shape of the file'),
+    h('label', { for: 'changes' }, 'Changes, as YAML in the structure of the configuration file'),
     text,
     h(
       'p',
@@ -62,7 +62,7 @@ export function configuration(root) {
           h('label', { for: 'option-filter' }, 'Filter'),
           filter,
           changed,
-          h('label', { for: 'option-set' }, 'only what was set'),
+          h('label', { for: 'option-set' }, 'only options that were set'),
         ),
         h(
           'div',
@@ -73,7 +73,7 @@ export function configuration(root) {
             h(
               'thead',
               {},
-              h('tr', {}, ...['Option', 'Value', 'From'].map((name) => h('th', { scope: 'col' }, name))),
+              h('tr', {}, ...['Option', 'Value', 'Source'].map((name) => h('th', { scope: 'col' }, name))),
             ),
             body,
           ),
@@ -158,9 +158,9 @@ export function configuration(root) {
       );
       showDifference(changes);
       applyButton.disabled = !applies || changes.length === 0;
-      if (changes.length === 0) tell('ok', 'This changes nothing: it is so already.');
+      if (changes.length === 0) tell('ok', 'No change: these values are already in force.');
       else if (applies) tell('ok', `${plural(changes.length, 'change')}, all of them live.`);
-      else tell('warning', 'Not all of this can change while running: nothing of it would be applied.');
+      else tell('warning', 'Not all of these can change without a restart, so none would be applied.');
     } catch (error) {
       refuse(error);
     }

@@ -14,7 +14,7 @@ const STATES = {
   sealed: 'sealed',
   replaying: 'replaying',
   damaged: 'damaged',
-  unreadable: 'not to be read now',
+  unreadable: 'not readable at the moment',
 };
 
 /**
@@ -65,12 +65,12 @@ export function disk(root) {
     /** @param {PipelineStatus} status */
     update({ dlq, drain: drained, summary, at }) {
       const waiting = dlq && CLASSES.reduce((sum, c) => sum + dlq.areas[c].items, 0);
-      say(items, waiting === undefined ? 'Not known' : waiting === 0 ? 'Empty' : count(waiting));
+      say(items, waiting === undefined ? 'Unknown' : waiting === 0 ? 'Empty' : count(waiting));
       const since = dlq ? CLASSES.map((c) => dlq.areas[c].oldestReceivedAt).filter((time) => time > 0) : [];
       say(
         facts,
         !dlq
-          ? 'No dlq has said anything.'
+          ? 'No dlq has reported.'
           : waiting
             ? `items wait, the oldest for ${duration(at - Math.min(...since))}`
             : 'Nothing waits on disk.',
@@ -99,9 +99,12 @@ export function disk(root) {
         list(blocks, segments, block, paint);
       }
       left.hidden = !dlq?.segmentsLeftOut;
-      say(left, `and ${count(dlq?.segmentsLeftOut)} segments more`);
+      say(left, `and ${count(dlq?.segmentsLeftOut)} more segments`);
       quarantine.hidden = !dlq?.quarantinedBytes;
-      say(quarantine, `Quarantined: ${bytes(dlq?.quarantinedBytes)} that cannot be read, kept for people.`);
+      say(
+        quarantine,
+        `Quarantined: ${bytes(dlq?.quarantinedBytes)} of unreadable data, kept for inspection.`,
+      );
       room.update(dlq ? dlq.diskBytes / dlq.capacityBytes : 0);
       say(roomText, dlq ? `${bytes(dlq.diskBytes)} of ${bytes(dlq.capacityBytes)} (dlq.capacity)` : '–');
       set(root, 'data-level', dlq && dlq.state !== 'ok' ? 'fault' : undefined);

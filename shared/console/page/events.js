@@ -48,7 +48,7 @@ export function events(root) {
       say(
         remark,
         problem
-          ? `Only those of the scheduler's process: ${problem}.`
+          ? `Only events of the scheduler's process: ${problem}.`
           : all.length === 0
             ? 'Nothing has changed since the pipeline was first started.'
             : 'Times are UTC. nrdot events --limit 1000 has more.',

@@ -69,7 +69,7 @@ export function pulse(root) {
       set(document.body, 'data-stale', sinceMs === undefined ? undefined : 'true');
       say(
         root,
-        sinceMs === undefined ? 'live' : `no answer for ${duration(sinceMs)}; showing what was last known`,
+        sinceMs === undefined ? 'live' : `no answer for ${duration(sinceMs)}; showing the last known state`,
       );
     },
   };

@@ -80,7 +80,7 @@ function reveal() {
 }
 
 function ask() {
-  say(at('token-problem'), token.value ? 'That is not it.' : '');
+  say(at('token-problem'), token.value ? 'Wrong token.' : '');
   token.forget();
   at('main').hidden = true;
   at('forget').hidden = true;

@@ -49,14 +49,14 @@ export function path(root) {
       queues.update(status);
       scheduler.update(
         CLASSES.map((c) => queue?.classes[c].weight ?? '–').join(' : '),
-        number('scheduler') > 1 ? `${number('scheduler')} run` : 'weights',
-        dlq && dlq.replay.outstanding > 0 ? `turn: ${queue?.slot ?? '–'}` : '',
+        number('scheduler') > 1 ? `${number('scheduler')} running` : 'weights',
+        dlq && dlq.replay.outstanding > 0 ? `slot: ${queue?.slot ?? '–'}` : '',
       );
       const held = queue && CLASSES.reduce((sum, c) => sum + queue.classes[c].exporting.items, 0);
       exporting.update(short(held), 'items', '');
       exporter.update(
         sender ? `${sender.inflight} of ${sender.concurrency}` : '–',
-        number('exporter') > 1 ? `under way, ${number('exporter')} run` : 'under way',
+        number('exporter') > 1 ? `in flight, ${number('exporter')} running` : 'in flight',
         number('exporter') === 0 ? 'none running' : '',
       );
       const { state } = breaker ?? {};
@@ -73,7 +73,7 @@ export function path(root) {
       set(exporter.element, 'data-level', number('exporter') === 0 && !redis.problem ? 'fault' : undefined);
       const onDisk = dlq && CLASSES.reduce((sum, c) => sum + dlq.areas[c].items, 0);
       disk.update(
-        onDisk === undefined ? 'not known here' : plural(onDisk, 'item'),
+        onDisk === undefined ? 'unknown' : plural(onDisk, 'item'),
         dlq && onDisk
           ? CLASSES.map((c) => `${c} ${short(dlq.areas[c].items)}`).join(' · ')
           : dlq
@@ -104,10 +104,10 @@ export function path(root) {
  * @param {boolean} [refuses] it answers, and rejects everything
  */
 function upstreamWords(state, reason, refuses = false) {
-  if (state === undefined) return 'not known';
-  if (state === 'closed') return refuses ? 'refuses all' : 'answers';
-  if (state === 'half_open') return 'being tried';
-  return { quota: 'throttles', auth: 'refuses the key', place: 'is not there' }[reason ?? ''] ?? 'fails';
+  if (state === undefined) return 'unknown';
+  if (state === 'closed') return refuses ? 'rejects all' : 'answers';
+  if (state === 'half_open') return 'being probed';
+  return { quota: 'throttles', auth: 'refuses the key', place: 'wrong address' }[reason ?? ''] ?? 'fails';
 }
 
 /**
@@ -117,7 +117,7 @@ function upstreamWords(state, reason, refuses = false) {
  * @returns {[string, string, string]}
  */
 function instances(running, what, value) {
-  return [value, running > 1 ? `${what}, ${running} run` : what, running === 0 ? 'none running' : ''];
+  return [value, running > 1 ? `${what}, ${running} running` : what, running === 0 ? 'none running' : ''];
 }
 
 /**

@@ -36,7 +36,7 @@ const PLOTS = [
   },
   { title: 'On disk', format: short, lines: [['onDisk', 'items', 'stored']] },
   { title: 'Waiting in Redis', format: short, lines: [['waiting', 'items', 'in']] },
-  { title: 'Oldest that waits', format: duration, lines: [['oldestAgeMs', 'age', 'in']] },
+  { title: 'Oldest waiting', format: duration, lines: [['oldestAgeMs', 'age', 'in']] },
   {
     title: 'Queue fill',
     format: (value) => percent(value, value > 0 && value < 0.1 ? 1 : 0),
@@ -188,7 +188,7 @@ function figure(plot, pointAll) {
         const column = columns[name].filter((value) => value !== null);
         const last = column.at(-1);
         return last === undefined
-          ? `${title}: not known`
+          ? `${title}: unknown`
           : `${title}: ${plot.format(last)} now, at most ${plot.format(Math.max(...column))}`;
       });
       set(drawing, 'aria-label', `${plot.title}, last 15 minutes. ${words.join('; ')}`);

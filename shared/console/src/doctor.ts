@@ -15,7 +15,7 @@ export function addDoctor(
     if (reason !== undefined) throw new AdminError(503, 'redis_away', `nothing can be examined: ${reason}`);
     const doctor = new Doctor(store, {
       maxBodyBytes,
-      odd: (line) => host.log.warn(`a job that is none of the pipeline's: ${line}`),
+      odd: (line) => host.log.warn(`a foreign job: ${line}`),
     });
     const diagnosis = await doctor.run(repair).catch((error: Error) => {
       if (error instanceof DoctorBusy) throw new AdminError(409, 'doctor_busy', error.message);
@@ -25,7 +25,7 @@ export function addDoctor(
       if (mended > 0)
         host.transitions.happened(
           'doctor',
-          `Mended by hand (nrdot doctor --repair), ${kind}: ${mended}, such as ${examples[0]}. ${text}`,
+          `Repaired by an operator (nrdot doctor --repair), ${kind}: ${mended}, such as ${examples[0]}. ${text}`,
           'warn',
         );
     return diagnosis;

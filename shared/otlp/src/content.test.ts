@@ -29,7 +29,7 @@ const fault = async (
 };
 
 describe('content encodings', () => {
-  it('come back as they were', async () => {
+  it('round-trip', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.uint8Array({ maxLength: 5_000 }),
@@ -43,7 +43,7 @@ describe('content encodings', () => {
     );
   });
 
-  it('come back when they are too large for the synchronous way', async () => {
+  it('round-trip if they are too large for the synchronous path', async () => {
     const body = Buffer.alloc(3 * 1024 * 1024);
     for (let i = 0; i < body.byteLength; i += 4) body.writeUInt32LE(Math.imul(i, 2654435761) >>> 0, i);
     for (const encoding of COMPRESSED) {
@@ -63,7 +63,7 @@ describe('content encodings', () => {
     expect(String(await decodeContent(deflateRawSync(a), 'deflate', MAX))).toBe('first');
   });
 
-  it('are the same when borrowed, whole or damaged, one after another', async () => {
+  it('give the same result in borrowed buffers, valid or damaged, in sequence', async () => {
     const borrowed = async (wire: Buffer, encoding: ContentEncoding, maxBytes: number) => {
       try {
         return Buffer.from(await borrowContent(wire, encoding, { maxBytes }));
@@ -101,7 +101,7 @@ describe('content encodings', () => {
     expect(large.equals(await borrowContent(gzipSync(large), 'gzip', MAX))).toBe(true);
   });
 
-  it('are borrowed without a new decoder with the Node that this project pins', () => {
+  it('reuse one decoder with the pinned version of Node', () => {
     const gunzip = new ScratchGunzip();
     for (const text of ['one', 'two', 'three']) {
       expect(String(gunzip.decompress(gzipSync(text), 100))).toBe(text);
@@ -109,7 +109,7 @@ describe('content encodings', () => {
     }
   });
 
-  it('may not be bombs: 413, at any size on the wire', async () => {
+  it('are refused with 413 if they are bombs, at any size on the wire', async () => {
     const bomb = Buffer.alloc(64 * 1024 * 1024);
     for (const wire of [
       [gzipSync(bomb), 'gzip'],
@@ -125,7 +125,7 @@ describe('content encodings', () => {
     expect((await fault(empty, 'zstd')).message).toContain('more than 256 frames');
   });
 
-  it('are decompressed two at a time where they are large: many together stay within what one may become', async () => {
+  it('are decompressed two at a time if large, so many together stay within the limit of one', async () => {
     const noise = Buffer.alloc(1_200_000);
     for (let i = 0; i < noise.byteLength; i += 4) noise.writeUInt32LE(Math.imul(i, 2654435761) >>> 0, i);
     const wires = await Promise.all(
@@ -156,7 +156,7 @@ describe('content encodings', () => {
     expect(made).toBe(12);
   });
 
-  it('are reserved before they are there, and decompressed off the event loop when they become large', async () => {
+  it('reserve memory in advance, and are decompressed off the event loop if they become large', async () => {
     const large = Buffer.alloc(60 * 1024 * 1024);
     const limits = { maxBytes: 64 * 1024 * 1024 };
     const lie = Buffer.concat([gzipSync(large), gzipSync('small')]); // its last member is small
@@ -195,7 +195,7 @@ describe('content encodings', () => {
     }
   });
 
-  it('are decompressed and compressed off the event loop when that can take long, whatever it becomes', async () => {
+  it('are decompressed and compressed off the event loop if that may take long, whatever their size', async () => {
     const bytes = 200_000;
     const nothing = Buffer.concat([
       gzipSync('').subarray(0, 10),
@@ -218,7 +218,7 @@ describe('content encodings', () => {
     }
   });
 
-  it('may say that they are larger than they are: that is reserved, and nothing more', async () => {
+  it('may declare more than their actual size, which only reserves memory', async () => {
     const wire = gzipSync('small');
     wire.writeUInt32LE(20_000, wire.byteLength - 4);
     const asked: number[] = [];
@@ -228,7 +228,7 @@ describe('content encodings', () => {
     expect(asked).toEqual([20_000]);
   });
 
-  it('must be what their label says: 400', async () => {
+  it('are refused with 400 if they do not match their label', async () => {
     const plain = Buffer.from('not compressed at all');
     for (const encoding of COMPRESSED) {
       expect((await fault(plain, encoding)).message).toContain(`not valid ${encoding}`);
@@ -240,7 +240,7 @@ describe('content encodings', () => {
     expect((await fault(Buffer.alloc(0), 'gzip')).httpStatus).toBe(400);
   });
 
-  it('never fail in any other way', async () => {
+  it('never fail in another way', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.uint8Array({ maxLength: 200 }),
@@ -261,7 +261,7 @@ describe('content encodings', () => {
     );
   });
 
-  it('are named by the header, in either case; others are 415', () => {
+  it('are selected by the header, in any case; unknown ones get 415', () => {
     expect(parseContentEncoding(undefined)).toBe('identity');
     expect(parseContentEncoding(' GZIP ')).toBe('gzip');
     expect(['zlib', 'x-gzip', 'ZLIB'].map(parseContentEncoding)).toEqual(['deflate', 'gzip', 'deflate']);

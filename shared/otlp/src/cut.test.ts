@@ -34,7 +34,7 @@ function itemsOf(signal: WalkedSignal, body: Uint8Array): string[] {
 
 describe('cutRequest', () => {
   for (const signal of WALKED) {
-    it(`cuts ${signal} into pieces that have every item once, in order, with what describes it`, () => {
+    it(`cuts ${signal} into pieces that have every item once, in order, with its resource and scope`, () => {
       fc.assert(
         fc.property(request(signal), fc.integer({ min: 1, max: 500 }), ({ bytes }, size) => {
           const sizeOf = (describing: number) => Math.max(size, 2 * describing);
@@ -53,7 +53,7 @@ describe('cutRequest', () => {
     });
   }
 
-  it('keeps together what would be many times as large with its copies', () => {
+  it('does not cut requests that would multiply in size through copies', () => {
     const resource = field(1, field(1, field(1, Buffer.alloc(100, 'x'))));
     const body = field(1, resource, field(2, Buffer.alloc(100, Buffer.from([0x12, 0]))));
     const pieces = cutRequest('logs', body, () => 1);

@@ -17,7 +17,7 @@ const ends = (member: Buffer) => {
 };
 
 describe('the blocks of a stream whose end is known', () => {
-  it('are those that are found by following every code, whatever compressed them', () => {
+  it('match those found by following every code, for any compressor', () => {
     fc.assert(
       fc.property(gzipBody, ({ member }) => {
         const { known, followed } = ends(member);
@@ -29,7 +29,7 @@ describe('the blocks of a stream whose end is known', () => {
     );
   });
 
-  it('are the same whatever the unused bits of the last byte are, which no reader looks at', () => {
+  it('do not depend on the unused bits of the last byte', () => {
     fc.assert(
       fc.property(gzipBody, fc.nat({ max: 255 }), ({ member, plain }, padding) => {
         const before = findBlocks(member, HEADER_BITS)!;
@@ -41,7 +41,7 @@ describe('the blocks of a stream whose end is known', () => {
     );
   });
 
-  it('are found where the last code is all zeros, as it is in fixed codes and where nothing is more frequent', () => {
+  it('are found if the end code is all zeros, as in fixed codes and where nothing is more frequent', () => {
     const fixed = gzipSync(Buffer.from('a few words, and a few words'), { strategy: zlib.Z_FIXED });
     // One byte value in one block, in matches of every length: the end is no rarer than they are.
     const stretches = Buffer.concat(
@@ -54,7 +54,7 @@ describe('the blocks of a stream whose end is known', () => {
     }
   });
 
-  it('are none when the stream ends elsewhere', () => {
+  it('are not found if the stream ends elsewhere', () => {
     fc.assert(
       fc.property(plainBody, fc.integer({ min: 1, max: 20 }), (plain, more) => {
         const member = gzipSync(plain, { strategy: zlib.Z_FIXED });
@@ -65,7 +65,7 @@ describe('the blocks of a stream whose end is known', () => {
   });
 });
 
-it('reads nothing outside its buffer, whatever is in it', () => {
+it('never reads outside its buffer', () => {
   fc.assert(
     fc.property(fc.uint8Array({ minLength: 8, maxLength: 400 }), fc.boolean(), (bytes, isKnown) => {
       const body = Buffer.from(bytes);

@@ -14,7 +14,7 @@ it.each([
   expect(joined.buffer.byteLength).toBe(joined.byteLength);
 });
 
-it('lets others have their turn each 4 MiB, however the parts are cut', async () => {
+it('yields after each 4 MiB, however the parts are cut', async () => {
   const turns = async (parts: Buffer[]) => {
     let count = 0;
     let isOver = false;
@@ -34,7 +34,7 @@ it('lets others have their turn each 4 MiB, however the parts are cut', async ()
   );
 });
 
-it('takes a borrowed part before it returns', async () => {
+it('copies a borrowed part before it returns', async () => {
   const borrowed = Buffer.from('as it was');
   const joining = joinInTurns([borrowed]);
   borrowed.fill('x');

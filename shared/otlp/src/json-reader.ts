@@ -80,7 +80,7 @@ export class JsonReader {
     this.start = at;
     this.escaped = false;
     while (true) {
-      if (at >= bytes.length) this.fail('a string does not end');
+      if (at >= bytes.length) this.fail('a string is not terminated');
       const byte = bytes[at]!;
       if (byte === QUOTE) break;
       if (byte === BACKSLASH) {
@@ -88,7 +88,7 @@ export class JsonReader {
         at++;
       } else if (byte < 0x20) {
         this.at = at;
-        this.fail('a control character in a string; expected it escaped');
+        this.fail('an unescaped control character in a string');
       }
       at++;
     }
@@ -103,7 +103,7 @@ export class JsonReader {
     try {
       return JSON.parse(this.bytes.toString('utf8', this.start - 1, this.end + 1)) as string;
     } catch {
-      return this.fail('a string has an escape that JSON does not know');
+      return this.fail('a string has an invalid escape sequence');
     }
   }
 
@@ -169,7 +169,7 @@ export class JsonReader {
 
   /** Checks that only white space follows. */
   finish(): void {
-    if (this.peek() !== -1) this.fail('something follows the end of the body');
+    if (this.peek() !== -1) this.fail('unexpected data after the end of the body');
   }
 
   #digits(at: number): number {

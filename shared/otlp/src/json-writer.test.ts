@@ -9,7 +9,7 @@ import { protobufToJson } from './json-writer.ts';
 
 describe('protobufToJson', () => {
   for (const signal of WALKED) {
-    it(`writes ${signal} so that reading them gives what the reference has, one request or several in a row`, () => {
+    it(`writes ${signal} that read back as in the reference, for one request or several`, () => {
       const schema = referenceRequest(signal);
       const canonical = (bytes: Uint8Array) => Buffer.from(toBinary(schema, fromBinary(schema, bytes)));
       fc.assert(
@@ -42,7 +42,7 @@ describe('protobufToJson', () => {
     );
   });
 
-  it('takes a message that comes in parts, and the last member of a oneof, as protobuf does', () => {
+  it('merges a message in parts, and takes the last member of a oneof, as protobuf does', () => {
     const schema = referenceRequest('logs');
     // One record whose body is a string and then an integer; its resource comes twice.
     const resource = Buffer.from([0x0a, 0x04, 0x0a, 0x02, 0x0a, 0x00]);
@@ -67,7 +67,7 @@ describe('protobufToJson', () => {
     });
   });
 
-  it('has nothing to say of profiles, and refuses what is no request', () => {
+  it('rejects profiles, and input that is not a request', () => {
     expect(protobufToJson('profiles', Buffer.from('x'))).toBeUndefined();
     expect(() => protobufToJson('traces', Buffer.from('not protobuf'))).toThrow(OtlpError);
   });

@@ -29,7 +29,7 @@ const decodeSpan = (fields: string) => {
 
 describe('jsonToProtobuf', () => {
   for (const signal of WALKED) {
-    it(`turns ${signal} into what the reference makes of them`, () => {
+    it(`converts ${signal} like the reference`, () => {
       fc.assert(
         fc.property(request(signal), ({ json, message }) => {
           const body = jsonToProtobuf(signal, Buffer.from(JSON.stringify(toOtlpJson(json))));
@@ -42,7 +42,7 @@ describe('jsonToProtobuf', () => {
       );
     });
 
-    it(`refuses damaged ${signal}, or makes a clean request of them`, () => {
+    it(`rejects damaged ${signal}, or converts them to a valid request`, () => {
       fc.assert(
         fc.property(
           request(signal),
@@ -83,7 +83,7 @@ describe('jsonToProtobuf', () => {
     expect(attribute('-1')).toBe(-1n);
   });
 
-  it('keeps the sign of a zero', () => {
+  it('keeps the sign of zero', () => {
     for (const written of ['-0', '-0.0', '"-0"']) {
       const { attributes } = decodeSpan(
         `{"attributes":[{"key":"k","value":{"doubleValue":${written}}}]}`,
@@ -94,7 +94,7 @@ describe('jsonToProtobuf', () => {
     }
   });
 
-  it('takes ids in either case, both names of a field, null, names of enums, and what it does not know', () => {
+  it('accepts ids in any case, both names of a field, null, enum names, and unknown fields', () => {
     const span = decodeSpan(
       '{"traceId":"5B8EFFF798038103D269B633813FC60C","span_id":"eee19b7ec3c1b174","kind":"SPAN_KIND_SERVER","name":null,"__proto__":{"x":[1,{}]},"new":"\\u0041"}',
     );
@@ -104,7 +104,7 @@ describe('jsonToProtobuf', () => {
     expect(span.name).toBe('');
   });
 
-  it('has a byte that is no UTF-8 for each half of a surrogate pair, between whatever stands there', () => {
+  it('writes a byte that is not UTF-8 for each half of a surrogate pair, in any context', () => {
     fc.assert(
       fc.property(
         fc.array(
@@ -124,7 +124,7 @@ describe('jsonToProtobuf', () => {
     );
   });
 
-  it('names the place and what was expected there', () => {
+  it('reports the position and what was expected', () => {
     const at = (field: string) => `{"resourceSpans":[{"scopeSpans":[{"spans":[{},{${field}}]}]}]}`;
     const path = 'resourceSpans[0].scopeSpans[0].spans[1]';
     for (const [field, message] of [
@@ -133,12 +133,12 @@ describe('jsonToProtobuf', () => {
       ['"spanId":"abcd"', `${path}.spanId: an id of 4 hex digits; expected 16`],
       ['"startTimeUnixNano":"18446744073709551616"', `${path}.startTimeUnixNano: the integer does not fit`],
       ['"startTimeUnixNano":-1', `${path}.startTimeUnixNano: the integer does not fit`],
-      ['"startTimeUnixNano":1.5', `${path}.startTimeUnixNano: "1.5" is no integer`],
+      ['"startTimeUnixNano":1.5', `${path}.startTimeUnixNano: "1.5" is not an integer`],
       ['"kind":"SERVER"', `${path}.kind: expected an integer, or one of`],
       ['"flags":4294967296', `${path}.flags: expected a fixed32`],
       ['"attributes":{}', `${path}.attributes: expected "["`],
       ['"name":"a","name":"b"', `${path}.name: the field is given twice`],
-      ['"name":"\\x"', `${path}.name: a string has an escape`],
+      ['"name":"\\x"', `${path}.name: a string has an invalid escape`],
       ['"name":"\\ud800"', `${path}.name: a string has half of a surrogate pair`],
       ['"kind":2147483648', `${path}.kind: expected an enum, from`],
       [
@@ -153,12 +153,12 @@ describe('jsonToProtobuf', () => {
       expect(fault(at(field)).message).toContain(message);
     }
     expect(fault('').message).toContain('expected an object');
-    expect(fault('{} x').message).toContain('something follows');
+    expect(fault('{} x').message).toContain('unexpected data after the end');
     expect(fault('{"resourceSpans":[{"scopeSpans":[{"spans":[{}').message).toContain('expected');
     expect(fault(`{"x":${'['.repeat(100_000)}`).message).toContain('nested too deeply');
   });
 
-  it('does not offer JSON for profiles', () => {
+  it('does not support JSON for profiles', () => {
     expect(() => jsonToProtobuf('profiles', Buffer.from('{}'))).toThrow(/JSON is not supported/);
   });
 });

@@ -398,7 +398,7 @@ class Converter {
     const [, sign, whole, fraction = '', exponent = '0'] =
       /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text) ?? [];
     const isCut = input.end - input.start > INTEGER_MAX_CHARS;
-    const none = `"${text.slice(0, 40)}" is no integer; expected one`;
+    const none = `"${text.slice(0, 40)}" is not an integer`;
     if (whole === undefined || isCut) {
       this.#badInteger(none);
       return;
@@ -435,7 +435,7 @@ class Converter {
       if (text === 'Infinity') return Number.POSITIVE_INFINITY;
       if (text === '-Infinity') return Number.NEGATIVE_INFINITY;
       if (/^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(text)) return this.#finite(text);
-      this.#bad(`${JSON.stringify(text.slice(0, 40))} is no number; expected one`);
+      this.#bad(`${JSON.stringify(text.slice(0, 40))} is not a number`);
       return 0;
     }
     return input.fail('expected a number, "NaN", "Infinity" or "-Infinity"');
@@ -466,7 +466,7 @@ class Converter {
     this.#out.varint(idBytes);
     for (let at = start; at < end; at += 2) {
       const value = nibble(bytes[at]!) * 16 + nibble(bytes[at + 1]!);
-      if (!(value >= 0)) input.fail('an id has a character that is no hex digit');
+      if (!(value >= 0)) input.fail('an id has a character that is not a hex digit');
       this.#out.byte(value);
     }
     return false;

@@ -34,7 +34,7 @@ function firstMember(body: Buffer): { plain: Buffer; left: number } {
 }
 
 describe('several gzip bodies', () => {
-  it('leave as one member with all that was in them, whatever compressed them', async () => {
+  it('become one member with all their content, for any compressor', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.tuple(gzipBody, fc.nat({ max: 255 })), { minLength: 2, maxLength: 6 }),
@@ -57,7 +57,7 @@ describe('several gzip bodies', () => {
     );
   });
 
-  it('of more blocks than any compressor makes are compressed anew, off the event loop, and no turn has many of them', async () => {
+  it('with more blocks than any compressor makes are recompressed off the event loop, few per turn', async () => {
     const [head, empty] = [gzipSync('').subarray(0, GZIP_HEADER_BYTES), Buffer.from([0, 0, 0, 0xff, 0xff])];
     const { member, plain } = { plain: Buffer.from('what is in them'), member: gzipSync('what is in them') };
     const withBlocks = (blocks: number) =>
@@ -80,7 +80,7 @@ describe('several gzip bodies', () => {
     expect(firstMember(joined)).toEqual({ plain: Buffer.concat(bodies.map(() => plain)), left: 0 });
   });
 
-  it('that were flushed while they were written leave as one member', async () => {
+  it('that were flushed during compression become one member', async () => {
     for (const kind of [zlib.Z_PARTIAL_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_BLOCK]) {
       const gzip = createGzip();
       for (const word of ['first', 'second', 'third']) {
@@ -96,14 +96,14 @@ describe('several gzip bodies', () => {
     }
   });
 
-  it('a body that its client made of several members becomes one; one of one member is the very bytes that came', async () => {
+  it('a client body of several members becomes one; a body of one member is unchanged', async () => {
     const parts = ['first ', 'second ', 'third'].map((word) => gzipSync(word.repeat(50)));
     const one = await asOneStream([Buffer.concat(parts)], 'gzip', LIMITS);
     expect(firstMember(one)).toEqual({ plain: gunzipSync(Buffer.concat(parts)), left: 0 });
     expect(await asOneStream([parts[0]!], 'gzip', LIMITS)).toBe(parts[0]);
   });
 
-  it('names, comments and extra fields of a header are passed over', async () => {
+  it('names, comments and extra fields of a header are skipped', async () => {
     const member = gzipSync('what is in it');
     const extra = Buffer.from([4, 0, 1, 2, 0x1f, 0x8b]);
     const header = Buffer.concat([
@@ -117,7 +117,7 @@ describe('several gzip bodies', () => {
     expect(firstMember(joined).plain.toString()).toBe('what is in itwhat is in it');
   });
 
-  it('a large one goes through zlib, and the limit on what it becomes holds', async () => {
+  it('a large body goes through zlib, within the limit on its decompressed size', async () => {
     const noisy = gzipSync(randomBytes(2_000_000));
     expect(noisy.byteLength).toBeGreaterThan(1024 * 1024);
     const joined = await asOneStream([noisy, gzipSync('end')], 'gzip', LIMITS);
@@ -127,7 +127,7 @@ describe('several gzip bodies', () => {
     );
   });
 
-  it('damage is an error, never another body', async () => {
+  it('damage causes an error, never a different body', async () => {
     const member = gzipSync(Buffer.from('abc'.repeat(5_000) + Math.PI));
     await fc.assert(
       fc.asyncProperty(
@@ -157,7 +157,7 @@ describe('several gzip bodies', () => {
 });
 
 describe('zstd', () => {
-  it('several frames become one; one frame is the very bytes that came', async () => {
+  it('several frames become one; one frame is unchanged', async () => {
     const frames = ['first ', 'second '].map((word) => zstdCompressSync(Buffer.from(word.repeat(50_000))));
     const checked = zstdCompressSync(Buffer.from('x'), { params: { [zlib.ZSTD_c_checksumFlag]: 1 } });
     for (const frame of [...frames, checked]) expect(await asOneStream([frame], 'zstd', LIMITS)).toBe(frame);
@@ -170,7 +170,7 @@ describe('zstd', () => {
   });
 });
 
-it('bodies that are not compressed stand behind each other', async () => {
+it('uncompressed bodies are concatenated', async () => {
   const one = Buffer.from('a');
   expect(await asOneStream([one], 'identity', LIMITS)).toBe(one);
   expect((await asOneStream([one, Buffer.from('b')], 'identity', LIMITS)).toString()).toBe('ab');

@@ -27,16 +27,16 @@ function leastCpu(work: () => unknown): number {
   return least;
 }
 
-describe('what all items of a request have wrong', () => {
+describe('an error in all items of a request', () => {
   it.each([
-    ['ids of a wrong length', field(2, Buffer.from([1])), 'span_id is no id of 8 bytes'],
+    ['ids of a wrong length', field(2, Buffer.from([1])), 'span_id is not an id of 8 bytes'],
     ['names that are not UTF-8', field(5, Buffer.from([0xff])), 'name is not valid UTF-8'],
     [
       'attributes that are not UTF-8',
       field(9, field(1, Buffer.from([0xff]))),
       'attributes[0].key is not valid UTF-8',
     ],
-  ])('%s: they are left out without much ado, and the first is named', (_, span, said) => {
+  ])('%s: they are dropped cheaply, and the first is named', (_, span, said) => {
     const body = spans(field(2, span));
     const options = { invalidUtf8: 'reject_item' } as const;
     const { message, ...rest } = soundRequest('traces', body, options);

@@ -125,10 +125,10 @@ class Repair {
         ? `rejected ${plural(this.#rejected, item)}; the first: ${this.#text(this.#firstRejected)}`
         : '',
       this.#replaced > 0
-        ? `put U+FFFD for what is not UTF-8 in ${plural(this.#replaced, 'string')}; the first: ${this.#text(this.#firstReplaced)}`
+        ? `replaced invalid UTF-8 with U+FFFD in ${plural(this.#replaced, 'string')}; the first: ${this.#text(this.#firstReplaced)}`
         : '',
       this.#withoutId > 0
-        ? `took ${plural(this.#withoutId, 'id')} of a wrong length for none; the first: ${this.#text(this.#firstWithoutId)}`
+        ? `ignored ${plural(this.#withoutId, 'id')} of the wrong length; the first: ${this.#text(this.#firstWithoutId)}`
         : '',
     ];
     return { body: this.#out.finish(), rejected: this.#rejected, message: said.filter(Boolean).join('. ') };
@@ -138,7 +138,7 @@ class Repair {
   #message(start: number, end: number, message: number): boolean {
     // The byte before is the end of its length.
     if (message === HISTOGRAM_POINT && histogramContradicts(this.#body, start, end))
-      return this.#flawed(start - 1, 'bucket_counts do not fit explicit_bounds and count');
+      return this.#flawed(start - 1, 'bucket_counts do not match explicit_bounds and count');
     if (message === EXPONENTIAL_POINT && exponentialContradicts(this.#body, start, end))
       return this.#flawed(start - 1, 'the counts of the buckets do not add up to count');
     const cursor = new FieldCursor().reset(this.#body, start, end);
@@ -188,7 +188,7 @@ class Repair {
       return true;
     }
     if (type === 'id' && end > start && end - start !== idBytes) {
-      const isBad = `is no id of ${idBytes} bytes`;
+      const isBad = `is not an id of ${idBytes} bytes`;
       if (!WITHOUT_ID.has(message)) return this.#flawed(tagStart, isBad);
       this.#withoutId++;
       this.#firstWithoutId ??= { at: tagStart, isBad };

@@ -12,7 +12,7 @@ describe('responses', () => {
     expect(exportResponse('traces', 'json').toString()).toBe('{}');
   });
 
-  it('of partial success read back, in either form, for each signal', () => {
+  it('of partial success round-trip in both formats, for each signal', () => {
     for (const signal of ['traces', 'metrics', 'logs', 'profiles'] as const) {
       const partial = { rejected: 3, message: 'dropped by the limiter' };
       expect(readExportResponse(signal, exportResponse(signal, 'protobuf', partial), PROTOBUF)).toEqual(
@@ -25,7 +25,7 @@ describe('responses', () => {
     );
   });
 
-  it('that are damaged or strange are read as nothing, never as a fault', () => {
+  it('that are damaged or odd count as empty, never as an error', () => {
     for (const body of [
       '',
       '<html>',
@@ -39,7 +39,7 @@ describe('responses', () => {
     expect(readStatus(Buffer.from([255, 255]), PROTOBUF)).toBeUndefined();
   });
 
-  it('that refuse more than there can be refuse all', () => {
+  it('that reject more items than were sent count as rejecting all', () => {
     const body = (count: string) => Buffer.from(`{"partialSuccess":{"rejectedSpans":${count}}}`);
     for (const count of ['"9223372036854775807"', '1e300'])
       expect(readExportResponse('traces', body(count), JSON_TYPE)?.rejected).toBe(Number.MAX_SAFE_INTEGER);
@@ -127,7 +127,7 @@ describe('responses', () => {
         Buffer.from(many('\n\0')),
       ]),
     ],
-  ])('of megabytes still say how much was refused (%s, %#)', (type, text) => {
+  ])('of megabytes still report how much was rejected (%s, %#)', (type, text) => {
     const body = Buffer.from(text as string);
     const { steps, parsed } = workOf(() =>
       expect(readExportResponse('traces', body, type)).toEqual({
@@ -139,7 +139,7 @@ describe('responses', () => {
     expect(parsed).toBeLessThan(10_000);
   });
 
-  it('of failures are a Status, in either form', () => {
+  it('of failures are a Status, in both formats', () => {
     const status = { code: 3, message: 'spans[0].name: expected a string' };
     expect(readStatus(statusBody('protobuf', status.code, status.message), PROTOBUF)).toEqual(status);
     expect(readStatus(statusBody('json', status.code, status.message), JSON_TYPE)).toEqual(status);

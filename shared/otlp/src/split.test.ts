@@ -8,7 +8,7 @@ import { walk } from './walk.ts';
 
 describe('splitRequest', () => {
   for (const signal of WALKED) {
-    it(`cuts ${signal} into two requests that hold every item once, down to single items`, () => {
+    it(`splits ${signal} into two requests that hold every item once, down to single items`, () => {
       fc.assert(
         fc.property(request(signal), ({ bytes }) => {
           const total = walk(signal, bytes).items;
@@ -28,7 +28,7 @@ describe('splitRequest', () => {
       );
     });
 
-    it(`keeps what describes the items of ${signal}`, () => {
+    it(`keeps resource and scope of the items of ${signal}`, () => {
       fc.assert(
         fc.property(request(signal), ({ bytes }) => {
           const schema = referenceRequest(signal);
@@ -43,7 +43,7 @@ describe('splitRequest', () => {
     });
   }
 
-  it('has nothing to cut in profiles', () => {
+  it('does not split profiles', () => {
     expect(splitRequest('profiles', Buffer.from('anything'))).toBeUndefined();
   });
 });

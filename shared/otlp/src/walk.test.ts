@@ -23,7 +23,7 @@ const fault = (bytes: number[], maxDepth?: number): OtlpError => {
 
 describe('walk', () => {
   for (const signal of WALKED) {
-    it(`accepts every ${signal} request and counts what the reference counts`, () => {
+    it(`accepts every ${signal} request and counts like the reference`, () => {
       fc.assert(
         fc.property(request(signal), ({ bytes, message: reference }) => {
           expect(walk(signal, bytes).items).toBe(countItems(signal, reference));
@@ -32,7 +32,7 @@ describe('walk', () => {
       );
     });
 
-    it(`never accepts damaged ${signal} that the reference rejects, and then counts the same`, () => {
+    it(`accepts damaged ${signal} only if the reference does, and then counts the same`, () => {
       fc.assert(
         fc.property(
           request(signal),
@@ -69,7 +69,7 @@ describe('walk', () => {
     });
   }
 
-  it('says what is wrong and where', () => {
+  it('reports the error and its position', () => {
     const span = (...content: number[]) => message(1, message(2, message(2, content)));
     expect(fault(span(tag(5, 2), 9, 0x61)).message).toMatch(
       /^resource_spans\[0\]\.scope_spans\[0\]\.spans\[0\]\.name: the bytes end in the middle of a field/,
@@ -87,7 +87,7 @@ describe('walk', () => {
     expect(fault([tag(9, 0), ...Array(10).fill(0xff), 1]).message).toMatch(/longer than 10 bytes/);
   });
 
-  it('refuses what is nested too deeply, and takes what is not', () => {
+  it('rejects messages that are nested too deeply, and accepts others', () => {
     const nested = (depth: number): number[] => {
       let value: number[] = [];
       for (let i = 0; i < depth; i++) {
@@ -110,7 +110,7 @@ describe('walk', () => {
     expect(fault(nested(5_000)).message).toMatch(/nested too deeply/);
   });
 
-  it('takes packed and unpacked, explicit defaults, long forms of varints, and fields in any order', () => {
+  it('accepts packed and unpacked fields, explicit defaults, long varints, and any field order', () => {
     const point = [
       tag(6, 1),
       ...Array(8).fill(1),
@@ -126,7 +126,7 @@ describe('walk', () => {
     expect(walk('metrics', Uint8Array.from(body)).items).toBe(1);
   });
 
-  it('counts profiles by request, whatever is in them', () => {
+  it('counts profiles by request, whatever their content', () => {
     expect(walk('profiles', Uint8Array.of(255, 1, 2)).items).toBe(1);
     expect(walk('profiles', new Uint8Array(0)).items).toBe(0);
   });

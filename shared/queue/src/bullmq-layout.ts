@@ -19,7 +19,7 @@ export async function otherLayouts(redis: RedisConnection, prefix: string): Prom
     const by = versions[i]?.[1];
     if (typeof by !== 'string' || by.startsWith(`bullmq:${BULLMQ_MAJOR}.`)) return [];
     return [
-      `the queue ${name} was last opened by ${by.slice(0, 40)}; expected BullMQ ${BULLMQ_MAJOR}, whose layout of keys the pipeline shares: what another version writes may never be read`,
+      `the queue ${name} was last opened by ${by.slice(0, 40)}; expected BullMQ ${BULLMQ_MAJOR}, whose key layout the pipeline shares: data that another version writes may never be read`,
     ];
   });
 }

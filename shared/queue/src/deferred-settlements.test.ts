@@ -16,7 +16,7 @@ describe('a deferred settlement', () => {
     return connection;
   };
 
-  it('is sent with the next command, several in their order, and only once', async () => {
+  it('is sent once with the next command, several in order', async () => {
     const deferred = new DeferredSettlements();
     const order: number[] = [];
     const settlements = [1, 2].map((n) =>
@@ -34,7 +34,7 @@ describe('a deferred settlement', () => {
     expect(used).toEqual(['of the command', 'of the command']);
   });
 
-  it('is sent alone when no command comes, and the next one is deferred for the full time', async () => {
+  it('is sent alone if no command follows, and the next one is deferred for the full time', async () => {
     const deferred = new DeferredSettlements();
     const first = deferred.defer('own', step);
     await vi.advanceTimersByTimeAsync(60);
@@ -47,7 +47,7 @@ describe('a deferred settlement', () => {
     expect(await second).toBe('own');
   });
 
-  it('falls back to its own connection when that of the command is lost, and fails when both are', async () => {
+  it('falls back to its own connection if that of the command is lost, and fails if both are', async () => {
     const deferred = new DeferredSettlements();
     lost.add('of the command');
     const saved = deferred.defer('own', step);

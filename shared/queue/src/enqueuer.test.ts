@@ -7,7 +7,7 @@ import type { Group } from './steps.ts';
 const LIMIT_MS = 20;
 const one = { payload: Buffer.from('payload') } as unknown as Batch;
 
-it('lets no request wait longer than its limit, and says of each whether it may have been kept', async () => {
+it('lets no request wait beyond its limit, and reports for each whether it may have been stored', async () => {
   let answer = () => {};
   const commits: number[] = [];
   const enqueuer = new Enqueuer(
@@ -36,7 +36,7 @@ it('lets no request wait longer than its limit, and says of each whether it may 
   expect(commits).toEqual([1]);
 });
 
-it('asks Redis when nothing of a request is to be kept and the ledger may know better', async () => {
+it('asks Redis if nothing of a request has to be stored but the ledger may have changed', async () => {
   const asked: number[] = [];
   const state = { keep: () => {}, undoLast: () => {}, catchUp: async () => {} } as unknown as SharedState;
   const enqueuer = new Enqueuer(

@@ -60,7 +60,7 @@ export class NotSent extends Error {
 /** Other receivers changed the shared state in every attempt: nothing of the request was kept. */
 export class Contended extends Error {
   constructor() {
-    super(`other receivers changed what the limiter relied on, ${TRIES} times in a row`);
+    super(`other receivers changed the state that the limiter relied on, ${TRIES} times in a row`);
     this.name = 'Contended';
   }
 }

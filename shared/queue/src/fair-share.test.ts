@@ -13,7 +13,7 @@ const MAX_BATCH = 1_000;
 const batch = fc.integer({ min: 1, max: MAX_BATCH });
 
 describe('FairShare', () => {
-  it('gives shares exact within one batch over any window in which all classes wait', () => {
+  it('keeps shares exact within one batch over any window in which all classes wait', () => {
     fc.assert(
       fc.property(weights, fc.array(batch, { minLength: 50, maxLength: 400 }), (w, sizes) => {
         const share = new FairShare(w);
@@ -41,7 +41,7 @@ describe('FairShare', () => {
     );
   });
 
-  it('never idles while something waits, and never picks a class that does not', () => {
+  it('never idles while a class waits, and never picks one that does not', () => {
     fc.assert(
       fc.property(
         weights,
@@ -61,7 +61,7 @@ describe('FairShare', () => {
     );
   });
 
-  it('lets a class that was idle neither save credit nor starve', () => {
+  it('lets an idle class neither save credit nor starve', () => {
     const share = new FairShare(WEIGHTS);
     for (let i = 0; i < 10_000; i++) share.served(share.pick((c) => c !== 'normal')!, 100);
     const served = { critical: 0, high: 0, normal: 0 };

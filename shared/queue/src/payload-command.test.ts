@@ -40,7 +40,7 @@ const payload = Buffer.alloc(5 * MIB + 3, 'payload');
 const set = ['{p}:payload:1', payload, 'EX', '600', 'NX'] as const;
 const after = () => new Command('eval', ['return 1', '0']);
 
-it('writes the same as ioredis, no more than some of it in one turn', async () => {
+it('writes the same bytes as ioredis, a bounded part per turn', async () => {
   const [key, , ...options] = set;
   const ours = await write([after(), new PayloadCommand(key, payload, ...options), after()]);
   const theirs = await write([after(), new Command('set', [...set]), after()]);

@@ -137,9 +137,9 @@ export class RedisRefusal extends Error {
 }
 
 const REFUSAL_WORDS: Readonly<Record<string, string>> = {
-  NOAUTH: 'it asks for a password, and none is configured (redis.url or redis.password)',
-  WRONGPASS: 'it does not take the configured user and password',
-  DENIED: 'it is in protected mode: it serves its own machine alone until it has a password',
+  NOAUTH: 'it requires a password, but none is configured (redis.url or redis.password)',
+  WRONGPASS: 'it does not accept the configured user and password',
+  DENIED: 'it is in protected mode: without a password it serves only its own machine',
 };
 
 /** Translates the error codes that have a text for people; others stay as they are. */

@@ -138,7 +138,7 @@ export class RedisLink {
   #tell(warnings: readonly string[]): void {
     for (const warning of warnings) if (!this.#warned.has(warning)) this.#events.warn(warning);
     for (const warning of this.#warned)
-      if (!warnings.includes(warning)) this.#events.info(`no longer so: ${warning}`);
+      if (!warnings.includes(warning)) this.#events.info(`resolved: ${warning}`);
     this.#warned = new Set(warnings);
   }
 
@@ -154,7 +154,7 @@ export class RedisLink {
     if (before === 'ready') return;
     this.#state = 'ready';
     this.#refusal = undefined;
-    if (before === 'unfit') this.#events.info('Redis is as it has to be again');
+    if (before === 'unfit') this.#events.info('Redis meets the requirements again');
     else if (this.#wasReady) {
       this.#events.info('Redis is back');
       this.#events.reconnected?.();
@@ -194,7 +194,7 @@ export class RedisLink {
 
   #answered(refusal: string | undefined): void {
     if (refusal && refusal !== this.#refusal) this.#events.warn(`Redis refuses: ${refusal}`);
-    if (!refusal && this.#refusal) this.#events.info('Redis refuses no longer');
+    if (!refusal && this.#refusal) this.#events.info('Redis accepts commands again');
     this.#refusal = refusal;
     // A Cluster client keeps its state while the connection to a single node is replaced.
     if (this.#state === 'lost' && this.redis.status === 'ready') void this.#inspect();

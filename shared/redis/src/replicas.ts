@@ -59,10 +59,10 @@ async function untilReplicated(
   if (!primary || !connection || !(await same()))
     throw new NotReplicated('the connection to Redis changed during a write');
   const have = await primary.wait(least, waitMs);
-  if (!(await same())) throw new NotReplicated('the connection to Redis changed while replicas were awaited');
+  if (!(await same())) throw new NotReplicated('the connection to Redis changed while waiting for replicas');
   if (have < least)
     throw new NotReplicated(
-      `${have} replicas of Redis have a write; expected ${least} within ${waitMs} ms (redis.min_replicas)`,
+      `${have} replicas of Redis have acknowledged a write; expected ${least} within ${waitMs} ms (redis.min_replicas)`,
     );
 }
 

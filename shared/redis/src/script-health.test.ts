@@ -3,7 +3,7 @@ import { ScriptHealth } from './script-health.ts';
 
 const failure = (message: string) => Object.assign(new Error(message), { name: 'ReplyError' });
 
-it('tells a failure once, in each of its ways, and after a while that a script is not at work', () => {
+it('reports each kind of failure once, and after a while that a script keeps failing', () => {
   let now = 0;
   const health = new ScriptHealth(() => now);
   expect(
@@ -19,7 +19,7 @@ it('tells a failure once, in each of its ways, and after a while that a script i
   expect(health.notReady()).toBeUndefined();
 });
 
-it('leaves alone what Redis says of itself, and what was not tried for long', () => {
+it('ignores errors about the state of Redis, and scripts not tried for long', () => {
   let now = 0;
   const health = new ScriptHealth(() => now);
   for (const state of [

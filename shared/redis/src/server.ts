@@ -35,7 +35,7 @@ export async function inspectServer(
   const info = `${await redis.info('server')}\n${await redis.info('replication')}`;
   const version = /^(?:redis|valkey)_version:(\S+)/m.exec(info)?.[1] ?? 'unknown';
   const role = /^role:(\S+)/m.exec(info)?.[1];
-  if (role === 'slave') problems.push('this Redis is a replica, which takes no writes; expected a primary');
+  if (role === 'slave') problems.push('this Redis is a replica, which accepts no writes; expected a primary');
   if (Number.parseInt(version, 10) < OLDEST_MAJOR) {
     problems.push(`Redis ${version} is too old; expected ${OLDEST_MAJOR} or later`);
   }
@@ -43,13 +43,11 @@ export async function inspectServer(
     const policy = await setting(redis, 'maxmemory-policy');
     if (policy !== 'noeviction') {
       problems.push(
-        `maxmemory-policy is "${policy}"; expected "noeviction", or Redis may throw queued batches away`,
+        `maxmemory-policy is "${policy}"; expected "noeviction", or Redis may evict queued batches`,
       );
     }
     if ((await setting(redis, 'appendonly')) !== 'yes') {
-      warnings.push(
-        'appendonly is off: what Redis holds is lost when it restarts; expected "appendonly yes"',
-      );
+      warnings.push('appendonly is off: Redis loses its data when it restarts; expected "appendonly yes"');
     } else {
       const fsync = await setting(redis, 'appendfsync');
       if (fsync === 'no' || (expect.durability === 'always' && fsync !== 'always')) {

@@ -28,7 +28,7 @@ async function laidDown() {
 }
 
 describe('the ballast', () => {
-  it('is there from the start, of its size and of bytes that no file system makes smaller', async () => {
+  it('exists from the start, with its full size and incompressible content', async () => {
     const { disk, log } = await laidDown();
     expect(log.ballastBytes).toBe(BYTES);
     expect(disk.bytes(BALLAST).byteLength).toBe(BYTES);
@@ -36,7 +36,7 @@ describe('the ballast', () => {
     await log.close();
   });
 
-  it('lets what is acknowledged be removed from a disk that others have filled to the last byte', async () => {
+  it('allows acknowledged data to be deleted from a completely full disk', async () => {
     const { disk, log, told, used, turn } = await laidDown();
     const found = await readAll(log, 'normal');
     for (const { position } of found) log.ack(position);
@@ -53,7 +53,7 @@ describe('the ballast', () => {
     await again.close();
   });
 
-  it('is made again when there is room beside the reserve, and not before', async () => {
+  it('is restored once there is room besides the reserve, not before', async () => {
     const { disk, log, told, used, turn } = await laidDown();
     for (const { position } of (await readAll(log, 'normal')).slice(0, 3)) log.ack(position);
     disk.capacityBytes = used();
@@ -69,7 +69,7 @@ describe('the ballast', () => {
     await log.close();
   });
 
-  it('is not for what is new: an append to a full disk is refused, and the ballast stays', async () => {
+  it('is not used for new data: an append to a full disk is refused, and the ballast stays', async () => {
     const { disk, log, told, used, turn } = await laidDown();
     disk.capacityBytes = used();
     await turn();
@@ -79,7 +79,7 @@ describe('the ballast', () => {
     await log.close().catch(() => {});
   });
 
-  it('serves a purge, which counts what it gives up', async () => {
+  it('is used by a purge, which counts what it drops', async () => {
     const { disk, log, told, used } = await laidDown();
     disk.capacityBytes = used();
     expect(await log.purge('normal')).toEqual({ items: 16, heldItems: 0 });
@@ -88,7 +88,7 @@ describe('the ballast', () => {
     await log.close();
   });
 
-  it('serves once; a disk that stays full is told, and nothing is removed that is not written down', async () => {
+  it('is used once; a disk that stays full is reported, and nothing is removed before it is recorded', async () => {
     const { disk, log, told, used, turn } = await laidDown();
     for (const { position } of await readAll(log, 'normal')) log.ack(position);
     disk.capacityBytes = used() - BYTES; // others are quicker
@@ -103,7 +103,7 @@ describe('the ballast', () => {
     await log.close();
   });
 
-  it('is made anew in another size, or after a crash that left half of it', async () => {
+  it('is recreated with another size, or after a crash that left it incomplete', async () => {
     const { disk, log, o } = await laidDown();
     await log.close();
     disk.replace(BALLAST, disk.bytes(BALLAST).subarray(0, 700));

@@ -5,7 +5,7 @@ import { readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { SegmentLog } from './index.ts';
 
 describe('the checkpoint', () => {
-  it('is written by one at a time, whoever asks for it', async () => {
+  it('is written by one writer at a time', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o, told } = options(disk, { segmentBytes: 600, now: Date.now });
     const log = await SegmentLog.open(o);
@@ -32,7 +32,7 @@ describe('the checkpoint', () => {
     await log.close();
   });
 
-  it('knows of everything that was acknowledged before it was asked for', async () => {
+  it('includes everything acknowledged before it was requested', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o } = options(disk);
     const log = await SegmentLog.open(o);
@@ -54,7 +54,7 @@ describe('the checkpoint', () => {
     await again.close();
   });
 
-  it('waits for one that is in flight and reports what is to be reported', async () => {
+  it('waits for one that is in flight, and reports drops and losses', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o } = options(disk);
     const log = await SegmentLog.open(o);
@@ -73,7 +73,7 @@ describe('the checkpoint', () => {
     await log.close();
   });
 
-  it('says that a segment is acknowledged before the segment goes, wherever power is cut', async () => {
+  it('records a segment as acknowledged before the segment is deleted, wherever power fails', async () => {
     for (let cut = 0; cut < 30; cut++) {
       for (let seed = 0; seed < 8; seed++) {
         const disk = new SimulatedDisk(seeded(seed));
@@ -95,7 +95,7 @@ describe('the checkpoint', () => {
     }
   });
 
-  it('is the old one or the new one, wherever power is cut, and damage is seen', async () => {
+  it('is either the old or the new one wherever power fails, and damage is detected', async () => {
     for (let cut = 0; cut < 8; cut++) {
       const disk = new SimulatedDisk(seeded(cut));
       const fs = disk.fileSystem();

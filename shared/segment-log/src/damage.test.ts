@@ -157,7 +157,7 @@ describe('the segment log, damaged', () => {
   }
 
   it.each(['there', 'acknowledged'] as const)(
-    'does not read the copy of a segment in another directory, while the segment is %s',
+    'does not read a copy of a segment in another directory while the segment is %s',
     async (original) => {
       const { disk, o, told } = await laidDown();
       const file = path(disk, 1);
@@ -186,7 +186,7 @@ describe('the segment log, damaged', () => {
     },
   );
 
-  it('reads a segment that was moved to another directory: it may be the only one', async () => {
+  it('reads a segment that was moved to another directory, because it may be the only copy', async () => {
     const { disk, o } = await laidDown();
     const file = path(disk, 1);
     disk.replace('/dlq/high/0000000000000007.seg', Buffer.from(disk.bytes(file)));
@@ -196,7 +196,7 @@ describe('the segment log, damaged', () => {
     await log.close();
   });
 
-  it('survives any one flipped bit with all other blocks', async () => {
+  it('keeps all other blocks after any single bit flip', async () => {
     await fc.assert(
       fc.asyncProperty(fc.nat(), fc.nat({ max: 3 }), fc.integer({ min: 0, max: 7 }), async (at, n, bit) => {
         const { disk, o } = await laidDown();
@@ -214,7 +214,7 @@ describe('the segment log, damaged', () => {
     );
   });
 
-  it('counts what a lost block header of a segment stood for that a crash left open, unknown to any checkpoint', async () => {
+  it('counts the items of a lost block header in a segment left open by a crash, unknown to any checkpoint', async () => {
     const disk = new SimulatedDisk(seeded(5));
     const { o, told } = options(disk, { segmentBytes: 1e6 });
     const before = await SegmentLog.open(o);
@@ -230,7 +230,7 @@ describe('the segment log, damaged', () => {
     await log.close();
   });
 
-  it('counts the damaged end of an open segment as lost once a checkpoint knew of it, though nothing was read yet', async () => {
+  it('counts the damaged end of an open segment as lost if a checkpoint knew it, even if nothing was read yet', async () => {
     const disk = new SimulatedDisk(seeded(5));
     const { o, told } = options(disk, { segmentBytes: 1e6 });
     const before = await SegmentLog.open(o);

@@ -38,7 +38,7 @@ function spans(random: () => number): Buffer {
 }
 
 it(
-  'keeps a day of 100,000 items an hour through outages, restarts and kills, on a real disk with a clock of its own',
+  'stores a day of 100,000 items an hour through outages, restarts and kills, on a real disk with a simulated clock',
   async () => {
     dir = mkdtempSync(join(tmpdir(), 'nrdot-day-'));
     const random = seeded(24);

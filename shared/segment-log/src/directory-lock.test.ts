@@ -27,7 +27,7 @@ beforeEach(() => {
 afterEach(() => rmSync(dir, { recursive: true }));
 
 describe('a directory', () => {
-  it('belongs to one at a time, who is named, and to the next when it is freed', async () => {
+  it('has one owner at a time, which is named, and the next one when it is freed', async () => {
     const first = await DirectoryLock.take(dir);
     expect(first).toBeDefined();
     await expect(DirectoryLock.take(dir)).rejects.toThrow(DirectoryTaken);
@@ -38,7 +38,7 @@ describe('a directory', () => {
     await second!.free();
   });
 
-  it('belongs to the next after a kill -9', async () => {
+  it('can be taken over after a kill -9', async () => {
     const script = `import { DirectoryLock } from ${JSON.stringify(import.meta.resolve('./directory-lock.ts'))};
       await DirectoryLock.take(${JSON.stringify(dir)}); console.log('taken'); setInterval(() => {}, 1000);`;
     const owner = spawn(process.execPath, ['--input-type=module', '-e', script]);
@@ -51,7 +51,7 @@ describe('a directory', () => {
     await next!.free();
   });
 
-  it('belongs to exactly one of those who start at once over what a kill has left', async () => {
+  it('goes to exactly one of several processes that start at once after a kill', async () => {
     // Processes that stay, so that each try costs a line and the tries are many.
     const script = `import { createInterface } from 'node:readline';
       import { DirectoryLock } from ${JSON.stringify(import.meta.resolve('./directory-lock.ts'))};
@@ -88,7 +88,7 @@ describe('a directory', () => {
     expect(owners).toEqual(Array(TRIES).fill(1));
   });
 
-  it('belongs to nobody whose process has no descriptor for the lock, and that is told', async () => {
+  it('is not locked by a process without a free descriptor, which is reported', async () => {
     const script = `import { openSync } from 'node:fs';
       import { DirectoryLock } from ${JSON.stringify(import.meta.resolve('./directory-lock.ts'))};
       await DirectoryLock.take(${JSON.stringify(dir)}).then((lock) => lock.free()); // all of it is loaded
@@ -114,7 +114,7 @@ describe('a directory', () => {
     await first!.free();
   });
 
-  it('that is not there has no lock, which is no reason to fail', async () => {
+  it('that does not exist has no lock, which is not an error', async () => {
     expect(await DirectoryLock.take(join(dir, 'missing'))).toBeUndefined();
   });
 });

@@ -91,8 +91,8 @@ async function live(operation: (typeof OPERATIONS)[number], nth: number): Promis
   return met;
 }
 
-describe('a disk that fails once', () => {
-  it.each(OPERATIONS)('at any %s loses nothing that was acknowledged', async (operation) => {
+describe('a single disk failure', () => {
+  it.each(OPERATIONS)('at any %s loses no acknowledged data', async (operation) => {
     let nth = 1;
     while (await live(operation, nth)) expect(++nth, 'operations').toBeLessThan(TIMES_MAX);
     expect(nth, `there is a ${operation} to fail`).toBeGreaterThan(1);

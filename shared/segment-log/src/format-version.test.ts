@@ -27,7 +27,7 @@ function asOfFormat(disk: SimulatedDisk, path: string, format: number): void {
 
 describe('a segment of a newer format', () => {
   it.each(['0000000000000001.seg', '0000000000000002.open'])(
-    'keeps the log from being opened, which says what wrote it, and changes nothing: %s',
+    'prevents the log from being opened, names the version that wrote it, and changes nothing: %s',
     async (name) => {
       const { disk, o, told } = await laidDown();
       asOfFormat(disk, `/dlq/normal/${name}`, 2);
@@ -45,7 +45,7 @@ describe('a segment of a newer format', () => {
     },
   );
 
-  it('is told from one that is damaged', async () => {
+  it('is distinguished from a damaged one', async () => {
     const { disk, o } = await laidDown();
     const bytes = Buffer.from(disk.bytes(SEALED));
     bytes.writeUInt16LE(2, 8); // and its checksum does not hold
@@ -55,7 +55,7 @@ describe('a segment of a newer format', () => {
     await log.close();
   });
 
-  it('that says nothing of its writer is of an unknown version', async () => {
+  it('that does not name its writer is of an unknown version', async () => {
     const { disk, o } = await laidDown();
     const bytes = Buffer.from(disk.bytes(SEALED));
     bytes.fill(0, 12, 16);
@@ -66,7 +66,7 @@ describe('a segment of a newer format', () => {
     );
   });
 
-  it('is not read, and not called damaged, without a log either', async () => {
+  it('is neither read nor called damaged without a log', async () => {
     const { disk } = await laidDown();
     asOfFormat(disk, SEALED, 2);
     const fs = disk.fileSystem();

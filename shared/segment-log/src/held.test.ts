@@ -6,8 +6,8 @@ import { SegmentLog } from './index.ts';
 const dropped = (told: { dropped: { items: number }[] }) =>
   told.dropped.reduce((sum, { items }) => sum + items, 0);
 
-describe('what was read and may be delivered yet', () => {
-  it('is not purged: it is acknowledged when it was delivered, and comes again when it was not', async () => {
+describe('a record that was read and may still be delivered', () => {
+  it('is not purged: it is acknowledged if it was delivered, and read again if not', async () => {
     const disk = new SimulatedDisk(seeded(1));
     let clock = 2_000;
     const { o, told } = options(disk, { segmentBytes: 600, now: () => clock });
@@ -36,7 +36,7 @@ describe('what was read and may be delivered yet', () => {
     await log.close();
   });
 
-  it('comes again also when it is given back while the purge writes down what it gave up', async () => {
+  it('is read again even if it is released while the purge records its drops', async () => {
     const disk = new SimulatedDisk(seeded(5));
     const { o, told } = options(disk);
     const log = await SegmentLog.open(o);
@@ -53,7 +53,7 @@ describe('what was read and may be delivered yet', () => {
     await log.close();
   });
 
-  it('is still there after a purge and a kill, and nothing else is', async () => {
+  it('is all that remains after a purge and a kill', async () => {
     const disk = new SimulatedDisk(seeded(2));
     const { o, told } = options(disk, { segmentBytes: 100_000 });
     const log = await SegmentLog.open(o);
@@ -70,7 +70,7 @@ describe('what was read and may be delivered yet', () => {
     await again.close();
   });
 
-  it('keeps its segment from expiring and from making room for others', async () => {
+  it('protects its segment from retention and capacity', async () => {
     let clock = 2_000;
     const { o, told } = options(new SimulatedDisk(seeded(3)), {
       now: () => clock,
@@ -99,7 +99,7 @@ describe('what was read and may be delivered yet', () => {
     await log.close();
   });
 
-  it('is all that comes again, also when the purge meets a segment that is being sealed', async () => {
+  it('is all that is read again, even if the purge meets a segment that is being sealed', async () => {
     const disk = new SimulatedDisk(seeded(4));
     const real = disk.fileSystem();
     const signal = () => {

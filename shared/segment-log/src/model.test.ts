@@ -255,7 +255,7 @@ const TIMEOUT_MS = 300_000;
 
 describe('the segment log, against a model, on a disk that forgets', () => {
   it(
-    'keeps what it said it kept, in order, whatever happens at once and wherever power goes',
+    'keeps everything acknowledged, in order, under any concurrency and wherever power fails',
     async () => {
       await fc.assert(
         fc.asyncProperty(fc.array(wholesome, { minLength: 1, maxLength: 20 }), fc.nat(), follow),
@@ -266,7 +266,7 @@ describe('the segment log, against a model, on a disk that forgets', () => {
   );
 
   it(
-    'loses to damage only what was in the damaged file, and never gives out what was not put in',
+    'loses only data in the damaged file, and never returns data that was not written',
     async () => {
       const step = fc.oneof({ weight: 5, arbitrary: wholesome }, { weight: 1, arbitrary: corrupting });
       await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 3, maxLength: 20 }), fc.nat(), follow), {

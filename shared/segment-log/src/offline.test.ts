@@ -21,7 +21,7 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
 }
 
 describe('a directory that no log has open', () => {
-  it('gives its records, and which are acknowledged', async () => {
+  it('lists its records, and which are acknowledged', async () => {
     const disk = await laidDown();
     const before = disk.paths().map((path) => disk.bytes(path).toString('base64'));
     const found = await all(readDirectory(disk.fileSystem(), '/dlq'));
@@ -61,7 +61,7 @@ describe('a directory that no log has open', () => {
     expect(entries.map(({ record }) => record?.envelope.id)).toEqual([undefined, 'r3']);
   });
 
-  it('says what the checkpoint knows of and is not there: a file, and the end of an open one; and that the checkpoint is damaged', async () => {
+  it('reports what the checkpoint knows but is missing (a file, the end of an open one), and a damaged checkpoint', async () => {
     const disk = await laidDown();
     disk.remove('/dlq/high/0000000000000001.seg');
     const open = '/dlq/high/0000000000000002.open';
@@ -76,7 +76,7 @@ describe('a directory that no log has open', () => {
     expect(first).toMatchObject({ state: 'damaged', damage: ['the checkpoint is damaged'] });
   });
 
-  it('is the same to a log that opens it', async () => {
+  it('reads the same when a log opens it', async () => {
     const disk = await laidDown();
     const { o } = options(disk, { fs: disk.fileSystem() });
     const log = await SegmentLog.open(o);

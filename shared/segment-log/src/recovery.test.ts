@@ -17,7 +17,7 @@ describe('recovery', () => {
     dir = '';
   });
 
-  it('opens 15 GiB with the headers of what is sealed and one pass over the block headers of what is open', async () => {
+  it('opens 15 GiB by reading the headers of sealed segments and the block headers of open ones', async () => {
     dir = mkdtempSync(join(tmpdir(), 'nrdot-big-'));
     // Sealed segments are holes with headers. 16 MiB of 4 KiB batches stand for the 128 MiB an open segment can have.
     const size = { sealed: 120, segmentBytes: 128 * MIB, openBytes: 16 * MIB, payloadBytes: 4 * 1024 };
@@ -67,7 +67,7 @@ describe('recovery', () => {
     await log.close();
   });
 
-  it('knows the received times of a segment that a crash left open', async () => {
+  it('knows the received times of a segment left open by a crash', async () => {
     const disk = new SimulatedDisk(seeded(1));
     let clock = 100_000;
     const { o, told } = options(disk, { now: () => clock, retentionMs: 50_000 });
@@ -86,7 +86,7 @@ describe('recovery', () => {
     await again.close();
   });
 
-  describe('after a kill, with power gone next, before the system has written its memory to the disk', () => {
+  describe('after a kill followed by a power failure, before the system has flushed its cache', () => {
     const SEEDS = Array.from({ length: 12 }, (_, seed) => seed);
 
     /** A file system whose owner is killed at one of its steps: it waits there for ever. */
@@ -117,7 +117,7 @@ describe('recovery', () => {
       return (what: string) => what.endsWith('.open') && ++syncs === n;
     };
 
-    it('a record that is said to have been written is there', async () => {
+    it('an acknowledged record exists', async () => {
       for (const seed of SEEDS) {
         const disk = new SimulatedDisk(seeded(seed));
         const { o } = options(disk);
@@ -134,7 +134,7 @@ describe('recovery', () => {
       }
     });
 
-    it('a segment that was given its final name has its seal', async () => {
+    it('a segment with its final name has its seal', async () => {
       for (const seed of SEEDS) {
         const disk = new SimulatedDisk(seeded(seed));
         const { o, told } = options(disk);
@@ -152,7 +152,7 @@ describe('recovery', () => {
       }
     });
 
-    it('what is told to be written off stays so', async () => {
+    it('a reported write-off stays', async () => {
       for (const seed of SEEDS) {
         const disk = new SimulatedDisk(seeded(seed));
         const { o, told } = options(disk);
@@ -175,7 +175,7 @@ describe('recovery', () => {
     });
   });
 
-  it('tells the ids that were written last', async () => {
+  it('returns the ids that were written last', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o } = options(disk, { segmentBytes: MIB });
     const log = await SegmentLog.open(o);
@@ -187,7 +187,7 @@ describe('recovery', () => {
     await again.close();
   });
 
-  it('loses to a bad sector only the block it is in', async () => {
+  it('loses only the block with a bad sector', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o, told } = options(disk, { segmentBytes: 40_000 });
     const log = await SegmentLog.open(o);
@@ -210,7 +210,7 @@ describe('recovery', () => {
     await again.close();
   });
 
-  it('verifies what it can, and never throws for what it can not', async () => {
+  it('verifies what it can, and never throws otherwise', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o, told } = options(disk);
     const log = await SegmentLog.open(o);
@@ -227,7 +227,7 @@ describe('recovery', () => {
     await again.close();
   });
 
-  it('keeps a damaged checkpoint for people to look at', async () => {
+  it('keeps a damaged checkpoint for inspection', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o } = options(disk);
     const log = await SegmentLog.open(o);
@@ -240,7 +240,7 @@ describe('recovery', () => {
   });
 });
 
-it('a named pipe under the name of a segment is not waited for', async () => {
+it('does not block on a named pipe with the name of a segment', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'nrdot-pipe-'));
   try {
     const fs = new NodeFileSystem();

@@ -29,7 +29,7 @@ describe('retention', () => {
   it.each([
     ['a year ahead', YEAR_MS],
     ['a year behind', -YEAR_MS],
-  ])('drops nothing because the clock is %s when the log is opened', async (_, off) => {
+  ])('drops nothing if the clock is %s when the log is opened', async (_, off) => {
     const { clock, told, start, run } = await world();
     const first = await start();
     for (const area of ['normal', 'rejected'] as const)
@@ -52,7 +52,7 @@ describe('retention', () => {
     await third.close();
   });
 
-  it('counts the time that the log was open, over restarts and kills', async () => {
+  it('counts the time for which the log was open, across restarts and kills', async () => {
     const { disk, clock, told, start, run } = await world();
     let log = await start();
     await log.append('normal', record('a', 3, 50, 'normal', clock.now));
@@ -82,7 +82,7 @@ describe('retention', () => {
     await log.close();
   });
 
-  it('does not ask how old a batch says it is', async () => {
+  it('ignores the times in a batch', async () => {
     const { told, start, run } = await world();
     const log = await start();
     await log.append('normal', record('from 1970', 1, 50, 'normal', 1));
@@ -91,7 +91,7 @@ describe('retention', () => {
     await log.close();
   });
 
-  it('begins anew for segments whose checkpoint does not say since when they are there', async () => {
+  it('starts again for segments without a start time in the checkpoint', async () => {
     const { disk, clock, told, start, run } = await world();
     const first = await start();
     await first.append('normal', record('a', 1, 50, 'normal', clock.now));

@@ -27,7 +27,7 @@ async function goesWhenDone(log: SegmentLog, disk: SimulatedDisk, expected: stri
 }
 
 describe("a seal whose directory's fsync fails after the rename", () => {
-  it('leaves a sealed segment, counted, that is read and removed', async () => {
+  it('leaves a sealed segment that is counted, read and removed', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o, told } = options(disk);
     const log = await SegmentLog.open(o);
@@ -45,7 +45,7 @@ describe("a seal whose directory's fsync fails after the rename", () => {
     await log.close();
   });
 
-  it('holds up no other segment that waits to be sealed', async () => {
+  it('blocks no other segment that waits to be sealed', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o, told } = options(disk);
     const log = await SegmentLog.open(o);
@@ -69,7 +69,7 @@ describe("a seal whose directory's fsync fails after the rename", () => {
   });
 
   it.each(['at the start, with a seal', 'in the background, without one'])(
-    'is the same for a segment that a kill left open: %s',
+    'also works for a segment left open by a kill: %s',
     async (when) => {
       const disk = new SimulatedDisk(seeded(1));
       const { o, told } = options(disk);
@@ -95,7 +95,7 @@ describe("a seal whose directory's fsync fails after the rename", () => {
     },
   );
 
-  it('finds a file by its other name when a rename that failed was made all the same', async () => {
+  it('finds a file by its other name if a rename succeeded although it reported a failure', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o, told } = options(disk);
     const fs = disk.fileSystem();
@@ -120,7 +120,7 @@ describe("a seal whose directory's fsync fails after the rename", () => {
     await log.close();
   });
 
-  it('is tried for each in turn: one that can not be sealed holds up no other', async () => {
+  it('is tried for each in turn: one that cannot be sealed blocks no other', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o, told } = options(disk);
     let log = await SegmentLog.open(o);

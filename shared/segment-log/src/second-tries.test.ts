@@ -26,11 +26,11 @@ async function readFailing(code: string, times: number): Promise<{ text: string;
   }
 }
 
-it('reads what the disk could not read a moment ago', async () => {
+it('reads data after a transient read error', async () => {
   expect(await readFailing('EIO', 2)).toEqual({ text: 'content', reads: 3 });
 });
 
-it('gives up a disk that goes on, and at once what is no matter of the disk', async () => {
+it('gives up on persistent disk errors, and immediately on others', async () => {
   await expect(readFailing('EIO', 5)).rejects.toThrow('EIO');
   await expect(readFailing('EBADF', 1)).rejects.toThrow('EBADF');
 });

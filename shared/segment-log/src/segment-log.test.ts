@@ -9,7 +9,7 @@ import { SimulatedDisk } from '../test/simulated-disk.ts';
 import { NodeFileSystem, SegmentLog, type SegmentLogOptions } from './index.ts';
 
 describe('the segment log, when the disk is full or fails', () => {
-  it('refuses, keeps what it has, and takes more when there is room again', async () => {
+  it('refuses appends, keeps its data, and accepts more once there is room again', async () => {
     const disk = new SimulatedDisk(seeded(1));
     let clock = 2_000;
     const { o, told } = options(disk, { now: () => clock });
@@ -33,7 +33,7 @@ describe('the segment log, when the disk is full or fails', () => {
     await log.close();
   });
 
-  it('says that a fault is over although nobody has appended since', async () => {
+  it('reports the end of a fault without a new append', async () => {
     const disk = new SimulatedDisk(seeded(1));
     let clock = 2_000;
     const { o } = options(disk, { now: () => clock, capacityBytes: 16_000, segmentBytes: 600 });
@@ -65,7 +65,7 @@ describe('the segment log, when the disk is full or fails', () => {
     await log.close();
   });
 
-  it('takes no half-written record for a whole one', async () => {
+  it('never accepts a half-written record as complete', async () => {
     const disk = new SimulatedDisk(seeded(2));
     let clock = 2_000;
     const { o } = options(disk, { now: () => clock });
@@ -87,7 +87,7 @@ describe('the segment log, when the disk is full or fails', () => {
     await log.close();
   });
 
-  it('is full at its capacity, or drops the oldest of the lowest class, counted', async () => {
+  it('is full at its capacity, or drops and counts the oldest of the lowest class', async () => {
     const fill = async (whenFull: 'refuse' | 'drop_oldest') => {
       const { o, told } = options(new SimulatedDisk(seeded(3)), {
         whenFull,
@@ -118,7 +118,7 @@ describe('the segment log, when the disk is full or fails', () => {
     expect(dropping.log.stats('normal').items + dropping.told.dropped.length * 2).toBe(12);
   });
 
-  it('drops what is older than its retention, counted, by area', async () => {
+  it('drops and counts data older than its retention, by area', async () => {
     let clock = 2_000;
     const { o, told } = options(new SimulatedDisk(seeded(4)), {
       now: () => clock,
@@ -154,7 +154,7 @@ describe('the segment log on a real disk', () => {
     });
   };
 
-  it('was written in version 1 so that the stranger can still read it', () => {
+  it('written by version 1 can still be read by an independent reader', () => {
     const fixtures = fileURLToPath(new URL('../../../tests/formats/segments-v1', import.meta.url));
     for (const area of ['critical', 'high', 'normal'] as const) {
       const { records } = readSegment(readFileSync(join(fixtures, area, '0000000000000001.open')));
@@ -163,7 +163,7 @@ describe('the segment log on a real disk', () => {
     }
   });
 
-  it('can be read by a stranger who knows FORMAT.md, and survives a restart', async () => {
+  it('can be read by an independent reader based on FORMAT.md, and survives a restart', async () => {
     const { o, told } = real();
     let log = await SegmentLog.open(o);
     const records = Array.from({ length: 400 }, (_, i) => record(`r${i}`, i % 5, 2_000 + i));

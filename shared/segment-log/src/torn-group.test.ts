@@ -29,8 +29,8 @@ async function tornGroup(seed: number) {
   return { disk, o: { ...o, fs: disk.fileSystem() }, told };
 }
 
-describe('a group whose pages reach the disk out of order before power goes', () => {
-  it('loses nothing that was promised, and counts nothing as lost that nobody was promised', async () => {
+describe('a group whose pages reach the disk out of order before a power failure', () => {
+  it('loses no acknowledged data, and counts no unacknowledged data as lost', async () => {
     for (const seed of SEEDS) {
       const { disk, o, told } = await tornGroup(seed);
       const log = await SegmentLog.open(o);
@@ -54,7 +54,7 @@ describe('a group whose pages reach the disk out of order before power goes', ()
     }
   });
 
-  it('is told from damage in a group that was acknowledged', async () => {
+  it('is distinguished from damage in an acknowledged group', async () => {
     for (const what of ['header', 'content'] as const) {
       const disk = new SimulatedDisk(seeded(1));
       const { o, told } = options(disk, { segmentBytes: 64 * MIB });

@@ -30,7 +30,7 @@ async function laidDown(code: string) {
 
 const quarantined = (disk: SimulatedDisk) => disk.paths().filter((path) => path.includes('quarantine'));
 
-describe.each(PASSING)('a file that can not be read for %s', (code) => {
+describe.each(PASSING)('a file that cannot be read because of %s', (code) => {
   it('is not damaged: its hash is checked again', async () => {
     const { disk, told, open, error } = await laidDown(code);
     const log = await open();
@@ -51,7 +51,7 @@ describe.each(PASSING)('a file that can not be read for %s', (code) => {
     await log.close();
   });
 
-  it('is passed over, told once, and read when it can be', async () => {
+  it('is skipped, reported once, and read once it is readable', async () => {
     const { disk, told, open, clock, error } = await laidDown(code);
     const log = await open();
     disk.beforeOpen = (path) => {
@@ -78,7 +78,7 @@ describe.each(PASSING)('a file that can not be read for %s', (code) => {
     await log.close();
   });
 
-  it('is not damaged when a read fails half-way', async () => {
+  it('is not damaged if a read fails halfway', async () => {
     const { disk, told, open, error } = await laidDown(code);
     const log = await open();
     let reads = 0;
@@ -94,7 +94,7 @@ describe.each(PASSING)('a file that can not be read for %s', (code) => {
     await log.close();
   });
 
-  it('fails a scan rather than being left out of it', async () => {
+  it('fails a scan instead of being omitted', async () => {
     const { disk, open, error } = await laidDown(code);
     const log = await open();
     disk.beforeOpen = (path) => {
@@ -112,7 +112,7 @@ describe.each(PASSING.filter((code) => !EXHAUSTED.includes(code)))(
   'a start that may not read a file: %s',
   (code) => {
     it.each(['1.seg', '3.open'])(
-      'keeps %s, goes on with others, and reads it when it can be',
+      'keeps %s, continues with others, and reads it once it is readable',
       async (name) => {
         const { disk, told, open, clock, error } = await laidDown(code);
         disk.beforeOpen = (path) => {
@@ -139,7 +139,7 @@ describe.each(PASSING.filter((code) => !EXHAUSTED.includes(code)))(
       },
     );
 
-    it('does not remove a file that no checkpoint knows', async () => {
+    it('does not delete a file that no checkpoint knows', async () => {
       const { disk, open, error } = await laidDown(code);
       disk.remove('/dlq/normal/checkpoint');
       disk.beforeOpen = (path) => {
@@ -155,8 +155,8 @@ describe.each(PASSING.filter((code) => !EXHAUSTED.includes(code)))(
   },
 );
 
-describe.each(EXHAUSTED)('a start that has run out of something: %s', (code) => {
-  it('waits for it, knows what was written last, and takes nothing for damage', async () => {
+describe.each(EXHAUSTED)('a start without resources: %s', (code) => {
+  it('waits for them, knows what was written last, and reports no damage', async () => {
     const { disk, told, open, error } = await laidDown(code);
     let left = 12;
     disk.beforeOpen = () => {
@@ -170,7 +170,7 @@ describe.each(EXHAUSTED)('a start that has run out of something: %s', (code) => 
     await log.close();
   });
 
-  it('fails when that does not end, with everything where it was', async () => {
+  it('fails if they do not return, leaving everything in place', async () => {
     const { disk, told, open, isSegment, error } = await laidDown(code);
     const before = disk.paths();
     disk.beforeOpen = (path) => {
@@ -182,7 +182,7 @@ describe.each(EXHAUSTED)('a start that has run out of something: %s', (code) => 
     expect(told.corrupted).toEqual([]);
   });
 
-  it('does not take a checkpoint for damaged that it can not read', async () => {
+  it('does not call an unreadable checkpoint damaged', async () => {
     const { disk, open, error } = await laidDown(code);
     let left = 1;
     disk.beforeRead = (path) => {

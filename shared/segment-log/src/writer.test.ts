@@ -6,7 +6,7 @@ import { SegmentLog } from './index.ts';
 const fault = (code: string) => Object.assign(new Error(code), { code });
 
 describe('the writer', () => {
-  it('seals between two writes, however many want to append', async () => {
+  it('seals between two writes, however many appends are waiting', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o, told } = options(disk, { segmentBytes: MIB });
     const log = await SegmentLog.open(o);
@@ -24,7 +24,7 @@ describe('the writer', () => {
     await log.close();
   });
 
-  it('is one fsync for all who came while the last was in flight', async () => {
+  it('uses one fsync for all appends that arrived during the previous one', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o } = options(disk, { segmentBytes: 64 * MIB });
     const log = await SegmentLog.open(o);
@@ -38,7 +38,7 @@ describe('the writer', () => {
     await log.close();
   });
 
-  it('refuses what it has no memory for', async () => {
+  it('refuses appends beyond its memory limit', async () => {
     const { o } = options(new SimulatedDisk(seeded(1)), {
       segmentBytes: 128 * MIB,
       capacityBytes: 2048 * MIB,
@@ -53,7 +53,7 @@ describe('the writer', () => {
     await log.close();
   });
 
-  it('leaves no trail of empty files on a disk that stays full', async () => {
+  it('leaves no empty files on a disk that stays full', async () => {
     const disk = new SimulatedDisk(seeded(1));
     let clock = 0;
     const { o } = options(disk, { now: () => clock });
@@ -73,7 +73,7 @@ describe('the writer', () => {
     await log.close();
   });
 
-  it('does not ask a failing disk again for each of those who wait', async () => {
+  it('does not retry a failing disk for each waiting append', async () => {
     const disk = new SimulatedDisk(seeded(1));
     const { o, told } = options(disk, { segmentBytes: 64 * MIB });
     const log = await SegmentLog.open(o);
@@ -89,7 +89,7 @@ describe('the writer', () => {
     await log.close();
   });
 
-  it('keeps rejected batches to their own limit, oldest out first, counted', async () => {
+  it('keeps rejected batches within their own limit, dropping and counting the oldest', async () => {
     const { o, told } = options(new SimulatedDisk(seeded(1)), { rejectedCapacityBytes: 8_000 });
     const log = await SegmentLog.open(o);
     for (let i = 0; i < 30; i++) {
@@ -103,7 +103,7 @@ describe('the writer', () => {
     await log.close();
   });
 
-  it('purges while others write at the capacity', async () => {
+  it('purges during concurrent writes at capacity', async () => {
     const { o } = options(new SimulatedDisk(seeded(1)), { whenFull: 'drop_oldest', capacityBytes: 16_000 });
     const log = await SegmentLog.open(o);
     let n = 0;

@@ -102,7 +102,7 @@ export class AdminServer {
   constructor(options: AdminOptions, registry: MetricsRegistry, log: Logger) {
     if (!options.token && !isLoopback(options.listen.host)) {
       throw new Error(
-        `admin.listen is ${formatAddress(options.listen)}, which others can reach; expected a loopback address or admin.token to be set`,
+        `admin.listen is ${formatAddress(options.listen)}, which other machines can reach; expected a loopback address, or admin.token to be set`,
       );
     }
     this.#options = options;
@@ -141,7 +141,7 @@ export class AdminServer {
       });
       // Node takes the first of them. A proxy that takes another one would forward what it did not mean to (RFC 9112, 3.2).
       if ((request.raw.headersDistinct.host?.length ?? 0) > 1) {
-        throw new AdminError(400, 'bad_request', 'the header Host is given more than once; expected it once');
+        throw new AdminError(400, 'bad_request', 'the header Host is repeated; expected it once');
       }
       const reason = refusal(
         {
@@ -200,7 +200,7 @@ export class AdminServer {
       handler: async (request, reply) => {
         const twice = Object.entries(request.query as object).find(([, value]) => typeof value !== 'string');
         if (twice)
-          throw new AdminError(400, 'bad_request', `${twice[0].slice(0, 80)}: given twice; expected it once`);
+          throw new AdminError(400, 'bad_request', `${twice[0].slice(0, 80)}: repeated; expected it once`);
         const answer = await handle({
           params: request.params as Record<string, string>,
           query: request.query as Record<string, string>,

@@ -34,13 +34,13 @@ describe('a request to the admin address', () => {
     ['a sandboxed frame or a file', { origin: 'null' }],
     ['another site, where a browser hides its origin', { site: 'cross-site' }],
     ['a site of the same owner', { site: 'same-site' }],
-  ])('may change nothing when it comes from %s, with a token or without', (_from, request) => {
-    expect(asked(request)).toMatch(/changes nothing here/);
-    expect(asked(request, true)).toMatch(/changes nothing here/);
+  ])('may change nothing if it comes from %s, with or without a token', (_from, request) => {
+    expect(asked(request)).toMatch(/may not change anything here/);
+    expect(asked(request, true)).toMatch(/may not change anything here/);
     expect(asked({ ...request, method: 'GET' })).toBeUndefined(); // the browser keeps the answer from that page
   });
 
-  it('may not even read under a name that somebody has pointed at this machine, with a token or without', () => {
+  it('may not even read under a foreign host name that resolves to this machine, with or without a token', () => {
     for (const host of [
       'evil.example:8888',
       '127.0.0.1.evil.example',
@@ -52,7 +52,7 @@ describe('a request to the admin address', () => {
         expect(asked({ method: 'GET', host }, hasToken)).toMatch(/is not a name of this address/);
   });
 
-  it('may name a container or a service of a cluster where a token is asked for, and what is configured', () => {
+  it('may use the name of a container or cluster service if a token is required, and configured names', () => {
     for (const host of [
       'scheduler:8888',
       'nrdot-dlq.monitoring.svc:8888',
@@ -66,8 +66,8 @@ describe('a request to the admin address', () => {
   });
 });
 
-describe('the leave to read a page', () => {
-  it('holds for an hour, for the path, and is nothing that a script can read', () => {
+describe('the session for reading a page', () => {
+  it('is valid for an hour and one path, and not readable by scripts', () => {
     const session = new PageSession('/queues/', true);
     const header = session.begin(1_000);
     expect(header).toMatch(/; HttpOnly; SameSite=Strict; Path=\/queues\/; Max-Age=3600; Secure$/);
@@ -78,7 +78,7 @@ describe('the leave to read a page', () => {
     expect(session.holds(undefined, 1_000)).toBe(false);
   });
 
-  it('is kept for a bounded number of visitors: the oldest goes', () => {
+  it('is kept for a bounded number of visitors, dropping the oldest', () => {
     const session = new PageSession('/queues/', false);
     const cookies = Array.from({ length: 40 }, (_, i) => session.begin(i).split(';')[0]);
     const held = cookies.filter((cookie) => session.holds(cookie, 100));

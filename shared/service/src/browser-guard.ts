@@ -32,10 +32,10 @@ export function refusal(
   }
   if (method === 'GET' || method === 'HEAD') return undefined;
   if (site !== undefined && site !== 'same-origin' && site !== 'none') {
-    return 'a request from a page of another site changes nothing here';
+    return 'a page of another site may not change anything here';
   }
   if (origin !== undefined && !isOrigin(origin, host, isSecure)) {
-    return `a request from the origin ${origin} changes nothing here; expected that of this page, or none`;
+    return `the origin ${origin} may not change anything here; expected the origin of this page, or none`;
   }
   return undefined;
 }

@@ -113,21 +113,21 @@ export class CertificateWatch {
     const day = new Date(until).toISOString().slice(0, 10);
     if (state !== this.#transitions.stateOf(subject)) {
       const message = {
-        well: `${name} is in order: valid until ${day}.`,
-        expires: `${name} ends in ${durationText(leftMs / 1000)}; a renewed one is read from the same files by itself.`,
-        expired: `${name} has ended on ${day}: it is refused by those who check it. Put a renewed one into the same files.`,
+        well: `${name} is valid until ${day}.`,
+        expires: `${name} expires in ${durationText(leftMs / 1000)}; a renewed one is read from the same files automatically.`,
+        expired: `${name} expired on ${day}: peers that verify it refuse it. Write a renewed one to the same files.`,
       }[state];
       this.#transitions.to(subject, state, { level: LEVELS[state], message });
     } else if (before !== undefined && before !== fingerprint256) {
       this.#transitions.happened(
         subject,
-        `${name} was renewed: valid until ${day}. New connections have it within ${LOOK_EVERY_MS / 1000} s.`,
+        `${name} was renewed: valid until ${day}. New connections use it within ${LOOK_EVERY_MS / 1000} s.`,
       );
     }
   }
 
   #tellUnreadable({ use, certFile, keyFile }: Pair, error: unknown): void {
-    const message = `${nameOf(use, certFile)} cannot be used with ${keyFile}: ${causeText(error)}. What was read before stays in use where there is such.`;
+    const message = `${nameOf(use, certFile)} cannot be used with ${keyFile}: ${causeText(error)}. The previous pair stays in use, if there is one.`;
     this.#transitions.to(subjectOf(use), 'unreadable', { level: 'error', message });
   }
 }

@@ -3,7 +3,7 @@ import { steadyNow } from './clock.ts';
 
 afterEach(() => vi.restoreAllMocks());
 
-it('the steady clock is Unix time in whole ms, wherever the wall clock steps', () => {
+it('the steady clock is Unix time in whole ms, independent of steps of the wall clock', () => {
   const before = steadyNow();
   expect(Math.abs(before - Date.now())).toBeLessThan(60_000);
   vi.spyOn(Date, 'now').mockReturnValue(before + 3_600_000);

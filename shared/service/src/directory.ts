@@ -23,9 +23,9 @@ function reasonOf(error: unknown, path: string): string {
   try {
     accessSync(present, constants.W_OK);
   } catch (denied) {
-    return `${path} cannot be ${present === path ? 'written' : 'made'}: ${causeText(denied)}${ownersOf(denied, present)}`;
+    return `${path} cannot be ${present === path ? 'written' : 'created'}: ${causeText(denied)}${ownersOf(denied, present)}`;
   }
-  return `${path} cannot be made: ${causeText(error)}`;
+  return `${path} cannot be created: ${causeText(error)}`;
 }
 
 /**
@@ -39,7 +39,7 @@ function ownersOf(error: unknown, path: string): string {
   const own = process.getuid();
   return (
     `: it belongs to uid ${uid} and gid ${gid}, mode ${(mode & 0o7777).toString(8)}; this process has uid ${own} and gid ${process.getgid()}. ` +
-    `Give it to this user ("chown -R ${own}"), or on Kubernetes to a group of the pod (fsGroup)`
+    `Change its owner to this user ("chown -R ${own}"), or on Kubernetes its group to one of the pod (fsGroup)`
   );
 }
 

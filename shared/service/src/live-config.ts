@@ -87,7 +87,7 @@ export class LiveConfig {
       throw new AdminError(
         409,
         'needs_restart',
-        `${refused.join(', ')}: ${refused.length === 1 ? 'this option takes' : 'these options take'} effect at a restart only; nothing was applied`,
+        `${refused.join(', ')}: ${refused.length === 1 ? 'this option takes' : 'these options take'} effect only after a restart; nothing was applied`,
         { changes },
       );
     }

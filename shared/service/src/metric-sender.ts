@@ -89,15 +89,15 @@ export class MetricSender {
     const { transitions, where } = this.#deps;
     if (kind !== 'delivered') {
       transitions.to(SUBJECT, 'failing', {
-        message: `The metrics of this process are not taken by ${where}: ${message}. What they count goes with the next ones.`,
+        message: `${where} does not accept the metrics of this process: ${message}. Their counts are included in the next request.`,
       });
     } else if (refusedItems > 0) {
       transitions.to(SUBJECT, 'refused', {
-        message: `Of ${points} points of this process ${refusedItems} are left out by ${where}: ${message}.`,
+        message: `${where} rejected ${refusedItems} of ${points} points of this process: ${message}.`,
       });
     } else {
       transitions.to(SUBJECT, WELL, {
-        message: (lasted) => `The metrics of this process are taken by ${where} again after ${lasted}.`,
+        message: (lasted) => `${where} accepts the metrics of this process again after ${lasted}.`,
       });
     }
   }

@@ -9,7 +9,7 @@ import { AdminServer, OneAtATime } from './index.ts';
 
 const POST = 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody';
 
-it('no more wait than the limit; who sends another one is cut, and others are served', async () => {
+it('a connection that exceeds the limit of waiting requests is closed, and others are served', async () => {
   const inTurn = new OneAtATime(5);
   const held: ServerResponse[] = [];
   const server = createServer((request, response) =>

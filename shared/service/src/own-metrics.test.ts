@@ -40,7 +40,7 @@ function values(body: Buffer): Record<string, number | number[]> {
   );
 }
 
-it('writes each kind as another parser reads it', () => {
+it('writes each kind so that another parser reads it', () => {
   const families = [counter('x_bytes_total', 5), gauge(0.25), histogram(7.5, [3, 0, 4])];
   const { body, points } = metrics('cumulative').request(families, STARTED + MINUTE);
   const resource = { 'service.name': 'nrdot', 'process.pid': '70000' };
@@ -60,14 +60,14 @@ it('writes each kind as another parser reads it', () => {
   ]);
 });
 
-it('leaves out what is no number', () => {
+it('omits values that are not numbers', () => {
   expect(values(metrics('delta').request([gauge(Number.NaN), counter('a_total', 1)], STARTED).body)).toEqual({
     a_total: 1,
   });
 });
 
 describe('deltas', () => {
-  it('begin where the last request that was taken ended, not where the last one was sent', () => {
+  it('start where the last accepted request ended, not the last one sent', () => {
     const own = metrics('delta');
     own.request([counter('a_total', 3), histogram(1, [1, 0, 0])], STARTED + MINUTE).delivered();
     const lost = own.request([counter('a_total', 5), histogram(4, [1, 1, 1])], STARTED + 2 * MINUTE);
@@ -88,7 +88,7 @@ describe('deltas', () => {
     expect(values(own.request([counter('a_total', 2)], STARTED + 2 * MINUTE).body)).toEqual({ a_total: 2 });
   });
 
-  it('of a count in Redis are of what came since this process read it, and all of one that was reset', () => {
+  it('of a count in Redis cover what was added since this process read it, and all of a count that was reset', () => {
     const own = metrics('delta');
     const state = (...series: [string, number][]): MetricFamily => ({
       ...{ type: 'counter', name: 'a_total', help: 'Counts.', whole: true },
@@ -111,7 +111,7 @@ describe('deltas', () => {
   });
 });
 
-it('has every metric of a process, with the sums of its histograms and no placeholders', async () => {
+it('contains every metric of a process, with the sums of its histograms and no placeholders', async () => {
   const registry = new MetricsRegistry(['receiver', 'scheduler', 'exporter', 'dlq']);
   registry.metrics.receiverItems.inc({ signal: 'logs' }, 12);
   registry.metrics.receiverRequestSeconds.observe({ signal: 'logs' }, 0.003);

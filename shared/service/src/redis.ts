@@ -125,7 +125,7 @@ export function openStore(
       apqScriptFailures.inc({ script: step });
       if (told) log.warn({ script: step }, told);
     },
-    odd: (line) => log.warn(`a job that is none of the pipeline's: ${line}`),
+    odd: (line) => log.warn(`a foreign job: ${line}`),
   });
   return { link, store, notReady: () => link.notReady() ?? health.notReady() };
 }

@@ -18,7 +18,7 @@ const log = createLogger({ level: 'silent', format: 'json' });
 const listen = { host: '127.0.0.1', port: 0 };
 
 describe('the admin address', () => {
-  it('tells alive from ready, and why not', async () => {
+  it('distinguishes alive from ready, with the reason', async () => {
     const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
     let why: string | undefined = 'Redis: connection refused';
     admin.watch({
@@ -44,7 +44,7 @@ describe('the admin address', () => {
     await admin.stop();
   });
 
-  it('refuses a request with two Host headers, of which a proxy before it may have taken the other', async () => {
+  it('refuses a request with two Host headers, because a proxy may have used the other', async () => {
     const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
     const { port } = await admin.start();
     const status = async (headers: string[]) => {
@@ -61,7 +61,7 @@ describe('the admin address', () => {
     await admin.stop();
   });
 
-  it('asks for its token on all but the health checks, and refuses to be open to others without one', async () => {
+  it('requires its token for everything except health checks, and does not listen beyond loopback without one', async () => {
     const admin = new AdminServer({ listen, token: 'secret' }, new MetricsRegistry([]), log);
     admin.route('GET', '/api/thing', () => ({ thing: 1 }));
     const url = `http://${formatAddress(await admin.start())}`;
@@ -129,7 +129,7 @@ describe('the admin address', () => {
     await admin.stop();
   });
 
-  it('tells others without the token only whether it is ready', async () => {
+  it('reveals only its readiness without the token', async () => {
     const admin = new AdminServer({ listen, token: 'secret' }, new MetricsRegistry([]), log);
     admin.watch({
       name: 'receiver',
@@ -150,7 +150,7 @@ describe('the admin address', () => {
     await admin.stop();
   });
 
-  it('answers changes that are too many, too deep or nonsense as what they are', async () => {
+  it('rejects changes that are too many, too deep or invalid as client errors', async () => {
     const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
     addConfigRoutes(admin, new LiveConfig({ env: {} }), () => {});
     const url = `http://${formatAddress(await admin.start())}/api/config/preview`;
@@ -170,7 +170,7 @@ describe('the admin address', () => {
     await admin.stop();
   });
 
-  it('answers errors as JSON that says what is wrong', async () => {
+  it('returns errors as JSON with a message', async () => {
     const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
     admin.route('POST', '/api/fail', ({ body }) => {
       throw body ? new AdminError(400, 'bad_request', 'expected nothing') : new Error('a fault');
@@ -204,7 +204,7 @@ describe('stopping', () => {
     ...(letsIn ? { letsIn } : {}),
   });
 
-  it('goes past one that fails, and tells which did not end cleanly', async () => {
+  it('continues after a failure, and reports which service did not stop cleanly', async () => {
     const stopped: string[] = [];
     const note = (name: string) => async () => void stopped.push(name);
     const failing = async () => {
@@ -224,7 +224,7 @@ describe('stopping', () => {
     expect(unclean).toEqual([{ service: 'scheduler', message: 'no' }]);
   });
 
-  it('is one time for all of them, however many hang', async () => {
+  it('has one time limit for all services, however many hang', async () => {
     vi.useFakeTimers();
     try {
       const given: number[] = [];
@@ -249,7 +249,7 @@ describe('stopping', () => {
 });
 
 describe('small things', () => {
-  it('know a loopback address, and compare secrets whole', () => {
+  it('recognize a loopback address, and compare whole secrets', () => {
     expect(['127.0.0.1', '127.9.9.9', '::1', 'localhost'].every(isLoopback)).toBe(true);
     expect(['0.0.0.0', '10.0.0.1', '::', '127.0.0.1.evil'].some(isLoopback)).toBe(false);
     expect([sameSecret('a', 'a'), sameSecret('a', 'b'), sameSecret('', 'a')]).toEqual([true, false, false]);

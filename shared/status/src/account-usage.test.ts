@@ -25,7 +25,7 @@ function after(seconds: number, usage = new AccountUsage()): AccountUsage {
   return usage;
 }
 
-it('is what all exporters sent in the last minute, the nearest limit first', () => {
+it('shows what all exporters sent in the last minute, the nearest limit first', () => {
   expect(after(90).read(LIMITS, 90_000)).toEqual([
     { of: 'points', perMinute: 60_000, limitPerMinute: 100_000 },
     { of: 'requests', signal: 'metrics', perMinute: 480, limitPerMinute: 1_000 },
@@ -34,7 +34,7 @@ it('is what all exporters sent in the last minute, the nearest limit first', () 
   ]);
 });
 
-it('is nothing where no limit is set, and only those that are', () => {
+it('shows only configured limits', () => {
   expect(after(90).read({}, 90_000)).toEqual([]);
   expect(
     after(90)
@@ -43,7 +43,7 @@ it('is nothing where no limit is set, and only those that are', () => {
   ).toEqual(['records']);
 });
 
-it('remembers a minute, however often it is told', () => {
+it('covers a minute, however often it is updated', () => {
   const usage = new AccountUsage();
   // A process that reads itself says so many times a second; it sent all in the first second.
   for (let ms = 0; ms <= 60_000; ms += 100)
@@ -55,7 +55,7 @@ it('remembers a minute, however often it is told', () => {
   expect(usage.read({ pointsPerMinute: 1 }, 60_000)[0]?.perMinute).toBe(7_000);
 });
 
-it('begins anew with a process, and forgets one that is silent', () => {
+it('resets when a process restarts, and forgets one that stops reporting', () => {
   const usage = after(90);
   usage.record('a:1', { traces: nothing, metrics: nothing, logs: nothing }, 92_000);
   expect(usage.read({ pointsPerMinute: 1 }, 92_000)[0]?.perMinute).toBe(30_000);

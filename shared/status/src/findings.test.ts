@@ -125,18 +125,18 @@ const STATES: Record<
         delete s[part];
     },
     codes: ['fault redis_away'],
-    data: "Redis cannot be asked (what it held waits in its AOF), 0 on disk. Receivers accept: what arrives goes straight to the dlq's disk.",
-    lost: 'Whether anything was lost cannot be told without Redis, which has the books.',
+    data: "Redis is unreachable (its data is in its AOF), 0 on disk. Receivers accept new data: it goes straight to the dlq's disk.",
+    lost: 'Whether anything was lost is unknown without Redis, which has the accounting.',
     sentences: [
-      'Redis cannot be used: Redis at redis://r:6379: connection refused by 10.0.0.1:6379. Receivers accept: what arrives goes straight to the dlq\'s disk. → Start the one at redis://r:6379 again, with its AOF; never an empty one in its place. "redis-cli -u redis://r:6379 ping" says whether it answers. docs/operations.md#nrdotredisaway',
+      'Redis cannot be used: Redis at redis://r:6379: connection refused by 10.0.0.1:6379. Receivers accept new data: it goes straight to the dlq\'s disk. → Start Redis again (redis://r:6379) with its AOF; never start an empty one in its place. "redis-cli -u redis://r:6379 ping" shows whether it answers. docs/operations.md#nrdotredisaway',
     ],
   },
   'Redis is nearly out of memory': {
     change: (s) => void (s.redis.usedBytes = 96 * MIB),
     codes: ['warning redis_memory'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      "Redis uses 96 % of its memory (96.0 MiB of 100 MiB). What it has no room for goes to disk. → Raise Redis' maxmemory, or lower queue.max_bytes.",
+      "Redis uses 96 % of its memory (96.0 MiB of 100 MiB). Data that does not fit goes to disk. → Raise Redis' maxmemory, or lower queue.max_bytes.",
     ],
   },
   'Redis has lost what it held': {
@@ -146,26 +146,26 @@ const STATES: Record<
       dropped(12, 'redis_lost')(s);
     },
     codes: ['fault redis_lost'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     lost: '12 of 120,000 accepted items were dropped: 12 redis_lost. All others are accounted for.',
     sentences: [
-      'Redis lost what it held 30 s ago: 12 accepted items that were only there are nowhere now, and booked as dropped (redis_lost). What it took in the 2 s after it was seen last is not known. What is on disk is there still. → Find out why: its volume, FLUSHALL, another server under its name. docs/redis.md, "When Redis loses what it held".',
+      'Redis lost its data 30 s ago: 12 accepted items that were only there are lost, and counted as dropped (redis_lost). What it accepted in the 2 s since its last snapshot is unknown. Data on disk is intact. → Find the cause: a lost volume, FLUSHALL, or another server under its name. docs/redis.md, "When Redis loses its data".',
     ],
   },
   'a service is silent': {
     change: (s) => void (s.services[1]!.ageMs = 8_000),
     codes: ['warning service_silent'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'The scheduler at host:1 has said nothing for 8 s. → Look whether it runs and reaches Redis; its log says what holds it up.',
+      'The scheduler at host:1 has not reported for 8 s. → Check that it runs and can reach Redis; its log has the reason.',
     ],
   },
   'no receiver runs': {
     change: (s) => void (s.services = s.services.filter(({ service }) => service !== 'receiver')),
     codes: ['fault no_receiver'],
-    data: '0 items in Redis, 0 on disk. Nothing arrives: no receiver runs.',
+    data: '0 items in Redis, 0 on disk. No data arrives: no receiver is running.',
     sentences: [
-      'No receiver is running. Clients get no answer, and keep what they have as long as they can. → Start one: "nrdot receiver", or "nrdot up" for all four.',
+      'No receiver is running. Clients get no answer, and keep their data for as long as they can. → Start one: "nrdot receiver", or "nrdot up" for all four.',
     ],
   },
   'no exporter runs': {
@@ -174,9 +174,9 @@ const STATES: Record<
       delete s.exporter;
     },
     codes: ['fault no_exporter'],
-    data: '0 items in Redis, 0 on disk. What arrives waits in Redis (10 % full); no exporter runs.',
+    data: '0 items in Redis, 0 on disk. New data waits in Redis (10 % full); no exporter is running.',
     sentences: [
-      'No exporter is running. Nothing goes out. → Start one: "nrdot exporter", or "nrdot up" for all four.',
+      'No exporter is running. Nothing is delivered. → Start one: "nrdot exporter", or "nrdot up" for all four.',
     ],
   },
   'no dlq runs': {
@@ -185,41 +185,41 @@ const STATES: Record<
       delete s.dlq;
     },
     codes: ['fault no_dlq'],
-    data: '0 items in Redis, the disk cannot be asked. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, an unknown number on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'No dlq is running. What spills waits in Redis (10 % full), and what is on disk stays there. → Start one: "nrdot dlq", or "nrdot up" for all four.',
+      'No dlq is running. Data to be spilled waits in Redis (10 % full), and data on disk stays there. → Start one: "nrdot dlq", or "nrdot up" for all four.',
     ],
   },
   'the upstream fails': {
     change: opened('failures', 'cannot resolve otlp.example'),
     codes: ['warning breaker_open'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
+    data: '0 items in Redis, 0 on disk. New data goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the upstream fails — cannot resolve otlp.example. What arrives goes to disk. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
+      'Delivery has been paused for 42 s: the upstream fails — cannot resolve otlp.example. New data goes to disk. → "nrdot check upstream" finds the cause; if it finds none, wait for the upstream.',
     ],
   },
   'the upstream throttles': {
     change: opened('quota', 'too many requests'),
     codes: ['warning breaker_open'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
+    data: '0 items in Redis, 0 on disk. New data goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the upstream throttles (429) — too many requests. What arrives goes to disk. → Ask for a higher limit at the upstream, or send less.',
+      'Delivery has been paused for 42 s: the upstream throttles (429) — too many requests. New data goes to disk. → Ask the upstream for a higher limit, or send less.',
     ],
   },
   'the upstream refuses the key': {
     change: opened('auth', 'Forbidden'),
     codes: ['fault breaker_open'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
+    data: '0 items in Redis, 0 on disk. New data goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the upstream refuses the key (401 or 403) — Forbidden. What arrives goes to disk. → Set the right key in exporter.headers, then "nrdot reload".',
+      'Delivery has been paused for 42 s: the upstream refuses the key (401 or 403) — Forbidden. New data goes to disk. → Set the right key in exporter.headers, then "nrdot reload".',
     ],
   },
   'the address is wrong': {
     change: opened('place', 'http://up/v1/traces answered 404 Not Found'),
     codes: ['fault breaker_open'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
+    data: '0 items in Redis, 0 on disk. New data goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the address does not answer as an upstream — http://up/v1/traces answered 404 Not Found. What arrives goes to disk. → Set the right exporter.endpoint (the base URL, such as https://otlp.nr-data.net), or exporter.proxy where a proxy answers, and start again.',
+      'Delivery has been paused for 42 s: the address does not answer like an upstream — http://up/v1/traces answered 404 Not Found. New data goes to disk. → Set the right exporter.endpoint (the base URL, such as https://otlp.nr-data.net), or exporter.proxy if a proxy answers, and restart.',
     ],
   },
   'the upstream is being tried': {
@@ -228,25 +228,25 @@ const STATES: Record<
       (s) => void (s.breakers!.find(({ signal }) => signal === 'metrics')!.state = 'half_open'),
     ),
     codes: ['warning breaker_half_open'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
+    data: '0 items in Redis, 0 on disk. New data goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the upstream fails — connection refused. What arrives goes to disk. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
+      'Delivery has been paused for 42 s: the upstream fails — connection refused. New data goes to disk. → "nrdot check upstream" finds the cause; if it finds none, wait for the upstream.',
     ],
   },
   'the upstream refuses one signal': {
     change: opened('auth', 'no scope for logs', ['logs']),
     codes: ['fault breaker_open'],
-    data: '0 items in Redis, 0 on disk. What arrives of logs goes to disk; other signals go to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New logs go to disk; other signals go to Redis, then to the upstream.',
     sentences: [
-      'Delivery of logs has been paused for 42 s: the upstream refuses the key (401 or 403) — no scope for logs. What arrives of logs goes to disk; other signals go to Redis, and on to the upstream. → Set the right key in exporter.headers, then "nrdot reload".',
+      'Delivery of logs has been paused for 42 s: the upstream refuses the key (401 or 403) — no scope for logs. New logs go to disk; other signals go to Redis, then to the upstream. → Set the right key in exporter.headers, then "nrdot reload".',
     ],
   },
   'the upstream fails for two signals': {
     change: opened('failures', 'connection refused', ['traces', 'metrics']),
     codes: ['warning breaker_open'],
-    data: '0 items in Redis, 0 on disk. What arrives of traces and metrics goes to disk; other signals go to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New traces and metrics go to disk; other signals go to Redis, then to the upstream.',
     sentences: [
-      'Delivery of traces and metrics has been paused for 42 s: the upstream fails — connection refused. What arrives of traces and metrics goes to disk; other signals go to Redis, and on to the upstream. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
+      'Delivery of traces and metrics has been paused for 42 s: the upstream fails — connection refused. New traces and metrics go to disk; other signals go to Redis, then to the upstream. → "nrdot check upstream" finds the cause; if it finds none, wait for the upstream.',
     ],
   },
   'the upstream may be tried, and nothing waits by which': {
@@ -256,10 +256,10 @@ const STATES: Record<
       s.dlq!.replay.paused = true;
     }),
     codes: ['warning breaker_open', 'note replay_paused'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to disk.',
+    data: '0 items in Redis, 0 on disk. New data goes to disk.',
     sentences: [
-      'Delivery has been paused for 42 s: the upstream fails — connection refused. What arrives goes to disk. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
-      'Replay is paused by hand; nothing is on disk. → "nrdot dlq resume" when the reason for it is over.',
+      'Delivery has been paused for 42 s: the upstream fails — connection refused. New data goes to disk. → "nrdot check upstream" finds the cause; if it finds none, wait for the upstream.',
+      'Replay was paused by an operator; nothing is on disk. → Run "nrdot dlq resume" once the reason for the pause is gone.',
     ],
   },
   'the disk is full': {
@@ -269,74 +269,74 @@ const STATES: Record<
         fault: 'its disk has 12.0 MiB free, and dlq.reserve keeps 64.0 MiB of them free',
       }),
     codes: ['fault dlq_refuses'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'The disk takes nothing: its disk has 12.0 MiB free, and dlq.reserve keeps 64.0 MiB of them free. What should go there waits in Redis (10 % full); when that is full, clients get 503 and keep what they have. → Make room on that disk; it takes data again by itself.',
+      'The disk accepts nothing: its disk has 12.0 MiB free, and dlq.reserve keeps 64.0 MiB of them free. Data to be spilled waits in Redis (10 % full); when that is full, clients get 503 and keep their data. → Free space on that disk; the dlq then accepts data again by itself.',
     ],
   },
   'the dlq is at its capacity': {
     change: (s) => void Object.assign(s.dlq!, { state: 'full', fault: 'the dlq is at its capacity' }),
     codes: ['fault dlq_refuses'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'The disk takes nothing: the dlq is at its capacity. What should go there waits in Redis (10 % full); when that is full, clients get 503 and keep what they have. → Raise dlq.capacity, or let it drain: end the outage, raise dlq.replay_rate.',
+      'The disk accepts nothing: the dlq is at its capacity. Data to be spilled waits in Redis (10 % full); when that is full, clients get 503 and keep their data. → Raise dlq.capacity, or drain the dlq: end the outage, or raise dlq.replay_rate.',
     ],
   },
   'the dlq fills': {
     change: (s) => void (s.dlq!.diskBytes = 900 * MIB),
     codes: ['warning dlq_filling'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'The dlq has room for 100 MiB more: it holds 900 MiB of 1000 MiB (dlq.capacity), 900 MiB free on its disk. → End what fills it, or make room: dlq.capacity, and the disk with it.',
+      'The dlq has room for 100 MiB more: it holds 900 MiB of 1000 MiB (dlq.capacity), 900 MiB free on its disk. → Stop what fills it, or make room: raise dlq.capacity, and enlarge the disk with it.',
     ],
   },
   'something else fills the disk': {
     change: (s) => void (s.dlq!.disk!.freeBytes = 70 * MIB),
     codes: ['warning dlq_filling'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'The dlq has room for 6.0 MiB more: it holds 0 B of 1000 MiB (dlq.capacity), 70.0 MiB free on its disk. → End what fills it, or make room: dlq.capacity, and the disk with it.',
+      'The dlq has room for 6.0 MiB more: it holds 0 B of 1000 MiB (dlq.capacity), 70.0 MiB free on its disk. → Stop what fills it, or make room: raise dlq.capacity, and enlarge the disk with it.',
     ],
   },
   'something on disk is damaged': {
     change: (s) => void (s.dlq!.quarantinedBytes = 2 * MIB),
     codes: ['warning dlq_damaged'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'Something on disk is damaged. 2.0 MiB that cannot be read are kept in quarantine; what was lost with them is counted as dropped (corrupted). → "nrdot dlq verify" names what and where; check disk and memory.',
+      'Data on disk is damaged. 2.0 MiB of unreadable data is kept in quarantine; items lost with it are counted as dropped (corrupted). → "nrdot dlq verify" shows what and where; check disk and memory.',
     ],
   },
   'data on disk is about to expire': {
     change: both(onDisk, (s) => void (s.dlq!.areas.high.oldestReceivedAt = NOW - 71 * 3_600_000)),
     codes: ['warning expiring', 'note on_disk'],
-    data: '0 items in Redis, 1,500 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 1,500 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'The oldest data on disk is dropped in 60 min (dlq.retention). → Raise dlq.retention and restart the dlq, or "nrdot dlq export" what must stay.',
-      '1,500 items are on disk, the oldest for 71.0 h. What is on disk is coming back, in about 9 s at the present rate.',
+      'The oldest data on disk will be dropped in 60 min (dlq.retention). → Raise dlq.retention and restart the dlq, or save the data with "nrdot dlq export".',
+      '1,500 items are on disk, the oldest for 71.0 h. Data on disk is being replayed; this takes about 9 s at the present rate.',
     ],
   },
   'replay is paused, with data on disk': {
     change: both(onDisk, (s) => void (s.dlq!.replay.paused = true)),
     codes: ['warning replay_paused'],
-    data: '0 items in Redis, 1,500 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 1,500 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'Replay is paused by hand; 1,500 items are on disk, the oldest for 5 min. → "nrdot dlq resume" when the reason for it is over.',
+      'Replay was paused by an operator; 1,500 items are on disk, the oldest for 5 min. → Run "nrdot dlq resume" once the reason for the pause is gone.',
     ],
   },
   'replay is paused': {
     change: (s) => void (s.dlq!.replay.paused = true),
     codes: ['note replay_paused'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'Replay is paused by hand; nothing is on disk. → "nrdot dlq resume" when the reason for it is over.',
+      'Replay was paused by an operator; nothing is on disk. → Run "nrdot dlq resume" once the reason for the pause is gone.',
     ],
   },
   'data is on disk': {
     change: onDisk,
     codes: ['note on_disk'],
-    data: '0 items in Redis, 1,500 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 1,500 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      '1,500 items are on disk, the oldest for 5 min. What is on disk is coming back, in about 9 s at the present rate.',
+      '1,500 items are on disk, the oldest for 5 min. Data on disk is being replayed; this takes about 9 s at the present rate.',
     ],
   },
   'everything is rejected': {
@@ -345,57 +345,57 @@ const STATES: Record<
       s.exporter!.lastProblem = { at: NOW - 1_000, reason: 'bad_request', message: 'no such account' };
     }),
     codes: ['fault all_rejected'],
-    data: '0 items in Redis, 0 on disk, and 700 set aside there as rejected. What arrives goes to the upstream, which refuses it.',
+    data: '0 items in Redis, 0 on disk, plus 700 rejected. New data goes to the upstream, which rejects it.',
     sentences: [
-      'The upstream refuses everything, for good — no such account. It is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention; the oldest goes first. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
+      'The upstream rejects all data — no such account. Rejected data is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention; the oldest is dropped first. → "nrdot dlq ls --rejected" shows the reason; fix it, then run "nrdot dlq replay --rejected".',
     ],
   },
   'some data is rejected (poison)': {
     change: both(rejected(1), (s) => void (s.lately = { rejectedMs: 1_000, deliveredMs: 500 })),
     codes: ['warning rejecting'],
-    data: '0 items in Redis, 0 on disk, and 1 set aside there as rejected. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk, plus 1 rejected. New data goes to Redis, then to the upstream.',
     sentences: [
-      'Some of the data is rejected: the upstream refuses it for good, or every try of it fails. It is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention; the oldest goes first. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
+      'Part of the data is rejected: the upstream refuses it permanently, or every attempt fails. Rejected data is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention; the oldest is dropped first. → "nrdot dlq ls --rejected" shows the reason; fix it, then run "nrdot dlq replay --rejected".',
     ],
   },
   'data was rejected before': {
     change: rejected(3),
     codes: ['note rejected'],
-    data: '0 items in Redis, 0 on disk, and 3 set aside there as rejected. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk, plus 3 rejected. New data goes to Redis, then to the upstream.',
     sentences: [
-      '3 items are set aside on disk as rejected: refused for good, or failed in every try. None was in the last minute. → "nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".',
+      '3 items are kept on disk as rejected: the upstream refused them permanently, or every attempt failed. None was rejected in the last minute. → "nrdot dlq ls --rejected" shows the reason; fix it, then run "nrdot dlq replay --rejected".',
     ],
   },
   'data is being dropped': {
     change: both(dropped(94_500, 'rejected_capacity'), (s) => void (s.lately = { droppedMs: 2_000 })),
     codes: ['fault dropping'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     lost: '94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. All others are accounted for.',
     sentences: [
-      'Data is being dropped. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. → rejected_capacity: mend why the upstream refuses data ("nrdot dlq ls --rejected"), or raise dlq.rejected_capacity.',
+      'Data is being dropped. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. → rejected_capacity: fix the cause of the rejections ("nrdot dlq ls --rejected"), or raise dlq.rejected_capacity.',
     ],
   },
   'data was dropped lately': {
     change: both(dropped(7, 'retention'), (s) => void (s.lately = { droppedMs: 300_000 })),
     codes: ['warning dropped'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     lost: '7 of 120,000 accepted items were dropped: 7 retention. All others are accounted for.',
-    sentences: ['Data was dropped before. 7 of 120,000 accepted items were dropped: 7 retention.'],
+    sentences: ['Data was dropped earlier. 7 of 120,000 accepted items were dropped: 7 retention.'],
   },
   'data was purged by a person': {
     change: both(dropped(7, 'purged'), (s) => void (s.lately = { droppedMs: 2_000 })),
     codes: ['note dropped'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     lost: '7 of 120,000 accepted items were dropped: 7 purged. All others are accounted for.',
-    sentences: ['Data was dropped before. 7 of 120,000 accepted items were dropped: 7 purged.'],
+    sentences: ['Data was dropped earlier. 7 of 120,000 accepted items were dropped: 7 purged.'],
   },
   'the books do not balance': {
     change: (s) => void (s.books!.difference = 7),
     codes: ['fault books_differ'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
-    lost: '7 items are accounted for nowhere, of 120,000 accepted.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
+    lost: '7 items are unaccounted for, of 120,000 accepted.',
     sentences: [
-      'The books do not balance. 7 items are accounted for nowhere, of 120,000 accepted. → docs/operations.md, NrdotBooksDoNotBalance.',
+      'The books do not balance. 7 items are unaccounted for, of 120,000 accepted. → docs/operations.md, NrdotBooksDoNotBalance.',
     ],
   },
   'the queue spills': {
@@ -404,17 +404,17 @@ const STATES: Record<
       s.queue!.fill = 0.96;
     },
     codes: ['warning spilling'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, new normal batches to disk.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, but normal batches go to disk.',
     sentences: [
-      'The queue in Redis is 96 % full: more arrives than goes out. What arrives goes to Redis, new normal batches to disk. → Add exporters, or send less.',
+      'The queue in Redis is 96 % full: more data arrives than is sent. New data goes to Redis, but normal batches go to disk. → Add exporters, or send less.',
     ],
   },
   'requests are refused': {
     change: (s) => void (s.rates.refusedRequests = 2),
     codes: ['warning refusing'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'Receivers refuse 2.0 requests per second. What was answered with 503 or 429 the client keeps and sends again; other refusals it drops. → The reasons: receiver_refused_total, or "receiver" in "nrdot status --json".',
+      'Receivers refuse 2.0 requests per second. After a 503 or 429, clients keep the data and retry; after other refusals they drop it. → For the reasons, see receiver_refused_total, or "receiver" in "nrdot status --json".',
     ],
   },
   'a metric has had most of its series of the day': {
@@ -434,10 +434,10 @@ const STATES: Record<
       };
     },
     codes: ['warning daily_keys'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
       expect.stringMatching(
-        /^Of 1,000 series that a metric may have on this UTC day \(limiter\.daily_keys\), some have most: "requests" 800, 1,200 at its end at this rate; "pods" 200, 1,001 at its end at this rate\. Beyond it New Relic keeps the raw data, and makes no roll-ups of the metric until midnight UTC, in .+\. → "nrdot limiter" names its labels: name one in limiter\.aggregate_labels, or set limiter\.daily_mode: enforce\.$/,
+        /^2 metrics are close to their limit of 1,000 series for this UTC day \(limiter\.daily_keys\): "requests" 800, forecast 1,200; "pods" 200, forecast 1,001\. Beyond it, New Relic keeps the raw data but makes no roll-ups of the metric until midnight UTC, in .+\. → "nrdot limiter" shows the labels: list one in limiter\.aggregate_labels, or set limiter\.daily_mode: enforce\.$/,
       ),
     ],
   },
@@ -453,9 +453,9 @@ const STATES: Record<
       };
     },
     codes: ['warning daily_keys'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'Of 20 series that a metric may have on this UTC day (limiter.daily_keys), one has most: "requests" 19. New series of it are merged or dropped, by limiter.critical_action, once none is left. → "nrdot limiter" names its labels: name one in limiter.aggregate_labels, or raise limiter.daily_keys.',
+      'One metric is close to its limit of 20 series for this UTC day (limiter.daily_keys): "requests" 19. Beyond it, new series are merged or dropped (limiter.critical_action). → "nrdot limiter" shows the labels: list one in limiter.aggregate_labels, or raise limiter.daily_keys.',
     ],
   },
   'the account may be sent little more': {
@@ -467,9 +467,9 @@ const STATES: Record<
       ];
     },
     codes: ['warning account_limits'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     sentences: [
-      'The upstream is sent 96 % of 100,000 requests a minute (logs) and 80 % of 100 MiB a minute, which is what the account may be sent (exporter.account_limits). Beyond it the upstream answers 429, and what it does not take waits. → Ask for a higher limit at the upstream, or send less: larger batches are fewer requests.',
+      'The last minute used 96 % of 100,000 requests a minute (logs) and 80 % of 100 MiB a minute of the limits of the account (exporter.account_limits). Beyond that the upstream answers 429, and the data waits. → Ask the upstream for a higher limit, or send less: larger batches mean fewer requests.',
     ],
   },
   'the limiter drops': {
@@ -482,8 +482,8 @@ const STATES: Record<
       };
     },
     codes: ['warning limiter_drops'],
-    data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
-    lost: 'Nothing: every accepted item is delivered, or kept in Redis or on disk. Before that the limiter dropped 5 data points; their senders were told.',
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
+    lost: 'Nothing: every accepted item is delivered, or kept in Redis or on disk. Before acceptance, the limiter dropped 5 data points; their senders were told.',
     sentences: [
       'The cardinality limiter drops 5 data points per second: 90 of 100 key-sets are in use. They were never accepted. → "nrdot limiter" names the metric and the label.',
     ],
@@ -502,13 +502,13 @@ function after(...changes: Change[]): Known {
   return status;
 }
 
-describe('what there is to say about a pipeline', () => {
-  it('is that all is well, when it is', () => {
+describe('the findings about a pipeline', () => {
+  it('say that all is well if it is', () => {
     expect(findingsOf(well())).toEqual([
       { level: 'ok', code: 'ok', text: 'Everything flows; nothing waits for an upstream or a disk.' },
     ]);
     expect(summaryOf(well())).toEqual({
-      data: '0 items in Redis, 0 on disk. What arrives goes to Redis, and on to the upstream.',
+      data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
       lost: NOTHING,
       back: '',
     });
@@ -522,7 +522,7 @@ describe('what there is to say about a pipeline', () => {
     expect(summaryOf(status)).toMatchObject({ data, lost });
   });
 
-  it('is explained in docs/operations.md, finding by finding', () => {
+  it('are all explained in docs/operations.md', () => {
     const text = readFileSync(new URL('../../../docs/operations.md', import.meta.url), 'utf8');
     const page = text.split(/^## /m).find((part) => part.startsWith('What the status says'));
     const rows = [...page!.matchAll(/^\| ([a-z_]+) \| /gm)]
@@ -531,7 +531,7 @@ describe('what there is to say about a pipeline', () => {
     expect(rows.sort()).toEqual([...FINDING_CODES].sort());
   });
 
-  it('has a row for every finding', () => {
+  it('are all covered by the states of this test', () => {
     const covered = Object.values(STATES).flatMap(({ codes }) => codes.map((code) => code.split(' ')[1]));
     expect([...new Set(['ok', ...covered])].sort()).toEqual([...FINDING_CODES].sort());
   });
@@ -562,19 +562,23 @@ function contradictions(status: Known): string[] {
     /Nothing: every|Every item is accounted/i,
     'no loss, with a difference',
   );
-  never(!takes, /goes? (straight )?to (the dlq's )?disk|batches to disk/i, 'the disk, which takes nothing');
-  never(dlq?.replay.paused ?? false, /by itself once|is coming back|comes back/i, 'a return, while paused');
-  never(!goes || !!redis.problem, /on to the upstream/i, 'delivery, while held');
+  never(!takes, /go(es)? (straight )?to (the dlq's )?disk/i, 'the disk, which takes nothing');
+  never(
+    dlq?.replay.paused ?? false,
+    /is being replayed|is replayed|are being replayed|resumes/i,
+    'a return, while paused',
+  );
+  never(!goes || !!redis.problem, /then to the upstream/i, 'delivery, while held');
   never(
     !services.some(({ service }) => service === 'exporter'),
-    /coming back|on to the upstream/,
+    /being replayed|then to the upstream/,
     'no exporter',
   );
-  never(true, /in about 0 s|NaN|undefined|Infinity|\[object/, 'no time, or no value');
+  never(true, /about 0 s|NaN|undefined|Infinity|\[object/, 'no time, or no value');
   return wrong;
 }
 
-describe('two things at once', () => {
+describe('two states at once', () => {
   const pairs = names.flatMap((a, i) => names.slice(i + 1).map((b) => [a, b] as const));
 
   it.each(pairs)('%s, and %s', (a, b) => {
@@ -601,36 +605,36 @@ describe('two things at once', () => {
     }
   });
 
-  it('put a loss before what it comes from', () => {
+  it('put a loss before its cause', () => {
     const status = after(STATES['data is being dropped']!.change, STATES['everything is rejected']!.change);
     status.lately = { ...status.lately, droppedMs: 2_000 };
     expect(codesOf(findingsOf(status))).toEqual(['fault dropping', 'fault all_rejected']);
   });
 
-  it('say of each pair what no constant could', () => {
+  it('describe each pair specifically', () => {
     const saying = (...states: string[]) => summaryOf(after(...states.map((name) => STATES[name]!.change)));
     expect(saying('the upstream fails', 'the disk is full').data).toBe(
-      '0 items in Redis, 0 on disk. What arrives waits in Redis (10 % full); when that is full, clients get 503 and keep what they have.',
+      '0 items in Redis, 0 on disk. New data waits in Redis (10 % full); when that is full, clients get 503 and keep their data.',
     );
     const status = after(STATES['the upstream fails']!.change, STATES['the disk is full']!.change);
     status.queue!.fill = 0.998;
     expect(summaryOf(status).data).toBe(
-      '0 items in Redis, 0 on disk. Redis is full and the disk takes nothing: clients get 503 and keep what they have.',
+      '0 items in Redis, 0 on disk. Redis is full and the disk accepts nothing: clients get 503 and keep their data.',
     );
     expect(saying('Redis is away', 'the disk is full').data).toMatch(
-      /Clients get 503 and keep what they have: neither Redis nor the disk takes it\.$/,
+      /Clients get 503 and keep their data: neither Redis nor the disk accepts it\.$/,
     );
     expect(saying('the upstream fails', 'data is on disk').back).toBe(
-      'What is on disk comes back by itself once the upstream answers, in about 9 s from then.',
+      'Data on disk is replayed automatically once the upstream answers; this takes about 9 s.',
     );
     expect(saying('the upstream refuses the key', 'data is on disk').back).toBe(
-      'What is on disk comes back by itself once that is mended, in about 9 s from then.',
+      'Data on disk is replayed automatically once that is fixed; this takes about 9 s.',
     );
     expect(saying('the upstream refuses one signal', 'data is on disk').back).toBe(
-      'What is on disk of logs comes back by itself once that is mended; what is there of others, if any, is coming back.',
+      'Replay of logs resumes automatically once that is fixed; other signals on disk, if any, are being replayed.',
     );
     expect(saying('the upstream refuses one signal', 'the upstream fails for two signals').data).toBe(
-      '0 items in Redis, 0 on disk. What arrives goes to disk.',
+      '0 items in Redis, 0 on disk. New data goes to disk.',
     );
     expect(saying('the upstream fails', 'replay is paused, with data on disk').back).toMatch(
       /until "nrdot dlq resume"/,
@@ -655,8 +659,8 @@ function sameSubject(code: string, seen: readonly string[]): boolean {
   return subjects.some((subject) => subject.includes(code) && seen.some((other) => subject.includes(other)));
 }
 
-describe('on a screen that has the summary', () => {
-  it.each(names)('no sentence is said twice when %s', (name) => {
+describe('on a screen that shows the summary', () => {
+  it.each(names)('no sentence appears twice when %s', (name) => {
     const status = after(STATES[name]!.change);
     const summary = summaryOf(status);
     const shown = withoutRepeats(findingsOf(status), summary);
@@ -669,46 +673,46 @@ describe('on a screen that has the summary', () => {
     expect(shown).toHaveLength(findingsOf(status).length);
   });
 
-  it('what is the matter stays, and what the summary has goes', () => {
+  it('the problem stays, and sentences of the summary are removed', () => {
     const status = after(STATES['the upstream fails']!.change, onDisk);
     expect(withoutRepeats(findingsOf(status), summaryOf(status)).map(sentence)).toEqual([
-      'Delivery has been paused for 42 s: the upstream fails — cannot resolve otlp.example. → "nrdot check upstream" names what is in the way; else wait for the upstream.',
+      'Delivery has been paused for 42 s: the upstream fails — cannot resolve otlp.example. → "nrdot check upstream" finds the cause; if it finds none, wait for the upstream.',
       '1,500 items are on disk, the oldest for 5 min.',
     ]);
   });
 });
 
-describe('when the upstream is tried again', () => {
+describe('the next probe of the upstream', () => {
   const held = (change: Change) => {
     const status = after(opened('failures', 'no'), change);
     return nextTryText(status.breakers![0]!, status);
   };
   const halfOpen: Change = (s) => void Object.assign(s.breakers![0]!, { state: 'half_open', retryAtMs: 0 });
 
-  it('comes from what waits and what is being sent', () => {
-    expect(held(() => {})).toBe('tries again in 12 s');
-    expect(held(halfOpen)).toBe('is tried with the next batch that there is');
-    expect(held(both(halfOpen, onDisk))).toBe('is tried with the next batch');
+  it('depends on waiting batches and those in flight', () => {
+    expect(held(() => {})).toBe('next probe in 12 s');
+    expect(held(halfOpen)).toBe('waits for a batch to send as a probe');
+    expect(held(both(halfOpen, onDisk))).toBe('the next batch is the probe');
     expect(held(both(halfOpen, (s) => void (s.queue!.classes.high.exporting.items = 5)))).toBe(
-      'one batch is being tried',
+      'one batch is in flight as a probe',
     );
     const paused: Change = (s) => void (s.dlq!.replay.paused = true);
-    expect(held(both(halfOpen, onDisk, paused))).toBe('is tried with the next batch that there is');
+    expect(held(both(halfOpen, onDisk, paused))).toBe('waits for a batch to send as a probe');
   });
 });
 
-describe('how Redis is brought back', () => {
+describe('the remedy for an unreachable Redis', () => {
   const todo = (redis: Known['redis']) =>
     findingsOf(
       after(STATES['Redis is away']!.change, (s) => void (s.redis = { problem: 'gone', ...redis })),
     )[0]!.todo;
 
-  it('names who has to start it, and where it is', () => {
+  it('names who starts it, and its address', () => {
     expect(todo({ address: 'unix:///d/redis.sock', isOwn: true })).toMatch(
-      /^It is the redis-server of "nrdot up", which starts it again when it ends, .* "redis-cli -s \/d\/redis\.sock ping" says whether it answers/,
+      /^It is the redis-server of "nrdot up", which restarts it with its AOF when it exits.* "redis-cli -s \/d\/redis\.sock ping" shows whether it answers/,
     );
     expect(todo({ address: 'sentinel mymaster at a:26379' })).toMatch(
-      /^Start the one at sentinel mymaster at a:26379 again, with its AOF; never an empty one in its place\./,
+      /^Start Redis again \(sentinel mymaster at a:26379\) with its AOF; never start an empty one in its place\./,
     );
     for (const redis of [{ isOwn: true }, {}]) {
       const [, page = '', anchor] = /(docs\/\S+)#(\S+)$/.exec(todo(redis)!)!;
@@ -718,7 +722,7 @@ describe('how Redis is brought back', () => {
   });
 });
 
-describe('what a service does while Redis is away', () => {
+describe('the state of a service while Redis is away', () => {
   const address = 'redis://r:6379';
   const state = (service: ServiceName, dlq?: { state: string }, problem = `Redis at ${address}: gone`) => {
     const known = after((s) => void Object.assign(s.redis, { address, problem }));
@@ -726,41 +730,39 @@ describe('what a service does while Redis is away', () => {
     return stateText({ service, ...(problem ? { problem } : {}) }, status);
   };
 
-  it('is told, and not called "not ready"', () => {
+  it('says what it does, instead of "not ready"', () => {
     expect(state('receiver', { state: 'ok' })).toBe('accepts, straight to disk');
     expect(state('receiver', { state: 'disk_full' })).toBe('refuses (503)');
-    expect(state('receiver')).toBe('accepts where it reaches a dlq');
-    expect(state('dlq', { state: 'ok' })).toBe('keeps; replay waits for Redis');
+    expect(state('receiver')).toBe('accepts if it reaches a dlq');
+    expect(state('dlq', { state: 'ok' })).toBe('stores; replay waits for Redis');
     expect(state('exporter', { state: 'ok' })).toBe('waits for Redis');
     expect(state('exporter', { state: 'ok' }, 'a script fails')).toBe('not ready: a script fails');
-    expect(state('dlq', { state: 'disk_full' }, '')).toBe('takes nothing');
+    expect(state('dlq', { state: 'disk_full' }, '')).toBe('accepts nothing');
     expect(state('receiver', { state: 'ok' }, '')).toBe('ready');
   });
 });
 
-describe('what moves', () => {
-  it('is no loss until it has stood still', () => {
+describe('items in motion', () => {
+  it('do not count as lost until they stand still', () => {
     const status = after((s) => void Object.assign(s.books!, { difference: 7 }));
     status.differenceMs = 900;
     expect(codesOf(findingsOf(status))).toEqual(['ok ok']);
-    expect(lossText(status)).toBe(
-      'No loss is known. Counts that are taken a moment apart differ by 7 items.',
-    );
+    expect(lossText(status)).toBe('No known loss. Counts taken a moment apart differ by 7 items.');
   });
 });
 
-describe('what a process leaves', () => {
-  it('is what the books say, and nothing without them', () => {
+describe('the message of a process that stops', () => {
+  it('follows the accounting, and claims nothing without it', () => {
     expect(leftText({ queued: 12, on_disk: 1_200 })).toBe(
       '12 items in Redis and 1,200 items on disk wait for the next start.',
     );
     expect(leftText({ queued: 0, on_disk: 0 })).toBe('Nothing was waiting.');
-    expect(leftText(undefined)).toMatch(/not known/);
+    expect(leftText(undefined)).toMatch(/unknown/);
   });
 });
 
 describe('the last fifteen minutes', () => {
-  it('are columns of one length, bounded, with nothing where nothing was known', async () => {
+  it('are columns of equal, bounded length, empty where nothing was known', async () => {
     let at = 0;
     const history = new History(async () => {
       at += 5_000;

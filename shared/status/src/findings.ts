@@ -73,7 +73,7 @@ const GOES_ON_MS = 60_000;
 const LATELY_MS = 15 * 60_000;
 /** How long an exporter's last error counts as the cause. */
 const PROBLEM_MS = 120_000;
-const UNTIL_FULL = 'when that is full, clients get 503 and keep what they have';
+const UNTIL_FULL = 'when that is full, clients get 503 and keep their data';
 /** Fill level that counts as full, since batches rarely fit exactly. */
 const FULL = 0.995;
 const EXPIRES_SHARE = 0.9;
@@ -91,12 +91,12 @@ const REASONS: Record<string, { what: string; alone: boolean; todo: string }> = 
   failures: {
     what: 'the upstream fails',
     alone: true,
-    todo: '"nrdot check upstream" names what is in the way; else wait for the upstream.',
+    todo: '"nrdot check upstream" finds the cause; if it finds none, wait for the upstream.',
   },
   quota: {
     what: 'the upstream throttles (429)',
     alone: true,
-    todo: 'Ask for a higher limit at the upstream, or send less.',
+    todo: 'Ask the upstream for a higher limit, or send less.',
   },
   auth: {
     what: 'the upstream refuses the key (401 or 403)',
@@ -104,23 +104,23 @@ const REASONS: Record<string, { what: string; alone: boolean; todo: string }> = 
     todo: 'Set the right key in exporter.headers, then "nrdot reload".',
   },
   place: {
-    what: 'the address does not answer as an upstream',
+    what: 'the address does not answer like an upstream',
     alone: false,
-    todo: 'Set the right exporter.endpoint (the base URL, such as https://otlp.nr-data.net), or exporter.proxy where a proxy answers, and start again.',
+    todo: 'Set the right exporter.endpoint (the base URL, such as https://otlp.nr-data.net), or exporter.proxy if a proxy answers, and restart.',
   },
 };
 
 /** How to stop drops, by reason. */
 const DROPS: Readonly<Record<string, string>> = {
   capacity: 'end the outage, raise dlq.capacity, or let clients wait instead (dlq.when_full: refuse).',
-  retention: 'end the outage, raise dlq.replay_rate, or dlq.retention.',
+  retention: 'end the outage, or raise dlq.replay_rate or dlq.retention.',
   rejected_capacity:
-    'mend why the upstream refuses data ("nrdot dlq ls --rejected"), or raise dlq.rejected_capacity.',
+    'fix the cause of the rejections ("nrdot dlq ls --rejected"), or raise dlq.rejected_capacity.',
   rejected_retention:
-    'look at what was refused ("nrdot dlq ls --rejected") before dlq.rejected_retention is over.',
-  partial_success: "the upstream refused single items; the exporter's log says why.",
-  redis_lost: 'Redis lost what it held: its volume, FLUSHALL, or another server under its name.',
-  unaccounted: '"nrdot doctor --repair" found that they are nowhere.',
+    'check the rejected data ("nrdot dlq ls --rejected") before dlq.rejected_retention expires.',
+  partial_success: "the upstream rejected single items; the exporter's log says why.",
+  redis_lost: 'Redis lost its data: a lost volume, FLUSHALL, or another server under its name.',
+  unaccounted: '"nrdot doctor --repair" could not find them anywhere.',
   corrupted: 'check disk and memory; "nrdot dlq verify" names what is damaged.',
 };
 
@@ -182,20 +182,20 @@ export function lossText({
   dropped,
   differenceMs = 0,
 }: Pick<Known, 'books' | 'dropped' | 'differenceMs'>): string {
-  if (!books) return 'Whether anything was lost cannot be told without Redis, which has the books.';
+  if (!books) return 'Whether anything was lost is unknown without Redis, which has the accounting.';
   const { accepted, difference } = books;
   if (difference !== 0 && differenceMs >= DIFFERS_MS) {
     const what =
       difference > 0
-        ? `${areText(difference)} accounted for nowhere, of ${numberText(accepted)} accepted`
-        : `${areText(-difference)} accounted for beyond the ${numberText(accepted)} accepted`;
+        ? `${areText(difference)} unaccounted for, of ${numberText(accepted)} accepted`
+        : `${areText(-difference)} counted beyond the ${numberText(accepted)} accepted`;
     return `${what}.${droppedText(books, dropped)}`;
   }
   // Redis and the dlq report separately: items that move between them are in both counts, or in neither.
-  const moving = `Counts that are taken a moment apart differ by ${countText(Math.abs(difference), 'item')}.`;
+  const moving = `Counts taken a moment apart differ by ${countText(Math.abs(difference), 'item')}.`;
   if (books.dropped > 0)
     return `${droppedText(books, dropped).trim()} ${difference === 0 ? 'All others are accounted for.' : moving}`;
-  if (difference !== 0) return `No loss is known. ${moving}`;
+  if (difference !== 0) return `No known loss. ${moving}`;
   return 'Nothing: every accepted item is delivered, or kept in Redis or on disk.';
 }
 
@@ -203,7 +203,7 @@ export function lossText({
 function limitedText({ limiter: state }: Known): string {
   const points = state?.droppedPoints ?? 0;
   return points > 0
-    ? ` Before that the limiter dropped ${countText(points, 'data point')}; their senders were told.`
+    ? ` Before acceptance, the limiter dropped ${countText(points, 'data point')}; their senders were told.`
     : '';
 }
 
@@ -216,7 +216,7 @@ function droppedText({ accepted, dropped }: Accounting, reasons: Known['dropped'
 
 /** What a process that stops may say about what it leaves behind. */
 export function leftText(books: Pick<Accounting, 'queued' | 'on_disk'> | undefined): string {
-  if (!books) return 'Redis was not reached, so what it holds is not known; what is on disk stays there.';
+  if (!books) return 'Redis could not be reached, so its contents are unknown; data on disk stays there.';
   const { queued, on_disk: onDisk } = books;
   if (queued + onDisk === 0) return 'Nothing was waiting.';
   const places = [
@@ -231,18 +231,18 @@ function placesText({ queue: q, dlq, redis: { problem } }: Known): string {
   const inRedis = q
     ? `${countText(q.items, 'item')} in Redis`
     : problem
-      ? 'Redis cannot be asked (what it held waits in its AOF)'
+      ? 'Redis is unreachable (its data is in its AOF)'
       : 'Redis did not answer';
-  const onDisk = dlq ? `${numberText(waitingOnDisk(dlq))} on disk` : 'the disk cannot be asked';
+  const onDisk = dlq ? `${numberText(waitingOnDisk(dlq))} on disk` : 'an unknown number on disk';
   const refused = dlq?.areas.rejected.items ?? 0;
-  return `${inRedis}, ${onDisk}${refused > 0 ? `, and ${numberText(refused)} set aside there as rejected` : ''}.`;
+  return `${inRedis}, ${onDisk}${refused > 0 ? `, plus ${numberText(refused)} rejected` : ''}.`;
 }
 
 /** What happens to data that can only go to Redis. */
 function waitsText(what: string, q: Known['queue']): string {
   if (!q) return `${what} waits in Redis; ${UNTIL_FULL}.`;
   return q.fill >= FULL
-    ? 'Redis is full and the disk takes nothing: clients get 503 and keep what they have.'
+    ? 'Redis is full and the disk accepts nothing: clients get 503 and keep their data.'
     : `${what} waits in Redis (${percent(q.fill)} full); ${UNTIL_FULL}.`;
 }
 
@@ -255,32 +255,32 @@ function arrivalText(status: Known): string {
     dlq,
   } = status;
   if (!problem && !services.some(({ service }) => service === 'receiver'))
-    return 'Nothing arrives: no receiver runs.';
+    return 'No data arrives: no receiver is running.';
   if (problem) {
     if (!dlq)
-      return 'What arrives goes to a dlq that the receivers can reach; without one, clients get 503 and keep it.';
+      return 'New data goes to a dlq that the receivers can reach; without one, clients get 503 and keep their data.';
     return diskTakes(status)
-      ? "Receivers accept: what arrives goes straight to the dlq's disk."
-      : 'Clients get 503 and keep what they have: neither Redis nor the disk takes it.';
+      ? "Receivers accept new data: it goes straight to the dlq's disk."
+      : 'Clients get 503 and keep their data: neither Redis nor the disk accepts it.';
   }
   const fill = q ? ` (${percent(q.fill)} full)` : '';
   const { held, all } = holds(status);
-  if (all) return diskTakes(status) ? 'What arrives goes to disk.' : waitsText('What arrives', q);
+  if (all) return diskTakes(status) ? 'New data goes to disk.' : waitsText('New data', q);
   const spills = q ? CLASSES.filter((c) => q.classes[c].spills) : [];
   if (spills.length > 0) {
     return diskTakes(status)
-      ? `What arrives goes to Redis, new ${spills.join(', ')} batches to disk.`
-      : waitsText('What arrives', q);
+      ? `New data goes to Redis, but ${spills.join(', ')} batches go to disk.`
+      : waitsText('New data', q);
   }
   if (!services.some(({ service }) => service === 'exporter'))
-    return `What arrives waits in Redis${fill}; no exporter runs.`;
+    return `New data waits in Redis${fill}; no exporter is running.`;
   if (held.length > 0) {
-    const where = diskTakes(status) ? 'goes to disk' : `waits in Redis${fill}`;
-    return `What arrives of ${signalsText(held)} ${where}; other signals go to Redis, and on to the upstream.`;
+    const where = diskTakes(status) ? 'go to disk' : `wait in Redis${fill}`;
+    return `New ${signalsText(held)} ${where}; other signals go to Redis, then to the upstream.`;
   }
   return status.lately?.allRejected && isGoingOn(status.lately.rejectedMs)
-    ? 'What arrives goes to the upstream, which refuses it.'
-    : 'What arrives goes to Redis, and on to the upstream.';
+    ? 'New data goes to the upstream, which rejects it.'
+    : 'New data goes to Redis, then to the upstream.';
 }
 
 /** How and when the data on disk is replayed. */
@@ -291,16 +291,16 @@ function returnText(status: Known): string {
     services,
   } = status;
   if (!dlq) return '';
-  if (dlq.replay.paused) return 'What is on disk stays there until "nrdot dlq resume".';
-  if (problem) return 'What is on disk comes back when Redis does.';
+  if (dlq.replay.paused) return 'Data on disk stays there until "nrdot dlq resume".';
+  if (problem) return 'Data on disk is replayed once Redis is back.';
   if (!services.some(({ service }) => service === 'exporter'))
-    return 'What is on disk comes back when an exporter runs.';
-  const takes = `in about ${durationText(Math.max(1, dlq.replay.drainSeconds))}`;
+    return 'Data on disk is replayed once an exporter runs.';
+  const takes = `this takes about ${durationText(Math.max(1, dlq.replay.drainSeconds))}`;
   const { held, all } = holds(status);
-  if (held.length === 0) return `What is on disk is coming back, ${takes} at the present rate.`;
-  const until = held.every((hold) => reasonOf(hold).alone) ? 'the upstream answers' : 'that is mended';
-  if (all) return `What is on disk comes back by itself once ${until}, ${takes} from then.`;
-  return `What is on disk of ${signalsText(held)} comes back by itself once ${until}; what is there of others, if any, is coming back.`;
+  if (held.length === 0) return `Data on disk is being replayed; ${takes} at the present rate.`;
+  const until = held.every((hold) => reasonOf(hold).alone) ? 'the upstream answers' : 'that is fixed';
+  if (all) return `Data on disk is replayed automatically once ${until}; ${takes}.`;
+  return `Replay of ${signalsText(held)} resumes automatically once ${until}; other signals on disk, if any, are being replayed.`;
 }
 
 function redis(status: Known): Finding[] {
@@ -315,8 +315,8 @@ function redis(status: Known): Finding[] {
   if (limitBytes === 0 || usedBytes < 0.95 * limitBytes) return [];
   const text = `Redis uses ${percent(usedBytes / limitBytes)} of its memory (${sizeText(usedBytes)} of ${sizeText(limitBytes)}).`;
   const more = diskTakes(status)
-    ? 'What it has no room for goes to disk.'
-    : 'What it has no room for is refused: the disk takes nothing, clients get 503 and keep it.';
+    ? 'Data that does not fit goes to disk.'
+    : 'Data that does not fit is refused: the disk accepts nothing, so clients get 503 and keep their data.';
   return [
     {
       level: 'warning',
@@ -332,13 +332,13 @@ function redis(status: Known): Finding[] {
 function startRedisText({ redis: { address, isOwn } }: Known): string {
   const more = 'docs/operations.md#nrdotredisaway';
   if (isOwn)
-    return `It is the redis-server of "nrdot up", which starts it again when it ends, with its AOF; end one that hangs.${askText(address)} ${more}`;
-  return `Start ${address ? `the one at ${address}` : 'it'} again, with its AOF; never an empty one in its place.${askText(address)} ${more}`;
+    return `It is the redis-server of "nrdot up", which restarts it with its AOF when it exits; kill it if it hangs.${askText(address)} ${more}`;
+  return `Start Redis again${address ? ` (${address})` : ''} with its AOF; never start an empty one in its place.${askText(address)} ${more}`;
 }
 
 function askText(address = ''): string {
   const flag = address.startsWith('unix:') ? `-s ${address.replace(/^unix:\/\//, '')}` : `-u ${address}`;
-  return /^(rediss?|unix):/.test(address) ? ` "redis-cli ${flag} ping" says whether it answers.` : '';
+  return /^(rediss?|unix):/.test(address) ? ` "redis-cli ${flag} ping" shows whether it answers.` : '';
 }
 
 /** Redis has lost its data: its volume was lost, or somebody ran FLUSHALL. */
@@ -349,9 +349,9 @@ function redisLost({ redis: { lost }, at }: Known): Finding[] {
     {
       level: at - lost.at <= LATELY_MS ? 'fault' : 'note',
       code: 'redis_lost',
-      text: `Redis lost what it held ${durationText(Math.max(0, at - lost.at) / 1000)} ago: ${countText(lost.items, 'accepted item')} that were only there are nowhere now, and booked as dropped (redis_lost).`,
-      more: `What it took in the ${durationText(blindMs / 1000)} after it was seen last is not known. What is on disk is there still.`,
-      todo: 'Find out why: its volume, FLUSHALL, another server under its name. docs/redis.md, "When Redis loses what it held".',
+      text: `Redis lost its data ${durationText(Math.max(0, at - lost.at) / 1000)} ago: ${countText(lost.items, 'accepted item')} that were only there are lost, and counted as dropped (redis_lost).`,
+      more: `What it accepted in the ${durationText(blindMs / 1000)} since its last snapshot is unknown. Data on disk is intact.`,
+      todo: 'Find the cause: a lost volume, FLUSHALL, or another server under its name. docs/redis.md, "When Redis loses its data".',
     },
   ];
 }
@@ -361,17 +361,17 @@ function missing({ services, redis: { problem }, queue: q }: Known): Finding[] {
   const found: Finding[] = late.map(({ service, instance, ageMs }) => ({
     level: 'warning',
     code: 'service_silent',
-    text: `The ${service} at ${instance} has said nothing for ${durationText(ageMs / 1000)}.`,
-    todo: `Look whether it runs and reaches Redis; its log says what holds it up.`,
+    text: `The ${service} at ${instance} has not reported for ${durationText(ageMs / 1000)}.`,
+    todo: 'Check that it runs and can reach Redis; its log has the reason.',
   }));
   if (problem) return found; // unknown without Redis
   const fill = q ? ` (${percent(q.fill)} full)` : '';
   for (const service of ['receiver', 'exporter', 'dlq'] as const) {
     if (services.some((line) => line.service === service)) continue;
     const more = {
-      receiver: 'Clients get no answer, and keep what they have as long as they can.',
-      exporter: 'Nothing goes out.',
-      dlq: `What spills waits in Redis${fill}, and what is on disk stays there.`,
+      receiver: 'Clients get no answer, and keep their data for as long as they can.',
+      exporter: 'Nothing is delivered.',
+      dlq: `Data to be spilled waits in Redis${fill}, and data on disk stays there.`,
     }[service];
     const todo = `Start one: "nrdot ${service}", or "nrdot up" for all four.`;
     found.push({ level: 'fault', code: `no_${service}`, text: `No ${service} is running.`, more, todo });
@@ -424,9 +424,9 @@ export function nextTryText(
 ): string {
   const sent = q ? CLASSES.reduce((sum, c) => sum + q.classes[c].exporting.items, 0) : 0;
   const waits = (q?.items ?? 0) + (dlq && !dlq.replay.paused ? waitingOnDisk(dlq) : 0);
-  if (state === 'half_open' && sent > 0) return 'one batch is being tried';
-  if (state === 'open' && retryAtMs > at) return `tries again in ${durationText((retryAtMs - at) / 1000)}`;
-  return waits > 0 ? 'is tried with the next batch' : 'is tried with the next batch that there is';
+  if (state === 'half_open' && sent > 0) return 'one batch is in flight as a probe';
+  if (state === 'open' && retryAtMs > at) return `next probe in ${durationText((retryAtMs - at) / 1000)}`;
+  return waits > 0 ? 'the next batch is the probe' : 'waits for a batch to send as a probe';
 }
 
 /** The upstream's last message, if it is the cause. */
@@ -442,19 +442,19 @@ function disk(status: Known): Finding[] {
   if (!diskTakes(status)) {
     const arrival = arrivalText(status);
     const more =
-      status.redis.problem || arrival === waitsText('What arrives', status.queue)
+      status.redis.problem || arrival === waitsText('New data', status.queue)
         ? arrival
-        : waitsText('What should go there', status.queue);
+        : waitsText('Data to be spilled', status.queue);
     const todo =
       dlq.state === 'full'
-        ? 'Raise dlq.capacity, or let it drain: end the outage, raise dlq.replay_rate.'
+        ? 'Raise dlq.capacity, or drain the dlq: end the outage, or raise dlq.replay_rate.'
         : dlq.state === 'disk_full'
-          ? 'Make room on that disk; it takes data again by itself.'
-          : 'Mend the disk ("dmesg" says what is the matter with it); it takes data again by itself.';
+          ? 'Free space on that disk; the dlq then accepts data again by itself.'
+          : 'Repair the disk ("dmesg" has details); the dlq then accepts data again by itself.';
     found.push({
       level: 'fault',
       code: 'dlq_refuses',
-      text: `The disk takes nothing: ${dlq.fault ?? dlq.state}.`,
+      text: `The disk accepts nothing: ${dlq.fault ?? dlq.state}.`,
       more,
       todo,
     });
@@ -463,14 +463,14 @@ function disk(status: Known): Finding[] {
     const share = dlq.diskBytes / (dlq.diskBytes + room);
     if (share > FILLING || room < ROOM_MIN * dlq.capacityBytes) {
       const text = `The dlq has room for ${sizeText(room)} more: it holds ${sizeText(dlq.diskBytes)} of ${sizeText(dlq.capacityBytes)} (dlq.capacity)${freeText(dlq)}.`;
-      const todo = 'End what fills it, or make room: dlq.capacity, and the disk with it.';
+      const todo = 'Stop what fills it, or make room: raise dlq.capacity, and enlarge the disk with it.';
       found.push({ level: 'warning', code: 'dlq_filling', text, todo });
     }
   }
   if (dlq.quarantinedBytes > 0 || dlq.segments.some((segment) => segment.state === 'damaged')) {
-    const more = `${sizeText(dlq.quarantinedBytes)} that cannot be read are kept in quarantine; what was lost with them is counted as dropped (corrupted).`;
-    const todo = '"nrdot dlq verify" names what and where; check disk and memory.';
-    found.push({ level: 'warning', code: 'dlq_damaged', text: 'Something on disk is damaged.', more, todo });
+    const more = `${sizeText(dlq.quarantinedBytes)} of unreadable data is kept in quarantine; items lost with it are counted as dropped (corrupted).`;
+    const todo = '"nrdot dlq verify" shows what and where; check disk and memory.';
+    found.push({ level: 'warning', code: 'dlq_damaged', text: 'Data on disk is damaged.', more, todo });
   }
   const waiting = waitingOnDisk(dlq);
   const oldest = Math.min(
@@ -480,16 +480,18 @@ function disk(status: Known): Finding[] {
   const what = `${areText(waiting)} on disk, the oldest for ${durationText((at - oldest) / 1000)}.`;
   if (dlq.replay.paused) {
     const text =
-      waiting > 0 ? `Replay is paused by hand; ${what}` : 'Replay is paused by hand; nothing is on disk.';
-    const todo = '"nrdot dlq resume" when the reason for it is over.';
+      waiting > 0
+        ? `Replay was paused by an operator; ${what}`
+        : 'Replay was paused by an operator; nothing is on disk.';
+    const todo = 'Run "nrdot dlq resume" once the reason for the pause is gone.';
     found.push({ level: waiting > 0 ? 'warning' : 'note', code: 'replay_paused', text, todo });
   } else if (waiting > 0) {
     found.push({ level: 'note', code: 'on_disk', text: what, more: returnText(status) });
   }
   if (waiting > 0 && dlq.retentionMs !== undefined && at - oldest > EXPIRES_SHARE * dlq.retentionMs) {
     const left = durationText(Math.max(0, dlq.retentionMs - (at - oldest)) / 1000);
-    const text = `The oldest data on disk is dropped in ${left} (dlq.retention).`;
-    const todo = 'Raise dlq.retention and restart the dlq, or "nrdot dlq export" what must stay.';
+    const text = `The oldest data on disk will be dropped in ${left} (dlq.retention).`;
+    const todo = 'Raise dlq.retention and restart the dlq, or save the data with "nrdot dlq export".';
     found.push({ level: 'warning', code: 'expiring', text, todo });
   }
   return found;
@@ -499,16 +501,16 @@ function rejections(status: Known): Finding[] {
   const { books, dlq, lately = {} } = status;
   const { rejectedMs = Number.POSITIVE_INFINITY, allRejected = false } = lately;
   const kept = dlq?.areas.rejected.items ?? books?.rejected ?? 0;
-  const todo = '"nrdot dlq ls --rejected" tells why; mend that, then "nrdot dlq replay --rejected".';
+  const todo = '"nrdot dlq ls --rejected" shows the reason; fix it, then run "nrdot dlq replay --rejected".';
   const more =
-    'It is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention; the oldest goes first.';
+    'Rejected data is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention; the oldest is dropped first.';
   if (rejectedMs <= GOES_ON_MS) {
     return allRejected
       ? [
           {
             level: 'fault',
             code: 'all_rejected',
-            text: `The upstream refuses everything, for good${saidText(status)}.`,
+            text: `The upstream rejects all data${saidText(status)}.`,
             more,
             todo,
           },
@@ -517,14 +519,14 @@ function rejections(status: Known): Finding[] {
           {
             level: 'warning',
             code: 'rejecting',
-            text: 'Some of the data is rejected: the upstream refuses it for good, or every try of it fails.',
+            text: 'Part of the data is rejected: the upstream refuses it permanently, or every attempt fails.',
             more,
             todo,
           },
         ];
   }
   if (kept === 0) return [];
-  const text = `${areText(kept)} set aside on disk as rejected: refused for good, or failed in every try. None was in the last minute.`;
+  const text = `${areText(kept)} kept on disk as rejected: the upstream refused them permanently, or every attempt failed. None was rejected in the last minute.`;
   return [{ level: 'note', code: 'rejected', text, todo }];
 }
 
@@ -557,7 +559,7 @@ function losses(status: Known): Finding[] {
         : {
             level: byItself && droppedMs <= LATELY_MS ? 'warning' : 'note',
             code: 'dropped',
-            ...{ text: 'Data was dropped before.', more },
+            ...{ text: 'Data was dropped earlier.', more },
           },
     );
   }
@@ -580,10 +582,10 @@ function queue(status: Known): Finding[] {
   const found: Finding[] = [];
   const spilling = state ? CLASSES.filter((c) => state.classes[c].spills) : [];
   if (state && spilling.length > 0) {
-    const text = `The queue in Redis is ${percent(state.fill)} full: more arrives than goes out.`;
+    const text = `The queue in Redis is ${percent(state.fill)} full: more data arrives than is sent.`;
     const todo =
       holds(status).held.length > 0
-        ? 'It follows from the upstream: see above.'
+        ? 'This follows from the upstream problem above.'
         : 'Add exporters, or send less.';
     found.push({ level: 'warning', code: 'spilling', text, more: arrivalText(status), todo });
   }
@@ -592,8 +594,8 @@ function queue(status: Known): Finding[] {
       level: 'warning',
       code: 'refusing',
       text: `Receivers refuse ${rates.refusedRequests.toFixed(1)} requests per second.`,
-      more: 'What was answered with 503 or 429 the client keeps and sends again; other refusals it drops.',
-      todo: 'The reasons: receiver_refused_total, or "receiver" in "nrdot status --json".',
+      more: 'After a 503 or 429, clients keep the data and retry; after other refusals they drop it.',
+      todo: 'For the reasons, see receiver_refused_total, or "receiver" in "nrdot status --json".',
     });
   }
   return found;
@@ -623,7 +625,7 @@ function daily({ limiter: state, at }: Known): Finding[] {
   );
   if (near.length === 0) return [];
   const named = near.slice(0, DAILY_NAMED).map(({ metric, keys, forecast }) => {
-    const atEnd = forecast && forecast > keys ? `, ${numberText(forecast)} at its end at this rate` : '';
+    const atEnd = forecast && forecast > keys ? `, forecast ${numberText(forecast)}` : '';
     return `"${metric}" ${numberText(keys)}${atEnd}`;
   });
   const left = near.length - named.length;
@@ -633,12 +635,12 @@ function daily({ limiter: state, at }: Known): Finding[] {
     {
       level: 'warning',
       code: 'daily_keys',
-      text: `Of ${numberText(limit)} series that a metric may have on this UTC day (limiter.daily_keys), ${near.length === 1 ? 'one has' : 'some have'} ${reached ? 'more' : 'most'}: ${named.join('; ')}${others}.`,
+      text: `${near.length === 1 ? 'One metric is' : `${near.length} metrics are`} ${reached ? 'at or above' : 'close to'} ${near.length === 1 ? 'its' : 'their'} limit of ${numberText(limit)} series for this UTC day (limiter.daily_keys): ${named.join('; ')}${others}.`,
       more:
         mode === 'enforce'
-          ? 'New series of it are merged or dropped, by limiter.critical_action, once none is left.'
-          : `Beyond it New Relic keeps the raw data, and makes no roll-ups of the metric until midnight UTC, in ${durationText(Math.max(1, endMs - at) / 1000)}.`,
-      todo: `"nrdot limiter" names its labels: name one in limiter.aggregate_labels, or ${
+          ? 'Beyond it, new series are merged or dropped (limiter.critical_action).'
+          : `Beyond it, New Relic keeps the raw data but makes no roll-ups of the metric until midnight UTC, in ${durationText(Math.max(1, endMs - at) / 1000)}.`,
+      todo: `"nrdot limiter" shows the labels: list one in limiter.aggregate_labels, or ${
         mode === 'enforce' ? 'raise limiter.daily_keys' : 'set limiter.daily_mode: enforce'
       }.`,
     },
@@ -657,9 +659,9 @@ function account({ account: limits = [] }: Known): Finding[] {
     {
       level: 'warning',
       code: 'account_limits',
-      text: `The upstream is sent ${named.join(' and ')}, which is what the account may be sent (exporter.account_limits).`,
-      more: 'Beyond it the upstream answers 429, and what it does not take waits.',
-      todo: 'Ask for a higher limit at the upstream, or send less: larger batches are fewer requests.',
+      text: `The last minute used ${named.join(' and ')} of the limits of the account (exporter.account_limits).`,
+      more: 'Beyond that the upstream answers 429, and the data waits.',
+      todo: 'Ask the upstream for a higher limit, or send less: larger batches mean fewer requests.',
     },
   ];
 }

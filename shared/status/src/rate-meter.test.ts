@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { RateMeter } from './rate-meter.ts';
 
 describe('the rate of a counter', () => {
-  it('is over about the span, however often it is read', () => {
+  it('covers about the span, however often it is read', () => {
     const meter = new RateMeter(4_000, 15_000);
     expect(meter.perSecond('items', 0)).toBe(0);
     for (let at = 0; at <= 60_000; at += 1_000) meter.record('items', 'redis', Math.min(at, 30_000), at);
@@ -12,7 +12,7 @@ describe('the rate of a counter', () => {
     expect(meter.perSecond('items', 70_000)).toBe(2_000);
   });
 
-  it('sums sources, and goes by the time at which each spoke', () => {
+  it('sums sources, each by the time of its own report', () => {
     const meter = new RateMeter(4_000, 15_000);
     // Read together, but the second said its part 1.5 s before.
     for (const [at, value] of [
@@ -25,7 +25,7 @@ describe('the rate of a counter', () => {
     expect(meter.perSecond('items', 5_000)).toBeCloseTo(300);
   });
 
-  it('begins anew with a process, and forgets one that is silent', () => {
+  it('resets when a process restarts, and forgets one that stops reporting', () => {
     const meter = new RateMeter(4_000, 15_000);
     meter.record('items', 'one', 1_000, 0);
     meter.record('items', 'one', 10, 5_000);

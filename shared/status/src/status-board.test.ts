@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { StatusBoard } from './status-board.ts';
 
-it('stops although Redis never answers what is left to tell', async () => {
+it('stops even if Redis never answers its last report', async () => {
   const board = new StatusBoard('1.0.0');
   const never = () => new Promise<never>(() => {});
   let asked = 0;

@@ -25,7 +25,7 @@ const SUBJECTS: readonly Subject[] = [
       return [...new Set(reasons)].sort().join(' ') || 'held';
     },
     over: (lasted, status) =>
-      `The upstream takes data again after ${lasted}. ${status.summary.data} ${status.summary.back}`,
+      `The upstream accepts data again after ${lasted}. ${status.summary.data} ${status.summary.back}`,
   },
   {
     subject: 'redis',
@@ -40,18 +40,20 @@ const SUBJECTS: readonly Subject[] = [
   {
     subject: 'replay',
     codes: ['replay_paused', 'on_disk'],
-    over: (lasted) => `The disk is empty after ${lasted}: all that waited there is on its way or delivered.`,
+    over: (lasted) =>
+      `The disk is empty after ${lasted}: all data that waited there is in flight or delivered.`,
   },
   {
     subject: 'rejected',
     codes: ['all_rejected', 'rejecting'],
-    over: (lasted) => `The upstream has refused nothing for a minute, after ${lasted} in which it did.`,
+    over: (lasted) =>
+      `The upstream has rejected nothing for a minute; before that, it rejected data for ${lasted}.`,
   },
   {
     subject: 'dropped',
     codes: ['dropping'],
     over: (lasted, { summary }) =>
-      `Nothing has been dropped for a minute, after ${lasted} in which it was. ${summary.lost}`,
+      `Nothing has been dropped for a minute; before that, data was dropped for ${lasted}. ${summary.lost}`,
   },
   {
     subject: 'books',
@@ -61,7 +63,7 @@ const SUBJECTS: readonly Subject[] = [
   {
     subject: 'limiter',
     codes: ['limiter_drops'],
-    over: (lasted) => `The limiter drops no data points any more, after ${lasted}.`,
+    over: (lasted) => `The limiter has stopped dropping data points after ${lasted}.`,
   },
   {
     subject: 'daily_keys',
@@ -71,34 +73,34 @@ const SUBJECTS: readonly Subject[] = [
       const { limit = 0, metrics = [] } = limiter?.daily ?? {};
       return metrics.some(({ keys }) => keys >= limit) ? 'used up' : 'near';
     },
-    over: () => 'No metric is near the series that it may have on this UTC day.',
+    over: () => 'No metric is close to its limit of series for this UTC day any more.',
   },
   {
     subject: 'account_limits',
     codes: ['account_limits'],
-    over: (lasted) => `What is sent is well below the limits of the account again, after ${lasted}.`,
+    over: (lasted) => `Traffic is well below the limits of the account again after ${lasted}.`,
   },
   {
     subject: 'refusals',
     codes: ['refusing'],
-    over: (lasted) => `Receivers refuse no requests any more, after ${lasted}.`,
+    over: (lasted) => `Receivers have stopped refusing requests after ${lasted}.`,
   },
   {
     subject: 'redis_memory',
     codes: ['redis_memory'],
-    over: (lasted) => `Redis has memory again after ${lasted}.`,
+    over: (lasted) => `Redis has free memory again after ${lasted}.`,
   },
   { subject: 'room', codes: ['dlq_filling'], over: (lasted) => `The dlq has room again after ${lasted}.` },
   {
     subject: 'expiring',
     codes: ['expiring'],
-    over: (lasted) => `Nothing on disk is about to expire any more, after ${lasted}.`,
+    over: (lasted) => `No data on disk is about to expire any more, after ${lasted}.`,
   },
-  { subject: 'damage', codes: ['dlq_damaged'], over: () => 'Nothing damaged is on disk any more.' },
+  { subject: 'damage', codes: ['dlq_damaged'], over: () => 'There is no damaged data on disk any more.' },
   ...(['receiver', 'exporter', 'dlq'] as const).map((service) => ({
     subject: `services:${service}`,
     codes: [`no_${service}`] as const,
-    over: (lasted: string) => `A ${service} runs again, after ${lasted} without one.`,
+    over: (lasted: string) => `A ${service} is running again, after ${lasted} without one.`,
   })),
 ];
 

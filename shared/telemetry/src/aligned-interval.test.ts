@@ -4,7 +4,7 @@ import { alignedInterval } from './aligned-interval.ts';
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-it('is due after a period, then at whole multiples of it, until it is ended', async () => {
+it('fires after a period, then at whole multiples of it, until it is ended', async () => {
   const origin = performance.now();
   await vi.advanceTimersByTimeAsync(1_000 - (origin % 1_000) + 333);
   const due: number[] = [];
@@ -16,7 +16,7 @@ it('is due after a period, then at whole multiples of it, until it is ended', as
   expect(due).toHaveLength(3);
 });
 
-it('fires together with others whose periods it divides', async () => {
+it('fires together with intervals whose periods it divides', async () => {
   const due = { every: [] as number[], second: [] as number[] };
   const ends = [alignedInterval(() => void due.every.push(Math.round(performance.now())), 1_000)];
   await vi.advanceTimersByTimeAsync(700);
@@ -28,7 +28,7 @@ it('fires together with others whose periods it divides', async () => {
   for (const end of ends) end();
 });
 
-it('goes on although a turn throws', async () => {
+it('continues after a turn that throws', async () => {
   let turns = 0;
   const end = alignedInterval(() => {
     turns++;

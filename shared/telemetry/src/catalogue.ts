@@ -31,17 +31,13 @@ export interface MetricSpec<L extends string = string, T extends MetricType = Me
 export const PROCESS_METRICS = [
   ['process_resident_memory_bytes', [], 'Memory of the process (RSS).'],
   ['process_cpu_seconds_total', [], 'CPU time of the process.'],
-  ['process_start_time_seconds', [], 'When it was started, in Unix time.'],
+  ['process_start_time_seconds', [], 'Start time, Unix time.'],
   ['process_open_fds', [], 'Open files and sockets.'],
-  ['process_max_fds', [], 'How many it may open.'],
+  ['process_max_fds', [], 'Maximum number of open files.'],
   ['nodejs_heap_size_used_bytes', [], 'JavaScript heap in use.'],
-  ['nodejs_external_memory_bytes', [], 'Memory of buffers, payloads among it.'],
-  [
-    'nodejs_eventloop_lag_p99_seconds',
-    [],
-    'How late the event loop was between two scrapes, 99th percentile.',
-  ],
-  ['nodejs_eventloop_lag_max_seconds', [], 'The same, at most.'],
+  ['nodejs_external_memory_bytes', [], 'Memory of buffers, including payloads.'],
+  ['nodejs_eventloop_lag_p99_seconds', [], 'Event loop lag between two scrapes, 99th percentile.'],
+  ['nodejs_eventloop_lag_max_seconds', [], 'Event loop lag between two scrapes, maximum.'],
   ['nodejs_gc_duration_seconds', ['kind'], 'Time of garbage collections, by kind (histogram).'],
 ] as const satisfies readonly (readonly [name: string, labels: readonly string[], help: string])[];
 
@@ -87,7 +83,7 @@ export const CATALOGUE = {
   receiverBytes: counter(
     'receiver',
     'receiver_bytes_total',
-    'Bytes of acknowledged requests: `wire` as they came, `body` after decompression.',
+    'Bytes of acknowledged requests: `wire` as received, `body` after decompression.',
     ['signal', 'kind'],
   ),
   receiverRefused: counter('receiver', 'receiver_refused_total', 'Requests refused, by reason.', [
@@ -377,7 +373,12 @@ export const CATALOGUE = {
     'signal',
     'reason',
   ]),
-  dlqUtilization: gauge('dlq', 'dlq_utilization_ratio', 'Bytes on disk by dlq.capacity. 1 is full.', []),
+  dlqUtilization: gauge(
+    'dlq',
+    'dlq_utilization_ratio',
+    'Bytes on disk as a share of dlq.capacity. 1 is full.',
+    [],
+  ),
   dlqOldestAge: gauge(
     'dlq',
     'dlq_oldest_age_seconds',
@@ -390,9 +391,9 @@ export const CATALOGUE = {
     'Damaged places found on disk; their files are quarantined.',
     [],
   ),
-  dlqItems: gauge('dlq', 'dlq_items', 'Items on disk, by class; `rejected` apart.', ['area']),
-  dlqBytes: gauge('dlq', 'dlq_disk_bytes', 'Bytes on disk, by class; `rejected` apart.', ['area']),
-  dlqSegments: gauge('dlq', 'dlq_segments', 'Segment files, by class; `rejected` apart.', ['area']),
+  dlqItems: gauge('dlq', 'dlq_items', 'Items on disk, by class; `rejected` separately.', ['area']),
+  dlqBytes: gauge('dlq', 'dlq_disk_bytes', 'Bytes on disk, by class; `rejected` separately.', ['area']),
+  dlqSegments: gauge('dlq', 'dlq_segments', 'Segment files, by class; `rejected` separately.', ['area']),
   dlqFreeBytes: gauge(
     'dlq',
     'dlq_disk_free_bytes',
@@ -406,11 +407,11 @@ export const CATALOGUE = {
     'Payload bytes written to disk, before compression.',
     [],
   ),
-  dlqReplayedItems: counter('dlq', 'dlq_replayed_items_total', 'Items put back into the queue.', ['class']),
+  dlqReplayedItems: counter('dlq', 'dlq_replayed_items_total', 'Items returned to the queue.', ['class']),
   dlqReplayedBytes: counter(
     'dlq',
     'dlq_replayed_bytes_total',
-    'Payload bytes put back into the queue, uncompressed.',
+    'Payload bytes returned to the queue, uncompressed.',
     [],
   ),
   dlqReplayRate: gauge(
@@ -423,7 +424,7 @@ export const CATALOGUE = {
   dlqDrainSeconds: gauge(
     'dlq',
     'dlq_drain_seconds',
-    'Estimated time until the disk is empty at the present rate.',
+    'Estimated time until the disk is empty at the current rate.',
     [],
   ),
   dlqState: gauge('dlq', 'dlq_state', '1 for the state the store is in, 0 for the others.', ['state']),
@@ -445,7 +446,7 @@ export const CATALOGUE = {
     gauge(
       'scheduler',
       'pipeline_accounting_items',
-      'The books, in items: accepted = delivered + queued + on_disk + rejected + dropped. `difference` is 0 when quiet.',
+      'The books, in items: accepted = delivered + queued + on_disk + rejected + dropped. `difference` is 0 when nothing moves.',
       ['state'],
     ),
   ),
@@ -461,7 +462,7 @@ export const CATALOGUE = {
     gauge(
       'scheduler',
       'pipeline_account_per_minute',
-      'What all exporters sent in the last minute, failed attempts included, where exporter.account_limits has a limit: `requests` of the signal with the most, `points` of metrics, `records` (spans and log records), `bytes` as they went.',
+      'What all exporters sent in the last minute, failed attempts included, where exporter.account_limits has a limit: `requests` of the signal with the most, `points` of metrics, `records` (spans and log records), `bytes` as sent.',
       ['of'],
     ),
   ),
@@ -518,7 +519,7 @@ export const CATALOGUE = {
     'Points of its own metrics that were delivered. Those that go through the pipeline are in its accounting too.',
     [],
   ),
-  buildInfo: gauge('every', 'pipeline_build_info', 'Always 1; the labels say what runs.', [
+  buildInfo: gauge('every', 'pipeline_build_info', 'Always 1; the labels say what is running.', [
     'version',
     'node',
   ]),

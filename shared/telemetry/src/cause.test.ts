@@ -27,7 +27,7 @@ async function withServer(
   await new Promise((resolve) => server.close(resolve));
 }
 
-it('says why the network failed, without the codes of a library', async () => {
+it('explains network errors without library codes', async () => {
   let port = 0;
   await withServer(
     (socket) => socket.end(),
@@ -41,7 +41,7 @@ it('says why the network failed, without the codes of a library', async () => {
   await withServer(
     (socket) => void socket.end('\0\0\u0006\u0004\0\0\0\0\0'),
     async (given) =>
-      expect(causeText(await failure(request(`http://127.0.0.1:${given}`)))).toMatch(/no HTTP\/1\.1/),
+      expect(causeText(await failure(request(`http://127.0.0.1:${given}`)))).toMatch(/not HTTP\/1\.1/),
   );
   await withServer(
     (socket) => void socket.end('HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n'),
@@ -63,13 +63,13 @@ it('says why the network failed, without the codes of a library', async () => {
   );
 });
 
-it('says why a file failed, and of which', async () => {
+it('explains file errors, with the file', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'nrdot-cause-'));
   const file = join(dir, 'file');
   writeFileSync(file, '');
   const read = async (path: string) => causeText(await failure(readFile(path)));
   expect(await read(join(dir, 'none'))).toBe(`${dir}/none does not exist`);
-  expect(await read(join(file, 'below'))).toBe(`${file}/below is below something that is no directory`);
+  expect(await read(join(file, 'below'))).toBe(`${file}/below is below something that is not a directory`);
   rmSync(dir, { recursive: true });
   const made = (code: string, path?: string) =>
     causeText(Object.assign(new Error(`${code}: raw`), { code, ...(path ? { path } : {}) }));
@@ -78,7 +78,7 @@ it('says why a file failed, and of which', async () => {
   expect(made('EACCES', '/x')).toBe('no permission for /x');
 });
 
-it('leaves an error of our own as it is', () => {
+it('leaves our own errors unchanged', () => {
   expect(causeText(new Error('expected a number'))).toBe('expected a number');
   expect(causeText(Object.assign(new Error('said so'), { code: 'NOBODY_KNOWS' }))).toBe('said so');
   const cause = Object.assign(new Error('ENOENT'), { code: 'ENOENT', path: '/x' });

@@ -28,10 +28,10 @@ const WORDS: Readonly<Record<string, Words>> = {
   UND_ERR_SOCKET: 'connection closed by the peer',
   ENOTFOUND: ({ hostname }) => `cannot resolve ${hostname ?? 'the host name'}`,
   EAI_AGAIN: ({ hostname }) => `cannot resolve ${hostname ?? 'the host name'}: no name server answers`,
-  ETIMEDOUT: 'no answer to the connection',
-  UND_ERR_CONNECT_TIMEOUT: 'no answer to the connection',
+  ETIMEDOUT: 'the connection attempt timed out',
+  UND_ERR_CONNECT_TIMEOUT: 'the connection attempt timed out',
   UND_ERR_HEADERS_TIMEOUT: 'no answer in time',
-  UND_ERR_BODY_TIMEOUT: 'the answer broke off: nothing more came in time',
+  UND_ERR_BODY_TIMEOUT: 'the response was incomplete: no more data in time',
   UND_ERR_RESPONSE_EXCEEDED_SIZE: 'the answer is too large',
   EHOSTUNREACH: 'no route to the host',
   ENETUNREACH: 'the network cannot be reached',
@@ -41,11 +41,11 @@ const WORDS: Readonly<Record<string, Words>> = {
   // TLS
   CERT_HAS_EXPIRED: tls('has expired'),
   CERT_NOT_YET_VALID: tls('is not valid yet (is the clock right?)'),
-  DEPTH_ZERO_SELF_SIGNED_CERT: tls('is self-signed; name it in tls.ca_file'),
-  SELF_SIGNED_CERT_IN_CHAIN: tls('is signed by an authority that is not trusted; name that in tls.ca_file'),
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: tls('cannot be verified; name its authority in tls.ca_file'),
-  UNABLE_TO_GET_ISSUER_CERT: tls('cannot be verified; name its authority in tls.ca_file'),
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: tls('cannot be verified; name its authority in tls.ca_file'),
+  DEPTH_ZERO_SELF_SIGNED_CERT: tls('is self-signed; set tls.ca_file to it'),
+  SELF_SIGNED_CERT_IN_CHAIN: tls('is signed by an untrusted CA; set tls.ca_file to that CA'),
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: tls('cannot be verified; set tls.ca_file to its CA'),
+  UNABLE_TO_GET_ISSUER_CERT: tls('cannot be verified; set tls.ca_file to its CA'),
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: tls('cannot be verified; set tls.ca_file to its CA'),
   CERT_REVOKED: tls('was revoked'),
   ERR_TLS_CERT_ALTNAME_INVALID: tls('is for another host name'),
   ERR_SSL_WRONG_VERSION_NUMBER: 'the server does not speak TLS (http:// instead of https://?)',
@@ -58,10 +58,10 @@ const WORDS: Readonly<Record<string, Words>> = {
   EACCES: (error) => `no permission for ${of(error, 'this user')}`,
   EPERM: (error) => `no permission for ${of(error, 'this user')}`,
   ENOENT: (error) => `${of(error, 'it')} does not exist`,
-  ENOTDIR: (error) => `${of(error, 'it')} is below something that is no directory`,
+  ENOTDIR: (error) => `${of(error, 'it')} is below something that is not a directory`,
   EISDIR: (error) => `${of(error, 'it')} is a directory`,
-  EEXIST: (error) => `${of(error, 'it')} is there already`,
-  EIO: 'the disk gives an input/output error',
+  EEXIST: (error) => `${of(error, 'it')} already exists`,
+  EIO: 'the disk reported an input/output error',
   EMFILE: 'too many open files (ulimit -n)',
   ENFILE: 'too many open files on this machine',
   ENOMEM: 'not enough memory',
@@ -99,7 +99,7 @@ function wordsOf(error: unknown, depth = 0): string | undefined {
     if (words) return words;
   }
   const code = typeof known.code === 'string' ? known.code : '';
-  if (known.name === 'HTTPParserError') return 'the answer is no HTTP/1.1 (a gRPC port, such as 4317?)';
+  if (known.name === 'HTTPParserError') return 'the response is not HTTP/1.1 (a gRPC port, such as 4317?)';
   if (code === 'UND_ERR_SOCKET') {
     const unasked = Object.hasOwn(UNASKED, String(known.message))
       ? UNASKED[String(known.message)]

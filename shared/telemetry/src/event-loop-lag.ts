@@ -26,10 +26,10 @@ export function eventLoopLag(registry: Registry): () => void {
     (percent) =>
       [
         percent,
-        gauge(`p${percent}`, `How late the event loop was between two scrapes, ${percent}th percentile.`),
+        gauge(`p${percent}`, `Event loop lag between two scrapes, ${percent}th percentile.`),
       ] as const,
   );
-  const most = gauge('max', 'How late the event loop was between two scrapes, at most.');
+  const most = gauge('max', 'Event loop lag between two scrapes, maximum.');
   // Node records the time between two firings of the timer.
   const lateness = (ns: number) => Math.max(0, ns / 1e9 - EVERY_MS / 1000);
   return () => {

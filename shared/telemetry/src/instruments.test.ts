@@ -7,7 +7,7 @@ const CLASSES = ['high', 'low', 7];
 const BUCKETS = [0.005, 0.5, 1, 60];
 
 describe('instruments', () => {
-  it("are written out as prom-client's own would be", async () => {
+  it('are exposed like those of prom-client', async () => {
     const [here, theirs] = [new prom.Registry(), new prom.Registry()];
     const options = (name: string) => ({
       name,
@@ -55,7 +55,7 @@ describe('instruments', () => {
     expect(written).toEqual(await lines(theirs));
   });
 
-  it('refuse what is no value and a label that they do not have', () => {
+  it('reject invalid values and unknown labels', () => {
     const counter = new Counter({ name: 'a_total', help: 'A.', labelNames: ['signal'] });
     expect(() => counter.inc({ signal: 'logs' }, -1)).toThrow('a_total cannot count -1');
     expect(() => counter.inc(Number.NaN)).toThrow('a_total cannot count NaN');

@@ -15,7 +15,7 @@ import {
 } from './index.ts';
 
 describe('metrics', () => {
-  it('of a process are those of its services', async () => {
+  it('of a process include those of its services', async () => {
     const registry = new MetricsRegistry(['receiver']);
     registry.metrics.receiverItems.inc({ signal: 'traces' }, 5);
     registry.metrics.apqFillRatio.set(0.5); // another service's: it may be set, it is not shown
@@ -26,14 +26,14 @@ describe('metrics', () => {
     expect(await registry.sum('receiver_items_total')).toBe(5);
   });
 
-  it('are asked for at each scrape, and one that fails does not keep the others', async () => {
+  it('are collected at each scrape, and one that fails does not affect the others', async () => {
     const registry = new MetricsRegistry(['scheduler']);
     registry.onScrape(() => Promise.reject(new Error('Redis is away')));
     registry.onScrape(() => registry.metrics.apqFillRatio.set(0.25));
     expect(await registry.text()).toContain('apq_fill_ratio 0.25');
   });
 
-  it('have names by the rules, help, and stay where dashboards look for them', () => {
+  it('have valid names and help, and keep the names that dashboards use', () => {
     for (const { name, type, help } of Object.values<MetricSpec>(CATALOGUE)) {
       expect(name).toMatch(/^(receiver|cl|check|apq|exporter|dlq|pipeline)_[a-z_]+$/);
       if (type === 'counter') expect(name).toMatch(/_total$/);
@@ -55,7 +55,7 @@ describe('metrics', () => {
     }
   });
 
-  it('have labels whose values are known, and counters that are there before they count', async () => {
+  it('have labels with known values, and counters that exist before they count', async () => {
     const registry = new MetricsRegistry(['receiver', 'scheduler', 'exporter', 'dlq']);
     const text = await registry.text();
     for (const { name, type, labels, whole } of Object.values<MetricSpec>(CATALOGUE)) {
@@ -71,12 +71,12 @@ describe('metrics', () => {
     expect(isLabelValue('exporter_rejected_items_total', 'reason', 'a word of a client')).toBe(false);
   });
 
-  it("of Node's own that are documented exist", async () => {
+  it('of Node that are documented exist', async () => {
     const text = await new MetricsRegistry([]).text();
     for (const [name] of PROCESS_METRICS) expect(text).toMatch(new RegExp(`^# TYPE ${name} `, 'm'));
   });
 
-  it('say how late the event loop was, without the interval at which that is looked at', async () => {
+  it('report event loop lag without the sampling interval', async () => {
     const registry = new MetricsRegistry([]);
     const most = async () =>
       Number(/^nodejs_eventloop_lag_max_seconds (\S+)$/m.exec(await registry.text())?.[1]);
@@ -98,7 +98,7 @@ describe('metrics', () => {
     await waitUntil(onTime, { what: 'the loop was on time, but for a little', everyMs: 250 });
   });
 
-  it('are documented in full', () => {
+  it('are fully documented', () => {
     expect(readFileSync(new URL('../../../docs/metrics.md', import.meta.url), 'utf8')).toBe(
       metricsReference(),
     );
@@ -106,7 +106,7 @@ describe('metrics', () => {
 });
 
 describe('the log', () => {
-  it('is JSON for machines and one line for people, and a line break cannot forge another', () => {
+  it('is JSON for machines and one line for people, and line breaks cannot forge another line', () => {
     const lines: string[] = [];
     const write = (line: string) => void lines.push(line);
     createLogger({ level: 'info', format: 'json', write }).info({ service: 'dlq', said: 'a\nb' }, 'stored');

@@ -21,7 +21,7 @@ function told() {
 }
 
 describe('transitions', () => {
-  it('are told once each, with how long a trouble lasted, in the log and in the history', () => {
+  it('are reported once each, with the duration of a problem, in the log and in the history', () => {
     const { lines, events, transitions } = told();
     const back = { message: (lasted: string) => `back after ${lasted}` };
     transitions.to('redis', WELL, back); // as it was
@@ -57,7 +57,7 @@ describe('transitions', () => {
     expect(events[1]).toMatchObject({ at: wall, lastedMs: 7_000, message: 'back after 7 s' });
   });
 
-  it('of one that flaps are counted: six lines a minute, then one for the rest', () => {
+  it('of a flapping subject are counted: six lines a minute, then one for the rest', () => {
     const { lines, events, transitions } = told();
     for (let i = 0; i < 50; i++) {
       transitions.to('breaker', i % 2 === 0 ? 'open' : WELL, { message: `change ${i}` });
@@ -66,7 +66,7 @@ describe('transitions', () => {
     expect(lines).toHaveLength(6);
     vi.advanceTimersByTime(60_000);
     expect(lines).toHaveLength(7);
-    expect(lines.at(-1)).toBe('change 49 (44 changes in 60 s, of which this is the last)');
+    expect(lines.at(-1)).toBe('change 49 (44 changes in 60 s, this is the last one)');
     expect(events.at(-1)).toMatchObject({ state: WELL, untold: 44 });
     vi.advanceTimersByTime(120_000);
     expect(lines).toHaveLength(7); // it has been quiet since
@@ -74,15 +74,15 @@ describe('transitions', () => {
     expect(lines.at(-1)).toBe('again');
   });
 
-  it('that only happen are counted in the same way', () => {
+  it('without a state are counted in the same way', () => {
     const { lines, transitions } = told();
     for (let i = 0; i < 1_000; i++) transitions.happened('limiter_policy', `decision ${i}`);
     vi.advanceTimersByTime(60_000);
     expect(lines).toHaveLength(7);
-    expect(lines.at(-1)).toBe('decision 999 (994 changes in 60 s, of which this is the last)');
+    expect(lines.at(-1)).toBe('decision 999 (994 changes in 60 s, this is the last one)');
   });
 
-  it('are a sentence for people, and fields for programs', () => {
+  it('have a sentence for people, and fields for programs', () => {
     const lines: string[] = [];
     const log = createLogger({ level: 'info', format: 'text', write: (line) => void lines.push(line) });
     new Transitions({ log: log.child({ service: 'dlq' }), service: 'dlq' }).to('disk', 'full', {
@@ -91,7 +91,7 @@ describe('transitions', () => {
     expect(lines[0]).toMatch(/^\S+ warn {2}dlq {7}Full\.\n$/);
   });
 
-  it('of different subjects and services do not take lines from each other', () => {
+  it('of different subjects and services have separate limits', () => {
     const { lines, transitions } = told();
     const other = transitions.of(createLogger({ level: 'silent', format: 'json' }), 'dlq');
     for (let i = 0; i < 600; i++) transitions.to(`upstream:${i}`, 'failing', { message: 'it fails' });

@@ -157,7 +157,7 @@ export class Transitions {
       timer: undefined,
     });
     if (!pending) return;
-    const changes = `${untold} changes in ${durationText(WINDOW_MS / 1000)}, of which this is the last`;
+    const changes = `${untold} changes in ${durationText(WINDOW_MS / 1000)}, this is the last one`;
     this.#tell({
       ...pending,
       untold,

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { durationText, numberText, sizeText, timeText } from './words.ts';
 
-it('writes sizes, durations, numbers and times for people', () => {
+it('formats sizes, durations, numbers and times for people', () => {
   expect([0, 1, 1023, 1024, 1536, 150 * 1024 ** 2, 15 * 1024 ** 3].map(sizeText)).toEqual([
     '0 B',
     '1 B',

@@ -30,12 +30,12 @@ async function settled(check: LiveCheck, batches: number): Promise<void> {
   await waitUntil(all, { what: 'all were looked at', everyMs: 1 });
 }
 
-describe('the check of what flows', () => {
-  it('counts by every rule from the start', () => {
+describe('the check of live traffic', () => {
+  it('has a count for every rule from the start', () => {
     expect(labelValues('check_items_total', 'rule')).toEqual(CHECK_RULE_NAMES);
   });
 
-  it('looks at all with a share of 1, compressed or not', async () => {
+  it('checks everything with a share of 1, compressed or not', async () => {
     const check = new LiveCheck(1);
     check.offer(batch(OLD));
     check.offer(batch(gzipSync(OLD), { encoding: 'gzip' }));
@@ -48,7 +48,7 @@ describe('the check of what flows', () => {
     expect(check.totals()).toEqual([{ signal: 'logs', rule: 'log_too_old', items: 2 }]);
   });
 
-  it('looks at its share of them, and at none with 0', async () => {
+  it('checks its share of batches, and none with 0', async () => {
     const draws = [0.1, 0.9, 0.24, 0.25];
     const check = new LiveCheck(0.25, () => draws.shift()!);
     for (let n = 0; n < 4; n++) check.offer(batch(OLD));
@@ -58,7 +58,7 @@ describe('the check of what flows', () => {
     expect(check.report().batches).toEqual({ checked: 2, skipped: 0 });
   });
 
-  it('passes over what is too large and what is too much at once, and says so', async () => {
+  it('skips and counts batches that are too large or too many at once', async () => {
     const check = new LiveCheck(1);
     check.offer(batch(gzipSync(Buffer.alloc(5 * 1024 * 1024)), { encoding: 'gzip' }));
     await settled(check, 1);
@@ -70,7 +70,7 @@ describe('the check of what flows', () => {
     expect(check.report().checked).toEqual({ logs: 1 });
   });
 
-  it('leaves others their turns within one batch, however many items it has', async () => {
+  it('yields to other work within a batch, however many items it has', async () => {
     const records = Array.from({ length: 100_000 }, () => ({}));
     const many = Buffer.from(
       encodeProtobuf('logs', { resourceLogs: [{ scopeLogs: [{ logRecords: records }] }] }).bytes,

@@ -12,8 +12,8 @@ function counted(signal: Signal, body: Buffer) {
   return counts;
 }
 
-describe('a request that is held against the rules', () => {
-  it('finds what another reading of the same pages finds, whatever is in it', () => {
+describe('a request that is checked against the rules', () => {
+  it('agrees with an independent implementation of the same rules for any content', () => {
     const seed = Math.floor(Math.random() * 2 ** 31);
     const random = seededRandom(seed);
     for (let round = 0; round < 400; round++) {
@@ -31,7 +31,7 @@ describe('a request that is held against the rules', () => {
     }
   });
 
-  it('says by service what broke a rule: names and sizes, and nothing of the values', () => {
+  it('reports violations by service: names and sizes, never values', () => {
     const request = (service: string) => ({
       resourceLogs: [
         {
@@ -63,7 +63,7 @@ describe('a request that is held against the rules', () => {
     });
   });
 
-  it('has a bound of services, and counts all of them', () => {
+  it('lists a bounded number of services, and counts all of them', () => {
     const counts = new CheckCounts();
     for (let n = 0; n < 2_000; n++) counts.item('logs', 1, `service ${n}`);
     const { rows } = counts.report();

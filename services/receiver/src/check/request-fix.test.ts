@@ -70,8 +70,8 @@ function asLeft(request: Message): Message {
   } as Message;
 }
 
-describe('a request out of which is taken what the backend would prune or shorten', () => {
-  it('is byte by byte what the rules leave of it, and another reader finds nothing more to prune', () => {
+describe('a request that is fixed before the backend would prune or shorten it', () => {
+  it('is byte for byte what the rules leave, and an independent reader finds nothing more to prune', () => {
     const seed = Math.floor(Math.random() * 2 ** 31);
     const random = seededRandom(seed);
     for (let round = 0; round < 400; round++) {
@@ -93,7 +93,7 @@ describe('a request out of which is taken what the backend would prune or shorte
     }
   });
 
-  it('counts items by what they broke, those of a resource for each of its items', () => {
+  it('counts items by rule; a violation in a resource counts for each of its items', () => {
     const request = {
       resourceLogs: [
         {
@@ -117,7 +117,7 @@ describe('a request out of which is taken what the backend would prune or shorte
     ]);
   });
 
-  it('keeps all other bytes, whatever order they are in and whether it knows them', () => {
+  it('keeps all other bytes, in any order, known or unknown', () => {
     const field = (number: number, ...parts: Uint8Array[]) => {
       const content = Buffer.concat(parts);
       // A length that takes more bytes than it needs is valid.
@@ -143,7 +143,7 @@ describe('a request out of which is taken what the backend would prune or shorte
     expect(fixed('logs', field(1, scopes, resource('v'))).counts).toBeUndefined();
   });
 
-  it('leaves the rest in its order when a resource or a scope stands between and behind its items', () => {
+  it('keeps the order if a resource or scope stands between or after its items', () => {
     const field = (number: number, ...parts: Uint8Array[]) => {
       const content = Buffer.concat(parts);
       const length =
@@ -165,7 +165,7 @@ describe('a request out of which is taken what the backend would prune or shorte
     expect(fixed('traces', body).body).toEqual(Buffer.concat([make(false), make(false)]));
   });
 
-  it('parts no character, and counts those beyond the first plane as two', () => {
+  it('splits no character, and counts those beyond the first plane as two', () => {
     for (const [value, kept] of [
       ['x'.repeat(4_094) + '😀'.repeat(2), 4_094],
       ['😀'.repeat(2_048), 4_094],
@@ -180,7 +180,7 @@ describe('a request out of which is taken what the backend would prune or shorte
     }
   });
 
-  it('keeps what makes an entity when a resource has too many attributes', () => {
+  it('keeps the attributes that identify an entity if a resource has too many', () => {
     const resource = (names: string[]) => ({
       resourceSpans: [
         {
@@ -197,7 +197,7 @@ describe('a request out of which is taken what the backend would prune or shorte
     );
   });
 
-  it('makes valid requests of whatever passes the walk', () => {
+  it('produces valid requests from everything that passes the walk', () => {
     const seed = Math.floor(Math.random() * 2 ** 31);
     const random = seededRandom(seed);
     let walked = 0;

@@ -44,14 +44,14 @@ const spansOf = (parts: { class: PriorityClass; body: Buffer | undefined }[], wh
   );
 
 describe('the classifier', () => {
-  it('leaves a request of one class as it is', () => {
+  it('leaves a request of one class unchanged', () => {
     const body = traces([{ 'service.name': 'a' }, [span('x')]]);
     expect(classifier('default_class: high').classify('traces', body)).toEqual([
       { class: 'high', body: undefined },
     ]);
   });
 
-  it('lets a sender name the class, before any rule', () => {
+  it('takes the class from the sender before any rule', () => {
     const c = classifier('rules: [{class: high, resource: {service.name: shop}}]');
     const body = traces([{ 'service.name': 'shop', 'nrdot.priority': 'Critical' }, [span('x')]]);
     expect(c.classify('traces', body)[0]?.class).toBe('critical');
@@ -59,7 +59,7 @@ describe('the classifier', () => {
     expect(c.classify('traces', wrong)[0]?.class).toBe('high');
   });
 
-  it('cuts by resource, in the order of the rules', () => {
+  it('splits by resource, in the order of the rules', () => {
     const c = classifier(
       'rules:\n  - {class: critical, resource: {service.name: {regex: "^pay"}}}\n  - {class: high, signal: traces, resource: {env: prod}}\n',
     );
@@ -76,7 +76,7 @@ describe('the classifier', () => {
     });
   });
 
-  it('cuts by span name and status, and keeps what describes the spans', () => {
+  it('splits by span name and status, and keeps resource and scope', () => {
     const c = classifier(
       'rules:\n  - {class: critical, status: error}\n  - {class: high, scope: lib, span: {regex: "^GET"}}\n',
     );
@@ -99,7 +99,7 @@ describe('the classifier', () => {
     }
   });
 
-  it('cuts logs by severity, with names and numbers for its ends', () => {
+  it('splits logs by severity, with names or numbers as bounds', () => {
     const c = classifier(
       'rules:\n  - {class: critical, severity: {min: error}}\n  - {class: high, severity: {min: 9, max: warn}}\n',
     );
@@ -116,7 +116,7 @@ describe('the classifier', () => {
     ]);
   });
 
-  it('has ^system\\. metrics critical by default, and makes errors critical by one line', () => {
+  it('treats ^system\\. metrics as critical by default, and errors too with one more rule', () => {
     const body = bytes('metrics', {
       resourceMetrics: [
         {
@@ -141,7 +141,7 @@ describe('the classifier', () => {
   });
 
   for (const signal of WALKED) {
-    it(`neither loses nor doubles an item of any ${signal}, and each part has one class`, () => {
+    it(`neither loses nor duplicates an item of any ${signal}, and each part has one class`, () => {
       const c = classifier(`rules:
   - {class: critical, signal: traces, span: {regex: "[a-m]"}}
   - {class: critical, signal: metrics, metric: {regex: "[a-m]"}}
@@ -167,14 +167,14 @@ describe('the classifier', () => {
     });
   }
 
-  it('takes a hostile pattern and a hostile value in its stride', () => {
+  it('handles a hostile pattern with a hostile value in linear time', () => {
     const hostile = new Matcher({ regex: '^(a+)+$' });
     expect(hostile.matches(`${'a'.repeat(100_000)}!`)).toBe(true); // cut before the "!"
     expect(hostile.matches(`${'a'.repeat(1_000)}!`)).toBe(false);
     expect(new Matcher({ regex: '(x|x)*y(.*.*.*.*.*)=' }).matches('x'.repeat(1_024))).toBe(false);
   });
 
-  it('remembers a bounded number of resources and still tells them apart', () => {
+  it('caches a bounded number of resources and still distinguishes them', () => {
     const c = classifier('rules: [{class: high, resource: {pod: {regex: "7$"}}}]');
     for (let i = 0; i < 3_000; i++) {
       const body = traces([{ pod: `pod-${i}`, padding: 'p'.repeat(i % 50) }, [span('x')]]);
@@ -182,7 +182,7 @@ describe('the classifier', () => {
     }
   });
 
-  it('says of a resource what it says of it alone, in whatever order resources come', () => {
+  it('classifies a resource as if it were alone, in any order of resources', () => {
     const c = classifier('rules: [{class: high, resource: {pod: {regex: "[13579]$"}}}]');
     fc.assert(
       fc.property(fc.array(fc.array(fc.nat({ max: 6 }), { minLength: 1, maxLength: 6 })), (requests) => {
@@ -201,7 +201,7 @@ describe('the classifier', () => {
     );
   });
 
-  it('takes the last of a field that is given twice, as protobuf has it', () => {
+  it('takes the last value of a repeated field, as protobuf does', () => {
     const twice = Buffer.from('0a01610a0162080308047a0218017a021802', 'hex');
     expect(readString(twice, 0, 6, 1)).toBe('b');
     expect(readEnum(twice, 6, 10, 1)).toBe(4);
@@ -209,7 +209,7 @@ describe('the classifier', () => {
     expect(readEnum(status.body, status.start, status.end, 3)).toBe(2);
   });
 
-  it('reads a message that comes in pieces as protobuf merges it', () => {
+  it('merges a message in several pieces as protobuf does', () => {
     // What has been set stays when a later piece says nothing about it.
     const c = classifier(`rules:
   - {class: critical, resource: {service.name: pay, env: prod}, scope: lib, status: error}
@@ -254,7 +254,7 @@ describe('the classifier', () => {
       expect(c.classify('traces', part.body!)).toEqual([{ class: part.class, body: undefined }]);
   });
 
-  it('takes the last key and the last value of an attribute that has two', () => {
+  it('takes the last key and the last value of an attribute with two', () => {
     const attribute = '0a01610a0162' + '12030a0178' + '12060a01790a017a'; // keys a, b; values x, then y and z in one
     const twice = Buffer.from(`0a13${attribute}`, 'hex');
     const found = readAttributes(twice, 0, twice.byteLength, new Set(['a', 'b']));
@@ -263,7 +263,7 @@ describe('the classifier', () => {
     expect([...readAttributes(emptyLast, 0, emptyLast.byteLength, new Set(['a']))]).toEqual([['a', 'x']]);
   });
 
-  it('passes an empty request', () => {
+  it('accepts an empty request', () => {
     const schema = referenceRequest('traces');
     expect(
       classifier('rules: []').classify('traces', Buffer.from(toBinary(schema, create(schema)))),

@@ -7,7 +7,7 @@ const MAX = 24;
 const STRIDE = 3;
 
 describe('HashTable', () => {
-  it('agrees with a Map whatever is looked for, in whatever order, with whatever hint', () => {
+  it('agrees with a Map for any lookups, in any order, with any hint', () => {
     const op = fc.record({
       do: fc.constantFrom('insert', 'insert', 'remove', 'find', 'next'),
       key: fc.nat(KEYS - 1),
@@ -46,7 +46,7 @@ describe('HashTable', () => {
     );
   });
 
-  it('uses freed places again, the one that has been free longest first, so that neighbours stay neighbours', () => {
+  it('reuses freed slots, the longest free first, so that neighbours stay neighbours', () => {
     const table = new HashTable(4, STRIDE);
     const insert = (key: number) => {
       const at = table.insert(key, key);

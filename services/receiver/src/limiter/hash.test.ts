@@ -14,7 +14,7 @@ function fnv1a64(bytes: Uint8Array, basis: bigint): bigint {
 const int32 = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 });
 
 describe('FNV-1a 64 on halves', () => {
-  it('gives the published values', () => {
+  it('yields the published values', () => {
     const basis = () => new Hash64().set(0x84222325, 0xcbf29ce4);
     expect(value(basis())).toBe(0xcbf29ce484222325n);
     expect(value(basis().byte(0x61))).toBe(0xaf63dc4c8601ec8cn);
@@ -31,7 +31,7 @@ describe('FNV-1a 64 on halves', () => {
     );
   });
 
-  it('adds and subtracts modulo 2^64, so that a label can be taken out again', () => {
+  it('adds and subtracts modulo 2^64, so that a label can be removed again', () => {
     fc.assert(
       fc.property(int32, int32, int32, int32, (aLo, aHi, bLo, bHi) => {
         const hash = new Hash64().set(aLo, aHi);
@@ -43,7 +43,7 @@ describe('FNV-1a 64 on halves', () => {
     );
   });
 
-  it('mixes so that one bit changes about half of all others', () => {
+  it('mixes well: one bit changes about half of all others', () => {
     const random = new Random(1);
     let changed = 0;
     const rounds = 2000;

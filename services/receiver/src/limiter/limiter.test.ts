@@ -27,7 +27,7 @@ function storm(
 }
 
 describe('CardinalityLimiter', () => {
-  it('lets what is known or admitted pass as the very bytes that came', () => {
+  it('forwards known and admitted key-sets byte for byte', () => {
     const { send, limiter } = rig({});
     for (let round = 0; round < 3; round++) {
       const sent = send([storm(0, 100)]);
@@ -36,7 +36,7 @@ describe('CardinalityLimiter', () => {
     expect(limiter.keysUsed).toBe(100);
   });
 
-  it('tells key-sets apart by resource, scope, name, unit, type, temporality and monotonicity, not by order', () => {
+  it('distinguishes key-sets by resource, scope, name, unit, type, temporality and monotonicity, not by order', () => {
     const { limiter } = rig({});
     const point = { labels: { a: '1', b: '2' }, int: 1n, time: 1n };
     const metric: MetricData = { name: 'm', kind: 'sum', temporality: 1, monotonic: true, points: [point] };
@@ -70,7 +70,7 @@ describe('CardinalityLimiter', () => {
     expect(limiter.keysUsed).toBe(bodies.length);
   });
 
-  it('drops new key-sets of a critical label, and tells metric, label and reason', () => {
+  it('drops new key-sets of a critical label, and reports metric, label and reason', () => {
     const { send, limiter, decisions } = rig({ maxKeys: 1024, aggregateScore: 0.8, criticalScore: 0.8 });
     const known = storm(0, 500, 'calm', {});
     known.points = known.points.slice(0, 80);
@@ -96,7 +96,7 @@ describe('CardinalityLimiter', () => {
     expect(limiter.report().totals.dropped).toEqual({ critical: dropped });
   });
 
-  it('puts them into one overflow stream per metric instead, when so configured', () => {
+  it('merges them into one overflow stream per metric if so configured', () => {
     const options = {
       maxKeys: 1024,
       aggregateScore: 0.8,
@@ -119,7 +119,7 @@ describe('CardinalityLimiter', () => {
     expect(received).toBe(sent);
   });
 
-  it('gives up the label with the highest score, and the totals stay', () => {
+  it('strips the label with the highest score, and totals stay correct', () => {
     const { send, decisions, limiter } = rig({ maxKeys: 1024 });
     let sent = 0n;
     let received = 0n;
@@ -140,7 +140,7 @@ describe('CardinalityLimiter', () => {
     expect(limiter.report().topLabels[0]).toMatchObject({ label: 'user', removed: true });
   });
 
-  it('never touches protected labels, and applies overrides by metric', () => {
+  it('never strips protected labels, and applies overrides by metric', () => {
     const overrides = [{ metric: 'keep.*', protectedLabels: ['user'] }];
     const { send, limiter } = rig({ maxKeys: 1024, overrides });
     for (let i = 0; i < 30; i++) send([storm(i * 50, 50, 'keep.this'), storm(i * 50, 50, 'other')]);
@@ -151,7 +151,7 @@ describe('CardinalityLimiter', () => {
     expect(limiter.report().topMetrics.find(({ metric }) => metric === 'other')!.removed).toEqual(['user']);
   });
 
-  it('decides but changes nothing in mode observe', () => {
+  it('decides but changes nothing in observe mode', () => {
     const observing = rig({ maxKeys: 1024, mode: 'observe' });
     for (let i = 0; i < 40; i++) {
       expect(observing.send([storm(i * 100, 100)])).toMatchObject({ unchanged: true, droppedPoints: 0 });
@@ -162,7 +162,7 @@ describe('CardinalityLimiter', () => {
     expect(observing.limiter.report().totals.observedAggregated).toBeGreaterThan(3000);
   });
 
-  it('keeps hot key-sets through a storm of unique ones, within its keys and its memory', () => {
+  it('keeps hot key-sets through a storm of unique ones, within its key and memory limits', () => {
     const { limiter } = rig({ criticalScore: 0.9 });
     const hot = request([storm(5_000_000, 1000, 'hot')]);
     limiter.process(hot);
@@ -175,7 +175,7 @@ describe('CardinalityLimiter', () => {
     expect(limiter.memoryBytes).toBeLessThan(9e6);
   });
 
-  it('forgets what is not seen for the time to live, and admits again', () => {
+  it('forgets key-sets not seen for key_ttl, and admits new ones again', () => {
     const made = rig({ maxKeys: 1024, criticalScore: 0.75, keyTtlMs: 60_000 });
     for (let i = 0; i < 20; i++) made.send([storm(i * 100, 100)]);
     expect(made.send([storm(9000, 10)]).droppedPoints).toBe(10);
@@ -189,7 +189,7 @@ describe('CardinalityLimiter', () => {
     expect(made.decisions.map(({ kind }) => kind)).toEqual(['drop', 'calm']);
   });
 
-  it('gives a label back when it has long been harmless', () => {
+  it('restores a label that has been harmless for long enough', () => {
     const made = rig({ maxKeys: 1024, keyTtlMs: 10_000 });
     for (let i = 0; i < 20; i++) made.send([storm(i * 100, 100)]);
     expect(made.decisions.map(({ kind }) => kind)).toEqual(['aggregate']);
@@ -201,7 +201,7 @@ describe('CardinalityLimiter', () => {
     expect(made.send([storm(0, 8)])).toMatchObject({ unchanged: true, points: 8 });
   });
 
-  it('keeps a label away whose score has fallen only a little: 0.66 after 0.75', () => {
+  it('does not restore a label whose score has fallen only a little: 0.66 after 0.75', () => {
     const made = rig({ maxKeys: 1024, keyTtlMs: 10_000 });
     for (let i = 0; i < 20; i++) made.send([storm(i * 100, 100)]);
     for (let i = 0; i < 60; i++) {
@@ -214,7 +214,7 @@ describe('CardinalityLimiter', () => {
     expect(made.decisions.map(({ kind }) => kind)).toEqual(['aggregate']);
   });
 
-  it('does not give a label back of counters: their streams would bring along what was merged', () => {
+  it('does not restore a label of merged counters: their streams would repeat what was merged', () => {
     const made = rig({ maxKeys: 1024, keyTtlMs: 10_000 });
     const counters = (from: number, count: number) => storm(from, count, 'c', { temporality: 2 });
     for (let i = 0; i < 20; i++) made.send([counters(i * 100, 100)]);
@@ -227,7 +227,7 @@ describe('CardinalityLimiter', () => {
     expect(made.limiter.report().topMetrics[0]!.removed).toEqual([]);
   });
 
-  it('holds ten megabytes at most, with every table full', () => {
+  it('takes at most ten megabytes with every table full', () => {
     const made = rig({ aggregateLabels: ['user'], actAbove: 0 });
     const collectGarbage = exposedGc();
     const heap = () => {
@@ -255,7 +255,7 @@ describe('CardinalityLimiter', () => {
     expect(made.limiter.memoryBytes + heap() - before).toBeLessThan(16e6);
   });
 
-  it('counts the keys of all receivers, and knows those that others let in', () => {
+  it('counts the keys of all receivers, and knows those that others admitted', () => {
     const { send, limiter } = rig({ maxKeys: 1024, criticalAction: 'drop' });
     const first = send([storm(0, 100)]);
     expect(first.claim.keys.length).toBe(100 * 8);
@@ -271,7 +271,7 @@ describe('CardinalityLimiter', () => {
     expect(other.send([storm(1000, 50)]).unchanged).toBe(true);
   });
 
-  it('tells Redis of its keys again in every generation, and not in between', () => {
+  it('reports its keys to Redis once per generation', () => {
     const made = rig({ maxKeys: 1024 });
     expect(made.send([storm(0, 10)]).claim).toMatchObject({
       keys: { length: 80 },
@@ -286,7 +286,7 @@ describe('CardinalityLimiter', () => {
     expect(made.send([storm(0, 10)]).claim.remembered.length).toBe(48);
   });
 
-  it('takes new options while running, and refuses wrong ones whole', () => {
+  it('applies new options while running, and rejects invalid ones as a whole', () => {
     const { send, limiter } = rig({ maxKeys: 1024 });
     send([storm(0, 300)]);
     limiter.configure({ maxKeys: 2048, mode: 'observe' });
@@ -307,7 +307,7 @@ describe('CardinalityLimiter', () => {
     expect(limiter.keysLimit).toBe(100);
   });
 
-  it('leaves out messages that lost all points, and keeps the rest byte for byte', () => {
+  it('removes messages that lost all points, and keeps the rest byte for byte', () => {
     const made = rig({ maxKeys: 64, criticalScore: 0.5, aggregateScore: 0.5, actAbove: 0.25 });
     for (let i = 0; i < 8; i++) made.send([storm(i * 8, 8, 'bad')]);
     const good = { ...storm(0, 2, 'good'), description: 'stays' };
@@ -330,7 +330,7 @@ describe('CardinalityLimiter', () => {
     expect(nothing.body.length).toBe(0);
   });
 
-  it('writes requests that other parsers accept, and that it does not change again', () => {
+  it('writes requests that other parsers accept and that a second pass does not change', () => {
     const options = { maxKeys: 1024, criticalScore: 1 };
     const [first, second] = [rig(options, 1), rig(options, 2)];
     for (let i = 0; i < 60; i++) {
@@ -351,7 +351,7 @@ describe('CardinalityLimiter', () => {
     expect(quiet.send([storm(0, 100)]).unchanged).toBe(true);
   });
 
-  it('understands pieces of messages, and joins them only when it has to change something', () => {
+  it('reads messages in pieces, and joins them only if it has to change something', () => {
     const a = request([storm(0, 40)]);
     const b = request([storm(40, 40)]);
     const { limiter } = rig({ maxKeys: 1024 });
@@ -374,14 +374,14 @@ describe('CardinalityLimiter', () => {
     expect(limiter.process(merged)).toMatchObject({ body: merged, points: 80 });
   });
 
-  it('survives an empty request, and one without points', () => {
+  it('accepts an empty request, and one without points', () => {
     const { limiter } = rig({});
     expect(limiter.process(new Uint8Array(0))).toMatchObject({ points: 0, droppedPoints: 0 });
     const hollow = request([{ name: 'm', kind: 'sum', temporality: 1, points: [] }]);
     expect(limiter.process(hollow)).toMatchObject({ body: hollow, points: 0 });
   });
 
-  it('keeps nothing of the streams of one process in the hashes of another', () => {
+  it('uses hashes that differ between processes', () => {
     const one = rig({ maxKeys: 64 }, 1);
     const two = rig({ maxKeys: 64 }, 2);
     for (const made of [one, two]) made.send([storm(0, 10)]);

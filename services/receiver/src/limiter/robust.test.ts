@@ -119,7 +119,7 @@ function check(made: Rig, bodies: [Uint8Array, [number, number][]][]): number {
   return merged;
 }
 
-describe('whatever comes', () => {
+describe('any input', () => {
   const bodies = fc.array(fc.tuple(body, damage), { minLength: 1, maxLength: 4 });
 
   it('is merged into valid requests, and every point is accounted for', () => {
@@ -134,7 +134,7 @@ describe('whatever comes', () => {
     expect(merged).toBeGreaterThan(10);
   });
 
-  it('goes into overflow streams just as well', () => {
+  it('can also go into overflow streams', () => {
     fc.assert(
       fc.property(bodies, (list) => {
         const made = ruledRig([], [], { maxKeys: 64, criticalAction: 'overflow', aggregateLabels: [] });

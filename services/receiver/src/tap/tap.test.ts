@@ -50,7 +50,7 @@ async function linesOf(session: TapSession): Promise<TapLine[]> {
 }
 
 describe('a sample', () => {
-  it('is the first items of a request, of the service that is asked for', () => {
+  it('contains the first items of a request, of the requested service', () => {
     const body = request(logs('a', 3), logs('b', 100), logs('a', 3));
     expect(sampleOf('logs', body, undefined, 4).map(({ service }) => service)).toEqual(['a', 'a', 'a', 'b']);
     expect(sampleOf('logs', body, 'b', 2).map(({ about }) => about.body)).toEqual(['a line 0', 'a line 1']);
@@ -58,7 +58,7 @@ describe('a sample', () => {
     expect(sampleOf('logs', body, 'c', 5)).toEqual([]);
   });
 
-  it('tells spans, and every kind of point, in few words', () => {
+  it('describes spans, and every kind of point, briefly', () => {
     const metric = (kind: string, point: object) => ({
       name: kind,
       unit: 's',
@@ -96,7 +96,7 @@ describe('a sample', () => {
     expect(sampleOf('metrics', body, undefined, 1)[0]!.attributes).toEqual({ secret: '[redacted]' });
   });
 
-  it('shows a service whose name is an object with names that every object has', () => {
+  it('shows a service whose name is an object with built-in property names', () => {
     const value = { kvlistValue: { values: [text('toString', 'x'), text('valueOf', 'y')] } };
     const resource = { attributes: [{ key: 'service.name', value }] };
     const body = request({ resource, scopeLogs: [{ logRecords: [{}] }] }, logs('b', 1));
@@ -104,7 +104,7 @@ describe('a sample', () => {
     expect(services).toEqual(['{"toString":"x","valueOf":"y"}', 'b']);
   });
 
-  it('is bounded, however much an item holds', () => {
+  it('is bounded, however large an item is', () => {
     let nested: object = { stringValue: 'deep' };
     for (let i = 0; i < 10; i++) nested = { arrayValue: { values: [nested] } };
     const record = {
@@ -123,7 +123,7 @@ describe('a sample', () => {
     expect(JSON.stringify(item).length).toBeLessThan(2_000);
   });
 
-  it('looks at so much of a batch, whatever is in it, and passes over what is too large', () => {
+  it('examines a bounded part of a batch, and skips items that are too large', () => {
     const text16 = (depth: number): object =>
       depth === 0
         ? { stringValue: 'token'.repeat(100) }
@@ -144,7 +144,7 @@ describe('a sample', () => {
 });
 
 describe('a tap', () => {
-  it('costs nothing while nobody looks, and shows what comes while one does', async () => {
+  it('costs nothing while none is open, and shows what arrives while one is', async () => {
     const tap = new Tap();
     expect(tap.open).toBe(false);
     const session = tap.begin({ ...ANY, class: 'high', limit: 2 });
@@ -160,7 +160,7 @@ describe('a tap', () => {
     expect(tap.open).toBe(false);
   });
 
-  it('holds little, whatever flows by, and passes over what cannot be decoded', async () => {
+  it('buffers little under any traffic, and skips what cannot be decoded', async () => {
     const tap = new Tap();
     const session = tap.begin({ ...ANY, limit: 1_000 });
     tap.offer(batch(Buffer.from('not gzip'), { encoding: 'gzip' }));
@@ -169,7 +169,7 @@ describe('a tap', () => {
     expect(await linesOf(session)).toEqual([{ end: 'stopped', items: 0, batches: 1_001, sampled: 0 }]);
   });
 
-  it('is for four at once; one that leaves makes room, also while it waits', async () => {
+  it('is limited to four at a time; a client that leaves makes room, even while waiting', async () => {
     const tap = new Tap();
     const sessions = [1, 2, 3, 4].map(() => tap.begin(ANY));
     expect(() => tap.begin(ANY)).toThrow(AdminError);

@@ -61,7 +61,7 @@ export class Tap {
   /** @throws AdminError at the maximum number of sessions */
   begin(wish: TapWish): TapSession {
     if (this.#sessions.size >= SESSIONS_MAX) {
-      throw new AdminError(429, 'too_many_taps', `${SESSIONS_MAX} taps are open already; end one of them`);
+      throw new AdminError(429, 'too_many_taps', `${SESSIONS_MAX} taps are already open; close one of them`);
     }
     const session = new TapSession(wish, () => this.#sessions.delete(session));
     this.#sessions.add(session);
@@ -169,7 +169,7 @@ export function addTapRoute(admin: AdminServer, tap: Tap): void {
 function wishOf(query: Record<string, string>): TapWish {
   const known = ['signal', 'class', 'service', 'limit', 'seconds'];
   const stranger = Object.keys(query).find((name) => !known.includes(name));
-  if (stranger !== undefined) refuse(`there is no "${stranger}"; expected ${known.join(', ')}`);
+  if (stranger !== undefined) refuse(`unknown parameter "${stranger}"; expected ${known.join(', ')}`);
   return {
     signal: oneOf(
       'signal',
@@ -189,13 +189,13 @@ function oneOf<T extends string>(
   known: readonly T[],
 ): T | undefined {
   if (given === undefined || known.includes(given as T)) return given as T | undefined;
-  return refuse(`${name}: "${given}" is none; expected one of ${known.join(', ')}`);
+  return refuse(`${name}: "${given}" is unknown; expected one of ${known.join(', ')}`);
 }
 
 function count(name: string, given: string | undefined, { usual, most }: typeof LIMIT): number {
   const value = given === undefined ? usual : /^\d+$/.test(given) ? Number(given) : 0;
   if (value >= 1 && value <= most) return value;
-  return refuse(`${name}: "${given}" is too much or none; expected a whole number from 1 to ${most}`);
+  return refuse(`${name}: "${given}" is out of range; expected a whole number from 1 to ${most}`);
 }
 
 function refuse(message: string): never {

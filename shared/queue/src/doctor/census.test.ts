@@ -9,7 +9,7 @@ const job = (id: number, items = 1): SeenJob => ({
 const jobs = (from: number, to: number) => Array.from({ length: from - to + 1 }, (_, i) => job(from - i));
 const ids = (all: readonly SeenJob[] | undefined) => all?.map(({ id }) => Number(id));
 
-it('joins what came, what stayed and what is left at the other end', () => {
+it('combines jobs that were added, kept and removed', () => {
   const [known, head, tail] = [jobs(100, 1), jobs(105, 96), jobs(24, 20)];
   expect(ids(joined({ length: 86, jobs: head }, known, tail))).toEqual(ids(jobs(105, 20)));
   // One was given back at the end that is next.
@@ -19,14 +19,14 @@ it('joins what came, what stayed and what is left at the other end', () => {
   ]);
 });
 
-it('knows no list whose ends have lost touch with what was read, unless it sees all of it', () => {
+it('rejects a list whose ends no longer overlap with the earlier reading, unless it was read completely', () => {
   expect(joined({ length: 900, jobs: jobs(1_000, 990) }, jobs(100, 1), jobs(110, 105))).toBeUndefined();
   expect(ids(joined({ length: 11, jobs: jobs(1_000, 990) }, jobs(100, 1), jobs(995, 990)))).toEqual(
     ids(jobs(1_000, 990)),
   );
 });
 
-it('finds what the depth has beyond the jobs, by field, and nothing where it is right', () => {
+it('finds the drift of the depth by field, and none if it is correct', () => {
   const right = {
     ...{ 'queued:high:batches': '2', 'queued:high:items': '8', 'queued:high:bytes': '4' },
     ...{ 'total:batches': '2', 'total:items': '8', 'total:bytes': '4' },

@@ -65,7 +65,7 @@ export interface DoctorOptions {
 /** Another doctor is running. */
 export class DoctorBusy extends Error {
   constructor() {
-    super('another doctor is at work; one at a time, try again in a minute');
+    super('another doctor is running; only one can run at a time, try again in a minute');
     this.name = 'DoctorBusy';
   }
 }
@@ -247,7 +247,7 @@ export class Doctor {
       'fault',
       wrong,
       (n) =>
-        `${n === 1 ? 'A key is' : `${n} keys are`} of another type than the pipeline's scripts expect, which stops them. A repair gives what is there another name (…:set-aside:…) and removes nothing; the rest is examined after it.`,
+        `${n === 1 ? 'A key is' : `${n} keys are`} of another type than the pipeline's scripts expect, which stops them. A repair renames the key (…:set-aside:…) and removes nothing; the rest is examined afterwards.`,
     );
   }
 
@@ -277,7 +277,7 @@ export class Doctor {
       'warning',
       wrong,
       (n) =>
-        `${n === 1 ? 'A field is' : `${n} fields are`} no number, so that the services count from 0 there. A repair removes them, and the recount below puts depth and books right.`,
+        `${n === 1 ? 'A field is' : `${n} fields are`} not a number, so the services count from 0 there. A repair removes them, and the recount below corrects depth and accounting.`,
     );
     return books;
   }
@@ -312,7 +312,7 @@ export class Doctor {
       'warning',
       still.filter(({ odd, part }) => odd && part !== 'failed').map((job) => act(job, 'odd')),
       (n) =>
-        `${jobsText(n)} none of the pipeline's: the data is not what it expects. A repair puts such jobs into the failed set of their queue, as the services do when they come upon them.`,
+        `${jobsText(n)} not part of the pipeline: the data is not what it expects. A repair moves such jobs to the failed set of their queue, as the services do when they find them.`,
     );
     const away = still.filter(({ odd, part }) => odd && part === 'failed');
     if (away.length > 0)
@@ -320,8 +320,8 @@ export class Doctor {
         {
           kind: 'put_away',
           level: 'note',
-          text: `${jobsText(away.length)} none of the pipeline's, in failed sets, with the reason in failedReason. No payload belongs to them.`,
-          todo: 'Look at them in the console (Queues), and remove them there when nobody wants them.',
+          text: `${jobsText(away.length)} not part of the pipeline, in failed sets, with the reason in failedReason. They have no payload.`,
+          todo: 'Look at them in the console (Queues), and remove them with BullMQ if nobody needs them.',
         },
         away.map((job) => `${job.queue} ${job.id}`),
       );
@@ -330,15 +330,15 @@ export class Doctor {
       'warning',
       still.filter(({ odd, held }) => !odd && held === 0).map((job) => act(job, 'empty')),
       (n) =>
-        `${jobsText(n)} without any payload: it was settled before, or somebody removed it. There is nothing to deliver; what the depth still counts for them is below. A repair removes the jobs.`,
+        `${jobsText(n)} without any payload: it was settled before, or somebody removed it. There is nothing to deliver; if the depth still counts them, that is shown below. A repair removes the jobs.`,
     );
     await this.#treat(
       'job_out_of_sight',
       'fault',
       still.filter((job) => !job.odd && job.held > 0 && !flows(job)).map((job) => act(job, 'return')),
       (n) =>
-        `${jobsText(n)} where no service looks for them (failed, prioritized, delayed or paused by somebody's hand), with payloads that are to be delivered. A repair puts them back into their queues.`,
-      'What is still there has a payload of another type or a class that is not that of its queue: look at it with redis-cli.',
+        `${jobsText(n)} where no service looks for them (failed, prioritized, delayed or paused by hand), with payloads to deliver. A repair returns them to their queues.`,
+      'The remaining jobs have a payload of another type, or a class that is not that of their queue: inspect them with redis-cli.',
     );
     await this.#treat(
       'stray_job',
@@ -348,7 +348,7 @@ export class Doctor {
         act: { act: 'stray', queue, id } satisfies Act,
       })),
       (n) =>
-        `${jobsText(n)} in no list of the queue: the id was removed by hand. A repair puts those with a payload back into their queues, and removes what has none.`,
+        `${jobsText(n)} in no list of the queue: the id was removed by hand. A repair returns those with a payload to their queues, and removes those without.`,
     );
     await this.#lonePayloads(scanned.lone.filter((key) => !keysOf(second).has(key)));
     return seen;
@@ -371,8 +371,8 @@ export class Doctor {
       'fault',
       readable,
       (n) =>
-        `${n === 1 ? 'A payload belongs' : `${n} payloads belong`} to no job: acknowledged data that nobody would deliver. A repair makes jobs for them, of the class normal, since theirs is not known any more.`,
-      'What is left could not be confirmed: more than 1,000 jobs are with exporters or on their way to disk. Run it again later.',
+        `${n === 1 ? 'A payload belongs' : `${n} payloads belong`} to no job: acknowledged data that would never be delivered. A repair creates jobs for them, of the class normal, because their class is no longer known.`,
+      'The rest could not be confirmed: exporters have more than 1,000 jobs, or more than 1,000 are being spilled. Run it again later.',
     );
     const results = await this.#act(
       unreadable.map(({ act }) => act),
@@ -384,8 +384,8 @@ export class Doctor {
         {
           kind: 'unreadable_payload',
           level: 'fault',
-          text: `${so.length === 1 ? 'A payload belongs' : `${so.length} payloads belong`} to no job, and the bytes are no OTLP request of one signal, so that no job can be made for them. They stay where they are.`,
-          todo: `Save them with redis-cli (GET ${keys.payload('<key>')}), then DEL them; the books have their items under "books" then.`,
+          text: `${so.length === 1 ? 'A payload belongs' : `${so.length} payloads belong`} to no job, and the bytes are not an OTLP request of one signal, so no job can be created for them. They stay where they are.`,
+          todo: `Save them with redis-cli (GET ${keys.payload('<key>')}), then DEL them; their items are then reported under "books".`,
         },
         so.map(({ name }) => name),
       );
@@ -446,7 +446,7 @@ export class Doctor {
           'warning',
           [{ name: driftText(now.drift), act: { act: 'depth', counts } }],
           () =>
-            `The depth is not what the jobs add up to: ${driftText(now.drift)}. Limits, spilling and the books go by it. A repair corrects it by the difference, and looks at the books then.`,
+            `The depth is not what the jobs add up to: ${driftText(now.drift)}. Limits, spilling and the accounting depend on it. A repair corrects it by the difference, and then checks the accounting.`,
         );
         return;
       }
@@ -461,8 +461,8 @@ export class Doctor {
       {
         kind: 'not_examined',
         level: 'warning',
-        text: `What Redis holds could not be recounted: there are more than ${JOBS_MAX} jobs, or they move faster than they can be read.`,
-        todo: 'Run it again when less waits.',
+        text: `The contents of Redis could not be recounted: there are more than ${JOBS_MAX} jobs, or they move faster than they can be read.`,
+        todo: 'Run it again when less data is waiting.',
       },
       ['jobs'],
     );
@@ -479,8 +479,8 @@ export class Doctor {
         {
           kind: 'not_examined',
           level: 'warning',
-          text: 'The books could not be judged: items move, and no dlq has said what it holds meanwhile.',
-          todo: 'See to it that a dlq runs, or run it again when nothing moves.',
+          text: 'The accounting could not be checked: items are moving, and no dlq has reported what it holds meanwhile.',
+          todo: 'Make sure that a dlq is running, or run it again when nothing moves.',
         },
         ['books'],
       );
@@ -497,9 +497,9 @@ export class Doctor {
       () =>
         difference > 0
           ? fault
-            ? `${items} accepted items are nowhere: neither delivered, nor in Redis, nor on disk. They are lost, or were delivered and Redis has forgotten it. A repair books them as dropped (unaccounted).`
-            : `The books lack ${items} items under "${field}", which was no number. A repair books them there.`
-          : `The books have ${items} items more in all places than were accepted: something was counted twice, as after a crash, or "accepted" was changed. A repair adds them to what was accepted.`,
+            ? `${items} accepted items are missing: neither delivered, nor in Redis, nor on disk. They are lost, or they were delivered and Redis lost that record. A repair accounts for them as dropped (unaccounted).`
+            : `The accounting lacks ${items} items under "${field}", which was not a number. A repair adds them there.`
+          : `The accounting has ${items} items more in total than were accepted: something was counted twice, for example after a crash, or "accepted" was changed. A repair adds them to the accepted items.`,
     );
     return this.#repair ? 0 : difference;
   }
@@ -551,7 +551,7 @@ export class Doctor {
         {
           kind: 'disk',
           level: 'warning',
-          text: `The dlq said last that ${waiting} items wait on its disk; none runs now that could confirm it.`,
+          text: `The dlq last reported ${waiting} items on its disk; none is running now to confirm it.`,
           todo: 'Start the dlq.',
         },
         ['no dlq'],

@@ -28,7 +28,7 @@ ${prelude}
 ${jobs}
 local prefix, now, opts, mends = ARGV[1], ARGV[3], ARGV[4], ARGV[5] == '1'
 local acts = cjson.decode(ARGV[6])
-if rcall('GET', KEYS[4]) ~= ARGV[2] then error({ err = 'another doctor is at work' }) end
+if rcall('GET', KEYS[4]) ~= ARGV[2] then error({ err = 'another doctor is running' }) end
 rcall('PEXPIRE', KEYS[4], 60000)
 local queues = { 'critical', 'high', 'normal', 'replay-critical', 'replay-high', 'replay-normal', 'export', 'spill' }
 local lists = { 'wait', 'active', 'paused', 'aside:traces', 'aside:metrics', 'aside:logs', 'aside:profiles' }

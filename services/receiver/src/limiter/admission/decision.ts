@@ -213,7 +213,7 @@ export class Admission {
       return 'drop';
     }
     if (!isUsedUp && this.insert(metric, lo, hi, isMerged)) return 'admit';
-    const why = isUsedUp ? 'its series of the day are used up (daily_keys)' : 'the table is full';
+    const why = isUsedUp ? 'its daily series are used up (daily_keys)' : 'the table is full';
     if (listed && mergeable) return this.#strip(metric, listed, listedScore, why);
     this.reason = isUsedUp ? 'daily' : 'full';
     return this.#refuse(metric, top, topScore, why);

@@ -81,12 +81,12 @@ describe('EntropySketch against exact entropy, as a share of log2(65,536)', () =
     });
   }
 
-  it('stays right when known key-sets are only sampled, one in 8 with weight 8', () => {
+  it('stays correct if known key-sets are sampled, one in 8 with weight 8', () => {
     expect(error(uniform(4096), 100_000, 6, 8).rms).toBeLessThan(0.03);
     expect(error(zipf(65_536, 1), 100_000, 6, 8).rms).toBeLessThan(0.04);
   });
 
-  it('gives the scores that the thresholds speak of', () => {
+  it('yields the documented scores at the thresholds', () => {
     expect(error(uniform(4096), 250_000, 1).score).toBeCloseTo(0.75, 2);
     expect(error(uniform(21_600), 250_000, 1).score).toBeCloseTo(0.9, 2);
   });
@@ -97,13 +97,13 @@ describe('EntropySketch against exact entropy, as a share of log2(65,536)', () =
     expect(sketch.estimate()).toBe(16);
   });
 
-  it('tells a hundred thousand rare values behind ten common ones from a storm', () => {
+  it('distinguishes a hundred thousand rare values behind ten common ones from a storm', () => {
     const draw = (random: Random) =>
       random.next() % 100 ? random.next() % 10 : 10 + (random.next() % 100_000);
     expect(error(draw, 200_000, 1).score).toBeLessThan(0.3); // 10 bits would be the count of distinct values
   });
 
-  it('starts over without forgetting that a label was bad', () => {
+  it('rotates without forgetting that a label was bad', () => {
     const sketch = new SketchPool(1, new Random(1)).take(0)!;
     for (let i = 0; i < EPOCH_WEIGHT; i++) sketch.add(mixed(i), 1);
     sketch.rotate(1000, 1e9);

@@ -6,7 +6,7 @@ import { KeyTable } from './key-table.ts';
 const nothing = () => {};
 
 describe('KeyTable', () => {
-  it('agrees with a Map through any inserts, touches and removals', () => {
+  it('agrees with a Map for any sequence of inserts, touches and removals', () => {
     const key = fc.integer({ min: 0, max: 60 });
     const op = fc.oneof(
       fc.record({ do: fc.constant('insert' as const), key }),
@@ -44,7 +44,7 @@ describe('KeyTable', () => {
     );
   });
 
-  it('never exceeds its limit in 10 million random operations, and takes no memory', () => {
+  it('never exceeds its limit in 10 million random operations, and allocates no memory', () => {
     const table = new KeyTable(65_536);
     const memory = table.memoryBytes;
     const random = new Random(7);
@@ -101,7 +101,7 @@ describe('KeyTable', () => {
     for (const [lo, hi] of hot) expect(table.find(lo, hi)).toBeGreaterThanOrEqual(0);
   });
 
-  it('does not degrade under keys that collide in an unseeded FNV', () => {
+  it('does not degrade with keys that collide in an unseeded FNV', () => {
     // Strings whose public FNV-1a 64 ends in twelve zero bits, and whose slot in a table that used it would be the same.
     const aimed: Buffer[] = [];
     const plain = new Hash64();
@@ -121,7 +121,7 @@ describe('KeyTable', () => {
     expect(table.longestProbe()).toBeLessThan(24);
   });
 
-  it('gives back what a smaller budget takes, coldest and oldest first', () => {
+  it('evicts the coldest and oldest keys first when its budget shrinks', () => {
     const table = new KeyTable(100);
     for (let key = 1; key <= 100; key++) table.insert(key, key, 0, key);
     table.shrinkTo(30, nothing);

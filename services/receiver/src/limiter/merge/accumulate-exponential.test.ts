@@ -67,7 +67,7 @@ describe('exponential histograms', () => {
     );
   });
 
-  it('give back what came in between, at whatever scales', () => {
+  it('yield the increment between two states, at any scales', () => {
     fc.assert(
       fc.property(observations, observations, scale, scale, (before, between, scaleBefore, scaleNow) => {
         const previous = addExponential(exact(before, scaleBefore), emptyExponential(scaleBefore));
@@ -77,7 +77,7 @@ describe('exponential histograms', () => {
     );
   });
 
-  it('tell a stream that was reset: it does not contain what was before', () => {
+  it('detect a reset: the new state does not contain the old one', () => {
     const before = exact([{ index: 3, sign: 1 }], 5);
     expect(subtractExponential(exact([{ index: 900, sign: 1 }], 5), before)).toBeUndefined();
     expect(subtractExponential(exact([], 5), before)).toBeUndefined();
@@ -96,7 +96,7 @@ describe('exponential histograms', () => {
     ).toBeUndefined();
   });
 
-  it('widen the zero bucket to the larger threshold, and over any bucket it would cut through', () => {
+  it('widen the zero bucket to the larger threshold, and past any bucket that it would cut', () => {
     // Scale 0: bucket i is (2^i, 2^(i+1)].
     const histogram: Exponential = {
       ...emptyExponential(0),
@@ -116,7 +116,7 @@ describe('exponential histograms', () => {
     expect(addExponential(histogram, other)).toMatchObject({ zeroThreshold: 4, zeroCount: 11, count: 15 });
   });
 
-  it('survive being stored', () => {
+  it('survive a round trip through storage', () => {
     fc.assert(
       fc.property(observations, scale, (list, at) => {
         const value = addExponential(exact(list, at), emptyExponential(at));
@@ -209,8 +209,8 @@ const FAIR: Partial<PointData> = {
   max: 3,
 };
 
-describe('exponential histograms of any numbers', () => {
-  it('have no populated bucket below the zero threshold once they are merged, and keep every count', () => {
+describe('exponential histograms with any numbers', () => {
+  it('have no populated bucket below the zero threshold once merged, and keep every count', () => {
     fc.assert(
       fc.property(fc.array(sound, { minLength: 1, maxLength: 5 }), (parts) => {
         let whole = emptyExponential(parts[0]!.scale);
@@ -231,7 +231,7 @@ describe('exponential histograms of any numbers', () => {
     );
   });
 
-  it('do not change when they are merged with nothing, or widened to what they are widened to', () => {
+  it('do not change when merged with nothing, or widened to their own threshold', () => {
     fc.assert(
       fc.property(sound, sound, threshold, (a, b, wider) => {
         const whole = addExponential(a, b);
@@ -245,7 +245,7 @@ describe('exponential histograms of any numbers', () => {
     );
   });
 
-  it('give back all that came in between, whatever the thresholds', () => {
+  it('yield the whole increment, whatever the thresholds', () => {
     fc.assert(
       fc.property(sound, sound, (before, between) => {
         const now = addExponential(before, between);
@@ -258,7 +258,7 @@ describe('exponential histograms of any numbers', () => {
     );
   });
 
-  it('end, and stay whole, whatever is called a threshold', () => {
+  it('terminate and stay intact for any threshold', () => {
     fc.assert(
       fc.property(sound, sound, anyDouble, anyDouble, (a, b, thresholdA, thresholdB) => {
         const left = { ...a, zeroThreshold: thresholdA };
@@ -273,13 +273,13 @@ describe('exponential histograms of any numbers', () => {
     );
   });
 
-  it('keep a sum of finite parts finite', () => {
+  it('keep the sum of finite parts finite', () => {
     const large = { ...emptyExponential(0), count: 1, zeroCount: 1, sum: Number.MAX_VALUE };
     expect(addExponential(large, large).sum).toBe(Number.MAX_VALUE);
     expect(subtractExponential(large, { ...large, sum: -Number.MAX_VALUE })!.sum).toBe(Number.MAX_VALUE);
   });
 
-  it('fit into the cells that are said to suffice', () => {
+  it('fit into the calculated number of cells', () => {
     fc.assert(
       fc.property(sound, sound, (a, b) => {
         const whole = addExponential(a, b);
@@ -292,7 +292,7 @@ describe('exponential histograms of any numbers', () => {
 });
 
 describe('ExponentialPoint', () => {
-  it('is sound and finite as producers send it', () => {
+  it('is valid and finite as producers send it', () => {
     expect(decoded(FAIR)).toMatchObject({ sound: true, finite: true });
     expect(decoded({})).toMatchObject({ sound: true, finite: true });
     expect(decoded({ ...FAIR, zeroThreshold: -0 }).value.zeroThreshold).toBe(0);
@@ -322,11 +322,11 @@ describe('ExponentialPoint', () => {
       'more buckets than are taken in',
       { positive: { offset: 2, counts: [3n, ...new Array(4_096).fill(0n)] } },
     ],
-  ])('is not sound with %s', (_, wrong) => {
+  ])('is invalid with %s', (_, wrong) => {
     expect(decoded({ ...FAIR, ...wrong })).toMatchObject({ sound: false, value: emptyExponential(0) });
   });
 
-  it('says when a number of it is not finite', () => {
+  it('reports numbers that are not finite', () => {
     for (const value of NOT_FINITE) {
       for (const field of ['sum', 'min', 'max', 'zeroThreshold']) {
         expect(decoded({ ...FAIR, [field]: value }), `${field} ${value}`).toMatchObject({ finite: false });
@@ -338,13 +338,13 @@ describe('ExponentialPoint', () => {
     expect(decoded({ ...none, count: 0n })).toMatchObject({ sound: true, finite: true });
   });
 
-  it('has a time of 0 and one of 2^64 − 1 as they came', () => {
+  it('keeps times of 0 and 2^64 − 1', () => {
     expect(decoded({ ...FAIR, start: 0n, time: 0n })).toMatchObject({ timed: false, timeLo: 0, timeHi: 0 });
     const last = { timed: true, timeLo: -1, timeHi: -1, startLo: -2, startHi: -1 };
     expect(decoded({ ...FAIR, start: 2n ** 64n - 2n, time: 2n ** 64n - 1n })).toMatchObject(last);
   });
 
-  it('is merged with others in a total whose sum stays finite', () => {
+  it('is merged into a total whose sum stays finite', () => {
     const total = new ExponentialTotal();
     for (let i = 0; i < 3; i++) total.add(decoded({ ...FAIR, sum: 1e308 }));
     expect(total.value).toMatchObject({ count: 18, sum: Number.MAX_VALUE });

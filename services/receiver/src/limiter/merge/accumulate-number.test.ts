@@ -26,7 +26,7 @@ function reduced(reducer: GaugeReducer, points: NumberPoint[]): number {
 }
 
 describe('NumberPoint', () => {
-  it('says whether its value is a number', () => {
+  it('reports whether its value is a number', () => {
     for (const value of NOT_FINITE) expect(point(value).finite).toBe(false);
     for (const value of [0, -0, 1.5, -Number.MAX_VALUE, 5e-324, 2n ** 63n - 1n, -(2n ** 63n), -1n]) {
       expect(point(value).finite, String(value)).toBe(true);
@@ -34,8 +34,8 @@ describe('NumberPoint', () => {
   });
 });
 
-describe('gauges that become one', () => {
-  it.each(REDUCERS)('%s: what is not finite takes no part beside what is', (reducer) => {
+describe('gauges that are merged', () => {
+  it.each(REDUCERS)('%s: ignores non-finite values if there are finite ones', (reducer) => {
     fc.assert(
       fc.property(
         fc.array(fc.oneof(fc.integer({ min: -1000, max: 1000 }), fc.constantFrom(...NOT_FINITE)), {
@@ -53,21 +53,21 @@ describe('gauges that become one', () => {
     );
   });
 
-  it('take the last by time of those that are finite, whatever the times of the others', () => {
+  it('take the last finite value by time, whatever the times of the others', () => {
     expect(reduced('last', [point(10, 1), point(Number.NaN, 9), point(20, 2)])).toBe(20);
     expect(reduced('last', [point(Number.NaN, 9), point(20, 2), point(10, 1)])).toBe(20);
   });
 
-  it.each(REDUCERS)('%s: only NaN stays NaN', (reducer) => {
+  it.each(REDUCERS)('%s: NaN alone stays NaN', (reducer) => {
     expect(reduced(reducer, [point(Number.NaN, 1), point(Number.NaN, 2)])).toBeNaN();
   });
 
-  it('stay finite when all of them are', () => {
+  it('stay finite if all inputs are', () => {
     const large = [point(Number.MAX_VALUE), point(Number.MAX_VALUE), point(Number.MAX_VALUE)];
     for (const reducer of REDUCERS) expect(Number.isFinite(reduced(reducer, large)), reducer).toBe(true);
   });
 
-  it('are integers as long as all that take part are', () => {
+  it('are integers as long as all inputs are', () => {
     const total = new NumberTotal();
     for (const one of [point(2n ** 60n + 1n), point(Number.NaN), point(2n)]) total.reduce(one, 'sum');
     expect(total.value).toMatchObject({ isInt: true, lo: 3, hi: 2 ** 28 });
@@ -75,7 +75,7 @@ describe('gauges that become one', () => {
 });
 
 describe('NumberValue', () => {
-  it('stays finite whatever finite values are added and taken off', () => {
+  it('stays finite whatever finite values are added and subtracted', () => {
     const value = () => fc.double({ noNaN: true, noDefaultInfinity: true });
     fc.assert(
       fc.property(

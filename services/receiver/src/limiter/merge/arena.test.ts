@@ -15,7 +15,7 @@ function fill(arena: Arena, length: number): { at: number; length: number }[] {
 }
 
 describe('Arena', () => {
-  it('has the room of what was given back for blocks of any size', () => {
+  it('reuses freed space for blocks of any size', () => {
     const fresh = fill(new Arena(16_384), 22).length;
     const arena = new Arena(16_384);
     for (const length of [14, 22, 9, 170, 512, 1, 40, 22]) {
@@ -29,7 +29,7 @@ describe('Arena', () => {
     expect(fresh).toBeGreaterThan(16_384 / 26);
   });
 
-  it('has room next to what stays', () => {
+  it('has free space next to blocks that stay', () => {
     const arena = new Arena(CELLS);
     const blocks = fill(arena, 14);
     const stay = blocks[blocks.length >> 1]!;
@@ -38,7 +38,7 @@ describe('Arena', () => {
     expect(fill(arena, 22).length).toBeGreaterThanOrEqual(Math.floor(free / 24) - 2);
   });
 
-  it('never gives one cell twice, forgets none, and is whole again at the end: against a plain map', () => {
+  it('never allocates a cell twice, leaks none, and is empty again at the end: against a plain map', () => {
     const length = fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: BLOCK_MAX }));
     const step = fc.oneof(
       { weight: 3, arbitrary: length.map((take) => ({ take })) },
@@ -81,7 +81,7 @@ describe('Arena', () => {
     );
   });
 
-  it('is the same whenever it is used in the same way', () => {
+  it('is deterministic', () => {
     const play = () => {
       const arena = new Arena(CELLS);
       const blocks = fill(arena, 10);
@@ -91,7 +91,7 @@ describe('Arena', () => {
     expect(play()).toEqual(play());
   });
 
-  it('has no room for blocks that are too large, and says whether two lengths are served by one block', () => {
+  it('rejects blocks that are too large, and says whether two lengths fit the same block', () => {
     const arena = new Arena(CELLS);
     expect(arena.take(BLOCK_MAX + 1)).toBe(0);
     expect(arena.take(BLOCK_MAX)).toBeGreaterThan(0);

@@ -177,7 +177,7 @@ const routeOf = (key: string) => /"route","([^"]*)"/.exec(key)![1]!;
 
 describe('cumulative streams that lose a label', () => {
   for (const form of ['int', 'double', 'histogram', 'exponential'] as const) {
-    it(`${form}: the output grows by what the inputs grow, through restarts, gaps, splits and repeats`, () => {
+    it(`${form}: the output grows as the inputs do, through restarts, gaps, splits and repeats`, () => {
       fc.assert(
         fc.property(played, splits, fc.integer({ min: 1, max: 9 }), (collections, parts, count) => {
           const made = ruledRig([NAME], ['user']);
@@ -195,7 +195,7 @@ describe('cumulative streams that lose a label', () => {
       );
     });
 
-    it(`${form}: streams that were forwarded by themselves are taken over without loss or repetition`, () => {
+    it(`${form}: streams that were forwarded separately are handed over without loss or repetition`, () => {
       fc.assert(
         fc.property(played, played, splits, fc.integer({ min: 1, max: 9 }), (before, after, parts, count) => {
           // `actAbove` 1 keeps the label until the options change.
@@ -246,7 +246,7 @@ describe('cumulative streams that lose a label', () => {
       change,
     );
 
-  it('take in a source that is older than the pipeline without its past, and count that', () => {
+  it('accept a source that is older than the pipeline without its past, and count this', () => {
     const made = ruledRig([NAME], ['user']);
     const send = (...points: [string, bigint, number, number][]) => made.send([sum(points)], { pod: 'p' });
     const first = send(['old', 1000n, -5000, 10_000]);
@@ -306,7 +306,7 @@ describe('cumulative streams that lose a label', () => {
     expect(send(12n, 50_000, -5000).out).toMatchObject([{ int: 7n }]);
   });
 
-  it('leave the stream alone that has the same labels already: the merged one has its writer', () => {
+  it('do not touch a stream that already has the same labels: the merged one has its own writer', () => {
     const made = ruledRig([NAME], ['user']);
     const send = (...list: [string, bigint, number, number][]) => made.send([sum(list)]).out;
     expect(send(['', 1010n, -9000, 11_000], ['a', 5n, 2000, 11_000])).toMatchObject([
@@ -316,7 +316,7 @@ describe('cumulative streams that lose a label', () => {
     expect(send(['a', 6n, 2000, 21_000])).toMatchObject([{ int: 6n }]);
   });
 
-  it('merge again what other gateways have merged', () => {
+  it('merge streams that other gateways have merged', () => {
     const made = ruledRig([NAME], ['user']);
     const of = (writer: string, int: bigint): PointData => ({
       labels: { user: 'u', 'nrdot.writer': writer },
@@ -328,7 +328,7 @@ describe('cumulative streams that lose a label', () => {
     expect(out).toMatchObject([{ labels: { 'nrdot.writer': '0' }, int: 7n }]);
   });
 
-  it('are as if nothing had happened when their request is undone', () => {
+  it('are restored completely when their request is undone', () => {
     fc.assert(
       fc.property(
         played,
@@ -360,7 +360,7 @@ describe('cumulative streams that lose a label', () => {
     return sent;
   }
 
-  it('treat sums that may fall as levels: the sum of the last values, less what is gone', () => {
+  it('treat sums that may fall as levels: the sum of the last values of live sources', () => {
     const made = ruledRig([NAME], ['user'], { keyTtlMs: 60_000 });
     const level = { monotonic: false };
     const send = (...points: [string, bigint, number, number][]) =>
@@ -377,7 +377,7 @@ describe('cumulative streams that lose a label', () => {
     expect(made.limiter.report().tracker.sources).toBe(1);
   });
 
-  it('say that they rely on the rules that all receivers know, while labels may be given up', () => {
+  it('claim the shared rules while labels may be stripped', () => {
     const relies = (options: Partial<LimiterOptions>, metrics: (made: Rig) => MetricData[]) => {
       const made = rig({ aggregateLabels: ['user'], ...options });
       return metrics(made).map((metric) => made.send([metric]).claim.reliesOnRules);
@@ -394,7 +394,7 @@ describe('cumulative streams that lose a label', () => {
     ]);
   });
 
-  it('end a level by a request that is undone while the one before it is kept', () => {
+  it('undo the end of a level while the request before it is kept', () => {
     const made = ruledRig([NAME], ['user']);
     const of = (user: string, time: number, value: Partial<PointData>) =>
       metricOf('int', [{ labels: { user }, start: at(0), time: at(time), ...value }], { monotonic: false });
@@ -410,7 +410,7 @@ describe('cumulative streams that lose a label', () => {
     expect(made.limiter.report().tracker.sources).toBe(2);
   });
 
-  it('keep a level whose stream was forgotten because it had no points, until its sources are taken off', () => {
+  it('keep a level whose stream was forgotten for lack of points, until its sources are subtracted', () => {
     const made = ruledRig([NAME], ['user'], { keyTtlMs: 60_000 });
     const send = (user: string, int: bigint) => {
       const point = { labels: { user }, start: at(0), time: made.ns(), int };
@@ -425,7 +425,7 @@ describe('cumulative streams that lose a label', () => {
     expect(send('b', 3n).at(-1)).toMatchObject({ int: 3n });
   });
 
-  it('let no point of a writer that begins anew share its time with one that it wrote before', () => {
+  it('give points of a restarted writer times later than any it wrote before', () => {
     for (const monotonic of [false, true]) {
       const made = ruledRig([NAME], ['user']);
       const time = made.ns();
@@ -442,7 +442,7 @@ describe('cumulative streams that lose a label', () => {
     }
   });
 
-  it('end a level at once whose source says that it has no value any more', () => {
+  it('end a source of a level at once if it sends a staleness marker', () => {
     const made = ruledRig([NAME], ['user']);
     const level = { monotonic: false };
     const send = (points: PointData[]) => made.send([metricOf('int', points, level)]).out;
@@ -489,7 +489,7 @@ describe('cumulative streams that lose a label', () => {
     return { made, of, metric, send };
   }
 
-  it('hand a level over: its own stream ends, and the merged one has its value', () => {
+  it('hand over a level: its own stream ends, and the merged one takes over its value', () => {
     const { of, send } = forwardedLevel();
     expect(send([of('a', { int: 6n }, 2000), of('b', { int: 1n }, 2000)])).toEqual([
       ['merged', 7n],
@@ -498,14 +498,14 @@ describe('cumulative streams that lose a label', () => {
     expect(send([of('a', { int: 5n }, 3000)])).toEqual([['merged', 6n]]);
   });
 
-  it('hand a level over that was forwarded in a request whose answer was lost: its end is another moment than its value', () => {
+  it('hand over a level forwarded in a request whose answer was lost: its end has another time than its value', () => {
     const { made, of, metric } = forwardedLevel();
     const again = of('a', { int: 4n }, 1000);
     const ends = made.send([metric([again])]).out.filter(({ flags }) => flags === 1);
     expect(ends.map(({ time }) => time)).toEqual([again.time! + 1_000_000n]);
   });
 
-  it('hand a level over whose resource loses a label: what is left under the old one is the end', () => {
+  it('hand over a level whose resource loses a label: only its end is left under the old resource', () => {
     const { of, send } = forwardedLevel('resource:host');
     const handedOver = send([of('a', { int: 6n }, 2000)]);
     expect(handedOver).toHaveLength(2);
@@ -518,7 +518,7 @@ describe('cumulative streams that lose a label', () => {
     expect(send([of('a', { int: 5n }, 3000)])).toEqual([['merged', 5n]]);
   });
 
-  it('let the end of a level pass that was forwarded until now, also when it was refused before', () => {
+  it('let the end of a forwarded level pass, even if it was refused before', () => {
     const { made, of, metric, send } = forwardedLevel();
     const end = [of('a', { flags: 1 }, 2000)];
     made.limiter.process(request([metric(end)]));
@@ -528,7 +528,7 @@ describe('cumulative streams that lose a label', () => {
     expect(send([of('a', { int: 5n }, 3000)])).toEqual([['merged', 5n]]);
   });
 
-  it('let a level go on by itself whose value cannot be merged', () => {
+  it('forward a level separately if its value cannot be merged', () => {
     const { of, send } = forwardedLevel();
     expect(send([of('a', { double: Number.NaN }, 2000)])).toEqual([['a', Number.NaN]]);
     expect(send([of('a', { int: 6n }, 3000)])).toEqual([
@@ -537,7 +537,7 @@ describe('cumulative streams that lose a label', () => {
     ]);
   });
 
-  it('take a level off that only the ledger knows', () => {
+  it('subtract a level that only the ledger knows', () => {
     const [one, two] = [ruledRig([NAME], ['user']), ruledRig([NAME], ['user'])];
     const level = (points: PointData[]) => [metricOf('int', points, { monotonic: false })];
     const a = (time: number, value: Partial<PointData>): PointData => ({
@@ -558,7 +558,7 @@ describe('cumulative streams that lose a label', () => {
     expect(sourceClaims(taken.claim.sources)).toMatchObject([{ value: { length: 0 } }]);
   });
 
-  it('go by what the ledger has of a source that is not known here', () => {
+  it('use the state in the ledger for a source that is not cached', () => {
     const [one, two] = [ruledRig([NAME], ['user']), ruledRig([NAME], ['user'])];
     const start = one.now - START_MS;
     const moved = sourceClaims(one.send([sum([['a', 10n, start, start + 1000]])]).claim.sources);
@@ -579,7 +579,7 @@ describe('cumulative streams that lose a label', () => {
     expect(one.send([sum([['a', 16n, start, start + 3000]])]).out).toMatchObject([{ int: 11n }]);
   });
 
-  it('hand over what another receiver has forwarded until now', () => {
+  it('hand over streams that another receiver has forwarded until now', () => {
     const made = ruledRig([NAME], ['user']);
     const body = request([sum([['a', 10n, made.now - START_MS, made.now - START_MS + 1]])]);
     const { claim } = made.limiter.process(body);
@@ -593,7 +593,7 @@ describe('cumulative streams that lose a label', () => {
     expect(next.out).toMatchObject([{ labels: { 'nrdot.writer': '0' }, int: 2n }]);
   });
 
-  it('begin anew as another writer, later than anything that was written', () => {
+  it('start again as another writer, later than anything written before', () => {
     const made = ruledRig([NAME], ['user']);
     const start = made.now - START_MS;
     const send = (value: bigint, time: number) =>
@@ -608,7 +608,7 @@ describe('cumulative streams that lose a label', () => {
   });
 
   it.each(['int', 'double', 'histogram', 'exponential'] as const)(
-    '%s: go out as deltas where that is wanted: their sum is what the inputs grow',
+    '%s: are sent as deltas if configured, which add up to the growth of the inputs',
     (form) => {
       fc.assert(
         fc.property(played, splits, fc.integer({ min: 1, max: 9 }), (collections, parts, count) => {
@@ -634,7 +634,7 @@ describe('cumulative streams that lose a label', () => {
     },
   );
 
-  it('are dated by the clock of the receiver when that of a producer runs ahead or stands still', () => {
+  it("use the receiver's time if a producer's clock is ahead or stands still", () => {
     const made = ruledRig([NAME], ['user']);
     const start = made.now - START_MS;
     const day = 86_400_000;
@@ -656,7 +656,7 @@ describe('cumulative streams that lose a label', () => {
     expect(send('b', 1n, made.ns()).out).toMatchObject([{ int: 8n, time: made.ns() }]);
   });
 
-  it('leave out what is not finite, count it, and go on', () => {
+  it('drop and count non-finite values, and continue', () => {
     const made = ruledRig([NAME], ['user']);
     const start = at(made.now - START_MS);
     const send = (double: number) => {
@@ -669,7 +669,7 @@ describe('cumulative streams that lose a label', () => {
     expect(send(5).out).toMatchObject([{ double: 5 }]);
   });
 
-  it('move on in time however many requests of one collection come', () => {
+  it('advance in time however many requests one collection has', () => {
     const made = ruledRig([NAME], ['user']);
     const start = made.now - START_MS;
     made.now += 10_000;
@@ -681,7 +681,7 @@ describe('cumulative streams that lose a label', () => {
     expect(times.at(-1)).toMatchObject({ int: 2000n });
   });
 
-  it('drop what the tracker has no room for, and say so', () => {
+  it('drop and report sources that do not fit into the tracker', () => {
     const made = ruledRig([NAME], ['user'], { maxKeys: 256 });
     made.limiter.learnTotals(0, 65_536 - 128);
     const startMs = made.now - START_MS;
@@ -694,7 +694,7 @@ describe('cumulative streams that lose a label', () => {
     expect(limited.dropped).toEqual([{ metric: NAME, label: 'user', reason: 'tracker_full', count: 172 }]);
   });
 
-  it('drop histograms with bounds other than those of the stream, until those have gone out of use', () => {
+  it('drop histograms with other bounds than their stream, until those are no longer in use', () => {
     const made = ruledRig([NAME], ['user']);
     const startMs = made.now - START_MS;
     const send = (user: string, bounds: number[], n: bigint) => {
@@ -710,7 +710,7 @@ describe('cumulative streams that lose a label', () => {
     expect(send('b', [1, 9], 5n).out).toMatchObject([{ count: 5n, bounds: [1, 9] }]);
   });
 
-  it('stay in the overflow stream once they went there, and add up with those that did not', () => {
+  it('stay in the overflow stream, and add up with those that never entered it', () => {
     const made = rig({
       maxKeys: 1024,
       aggregateScore: 0.8,

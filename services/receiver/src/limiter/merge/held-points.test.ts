@@ -15,7 +15,7 @@ function large(made: Rig, n: number): MetricData[] {
   return [{ name: NAME, unit: '1', kind: 'sum', temporality: 1, monotonic: true, points: [point] }];
 }
 
-it('a request takes along what waits once that is 4 MiB, long before the interval is over', () => {
+it('a request carries the deferred points once they reach 4 MiB, before the interval is over', () => {
   const made = ruledRig([NAME], ['user'], { mergeIntervalMs: HOUR_MS });
   made.limiter.sendHeld();
   made.send([]); // takes along what showed the label to be bad
@@ -29,7 +29,7 @@ it('a request takes along what waits once that is 4 MiB, long before the interva
   expect(made.limiter.isHeldDue).toBe(false);
 });
 
-describe('what waits is due', () => {
+describe('deferred points are due', () => {
   const pointOf = (bytes: number) => ({ bytes: Buffer.alloc(bytes), start: 0, end: bytes, parts: 1 });
   const begun = () => {
     const held = new HeldPoints();
@@ -38,7 +38,7 @@ describe('what waits is due', () => {
     return { held, isDue: () => held.isDue(HOUR_MS - 1, HOUR_MS) };
   };
 
-  it('at 4 MiB, but for what was undone', () => {
+  it('at 4 MiB, not counting undone requests', () => {
     const { held, isDue } = begun();
     expect(isDue()).toBe(false);
     const changes = held.begin();
@@ -48,7 +48,7 @@ describe('what waits is due', () => {
     expect(isDue()).toBe(false);
   });
 
-  it('when 65,536 sources of gauges were counted', () => {
+  it('when 65,536 gauge sources have been counted', () => {
     const { held, isDue } = begun();
     for (let n = 1; n < 65_536; n++) held.countGauge(n, 7);
     held.countGauge(1, 7);

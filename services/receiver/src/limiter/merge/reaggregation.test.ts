@@ -104,7 +104,7 @@ describe('delta streams that lose a label', () => {
     );
   });
 
-  it('keep int64 exact, and go on as double where it overflows', () => {
+  it('keep int64 exact, and continue as double after an overflow', () => {
     const big = 2n ** 53n + 1n;
     const send = (a: bigint, b: bigint) =>
       sendAll(ruled(), 'sum', [
@@ -185,7 +185,7 @@ describe('delta streams that lose a label', () => {
     );
   });
 
-  it('leave out what not every part has: sum, min and max', () => {
+  it('omit sum, min and max if not every part has them', () => {
     const point = (user: string, change: Partial<PointData>) => ({
       labels: { user },
       ...histogramOf([3, 4]),
@@ -200,7 +200,7 @@ describe('delta streams that lose a label', () => {
     expect(merged!.min).toBeUndefined();
   });
 
-  it('do not merge histograms with other bounds, but send both', () => {
+  it('send histograms with different bounds side by side instead of merging them', () => {
     const point = (user: string, own: number[]) => ({
       labels: { user },
       count: 2n,
@@ -246,7 +246,7 @@ describe('other kinds that lose a label', () => {
     expect(reduced('min', false)).toBe(-4);
   });
 
-  it('join sources by the reducer of a gauge, and never the times of one', () => {
+  it('reduce gauges across sources, never over time', () => {
     const at = (user: string, int: bigint, time: bigint): PointData => ({ labels: { user }, int, time });
     const reduced = (points: PointData[]) =>
       ruled({ gaugeReducer: 'sum' })
@@ -263,7 +263,7 @@ describe('other kinds that lose a label', () => {
     ]);
   });
 
-  it('drop summaries with their reason, and let those pass that have nothing to lose', () => {
+  it('drop summaries that lose a label, with the reason, and let the others pass', () => {
     const points: PointData[] = [
       { labels: { user: 'a' }, count: 1n },
       { labels: { route: '/' }, count: 1n },
@@ -288,7 +288,7 @@ describe('other kinds that lose a label', () => {
     expect(out.map(({ int }) => int)).toEqual([2n, 4n, 8n, 32n, 32n]);
   });
 
-  it('swallow points that only say that a stream went stale', () => {
+  it('discard staleness markers', () => {
     const limited = ruled().send([
       metric('sum', [
         { labels: { user: 'a' }, flags: 1, time: 5n },
@@ -328,7 +328,7 @@ describe('other kinds that lose a label', () => {
     expect(Buffer.from(out).toString('latin1').split('\xa2\x06\x02hi').length).toBe(4);
   });
 
-  it('leave a point as it came that nothing is merged into and that loses nothing', () => {
+  it('leave a point unchanged if it loses nothing and nothing is merged into it', () => {
     const made = ruled();
     const body = encode([
       {
@@ -340,7 +340,7 @@ describe('other kinds that lose a label', () => {
   });
 });
 
-describe('labels of resources that are given up', () => {
+describe('stripped labels of resources', () => {
   const resource = (pod: string, points: PointData[], kind: MetricData['kind'] = 'sum') => ({
     labels: { service: 'shop', pod },
     schemaUrl: 'https://example.org/schema',
@@ -367,7 +367,7 @@ describe('labels of resources that are given up', () => {
     return made;
   }
 
-  it('move the points under a resource without them; other metrics stay where they are', () => {
+  it('move the points to a resource without them; other metrics stay', () => {
     const made = podRig();
     const points = (v: bigint) => [
       { labels: { route: '/a' }, int: v, start: 1n, time: 5n },
@@ -390,7 +390,7 @@ describe('labels of resources that are given up', () => {
 });
 
 describe('a storm of one label', () => {
-  it('leaves a few streams with the same total', () => {
+  it('is reduced to a few streams with the same total', () => {
     const made = ruled({ maxKeys: 4096 });
     const values = Array.from({ length: 500 }, (_, i) => ({
       labels: { user: `${i}`, route: `/${i % 5}` },

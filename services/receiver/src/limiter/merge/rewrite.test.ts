@@ -57,7 +57,7 @@ function resourceAfter(
 const service: EntityRef = { schemaUrl: 'https://example.org/s', type: 'service', idKeys: ['service'] };
 
 describe('a resource that loses labels', () => {
-  it('keeps references to entities that do not name them, and all else that it has', () => {
+  it('keeps references to entities that do not use them, and everything else', () => {
     const refs = [
       { ...service, descriptionKeys: ['version'], later: 'of the reference' },
       { type: 'pods', idKeys: ['service', 'version'] },
@@ -71,7 +71,7 @@ describe('a resource that loses labels', () => {
     });
   });
 
-  it('is described by them no more', () => {
+  it('is no longer described by them', () => {
     const refs = [
       { ...service, descriptionKeys: ['pod', 'version', 'node'], later: 'x' },
       { type: 'other', idKeys: ['service'], descriptionKeys: ['node'] },
@@ -82,7 +82,7 @@ describe('a resource that loses labels', () => {
     ]);
   });
 
-  it('is no more part of an entity that one of them identifies: without the key it would be another', () => {
+  it('loses an entity that one of them identifies: without the key it would be another entity', () => {
     const refs = [
       { type: 'k8s.pod', idKeys: ['pod'], descriptionKeys: ['version'] },
       service,

@@ -31,7 +31,7 @@ function requestAt(ms: number, sums: number, histograms: number): Uint8Array {
   return request(metrics.filter((metric) => metric.points.length > 0));
 }
 
-it('the claims of a request keep their bytes while it is open, and after it was undone: they may be in flight to Redis', () => {
+it('claims keep their bytes while their request is open and after it was undone: they may be in flight to Redis', () => {
   const { limiter } = ruledRig(['sum', 'histogram'], ['user']);
   const process = (ms: number) => limiter.process(requestAt(ms, 20, 20)).claim.sources;
   process(1000);
@@ -46,7 +46,7 @@ it('the claims of a request keep their bytes while it is open, and after it was 
   expect([one, two]).toEqual(before);
 });
 
-it('claims of many sizes, more than were expected from the first, are whole', () => {
+it('claims of many sizes, more than expected at first, stay intact', () => {
   const { limiter } = ruledRig(['sum', 'histogram'], ['user']);
   const claims = sourceClaims(limiter.process(requestAt(1000, 1, 200)).claim.sources);
   expect(claims).toHaveLength(201);
@@ -56,7 +56,7 @@ it('claims of many sizes, more than were expected from the first, are whole', ()
     expect([0, 1, 2, 3, 4].map((i) => value.readDoubleLE(37 + 8 * i))).toEqual([6, 6, 1, 2, 3]);
 });
 
-it('claims that are packed again are the same', () => {
+it('claims that are packed again are identical', () => {
   const { limiter } = ruledRig(['sum', 'histogram'], ['user']);
   const { sources } = limiter.process(requestAt(1000, 3, 3)).claim;
   expect(packSourceClaims(sourceClaims(sources))).toEqual(sources);

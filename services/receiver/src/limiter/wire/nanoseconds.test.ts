@@ -4,7 +4,7 @@ import { Nanoseconds } from './nanoseconds.ts';
 
 const whole = ({ lo, hi }: Nanoseconds) => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 
-it('takes milliseconds without rounding, and gives them back', () => {
+it('converts milliseconds exactly, in both directions', () => {
   const longest = Math.floor(2 ** 64 / 1e6);
   fc.assert(
     fc.property(fc.integer({ min: 0, max: longest }), (ms) => {

@@ -131,7 +131,7 @@ const WAYS: [string, (parts: Partial<Parts>) => HistogramPoint][] = [
 ];
 
 describe('HistogramPoint', () => {
-  it('is the same whether the kernel decodes it or the slow way, whatever the encoding', () => {
+  it('is the same from the kernel and from the slow path, whatever the encoding', () => {
     let byKernel = 0;
     fc.assert(
       fc.property(fc.array(fc.array(field, { maxLength: 9 }), { minLength: 1, maxLength: 8 }), (points) => {
@@ -152,7 +152,7 @@ describe('HistogramPoint', () => {
     expect(byKernel).toBeGreaterThan(1000);
   });
 
-  it.each(WAYS)('is sound and finite as producers send it: %s', (_, decode) => {
+  it.each(WAYS)('is valid and finite as producers send it: %s', (_, decode) => {
     expect(decode({})).toMatchObject({ sound: true, finite: true });
     expect(decode({ counts: [7n], bounds: [], count: 7n })).toMatchObject({ sound: true, finite: true });
     expect(decode({ counts: [], bounds: [], count: 7n })).toMatchObject({ sound: true, finite: true });
@@ -162,7 +162,7 @@ describe('HistogramPoint', () => {
     expect(empty).toMatchObject({ sound: true, finite: true });
   });
 
-  it.each(WAYS)('is not sound when it contradicts itself: %s', (_, decode) => {
+  it.each(WAYS)('is invalid if it contradicts itself: %s', (_, decode) => {
     for (const wrong of [
       { count: 5n },
       { count: 7n },
@@ -184,7 +184,7 @@ describe('HistogramPoint', () => {
     expect(decode({ bounds: [-1, 1] }).sound, 'after bounds that are not in order').toBe(true);
   });
 
-  it.each(WAYS)('says when a number of it is not finite: %s', (_, decode) => {
+  it.each(WAYS)('reports numbers that are not finite: %s', (_, decode) => {
     for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
       for (const field of ['sum', 'min', 'max']) {
         expect(decode({ [field]: value }), `${field} ${value}`).toMatchObject({ sound: true, finite: false });
@@ -196,7 +196,7 @@ describe('HistogramPoint', () => {
     expect(decode({}).finite, 'after others that were not').toBe(true);
   });
 
-  it.each(WAYS)('has a time of 0 and one of 2^64 − 1 as they came: %s', (_, decode) => {
+  it.each(WAYS)('keeps times of 0 and 2^64 − 1: %s', (_, decode) => {
     expect(decode({ start: 0n, time: 0n })).toMatchObject({ timed: false, timeLo: 0, timeHi: 0 });
     const last = { timed: true, startLo: -2, startHi: -1, timeLo: -1, timeHi: -1 };
     expect(decode({ start: 2n ** 64n - 2n, time: 2n ** 64n - 1n })).toMatchObject(last);

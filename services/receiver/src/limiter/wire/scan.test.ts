@@ -86,7 +86,7 @@ function sumOf(points: Labels[]): Uint8Array {
 }
 
 describe('Scanner', () => {
-  it('agrees with the canonical way on any labels', () => {
+  it('agrees with the reference implementation on any labels', () => {
     fc.assert(
       fc.property(fc.array(labels, { maxLength: 8 }), (points) => {
         const body = sumOf(points);
@@ -97,7 +97,7 @@ describe('Scanner', () => {
     );
   });
 
-  it('agrees on bytes that were tampered with, as far as they are messages at all', () => {
+  it('agrees on corrupted bytes, if they are messages at all', () => {
     const damage = fc.array(fc.tuple(fc.nat(400), fc.nat(255)), { minLength: 1, maxLength: 4 });
     fc.assert(
       fc.property(fc.array(labels, { minLength: 1, maxLength: 3 }), damage, (points, changes) => {
@@ -116,7 +116,7 @@ describe('Scanner', () => {
     );
   });
 
-  it('goes on where its memory ends: many points, many labels, points larger than its window', () => {
+  it('continues beyond its memory: many points, many labels, points larger than its window', () => {
     const many = Array.from({ length: 3000 }, (_, i) => ({ id: `value-${i}`, route: '/a', code: 200n }));
     const wide = Array.from({ length: 60 }, (_, i) =>
       Object.fromEntries(Array.from({ length: 140 }, (_, k) => [`key-${k}`, `value-${i}`])),
@@ -137,7 +137,7 @@ describe('Scanner', () => {
     }
   });
 
-  it('gives one hash to every encoding of the same labels, and does not depend on their order', () => {
+  it('yields one hash for every encoding and order of the same labels', () => {
     const plain = sumOf([{ a: 'x', b: 5n }]);
     const [from, to] = dataOf(plain);
     const expected = scanAll(plain, from, to, 7)[0]!.sum;
@@ -161,7 +161,7 @@ describe('Scanner', () => {
     }
   });
 
-  it('tells apart what only looks alike', () => {
+  it('distinguishes values that only look alike', () => {
     const points: Labels[] = [
       { a: 'b' },
       { a: 'c' },
@@ -178,7 +178,7 @@ describe('Scanner', () => {
     expect(new Set(scanAll(body, from, to, 7).map(({ sum }) => sum)).size).toBe(points.length);
   });
 
-  it('was built from scan.as as it stands', async () => {
+  it('was built from the current scan.as', async () => {
     const { compileKernel } = await import('../kernel/build.ts');
     expect(Buffer.from(await compileKernel()).toString('base64')).toBe(KERNEL_BASE64);
   });
