@@ -15,6 +15,7 @@ const SHARED = [
   'config',
   'segment-log',
   'redis',
+  'key-budget',
   'queue',
   'status',
   'service',

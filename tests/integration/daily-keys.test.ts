@@ -1,6 +1,7 @@
 /** Series of a UTC day, counted by receivers that share a real Redis, against sets that the test keeps itself. */
 import { type Config, loadConfig } from '@nrdot/config';
-import { DailyState, Enqueuer, keysOf } from '@nrdot/queue';
+import { DailyState } from '@nrdot/key-budget';
+import { Enqueuer, keysOf } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
 import { encodeProtobuf, waitUntil } from '@nrdot/testbed';
 import { afterEach, expect, it } from 'vitest';

@@ -1,4 +1,4 @@
-import { LimiterState } from '@nrdot/queue';
+import { LimiterState } from '@nrdot/key-budget';
 import { expect, it } from 'vitest';
 import { OPTIONS, redis, useStore } from './store-on-redis.ts';
 

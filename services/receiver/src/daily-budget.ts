@@ -1,4 +1,4 @@
-import { DAILY_OTHERS, type DailyCounts, type DailyState } from '@nrdot/queue';
+import { DAILY_OTHERS, type DailyCounts, type DailyState } from '@nrdot/key-budget';
 import { type DailyStatus, NAME_MAX, TOP_DAILY } from '@nrdot/status';
 import { DailyForecast } from './daily-forecast.ts';
 import { type CardinalityLimiter, type Metric, packed } from './limiter/index.ts';

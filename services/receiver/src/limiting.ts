@@ -11,9 +11,8 @@ import {
   type LimiterClaim,
   LimiterState,
   type PipelineState,
-  type SharedState,
-  type Store,
-} from '@nrdot/queue';
+} from '@nrdot/key-budget';
+import type { SharedState, Store } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
 import { type DailyStatus, type LimiterStatus, NAME_MAX, TOP_LABELS } from '@nrdot/status';
 import { alignedInterval } from '@nrdot/telemetry';

@@ -1,4 +1,4 @@
-import type { LeftPoints } from '@nrdot/queue';
+import type { LeftPoints } from '@nrdot/key-budget';
 import { type IngestDeps, type IngestLimits, type MetricsLimit, sendHeld } from './ingest.ts';
 import type { Limiting } from './limiting.ts';
 

@@ -1,7 +1,7 @@
+import type { ClaimAnswer } from '@nrdot/key-budget';
 import { expect, it } from 'vitest';
 import type { Batch } from './batch.ts';
 import { Enqueuer, NotSent, type SharedState } from './enqueuer.ts';
-import type { ClaimAnswer } from './limiter-state.ts';
 import type { Group } from './steps.ts';
 
 const LIMIT_MS = 20;

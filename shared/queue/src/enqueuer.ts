@@ -1,5 +1,5 @@
+import type { ClaimAnswer } from '@nrdot/key-budget';
 import type { Batch } from './batch.ts';
-import type { ClaimAnswer } from './limiter-state.ts';
 import type { EnqueueResult, Group, GroupResult } from './steps.ts';
 
 const COMMIT_MAX_REQUESTS = 256;

@@ -12,7 +12,6 @@ export {
 } from './breaker-state.ts';
 export { BULLMQ_MAJOR, otherLayouts } from './bullmq-layout.ts';
 export * from './consumer.ts';
-export * from './daily-state.ts';
 export type { Depth } from './depth.ts';
 export * from './doctor/damage.ts';
 export * from './doctor/doctor.ts';
@@ -20,15 +19,6 @@ export { Contended, Enqueuer, NotSent, type Preparation, type SharedState } from
 export * from './fair-share.ts';
 export * from './in-process-hand-off.ts';
 export * from './keys.ts';
-export {
-  type ClaimAnswer,
-  type Claimant,
-  type Lease,
-  type LeftPoints,
-  type LimiterClaim,
-  LimiterState,
-  type PipelineState,
-} from './limiter-state.ts';
 export * from './priority-class.ts';
 export { reclaim } from './reclaim.ts';
 export * from './redis-wake-signal.ts';

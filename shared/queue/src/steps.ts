@@ -1,8 +1,9 @@
 /** Parameters and results of the store's steps. */
+
+import type { ClaimAnswer, Claimant, LimiterClaim } from '@nrdot/key-budget';
 import type { Signal } from '@nrdot/otlp';
 import type { Batch, JobData } from './batch.ts';
 import type { BreakerState } from './breaker-state.ts';
-import type { ClaimAnswer, Claimant, LimiterClaim } from './limiter-state.ts';
 import type { PriorityClass } from './priority-class.ts';
 
 /** The batches of one request, which are accepted or rejected together, and the limiter's claim for it. */

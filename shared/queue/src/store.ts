@@ -1,3 +1,4 @@
+import { claimAnswer, claimArgs } from '@nrdot/key-budget';
 import type { Signal } from '@nrdot/otlp';
 import { type RedisConnection, writingOn } from '@nrdot/redis';
 import { Cluster } from 'ioredis';
@@ -12,7 +13,6 @@ import {
 import { DeferredSettlements } from './deferred-settlements.ts';
 import { stageField } from './depth.ts';
 import { handOverOrder } from './hand-over-order.ts';
-import { claimAnswer, claimArgs } from './limiter-state.ts';
 import { LARGE_PAYLOAD_BYTES, PayloadCommand } from './payload-command.ts';
 import { CLASSES } from './priority-class.ts';
 import type { Scripted } from './scripted.ts';

@@ -1,4 +1,4 @@
-import { CLAIM_ARGS, claims } from './claims.ts';
+import { CLAIM_ARGS, claims } from '@nrdot/key-budget';
 import { prelude } from './prelude.ts';
 
 /**

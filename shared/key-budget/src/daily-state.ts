@@ -1,5 +1,9 @@
 import type { RedisConnection } from '@nrdot/redis';
-import type { Keys } from './keys.ts';
+
+/** Names the key of a day. */
+interface DailyKeys {
+  daily(day: string): string;
+}
 
 /** Maximum number of metrics counted one by one per day, at 12 KB each; further ones are counted together. */
 const DAILY_METRICS_MAX = 2_048;
@@ -87,9 +91,9 @@ type Counting = RedisConnection & {
  */
 export class DailyState {
   readonly #redis: Counting;
-  readonly #keys: Keys;
+  readonly #keys: DailyKeys;
 
-  constructor(redis: RedisConnection, keys: Keys) {
+  constructor(redis: RedisConnection, keys: DailyKeys) {
     redis.defineCommand('nrdotCountDaily', { numberOfKeys: 1, lua: COUNT });
     this.#redis = redis as Counting;
     this.#keys = keys;

@@ -1,5 +1,5 @@
 import type { RedisConnection } from '@nrdot/redis';
-import { claims } from './scripts/claims.ts';
+import { claims } from './claims.ts';
 
 /** What a request relies on, and changes, in the state that all receivers' limiters share; see `scripts/claims.ts`. */
 export interface LimiterClaim {
