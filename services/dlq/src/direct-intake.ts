@@ -5,9 +5,8 @@ import { isPriorityClass } from '@nrdot/queue';
 import { SegmentLogError } from '@nrdot/segment-log';
 import {
   type Address,
-  availableHost,
-  followCertificate,
   formatAddress,
+  listen,
   OneAtATime,
   type ServerTls,
   sameSecret,
@@ -143,13 +142,8 @@ export class DirectIntake {
   }
 
   async start(): Promise<Address> {
-    const { port } = this.#options.listen;
-    const host = await availableHost(this.#options.listen.host);
-    this.#app.server.maxConnections = CONNECTIONS_MAX;
-    await this.#app.listen({ host, port });
-    followCertificate(this.#app.server, this.#options.tls ?? {});
-    const address = this.#app.server.address();
-    return { host, port: typeof address === 'object' && address ? address.port : port };
+    const { listen: address, tls } = this.#options;
+    return listen(this.#app, address, { tls, connections: CONNECTIONS_MAX });
   }
 
   async stop(): Promise<void> {

@@ -9,14 +9,7 @@ import {
   type Signal,
   statusBody,
 } from '@nrdot/otlp';
-import {
-  availableHost,
-  followCertificate,
-  OneAtATime,
-  type ServerTls,
-  sameSecret,
-  secureServer,
-} from '@nrdot/service';
+import { listen, OneAtATime, type ServerTls, sameSecret, secureServer } from '@nrdot/service';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { InflightBytes, readBody } from './body.ts';
@@ -98,12 +91,8 @@ export class Receiver {
    * @returns the address, with the port that the system chose for port 0
    */
   async start(): Promise<{ host: string; port: number }> {
-    const host = await availableHost(this.#options.host);
-    await this.#app.listen({ host, port: this.#options.port });
-    followCertificate(this.#app.server, this.#options.tls);
-    const address = this.#app.server.address();
-    const port = typeof address === 'object' && address ? address.port : this.#options.port;
-    return { host, port };
+    const { host, port, tls, limits } = this.#options;
+    return listen(this.#app, { host, port }, { tls, connections: limits.connections });
   }
 
   /** Sets the tokens, from the next request on; no check if empty. */
@@ -139,7 +128,6 @@ export class Receiver {
         );
       },
     });
-    app.server.maxConnections = limits.connections;
     // The handler reads the stream itself, so that limits on size and memory apply while the body arrives.
     app.removeAllContentTypeParsers();
     app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
@@ -163,8 +151,6 @@ export class Receiver {
       );
     });
     app.setErrorHandler((error, request, reply) => this.#refuseHijacked(request, reply, error));
-    // Of the second server that Fastify has where localhost is two addresses.
-    app.addHook('onRequest', (request, reply, done) => this.#inTurn.take(request.raw, reply.raw, done));
     this.#handleFirst(app);
     return app;
   }

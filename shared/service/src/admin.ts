@@ -2,10 +2,10 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { isLoopback } from '@nrdot/config';
 import type { Logger, MetricsRegistry } from '@nrdot/telemetry';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
-import { type Address, availableHost, formatAddress } from './address.ts';
+import { type Address, formatAddress } from './address.ts';
 import { refusal } from './browser-guard.ts';
-import { followCertificate } from './certificates.ts';
 import type { RunningService } from './host.ts';
+import { listen } from './listen.ts';
 import { OneAtATime } from './one-at-a-time.ts';
 import { PageSession } from './page-session.ts';
 import { type ServerTls, secureServer } from './server-tls.ts';
@@ -260,13 +260,8 @@ export class AdminServer {
 
   /** @returns the address, with the port that the system chose for port 0 */
   async start(): Promise<Address> {
-    const { port } = this.#options.listen;
-    const host = await availableHost(this.#options.listen.host);
-    this.#app.server.maxConnections = CONNECTIONS_MAX;
-    await this.#app.listen({ host, port });
-    followCertificate(this.#app.server, this.#options.tls ?? {});
-    const address = this.#app.server.address();
-    return { host, port: typeof address === 'object' && address ? address.port : port };
+    const { listen: address, tls } = this.#options;
+    return listen(this.#app, address, { tls, connections: CONNECTIONS_MAX });
   }
 
   /** From here on `/readyz` fails, so that load balancers stop sending. */

@@ -5,6 +5,7 @@ export { CertificateWatch, followCertificate } from './certificates.ts';
 export { steadyNow } from './clock.ts';
 export * from './directory.ts';
 export * from './host.ts';
+export { listen } from './listen.ts';
 export * from './live-config.ts';
 export * from './metric-sender.ts';
 export { OneAtATime } from './one-at-a-time.ts';

@@ -1,0 +1,63 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { fastify } from 'fastify';
+import { expect, it } from 'vitest';
+import { listen } from './listen.ts';
+
+/** Two addresses of this machine, as `localhost` is where IPv6 is on. */
+const TWO = async () => ['127.0.0.1', '127.0.0.2'];
+
+async function start(connections: number) {
+  const app = fastify({ forceCloseConnections: true });
+  app.get('/', (request) => request.socket.localAddress);
+  const { port } = await listen(app, { host: 'localhost', port: 0 }, { connections }, TWO);
+  return { port, [Symbol.asyncDispose]: () => app.close() };
+}
+
+it('answers on each address of localhost', async () => {
+  await using server = await start(10);
+  for (const address of await TWO())
+    expect(await (await fetch(`http://${address}:${server.port}/`)).text()).toBe(address);
+});
+
+it('limits connections on each address', async () => {
+  await using server = await start(2);
+  for (const host of await TWO()) {
+    const sockets = [1, 2, 3].map(() => connect({ host, port: server.port }));
+    await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+    const cut = await Promise.race(
+      sockets.map((socket) => once(socket.resume(), 'close').then(() => socket)),
+    );
+    expect(sockets).toContain(cut);
+    for (const socket of sockets) socket.destroy();
+  }
+});
+
+it('closes each address', async () => {
+  const server = await start(10);
+  await server[Symbol.asyncDispose]();
+  for (const address of await TWO())
+    await expect(fetch(`http://${address}:${server.port}/`)).rejects.toThrow('fetch failed');
+});
+
+it('fails when the port of one of them is taken, and passes over an address that is none of this machine', async () => {
+  await using other = await start(10);
+  const app = fastify();
+  // The first is free: the port is taken on the second alone.
+  await expect(
+    listen(app, { host: 'localhost', port: other.port }, { connections: 1 }, async () => [
+      '127.0.0.3',
+      '127.0.0.2',
+    ]),
+  ).rejects.toThrow('EADDRINUSE');
+  await app.close();
+  await using alone = await (async () => {
+    const one = fastify();
+    await listen(one, { host: 'localhost', port: 0 }, { connections: 1 }, async () => [
+      '127.0.0.1',
+      '192.0.2.1',
+    ]);
+    return { [Symbol.asyncDispose]: () => one.close() };
+  })();
+  expect(alone).toBeDefined();
+});

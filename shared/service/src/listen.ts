@@ -1,0 +1,57 @@
+import dns from 'node:dns';
+import { once } from 'node:events';
+import { createServer, type Socket } from 'node:net';
+import { promisify } from 'node:util';
+import type { FastifyInstance } from 'fastify';
+import { type Address, availableHost } from './address.ts';
+import { followCertificate } from './certificates.ts';
+import type { ServerTls } from './server-tls.ts';
+
+/** Errors of an address that this machine does not have, such as `::1` where IPv6 is off. */
+const ABSENT = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT']);
+
+export interface ListenOptions {
+  tls?: ServerTls | undefined;
+  /** Maximum number of connections per address. */
+  connections: number;
+}
+
+/**
+ * Starts listening, with the certificate followed. Where `localhost` is two addresses, one server answers on both: Fastify would
+ * create a second one, which has neither the limit on connections nor renewed certificates.
+ * @returns the address, with the port that the system chose for port 0
+ * @throws Error if the port of an address is taken
+ */
+export async function listen(
+  app: FastifyInstance,
+  { host, port }: Address,
+  { tls = {}, connections }: ListenOptions,
+  addressesOf = allAddresses,
+): Promise<Address> {
+  const available = await availableHost(host);
+  const [first = available, ...others] = available === 'localhost' ? await addressesOf(host) : [available];
+  const { server } = app;
+  const doors = others.map((address) => ({
+    address,
+    door: createServer({ noDelay: true }, (socket: Socket) => server.emit('connection', socket)),
+  }));
+  app.addHook('preClose', async () => {
+    for (const { door } of doors) door.close();
+  });
+  server.maxConnections = connections;
+  await app.listen({ host: first, port });
+  followCertificate(server, tls);
+  const bound = server.address();
+  const actual = typeof bound === 'object' && bound ? bound.port : port;
+  for (const { address, door } of doors) {
+    door.maxConnections = connections;
+    await once(door.listen({ host: address, port: actual }), 'listening').catch((error) => {
+      if (!ABSENT.has(error.code)) throw error;
+    });
+  }
+  return { host: available, port: actual };
+}
+
+async function allAddresses(host: string): Promise<string[]> {
+  return (await promisify(dns.lookup)(host, { all: true })).map(({ address }) => address);
+}
