@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { setTimeout as wait } from 'node:timers/promises';
 import { fastify } from 'fastify';
 import { expect, it } from 'vitest';
 import { listen } from './listen.ts';
@@ -38,6 +39,31 @@ it('closes each address', async () => {
   await server[Symbol.asyncDispose]();
   for (const address of await TWO())
     await expect(fetch(`http://${address}:${server.port}/`)).rejects.toThrow('fetch failed');
+});
+
+it('waits for the requests of each address before it is closed', async () => {
+  for (const address of await TWO()) {
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const app = fastify();
+    const isAsked = new Promise<void>((asked) => {
+      app.get('/', () => {
+        asked();
+        return promise;
+      });
+    });
+    const { port } = await listen(app, { host: 'localhost', port: 0 }, { connections: 10 }, TWO);
+    const answer = fetch(`http://${address}:${port}/`, { headers: { connection: 'close' } });
+    await isAsked;
+    let isClosed = false;
+    const closing = app.close().then(() => {
+      isClosed = true;
+    });
+    await wait(200);
+    expect({ address, isClosed }).toEqual({ address, isClosed: false });
+    resolve('done');
+    expect(await (await answer).text()).toBe('done');
+    await closing;
+  }
 });
 
 it('fails when the port of one of them is taken, and passes over an address that is none of this machine', async () => {

@@ -35,8 +35,13 @@ export async function listen(
     address,
     door: createServer({ noDelay: true }, (socket: Socket) => server.emit('connection', socket)),
   }));
+  const closed: Promise<void>[] = [];
   app.addHook('preClose', async () => {
-    for (const { door } of doors) door.close();
+    for (const { door } of doors) closed.push(new Promise((resolve) => door.close(() => resolve())));
+  });
+  // The server waits for the connections that it has accepted itself, and not for those of the other addresses.
+  app.addHook('onClose', async () => {
+    await Promise.all(closed);
   });
   server.maxConnections = connections;
   await app.listen({ host: first, port });
