@@ -13,6 +13,39 @@ const request = (token: string, i: number) =>
     ...[`X-Nrdot-Received-At: ${Date.now()}`, `Content-Length: ${BODY.length}`, '', BODY],
   ].join('\r\n');
 
+it('counts a payload as held until it is written, also if the receiver has gone meanwhile', async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const written: string[] = [];
+  const intake = {
+    write: async ({ id }: { id: string }) => {
+      written.push(id);
+      await promise;
+      return { area: 'normal', fresh: true };
+    },
+  };
+  const ledger = { begin: async () => {}, abandon: () => {}, accepted: async () => {} };
+  const direct = new DirectIntake(
+    { listen: { host: '127.0.0.1', port: 0 }, maxBytes: 10_000, maxInflightBytes: 30_000, token: 'word' },
+    ...([intake, ledger] as never as [never, never]),
+    createLogger({ level: 'silent', format: 'json' }),
+  );
+  const { port } = await direct.start();
+  for (let i = 0; i < 3; i++) {
+    using client = await RawClient.connect(port);
+    client.write(request('word', i));
+    await vi.waitFor(() => expect(written).toHaveLength(i + 1));
+  }
+  await wait(100); // the connections are closed
+  using client = await RawClient.connect(port);
+  client.write(request('word', 3));
+  await vi.waitFor(() => expect([...client.statuses, ...written.slice(3)]).toEqual(['503']));
+  resolve();
+  await wait(100);
+  client.write(request('word', 4));
+  await vi.waitFor(() => expect(client.statuses).toEqual(['503', '200']));
+  await direct.stop();
+});
+
 it('takes the batches of a connection in turn, and reads no more while some wait', async () => {
   const { promise, resolve } = Promise.withResolvers<void>();
   const written: string[] = [];

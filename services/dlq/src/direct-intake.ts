@@ -57,7 +57,7 @@ const CLOCKS_APART_MAX_MS = 24 * 3_600_000;
 export class DirectIntake {
   readonly #app: FastifyInstance;
   readonly #options: DirectIntakeOptions;
-  /** Payload bytes of all requests that have not been answered. */
+  /** Payload bytes of all requests that are being read or written. */
   #heldBytes = 0;
 
   /** @throws Error if the configuration would let anybody in the network write to the disk */
@@ -91,16 +91,19 @@ export class DirectIntake {
     // The handler reads the stream itself, so that limits apply while the payload arrives.
     this.#app.addContentTypeParser('*', (_request, stream, done) => done(null, stream));
     this.#app.post('/v1/batches/:id', async (request, reply) => {
-      const payload = await this.#read(request.raw, reply.raw);
-      const spilled = batchOf((request.params as { id: string }).id, request.headers, payload);
-      if (typeof spilled === 'string') return reply.code(400).send({ error: spilled });
+      const held = { bytes: 0 };
       try {
+        const payload = await this.#read(request.raw, reply.raw, held);
+        const spilled = batchOf((request.params as { id: string }).id, request.headers, payload);
+        if (typeof spilled === 'string') return reply.code(400).send({ error: spilled });
         await takeDirectly(spilled, intake, ledger, log);
+        return { stored: spilled.id };
       } catch (error) {
         if (!(error instanceof SegmentLogError)) throw error;
         return reply.code(503).header('retry-after', '1').send({ error: error.message });
+      } finally {
+        this.#heldBytes -= held.bytes;
       }
-      return { stored: spilled.id };
     });
     this.#app.setErrorHandler((error, _request, reply) => {
       const { statusCode = 500, message } = error as { statusCode?: number; message: string };
@@ -111,29 +114,29 @@ export class DirectIntake {
   }
 
   /**
-   * Reads a payload. It counts as held until its request is answered: there may be any number of receivers, and each keeps what
-   * gets a 503.
+   * Reads a payload. It counts as held, in `held`, until it is written: there may be any number of receivers, and each keeps what
+   * gets a 503. A receiver that gives up after its time limit does not end the write.
    */
-  #read(request: IncomingMessage, response: ServerResponse): Promise<Buffer> {
+  #read(request: IncomingMessage, response: ServerResponse, held: { bytes: number }): Promise<Buffer> {
     const { maxBytes, maxInflightBytes } = this.#options;
     return new Promise((resolve, reject) => {
       const chunks: Buffer[] = [];
-      let bytes = 0;
       const refuse = (statusCode: number, message: string) => {
         request.off('data', take).resume(); // the answer is sent, and the rest discarded
         chunks.length = 0;
         reject(Object.assign(new Error(message), { statusCode }));
       };
       const take = (chunk: Buffer) => {
-        bytes += chunk.byteLength;
+        held.bytes += chunk.byteLength;
         this.#heldBytes += chunk.byteLength;
         chunks.push(chunk);
-        if (bytes > maxBytes) refuse(413, `the payload is larger than ${maxBytes} bytes (receiver.max_body)`);
+        if (held.bytes > maxBytes)
+          refuse(413, `the payload is larger than ${maxBytes} bytes (receiver.max_body)`);
         else if (this.#heldBytes > maxInflightBytes)
           refuse(503, `receivers have sent ${maxInflightBytes} bytes that are not on the disk yet`);
       };
       response.once('close', () => {
-        this.#heldBytes -= bytes;
+        request.off('data', take);
         chunks.length = 0;
         reject(new Error('the receiver closed the connection'));
       });
