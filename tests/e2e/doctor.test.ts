@@ -119,7 +119,7 @@ it('finds and repairs each kind of damage under traffic, and all deliverable dat
     // What was put away is a note.
     const after = await doctor(dir.path, running.admin);
     expect(after.output).toMatch(
-      /put_away \(note\): A job is none of the pipeline's[\s\S]*The books balance\. Nothing has to be done\./,
+      /put_away \(note\): A job is not part of the pipeline[\s\S]*The books balance\. No action is needed\./,
     );
     expect(after.code).toBe(0);
     trickle.abort();

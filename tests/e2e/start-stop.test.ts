@@ -48,7 +48,7 @@ describe('a pipeline whose Redis cannot be reached', () => {
     });
     await using up = startNrdot(['up', '--config', config, '--upstream', mock.url], {}, dir.path);
     await up.line(
-      /waiting for +Redis at redis:\/\/127\.0\.0\.1:\d+: connection refused by 127\.0\.0\.1:\d+; what arrives/,
+      /waiting for +Redis at redis:\/\/127\.0\.0\.1:\d+: connection refused by 127\.0\.0\.1:\d+; new data goes to disk/,
     );
     expect(await up.end('SIGTERM')).toBe(1);
     expect(up.output()).toMatch(/Stopped\. Redis could not be reached, so its contents are unknown/);
