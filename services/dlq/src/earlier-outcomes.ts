@@ -15,6 +15,8 @@ export class EarlierOutcomes {
   /** Index of the outcome, by key. */
   readonly #indexOf = new Map<string, number>();
   #searchAtMs = Number.NEGATIVE_INFINITY;
+  /** Whether something could not be read in the last pass over the areas that replay by themselves. */
+  #hadUnread = true;
 
   constructor(segments: SegmentLog) {
     this.#segments = segments;
@@ -37,10 +39,13 @@ export class EarlierOutcomes {
 
   /**
    * To be called when all areas that replay by themselves were read to their ends. Nothing is forgotten while a segment of them
-   * cannot be read: its records come later, and would be sent again.
+   * cannot be read: its records come later, and would be sent again. One that became readable during a pass may not have been
+   * read in it.
    */
   allRead(): void {
-    if (this.#indexOf.size === 0 || REPLAY_AREAS.some((area) => this.#segments.hasUnread(area))) return;
+    const hadUnread = this.#hadUnread;
+    this.#hadUnread = this.#indexOf.size === 0 || REPLAY_AREAS.some((area) => this.#segments.hasUnread(area));
+    if (hadUnread || this.#hadUnread) return;
     for (const key of [...this.#indexOf.keys()]) if (!isOfRejected(key)) this.#indexOf.delete(key);
   }
 
@@ -55,6 +60,7 @@ export class EarlierOutcomes {
    */
   async searchRejected(nowMs: number, finish: (position: Position) => void): Promise<void> {
     let { records: unseen } = this.#segments.stats('rejected');
+    const hadUnread = this.#segments.hasUnread('rejected');
     try {
       for await (const { record, position, acked } of this.#segments.scan('rejected')) {
         if (!acked) unseen--;
@@ -63,7 +69,8 @@ export class EarlierOutcomes {
     } catch {
       unseen = Number.POSITIVE_INFINITY;
     }
-    if (unseen > 0 || this.#segments.hasUnread('rejected')) this.#searchAtMs = nowMs + SEARCH_AGAIN_MS;
+    if (unseen > 0 || hadUnread || this.#segments.hasUnread('rejected'))
+      this.#searchAtMs = nowMs + SEARCH_AGAIN_MS;
     else for (const key of [...this.#indexOf.keys()]) if (isOfRejected(key)) this.#indexOf.delete(key);
   }
 }
