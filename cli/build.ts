@@ -18,6 +18,7 @@ const result = await build({
   absWorkingDir: root,
   entryPoints: {
     nrdot: 'cli/src/bundle-entry.ts',
+    'divide-worker': 'services/exporter/src/divide-worker.ts',
     'hash-worker': 'shared/segment-log/src/hash-worker.ts',
     'large-worker': 'services/receiver/src/large-worker.ts',
   },

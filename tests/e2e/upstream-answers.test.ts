@@ -227,6 +227,19 @@ it('a Retry-After delays its batch but not others, until enough of them make the
   await mock.close();
 });
 
+it('413 to everything: that is not about size, and batches are not taken apart into single items', async () => {
+  using dir = temporaryDirectory();
+  const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour: { status: 413 } });
+  await using running = await startOne(dir.path, mock);
+  await generate({
+    ...{ endpoint: running.otlp, rate: 100_000, batchSize: 5_000, items: 20_000, connections: 1 },
+  });
+  const books = await untilQuiet(running.admin);
+  expect(books).toMatchObject({ accepted: 20_000, rejected: 20_000, delivered: 0 });
+  expect(mock.stats().byStatus[413]).toBeLessThan(2_000);
+  await mock.close();
+});
+
 it('data older than max_age is dropped and counted, not delivered', async () => {
   using dir = temporaryDirectory();
   const mock = await startMockUpstream({ listen: '127.0.0.1:0', behaviour: { outage: true } });

@@ -3,6 +3,7 @@ import { jobDataOf, RetryLater, reclaim } from '@nrdot/queue';
 import { consume } from '@nrdot/queue/worker';
 import { waitUntil } from '@nrdot/testbed';
 import { Queue } from 'bullmq';
+import type { Redis } from 'ioredis';
 import { describe, expect, it } from 'vitest';
 import {
   batch,
@@ -16,6 +17,11 @@ import {
   store,
   useStore,
 } from './store-on-redis.ts';
+
+interface Outlet {
+  _write(chunk: Buffer, encoding: string, done: () => void): void;
+  _writev(chunks: { chunk: Buffer }[], done: () => void): void;
+}
 
 useStore();
 
@@ -115,6 +121,45 @@ describe('a hand-over', () => {
     expect((await store.depth()).total).toEqual({ batches: 2, items: 10, bytes: 100 });
     expect(await store.handOver(job, pieces, 'next', Date.now())).toBe(0);
     expect((await store.depth()).total).toEqual({ batches: 2, items: 10, bytes: 100 });
+  });
+});
+
+describe('the pieces of a large request', () => {
+  it('are handed over a MiB at a time, between which other work runs', async () => {
+    const MIB = 2 ** 20;
+    await enqueue(batch('high'));
+    await store.move(MOVE);
+    const [job] = await exported();
+    const [b] = job.batches;
+    const pieces = ['a', 'b', 'c', 'd', 'e', 'f'].map((suffix) => {
+      const key = `${b.key}-${suffix}`;
+      const data = { ...job, items: 1, bytes: MIB, batches: [{ ...b, key, items: 1, bytes: MIB }] };
+      return { queue: 'export' as const, data, payloads: [{ key, bytes: Buffer.alloc(MIB, suffix) }] };
+    });
+    const stream = (redis as Redis).stream as unknown as Outlet;
+    const { _write: write, _writev: writev } = stream;
+    let most = 0;
+    let inThisTurn = 0;
+    const count = (bytes: number) => {
+      if (inThisTurn === 0)
+        setImmediate(() => {
+          inThisTurn = 0;
+        });
+      inThisTurn += bytes;
+      most = Math.max(most, inThisTurn);
+    };
+    stream._write = (chunk, encoding, done) => {
+      count(chunk.length);
+      write.call(stream, chunk, encoding, done);
+    };
+    stream._writev = (chunks, done) => {
+      count(chunks.reduce((sum, { chunk }) => sum + chunk.length, 0));
+      writev.call(stream, chunks, done);
+    };
+    expect(await store.handOver(job, pieces, 'next', Date.now())).toBe(6);
+    Object.assign(stream, { _write: write, _writev: writev });
+    expect(most).toBeGreaterThan(MIB / 2);
+    expect(most).toBeLessThan(2 * MIB);
   });
 });
 

@@ -1,15 +1,17 @@
 /** How the exporter speaks to an upstream, against a real HTTP server that says what it likes. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { type AddressInfo, connect, type Socket } from 'node:net';
+import { type AddressInfo, connect, Socket } from 'node:net';
 import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Upstream } from '../../services/exporter/src/upstream.ts';
 
 const RESPONSE_MAX_BYTES = 64 * 1024;
 
 let answer: (request: IncomingMessage, response: ServerResponse) => void;
+let arrived: Buffer[] = [];
 const server = createServer((request, response) => {
-  request.resume();
+  arrived = [];
+  request.on('data', (chunk: Buffer) => arrived.push(chunk));
   request.on('end', () => answer(request, response));
 });
 let upstream: Upstream;
@@ -57,6 +59,35 @@ it('keys quoted by an upstream are redacted in its message', async () => {
   });
   upstream.setHeaders({ 'api-key': 'NRAK-new-one' });
   expect(await send(say(400, 'NRAK-new-one?'))).toMatchObject({ message: '[redacted]?' });
+});
+
+it('a large body leaves a MiB at a time, and is whole', async () => {
+  const body = Buffer.alloc(5 * 2 ** 20 + 3, 'payload');
+  const write = vi.spyOn(Socket.prototype, 'write');
+  let headers: IncomingMessage['headers'] = {};
+  answer = (request, response) => {
+    ({ headers } = request);
+    response.end();
+  };
+  expect(await upstream.send('traces', body, 'identity')).toMatchObject({ kind: 'delivered' });
+  const most = Math.max(...write.mock.calls.map(([chunk]) => (chunk as unknown as Buffer).length));
+  write.mockRestore();
+  expect(Buffer.concat(arrived).equals(body)).toBe(true);
+  expect(headers).toMatchObject({ 'content-length': String(body.byteLength) });
+  expect(headers).not.toHaveProperty('transfer-encoding');
+  expect(most).toBe(2 ** 20);
+  // An answer that does not wait for all of it is heard.
+  const early = createServer((_, response) => void response.writeHead(413).end());
+  await new Promise<void>((resolve) => early.listen(0, '127.0.0.1', resolve));
+  const other = new Upstream({
+    ...{ endpoint: `http://127.0.0.1:${(early.address() as AddressInfo).port}`, endpoints: {}, headers: {} },
+    ...{ timeoutMs: 5_000, maxResponseBytes: RESPONSE_MAX_BYTES, connections: 1, userAgent: 'test' },
+    tls: { insecureSkipVerify: false },
+  });
+  for (let i = 0; i < 3; i++)
+    expect(await other.send('traces', body, 'identity')).toMatchObject({ kind: 'too-large' });
+  await other.close();
+  early.close();
 });
 
 it('its message is one line of bounded length', async () => {

@@ -2,6 +2,8 @@ import type { ContentEncoding } from '@nrdot/otlp';
 
 /** A learned size limit is doubled after so long without another 413, since servers change. */
 const RELEARN_MS = 600_000;
+/** No server has a smaller limit: one that still answers 413 means something else, and nothing is split further for it beforehand. */
+const LEARNED_MIN_BYTES = 4_096;
 /** In the order in which they are tried; every server accepts the last one. */
 const FALLBACKS: readonly ContentEncoding[] = ['gzip', 'identity'];
 /** After so many 400s that persisted without compression, a 400 is taken to be about the data. */
@@ -46,7 +48,7 @@ export class Destination {
   /** Records that a request was too large: lowers the limit, but not below what the server has accepted. */
   tooLarge(bytes: number, nowMs: number): void {
     if (this.#largestTaken >= bytes) this.#largestTaken = 0; // it accepts less than before
-    const maxBytes = Math.max(this.#largestTaken, Math.floor(bytes / 2), 1);
+    const maxBytes = Math.max(this.#largestTaken, Math.floor(bytes / 2), LEARNED_MIN_BYTES);
     this.#learned = { maxBytes: Math.min(maxBytes, this.maxBytes(nowMs)), atMs: nowMs };
   }
 

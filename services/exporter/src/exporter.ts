@@ -2,12 +2,9 @@ import {
   asOneStream,
   type ContentEncoding,
   decodeAll,
-  divideRequest,
   encodeContent,
   OtlpError,
   type Signal,
-  splitRequest,
-  walk,
 } from '@nrdot/otlp';
 import {
   type BatchRef,
@@ -27,6 +24,7 @@ import type { ExporterStatus } from '@nrdot/status';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
 import { Destination } from './destination.ts';
+import { Divider, type Part } from './divider.ts';
 import { type Outcome, verdictOf } from './outcome.ts';
 import { type RetryPolicy, retryDelayMs } from './retry.ts';
 import type { Upstream } from './upstream.ts';
@@ -84,8 +82,8 @@ interface Answered {
   wireBytes: number;
 }
 /**
- * After so many rejections without a success, single items are not the cause, and splitting on would send two requests per
- * item. To find one bad item among a million takes 20 rejections.
+ * After so many rejections without a success, single items are not the cause, nor is their size, and splitting on would send
+ * two requests per item. To find one bad item among a million takes 20 rejections.
  */
 const REFUSED_IN_A_ROW_MAX = 64;
 
@@ -107,6 +105,7 @@ export class Exporter {
   #upstreamFailure: string | undefined;
   /** Consecutive refusals because of the data or its size, by signal. */
   readonly #refusedInARow = new Map<Signal, number>();
+  readonly #divider = new Divider();
 
   constructor(options: ExporterOptions, deps: ExporterDeps) {
     this.#options = options;
@@ -150,6 +149,7 @@ export class Exporter {
   /** Stops taking jobs and waits for requests in flight. What is left in Redis is for other exporters or the next start. */
   async stop(timeoutMs: number): Promise<void> {
     await this.#taker.close(timeoutMs);
+    await this.#divider.stop();
     await this.#deps.upstream.close();
   }
 
@@ -501,14 +501,15 @@ export class Exporter {
     const inARow = (this.#refusedInARow.get(job.signal) ?? 0) + 1;
     this.#refusedInARow.set(job.signal, inARow);
     if (kind === 'too-large') {
-      const maxBytes = this.#destinationOf(job.signal).maxBytes(this.#deps.now());
-      return this.#divided(job, bodies, wireBytes, maxBytes);
+      if (inARow > REFUSED_IN_A_ROW_MAX && job.batches.length === 1) return undefined;
+      const limit = this.#destinationOf(job.signal).maxBytes(this.#deps.now());
+      return this.#divided(job, bodies, wireBytes, Math.min(limit, wireBytes / 2));
     }
     if (job.batches.length > 1) return apart(job);
     if (inARow > REFUSED_IN_A_ROW_MAX || job.signal === 'profiles') return undefined;
     const plain = await this.#plainOf(job, bodies);
-    const halves = plain && splitRequest(job.signal, plain);
-    return halves && this.#partsOf(job, halves, ['a', 'b']);
+    const halves = plain ? await this.#divide(job, plain) : [];
+    return halves.length < 2 ? undefined : partsOf(job, halves, ['a', 'b']);
   }
 
   async #reject(
@@ -574,29 +575,16 @@ export class Exporter {
     const plain = await this.#plainOf(job, bodies);
     if (!plain) return undefined;
     const target = Math.ceil(plain.byteLength * Math.max(share * PART_FILL, 1 / MAX_PARTS));
-    const parts = divideRequest(job.signal, plain, target);
+    const parts = await this.#divide(job, plain, target);
     if (parts.length < 2) return undefined;
     // The name contains the target size: a split that is repeated after a crash has the same name only if it has the same
     // parts.
-    const names = parts.map((_, i) => `${target.toString(36)}p${i.toString(36)}`);
-    return this.#partsOf(job, parts, names);
+    const names = parts.map((_, i) => `${target.toString(36)}c${i.toString(36)}`);
+    return partsOf(job, parts, names);
   }
 
-  /** Jobs for the parts of a job's only batch. */
-  #partsOf(job: JobData, parts: readonly Buffer[], names: readonly string[]): Promise<HandOverJob[]> {
-    const [batch] = job.batches;
-    return Promise.all(
-      parts.map(async (part, i) => {
-        const bytes = await encodeContent(part, job.encoding);
-        const key = nextKey(batch!.key, names[i]!);
-        const { items } = walk(job.signal, part);
-        return {
-          queue: 'export' as const,
-          data: pieceOf(job, [{ key, items, bytes: bytes.byteLength, receivedAt: batch!.receivedAt }]),
-          payloads: [{ key, bytes }],
-        };
-      }),
-    );
+  #divide({ signal, encoding }: JobData, plain: Buffer, maxBytes?: number): Promise<Part[]> {
+    return this.#divider.divide({ signal, plain, encoding, maxBytes });
   }
 
   async #plainOf(job: JobData, bodies: Buffer[]): Promise<Buffer | undefined> {
@@ -607,6 +595,19 @@ export class Exporter {
       throw error;
     }
   }
+}
+
+/** Jobs for the parts of a job's only batch. */
+function partsOf(job: JobData, parts: readonly Part[], names: readonly string[]): HandOverJob[] {
+  const [batch] = job.batches;
+  return parts.map(({ bytes, items }, i) => {
+    const key = nextKey(batch!.key, names[i]!);
+    return {
+      queue: 'export' as const,
+      data: pieceOf(job, [{ key, items, bytes: bytes.byteLength, receivedAt: batch!.receivedAt }]),
+      payloads: [{ key, bytes }],
+    };
+  });
 }
 
 /** One job per batch. `suffix` is added to the keys, so that whoever has the old keys finds nothing. */

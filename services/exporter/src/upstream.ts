@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
+import { Readable } from 'node:stream';
 import {
   type ContentEncoding,
   decodeContent,
@@ -38,6 +39,8 @@ export interface UpstreamOptions {
   };
 }
 
+/** TLS encrypts a whole write at once: 60 MiB would block the event loop. Between slices, other work runs. */
+const PIECE_BYTES = 1024 * 1024;
 const MESSAGE_MAX_CHARS = 300;
 /** Shorter header values are not masked in messages: they are no secrets, and parts of too many words. */
 const SECRET_MIN_CHARS = 6;
@@ -168,8 +171,9 @@ export class Upstream {
         ...(withSecrets ? this.#headers : {}),
         'content-type': 'application/x-protobuf',
         ...(encoding === 'identity' ? {} : { 'content-encoding': encoding }),
+        'content-length': String(body.byteLength),
       },
-      body,
+      body: body.byteLength > PIECE_BYTES ? Readable.from(piecesOf(body)) : body,
     };
   }
 
@@ -287,6 +291,10 @@ export function urlOf(
   if (endpoint === undefined)
     throw new TypeError(`exporter.endpoints.${signal} is not set, nor is exporter.endpoint`);
   return endpoint.replace(/\/+$/, '') + SIGNALS[signal].path;
+}
+
+function* piecesOf(body: Buffer): Generator<Buffer> {
+  for (let at = 0; at < body.byteLength; at += PIECE_BYTES) yield body.subarray(at, at + PIECE_BYTES);
 }
 
 /** Header names are case-insensitive: keep the last of each. */

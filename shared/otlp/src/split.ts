@@ -9,30 +9,6 @@ export const LEVELS: Readonly<Record<Signal, readonly (readonly number[])[] | un
   profiles: undefined,
 };
 
-/** Maximum growth by copies of resources and scopes, as a multiple of the request. */
-const MAX_GROWTH = 3;
-
-/**
- * Splits a well-formed request into parts of up to `maxBytes` each; a single item may be larger. If copies of what describes
- * the items would make many times the request, it is not split, since the parts would hardly be smaller.
- */
-export function divideRequest(signal: Signal, body: Buffer, maxBytes: number): Buffer[] {
-  const parts: Buffer[] = [];
-  const left = [body];
-  let growth = body.byteLength * MAX_GROWTH;
-  for (let part = left.pop(); part; part = left.pop()) {
-    const halves = part.byteLength > maxBytes ? splitRequest(signal, part) : undefined;
-    if (!halves) {
-      parts.push(part);
-      continue;
-    }
-    growth -= halves[0].byteLength + halves[1].byteLength - part.byteLength;
-    if (growth < 0) return [body];
-    left.push(halves[1], halves[0]);
-  }
-  return parts;
-}
-
 /**
  * Splits a well-formed request into two with about half of the items each: between resources if there are several, else between
  * scopes, metrics, and finally items. What describes them is copied into both; bytes are copied, not decoded.

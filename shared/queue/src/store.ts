@@ -280,8 +280,9 @@ export class Store extends StoreState {
     return state;
   }
 
-  #setPayload(key: string, payload: Buffer): Promise<unknown> {
-    if (payload.byteLength <= LARGE_PAYLOAD_BYTES)
+  /** @param together bytes of all payloads that are written with it */
+  #setPayload(key: string, payload: Buffer, together = payload.byteLength): Promise<unknown> {
+    if (together <= LARGE_PAYLOAD_BYTES)
       return this.redis.set(key, payload, 'EX', UNCLAIMED_PAYLOAD_TTL_S, 'NX');
     return this.redis.sendCommand(
       new PayloadCommand(key, payload, 'EX', String(UNCLAIMED_PAYLOAD_TTL_S), 'NX'),
@@ -457,26 +458,27 @@ export class Store extends StoreState {
   async handOver(job: JobData, jobs: HandOverJob[], push: 'last' | 'next', nowMs: number): Promise<number> {
     const { order, added } = handOverOrder(job, jobs, push);
     // NX: a SET that is repeated because its answer was lost must not put a TTL on a payload that a job owns.
+    const uncork = this.#cork();
+    const together = added.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
     const pending = added.map(({ key, bytes }) =>
-      this.redis.set(this.keys.payload(key), asBuffer(bytes), 'EX', UNCLAIMED_PAYLOAD_TTL_S, 'NX'),
+      this.#setPayload(this.keys.payload(key), asBuffer(bytes), together),
     );
     const { depth, books, wake, prefix } = this.keys;
-    const [made] = await Promise.all([
-      this.timed(
-        'hand_over',
-        this.scripts.nrdotHandOver(
-          depth,
-          books,
-          this.keys.outcomes,
-          wake,
-          prefix,
-          nowMs,
-          JOB_OPTIONS,
-          JSON.stringify(order),
-        ),
+    const answer = this.timed(
+      'hand_over',
+      this.scripts.nrdotHandOver(
+        depth,
+        books,
+        this.keys.outcomes,
+        wake,
+        prefix,
+        nowMs,
+        JOB_OPTIONS,
+        JSON.stringify(order),
       ),
-      ...pending,
-    ]);
+    );
+    uncork();
+    const [made] = await Promise.all([answer, ...pending]);
     this.#inProcess?.scheduler.notify();
     this.#inProcess?.exporter.notify();
     if (made < 0) throw new Error('a new payload was lost before the hand-over; nothing was changed');
