@@ -90,8 +90,8 @@ describe.each(shapes)('$signal: $name', ({ signal, make }) => {
 
   it('exported as JSON, and read again', () =>
     over(300, (body) => {
-      const { line } = product.exportLine({ envelope: { signal } as never, payload: body } as never);
-      product.jsonToProtobuf(signal, Buffer.from(line!));
+      const { parts } = product.exportParts({ envelope: { signal } as never, payload: body } as never);
+      product.jsonToProtobuf(signal, Buffer.from([...parts!].join('')));
     }));
 
   // The scan in WebAssembly, whose steps are not counted, takes up to 64 KiB at a time.

@@ -15,6 +15,7 @@ import {
 import { countText, numberText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { errorJson } from '../error-json.ts';
+import { printable } from '../printable.ts';
 import { ProgressLine } from '../progress.ts';
 import { table } from '../table.ts';
 import { print, segmentTable } from './dlq.ts';
@@ -41,7 +42,7 @@ export async function verifyCommand(flags: ReadingFlags): Promise<void> {
     line.done();
     damaged = segments.filter(isDamaged).length;
     const bad = segments.flatMap(({ area, sequence, damage }) =>
-      damage.map((reason) => `${area}/${sequence}: ${reason}`),
+      damage.map((reason) => printable(`${area}/${sequence}: ${reason}`)),
     );
     const head = segmentTable(segments) || 'There are no segments.';
     print(flags, segments, [head, '', `${checkedText(segments)}.`, ...bad].join('\n'));
@@ -143,15 +144,15 @@ async function* offline(
   told: { left: number; damaged: number },
 ): AsyncGenerator<string> {
   const fs = directory(dir);
-  const { exportLine, isSelected, selectionOf } = await import('@nrdot/dlq');
+  const { exportParts, isSelected, selectionOf } = await import('@nrdot/dlq');
   const selection = selectionOf(query, AREAS);
   for await (const { record, acked } of readDirectory(fs, dir, selection.areas)) {
     if (acked) continue;
     if (!record) told.damaged++;
     else if (isSelected(selection, record.envelope)) {
-      const { line } = exportLine(record);
-      if (line === undefined) told.left++;
-      else yield line;
+      const { parts } = exportParts(record);
+      if (parts) yield [...parts].join('');
+      else told.left++;
     }
   }
 }

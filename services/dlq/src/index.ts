@@ -1,4 +1,4 @@
-export { exportLine } from './export.ts';
+export { exportParts } from './export.ts';
 export * from './main.ts';
 export type { DlqState, ListedBatch, ReplayAnswer } from './routes.ts';
 export { isSelected, type Selection, selectionOf } from './selection.ts';

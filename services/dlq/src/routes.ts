@@ -1,7 +1,8 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { AREAS, type Area, type SegmentInfo, type SegmentLog } from '@nrdot/segment-log';
 import { type AdminAnswer, AdminError, type AdminRequest, type AdminServer } from '@nrdot/service';
 import type { Logger } from '@nrdot/telemetry';
-import { exportLine } from './export.ts';
+import { exportParts } from './export.ts';
 import { findRecord } from './record-search.ts';
 import type { ReplayRate } from './replay-rate.ts';
 import type { Replayer } from './replayer.ts';
@@ -174,9 +175,14 @@ async function* exported({ segments, log }: RouteDeps, selection: Selection): As
   for (const area of selection.areas) {
     for await (const { record, acked } of segments.scan(area, selection)) {
       if (acked || !isSelected(selection, record.envelope)) continue;
-      const { line, problem } = exportLine(record);
-      if (line !== undefined) yield `${line}\n`;
-      else log.warn({ batch: record.envelope.id, problem }, 'a batch was left out of an export');
+      const { parts, problem } = exportParts(record);
+      if (parts) {
+        for (const part of parts) {
+          yield part;
+          await turn();
+        }
+        yield '\n';
+      } else log.warn({ batch: record.envelope.id, problem }, 'a batch was left out of an export');
     }
   }
 }

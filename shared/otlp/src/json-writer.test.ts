@@ -5,7 +5,7 @@ import { request, WALKED } from '../test/arbitrary.ts';
 import { referenceRequest } from '../test/reference.ts';
 import { OtlpError } from './error.ts';
 import { jsonToProtobuf } from './json.ts';
-import { protobufToJson } from './json-writer.ts';
+import { jsonParts, protobufToJson } from './json-writer.ts';
 
 describe('protobufToJson', () => {
   for (const signal of WALKED) {
@@ -71,4 +71,33 @@ describe('protobufToJson', () => {
     expect(protobufToJson('profiles', Buffer.from('x'))).toBeUndefined();
     expect(() => protobufToJson('traces', Buffer.from('not protobuf'))).toThrow(OtlpError);
   });
+
+  it('holds little of what it writes, however many messages that is', () => {
+    const messages = 4_000_000;
+    // Log records, or attributes of one record, that are empty.
+    for (const [head, tag] of [
+      [[0x0a, 0x12], 0x12],
+      [[0x0a, 0x12, 0x12], 0x32],
+    ] as const) {
+      let body = Buffer.alloc(2 * messages, Buffer.from([tag, 0]));
+      for (const each of head.toReversed()) body = Buffer.concat([Buffer.from([each]), lengthOf(body), body]);
+      let chars = 0;
+      let longest = 0;
+      const before = process.memoryUsage().heapUsed;
+      let most = 0;
+      for (const part of jsonParts('logs', body)!) {
+        chars += part.length;
+        longest = Math.max(longest, part.length);
+        most = Math.max(most, process.memoryUsage().heapUsed - before);
+      }
+      expect(chars).toBeGreaterThan(3 * messages);
+      expect(longest).toBeLessThan(128 * 1024);
+      expect(most).toBeLessThan(200 * 2 ** 20);
+    }
+  });
 });
+
+function lengthOf({ byteLength }: Buffer): Buffer {
+  const bytes = [0, 7, 14, 21, 28].map((shift, i) => ((byteLength >>> shift) & 0x7f) | (i < 4 ? 0x80 : 0));
+  return Buffer.from(bytes);
+}

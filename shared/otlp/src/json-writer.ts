@@ -12,6 +12,9 @@ const LENGTH_DELIMITED = 2;
 const WITH_LENGTH = new Set(['string', 'bytes', 'id']);
 const EIGHT_BYTES = new Set(['fixed64', 'sfixed64', 'double']);
 
+/** A part of the text is about so long. */
+const PART_CHARS = 64 * 1024;
+
 /**
  * Converts a serialized request to OTLP's JSON form on one line: ids in hex, 64-bit integers as strings, enums as integers
  * (OTLP specification, "JSON Protobuf Encoding"). It builds strings and is not for the hot path.
@@ -24,66 +27,142 @@ export function protobufToJson(
   body: Uint8Array,
   options: WalkOptions = {},
 ): string | undefined {
+  const parts = jsonParts(signal, body, options);
+  return parts && [...parts].join('');
+}
+
+/**
+ * The text of `protobufToJson` in parts: a request of 60 MiB may be tens of millions of messages, so nothing is kept of those
+ * that were written.
+ */
+export function jsonParts(
+  signal: Signal,
+  body: Uint8Array,
+  options: WalkOptions = {},
+): Iterable<string> | undefined {
   const { request } = SIGNALS[signal];
   if (request === undefined) return undefined;
   walk(signal, body, options);
-  return messageText(messageIndex(request), bufferOf(body));
+  return allParts(messageIndex(request), bufferOf(body));
 }
 
-function messageText(message: number, bytes: Buffer): string {
-  const contents = contentsOf(message, bytes);
-  const members = MESSAGES[message]!.fields.flatMap((field) => {
-    const found = contents.get(field);
-    return found ? [`"${jsonName(field.name)}":${fieldText(field, found)}`] : [];
-  });
-  return `{${members.join(',')}}`;
+function* allParts(message: number, bytes: Buffer): Generator<string> {
+  const text = new Text();
+  yield* messageParts(message, bytes, text);
+  yield text.take();
 }
 
-/** The contents of each field, by protobuf's rules for repeated occurrences. */
-function contentsOf(message: number, bytes: Buffer): Map<Field, Buffer[]> {
-  const contents = new Map<Field, Buffer[]>();
+/** Text that waits to be part of the result. */
+class Text {
+  #texts: string[] = [];
+  #chars = 0;
+
+  add(text: string): void {
+    this.#texts.push(text);
+    this.#chars += text.length;
+  }
+
+  get isFull(): boolean {
+    return this.#chars >= PART_CHARS;
+  }
+
+  take(): string {
+    const part = this.#texts.join('');
+    this.#texts = [];
+    this.#chars = 0;
+    return part;
+  }
+}
+
+function* messageParts(message: number, bytes: Buffer, text: Text): Generator<string> {
+  text.add('{');
+  let separator = '';
+  for (const field of fieldsIn(message, bytes)) {
+    text.add(`${separator}"${jsonName(field.name)}":`);
+    separator = ',';
+    if (field.repeated) yield* listParts(message, field, bytes, text);
+    else yield* valueParts(field, contentOf(message, field, bytes), text);
+  }
+  text.add('}');
+}
+
+/** The fields that a message has, in the order of the schema. The last member of a oneof wins. */
+function fieldsIn(message: number, bytes: Buffer): Field[] {
+  const found = new Set<Field>();
   const cursor = new FieldCursor().reset(bytes, 0, bytes.byteLength);
   while (cursor.next()) {
     const field = FIELDS[message]!.get(cursor.number);
-    if (!field) continue;
-    const content = bytes.subarray(cursor.start, cursor.end);
-    const before = contents.get(field);
-    if (field.repeated) {
-      const packed = cursor.wireType === LENGTH_DELIMITED && isScalar(field.type);
-      const elements = packed && !WITH_LENGTH.has(field.type) ? unpack(field, content) : [content];
-      if (before) for (const element of elements) before.push(element);
-      else contents.set(field, elements);
-    } else if (before && !isScalar(field.type)) before.push(content);
-    else {
-      // The last member of a oneof wins.
-      if (field.oneof !== undefined && !before)
-        for (const other of contents.keys()) if (other.oneof === field.oneof) contents.delete(other);
-      contents.set(field, [content]);
+    if (!field || found.has(field)) continue;
+    for (const other of found) if (areRivals(field, other)) found.delete(other);
+    found.add(field);
+  }
+  return MESSAGES[message]!.fields.filter((field) => found.has(field));
+}
+
+function areRivals(a: Field, b: Field): boolean {
+  return a !== b && a.oneof !== undefined && a.oneof === b.oneof;
+}
+
+/** Of a field that is not repeated: the last one; of a message the pieces merged, from the last other member of its oneof on. */
+function contentOf(message: number, field: Field, bytes: Buffer): Buffer {
+  const cursor = new FieldCursor().reset(bytes, 0, bytes.byteLength);
+  let from = 0;
+  let length = 0;
+  let last = { start: 0, end: 0 };
+  while (cursor.next()) {
+    const { start, end } = cursor;
+    const found = FIELDS[message]!.get(cursor.number);
+    if (found === field) {
+      last = { start, end };
+      length += end - start;
+    } else if (found && areRivals(found, field)) {
+      from = end;
+      length = 0;
     }
   }
-  return contents;
+  if (isScalar(field.type) || length === last.end - last.start) return bytes.subarray(last.start, last.end);
+  const merged = Buffer.allocUnsafe(length);
+  let at = 0;
+  cursor.reset(bytes, from, bytes.byteLength);
+  while (cursor.next())
+    if (cursor.number === field.number) at += bytes.copy(merged, at, cursor.start, cursor.end);
+  return merged;
 }
 
-function unpack(field: Field, content: Buffer): Buffer[] {
-  const elements: Buffer[] = [];
-  for (let start = 0; start < content.byteLength; ) {
-    let end = start;
-    if (EIGHT_BYTES.has(field.type)) end += 8;
-    else while (content[end++]! >= 0x80);
-    elements.push(content.subarray(start, end));
-    start = end;
+function* listParts(message: number, field: Field, bytes: Buffer, text: Text): Generator<string> {
+  const isPackable = isScalar(field.type) && !WITH_LENGTH.has(field.type);
+  const cursor = new FieldCursor().reset(bytes, 0, bytes.byteLength);
+  text.add('[');
+  let separator = '';
+  while (cursor.next()) {
+    if (FIELDS[message]!.get(cursor.number) !== field) continue;
+    const isPacked = isPackable && cursor.wireType === LENGTH_DELIMITED;
+    for (let start = cursor.start; isPacked ? start < cursor.end : start >= 0; ) {
+      const end = isPacked ? elementEnd(field, bytes, start) : cursor.end;
+      text.add(separator);
+      separator = ',';
+      yield* valueParts(field, bytes.subarray(start, end), text);
+      start = isPacked ? end : -1;
+    }
   }
-  return elements;
+  text.add(']');
 }
 
-function fieldText(field: Field, contents: readonly Buffer[]): string {
-  if (field.repeated) return `[${contents.map((content) => valueText(field, content)).join(',')}]`;
-  // The pieces of a message are merged.
-  return valueText(field, contents.length === 1 ? contents[0]! : Buffer.concat(contents));
+function elementEnd({ type }: Field, bytes: Buffer, start: number): number {
+  if (EIGHT_BYTES.has(type)) return start + 8;
+  let end = start;
+  while (bytes[end++]! >= 0x80);
+  return end;
+}
+
+function* valueParts(field: Field, content: Buffer, text: Text): Generator<string> {
+  if (isScalar(field.type)) text.add(valueText(field, content));
+  else if (content.byteLength === 0) text.add('{}');
+  else yield* messageParts(messageIndex(field.type), content, text);
+  if (text.isFull) yield text.take();
 }
 
 function valueText({ type }: Field, content: Buffer): string {
-  if (!isScalar(type)) return messageText(messageIndex(type), content);
   switch (type) {
     case 'string':
       return JSON.stringify(content.toString('utf8'));
@@ -111,7 +190,7 @@ function valueText({ type }: Field, content: Buffer): string {
       return `"${content.readBigUInt64LE()}"`;
     case 'sfixed64':
       return `"${content.readBigInt64LE()}"`;
-    case 'double':
+    default:
       return doubleText(content.readDoubleLE());
   }
 }

@@ -10,6 +10,12 @@ import type { RunningClock } from './running-clock.ts';
 import { parseSegmentName, segmentName } from './segment.ts';
 import type { Identity } from './segment-header.ts';
 
+/**
+ * No log gets there. A file with a higher number is somebody's; if new segments were numbered from there on, the numbers would
+ * soon not fit into their names, nor be exact, and the next start would not find them.
+ */
+const SEQUENCE_MAX = 1e15;
+
 export interface AreaRecoveryDeps {
   fs: FileSystem;
   inventory: Inventory;
@@ -39,6 +45,12 @@ export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea
   let nextSequence = known?.nextSequence ?? 1;
   const lastIds: string[] = [];
   for (const { name, sequence } of await segmentFiles(fs, dir)) {
+    if (sequence > SEQUENCE_MAX) {
+      const reason = 'no segment has this number';
+      inventory.lost(join(dir, name), reason, 0, 0);
+      await setAside(deps, name, reason);
+      continue;
+    }
     nextSequence = Math.max(nextSequence, sequence + 1);
     if (segments.at(-1)?.sequence === sequence) {
       const reason = 'there are two files of this number';

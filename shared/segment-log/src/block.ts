@@ -1,6 +1,7 @@
 import { createZstdDecompress } from 'node:zlib';
 import { compress, decompress } from '@mongodb-js/zstd';
 import { crc32c } from './crc32c.ts';
+import { crcInTurns } from './in-turns.ts';
 import { decodeRecord, encodeRecord, type Record } from './record.ts';
 
 /** "NRDB". */
@@ -38,7 +39,7 @@ export interface PackedBlock {
 
 /** Packs records into one block. zstd runs off the main thread. */
 export async function packBlock(records: readonly Record[]): Promise<PackedBlock> {
-  const encoded = records.map(encodeRecord);
+  const encoded = await Promise.all(records.map(encodeRecord));
   const raw = encoded.length === 1 ? encoded[0]! : Buffer.concat(encoded);
   const times = records.map(({ envelope }) => whole(envelope.receivedAt));
   const items = records.reduce((sum, { envelope }) => sum + whole(envelope.items), 0);
@@ -49,7 +50,7 @@ export async function packBlock(records: readonly Record[]): Promise<PackedBlock
       rawBytes: raw.byteLength,
       records: records.length,
       items,
-      storedCrc: crc32c(stored),
+      storedCrc: await crcInTurns(stored),
       firstReceivedAt: times.reduce((a, b) => Math.min(a, b)),
       lastReceivedAt: times.reduce((a, b) => Math.max(a, b)),
     },
@@ -149,7 +150,7 @@ export async function decodeBlock(header: BlockHeader, stored: Buffer, intact = 
     : await salvage(stored, header.rawBytes);
   let at = 0;
   for (const entry of entries) {
-    const decoded = decodeRecord(raw, at);
+    const decoded = await decodeRecord(raw, at);
     if (!decoded) break;
     entry.record = decoded.record;
     at = decoded.end;

@@ -114,6 +114,11 @@ describe('the segment log, damaged', () => {
       { owed: 9, quarantined: 1 },
     ],
     [
+      'a file of a number that no segment has',
+      (d) => d.replace('/dlq/normal/9999999999999999.seg', d.bytes(path(d, 1))),
+      { owed: 9, quarantined: 1 },
+    ],
+    [
       'two files swapped',
       (d) => {
         const [a, b] = [path(d, 1), path(d, 2)];
@@ -212,6 +217,21 @@ describe('the segment log, damaged', () => {
       }),
       { numRuns: 300 },
     );
+  });
+
+  it('finds at the next start what it wrote after it had found a file of a number that no segment has', async () => {
+    const disk = new SimulatedDisk(seeded(5));
+    const { o } = options(disk, { segmentBytes: 600 });
+    for (const number of ['9999999999999999', '9007199254740991']) {
+      disk.replace(`/dlq/high/${number}.seg`, Buffer.from('odd'));
+      const log = await SegmentLog.open(o);
+      for (let i = 0; i < 3; i++)
+        await log.append('high', { ...record(`${number} ${i}`), payload: noise(300, i) });
+      await log.close();
+    }
+    const log = await SegmentLog.open(o);
+    expect(ids(await readAll(log, 'high'))).toHaveLength(6);
+    await log.close();
   });
 
   it('counts the items of a lost block header in a segment left open by a crash, unknown to any checkpoint', async () => {

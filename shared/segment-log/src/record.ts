@@ -1,4 +1,4 @@
-import { crc32c } from './crc32c.ts';
+import { concatInTurns, crcInTurns } from './in-turns.ts';
 
 /** Batches are stored by class, and those that the upstream rejected for good separately. */
 export const AREAS = ['critical', 'high', 'normal', 'rejected'] as const;
@@ -33,14 +33,12 @@ export interface Record {
 const RECORD_HEADER_BYTES = 12;
 
 /** Encodes a record, before compression. */
-export function encodeRecord({ envelope, payload }: Record): Buffer {
+export async function encodeRecord({ envelope, payload }: Record): Promise<Buffer> {
   const json = Buffer.from(JSON.stringify(envelope));
-  const record = Buffer.allocUnsafe(RECORD_HEADER_BYTES + json.byteLength + payload.byteLength);
+  const record = await concatInTurns([Buffer.alloc(RECORD_HEADER_BYTES), json, payload]);
   record.writeUInt32LE(record.byteLength - 4, 0);
   record.writeUInt32LE(json.byteLength, 8);
-  json.copy(record, RECORD_HEADER_BYTES);
-  record.set(payload, RECORD_HEADER_BYTES + json.byteLength);
-  record.writeUInt32LE(crc32c(record, 8), 4);
+  record.writeUInt32LE(await crcInTurns(record, 8), 4);
   return record;
 }
 
@@ -51,12 +49,12 @@ export type Decoded = { record: Record; end: number } | { record: undefined; end
  * Reads the record at `at`.
  * @returns with its end; undefined if the end is unknown, so that nothing after it can be read either
  */
-export function decodeRecord(block: Buffer, at: number): Decoded | undefined {
+export async function decodeRecord(block: Buffer, at: number): Promise<Decoded | undefined> {
   if (at + RECORD_HEADER_BYTES > block.byteLength) return undefined;
   const end = at + 4 + block.readUInt32LE(at);
   if (end > block.byteLength || end < at + RECORD_HEADER_BYTES) return undefined;
   const damaged = { record: undefined, end };
-  if (crc32c(block, at + 8, end) !== block.readUInt32LE(at + 4)) return damaged;
+  if ((await crcInTurns(block, at + 8, end)) !== block.readUInt32LE(at + 4)) return damaged;
   const payloadAt = at + RECORD_HEADER_BYTES + block.readUInt32LE(at + 8);
   if (payloadAt > end) return damaged;
   try {

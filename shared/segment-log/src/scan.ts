@@ -1,6 +1,6 @@
 import { BLOCK_HEADER_BYTES, type BlockHeader, decodeBlockHeader, isMark } from './block.ts';
-import { crc32c } from './crc32c.ts';
 import type { File } from './file-system.ts';
+import { crcInTurns } from './in-turns.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
 /** A block with its position in a file. */
@@ -57,7 +57,10 @@ export async function readStored(
 ): Promise<{ stored: Buffer; intact: boolean }> {
   const stored = Buffer.allocUnsafe(block.header.storedBytes);
   const read = await file.read(stored, block.at + BLOCK_HEADER_BYTES);
-  return { stored, intact: read === stored.byteLength && crc32c(stored) === block.header.storedCrc };
+  return {
+    stored,
+    intact: read === stored.byteLength && (await crcInTurns(stored)) === block.header.storedCrc,
+  };
 }
 
 export interface Scanned {

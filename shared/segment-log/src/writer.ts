@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { encodeBlockHeader, encodeMark, type PackedBlock, packBlock } from './block.ts';
 import { diskFault, SegmentLogError } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
+import { concatInTurns, hashInTurns } from './in-turns.ts';
 import type { Area, Record } from './record.ts';
 import type { RunningClock } from './running-clock.ts';
 import { emptySegment, type Segment, segmentName } from './segment.ts';
@@ -174,7 +175,7 @@ export class SegmentWriter {
     const open = this.#segment ?? (await this.#open());
     const file = this.#file!;
     let { records: firstRecord, items: itemsBefore } = open;
-    const body = Buffer.concat([
+    const body = await concatInTurns([
       encodeMark({ firstRecord, itemsBefore }, blocks),
       ...blocks.flatMap(({ header, stored }) => {
         const first = firstRecord;
@@ -191,7 +192,7 @@ export class SegmentWriter {
       await this.#leave(open);
       throw error;
     }
-    this.#hash.update(body);
+    await hashInTurns(this.#hash, body);
     open.end += body.byteLength;
     open.writtenAtMs = this.#o.clock.ms;
     for (const { header } of blocks) {
