@@ -2,6 +2,7 @@ import { loadConfig } from '@nrdot/config';
 import { formatAddress } from '@nrdot/service';
 import { causeText } from '@nrdot/telemetry';
 import { configSource } from './config-flags.ts';
+import { printable } from './printable.ts';
 
 /** How a command addresses a process. */
 export interface AdminFlags {
@@ -60,16 +61,21 @@ export class AdminClient {
   /** The lines of an answer as they arrive, until it ends or `signal` aborts. */
   async *lines(path: string, signal: AbortSignal, method: 'GET' | 'POST' = 'GET'): AsyncGenerator<string> {
     const response = await this.#request(method, path, undefined, signal);
-    let rest = '';
+    // A line may come in thousands of chunks, so each is looked at once.
+    const line: string[] = [];
     try {
       for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
-        const parts = (rest + chunk).split('\n');
-        rest = parts.pop() ?? '';
-        yield* parts;
+        const [first, ...others] = chunk.split('\n') as [string, ...string[]];
+        line.push(first);
+        for (const next of others) {
+          yield line.join('');
+          line.splice(0, line.length, next);
+        }
       }
     } catch (error) {
       if (!signal.aborted) throw error;
     }
+    const rest = line.join('');
     if (rest !== '') yield rest;
   }
 
@@ -108,7 +114,8 @@ export class AdminClient {
       return `${this.url} requires a token: set ${TOKEN_VARIABLE}, or admin.token in the configuration (--config FILE)`;
     if (status === 404 && said.startsWith('there is nothing at'))
       return `the service at ${this.url} has no ${path.split('?')[0]}: it belongs to another service; pass that service's admin address with --admin HOST:PORT`;
-    return said || `${this.url}${path} answered ${status}`;
+    // Messages about a configuration have several lines.
+    return said.split('\n').map(printable).join('\n') || `${this.url}${path} answered ${status}`;
   }
 }
 

@@ -3,6 +3,7 @@ import type { DlqState, ListedBatch, ReplayAnswer } from '@nrdot/dlq';
 import type { Area, SegmentInfo } from '@nrdot/segment-log';
 import { durationText, numberText, sizeText, timeText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { printable } from '../printable.ts';
 import { table } from '../table.ts';
 import { type SelectionFlags, selectionQuery } from './dlq-selection.ts';
 
@@ -188,7 +189,7 @@ function batchLines(batch: ListedBatch & { done: boolean }): [string, string][] 
     ['reason', batch.reason],
     ...(batch.status === undefined ? [] : [['last status', String(batch.status)] as [string, string]]),
     ...(batch.attempts === undefined ? [] : [['attempts', String(batch.attempts)] as [string, string]]),
-    ...(batch.message ? [['message', printable(batch.message)] as [string, string]] : []),
+    ...(batch.message ? [['message', cut(batch.message)] as [string, string]] : []),
   ];
 }
 
@@ -220,13 +221,11 @@ function statsText({ state, fault, utilization, diskBytes, ballastBytes, areas, 
   )}`;
 }
 
-/** Messages of an upstream may contain control characters. */
-function printable(message: string): string {
-  const text = message.replace(/\p{Cc}+/gu, ' ');
-  return text.length > MESSAGE_SHOWN ? `${text.slice(0, MESSAGE_SHOWN)} …` : text;
+function cut(message: string): string {
+  return message.length > MESSAGE_SHOWN ? `${message.slice(0, MESSAGE_SHOWN)} …` : message;
 }
 
 function pairs(lines: readonly (readonly [string, string])[]): string {
   const width = Math.max(...lines.map(([name]) => name.length));
-  return lines.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');
+  return lines.map(([name, value]) => `${name.padEnd(width)}  ${printable(value)}`).join('\n');
 }

@@ -44,9 +44,9 @@ function damageText({ kind, level, text, todo, count, examples, mended }: Damage
     repair && mended > 0 ? (mended === count ? 'repaired' : `${mended} of ${count} repaired`) : level;
   const more = count > examples.length ? `, and ${numberText(count - examples.length)} more` : '';
   return [
-    `${kind} (${state}): ${text}`,
+    printable(`${kind} (${state}): ${text}`),
     ...examples.map((name) => `    ${printable(name).slice(0, 200)}`),
     ...(more ? [`    ${more.slice(2)}`] : []),
-    ...(todo && mended < count ? [`  → ${todo}`] : []),
+    ...(todo && mended < count ? [`  → ${printable(todo)}`] : []),
   ].join('\n');
 }

@@ -14,10 +14,11 @@ export async function eventsCommand(flags: AdminFlags & { limit: number; json?: 
   }
   const lines = answer.events.map(
     ({ at, level, service, message }) =>
-      `${new Date(at).toISOString().slice(0, 19)}Z  ${LEVELS[level]}  ${service.padEnd(9)}  ${printable(message)}`,
+      `${new Date(at).toISOString().slice(0, 19)}Z  ${LEVELS[level]}  ${printable(service).padEnd(9)}  ${printable(message)}`,
   );
   process.stdout.write(
     `${lines.join('\n') || 'Nothing has changed since the pipeline was first started.'}\n`,
   );
-  if (answer.problem) process.stderr.write(`Only events of the scheduler's process: ${answer.problem}.\n`);
+  if (answer.problem)
+    process.stderr.write(`Only events of the scheduler's process: ${printable(answer.problem)}.\n`);
 }

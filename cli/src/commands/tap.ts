@@ -54,12 +54,12 @@ function itemText(item: TappedItem, colour: boolean): string {
   const ids = [traceId ? `trace ${traceId}` : '', spanId ? `span ${spanId}` : ''].filter(Boolean);
   const head = [
     new Date(at).toISOString().slice(11, 23),
-    signal.padEnd(7),
-    priorityClass.padEnd(8),
+    printable(signal).padEnd(7),
+    printable(priorityClass).padEnd(8),
     paint(1, printable(service) || '(no service.name)'),
     ...(name ? [paint(1, printable(name))] : []),
-    ...Object.entries(about).map(([key, value]) => aboutText(key, value)),
-    ...ids,
+    ...Object.entries(about).map(([key, value]) => printable(aboutText(key, value))),
+    ...ids.map(printable),
   ];
   const { 'service.name': _shown, ...rest } = resource;
   return [

@@ -90,7 +90,7 @@ async function apiRoute(board: Board, path: string, query: Record<string, string
   return missing(path);
 }
 
-/** Matches `/api/queues/:name` against `/api/queues/high`; undefined if it does not match. */
+/** Matches `/api/queues/:name` against `/api/queues/high`, a decoded path; undefined if it does not match. */
 function paramsOf(pattern: string, path: string): Record<string, string> | undefined {
   const wanted = pattern.split('/');
   const given = path.split('/');
@@ -98,7 +98,7 @@ function paramsOf(pattern: string, path: string): Record<string, string> | undef
   const params: Record<string, string> = {};
   for (const [i, part] of wanted.entries()) {
     const value = given[i] ?? '';
-    if (part.startsWith(':')) params[part.slice(1)] = decodeURIComponent(value);
+    if (part.startsWith(':')) params[part.slice(1)] = value;
     else if (part !== value) return undefined;
   }
   return params;
