@@ -65,6 +65,8 @@ describe('texts', () => {
     ['sshpass -pswordfish scp a b', 'scp a b'],
     ['mongosh -u ann -p "swordfish two" shop', 'shop'],
     ['redis-cli -h r -a swordfish ping', 'ping'],
+    ['redis-cli -a first ping && redis-cli -a swordfish get a', 'get a'],
+    ['sshpass -p first ssh -p 22 a; sshpass -p swordfish ssh -p 23 b', '; sshpass -p'],
   ])('%s', (text, rest) => {
     const shown = redactText(text);
     expect(shown).toContain(REDACTED);

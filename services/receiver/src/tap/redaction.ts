@@ -75,14 +75,24 @@ export function redactText(text: string): string {
   // Of a very long text only the beginning is searched, with some margin for a secret that crosses the cut.
   let clean = text.slice(0, 2 * MAX_CHARS);
   for (const [pattern, instead] of IN_TEXT) clean = clean.replace(pattern, instead);
-  for (const [command, option] of COMMANDS)
-    clean = clean.replace(command, (line) => line.replace(option, `$1${REDACTED}`));
+  for (const [command, option] of COMMANDS) clean = withoutOption(clean, command, option);
   clean = clean.replace(ELEMENT, (all, begin: string, name: string) =>
     SECRET_NAME.test(name) ? begin + REDACTED : all,
   );
   clean = withoutAssigned(clean);
   clean = clean.replace(STRETCH, (stretch) => (isOpaque(stretch) ? REDACTED : stretch));
   return clean.length > MAX_CHARS || text.length > 2 * MAX_CHARS ? `${clean.slice(0, MAX_CHARS)}…` : clean;
+}
+
+/** Redacts the value of a command's option: the first one, unless the pattern is global, and that of commands behind it. */
+function withoutOption(text: string, command: RegExp, option: RegExp): string {
+  return text.replace(command, (line) => {
+    if (option.global) return line.replace(option, `$1${REDACTED}`);
+    const found = option.exec(line);
+    if (!found) return line;
+    const rest = line.slice(found.index + found[0].length);
+    return line.slice(0, found.index) + found[1] + REDACTED + withoutOption(rest, command, option);
+  });
 }
 
 /** Redacts what is assigned to a name that suggests a secret. Looks back for the name from each sign of an assignment. */
