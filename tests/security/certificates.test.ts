@@ -304,3 +304,22 @@ it('a connection that never completes the handshake is closed after the request 
   await Promise.all(sockets.map((socket) => once(socket, 'close', { signal: AbortSignal.timeout(60_000) })));
   await receiver.stop();
 });
+
+it('a connection that is still in its handshake does not hold up a stop; one that has ended it is answered', async () => {
+  use('first');
+  const receiver = await startReceiver({
+    tls: { certFile: at('used.crt'), keyFile: at('used.key') },
+    requestTimeoutMs: 15_000,
+  });
+  const agent = new Agent({ keepAlive: true });
+  expect(await shown(`https://127.0.0.1:${receiver.port}/`, agent)).toBe('first');
+  const socket = connect(receiver.port, '127.0.0.1').on('error', () => {});
+  await once(socket, 'connect');
+  await wait(100);
+  const closed = once(socket.resume(), 'close');
+  const startedAt = performance.now();
+  await receiver.stop();
+  expect(performance.now() - startedAt).toBeLessThan(5_000);
+  await closed;
+  agent.destroy();
+});

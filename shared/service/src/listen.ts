@@ -1,6 +1,7 @@
 import dns from 'node:dns';
 import { once } from 'node:events';
-import { createServer, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
+import { Server as TlsServer } from 'node:tls';
 import { promisify } from 'node:util';
 import type { FastifyInstance } from 'fastify';
 import { type Address, availableHost } from './address.ts';
@@ -36,7 +37,9 @@ export async function listen(
     door: createServer({ noDelay: true }, (socket: Socket) => server.emit('connection', socket)),
   }));
   const closed: Promise<void>[] = [];
+  const handshakes = handshakesOf(server);
   app.addHook('preClose', async () => {
+    for (const socket of handshakes.values()) socket.destroy();
     for (const { door } of doors) closed.push(new Promise((resolve) => door.close(() => resolve())));
   });
   // The server waits for the connections that it has accepted itself, and not for those of the other addresses.
@@ -55,6 +58,26 @@ export async function listen(
     });
   }
   return { host: available, port: actual };
+}
+
+/**
+ * Connections in their TLS handshake, by the client's address. A server that closes waits for them, and cannot close them: it
+ * knows only those that are beyond it.
+ */
+function handshakesOf(server: Server): ReadonlyMap<string, Socket> {
+  const handshakes = new Map<string, Socket>();
+  if (!(server instanceof TlsServer)) return handshakes;
+  const nameOf = ({ localAddress, remoteAddress, remotePort }: Socket) =>
+    `${localAddress} ${remoteAddress} ${remotePort}`;
+  server.on('connection', (socket: Socket) => {
+    const name = nameOf(socket);
+    handshakes.set(name, socket);
+    socket.once('close', () => {
+      if (handshakes.get(name) === socket) handshakes.delete(name);
+    });
+  });
+  server.on('secureConnection', (socket: Socket) => handshakes.delete(nameOf(socket)));
+  return handshakes;
 }
 
 async function allAddresses(host: string): Promise<string[]> {
