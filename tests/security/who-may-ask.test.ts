@@ -150,6 +150,14 @@ describe("the dlq's intake", () => {
     expect(await Promise.all(halves.slice(1).map(({ answered }) => answered))).toEqual([408, 408]);
     await store('b2');
     await expect(client.store({ ...BATCH, payload: Buffer.alloc(1_001) })).rejects.toThrow(/413/);
+    const tooLarge = request(`${url}/v1/batches/l1`, {
+      ...{ method: 'POST', headers: { ...headers, 'content-length': 1_001 } },
+    });
+    tooLarge.flushHeaders();
+    expect(
+      await new Promise((resolve) => tooLarge.on('response', ({ statusCode }) => resolve(statusCode))),
+    ).toBe(413);
+    tooLarge.destroy();
     client.close();
     await direct.stop();
     expect(taken).toEqual(expect.arrayContaining(['h1', 'b2']));

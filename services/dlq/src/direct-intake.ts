@@ -121,6 +121,7 @@ export class DirectIntake {
     const { maxBytes, maxInflightBytes } = this.#options;
     return new Promise((resolve, reject) => {
       const chunks: Buffer[] = [];
+      const tooLarge = `the payload is larger than ${maxBytes} bytes (receiver.max_body)`;
       const refuse = (statusCode: number, message: string) => {
         request.off('data', take).resume(); // the answer is sent, and the rest discarded
         chunks.length = 0;
@@ -130,8 +131,7 @@ export class DirectIntake {
         held.bytes += chunk.byteLength;
         this.#heldBytes += chunk.byteLength;
         chunks.push(chunk);
-        if (held.bytes > maxBytes)
-          refuse(413, `the payload is larger than ${maxBytes} bytes (receiver.max_body)`);
+        if (held.bytes > maxBytes) refuse(413, tooLarge);
         else if (this.#heldBytes > maxInflightBytes)
           refuse(503, `receivers have sent ${maxInflightBytes} bytes that are not on the disk yet`);
       };
@@ -140,6 +140,8 @@ export class DirectIntake {
         chunks.length = 0;
         reject(new Error('the receiver closed the connection'));
       });
+      // Before it has come.
+      if (Number(request.headers['content-length'] ?? 0) > maxBytes) return refuse(413, tooLarge);
       request.on('data', take).once('end', () => joinInTurns(chunks).then(resolve, reject));
     });
   }
