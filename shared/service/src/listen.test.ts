@@ -21,6 +21,24 @@ it('answers on each address of localhost', async () => {
     expect(await (await fetch(`http://${address}:${server.port}/`)).text()).toBe(address);
 });
 
+it('listens once on an address that the hosts file has twice', async () => {
+  const app = fastify();
+  const twice = async () => [...(await TWO()), ...(await TWO())];
+  await listen(app, { host: 'localhost', port: 0 }, { connections: 10 }, twice);
+  await app.close();
+});
+
+it('passes over an address that is none of this machine, also if it is the first', async () => {
+  const app = fastify();
+  app.get('/', () => 'yes');
+  const { port } = await listen(app, { host: 'localhost', port: 0 }, { connections: 10 }, async () => [
+    '192.0.2.1',
+    '127.0.0.2',
+  ]);
+  expect(await (await fetch(`http://127.0.0.2:${port}/`)).text()).toBe('yes');
+  await app.close();
+});
+
 it('limits connections on each address', async () => {
   await using server = await start(2);
   for (const host of await TWO()) {

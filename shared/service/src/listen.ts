@@ -30,7 +30,8 @@ export async function listen(
   addressesOf = allAddresses,
 ): Promise<Address> {
   const available = await availableHost(host);
-  const [first = available, ...others] = available === 'localhost' ? await addressesOf(host) : [available];
+  const [first = available, ...others] =
+    available === 'localhost' ? await present(await addressesOf(host)) : [available];
   const { server } = app;
   const doors = others.map((address) => ({
     address,
@@ -53,9 +54,7 @@ export async function listen(
   const actual = typeof bound === 'object' && bound ? bound.port : port;
   for (const { address, door } of doors) {
     door.maxConnections = connections;
-    await once(door.listen({ host: address, port: actual }), 'listening').catch((error) => {
-      if (!ABSENT.has(error.code)) throw error;
-    });
+    await once(door.listen({ host: address, port: actual }), 'listening');
   }
   return { host: available, port: actual };
 }
@@ -78,6 +77,23 @@ function handshakesOf(server: Server): ReadonlyMap<string, Socket> {
   });
   server.on('secureConnection', (socket: Socket) => handshakes.delete(nameOf(socket)));
   return handshakes;
+}
+
+/** Those that this machine has, each once: a hosts file may have the same name and address on several lines. */
+async function present(addresses: readonly string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const host of new Set(addresses)) {
+    const probe = createServer();
+    try {
+      await once(probe.listen({ host, port: 0 }), 'listening');
+      found.push(host);
+    } catch (error) {
+      if (!ABSENT.has((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    } finally {
+      probe.close();
+    }
+  }
+  return found;
 }
 
 async function allAddresses(host: string): Promise<string[]> {
