@@ -222,7 +222,7 @@ describe.skipIf(!prometheus)(`a real Prometheus${why}`, () => {
     expect(firing.filter((name) => name !== 'NrdotRejected')).toEqual([]);
     const now = (await watcher.get('alerts')) as { alerts: { annotations: { description: string } }[] };
     const words = now.alerts.map(({ annotations }) => annotations.description);
-    expect(words.join('\n')).toMatch(/^The upstream refused \d+(\.\d+)? items of nrdot in 15 minutes\.$/m);
+    expect(words.join('\n')).toMatch(/^The upstream rejected \d+(\.\d+)? items of nrdot in 15 minutes\.$/m);
   });
 
   it('counts nothing twice on four services with several instances where possible', async () => {
