@@ -291,6 +291,10 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
       `fetch('/queues/api/queues/export/pause', { method: 'PUT' }).then((response) => response.status)`,
     );
     expect(change).toBe(404);
+    // Decoded once: the second time this would be malformed.
+    expect(
+      await page.value(`fetch('/queues/api/queues/export/%25').then((response) => response.status)`),
+    ).toBe(404);
     // The cookie opens the queues, and nothing else.
     expect(await page.value(`fetch('/api/status').then((response) => response.status)`)).toBe(401);
     expect(await page.value('document.cookie')).toBe('');

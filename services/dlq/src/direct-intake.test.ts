@@ -13,8 +13,9 @@ const request = (token: string, i: number) =>
     ...[`X-Nrdot-Received-At: ${Date.now()}`, `Content-Length: ${BODY.length}`, '', BODY],
   ].join('\r\n');
 
-it('counts a payload as held until it is written, also if the receiver has gone meanwhile', async () => {
-  const { promise, resolve } = Promise.withResolvers<void>();
+/** An intake whose disk writes nothing before `release`. */
+async function start(maxInflightBytes: number) {
+  const { promise, resolve: release } = Promise.withResolvers<void>();
   const written: string[] = [];
   const intake = {
     write: async ({ id }: { id: string }) => {
@@ -25,11 +26,17 @@ it('counts a payload as held until it is written, also if the receiver has gone 
   };
   const ledger = { begin: async () => {}, abandon: () => {}, accepted: async () => {} };
   const direct = new DirectIntake(
-    { listen: { host: '127.0.0.1', port: 0 }, maxBytes: 10_000, maxInflightBytes: 30_000, token: 'word' },
+    { listen: { host: '127.0.0.1', port: 0 }, maxBytes: BODY.length, maxInflightBytes, token: 'word' },
     ...([intake, ledger] as never as [never, never]),
     createLogger({ level: 'silent', format: 'json' }),
   );
   const { port } = await direct.start();
+  return { port, written, release, [Symbol.asyncDispose]: () => direct.stop() };
+}
+
+it('counts a payload as held until it is written, also if the receiver has gone meanwhile', async () => {
+  await using direct = await start(30_000);
+  const { port, written, release } = direct;
   for (let i = 0; i < 3; i++) {
     using client = await RawClient.connect(port);
     client.write(request('word', i));
@@ -39,30 +46,15 @@ it('counts a payload as held until it is written, also if the receiver has gone 
   using client = await RawClient.connect(port);
   client.write(request('word', 3));
   await vi.waitFor(() => expect([...client.statuses, ...written.slice(3)]).toEqual(['503']));
-  resolve();
+  release();
   await wait(100);
   client.write(request('word', 4));
   await vi.waitFor(() => expect(client.statuses).toEqual(['503', '200']));
-  await direct.stop();
 });
 
 it('takes the batches of a connection in turn, and reads no more while some wait', async () => {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const written: string[] = [];
-  const intake = {
-    write: async ({ id }: { id: string }) => {
-      written.push(id);
-      await promise;
-      return { area: 'normal', fresh: true };
-    },
-  };
-  const ledger = { begin: async () => {}, abandon: () => {}, accepted: async () => {} };
-  const direct = new DirectIntake(
-    { listen: { host: '127.0.0.1', port: 0 }, maxBytes: 100_000, maxInflightBytes: 100_000, token: 'word' },
-    ...([intake, ledger] as never as [never, never]),
-    createLogger({ level: 'silent', format: 'json' }),
-  );
-  const { port } = await direct.start();
+  await using direct = await start(100_000);
+  const { port, written, release } = direct;
   using client = await RawClient.connect(port);
   const many = 2_000; // more in all than the kernel buffers
   client.write(Array.from({ length: many }, (_, i) => request('word', i)).join('') + request('wrong', many));
@@ -70,10 +62,9 @@ it('takes the batches of a connection in turn, and reads no more while some wait
   await wait(300);
   expect(written).toHaveLength(1);
   expect(client.unsent).toBeGreaterThan(0); // the server has stopped to read
-  resolve();
+  release();
   await vi.waitFor(() => expect(client.statuses).toHaveLength(many + 1), { timeout: 120_000, interval: 200 });
   expect(new Set(client.statuses.slice(0, many))).toEqual(new Set(['200']));
   expect(client.statuses.at(-1)).toBe('401');
   expect(written).toEqual(Array.from({ length: many }, (_, i) => `b${i}`));
-  await direct.stop();
 });
