@@ -11,6 +11,7 @@ import { PageSession } from './page-session.ts';
 import { type ServerTls, secureServer } from './server-tls.ts';
 
 const BODY_MAX_BYTES = 1024 * 1024;
+const HEALTH_CHECKS = new Set(['/healthz', '/readyz']);
 /** Further ones are closed, so that they do not use up the descriptors of a process that also receives data. */
 const CONNECTIONS_MAX = 1_000;
 /** Nothing from other hosts, nothing inline, no text as markup; not in a frame. */
@@ -133,7 +134,6 @@ export class AdminServer {
     const inTurn = new OneAtATime();
     app.addHook('onRequest', (request, reply, done) => inTurn.take(request.raw, reply.raw, done));
     app.addHook('onRequest', async (request, reply) => {
-      const { host, origin, 'sec-fetch-site': site } = request.headers;
       reply.headers({
         'x-content-type-options': 'nosniff',
         'cross-origin-resource-policy': 'same-origin',
@@ -143,15 +143,10 @@ export class AdminServer {
       if ((request.raw.headersDistinct.host?.length ?? 0) > 1) {
         throw new AdminError(400, 'bad_request', 'the header Host is repeated; expected it once');
       }
-      const reason = refusal(
-        {
-          ...{ method: request.method, host, origin, site: site as string | undefined },
-          isSecure: request.protocol === 'https',
-        },
-        options.token !== undefined,
-        options.hosts,
-      );
-      if (reason) throw new AdminError(403, 'forbidden', reason);
+      const reason = this.#refusal(request);
+      // Load balancers may send any host name or, with HTTP/1.0, none.
+      const isHealthCheck = HEALTH_CHECKS.has(request.routeOptions.url ?? '');
+      if (reason && !isHealthCheck) throw new AdminError(403, 'forbidden', reason);
       // Here rather than in a handler, before which the body would be read.
       if (request.is404)
         throw new AdminError(404, 'not_found', `there is nothing at ${request.url.split('?')[0]}`);
@@ -170,10 +165,9 @@ export class AdminServer {
       );
       const ready = !this.#stopping && Object.values(services).every((state) => state === 'ready');
       const status = this.#stopping ? 'stopping' : ready ? 'ready' : 'not ready';
-      // The reasons contain host names and errors, so they require the token.
-      return reply
-        .code(ready ? 200 : 503)
-        .send(this.#isAuthorized(request) ? { status, services, notices } : { status });
+      // The reasons contain host names and errors, so they require what other routes do.
+      const mayKnow = this.#isAuthorized(request) && !this.#refusal(request);
+      return reply.code(ready ? 200 : 503).send(mayKnow ? { status, services, notices } : { status });
     });
     app.get('/metrics', { onRequest: this.#authorize }, async (_request, reply) =>
       reply.header('content-type', registry.contentType).send(await registry.text()),
@@ -283,6 +277,16 @@ export class AdminServer {
         error: { code: 'unauthorized', message: 'expected the header Authorization: Bearer <admin.token>' },
       });
   };
+
+  #refusal({ method, headers, protocol }: FastifyRequest): string | undefined {
+    const { token, hosts } = this.#options;
+    const { host, origin, 'sec-fetch-site': site } = headers;
+    return refusal(
+      { method, host, origin, site: site as string | undefined, isSecure: protocol === 'https' },
+      token !== undefined,
+      hosts,
+    );
+  }
 
   #isAuthorized(request: FastifyRequest): boolean {
     const { token } = this.#options;

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { isLoopback } from '@nrdot/config';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { describe, expect, it, vi } from 'vitest';
@@ -58,6 +59,30 @@ describe('the admin address', () => {
     expect(await status(['Host', 'localhost'])).toBe(200);
     expect(await status(['Host', 'localhost', 'Host', 'evil.example'])).toBe(400);
     expect(await status(['Host', 'evil.example', 'host', 'localhost'])).toBe(400);
+    await admin.stop();
+  });
+
+  it('answers health checks without Host or with any, and tells such a request no reasons', async () => {
+    const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
+    const notReady = () => 'Redis redis-7.internal:6379: refused';
+    admin.watch({ name: 'receiver', notReady, stop: async () => {} });
+    const { port } = await admin.start();
+    const answer = async (path: string, ...lines: string[]) => {
+      const socket = connect(port, '127.0.0.1');
+      socket.end([`GET ${path}`, ...lines, '', ''].join('\r\n'));
+      const [head = '', body] = (await text(socket)).split('\r\n\r\n');
+      return [Number(head.split(' ')[1]), body];
+    };
+    const short = '{"status":"not ready"}';
+    // HAProxy's `option httpchk GET /readyz` sends this.
+    expect(await answer('/readyz HTTP/1.0')).toEqual([503, short]);
+    expect(await answer('/healthz HTTP/1.0')).toEqual([200, '{"status":"alive"}']);
+    const elsewhere = ['Host: evil.example', 'Connection: close'];
+    expect(await answer('/readyz HTTP/1.1', ...elsewhere)).toEqual([503, short]);
+    const [, own] = await answer('/readyz HTTP/1.1', `Host: 127.0.0.1:${port}`, 'Connection: close');
+    expect(own).toContain('redis-7');
+    expect((await answer('/metrics HTTP/1.0'))[0]).toBe(403);
+    expect((await answer('/metrics HTTP/1.1', ...elsewhere))[0]).toBe(403);
     await admin.stop();
   });
 
