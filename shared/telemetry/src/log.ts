@@ -1,11 +1,9 @@
 import { type Logger as PinoLogger, pino } from 'pino';
 
 export type Logger = PinoLogger;
-const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface LogOptions {
-  level: LogLevel;
+  level: 'debug' | 'info' | 'warn' | 'error' | 'silent';
   /** `json`: one object per line. `text`: one readable line, for a terminal. */
   format: 'json' | 'text';
   /** Destination of lines. Default: standard error, since standard output is for results. */

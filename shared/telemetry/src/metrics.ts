@@ -1,3 +1,4 @@
+import { setTimeout as wait } from 'node:timers/promises';
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
 import { CATALOGUE, type MetricName, type MetricSpec, PROCESS_METRICS, type Service } from './catalogue.ts';
 import { eventLoopLag, NEVER_MS } from './event-loop-lag.ts';
@@ -74,26 +75,9 @@ export class MetricsRegistry {
     });
   }
 
-  /** Sum of a metric over its labels, for status pages and tests; 0 if it has no values. */
-  async sum(name: string, labels: Record<string, string> = {}): Promise<number> {
-    await this.#collect();
-    const metric = this.#registry.getSingleMetric(name);
-    if (!metric) return 0;
-    const { values } = await metric.get();
-    const wanted = Object.entries(labels);
-    return values
-      .filter((value) => wanted.every(([k, v]) => (value.labels as Record<string, unknown>)[k] === v))
-      .reduce((sum, { value }) => sum + value, 0);
-  }
-
   async #collect(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, COLLECT_TIMEOUT_MS);
-    });
     const all = Promise.allSettled(this.#collectors.map(async (collect) => collect()));
-    await Promise.race([all, late]);
-    clearTimeout(timer);
+    await Promise.race([all, wait(COLLECT_TIMEOUT_MS, undefined, { ref: false })]);
   }
 }
 
@@ -102,10 +86,9 @@ export async function countsBy<L extends string>(
   counter: Counter<L>,
   label: L,
 ): Promise<Record<string, number>> {
-  const { values } = await counter.get();
   const counts: Record<string, number> = {};
-  for (const { labels, value } of values) {
-    const key = String((labels as Partial<Record<L, string | number>>)[label] ?? '');
+  for (const { labels, value } of (await counter.get()).values) {
+    const key = String(labels[label] ?? '');
     if (value > 0) counts[key] = (counts[key] ?? 0) + value;
   }
   return counts;
@@ -117,19 +100,12 @@ export async function countOf<L extends string>(counter: Counter<L>): Promise<nu
 }
 
 function instrument(spec: MetricSpec): Counter | Gauge | Histogram {
-  const { name, help } = spec;
-  const labelNames = [...spec.labels];
-  switch (spec.type) {
-    case 'counter': {
-      const counter = new Counter({ name, help, labelNames });
-      // A counter that first appears with its first event hides that event from `increase`, so it starts at 0. One that follows
-      // a total in Redis must not, or the whole total would look like an event.
-      if (!spec.whole) for (const labels of labelSets(name, labelNames) ?? []) counter.inc(labels, 0);
-      return counter;
-    }
-    case 'gauge':
-      return new Gauge({ name, help, labelNames });
-    case 'histogram':
-      return new Histogram({ name, help, labelNames, buckets: spec.buckets ?? [] });
-  }
+  const { type, name, help, labels: labelNames, buckets = [] } = spec;
+  if (type === 'gauge') return new Gauge({ name, help, labelNames });
+  if (type === 'histogram') return new Histogram({ name, help, labelNames, buckets });
+  const counter = new Counter({ name, help, labelNames });
+  // A counter that first appears with its first event hides that event from `increase`, so it starts at 0. One that follows
+  // a total in Redis must not, or the whole total would look like an event.
+  if (!spec.whole) for (const labels of labelSets(name, labelNames) ?? []) counter.inc(labels, 0);
+  return counter;
 }

@@ -23,7 +23,6 @@ describe('metrics', () => {
     expect(text).toContain('receiver_items_total{signal="traces"} 5');
     expect(text).not.toContain('apq_fill_ratio');
     expect(text).toContain('nodejs_gc_duration_seconds');
-    expect(await registry.sum('receiver_items_total')).toBe(5);
   });
 
   it('are collected at each scrape, and one that fails does not affect the others', async () => {

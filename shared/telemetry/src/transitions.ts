@@ -98,7 +98,7 @@ export class Transitions {
     if (known.state === WELL) known.unwellSince = now;
     if (state === WELL) known.unwellSince = 0;
     known.state = state;
-    const transition: Transition = {
+    this.#say(known, {
       at: this.#now(),
       service: this.#o.service,
       level: level ?? (state === WELL ? 'info' : 'warn'),
@@ -109,8 +109,7 @@ export class Transitions {
           ? message
           : message(durationText(Math.round((lastedMs ?? 0) / 1000)), lastedMs ?? 0),
       ...(lastedMs === undefined ? {} : { lastedMs }),
-    };
-    this.#say(known, transition);
+    });
   }
 
   /** Reports an event rather than a lasting state, such as an applied configuration. */
@@ -149,13 +148,8 @@ export class Transitions {
 
   #catchUp(subject: Subject): void {
     const { pending, untold } = subject;
-    Object.assign(subject, {
-      windowAt: this.#steadyNow(),
-      lines: 1,
-      untold: 0,
-      pending: undefined,
-      timer: undefined,
-    });
+    Object.assign(subject, { windowAt: this.#steadyNow(), lines: 1, untold: 0 });
+    subject.pending = subject.timer = undefined;
     if (!pending) return;
     const changes = `${untold} changes in ${durationText(WINDOW_MS / 1000)}, this is the last one`;
     this.#tell({
@@ -167,15 +161,7 @@ export class Transitions {
 
   #tell(transition: Transition): void {
     const { level, message, subject, state, lastedMs, untold } = transition;
-    this.#o.log[level](
-      {
-        event: subject,
-        state,
-        ...(lastedMs === undefined ? {} : { lastedMs }),
-        ...(untold === undefined ? {} : { untold }),
-      },
-      message,
-    );
+    this.#o.log[level]({ event: subject, state, lastedMs, untold }, message);
     this.#o.record?.(transition);
   }
 }
