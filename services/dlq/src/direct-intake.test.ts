@@ -1,4 +1,8 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import type { Socket } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { createLogger } from '@nrdot/telemetry';
 import { RawClient } from '@nrdot/testbed';
 import { expect, it, vi } from 'vitest';
@@ -13,8 +17,19 @@ const request = (token: string, i: number) =>
     ...[`X-Nrdot-Received-At: ${Date.now()}`, `Content-Length: ${BODY.length}`, '', BODY],
   ].join('\r\n');
 
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
+
+function heldBytes(): number {
+  for (let i = 0; i < 2; i++) collect(); // the second sweeps what the first has found
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
+
+const SILENT = createLogger({ level: 'silent', format: 'json' });
+
 /** An intake whose disk writes nothing before `release`. */
-async function start(maxInflightBytes: number) {
+async function start(maxInflightBytes: number, { maxBytes = BODY.length, log = SILENT } = {}) {
   const { promise, resolve: release } = Promise.withResolvers<void>();
   const written: string[] = [];
   const intake = {
@@ -26,9 +41,9 @@ async function start(maxInflightBytes: number) {
   };
   const ledger = { begin: async () => {}, abandon: () => {}, accepted: async () => {} };
   const direct = new DirectIntake(
-    { listen: { host: '127.0.0.1', port: 0 }, maxBytes: BODY.length, maxInflightBytes, token: 'word' },
+    { listen: { host: '127.0.0.1', port: 0 }, maxBytes, maxInflightBytes, token: 'word' },
     ...([intake, ledger] as never as [never, never]),
-    createLogger({ level: 'silent', format: 'json' }),
+    log,
   );
   const { port } = await direct.start();
   return { port, written, release, [Symbol.asyncDispose]: () => direct.stop() };
@@ -67,4 +82,51 @@ it('takes the batches of a connection in turn, and reads no more while some wait
   expect(new Set(client.statuses.slice(0, many))).toEqual(new Set(['200']));
   expect(client.statuses.at(-1)).toBe('401');
   expect(written).toEqual(Array.from({ length: many }, (_, i) => `b${i}`));
+});
+
+it('logs once, for debugging, that a receiver has gone in the middle of a payload', async () => {
+  const lines: string[] = [];
+  const log = createLogger({ level: 'debug', format: 'json', write: (line) => lines.push(line) });
+  await using direct = await start(30_000, { log });
+  {
+    using client = await RawClient.connect(direct.port);
+    client.write(request('word', 1).slice(0, -1));
+    await wait(100);
+  }
+  await vi.waitFor(() => expect(lines).toHaveLength(1));
+  await wait(100);
+  expect(lines.map((line) => JSON.parse(line))).toEqual([
+    expect.objectContaining({
+      level: 'debug',
+      msg: `the receiver closed the connection after ${BODY.length - 1} bytes of a payload`,
+    }),
+  ]);
+  // What it sent is no longer held.
+  direct.release();
+  using client = await RawClient.connect(direct.port);
+  for (let i = 2; i < 5; i++) client.write(request('word', i));
+  await vi.waitFor(() => expect(client.statuses).toEqual(['200', '200', '200']));
+});
+
+const CHUNK = '1\r\nx\r\n';
+
+it('keeps little more than its bytes of a payload that comes a byte at a time', async () => {
+  const chunks = 200_000;
+  await using direct = await start(chunks, { maxBytes: chunks });
+  using client = await RawClient.connect(direct.port);
+  const [head] = request('word', 1).split('Content-Length');
+  const { promise, resolve } = Promise.withResolvers<Socket>();
+  const found = (message: unknown) => resolve((message as { socket: Socket }).socket);
+  subscribe('http.server.request.start', found);
+  const opening = `${head}Transfer-Encoding: chunked\r\n\r\n`;
+  client.write(opening);
+  const socket = await promise;
+  unsubscribe('http.server.request.start', found);
+  const before = heldBytes();
+  const some = CHUNK.repeat(chunks - 1);
+  client.write(some);
+  await vi.waitFor(() => expect(socket.bytesRead).toBe(opening.length + some.length), { timeout: 20_000 });
+  expect(heldBytes() - before).toBeLessThan(20 * chunks);
+  client.write(`${CHUNK}0\r\n\r\n`);
+  await vi.waitFor(() => expect(direct.written).toEqual(['b1']));
 });

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isLoopback } from '@nrdot/config';
-import { joinInTurns } from '@nrdot/otlp';
+import { Chunks } from '@nrdot/otlp';
 import { isPriorityClass } from '@nrdot/queue';
 import { SegmentLogError } from '@nrdot/segment-log';
 import {
@@ -57,6 +57,7 @@ const CLOCKS_APART_MAX_MS = 24 * 3_600_000;
 export class DirectIntake {
   readonly #app: FastifyInstance;
   readonly #options: DirectIntakeOptions;
+  readonly #log: Logger;
   /** Payload bytes of all requests that are being read or written. */
   #heldBytes = 0;
 
@@ -69,6 +70,7 @@ export class DirectIntake {
       );
     }
     this.#options = options;
+    this.#log = log;
     this.#app = fastify({
       ...secureServer(options.tls ?? {}, { requestTimeoutMs: options.requestTimeoutMs }),
       logger: false,
@@ -115,34 +117,41 @@ export class DirectIntake {
 
   /**
    * Reads a payload. It counts as held, in `held`, until it is written: there may be any number of receivers, and each keeps what
-   * gets a 503. A receiver that gives up after its time limit does not end the write.
+   * gets a 503. A receiver that gives up after its time limit does not end the write; one that goes before it has sent all, as
+   * when it is restarted, still has the batch.
    */
   #read(request: IncomingMessage, response: ServerResponse, held: { bytes: number }): Promise<Buffer> {
     const { maxBytes, maxInflightBytes } = this.#options;
     return new Promise((resolve, reject) => {
-      const chunks: Buffer[] = [];
+      const chunks = new Chunks();
+      let isOver = false;
       const tooLarge = `the payload is larger than ${maxBytes} bytes (receiver.max_body)`;
       const refuse = (statusCode: number, message: string) => {
+        isOver = true;
         request.off('data', take).resume(); // the answer is sent, and the rest discarded
-        chunks.length = 0;
+        chunks.clear();
         reject(Object.assign(new Error(message), { statusCode }));
       };
       const take = (chunk: Buffer) => {
         held.bytes += chunk.byteLength;
         this.#heldBytes += chunk.byteLength;
-        chunks.push(chunk);
+        chunks.add(chunk);
         if (held.bytes > maxBytes) refuse(413, tooLarge);
         else if (this.#heldBytes > maxInflightBytes)
           refuse(503, `receivers have sent ${maxInflightBytes} bytes that are not on the disk yet`);
       };
       response.once('close', () => {
-        request.off('data', take);
-        chunks.length = 0;
-        reject(new Error('the receiver closed the connection'));
+        if (isOver) return;
+        const message = `the receiver closed the connection after ${held.bytes} bytes of a payload`;
+        this.#log.debug(message);
+        refuse(400, message);
       });
       // Before it has come.
       if (Number(request.headers['content-length'] ?? 0) > maxBytes) return refuse(413, tooLarge);
-      request.on('data', take).once('end', () => joinInTurns(chunks).then(resolve, reject));
+      request.on('data', take).once('end', () => {
+        isOver = true;
+        resolve(chunks.join());
+      });
     });
   }
 

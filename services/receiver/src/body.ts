@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { GRPC, joinInTurns, OtlpError, oversized } from '@nrdot/otlp';
+import { Chunks, GRPC, OtlpError, oversized } from '@nrdot/otlp';
 
 /**
  * Limits the bytes of all requests in memory. A request above the limit gets 503 with Retry-After, so that the client keeps its
@@ -69,13 +69,6 @@ export function tooLarge(what: string, maxBytes: number): OtlpError {
   });
 }
 
-/** So many small chunks are joined into one, because each is an object that costs more than its bytes. */
-const GATHERED_CHUNKS = 256;
-const GATHERED_MAX_BYTES = 64 * 1024;
-
-/** Copying more than this at once would block other requests. */
-const JOINED_AT_ONCE_BYTES = 1024 * 1024;
-
 /**
  * Reads a request's body as sent.
  * @param declaredBytes Content-Length, if any: a request that cannot fit now is rejected at once. Nothing is reserved for it,
@@ -89,10 +82,7 @@ export function readBody(
   reservation: Reservation,
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    let gatheredChunks = 0;
-    let gatheredBytes = 0;
+    const chunks = new Chunks();
     const fail = (error: unknown) => {
       stream.off('data', onData);
       stream.off('end', onEnd);
@@ -100,26 +90,18 @@ export function readBody(
       reject(error);
     };
     const onData = (chunk: Buffer) => {
-      bytes += chunk.byteLength;
-      if (bytes > maxBytes) return fail(tooLarge('body', maxBytes));
+      chunks.add(chunk);
+      if (chunks.byteLength > maxBytes) return fail(tooLarge('body', maxBytes));
       try {
         reservation.reserve(chunk.byteLength);
       } catch (error) {
-        return fail(error);
+        fail(error);
       }
-      chunks.push(chunk);
-      if (chunks.length - gatheredChunks < GATHERED_CHUNKS) return;
-      if (bytes - gatheredBytes <= GATHERED_MAX_BYTES)
-        chunks.push(Buffer.concat(chunks.splice(gatheredChunks)));
-      gatheredChunks = chunks.length;
-      gatheredBytes = bytes;
     };
     const onEnd = () => {
       // Remove the listener: every request's stream closes in the end, and creating an error with a stack trace is expensive.
       stream.off('close', onGone);
-      if (chunks.length === 1) resolve(chunks[0]!);
-      else if (bytes <= JOINED_AT_ONCE_BYTES) resolve(Buffer.concat(chunks, bytes));
-      else joinInTurns(chunks).then(resolve, reject);
+      resolve(chunks.join());
     };
     const onGone = () => {
       reject(
@@ -127,7 +109,7 @@ export function readBody(
           code: 'client_gone',
           httpStatus: 400,
           grpcCode: GRPC.CANCELLED,
-          message: `the client closed the connection after ${bytes} bytes of its body`,
+          message: `the client closed the connection after ${chunks.byteLength} bytes of its body`,
         }),
       );
     };

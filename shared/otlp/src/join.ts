@@ -26,3 +26,58 @@ export async function joinInTurns(parts: readonly Uint8Array[]): Promise<Buffer<
   }
   return joined;
 }
+
+/** Smaller chunks are copied together, because each is an object that costs more than its bytes. */
+const SMALL_BYTES = 1024;
+const GATHERED_MAX_BYTES = 64 * 1024;
+/** Copying more than this at once would block other requests. */
+const JOINED_AT_ONCE_BYTES = 1024 * 1024;
+
+/** A body as it arrives; each of its bytes may come as a chunk of its own. */
+export class Chunks {
+  byteLength = 0;
+  #chunks: Buffer[] = [];
+  /** Small chunks that are not in `#chunks` yet. */
+  #gathered = Buffer.alloc(0);
+  #gatheredBytes = 0;
+
+  add(chunk: Buffer): void {
+    const isFirst = this.byteLength === 0;
+    this.byteLength += chunk.byteLength;
+    if (isFirst || chunk.byteLength >= SMALL_BYTES) {
+      this.#flush();
+      this.#chunks.push(chunk);
+      return;
+    }
+    if (this.#gatheredBytes + chunk.byteLength > GATHERED_MAX_BYTES) this.#flush();
+    const end = this.#gatheredBytes + chunk.byteLength;
+    if (end > this.#gathered.byteLength) {
+      const grown = Buffer.allocUnsafe(Math.min(2 * end, GATHERED_MAX_BYTES));
+      this.#gathered.copy(grown, 0, 0, this.#gatheredBytes);
+      this.#gathered = grown;
+    }
+    chunk.copy(this.#gathered, this.#gatheredBytes);
+    this.#gatheredBytes = end;
+  }
+
+  /** Everything that has arrived; a large body is copied with pauses, as by `joinInTurns`. */
+  join(): Buffer | Promise<Buffer> {
+    this.#flush();
+    if (this.#chunks.length === 1) return this.#chunks[0]!;
+    if (this.byteLength <= JOINED_AT_ONCE_BYTES) return Buffer.concat(this.#chunks, this.byteLength);
+    return joinInTurns(this.#chunks);
+  }
+
+  clear(): void {
+    this.#chunks = [];
+    this.#gathered = Buffer.alloc(0);
+    this.#gatheredBytes = 0;
+  }
+
+  #flush(): void {
+    if (this.#gatheredBytes === 0) return;
+    this.#chunks.push(this.#gathered.subarray(0, this.#gatheredBytes));
+    this.#gathered = Buffer.alloc(0);
+    this.#gatheredBytes = 0;
+  }
+}
