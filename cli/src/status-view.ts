@@ -172,8 +172,8 @@ function queue({ queue: q, redis }: PipelineStatus): string {
   return `${bar(q.fill)} ${Math.round(q.fill * 100)} % full: ${numberText(q.items)} items, ${sizeText(q.bytes)} of ${sizeText(q.maxBytes)}${memory}`;
 }
 
-function disk({ dlq, drain, breaker: gate }: PipelineStatus): string {
-  if (!dlq) return 'no dlq reports';
+function disk({ dlq, diskIsOld, drain, breaker: gate }: PipelineStatus): string {
+  if (!dlq) return diskIsOld ? 'no dlq has reported since Redis came back' : 'no dlq reports';
   const { areas, diskBytes, capacityBytes, rejectedCapacityBytes = 0, replay, disk: fs } = dlq;
   const room = roomOf(dlq);
   // Less room than dlq.capacity leaves: the file system is the limit.
@@ -242,11 +242,11 @@ function check({ sample, items, broken }: NonNullable<PipelineStatus['check']>):
   return `${looked}: New Relic would have ${shown.join(', ')}${left > 0 ? `, and ${left} more rules` : ''}; nrdot check traffic has examples`;
 }
 
-function books({ books: b }: PipelineStatus): string[] {
+function books({ books: b, diskIsOld }: PipelineStatus): string[] {
   if (!b) return ['unknown without Redis'];
   const n = numberText;
   return [
-    `accepted ${n(b.accepted)} = delivered ${n(b.delivered)} + in Redis ${n(b.queued)} + on disk ${n(b.on_disk)} + rejected ${n(b.rejected)} + dropped ${n(b.dropped)}`,
+    `accepted ${n(b.accepted)} = delivered ${n(b.delivered)} + in Redis ${n(b.queued)} + on disk ${n(b.on_disk)}${diskIsOld ? ' (last known)' : ''} + rejected ${n(b.rejected)} + dropped ${n(b.dropped)}`,
     `difference ${n(b.difference)}${b.difference === 0 ? '' : '; it varies while data flows, and must be 0 when nothing moves'}`,
   ];
 }

@@ -1,10 +1,23 @@
 /** What each process says of itself, and what the scheduler makes of it, as services of their own on a real Redis. */
+import { setTimeout } from 'node:timers/promises';
 import { CLASSES, Store } from '@nrdot/queue';
 import { connect } from '@nrdot/redis';
-import type { HistoryColumns, PipelineStatus, ProcessStatus } from '@nrdot/status';
+import {
+  type DlqStatus,
+  type HistoryColumns,
+  type PipelineStatus,
+  type ProcessStatus,
+  StatusBoard,
+  StatusReader,
+} from '@nrdot/status';
 import { generate, startMockUpstream, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startServices } from '../kit.ts';
+import { OPTIONS } from './store-on-redis.ts';
+
+const statusOf = (instance: string): ProcessStatus => ({
+  ...{ instance, at: Date.now(), startedAt: 0, version: '0', rssBytes: 1, services: { scheduler: {} } },
+});
 
 let dir: ReturnType<typeof temporaryDirectory>;
 let redis: TestRedis;
@@ -26,21 +39,8 @@ describe('the report of a process', () => {
       { url: redis.url },
       { kind: 'consumer', name: 'test', commandTimeoutMs: 1_000 },
     );
-    const store = new Store(connection, {
-      ...{ prefix: '{test}', maxBytes: 1e6, maxItems: 1e6, spillAt: 0.95, spillHysteresis: 0.05 },
-      breaker: {
-        failures: 5,
-        throttleRatio: 0.3,
-        minAnswers: 10,
-        windowMs: 1e4,
-        minOpenMs: 1e3,
-        maxOpenMs: 1e4,
-      },
-    });
-    const status = (instance: string): ProcessStatus => ({
-      ...{ instance, at: Date.now(), startedAt: 0, version: '0', rssBytes: 1, services: { scheduler: {} } },
-    });
-    await store.publishStatus(status('b:1'));
+    const store = new Store(connection, OPTIONS);
+    await store.publishStatus(statusOf('b:1'));
     const [seconds] = await connection.time();
     const ago = (s: number) => (Number(seconds) - s) * 1_000;
     await connection.hset(
@@ -52,7 +52,7 @@ describe('the report of a process', () => {
     );
     await connection.config('SET', 'maxmemory', '1');
     await expect(connection.set('other', '1')).rejects.toThrow(/OOM/);
-    await store.publishStatus(status('a:1'));
+    await store.publishStatus(statusOf('a:1'));
     expect((await connection.hkeys(store.keys.status)).sort()).toEqual(['a:1', 'b:1', 'silent:1']);
     // The silent one is there for the eye, and does not count.
     expect((await store.statuses()).map(({ status }) => (status as ProcessStatus).instance)).toEqual([
@@ -64,6 +64,64 @@ describe('the report of a process', () => {
     expect(ttl).toBeLessThanOrEqual(60_000);
     connection.disconnect();
   });
+});
+
+it('says that what is on disk is not known, until a dlq has reported to a Redis that was away', async () => {
+  const connection = connect({ url: redis.url }, { kind: 'consumer', name: 'test', commandTimeoutMs: 1_000 });
+  const store = new Store(connection, OPTIONS);
+  const area = (items: number) => ({
+    items,
+    waitingBytes: 0,
+    diskBytes: 0,
+    segments: 0,
+    oldestReceivedAt: 1,
+  });
+  const reports = async (waiting: number) => {
+    const areas = { critical: area(0), high: area(0), normal: area(waiting), rejected: area(0) };
+    const dlq: DlqStatus = {
+      ...{ state: 'ok', diskBytes: 0, capacityBytes: 1e9, areas, segments: [], segmentsLeftOut: 0 },
+      replay: { paused: false, outstanding: 0, bytesPerSecond: 1, drainSeconds: 1, replayedItems: 0 },
+      quarantinedBytes: 0,
+    };
+    await store.publishStatus({ ...statusOf('dlq:1'), services: { dlq } } as ProcessStatus);
+    await store.reportDisk({
+      ...{ waiting, rejected: 0, unbooked: waiting, undropped: 0, outcomesSeen: 0 },
+      ...{ seen: undefined, freshEpoch: 'one' },
+    });
+  };
+  let backAt = performance.now();
+  const read = () =>
+    new StatusReader({
+      ...{ store, accountLimits: () => ({}), redis: { address: redis.url, isOwn: false }, now: Date.now },
+      board: new StatusBoard('0'),
+      readyForMs: () => performance.now() - backAt,
+      state: {
+        ...{ ...OPTIONS, weights: () => ({ critical: 5, high: 3, normal: 1 }), slotMs: 500 },
+        ...{ decisionsPerSecond: () => 0, notReady: () => undefined },
+      },
+    }).read();
+  await reports(0);
+  const before = await read();
+  expect(before.summary.data).toMatch(/, 0 on disk\./);
+  expect(before.diskIsOld).toBeUndefined();
+
+  await setTimeout(20);
+  backAt = performance.now();
+  await setTimeout(5);
+  const blind = await read();
+  expect(blind.diskIsOld).toBe(true);
+  expect(blind.dlq).toBeUndefined();
+  expect(blind.summary.data).toMatch(/, an unknown number on disk\./);
+  expect(blind.summary.lost).toBe(
+    'No known loss. What is on disk is not known yet: no dlq has reported since Redis came back.',
+  );
+
+  await reports(70);
+  const after = await read();
+  expect(after.diskIsOld).toBeUndefined();
+  expect(after.summary.data).toMatch(/, 70 on disk\./);
+  expect(after.books).toMatchObject({ accepted: 70, on_disk: 70, difference: 0 });
+  connection.disconnect();
 });
 
 describe('the status of a pipeline of four services', () => {

@@ -64,7 +64,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   });
   const reader = new StatusReader({
     accountLimits: () => accountLimits,
-    ...{ store, state, board: host.status, now: Date.now, steadyNow },
+    ...{ store, state, board: host.status, now: Date.now, steadyNow, readyForMs: () => link.readyForMs },
     redis: { address: describeTarget(redisTarget(config)), isOwn: host.redisIsOwn ?? false },
   });
   host.registry.onScrape(async () => {

@@ -198,6 +198,18 @@ export abstract class StoreState {
     };
   }
 
+  /** Age of the dlq's last report of its disk, in ms by Redis' clock; undefined if there is none. */
+  async diskReportAgeMs(): Promise<number | undefined> {
+    const [reported, now] = await Promise.all([this.redis.hget(this.keys.disk, 'reported'), this.#nowMs()]);
+    return reported === null ? undefined : Math.max(0, now - numberField(reported));
+  }
+
+  /** By Redis' clock. */
+  async #nowMs(): Promise<number> {
+    const [seconds, micros] = await this.redis.time();
+    return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000);
+  }
+
   /** When Redis was last found to have lost data; undefined if never. */
   async losses(): Promise<{ at: number; items: number; seenAt: number } | undefined> {
     const { at, items, seen_at: seenAt } = await this.redis.hgetall(this.keys.losses);
@@ -224,11 +236,7 @@ export abstract class StoreState {
 
   /** The current statuses of all processes as published, with their age by Redis' clock; ordered by instance. */
   async statuses(): Promise<{ ageMs: number; status: unknown }[]> {
-    const [all, [seconds, micros]] = await Promise.all([
-      this.redis.hgetall(this.keys.status),
-      this.redis.time(),
-    ]);
-    const now = Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000);
+    const [all, now] = await Promise.all([this.redis.hgetall(this.keys.status), this.#nowMs()]);
     return Object.entries(all)
       .sort(([a], [b]) => a.localeCompare(b))
       .flatMap(([, text]) => {

@@ -53,6 +53,7 @@ export class RedisLink {
   /** The error that Redis answers to everything, such as CLUSTERDOWN. */
   #refusal: string | undefined;
   #wasReady = false;
+  #readyAtMs = Number.POSITIVE_INFINITY;
   #inspecting = false;
   #probing = false;
   #warned: ReadonlySet<string> = new Set();
@@ -83,6 +84,11 @@ export class RedisLink {
   /** Whether Redis was usable at any time since this was opened. */
   get wasReady(): boolean {
     return this.#wasReady;
+  }
+
+  /** Time since Redis became usable, at first or again, in ms. */
+  get readyForMs(): number {
+    return performance.now() - this.#readyAtMs;
   }
 
   /**
@@ -153,6 +159,7 @@ export class RedisLink {
     const before = this.#state;
     if (before === 'ready') return;
     this.#state = 'ready';
+    this.#readyAtMs = performance.now();
     this.#refusal = undefined;
     if (before === 'unfit') this.#events.info('Redis meets the requirements again');
     else if (this.#wasReady) {

@@ -181,7 +181,8 @@ export function lossText({
   books,
   dropped,
   differenceMs = 0,
-}: Pick<Known, 'books' | 'dropped' | 'differenceMs'>): string {
+  diskIsOld,
+}: Pick<Known, 'books' | 'dropped' | 'differenceMs' | 'diskIsOld'>): string {
   if (!books) return 'Whether anything was lost is unknown without Redis, which has the accounting.';
   const { accepted, difference } = books;
   if (difference !== 0 && differenceMs >= DIFFERS_MS) {
@@ -190,6 +191,10 @@ export function lossText({
         ? `${areText(difference)} unaccounted for, of ${numberText(accepted)} accepted`
         : `${areText(-difference)} counted beyond the ${numberText(accepted)} accepted`;
     return `${what}.${droppedText(books, dropped)}`;
+  }
+  if (diskIsOld) {
+    const known = books.dropped > 0 ? droppedText(books, dropped).trim() : 'No known loss.';
+    return `${known} What is on disk is not known yet: no dlq has reported since Redis came back.`;
   }
   // Redis and the dlq report separately: items that move between them are in both counts, or in neither.
   const moving = `Counts taken a moment apart differ by ${countText(Math.abs(difference), 'item')}.`;

@@ -19,6 +19,7 @@ it('goes on when the clock is set back', async () => {
     accountLimits: () => ({}),
     board: { read: async () => own() } as unknown as StatusBoard,
     redis: { address: '127.0.0.1:6379', isOwn: false },
+    readyForMs: () => 0,
     now: () => wall,
     steadyNow: () => steady,
   });

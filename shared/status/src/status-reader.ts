@@ -31,6 +31,8 @@ interface StatusSources {
   board: StatusBoard;
   /** Redis' address, without credentials, and whether "nrdot up" runs it. */
   redis: { address: string; isOwn: boolean };
+  /** Time since Redis became usable, in ms: what is older is from before it was away. */
+  readyForMs(): number;
   now(): number;
   /** Unix ms that only moves forward: for ages of readings, and rates. Default: `now`. */
   steadyNow?(): number;
@@ -42,6 +44,7 @@ interface Shared {
   books: Record<string, number>;
   statuses: { ageMs: number; status: ProcessStatus }[];
   memory: { usedBytes: number; limitBytes: number };
+  diskReportAgeMs: number | undefined;
   lost: Awaited<ReturnType<Store['losses']>>;
 }
 
@@ -74,6 +77,7 @@ export class StatusReader {
     const { state, board } = this.#s;
     const own = await board.read();
     const problem = state.notReady();
+    const readyForMs = this.#s.readyForMs();
     const shared = problem === undefined ? await this.#readRedis(now) : undefined;
     const processes = [
       { ageMs: 0, status: own },
@@ -88,7 +92,10 @@ export class StatusReader {
           : [];
       });
     const receivers = parts('receiver');
-    const dlqs = parts('dlq');
+    const allDlqs = parts('dlq');
+    const dlqs = allDlqs.filter(({ at }) => steadyNow - at <= readyForMs);
+    const diskIsOld =
+      shared !== undefined && (dlqs.length < allDlqs.length || (shared.diskReportAgeMs ?? 0) > readyForMs);
     this.#record(steadyNow, shared, receivers, dlqs);
     const exporters = parts('exporter');
     for (const { instance, at, part } of exporters)
@@ -125,6 +132,7 @@ export class StatusReader {
       ...(check ? { check } : {}),
       ...(exporter ? { exporter } : {}),
       ...(account.length > 0 ? { account } : {}),
+      ...(diskIsOld ? { diskIsOld } : {}),
       ...(dlq ? { dlq, drain: this.#drain(dlq) } : {}),
     };
     const told = { ...known, services: services.map((line) => ({ ...line, state: stateText(line, known) })) };
@@ -150,15 +158,16 @@ export class StatusReader {
       store.statuses(),
       store.memory(),
       store.losses(),
+      store.diskReportAgeMs(),
     ]);
     read.catch(() => {}); // may reject after the wait has ended
     const found = await Promise.race([read, wait(PATIENCE_MS, undefined, { ref: false })]).catch(
       () => undefined,
     );
     if (!found) return undefined;
-    const [whole, books, statuses, memory, lost] = found;
+    const [whole, books, statuses, memory, lost, diskReportAgeMs] = found;
     const told = statuses.map(({ ageMs, status }) => ({ ageMs, status: status as ProcessStatus }));
-    return { state: whole, books, statuses: told, memory, lost };
+    return { state: whole, books, statuses: told, memory, lost, diskReportAgeMs };
   }
 
   #record(

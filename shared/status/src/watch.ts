@@ -104,6 +104,8 @@ const SUBJECTS: readonly Subject[] = [
   })),
 ];
 
+const OF_THE_DISK = new Set(['replay', 'room', 'expiring', 'damage']);
+
 /** Other processes take a moment to report after a start. */
 const HEARD_AFTER_MS = 15_000;
 
@@ -151,9 +153,9 @@ export class Watch {
       const all = status.findings.filter(({ code }) => codes.includes(code));
       const [found] = all;
       if (!found) {
-        // While Redis is away, conditions that only Redis knows are not well again.
-        if (status.redis.problem === undefined)
-          transitions.to(subject, WELL, { message: (lasted) => over(lasted, status) });
+        // While Redis is away, or no dlq has reported since, conditions that only they know are not well again.
+        const unknown = status.redis.problem !== undefined || (status.diskIsOld && OF_THE_DISK.has(subject));
+        if (!unknown) transitions.to(subject, WELL, { message: (lasted) => over(lasted, status) });
         continue;
       }
       if (subject.startsWith('services:') && performance.now() - this.#startedAt < HEARD_AFTER_MS) continue;

@@ -66,7 +66,7 @@ elseif known ~= '' and epoch ~= known and rcall('HGET', KEYS[1], 'epoch:before')
 elseif epoch == known and held(KEYS[1], 'accepted') < before then
   state = 'older'
 end
-rcall('HSET', KEYS[3], 'waiting', ARGV[1], 'rejected', ARGV[2], 'unbooked', ARGV[3])
+rcall('HSET', KEYS[3], 'waiting', ARGV[1], 'rejected', ARGV[2], 'unbooked', ARGV[3], 'reported', now)
 local stands = ''
 if settled then
   stands = num(difference())
