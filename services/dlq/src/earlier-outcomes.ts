@@ -1,9 +1,9 @@
 import { foldKey } from '@nrdot/queue';
-import type { Area, Position, SegmentLog } from '@nrdot/segment-log';
+import { ALWAYS, type Area, type Position, type SegmentLog } from '@nrdot/segment-log';
 import { REPLAY_AREAS } from './selection.ts';
 
 const REMEMBERED_MAX = 10_000;
-/** After so long the rejected area is searched again, if a part of it could not be read. */
+/** After so long, segments of the rejected area that could not be read are tried again. */
 const SEARCH_AGAIN_MS = 60_000;
 
 /**
@@ -15,6 +15,8 @@ export class EarlierOutcomes {
   /** Index of the outcome, by key. */
   readonly #indexOf = new Map<string, number>();
   #searchAtMs = Number.NEGATIVE_INFINITY;
+  /** Segments of the rejected area that were searched, by sequence: whether all their records could be read. */
+  readonly #searched = new Map<number, boolean>();
   /** Whether something could not be read in the last pass over the areas that replay by themselves. */
   #hadUnread = true;
 
@@ -55,21 +57,26 @@ export class EarlierOutcomes {
   }
 
   /**
-   * Searches the rejected area and calls `finish` for each record that was delivered. What cannot be read now does not hold up
-   * the replay of other areas: it is searched again later, unless an order reads it first.
+   * Searches the segments of the rejected area and calls `finish` for each record that was delivered. One that cannot be read now
+   * does not hold up the replay of other areas: it is searched later, unless an order reads it first.
    */
   async searchRejected(nowMs: number, finish: (position: Position) => void): Promise<void> {
-    let { records: unseen } = this.#segments.stats('rejected');
-    const hadUnread = this.#segments.hasUnread('rejected');
-    try {
-      for await (const { record, position, acked } of this.#segments.scan('rejected')) {
-        if (!acked) unseen--;
-        if (this.take(replayKey(record.envelope.id, 'rejected'))) finish(position);
+    const segments = this.#segments.segments().filter(({ area }) => area === 'rejected');
+    for (const { sequence, state, records, ackedRecords } of segments) {
+      if (state === 'unreadable' || this.#searched.has(sequence)) continue;
+      let unseen = records - ackedRecords;
+      try {
+        for await (const { record, position, acked } of this.#segments.scan('rejected', ALWAYS, sequence)) {
+          if (!acked) unseen--;
+          if (this.take(replayKey(record.envelope.id, 'rejected'))) finish(position);
+        }
+      } catch {
+        continue;
       }
-    } catch {
-      unseen = Number.POSITIVE_INFINITY;
+      this.#searched.set(sequence, unseen <= 0);
     }
-    if (unseen > 0 || hadUnread || this.#segments.hasUnread('rejected'))
+    // A segment with damage is not searched again, and what may be in it is kept in mind until it is removed.
+    if (segments.some(({ sequence }) => !this.#searched.get(sequence)))
       this.#searchAtMs = nowMs + SEARCH_AGAIN_MS;
     else for (const key of [...this.#indexOf.keys()]) if (isOfRejected(key)) this.#indexOf.delete(key);
   }

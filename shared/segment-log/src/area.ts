@@ -156,9 +156,10 @@ export class AreaLog {
    * and those that have been unreadable since the log was opened.
    * @throws if a file cannot be read now: callers must not take the result for complete
    */
-  async *scan({ since, until }: Period = ALWAYS): AsyncGenerator<Entry & { acked: boolean }> {
+  async *scan({ since, until }: Period = ALWAYS, only?: number): AsyncGenerator<Entry & { acked: boolean }> {
     const { area, fs } = this.#o;
-    for (const segment of [...this.segments]) {
+    const segments = this.segments.filter(({ sequence }) => only === undefined || sequence === only);
+    for (const segment of segments) {
       const { sequence, end } = segment;
       if (segment.isUnread || segment.lastReceivedAt < since || segment.firstReceivedAt > until) continue;
       const file = await openSegment(fs, this.#inventory.dir, segment).catch((error: unknown) => {

@@ -178,9 +178,10 @@ export class SegmentLog {
   /**
    * Every readable record of an area, acknowledged or not, oldest first; changes nothing. Segments without a batch received in
    * the period are skipped; of the others all records are returned.
+   * @param only sequence of the only segment to read
    */
-  scan(area: Area, period?: Period): AsyncGenerator<Entry & { acked: boolean }> {
-    return this.#areas[area].scan(period);
+  scan(area: Area, period?: Period, only?: number): AsyncGenerator<Entry & { acked: boolean }> {
+    return this.#areas[area].scan(period, only);
   }
 
   /** Whether an area may have records that could not be read so far and can be later: `read` and `scan` leave them out. */
