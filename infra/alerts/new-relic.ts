@@ -8,14 +8,14 @@ const PIPELINE = 'service.namespace';
 const GONE_SECONDS = 7_200;
 
 export function alertConditions(): string {
-  const conditions = ALERTS.flatMap(({ alerts }) => alerts).flatMap((alert) =>
-    'select' in alert.newRelic ? [conditionOf(alert, alert.newRelic)] : [],
-  );
+  const conditions = Object.values(ALERTS)
+    .flat()
+    .flatMap((alert) => (typeof alert.newRelic === 'string' ? [] : [conditionOf(alert, alert.newRelic)]));
   return `${JSON.stringify(conditions, null, 2)}\n`;
 }
 
 function conditionOf(alert: Alert, condition: Condition): object {
-  const { operator, threshold, windowSeconds, slideSeconds, forSeconds, lostAfterSeconds } = condition;
+  const { above = 0, below, windowSeconds, forSeconds = windowSeconds, lostAfterSeconds } = condition;
   const facet = [PIPELINE, ...(condition.facet ?? [])];
   const runbook = runbookOf(alert);
   return {
@@ -25,11 +25,11 @@ function conditionOf(alert: Alert, condition: Condition): object {
     runbook,
     // Conditions have no limit of facets that could be raised.
     query: nrqlText({ ...condition, facet }).replaceAll(' LIMIT MAX', ''),
-    operator,
-    threshold,
+    operator: below === undefined ? 'above' : 'below',
+    threshold: below ?? above,
     threshold_duration: forSeconds,
     aggregation_window: windowSeconds,
-    slide_by: slideSeconds ?? null,
+    slide_by: condition.slideSeconds ?? null,
     expiration_duration: lostAfterSeconds ?? GONE_SECONDS,
     open_violation_on_expiration: lostAfterSeconds !== undefined,
   };

@@ -10,7 +10,9 @@ groups:
 `;
 
 export function alertRules(): string {
-  const sections = ALERTS.map(({ title, alerts }) => [`      # ${title}`, ...alerts.map(rule)].join('\n'));
+  const sections = Object.entries(ALERTS).map(([title, alerts]) =>
+    [`      # ${title}`, ...alerts.map(rule)].join('\n'),
+  );
   return `${HEAD}${sections.join('\n\n')}\n`;
 }
 

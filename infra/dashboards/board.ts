@@ -4,17 +4,9 @@
  */
 import type { Measure } from './measure.ts';
 
-export interface Query {
-  measure: Measure;
-  /** `{{label}}` stands for its value. */
-  legend?: string;
-}
-
+type Colour = 'green' | 'yellow' | 'orange' | 'red' | 'blue';
 /** The colour from this value on. The first one has no value: it applies from the lowest on. */
-export type Threshold = readonly [
-  from: number | null,
-  colour: 'green' | 'yellow' | 'orange' | 'red' | 'blue',
-];
+type Threshold = readonly [from: number | null, colour: Colour];
 
 export interface Panel {
   type: 'stat' | 'timeseries' | 'gauge' | 'state-timeline';
@@ -22,90 +14,66 @@ export interface Panel {
   /** What it shows and how to interpret it. */
   description: string;
   unit: string;
-  queries: readonly Query[];
+  /** In the legend, `{{label}}` stands for its value. */
+  queries: readonly { legend: string; measure: Measure }[];
   /** Of 24. */
   width: number;
   height: number;
   thresholds?: readonly Threshold[];
   /** Names for values. */
-  names?: Readonly<Record<number, readonly [text: string, colour: string]>>;
+  names?: Readonly<Record<number, readonly [text: string, colour: Colour]>>;
   max?: number;
   stacked?: boolean;
-}
-
-export interface Row {
-  title: string;
-  panels: readonly Panel[];
 }
 
 export interface Board {
   uid: string;
   title: string;
   description: string;
-  rows: readonly Row[];
+  /** By title. */
+  rows: Readonly<Record<string, readonly Panel[]>>;
 }
 
-type Extra = Partial<Pick<Panel, 'thresholds' | 'names' | 'max' | 'width' | 'height' | 'stacked'>>;
+type Extra = Partial<Omit<Panel, 'type' | 'title' | 'description' | 'unit' | 'queries'>>;
+type OneValue = (title: string, description: string, unit: string, measure: Measure, extra?: Extra) => Panel;
+
+export const BLUE: readonly Threshold[] = [[null, 'blue']];
+
+export function greenUntil(...steps: Threshold[]): readonly Threshold[] {
+  return [[null, 'green'], ...steps];
+}
 
 /** One number with its history behind it. */
-export function stat(
-  title: string,
-  description: string,
-  unit: string,
-  measure: Measure,
-  extra: Extra = {},
-): Panel {
-  return { type: 'stat', title, description, unit, queries: [{ measure }], width: 4, height: 4, ...extra };
-}
+export const stat: OneValue = (title, description, unit, measure, extra) => ({
+  ...graph(title, description, unit, { '': measure }, { width: 4, height: 5, ...extra }),
+  type: 'stat',
+});
 
 /** One number on an arc from 0 to `max`. */
-export function gauge(
-  title: string,
-  description: string,
-  unit: string,
-  measure: Measure,
-  extra: Extra = {},
-): Panel {
-  return {
-    type: 'gauge',
-    title,
-    description,
-    unit,
-    queries: [{ measure }],
-    width: 4,
-    height: 5,
-    max: 1,
-    ...extra,
-  };
-}
+export const gauge: OneValue = (title, description, unit, measure, extra) => ({
+  ...stat(title, description, unit, measure, { max: 1, ...extra }),
+  type: 'gauge',
+});
 
-/** Lines over time. */
+/** Lines over time, by legend. */
 export function graph(
   title: string,
   description: string,
   unit: string,
-  queries: readonly (readonly [legend: string, measure: Measure])[],
+  lines: Readonly<Record<string, Measure>>,
   extra: Extra = {},
 ): Panel {
-  return {
-    type: 'timeseries',
-    title,
-    description,
-    unit,
-    queries: queries.map(([legend, measure]) => ({ legend, measure })),
-    width: 12,
-    height: 8,
-    ...extra,
-  };
+  const queries = Object.entries(lines).map(([legend, measure]) => ({ legend, measure }));
+  return { type: 'timeseries', title, description, unit, queries, width: 12, height: 8, ...extra };
 }
 
 /** States over time. */
 export function timeline(
   title: string,
   description: string,
-  queries: readonly (readonly [legend: string, measure: Measure])[],
+  lines: Readonly<Record<string, Measure>>,
   names: NonNullable<Panel['names']>,
-  extra: Extra = {},
+  extra: Extra,
 ): Panel {
-  return { ...graph(title, description, 'none', queries, { names, ...extra }), type: 'state-timeline' };
+  return { ...graph(title, description, 'none', lines, { names, ...extra }), type: 'state-timeline' };
 }

@@ -23,16 +23,9 @@ const DATASOURCE = { type: 'prometheus', uid: '${datasource}' };
 export function grafanaJson(board: Board): string {
   const panels: object[] = [];
   let y = 0;
-  for (const { title, panels: inRow } of board.rows) {
-    panels.push({
-      id: panels.length + 1,
-      type: 'row',
-      title,
-      collapsed: false,
-      gridPos: { h: 1, w: 24, x: 0, y },
-      panels: [],
-    });
-    y++;
+  for (const [title, inRow] of Object.entries(board.rows)) {
+    const gridPos = { h: 1, w: 24, x: 0, y: y++ };
+    panels.push({ id: panels.length + 1, type: 'row', title, collapsed: false, gridPos, panels: [] });
     let x = 0;
     let height = 0;
     for (const panel of inRow) {
@@ -41,11 +34,8 @@ export function grafanaJson(board: Board): string {
         x = 0;
         height = 0;
       }
-      panels.push({
-        id: panels.length + 1,
-        ...panelJson(panel),
-        gridPos: { h: panel.height, w: panel.width, x, y },
-      });
+      const gridPos = { h: panel.height, w: panel.width, x, y };
+      panels.push({ id: panels.length + 1, ...panelJson(panel), gridPos });
       x += panel.width;
       height = Math.max(height, panel.height);
     }
@@ -122,7 +112,7 @@ function panelJson(panel: Panel): object {
       refId: String.fromCharCode(65 + i),
       datasource: DATASOURCE,
       expr: ofJob(measure.promql),
-      legendFormat: legend ?? '',
+      legendFormat: legend,
       range: true,
     })),
     fieldConfig: {

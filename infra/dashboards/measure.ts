@@ -8,7 +8,7 @@ import { CATALOGUE, type MetricSpec, PROCESS_METRICS } from '@nrdot/telemetry';
 export interface Measure {
   promql: string;
   /** Or why there is none. */
-  nrql: Nrql | Untranslated;
+  nrql: Nrql | string;
 }
 
 /** Parts of a query over `Metric`. */
@@ -21,10 +21,6 @@ export interface Nrql {
   each?: readonly string[];
   /** For a single number: the start of its range; defaults to the displayed one. */
   since?: string;
-}
-
-export interface Untranslated {
-  reason: string;
 }
 
 /** Labels and their values; `!value` for any other value. */
@@ -97,6 +93,11 @@ export function quantile(q: number, histogram: string, { where, by = [] }: Of = 
   };
 }
 
+/** Two lines: its median, and the 99th percentile. */
+export function percentiles(histogram: string): Record<string, Measure> {
+  return { '50 %': quantile(0.5, histogram), '99 %': quantile(0.99, histogram) };
+}
+
 /** Rate of observations of a histogram, or of their sum. */
 export function observed(
   what: 'count' | 'sum',
@@ -117,15 +118,6 @@ export function ratio(over: Over, of: string, by: string): Measure {
     promql: `${above.promql} / ${below.promql}`,
     nrql: { ...partsOf(over, [], undefined), select: `${select}(${of}) / ${select}(${by})`, since: NOW },
   };
-}
-
-/** A query that none of these can express. */
-export function written(promql: string, nrql: Nrql | Untranslated): Measure {
-  return { promql, nrql };
-}
-
-export function isTranslated(nrql: Nrql | Untranslated): nrql is Nrql {
-  return 'select' in nrql;
 }
 
 /**

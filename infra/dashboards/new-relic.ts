@@ -1,6 +1,6 @@
 /** Dashboards as New Relic imports them: one with a page for each. */
-import type { Board, Panel, Query } from './board.ts';
-import { isTranslated, type Nrql, nrqlText } from './measure.ts';
+import type { Board, Panel } from './board.ts';
+import { nrqlText } from './measure.ts';
 
 /** Columns of a page; panels are measured in 24. */
 const COLUMNS = 12;
@@ -43,7 +43,7 @@ export function newRelicJson(boards: readonly Board[]): string {
 function widgets(rows: Board['rows']): object[] {
   const made: object[] = [];
   let row = 1;
-  for (const { title, panels } of rows) {
+  for (const [title, panels] of Object.entries(rows)) {
     made.push(markdown(`### ${title}`, { column: 1, row, width: COLUMNS, height: TITLE_ROWS }));
     row += TITLE_ROWS;
     let column = 1;
@@ -72,8 +72,8 @@ function widgetOf(panel: Panel, layout: Place): object | undefined {
   const { type, title, unit, queries, thresholds, names, max, stacked } = panel;
   const overTime = type === 'timeseries' || type === 'state-timeline';
   const scale = unit === 'percentunit' ? HUNDRED : 1;
-  const texts = queries.flatMap(({ measure: { nrql }, legend }: Query) =>
-    isTranslated(nrql) ? [nrqlText(nrql as Nrql, { alias: aliasOf(legend), overTime, scale })] : [],
+  const texts = queries.flatMap(({ measure: { nrql }, legend }) =>
+    typeof nrql === 'string' ? [] : [nrqlText(nrql, { alias: aliasOf(legend), overTime, scale })],
   );
   if (texts.length === 0) return undefined;
   const values = Object.entries(names ?? {}).map(([value, [text]]) => `${value} ${text}`);
@@ -115,7 +115,7 @@ function thresholdsOf(thresholds: NonNullable<Panel['thresholds']>, scale: numbe
 }
 
 /** A legend without labels, which facets show themselves. */
-function aliasOf(legend = ''): string {
+function aliasOf(legend: string): string {
   return legend
     .replace(/\{\{\w+\}\}/g, '')
     .replace(/\s+/g, ' ')
