@@ -220,7 +220,7 @@ export async function refusedOnce(body: Buffer, to: number): Promise<void> {
   const sending = pipeline.send(body, to).then(() => {
     isTaken = true;
   });
-  await waitUntil(() => isTaken || pipeline.client.retries > before, { what: 'the request had an answer' });
+  await waitUntil(() => isTaken || pipeline.client.retries > before, { what: 'the request has an answer' });
   await pipeline.redis.start();
   await sending;
 }

@@ -109,7 +109,7 @@ dlq: { url: http://127.0.0.1:4319 }
     await waitUntil(
       async () => JSON.parse(await shell('curl -s http://127.0.0.1:4320/_mock/stats')).items === 300,
       {
-        what: 'all has arrived',
+        what: 'all points have arrived',
         everyMs: 300,
       },
     );

@@ -34,7 +34,7 @@ describe.skipIf(why)(`a directory of the host${why ? ` (skipped: ${why})` : ''}`
     await waitUntil(
       async () =>
         (await stack.compose('logs', 'dlq')).includes(`it belongs to uid ${STRANGER} and gid ${STRANGER}`),
-      { what: 'the dlq says whose its directory is', everyMs: 300 },
+      { what: 'the dlq names the owner of its directory', everyMs: 300 },
     );
     const said = await stack.compose('logs', 'dlq');
     const [, uid] = /this process has uid (\d+)/.exec(said) ?? [];

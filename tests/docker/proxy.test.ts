@@ -66,7 +66,7 @@ describe.skipIf(why)(`behind a proxy${why ? ` (skipped: ${why})` : ''}`, () => {
     expect(report.acknowledgedItems).toBe(500);
     await stack.compose('start', 'redis');
     await waitUntil(async () => (await stack.missing(report)) === '', {
-      what: 'what was taken without Redis arrived',
+      what: 'what was acknowledged without Redis has arrived',
       everyMs: 500,
     });
     expect([...asked()]).toEqual([`POST http://${UPSTREAM}:4320`]);

@@ -158,7 +158,7 @@ describe.skipIf(why)(`the compose stack${why ? ` (skipped: ${why})` : ''}`, () =
     await stack.compose(...start);
     await waitUntil(
       async () => (await stack.compose('logs', 'exporter-newrelic')).includes('NEW_RELIC_LICENSE_KEY'),
-      { what: 'the exporter says that the key is missing', everyMs: 300 },
+      { what: 'the exporter reports the missing key', everyMs: 300 },
     );
     await stack.composeWith(
       { NEW_RELIC_LICENSE_KEY: 'a-license-key', NEW_RELIC_OTLP_ENDPOINT: 'http://mock-upstream:4320' },

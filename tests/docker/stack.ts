@@ -229,7 +229,7 @@ export class Stack {
       wrong = complaint(judge(report, arrived));
       return wrong === '';
     };
-    await waitUntil(complete, { what: 'all of it has arrived', timeoutMs: 15_000, everyMs: 250 }).catch(
+    await waitUntil(complete, { what: 'all items have arrived', timeoutMs: 15_000, everyMs: 250 }).catch(
       () => {},
     );
     return wrong || (books.dropped + books.rejected > 0 ? JSON.stringify(books) : '');

@@ -48,7 +48,7 @@ describe.skipIf(why)(`an upgrade of the compose stack${why ? ` (skipped: ${why})
         const { queued, on_disk } = await before.books();
         return queued > 0 && on_disk > 0;
       },
-      { what: 'some of it waits in Redis, and some on disk' },
+      { what: 'some items are in Redis and some on disk' },
     );
     const report = await load.end();
     expect(kept.get(load.run)?.count).toBeGreaterThan(0);

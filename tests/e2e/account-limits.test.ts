@@ -46,7 +46,7 @@ it('is in status, metrics and the command, and matches what arrived, failed atte
     { exporters: 2 },
   );
   const read = async () => (await (await fetch(`${running.admin}/api/status`)).json()) as Status;
-  await waitUntil(async () => (await read()).exporter?.sent, { what: 'the exporters have spoken' });
+  await waitUntil(async () => (await read()).exporter?.sent, { what: 'the exporters have reported' });
   mock.set({ errorRate: 0.3, errorStatus: 503 });
   await generate({
     ...{ endpoint: running.otlp, items: 3_000, batchSize: 50, rate: 0, unitValues: true },
@@ -63,7 +63,7 @@ it('is in status, metrics and the command, and matches what arrived, failed atte
       // What was sent in a minute is known from the second time on that an exporter has told.
       return isTold && now.account?.[0]?.of === 'records' ? now : undefined;
     },
-    { what: `the exporters have told of ${requests} requests, and records are nearest to their limit` },
+    { what: `the exporters have reported ${requests} requests, and records are nearest to their limit` },
   );
   const { traces, metrics, logs } = status.exporter!.sent!;
   const sent = [traces!, metrics!, logs!];

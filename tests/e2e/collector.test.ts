@@ -91,7 +91,7 @@ describe.skipIf(!binary)(`the OpenTelemetry Collector as the upstream${absent}`,
       await waitUntil(() => mock.stats().items >= LOAD.items / 4, { what: 'a quarter has arrived' });
       await collector.process.end(signal);
       await waitUntil(async () => (await accounting(running.admin)).on_disk > 0, {
-        what: 'what it does not take is on disk',
+        what: 'what it does not accept is on disk',
       });
       await using _again = await start(mock, dir, collector.port);
       await expectArrived(mock, running, await sent);

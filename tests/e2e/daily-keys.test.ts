@@ -72,7 +72,7 @@ it('is reported in metrics, status, commands and the event log', async () => {
   expect(await send(second!.otlp, `${long}.more`, 0, 50)).toBe(200);
   expect(await send(second!.otlp, `${long}.less`, 0, 8)).toBe(200);
   await waitUntil(async () => (await keysOf(running, 'requests')) >= 900 * (1 - HLL_ERROR), {
-    what: 'both receivers have told their series',
+    what: 'both receivers have reported their series',
   });
   expect(await keysOf(running, 'requests')).toBeLessThanOrEqual(900 * (1 + HLL_ERROR));
   await waitUntil(async () => (await keysOf(running, long)) >= 50 * (1 - HLL_ERROR), {
@@ -86,7 +86,7 @@ it('is reported in metrics, status, commands and the event log', async () => {
       };
       return read.findings.some(({ code }) => code === 'daily_keys') ? read : undefined;
     },
-    { what: 'the status tells of it' },
+    { what: 'the status reports it' },
   );
   expect(status.limiter?.daily).toMatchObject({
     limit: DAILY_KEYS,
@@ -95,7 +95,7 @@ it('is reported in metrics, status, commands and the event log', async () => {
   expect(status.findings.find(({ code }) => code === 'daily_keys')?.text).toContain('"requests"');
   await waitUntil(
     async () => (await (await fetch(`${running.admin}/api/events`)).text()).includes('limiter.daily_keys'),
-    { what: 'an event tells of it' },
+    { what: 'an event reports it' },
   );
   const shown = async (...args: string[]) => {
     await using child = startNrdot(args, { NO_COLOR: '1' }, dir.path);

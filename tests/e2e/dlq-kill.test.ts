@@ -66,7 +66,7 @@ it('the dlq, killed repeatedly during writes and replay, loses nothing and count
   await killOnTheWay(stored, ITEMS * 0.9);
   const report = await load;
   expect(report.acknowledgedItems).toBe(ITEMS);
-  await waitUntil(async () => (await stored()) === ITEMS, { what: 'all of it is on the disk', everyMs: 100 });
+  await waitUntil(async () => (await stored()) === ITEMS, { what: 'all items are on disk', everyMs: 100 });
 
   mock.set({ outage: false });
   await killOnTheWay(async () => mock.stats().items, ITEMS * 0.9);

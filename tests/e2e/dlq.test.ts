@@ -100,7 +100,7 @@ async function untilOnDisk(items: number): Promise<void> {
       const books = await accounting(running.admin);
       return books.queued === 0 && books.on_disk === items && books.difference === 0;
     },
-    { what: `${items} items are on the disk`, everyMs: 100 },
+    { what: `${items} items are on disk`, everyMs: 100 },
   );
 }
 
@@ -111,7 +111,7 @@ beforeAll(async () => {
   mock.set({ refuseRate: 1 });
   refused = await generate({ ...LOAD, endpoint: running.otlp, items: REFUSED });
   await waitUntil(async () => (await accounting(running.admin)).rejected === REFUSED, {
-    what: 'what was refused is in the rejected area',
+    what: 'what was rejected is in the rejected area',
   });
   mock.set({ refuseRate: 0, outage: true });
   kept = await generate({ ...LOAD, endpoint: running.otlp, items: ITEMS });
@@ -267,7 +267,7 @@ describe('nrdot dlq, when the upstream is back', () => {
     mock.set({ outage: false, latencyMs: 1_000 });
     await api(`/replay?rate=${64 * 1024}`, 'POST');
     await waitUntil(async () => (await api<State>('')).replay.outstanding > 0, {
-      what: 'batches are on their way',
+      what: 'batches are in flight',
       everyMs: 10,
     });
     const { items, heldItems } = await api<{ items: number; heldItems: number }>('/purge?yes=true', 'POST');

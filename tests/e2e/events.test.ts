@@ -25,12 +25,12 @@ it('reports an outage and its end once each, in the log and across a restart', a
       .filter((line) => line.event === event);
   mock.set({ outage: true });
   await generate({ endpoint: running.otlp, items: 2_000, batchSize: 50 });
-  await waitUntil(() => linesOf('upstream').length > 0, { what: 'the log tells of the outage' });
-  await waitUntil(() => linesOf('replay').length > 0, { what: 'the log tells that data is on disk' });
+  await waitUntil(() => linesOf('upstream').length > 0, { what: 'the log reports the outage' });
+  await waitUntil(() => linesOf('replay').length > 0, { what: 'the log reports that data is on disk' });
   mock.set({ outage: false });
   await untilQuiet(running.admin);
-  await waitUntil(() => linesOf('upstream').length > 1, { what: 'the log tells of its end' });
-  await waitUntil(() => linesOf('replay').length > 1, { what: 'the log tells that the disk is empty' });
+  await waitUntil(() => linesOf('upstream').length > 1, { what: 'the log reports its end' });
+  await waitUntil(() => linesOf('replay').length > 1, { what: 'the log reports that the disk is empty' });
   const [began, ended, ...more] = linesOf('upstream');
   expect(began).toMatchObject({ level: 'warn', state: 'failures' });
   expect(began!.msg).toMatch(

@@ -111,7 +111,7 @@ it.each(['identity', 'gzip'])(
     mock.set({ outage: true });
     const spilled = await round('waits on disk');
     await waitUntil(async () => (await accounting(running.admin)).on_disk === 2 * spilled.length, {
-      what: 'all of it is on disk',
+      what: 'all items are on disk',
     });
     mock.set({ outage: false });
     await expectEach(spilled);

@@ -95,7 +95,9 @@ it('are sent when the interval is over', async () => {
   const total = () => [...pipeline.received.groups([]).values()][0]?.total.parts.get('value') ?? 0n;
   for (let round = 1; round <= 3; round += 1) {
     await shop.report(many(MANY), 10 * round);
-    await waitUntil(() => total() >> 1_074n === BigInt(10 * round * MANY), { what: 'all has arrived' });
+    await waitUntil(() => total() >> 1_074n === BigInt(10 * round * MANY), {
+      what: 'all points have arrived',
+    });
   }
   expect(await pipeline.judge()).toEqual([]);
 });

@@ -96,7 +96,7 @@ describe('the metrics', () => {
     const enough = new AbortController();
     const cut = generate({ ...LOAD, endpoint: first.otlp, items: 40_000 }, { signal: enough.signal });
     await waitUntil(async () => (await books(first.admin)).accepted > spilled.accepted + 1_000, {
-      what: 'the load is on its way',
+      what: 'the load is in flight',
     });
     await first.processes.up!.end('SIGKILL');
     enough.abort();

@@ -99,7 +99,7 @@ describe('two schedulers', () => {
     await using redis = await TestRedis.start({ dir: dir.path });
     await using running = await startServices(dir.path, redis, mock, {}, { exporters: 1, schedulers: 2 });
     const report = generate({ ...LOAD, endpoint: running.otlp, rate: 3_000, durationMs: 5_000 });
-    await waitUntil(() => mock.stats().items > 2_000, { what: 'the load is on its way' });
+    await waitUntil(() => mock.stats().items > 2_000, { what: 'the load is in flight' });
     await running.processes.scheduler2!.end('SIGKILL');
     await waitUntil(() => mock.stats().items > 6_000, { what: 'it goes on with the other' });
     const finished = await report;
@@ -151,7 +151,7 @@ describe('a wrong key', () => {
         }
       ).breaker;
     await waitUntil(async () => (await accounting(running.admin)).on_disk === 2_000, {
-      what: 'all of it is on disk',
+      what: 'all items are on disk',
     });
     expect((await breaker()).reason).toBe('auth');
     expect((await accounting(running.admin)).rejected).toBe(0);

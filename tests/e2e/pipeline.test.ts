@@ -82,7 +82,7 @@ describe('the pipeline', () => {
     mock.set({ latencyMs: 30 });
     const enough = new AbortController();
     const report = generate({ ...LOAD, endpoint: first.otlp, items: 40_000 }, { signal: enough.signal });
-    await waitUntil(() => mock.stats().items > 3_000, { what: 'the load is on its way' });
+    await waitUntil(() => mock.stats().items > 3_000, { what: 'the load is in flight' });
     await first.processes.up!.end('SIGKILL');
     enough.abort();
     const { acknowledged, unknown, ...rest } = await report;
@@ -118,7 +118,7 @@ describe('the pipeline', () => {
         const books = await accounting(running.admin);
         return books.queued === 0 && books.on_disk === 12_000 ? books : undefined;
       },
-      { what: 'all of it is on disk', everyMs: 100 },
+      { what: 'all items are on disk', everyMs: 100 },
     );
     expect(spilled.delivered).toBe(0);
     mock.set({ outage: false });
@@ -132,7 +132,7 @@ describe('the pipeline', () => {
     mock.set({ refuseRate: 1 });
     const refused = await generate({ ...LOAD, endpoint: running.otlp, items: 400 });
     await waitUntil(async () => (await accounting(running.admin)).rejected === 400, {
-      what: 'all of it is in the rejected area',
+      what: 'all items are in the rejected area',
     });
     mock.set({ refuseRate: 0, partialRate: 1 });
     await generate({ ...LOAD, endpoint: running.otlp, items: 400 });
@@ -141,7 +141,7 @@ describe('the pipeline', () => {
         const books = await accounting(running.admin);
         return books.delivered + books.dropped === 400 ? books : undefined;
       },
-      { what: 'the partial successes are booked' },
+      { what: 'the partial successes are in the ledger' },
     );
     expect(partial.dropped).toBeGreaterThan(0);
     expect(partial.difference).toBe(0);
@@ -173,7 +173,7 @@ describe('the pipeline', () => {
     mock.set({ cutRate: 0.5 });
     const load = generate({ ...LOAD, endpoint: running.otlp, items: 20_000 });
     await waitUntil(async () => (await accounting(running.admin)).accepted > 2_000, {
-      what: 'the load is on its way',
+      what: 'the load is in flight',
     });
     for (let i = 0; i < 5; i++) {
       const used = Number(/used_memory:(\d+)/.exec(await client.info('memory'))![1]);
@@ -211,7 +211,7 @@ describe('the pipeline', () => {
     await redis.start();
     // Until the dlq has told Redis, its books are those of a quiet pipeline in which nothing has happened.
     await waitUntil(async () => (await accounting(running.admin)).accepted === 4_000, {
-      what: 'all is booked',
+      what: 'everything is in the ledger',
     });
     await untilQuiet(running.admin);
     expect(complaint(judge(report, mock.received(report.run)))).toBe('');
@@ -227,11 +227,11 @@ describe('the pipeline', () => {
     await redis.stop();
     const starting = startServices(dir.path, redis, mock);
     starting.catch(() => {});
-    const restarted = waitUntil(() => true, { what: 'a moment', everyMs: 10 }).then(() => redis.start());
-    await restarted;
+    await wait(1_000); // time for each of them to try
+    await redis.start();
     await using running = await starting;
     const report = generate({ ...LOAD, endpoint: running.otlp, items: 8_000 });
-    await waitUntil(() => mock.stats().items > 1_000, { what: 'the load is on its way' });
+    await waitUntil(() => mock.stats().items > 1_000, { what: 'the load is in flight' });
     await redis.kill();
     const answer = await waitUntil(
       async () => {

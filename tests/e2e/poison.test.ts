@@ -49,13 +49,13 @@ it('replay --rejected sends each batch once per command, and pause ends it', asy
         const { areas, replay } = await api<DlqState>(running, '');
         return areas.rejected!.items === 60 && replay.outstanding === 0 && replay.order === undefined;
       },
-      { what: 'all of it is rejected, and nothing on its way' },
+      { what: 'all items are rejected and none is in flight' },
     );
   await untilRejected();
   expect(mock.stats().requests).toBe(60);
   for (let command = 1; command <= 3; command++) {
     await api(running, '/replay?rejected=true', 'POST');
-    await waitUntil(() => mock.stats().requests >= 60 * (command + 1), { what: 'all of it is offered' });
+    await waitUntil(() => mock.stats().requests >= 60 * (command + 1), { what: 'all items were offered' });
     await untilRejected();
     expect(mock.stats().requests).toBe(60 * (command + 1));
   }
@@ -64,7 +64,7 @@ it('replay --rejected sends each batch once per command, and pause ends it', asy
   expect(Math.max(...records.map(({ id }) => id.length))).toBeLessThanOrEqual(66);
 
   await api(running, '/replay?rejected=true&rate=100', 'POST'); // two records a second, at most
-  await waitUntil(() => mock.stats().requests > 240, { what: 'the first of it is offered' });
+  await waitUntil(() => mock.stats().requests > 240, { what: 'the first item was offered' });
   await api(running, '/pause', 'POST');
   expect((await api<DlqState>(running, '')).replay).toMatchObject({ paused: true });
   expect((await api<DlqState>(running, '')).replay.order).toBeUndefined();
@@ -76,7 +76,7 @@ it('replay --rejected sends each batch once per command, and pause ends it', asy
       const { rejected, difference } = await accounting(running.admin);
       return rejected === 60 && difference === 0;
     },
-    { what: 'the books have each of them once' },
+    { what: 'the ledger has each of them once' },
   );
   await mock.close();
 });

@@ -60,7 +60,7 @@ async function untilHeld({ admin }: Running, items: number): Promise<void> {
       const books = await accounting(admin);
       return books.on_disk === items && books.delivered + books.rejected + books.dropped === 0;
     },
-    { what: 'all of it is held' },
+    { what: 'all items are held' },
   );
 }
 
@@ -107,9 +107,9 @@ describe.skipIf(without('nginx'))(named('behind nginx', 'nginx'), () => {
       await using nginx = await startNginx(dir, mock.url, 'proxy_read_timeout 1s;');
       mock.set({ outage: true });
       const comesBack = async () => {
-        await waitUntil(() => nginx.log().includes('HTTP/1.1 502'), { what: 'nginx has said 502' });
+        await waitUntil(() => nginx.log().includes('HTTP/1.1 502'), { what: 'nginx has answered 502' });
         mock.set({ outage: false, latencyMs: 1_500 });
-        await waitUntil(() => nginx.log().includes('HTTP/1.1 504'), { what: 'nginx has said 504' });
+        await waitUntil(() => nginx.log().includes('HTTP/1.1 504'), { what: 'nginx has answered 504' });
         mock.set({ latencyMs: 0 });
       };
       await Promise.all([comesBack(), delivers(mock, dir, nginx.url)]);
@@ -284,7 +284,7 @@ describe.skipIf(without('squid') || without('nginx'))(named('by squid', 'squid',
         await gone[Symbol.asyncDispose]();
         const during = await generate(load);
         await waitUntil(async () => (await accounting(running.admin)).on_disk === during.items, {
-          what: 'what was sent without it is on disk',
+          what: 'what was sent meanwhile is on disk',
         });
         const place = gone.url.replace('http://', '');
         expect(await upstreamFinding(running)).toContain(

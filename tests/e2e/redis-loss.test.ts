@@ -61,15 +61,15 @@ it('FLUSHALL: data in Redis is counted as lost, data on disk is replayed, and ne
     expect(before.acknowledged.count).toBe(2_000);
     await straightToDisk(dlq, 5);
     await waitUntil(async () => (await client.hget('{nrdot}:disk', 'waiting')) === '5', {
-      what: 'Redis knows of the disk',
+      what: 'Redis has the totals of the disk',
     });
     await waitUntil(async () => (await accounting(running.admin)).accepted === 2_005, {
-      what: 'the disk is booked',
+      what: 'the disk is in the ledger',
     });
     // Two looks of the dlq: all that is in Redis has been seen.
     const seenAt = await client.hget('{nrdot}:disk', 'at');
     await waitUntil(async () => Number(await client.hget('{nrdot}:disk', 'at')) > Number(seenAt) + 2_000, {
-      what: 'the dlq has looked again',
+      what: 'the dlq has checked again',
     });
 
     await client.flushall();
@@ -91,7 +91,7 @@ it('FLUSHALL: data in Redis is counted as lost, data on disk is replayed, and ne
     // The status is put together once a second.
     await waitUntil(
       async () => (await statusOf(running.admin)).findings.some(({ code }) => code === 'redis_lost'),
-      { what: 'the status tells of it' },
+      { what: 'the status reports it' },
     );
     const { findings, summary } = await statusOf(running.admin);
     expect(findings.find(({ code }) => code === 'redis_lost')).toMatchObject({
@@ -140,7 +140,7 @@ it('a lost volume while nothing runs: the dlq has the accounting on its disk', a
     await generate({ ...LOAD, endpoint: running.otlp, rate: 0, items: 300 });
     await waitUntil(
       () => existsSync(ledger) && JSON.parse(readFileSync(ledger, 'utf8')).seen?.books?.accepted === 300,
-      { what: 'the dlq has written down what it saw', timeoutMs: 40_000 },
+      { what: 'the dlq has written its checkpoint', timeoutMs: 40_000 },
     );
   }
   await redis.stop();

@@ -252,7 +252,7 @@ describe('a running pipeline', () => {
             ? seen
             : undefined;
         },
-        { what: 'status tells of the outage' },
+        { what: 'the status reports the outage' },
       ),
     );
     expect(status.code, status.output).toBe(3);
@@ -267,7 +267,7 @@ describe('a running pipeline', () => {
     mock.set({ outage: false });
     await untilQuiet(running.admin);
     await waitUntil(async () => (await nrdot('status', '--admin', running.admin)).code === 0, {
-      what: 'all is well again',
+      what: 'the pipeline is healthy again',
     });
   });
 
@@ -282,7 +282,7 @@ describe('a running pipeline', () => {
           const seen = await nrdot('status', '--admin', running.admin);
           return seen.code === 4 ? seen : undefined;
         },
-        { what: 'status tells that Redis is away' },
+        { what: 'the status reports that Redis is down' },
       );
       expect(status.output).toMatch(/^FAULT +Redis cannot be used/m);
       expect(status.output).toMatch(
@@ -293,7 +293,7 @@ describe('a running pipeline', () => {
       process.kill(pid, 'SIGCONT');
     }
     await waitUntil(async () => (await nrdot('status', '--admin', running.admin)).code === 0, {
-      what: 'all is well again',
+      what: 'the pipeline is healthy again',
     });
   });
 });

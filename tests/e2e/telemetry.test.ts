@@ -230,7 +230,7 @@ it('each of four processes sends its own; if nothing listens, only a failure is 
         return points.filter(({ timeMs }) => timeMs === last).reduce((sum, { value }) => sum + value, 0);
       })
       .reduce((sum, items) => sum + items, 0);
-  await waitUntil(() => delivered() === 2_000, { what: 'both exporters together tell of all items' });
+  await waitUntil(() => delivered() === 2_000, { what: 'both exporters together report all items' });
 
   await upstream.close();
   const failing = async () => {

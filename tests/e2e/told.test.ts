@@ -55,7 +55,7 @@ async function told(
         await goesOn();
         return undefined;
       },
-      { what: `the status says ${finding}`, timeoutMs: 60_000, everyMs: 200 },
+      { what: `the status has the finding ${finding}`, timeoutMs: 60_000, everyMs: 200 },
     );
   } catch (error) {
     throw new Error(`the status never said ${finding}; at last it said:\n${seen?.text}`, { cause: error });
@@ -131,7 +131,7 @@ describe('nrdot status', () => {
     expect((await replay())?.returnedItems).toBe(0);
     mock.set({ status: 0 });
     await waitUntil(async () => (await replay())?.returnedItems === 500, {
-      what: 'all of it is back',
+      what: 'all items are back',
       timeoutMs: 60_000,
     });
   });
@@ -165,7 +165,7 @@ describe('nrdot status', () => {
         await load(running, 10, 10); // nothing comes from the disk by which the upstream could be tried
         return /^breaker +closed/m.test((await nrdot('status', '--admin', running.admin)).text);
       },
-      { what: 'the upstream takes data again', timeoutMs: 60_000 },
+      { what: 'the upstream accepts data again', timeoutMs: 60_000 },
     );
     const { text } = await told(
       running,

@@ -219,7 +219,7 @@ it('a Retry-After delays its batch but not others, until enough of them make the
 
   mock.set({ status: 503 });
   for (let i = 0; i < 4; i++) await post(running, 'logs', logs(1, -1));
-  await waitUntil(async () => (await breakerOf(running)).state === 'open', { what: 'all of it waits' });
+  await waitUntil(async () => (await breakerOf(running)).state === 'open', { what: 'all items are queued' });
   mock.set({ status: 0 });
   const { retryAtMs, sinceMs } = await breakerOf(running);
   expect(retryAtMs - sinceMs).toBe(20_000);

@@ -441,7 +441,7 @@ export const KINDS: readonly Kind[] = [
             return since > 0 && (await looked()) >= since + 2 * LOOK_MS;
           };
           await waitUntil(seen, {
-            what: 'the dlq has seen what Redis holds',
+            what: 'the dlq has read the state of Redis',
             timeoutMs: SPILL_WAIT_MS,
             everyMs: 100,
           });
@@ -584,7 +584,7 @@ export const KINDS: readonly Kind[] = [
           const settled = all && checkpointed(stack.dlqDir) === on_disk;
           return settled && (await replaying(stack)) === 0;
         };
-        await waitUntil(spilled, { what: 'all of it is on the disk', timeoutMs: SPILL_WAIT_MS });
+        await waitUntil(spilled, { what: 'all items are on disk', timeoutMs: SPILL_WAIT_MS });
         const owner = stack.form === 'one' ? 'up' : 'dlq';
         await stack.kill(owner);
         damaged();

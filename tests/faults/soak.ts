@@ -119,7 +119,7 @@ export async function soak(stack: Stack, options: SoakOptions): Promise<SoakResu
         throw new Error(`the books: ${JSON.stringify(books)}`);
       return judge(report, stack.mock.received(run)).missing.count === 0;
     };
-    await waitUntil(quiet, { what: 'everything has drained', timeoutMs: LATE_MS, everyMs: 250 });
+    await waitUntil(quiet, { what: 'everything is drained', timeoutMs: LATE_MS, everyMs: 250 });
   } catch (error) {
     failure = (error as Error).message;
   }

@@ -105,7 +105,7 @@ it('another version of BullMQ on a queue is a warning until that is resolved', a
   const before = await warnings();
   await bull('high').waitUntilReady();
   await waitUntil(async () => (await redis.hget(keys.queue('high', 'meta'), 'version')) !== null, {
-    what: 'BullMQ noted it',
+    what: 'BullMQ has recorded it',
   });
   expect(await warnings()).toEqual(before);
   await redis.hset(keys.queue('normal', 'meta'), 'version', 'bullmq:5.8.2');
@@ -294,7 +294,7 @@ describe('the scripts write, BullMQ reads', () => {
     const seen: string[] = [];
     worker('export', async (_, other) => void seen.push(other));
     await waitUntil(async () => (await redis.exists(keys.queue('export', 'stalled-check'))) === 1, {
-      what: 'the worker has looked for stalled jobs',
+      what: 'the worker has checked for stalled jobs',
     });
     expect(seen).toEqual([]);
     expect(await store.release(held('export', id), 1)).toBe(true);
@@ -355,7 +355,7 @@ describe('the scripts write, BullMQ reads', () => {
     expect(await counts('spill')).toEqual({ waiting: 2 });
     const reasons: unknown[] = [];
     worker('spill', async (data) => void reasons.push(data.reason));
-    await waitUntil(() => reasons.length === 2, { what: 'both were taken' });
+    await waitUntil(() => reasons.length === 2, { what: 'both were accepted' });
     expect(reasons).toEqual(['breaker:failures', 'breaker:failures']);
   });
 
@@ -402,12 +402,12 @@ describe('what docs/redis.md says of BullMQ’s API', () => {
     });
     w.concurrency = 4;
     await waitUntil(async () => (await redis.exists(keys.queue('spill', 'stalled-check'))) === 1, {
-      what: 'the worker is at work',
+      what: 'the worker is working',
     });
     expect(done).toEqual([]);
     await queue.setGlobalConcurrency(1);
     await queue.resume();
-    await waitUntil(() => done.length === 2, { what: 'both were taken' });
+    await waitUntil(() => done.length === 2, { what: 'both were accepted' });
     expect(most).toBe(1);
   });
 
@@ -435,7 +435,7 @@ describe('what docs/redis.md says of BullMQ’s API', () => {
     events.on('waiting', ({ jobId }) => heard.push(jobId));
     await enqueue(batch('high'));
     const { id } = await added('high');
-    await waitUntil(() => heard.length > 0, { what: 'one was heard of' });
+    await waitUntil(() => heard.length > 0, { what: 'one was reported' });
     expect(heard).toEqual([id]);
   });
 

@@ -229,7 +229,7 @@ it('a Redis that does not answer delays no request; waiting reports are bounded 
   process(0, 80_000); // those that found no room are noted when they come again
   expect(limiter.daily.waiting).toBe(80_000 - 65_536);
   budget.refresh();
-  await waitUntil(() => limiter.daily.waiting === 0, { what: 'many are told at once again' });
+  await waitUntil(() => limiter.daily.waiting === 0, { what: 'many are reported at once again' });
   expectNear(budget.status()?.metrics[0]?.keys, 80_000);
   expect(decisions.filter(({ why }) => why.includes('daily'))).toEqual([]);
 });

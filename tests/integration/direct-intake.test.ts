@@ -47,7 +47,7 @@ it('counts a batch once, however often it is retried without an answer, and whoe
   const client = new Redis(redis.url);
   try {
     const booked = async () => Number((await client.hget('{nrdot}:books', 'accepted')) ?? 0);
-    await waitUntil(async () => (await booked()) > 0, { what: 'Redis has heard of it' });
+    await waitUntil(async () => (await booked()) > 0, { what: 'Redis has the report' });
     expect(await booked()).toBe(12);
     // As if the answer to the booking had got lost: the same entry again.
     await again.end('SIGTERM');

@@ -35,7 +35,7 @@ async function delivered(kind: 'redis' | 'segments', fixture: string): Promise<s
       const { queued, on_disk } = await accounting(running.admin);
       return queued === 0 && on_disk === 0;
     },
-    { what: 'nothing waits any more', timeoutMs: 30_000 },
+    { what: 'nothing is queued', timeoutMs: 30_000 },
   );
   return names(mock.kept()).sort();
 }

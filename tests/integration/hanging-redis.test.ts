@@ -53,7 +53,7 @@ it('after the first time-outs batches go straight to the dlq, until Redis answer
       await wait(5);
     }
   });
-  await waitUntil(() => acknowledged > 50, { what: 'it flows' });
+  await waitUntil(() => acknowledged > 50, { what: 'traffic flows' });
   redis.signal('SIGSTOP');
   const before = acknowledged;
   await waitUntil(() => acknowledged >= before + MEANWHILE, {

@@ -72,7 +72,7 @@ it('disconnects clients that send a header or body a byte at a time, and serves 
   }, 100);
   try {
     expect((await post(url)).status).toBe(200);
-    await waitUntil(() => slow.every(({ closed }) => closed), { what: 'all were cut' });
+    await waitUntil(() => slow.every(({ closed }) => closed), { what: 'all connections were closed' });
     for (const { said } of slow) expect(said.slice(0, 12)).toMatch(/^(HTTP\/1\.1 (408|503)|)$/);
   } finally {
     clearInterval(dribble);
@@ -85,7 +85,9 @@ it('answers a flood of headers with 431, and retains nothing', async () => {
     client(`GET /v1/traces HTTP/1.1\r\nHost: x\r\n${`X-A: ${'y'.repeat(1_000)}\r\n`.repeat(200)}`),
   );
   const many = client(`GET /v1/traces HTTP/1.1\r\nHost: x\r\n${'a:\r\n'.repeat(20_000)}`);
-  await waitUntil(() => [...floods, many].every(({ closed }) => closed), { what: 'all were cut' });
+  await waitUntil(() => [...floods, many].every(({ closed }) => closed), {
+    what: 'all connections were closed',
+  });
   expect(floods.filter(({ said }) => said !== '').every(({ said }) => said.startsWith('HTTP/1.1 431'))).toBe(
     true,
   );
@@ -96,7 +98,7 @@ it('answers a flood of headers with 431, and retains nothing', async () => {
 it('answers pipelined requests in order, and stops at the first invalid one', async () => {
   const sound = 'GET /v1/traces HTTP/1.1\r\nHost: x\r\n\r\n';
   const mixed = client(`${sound.repeat(5)}\0\x01garbage\r\n\r\n${sound.repeat(5)}`);
-  await waitUntil(() => mixed.closed, { what: 'it was cut' });
+  await waitUntil(() => mixed.closed, { what: 'the connection was closed' });
   const statuses = [...mixed.said.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status);
   expect(statuses.length).toBeLessThanOrEqual(6);
   expect(
@@ -108,7 +110,7 @@ it('answers pipelined requests in order, and stops at the first invalid one', as
   expect((await post(url)).status).toBe(200);
   greedy.socket.resume();
   await waitUntil(() => (greedy.said.match(/HTTP\/1\.1 405/g) ?? []).length === PIPELINED || greedy.closed, {
-    what: 'it got its answers or was cut',
+    what: 'it has its answers or was closed',
   });
   expect(rss() - before).toBeLessThan(GROWTH_MAX_BYTES);
   greedy.socket.destroy();

@@ -133,7 +133,7 @@ describe('the weighted move', () => {
         if (slot === slotBefore) expect(live).toBe(slot % 2 === 0 ? 1 : 0); // by Redis' clock, whoever asks
         return counts.live >= 100 && counts.replay >= 100;
       },
-      { what: 'both had their turns', everyMs: 1 },
+      { what: 'both have run', everyMs: 1 },
     );
     expect(Math.max(counts.live, counts.replay)).toBeLessThan(waiting); // both were waiting all the time
   });

@@ -134,7 +134,7 @@ it('a payload owned by a job lives until it is settled, however long that takes,
 
   await server.kill();
   await server.start();
-  await waitUntil(async () => (await redis.ping()) === 'PONG', { what: 'Redis is there again' });
+  await waitUntil(async () => (await redis.ping()) === 'PONG', { what: 'Redis answers again' });
   await held('after a kill of Redis', [`${live}-s`, replayed, waiting]);
 
   expect(await store.settle(spilled, 'spill', { outcome: 'stored' })).toBe(10);

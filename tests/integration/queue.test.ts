@@ -170,7 +170,7 @@ describe('after a crash', () => {
     await store.move({ ...MOVE, maxPicks: 1 });
     await server.kill();
     await server.start();
-    await waitUntil(async () => (await redis.ping()) === 'PONG', { what: 'connected again' });
+    await waitUntil(async () => (await redis.ping()) === 'PONG', { what: 'the link is connected again' });
     expect((await store.depth()).total).toEqual({ batches: 3, items: 30, bytes: 300 });
     expect((await store.move(MOVE)).jobs).toBe(2);
     const jobs = await exported();

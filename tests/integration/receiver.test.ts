@@ -221,7 +221,7 @@ describe('the receiver', () => {
         (await post(gzipSync(SPAN), { 'content-type': JSON_TYPE, 'content-encoding': 'gzip' })).status ===
         200,
       {
-        what: 'what the others held is free again',
+        what: 'the memory of the others is free again',
       },
     );
   });
@@ -292,7 +292,7 @@ describe('the receiver', () => {
         expect((await send('')).status).toBe(401);
         return (await send('Bearer s3cret-token')).status === 200;
       },
-      { what: 'the right token is let in' },
+      { what: 'the right token is accepted' },
     );
     expect(await guarded.end()).toBe(0);
     expect(guarded.output()).not.toContain('s3cret');

@@ -139,7 +139,7 @@ describe('a connection that stops answering is replaced', () => {
         await signal.wait(60_000);
         return (await store.redis.zcard(store.keys.wake)) === 0;
       },
-      { what: 'the signal was taken', ...PATIENCE },
+      { what: 'the signal was handled', ...PATIENCE },
     );
     redis.disconnect();
   });
@@ -172,7 +172,10 @@ describe('the settings of Redis', () => {
     const ready = (yes: boolean, what: string) =>
       waitUntil(() => (link.notReady() === undefined) === yes, { what, ...PATIENCE });
     const line = (pattern: RegExp) =>
-      waitUntil(() => said.some((text) => pattern.test(text)), { what: `it said ${pattern}`, ...PATIENCE });
+      waitUntil(() => said.some((text) => pattern.test(text)), {
+        what: `it printed ${pattern}`,
+        ...PATIENCE,
+      });
     await redis.config('SET', 'maxmemory-policy', 'allkeys-lru');
     await ready(false, 'a Redis that evicts is not used');
     expect(link.notReady()).toMatch(/allkeys-lru/);
@@ -217,7 +220,7 @@ describe('the settings of Redis', () => {
   ])('that closes each connection with %s is reported with its message', async (line, words) => {
     await using server = await refusing(line);
     const { link } = linkTo(server.port, 'batches go elsewhere');
-    await waitUntil(() => words.test(link.notReady() ?? ''), { what: 'it says why', ...PATIENCE });
+    await waitUntil(() => words.test(link.notReady() ?? ''), { what: 'it gives the reason', ...PATIENCE });
     link.close();
   });
 
@@ -235,7 +238,7 @@ describe('the settings of Redis', () => {
       .exec();
     admin.disconnect();
     await waitUntil(() => /NOAUTH: it requires a password/.test(link.notReady() ?? ''), {
-      what: 'it says why',
+      what: 'it gives the reason',
       ...PATIENCE,
     });
     expect(said.filter((text) => /^Redis refuses: NOAUTH: it requires a password/.test(text))).toHaveLength(

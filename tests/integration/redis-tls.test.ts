@@ -121,7 +121,7 @@ async function works(target: RedisTarget): Promise<void> {
     await store.move(MOVE);
   }
   await waitUntil(async () => (await store.books()).delivered === before + 200, {
-    what: 'all of it was delivered',
+    what: 'all items were delivered',
   });
   await Promise.all([taker.close(2_000), consumer.close(2_000)]);
   redis.disconnect();
@@ -307,7 +307,7 @@ it.each(['url', 'sentinels', 'cluster'] as const)(
     };
     const redis = open({ ...place[form], ...SENTINEL_USER, ...USER, tls: tls() });
     redis.on('error', () => {});
-    await waitUntil(() => heard.length > 0, { what: 'it was spoken to' });
+    await waitUntil(() => heard.length > 0, { what: 'it has a request' });
     expect(heard).not.toMatch(/word|AUTH|nrdot/i);
     redis.disconnect();
     plain.close();

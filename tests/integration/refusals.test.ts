@@ -86,14 +86,14 @@ it('a 503 after Redis did not answer does not claim that nothing was stored, and
         const answer = await send();
         return answer.status === 200 ? answer : undefined;
       },
-      { what: 'the client comes through' },
+      { what: 'the client has an answer' },
     );
     expect(again.rejected).toBeGreaterThan(0);
     expect(await dropped()).toBe(again.rejected);
     expect((await report()).totals).toMatchObject({ requests: 1, points: POINTS });
 
     await redis.kill();
-    await waitUntil(async () => !(await ready()), { what: 'it has seen that Redis is gone' });
+    await waitUntil(async () => !(await ready()), { what: 'it has noticed that Redis is down' });
     expect(await send()).toEqual({
       status: 503,
       said: 'Redis cannot be reached; nothing of this request was stored; try again later',

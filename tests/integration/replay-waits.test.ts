@@ -36,7 +36,7 @@ it('batches of a requested replay that a breaker returned are replayed even whil
   for (let i = 0; i < BATCHES; i++) await segments.append('normal', record(`o${i}`));
   await becomes('closed');
   const replayer = replayerOf(segments, Date.now);
-  await waitUntil(async () => (await sent()).length === BATCHES, { what: 'all of it is in Redis' });
+  await waitUntil(async () => (await sent()).length === BATCHES, { what: 'all items are in Redis' });
   await replayer.pause(true);
   await replayer.replay({ areas: ['normal'], class: undefined, ...ALWAYS });
   await wait(1_000); // the order has read all there is
@@ -45,12 +45,12 @@ it('batches of a requested replay that a breaker returned are replayed even whil
   expect(await store.drain(100, Date.now())).toBe(BATCHES);
   expect(await sent()).toEqual([]);
   await becomes('closed');
-  await waitUntil(async () => (await sent()).length === BATCHES, { what: 'all of it is in Redis again' });
+  await waitUntil(async () => (await sent()).length === BATCHES, { what: 'all items are in Redis again' });
   for (const id of await sent()) {
     const job = JSON.parse((await redis.hget(store.keys.queue('replay-normal', id), 'data'))!) as JobData;
     await store.settle(job, 'queued', { outcome: 'delivered' });
   }
-  await waitUntil(() => replayer.order === undefined, { what: 'the order is over' });
+  await waitUntil(() => replayer.order === undefined, { what: 'the order has expired' });
   await replayer.stop();
   await segments.close();
 });
@@ -86,7 +86,7 @@ it('probes that failed in an outage do not wait once it is over', async () => {
     clock += 250;
     await wait(100);
   }
-  await waitUntil(async () => (await sent()).length === BATCHES, { what: 'all of it is on its way' });
+  await waitUntil(async () => (await sent()).length === BATCHES, { what: 'all items are in flight' });
   await replayer.stop();
   await segments.close();
 });
@@ -168,7 +168,7 @@ describe.each(['EACCES', 'EIO'])('a segment that cannot be read for a while: %s'
     await wait(1_000); // all that can be read was read
     await recover(segments);
     await replayer.replay({ areas: ['rejected'], class: undefined, ...ALWAYS });
-    await waitUntil(() => replayer.order === undefined, { what: 'the order is over' });
+    await waitUntil(() => replayer.order === undefined, { what: 'the order has expired' });
     expect(segments.stats('rejected').records).toBe(0);
     expect(await sent()).toHaveLength(1);
     await replayer.stop();

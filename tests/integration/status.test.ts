@@ -141,7 +141,7 @@ describe('the status of a pipeline of four services', () => {
         const status = await read();
         return status.services.length === 5 && status.limiter && status.dlq ? status : undefined;
       },
-      { what: 'all five processes have spoken' },
+      { what: 'all five processes have reported' },
     );
     expect(whole.services.map(({ service }) => service).sort()).toEqual([
       'dlq',
@@ -162,7 +162,7 @@ describe('the status of a pipeline of four services', () => {
           ? status
           : undefined;
       },
-      { what: 'what the receiver took is what was delivered' },
+      { what: 'everything acknowledged was delivered' },
     );
     expect(quiet.books).toMatchObject({ accepted: acknowledgedItems, difference: 0 });
 
@@ -176,7 +176,7 @@ describe('the status of a pipeline of four services', () => {
         const hasTold = status.exporter?.lastProblem !== undefined;
         return status.breaker?.state === 'open' && onDisk === 1_500 && hasTold ? status : undefined;
       },
-      { what: 'the breaker is open and all of it on disk' },
+      { what: 'the breaker is open and all items are on disk' },
     );
     expect(outage.findings.map(({ code }) => code)).toEqual(['breaker_open', 'on_disk']);
     expect(outage.exporter?.lastProblem?.reason).toBe('connection');
@@ -191,7 +191,7 @@ describe('the status of a pipeline of four services', () => {
         const history = await get<HistoryColumns>('/api/status/history');
         return history.columns.breaker.includes(1) ? history : undefined;
       },
-      { what: 'the past has the outage in it' },
+      { what: 'the history contains the outage' },
     );
     expect(columns.delivered).toHaveLength(at.length);
 
@@ -201,7 +201,7 @@ describe('the status of a pipeline of four services', () => {
         const status = await read();
         return status.redis.problem ? status : undefined;
       },
-      { what: 'the scheduler says that Redis is away' },
+      { what: 'the scheduler reports that Redis is down' },
     );
     expect(blind.findings[0]).toMatchObject({ level: 'fault', code: 'redis_away' });
     expect(blind.services.map(({ service }) => service)).toEqual(['scheduler']);

@@ -191,7 +191,7 @@ it('takes over the jobs of a dead consumer as soon as its lock expires, not befo
       const { jobs } = await store.take('export', other);
       return jobs.length === 1 ? jobs : undefined;
     },
-    { what: 'it was taken up' },
+    { what: 'it was picked up' },
   );
   const { id } = taken!;
   const held = (token: string) => ({ queue: 'export' as const, id, token, ended: false });

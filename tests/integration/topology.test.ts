@@ -47,7 +47,7 @@ async function through(target: RedisTarget, batches: number): Promise<number> {
     Date.now(),
   );
   await store.move({ ...MOVE, mergeBytes: 1_000 });
-  await waitUntil(async () => (await store.accounting()).queued === 0, { what: 'all of it was delivered' });
+  await waitUntil(async () => (await store.accounting()).queued === 0, { what: 'all items were delivered' });
   const { delivered, difference } = await store.accounting();
   expect(difference).toBe(0);
   await consumer.close(5_000);

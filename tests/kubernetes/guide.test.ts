@@ -46,7 +46,7 @@ describe.skipIf(why)(`docs/kubernetes.md${why ? ` (skipped: ${why})` : ''}`, () 
       }
       // The last one asks what has arrived, and the very last items may be on their way.
       await waitUntil(async () => (JSON.parse(await shell(last)) as { items: number }).items >= 10_000, {
-        what: 'all has arrived',
+        what: 'all points have arrived',
         everyMs: 500,
       });
     } finally {

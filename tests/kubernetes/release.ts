@@ -106,7 +106,7 @@ export class Release {
         const now = await this.ready(role, before.length);
         return now.every((pod: Manifest) => pod.metadata.uid !== uid);
       },
-      { what: `another pod stands for ${name}`, timeoutMs: 120_000, everyMs: 500 },
+      { what: `another pod has replaced ${name}`, timeoutMs: 120_000, everyMs: 500 },
     );
   }
 

@@ -158,7 +158,7 @@ describe.skipIf(why)(`upgrades of the chart${why ? ` (skipped: ${why})` : ''}`, 
           (pod) =>
             pod.metadata.uid !== serving[0].metadata.uid && pod.status.containerStatuses?.[0]?.ready === true,
         ),
-      { what: 'another receiver serves with the configuration of before', timeoutMs: 90_000, everyMs: 500 },
+      { what: 'another receiver serves with the previous configuration', timeoutMs: 90_000, everyMs: 500 },
     );
     await load.more(500);
     await release.helm('rollback', RELEASE, String(await good()), ...WAIT);

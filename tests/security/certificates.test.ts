@@ -179,12 +179,12 @@ describe('the watch on the certificates of a process', () => {
     await wait(30);
     expect(told()).toEqual([]);
     use('second');
-    await waitUntil(() => events.length > 0, { what: 'the renewal is told' });
+    await waitUntil(() => events.length > 0, { what: 'the renewal is reported' });
     writeFileSync(at('used.key'), 'half of a file');
-    await waitUntil(() => events.length > 1, { what: 'what lasts is told' });
+    await waitUntil(() => events.length > 1, { what: 'what lasts is reported' });
     await wait(50);
     use('second');
-    await waitUntil(() => events.length > 2, { what: 'its end is told' });
+    await waitUntil(() => events.length > 2, { what: 'its end is reported' });
     const name = `The certificate of the receiver \\(${at('used.crt')}\\)`;
     expect(told()).toEqual([
       expect.stringMatching(

@@ -114,7 +114,7 @@ async function costs(system: RunningSystem): Promise<Record<string, number>> {
         const gone = await left();
         return gone === from || (gone >= OUT_BATCHES && performance.now() - startedAt > OUT_MS);
       },
-      { what: 'batches left', timeoutMs: OUT_TIMEOUT_MS, everyMs: 50 },
+      { what: 'batches were sent', timeoutMs: OUT_TIMEOUT_MS, everyMs: 50 },
     );
     const outMs = spentMs(cpu, cpuNow(system.roots)) / (await left());
     await pause(redis, store, true);

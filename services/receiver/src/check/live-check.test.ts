@@ -27,7 +27,7 @@ async function settled(check: LiveCheck, batches: number): Promise<void> {
     const { checked, skipped } = check.report().batches;
     return checked + skipped === batches;
   };
-  await waitUntil(all, { what: 'all were looked at', everyMs: 1 });
+  await waitUntil(all, { what: 'all were examined', everyMs: 1 });
 }
 
 describe('the check of live traffic', () => {
