@@ -19,6 +19,7 @@ const result = await build({
   entryPoints: {
     nrdot: 'cli/src/bundle-entry.ts',
     'divide-worker': 'services/exporter/src/divide-worker.ts',
+    'export-worker': 'services/dlq/src/export-worker.ts',
     'hash-worker': 'shared/segment-log/src/hash-worker.ts',
     'large-worker': 'services/receiver/src/large-worker.ts',
   },

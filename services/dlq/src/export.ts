@@ -1,4 +1,7 @@
-import { jsonParts, SIGNALS, type Signal } from '@nrdot/otlp';
+import { once } from 'node:events';
+import { setImmediate as turn } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import { joinInTurns, jsonParts, SIGNALS, type Signal } from '@nrdot/otlp';
 import type { StoredRecord } from '@nrdot/segment-log';
 
 /**
@@ -17,4 +20,57 @@ export function exportParts({ envelope, payload }: StoredRecord): {
   } catch (error) {
     return { problem: (error as Error).message };
   }
+}
+
+/** Larger batches would block the event loop: checking 60 MiB takes half a second, and so does a single value of that size. */
+const LARGE_BYTES = 128 * 1024;
+const SLICE_BYTES = 1024 * 1024;
+
+/** What the thread gives: a part of the line, or the reason why there is none; neither at the line's end. */
+export type ThreadAnswer = { bytes?: Uint8Array<ArrayBuffer>; problem?: string };
+
+/** Writes batches as `exportParts` does, while other work runs. The first large one starts a thread. */
+export class JsonLines {
+  #worker: Worker | undefined;
+
+  /** @returns the reason why there is no line */
+  async *parts(record: StoredRecord): AsyncGenerator<string | Uint8Array, string | undefined> {
+    if (record.payload.byteLength > LARGE_BYTES) return yield* this.#inThread(record);
+    const { parts = [], problem } = exportParts(record);
+    for (const part of parts) {
+      yield part;
+      await turn();
+    }
+    return problem;
+  }
+
+  async stop(): Promise<void> {
+    const worker = this.#worker;
+    this.#worker = undefined;
+    await worker?.terminate();
+  }
+
+  async *#inThread({ envelope, payload }: StoredRecord): AsyncGenerator<Uint8Array, string | undefined> {
+    const worker = (this.#worker ??= new Worker(threadScript()));
+    worker.unref();
+    // The next part is made when it is asked for: clients may read slowly.
+    const ask = async (record?: StoredRecord): Promise<ThreadAnswer> => {
+      const answer = once(worker, 'message') as Promise<[ThreadAnswer]>;
+      worker.postMessage(record, record ? [record.payload.buffer as ArrayBuffer] : []);
+      return (await answer)[0];
+    };
+    const first = await ask({ envelope, payload: await joinInTurns([payload]) });
+    for (let { bytes } = first; bytes; { bytes } = await ask())
+      for (let at = 0; at < bytes.byteLength; at += SLICE_BYTES) {
+        yield bytes.subarray(at, at + SLICE_BYTES);
+        await turn();
+      }
+    return first.problem;
+  }
+}
+
+/** In the bundle it is JavaScript, in the same directory as this chunk. */
+function threadScript(): URL {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  return new URL(`./export-worker.${extension}`, import.meta.url);
 }

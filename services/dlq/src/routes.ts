@@ -1,8 +1,7 @@
-import { setImmediate as turn } from 'node:timers/promises';
 import { AREAS, type Area, type SegmentInfo, type SegmentLog } from '@nrdot/segment-log';
 import { type AdminAnswer, AdminError, type AdminRequest, type AdminServer } from '@nrdot/service';
 import type { Logger } from '@nrdot/telemetry';
-import { exportParts } from './export.ts';
+import { JsonLines } from './export.ts';
 import { findRecord } from './record-search.ts';
 import type { ReplayRate } from './replay-rate.ts';
 import type { Replayer } from './replayer.ts';
@@ -171,19 +170,22 @@ async function listRecords(segments: SegmentLog, { query }: AdminRequest): Promi
 }
 
 /** The only route of the admin address that returns payloads. */
-async function* exported({ segments, log }: RouteDeps, selection: Selection): AsyncGenerator<string> {
-  for (const area of selection.areas) {
-    for await (const { record, acked } of segments.scan(area, selection)) {
-      if (acked || !isSelected(selection, record.envelope)) continue;
-      const { parts, problem } = exportParts(record);
-      if (parts) {
-        for (const part of parts) {
-          yield part;
-          await turn();
-        }
-        yield '\n';
-      } else log.warn({ batch: record.envelope.id, problem }, 'a batch was left out of an export');
+async function* exported(
+  { segments, log }: RouteDeps,
+  selection: Selection,
+): AsyncGenerator<string | Uint8Array> {
+  const lines = new JsonLines();
+  try {
+    for (const area of selection.areas) {
+      for await (const { record, acked } of segments.scan(area, selection)) {
+        if (acked || !isSelected(selection, record.envelope)) continue;
+        const problem = yield* lines.parts(record);
+        if (problem === undefined) yield '\n';
+        else log.warn({ batch: record.envelope.id, problem }, 'a batch was left out of an export');
+      }
     }
+  } finally {
+    await lines.stop();
   }
 }
 

@@ -87,7 +87,10 @@ export interface PageAnswer {
 }
 
 /** What a route returns: an object is sent as JSON. */
-export type AdminAnswer = object | { contentType: string; text: string | Buffer } | AsyncIterable<string>;
+export type AdminAnswer =
+  | object
+  | { contentType: string; text: string | Buffer }
+  | AsyncIterable<string | Uint8Array>;
 
 /**
  * The admin address of a process: `/healthz` (alive), `/readyz` (able to work; the reasons only with the token), `/metrics`,
