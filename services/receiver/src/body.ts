@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { Chunks, GRPC, OtlpError, oversized } from '@nrdot/otlp';
+import { Chunks, GRPC, OtlpError } from '@nrdot/otlp';
 
 /**
  * Limits the bytes of all requests in memory. A request above the limit gets 503 with Retry-After, so that the client keeps its
@@ -23,17 +23,18 @@ export class InflightBytes {
     const account: Reservation = {
       reserve: (bytes) => {
         if (heldBytes + bytes > this.#maxBytes) {
-          throw oversized(
+          throw new OtlpError(
+            413,
+            'too_large',
             `the request takes ${heldBytes + bytes} bytes of memory, but all requests together may take ${this.#maxBytes} (receiver.max_inflight); send smaller batches`,
           );
         }
         if (this.#usedBytes + bytes > this.#maxBytes) {
-          throw new OtlpError({
-            code: 'inflight_bytes',
-            httpStatus: 503,
-            grpcCode: GRPC.UNAVAILABLE,
-            message: `receiver.max_inflight: ${this.#usedBytes} of ${this.#maxBytes} bytes are in use; try again later`,
-          });
+          throw new OtlpError(
+            503,
+            'inflight_bytes',
+            `receiver.max_inflight: ${this.#usedBytes} of ${this.#maxBytes} bytes are in use; try again later`,
+          );
         }
         this.#usedBytes += bytes;
         heldBytes += bytes;
@@ -60,15 +61,6 @@ export interface Reservation {
   release(): void;
 }
 
-export function tooLarge(what: string, maxBytes: number): OtlpError {
-  return new OtlpError({
-    code: 'too_large',
-    httpStatus: 413,
-    grpcCode: GRPC.RESOURCE_EXHAUSTED,
-    message: `the ${what} is larger than ${maxBytes} bytes; send smaller batches or raise receiver.max_body`,
-  });
-}
-
 /**
  * Reads a request's body as sent.
  * @param declaredBytes Content-Length, if any: a request that cannot fit now is rejected at once. Nothing is reserved for it,
@@ -83,6 +75,12 @@ export function readBody(
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks = new Chunks();
+    const tooLarge = () =>
+      new OtlpError(
+        413,
+        'too_large',
+        `the body is larger than ${maxBytes} bytes; send smaller batches or raise receiver.max_body`,
+      );
     const fail = (error: unknown) => {
       stream.off('data', onData);
       stream.off('end', onEnd);
@@ -91,7 +89,7 @@ export function readBody(
     };
     const onData = (chunk: Buffer) => {
       chunks.add(chunk);
-      if (chunks.byteLength > maxBytes) return fail(tooLarge('body', maxBytes));
+      if (chunks.byteLength > maxBytes) return fail(tooLarge());
       try {
         reservation.reserve(chunk.byteLength);
       } catch (error) {
@@ -104,17 +102,11 @@ export function readBody(
       resolve(chunks.join());
     };
     const onGone = () => {
-      reject(
-        new OtlpError({
-          code: 'client_gone',
-          httpStatus: 400,
-          grpcCode: GRPC.CANCELLED,
-          message: `the client closed the connection after ${chunks.byteLength} bytes of its body`,
-        }),
-      );
+      const message = `the client closed the connection after ${chunks.byteLength} bytes of its body`;
+      reject(new OtlpError(400, 'client_gone', message, GRPC.CANCELLED));
     };
     if (declaredBytes !== undefined) {
-      if (declaredBytes > maxBytes) return fail(tooLarge('body', maxBytes));
+      if (declaredBytes > maxBytes) return fail(tooLarge());
       try {
         reservation.look(declaredBytes);
       } catch (error) {

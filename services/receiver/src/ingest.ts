@@ -2,9 +2,7 @@ import {
   type BodyFormat,
   borrowContent,
   type ContentEncoding,
-  GRPC,
   OtlpError,
-  oversized,
   type PartialSuccess,
   SIGNALS,
   type Signal,
@@ -477,7 +475,9 @@ function refuseIfNeverFits(batches: readonly Batch[], queue: QueueCapacity): voi
   const bytes = batches.reduce((sum, { payload }) => sum + payload.byteLength, 0);
   const items = batches.reduce((sum, batch) => sum + batch.items, 0);
   if (bytes <= queue.bytes && items <= queue.items) return;
-  throw oversized(
+  throw new OtlpError(
+    413,
+    'too_large',
     `the request has ${bytes} bytes and ${items} items as stored; the queue accepts ${queue.bytes} and ${queue.items} (queue.max_bytes, queue.max_items); send smaller batches`,
   );
 }
@@ -549,10 +549,5 @@ export function unavailable(code: string, reason: string, kept: Kept): OtlpError
     kept === 'nothing'
       ? 'nothing of this request was stored; try again later'
       : 'it may still have been stored, in whole or in part; if you try again, it may arrive twice';
-  return new OtlpError({
-    code,
-    httpStatus: 503,
-    grpcCode: GRPC.UNAVAILABLE,
-    message: `${reason}; ${said}`,
-  });
+  return new OtlpError(503, code, `${reason}; ${said}`);
 }

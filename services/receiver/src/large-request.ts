@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { type BodyFormat, GRPC, joinInTurns, OtlpError, type Signal } from '@nrdot/otlp';
+import { type BodyFormat, joinInTurns, OtlpError, type Signal } from '@nrdot/otlp';
 import type { PriorityClass } from '@nrdot/queue';
 import type { FixCounts } from './check/request-fix.ts';
 import type { Classified } from './classifier/classifier.ts';
@@ -31,7 +31,7 @@ export interface LargePiece {
 
 export type LargeAnswer =
   | LargeSound
-  | { refused: { code: string; httpStatus: number; grpcCode: number; message: string } }
+  | { refused: ConstructorParameters<typeof OtlpError> }
   | { failed: string };
 
 /**
@@ -107,7 +107,7 @@ export class LargeRequests {
       this.#waiting.push({ request: { ...request, decoded }, resolve, reject });
       this.#takeNext();
     });
-    if ('refused' in answer) throw new OtlpError(answer.refused);
+    if ('refused' in answer) throw new OtlpError(...answer.refused);
     if ('failed' in answer) throw new Error(answer.failed);
     return answer;
   }
@@ -159,12 +159,11 @@ export class LargeRequests {
 
   #giveUp(): void {
     this.#endThread();
-    const error = new OtlpError({
-      code: 'too_slow',
-      httpStatus: 503,
-      grpcCode: GRPC.UNAVAILABLE,
-      message: `the request could not be read within ${this.#deadlineMs / 1000} s, and nothing of it was stored; try again later, in smaller batches`,
-    });
+    const error = new OtlpError(
+      503,
+      'too_slow',
+      `the request could not be read within ${this.#deadlineMs / 1000} s, and nothing of it was stored; try again later, in smaller batches`,
+    );
     this.#end(({ reject }) => reject(error));
   }
 

@@ -27,7 +27,7 @@ parentPort!.on('message', ({ signal, format, decoded, options }: LargeRequest) =
   } catch (error) {
     const { code, httpStatus, grpcCode, message } = error as OtlpError;
     answer =
-      error instanceof OtlpError ? { refused: { code, httpStatus, grpcCode, message } } : { failed: message };
+      error instanceof OtlpError ? { refused: [httpStatus, code, message, grpcCode] } : { failed: message };
   }
   parentPort!.postMessage(
     answer,

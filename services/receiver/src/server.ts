@@ -11,7 +11,7 @@ import {
 } from '@nrdot/otlp';
 import { listen, OneAtATime, type ServerTls, sameSecret, secureServer } from '@nrdot/service';
 import type { Logger, Metrics } from '@nrdot/telemetry';
-import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import { type FastifyInstance, fastify } from 'fastify';
 import { InflightBytes, readBody } from './body.ts';
 import { Cors, type CorsOptions } from './cors.ts';
 import { type IngestDeps, ingest, type QueueCapacity } from './ingest.ts';
@@ -131,26 +131,18 @@ export class Receiver {
     // The handler reads the stream itself, so that limits on size and memory apply while the body arrives.
     app.removeAllContentTypeParsers();
     app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
-    app.setNotFoundHandler(async (request, reply) => {
-      const signal = this.#signalAt(request.raw.url ?? '');
-      if (signal) {
-        reply.hijack();
-        await this.#handle(signal, request.raw, reply.raw);
-        return;
-      }
+    app.setNotFoundHandler(async ({ raw: request }, reply) => {
+      reply.hijack();
+      const signal = this.#signalAt(request.url ?? '');
+      if (signal) return this.#handle(signal, request, reply.raw);
       const paths = Object.values(SIGNALS).map(({ path }) => this.#options.pathPrefix + path);
-      this.#refuseHijacked(
-        request,
-        reply,
-        new OtlpError({
-          code: 'not_found',
-          httpStatus: 404,
-          grpcCode: GRPC.NOT_FOUND,
-          message: `unknown path; expected POST to ${paths.join(', ')}`,
-        }),
-      );
+      const message = `unknown path; expected POST to ${paths.join(', ')}`;
+      this.#refuse(request, reply.raw, new OtlpError(404, 'not_found', message));
     });
-    app.setErrorHandler((error, request, reply) => this.#refuseHijacked(request, reply, error));
+    app.setErrorHandler((error, { raw: request }, reply) => {
+      reply.hijack();
+      this.#refuse(request, reply.raw, error);
+    });
     this.#handleFirst(app);
     return app;
   }
@@ -182,11 +174,6 @@ export class Receiver {
     return this.#signalAtPath.get(path.endsWith('/') ? path.slice(0, -1) : path);
   }
 
-  #refuseHijacked(request: FastifyRequest, reply: FastifyReply, error: unknown): void {
-    reply.hijack();
-    this.#refuse(request.raw, reply.raw, error);
-  }
-
   async #handle(signal: Signal, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { metrics } = this.#deps;
     const end = metrics.receiverRequestSeconds.startTimer({ signal });
@@ -194,16 +181,14 @@ export class Receiver {
     try {
       this.#cors.allow(request, response);
       if (request.method === 'OPTIONS') return this.#cors.preflight(request, response);
-      if (request.method !== 'POST') throw methodNotAllowed(request.method ?? '');
+      if (request.method !== 'POST')
+        throw new OtlpError(405, 'method', `method ${request.method} is not allowed here; expected POST`);
       this.#authorize(request);
       const format = formatOf(request.headers['content-type']);
       const encoding = parseContentEncoding(request.headers['content-encoding']);
-      const wire = await readBody(
-        request,
-        declaredLength(request.headers['content-length']),
-        this.#options.limits.wireBytes,
-        reservation,
-      );
+      const length = request.headers['content-length']; // the HTTP parser has validated it
+      const declaredBytes = length === undefined ? undefined : Number(length);
+      const wire = await readBody(request, declaredBytes, this.#options.limits.wireBytes, reservation);
       metrics.receiverInflightBytes.set(this.#inflight.usedBytes);
       const { items, bodyBytes, partial } = await ingest(
         { signal, format, encoding, wire, reservation },
@@ -270,13 +255,11 @@ export class Receiver {
     let known = false;
     for (const token of tokens) known = sameSecret(given, token) || known; // compare all, so that the time does not tell which one matched
     if (known) return;
-    throw new OtlpError({
-      code: 'unauthorized',
-      httpStatus: 401,
-      grpcCode: GRPC.UNAUTHENTICATED,
-      message:
-        'the bearer token is missing or wrong; expected the header Authorization: Bearer <one of receiver.tokens>',
-    });
+    throw new OtlpError(
+      401,
+      'unauthorized',
+      'the bearer token is missing or wrong; expected the header Authorization: Bearer <one of receiver.tokens>',
+    );
   }
 }
 
@@ -284,12 +267,9 @@ function formatOf(contentType: string | undefined): BodyFormat {
   const type = (contentType ?? '').split(';', 1)[0]!.trim().toLowerCase();
   if (type === 'application/x-protobuf') return 'protobuf';
   if (type === 'application/json') return 'json';
-  throw new OtlpError({
-    code: 'content_type',
-    httpStatus: 415,
-    grpcCode: GRPC.INVALID_ARGUMENT,
-    message: `Content-Type ${contentType === undefined ? 'is missing' : `"${type.slice(0, 100)}" is not supported`}; expected application/x-protobuf or application/json`,
-  });
+  const flaw = contentType === undefined ? 'is missing' : `"${type.slice(0, 100)}" is not supported`;
+  const expected = 'expected application/x-protobuf or application/json';
+  throw new OtlpError(415, 'content_type', `Content-Type ${flaw}; ${expected}`);
 }
 
 function answer(response: ServerResponse, status: number, format: BodyFormat, body: Uint8Array): void {
@@ -303,28 +283,13 @@ function contentTypeOf(format: BodyFormat): string {
   return format === 'json' ? 'application/json' : 'application/x-protobuf';
 }
 
-function declaredLength(header: string | undefined): number | undefined {
-  return header === undefined ? undefined : Number(header); // the HTTP parser has validated it
-}
-
-function methodNotAllowed(method: string): OtlpError {
-  return new OtlpError({
-    code: 'method',
-    httpStatus: 405,
-    grpcCode: GRPC.UNIMPLEMENTED,
-    message: `method ${method} is not allowed here; expected POST`,
-  });
-}
-
 function unexpected(error: unknown): OtlpError {
-  const status = (error as { statusCode?: number }).statusCode;
-  const clientFault = status !== undefined && status >= 400 && status < 500;
-  return new OtlpError({
-    code: clientFault ? 'bad_request' : 'internal',
-    httpStatus: clientFault ? status : 500,
-    grpcCode: clientFault ? GRPC.INVALID_ARGUMENT : GRPC.INTERNAL,
-    message: clientFault
-      ? (error as Error).message
-      : "the request failed because of an internal error; see the receiver's log",
-  });
+  const { statusCode = 500, message } = error as { statusCode?: number; message: string };
+  return statusCode >= 400 && statusCode < 500
+    ? new OtlpError(statusCode, 'bad_request', message, GRPC.INVALID_ARGUMENT)
+    : new OtlpError(
+        500,
+        'internal',
+        "the request failed because of an internal error; see the receiver's log",
+      );
 }

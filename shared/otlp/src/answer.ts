@@ -1,4 +1,5 @@
 import protobuf from 'protobufjs/light.js';
+import { asBuffer } from './join.ts';
 import { JsonReader } from './json-reader.ts';
 
 /** Most values of an answer that are looked at: real ones have a few, and an upstream may send millions. */
@@ -7,35 +8,33 @@ const VALUES_MAX = 10_000;
 const TEXT_MAX_BYTES = 8_192;
 const BACKSLASH = 0x5c;
 const LETTER_U = 0x75;
-export const VARINT = 0;
-export const LENGTH_DELIMITED = 2;
+const VARINT = 0;
+const LENGTH_DELIMITED = 2;
 
-/** Consumes the value of a member, if it is one that is wanted. @returns whether it was */
-type TakeMember = (name: string) => boolean;
-/** Consumes a field, if it is one that is wanted. @returns whether it was */
-type TakeField = (field: number, wireType: number) => boolean;
+/** The message `{ number = 1, text = 2 }` that every answer has: a `Status`, or a partial success. */
+export interface Said {
+  number?: unknown;
+  text?: unknown;
+}
+
+/** The JSON names of its members, and of the member, number 1, that has it. */
+export interface SaidNames {
+  number: string;
+  text: string;
+  within?: string;
+}
 
 /**
  * Reads an answer value by value, without building what nobody asks for.
- * @returns whether it is of its content type; one with too many values is read as far as `VALUES_MAX`
+ * @returns undefined if it is not of its content type; one with too many values is read as far as `VALUES_MAX`
  */
-export function readAnswer(
-  body: Uint8Array,
-  contentType: string,
-  fromJson: (json: AnswerJson) => TakeMember,
-  fromProtobuf: (fields: AnswerFields) => TakeField,
-): boolean {
-  const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
-  if (/json/i.test(contentType)) {
-    const json = new AnswerJson(bytes);
-    return json.read(fromJson(json));
-  }
-  if (!/protobuf/i.test(contentType)) return false;
-  const fields = new AnswerFields(bytes);
-  return fields.read(fromProtobuf(fields));
+export function readAnswer(body: Uint8Array, contentType: string, names: SaidNames): Said | undefined {
+  const said: Said = {};
+  if (/json/i.test(contentType)) return new AnswerJson(asBuffer(body)).read(said, names) ? said : undefined;
+  if (!/protobuf/i.test(contentType)) return undefined;
+  return new AnswerFields(asBuffer(body)).read(said, names.within !== undefined) ? said : undefined;
 }
 
-/** An answer in JSON. */
 class AnswerJson {
   readonly #in: JsonReader;
 
@@ -45,9 +44,16 @@ class AnswerJson {
     this.#in.checksSkipped = false;
   }
 
-  read(take: TakeMember): boolean {
+  read(said: Said, { number, text, within }: SaidNames): boolean {
+    const take = (name: string) => {
+      if (name === number) said.number = this.#scalar();
+      else if (name === text) said.text = this.#scalar();
+      else return false;
+      return true;
+    };
     try {
-      if (!this.members(take)) return false;
+      const isObject = this.#members(within ? (name) => name === within && this.#members(take) : take);
+      if (!isObject) return false;
       this.#in.finish();
     } catch {
       return this.#in.skipsLeft < 0;
@@ -55,8 +61,12 @@ class AnswerJson {
     return true;
   }
 
-  /** Reads the members of an object. @returns whether one is next */
-  members(take: TakeMember): boolean {
+  /**
+   * Reads the members of an object.
+   * @param take consumes the value of a member, and returns true, if it is wanted
+   * @returns whether an object is next
+   */
+  #members(take: (name: string) => boolean): boolean {
     const json = this.#in;
     if (!json.take('{')) return false;
     if (json.take('}')) return true;
@@ -72,7 +82,7 @@ class AnswerJson {
   }
 
   /** A string or number; NaN for anything else, undefined for null. */
-  scalar(): string | number | undefined {
+  #scalar(): string | number | undefined {
     const json = this.#in;
     if (json.string()) return this.#text();
     if (json.number()) return Number(json.bytes.toString('latin1', json.start, json.end));
@@ -94,56 +104,49 @@ class AnswerJson {
   }
 }
 
-/** An answer in protobuf. */
 class AnswerFields {
   readonly #bytes: Buffer;
   readonly #in: protobuf.Reader;
-  #end: number;
   #left = VALUES_MAX;
 
   constructor(bytes: Buffer) {
     this.#bytes = bytes;
     this.#in = protobuf.Reader.create(bytes);
-    this.#end = bytes.byteLength;
   }
 
-  read(take: TakeField): boolean {
+  read(said: Said, isWithin: boolean): boolean {
     try {
-      this.#fields(take);
+      this.#message(said, this.#bytes.byteLength, isWithin);
     } catch {
       return this.#left < 0;
     }
     return true;
   }
 
-  /** Reads the fields of the message that is next. */
-  message(take: TakeField): true {
-    const outer = this.#end;
-    this.#end = this.#in.uint32() + this.#in.pos;
-    if (this.#end > outer) throw new RangeError('a message ends behind its end');
-    this.#fields(take);
-    this.#end = outer;
-    return true;
-  }
-
-  int64(): number {
-    return Number(String(this.#in.int64()));
+  #message(said: Said, end: number, isWithin: boolean): void {
+    const reader = this.#in;
+    while (reader.pos < end) {
+      if (--this.#left < 0) throw new RangeError('too many fields');
+      const tag = reader.uint32();
+      const wireType = tag & 7;
+      const number = tag >>> 3;
+      if (isWithin && number === 1 && wireType === LENGTH_DELIMITED) {
+        const innerEnd = reader.uint32() + reader.pos;
+        if (innerEnd > end) throw new RangeError('a message ends behind its end');
+        this.#message(said, innerEnd, false);
+      } else if (!isWithin && number === 1 && wireType === VARINT)
+        said.number = Number(String(reader.int64()));
+      else if (!isWithin && number === 2 && wireType === LENGTH_DELIMITED) said.text = this.#text();
+      else this.#skip(wireType);
+    }
   }
 
   /** A string, or its beginning. */
-  text(): string {
+  #text(): string {
     const length = this.#in.uint32();
     const from = this.#in.pos;
     this.#in.skip(length);
     return this.#bytes.toString('utf8', from, from + Math.min(length, TEXT_MAX_BYTES));
-  }
-
-  #fields(take: TakeField): void {
-    while (this.#in.pos < this.#end) {
-      if (--this.#left < 0) throw new RangeError('too many fields');
-      const tag = this.#in.uint32();
-      if (!take(tag >>> 3, tag & 7)) this.#skip(tag & 7);
-    }
   }
 
   /** Skips a field in one step; an answer has no groups. */

@@ -20,7 +20,7 @@ import {
   zstdCompressSync,
   zstdDecompressSync,
 } from 'node:zlib';
-import { GRPC, malformed, OtlpError, oversized } from './error.ts';
+import { GRPC, OtlpError } from './error.ts';
 import { joinInTurns } from './join.ts';
 import { ScratchGunzip } from './scratch-gunzip.ts';
 
@@ -88,12 +88,8 @@ export function parseContentEncoding(header: string | undefined): ContentEncodin
   if (other) return other;
   const known = CONTENT_ENCODINGS.find((encoding) => encoding === name);
   if (known) return known;
-  throw new OtlpError({
-    code: 'content_encoding',
-    httpStatus: 415,
-    grpcCode: GRPC.UNIMPLEMENTED,
-    message: `Content-Encoding "${name.slice(0, 40)}" is not supported; expected ${CONTENT_ENCODINGS.join(', ')}`,
-  });
+  const message = `Content-Encoding "${name.slice(0, 40)}" is not supported; expected ${CONTENT_ENCODINGS.join(', ')}`;
+  throw new OtlpError(415, 'content_encoding', message, GRPC.UNIMPLEMENTED);
 }
 
 /** Names that some senders use. */
@@ -304,11 +300,13 @@ function explain(error: unknown, encoding: ContentEncoding): unknown {
 }
 
 function tooLarge(maxBytes: number): OtlpError {
-  return oversized(
+  return new OtlpError(
+    413,
+    'too_large',
     `the body is larger than ${maxBytes} bytes when decompressed; send smaller batches or raise receiver.max_body`,
   );
 }
 
 function damaged(encoding: ContentEncoding, reason: string): OtlpError {
-  return malformed('content_encoding', `the body is not valid ${encoding}: ${reason}`);
+  return new OtlpError(400, 'content_encoding', `the body is not valid ${encoding}: ${reason}`);
 }

@@ -2,9 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { field } from '../../../tests/cost/shapes.ts';
 import { request, WALKED, type WalkedSignal } from '../test/arbitrary.ts';
-import { cutRequest } from './cut.ts';
 import { protobufToJson } from './json-writer.ts';
-import { describingBytes } from './split.ts';
+import { cutRequest, describingBytes } from './split.ts';
 import { walk } from './walk.ts';
 
 type Tree = { [key: string]: unknown };

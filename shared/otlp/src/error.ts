@@ -10,43 +10,33 @@ export const GRPC = {
   UNAUTHENTICATED: 16,
 } as const;
 
+const USUAL_CODES: Readonly<Record<number, number>> = {
+  401: GRPC.UNAUTHENTICATED,
+  404: GRPC.NOT_FOUND,
+  405: GRPC.UNIMPLEMENTED,
+  413: GRPC.RESOURCE_EXHAUSTED,
+  500: GRPC.INTERNAL,
+  503: GRPC.UNAVAILABLE,
+};
+
 /** An error of a request, as reported to the client. */
 export class OtlpError extends Error {
+  readonly httpStatus: number;
   /** Stable and short, for metrics. */
   readonly code: string;
-  readonly httpStatus: number;
   readonly grpcCode: number;
-  /** Position in the body: a path or a byte offset. */
-  readonly where: string | undefined;
 
-  constructor(fault: {
-    code: string;
-    httpStatus: number;
-    grpcCode: number;
-    message: string;
-    where?: string;
-  }) {
-    super(fault.where ? `${fault.where}: ${fault.message}` : fault.message);
+  /** @param grpcCode by default the one that goes with the HTTP status */
+  constructor(
+    httpStatus: number,
+    code: string,
+    message: string,
+    grpcCode = USUAL_CODES[httpStatus] ?? GRPC.INVALID_ARGUMENT,
+  ) {
+    super(message);
     this.name = 'OtlpError';
-    this.code = fault.code;
-    this.httpStatus = fault.httpStatus;
-    this.grpcCode = fault.grpcCode;
-    this.where = fault.where;
+    this.httpStatus = httpStatus;
+    this.code = code;
+    this.grpcCode = grpcCode;
   }
-}
-
-/** A 400: the body is malformed. */
-export function malformed(code: string, message: string, where?: string): OtlpError {
-  return new OtlpError({
-    code,
-    httpStatus: 400,
-    grpcCode: GRPC.INVALID_ARGUMENT,
-    message,
-    ...(where ? { where } : {}),
-  });
-}
-
-/** A 413: the body exceeds a limit. */
-export function oversized(message: string): OtlpError {
-  return new OtlpError({ code: 'too_large', httpStatus: 413, grpcCode: GRPC.RESOURCE_EXHAUSTED, message });
 }

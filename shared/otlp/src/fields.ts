@@ -2,9 +2,9 @@
  * Iterates over the fields of a well-formed message without creating objects: the cursor has the position of the current field.
  */
 export class FieldCursor {
-  #bytes: Uint8Array = EMPTY;
-  #at = 0;
-  #end = 0;
+  #bytes: Uint8Array;
+  #at: number;
+  #end: number;
   /** Number and wire type of the current field. */
   number = 0;
   wireType = 0;
@@ -13,6 +13,12 @@ export class FieldCursor {
   /** Range of its content: the bytes of a length-delimited field, or of the value of others. */
   start = 0;
   end = 0;
+
+  constructor(bytes: Uint8Array = EMPTY, start = 0, end = bytes.byteLength) {
+    this.#bytes = bytes;
+    this.#at = start;
+    this.#end = end;
+  }
 
   /** Moves before the first field of a message. */
   reset(bytes: Uint8Array, start: number, end: number): this {
@@ -56,6 +62,12 @@ export class FieldCursor {
     }
     this.#at = this.end;
     return true;
+  }
+
+  /** Moves to the next field with this number; false if there is none. */
+  find(number: number): boolean {
+    while (this.next()) if (this.number === number) return true;
+    return false;
   }
 
   #varint(): number {

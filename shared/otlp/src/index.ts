@@ -1,5 +1,4 @@
 export * from './content.ts';
-export { cutRequest } from './cut.ts';
 export * from './error.ts';
 export * from './fields.ts';
 export * from './join.ts';
@@ -10,6 +9,6 @@ export * from './repair.ts';
 export * from './response.ts';
 export * from './schema.ts';
 export * from './signal.ts';
-export { describingBytes, splitRequest } from './split.ts';
+export { cutRequest, describingBytes, splitRequest } from './split.ts';
 export * from './walk.ts';
 export { WireWriter } from './wire-writer.ts';

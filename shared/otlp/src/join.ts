@@ -3,6 +3,11 @@ import { setImmediate as turn } from 'node:timers/promises';
 /** Copied in one go: a few ms, including page faults. */
 const TURN_BYTES = 4 * 1024 * 1024;
 
+/** The same bytes as a Buffer. */
+export function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
+}
+
 /**
  * Concatenates all parts into new memory, with pauses between slices so that other work runs. The first slice is copied before
  * this returns, so a single part of up to 4 MiB may be a scratch buffer.

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { malformed } from './error.ts';
+import { OtlpError } from './error.ts';
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -34,17 +34,18 @@ export class JsonReader {
    */
   constructor(bytes: Buffer, path: () => string, lenient = false) {
     this.isUtf8 = isUtf8(bytes);
-    if (!this.isUtf8 && !lenient) throw malformed('malformed', 'the body is not valid UTF-8');
+    if (!this.isUtf8 && !lenient) throw new OtlpError(400, 'malformed', 'the body is not valid UTF-8');
     this.bytes = bytes;
     this.#path = path;
     if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) this.at = 3; // a byte order mark
   }
 
   fail(message: string): never {
-    throw malformed(
+    const where = this.#path() || 'the request';
+    throw new OtlpError(
+      400,
       'malformed',
-      `${message} (byte ${this.at} of ${this.bytes.byteLength})`,
-      this.#path() || 'the request',
+      `${where}: ${message} (byte ${this.at} of ${this.bytes.byteLength})`,
     );
   }
 

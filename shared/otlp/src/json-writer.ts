@@ -1,12 +1,9 @@
 import { FieldCursor } from './fields.ts';
-import { type Field, isScalar, jsonName, MESSAGES, messageIndex } from './schema.ts';
+import { asBuffer } from './join.ts';
+import { type Field, jsonName, MESSAGES } from './schema.ts';
 import { SIGNALS, type Signal } from './signal.ts';
 import { type WalkOptions, walk } from './walk.ts';
 
-/** Fields by number, for each message. */
-const FIELDS: readonly ReadonlyMap<number, Field>[] = MESSAGES.map(
-  ({ fields }) => new Map(fields.map((field) => [field.number, field])),
-);
 const LENGTH_DELIMITED = 2;
 /** Scalars that are length-delimited; repeated ones of other types are packed. */
 const WITH_LENGTH = new Set(['string', 'bytes', 'id']);
@@ -43,7 +40,7 @@ export function jsonParts(
   const { request } = SIGNALS[signal];
   if (request === undefined) return undefined;
   walk(signal, body, options);
-  return allParts(messageIndex(request), bufferOf(body));
+  return allParts(request, asBuffer(body));
 }
 
 function* allParts(message: number, bytes: Buffer): Generator<string> {
@@ -80,7 +77,7 @@ function* messageParts(message: number, bytes: Buffer, text: Text): Generator<st
   for (const field of fieldsIn(message, bytes)) {
     text.add(`${separator}"${jsonName(field.name)}":`);
     separator = ',';
-    if (field.repeated) yield* listParts(message, field, bytes, text);
+    if (field.repeated) yield* listParts(field, bytes, text);
     else yield* valueParts(field, contentOf(message, field, bytes), text);
   }
   text.add('}');
@@ -89,9 +86,9 @@ function* messageParts(message: number, bytes: Buffer, text: Text): Generator<st
 /** The fields that a message has, in the order of the schema. The last member of a oneof wins. */
 function fieldsIn(message: number, bytes: Buffer): Field[] {
   const found = new Set<Field>();
-  const cursor = new FieldCursor().reset(bytes, 0, bytes.byteLength);
+  const cursor = new FieldCursor(bytes);
   while (cursor.next()) {
-    const field = FIELDS[message]!.get(cursor.number);
+    const field = MESSAGES[message]!.byNumber.get(cursor.number);
     if (!field || found.has(field)) continue;
     for (const other of found) if (areRivals(field, other)) found.delete(other);
     found.add(field);
@@ -105,13 +102,13 @@ function areRivals(a: Field, b: Field): boolean {
 
 /** Of a field that is not repeated: the last one; of a message the pieces merged, from the last other member of its oneof on. */
 function contentOf(message: number, field: Field, bytes: Buffer): Buffer {
-  const cursor = new FieldCursor().reset(bytes, 0, bytes.byteLength);
+  const cursor = new FieldCursor(bytes);
   let from = 0;
   let length = 0;
   let last = { start: 0, end: 0 };
   while (cursor.next()) {
     const { start, end } = cursor;
-    const found = FIELDS[message]!.get(cursor.number);
+    const found = MESSAGES[message]!.byNumber.get(cursor.number);
     if (found === field) {
       last = { start, end };
       length += end - start;
@@ -120,22 +117,20 @@ function contentOf(message: number, field: Field, bytes: Buffer): Buffer {
       length = 0;
     }
   }
-  if (isScalar(field.type) || length === last.end - last.start) return bytes.subarray(last.start, last.end);
+  if (field.child < 0 || length === last.end - last.start) return bytes.subarray(last.start, last.end);
   const merged = Buffer.allocUnsafe(length);
   let at = 0;
   cursor.reset(bytes, from, bytes.byteLength);
-  while (cursor.next())
-    if (cursor.number === field.number) at += bytes.copy(merged, at, cursor.start, cursor.end);
+  while (cursor.find(field.number)) at += bytes.copy(merged, at, cursor.start, cursor.end);
   return merged;
 }
 
-function* listParts(message: number, field: Field, bytes: Buffer, text: Text): Generator<string> {
-  const isPackable = isScalar(field.type) && !WITH_LENGTH.has(field.type);
-  const cursor = new FieldCursor().reset(bytes, 0, bytes.byteLength);
+function* listParts(field: Field, bytes: Buffer, text: Text): Generator<string> {
+  const isPackable = field.child < 0 && !WITH_LENGTH.has(field.type);
+  const cursor = new FieldCursor(bytes);
   text.add('[');
   let separator = '';
-  while (cursor.next()) {
-    if (FIELDS[message]!.get(cursor.number) !== field) continue;
+  while (cursor.find(field.number)) {
     const isPacked = isPackable && cursor.wireType === LENGTH_DELIMITED;
     for (let start = cursor.start; isPacked ? start < cursor.end : start >= 0; ) {
       const end = isPacked ? elementEnd(field, bytes, start) : cursor.end;
@@ -156,9 +151,9 @@ function elementEnd({ type }: Field, bytes: Buffer, start: number): number {
 }
 
 function* valueParts(field: Field, content: Buffer, text: Text): Generator<string> {
-  if (isScalar(field.type)) text.add(valueText(field, content));
+  if (field.child < 0) text.add(valueText(field, content));
   else if (content.byteLength === 0) text.add('{}');
-  else yield* messageParts(messageIndex(field.type), content, text);
+  else yield* messageParts(field.child, content, text);
   if (text.isFull) yield text.take();
 }
 
@@ -204,8 +199,4 @@ function varint(content: Buffer): bigint {
   let value = 0n;
   for (const [i, byte] of content.entries()) value |= BigInt(byte & 0x7f) << BigInt(7 * i);
   return value;
-}
-
-function bufferOf(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

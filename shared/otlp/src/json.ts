@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { GRPC, OtlpError } from './error.ts';
 import { JsonReader } from './json-reader.ts';
-import { type Field, isScalar, jsonName, leadsToItems, MESSAGES, messageIndex } from './schema.ts';
+import { type Field, jsonName, MESSAGES } from './schema.ts';
 import { SIGNALS, type Signal } from './signal.ts';
 import type { WalkOptions } from './walk.ts';
 import { WireWriter } from './wire-writer.ts';
@@ -15,14 +15,10 @@ import { WireWriter } from './wire-writer.ts';
 interface JsonField extends Field {
   tag: number;
   packed: boolean;
-  /** Index of its message type in MESSAGES; -1 for scalars. */
-  child: number;
   /** Bit of the field within its message, to find duplicates. */
   bit: number;
   /** Bits of the other members of its oneof. */
   rivals: number;
-  /** It is or contains items, so that it can be left out alone. */
-  isBranch: boolean;
 }
 
 const LENGTH_DELIMITED = 2;
@@ -40,21 +36,19 @@ const WIRE_TYPES: Readonly<Record<string, number>> = {
 const FIELDS: readonly ReadonlyMap<string, JsonField>[] = MESSAGES.map((message) => {
   const byName = new Map<string, JsonField>();
   for (const [bit, field] of message.fields.entries()) {
-    const scalar = isScalar(field.type);
-    const packed = scalar && field.repeated && field.type !== 'string';
-    const wireType = !scalar || packed ? LENGTH_DELIMITED : (WIRE_TYPES[field.type] ?? 0);
+    const isMessage = field.child >= 0;
+    const packed = !isMessage && field.repeated && field.type !== 'string';
+    const wireType = isMessage || packed ? LENGTH_DELIMITED : (WIRE_TYPES[field.type] ?? 0);
     const known: JsonField = {
       ...field,
       tag: field.number * 8 + wireType,
       packed,
-      child: scalar ? -1 : messageIndex(field.type),
       bit: 1 << bit,
       rivals: message.fields.reduce(
         (bits, { oneof }, i) =>
           oneof !== undefined && oneof === field.oneof && i !== bit ? bits | (1 << i) : bits,
         0,
       ),
-      isBranch: !scalar && leadsToItems(messageIndex(field.type)),
     };
     byName.set(field.name, known);
     byName.set(jsonName(field.name), known);
@@ -98,16 +92,10 @@ export function jsonToProtobuf(signal: Signal, body: Buffer, options: JsonOption
 export function readJson(signal: Signal, body: Buffer, options: JsonOptions): FromJson {
   const { request, path } = SIGNALS[signal];
   if (request === undefined) {
-    throw new OtlpError({
-      code: 'content_type',
-      httpStatus: 415,
-      grpcCode: GRPC.UNIMPLEMENTED,
-      message: `JSON is not supported at ${path}; expected application/x-protobuf`,
-    });
+    const message = `JSON is not supported at ${path}; expected application/x-protobuf`;
+    throw new OtlpError(415, 'content_type', message, GRPC.UNIMPLEMENTED);
   }
-  return new Converter(body, options.maxDepth ?? DEFAULT_MAX_DEPTH, options.lenient ?? false).convert(
-    messageIndex(request),
-  );
+  return new Converter(body, options).convert(request);
 }
 
 class Converter {
@@ -126,7 +114,7 @@ class Converter {
   #items = 0;
   #rejected = 0;
 
-  constructor(body: Buffer, maxDepth: number, lenient: boolean) {
+  constructor(body: Buffer, { maxDepth = DEFAULT_MAX_DEPTH, lenient = false }: JsonOptions) {
     this.#lenient = lenient;
     this.#in = new JsonReader(body, () => this.#where(), lenient);
     this.#out = new WireWriter(body.byteLength);

@@ -1,4 +1,4 @@
-import { isScalar, MESSAGES, messageIndex } from './schema.ts';
+import { MESSAGES } from './schema.ts';
 
 /**
  * The path to a position in a request, for people: `resource_spans[0].scope_spans[2].spans[1].name`. Reads everything before
@@ -17,15 +17,15 @@ export function pathTo(target: number, root: number, body: Uint8Array): string {
       const tag = varintAt(body, pos, end);
       if (!tag) break;
       const number = Math.floor(tag.value / 8);
-      const field = MESSAGES[message]!.fields.find((candidate) => candidate.number === number);
+      const field = MESSAGES[message]!.byNumber.get(number);
       const index = seen.get(number) ?? 0;
       seen.set(number, index + 1);
       const label = field ? (field.repeated ? `${field.name}[${index}]` : field.name) : `field ${number}`;
       const stop = fieldEnd(body, tag.end, end, tag.value % 8);
       if (pos >= target || stop === undefined || target < stop.end) {
         path.push(label);
-        if (field && !isScalar(field.type) && stop && target >= stop.start) {
-          message = messageIndex(field.type);
+        if (field && field.child >= 0 && stop && target >= stop.start) {
+          message = field.child;
           pos = stop.start;
           end = stop.end;
           continue descend;

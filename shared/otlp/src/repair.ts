@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { FieldCursor } from './fields.ts';
 import { exponentialContradicts, histogramContradicts } from './histogram-counts.ts';
 import { pathTo } from './path.ts';
-import { type Field, isScalar, leadsToItems, MESSAGES, messageIndex } from './schema.ts';
+import { type Field, MESSAGES, messageIndex } from './schema.ts';
 import { SIGNALS, type Signal } from './signal.ts';
 import { inspect, type WalkOptions, walk } from './walk.ts';
 import { WireWriter } from './wire-writer.ts';
@@ -64,24 +64,6 @@ export function soundRequest(
   return { ...repaired, items: walk(signal, repaired.body, options).items };
 }
 
-interface RepairField {
-  field: Field;
-  /** Index in MESSAGES; -1 for scalars. */
-  child: number;
-  /** Whether the child is or contains items, so that it can be left out alone. */
-  isBranch: boolean;
-}
-
-const FIELDS: readonly ReadonlyMap<number, RepairField>[] = MESSAGES.map(
-  ({ fields }) =>
-    new Map(
-      fields.map((field) => {
-        const child = isScalar(field.type) ? -1 : messageIndex(field.type);
-        return [field.number, { field, child, isBranch: child >= 0 && leadsToItems(child) }];
-      }),
-    ),
-);
-
 const HISTOGRAM_POINT = messageIndex('HistogramDataPoint');
 const EXPONENTIAL_POINT = messageIndex('ExponentialHistogramDataPoint');
 const WITHOUT_ID = new Set([messageIndex('LogRecord'), messageIndex('Exemplar')]);
@@ -111,7 +93,7 @@ class Repair {
 
   constructor(signal: Signal, body: Uint8Array, invalidUtf8: InvalidUtf8) {
     this.#signal = signal;
-    this.#root = messageIndex(SIGNALS[signal].request!);
+    this.#root = SIGNALS[signal].request!;
     this.#body = body;
     this.#replaces = invalidUtf8 === 'replace';
     this.#out = new WireWriter(body.byteLength);
@@ -141,17 +123,17 @@ class Repair {
       return this.#flawed(start - 1, 'bucket_counts do not match explicit_bounds and count');
     if (message === EXPONENTIAL_POINT && exponentialContradicts(this.#body, start, end))
       return this.#flawed(start - 1, 'the counts of the buckets do not add up to count');
-    const cursor = new FieldCursor().reset(this.#body, start, end);
+    const cursor = new FieldCursor(this.#body, start, end);
     while (cursor.next()) {
-      const known = FIELDS[message]!.get(cursor.number);
-      if (known === undefined || cursor.wireType !== 2) {
+      const field = MESSAGES[message]!.byNumber.get(cursor.number);
+      if (field === undefined || cursor.wireType !== 2) {
         this.#out.raw(this.#body, cursor.tagStart, cursor.end);
         continue;
       }
-      if (known.isBranch) this.#branch(cursor, known.child);
-      else if (known.child >= 0) {
-        if (!this.#child(cursor, known.child)) return false;
-      } else if (!this.#scalar(cursor, known.field, message)) return false;
+      if (field.isBranch) this.#branch(cursor, field.child);
+      else if (field.child >= 0) {
+        if (!this.#child(cursor, field.child)) return false;
+      } else if (!this.#scalar(cursor, field, message)) return false;
     }
     return true;
   }
@@ -169,11 +151,7 @@ class Repair {
     const before = { length: this.#out.length, rejected: this.#rejected };
     if (this.#child(cursor, message)) return;
     this.#out.truncate(before.length);
-    this.#rejected = before.rejected + this.#itemsOf(cursor, message);
-  }
-
-  #itemsOf({ start, end }: FieldCursor, message: number): number {
-    return MESSAGES[message]!.item ? 1 : countItems(this.#body, start, end, message);
+    this.#rejected = before.rejected + itemsOf(this.#body, cursor, message);
   }
 
   #scalar(cursor: FieldCursor, { type, idBytes }: Field, message: number): boolean {
@@ -208,13 +186,13 @@ class Repair {
   }
 }
 
-function countItems(body: Uint8Array, start: number, end: number, message: number): number {
+function itemsOf(body: Uint8Array, { start, end }: FieldCursor, message: number): number {
+  if (MESSAGES[message]!.item) return 1;
   let items = 0;
-  const cursor = new FieldCursor().reset(body, start, end);
+  const cursor = new FieldCursor(body, start, end);
   while (cursor.next()) {
-    const known = FIELDS[message]!.get(cursor.number);
-    if (!known?.isBranch) continue;
-    items += MESSAGES[known.child]!.item ? 1 : countItems(body, cursor.start, cursor.end, known.child);
+    const field = MESSAGES[message]!.byNumber.get(cursor.number);
+    if (field?.isBranch) items += itemsOf(body, cursor, field.child);
   }
   return items;
 }

@@ -1,24 +1,11 @@
-import protobuf from 'protobufjs/light.js';
-import { LENGTH_DELIMITED, readAnswer, VARINT } from './answer.ts';
-import type { BodyFormat, Signal } from './signal.ts';
-import { SIGNALS } from './signal.ts';
+import { readAnswer } from './answer.ts';
+import { type BodyFormat, SIGNALS, type Signal } from './signal.ts';
+import { WireWriter } from './wire-writer.ts';
 
 /**
  * Answers of OTLP/HTTP servers. The responses of all signals have the same shape on the wire: `{ partial_success = 1 { rejected
  * = 1, error_message = 2 } }`; only the JSON name of the count differs.
  */
-const root = protobuf.Root.fromJSON({
-  nested: {
-    ExportResponse: { fields: { partialSuccess: { id: 1, type: 'PartialSuccess' } } },
-    PartialSuccess: {
-      fields: { rejected: { id: 1, type: 'int64' }, errorMessage: { id: 2, type: 'string' } },
-    },
-    Status: { fields: { code: { id: 1, type: 'int32' }, message: { id: 2, type: 'string' } } },
-  },
-});
-const ExportResponse = root.lookupType('ExportResponse');
-const Status = root.lookupType('Status');
-
 export interface PartialSuccess {
   rejected: number;
   message: string;
@@ -30,20 +17,35 @@ const EMPTY_JSON = Buffer.from('{}');
 /** A success. Without `partial` the field is unset, as full success requires. */
 export function exportResponse(signal: Signal, format: BodyFormat, partial?: PartialSuccess): Buffer {
   if (!partial) return format === 'json' ? EMPTY_JSON : EMPTY_PROTOBUF;
-  const { rejected, message } = partial;
+  const { rejected, message: errorMessage } = partial;
   if (format === 'json') {
-    const { rejectedField } = SIGNALS[signal];
-    return Buffer.from(
-      JSON.stringify({ partialSuccess: { [rejectedField]: String(rejected), errorMessage: message } }),
-    );
+    const count = { [SIGNALS[signal].rejectedField]: String(rejected) };
+    return Buffer.from(JSON.stringify({ partialSuccess: { ...count, errorMessage } }));
   }
-  return Buffer.from(ExportResponse.encode({ partialSuccess: { rejected, errorMessage: message } }).finish());
+  const out = new WireWriter(0);
+  out.varint(0x0a);
+  const opened = out.open();
+  writeSaid(out, rejected, errorMessage);
+  out.close(opened);
+  return out.finish();
 }
 
 /** A google.rpc.Status, the body of every error. */
 export function statusBody(format: BodyFormat, code: number, message: string): Buffer {
   if (format === 'json') return Buffer.from(JSON.stringify({ code, message }));
-  return Buffer.from(Status.encode({ code, message }).finish());
+  const out = new WireWriter(0);
+  writeSaid(out, code, message);
+  return out.finish();
+}
+
+function writeSaid(out: WireWriter, number: number, text: string): void {
+  if (number !== 0) {
+    out.varint(0x08);
+    out.varint(number);
+  }
+  if (text === '') return;
+  out.varint(0x12);
+  out.text(text);
 }
 
 /** The partial success of an answer; undefined if there is none or it is unreadable. */
@@ -53,32 +55,12 @@ export function readExportResponse(
   contentType: string,
 ): PartialSuccess | undefined {
   if (body.byteLength === 0) return undefined;
-  const read: { rejected?: unknown; message?: unknown } = {};
-  const isRead = readAnswer(
-    body,
-    contentType,
-    (json) => (name) =>
-      name === 'partialSuccess' &&
-      json.members((inner) => {
-        if (inner === SIGNALS[signal].rejectedField) read.rejected = json.scalar();
-        else if (inner === 'errorMessage') read.message = json.scalar();
-        else return false;
-        return true;
-      }),
-    (fields) => (field, wireType) =>
-      field === 1 &&
-      wireType === LENGTH_DELIMITED &&
-      fields.message((inner, type) => {
-        if (inner === 1 && type === VARINT) read.rejected = fields.int64();
-        else if (inner === 2 && type === LENGTH_DELIMITED) read.message = fields.text();
-        else return false;
-        return true;
-      }),
-  );
-  if (!isRead) return undefined;
+  const names = { within: 'partialSuccess', number: SIGNALS[signal].rejectedField, text: 'errorMessage' };
+  const said = readAnswer(body, contentType, names);
+  if (!said) return undefined;
   // An impossibly large number is limited; callers limit it to the number of items.
-  const rejected = Math.min(numberOf(read.rejected), Number.MAX_SAFE_INTEGER);
-  const message = typeof read.message === 'string' ? read.message : '';
+  const rejected = Math.min(numberOf(said.number), Number.MAX_SAFE_INTEGER);
+  const message = typeof said.text === 'string' ? said.text : '';
   if (!Number.isSafeInteger(rejected) || rejected < 0) return undefined;
   return rejected === 0 && message === '' ? undefined : { rejected, message };
 }
@@ -89,29 +71,9 @@ export function readStatus(
   contentType: string,
 ): { code: number; message: string } | undefined {
   if (body.byteLength === 0) return undefined;
-  const read: { code?: unknown; message?: unknown } = {};
-  const isRead = readAnswer(
-    body,
-    contentType,
-    (json) => (name) => {
-      if (name === 'code') read.code = json.scalar();
-      else if (name === 'message') read.message = json.scalar();
-      else return false;
-      return true;
-    },
-    (fields) => (field, wireType) => {
-      if (field === 1 && wireType === VARINT) read.code = fields.int64();
-      else if (field === 2 && wireType === LENGTH_DELIMITED) read.message = fields.text();
-      else return false;
-      return true;
-    },
-  );
-  if (isRead && (read.code !== undefined || read.message !== undefined)) {
-    return {
-      code: numberOf(read.code) || 0,
-      message: typeof read.message === 'string' ? read.message : '',
-    };
-  }
+  const said = readAnswer(body, contentType, { number: 'code', text: 'message' });
+  if (said && (said.number !== undefined || said.text !== undefined))
+    return { code: numberOf(said.number) || 0, message: typeof said.text === 'string' ? said.text : '' };
   if (!/^text\/|json/i.test(contentType)) return undefined;
   return { code: 0, message: Buffer.from(body.subarray(0, 1000)).toString('utf8') };
 }

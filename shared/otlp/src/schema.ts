@@ -3,28 +3,33 @@
  * opentelemetry-proto, trace, metrics, logs, common and resource v1.
  */
 
-export type Scalar =
-  | 'string'
-  | 'bytes'
-  | 'id' // bytes that JSON writes as hex
-  | 'bool'
-  | 'enum'
-  | 'uint32'
-  | 'sint32'
-  | 'int64'
-  | 'uint64'
-  | 'fixed32'
-  | 'fixed64'
-  | 'sfixed64'
-  | 'double';
+const SCALARS = [
+  'string',
+  'bytes',
+  'id', // bytes that JSON writes as hex
+  'bool',
+  'enum',
+  'uint32',
+  'sint32',
+  'int64',
+  'uint64',
+  'fixed32',
+  'fixed64',
+  'sfixed64',
+  'double',
+];
 
 export interface Field {
   number: number;
   /** As in the .proto file. */
   name: string;
   /** A scalar type, or the name of a message. */
-  type: Scalar | string;
+  type: string;
+  /** Index of its message type in MESSAGES; -1 for scalars. */
+  child: number;
   repeated: boolean;
+  /** It is or contains items, so that it can be left out alone. */
+  isBranch: boolean;
   /** Whether a default value differs from an absent one: for members of a oneof and `optional` fields. */
   presence: boolean;
   oneof: string | undefined;
@@ -37,28 +42,9 @@ export interface Field {
 export interface Message {
   name: string;
   fields: readonly Field[];
+  byNumber: ReadonlyMap<number, Field>;
   /** Counted as an item: a span, a log record, a data point. */
   item: boolean;
-}
-
-const SCALARS = new Set<string>([
-  'string',
-  'bytes',
-  'id',
-  'bool',
-  'enum',
-  'uint32',
-  'sint32',
-  'int64',
-  'uint64',
-  'fixed32',
-  'fixed64',
-  'sfixed64',
-  'double',
-]);
-
-export function isScalar(type: string): type is Scalar {
-  return SCALARS.has(type);
 }
 
 const SEVERITIES = Object.fromEntries(
@@ -86,13 +72,14 @@ const ENUMS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
 };
 
 /**
- * One field per line: `number name type`, then any of `*` (repeated), `?` (optional), `|name` (member of that oneof).
+ * One field per line: `number name type`, then any of `*` (repeated), `>` (it is or contains items), `?` (optional), `|name`
+ * (member of that oneof).
  * Types: a scalar, `id16` or `id8` (an id of so many bytes), an enum, or a message.
  */
 const SOURCE: Readonly<Record<string, string>> = {
-  ExportTraceServiceRequest: '1 resource_spans ResourceSpans *',
-  ResourceSpans: '1 resource Resource\n2 scope_spans ScopeSpans *\n3 schema_url string',
-  ScopeSpans: '1 scope InstrumentationScope\n2 spans Span *\n3 schema_url string',
+  ExportTraceServiceRequest: '1 resource_spans ResourceSpans * >',
+  ResourceSpans: '1 resource Resource\n2 scope_spans ScopeSpans * >\n3 schema_url string',
+  ScopeSpans: '1 scope InstrumentationScope\n2 spans Span * >\n3 schema_url string',
   Span: `1 trace_id id16
 2 span_id id8
 3 trace_state string
@@ -121,9 +108,9 @@ const SOURCE: Readonly<Record<string, string>> = {
 6 flags fixed32`,
   Status: '2 message string\n3 code StatusCode',
 
-  ExportLogsServiceRequest: '1 resource_logs ResourceLogs *',
-  ResourceLogs: '1 resource Resource\n2 scope_logs ScopeLogs *\n3 schema_url string',
-  ScopeLogs: '1 scope InstrumentationScope\n2 log_records LogRecord *\n3 schema_url string',
+  ExportLogsServiceRequest: '1 resource_logs ResourceLogs * >',
+  ResourceLogs: '1 resource Resource\n2 scope_logs ScopeLogs * >\n3 schema_url string',
+  ScopeLogs: '1 scope InstrumentationScope\n2 log_records LogRecord * >\n3 schema_url string',
   LogRecord: `1 time_unix_nano fixed64
 2 severity_number SeverityNumber
 3 severity_text string
@@ -136,26 +123,26 @@ const SOURCE: Readonly<Record<string, string>> = {
 11 observed_time_unix_nano fixed64
 12 event_name string`,
 
-  ExportMetricsServiceRequest: '1 resource_metrics ResourceMetrics *',
-  ResourceMetrics: '1 resource Resource\n2 scope_metrics ScopeMetrics *\n3 schema_url string',
-  ScopeMetrics: '1 scope InstrumentationScope\n2 metrics Metric *\n3 schema_url string',
+  ExportMetricsServiceRequest: '1 resource_metrics ResourceMetrics * >',
+  ResourceMetrics: '1 resource Resource\n2 scope_metrics ScopeMetrics * >\n3 schema_url string',
+  ScopeMetrics: '1 scope InstrumentationScope\n2 metrics Metric * >\n3 schema_url string',
   Metric: `1 name string
 2 description string
 3 unit string
-5 gauge Gauge |data
-7 sum Sum |data
-9 histogram Histogram |data
-10 exponential_histogram ExponentialHistogram |data
-11 summary Summary |data
+5 gauge Gauge > |data
+7 sum Sum > |data
+9 histogram Histogram > |data
+10 exponential_histogram ExponentialHistogram > |data
+11 summary Summary > |data
 12 metadata KeyValue *`,
-  Gauge: '1 data_points NumberDataPoint *',
-  Sum: `1 data_points NumberDataPoint *
+  Gauge: '1 data_points NumberDataPoint * >',
+  Sum: `1 data_points NumberDataPoint * >
 2 aggregation_temporality AggregationTemporality
 3 is_monotonic bool`,
-  Histogram: '1 data_points HistogramDataPoint *\n2 aggregation_temporality AggregationTemporality',
+  Histogram: '1 data_points HistogramDataPoint * >\n2 aggregation_temporality AggregationTemporality',
   ExponentialHistogram:
-    '1 data_points ExponentialHistogramDataPoint *\n2 aggregation_temporality AggregationTemporality',
-  Summary: '1 data_points SummaryDataPoint *',
+    '1 data_points ExponentialHistogramDataPoint * >\n2 aggregation_temporality AggregationTemporality',
+  Summary: '1 data_points SummaryDataPoint * >',
   NumberDataPoint: `2 start_time_unix_nano fixed64
 3 time_unix_nano fixed64
 4 as_double double |value
@@ -227,56 +214,33 @@ const SOURCE: Readonly<Record<string, string>> = {
   KeyValueList: '1 values KeyValue *',
 };
 
-const ITEMS = new Set([
-  'Span',
-  'LogRecord',
-  'NumberDataPoint',
-  'HistogramDataPoint',
-  'ExponentialHistogramDataPoint',
-  'SummaryDataPoint',
-]);
+const NAMES = Object.keys(SOURCE);
 
-export const MESSAGES: readonly Message[] = Object.entries(SOURCE).map(([name, source]) => ({
-  name,
-  fields: source.split('\n').map(parseField),
-  item: ITEMS.has(name),
-}));
-
-const BY_NAME = new Map(MESSAGES.map((message, index) => [message.name, index]));
+export const MESSAGES: readonly Message[] = NAMES.map((name) => {
+  const fields = SOURCE[name]!.split('\n').map(parseField);
+  const byNumber = new Map(fields.map((field) => [field.number, field]));
+  return { name, fields, byNumber, item: /^Span$|^LogRecord$|DataPoint$/.test(name) };
+});
 
 /** Index into MESSAGES. */
 export function messageIndex(name: string): number {
-  const index = BY_NAME.get(name);
-  if (index === undefined) throw new Error(`schema: there is no message ${name}`);
+  const index = NAMES.indexOf(name);
+  if (index < 0) throw new Error(`schema: there is no message ${name}`);
   return index;
 }
 
-/** Whether it is or contains items. */
-export function leadsToItems(message: number): boolean {
-  const { item, fields } = MESSAGES[message]!;
-  // Values are recursive, and contain no items.
-  return (
-    item ||
-    fields.some(
-      ({ type }) =>
-        !isScalar(type) &&
-        !/Value|Attribute/.test(type) &&
-        messageIndex(type) !== message &&
-        leadsToItems(messageIndex(type)),
-    )
-  );
-}
-
 function parseField(line: string): Field {
-  const [number, name, type, ...marks] = line.trim().split(' ');
-  if (!number || !name || !type) throw new Error(`schema: "${line}" is no field`);
+  const [number, name, type, ...marks] = line.split(' ') as [string, string, string, ...string[]];
   const id = /^id(\d+)$/.exec(type);
+  const kind = id ? 'id' : type in ENUMS ? 'enum' : type;
   const oneof = marks.find((mark) => mark.startsWith('|'))?.slice(1);
   return {
     number: Number(number),
     name,
-    type: id ? 'id' : type in ENUMS ? 'enum' : type,
+    type: kind,
+    child: SCALARS.includes(kind) ? -1 : messageIndex(kind),
     repeated: marks.includes('*'),
+    isBranch: marks.includes('>'),
     presence: oneof !== undefined || marks.includes('?'),
     oneof,
     values: ENUMS[type],

@@ -1,13 +1,20 @@
 import { FieldCursor } from './fields.ts';
 import type { Signal } from './signal.ts';
+import { WireWriter } from './wire-writer.ts';
 
 /** From request to item: fields of each level that lead to items. Metrics have two levels more. */
-export const LEVELS: Readonly<Record<Signal, readonly (readonly number[])[] | undefined>> = {
+type Levels = readonly (readonly number[])[];
+const LEVELS: Readonly<Record<Signal, Levels | undefined>> = {
   traces: [[1], [2], [2]],
   logs: [[1], [2], [2]],
   metrics: [[1], [2], [2], [5, 7, 9, 10, 11], [1]],
   profiles: undefined,
 };
+
+/** Maximum growth by copies of resources and scopes, as a multiple of the request. */
+const MAX_GROWTH = 3;
+/** Maximum size of a tag and a length. */
+const HEAD_MAX_BYTES = 6;
 
 /**
  * Splits a well-formed request into two with about half of the items each: between resources if there are several, else between
@@ -24,123 +31,175 @@ function split(
   bytes: Uint8Array,
   start: number,
   end: number,
-  levels: readonly (readonly number[])[],
+  levels: Levels,
   level: number,
 ): [Buffer, Buffer] | undefined {
-  const found = lookAt(bytes, start, end, levels, level);
-  if (found.children >= 2) return cutBetween(bytes, start, end, levels, level, found);
-  if (found.children === 0 || level + 1 >= levels.length) return undefined;
-  const halves = split(bytes, found.lastStart, found.lastEnd, levels, level + 1);
-  if (!halves) return undefined;
-  const others = withoutChildren(bytes, start, end, levels[level]!, found.otherBytes);
-  return [
-    Buffer.concat([others, ...tagged(found.lastNumber, halves[0])]),
-    Buffer.concat([others, ...tagged(found.lastNumber, halves[1])]),
-  ];
-}
-
-/** What one level of a message contains. */
-interface Found {
-  /** Number of children that lead to items; others are left out. */
-  children: number;
-  childBytes: number;
-  items: number;
-  /** Bytes that do not lead to items. */
-  otherBytes: number;
-  lastNumber: number;
-  lastStart: number;
-  lastEnd: number;
-}
-
-function lookAt(
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  levels: readonly (readonly number[])[],
-  level: number,
-): Found {
-  const found: Found = {
-    ...{ children: 0, childBytes: 0, items: 0, otherBytes: 0 },
-    ...{ lastNumber: 0, lastStart: 0, lastEnd: 0 },
-  };
-  const cursor = new FieldCursor().reset(bytes, start, end);
+  const down = levels[level]!;
+  const last = { number: 0, start: 0, end: 0 };
+  let children = 0;
+  let total = 0;
+  const cursor = new FieldCursor(bytes, start, end);
   while (cursor.next()) {
-    if (!levels[level]!.includes(cursor.number)) {
-      found.otherBytes += cursor.end - cursor.tagStart;
-      continue;
-    }
-    const items = itemsOf(bytes, cursor, levels, level);
-    if (items === 0) continue;
-    found.children++;
-    found.childBytes += cursor.end - cursor.tagStart;
-    found.items += items;
-    found.lastNumber = cursor.number;
-    found.lastStart = cursor.start;
-    found.lastEnd = cursor.end;
+    const items = down.includes(cursor.number) ? itemsOf(bytes, cursor, levels, level) : 0;
+    if (items === 0) continue; // left out
+    children++;
+    total += items;
+    last.number = cursor.number;
+    last.start = cursor.start;
+    last.end = cursor.end;
   }
-  return found;
+  const isItem = level + 1 === levels.length;
+  if (children === 0 || (children === 1 && isItem)) return undefined;
+  const below = children === 1 ? split(bytes, last.start, last.end, levels, level + 1) : undefined;
+  if (children === 1 && !below) return undefined;
+  const halves = new Filled(bytes, otherFields(bytes, start, end, down), 0);
+  if (below) {
+    halves.message(last.number, below[0]);
+    halves.next();
+    halves.message(last.number, below[1]);
+    return halves.end() as [Buffer, Buffer];
+  }
+  // The cut is after the number of children, at least one and not all, that comes closest to half of the items.
+  let before = 0;
+  let taken = 0;
+  let isCut = false;
+  cursor.reset(bytes, start, end);
+  while (cursor.next()) {
+    const items = down.includes(cursor.number) ? itemsOf(bytes, cursor, levels, level) : 0;
+    if (items === 0) continue;
+    halves.field(cursor.tagStart, cursor.end);
+    before += items;
+    taken++;
+    if (isCut || (before * 2 < total && taken < children - 1)) continue;
+    halves.next();
+    isCut = true;
+  }
+  return halves.end() as [Buffer, Buffer];
 }
 
 /**
- * Splits after the number of children, at least one and not all, that comes closest to half of the items. Both halves are in
- * one buffer, each with what describes its children before them.
+ * Cuts a well-formed request into pieces, in order and in one pass: each is filled up to its size, and gets a copy of what
+ * describes its items. A larger item is a piece by itself; parts without items are left out.
+ * @param sizeOf maximum size of a piece whose items are described by so many bytes; must not decrease
  */
-function cutBetween(
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  levels: readonly (readonly number[])[],
-  level: number,
-  { children, childBytes, items: total, otherBytes }: Found,
-): [Buffer, Buffer] {
-  const both = Buffer.allocUnsafeSlow(2 * otherBytes + childBytes);
-  both.set(withoutChildren(bytes, start, end, levels[level]!, otherBytes));
-  let at = otherBytes;
-  let before = 0;
-  let taken = 0;
-  let cut = 0;
-  // Adjacent ones are copied together.
-  let from = start;
-  let to = start;
-  const copyRun = () => {
-    both.set(bytes.subarray(from, to), at);
-    at += to - from;
-    from = to;
+export function cutRequest(signal: Signal, body: Buffer, sizeOf: (describing: number) => number): Buffer[] {
+  const levels = LEVELS[signal];
+  if (!levels || body.byteLength <= sizeOf(0)) return [body];
+  let growthLeft = body.byteLength * MAX_GROWTH;
+
+  /** Begins a new piece unless the data fits; where copies would exceed the maximum growth, the rest stays together. */
+  const nextUnlessFits = (filled: Filled, bytes: number, describing: number) => {
+    if (filled.fits(bytes) || growthLeft < describing) return;
+    growthLeft -= describing;
+    filled.next();
   };
-  const cursor = new FieldCursor().reset(bytes, start, end);
-  while (cursor.next()) {
-    const items = levels[level]!.includes(cursor.number) ? itemsOf(bytes, cursor, levels, level) : 0;
-    if (items === 0) continue;
-    if (cursor.tagStart !== to) {
-      copyRun();
-      from = cursor.tagStart;
+
+  /** Cuts one message. @param above bytes that describe it and are repeated in each piece */
+  const pieces = (start: number, end: number, level: number, above: number): Buffer[] => {
+    const down = levels[level]!;
+    const others = otherFields(body, start, end, down);
+    const describing = above + others.byteLength + HEAD_MAX_BYTES;
+    const room = Math.max(0, sizeOf(describing) - describing);
+    const filled = new Filled(body, others, room);
+    const areItems = level + 1 === levels.length;
+    const cursor = new FieldCursor(body, start, end);
+    while (cursor.next()) {
+      if (!down.includes(cursor.number)) continue;
+      const bytes = cursor.end - cursor.tagStart;
+      if (!areItems && bytes > room) {
+        const parts = pieces(cursor.start, cursor.end, level + 1, describing);
+        for (const [i, part] of parts.entries()) {
+          if (i > 0)
+            filled.next(); // counted where it was cut
+          else nextUnlessFits(filled, part.byteLength + HEAD_MAX_BYTES, describing);
+          filled.message(cursor.number, part);
+        }
+      } else if (areItems || itemsOf(body, cursor, levels, level) > 0) {
+        nextUnlessFits(filled, bytes, describing);
+        filled.field(cursor.tagStart, cursor.end);
+      }
     }
-    to = cursor.end;
-    before += items;
-    taken++;
-    if (cut === 0 && (before * 2 >= total || taken === children - 1)) {
-      copyRun();
-      cut = at;
-      both.copyWithin(at, 0, otherBytes);
-      at += otherBytes;
-    }
-  }
-  copyRun();
-  return [both.subarray(0, cut), both.subarray(cut)];
+    return filled.end();
+  };
+
+  return pieces(0, body.byteLength, 0, 0);
 }
 
-function withoutChildren(
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  down: readonly number[],
-  otherBytes: number,
-): Buffer {
+/** Pieces that are filled one after the other. Adjacent fields are copied together, since there may be millions. */
+class Filled {
+  readonly #source: Uint8Array;
+  readonly #others: Buffer;
+  readonly #room: number;
+  readonly #pieces: Buffer[] = [];
+  #out: WireWriter | undefined;
+  #taken = 0;
+  /** Start of the range to copy. */
+  #from = 0;
+  #to = 0;
+
+  constructor(source: Uint8Array, others: Buffer, room: number) {
+    this.#source = source;
+    this.#others = others;
+    this.#room = room;
+  }
+
+  fits(bytes: number): boolean {
+    return this.#taken === 0 || this.#taken + bytes <= this.#room;
+  }
+
+  next(): void {
+    if (this.#taken === 0) return;
+    this.#copy();
+    this.#pieces.push(this.#out!.finish());
+    this.#out = undefined;
+    this.#taken = 0;
+  }
+
+  field(from: number, to: number): void {
+    if (from !== this.#to) {
+      this.#copy();
+      this.#from = from;
+    }
+    this.#to = to;
+    this.#taken += to - from;
+  }
+
+  message(number: number, content: Buffer): void {
+    this.#copy();
+    const out = this.#open();
+    out.varint(number * 8 + 2);
+    out.bytes(content, 0, content.byteLength);
+    this.#taken += content.byteLength + HEAD_MAX_BYTES;
+  }
+
+  /** @returns all pieces, without the last one if it is empty */
+  end(): Buffer[] {
+    this.next();
+    return this.#pieces;
+  }
+
+  #copy(): void {
+    if (this.#to > this.#from) this.#open().raw(this.#source, this.#from, this.#to);
+    this.#from = this.#to;
+  }
+
+  #open(): WireWriter {
+    if (this.#out) return this.#out;
+    this.#out = new WireWriter(this.#others.byteLength + Math.max(this.#taken, this.#to - this.#from));
+    this.#out.raw(this.#others, 0, this.#others.byteLength);
+    return this.#out;
+  }
+}
+
+/** The fields of a message that do not lead to items. */
+function otherFields(bytes: Uint8Array, start: number, end: number, down: readonly number[]): Buffer {
+  let otherBytes = 0;
+  const cursor = new FieldCursor(bytes, start, end);
+  while (cursor.next()) if (!down.includes(cursor.number)) otherBytes += cursor.end - cursor.tagStart;
   const others = Buffer.allocUnsafe(otherBytes);
-  if (otherBytes === 0) return others;
   let at = 0;
-  const cursor = new FieldCursor().reset(bytes, start, end);
-  while (cursor.next()) {
+  cursor.reset(bytes, start, end);
+  while (at < otherBytes && cursor.next()) {
     if (down.includes(cursor.number)) continue;
     others.set(bytes.subarray(cursor.tagStart, cursor.end), at);
     at += cursor.end - cursor.tagStart;
@@ -148,12 +207,7 @@ function withoutChildren(
   return others;
 }
 
-export function itemsOf(
-  bytes: Uint8Array,
-  { start, end }: FieldCursor,
-  levels: readonly (readonly number[])[],
-  level: number,
-): number {
+function itemsOf(bytes: Uint8Array, { start, end }: FieldCursor, levels: Levels, level: number): number {
   return sumOfItems(bytes, start, end, levels, level + 1, one);
 }
 
@@ -171,7 +225,7 @@ function sumOfItems(
   bytes: Uint8Array,
   start: number,
   end: number,
-  levels: readonly (readonly number[])[],
+  levels: Levels,
   level: number,
   of: (start: number, end: number) => number,
 ): number {
@@ -179,7 +233,7 @@ function sumOfItems(
   const down = levels[level]!;
   const areItems = level + 1 === levels.length;
   let sum = 0;
-  const cursor = new FieldCursor().reset(bytes, start, end);
+  const cursor = new FieldCursor(bytes, start, end);
   while (cursor.next()) {
     if (!down.includes(cursor.number)) continue;
     sum += areItems
@@ -187,23 +241,4 @@ function sumOfItems(
       : sumOfItems(bytes, cursor.start, cursor.end, levels, level + 1, of);
   }
   return sum;
-}
-
-/** The fields of a message that do not lead to items. */
-export function otherFields(bytes: Uint8Array, start: number, end: number, down: readonly number[]): Buffer {
-  let otherBytes = 0;
-  const cursor = new FieldCursor().reset(bytes, start, end);
-  while (cursor.next()) if (!down.includes(cursor.number)) otherBytes += cursor.end - cursor.tagStart;
-  return withoutChildren(bytes, start, end, down, otherBytes);
-}
-
-function tagged(number: number, content: Buffer): Buffer[] {
-  const head: number[] = [number * 8 + 2];
-  let rest = content.byteLength;
-  while (rest >= 0x80) {
-    head.push((rest % 0x80) | 0x80);
-    rest = Math.floor(rest / 0x80);
-  }
-  head.push(rest);
-  return [Buffer.from(head), content];
 }

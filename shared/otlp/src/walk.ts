@@ -1,8 +1,8 @@
 import { isUtf8 } from 'node:buffer';
-import { malformed, type OtlpError } from './error.ts';
+import { OtlpError } from './error.ts';
 import { exponentialContradicts, histogramContradicts } from './histogram-counts.ts';
 import { pathTo } from './path.ts';
-import { isScalar, MESSAGES, messageIndex } from './schema.ts';
+import { type Field, MESSAGES, messageIndex } from './schema.ts';
 import { SIGNALS, type Signal } from './signal.ts';
 
 /**
@@ -31,19 +31,14 @@ const ITEM = 16;
 const FIELDS = 32;
 const TABLE = new Uint16Array(MESSAGES.length * FIELDS);
 for (const [index, message] of MESSAGES.entries()) {
-  for (const field of message.fields) {
-    TABLE[index * FIELDS + field.number] = codeOf(field.type, field.repeated, field.idBytes);
-  }
+  for (const field of message.fields) TABLE[index * FIELDS + field.number] = codeOf(field);
 }
 
 const HISTOGRAM_POINT = messageIndex('HistogramDataPoint');
 const EXPONENTIAL_POINT = messageIndex('ExponentialHistogramDataPoint');
 
-function codeOf(type: string, repeated: boolean, idBytes: number | undefined): number {
-  if (!isScalar(type)) {
-    const child = messageIndex(type);
-    return MESSAGE | (MESSAGES[child]!.item ? ITEM : 0) | (child << 5);
-  }
+function codeOf({ type, child, repeated, idBytes }: Field): number {
+  if (child >= 0) return MESSAGE | (MESSAGES[child]!.item ? ITEM : 0) | (child << 5);
   switch (type) {
     case 'string':
       return STRING;
@@ -124,9 +119,9 @@ export function walk(signal: Signal, body: Uint8Array, options: WalkOptions = {}
   items = 0;
   depthLeft = options.maxDepth ?? DEFAULT_MAX_DEPTH;
   try {
-    walkMessage(0, body.byteLength, messageIndex(request));
+    walkMessage(0, body.byteLength, request);
   } catch (error) {
-    if (error instanceof WireFault) throw explain(error, messageIndex(request), body);
+    if (error instanceof WireFault) throw explain(error, request, body);
     throw error;
   } finally {
     bytes = EMPTY;
@@ -350,5 +345,6 @@ function wrongType(at: number): never {
 /** Finds the path to the error. Only on failure, so it may be slow. */
 function explain(error: WireFault, message: number, body: Uint8Array): OtlpError {
   const path = pathTo(faultAt, message, body);
-  return malformed('malformed', `${error.message} (byte ${faultAt} of ${body.byteLength})`, path);
+  const where = `byte ${faultAt} of ${body.byteLength}`;
+  return new OtlpError(400, 'malformed', `${path}: ${error.message} (${where})`);
 }

@@ -7,15 +7,7 @@ import {
   toBinary,
 } from '@bufbuild/protobuf';
 import fc from 'fast-check';
-import {
-  type Field,
-  isScalar,
-  jsonName,
-  MESSAGES,
-  messageIndex,
-  SIGNALS,
-  type Signal,
-} from '../src/index.ts';
+import { type Field, jsonName, MESSAGES, SIGNALS, type Signal } from '../src/index.ts';
 import { referenceRequest } from './reference.ts';
 
 export type WalkedSignal = Exclude<Signal, 'profiles'>;
@@ -25,7 +17,7 @@ const NESTING = 9;
 
 /** A request in protobuf's JSON form (bytes in base64), with every kind of field present or absent. */
 function requestJson(signal: WalkedSignal): fc.Arbitrary<JsonObject> {
-  return messageJson(messageIndex(SIGNALS[signal].request!), NESTING);
+  return messageJson(SIGNALS[signal].request!, NESTING);
 }
 
 /** A request as the reference parser holds it, and its bytes. */
@@ -49,7 +41,7 @@ function messageJson(message: number, depth: number): fc.Arbitrary<JsonObject> {
   const plain: Record<string, fc.Arbitrary<JsonValue>> = {};
   const oneofs = new Map<string, fc.Arbitrary<JsonObject>[]>();
   for (const field of fields) {
-    if (depth === 0 && !isScalar(field.type)) continue;
+    if (depth === 0 && field.child >= 0) continue;
     const value = fieldJson(field, depth);
     if (field.oneof === undefined) plain[jsonName(field.name)] = value;
     else {
@@ -68,7 +60,7 @@ function messageJson(message: number, depth: number): fc.Arbitrary<JsonObject> {
 }
 
 function fieldJson(field: Field, depth: number): fc.Arbitrary<JsonValue> {
-  const single = isScalar(field.type) ? scalarJson(field) : messageJson(messageIndex(field.type), depth - 1);
+  const single = field.child < 0 ? scalarJson(field) : messageJson(field.child, depth - 1);
   return field.repeated ? fc.array(single, { maxLength: 3 }) : single;
 }
 

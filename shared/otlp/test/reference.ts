@@ -5,7 +5,7 @@ import {
   FieldDescriptorProto_Label as Label,
   FieldDescriptorProto_Type as Type,
 } from '@bufbuild/protobuf/wkt';
-import { isScalar, jsonName, MESSAGES, SIGNALS, type Signal } from '../src/index.ts';
+import { jsonName, MESSAGES, SIGNALS, type Signal } from '../src/index.ts';
 
 /** The OTLP messages for @bufbuild/protobuf, the parser that tests judge by. */
 
@@ -43,8 +43,8 @@ const registry: Registry = createFileRegistry(
             number: f.number,
             jsonName: jsonName(f.name),
             label: f.repeated ? Label.REPEATED : Label.OPTIONAL,
-            type: isScalar(f.type) ? TYPES[f.type]! : Type.MESSAGE,
-            ...(isScalar(f.type) ? {} : { typeName: `.otlp.${f.type}` }),
+            type: f.child < 0 ? TYPES[f.type]! : Type.MESSAGE,
+            ...(f.child < 0 ? {} : { typeName: `.otlp.${f.type}` }),
             // `optional` is a oneof of one.
             ...(f.presence ? { oneofIndex: oneofIndex(f.oneof ?? `_${f.name}`) } : {}),
           }));
@@ -62,5 +62,5 @@ function referenceMessage(name: string): DescMessage {
 }
 
 export function referenceRequest(signal: Exclude<Signal, 'profiles'>): DescMessage {
-  return referenceMessage(SIGNALS[signal].request!);
+  return referenceMessage(MESSAGES[SIGNALS[signal].request!]!.name);
 }
