@@ -3,9 +3,7 @@ import { SIGNALS } from '@nrdot/otlp';
 import {
   accountingOf,
   CLASSES,
-  DEPTH_FIELDS,
-  type Depth,
-  depthField,
+  depthOf,
   type JobData,
   keysOf,
   QUEUES,
@@ -92,8 +90,10 @@ export function checkDepth(redis: RedisModel, stages: boolean): void {
 }
 
 const TOTALS = ['total:batches', 'total:items', 'total:bytes'];
-const FIELDS = [...DEPTH_FIELDS, ...TOTALS];
-const SPILLING = CLASSES.map((c) => depthField('spill', c, 'batches'));
+const FIELDS = STAGES.flatMap((stage) =>
+  CLASSES.flatMap((c) => ['batches', 'items', 'bytes'].map((unit) => `${stage}:${c}:${unit}`)),
+).concat(TOTALS);
+const SPILLING = CLASSES.map((c) => `spill:${c}:batches`);
 
 function stageOf(queue: (typeof QUEUES)[number], job: JobData): Stage {
   if (queue === 'spill') return 'spill';
@@ -103,27 +103,10 @@ function stageOf(queue: (typeof QUEUES)[number], job: JobData): Stage {
 
 /** The books as the pipeline keeps them. */
 export function books(redis: RedisModel) {
-  const said = redis.hashAt(KEYS.depth);
-  const at = (field: string) => Number(said.get(field) ?? 0);
-  const stages = Object.fromEntries(
-    STAGES.map((stage) => [
-      stage,
-      Object.fromEntries(
-        CLASSES.map((c) => [
-          c,
-          {
-            batches: at(depthField(stage, c, 'batches')),
-            items: at(depthField(stage, c, 'items')),
-            bytes: at(depthField(stage, c, 'bytes')),
-          },
-        ]),
-      ),
-    ]),
-  ) as Depth['stages'];
-  const total = { batches: at('total:batches'), items: at('total:items'), bytes: at('total:bytes') };
+  const depth = depthOf(Object.fromEntries(redis.hashAt(KEYS.depth)));
   const counted = Object.fromEntries([...redis.hashAt(KEYS.books)].map(([field, n]) => [field, Number(n)]));
   const disk = Object.fromEntries(redis.hashAt(KEYS.disk));
-  return { total, ...accountingOf({ stages, total }, counted, disk) };
+  return { total: depth.total, ...accountingOf(depth, counted, disk) };
 }
 
 /** Whether Redis says that it holds no batch, or none but those that wait for a dlq. */

@@ -2,7 +2,7 @@
 import type { Signal } from '@nrdot/otlp';
 import { CLASSES } from '@nrdot/queue';
 import { describe, expect, it } from 'vitest';
-import { batch, enqueue, MOVE, redis, store, useStore } from './store-on-redis.ts';
+import { batch, enqueue, MOVE, redis, store, useStore, worstBreaker } from './store-on-redis.ts';
 
 useStore();
 
@@ -41,7 +41,7 @@ describe('an individual signal', () => {
       { signal: 'logs', state: 'open', reason: 'auth', said: 'no scope' },
       { signal: 'profiles', state: 'closed' },
     ]);
-    expect(await store.breaker()).toMatchObject({ signal: 'logs', state: 'open' });
+    expect(await worstBreaker()).toMatchObject({ signal: 'logs', state: 'open' });
     expect((await store.accounting()).difference).toBe(0);
   });
 
@@ -162,16 +162,5 @@ describe('an individual signal', () => {
     expect((await store.take('export', limits)).jobs).toEqual([]);
     await redis.hdel(store.keys.queue('export', 'meta'), 'paused');
     expect((await store.move(MOVE)).jobs).toBeGreaterThan(0);
-  });
-
-  it('takes over the single breaker of older versions, including its pause', async () => {
-    await redis.hset('{test}:breaker', { state: 'open', reason: 'failures' });
-    await redis.hset(store.keys.queue('export', 'meta'), 'paused', '1');
-    await store.forgetSharedBreaker();
-    expect(await redis.hget(store.keys.queue('export', 'meta'), 'paused')).toBeNull();
-    expect(await redis.exists('{test}:breaker')).toBe(0);
-    await redis.hset(store.keys.queue('export', 'meta'), 'paused', '1'); // this one is a person's
-    await store.forgetSharedBreaker();
-    expect(await redis.hget(store.keys.queue('export', 'meta'), 'paused')).toBe('1');
   });
 });

@@ -2,7 +2,7 @@
  * A store on a real redis-server of its own, for tests of what the pipeline's promises stand on. A file that calls `useStore`
  * has it from its first test on, emptied before each.
  */
-import { type Batch, newBatchId, type PriorityClass, Store, type StoreOptions } from '@nrdot/queue';
+import { type Batch, newBatchId, type PriorityClass, Store, type StoreOptions, worstOf } from '@nrdot/queue';
 import { connect, type RedisConnection } from '@nrdot/redis';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { afterAll, beforeAll, beforeEach } from 'vitest';
@@ -54,6 +54,7 @@ export const enqueue = async (...batches: Batch[]) =>
       Date.now(),
     )
   ).flat();
+export const worstBreaker = async (of = store) => worstOf(await of.breakers());
 export const open = () =>
   connect({ url: server.url }, { kind: 'consumer', name: 'test', commandTimeoutMs: 5_000 });
 /** Jobs in the export queue, next one first. */

@@ -132,7 +132,7 @@ it('stays within its byte limit, except for a single larger job', async () => {
     async (job) => {
       inFlight += job.data.bytes;
       most.push(inFlight);
-      await store.breaker(); // a round trip, so that jobs overlap
+      await store.depth(); // a round trip, so that jobs overlap
       inFlight -= job.data.bytes;
       await deliver(store)(job);
     },

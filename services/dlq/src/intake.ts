@@ -125,7 +125,7 @@ export class Intake {
     const { store, log } = this.#d;
     const payloads = await store.payloads(job.batches);
     // If a failover undid the enqueue, the accounting would lack this batch, yet it would be delivered from the disk.
-    if (store.hasReplicas) await store.onReplicas();
+    await store.onReplicas();
     for (const [i, batch] of job.batches.entries()) {
       const payload = payloads[i];
       if (!payload) continue; // settled before a crash kept the job from completing

@@ -90,12 +90,8 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   );
   addConsole(host.admin, store);
   host.admin.route('GET', '/api/status/history', () => history.columns());
-  void link.untilReady().then(async (ready) => {
-    if (!ready) return;
-    await store
-      .forgetSharedBreaker()
-      .catch((error: Error) => host.log.warn({ err: error.message }, 'breaker'));
-    host.log.info('scheduling');
+  void link.untilReady().then((ready) => {
+    if (ready) host.log.info('scheduling');
   });
   return {
     name: 'scheduler',

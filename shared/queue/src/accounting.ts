@@ -1,6 +1,5 @@
 import type { Depth } from './depth.ts';
 import { numberField } from './number-field.ts';
-import { CLASSES } from './priority-class.ts';
 
 /** Items on the dlq's disk. */
 export interface DiskItems {
@@ -62,34 +61,25 @@ export interface Accounting {
  * disk, so only live stages count as queued.
  */
 export function accountingOf(
-  depth: Depth,
+  { stages }: Depth,
   books: Record<string, number>,
   disk: Record<string, string | number>,
 ): Accounting {
-  const { queued, export: exporting, spill } = depth.stages;
-  const live = CLASSES.reduce((sum, c) => sum + queued[c].items + exporting[c].items + spill[c].items, 0);
+  const live = [stages.queued, stages.export, stages.spill].flatMap((stage) => Object.values(stage));
+  const queued = live.reduce((sum, { items }) => sum + items, 0);
   const onDisk = numberField(disk.waiting);
   const rejected = numberField(disk.rejected);
+  const { delivered = 0 } = books;
   const accepted = (books.accepted ?? 0) + numberField(disk.unbooked);
-  const delivered = books.delivered ?? 0;
-  const dropped = Object.entries(books)
-    .filter(([field]) => field.startsWith('dropped:'))
-    .reduce((sum, [, items]) => sum + items, 0);
-  return {
-    accepted,
-    delivered,
-    queued: live,
-    on_disk: onDisk,
-    rejected,
-    dropped,
-    difference: accepted - delivered - live - onDisk - rejected - dropped,
-  };
+  let dropped = 0;
+  for (const [field, items] of Object.entries(books)) if (field.startsWith('dropped:')) dropped += items;
+  const difference = accepted - delivered - queued - onDisk - rejected - dropped;
+  return { accepted, delivered, queued, on_disk: onDisk, rejected, dropped, difference };
 }
 
-/** Parses the accounting hash, given as fields and values in turn; skips the epoch. */
-export function booksOf(flat: readonly string[]): Record<string, number> {
+/** Parses the accounting hash; skips the epoch. */
+export function booksOf(fields: readonly [field: string, items: string][]): Record<string, number> {
   const books: Record<string, number> = {};
-  for (let i = 0; i + 1 < flat.length; i += 2)
-    if (!flat[i]!.startsWith('epoch')) books[flat[i]!] = numberField(flat[i + 1]);
+  for (const [field, items] of fields) if (!field.startsWith('epoch')) books[field] = numberField(items);
   return books;
 }

@@ -45,29 +45,24 @@ export function breakerOf(
 ): Breaker {
   // Tenths of the window without an answer keep their old counts in the hash: skip those that are out of date.
   const present = Math.floor(nowMs / (windowMs / 10));
-  const sum = (prefix: string) => {
-    let all = 0;
-    for (let i = 0; i < 10; i++) {
-      if (numberField(hash[`at:${i}`]) > present - 10) all += numberField(hash[`${prefix}${i}`]);
-    }
-    return all;
-  };
+  const n = (field: string) => numberField(hash[field]);
+  const slots = Array.from({ length: 10 }, (_, i) => i).filter((i) => n(`at:${i}`) > present - 10);
+  const sum = (prefix: string) => slots.reduce((all, i) => all + n(`${prefix}${i}`), 0);
   const state = BREAKER_STATES.find((known) => known === hash.state) ?? 'closed';
+  const byReason = BREAKER_REASONS.map((reason) => [reason, n(`opened_total:${reason}`)]);
   return {
     signal,
     state,
     reason: hash.reason ?? '',
     said: hash.said ?? '',
-    sinceMs: numberField(hash.since),
-    retryAtMs: state === 'open' ? numberField(hash.retry_at) : 0,
-    failures: numberField(hash.failures),
-    openedTotal: numberField(hash.opened_total),
-    openedByReason: Object.fromEntries(
-      BREAKER_REASONS.map((reason) => [reason, numberField(hash[`opened_total:${reason}`])]),
-    ) as Breaker['openedByReason'],
-    halfOpenedTotal: numberField(hash.half_opened_total),
-    closedTotal: numberField(hash.closed_total),
-    okTotal: numberField(hash.ok_total),
+    sinceMs: n('since'),
+    retryAtMs: state === 'open' ? n('retry_at') : 0,
+    failures: n('failures'),
+    openedTotal: n('opened_total'),
+    openedByReason: Object.fromEntries(byReason) as Breaker['openedByReason'],
+    halfOpenedTotal: n('half_opened_total'),
+    closedTotal: n('closed_total'),
+    okTotal: n('ok_total'),
     throttledShare: sum('q:') / Math.max(1, sum('n:')),
   };
 }

@@ -1,29 +1,29 @@
 import type { Origin } from './batch.ts';
-import { depthField, STAGES, type Stage } from './keys.ts';
+import { STAGES, type Stage } from './keys.ts';
 import { numberField } from './number-field.ts';
-import { CLASSES, type PriorityClass } from './priority-class.ts';
+import { byClass, type PriorityClass } from './priority-class.ts';
 
-/** Depth by stage and class, and in total, in batches, items and bytes as stored. */
+export interface Amount {
+  batches: number;
+  items: number;
+  /** As stored. */
+  bytes: number;
+}
+
 export interface Depth {
-  stages: Record<Stage, Record<PriorityClass, { batches: number; items: number; bytes: number }>>;
-  total: { batches: number; items: number; bytes: number };
+  stages: Record<Stage, Record<PriorityClass, Amount>>;
+  total: Amount;
 }
 
 /** Parses the depth hash. */
 export function depthOf(hash: Record<string, string>): Depth {
-  const at = (field: string) => numberField(hash[field]);
-  const stages = {} as Depth['stages'];
-  for (const stage of STAGES) {
-    stages[stage] = {} as Depth['stages'][Stage];
-    for (const c of CLASSES) {
-      const unit = (u: 'batches' | 'items' | 'bytes') => at(depthField(stage, c, u));
-      stages[stage][c] = { batches: unit('batches'), items: unit('items'), bytes: unit('bytes') };
-    }
-  }
-  return {
-    stages,
-    total: { batches: at('total:batches'), items: at('total:items'), bytes: at('total:bytes') },
-  };
+  const at = (prefix: string): Amount => ({
+    batches: numberField(hash[`${prefix}:batches`]),
+    items: numberField(hash[`${prefix}:items`]),
+    bytes: numberField(hash[`${prefix}:bytes`]),
+  });
+  const stages = Object.fromEntries(STAGES.map((stage) => [stage, byClass((c) => at(`${stage}:${c}`))]));
+  return { stages: stages as Depth['stages'], total: at('total') };
 }
 
 /** Prefix of the fields of a stage, origin and class; the unit follows it. */

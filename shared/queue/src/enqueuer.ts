@@ -209,10 +209,11 @@ export class Enqueuer {
     this.#waiting.unshift(...again);
   }
 
-  /** Takes a request off the queue, unless it has timed out. */
-  #take(waiting: Waiting): void {
+  /** Takes a request off the queue. @returns false if it was not there any more */
+  #take(waiting: Waiting): boolean {
     const at = this.#waiting.indexOf(waiting);
     if (at >= 0) this.#waiting.splice(at, 1);
+    return at >= 0;
   }
 
   #end(waiting: Waiting, say: () => void): void {
@@ -221,11 +222,9 @@ export class Enqueuer {
   }
 
   #giveUp(waiting: Waiting): void {
-    const at = this.#waiting.indexOf(waiting);
     const reason = `Redis did not answer within ${this.#limitMs / 1000} s`;
-    if (at >= 0) this.#waiting.splice(at, 1);
     waiting.isOver = true;
-    waiting.reject(at >= 0 ? new NotSent(reason) : new Error(reason));
+    waiting.reject(this.#take(waiting) ? new NotSent(reason) : new Error(reason));
   }
 }
 

@@ -1,4 +1,4 @@
-import { CLASSES, type PriorityClass } from './priority-class.ts';
+import { byClass, CLASSES, type PriorityClass } from './priority-class.ts';
 
 /**
  * Picks between classes by weight, counting items. Start-time fair queueing, the exact form of deficit round robin:
@@ -33,40 +33,29 @@ export class FairShare {
   /** The class to serve next among those that wait; undefined if none waits. Changes nothing. */
   pick(waits: (priorityClass: PriorityClass) => boolean): PriorityClass | undefined {
     let best: PriorityClass | undefined;
-    let bestTag = 0;
-    for (const c of CLASSES) {
-      if (!waits(c)) continue;
-      const tag = Math.max(this.#virtual, this.#finish[c]);
-      if (best === undefined || tag < bestTag) {
-        best = c;
-        bestTag = tag;
-      }
-    }
+    for (const c of CLASSES)
+      if (waits(c) && (best === undefined || this.#start(c) < this.#start(best))) best = c;
     return best;
   }
 
   /** Records items of a class as served. */
   served(priorityClass: PriorityClass, items: number): void {
-    const start = Math.max(this.#virtual, this.#finish[priorityClass]);
+    const start = this.#start(priorityClass);
     this.#virtual = start;
     this.#finish[priorityClass] = start + items * this.#step[priorityClass];
-    if (this.#virtual > 2 ** 45) this.#rebase();
+    if (start <= 2 ** 45) return;
+    // Keeps the numbers small and thus exact; only their differences matter.
+    this.#virtual = 0;
+    for (const c of CLASSES) this.#finish[c] = Math.max(0, this.#finish[c] - start);
   }
 
-  /** Keeps the numbers small and thus exact; only their differences matter. */
-  #rebase(): void {
-    const base = this.#virtual;
-    this.#virtual = 0;
-    for (const c of CLASSES) this.#finish[c] = Math.max(0, this.#finish[c] - base);
+  #start(priorityClass: PriorityClass): number {
+    return Math.max(this.#virtual, this.#finish[priorityClass]);
   }
 }
 
 /** Step per item as an integer, so that no rounding errors accumulate. */
 function stepsOf(weights: Readonly<Record<PriorityClass, number>>): Record<PriorityClass, number> {
   const product = CLASSES.reduce((all, c) => all * weights[c], 1);
-  return {
-    critical: product / weights.critical,
-    high: product / weights.high,
-    normal: product / weights.normal,
-  };
+  return byClass((c) => product / weights[c]);
 }

@@ -25,13 +25,10 @@ export function handOverOrder(
       name: data.signal,
       stage: stageField(queue, data.class, data.origin),
       data: JSON.stringify(data),
-      batches: data.batches.map((batch, i) => {
+      batches: data.batches.map(({ key, items, bytes }, i) => {
         const payload = payloads[i];
-        if (payload && 'bytes' in payload) {
-          added.push({ key: batch.key, bytes: payload.bytes });
-          return { key: batch.key, items: batch.items, bytes: batch.bytes };
-        }
-        return { key: batch.key, items: batch.items, bytes: batch.bytes, old: payload?.old };
+        if (payload && 'bytes' in payload) added.push({ key, bytes: payload.bytes });
+        return { key, items, bytes, old: payload && 'old' in payload ? payload.old : undefined };
       }),
     })),
   };

@@ -12,7 +12,7 @@ export {
 } from './breaker-state.ts';
 export { BULLMQ_MAJOR, otherLayouts } from './bullmq-layout.ts';
 export * from './consumer.ts';
-export type { Depth } from './depth.ts';
+export { type Amount, type Depth, depthOf } from './depth.ts';
 export * from './doctor/damage.ts';
 export * from './doctor/doctor.ts';
 export { Contended, Enqueuer, NotSent, type Preparation, type SharedState } from './enqueuer.ts';

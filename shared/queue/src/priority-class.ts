@@ -5,3 +5,7 @@ export type PriorityClass = (typeof CLASSES)[number];
 export function isPriorityClass(value: unknown): value is PriorityClass {
   return CLASSES.includes(value as PriorityClass);
 }
+
+export function byClass<T>(value: (priorityClass: PriorityClass) => T): Record<PriorityClass, T> {
+  return Object.fromEntries(CLASSES.map((c) => [c, value(c)])) as Record<PriorityClass, T>;
+}

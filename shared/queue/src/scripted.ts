@@ -16,100 +16,59 @@ import { settle } from './scripts/settle.ts';
 import { sift } from './scripts/sift.ts';
 import { take } from './scripts/take.ts';
 
+type Arg = string | number | Buffer;
+/** A script as a command: its keys, then its arguments. Their order is in the header of each script. */
+type Step<T> = (...args: Arg[]) => Promise<T>;
+type Job = [id: Buffer, data: Buffer, attempts: number, payloads: (Buffer | null)[], epoch: Buffer];
+
 /** A connection that has the scripts beside this file as commands. */
 export type Scripted = (Redis | Cluster) & {
-  nrdotEnqueueBuffer(
-    depth: string,
-    books: string,
-    wake: string,
-    scheduler: string,
-    outcomes: string,
-    outcomesForgotten: string,
-    ...args: (string | number | Buffer)[]
-  ): Promise<unknown[]>;
-  nrdotReadOutcomes(
-    outcomes: string,
-    forgotten: string,
-    from: number,
-    limit: number,
-  ): Promise<[number, number, ...string[]]>;
-  nrdotForgetOutcomes(outcomes: string, forgotten: string, upTo: number): Promise<number>;
-  nrdotBook(books: string, booked: string, ...args: (string | number)[]): Promise<number>;
-  nrdotPublish(status: string, instance: string, json: string, keptMs: number): Promise<number>;
-  nrdotReport(breaker: string, wake: string, ...args: (string | number)[]): Promise<BreakerState>;
-  nrdotReportDisk(
-    books: string,
-    depth: string,
-    disk: string,
-    outcomes: string,
-    outcomesForgotten: string,
-    scheduler: string,
-    losses: string,
-    ...args: (string | number)[]
-  ): Promise<
+  nrdotEnqueueBuffer: Step<unknown[]>;
+  nrdotReadOutcomes: Step<[first: number, given: number, ...lines: string[]]>;
+  nrdotForgetOutcomes: Step<number>;
+  nrdotBook: Step<number>;
+  nrdotPublish: Step<number>;
+  nrdotReport: Step<BreakerState>;
+  nrdotReportDisk: Step<
     [
-      state: string,
-      epoch: string,
-      lost: string,
-      difference: string,
-      at: string,
-      paused: string,
-      live: string,
-      books: string[],
+      ...[state: string, epoch: string, lost: string, difference: string, at: string, paused: string],
+      ...[live: string, books: string[]],
     ]
   >;
-  nrdotDrain(
-    depth: string,
-    books: string,
-    outcomes: string,
-    ...args: (string | number)[]
-  ): Promise<(number | string)[]>;
-  nrdotMove(depth: string, scheduler: string, ...args: (string | number)[]): Promise<(number | string)[]>;
-  nrdotSift(wait: string, active: string, ...args: (string | number)[]): Promise<string[]>;
-  nrdotSettle(
-    depth: string,
-    books: string,
-    wake: string,
-    outcomes: string,
-    ...args: (string | number)[]
-  ): Promise<[settled: number, waiting: number, breakerChanged: number]>;
-  nrdotTakeBuffer(
-    wait: string,
-    active: string,
-    delayed: string,
-    meta: string,
-    marker: string,
-    ...args: (string | number)[]
-  ): Promise<
-    [number, number, number, Buffer[], number, ...[Buffer, Buffer, number, (Buffer | null)[], Buffer][]]
+  nrdotDrain: Step<(number | string)[]>;
+  nrdotMove: Step<(number | string)[]>;
+  nrdotSift: Step<string[]>;
+  nrdotSettle: Step<[settled: number, waiting: number, breakerChanged: number]>;
+  nrdotTakeBuffer: Step<
+    [waiting: number, nextInMs: number, heldBack: number, odd: Buffer[], queued: number, ...jobs: Job[]]
   >;
-  nrdotRelease(delayed: string, marker: string, ...args: (string | number)[]): Promise<number>;
-  nrdotHandOver(
-    depth: string,
-    books: string,
-    outcomes: string,
-    wake: string,
-    ...args: (string | number)[]
-  ): Promise<number>;
+  nrdotRelease: Step<number>;
+  nrdotHandOver: Step<number>;
 };
 
-/** Defines the scripts on a connection; on a Cluster they refuse to run while their slot is being migrated. */
+/** Defines a script as a command; on a Cluster it refuses to run while its slot is being migrated. */
+export function defineScript(redis: RedisConnection, name: string, numberOfKeys: number, lua: string): void {
+  redis.defineCommand(name, { numberOfKeys, lua: redis instanceof Cluster ? inOneSlot(lua) : lua });
+}
+
+/** Defines the steps on a connection. */
 export function scripted(redis: RedisConnection): Scripted {
-  const define = (name: string, numberOfKeys: number, lua: string) =>
-    redis.defineCommand(name, { numberOfKeys, lua: redis instanceof Cluster ? inOneSlot(lua) : lua });
-  define('nrdotEnqueue', 6, enqueue);
-  define('nrdotReadOutcomes', 2, readOutcomes);
-  define('nrdotForgetOutcomes', 2, forgetOutcomes);
-  define('nrdotBook', 2, book);
-  define('nrdotPublish', 1, publish);
-  define('nrdotReport', 2, report);
-  define('nrdotReportDisk', 7, reportDisk);
-  define('nrdotDrain', 3, drain);
-  define('nrdotMove', 2, move);
-  define('nrdotSettle', 4, settle);
-  define('nrdotTake', 5, take);
-  define('nrdotSift', 2, sift);
-  define('nrdotRelease', 2, release);
-  define('nrdotHandOver', 4, handOver);
+  const steps: [name: string, numberOfKeys: number, lua: string][] = [
+    ['nrdotEnqueue', 6, enqueue],
+    ['nrdotReadOutcomes', 2, readOutcomes],
+    ['nrdotForgetOutcomes', 2, forgetOutcomes],
+    ['nrdotBook', 2, book],
+    ['nrdotPublish', 1, publish],
+    ['nrdotReport', 2, report],
+    ['nrdotReportDisk', 7, reportDisk],
+    ['nrdotDrain', 3, drain],
+    ['nrdotMove', 2, move],
+    ['nrdotSettle', 4, settle],
+    ['nrdotTake', 5, take],
+    ['nrdotSift', 2, sift],
+    ['nrdotRelease', 2, release],
+    ['nrdotHandOver', 4, handOver],
+  ];
+  for (const step of steps) defineScript(redis, ...step);
   return redis as Scripted;
 }

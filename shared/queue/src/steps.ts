@@ -19,22 +19,19 @@ export interface GroupResult {
   answer?: ClaimAnswer;
 }
 
-/**
- * `queued`: waits in its class queue. `held`: Redis had it already. `spilled`: in the spill queue. `taken`: handed off to the
- * exporter of this process. `moved`: straight to the export queue. The others were not kept. `lost`: the payload was gone.
- * `full`: the queue is at its limit. `no_memory`: Redis is out of memory. `again`: the limiter's claim is out of date, so the
- * request must be prepared again.
- */
-export type EnqueueResult =
-  | 'queued'
-  | 'held'
-  | 'spilled'
-  | 'taken'
-  | 'moved'
-  | 'lost'
-  | 'full'
-  | 'again'
-  | 'no_memory';
+/** In the order of the enqueue script's numbers, from 1, which never answers the last one. */
+export const ENQUEUE_RESULTS = [
+  'queued', // waits in its class queue
+  'held', // Redis had it already
+  'lost', // not kept: the payload was gone
+  'full', // not kept: the queue is at its limit
+  'spilled', // in the spill queue
+  'taken', // handed off to the exporter of this process
+  'again', // not kept: the limiter's claim is out of date, so the request must be prepared again
+  'moved', // straight to the export queue
+  'no_memory', // not kept: Redis is out of memory
+] as const;
+export type EnqueueResult = (typeof ENQUEUE_RESULTS)[number];
 
 export interface MoveOptions {
   windowBatches: number;

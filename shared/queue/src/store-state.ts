@@ -1,8 +1,8 @@
 import { SIGNALS, type Signal } from '@nrdot/otlp';
-import { onReplicas, type RedisConnection } from '@nrdot/redis';
+import { onReplicas, pairsOf, type RedisConnection } from '@nrdot/redis';
 import { type Accounting, accountingOf, booksOf, type DiskReport, type DiskReported } from './accounting.ts';
 import type { BatchRef, JobData, Origin } from './batch.ts';
-import { type Breaker, breakerOf, worstOf } from './breaker-state.ts';
+import { type Breaker, breakerOf } from './breaker-state.ts';
 import { type Depth, depthOf } from './depth.ts';
 import { classQueue, type Keys, keysOf, type QueueName } from './keys.ts';
 import { numberField } from './number-field.ts';
@@ -63,17 +63,12 @@ export abstract class StoreState {
     return replicas ? onReplicas(this.redis, this.keys.prefix, replicas, write) : write();
   }
 
-  /** Whether writes wait for replicas. */
-  get hasReplicas(): boolean {
-    return this.options.replicas !== undefined;
-  }
-
   /**
-   * Resolves when replicas have everything that was read or written before.
+   * Resolves when the required replicas, if any, have everything that was read or written before.
    * @throws NotReplicated, or an error if this Redis is read-only
    */
   async onReplicas(): Promise<void> {
-    await this.kept(() => this.redis.set(this.keys.fence, 1));
+    if (this.options.replicas) await this.kept(() => this.redis.set(this.keys.fence, 1));
   }
 
   /** The state of each signal's breaker. */
@@ -83,22 +78,6 @@ export abstract class StoreState {
     return hashes.map((hash, i) => breakerOf(signals[i]!, hash, this.options.breaker.windowMs, Date.now()));
   }
 
-  /** The most severe one. */
-  async breaker(): Promise<Breaker> {
-    return worstOf(await this.breakers());
-  }
-
-  /**
-   * Ends the single breaker for all signals of earlier versions: while open, it paused the export queue with the flag that
-   * operators use.
-   */
-  async forgetSharedBreaker(): Promise<void> {
-    const shared = `${this.keys.prefix}:breaker`;
-    const state = await this.redis.hget(shared, 'state');
-    if (state === 'open') await this.redis.hdel(this.keys.queue('export', 'meta'), 'paused');
-    if (state !== null) await this.redis.del(shared);
-  }
-
   /** What Redis holds now, by stage and class. */
   async depth(): Promise<Depth> {
     return depthOf(await this.redis.hgetall(this.keys.depth));
@@ -106,20 +85,13 @@ export abstract class StoreState {
 
   /** The accounting: items since the prefix was first used, by field (`accepted`, `delivered`, …). */
   async books(): Promise<Record<string, number>> {
-    return booksOf(Object.entries(await this.redis.hgetall(this.keys.books)).flat());
+    return booksOf(Object.entries(await this.redis.hgetall(this.keys.books)));
   }
 
-  /**
-   * Accounts for everything that was ever accepted. The disk's part is from the dlq's last report; the difference is 0 at any
-   * quiet moment.
-   */
+  /** The disk's part is from the dlq's last report; the difference is 0 at any quiet moment. */
   async accounting(): Promise<Accounting> {
-    const [depth, books, disk] = await Promise.all([
-      this.depth(),
-      this.books(),
-      this.redis.hgetall(this.keys.disk),
-    ]);
-    return accountingOf(depth, books, disk);
+    const reads = [this.depth(), this.books(), this.redis.hgetall(this.keys.disk)] as const;
+    return accountingOf(...(await Promise.all(reads)));
   }
 
   /**
@@ -138,11 +110,7 @@ export abstract class StoreState {
     );
     // Records of `done` outcomes are deleted from the disk, so a failover must not undo the outcome.
     if (lines.length > 0) await this.kept(() => this.redis.set(this.keys.fence, lines.length));
-    return {
-      outcomes: lines.map(outcomeIn),
-      first,
-      next: given + lines.length,
-    };
+    return { outcomes: lines.map(outcomeIn), first, next: given + lines.length };
   }
 
   /** Deletes the outcomes before an index, once their effect is on the disk. */
@@ -170,19 +138,13 @@ export abstract class StoreState {
   /** Reports the dlq's disk to the accounting and returns the state of Redis. */
   async reportDisk(report: DiskReport): Promise<DiskReported> {
     const { books, depth, disk, outcomes, outcomesForgotten, scheduler, losses } = this.keys;
-    const { seen } = report;
+    const { waiting, rejected, unbooked, undropped, outcomesSeen, seen, freshEpoch } = report;
     const [state, epoch, lost, , at, paused, live, flat] = await this.timed(
       'report_disk',
       this.scripts.nrdotReportDisk(
-        ...([books, depth, disk, outcomes, outcomesForgotten, scheduler, losses] as const),
-        report.waiting,
-        report.rejected,
-        report.unbooked,
-        report.undropped,
-        report.outcomesSeen,
-        seen?.epoch ?? '',
-        report.freshEpoch,
-        JSON.stringify(seen ?? {}),
+        ...[books, depth, disk, outcomes, outcomesForgotten, scheduler, losses],
+        ...[waiting, rejected, unbooked, undropped, outcomesSeen],
+        ...[seen?.epoch ?? '', freshEpoch, JSON.stringify(seen ?? {})],
       ),
     );
     return {
@@ -191,7 +153,7 @@ export abstract class StoreState {
       seen: {
         epoch,
         at: Number(at),
-        books: booksOf(flat),
+        books: booksOf(pairsOf(flat)),
         live: Number(live),
         paused: paused === '1',
       },
@@ -220,9 +182,9 @@ export abstract class StoreState {
 
   /** Adds a ledger entry of the dlq to the accounting: items by field, once per id. */
   async book({ id, counts }: { id: string; counts: Record<string, number> }): Promise<void> {
-    const args = Object.entries(counts).flat();
+    const { books, booked } = this.keys;
     await this.kept(() =>
-      this.timed('book', this.scripts.nrdotBook(this.keys.books, this.keys.booked, id, ...args)),
+      this.timed('book', this.scripts.nrdotBook(books, booked, id, ...Object.entries(counts).flat())),
     );
   }
 
@@ -237,13 +199,12 @@ export abstract class StoreState {
   /** The current statuses of all processes as published, with their age by Redis' clock; ordered by instance. */
   async statuses(): Promise<{ ageMs: number; status: unknown }[]> {
     const [all, now] = await Promise.all([this.redis.hgetall(this.keys.status), this.#nowMs()]);
-    return Object.entries(all)
-      .sort(([a], [b]) => a.localeCompare(b))
-      .flatMap(([, text]) => {
-        const ageMs = Math.max(0, now - Number(text.slice(0, text.indexOf(' '))));
-        if (!(ageMs <= STATUS_COUNTS_MS)) return [];
-        return [{ ageMs, status: JSON.parse(text.slice(text.indexOf(' ') + 1)) as unknown }];
-      });
+    const byInstance = Object.entries(all).sort(([a], [b]) => a.localeCompare(b));
+    return byInstance.flatMap(([, text]) => {
+      const end = text.indexOf(' ');
+      const ageMs = Math.max(0, now - Number(text.slice(0, end)));
+      return ageMs <= STATUS_COUNTS_MS ? [{ ageMs, status: JSON.parse(text.slice(end + 1)) as unknown }] : [];
+    });
   }
 
   /** Appends events, each a JSON text; only the last `EVENTS_MAX` are kept. */

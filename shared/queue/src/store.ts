@@ -16,36 +16,26 @@ import { handOverOrder } from './hand-over-order.ts';
 import { LARGE_PAYLOAD_BYTES, PayloadCommand } from './payload-command.ts';
 import { CLASSES } from './priority-class.ts';
 import type { Scripted } from './scripted.ts';
-import type {
-  EnqueueResult,
-  Group,
-  GroupResult,
-  HandOverJob,
-  JobLock,
-  MoveOptions,
-  MoveResult,
-  Settlement,
-  StepEvents,
-  TakeLimits,
-  Taken,
+import {
+  ENQUEUE_RESULTS,
+  type EnqueueResult,
+  type Group,
+  type GroupResult,
+  type HandOverJob,
+  type JobLock,
+  type MoveOptions,
+  type MoveResult,
+  type Settlement,
+  type StepEvents,
+  type TakeLimits,
+  type Taken,
 } from './steps.ts';
 import type { StoreOptions } from './store-options.ts';
 import { StoreState } from './store-state.ts';
 import type { InProcess } from './wake-signal.ts';
 
-/** In the order of the script's numbers, from 1; the script never answers the last one. */
-const ENQUEUE_RESULTS: EnqueueResult[] = [
-  'queued',
-  'held',
-  'lost',
-  'full',
-  'spilled',
-  'taken',
-  'again',
-  'moved',
-  'no_memory',
-];
 const TAKEN = ENQUEUE_RESULTS.indexOf('taken') + 1;
+const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
 /** How many numbers the answers of move and drain begin with. */
 const MOVE_NUMBERS = 14;
 const DRAIN_NUMBERS = 4;
@@ -55,7 +45,6 @@ const REASON_MAX = 300;
 const SIFT_JOBS = 1_000;
 /** Minimum export window, in batches, for deferring settlements: in a smaller one, a batch not yet settled would block the next. */
 const DEFER_MIN_WINDOW = 4;
-const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
 
 /**
  * TTL of a payload that no job owns yet. The script that adds the job, a few ms later, removes the TTL; after a kill in between,
@@ -93,12 +82,8 @@ export class Store extends StoreState {
     nowMs: number,
     outcomesSeen = 0,
   ): Promise<EnqueueResult[][]> {
-    const all = await this.enqueueGroups(
-      groups.map((batches) => ({ batches })),
-      nowMs,
-      outcomesSeen,
-    );
-    return all.map(({ results }) => results);
+    const plain = groups.map((batches) => ({ batches }));
+    return (await this.enqueueGroups(plain, nowMs, outcomesSeen)).map(({ results }) => results);
   }
 
   /** `enqueue` for groups with claims: if a claim is refused, its group and all later groups with claims are dropped. */
@@ -110,32 +95,19 @@ export class Store extends StoreState {
   }
 
   async #enqueue(groups: readonly Group[], nowMs: number, outcomesSeen: number): Promise<GroupResult[]> {
-    const { exportWindow: window, replicas } = this.options;
+    const { maxBytes, maxItems, perClass, spillAt, spillHysteresis, exportWindow, replicas } = this.options;
     // A single batch may go to the exporter at once. Several are better merged by the scheduler, and a batch that replicas have yet
     // to acknowledge must not reach the upstream before its client gets its 200.
     const alone = groups.length === 1 && groups[0]!.batches.length === 1 ? groups[0]!.batches[0] : undefined;
-    const slot =
-      alone?.origin === 'live' && window && !replicas
-        ? this.#inProcess?.handOff.reserveSlot(alone.signal, alone.payload.byteLength)
-        : undefined;
+    const bypasses = alone?.origin === 'live' && exportWindow !== undefined && !replicas;
+    const slot = bypasses
+      ? this.#inProcess?.handOff.reserveSlot(alone.signal, alone.payload.byteLength)
+      : undefined;
     const args: (string | number | Buffer)[] = [
-      this.keys.prefix,
-      nowMs,
-      this.options.maxBytes,
-      this.options.maxItems,
-      JOB_OPTIONS,
-      this.options.spillAt,
-      this.options.spillHysteresis,
-      ...CLASSES.flatMap((c) => {
-        const limit = this.options.perClass?.[c];
-        return [limit?.maxBytes ?? 0, limit?.maxItems ?? 0];
-      }),
-      slot?.token ?? '',
-      slot?.lockMs ?? 0,
-      window?.batches ?? 0,
-      window?.bytes ?? 0,
-      outcomesSeen,
-      alone?.origin === 'live' && window && !replicas && !this.#inProcess ? 1 : 0,
+      ...[this.keys.prefix, nowMs, maxBytes, maxItems, JOB_OPTIONS, spillAt, spillHysteresis],
+      ...CLASSES.flatMap((c) => [perClass?.[c].maxBytes ?? 0, perClass?.[c].maxItems ?? 0]),
+      ...[slot?.token ?? '', slot?.lockMs ?? 0, exportWindow?.batches ?? 0, exportWindow?.bytes ?? 0],
+      ...[outcomesSeen, bypasses && !this.#inProcess ? 1 : 0],
       groups.reduce((sum, { batches }) => sum + Math.max(1, batches.length), 0),
     ];
     const uncork = this.#cork();
@@ -150,20 +122,10 @@ export class Store extends StoreState {
       }
       for (const [i, batch] of batches.entries()) {
         const data = jobDataOf(batch);
-        const payload = this.keys.payload(batch.id);
         // NX: a batch that Redis has already must not get a TTL.
-        pending.push(this.#setPayload(payload, asBuffer(batch.payload)));
-        args.push(
-          batch.id,
-          batch.class,
-          batch.origin,
-          data.items,
-          data.bytes,
-          JSON.stringify(data),
-          batch.signal,
-          i === 0 ? batches.length : 0,
-          number,
-        );
+        pending.push(this.#setPayload(batch.id, batch.payload));
+        args.push(batch.id, batch.class, batch.origin, data.items, data.bytes, JSON.stringify(data));
+        args.push(batch.signal, i === 0 ? batches.length : 0, number);
       }
     }
     for (const { claim } of groups) if (claim) args.push(...claimArgs(claim.claim, claim.claimant));
@@ -212,41 +174,30 @@ export class Store extends StoreState {
 
   /** Moves a weighted window of batches to the export queue. */
   async move(options: MoveOptions): Promise<MoveResult> {
-    const { weights } = options;
+    const { windowBatches, windowBytes, mergeBytes, weights, maxPicks, slotMs } = options;
+    const { depth, scheduler, prefix } = this.keys;
     const answer = await this.timed(
       'move',
       this.scripts.nrdotMove(
-        this.keys.depth,
-        this.keys.scheduler,
-        this.keys.prefix,
-        options.windowBatches,
-        options.windowBytes,
-        options.mergeBytes,
-        JOB_OPTIONS,
-        weights.critical,
-        weights.high,
-        weights.normal,
-        options.maxPicks,
-        options.slotMs,
+        ...[depth, scheduler, prefix, windowBatches, windowBytes, mergeBytes, JOB_OPTIONS],
+        ...[weights.critical, weights.high, weights.normal, maxPicks, slotMs],
       ),
     );
-    const r = answer.slice(0, MOVE_NUMBERS).map(Number);
+    const numbers = answer.slice(0, MOVE_NUMBERS).map(Number);
     this.tellOdd(answer.slice(MOVE_NUMBERS));
-    if ((r[0] ?? 0) > 0 || r[11] === BREAKER_STATES.indexOf('half_open')) this.#inProcess?.exporter.notify();
-    const three = (from: number) => ({
-      critical: r[from] ?? 0,
-      high: r[from + 1] ?? 0,
-      normal: r[from + 2] ?? 0,
-    });
-    return {
-      jobs: r[0] ?? 0,
-      items: three(1),
-      waiting: { live: three(4), replay: three(7) },
-      room: r[10] ?? 0,
-      breaker: BREAKER_STATES[r[11] ?? 0] ?? 'closed',
-      probeInMs: r[12] ?? 0,
-      more: r[13] === 1,
+    const next = () => numbers.shift()!;
+    const three = () => ({ critical: next(), high: next(), normal: next() });
+    const result: MoveResult = {
+      jobs: next(),
+      items: three(),
+      waiting: { live: three(), replay: three() },
+      room: next(),
+      breaker: BREAKER_STATES[next()]!,
+      probeInMs: next(),
+      more: next() === 1,
     };
+    if (result.jobs > 0 || result.breaker === 'half_open') this.#inProcess?.exporter.notify();
+    return result;
   }
 
   /**
@@ -264,24 +215,23 @@ export class Store extends StoreState {
     const state = await this.timed(
       'report',
       this.scripts.nrdotReport(
-        breaker(signal),
-        wake,
-        prefix,
-        signal,
-        epoch,
-        kind,
-        Math.round(retryAfterMs),
+        ...[breaker(signal), wake, prefix, signal, epoch, kind, Math.round(retryAfterMs)],
         ...breakerArgs(this.options.breaker),
         said.slice(0, MESSAGE_MAX),
       ),
     );
-    this.#inProcess?.scheduler.notify();
-    this.#inProcess?.exporter.notify();
+    this.#notifyBoth();
     return state;
   }
 
+  #notifyBoth(): void {
+    this.#inProcess?.scheduler.notify();
+    this.#inProcess?.exporter.notify();
+  }
+
   /** @param together bytes of all payloads that are written with it */
-  #setPayload(key: string, payload: Buffer, together = payload.byteLength): Promise<unknown> {
+  #setPayload(id: string, bytes: Uint8Array, together = bytes.byteLength): Promise<unknown> {
+    const [key, payload] = [this.keys.payload(id), asBuffer(bytes)];
     if (together <= LARGE_PAYLOAD_BYTES)
       return this.redis.set(key, payload, 'EX', UNCLAIMED_PAYLOAD_TTL_S, 'NX');
     return this.redis.sendCommand(
@@ -305,10 +255,10 @@ export class Store extends StoreState {
    * @returns the number of jobs; less than `maxJobs` when none is left
    */
   async drain(maxJobs: number, nowMs: number): Promise<number> {
-    const { depth, books, prefix } = this.keys;
+    const { depth, books, outcomes, prefix } = this.keys;
     const answer = await this.timed(
       'drain',
-      this.scripts.nrdotDrain(depth, books, this.keys.outcomes, prefix, nowMs, JOB_OPTIONS, maxJobs),
+      this.scripts.nrdotDrain(depth, books, outcomes, prefix, nowMs, JOB_OPTIONS, maxJobs),
     );
     this.tellOdd(answer.slice(DRAIN_NUMBERS));
     return Number(answer[0] ?? 0);
@@ -325,35 +275,22 @@ export class Store extends StoreState {
     settlement: Settlement,
     lock?: JobLock,
   ): Promise<number> {
-    const { depth, books, wake } = this.keys;
+    const { depth, books, wake, outcomes, prefix } = this.keys;
     const { outcome } = settlement;
-    const field =
-      outcome === 'dropped' ? `dropped:${settlement.reason}` : outcome === 'returned' ? '' : outcome;
-    const verdict = job.origin === 'replay' ? (outcome === 'returned' ? 'failed' : 'done') : '';
-    const said =
-      outcome === 'returned'
-        ? ` ${settlement.failed.attempts} ${settlement.failed.message.slice(0, MESSAGE_MAX)}`
-        : '';
+    const failed = outcome === 'returned' ? settlement.failed : undefined;
+    const field = outcome === 'dropped' ? `dropped:${settlement.reason}` : failed ? '' : outcome;
+    const verdict = job.origin === 'replay' ? (failed ? 'failed' : 'done') : '';
+    const refused = outcome === 'delivered' ? (settlement.refusedItems ?? 0) : 0;
+    const said = failed ? ` ${failed.attempts} ${failed.message.slice(0, MESSAGE_MAX)}` : '';
     const step = (scripts: Scripted) =>
       this.timed(
         'settle',
         scripts.nrdotSettle(
-          depth,
-          books,
-          wake,
-          this.keys.outcomes,
-          this.keys.prefix,
-          stageField(stage, job.class, job.origin),
-          field,
-          verdict,
-          outcome === 'delivered' ? (settlement.refusedItems ?? 0) : 0,
-          lock?.queue ?? '',
-          lock?.id ?? '',
-          lock?.token ?? '',
+          ...[depth, books, wake, outcomes, prefix],
+          ...[stageField(stage, job.class, job.origin), field, verdict, refused],
+          ...[lock?.queue ?? '', lock?.id ?? '', lock?.token ?? ''],
           ...breakerArgs(this.options.breaker),
-          said,
-          job.signal,
-          lock?.epoch ?? '',
+          ...[said, job.signal, lock?.epoch ?? ''],
           JSON.stringify(job.batches.flatMap(({ key, items, bytes }) => [key, items, bytes])),
         ),
       );
@@ -368,28 +305,18 @@ export class Store extends StoreState {
 
   /** Takes jobs that wait, with their payloads, and locks them for a consumer. */
   async take(queue: 'export', limits: TakeLimits): Promise<Taken> {
-    const key = (part: string) => this.keys.queue(queue, part);
     const { replicas, exportWindow } = this.options;
+    const { token, lockMs, maxJobs, maxBytes, alone, lookForLost, signals = {} } = limits;
     const script = () =>
       this.scripts.nrdotTakeBuffer(
-        key('wait'),
-        key('active'),
-        key('delayed'),
-        key('meta'),
-        key('marker'),
-        this.keys.prefix,
-        queue,
-        limits.token,
-        limits.lockMs,
-        limits.maxJobs,
-        Math.max(0, limits.maxBytes),
-        limits.alone ? 1 : 0,
-        limits.lookForLost ? 1 : 0,
-        ...Object.entries(limits.signals ?? {}).flatMap(([signal, { jobs, bytes, alone }]) => [
+        ...['wait', 'active', 'delayed', 'meta', 'marker'].map((part) => this.keys.queue(queue, part)),
+        ...[this.keys.prefix, queue, token, lockMs],
+        ...[maxJobs, Math.max(0, maxBytes), alone ? 1 : 0, lookForLost ? 1 : 0],
+        ...Object.entries(signals).flatMap(([signal, own]) => [
           signal,
-          jobs,
-          Math.max(0, bytes),
-          alone ? 1 : 0,
+          own.jobs,
+          Math.max(0, own.bytes),
+          own.alone ? 1 : 0,
         ]),
       );
     const uncork = this.#cork();
@@ -423,17 +350,12 @@ export class Store extends StoreState {
    * @returns false if the consumer no longer had the job's lock
    */
   async release(lock: JobLock, how: 'done' | number, reason = ''): Promise<boolean> {
+    const delayMs = how === 'done' ? -1 : Math.max(1, Math.round(how));
     const left = await this.timed(
       'leave',
       this.scripts.nrdotRelease(
-        this.keys.queue(lock.queue, 'delayed'),
-        this.keys.queue(lock.queue, 'marker'),
-        this.keys.prefix,
-        lock.queue,
-        lock.id,
-        lock.token,
-        how === 'done' ? -1 : Math.max(1, Math.round(how)),
-        printable(reason),
+        ...[this.keys.queue(lock.queue, 'delayed'), this.keys.queue(lock.queue, 'marker')],
+        ...[this.keys.prefix, lock.queue, lock.id, lock.token, delayMs, printable(reason)],
       ),
     );
     lock.ended = true;
@@ -442,13 +364,9 @@ export class Store extends StoreState {
 
   /** Moves jobs that are not the pipeline's out of the way of BullMQ's worker. */
   async sift(queue: 'spill', nowMs: number): Promise<void> {
-    const key = (part: string) => this.keys.queue(queue, part);
-    this.tellOdd(
-      await this.timed(
-        'sift',
-        this.scripts.nrdotSift(key('wait'), key('active'), this.keys.prefix, queue, nowMs, SIFT_JOBS),
-      ),
-    );
+    const [wait, active] = [this.keys.queue(queue, 'wait'), this.keys.queue(queue, 'active')];
+    const sifted = this.scripts.nrdotSift(wait, active, this.keys.prefix, queue, nowMs, SIFT_JOBS);
+    this.tellOdd(await this.timed('sift', sifted));
   }
 
   /**
@@ -460,27 +378,13 @@ export class Store extends StoreState {
     // NX: a SET that is repeated because its answer was lost must not put a TTL on a payload that a job owns.
     const uncork = this.#cork();
     const together = added.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
-    const pending = added.map(({ key, bytes }) =>
-      this.#setPayload(this.keys.payload(key), asBuffer(bytes), together),
-    );
-    const { depth, books, wake, prefix } = this.keys;
-    const answer = this.timed(
-      'hand_over',
-      this.scripts.nrdotHandOver(
-        depth,
-        books,
-        this.keys.outcomes,
-        wake,
-        prefix,
-        nowMs,
-        JOB_OPTIONS,
-        JSON.stringify(order),
-      ),
-    );
+    const pending = added.map(({ key, bytes }) => this.#setPayload(key, bytes, together));
+    const { depth, books, outcomes, wake, prefix } = this.keys;
+    const args = [prefix, nowMs, JOB_OPTIONS, JSON.stringify(order)];
+    const answer = this.timed('hand_over', this.scripts.nrdotHandOver(depth, books, outcomes, wake, ...args));
     uncork();
     const [made] = await Promise.all([answer, ...pending]);
-    this.#inProcess?.scheduler.notify();
-    this.#inProcess?.exporter.notify();
+    this.#notifyBoth();
     if (made < 0) throw new Error('a new payload was lost before the hand-over; nothing was changed');
     return made;
   }

@@ -58,15 +58,16 @@ const NAMES = Object.keys(SIGNALS) as Signal[];
 export class Taker implements Consumer, SlotOwner {
   readonly #options: TakeOptions;
   readonly #sleeper: RedisConnection | undefined;
-  readonly #marker: RedisWakeSignal | undefined;
+  readonly #signal: WakeSignal | RedisWakeSignal;
   readonly #token = randomBytes(12).toString('hex');
-  readonly #running = new Map<string, { signal: Signal; bytes: number }>();
+  /** Ids of the jobs in flight. */
+  readonly #running = new Set<string>();
   readonly #extender: NodeJS.Timeout;
   readonly #done: Promise<void>;
   readonly #concurrency: Record<Signal, number>;
   #bytes = 0;
-  /** Jobs in flight and reserved slots, by signal. */
-  readonly #inFlight: Record<Signal, { jobs: number; bytes: number }>;
+  /** Jobs in flight and reserved slots. */
+  readonly #inFlight = bySignal(() => ({ jobs: 0, bytes: 0 }));
   #paused = false;
   #closing = false;
   /** Wakes the loop when a slot was released or the state has changed. */
@@ -75,19 +76,11 @@ export class Taker implements Consumer, SlotOwner {
 
   constructor(options: TakeOptions) {
     this.#options = options;
-    const { concurrency } = options;
-    this.#concurrency = {
-      traces: concurrency,
-      metrics: concurrency,
-      logs: concurrency,
-      profiles: concurrency,
-    };
-    const none = () => ({ jobs: 0, bytes: 0 });
-    this.#inFlight = { traces: none(), metrics: none(), logs: none(), profiles: none() };
-    this.#sleeper = options.wakeSignal ? undefined : another(options.store.redis);
+    this.#concurrency = bySignal(() => options.concurrency);
+    const { redis, keys } = options.store;
+    this.#sleeper = options.wakeSignal ? undefined : another(redis);
     this.#sleeper?.on('error', () => {}); // the store's own connection reports the outage
-    this.#marker =
-      this.#sleeper && new RedisWakeSignal(this.#sleeper, options.store.keys.queue('export', 'marker'));
+    this.#signal = options.wakeSignal ?? new RedisWakeSignal(this.#sleeper!, keys.queue('export', 'marker'));
     this.#extender = setInterval(() => void this.#extend(), EXTEND_MS).unref();
     this.#done = this.#run();
   }
@@ -171,7 +164,8 @@ export class Taker implements Consumer, SlotOwner {
         const { jobs, waiting, nextInMs, heldBack } = await this.#take(room);
         if (this.#closing) return;
         if (jobs.length === room) continue; // there may be more jobs, and more slots
-        if (waiting === 0) await this.#sleep(nextInMs < 0 ? BLOCK_MAX_MS : Math.min(BLOCK_MAX_MS, nextInMs));
+        if (waiting === 0)
+          await this.#signal.wait(nextInMs < 0 ? BLOCK_MAX_MS : Math.min(BLOCK_MAX_MS, nextInMs));
         else if (heldBack > 0) await this.#untilChange(OTHERS_CHECK_MS);
         // The byte limit was reached: the jobs that are left have to wait for one in flight.
         else if (this.#running.size > 0) await this.#untilChange(BLOCK_MAX_MS);
@@ -196,7 +190,7 @@ export class Taker implements Consumer, SlotOwner {
       maxBytes: maxBytes - this.#bytes,
       alone: this.#running.size === 0,
       lookForLost,
-      signals: Object.fromEntries(NAMES.map((signal) => [signal, this.#roomOf(signal)])),
+      signals: bySignal((signal) => this.#roomOf(signal)),
     });
     const { jobs, onReplicas } = taken;
     let kept: Promise<void> | undefined;
@@ -224,7 +218,7 @@ export class Taker implements Consumer, SlotOwner {
     const bytes = payloads.reduce((sum, payload) => sum + (payload?.byteLength ?? 0), 0);
     const lock: JobLock = { queue: 'export', id, token: this.#token, epoch, ended: false, mayDefer };
     const signal = signalOf(given);
-    this.#running.set(id, { signal, bytes });
+    this.#running.add(id);
     this.#count(signal, 1, bytes);
     try {
       try {
@@ -250,11 +244,6 @@ export class Taker implements Consumer, SlotOwner {
     }
   }
 
-  async #sleep(timeoutMs: number): Promise<void> {
-    const { wakeSignal } = this.#options;
-    await (wakeSignal ?? this.#marker!).wait(timeoutMs);
-  }
-
   /** Waits until a job has ended, the concurrency has changed or the taker closes. */
   async #untilChange(timeoutMs: number): Promise<void> {
     if (timeoutMs <= 0) return;
@@ -278,7 +267,7 @@ export class Taker implements Consumer, SlotOwner {
   async #extend(): Promise<void> {
     const { store } = this.#options;
     try {
-      await Promise.all([...this.#running.keys()].map((id) => store.extend('export', id, LOCK_MS)));
+      await Promise.all([...this.#running].map((id) => store.extend('export', id, LOCK_MS)));
     } catch {
       // Redis is away. If a lock expires, its batch may be sent twice, which at-least-once allows.
     }
@@ -287,6 +276,10 @@ export class Taker implements Consumer, SlotOwner {
 
 /** A job as read from Redis (text), or as handed off within the process. */
 type Given = Omit<Taken['jobs'][number], 'data'> & { data: string | JobData };
+
+function bySignal<T>(value: (signal: Signal) => T): Record<Signal, T> {
+  return Object.fromEntries(NAMES.map((name) => [name, value(name)])) as Record<Signal, T>;
+}
 
 /** An unreadable job counts as traces. */
 function signalOf(given: string | JobData): Signal {

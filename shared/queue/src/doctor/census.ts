@@ -1,3 +1,4 @@
+import { pairsOf, type RedisConnection } from '@nrdot/redis';
 import { type Keys, QUEUES, type QueueName } from '../keys.ts';
 import { numberField } from '../number-field.ts';
 
@@ -48,7 +49,7 @@ interface Slice extends Place {
 
 /** One part of a snapshot. */
 type Reply = [depth: string[], ...parts: [length: number, ...jobs: (string | number)[][]][]];
-export type TakeSnapshot = (args: (string | number)[]) => Promise<Reply>;
+export type TakeSnapshot = (...args: (string | number)[]) => Promise<Reply>;
 
 /** Lists of up to so many jobs are read in the final snapshot; longer ones before it, except for their ends. */
 const SHORT = 60;
@@ -78,32 +79,38 @@ const EVERYWHERE: readonly Place[] = QUEUES.flatMap((queue) =>
  * step, so that the count is consistent.
  */
 export class Census {
+  readonly #redis: RedisConnection;
   readonly #keys: Keys;
   readonly #takeSnapshot: TakeSnapshot;
-  readonly #lengths: (places: readonly Place[]) => Promise<number[]>;
   readonly #jobsMax: number;
 
-  constructor(
-    keys: Keys,
-    takeSnapshot: TakeSnapshot,
-    lengths: (places: readonly Place[]) => Promise<number[]>,
-    jobsMax: number,
-  ) {
+  constructor(redis: RedisConnection, keys: Keys, takeSnapshot: TakeSnapshot, jobsMax: number) {
+    this.#redis = redis;
     this.#keys = keys;
     this.#takeSnapshot = takeSnapshot;
-    this.#lengths = lengths;
     this.#jobsMax = jobsMax;
   }
 
   /** @returns undefined if there is too much to read, or it moves too fast to be counted */
   async count(): Promise<Counted | undefined> {
     for (let tries = 0; tries < TRIES; tries++) {
-      const lengths = await this.#lengths(EVERYWHERE);
+      const lengths = await this.#lengths();
       if (lengths.reduce((sum, n) => sum + Math.max(0, n), 0) > this.#jobsMax) return undefined;
       const counted = await this.#tryOnce(lengths);
       if (counted) return counted;
     }
     return undefined;
+  }
+
+  /** Of the lists and sets everywhere; -1 for a key of another type. */
+  async #lengths(): Promise<number[]> {
+    const pipeline = this.#redis.pipeline();
+    for (const place of EVERYWHERE) {
+      const key = this.#keys.queue(place.queue, place.part);
+      if (isList(place)) pipeline.llen(key);
+      else pipeline.zcard(key);
+    }
+    return ((await pipeline.exec()) ?? []).map(([error, length]) => (error ? -1 : Number(length)));
   }
 
   async #tryOnce(lengths: readonly number[]): Promise<Counted | undefined> {
@@ -167,11 +174,9 @@ export class Census {
 
   async #read(slices: readonly Slice[]): Promise<Snapshot> {
     const args = slices.flatMap(({ queue, part, from, to }) => [queue, part, from, to]);
-    const [flat, ...parts] = await this.#takeSnapshot([this.#keys.prefix, ...args]);
-    const depth: Record<string, string> = {};
-    for (let i = 0; i + 1 < flat.length; i += 2) depth[flat[i]!] = flat[i + 1]!;
+    const [flat, ...parts] = await this.#takeSnapshot(this.#keys.prefix, ...args);
     return {
-      depth,
+      depth: Object.fromEntries(pairsOf(flat)),
       parts: parts.map(([length, ...jobs], i) => ({
         length,
         jobs: jobs.map((job) => seenJob(slices[i]!, job)),

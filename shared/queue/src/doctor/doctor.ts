@@ -2,16 +2,25 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
 import { SIGNALS, type Signal } from '@nrdot/otlp';
 import { primaryOf, type RedisConnection } from '@nrdot/redis';
-import { Cluster, type Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { JOB_OPTIONS } from '../batch.ts';
 import { type Keys, QUEUES, type QueueName } from '../keys.ts';
 import { numberField } from '../number-field.ts';
+import { defineScript } from '../scripted.ts';
 import { MEND_ACTS_MAX, mend } from '../scripts/mend.ts';
-import { inOneSlot } from '../scripts/one-slot.ts';
 import { snapshot } from '../scripts/snapshot.ts';
 import type { Store } from '../store.ts';
-import { Census, type Counted, driftText, flows, SETS, type SeenJob, type TakeSnapshot } from './census.ts';
-import { type Damage, type DamageKind, type Diagnosis, leftOver } from './damage.ts';
+import {
+  Census,
+  type Counted,
+  driftText,
+  flows,
+  LISTS,
+  SETS,
+  type SeenJob,
+  type TakeSnapshot,
+} from './census.ts';
+import { type Damage, type Diagnosis, leftOver } from './damage.ts';
 import { jobDataOfLone } from './lone-payload.ts';
 
 /** With more jobs than this the doctor does not count, because it keeps each one in memory. */
@@ -41,15 +50,14 @@ interface Act {
   counts?: Record<string, number>;
 }
 
+/** What is found of a kind of damage, however often. */
+type Finding = Pick<Damage, 'kind' | 'level' | 'text' | 'todo'>;
+/** A finding that its act has yet to confirm. */
+type Suspect = { name: string; act: Act };
+
 type Examined = RedisConnection & {
-  nrdotSnapshot(depth: string, ...args: (string | number)[]): ReturnType<TakeSnapshot>;
-  nrdotMend(
-    depth: string,
-    books: string,
-    wake: string,
-    doctor: string,
-    ...args: (string | number)[]
-  ): Promise<(number | string)[]>;
+  nrdotSnapshot: TakeSnapshot;
+  nrdotMend(...args: (string | number)[]): Promise<(number | string)[]>;
 };
 
 export interface DoctorOptions {
@@ -87,28 +95,14 @@ export class Doctor {
 
   constructor(store: Store, options: DoctorOptions) {
     const { redis, keys } = store;
-    const define = (name: string, numberOfKeys: number, lua: string) =>
-      redis.defineCommand(name, { numberOfKeys, lua: redis instanceof Cluster ? inOneSlot(lua) : lua });
-    define('nrdotSnapshot', 1, snapshot);
-    define('nrdotMend', 4, mend);
+    defineScript(redis, 'nrdotSnapshot', 1, snapshot);
+    defineScript(redis, 'nrdotMend', 4, mend);
     this.#store = store;
     this.#redis = redis as Examined;
     this.#options = options;
     this.#lock = `${keys.prefix}:doctor`;
-    this.#census = new Census(
-      keys,
-      (args) => this.#redis.nrdotSnapshot(keys.depth, ...args),
-      async (places) => {
-        const pipeline = redis.pipeline();
-        for (const { queue, part } of places) {
-          const key = keys.queue(queue, part);
-          if ((SETS as readonly string[]).includes(part)) pipeline.zcard(key);
-          else pipeline.llen(key);
-        }
-        return ((await pipeline.exec()) ?? []).map(([error, length]) => (error ? -1 : Number(length)));
-      },
-      JOBS_MAX,
-    );
+    const takeSnapshot = (...args: (string | number)[]) => this.#redis.nrdotSnapshot(keys.depth, ...args);
+    this.#census = new Census(redis, keys, takeSnapshot, JOBS_MAX);
   }
 
   /**
@@ -149,11 +143,7 @@ export class Doctor {
     }
   }
 
-  #found(
-    damage: Pick<Damage, 'kind' | 'level' | 'text'> & { todo?: string },
-    names: readonly string[],
-    mended = 0,
-  ): void {
+  #found(damage: Finding, names: readonly string[], mended = 0): void {
     this.#damage.push({ ...damage, count: names.length, examples: names.slice(0, EXAMPLES), mended });
   }
 
@@ -162,21 +152,13 @@ export class Doctor {
    * @returns per act 1, 0 if its finding no longer holds, -1 if that is unknown
    */
   async #act(acts: readonly Act[], mends = this.#repair): Promise<number[]> {
-    const { keys } = this.#store;
+    const { depth, books, wake, prefix } = this.#store.keys;
     const results: number[] = [];
     for (let from = 0; from < acts.length; from += MEND_ACTS_MAX) {
       const some = acts.slice(from, from + MEND_ACTS_MAX);
       const answer = await this.#redis.nrdotMend(
-        keys.depth,
-        keys.books,
-        keys.wake,
-        this.#lock,
-        keys.prefix,
-        this.#token,
-        Date.now(),
-        JOB_OPTIONS,
-        mends ? 1 : 0,
-        JSON.stringify(some),
+        ...[depth, books, wake, this.#lock, prefix, this.#token, Date.now()],
+        ...[JOB_OPTIONS, mends ? 1 : 0, JSON.stringify(some)],
       );
       results.push(...answer.slice(0, some.length).map(Number));
       for (const line of answer.slice(some.length)) this.#options.odd?.(String(line));
@@ -184,55 +166,44 @@ export class Doctor {
     return results;
   }
 
-  /**
-   * Reports findings that acts confirm, and repairs them if asked to.
-   * @param words texts for so many findings, and for those that could not be repaired
-   */
+  /** Reports findings that acts confirm, and repairs them if asked to. @param text for so many of them */
   async #treat(
-    kind: DamageKind,
-    level: Damage['level'],
-    suspects: readonly { name: string; act: Act }[],
+    { kind, level, todo }: Omit<Finding, 'text'>,
+    suspects: readonly Suspect[],
     text: (n: number) => string,
-    todo?: string,
   ): Promise<void> {
-    if (suspects.length === 0) return;
     const some = suspects.slice(0, MENDED_MAX);
     const results = await this.#act(some.map(({ act }) => act));
     const so = some.filter((_, i) => results[i] === 1);
     const unseen = some.filter((_, i) => results[i] === -1);
     const names = [...so, ...unseen, ...suspects.slice(MENDED_MAX)].map(({ name }) => name);
     if (names.length === 0) return;
-    this.#found(
-      { kind, level, text: text(names.length), ...(todo ? { todo } : {}) },
-      names,
-      this.#repair ? so.length : 0,
-    );
+    const finding = { kind, level, text: text(names.length), ...(todo ? { todo } : {}) };
+    this.#found(finding, names, this.#repair ? so.length : 0);
   }
 
   /** Keys whose wrong type would stop the scripts. */
   async #types(): Promise<void> {
     const { keys, redis } = this.#store;
+    const hashes = [keys.depth, keys.books, keys.scheduler, keys.signals, ...breakersOf(keys), keys.disk];
+    const parts = {
+      wait: 'list',
+      active: 'list',
+      delayed: 'zset',
+      failed: 'zset',
+      marker: 'zset',
+      meta: 'hash',
+    };
     const expected: [key: string, type: string][] = [
+      ...[...hashes, keys.status].map((key): [string, string] => [key, 'hash']),
       ...[
-        keys.depth,
-        keys.books,
-        keys.scheduler,
-        keys.signals,
-        ...breakersOf(keys),
-        keys.disk,
-        keys.status,
-      ].map((key): [string, string] => [key, 'hash']),
-      [keys.wake, 'zset'],
-      [keys.outcomes, 'list'],
-      [keys.booked, 'list'],
-      ...QUEUES.flatMap((queue): [string, string][] => [
-        [keys.queue(queue, 'wait'), 'list'],
-        [keys.queue(queue, 'active'), 'list'],
-        [keys.queue(queue, 'delayed'), 'zset'],
-        [keys.queue(queue, 'failed'), 'zset'],
-        [keys.queue(queue, 'marker'), 'zset'],
-        [keys.queue(queue, 'meta'), 'hash'],
-      ]),
+        [keys.wake, 'zset'] as [string, string],
+        [keys.outcomes, 'list'] as [string, string],
+        [keys.booked, 'list'] as [string, string],
+      ],
+      ...QUEUES.flatMap((queue) =>
+        Object.entries(parts).map(([part, type]): [string, string] => [keys.queue(queue, part), type]),
+      ),
     ];
     const pipeline = redis.pipeline();
     for (const [key] of expected) pipeline.type(key);
@@ -243,8 +214,7 @@ export class Doctor {
         : [{ name: `${key} is a ${types[i]}`, act: { act: 'aside', key, type } satisfies Act }],
     );
     await this.#treat(
-      'wrong_type',
-      'fault',
+      { kind: 'wrong_type', level: 'fault' },
       wrong,
       (n) =>
         `${n === 1 ? 'A key is' : `${n} keys are`} of another type than the pipeline's scripts expect, which stops them. A repair renames the key (…:set-aside:…) and removes nothing; the rest is examined afterwards.`,
@@ -263,7 +233,7 @@ export class Doctor {
       [keys.disk]: /^$/,
     };
     const books: string[] = [];
-    const wrong: { name: string; act: Act }[] = [];
+    const wrong: Suspect[] = [];
     for (const [key, isText] of Object.entries(texts)) {
       if ((await redis.type(key)) !== 'hash') continue;
       for (const [field, value] of Object.entries(await redis.hgetall(key))) {
@@ -273,8 +243,7 @@ export class Doctor {
       }
     }
     await this.#treat(
-      'no_number',
-      'warning',
+      { kind: 'no_number', level: 'warning' },
       wrong,
       (n) =>
         `${n === 1 ? 'A field is' : `${n} fields are`} not a number, so the services count from 0 there. A repair removes them, and the recount below corrects depth and accounting.`,
@@ -284,11 +253,8 @@ export class Doctor {
 
   /** Jobs and payloads that do not match. @returns how many there are of each */
   async #jobs(): Promise<{ jobs: number; payloads: number }> {
-    const first = await this.#census.count();
-    if (!first) {
-      this.#notCounted();
-      return { jobs: 0, payloads: 0 };
-    }
+    const first = await this.#count();
+    if (!first) return { jobs: 0, payloads: 0 };
     const known = keysOf(first);
     const scanned = await this.#scan(known, idsOf(first));
     const suspects = first.jobs.filter(isSuspect);
@@ -296,20 +262,16 @@ export class Doctor {
     if (suspects.length + scanned.lone.length + scanned.strays.length === 0) return seen;
 
     await wait(this.#options.recheckMs ?? RECHECK_MS);
-    const second = await this.#census.count();
-    if (!second) {
-      this.#notCounted();
-      return seen;
-    }
+    const second = await this.#count();
+    if (!second) return seen;
     const again = new Map(second.jobs.filter(isSuspect).map((job) => [nameOf(job), job]));
     const still = suspects.flatMap((job) => again.get(nameOf(job)) ?? []);
-    const act = (job: SeenJob, what: Act['act']) => ({
-      name: `${job.queue} ${job.id} (${job.part})`,
-      act: { act: what, queue: job.queue, id: job.id } satisfies Act,
+    const act = ({ queue, id, part }: SeenJob, what: Act['act']): Suspect => ({
+      name: `${queue} ${id} (${part})`,
+      act: { act: what, queue, id },
     });
     await this.#treat(
-      'odd_job',
-      'warning',
+      { kind: 'odd_job', level: 'warning' },
       still.filter(({ odd, part }) => odd && part !== 'failed').map((job) => act(job, 'odd')),
       (n) =>
         `${jobsText(n)} not part of the pipeline: the data is not what it expects. A repair moves such jobs to the failed set of their queue, as the services do when they find them.`,
@@ -326,27 +288,26 @@ export class Doctor {
         away.map((job) => `${job.queue} ${job.id}`),
       );
     await this.#treat(
-      'job_without_payload',
-      'warning',
+      { kind: 'job_without_payload', level: 'warning' },
       still.filter(({ odd, held }) => !odd && held === 0).map((job) => act(job, 'empty')),
       (n) =>
         `${jobsText(n)} without any payload: it was settled before, or somebody removed it. There is nothing to deliver; if the depth still counts them, that is shown below. A repair removes the jobs.`,
     );
     await this.#treat(
-      'job_out_of_sight',
-      'fault',
+      {
+        kind: 'job_out_of_sight',
+        level: 'fault',
+        todo: 'The remaining jobs have a payload of another type, or a class that is not that of their queue: inspect them with redis-cli.',
+      },
       still.filter((job) => !job.odd && job.held > 0 && !flows(job)).map((job) => act(job, 'return')),
       (n) =>
         `${jobsText(n)} where no service looks for them (failed, prioritized, delayed or paused by hand), with payloads to deliver. A repair returns them to their queues.`,
-      'The remaining jobs have a payload of another type, or a class that is not that of their queue: inspect them with redis-cli.',
     );
     await this.#treat(
-      'stray_job',
-      'fault',
-      scanned.strays.map(({ queue, id }) => ({
-        name: `${queue} ${id}`,
-        act: { act: 'stray', queue, id } satisfies Act,
-      })),
+      { kind: 'stray_job', level: 'fault' },
+      scanned.strays.map(
+        ({ queue, id }): Suspect => ({ name: `${queue} ${id}`, act: { act: 'stray', queue, id } }),
+      ),
       (n) =>
         `${jobsText(n)} in no list of the queue: the id was removed by hand. A repair returns those with a payload to their queues, and removes those without.`,
     );
@@ -357,8 +318,8 @@ export class Doctor {
   /** Payloads without a job: creates new jobs for them. */
   async #lonePayloads(lone: readonly string[]): Promise<void> {
     const { keys, redis } = this.#store;
-    const readable: { name: string; act: Act }[] = [];
-    const unreadable: { name: string; act: Act }[] = [];
+    const readable: Suspect[] = [];
+    const unreadable: Suspect[] = [];
     for (const key of lone.slice(0, MENDED_MAX)) {
       // Another act may have restored its job.
       const payload = await redis.getBuffer(keys.payload(key)).catch(() => null);
@@ -367,12 +328,14 @@ export class Doctor {
       (data ? readable : unreadable).push(one);
     }
     await this.#treat(
-      'payload_without_job',
-      'fault',
+      {
+        kind: 'payload_without_job',
+        level: 'fault',
+        todo: 'The rest could not be confirmed: exporters have more than 1,000 jobs, or more than 1,000 are being spilled. Run it again later.',
+      },
       readable,
       (n) =>
         `${n === 1 ? 'A payload belongs' : `${n} payloads belong`} to no job: acknowledged data that would never be delivered. A repair creates jobs for them, of the class normal, because their class is no longer known.`,
-      'The rest could not be confirmed: exporters have more than 1,000 jobs, or more than 1,000 are being spilled. Run it again later.',
     );
     const results = await this.#act(
       unreadable.map(({ act }) => act),
@@ -442,8 +405,7 @@ export class Doctor {
       if (now && JSON.stringify(sorted(now.drift)) === JSON.stringify(sorted(before.drift))) {
         const counts = Object.fromEntries(Object.entries(now.drift).map(([field, n]) => [field, -n]));
         await this.#treat(
-          'depth',
-          'warning',
+          { kind: 'depth', level: 'warning' },
           [{ name: driftText(now.drift), act: { act: 'depth', counts } }],
           () =>
             `The depth is not what the jobs add up to: ${driftText(now.drift)}. Limits, spilling and the accounting depend on it. A repair corrects it by the difference, and then checks the accounting.`,
@@ -453,6 +415,12 @@ export class Doctor {
       before = now;
     }
     this.#notCounted();
+  }
+
+  async #count(): Promise<Counted | undefined> {
+    const counted = await this.#census.count();
+    if (!counted) this.#notCounted();
+    return counted;
   }
 
   #notCounted(): void {
@@ -491,8 +459,7 @@ export class Doctor {
     const [field = '', items = 0] = Object.entries(counts)[0] ?? [];
     const fault = difference > 0 && field.startsWith('dropped:');
     await this.#treat(
-      'books',
-      fault ? 'fault' : 'warning',
+      { kind: 'books', level: fault ? 'fault' : 'warning' },
       [{ name: `${field} +${items}`, act: { act: 'books', counts } }],
       () =>
         difference > 0
@@ -521,9 +488,7 @@ export class Doctor {
     let same: { value: number; since: number } | undefined;
     while (performance.now() < deadline) {
       await this.#redis.pexpire(this.#lock, LOCK_MS);
-      const [at = '', text = ''] = (await redis.hmget(keys.disk, 'at', 'difference')).map(
-        (field) => field ?? '',
-      );
+      const { at = '', difference: text = '' } = await redis.hgetall(keys.disk);
       if (at !== begin && text !== '') {
         const value = numberField(text);
         if (value === 0) return 0;
@@ -561,7 +526,7 @@ export class Doctor {
 
 /** Keys of a BullMQ queue that are not jobs. */
 const RESERVED = new Set([
-  ...['wait', 'active', 'paused', 'delayed', 'prioritized', 'failed', 'completed', 'waiting-children'],
+  ...[...LISTS, ...SETS],
   ...[
     'meta',
     'marker',
@@ -574,8 +539,8 @@ const RESERVED = new Set([
     'repeat',
     'de',
     'metrics',
-    'wait-children',
   ],
+  'wait-children',
 ]);
 
 function breakersOf(keys: Keys): string[] {
@@ -583,9 +548,7 @@ function breakersOf(keys: Keys): string[] {
 }
 
 function isSuspect(job: SeenJob): boolean {
-  if (job.locked) return false;
-  if (job.odd || job.held === 0) return true;
-  return !flows(job);
+  return !job.locked && (job.odd !== undefined || job.held === 0 || !flows(job));
 }
 
 function nameOf({ queue, part, id }: SeenJob): string {
