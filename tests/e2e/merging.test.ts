@@ -250,6 +250,18 @@ it('from observe to enforce: a hand-over like any other', async () => {
   expect(await pipeline.judge()).toEqual([]);
 });
 
+it.each([...CUMULATIVE, 'level' as const])(
+  '%s: several collections of a stream in one request, once its label is stripped',
+  async (kind) => {
+    const shop = new Shop(kind);
+    await shop.report(['x', 'y'], 1, 0);
+    await shop.storm(0);
+    for (const users of [['x'], ['y'], ['x', 'y']])
+      await pipeline.send(Buffer.concat([3, 5, 8].map((n) => shop.request(users, () => spread(kind, n)))), 0);
+    expect(await pipeline.judge()).toEqual([]);
+  },
+);
+
 describe('what is not a number', () => {
   it.each(EXTREMES)(
     '%s, once, in a counter: that increment is dropped, and the next continues',

@@ -213,16 +213,30 @@ it('Retry-After is parsed as seconds and as a date', async () => {
   expect(outcome.retryAfterMs).toBeLessThanOrEqual(60_000);
 });
 
-it('a broken connection is retried, wherever it broke', async () => {
+it('a connection that breaks before the status line is retried', async () => {
   expect(await send((_, response) => void response.destroy())).toMatchObject({
     kind: 'retry',
     reason: 'connection',
   });
-  const half = (_: IncomingMessage, response: ServerResponse) => {
-    response.writeHead(200, { 'content-length': 100 });
-    response.write('half', () => response.destroy());
-  };
-  expect(await send(half)).toMatchObject({ kind: 'retry', reason: 'connection' });
+});
+
+it.each<[string, (response: ServerResponse) => void]>([
+  [
+    'is cut',
+    (response) => response.writeHead(200, { 'content-length': 100 }).write('half', () => response.destroy()),
+  ],
+  ['is cut between chunks', (response) => response.writeHead(200).write('half', () => response.destroy())],
+  [
+    'has a malformed chunk',
+    (response) => void response.socket!.end('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n'),
+  ],
+  [
+    'is empty, though a length is given',
+    (response) => void response.socket!.end('HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n'),
+  ],
+  ['never comes', (response) => response.writeHead(200, { 'content-length': 100 }).flushHeaders()],
+])('a success whose body %s is a success: sending it again would deliver it twice', async (_, answer) => {
+  expect(await send((_, response) => answer(response))).toMatchObject({ kind: 'delivered', refusedItems: 0 });
 });
 
 it('informational answers are passed over, but for 100 Continue and 101, which end the connection: the message says so', async () => {

@@ -206,8 +206,9 @@ export class Upstream {
             ...{ status: Number(answered), headers: {}, body: Buffer.alloc(0), bodyBytes: 0 },
             ofProxy: true,
           });
-        // A failure is decided by its status line even if the body was cut off; a success is not, as it may have been partial.
-        if (status >= 300) resolve({ status, headers, body: Buffer.alloc(0), bodyBytes: 0 });
+        // The status line decides even if the body was cut off. A success without its body may have been partial, but a partial
+        // success must not be retried either.
+        if (status !== 0) resolve({ status, headers, body: Buffer.alloc(0), bodyBytes: 0 });
         else reject(error);
       };
       agent.dispatch(request, {

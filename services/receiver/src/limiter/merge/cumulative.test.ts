@@ -593,6 +593,30 @@ describe('cumulative streams that lose a label', () => {
     expect(next.out).toMatchObject([{ labels: { 'nrdot.writer': '0' }, int: 2n }]);
   });
 
+  it.each(['int', 'double', 'histogram', 'exponential', 'level'] as const)(
+    'hand over a stream of which one request has several points: %s',
+    (form) => {
+      const made = ruledRig([NAME], ['user']);
+      const isLevel = form === 'level';
+      const points = [1, 2, 3].map((n) => {
+        const source = { labels: { user: 'a' }, startMs: made.now, counts: [0n, BigInt(n), 0n, 0n] };
+        return pointOf({ ...source, reported: [], past: [] }, isLevel ? 'int' : form, made.now + n);
+      });
+      const metrics = points.map((point) =>
+        metricOf(isLevel ? 'int' : form, [point], isLevel ? { monotonic: false } : {}),
+      );
+      const body = request(metrics);
+      const { claim } = made.limiter.process(body);
+      made.limiter.undo();
+      made.limiter.learnForwarded([sourceClaims(claim.sources)[0]!.field]);
+      const again = made.limiter.process(body);
+      made.limiter.keep();
+      expect(sourceClaims(again.claim.sources).map(({ expected }) => expected.toString())).toEqual(['F']);
+      const next = made.send([metrics.at(-1)!]).claim.sources;
+      expect(sourceClaims(next)).toMatchObject([{ expected: { length: 16 } }]);
+    },
+  );
+
   it('start again as another writer, later than anything written before', () => {
     const made = ruledRig([NAME], ['user']);
     const start = made.now - START_MS;

@@ -616,6 +616,8 @@ export class Tracker {
     const { words } = this.sources;
     if (words[at + CHANGED_BY] === this.#request) return;
     this.#sourceJournal.remember(words, at);
+    // Only the first point of a stream in a request hands it over, so the flag stays for those that follow in the same request.
+    words[at + SOURCE_FLAGS]! &= ~FORWARDED;
     words[at + CHANGED_BY] = this.#request;
     words[at + CLAIM_AT] = this.#claimed++;
   }
@@ -646,7 +648,7 @@ export class Tracker {
       flags |
       (to.overflow ? OVERFLOW : 0) |
       (to.converted ? CONVERTED : 0) |
-      (to.wasForwarded ? FORWARDED : 0);
+      (to.wasForwarded ? FORWARDED : words[at + SOURCE_FLAGS]! & FORWARDED);
     words[at + SEEN] = this.#nowSec;
     // A point without a start that continues a life keeps the known one.
     if (relation !== DIFFERENCE || !isMissing(point.startLo, point.startHi)) {
