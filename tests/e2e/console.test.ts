@@ -291,6 +291,12 @@ describe.skipIf(!chromium)(`the console${why}`, () => {
       `fetch('/queues/api/queues/export/pause', { method: 'PUT' }).then((response) => response.status)`,
     );
     expect(change).toBe(404);
+    // bull-board refuses pages of more than 300 jobs.
+    const listed = (jobs: number) =>
+      page.value(
+        `fetch('/queues/api/queues?activeQueue=export&jobsPerPage=${jobs}').then((response) => response.status)`,
+      );
+    expect([await listed(300), await listed(301)]).toEqual([200, 400]);
     // Decoded once: the second time this would be malformed.
     expect(
       await page.value(`fetch('/queues/api/queues/export/%25').then((response) => response.status)`),

@@ -1,11 +1,4 @@
-import {
-  asOneStream,
-  type ContentEncoding,
-  decodeAll,
-  encodeContent,
-  OtlpError,
-  type Signal,
-} from '@nrdot/otlp';
+import { asOneStream, type ContentEncoding, encodeContent, OtlpError, type Signal } from '@nrdot/otlp';
 import {
   type BatchRef,
   foldKey,
@@ -25,6 +18,7 @@ import type { Logger, Metrics } from '@nrdot/telemetry';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
 import { Destination } from './destination.ts';
 import { Divider, type Part } from './divider.ts';
+import { Inflation } from './inflation.ts';
 import { type Outcome, verdictOf } from './outcome.ts';
 import { type RetryPolicy, retryDelayMs } from './retry.ts';
 import type { Upstream } from './upstream.ts';
@@ -33,7 +27,7 @@ export interface ExporterOptions {
   /** The limits between which the number of concurrent requests adapts. */
   minConcurrency: number;
   maxConcurrency: number;
-  /** Maximum payload bytes in memory, for all requests together. */
+  /** Maximum payload bytes in memory, for all requests together: as stored, and again for those that were decompressed. */
   maxInflightBytes: number;
   /** Compression of requests: as received, or one for all. */
   compression: 'as-received' | 'none' | 'gzip' | 'zstd';
@@ -102,10 +96,12 @@ export class Exporter {
   readonly #sent: NonNullable<ExporterStatus['sent']>;
   #lastProblem: ExporterStatus['lastProblem'];
   #inflightBytes = 0;
+  #inflatedBytes = 0;
   #upstreamFailure: string | undefined;
   /** Consecutive refusals because of the data or its size, by signal. */
   readonly #refusedInARow = new Map<Signal, number>();
   readonly #divider = new Divider();
+  readonly #inflation: Inflation;
 
   constructor(options: ExporterOptions, deps: ExporterDeps) {
     this.#options = options;
@@ -114,6 +110,10 @@ export class Exporter {
     this.#sent = { traces: nothing(), metrics: nothing(), logs: nothing(), profiles: nothing() };
     const limit = () => new ConcurrencyLimit(options.minConcurrency, options.maxConcurrency);
     this.#limits = { traces: limit(), metrics: limit(), logs: limit(), profiles: limit() };
+    this.#inflation = new Inflation(options.maxInflightBytes, (bytes) => {
+      this.#inflatedBytes = bytes;
+      this.#showInFlight();
+    });
     this.#taker = new Taker({
       store: deps.store,
       concurrency: options.maxConcurrency,
@@ -185,8 +185,13 @@ export class Exporter {
     } finally {
       // From here on only Redis is waited for, so the upstream has room for another request.
       this.#countInFlight(job.signal, -1, -bytes);
+      this.#inflation.release(bodies);
     }
-    if (answered) await this.#settle(id, sent, bodies, attempts + 1, answered, lock);
+    try {
+      if (answered) await this.#settle(id, sent, bodies, attempts + 1, answered, lock);
+    } finally {
+      this.#inflation.release(bodies); // it may have been split
+    }
   }
 
   /** Drops batches that are too old for the upstream and returns the others. */
@@ -204,12 +209,16 @@ export class Exporter {
   }
 
   #countInFlight(signal: Signal, requests: number, bytes: number): void {
-    const { metrics } = this.#deps;
     this.#inflightOf[signal] += requests;
     this.#inflight += requests;
     this.#inflightBytes += bytes;
+    this.#showInFlight();
+  }
+
+  #showInFlight(): void {
+    const { metrics } = this.#deps;
     metrics.exporterInflight.set(this.#inflight);
-    metrics.exporterInflightBytes.set(this.#inflightBytes);
+    metrics.exporterInflightBytes.set(this.#inflightBytes + this.#inflatedBytes);
   }
 
   /**
@@ -357,7 +366,9 @@ export class Exporter {
   }
 
   async #recoded(job: JobData, bodies: Buffer[], encoding: ContentEncoding): Promise<Buffer> {
-    const plain = await decodeAll(bodies, job.encoding, { maxBytes: this.#options.maxBodyBytes });
+    const plain = await this.#inflation.decode(bodies, job.encoding, {
+      maxBytes: this.#options.maxBodyBytes,
+    });
     return encodeContent(plain, encoding);
   }
 
@@ -589,7 +600,9 @@ export class Exporter {
 
   async #plainOf(job: JobData, bodies: Buffer[]): Promise<Buffer | undefined> {
     try {
-      return await decodeAll(bodies, job.encoding, { maxBytes: this.#options.maxBodyBytes });
+      return await this.#inflation.decode(bodies, job.encoding, {
+        maxBytes: this.#options.maxBodyBytes,
+      });
     } catch (error) {
       if (error instanceof OtlpError) return undefined;
       throw error;

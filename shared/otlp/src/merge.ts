@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type ContentEncoding, decodeContent, encodeContent } from './content.ts';
+import { type ContentEncoding, type DecodeLimits, decodeContent, encodeContent } from './content.ts';
 import { looksLikeOneMember, MemberJoiner } from './gzip-member.ts';
 import { isOneFrame } from './zstd-frame.ts';
 
@@ -45,12 +45,12 @@ async function madeOneStream(
 export async function decodeAll(
   bodies: readonly Buffer[],
   encoding: ContentEncoding,
-  limits: { maxBytes: number },
+  limits: DecodeLimits,
 ): Promise<Buffer> {
   const plain: Buffer[] = [];
   let left = limits.maxBytes;
   for (const body of bodies) {
-    const decoded = await decodeContent(body, encoding, { maxBytes: left });
+    const decoded = await decodeContent(body, encoding, { ...limits, maxBytes: left });
     left -= decoded.byteLength;
     plain.push(decoded);
   }

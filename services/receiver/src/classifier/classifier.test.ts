@@ -3,7 +3,8 @@ import { loadConfig } from '@nrdot/config';
 import { walk } from '@nrdot/otlp';
 import type { PriorityClass } from '@nrdot/queue';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { RE2JS } from 're2js';
+import { describe, expect, it, vi } from 'vitest';
 import { countItems, request, WALKED } from '../../../../shared/otlp/test/arbitrary.ts';
 import { referenceRequest } from '../../../../shared/otlp/test/reference.ts';
 import { Classifier } from './classifier.ts';
@@ -269,4 +270,15 @@ describe('the classifier', () => {
       classifier('rules: []').classify('traces', Buffer.from(toBinary(schema, create(schema)))),
     ).toHaveLength(1);
   });
+});
+
+it('compiles each pattern once for all signals: hundreds of large ones would block the event loop', () => {
+  const { priority } = loadConfig({
+    env: {},
+    text: 'priority: { rules: [{ class: high, resource: { a: { regex: x }, b: { regex: y } } }] }',
+  }).config;
+  const compile = vi.spyOn(RE2JS, 'compile');
+  new Classifier(priority);
+  expect(compile).toHaveBeenCalledTimes(2);
+  compile.mockRestore();
 });

@@ -1,7 +1,7 @@
 import { FieldCursor, type Signal } from '@nrdot/otlp';
 import { CLASSES, type PriorityClass } from '@nrdot/queue';
 import { findMessage, readAttributes, readEnum, readString } from './read.ts';
-import { type ItemTest, namedClass, type PriorityOptions, type Rule, rulesFor } from './rules.ts';
+import { compileRules, type ItemTest, namedClass, type PriorityOptions, type Rule } from './rules.ts';
 
 /** The part of a request that has one class. `body` is undefined if that is the whole request, unchanged. */
 export interface Classified {
@@ -58,8 +58,9 @@ export class Classifier {
   constructor(options: PriorityOptions) {
     this.#otherwise = options.defaultClass;
     this.#attribute = options.resourceAttribute;
+    const rulesFor = compileRules(options);
     const of = (signal: Signal) =>
-      new SignalClassifier(signal, rulesFor(signal, options), this.#otherwise, this.#attribute);
+      new SignalClassifier(signal, rulesFor(signal), this.#otherwise, this.#attribute);
     this.#bySignal = {
       traces: of('traces'),
       metrics: of('metrics'),

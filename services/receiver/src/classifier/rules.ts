@@ -34,14 +34,16 @@ const ASKS: Readonly<Record<Exclude<Signal, 'profiles'>, readonly (keyof RuleOpt
   logs: ['severity'],
 };
 
-/** Compiles the rules that can apply to a signal, in order. */
-export function rulesFor(signal: Signal, options: PriorityOptions): Rule[] {
-  const applies = (rule: RuleOptions) => {
-    if (rule.signal !== undefined && rule.signal !== signal) return false;
-    const asked = Object.entries(ASKS).filter(([, keys]) => keys.some((key) => rule[key] !== undefined));
-    return asked.length === 0 || (asked.length === 1 && asked[0]![0] === signal);
-  };
-  return options.rules.filter(applies).map(compile);
+/** Compiles rules, each once: a pattern takes time and memory. @returns those that can apply to a signal, in order */
+export function compileRules(options: PriorityOptions): (signal: Signal) => Rule[] {
+  const rules = options.rules.map((rule) => [rule, compile(rule)] as const);
+  return (signal) => rules.filter(([rule]) => appliesTo(signal, rule)).map(([, compiled]) => compiled);
+}
+
+function appliesTo(signal: Signal, rule: RuleOptions): boolean {
+  if (rule.signal !== undefined && rule.signal !== signal) return false;
+  const asked = Object.entries(ASKS).filter(([, keys]) => keys.some((key) => rule[key] !== undefined));
+  return asked.length === 0 || (asked.length === 1 && asked[0]![0] === signal);
 }
 
 function compile(rule: RuleOptions): Rule {
