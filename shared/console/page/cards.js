@@ -1,17 +1,13 @@
-import { h, list, meter, say, set } from './element.js';
+import { CLASSES } from './connection.js';
+import { h, list, meter, parts, say, set, table } from './element.js';
 import { bytes, count, duration, percent, plural, rate, short } from './format.js';
 
 /** @typedef {import('./connection.js').PipelineStatus} PipelineStatus */
 
-const CLASSES = /** @type {const} */ (['critical', 'high', 'normal']);
-
-/**
- * The accounting, as a sum.
- * @param {Element} root
- */
+/** The accounting, as a sum. @param {Element} root */
 export function books(root) {
   /** @type {readonly [key: 'delivered' | 'queued' | 'on_disk' | 'rejected' | 'dropped', name: string, sign: string][]} */
-  const parts = [
+  const sum = [
     ['delivered', 'delivered', '='],
     ['queued', 'queued in Redis', '+'],
     ['on_disk', 'on disk', '+'],
@@ -19,36 +15,23 @@ export function books(root) {
     ['dropped', 'dropped', '+'],
   ];
   const accepted = h('td');
-  const cells = parts.map(([key, name, sign]) => {
+  const cells = sum.map(([key, name, sign]) => {
     const value = h('td');
-    return {
-      key,
-      value,
-      row: h('tr', { class: key }, h('th', { scope: 'row' }, h('i', {}, sign), name), value),
-    };
+    const row = h('tr', { class: key }, h('th', { scope: 'row' }, h('i', {}, sign), name), value);
+    return { key, value, row, share: h('span', { class: key }) };
   });
   const difference = h('td');
   const verdict = h('p', { class: 'verdict' });
-  const bar = h(
-    'div',
-    { class: 'stack', 'aria-hidden': 'true' },
-    ...parts.map(([key]) => h('span', { class: key })),
-  );
+  const shares = cells.map(({ share }) => share);
+  const bar = h('div', { class: 'stack', 'aria-hidden': 'true' }, ...shares);
   const end = h('tr', { class: 'sum' }, h('th', { scope: 'row' }, h('i', {}, '≠'), 'difference'), difference);
+  const name = h('th', { scope: 'row' }, h('i', {}, ''), 'accepted');
+  const head = h('tr', { class: 'accepted' }, name, accepted);
+  const rows = h('tbody', {}, head, ...cells.map(({ row }) => row), end);
   root.append(
     h('h2', {}, 'The books', h('span', {}, 'items')),
     bar,
-    h(
-      'table',
-      { class: 'books' },
-      h(
-        'tbody',
-        {},
-        h('tr', { class: 'accepted' }, h('th', { scope: 'row' }, h('i', {}, ''), 'accepted'), accepted),
-        ...cells.map(({ row }) => row),
-        end,
-      ),
-    ),
+    h('table', { class: 'books' }, rows),
     verdict,
   );
   return {
@@ -56,14 +39,11 @@ export function books(root) {
     update({ books: kept, summary, differenceMs = 0 }) {
       const moving = differenceMs < 10_000;
       say(accepted, count(kept?.accepted));
-      for (const { key, value, row } of cells) {
+      for (const { key, value, row, share } of cells) {
         say(value, count(kept?.[key]));
         set(row, 'data-none', kept && kept[key] === 0 ? 'true' : undefined);
-      }
-      for (const [i, { key }] of cells.entries()) {
-        const part = /** @type {HTMLElement} */ (bar.children[i]);
-        part.style.flexGrow = String(kept ? kept[key] : 0);
-        part.hidden = !kept || kept[key] === 0;
+        share.style.flexGrow = String(kept?.[key] ?? 0);
+        share.hidden = !kept?.[key];
       }
       say(difference, count(kept?.difference));
       set(end, 'data-level', kept?.difference === 0 ? 'ok' : moving ? 'note' : 'warning');
@@ -72,10 +52,7 @@ export function books(root) {
   };
 }
 
-/**
- * Whether batches are sent, why not, and when the upstream is tried again.
- * @param {Element} root
- */
+/** Whether batches are sent, why not, and when the upstream is tried again. @param {Element} root */
 export function breaker(root) {
   const state = h('strong', { class: 'state' });
   const why = h('p', { class: 'why' });
@@ -94,12 +71,12 @@ export function breaker(root) {
     h('dl', { class: 'facts' }, ...facts.map(({ row }) => row)),
   );
   const names = { closed: 'Closed', open: 'Open', half_open: 'Half-open' };
-  const openedBy = {
-    failures: 'by failures',
-    quota: 'by throttling',
-    auth: 'by a refused key',
-    place: 'by a wrong address',
-  };
+  const openedBy = /** @type {const} */ ([
+    ['failures', 'by failures'],
+    ['quota', 'by throttling'],
+    ['auth', 'by a refused key'],
+    ['place', 'by a wrong address'],
+  ]);
   /** @type {PipelineStatus['breaker']} */
   let last;
   return {
@@ -122,9 +99,9 @@ export function breaker(root) {
       );
       probe.hidden = now?.state !== 'open';
       const problem = exporter?.lastProblem;
-      const opened = /** @type {const} */ (['failures', 'quota', 'auth', 'place'])
-        .filter((reason) => now && now.openedByReason[reason] > 0)
-        .map((reason) => `${count(now?.openedByReason[reason])} ${openedBy[reason]}`);
+      const opened = openedBy
+        .filter(([reason]) => now && now.openedByReason[reason] > 0)
+        .map(([reason, by]) => `${count(now?.openedByReason[reason])} ${by}`);
       const said = [
         problem ? `${problem.reason}, ${duration(at - problem.at)} ago: ${problem.message}` : 'none',
         now ? plural(now.openedTotal, 'time') + (opened.length > 0 ? `: ${opened.join(', ')}` : '') : '–',
@@ -150,10 +127,7 @@ export function breaker(root) {
   };
 }
 
-/**
- * Fill level of the queue, in total and by class.
- * @param {Element} root
- */
+/** Fill level of the queue, in total and by class. @param {Element} root */
 export function fill(root) {
   const total = h('strong', { class: 'state' });
   const bar = meter('fill marked');
@@ -162,13 +136,8 @@ export function fill(root) {
     const value = h('span', { class: 'number' });
     const share = meter(c);
     const age = h('span', { class: 'small' });
-    return {
-      c,
-      value,
-      share,
-      age,
-      row: h('li', {}, h('span', { class: 'name' }, c), share.element, value, age),
-    };
+    const row = h('li', {}, h('span', { class: 'name' }, c), share.element, value, age);
+    return { c, value, share, age, row };
   });
   root.append(
     h('h2', {}, 'Queue fill', h('span', {}, 'spills at 95 %')),
@@ -180,17 +149,14 @@ export function fill(root) {
   return {
     /** @param {PipelineStatus} status */
     update({ queue, redis }) {
-      say(total, percent(queue?.fill, queue && queue.fill < 0.1 ? 1 : 0));
+      say(total, fillText(queue?.fill));
       bar.update(queue?.fill ?? 0);
-      set(
-        root,
-        'data-level',
-        queue && queue.fill >= 0.95 ? 'fault' : queue && queue.fill >= 0.8 ? 'warning' : undefined,
-      );
+      const { fill: full = 0 } = queue ?? {};
+      set(root, 'data-level', full >= 0.95 ? 'fault' : full >= 0.8 ? 'warning' : undefined);
       for (const { c, value, share, age } of rows) {
         const now = queue?.classes[c];
         share.update(now?.fill ?? 0);
-        say(value, percent(now?.fill, now && now.fill < 0.1 ? 1 : 0));
+        say(value, fillText(now?.fill));
         const items = now && now.waiting.items + now.replay.items + now.exporting.items + now.spilling.items;
         say(age, now?.spills ? 'spills' : `${short(items)} items`);
       }
@@ -204,10 +170,12 @@ export function fill(root) {
   };
 }
 
-/**
- * The weights and the actual shares.
- * @param {Element} root
- */
+/** @param {number | undefined} share */
+function fillText(share) {
+  return percent(share, share !== undefined && share < 0.1 ? 1 : 0);
+}
+
+/** The weights and the actual shares. @param {Element} root */
 export function share(root) {
   const ratio = h('span');
   const bars = /** @type {const} */ ([
@@ -216,20 +184,12 @@ export function share(root) {
   ]).map(([name, key]) => {
     const parts = CLASSES.map((c) => h('span', { class: c }));
     const bar = h('div', { class: 'stack labelled', role: 'img' }, ...parts);
-    return {
-      key,
-      name,
-      parts,
-      bar,
-      row: h('div', { class: 'share-row' }, h('span', { class: 'name' }, name), bar),
-    };
+    const row = h('div', { class: 'share-row' }, h('span', { class: 'name' }, name), bar);
+    return { key, name, parts, bar, row };
   });
   const remark = h('p', { class: 'small' });
-  const legend = h(
-    'p',
-    { class: 'key' },
-    ...CLASSES.flatMap((c) => [h('span', { class: `swatch ${c}` }), `${c} `]),
-  );
+  const swatches = CLASSES.flatMap((c) => [h('span', { class: `swatch ${c}` }), `${c} `]);
+  const legend = h('p', { class: 'key' }, ...swatches);
   root.append(h('h2', {}, 'Shares', ratio), ...bars.map(({ row }) => row), legend, remark);
   return {
     /** @param {PipelineStatus} status */
@@ -264,62 +224,32 @@ export function share(root) {
   };
 }
 
-/**
- * The limiter's budget and the labels that fill it.
- * @param {Element} root
- */
+/** The limiter's budget and the labels that fill it. @param {Element} root */
 export function limiter(root) {
   const used = h('strong', { class: 'state' });
   const bar = meter('keys');
   const facts = h('p', { class: 'small' });
-  const body = h('tbody');
-  const labels = h(
-    'table',
-    { class: 'labels' },
-    h('caption', { class: 'away' }, 'Labels by score'),
-    h(
-      'thead',
-      {},
-      h('tr', {}, ...['Label', 'Metric', 'Score', ''].map((name) => h('th', { scope: 'col' }, name))),
-    ),
-    body,
-  );
+  const labels = table('labels', 'Labels by score', ['Label', 'Metric', 'Score', '']);
   const none = h('p', { class: 'empty' });
   const of = h('span');
   const dayFacts = h('p', { class: 'small' });
-  const dayBody = h('tbody');
-  const day = h(
-    'div',
-    { class: 'day' },
-    dayFacts,
-    h(
-      'table',
-      { class: 'labels daily' },
-      h('caption', { class: 'away' }, 'Metrics by series of this UTC day'),
-      h(
-        'thead',
-        {},
-        h(
-          'tr',
-          {},
-          ...['Metric', 'Series today', 'Share of limit', 'Forecast'].map((name) =>
-            h('th', { scope: 'col' }, name),
-          ),
-        ),
-      ),
-      dayBody,
-    ),
-  );
-  root.append(h('h2', {}, 'Cardinality limiter', of), used, bar.element, facts, labels, none, day);
-  const dayRow = () => {
-    const share = meter('score');
-    const tr = h('tr', {}, h('td'), h('td'), h('td', {}, h('span'), share.element), h('td'));
-    return Object.assign(tr, { share });
-  };
+  const names = ['Metric', 'Series today', 'Share of limit', 'Forecast'];
+  const metrics = table('labels daily', 'Metrics by series of this UTC day', names);
+  const day = h('div', { class: 'day' }, dayFacts, metrics.element);
+  root.append(h('h2', {}, 'Cardinality limiter', of), used, bar.element, facts, labels.element, none, day);
   const row = () => {
-    const score = meter('score');
-    const tr = h('tr', {}, h('td'), h('td'), h('td', {}, h('span'), score.element), h('td'));
-    return Object.assign(tr, { score });
+    const bar = meter('score');
+    const tr = h('tr', {}, h('td'), h('td'), h('td', {}, h('span'), bar.element), h('td'));
+    return Object.assign(tr, { bar });
+  };
+  /** @param {ReturnType<typeof row>} tr @param {string} state @param {number} share @param {string[]} texts */
+  const fillRow = (tr, state, share, texts) => {
+    const [first, second, third, last] = parts(tr);
+    set(tr, 'data-state', state);
+    tr.bar.update(share);
+    for (const [i, cell] of [first, second, parts(third)[0], last].entries()) say(cell, texts[i] ?? '');
+    set(first, 'title', texts[0]);
+    return second;
   };
   return {
     /** @param {PipelineStatus} status */
@@ -336,19 +266,12 @@ export function limiter(root) {
             : 'No receiver has reported.',
       );
       const top = now?.topLabels ?? [];
-      labels.hidden = top.length === 0;
+      labels.element.hidden = top.length === 0;
       none.hidden = top.length > 0 || !now;
       say(none, 'No metric is large enough to matter: labels are scored from 256 key-sets per metric.');
-      list(body, top, row, (tr, { label, metric, score, state }) => {
-        const [name, where, value, fate] = /** @type {Element[]} */ ([...tr.children]);
-        set(tr, 'data-state', state);
-        say(/** @type {Element} */ (name), label);
-        set(/** @type {Element} */ (name), 'title', label);
-        say(/** @type {Element} */ (where), metric);
-        set(/** @type {Element} */ (where), 'title', metric);
-        say(/** @type {Element} */ (value?.firstElementChild), score.toFixed(2));
-        tr.score.update(score);
-        say(/** @type {Element} */ (fate), { removed: 'stripped', protected: 'protected', kept: '' }[state]);
+      list(labels.body, top, row, (tr, { label, metric, score, state }) => {
+        const fate = { removed: 'stripped', protected: 'protected', kept: '' }[state];
+        set(fillRow(tr, state, score, [label, metric, score.toFixed(2), fate]), 'title', metric);
       });
       const daily = now?.daily;
       day.hidden = !daily || daily.metrics.length === 0;
@@ -357,40 +280,21 @@ export function limiter(root) {
         dayFacts,
         `${count(daily.sum)} series since midnight UTC, at most ${count(daily.limit)} per metric${daily.mode === 'enforce' ? ', enforced' : ''}`,
       );
-      list(dayBody, daily.metrics, dayRow, (tr, { metric, keys, forecast }) => {
-        const [name, today, part, end] = /** @type {Element[]} */ ([...tr.children]);
-        set(tr, 'data-state', keys >= 0.8 * daily.limit ? 'removed' : 'kept');
-        say(/** @type {Element} */ (name), metric);
-        set(/** @type {Element} */ (name), 'title', metric);
-        say(/** @type {Element} */ (today), count(keys));
-        say(/** @type {Element} */ (part?.firstElementChild), percent(keys / daily.limit));
-        tr.share.update(Math.min(1, keys / daily.limit));
-        say(/** @type {Element} */ (end), forecast === undefined ? '–' : count(forecast));
+      list(metrics.body, daily.metrics, row, (tr, { metric, keys, forecast }) => {
+        const share = keys / daily.limit;
+        const texts = [metric, count(keys), percent(share), count(forecast)];
+        fillRow(tr, share >= 0.8 ? 'removed' : 'kept', Math.min(1, share), texts);
       });
     },
   };
 }
 
-/**
- * What New Relic would not keep as it is; hidden if traffic is not checked.
- * @param {HTMLElement} root
- */
+/** What New Relic would not keep as it is; hidden if traffic is not checked. @param {HTMLElement} root */
 export function check(root) {
-  const body = h('tbody');
-  const rules = h(
-    'table',
-    { class: 'labels' },
-    h('caption', { class: 'away' }, 'Rules by effect'),
-    h(
-      'thead',
-      {},
-      h('tr', {}, ...['Rule', 'Signal', 'Items', ''].map((name) => h('th', { scope: 'col' }, name))),
-    ),
-    body,
-  );
+  const rules = table('labels', 'Rules by effect', ['Rule', 'Signal', 'Items', '']);
   const none = h('p', { class: 'empty' }, 'Everything would be kept unchanged.');
   const of = h('span');
-  root.append(h('h2', {}, 'What New Relic would not keep', of), rules, none);
+  root.append(h('h2', {}, 'What New Relic would not keep', of), rules.element, none);
   const row = () => h('tr', {}, h('td'), h('td'), h('td'), h('td'));
   return {
     /** @param {PipelineStatus} status */
@@ -398,9 +302,9 @@ export function check(root) {
       root.hidden = !now;
       if (!now) return;
       say(of, `${count(now.items)} items checked, ${percent(now.sample)} of the batches`);
-      rules.hidden = now.broken.length === 0;
+      rules.element.hidden = now.broken.length === 0;
       none.hidden = now.broken.length > 0;
-      list(body, now.broken, row, (tr, { rule, signal, items, effect }) => {
+      list(rules.body, now.broken, row, (tr, { rule, signal, items, effect }) => {
         const texts = [rule, signal, count(items), effect];
         for (const [i, cell] of [...tr.children].entries()) say(cell, texts[i] ?? '');
       });
@@ -408,47 +312,25 @@ export function check(root) {
   };
 }
 
-/**
- * Processes that have reported recently.
- * @param {Element} root
- */
+/** Processes that have reported recently. @param {Element} root */
 export function services(root) {
-  const body = h('tbody');
-  root.append(
-    h('h2', {}, 'Services'),
-    h(
-      'table',
-      { class: 'services' },
-      h('caption', { class: 'away' }, 'Services and their state'),
-      h(
-        'thead',
-        {},
-        h('tr', {}, ...['Service', 'Where', 'Up', 'Memory'].map((name) => h('th', { scope: 'col' }, name))),
-      ),
-      body,
-    ),
-  );
+  const names = ['Service', 'Where', 'Up', 'Memory'];
+  const { element, body } = table('services', 'Services and their state', names);
+  root.append(h('h2', {}, 'Services'), element);
+  const row = () => h('tr', {}, h('th', { scope: 'row' }), h('td'), h('td'), h('td'));
   return {
     /** @param {PipelineStatus} status */
     update({ services: all }) {
-      list(
-        body,
-        all,
-        () => h('tr', {}, h('th', { scope: 'row' }), h('td'), h('td'), h('td')),
-        (tr, { service, instance, ageMs, upMs, rssBytes, problem, state }) => {
-          const [name, where, up, memory] = /** @type {Element[]} */ ([...tr.children]);
-          const level = problem ? 'fault' : ageMs > 6_000 ? 'warning' : 'ok';
-          set(tr, 'data-level', level);
-          set(tr, 'title', problem ?? `reported ${duration(ageMs)} ago`);
-          say(/** @type {Element} */ (name), service);
-          say(/** @type {Element} */ (where), state === 'ready' ? instance : state);
-          say(
-            /** @type {Element} */ (up),
-            level === 'warning' ? `silent for ${duration(ageMs)}` : duration(upMs),
-          );
-          say(/** @type {Element} */ (memory), bytes(rssBytes));
-        },
-      );
+      list(body, all, row, (tr, { service, instance, ageMs, upMs, rssBytes, problem, state }) => {
+        const [name, where, up, memory] = parts(tr);
+        const level = problem ? 'fault' : ageMs > 6_000 ? 'warning' : 'ok';
+        set(tr, 'data-level', level);
+        set(tr, 'title', problem ?? `reported ${duration(ageMs)} ago`);
+        say(name, service);
+        say(where, state === 'ready' ? instance : state);
+        say(up, level === 'warning' ? `silent for ${duration(ageMs)}` : duration(upMs));
+        say(memory, bytes(rssBytes));
+      });
     },
   };
 }

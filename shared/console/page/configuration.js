@@ -1,9 +1,12 @@
 import { get, post, Refusal } from './connection.js';
-import { h, list, say, set } from './element.js';
+import { h, list, parts, say, set, table } from './element.js';
 import { plural } from './format.js';
 
 /** @typedef {{ path: string, value: string, source: string, live: boolean }} Setting */
 /** @typedef {{ path: string, from: string, to: string, live: boolean }} Change */
+
+/** An option's name, and a badge. */
+const named = () => [h('code'), ' ', h('span', { class: 'badge' })];
 
 /**
  * The effective configuration, and a form to change it: the change is shown as a difference before it is applied.
@@ -12,14 +15,10 @@ import { plural } from './format.js';
 export function configuration(root) {
   /** @type {Setting[]} */
   let settings = [];
-  const filter = h('input', {
-    type: 'search',
-    id: 'option-filter',
-    placeholder: 'such as weights',
-    spellcheck: 'false',
-  });
+  const free = { spellcheck: 'false' };
+  const filter = h('input', { type: 'search', id: 'option-filter', placeholder: 'such as weights', ...free });
   const changed = h('input', { type: 'checkbox', id: 'option-set' });
-  const body = h('tbody');
+  const { element, body } = table('options', undefined, ['Option', 'Value', 'Source']);
   const matches = h('p', { class: 'small', role: 'status' });
   const text = h('textarea', {
     id: 'changes',
@@ -46,45 +45,20 @@ export function configuration(root) {
     outcome,
     difference,
   );
-  const details = h(
-    'details',
-    {},
-    h('summary', {}, h('h2', {}, 'Configuration'), h('span', { class: 'small' }, 'in force in this process')),
-    h(
-      'div',
-      { class: 'columns' },
-      h(
-        'div',
-        {},
-        h(
-          'p',
-          { class: 'row' },
-          h('label', { for: 'option-filter' }, 'Filter'),
-          filter,
-          changed,
-          h('label', { for: 'option-set' }, 'only options that were set'),
-        ),
-        h(
-          'div',
-          { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Options' },
-          h(
-            'table',
-            { class: 'options' },
-            h(
-              'thead',
-              {},
-              h('tr', {}, ...['Option', 'Value', 'Source'].map((name) => h('th', { scope: 'col' }, name))),
-            ),
-            body,
-          ),
-        ),
-        matches,
-      ),
-      form,
-    ),
+  const choice = h(
+    'p',
+    { class: 'row' },
+    ...[h('label', { for: 'option-filter' }, 'Filter'), filter],
+    ...[changed, h('label', { for: 'option-set' }, 'only options that were set')],
   );
+  const scroll = { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Options' };
+  const options = h('div', {}, choice, h('div', scroll, element), matches);
+  const place = h('span', { class: 'small' }, 'in force in this process');
+  const summary = h('summary', {}, h('h2', {}, 'Configuration'), place);
+  const details = h('details', {}, summary, h('div', { class: 'columns' }, options, form));
   root.append(details);
 
+  const row = () => h('tr', {}, h('td', {}, ...named()), h('td', {}, h('code')), h('td'));
   const show = () => {
     const wanted = filter.value.trim().toLowerCase();
     const shown = settings.filter(
@@ -92,26 +66,15 @@ export function configuration(root) {
         (!changed.checked || source !== 'default') &&
         (path.includes(wanted) || value.toLowerCase().includes(wanted)),
     );
-    list(
-      body,
-      shown,
-      () =>
-        h(
-          'tr',
-          {},
-          h('td', {}, h('code'), ' ', h('span', { class: 'badge' })),
-          h('td', {}, h('code')),
-          h('td'),
-        ),
-      (tr, { path, value, source, live }) => {
-        const [option, held, from] = /** @type {Element[]} */ ([...tr.children]);
-        say(/** @type {Element} */ (option?.firstElementChild), path);
-        say(/** @type {Element} */ (option?.lastElementChild), live ? 'live' : '');
-        say(/** @type {Element} */ (held?.firstElementChild), value);
-        say(/** @type {Element} */ (from), source);
-        set(tr, 'data-set', source === 'default' ? undefined : 'true');
-      },
-    );
+    list(body, shown, row, (tr, { path, value, source, live }) => {
+      const [option, held, from] = parts(tr);
+      const [name, badge] = parts(option);
+      say(name, path);
+      say(badge, live ? 'live' : '');
+      say(parts(held)[0], value);
+      say(from, source);
+      set(tr, 'data-set', source === 'default' ? undefined : 'true');
+    });
     say(matches, `${plural(shown.length, 'option')} of ${settings.length}`);
   };
   const load = async () => {
@@ -127,22 +90,18 @@ export function configuration(root) {
     set(outcome, 'data-level', level);
     say(outcome, words);
   };
+  const change = () => h('li', {}, h('p', {}, ...named()), h('del'), h('ins'));
   /** @param {readonly Change[]} changes */
   const showDifference = (changes) =>
-    list(
-      difference,
-      changes,
-      () => h('li', {}, h('p', {}, h('code'), ' ', h('span', { class: 'badge' })), h('del'), h('ins')),
-      (item, { path, from, to, live }) => {
-        const [head, before, after] = /** @type {Element[]} */ ([...item.children]);
-        say(/** @type {Element} */ (head?.firstElementChild), path);
-        const badge = /** @type {Element} */ (head?.lastElementChild);
-        say(badge, live ? 'applies live' : 'needs a restart');
-        set(badge, 'data-level', live ? 'ok' : 'warning');
-        say(/** @type {Element} */ (before), from);
-        say(/** @type {Element} */ (after), to);
-      },
-    );
+    list(difference, changes, change, (item, { path, from, to, live }) => {
+      const [head, before, after] = parts(item);
+      const [name, badge] = parts(head);
+      say(name, path);
+      say(badge, live ? 'applies live' : 'needs a restart');
+      set(badge, 'data-level', live ? 'ok' : 'warning');
+      say(before, from);
+      say(after, to);
+    });
   /** @param {unknown} error */
   const refuse = (error) => {
     applyButton.disabled = true;
@@ -191,7 +150,7 @@ export function configuration(root) {
   return {
     open() {
       details.open = true;
-      details.querySelector('summary')?.focus();
+      summary.focus();
     },
   };
 }

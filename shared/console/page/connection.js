@@ -1,16 +1,14 @@
 /** @typedef {import('@nrdot/status').PipelineStatus} PipelineStatus */
 /** @typedef {import('@nrdot/status').HistoryColumns} HistoryColumns */
 
+export const CLASSES = /** @type {const} */ (['critical', 'high', 'normal']);
+
 const TOKEN = 'nrdot.admin.token';
 const TIMEOUT_MS = 5_000;
 
 /** An error answer, with the server's message. */
 export class Refusal extends Error {
-  /**
-   * @param {number} status
-   * @param {string} message
-   * @param {unknown} body
-   */
+  /** @param {number} status @param {string} message @param {unknown} body */
   constructor(status, message, body) {
     super(message);
     this.name = 'Refusal';
@@ -57,10 +55,7 @@ export function post(path, yaml) {
   });
 }
 
-/**
- * @param {string} path
- * @param {RequestInit} init
- */
+/** @param {string} path @param {RequestInit} init */
 async function request(path, init) {
   const response = await fetch(path, {
     ...init,

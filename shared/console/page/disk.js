@@ -1,26 +1,15 @@
-import { h, list, meter, say, set } from './element.js';
+import { CLASSES } from './connection.js';
+import { h, list, meter, parts, say, set } from './element.js';
 import { bytes, count, duration, percent, short } from './format.js';
 
 /** @typedef {import('./connection.js').PipelineStatus} PipelineStatus */
 /** @typedef {NonNullable<PipelineStatus['dlq']>['segments'][number]} Segment */
 
-const AREAS = /** @type {const} */ (['critical', 'high', 'normal', 'rejected']);
-const CLASSES = /** @type {const} */ (['critical', 'high', 'normal']);
+const AREAS = /** @type {const} */ ([...CLASSES, 'rejected']);
 /** Maximum number of blocks in a row that have room for their size. */
 const LABELLED = 6;
-const STATES = {
-  open: 'open',
-  recovered: 'recovered',
-  sealed: 'sealed',
-  replaying: 'replaying',
-  damaged: 'damaged',
-  unreadable: 'not readable at the moment',
-};
 
-/**
- * What is on disk, as blocks, and the progress of replay.
- * @param {Element} root
- */
+/** What is on disk, as blocks, and the progress of replay. @param {Element} root */
 export function disk(root) {
   const items = h('strong', { class: 'state' });
   const facts = h('p', { class: 'small' });
@@ -31,12 +20,8 @@ export function disk(root) {
   const rows = AREAS.map((area) => {
     const held = h('span', { class: 'small' });
     const blocks = h('ol', { class: 'blocks' });
-    return {
-      area,
-      held,
-      blocks,
-      row: h('li', { class: area }, h('span', { class: 'name' }, area), blocks, held),
-    };
+    const row = h('li', { class: area }, h('span', { class: 'name' }, area), blocks, held);
+    return { area, held, blocks, row };
   });
   const left = h('p', { class: 'small' });
   const quarantine = h('p', { class: 'quarantine' });
@@ -113,25 +98,18 @@ export function disk(root) {
 }
 
 function block() {
-  return h(
-    'li',
-    {},
-    h('span', { class: 'rest' }),
-    h('span', { class: 'size', 'aria-hidden': 'true' }),
-    h('span', { class: 'away' }),
-  );
+  const rest = h('span', { class: 'rest' });
+  const size = h('span', { class: 'size', 'aria-hidden': 'true' });
+  return Object.assign(h('li', {}, rest, size, h('span', { class: 'away' })), { rest });
 }
 
-/**
- * @param {HTMLLIElement} element
- * @param {Segment} segment
- */
+/** @param {ReturnType<typeof block>} element @param {Segment} segment */
 function paint(element, { area, sequence, state, diskBytes, items, done }) {
-  const [rest, size, words] = /** @type {HTMLElement[]} */ ([...element.children]);
+  const [, size, words] = parts(element);
   set(element, 'data-state', state);
-  if (rest) rest.style.blockSize = `${Math.round((1 - done) * 100)}%`;
-  const text = `${area} segment ${sequence}: ${STATES[state]}, ${count(items)} items wait, ${bytes(diskBytes)}, ${percent(done)} replayed`;
+  element.rest.style.blockSize = `${Math.round((1 - done) * 100)}%`;
+  const text = `${area} segment ${sequence}: ${state === 'unreadable' ? 'not readable at the moment' : state}, ${count(items)} items wait, ${bytes(diskBytes)}, ${percent(done)} replayed`;
   set(element, 'title', text);
-  if (size) say(size, bytes(diskBytes));
-  if (words) say(words, text);
+  say(size, bytes(diskBytes));
+  say(words, text);
 }

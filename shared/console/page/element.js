@@ -42,11 +42,7 @@ export function say(element, text) {
   if (element.textContent !== value) element.textContent = value;
 }
 
-/**
- * @param {Element} element
- * @param {string} name
- * @param {string | boolean | undefined} value
- */
+/** @param {Element} element @param {string} name @param {string | boolean | undefined} value */
 export function set(element, name, value) {
   if (value === undefined || value === false) {
     if (element.hasAttribute(name)) element.removeAttribute(name);
@@ -71,9 +67,34 @@ export function list(parent, items, make, update) {
 }
 
 /**
- * A bar that shows a share.
- * @param {string} [className]
+ * A table with a heading for each column.
+ * @param {string} className
+ * @param {string | undefined} caption for screen readers
+ * @param {readonly string[]} names
  */
+export function table(className, caption, names) {
+  const body = h('tbody');
+  const heads = names.map((name) => h('th', { scope: 'col' }, name));
+  const element = h(
+    'table',
+    { class: className },
+    caption !== undefined && h('caption', { class: 'away' }, caption),
+    h('thead', {}, h('tr', {}, ...heads)),
+    body,
+  );
+  return { element, body };
+}
+
+/**
+ * The first children of an element that was made with them.
+ * @param {Element} element
+ * @returns {[Element, Element, Element, Element]}
+ */
+export function parts(element) {
+  return /** @type {any} */ ([...element.children]);
+}
+
+/** A bar that shows a share. @param {string} [className] */
 export function meter(className = '') {
   const value = h('span', { class: 'meter-value' });
   const element = h('span', { class: `meter ${className}`, role: 'presentation' }, value);

@@ -1,4 +1,4 @@
-import { h, list, say, set } from './element.js';
+import { h, list, parts, say, set, table } from './element.js';
 
 /** @typedef {import('@nrdot/status').Events} Events */
 
@@ -10,41 +10,24 @@ const NAMES = { info: '', warn: 'warning', error: 'fault' };
  * @param {Element} root
  */
 export function events(root) {
-  const body = h('tbody');
+  const { element, body } = table('events', 'What has changed', ['When', 'Level', 'Service', 'What']);
   const remark = h('p', { class: 'empty' });
-  root.append(
-    h(
-      'table',
-      { class: 'events' },
-      h('caption', { class: 'away' }, 'What has changed'),
-      h(
-        'thead',
-        {},
-        h('tr', {}, ...['When', 'Level', 'Service', 'What'].map((name) => h('th', { scope: 'col' }, name))),
-      ),
-      body,
-    ),
-    remark,
-  );
+  root.append(element, remark);
+  const row = () => h('tr', {}, h('td', {}, h('time')), h('td'), h('td'), h('td'));
   return {
     /** @param {Events} answer */
     update({ events: all, problem }) {
-      list(
-        body,
-        all.toReversed(),
-        () => h('tr', {}, h('td', {}, h('time')), h('td'), h('td'), h('td')),
-        (tr, { at, level, service, message }) => {
-          const [when, name, who, what] = /** @type {Element[]} */ ([...tr.children]);
-          const time = /** @type {Element} */ (when?.firstElementChild);
-          const iso = new Date(at).toISOString();
-          set(time, 'datetime', iso);
-          say(time, iso.slice(0, 19).replace('T', ' '));
-          set(tr, 'data-level', LEVELS[level]);
-          say(/** @type {Element} */ (name), NAMES[level]);
-          say(/** @type {Element} */ (who), service);
-          say(/** @type {Element} */ (what), message);
-        },
-      );
+      list(body, all.toReversed(), row, (tr, { at, level, service, message }) => {
+        const [when, name, who, what] = parts(tr);
+        const [time] = parts(when);
+        const iso = new Date(at).toISOString();
+        set(time, 'datetime', iso);
+        say(time, iso.slice(0, 19).replace('T', ' '));
+        set(tr, 'data-level', LEVELS[level]);
+        say(name, NAMES[level]);
+        say(who, service);
+        say(what, message);
+      });
       say(
         remark,
         problem

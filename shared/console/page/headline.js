@@ -1,4 +1,4 @@
-import { h, list, say, set } from './element.js';
+import { h, list, parts, say, set } from './element.js';
 import { duration } from './format.js';
 
 /** @typedef {import('./connection.js').PipelineStatus} PipelineStatus */
@@ -6,16 +6,18 @@ import { duration } from './format.js';
 const MARKS = { ok: '✓', note: 'i', warning: '!', fault: '×' };
 const NAMES = { ok: 'All is well', note: 'Note', warning: 'Warning', fault: 'Fault' };
 
-/**
- * The most important finding, in a sentence; below it the others.
- * @param {Element} root
- */
+/** The most important finding, in a sentence; below it the others. @param {Element} root */
 export function headline(root) {
   const findings = h('ol', { class: 'findings' });
   // Ages count up every second; what is read aloud changes only when the findings do.
   const aloud = h('p', { class: 'away', role: 'status' });
   let codes = '';
   root.append(findings, aloud);
+  const row = () => {
+    const [rest, todo] = ['more', 'todo'].map((name) => h('span', { class: name }));
+    const sentence = h('p', {}, h('span', { class: 'away' }), h('strong'), ' ', rest, todo);
+    return h('li', {}, h('span', { class: 'mark', 'aria-hidden': 'true' }), sentence);
+  };
   return {
     /** @param {PipelineStatus} status */
     update({ findings: found }) {
@@ -23,44 +25,22 @@ export function headline(root) {
       const now = found.map(({ code }) => code).join();
       if (now !== codes) say(aloud, found[0]?.text ?? '');
       codes = now;
-      list(
-        findings,
-        found,
-        () =>
-          h(
-            'li',
-            {},
-            h('span', { class: 'mark', 'aria-hidden': 'true' }),
-            h(
-              'p',
-              {},
-              h('span', { class: 'away' }),
-              h('strong'),
-              ' ',
-              h('span', { class: 'more' }),
-              h('span', { class: 'todo' }),
-            ),
-          ),
-        (item, { level, code, text, more, todo }) => {
-          set(item, 'data-level', level);
-          set(item, 'data-code', code);
-          const [mark, sentence] = item.children;
-          say(/** @type {Element} */ (mark), MARKS[level]);
-          const [name, strong, rest, what] = /** @type {Element} */ (sentence).children;
-          say(/** @type {Element} */ (name), `${NAMES[level]}: `);
-          say(/** @type {Element} */ (strong), text);
-          say(/** @type {Element} */ (rest), more ?? '');
-          say(/** @type {Element} */ (what), todo ? ` ${todo}` : '');
-        },
-      );
+      list(findings, found, row, (item, { level, code, text, more, todo }) => {
+        set(item, 'data-level', level);
+        set(item, 'data-code', code);
+        const [mark, sentence] = parts(item);
+        say(mark, MARKS[level]);
+        const [name, strong, rest, what] = parts(sentence);
+        say(name, `${NAMES[level]}: `);
+        say(strong, text);
+        say(rest, more ?? '');
+        say(what, todo ? ` ${todo}` : '');
+      });
     },
   };
 }
 
-/**
- * Whether the page is up to date.
- * @param {Element} root
- */
+/** Whether the page is up to date. @param {Element} root */
 export function pulse(root) {
   return {
     /** @param {number | undefined} sinceMs how long nothing has answered; undefined if it does */

@@ -1,9 +1,8 @@
+import { CLASSES } from './connection.js';
 import { h, meter, say, set } from './element.js';
 import { count, duration, plural, rate, short } from './format.js';
 
 /** @typedef {import('./connection.js').PipelineStatus} PipelineStatus */
-
-const CLASSES = /** @type {const} */ (['critical', 'high', 'normal']);
 
 /**
  * Where data is and where it goes: boxes, and arrows between them that move with the rate.
@@ -28,12 +27,8 @@ export function path(root) {
     stored: edge('stored', 'to disk', 'to disk'),
     replayed: edge('replayed', 'back from disk', 'back'),
   };
-  root.append(
-    ...[client.element, edges.in.element, receiver.element, edges.accepted.element, queues.element],
-    ...[edges.picked.element, scheduler.element, edges.moved.element, exporting.element, edges.sent.element],
-    ...[exporter.element, edges.delivered.element, upstream.element],
-    ...[edges.stored.element, edges.replayed.element, disk.element],
-  );
+  root.append(client, edges.in, receiver, edges.accepted, queues, edges.picked, scheduler, edges.moved);
+  root.append(exporting, edges.sent, exporter, edges.delivered, upstream, edges.stored, edges.replayed, disk);
   return {
     /** @param {PipelineStatus} status */
     update(status) {
@@ -68,9 +63,9 @@ export function path(root) {
         paused.length > 0 ? `paused: ${paused.join(', ')}` : '',
       );
       const level = { closed: refuses ? 'fault' : undefined, open: 'fault', half_open: 'warning' };
-      set(upstream.element, 'data-level', state && level[state]);
-      set(receiver.element, 'data-level', number('receiver') === 0 && !redis.problem ? 'fault' : undefined);
-      set(exporter.element, 'data-level', number('exporter') === 0 && !redis.problem ? 'fault' : undefined);
+      set(upstream, 'data-level', state && level[state]);
+      set(receiver, 'data-level', number('receiver') === 0 && !redis.problem ? 'fault' : undefined);
+      set(exporter, 'data-level', number('exporter') === 0 && !redis.problem ? 'fault' : undefined);
       const onDisk = dlq && CLASSES.reduce((sum, c) => sum + dlq.areas[c].items, 0);
       disk.update(
         onDisk === undefined ? 'unknown' : plural(onDisk, 'item'),
@@ -85,7 +80,7 @@ export function path(root) {
             ? `dropped ${rate(rates.dropped)}`
             : '',
       );
-      set(disk.element, 'data-level', dlq && dlq.state !== 'ok' ? 'fault' : onDisk ? 'warning' : undefined);
+      set(disk, 'data-level', dlq && dlq.state !== 'ok' ? 'fault' : onDisk ? 'warning' : undefined);
       edges.in.update(rates.received);
       edges.accepted.update(booked(rates.accepted));
       edges.picked.update(moved);
@@ -110,39 +105,25 @@ function upstreamWords(state, reason, refuses = false) {
   return { quota: 'throttles', auth: 'refuses the key', place: 'wrong address' }[reason ?? ''] ?? 'fails';
 }
 
-/**
- * @param {number} running
- * @param {string} what
- * @param {string} value
- * @returns {[string, string, string]}
- */
+/** @param {number} running @param {string} what @param {string} value @returns {[string, string, string]} */
 function instances(running, what, value) {
   return [value, running > 1 ? `${what}, ${running} running` : what, running === 0 ? 'none running' : ''];
 }
 
-/**
- * @param {string} name
- * @param {string} title
- */
+/** @param {string} name @param {string} title */
 function box(name, title) {
   const value = h('strong');
   const what = h('span', { class: 'what' });
   const remark = h('em');
   const element = h('div', { class: 'box', 'data-box': name }, h('h3', {}, title), value, what, remark);
-  return {
-    element,
-    /**
-     * @param {string} said
-     * @param {string} of
-     * @param {string} beside
-     */
-    update(said, of, beside) {
-      say(value, said);
-      say(what, of);
-      set(what, 'title', of);
-      say(remark, beside);
-    },
+  /** @param {string} said @param {string} of @param {string} beside */
+  const update = (said, of, beside) => {
+    say(value, said);
+    say(what, of);
+    set(what, 'title', of);
+    say(remark, beside);
   };
+  return Object.assign(element, { update });
 }
 
 function lanes() {
@@ -153,14 +134,9 @@ function lanes() {
     const element = h('li', { class: c }, h('span', { class: 'name' }, c), bar.element, items, age);
     return { c, element, items, age, bar };
   });
-  const element = h(
-    'div',
-    { class: 'box lanes', 'data-box': 'queues' },
-    h('h3', {}, 'Class queues', h('span', {}, 'items · oldest')),
-    h('ul', {}, ...rows.map((row) => row.element)),
-  );
-  return {
-    element,
+  const head = h('h3', {}, 'Class queues', h('span', {}, 'items · oldest'));
+  const lines = h('ul', {}, ...rows.map(({ element }) => element));
+  return Object.assign(h('div', { class: 'box lanes', 'data-box': 'queues' }, head, lines), {
     /** @param {PipelineStatus} status */
     update({ queue }) {
       const waiting = (/** @type {'critical' | 'high' | 'normal'} */ c) =>
@@ -174,43 +150,26 @@ function lanes() {
         set(row, 'data-spills', queue?.classes[c].spills ? 'true' : undefined);
       }
     },
-  };
+  });
 }
 
-/**
- * @param {string} name
- * @param {string} meaning for screen readers
- * @param {string} [caption]
- */
+/** @param {string} name @param {string} meaning for screen readers @param {string} [caption] */
 function edge(name, meaning, caption) {
   const value = h('strong');
   const flow = h('span', { class: 'flow', 'aria-hidden': 'true' });
-  const element = h(
-    'div',
-    { class: 'edge', 'data-edge': name },
-    h(
-      'span',
-      { class: 'label' },
-      value,
-      h('span', { class: caption ? '' : 'away' }, ` ${caption ?? meaning}`),
-    ),
-    flow,
-  );
-  return {
-    element,
-    /**
-     * @param {number | undefined} perSecond undefined: not known
-     * @param {boolean} [broken]
-     */
-    update(perSecond, broken = false) {
-      say(value, rate(perSecond));
-      const moving = perSecond !== undefined && perSecond >= 0.05;
-      set(element, 'data-moving', moving ? 'true' : undefined);
-      set(element, 'data-broken', broken ? 'true' : undefined);
-      if (!moving) return;
-      // In steps, so that the animation does not restart with each small change.
-      const seconds = Math.max(0.3, 1.8 - 0.3 * Math.round(Math.log10(perSecond + 1)));
-      flow.style.setProperty('--pace', `${seconds.toFixed(1)}s`);
-    },
+  const words = h('span', { class: caption ? '' : 'away' }, ` ${caption ?? meaning}`);
+  const label = h('span', { class: 'label' }, value, words);
+  const element = h('div', { class: 'edge', 'data-edge': name }, label, flow);
+  /** @param {number | undefined} perSecond undefined: not known @param {boolean} [broken] */
+  const update = (perSecond, broken = false) => {
+    say(value, rate(perSecond));
+    const moving = perSecond !== undefined && perSecond >= 0.05;
+    set(element, 'data-moving', moving ? 'true' : undefined);
+    set(element, 'data-broken', broken ? 'true' : undefined);
+    if (!moving) return;
+    // In steps, so that the animation does not restart with each small change.
+    const seconds = Math.max(0.3, 1.8 - 0.3 * Math.round(Math.log10(perSecond + 1)));
+    flow.style.setProperty('--pace', `${seconds.toFixed(1)}s`);
   };
+  return Object.assign(element, { update });
 }

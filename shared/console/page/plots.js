@@ -76,17 +76,13 @@ export function plots(root) {
   };
 }
 
-/**
- * @param {Plot} plot
- * @param {(x: number | undefined) => void} pointAll
- */
+/** @param {Plot} plot @param {(x: number | undefined) => void} pointAll */
 function figure(plot, pointAll) {
   const bands = svg('g', { class: 'bands' });
   const marks = svg('g', { class: 'marks' });
   const lines = plot.lines.map(([, , color]) => svg('path', { class: `line ${color}` }));
   const areas = plot.lines.length === 1 ? [svg('path', { class: `area ${plot.lines[0]?.[2]}` })] : [];
-  const cursor = svg('line', { class: 'cursor', y1: 0, y2: HEIGHT });
-  cursor.setAttribute('visibility', 'hidden');
+  const cursor = svg('line', { class: 'cursor', y1: 0, y2: HEIGHT, visibility: 'hidden' });
   const drawing = svg(
     'svg',
     { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img', tabindex: 0 },
@@ -94,23 +90,14 @@ function figure(plot, pointAll) {
   );
   const most = h('span', { class: 'most' });
   const values = plot.lines.map(([, , color]) => h('strong', { class: color }));
-  const legend = h(
-    'span',
-    { class: 'values' },
-    ...plot.lines.flatMap(([, title], i) => [
-      h(
-        'span',
-        { class: 'value' },
-        plot.lines.length > 1 && h('i', { class: plot.lines[i]?.[2] ?? '' }, title),
-        values[i],
-      ),
-    ]),
+  const legend = plot.lines.map(([, title, color], i) =>
+    h('span', { class: 'value' }, plot.lines.length > 1 && h('i', { class: color }, title), values[i]),
   );
   const when = h('span', { class: 'when' });
   const element = h(
     'figure',
     { class: 'plot' },
-    h('figcaption', {}, h('span', { class: 'title' }, plot.title), legend),
+    h('figcaption', {}, h('span', { class: 'title' }, plot.title), h('span', { class: 'values' }, ...legend)),
     h('div', { class: 'field' }, most, drawing),
     h('div', { class: 'axis', 'aria-hidden': 'true' }, h('span', {}, '−15 min'), when, h('span', {}, 'now')),
   );
@@ -126,20 +113,14 @@ function figure(plot, pointAll) {
       pointed === undefined ? shown.at.length - 1 : nearest(shown.at, until - SPAN_MS * (1 - pointed));
     const column = (/** @type {HistoryColumn} */ name) => /** @type {HistoryColumns} */ (shown).columns[name];
     for (const [i, [name]] of plot.lines.entries()) {
-      const value = column(name)[index];
-      say(
-        /** @type {Element} */ (values[i]),
-        value === undefined || value === null ? '–' : plot.format(value),
-      );
+      const value = column(name)[index] ?? undefined;
+      say(/** @type {Element} */ (values[i]), value === undefined ? '–' : plot.format(value));
     }
-    const at = shown.at[index];
-    say(
-      when,
-      pointed === undefined || at === undefined ? '' : new Date(at).toLocaleTimeString([], { hour12: false }),
-    );
-    const x = pointed === undefined || at === undefined ? undefined : place(at, until);
-    cursor.setAttribute('visibility', x === undefined ? 'hidden' : 'visible');
-    if (x !== undefined) for (const end of ['x1', 'x2']) cursor.setAttribute(end, x.toFixed(1));
+    const at = pointed === undefined ? undefined : shown.at[index];
+    say(when, at === undefined ? '' : new Date(at).toLocaleTimeString([], { hour12: false }));
+    cursor.setAttribute('visibility', at === undefined ? 'hidden' : 'visible');
+    if (at === undefined) return;
+    for (const end of ['x1', 'x2']) cursor.setAttribute(end, place(at, until).toFixed(1));
   };
   drawing.addEventListener('pointermove', (event) => {
     const { left, width } = drawing.getBoundingClientRect();
@@ -160,10 +141,7 @@ function figure(plot, pointAll) {
       pointed = x;
       label();
     },
-    /**
-     * @param {HistoryColumns} history
-     * @param {number} now
-     */
+    /** @param {HistoryColumns} history @param {number} now */
     update(history, now) {
       shown = history;
       until = now;
@@ -178,11 +156,8 @@ function figure(plot, pointAll) {
         if (areas[i]) areas[i].setAttribute('d', filled(d));
       }
       bands.replaceChildren(...openBands(at, columns.breaker, now));
-      marks.replaceChildren(
-        ...(plot.mark === undefined
-          ? []
-          : [svg('line', { x1: 0, x2: WIDTH, y1: y(plot.mark), y2: y(plot.mark) })]),
-      );
+      const markAt = plot.mark === undefined ? [] : [y(plot.mark)];
+      marks.replaceChildren(...markAt.map((at) => svg('line', { x1: 0, x2: WIDTH, y1: at, y2: at })));
       say(most, plot.format(highest));
       const words = plot.lines.map(([name, title]) => {
         const column = columns[name].filter((value) => value !== null);
@@ -235,11 +210,7 @@ function filled(d) {
     .join('');
 }
 
-/**
- * @param {readonly number[]} at
- * @param {readonly (number | null)[]} breaker
- * @param {number} now
- */
+/** @param {readonly number[]} at @param {readonly (number | null)[]} breaker @param {number} now */
 function openBands(at, breaker, now) {
   const bands = [];
   for (let i = 0; i < breaker.length; i++) {
