@@ -34,22 +34,23 @@ export interface Condition {
   lostAfterSeconds?: number;
 }
 
+type Unnamed = Omit<Alert, 'name' | 'severity'>;
+const critical = (name: string, alert: Unnamed): Alert => ({ name, severity: 'critical', ...alert });
+const warning = (name: string, alert: Unnamed): Alert => ({ name, severity: 'warning', ...alert });
+
 /** By section. */
 export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
   Receiving: [
-    {
-      name: 'NrdotDown',
+    critical('NrdotDown', {
       promql: 'up{job=~".*nrdot.*"} == 0',
       for: '2m',
-      severity: 'critical',
       summary: '{{ $labels.instance }} does not answer',
       description:
         'Prometheus has not been able to read the metrics of {{ $labels.instance }} ({{ $labels.job }}) for 2 minutes.',
       newRelic:
         'New Relic does not scrape: a process that is gone sends nothing, whether it failed or was stopped on purpose. NrdotServiceMissing fires when no process of a service is left',
-    },
-    {
-      name: 'NrdotServiceMissing',
+    }),
+    critical('NrdotServiceMissing', {
       promql: [
         'label_replace(absent(receiver_inflight_bytes), "service", "receiver", "", "")',
         'or label_replace(absent(apq_fill_ratio), "service", "scheduler", "", "")',
@@ -57,7 +58,6 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         'or label_replace(absent(dlq_utilization_ratio), "service", "dlq", "", "")',
       ].join('\n'),
       for: '5m',
-      severity: 'critical',
       summary: 'no {{ $labels.service }} is running',
       description: 'No {{ $labels.service }} has been scraped for 5 minutes; data that depends on it waits.',
       newRelic: {
@@ -69,23 +69,19 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         forSeconds: 300,
         lostAfterSeconds: 300,
       },
-    },
-    {
-      name: 'NrdotRestarting',
+    }),
+    warning('NrdotRestarting', {
       promql: 'changes(process_start_time_seconds{job=~".*nrdot.*"}[30m]) > 3',
-      severity: 'warning',
       summary: '{{ $labels.instance }} keeps restarting',
       description: '{{ $labels.instance }} ({{ $labels.job }}) was started {{ $value }} times in 30 minutes.',
       newRelic: 'NRQL cannot count the changes of a gauge',
-    },
-    {
-      name: 'NrdotReceiverRefusing',
+    }),
+    critical('NrdotReceiverRefusing', {
       promql: [
         'sum by (job, namespace) (rate(receiver_requests_total{code=~"5.."}[5m]))',
         '/ sum by (job, namespace) (rate(receiver_requests_total[5m])) > 0.01',
       ].join('\n'),
       for: '5m',
-      severity: 'critical',
       summary: 'clients are refused',
       description:
         '{{ $value | humanizePercentage }} of requests to {{ $labels.job }} get a 5xx: clients keep their data and retry, for as long as they can.',
@@ -94,38 +90,32 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         above: 0.01,
         windowSeconds: 300,
       },
-    },
-    {
-      name: 'NrdotLimiterDropping',
+    }),
+    warning('NrdotLimiterDropping', {
       promql: 'sum by (job, namespace) (rate(cl_dropped_samples_total[10m])) > 0',
       for: '10m',
-      severity: 'warning',
       summary: 'the cardinality limiter drops points',
       description:
         '{{ $value | humanize }} points per second are dropped by the limiter of {{ $labels.job }}; their senders are informed.',
       newRelic: { select: 'sum(cl_dropped_samples_total)', windowSeconds: 600 },
-    },
-    {
-      name: 'NrdotDailyKeys',
+    }),
+    warning('NrdotDailyKeys', {
       promql: [
         'max by (job, namespace, metric) (cl_daily_keys)',
         '/ on (job, namespace) group_left () max by (job, namespace) (cl_daily_keys_limit > 0) > 0.8',
       ].join('\n'),
       for: '5m',
-      severity: 'warning',
       summary: '{{ $labels.metric }} is close to its daily limit of series',
       description:
         '{{ $labels.metric }} of {{ $labels.job }} has had {{ $value | humanizePercentage }} of its limit of series for this UTC day. Beyond it, New Relic makes no roll-ups of the metric until midnight.',
       newRelic:
         'NRQL divides within a facet, but the limit applies to all metrics; New Relic shows it under Cardinality Management',
-    },
+    }),
   ],
   'The upstream': [
-    {
-      name: 'NrdotBreakerOpen',
+    warning('NrdotBreakerOpen', {
       promql: 'max by (job, namespace, signal) (1 - apq_breaker_state{state="closed"}) == 1',
       for: '2m',
-      severity: 'warning',
       summary: 'the upstream does not accept {{ $labels.signal }}',
       description:
         'The breaker of {{ $labels.job }} for {{ $labels.signal }} has not been closed for 2 minutes: new data of that signal goes to disk.',
@@ -136,11 +126,9 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         windowSeconds: 60,
         forSeconds: 120,
       },
-    },
-    {
-      name: 'NrdotUpstreamAuth',
+    }),
+    critical('NrdotUpstreamAuth', {
       promql: 'sum by (job, namespace, signal) (increase(exporter_retries_total{reason="auth"}[5m])) > 0',
-      severity: 'critical',
       summary: 'the upstream refuses the key for {{ $labels.signal }}',
       description:
         'The upstream answers {{ $labels.signal }} of {{ $labels.job }} with 401 or 403. All of them are kept, but none is delivered until the key is corrected.',
@@ -150,12 +138,10 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         facet: ['signal'],
         windowSeconds: 300,
       },
-    },
-    {
-      name: 'NrdotUpstreamPlace',
+    }),
+    critical('NrdotUpstreamPlace', {
       promql: 'sum by (job, namespace, signal) (increase(exporter_retries_total{reason="place"}[5m])) > 0',
       for: '1m',
-      severity: 'critical',
       summary: 'the address for {{ $labels.signal }} does not answer like an upstream',
       description:
         'The address for {{ $labels.signal }} of {{ $labels.job }} does not answer like an OTLP upstream (404, a redirect, an HTML page). All of them are kept, but none is delivered until that is fixed.',
@@ -165,27 +151,23 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         facet: ['signal'],
         windowSeconds: 300,
       },
-    },
-    {
-      name: 'NrdotRejected',
+    }),
+    warning('NrdotRejected', {
       comment: 'The books know too of a status that no series was there for before.',
       promql: [
         'sum by (job, namespace) (increase(exporter_rejected_items_total[15m])) > 0',
         'or max by (job, namespace) (delta(pipeline_accounting_items{state="rejected"}[15m])) > 0',
       ].join('\n'),
-      severity: 'warning',
       summary: 'the upstream rejects data',
       description: 'The upstream rejected {{ $value | humanize }} items of {{ $labels.job }} in 15 minutes.',
       newRelic: { select: 'sum(exporter_rejected_items_total)', windowSeconds: 900, slideSeconds: 300 },
-    },
-    {
-      name: 'NrdotAllRejected',
+    }),
+    critical('NrdotAllRejected', {
       promql: [
         'sum by (job, namespace) (increase(exporter_rejected_items_total[5m])) > 0',
         'unless sum by (job, namespace) (increase(exporter_delivered_items_total[5m])) > 0',
       ].join('\n'),
       for: '2m',
-      severity: 'critical',
       summary: 'the upstream rejects all data',
       description:
         'The upstream rejected {{ $value | humanize }} items of {{ $labels.job }} in 5 minutes and accepted none.',
@@ -195,15 +177,13 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         above: 0.999999,
         windowSeconds: 300,
       },
-    },
-    {
-      name: 'NrdotAccountLimit',
+    }),
+    warning('NrdotAccountLimit', {
       promql: [
         'max by (job, namespace, of) (pipeline_account_per_minute)',
         '/ max by (job, namespace, of) (pipeline_account_limit_per_minute) > 0.8',
       ].join('\n'),
       for: '5m',
-      severity: 'warning',
       summary: 'the account is close to its limit of {{ $labels.of }} a minute',
       description:
         '{{ $labels.job }} sends {{ $value | humanizePercentage }} of the {{ $labels.of }} a minute that the account allows (exporter.account_limits). Beyond that the upstream answers 429.',
@@ -214,35 +194,29 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         windowSeconds: 60,
         forSeconds: 300,
       },
-    },
+    }),
   ],
   'The queue': [
-    {
-      name: 'NrdotQueueFilling',
+    warning('NrdotQueueFilling', {
       promql: 'max by (job, namespace) (apq_fill_ratio) > 0.8',
       for: '10m',
-      severity: 'warning',
       summary: 'the queue is filling up',
       description:
         'The queue of {{ $labels.job }} is {{ $value | humanizePercentage }} full. From 95 % new data goes to disk.',
       newRelic: { select: 'max(apq_fill_ratio)', above: 0.8, windowSeconds: 60, forSeconds: 600 },
-    },
-    {
-      name: 'NrdotSpilling',
+    }),
+    warning('NrdotSpilling', {
       promql:
         'sum by (job, namespace) (max by (job, namespace, class) (rate(apq_spill_total{reason="fill"}[5m]))) > 0',
       for: '5m',
-      severity: 'warning',
       summary: 'more data arrives than is sent',
       description:
         '{{ $value | humanize }} items per second of {{ $labels.job }} go to disk because the queue is full.',
       newRelic: { select: 'sum(apq_spill_total)', where: "reason = 'fill'", windowSeconds: 300 },
-    },
-    {
-      name: 'NrdotLate',
+    }),
+    warning('NrdotLate', {
       promql: 'max by (job, namespace) (apq_oldest_age_seconds{class="critical", origin="live"}) > 60',
       for: '5m',
-      severity: 'warning',
       summary: 'critical data is late',
       description: 'Critical data of {{ $labels.job }} has been waiting for {{ $value | humanizeDuration }}.',
       newRelic: {
@@ -252,12 +226,10 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         windowSeconds: 60,
         forSeconds: 300,
       },
-    },
-    {
-      name: 'NrdotRedisAway',
+    }),
+    critical('NrdotRedisAway', {
       promql: 'min by (job, namespace, instance) (pipeline_redis_up) == 0',
       for: '1m',
-      severity: 'critical',
       summary: '{{ $labels.instance }} cannot use Redis',
       description:
         'A connection of {{ $labels.instance }} ({{ $labels.job }}) has had no usable Redis for a minute.',
@@ -267,15 +239,13 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         below: 1,
         windowSeconds: 60,
       },
-    },
-    {
-      name: 'NrdotRedisMemory',
+    }),
+    critical('NrdotRedisMemory', {
       promql: [
         'max by (job, namespace) (pipeline_redis_memory_bytes)',
         '/ (max by (job, namespace) (pipeline_redis_memory_limit_bytes) > 0) > 0.9',
       ].join('\n'),
       for: '5m',
-      severity: 'critical',
       summary: 'Redis is nearly out of memory',
       description:
         'Redis of {{ $labels.job }} uses {{ $value | humanizePercentage }} of maxmemory; at 100 % it accepts no more writes.',
@@ -285,97 +255,81 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         windowSeconds: 60,
         forSeconds: 300,
       },
-    },
+    }),
   ],
   'The disk': [
-    {
-      name: 'NrdotDlqFullIn12h',
+    warning('NrdotDlqFullIn12h', {
       promql: [
         'max by (job, namespace) (predict_linear(dlq_utilization_ratio[1h], 12 * 3600)) > 1',
         'or min by (job, namespace) (predict_linear(dlq_disk_free_bytes[1h], 12 * 3600)) < 0',
       ].join('\n'),
       for: '30m',
-      severity: 'warning',
       summary: 'the disk will be full within 12 hours',
       description:
         'At the rate of the last hour, the dlq of {{ $labels.job }} will have no room in 12 hours.',
       newRelic:
         'New Relic does not document predictLinear for alert conditions; the page DLQ of the dashboard shows "Use in 12 h", and NrdotDlqFull fires when it is full',
-    },
-    {
-      name: 'NrdotDlqFullIn4h',
+    }),
+    critical('NrdotDlqFullIn4h', {
       promql: [
         'max by (job, namespace) (predict_linear(dlq_utilization_ratio[30m], 4 * 3600)) > 1',
         'or min by (job, namespace) (predict_linear(dlq_disk_free_bytes[30m], 4 * 3600)) < 0',
       ].join('\n'),
       for: '10m',
-      severity: 'critical',
       summary: 'the disk will be full within 4 hours',
       description:
         'At the rate of the last half hour, the dlq of {{ $labels.job }} will have no room in 4 hours.',
       newRelic: 'as for NrdotDlqFullIn12h',
-    },
-    {
-      name: 'NrdotDlqFull',
+    }),
+    critical('NrdotDlqFull', {
       promql: 'max by (job, namespace) (dlq_state{state=~"full|disk_full"}) == 1',
       for: '1m',
-      severity: 'critical',
       summary: 'the disk accepts no more data',
       description:
         'The dlq of {{ $labels.job }} is full: data to be spilled stays in Redis, and when that is full, clients are refused.',
       newRelic: { select: 'max(dlq_state)', where: "state IN ('full', 'disk_full')", windowSeconds: 60 },
-    },
-    {
-      name: 'NrdotDiskFailing',
+    }),
+    critical('NrdotDiskFailing', {
       promql: 'max by (job, namespace) (dlq_state{state="disk_failing"}) == 1',
       for: '1m',
-      severity: 'critical',
       summary: 'the disk is failing',
       description:
         'The disk of the dlq of {{ $labels.job }} reports errors; the log of the dlq has the details.',
       newRelic: { select: 'max(dlq_state)', where: "state = 'disk_failing'", windowSeconds: 60 },
-    },
-    {
-      name: 'NrdotDlqOld',
+    }),
+    warning('NrdotDlqOld', {
       promql: 'max by (job, namespace) (dlq_oldest_age_seconds) > 86400',
       for: '10m',
-      severity: 'warning',
       summary: 'data has been on disk for a day',
       description:
         'The oldest batch on disk of {{ $labels.job }} is {{ $value | humanizeDuration }} old; it is dropped after dlq.retention.',
       newRelic: { select: 'max(dlq_oldest_age_seconds)', above: 86400, windowSeconds: 60, forSeconds: 600 },
-    },
-    {
-      name: 'NrdotReplayNotDraining',
+    }),
+    warning('NrdotReplayNotDraining', {
       promql: [
         'sum by (job, namespace) (dlq_items{area!="rejected"}) > 0',
         'and sum by (job, namespace) (rate(dlq_replayed_items_total[10m])) == 0',
         'and min by (job, namespace) (apq_breaker_state{state="closed"}) == 1',
       ].join('\n'),
       for: '10m',
-      severity: 'warning',
       summary: 'the disk does not drain',
       description:
         '{{ $value | humanize }} items of {{ $labels.job }} are on disk and the upstream works, but none is replayed.',
       newRelic: 'it needs three values, but a condition has one; NrdotDlqOld fires later',
-    },
-    {
-      name: 'NrdotCorruption',
+    }),
+    critical('NrdotCorruption', {
       promql: 'sum by (job, namespace, instance) (dlq_corrupted_total) > 0',
-      severity: 'critical',
       summary: 'data on disk is damaged',
       description:
         '{{ $labels.instance }} ({{ $labels.job }}) found {{ $value }} damaged places; their data is in quarantine.',
       newRelic: { select: 'sum(dlq_corrupted_total)', facet: ['service.instance.id'], windowSeconds: 300 },
-    },
+    }),
   ],
   Certificates: [
-    {
-      name: 'NrdotCertificateExpires',
+    warning('NrdotCertificateExpires', {
       promql:
         'min by (job, namespace, instance, use) (pipeline_certificate_expiry_timestamp_seconds) - time() < 7 * 86400',
       for: '15m',
-      severity: 'warning',
       summary: 'a certificate expires soon',
       description:
         'The certificate for {{ $labels.use }} of {{ $labels.instance }} ({{ $labels.job }}) expires in {{ $value | humanizeDuration }}.',
@@ -386,14 +340,12 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         windowSeconds: 300,
         forSeconds: 900,
       },
-    },
+    }),
   ],
   'The books': [
-    {
-      name: 'NrdotItemsDropped',
+    critical('NrdotItemsDropped', {
       promql:
         'max by (job, namespace, reason) (increase(pipeline_dropped_items_total{reason!~"partial_success|purged"}[15m])) > 0',
-      severity: 'critical',
       summary: 'accepted data was dropped',
       description:
         '{{ $value | humanize }} items of {{ $labels.job }} were dropped in 15 minutes: {{ $labels.reason }}.',
@@ -404,19 +356,16 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         windowSeconds: 900,
         slideSeconds: 300,
       },
-    },
-    {
-      name: 'NrdotDropped',
+    }),
+    warning('NrdotDropped', {
       comment: 'For any reason, including purges by an operator and rejections in a partial success.',
       promql: 'max by (job, namespace) (delta(pipeline_accounting_items{state="dropped"}[1h])) > 0',
-      severity: 'warning',
       summary: 'items were dropped',
       description:
         '{{ $value | humanize }} accepted items of {{ $labels.job }} were dropped in the last hour.',
       newRelic: { select: 'sum(pipeline_dropped_items_total)', windowSeconds: 3600, slideSeconds: 300 },
-    },
-    {
-      name: 'NrdotBooksDoNotBalance',
+    }),
+    critical('NrdotBooksDoNotBalance', {
       comment:
         'While data moves, the counts are read one after the other: items that move within 5 s are not a difference.',
       promql: [
@@ -425,11 +374,10 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
         '+ 5 * clamp_min(max by (job, namespace) (deriv(pipeline_accounting_items{state="delivered"}[15m])), 0)',
       ].join('\n'),
       for: '15m',
-      severity: 'critical',
       summary: 'the books do not balance',
       description: '{{ $value | humanize }} items of {{ $labels.job }} are not where the accounting says.',
       newRelic:
         'its threshold depends on how much moves, but a threshold in New Relic is constant; `nrdot status` says whether the books balance',
-    },
+    }),
   ],
 };

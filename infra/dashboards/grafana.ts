@@ -20,10 +20,10 @@ function ofJob(expr: string): string {
 const DATASOURCE = { type: 'prometheus', uid: '${datasource}' };
 
 /** The JSON that Grafana imports. */
-export function grafanaJson(board: Board): string {
+export function grafanaJson({ uid, title, description, rows }: Board): string {
   const panels: object[] = [];
   let y = 0;
-  for (const [title, inRow] of Object.entries(board.rows)) {
+  for (const [title, inRow] of Object.entries(rows)) {
     const gridPos = { h: 1, w: 24, x: 0, y: y++ };
     panels.push({ id: panels.length + 1, type: 'row', title, collapsed: false, gridPos, panels: [] });
     let x = 0;
@@ -42,29 +42,13 @@ export function grafanaJson(board: Board): string {
     y += height;
   }
   const dashboard = {
-    uid: board.uid,
-    title: board.title,
-    description: board.description,
-    tags: ['nrdot'],
-    schemaVersion: 39,
-    version: 1,
-    editable: true,
-    graphTooltip: 1,
-    refresh: '10s',
-    time: { from: 'now-1h', to: 'now' },
-    timezone: '',
+    ...{ uid, title, description, tags: ['nrdot'] },
+    ...{ schemaVersion: 39, version: 1, editable: true, graphTooltip: 1 },
+    ...{ refresh: '10s', time: { from: 'now-1h', to: 'now' }, timezone: '' },
     links: [
       {
-        type: 'dashboards',
-        tags: ['nrdot'],
-        title: 'NRDOT+',
-        asDropdown: false,
-        includeVars: true,
-        keepTime: true,
-        icon: 'dashboard',
-        targetBlank: false,
-        tooltip: '',
-        url: '',
+        ...{ type: 'dashboards', tags: ['nrdot'], title: 'NRDOT+', asDropdown: false, includeVars: true },
+        ...{ keepTime: true, icon: 'dashboard', targetBlank: false, tooltip: '', url: '' },
       },
     ],
     templating: {
@@ -78,16 +62,9 @@ export function grafanaJson(board: Board): string {
           hide: 0,
         },
         {
-          name: 'job',
-          type: 'query',
-          label: 'Pipeline',
-          datasource: DATASOURCE,
+          ...{ name: 'job', type: 'query', label: 'Pipeline', datasource: DATASOURCE },
           query: { query: 'label_values(pipeline_build_info, job)', refId: 'job' },
-          refresh: 2,
-          sort: 1,
-          multi: true,
-          includeAll: true,
-          allValue: '.*',
+          ...{ refresh: 2, sort: 1, multi: true, includeAll: true, allValue: '.*' },
           current: { text: 'All', value: '$__all' },
         },
       ],
@@ -126,10 +103,7 @@ function panelJson(panel: Panel): object {
         ...(type === 'timeseries'
           ? {
               custom: {
-                lineWidth: 1,
-                fillOpacity: stacked ? 30 : 8,
-                showPoints: 'never',
-                spanNulls: false,
+                ...{ lineWidth: 1, fillOpacity: stacked ? 30 : 8, showPoints: 'never', spanNulls: false },
                 stacking: { mode: stacked ? 'normal' : 'none', group: 'A' },
                 thresholdsStyle: { mode: thresholds ? 'line' : 'off' },
               },
@@ -145,12 +119,8 @@ function panelJson(panel: Panel): object {
 const LAST = { calcs: ['lastNotNull'], fields: '', values: false };
 const OPTIONS: Readonly<Record<Panel['type'], object>> = {
   stat: {
-    reduceOptions: LAST,
-    colorMode: 'value',
-    graphMode: 'area',
-    textMode: 'auto',
-    justifyMode: 'center',
-    orientation: 'auto',
+    ...{ reduceOptions: LAST, colorMode: 'value', graphMode: 'area', textMode: 'auto' },
+    ...{ justifyMode: 'center', orientation: 'auto' },
   },
   gauge: { reduceOptions: LAST, showThresholdMarkers: true, showThresholdLabels: false, orientation: 'auto' },
   timeseries: {

@@ -41,11 +41,12 @@ const NAMES = new Set<string>([...SPECS.keys(), ...PROCESS_METRICS.map(([name]) 
 const isWhole = (name: string) => SPECS.get(name)?.whole === true;
 
 /** A gauge. */
-export function level(over: Over, gauge: string, { where, by = [] }: Of = {}): Measure {
-  const parts = partsOf(over, by, where);
+export function level(over: Over, gauge: string, of: Of = {}): Measure {
+  const { where = {}, by = [] } = of;
+  const parts = partsOf(over, of);
   // Without labels in the query, the latest value would be that of one of the series.
   const each = (SPECS.get(gauge)?.labels ?? []).filter(
-    (label) => !by.includes(label) && (where?.[label] ?? '!').startsWith('!'),
+    (label) => !by.includes(label) && (where[label] ?? '!').startsWith('!'),
   );
   const isOne = over === 'each' || (isWhole(gauge) && each.length === 0);
   const nrql = isOne
@@ -53,14 +54,14 @@ export function level(over: Over, gauge: string, { where, by = [] }: Of = {}): M
     : over === 'sum'
       ? { ...parts, select: `latest(${gauge})`, over, ...(each.length > 0 ? { each } : {}) }
       : { ...parts, select: `${over}(${gauge})` };
-  return { promql: aggregated(over, by, gauge + braces(where)), nrql: { ...nrql, since: NOW } };
+  return { promql: aggregated(over, by, gauge + braces(of)), nrql: { ...nrql, since: NOW } };
 }
 
 /** Rate of a counter per second. */
-export function perSecond(over: Over, counter: string, { where, by = [] }: Of = {}): Measure {
+export function perSecond(over: Over, counter: string, of: Of = {}): Measure {
   return {
-    promql: aggregated(over, by, `rate(${counter}${braces(where)}[$__rate_interval])`),
-    nrql: { ...counted(over, counter, `rate(sum(${counter}), 1 second)`, by, where), since: NOW },
+    promql: aggregated(over, of.by, `rate(${counter}${braces(of)}[$__rate_interval])`),
+    nrql: { ...counted(over, counter, `rate(sum(${counter}), 1 second)`, of), since: NOW },
   };
 }
 
@@ -69,27 +70,29 @@ export function counts(
   over: Over,
   counter: string,
   range: '$__range' | '$__rate_interval',
-  { where, by = [] }: Of = {},
+  of: Of = {},
 ): Measure {
   return {
-    promql: aggregated(over, by, `increase(${counter}${braces(where)}[${range}])`),
-    nrql: counted(over, counter, `sum(${counter})`, by, where),
+    promql: aggregated(over, of.by, `increase(${counter}${braces(of)}[${range}])`),
+    nrql: counted(over, counter, `sum(${counter})`, of),
   };
 }
 
 /** Total of a counter since its process started; in New Relic, which has deltas, in the displayed range. */
-export function total(over: Over, counter: string, { where, by = [] }: Of = {}): Measure {
+export function total(over: Over, counter: string, of: Of = {}): Measure {
   return {
-    promql: aggregated(over, by, counter + braces(where)),
-    nrql: counted(over, counter, `sum(${counter})`, by, where),
+    promql: aggregated(over, of.by, counter + braces(of)),
+    nrql: counted(over, counter, `sum(${counter})`, of),
   };
 }
 
 /** A percentile of one of the product's histograms. */
-export function quantile(q: number, histogram: string, { where, by = [] }: Of = {}): Measure {
+export function quantile(q: number, histogram: string, of: Of = {}): Measure {
+  const by = ['le', ...(of.by ?? [])];
+  const rate = aggregated('sum', by, `rate(${histogram}_bucket${braces(of)}[$__rate_interval])`);
   return {
-    promql: `histogram_quantile(${q}, sum by (${['le', ...by].join(', ')}) (rate(${histogram}_bucket${braces(where)}[$__rate_interval])))`,
-    nrql: { ...partsOf('sum', by, where), select: `percentile(${histogram}, ${q * 100})` },
+    promql: `histogram_quantile(${q}, ${rate})`,
+    nrql: { ...partsOf('sum', of), select: `percentile(${histogram}, ${q * 100})` },
   };
 }
 
@@ -99,14 +102,10 @@ export function percentiles(histogram: string): Record<string, Measure> {
 }
 
 /** Rate of observations of a histogram, or of their sum. */
-export function observed(
-  what: 'count' | 'sum',
-  histogram: string,
-  { by = [] }: Pick<Of, 'by'> = {},
-): Measure {
+export function observed(what: 'count' | 'sum', histogram: string, of: Pick<Of, 'by'>): Measure {
   return {
-    promql: aggregated('sum', by, `rate(${histogram}_${what}[$__rate_interval])`),
-    nrql: { ...partsOf('sum', by, undefined), select: `rate(${what}(${histogram}), 1 second)` },
+    promql: aggregated('sum', of.by, `rate(${histogram}_${what}[$__rate_interval])`),
+    nrql: { ...partsOf('sum', of), select: `rate(${what}(${histogram}), 1 second)` },
   };
 }
 
@@ -116,7 +115,7 @@ export function ratio(over: Over, of: string, by: string): Measure {
   const select = over === 'each' ? 'latest' : over === 'sum' ? 'average' : over;
   return {
     promql: `${above.promql} / ${below.promql}`,
-    nrql: { ...partsOf(over, [], undefined), select: `${select}(${of}) / ${select}(${by})`, since: NOW },
+    nrql: { ...partsOf(over, {}), select: `${select}(${of}) / ${select}(${by})`, since: NOW },
   };
 }
 
@@ -158,42 +157,31 @@ export function attributeOf(label: string): string {
 }
 
 /** For a total that every instance reports, all report the same deltas. */
-function counted(
-  over: Over,
-  counter: string,
-  select: string,
-  by: readonly string[],
-  where: Where | undefined,
-): Nrql {
-  const parts = partsOf(over, by, where);
-  return isWhole(counter) ? { ...parts, select, over: 'max' } : { ...parts, select };
+function counted(over: Over, counter: string, select: string, of: Of): Nrql {
+  return { ...partsOf(over, of), select, ...(isWhole(counter) ? { over: 'max' } : {}) };
 }
 
-function partsOf(over: Over, by: readonly string[], where: Where | undefined): Omit<Nrql, 'select'> {
+function partsOf(over: Over, { where, by = [] }: Of): Omit<Nrql, 'select'> {
   const facet = [...(over === 'each' ? ['service', 'instance'] : []), ...by].map(attributeOf);
   return {
-    ...(where ? { where: condition(where) } : {}),
+    ...(where ? { where: matchers(where, ' = ', ' != ', "'").join(' AND ') } : {}),
     ...(facet.length > 0 ? { facet } : {}),
   };
 }
 
-function condition(where: Where): string {
-  return Object.entries(where)
-    .map(([label, value]) =>
-      value.startsWith('!') ? `${label} != '${value.slice(1)}'` : `${label} = '${value}'`,
-    )
-    .join(' AND ');
+function braces({ where }: Of): string {
+  return where ? `{${matchers(where, '=', '!=', '"').join(', ')}}` : '';
 }
 
-function braces(where: Where | undefined): string {
-  if (!where) return '';
-  const matchers = Object.entries(where).map(([label, value]) =>
-    value.startsWith('!') ? `${label}!="${value.slice(1)}"` : `${label}="${value}"`,
+function matchers(where: Where, is: string, isNot: string, quote: string): string[] {
+  return Object.entries(where).map(([label, value]) =>
+    value.startsWith('!')
+      ? `${label}${isNot}${quote}${value.slice(1)}${quote}`
+      : `${label}${is}${quote}${value}${quote}`,
   );
-  return `{${matchers.join(', ')}}`;
 }
 
-function aggregated(over: Over, by: readonly string[], inner: string): string {
+function aggregated(over: Over, by: readonly string[] = [], inner: string): string {
   if (over === 'each') return inner;
   return by.length > 0 ? `${over} by (${by.join(', ')}) (${inner})` : `${over}(${inner})`;
 }

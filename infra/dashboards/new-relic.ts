@@ -7,7 +7,6 @@ const COLUMNS = 12;
 /** Rows of a panel's height: 8 become 3. */
 const ROWS_PER_HEIGHT = 3 / 8;
 const TITLE_ROWS = 1;
-const HUNDRED = 100;
 
 const SEVERITIES: Readonly<Record<string, string>> = { orange: 'WARNING', red: 'CRITICAL' };
 /** Units that New Relic knows; others are shown as plain numbers. */
@@ -44,7 +43,8 @@ function widgets(rows: Board['rows']): object[] {
   const made: object[] = [];
   let row = 1;
   for (const [title, panels] of Object.entries(rows)) {
-    made.push(markdown(`### ${title}`, { column: 1, row, width: COLUMNS, height: TITLE_ROWS }));
+    const whole = { column: 1, row, width: COLUMNS, height: TITLE_ROWS };
+    made.push(widget('', whole, 'markdown', { text: `### ${title}` }));
     row += TITLE_ROWS;
     let column = 1;
     let height = 0;
@@ -56,9 +56,9 @@ function widgets(rows: Board['rows']): object[] {
         column = 1;
         height = 0;
       }
-      const widget = widgetOf(panel, { column, row, width, height: own });
-      if (!widget) continue;
-      made.push(widget);
+      const shown = widgetOf(panel, { column, row, width, height: own });
+      if (!shown) continue;
+      made.push(shown);
       column += width;
       height = Math.max(height, own);
     }
@@ -71,40 +71,28 @@ function widgets(rows: Board['rows']): object[] {
 function widgetOf(panel: Panel, layout: Place): object | undefined {
   const { type, title, unit, queries, thresholds, names, max, stacked } = panel;
   const overTime = type === 'timeseries' || type === 'state-timeline';
-  const scale = unit === 'percentunit' ? HUNDRED : 1;
+  const scale = unit === 'percentunit' ? 100 : 1;
   const texts = queries.flatMap(({ measure: { nrql }, legend }) =>
     typeof nrql === 'string' ? [] : [nrqlText(nrql, { alias: aliasOf(legend), overTime, scale })],
   );
   if (texts.length === 0) return undefined;
   const values = Object.entries(names ?? {}).map(([value, [text]]) => `${value} ${text}`);
-  return {
-    title: values.length > 0 ? `${title} (${values.join(', ')})` : title,
-    layout,
-    linkedEntityGuids: null,
-    visualization: {
-      id: overTime ? (stacked ? 'viz.area' : 'viz.line') : type === 'gauge' ? 'viz.bullet' : 'viz.billboard',
-    },
-    rawConfiguration: {
-      facet: { showOtherSeries: false },
-      legend: { enabled: true },
-      nrqlQueries: texts.map((query) => ({ accountIds: [], query })),
-      platformOptions: { ignoreTimeRange: texts.every((query) => / SINCE /.test(query)) },
-      ...(type === 'gauge' ? { limit: (max ?? 1) * scale } : {}),
-      ...(type === 'stat' && thresholds ? { thresholds: thresholdsOf(thresholds, scale) } : {}),
-      ...(UNITS[unit] ? { units: { unit: UNITS[unit] } } : {}),
-      ...(overTime ? { yAxisLeft: { zero: true } } : {}),
-    },
-  };
+  const head = values.length > 0 ? `${title} (${values.join(', ')})` : title;
+  const chart = overTime ? (stacked ? 'area' : 'line') : type === 'gauge' ? 'bullet' : 'billboard';
+  return widget(head, layout, chart, {
+    facet: { showOtherSeries: false },
+    legend: { enabled: true },
+    nrqlQueries: texts.map((query) => ({ accountIds: [], query })),
+    platformOptions: { ignoreTimeRange: texts.every((query) => / SINCE /.test(query)) },
+    ...(type === 'gauge' ? { limit: (max ?? 1) * scale } : {}),
+    ...(type === 'stat' && thresholds ? { thresholds: thresholdsOf(thresholds, scale) } : {}),
+    ...(UNITS[unit] ? { units: { unit: UNITS[unit] } } : {}),
+    ...(overTime ? { yAxisLeft: { zero: true } } : {}),
+  });
 }
 
-function markdown(text: string, layout: Place): object {
-  return {
-    title: '',
-    layout,
-    linkedEntityGuids: null,
-    visualization: { id: 'viz.markdown' },
-    rawConfiguration: { text },
-  };
+function widget(title: string, layout: Place, type: string, rawConfiguration: object): object {
+  return { title, layout, linkedEntityGuids: null, visualization: { id: `viz.${type}` }, rawConfiguration };
 }
 
 function thresholdsOf(thresholds: NonNullable<Panel['thresholds']>, scale: number): object[] {

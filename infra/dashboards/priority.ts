@@ -92,10 +92,7 @@ export const priority: Board = {
         'Requests in flight',
         'And their limit, which adapts to the upstream.',
         'short',
-        {
-          'in flight': level('sum', 'exporter_inflight'),
-          allowed: level('sum', 'exporter_concurrency'),
-        },
+        { 'in flight': level('sum', 'exporter_inflight'), allowed: level('sum', 'exporter_concurrency') },
         { width: 10 },
       ),
     ],

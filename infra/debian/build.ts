@@ -3,7 +3,7 @@
  * for all in one process and one for each service.
  *     node infra/debian/build.ts [directory]     writes nrdot-plus_<version>_<architecture>.deb into it; needs dpkg-deb
  */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, type StdioOptions } from 'node:child_process';
 import {
   chmodSync,
   cpSync,
@@ -103,12 +103,10 @@ export function buildPackage(into: string): string {
       writeFileSync(join(tree, path), text);
       chmodSync(join(tree, path), mode);
     };
-    execFileSync(process.execPath, [join(ROOT, 'cli/build.ts'), join(tree, LIB)], {
-      stdio: ['ignore', 2, 2],
-    });
-    cpSync(join(ROOT, 'node_modules/@mongodb-js'), join(tree, LIB, 'node_modules/@mongodb-js'), {
-      recursive: true,
-    });
+    const stdio: StdioOptions = ['ignore', 2, 2];
+    execFileSync(process.execPath, [join(ROOT, 'cli/build.ts'), join(tree, LIB)], { stdio });
+    const native = 'node_modules/@mongodb-js';
+    cpSync(join(ROOT, native), join(tree, LIB, native), { recursive: true });
     cpSync(realpathSync(join(ROOT, 'node_modules/node/bin/node')), join(tree, LIB, 'node'));
     put('/usr/bin/nrdot', `#!/bin/sh\nexec ${LIB}/node ${LIB}/nrdot.js "$@"\n`, 0o755);
     put('/usr/lib/systemd/system/nrdot.service', unit('pipeline: all services in one process', 'up'));
@@ -116,25 +114,21 @@ export function buildPackage(into: string): string {
     put('/usr/lib/sysusers.d/nrdot.conf', `u nrdot - "NRDOT+" ${STATE}\n`);
     put(CONFIG, FIRST_CONFIG);
     put('/usr/share/doc/nrdot-plus/README.md', readFileSync(join(tree, LIB, 'README.md'), 'utf8'));
-    put(
-      '/usr/share/doc/nrdot-plus/copyright',
-      `License: ${license}\n\n${readFileSync(join(ROOT, 'LICENSE'), 'utf8')}`,
-    );
+    const text = readFileSync(join(ROOT, 'LICENSE'), 'utf8');
+    put('/usr/share/doc/nrdot-plus/copyright', `License: ${license}\n\n${text}`);
+    // It depends on what the bundled Node requires.
     put(
       '/DEBIAN/control',
-      [
-        'Package: nrdot-plus',
-        `Version: ${version}`,
-        `Architecture: ${architecture}`,
-        'Maintainer: NRDOT+ <maintainers@nrdot-plus.invalid>',
-        'Section: net',
-        'Priority: optional',
-        // Requirements of the bundled Node.
-        'Depends: libc6 (>= 2.28), libstdc++6 (>= 9)',
-        'Recommends: redis-server (>= 5:7)',
-        `Description: ${description}`,
-        '',
-      ].join('\n'),
+      `Package: nrdot-plus
+Version: ${version}
+Architecture: ${architecture}
+Maintainer: NRDOT+ <maintainers@nrdot-plus.invalid>
+Section: net
+Priority: optional
+Depends: libc6 (>= 2.28), libstdc++6 (>= 9)
+Recommends: redis-server (>= 5:7)
+Description: ${description}
+`,
     );
     put('/DEBIAN/conffiles', `${CONFIG}\n`);
     // Starts nothing: the administrator chooses the unit.
@@ -150,9 +144,7 @@ export function buildPackage(into: string): string {
     );
     const file = join(into, `nrdot-plus_${version}_${architecture}.deb`);
     mkdirSync(into, { recursive: true });
-    execFileSync('dpkg-deb', ['--build', '--root-owner-group', '-Zgzip', tree, file], {
-      stdio: ['ignore', 2, 2],
-    });
+    execFileSync('dpkg-deb', ['--build', '--root-owner-group', '-Zgzip', tree, file], { stdio });
     return file;
   } finally {
     rmSync(tree, { recursive: true, force: true });

@@ -13,6 +13,8 @@ export const CHART = join(HERE, 'nrdot-plus');
 export const RENDERED = join(HERE, 'rendered');
 export const EXAMPLES = join(HERE, 'examples');
 
+const KUBERNETES = ['--kube-version', '1.29.0'];
+
 interface Value {
   path: string[];
   doc: string;
@@ -36,16 +38,7 @@ export function exampleNames(): string[] {
 /** Output of `helm template` for an example. @throws Error with helm's message */
 export function render(helm: string, name: string): string {
   const values = name === 'default' ? [] : ['--values', join(EXAMPLES, `${name}.yaml`)];
-  const args = [
-    'template',
-    'nrdot-plus',
-    CHART,
-    '--namespace',
-    'telemetry',
-    '--kube-version',
-    '1.29.0',
-    ...values,
-  ];
+  const args = ['template', 'nrdot-plus', CHART, '--namespace', 'telemetry', ...KUBERNETES, ...values];
   return execFileSync(helm, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
@@ -57,19 +50,13 @@ export function chartValues(): Value[] {
     map.items.forEach((pair, i) => {
       const key = pair.key as { value: string; commentBefore?: string };
       const before = i === 0 ? (map.commentBefore ?? key.commentBefore) : key.commentBefore;
-      const doc = (before ?? '')
-        .split('\n')
-        .map((line) => line.trim())
-        .join(' ')
-        .trim();
+      const doc = (before ?? '').replace(/\s*\n\s*/g, ' ').trim();
       const at = [...path, key.value];
       if (isMap(pair.value) && doc === '') visit(pair.value, at);
-      else
-        found.push({
-          path: at,
-          doc,
-          default: isScalar(pair.value) ? pair.value.value : (pair.value as YAMLMap).toJSON(),
-        });
+      else {
+        const value = isScalar(pair.value) ? pair.value.value : (pair.value as YAMLMap).toJSON();
+        found.push({ path: at, doc, default: value });
+      }
     });
   };
   visit(document.contents as YAMLMap, []);
