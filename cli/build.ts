@@ -43,32 +43,18 @@ const result = await build({
     js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
   },
 });
-const { version, license, description } = JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as {
-  version: string;
-  license: string;
-  description: string;
+const packageOf = (dir: string): Record<string, string> =>
+  JSON.parse(readFileSync(`${root}${dir}package.json`, 'utf8'));
+const { version, license, description } = packageOf('');
+const versions = NATIVE.map((name) => [name, packageOf(`node_modules/${name}/`).version]);
+const manifest = {
+  // The product's own name, like the image's and the chart's; `nrdot` alone is New Relic's distribution of the Collector.
+  ...{ name: 'nrdot-plus', version, description, license, type: 'module' },
+  bin: { nrdot: 'nrdot.js' },
+  engines: { node: '>=24' },
+  dependencies: Object.fromEntries(versions),
 };
-const versionOf = (name: string) =>
-  (JSON.parse(readFileSync(`${root}node_modules/${name}/package.json`, 'utf8')) as { version: string })
-    .version;
-writeFileSync(
-  `${dist}/package.json`,
-  `${JSON.stringify(
-    {
-      // The product's own name, like the image's and the chart's; `nrdot` alone is New Relic's distribution of the Collector.
-      name: 'nrdot-plus',
-      version,
-      description,
-      license,
-      type: 'module',
-      bin: { nrdot: 'nrdot.js' },
-      engines: { node: '>=24' },
-      dependencies: Object.fromEntries(NATIVE.map((name) => [name, versionOf(name)])),
-    },
-    null,
-    2,
-  )}\n`,
-);
+writeFileSync(`${dist}/package.json`, `${JSON.stringify(manifest, null, 2)}\n`);
 // The page needs no build.
 cpSync(`${root}shared/console/page`, `${dist}/console`, {
   recursive: true,
@@ -90,7 +76,6 @@ ${description} It needs Node 24 or later, and for \`nrdot up\` a \`redis-server\
 `,
 );
 cpSync(`${root}LICENSE`, `${dist}/LICENSE`);
-const bytes = Object.values(result.metafile.outputs).reduce((sum, { bytes: size }) => sum + size, 0);
-console.log(
-  `${dist}: ${Object.keys(result.metafile.outputs).length} files, ${(bytes / 1024 / 1024).toFixed(1)} MiB`,
-);
+const outputs = Object.values(result.metafile.outputs);
+const bytes = outputs.reduce((sum, output) => sum + output.bytes, 0);
+console.log(`${dist}: ${outputs.length} files, ${(bytes / 1024 / 1024).toFixed(1)} MiB`);

@@ -2,30 +2,18 @@ import { loadConfig } from '@nrdot/config';
 import { formatAddress } from '@nrdot/service';
 import { causeText } from '@nrdot/telemetry';
 import { configSource } from './config-flags.ts';
-import { printable } from './printable.ts';
+import { printable } from './output.ts';
 
-/** How a command addresses a process. */
+/** How a command addresses a process, and prints its answer. */
 export interface AdminFlags {
   config?: string;
   /** `host:port` or a URL; defaults to admin.listen of the configuration. */
   admin?: string;
+  json?: boolean;
 }
 
 const TIMEOUT_MS = 30_000;
 const TOKEN_VARIABLE = 'NRDOT_ADMIN_TOKEN';
-
-/** An error answer, with a message for people; `body` is the service's answer, for programs. */
-class AdminRefusal extends Error {
-  readonly status: number;
-  readonly body: unknown;
-
-  constructor(status: number, message: string, body: unknown) {
-    super(message);
-    this.name = 'AdminRefusal';
-    this.status = status;
-    this.body = body;
-  }
-}
 
 /** Nothing listens at the admin address. */
 export class NothingAnswers extends Error {}
@@ -40,27 +28,25 @@ export class AdminClient {
     const { config } = loadConfig(configSource(flags.config ? { config: flags.config } : {}));
     this.#token = process.env[TOKEN_VARIABLE] || config.admin.token?.reveal();
     const { host, port } = config.admin.listen;
-    // For a service that listens on all addresses, connect to this machine.
-    const address = formatAddress({ host: host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host, port });
-    this.url = baseUrl(flags.admin ?? address);
+    this.url = baseUrl(flags.admin ?? formatAddress({ host: reachable(host), port }));
   }
 
   /**
    * @param timeoutMs longer for requests that may have to read a whole disk
-   * @throws AdminRefusal, or Error if nothing answers
+   * @throws Error if it refuses, or NothingAnswers
    */
-  async get<T>(path: string, timeoutMs = TIMEOUT_MS): Promise<T> {
-    return (await (await this.#request('GET', path, undefined, AbortSignal.timeout(timeoutMs))).json()) as T;
+  async get<T>(path: string, timeoutMs?: number): Promise<T> {
+    return this.#json<T>('GET', path, undefined, timeoutMs);
   }
 
-  /** @throws AdminRefusal, or Error if nothing answers */
-  async post<T>(path: string, body?: object, timeoutMs = TIMEOUT_MS): Promise<T> {
-    return (await (await this.#request('POST', path, body, AbortSignal.timeout(timeoutMs))).json()) as T;
+  /** @throws Error if it refuses, or NothingAnswers */
+  async post<T>(path: string, body?: object, timeoutMs?: number): Promise<T> {
+    return this.#json<T>('POST', path, body, timeoutMs);
   }
 
   /** The lines of an answer as they arrive, until it ends or `signal` aborts. */
   async *lines(path: string, signal: AbortSignal, method: 'GET' | 'POST' = 'GET'): AsyncGenerator<string> {
-    const response = await this.#request(method, path, undefined, signal);
+    const response = await this.#request(method, path, signal);
     // A line may come in thousands of chunks, so each is looked at once.
     const line: string[] = [];
     try {
@@ -79,22 +65,22 @@ export class AdminClient {
     if (rest !== '') yield rest;
   }
 
-  async #request(
-    method: string,
-    path: string,
-    body: object | undefined,
-    signal: AbortSignal,
-  ): Promise<Response> {
+  async #json<T>(method: string, path: string, body?: object, timeoutMs = TIMEOUT_MS): Promise<T> {
+    return (await (await this.#request(method, path, AbortSignal.timeout(timeoutMs), body)).json()) as T;
+  }
+
+  async #request(method: string, path: string, signal: AbortSignal, body?: object): Promise<Response> {
+    const headers = {
+      ...(this.#token ? { authorization: `Bearer ${this.#token}` } : {}),
+      ...(body ? { 'content-type': 'application/json' } : {}),
+    };
     let response: Response;
     try {
       response = await fetch(this.url + path, {
         method,
         signal,
-        headers: {
-          ...(this.#token ? { authorization: `Bearer ${this.#token}` } : {}),
-          ...(body ? { 'content-type': 'application/json' } : {}),
-        },
-        ...(body ? { body: JSON.stringify(body) } : {}),
+        headers,
+        body: JSON.stringify(body) ?? null,
       });
     } catch (error) {
       const { name } = error as Error;
@@ -106,7 +92,7 @@ export class AdminClient {
     }
     if (response.ok) return response;
     const said = (await response.json().catch(() => ({}))) as { error?: { message?: string } };
-    throw new AdminRefusal(response.status, this.#explain(response.status, path, said.error?.message), said);
+    throw new Error(this.#explain(response.status, path, said.error?.message));
   }
 
   #explain(status: number, path: string, said = ''): string {
@@ -117,6 +103,11 @@ export class AdminClient {
     // Messages about a configuration have several lines.
     return said.split('\n').map(printable).join('\n') || `${this.url}${path} answered ${status}`;
   }
+}
+
+/** An address on this machine for a service that listens on all of them. */
+export function reachable(host: string): string {
+  return host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
 }
 
 function baseUrl(address: string): string {

@@ -42,6 +42,11 @@ export function translate(text: string): Translation {
   return new Translator(given).run();
 }
 
+/** For each setting: the option that it becomes, the settings below it, or what else to do with it. */
+interface Known {
+  [setting: string]: string | Known | ((value: unknown, path: string) => void);
+}
+
 class Translator {
   readonly #given: Tree;
   readonly #config: Tree = {};
@@ -53,33 +58,32 @@ class Translator {
 
   run(): Translation {
     for (const [name, receiver] of this.#members('receivers')) this.#receiver(name, receiver);
-    for (const [name] of this.#members('processors')) {
-      const reason = NEEDLESS[typeOf(name)];
+    for (const [name] of this.#members('processors'))
       this.#note(
         `processors.${name}`,
-        reason ?? 'has no counterpart: keep a Collector in front of NRDOT+ for it',
+        NEEDLESS[typeOf(name)] ?? 'has no counterpart: keep a Collector in front of NRDOT+ for it',
       );
-    }
-    const sending = this.#members('exporters').filter(([name]) =>
-      ['otlphttp', 'otlp_http'].includes(typeOf(name)),
-    );
+    const exporters = this.#members('exporters');
+    const sends = ([name]: readonly [string, Tree]) => ['otlphttp', 'otlp_http'].includes(typeOf(name));
+    const sending = exporters.filter(sends);
     const used = sending.find(([name]) => this.#isUsed(name)) ?? sending[0];
-    for (const [name, exporter] of this.#members('exporters')) {
-      if (name === used?.[0]) this.#exporter(`exporters.${name}`, exporter);
-      else if (['otlphttp', 'otlp_http'].includes(typeOf(name)))
-        this.#note(`exporters.${name}`, 'NRDOT+ sends to one upstream: run another NRDOT+ for this one');
+    for (const exporter of exporters) {
+      const [name, settings] = exporter;
+      const at = `exporters.${name}`;
+      if (exporter === used) this.#exporter(at, settings);
+      else if (sends(exporter))
+        this.#note(at, 'NRDOT+ sends to one upstream: run another NRDOT+ for this one');
       else if (typeOf(name) === 'otlp')
         this.#note(
-          `exporters.${name}`,
+          at,
           'sends gRPC, which NRDOT+ does not support: set exporter.endpoint to the OTLP/HTTP address of the same backend',
         );
-      else this.#note(`exporters.${name}`, 'has no counterpart: NRDOT+ sends OTLP/HTTP');
+      else this.#note(at, 'has no counterpart: NRDOT+ sends OTLP/HTTP');
     }
     if (!used) this.#note('exporters', 'no otlphttp exporter: set exporter.endpoint yourself');
-    for (const section of ['extensions', 'connectors'] as const)
+    for (const section of ['extensions', 'connectors'])
       for (const [name] of this.#members(section)) this.#note(`${section}.${name}`, 'has no counterpart');
-    const service = tree(this.#given.service) ?? {};
-    if (service.telemetry !== undefined)
+    if (tree(this.#given.service)?.telemetry !== undefined)
       this.#note(
         'service.telemetry',
         'metrics and health are at admin.listen; logging is set by log.level and log.format',
@@ -99,23 +103,19 @@ class Translator {
         `${at}.protocols.grpc`,
         'is not received: have senders use http/protobuf, or keep a Collector in front of NRDOT+',
       );
-    if (!('http' in protocols)) return;
-    const http = tree(protocols.http) ?? {};
-    this.#each(`${at}.protocols.http`, http, {
+    this.#each(`${at}.protocols.http`, protocols.http, {
       endpoint: (value) => this.#set('receiver.listen', String(value)),
-      max_request_body_size: (value) => this.#set('receiver.max_body', value),
-      tls: (value, path) =>
-        this.#each(path, tree(value) ?? {}, {
-          cert_file: (file) => this.#set('receiver.tls.cert_file', file),
-          key_file: (file) => this.#set('receiver.tls.key_file', file),
-          client_ca_file: (file) => this.#set('receiver.tls.client_ca_file', file),
-        }),
-      cors: (value, path) =>
-        this.#each(path, tree(value) ?? {}, {
-          allowed_origins: (list) => this.#set('receiver.cors.allowed_origins', list),
-          allowed_headers: (list) => this.#set('receiver.cors.allowed_headers', list),
-          max_age: (seconds) => this.#set('receiver.cors.max_age', `${Number(seconds)}s`),
-        }),
+      max_request_body_size: 'receiver.max_body',
+      tls: {
+        cert_file: 'receiver.tls.cert_file',
+        key_file: 'receiver.tls.key_file',
+        client_ca_file: 'receiver.tls.client_ca_file',
+      },
+      cors: {
+        allowed_origins: 'receiver.cors.allowed_origins',
+        allowed_headers: 'receiver.cors.allowed_headers',
+        max_age: (seconds) => this.#set('receiver.cors.max_age', `${Number(seconds)}s`),
+      },
     });
   }
 
@@ -125,76 +125,69 @@ class Translator {
         at,
         'a Collector compresses with gzip by default; NRDOT+ keeps the compression that the data arrived with (exporter.compression)',
       );
+    const { sizer = 'requests' } = tree(exporter.sending_queue) ?? {};
     this.#each(at, exporter, {
-      endpoint: (value) => this.#set('exporter.endpoint', value),
-      traces_endpoint: (value) => this.#set('exporter.endpoints.traces', value),
-      metrics_endpoint: (value) => this.#set('exporter.endpoints.metrics', value),
-      logs_endpoint: (value) => this.#set('exporter.endpoints.logs', value),
-      headers: (value) => this.#set('exporter.headers', value),
+      endpoint: 'exporter.endpoint',
+      traces_endpoint: 'exporter.endpoints.traces',
+      metrics_endpoint: 'exporter.endpoints.metrics',
+      logs_endpoint: 'exporter.endpoints.logs',
+      headers: 'exporter.headers',
       timeout: (value, path) => this.#time('exporter.timeout', value, path),
       compression: (value, path) => {
         if (['gzip', 'zstd', 'none'].includes(String(value))) this.#set('exporter.compression', value);
         else this.#note(path, `"${value}" is not supported: expected gzip, zstd or none`);
       },
-      tls: (value, path) =>
-        this.#each(path, tree(value) ?? {}, {
-          ca_file: (file) => this.#set('exporter.tls.ca_file', file),
-          cert_file: (file) => this.#set('exporter.tls.cert_file', file),
-          key_file: (file) => this.#set('exporter.tls.key_file', file),
-          insecure_skip_verify: (skip) => this.#set('exporter.tls.insecure_skip_verify', skip),
-          insecure: () => {}, // the endpoint's scheme decides
-        }),
-      sending_queue: (value, path) => this.#queue(tree(value) ?? {}, path),
-      retry_on_failure: (value, path) => this.#retry(tree(value) ?? {}, path),
-    });
-  }
-
-  #queue(queue: Tree, at: string): void {
-    const { sizer = 'requests' } = queue;
-    this.#each(at, queue, {
-      enabled: (on, path) => {
-        if (on === false) this.#note(path, 'NRDOT+ always queues, in Redis and on disk');
+      tls: {
+        ca_file: 'exporter.tls.ca_file',
+        cert_file: 'exporter.tls.cert_file',
+        key_file: 'exporter.tls.key_file',
+        insecure_skip_verify: 'exporter.tls.insecure_skip_verify',
+        insecure: () => {}, // the endpoint's scheme decides
       },
-      num_consumers: (n) => this.#set('exporter.concurrency', n),
-      queue_size: (n, path) => {
-        if (sizer === 'items') this.#set('queue.max_items', n);
-        else if (sizer === 'bytes') this.#set('queue.max_bytes', n);
-        else
+      sending_queue: {
+        enabled: (on, path) => {
+          if (on === false) this.#note(path, 'NRDOT+ always queues, in Redis and on disk');
+        },
+        num_consumers: 'exporter.concurrency',
+        queue_size: (n, path) => {
+          if (sizer === 'items' || sizer === 'bytes') this.#set(`queue.max_${sizer}`, n);
+          else
+            this.#note(
+              path,
+              'counts requests; NRDOT+ has queue.max_bytes and queue.max_items, and then dlq.capacity on disk',
+            );
+        },
+        sizer: () => {},
+        storage: (_, path) =>
+          this.#note(path, 'not needed: the queue is in Redis with its AOF, and spills to disk'),
+      },
+      retry_on_failure: {
+        enabled: (on, path) => {
+          if (on === false) this.#note(path, 'NRDOT+ always retries (exporter.retry)');
+        },
+        initial_interval: (value, path) => this.#time('exporter.retry.initial', value, path),
+        max_interval: (value, path) => this.#time('exporter.retry.max', value, path),
+        multiplier: 'exporter.retry.multiplier',
+        randomization_factor: 'exporter.retry.jitter',
+        max_elapsed_time: (_, path) =>
           this.#note(
             path,
-            'counts requests; NRDOT+ has queue.max_bytes and queue.max_items, and then dlq.capacity on disk',
-          );
+            'no time limit applies: after exporter.retry.max_attempts a batch goes to disk, for dlq.retention',
+          ),
       },
-      sizer: () => {},
-      storage: (_, path) =>
-        this.#note(path, 'not needed: the queue is in Redis with its AOF, and spills to disk'),
     });
   }
 
-  #retry(retry: Tree, at: string): void {
-    this.#each(at, retry, {
-      enabled: (on, path) => {
-        if (on === false) this.#note(path, 'NRDOT+ always retries (exporter.retry)');
-      },
-      initial_interval: (value, path) => this.#time('exporter.retry.initial', value, path),
-      max_interval: (value, path) => this.#time('exporter.retry.max', value, path),
-      multiplier: (value) => this.#set('exporter.retry.multiplier', value),
-      randomization_factor: (value) => this.#set('exporter.retry.jitter', value),
-      max_elapsed_time: (_, path) =>
-        this.#note(
-          path,
-          'no time limit applies: after exporter.retry.max_attempts a batch goes to disk, for dlq.retention',
-        ),
-    });
-  }
-
-  /** Calls the handler of each part, and lists the parts without one. */
-  #each(at: string, part: Tree, known: Record<string, (value: unknown, path: string) => void>): void {
-    for (const [name, value] of Object.entries(part)) {
+  /** Translates the settings of a part, and lists those that are not known. */
+  #each(at: string, part: unknown, known: Known): void {
+    for (const [name, value] of Object.entries(tree(part) ?? {})) {
       if (value === null || value === undefined) continue;
       const path = `${at}.${name}`;
-      if (Object.hasOwn(known, name)) known[name]!(value, path);
-      else this.#note(path, 'has no counterpart');
+      const what = Object.hasOwn(known, name) ? known[name] : undefined;
+      if (what === undefined) this.#note(path, 'has no counterpart');
+      else if (typeof what === 'string') this.#set(what, value);
+      else if (typeof what === 'function') what(value, path);
+      else this.#each(path, value, what);
     }
   }
 

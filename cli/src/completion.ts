@@ -47,8 +47,7 @@ ${cases.join('\n')}
   esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
 }
-complete -o default -F _${name} ${name}
-`;
+complete -o default -F _${name} ${name}`;
 }
 
 function fish(all: readonly Words[]): string {
@@ -62,5 +61,5 @@ function fish(all: readonly Words[]): string {
       ...flags.map((flag) => `complete -c nrdot -n '${under}' -l ${flag.slice(2)}`),
     ];
   });
-  return `${lines.join('\n')}\n`;
+  return lines.join('\n');
 }

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { ConfigError, type ConfigSource } from '@nrdot/config';
+import type { ConfigSource } from '@nrdot/config';
 
 /** Flags of every command that reads a configuration. */
 export interface ConfigFlags {
@@ -24,5 +24,3 @@ export function configSource(flags: ConfigFlags): ConfigSource {
   if (flags.json) overrides['log.format'] = 'json';
   return { ...(file ? { file } : {}), overrides, env: process.env };
 }
-
-export { ConfigError };

@@ -1,16 +1,14 @@
 import { ConfigError } from '@nrdot/config';
 import { causeText } from '@nrdot/telemetry';
-import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import type { BenchFlags } from './commands/bench.ts';
-import type { ValidateFlags } from './commands/validate.ts';
+import { Argument, type Command, CommanderError, InvalidArgumentError } from 'commander';
 import { completion, SHELLS, type Shell } from './completion.ts';
-import type { ConfigFlags } from './config-flags.ts';
 import { addDlqCommands } from './dlq-program.ts';
 import { errorJson } from './error-json.ts';
 import { addObserveCommands } from './observe-program.ts';
+import { print } from './output.ts';
 import { SERVICES } from './pipeline-services.ts';
+import { numeric, ProgramCommand } from './program-command.ts';
 import { VERSION } from './version.ts';
-import { withAdmin } from './with-admin.ts';
 
 const DESCRIPTIONS = {
   receiver: 'receive OTLP/HTTP, classify, and queue in Redis',
@@ -18,6 +16,9 @@ const DESCRIPTIONS = {
   exporter: 'send to the upstream; run as many as you like',
   dlq: 'store spilled batches on disk and replay them; with subcommands to inspect and control it',
 } as const;
+
+const number = numeric((n) => Number.isFinite(n) && n >= 0, 'a number of at least 0');
+const status = numeric((n) => Number.isInteger(n) && n >= 200 && n <= 599, 'a status from 200 to 599');
 
 /**
  * The `nrdot` command. A command's modules are loaded when it runs, so that an exporter does not load the receiver.
@@ -45,8 +46,8 @@ function asText(error: unknown): string {
 }
 
 /** All commands with their flags. */
-export function createProgram(json = false): Command {
-  const program = new Command('nrdot');
+export function createProgram(json = false): ProgramCommand {
+  const program = new ProgramCommand('nrdot');
   if (json) program.exitOverride().configureOutput({ writeErr: () => {} });
   program
     .description(
@@ -54,27 +55,27 @@ export function createProgram(json = false): Command {
     )
     .version(VERSION, '-V, --version')
     .showHelpAfterError('(see nrdot --help)')
-    .addHelpText(
-      'after',
-      `
+    .after(`
 Examples:
   nrdot up                                     everything in one process, with the built-in mock upstream
   nrdot up --upstream https://otlp.nr-data.net --config nrdot.yaml
   nrdot generate --rate 10000 --duration 30s   send it a load
   nrdot status                                 where the data is, and whether all is well
   nrdot demo                                   a storm, an overload, an outage; with a verdict
-  nrdot validate nrdot.yaml                    check a configuration`,
-    );
+  nrdot validate nrdot.yaml                    check a configuration`);
 
-  withConfig(program.command('up').description('run the whole pipeline in one process, with a private Redis'))
+  program
+    .command('up')
+    .description('run the whole pipeline in one process, with a private Redis')
+    .withConfig()
     .option('--upstream <url>', 'base URL to deliver to; without one, a mock upstream is started')
     .option('--listen <host:port>', 'where to receive OTLP/HTTP')
     .option('--data <dir>', 'where Redis and the dlq keep their files')
     .option('--json', 'print JSON lines: the addresses once it runs, and how it stopped; also for the log')
-    .action(async (flags: ConfigFlags) => (await import('./commands/up.ts')).up(flags));
+    .action(async (flags) => (await import('./commands/up.ts')).up(flags));
 
   for (const name of SERVICES) {
-    const command = withConfig(program.command(name).description(`run one service: ${DESCRIPTIONS[name]}`));
+    const command = program.command(name).description(`run one service: ${DESCRIPTIONS[name]}`).withConfig();
     if (name === 'receiver') command.option('--listen <host:port>', 'where to receive OTLP/HTTP');
     if (name === 'exporter') command.option('--upstream <url>', 'base URL to deliver to');
     command.option('--json', 'log JSON lines on a terminal too; print an error as JSON');
@@ -82,7 +83,7 @@ Examples:
       command.option('--data <dir>', 'where the segments are stored');
       addDlqCommands(command);
     }
-    command.allowExcessArguments().action(async (flags: ConfigFlags, { args: [unknown] }: Command) => {
+    command.allowExcessArguments().action(async (flags, { args: [unknown] }: Command) => {
       if (unknown !== undefined) {
         const known = command.commands.map((child) => child.name()).join(', ');
         command.error(
@@ -99,81 +100,59 @@ Examples:
     .argument('[file]', 'default nrdot.yaml if it exists')
     .option('--config <file>', 'the same, for consistency with other commands')
     .option('--explain', 'show every effective value and its source')
-    .addOption(
-      new Option('--for <service>', 'the command that will use it')
-        .choices(['up', ...SERVICES])
-        .default('up'),
-    )
+    .choice('--for <service>', 'the command that will use it', ['up', ...SERVICES], 'up')
     .option('--probe', 'then test the upstream, as nrdot check upstream does')
     .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
+    .after(`
 Examples:
   nrdot validate                       nrdot.yaml in this directory
   nrdot validate other.yaml --explain  every effective value and its source
-  nrdot validate --for exporter        also check that it sets an upstream`,
-    )
-    .action(async (file: string | undefined, options: ValidateFlags & { config?: string }) =>
+  nrdot validate --for exporter        also check that it sets an upstream`)
+    .action(async (file: string | undefined, options) =>
       (await import('./commands/validate.ts')).validate(file ?? options.config, options),
     );
 
   const check = program
     .command('check')
     .description('test the upstream before you need it; see what a backend would not keep');
-  withConfig(
-    check
-      .command('upstream')
-      .description(
-        'send one empty request per signal to the configured upstream; names the cause of a failure',
-      ),
-  )
+  check
+    .command('upstream')
+    .description('send one empty request per signal to the configured upstream; names the cause of a failure')
+    .withConfig()
     .option('--upstream <url>', 'base URL of another upstream')
     .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
+    .after(`
 Causes that it names: host (name resolution), proxy, network (connection), tls (certificate), address (path), key, encoding, size, upstream
 (it fails or throttles). The upstream stores nothing: the requests have no items.
 Exit code: 0 if every signal is accepted, 4 if one is not, 2 if the configuration is not valid.
 
 Examples:
   nrdot check upstream                          the upstream in nrdot.yaml
-  nrdot check upstream --config staging.yaml --json`,
-    )
+  nrdot check upstream --config staging.yaml --json`)
     .action(async (flags) => (await import('./commands/check.ts')).checkUpstreamCommand(flags));
-  withAdmin(
-    check
-      .command('traffic')
-      .description('what New Relic would drop, prune or shorten behind a 200, in live traffic'),
-  )
-    .addHelpText(
-      'after',
-      `
+  check
+    .command('traffic')
+    .description('what New Relic would drop, prune or shorten behind a 200, in live traffic')
+    .withAdmin()
+    .after(`
 It checks a share of the batches (check.sample). Examples show names and sizes, never values.
 
 Examples:
   nrdot check traffic                          "nrdot up", or the receiver in nrdot.yaml
-  nrdot check traffic --admin receiver-2:8888  another receiver`,
-    )
+  nrdot check traffic --admin receiver-2:8888  another receiver`)
     .action(async (flags) => (await import('./commands/check-traffic.ts')).checkTrafficCommand(flags));
   check
     .command('file')
     .description('the same for requests in files: OTLP JSON, one per line or one per file, or protobuf')
     .argument('<files...>')
-    .addOption(
-      new Option('--signal <name>', 'signal of a request in protobuf').choices(['traces', 'metrics', 'logs']),
-    )
+    .choice('--signal <name>', 'signal of a request in protobuf', ['traces', 'metrics', 'logs'])
     .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
+    .after(`
 Exit code: 0 if everything would arrive unchanged, 3 if something would not, 1 if a file cannot be read.
 
 Examples:
   nrdot check file requests.jsonl                      as written by "nrdot dlq export"
-  nrdot check file --signal traces request.binpb`,
-    )
+  nrdot check file --signal traces request.binpb`)
     .action(async (files: string[], flags) =>
       (await import('./commands/check-traffic.ts')).checkFileCommand(files, flags),
     );
@@ -185,40 +164,33 @@ Examples:
     )
     .argument('<file>', "the Collector's file")
     .option('--json', 'print JSON: the configuration, and the list')
-    .addHelpText(
-      'after',
-      `
+    .after(`
 Examples:
   nrdot convert collector.yaml > nrdot.yaml   receivers.otlp, exporters.otlphttp with headers, TLS, queue and retry
-  nrdot validate nrdot.yaml`,
-    )
-    .action(async (file: string, flags: { json?: boolean }) =>
+  nrdot validate nrdot.yaml`)
+    .action(async (file: string, flags) =>
       (await import('./commands/convert.ts')).convertCommand(file, flags),
     );
 
-  withAdmin(
-    program
-      .command('reload')
-      .description('make a running service read its configuration again and apply the changes'),
-  ).action(async (flags) => (await import('./commands/reload.ts')).reloadCommand(flags));
+  program
+    .command('reload')
+    .description('make a running service read its configuration again and apply the changes')
+    .withAdmin()
+    .action(async (flags) => (await import('./commands/reload.ts')).reloadCommand(flags));
 
   addObserveCommands(program);
 
-  withAdmin(
-    program
-      .command('limiter')
-      .description('key-sets, labels and decisions of the cardinality limiter, as one receiver sees them'),
-  )
-    .addHelpText(
-      'after',
-      `
+  program
+    .command('limiter')
+    .description('key-sets, labels and decisions of the cardinality limiter, as one receiver sees them')
+    .withAdmin()
+    .after(`
 Examples:
   nrdot limiter                          "nrdot up", or the receiver in nrdot.yaml
-  nrdot limiter --admin receiver-2:8888  another receiver`,
-    )
+  nrdot limiter --admin receiver-2:8888  another receiver`)
     .action(async (flags) => (await import('./commands/limiter.ts')).limiterCommand(flags));
 
-  const generate = program
+  program
     .command('generate')
     .description('send OTLP to a pipeline, at a steady rate, with progress')
     .option('--endpoint <url>', 'where to send', 'http://127.0.0.1:4318')
@@ -230,37 +202,32 @@ Examples:
     .option('--signals <list>', 'traces, metrics, logs, with shares: traces=3,logs=1')
     .option('--classes <list>', 'critical, high, normal, with shares: critical=1,normal=8')
     .option('--cardinality <n>', 'number of key-sets of the metrics', number)
-    .addOption(
-      new Option('--encoding <name>', 'compression').choices(['identity', 'gzip', 'deflate', 'zstd']),
-    )
-    .addOption(new Option('--format <name>', 'body format').choices(['protobuf', 'json']))
+    .choice('--encoding <name>', 'compression', ['identity', 'gzip', 'deflate', 'zstd'])
+    .choice('--format <name>', 'body format', ['protobuf', 'json'])
     .option('--connections <n>', 'concurrent requests', number)
-    .option('--json', 'print the report as JSON');
-  generate.action(async (flags) => (await import('./commands/generate.ts')).generateCommand(flags));
+    .option('--json', 'print the report as JSON')
+    .action(async (flags) => (await import('./commands/generate.ts')).generateCommand(flags));
 
   program
     .command('demo')
     .description(
       'three acts on this machine: a cardinality storm, an overload, an outage with kill -9; with a verdict',
     )
-    .addOption(new Option('--act <name>', 'run only this act').choices(['storm', 'overload', 'outage']))
+    .choice('--act <name>', 'run only this act', ['storm', 'overload', 'outage'])
     .option('--config <file>', 'configuration that overrides that of the acts')
     .option('--report <file>', 'where to save the page with plots', 'nrdot-demo.html')
     .option('--json', 'print the measurements as JSON')
-    .addHelpText(
-      'after',
-      `
+    .after(`
 Exit code: 0 if every promise was kept, 1 if one was broken, 3 if none was broken but one could not be measured on this
 machine (the table says why).
 
 Examples:
   nrdot demo                           all three; takes 90 seconds, longer on a busy machine
   nrdot demo --act overload            one of them
-  nrdot demo --config other-weights.yaml   with your own settings, for example to break a promise`,
-    )
+  nrdot demo --config other-weights.yaml   with your own settings, for example to break a promise`)
     .action(async (flags) => (await import('./commands/demo.ts')).demoCommand(flags));
 
-  const mock = program
+  program
     .command('mock-upstream')
     .description('an OTLP/HTTP backend for tests: counts what arrives, fails on demand')
     .option('--listen <host:port>', 'address', '127.0.0.1:4320')
@@ -305,18 +272,15 @@ Examples:
       '--json',
       'print JSON lines: its address, then statistics for each second with traffic, and at the end',
     )
-    .addHelpText(
-      'after',
-      `
+    .after(`
 While it runs: GET /_mock/stats, PUT /_mock/behaviour, POST /_mock/outage/on and /off.
 
 Examples:
   nrdot mock-upstream --newrelic                                            how New Relic would treat your data
   nrdot mock-upstream --signal-status logs=403                              a key without the scope for logs
   nrdot mock-upstream --redirect 308 --redirect-to https://otlp.example     a server that has moved
-  nrdot mock-upstream --poison "user 4711" --poison-status 503              one batch that always fails`,
-    );
-  mock.action(async (flags) => (await import('./commands/mock-upstream.ts')).mockUpstreamCommand(flags));
+  nrdot mock-upstream --poison "user 4711" --poison-status 503              one batch that always fails`)
+    .action(async (flags) => (await import('./commands/mock-upstream.ts')).mockUpstreamCommand(flags));
 
   program
     .command('outage')
@@ -325,14 +289,11 @@ Examples:
     .option('--mock <url>', 'address of the mock upstream', 'http://127.0.0.1:4320')
     .option('--compose', 'stop and start the container of docker-compose.yml')
     .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
+    .after(`
 Examples:
   nrdot outage on            take down the upstream of "nrdot up"; watch it with nrdot status
   nrdot outage off           bring it back
-  nrdot outage on --compose  the same for docker compose`,
-    )
+  nrdot outage on --compose  the same for docker compose`)
     .action(async (what, flags) => (await import('./commands/outage.ts')).outageCommand(what, flags));
 
   program
@@ -344,48 +305,24 @@ Examples:
     .option('--yes', 'start without confirmation')
     .option('--json', 'print JSON at the end: the results, and the file that contains them')
     .allowUnknownOption()
-    .action(async (args: string[], flags: BenchFlags) =>
-      (await import('./commands/bench.ts')).benchCommand(args, flags),
-    );
+    .action(async (args: string[], flags) => (await import('./commands/bench.ts')).benchCommand(args, flags));
 
   program
     .command('completion')
     .description('print a shell completion script for commands and flags')
     .addArgument(new Argument('<shell>').choices(SHELLS))
     .option('--json', 'print JSON: the shell and the script')
-    .addHelpText(
-      'after',
-      `
+    .after(`
 Examples:
   source <(nrdot completion bash)   in ~/.bashrc
   source <(nrdot completion zsh)    in ~/.zshrc
-  nrdot completion fish > ~/.config/fish/completions/nrdot.fish`,
-    )
-    .action((shell: Shell, flags: { json?: boolean }) => {
+  nrdot completion fish > ~/.config/fish/completions/nrdot.fish`)
+    .action((shell: Shell, flags) => {
       const script = completion(program, shell);
-      process.stdout.write(flags.json ? `${JSON.stringify({ shell, script }, null, 2)}\n` : script);
+      print(flags, { shell, script: `${script}\n` }, script);
     });
 
   return program;
-}
-
-function withConfig(command: Command): Command {
-  return command
-    .option('--config <file>', 'configuration; default nrdot.yaml if it exists')
-    .option('--admin <host:port>', 'admin address: health, metrics, commands');
-}
-
-function number(text: string): number {
-  const value = Number(text);
-  if (!Number.isFinite(value) || value < 0) throw new InvalidArgumentError('expected a number of at least 0');
-  return value;
-}
-
-function status(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 200 || value > 599)
-    throw new InvalidArgumentError('expected a status from 200 to 599');
-  return value;
 }
 
 function each(text: string, before: string[]): string[] {

@@ -47,6 +47,10 @@ export function loggerOf(config: Config, terminal: boolean): Logger {
   return createLogger({ level, format: format === 'auto' ? (terminal ? 'text' : 'json') : format });
 }
 
+export function urlOf({ tls }: { tls: { certFile?: string } }, address: Address): string {
+  return `${tls.certFile ? 'https' : 'http'}://${formatAddress(address)}`;
+}
+
 /**
  * Starts services in this process, the last in the path first, with one admin address for all.
  * @param redisIsOwn whether this process runs their Redis
@@ -64,22 +68,13 @@ export async function startPipeline(
   registry.metrics.buildInfo.set({ version: VERSION, node: process.versions.node }, 1);
   const token = config.admin.token?.reveal();
   const whole = SERVICES.every((name) => services.includes(name));
-  const inProcess = whole
-    ? {
-        inProcess: {
-          scheduler: new WakeSignal(),
-          exporter: new WakeSignal(),
-          handOff: new InProcessHandOff(),
-        },
-      }
-    : {};
+  const wakes = { scheduler: new WakeSignal(), exporter: new WakeSignal() };
+  const inProcess = whole ? { inProcess: { ...wakes, handOff: new InProcessHandOff() } } : {};
   const { listen, tls, hosts } = config.admin;
   const admin = new AdminServer({ listen, tls, hosts, ...(token ? { token } : {}) }, registry, log);
   const status = new StatusBoard(VERSION);
-  const transitions = new Transitions({
-    ...{ log, service: 'nrdot' },
-    record: (event) => status.note(event),
-  });
+  const record = status.note.bind(status);
+  const transitions = new Transitions({ log, service: 'nrdot', record });
   const host: Host = {
     ...{ log, transitions, metrics: registry.metrics, registry, admin, live, status, redisIsOwn },
     ...inProcess,
@@ -99,7 +94,7 @@ export async function startPipeline(
   const start = {
     dlq: async () => {
       const dlq = await (await import('@nrdot/dlq')).startDlq(config, host);
-      dlqUrl ??= `${config.dlq.tls.certFile ? 'https' : 'http'}://${formatAddress(dlq.address)}`;
+      dlqUrl ??= urlOf(config.dlq, dlq.address);
       return dlq;
     },
     exporter: async () => (await import('@nrdot/exporter')).startExporter(config, host, VERSION),

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -27,16 +28,6 @@ const RESTART_MIN_MS = 200;
 const RESTART_MAX_MS = 10_000;
 const LAST_WORDS_LINES = 5;
 
-/** The program is missing. */
-class RedisMissing extends Error {
-  constructor(program: string) {
-    super(
-      `${program} was not found. Install Redis 7 or later ("apt-get install redis-server" on Debian, "brew install redis" on macOS), or name one in redis.url`,
-    );
-    this.name = 'RedisMissing';
-  }
-}
-
 /**
  * The `redis-server` of `nrdot up`: a child process on a Unix socket, AOF on, no eviction. It is restarted with growing pauses
  * when it dies. One that a killed `nrdot up` left behind is shut down first: its data is in its AOF.
@@ -62,7 +53,7 @@ export class PrivateRedis {
 
   /**
    * Starts it and waits until it answers, which may take long with a large AOF.
-   * @throws RedisMissing, or Error with Redis' last log lines
+   * @throws Error if the program is missing, or with Redis' last log lines
    */
   async start(): Promise<void> {
     makeDirectory(this.#options.dir, 'data_dir', 0o700);
@@ -76,7 +67,10 @@ export class PrivateRedis {
       if (answer === 'PONG') return;
       const child = this.#child;
       if (this.#stopping) throw new Error('asked to stop while redis-server was starting');
-      if (this.#missing) throw new RedisMissing(this.#options.program);
+      if (this.#missing)
+        throw new Error(
+          `${this.#options.program} was not found. Install Redis 7 or later ("apt-get install redis-server" on Debian, "brew install redis" on macOS), or name one in redis.url`,
+        );
       if (!child || child.exitCode !== null) {
         this.#stopping = true;
         throw new Error(`redis-server did not start: ${this.#lastWords.join(' | ') || 'it printed nothing'}`);
@@ -100,7 +94,7 @@ export class PrivateRedis {
     this.#stopping = true;
     const child = this.#child;
     if (child && child.exitCode === null && child.signalCode === null) {
-      const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+      const gone = once(child, 'exit');
       child.kill('SIGTERM');
       const late = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
       await gone;
@@ -117,11 +111,10 @@ export class PrivateRedis {
   #claim(): void {
     if (existsSync(this.#pidFile)) {
       const pid = Number(readFileSync(this.#pidFile, 'utf8').trim());
-      if (pid > 0 && pid !== process.pid && isPipeline(pid)) {
+      if (pid > 0 && pid !== process.pid && isPipeline(pid))
         throw new Error(
           `another pipeline (process ${pid}) uses ${this.#options.dir}; stop it, or give this one its own directory with --data`,
         );
-      }
     }
     writeFileSync(this.#pidFile, `${process.pid}\n`);
   }
@@ -167,8 +160,7 @@ export class PrivateRedis {
     process.once('exit', last);
     child.once('exit', () => process.off('exit', last));
     const listen = (chunk: Buffer) => {
-      const lines = chunk
-        .toString('utf8')
+      const lines = String(chunk)
         .split('\n')
         .filter((line) => line.trim());
       this.#lastWords = [...this.#lastWords, ...lines].slice(-LAST_WORDS_LINES);
@@ -182,10 +174,8 @@ export class PrivateRedis {
     });
     child.on('exit', (code, signal) => {
       if (this.#stopping) return;
-      const next =
-        performance.now() - startedAt > RESTART_MAX_MS
-          ? RESTART_MIN_MS
-          : Math.min(RESTART_MAX_MS, pauseMs * 2);
+      const ranLong = performance.now() - startedAt > RESTART_MAX_MS;
+      const next = ranLong ? RESTART_MIN_MS : Math.min(RESTART_MAX_MS, pauseMs * 2);
       this.#log.error(
         { code, signal, said: this.#lastWords.at(-1) },
         `redis-server ended; starting it again in ${pauseMs} ms`,
@@ -201,17 +191,12 @@ export class PrivateRedis {
 function socketPath(dir: string): string {
   const inside = join(dir, 'redis.sock');
   if (Buffer.byteLength(inside) <= SOCKET_PATH_MAX) return inside;
-  const name = createHash('sha256').update(dir).digest('hex').slice(0, 16);
-  return join(tmpdir(), `nrdot-${name}.sock`);
+  return join(tmpdir(), `nrdot-${hash('sha256', dir).slice(0, 16)}.sock`);
 }
 
 async function ask(socket: string, command: string, ...args: string[]): Promise<string> {
-  const redis = new Redis({
-    path: socket,
-    lazyConnect: true,
-    retryStrategy: () => null,
-    enableReadyCheck: false,
-  });
+  const options = { lazyConnect: true, retryStrategy: () => null, enableReadyCheck: false };
+  const redis = new Redis(socket, options);
   redis.on('error', () => {});
   try {
     await redis.connect();

@@ -25,7 +25,6 @@ ${sections(program).join('\n')}`;
 
 function sections(command: Command, path = ''): string[] {
   const name = `${path} ${command.name()}`.trim();
-  command.configureOutput({ getOutHelpWidth: () => WIDTH, getOutHasColors: () => false });
   let help = '';
   command.configureOutput({
     getOutHelpWidth: () => WIDTH,

@@ -3,14 +3,15 @@ import { heldOf } from '@nrdot/queue/breaker-state';
 import type { DailyStatus as Daily, DlqArea, Finding, PipelineStatus } from '@nrdot/status';
 import { nextTryText, roomOf, withoutRepeats } from '@nrdot/status/findings';
 import { countText, durationText, numberText, sizeText } from '@nrdot/telemetry';
-import { printable } from './printable.ts';
+import { printable, table } from './output.ts';
 import { bar } from './progress.ts';
-import { table } from './table.ts';
+import { painter } from './terminal.ts';
 
 const CLASSES: readonly PriorityClass[] = ['critical', 'high', 'normal'];
 /** Maximum number of findings on the screen; the most severe come first. */
 const FINDINGS_SHOWN = 8;
 const SERVICES_SHOWN = 12;
+const LARGEST_SHOWN = 3;
 /** docs/operations.md explains each column. */
 export const CLASS_COLUMNS = ['CLASS', 'WAITING', 'BEING SENT', 'ON DISK', 'OLDEST', 'SENT', 'SHARE', ''];
 const INDENT = ' '.repeat(11);
@@ -41,7 +42,7 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
   const { url, colour } = options;
   const columns = options.columns || WIDTH.most; // a terminal of unknown width reports 0
   const width = Math.max(WIDTH.least, Math.min(WIDTH.most, columns)) - INDENT.length;
-  const paint = (code: number, text: string) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
+  const paint = painter(colour);
   /** A text after its name, wrapped. */
   const named = (code: number, name: string, text: string) =>
     wrapped(printable(text), width).map(
@@ -138,9 +139,7 @@ function classTable(status: PipelineStatus): string[] {
       dlq ? numberText(dlq.areas[c].items) : '?',
       oldest(c, here?.oldestAgeMs),
       booked(status, rates.moved[c]),
-      binds
-        ? `${Math.round(here.achievedShare * 100)} % (${Math.round((here.weight / weights) * 100)} % due)`
-        : '-',
+      binds ? `${percent(here.achievedShare)} (${percent(here.weight / weights)} due)` : '-',
       here?.spills ? 'spills to disk' : '',
     ];
   });
@@ -165,11 +164,9 @@ function breaker(status: PipelineStatus): string[] {
 
 function queue({ queue: q, redis }: PipelineStatus): string {
   if (!q) return 'unknown without Redis';
-  const memory =
-    redis.usedBytes === undefined
-      ? ''
-      : `; Redis uses ${sizeText(redis.usedBytes)}${redis.limitBytes ? ` of ${sizeText(redis.limitBytes)}` : ''}`;
-  return `${bar(q.fill)} ${Math.round(q.fill * 100)} % full: ${numberText(q.items)} items, ${sizeText(q.bytes)} of ${sizeText(q.maxBytes)}${memory}`;
+  const limit = redis.limitBytes ? ` of ${sizeText(redis.limitBytes)}` : '';
+  const memory = redis.usedBytes === undefined ? '' : `; Redis uses ${sizeText(redis.usedBytes)}${limit}`;
+  return `${bar(q.fill)} ${percent(q.fill)} full: ${numberText(q.items)} items, ${sizeText(q.bytes)} of ${sizeText(q.maxBytes)}${memory}`;
 }
 
 function disk({ dlq, diskIsOld, drain, breaker: gate }: PipelineStatus): string {
@@ -217,11 +214,9 @@ function account(limits: NonNullable<PipelineStatus['account']>): string {
     .join(', ');
 }
 
-const METRICS_SHOWN = 3;
-
 /** Series of this UTC day, for the metrics with the most. */
 function daily({ limit, mode, sum, metrics }: Daily): string {
-  const shown = metrics.slice(0, METRICS_SHOWN).map(({ metric, keys, forecast }) => {
+  const shown = metrics.slice(0, LARGEST_SHOWN).map(({ metric, keys, forecast }) => {
     const atEnd = forecast === undefined ? '' : `, forecast ${numberText(forecast)}`;
     return `${metric} ${numberText(keys)} (${percent(keys / limit)}${atEnd})`;
   });
@@ -229,16 +224,14 @@ function daily({ limit, mode, sum, metrics }: Daily): string {
   return `${numberText(sum)} series since midnight UTC, at most ${numberText(limit)} per metric${mode === 'enforce' ? ' (enforced)' : ''}${top}`;
 }
 
-const RULES_SHOWN = 3;
-
 /** What New Relic would not keep as it is. */
 function check({ sample, items, broken }: NonNullable<PipelineStatus['check']>): string {
   const looked = `${numberText(items)} items checked (${Number((100 * sample).toFixed(1))} % of the batches)`;
   if (broken.length === 0) return `${looked}: New Relic would keep them unchanged`;
   const shown = broken
-    .slice(0, RULES_SHOWN)
+    .slice(0, LARGEST_SHOWN)
     .map(({ effect, rule, signal, items: of }) => `${numberText(of)} of ${signal} ${effect} (${rule})`);
-  const left = broken.length - RULES_SHOWN;
+  const left = broken.length - LARGEST_SHOWN;
   return `${looked}: New Relic would have ${shown.join(', ')}${left > 0 ? `, and ${left} more rules` : ''}; nrdot check traffic has examples`;
 }
 
@@ -256,13 +249,8 @@ function serviceTable({ services }: PipelineStatus): string[] {
   const rows = services
     .slice(0, SERVICES_SHOWN)
     .map(({ service, instance, upMs, ageMs, rssBytes, version, state }) => [
-      service,
-      state,
-      durationText(upMs / 1000),
-      durationText(ageMs / 1000),
-      sizeText(rssBytes),
-      version,
-      instance,
+      ...[service, state, durationText(upMs / 1000), durationText(ageMs / 1000)],
+      ...[sizeText(rssBytes), version, instance],
     ]);
   const left = services.length - SERVICES_SHOWN;
   const head = ['SERVICE', 'STATE', 'UP', 'HEARD', 'MEMORY', 'VERSION', 'PROCESS'];

@@ -1,21 +1,13 @@
 import { hostname } from 'node:os';
 import { type Config, PIPELINE, type Secret } from '@nrdot/config';
 import { type Address, formatAddress, type Host, MetricSender, OwnMetrics, steadyNow } from '@nrdot/service';
+import { reachable } from './admin-client.ts';
 import type { ServiceName } from './pipeline-services.ts';
 import { VERSION } from './version.ts';
 
 const TIMEOUT_MS = 10_000;
 const RESPONSE_MAX_BYTES = 64 * 1024;
 const NAME = 'nrdot';
-
-/** Destination and credentials. */
-interface Target {
-  url: string;
-  headers(config: Config): Record<string, string>;
-  tls: Config['telemetry']['otlp']['tls'];
-  /** Proxies are only used for external destinations. */
-  byProxy: boolean;
-}
 
 /**
  * Sends the metrics of this process as OTLP, if `telemetry.otlp.endpoint` is set.
@@ -58,12 +50,13 @@ export async function startTelemetry(
   });
 }
 
-function targetOf(config: Config, receiver: Address | undefined): Target | undefined {
+/** Destination and credentials. Proxies are only used for external destinations. */
+function targetOf(config: Config, receiver: Address | undefined) {
   const { otlp } = config.telemetry;
   if (otlp.endpoint !== PIPELINE) {
     return {
       ...{ url: otlp.endpoint!, tls: otlp.tls, byProxy: true },
-      headers: ({ telemetry }) => revealed(telemetry.otlp.headers),
+      headers: ({ telemetry }: Config) => revealed(telemetry.otlp.headers),
     };
   }
   const { host, port } = receiver ?? config.receiver.listen;
@@ -74,24 +67,15 @@ function targetOf(config: Config, receiver: Address | undefined): Target | undef
     // Within one process it connects to itself, by an address that no certificate is for.
     tls: receiver ? { ...otlp.tls, insecureSkipVerify: true } : otlp.tls,
     byProxy: false,
-    headers: ({ telemetry, receiver: { tokens } }) => ({
+    headers: ({ telemetry, receiver: { tokens } }: Config) => ({
       ...(tokens[0] ? { authorization: `Bearer ${tokens[0].reveal()}` } : {}),
       ...revealed(telemetry.otlp.headers),
     }),
   };
 }
 
-/** An address on this machine for a service that listens on all of them. */
-function reachable(host: string): string {
-  return host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
-}
-
 /** By the semantic conventions for resources, plus the priority class for the receiver. */
-function resourceOf(
-  config: Config,
-  host: Host,
-  services: readonly ServiceName[],
-): Record<string, string | number> {
+function resourceOf(config: Config, host: Host, services: readonly ServiceName[]) {
   return {
     'service.namespace': NAME,
     'service.name': services.length === 1 ? `${NAME}-${services[0]}` : NAME,

@@ -3,6 +3,11 @@ export function usesColour(out: NodeJS.WriteStream): boolean {
   return Boolean(out.isTTY) && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
 }
 
+/** A function that colours a text (ANSI), or leaves it as it is. */
+export function painter(colour: boolean): (code: number, text: string) => string {
+  return (code, text) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
+}
+
 const ALTERNATE = '\u001b[?1049h';
 const NORMAL = '\u001b[?1049l';
 const HIDE_CURSOR = '\u001b[?25l';

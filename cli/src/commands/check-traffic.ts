@@ -1,8 +1,9 @@
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { jsonToProtobuf, type Signal, walk } from '@nrdot/otlp';
 import { CheckCounts, type CheckReport, type LiveCheckReport, RequestCheck } from '@nrdot/receiver';
+import { numberText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
-import { table } from '../table.ts';
+import { print, table } from '../output.ts';
 
 /** Exit code: something would not arrive as it was sent. */
 const FOUND = 3;
@@ -19,9 +20,9 @@ const RESOURCES: Readonly<Record<string, Signal>> = {
 };
 
 /** `nrdot check traffic`: what New Relic would drop or change in what a receiver gets. */
-export async function checkTrafficCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {
+export async function checkTrafficCommand(flags: AdminFlags): Promise<void> {
   const report = await new AdminClient(flags).get<LiveCheckReport>('/api/check');
-  process.stdout.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : trafficText(report));
+  print(flags, report, trafficText(report));
 }
 
 /** `nrdot check file`: what New Relic would drop or change in the requests in files. */
@@ -30,17 +31,17 @@ export function checkFileCommand(files: readonly string[], flags: { signal?: Sig
   const check = new RequestCheck(counts);
   const nowMs = Date.now();
   for (const file of files)
-    for (const { signal, body } of requestsOf(file, withoutMark(readFile(file)), flags.signal))
+    for (const { signal, body } of requestsOf(file, readFile(file), flags.signal))
       check.request(signal, body, nowMs);
   const report = counts.report();
-  process.stdout.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : reportText(report));
+  print(flags, report, reportText(report));
   if (report.rows.length > 0) process.exitCode = FOUND;
 }
 
 function readFile(file: string): Buffer {
   try {
     const bytes = readAtMost(file, FILE_MAX_BYTES);
-    if (bytes) return bytes;
+    if (bytes) return bytes.subarray(0, 3).equals(BYTE_ORDER_MARK) ? bytes.subarray(3) : bytes;
   } catch (error) {
     throw new Error(`${file}: ${(error as Error).message}; expected a readable file`);
   }
@@ -66,49 +67,41 @@ function readAtMost(file: string, most: number): Buffer | undefined {
   }
 }
 
-/** Strips a byte order mark. */
-function withoutMark(bytes: Buffer): Buffer {
-  return bytes.subarray(0, 3).equals(BYTE_ORDER_MARK) ? bytes.subarray(3) : bytes;
+interface Request {
+  signal: Signal;
+  body: Buffer;
 }
 
 /**
  * The requests in a file: a single one in protobuf, or JSON, either one per line or one in total.
  * @throws Error that names file and line
  */
-function requestsOf(
-  file: string,
-  bytes: Buffer,
-  signal: Signal | undefined,
-): { signal: Signal; body: Buffer }[] {
+function requestsOf(file: string, bytes: Buffer, signal: Signal | undefined): Request[] {
   // Protobuf whose first resource has 123 bytes looks like the beginning of JSON.
-  if (signal && isProtobuf(signal, bytes)) return [{ signal, body: bytes }];
+  if (signal && !protobufFault(signal, bytes)) return [{ signal, body: bytes }];
   const first = bytes.find((byte) => byte > 0x20);
   if (first !== 0x7b) {
     if (!signal) throw new Error(`${file} is not JSON; expected --signal with a request in protobuf`);
-    try {
-      walk(signal, bytes, {});
-    } catch (error) {
-      throw new Error(`${file}: ${(error as Error).message}; expected a request of ${signal} in protobuf`);
-    }
-    return [{ signal, body: bytes }];
+    throw new Error(`${file}: ${protobufFault(signal, bytes)}; expected a request of ${signal} in protobuf`);
   }
   const whole = requestsIn(file, bytes);
   if (whole) return whole;
-  return linesOf(bytes).flatMap(({ line, number }) => {
-    const requests = requestsIn(`${file}:${number}`, line);
+  return [...linesOf(bytes)].flatMap(({ line, number }) => {
+    const place = `${file}:${number}`;
+    const requests = requestsIn(place, line);
     if (requests) return requests;
     throw new Error(
-      `${file}:${number}: expected a request as OTLP JSON, with resourceSpans, resourceMetrics or resourceLogs`,
+      `${place}: expected a request as OTLP JSON, with resourceSpans, resourceMetrics or resourceLogs`,
     );
   });
 }
 
-function isProtobuf(signal: Signal, bytes: Buffer): boolean {
+/** Why it is no request in protobuf; undefined if it is one. */
+function protobufFault(signal: Signal, bytes: Buffer): string | undefined {
   try {
     walk(signal, bytes, {});
-    return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return (error as Error).message;
   }
 }
 
@@ -116,7 +109,7 @@ function isProtobuf(signal: Signal, bytes: Buffer): boolean {
  * The parts of a JSON that belong to a signal; undefined if it is invalid JSON or has none.
  * @throws Error that names the position and the invalid field
  */
-function requestsIn(place: string, json: Buffer): { signal: Signal; body: Buffer }[] | undefined {
+function requestsIn(place: string, json: Buffer): Request[] | undefined {
   let names: string[];
   try {
     names = Object.keys(JSON.parse(json.toString('utf8')) as object);
@@ -132,51 +125,42 @@ function requestsIn(place: string, json: Buffer): { signal: Signal; body: Buffer
   }
 }
 
-function linesOf(bytes: Buffer): { line: Buffer; number: number }[] {
-  const lines: { line: Buffer; number: number }[] = [];
-  for (let start = 0, number = 1; start < bytes.byteLength; number++) {
-    const end = bytes.indexOf(0x0a, start);
-    const line = bytes.subarray(start, end < 0 ? bytes.byteLength : end);
-    if (line.some((byte) => byte > 0x20)) lines.push({ line, number });
-    start = end < 0 ? bytes.byteLength : end + 1;
+function* linesOf(bytes: Buffer): Generator<{ line: Buffer; number: number }> {
+  for (let start = 0, end: number, number = 1; start < bytes.byteLength; number++, start = end + 1) {
+    end = bytes.indexOf(0x0a, start);
+    if (end < 0) end = bytes.byteLength;
+    const line = bytes.subarray(start, end);
+    if (line.some((byte) => byte > 0x20)) yield { line, number };
   }
-  return lines;
 }
 
 function trafficText(report: LiveCheckReport): string {
   const { sample, batches } = report;
   if (sample === 0)
-    return 'Nothing is checked: check.sample is 0. Set it (live), or exporter.preset: newrelic.\n';
-  const looked = `${n(batches.checked)} batches checked, ${(100 * sample).toLocaleString('en-US')} % of all`;
+    return 'Nothing is checked: check.sample is 0. Set it (live), or exporter.preset: newrelic.';
+  const looked = `${numberText(batches.checked)} batches checked, ${(100 * sample).toLocaleString('en-US')} % of all`;
   const skipped =
-    batches.skipped === 0 ? '' : `; ${n(batches.skipped)} were skipped (too large, or too many at once)`;
+    batches.skipped === 0
+      ? ''
+      : `; ${numberText(batches.skipped)} were skipped (too large, or too many at once)`;
   return `${looked}${skipped}.\n${reportText(report)}`;
 }
 
 function reportText({ checked, rows }: CheckReport): string {
-  const items = Object.entries(checked).map(([signal, count]) => `${n(count)} of ${signal}`);
-  if (items.length === 0) return 'No items.\n';
-  if (rows.length === 0) return `${items.join(', ')}: everything would arrive unchanged.\n`;
+  const items = Object.entries(checked).map(([signal, count]) => `${numberText(count)} of ${signal}`);
+  if (items.length === 0) return 'No items.';
+  if (rows.length === 0) return `${items.join(', ')}: everything would arrive unchanged.`;
   const found = table(
     ['EFFECT', 'ITEMS', 'SIGNAL', 'SERVICE', 'RULE', 'WHAT', 'EXAMPLE'],
     rows.map(({ effect, items, signal, service, rule, what, example }) => [
-      effect,
-      `${n(items)} (${share(items, checked[signal] ?? items)})`,
-      signal,
-      service || '-',
-      rule,
-      what,
-      example || '-',
+      ...[effect, `${numberText(items)} (${share(items, checked[signal] ?? items)})`, signal],
+      ...[service || '-', rule, what, example || '-'],
     ]),
   );
-  return `${items.join(', ')}. New Relic would answer 200, and:\n${found}\n`;
+  return `${items.join(', ')}. New Relic would answer 200, and:\n${found}`;
 }
 
 function share(items: number, of: number): string {
   const percent = (100 * items) / of;
   return percent > 0 && percent < 0.1 ? '< 0.1 %' : `${percent.toFixed(percent < 10 ? 1 : 0)} %`;
-}
-
-function n(value: number): string {
-  return value.toLocaleString('en-US');
 }

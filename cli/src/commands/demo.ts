@@ -5,15 +5,15 @@ import { parse } from 'yaml';
 import type { ActResult } from '../demo/finding.ts';
 import { outage } from '../demo/outage.ts';
 import { overload } from '../demo/overload.ts';
-import { Performance } from '../demo/performance.ts';
+import { startPerformance } from '../demo/performance.ts';
 import { htmlReport, textReport, verdict } from '../demo/report.ts';
 import { storm } from '../demo/storm.ts';
+import { print } from '../output.ts';
 import { ProgressLine } from '../progress.ts';
 
 const ACTS = { storm, overload, outage };
-const ACT_NAMES = Object.keys(ACTS) as (keyof typeof ACTS)[];
 
-export interface DemoFlags {
+interface DemoFlags {
   act?: keyof typeof ACTS;
   config?: string;
   report: string;
@@ -27,29 +27,22 @@ const INTERRUPTED = 130;
 
 /** `nrdot demo`: three acts on this machine, a verdict, and a report. */
 export async function demoCommand(flags: DemoFlags): Promise<void> {
-  const names = flags.act ? [flags.act] : ACT_NAMES;
+  const acts = flags.act ? [ACTS[flags.act]] : Object.values(ACTS);
   const settings = flags.config ? (parse(readFileSync(flags.config, 'utf8')) as Record<string, unknown>) : {};
   const line = new ProgressLine();
   const stop = new AbortController();
   let interrupted = false;
-  for (const name of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(name, () => {
-      interrupted = true;
-      stop.abort();
-    });
-  }
+  const interrupt = () => {
+    interrupted = true;
+    stop.abort();
+  };
+  for (const name of ['SIGINT', 'SIGTERM']) process.once(name, interrupt);
   const dir = mkdtempSync(join(tmpdir(), 'nrdot-demo-'));
-  const play = new Performance({
-    acts: names.length,
-    dir,
-    settings: settings ?? {},
-    line,
-    signal: stop.signal,
-  });
-  const acts: ActResult[] = [];
+  const play = startPerformance(acts.length, dir, settings ?? {}, line, stop.signal);
+  const results: ActResult[] = [];
   try {
-    for (const name of names) {
-      acts.push(await ACTS[name](play));
+    for (const act of acts) {
+      results.push(await act(play));
       stop.signal.throwIfAborted();
     }
   } catch (error) {
@@ -63,10 +56,10 @@ export async function demoCommand(flags: DemoFlags): Promise<void> {
     rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
   }
   const page = resolve(flags.report);
-  writeFileSync(page, htmlReport(acts, new Date()));
-  process.stdout.write(flags.json ? `${JSON.stringify({ acts }, null, 2)}\n` : textReport(acts));
+  writeFileSync(page, htmlReport(results, new Date()));
+  print(flags, { acts: results }, textReport(results));
   line.say(`Report with plots: ${page}`);
-  const { broken, unmeasured } = verdict(acts);
+  const { broken, unmeasured } = verdict(results);
   if (broken > 0) process.exitCode = BROKEN;
   else if (unmeasured > 0) process.exitCode = UNMEASURED;
 }

@@ -15,16 +15,14 @@ import {
 import { countText, numberText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { errorJson } from '../error-json.ts';
-import { printable } from '../printable.ts';
+import { print, printable, table } from '../output.ts';
 import { ProgressLine } from '../progress.ts';
-import { table } from '../table.ts';
-import { print, segmentTable } from './dlq.ts';
+import { segmentTable } from './dlq.ts';
 import { type SelectionFlags, selectionQuery } from './dlq-selection.ts';
 
 interface ReadingFlags extends AdminFlags {
   /** A directory that no service has open; without it, a running service is asked. */
   dir?: string;
-  json?: boolean;
 }
 
 /** `nrdot dlq verify`: checks every byte against its checksums. Exit code 1 if something is damaged. */
@@ -113,13 +111,12 @@ async function exported(flags: ExportFlags, told: Exported): Promise<boolean> {
     }
   };
   try {
+    const from = Readable.from(counted());
+    // Contains payloads: readable for the owner only, and never overwrites a file.
+    const file = (path: string) => createWriteStream(path, { flags: 'wx', mode: 0o600 });
     await (flags.output === undefined
-      ? pipeline(Readable.from(counted()), process.stdout, { end: false })
-      : pipeline(
-          Readable.from(counted()),
-          // Contains payloads: readable for the owner only, and never overwrites a file.
-          createWriteStream(flags.output, { flags: 'wx', mode: 0o600 }),
-        ));
+      ? pipeline(from, process.stdout, { end: false })
+      : pipeline(from, file(flags.output)));
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'EPIPE') return false;
@@ -138,11 +135,7 @@ function exportedText({ output, dir }: ExportFlags, { batches, left, damaged }: 
   ].join('\n');
 }
 
-async function* offline(
-  dir: string,
-  query: Record<string, string>,
-  told: { left: number; damaged: number },
-): AsyncGenerator<string> {
+async function* offline(dir: string, query: Record<string, string>, told: Exported): AsyncGenerator<string> {
   const fs = directory(dir);
   const { exportParts, isSelected, selectionOf } = await import('@nrdot/dlq');
   const selection = selectionOf(query, AREAS);
@@ -169,12 +162,8 @@ function reportText(reports: readonly SegmentReport[]): string {
   const rows = table(
     ['FILE', 'STATE', 'BATCHES', 'ITEMS', 'DONE', 'LOST ITEMS'],
     reports.map(({ file, state, records, items, ackedRecords, lostItems }) => [
-      file,
-      state,
-      numberText(records),
-      numberText(items),
-      numberText(ackedRecords),
-      numberText(lostItems),
+      ...[file, state],
+      ...[records, items, ackedRecords, lostItems].map(numberText),
     ]),
   );
   const bad = reports.flatMap(({ file, damage }) => damage.map((reason) => `${file}: ${reason}`));

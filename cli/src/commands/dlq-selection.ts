@@ -1,7 +1,8 @@
 import { parseDuration } from '@nrdot/config';
+import type { AdminFlags } from '../admin-client.ts';
 
 /** Flags that select batches. */
-export interface SelectionFlags {
+export interface SelectionFlags extends AdminFlags {
   class?: string;
   rejected?: boolean;
   since?: string;

@@ -3,13 +3,8 @@ import type { DlqState, ListedBatch, ReplayAnswer } from '@nrdot/dlq';
 import type { Area, SegmentInfo } from '@nrdot/segment-log';
 import { durationText, numberText, sizeText, timeText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
-import { printable } from '../printable.ts';
-import { table } from '../table.ts';
+import { print, printable, table } from '../output.ts';
 import { type SelectionFlags, selectionQuery } from './dlq-selection.ts';
-
-interface CommonFlags extends AdminFlags {
-  json?: boolean;
-}
 
 /** Timeout of requests that read the whole disk. */
 const READING_MS = 10 * 60_000;
@@ -18,7 +13,7 @@ const BATCH_OR_SEGMENT = /^([A-Za-z0-9-]{1,100}|[a-z]{1,20}\/\d{1,16})$/;
 
 /** `nrdot dlq ls`: unsettled batches, or their segments. */
 export async function lsCommand(
-  flags: CommonFlags & SelectionFlags & { limit: string; segments?: boolean },
+  flags: SelectionFlags & { limit: string; segments?: boolean },
 ): Promise<void> {
   const client = new AdminClient(flags);
   if (flags.segments) {
@@ -30,10 +25,8 @@ export async function lsCommand(
     return;
   }
   const query = new URLSearchParams({ ...selectionQuery(flags, Date.now()), limit: flags.limit });
-  const answer = await client.get<{ records: ListedBatch[]; more: boolean }>(
-    `/api/dlq/records?${query}`,
-    READING_MS,
-  );
+  const path = `/api/dlq/records?${query}`;
+  const answer = await client.get<{ records: ListedBatch[]; more: boolean }>(path, READING_MS);
   const more = answer.more
     ? '\n\nThere are more: --limit N shows up to 1,000 of them; --class, --since and --until limit the selection.'
     : '';
@@ -41,7 +34,7 @@ export async function lsCommand(
 }
 
 /** `nrdot dlq show ID`: a batch, or a segment such as `normal/12`. */
-export async function showCommand(id: string, flags: CommonFlags): Promise<void> {
+export async function showCommand(id: string, flags: AdminFlags): Promise<void> {
   const client = new AdminClient(flags);
   if (!BATCH_OR_SEGMENT.test(id))
     throw new Error(`${id}: expected the id of a batch, or a segment such as normal/12, as ls shows them`);
@@ -55,13 +48,13 @@ export async function showCommand(id: string, flags: CommonFlags): Promise<void>
 }
 
 /** `nrdot dlq stats`: what is on disk, and the progress of replay. */
-export async function statsCommand(flags: CommonFlags): Promise<void> {
+export async function statsCommand(flags: AdminFlags): Promise<void> {
   const state = await new AdminClient(flags).get<DlqState>('/api/dlq');
   print(flags, state, statsText(state));
 }
 
 /** `nrdot dlq replay`: replays batches now, rejected ones only if selected. */
-export async function replayCommand(flags: CommonFlags & SelectionFlags & { rate?: string }): Promise<void> {
+export async function replayCommand(flags: SelectionFlags & { rate?: string }): Promise<void> {
   const rate = flags.rate === undefined ? undefined : parseSize(flags.rate);
   if (flags.rate !== undefined && !rate)
     throw new Error(`--rate ${flags.rate}: expected bytes per second above 0, such as 8MiB`);
@@ -70,31 +63,26 @@ export async function replayCommand(flags: CommonFlags & SelectionFlags & { rate
     ...(rate ? { rate } : {}),
   });
   const { replaying, items, bytesPerSecond } = answer;
-  print(
-    flags,
-    answer,
+  const areas = replaying.join(', ');
+  const text =
     items === 0
-      ? `There is nothing to replay in ${replaying.join(', ')}.`
-      : `Replaying ${replaying.join(', ')}, where ${numberText(items)} items are, at up to ${sizeText(bytesPerSecond)}/s. "nrdot dlq stats" shows the progress.`,
-  );
+      ? `There is nothing to replay in ${areas}.`
+      : `Replaying ${areas}, where ${numberText(items)} items are, at up to ${sizeText(bytesPerSecond)}/s. "nrdot dlq stats" shows the progress.`;
+  print(flags, answer, text);
 }
 
 /** `nrdot dlq pause` and `resume`. */
-export async function pauseCommand(paused: boolean, flags: CommonFlags): Promise<void> {
-  const answer = await new AdminClient(flags).post<{ paused: boolean }>(
-    `/api/dlq/${paused ? 'pause' : 'resume'}`,
-  );
-  print(
-    flags,
-    answer,
-    paused
-      ? 'Replay is paused, also across restarts; spilled data is still stored. "nrdot dlq resume" ends the pause.'
-      : 'Replay continues.',
-  );
+export async function pauseCommand(paused: boolean, flags: AdminFlags): Promise<void> {
+  const path = `/api/dlq/${paused ? 'pause' : 'resume'}`;
+  const answer = await new AdminClient(flags).post<{ paused: boolean }>(path);
+  const text = paused
+    ? 'Replay is paused, also across restarts; spilled data is still stored. "nrdot dlq resume" ends the pause.'
+    : 'Replay continues.';
+  print(flags, answer, text);
 }
 
 /** `nrdot dlq purge`: drops batches; without `--yes` it only says which. */
-export async function purgeCommand(flags: CommonFlags & SelectionFlags & { yes?: boolean }): Promise<void> {
+export async function purgeCommand(flags: SelectionFlags & { yes?: boolean }): Promise<void> {
   // The service refuses both too, but not before it is --yes: what is said without must not be about more than was asked.
   if (flags.rejected && flags.class !== undefined)
     throw new Error('purge drops whole areas; expected --class or --rejected, not both');
@@ -117,29 +105,16 @@ export async function purgeCommand(flags: CommonFlags & SelectionFlags & { yes?:
   );
   const held =
     answer.heldItems > 0 ? ` ${numberText(answer.heldItems)} are in flight to the upstream and stay.` : '';
-  print(
-    flags,
-    answer,
-    `Dropped ${numberText(answer.items)} items of ${answer.areas.join(', ')}, accounted for as dropped (purged).${held}`,
-  );
-}
-
-export function print(flags: { json?: boolean }, value: unknown, text: string): void {
-  process.stdout.write(flags.json ? `${JSON.stringify(value, null, 2)}\n` : `${text}\n`);
+  const dropped = `${numberText(answer.items)} items of ${answer.areas.join(', ')}`;
+  print(flags, answer, `Dropped ${dropped}, accounted for as dropped (purged).${held}`);
 }
 
 function batchTable(records: readonly ListedBatch[]): string {
   return table(
     ['ID', 'AREA', 'SIGNAL', 'ITEMS', 'BYTES', 'RECEIVED', 'REASON', 'STATUS'],
     records.map(({ id, area, signal, items, payloadBytes, receivedAt, reason, status }) => [
-      id,
-      area,
-      signal,
-      numberText(items),
-      sizeText(payloadBytes),
-      timeText(receivedAt),
-      reason,
-      status === undefined ? '-' : String(status),
+      ...[id, area, signal, numberText(items), sizeText(payloadBytes), timeText(receivedAt)],
+      ...[reason, status === undefined ? '-' : String(status)],
     ]),
   );
 }
@@ -148,15 +123,10 @@ export function segmentTable(segments: readonly SegmentInfo[]): string {
   return table(
     ['SEGMENT', 'STATE', 'CHECKED', 'BATCHES', 'ITEMS', 'DONE', 'ON DISK', 'FIRST RECEIVED', 'LAST RECEIVED'],
     segments.map((segment) => [
-      `${segment.area}/${segment.sequence}`,
-      segment.state,
-      segment.verified ? 'yes' : 'no',
-      numberText(segment.records),
-      numberText(segment.items),
-      numberText(segment.ackedItems),
+      ...[`${segment.area}/${segment.sequence}`, segment.state, segment.verified ? 'yes' : 'no'],
+      ...[segment.records, segment.items, segment.ackedItems].map(numberText),
       sizeText(segment.diskBytes),
-      timeText(segment.firstReceivedAt),
-      timeText(segment.lastReceivedAt),
+      ...[segment.firstReceivedAt, segment.lastReceivedAt].map((at) => timeText(at)),
     ]),
   );
 }
@@ -195,9 +165,8 @@ function batchLines(batch: ListedBatch & { done: boolean }): [string, string][] 
 
 function statsText({ state, fault, utilization, diskBytes, ballastBytes, areas, replay }: DlqState): string {
   const { paused, outstanding, bytesPerSecond, capBytesPerSecond, drainSeconds, order } = replay;
-  const waiting = (Object.keys(areas) as Area[])
-    .filter((area) => area !== 'rejected')
-    .reduce((sum, area) => sum + areas[area].items, 0);
+  const held = Object.entries(areas);
+  const waiting = held.reduce((sum, [area, { items }]) => sum + (area === 'rejected' ? 0 : items), 0);
   const lines: [string, string][] = [
     ['state', fault === undefined ? state : `${state}: ${fault}`],
     ['disk', `${sizeText(diskBytes)}, ${(utilization * 100).toFixed(1)} % of dlq.capacity`],
@@ -209,14 +178,9 @@ function statsText({ state, fault, utilization, diskBytes, ballastBytes, areas, 
   if (order) lines.push(['asked for', order.areas.join(', ')]);
   return `${pairs(lines)}\n\n${table(
     ['AREA', 'BATCHES', 'ITEMS', 'SEGMENTS', 'ON DISK', 'TO REPLAY', 'OLDEST'],
-    (Object.keys(areas) as Area[]).map((area) => [
-      area,
-      numberText(areas[area].records),
-      numberText(areas[area].items),
-      numberText(areas[area].segments),
-      sizeText(areas[area].diskBytes),
-      sizeText(areas[area].waitingBytes),
-      timeText(areas[area].oldestReceivedAt),
+    held.map(([area, of]) => [
+      ...[area, numberText(of.records), numberText(of.items), numberText(of.segments)],
+      ...[sizeText(of.diskBytes), sizeText(of.waitingBytes), timeText(of.oldestReceivedAt)],
     ]),
   )}`;
 }

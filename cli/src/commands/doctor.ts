@@ -2,19 +2,19 @@ import type { Damage, Diagnosis } from '@nrdot/queue';
 import { leftOver } from '@nrdot/queue/damage';
 import { countText, durationText, numberText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
-import { printable } from '../printable.ts';
+import { print, printable } from '../output.ts';
 import { EXIT_CODES } from './status.ts';
 
 /** Timeout: a queue of 200,000 jobs is read in slices, and the accounting is watched until batches in flight have arrived. */
 const EXAMINING_MS = 10 * 60_000;
 
 /** `nrdot doctor`: compares what Redis holds with its counts; the exit code tells whether something is left to do. */
-export async function doctorCommand(flags: AdminFlags & { json?: boolean; repair?: boolean }): Promise<void> {
+export async function doctorCommand(flags: AdminFlags & { repair?: boolean }): Promise<void> {
   const client = new AdminClient(flags);
   const diagnosis = flags.repair
     ? await client.post<Diagnosis>('/api/doctor', undefined, EXAMINING_MS)
     : await client.get<Diagnosis>('/api/doctor', EXAMINING_MS);
-  process.stdout.write(flags.json ? `${JSON.stringify(diagnosis, null, 2)}\n` : `${doctorText(diagnosis)}\n`);
+  print(flags, diagnosis, doctorText(diagnosis));
   process.exitCode = EXIT_CODES[leftOver(diagnosis.damage)];
 }
 

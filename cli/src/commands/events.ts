@@ -1,24 +1,18 @@
 import type { Events } from '@nrdot/status';
 import type { Transition } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
-import { printable } from '../printable.ts';
+import { print, printable } from '../output.ts';
 
 const LEVELS: Record<Transition['level'], string> = { info: 'info ', warn: 'warn ', error: 'ERROR' };
 
 /** `nrdot events`: what has changed, oldest first. */
-export async function eventsCommand(flags: AdminFlags & { limit: number; json?: boolean }): Promise<void> {
+export async function eventsCommand(flags: AdminFlags & { limit: number }): Promise<void> {
   const answer = await new AdminClient(flags).get<Events>(`/api/events?limit=${flags.limit}`);
-  if (flags.json) {
-    process.stdout.write(`${JSON.stringify(answer, null, 2)}\n`);
-    return;
-  }
   const lines = answer.events.map(
     ({ at, level, service, message }) =>
       `${new Date(at).toISOString().slice(0, 19)}Z  ${LEVELS[level]}  ${printable(service).padEnd(9)}  ${printable(message)}`,
   );
-  process.stdout.write(
-    `${lines.join('\n') || 'Nothing has changed since the pipeline was first started.'}\n`,
-  );
-  if (answer.problem)
+  print(flags, answer, lines.join('\n') || 'Nothing has changed since the pipeline was first started.');
+  if (answer.problem && !flags.json)
     process.stderr.write(`Only events of the scheduler's process: ${printable(answer.problem)}.\n`);
 }

@@ -1,19 +1,17 @@
 import { parseDuration } from '@nrdot/config';
 import { type GenerateReport, generate, PROFILES, type Progress, type Workload } from '@nrdot/testbed';
+import { print } from '../output.ts';
 
-export interface GenerateFlags {
+/** Flags with the name and value of a part of the workload. */
+type Same = 'rate' | 'items' | 'cardinality' | 'encoding' | 'format' | 'connections';
+
+export interface GenerateFlags extends Partial<Pick<Workload, Same>> {
   endpoint: string;
   profile?: string;
-  rate?: number;
   batch?: number;
   duration?: string;
-  items?: number;
   signals?: string;
   classes?: string;
-  cardinality?: number;
-  encoding?: Workload['encoding'];
-  format?: Workload['format'];
-  connections?: number;
   json?: boolean;
 }
 
@@ -49,35 +47,28 @@ export async function generateCommand(flags: GenerateFlags): Promise<void> {
     throw new Error(
       `nothing answers at ${flags.endpoint} (${report.messages.join('; ')}). Is it running? "nrdot up" starts everything; --endpoint URL names another address.`,
     );
-  if (flags.json) process.stdout.write(`${JSON.stringify(asJson(report), null, 2)}\n`);
-  else process.stdout.write(asText(report));
+  print(flags, asJson(report), asText(report));
   if (report.acknowledgedItems < report.items) process.exitCode = 1;
 }
 
 function workloadOf(flags: GenerateFlags): Partial<Workload> {
-  const profile = flags.profile === undefined ? {} : PROFILES[flags.profile];
-  if (profile === undefined) {
-    throw new Error(`--profile ${flags.profile}: expected one of ${Object.keys(PROFILES).join(', ')}`);
-  }
-  const durationMs = flags.duration === undefined ? undefined : parseDuration(flags.duration);
-  if (flags.duration !== undefined && durationMs === undefined) {
-    throw new Error(`--duration ${flags.duration}: expected a duration such as 30s`);
-  }
-  const given: Partial<Workload> = {
-    rate: flags.rate,
-    batchSize: flags.batch,
-    items: flags.items,
-    cardinality: flags.cardinality,
-    encoding: flags.encoding,
-    format: flags.format,
-    connections: flags.connections,
-    signals: flags.signals === undefined ? undefined : shares('--signals', flags.signals, SIGNALS),
-    classes: flags.classes === undefined ? undefined : shares('--classes', flags.classes, CLASSES),
-  } as Partial<Workload>;
-  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const { endpoint, json, profile: name, duration, batch, signals, classes, ...same } = flags;
+  const profile = name === undefined ? {} : PROFILES[name];
+  if (profile === undefined)
+    throw new Error(`--profile ${name}: expected one of ${Object.keys(PROFILES).join(', ')}`);
+  const durationMs = duration === undefined ? undefined : parseDuration(duration);
+  if (duration !== undefined && durationMs === undefined)
+    throw new Error(`--duration ${duration}: expected a duration such as 30s`);
   // Ends by itself if the flags or the profile set a number of items.
   const endless = flags.items === undefined && profile.items === undefined;
-  return { ...profile, ...set, ...(endless && durationMs !== undefined ? { durationMs } : {}) };
+  return {
+    ...profile,
+    ...same,
+    ...(batch === undefined ? {} : { batchSize: batch }),
+    ...(signals === undefined ? {} : { signals: shares('--signals', signals, SIGNALS) }),
+    ...(classes === undefined ? {} : { classes: shares('--classes', classes, CLASSES) }),
+    ...(endless && durationMs !== undefined ? { durationMs } : {}),
+  };
 }
 
 /** Parses `a=3,b` to { a: 3, b: 1 }. */
@@ -85,11 +76,10 @@ function shares(flag: string, text: string, known: readonly string[]): Record<st
   return Object.fromEntries(
     text.split(',').map((part) => {
       const [name = '', share = '1'] = part.trim().split('=');
-      if (!known.includes(name) || !(Number(share) > 0)) {
+      if (!known.includes(name) || !(Number(share) > 0))
         throw new Error(
           `${flag} ${text}: "${part}" is none; expected ${known.join(', ')} with shares, such as ${known[0]}=3`,
         );
-      }
       return [name, Number(share)];
     }),
   );
@@ -112,16 +102,11 @@ function asText(report: GenerateReport): string {
     `latency       p50 ${latency.p50Ms.toFixed(1)} ms, p99 ${latency.p99Ms.toFixed(1)} ms, max ${latency.maxMs.toFixed(1)} ms (from the scheduled time of a request to its answer)`,
     ...report.messages.map((message) => `answer        ${message}`),
   ];
-  return `${lines.join('\n')}\n`;
+  return lines.join('\n');
 }
 
 function asJson(report: GenerateReport): object {
   const { acknowledged, partial, refused, unknown, ...rest } = report;
-  return {
-    ...rest,
-    acknowledged: acknowledged.toFlat().ranges,
-    partial: partial.toFlat().ranges,
-    refused: refused.toFlat().ranges,
-    unknown: unknown.toFlat().ranges,
-  };
+  const sets = Object.entries({ acknowledged, partial, refused, unknown });
+  return { ...rest, ...Object.fromEntries(sets.map(([name, set]) => [name, set.toFlat().ranges])) };
 }

@@ -1,16 +1,17 @@
 import type { LimiterAnswer } from '@nrdot/receiver';
+import { numberText as n } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
-import { table } from '../table.ts';
+import { print, table } from '../output.ts';
 
 const SHOWN = 10;
 
 /** `nrdot limiter`: the state of a receiver's limiter, the labels that fill it, and its decisions. */
-export async function limiterCommand(flags: AdminFlags & { json?: boolean }): Promise<void> {
+export async function limiterCommand(flags: AdminFlags): Promise<void> {
   const report = await new AdminClient(flags).get<LimiterAnswer>('/api/limiter');
-  process.stdout.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : asText(report));
+  print(flags, report, asText(report));
 }
 
-export function asText(report: LimiterAnswer): string {
+function asText(report: LimiterAnswer): string {
   const { mode, keysUsed, keysLimit, maxKeys, totals, topMetrics, topLabels, decisions, daily } = report;
   const dropped = Object.entries(totals.dropped);
   const lines = [
@@ -80,9 +81,5 @@ export function asText(report: LimiterAnswer): string {
         ]),
     ),
   ].filter(Boolean);
-  return `${[lines.join('\n'), ...sections].join('\n\n')}\n`;
-}
-
-function n(value: number): string {
-  return value.toLocaleString('en-US');
+  return `${[lines.join('\n'), ...sections].join('\n\n')}`;
 }

@@ -2,28 +2,22 @@ import { parseDuration, parseSize } from '@nrdot/config';
 import { SIGNALS } from '@nrdot/otlp';
 import { type Behaviour, startMockUpstream } from '@nrdot/testbed';
 
-export interface MockFlags {
+/** Behaviours with a flag of the same name and value. */
+type Same =
+  | ('errorRate' | 'throttleRate' | 'refuseRate' | 'status' | 'html' | 'poison' | 'poisonStatus')
+  | ('outage' | 'firstMemberOnly' | 'refuseEncoding' | 'requestsPerMinute');
+
+export interface MockFlags extends Partial<Pick<Behaviour, Same>> {
   listen: string;
   latency?: string;
-  errorRate?: number;
-  throttleRate?: number;
   retryAfter?: number;
-  refuseRate?: number;
-  outage?: boolean;
   maxBody?: string;
   linkRate?: string;
-  firstMemberOnly?: boolean;
   newrelic?: boolean;
-  requestsPerMinute?: number;
-  refuseEncoding?: string;
-  status?: number;
   signalStatus?: string[];
   signalLatency?: string[];
-  html?: boolean;
   redirect?: number;
   redirectTo?: string;
-  poison?: string;
-  poisonStatus?: number;
   json?: boolean;
 }
 
@@ -60,72 +54,54 @@ export async function mockUpstreamCommand(flags: MockFlags): Promise<void> {
 
 /** @throws Error that names the flag and what was expected */
 export function behaviourOf(flags: MockFlags): Partial<Behaviour> {
-  const { redirect, redirectTo } = flags;
+  const { listen, json, latency, retryAfter, maxBody, linkRate, newrelic, ...others } = flags;
+  const { signalStatus, signalLatency, redirect, redirectTo, ...same } = others;
   if ((redirect === undefined) !== (redirectTo === undefined))
     throw new Error('--redirect and --redirect-to require each other: the status, and the target');
   if (redirectTo !== undefined && !/^https?:$/.test(URL.parse(redirectTo)?.protocol ?? ''))
     throw new Error(`--redirect-to ${redirectTo}: expected an http or https URL`);
-  const maxBodyBytes = sizeOf('--max-body', flags.maxBody);
-  const bytesPerSecond = sizeOf('--link-rate', flags.linkRate);
   const status = (text: string) => (/^[2-5]\d\d$/.test(text) ? Number(text) : undefined);
-  return {
-    latencyMs: flags.latency === undefined ? 0 : durationOf('--latency', flags.latency),
-    errorRate: flags.errorRate ?? 0,
-    throttleRate: flags.throttleRate ?? 0,
-    retryAfterSeconds: flags.retryAfter ?? 0,
-    refuseRate: flags.refuseRate ?? 0,
-    outage: flags.outage ?? false,
-    firstMemberOnly: flags.firstMemberOnly ?? false,
-    newRelic: flags.newrelic ?? false,
-    requestsPerMinute: flags.requestsPerMinute ?? 0,
-    refuseEncoding: flags.refuseEncoding ?? '',
-    status: flags.status ?? 0,
-    signalStatus: bySignal('--signal-status', flags.signalStatus, status, 'a status from 200 to 599'),
-    signalLatencyMs: bySignal(
-      '--signal-latency',
-      flags.signalLatency,
-      parseDuration,
-      'a duration such as 50ms',
-    ),
-    html: flags.html ?? false,
-    redirectStatus: redirect ?? 0,
-    redirectTo: redirectTo?.replace(/\/$/, '') ?? '',
-    poison: flags.poison ?? '',
-    ...(flags.poisonStatus === undefined ? {} : { poisonStatus: flags.poisonStatus }),
-    ...(maxBodyBytes === undefined ? {} : { maxBodyBytes }),
-    ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
+  const time = 'a duration such as 50ms';
+  const given = {
+    ...same,
+    latencyMs: parsed('--latency', latency, parseDuration, time),
+    retryAfterSeconds: retryAfter,
+    newRelic: newrelic,
+    signalStatus: bySignal('--signal-status', signalStatus, status, 'a status from 200 to 599'),
+    signalLatencyMs: bySignal('--signal-latency', signalLatency, parseDuration, time),
+    redirectStatus: redirect,
+    redirectTo: redirectTo?.replace(/\/$/, ''),
+    maxBodyBytes: parsed('--max-body', maxBody, parseSize, 'a size such as 1MB'),
+    bytesPerSecond: parsed('--link-rate', linkRate, parseSize, 'a size such as 1MB'),
   };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
+
+type Parse = (text: string) => number | undefined;
 
 /** Formats `logs=403` for each signal that has a value. */
 function bySignal(
   flag: string,
   given: readonly string[] = [],
-  parse: (text: string) => number | undefined,
+  parse: Parse,
   expected: string,
 ): Record<string, number> {
   return Object.fromEntries(
     given.map((text) => {
       const [signal = '', value] = text.split('=', 2);
-      const parsed = value === undefined ? undefined : parse(value);
-      if (!Object.hasOwn(SIGNALS, signal) || parsed === undefined)
+      const number = value === undefined ? undefined : parse(value);
+      if (!Object.hasOwn(SIGNALS, signal) || number === undefined)
         throw new Error(
           `${flag} ${text}: expected one of ${Object.keys(SIGNALS).join(', ')}, "=" and ${expected}`,
         );
-      return [signal, parsed];
+      return [signal, number];
     }),
   );
 }
 
-function durationOf(flag: string, given: string): number {
-  const ms = parseDuration(given);
-  if (ms === undefined) throw new Error(`${flag} ${given}: expected a duration such as 50ms`);
-  return ms;
-}
-
-function sizeOf(flag: string, given: string | undefined): number | undefined {
+function parsed(flag: string, given: string | undefined, parse: Parse, expected: string): number | undefined {
   if (given === undefined) return undefined;
-  const bytes = parseSize(given);
-  if (bytes === undefined) throw new Error(`${flag} ${given}: expected a size such as 1MB`);
-  return bytes;
+  const value = parse(given);
+  if (value === undefined) throw new Error(`${flag} ${given}: expected ${expected}`);
+  return value;
 }

@@ -1,15 +1,14 @@
 import type { TapLine, TappedItem } from '@nrdot/receiver';
 import { numberText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
-import { usesColour } from '../terminal.ts';
+import { painter, usesColour } from '../terminal.ts';
 
-export interface TapFlags extends AdminFlags {
+interface TapFlags extends AdminFlags {
   class?: string;
   signal?: string;
   service?: string;
   limit: number;
   seconds: number;
-  json?: boolean;
 }
 
 /** `nrdot tap`: a sample of what a receiver accepts, one item after the other; a summary goes to standard error. */
@@ -38,28 +37,17 @@ export async function tapCommand(flags: TapFlags): Promise<void> {
 
 /** Two or three lines: the item, then its attributes and those of its resource. */
 function itemText(item: TappedItem, colour: boolean): string {
-  const paint = (code: number, text: string) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
-  const {
-    at,
-    signal,
-    class: priorityClass,
-    service,
-    name,
-    about,
-    traceId,
-    spanId,
-    attributes,
-    resource,
-  } = item;
-  const ids = [traceId ? `trace ${traceId}` : '', spanId ? `span ${spanId}` : ''].filter(Boolean);
+  const paint = painter(colour);
+  const { at, signal, service, name, about, traceId, spanId, attributes, resource } = item;
   const head = [
     new Date(at).toISOString().slice(11, 23),
     printable(signal).padEnd(7),
-    printable(priorityClass).padEnd(8),
+    printable(item.class).padEnd(8),
     paint(1, printable(service) || '(no service.name)'),
     ...(name ? [paint(1, printable(name))] : []),
     ...Object.entries(about).map(([key, value]) => printable(aboutText(key, value))),
-    ...ids.map(printable),
+    ...(traceId ? [printable(`trace ${traceId}`)] : []),
+    ...(spanId ? [printable(`span ${spanId}`)] : []),
   ];
   const { 'service.name': _shown, ...rest } = resource;
   return [

@@ -7,12 +7,11 @@ import { Screen, usesColour } from '../terminal.ts';
 /** q, Escape, Ctrl-C and Ctrl-D. On a raw terminal, Ctrl-C sends no signal. */
 const ENDS = new Set(['q', 'Q', '\u001b', '\u0003', '\u0004']);
 
-export interface TopFlags extends AdminFlags {
+interface TopFlags extends AdminFlags {
   /** Interval in ms. */
   every: number;
   /** Number of snapshots; without it, until it is ended. */
   count?: number;
-  json?: boolean;
 }
 
 /** `nrdot top`: the status, refreshed in place on a terminal, one line per snapshot elsewhere. */

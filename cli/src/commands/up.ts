@@ -6,7 +6,7 @@ import { endSoon, formatAddress, LiveConfig, openStore, untilSignal } from '@nrd
 import { causeText, durationText, type Logger, MetricsRegistry } from '@nrdot/telemetry';
 import type { MockUpstream } from '@nrdot/testbed';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
-import { loggerOf, type Pipeline, type Stopped, startPipeline } from '../pipeline.ts';
+import { loggerOf, type Pipeline, startPipeline, urlOf } from '../pipeline.ts';
 import { SERVICES } from '../pipeline-services.ts';
 import { PrivateRedis } from '../private-redis.ts';
 import { type Running, runningText } from '../running.ts';
@@ -45,22 +45,15 @@ export async function up(flags: ConfigFlags): Promise<void> {
     });
   }
   let redis: PrivateRedis | undefined;
-  if (!config.redis.url && config.redis.sentinels.length === 0 && config.redis.cluster.length === 0) {
+  const { url, sentinels, cluster, durability, private: own } = config.redis;
+  if (!url && sentinels.length === 0 && cluster.length === 0) {
+    const { redisServer: program, maxmemoryBytes } = own;
     redis = new PrivateRedis(
-      {
-        dir: join(config.dataDir, 'redis'),
-        program: config.redis.private.redisServer,
-        durability: config.redis.durability,
-        maxmemoryBytes: config.redis.private.maxmemoryBytes,
-      },
+      { dir: join(config.dataDir, 'redis'), program, durability, maxmemoryBytes },
       log,
     );
   }
   let pipeline: Pipeline | undefined;
-  const stop = async (): Promise<Stopped> => {
-    const stopped = await pipeline?.stop(config.admin.shutdownTimeoutMs);
-    return stopped ?? { unclean: [], unreached: [] };
-  };
   const end = async () => {
     await redis?.stop();
     await mock?.close();
@@ -96,20 +89,16 @@ export async function up(flags: ConfigFlags): Promise<void> {
     if (error instanceof ConfigError) throw error;
     throw new Error(`nrdot up: ${causeText(error)}`, { cause: error });
   }
-  const admin = `${config.admin.tls.certFile ? 'https' : 'http'}://${formatAddress(pipeline.admin)}`;
-  const otlp = pipeline.otlp
-    ? `${config.receiver.tls.certFile ? 'https' : 'http'}://${formatAddress(pipeline.otlp)}`
-    : 'nowhere';
   const { endpoint, endpoints } = config.exporter;
   const running: Running = {
     event: 'running',
     version: VERSION,
-    otlp,
+    otlp: pipeline.otlp ? urlOf(config.receiver, pipeline.otlp) : 'nowhere',
     upstreams: mock
       ? [mock.url]
       : [...new Set([endpoint, ...Object.values(endpoints)])].filter((url) => url !== undefined),
     isMock: mock !== undefined,
-    admin,
+    admin: urlOf(config.admin, pipeline.admin),
     data: config.dataDir,
     ...(redis ? { redisSocket: redis.socket } : {}),
     waitsFor: pipeline.waitsFor(),
@@ -121,7 +110,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
     { event: 'stopping', signal, withinMs: config.admin.shutdownTimeoutMs },
     `${signal}: draining for at most ${durationText(config.admin.shutdownTimeoutMs / 1000)} …`,
   );
-  const stopped = await stop();
+  const stopped = await pipeline.stop(config.admin.shutdownTimeoutMs);
   const books = stopped.unreached.length > 0 ? undefined : await accountingAtTheEnd(config, log);
   await end();
   const { clean, text } = stoppedText(stopped, { books });
@@ -132,13 +121,8 @@ export async function up(flags: ConfigFlags): Promise<void> {
 
 /** What is left when everything has stopped; undefined if Redis does not answer in time. */
 async function accountingAtTheEnd(config: Config, log: Logger): Promise<Accounting | undefined> {
-  const quiet = log.child({}, { level: 'silent' });
-  const { link, store } = openStore(
-    config,
-    { log: quiet, registry: new MetricsRegistry([]) },
-    'producer',
-    'up',
-  );
+  const quiet = { log: log.child({}, { level: 'silent' }), registry: new MetricsRegistry([]) };
+  const { link, store } = openStore(config, quiet, 'producer', 'up');
   try {
     const read = link.untilReady().then((ready) => (ready ? store.accounting() : undefined));
     return await Promise.race([read, wait(ACCOUNTING_MS, undefined)]);

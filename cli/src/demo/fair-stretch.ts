@@ -1,6 +1,10 @@
 export const CLASSES = ['critical', 'high', 'normal'] as const;
 export type ByClass = Record<(typeof CLASSES)[number], number>;
 
+export function byClass(of: (c: keyof ByClass) => number): ByClass {
+  return Object.fromEntries(CLASSES.map((c) => [c, of(c)])) as ByClass;
+}
+
 /** The state at one moment, in items. */
 export interface Snapshot {
   /** Waiting for the scheduler. */
@@ -43,9 +47,7 @@ export class FairStretch {
   /** Items delivered in it, by class. */
   get delivered(): ByClass {
     const [from, to] = this.#best ?? [];
-    return Object.fromEntries(
-      CLASSES.map((c) => [c, from && to ? to.delivered[c] - from.delivered[c] : 0]),
-    ) as ByClass;
+    return byClass((c) => (from && to ? to.delivered[c] - from.delivered[c] : 0));
   }
 }
 

@@ -114,12 +114,7 @@ export async function outage(play: Performance): Promise<ActResult> {
       ),
     ],
     plots: [
-      {
-        title: 'Where the spans are',
-        unit: '',
-        series: recorder.series('in Redis', 'on disk'),
-        marks,
-      },
+      { title: 'Where the spans are', unit: '', series: recorder.series('in Redis', 'on disk'), marks },
       {
         title: 'Accepted and delivered, per second',
         unit: '/s',

@@ -1,5 +1,5 @@
 import { complaint, generate, judge, waitUntil } from '@nrdot/testbed';
-import { type ByClass, CLASSES, FairStretch } from './fair-stretch.ts';
+import { type ByClass, byClass, CLASSES, FairStretch } from './fair-stretch.ts';
 import { type ActResult, type Finding, finding, unmeasured, whole } from './finding.ts';
 import type { Performance } from './performance.ts';
 import { Recorder, rateOf } from './recorder.ts';
@@ -70,11 +70,8 @@ export async function overload(play: Performance): Promise<ActResult> {
   let takenPerSecond = 0;
   const load = generate(
     {
-      endpoint: stage.otlp,
-      rate: SENT,
-      batchSize: BATCH,
+      ...{ endpoint: stage.otlp, rate: SENT, batchSize: BATCH, connections: CONNECTIONS },
       classes: { critical: 1, high: 1, normal: 1 },
-      connections: CONNECTIONS,
     },
     {
       signal: play.signal,
@@ -161,12 +158,8 @@ class Measurement {
       fetch(`${this.#stage.admin}/metrics`).then((answer) => answer.text()),
     ]);
     const waiting = byClass((c) => state.depth.stages.queued[c]!.items);
-    const delivered = this.#stage.mock.stats().byClass;
-    this.stretch.add({
-      waiting,
-      moved: byClass((c) => state.moved[c]!),
-      delivered: byClass((c) => delivered[c]),
-    });
+    const moved = byClass((c) => state.moved[c]!);
+    this.stretch.add({ waiting, moved, delivered: { ...this.#stage.mock.stats().byClass } });
     this.waiting = Math.min(...CLASSES.map((c) => waiting[c]));
     this.fill = Math.max(this.fill, state.fill);
     this.spilled = byClass((c) => {
@@ -176,19 +169,14 @@ class Measurement {
   }
 }
 
-function byClass(of: (c: (typeof CLASSES)[number]) => number): ByClass {
-  return Object.fromEntries(CLASSES.map((c) => [c, of(c)])) as ByClass;
-}
-
 function shares({ stretch }: Measurement): Finding {
   const promise = 'Shares of critical, high and normal are 5 : 3 : 1';
   const { items, delivered } = stretch;
-  if (items < ENOUGH_ITEMS) {
+  if (items < ENOUGH_ITEMS)
     return unmeasured(
       promise,
       `only ${whole(items)} items were delivered while every class had a backlog; ${whole(ENOUGH_ITEMS)} are needed`,
     );
-  }
   const weightSum = CLASSES.reduce((sum, c) => sum + WEIGHTS[c], 0);
   const share = byClass((c) => (delivered[c] / items) * weightSum);
   return finding(

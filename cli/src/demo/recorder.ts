@@ -2,28 +2,35 @@ import type { Series } from './finding.ts';
 
 const EVERY_MS = 250;
 
+type Values<N extends string> = Partial<Record<N, number>>;
+type Read<N extends string> = () => Promise<Values<N>>;
+
 /** Samples the stage four times a second, for plots and the progress line. */
 export class Recorder<N extends string> implements Disposable {
   readonly #startedAt = performance.now();
   readonly #series = new Map<N, Series>();
-  readonly #read: () => Promise<Partial<Record<N, number>>>;
-  readonly #seen: (values: Partial<Record<N, number>>, seconds: number) => void;
   readonly #timer: NodeJS.Timeout;
-  #looking = false;
 
   /**
    * @param names of the values, in the order of plots
    * @param read reads the values; while it fails, the pipeline is down and there are none
    */
-  constructor(
-    names: readonly N[],
-    read: () => Promise<Partial<Record<N, number>>>,
-    seen: (values: Partial<Record<N, number>>, seconds: number) => void,
-  ) {
+  constructor(names: readonly N[], read: Read<N>, seen: (values: Values<N>, seconds: number) => void) {
     for (const name of names) this.#series.set(name, { name, points: [] });
-    this.#read = read;
-    this.#seen = seen;
-    this.#timer = setInterval(() => void this.#record(), EVERY_MS);
+    const record = async () => {
+      const at = this.seconds;
+      const values = await read();
+      for (const [name, value] of Object.entries(values) as [N, number][])
+        this.#series.get(name)!.points.push([at, value]);
+      seen(values, at);
+    };
+    let recording = false;
+    this.#timer = setInterval(async () => {
+      if (recording) return;
+      recording = true;
+      await record().catch(() => {}); // down, drawn as a gap
+      recording = false;
+    }, EVERY_MS);
   }
 
   /** Since the act began. */
@@ -37,22 +44,6 @@ export class Recorder<N extends string> implements Disposable {
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
-  }
-
-  async #record(): Promise<void> {
-    if (this.#looking) return;
-    this.#looking = true;
-    const at = this.seconds;
-    try {
-      const values = await this.#read();
-      for (const [name, value] of Object.entries(values) as [N, number][])
-        this.#series.get(name)!.points.push([at, value]);
-      this.#seen(values, at);
-    } catch {
-      // down, drawn as a gap
-    } finally {
-      this.#looking = false;
-    }
   }
 }
 

@@ -23,14 +23,7 @@ i.s0 { background: var(--c0); } i.s1 { background: var(--c1); } i.s2 { backgroun
 /** For the table on a terminal; only a broken promise stands out. */
 const MARKS: Record<Outcome, string> = { held: 'held', broken: 'BROKEN', unmeasured: 'unmeasured' };
 
-export interface Verdict {
-  promises: number;
-  held: number;
-  broken: number;
-  unmeasured: number;
-}
-
-export function verdict(acts: readonly ActResult[]): Verdict {
+export function verdict(acts: readonly ActResult[]) {
   const findings = acts.flatMap((act) => act.findings);
   const of = (wanted: Outcome) => findings.filter(({ outcome }) => outcome === wanted).length;
   return {
@@ -41,23 +34,21 @@ export function verdict(acts: readonly ActResult[]): Verdict {
   };
 }
 
-function inWords({ promises, held, broken, unmeasured }: Verdict): string {
+function inWords(acts: readonly ActResult[]): string {
+  const { promises, held, broken, unmeasured } = verdict(acts);
   return [
     `${held} of ${promises} promises held`,
-    broken > 0 ? `${broken} BROKEN` : '',
-    unmeasured > 0 ? `${unmeasured} could not be measured here` : '',
-  ]
-    .filter(Boolean)
-    .join(', ');
+    ...(broken > 0 ? [`${broken} BROKEN`] : []),
+    ...(unmeasured > 0 ? [`${unmeasured} could not be measured here`] : []),
+  ].join(', ');
 }
 
 /** A self-contained page. */
 export function htmlReport(acts: readonly ActResult[], when: Date): string {
-  const words = inWords(verdict(acts));
   return `<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>NRDOT+ demo</title><style>${STYLE}</style>
-<h1>NRDOT+ demo: ${words}</h1>
+<h1>NRDOT+ demo: ${inWords(acts)}</h1>
 <p class="soft">Version ${escaped(VERSION)}, ${when.toISOString().slice(0, 16).replace('T', ' ')} UTC. Every figure was measured in this run, from metrics of the pipeline and ids that arrived upstream.</p>
 ${acts.map(section).join('\n')}
 </html>
@@ -89,5 +80,5 @@ export function textReport(acts: readonly ActResult[]): string {
         `  ${MARKS[outcome].padEnd(10)}  ${promise.padEnd(width)}  ${measured}`,
     ),
   ]);
-  return `${lines.join('\n')}\n\n${inWords(verdict(acts))}.\n`;
+  return `${lines.join('\n')}\n\n${inWords(acts)}.`;
 }

@@ -1,15 +1,11 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import type { Accounting } from '@nrdot/queue';
 import { freePort, type MockUpstream, Process, startMockUpstream, waitUntil } from '@nrdot/testbed';
 import { whole } from './finding.ts';
 
-export type Accounting = Record<
-  'accepted' | 'delivered' | 'queued' | 'on_disk' | 'rejected' | 'dropped' | 'difference',
-  number
->;
-
-export interface SchedulerView {
+interface SchedulerView {
   accounting: Accounting;
   breaker: { state: string; reason: string };
   /** Fill level of the queue, 0 to 1. */
@@ -17,13 +13,6 @@ export interface SchedulerView {
   depth: { stages: { queued: Record<string, { items: number }> } };
   /** Items moved by the scheduler. */
   moved: Record<string, number>;
-}
-
-/** The accounting once everything is settled. */
-export interface Rest {
-  books: Accounting;
-  /** Why missing items may yet arrive; empty if they will not. */
-  doubt: string;
 }
 
 /** After so long without a change, with items left, a pipeline is stuck rather than slow. */
@@ -114,8 +103,11 @@ export class Stage implements AsyncDisposable {
     return { at, bytes: replay.replayedBytes };
   }
 
-  /** Waits until nothing is in flight, nothing changes any more, or the time is over. */
-  async untilQuiet(timeoutMs: number): Promise<Rest> {
+  /**
+   * Waits until nothing is in flight, nothing changes any more, or the time is over.
+   * @returns doubt: why missing items may yet arrive; empty if they will not
+   */
+  async untilQuiet(timeoutMs: number): Promise<{ books: Accounting; doubt: string }> {
     const endsAt = performance.now() + timeoutMs;
     let books: Accounting | undefined;
     let movedAt = performance.now();
@@ -146,13 +138,8 @@ export class Stage implements AsyncDisposable {
   }
 
   #spawn(): Process {
-    return new Process(
-      'nrdot up',
-      process.execPath,
-      [process.argv[1]!, 'up', '--config', this.#configFile],
-      {},
-      this.#dir,
-    );
+    const args = [process.argv[1]!, 'up', '--config', this.#configFile];
+    return new Process('nrdot up', process.execPath, args, {}, this.#dir);
   }
 
   async #started(): Promise<void> {

@@ -52,51 +52,27 @@ export async function storm(play: Performance): Promise<ActResult> {
   };
 }
 
-interface Clamped {
-  /** Points of the storm only. */
-  stormed: number;
-  /** Number of points, and the sum of their values, which are 1. */
-  sent: number;
-  total: number;
-  dropped: number;
-  used: number;
-  streams: number;
-  /** What went wrong for the application; empty if nothing did. */
-  application: string;
-  /** Why some of it may yet arrive, or may have arrived twice. */
-  doubt: string;
-  repeats: string;
-  series: Plot['series'];
-}
+type Clamped = Awaited<ReturnType<typeof clamp>>;
 
-async function clamp(play: Performance, from: number, settings: Record<string, unknown>): Promise<Clamped> {
+async function clamp(play: Performance, from: number, settings: Record<string, unknown>) {
   await using stage = await play.open(settings);
   const { mock } = stage;
   let stormed = 0;
   using recorder = new Recorder(
     ['key-sets sent', 'streams upstream', 'key-sets in use'],
-    async () => {
-      const { cl_keys_used: used } = await stage.metrics('cl_keys_used');
-      return {
-        'key-sets sent': stormed,
-        'streams upstream': mock.stats().streams,
-        'key-sets in use': used,
-      };
-    },
+    async () => ({
+      'key-sets sent': stormed,
+      'streams upstream': mock.stats().streams,
+      'key-sets in use': (await stage.metrics('cl_keys_used')).cl_keys_used,
+    }),
     (seen) =>
       play.progress(
         from + stormed / POINTS / 2,
         `${whole(stormed)} key-sets sent, ${whole(seen['key-sets in use'] ?? 0)} in use, ${whole(seen['streams upstream'] ?? 0)} upstream`,
       ),
   );
-  const application = {
-    ...POINT,
-    endpoint: stage.otlp,
-    cardinality: 100,
-    seed: 2,
-    batchSize: 100,
-    rate: 500,
-  };
+  const target = { ...POINT, endpoint: stage.otlp };
+  const application = { ...target, cardinality: 100, seed: 2, batchSize: 100, rate: 500 };
   // The application starts first, so that its key-sets are known when the storm begins.
   const before = await generate({ ...application, items: 500 }, { signal: play.signal });
   const over = new AbortController();
@@ -107,13 +83,8 @@ async function clamp(play: Performance, from: number, settings: Record<string, u
   );
   const storm = await generate(
     {
-      ...POINT,
-      endpoint: stage.otlp,
-      rate: POINTS_PER_SECOND,
-      batchSize: 2_000,
-      encoding: 'identity',
-      items: POINTS,
-      cardinality: POINTS,
+      ...{ ...target, rate: POINTS_PER_SECOND, batchSize: 2_000, encoding: 'identity' },
+      ...{ items: POINTS, cardinality: POINTS },
     },
     {
       signal: play.signal,
@@ -138,12 +109,15 @@ async function clamp(play: Performance, from: number, settings: Record<string, u
   const lost = all.reduce((count, report) => count + withoutAnswer(report), 0);
   const takenTwice = lost + counted.exporter_retries_total + counted.dlq_stored_items_total;
   return {
+    /** Points of the storm only. */
     stormed: storm.items,
+    /** Number of points, and the sum of their values, which are 1. */
     sent: sum(({ acknowledgedItems, rejectedItems }) => acknowledgedItems + rejectedItems),
     total: upstream.deltaSum,
     dropped: counted.cl_dropped_samples_total,
     used: counted.cl_keys_used,
     streams: upstream.streams,
+    /** What went wrong for the application; empty if nothing did. */
     application: [before, good]
       .map((report) =>
         report.rejectedItems > 0
@@ -152,6 +126,7 @@ async function clamp(play: Performance, from: number, settings: Record<string, u
       )
       .filter(Boolean)
       .join('; '),
+    /** Why some of it may yet arrive, or may have arrived twice. */
     doubt,
     repeats: takenTwice > 0 ? 'answers were late or lost, so retried requests may arrive twice' : '',
     series: recorder.series('key-sets sent', 'streams upstream', 'key-sets in use'),

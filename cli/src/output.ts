@@ -1,4 +1,12 @@
-import { printable } from './printable.ts';
+/** Prints a result: as JSON with `--json`, otherwise as text. */
+export function print({ json }: { json?: boolean }, value: unknown, text: string): void {
+  process.stdout.write(`${json ? JSON.stringify(value, null, 2) : text}\n`);
+}
+
+/** Senders and upstreams choose names and messages, and terminals interpret control characters. */
+export function printable(text: string): string {
+  return text.replace(/\p{Cc}+/gu, ' ');
+}
 
 /** Columns as wide as their content, separated by two blanks. Empty without rows. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

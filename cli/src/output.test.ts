@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { table } from './table.ts';
+import { table } from './output.ts';
 
 it('escapes names from senders, so none controls the terminal or starts a row', () => {
   const text = table(
