@@ -52,6 +52,7 @@ export class Limiting implements SharedState {
   readonly #host: Host;
   readonly #shared: LimiterState;
   readonly #now: () => number;
+  readonly #wallNow: () => number;
   readonly daily: DailyBudget;
   /** The token that has a slot, or had it last. */
   #leasedToken: string | undefined;
@@ -77,9 +78,14 @@ export class Limiting implements SharedState {
   /** Deferred points that former writers left behind and nobody has sent yet. */
   #left: readonly LeftPoints[] = [];
 
-  constructor(config: Config, host: Host, store: Store, now: () => number) {
+  /**
+   * @param now steady, for leases and expiry; Unix ms
+   * @param wallNow for times that others read
+   */
+  constructor(config: Config, host: Host, store: Store, now: () => number, wallNow = now) {
     this.#host = host;
     this.#now = now;
+    this.#wallNow = wallNow;
     this.#options = completeOptions(optionsOf(config));
     this.#shared = new LimiterState(store.redis, {
       prefix: store.keys.prefix,
@@ -89,7 +95,7 @@ export class Limiting implements SharedState {
     this.daily = new DailyBudget(
       new DailyState(store.redis, store.keys),
       () => this.#limiter,
-      now,
+      wallNow,
       (error) => host.log.debug({ err: error.message }, 'could not count daily series yet'),
     );
     host.live.follow((next) => {
@@ -385,7 +391,7 @@ export class Limiting implements SharedState {
     const begin = {
       epoch: randomBytes(8).toString('hex'),
       seed: before?.seed ?? randomInt(2 ** 31),
-      watchMs: before?.watchMs ?? Math.floor(nowMs),
+      watchMs: before?.watchMs ?? Math.floor(this.#wallNow()),
       generation,
       generationsKept: GENERATIONS_KEPT,
       sourcesSinceSec: Math.floor(nowMs / 1000 - sourceTtlSec),
@@ -426,6 +432,7 @@ export class Limiting implements SharedState {
     const levels = news.kept === this.#kept ? news.levels : undefined;
     this.#limiter ??= new CardinalityLimiter(this.#options, {
       now: this.#now,
+      wallNow: this.#wallNow,
       seed: lease.seed,
       watchMs: lease.watchMs,
       onDecision: (decision) => {
@@ -449,7 +456,7 @@ export class Limiting implements SharedState {
     if (news.producers) limiter.learnProducers(news.producers);
     if (news.rules) this.#learnRules(lease.state.version, news.rules);
     if (levels) {
-      const startMs = Math.max(this.#now(), lease.writtenMs + 1);
+      const startMs = Math.max(this.#wallNow(), lease.writtenMs + 1);
       limiter.beginWriter(lease.slot, startMs, lease.levelsSinceMs, levels);
       // When the token changed, Redis moved our deferred points to those left behind: our copy would be sent twice.
       if (!limiter.holdsAlone) limiter.forgetHeld();

@@ -4,6 +4,7 @@ import type { Signal } from '@nrdot/otlp';
 import { type Batch, Enqueuer, type Group, NotSent } from '@nrdot/queue';
 import {
   type Address,
+  FollowingClock,
   formatAddress,
   type Host,
   hostFor,
@@ -51,7 +52,10 @@ export async function startReceiver(
     : undefined;
   const meanwhile = dlq ? 'batches go to the dlq' : 'clients get 503';
   const { link, store, notReady } = openStore(config, host, 'producer', 'receiver', meanwhile);
-  const limiting = config.limiter.mode === 'off' ? undefined : new Limiting(config, host, store, steadyNow);
+  const limiting =
+    config.limiter.mode === 'off'
+      ? undefined
+      : new Limiting(config, host, store, steadyNow, new FollowingClock().now);
   const commit = async (groups: readonly Group[], nowMs: number) => {
     const reason = link.notReady();
     if (reason) throw new NotSent(reason);

@@ -1,5 +1,5 @@
 import { afterEach, expect, it, vi } from 'vitest';
-import { steadyNow } from './clock.ts';
+import { FollowingClock, steadyNow } from './clock.ts';
 
 afterEach(() => vi.restoreAllMocks());
 
@@ -10,4 +10,27 @@ it('the steady clock is Unix time in whole ms, independent of steps of the wall 
   const after = steadyNow();
   expect(Number.isInteger(after)).toBe(true);
   expect(after - before).toBeLessThan(60_000);
+});
+
+it('the clock for times that others read follows a change of the wall clock once it has lasted 30 s', () => {
+  let [steady, wall] = [1_000_000, 1_000_400];
+  const clock = new FollowingClock(
+    () => steady,
+    () => wall,
+  );
+  const after = (ms: number, change = 0) => {
+    steady += ms;
+    wall += ms + change;
+    return clock.now() - steady;
+  };
+  expect(after(1_000)).toBe(0);
+  expect(after(1_000, -7_200_000)).toBe(0); // wrong for a moment
+  expect(after(20_000, 7_200_000)).toBe(0);
+  expect(after(20_000)).toBe(0);
+  expect(after(1_000, 7_200_000)).toBe(0); // set for good
+  expect(after(29_000)).toBe(0);
+  expect(after(1_000)).toBe(7_200_400);
+  expect(after(60_000)).toBe(7_200_400);
+  expect(after(1_000, -7_200_000)).toBe(7_200_400); // and back
+  expect(after(30_000)).toBe(400);
 });

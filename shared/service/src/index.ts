@@ -2,7 +2,7 @@ export * from './address.ts';
 export * from './admin.ts';
 export { refusal } from './browser-guard.ts';
 export { CertificateWatch, followCertificate } from './certificates.ts';
-export { steadyNow } from './clock.ts';
+export { FollowingClock, steadyNow } from './clock.ts';
 export * from './directory.ts';
 export * from './host.ts';
 export { listen } from './listen.ts';

@@ -39,6 +39,8 @@ const EMPTY = new Uint8Array(0);
 export interface LimiterDeps {
   /** Unix milliseconds. */
   now(): number;
+  /** Unix ms for times that others read. Default: `now`. */
+  wallNow?(): number;
   /** Seed of all hashes, shared by all receivers. Use a random secret in production, so that nobody can craft collisions. */
   seed: number;
   /** Since when the pipeline has seen everything that its producers sent, Unix ms; defaults to now. */
@@ -242,7 +244,11 @@ export class CardinalityLimiter {
 
   /** Begins a new day when it is due, also while there are no requests. */
   beginDay(): void {
-    this.#beginDay(Math.max(this.#lastMs, this.#deps.now()));
+    this.#beginDay(this.#wallNow());
+  }
+
+  #wallNow(): number {
+    return this.#deps.wallNow?.() ?? Math.max(this.#lastMs, this.#deps.now());
   }
 
   #beginDay(nowMs: number): void {
@@ -562,8 +568,9 @@ export class CardinalityLimiter {
     admission.nowMs = nowMs;
     admission.nowSec = 1 + Math.floor((nowMs - startedMs) / 1000);
     const ttlSec = options.keyTtlMs / 1000;
-    this.#beginDay(nowMs);
-    tracker.tick(nowMs, ttlSec);
+    const wallMs = this.#wallNow();
+    this.#beginDay(wallMs);
+    tracker.tick(nowMs, ttlSec, wallMs);
     table.sweep(SWEEP_STEPS, admission.nowSec, ttlSec, SWEEP_STEPS, admission.onEvict);
     if (nowMs - this.#reviewedMs < REVIEW_EVERY_MS) return;
     this.#reviewedMs = nowMs;

@@ -680,6 +680,40 @@ describe('cumulative streams that lose a label', () => {
     expect(send('b', 1n, made.ns()).out).toMatchObject([{ int: 8n, time: made.ns() }]);
   });
 
+  it('move the start of an increment with its time', () => {
+    const made = ruledRig([NAME], ['user']);
+    const day = 86_400_000n * MS;
+    const interval = 10_000n * MS;
+    const send = (kind: Form, ns: bigint) => {
+      const source = { labels: { user: 'a' }, startMs: 0, counts: [0n, 1n, 0n, 0n], reported: [], past: [] };
+      const point = { ...pointOf(source, kind, 0), start: ns - interval, time: ns };
+      return made.send([metricOf(kind, [point], { temporality: 1 })]).out[0]!;
+    };
+    for (const form of ['int', 'histogram', 'exponential'] as const) {
+      made.now += 60_000;
+      expect(send(form, made.ns() + day), form).toMatchObject({
+        start: made.ns() - interval,
+        time: made.ns(),
+      });
+      made.now += 5_000; // less than an interval later: it begins where the last one ended
+      expect(send(form, made.ns() + day), form).toMatchObject({
+        start: made.ns() - 5_000n * MS,
+        time: made.ns(),
+      });
+    }
+  });
+
+  it('date points by the wall clock', () => {
+    const made = ruledRig([NAME], ['user']);
+    const wallMs = made.now + 7_200_000;
+    made.wallNow = () => wallMs;
+    const time = BigInt(wallMs) * MS;
+    const [point] = made.send([
+      metricOf('int', [{ labels: { user: 'a' }, int: 3n, start: time - 1_000n * MS, time }]),
+    ]).out;
+    expect(point).toMatchObject({ int: 3n, time });
+  });
+
   it('drop and count non-finite values, and continue', () => {
     const made = ruledRig([NAME], ['user']);
     const start = at(made.now - START_MS);

@@ -120,6 +120,8 @@ const last = new NumberValue();
 const difference = new NumberValue();
 const total = new NumberValue();
 const moment = new Nanoseconds();
+const begin = new Nanoseconds();
+const interval = new Nanoseconds();
 
 /** How far an output may be ahead of the clock, at a millisecond per point, before it advances by microseconds. */
 const AHEAD_MS = 60_000;
@@ -209,14 +211,17 @@ export class Tracker {
     return this.#deltas;
   }
 
-  /** Advances the time and expires a few of the sources not seen for `ttlSec`. Only while no request is open. */
-  tick(nowMs: number, ttlSec: number): void {
+  /**
+   * Advances the time and expires a few of the sources not seen for `ttlSec`. Only while no request is open.
+   * @param wallMs the clock by which points are dated
+   */
+  tick(nowMs: number, ttlSec: number, wallMs: number): void {
     const nowSec = Math.floor(nowMs / 1000);
     this.#nowSec = nowSec;
     this.#ttlSec = ttlSec;
-    this.#now.setMs(nowMs);
-    this.#believed.setMs(nowMs + CLOCK_AHEAD_MS);
-    this.#aheadMost.setMs(nowMs + AHEAD_MS);
+    this.#now.setMs(wallMs);
+    this.#believed.setMs(wallMs + CLOCK_AHEAD_MS);
+    this.#aheadMost.setMs(wallMs + AHEAD_MS);
     if (!this.#sourceJournal.isEmpty || !this.#outputJournal.isEmpty) return;
     if (this.sources.used > 0) this.sources.sweep(256, nowSec - ttlSec, nowSec, this.#expireSource);
     if (this.outputs.used > 0) this.outputs.sweep(64, nowSec - ttlSec, this.#expireOutput);
@@ -533,9 +538,16 @@ export class Tracker {
     this.#remember(output);
     const { startLo, startHi, timeLo, timeHi } = point;
     const time = this.#timeOf(point);
+    const isDated = startLo !== 0 || startHi !== 0;
+    if (isDated && time.isBefore(startLo, startHi)) {
+      // The time was replaced, so the start is moved with it: no point may begin after its end.
+      const length = interval.set(timeLo, timeHi).minus(startLo, startHi);
+      const start = begin.copy(time).minus(length.lo, length.hi);
+      point.startLo = start.lo;
+      point.startHi = start.hi;
+    }
     if (!output.fresh) {
-      const isDated = startLo !== 0 || startHi !== 0;
-      if (isDated && lessThan(startLo, startHi, output.timeLo, output.timeHi)) {
+      if (isDated && lessThan(point.startLo, point.startHi, output.timeLo, output.timeHi)) {
         point.startLo = output.timeLo;
         point.startHi = output.timeHi;
       }

@@ -6,6 +6,8 @@ export interface Rig {
   limiter: CardinalityLimiter;
   decisions: Decision[];
   now: number;
+  /** Another clock for times that others read. */
+  wallNow?(): number;
   /** Unix nanoseconds of the clock. */
   ns(): bigint;
   send(
@@ -35,6 +37,7 @@ export function rig(options: Partial<LimiterOptions>, seed = 1): Rig {
     { criticalAction: 'drop', ...options },
     {
       now: () => made.now,
+      wallNow: () => made.wallNow?.() ?? made.now,
       seed,
       onDecision: (decision) => made.decisions.push(decision),
     },

@@ -48,6 +48,13 @@ export class Nanoseconds {
     return this.set(low, this.hi + (low > 0xffffffff ? 1 : 0));
   }
 
+  /** Down to 0. */
+  minus(lo: number, hi: number): this {
+    if (lessThan(this.lo, this.hi, lo, hi)) return this.set(0, 0);
+    const low = (this.lo >>> 0) - (lo >>> 0);
+    return this.set(low, this.hi - hi - (low < 0 ? 1 : 0));
+  }
+
   isBefore(lo: number, hi: number): boolean {
     return lessThan(this.lo, this.hi, lo, hi);
   }
