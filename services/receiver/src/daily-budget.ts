@@ -87,7 +87,7 @@ export class DailyBudget {
       metrics: counts.top.filter(isOne).map(({ number, name, keys }) => {
         const forecast = this.#forecast.at(now, number, keys);
         return {
-          metric: name.slice(0, NAME_MAX),
+          metric: name.slice(0, NAME_MAX).toWellFormed(),
           keys,
           ...(forecast === undefined ? {} : { forecast }),
         };
