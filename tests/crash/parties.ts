@@ -281,6 +281,7 @@ export async function startDlq(
     concurrency: 2,
     segments,
     maxBodyBytes: 1e6,
+    maxInflatedBytes: 1e6,
     changed,
     consume: (options) => spillConsumer(world, life, workerStore, options),
     ...quiet,

@@ -1,4 +1,4 @@
-import { decodeContent } from '@nrdot/otlp';
+import { Inflation } from '@nrdot/otlp';
 import { type Consumer, type JobData, RetryLater, type Store } from '@nrdot/queue';
 import { consume } from '@nrdot/queue/worker';
 import type { RedisConnection } from '@nrdot/redis';
@@ -16,6 +16,8 @@ export interface IntakeDeps {
   segments: SegmentLog;
   /** Maximum size of a payload after decompression. */
   maxBodyBytes: number;
+  /** Maximum bytes of payloads in memory that had to be decompressed; a larger one is written alone. */
+  maxInflatedBytes: number;
   /** Called when something on disk has changed. */
   changed(): void;
   /** Starts the consumer of the spill queue; tests replace BullMQ's worker. */
@@ -53,6 +55,7 @@ export class Intake {
   readonly #d: IntakeDeps;
   readonly #consumer: Consumer;
   readonly #written: Set<string>;
+  readonly #inflation: Inflation;
   /** By id. If the machine was frozen and a job's lock expired, the job may come again while it is being written. */
   readonly #writing = new Map<string, Promise<Written>>();
   /** Passed by all writes from Redis to the disk. */
@@ -61,6 +64,7 @@ export class Intake {
   constructor(deps: IntakeDeps) {
     this.#d = deps;
     this.#written = new Set(deps.segments.lastIds);
+    this.#inflation = new Inflation(deps.maxInflatedBytes);
     this.#consumer = (deps.consume ?? consume)({
       queue: 'spill',
       prefix: deps.prefix,
@@ -88,12 +92,16 @@ export class Intake {
     const { id } = spilled;
     const before = this.#writing.get(id);
     if (before) return { area: (await before).area, fresh: false };
-    const writing = this.#write(spilled).finally(() => this.#writing.delete(id));
+    const bodies = [spilled.payload];
+    const writing = this.#write(spilled, bodies).finally(() => {
+      this.#inflation.release(bodies);
+      this.#writing.delete(id);
+    });
     this.#writing.set(id, writing);
     return writing;
   }
 
-  async #write(spilled: Spilled): Promise<Written> {
+  async #write(spilled: Spilled, bodies: Buffer[]): Promise<Written> {
     const { metrics, segments, maxBodyBytes } = this.#d;
     const endTimer = metrics.dlqCommitSeconds.startTimer();
     const { payload: held, ...rest } = spilled;
@@ -101,7 +109,7 @@ export class Intake {
     let area: Area = spilled.reason.startsWith(REJECTED) ? 'rejected' : spilled.class;
     let payload = held;
     try {
-      payload = await decodeContent(held, spilled.encoding, { maxBytes: maxBodyBytes });
+      payload = await this.#inflation.decode(bodies, spilled.encoding, { maxBytes: maxBodyBytes });
     } catch (error) {
       // It was readable when it was accepted. Whatever has happened to it, keep it as it is.
       Object.assign(envelope, {

@@ -115,6 +115,7 @@ export async function startDlq(
     metrics,
     segments,
     maxBodyBytes: config.receiver.maxBodyBytes,
+    maxInflatedBytes: config.receiver.maxInflightBytes,
     changed,
   });
   const direct = new DirectIntake(

@@ -1,4 +1,11 @@
-import { asOneStream, type ContentEncoding, encodeContent, OtlpError, type Signal } from '@nrdot/otlp';
+import {
+  asOneStream,
+  type ContentEncoding,
+  encodeContent,
+  Inflation,
+  OtlpError,
+  type Signal,
+} from '@nrdot/otlp';
 import {
   type BatchRef,
   foldKey,
@@ -18,7 +25,6 @@ import type { Logger, Metrics } from '@nrdot/telemetry';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
 import { Destination } from './destination.ts';
 import { Divider, type Part } from './divider.ts';
-import { Inflation } from './inflation.ts';
 import { type Outcome, verdictOf } from './outcome.ts';
 import { type RetryPolicy, retryDelayMs } from './retry.ts';
 import type { Upstream } from './upstream.ts';

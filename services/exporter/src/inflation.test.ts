@@ -1,9 +1,9 @@
 import { gzipSync } from 'node:zlib';
+import { Inflation } from '@nrdot/otlp';
 import type { JobData, Store } from '@nrdot/queue';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { expect, it } from 'vitest';
 import { Exporter } from './exporter.ts';
-import { Inflation } from './inflation.ts';
 import type { Upstream } from './upstream.ts';
 
 const MIB = 2 ** 20;

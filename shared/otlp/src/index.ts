@@ -1,6 +1,7 @@
 export * from './content.ts';
 export * from './error.ts';
 export * from './fields.ts';
+export { Inflation } from './inflation.ts';
 export * from './join.ts';
 export * from './json.ts';
 export { jsonParts, protobufToJson } from './json-writer.ts';

@@ -1,12 +1,13 @@
-import { type ContentEncoding, type DecodeLimits, decodeAll } from '@nrdot/otlp';
+import type { ContentEncoding, DecodeLimits } from './content.ts';
+import { decodeAll } from './merge.ts';
 
-/** A job: the bodies of its batches, as stored. */
+/** Bodies that are decompressed into one, as stored. */
 type Job = readonly Buffer[];
 
 class NoRoom extends Error {}
 
 /**
- * Bounds the decompressed bytes that all jobs in flight hold: 60 KiB of gzip may be 60 MiB. A job waits for room once, when it is
+ * Bounds the decompressed bytes that all jobs of a service hold: 60 KiB of gzip may be 60 MiB. A job waits for room once, when it is
  * decompressed for the first time; one that needs more than there is in all waits until it is the only one.
  */
 export class Inflation {
@@ -16,7 +17,7 @@ export class Inflation {
   readonly #waiting: { job: Job; bytes: number; admit: () => void }[] = [];
   #usedBytes = 0;
 
-  constructor(maxBytes: number, changed: (usedBytes: number) => void) {
+  constructor(maxBytes: number, changed: (usedBytes: number) => void = () => {}) {
     this.#maxBytes = maxBytes;
     this.#changed = changed;
   }
