@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   ConfigError,
   configurationReference,
@@ -206,6 +206,22 @@ describe('the configuration', () => {
           /^nrdot\.yaml(:\d+)?: expected sections and lists that are nested at most 20 deep$/,
         ),
       ]);
+    const warned = vi.spyOn(process, 'emitWarning').mockReturnValue();
+    for (const key of [
+      `${'? '.repeat(200)}a`,
+      'queue: {[hunter2]: 1}',
+      'queue: {? {a: hunter2} : 1}',
+      'a: &a x\n*a : 1',
+    ])
+      expect(problems(key)).toEqual([
+        expect.stringMatching(
+          /^nrdot\.yaml:[12]: expected plain text before the ":", not a list, section or \*alias$/,
+        ),
+      ]);
+    expect(warned).not.toHaveBeenCalled();
+    expect(problems(`a: &a [${'1,'.repeat(20_000)}1]\nb: [${'*a,'.repeat(99)}]`)).toEqual([
+      'nrdot.yaml: expected at most 20,000 values, those that *aliases repeat included',
+    ]);
     expect(() => loadConfig({ file: '/nowhere/nrdot.yaml', env: {} })).toThrow(/expected a readable file/);
   });
 

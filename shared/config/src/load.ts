@@ -1,5 +1,5 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { type Document, isMap, isNode, LineCounter, parseDocument, visit } from 'yaml';
+import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, visit } from 'yaml';
 import { type Config, configOf } from './config.ts';
 import { crossCheck, type StartNeeds } from './cross-check.ts';
 import { isSecret, options, type Path, pathText, shapeAt, type Tree, valueAt } from './option-tree.ts';
@@ -48,6 +48,8 @@ const FILE_SIZE = 'a file of at most 1 MiB';
 const MAX_DEPTH = 20;
 const DEPTH = `sections and lists that are nested at most ${MAX_DEPTH} deep`;
 const ALIASES_MAX = 100;
+/** Maximum number of values in a configuration, those that aliases repeat included. */
+const VALUES_MAX = 20_000;
 const APPLIED = 'applied while running';
 
 /**
@@ -188,7 +190,7 @@ export function readChanges(given: string | object): Record<string, unknown> {
     typeof given === 'string'
       ? readTree({ text: given, file: 'changes', env: {} }, problems)
       : { tree: given as Tree, locate: () => undefined };
-  if (typeof given !== 'string') refuseKeys(tree, [], problems, () => 'changes');
+  if (typeof given !== 'string') refuseKeys(tree, problems, () => 'changes', 'changes');
   if (problems.length > 0) throw new ConfigError(problems);
   const changes: Record<string, unknown> = {};
   const gather = (value: unknown, path: string[]) => {
@@ -260,6 +262,9 @@ function readTree(
   }
   let tree: unknown = {};
   try {
+    const collection = keyThatIsNoText(document);
+    if (collection !== undefined)
+      throw refused('plain text before the ":", not a list, section or *alias', at(collection));
     for (const [key, offset] of keysGivenTwice(document)) {
       problems.push({ path: '', source: at(offset), value: key, expected: 'every key to be unique' });
       if (problems.length >= PROBLEMS_MAX) break;
@@ -267,6 +272,7 @@ function readTree(
     if (isWithinItself(document)) throw new RangeError('an alias within its anchor');
     if (problems.length === 0) tree = document.toJS({ maxAliasCount: ALIASES_MAX });
   } catch (error) {
+    if (error instanceof ConfigError) throw error;
     const { message } = error as Error;
     if (message.startsWith('Maximum call stack')) throw refused(DEPTH);
     // The parser's message would show the alias, which may be a misplaced value.
@@ -290,8 +296,24 @@ function readTree(
     }
     return undefined;
   };
-  refuseKeys(tree, [], problems, locate);
+  refuseKeys(tree, problems, locate, name);
   return { tree: (tree ?? {}) as Tree, locate };
+}
+
+/**
+ * Position of the first key that is not text. Making text of it takes the square of its size for each level, and shows on
+ * standard error what may be a misplaced secret.
+ */
+function keyThatIsNoText(document: Document): number | undefined {
+  let found: number | undefined;
+  visit(document, {
+    Pair: (_key, { key }) => {
+      if (key === null || isScalar(key)) return;
+      found = isNode(key) ? (key.range?.[0] ?? 0) : 0;
+      return visit.BREAK;
+    },
+  });
+  return found;
 }
 
 /** Duplicate keys of mappings, with their positions. */
@@ -315,26 +337,37 @@ function isInherited(key: string): boolean {
   return key === '__proto__' || key === 'constructor' || key === 'prototype';
 }
 
-/** Rejects names with a dot, which separates the names of a path: they would be another option's path. */
+/**
+ * Rejects names with a dot, which separates the names of a path: they would be another option's path.
+ * @throws ConfigError if there are more than 20,000 values: aliases repeat theirs
+ */
 function refuseKeys(
-  value: unknown,
-  path: Path,
+  tree: unknown,
   problems: ConfigProblem[],
   locate: (path: Path) => string | undefined,
+  source: string,
 ): void {
-  if (typeof value !== 'object' || value === null) return;
-  if (path.length > MAX_DEPTH) {
-    problems.push(noSuchOption(path.slice(0, 3), locate(path.slice(0, 3)) ?? ''));
-    return;
-  }
-  const isSection = !Array.isArray(value) && (path.length === 0 || shapeAt(path) !== undefined);
-  for (const [key, child] of Object.entries(value)) {
-    if (problems.length >= PROBLEMS_MAX) return;
-    const below = [...path, Array.isArray(value) ? Number(key) : key];
-    if (isInherited(key) || (isSection && key.includes('.')))
-      problems.push(noSuchOption(below, locate(below) ?? ''));
-    else refuseKeys(child, below, problems, locate);
-  }
+  let values = 0;
+  const look = (value: unknown, path: Path): void => {
+    if (++values > VALUES_MAX) {
+      const expected = `at most ${VALUES_MAX.toLocaleString('en')} values, those that *aliases repeat included`;
+      throw new ConfigError([{ path: '', source, value: undefined, expected }]);
+    }
+    if (typeof value !== 'object' || value === null) return;
+    if (path.length > MAX_DEPTH) {
+      problems.push(noSuchOption(path.slice(0, 3), locate(path.slice(0, 3)) ?? ''));
+      return;
+    }
+    const isSection = !Array.isArray(value) && (path.length === 0 || shapeAt(path) !== undefined);
+    for (const [key, child] of Object.entries(value)) {
+      if (problems.length >= PROBLEMS_MAX) return;
+      const below = [...path, Array.isArray(value) ? Number(key) : key];
+      if (isInherited(key) || (isSection && key.includes('.')))
+        problems.push(noSuchOption(below, locate(below) ?? ''));
+      else look(child, below);
+    }
+  };
+  look(tree, []);
 }
 
 function noSuchOption(path: Path, source: string): ConfigProblem {
