@@ -189,6 +189,32 @@ describe('CardinalityLimiter', () => {
     expect(made.decisions.map(({ kind }) => kind)).toEqual(['drop', 'calm']);
   });
 
+  it.each(['point', 'resource'] as const)(
+    'strips a listed label of a %s that finds the table full, although a metric of few key-sets has no scores',
+    (place) => {
+      const made = rig({ maxKeys: 256, actAbove: 0.5, aggregateLabels: ['user'], keyTtlMs: 60_000 });
+      const other = Array.from({ length: 300 }, (_, i) => ({
+        labels: { x: `${i}` },
+        double: 1,
+        time: made.ns(),
+      }));
+      made.send([{ name: 'full', kind: 'gauge', points: other }]);
+      const users = Array.from({ length: 12 }, (_, i) => ({ user: `u${i}` }));
+      const sent = users.flatMap((user, i) => {
+        const labels = { route: `r${i % 2}`, ...(place === 'point' ? user : {}) };
+        const points = [{ labels, int: 1n, time: made.ns() }];
+        const metric: MetricData = { name: 'small', kind: 'sum', temporality: 1, monotonic: true, points };
+        return made.send([metric], place === 'resource' ? user : {}).out;
+      });
+      expect(made.decisions.filter(({ metric }) => metric === 'small')).toMatchObject([
+        { kind: 'aggregate', label: 'user', why: 'the table is full' },
+      ]);
+      expect(new Set(sent.map(({ labels }) => labels.route))).toEqual(new Set(['r0', 'r1']));
+      expect(sent.some(({ labels }) => 'user' in labels)).toBe(false);
+      expect(total(sent.map(({ int }) => int))).toBe(12n);
+    },
+  );
+
   it('restores a label that has been harmless for long enough', () => {
     const made = rig({ maxKeys: 1024, keyTtlMs: 10_000 });
     for (let i = 0; i < 20; i++) made.send([storm(i * 100, 100)]);

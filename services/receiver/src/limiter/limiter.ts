@@ -553,6 +553,7 @@ export class CardinalityLimiter {
       daily: this.daily,
       options,
       onDecision: (decision) => this.#deps.onDecision?.(decision),
+      hashOf: (key, place) => labelHash(key, place, this.#seeds),
       changes,
     });
     admission.nowMs = this.#lastMs;

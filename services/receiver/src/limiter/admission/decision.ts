@@ -46,6 +46,8 @@ export interface AdmissionDeps {
   daily: DailyKeys;
   options: LimiterOptions;
   onDecision: (decision: Decision) => void;
+  /** The hash by which scanned attributes name a label. */
+  hashOf: (key: Uint8Array, place: Place) => number;
   /** Of the current request. */
   changes: RequestChanges;
 }
@@ -84,6 +86,8 @@ export class Admission {
   readonly #resourceWorst = new Worst();
   #resourceWeighed = false;
   readonly #bitsOfTable: number;
+  /** Labels by hash, for each list of `aggregateLabels`. */
+  readonly #listed = new WeakMap<readonly string[], Map<number, { key: Uint8Array; place: Place }>>();
 
   constructor(deps: AdmissionDeps) {
     this.#deps = deps;
@@ -214,9 +218,55 @@ export class Admission {
     }
     if (!isUsedUp && this.insert(metric, lo, hi, isMerged)) return 'admit';
     const why = isUsedUp ? 'its daily series are used up (daily_keys)' : 'the table is full';
-    if (listed && mergeable) return this.#strip(metric, listed, listedScore, why);
+    const label = mergeable ? (listed ?? this.#unscored(metric, scanner, resource)) : undefined;
+    if (label) {
+      metric.sketching = true; // scored from now on, so that the label can be restored
+      return this.#strip(metric, label, listedScore, why);
+    }
     this.reason = isUsedUp ? 'daily' : 'full';
     return this.#refuse(metric, top, topScore, why);
+  }
+
+  /** A label of the key-set that is in `aggregateLabels`, although it has no score: those of small metrics have none. */
+  #unscored(metric: Metric, scanner: Scanner, resource: ResourceBlock): Label | undefined {
+    if (metric.id === 0 || metric.policy.aggregateLabels.length === 0) return undefined;
+    const listed = this.#listedOf(metric.policy.aggregateLabels);
+    const { attributes, attributeAt } = scanner;
+    for (let i = 0; i < scanner.listed; i++) {
+      const keyHash = attributes[attributeAt + i * ATTRIBUTE_WORDS + 2]!;
+      const label = this.#strippable(metric, keyHash, listed.get(keyHash));
+      if (label) return label;
+    }
+    for (let i = 0; i < resource.listed; i++) {
+      const keyHash = resource.attributes[i * ATTRIBUTE_WORDS + 2]!;
+      const label = this.#strippable(metric, keyHash, listed.get(keyHash));
+      if (label) return label;
+    }
+    return undefined;
+  }
+
+  #strippable(metric: Metric, keyHash: number, found?: { key: Uint8Array; place: Place }): Label | undefined {
+    if (!found) return undefined;
+    const { key, place } = found;
+    const labels = () => (place === 'point' ? metric.pointLabels : metric.resourceLabels);
+    const known = metric.indexOf(labels(), keyHash, 0);
+    const index = known >= 0 ? known : metric.addLabel(key, keyHash, place);
+    const label = labels()[index];
+    return label?.isProtected || label?.removed ? undefined : label;
+  }
+
+  #listedOf(names: readonly string[]): Map<number, { key: Uint8Array; place: Place }> {
+    let listed = this.#listed.get(names);
+    if (!listed) {
+      listed = new Map();
+      for (const name of names)
+        for (const place of ['point', 'resource'] as const) {
+          const key = Buffer.from(name);
+          listed.set(this.#deps.hashOf(key, place), { key, place });
+        }
+      this.#listed.set(names, listed);
+    }
+    return listed;
   }
 
   /** Whether a key-set has this label. */
