@@ -123,7 +123,7 @@ export class DirectIntake {
   #read(request: IncomingMessage, response: ServerResponse, held: { bytes: number }): Promise<Buffer> {
     const { maxBytes, maxInflightBytes } = this.#options;
     return new Promise((resolve, reject) => {
-      const chunks = new Chunks();
+      const chunks = new Chunks(request.socket);
       let isOver = false;
       const tooLarge = `the payload is larger than ${maxBytes} bytes (receiver.max_body)`;
       const refuse = (statusCode: number, message: string) => {

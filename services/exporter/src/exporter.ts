@@ -102,12 +102,12 @@ export class Exporter {
   readonly #sent: NonNullable<ExporterStatus['sent']>;
   #lastProblem: ExporterStatus['lastProblem'];
   #inflightBytes = 0;
-  #inflatedBytes = 0;
   #upstreamFailure: string | undefined;
   /** Consecutive refusals because of the data or its size, by signal. */
   readonly #refusedInARow = new Map<Signal, number>();
   readonly #divider = new Divider();
   readonly #inflation: Inflation;
+  readonly #bodyLimit: { maxBytes: number };
 
   constructor(options: ExporterOptions, deps: ExporterDeps) {
     this.#options = options;
@@ -116,10 +116,8 @@ export class Exporter {
     this.#sent = { traces: nothing(), metrics: nothing(), logs: nothing(), profiles: nothing() };
     const limit = () => new ConcurrencyLimit(options.minConcurrency, options.maxConcurrency);
     this.#limits = { traces: limit(), metrics: limit(), logs: limit(), profiles: limit() };
-    this.#inflation = new Inflation(options.maxInflightBytes, (bytes) => {
-      this.#inflatedBytes = bytes;
-      this.#showInFlight();
-    });
+    this.#bodyLimit = { maxBytes: options.maxBodyBytes };
+    this.#inflation = new Inflation(options.maxInflightBytes, () => this.#showInFlight());
     this.#taker = new Taker({
       store: deps.store,
       concurrency: options.maxConcurrency,
@@ -169,10 +167,8 @@ export class Exporter {
     });
     const fresh = await this.#withoutTooOld(job, there);
     if (fresh.length === 0) return;
-    const sent = jobOf(
-      job,
-      fresh.map(({ batch }) => batch),
-    );
+    const batches = fresh.map(({ batch }) => batch);
+    const sent = jobOf(job, batches);
     const bodies = fresh.map(({ payload }) => payload);
     const bytes = bytesOf(bodies);
     this.#countInFlight(job.signal, 1, bytes);
@@ -224,7 +220,7 @@ export class Exporter {
   #showInFlight(): void {
     const { metrics } = this.#deps;
     metrics.exporterInflight.set(this.#inflight);
-    metrics.exporterInflightBytes.set(this.#inflightBytes + this.#inflatedBytes);
+    metrics.exporterInflightBytes.set(this.#inflightBytes + this.#inflation.usedBytes);
   }
 
   /**
@@ -358,7 +354,7 @@ export class Exporter {
     if (bodies.length > 1 && job.signal === 'profiles') return undefined;
     const body =
       encoding === job.encoding
-        ? asOneStream(bodies, encoding, { maxBytes: this.#options.maxBodyBytes })
+        ? asOneStream(bodies, encoding, this.#bodyLimit)
         : this.#recoded(job, bodies, encoding);
     if (!(body instanceof Promise)) return { body, encoding };
     return body.then(
@@ -372,9 +368,7 @@ export class Exporter {
   }
 
   async #recoded(job: JobData, bodies: Buffer[], encoding: ContentEncoding): Promise<Buffer> {
-    const plain = await this.#inflation.decode(bodies, job.encoding, {
-      maxBytes: this.#options.maxBodyBytes,
-    });
+    const plain = await this.#inflation.decode(bodies, job.encoding, this.#bodyLimit);
     return encodeContent(plain, encoding);
   }
 
@@ -606,9 +600,7 @@ export class Exporter {
 
   async #plainOf(job: JobData, bodies: Buffer[]): Promise<Buffer | undefined> {
     try {
-      return await this.#inflation.decode(bodies, job.encoding, {
-        maxBytes: this.#options.maxBodyBytes,
-      });
+      return await this.#inflation.decode(bodies, job.encoding, this.#bodyLimit);
     } catch (error) {
       if (error instanceof OtlpError) return undefined;
       throw error;

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import { Chunks, GRPC, OtlpError } from '@nrdot/otlp';
 
@@ -68,13 +69,13 @@ export interface Reservation {
  * @throws OtlpError 413 above `maxBytes`, 503 when memory is short, 400 if the client disconnected
  */
 export function readBody(
-  stream: Readable,
+  stream: IncomingMessage | Readable,
   declaredBytes: number | undefined,
   maxBytes: number,
   reservation: Reservation,
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const chunks = new Chunks();
+    const chunks = new Chunks((stream as IncomingMessage).socket);
     const tooLarge = () =>
       new OtlpError(
         413,

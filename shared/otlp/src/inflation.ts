@@ -12,14 +12,18 @@ class NoRoom extends Error {}
  */
 export class Inflation {
   readonly #maxBytes: number;
-  readonly #changed: (usedBytes: number) => void;
+  readonly #changed: () => void;
   readonly #heldBy = new Map<Job, number>();
   readonly #waiting: { job: Job; bytes: number; admit: () => void }[] = [];
   #usedBytes = 0;
 
-  constructor(maxBytes: number, changed: (usedBytes: number) => void = () => {}) {
+  constructor(maxBytes: number, changed: () => void = () => {}) {
     this.#maxBytes = maxBytes;
     this.#changed = changed;
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
   }
 
   /**
@@ -82,6 +86,6 @@ export class Inflation {
   #hold(job: Job, bytes: number): void {
     this.#usedBytes += bytes - (this.#heldBy.get(job) ?? 0);
     this.#heldBy.set(job, bytes);
-    this.#changed(this.#usedBytes);
+    this.#changed();
   }
 }
