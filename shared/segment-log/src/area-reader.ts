@@ -1,25 +1,37 @@
 import { Acked } from './acked.ts';
+import type { BlockEntry } from './block.ts';
 import type { Entry } from './entry.ts';
 import { codeOf, isDamage } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
 import type { Inventory } from './inventory.ts';
 import { unreadable } from './recovery.ts';
-import { type Cursor, openSegment, readBlock, type Segment, segmentPath } from './segment.ts';
+import { openSegment, readBlock, type Segment, segmentPath } from './segment.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 import type { Verifier } from './verifier.ts';
+import type { SegmentWriter } from './writer.ts';
 
 /** Time after which a segment that could not be opened is tried again. */
 const PUT_OFF_MS = 5_000;
 /** Hash rate for a segment that is needed now. */
 const VERIFY_AT_ONCE = 1024 * 1024 * 1024;
 
+/** Read position in a segment. */
+interface Cursor {
+  segment: Segment;
+  file: File;
+  at: number;
+  entries: BlockEntry[];
+  /** Records that were read or are known to be acknowledged, and their items. */
+  seen: Acked;
+  seenItems: number;
+}
+
 /** Reads an area's records, oldest first, each once until a rewind. Callers take turns. */
 export class AreaReader {
   readonly #fs: FileSystem;
   readonly #inventory: Inventory;
   readonly #verifier: Verifier;
-  /** The segment that is being written. */
-  readonly #active: () => Segment | undefined;
+  readonly #writer: SegmentWriter;
   #cursor: Cursor | undefined;
   /** All segments before it have been read, except those put off. */
   #readUpTo = 0;
@@ -31,13 +43,13 @@ export class AreaReader {
     fs: FileSystem,
     inventory: Inventory,
     verifier: Verifier,
-    active: () => Segment | undefined,
+    writer: SegmentWriter,
     now: () => number,
   ) {
     this.#fs = fs;
     this.#inventory = inventory;
     this.#verifier = verifier;
-    this.#active = active;
+    this.#writer = writer;
     this.#now = now;
   }
 
@@ -65,7 +77,7 @@ export class AreaReader {
         cursor.entries = entries;
         continue;
       }
-      if (segment === this.#active()) return undefined;
+      if (segment === this.#writer.segment) return undefined;
       await this.#finish(cursor);
     }
   }
@@ -100,7 +112,7 @@ export class AreaReader {
 
   /** Whether it is reading a segment and has not reached its end. */
   isWithin(segment: Segment): boolean {
-    return this.#cursor?.segment === segment && this.#cursor.at < segment.end;
+    return this.isAt(segment) && this.#cursor!.at < segment.end;
   }
 
   async #openNext(): Promise<Cursor | undefined> {
@@ -118,7 +130,7 @@ export class AreaReader {
         continue;
       }
       this.#putOff.delete(segment.sequence);
-      inventory.readable(segment);
+      segment.isUnreadable = false;
       const { acked, ackedItems } = segment;
       const seen = new Acked(acked.toRanges());
       this.#cursor = { segment, file, at: SEGMENT_HEADER_BYTES, entries: [], seen, seenItems: ackedItems };
@@ -135,7 +147,7 @@ export class AreaReader {
         !candidate.isUnread &&
         (this.#putOff.get(candidate.sequence) ?? (candidate.sequence > after ? 0 : Infinity)) <=
           this.#now() &&
-        (candidate.acked.count < candidate.records || candidate === this.#active()),
+        (candidate.acked.count < candidate.records || candidate === this.#writer.segment),
     );
   }
 

@@ -1,10 +1,10 @@
 import { dirname, join } from 'node:path';
 import { Acked } from './acked.ts';
-import { CHECKPOINT, type Checkpoint, readCheckpoint } from './checkpoint.ts';
+import type { AreaOptions } from './area.ts';
+import { CHECKPOINT, readCheckpoint } from './checkpoint.ts';
 import type { WriteOffs } from './entry.ts';
 import type { FileSystem } from './file-system.ts';
 import type { Inventory } from './inventory.ts';
-import type { Quarantine } from './quarantine.ts';
 import { isInPlace, lastIdsOfSealed, recoverSegment } from './recovery.ts';
 import type { RunningClock } from './running-clock.ts';
 import { parseSegmentName, segmentName } from './segment.ts';
@@ -16,57 +16,50 @@ import type { Identity } from './segment-header.ts';
  */
 const SEQUENCE_MAX = 1e15;
 
-export interface AreaRecoveryDeps {
-  fs: FileSystem;
-  inventory: Inventory;
-  quarantine: Quarantine;
-  clock: RunningClock;
-  now(): number;
-}
-
-export interface RecoveredArea {
-  /** Above the numbers of all segments so far. */
-  nextSequence: number;
-  /** Ids of the records written last. */
-  lastIds: string[];
-  /** As of the checkpoint on disk. */
-  writtenOff: WriteOffs;
-}
-
-/** Recovers an area from its directory: headers of sealed segments, block headers of open ones. */
-export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea> {
-  const { fs, inventory, now } = deps;
+/**
+ * Recovers an area from its directory: headers of sealed segments, block headers of open ones.
+ * @returns ids of the records written last, and the write-offs as of the checkpoint on disk
+ */
+export async function recoverArea(
+  { fs, quarantine, now }: Pick<AreaOptions, 'fs' | 'quarantine' | 'now'>,
+  inventory: Inventory,
+  clock: RunningClock,
+): Promise<{ lastIds: string[]; writtenOff: WriteOffs }> {
   const { area, dir, segments } = inventory;
-  const known = await trustedCheckpoint(deps);
+  /** Moves a file that is of no use to quarantine, for people to inspect. On a read-only disk it stays where it is. */
+  const setAside = async (name: string, reason: string) => {
+    inventory.lost(join(dir, name), reason, 0, 0);
+    const report = { area, reasons: [reason], at: new Date(now()).toISOString() };
+    await quarantine.take(dir, name, `${area}-${name}-${now()}`, report).catch(() => {});
+  };
+  const checkpoint = await readCheckpoint(fs, dir);
+  const known = checkpoint === 'damaged' ? undefined : checkpoint;
+  if (checkpoint === 'damaged')
+    await setAside(CHECKPOINT, 'the checkpoint is damaged; records may be replayed twice');
   const remembered = new Map(known?.segments.map((entry) => [entry.sequence, entry]));
   const writtenOff = known?.writtenOff ?? {};
   Object.assign(inventory.writtenOff, writtenOff);
-  deps.clock.resume(known?.ranMs ?? 0);
-  let nextSequence = known?.nextSequence ?? 1;
+  clock.resume(known?.ranMs ?? 0);
+  inventory.nextSequence = known?.nextSequence ?? 1;
   const lastIds: string[] = [];
   for (const { name, sequence } of await segmentFiles(fs, dir)) {
     if (sequence > SEQUENCE_MAX) {
-      const reason = 'no segment has this number';
-      inventory.lost(join(dir, name), reason, 0, 0);
-      await setAside(deps, name, reason);
+      await setAside(name, 'no segment has this number');
       continue;
     }
-    nextSequence = Math.max(nextSequence, sequence + 1);
+    inventory.nextSequence = Math.max(inventory.nextSequence, sequence + 1);
     if (segments.at(-1)?.sequence === sequence) {
-      const reason = 'there are two files of this number';
-      inventory.lost(join(dir, name), reason, 0, 0);
-      await setAside(deps, name, reason);
+      await setAside(name, 'there are two files of this number');
       continue;
     }
     const before = remembered.get(sequence);
     const found = await recoverSegment(fs, dir, area, name, before, now());
     const copied = found.foreign && (await originalOf(fs, dirname(dir), found.foreign));
     if (copied) {
-      inventory.lost(join(dir, name), copied, 0, 0);
-      await setAside(deps, name, copied);
+      await setAside(name, copied);
       continue; // what the checkpoint has under this number is missing
     }
-    found.segment.writtenAtMs = before?.writtenAtMs ?? deps.clock.ms;
+    found.segment.writtenAtMs = before?.writtenAtMs ?? clock.ms;
     remembered.delete(sequence);
     if (found.stillborn) {
       await fs.unlink(join(dir, name)).catch(() => {});
@@ -84,14 +77,10 @@ export async function recoverArea(deps: AreaRecoveryDeps): Promise<RecoveredArea
     inventory.isChanged = true;
     const missing = records - new Acked(ranges).count;
     if (missing <= 0) continue; // it was acknowledged, and the crash came before the checkpoint was updated
-    inventory.lost(
-      join(dir, segmentName(sequence, false)),
-      'the file is missing',
-      missing,
-      items - ackedItems,
-    );
+    const path = join(dir, segmentName(sequence, false));
+    inventory.lost(path, 'the file is missing', missing, items - ackedItems);
   }
-  return { nextSequence, lastIds, writtenOff };
+  return { lastIds, writtenOff };
 }
 
 async function segmentFiles(fs: FileSystem, dir: string) {
@@ -115,23 +104,4 @@ async function originalOf(fs: FileSystem, root: string, identity: Identity): Pro
   if (!known || known === 'damaged') return undefined;
   const isDone = sequence < known.nextSequence && !known.segments.some((each) => each.sequence === sequence);
   return isDone ? `it is a copy of ${name}, which is acknowledged` : undefined;
-}
-
-async function trustedCheckpoint(deps: AreaRecoveryDeps): Promise<Checkpoint | undefined> {
-  const { fs, inventory } = deps;
-  const checkpoint = await readCheckpoint(fs, inventory.dir);
-  if (checkpoint !== 'damaged') return checkpoint;
-  const reason = 'the checkpoint is damaged; records may be replayed twice';
-  inventory.lost(join(inventory.dir, CHECKPOINT), reason, 0, 0);
-  await setAside(deps, CHECKPOINT, reason);
-  return undefined;
-}
-
-/** Moves a file that is of no use to quarantine, for people to inspect. On a read-only disk it stays where it is. */
-async function setAside({ inventory, quarantine, now }: AreaRecoveryDeps, name: string, reason: string) {
-  const { area, dir } = inventory;
-  const at = new Date(now()).toISOString();
-  await quarantine
-    .take(dir, name, `${area}-${name}-${now()}`, { area, reasons: [reason], at })
-    .catch(() => {});
 }

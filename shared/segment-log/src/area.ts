@@ -3,33 +3,28 @@ import { AreaReader } from './area-reader.ts';
 import { recoverArea } from './area-recovery.ts';
 import type { Ballast } from './ballast.ts';
 import { CheckpointKeeper } from './checkpoint-keeper.ts';
-import { ALWAYS, type DropReason, type Entry, type LogEvents, type Period, type Position } from './entry.ts';
+import { ALWAYS, type DropReason, type Entry, type Period, type Position } from './entry.ts';
 import { codeOf, diskFault, isDamage } from './errors.ts';
-import type { FileSystem } from './file-system.ts';
+import { withFile } from './file-system.ts';
 import { Inventory } from './inventory.ts';
+import { oneByOne } from './one-by-one.ts';
 import { patient } from './patience.ts';
 import type { Quarantine } from './quarantine.ts';
 import type { Area, Record } from './record.ts';
 import { recoverSegment, unreadable } from './recovery.ts';
 import { RunningClock } from './running-clock.ts';
-import { openSegment, readBlock, type Segment, segmentName, segmentPath } from './segment.ts';
+import { heldItems, openSegment, readBlock, type Segment, segmentName, segmentPath } from './segment.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
+import type { SegmentLogOptions } from './segment-log.ts';
 import { Verifier } from './verifier.ts';
 import { SegmentWriter, sealFile } from './writer.ts';
 
-export interface AreaOptions {
-  fs: FileSystem;
-  root: string;
+export interface AreaOptions extends SegmentLogOptions {
   area: Area;
-  segmentBytes: number;
-  version: string;
-  retentionMs: number;
-  verifyBytesPerSecond: number;
   quarantine: Quarantine;
   ballast: Ballast;
-  events: LogEvents;
+  /** Makes room for so many bytes, or throws SegmentLogError. */
   reserve(bytes: number): Promise<void>;
-  now(): number;
 }
 
 /** Time before an open segment with only acknowledged records is removed: more appends may come. */
@@ -37,53 +32,28 @@ const IDLE_MS = 1_000;
 
 /** The segments of one class, or of rejected batches: appended at the end, read from the beginning. */
 export class AreaLog {
+  readonly verifier: Verifier;
+  readonly checkpoints: CheckpointKeeper;
   readonly #o: AreaOptions;
   readonly #inventory: Inventory;
   readonly #writer: SegmentWriter;
   readonly #reader: AreaReader;
-  readonly #verifier: Verifier;
-  readonly #checkpoints: CheckpointKeeper;
   readonly #clock: RunningClock;
-  #nextSequence = 1;
   #appendedAt = 0;
   /** Sequence of the segment that was last attempted to be sealed. */
   #sealTried = 0;
-  #exclusive: Promise<unknown> = Promise.resolve();
+  /** Serialises reading and removing files. */
+  readonly #alone = oneByOne();
 
   constructor(options: AreaOptions) {
     this.#o = options;
-    const { fs, root, area, events, verifyBytesPerSecond } = options;
-    const inventory = new Inventory(area, join(root, area), events);
-    this.#inventory = inventory;
-    const clock = new RunningClock(options.now);
-    this.#clock = clock;
-    this.#verifier = new Verifier(fs, inventory, verifyBytesPerSecond);
-    this.#reader = new AreaReader(fs, inventory, this.#verifier, () => this.#writer.segment, options.now);
-    this.#checkpoints = new CheckpointKeeper(
-      fs,
-      inventory,
-      () => this.#nextSequence,
-      events,
-      options.ballast,
-      clock,
-    );
-    this.#writer = new SegmentWriter({
-      fs,
-      dir: inventory.dir,
-      area,
-      segmentBytes: options.segmentBytes,
-      version: options.version,
-      nextSequence: () => this.#nextSequence++,
-      reserve: options.reserve,
-      opened: (segment) => inventory.segments.push(segment),
-      sealed: () => {
-        inventory.isChanged = true;
-      },
-      discarded: (segment) => inventory.forget(segment),
-      fault: (error) => events.fault(error),
-      now: options.now,
-      clock,
-    });
+    const { fs, dir, area, events, verifyBytesPerSecond, now } = options;
+    this.#inventory = new Inventory(area, join(dir, area), events);
+    this.#clock = new RunningClock(now);
+    this.verifier = new Verifier(fs, this.#inventory, verifyBytesPerSecond);
+    this.checkpoints = new CheckpointKeeper(options, this.#inventory, this.#clock);
+    this.#writer = new SegmentWriter(options, this.#inventory, this.#clock);
+    this.#reader = new AreaReader(fs, this.#inventory, this.verifier, this.#writer, now);
   }
 
   get segments(): readonly Segment[] {
@@ -108,22 +78,14 @@ export class AreaLog {
 
   /** Recovers the area from disk: headers of sealed segments, block headers of open ones. @returns ids of the last records */
   async recover(): Promise<string[]> {
-    const { root, quarantine, now } = this.#o;
     const fs = patient(this.#o.fs);
     const inventory = this.#inventory;
     await fs.mkdir(inventory.dir);
-    await fs.syncDir(root);
+    await fs.syncDir(this.#o.dir);
     // Renames before a kill may be in the system's memory only, and are relied upon from here on.
     await fs.syncDir(inventory.dir);
-    const { nextSequence, lastIds, writtenOff } = await recoverArea({
-      fs,
-      inventory,
-      quarantine,
-      now,
-      clock: this.#clock,
-    });
-    this.#nextSequence = nextSequence;
-    this.#checkpoints.tell(writtenOff);
+    const { lastIds, writtenOff } = await recoverArea({ ...this.#o, fs }, inventory, this.#clock);
+    this.checkpoints.tell(writtenOff);
     return lastIds;
   }
 
@@ -198,34 +160,14 @@ export class AreaLog {
       if (this.#isExpired(segment) && segment.held.size === 0) await this.drop(segment, 'retention');
       else if (segment.acked.count >= segment.records && !this.#reader.isWithin(segment))
         await this.#remove(segment);
-      else if (segment.state === 'recovered' && !this.isDamaged(segment)) toSeal.push(segment);
+      else if (segment.state === 'recovered' && segment.damage.length === 0) toSeal.push(segment);
     }
-    await this.checkpointIfChanged();
+    await this.checkpoints.writeIfChanged();
     // Hashing takes time, so seal one per turn, after everything else. One that cannot be sealed does not block others.
     const next = toSeal.find(({ sequence }) => sequence > this.#sealTried) ?? toSeal[0];
     if (!next) return;
     this.#sealTried = next.sequence;
     await this.#sealRecovered(next);
-  }
-
-  /** Verifies the hash of one sealed segment that was not verified yet. @returns whether there was one */
-  verifyOne(): Promise<boolean> {
-    return this.#verifier.verifyOne();
-  }
-
-  /** Verifies the hash of each sealed segment, again if it was verified before. @returns each segment afterwards */
-  verify(): AsyncGenerator<Segment> {
-    return this.#verifier.verifyAll();
-  }
-
-  /** Once it resolves, earlier acknowledgements are durable. */
-  checkpointIfChanged(): Promise<void> {
-    return this.#checkpoints.writeIfChanged();
-  }
-
-  /** Writes a checkpoint with the acknowledgements. */
-  checkpoint(): Promise<void> {
-    return this.#checkpoints.write();
   }
 
   /**
@@ -243,14 +185,13 @@ export class AreaLog {
       if (!this.#inventory.has(segment) || segment.isUnread) return 0;
       await this.#reader.leave(segment);
       const { held, records } = segment;
-      const heldItems = [...held.values()].reduce((sum, items) => sum + items, 0);
-      const items = Math.max(0, segment.items - segment.ackedItems - heldItems);
+      const items = Math.max(0, segment.items - segment.ackedItems - heldItems(segment));
       if (items > 0) this.#o.events.dropped(this.#o.area, items, reason);
       for (let index = 0; index < records; index++) if (!held.has(index)) segment.acked.add(index);
       segment.ackedItems += items;
       // One write has both the acknowledgements and the write-off: a crash leaves both or neither.
       this.#inventory.writeOff(reason, items);
-      await this.checkpoint();
+      await this.checkpoints.write();
       // Records that were released meanwhile are not in flight any more, and must be read again.
       if (segment.acked.count >= records) await this.#discard(segment);
       return items;
@@ -260,33 +201,19 @@ export class AreaLog {
   async close(): Promise<void> {
     await this.#writer.close();
     await this.#alone(() => this.#reader.close());
-    await this.checkpointIfChanged();
+    await this.checkpoints.writeIfChanged();
   }
 
   /** Whether there may be records that could not be read so far and can be later. */
   get hasUnread(): boolean {
     return this.segments.some(
-      (segment) =>
-        segment.isUnread ||
-        (segment.acked.count < segment.records && (this.isUnreadable(segment) || this.isDamaged(segment))),
+      ({ isUnread, isUnreadable, damage, acked, records }) =>
+        isUnread || (acked.count < records && (isUnreadable || damage.length > 0)),
     );
-  }
-
-  isDamaged(segment: Segment): boolean {
-    return this.#inventory.isDamaged(segment);
   }
 
   isActive(segment: Segment): boolean {
     return segment === this.#writer.segment;
-  }
-
-  /** Damage of a segment; empty if none is known. */
-  damageOf(segment: Segment): readonly string[] {
-    return this.#inventory.damageOf(segment);
-  }
-
-  isUnreadable(segment: Segment): boolean {
-    return this.#inventory.isUnreadable(segment);
   }
 
   isBeingRead(segment: Segment): boolean {
@@ -306,14 +233,13 @@ export class AreaLog {
       if (!inventory.has(segment) || this.#reader.isAt(segment) || segment.held.size > 0) return;
       const name = await this.#nameOnDisk(segment);
       if (name === undefined) return inventory.missing(segment);
-      const { sequence, records, items, acked, ackedItems, writtenAtMs, held } = segment;
+      const { sequence, records, items, acked, ackedItems, writtenAtMs, held, damage } = segment;
       const remembered = { sequence, records, items, ranges: acked.toRanges(), ackedItems };
       const known = records > 0 ? remembered : undefined;
       const found = await recoverSegment(fs, inventory.dir, area, name, known, now());
       if (found.segment.isUnread) return;
       if (segment.isUnread) this.#reader.revisit(segment);
-      Object.assign(segment, found.segment, { held, writtenAtMs });
-      inventory.readable(segment);
+      Object.assign(segment, found.segment, { held, writtenAtMs, damage });
       for (const reason of found.damage) inventory.damage(segment, reason);
     });
   }
@@ -337,13 +263,10 @@ export class AreaLog {
         });
       await this.#alone(async () => {
         if (!inventory.has(segment)) return;
-        const file = await fs.open(path, 'write');
-        try {
-          await sealFile(fs, inventory.dir, file, segment, sha256, now());
-          segment.verified = true;
-        } finally {
-          await file.close();
-        }
+        await withFile(fs, path, 'write', (file) =>
+          sealFile(fs, inventory.dir, file, segment, sha256, now()),
+        );
+        segment.verified = true;
       });
     } catch (error) {
       // A rename that failed may have happened all the same.
@@ -357,7 +280,7 @@ export class AreaLog {
       if (!this.#inventory.has(segment)) return;
       await this.#reader.pass(segment);
       // First write that all of it is acknowledged, so that a crash in between replays nothing.
-      await this.checkpoint();
+      await this.checkpoints.write();
       await this.#discard(segment);
     });
   }
@@ -366,8 +289,7 @@ export class AreaLog {
   async #discard(segment: Segment): Promise<void> {
     const { fs, area, now, quarantine } = this.#o;
     const { dir } = this.#inventory;
-    const reasons = this.damageOf(segment);
-    const { sequence, records, items, acked, ackedItems, state } = segment;
+    const { sequence, records, items, acked, ackedItems, state, damage: reasons } = segment;
     const name = segmentName(sequence, state !== 'sealed');
     try {
       if (reasons.length > 0) {
@@ -380,15 +302,8 @@ export class AreaLog {
       }
     } catch (error) {
       // Somebody else has removed it: its records are acknowledged.
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      if (codeOf(error) !== 'ENOENT') throw error;
     }
     this.#inventory.forget(segment);
-  }
-
-  /** Serialises reading and removing files. */
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#exclusive.then(work);
-    this.#exclusive = done.catch(() => {});
-    return done;
   }
 }

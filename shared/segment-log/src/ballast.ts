@@ -1,34 +1,27 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { codeOf, isFull } from './errors.ts';
-import type { FileSystem } from './file-system.ts';
+import { sizeOf, withFile } from './file-system.ts';
+import type { SegmentLogOptions } from './segment-log.ts';
 
 const BALLAST = 'ballast';
 const CHUNK_BYTES = 1024 * 1024;
-
-export interface BallastOptions {
-  fs: FileSystem;
-  dir: string;
-  /** 0: none. */
-  bytes: number;
-  /** Kept free in addition. */
-  reserveBytes: number;
-  /** It was released, or restored afterwards. */
-  changed(state: 'given_up' | 'kept'): void;
-}
 
 /**
  * A file that only occupies space. Removing acknowledged records requires writing a checkpoint first, and a disk that others
  * have filled completely has no room even for that: then this file is removed.
  */
 export class Ballast {
-  readonly #o: BallastOptions;
+  readonly #o: SegmentLogOptions;
   readonly #path: string;
+  /** Its size when it is there; 0: none. */
+  readonly #fullBytes: number;
   #bytes = 0;
   #isGivenUp = false;
 
-  constructor(options: BallastOptions) {
+  constructor(options: SegmentLogOptions) {
     this.#o = options;
+    this.#fullBytes = options.ballastBytes ?? 0;
     this.#path = join(options.dir, BALLAST);
   }
 
@@ -38,9 +31,9 @@ export class Ballast {
 
   /** Uses the existing file, or creates it. */
   async open(): Promise<void> {
-    const { fs, bytes } = this.#o;
-    const size = await this.#size();
-    if (size === bytes) this.#bytes = bytes;
+    const { fs } = this.#o;
+    const size = await sizeOf(fs, this.#path);
+    if (size === this.#fullBytes) this.#bytes = size;
     else {
       if (size !== undefined) await fs.unlink(this.#path).catch(() => {});
       await this.restore();
@@ -49,7 +42,8 @@ export class Ballast {
 
   /** Creates the file if it is missing and there is room. Without it everything works except on a full disk. */
   async restore(): Promise<void> {
-    const { fs, dir, bytes, reserveBytes, changed } = this.#o;
+    const { fs, dir, reserveBytes, events } = this.#o;
+    const bytes = this.#fullBytes;
     if (bytes === 0 || this.#bytes > 0) return;
     try {
       if ((await fs.freeBytes(dir)) - bytes < reserveBytes) return;
@@ -59,7 +53,7 @@ export class Ballast {
       return;
     }
     this.#bytes = bytes;
-    if (this.#isGivenUp) changed('kept');
+    if (this.#isGivenUp) events.ballast('kept');
     this.#isGivenUp = false;
   }
 
@@ -75,39 +69,23 @@ export class Ballast {
   }
 
   async #giveUp(): Promise<void> {
-    const { fs, changed } = this.#o;
+    const { fs, events } = this.#o;
     await fs.unlink(this.#path).catch((error: unknown) => {
       if (codeOf(error) !== 'ENOENT') throw error;
     });
     this.#bytes = 0;
     this.#isGivenUp = true;
-    changed('given_up');
+    events.ballast('given_up');
   }
 
   async #write(): Promise<void> {
-    const { fs, bytes } = this.#o;
-    const file = await fs.open(this.#path, 'create');
-    try {
+    const bytes = this.#fullBytes;
+    await withFile(this.#o.fs, this.#path, 'create', async (file) => {
       for (let at = 0; at < bytes; at += CHUNK_BYTES) {
         // Random, because a compressing file system would store zeros in no space.
         await file.write(randomBytes(Math.min(CHUNK_BYTES, bytes - at)), at);
       }
       await file.sync();
-    } finally {
-      await file.close();
-    }
-  }
-
-  async #size(): Promise<number | undefined> {
-    try {
-      const file = await this.#o.fs.open(this.#path, 'read');
-      try {
-        return await file.size();
-      } finally {
-        await file.close();
-      }
-    } catch {
-      return undefined;
-    }
+    });
   }
 }

@@ -1,8 +1,8 @@
-import type { Ballast } from './ballast.ts';
+import type { AreaOptions } from './area.ts';
 import { writeCheckpoint } from './checkpoint.ts';
-import type { LogEvents, WriteOffs } from './entry.ts';
-import type { FileSystem } from './file-system.ts';
+import type { WriteOffs } from './entry.ts';
 import type { Inventory } from './inventory.ts';
+import { oneByOne } from './one-by-one.ts';
 import type { RunningClock } from './running-clock.ts';
 
 /** How much of its running time retention may lose in a kill. */
@@ -10,35 +10,22 @@ const CLOCK_BEHIND_MS = 60_000;
 
 /** Writes an area's checkpoints one after another, so that an earlier one never replaces a later one. */
 export class CheckpointKeeper {
-  readonly #fs: FileSystem;
+  readonly #o: AreaOptions;
   readonly #inventory: Inventory;
-  readonly #nextSequence: () => number;
-  readonly #events: LogEvents;
-  readonly #ballast: Ballast;
   readonly #clock: RunningClock;
+  readonly #alone = oneByOne();
   #writtenAtMs = 0;
   #told = '';
-  #writing: Promise<void> = Promise.resolve();
 
-  constructor(
-    fs: FileSystem,
-    inventory: Inventory,
-    nextSequence: () => number,
-    events: LogEvents,
-    ballast: Ballast,
-    clock: RunningClock,
-  ) {
-    this.#ballast = ballast;
-    this.#clock = clock;
-    this.#fs = fs;
-    this.#events = events;
+  constructor(options: AreaOptions, inventory: Inventory, clock: RunningClock) {
+    this.#o = options;
     this.#inventory = inventory;
-    this.#nextSequence = nextSequence;
+    this.#clock = clock;
   }
 
   /** Once it resolves, earlier acknowledgements are durable: by this write, or one that was in flight. */
   async writeIfChanged(): Promise<void> {
-    await this.#writing;
+    await this.#alone(async () => {});
     const { isChanged, segments } = this.#inventory;
     const isBehind = segments.length > 0 && this.#clock.ms - this.#writtenAtMs > CLOCK_BEHIND_MS;
     if (isChanged || isBehind) await this.write();
@@ -46,9 +33,7 @@ export class CheckpointKeeper {
 
   /** Writes a checkpoint with the acknowledgements. */
   write(): Promise<void> {
-    const done = this.#writing.then(() => this.#write());
-    this.#writing = done.catch(() => {});
-    return done;
+    return this.#alone(() => this.#write());
   }
 
   async #write(): Promise<void> {
@@ -60,12 +45,12 @@ export class CheckpointKeeper {
         return { sequence, records, items, ranges: acked.toRanges(), ackedItems, writtenAtMs };
       });
     const writtenOff = { ...inventory.writtenOff };
+    const ranMs = this.#clock.ms;
+    const checkpoint = { nextSequence: inventory.nextSequence, segments, writtenOff, ranMs };
+    this.#writtenAtMs = ranMs;
+    const { fs, ballast } = this.#o;
     try {
-      const nextSequence = this.#nextSequence();
-      const ranMs = this.#clock.ms;
-      const checkpoint = { nextSequence, segments, writtenOff, ranMs };
-      this.#writtenAtMs = ranMs;
-      await this.#ballast.inItsRoom(() => writeCheckpoint(this.#fs, inventory.dir, checkpoint));
+      await ballast.inItsRoom(() => writeCheckpoint(fs, inventory.dir, checkpoint));
     } catch (error) {
       inventory.isChanged = true;
       throw error;
@@ -78,6 +63,6 @@ export class CheckpointKeeper {
     const news = JSON.stringify(writtenOff);
     if (news === this.#told) return;
     this.#told = news;
-    this.#events.writtenOff(this.#inventory.area, writtenOff);
+    this.#o.events.writtenOff(this.#inventory.area, writtenOff);
   }
 }

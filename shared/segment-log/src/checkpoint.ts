@@ -3,7 +3,7 @@ import type { Ranges } from './acked.ts';
 import { crc32c } from './crc32c.ts';
 import type { WriteOffs } from './entry.ts';
 import { isDamage } from './errors.ts';
-import type { FileSystem } from './file-system.ts';
+import { type FileSystem, replaceFile, withFile } from './file-system.ts';
 
 /** What an area stores beside its segments. */
 export interface Checkpoint {
@@ -28,24 +28,11 @@ export interface RememberedSegment {
 }
 
 export const CHECKPOINT = 'checkpoint';
-const NAME = CHECKPOINT;
 const MAX_BYTES = 64 * 1024 * 1024;
 
-/** Writes a new file and renames it, so that a crash leaves either the old or the new one. */
 export async function writeCheckpoint(fs: FileSystem, dir: string, checkpoint: Checkpoint): Promise<void> {
   const json = JSON.stringify(checkpoint);
-  const bytes = Buffer.from(`${crc32c(Buffer.from(json)).toString(16).padStart(8, '0')} ${json}\n`);
-  const temporary = join(dir, `${NAME}.tmp`);
-  if ((await fs.list(dir)).includes(`${NAME}.tmp`)) await fs.unlink(temporary);
-  const file = await fs.open(temporary, 'create');
-  try {
-    await file.write(bytes, 0);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await fs.rename(temporary, join(dir, NAME));
-  await fs.syncDir(dir);
+  await replaceFile(fs, dir, CHECKPOINT, `${checksumOf(json)} ${json}\n`);
 }
 
 /** @returns undefined if there is none; `damaged` if its checksum or content is wrong */
@@ -53,21 +40,23 @@ export async function readCheckpoint(
   fs: FileSystem,
   dir: string,
 ): Promise<Checkpoint | 'damaged' | undefined> {
-  if (!(await fs.list(dir)).includes(NAME)) return undefined;
-  const file = await fs.open(join(dir, NAME), 'read');
-  try {
-    const size = await file.size();
-    if (size > MAX_BYTES) return 'damaged';
-    const bytes = Buffer.alloc(size);
-    await file.read(bytes, 0);
-    const text = bytes.toString('utf8');
-    const json = text.slice(9).trimEnd();
-    if (text.slice(0, 8) !== crc32c(Buffer.from(json)).toString(16).padStart(8, '0')) return 'damaged';
-    return JSON.parse(json) as Checkpoint;
-  } catch (error) {
-    if (isDamage(error) || error instanceof SyntaxError) return 'damaged';
-    throw error;
-  } finally {
-    await file.close();
-  }
+  if (!(await fs.list(dir)).includes(CHECKPOINT)) return undefined;
+  return withFile(fs, join(dir, CHECKPOINT), 'read', async (file) => {
+    try {
+      const size = await file.size();
+      if (size > MAX_BYTES) return 'damaged';
+      const bytes = Buffer.alloc(size);
+      await file.read(bytes, 0);
+      const text = bytes.toString('utf8');
+      const json = text.slice(9).trimEnd();
+      return text.slice(0, 8) === checksumOf(json) ? (JSON.parse(json) as Checkpoint) : 'damaged';
+    } catch (error) {
+      if (isDamage(error) || error instanceof SyntaxError) return 'damaged';
+      throw error;
+    }
+  });
+}
+
+function checksumOf(json: string): string {
+  return crc32c(Buffer.from(json)).toString(16).padStart(8, '0');
 }

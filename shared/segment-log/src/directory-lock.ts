@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { open, readdir, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
@@ -47,6 +48,7 @@ export class DirectoryLock {
       socket.on('error', () => {});
       socket.end(`process ${process.pid}${this.#isOwner ? '' : STARTING}`);
     });
+    this.#server.on('error', () => {}); // of a connection that could not be accepted
   }
 
   /**
@@ -62,7 +64,8 @@ export class DirectoryLock {
       try {
         const lock = new DirectoryLock();
         const addresses = handle ? `/proc/self/fd/${handle.fd}` : dir;
-        await lock.#listen(join(addresses, name));
+        await once(lock.#server.listen(join(addresses, name)), 'listening');
+        lock.#server.unref();
         return await lock.#contend(dir, addresses, name);
       } finally {
         await handle?.close();
@@ -76,16 +79,6 @@ export class DirectoryLock {
   /** Releases the directory. */
   async free(): Promise<void> {
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
-  }
-
-  #listen(address: string): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(address, () => {
-        this.#server.unref();
-        resolve();
-      });
-    });
   }
 
   async #contend(dir: string, addresses: string, own: string): Promise<DirectoryLock> {

@@ -1,6 +1,8 @@
 import { constants, type FileHandle, mkdir, open, readdir, rename, statfs, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { SecondTries } from './second-tries.ts';
+import { codeOf, isDamage } from './errors.ts';
+import { type Retry, secondTries } from './second-tries.ts';
 
 /** A file, read and written at offsets. */
 export interface File {
@@ -14,10 +16,12 @@ export interface File {
   close(): Promise<void>;
 }
 
+/** `create` creates a new file and fails if it exists. */
+type Mode = 'create' | 'read' | 'write';
+
 /** What the log needs of a disk: small, so that tests can simulate one that loses what was not synced. */
 export interface FileSystem {
-  /** `create` creates a new file and fails if it exists. */
-  open(path: string, mode: 'create' | 'read' | 'write'): Promise<File>;
+  open(path: string, mode: Mode): Promise<File>;
   rename(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
   /** File names; empty if there is no such directory. */
@@ -31,19 +35,97 @@ export interface FileSystem {
   close(): Promise<void>;
 }
 
+const PAGE_BYTES = 4096;
+
+/** Opens a file, and closes it after its use. */
+export async function withFile<T>(
+  fs: FileSystem,
+  path: string,
+  mode: Mode,
+  use: (file: File) => Promise<T>,
+): Promise<T> {
+  const file = await fs.open(path, mode);
+  try {
+    return await use(file);
+  } finally {
+    // Of a file that was only read nothing is lost.
+    await file.close().catch((error: unknown) => {
+      if (mode !== 'read') throw error;
+    });
+  }
+}
+
+/** @returns undefined if it is unreadable or missing */
+export function sizeOf(fs: FileSystem, path: string): Promise<number | undefined> {
+  return withFile(fs, path, 'read', (file) => file.size()).catch(() => undefined);
+}
+
+/** Creates a file. Once this resolves its content is on disk; its name may not be. */
+export async function createFile(fs: FileSystem, path: string, content: string | Buffer): Promise<void> {
+  await withFile(fs, path, 'create', async (file) => {
+    await file.write(Buffer.from(content), 0);
+    await file.sync();
+  });
+}
+
+/** Writes a new file and renames it, so that a crash leaves either the old or the new content. */
+export async function replaceFile(fs: FileSystem, dir: string, name: string, content: string): Promise<void> {
+  const temporary = join(dir, `${name}.tmp`);
+  if ((await fs.list(dir)).includes(`${name}.tmp`)) await fs.unlink(temporary);
+  await createFile(fs, temporary, content);
+  await fs.rename(temporary, join(dir, name));
+  await fs.syncDir(dir);
+}
+
+/** What a wrapper of a file leaves as it is. */
+export function unchanged(file: File): Omit<File, 'read'> {
+  return {
+    write: (bytes, at) => file.write(bytes, at),
+    truncate: (length) => file.truncate(length),
+    sync: () => file.sync(),
+    size: () => file.size(),
+    close: () => file.close(),
+  };
+}
+
+/** Reads bad sectors as zeros, so that they only cost the blocks that contain them, like any other damage. */
+export function overBadSectors(file: File): File {
+  return {
+    ...unchanged(file),
+    async read(into, at) {
+      try {
+        return await file.read(into, at);
+      } catch (error) {
+        if (!isDamage(error)) throw error;
+      }
+      const bytes = Math.max(0, Math.min(into.byteLength, (await file.size()) - at));
+      for (let from = 0; from < bytes; ) {
+        const to = Math.min(bytes, from + PAGE_BYTES - ((at + from) % PAGE_BYTES));
+        const page = into.subarray(from, to);
+        await file.read(page, at + from).catch((error: unknown) => {
+          if (!isDamage(error)) throw error;
+          page.fill(0);
+        });
+        from = to;
+      }
+      return bytes;
+    },
+  };
+}
+
 class NodeFile implements File {
   readonly #handle: FileHandle;
-  readonly #tries: SecondTries;
+  readonly #retried: Retry;
 
-  constructor(handle: FileHandle, tries: SecondTries) {
+  constructor(handle: FileHandle, retried: Retry) {
     this.#handle = handle;
-    this.#tries = tries;
+    this.#retried = retried;
   }
 
   async read(into: Buffer, at: number): Promise<number> {
     let done = 0;
     while (done < into.byteLength) {
-      const { bytesRead } = await this.#tries.of(() =>
+      const { bytesRead } = await this.#retried(() =>
         this.#handle.read(into, done, into.byteLength - done, at + done),
       );
       if (bytesRead === 0) break;
@@ -87,16 +169,16 @@ interface Hashed {
 /** The disk of this machine. */
 export class NodeFileSystem implements FileSystem {
   #hasher: Worker | undefined;
-  #jobs = new Map<number, { resolve(hash: Buffer): void; reject(error: Error): void }>();
+  readonly #jobs = new Map<number, PromiseWithResolvers<Buffer>>();
   #nextJob = 0;
   #closed = false;
 
-  async open(path: string, mode: 'create' | 'read' | 'write'): Promise<File> {
+  async open(path: string, mode: Mode): Promise<File> {
     // Without O_NONBLOCK, opening a named pipe with the name of a segment would wait for a writer, at each start.
     const flags = { create: 'wx+', read: constants.O_RDONLY | constants.O_NONBLOCK, write: 'r+' } as const;
-    const tries = new SecondTries();
+    const retried = secondTries();
     const opened = () => open(path, flags[mode], 0o600);
-    return new NodeFile(await (mode === 'read' ? tries.of(opened) : opened()), tries);
+    return new NodeFile(await (mode === 'read' ? retried(opened) : opened()), retried);
   }
 
   rename(from: string, to: string): Promise<void> {
@@ -111,7 +193,7 @@ export class NodeFileSystem implements FileSystem {
     try {
       return await readdir(dir);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      if (codeOf(error) === 'ENOENT') return [];
       throw error;
     }
   }
@@ -137,12 +219,12 @@ export class NodeFileSystem implements FileSystem {
   sha256(path: string, start: number, end: number, maxBytesPerSecond: number): Promise<Buffer> {
     if (this.#closed) return Promise.reject(new Error('the log is closed'));
     const worker = (this.#hasher ??= this.#startHasher());
-    return new Promise((resolve, reject) => {
-      const id = this.#nextJob++;
-      this.#jobs.set(id, { resolve, reject });
-      worker.ref();
-      worker.postMessage({ id, path, start, end, maxBytesPerSecond });
-    });
+    const id = this.#nextJob++;
+    const job = Promise.withResolvers<Buffer>();
+    this.#jobs.set(id, job);
+    worker.ref();
+    worker.postMessage({ id, path, start, end, maxBytesPerSecond });
+    return job.promise;
   }
 
   async close(): Promise<void> {

@@ -1,9 +1,15 @@
 import { join } from 'node:path';
 import { codeOf, isExhausted, SegmentLogError } from './errors.ts';
-import type { FileSystem } from './file-system.ts';
+import { type File, type FileSystem, withFile } from './file-system.ts';
 import { AREAS } from './record.ts';
 import { parseSegmentName } from './segment.ts';
-import { FORMAT_VERSION, newerFormat, SEGMENT_HEADER_BYTES } from './segment-header.ts';
+import {
+  decodeSegmentHeader,
+  FORMAT_VERSION,
+  newerFormat,
+  SEGMENT_HEADER_BYTES,
+  type SegmentHeader,
+} from './segment-header.ts';
 
 /**
  * Checks the format of every segment before anything in the directory is changed, including checkpoints: a later version's may
@@ -13,31 +19,25 @@ import { FORMAT_VERSION, newerFormat, SEGMENT_HEADER_BYTES } from './segment-hea
 export async function expectKnownFormats(fs: FileSystem, root: string): Promise<void> {
   for (const area of AREAS) {
     for (const name of await fs.list(join(root, area))) {
-      if (parseSegmentName(name)) await expectKnownFormatOf(fs, join(root, area, name));
+      if (!parseSegmentName(name)) continue;
+      const path = join(root, area, name);
+      await withFile(fs, path, 'read', (file) => readHeader(file, path)).catch((error: unknown) => {
+        const isOfFile = !(error instanceof SegmentLogError) && codeOf(error) !== undefined;
+        if (!isOfFile || isExhausted(error)) throw error; // otherwise recovery reports it
+      });
     }
   }
 }
 
-async function expectKnownFormatOf(fs: FileSystem, path: string): Promise<void> {
-  const header = Buffer.alloc(SEGMENT_HEADER_BYTES);
-  try {
-    const file = await fs.open(path, 'read');
-    try {
-      await file.read(header, 0);
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    if (isExhausted(error) || codeOf(error) === undefined) throw error;
-    return; // unreadable: reported by recovery
-  }
-  expectKnownFormat(header, path);
-}
-
-/** @throws SegmentLogError `newer_format` */
-export function expectKnownFormat(header: Buffer, path: string): void {
-  const newer = newerFormat(header);
-  if (!newer) return;
+/**
+ * @returns undefined if it is no segment header, or its identity is damaged
+ * @throws SegmentLogError `newer_format`
+ */
+export async function readHeader(file: File, path: string): Promise<SegmentHeader | undefined> {
+  const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
+  await file.read(bytes, 0);
+  const newer = newerFormat(bytes);
+  if (!newer) return decodeSegmentHeader(bytes);
   const { format, writtenBy } = newer;
   throw new SegmentLogError(
     'newer_format',

@@ -11,15 +11,15 @@ export {
   type WriteOffs,
 } from './entry.ts';
 export { SegmentLogError, type SegmentLogFault } from './errors.ts';
-export { type File, type FileSystem, NodeFileSystem } from './file-system.ts';
+export { type File, type FileSystem, NodeFileSystem, replaceFile, withFile } from './file-system.ts';
 export {
   type DirectoryEntry,
   readDirectory,
   readSegment,
   type SegmentReport,
-  type StoredEntry,
   verifyDirectory,
 } from './offline.ts';
+export { oneByOne } from './one-by-one.ts';
 export { QUARANTINE } from './quarantine.ts';
 export { AREAS, type Area, type Envelope, type Record as StoredRecord } from './record.ts';
 export * from './segment-log.ts';

@@ -10,13 +10,11 @@ export class Inventory {
   readonly segments: Segment[] = [];
   /** Whether something has changed since the last checkpoint. */
   isChanged = false;
+  /** Above the numbers of all segments so far. */
+  nextSequence = 1;
   /** Write-offs for the next checkpoint. */
   readonly writtenOff: WriteOffs = {};
   readonly #events: LogEvents;
-  /** By sequence. */
-  readonly #damaged = new Map<number, string[]>();
-  /** Sequences of segments that cannot be read now. */
-  readonly #unreadable = new Set<number>();
 
   constructor(area: Area, dir: string, events: LogEvents) {
     this.area = area;
@@ -40,46 +38,22 @@ export class Inventory {
   forget(segment: Segment): void {
     const at = this.segments.indexOf(segment);
     if (at >= 0) this.segments.splice(at, 1);
-    this.#damaged.delete(segment.sequence);
-    this.#unreadable.delete(segment.sequence);
     this.isChanged = true;
   }
 
-  isDamaged(segment: Segment): boolean {
-    return this.#damaged.has(segment.sequence);
-  }
-
-  /** Damage of a segment; empty if none is known. */
-  damageOf(segment: Segment): readonly string[] {
-    return this.#damaged.get(segment.sequence) ?? [];
-  }
-
-  /** Records damage of a segment; the first one is reported. */
+  /** Records damage of a segment, unless it was removed already; the first one is reported. */
   damage(segment: Segment, reason: string): void {
-    const reasons = this.#damaged.get(segment.sequence);
-    if (reasons?.includes(reason)) return;
-    if (reasons) reasons.push(reason);
-    else {
-      if (!this.has(segment)) return; // it was removed already
-      this.#damaged.set(segment.sequence, [reason]);
-      this.lost(segmentPath(this.dir, segment), reason, 0, 0);
-    }
+    if (segment.damage.includes(reason) || !this.has(segment)) return;
+    segment.damage.push(reason);
+    if (segment.damage.length === 1) this.lost(segmentPath(this.dir, segment), reason, 0, 0);
   }
 
   /** A segment cannot be read now, without a sign of damage. */
   unreadable(segment: Segment, error: unknown): void {
-    if (this.#unreadable.has(segment.sequence)) return;
-    this.#unreadable.add(segment.sequence);
+    if (segment.isUnreadable) return;
+    segment.isUnreadable = true;
     const reason = codeOf(error) ?? (error as Error).message;
     this.#events.unreadable({ area: this.area, file: segmentPath(this.dir, segment), reason });
-  }
-
-  readable(segment: Segment): void {
-    this.#unreadable.delete(segment.sequence);
-  }
-
-  isUnreadable(segment: Segment): boolean {
-    return this.#unreadable.has(segment.sequence);
   }
 
   /** A segment's file is gone: records that were not acknowledged are lost. */

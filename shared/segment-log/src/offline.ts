@@ -1,23 +1,17 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { Acked } from './acked.ts';
+import type { BlockEntry } from './block.ts';
 import { CHECKPOINT, type RememberedSegment, readCheckpoint } from './checkpoint.ts';
-import type { File, FileSystem } from './file-system.ts';
-import { expectKnownFormat } from './format-version.ts';
-import { AREAS, type Area, type Record } from './record.ts';
-import { overBadSectors, scanOpen } from './scan.ts';
+import { type File, type FileSystem, overBadSectors, withFile } from './file-system.ts';
+import { readHeader } from './format-version.ts';
+import { AREAS, type Area } from './record.ts';
+import { scanOpen } from './scan.ts';
 import { parseSegmentName, readBlock, segmentName } from './segment.ts';
-import { decodeSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment-header.ts';
+import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
-/** A record in a file, or the position of a damaged one. */
-export interface StoredEntry {
-  /** Number in its segment. */
-  index: number;
-  record: Record | undefined;
-}
-
-/** A record in a directory. */
-export interface DirectoryEntry extends StoredEntry {
+/** A record in a directory, or the position of a damaged one. */
+export interface DirectoryEntry extends BlockEntry {
   area: Area;
   file: string;
   sequence: number;
@@ -49,7 +43,7 @@ const HASH_CHUNK_BYTES = 1024 * 1024;
  * Reads one segment file, sealed, open or damaged, as far as possible. Changes nothing and needs no running log; keeps one
  * block in memory.
  */
-export async function* readSegment(fs: FileSystem, path: string): AsyncGenerator<StoredEntry> {
+export async function* readSegment(fs: FileSystem, path: string): AsyncGenerator<BlockEntry> {
   const file = overBadSectors(await fs.open(path, 'read'));
   try {
     await readHeader(file, path);
@@ -94,12 +88,9 @@ export async function* verifyDirectory(
     for (const { path, sequence, open, acked, known } of segments) {
       const report: SegmentReport = { ...emptyReport(area, path, sequence), state: open ? 'open' : 'sealed' };
       try {
-        const file = overBadSectors(await fs.open(path, 'read'));
-        try {
-          await verifySegment(file, report, open, acked, known);
-        } finally {
-          await file.close();
-        }
+        await withFile(fs, path, 'read', (file) =>
+          verifySegment(overBadSectors(file), report, open, acked, known),
+        );
       } catch (error) {
         report.damage.push(`it can't be read: ${(error as Error).message}`);
       }
@@ -160,14 +151,6 @@ async function verifySegment(
   report.lostRecords = Math.max(0, promised.records - report.records);
   report.lostItems = Math.max(0, promised.items - report.items);
   if (!seal && report.lostRecords > 0) damage.push(`it had ${promised.records} records by the checkpoint`);
-}
-
-/** @throws SegmentLogError `newer_format` */
-async function readHeader(file: File, path: string): Promise<SegmentHeader | undefined> {
-  const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
-  await file.read(bytes, 0);
-  expectKnownFormat(bytes, path);
-  return decodeSegmentHeader(bytes);
 }
 
 async function sha256(file: File, size: number): Promise<Buffer> {

@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { isExhausted } from './errors.ts';
-import type { FileSystem } from './file-system.ts';
+import { type FileSystem, unchanged } from './file-system.ts';
 
 const TRIES = 20;
 const BETWEEN_TRIES_MS = 100;
@@ -14,12 +14,9 @@ export function patient(fs: FileSystem): FileSystem {
     async open(path, mode) {
       const file = await patiently(() => fs.open(path, mode));
       return {
+        ...unchanged(file),
         read: (into, at) => patiently(() => file.read(into, at)),
-        write: (bytes, at) => file.write(bytes, at),
-        truncate: (length) => file.truncate(length),
-        sync: () => file.sync(),
         size: () => patiently(() => file.size()),
-        close: () => file.close(),
       };
     },
     rename: (from, to) => fs.rename(from, to),

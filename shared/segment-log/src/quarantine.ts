@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import type { Ballast } from './ballast.ts';
-import type { FileSystem } from './file-system.ts';
+import { createFile, type FileSystem, sizeOf } from './file-system.ts';
 import { patient } from './patience.ts';
 
-const QUARANTINE = 'quarantine';
+export const QUARANTINE = 'quarantine';
 
 /** Keeps files with unreadable parts, each with a report. Only people remove them; they count as used space. */
 export class Quarantine {
@@ -27,7 +27,8 @@ export class Quarantine {
   async measure(): Promise<void> {
     const fs = patient(this.#fs);
     this.#bytes = 0;
-    for (const name of await fs.list(this.#dir)) this.#bytes += await sizeOf(fs, join(this.#dir, name));
+    for (const name of await fs.list(this.#dir))
+      this.#bytes += (await sizeOf(fs, join(this.#dir, name))) ?? 0;
   }
 
   /** Moves a file here, after its report is on disk. */
@@ -37,37 +38,16 @@ export class Quarantine {
 
   async #take(dir: string, file: string, as: string, report: object): Promise<void> {
     const fs = this.#fs;
-    const bytes = await sizeOf(fs, join(dir, file));
+    const bytes = (await sizeOf(fs, join(dir, file))) ?? 0;
     await fs.mkdir(this.#dir);
     await fs.syncDir(this.#root);
     const taken = new Set(await fs.list(this.#dir));
     let name = as;
     for (let n = 2; taken.has(name) || taken.has(`${name}.json`); n++) name = `${as}-${n}`;
-    const written = await fs.open(join(this.#dir, `${name}.json`), 'create');
-    try {
-      await written.write(Buffer.from(`${JSON.stringify(report, null, 2)}\n`), 0);
-      await written.sync();
-    } finally {
-      await written.close();
-    }
+    await createFile(fs, join(this.#dir, `${name}.json`), `${JSON.stringify(report, null, 2)}\n`);
     await fs.rename(join(dir, file), join(this.#dir, name));
     await fs.syncDir(this.#dir);
     await fs.syncDir(dir);
     this.#bytes += bytes;
   }
 }
-
-async function sizeOf(fs: FileSystem, path: string): Promise<number> {
-  try {
-    const file = await fs.open(path, 'read');
-    try {
-      return await file.size();
-    } finally {
-      await file.close();
-    }
-  } catch {
-    return 0; // not even its length is readable
-  }
-}
-
-export { QUARANTINE };

@@ -1,19 +1,13 @@
 import { join } from 'node:path';
 import { Acked } from './acked.ts';
 import type { RememberedSegment } from './checkpoint.ts';
-import { isDamage, isExhausted } from './errors.ts';
-import type { File, FileSystem } from './file-system.ts';
-import { expectKnownFormat } from './format-version.ts';
+import { codeOf, isDamage, isExhausted } from './errors.ts';
+import { type File, type FileSystem, overBadSectors, withFile } from './file-system.ts';
+import { readHeader } from './format-version.ts';
 import type { Area } from './record.ts';
-import { overBadSectors, scanOpen } from './scan.ts';
+import { scanOpen } from './scan.ts';
 import { emptySegment, parseSegmentName, readBlock, type Segment, segmentName } from './segment.ts';
-import {
-  decodeSegmentHeader,
-  type Identity,
-  SEGMENT_HEADER_BYTES,
-  type Seal,
-  type SegmentHeader,
-} from './segment-header.ts';
+import { type Identity, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment-header.ts';
 
 /** A segment as found when the log was opened. */
 export interface Recovered {
@@ -44,73 +38,49 @@ export async function recoverSegment(
   nowMs: number,
 ): Promise<Recovered> {
   const { sequence, open } = parseSegmentName(name)!;
-  const unread = (error: unknown): Recovered => {
+  const sound = { damage: [], lastIds: [], stillborn: false };
+  try {
+    return await withFile(fs, join(dir, name), 'read', async (opened) => {
+      const file = overBadSectors(opened);
+      // Data that was written but not synced before a kill is in the system's memory only. Sync it before anybody relies on
+      // it: power may fail next.
+      const [synced] = await Promise.allSettled([open ? file.sync() : undefined]);
+      const isDurable = synced.status === 'fulfilled';
+      const size = await file.size();
+      const header = await readHeader(file, join(dir, name));
+      const ours = header?.area === area && header.sequence === sequence ? header : undefined;
+      if (ours?.seal && size === SEGMENT_HEADER_BYTES + ours.seal.bodyBytes) {
+        const { sealedAt: _, bodyBytes: __, ...content } = ours.seal;
+        const segment: Segment = {
+          ...emptySegment(area, sequence, ours.createdAt),
+          ...content,
+          ...{ state: 'sealed', end: size },
+        };
+        if (open) await rename(fs, dir, segment, isDurable);
+        acknowledge(segment, remembered);
+        return { segment, ...sound };
+      }
+      const found = await recoverByBlocks({ file, size, open, area, sequence, header, remembered, nowMs });
+      return isDurable ? found : { ...found, lastIds: [] };
+    });
+  } catch (error) {
     if (isExhausted(error)) throw error;
     const segment = emptySegment(area, sequence, nowMs);
     segment.state = open ? 'recovered' : 'sealed';
     segment.lastReceivedAt = nowMs;
     remember(segment, remembered);
     segment.isUnread = true;
-    if (isDamage(error)) return { segment, damage: [unreadable(error)], lastIds: [], stillborn: false };
-    return { segment, damage: [], lastIds: [], stillborn: false, unreadable: error };
-  };
-  let file: File;
-  try {
-    file = overBadSectors(await fs.open(join(dir, name), 'read'));
-  } catch (error) {
-    return unread(error);
+    if (isDamage(error)) return { segment, ...sound, damage: [unreadable(error)] };
+    return { segment, ...sound, unreadable: error };
   }
-  try {
-    // Data that was written but not synced before a kill is in the system's memory only. Sync it before anybody relies on it:
-    // power may fail next.
-    const isDurable =
-      !open ||
-      (await file.sync().then(
-        () => true,
-        () => false,
-      ));
-    const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
-    const size = await file.size();
-    await file.read(bytes, 0);
-    expectKnownFormat(bytes, join(dir, name));
-    const header = decodeSegmentHeader(bytes);
-    const ours = header?.area === area && header.sequence === sequence ? header : undefined;
-    if (ours?.seal && size === SEGMENT_HEADER_BYTES + ours.seal.bodyBytes) {
-      const segment = sealedSegment(ours, ours.seal, size);
-      if (open) await rename(fs, dir, segment, isDurable);
-      acknowledge(segment, remembered);
-      return { segment, damage: [], lastIds: [], stillborn: false };
-    }
-    const found = await recoverByBlocks({ file, size, open, area, sequence, header, remembered, nowMs });
-    return isDurable ? found : { ...found, lastIds: [] };
-  } catch (error) {
-    return unread(error);
-  } finally {
-    await file.close().catch(() => {});
-  }
-}
-
-function sealedSegment(identity: Identity, seal: Seal, size: number): Segment {
-  const { firstReceivedAt, lastReceivedAt, records, items, rawBytes, sha256 } = seal;
-  return {
-    ...emptySegment(identity.area, identity.sequence, identity.createdAt),
-    state: 'sealed',
-    firstReceivedAt,
-    lastReceivedAt,
-    records,
-    items,
-    rawBytes,
-    sha256,
-    end: size,
-  };
 }
 
 /** It was sealed, and the crash came before the rename. */
 async function rename(fs: FileSystem, dir: string, segment: Segment, isDurable: boolean): Promise<void> {
   try {
     if (!isDurable) throw new Error('the seal may not be on the disk');
-    const names = [true, false].map((open) => join(dir, segmentName(segment.sequence, open)));
-    await fs.rename(names[0]!, names[1]!);
+    const [from = '', to = ''] = [true, false].map((open) => join(dir, segmentName(segment.sequence, open)));
+    await fs.rename(from, to);
   } catch {
     segment.state = 'recovered'; // on a disk that takes no writes it is sealed again when it does
     segment.sha256 = undefined;
@@ -119,17 +89,17 @@ async function rename(fs: FileSystem, dir: string, segment: Segment, isDurable: 
   await fs.syncDir(dir).catch(() => {}); // either name is valid after a crash
 }
 
-async function recoverByBlocks(found: {
+interface Opened extends Pick<Segment, 'area' | 'sequence'> {
   file: File;
   size: number;
   open: boolean;
-  area: Area;
-  sequence: number;
   header: SegmentHeader | undefined;
   remembered: RememberedSegment | undefined;
   nowMs: number;
-}): Promise<Recovered> {
-  const { file, size, open, area, sequence, header, remembered, nowMs } = found;
+}
+
+async function recoverByBlocks(opened: Opened): Promise<Recovered> {
+  const { file, size, open, area, sequence, header, remembered, nowMs } = opened;
   const scanned = await scanOpen(file, header?.hasMarks ?? false);
   const { blocks, records, items, rawBytes, end, gaps } = scanned;
   const stillborn = open && !header && blocks === 0 && size <= SEGMENT_HEADER_BYTES && !remembered;
@@ -170,19 +140,10 @@ async function recoverByBlocks(found: {
 export async function isInPlace(fs: FileSystem, root: string, identity: Identity): Promise<boolean> {
   const { area, sequence, createdAt } = identity;
   for (const open of [false, true]) {
-    try {
-      const file = await fs.open(join(root, area, segmentName(sequence, open)), 'read');
-      try {
-        const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
-        await file.read(bytes, 0);
-        const found = decodeSegmentHeader(bytes);
-        if (found?.area === area && found.sequence === sequence && found.createdAt === createdAt) return true;
-      } finally {
-        await file.close();
-      }
-    } catch {
-      // Missing or unreadable: then the other copy may be the only one.
-    }
+    const path = join(root, area, segmentName(sequence, open));
+    // Missing or unreadable: then the other copy may be the only one.
+    const found = await withFile(fs, path, 'read', (file) => readHeader(file, path)).catch(() => undefined);
+    if (found?.area === area && found.sequence === sequence && found.createdAt === createdAt) return true;
   }
   return false;
 }
@@ -203,25 +164,16 @@ function remember(segment: Segment, remembered: RememberedSegment | undefined): 
 
 /** Ids at the end of a sealed segment: their writer may have been killed before they were acknowledged to it. */
 export async function lastIdsOfSealed(fs: FileSystem, dir: string, segment: Segment): Promise<string[]> {
-  let file: File;
+  const path = join(dir, segmentName(segment.sequence, false));
   try {
-    file = overBadSectors(await fs.open(join(dir, segmentName(segment.sequence, false)), 'read'));
+    return await withFile(fs, path, 'read', async (opened) => {
+      const file = overBadSectors(opened);
+      return idsOf(file, (await scanOpen(file, false)).tail, segment.end);
+    });
   } catch (error) {
-    return unlessExhausted(error);
+    if (isExhausted(error)) throw error;
+    return []; // damage is found when it is read
   }
-  try {
-    return await idsOf(file, (await scanOpen(file, false)).tail, segment.end);
-  } catch (error) {
-    return unlessExhausted(error);
-  } finally {
-    await file.close().catch(() => {});
-  }
-}
-
-/** Damage of a file is found when it is read. */
-function unlessExhausted(error: unknown): string[] {
-  if (isExhausted(error)) throw error;
-  return [];
 }
 
 async function idsOf(file: File, blocks: readonly number[], limit: number): Promise<string[]> {
@@ -235,5 +187,5 @@ async function idsOf(file: File, blocks: readonly number[], limit: number): Prom
 
 /** Message for a file that the disk cannot open or read. */
 export function unreadable(error: unknown): string {
-  return `it can't be read: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`;
+  return `it can't be read: ${codeOf(error) ?? (error as Error).message}`;
 }

@@ -21,13 +21,15 @@ const WINDOW_MAX_BYTES = 1024 * 1024;
 /** Blocks of about two groups: what was being written when a crash came. */
 const TAIL_BLOCKS = 64;
 const MAGIC_BYTES = Buffer.from('NRDB', 'latin1');
-const PAGE_BYTES = 4096;
 
 /** The block whose header begins at `at`, if it is complete. Its content is not checked. */
 export async function blockAt(file: File, at: number, size: number): Promise<FoundBlock | undefined> {
   const bytes = Buffer.allocUnsafe(BLOCK_HEADER_BYTES);
   if ((await file.read(bytes, at)) < BLOCK_HEADER_BYTES) return undefined;
-  const header = decodeBlockHeader(bytes);
+  return complete(decodeBlockHeader(bytes), at, size);
+}
+
+function complete(header: BlockHeader | undefined, at: number, size: number): FoundBlock | undefined {
   if (!header) return undefined;
   const end = at + BLOCK_HEADER_BYTES + header.storedBytes;
   return end <= size ? { at, end, header } : undefined;
@@ -51,16 +53,11 @@ export async function nextBlock(file: File, at: number, size: number): Promise<F
 }
 
 /** The compressed content of a block, and whether its checksum is right. */
-export async function readStored(
-  file: File,
-  block: FoundBlock,
-): Promise<{ stored: Buffer; intact: boolean }> {
-  const stored = Buffer.allocUnsafe(block.header.storedBytes);
-  const read = await file.read(stored, block.at + BLOCK_HEADER_BYTES);
-  return {
-    stored,
-    intact: read === stored.byteLength && (await crcInTurns(stored)) === block.header.storedCrc,
-  };
+export async function readStored(file: File, { at, header }: FoundBlock) {
+  const stored = Buffer.allocUnsafe(header.storedBytes);
+  const read = await file.read(stored, at + BLOCK_HEADER_BYTES);
+  const intact = read === stored.byteLength && (await crcInTurns(stored)) === header.storedCrc;
+  return { stored, intact };
 }
 
 export interface Scanned {
@@ -179,50 +176,6 @@ class Window {
 
   block(at: number): FoundBlock | undefined {
     if (at + BLOCK_HEADER_BYTES > this.#size) return undefined;
-    const header = decodeBlockHeader(this.#bytes, at - this.#start);
-    if (!header) return undefined;
-    const end = at + BLOCK_HEADER_BYTES + header.storedBytes;
-    return end <= this.#size ? { at, end, header } : undefined;
+    return complete(decodeBlockHeader(this.#bytes, at - this.#start), at, this.#size);
   }
-}
-
-/** Reads bad sectors as zeros, so that they only cost the blocks that contain them, like any other damage. */
-export function overBadSectors(file: File): File {
-  return {
-    ...unchanged(file),
-    async read(into, at) {
-      try {
-        return await file.read(into, at);
-      } catch (error) {
-        if (!isBadSector(error)) throw error;
-      }
-      const bytes = Math.max(0, Math.min(into.byteLength, (await file.size()) - at));
-      for (let from = 0; from < bytes; ) {
-        const to = Math.min(bytes, from + PAGE_BYTES - ((at + from) % PAGE_BYTES));
-        const page = into.subarray(from, to);
-        try {
-          await file.read(page, at + from);
-        } catch (error) {
-          if (!isBadSector(error)) throw error;
-          page.fill(0);
-        }
-        from = to;
-      }
-      return bytes;
-    },
-  };
-}
-
-function isBadSector(error: unknown): boolean {
-  return (error as NodeJS.ErrnoException).code === 'EIO';
-}
-
-function unchanged(file: File): Omit<File, 'read'> {
-  return {
-    write: (bytes, at) => file.write(bytes, at),
-    truncate: (length) => file.truncate(length),
-    sync: () => file.sync(),
-    size: () => file.size(),
-    close: () => file.close(),
-  };
 }

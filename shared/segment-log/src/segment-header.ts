@@ -13,6 +13,12 @@ const IDENTITY_CRC_AT = 32;
 /** Start of the part that is zero until the segment is sealed. */
 export const SEAL_AT = 40;
 const SEAL_CRC_AT = SEGMENT_HEADER_BYTES - 4;
+/** The seal's numbers in their order, 8 bytes each. */
+const SEAL_NUMBERS = [
+  ...(['sealedAt', 'firstReceivedAt', 'lastReceivedAt'] as const),
+  ...(['records', 'items', 'rawBytes', 'bodyBytes'] as const),
+] as const;
+const SHA256_AT = SEAL_AT + 8 * SEAL_NUMBERS.length;
 const SHA256_BYTES = 32;
 
 /** Identifies a segment: written when the file is created, and never changed. */
@@ -66,14 +72,8 @@ export function encodeIdentity({ area, sequence, createdAt, hasMarks, writtenBy 
 /** What is written at `SEAL_AT`. */
 export function encodeSeal(seal: Seal): Buffer {
   const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
-  bytes.writeBigUInt64LE(BigInt(seal.sealedAt), 40);
-  bytes.writeBigUInt64LE(BigInt(seal.firstReceivedAt), 48);
-  bytes.writeBigUInt64LE(BigInt(seal.lastReceivedAt), 56);
-  bytes.writeBigUInt64LE(BigInt(seal.records), 64);
-  bytes.writeBigUInt64LE(BigInt(seal.items), 72);
-  bytes.writeBigUInt64LE(BigInt(seal.rawBytes), 80);
-  bytes.writeBigUInt64LE(BigInt(seal.bodyBytes), 88);
-  seal.sha256.copy(bytes, 96, 0, SHA256_BYTES);
+  for (const [i, name] of SEAL_NUMBERS.entries()) bytes.writeBigUInt64LE(BigInt(seal[name]), SEAL_AT + 8 * i);
+  seal.sha256.copy(bytes, SHA256_AT, 0, SHA256_BYTES);
   bytes.writeUInt32LE(crc32c(bytes, SEAL_AT, SEAL_CRC_AT), SEAL_CRC_AT);
   return bytes.subarray(SEAL_AT);
 }
@@ -111,15 +111,7 @@ export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
   };
   const sealed = crc32c(bytes, SEAL_AT, SEAL_CRC_AT) === bytes.readUInt32LE(SEAL_CRC_AT);
   if (!sealed) return { ...identity, seal: undefined };
-  const seal = {
-    sealedAt: u64(40),
-    firstReceivedAt: u64(48),
-    lastReceivedAt: u64(56),
-    records: u64(64),
-    items: u64(72),
-    rawBytes: u64(80),
-    bodyBytes: u64(88),
-    sha256: Buffer.from(bytes.subarray(96, 96 + SHA256_BYTES)),
-  };
-  return { ...identity, seal };
+  const numbers = SEAL_NUMBERS.map((name, i) => [name, u64(SEAL_AT + 8 * i)]);
+  const sha256 = Buffer.from(bytes.subarray(SHA256_AT, SHA256_AT + SHA256_BYTES));
+  return { ...identity, seal: { ...Object.fromEntries(numbers), sha256 } as Seal };
 }

@@ -4,12 +4,12 @@ import { AreaLog } from './area.ts';
 import { Ballast } from './ballast.ts';
 import type { Entry, LogEvents, Period, Position } from './entry.ts';
 import { SegmentLogError } from './errors.ts';
-import type { FileSystem } from './file-system.ts';
+import { createFile, type FileSystem } from './file-system.ts';
 import { expectKnownFormats } from './format-version.ts';
 import { patient } from './patience.ts';
 import { Quarantine } from './quarantine.ts';
 import { AREAS, type Area, type Record } from './record.ts';
-import type { Segment, SegmentState } from './segment.ts';
+import { heldItems, type Segment, type SegmentState } from './segment.ts';
 
 export interface SegmentLogOptions {
   dir: string;
@@ -97,40 +97,27 @@ export class SegmentLog {
 
   private constructor(options: SegmentLogOptions) {
     this.#o = options;
-    const { fs, dir, reserveBytes, ballastBytes: bytes = 0 } = options;
-    const ballast = new Ballast({ fs, dir, bytes, reserveBytes, changed: options.events.ballast });
+    const { fs, dir, events, capacityBytes, retentionMs, rejectedRetentionMs } = options;
+    const { rejectedCapacityBytes = capacityBytes } = options;
+    const ballast = new Ballast(options);
     const quarantine = new Quarantine(fs, dir, ballast);
     this.#ballast = ballast;
     this.#quarantine = quarantine;
-    const limitOf = (area: Area) =>
-      area === 'rejected' ? (options.rejectedCapacityBytes ?? options.capacityBytes) : options.capacityBytes;
-    const of = (area: Area) =>
-      new AreaLog({
-        fs: options.fs,
-        root: options.dir,
-        area,
-        version: options.version,
-        segmentBytes: Math.min(options.segmentBytes, Math.floor(limitOf(area) / PARTS)),
-        quarantine,
-        ballast,
-        retentionMs: area === 'rejected' ? options.rejectedRetentionMs : options.retentionMs,
-        verifyBytesPerSecond: options.verifyBytesPerSecond,
-        events: {
-          ...options.events,
-          fault: (error) => {
-            this.#fault = error;
-            options.events.fault(error);
-          },
-        },
-        reserve: (bytes) => this.#reserve(area, bytes),
-        now: options.now,
-      });
-    this.#areas = {
-      critical: of('critical'),
-      high: of('high'),
-      normal: of('normal'),
-      rejected: of('rejected'),
+    const fault = (error: SegmentLogError) => {
+      this.#fault = error;
+      events.fault(error);
     };
+    const of = (area: Area) => {
+      const [capacity, retention] =
+        area === 'rejected' ? [rejectedCapacityBytes, rejectedRetentionMs] : [capacityBytes, retentionMs];
+      return new AreaLog({
+        ...options,
+        ...{ area, quarantine, ballast, retentionMs: retention, events: { ...events, fault } },
+        segmentBytes: Math.min(options.segmentBytes, Math.floor(capacity / PARTS)),
+        reserve: (bytes) => this.#reserve(area, bytes),
+      });
+    };
+    this.#areas = Object.fromEntries(AREAS.map((area) => [area, of(area)])) as { [A in Area]: AreaLog };
   }
 
   /** Opens a directory and recovers from a crash; reads only headers and tails. */
@@ -215,12 +202,8 @@ export class SegmentLog {
       try {
         await this.#areas[area].maintain();
       } catch (error) {
-        const fault = new SegmentLogError(
-          'disk_failing',
-          `could not tidy up ${area}: ${(error as Error).message}`,
-          { cause: error },
-        );
-        this.#o.events.fault(fault);
+        const message = `could not tidy up ${area}: ${(error as Error).message}`;
+        this.#o.events.fault(new SegmentLogError('disk_failing', message, { cause: error }));
       }
     }
     await this.#ballast.restore();
@@ -236,14 +219,7 @@ export class SegmentLog {
       if (this.diskBytes + PROBE_BYTES > capacityBytes) return;
       if ((await fs.freeBytes(dir)) - PROBE_BYTES < reserveBytes) return;
       if ((await fs.list(dir)).includes(PROBE)) await fs.unlink(path);
-      const file = await fs.open(path, 'create');
-      try {
-        await file.write(Buffer.alloc(PROBE_BYTES), 0);
-        await file.sync();
-      } finally {
-        await file.close();
-        await fs.unlink(path);
-      }
+      await createFile(fs, path, Buffer.alloc(PROBE_BYTES)).finally(() => fs.unlink(path));
       if (this.#fault === before) this.#fault = undefined;
     } catch {
       // Not over yet.
@@ -252,19 +228,19 @@ export class SegmentLog {
 
   /** Verifies the hash of one segment, in the background. @returns whether there was one to verify */
   async verifyOne(): Promise<boolean> {
-    for (const area of AREAS) if (await this.#areas[area].verifyOne()) return true;
+    for (const area of AREAS) if (await this.#areas[area].verifier.verifyOne()) return true;
     return false;
   }
 
   /** Verifies the hash of each sealed segment now, at the limited rate; open ones are returned unverified. */
   async *verify(): AsyncGenerator<SegmentInfo> {
     for (const area of AREAS)
-      for await (const segment of this.#areas[area].verify()) yield this.#info(area, segment);
+      for await (const segment of this.#areas[area].verifier.verifyAll()) yield this.#info(area, segment);
   }
 
   /** Writes checkpoints where acknowledgements have changed. Once it resolves, no acknowledged record will be read again. */
   async checkpoint(): Promise<void> {
-    for (const area of AREAS) await this.#areas[area].checkpointIfChanged();
+    for (const area of AREAS) await this.#areas[area].checkpoints.writeIfChanged();
   }
 
   /**
@@ -275,30 +251,26 @@ export class SegmentLog {
     const log = this.#areas[area];
     let items = 0;
     for (const segment of [...log.segments]) items += await log.drop(segment, 'purged');
-    await log.checkpoint();
-    const held = log.segments.flatMap((segment) => [...segment.held.values()]);
-    return { items, heldItems: held.reduce((sum, each) => sum + each, 0) };
+    await log.checkpoints.write();
+    return { items, heldItems: log.segments.reduce((sum, segment) => sum + heldItems(segment), 0) };
   }
 
   stats(area: Area): AreaStats {
     const { segments, bytes } = this.#areas[area];
-    const waiting = segments.filter((segment) => segment.acked.count < segment.records);
-    return {
-      segments: segments.length,
-      records: waiting.reduce((sum, segment) => sum + segment.records - segment.acked.count, 0),
-      items: waiting.reduce((sum, segment) => sum + Math.max(0, segment.items - segment.ackedItems), 0),
-      diskBytes: bytes,
-      rawBytes: segments.reduce((sum, segment) => sum + segment.rawBytes, 0),
-      waitingBytes: waiting.reduce(
-        (sum, { rawBytes, records, acked }) =>
-          sum + Math.round((rawBytes * (records - acked.count)) / records),
-        0,
-      ),
-      oldestReceivedAt: waiting.reduce(
-        (oldest, { firstReceivedAt }) => (oldest === 0 ? firstReceivedAt : Math.min(oldest, firstReceivedAt)),
-        0,
-      ),
+    const stats: AreaStats = {
+      ...{ segments: segments.length, records: 0, items: 0, diskBytes: bytes },
+      ...{ rawBytes: 0, waitingBytes: 0, oldestReceivedAt: 0 },
     };
+    for (const { records, acked, items, ackedItems, rawBytes, firstReceivedAt } of segments) {
+      stats.rawBytes += rawBytes;
+      const left = records - acked.count;
+      if (left <= 0) continue;
+      stats.records += left;
+      stats.items += Math.max(0, items - ackedItems);
+      stats.waitingBytes += Math.round((rawBytes * left) / records);
+      stats.oldestReceivedAt = Math.min(stats.oldestReceivedAt || firstReceivedAt, firstReceivedAt);
+    }
+    return stats;
   }
 
   get diskBytes(): number {
@@ -325,11 +297,10 @@ export class SegmentLog {
   }
 
   #info(area: Area, segment: Segment): SegmentInfo {
-    const log = this.#areas[area];
     return {
       area,
       sequence: segment.sequence,
-      state: stateOf(log, segment),
+      state: this.#stateOf(area, segment),
       file: segment.state,
       createdAt: segment.createdAt,
       firstReceivedAt: segment.firstReceivedAt,
@@ -341,8 +312,14 @@ export class SegmentLog {
       rawBytes: segment.rawBytes,
       diskBytes: segment.end,
       verified: segment.verified,
-      damage: log.damageOf(segment),
+      damage: segment.damage,
     };
+  }
+
+  #stateOf(area: Area, segment: Segment): SegmentInfo['state'] {
+    if (segment.damage.length > 0) return 'damaged';
+    if (segment.isUnreadable) return 'unreadable';
+    return this.#areas[area].isBeingRead(segment) ? 'replaying' : segment.state;
   }
 
   async close(): Promise<void> {
@@ -395,10 +372,4 @@ export class SegmentLog {
     }
     return false;
   }
-}
-
-function stateOf(log: AreaLog, segment: Segment): SegmentInfo['state'] {
-  if (log.isDamaged(segment)) return 'damaged';
-  if (log.isUnreadable(segment)) return 'unreadable';
-  return log.isBeingRead(segment) ? 'replaying' : segment.state;
 }

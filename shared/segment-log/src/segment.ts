@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import { Acked } from './acked.ts';
 import { type BlockEntry, decodeBlock } from './block.ts';
-import type { File, FileSystem } from './file-system.ts';
+import { codeOf } from './errors.ts';
+import { type File, type FileSystem, overBadSectors } from './file-system.ts';
 import type { Area } from './record.ts';
-import { blockAt, nextBlock, overBadSectors, readStored } from './scan.ts';
+import { blockAt, nextBlock, readStored } from './scan.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
 export type SegmentState = 'open' | 'recovered' | 'sealed';
@@ -33,12 +34,14 @@ export interface Segment {
   verified: boolean;
   /** Its file was unreadable when the log was opened: only the checkpoint's data is known. */
   isUnread: boolean;
+  /** Its file cannot be read now, without a sign of damage. */
+  isUnreadable: boolean;
+  /** Its damage, for people; empty if none is known. */
+  damage: string[];
 }
 
-const SEQUENCE_DIGITS = 16;
-
 export function segmentName(sequence: number, open: boolean): string {
-  return `${String(sequence).padStart(SEQUENCE_DIGITS, '0')}.${open ? 'open' : 'seg'}`;
+  return `${String(sequence).padStart(16, '0')}.${open ? 'open' : 'seg'}`;
 }
 
 /** @returns undefined for a file that is not a segment */
@@ -70,22 +73,17 @@ export function emptySegment(area: Area, sequence: number, createdAt: number): S
     sha256: undefined,
     verified: false,
     isUnread: false,
+    isUnreadable: false,
+    damage: [],
   };
 }
 
-/** Read position in a segment. */
-export interface Cursor {
-  segment: Segment;
-  file: File;
-  at: number;
-  entries: BlockEntry[];
-  /** Records that were read or are known to be acknowledged, and their items. */
-  seen: Acked;
-  seenItems: number;
+/** Items of the records in flight. */
+export function heldItems({ held }: Segment): number {
+  return [...held.values()].reduce((sum, items) => sum + items, 0);
 }
 
-/** Result of reading a segment at a position. */
-export interface ReadBlock {
+interface ReadBlock {
   /** Next position. */
   end: number;
   /** Empty if there is no block before `limit`. */
@@ -115,7 +113,7 @@ export async function openSegment(fs: FileSystem, dir: string, segment: Segment)
     try {
       return overBadSectors(await fs.open(join(dir, segmentName(sequence, open)), 'read'));
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      if (codeOf(error) !== 'ENOENT') throw error;
       missing = error;
     }
   }

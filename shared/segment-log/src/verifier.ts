@@ -21,7 +21,7 @@ export class Verifier {
 
   /** Whether a segment is sealed and was not verified since the log was opened. */
   isDue(segment: Segment): boolean {
-    return segment.sha256 !== undefined && !segment.verified && !this.#inventory.isDamaged(segment);
+    return segment.sha256 !== undefined && !segment.verified && segment.damage.length === 0;
   }
 
   /** Verifies one sealed segment that was not verified yet. @returns whether there was one */
@@ -38,7 +38,7 @@ export class Verifier {
   async *verifyAll(): AsyncGenerator<Segment> {
     const inventory = this.#inventory;
     for (const segment of [...inventory.segments]) {
-      if (segment.sha256 !== undefined && !inventory.isDamaged(segment)) await this.verify(segment);
+      if (segment.sha256 !== undefined && segment.damage.length === 0) await this.verify(segment);
       if (inventory.has(segment)) yield segment;
     }
   }
@@ -47,12 +47,8 @@ export class Verifier {
   async verify(segment: Segment, bytesPerSecond = this.#bytesPerSecond): Promise<void> {
     const inventory = this.#inventory;
     try {
-      const found = await this.#fs.sha256(
-        segmentPath(inventory.dir, segment),
-        SEGMENT_HEADER_BYTES,
-        segment.end,
-        bytesPerSecond,
-      );
+      const path = segmentPath(inventory.dir, segment);
+      const found = await this.#fs.sha256(path, SEGMENT_HEADER_BYTES, segment.end, bytesPerSecond);
       segment.verified = found.equals(segment.sha256!);
       if (!segment.verified) inventory.damage(segment, 'its content is not what its SHA-256 says');
     } catch (error) {

@@ -1,10 +1,13 @@
 import { createHash, type Hash } from 'node:crypto';
 import { join } from 'node:path';
+import type { AreaOptions } from './area.ts';
 import { encodeBlockHeader, encodeMark, type PackedBlock, packBlock } from './block.ts';
 import { diskFault, SegmentLogError } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
 import { concatInTurns, hashInTurns } from './in-turns.ts';
-import type { Area, Record } from './record.ts';
+import type { Inventory } from './inventory.ts';
+import { oneByOne } from './one-by-one.ts';
+import type { Record } from './record.ts';
 import type { RunningClock } from './running-clock.ts';
 import { emptySegment, type Segment, segmentName } from './segment.ts';
 import { encodeIdentity, encodeSeal, SEAL_AT, SEGMENT_HEADER_BYTES } from './segment-header.ts';
@@ -17,25 +20,6 @@ const BLOCKS_AHEAD = 32;
 const WAITING_MAX_BYTES = 64 * 1024 * 1024;
 const RETRY_AFTER_FAULT_MS = 500;
 const RECORD_MAX_BYTES = 192 * 1024 * 1024;
-
-export interface WriterOptions {
-  fs: FileSystem;
-  dir: string;
-  area: Area;
-  segmentBytes: number;
-  version: string;
-  nextSequence(): number;
-  /** Makes room for so many bytes, or throws SegmentLogError. */
-  reserve(bytes: number): Promise<void>;
-  opened(segment: Segment): void;
-  /** The segment is no longer written to. */
-  sealed(segment: Segment): void;
-  /** The segment was abandoned without a record, and its file was removed. */
-  discarded(segment: Segment): void;
-  fault(error: SegmentLogError): void;
-  now(): number;
-  clock: RunningClock;
-}
 
 interface Waiting {
   record: Record;
@@ -53,7 +37,9 @@ interface Block {
  * commit); full blocks are packed meanwhile. An append resolves when its record is on disk.
  */
 export class SegmentWriter {
-  readonly #o: WriterOptions;
+  readonly #o: AreaOptions;
+  readonly #inventory: Inventory;
+  readonly #clock: RunningClock;
   #segment: Segment | undefined;
   #file: File | undefined;
   #hash: Hash = createHash('sha256');
@@ -64,13 +50,15 @@ export class SegmentWriter {
   #waitingBytes = 0;
   #running: Promise<void> | undefined;
   /** Serialises writing and sealing. */
-  #exclusive: Promise<unknown> = Promise.resolve();
+  readonly #alone = oneByOne();
   #faultUntil = Number.NEGATIVE_INFINITY;
   #fault: SegmentLogError | undefined;
   #closed = false;
 
-  constructor(options: WriterOptions) {
+  constructor(options: AreaOptions, inventory: Inventory, clock: RunningClock) {
     this.#o = options;
+    this.#inventory = inventory;
+    this.#clock = clock;
   }
 
   get segment(): Segment | undefined {
@@ -80,19 +68,17 @@ export class SegmentWriter {
   /** @throws SegmentLogError; then no part of the record is in the log */
   append(record: Record): Promise<void> {
     const bytes = record.payload.byteLength;
-    if (this.#closed) return Promise.reject(new SegmentLogError('closed', 'the log is closed'));
-    if (bytes > RECORD_MAX_BYTES) {
-      return Promise.reject(
-        new SegmentLogError('too_large', `a payload of ${bytes} bytes; expected at most ${RECORD_MAX_BYTES}`),
-      );
-    }
-    if (this.#waitingBytes > 0 && this.#waitingBytes + bytes > WAITING_MAX_BYTES) {
-      return Promise.reject(
-        new SegmentLogError('busy', `${this.#waitingBytes} bytes wait to be written to ${this.#o.dir}`),
-      );
-    }
-    if (this.#fault && this.#o.now() < this.#faultUntil) return Promise.reject(this.#fault);
     return new Promise((resolve, reject) => {
+      if (this.#closed) throw new SegmentLogError('closed', 'the log is closed');
+      if (bytes > RECORD_MAX_BYTES) {
+        const message = `a payload of ${bytes} bytes; expected at most ${RECORD_MAX_BYTES}`;
+        throw new SegmentLogError('too_large', message);
+      }
+      if (this.#waitingBytes > 0 && this.#waitingBytes + bytes > WAITING_MAX_BYTES) {
+        const message = `${this.#waitingBytes} bytes wait to be written to ${this.#inventory.dir}`;
+        throw new SegmentLogError('busy', message);
+      }
+      if (this.#fault && this.#o.now() < this.#faultUntil) throw this.#fault;
       this.#loose.push({ record, resolve, reject });
       this.#looseBytes += bytes;
       this.#waitingBytes += bytes;
@@ -156,11 +142,11 @@ export class SegmentWriter {
       this.#fault = undefined;
       for (const { resolve } of waiting) resolve();
     } catch (error) {
-      const fault = diskFault(error, `could not write to ${this.#o.dir}`);
+      const fault = diskFault(error, `could not write to ${this.#inventory.dir}`);
       if (fault !== this.#fault) {
         this.#fault = fault;
         this.#faultUntil = this.#o.now() + RETRY_AFTER_FAULT_MS;
-        this.#o.fault(fault);
+        this.#o.events.fault(fault);
       }
       for (const { reject } of waiting) reject(fault);
     } finally {
@@ -194,7 +180,7 @@ export class SegmentWriter {
     }
     await hashInTurns(this.#hash, body);
     open.end += body.byteLength;
-    open.writtenAtMs = this.#o.clock.ms;
+    open.writtenAtMs = this.#clock.ms;
     for (const { header } of blocks) {
       open.firstReceivedAt =
         open.records === 0 ? header.firstReceivedAt : Math.min(open.firstReceivedAt, header.firstReceivedAt);
@@ -206,12 +192,13 @@ export class SegmentWriter {
   }
 
   async #open(): Promise<Segment> {
-    const { fs, dir, area, now } = this.#o;
-    const segment = emptySegment(area, this.#o.nextSequence(), now());
+    const { fs, area, version, now } = this.#o;
+    const { dir, segments } = this.#inventory;
+    const segment = emptySegment(area, this.#inventory.nextSequence++, now());
     const path = join(dir, segmentName(segment.sequence, true));
     const file = await fs.open(path, 'create');
     try {
-      await file.write(encodeIdentity({ ...segment, hasMarks: true, writtenBy: this.#o.version }), 0);
+      await file.write(encodeIdentity({ ...segment, hasMarks: true, writtenBy: version }), 0);
       await file.sync();
       await fs.syncDir(dir);
     } catch (error) {
@@ -222,7 +209,7 @@ export class SegmentWriter {
     this.#hash = createHash('sha256');
     this.#file = file;
     this.#segment = segment;
-    this.#o.opened(segment);
+    segments.push(segment);
     return segment;
   }
 
@@ -238,15 +225,12 @@ export class SegmentWriter {
     await file?.close().catch(() => {});
     segment.state = 'recovered';
     this.#segment = undefined;
-    if (segment.records > 0) {
-      this.#o.sealed(segment);
-      return;
-    }
+    this.#inventory.isChanged = true;
+    if (segment.records > 0) return;
     // A disk that stays full would otherwise collect one empty file per attempt.
-    const { fs, dir } = this.#o;
-    await fs.unlink(join(dir, segmentName(segment.sequence, true))).then(
-      () => this.#o.discarded(segment),
-      () => this.#o.sealed(segment),
+    await this.#o.fs.unlink(join(this.#inventory.dir, segmentName(segment.sequence, true))).then(
+      () => this.#inventory.forget(segment),
+      () => {},
     );
   }
 
@@ -257,22 +241,16 @@ export class SegmentWriter {
     this.#segment = undefined;
     this.#file = undefined;
     try {
-      await sealFile(this.#o.fs, this.#o.dir, file, segment, this.#hash.digest(), this.#o.now());
+      await sealFile(this.#o.fs, this.#inventory.dir, file, segment, this.#hash.digest(), this.#o.now());
       segment.verified = true; // this process computed its hash from the data that it wrote
     } catch (error) {
       // If it has its final name, it has its seal: only the durability of the name is uncertain, and either name is valid.
       if (segment.state !== 'sealed') segment.state = 'recovered';
-      this.#o.fault(diskFault(error, `could not seal a segment in ${this.#o.dir}`));
+      this.#o.events.fault(diskFault(error, `could not seal a segment in ${this.#inventory.dir}`));
     } finally {
       await file.close().catch(() => {});
-      this.#o.sealed(segment);
+      this.#inventory.isChanged = true;
     }
-  }
-
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#exclusive.then(work);
-    this.#exclusive = done.catch(() => {});
-    return done;
   }
 }
 
