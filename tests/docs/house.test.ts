@@ -28,7 +28,7 @@ const MAX_LINES = 500;
 /** Limits of files that are longer; each may shrink. */
 const LONGER: Readonly<Record<string, number>> = {
   'services/exporter/src/exporter.ts': 670,
-  'services/dlq/src/replayer.ts': 630,
+  'services/dlq/src/replayer.ts': 600,
   'services/receiver/src/ingest.ts': 560,
   'services/receiver/src/limiter/limiter.ts': 740,
   'services/receiver/src/limiter/merge/tracker.ts': 810,

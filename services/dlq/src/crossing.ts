@@ -23,10 +23,8 @@ export class Crossing {
    * @param work gets whether no write is in flight: earlier ones may take longer than `patienceMs`
    */
   async hold<T>(patienceMs: number, work: (isStill: boolean) => Promise<T>): Promise<T> {
-    let open = () => {};
-    this.#held = new Promise((resolve) => {
-      open = resolve;
-    });
+    const { promise, resolve: open } = Promise.withResolvers<void>();
+    this.#held = promise;
     try {
       if (this.#passing > 0) await this.#untilEmpty(patienceMs);
       return await work(this.#passing === 0);
@@ -37,13 +35,11 @@ export class Crossing {
   }
 
   async #untilEmpty(patienceMs: number): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const late = setTimeout(resolve, patienceMs);
-      this.#empty = () => {
-        clearTimeout(late);
-        resolve();
-      };
-    });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#empty = resolve;
+    const late = setTimeout(resolve, patienceMs);
+    await promise;
+    clearTimeout(late);
     this.#empty = undefined;
   }
 }

@@ -28,6 +28,8 @@ export interface Failure {
   noProbeBeforeMs: number;
 }
 
+const NONE = { times: 0, whileOthersPassed: 0, attempts: 0, inVain: 0, inVainAtMs: 0, notBeforeMs: 0 };
+
 /**
  * Batches that the upstream did not accept. Each waits longer after every return, so that a batch that always fails neither
  * serves as every probe of a half-open breaker nor is sent again and again.
@@ -46,19 +48,19 @@ export class Failures {
     { isOpen, othersPassed }: { isOpen: boolean; othersPassed: boolean },
     nowMs: number,
   ): void {
-    const before = this.#byKey.get(key);
-    const times = (before?.times ?? 0) + 1;
-    const inVain = (before?.inVain ?? 0) + (isOpen ? 0 : 1);
+    const before = this.#byKey.get(key) ?? NONE;
+    const times = before.times + 1;
+    const inVain = before.inVain + (isOpen ? 0 : 1);
     this.#byKey.delete(key);
     this.#byKey.set(key, {
       times,
-      whileOthersPassed: (before?.whileOthersPassed ?? 0) + (othersPassed && !isOpen ? 1 : 0),
-      attempts: (before?.attempts ?? 0) + attempts,
+      whileOthersPassed: before.whileOthersPassed + (othersPassed && !isOpen ? 1 : 0),
+      attempts: before.attempts + attempts,
       message,
       atMs: nowMs,
       inVain,
-      inVainAtMs: isOpen ? (before?.inVainAtMs ?? 0) : nowMs,
-      notBeforeMs: isOpen ? (before?.notBeforeMs ?? 0) : nowMs + waitMs(inVain),
+      inVainAtMs: isOpen ? before.inVainAtMs : nowMs,
+      notBeforeMs: isOpen ? before.notBeforeMs : nowMs + waitMs(inVain),
       noProbeBeforeMs: nowMs + waitMs(times),
     });
     if (this.#byKey.size > REMEMBERED_MAX) this.#byKey.delete(this.#byKey.keys().next().value!);

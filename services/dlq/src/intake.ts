@@ -25,18 +25,8 @@ export interface IntakeDeps {
 }
 
 /** A batch that is to be written to disk. */
-export interface Spilled {
-  id: string;
-  signal: string;
-  class: JobData['class'];
-  items: number;
-  encoding: JobData['encoding'];
-  receivedAt: number;
-  reason: string;
+export interface Spilled extends Omit<Envelope, 'class' | 'encoding'>, Pick<JobData, 'class' | 'encoding'> {
   payload: Buffer;
-  status?: number;
-  message?: string;
-  attempts?: number;
 }
 
 interface Written {

@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -87,14 +87,6 @@ describe('the ledger of the dlq', () => {
     await again.tell(redis.book);
     expect(redis.counts).toEqual({ accepted: 7 });
     expect(again.pending('accepted')).toBe(0);
-  });
-
-  it('reads the file of an older version', async () => {
-    writeFileSync(join(dir.path, 'accepted-without-redis'), '25');
-    const ledger = await Ledger.open(dir.path);
-    expect(ledger.pending('accepted')).toBe(25);
-    expect(existsSync(join(dir.path, 'accepted-without-redis'))).toBe(false);
-    expect((await Ledger.open(dir.path)).pending('accepted')).toBe(25);
   });
 
   it('keeps in memory what it could not write, and writes it with the next entry', async () => {

@@ -5,13 +5,13 @@ import {
   type Area,
   type FileSystem,
   NodeFileSystem,
+  replaceFile,
   WRITE_OFF_REASONS,
   type WriteOffs,
+  withFile,
 } from '@nrdot/segment-log';
 
 const FILE = 'ledger.json';
-/** Left by versions before 0.1.0: the number of items accepted without Redis. */
-const OLD_FILE = 'accepted-without-redis';
 
 /** Items by field of the accounting, such as `accepted` or `dropped:corrupted`. */
 export type Counts = Record<string, number>;
@@ -68,16 +68,8 @@ export class Ledger {
 
   /** @throws Error if the file is malformed: it is written atomically, so somebody or the disk has changed it */
   static async open(dir: string, fs: FileSystem = new NodeFileSystem()): Promise<Ledger> {
-    const names = await fs.list(dir);
-    if (names.includes(FILE))
-      return new Ledger(dir, fs, keptOf(await textOf(fs, join(dir, FILE)), join(dir, FILE)));
-    const old = names.includes(OLD_FILE) ? Number(await textOf(fs, join(dir, OLD_FILE))) : 0;
-    const ledger = new Ledger(dir, fs, { counts: old > 0 ? { accepted: old } : {} });
-    if (old > 0) {
-      await ledger.#keep();
-      await fs.unlink(join(dir, OLD_FILE));
-    }
-    return ledger;
+    const isThere = (await fs.list(dir)).includes(FILE);
+    return new Ledger(dir, fs, isThere ? await keptIn(fs, join(dir, FILE)) : { counts: {} });
   }
 
   /** Items of a field that Redis may not have yet. */
@@ -87,11 +79,9 @@ export class Ledger {
 
   /** Items dropped from the disk that Redis may not have accounted for yet. */
   get pendingDrops(): number {
-    const fields = new Set([...Object.keys(this.#counts), ...Object.keys(this.#entry?.counts ?? {})]);
-    return [...fields].reduce(
-      (sum, field) => sum + (field.startsWith('dropped:') ? this.pending(field) : 0),
-      0,
-    );
+    return [this.#counts, this.#entry?.counts ?? {}]
+      .flatMap((counts) => Object.entries(counts))
+      .reduce((sum, [field, items]) => sum + (field.startsWith('dropped:') ? items : 0), 0);
   }
 
   /** Whether a batch is being written to disk without Redis. */
@@ -120,8 +110,12 @@ export class Ledger {
    * @throws Error of the file system; the items are kept in memory and written with the next change
    */
   add(field: string, items: number): Promise<void> {
-    this.#counts[field] = (this.#counts[field] ?? 0) + items;
+    this.#count(field, items);
     return this.#keep();
+  }
+
+  #count(field: string, items: number): void {
+    this.#counts[field] = (this.#counts[field] ?? 0) + items;
   }
 
   /**
@@ -139,8 +133,7 @@ export class Ledger {
       this.#writtenOff[key] = now;
       // Lower after a damaged checkpoint, which makes the log count from 0 again.
       if (now <= before) continue;
-      const field = `dropped:${limitOf(area, reason)}`;
-      this.#counts[field] = (this.#counts[field] ?? 0) + now - before;
+      this.#count(`dropped:${limitOf(area, reason)}`, now - before);
     }
     return isNews ? this.#keep() : Promise.resolve();
   }
@@ -226,23 +219,12 @@ export class Ledger {
   async #write(): Promise<void> {
     const kept: Kept = {
       counts: this.#counts,
-      ...(this.#entry ? { entry: this.#entry } : {}),
-      ...(this.#inFlight.size > 0 ? { underWay: Object.fromEntries(this.#inFlight) } : {}),
-      ...(Object.keys(this.#writtenOff).length > 0 ? { writtenOff: this.#writtenOff } : {}),
-      ...(this.#seen ? { seen: this.#seen } : {}),
+      entry: this.#entry,
+      underWay: this.#inFlight.size > 0 ? Object.fromEntries(this.#inFlight) : undefined,
+      writtenOff: Object.keys(this.#writtenOff).length > 0 ? this.#writtenOff : undefined,
+      seen: this.#seen,
     };
-    const [fs, path] = [this.#fs, join(this.#dir, FILE)];
-    const temporary = `${path}.tmp`;
-    if ((await fs.list(this.#dir)).includes(`${FILE}.tmp`)) await fs.unlink(temporary);
-    const file = await fs.open(temporary, 'create');
-    try {
-      await file.write(Buffer.from(JSON.stringify(kept)), 0);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await fs.rename(temporary, path);
-    await fs.syncDir(this.#dir);
+    await replaceFile(this.#fs, this.#dir, FILE, JSON.stringify(kept));
   }
 }
 
@@ -252,7 +234,12 @@ function limitOf(area: Area, reason: keyof WriteOffs): string {
   return area === 'rejected' && isLimit ? `rejected_${reason}` : reason;
 }
 
-function keptOf(text: string, path: string): Kept {
+async function keptIn(fs: FileSystem, path: string): Promise<Kept> {
+  const text = await withFile(fs, path, 'read', async (file) => {
+    const bytes = Buffer.alloc(await file.size());
+    await file.read(bytes, 0);
+    return bytes.toString('utf8');
+  });
   try {
     const kept = JSON.parse(text) as Kept;
     const { counts, entry, underWay = {}, writtenOff = {} } = kept;
@@ -270,15 +257,4 @@ function areCounts(counts: unknown): boolean {
     !Array.isArray(counts) &&
     Object.values(counts).every((count) => Number.isFinite(count))
   );
-}
-
-async function textOf(fs: FileSystem, path: string): Promise<string> {
-  const file = await fs.open(path, 'read');
-  try {
-    const bytes = Buffer.alloc(await file.size());
-    await file.read(bytes, 0);
-    return bytes.toString('utf8');
-  } finally {
-    await file.close();
-  }
 }

@@ -58,17 +58,10 @@ export async function startDlq(
   const fs = new NodeFileSystem();
   const segments = await permitted(
     SegmentLog.open({
+      ...options,
       dir,
       version: host.status.version,
       fs,
-      segmentBytes: options.segmentBytes,
-      capacityBytes: options.capacityBytes,
-      rejectedCapacityBytes: options.rejectedCapacityBytes,
-      reserveBytes: options.reserveBytes,
-      ballastBytes: options.ballastBytes,
-      whenFull: options.whenFull,
-      retentionMs: options.retentionMs,
-      rejectedRetentionMs: options.rejectedRetentionMs,
       verifyBytesPerSecond: VERIFY_BYTES_PER_SECOND,
       events: {
         corrupted: ({ items, ...what }) => {
@@ -77,14 +70,12 @@ export async function startDlq(
         },
         unreadable: (what) =>
           log.warn(what, 'a file cannot be read at the moment; its data waits until a retry succeeds'),
-        dropped: (area, items, reason) => {
-          log.warn({ area, items, reason }, 'batches were dropped from the disk');
-        },
-        writtenOff: (area, totals) => {
-          ledger
+        dropped: (area, items, reason) =>
+          log.warn({ area, items, reason }, 'batches were dropped from the disk'),
+        writtenOff: (area, totals) =>
+          void ledger
             .writtenOff(area, totals)
-            .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written'));
-        },
+            .catch((error: Error) => log.warn({ err: error.message }, 'the ledger could not be written')),
         ballast: (state) => {
           if (state === 'kept') log.info('the disk has room again; the ballast was restored');
           else
@@ -120,11 +111,9 @@ export async function startDlq(
   });
   const direct = new DirectIntake(
     {
-      listen: options.listen,
+      ...{ listen: options.listen, tls: options.tls, token: options.token?.reveal() },
       maxBytes: config.receiver.maxBodyBytes,
       maxInflightBytes: config.receiver.maxInflightBytes,
-      token: options.token?.reveal(),
-      tls: options.tls,
     },
     intake,
     ledger,
@@ -153,20 +142,18 @@ export async function startDlq(
   const keeping = new Housekeeping({
     ...{ store, segments, ledger, replayer, intake },
     notReady: () => link.notReady(),
-    lost: (items, seen) => {
+    lost: (items, seen) =>
       host.transitions.happened(
         'redis_lost',
         `Redis has lost its data. ${countText(items, 'item')} that were in it are lost, and counted as dropped (redis_lost); those that exporters had may still have been delivered. The last snapshot was taken at ${timeText(seen.at)}, with ${countText(seen.live, 'item')}: later data that was only in Redis is unknown. Data on disk is still delivered.`,
         'error',
-      );
-    },
-    older: (items) => {
+      ),
+    older: (items) =>
       host.transitions.happened(
         'redis_older',
         `Redis is back with an older state: its accounting lacks ${countText(items, 'item')} that were accepted. Batches may be delivered twice; "nrdot doctor" checks the accounting.`,
         'error',
-      );
-    },
+      ),
   });
   housekeeping = keeping;
   let ticking: Promise<void> | undefined;

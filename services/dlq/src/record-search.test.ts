@@ -38,7 +38,7 @@ function aDay() {
 it('reads only the segments of the time in the id', async () => {
   const { segments, hours, read } = aDay();
   const { id } = hours[13]![7]!;
-  expect(await findRecord(segments, id)).toMatchObject({ area: 'normal', position: { sequence: 13 } });
+  expect(await findRecord(segments, id)).toMatchObject({ position: { area: 'normal', sequence: 13 } });
   expect(read()).toBe(8);
 });
 

@@ -1,5 +1,5 @@
 import { timeOfBatch } from '@nrdot/queue';
-import { AREAS, type Area, type Entry, type Period, type SegmentLog } from '@nrdot/segment-log';
+import { AREAS, type Entry, type Period, type SegmentLog } from '@nrdot/segment-log';
 
 /** Allows for the time between receipt and the batch's id, and for clock changes meanwhile. */
 const NEAR_MS = 60_000;
@@ -11,13 +11,13 @@ const NEAR_MS = 60_000;
 export async function findRecord(
   segments: Pick<SegmentLog, 'scan'>,
   id: string,
-): Promise<(Entry & { acked: boolean; area: Area }) | undefined> {
+): Promise<(Entry & { acked: boolean }) | undefined> {
   const at = timeOfBatch(id);
   const near: Period[] = at === undefined ? [] : [{ since: at - NEAR_MS, until: at + NEAR_MS }];
   for (const period of [...near, undefined]) {
     for (const area of AREAS) {
       for await (const entry of segments.scan(area, period)) {
-        if (entry.record.envelope.id === id) return { ...entry, area };
+        if (entry.record.envelope.id === id) return entry;
       }
     }
   }

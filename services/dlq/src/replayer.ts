@@ -9,7 +9,7 @@ import {
   type PriorityClass,
   type Store,
 } from '@nrdot/queue';
-import { AREAS, type Area, type Entry, type Position, type SegmentLog } from '@nrdot/segment-log';
+import { AREAS, type Area, type Entry, oneByOne, type Position, type SegmentLog } from '@nrdot/segment-log';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { EarlierOutcomes, replayKey } from './earlier-outcomes.ts';
 import { type Failure, Failures } from './failures.ts';
@@ -83,9 +83,11 @@ export class Replayer {
   /** When a record that was skipped because it must wait may be read again, by area; Unix ms. */
   readonly #readAgainAt = new Map<Area, number>();
   readonly #done: Promise<void>;
+  /** Payload bytes replayed, uncompressed. */
+  replayedBytes = 0;
+  /** Items of replayed batches that no longer need the disk; failed probes do not count. */
+  returnedItems = 0;
   #outstandingBytes = 0;
-  #replayedBytes = 0;
-  #returnedItems = 0;
   /** Index of the first outcome that was not processed. Earlier ones stay in Redis until their effect is on the disk. */
   #nextOutcome = 0;
   /** Index of the oldest outcome in Redis. A Redis that was restored may have some again that it was told to forget. */
@@ -103,7 +105,8 @@ export class Replayer {
   #adaptedAt = 0;
   #lostCheckAt = 0;
   #order: Order | undefined;
-  #exclusive: Promise<unknown> = Promise.resolve();
+  /** Serialises sending and operators' commands. */
+  readonly #alone = oneByOne();
   #stopping = new AbortController();
   #resting = new AbortController();
   #looksInVain = 0;
@@ -122,16 +125,6 @@ export class Replayer {
 
   get outstanding(): number {
     return this.#outstanding.size;
-  }
-
-  /** Payload bytes replayed, uncompressed. */
-  get replayedBytes(): number {
-    return this.#replayedBytes;
-  }
-
-  /** Items of replayed batches that no longer need the disk; failed probes do not count. */
-  get returnedItems(): number {
-    return this.#returnedItems;
   }
 
   get paused(): boolean {
@@ -422,25 +415,12 @@ export class Replayer {
       this.#finish(position);
       return;
     }
-    const [[result] = []] = await store.enqueue(
-      [
-        [
-          {
-            id: key,
-            signal: signal as Signal,
-            class: priorityClass,
-            origin: 'replay',
-            encoding: held,
-            items,
-            receivedAt,
-            payload,
-            attempts, // a batch that has failed before goes alone, so that it does not make others fail
-          },
-        ],
-      ],
-      now(),
-      this.#nextOutcome,
-    );
+    const batch = {
+      ...{ id: key, signal: signal as Signal, class: priorityClass, origin: 'replay' as const },
+      ...{ encoding: held, items, receivedAt, payload },
+      attempts, // a batch that has failed before goes alone, so that it does not make others fail
+    };
+    const [[result] = []] = await store.enqueue([[batch]], now(), this.#nextOutcome);
     if (result !== 'queued' && result !== 'held') {
       await wait(IDLE_MS, undefined, { signal: this.#stopping.signal }).catch(() => {});
       return;
@@ -454,7 +434,7 @@ export class Replayer {
     this.#outstandingBytes += plain.byteLength;
     this.#share.served(priorityClass, items);
     metrics.dlqReplayedItems.inc({ class: priorityClass }, items);
-    this.#replayedBytes += plain.byteLength;
+    this.replayedBytes += plain.byteLength;
     metrics.dlqReplayedBytes.inc(plain.byteLength);
   }
 
@@ -471,12 +451,11 @@ export class Replayer {
           if (done) this.#doneBefore.add(key, next - outcomes.length + i);
           continue;
         }
-        this.#outstanding.delete(key);
-        this.#outstandingBytes -= outstanding.bytes;
+        this.#remove(key, outstanding);
         if (done) {
           this.#failures.forget(key);
           this.#finish(outstanding.position);
-          this.#returnedItems += outstanding.items;
+          this.returnedItems += outstanding.items;
           this.#roundTrips.add(this.#d.now() - outstanding.sinceMs);
         } else {
           this.#putBack(outstanding);
@@ -509,12 +488,8 @@ export class Replayer {
   async #hasFailed(key: string, { signal, passedBefore }: Outstanding, failed: Failed): Promise<void> {
     await this.#readGate();
     const { state = 'closed', passed = 0 } = this.#gate.signals.get(signal) ?? {};
-    this.#failures.add(
-      key,
-      failed,
-      { isOpen: state !== 'closed', othersPassed: passed > passedBefore },
-      this.#d.now(),
-    );
+    const meanwhile = { isOpen: state !== 'closed', othersPassed: passed > passedBefore };
+    this.#failures.add(key, failed, meanwhile, this.#d.now());
   }
 
   /**
@@ -528,11 +503,8 @@ export class Replayer {
     try {
       if (!segments.lastIds.has(id)) {
         const said = `${times} replays with ${attempts} failed attempts while others were delivered; last: ${message}`;
-        const reason = 'rejected:poison';
-        await segments.append('rejected', {
-          envelope: { ...envelope, id, reason, attempts, message: said },
-          payload,
-        });
+        const rejected = { ...envelope, id, reason: 'rejected:poison', attempts, message: said };
+        await segments.append('rejected', { envelope: rejected, payload });
       }
     } catch (error) {
       segments.release(position);
@@ -549,6 +521,11 @@ export class Replayer {
   #finish(position: Position): void {
     this.#d.segments.ack(position);
     this.#d.changed();
+  }
+
+  #remove(key: string, { bytes }: Outstanding): void {
+    this.#outstanding.delete(key);
+    this.#outstandingBytes -= bytes;
   }
 
   /** Makes the batch be read again, once the current pass over its area is done. */
@@ -592,8 +569,8 @@ export class Replayer {
     const held = await store.holds(old.map(([key]) => key));
     await this.#takeOutcomes();
     for (const [i, [key, outstanding]] of old.entries()) {
-      if (held[i] || !this.#outstanding.delete(key)) continue;
-      this.#outstandingBytes -= outstanding.bytes;
+      if (held[i] || !this.#outstanding.has(key)) continue;
+      this.#remove(key, outstanding);
       this.#putBack(outstanding);
       log.warn({ batch: key }, 'Redis has lost a replayed batch; it will be replayed again');
     }
@@ -604,13 +581,6 @@ export class Replayer {
     if (peeked) this.#d.segments.release(peeked.position);
     this.#peeked.delete(area);
     await this.#d.segments.rewind(area);
-  }
-
-  /** Serialises sending and operators' commands. */
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#exclusive.then(work);
-    this.#exclusive = done.catch(() => {});
-    return done;
   }
 }
 

@@ -1,4 +1,12 @@
-import { AREAS, type Area, type SegmentInfo, type SegmentLog } from '@nrdot/segment-log';
+import {
+  AREAS,
+  type Area,
+  type AreaStats,
+  type Entry,
+  type Envelope,
+  type SegmentInfo,
+  type SegmentLog,
+} from '@nrdot/segment-log';
 import { type AdminAnswer, AdminError, type AdminRequest, type AdminServer } from '@nrdot/service';
 import type { Logger } from '@nrdot/telemetry';
 import { JsonLines } from './export.ts';
@@ -32,10 +40,9 @@ export type DlqState = ReturnType<typeof dlqState>;
 
 /** The dlq's state for people. Times: Unix ms. */
 export function dlqState({ segments, replayer, rate, now }: Omit<RouteDeps, 'log'>) {
-  const areas = Object.fromEntries(AREAS.map((area) => [area, segments.stats(area)])) as Record<
-    Area,
-    ReturnType<SegmentLog['stats']>
-  >;
+  const areas = Object.fromEntries(AREAS.map((area) => [area, segments.stats(area)])) as {
+    [A in Area]: AreaStats;
+  };
   const waitingBytes = REPLAY_AREAS.reduce((sum, area) => sum + areas[area].waitingBytes, 0);
   return {
     /** Time of this snapshot: counters and clock are read in one turn of the event loop. */
@@ -60,18 +67,8 @@ export function dlqState({ segments, replayer, rate, now }: Omit<RouteDeps, 'log
 }
 
 /** A batch on disk, for people; without its payload. */
-export interface ListedBatch {
-  id: string;
+export interface ListedBatch extends Envelope {
   area: Area;
-  class: string;
-  signal: string;
-  items: number;
-  encoding: string;
-  receivedAt: number;
-  reason: string;
-  status?: number;
-  message?: string;
-  attempts?: number;
   segment: number;
   /** Before compression. */
   payloadBytes: number;
@@ -145,11 +142,7 @@ function oneSegment(
 async function oneRecord(segments: SegmentLog, id: string): Promise<ListedBatch & { done: boolean }> {
   if (!ID.test(id)) throw badRequest('the id: expected letters, digits and -, at most 100, as ls shows them');
   const found = await findRecord(segments, id);
-  if (found) {
-    const { area, record, position, acked } = found;
-    const { envelope, payload } = record;
-    return { ...envelope, area, segment: position.sequence, payloadBytes: payload.byteLength, done: acked };
-  }
+  if (found) return { ...listed(found), done: found.acked };
   throw new AdminError(404, 'not_found', `there is no batch ${id} on the disk; it may have been delivered`);
 }
 
@@ -159,14 +152,17 @@ async function listRecords(segments: SegmentLog, { query }: AdminRequest): Promi
   if (!limit || limit > LIST_MAX) throw badRequest(`limit: expected a whole number from 1 to ${LIST_MAX}`);
   const records: ListedBatch[] = [];
   for (const area of selection.areas) {
-    for await (const { record, position, acked } of segments.scan(area, selection)) {
-      const { envelope, payload } = record;
-      if (acked || !isSelected(selection, envelope)) continue;
+    for await (const entry of segments.scan(area, selection)) {
+      if (entry.acked || !isSelected(selection, entry.record.envelope)) continue;
       if (records.length >= limit) return { records, more: true };
-      records.push({ ...envelope, area, segment: position.sequence, payloadBytes: payload.byteLength });
+      records.push(listed(entry));
     }
   }
   return { records, more: false };
+}
+
+function listed({ record: { envelope, payload }, position: { area, sequence } }: Entry): ListedBatch {
+  return { ...envelope, area, segment: sequence, payloadBytes: payload.byteLength };
 }
 
 /** The only route of the admin address that returns payloads. */

@@ -1,21 +1,14 @@
 import { statfs } from 'node:fs/promises';
+import type { Config } from '@nrdot/config';
 import { MESSAGE_MAX } from '@nrdot/queue';
 import { AREAS } from '@nrdot/segment-log';
 import { type DlqStatus, SEGMENTS_MAX } from '@nrdot/status';
 import { dlqState, type RouteDeps } from './routes.ts';
 
-export interface DlqLimits {
-  dir: string;
-  capacityBytes: number;
-  rejectedCapacityBytes: number;
-  reserveBytes: number;
-  retentionMs: number;
-}
-
 /** The dlq's part of the process status: the same as `/api/dlq`, plus the segments, in a bounded size. */
 export async function dlqStatus(
   deps: RouteDeps,
-  { dir, capacityBytes, rejectedCapacityBytes, reserveBytes, retentionMs }: DlqLimits,
+  { dir, capacityBytes, rejectedCapacityBytes, reserveBytes, retentionMs }: Config['dlq'],
   replayedItems: number,
 ): Promise<DlqStatus> {
   const { state, fault, areas, diskBytes, replay } = dlqState(deps);
