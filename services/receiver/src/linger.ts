@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Pace } from '@nrdot/otlp';
 
 /** How long a rejected client may go on sending. */
 const LINGER_MS = 10_000;
@@ -22,7 +23,9 @@ export function endWhenRead(
     request.off('data', count);
     response.end();
   };
+  const pace = new Pace(request.socket);
   const count = (chunk: Buffer) => {
+    pace.took(chunk);
     bytes += chunk.byteLength;
     if (bytes > maxBytes) end();
   };

@@ -50,12 +50,30 @@ interface Source {
   resume(): unknown;
 }
 
+/** Pauses a connection for a turn after many small chunks. */
+export class Pace {
+  readonly #source: Source | undefined;
+  /** Small chunks since the last pause. */
+  #small = 0;
+
+  constructor(source: Source | undefined) {
+    this.#source = source;
+  }
+
+  took(chunk: Uint8Array): void {
+    if (chunk.byteLength >= SMALL_BYTES || ++this.#small !== SMALL_PER_TURN) return;
+    this.#source?.pause();
+    setImmediate(() => {
+      this.#small = 0;
+      this.#source?.resume();
+    });
+  }
+}
+
 /** A body as it arrives; each of its bytes may come as a chunk of its own. */
 export class Chunks {
   byteLength = 0;
-  readonly #source: Source | undefined;
-  /** Small chunks since the source was paused last. */
-  #small = 0;
+  readonly #pace: Pace;
   #chunks: Buffer[] = [];
   /** Small chunks that are not in `#chunks` yet. */
   #gathered = Buffer.alloc(0);
@@ -63,7 +81,7 @@ export class Chunks {
 
   /** @param source is paused for a turn after many small chunks */
   constructor(source?: Source) {
-    this.#source = source;
+    this.#pace = new Pace(source);
   }
 
   add(chunk: Buffer): void {
@@ -74,7 +92,7 @@ export class Chunks {
       this.#chunks.push(chunk);
       return;
     }
-    if (++this.#small === SMALL_PER_TURN) this.#pause();
+    this.#pace.took(chunk);
     if (this.#gatheredBytes + chunk.byteLength > GATHERED_MAX_BYTES) this.#flush();
     const end = this.#gatheredBytes + chunk.byteLength;
     if (end > this.#gathered.byteLength) {
@@ -98,14 +116,6 @@ export class Chunks {
     this.#chunks = [];
     this.#gathered = Buffer.alloc(0);
     this.#gatheredBytes = 0;
-  }
-
-  #pause(): void {
-    this.#source?.pause();
-    setImmediate(() => {
-      this.#small = 0;
-      this.#source?.resume();
-    });
   }
 
   #flush(): void {
