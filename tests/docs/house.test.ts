@@ -31,7 +31,7 @@ const LONGER: Readonly<Record<string, number>> = {
   'services/dlq/src/replayer.ts': 600,
   'services/receiver/src/ingest.ts': 560,
   'services/receiver/src/limiter/limiter.ts': 740,
-  'services/receiver/src/limiter/merge/tracker.ts': 810,
+  'services/receiver/src/limiter/merge/tracker.ts': 820,
   'services/receiver/src/limiting.ts': 660,
   'shared/status/src/findings.ts': 710,
   'shared/config/src/schema.ts': 560,

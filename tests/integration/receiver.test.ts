@@ -163,6 +163,13 @@ describe('the receiver', () => {
       ],
       ['too large', post(Buffer.alloc(MAX_BODY + 1)), 413, /larger than 200000 bytes/],
       ['GET', fetch(`${otlp}/v1/traces`), 405, /expected POST/],
+      [
+        'a path that cannot be decoded',
+        post('', json, '/v1/%zz'),
+        400,
+        /'\/v1\/%zz' is not a valid url/,
+        JSON_TYPE,
+      ],
       ['another path', post('', {}, '/v1/nothing'), 404, /expected POST to \/v1\/traces/],
     ];
     for (const [what, promise, status, said, type] of cases) {
@@ -243,6 +250,11 @@ describe('the receiver', () => {
     expect(await say(`POST /v1/traces HTTP/1.1\r\nX: ${'a'.repeat(20_000)}\r\n\r\n`)).toMatch(
       /^HTTP\/1\.1 431/,
     );
+    expect(
+      await say(
+        `POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: ${PROTOBUF}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n`,
+      ),
+    ).toMatch(/^HTTP\/1\.1 501 .*Transfer-Encoding "gzip, chunked" is not supported; expected "chunked"/s);
     // Sound so far, only slow: a 400 or 408 would make its sender give it up.
     expect(
       await say(

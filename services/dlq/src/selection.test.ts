@@ -19,3 +19,10 @@ it('refuses an area that contradicts class or rejected', () => {
   expect(areasOf({ area: 'rejected', class: 'high' })).toEqual(['rejected']);
   expect(areasOf({ area: 'rejected', rejected: true })).toEqual(['rejected']);
 });
+
+it('refuses a day that does not exist, which would be taken for a later one', () => {
+  for (const since of ['2026-11-31', '2026-02-29T10:00:00Z', '2026-13-01', '2026-11'])
+    if (since === '2026-11') expect(selectionOf({ since }, REPLAY_AREAS).since).toBe(Date.UTC(2026, 10));
+    else expect(() => selectionOf({ since }, REPLAY_AREAS), since).toThrow(`since: "${since}" is not a time`);
+  expect(selectionOf({ since: '2024-02-29' }, REPLAY_AREAS).since).toBe(Date.UTC(2024, 1, 29));
+});

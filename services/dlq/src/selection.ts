@@ -89,7 +89,11 @@ function time(name: string, value: unknown): number | undefined {
   if (value === undefined) return undefined;
   const isDate = typeof value === 'string' && /^\d{4}-\d\d/.test(value);
   const ms = isDate ? Date.parse(value) : (wholeNumber(value) ?? Number.NaN);
-  if (Number.isNaN(ms))
+  // `Date` takes 31 November for 1 December.
+  const [, year, month, day] = isDate ? (/^(\d{4})-(\d\d)-(\d\d)/.exec(value) ?? []) : [];
+  const isNoDay =
+    day !== undefined && Number(day) > new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate();
+  if (Number.isNaN(ms) || isNoDay)
     throw badRequest(`${name}: "${text(value)}" is not a time; expected ISO 8601 or Unix ms`);
   return ms;
 }

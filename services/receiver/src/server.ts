@@ -117,6 +117,10 @@ export class Receiver {
       bodyLimit: limits.wireBytes,
       forceCloseConnections: 'idle',
       exposeHeadRoutes: false,
+      frameworkErrors: ({ message }, { raw: request }, reply) => {
+        reply.hijack();
+        this.#refuse(request, reply.raw, new OtlpError(400, 'malformed', message));
+      },
       clientErrorHandler: (error, socket) => {
         // Nothing can be said before there is a session, nor would the callback below ever be called.
         if (error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT') return void socket.destroy();
@@ -184,6 +188,11 @@ export class Receiver {
       if (request.method !== 'POST')
         throw new OtlpError(405, 'method', `method ${request.method} is not allowed here; expected POST`);
       this.#authorize(request);
+      const coding = request.headers['transfer-encoding'];
+      if (coding !== undefined && coding.toLowerCase() !== 'chunked') {
+        const message = `Transfer-Encoding "${coding}" is not supported; expected "chunked", and Content-Encoding for compression`;
+        throw new OtlpError(501, 'transfer_encoding', message, GRPC.UNIMPLEMENTED);
+      }
       const format = formatOf(request.headers['content-type']);
       const encoding = parseContentEncoding(request.headers['content-encoding']);
       const length = request.headers['content-length']; // the HTTP parser has validated it

@@ -168,7 +168,9 @@ describe('the configuration', () => {
     expect(rule('{class: urgent}')).toMatch(
       /nrdot\.yaml:3: priority\.rules\[0\]\.class: "urgent" — expected one of critical/,
     );
-    expect(rule('{class: high, metric: {regex: "("}}')).toMatch(/priority\.rules\[0\]\.metric/);
+    expect(rule('{class: high, metric: {regex: "("}}')).toMatch(
+      /priority\.rules\[0\]\.metric\.regex: .* expected a regular expression in the syntax of RE2: missing closing \)/,
+    );
     expect(rule(`{class: high, span: {regex: "${'a'.repeat(300)}"}}`)).toMatch(/at most 256 characters/);
     expect(rule('{class: high, severity: {min: loud}}')).toMatch(/severity number from 1 to 24/);
     expect(rule('{class: high, severity: {min: fatal, max: debug}}')).toMatch(

@@ -98,6 +98,13 @@ export class JsonReader {
     return true;
   }
 
+  /** Where the bytes of the last string or number are, without its escape sequences. */
+  unescaped(): { bytes: Buffer; start: number; end: number } {
+    if (!this.escaped) return this;
+    const bytes = Buffer.from(this.text());
+    return { bytes, start: 0, end: bytes.byteLength };
+  }
+
   /** The text of the last string. */
   text(): string {
     if (!this.escaped) return this.bytes.toString('utf8', this.start, this.end);

@@ -102,6 +102,11 @@ describe('jsonToProtobuf', () => {
     expect(Buffer.from(span.spanId as Uint8Array).toString('hex')).toBe('eee19b7ec3c1b174');
     expect(span.kind).toBe(2);
     expect(span.name).toBe('');
+    const escaped = decodeSpan(
+      '{"spanId":"\\u0065EE19b7ec3c1b17\\u0034","startTimeUnixNano":"\\u0031\\u0032"}',
+    );
+    expect(Buffer.from(escaped.spanId as Uint8Array).toString('hex')).toBe('eee19b7ec3c1b174');
+    expect(escaped).toMatchObject({ startTimeUnixNano: 12n });
   });
 
   it('writes a byte that is not UTF-8 for each half of a surrogate pair, in any context', () => {

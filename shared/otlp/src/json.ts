@@ -378,14 +378,11 @@ class Converter {
   /** `1.0` and `1e3` are integers too in protobuf's JSON mapping; converted exactly, without a JavaScript number. */
   #unusualInteger(signed: boolean): void {
     const input = this.#in;
-    const text = input.bytes.toString(
-      'latin1',
-      input.start,
-      Math.min(input.end, input.start + INTEGER_MAX_CHARS),
-    );
+    const { bytes, start, end } = input.unescaped();
+    const text = bytes.toString('latin1', start, Math.min(end, start + INTEGER_MAX_CHARS));
     const [, sign, whole, fraction = '', exponent = '0'] =
       /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text) ?? [];
-    const isCut = input.end - input.start > INTEGER_MAX_CHARS;
+    const isCut = end - start > INTEGER_MAX_CHARS;
     const none = `"${text.slice(0, 40)}" is not an integer`;
     if (whole === undefined || isCut) {
       this.#badInteger(none);
@@ -438,7 +435,7 @@ class Converter {
   #hex(idBytes: number): boolean {
     const input = this.#in;
     if (!input.string()) input.fail('expected an id in hex');
-    const { bytes, start, end } = input;
+    const { bytes, start, end } = input.unescaped();
     if (start === end) {
       this.#out.varint(0);
       return true;

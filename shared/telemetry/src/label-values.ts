@@ -45,7 +45,9 @@ const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   outcome: words('delivered retry hold too-large rejected'),
   'receiver_requests_total.code': words('200 400 401 405 413 415 500 503 <code>'),
   'receiver_refused_total.reason': [
-    ...words('malformed too_large content_type content_encoding method unauthorized client_gone'),
+    ...words(
+      'malformed too_large content_type content_encoding transfer_encoding method unauthorized client_gone',
+    ),
     ...words('inflight_bytes too_slow queue_full not_kept redis_full redis_unavailable nowhere_durable'),
     ...words('limiter_starting limiter_contended no_writer no_ledger bad_request internal'),
   ],
