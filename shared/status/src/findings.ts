@@ -110,6 +110,13 @@ const REASONS: Record<string, { what: string; alone: boolean; todo: string }> = 
   },
 };
 
+/** How the disk accepts data again, by the dlq's state. */
+const UNBLOCKS: Readonly<Record<string, string>> = {
+  full: 'Raise dlq.capacity, or drain the dlq: end the outage, or raise dlq.replay_rate.',
+  disk_full: 'Free space on that disk; the dlq then accepts data again by itself.',
+  disk_failing: 'Repair the disk ("dmesg" has details); the dlq then accepts data again by itself.',
+};
+
 /** How to stop drops, by reason. */
 const DROPS: Readonly<Record<string, string>> = {
   capacity: 'end the outage, raise dlq.capacity, or let clients wait instead (dlq.when_full: refuse).',
@@ -159,17 +166,15 @@ export function withoutRepeats(findings: readonly Finding[], summary: Summary): 
 }
 
 function sentencesOf(text: string): string[] {
-  return text
-    .trim()
-    .split(/(?<=[.!?]"?) (?=[A-Z0-9])/)
-    .filter((sentence) => sentence !== '');
+  const sentences = text.trim().split(/(?<=[.!?]"?) (?=[A-Z0-9])/);
+  return sentences.filter((sentence) => sentence !== '');
 }
 
 export function summaryOf(status: Known): Summary {
   return {
     data: `${placesText(status)} ${arrivalText(status)}`,
     lost: lossText(status) + limitedText(status),
-    back: status.dlq && waitingOnDisk(status.dlq) > 0 ? returnText(status) : '',
+    back: returnText(status),
   };
 }
 
@@ -253,12 +258,8 @@ function waitsText(what: string, q: Known['queue']): string {
 
 /** Where arriving data goes now. */
 function arrivalText(status: Known): string {
-  const {
-    services,
-    redis: { problem },
-    queue: q,
-    dlq,
-  } = status;
+  const { services, queue: q, dlq } = status;
+  const { problem } = status.redis;
   if (!problem && !services.some(({ service }) => service === 'receiver'))
     return 'No data arrives: no receiver is running.';
   if (problem) {
@@ -290,14 +291,10 @@ function arrivalText(status: Known): string {
 
 /** How and when the data on disk is replayed. */
 function returnText(status: Known): string {
-  const {
-    dlq,
-    redis: { problem },
-    services,
-  } = status;
-  if (!dlq) return '';
+  const { dlq, services } = status;
+  if (!dlq || waitingOnDisk(dlq) === 0) return '';
   if (dlq.replay.paused) return 'Data on disk stays there until "nrdot dlq resume".';
-  if (problem) return 'Data on disk is replayed once Redis is back.';
+  if (status.redis.problem) return 'Data on disk is replayed once Redis is back.';
   if (!services.some(({ service }) => service === 'exporter'))
     return 'Data on disk is replayed once an exporter runs.';
   const takes = `this takes about ${durationText(Math.max(1, dlq.replay.drainSeconds))}`;
@@ -309,28 +306,19 @@ function returnText(status: Known): string {
 }
 
 function redis(status: Known): Finding[] {
-  const {
-    redis: { problem, usedBytes = 0, limitBytes = 0 },
-  } = status;
+  const { problem, usedBytes = 0, limitBytes = 0 } = status.redis;
   if (problem) {
-    const todo = startRedisText(status);
     const text = `Redis cannot be used: ${problem}.`;
-    return [{ level: 'fault', code: 'redis_away', text, more: arrivalText(status), todo }];
+    const [more, todo] = [arrivalText(status), startRedisText(status)];
+    return [{ level: 'fault', code: 'redis_away', text, more, todo }];
   }
   if (limitBytes === 0 || usedBytes < 0.95 * limitBytes) return [];
   const text = `Redis uses ${percent(usedBytes / limitBytes)} of its memory (${sizeText(usedBytes)} of ${sizeText(limitBytes)}).`;
   const more = diskTakes(status)
     ? 'Data that does not fit goes to disk.'
     : 'Data that does not fit is refused: the disk accepts nothing, so clients get 503 and keep their data.';
-  return [
-    {
-      level: 'warning',
-      code: 'redis_memory',
-      text,
-      more,
-      todo: "Raise Redis' maxmemory, or lower queue.max_bytes.",
-    },
-  ];
+  const todo = "Raise Redis' maxmemory, or lower queue.max_bytes.";
+  return [{ level: 'warning', code: 'redis_memory', text, more, todo }];
 }
 
 /** How to start Redis, as far as this process knows. */
@@ -350,25 +338,23 @@ function askText(address = ''): string {
 function redisLost({ redis: { lost }, at }: Known): Finding[] {
   if (!lost) return [];
   const blindMs = Math.max(0, lost.at - lost.seenAt);
-  return [
-    {
-      level: at - lost.at <= LATELY_MS ? 'fault' : 'note',
-      code: 'redis_lost',
-      text: `Redis lost its data ${durationText(Math.max(0, at - lost.at) / 1000)} ago: ${countText(lost.items, 'accepted item')} that were only there are lost, and counted as dropped (redis_lost).`,
-      more: `What it accepted in the ${durationText(blindMs / 1000)} since its last snapshot is unknown. Data on disk is intact.`,
-      todo: 'Find the cause: a lost volume, FLUSHALL, or another server under its name. docs/redis.md, "When Redis loses its data".',
-    },
-  ];
+  const level = at - lost.at <= LATELY_MS ? 'fault' : 'note';
+  const text = `Redis lost its data ${durationText(Math.max(0, at - lost.at) / 1000)} ago: ${countText(lost.items, 'accepted item')} that were only there are lost, and counted as dropped (redis_lost).`;
+  const more = `What it accepted in the ${durationText(blindMs / 1000)} since its last snapshot is unknown. Data on disk is intact.`;
+  const todo =
+    'Find the cause: a lost volume, FLUSHALL, or another server under its name. docs/redis.md, "When Redis loses its data".';
+  return [{ level, code: 'redis_lost', text, more, todo }];
 }
 
 function missing({ services, redis: { problem }, queue: q }: Known): Finding[] {
-  const late = services.filter(({ ageMs }) => ageMs > LATE_MS);
-  const found: Finding[] = late.map(({ service, instance, ageMs }) => ({
-    level: 'warning',
-    code: 'service_silent',
-    text: `The ${service} at ${instance} has not reported for ${durationText(ageMs / 1000)}.`,
-    todo: 'Check that it runs and can reach Redis; its log has the reason.',
-  }));
+  const found: Finding[] = services
+    .filter(({ ageMs }) => ageMs > LATE_MS)
+    .map(({ service, instance, ageMs }) => ({
+      level: 'warning',
+      code: 'service_silent',
+      text: `The ${service} at ${instance} has not reported for ${durationText(ageMs / 1000)}.`,
+      todo: 'Check that it runs and can reach Redis; its log has the reason.',
+    }));
   if (problem) return found; // unknown without Redis
   const fill = q ? ` (${percent(q.fill)} full)` : '';
   for (const service of ['receiver', 'exporter', 'dlq'] as const) {
@@ -410,15 +396,10 @@ function breakers(status: Known): Finding[] {
     const isTried = alike.some(({ state }) => state === 'half_open');
     const lasts = at - hold.sinceMs;
     const which = all && reasons.length === 1 ? 'Delivery' : `Delivery of ${signalsText(alike)}`;
-    const paused =
-      lasts < JUST_MS ? `${which} is paused` : `${which} has been paused for ${durationText(lasts / 1000)}`;
-    return {
-      level: alone ? 'warning' : 'fault',
-      code: isTried ? 'breaker_half_open' : 'breaker_open',
-      text: `${paused}: ${what}${said}.`,
-      more: arrivalText(status),
-      todo,
-    } satisfies Finding;
+    const paused = lasts < JUST_MS ? 'is paused' : `has been paused for ${durationText(lasts / 1000)}`;
+    const text = `${which} ${paused}: ${what}${said}.`;
+    const code = isTried ? 'breaker_half_open' : 'breaker_open';
+    return { level: alone ? 'warning' : 'fault', code, text, more: arrivalText(status), todo };
   });
 }
 
@@ -450,19 +431,9 @@ function disk(status: Known): Finding[] {
       status.redis.problem || arrival === waitsText('New data', status.queue)
         ? arrival
         : waitsText('Data to be spilled', status.queue);
-    const todo =
-      dlq.state === 'full'
-        ? 'Raise dlq.capacity, or drain the dlq: end the outage, or raise dlq.replay_rate.'
-        : dlq.state === 'disk_full'
-          ? 'Free space on that disk; the dlq then accepts data again by itself.'
-          : 'Repair the disk ("dmesg" has details); the dlq then accepts data again by itself.';
-    found.push({
-      level: 'fault',
-      code: 'dlq_refuses',
-      text: `The disk accepts nothing: ${dlq.fault ?? dlq.state}.`,
-      more,
-      todo,
-    });
+    const todo = UNBLOCKS[dlq.state] ?? UNBLOCKS.disk_failing!;
+    const text = `The disk accepts nothing: ${dlq.fault ?? dlq.state}.`;
+    found.push({ level: 'fault', code: 'dlq_refuses', text, more, todo });
   } else {
     const room = roomOf(dlq);
     const share = dlq.diskBytes / (dlq.diskBytes + room);
@@ -478,16 +449,10 @@ function disk(status: Known): Finding[] {
     found.push({ level: 'warning', code: 'dlq_damaged', text: 'Data on disk is damaged.', more, todo });
   }
   const waiting = waitingOnDisk(dlq);
-  const oldest = Math.min(
-    ...CLASSES.map((c) => dlq.areas[c].oldestReceivedAt || Number.POSITIVE_INFINITY),
-    at,
-  );
+  const oldest = Math.min(...CLASSES.map((c) => dlq.areas[c].oldestReceivedAt || at), at);
   const what = `${areText(waiting)} on disk, the oldest for ${durationText((at - oldest) / 1000)}.`;
   if (dlq.replay.paused) {
-    const text =
-      waiting > 0
-        ? `Replay was paused by an operator; ${what}`
-        : 'Replay was paused by an operator; nothing is on disk.';
+    const text = `Replay was paused by an operator; ${waiting > 0 ? what : 'nothing is on disk.'}`;
     const todo = 'Run "nrdot dlq resume" once the reason for the pause is gone.';
     found.push({ level: waiting > 0 ? 'warning' : 'note', code: 'replay_paused', text, todo });
   } else if (waiting > 0) {
@@ -504,31 +469,18 @@ function disk(status: Known): Finding[] {
 
 function rejections(status: Known): Finding[] {
   const { books, dlq, lately = {} } = status;
-  const { rejectedMs = Number.POSITIVE_INFINITY, allRejected = false } = lately;
+  const { rejectedMs, allRejected } = lately;
   const kept = dlq?.areas.rejected.items ?? books?.rejected ?? 0;
   const todo = '"nrdot dlq ls --rejected" shows the reason; fix it, then run "nrdot dlq replay --rejected".';
   const more =
     'Rejected data is kept on disk, up to dlq.rejected_capacity and dlq.rejected_retention; the oldest is dropped first.';
-  if (rejectedMs <= GOES_ON_MS) {
-    return allRejected
-      ? [
-          {
-            level: 'fault',
-            code: 'all_rejected',
-            text: `The upstream rejects all data${saidText(status)}.`,
-            more,
-            todo,
-          },
-        ]
-      : [
-          {
-            level: 'warning',
-            code: 'rejecting',
-            text: 'Part of the data is rejected: the upstream refuses it permanently, or every attempt fails.',
-            more,
-            todo,
-          },
-        ];
+  if (isGoingOn(rejectedMs)) {
+    if (allRejected) {
+      const text = `The upstream rejects all data${saidText(status)}.`;
+      return [{ level: 'fault', code: 'all_rejected', text, more, todo }];
+    }
+    const text = 'Part of the data is rejected: the upstream refuses it permanently, or every attempt fails.';
+    return [{ level: 'warning', code: 'rejecting', text, more, todo }];
   }
   if (kept === 0) return [];
   const text = `${areText(kept)} kept on disk as rejected: the upstream refused them permanently, or every attempt failed. None was rejected in the last minute.`;
@@ -536,48 +488,28 @@ function rejections(status: Known): Finding[] {
 }
 
 function losses(status: Known): Finding[] {
-  const {
-    books,
-    dropped = {},
-    differenceMs = 0,
-    lately = {},
-    redis: { lost },
-  } = status;
+  const { books, dropped = {}, differenceMs = 0, lately: { droppedMs } = {}, redis: of } = status;
   if (!books) return [];
   const found: Finding[] = [];
   const reasons = Object.keys(dropped);
-  const isSaid = lost !== undefined && reasons.every((reason) => reason === 'redis_lost');
+  const isSaid = of.lost !== undefined && reasons.every((reason) => reason === 'redis_lost');
   if (books.dropped > 0 && !isSaid) {
-    const { droppedMs = Number.POSITIVE_INFINITY } = lately;
     const more = droppedText(books, dropped).trim();
-    const todo = reasons
-      .flatMap((reason) => (DROPS[reason] ? [`${reason}: ${DROPS[reason]}`] : []))
-      .join(' ');
+    const named = reasons.filter((reason) => DROPS[reason]).map((reason) => `${reason}: ${DROPS[reason]}`);
     // What an operator purged was dropped on purpose.
     const byItself = books.dropped > (dropped.purged ?? 0);
-    found.push(
-      byItself && droppedMs <= GOES_ON_MS
-        ? {
-            ...{ level: 'fault', code: 'dropping', text: 'Data is being dropped.', more },
-            todo: todo || 'docs/operations.md, NrdotItemsDropped.',
-          }
-        : {
-            level: byItself && droppedMs <= LATELY_MS ? 'warning' : 'note',
-            code: 'dropped',
-            ...{ text: 'Data was dropped earlier.', more },
-          },
-    );
+    if (byItself && isGoingOn(droppedMs)) {
+      const todo = named.join(' ') || 'docs/operations.md, NrdotItemsDropped.';
+      found.push({ level: 'fault', code: 'dropping', text: 'Data is being dropped.', more, todo });
+    } else {
+      const level = byItself && isWithin(LATELY_MS, droppedMs) ? 'warning' : 'note';
+      found.push({ level, code: 'dropped', text: 'Data was dropped earlier.', more });
+    }
   }
   if (books.difference !== 0 && differenceMs >= DIFFERS_MS) {
     const text = 'The books do not balance.';
-    const more = lossText(status);
-    found.push({
-      level: 'fault',
-      code: 'books_differ',
-      text,
-      more,
-      todo: 'docs/operations.md, NrdotBooksDoNotBalance.',
-    });
+    const todo = 'docs/operations.md, NrdotBooksDoNotBalance.';
+    found.push({ level: 'fault', code: 'books_differ', text, more: lossText(status), todo });
   }
   return found;
 }
@@ -588,35 +520,24 @@ function queue(status: Known): Finding[] {
   const spilling = state ? CLASSES.filter((c) => state.classes[c].spills) : [];
   if (state && spilling.length > 0) {
     const text = `The queue in Redis is ${percent(state.fill)} full: more data arrives than is sent.`;
-    const todo =
-      holds(status).held.length > 0
-        ? 'This follows from the upstream problem above.'
-        : 'Add exporters, or send less.';
+    const isHeld = holds(status).held.length > 0;
+    const todo = isHeld ? 'This follows from the upstream problem above.' : 'Add exporters, or send less.';
     found.push({ level: 'warning', code: 'spilling', text, more: arrivalText(status), todo });
   }
   if (rates.refusedRequests > 0) {
-    found.push({
-      level: 'warning',
-      code: 'refusing',
-      text: `Receivers refuse ${rates.refusedRequests.toFixed(1)} requests per second.`,
-      more: 'After a 503 or 429, clients keep the data and retry; after other refusals they drop it.',
-      todo: 'For the reasons, see receiver_refused_total, or "receiver" in "nrdot status --json".',
-    });
+    const text = `Receivers refuse ${rates.refusedRequests.toFixed(1)} requests per second.`;
+    const more = 'After a 503 or 429, clients keep the data and retry; after other refusals they drop it.';
+    const todo = 'For the reasons, see receiver_refused_total, or "receiver" in "nrdot status --json".';
+    found.push({ level: 'warning', code: 'refusing', text, more, todo });
   }
   return found;
 }
 
 function limiter({ limiter: state, rates }: Known): Finding[] {
   if (!state || rates.limiterDropped === 0) return [];
-  return [
-    {
-      level: 'warning',
-      code: 'limiter_drops',
-      text: `The cardinality limiter drops ${numberText(rates.limiterDropped)} data points per second: ${numberText(state.keysUsed)} of ${numberText(state.maxKeys)} key-sets are in use.`,
-      more: 'They were never accepted.',
-      todo: '"nrdot limiter" names the metric and the label.',
-    },
-  ];
+  const text = `The cardinality limiter drops ${numberText(rates.limiterDropped)} data points per second: ${numberText(state.keysUsed)} of ${numberText(state.maxKeys)} key-sets are in use.`;
+  const todo = '"nrdot limiter" names the metric and the label.';
+  return [{ level: 'warning', code: 'limiter_drops', text, more: 'They were never accepted.', todo }];
 }
 
 /** A metric that has used most of its daily series, or will by its forecast. */
@@ -636,20 +557,13 @@ function daily({ limiter: state, at }: Known): Finding[] {
   const left = near.length - named.length;
   const others = left > 0 ? `, and ${countText(left, 'more metric')}` : '';
   const reached = near.some(({ keys }) => keys >= limit);
-  return [
-    {
-      level: 'warning',
-      code: 'daily_keys',
-      text: `${near.length === 1 ? 'One metric is' : `${near.length} metrics are`} ${reached ? 'at or above' : 'close to'} ${near.length === 1 ? 'its' : 'their'} limit of ${numberText(limit)} series for this UTC day (limiter.daily_keys): ${named.join('; ')}${others}.`,
-      more:
-        mode === 'enforce'
-          ? 'Beyond it, new series are merged or dropped (limiter.critical_action).'
-          : `Beyond it, New Relic keeps the raw data but makes no roll-ups of the metric until midnight UTC, in ${durationText(Math.max(1, endMs - at) / 1000)}.`,
-      todo: `"nrdot limiter" shows the labels: list one in limiter.aggregate_labels, or ${
-        mode === 'enforce' ? 'raise limiter.daily_keys' : 'set limiter.daily_mode: enforce'
-      }.`,
-    },
-  ];
+  const enforces = mode === 'enforce';
+  const text = `${near.length === 1 ? 'One metric is' : `${near.length} metrics are`} ${reached ? 'at or above' : 'close to'} ${near.length === 1 ? 'its' : 'their'} limit of ${numberText(limit)} series for this UTC day (limiter.daily_keys): ${named.join('; ')}${others}.`;
+  const more = enforces
+    ? 'Beyond it, new series are merged or dropped (limiter.critical_action).'
+    : `Beyond it, New Relic keeps the raw data but makes no roll-ups of the metric until midnight UTC, in ${durationText(Math.max(1, endMs - at) / 1000)}.`;
+  const todo = `"nrdot limiter" shows the labels: list one in limiter.aggregate_labels, or ${enforces ? 'raise limiter.daily_keys' : 'set limiter.daily_mode: enforce'}.`;
+  return [{ level: 'warning', code: 'daily_keys', text, more, todo }];
 }
 
 /** The account's limits per minute are nearly reached. */
@@ -660,19 +574,18 @@ function account({ account: limits = [] }: Known): Finding[] {
     const limit = of === 'bytes' ? sizeText(limitPerMinute) : `${numberText(limitPerMinute)} ${of}`;
     return `${percent(perMinute / limitPerMinute)} of ${limit} a minute${signal ? ` (${signal})` : ''}`;
   });
-  return [
-    {
-      level: 'warning',
-      code: 'account_limits',
-      text: `The last minute used ${named.join(' and ')} of the limits of the account (exporter.account_limits).`,
-      more: 'Beyond that the upstream answers 429, and the data waits.',
-      todo: 'Ask the upstream for a higher limit, or send less: larger batches mean fewer requests.',
-    },
-  ];
+  const text = `The last minute used ${named.join(' and ')} of the limits of the account (exporter.account_limits).`;
+  const more = 'Beyond that the upstream answers 429, and the data waits.';
+  const todo = 'Ask the upstream for a higher limit, or send less: larger batches mean fewer requests.';
+  return [{ level: 'warning', code: 'account_limits', text, more, todo }];
 }
 
-function isGoingOn(agoMs = Number.POSITIVE_INFINITY): boolean {
-  return agoMs <= GOES_ON_MS;
+function isWithin(ms: number, agoMs = Number.POSITIVE_INFINITY): boolean {
+  return agoMs <= ms;
+}
+
+function isGoingOn(agoMs: number | undefined): boolean {
+  return isWithin(GOES_ON_MS, agoMs);
 }
 
 function diskTakes({ dlq }: Known): boolean {

@@ -64,12 +64,10 @@ export class History {
     this.#reading = true;
     try {
       const status = await this.#read();
-      const values = Object.fromEntries(
-        Object.entries(COLUMNS).map(([name, of]) => {
-          const value = of(status);
-          return [name, value === undefined ? null : Math.round(value * 1_000) / 1_000];
-        }),
-      ) as Record<HistoryColumn, number | null>;
+      const values = ofColumns((name) => {
+        const value = COLUMNS[name](status);
+        return value === undefined ? null : Math.round(value * 1_000) / 1_000;
+      });
       this.#samples.push({ at: status.at, values });
       if (this.#samples.length > HISTORY_SAMPLES) this.#samples.shift();
     } catch {
@@ -80,12 +78,12 @@ export class History {
   }
 
   columns(): HistoryColumns {
-    const columns = Object.fromEntries(
-      Object.keys(COLUMNS).map((name) => [
-        name,
-        this.#samples.map(({ values }) => values[name as HistoryColumn]),
-      ]),
-    ) as HistoryColumns['columns'];
+    const columns = ofColumns((name) => this.#samples.map(({ values }) => values[name]));
     return { everyMs: HISTORY_EVERY_MS, at: this.#samples.map(({ at }) => at), columns };
   }
+}
+
+function ofColumns<T>(value: (name: HistoryColumn) => T): Record<HistoryColumn, T> {
+  const names = Object.keys(COLUMNS) as HistoryColumn[];
+  return Object.fromEntries(names.map((name) => [name, value(name)])) as Record<HistoryColumn, T>;
 }

@@ -18,12 +18,7 @@ export function mergeReceivers(
   for (const [reason, requests] of all.flatMap((one) => Object.entries(one.refused))) {
     refused[reason] = (refused[reason] ?? 0) + requests;
   }
-  return {
-    requests: sum(all, (one) => one.requests),
-    refusedRequests: sum(all, (one) => one.refusedRequests),
-    items: sum(all, (one) => one.items),
-    refused,
-  };
+  return { ...sums(all, ['requests', 'refusedRequests', 'items']), refused };
 }
 
 /** Each receiver reports its own labels; a label that two report is shown with the higher score. */
@@ -38,13 +33,8 @@ export function mergeLimiters(all: readonly LimiterStatus[]): LimiterStatus | un
   }
   return {
     mode: first.mode,
-    keysUsed: sum(all, (one) => one.keysUsed),
-    keysLimit: sum(all, (one) => one.keysLimit),
     maxKeys: first.maxKeys,
-    points: sum(all, (one) => one.points),
-    droppedPoints: sum(all, (one) => one.droppedPoints),
-    aggregatedPoints: sum(all, (one) => one.aggregatedPoints),
-    overflowPoints: sum(all, (one) => one.overflowPoints),
+    ...sums(all, ['keysUsed', 'keysLimit', 'points', 'droppedPoints', 'aggregatedPoints', 'overflowPoints']),
     topLabels: [...labels.values()].sort((a, b) => b.score - a.score).slice(0, first.topLabels.length || 8),
     ...(daily ? { daily } : {}),
   };
@@ -52,10 +42,7 @@ export function mergeLimiters(all: readonly LimiterStatus[]): LimiterStatus | un
 
 /** All report the shared state, each as of its last read. */
 function latestDaily(all: readonly DailyStatus[]): DailyStatus | undefined {
-  return all.reduce<DailyStatus | undefined>((latest, one) => {
-    if (!latest) return one;
-    return one.day > latest.day || (one.day === latest.day && one.sum > latest.sum) ? one : latest;
-  }, undefined);
+  return all.toSorted((a, b) => (a.day === b.day ? b.sum - a.sum : b.day.localeCompare(a.day)))[0];
 }
 
 export function mergeChecks(all: readonly CheckStatus[]): CheckStatus | undefined {
@@ -68,7 +55,7 @@ export function mergeChecks(all: readonly CheckStatus[]): CheckStatus | undefine
   }
   return {
     sample: Math.max(...all.map(({ sample }) => sample)),
-    items: sum(all, (one) => one.items),
+    ...sums(all, ['items']),
     broken: [...broken.values()],
   };
 }
@@ -76,25 +63,19 @@ export function mergeChecks(all: readonly CheckStatus[]): CheckStatus | undefine
 export function mergeExporters(all: readonly ExporterStatus[]): ExporterStatus | undefined {
   if (all.length === 0) return undefined;
   const problems = all.flatMap((one) => one.lastProblem ?? []).sort((a, b) => b.at - a.at);
+  const sent = all.flatMap((one) => one.sent ?? []);
+  const of = (signal: Signal) =>
+    sums(
+      sent.map((one) => one[signal]),
+      ['requests', 'items', 'bytes'],
+    );
   return {
     upstream: [...new Set(all.map((one) => one.upstream))].join(', '),
-    inflight: sum(all, (one) => one.inflight),
-    concurrency: sum(all, (one) => one.concurrency),
-    retries: sum(all, (one) => one.retries),
-    ...sentOf(all.flatMap((one) => one.sent ?? [])),
+    ...sums(all, ['inflight', 'concurrency', 'retries']),
+    ...(sent.length > 0
+      ? { sent: { traces: of('traces'), metrics: of('metrics'), logs: of('logs'), profiles: of('profiles') } }
+      : {}),
     ...(problems[0] ? { lastProblem: problems[0] } : {}),
-  };
-}
-
-function sentOf(all: readonly Required<ExporterStatus>['sent'][]): Pick<ExporterStatus, 'sent'> {
-  if (all.length === 0) return {};
-  const of = (signal: Signal) => ({
-    requests: sum(all, (sent) => sent[signal].requests),
-    items: sum(all, (sent) => sent[signal].items),
-    bytes: sum(all, (sent) => sent[signal].bytes),
-  });
-  return {
-    sent: { traces: of('traces'), metrics: of('metrics'), logs: of('logs'), profiles: of('profiles') },
   };
 }
 
@@ -108,33 +89,30 @@ export function mergeDlqs(all: readonly DlqStatus[]): DlqStatus | undefined {
     const of = all.map((one) => one.areas[area]);
     const oldest = of.map((one) => one.oldestReceivedAt).filter((at) => at > 0);
     areas[area] = {
-      items: sum(of, (one) => one.items),
-      waitingBytes: sum(of, (one) => one.waitingBytes),
-      diskBytes: sum(of, (one) => one.diskBytes),
-      segments: sum(of, (one) => one.segments),
+      ...sums(of, ['items', 'waitingBytes', 'diskBytes', 'segments']),
       oldestReceivedAt: oldest.length > 0 ? Math.min(...oldest) : 0,
     };
   }
+  const replays = all.map(({ replay }) => ({
+    ...replay,
+    returnedItems: replay.returnedItems ?? replay.replayedItems,
+  }));
   return {
     ...worst,
-    diskBytes: sum(all, (one) => one.diskBytes),
-    capacityBytes: sum(all, (one) => one.capacityBytes),
-    rejectedCapacityBytes: sum(all, (one) => one.rejectedCapacityBytes ?? 0),
+    ...sums(all, ['diskBytes', 'capacityBytes', 'segmentsLeftOut', 'quarantinedBytes']),
+    rejectedCapacityBytes: all.reduce((sum, { rejectedCapacityBytes = 0 }) => sum + rejectedCapacityBytes, 0),
     areas,
     segments: all.flatMap((one) => one.segments),
-    segmentsLeftOut: sum(all, (one) => one.segmentsLeftOut),
-    quarantinedBytes: sum(all, (one) => one.quarantinedBytes),
     replay: {
-      paused: all.some((one) => one.replay.paused),
-      outstanding: sum(all, (one) => one.replay.outstanding),
-      bytesPerSecond: sum(all, (one) => one.replay.bytesPerSecond),
-      drainSeconds: Math.max(...all.map((one) => one.replay.drainSeconds)),
-      replayedItems: sum(all, (one) => one.replay.replayedItems),
-      returnedItems: sum(all, ({ replay }) => replay.returnedItems ?? replay.replayedItems),
+      paused: replays.some(({ paused }) => paused),
+      ...sums(replays, ['outstanding', 'bytesPerSecond', 'replayedItems', 'returnedItems']),
+      drainSeconds: Math.max(...replays.map(({ drainSeconds }) => drainSeconds)),
     },
   };
 }
 
-function sum<T>(all: readonly T[], value: (one: T) => number): number {
-  return all.reduce((total, one) => total + value(one), 0);
+/** The sum over all of each of these fields. */
+function sums<K extends string>(all: readonly Record<K, number>[], fields: readonly K[]): Record<K, number> {
+  const sum = (field: K) => all.reduce((total, one) => total + one[field], 0);
+  return Object.fromEntries(fields.map((field) => [field, sum(field)])) as Record<K, number>;
 }

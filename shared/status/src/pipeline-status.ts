@@ -1,4 +1,4 @@
-import type { Accounting, Breaker, PriorityClass } from '@nrdot/queue';
+import type { Accounting, Amount, Breaker, PriorityClass } from '@nrdot/queue';
 import type { Transition } from '@nrdot/telemetry';
 import type { Finding, Summary } from './findings.ts';
 import type {
@@ -140,10 +140,4 @@ export interface ClassStatus {
   /** Share of the items moved: the target while all classes wait, and the share in the last seconds. */
   wantedShare: number;
   achievedShare: number;
-}
-
-export interface Amount {
-  batches: number;
-  items: number;
-  bytes: number;
 }

@@ -3,6 +3,7 @@ import {
   BREAKER_REASONS,
   BREAKER_STATES,
   type Breaker,
+  byClass,
   CLASSES,
   type ClassCapacity,
   type Depth,
@@ -60,8 +61,6 @@ export async function readState(store: Store, options: StateOptions, nowMs: numb
     ages(store, 'replay', nowMs),
     store.accounting(),
   ]);
-  const byClass = (field: (c: PriorityClass) => number) =>
-    Object.fromEntries(CLASSES.map((c) => [c, field(c)])) as Record<PriorityClass, number>;
   return {
     weights: options.weights(),
     deficits: { live: deficitsOf(scheduler, 'live'), replay: deficitsOf(scheduler, 'replay') },
@@ -94,21 +93,14 @@ function deficitsOf(hash: Record<string, string>, origin: Origin): Record<Priori
   const weighedBy = (hash.weights ?? '1:1:1').split(':').map(Number);
   const product = weighedBy.reduce((all, weight) => all * weight, 1);
   const now = Number(hash[`${origin}:virtual`] ?? 0);
-  const tags = CLASSES.map((c) => Math.max(now, Number(hash[`${origin}:${c}`] ?? 0)));
-  const furthest = Math.max(...tags);
-  return Object.fromEntries(
-    CLASSES.map((c, i) => [c, Math.round(((furthest - tags[i]!) * weighedBy[i]!) / product)]),
-  ) as Record<PriorityClass, number>;
+  const tags = byClass((c) => Math.max(now, Number(hash[`${origin}:${c}`] ?? 0)));
+  const furthest = Math.max(...Object.values(tags));
+  return byClass((c) => Math.round(((furthest - tags[c]) * weighedBy[CLASSES.indexOf(c)]!) / product));
 }
 
 async function ages(store: Store, origin: Origin, nowMs: number): Promise<Record<PriorityClass, number>> {
   const found = await Promise.all(CLASSES.map((c) => store.oldest(c, origin)));
-  return Object.fromEntries(
-    CLASSES.map((c, i) => {
-      const receivedAt = found[i];
-      return [c, receivedAt === undefined ? 0 : Math.max(0, nowMs - receivedAt)];
-    }),
-  ) as Record<PriorityClass, number>;
+  return byClass((c) => Math.max(0, nowMs - (found[CLASSES.indexOf(c)] ?? nowMs)));
 }
 
 /** Fields of the accounting that become metrics, before anything has happened. */
@@ -134,9 +126,6 @@ export function publishState(
     if (value > before || !seen.has(key)) inc(Math.max(0, value - before));
     seen.set(key, value);
   };
-  /** A Redis that has lost its accounting gets it back from the dlq: do not count that growth again. */
-  const followBooks = (field: string, items: number, inc: (by: number) => void) =>
-    follow(field, Math.max(items, seen.get(field) ?? 0), inc);
   const publishBreaker = (breaker: Breaker) => {
     const { signal } = breaker;
     for (const known of BREAKER_STATES) {
@@ -187,15 +176,15 @@ export function publishState(
     follow('decisions', state.decisions.total, (by) => metrics.apqDecisions.inc(by));
     for (const [field, items] of Object.entries({ ...NOTHING_YET, ...books })) {
       const [kind, ...rest] = field.split(':');
+      // A Redis that has lost its accounting gets it back from the dlq: do not count that growth again.
+      const total = Math.max(items, seen.get(field) ?? 0);
       if (kind === 'spilled') {
         const [priorityClass = '', ...reason] = rest;
-        followBooks(field, items, (by) =>
-          metrics.apqSpill.inc({ class: priorityClass, reason: reason.join(':') }, by),
-        );
+        const labels = { class: priorityClass, reason: reason.join(':') };
+        follow(field, total, (by) => metrics.apqSpill.inc(labels, by));
       }
-      if (kind === 'dropped') {
-        followBooks(field, items, (by) => metrics.pipelineDroppedItems.inc({ reason: rest.join(':') }, by));
-      }
+      if (kind === 'dropped')
+        follow(field, total, (by) => metrics.pipelineDroppedItems.inc({ reason: rest.join(':') }, by));
     }
     for (const [where, items] of Object.entries(state.accounting)) {
       metrics.pipelineAccountingItems.set({ state: where }, items);

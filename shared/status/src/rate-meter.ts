@@ -37,15 +37,15 @@ export class RateMeter {
   /** Per second, all sources together; 0 until a counter has two readings. */
   perSecond(counter: string, now: number): number {
     let sum = 0;
-    const sources = this.#counters.get(counter) ?? new Map<string, { at: number; value: number }[]>();
-    for (const [source, readings] of sources) {
-      const last = readings.at(-1);
-      if (!last || now - last.at > this.#staleMs) {
-        sources.delete(source);
+    const sources = this.#counters.get(counter);
+    for (const [source, readings] of sources ?? []) {
+      const last = readings.at(-1)!;
+      if (now - last.at > this.#staleMs) {
+        sources!.delete(source);
         continue;
       }
-      const from = readings.findLast(({ at }) => last.at - at >= this.#spanMs) ?? readings[0];
-      if (from && last.at > from.at) sum += ((last.value - from.value) * 1_000) / (last.at - from.at);
+      const from = readings.findLast(({ at }) => last.at - at >= this.#spanMs) ?? readings[0]!;
+      if (last.at > from.at) sum += ((last.value - from.value) * 1_000) / (last.at - from.at);
     }
     return sum;
   }

@@ -1,10 +1,10 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import { CLASSES, type PriorityClass, type Store } from '@nrdot/queue';
+import { type Amount, byClass, CLASSES, type Store } from '@nrdot/queue';
 import { type AccountLimits, AccountUsage } from './account-usage.ts';
 import { findingsOf, summaryOf } from './findings.ts';
 import { Lately } from './lately.ts';
 import { mergeChecks, mergeDlqs, mergeExporters, mergeLimiters, mergeReceivers } from './merged-parts.ts';
-import type { Amount, PipelineStatus, QueueStatus, Rates, ServiceLine } from './pipeline-status.ts';
+import type { PipelineStatus, QueueStatus, Rates, ServiceLine } from './pipeline-status.ts';
 import type {
   DlqStatus,
   ProcessStatus,
@@ -155,19 +155,15 @@ export class StatusReader {
     const read = Promise.all([
       readState(store, state, now),
       store.books(),
-      store.statuses(),
+      store.statuses() as Promise<Shared['statuses']>,
       store.memory(),
       store.losses(),
       store.diskReportAgeMs(),
-    ]);
-    read.catch(() => {}); // may reject after the wait has ended
-    const found = await Promise.race([read, wait(PATIENCE_MS, undefined, { ref: false })]).catch(
-      () => undefined,
-    );
+    ]).catch(() => undefined);
+    const found = await Promise.race([read, wait(PATIENCE_MS, undefined, { ref: false })]);
     if (!found) return undefined;
     const [whole, books, statuses, memory, lost, diskReportAgeMs] = found;
-    const told = statuses.map(({ ageMs, status }) => ({ ageMs, status: status as ProcessStatus }));
-    return { state: whole, books, statuses: told, memory, lost, diskReportAgeMs };
+    return { state: whole, books, statuses, memory, lost, diskReportAgeMs };
   }
 
   #record(
@@ -179,9 +175,8 @@ export class StatusReader {
     const meter = this.#meter;
     if (shared) {
       const { books, state } = shared;
-      for (const field of ['accepted', 'delivered', 'stored', 'rejected']) {
+      for (const field of ['accepted', 'delivered', 'stored', 'rejected'])
         meter.record(field, 'redis', books[field] ?? 0, now);
-      }
       meter.record('dropped', 'redis', sumOf(droppedOf(books)), now);
       for (const c of CLASSES) meter.record(`moved:${c}`, 'redis', state.moved[c], now);
     }
@@ -264,8 +259,4 @@ function sumOf(items: Readonly<Record<string, number>>): number {
 
 function add(a: Amount, b: Amount): Amount {
   return { batches: a.batches + b.batches, items: a.items + b.items, bytes: a.bytes + b.bytes };
-}
-
-function byClass<T>(value: (c: PriorityClass) => T): Record<PriorityClass, T> {
-  return Object.fromEntries(CLASSES.map((c) => [c, value(c)])) as Record<PriorityClass, T>;
 }

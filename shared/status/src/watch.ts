@@ -109,7 +109,7 @@ const OF_THE_DISK = new Set(['replay', 'room', 'expiring', 'damage']);
 /** Other processes take a moment to report after a start. */
 const HEARD_AFTER_MS = 15_000;
 
-export interface WatchDeps {
+interface WatchDeps {
   read(): Promise<PipelineStatus>;
   transitions: Transitions;
   /** Whether this scheduler reports; of several only one does. */
