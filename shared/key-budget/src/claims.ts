@@ -50,9 +50,15 @@ local function cut(blob, size)
   for at = 1, #blob, size do parts[#parts+1] = string.sub(blob, at, at + size - 1) end
   return parts
 end
-local function list(packed)
-  if packed == '' then return {} end
-  return cmsgpack.unpack(packed)
+local function list(packed) return packed == '' and {} or cmsgpack.unpack(packed) end
+local function put(pairs_, field, value)
+  pairs_[#pairs_+1] = field
+  pairs_[#pairs_+1] = value
+end
+local function set_of(keys)
+  local set = {}
+  for _, key in ipairs(keys) do set[key] = true end
+  return set
 end
 -- The value of a key is the generation in which it was last seen, plus a half for a cumulative stream that passes unmerged. It
 -- has to be a number, because receivers of the version before this one read it as that.
@@ -65,8 +71,7 @@ local function note_forwarded(fields, generation, max_keys)
   if over > 0 then hdel(limiter .. ':forwarded', rcall('HRANDFIELD', limiter .. ':forwarded', over)) end
   local pairs_ = {}
   for _, field in ipairs(fields) do
-    pairs_[#pairs_+1] = field
-    pairs_[#pairs_+1] = num(generation)
+    put(pairs_, field, num(generation))
   end
   hset(limiter .. ':forwarded', pairs_)
 end
@@ -109,8 +114,7 @@ local function against(c)
       if expected == '' and not held then
         news[#news+1] = fields[i]
       elseif version ~= expected and not (expected == 'F' and not held) then
-        moved[#moved+1] = fields[i]
-        moved[#moved+1] = held or ''
+        put(moved, fields[i], held or '')
       end
     end
     if #moved > 0 then return { 'sources', moved } end
@@ -126,16 +130,14 @@ local function against(c)
   local keys = cut(claim_arg(c, 4), 8)
   local never = tonumber(claim_arg(c, 21))
   if #keys > 0 and never > 0 and rcall('HLEN', limiter .. ':sources') > 0 then
-    local counts, counting = {}, {}
-    for _, key in ipairs(cut(claim_arg(c, 20), 8)) do counts[key] = true end
+    local counts, counting = set_of(cut(claim_arg(c, 20), 8)), {}
     for _, key in ipairs(keys) do
       if counts[key] then counting[#counting+1] = key end
     end
     local merged = {}
     for i, held in ipairs(hmget(limiter .. ':sources', counting)) do
       if held and bit.band(string.byte(held), never) ~= 0 then
-        merged[#merged+1] = counting[i]
-        merged[#merged+1] = held
+        put(merged, counting[i], held)
       end
     end
     if #merged > 0 then return { 'sources', merged } end
@@ -159,14 +161,12 @@ local function make_true(c)
   local news = {}
   if #keys > 0 then
     local counting = cut(claim_arg(c, 20), 8)
-    local counts = {}
-    for _, key in ipairs(counting) do counts[key] = true end
+    local counts = set_of(counting)
     local pairs_ = {}
     for i, held in ipairs(hmget(limiter .. ':keys', keys)) do
       if not held or generation_of(held) < generation then
         news[#news+1] = keys[i]
-        pairs_[#pairs_+1] = keys[i]
-        pairs_[#pairs_+1] = num(generation) .. (counts[keys[i]] and '.5' or '')
+        put(pairs_, keys[i], num(generation) .. (counts[keys[i]] and '.5' or ''))
       end
     end
     hset(limiter .. ':keys', pairs_)
@@ -194,8 +194,7 @@ local function make_true(c)
     if sources[i+2] == '' then
       ended[#ended+1] = sources[i]
     else
-      moved[#moved+1] = sources[i]
-      moved[#moved+1] = sources[i+2]
+      put(moved, sources[i], sources[i+2])
     end
   end
   hset(limiter .. ':sources', moved)
@@ -208,8 +207,7 @@ local function make_true(c)
     if levels[i+1] == '' then
       zero[#zero+1] = levels[i]
     else
-      kept[#kept+1] = levels[i]
-      kept[#kept+1] = levels[i+1]
+      put(kept, levels[i], levels[i+1])
     end
   end
   hset(limiter .. ':levels:' .. slot, kept)

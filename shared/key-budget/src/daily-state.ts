@@ -1,9 +1,4 @@
-import type { RedisConnection } from '@nrdot/redis';
-
-/** Names the key of a day. */
-interface DailyKeys {
-  daily(day: string): string;
-}
+import { pairsOf, type RedisConnection } from '@nrdot/redis';
 
 /** Maximum number of metrics counted one by one per day, at 12 KB each; further ones are counted together. */
 const DAILY_METRICS_MAX = 2_048;
@@ -81,7 +76,6 @@ export interface DailyCounts {
 
 type Counting = RedisConnection & {
   nrdotCountDaily(
-    key: string,
     ...args: (string | number | Buffer)[]
   ): Promise<[sum: string, metrics: string, top: string[], over: string[]]>;
 };
@@ -91,12 +85,12 @@ type Counting = RedisConnection & {
  */
 export class DailyState {
   readonly #redis: Counting;
-  readonly #keys: DailyKeys;
+  readonly #keyOf: (day: string) => string;
 
-  constructor(redis: RedisConnection, keys: DailyKeys) {
+  constructor(redis: RedisConnection, keys: { daily(day: string): string }) {
     redis.defineCommand('nrdotCountDaily', { numberOfKeys: 1, lua: COUNT });
     this.#redis = redis as Counting;
-    this.#keys = keys;
+    this.#keyOf = keys.daily;
   }
 
   /**
@@ -112,17 +106,13 @@ export class DailyState {
     over: number | undefined,
   ): Promise<DailyCounts> {
     const expires = Math.floor(Date.parse(`${day}T00:00:00Z`) / 1000) + 24 * 3_600 + LATE_SEC;
-    for (const step of stepsOf(all))
-      await this.#redis.nrdotCountDaily(this.#keys.daily(day), expires, DAILY_METRICS_MAX, 0, '', ...step);
-    const [sum, metrics, largest, others] = await this.#redis.nrdotCountDaily(
-      this.#keys.daily(day),
-      ...[expires, DAILY_METRICS_MAX, top, over ?? ''],
-    );
+    const args = [this.#keyOf(day), expires, DAILY_METRICS_MAX];
+    for (const step of stepsOf(all)) await this.#redis.nrdotCountDaily(...args, 0, '', ...step);
+    const [sum, metrics, largest, others] = await this.#redis.nrdotCountDaily(...args, top, over ?? '');
     const rows: DailyCounts['top'] = [];
     for (let i = 0; i + 2 < largest.length; i += 3)
       rows.push({ number: largest[i]!, name: largest[i + 1]!, keys: Number(largest[i + 2]) });
-    const counts = new Map<string, number>();
-    for (let i = 0; i + 1 < others.length; i += 2) counts.set(others[i]!, Number(others[i + 1]));
+    const counts = new Map(pairsOf(others).map(([number, keys]) => [number, Number(keys)]));
     return { sum: Number(sum), metrics: Number(metrics), top: rows, over: counts };
   }
 }

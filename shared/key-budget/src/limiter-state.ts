@@ -1,4 +1,4 @@
-import type { RedisConnection } from '@nrdot/redis';
+import { pairsOf, type RedisConnection } from '@nrdot/redis';
 import { claims } from './claims.ts';
 
 /** What a request relies on, and changes, in the state that all receivers' limiters share; see `scripts/claims.ts`. */
@@ -72,16 +72,17 @@ export function claimAnswer(reply: unknown): ClaimAnswer {
     case 'keys':
     case 'full':
       return { kind, state: stateOf(rest[0]) };
-    case 'rules':
-      return { kind, version: String(rest[0]), rules: textPairs(rest[1] as Buffer[]) };
-    case 'sources':
+    case 'rules': {
+      const rules = pairsOf(rest[1] as Buffer[]).map(([field, json]) => [`${field}`, `${json}`] as const);
+      return { kind, version: String(rest[0]), rules: new Map(rules) };
+    }
+    case 'sources': {
+      const sources = pairsOf(rest[0] as Buffer[]);
       return {
         kind,
-        sources: pairs(rest[0] as Buffer[]).map(([field, value]) => [
-          field,
-          value.length > 0 ? value : undefined,
-        ]),
+        sources: sources.map(([field, value]) => [field, value.length > 0 ? value : undefined]),
       };
+    }
     case 'forwarded':
       return { kind, fields: rest[0] as Buffer[] };
     case 'epoch':
@@ -95,59 +96,30 @@ export function claimAnswer(reply: unknown): ClaimAnswer {
 }
 
 function stateOf(reply: unknown): PipelineState {
-  const [version, keys, sources, log, missed, entries] = reply as [
-    Buffer,
-    Buffer,
-    Buffer,
-    Buffer,
-    Buffer,
-    Buffer[],
-  ];
+  const parts = reply as unknown[];
+  const [version = '', keys, sources, log, missed] = parts.slice(0, 5).map(String);
   return {
-    version: version.toString(),
+    version,
     keys: Number(keys),
     sources: Number(sources),
     log: Number(log),
-    missed: missed.toString() === '1',
-    entries,
+    missed: missed === '1',
+    entries: parts[5] as Buffer[],
   };
-}
-
-function pairs(flat: readonly Buffer[]): [Buffer, Buffer][] {
-  const all: [Buffer, Buffer][] = [];
-  for (let i = 0; i + 1 < flat.length; i += 2) all.push([flat[i]!, flat[i + 1]!]);
-  return all;
-}
-
-function textPairs(flat: readonly Buffer[]): Map<string, string> {
-  return new Map(pairs(flat).map(([field, value]) => [field.toString(), value.toString()]));
 }
 
 /** Encodes a claim as arguments of the script. */
 export function claimArgs(claim: LimiterClaim, claimant: Claimant): (string | number | Buffer)[] {
+  const { epoch, version, log, slot, token, maxKeys, generation, generationsKept } = claimant;
   return [
-    claimant.epoch,
-    claimant.version,
-    claimant.log,
-    claim.hasRefused ? '1' : '0',
-    claim.keys,
-    claim.remembered,
-    claim.gone,
-    claim.forwarded,
-    claim.producers,
-    claim.sources,
+    ...[epoch, version, log, claim.hasRefused ? '1' : '0'],
+    ...[claim.keys, claim.remembered, claim.gone, claim.forwarded, claim.producers, claim.sources],
     packed(claim.levels),
     packed(claim.rules.map((text) => Buffer.from(text))),
-    claimant.slot,
-    claimant.token,
-    Math.ceil(claim.writtenMs),
-    claimant.maxKeys,
-    claimant.generation,
-    claimant.generationsKept,
+    ...[slot, token, Math.ceil(claim.writtenMs), maxKeys, generation, generationsKept],
     packed(claim.held),
-    claim.sends === 'own' ? claimant.slot : (claim.sends ?? ''),
-    claim.counting,
-    claim.neverForwarded,
+    claim.sends === 'own' ? slot : (claim.sends ?? ''),
+    ...[claim.counting, claim.neverForwarded],
   ];
 }
 
@@ -307,7 +279,7 @@ return 1
 
 const RESTORED_AT_ONCE = 1000;
 
-export interface LeaseOptions {
+interface LeaseOptions {
   prefix: string;
   /** Unique among receivers, and the same after a restart. */
   holder: string;
@@ -315,7 +287,7 @@ export interface LeaseOptions {
 }
 
 type Leasing = RedisConnection & {
-  nrdotLeaseBuffer(key: string, ...args: (string | number)[]): Promise<unknown[]>;
+  nrdotLeaseBuffer(...args: (string | number)[]): Promise<unknown[]>;
   nrdotRestore(key: string, ...sources: Buffer[]): Promise<unknown>;
 };
 
@@ -355,20 +327,9 @@ export class LimiterState {
     const { prefix, holder, leaseMs } = this.#options;
     const [slot, epoch, seed, watch, written, since, isNew, state, left, held] =
       await this.#redis.nrdotLeaseBuffer(
-        this.#key,
-        prefix,
-        holder,
-        token,
-        leaseMs,
-        begin.epoch,
-        begin.seed,
-        begin.watchMs,
-        begin.generation,
-        begin.generationsKept,
-        begin.sourcesSinceSec,
-        begin.log,
-        wasLeased ? '1' : '0',
-        begin.maxKeys,
+        ...[this.#key, prefix, holder, token, leaseMs, begin.epoch, begin.seed, begin.watchMs],
+        ...[begin.generation, begin.generationsKept, begin.sourcesSinceSec, begin.log],
+        ...[wasLeased ? '1' : '0', begin.maxKeys],
       );
     return {
       slot: Number(slot),
@@ -421,8 +382,8 @@ export class LimiterState {
 
   /** The levels of a slot, by field. */
   async levels(slot: number): Promise<Map<string, Buffer>> {
-    const all = await this.#redis.callBuffer('HGETALL', `${this.#key}:levels:${slot}`);
-    return new Map(pairs(all as Buffer[]).map(([field, value]) => [field.toString('latin1'), value]));
+    const all = (await this.#redis.callBuffer('HGETALL', `${this.#key}:levels:${slot}`)) as Buffer[];
+    return new Map(pairsOf(all).map(([field, value]) => [field.toString('latin1'), value]));
   }
 
   /** Releases the slot. */
