@@ -33,13 +33,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
       slotMs: options.slotMs,
       pollMs: options.pollMs,
     },
-    {
-      store,
-      ...sleeper,
-      log: host.log,
-      metrics: host.metrics,
-      now: Date.now,
-    },
+    { store, ...sleeper, log: host.log, metrics: host.metrics, now: Date.now },
   );
   const state: StateOptions = {
     weights: () => scheduler.weights,
@@ -50,18 +44,14 @@ export async function startScheduler(config: Config, processHost: Host): Promise
     slotMs: options.slotMs,
     notReady,
   };
-  host.live.follow(
-    ({ scheduler: { weights } }) =>
-      () =>
-        scheduler.setWeights(weights),
-  );
+  let accountLimits: AccountLimits = config.exporter.accountLimits;
+  host.live.follow((next) => () => {
+    scheduler.setWeights(next.scheduler.weights);
+    accountLimits = next.exporter.accountLimits;
+  });
   publishState(host.registry, store, state, Date.now);
   host.admin.route('GET', '/api/scheduler', () => readState(store, state, Date.now()));
   host.status.add('scheduler', () => problemOf({ notReady }), { store, link });
-  let accountLimits: AccountLimits = config.exporter.accountLimits;
-  host.live.follow(({ exporter }) => () => {
-    accountLimits = exporter.accountLimits;
-  });
   const reader = new StatusReader({
     accountLimits: () => accountLimits,
     ...{ store, state, board: host.status, now: Date.now, steadyNow, readyForMs: () => link.readyForMs },

@@ -85,9 +85,8 @@ export class Scheduler {
       const result = await store.move(this.#options);
       metrics.apqMoveSeconds.observe((performance.now() - startedAt) / 1000);
       if (result.jobs > 0) this.#rate.count(result.jobs, performance.now());
-      for (const c of CLASSES) {
+      for (const c of CLASSES)
         if (result.items[c] > 0) metrics.apqMovedItems.inc({ class: c }, result.items[c]);
-      }
       if (result.breaker === 'open') {
         const taken = await store.drain(DRAIN_JOBS, now());
         if (taken === DRAIN_JOBS || result.more) continue;

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
 
 export interface RedisTls {
   caFile?: string;
@@ -72,18 +72,15 @@ export interface ConnectOptions {
 }
 
 /** How long a command may stay unanswered before the connection is replaced. */
-export function silenceMaxMs({
-  kind,
-  commandTimeoutMs,
-}: Pick<ConnectOptions, 'kind' | 'commandTimeoutMs'>): number {
-  return commandTimeoutMs + (kind === 'consumer' ? BLOCK_MAX_MS : 0);
+export function silenceMaxMs(options: Pick<ConnectOptions, 'kind' | 'commandTimeoutMs'>): number {
+  return options.commandTimeoutMs + (options.kind === 'consumer' ? BLOCK_MAX_MS : 0);
 }
 
 /** Opens a connection in the background; it reconnects by itself for ever. */
 export function connect(target: RedisTarget, options: ConnectOptions): RedisConnection {
   const common: RedisOptions = {
     connectionName: `nrdot-${options.name}`,
-    retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 6), RECONNECT_MAX_MS),
+    retryStrategy: retryInMs,
     reconnectOnError: (error) => error.message.startsWith('READONLY'), // a failed-over primary
     connectTimeout: options.commandTimeoutMs,
     socketTimeout: silenceMaxMs(options),
@@ -101,28 +98,24 @@ export function connect(target: RedisTarget, options: ConnectOptions): RedisConn
     ...(target.tls ? { tls: tlsOptions(target.tls) } : {}),
   };
   const connection = open(target, common, options.kind);
-  let last: 'ready' | 'lost' | undefined;
-  let cause: Error | undefined;
-  let lastCause: string | undefined;
+  let last: { state: 'ready' | 'lost'; cause: string | undefined } | undefined;
   const report = (state: 'ready' | 'lost', error?: Error) => {
-    if (state === last && (error === undefined || error.message === lastCause)) return;
-    last = state;
-    lastCause = error?.message;
+    if (state === last?.state && (error === undefined || error.message === last.cause)) return;
+    last = { state, cause: error?.message };
     options.onState?.(state, error);
   };
   let refusal: RedisRefusal | undefined;
+  let cause: Error | undefined;
   onRefusal(connection, (error) => {
     refusal = error;
   });
   connection.on('ready', () => {
-    refusal = undefined;
-    cause = undefined;
+    refusal = cause = undefined;
     report('ready');
   });
   connection.on('error', (error: Error) => {
-    cause = error.message.startsWith('Socket timeout')
-      ? new Error(`no answer within ${silenceMaxMs(options) / 1000} s`)
-      : error;
+    const isSilent = error.message.startsWith('Socket timeout');
+    cause = isSilent ? new Error(`no answer within ${silenceMaxMs(options) / 1000} s`) : error;
   });
   connection.on('close', () => report('lost', refusal ?? cause));
   return connection;
@@ -169,19 +162,20 @@ function onRefusal(connection: RedisConnection, tell: (error: RedisRefusal) => v
   );
 }
 
+function retryInMs(attempt: number): number {
+  return Math.min(50 * 2 ** Math.min(attempt, 6), RECONNECT_MAX_MS);
+}
+
 function open(target: RedisTarget, common: RedisOptions, kind: ConnectionKind): RedisConnection {
   if (target.cluster) {
-    const { retryStrategy, ...redisOptions } = common;
-    const clusterOptions: ClusterOptions = {
+    const { retryStrategy: _, ...redisOptions } = common;
+    return new Cluster(target.cluster, {
       redisOptions,
       // Connects to the host names that nodes announce, since those are in their certificates.
       dnsLookup: (name, callback) => callback(null, name),
       enableOfflineQueue: kind === 'consumer',
-      ...(retryStrategy
-        ? { clusterRetryStrategy: (attempt: number) => retryStrategy(attempt) as number }
-        : {}),
-    };
-    return new Cluster(target.cluster, clusterOptions);
+      clusterRetryStrategy: retryInMs,
+    });
   }
   if (target.sentinels) {
     return new Redis({

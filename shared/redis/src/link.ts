@@ -63,10 +63,9 @@ export class RedisLink {
     this.#target = target;
     this.#options = options;
     this.#events = events;
+    const { kind, name, commandTimeoutMs } = options;
     this.redis = connect(target, {
-      kind: options.kind,
-      name: options.name,
-      commandTimeoutMs: options.commandTimeoutMs,
+      ...{ kind, name, commandTimeoutMs },
       onState: (state, error) => (state === 'ready' ? void this.#inspect() : this.#lost(error)),
     });
     this.#endTimers = [
@@ -212,9 +211,8 @@ export class RedisLink {
     const reason = error ? causeText(error) : 'connection lost';
     if (this.#state === 'ready') {
       const { meanwhile } = this.#options;
-      this.#events.warn(
-        `lost Redis: ${reason}; ${meanwhile ? `${meanwhile} until it answers` : 'will reconnect'}`,
-      );
+      const then = meanwhile ? `${meanwhile} until it answers` : 'will reconnect';
+      this.#events.warn(`lost Redis: ${reason}; ${then}`);
     }
     // Lost for one reason, and refused for another, which waiting does not mend.
     else if (error instanceof RedisRefusal && reason !== this.#reason)

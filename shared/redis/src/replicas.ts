@@ -27,9 +27,9 @@ export async function onReplicas<T>(
   replicas: ReplicaOptions,
   write: () => Promise<T>,
 ): Promise<T> {
-  const written = await writingOn(redis, prefix, replicas, write);
-  await written.onReplicas();
-  return written.result;
+  const { result, onReplicas: kept } = await writingOn(redis, prefix, replicas, write);
+  await kept();
+  return result;
 }
 
 /**
@@ -39,31 +39,24 @@ export async function onReplicas<T>(
 export async function writingOn<T>(
   redis: RedisConnection,
   prefix: string,
-  replicas: ReplicaOptions,
+  { least, waitMs }: ReplicaOptions,
   write: () => Promise<T>,
 ): Promise<{ result: T; onReplicas: () => Promise<void> }> {
   const primary = await primaryOf(redis, prefix);
   const connection = primary?.stream;
-  const result = await write();
-  return { result, onReplicas: () => untilReplicated(redis, prefix, replicas, primary, connection) };
-}
-
-async function untilReplicated(
-  redis: RedisConnection,
-  prefix: string,
-  { least, waitMs }: ReplicaOptions,
-  primary: Redis | undefined,
-  connection: Redis['stream'] | undefined,
-): Promise<void> {
   const same = async () => (await primaryOf(redis, prefix)) === primary && primary?.stream === connection;
-  if (!primary || !connection || !(await same()))
-    throw new NotReplicated('the connection to Redis changed during a write');
-  const have = await primary.wait(least, waitMs);
-  if (!(await same())) throw new NotReplicated('the connection to Redis changed while waiting for replicas');
-  if (have < least)
-    throw new NotReplicated(
-      `${have} replicas of Redis have acknowledged a write; expected ${least} within ${waitMs} ms (redis.min_replicas)`,
-    );
+  const untilReplicated = async () => {
+    if (!primary || !connection || !(await same()))
+      throw new NotReplicated('the connection to Redis changed during a write');
+    const have = await primary.wait(least, waitMs);
+    if (!(await same()))
+      throw new NotReplicated('the connection to Redis changed while waiting for replicas');
+    if (have < least)
+      throw new NotReplicated(
+        `${have} replicas of Redis have acknowledged a write; expected ${least} within ${waitMs} ms (redis.min_replicas)`,
+      );
+  };
+  return { result: await write(), onReplicas: untilReplicated };
 }
 
 /** The connection to the node that has the keys with this prefix now. */

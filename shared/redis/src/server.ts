@@ -2,12 +2,6 @@ import type { RedisConnection } from './connection.ts';
 import { primaryOf } from './replicas.ts';
 
 const OLDEST_MAJOR = 7;
-/** Result of inspecting the server: problems stop a service, warnings are logged. */
-export interface ServerReport {
-  version: string;
-  problems: string[];
-  warnings: string[];
-}
 
 /** Requirements of the configuration. */
 export interface Expected {
@@ -22,13 +16,14 @@ export interface Expected {
 /**
  * Checks that the server with the keys of this prefix can keep the promises: version, role, no eviction, AOF. A managed Redis
  * may forbid CONFIG; settings that cannot be read are a warning.
+ * @returns problems stop a service, warnings are logged
  * @throws when Redis does not answer
  */
 export async function inspectServer(
   connection: RedisConnection,
   prefix: string,
   expect: Expected,
-): Promise<ServerReport> {
+): Promise<{ problems: string[]; warnings: string[] }> {
   const problems: string[] = [];
   const warnings: string[] = [];
   const redis = (await primaryOf(connection, prefix)) ?? connection;
@@ -36,23 +31,20 @@ export async function inspectServer(
   const version = /^(?:redis|valkey)_version:(\S+)/m.exec(info)?.[1] ?? 'unknown';
   const role = /^role:(\S+)/m.exec(info)?.[1];
   if (role === 'slave') problems.push('this Redis is a replica, which accepts no writes; expected a primary');
-  if (Number.parseInt(version, 10) < OLDEST_MAJOR) {
+  if (Number.parseInt(version, 10) < OLDEST_MAJOR)
     problems.push(`Redis ${version} is too old; expected ${OLDEST_MAJOR} or later`);
-  }
   try {
     const policy = await setting(redis, 'maxmemory-policy');
-    if (policy !== 'noeviction') {
+    if (policy !== 'noeviction')
       problems.push(
         `maxmemory-policy is "${policy}"; expected "noeviction", or Redis may evict queued batches`,
       );
-    }
     if ((await setting(redis, 'appendonly')) !== 'yes') {
       warnings.push('appendonly is off: Redis loses its data when it restarts; expected "appendonly yes"');
     } else {
       const fsync = await setting(redis, 'appendfsync');
-      if (fsync === 'no' || (expect.durability === 'always' && fsync !== 'always')) {
+      if (fsync === 'no' || (expect.durability === 'always' && fsync !== 'always'))
         warnings.push(`appendfsync is "${fsync}"; redis.durability is "${expect.durability}"`);
-      }
     }
     const wanted = expect.minReplicas ?? 0;
     if (wanted > 0 && Number(await setting(redis, 'min-replicas-to-write')) < wanted) {
@@ -72,7 +64,7 @@ export async function inspectServer(
     );
   }
   warnings.push(...((await expect.warningsOf?.(redis)) ?? []));
-  return { version, problems, warnings };
+  return { problems, warnings };
 }
 
 async function setting(redis: RedisConnection, name: string): Promise<string> {
