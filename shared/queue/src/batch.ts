@@ -29,9 +29,8 @@ export interface JobData {
   class: PriorityClass;
   origin: Origin;
   encoding: ContentEncoding;
-  /** Sum over `batches`. */
+  /** Sums over `batches`. */
   items: number;
-  /** Sum over `batches`. */
   bytes: number;
   batches: BatchRef[];
   /** Why the batch was spilled; set when it goes to the dlq. */
@@ -71,17 +70,21 @@ export interface Batch {
 
 /** Builds the job data of one batch. */
 export function jobDataOf(batch: Batch): JobData {
-  const { id, signal, class: priorityClass, origin, encoding, items, receivedAt, payload, attempts } = batch;
-  return {
+  const {
+    id: key,
     signal,
     class: priorityClass,
     origin,
     encoding,
     items,
-    bytes: payload.byteLength,
-    batches: [{ key: id, items, bytes: payload.byteLength, receivedAt }],
-    ...(attempts ? { attempts } : {}),
-  };
+    receivedAt,
+    payload,
+    attempts,
+  } = batch;
+  const bytes = payload.byteLength;
+  const batches = [{ key, items, bytes, receivedAt }];
+  const data = { signal, class: priorityClass, origin, encoding, items, bytes, batches };
+  return attempts ? { ...data, attempts } : data;
 }
 
 /**
@@ -93,22 +96,17 @@ export function assertJobData(id: string, data: unknown): asserts data is JobDat
   const fail = (field: string): never => {
     throw new Error(`job ${id}: field "${field}" is missing or malformed; expected the pipeline's job data`);
   };
-  if (typeof job !== 'object' || job === null) fail('(root)');
-  else {
-    if (typeof job.signal !== 'string') fail('signal');
-    if (!isPriorityClass(job.class)) fail('class');
-    if (typeof job.encoding !== 'string') fail('encoding');
-    if (!Array.isArray(job.batches) || job.batches.length === 0) fail('batches');
-    for (const batch of job.batches ?? []) if (typeof batch?.key !== 'string') fail('batches[].key');
-  }
+  if (typeof job !== 'object' || job === null) return fail('(root)');
+  if (typeof job.signal !== 'string') fail('signal');
+  if (!isPriorityClass(job.class)) fail('class');
+  if (typeof job.encoding !== 'string') fail('encoding');
+  if (!Array.isArray(job.batches) || job.batches.length === 0) return fail('batches');
+  for (const batch of job.batches) if (typeof batch?.key !== 'string') fail('batches[].key');
 }
 
 const KEY_MAX_CHARS = 64;
 
-/**
- * Replaces a key of more than `KEY_MAX_CHARS` by its first half and a hash of the whole. It stays unique and keeps its first letter,
- * which tells its origin.
- */
+/** Replaces a too long key by its beginning and a hash of the whole: unique, with the first letter, which tells its origin. */
 export function foldKey(key: string): string {
   if (key.length <= KEY_MAX_CHARS) return key;
   return `${key.slice(0, KEY_MAX_CHARS / 2)}-${createHash('sha256').update(key).digest('hex').slice(0, 20)}`;
@@ -126,9 +124,7 @@ export function newBatchId(nowMs: number): string {
   return `b${nowMs.toString(36).padStart(9, '0')}${sequence.toString(36).padStart(4, '0')}${random.toString(36).padStart(8, '0')}`;
 }
 
-/**
- * The time at which a batch was received, Unix ms, from its id or a key derived from it; undefined for ids in another format.
- */
+/** When a batch was received, Unix ms, from its id or a key derived from it; undefined for ids in another format. */
 export function timeOfBatch(key: string): number | undefined {
   const [, digits] = /^[rx]?b([0-9a-z]{9})[0-9a-z]{12}/.exec(key) ?? [];
   return digits === undefined ? undefined : Number.parseInt(digits, 36);

@@ -12,9 +12,8 @@ export const BULLMQ_MAJOR = 6;
  */
 export async function otherLayouts(redis: RedisConnection, prefix: string): Promise<string[]> {
   const { queue } = keysOf(prefix);
-  const pipeline = redis.pipeline();
-  for (const name of QUEUES) pipeline.hget(queue(name, 'meta'), 'version');
-  const versions = (await pipeline.exec()) ?? [];
+  const reads = QUEUES.map((name) => ['hget', queue(name, 'meta'), 'version']);
+  const versions = (await redis.pipeline(reads).exec()) ?? [];
   return QUEUES.flatMap((name, i) => {
     const by = versions[i]?.[1];
     if (typeof by !== 'string' || by.startsWith(`bullmq:${BULLMQ_MAJOR}.`)) return [];

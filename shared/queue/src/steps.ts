@@ -6,7 +6,7 @@ import type { Batch, JobData } from './batch.ts';
 import type { BreakerState } from './breaker-state.ts';
 import type { PriorityClass } from './priority-class.ts';
 
-/** The batches of one request, which are accepted or rejected together, and the limiter's claim for it. */
+/** The batches of one request, which are accepted or rejected together. */
 export interface Group {
   batches: readonly Batch[];
   claim?: { claim: LimiterClaim; claimant: Claimant } | undefined;
@@ -15,7 +15,7 @@ export interface Group {
 export interface GroupResult {
   /** One per batch. */
   results: EnqueueResult[];
-  /** The answer to the claim, if there was one and it was evaluated. */
+  /** If there was a claim and it was evaluated. */
   answer?: ClaimAnswer;
 }
 
@@ -57,11 +57,9 @@ export interface MoveResult {
   more: boolean;
 }
 
-/** Reported to the dlq for a replayed batch that the upstream did not accept. */
+/** For a replayed batch that the upstream did not accept: attempts since it was read, and the upstream's last error. */
 export interface Failed {
-  /** Attempts since it was read from the disk. */
   attempts: number;
-  /** The upstream's last error message. */
   message: string;
 }
 
@@ -132,21 +130,9 @@ export interface Taken {
 
 /** One script each; one call is one round trip. */
 export const STEPS = [
-  'enqueue',
-  'move',
-  'take',
-  'settle',
-  'leave',
-  'hand_over',
-  'report',
-  'report_disk',
-  'drain',
-  'sift',
-  'book',
-  'publish',
-  'read_outcomes',
-  'forget_outcomes',
-] as const;
+  ...(['enqueue', 'move', 'take', 'settle', 'leave', 'hand_over', 'report', 'report_disk'] as const),
+  ...(['drain', 'sift', 'book', 'publish', 'read_outcomes', 'forget_outcomes'] as const),
+];
 export type Step = (typeof STEPS)[number];
 
 /** Callbacks for each call of a step. */

@@ -1,5 +1,3 @@
-/** Options of a store. */
-
 import type { ReplicaOptions } from '@nrdot/redis';
 import type { PriorityClass } from './priority-class.ts';
 

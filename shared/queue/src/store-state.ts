@@ -19,7 +19,7 @@ export const EVENTS_MAX = 1_000;
 /** After so long without a report, another scheduler takes over reporting. */
 const TELLER_MS = 15_000;
 
-/** Reads and writes the pipeline's state as a whole; the steps that move batches are in `Store`. */
+/** What is read and told; the steps that move batches are in `Store`. */
 export abstract class StoreState {
   readonly keys: Keys;
   readonly redis: RedisConnection;
@@ -28,11 +28,10 @@ export abstract class StoreState {
   readonly #events: StepEvents;
 
   constructor(redis: RedisConnection, options: StoreOptions, events: StepEvents = {}) {
-    if (!/\{[^{}]+\}/.test(options.prefix)) {
+    if (!/\{[^{}]+\}/.test(options.prefix))
       throw new Error(
         `redis.prefix: "${options.prefix}" has no hash tag; expected one such as "{nrdot}", so that all keys share a slot`,
       );
-    }
     this.keys = keysOf(options.prefix);
     this.redis = redis;
     this.options = options;
@@ -40,7 +39,6 @@ export abstract class StoreState {
     this.#events = events;
   }
 
-  /** Reports a step's duration, or its failure. */
   protected async timed<T>(step: Step, answer: Promise<T>): Promise<T> {
     const startedAt = performance.now();
     try {
@@ -71,14 +69,12 @@ export abstract class StoreState {
     if (this.options.replicas) await this.kept(() => this.redis.set(this.keys.fence, 1));
   }
 
-  /** The state of each signal's breaker. */
   async breakers(): Promise<Breaker[]> {
     const signals = Object.keys(SIGNALS) as Signal[];
     const hashes = await Promise.all(signals.map((signal) => this.redis.hgetall(this.keys.breaker(signal))));
     return hashes.map((hash, i) => breakerOf(signals[i]!, hash, this.options.breaker.windowMs, Date.now()));
   }
 
-  /** What Redis holds now, by stage and class. */
   async depth(): Promise<Depth> {
     return depthOf(await this.redis.hgetall(this.keys.depth));
   }
@@ -175,9 +171,8 @@ export abstract class StoreState {
   /** When Redis was last found to have lost data; undefined if never. */
   async losses(): Promise<{ at: number; items: number; seenAt: number } | undefined> {
     const { at, items, seen_at: seenAt } = await this.redis.hgetall(this.keys.losses);
-    return at === undefined
-      ? undefined
-      : { at: numberField(at), items: numberField(items), seenAt: numberField(seenAt) };
+    if (at === undefined) return undefined;
+    return { at: numberField(at), items: numberField(items), seenAt: numberField(seenAt) };
   }
 
   /** Adds a ledger entry of the dlq to the accounting: items by field, once per id. */
@@ -190,10 +185,8 @@ export abstract class StoreState {
 
   /** Publishes the status of this process, which becomes JSON; its shape is the caller's. */
   async publishStatus(status: { readonly instance: string }): Promise<void> {
-    await this.timed(
-      'publish',
-      this.scripts.nrdotPublish(this.keys.status, status.instance, JSON.stringify(status), STATUS_KEPT_MS),
-    );
+    const args = [status.instance, JSON.stringify(status), STATUS_KEPT_MS];
+    await this.timed('publish', this.scripts.nrdotPublish(this.keys.status, ...args));
   }
 
   /** The current statuses of all processes as published, with their age by Redis' clock; ordered by instance. */
@@ -213,7 +206,6 @@ export abstract class StoreState {
     await this.redis.ltrim(this.keys.events, -EVENTS_MAX, -1);
   }
 
-  /** The last events, oldest first. */
   events(limit: number): Promise<string[]> {
     return this.redis.lrange(this.keys.events, -limit, -1);
   }

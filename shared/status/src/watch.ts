@@ -5,7 +5,6 @@ import type { PipelineStatus } from './pipeline-status.ts';
 
 /** A condition that is well or not: the findings that belong to it, and the message when it is well again. */
 interface Subject {
-  subject: string;
   codes: readonly FindingCode[];
   /** A change of this value is reported as another state. Default: the code. */
   state?(finding: Finding, status: PipelineStatus): string;
@@ -16,9 +15,8 @@ interface Subject {
  * The state of the disk (full, failing) and of each connection to Redis is reported by its owner; all others are reported here,
  * once for the whole pipeline.
  */
-const SUBJECTS: readonly Subject[] = [
-  {
-    subject: 'upstream',
+const SUBJECTS: Readonly<Record<string, Subject>> = {
+  upstream: {
     codes: ['breaker_open', 'breaker_half_open'],
     state: (_, { breakers = [] }) => {
       const reasons = heldOf(breakers).held.map(({ reason }) => reason);
@@ -27,46 +25,38 @@ const SUBJECTS: readonly Subject[] = [
     over: (lasted, status) =>
       `The upstream accepts data again after ${lasted}. ${status.summary.data} ${status.summary.back}`,
   },
-  {
-    subject: 'redis',
+  redis: {
     codes: ['redis_away'],
     over: (lasted, { summary }) => `Redis can be used again after ${lasted}. ${summary.data}`,
   },
-  {
-    subject: 'spill',
+  spill: {
     codes: ['spilling'],
     over: (lasted) => `The queue has room again after ${lasted}: new arrivals stay in Redis.`,
   },
-  {
-    subject: 'replay',
+  replay: {
     codes: ['replay_paused', 'on_disk'],
     over: (lasted) =>
       `The disk is empty after ${lasted}: all data that waited there is in flight or delivered.`,
   },
-  {
-    subject: 'rejected',
+  rejected: {
     codes: ['all_rejected', 'rejecting'],
     over: (lasted) =>
       `The upstream has rejected nothing for a minute; before that, it rejected data for ${lasted}.`,
   },
-  {
-    subject: 'dropped',
+  dropped: {
     codes: ['dropping'],
     over: (lasted, { summary }) =>
       `Nothing has been dropped for a minute; before that, data was dropped for ${lasted}. ${summary.lost}`,
   },
-  {
-    subject: 'books',
+  books: {
     codes: ['books_differ'],
     over: (lasted) => `The books balance again after ${lasted}.`,
   },
-  {
-    subject: 'limiter',
+  limiter: {
     codes: ['limiter_drops'],
     over: (lasted) => `The limiter has stopped dropping data points after ${lasted}.`,
   },
-  {
-    subject: 'daily_keys',
+  daily_keys: {
     codes: ['daily_keys'],
     // Report when further metrics have used up their series, and when one is forecast to.
     state: (_, { limiter }) => {
@@ -75,34 +65,34 @@ const SUBJECTS: readonly Subject[] = [
     },
     over: () => 'No metric is close to its limit of series for this UTC day any more.',
   },
-  {
-    subject: 'account_limits',
+  account_limits: {
     codes: ['account_limits'],
     over: (lasted) => `Traffic is well below the limits of the account again after ${lasted}.`,
   },
-  {
-    subject: 'refusals',
+  refusals: {
     codes: ['refusing'],
     over: (lasted) => `Receivers have stopped refusing requests after ${lasted}.`,
   },
-  {
-    subject: 'redis_memory',
+  redis_memory: {
     codes: ['redis_memory'],
     over: (lasted) => `Redis has free memory again after ${lasted}.`,
   },
-  { subject: 'room', codes: ['dlq_filling'], over: (lasted) => `The dlq has room again after ${lasted}.` },
-  {
-    subject: 'expiring',
+  room: { codes: ['dlq_filling'], over: (lasted) => `The dlq has room again after ${lasted}.` },
+  expiring: {
     codes: ['expiring'],
     over: (lasted) => `No data on disk is about to expire any more, after ${lasted}.`,
   },
-  { subject: 'damage', codes: ['dlq_damaged'], over: () => 'There is no damaged data on disk any more.' },
-  ...(['receiver', 'exporter', 'dlq'] as const).map((service) => ({
-    subject: `services:${service}`,
-    codes: [`no_${service}`] as const,
-    over: (lasted: string) => `A ${service} is running again, after ${lasted} without one.`,
-  })),
-];
+  damage: { codes: ['dlq_damaged'], over: () => 'There is no damaged data on disk any more.' },
+  ...Object.fromEntries(
+    (['receiver', 'exporter', 'dlq'] as const).map((service): [string, Subject] => [
+      `services:${service}`,
+      {
+        codes: [`no_${service}`],
+        over: (lasted) => `A ${service} is running again, after ${lasted} without one.`,
+      },
+    ]),
+  ),
+};
 
 const OF_THE_DISK = new Set(['replay', 'room', 'expiring', 'damage']);
 
@@ -149,7 +139,7 @@ export class Watch {
 
   #tell(status: PipelineStatus): void {
     const { transitions } = this.#d;
-    for (const { subject, codes, state, over } of SUBJECTS) {
+    for (const [subject, { codes, state, over }] of Object.entries(SUBJECTS)) {
       const all = status.findings.filter(({ code }) => codes.includes(code));
       const [found] = all;
       if (!found) {

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { driftOf, joined, type SeenJob } from './census.ts';
 
 const job = (id: number, items = 1): SeenJob => ({
-  ...{ queue: 'high', part: 'wait', id: String(id), stage: 'queued:high', batches: 1, held: 1 },
+  ...{ queue: 'high', part: 'wait', id: String(id), stage: 'queued:high', held: 1 },
   ...{ items, bytes: 2, keys: [String(id)], locked: false },
 });
 /** Newest first, as Redis has them. */

@@ -21,8 +21,7 @@ export interface SeenJob extends Place {
   odd?: string;
   /** Depth field without its unit. */
   stage: string;
-  /** The number of its batches; then number, items, bytes and keys of those that Redis still holds. */
-  batches: number;
+  /** Number, items, bytes and keys of its batches that Redis still holds. */
   held: number;
   items: number;
   bytes: number;
@@ -47,8 +46,19 @@ interface Slice extends Place {
   to: number;
 }
 
-/** One part of a snapshot. */
-type Reply = [depth: string[], ...parts: [length: number, ...jobs: (string | number)[][]][]];
+type JobReply = [
+  ...[
+    id: string,
+    odd: string,
+    stage?: string,
+    batches?: number,
+    held?: number,
+    items?: number,
+    bytes?: number,
+  ],
+  ...[locked?: number, ...keys: string[]],
+];
+type Reply = [depth: string[], ...parts: [length: number, ...jobs: JobReply[]][]];
 export type TakeSnapshot = (...args: (string | number)[]) => Promise<Reply>;
 
 /** Lists of up to so many jobs are read in the final snapshot; longer ones before it, except for their ends. */
@@ -104,13 +114,12 @@ export class Census {
 
   /** Of the lists and sets everywhere; -1 for a key of another type. */
   async #lengths(): Promise<number[]> {
-    const pipeline = this.#redis.pipeline();
-    for (const place of EVERYWHERE) {
-      const key = this.#keys.queue(place.queue, place.part);
-      if (isList(place)) pipeline.llen(key);
-      else pipeline.zcard(key);
-    }
-    return ((await pipeline.exec()) ?? []).map(([error, length]) => (error ? -1 : Number(length)));
+    const commands = EVERYWHERE.map((place) => [
+      isList(place) ? 'llen' : 'zcard',
+      this.#keys.queue(place.queue, place.part),
+    ]);
+    const lengths = (await this.#redis.pipeline(commands).exec()) ?? [];
+    return lengths.map(([error, length]) => (error ? -1 : Number(length)));
   }
 
   async #tryOnce(lengths: readonly number[]): Promise<Counted | undefined> {
@@ -150,21 +159,21 @@ export class Census {
   async #slices(place: Place): Promise<SeenJob[]> {
     const jobs: SeenJob[] = [];
     const seen = new Set<string>();
+    const slice = async (from: number) => {
+      const { parts } = await this.#read([{ ...place, from, to: from + SLICE - 1 }]);
+      const found = parts[0]!.jobs;
+      const news = found.filter(({ id }) => !seen.has(id) && seen.add(id)); // the others were pushed back by newer ones
+      return { found, news };
+    };
     for (let from = 0; jobs.length <= this.#jobsMax; ) {
-      const { jobs: found } = (await this.#read([{ ...place, from, to: from + SLICE - 1 }])).parts[0]!;
+      const { found, news } = await slice(from);
       if (found.length === 0) break;
       from += found.length;
-      for (const job of found) {
-        if (seen.has(job.id)) continue; // pushed back by newer ones
-        seen.add(job.id);
-        jobs.push(job);
-      }
+      jobs.push(...news);
     }
     // Jobs that were added while the rest was read.
     while (isList(place)) {
-      const { jobs: found } = (await this.#read([{ ...place, from: 0, to: SLICE - 1 }])).parts[0]!;
-      const news = found.filter(({ id }) => !seen.has(id));
-      for (const { id } of news) seen.add(id);
+      const { found, news } = await slice(0);
       jobs.unshift(...news);
       if (news.length < HEAD / 2) break;
       if (news.length === found.length) break; // grows faster than it can be read
@@ -193,21 +202,10 @@ function isAside(part: Part): boolean {
   return (ASIDES as readonly string[]).includes(part);
 }
 
-function seenJob({ queue, part }: Place, reply: (string | number)[]): SeenJob {
-  const [id, odd, stage = '', batches = 0, held = 0, items = 0, bytes = 0, locked = 0, ...keys] = reply;
-  return {
-    queue,
-    part,
-    id: String(id),
-    ...(odd ? { odd: String(odd) } : {}),
-    stage: String(stage),
-    batches: Number(batches),
-    held: Number(held),
-    items: Number(items),
-    bytes: Number(bytes),
-    locked: locked === 1,
-    keys: keys.map(String),
-  };
+function seenJob({ queue, part }: Place, reply: JobReply): SeenJob {
+  const [id, odd, stage = '', , held = 0, items = 0, bytes = 0, locked = 0, ...keys] = reply;
+  const known = { queue, part, id, stage, held, items, bytes, keys, locked: locked === 1 };
+  return odd ? { ...known, odd } : known;
 }
 
 /**

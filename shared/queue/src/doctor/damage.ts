@@ -1,20 +1,14 @@
-/** The kinds of damage that the doctor finds. */
-const DAMAGE_KINDS = [
-  'wrong_type',
-  'no_number',
-  'odd_job',
-  'put_away',
-  'job_without_payload',
-  'job_out_of_sight',
-  'stray_job',
-  'payload_without_job',
-  'unreadable_payload',
-  'depth',
-  'books',
-  'disk',
-  'not_examined',
-] as const;
-export type DamageKind = (typeof DAMAGE_KINDS)[number];
+export type DamageKind =
+  | ('wrong_type' | 'no_number' | 'odd_job' | 'put_away' | 'job_without_payload' | 'job_out_of_sight')
+  | (
+      | 'stray_job'
+      | 'payload_without_job'
+      | 'unreadable_payload'
+      | 'depth'
+      | 'books'
+      | 'disk'
+      | 'not_examined'
+    );
 
 export interface Damage {
   kind: DamageKind;

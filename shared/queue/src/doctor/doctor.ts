@@ -205,8 +205,7 @@ export class Doctor {
         Object.entries(parts).map(([part, type]): [string, string] => [keys.queue(queue, part), type]),
       ),
     ];
-    const pipeline = redis.pipeline();
-    for (const [key] of expected) pipeline.type(key);
+    const pipeline = redis.pipeline(expected.map(([key]) => ['type', key]));
     const types = ((await pipeline.exec()) ?? []).map(([, type]) => String(type));
     const wrong = expected.flatMap(([key, type], i) =>
       types[i] === 'none' || types[i] === type
@@ -385,9 +384,7 @@ export class Doctor {
         return [];
       });
       if (unknown.length === 0) continue;
-      const pipeline = redis.pipeline();
-      for (const { key } of unknown) pipeline.ttl(key);
-      const lives = (await pipeline.exec()) ?? [];
+      const lives = (await redis.pipeline(unknown.map(({ key }) => ['ttl', key])).exec()) ?? [];
       // A payload with a TTL was never acknowledged: it expires.
       for (const [i, { name }] of unknown.entries())
         if (lives[i]?.[1] === -1 && lone.size < JOBS_MAX) lone.add(name);

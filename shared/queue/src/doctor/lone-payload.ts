@@ -1,5 +1,5 @@
 import { type ContentEncoding, decodeContent, type Signal, walk } from '@nrdot/otlp';
-import { type JobData, type Origin, timeOfBatch } from '../batch.ts';
+import { type JobData, jobDataOf, type Origin, timeOfBatch } from '../batch.ts';
 
 /** Without profiles, which are opaque: any bytes could be one. */
 const SIGNALS: readonly Signal[] = ['traces', 'metrics', 'logs'];
@@ -40,15 +40,6 @@ export async function jobDataOfLone(
   if (found.length !== 1) return undefined;
   const [{ signal, items }] = found as [(typeof found)[number]];
   const origin: Origin = /^[rx]/.test(key) && !key.includes('-') ? 'replay' : 'live';
-  const bytes = payload.byteLength;
   const receivedAt = timeOfBatch(key) ?? nowMs;
-  return {
-    signal,
-    class: 'normal',
-    origin,
-    encoding,
-    items,
-    bytes,
-    batches: [{ key, items, bytes, receivedAt }],
-  };
+  return jobDataOf({ id: key, signal, class: 'normal', origin, encoding, items, receivedAt, payload });
 }
