@@ -17,16 +17,12 @@ import { prelude } from './prelude.ts';
  * not change: they compare waiting classes, and none was waiting.
  *
  * KEYS  1 depth  2 books  3 wake  4 scheduler  5 replay outcomes  6 how many of those were forgotten
- * ARGV  1 prefix  2 now in ms  3 capacity in bytes  4 capacity in items  5 job options (JSON)
- *       6 spill_at (0 to 1)  7 hysteresis (0 to 1)  8..13 limits in bytes and items of the queues of critical, high and
- *       normal,
- *       0 for none
- *       14 lock token of the exporter with a reserved slot, empty for none  15 lock in ms  16, 17 window in batches and
- *       bytes   18 index of the first replay outcome that the dlq has not read   19 whether a batch may bypass the scheduler to
- *       exporters
- *       of other processes   20 how many batches follow
- *       then per batch: key, class, origin, items, bytes, job data (JSON), job name, size of the group that begins here
- *       (0: the
+ * ARGV  1 prefix  2 now in ms  3 capacity in bytes  4 capacity in items  5 job options (JSON)  6 spill_at (0 to 1)
+ *       7 hysteresis (0 to 1)  8..13 limits in bytes and items of the queues of critical, high and normal, 0 for none
+ *       14 lock token of the exporter with a reserved slot, empty for none  15 lock in ms  16, 17 window in batches and bytes
+ *       18 index of the first replay outcome that the dlq has not read  19 whether a batch may bypass the scheduler to exporters
+ *       of other processes  20 how many batches follow
+ *       then per batch: key, class, origin, items, bytes, job data (JSON), job name, size of the group that begins here (0: the
  *       group goes on), and the number of the group's claim (0: none); then the claims
  * A claim without a batch follows a batch without a key. A group with a claim is atomic: what its claim relies on must hold,
  * and all its payloads must be there. Claims after a refused one were computed from changes that did not happen, and are
@@ -39,8 +35,8 @@ export const enqueue = `${prelude}
 local prefix, now, max_bytes, max_items, opts = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 ${claims}
 local spill_at, hysteresis = tonumber(ARGV[6]), tonumber(ARGV[7])
-expect('HLEN', { KEYS[2], prefix .. ':spill:meta', prefix .. ':export:meta', prefix .. ':signals', prefix .. ':breaker:traces', prefix .. ':breaker:metrics',
-  prefix .. ':breaker:logs', prefix .. ':breaker:profiles' })
+expect('HLEN', { KEYS[2], prefix .. ':spill:meta', prefix .. ':export:meta', prefix .. ':signals', prefix .. ':breaker:traces',
+  prefix .. ':breaker:metrics', prefix .. ':breaker:logs', prefix .. ':breaker:profiles' })
 expect('ZCARD', { KEYS[3], prefix .. ':spill:marker', prefix .. ':export:marker' })
 expect('LLEN', { prefix .. ':critical:wait', prefix .. ':high:wait', prefix .. ':normal:wait', prefix .. ':replay-critical:wait',
   prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait', prefix .. ':spill:wait', prefix .. ':export:wait',

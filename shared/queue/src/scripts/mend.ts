@@ -34,6 +34,8 @@ local queues = { 'critical', 'high', 'normal', 'replay-critical', 'replay-high',
 local lists = { 'wait', 'active', 'paused', 'aside:traces', 'aside:metrics', 'aside:logs', 'aside:profiles' }
 local function is_aside(part) return string.sub(part, 1, 6) == 'aside:' end
 local sets = { 'delayed', 'prioritized', 'failed', 'completed', 'waiting-children' }
+local is_set = {}
+for _, part in ipairs(sets) do is_set[part] = true end
 local function job_key(queue, id) return prefix .. ':' .. queue .. ':' .. id end
 local function held(key) return is_held(prefix .. ':payload:' .. key) end
 
@@ -50,10 +52,7 @@ local function place_of(queue, id)
 end
 local function remove_from(queue, part, id)
   if is_aside(part) then tell('aside', -1) end
-  for _, list in ipairs(lists) do
-    if part == list then return rcall('LREM', job_key(queue, part), 0, id) end
-  end
-  return rcall('ZREM', job_key(queue, part), id)
+  if is_set[part] then rcall('ZREM', job_key(queue, part), id) else rcall('LREM', job_key(queue, part), 0, id) end
 end
 -- To be called before a job that was counted by signal is removed.
 local function uncount(queue, part, id, job)
@@ -94,7 +93,9 @@ local function merged_keys()
   merged, complete = {}, true
   local jobs_left, batches_left = ${SNAPSHOT_JOBS_MAX}, ${SNAPSHOT_BATCHES_MAX}
   for _, queue in ipairs({ 'export', 'spill' }) do
-    local function note(ids)
+    local function note(command, part)
+      local ids = redis.pcall(command, job_key(queue, part), 0, jobs_left)
+      if not complete or ids.err then return end
       for _, id in ipairs(ids) do
         local job = read_job(prefix, queue, id)
         for _, batch in ipairs(job and job.batches or {}) do
@@ -105,14 +106,8 @@ local function merged_keys()
       end
       if jobs_left <= 0 or batches_left <= 0 then complete = false end
     end
-    for _, part in ipairs(lists) do
-      local ids = redis.pcall('LRANGE', job_key(queue, part), 0, jobs_left)
-      if complete and not ids.err then note(ids) end
-    end
-    for _, part in ipairs(sets) do
-      local ids = redis.pcall('ZRANGE', job_key(queue, part), 0, jobs_left)
-      if complete and not ids.err then note(ids) end
-    end
+    for _, part in ipairs(lists) do note('LRANGE', part) end
+    for _, part in ipairs(sets) do note('ZRANGE', part) end
   end
   return merged
 end
@@ -188,10 +183,7 @@ function act.stray(a)
   end
   if n > 0 and (not may_write(home) or (home ~= a.queue and rcall('EXISTS', job_key(home, a.id)) == 1)) then return -1 end
   if not mends then return 1 end
-  if n == 0 then
-    rcall('UNLINK', key)
-    return 1
-  end
+  if n == 0 then return rcall('UNLINK', key) end
   if home ~= a.queue then rcall('RENAME', key, job_key(home, a.id)) end
   rcall('HSET', job_key(home, a.id), 'opts', opts, 'delay', 0, 'priority', 0)
   put_in(home, a.id)
@@ -213,20 +205,14 @@ function act.payload(a)
   tell('waiting:' .. job.signal, 1)
   return 1
 end
-function act.depth(a)
-  if type(redis.pcall('HLEN', KEYS[1])) ~= 'number' then return -1 end
-  if mends then
-    for field, n in pairs(a.counts) do add(KEYS[1], field, n) end
+local function adds_to(key)
+  return function(a)
+    if type(redis.pcall('HLEN', key)) ~= 'number' then return -1 end
+    for field, n in pairs(mends and a.counts or {}) do add(key, field, n) end
+    return 1
   end
-  return 1
 end
-function act.books(a)
-  if type(redis.pcall('HLEN', KEYS[2])) ~= 'number' then return -1 end
-  if mends then
-    for field, n in pairs(a.counts) do add(KEYS[2], field, n) end
-  end
-  return 1
-end
+act.depth, act.books = adds_to(KEYS[1]), adds_to(KEYS[2])
 function act.field(a)
   local value = redis.pcall('HGET', a.key, a.field)
   if type(value) ~= 'string' or (tonumber(value) and math.abs(tonumber(value)) < 1e15) then return 0 end
