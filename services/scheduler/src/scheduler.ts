@@ -8,11 +8,9 @@ export interface SchedulerOptions extends MoveOptions {
 }
 
 export interface SchedulerDeps {
-  /** For moves. */
   store: Store;
   /** Waits until there may be something to decide, at most so many ms. */
   sleep(timeoutMs: number): Promise<unknown>;
-  /** Ends a wait. */
   wakeUp(): void;
   log: Logger;
   metrics: Metrics;
@@ -51,7 +49,6 @@ export class Scheduler {
     return this.#rate.perSecond(performance.now());
   }
 
-  /** Sets the weights, from the next move on. */
   setWeights(weights: SchedulerOptions['weights']): void {
     this.#options = { ...this.#options, weights };
   }

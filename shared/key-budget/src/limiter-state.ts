@@ -4,7 +4,7 @@ import { claims } from './claims.ts';
 /** What a request relies on, and changes, in the state that all receivers' limiters share; see `scripts/claims.ts`. */
 export interface LimiterClaim {
   hasRefused: boolean;
-  /** Hashes, 8 bytes each. */
+  /** Hashes in these buffers have 8 bytes, producers 16. */
   keys: Buffer;
   remembered: Buffer;
   gone: Buffer;
@@ -13,11 +13,9 @@ export interface LimiterClaim {
   /** A stream that passes unmerged must not be a source with one of these flags. */
   neverForwarded: number;
   forwarded: Buffer;
-  /** 16 bytes each. */
   producers: Buffer;
   /** A MessagePack array of field, expected version and value of each source, in turn. */
   sources: Buffer;
-  /** Field and value of each level. */
   levels: readonly Buffer[];
   /** Field and value of each merged point that is deferred until its interval ends. */
   held: readonly Buffer[];
@@ -63,7 +61,6 @@ export interface PipelineState {
   entries: Buffer[];
 }
 
-/** Parses the script's answer to a claim. */
 export function claimAnswer(reply: unknown): ClaimAnswer {
   const [kindBytes, ...rest] = reply as [Buffer, ...unknown[]];
   const kind = kindBytes.toString();
@@ -108,7 +105,6 @@ function stateOf(reply: unknown): PipelineState {
   };
 }
 
-/** Encodes a claim as arguments of the script. */
 export function claimArgs(claim: LimiterClaim, claimant: Claimant): (string | number | Buffer)[] {
   const { epoch, version, log, slot, token, maxKeys, generation, generationsKept } = claimant;
   return [
@@ -155,8 +151,7 @@ function packed(texts: readonly Buffer[]): Buffer {
  * ARGV  1 prefix  2 holder  3 token of this process  4 time to live in ms  5 epoch  6 seed  7 watched since, ms: all three
  *       only if Redis has none  8 generation of keys  9 generations after which a key expires  10 sources not seen since
  *       this second expire  11 position up to which the log of keys was read  12 '1' if the token had a slot before: once it
- *       has lost
- *       it, it gets no other, since claims with it may still be in flight  13 maximum number of keys of all receivers
+ *       has lost it, it gets no other, since claims with it may be in flight  13 maximum number of keys of all receivers
  * Deferred points of a writer that lost its slot are set aside under a name of their own, to which nobody writes.
  * Gives slot, epoch, seed, watched since, time of the slot's last write, since when it has levels, whether the slot belonged to
  *   another process, the state of the pipeline, names of points left behind, and how many points are deferred in the slot
@@ -247,7 +242,6 @@ export interface Lease {
   state: PipelineState;
   /** Points that former writers left behind: some of the names, oldest first. */
   left: LeftPoints[];
-  /** Merged points deferred in this slot. */
   held: number;
 }
 
@@ -360,7 +354,6 @@ export class LimiterState {
     return Buffer.concat((await this.#redis.callBuffer('HGETALL', `${this.#key}:producers`)) as Buffer[]);
   }
 
-  /** The rules by field, as JSON. */
   async rules(): Promise<Map<string, string>> {
     return new Map(Object.entries(await this.#redis.hgetall(`${this.#key}:rules`)));
   }
@@ -386,7 +379,6 @@ export class LimiterState {
     return new Map(pairsOf(all).map(([field, value]) => [field.toString('latin1'), value]));
   }
 
-  /** Releases the slot. */
   async release(): Promise<void> {
     await this.#redis.hdel(`${this.#options.prefix}:leases`, this.#options.holder);
   }

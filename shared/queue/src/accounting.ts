@@ -1,7 +1,6 @@
 import type { Depth } from './depth.ts';
 import { numberField } from './number-field.ts';
 
-/** Items on the dlq's disk. */
 export interface DiskItems {
   /** Waiting for replay or replayed and in flight. */
   waiting: number;
@@ -17,9 +16,7 @@ export interface DiskReport extends DiskItems {
   undropped: number;
   /** Index of the first outcome of a replayed batch that was not processed; -1 while a write of the ledger is in flight. */
   outcomesSeen: number;
-  /** The last state of Redis that this dlq saw, if any. */
   seen: RedisSeen | undefined;
-  /** The epoch to set if Redis has none. */
   freshEpoch: string;
 }
 
@@ -28,9 +25,7 @@ export interface RedisSeen {
   epoch: string;
   /** Unix ms, by Redis' clock. */
   at: number;
-  /** The accounting at that time. */
   books: Record<string, number>;
-  /** Items that only Redis had. */
   live: number;
   paused: boolean;
 }

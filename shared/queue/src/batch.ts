@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import type { ContentEncoding, Signal } from '@nrdot/otlp';
 import { isPriorityClass, type PriorityClass } from './priority-class.ts';
 
-/** Whether a batch came from a client or was replayed from the dlq's disk. */
 export type Origin = 'live' | 'replay';
 
 /** One batch of a job: its share of the accounting, and the key of its payload. */
@@ -54,7 +53,6 @@ export const JOB_OPTIONS = JSON.stringify({
   stackTraceLimit: 0,
 });
 
-/** A new batch with its payload, before it is in Redis. */
 export interface Batch {
   /** Starts with a letter and has no colon (a BullMQ job id). */
   id: string;
@@ -68,7 +66,6 @@ export interface Batch {
   attempts?: number;
 }
 
-/** Builds the job data of one batch. */
 export function jobDataOf(batch: Batch): JobData {
   const {
     id: key,
@@ -87,10 +84,7 @@ export function jobDataOf(batch: Batch): JobData {
   return attempts ? { ...data, attempts } : data;
 }
 
-/**
- * Validates job data from Redis, where others may have written it.
- * @throws Error naming the job and the field
- */
+/** Validates job data from Redis, where others may have written it. @throws Error naming the job and the field */
 export function assertJobData(id: string, data: unknown): asserts data is JobData {
   const job = data as Partial<JobData> | null;
   const fail = (field: string): never => {
@@ -114,10 +108,7 @@ export function foldKey(key: string): string {
 
 let sequence = Math.floor(Math.random() * 36 ** 4);
 
-/**
- * A new batch id: `b`, the time in ms, a per-process sequence and 40 random bits, so that ids sort by time and are unique
- * across receivers.
- */
+/** `b`, the time in ms, a per-process sequence and 40 random bits: ids sort by time and are unique across receivers. */
 export function newBatchId(nowMs: number): string {
   sequence = (sequence + 1) % 36 ** 4;
   const random = Math.floor(Math.random() * 2 ** 40);

@@ -6,7 +6,6 @@ export const BREAKER_STATES = ['closed', 'open', 'half_open'] as const;
 export type BreakerState = (typeof BREAKER_STATES)[number];
 /** Why it opened: consecutive failures, too many 429s, a rejected key, or an address that is (now) no upstream. */
 export const BREAKER_REASONS = ['failures', 'quota', 'auth', 'place'] as const;
-/** Messages of the upstream are cut to this length. */
 export const MESSAGE_MAX = 200;
 /**
  * One answer of the upstream, as the breaker counts it. `ok`: it works. `fault`: caused by the upstream or by this batch, which
@@ -26,11 +25,9 @@ export interface Breaker {
   retryAtMs: number;
   failures: number;
   openedTotal: number;
-  /** `openedTotal` by reason. */
   openedByReason: Record<(typeof BREAKER_REASONS)[number], number>;
   halfOpenedTotal: number;
   closedTotal: number;
-  /** Successes. */
   okTotal: number;
   /** Share of 429 among the answers in the window, 0 to 1. */
   throttledShare: number;
@@ -85,7 +82,6 @@ export function heldOf(breakers: readonly Breaker[]): { held: Breaker[]; all: bo
   return { held, all: held.length > 0 && !going };
 }
 
-/** The options, as arguments of the scripts. */
 export function breakerArgs(options: BreakerOptions): number[] {
   const { failures, throttleRatio, minAnswers, windowMs, minOpenMs, maxOpenMs } = options;
   return [failures, throttleRatio, minAnswers, windowMs, minOpenMs, maxOpenMs];

@@ -127,7 +127,6 @@ export class Enqueuer {
     this.#busy = false;
   }
 
-  /** Takes requests from the queue and prepares them until a commit is full. */
   async #prepareNext(): Promise<{ waiting: Waiting; group: Group }[]> {
     const commit: { waiting: Waiting; group: Group }[] = [];
     const startedAt = performance.now();
@@ -152,7 +151,6 @@ export class Enqueuer {
           continue;
         }
         if (group.batches.length === 0 && !needsStep(group)) {
-          // So undo its changes.
           this.#state?.undoLast();
           this.#take(waiting);
           this.#end(waiting, () => waiting.resolve([]));

@@ -1,5 +1,3 @@
-/** Parameters and results of the store's steps. */
-
 import type { ClaimAnswer, Claimant, LimiterClaim } from '@nrdot/key-budget';
 import type { Signal } from '@nrdot/otlp';
 import type { Batch, JobData } from './batch.ts';
@@ -13,7 +11,6 @@ export interface Group {
 }
 
 export interface GroupResult {
-  /** One per batch. */
   results: EnqueueResult[];
   /** If there was a claim and it was evaluated. */
   answer?: ClaimAnswer;
@@ -53,7 +50,6 @@ export interface MoveResult {
   breaker: BreakerState;
   /** Time until the earliest probe, in ms; meaningful while a breaker is open. */
   probeInMs: number;
-  /** Whether there may be more to move. */
   more: boolean;
 }
 
@@ -70,7 +66,6 @@ export interface ReplayOutcome {
   failed?: Failed;
 }
 
-/** How a batch is settled. */
 export type Settlement =
   | { outcome: 'delivered'; refusedItems?: number } // `refusedItems` by a partial success: counted as dropped
   | { outcome: 'stored' } // on the dlq's disk
@@ -98,14 +93,12 @@ export interface JobLock {
 }
 
 export interface TakeLimits {
-  /** Written into the locks of the jobs. */
   token: string;
   lockMs: number;
   maxJobs: number;
   maxBytes: number;
   /** Whether one job may be larger than `maxBytes`. */
   alone: boolean;
-  /** Limits per signal. */
   signals?: Partial<Record<Signal, { jobs: number; bytes: number; alone: boolean }>>;
   /** First requeues jobs whose consumer has died. */
   lookForLost: boolean;
@@ -121,10 +114,7 @@ export interface Taken {
   mayDefer: boolean;
   /** Time until the next delayed job, in ms; negative if there is none. */
   nextInMs: number;
-  /**
-   * Resolves when enough replicas have acknowledged; absent if none are required.
-   * @throws NotReplicated
-   */
+  /** Resolves when enough replicas have acknowledged; absent if none are required. @throws NotReplicated */
   onReplicas?: () => Promise<void>;
 }
 
@@ -135,7 +125,6 @@ export const STEPS = [
 ];
 export type Step = (typeof STEPS)[number];
 
-/** Callbacks for each call of a step. */
 export interface StepEvents {
   /** Redis answered after so many seconds. */
   took?(step: Step, seconds: number): void;

@@ -14,7 +14,6 @@ import type { StoreOptions } from './store-options.ts';
 /** How long the last status of a process counts, and how long it is kept. */
 const STATUS_COUNTS_MS = 10_000;
 const STATUS_KEPT_MS = 60_000;
-/** Maximum number of events. */
 export const EVENTS_MAX = 1_000;
 /** After so long without a report, another scheduler takes over reporting. */
 const TELLER_MS = 15_000;
@@ -109,7 +108,6 @@ export abstract class StoreState {
     return { outcomes: lines.map(outcomeIn), first, next: given + lines.length };
   }
 
-  /** Deletes the outcomes before an index, once their effect is on the disk. */
   async forgetReplayOutcomes(upTo: number): Promise<void> {
     const { outcomes, outcomesForgotten } = this.keys;
     await this.timed('forget_outcomes', this.scripts.nrdotForgetOutcomes(outcomes, outcomesForgotten, upTo));
@@ -122,7 +120,6 @@ export abstract class StoreState {
     return ((await pipeline.exec()) ?? []).map(([, seconds]) => seconds === -1);
   }
 
-  /** Whether an operator has paused replay; survives restarts. */
   async replayPaused(): Promise<boolean> {
     return (await this.redis.hget(this.keys.scheduler, 'replay:paused')) === '1';
   }
@@ -162,7 +159,6 @@ export abstract class StoreState {
     return reported === null ? undefined : Math.max(0, now - numberField(reported));
   }
 
-  /** By Redis' clock. */
   async #nowMs(): Promise<number> {
     const [seconds, micros] = await this.redis.time();
     return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000);
@@ -249,13 +245,11 @@ export abstract class StoreState {
     return this.redis.mgetBuffer(batches.map((batch) => this.keys.payload(batch.key)));
   }
 
-  /** Extends the lock on a job. */
   async extend(queue: 'export', id: string, lockMs: number): Promise<void> {
     await this.redis.pexpire(`${this.keys.queue(queue, id)}:lock`, lockMs);
   }
 }
 
-/** Parses `done KEY`, `returned KEY` or `failed KEY ATTEMPTS MESSAGE`. */
 function outcomeIn(line: string): ReplayOutcome {
   const [verdict, key = '', attempts = '', ...words] = line.split(' ');
   if (verdict !== 'failed') return { key, done: verdict === 'done' };

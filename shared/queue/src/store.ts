@@ -37,19 +37,15 @@ import type { InProcess } from './wake-signal.ts';
 const TAKEN = ENQUEUE_RESULTS.indexOf('taken') + 1;
 const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
 /** How many numbers the answers of move and drain begin with. */
-const MOVE_NUMBERS = 14;
-const DRAIN_NUMBERS = 4;
-/** Maximum length of a job's `failedReason`, in characters. */
+const [MOVE_NUMBERS, DRAIN_NUMBERS] = [14, 4];
+/** Characters of a job's `failedReason`. */
 const REASON_MAX = 300;
 /** More than a worker takes at once. */
 const SIFT_JOBS = 1_000;
 /** Minimum export window, in batches, for deferring settlements: in a smaller one, a batch not yet settled would block the next. */
 const DEFER_MIN_WINDOW = 4;
 
-/**
- * TTL of a payload that no job owns yet. The script that adds the job, a few ms later, removes the TTL; after a kill in between,
- * the payload expires. Longer than any stall that a client waits out.
- */
+/** TTL of a payload until the script that adds its job, a few ms later. Longer than any stall that a client waits out. */
 const UNCLAIMED_PAYLOAD_TTL_S = 600;
 
 /**
@@ -172,7 +168,6 @@ export class Store extends StoreState {
     });
   }
 
-  /** Moves a weighted window of batches to the export queue. */
   async move(options: MoveOptions): Promise<MoveResult> {
     const { windowBatches, windowBytes, mergeBytes, weights, maxPicks, slotMs } = options;
     const { depth, scheduler, prefix } = this.keys;

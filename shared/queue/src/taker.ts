@@ -13,7 +13,6 @@ import type { WakeSignal } from './wake-signal.ts';
 
 export interface TakeOptions {
   store: Store;
-  /** Jobs in flight per signal. */
   concurrency: number;
   /** Limit on the payload bytes of all jobs in flight. A larger job of a signal still runs while it is the only one. */
   maxBytes: number;
@@ -32,7 +31,6 @@ export interface TakeOptions {
 export interface TakenJob {
   id: string;
   data: JobData;
-  /** Attempts before this one. */
   attempts: number;
   payloads: (Buffer | null)[];
   lock: JobLock;
@@ -40,7 +38,6 @@ export interface TakenJob {
 
 const LOCK_MS = 10_000;
 const EXTEND_MS = 3_000;
-/** How often to look for jobs whose consumer has died. */
 const LOST_CHECK_MS = 2_500;
 const FAULT_PAUSE_MS = 500;
 const TAKE_MAX_JOBS = 16;
@@ -60,7 +57,6 @@ export class Taker implements Consumer, SlotOwner {
   readonly #sleeper: RedisConnection | undefined;
   readonly #signal: WakeSignal | RedisWakeSignal;
   readonly #token = randomBytes(12).toString('hex');
-  /** Ids of the jobs in flight. */
   readonly #running = new Set<string>();
   readonly #extender: NodeJS.Timeout;
   readonly #done: Promise<void>;
@@ -177,7 +173,6 @@ export class Taker implements Consumer, SlotOwner {
     }
   }
 
-  /** Takes and starts as many jobs as fit. */
   async #take(room: number): Promise<Taken> {
     const { store, maxBytes } = this.#options;
     const now = performance.now();
@@ -287,7 +282,6 @@ function signalOf(given: string | JobData): Signal {
   return NAMES.find((known) => known === name) ?? 'traces';
 }
 
-/** A connection of the same kind, for blocking reads. */
 function another(connection: RedisConnection): RedisConnection {
   return connection instanceof Cluster ? connection.duplicate() : connection.duplicate();
 }

@@ -58,9 +58,7 @@ const RECONNECT_MAX_MS = 2_000;
 /** Maximum time of a blocking read: bounds the delay after a lost wake signal, and how late silence is noticed. */
 export const BLOCK_MAX_MS = 2_000;
 
-/**
- * A connection is replaced this much earlier than its commands time out, so that whoever sees a timeout also sees the reason.
- */
+/** A connection is replaced so much earlier than its commands time out: whoever sees a timeout also sees the reason. */
 const GIVEN_UP_FIRST_MS = 250;
 
 export interface ConnectOptions {
@@ -143,10 +141,7 @@ export function refusalText(line: string): string {
 
 const REFUSAL_MAX_BYTES = 512;
 
-/**
- * Listens for an error in the first reply on each connection. It belongs to no command, so ioredis discards it, and all that
- * would be seen is a closed connection or a failed write.
- */
+/** Listens for an error in the first reply on each connection, which belongs to no command, so that ioredis discards it. */
 function onRefusal(connection: RedisConnection, tell: (error: RedisRefusal) => void): void {
   if (connection instanceof Cluster) {
     connection.on('+node', (node: Redis) => onRefusal(node, tell));

@@ -16,12 +16,10 @@ export interface LinkOptions {
   kind: ConnectionKind;
   name: string;
   commandTimeoutMs: number;
-  /** Prefix of the keys, with its hash tag. */
   prefix: string;
   /** What happens while Redis is away, for the log. */
   meanwhile?: string;
   expect: Expected;
-  /** Interval between checks of the server; `RECHECK_MS` except in tests. */
   recheckMs?: number;
 }
 
@@ -29,7 +27,6 @@ export interface LinkEvents {
   info(message: string): void;
   warn(message: string): void;
   error(message: string): void;
-  /** Called when a lost connection is back. */
   reconnected?(): void;
 }
 
@@ -110,7 +107,6 @@ export class RedisLink {
     return !this.notReady();
   }
 
-  /** Closes the connection; commands in flight fail. */
   close(): void {
     this.#closed = true;
     for (const end of this.#endTimers) end();

@@ -4,17 +4,14 @@ import { CLASSES } from '@nrdot/queue/priority-class';
 import { countText, durationText, numberText, sizeText } from '@nrdot/telemetry';
 import type { PipelineStatus } from './pipeline-status.ts';
 
-/** A finding for the person on call, in full sentences. */
 export interface Finding {
   /** `ok`: all is well. `note`: nothing to do. `warning`: look soon. `fault`: look now. */
   level: 'ok' | 'note' | 'warning' | 'fault';
   /** Short and stable, for programs, such as `breaker_open`; docs/operations.md has a section of this name. */
   code: FindingCode;
-  /** What is wrong. */
   text: string;
   /** Where the data is meanwhile, and what happens next. */
   more?: string;
-  /** What to do, if anything. */
   todo?: string;
 }
 
@@ -51,9 +48,7 @@ export type FindingCode = (typeof FINDING_CODES)[number];
 
 /** Sentences about the pipeline as a whole. */
 export interface Summary {
-  /** Where the data is. */
   data: string;
-  /** Whether data was lost. */
   lost: string;
   /** How and when the data on disk is replayed; empty if there is none. */
   back: string;
@@ -117,7 +112,6 @@ const UNBLOCKS: Readonly<Record<string, string>> = {
   disk_failing: 'Repair the disk ("dmesg" has details); the dlq then accepts data again by itself.',
 };
 
-/** How to stop drops, by reason. */
 const DROPS: Readonly<Record<string, string>> = {
   capacity: 'end the outage, raise dlq.capacity, or let clients wait instead (dlq.when_full: refuse).',
   retention: 'end the outage, or raise dlq.replay_rate or dlq.retention.',
@@ -178,10 +172,7 @@ export function summaryOf(status: Known): Summary {
   };
 }
 
-/**
- * Whether accepted data was lost, by the accounting. The only source of this sentence: nothing else may claim that nothing is
- * lost.
- */
+/** Whether accepted data was lost, by the accounting. Nothing else may claim that nothing is lost. */
 export function lossText({
   books,
   dropped,
@@ -236,7 +227,6 @@ export function leftText(books: Pick<Accounting, 'queued' | 'on_disk'> | undefin
   return `${places.join(' and ')} wait for the next start.`;
 }
 
-/** Where the data is: Redis, disk. */
 function placesText({ queue: q, dlq, redis: { problem } }: Known): string {
   const inRedis = q
     ? `${countText(q.items, 'item')} in Redis`
@@ -289,7 +279,6 @@ function arrivalText(status: Known): string {
     : 'New data goes to Redis, then to the upstream.';
 }
 
-/** How and when the data on disk is replayed. */
 function returnText(status: Known): string {
   const { dlq, services } = status;
   if (!dlq || waitingOnDisk(dlq) === 0) return '';
@@ -334,7 +323,6 @@ function askText(address = ''): string {
   return /^(rediss?|unix):/.test(address) ? ` "redis-cli ${flag} ping" shows whether it answers.` : '';
 }
 
-/** Redis has lost its data: its volume was lost, or somebody ran FLUSHALL. */
 function redisLost({ redis: { lost }, at }: Known): Finding[] {
   if (!lost) return [];
   const blindMs = Math.max(0, lost.at - lost.seenAt);
@@ -566,7 +554,6 @@ function daily({ limiter: state, at }: Known): Finding[] {
   return [{ level: 'warning', code: 'daily_keys', text, more, todo }];
 }
 
-/** The account's limits per minute are nearly reached. */
 function account({ account: limits = [] }: Known): Finding[] {
   const near = limits.filter(({ perMinute, limitPerMinute }) => perMinute >= ACCOUNT_NEAR * limitPerMinute);
   if (near.length === 0) return [];

@@ -34,7 +34,6 @@ export type HistoryColumn = keyof typeof COLUMNS;
 /** Columns of equal length, oldest first. */
 export interface HistoryColumns {
   everyMs: number;
-  /** Unix ms. */
   at: number[];
   columns: Record<HistoryColumn, (number | null)[]>;
 }
@@ -58,7 +57,6 @@ export class History {
     this.#endTimer();
   }
 
-  /** Takes a sample, unless another is in flight. */
   async sample(): Promise<void> {
     if (this.#reading) return;
     this.#reading = true;

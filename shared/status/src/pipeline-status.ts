@@ -24,7 +24,6 @@ export interface PipelineStatus {
   redis: {
     /** Its address, without credentials. */
     address?: string;
-    /** "nrdot up" runs it. */
     isOwn?: boolean;
     problem?: string;
     usedBytes?: number;
@@ -37,9 +36,7 @@ export interface PipelineStatus {
   /** Items per second along the path; `requests` and `refusedRequests` count requests. */
   rates: Rates;
   queue?: QueueStatus;
-  /** The most severe of the signals' breakers. */
   breaker?: Breaker;
-  /** One per signal. */
   breakers?: Breaker[];
   receiver?: Omit<ReceiverStatus, 'limiter' | 'check'>;
   limiter?: LimiterStatus;
@@ -71,9 +68,7 @@ export interface Events {
 
 export interface ServiceLine {
   service: ServiceName;
-  /** `host:pid`. */
   instance: string;
-  /** Age of its last report. */
   ageMs: number;
   upMs: number;
   version: string;
@@ -87,7 +82,6 @@ export interface Rates {
   requests: number;
   refusedRequests: number;
   received: number;
-  /** Enqueued in Redis. */
   accepted: number;
   limiterDropped: number;
   /** Moved to the exporters, by class, live and replayed, retries included. */
@@ -95,7 +89,6 @@ export interface Rates {
   delivered: number;
   /** Stored on disk, rejected ones included. */
   stored: number;
-  /** Accepted and then dropped: lost. */
   dropped: number;
   /** Replayed from disk and settled by the upstream; failed probes do not count. */
   replayed: number;
@@ -117,20 +110,16 @@ export interface QueueStatus {
   items: number;
   bytes: number;
   classes: Record<PriorityClass, ClassStatus>;
-  /** Whether the current time slot is for live or replayed batches. */
   slot: 'live' | 'replay';
 }
 
 export interface ClassStatus {
-  /** Waiting for the scheduler. */
   waiting: Amount;
-  /** Replayed and waiting for the scheduler. */
   replay: Amount;
   /** With the exporters, including those waiting for a retry. */
   exporting: Amount;
   /** Spilled and not yet on disk. */
   spilling: Amount;
-  /** Share of the queue's capacity, 0 to 1. */
   fill: number;
   /** New batches spill because the queue is too full. */
   spills: boolean;

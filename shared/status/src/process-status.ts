@@ -47,7 +47,6 @@ export interface ReceiverStatus {
 export interface CheckStatus {
   /** Share of batches that are checked. */
   sample: number;
-  /** Checked items. */
   items: number;
   /** Worst effect first, at most one entry per rule and signal. */
   broken: { rule: string; effect: 'dropped' | 'pruned' | 'shortened'; signal: string; items: number }[];
@@ -58,7 +57,6 @@ export interface LimiterStatus {
   keysUsed: number;
   /** This receiver's share of `maxKeys`. */
   keysLimit: number;
-  /** For all receivers together. */
   maxKeys: number;
   points: number;
   droppedPoints: number;
@@ -74,7 +72,6 @@ export interface LimiterStatus {
 export interface DailyStatus {
   /** `2026-11-29` */
   day: string;
-  /** `limiter.daily_keys` */
   limit: number;
   mode: 'observe' | 'enforce';
   /** For all metrics together. */
@@ -106,7 +103,6 @@ export interface ExporterStatus {
   /** Host of the upstream, without path, user or headers. */
   upstream: string;
   inflight: number;
-  /** Limit on requests in flight now. */
   concurrency: number;
   retries: number;
   /** Requests as sent, failed attempts included; absent from older processes. */
@@ -123,9 +119,7 @@ export interface SentStatus {
 }
 
 export type DlqArea = PriorityClass | 'rejected';
-/**
- * `recovered`: was open when its process was killed, about to be sealed. `damaged`: read as far as possible, then quarantined.
- */
+/** `recovered`: open when its process was killed, about to be sealed. `damaged`: read as far as possible, then quarantined. */
 export type SegmentStateName = 'open' | 'recovered' | 'sealed' | 'replaying' | 'damaged' | 'unreadable';
 
 export interface DlqStatus {
@@ -135,11 +129,9 @@ export interface DlqStatus {
   fault?: string;
   diskBytes: number;
   capacityBytes: number;
-  /** The file system of the log; absent from older processes, as is `retentionMs`. */
+  /** The file system of the log. */
   disk?: { freeBytes: number; totalBytes: number; reserveBytes: number };
-  /** Batches older than this are dropped from the disk. */
   retentionMs?: number;
-  /** Capacity of the rejected area; absent from older processes. */
   rejectedCapacityBytes?: number;
   areas: Record<
     DlqArea,
@@ -160,7 +152,6 @@ export interface DlqStatus {
   quarantinedBytes: number;
   replay: {
     paused: boolean;
-    /** Replayed batches in Redis. */
     outstanding: number;
     /** Current limit, in bytes of uncompressed payload. */
     bytesPerSecond: number;
@@ -177,7 +168,6 @@ export const TOP_LABELS = 8;
 export const TOP_DAILY = 10;
 export const SEGMENTS_MAX = 160;
 export const NAME_MAX = 120;
-/** How often a process reports. */
 export const STATUS_EVERY_MS = 2_000;
 /** Maximum number of a process's unsent events. */
 export const EVENTS_WAITING_MAX = 200;

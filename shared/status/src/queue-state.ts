@@ -19,7 +19,6 @@ export interface SchedulerState {
   weights: Record<PriorityClass, number>;
   /** The most severe of the signals' breakers. */
   breaker: Breaker;
-  /** One per signal. */
   breakers: Breaker[];
   /** Items that a class may have before the class furthest ahead of its share is served again. */
   deficits: Record<Origin, Record<PriorityClass, number>>;
@@ -33,7 +32,6 @@ export interface SchedulerState {
   oldestAgeMs: Record<Origin, Record<PriorityClass, number>>;
   /** Items moved since the prefix was first used. */
   moved: Record<PriorityClass, number>;
-  /** Whether the current time slot is for live or replayed batches. */
   slot: Origin;
   /** Jobs moved: by all schedulers since the prefix was first used, and by this one now. */
   decisions: { total: number; perSecond: number };
@@ -47,11 +45,9 @@ export interface StateOptions {
   maxItems: number;
   perClass?: Readonly<Record<PriorityClass, ClassCapacity>>;
   slotMs: number;
-  /** Why Redis cannot be reached; undefined if it can. */
   notReady(): string | undefined;
 }
 
-/** Reads the whole state from Redis. */
 export async function readState(store: Store, options: StateOptions, nowMs: number): Promise<SchedulerState> {
   const [depth, breakers, scheduler, live, replay, accounting] = await Promise.all([
     store.depth(),

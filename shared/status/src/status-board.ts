@@ -61,12 +61,10 @@ export class StatusBoard {
     this.#recent = [...this.#recent, event].slice(-EVENTS_WAITING_MAX);
   }
 
-  /** The last events of this process, oldest first. */
   get recent(): readonly Transition[] {
     return this.#recent;
   }
 
-  /** Events that are not yet in Redis. */
   get untold(): readonly Transition[] {
     return this.#waiting;
   }

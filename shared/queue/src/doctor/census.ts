@@ -14,7 +14,6 @@ export interface Place {
   part: Part;
 }
 
-/** A job in a snapshot. */
 export interface SeenJob extends Place {
   id: string;
   /** Set for a job that is not the pipeline's: what is odd about it. */
@@ -227,7 +226,6 @@ export function joined(
   return [...head.slice(0, headEnds), ...known.slice(from, to + 1), ...tail.slice(tailBegins + 1)];
 }
 
-/** The depth minus the sum over the jobs. */
 export function driftOf(depth: Record<string, string>, jobs: readonly SeenJob[]): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const [field, text] of Object.entries(depth)) counts[field] = numberField(text);
