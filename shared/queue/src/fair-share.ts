@@ -1,13 +1,7 @@
 import { byClass, CLASSES, type PriorityClass } from './priority-class.ts';
 
 /**
- * Picks between classes by weight, counting items. Start-time fair queueing, the exact form of deficit round robin:
- * the pick is the waiting class with the lowest start tag max(virtual time, its finish tag), and serving n items
- * moves its finish by n / weight. While all classes wait, shares differ from the weights by at most one batch over
- * any window; a class that was idle neither saves credit nor loses its turn. O(1) per pick. (Goyal, Vin, Cheng:
- * Start-time Fair Queueing, 1996.)
- *
- * The scheduler runs the same rule inside Redis (`scripts/move.ts`), where its state outlives every process.
+ * Picks between classes by weight, counting items, in O(1): the rule of `scripts/move.ts`, which explains it, for one process.
  */
 export class FairShare {
   #step: Record<PriorityClass, number>;

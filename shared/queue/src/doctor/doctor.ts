@@ -185,33 +185,16 @@ export class Doctor {
   /** Keys whose wrong type would stop the scripts. */
   async #types(): Promise<void> {
     const { keys, redis } = this.#store;
-    const hashes = [keys.depth, keys.books, keys.scheduler, keys.signals, ...breakersOf(keys), keys.disk];
-    const parts = {
-      wait: 'list',
-      active: 'list',
-      delayed: 'zset',
-      failed: 'zset',
-      marker: 'zset',
-      meta: 'hash',
-    };
-    const expected: [key: string, type: string][] = [
-      ...[...hashes, keys.status].map((key): [string, string] => [key, 'hash']),
-      ...[
-        [keys.wake, 'zset'] as [string, string],
-        [keys.outcomes, 'list'] as [string, string],
-        [keys.booked, 'list'] as [string, string],
-      ],
-      ...QUEUES.flatMap((queue) =>
-        Object.entries(parts).map(([part, type]): [string, string] => [keys.queue(queue, part), type]),
-      ),
-    ];
-    const pipeline = redis.pipeline(expected.map(([key]) => ['type', key]));
-    const types = ((await pipeline.exec()) ?? []).map(([, type]) => String(type));
-    const wrong = expected.flatMap(([key, type], i) =>
-      types[i] === 'none' || types[i] === type
-        ? []
-        : [{ name: `${key} is a ${types[i]}`, act: { act: 'aside', key, type } satisfies Act }],
-    );
+    const expected = new Map([...countersOf(keys), keys.status].map((key) => [key, 'hash']));
+    expected.set(keys.wake, 'zset').set(keys.outcomes, 'list').set(keys.booked, 'list');
+    for (const queue of QUEUES)
+      for (const [part, type] of Object.entries(PART_TYPES)) expected.set(keys.queue(queue, part), type);
+    const types = (await redis.pipeline([...expected.keys()].map((key) => ['type', key])).exec()) ?? [];
+    const wrong = [...expected].flatMap(([key, type], i): Suspect[] => {
+      const is = String(types[i]?.[1]);
+      if (is === 'none' || is === type) return [];
+      return [{ name: `${key} is a ${is}`, act: { act: 'aside', key, type } }];
+    });
     await this.#treat(
       { kind: 'wrong_type', level: 'fault' },
       wrong,
@@ -223,20 +206,14 @@ export class Doctor {
   /** Fields that are not numbers. @returns those of the accounting */
   async #fields(): Promise<string[]> {
     const { keys, redis } = this.#store;
-    const texts: Record<string, RegExp> = {
-      [keys.depth]: /^$/,
-      [keys.books]: /^epoch/,
-      [keys.scheduler]: /^(weights|slot)$/,
-      [keys.signals]: /^$/,
-      ...Object.fromEntries(breakersOf(keys).map((key) => [key, /^(state|reason|said)$/])),
-      [keys.disk]: /^$/,
-    };
+    const texts: Record<string, RegExp> = { [keys.books]: /^epoch/, [keys.scheduler]: /^(weights|slot)$/ };
+    for (const key of breakersOf(keys)) texts[key] = /^(state|reason|said)$/;
     const books: string[] = [];
     const wrong: Suspect[] = [];
-    for (const [key, isText] of Object.entries(texts)) {
+    for (const key of countersOf(keys)) {
       if ((await redis.type(key)) !== 'hash') continue;
       for (const [field, value] of Object.entries(await redis.hgetall(key))) {
-        if (isText.test(field) || (value.trim() !== '' && Number.isFinite(Number(value)))) continue;
+        if (texts[key]?.test(field) || (value.trim() !== '' && Number.isFinite(Number(value)))) continue;
         wrong.push({ name: `${key} ${field}`, act: { act: 'field', key, field } });
         if (key === keys.books) books.push(field);
       }
@@ -276,16 +253,12 @@ export class Doctor {
         `${jobsText(n)} not part of the pipeline: the data is not what it expects. A repair moves such jobs to the failed set of their queue, as the services do when they find them.`,
     );
     const away = still.filter(({ odd, part }) => odd && part === 'failed');
-    if (away.length > 0)
-      this.#found(
-        {
-          kind: 'put_away',
-          level: 'note',
-          text: `${jobsText(away.length)} not part of the pipeline, in failed sets, with the reason in failedReason. They have no payload.`,
-          todo: 'Look at them in the console (Queues), and remove them with BullMQ if nobody needs them.',
-        },
-        away.map((job) => `${job.queue} ${job.id}`),
-      );
+    if (away.length > 0) {
+      const text = `${jobsText(away.length)} not part of the pipeline, in failed sets, with the reason in failedReason. They have no payload.`;
+      const todo = 'Look at them in the console (Queues), and remove them with BullMQ if nobody needs them.';
+      const names = away.map(({ queue, id }) => `${queue} ${id}`);
+      this.#found({ kind: 'put_away', level: 'note', text, todo }, names);
+    }
     await this.#treat(
       { kind: 'job_without_payload', level: 'warning' },
       still.filter(({ odd, held }) => !odd && held === 0).map((job) => act(job, 'empty')),
@@ -334,23 +307,15 @@ export class Doctor {
       },
       readable,
       (n) =>
-        `${n === 1 ? 'A payload belongs' : `${n} payloads belong`} to no job: acknowledged data that would never be delivered. A repair creates jobs for them, of the class normal, because their class is no longer known.`,
+        `${payloadsText(n)} to no job: acknowledged data that would never be delivered. A repair creates jobs for them, of the class normal, because their class is no longer known.`,
     );
-    const results = await this.#act(
-      unreadable.map(({ act }) => act),
-      false,
-    );
-    const so = unreadable.filter((_, i) => results[i] !== 0);
-    if (so.length > 0)
-      this.#found(
-        {
-          kind: 'unreadable_payload',
-          level: 'fault',
-          text: `${so.length === 1 ? 'A payload belongs' : `${so.length} payloads belong`} to no job, and the bytes are not an OTLP request of one signal, so no job can be created for them. They stay where they are.`,
-          todo: `Save them with redis-cli (GET ${keys.payload('<key>')}), then DEL them; their items are then reported under "books".`,
-        },
-        so.map(({ name }) => name),
-      );
+    const acts = unreadable.map(({ act }) => act);
+    const results = await this.#act(acts, false);
+    const so = unreadable.filter((_, i) => results[i] !== 0).map(({ name }) => name);
+    if (so.length === 0) return;
+    const text = `${payloadsText(so.length)} to no job, and the bytes are not an OTLP request of one signal, so no job can be created for them. They stay where they are.`;
+    const todo = `Save them with redis-cli (GET ${keys.payload('<key>')}), then DEL them; their items are then reported under "books".`;
+    this.#found({ kind: 'unreadable_payload', level: 'fault', text, todo }, so);
   }
 
   /**
@@ -365,7 +330,8 @@ export class Doctor {
     const primary = ((await primaryOf(redis, keys.prefix)) ?? redis) as Redis;
     const payload = keys.payload('');
     const pattern = `${keys.prefix.replace(/[\\*?[\]]/g, '\\$&')}:*`;
-    const [lone, strays] = [new Set<string>(), new Map<string, { queue: QueueName; id: string }>()];
+    const lone = new Set<string>();
+    const strays = new Map<string, { queue: QueueName; id: string }>();
     let payloads = 0;
     let cursor = '0';
     do {
@@ -422,15 +388,9 @@ export class Doctor {
 
   #notCounted(): void {
     if (this.#damage.some(({ kind }) => kind === 'not_examined')) return;
-    this.#found(
-      {
-        kind: 'not_examined',
-        level: 'warning',
-        text: `The contents of Redis could not be recounted: there are more than ${JOBS_MAX} jobs, or they move faster than they can be read.`,
-        todo: 'Run it again when less data is waiting.',
-      },
-      ['jobs'],
-    );
+    const text = `The contents of Redis could not be recounted: there are more than ${JOBS_MAX} jobs, or they move faster than they can be read.`;
+    const todo = 'Run it again when less data is waiting.';
+    this.#found({ kind: 'not_examined', level: 'warning', text, todo }, ['jobs']);
   }
 
   /**
@@ -440,15 +400,10 @@ export class Doctor {
   async #books(unknown: readonly string[]): Promise<number | undefined> {
     const difference = await this.#difference();
     if (difference === undefined) {
-      this.#found(
-        {
-          kind: 'not_examined',
-          level: 'warning',
-          text: 'The accounting could not be checked: items are moving, and no dlq has reported what it holds meanwhile.',
-          todo: 'Make sure that a dlq is running, or run it again when nothing moves.',
-        },
-        ['books'],
-      );
+      const text =
+        'The accounting could not be checked: items are moving, and no dlq has reported what it holds meanwhile.';
+      const todo = 'Make sure that a dlq is running, or run it again when nothing moves.';
+      this.#found({ kind: 'not_examined', level: 'warning', text, todo }, ['books']);
       return undefined;
     }
     if (difference === 0) return 0;
@@ -508,18 +463,20 @@ export class Doctor {
     const runs = statuses.some(({ status }) => (status as { services?: { dlq?: unknown } }).services?.dlq);
     const told = await redis.hgetall(keys.disk);
     const waiting = numberField(told.waiting);
-    if (!runs && waiting + numberField(told.rejected) > 0)
-      this.#found(
-        {
-          kind: 'disk',
-          level: 'warning',
-          text: `The dlq last reported ${waiting} items on its disk; none is running now to confirm it.`,
-          todo: 'Start the dlq.',
-        },
-        ['no dlq'],
-      );
+    if (runs || waiting + numberField(told.rejected) === 0) return;
+    const text = `The dlq last reported ${waiting} items on its disk; none is running now to confirm it.`;
+    this.#found({ kind: 'disk', level: 'warning', text, todo: 'Start the dlq.' }, ['no dlq']);
   }
 }
+
+const PART_TYPES = {
+  wait: 'list',
+  active: 'list',
+  delayed: 'zset',
+  failed: 'zset',
+  marker: 'zset',
+  meta: 'hash',
+};
 
 /** Keys of a BullMQ queue that are not jobs. */
 const RESERVED = new Set([
@@ -539,6 +496,11 @@ const RESERVED = new Set([
   ],
   'wait-children',
 ]);
+
+/** Hashes whose fields are numbers, with exceptions. */
+function countersOf(keys: Keys): string[] {
+  return [keys.depth, keys.books, keys.scheduler, keys.signals, ...breakersOf(keys), keys.disk];
+}
 
 function breakersOf(keys: Keys): string[] {
   return (Object.keys(SIGNALS) as Signal[]).map((signal) => keys.breaker(signal));
@@ -562,6 +524,10 @@ function idsOf({ jobs }: Counted): Set<string> {
 
 function sorted(drift: Record<string, number>): [string, number][] {
   return Object.entries(drift).sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+function payloadsText(n: number): string {
+  return n === 1 ? 'A payload belongs' : `${n} payloads belong`;
 }
 
 function jobsText(n: number): string {

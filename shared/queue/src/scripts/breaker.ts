@@ -1,5 +1,5 @@
 /**
- * The rules of the breaker, as Lua that other scripts include. Each signal has a destination and a breaker of its own, so that
+ * The rules of the breaker, as Lua that other scripts include after the prelude. Each signal has a destination and a breaker of its own, so that
  * a failing signal does not stop the others. The state is the hash `<prefix>:breaker:<signal>`:
  *
  *   state      closed | open | half_open        reason   why it last opened (`failures`, `quota`, `auth`, `place`)
@@ -17,14 +17,9 @@
  * maximum open time in ms.
  */
 export const breaker = `
-local signals = { 'traces', 'metrics', 'logs', 'profiles' }
 local function breaker_args(i)
   return { failures = tonumber(ARGV[i]), ratio = tonumber(ARGV[i+1]), least = tonumber(ARGV[i+2]),
     window = tonumber(ARGV[i+3]), min_open = tonumber(ARGV[i+4]), max_open = tonumber(ARGV[i+5]) }
-end
-local function clock()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local function breaker_number(text)
   local n = tonumber(text) or 0

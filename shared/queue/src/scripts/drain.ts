@@ -29,7 +29,7 @@ end
 if not any then return { 0, 0, 0, 0 } end
 expect('HLEN', { KEYS[1], KEYS[2], prefix .. ':spill:meta', prefix .. ':signals' })
 expect('LLEN', { KEYS[3], prefix .. ':spill:wait', prefix .. ':export:wait' })
-for _, class in ipairs({ 'critical', 'high', 'normal' }) do
+for _, class in ipairs(classes) do
   for _, queue in ipairs({ prefix .. ':' .. class, prefix .. ':replay-' .. class }) do
     expect('LLEN', { queue .. ':wait' })
     for _, signal in ipairs(signals) do expect('LLEN', { queue .. ':aside:' .. signal }) end
@@ -37,9 +37,7 @@ for _, class in ipairs({ 'critical', 'high', 'normal' }) do
 end
 expect('ZCARD', { prefix .. ':spill:marker', prefix .. ':export:delayed' })
 local spilled = {}
-local classes = { 'critical', 'high', 'normal' }
-local index = { critical = 1, high = 2, normal = 3 }
-local taken, items = 0, { 0, 0, 0 }
+local taken, items = 0, { critical = 0, high = 0, normal = 0 }
 
 local function give_back(job, stage, attempts)
   for _, batch in ipairs(job.batches) do
@@ -68,7 +66,7 @@ local function spill(job, stage, rename, attempts)
       put_job(prefix, 'spill', key, job.signal, data, opts, now, 'LPUSH')
       count(stage .. job.class, -1, -batch.items, -batch.bytes)
       count('spill:' .. job.class, 1, batch.items, batch.bytes)
-      items[index[job.class]] = items[index[job.class]] + batch.items
+      items[job.class] = items[job.class] + batch.items
       local field = 'spilled:' .. job.class .. ':' .. reason
       spilled[field] = (spilled[field] or 0) + batch.items
     end
@@ -129,8 +127,8 @@ end
 write_depth(KEYS[1])
 write_tally(prefix)
 for field, n in pairs(spilled) do add(KEYS[2], field, n) end
-if items[1] + items[2] + items[3] > 0 then wake_workers(prefix, 'spill') end
-local result = { taken, items[1], items[2], items[3] }
+if items.critical + items.high + items.normal > 0 then wake_workers(prefix, 'spill') end
+local result = { taken, items.critical, items.high, items.normal }
 for _, line in ipairs(odd) do result[#result+1] = line end
 return result
 `;

@@ -35,14 +35,14 @@ export const enqueue = `${prelude}
 local prefix, now, max_bytes, max_items, opts = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 ${claims}
 local spill_at, hysteresis = tonumber(ARGV[6]), tonumber(ARGV[7])
-expect('HLEN', { KEYS[2], prefix .. ':spill:meta', prefix .. ':export:meta', prefix .. ':signals', prefix .. ':breaker:traces',
-  prefix .. ':breaker:metrics', prefix .. ':breaker:logs', prefix .. ':breaker:profiles' })
+expect('HLEN', { KEYS[2], prefix .. ':spill:meta', prefix .. ':export:meta', prefix .. ':signals' })
+for _, signal in ipairs(signals) do expect('HLEN', { prefix .. ':breaker:' .. signal }) end
 expect('ZCARD', { KEYS[3], prefix .. ':spill:marker', prefix .. ':export:marker' })
 expect('LLEN', { prefix .. ':critical:wait', prefix .. ':high:wait', prefix .. ':normal:wait', prefix .. ':replay-critical:wait',
   prefix .. ':replay-high:wait', prefix .. ':replay-normal:wait', prefix .. ':spill:wait', prefix .. ':export:wait',
   prefix .. ':export:active' })
 local own = {}
-for i, class in ipairs({ 'critical', 'high', 'normal' }) do
+for i, class in ipairs(classes) do
   local limit = { bytes = tonumber(ARGV[6 + 2 * i]), items = tonumber(ARGV[7 + 2 * i]) }
   if limit.bytes > 0 or limit.items > 0 then own[class] = limit end
 end

@@ -28,7 +28,6 @@ ${jobs}
 local prefix, window, window_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local merge_bytes, opts, max_picks, slot_ms = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[9]), tonumber(ARGV[10])
 local merge_batches = 512
-local classes = { 'critical', 'high', 'normal' }
 local weights = { tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]) }
 local product = weights[1] * weights[2] * weights[3]
 local now = clock()

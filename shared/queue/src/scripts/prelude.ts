@@ -10,6 +10,12 @@
  */
 export const prelude = `
 local rcall = redis.call
+local classes = { 'critical', 'high', 'normal' }
+local signals = { 'traces', 'metrics', 'logs', 'profiles' }
+local function clock()
+  local time = rcall('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
 local function num(n) return string.format('%.0f', n) end
 -- Fails with the name of the key if that has another type than the command expects.
 local function ask(command, key)

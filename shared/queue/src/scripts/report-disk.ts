@@ -21,13 +21,12 @@ export const reportDisk = `#!lua flags=allow-oom
 ${prelude}
 expect('HLEN', { KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7] })
 expect('LLEN', { KEYS[4] })
-local time = rcall('TIME')
-local now = num(time[1] * 1000 + math.floor(time[2] / 1000))
+local now = num(clock())
 local known, fresh, seen = ARGV[6], ARGV[7], cjson.decode(ARGV[8])
 local function held(key, field) return tonumber(rcall('HGET', key, field)) or 0 end
 local live = 0
 for _, stage in ipairs({ 'queued', 'export', 'spill' }) do
-  for _, class in ipairs({ 'critical', 'high', 'normal' }) do live = live + held(KEYS[2], stage .. ':' .. class .. ':items') end
+  for _, class in ipairs(classes) do live = live + held(KEYS[2], stage .. ':' .. class .. ':items') end
 end
 local function difference()
   local missing = held(KEYS[1], 'accepted') + tonumber(ARGV[3]) - held(KEYS[1], 'delivered') - live

@@ -1,4 +1,5 @@
 import { breaker } from './breaker.ts';
+import { prelude } from './prelude.ts';
 
 /**
  * Reports one answer of the upstream to the breaker.
@@ -9,6 +10,7 @@ import { breaker } from './breaker.ts';
  * Gives the state afterwards
  */
 export const report = `#!lua flags=allow-oom
+${prelude}
 ${breaker}
 local state, changed = breaker_report(ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), breaker_args(6), ARGV[12])
 if changed then

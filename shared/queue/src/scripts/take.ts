@@ -20,12 +20,11 @@ ${jobs}
 local prefix, token, lock_ms = ARGV[1], ARGV[3], ARGV[4]
 expect('LLEN', { KEYS[1], KEYS[2] })
 expect('ZCARD', { KEYS[3], KEYS[5] })
-expect('HLEN', { prefix .. ':signals', prefix .. ':breaker:traces', prefix .. ':breaker:metrics', prefix .. ':breaker:logs',
-  prefix .. ':breaker:profiles' })
+expect('HLEN', { prefix .. ':signals' })
+for _, signal in ipairs(signals) do expect('HLEN', { prefix .. ':breaker:' .. signal }) end
 local most, most_bytes, alone = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 local queue = prefix .. ':' .. ARGV[2] .. ':'
-local time = rcall('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clock()
 if ARGV[8] == '1' then
   for _, id in ipairs(rcall('LRANGE', KEYS[2], 0, -1)) do
     if rcall('EXISTS', queue .. id .. ':lock') == 0 then
