@@ -200,9 +200,9 @@ describe('BullMQ writes, the scripts read', () => {
     await enqueue(batch('high'), batch('normal'));
     expect((await store.move(MOVE)).items).toEqual({ critical: 0, high: 0, normal: 10 });
     const handOff = new InProcessHandOff();
-    handOff.open({
+    handOff.owner = {
       reserveSlot: () => ({ token: 'one', lockMs: 60_000, start: () => {}, release: () => {} }),
-    });
+    };
     const options = { ...OPTIONS, exportWindow: { batches: 9, bytes: 1e6 } };
     const direct = new Store(redis, options, {
       scheduler: new WakeSignal(),

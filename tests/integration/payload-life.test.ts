@@ -143,7 +143,9 @@ it('a payload owned by a job lives until it is settled, however long that takes,
 
 it('a payload that bypasses the queues is owned from the same step', async () => {
   const handOff = new InProcessHandOff();
-  handOff.open({ reserveSlot: () => ({ token: 'one', lockMs: 60_000, start: () => {}, release: () => {} }) });
+  handOff.owner = {
+    reserveSlot: () => ({ token: 'one', lockMs: 60_000, start: () => {}, release: () => {} }),
+  };
   const options = { ...OPTIONS, exportWindow: { batches: 2, bytes: 1_000 } };
   const direct = new Store(redis, options, {
     scheduler: new WakeSignal(),

@@ -333,7 +333,7 @@ describe('bypassing the queues', () => {
       },
       { wakeSignal: inProcess.exporter },
     );
-    handOff.open(consumer);
+    handOff.owner = consumer;
     expect(await put(batch(3))).toEqual(['taken']);
     expect((await store.depth()).stages.export.high).toEqual({ batches: 1, items: 10, bytes: 3 });
     await untilDelivered(10);
@@ -362,7 +362,7 @@ describe('bypassing the queues', () => {
         await deliver(exporter)(job);
       },
     });
-    handOff.open(consumer);
+    handOff.owner = consumer;
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }); // so that it waits for the next one, however long
     try {
       expect(await put(batch(3))).toEqual(['taken']);
@@ -395,7 +395,7 @@ describe('bypassing the queues', () => {
       end = resolve;
     });
     const consumer = taker(store, () => ended, { wakeSignal: inProcess.exporter });
-    handOff.open(consumer);
+    handOff.owner = consumer;
     const results = emptied(put);
     await expectObstaclesToHold(results);
     expect(await results(batch(2_000_000))).toEqual(['queued']); // more than the exporter may hold
@@ -408,7 +408,9 @@ describe('bypassing the queues', () => {
   });
 
   it('a batch whose exporter died is taken over when its lock expires', async () => {
-    handOff.open({ reserveSlot: () => ({ token: 'gone', lockMs: 300, start: () => {}, release: () => {} }) });
+    handOff.owner = {
+      reserveSlot: () => ({ token: 'gone', lockMs: 300, start: () => {}, release: () => {} }),
+    };
     expect(await put(batch(3))).toEqual(['taken']);
     const consumer = taker(store, deliver(store), { wakeSignal: inProcess.exporter });
     await untilDelivered(10);

@@ -127,7 +127,7 @@ export class Exporter {
       handle: (job) => this.#handle(job),
       onError: (error) => deps.log.warn({ err: error.message }, 'export queue'),
     });
-    deps.handOff?.open(this.#taker);
+    if (deps.handOff) deps.handOff.owner = this.#taker;
   }
 
   /** The lowest concurrency limit among the signals. */

@@ -25,14 +25,6 @@ export interface SlotOwner {
 export class InProcessHandOff {
   /** The exporter's; they are sent with the receiver's next enqueue. */
   readonly deferred = new DeferredSettlements();
-  #owner: SlotOwner | undefined;
-
-  /** Registers the exporter whose slots may be reserved. */
-  open(owner: SlotOwner): void {
-    this.#owner = owner;
-  }
-
-  reserveSlot(signal: Signal, bytes: number): ReservedSlot | undefined {
-    return this.#owner?.reserveSlot(signal, bytes);
-  }
+  /** The exporter whose slots may be reserved. */
+  owner: SlotOwner | undefined;
 }

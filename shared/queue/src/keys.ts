@@ -1,18 +1,10 @@
 import type { Signal } from '@nrdot/otlp';
 import type { Origin } from './batch.ts';
-import type { PriorityClass } from './priority-class.ts';
+import { CLASSES, type PriorityClass } from './priority-class.ts';
 
+const REPLAY_QUEUES = ['replay-critical', 'replay-high', 'replay-normal'] as const;
 /** Every queue of the pipeline, by its BullMQ name. */
-export const QUEUES = [
-  'critical',
-  'high',
-  'normal',
-  'replay-critical',
-  'replay-high',
-  'replay-normal',
-  'export',
-  'spill',
-] as const;
+export const QUEUES = [...CLASSES, ...REPLAY_QUEUES, 'export', 'spill'] as const;
 export type QueueName = (typeof QUEUES)[number];
 
 /** The queue in which live or replayed batches of a class wait for the scheduler. */

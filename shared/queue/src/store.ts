@@ -97,7 +97,7 @@ export class Store extends StoreState {
     const alone = groups.length === 1 && groups[0]!.batches.length === 1 ? groups[0]!.batches[0] : undefined;
     const bypasses = alone?.origin === 'live' && exportWindow !== undefined && !replicas;
     const slot = bypasses
-      ? this.#inProcess?.handOff.reserveSlot(alone.signal, alone.payload.byteLength)
+      ? this.#inProcess?.handOff.owner?.reserveSlot(alone.signal, alone.payload.byteLength)
       : undefined;
     const args: (string | number | Buffer)[] = [
       ...[this.keys.prefix, nowMs, maxBytes, maxItems, JOB_OPTIONS, spillAt, spillHysteresis],

@@ -139,14 +139,13 @@ export class Census {
       ]),
     ]);
     const jobs: SeenJob[] = [];
-    for (const [i] of short.entries()) {
-      const { length, jobs: found } = snapshot.parts[i]!;
+    const next = () => snapshot.parts.shift()!;
+    for (const { length, jobs: found } of snapshot.parts.splice(0, short.length)) {
       if (found.length < length) return undefined; // it has grown, or the snapshot has hit its limits
       jobs.push(...found);
     }
-    for (const [i, place] of long.entries()) {
-      const [head, tail] = [snapshot.parts[short.length + 2 * i]!, snapshot.parts[short.length + 2 * i + 1]!];
-      const known = read.get(place)!;
+    for (const [place, known] of read) {
+      const [head, tail] = [next(), next()];
       const whole = isList(place) ? joined(head, known, tail.jobs) : known;
       if (whole?.length !== head.length) return undefined;
       jobs.push(...whole);
@@ -229,17 +228,10 @@ export function joined(
 export function driftOf(depth: Record<string, string>, jobs: readonly SeenJob[]): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const [field, text] of Object.entries(depth)) counts[field] = numberField(text);
-  const add = (field: string, n: number) => {
-    counts[field] = (counts[field] ?? 0) - n;
-  };
-  for (const { stage, held, items, bytes } of jobs) {
-    if (held === 0) continue;
-    for (const name of [stage, 'total']) {
-      add(`${name}:batches`, held);
-      add(`${name}:items`, items);
-      add(`${name}:bytes`, bytes);
-    }
-  }
+  for (const { stage, held, items, bytes } of jobs)
+    for (const [unit, n] of Object.entries({ batches: held, items, bytes }))
+      for (const field of held > 0 ? [`${stage}:${unit}`, `total:${unit}`] : [])
+        counts[field] = (counts[field] ?? 0) - n;
   return Object.fromEntries(Object.entries(counts).filter(([, n]) => n !== 0));
 }
 
