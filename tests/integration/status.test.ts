@@ -93,6 +93,7 @@ it('says that what is on disk is not known, until a dlq has reported to a Redis 
   const read = () =>
     new StatusReader({
       ...{ store, accountLimits: () => ({}), redis: { address: redis.url, isOwn: false }, now: Date.now },
+      steadyNow: Date.now,
       board: new StatusBoard('0'),
       readyForMs: () => performance.now() - backAt,
       state: {

@@ -1,6 +1,6 @@
 import type { Config } from '@nrdot/config';
 import { addConsole, addDoctor, readEvents } from '@nrdot/console';
-import { RedisWakeSignal, type WakeSignal } from '@nrdot/queue';
+import { RedisWakeSignal } from '@nrdot/queue';
 import { describeTarget } from '@nrdot/redis';
 import { type Host, hostFor, openStore, type RunningService, redisTarget, steadyNow } from '@nrdot/service';
 import {
@@ -21,18 +21,18 @@ const MAX_PICKS = 32;
 export async function startScheduler(config: Config, processHost: Host): Promise<RunningService> {
   const host = hostFor(processHost, 'scheduler');
   const { link, store, notReady } = openStore(config, host, 'consumer', 'scheduler');
-  const sleeper = host.inProcess ? inProcessSleeper(host.inProcess.scheduler) : redisSleeper(config, host);
+  const own = host.inProcess?.scheduler;
+  const sleeper = own
+    ? { sleep: (timeoutMs: number) => own.wait(timeoutMs), wakeUp: () => own.notify() }
+    : redisSleeper(config, host);
   const { scheduler: options } = config;
+  const { weights, slotMs, pollMs, exportWindow: windowBatches, exportWindowBytes: windowBytes } = options;
+  const mergeBytes = Math.min(
+    options.mergeBytes,
+    config.exporter.maxRequestBytes ?? Number.POSITIVE_INFINITY,
+  );
   const scheduler = new Scheduler(
-    {
-      weights: options.weights,
-      windowBatches: options.exportWindow,
-      windowBytes: options.exportWindowBytes,
-      mergeBytes: Math.min(options.mergeBytes, config.exporter.maxRequestBytes ?? Number.POSITIVE_INFINITY),
-      maxPicks: MAX_PICKS,
-      slotMs: options.slotMs,
-      pollMs: options.pollMs,
-    },
+    { weights, windowBatches, windowBytes, mergeBytes, maxPicks: MAX_PICKS, slotMs, pollMs },
     { store, ...sleeper, log: host.log, metrics: host.metrics, now: Date.now },
   );
   const state: StateOptions = {
@@ -99,15 +99,9 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   };
 }
 
-type Sleeper = Pick<SchedulerDeps, 'sleep' | 'wakeUp'>;
-
 /** Other processes send the wake signal through Redis: a blocking read on a connection of its own. */
-function redisSleeper(config: Config, host: Host): Sleeper {
+function redisSleeper(config: Config, host: Host): Pick<SchedulerDeps, 'sleep' | 'wakeUp'> {
   const { link, store } = openStore(config, host, 'consumer', 'scheduler-wait');
   const signal = new RedisWakeSignal(link.redis, store.keys.wake);
   return { sleep: (timeoutMs) => signal.wait(timeoutMs), wakeUp: () => link.close() };
-}
-
-function inProcessSleeper(wakeSignal: WakeSignal): Sleeper {
-  return { sleep: (timeoutMs) => wakeSignal.wait(timeoutMs), wakeUp: () => wakeSignal.notify() };
 }

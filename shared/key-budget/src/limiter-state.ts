@@ -122,22 +122,12 @@ export function claimArgs(claim: LimiterClaim, claimant: Claimant): (string | nu
 /** A MessagePack array of strings, which Lua decodes in one call. https://github.com/msgpack/msgpack/blob/master/spec.md */
 function packed(texts: readonly Buffer[]): Buffer {
   if (texts.length === 0) return Buffer.alloc(0);
-  let length = 5;
-  for (const text of texts) length += text.length + (text.length < 256 ? 2 : text.length < 65_536 ? 3 : 5);
-  const bytes = Buffer.allocUnsafe(length);
-  bytes[0] = 0xdd;
+  const bytes = Buffer.allocUnsafe(texts.reduce((length, text) => length + 5 + text.length, 5));
+  bytes[0] = 0xdd; // an array, and below a text, with a length of 32 bits
   let at = bytes.writeUInt32BE(texts.length, 1);
   for (const text of texts) {
-    if (text.length < 256) {
-      bytes[at++] = 0xd9;
-      bytes[at++] = text.length;
-    } else if (text.length < 65_536) {
-      bytes[at++] = 0xda;
-      at = bytes.writeUInt16BE(text.length, at);
-    } else {
-      bytes[at++] = 0xdb;
-      at = bytes.writeUInt32BE(text.length, at);
-    }
+    bytes[at] = 0xdb;
+    at = bytes.writeUInt32BE(text.length, at + 1);
     at += text.copy(bytes, at);
   }
   return bytes;

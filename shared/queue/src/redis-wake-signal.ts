@@ -28,14 +28,8 @@ export class RedisWakeSignal {
       this.#reading = undefined;
     });
     this.#reading.catch(() => {}); // may reject after `wait` has returned
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, blockMs + GRACE_MS);
-    });
-    try {
-      await Promise.race([this.#reading, late]);
-    } finally {
-      clearTimeout(timer);
-    }
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, blockMs + GRACE_MS);
+    await Promise.race([this.#reading, late]).finally(() => clearTimeout(timer));
   }
 }

@@ -89,9 +89,8 @@ export class Taker implements Consumer, SlotOwner {
     const deadline = performance.now() + timeoutMs;
     // Without Redis the loop may hang in a command. Jobs it has taken go to another consumer once their locks expire.
     await Promise.race([this.#done, wait(timeoutMs, undefined, { ref: false })]);
-    while (this.#running.size > 0 && performance.now() < deadline) {
+    while (this.#running.size > 0 && performance.now() < deadline)
       await this.#untilChange(deadline - performance.now());
-    }
     clearInterval(this.#extender);
   }
 
@@ -115,10 +114,6 @@ export class Taker implements Consumer, SlotOwner {
     const full = jobs <= 0 || bytes > room || this.#bytes + bytes > this.#options.maxBytes;
     if (this.#paused || this.#closing || full) return undefined;
     this.#count(signal, 1, bytes);
-    const release = () => {
-      this.#count(signal, -1, -bytes);
-      this.#changed();
-    };
     return {
       token: this.#token,
       lockMs: LOCK_MS,
@@ -128,7 +123,10 @@ export class Taker implements Consumer, SlotOwner {
         const mayDefer = this.#roomOf(signal).jobs > 1;
         void this.#work({ id, data, attempts: 0, payloads: [payload], epoch }, mayDefer);
       },
-      release,
+      release: () => {
+        this.#count(signal, -1, -bytes);
+        this.#changed();
+      },
     };
   }
 
@@ -200,15 +198,9 @@ export class Taker implements Consumer, SlotOwner {
     return taken;
   }
 
-  /**
-   * @param mayDefer whether its settlement may be deferred
-   * @param kept resolves when the job may be handled
-   */
-  async #work(
-    { id, data: given, attempts, payloads, epoch }: Given,
-    mayDefer = false,
-    kept?: Promise<void>,
-  ): Promise<void> {
+  /** @param kept resolves when the job may be handled */
+  async #work(job: Given, mayDefer: boolean, kept?: Promise<void>): Promise<void> {
+    const { id, data: given, attempts, payloads, epoch } = job;
     const { store, handle, onError, faultDelayMs } = this.#options;
     const bytes = payloads.reduce((sum, payload) => sum + (payload?.byteLength ?? 0), 0);
     const lock: JobLock = { queue: 'export', id, token: this.#token, epoch, ended: false, mayDefer };

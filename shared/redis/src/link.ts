@@ -67,7 +67,7 @@ export class RedisLink {
     });
     this.#endTimers = [
       alignedInterval(() => void this.#probe(), PROBE_MS),
-      alignedInterval(() => void this.#recheck(), options.recheckMs ?? RECHECK_MS),
+      alignedInterval(() => this.#recheck(), options.recheckMs ?? RECHECK_MS),
     ];
   }
 
@@ -129,7 +129,7 @@ export class RedisLink {
       if (this.#state === 'connecting' || (error as Error).name === 'ReplyError')
         this.#reason = refusalText(causeText(error));
       // Redis is loading its AOF, or was lost again: check again soon.
-      if (!this.#closed) setTimeout(() => void this.#retry(), ASK_AGAIN_MS).unref();
+      if (!this.#closed) setTimeout(() => this.#retry(), ASK_AGAIN_MS).unref();
     } finally {
       this.#inspecting = false;
     }
@@ -164,12 +164,12 @@ export class RedisLink {
     this.#wasReady = true;
   }
 
-  async #retry(): Promise<void> {
-    if (!this.#closed && this.#state !== 'ready' && this.redis.status === 'ready') await this.#inspect();
+  #retry(): void {
+    if (!this.#closed && this.#state !== 'ready' && this.redis.status === 'ready') void this.#inspect();
   }
 
-  async #recheck(): Promise<void> {
-    if (this.#state === 'ready' || this.#state === 'unfit') await this.#inspect();
+  #recheck(): void {
+    if (this.#state === 'ready' || this.#state === 'unfit') void this.#inspect();
   }
 
   /**

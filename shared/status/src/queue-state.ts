@@ -65,11 +65,8 @@ export async function readState(store: Store, options: StateOptions, nowMs: numb
     fill: Math.max(depth.total.bytes / options.maxBytes, depth.total.items / options.maxItems),
     fillByClass: byClass((c) => {
       const { bytes, items } = depth.stages.queued[c];
-      const limit = options.perClass?.[c];
-      return Math.max(
-        bytes / (limit?.maxBytes ?? options.maxBytes),
-        items / (limit?.maxItems ?? options.maxItems),
-      );
+      const { maxBytes = options.maxBytes, maxItems = options.maxItems } = options.perClass?.[c] ?? {};
+      return Math.max(bytes / maxBytes, items / maxItems);
     }),
     spilling: CLASSES.filter((c) => scheduler[`spilling:${c}`] === '1'),
     depth,
@@ -124,9 +121,8 @@ export function publishState(
   };
   const publishBreaker = (breaker: Breaker) => {
     const { signal } = breaker;
-    for (const known of BREAKER_STATES) {
+    for (const known of BREAKER_STATES)
       metrics.apqBreakerState.set({ state: known, signal }, known === breaker.state ? 1 : 0);
-    }
     for (const known of BREAKER_REASONS) {
       const holds = breaker.state !== 'closed' && breaker.reason === known;
       metrics.apqBreakerReason.set({ reason: known, signal }, holds ? 1 : 0);
@@ -137,10 +133,9 @@ export function publishState(
       ['half_open', 'time', breaker.halfOpenedTotal] as const,
       ['closed', 'probe', breaker.closedTotal] as const,
     ];
-    for (const [to, reason, count] of transitions) {
-      follow(`${signal}:${to}:${reason}`, count, (by) =>
-        metrics.apqBreakerTransitions.inc({ state: to, reason, signal }, by),
-      );
+    for (const [state, reason, count] of transitions) {
+      const labels = { state, reason, signal };
+      follow(`${signal}:${state}:${reason}`, count, (by) => metrics.apqBreakerTransitions.inc(labels, by));
     }
   };
   registry.onScrape(async () => {
@@ -156,19 +151,16 @@ export function publishState(
     metrics.apqFillRatio.set(state.fill);
     for (const c of CLASSES) {
       metrics.apqClassFillRatio.set({ class: c }, state.fillByClass[c]);
-      for (const [origin, stage] of [
-        ['live', 'queued'],
-        ['replay', 'replay'],
-      ] as const) {
-        metrics.apqClassSize.set({ class: c, origin }, state.depth.stages[stage][c].items);
-        metrics.apqClassBytes.set({ class: c, origin }, state.depth.stages[stage][c].bytes);
+      for (const origin of ['live', 'replay'] as const) {
+        const { items, bytes } = state.depth.stages[origin === 'live' ? 'queued' : 'replay'][c];
+        metrics.apqClassSize.set({ class: c, origin }, items);
+        metrics.apqClassBytes.set({ class: c, origin }, bytes);
         metrics.apqOldestAge.set({ class: c, origin }, state.oldestAgeMs[origin][c] / 1000);
         metrics.apqDeficitItems.set({ class: c, origin }, state.deficits[origin][c]);
+        metrics.apqSlot.set({ origin }, origin === state.slot ? 1 : 0);
       }
     }
-    for (const breaker of state.breakers) publishBreaker(breaker);
-    for (const origin of ['live', 'replay'] as const)
-      metrics.apqSlot.set({ origin }, origin === state.slot ? 1 : 0);
+    state.breakers.forEach(publishBreaker);
     follow('decisions', state.decisions.total, (by) => metrics.apqDecisions.inc(by));
     for (const [field, items] of Object.entries({ ...NOTHING_YET, ...books })) {
       const [kind, ...rest] = field.split(':');
@@ -182,9 +174,8 @@ export function publishState(
       if (kind === 'dropped')
         follow(field, total, (by) => metrics.pipelineDroppedItems.inc({ reason: rest.join(':') }, by));
     }
-    for (const [where, items] of Object.entries(state.accounting)) {
+    for (const [where, items] of Object.entries(state.accounting))
       metrics.pipelineAccountingItems.set({ state: where }, items);
-    }
     metrics.redisMemoryBytes.set(memory.usedBytes);
     metrics.redisMemoryLimitBytes.set(memory.limitBytes);
   });

@@ -12,9 +12,8 @@ import {
 } from './process-status.ts';
 
 /** A service's part of the status; called every two seconds, so it must be cheap. */
-export type StatusPart<S extends ServiceName> = () =>
-  | NonNullable<ServiceParts[S]>
-  | Promise<NonNullable<ServiceParts[S]>>;
+export type StatusPart<S extends ServiceName> = () => Part<S> | Promise<Part<S>>;
+type Part<S extends ServiceName> = NonNullable<ServiceParts[S]>;
 
 /** The `problem` of a service that needs Redis to work. */
 export function problemOf(link: { notReady(): string | undefined }): Readiness {

@@ -34,8 +34,8 @@ interface StatusSources {
   /** Time since Redis became usable, in ms: what is older is from before it was away. */
   readyForMs(): number;
   now(): number;
-  /** Unix ms that only moves forward: for ages of readings, and rates. Default: `now`. */
-  steadyNow?(): number;
+  /** Unix ms that only moves forward: for ages of readings, and rates. */
+  steadyNow(): number;
 }
 
 /** What was read from Redis. */
@@ -63,14 +63,10 @@ export class StatusReader {
   }
 
   read(): Promise<PipelineStatus> {
-    const steadyNow = this.#steadyNow();
+    const steadyNow = this.#s.steadyNow();
     if (!this.#last || steadyNow - this.#last.at > FRESH_MS)
       this.#last = { at: steadyNow, status: this.#read(this.#s.now(), steadyNow) };
     return this.#last.status;
-  }
-
-  #steadyNow(): number {
-    return this.#s.steadyNow?.() ?? this.#s.now();
   }
 
   async #read(now: number, steadyNow: number): Promise<PipelineStatus> {
@@ -220,8 +216,7 @@ function linesOf(now: number) {
 function queueOf(state: SchedulerState, options: StateOptions, rates: Rates): QueueStatus {
   const { maxBytes, maxItems } = options;
   const { stages, total } = state.depth;
-  const weights = CLASSES.reduce((sum, c) => sum + state.weights[c], 0);
-  const moved = CLASSES.reduce((sum, c) => sum + rates.moved[c], 0);
+  const [weights, moved] = [sumOf(state.weights), sumOf(rates.moved)];
   return {
     fill: state.fill,
     maxBytes,
