@@ -123,11 +123,10 @@ export function startReceiver(
   const limiting = limits && startLimiting(world, store, limits);
   void limiting?.start();
   const enqueuer = new Enqueuer(
-    (groups, nowMs) => {
+    (groups) => {
       if (!world.redisUp) throw new NotSent('lost Redis');
-      return store.enqueueGroups(groups, nowMs);
+      return store.enqueueGroups(groups, world.time.nowMs);
     },
-    () => world.time.nowMs,
     Number.POSITIVE_INFINITY,
     limiting,
   );

@@ -50,7 +50,7 @@ async function start(port: number, options: string): Promise<Receiver> {
   const limiting = new Limiting(config as Config, ignored as Host, store, () => nowMs);
   running.push(limiting);
   await limiting.start();
-  const enqueuer = new Enqueuer((groups, now) => store.enqueueGroups(groups, now), Date.now, 5_000, limiting);
+  const enqueuer = new Enqueuer((groups) => store.enqueueGroups(groups, Date.now()), 5_000, limiting);
   const classifier = new Classifier(config.priority);
   const limit: MetricsLimit = {
     limit: (body, isAlone) => limiting.limit(body, isAlone),

@@ -29,9 +29,9 @@ describe('enqueueing', () => {
 
   it('commits concurrent requests together', async () => {
     let commits = 0;
-    const enqueuer = new Enqueuer(async (groups, nowMs) => {
+    const enqueuer = new Enqueuer(async (groups) => {
       commits++;
-      return store.enqueueGroups(groups, nowMs);
+      return store.enqueueGroups(groups, Date.now());
     });
     const results = await Promise.all(
       Array.from({ length: 300 }, () => enqueuer.enqueue([batch('normal', 1)])),

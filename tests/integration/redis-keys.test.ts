@@ -48,7 +48,7 @@ it('makes the same keys for hostile attribute values as for others', async () =>
     spillHysteresis: 0.05,
     breaker: config.breaker,
   });
-  const enqueuer = new Enqueuer((groups, nowMs) => store.enqueueGroups(groups, nowMs));
+  const enqueuer = new Enqueuer((groups) => store.enqueueGroups(groups, Date.now()));
   const classifier = new Classifier(config.priority);
   await redis.set('mine', 'untouched');
   for (const hostile of HOSTILE) {

@@ -56,10 +56,10 @@ export async function startReceiver(
     config.limiter.mode === 'off'
       ? undefined
       : new Limiting(config, host, store, steadyNow, new FollowingClock().now);
-  const commit = async (groups: readonly Group[], nowMs: number) => {
+  const commit = async (groups: readonly Group[]) => {
     const reason = link.notReady();
     if (reason) throw new NotSent(reason);
-    const results = await store.enqueueGroups(groups, nowMs);
+    const results = await store.enqueueGroups(groups, Date.now());
     // Batches need not wait for the scheduler: the same step may move them.
     const [result] = results[0]?.results ?? [];
     if (result === 'taken' || result === 'moved') {
@@ -68,7 +68,7 @@ export async function startReceiver(
     }
     return results;
   };
-  const enqueuer = new Enqueuer(commit, Date.now, config.redis.commandTimeoutMs, limiting);
+  const enqueuer = new Enqueuer(commit, config.redis.commandTimeoutMs, limiting);
   let classifier = new Classifier(config.priority);
   const large = new LargeRequests();
   const tap = new Tap();

@@ -10,17 +10,13 @@ const one = { payload: Buffer.from('payload') } as unknown as Batch;
 it('lets no request wait beyond its limit, and reports for each whether it may have been stored', async () => {
   let answer = () => {};
   const commits: number[] = [];
-  const enqueuer = new Enqueuer(
-    async (groups) => {
-      commits.push(groups.length);
-      await new Promise<void>((resolve) => {
-        answer = resolve;
-      });
-      return groups.map(() => ({ results: ['queued' as const] }));
-    },
-    Date.now,
-    LIMIT_MS,
-  );
+  const enqueuer = new Enqueuer(async (groups) => {
+    commits.push(groups.length);
+    await new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    return groups.map(() => ({ results: ['queued' as const] }));
+  }, LIMIT_MS);
   const [begun, waiting] = [enqueuer.enqueue([one]), enqueuer.enqueue([one])];
   const errors = await Promise.all(
     [begun, waiting].map((each) => each.then(String, (error: unknown) => error)),
@@ -44,7 +40,6 @@ it('asks Redis if nothing of a request has to be stored but the ledger may have 
       asked.push(...groups.map(({ claim }) => claim!.claim.sources.length));
       return groups.map(() => ({ results: [], answer: { kind: 'kept' } as ClaimAnswer }));
     },
-    Date.now,
     Number.POSITIVE_INFINITY,
     state,
   );

@@ -9,7 +9,7 @@ const PREPARE_MAX_MS = 10;
 /** How often a request is prepared after refused claims. Each refusal means that another receiver has made progress. */
 const TRIES = 10;
 
-type Commit = (groups: readonly Group[], nowMs: number) => Promise<GroupResult[]>;
+type Commit = (groups: readonly Group[]) => Promise<GroupResult[]>;
 
 /**
  * State that prepared requests share and change: the limiter's. A request's changes stay revocable until its commit is
@@ -72,21 +72,14 @@ export class Contended extends Error {
  */
 export class Enqueuer {
   readonly #commit: Commit;
-  readonly #now: () => number;
   readonly #limitMs: number;
   readonly #state: SharedState | undefined;
   #waiting: Waiting[] = [];
   #busy = false;
 
   /** @param limitMs time limit of a request, which includes waiting for earlier commits */
-  constructor(
-    commit: Commit,
-    now: () => number = Date.now,
-    limitMs = Number.POSITIVE_INFINITY,
-    state?: SharedState,
-  ) {
+  constructor(commit: Commit, limitMs = Number.POSITIVE_INFINITY, state?: SharedState) {
     this.#commit = commit;
-    this.#now = now;
     this.#limitMs = limitMs;
     this.#state = state;
   }
@@ -171,10 +164,7 @@ export class Enqueuer {
   async #send(commit: readonly { waiting: Waiting; group: Group }[]): Promise<void> {
     let answers: GroupResult[];
     try {
-      answers = await this.#commit(
-        commit.map(({ group }) => group),
-        this.#now(),
-      );
+      answers = await this.#commit(commit.map(({ group }) => group));
     } catch (error) {
       if (commit.some(({ group }) => group.claim)) {
         this.#state?.undo();

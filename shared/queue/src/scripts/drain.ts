@@ -42,7 +42,7 @@ local taken, items = 0, { critical = 0, high = 0, normal = 0 }
 local function give_back(job, stage, attempts)
   for _, batch in ipairs(job.batches) do
     if rcall('UNLINK', prefix .. ':payload:' .. batch.key) == 1 then
-      count(stage .. job.class, -1, -batch.items, -batch.bytes)
+      count(stage, -1, -batch.items, -batch.bytes)
       local line = attempts == 0 and 'returned ' .. batch.key
         or 'failed ' .. batch.key .. ' ' .. num(attempts) .. ' ' .. open[job.signal].said
       rcall('RPUSH', KEYS[3], line)
@@ -50,7 +50,7 @@ local function give_back(job, stage, attempts)
   end
 end
 
-local function spill(job, stage, rename, attempts)
+local function spill(job, stage, attempts, rename)
   local reason = open[job.signal].reason
   for _, batch in ipairs(job.batches) do
     local payload = prefix .. ':payload:' .. batch.key
@@ -64,7 +64,7 @@ local function spill(job, stage, rename, attempts)
       local data = cjson.encode({ signal = job.signal, class = job.class, origin = 'live', encoding = job.encoding,
         items = batch.items, bytes = batch.bytes, batches = { piece }, reason = reason, attempts = attempts })
       put_job(prefix, 'spill', key, job.signal, data, opts, now, 'LPUSH')
-      count(stage .. job.class, -1, -batch.items, -batch.bytes)
+      count(stage, -1, -batch.items, -batch.bytes)
       count('spill:' .. job.class, 1, batch.items, batch.bytes)
       items[job.class] = items[job.class] + batch.items
       local field = 'spilled:' .. job.class .. ':' .. reason
@@ -80,13 +80,14 @@ local function may_take(queue, id)
 end
 
 -- Spills or returns a job whose id has been removed from its list.
-local function take(queue, id, stage, replay_stage, rename)
+local function take(queue, id)
   taken = taken + 1
   local job, why, attempts = read_job(prefix, queue, id)
   if not job then return fail_job(prefix, queue, id, why, now) end
   if queue == 'export' then uncount_export(prefix, id) else tell('waiting:' .. job.signal, -1) end
   rcall('UNLINK', prefix .. ':' .. queue .. ':' .. id)
-  if job.origin == 'replay' then give_back(job, replay_stage, attempts) else spill(job, stage, rename, attempts) end
+  local give = job.origin == 'replay' and give_back or spill
+  give(job, stage_of(queue, job), attempts, queue == 'export')
 end
 
 -- The export queue is no longer than its window; jobs of other signals stay where they are.
@@ -95,13 +96,13 @@ local wait = rcall('LRANGE', export .. 'wait', 0, -1)
 for i = #wait, 1, -1 do
   if taken < most and may_take('export', wait[i]) then
     rcall('LREM', export .. 'wait', -1, wait[i])
-    take('export', wait[i], 'export:', 'replay-export:', true)
+    take('export', wait[i])
   end
 end
 for _, id in ipairs(rcall('ZRANGE', export .. 'delayed', 0, -1)) do
   if taken < most and may_take('export', id) then
     rcall('ZREM', export .. 'delayed', id)
-    take('export', id, 'export:', 'replay-export:', true)
+    take('export', id)
   end
 end
 for i = 3, 1, -1 do
@@ -112,7 +113,7 @@ for i = 3, 1, -1 do
         local id = rcall('RPOP', prefix .. ':' .. queue .. ':aside:' .. signal)
         if not id then break end
         tell('aside', -1)
-        take(queue, id, 'queued:', 'replay:', false)
+        take(queue, id)
       end
     end
     -- Jobs behind the first one of a signal that may go are left to the move, which sets them aside.
@@ -120,7 +121,7 @@ for i = 3, 1, -1 do
       local id = rcall('LINDEX', prefix .. ':' .. queue .. ':wait', -1)
       if not id or not may_take(queue, id) then break end
       rcall('RPOP', prefix .. ':' .. queue .. ':wait')
-      take(queue, id, 'queued:', 'replay:', false)
+      take(queue, id)
     end
   end
 end

@@ -45,6 +45,13 @@ local function read_job(prefix, queue, id)
   return job, fields[1], tonumber(fields[2]) or 0
 end
 
+-- Field of the depth, without its unit, in which a job of this queue is counted.
+local function stage_of(queue, job)
+  if queue == 'spill' then return 'spill:' .. job.class end
+  if queue == 'export' then return (job.origin == 'replay' and 'replay-export:' or 'export:') .. job.class end
+  return (job.origin == 'replay' and 'replay:' or 'queued:') .. job.class
+end
+
 -- The signal by the job's name, without decoding its data; nil if it is none.
 local function signal_of(prefix, queue, id)
   local name = redis.pcall('HGET', prefix .. ':' .. queue .. ':' .. id, 'name')

@@ -70,11 +70,6 @@ local function home_of(queue, job)
   if queue == 'export' or queue == 'spill' then return queue end
   return (job.origin == 'replay' and 'replay-' or '') .. job.class
 end
-local function stage_of(queue, job)
-  if queue == 'spill' then return 'spill:' .. job.class end
-  if queue == 'export' then return (job.origin == 'replay' and 'replay-export:' or 'export:') .. job.class end
-  return (job.origin == 'replay' and 'replay:' or 'queued:') .. job.class
-end
 -- Lists and markers that an act may write to; those of another type are left to the act that renames them.
 local function may_write(queue)
   return type(redis.pcall('LLEN', job_key(queue, 'wait'))) == 'number'

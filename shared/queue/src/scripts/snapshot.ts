@@ -21,12 +21,10 @@ local prefix = ARGV[1]
 local all = redis.pcall('HGETALL', KEYS[1])
 local result = { all.err and {} or all }
 local jobs_left, batches_left = ${SNAPSHOT_JOBS_MAX}, ${SNAPSHOT_BATCHES_MAX}
-local stages = { live = { 'queued:', 'export:', 'spill:' }, replay = { 'replay:', 'replay-export:', 'spill:' } }
 local function seen(queue, id)
   local job, why = read_job(prefix, queue, id)
   if not job then return { id, why } end
-  local stage = stages[job.origin][queue == 'export' and 2 or queue == 'spill' and 3 or 1]
-  local one = { id, '', stage .. job.class, #job.batches, 0, 0, 0, rcall('EXISTS', prefix .. ':' .. queue .. ':' .. id .. ':lock') }
+  local one = { id, '', stage_of(queue, job), #job.batches, 0, 0, 0, rcall('EXISTS', prefix .. ':' .. queue .. ':' .. id .. ':lock') }
   for _, batch in ipairs(job.batches) do
     if is_held(prefix .. ':payload:' .. batch.key) then
       one[5], one[6], one[7] = one[5] + 1, one[6] + batch.items, one[7] + batch.bytes
