@@ -297,16 +297,8 @@ export class LimiterState {
   async lease(
     token: string,
     wasLeased: boolean,
-    begin: {
-      epoch: string;
-      seed: number;
-      watchMs: number;
-      generation: number;
-      generationsKept: number;
-      sourcesSinceSec: number;
-      log: number;
-      maxKeys: number;
-    },
+    begin: Omit<Claimant, 'slot' | 'token' | 'version'> &
+      Record<'seed' | 'watchMs' | 'sourcesSinceSec', number>,
   ): Promise<Lease> {
     const { prefix, holder, leaseMs } = this.#options;
     const [slot, epoch, seed, watch, written, since, isNew, state, left, held] =

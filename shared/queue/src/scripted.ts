@@ -6,7 +6,6 @@ import { drain } from './scripts/drain.ts';
 import { enqueue } from './scripts/enqueue.ts';
 import { handOver } from './scripts/hand-over.ts';
 import { move } from './scripts/move.ts';
-import { inOneSlot } from './scripts/one-slot.ts';
 import { forgetOutcomes, readOutcomes } from './scripts/outcomes.ts';
 import { publish } from './scripts/publish.ts';
 import { release } from './scripts/release.ts';
@@ -71,4 +70,14 @@ export function scripted(redis: RedisConnection): Scripted {
   ];
   for (const step of steps) defineScript(redis, ...step);
   return redis as Scripted;
+}
+
+/**
+ * Makes a script atomic on a Redis Cluster while its slot is being migrated. Keys migrate one by one, and a script that needs
+ * one that has left would fail half-way, losing ids that it has popped by then. So it first reads two keys that never exist:
+ * Redis answers if the slot is stable and refuses on both nodes while it migrates, before the script has changed anything.
+ */
+function inOneSlot(script: string): string {
+  const head = /^#!.*\n/.exec(script)?.[0] ?? '';
+  return `${head}redis.call('EXISTS', KEYS[1] .. ':at', KEYS[1] .. ':rest')\n${script.slice(head.length)}`;
 }

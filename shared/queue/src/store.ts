@@ -12,7 +12,6 @@ import {
 } from './breaker-state.ts';
 import { DeferredSettlements } from './deferred-settlements.ts';
 import { stageField } from './depth.ts';
-import { handOverOrder } from './hand-over-order.ts';
 import { LARGE_PAYLOAD_BYTES, PayloadCommand } from './payload-command.ts';
 import { CLASSES } from './priority-class.ts';
 import type { Scripted } from './scripted.ts';
@@ -396,4 +395,37 @@ function asBuffer(bytes: Uint8Array): Buffer {
 
 function isOutOfMemory(error: Error): boolean {
   return error.message.startsWith('OOM');
+}
+
+/**
+ * Builds the argument of the hand-over script.
+ * @returns the order, and the new payloads, which must be written before the script runs
+ */
+function handOverOrder(
+  job: JobData,
+  jobs: readonly HandOverJob[],
+  push: 'last' | 'next',
+): { order: object; added: { key: string; bytes: Uint8Array }[] } {
+  const added: { key: string; bytes: Uint8Array }[] = [];
+  const spilled = jobs.find((made) => made.queue === 'spill');
+  const order = {
+    from: stageField('export', job.class, job.origin),
+    replay: job.origin === 'replay',
+    book: spilled ? `spilled:${spilled.data.class}:${spilled.data.reason}` : '',
+    push: push === 'next' ? 'RPUSH' : 'LPUSH',
+    old: job.batches.map(({ key, items, bytes }) => ({ key, items, bytes })),
+    jobs: jobs.map(({ queue, data, payloads }) => ({
+      id: data.batches[0]?.key,
+      queue,
+      name: data.signal,
+      stage: stageField(queue, data.class, data.origin),
+      data: JSON.stringify(data),
+      batches: data.batches.map(({ key, items, bytes }, i) => {
+        const payload = payloads[i];
+        if (payload && 'bytes' in payload) added.push({ key, bytes: payload.bytes });
+        return { key, items, bytes, old: payload && 'old' in payload ? payload.old : undefined };
+      }),
+    })),
+  };
+  return { order, added };
 }
