@@ -1,5 +1,4 @@
 /** What each process says of itself, and what the scheduler makes of it, as services of their own on a real Redis. */
-import { setTimeout } from 'node:timers/promises';
 import { CLASSES, Store } from '@nrdot/queue';
 import { connect } from '@nrdot/redis';
 import {
@@ -89,13 +88,13 @@ it('says that what is on disk is not known, until a dlq has reported to a Redis 
       ...{ seen: undefined, freshEpoch: 'one' },
     });
   };
-  let backAt = performance.now();
+  let readyForMs = 60_000;
   const read = () =>
     new StatusReader({
       ...{ store, accountLimits: () => ({}), redis: { address: redis.url, isOwn: false }, now: Date.now },
       steadyNow: Date.now,
       board: new StatusBoard('0'),
-      readyForMs: () => performance.now() - backAt,
+      readyForMs: () => readyForMs,
       state: {
         ...{ ...OPTIONS, weights: () => ({ critical: 5, high: 3, normal: 1 }), slotMs: 500 },
         ...{ decisionsPerSecond: () => 0, notReady: () => undefined },
@@ -106,9 +105,10 @@ it('says that what is on disk is not known, until a dlq has reported to a Redis 
   expect(before.summary.data).toMatch(/, 0 on disk\./);
   expect(before.diskIsOld).toBeUndefined();
 
-  await setTimeout(20);
-  backAt = performance.now();
-  await setTimeout(5);
+  await waitUntil(async () => ((await store.diskReportAgeMs()) ?? 0) > 0, {
+    what: 'the report is of the past',
+  });
+  readyForMs = 0;
   const blind = await read();
   expect(blind.diskIsOld).toBe(true);
   expect(blind.dlq).toBeUndefined();
@@ -118,6 +118,7 @@ it('says that what is on disk is not known, until a dlq has reported to a Redis 
   );
 
   await reports(70);
+  readyForMs = 60_000;
   const after = await read();
   expect(after.diskIsOld).toBeUndefined();
   expect(after.summary.data).toMatch(/, 70 on disk\./);
