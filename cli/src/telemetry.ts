@@ -1,6 +1,13 @@
 import { hostname } from 'node:os';
 import { type Config, PIPELINE, type Secret } from '@nrdot/config';
-import { type Address, formatAddress, type Host, MetricSender, OwnMetrics, steadyNow } from '@nrdot/service';
+import {
+  type Address,
+  FollowingClock,
+  formatAddress,
+  type Host,
+  MetricSender,
+  OwnMetrics,
+} from '@nrdot/service';
 import { reachable } from './admin-client.ts';
 import type { ServiceName } from './pipeline-services.ts';
 import { VERSION } from './version.ts';
@@ -46,7 +53,7 @@ export async function startTelemetry(
     ...{ own, registry: host.registry, metrics: host.metrics, transitions: host.transitions },
     send: (body) => upstream.send('metrics', body, 'gzip'),
     where: target.url,
-    now: steadyNow,
+    now: new FollowingClock().now,
   });
 }
 

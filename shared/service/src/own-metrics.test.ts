@@ -80,6 +80,13 @@ describe('deltas', () => {
     expect(values(own.request([counter('a_total', 9)], STARTED + 4 * MINUTE).body)).toEqual({ a_total: 0 });
   });
 
+  it('end after they begin, even if the clock was set back', () => {
+    const own = metrics('delta');
+    own.request([counter('a_total', 3)], STARTED + MINUTE).delivered();
+    const [point] = readPoints(own.request([counter('a_total', 5)], STARTED - MINUTE).body);
+    expect(point).toMatchObject({ startMs: STARTED + MINUTE, timeMs: STARTED + MINUTE + 1, value: 2 });
+  });
+
   it('have no series before its first count', () => {
     const own = metrics('delta');
     const none = own.request([counter('a_total', 0), histogram(0, [0, 0, 0])], STARTED + MINUTE);

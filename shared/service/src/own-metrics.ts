@@ -47,7 +47,9 @@ export class OwnMetrics {
     this.#toldAtMs = options.startedAtMs;
   }
 
-  request(families: readonly MetricFamily[], nowMs: number): OwnMetricsRequest {
+  /** @param wallMs Unix ms; if the clock was set back, points are dated right after the last accepted ones */
+  request(families: readonly MetricFamily[], wallMs: number): OwnMetricsRequest {
+    const nowMs = Math.max(wallMs, this.#toldAtMs + 1);
     const isDelta = this.#o.temporality === 'delta';
     if (isDelta && !this.#knowsRedis) this.#beginWithRedis(families);
     const telling = new Map<string, Told>();
