@@ -3,9 +3,12 @@ export function print({ json }: { json?: boolean }, value: unknown, text: string
   process.stdout.write(`${json ? JSON.stringify(value, null, 2) : text}\n`);
 }
 
-/** Senders and upstreams choose names and messages, and terminals interpret control characters. */
+/**
+ * Senders and upstreams choose names and messages. Terminals interpret control characters, line and paragraph separators, and marks
+ * that change the direction of the text.
+ */
 export function printable(text: string): string {
-  return text.replace(/\p{Cc}+/gu, ' ');
+  return text.replace(/[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}\ufeff]+/gu, ' ');
 }
 
 /** Columns as wide as their content, separated by two blanks. Empty without rows. */
