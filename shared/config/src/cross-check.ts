@@ -19,9 +19,9 @@ export function crossCheck(
 ): ConfigProblem[] {
   const problems: ConfigProblem[] = [];
   const check = (holds: boolean, path: string, expected: string) => {
-    if (!holds) problems.push({ path, source: sourceOf(path.split('.')), value: undefined, expected });
+    if (!holds) problems.push({ path, source: sourceOf(path.split('.')), expected });
   };
-  const { queue, breaker, exporter, redis, dlq, receiver, admin } = config;
+  const { queue, breaker, exporter, redis, dlq, receiver, admin, limiter } = config;
   check(
     admin.token !== undefined || isLoopback(admin.listen.host),
     'admin.listen',
@@ -80,7 +80,6 @@ export function crossCheck(
     'a URL that begins with http:// or https://, or none',
   );
   check(dlq.segmentBytes <= dlq.capacityBytes, 'dlq.segment_bytes', 'at most dlq.capacity');
-  const { limiter } = config;
   check(
     limiter.aggregateScore <= limiter.criticalScore,
     'limiter.aggregate_score',
@@ -102,83 +101,41 @@ export function crossCheck(
     'limiter.protected_labels',
     `no label of aggregate_labels; ${both.join(', ')} is in both`,
   );
-  const places = [redis.url !== undefined, redis.sentinels.length > 0, redis.cluster.length > 0].filter(
-    Boolean,
-  );
-  check(places.length <= 1, 'redis', 'only one of url, sentinels and cluster');
-  const url = redis.url?.reveal();
-  check(
-    url === undefined || /^(rediss?:\/\/|unix:\/\/|\/)/.test(url),
-    'redis.url',
-    'a URL that begins with redis://, rediss:// or unix://',
-  );
-  checkRedis(redis, check);
-  check(
-    redis.private.maxmemoryBytes > queue.maxBytes || places.length > 0,
-    'redis.private.maxmemory',
-    'more than queue.max_bytes',
-  );
-  const { cors } = config.receiver;
+  checkRedis(config, check);
+  const { cors } = receiver;
   check(
     !cors.allowCredentials || !cors.allowedOrigins.includes('*'),
     'receiver.cors.allow_credentials',
     'named origins: with "*", any page could send on behalf of its reader',
   );
-  // Half a pair would mean plain HTTP where TLS was intended.
-  for (const [path, { certFile, keyFile, ...rest }] of [
-    ['receiver.tls', config.receiver.tls],
-    ['admin.tls', config.admin.tls],
+  const sections: [path: string, files: Files][] = [
+    ['receiver.tls', receiver.tls],
+    ['admin.tls', admin.tls],
     ['dlq.tls', dlq.tls],
-    ['dlq', { certFile: dlq.certFile, keyFile: dlq.keyFile }],
+    ['dlq', dlq],
     ['exporter.tls', exporter.tls],
     ['telemetry.otlp.tls', config.telemetry.otlp.tls],
     ['redis.tls', redis.tls],
-  ] as const) {
-    check(
-      (certFile === undefined) === (keyFile === undefined),
-      path,
-      'both of cert_file and key_file, or none',
-    );
-    const asksClients = 'clientCaFile' in rest && rest.clientCaFile !== undefined;
-    check(!asksClients || certFile !== undefined, `${path}.client_ca_file`, 'cert_file and key_file as well');
+  ];
+  for (const [path, { certFile, keyFile, clientCaFile }] of sections) {
+    // Half a pair would mean plain HTTP where TLS was intended.
+    const isWhole = (certFile === undefined) === (keyFile === undefined);
+    check(isWhole, path, 'both of cert_file and key_file, or none');
+    const hasOwn = clientCaFile === undefined || certFile !== undefined;
+    check(hasOwn, `${path}.client_ca_file`, 'cert_file and key_file as well');
   }
-  if (needs.files) {
-    for (const [path, file] of filesOf(config)) {
-      const reason = unreadable(file);
-      check(reason === undefined, path, `a readable file; ${file}: ${reason}`);
+  for (const [path, { caFile, certFile, keyFile, clientCaFile }] of needs.files ? sections : []) {
+    const files = { ca_file: caFile, cert_file: certFile, key_file: keyFile, client_ca_file: clientCaFile };
+    for (const [name, file] of Object.entries(files)) {
+      const reason = file && unreadable(file);
+      check(!reason, `${path}.${name}`, `a readable file; ${file}: ${reason}`);
     }
   }
   return problems;
 }
 
-/** Files that are read at start-up, by option. */
-function filesOf({
-  receiver,
-  admin,
-  dlq,
-  exporter,
-  redis,
-  telemetry,
-}: Config): [path: string, file: string][] {
-  const of = (
-    path: string,
-    tls: Partial<Record<'caFile' | 'certFile' | 'keyFile' | 'clientCaFile', string | undefined>>,
-  ) => [
-    [`${path}.ca_file`, tls.caFile] as const,
-    [`${path}.cert_file`, tls.certFile] as const,
-    [`${path}.key_file`, tls.keyFile] as const,
-    [`${path}.client_ca_file`, tls.clientCaFile] as const,
-  ];
-  return [
-    ...of('receiver.tls', receiver.tls),
-    ...of('admin.tls', admin.tls),
-    ...of('dlq.tls', dlq.tls),
-    ...of('dlq', { caFile: dlq.caFile, certFile: dlq.certFile, keyFile: dlq.keyFile }),
-    ...of('exporter.tls', exporter.tls),
-    ...of('telemetry.otlp.tls', telemetry.otlp.tls),
-    ...of('redis.tls', redis.tls),
-  ].flatMap(([option, file]) => (file === undefined ? [] : [[option, file] as [string, string]]));
-}
+/** Files that are read at start-up. */
+type Files = { [F in 'caFile' | 'certFile' | 'keyFile' | 'clientCaFile']?: string | undefined };
 
 /** Why a file cannot be read; undefined if it can. */
 function unreadable(file: string): string | undefined {
@@ -193,22 +150,20 @@ function unreadable(file: string): string | undefined {
 
 /** Rejects Redis options that would have no effect, since that would be a silent mistake. */
 function checkRedis(
-  {
-    url,
-    sentinels,
-    sentinelName,
-    sentinelUsername,
-    sentinelPassword,
-    cluster,
-    username,
-    password,
-    tls,
-  }: Config['redis'],
+  { redis, queue }: Config,
   check: (holds: boolean, path: string, expected: string) => void,
 ): void {
-  const at = url?.reveal() ?? '';
-  const hasPlace = url !== undefined || sentinels.length > 0 || cluster.length > 0;
-  const isSocket = /^(unix:|\/)/.test(at);
+  const { sentinels, sentinelName, sentinelUsername, sentinelPassword, username, password, tls } = redis;
+  const url = redis.url?.reveal();
+  const places = [url !== undefined, sentinels.length > 0, redis.cluster.length > 0].filter(Boolean);
+  check(places.length <= 1, 'redis', 'only one of url, sentinels and cluster');
+  check(
+    url === undefined || /^(rediss?:\/\/|unix:\/\/|\/)/.test(url),
+    'redis.url',
+    'a URL that begins with redis://, rediss:// or unix://',
+  );
+  const at = url ?? '';
+  const hasPlace = places.length > 0;
   check(
     sentinels.length > 0 ||
       (sentinelName === 'mymaster' && sentinelUsername === undefined && sentinelPassword === undefined),
@@ -234,7 +189,7 @@ function checkRedis(
   );
   const speaksTls = tls.enabled || at.startsWith('rediss://');
   check(
-    !tls.enabled || (hasPlace && !isSocket),
+    !tls.enabled || (hasPlace && !/^(unix:|\/)/.test(at)),
     'redis.tls.enabled',
     'a Redis that is reached over the network',
   );
@@ -245,5 +200,10 @@ function checkRedis(
     speaksTls || !hasTlsOptions,
     'redis.tls',
     'enabled: true, or a rediss:// URL, with the other options',
+  );
+  check(
+    hasPlace || redis.private.maxmemoryBytes > queue.maxBytes,
+    'redis.private.maxmemory',
+    'more than queue.max_bytes',
   );
 }

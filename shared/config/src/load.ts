@@ -50,7 +50,6 @@ const DEPTH = `sections and lists that are nested at most ${MAX_DEPTH} deep`;
 const ALIASES_MAX = 100;
 /** Maximum number of values in a configuration, those that aliases repeat included. */
 const VALUES_MAX = 20_000;
-const APPLIED = 'applied while running';
 
 /**
  * Loads the configuration: defaults, overridden by the file, then by flags.
@@ -63,7 +62,7 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
   if (isOfCollector(tree)) {
     const file = source.file ?? 'FILE';
     const expected = `a configuration of NRDOT+; this looks like one of an OpenTelemetry Collector: "nrdot convert ${file}" translates it`;
-    throw new ConfigError([{ path: '', source: source.file ?? '', value: undefined, expected }]);
+    throw new ConfigError([{ path: '', source: source.file ?? '', expected }]);
   }
   const substituted = substitute(tree, source.env, [], problems, locate) as Tree;
   for (const values of [source.overrides, source.applied]) {
@@ -79,10 +78,9 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
   const sourceOf = (path: Path): string => {
     const name = pathText(path);
     if (preset.paths.has(name)) return `preset ${preset.name}`;
-    if (
-      applied.some((known) => name === known || name.startsWith(`${known}.`) || name.startsWith(`${known}[`))
-    )
-      return APPLIED;
+    const isIn = (known: string) =>
+      name.startsWith(known) && ['', '.', '['].includes(name.charAt(known.length));
+    if (applied.some(isIn)) return 'applied while running';
     if (overridden.has(path.join('.'))) return 'command line';
     return locate(path) ?? source.file ?? '';
   };
@@ -103,19 +101,14 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
     }
     result = schema.safeParse(rest);
   }
-  if (result.success) {
-    const config = configOf(result.data);
-    const crossed = crossCheck(config, sourceOf, source.forStart);
-    // Skip checks that involve removed options: they would be about the defaults.
-    problems.push(
-      ...crossed.filter(
-        ({ path, expected }) => !wrong.some((name) => name === path || expected.includes(name)),
-      ),
-    );
-  }
-  if (problems.length > 0 || !result.success) throw new ConfigError(problems);
-  const { data } = result;
-  return { config: configOf(data), parsed: data, explain: () => explain(substituted, sourceOf) };
+  if (!result.success) throw new ConfigError(problems);
+  const config = configOf(result.data);
+  // Skip checks that involve removed options: they would be about the defaults.
+  const isSound = ({ path, expected }: ConfigProblem) =>
+    !wrong.some((name) => name === path || expected.includes(name));
+  problems.push(...crossCheck(config, sourceOf, source.forStart).filter(isSound));
+  if (problems.length > 0) throw new ConfigError(problems);
+  return { config, parsed: result.data, explain: () => explain(substituted, sourceOf) };
 }
 
 /** Adds the values of the active preset to a tree, where it has none. */
@@ -126,6 +119,10 @@ function applyPreset(tree: Tree): { name: string; paths: ReadonlySet<string> } {
   const name = presetFor(at('exporter.preset'), urls);
   const isAsked = at('exporter.preset') === name;
   const paths = new Set<string>();
+  const put = (path: string, value: unknown) => {
+    setAt(tree, path.split('.'), value);
+    paths.add(path);
+  };
   // A value in place of a section is rejected as it is.
   const isOpenTo = (path: string) =>
     at(path) === undefined &&
@@ -134,31 +131,20 @@ function applyPreset(tree: Tree): { name: string; paths: ReadonlySet<string> } {
       return i === 0 || section === undefined || (section instanceof Object && !Array.isArray(section));
     });
   for (const [path, value] of Object.entries(presetValues(name))) {
-    const keys = path.split('.');
     if (!isOpenTo(path)) continue;
     // Another upstream may accept what is too old for New Relic.
     const [, signal] = /^exporter\.max_age\.(\w+)$/.exec(path) ?? [];
     if (signal && !isAsked && !isNewRelic(at(`exporter.endpoints.${signal}`) ?? at('exporter.endpoint')))
       continue;
-    setAt(
-      tree,
-      keys,
-      path === 'limiter.protected_labels' ? withoutOwn(value, at('limiter.aggregate_labels')) : value,
-    );
-    paths.add(path);
+    const own = path === 'limiter.protected_labels' && at('limiter.aggregate_labels');
+    // The user may want to strip some of these labels.
+    put(path, Array.isArray(own) ? (value as string[]).filter((label) => !own.includes(label)) : value);
   }
   // Own metrics may be sent there directly, although the upstream is another.
   const past = 'telemetry.otlp.temporality';
-  if (isOpenTo(past) && isNewRelic(at('telemetry.otlp.endpoint')) && at('exporter.preset') !== 'none') {
-    setAt(tree, past.split('.'), 'delta');
-    paths.add(past);
-  }
+  if (isOpenTo(past) && isNewRelic(at('telemetry.otlp.endpoint')) && at('exporter.preset') !== 'none')
+    put(past, 'delta');
   return { name: paths.size > 0 ? 'newrelic' : name, paths };
-}
-
-/** The labels of a preset, without those that the user wants to strip. */
-function withoutOwn(labels: unknown, own: unknown): unknown {
-  return Array.isArray(own) ? (labels as string[]).filter((label) => !own.includes(label)) : labels;
 }
 
 /** `priority.rules[2].class` belongs to the option `priority.rules`. */
@@ -173,7 +159,7 @@ function isOfCollector(tree: Tree): boolean {
 }
 
 function removeAt(tree: Tree, path: readonly string[]): void {
-  const parent = path.slice(0, -1).reduce<unknown>((at, key) => (at as Tree | undefined)?.[key], tree);
+  const parent = valueAt(tree, path.slice(0, -1));
   if (typeof parent === 'object' && parent !== null) delete (parent as Tree)[path.at(-1)!];
 }
 
@@ -200,12 +186,8 @@ export function readChanges(given: string | object): Record<string, unknown> {
       return;
     }
     if (JSON.stringify(value)?.includes('${')) {
-      problems.push({
-        path: path.join('.'),
-        source: locate(path) ?? '',
-        value: undefined,
-        expected: 'the value itself: ${…} works in the file alone',
-      });
+      const expected = 'the value itself: ${…} works in the file alone';
+      problems.push({ path: path.join('.'), source: locate(path) ?? '', expected });
     }
     changes[path.join('.')] = value;
   };
@@ -230,8 +212,7 @@ function readTree(
   problems: ConfigProblem[],
 ): { tree: Tree; locate: (path: Path) => string | undefined } {
   const name = source.file ?? 'nrdot.yaml';
-  const refused = (expected: string, at = name) =>
-    new ConfigError([{ path: '', source: at, value: undefined, expected }]);
+  const refused = (expected: string, at = name) => new ConfigError([{ path: '', source: at, expected }]);
   let text = source.text;
   if (text === undefined && source.file !== undefined) {
     try {
@@ -239,9 +220,8 @@ function readTree(
       if (text === undefined) throw refused(FILE_SIZE);
     } catch (error) {
       if (error instanceof ConfigError) throw error;
-      throw new ConfigError([
-        { path: '', source: name, value: (error as Error).message, expected: 'a readable file' },
-      ]);
+      const value = (error as Error).message;
+      throw new ConfigError([{ path: '', source: name, value, expected: 'a readable file' }]);
     }
   }
   if (text === undefined) return { tree: {}, locate: () => undefined };
@@ -253,12 +233,8 @@ function readTree(
   const tooDeep = document.errors.find(({ code }) => code === 'RESOURCE_EXHAUSTION');
   if (tooDeep) throw refused(DEPTH, at(tooDeep.pos[0]));
   for (const error of document.errors) {
-    problems.push({
-      path: '',
-      source: at(error.pos[0]),
-      value: error.message.split('\n')[0]!.replace(/ at line.*$/, ''),
-      expected: 'valid YAML',
-    });
+    const value = error.message.split('\n')[0]!.replace(/ at line.*$/, '');
+    problems.push({ path: '', source: at(error.pos[0]), value, expected: 'valid YAML' });
   }
   let tree: unknown = {};
   try {
@@ -279,10 +255,10 @@ function readTree(
     const expected = message.startsWith('Excessive alias count')
       ? `*aliases that put in an &anchor at most ${ALIASES_MAX} times, those within it included`
       : 'every *alias to have its &anchor, outside of itself';
-    problems.push({ path: '', source: name, value: undefined, expected });
+    problems.push({ path: '', source: name, expected });
   }
   if (tree !== null && tree !== undefined && (typeof tree !== 'object' || Array.isArray(tree))) {
-    problems.push({ path: '', source: at(0), value: undefined, expected: 'sections of options' });
+    problems.push({ path: '', source: at(0), expected: 'sections of options' });
   }
   const locate = (path: Path): string | undefined => {
     for (let length = path.length; length > 0; length--) {
@@ -317,7 +293,7 @@ function keyThatIsNoText(document: Document): number | undefined {
 }
 
 /** Duplicate keys of mappings, with their positions. */
-function* keysGivenTwice(document: Document): Generator<[string, number]> {
+function keysGivenTwice(document: Document): [string, number][] {
   const found: [string, number][] = [];
   visit(document, {
     Map: (_key, map) => {
@@ -329,7 +305,7 @@ function* keysGivenTwice(document: Document): Generator<[string, number]> {
       }
     },
   });
-  yield* found;
+  return found;
 }
 
 /** Names that every object inherits: never those of an option or of anything in one. */
@@ -375,7 +351,7 @@ function noSuchOption(path: Path, source: string): ConfigProblem {
   const expected = key.includes('.')
     ? 'an option that exists; sections are nested, not joined by dots'
     : 'an option that exists';
-  return { path: shorten(pathText(path)), source, value: undefined, expected };
+  return { path: shorten(pathText(path)), source, expected };
 }
 
 /** Replaces `${env:NAME}`, `${env:NAME:-default}` and `${file:/path}` within values: they cannot become structure. */
@@ -387,12 +363,8 @@ function substitute(
   locate: (path: Path) => string | undefined,
 ): unknown {
   if (path.length > MAX_DEPTH) {
-    problems.push({
-      path: pathText(path.slice(0, 3)),
-      source: locate(path) ?? '',
-      value: undefined,
-      expected: 'an option that exists, not an anchor inside itself',
-    });
+    const expected = 'an option that exists, not an anchor inside itself';
+    problems.push({ path: pathText(path.slice(0, 3)), source: locate(path) ?? '', expected });
     return undefined;
   }
   if (typeof value === 'string') {
@@ -403,7 +375,7 @@ function substitute(
         if (end === '') return match;
         const fail = (expected: string): string => {
           if (problems.length >= PROBLEMS_MAX) return '';
-          problems.push({ path: pathText(path), source: locate(path) ?? '', value: undefined, expected });
+          problems.push({ path: pathText(path), source: locate(path) ?? '', expected });
           return '';
         };
         if (kind === undefined) return fail('${env:NAME} or ${file:/path}');
@@ -479,18 +451,16 @@ function setAt(tree: Tree, path: string[], value: unknown): void {
 }
 
 function explain(tree: Tree, sourceOf: (path: Path) => string): Setting[] {
-  const settings: Setting[] = [];
-  for (const { path, meta } of options()) {
+  return options().map(({ path, meta }) => {
     const written = valueAt(tree, path);
     const given = written !== undefined;
     const effective = given ? written : meta.default;
     const hidden = isSecret(path) && given;
-    settings.push({
+    return {
       path: pathText(path),
       value: hidden ? '[redacted]' : effective === undefined ? 'not set' : JSON.stringify(effective),
       source: given ? sourceOf(path) : 'default',
       live: meta.live ?? false,
-    });
-  }
-  return settings;
+    };
+  });
 }

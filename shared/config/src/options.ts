@@ -17,74 +17,69 @@ export interface Extra {
   live?: boolean;
 }
 
-function described<T extends z.ZodType>(schema: T, meta: OptionMeta): T {
-  return schema.meta({ ...meta }) as T;
+/** An option with a default, as written in the file. */
+function defaulting<T extends z.ZodType>(kind: string, schema: T) {
+  return (written: unknown, doc: string, extra: Extra = {}) =>
+    schema.prefault(written as never).meta({ doc, kind, default: written, ...extra } satisfies OptionMeta);
 }
 
-function parsed<T>(kind: string, expected: string, parse: (value: unknown) => T | undefined) {
-  return (written: unknown, doc: string, extra: Extra = {}) => {
-    const schema = z.unknown().transform((value, context): T => {
-      const result = parse(value);
-      if (result !== undefined) return result;
-      context.addIssue({ code: 'custom', message: expected });
-      return z.NEVER;
-    });
-    return described(schema.prefault(written as never), { doc, kind, default: written, ...extra });
-  };
+/** An option without a default. */
+function optional<T extends z.ZodType>(kind: string, schema: T) {
+  return (doc: string, extra: Extra = {}) =>
+    schema.optional().meta({ doc, kind, ...extra } satisfies OptionMeta);
 }
 
-export const size = parsed('size', 'a size such as 128MiB, 4MB or 1048576', (v) => {
-  const bytes = parseSize(v);
-  return bytes !== undefined && bytes > 0 ? bytes : undefined;
-});
-/** A size without a default. */
-export function optionalSize(doc: string, extra: Extra = {}) {
-  const expected = 'a size such as 128MiB, 4MB or 1048576';
-  const schema = z.unknown().transform((value, context): number => {
-    const bytes = parseSize(value);
-    if (bytes !== undefined && bytes > 0) return bytes;
+/** An option that is empty by default. */
+function empty<T extends z.ZodType>(kind: string, schema: T, written: [] | object | '' = []) {
+  return (doc: string, extra: Extra = {}) => defaulting(kind, schema)(written, doc, extra);
+}
+
+/** A value that is parsed; undefined if it is not what is expected. */
+function parsed<T>(expected: string, parse: (value: unknown) => T | undefined) {
+  return z.unknown().transform((value, context): T => {
+    const result = parse(value);
+    if (result !== undefined) return result;
     context.addIssue({ code: 'custom', message: expected });
     return z.NEVER;
   });
-  return described(schema.optional(), { doc, kind: 'size', ...extra });
 }
 
-export const rate = parsed('size per second', 'a size per second such as 4MiB', (v) => {
-  const bytes = parseSize(typeof v === 'string' ? v.replace(/\/s$/, '') : v);
-  return bytes !== undefined && bytes > 0 ? bytes : undefined;
-});
+function durationFrom(expected: string, isAllowed: (ms: number) => boolean) {
+  return parsed(expected, (value) => {
+    const ms = parseDuration(value);
+    return ms !== undefined && isAllowed(ms) ? ms : undefined;
+  });
+}
+
 /** Maximum time of a timer in Node. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
-export const duration = parsed('duration', 'a duration such as 500ms, 30s or 72h, at most 24d', (v) => {
-  const ms = parseDuration(v);
-  return ms !== undefined && ms > 0 && ms <= TIMER_MAX_MS ? ms : undefined;
-});
+const isPeriod = (ms: number) => ms >= 1_000 && ms <= 3_600_000;
+const sizeText = parsed('a size such as 128MiB, 4MB or 1048576', (value) => parseSize(value) || undefined);
+const ageText = durationFrom('a duration such as 72h or 30d', (ms) => ms > 0);
+
+export const size = defaulting('size', sizeText);
+export const optionalSize = optional('size', sizeText);
+export const rate = defaulting(
+  'size per second',
+  parsed(
+    'a size per second such as 4MiB',
+    (value) => parseSize(typeof value === 'string' ? value.replace(/\/s$/, '') : value) || undefined,
+  ),
+);
+export const duration = defaulting(
+  'duration',
+  durationFrom('a duration such as 500ms, 30s or 72h, at most 24d', (ms) => ms > 0 && ms <= TIMER_MAX_MS),
+);
 /** Interval of a repeated action; 0 for at once. */
-export const interval = parsed('duration', '0s, or a duration from 1s to 1h such as 10s', (v) => {
-  const ms = parseDuration(v);
-  return ms !== undefined && (ms === 0 || (ms >= 1_000 && ms <= 3_600_000)) ? ms : undefined;
-});
+export const interval = defaulting(
+  'duration',
+  durationFrom('0s, or a duration from 1s to 1h such as 10s', (ms) => ms === 0 || isPeriod(ms)),
+);
 /** Interval of a repeated action. */
-export const period = parsed('duration', 'a duration from 1s to 1h such as 60s', (v) => {
-  const ms = parseDuration(v);
-  return ms !== undefined && ms >= 1_000 && ms <= 3_600_000 ? ms : undefined;
-});
-export const age = parsed('duration', 'a duration such as 72h or 30d', (v) => {
-  const ms = parseDuration(v);
-  return ms !== undefined && ms > 0 ? ms : undefined;
-});
-/** An age without a default. */
-export function optionalAge(doc: string) {
-  const expected = 'a duration such as 72h or 30d';
-  const schema = z.unknown().transform((value, context): number => {
-    const ms = parseDuration(value);
-    if (ms !== undefined && ms > 0) return ms;
-    context.addIssue({ code: 'custom', message: expected });
-    return z.NEVER;
-  });
-  return described(schema.optional(), { doc, kind: 'duration' });
-}
-export const listen = parsed('host:port', 'an address such as 127.0.0.1:4318', parseListen);
+export const period = defaulting('duration', durationFrom('a duration from 1s to 1h such as 60s', isPeriod));
+export const age = defaulting('duration', ageText);
+export const optionalAge = optional('duration', ageText);
+export const listen = defaulting('host:port', parsed('an address such as 127.0.0.1:4318', parseListen));
 
 /** Values from the environment are strings, also for numbers and booleans. */
 function fromText<T extends z.ZodType>(schema: T) {
@@ -95,57 +90,26 @@ function fromText<T extends z.ZodType>(schema: T) {
   }, schema);
 }
 
+function numberFrom(min: number, max: number, error: string) {
+  return fromText(z.number({ error }).min(min, { error }).max(max, { error }));
+}
+
+function wholeNumber(min: number, max: number, error = `a whole number from ${min} to ${max}`) {
+  return fromText(z.number({ error }).int({ error }).min(min, { error }).max(max, { error }));
+}
+
 export function count(written: number, doc: string, extra: Extra & { min?: number; max?: number } = {}) {
   const { min = 1, max = 1_000_000_000, ...rest } = extra;
-  const error = `a whole number from ${min} to ${max}`;
-  return described(
-    fromText(z.number({ error }).int({ error }).min(min, { error }).max(max, { error })).prefault(written),
-    {
-      doc,
-      kind: 'number',
-      default: written,
-      ...rest,
-    },
-  );
+  return defaulting('number', wholeNumber(min, max))(written, doc, rest);
 }
 
-/** A count without a default. */
-export function optionalCount(doc: string, extra: Extra = {}) {
-  const error = `a whole number from 1 to ${Number.MAX_SAFE_INTEGER}`;
-  return described(fromText(z.number({ error }).int({ error }).min(1, { error }).optional()), {
-    doc,
-    kind: 'number',
-    ...extra,
-  });
-}
-
-export function ratio(written: number, doc: string, extra: Extra = {}) {
-  const error = 'a number from 0 to 1';
-  return described(fromText(z.number({ error }).min(0, { error }).max(1, { error })).prefault(written), {
-    doc,
-    kind: '0 to 1',
-    default: written,
-    ...extra,
-  });
-}
-
-export function factor(written: number, doc: string) {
-  const error = 'a number of at least 1';
-  return described(fromText(z.number({ error }).min(1, { error }).max(100, { error })).prefault(written), {
-    doc,
-    kind: 'number',
-    default: written,
-  });
-}
-
-export function flag(written: boolean, doc: string, extra: Extra = {}) {
-  return described(fromText(z.boolean({ error: 'true or false' })).prefault(written), {
-    doc,
-    kind: 'true or false',
-    default: written,
-    ...extra,
-  });
-}
+export const optionalCount = optional(
+  'number',
+  wholeNumber(1, Number.POSITIVE_INFINITY, `a whole number from 1 to ${Number.MAX_SAFE_INTEGER}`),
+);
+export const ratio = defaulting('0 to 1', numberFrom(0, 1, 'a number from 0 to 1'));
+export const factor = defaulting('number', numberFrom(1, 100, 'a number of at least 1'));
+export const flag = defaulting('true or false', fromText(z.boolean({ error: 'true or false' })));
 
 export function choice<const T extends readonly [string, ...string[]]>(
   values: T,
@@ -153,14 +117,11 @@ export function choice<const T extends readonly [string, ...string[]]>(
   doc: string,
   extra: Extra = {},
 ) {
-  const error = `one of ${values.join(', ')}`;
-  return described(z.enum(values, { error }).prefault(written as never), {
-    doc,
-    kind: values.join(' \\| '),
-    default: written,
-    ...extra,
-  });
+  const schema = z.enum(values, { error: `one of ${values.join(', ')}` });
+  return defaulting(values.join(' \\| '), schema)(written, doc, extra);
 }
+
+const filled = (error: string) => z.string({ error }).min(1, { error });
 
 export function text(
   written: string,
@@ -168,25 +129,13 @@ export function text(
   extra: Extra & { pattern?: RegExp; expected?: string } = {},
 ) {
   const { pattern, expected = 'a text', ...rest } = extra;
-  const base = z.string({ error: expected }).min(1, { error: expected });
+  const base = filled(expected);
   const schema = pattern ? base.regex(pattern, { error: expected }) : base;
-  return described(schema.prefault(written), { doc, kind: 'text', default: written, ...rest });
+  return defaulting('text', schema)(written, doc, rest);
 }
 
-export function optionalText(doc: string, extra: Extra = {}) {
-  return described(z.string({ error: 'a text' }).min(1, { error: 'a text' }).optional(), {
-    doc,
-    kind: 'text',
-    ...extra,
-  });
-}
-
-export function optionalPath(doc: string) {
-  return described(z.string({ error: 'a path' }).min(1, { error: 'a path' }).optional(), {
-    doc,
-    kind: 'path',
-  });
-}
+export const optionalText = optional('text', filled('a text'));
+export const optionalPath = optional('path', filled('a path'));
 
 /** The standard OTLP/HTTP path of a signal, at the end of a URL. */
 const SIGNAL_PATH = /\/v1(?:development)?\/(traces|metrics|logs|profiles)\/*$/;
@@ -194,105 +143,75 @@ const SIGNAL_PATH = /\/v1(?:development)?\/(traces|metrics|logs|profiles)\/*$/;
 /** Instead of a URL: the pipeline itself. */
 export const PIPELINE = 'pipeline';
 
-/** A base URL, to which the signals' paths are appended. */
-export function baseEndpoint(doc: string) {
-  return described(
-    endpoint(doc).superRefine((value, context) => {
-      const [path, signal] = SIGNAL_PATH.exec(value ?? '') ?? [];
-      if (signal === undefined) return;
-      const message = `a base URL: ${path} is added to it; a full URL for one signal is exporter.endpoints.${signal}`;
-      context.addIssue({ code: 'custom', message });
-    }),
-    { doc, kind: 'URL' },
-  );
-}
-
 /** A URL without user, password or query, which would end up in logs. */
-export function endpoint(doc: string) {
-  const error = 'an http:// or https:// URL without user, password or query';
-  return described(
-    z
-      .string({ error })
-      .refine(
-        (value) => {
-          if (!URL.canParse(value)) return false;
-          const url = new URL(value);
-          return /^https?:$/.test(url.protocol) && !url.username && !url.password && !url.search && !url.hash;
-        },
-        { error },
-      )
-      .optional(),
-    { doc, kind: 'URL' },
+const plainUrl = (error: string) =>
+  z.string({ error }).refine(
+    (value) => {
+      if (!URL.canParse(value)) return false;
+      const { protocol, username, password, search, hash } = new URL(value);
+      return /^https?:$/.test(protocol) && !username && !password && !search && !hash;
+    },
+    { error },
   );
-}
+const url = plainUrl('an http:// or https:// URL without user, password or query');
+export const endpoint = optional('URL', url);
 
+/** A base URL, to which the signals' paths are appended. */
+export const baseEndpoint = optional(
+  'URL',
+  url.superRefine((value, context) => {
+    const [path, signal] = SIGNAL_PATH.exec(value) ?? [];
+    if (signal === undefined) return;
+    const message = `a base URL: ${path} is added to it; a full URL for one signal is exporter.endpoints.${signal}`;
+    context.addIssue({ code: 'custom', message });
+  }),
+);
+
+const EITHER = `${PIPELINE}, or a base URL with http:// or https://, without user, password, query or the path of a signal`;
 /** A destination: the pipeline itself, or the base URL of another one. */
-export function pipelineOrEndpoint(doc: string) {
-  const isEndpoint = (value: string) => endpoint('').safeParse(value).success && !SIGNAL_PATH.test(value);
-  const error = `${PIPELINE}, or a base URL with http:// or https://, without user, password, query or the path of a signal`;
-  return described(
-    z
-      .string({ error })
-      .refine((value) => value === PIPELINE || isEndpoint(value), { error })
-      .optional(),
-    { doc, kind: `${PIPELINE} \\| URL` },
-  );
-}
+export const pipelineOrEndpoint = optional(
+  `${PIPELINE} \\| URL`,
+  z
+    .string({ error: EITHER })
+    .refine((value) => value === PIPELINE || (url.safeParse(value).success && !SIGNAL_PATH.test(value)), {
+      error: EITHER,
+    }),
+);
 
-function toSecret(value: string): Secret {
-  return new Secret(value);
-}
-
-export function secret(doc: string, extra: Extra = {}) {
-  const error = 'a text, best as ${env:NAME} or ${file:/path}';
-  return described(z.string({ error }).min(1, { error }).transform(toSecret).optional(), {
-    doc,
-    kind: 'secret',
-    ...extra,
-  });
-}
+const SECRET_TEXT = 'a text, best as ${env:NAME} or ${file:/path}';
+const toSecret = (value: string) => new Secret(value);
+export const secret = optional('secret', filled(SECRET_TEXT).transform(toSecret));
 
 /** Text that clients send in `Authorization`: clients encode other characters differently and strip blanks at the ends. */
 const tokenText = z
-  .string({ error: 'a text, best as ${env:NAME} or ${file:/path}' })
+  .string({ error: SECRET_TEXT })
   .regex(/^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/, {
     error:
       'a text of ASCII characters, without spaces at either end and without line breaks: no client could send another',
   })
   .transform(toSecret);
 
-export function token(doc: string, extra: Extra = {}) {
-  return described(tokenText.optional(), { doc, kind: 'secret', ...extra });
-}
-
-export function tokens(doc: string, extra: Extra = {}) {
-  const error = 'a list of texts, best as ${env:NAME} or ${file:/path}';
-  return described(z.array(tokenText, { error }).prefault([]), {
-    ...{ doc, kind: 'list of secrets', default: [] },
-    ...extra,
-  });
-}
+export const token = optional('secret', tokenText);
+export const tokens = empty(
+  'list of secrets',
+  z.array(tokenText, { error: 'a list of texts, best as ${env:NAME} or ${file:/path}' }),
+);
 
 const PROTOBUF = 'application/x-protobuf';
 const OWN_HEADERS = new Set([
-  'connection',
-  'content-encoding',
-  'content-length',
-  'expect',
-  'keep-alive',
-  'transfer-encoding',
+  ...['connection', 'content-encoding', 'content-length', 'expect', 'keep-alive', 'transfer-encoding'],
   'upgrade',
 ]);
 
-export function secretMap(doc: string, extra: Extra = {}) {
-  const error = 'header names with their values, best as ${env:NAME}';
-  const name = z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'a header name' });
-  // A line break would turn the value into another header; HTTP header values are Latin-1.
-  const value = z
-    .string({ error: 'a text: a number, true or false in quotes, such as "1"' })
-    .regex(/^[\t\x20-\x7e\x80-\xff]*$/, { error: 'a text of Latin-1 characters without line breaks' })
-    .transform(toSecret);
-  const headers = z.record(name, value, { error }).superRefine((given, context) => {
+const headerName = z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, { error: 'a header name' });
+/** A line break would turn the value into another header; HTTP header values are Latin-1. */
+const headerValue = z
+  .string({ error: 'a text: a number, true or false in quotes, such as "1"' })
+  .regex(/^[\t\x20-\x7e\x80-\xff]*$/, { error: 'a text of Latin-1 characters without line breaks' })
+  .transform(toSecret);
+const headers = z
+  .record(headerName, headerValue, { error: 'header names with their values, best as ${env:NAME}' })
+  .superRefine((given, context) => {
     const seen = new Map<string, string>();
     for (const written of Object.keys(given)) {
       const lower = written.toLowerCase();
@@ -308,73 +227,60 @@ export function secretMap(doc: string, extra: Extra = {}) {
       if (message) context.addIssue({ code: 'custom', path: [written], message });
     }
   });
-  return described(headers.prefault({}), {
-    doc,
-    kind: 'map of secrets',
-    default: {},
-    ...extra,
-  });
-}
+export const secretMap = empty('map of secrets', headers, {});
 
+const MAP = 'names with texts, such as {deployment.environment.name: production}';
 /** A mapping from names to strings. */
-export function textMap(doc: string) {
-  const error = 'names with texts, such as {deployment.environment.name: production}';
-  const name = z.string().min(1, { error }).max(255, { error });
-  return described(z.record(name, z.string({ error: 'a text' }).max(4_095), { error }).prefault({}), {
-    ...{ doc, kind: 'map of texts' },
-    default: {},
-  });
+export const textMap = empty(
+  'map of texts',
+  z.record(
+    z.string().min(1, { error: MAP }).max(255, { error: MAP }),
+    z.string({ error: 'a text' }).max(4_095),
+    {
+      error: MAP,
+    },
+  ),
+  {},
+);
+
+/** A list, each entry of which is as the error says. */
+function list<T extends z.ZodType>(kind: string, entry: (error: string) => T, error: string) {
+  return empty(kind, z.array(entry(error), { error }));
 }
 
-export function texts(doc: string, extra: Extra = {}) {
-  const error = 'a list of texts';
-  return described(z.array(z.string({ error }), { error }).prefault([]), {
-    doc,
-    kind: 'list',
-    default: [],
-    ...extra,
-  });
-}
+export const texts = list('list', (error) => z.string({ error }), 'a list of texts');
 
+const PATH = 'a path such as /otlp, of letters, digits, _ . ~ - and /';
 /** Prefix of every path; written with or without slashes around it. */
-export function pathPrefix(doc: string) {
-  const error = 'a path such as /otlp, of letters, digits, _ . ~ - and /';
-  return described(
-    z
-      .string({ error })
-      .regex(/^\/?(?:[A-Za-z0-9_.~-]+(?:\/[A-Za-z0-9_.~-]+)*)?\/?$/, { error })
-      .transform((path) => (path.replaceAll('/', '') === '' ? '' : `/${path.replace(/^\/|\/$/g, '')}`))
-      .prefault(''),
-    { doc, kind: 'path', default: '' },
-  );
-}
+export const pathPrefix = empty(
+  'path',
+  z
+    .string({ error: PATH })
+    .regex(/^\/?(?:[A-Za-z0-9_.~-]+(?:\/[A-Za-z0-9_.~-]+)*)?\/?$/, { error: PATH })
+    .transform((path) => (path.replaceAll('/', '') === '' ? '' : `/${path.replace(/^\/|\/$/g, '')}`)),
+  '',
+);
 
 /** Origins of pages: scheme, host and port, with at most one `*` in the host. */
-export function origins(doc: string) {
-  const error = 'origins such as https://shop.example.com or https://*.example.com, or "*"';
-  const one = z
-    .string({ error })
-    .regex(/^(\*|[a-z][a-z0-9+.-]*:\/\/(?:[^\s/*]+\*?[^\s/*]*|\*[^\s/*]+))$/i, { error });
-  return described(z.array(one, { error }).prefault([]), { doc, kind: 'list', default: [] });
-}
+export const origins = list(
+  'list',
+  (error) =>
+    z.string({ error }).regex(/^(\*|[a-z][a-z0-9+.-]*:\/\/(?:[^\s/*]+\*?[^\s/*]*|\*[^\s/*]+))$/i, { error }),
+  'origins such as https://shop.example.com or https://*.example.com, or "*"',
+);
 
 /** HTTP statuses other than success. */
-export function statuses(doc: string) {
-  const error = 'a list of HTTP statuses from 300 to 599, such as [404, 500]';
-  const one = fromText(z.number({ error }).int({ error }).min(300, { error }).max(599, { error }));
-  return described(z.array(one, { error }).prefault([]), { doc, kind: 'list of numbers', default: [] });
-}
+export const statuses = list(
+  'list of numbers',
+  (error) => wholeNumber(300, 599, error),
+  'a list of HTTP statuses from 300 to 599, such as [404, 500]',
+);
 
-export function addresses(doc: string) {
-  const error = 'a list of addresses such as [redis-1:26379, redis-2:26379]';
-  const one = z.unknown().transform((value, context) => {
-    const address = parseListen(value);
-    if (address) return address;
-    context.addIssue({ code: 'custom', message: 'an address such as redis-1:26379' });
-    return z.NEVER;
-  });
-  return described(z.array(one, { error }).prefault([]), { doc, kind: 'list of host:port', default: [] });
-}
+export const addresses = list(
+  'list of host:port',
+  () => parsed('an address such as redis-1:26379', parseListen),
+  'a list of addresses such as [redis-1:26379, redis-2:26379]',
+);
 
 /** A group of options. */
 export function section<T extends z.core.$ZodLooseShape>(doc: string, shape: T) {

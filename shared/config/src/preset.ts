@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 type PresetValues = Readonly<Record<string, unknown>>;
 
 export const PRESETS = ['auto', 'none', 'newrelic'] as const;
-type PresetName = (typeof PRESETS)[number];
+type ActivePreset = Exclude<(typeof PRESETS)[number], 'auto'>;
 
 /** Resource attributes from which New Relic creates entities. */
 export const NEW_RELIC_ENTITY_LABELS: readonly string[] = [
@@ -38,24 +38,19 @@ const NEW_RELIC: PresetValues = {
 /** The United States, the European Union, and FedRAMP, also with a custom name in front. */
 const NEW_RELIC_DOMAIN = /(^|\.)nr-data\.net$/;
 
-const VALUES: Readonly<Record<Exclude<PresetName, 'auto'>, PresetValues>> = {
-  none: {},
-  newrelic: NEW_RELIC,
-};
-
 /**
  * The active preset.
  * @param wanted value of `exporter.preset`; an unknown one is rejected elsewhere and counts as none here
  * @param urls the signals' endpoints
  */
-export function presetFor(wanted: unknown, urls: readonly unknown[]): Exclude<PresetName, 'auto'> {
+export function presetFor(wanted: unknown, urls: readonly unknown[]): ActivePreset {
   if (wanted === 'newrelic') return wanted;
   if (wanted !== undefined && wanted !== 'auto') return 'none';
   return urls.some(isNewRelic) ? 'newrelic' : 'none';
 }
 
-export function presetValues(name: Exclude<PresetName, 'auto'>): PresetValues {
-  return VALUES[name];
+export function presetValues(name: ActivePreset): PresetValues {
+  return name === 'newrelic' ? NEW_RELIC : {};
 }
 
 export function isNewRelic(url: unknown): boolean {

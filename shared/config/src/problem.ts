@@ -5,7 +5,7 @@ export interface ConfigProblem {
   /** File and line, a flag, or empty if it is missing. */
   source: string;
   /** As written, shortened; never for secrets. */
-  value: string | undefined;
+  value?: string | undefined;
   /** What would be right. */
   expected: string;
 }

@@ -17,23 +17,16 @@ export function configurationReference(): string {
     '- **live** options can change without a restart: `nrdot reload` or SIGHUP reads the file again. An invalid file, or one',
     '  that changes an option which is not live, is refused: the error names the option, and nothing is applied.',
   ];
+  const table = ['', '| option | value | default | meaning |', '| --- | --- | --- | --- |'];
   let section = '';
   for (const { path, meta } of options()) {
     const [top = ''] = path;
     if (path.length > 1 && top !== section) {
       section = top;
-      lines.push(
-        '',
-        `## ${top}`,
-        '',
-        sectionDoc([top]),
-        '',
-        '| option | value | default | meaning |',
-        '| --- | --- | --- | --- |',
-      );
+      lines.push('', `## ${top}`, '', sectionDoc([top]), ...table);
     } else if (path.length === 1 && section === '') {
       section = ' ';
-      lines.push('', '## General', '', '| option | value | default | meaning |', '| --- | --- | --- | --- |');
+      lines.push('', '## General', ...table);
     }
     const written =
       meta.default === undefined ? '—' : `\`${JSON.stringify(meta.default).replace(/^"|"$/g, '')}\``;
@@ -70,14 +63,9 @@ export function exampleFile(): string {
 function optionLines({ path, meta }: OptionEntry): string[] {
   const indent = '  '.repeat(path.length - 1);
   const name = path.at(-1)!;
-  const lines = [`# ${indent}# ${meta.doc}`];
-  if (meta.default === undefined) return [...lines, `# ${indent}# ${name}:`];
+  const doc = `# ${indent}# ${meta.doc}`;
+  if (meta.default === undefined) return [doc, `# ${indent}# ${name}:`];
   const written = stringify({ [name]: meta.default }, { lineWidth: 0, flowCollectionPadding: false });
-  return [
-    ...lines,
-    ...written
-      .trimEnd()
-      .split('\n')
-      .map((line) => `# ${indent}${line}`),
-  ];
+  const lines = written.trimEnd().split('\n');
+  return [doc, ...lines.map((line) => `# ${indent}${line}`)];
 }

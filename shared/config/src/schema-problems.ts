@@ -32,7 +32,6 @@ function problemsOf(
     return issue.keys.slice(0, max).map((key) => ({
       path: pathText([...path, shorten(key)]),
       source: sourceOf([...path, key]),
-      value: undefined,
       expected: `an option that exists${nearest(key, path)}`,
     }));
   }
@@ -67,10 +66,8 @@ function ofOrigin(origin: string): string {
 
 /** The option of the same section whose name is nearest to what was written. */
 function nearest(key: string, path: Path): string {
-  const shape = shapeAt(path);
-  const known = shape ? Object.keys(shape) : [];
   if (key.length > VALUE_MAX_CHARS) return '';
-  const best = known
+  const best = Object.keys(shapeAt(path) ?? {})
     .map((name) => ({ name, distance: editDistance(key, name) }))
     .sort((a, b) => a.distance - b.distance)[0];
   return best && best.distance <= Math.max(2, key.length / 3) ? `; did you mean ${best.name}?` : '';

@@ -347,9 +347,7 @@ export const schema = section('NRDOT+', {
     export_window: count(
       64,
       'Maximum batches of each signal between scheduler and exporters. A small window keeps priorities sharp.',
-      {
-        max: 10_000,
-      },
+      { max: 10_000 },
     ),
     export_window_bytes: size('64MiB', 'Maximum bytes of each signal between them.'),
     merge_bytes: size(
@@ -391,9 +389,7 @@ export const schema = section('NRDOT+', {
     concurrency: count(
       16,
       'Maximum concurrent requests per signal and exporter; the actual number adapts below that.',
-      {
-        max: 1_000,
-      },
+      { max: 1_000 },
     ),
     min_concurrency: count(1, 'Minimum concurrent requests.', { max: 1_000 }),
     inflight_bytes: size(

@@ -19,8 +19,8 @@ export interface StoreOptions {
 }
 
 export interface ClassCapacity {
-  maxBytes: number | undefined;
-  maxItems: number | undefined;
+  maxBytes?: number | undefined;
+  maxItems?: number | undefined;
 }
 
 /** When a breaker opens, and for how long. */
