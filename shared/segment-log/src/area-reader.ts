@@ -53,7 +53,6 @@ export class AreaReader {
     this.#now = now;
   }
 
-  /** The next record; undefined if there is none now. */
   async read(): Promise<Entry | undefined> {
     const inventory = this.#inventory;
     while (true) {
@@ -82,7 +81,6 @@ export class AreaReader {
     }
   }
 
-  /** Goes back to the first record that is not acknowledged. */
   async rewind(): Promise<void> {
     await this.close();
     this.#readUpTo = 0;
@@ -95,9 +93,12 @@ export class AreaReader {
 
   /** Skips a segment whose records are all acknowledged. */
   async pass(segment: Segment): Promise<void> {
-    if (!this.isAt(segment)) return;
+    if (this.isAt(segment)) await this.#leaveBehind(segment);
+  }
+
+  async #leaveBehind({ sequence }: Segment): Promise<void> {
     await this.close();
-    this.#readUpTo = Math.max(this.#readUpTo, segment.sequence);
+    this.#readUpTo = Math.max(this.#readUpTo, sequence);
   }
 
   async close(): Promise<void> {
@@ -131,9 +132,9 @@ export class AreaReader {
       }
       this.#putOff.delete(segment.sequence);
       segment.isUnreadable = false;
-      const { acked, ackedItems } = segment;
-      const seen = new Acked(acked.toRanges());
-      this.#cursor = { segment, file, at: SEGMENT_HEADER_BYTES, entries: [], seen, seenItems: ackedItems };
+      const seen = new Acked(segment.acked.toRanges());
+      const known = { seen, seenItems: segment.ackedItems };
+      this.#cursor = { segment, file, at: SEGMENT_HEADER_BYTES, entries: [], ...known };
       // Verify the next segment while this one is read.
       const after = this.#next(segment.sequence);
       if (after && this.#verifier.isDue(after)) void this.#verifier.verify(after);
@@ -188,7 +189,6 @@ export class AreaReader {
       inventory.damage(segment, `${lost.length} records with ${items} items are lost`);
       inventory.lost(segmentPath(inventory.dir, segment), 'records are lost', lost.length, items);
     }
-    await this.close();
-    this.#readUpTo = Math.max(this.#readUpTo, segment.sequence);
+    await this.#leaveBehind(segment);
   }
 }

@@ -60,7 +60,6 @@ export class AreaLog {
     return this.#inventory.segments;
   }
 
-  /** Bytes of its files. */
   get bytes(): number {
     return this.#inventory.bytes;
   }
@@ -76,7 +75,7 @@ export class AreaLog {
     return this.#writer.seal();
   }
 
-  /** Recovers the area from disk: headers of sealed segments, block headers of open ones. @returns ids of the last records */
+  /** @returns ids of the last records */
   async recover(): Promise<string[]> {
     const fs = patient(this.#o.fs);
     const inventory = this.#inventory;
@@ -89,17 +88,15 @@ export class AreaLog {
     return lastIds;
   }
 
-  /** The next record; undefined if there is none now. One reader at a time. */
   read(): Promise<Entry | undefined> {
     return this.#alone(() => this.#reader.read());
   }
 
-  /** Goes back to the first record that is not acknowledged. */
   rewind(): Promise<void> {
     return this.#alone(() => this.#reader.rewind());
   }
 
-  /** Acknowledges a record. A segment is removed once all its records are acknowledged. */
+  /** A segment is removed once all its records are acknowledged. */
   ack({ sequence, index, items }: Position): void {
     const segment = this.#inventory.bySequence(sequence);
     segment?.held.delete(index);
@@ -108,16 +105,11 @@ export class AreaLog {
     this.#inventory.isChanged = true;
   }
 
-  /** Releases a record that was read but is no longer in flight: it may be dropped like any other. */
   release({ sequence, index }: Position): void {
     this.#inventory.bySequence(sequence)?.held.delete(index);
   }
 
-  /**
-   * Every readable record, acknowledged or not, oldest first; changes nothing. Skips segments without a batch from the period,
-   * and those that have been unreadable since the log was opened.
-   * @throws if a file cannot be read now: callers must not take the result for complete
-   */
+  /** @throws if a file cannot be read now: callers must not take the result for complete */
   async *scan({ since, until }: Period = ALWAYS, only?: number): AsyncGenerator<Entry & { acked: boolean }> {
     const { area, fs } = this.#o;
     const segments = this.segments.filter(({ sequence }) => only === undefined || sequence === only);
@@ -145,7 +137,6 @@ export class AreaLog {
     }
   }
 
-  /** Seals, verifies, expires, removes and checkpoints what is due. Call about once a second. */
   async maintain(): Promise<void> {
     const { now } = this.#o;
     const active = this.#writer.segment;
@@ -204,7 +195,6 @@ export class AreaLog {
     await this.checkpoints.writeIfChanged();
   }
 
-  /** Whether there may be records that could not be read so far and can be later. */
   get hasUnread(): boolean {
     return this.segments.some(
       ({ isUnread, isUnreadable, damage, acked, records }) =>

@@ -31,7 +31,6 @@ export class CheckpointKeeper {
     if (isChanged || isBehind) await this.write();
   }
 
-  /** Writes a checkpoint with the acknowledgements. */
   write(): Promise<void> {
     return this.#alone(() => this.#write());
   }

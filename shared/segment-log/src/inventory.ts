@@ -22,7 +22,6 @@ export class Inventory {
     this.#events = events;
   }
 
-  /** Bytes of its files. */
   get bytes(): number {
     return this.segments.reduce((sum, segment) => sum + segment.end, 0);
   }

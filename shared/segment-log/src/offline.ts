@@ -11,10 +11,7 @@ import { parseSegmentName, readBlock, segmentName } from './segment.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 
 /** A record in a directory, or the position of a damaged one. */
-export interface DirectoryEntry extends BlockEntry {
-  area: Area;
-  file: string;
-  sequence: number;
+export interface DirectoryEntry extends BlockEntry, Pick<SegmentReport, 'area' | 'file' | 'sequence'> {
   /** Acknowledged by the checkpoint. */
   acked: boolean;
 }
@@ -170,16 +167,15 @@ async function segmentsOf(fs: FileSystem, dir: string, area: Area) {
   const known = new Map(
     checkpoint && checkpoint !== 'damaged' ? checkpoint.segments.map((each) => [each.sequence, each]) : [],
   );
+  const left = new Map(known);
   const segments = (await fs.list(join(dir, area))).sort().flatMap((name) => {
     const parsed = parseSegmentName(name);
     if (!parsed) return [];
+    left.delete(parsed.sequence);
     const remembered = known.get(parsed.sequence);
     const acked = new Acked(remembered?.ranges);
     return [{ path: join(dir, area, name), ...parsed, acked, known: remembered }];
   });
-  const there = new Set(segments.map(({ sequence }) => sequence));
-  const missing = [...known.values()].filter(
-    ({ sequence, records, ranges }) => !there.has(sequence) && records > new Acked(ranges).count,
-  );
+  const missing = [...left.values()].filter(({ records, ranges }) => records > new Acked(ranges).count);
   return { segments, missing, checkpointDamaged: checkpoint === 'damaged' };
 }

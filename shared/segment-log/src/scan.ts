@@ -60,20 +60,21 @@ export async function readStored(file: File, { at, header }: FoundBlock) {
   return { stored, intact };
 }
 
-export interface Scanned {
-  blocks: number;
-  records: number;
-  items: number;
-  rawBytes: number;
-  /** 0 if there is no block. */
-  firstReceivedAt: number;
-  lastReceivedAt: number;
-  /** End of the last complete block: what follows is a torn write. */
-  end: number;
-  /** Number of unreadable ranges between complete blocks. */
-  gaps: number;
-  /** Positions of the last blocks. */
-  tail: number[];
+type Scanned = ReturnType<typeof nothing>;
+
+/** What is found in an empty segment. */
+function nothing() {
+  return {
+    ...{ blocks: 0, records: 0, items: 0, rawBytes: 0 },
+    /** 0 if there is no block. */
+    ...{ firstReceivedAt: 0, lastReceivedAt: 0 },
+    /** End of the last complete block: what follows is a torn write. */
+    end: SEGMENT_HEADER_BYTES,
+    /** Number of unreadable ranges between complete blocks. */
+    gaps: 0,
+    /** Positions of the last blocks. */
+    tail: [] as number[],
+  };
 }
 
 /**
@@ -84,17 +85,7 @@ export interface Scanned {
  */
 export async function scanOpen(file: File, hasMarks: boolean): Promise<Scanned> {
   const size = await file.size();
-  const found: Scanned = {
-    blocks: 0,
-    records: 0,
-    items: 0,
-    rawBytes: 0,
-    firstReceivedAt: 0,
-    lastReceivedAt: 0,
-    end: SEGMENT_HEADER_BYTES,
-    gaps: 0,
-    tail: [],
-  };
+  const found = nothing();
   const window = new Window(file, size);
   /** Blocks that may not have been acknowledged, and how many there were before each gap. */
   let group: FoundBlock[] = [];

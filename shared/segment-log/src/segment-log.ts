@@ -53,25 +53,20 @@ export interface AreaStats {
   oldestReceivedAt: number;
 }
 
-export interface SegmentInfo {
-  area: Area;
-  sequence: number;
+export interface SegmentInfo extends Known {
   state: SegmentState | 'damaged' | 'replaying' | 'unreadable';
   /** State of the file, independent of reading. */
   file: SegmentState;
-  createdAt: number;
-  firstReceivedAt: number;
-  lastReceivedAt: number;
-  records: number;
   ackedRecords: number;
-  items: number;
-  ackedItems: number;
-  rawBytes: number;
   diskBytes: number;
-  verified: boolean;
-  /** Its damage, for people. */
-  damage: readonly string[];
 }
+
+/** What is told of a segment as it is. */
+type Known = Pick<
+  Segment,
+  'area' | 'sequence' | 'createdAt' | 'firstReceivedAt' | 'lastReceivedAt' | 'records'
+> &
+  Pick<Segment, 'items' | 'ackedItems' | 'rawBytes' | 'verified' | 'damage'>;
 
 /** Lowest class first: what is dropped to make room. */
 const DROP_ORDER: readonly Area[] = ['normal', 'high', 'critical'];
@@ -137,11 +132,7 @@ export class SegmentLog {
     return this.#fault;
   }
 
-  /**
-   * Appends a record.
-   * @returns when it is on disk
-   * @throws SegmentLogError; then the record is not in the log
-   */
+  /** Resolves when the record is on disk. @throws SegmentLogError; then it is not in the log */
   async append(area: Area, record: Record): Promise<void> {
     await this.#areas[area].append(record);
     this.#fault = undefined;
@@ -199,12 +190,10 @@ export class SegmentLog {
 
   async #maintain(): Promise<void> {
     for (const area of AREAS) {
-      try {
-        await this.#areas[area].maintain();
-      } catch (error) {
-        const message = `could not tidy up ${area}: ${(error as Error).message}`;
+      await this.#areas[area].maintain().catch((error: Error) => {
+        const message = `could not tidy up ${area}: ${error.message}`;
         this.#o.events.fault(new SegmentLogError('disk_failing', message, { cause: error }));
-      }
+      });
     }
     await this.#ballast.restore();
     if (this.#fault) await this.#probe();
@@ -243,10 +232,7 @@ export class SegmentLog {
     for (const area of AREAS) await this.#areas[area].checkpoints.writeIfChanged();
   }
 
-  /**
-   * Drops everything in an area except records in flight.
-   * @returns dropped items, and items in flight
-   */
+  /** Drops everything in an area except records in flight. @returns dropped items, and items in flight */
   async purge(area: Area): Promise<{ items: number; heldItems: number }> {
     const log = this.#areas[area];
     let items = 0;
@@ -332,10 +318,8 @@ export class SegmentLog {
     const { rejectedCapacityBytes } = this.#o;
     if (area === 'rejected' && rejectedCapacityBytes !== undefined) {
       // Rejected batches wait for people, who may never come: drop the oldest rather than block spilling.
-      while (
-        this.#areas.rejected.bytes + bytes > rejectedCapacityBytes &&
-        (await this.#dropOldest(['rejected']))
-      );
+      const isOver = () => this.#areas.rejected.bytes + bytes > rejectedCapacityBytes;
+      while (isOver() && (await this.#dropOldest(['rejected'])));
     }
     const { capacityBytes, reserveBytes, whenFull, fs, dir, now } = this.#o;
     if (now() - this.#freeBytesAt >= FREE_BYTES_AGE_MS) {
@@ -344,15 +328,12 @@ export class SegmentLog {
     }
     while (this.diskBytes + bytes > capacityBytes || this.#freeBytes - bytes < reserveBytes) {
       if (whenFull === 'refuse' || !(await this.#dropOldest(DROP_ORDER))) {
-        throw this.diskBytes + bytes > capacityBytes
-          ? new SegmentLogError(
-              'full',
-              `the dlq is at its capacity of ${sizeText(capacityBytes)} (dlq.capacity)`,
-            )
-          : new SegmentLogError(
-              'disk_full',
-              `its disk has ${sizeText(this.#freeBytes)} free, and dlq.reserve keeps ${sizeText(reserveBytes)} of them free`,
-            );
+        if (this.diskBytes + bytes > capacityBytes) {
+          const message = `the dlq is at its capacity of ${sizeText(capacityBytes)} (dlq.capacity)`;
+          throw new SegmentLogError('full', message);
+        }
+        const message = `its disk has ${sizeText(this.#freeBytes)} free, and dlq.reserve keeps ${sizeText(reserveBytes)} of them free`;
+        throw new SegmentLogError('disk_full', message);
       }
       this.#freeBytes = await fs.freeBytes(dir);
     }
@@ -363,9 +344,9 @@ export class SegmentLog {
   async #dropOldest(areas: readonly Area[]): Promise<boolean> {
     for (const area of areas) {
       const log = this.#areas[area];
-      const oldest = log.segments.find(
-        (segment) => !log.isActive(segment) && segment.held.size === 0 && !segment.isUnread,
-      );
+      const isFree = (segment: Segment) =>
+        !log.isActive(segment) && segment.held.size === 0 && !segment.isUnread;
+      const oldest = log.segments.find(isFree);
       if (!oldest) continue;
       await log.drop(oldest, 'capacity');
       return true;

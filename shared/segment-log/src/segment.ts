@@ -10,35 +10,7 @@ import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 export type SegmentState = 'open' | 'recovered' | 'sealed';
 
 /** What is known of a segment without reading its body. */
-export interface Segment {
-  area: Area;
-  sequence: number;
-  state: SegmentState;
-  createdAt: number;
-  firstReceivedAt: number;
-  lastReceivedAt: number;
-  records: number;
-  items: number;
-  rawBytes: number;
-  /** End of the durable data; the file's length once it is sealed. */
-  end: number;
-  acked: Acked;
-  ackedItems: number;
-  /** Records in flight, with their items: read, and neither acknowledged nor released. */
-  held: Map<number, number>;
-  /** Time of its last record, by the running clock. */
-  writtenAtMs: number;
-  /** For a sealed segment. */
-  sha256: Buffer | undefined;
-  /** Whether its SHA-256 was verified since the log was opened. */
-  verified: boolean;
-  /** Its file was unreadable when the log was opened: only the checkpoint's data is known. */
-  isUnread: boolean;
-  /** Its file cannot be read now, without a sign of damage. */
-  isUnreadable: boolean;
-  /** Its damage, for people; empty if none is known. */
-  damage: string[];
-}
+export type Segment = ReturnType<typeof emptySegment>;
 
 export function segmentName(sequence: number, open: boolean): string {
   return `${String(sequence).padStart(16, '0')}.${open ? 'open' : 'seg'}`;
@@ -54,27 +26,28 @@ export function segmentPath(dir: string, segment: Pick<Segment, 'sequence' | 'st
   return join(dir, segmentName(segment.sequence, segment.state !== 'sealed'));
 }
 
-export function emptySegment(area: Area, sequence: number, createdAt: number): Segment {
+export function emptySegment(area: Area, sequence: number, createdAt: number) {
   return {
-    area,
-    sequence,
-    state: 'open',
-    createdAt,
-    firstReceivedAt: 0,
-    lastReceivedAt: 0,
-    records: 0,
-    items: 0,
-    rawBytes: 0,
+    ...{ area, sequence, createdAt, state: 'open' as SegmentState },
+    ...{ firstReceivedAt: 0, lastReceivedAt: 0, records: 0, items: 0, rawBytes: 0 },
+    /** End of the durable data; the file's length once it is sealed. */
     end: SEGMENT_HEADER_BYTES,
     acked: new Acked(),
     ackedItems: 0,
-    held: new Map(),
+    /** Records in flight, with their items: read, and neither acknowledged nor released. */
+    held: new Map<number, number>(),
+    /** Time of its last record, by the running clock. */
     writtenAtMs: 0,
-    sha256: undefined,
+    /** For a sealed segment. */
+    sha256: undefined as Buffer | undefined,
+    /** Whether its SHA-256 was verified since the log was opened. */
     verified: false,
+    /** Its file was unreadable when the log was opened: only the checkpoint's data is known. */
     isUnread: false,
+    /** Its file cannot be read now, without a sign of damage. */
     isUnreadable: false,
-    damage: [],
+    /** Its damage, for people; empty if none is known. */
+    damage: [] as string[],
   };
 }
 

@@ -87,14 +87,13 @@ export class SegmentWriter {
     });
   }
 
-  /** Ends the open segment, so that nothing more is appended to it. */
   seal(): Promise<void> {
     return this.#alone(() => this.#seal());
   }
 
   /** Waits until a segment that is no longer written to has been sealed. */
   untilSealed(): Promise<void> {
-    return this.#alone(() => Promise.resolve());
+    return this.#alone(async () => {});
   }
 
   /** Writes waiting records, and accepts no more. */
@@ -111,8 +110,7 @@ export class SegmentWriter {
     while (this.#loose.length + this.#blocks.length > 0) {
       await this.#alone(async () => {
         while (this.#loose.length > 0 && this.#blocks.length < BLOCKS_AHEAD) this.#pack();
-        const group = this.#blocks.splice(0, BLOCKS_AHEAD);
-        await this.#commit(group);
+        await this.#commit(this.#blocks.splice(0, BLOCKS_AHEAD));
       });
     }
     this.#running = undefined;
@@ -121,13 +119,11 @@ export class SegmentWriter {
   /** Packs the oldest loose records into a block. */
   #pack(): void {
     let bytes = 0;
-    let n = 0;
-    while (n < this.#loose.length) {
-      bytes += this.#loose[n]!.record.payload.byteLength;
-      if (n > 0 && bytes > BLOCK_RAW_BYTES) break;
-      n++;
-    }
-    const waiting = this.#loose.splice(0, n);
+    const end = this.#loose.findIndex(({ record }, i) => {
+      bytes += record.payload.byteLength;
+      return i > 0 && bytes > BLOCK_RAW_BYTES;
+    });
+    const waiting = this.#loose.splice(0, end < 0 ? this.#loose.length : end);
     for (const { record } of waiting) this.#looseBytes -= record.payload.byteLength;
     const packed = packBlock(waiting.map(({ record }) => record));
     packed.catch(() => {}); // awaited when its turn comes
