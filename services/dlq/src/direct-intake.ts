@@ -5,11 +5,11 @@ import { isPriorityClass } from '@nrdot/queue';
 import { SegmentLogError } from '@nrdot/segment-log';
 import {
   type Address,
+  bears,
   formatAddress,
   listen,
   OneAtATime,
   type ServerTls,
-  sameSecret,
   secureServer,
   steadyNow,
 } from '@nrdot/service';
@@ -83,8 +83,7 @@ export class DirectIntake {
       // Receivers send neither header. A page whose host name resolves to this machine (DNS rebinding) can set every other one.
       if (request.headers.origin !== undefined || request.headers['sec-fetch-site'] !== undefined)
         return reply.code(403).send({ error: 'request from a browser; expected a receiver' });
-      const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
-      if (!token || sameSecret(given, token)) return;
+      if (bears(request.headers.authorization, token)) return;
       return reply.code(401).header('www-authenticate', 'Bearer').send({
         error: 'the bearer token is missing or wrong; expected dlq.token, the same here and in receivers',
       });

@@ -48,7 +48,11 @@ export class EarlierOutcomes {
     const hadUnread = this.#hadUnread;
     this.#hadUnread = this.#indexOf.size === 0 || REPLAY_AREAS.some((area) => this.#segments.hasUnread(area));
     if (hadUnread || this.#hadUnread) return;
-    for (const key of [...this.#indexOf.keys()]) if (!isOfRejected(key)) this.#indexOf.delete(key);
+    this.#forget((key) => !isOfRejected(key));
+  }
+
+  #forget(isOver: (key: string) => boolean): void {
+    for (const key of this.#indexOf.keys()) if (isOver(key)) this.#indexOf.delete(key);
   }
 
   /** Whether the rejected area should be searched for records: it is read only on command. */
@@ -78,7 +82,7 @@ export class EarlierOutcomes {
     // A segment with damage is not searched again, and what may be in it is kept in mind until it is removed.
     if (segments.some(({ sequence }) => !this.#searched.get(sequence)))
       this.#searchAtMs = nowMs + SEARCH_AGAIN_MS;
-    else for (const key of [...this.#indexOf.keys()]) if (isOfRejected(key)) this.#indexOf.delete(key);
+    else this.#forget(isOfRejected);
   }
 }
 

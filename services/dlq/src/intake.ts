@@ -95,20 +95,16 @@ export class Intake {
     const { metrics, segments, maxBodyBytes } = this.#d;
     const endTimer = metrics.dlqCommitSeconds.startTimer();
     const { payload: held, ...rest } = spilled;
-    const envelope: Envelope = { ...rest };
-    let area: Area = spilled.reason.startsWith(REJECTED) ? 'rejected' : spilled.class;
+    let envelope: Envelope = rest;
     let payload = held;
     try {
       payload = await this.#inflation.decode(bodies, spilled.encoding, { maxBytes: maxBodyBytes });
     } catch (error) {
       // It was readable when it was accepted. Whatever has happened to it, keep it as it is.
-      Object.assign(envelope, {
-        encoding: 'identity',
-        reason: `${REJECTED}undecodable`,
-        message: (error as Error).message,
-      });
-      area = 'rejected';
+      const { message } = error as Error;
+      envelope = { ...rest, encoding: 'identity', reason: `${REJECTED}undecodable`, message };
     }
+    const area = envelope.reason.startsWith(REJECTED) ? 'rejected' : spilled.class;
     if (this.#written.has(spilled.id)) return { area, fresh: false };
     await segments.append(area, { envelope, payload });
     endTimer();
@@ -127,27 +123,20 @@ export class Intake {
     for (const [i, batch] of job.batches.entries()) {
       const payload = payloads[i];
       if (!payload) continue; // settled before a crash kept the job from completing
-      let area: Area;
-      try {
-        ({ area } = await this.write({
-          id: batch.key,
-          signal: job.signal,
-          class: job.class,
-          items: batch.items,
-          encoding: job.encoding,
-          receivedAt: batch.receivedAt,
-          reason: job.reason ?? 'unknown',
-          payload,
-          ...(job.status === undefined ? {} : { status: job.status }),
-          ...(job.message ? { message: job.message } : {}),
-          ...(job.attempts ? { attempts: job.attempts } : {}),
-        }));
-      } catch (error) {
+      const { signal, class: priorityClass, encoding, reason = 'unknown', status, message, attempts } = job;
+      const spilled: Spilled = {
+        ...{ id: batch.key, signal, class: priorityClass, items: batch.items, encoding },
+        ...{ receivedAt: batch.receivedAt, reason, payload },
+        ...(status === undefined ? {} : { status }),
+        ...(message ? { message } : {}),
+        ...(attempts ? { attempts } : {}),
+      };
+      const { area } = await this.write(spilled).catch((error: unknown) => {
         if (!(error instanceof SegmentLogError)) throw error;
         // It stays in Redis. Once that is full too, clients get 503 and keep their data.
         log.debug({ job: id, code: error.code }, 'the disk does not accept it now');
         throw new RetryLater(FULL_DELAY_MS, error.message);
-      }
+      });
       const outcome = area === 'rejected' ? 'rejected' : 'stored';
       const settled = await store.settle({ ...job, batches: [batch] }, 'spill', { outcome });
       if (settled === 0) this.#d.metrics.duplicateHandOvers.inc();
@@ -156,12 +145,9 @@ export class Intake {
 
   /** Called when BullMQ has met a job that it cannot read. */
   async #sift(): Promise<void> {
-    const { store, log } = this.#d;
-    await store
-      .sift('spill', Date.now())
-      .catch((error: Error) =>
-        log.debug({ err: error.message }, 'could not check the spill queue for foreign jobs'),
-      );
+    await this.#d.store.sift('spill', Date.now()).catch(({ message: err }: Error) => {
+      this.#d.log.debug({ err }, 'could not check the spill queue for foreign jobs');
+    });
   }
 
   #remember(id: string): void {

@@ -94,11 +94,7 @@ export class Ledger {
     return this.#seen;
   }
 
-  /**
-   * Keeps a snapshot of Redis.
-   * @param keep whether to write it now instead of with the next change
-   * @throws as `add` does
-   */
+  /** Keeps a snapshot of Redis, with the next change or now if `keep`. @throws as `add` does */
   saw(seen: RedisSeen, keep: boolean): Promise<void> {
     this.#seen = seen;
     return keep ? this.#keep() : Promise.resolve();
@@ -159,10 +155,7 @@ export class Ledger {
     this.#inFlight.delete(id);
   }
 
-  /**
-   * The batch is on the disk and thereby accepted.
-   * @throws as `add` does
-   */
+  /** The batch is on the disk and thereby accepted. @throws as `add` does */
   accepted(id: string): Promise<void> {
     const items = this.#inFlight.get(id) ?? 0;
     this.#inFlight.delete(id);

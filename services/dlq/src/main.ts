@@ -97,39 +97,19 @@ export async function startDlq(
   // Assigned below, since its dependencies need it for their callbacks.
   let housekeeping: Housekeeping | undefined;
   const changed = () => housekeeping?.changed();
+  const { maxBodyBytes, maxInflightBytes } = config.receiver;
   const intake = new Intake({
-    store,
-    connection: workerLink.redis,
-    prefix: redisPrefix(config),
-    concurrency: options.intakeConcurrency,
-    log,
-    metrics,
-    segments,
-    maxBodyBytes: config.receiver.maxBodyBytes,
-    maxInflatedBytes: config.receiver.maxInflightBytes,
-    changed,
+    ...{ store, segments, log, metrics, changed, maxBodyBytes, prefix: redisPrefix(config) },
+    ...{ connection: workerLink.redis, concurrency: options.intakeConcurrency },
+    maxInflatedBytes: maxInflightBytes,
   });
-  const direct = new DirectIntake(
-    {
-      ...{ listen: options.listen, tls: options.tls, token: options.token?.reveal() },
-      maxBytes: config.receiver.maxBodyBytes,
-      maxInflightBytes: config.receiver.maxInflightBytes,
-    },
-    intake,
-    ledger,
-    log,
-  );
+  const limits = { maxBytes: maxBodyBytes, maxInflightBytes };
+  const token = options.token?.reveal();
+  const direct = new DirectIntake({ ...options, ...limits, token }, intake, ledger, log);
   const rate = new ReplayRate(options.replayBytesPerSecond, steadyNow());
   const replayer = new Replayer({
-    store,
-    segments,
-    rate,
-    weights: config.scheduler.weights,
-    poisonAfter: config.dlq.poisonAfter,
-    log,
-    metrics,
-    changed,
-    now: steadyNow,
+    ...{ store, segments, rate, log, metrics, changed, now: steadyNow },
+    ...{ weights: config.scheduler.weights, poisonAfter: options.poisonAfter },
   });
 
   host.live.follow((next, before) => () => {
@@ -210,12 +190,8 @@ export async function startDlq(
     await intake.stop(timeoutMs);
     await ticking;
     clearTimeout(late);
-    if (!link.notReady()) {
-      await replayer
-        .checkpoint()
-        .then(() => keeping.report())
-        .catch(() => {}); // reported by the next start
-    }
+    const report = () => replayer.checkpoint().then(() => keeping.report());
+    if (!link.notReady()) await report().catch(() => {}); // reported by the next start
     closeLinks();
     await segments.close();
     await ledger.close();

@@ -202,10 +202,7 @@ export class Replayer {
     this.#resting.abort();
   }
 
-  /**
-   * Processes all outcomes.
-   * @returns index of the next one
-   */
+  /** Processes all outcomes. @returns index of the next one */
   caughtUp(): Promise<number> {
     return this.#alone(async () => {
       await this.#takeOutcomes();

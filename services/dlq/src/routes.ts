@@ -92,14 +92,8 @@ export function addRoutes(admin: AdminServer, deps: RouteDeps): void {
   admin.route('GET', '/api/dlq/records/:id', ({ params: { id = '' } }) => oneRecord(segments, id));
   admin.route('GET', '/api/dlq/export', ({ query }) => exported(deps, selectionOf(query, AREAS)));
   admin.route('POST', '/api/dlq/verify', () => verified(segments));
-  for (const [name, paused] of [
-    ['pause', true],
-    ['resume', false],
-  ] as const) {
-    admin.route('POST', `/api/dlq/${name}`, async () => {
-      await replayer.pause(paused);
-      return { paused };
-    });
+  for (const [name, paused] of Object.entries({ pause: true, resume: false })) {
+    admin.route('POST', `/api/dlq/${name}`, () => replayer.pause(paused).then(() => ({ paused })));
   }
   admin.route('POST', '/api/dlq/replay', async (request): Promise<ReplayAnswer> => {
     const asked = askedOf(request);

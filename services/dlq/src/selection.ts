@@ -33,10 +33,8 @@ export function selectionOf(
   if (ofClass !== undefined && !isPriorityClass(ofClass))
     throw badRequest(`class: "${text(ofClass)}" is unknown; expected one of ${CLASSES.join(', ')}`);
   const rejected = truth('rejected', asked.rejected) || asked.area === 'rejected';
-  const [since, until] = [
-    time('since', asked.since) ?? 0,
-    time('until', asked.until) ?? Number.MAX_SAFE_INTEGER,
-  ];
+  const since = time('since', asked.since) ?? 0;
+  const until = time('until', asked.until) ?? Number.MAX_SAFE_INTEGER;
   if (since > until) throw badRequest('since is after until; expected it before');
   if (asked.area !== undefined && asked.area !== (rejected ? 'rejected' : (ofClass ?? asked.area)))
     throw badRequest(`area: "${text(asked.area)}" contradicts class or rejected; expected only one of them`);

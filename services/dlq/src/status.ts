@@ -12,6 +12,7 @@ export async function dlqStatus(
   replayedItems: number,
 ): Promise<DlqStatus> {
   const { state, fault, areas, diskBytes, replay } = dlqState(deps);
+  const { paused, outstanding, bytesPerSecond, drainSeconds } = replay;
   const files = deps.segments.segments();
   // List the oldest segments of each area, which are replayed next.
   const perArea = Math.floor(SEGMENTS_MAX / AREAS.length);
@@ -45,12 +46,8 @@ export async function dlqStatus(
     segmentsLeftOut: files.length - shown.length,
     quarantinedBytes: deps.segments.quarantinedBytes,
     replay: {
-      paused: replay.paused,
-      outstanding: replay.outstanding,
-      bytesPerSecond: replay.bytesPerSecond,
-      drainSeconds: replay.drainSeconds,
-      replayedItems,
-      returnedItems: deps.replayer.returnedItems,
+      ...{ paused, outstanding, bytesPerSecond, drainSeconds },
+      ...{ replayedItems, returnedItems: deps.replayer.returnedItems },
     },
   };
 }

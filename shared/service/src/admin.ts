@@ -15,29 +15,19 @@ const HEALTH_CHECKS = new Set(['/healthz', '/readyz']);
 /** Further ones are closed, so that they do not use up the descriptors of a process that also receives data. */
 const CONNECTIONS_MAX = 1_000;
 /** Nothing from other hosts, nothing inline, no text as markup; not in a frame. */
-const PAGE_POLICY = [
-  "default-src 'none'",
-  "script-src 'self'",
-  "style-src 'self'",
-  "img-src 'self'",
-  "connect-src 'self'",
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-  "require-trusted-types-for 'script'",
-].join('; ');
+const PAGE_POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 /** The same for a page of another package, which may have inline styles. */
-const FOREIGN_PAGE_POLICY = [
-  "default-src 'none'",
-  "script-src 'self'",
-  "style-src 'self' 'unsafe-inline'",
-  "img-src 'self' data:",
-  "font-src 'self'",
-  "connect-src 'self'",
-  "base-uri 'self'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join('; ');
+const FOREIGN_PAGE_POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
+  "font-src 'self'; connect-src 'self'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'";
+const pageHeaders = (contentType: string, policy: string) => ({
+  'content-type': contentType,
+  'content-security-policy': policy,
+  'referrer-policy': 'no-referrer',
+  'x-frame-options': 'DENY',
+});
 const YAML_TYPES = ['application/yaml', 'application/x-yaml', 'text/yaml'];
 
 export interface AdminOptions {
@@ -123,14 +113,10 @@ export class AdminServer {
     app.setErrorHandler((error, _request, reply) => {
       const known = error instanceof AdminError ? error : undefined;
       const status = known?.status ?? (error as { statusCode?: number }).statusCode ?? 500;
-      if (status >= 500) log.error({ err: (error as Error).message }, 'an admin request failed');
-      return reply.code(status).send({
-        error: {
-          code: known?.code ?? (status < 500 ? 'bad_request' : 'internal'),
-          message: (error as Error).message,
-          ...known?.details,
-        },
-      });
+      const { message } = error as Error;
+      if (status >= 500) log.error({ err: message }, 'an admin request failed');
+      const code = known?.code ?? (status < 500 ? 'bad_request' : 'internal');
+      return reply.code(status).send({ error: { code, message, ...known?.details } });
     });
     // A form on another site could send text/plain, but not JSON or YAML.
     app.removeContentTypeParser('text/plain');
@@ -195,15 +181,11 @@ export class AdminServer {
       bodyLimit: bodyMaxBytes,
       onRequest: this.#authorize,
       handler: async (request, reply) => {
-        const twice = Object.entries(request.query as object).find(([, value]) => typeof value !== 'string');
-        if (twice)
-          throw new AdminError(400, 'bad_request', `${twice[0].slice(0, 80)}: repeated; expected it once`);
-        const answer = await handle({
-          params: request.params as Record<string, string>,
-          query: request.query as Record<string, string>,
-          body: request.body,
-        });
-        return send(reply, answer);
+        const { params, query, body } = request as AdminRequest;
+        const [twice] = Object.entries(query).find(([, value]) => typeof value !== 'string') ?? [];
+        if (twice !== undefined)
+          throw new AdminError(400, 'bad_request', `${twice.slice(0, 80)}: repeated; expected it once`);
+        return send(reply, await handle({ params, query, body }));
       },
     });
   }
@@ -212,13 +194,7 @@ export class AdminServer {
   file(url: string, contentType: string, read: () => Promise<Buffer>): void {
     this.#app.get(url, async (_request, reply) =>
       reply
-        .headers({
-          'content-type': contentType,
-          'content-security-policy': PAGE_POLICY,
-          'referrer-policy': 'no-referrer',
-          'x-frame-options': 'DENY',
-          'cache-control': 'no-cache',
-        })
+        .headers({ ...pageHeaders(contentType, PAGE_POLICY), 'cache-control': 'no-cache' })
         .send(await read()),
     );
   }
@@ -243,15 +219,7 @@ export class AdminServer {
         path: (request.params as { '*': string })['*'],
         query: request.query as Record<string, string>,
       });
-      return reply
-        .code(status)
-        .headers({
-          'content-type': contentType,
-          'content-security-policy': FOREIGN_PAGE_POLICY,
-          'referrer-policy': 'no-referrer',
-          'x-frame-options': 'DENY',
-        })
-        .send(body);
+      return reply.code(status).headers(pageHeaders(contentType, FOREIGN_PAGE_POLICY)).send(body);
     });
   }
 
@@ -273,12 +241,11 @@ export class AdminServer {
   /** Before the body is read: whoever has no token costs no more than the headers. */
   #authorize = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
     if (this.#isAuthorized(request)) return;
+    const message = 'expected the header Authorization: Bearer <admin.token>';
     await reply
       .code(401)
       .header('www-authenticate', 'Bearer')
-      .send({
-        error: { code: 'unauthorized', message: 'expected the header Authorization: Bearer <admin.token>' },
-      });
+      .send({ error: { code: 'unauthorized', message } });
   };
 
   #refusal({ method, headers, protocol }: FastifyRequest): string | undefined {
@@ -292,11 +259,13 @@ export class AdminServer {
   }
 
   #isAuthorized(request: FastifyRequest): boolean {
-    const { token } = this.#options;
-    if (!token) return true;
-    const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
-    return sameSecret(given, token);
+    return bears(request.headers.authorization, this.#options.token);
   }
+}
+
+/** Whether a request's header `Authorization` has the token, if one is required. */
+export function bears(authorization = '', token: string | undefined): boolean {
+  return !token || sameSecret(/^Bearer (.+)$/i.exec(authorization)?.[1] ?? '', token);
 }
 
 /** Compares in a time that does not depend on where they differ. */

@@ -14,8 +14,15 @@ const LOOK_EVERY_MS = 10_000;
 const SOON_MS = 7 * 86_400_000;
 const SOON_SHARE = 1 / 3;
 
-/** Use of a certificate; the value of `use` in its metric. */
-type Use = 'receiver' | 'admin' | 'dlq' | 'upstream' | 'redis';
+/** By use, which is the value of `use` in the metric. */
+const WHOSE = {
+  receiver: 'of the receiver',
+  admin: 'of the admin address',
+  dlq: 'of the dlq',
+  upstream: 'for the upstream',
+  redis: 'for Redis',
+};
+type Use = keyof typeof WHOSE;
 
 interface Pair {
   use: Use;
@@ -134,20 +141,8 @@ export class CertificateWatch {
 
 const LEVELS = { well: 'info', expires: 'warn', expired: 'error' } as const;
 
-function subjectOf(use: Use): string {
-  return `certificate:${use}`;
-}
-
-function nameOf(use: Use, file: string): string {
-  const whose: Record<Use, string> = {
-    receiver: 'of the receiver',
-    admin: 'of the admin address',
-    dlq: 'of the dlq',
-    upstream: 'for the upstream',
-    redis: 'for Redis',
-  };
-  return `The certificate ${whose[use]} (${file})`;
-}
+const subjectOf = (use: Use) => `certificate:${use}`;
+const nameOf = (use: Use, file: string) => `The certificate ${WHOSE[use]} (${file})`;
 
 /** The configured certificates that these services use. */
 function pairsOf({ receiver, admin, dlq, exporter, redis }: Config, services: readonly string[]): Pair[] {

@@ -33,28 +33,25 @@ export async function listen(
   const [first = available, ...others] =
     available === 'localhost' ? await present(await addressesOf(host)) : [available];
   const { server } = app;
-  const doors = others.map((address) => ({
-    address,
-    door: createServer({ noDelay: true }, (socket: Socket) => server.emit('connection', socket)),
-  }));
+  const doors = others.map(() =>
+    createServer({ noDelay: true }, (socket: Socket) => server.emit('connection', socket)),
+  );
   const closed: Promise<void>[] = [];
   const handshakes = handshakesOf(server);
   app.addHook('preClose', async () => {
     for (const socket of handshakes.values()) socket.destroy();
-    for (const { door } of doors) closed.push(new Promise((resolve) => door.close(() => resolve())));
+    for (const door of doors) closed.push(new Promise((resolve) => door.close(() => resolve())));
   });
   // The server waits for the connections that it has accepted itself, and not for those of the other addresses.
-  app.addHook('onClose', async () => {
-    await Promise.all(closed);
-  });
+  app.addHook('onClose', () => Promise.all(closed).then(() => {}));
   server.maxConnections = connections;
   await app.listen({ host: first, port });
   followCertificate(server, tls);
   const bound = server.address();
   const actual = typeof bound === 'object' && bound ? bound.port : port;
-  for (const { address, door } of doors) {
+  for (const [i, door] of doors.entries()) {
     door.maxConnections = connections;
-    await once(door.listen({ host: address, port: actual }), 'listening');
+    await once(door.listen({ host: others[i], port: actual }), 'listening');
   }
   return { host: available, port: actual };
 }

@@ -84,12 +84,9 @@ export class LiveConfig {
     const changes = changesBetween(this.#loaded, next);
     const refused = changes.filter(({ live }) => !live).map(({ path }) => path);
     if (refused.length > 0) {
-      throw new AdminError(
-        409,
-        'needs_restart',
-        `${refused.join(', ')}: ${refused.length === 1 ? 'this option takes' : 'these options take'} effect only after a restart; nothing was applied`,
-        { changes },
-      );
+      const these = refused.length === 1 ? 'this option takes' : 'these options take';
+      const message = `${refused.join(', ')}: ${these} effect only after a restart; nothing was applied`;
+      throw new AdminError(409, 'needs_restart', message, { changes });
     }
     const put = this.#followers.map((follower) => follower(next.config, this.#loaded.config));
     for (const each of put) each();
@@ -106,11 +103,8 @@ export function addConfigRoutes(admin: AdminServer, live: LiveConfig, applied: (
   const asked = (body: unknown): string | object => {
     if (typeof body === 'string' || (typeof body === 'object' && body !== null && !Array.isArray(body)))
       return body;
-    throw new AdminError(
-      400,
-      'bad_request',
-      'expected changes as JSON or YAML, such as {"scheduler":{"weights":{"high":4}}}',
-    );
+    const message = 'expected changes as JSON or YAML, such as {"scheduler":{"weights":{"high":4}}}';
+    throw new AdminError(400, 'bad_request', message);
   };
   const checked = <T>(attempt: () => T): T => {
     try {
@@ -121,26 +115,19 @@ export function addConfigRoutes(admin: AdminServer, live: LiveConfig, applied: (
     }
   };
   admin.route('GET', '/api/config', () => ({ options: live.explain() }));
-  const limit = { bodyMaxBytes: CHANGES_MAX_BYTES };
-  admin.route(
-    'POST',
-    '/api/config/preview',
-    ({ body }) => {
-      const changes = checked(() => live.preview(asked(body)));
-      return { changes, applies: changes.every((change) => change.live) };
-    },
-    limit,
-  );
-  admin.route(
-    'POST',
-    '/api/config/apply',
-    ({ body }) => {
-      const changes = checked(() => live.apply(asked(body)));
-      if (changes.length > 0) applied(`applied ${names(changes)}`);
-      return { changes, until: 'the next reload or restart; write them to the file to keep them' };
-    },
-    limit,
-  );
+  const post = (name: string, answer: (changes: string | object) => object) =>
+    admin.route('POST', `/api/config/${name}`, ({ body }) => checked(() => answer(asked(body))), {
+      bodyMaxBytes: CHANGES_MAX_BYTES,
+    });
+  post('preview', (wanted) => {
+    const changes = live.preview(wanted);
+    return { changes, applies: changes.every((change) => change.live) };
+  });
+  post('apply', (wanted) => {
+    const changes = live.apply(wanted);
+    if (changes.length > 0) applied(`applied ${names(changes)}`);
+    return { changes, until: 'the next reload or restart; write them to the file to keep them' };
+  });
   admin.route('POST', '/api/config/reload', () => {
     const changes = checked(() => live.reload());
     applied(`reloaded: ${names(changes)}`);

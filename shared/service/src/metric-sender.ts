@@ -1,3 +1,4 @@
+import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { type Metrics, type MetricsRegistry, type Transitions, WELL } from '@nrdot/telemetry';
@@ -40,8 +41,7 @@ export class MetricSender {
 
   constructor(intervalMs: number, deps: MetricSenderDeps) {
     this.#deps = deps;
-    this.#timer = setInterval(() => void this.turn(), intervalMs);
-    this.#timer.unref();
+    this.#timer = setInterval(() => void this.turn(), intervalMs).unref();
   }
 
   /** Sends the current values, or waits for the request in flight. */
@@ -60,12 +60,7 @@ export class MetricSender {
       await before;
       await this.turn();
     };
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, Math.min(LAST_MS, withinMs));
-    });
-    await Promise.race([last(), late]);
-    clearTimeout(timer);
+    await Promise.race([last(), wait(Math.min(LAST_MS, withinMs), undefined, { ref: false })]);
   }
 
   async #send(): Promise<void> {

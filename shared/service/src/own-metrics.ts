@@ -1,5 +1,5 @@
 import { WireWriter } from '@nrdot/otlp';
-import type { Buckets, MetricFamily, Series } from '@nrdot/telemetry';
+import type { MetricFamily, Series } from '@nrdot/telemetry';
 
 export type Temporality = 'cumulative' | 'delta';
 
@@ -53,11 +53,9 @@ export class OwnMetrics {
     const isDelta = this.#o.temporality === 'delta';
     if (isDelta && !this.#knowsRedis) this.#beginWithRedis(families);
     const telling = new Map<string, Told>();
-    const points = new PointWriter(this.#writer, {
-      startMs: isDelta ? this.#toldAtMs : this.#o.startedAtMs,
-      nowMs,
-      temporality: TEMPORALITY[this.#o.temporality],
-    });
+    const startMs = isDelta ? this.#toldAtMs : this.#o.startedAtMs;
+    const times = { startMs, nowMs, temporality: TEMPORALITY[this.#o.temporality] };
+    let points = 0;
     const writer = this.#writer;
     writer.truncate(0);
     message(writer, 1, () => {
@@ -72,13 +70,14 @@ export class OwnMetrics {
         for (const family of families) {
           const finite = family.series.filter(({ value }) => Number.isFinite(value));
           const series = isDelta && family.type !== 'gauge' ? this.#deltas(family, finite, telling) : finite;
-          points.metric(family, series);
+          if (series.length > 0) writeMetric(writer, family, series, times);
+          points += series.length;
         }
       });
     });
     return {
       body: writer.finish(),
-      points: points.written,
+      points,
       delivered: () => {
         this.#told = telling;
         this.#toldAtMs = nowMs;
@@ -132,65 +131,45 @@ function difference(now: Series, before: Told | undefined): Series {
   return { labels: now.labels, value, buckets: { bounds: now.buckets.bounds, counts } };
 }
 
-class PointWriter {
-  readonly #writer: WireWriter;
-  readonly #startMs: number;
-  readonly #nowMs: number;
-  readonly #temporality: number;
-  written = 0;
+interface Times {
+  startMs: number;
+  nowMs: number;
+  temporality: number;
+}
 
-  constructor(writer: WireWriter, times: { startMs: number; nowMs: number; temporality: number }) {
-    this.#writer = writer;
-    this.#startMs = times.startMs;
-    this.#nowMs = times.nowMs;
-    this.#temporality = times.temporality;
-  }
-
-  /** Writes a metric, unless it has no series. */
-  metric({ type, name, help, whole }: MetricFamily, series: readonly Series[]): void {
-    if (series.length === 0) return;
-    const writer = this.#writer;
-    // The start of a total in Redis is unknown: 0 says so. A delta begins at the previous one.
-    const startMs = whole && this.#temporality === TEMPORALITY.cumulative ? 0 : this.#startMs;
-    message(writer, 2, () => {
-      text(writer, 1, name);
-      text(writer, 2, help);
-      text(writer, 3, unitOf(name));
-      message(writer, { gauge: 5, counter: 7, histogram: 9 }[type], () => {
-        for (const each of series) {
-          if (each.buckets) this.#histogramPoint(each, each.buckets, startMs);
-          else this.#numberPoint(each, type === 'gauge' ? 0 : startMs);
-        }
-        if (type === 'gauge') return;
-        writer.byte(tag(2, VARINT));
-        writer.varint(this.#temporality);
-        if (type === 'histogram') return;
-        writer.byte(tag(3, VARINT));
-        writer.byte(1);
-      });
+function writeMetric(
+  writer: WireWriter,
+  { type, name, help, whole }: MetricFamily,
+  series: readonly Series[],
+  { startMs, nowMs, temporality }: Times,
+): void {
+  // The start of a total in Redis is unknown: 0 says so. A delta begins at the previous one.
+  const hasStart = type !== 'gauge' && !(whole && temporality === TEMPORALITY.cumulative);
+  message(writer, 2, () => {
+    text(writer, 1, name);
+    text(writer, 2, help);
+    text(writer, 3, unitOf(name));
+    message(writer, { gauge: 5, counter: 7, histogram: 9 }[type], () => {
+      for (const each of series) writePoint(writer, each, hasStart ? startMs : 0, nowMs);
+      if (type === 'gauge') return;
+      writer.byte(tag(2, VARINT));
+      writer.varint(temporality);
+      if (type === 'histogram') return;
+      writer.byte(tag(3, VARINT));
+      writer.byte(1);
     });
-    this.written += series.length;
-  }
+  });
+}
 
-  #numberPoint({ labels, value }: Series, startMs: number): void {
-    const writer = this.#writer;
-    message(writer, 1, () => {
-      this.#times(startMs);
+function writePoint(writer: WireWriter, { labels, value, buckets }: Series, startMs: number, nowMs: number) {
+  message(writer, 1, () => {
+    if (startMs > 0) time(writer, 2, startMs);
+    time(writer, 3, nowMs);
+    if (buckets) {
+      const { bounds, counts } = buckets;
+      const total = counts.reduce((sum, of) => sum + of, 0);
       writer.byte(tag(4, FIXED64));
-      writer.double(value);
-      for (const [name, label] of Object.entries(labels)) attribute(writer, 7, name, String(label));
-    });
-  }
-
-  #histogramPoint({ labels, value }: Series, { bounds, counts }: Buckets, startMs: number): void {
-    const writer = this.#writer;
-    message(writer, 1, () => {
-      this.#times(startMs);
-      writer.byte(tag(4, FIXED64));
-      count(
-        writer,
-        counts.reduce((sum, of) => sum + of, 0),
-      );
+      count(writer, total);
       writer.byte(tag(5, FIXED64));
       writer.double(value);
       message(writer, 6, () => {
@@ -199,14 +178,13 @@ class PointWriter {
       message(writer, 7, () => {
         for (const bound of bounds) writer.double(bound);
       });
-      for (const [name, label] of Object.entries(labels)) attribute(writer, 9, name, String(label));
-    });
-  }
-
-  #times(startMs: number): void {
-    if (startMs > 0) time(this.#writer, 2, startMs);
-    time(this.#writer, 3, this.#nowMs);
-  }
+    } else {
+      writer.byte(tag(4, FIXED64));
+      writer.double(value);
+    }
+    for (const [name, label] of Object.entries(labels))
+      attribute(writer, buckets ? 9 : 7, name, String(label));
+  });
 }
 
 const VARINT = 0;

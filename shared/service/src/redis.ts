@@ -5,37 +5,17 @@ import type { Host } from './host.ts';
 
 /** The configured Redis. */
 export function redisTarget(config: Config): RedisTarget {
-  const {
-    url,
-    sentinels,
-    sentinelName,
-    sentinelUsername,
-    sentinelPassword,
-    cluster,
-    username,
-    password,
-    tls,
-  } = config.redis;
-  const isTls = tls.enabled || url?.reveal().startsWith('rediss://');
+  const { sentinels, sentinelName, sentinelUsername, cluster, username, tls } = config.redis;
+  const url = config.redis.url?.reveal();
   return {
-    ...(url ? { url: url.reveal() } : {}),
+    url,
     ...(sentinels.length > 0 ? { sentinels, sentinelName } : {}),
-    ...(sentinelUsername ? { sentinelUsername } : {}),
-    ...(sentinelPassword ? { sentinelPassword: sentinelPassword.reveal() } : {}),
+    sentinelUsername,
+    sentinelPassword: config.redis.sentinelPassword?.reveal(),
     ...(cluster.length > 0 ? { cluster } : {}),
-    ...(username ? { username } : {}),
-    ...(password ? { password: password.reveal() } : {}),
-    ...(isTls
-      ? {
-          tls: {
-            ...(tls.caFile ? { caFile: tls.caFile } : {}),
-            ...(tls.certFile ? { certFile: tls.certFile } : {}),
-            ...(tls.keyFile ? { keyFile: tls.keyFile } : {}),
-            ...(tls.serverName ? { serverName: tls.serverName } : {}),
-            insecureSkipVerify: tls.insecureSkipVerify,
-          },
-        }
-      : {}),
+    username,
+    password: config.redis.password?.reveal(),
+    ...(tls.enabled || url?.startsWith('rediss://') ? { tls } : {}),
   };
 }
 
@@ -46,13 +26,10 @@ export function redisPrefix(config: Config): string {
 
 function storeOptions(config: Config): StoreOptions {
   const { minReplicas, commandTimeoutMs } = config.redis;
+  const { maxBytes, maxItems, perClass, spillAt, resumeAt } = config.queue;
   return {
     prefix: redisPrefix(config),
-    maxBytes: config.queue.maxBytes,
-    maxItems: config.queue.maxItems,
-    perClass: config.queue.perClass,
-    spillAt: config.queue.spillAt,
-    spillHysteresis: config.queue.spillAt - config.queue.resumeAt,
+    ...{ maxBytes, maxItems, perClass, spillAt, spillHysteresis: spillAt - resumeAt },
     breaker: config.breaker,
     // Less than the command timeout, or the connection would be replaced before Redis answers how many replicas have it.
     ...(minReplicas > 0 ? { replicas: { least: minReplicas, waitMs: Math.ceil(commandTimeoutMs / 2) } } : {}),
@@ -80,7 +57,7 @@ export function openLink(
       name,
       commandTimeoutMs: config.redis.commandTimeoutMs,
       prefix: redisPrefix(config),
-      ...(meanwhile ? { meanwhile } : {}),
+      meanwhile,
       expect: {
         durability: config.redis.durability,
         maxBytes: config.queue.maxBytes,

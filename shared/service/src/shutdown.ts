@@ -52,15 +52,10 @@ export function endSoon(): void {
 
 /** @throws Error after the timeout */
 async function within(ms: number, work: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`it took longer than ${durationText(ms / 1000)}`)), ms);
-  });
-  try {
-    await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  const late = Promise.withResolvers<never>();
+  const message = `it took longer than ${durationText(ms / 1000)}`;
+  const timer = setTimeout(() => late.reject(new Error(message)), ms);
+  await Promise.race([work, late.promise]).finally(() => clearTimeout(timer));
 }
 
 /**
