@@ -172,11 +172,11 @@ function removeAt(tree: Tree, path: readonly string[]): void {
  */
 export function readChanges(given: string | object): Record<string, unknown> {
   const problems: ConfigProblem[] = [];
-  const { tree, locate } =
-    typeof given === 'string'
-      ? readTree({ text: given, file: 'changes', env: {} }, problems)
-      : { tree: given as Tree, locate: () => undefined };
-  if (typeof given !== 'string') refuseKeys(tree, problems, () => 'changes', 'changes');
+  const isText = typeof given === 'string';
+  const { tree, locate } = isText
+    ? readTree({ text: given, file: 'changes', env: {} }, problems)
+    : { tree: given as Tree, locate: () => undefined };
+  if (!isText) refuseKeys(tree, problems, () => 'changes', 'changes');
   if (problems.length > 0) throw new ConfigError(problems);
   const changes: Record<string, unknown> = {};
   const gather = (value: unknown, path: string[]) => {
@@ -327,7 +327,7 @@ function refuseKeys(
   const look = (value: unknown, path: Path): void => {
     if (++values > VALUES_MAX) {
       const expected = `at most ${VALUES_MAX.toLocaleString('en')} values, those that *aliases repeat included`;
-      throw new ConfigError([{ path: '', source, value: undefined, expected }]);
+      throw new ConfigError([{ path: '', source, expected }]);
     }
     if (typeof value !== 'object' || value === null) return;
     if (path.length > MAX_DEPTH) {
@@ -408,23 +408,18 @@ function substitute(
 /** The text of a regular file; undefined for anything else: a pipe may have no writer, a device no end. */
 function valueIn(path: string): string | undefined {
   try {
-    // Opening a pipe would wait for a writer.
-    return textUpTo(VALUE_MAX_BYTES, path, constants.O_NONBLOCK, (file) => fstatSync(file).isFile());
+    return textUpTo(VALUE_MAX_BYTES, path, true);
   } catch {
     return undefined;
   }
 }
 
-/** @returns undefined if it is larger, or not wanted */
-function textUpTo(
-  maxBytes: number,
-  path: string,
-  flags = 0,
-  isWanted = (_file: number) => true,
-): string | undefined {
-  const file = openSync(path, constants.O_RDONLY | flags);
+/** @returns undefined if it is larger, or not a regular file although it must be */
+function textUpTo(maxBytes: number, path: string, mustBeRegular = false): string | undefined {
+  // Opening a pipe would wait for a writer.
+  const file = openSync(path, constants.O_RDONLY | (mustBeRegular ? constants.O_NONBLOCK : 0));
   try {
-    if (!isWanted(file)) return undefined;
+    if (mustBeRegular && !fstatSync(file).isFile()) return undefined;
     const bytes = Buffer.alloc(maxBytes + 1);
     let length = 0;
     for (let read = -1; read !== 0 && length < bytes.byteLength; length += read)

@@ -15,15 +15,6 @@ interface Sample {
   metricName?: string;
 }
 
-/** The interface that a prom-client registry reads at a scrape. */
-interface Scraped {
-  name: string;
-  help: string;
-  type: 'counter' | 'gauge' | 'histogram';
-  values: Sample[];
-  aggregator: 'sum';
-}
-
 interface Options<L extends string> {
   name: string;
   help: string;
@@ -93,8 +84,9 @@ abstract class Numbers<L extends string> {
     this.cells = new Cells(labelNames, () => new NumberCell());
   }
 
-  async get(): Promise<Scraped> {
-    const values = [...this.cells].map(({ labels, cell }) => ({ labels, value: cell.value }));
+  /** What a prom-client registry reads at a scrape. */
+  async get() {
+    const values: Sample[] = [...this.cells].map(({ labels, cell }) => ({ labels, value: cell.value }));
     return { name: this.name, help: this.help, type: this.type, values, aggregator: 'sum' };
   }
 }
@@ -203,7 +195,7 @@ export class Histogram<L extends string = string> {
     return () => cell.observe((performance.now() - startedAt) / 1000);
   }
 
-  async get(): Promise<Scraped> {
+  async get() {
     const values = [...this.#cells].flatMap(({ labels, cell }) => cell.samples(this.name, labels));
     return { name: this.name, help: this.help, type: this.type, values, aggregator: 'sum' };
   }

@@ -1,8 +1,3 @@
-/**
- * The values of each label: by the name of the label, or of metric and label where it means something else. Counters whose
- * labels all have fixed values are on `/metrics` from the start, at 0. `<…>` stands for bounded values that are not known
- * beforehand, such as a status code.
- */
 const words = (text: string): readonly string[] => text.split(' ');
 
 const SPILL = words('fill breaker:failures breaker:quota breaker:auth breaker:place retries_exhausted');
@@ -19,6 +14,11 @@ const FIXED_RULES = [
 const BREAKER_STATES = words('closed open half_open');
 const BREAKER_REASONS = words('failures quota auth place');
 
+/**
+ * The values of each label: by the name of the label, or of metric and label where it means something else. Counters whose
+ * labels all have fixed values are on `/metrics` from the start, at 0. `<…>` stands for bounded values that are not known
+ * beforehand, such as a status code.
+ */
 const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   signal: words('traces metrics logs profiles'),
   class: words('critical high normal'),

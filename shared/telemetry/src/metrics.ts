@@ -81,11 +81,8 @@ export class MetricsRegistry {
   }
 }
 
-/** A counter's values since the process started, by the values of one label, or in total. */
-export async function countsBy<L extends string>(
-  counter: Counter<L>,
-  label: L,
-): Promise<Record<string, number>> {
+/** A counter's values since the process started, by the values of one label. */
+export async function countsBy<L extends string>(counter: Counter<L>, label: L) {
   const counts: Record<string, number> = {};
   for (const { labels, value } of (await counter.get()).values) {
     const key = String(labels[label] ?? '');
