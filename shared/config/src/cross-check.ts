@@ -44,16 +44,9 @@ export function crossCheck(
     check((limits.maxItems ?? 0) <= queue.maxItems, `${path}.max_items`, 'at most queue.max_items');
   }
   check(breaker.minOpenMs <= breaker.maxOpenMs, 'breaker.open_min', 'at most breaker.open_max');
-  check(
-    exporter.retry.initialMs <= exporter.retry.maxMs,
-    'exporter.retry.initial',
-    'at most exporter.retry.max',
-  );
-  check(
-    exporter.minConcurrency <= exporter.concurrency,
-    'exporter.min_concurrency',
-    'at most exporter.concurrency',
-  );
+  const { retry, minConcurrency, concurrency } = exporter;
+  check(retry.initialMs <= retry.maxMs, 'exporter.retry.initial', 'at most exporter.retry.max');
+  check(minConcurrency <= concurrency, 'exporter.min_concurrency', 'at most exporter.concurrency');
   const [KIB, GIB] = [2 ** 10, 2 ** 30];
   const isBetween = (bytes: number, least: number, most: number) => bytes >= least && bytes <= most;
   check(isBetween(dlq.ballastBytes, 64 * KIB, GIB), 'dlq.ballast', 'a size from 64KiB to 1GiB');
@@ -193,14 +186,9 @@ function checkRedis(
     'redis.tls.enabled',
     'a Redis that is reached over the network',
   );
-  const hasTlsOptions =
-    [tls.caFile, tls.certFile, tls.keyFile, tls.serverName].some((given) => given !== undefined) ||
-    tls.insecureSkipVerify;
-  check(
-    speaksTls || !hasTlsOptions,
-    'redis.tls',
-    'enabled: true, or a rediss:// URL, with the other options',
-  );
+  const { enabled: _, insecureSkipVerify, ...files } = tls;
+  const hasOthers = insecureSkipVerify || Object.values(files).some((given) => given !== undefined);
+  check(speaksTls || !hasOthers, 'redis.tls', 'enabled: true, or a rediss:// URL, with the other options');
   check(
     hasPlace || redis.private.maxmemoryBytes > queue.maxBytes,
     'redis.private.maxmemory',

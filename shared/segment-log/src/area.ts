@@ -5,7 +5,7 @@ import type { Ballast } from './ballast.ts';
 import { CheckpointKeeper } from './checkpoint-keeper.ts';
 import { ALWAYS, type DropReason, type Entry, type Period, type Position } from './entry.ts';
 import { codeOf, diskFault, isDamage } from './errors.ts';
-import { withFile } from './file-system.ts';
+import { type File, withFile } from './file-system.ts';
 import { Inventory } from './inventory.ts';
 import { oneByOne } from './one-by-one.ts';
 import { patient } from './patience.ts';
@@ -253,9 +253,8 @@ export class AreaLog {
         });
       await this.#alone(async () => {
         if (!inventory.has(segment)) return;
-        await withFile(fs, path, 'write', (file) =>
-          sealFile(fs, inventory.dir, file, segment, sha256, now()),
-        );
+        const seal = (file: File) => sealFile(fs, inventory.dir, file, segment, sha256, now());
+        await withFile(fs, path, 'write', seal);
         segment.verified = true;
       });
     } catch (error) {

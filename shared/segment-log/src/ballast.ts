@@ -47,7 +47,13 @@ export class Ballast {
     if (bytes === 0 || this.#bytes > 0) return;
     try {
       if ((await fs.freeBytes(dir)) - bytes < reserveBytes) return;
-      await this.#write();
+      await withFile(fs, this.#path, 'create', async (file) => {
+        for (let at = 0; at < bytes; at += CHUNK_BYTES) {
+          // Random, because a compressing file system would store zeros in no space.
+          await file.write(randomBytes(Math.min(CHUNK_BYTES, bytes - at)), at);
+        }
+        await file.sync();
+      });
     } catch {
       await fs.unlink(this.#path).catch(() => {});
       return;
@@ -76,16 +82,5 @@ export class Ballast {
     this.#bytes = 0;
     this.#isGivenUp = true;
     events.ballast('given_up');
-  }
-
-  async #write(): Promise<void> {
-    const bytes = this.#fullBytes;
-    await withFile(this.#o.fs, this.#path, 'create', async (file) => {
-      for (let at = 0; at < bytes; at += CHUNK_BYTES) {
-        // Random, because a compressing file system would store zeros in no space.
-        await file.write(randomBytes(Math.min(CHUNK_BYTES, bytes - at)), at);
-      }
-      await file.sync();
-    });
   }
 }

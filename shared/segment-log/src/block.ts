@@ -72,16 +72,11 @@ export function encodeMark(
   before: Pick<BlockHeader, 'firstRecord' | 'itemsBefore'>,
   group: readonly PackedBlock[],
 ): Buffer {
-  const headers = group.map(({ header }) => header);
   return encodeBlockHeader({
     ...before,
-    storedBytes: 0,
-    rawBytes: 0,
-    records: 0,
-    items: 0,
-    storedCrc: 0,
-    firstReceivedAt: headers.map((header) => header.firstReceivedAt).reduce((a, b) => Math.min(a, b)),
-    lastReceivedAt: headers.map((header) => header.lastReceivedAt).reduce((a, b) => Math.max(a, b)),
+    ...{ storedBytes: 0, rawBytes: 0, records: 0, items: 0, storedCrc: 0 },
+    firstReceivedAt: Math.min(...group.map(({ header }) => header.firstReceivedAt)),
+    lastReceivedAt: Math.max(...group.map(({ header }) => header.lastReceivedAt)),
   });
 }
 

@@ -42,14 +42,14 @@ export async function encodeRecord({ envelope, payload }: Record): Promise<Buffe
   return record;
 }
 
-/** A record of a block: intact or damaged. */
-export type Decoded = { record: Record; end: number } | { record: undefined; end: number };
-
 /**
  * Reads the record at `at`.
- * @returns with its end; undefined if the end is unknown, so that nothing after it can be read either
+ * @returns the record unless it is damaged, and its end; undefined if the end is unknown, so that nothing after it can be read
  */
-export async function decodeRecord(block: Buffer, at: number): Promise<Decoded | undefined> {
+export async function decodeRecord(
+  block: Buffer,
+  at: number,
+): Promise<{ record: Record | undefined; end: number } | undefined> {
   if (at + RECORD_HEADER_BYTES > block.byteLength) return undefined;
   const end = at + 4 + block.readUInt32LE(at);
   if (end > block.byteLength || end < at + RECORD_HEADER_BYTES) return undefined;
