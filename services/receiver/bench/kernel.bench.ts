@@ -10,7 +10,7 @@ import { ATTRIBUTE_WORDS, LISTED_MAX, Scanner, scanAttributes } from '../src/lim
 const POINTS = 1000;
 /** Of a data point of a sum. */
 const ATTRIBUTES_FIELD = 7;
-const SEED = [0x12345678, 0x1abcdef0] as const;
+const SEED = { lo: 0x12345678, hi: 0x1abcdef0 };
 
 function body(): Uint8Array {
   const points = Array.from({ length: POINTS }, (_, i) => ({
@@ -66,8 +66,7 @@ const rows: [string, () => void][] = [
     'kernel, 5 attributes a point',
     () => {
       scanner.release();
-      for (let at = from; at < to; at = scanner.next)
-        scanner.scan(bytes, at, to, ATTRIBUTES_FIELD, SEED[0], SEED[1]);
+      for (let at = from; at < to; at = scanner.next) scanner.scan(bytes, at, to, ATTRIBUTES_FIELD, SEED);
     },
   ],
   [
@@ -76,7 +75,7 @@ const rows: [string, () => void][] = [
       reader.open(bytes, from, to);
       while (reader.next())
         if (reader.field === 1)
-          scanAttributes(bytes, reader.start, reader.end, ATTRIBUTES_FIELD, ...SEED, records, 0, sum);
+          scanAttributes(bytes, reader.start, reader.end, ATTRIBUTES_FIELD, SEED, records, 0, sum);
     },
   ],
 ];

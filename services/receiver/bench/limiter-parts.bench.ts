@@ -25,7 +25,7 @@ function nsPerCall(run: (call: number) => void): number {
 const random = new Random(4711);
 const table = new KeyTable(KEYS);
 const present = Int32Array.from({ length: KEYS * 2 }, () => random.next() | 0);
-for (let i = 0; i < KEYS; i++) table.insert(present[2 * i]!, present[2 * i + 1]!, 1, 1);
+for (let i = 0; i < KEYS; i++) table.add(present[2 * i]!, present[2 * i + 1]!, 1, 1);
 // In random order: neighbours in time are not neighbours in the table.
 const order = Int32Array.from({ length: CALLS }, () => random.next() % KEYS);
 const absent = Int32Array.from({ length: CALLS }, () => random.next() | 0);

@@ -1,103 +1,102 @@
 import type { Metric } from './admission/metric-table.ts';
 import { Hash64, type HashSeeds } from './hash.ts';
 import type { MetricNode, ResourceNode, ScopeNode } from './merge/plan.ts';
-import { ATTRIBUTES_FIELD } from './wire/metric-kind.ts';
+import {
+  ATTRIBUTES_FIELD,
+  CUMULATIVE,
+  DELTA,
+  EXPONENTIAL,
+  GAUGE,
+  HISTOGRAM,
+  SUM,
+} from './wire/metric-kind.ts';
 import { Reader } from './wire/reader.ts';
-import { ATTRIBUTE_WORDS, LISTED_MAX, scanAttributes } from './wire/scan.ts';
+import { ATTRIBUTE_WORDS, LISTED_MAX, type Listed, scanAttributes } from './wire/scan.ts';
 
 /** The three messages around the points. Each occurs once, in one piece, which `isRegular` has checked. */
+export interface Around {
+  readonly resource: ResourceBlock;
+  readonly scope: ScopeBlock;
+  readonly metric: MetricBlock;
+}
+
 const reader = new Reader();
+const inner = new Reader();
 const hash = new Hash64();
 
-/** The current ResourceMetrics message. */
-export class ResourceBlock {
+/** A message and its hash. */
+class Block {
   tagStart = 0;
   start = 0;
   end = 0;
-  /** Content of its Resource message; empty range if there is none. */
-  resourceStart = 0;
-  resourceEnd = 0;
   lo = 0;
   hi = 0;
-  /** Its attributes, as a scan records them. */
+
+  protected take({ tagStart, start, end }: Reader): void {
+    this.tagStart = tagStart;
+    this.start = start;
+    this.end = end;
+  }
+}
+
+/** Opens field 1 of a message, which is another message, or an empty range at its start. */
+function openFirst(body: Uint8Array, start: number, end: number): Reader {
+  inner.open(body, start, start);
+  reader.open(body, start, end);
+  while (reader.next())
+    if (reader.field === 1 && reader.wire === 2) inner.open(body, reader.start, reader.end);
+  return inner;
+}
+
+/** The current ResourceMetrics message. */
+export class ResourceBlock extends Block implements Listed {
+  readonly place = 'resource';
+  readonly attributeAt = 0;
+  readonly base = 0;
+  /** Attributes of its Resource. */
   readonly attributes = new Int32Array(LISTED_MAX * ATTRIBUTE_WORDS);
   listed = 0;
   node: ResourceNode | undefined;
 
-  read(body: Uint8Array, tagStart: number, start: number, end: number, seeds: HashSeeds): void {
-    this.tagStart = tagStart;
-    this.start = this.resourceStart = this.resourceEnd = start;
-    this.end = end;
+  /** @param at the reader that has found the message */
+  read(body: Uint8Array, at: Reader, seeds: HashSeeds): void {
+    this.take(at);
     this.node = undefined;
-    reader.open(body, start, end);
-    while (reader.next()) {
-      if (reader.field !== 1 || reader.wire !== 2) continue;
-      this.resourceStart = reader.start;
-      this.resourceEnd = reader.end;
-    }
-    this.listed = scanAttributes(
-      body,
-      this.resourceStart,
-      this.resourceEnd,
-      1,
-      seeds.resourceLo,
-      seeds.resourceHi,
-      this.attributes,
-      0,
-      hash,
-    );
+    const { pos, limit } = openFirst(body, this.start, this.end);
+    this.listed = scanAttributes(body, pos, limit, 1, seeds.resource, this.attributes, 0, hash);
     this.lo = hash.lo;
     this.hi = hash.hi;
   }
 }
 
 /** The current ScopeMetrics message. */
-export class ScopeBlock {
-  tagStart = 0;
-  start = 0;
-  end = 0;
-  lo = 0;
-  hi = 0;
+export class ScopeBlock extends Block {
   node: ScopeNode | undefined;
   readonly #unlisted = new Int32Array(LISTED_MAX * ATTRIBUTE_WORDS);
 
-  read(body: Uint8Array, tagStart: number, start: number, end: number, seeds: HashSeeds): void {
-    this.tagStart = tagStart;
-    this.start = start;
-    this.end = end;
+  read(body: Uint8Array, at: Reader, seeds: HashSeeds): void {
+    this.take(at);
     this.node = undefined;
-    let scopeStart = start;
-    let scopeEnd = start;
-    reader.open(body, start, end);
-    while (reader.next()) {
-      if (reader.field !== 1 || reader.wire !== 2) continue;
-      scopeStart = reader.start;
-      scopeEnd = reader.end;
-    }
-    const { scopeLo, scopeHi } = seeds;
-    scanAttributes(body, scopeStart, scopeEnd, 3, scopeLo, scopeHi, this.#unlisted, 0, hash);
+    const scope = openFirst(body, this.start, this.end);
+    scanAttributes(body, scope.pos, scope.limit, 3, seeds.scope, this.#unlisted, 0, hash);
     const { lo, hi } = hash;
     let nameStart = 0;
     let nameEnd = 0;
     let versionStart = 0;
     let versionEnd = 0;
-    reader.open(body, scopeStart, scopeEnd);
-    while (reader.next()) {
-      if (reader.field === 1) [nameStart, nameEnd] = [reader.start, reader.end];
-      else if (reader.field === 2) [versionStart, versionEnd] = [reader.start, reader.end];
+    while (scope.next()) {
+      if (scope.field === 1) [nameStart, nameEnd] = [scope.start, scope.end];
+      else if (scope.field === 2) [versionStart, versionEnd] = [scope.start, scope.end];
     }
-    hash.set(scopeLo, scopeHi).bytes(body, nameStart, nameEnd).byte(0xff);
+    hash.set(seeds.scope.lo, seeds.scope.hi).bytes(body, nameStart, nameEnd).byte(0xff);
     hash.bytes(body, versionStart, versionEnd).byte(0xfe).mix().add(lo, hi);
     this.lo = hash.lo;
     this.hi = hash.hi;
   }
 }
 
-/** The current Metric message. */
-export class MetricBlock {
-  tagStart = 0;
-  start = 0;
-  end = 0;
+/** The current Metric message. Its hash is that of name, unit, kind, temporality and monotonicity. */
+export class MetricBlock extends Block {
   nameStart = 0;
   nameEnd = 0;
   nameLo = 0;
@@ -109,67 +108,61 @@ export class MetricBlock {
   dataEnd = 0;
   /** Number of points found so far. */
   points = 0;
-  temporality = 0;
-  isMonotonic = false;
+  isCumulative = false;
+  /** A cumulative sum that is not monotonic. */
+  isLevel = false;
+  /** Points of this kind can be merged. */
+  isMergeable = false;
   attributesField = 0;
-  /** Hash of name, unit, kind, temporality and monotonicity. */
-  lo = 0;
-  hi = 0;
-  /** That hash plus those of resource and scope: the part that all its key-sets share. */
+  /** Its hash plus those of resource and scope: the part that all its key-sets share. */
   contextLo = 0;
   contextHi = 0;
   metric!: Metric;
   node: MetricNode | undefined;
 
-  read(body: Uint8Array, tagStart: number, start: number, end: number, seeds: HashSeeds): void {
-    this.tagStart = tagStart;
-    this.start = start;
-    this.end = end;
+  read(body: Uint8Array, at: Reader, seeds: HashSeeds): void {
+    this.take(at);
     this.node = undefined;
-    this.kind = this.nameStart = this.nameEnd = this.temporality = 0;
-    this.isMonotonic = false;
-    this.points = 0;
+    this.kind = this.nameStart = this.nameEnd = this.points = 0;
     let unitStart = 0;
     let unitEnd = 0;
-    reader.open(body, start, end);
+    reader.open(body, this.start, this.end);
     while (reader.next()) {
+      const { field } = reader;
       if (reader.wire !== 2) continue;
-      switch (reader.field) {
-        case 1:
-          this.nameStart = reader.start;
-          this.nameEnd = reader.end;
-          break;
-        case 3:
-          unitStart = reader.start;
-          unitEnd = reader.end;
-          break;
-        case 5:
-        case 7:
-        case 9:
-        case 10:
-        case 11:
-          this.kind = reader.field;
-          this.dataTagStart = reader.tagStart;
-          this.dataStart = reader.start;
-          this.dataEnd = reader.end;
-          break;
+      if (field === 1) {
+        this.nameStart = reader.start;
+        this.nameEnd = reader.end;
+      } else if (field === 3) [unitStart, unitEnd] = [reader.start, reader.end];
+      else if (ATTRIBUTES_FIELD[field]) {
+        this.kind = field;
+        this.dataTagStart = reader.tagStart;
+        this.dataStart = reader.start;
+        this.dataEnd = reader.end;
       }
     }
-    this.attributesField = ATTRIBUTES_FIELD[this.kind]!;
-    if (this.kind === 0) return;
+    const { kind } = this;
+    this.attributesField = ATTRIBUTES_FIELD[kind]!;
+    if (kind === 0) return;
+    let temporality = 0;
+    let isMonotonic = false;
     reader.open(body, this.dataStart, this.dataEnd);
     while (reader.next()) {
       if (reader.wire !== 0) continue;
-      if (reader.field === 2) this.temporality = reader.lo;
-      else if (reader.field === 3) this.isMonotonic = reader.lo !== 0;
+      if (reader.field === 2) temporality = reader.lo;
+      else if (reader.field === 3) isMonotonic = reader.lo !== 0;
     }
-    hash.set(seeds.metricLo, seeds.metricHi).bytes(body, this.nameStart, this.nameEnd).byte(0xff);
+    this.isCumulative = temporality === CUMULATIVE && kind !== GAUGE;
+    this.isLevel = temporality === CUMULATIVE && kind === SUM && !isMonotonic;
+    const hasCounts = kind === SUM || kind === HISTOGRAM || kind === EXPONENTIAL;
+    this.isMergeable = kind === GAUGE || (hasCounts && (temporality === DELTA || temporality === CUMULATIVE));
+    hash.set(seeds.metric.lo, seeds.metric.hi).bytes(body, this.nameStart, this.nameEnd).byte(0xff);
     this.nameLo = hash.lo;
     this.nameHi = hash.hi;
-    hash.bytes(body, unitStart, unitEnd).byte(0xff).byte(this.kind);
+    hash.bytes(body, unitStart, unitEnd).byte(0xff).byte(kind);
     hash
-      .byte(this.temporality & 0xff)
-      .byte(this.isMonotonic ? 1 : 0)
+      .byte(temporality & 0xff)
+      .byte(isMonotonic ? 1 : 0)
       .mix();
     this.lo = hash.lo;
     this.hi = hash.hi;

@@ -23,16 +23,24 @@ export class HashTable {
   readonly #index: Int32Array;
   /** Mask of slots, and of the entry number in an index word: there are at least twice as many slots as entries. */
   readonly #mask: number;
+  readonly #seenAt: number;
   /** Start of the entry after the one found last. */
   #next = 0;
   /** High-water mark: start of the entries that were never used. Freed entries form a queue, linked by their first word. */
   #fresh = 0;
   #firstFree = -1;
   #lastFree = -1;
+  #hand = 0;
+  #evictionHand = 0;
+  /** Lower bound for the oldest entry, as of the last full round of the hand: nothing expires before. */
+  #noneBeforeSec = 0;
+  #roundOldestSec = 0;
 
-  constructor(maxEntries: number, stride: number) {
+  /** @param seenAt the entry's word that says when it was last seen, for `sweep` and `oldest` */
+  constructor(maxEntries: number, stride: number, seenAt = LIVE) {
     this.maxEntries = maxEntries;
     this.stride = stride;
+    this.#seenAt = seenAt;
     let slots = 16;
     while (slots < 2 * maxEntries) slots *= 2;
     this.#index = new Int32Array(slots);
@@ -119,6 +127,59 @@ export class HashTable {
   /** High-water mark: index after the last entry ever used. */
   get end(): number {
     return this.#fresh;
+  }
+
+  forEach(visit: (at: number) => void): void {
+    for (let at = 0; at < this.#fresh; at += this.stride) if (this.words[at + LIVE] !== 0) visit(at);
+  }
+
+  /**
+   * Checks the next `steps` entries and calls `expire`, which may remove it, for each one not seen since `beforeSec`, until it
+   * has settled `wanted` of them.
+   * @param expire returns false if the entry has to be checked again in the next round
+   * @returns the number of settled entries
+   */
+  sweep(
+    steps: number,
+    beforeSec: number,
+    nowSec: number,
+    wanted: number,
+    expire: (at: number) => boolean,
+  ): number {
+    const { words } = this;
+    let settled = 0;
+    for (let step = 0; step < steps && this.#noneBeforeSec < beforeSec; step++) {
+      if (this.#hand >= this.#fresh) {
+        // Last-seen times only grow, so nothing expires before the oldest entry of this round does.
+        this.#noneBeforeSec = this.#roundOldestSec;
+        this.#hand = 0;
+        this.#roundOldestSec = nowSec;
+        if (this.#noneBeforeSec >= beforeSec || this.used === 0) break;
+      }
+      const at = this.#hand;
+      this.#hand += this.stride;
+      if (words[at + LIVE] === 0) continue;
+      const seen = words[at + this.#seenAt]!;
+      if (seen < beforeSec && expire(at)) {
+        if (++settled >= wanted) break;
+      } else if (seen < this.#roundOldestSec) this.#roundOldestSec = seen;
+    }
+    return settled;
+  }
+
+  /** Among the next few entries that may be evicted, the one not seen for longest; -1 if there is none. */
+  oldest(few: number, mayGo: (at: number) => boolean): number {
+    const { words } = this;
+    let oldest = -1;
+    for (let looked = 0, step = 0; looked < few && step < this.maxEntries; step++) {
+      if (this.#evictionHand >= this.#fresh) this.#evictionHand = 0;
+      const at = this.#evictionHand;
+      this.#evictionHand += this.stride;
+      if (words[at + LIVE] === 0 || !mayGo(at)) continue;
+      looked++;
+      if (oldest < 0 || words[at + this.#seenAt]! < words[oldest + this.#seenAt]!) oldest = at;
+    }
+    return oldest;
   }
 
   /** The longest probe sequence of a present hash, in index slots. */

@@ -9,8 +9,14 @@
  * FNV: http://www.isthe.com/chongo/tech/comp/fnv/ (prime 2^40 + 0x1b3).
  */
 
-/** A reusable 64-bit result, to avoid allocations. Halves are int32. */
-export class Hash64 {
+/** 64 bits as two int32. */
+export interface Halves {
+  readonly lo: number;
+  readonly hi: number;
+}
+
+/** A reusable 64-bit result, to avoid allocations. */
+export class Hash64 implements Halves {
   lo = 0;
   hi = 0;
 
@@ -85,31 +91,13 @@ export function slotHash(lo: number, hi: number): number {
 }
 
 /** The offset bases: one per place where a label may be, so that places never mix. */
-export interface HashSeeds {
-  resourceLo: number;
-  resourceHi: number;
-  scopeLo: number;
-  scopeHi: number;
-  metricLo: number;
-  metricHi: number;
-  pointLo: number;
-  pointHi: number;
-}
+export type HashSeeds = Readonly<Record<'resource' | 'scope' | 'metric' | 'point', Halves>>;
 
 /** @param seed Seed of all hashes. Use a random secret in production, so that nobody can craft collisions */
 export function hashSeeds(seed: number): HashSeeds {
   const random = new Random(seed);
-  const next = () => random.next() | 0;
-  return {
-    resourceLo: next(),
-    resourceHi: next(),
-    scopeLo: next(),
-    scopeHi: next(),
-    metricLo: next(),
-    metricHi: next(),
-    pointLo: next(),
-    pointHi: next(),
-  };
+  const halves = () => ({ lo: random.next() | 0, hi: random.next() | 0 });
+  return { resource: halves(), scope: halves(), metric: halves(), point: halves() };
 }
 
 /** Xorshift128 seeded by splitmix32: fast, reproducible; its output is never visible to attackers. */

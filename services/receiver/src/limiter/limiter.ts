@@ -6,17 +6,17 @@ import { KeyTable } from './admission/key-table.ts';
 import { Label, type Metric, MetricTable, type Place, type SharedRule } from './admission/metric-table.ts';
 import { RequestChanges } from './admission/request-changes.ts';
 import { MetricBlock, ResourceBlock, ScopeBlock } from './blocks.ts';
-import { type HashSeeds, hashSeeds, packed, Random } from './hash.ts';
+import { Hash64, type HashSeeds, hashSeeds, packed, Random } from './hash.ts';
 import type { HeldChanges } from './merge/held-points.ts';
 import { labelHash, WRITER_LABEL, WriterIdentity } from './merge/identity.ts';
-import { type Incoming, type Leaving, Reaggregation } from './merge/reaggregation.ts';
+import { type Leaving, Reaggregation } from './merge/reaggregation.ts';
 import { type Parts, Routing } from './merge/routing.ts';
+import { CONVERTED, OVERFLOW } from './merge/source.ts';
 import { SourceHistory } from './merge/source-history.ts';
-import { CONVERTED, OVERFLOW } from './merge/source-table.ts';
+import type { Incoming } from './merge/stream.ts';
 import { type LevelClaim, Tracker, type TrackerMark } from './merge/tracker.ts';
 import { completeOptions, type LimiterOptions, mergesToDeltas, policyOf } from './options.ts';
 import { addTotals, emptyTotals, type LimiterReport, makeReport, type Totals } from './report.ts';
-import { CUMULATIVE, GAUGE } from './wire/metric-kind.ts';
 import { isRegular, normalise } from './wire/normalise.ts';
 import { int32At, Reader, releaseBody } from './wire/reader.ts';
 import { POINT_WORDS, POINTS_MAX, Scanner } from './wire/scan.ts';
@@ -138,6 +138,7 @@ export class CardinalityLimiter {
   readonly #block = new MetricBlock();
   readonly #incoming = {} as Incoming;
   readonly #totals = emptyTotals();
+  readonly #hash = new Hash64();
   #policyOf: ReturnType<typeof policyOf>;
   #lastMs: number;
   #reviewedMs: number;
@@ -148,6 +149,7 @@ export class CardinalityLimiter {
   readonly #untold = new Set<Metric>();
   /** Where the points of the last scan were found, as keys or as sources, or -1. */
   readonly #found = new Int32Array(POINTS_MAX);
+  readonly #hashOf = (key: Uint8Array, place: Place) => labelHash(key, place, this.#seeds);
   /** Number of points of the current metric with unknown key-sets. */
   #unknown = 0;
 
@@ -161,9 +163,9 @@ export class CardinalityLimiter {
     this.#random = new Random(deps.seed + 1);
     this.#pool = new SketchPool(SKETCHES, this.#random);
     const writerKey = Buffer.from(WRITER_LABEL);
-    const writerLabel = new Label(writerKey, labelHash(writerKey, 'point', this.#seeds), 'point');
+    const writerLabel = new Label(writerKey, this.#hashOf(writerKey, 'point'), 'point');
     writerLabel.removed = true;
-    this.#metrics = new MetricTable(() => this.#policyOf, writerLabel);
+    this.#metrics = new MetricTable((name) => this.#policyOf(name), writerLabel);
     const table = new KeyTable(maxKeys);
     const startedMs = deps.now();
     const history = new SourceHistory(Math.max(64, maxKeys >> 2), deps.watchMs ?? startedMs);
@@ -180,17 +182,14 @@ export class CardinalityLimiter {
     this.#lastMs = this.#reviewedMs = startedMs;
     tracker.restart(startedMs, startedMs, new Map());
     tracker.deltas = mergesToDeltas(complete);
-    const changes = new RequestChanges();
     this.daily.configure(complete.dailyKeys, complete.dailyMode === 'enforce');
     this.daily.tick(startedMs);
-    this.#parts = {
-      options: complete,
-      table,
-      daily: this.daily,
-      admission: this.#newAdmission(complete, table, startedMs, changes),
+    const shared = { options: complete, table, daily: this.daily, changes: new RequestChanges() };
+    const onDecision = (decision: Decision) => deps.onDecision?.(decision);
+    this.#parts = Object.assign(shared, {
+      admission: new Admission(shared, this.#metrics, this.#pool, onDecision, this.#hashOf),
       history,
       writer: new WriterIdentity(0, this.#seeds),
-      changes,
       scanner,
       tracker,
       merging: new Reaggregation(tracker, scanner),
@@ -200,7 +199,7 @@ export class CardinalityLimiter {
       body: EMPTY,
       drops: new Drops(),
       overflowPoints: 0,
-    };
+    });
     this.#routing = new Routing(this.#parts, this.#seeds);
   }
 
@@ -233,27 +232,28 @@ export class CardinalityLimiter {
   /** Adds keys that other receivers have admitted, 8 bytes of hash each. */
   learnKeys(hashes: Buffer): void {
     const { table, admission } = this.#parts;
+    this.#addKeys(hashes, admission.nowSec, (at) => table.setSeen(at, admission.nowSec));
+  }
+
+  #addKeys(hashes: Buffer, seenSec: number, isKnown: (at: number) => void = () => {}): void {
+    const { table } = this.#parts;
     for (let i = 0; i + 8 <= hashes.length; i += 8) {
       const lo = hashes.readInt32LE(i);
       const hi = hashes.readInt32LE(i + 4);
       const at = table.find(lo, hi);
-      if (at >= 0) table.setSeen(at, admission.nowSec);
-      else if (table.insert(lo, hi, 0, admission.nowSec)) this.#metrics.byId(0).keys++;
+      if (at >= 0) isKnown(at);
+      else if (table.add(lo, hi, 0, seenSec)) this.#metrics.byId(0).keys++;
     }
   }
 
   /** Begins a new day when it is due, also while there are no requests. */
-  beginDay(): void {
-    this.#beginDay(this.#wallNow());
+  beginDay(nowMs = this.#wallNow()): void {
+    if (!this.daily.tick(nowMs)) return;
+    for (const metric of this.#metrics.all()) metric.dailyKeys = metric.dailyNew = 0;
   }
 
   #wallNow(): number {
     return this.#deps.wallNow?.() ?? Math.max(this.#lastMs, this.#deps.now());
-  }
-
-  #beginDay(nowMs: number): void {
-    if (!this.daily.tick(nowMs)) return;
-    for (const metric of this.#metrics.all()) metric.dailyKeys = metric.dailyNew = 0;
   }
 
   /**
@@ -269,13 +269,7 @@ export class CardinalityLimiter {
 
   /** Keys of a request that did not go through Redis: they are reported when they are seen again. */
   learnUntold(hashes: Buffer): void {
-    const { table, admission } = this.#parts;
-    const seenSec = Math.max(1, admission.generationSec - 1);
-    for (let i = 0; i + 8 <= hashes.length; i += 8) {
-      const lo = hashes.readInt32LE(i);
-      const hi = hashes.readInt32LE(i + 4);
-      if (table.find(lo, hi) < 0 && table.insert(lo, hi, 0, seenSec)) this.#metrics.byId(0).keys++;
-    }
+    this.#addKeys(hashes, Math.max(1, this.#parts.admission.generationSec - 1));
   }
 
   /** Sets the ledger's entry of a source; undefined if it has none. Only while no request is open. */
@@ -300,14 +294,13 @@ export class CardinalityLimiter {
   /** Sets the rules of all metrics, by their field in claims. Metrics that are missing have none. */
   learnRules(rules: ReadonlyMap<string, SharedRule>): void {
     const nowMs = this.#lastMs;
-    const hashOf = (key: Uint8Array, place: Place) => labelHash(key, place, this.#seeds);
     for (const metric of this.#metrics.all()) {
       if (metric.rule && !rules.has(String(metric.hash)) && !this.#untold.has(metric))
-        metric.setRule({ metric: metric.name, point: [], resource: [], counts: false }, hashOf, nowMs);
+        metric.setRule({ metric: metric.name, point: [], resource: [], counts: false }, this.#hashOf, nowMs);
     }
     for (const [field, rule] of rules) {
       const metric = this.#metrics.named(Number(field), rule.metric);
-      if (metric.id !== 0) metric.setRule(rule, hashOf, nowMs);
+      if (metric.id !== 0) metric.setRule(rule, this.#hashOf, nowMs);
     }
   }
 
@@ -387,33 +380,31 @@ export class CardinalityLimiter {
   configure(options: Partial<LimiterOptions>): void {
     const complete = completeOptions(options);
     const parts = this.#parts;
-    const { table: old, admission } = parts;
-    const wasMode = parts.options.mode;
+    const { table: old, options: before } = parts;
     parts.tracker.deltas = mergesToDeltas(complete);
     parts.options = complete;
     this.daily.configure(complete.dailyKeys, complete.dailyMode === 'enforce');
     this.#policyOf = policyOf(complete);
-    const ruled = this.#metrics.all().filter((metric) => metric.rule);
-    this.#metrics.applyPolicies();
-    if (complete.mode !== wasMode) this.#metrics.forgetRules();
-    else for (const metric of ruled) this.#untold.add(metric);
-    if (complete.maxKeys !== old.maxKeys) {
-      old.shrinkTo(complete.maxKeys, admission.onEvict);
+    for (const metric of this.#metrics.all()) {
+      const hadRule = metric.rule !== undefined;
+      metric.setPolicy(this.#policyOf(metric.name));
+      if (complete.mode !== before.mode) metric.forgetRule();
+      else if (hadRule) this.#untold.add(metric);
+    }
+    if (complete.maxKeys !== old.maxEntries) {
+      old.shrinkTo(complete.maxKeys, parts.admission.onEvict);
       const table = new KeyTable(complete.maxKeys);
-      old.forEach((lo, hi, metricId, seenSec) => void table.insert(lo, hi, metricId, seenSec));
+      old.forEach((at) => {
+        table.add(old.words[at]!, old.words[at + 1]!, old.metricId(at), old.seenSec(at));
+      });
       parts.table = table;
     }
-    parts.admission = this.#newAdmission(complete, parts.table, parts.startedMs, parts.changes);
-    parts.admission.generationSec = admission.generationSec;
-    parts.admission.limit = complete.maxKeys;
-    parts.admission.decisions.push(...admission.decisions);
-    parts.admission.evictions = admission.evictions;
+    parts.admission.configure();
   }
 
   /** @param top maximum number of metrics and labels to list */
   report(top = 20): LimiterReport {
-    const parts = { ...this.#parts, totals: this.#totals };
-    return makeReport(top, { ...parts, metrics: this.#metrics, memoryBytes: this.memoryBytes });
+    return makeReport(top, this.#parts, this.#metrics, this.#totals, this.memoryBytes);
   }
 
   /** Adds an acknowledged request to the report. A rejected one is sent again and would count twice. */
@@ -430,7 +421,7 @@ export class CardinalityLimiter {
     const parts = this.#parts;
     const { merging, tracker, history } = parts;
     const changes = new RequestChanges();
-    parts.changes = parts.admission.changes = changes;
+    parts.changes = changes;
     this.#tick();
     const mark = tracker.begin();
     history.begin();
@@ -540,27 +531,6 @@ export class CardinalityLimiter {
       : 'hold';
   }
 
-  #newAdmission(
-    options: LimiterOptions,
-    table: KeyTable,
-    startedMs: number,
-    changes: RequestChanges,
-  ): Admission {
-    const admission = new Admission({
-      table,
-      metrics: this.#metrics,
-      pool: this.#pool,
-      daily: this.daily,
-      options,
-      onDecision: (decision) => this.#deps.onDecision?.(decision),
-      hashOf: (key, place) => labelHash(key, place, this.#seeds),
-      changes,
-    });
-    admission.nowMs = this.#lastMs;
-    admission.nowSec = 1 + Math.floor((this.#lastMs - startedMs) / 1000);
-    return admission;
-  }
-
   /** Time only moves forward here, whatever the clock does. */
   #tick(): void {
     const nowMs = Math.max(this.#lastMs, this.#deps.now());
@@ -570,9 +540,9 @@ export class CardinalityLimiter {
     admission.nowSec = 1 + Math.floor((nowMs - startedMs) / 1000);
     const ttlSec = options.keyTtlMs / 1000;
     const wallMs = this.#wallNow();
-    this.#beginDay(wallMs);
+    this.beginDay(wallMs);
     tracker.tick(nowMs, ttlSec, wallMs);
-    table.sweep(SWEEP_STEPS, admission.nowSec, ttlSec, SWEEP_STEPS, admission.onEvict);
+    table.evict(SWEEP_STEPS, admission.nowSec, ttlSec, SWEEP_STEPS, admission.onEvict);
     if (nowMs - this.#reviewedMs < REVIEW_EVERY_MS) return;
     this.#reviewedMs = nowMs;
     admission.review();
@@ -580,10 +550,16 @@ export class CardinalityLimiter {
 
   #walkResource(at: Reader): number {
     const body = this.#parts.body;
-    this.#resource.read(body, at.tagStart, at.start, at.end, this.#seeds);
+    this.#resource.read(body, at, this.#seeds);
     const { history, admission } = this.#parts;
     const { lo, hi, start, end } = this.#resource;
-    history.note(lo, hi, admission.nowSec, admission.generationSec, () => timeOfFirstPoint(body, start, end));
+    history.note(
+      lo,
+      hi,
+      admission.nowSec,
+      admission.generationSec,
+      () => timeOfFirstPoint(body, start, end) ?? [0, 0],
+    );
     let points = 0;
     const reader = new Reader().open(body, at.start, at.end);
     while (reader.next()) if (reader.field === 2 && reader.wire === 2) points += this.#walkScope(reader);
@@ -592,12 +568,12 @@ export class CardinalityLimiter {
 
   #walkScope(at: Reader): number {
     const body = this.#parts.body;
-    this.#scope.read(body, at.tagStart, at.start, at.end, this.#seeds);
+    this.#scope.read(body, at, this.#seeds);
     let points = 0;
     const reader = new Reader().open(body, at.start, at.end);
     while (reader.next()) {
       if (reader.field !== 2 || reader.wire !== 2) continue;
-      this.#block.read(body, reader.tagStart, reader.start, reader.end, this.#seeds);
+      this.#block.read(body, reader, this.#seeds);
       if (this.#block.kind !== 0) points += this.#walkMetric();
     }
     return points;
@@ -614,27 +590,27 @@ export class CardinalityLimiter {
     admission.begin();
     const sampling = metric.sketching || admission.startSketching(metric);
 
-    let low = (resource.lo >>> 0) + (this.#scope.lo >>> 0) + (block.lo >>> 0);
-    const contextLo = low >>> 0;
-    const contextHi = (resource.hi + this.#scope.hi + block.hi + Math.floor(low / 4294967296)) | 0;
-    block.contextLo = contextLo | 0;
-    block.contextHi = contextHi;
+    const context = this.#hash.set(resource.lo, resource.hi);
+    context.add(this.#scope.lo, this.#scope.hi).add(block.lo, block.hi);
+    block.contextLo = context.lo;
+    const contextLo = context.lo >>> 0;
+    const contextHi = (block.contextHi = context.hi);
 
     const { points } = scanner;
     const { nowSec, generationSec } = admission;
     const { mark } = this.daily;
     const found = this.#found;
-    const isCumulative = block.temporality === CUMULATIVE && block.kind !== GAUGE;
+    const { isCumulative } = block;
     // With delta temporality, metrics without decisions are rewritten too.
     const isPlain = metric.plain && !this.#routing.converts;
-    const isTracked = !isPlain && block.temporality === CUMULATIVE;
-    const { pointLo, pointHi } = this.#seeds;
+    const isTracked = !isPlain && isCumulative;
+    const seed = this.#seeds.point;
     for (let from = block.dataStart; from < block.dataEnd; from = scanner.next) {
-      const count = scanner.scan(body, from, block.dataEnd, block.attributesField, pointLo, pointHi);
+      const count = scanner.scan(body, from, block.dataEnd, block.attributesField, seed);
       const end = count * POINT_WORDS;
       for (let at = 0; at < end; at += POINT_WORDS) {
-        if (points[at + 7] !== 0) scanner.resolve(at, body, block.attributesField, pointLo, pointHi);
-        low = (points[at + 3]! >>> 0) + contextLo;
+        if (points[at + 7] !== 0) scanner.resolve(at, body, block.attributesField, seed);
+        const low = (points[at + 3]! >>> 0) + contextLo;
         points[at + 3] = low | 0;
         const hi = (points[at + 4]! + contextHi + (low > 0xffffffff ? 1 : 0)) | 0;
         points[at + 4] = hi;
@@ -647,7 +623,7 @@ export class CardinalityLimiter {
         const lo = points[at + 3]!;
         const hi = points[at + 4]!;
         // The slow path keeps the attributes of one point only.
-        if (points[at + 7] !== 0) scanner.resolve(at, body, block.attributesField, pointLo, pointHi);
+        if (points[at + 7] !== 0) scanner.resolve(at, body, block.attributesField, seed);
         if (isPlain) {
           const key = table.find(lo, hi, found[at / POINT_WORDS]!);
           if (key >= 0) {
@@ -666,9 +642,9 @@ export class CardinalityLimiter {
     if (isCumulative && (admission.acts(metric) || this.daily.isNearlyUsedUp(metric)))
       changes.reliesOnRules = true;
     if (sampling) {
-      if (this.#unknown > 0) admission.feedResource(metric, body, resource, this.#unknown);
+      if (this.#unknown > 0) admission.feed(metric, body, resource, this.#unknown);
       else if (this.#random.next() % KNOWN_WEIGHT === 0) {
-        admission.feedResource(metric, body, resource, block.points * KNOWN_WEIGHT);
+        admission.feed(metric, body, resource, block.points * KNOWN_WEIGHT);
       }
     }
     return block.points;
@@ -679,7 +655,7 @@ export class CardinalityLimiter {
     if (--this.#untilSample > 0) return;
     this.#untilSample = 1 + (this.#random.next() % (2 * weight - 1));
     this.#parts.scanner.select(at);
-    this.#parts.admission.feedPoint(metric, this.#parts.body, this.#parts.scanner, weight);
+    this.#parts.admission.feed(metric, this.#parts.body, this.#parts.scanner, weight);
   }
 
   /** Handles a point of a new key-set, or of a metric with decisions. */
@@ -690,7 +666,7 @@ export class CardinalityLimiter {
       this.#unknown++;
       // Points that are refused anyway are only sampled, to notice when the cause ends.
       if (metric.critical) this.#sample(metric, at, REFUSED_WEIGHT);
-      else if (metric.sketching) this.#parts.admission.feedPoint(metric, this.#parts.body, scanner, 1);
+      else if (metric.sketching) this.#parts.admission.feed(metric, this.#parts.body, scanner, 1);
     } else if (metric.sketching) this.#sample(metric, at, KNOWN_WEIGHT);
 
     const { points, base } = scanner;
@@ -708,24 +684,26 @@ export class CardinalityLimiter {
   }
 }
 
-/** Time of the first point in a ResourceMetrics message; 0 if there is none. */
-function timeOfFirstPoint(body: Uint8Array, start: number, end: number): [number, number] {
-  // Scopes are field 2, their metrics field 2, its data one of several, points field 1 of those, and their time field 3.
-  const inside = (from: number, to: number, depth: number): [number, number] | undefined => {
-    const reader = new Reader().open(body, from, to);
-    while (reader.next()) {
-      if (depth === 4) {
-        if (reader.field === 3 && reader.wire === 1)
-          return [int32At(body, reader.start), int32At(body, reader.start + 4)];
-        continue;
-      }
-      if (reader.wire !== 2) continue;
-      const isChild =
-        depth === 2 ? reader.field >= 5 && reader.field <= 11 : reader.field === (depth === 3 ? 1 : 2);
-      const found = isChild ? inside(reader.start, reader.end, depth + 1) : undefined;
-      if (found) return found;
+/**
+ * Time of the first point in a ResourceMetrics message.
+ * @param depth 0: resource, 1: scope, 2: metric, 3: its data, 4: point
+ */
+function timeOfFirstPoint(
+  body: Uint8Array,
+  from: number,
+  to: number,
+  depth = 0,
+): [number, number] | undefined {
+  const reader = new Reader().open(body, from, to);
+  while (reader.next()) {
+    const { field, wire, start, end } = reader;
+    if (depth === 4) {
+      if (field === 3 && wire === 1) return [int32At(body, start), int32At(body, start + 4)];
+      continue;
     }
-    return undefined;
-  };
-  return inside(start, end, 0) ?? [0, 0];
+    const isChild = depth === 2 ? field >= 5 && field <= 11 : field === (depth === 3 ? 1 : 2);
+    const found = isChild && wire === 2 ? timeOfFirstPoint(body, start, end, depth + 1) : undefined;
+    if (found) return found;
+  }
+  return undefined;
 }

@@ -65,54 +65,60 @@ export class LimiterOptionError extends Error {
   readonly code = 'limiter_option';
 }
 
+/** Valid values of an option, and how they are described. */
+type Check = [isValid: (value: unknown) => boolean, expected: string];
+
+const inRange = (from: number, to: number) => (value: unknown) =>
+  Number(value) >= from && Number(value) <= to;
+const isWhole = (from: number, to: number) => (value: unknown) =>
+  Number.isInteger(value) && inRange(from, to)(value);
+const oneOf = (...values: string[]): Check => [
+  (value) => values.includes(value as string),
+  `${values.slice(0, -1).join(', ')} or ${values.at(-1)}`,
+];
+const SHARE: Check = [inRange(0, 1), 'between 0 and 1'];
+
+const POLICY_CHECKS: Partial<Record<string, Check>> = {
+  actAbove: SHARE,
+  aggregateScore: SHARE,
+  criticalScore: SHARE,
+  criticalAction: oneOf('drop', 'overflow'),
+  gaugeReducer: oneOf('last', 'min', 'max', 'mean', 'sum'),
+};
+const CHECKS: Partial<Record<string, Check>> = {
+  maxKeys: [isWhole(16, 2 ** 22), 'an integer between 16 and 4194304'],
+  keyTtlMs: [inRange(1000, Number.POSITIVE_INFINITY), 'at least 1000'],
+  mode: oneOf('enforce', 'observe'),
+  mergedTemporality: oneOf('cumulative', 'delta'),
+  temporality: oneOf('as-received', 'delta'),
+  mergeIntervalMs: [inRange(0, Number.POSITIVE_INFINITY), '0 or more'],
+  dailyKeys: [isWhole(0, Number.POSITIVE_INFINITY), '0 or more'],
+  dailyMode: oneOf('observe', 'enforce'),
+  ...POLICY_CHECKS,
+};
+
 /** @throws LimiterOptionError naming the option, its value and what was expected */
 export function completeOptions(options: Partial<LimiterOptions>): LimiterOptions {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const complete: LimiterOptions = { ...DEFAULT_OPTIONS, ...given };
-  const { maxKeys, keyTtlMs, mode } = complete;
-  if (!Number.isInteger(maxKeys) || maxKeys < 16 || maxKeys > 2 ** 22) {
-    throw wrong('maxKeys', maxKeys, 'an integer between 16 and 4194304');
-  }
-  if (!(keyTtlMs >= 1000)) throw wrong('keyTtlMs', keyTtlMs, 'at least 1000');
-  if (mode !== 'enforce' && mode !== 'observe') throw wrong('mode', mode, 'enforce or observe');
-  const { mergedTemporality } = complete;
-  if (mergedTemporality !== 'cumulative' && mergedTemporality !== 'delta')
-    throw wrong('mergedTemporality', mergedTemporality, 'cumulative or delta');
-  const { temporality } = complete;
-  if (temporality !== 'as-received' && temporality !== 'delta')
-    throw wrong('temporality', temporality, 'as-received or delta');
-  const { mergeIntervalMs } = complete;
-  if (!(mergeIntervalMs >= 0)) throw wrong('mergeIntervalMs', mergeIntervalMs, '0 or more');
-  const { dailyKeys, dailyMode } = complete;
-  if (!(Number.isInteger(dailyKeys) && dailyKeys >= 0)) throw wrong('dailyKeys', dailyKeys, '0 or more');
-  if (dailyMode !== 'observe' && dailyMode !== 'enforce')
-    throw wrong('dailyMode', dailyMode, 'observe or enforce');
-  checkPolicy('', complete);
+  check('', complete, CHECKS);
   complete.overrides.forEach((override, i) => {
-    if (typeof override.metric !== 'string' && !(override.metric instanceof RegExp)) {
-      throw wrong(`overrides[${i}].metric`, override.metric, 'a text or a RegExp');
-    }
-    checkPolicy(`overrides[${i}].`, override);
+    const where = `overrides[${i}].`;
+    if (typeof override.metric !== 'string' && !(override.metric instanceof RegExp))
+      throw wrong(`${where}metric`, override.metric, 'a text or a RegExp');
+    check(where, override, POLICY_CHECKS);
   });
   return complete;
 }
 
-function checkPolicy(where: string, policy: Partial<MetricPolicy>): void {
-  for (const name of ['actAbove', 'aggregateScore', 'criticalScore'] as const) {
-    const value = policy[name];
-    if (value !== undefined && !(value >= 0 && value <= 1))
-      throw wrong(where + name, value, 'between 0 and 1');
-  }
-  const { criticalAction, gaugeReducer } = policy;
-  if (criticalAction !== undefined && criticalAction !== 'drop' && criticalAction !== 'overflow') {
-    throw wrong(`${where}criticalAction`, criticalAction, 'drop or overflow');
-  }
-  if (gaugeReducer !== undefined && !['last', 'min', 'max', 'mean', 'sum'].includes(gaugeReducer)) {
-    throw wrong(`${where}gaugeReducer`, gaugeReducer, 'last, min, max, mean or sum');
+function check(where: string, options: object, checks: typeof CHECKS): void {
+  for (const [name, value] of Object.entries(options)) {
+    const [isValid, expected] = checks[name] ?? [];
+    if (value !== undefined && isValid && !isValid(value)) throw wrong(where + name, value, expected);
   }
 }
 
-function wrong(option: string, value: unknown, expected: string): LimiterOptionError {
+function wrong(option: string, value: unknown, expected = ''): LimiterOptionError {
   return new LimiterOptionError(`limiter.${option} is ${JSON.stringify(value)}; expected ${expected}`);
 }
 

@@ -1,36 +1,24 @@
-import type { Admission, Decision } from './admission/decision.ts';
-import type { KeyTable } from './admission/key-table.ts';
+import type { Decision } from './admission/decision.ts';
 import type { MetricTable } from './admission/metric-table.ts';
-import type { Tracker } from './merge/tracker.ts';
+import type { Parts } from './merge/routing.ts';
 import type { LimiterOptions } from './options.ts';
 
 /** Totals of acknowledged requests: of one, or of all so far. */
-export interface Totals {
-  requests: number;
-  /** Points received. */
-  points: number;
-  /** By reason. */
-  dropped: Record<string, number>;
-  aggregated: number;
-  overflow: number;
-  /** What `enforce` would have dropped, counted in mode `observe`. */
-  observedDropped: number;
-  observedAggregated: number;
-  observedOverflow: number;
-}
+export type Totals = ReturnType<typeof emptyTotals>;
 
-export function emptyTotals(): Totals {
-  return {
-    requests: 0,
-    points: 0,
-    dropped: {},
-    aggregated: 0,
-    overflow: 0,
-    observedDropped: 0,
-    observedAggregated: 0,
-    observedOverflow: 0,
-  };
-}
+export const emptyTotals = () => ({
+  requests: 0,
+  /** Points received. */
+  points: 0,
+  /** By reason. */
+  dropped: {} as Record<string, number>,
+  aggregated: 0,
+  overflow: 0,
+  /** What `enforce` would have dropped, counted in mode `observe`. */
+  observedDropped: 0,
+  observedAggregated: 0,
+  observedOverflow: 0,
+});
 
 export function addTotals(to: Totals, { dropped, ...sums }: Totals): void {
   for (const [reason, count] of Object.entries(dropped))
@@ -75,27 +63,22 @@ export interface LimiterReport {
   tracker: { sources: number; outputs: number };
 }
 
-interface Parts {
-  options: LimiterOptions;
-  table: KeyTable;
-  metrics: MetricTable;
-  tracker: Tracker;
-  admission: Admission;
-  totals: Totals;
-  memoryBytes: number;
-}
-
-export function makeReport(top: number, parts: Parts): LimiterReport {
-  const { options, table, metrics, tracker, admission, totals, memoryBytes } = parts;
+export function makeReport(
+  top: number,
+  { options, table, tracker, admission }: Parts,
+  metrics: MetricTable,
+  totals: Totals,
+  memoryBytes: number,
+): LimiterReport {
   const topMetrics: MetricReport[] = [];
   const topLabels: LabelReport[] = [];
   for (const metric of metrics.all()) {
-    const labels = [...metric.labels()];
+    const labels = metric.allLabels();
     if (metric.keys > 0 || metric.rule) {
       topMetrics.push({
         metric: metric.name,
         keys: metric.keys,
-        removed: labels.filter((label) => label.removed).map((label) => label.name),
+        removed: labels.filter(({ removed }) => removed).map(({ name }) => name),
         overflowed: metric.overflowed,
       });
     }

@@ -28,32 +28,24 @@ export class DailyKeys {
   day = '';
   /** Keys may still have this mark after counting was off for a while. */
   #lastMark = 0;
-  #limit = 0;
-  #isEnforced = false;
+  limit = 0;
+  isEnforced = false;
   #untold: UntoldSeries[] = [];
   /** Unreported series of open and kept requests. */
-  #waiting = 0;
+  waiting = 0;
 
   /** @param limit series per metric and day; 0 turns counting off */
   configure(limit: number, isEnforced: boolean): void {
-    this.#limit = limit;
-    this.#isEnforced = isEnforced;
+    this.limit = limit;
+    this.isEnforced = isEnforced;
     if (limit > 0) return;
     this.mark = 0;
     this.day = '';
   }
 
-  get limit(): number {
-    return this.#limit;
-  }
-
-  get isEnforced(): boolean {
-    return this.#isEnforced;
-  }
-
   /** @returns whether a new day has begun, for which nothing was counted yet */
   tick(nowMs: number): boolean {
-    if (this.#limit === 0) return false;
+    if (this.limit === 0) return false;
     const day = new Date(Math.floor(nowMs / DAY_MS) * DAY_MS).toISOString().slice(0, 10);
     if (day === this.day) return false;
     this.day = day;
@@ -70,9 +62,9 @@ export class DailyKeys {
   note(changes: RequestChanges, metric: Metric, table: KeyTable, at: number, lo: number, hi: number): void {
     if (this.mark === 0) return;
     const markBefore = table.mark(at);
-    if (markBefore === this.mark || this.#waiting >= WAITING_MAX) return;
+    if (markBefore === this.mark || this.waiting >= WAITING_MAX) return;
     table.setMark(at, this.mark);
-    this.#waiting++;
+    this.waiting++;
     changes.counted.push({ metric, lo, hi, markBefore });
   }
 
@@ -81,8 +73,8 @@ export class DailyKeys {
    * @returns the mark for its key
    */
   noteNew(changes: RequestChanges, metric: Metric, lo: number, hi: number): number {
-    if (this.mark === 0 || this.#waiting >= WAITING_MAX) return 0;
-    this.#waiting++;
+    if (this.mark === 0 || this.waiting >= WAITING_MAX) return 0;
+    this.waiting++;
     changes.counted.push({ metric, lo, hi, markBefore: -1 });
     return this.mark;
   }
@@ -92,25 +84,16 @@ export class DailyKeys {
     if (counted.length === 0) return;
     let last = this.#untold.at(-1);
     if (last?.day !== this.day) this.#untold.push((last = { day: this.day, series: new Map() }));
-    let metric: Metric | undefined;
-    let hashes: number[] = [];
-    for (const one of counted) {
-      if (one.metric !== metric) {
-        metric = one.metric;
-        hashes = last.series.get(metric) ?? [];
-        last.series.set(metric, hashes);
-      }
-      hashes.push(one.lo, one.hi);
+    for (const { metric, lo, hi } of counted) {
+      const hashes = last.series.get(metric);
+      if (hashes) hashes.push(lo, hi);
+      else last.series.set(metric, [lo, hi]);
     }
   }
 
   /** Subtracts series from the unreported ones: they were reported, or their request was undone. */
   forget(series: number): void {
-    this.#waiting -= series;
-  }
-
-  get waiting(): number {
-    return this.#waiting;
+    this.waiting -= series;
   }
 
   /** Takes all unreported series; to be given back, or forgotten once they were reported. */
@@ -127,13 +110,13 @@ export class DailyKeys {
    * @param isMerged it is a stream that others are merged into: the last part of the budget is reserved for those
    */
   isUsedUp(metric: Metric, isMerged: boolean): boolean {
-    if (!this.#isEnforced || this.#limit === 0 || metric.id === 0) return false;
-    const kept = isMerged ? 0 : Math.max(this.#limit >> 6, Math.min(16, this.#limit >> 3));
-    return metric.dailyKeys + metric.dailyNew >= this.#limit - kept;
+    if (!this.isEnforced || this.limit === 0 || metric.id === 0) return false;
+    const kept = isMerged ? 0 : Math.max(this.limit >> 6, Math.min(16, this.limit >> 3));
+    return metric.dailyKeys + metric.dailyNew >= this.limit - kept;
   }
 
   /** Whether the budget is so nearly used up that other receivers may see it exceeded first. */
   isNearlyUsedUp({ id, dailyKeys, dailyNew }: Metric): boolean {
-    return this.#isEnforced && this.#limit > 0 && id !== 0 && 2 * (dailyKeys + dailyNew) >= this.#limit;
+    return this.isEnforced && this.limit > 0 && id !== 0 && 2 * (dailyKeys + dailyNew) >= this.limit;
   }
 }

@@ -1,7 +1,6 @@
-import type { ResourceBlock } from '../blocks.ts';
 import type { LimiterOptions } from '../options.ts';
 import { Reader } from '../wire/reader.ts';
-import { ATTRIBUTE_WORDS, type Scanner } from '../wire/scan.ts';
+import { ATTRIBUTE_WORDS, type Listed } from '../wire/scan.ts';
 import type { DailyKeys } from './daily-keys.ts';
 import type { SketchPool } from './entropy.ts';
 import type { KeyTable } from './key-table.ts';
@@ -39,17 +38,18 @@ const reserve = (keys: number) => Math.max(keys >> 6, Math.min(16, keys >> 3));
 const SWEEP_STEPS = 64;
 const DECISIONS_KEPT = 256;
 
-export interface AdmissionDeps {
-  table: KeyTable;
-  metrics: MetricTable;
-  pool: SketchPool;
-  daily: DailyKeys;
+/** What admission shares with the other parts of the limiter; replaced when options change. */
+export interface Shared {
   options: LimiterOptions;
-  onDecision: (decision: Decision) => void;
-  /** The hash by which scanned attributes name a label. */
-  hashOf: (key: Uint8Array, place: Place) => number;
+  table: KeyTable;
+  readonly daily: DailyKeys;
   /** Of the current request. */
   changes: RequestChanges;
+}
+
+interface ListedLabel {
+  key: Uint8Array;
+  place: Place;
 }
 
 /** The label with the highest score, and the highest-scoring one in `aggregateLabels`. */
@@ -67,7 +67,11 @@ class Worst {
 
 /** Scores labels and decides about unknown key-sets. */
 export class Admission {
-  readonly #deps: AdmissionDeps;
+  readonly #shared: Shared;
+  readonly #metrics: MetricTable;
+  readonly #pool: SketchPool;
+  readonly #onDecision: (decision: Decision) => void;
+  readonly #hashOf: (key: Uint8Array, place: Place) => number;
   readonly decisions: Decision[] = [];
   evictions = 0;
   nowMs = 0;
@@ -75,7 +79,7 @@ export class Admission {
   /** Keys last seen before this second are reported to the other receivers again. */
   generationSec = 0;
   /** The current key budget, at most `maxKeys`. */
-  limit: number;
+  limit = 0;
   /** Cause of the last verdict other than `admit`. */
   label: Label | undefined;
   reason: 'critical' | 'full' | 'daily' | 'unmergeable' = 'full';
@@ -85,19 +89,36 @@ export class Admission {
   readonly #worst = new Worst();
   readonly #resourceWorst = new Worst();
   #resourceWeighed = false;
-  readonly #bitsOfTable: number;
+  #bitsOfTable = 0;
   /** Labels by hash, for each list of `aggregateLabels`. */
-  readonly #listed = new WeakMap<readonly string[], Map<number, { key: Uint8Array; place: Place }>>();
+  readonly #listed = new WeakMap<readonly string[], Map<number, ListedLabel>>();
 
-  constructor(deps: AdmissionDeps) {
-    this.#deps = deps;
-    this.limit = deps.options.maxKeys;
-    this.#bitsOfTable = Math.log2(deps.options.maxKeys);
+  constructor(
+    shared: Shared,
+    metrics: MetricTable,
+    pool: SketchPool,
+    onDecision: (decision: Decision) => void,
+    hashOf: (key: Uint8Array, place: Place) => number,
+  ) {
+    this.#shared = shared;
+    this.#metrics = metrics;
+    this.#pool = pool;
+    this.#onDecision = onDecision;
+    this.#hashOf = hashOf;
+    this.configure();
+  }
+
+  /** To be called when the options have changed. How many keys other receivers use is unknown until the next step. */
+  configure(): void {
+    const { maxKeys } = this.#shared.options;
+    this.limit = maxKeys;
+    this.#bitsOfTable = Math.log2(maxKeys);
+    this.sharedUsed = 0;
   }
 
   /** Keys in use: those of all receivers, or those here if they are more. */
   get used(): number {
-    const { used } = this.#deps.table;
+    const { used } = this.#shared.table;
     return this.#sharedUsed === 0 ? used : Math.max(used, this.#sharedUsed + this.#pending);
   }
 
@@ -111,57 +132,32 @@ export class Admission {
     this.#pending = 0;
   }
 
-  /** The request whose changes are recorded from here on. */
-  set changes(changes: RequestChanges) {
-    this.#deps.changes = changes;
-  }
-
   /** 0 to 1: entropy of the label's values relative to a full table. */
   score(label: Label): number {
     if (!label.sketch) return 0;
     return Math.min(1, label.sketch.bits() / this.#bitsOfTable);
   }
 
-  /** Adds a point's labels to the sketches. */
-  feedPoint(metric: Metric, body: Uint8Array, scanner: Scanner, weight: number): void {
-    const { attributes, attributeAt, listed, base } = scanner;
-    for (let i = 0; i < listed; i++) {
-      const at = attributeAt + i * ATTRIBUTE_WORDS;
-      this.#feed(metric, body, 'point', attributes, at, base, i, weight);
+  /** Adds labels to the sketches, as those of `weight` points. */
+  feed(metric: Metric, body: Uint8Array, listed: Listed, weight: number): void {
+    const { attributes, base, place } = listed;
+    let labels = metric.labels[place];
+    for (let i = 0; i < listed.listed; i++) {
+      const at = listed.attributeAt + i * ATTRIBUTE_WORDS;
+      const keyHash = attributes[at + 2]!;
+      let index = indexOf(labels, keyHash, i);
+      if (index < 0) {
+        // Labels that cannot be scored are not stored, so that there are never more labels than sketches.
+        if (this.#pool.free === 0) continue;
+        const key = keyOf(body, base + attributes[at]!, base + attributes[at + 1]!);
+        index = metric.addLabel(key, keyHash, place);
+        if (index < 0) continue;
+        labels = metric.labels[place];
+      }
+      const label = labels[index]!;
+      label.sketch ??= this.#pool.take(this.nowMs);
+      label.sketch?.add(attributes[at + 3]! ^ attributes[at + 4]!, weight);
     }
-  }
-
-  /** Adds a resource's labels to the sketches, for `weight` points of a metric. */
-  feedResource(metric: Metric, body: Uint8Array, resource: ResourceBlock, weight: number): void {
-    for (let i = 0; i < resource.listed; i++) {
-      const at = i * ATTRIBUTE_WORDS;
-      this.#feed(metric, body, 'resource', resource.attributes, at, 0, i, weight);
-    }
-  }
-
-  #feed(
-    metric: Metric,
-    body: Uint8Array,
-    place: Place,
-    records: Int32Array,
-    at: number,
-    base: number,
-    hint: number,
-    weight: number,
-  ): void {
-    const keyHash = records[at + 2]!;
-    let labels = place === 'point' ? metric.pointLabels : metric.resourceLabels;
-    let index = metric.indexOf(labels, keyHash, hint);
-    if (index < 0) {
-      // Labels that cannot be scored are not stored, so that there are never more labels than sketches.
-      if (this.#deps.pool.free === 0) return;
-      index = metric.addLabel(keyOf(body, base + records[at]!, base + records[at + 1]!), keyHash, place);
-      if (index < 0) return;
-      labels = place === 'point' ? metric.pointLabels : metric.resourceLabels;
-    }
-    const label = labels[index]!;
-    label.sketch ??= this.#deps.pool.take(this.nowMs);
-    label.sketch?.add(records[at + 3]! ^ records[at + 4]!, weight);
   }
 
   /**
@@ -174,17 +170,21 @@ export class Admission {
     metric: Metric,
     lo: number,
     hi: number,
-    scanner: Scanner,
-    resource: ResourceBlock,
+    point: Listed,
+    resource: Listed,
     isMerged: boolean,
     mergeable: boolean,
   ): Verdict {
     const { policy } = metric;
-    const isUsedUp = this.#deps.daily.isUsedUp(metric, isMerged);
+    const isUsedUp = this.#shared.daily.isUsedUp(metric, isMerged);
     if (!isUsedUp && !this.acts(metric) && this.insert(metric, lo, hi, isMerged)) return 'admit';
 
     const { critical } = metric;
-    if (critical && policy.aggregateLabels.length === 0 && this.#has(critical, scanner, resource)) {
+    if (
+      critical &&
+      policy.aggregateLabels.length === 0 &&
+      hasLabel(critical.place === 'point' ? point : resource, critical)
+    ) {
       const score = this.score(critical);
       if (score >= policy.criticalScore - HYSTERESIS) {
         this.label = critical;
@@ -192,14 +192,12 @@ export class Admission {
         return this.#refuse(metric, critical, score, '');
       }
     }
-    this.#worst.clear();
-    const { attributes, attributeAt } = scanner;
-    for (let i = 0; i < scanner.listed; i++) {
-      const keyHash = attributes[attributeAt + i * ATTRIBUTE_WORDS + 2]!;
-      this.#weigh(metric, metric.pointLabels, keyHash, i, this.#worst);
-    }
-    const ofPoint = this.#worst;
-    const ofResource = this.#worstOfResource(metric, resource);
+    const ofPoint = this.#weigh(metric, point, this.#worst);
+    // All points of a metric in a request have the same resource. Weighing it once saves 6 % of the CPU time of a request of
+    // refused points.
+    const ofResource = this.#resourceWorst;
+    if (!this.#resourceWeighed) this.#weigh(metric, resource, ofResource);
+    this.#resourceWeighed = true;
     const { top, topScore } = ofResource.topScore > ofPoint.topScore ? ofResource : ofPoint;
     const { listed, listedScore } = ofResource.listedScore > ofPoint.listedScore ? ofResource : ofPoint;
 
@@ -218,7 +216,7 @@ export class Admission {
     }
     if (!isUsedUp && this.insert(metric, lo, hi, isMerged)) return 'admit';
     const why = isUsedUp ? 'its daily series are used up (daily_keys)' : 'the table is full';
-    const label = mergeable ? (listed ?? this.#unscored(metric, scanner, resource)) : undefined;
+    const label = mergeable ? (listed ?? this.#unscored(metric, point, resource)) : undefined;
     if (label) {
       metric.sketching = true; // scored from now on, so that the label can be restored
       return this.#strip(metric, label, listedScore, why);
@@ -228,60 +226,35 @@ export class Admission {
   }
 
   /** A label of the key-set that is in `aggregateLabels`, although it has no score: those of small metrics have none. */
-  #unscored(metric: Metric, scanner: Scanner, resource: ResourceBlock): Label | undefined {
-    if (metric.id === 0 || metric.policy.aggregateLabels.length === 0) return undefined;
-    const listed = this.#listedOf(metric.policy.aggregateLabels);
-    const { attributes, attributeAt } = scanner;
-    for (let i = 0; i < scanner.listed; i++) {
-      const keyHash = attributes[attributeAt + i * ATTRIBUTE_WORDS + 2]!;
-      const label = this.#strippable(metric, keyHash, listed.get(keyHash));
-      if (label) return label;
-    }
-    for (let i = 0; i < resource.listed; i++) {
-      const keyHash = resource.attributes[i * ATTRIBUTE_WORDS + 2]!;
-      const label = this.#strippable(metric, keyHash, listed.get(keyHash));
-      if (label) return label;
+  #unscored(metric: Metric, point: Listed, resource: Listed): Label | undefined {
+    const { aggregateLabels } = metric.policy;
+    if (metric.id === 0 || aggregateLabels.length === 0) return undefined;
+    const names = this.#listedOf(aggregateLabels);
+    for (const { attributes, attributeAt, listed } of [point, resource]) {
+      for (let i = 0; i < listed; i++) {
+        const keyHash = attributes[attributeAt + i * ATTRIBUTE_WORDS + 2]!;
+        const found = names.get(keyHash);
+        if (!found) continue;
+        const { key, place } = found;
+        const known = indexOf(metric.labels[place], keyHash, 0);
+        const index = known >= 0 ? known : metric.addLabel(key, keyHash, place);
+        const label = metric.labels[place][index];
+        if (label && !label.isProtected && !label.removed) return label;
+      }
     }
     return undefined;
   }
 
-  #strippable(metric: Metric, keyHash: number, found?: { key: Uint8Array; place: Place }): Label | undefined {
-    if (!found) return undefined;
-    const { key, place } = found;
-    const labels = () => (place === 'point' ? metric.pointLabels : metric.resourceLabels);
-    const known = metric.indexOf(labels(), keyHash, 0);
-    const index = known >= 0 ? known : metric.addLabel(key, keyHash, place);
-    const label = labels()[index];
-    return label?.isProtected || label?.removed ? undefined : label;
-  }
-
-  #listedOf(names: readonly string[]): Map<number, { key: Uint8Array; place: Place }> {
+  #listedOf(names: readonly string[]): Map<number, ListedLabel> {
     let listed = this.#listed.get(names);
     if (!listed) {
       listed = new Map();
-      for (const name of names)
-        for (const place of ['point', 'resource'] as const) {
-          const key = Buffer.from(name);
-          listed.set(this.#deps.hashOf(key, place), { key, place });
-        }
+      for (const key of names.map((name) => Buffer.from(name)))
+        for (const place of ['point', 'resource'] as const)
+          listed.set(this.#hashOf(key, place), { key, place });
       this.#listed.set(names, listed);
     }
     return listed;
-  }
-
-  /** Whether a key-set has this label. */
-  #has(label: Label, scanner: Scanner, resource: ResourceBlock): boolean {
-    if (label.place === 'resource') {
-      for (let i = 0; i < resource.listed; i++) {
-        if (resource.attributes[i * ATTRIBUTE_WORDS + 2] === label.keyHash) return true;
-      }
-      return false;
-    }
-    const { attributes, attributeAt } = scanner;
-    for (let i = 0; i < scanner.listed; i++) {
-      if (attributes[attributeAt + i * ATTRIBUTE_WORDS + 2] === label.keyHash) return true;
-    }
-    return false;
   }
 
   /** To be called before the points of a metric, so that the labels of its resource are scored only once. */
@@ -289,52 +262,42 @@ export class Admission {
     this.#resourceWeighed = false;
   }
 
-  /**
-   * All points of a metric in a request have the same resource. Caching saves 6 % of the CPU time of a request of refused
-   * points.
-   */
-  #worstOfResource(metric: Metric, resource: ResourceBlock): Worst {
-    const worst = this.#resourceWorst;
-    if (this.#resourceWeighed) return worst;
-    this.#resourceWeighed = true;
+  /** Finds the worst of these labels, and the worst of those in `aggregateLabels`. */
+  #weigh(metric: Metric, listed: Listed, worst: Worst): Worst {
     worst.clear();
-    for (let i = 0; i < resource.listed; i++) {
-      const keyHash = resource.attributes[i * ATTRIBUTE_WORDS + 2]!;
-      this.#weigh(metric, metric.resourceLabels, keyHash, i, worst);
+    const { attributes, attributeAt } = listed;
+    const labels = metric.labels[listed.place];
+    for (let i = 0; i < listed.listed; i++) {
+      const index = indexOf(labels, attributes[attributeAt + i * ATTRIBUTE_WORDS + 2]!, i);
+      if (index < 0) continue;
+      const label = labels[index]!;
+      if (label.isProtected || label.removed) continue;
+      const score = this.score(label);
+      if (score > worst.topScore) {
+        worst.top = label;
+        worst.topScore = score;
+      }
+      if (label.isListed && score > worst.listedScore) {
+        worst.listed = label;
+        worst.listedScore = score;
+      }
     }
     return worst;
   }
 
-  /** Compares the key-set's labels with the worst so far, and with the worst of those in `aggregateLabels`. */
-  #weigh(metric: Metric, labels: readonly Label[], keyHash: number, hint: number, worst: Worst): void {
-    const index = metric.indexOf(labels, keyHash, hint);
-    if (index < 0) return;
-    const label = labels[index]!;
-    if (label.isProtected || label.removed) return;
-    const score = this.score(label);
-    if (score > worst.topScore) {
-      worst.top = label;
-      worst.topScore = score;
-    }
-    if (label.isListed && score > worst.listedScore) {
-      worst.listed = label;
-      worst.listedScore = score;
-    }
-  }
-
   /** Inserts a key-set if there is room, or if the coldest expired key can be evicted. */
   insert(metric: Metric, lo: number, hi: number, isMerged: boolean): boolean {
-    const { table, options, daily, changes } = this.#deps;
+    const { table, options, daily, changes } = this.#shared;
     const room = this.limit - (isMerged ? 0 : reserve(this.limit));
     if (this.used >= room) {
-      table.sweep(SWEEP_STEPS, this.nowSec, options.keyTtlMs / 1000, 1, this.onEvict);
+      table.evict(SWEEP_STEPS, this.nowSec, options.keyTtlMs / 1000, 1, this.onEvict);
       if (this.used >= room) return false;
     }
-    if (table.used >= table.maxKeys) return false;
+    if (table.used >= table.maxEntries) return false;
     // In observe mode merged streams are not sent.
     const goesOut = !isMerged || options.mode === 'enforce';
     const mark = goesOut ? daily.noteNew(changes, metric, lo, hi) : 0;
-    table.insert(lo, hi, metric.id, this.nowSec, mark);
+    table.add(lo, hi, metric.id, this.nowSec, mark);
     metric.keys++;
     metric.dailyNew++;
     this.#pending++;
@@ -343,22 +306,23 @@ export class Admission {
   }
 
   onEvict = (metricId: number): void => {
-    this.#deps.metrics.byId(metricId).keys--;
+    this.onRemove(metricId);
     this.evictions++;
   };
 
   /** To be called when a key of this metric was removed from the table. */
   onRemove(metricId: number): void {
-    this.#deps.metrics.byId(metricId).keys--;
+    this.#metrics.byId(metricId).keys--;
   }
 
   /** Ends decisions that are no longer needed, and assigns sketches. To be called about once a second. */
   review(): void {
-    const { metrics, pool, options, daily } = this.#deps;
+    const { options, daily } = this.#shared;
+    const pool = this.#pool;
     const hasRoom = this.used < CALM_SHARE * options.actAbove * this.limit;
     const needed = Math.sqrt(options.maxKeys);
     const starved: Metric[] = [];
-    for (const metric of metrics.all()) {
+    for (const metric of this.#metrics.all()) {
       const isCalm = hasRoom && !daily.isUsedUp(metric, false);
       if (isCalm) metric.refused = false;
       if (metric.overflowed && isCalm && this.nowMs - metric.overflowedAtMs > 2 * options.keyTtlMs) {
@@ -377,9 +341,9 @@ export class Admission {
 
   /** @returns whether there is a decision about one of its labels */
   #reviewLabels(metric: Metric, isCalm: boolean): boolean {
-    const { keyTtlMs } = this.#deps.options;
+    const { keyTtlMs } = this.#shared.options;
     const { aggregateScore, criticalScore } = metric.policy;
-    for (const label of metric.labels()) {
+    for (const label of metric.allLabels()) {
       label.sketch?.rotate(this.nowMs, keyTtlMs);
       const score = this.score(label);
       if (label.critical && (isCalm || score < criticalScore - HYSTERESIS)) {
@@ -397,30 +361,30 @@ export class Admission {
       if (!label.removed || metric.mergedCounts || !isCalm || this.nowMs - label.removedAtMs < 2 * keyTtlMs)
         continue;
       if (score < (label.isListed ? LISTED_SCORE : aggregateScore) - HYSTERESIS) {
-        this.#deps.changes.ruleChanges(metric, label);
+        this.#shared.changes.ruleChanges(metric, label);
         metric.restore(label);
         this.#record(metric, label, 'restore', score, 'its score has fallen and the table has room again');
       }
     }
-    return metric.rule !== undefined || [...metric.labels()].some((label) => label.critical);
+    return metric.rule !== undefined || [...metric.allLabels()].some((label) => label.critical);
   }
 
   /** Below √maxKeys key-sets, no label of a metric can score above 0.5, so smaller metrics are not scored. */
   startSketching(metric: Metric): boolean {
-    if (metric.id !== 0 && metric.keys * metric.keys >= this.#deps.options.maxKeys) metric.sketching = true;
+    if (metric.id !== 0 && metric.keys * metric.keys >= this.#shared.options.maxKeys) metric.sketching = true;
     return metric.sketching;
   }
 
   #stopSketching(metric: Metric): void {
     metric.sketching = false;
-    for (const label of metric.labels()) if (label.sketch) this.#deps.pool.give(label.sketch);
+    for (const label of metric.allLabels()) if (label.sketch) this.#pool.give(label.sketch);
     metric.forgetLabels();
   }
 
   #strip(metric: Metric, label: Label, score: number, why: string): Verdict {
     this.label = label;
-    this.#deps.changes.ruleChanges(metric, label);
-    this.#deps.changes.hasRefused = true;
+    this.#shared.changes.ruleChanges(metric, label);
+    this.#shared.changes.hasRefused = true;
     metric.remove(label, this.nowMs);
     this.#resourceWeighed = false;
     this.#record(metric, label, 'aggregate', score, why);
@@ -429,7 +393,7 @@ export class Admission {
 
   #refuse(metric: Metric, label: Label | undefined, score: number, why: string): Verdict {
     const action = metric.policy.criticalAction;
-    this.#deps.changes.hasRefused = true;
+    this.#shared.changes.hasRefused = true;
     if (label && !label.critical) {
       label.critical = true;
       if (this.reason === 'critical') metric.critical = label;
@@ -449,12 +413,28 @@ export class Admission {
       kind,
       score,
       why,
-      enforced: this.#deps.options.mode === 'enforce',
+      enforced: this.#shared.options.mode === 'enforce',
     };
     this.decisions.push(decision);
     if (this.decisions.length > DECISIONS_KEPT) this.decisions.shift();
-    this.#deps.onDecision(decision);
+    this.#onDecision(decision);
   }
+}
+
+/**
+ * @param hint where it was found in the previous point
+ * @returns -1 if there is none
+ */
+function indexOf(labels: readonly Label[], keyHash: number, hint: number): number {
+  if (hint < labels.length && labels[hint]!.keyHash === keyHash) return hint;
+  for (let i = 0; i < labels.length; i++) if (labels[i]!.keyHash === keyHash) return i;
+  return -1;
+}
+
+function hasLabel({ attributes, attributeAt, listed }: Listed, { keyHash }: Label): boolean {
+  for (let i = 0; i < listed; i++)
+    if (attributes[attributeAt + i * ATTRIBUTE_WORDS + 2] === keyHash) return true;
+  return false;
 }
 
 function keyOf(body: Uint8Array, fieldStart: number, end: number): Uint8Array {

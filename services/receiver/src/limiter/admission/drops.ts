@@ -27,32 +27,25 @@ export class Drops {
   total = 0;
   #metric: Metric | undefined;
   #label: Label | undefined;
+  /** Of the last drop. */
   #row: Dropped | undefined;
 
   add(metric: Metric, label: Label | undefined, reason: DropReason): void {
     this.total++;
-    if (this.#row && this.#metric === metric && this.#label === label && this.#row.reason === reason) {
-      this.#row.count++;
-      return;
+    if (this.#metric !== metric || this.#label !== label || this.#row?.reason !== reason) {
+      this.#metric = metric;
+      this.#label = label;
+      this.#row =
+        this.#find(metric.name, label?.name ?? '', reason) ?? this.#find('(others)', '', reason, true)!;
     }
-    this.#metric = metric;
-    this.#label = label;
-    const wanted = { metric: metric.name, label: label?.name ?? '' };
-    let row = this.#find(wanted.metric, wanted.label, reason);
-    if (!row && this.rows.length >= ROWS_MAX) {
-      wanted.metric = '(others)';
-      wanted.label = '';
-      row = this.#find(wanted.metric, wanted.label, reason);
-    }
-    if (!row) {
-      row = { ...wanted, reason, count: 0 };
-      this.rows.push(row);
-    }
-    row.count++;
-    this.#row = row;
+    this.#row.count++;
   }
 
-  #find(metric: string, label: string, reason: DropReason): Dropped | undefined {
-    return this.rows.find((row) => row.metric === metric && row.label === label && row.reason === reason);
+  /** @param anyway adds a row even if there are too many */
+  #find(metric: string, label: string, reason: DropReason, anyway = false): Dropped | undefined {
+    let row = this.rows.find((one) => one.metric === metric && one.label === label && one.reason === reason);
+    if (!row && (anyway || this.rows.length < ROWS_MAX))
+      this.rows.push((row = { metric, label, reason, count: 0 }));
+    return row;
   }
 }

@@ -35,10 +35,8 @@ export class SketchPool {
   readonly words: Int32Array;
   readonly random: Random;
   readonly #free: number[] = [];
-  readonly size: number;
 
   constructor(size: number, random: Random) {
-    this.size = size;
     this.random = random;
     this.words = new Int32Array(size * SKETCH_WORDS);
     for (let i = size - 1; i >= 0; i--) this.#free.push(i);
@@ -68,7 +66,8 @@ export class EntropySketch {
   readonly index: number;
   readonly #pool: SketchPool;
   readonly #base: number;
-  #weight = 0;
+  /** Occurrences in this epoch. */
+  weight = 0;
   #held = 0;
   /** τ = 2^-#level */
   #level = 0;
@@ -84,12 +83,11 @@ export class EntropySketch {
     this.#pool = pool;
     this.#base = index * SKETCH_WORDS;
     this.#startedMs = nowMs;
-    pool.words.fill(0, this.#base, this.#base + SKETCH_WORDS);
+    this.#clear();
   }
 
-  /** Occurrences in this epoch. */
-  get weight(): number {
-    return this.#weight;
+  #clear(): void {
+    this.#pool.words.fill(0, this.#base, this.#base + SKETCH_WORDS);
   }
 
   /**
@@ -98,7 +96,7 @@ export class EntropySketch {
    */
   add(hash: number, weight: number): void {
     const { words } = this.#pool;
-    this.#weight += weight;
+    this.weight += weight;
     let slot = this.#base + ((hash << 1) & MASK);
     while (words[slot + 1] !== 0) {
       if (words[slot] === hash) {
@@ -120,30 +118,26 @@ export class EntropySketch {
    * low entropy. Recomputed when the weight has grown by a sixteenth.
    */
   bits(): number {
-    if (this.#weight >= this.#recomputeAt) {
+    if (this.weight >= this.#recomputeAt) {
       this.#bits = this.estimate();
-      this.#recomputeAt = this.#weight + Math.max(16, this.#weight >> 4);
+      this.#recomputeAt = this.weight + Math.max(16, this.weight >> 4);
     }
     return Math.max(this.#bits, this.#previousBits);
   }
 
   /** Restarts when the epoch has enough occurrences or is older than `maxAgeMs`. */
   rotate(nowMs: number, maxAgeMs: number): void {
-    if (this.#weight < EPOCH_WEIGHT && nowMs - this.#startedMs < maxAgeMs) return;
+    if (this.weight < EPOCH_WEIGHT && nowMs - this.#startedMs < maxAgeMs) return;
     this.#previousBits = this.estimate();
-    this.#pool.words.fill(0, this.#base, this.#base + SKETCH_WORDS);
-    this.#weight = 0;
-    this.#held = 0;
-    this.#level = 0;
-    this.#skip = 1;
-    this.#bits = 0;
-    this.#recomputeAt = 1;
+    this.#clear();
+    this.weight = this.#held = this.#level = this.#bits = 0;
+    this.#skip = this.#recomputeAt = 1;
     this.#startedMs = nowMs;
   }
 
   /** The estimate of this epoch alone, in bits. */
   estimate(): number {
-    if (this.#weight === 0) return 0;
+    if (this.weight === 0) return 0;
     const { words } = this.#pool;
     const boost = 2 ** this.#level - 1;
     let sum = 0;
@@ -156,7 +150,7 @@ export class EntropySketch {
       total += c + boost;
     }
     if (total === 0) return 0;
-    const most = Math.log2(this.#weight);
+    const most = Math.log2(this.weight);
     return Math.min(most, Math.max(0, most - sum / total));
   }
 
@@ -194,7 +188,7 @@ export class EntropySketch {
       keptHashes.length = kept;
       keptCounts.length = kept;
     }
-    words.fill(0, base, base + SKETCH_WORDS);
+    this.#clear();
     for (let i = 0; i < keptHashes.length; i++) {
       let slot = base + ((keptHashes[i]! << 1) & MASK);
       while (words[slot + 1] !== 0) slot = base + ((slot + 2) & MASK);

@@ -24,7 +24,7 @@ describe('KeyTable', () => {
           expect(slot >= 0).toBe(model.has(key));
           if (action === 'insert' && slot < 0) {
             const room = model.size < 32;
-            expect(table.insert(lo, key, key, now)).toBe(room);
+            expect(table.add(lo, key, key, now)).toBe(room);
             if (room) model.set(key, now);
           } else if (action === 'insert') {
             table.touch(slot, now);
@@ -58,9 +58,9 @@ describe('KeyTable', () => {
       const lo = Math.imul(hi, 0x9e3779b1);
       const slot = table.find(lo, hi);
       if (slot >= 0) table.touch(slot, now);
-      else if (!table.insert(lo, hi, 1, now)) {
+      else if (!table.add(lo, hi, 1, now)) {
         refused++;
-        table.sweep(64, now, 15, 1, count);
+        table.evict(64, now, 15, 1, count);
       }
       if (table.used > highest) highest = table.used;
     }
@@ -73,15 +73,15 @@ describe('KeyTable', () => {
 
   it('evicts only expired keys, and the coldest of them first', () => {
     const table = new KeyTable(64);
-    for (let key = 0; key < 64; key++) table.insert(key, key, key, 10);
+    for (let key = 0; key < 64; key++) table.add(key, key, key, 10);
     for (let hit = 0; hit < 40; hit++)
       for (let key = 0; key < 32; key++) table.touch(table.find(key, key), 20);
     for (let key = 60; key < 64; key++) table.touch(table.find(key, key), 500);
-    expect(table.sweep(10_000, 60, 100, 99, nothing)).toBe(0); // nothing has expired
+    expect(table.evict(10_000, 60, 100, 99, nothing)).toBe(0); // nothing has expired
     const gone: number[] = [];
-    table.sweep(2 * 64, 510, 100, 99, (metricId) => void gone.push(metricId)); // two rounds
+    table.evict(2 * 64, 510, 100, 99, (metricId) => void gone.push(metricId)); // two rounds
     expect(gone.sort((a, b) => a - b)).toEqual(Array.from({ length: 28 }, (_, i) => 32 + i)); // the cold ones; the warm ones only lost heat
-    for (let round = 0; round < 8; round++) table.sweep(64, 510, 100, 99, nothing);
+    for (let round = 0; round < 8; round++) table.evict(64, 510, 100, 99, nothing);
     expect(table.used).toBe(4);
     for (let key = 60; key < 64; key++) expect(table.find(key, key)).toBeGreaterThanOrEqual(0);
   });
@@ -89,12 +89,12 @@ describe('KeyTable', () => {
   it('keeps every hot key through a storm of a million others', () => {
     const table = new KeyTable(65_536);
     const random = new Random(3);
-    for (let key = 0; key < 20_000; key++) table.insert(random.next() | 0, key, 1, 1);
+    for (let key = 0; key < 20_000; key++) table.add(random.next() | 0, key, 1, 1);
     const hot: [number, number][] = [];
-    table.forEach((lo, hi) => void hot.push([lo, hi]));
+    table.forEach((at) => void hot.push([table.words[at]!, table.words[at + 1]!]));
     for (let i = 0; i < 1_000_000; i++) {
       const now = 1 + Math.floor(i / 5000); // 200 s
-      if (!table.insert(random.next() | 0, random.next() | 0, 2, now)) table.sweep(64, now, 60, 1, nothing);
+      if (!table.add(random.next() | 0, random.next() | 0, 2, now)) table.evict(64, now, 60, 1, nothing);
       const [lo, hi] = hot[i % hot.length]!; // each one every 4 s
       table.touch(table.find(lo, hi), now);
     }
@@ -114,8 +114,8 @@ describe('KeyTable', () => {
     const table = new KeyTable(2048);
     const hash = new Hash64();
     for (const bytes of aimed) {
-      hash.set(seeds.pointLo, seeds.pointHi).bytes(bytes, 0, bytes.length).mix();
-      table.insert(hash.lo, hash.hi, 0, 1);
+      hash.set(seeds.point.lo, seeds.point.hi).bytes(bytes, 0, bytes.length).mix();
+      table.add(hash.lo, hash.hi, 0, 1);
     }
     expect(table.used).toBe(1000);
     expect(table.longestProbe()).toBeLessThan(24);
@@ -123,7 +123,7 @@ describe('KeyTable', () => {
 
   it('evicts the coldest and oldest keys first when its budget shrinks', () => {
     const table = new KeyTable(100);
-    for (let key = 1; key <= 100; key++) table.insert(key, key, 0, key);
+    for (let key = 1; key <= 100; key++) table.add(key, key, 0, key);
     table.shrinkTo(30, nothing);
     expect(table.used).toBe(30);
     for (let key = 1; key <= 100; key++) expect(table.find(key, key) >= 0).toBe(key > 70);

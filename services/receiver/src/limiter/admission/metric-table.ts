@@ -7,9 +7,10 @@ const METRICS_MAX = 4096;
 const NAME_MAX_CHARS = 200;
 
 /** Shared by the many metrics whose labels are never evaluated. */
-const NONE: readonly Label[] = [];
+const NONE: Labels = { point: [], resource: [] };
 
 export type Place = 'point' | 'resource';
+type Labels = Readonly<Record<Place, readonly Label[]>>;
 
 /** One label of one metric. */
 export class Label {
@@ -64,8 +65,7 @@ export class Metric {
   dailyNew = 0;
   /** Its labels are scored. */
   sketching = false;
-  pointLabels: readonly Label[] = NONE;
-  resourceLabels: readonly Label[] = NONE;
+  labels = NONE;
   /** The labels that were stripped, if any. */
   rule: Reduction | undefined;
   ruleSinceMs = 0;
@@ -95,30 +95,19 @@ export class Metric {
     return this.rule === undefined && !this.overflowed;
   }
 
-  /**
-   * @param hint where it was found in the previous point
-   * @returns -1 if there is none
-   */
-  indexOf(labels: readonly Label[], keyHash: number, hint: number): number {
-    if (hint < labels.length && labels[hint]!.keyHash === keyHash) return hint;
-    for (let i = 0; i < labels.length; i++) if (labels[i]!.keyHash === keyHash) return i;
-    return -1;
-  }
-
   /** @returns -1 if it has too many labels already */
   addLabel(key: Uint8Array, keyHash: number, place: Place): number {
-    const labels = place === 'point' ? this.pointLabels : this.resourceLabels;
+    const labels = this.labels[place];
     if (labels.length >= LABELS_MAX || key.length > NAME_MAX_CHARS) return -1;
     const label = new Label(key, keyHash, place);
     this.#applyPolicy(label);
-    if (place === 'point') this.pointLabels = [...labels, label];
-    else this.resourceLabels = [...labels, label];
+    this.labels = { ...this.labels, [place]: [...labels, label] };
     return labels.length;
   }
 
   setPolicy(policy: MetricPolicy): void {
     this.policy = policy;
-    for (const label of this.labels()) {
+    for (const label of this.allLabels()) {
       this.#applyPolicy(label);
       if (label.removed && label.isProtected) this.restore(label);
       if (label.isProtected && this.critical === label) this.critical = undefined;
@@ -127,7 +116,7 @@ export class Metric {
 
   /** To be called only while there is no decision about any of them. */
   forgetLabels(): void {
-    this.pointLabels = this.resourceLabels = NONE;
+    this.labels = NONE;
     this.critical = undefined;
     this.#overflow = undefined;
   }
@@ -137,25 +126,19 @@ export class Metric {
     label.isListed = this.policy.aggregateLabels.includes(label.name);
   }
 
-  *labels(): Generator<Label> {
-    yield* this.pointLabels;
-    yield* this.resourceLabels;
+  allLabels(): Label[] {
+    return [...this.labels.point, ...this.labels.resource];
   }
 
   /** Strips a label from all streams. */
   remove(label: Label, nowMs: number): void {
-    label.removed = true;
-    label.removedAtMs = nowMs;
-    this.ruleSinceMs = nowMs;
-    this.#rebuild();
+    this.setRemoved(label, true, nowMs, nowMs);
   }
 
   restore(label: Label): void {
-    label.removed = false;
-    this.#rebuild();
+    this.setRemoved(label, false, label.removedAtMs, this.ruleSinceMs);
   }
 
-  /** Restores a label's state. */
   setRemoved(label: Label, removed: boolean, removedAtMs: number, ruleSinceMs: number): void {
     label.removed = removed;
     label.removedAtMs = removedAtMs;
@@ -167,22 +150,14 @@ export class Metric {
   setRule(rule: SharedRule, hashOf: (key: Uint8Array, place: Place) => number, nowMs: number): void {
     for (const place of ['point', 'resource'] as const) {
       const wanted = new Set(rule[place]);
-      for (const label of this.labels()) {
-        if (label.place !== place) continue;
-        const isWanted = wanted.delete(label.name);
-        if (label.removed === isWanted) continue;
-        label.removed = isWanted;
-        label.removedAtMs = nowMs;
-        this.ruleSinceMs = nowMs;
-      }
+      const known = new Set(this.labels[place].map(({ name }) => name));
       for (const name of wanted) {
+        if (known.has(name)) continue;
         const key = Buffer.from(name);
-        const at = this.addLabel(key, hashOf(key, place), place);
-        if (at < 0) continue;
-        const label = (place === 'point' ? this.pointLabels : this.resourceLabels)[at]!;
-        label.removed = true;
-        label.removedAtMs = nowMs;
-        this.ruleSinceMs = nowMs;
+        this.addLabel(key, hashOf(key, place), place);
+      }
+      for (const label of this.labels[place]) {
+        if (label.removed !== wanted.has(label.name)) this.setRemoved(label, !label.removed, nowMs, nowMs);
       }
     }
     this.mergedCounts = rule.counts;
@@ -190,7 +165,7 @@ export class Metric {
   }
 
   forgetRule(): void {
-    for (const label of this.labels()) label.removed = label.critical = false;
+    for (const label of this.allLabels()) label.removed = label.critical = false;
     this.overflowed = this.mergedCounts = this.refused = false;
     this.critical = undefined;
     this.#rebuild();
@@ -208,8 +183,8 @@ export class Metric {
   }
 
   #rebuild(): void {
-    const resourceLabels = this.resourceLabels.filter((label) => label.removed);
-    const pointLabels = this.pointLabels.filter((label) => label.removed);
+    const resourceLabels = this.labels.resource.filter((label) => label.removed);
+    const pointLabels = this.labels.point.filter((label) => label.removed);
     this.rule =
       resourceLabels.length + pointLabels.length > 0
         ? { resourceLabels, pointLabels: [...pointLabels, this.#writerLabel], overflow: false }
@@ -235,16 +210,15 @@ export class Metric {
 export class MetricTable {
   readonly #byHash = new Map<number, Metric>();
   readonly #byId: Metric[];
-  readonly #policyOf: () => (name: string) => MetricPolicy;
+  readonly #policyOf: (name: string) => MetricPolicy;
   #hand = 0;
+  readonly #writerLabel: Label;
   evictions = 0;
 
-  readonly #writerLabel: Label;
-
-  constructor(policyOf: () => (name: string) => MetricPolicy, writerLabel: Label) {
+  constructor(policyOf: (name: string) => MetricPolicy, writerLabel: Label) {
     this.#policyOf = policyOf;
     this.#writerLabel = writerLabel;
-    this.#byId = [new Metric(0, '(other metrics)', 0, policyOf()('(other metrics)'), writerLabel)];
+    this.#byId = [new Metric(0, '(other metrics)', 0, policyOf('(other metrics)'), writerLabel)];
   }
 
   byId(id: number): Metric {
@@ -271,7 +245,7 @@ export class MetricTable {
     if (found) return found;
     const id = this.#byId.length < METRICS_MAX ? this.#byId.length : this.#reclaim();
     if (id === 0) return this.#byId[0]!;
-    const metric = new Metric(id, name, hash, this.#policyOf()(name), this.#writerLabel);
+    const metric = new Metric(id, name, hash, this.#policyOf(name), this.#writerLabel);
     this.#byId[id] = metric;
     this.#byHash.set(hash, metric);
     return metric;
@@ -290,14 +264,5 @@ export class MetricTable {
       return this.#hand;
     }
     return 0;
-  }
-
-  /** Removes all rules and decisions. */
-  forgetRules(): void {
-    for (const metric of this.#byId) metric.forgetRule();
-  }
-
-  applyPolicies(): void {
-    for (const metric of this.#byId) metric.setPolicy(this.#policyOf()(metric.name));
   }
 }

@@ -92,7 +92,7 @@ export class RequestChanges {
     for (const { metric, label, wasRemoved, removedAtMs, ruleSinceMs } of this.#ruleChanges.reverse())
       metric.setRemoved(label, wasRemoved, removedAtMs, ruleSinceMs);
     for (const { lo, hi, metricId, seenSec } of this.#removed) {
-      if (table.find(lo, hi) >= 0 || !table.insert(lo, hi, metricId, seenSec)) continue;
+      if (table.find(lo, hi) >= 0 || !table.add(lo, hi, metricId, seenSec)) continue;
       metrics.byId(metricId).keys++;
     }
     for (const { lo, hi, seenSec } of this.#touched) {

@@ -5,20 +5,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 
-const PAGES = '3';
-const OPTIONS = [
-  '--runtime',
-  'stub',
-  '--noAssert',
-  '-O3',
-  '--enable',
-  'simd',
-  '--converge',
-  '--initialMemory',
-  PAGES,
-  '--maximumMemory',
-  PAGES,
-];
+const OPTIONS = '--runtime stub --noAssert -O3 --enable simd --converge --initialMemory 3 --maximumMemory 3';
 
 /** The compiled kernel. */
 export async function compileKernel(compiler = 'assemblyscript/asc'): Promise<Uint8Array> {
@@ -30,7 +17,7 @@ export async function compileKernel(compiler = 'assemblyscript/asc'): Promise<Ui
     ]),
   );
   let binary: Uint8Array | undefined;
-  const { error, stderr } = await asc.main(['scan.ts', '--outFile', 'scan.wasm', ...OPTIONS], {
+  const { error, stderr } = await asc.main(['scan.ts', '--outFile', 'scan.wasm', ...OPTIONS.split(' ')], {
     readFile: (name: string) => sources.get(name) ?? null,
     writeFile: (name: string, contents: Uint8Array) => {
       if (name === 'scan.wasm') binary = contents;

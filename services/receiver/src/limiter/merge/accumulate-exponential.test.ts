@@ -11,9 +11,12 @@ import {
   ExponentialTotal,
   emptyExponential,
   subtractExponential,
-  withZeroThreshold,
 } from './accumulate-exponential.ts';
 import { exponentialCells, readExponential, writeExponential } from './exponential-block.ts';
+
+/** Widens the zero bucket. */
+const withZeroThreshold = (histogram: Exponential, zeroThreshold: number) =>
+  addExponential(histogram, { ...emptyExponential(histogram.scale), zeroThreshold });
 
 /** An observation is its bucket at scale 10, and its sign; so the exact histogram at any lower scale is known. */
 const FINE = 10;
@@ -339,8 +342,8 @@ describe('ExponentialPoint', () => {
   });
 
   it('keeps times of 0 and 2^64 − 1', () => {
-    expect(decoded({ ...FAIR, start: 0n, time: 0n })).toMatchObject({ timed: false, timeLo: 0, timeHi: 0 });
-    const last = { timed: true, timeLo: -1, timeHi: -1, startLo: -2, startHi: -1 };
+    expect(decoded({ ...FAIR, start: 0n, time: 0n })).toMatchObject({ timeLo: 0, timeHi: 0 });
+    const last = { timeLo: -1, timeHi: -1, startLo: -2, startHi: -1 };
     expect(decoded({ ...FAIR, start: 2n ** 64n - 2n, time: 2n ** 64n - 1n })).toMatchObject(last);
   });
 

@@ -1,7 +1,10 @@
 import { addDoubles } from '../wire/double.ts';
-import { Point } from '../wire/point.ts';
+import { DistributionPoint } from '../wire/point.ts';
 import { doubleAt, int32At, Reader, unsigned } from '../wire/reader.ts';
-import { Span } from '../wire/span.ts';
+import type { ReverseWriter } from '../wire/writer.ts';
+import { readExponential } from './exponential-block.ts';
+import type { Output } from './output-table.ts';
+import { DistributionTotal } from './total.ts';
 
 /*
  * Exponential histograms. Bucket i at scale s holds (base^i, base^(i+1)], base = 2^(2^-s). Lowering the scale by one halves
@@ -19,6 +22,7 @@ const DECODED_MAX = 4096;
  */
 const SCALE_MIN = -11;
 const SCALE_MAX = 20;
+const FIELDS = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
 
 /** Indices of the buckets of the smallest and the largest double. */
 const lowestIndex = (scale: number) => Math.ceil(-1074 * 2 ** scale) - 1;
@@ -55,7 +59,7 @@ export function emptyExponential(scale: number): Exponential {
 }
 
 /** Without empty buckets at either end. */
-export function trimmed({ offset, counts }: Buckets): Buckets {
+function trimmed({ offset, counts }: Buckets): Buckets {
   let from = 0;
   let to = counts.length;
   while (from < to && counts[from] === 0) from++;
@@ -73,7 +77,7 @@ function scaledDown({ offset, counts }: Buckets, by: number): Buckets {
 }
 
 /** The same histogram at an equal or lower scale. */
-export function atScale(histogram: Exponential, scale: number): Exponential {
+function atScale(histogram: Exponential, scale: number): Exponential {
   const by = histogram.scale - scale;
   return {
     ...histogram,
@@ -157,12 +161,12 @@ function widened(histogram: Exponential, zeroThreshold: number, last: number): E
 }
 
 /**
- * Widens the zero buckets of histograms at one scale to a common threshold, at least `least` and the thresholds they have:
- * counts at or below it move to the zero bucket. If it cuts a bucket that has counts, it is raised to that bucket's upper
- * bound, as the data model requires. Buckets are selected by their indices alone, so that widening again changes nothing.
+ * Widens the zero buckets of histograms at one scale to the largest of their thresholds: counts at or below it move to the zero
+ * bucket. If it cuts a bucket that has counts, it is raised to that bucket's upper bound, as the data model requires. Buckets
+ * are selected by their indices alone, so that widening again changes nothing.
  */
-function withOneThreshold(histograms: readonly Exponential[], least: number): Exponential[] {
-  const threshold = Math.max(least, ...histograms.map(({ zeroThreshold }) => thresholdOf(zeroThreshold)));
+function withOneThreshold(histograms: readonly Exponential[]): Exponential[] {
+  const threshold = Math.max(...histograms.map(({ zeroThreshold }) => thresholdOf(zeroThreshold)));
   if (threshold === 0) return histograms.map((histogram) => ({ ...histogram, zeroThreshold: 0 }));
   const { scale } = histograms[0]!;
   const bucket = bucketOf(threshold, scale);
@@ -173,11 +177,6 @@ function withOneThreshold(histograms: readonly Exponential[], least: number): Ex
   return histograms.map((histogram) => widened(histogram, common, bucket));
 }
 
-/** Widens the zero bucket to a threshold, or to the next bucket bound above it if needed. */
-export function withZeroThreshold(histogram: Exponential, threshold: number): Exponential {
-  return withOneThreshold([histogram], thresholdOf(threshold))[0]!;
-}
-
 /**
  * Brings both to one scale (the lower one, lowered until the sum fits) and one zero threshold. Buckets are wider at a lower
  * scale, so the threshold may cut another one: it is checked again after the last change of scale. The sum still fits then,
@@ -185,29 +184,34 @@ export function withZeroThreshold(histogram: Exponential, threshold: number): Ex
  */
 function aligned(a: Exponential, b: Exponential): [Exponential, Exponential] {
   const lower = Math.min(a.scale, b.scale);
-  const [left, right] = withOneThreshold([atScale(a, lower), atScale(b, lower)], 0);
+  const [left, right] = withOneThreshold([atScale(a, lower), atScale(b, lower)]);
   const scale = Math.min(
     fittingScale(lower, left!.positive, right!.positive),
     fittingScale(lower, left!.negative, right!.negative),
   );
   if (scale === lower) return [left!, right!];
-  const [coarse, other] = withOneThreshold([atScale(left!, scale), atScale(right!, scale)], 0);
+  const [coarse, other] = withOneThreshold([atScale(left!, scale), atScale(right!, scale)]);
   return [coarse!, other!];
+}
+
+/** a + sign · b */
+function merged(a: Exponential, b: Exponential, sign: 1 | -1): Exponential {
+  const [left, right] = aligned(a, b);
+  return {
+    scale: left.scale,
+    count: left.count + sign * right.count,
+    sum: addDoubles(left.sum, sign * right.sum),
+    hasSum: left.hasSum && right.hasSum,
+    zeroCount: left.zeroCount + sign * right.zeroCount,
+    zeroThreshold: left.zeroThreshold,
+    positive: trimmed(combined(left.positive, right.positive, sign)),
+    negative: trimmed(combined(left.negative, right.negative, sign)),
+  };
 }
 
 /** The histogram of all observations of both. */
 export function addExponential(a: Exponential, b: Exponential): Exponential {
-  const [left, right] = aligned(a, b);
-  return {
-    scale: left.scale,
-    count: left.count + right.count,
-    sum: addDoubles(left.sum, right.sum),
-    hasSum: left.hasSum && right.hasSum,
-    zeroCount: left.zeroCount + right.zeroCount,
-    zeroThreshold: left.zeroThreshold,
-    positive: trimmed(combined(left.positive, right.positive, 1)),
-    negative: trimmed(combined(left.negative, right.negative, 1)),
-  };
+  return merged(a, b, 1);
 }
 
 /**
@@ -216,27 +220,10 @@ export function addExponential(a: Exponential, b: Exponential): Exponential {
  */
 export function subtractExponential(current: Exponential, previous: Exponential): Exponential | undefined {
   if (current.count < previous.count) return undefined;
-  const [now, before] = aligned(current, previous);
-  const positive = combined(now.positive, before.positive, -1);
-  const negative = combined(now.negative, before.negative, -1);
-  const zeroCount = now.zeroCount - before.zeroCount;
-  if (
-    zeroCount < 0 ||
-    positive.counts.some((count) => count < 0) ||
-    negative.counts.some((count) => count < 0)
-  ) {
-    return undefined;
-  }
-  return {
-    scale: now.scale,
-    count: now.count - before.count,
-    sum: addDoubles(now.sum, -before.sum),
-    hasSum: now.hasSum && before.hasSum,
-    zeroCount,
-    zeroThreshold: now.zeroThreshold,
-    positive: trimmed(positive),
-    negative: trimmed(negative),
-  };
+  const difference = merged(current, previous, -1);
+  const { zeroCount, positive, negative } = difference;
+  const isContained = [zeroCount, ...positive.counts, ...negative.counts].every((count) => count >= 0);
+  return isContained ? difference : undefined;
 }
 
 /** Whether doubles can fall into all of these buckets. */
@@ -256,25 +243,15 @@ const reader = new Reader();
 const inner = new Reader();
 
 /** An ExponentialHistogramDataPoint. */
-export class ExponentialPoint extends Point {
+export class ExponentialPoint extends DistributionPoint {
   value = emptyExponential(0);
-  min = 0;
-  hasMin = false;
-  max = 0;
-  hasMax = false;
-  /**
-   * Whether it can be merged: its counts are exact integers that add up to `count`, its buckets are within the range of
-   * doubles, and its threshold is a number from 0 on. Otherwise `value` is empty, so that nothing is computed with it.
-   */
-  sound = true;
-  /** Sum, threshold, min and max are finite numbers. */
-  finite = true;
 
+  /**
+   * It is sound if its counts are exact integers that add up to `count`, its buckets are within the range of doubles, and its
+   * threshold is a number from 0 on. Otherwise `value` is empty, so that nothing is computed with it.
+   */
   decode(bytes: Uint8Array, from: number, to: number): this {
     this.clear();
-    this.hasMin = this.hasMax = false;
-    this.min = this.max = 0;
-    this.sound = true;
     const value = emptyExponential(0);
     value.hasSum = false;
     this.value = value;
@@ -378,29 +355,50 @@ export class ExponentialPoint extends Point {
   }
 }
 
-/** Accumulates points of one delta stream. */
-export class ExponentialTotal extends Span {
+/** Accumulates points of one stream. */
+export class ExponentialTotal extends DistributionTotal {
+  readonly fields = FIELDS;
   value: Exponential | undefined;
-  min = Number.POSITIVE_INFINITY;
-  max = Number.NEGATIVE_INFINITY;
-  hasMin = true;
-  hasMax = true;
 
   add(point: ExponentialPoint): void {
-    this.value = this.value ? addExponential(this.value, point.value) : point.value;
-    if (point.value.count > 0) {
-      this.hasMin &&= point.hasMin;
-      this.hasMax &&= point.hasMax;
-      if (point.min < this.min) this.min = point.min;
-      if (point.max > this.max) this.max = point.max;
-    }
-    this.include(point);
+    this.#addValue(point.value);
+    this.hasSum &&= this.value!.hasSum;
+    this.includeRange(point, point.value.count);
   }
 
-  /** Adds an increment from the tracker. Its min and max are unknown. */
-  addValue(value: Exponential, hasSum: boolean): void {
-    this.value = addExponential(this.value!, value);
-    this.value.hasSum &&= hasSum;
-    this.hasMin = this.hasMax = false;
+  addOutput(output: Output, cells: Float64Array): void {
+    this.#addValue(readExponential(cells, output.block));
+    this.includeOutput(output);
+  }
+
+  #addValue(value: Exponential): void {
+    this.value = this.value ? addExponential(this.value, value) : value;
+  }
+
+  write(writer: ReverseWriter): void {
+    const value = this.value!;
+    if (value.zeroThreshold !== 0) writer.doubleField(14, value.zeroThreshold);
+    this.writeRange(writer, 12, value.count);
+    writeBuckets(writer, 9, value.negative);
+    writeBuckets(writer, 8, value.positive);
+    writer.fixed64(value.zeroCount);
+    writer.tag(7, 1);
+    writer.varint(zigzag(value.scale));
+    writer.tag(6, 0);
+    if (this.hasSum) writer.doubleField(5, value.sum);
+    writer.fixed64(value.count);
+    writer.tag(4, 1);
   }
 }
+
+function writeBuckets(writer: ReverseWriter, field: number, { offset, counts }: Buckets): void {
+  if (counts.length === 0) return;
+  const mark = writer.length;
+  for (let i = counts.length - 1; i >= 0; i--) writer.varint(counts[i]!);
+  writer.close(2, mark);
+  writer.varint(zigzag(offset));
+  writer.tag(1, 0);
+  writer.close(field, mark);
+}
+
+const zigzag = (value: number) => ((value << 1) ^ (value >> 31)) >>> 0;

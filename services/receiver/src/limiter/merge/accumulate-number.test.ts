@@ -19,9 +19,9 @@ const NOT_FINITE = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINI
 const REDUCERS: GaugeReducer[] = ['last', 'min', 'max', 'mean', 'sum'];
 
 function reduced(reducer: GaugeReducer, points: NumberPoint[]): number {
-  const total = new NumberTotal();
-  for (const one of points) total.reduce(one, reducer);
-  total.finish(reducer);
+  const total = new NumberTotal(reducer);
+  for (const one of points) total.add(one);
+  total.finish();
   return total.value.number;
 }
 
@@ -68,8 +68,8 @@ describe('gauges that are merged', () => {
   });
 
   it('are integers as long as all inputs are', () => {
-    const total = new NumberTotal();
-    for (const one of [point(2n ** 60n + 1n), point(Number.NaN), point(2n)]) total.reduce(one, 'sum');
+    const total = new NumberTotal('sum');
+    for (const one of [point(2n ** 60n + 1n), point(Number.NaN), point(2n)]) total.add(one);
     expect(total.value).toMatchObject({ isInt: true, lo: 3, hi: 2 ** 28 });
   });
 });

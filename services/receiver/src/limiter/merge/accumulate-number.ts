@@ -3,7 +3,9 @@ import { addDoubles } from '../wire/double.ts';
 import { addInt64, lessInt64, subtractInt64 } from '../wire/int64.ts';
 import type { NumberPoint } from '../wire/point.ts';
 import { doubleOf, lessThan, signed } from '../wire/reader.ts';
-import { Span } from '../wire/span.ts';
+import type { ReverseWriter } from '../wire/writer.ts';
+import type { Output } from './output-table.ts';
+import { Total } from './total.ts';
 
 /** A number that is an int64 (`lo`, `hi`) or a double (`double`). */
 export class NumberValue {
@@ -33,11 +35,6 @@ export class NumberValue {
     return other.isInt ? this.setInt(other.lo, other.hi) : this.setDouble(other.double);
   }
 
-  /** Whether it would be encoded as these 64 bits. */
-  sameBits(lo: number, hi: number): boolean {
-    return this.isInt ? this.lo === lo && this.hi === hi : Object.is(this.double, doubleOf(lo, hi));
-  }
-
   /** As a double; integers beyond 2^53 are rounded. */
   get number(): number {
     return this.isInt ? signed(this.lo, this.hi) : this.double;
@@ -61,43 +58,39 @@ export class NumberValue {
 }
 
 const incoming = new NumberValue();
+const FIELDS = [2, 3, 4, 5, 6, 8];
 
-/** Accumulates points of one stream: delta sums, or gauges with their reducer. */
-export class NumberTotal extends Span {
+/** Accumulates points of one stream: sums, or gauges with their reducer. */
+export class NumberTotal extends Total {
+  readonly fields = FIELDS;
   readonly value = new NumberValue();
-  /** Number of points in `value`. */
-  #parts = 0;
+  readonly #reducer: GaugeReducer | 'add';
   /** For gauges: time of the last part, and whether there was a finite one. */
   #lastLo = 0;
   #lastHi = 0;
   #finite = true;
 
-  /** Adds a point of a delta sum: from the earliest start to the latest time. */
-  add(point: NumberPoint): void {
-    incoming.set(point.isInt, point.lo, point.hi);
-    if (this.#parts++ === 0) this.value.copy(incoming);
-    else this.value.add(incoming);
-    this.include(point);
+  constructor(reducer: GaugeReducer | 'add') {
+    super();
+    this.#reducer = reducer;
   }
 
-  /**
-   * Adds a point of a gauge. NaN and infinities are ignored if another point is finite.
-   * @param parts number of points that the point was reduced from
-   */
-  reduce(point: NumberPoint, reducer: GaugeReducer, parts = 1): void {
+  add(point: NumberPoint, parts = 1): void {
+    const reducer = this.#reducer;
     this.include(point);
-    if (this.#parts > 0 && point.finite !== this.#finite) {
+    // NaN and infinities of gauges are ignored if another point is finite.
+    if (reducer !== 'add' && this.parts > 0 && point.finite !== this.#finite) {
       if (this.#finite) return;
-      this.#parts = 0;
+      this.parts = 0;
     }
     incoming.set(point.isInt, point.lo, point.hi);
     if (reducer === 'mean' && parts > 1) incoming.setDouble(incoming.number * parts);
-    const isFirst = this.#parts === 0;
-    this.#parts += parts;
+    const isFirst = this.parts === 0;
+    this.parts += parts;
     if (isFirst) {
       this.#finite = point.finite;
       this.#take(point);
-    } else if (reducer === 'sum' || reducer === 'mean') this.value.add(incoming);
+    } else if (reducer === 'add' || reducer === 'sum' || reducer === 'mean') this.value.add(incoming);
     else if (reducer === 'min') {
       if (incoming.lessThan(this.value)) this.value.copy(incoming);
     } else if (reducer === 'max') {
@@ -105,13 +98,19 @@ export class NumberTotal extends Span {
     } else if (!lessThan(point.timeLo, point.timeHi, this.#lastLo, this.#lastHi)) this.#take(point);
   }
 
-  get parts(): number {
-    return this.#parts;
+  addOutput(output: Output): void {
+    output.readValue(incoming);
+    if (this.parts++ === 0) this.value.copy(incoming);
+    else this.value.add(incoming);
   }
 
-  /** Completes the value after the last point, as the mean needs their number. */
-  finish(reducer: GaugeReducer | undefined): void {
-    if (reducer === 'mean' && this.#parts > 1) this.value.setDouble(this.value.number / this.#parts);
+  override finish(): void {
+    if (this.#reducer === 'mean' && this.parts > 1) this.value.setDouble(this.value.number / this.parts);
+  }
+
+  write(writer: ReverseWriter): void {
+    if (this.value.isInt) writer.fixed64Field(6, this.value.lo, this.value.hi);
+    else writer.doubleField(4, this.value.double);
   }
 
   #take(point: NumberPoint): void {

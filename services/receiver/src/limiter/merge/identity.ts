@@ -4,17 +4,8 @@ import { AttributeHash, hashAttribute } from '../wire/attributes.ts';
 /** The attribute that distinguishes cumulative streams merged by different receivers, since a stream has one writer. */
 export const WRITER_LABEL = 'nrdot.writer';
 
-/** A KeyValue with a text, without its tag. */
-function keyValue(key: string, value: string): Buffer {
-  const keyBytes = Buffer.from(key);
-  const valueBytes = Buffer.from(value);
-  return Buffer.concat([
-    Buffer.from([0x0a, keyBytes.length]),
-    keyBytes,
-    Buffer.from([0x12, valueBytes.length + 2, 0x0a, valueBytes.length]),
-    valueBytes,
-  ]);
-}
+/** A text of less than 128 bytes in field 1, with its tag. */
+const text = (value: string) => Buffer.from([0x0a, Buffer.byteLength(value), ...Buffer.from(value)]);
 
 /** Identifies a writer in the streams that it writes. */
 export class WriterIdentity {
@@ -25,10 +16,11 @@ export class WriterIdentity {
   readonly hi: number;
 
   /** @param slot at most the number of receivers, which bounds the number of streams */
-  constructor(slot: number, { pointLo, pointHi }: HashSeeds) {
-    this.attribute = keyValue(WRITER_LABEL, String(slot));
+  constructor(slot: number, seeds: HashSeeds) {
+    const value = text(String(slot));
+    this.attribute = Buffer.concat([text(WRITER_LABEL), Buffer.from([0x12, value.length]), value]);
     const hash = new AttributeHash();
-    hashAttribute(this.attribute, 0, this.attribute.length, pointLo, pointHi, hash);
+    hashAttribute(this.attribute, 0, this.attribute.length, seeds.point, hash);
     this.lo = hash.lo;
     this.hi = hash.hi;
   }
@@ -36,10 +28,7 @@ export class WriterIdentity {
 
 /** The hash of a label's key, as scans record it. */
 export function labelHash(key: Uint8Array, place: 'point' | 'resource', seeds: HashSeeds): number {
-  const { pointLo, pointHi, resourceLo, resourceHi } = seeds;
-  const hash = new Hash64();
-  if (place === 'point') hash.set(pointLo, pointHi);
-  else hash.set(resourceLo, resourceHi);
-  hash.bytes(key, 0, key.length).byte(0xff);
+  const seed = seeds[place];
+  const hash = new Hash64().set(seed.lo, seed.hi).bytes(key, 0, key.length).byte(0xff);
   return keyHash32(hash.lo, hash.hi);
 }

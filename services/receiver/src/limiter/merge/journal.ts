@@ -1,4 +1,5 @@
 import type { Arena } from './arena.ts';
+import { BLOCK, CELLS } from './stream-words.ts';
 
 /** Layout of a record: position of the entry, position of its saved cells, then the entry as it was. */
 export const BEFORE = 2;
@@ -10,20 +11,18 @@ export const BEFORE = 2;
  * A block that a request replaces stays allocated until the request is kept, since undoing restores it.
  */
 export class Journal {
-  readonly #stride: number;
+  readonly #entries: Int32Array;
   readonly recordWords: number;
   readonly #arena: Arena;
-  readonly #blockAt: number;
-  readonly #cellsAt: number;
-  #words = new Int32Array(1024);
+  records = new Int32Array(1024);
   #cells = new Float64Array(1024);
   #frees = new Int32Array(64);
   /** Used length of the arrays above. */
-  #wordsUsed = 0;
+  end = 0;
   #cellsUsed = 0;
   #freesUsed = 0;
   /** Start of the oldest open request. */
-  #wordsKept = 0;
+  oldest = 0;
   #freesKept = 0;
   /**
    * Words discarded so far: marks keep counting, since requests without changes may still be open when the arrays are emptied.
@@ -32,38 +31,33 @@ export class Journal {
   #cellsGone = 0;
   #freesGone = 0;
 
-  /**
-   * @param stride words per entry
-   * @param blockAt the entry's word with its block in the arena, 0 for none
-   * @param cellsAt the entry's word with the number of cells
-   */
-  constructor(stride: number, arena: Arena, blockAt: number, cellsAt: number) {
-    this.#stride = stride;
+  /** @param stride words per entry, a multiple of four */
+  constructor(entries: Int32Array, stride: number, arena: Arena) {
+    this.#entries = entries;
     this.recordWords = BEFORE + stride;
     this.#arena = arena;
-    this.#blockAt = blockAt;
-    this.#cellsAt = cellsAt;
   }
 
   get isEmpty(): boolean {
-    return this.#wordsUsed === this.#wordsKept;
+    return this.end === this.oldest;
   }
 
   /** Start of the next request. */
   mark(): JournalMark {
     return {
-      words: this.#wordsGone + this.#wordsUsed,
+      words: this.#wordsGone + this.end,
       frees: this.#freesGone + this.#freesUsed,
       cells: this.#cellsGone + this.#cellsUsed,
     };
   }
 
   /** Saves the entry at `at`. */
-  remember(words: Int32Array, at: number): void {
-    const to = this.#wordsUsed;
+  remember(at: number): void {
+    const words = this.#entries;
+    const to = this.end;
     const end = to + this.recordWords;
-    if (end > this.#words.length) this.#words = grown(this.#words, Int32Array, end);
-    const kept = this.#words;
+    if (end > this.records.length) this.records = grown(this.records, Int32Array, end);
+    const kept = this.records;
     const keptCells = this.#cellsUsed;
     kept[to] = at;
     kept[to + 1] = keptCells;
@@ -73,9 +67,9 @@ export class Journal {
       kept[k + 2] = words[i + 2]!;
       kept[k + 3] = words[i + 3]!;
     }
-    this.#wordsUsed = end;
-    const block = words[at + this.#blockAt]!;
-    if (block !== 0) this.#rememberCells(block, words[at + this.#cellsAt]!);
+    this.end = end;
+    const block = words[at + BLOCK]!;
+    if (block !== 0) this.#rememberCells(block, words[at + CELLS]!);
   }
 
   #rememberCells(block: number, count: number): void {
@@ -95,7 +89,7 @@ export class Journal {
 
   /** The entry's block before the current request changed it; `record` is relative to the request's mark. */
   blockBefore(mark: JournalMark, record: number): number {
-    return this.#words[this.first(mark) + record * this.recordWords + BEFORE + this.#blockAt]!;
+    return this.records[this.first(mark) + record * this.recordWords + BEFORE + BLOCK]!;
   }
 
   /** Frees a block once the request is kept. */
@@ -108,7 +102,7 @@ export class Journal {
   }
 
   /**
-   * The changes of the request from `mark` on are at `first(mark)` to `end`, one every `recordWords` of `words`: the entry's
+   * The changes of the request from `mark` on are at `first(mark)` to `end`, one every `recordWords` of `records`: the entry's
    * position and, `BEFORE` words further, the entry as it was. Exposed like this because a callback for each of 1,000 changes
    * takes 5 % of a request.
    */
@@ -116,38 +110,23 @@ export class Journal {
     return Math.max(0, mark.words - this.#wordsGone);
   }
 
-  /** Start of the oldest open request. */
-  get oldest(): number {
-    return this.#wordsKept;
-  }
-
-  get end(): number {
-    return this.#wordsUsed;
-  }
-
-  get words(): Int32Array {
-    return this.#words;
-  }
-
   /** Undoes the requests from `mark` on; calls `undone` for each restored entry. */
-  undo(mark: JournalMark, words: Int32Array, undone: (at: number) => void): void {
-    const stride = this.#stride;
+  undo(mark: JournalMark, undone: (at: number) => void): void {
+    const words = this.#entries;
     const begin = this.first(mark);
-    for (let from = this.#wordsUsed - this.recordWords; from >= begin; from -= this.recordWords) {
-      const at = this.#words[from]!;
-      const block = words[at + this.#blockAt]!;
-      const before = this.#words[from + BEFORE + this.#blockAt]!;
-      if (block !== 0 && block !== before) this.#arena.give(block, words[at + this.#cellsAt]!);
-      for (let i = 0; i < stride; i++) words[at + i] = this.#words[from + BEFORE + i]!;
+    for (let from = this.end - this.recordWords; from >= begin; from -= this.recordWords) {
+      const at = this.records[from]!;
+      const block = words[at + BLOCK]!;
+      const before = this.records[from + BEFORE + BLOCK]!;
+      if (block !== 0 && block !== before) this.#arena.give(block, words[at + CELLS]!);
+      words.set(this.records.subarray(from + BEFORE, from + this.recordWords), at);
       if (before !== 0) {
-        const cellsFrom = this.#words[from + 1]!;
-        const count = words[at + this.#cellsAt]!;
-        const { cells } = this.#arena;
-        for (let i = 0; i < count; i++) cells[before + i] = this.#cells[cellsFrom + i]!;
+        const cellsFrom = this.records[from + 1]!;
+        this.#arena.cells.set(this.#cells.subarray(cellsFrom, cellsFrom + words[at + CELLS]!), before);
       }
       undone(at);
     }
-    this.#wordsUsed = begin;
+    this.end = begin;
     this.#freesUsed = Math.max(0, mark.frees - this.#freesGone);
     this.#cellsUsed = Math.max(0, mark.cells - this.#cellsGone);
     if (this.isEmpty) this.#clear();
@@ -155,7 +134,7 @@ export class Journal {
 
   /** Makes the changes of the oldest open request final, up to `end`. */
   keep(end: JournalMark): void {
-    this.#wordsKept = Math.max(this.#wordsKept, this.first(end));
+    this.oldest = Math.max(this.oldest, this.first(end));
     const frees = end.frees - this.#freesGone;
     for (; this.#freesKept < frees; this.#freesKept += 2)
       this.#arena.give(this.#frees[this.#freesKept]!, this.#frees[this.#freesKept + 1]!);
@@ -163,12 +142,12 @@ export class Journal {
   }
 
   #clear(): void {
-    this.#wordsGone += this.#wordsUsed;
+    this.#wordsGone += this.end;
     this.#cellsGone += this.#cellsUsed;
     this.#freesGone += this.#freesUsed;
-    this.#wordsUsed = this.#wordsKept = this.#cellsUsed = this.#freesUsed = this.#freesKept = 0;
+    this.end = this.oldest = this.#cellsUsed = this.#freesUsed = this.#freesKept = 0;
     // One large request must not keep its memory allocated.
-    if (this.#words.length > 1_048_576) this.#words = new Int32Array(1024);
+    if (this.records.length > 1_048_576) this.records = new Int32Array(1024);
     if (this.#cells.length > 1_048_576) this.#cells = new Float64Array(1024);
   }
 }

@@ -1,3 +1,4 @@
+import { packed } from '../hash.ts';
 import { NumberValue } from './accumulate-number.ts';
 import type { Output } from './output-table.ts';
 
@@ -7,10 +8,12 @@ const value = new NumberValue();
 
 /** A hash as a field name: its 8 bytes. */
 export function fieldOf(lo: number, hi: number): Buffer {
-  const field = Buffer.allocUnsafe(8);
-  field.writeInt32LE(lo, 0);
-  field.writeInt32LE(hi, 4);
-  return field;
+  return packed([lo, hi]);
+}
+
+/** The same as a key of maps. */
+export function nameOf(lo: number, hi: number): string {
+  return fieldOf(lo, hi).toString('latin1');
 }
 
 /** The value of a level, as it is stored across restarts; nothing for 0. */

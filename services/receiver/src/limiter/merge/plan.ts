@@ -1,5 +1,6 @@
 import type { Reduction } from '../admission/metric-table.ts';
-import type { MetricBlock, ResourceBlock, ScopeBlock } from '../blocks.ts';
+import type { Around, MetricBlock } from '../blocks.ts';
+import type { Halves } from '../hash.ts';
 import type { OutputStream } from './stream.ts';
 
 /**
@@ -13,28 +14,25 @@ import type { OutputStream } from './stream.ts';
 export const CUT = -1;
 export const KEEP = -2;
 
-export interface ResourceNode {
+/** Range of a message. */
+export interface Message {
   readonly tagStart: number;
   readonly start: number;
   readonly end: number;
+}
+
+export interface ResourceNode extends Message {
   readonly scopes: ScopeNode[];
 }
 
-export interface ScopeNode {
-  readonly tagStart: number;
-  readonly start: number;
-  readonly end: number;
+export interface ScopeNode extends Message {
   readonly metrics: MetricNode[];
 }
 
-export interface MetricNode {
-  readonly tagStart: number;
-  readonly start: number;
-  readonly end: number;
-  readonly kind: number;
-  readonly dataTagStart: number;
-  readonly dataStart: number;
-  readonly dataEnd: number;
+/** The message of a metric, and where its data is. */
+type MetricMessage = Message & Pick<MetricBlock, 'kind' | 'dataTagStart' | 'dataStart' | 'dataEnd'>;
+
+export interface MetricNode extends MetricMessage {
   /** Its triples in `Plan.edits`: words [from, to). */
   readonly from: number;
   to: number;
@@ -46,26 +44,19 @@ export interface MetricNode {
   added: number;
 }
 
-export interface Group {
-  /** The ResourceMetrics whose other fields are copied. */
-  readonly start: number;
-  readonly end: number;
+/** Messages whose other fields are copied, with streams in their place; by hash. */
+export type Groups = Map<string, Group>;
+
+export interface Group extends Message {
   readonly reduction: Reduction;
   readonly scopes: Map<string, ScopeGroup>;
 }
 
-export interface ScopeGroup {
-  readonly start: number;
-  readonly end: number;
+export interface ScopeGroup extends Message {
   readonly metrics: Map<string, MetricGroup>;
 }
 
-export interface MetricGroup {
-  readonly start: number;
-  readonly end: number;
-  readonly kind: number;
-  readonly dataStart: number;
-  readonly dataEnd: number;
+export interface MetricGroup extends MetricMessage {
   /** Its streams are cumulative at the source and sent as deltas. */
   readonly asDelta: boolean;
   readonly streams: OutputStream[];
@@ -76,20 +67,13 @@ export class Plan {
   /** Triples, the first `editWords` words. */
   edits = new Int32Array(3 * 1024);
   editWords = 0;
-  readonly groups = new Map<string, Group>();
+  readonly groups: Groups = new Map();
   /** Streams whose points are deferred, each with messages of its own. */
-  readonly held: { stream: OutputStream; group: Group }[] = [];
+  readonly held: { stream: OutputStream; groups: Groups }[] = [];
 
   /** Adds the edit of one point of the current metric. */
-  edit(
-    resource: ResourceBlock,
-    scope: ScopeBlock,
-    metric: MetricBlock,
-    tagStart: number,
-    end: number,
-    action: number,
-  ): void {
-    const node = metric.node ?? this.#open(resource, scope, metric);
+  edit(around: Around, tagStart: number, end: number, action: number): void {
+    const node = around.metric.node ?? this.#open(around);
     if (action === CUT) {
       node.cuts++;
       const last = node.to - 3;
@@ -99,7 +83,11 @@ export class Plan {
       }
     } else if (tagStart === end) node.added++;
     const at = this.editWords;
-    if (at === this.edits.length) this.#grow();
+    if (at === this.edits.length) {
+      const grown = new Int32Array(at * 2);
+      grown.set(this.edits);
+      this.edits = grown;
+    }
     this.edits[at] = tagStart;
     this.edits[at + 1] = end;
     this.edits[at + 2] = action;
@@ -117,94 +105,58 @@ export class Plan {
     if (this.edits.length > 3 * 65_536) this.edits = new Int32Array(3 * 1024);
   }
 
-  #grow(): void {
-    const grown = new Int32Array(this.edits.length * 2);
-    grown.set(this.edits);
-    this.edits = grown;
-  }
-
-  #open(resource: ResourceBlock, scope: ScopeBlock, metric: MetricBlock): MetricNode {
+  #open({ resource, scope, metric }: Around): MetricNode {
     if (!resource.node) {
-      resource.node = { tagStart: resource.tagStart, start: resource.start, end: resource.end, scopes: [] };
+      resource.node = { ...messageOf(resource), scopes: [] };
       this.resources.push(resource.node);
     }
     if (!scope.node) {
-      scope.node = { tagStart: scope.tagStart, start: scope.start, end: scope.end, metrics: [] };
+      scope.node = { ...messageOf(scope), metrics: [] };
       resource.node.scopes.push(scope.node);
     }
     const at = this.editWords;
-    const { tagStart, start, end, kind, dataTagStart, dataStart, dataEnd } = metric;
-    metric.node = {
-      tagStart,
-      start,
-      end,
-      kind,
-      dataTagStart,
-      dataStart,
-      dataEnd,
-      points: 0,
-      cuts: 0,
-      added: 0,
-      from: at,
-      to: at,
-    };
+    metric.node = { ...metricMessageOf(metric), points: 0, cuts: 0, added: 0, from: at, to: at };
     scope.node.metrics.push(metric.node);
     return metric.node;
   }
 
   /** Adds a stream of the current metric whose point is deferred. */
-  hold(
-    resource: ResourceBlock,
-    scope: ScopeBlock,
-    metric: MetricBlock,
-    stream: OutputStream,
-    asDelta: boolean,
-  ): void {
-    const { start, end, kind, dataStart, dataEnd } = metric;
-    const metricGroup: MetricGroup = { start, end, kind, dataStart, dataEnd, asDelta, streams: [stream] };
-    const scopeGroup: ScopeGroup = {
-      start: scope.start,
-      end: scope.end,
-      metrics: new Map([['', metricGroup]]),
-    };
-    const group: Group = {
-      start: resource.start,
-      end: resource.end,
-      reduction: stream.reduction,
-      scopes: new Map([['', scopeGroup]]),
-    };
-    this.held.push({ stream, group });
+  hold(around: Around, stream: OutputStream, asDelta: boolean): void {
+    const groups: Groups = new Map();
+    addStream(groups, around, stream, around.resource, asDelta);
+    this.held.push({ stream, groups });
   }
+}
 
-  /** The streams of the current metric under a resource that loses labels. */
-  group(
-    resource: ResourceBlock,
-    scope: ScopeBlock,
-    metric: MetricBlock,
-    reduction: Reduction,
-    reducedLo: number,
-    reducedHi: number,
-    asDelta: boolean,
-  ): OutputStream[] {
-    const resourceKey = `${reducedLo},${reducedHi}`;
-    let group = this.groups.get(resourceKey);
-    if (!group) {
-      group = { start: resource.start, end: resource.end, reduction, scopes: new Map() };
-      this.groups.set(resourceKey, group);
-    }
-    const scopeKey = `${scope.lo},${scope.hi}`;
-    let scopeGroup = group.scopes.get(scopeKey);
-    if (!scopeGroup) {
-      scopeGroup = { start: scope.start, end: scope.end, metrics: new Map() };
-      group.scopes.set(scopeKey, scopeGroup);
-    }
-    const metricKey = `${metric.lo},${metric.hi}`;
-    let metricGroup = scopeGroup.metrics.get(metricKey);
-    if (!metricGroup) {
-      const { start, end, kind, dataStart, dataEnd } = metric;
-      metricGroup = { start, end, kind, dataStart, dataEnd, asDelta, streams: [] };
-      scopeGroup.metrics.set(metricKey, metricGroup);
-    }
-    return metricGroup.streams;
-  }
+/** Adds a stream of the current metric to the group of the resource that it is sent with. */
+export function addStream(
+  groups: Groups,
+  { resource, scope, metric }: Around,
+  stream: OutputStream,
+  reduced: Halves,
+  asDelta: boolean,
+): void {
+  const { reduction } = stream;
+  const group = entry(groups, reduced, () => ({ ...messageOf(resource), reduction, scopes: new Map() }));
+  const scopeGroup = entry(group.scopes, scope, () => ({ ...messageOf(scope), metrics: new Map() }));
+  const metricGroup = entry(scopeGroup.metrics, metric, () => ({
+    ...metricMessageOf(metric),
+    asDelta,
+    streams: [] as OutputStream[],
+  }));
+  metricGroup.streams.push(stream);
+}
+
+function entry<T>(map: Map<string, T>, { lo, hi }: Halves, create: () => T): T {
+  const key = `${lo},${hi}`;
+  let found = map.get(key);
+  if (!found) map.set(key, (found = create()));
+  return found;
+}
+
+const messageOf = ({ tagStart, start, end }: Message): Message => ({ tagStart, start, end });
+
+function metricMessageOf(metric: MetricBlock): MetricMessage {
+  const { kind, dataTagStart, dataStart, dataEnd } = metric;
+  return { ...messageOf(metric), kind, dataTagStart, dataStart, dataEnd };
 }

@@ -1,33 +1,25 @@
 import type { Label } from '../admission/metric-table.ts';
-import { DELTA, GAUGE, HISTOGRAM, SUM } from '../wire/metric-kind.ts';
+import { ATTRIBUTES_FIELD, DELTA } from '../wire/metric-kind.ts';
+import { NO_RECORDED_VALUE } from '../wire/point.ts';
 import { Reader } from '../wire/reader.ts';
 import { ReverseWriter } from '../wire/writer.ts';
-import { readExponential } from './exponential-block.ts';
 import type { HeldPoint } from './held-points.ts';
 import {
   CUT,
   type Group,
+  type Groups,
   KEEP,
+  type Message,
   type MetricGroup,
   type MetricNode,
   type Plan,
   type ScopeGroup,
+  type ScopeNode,
 } from './plan.ts';
 import type { OutputStream } from './stream.ts';
-import { writeEnd, writeExponentialFields, writeHistogramFields, writeNumberFields } from './write-point.ts';
-
-/**
- * Rewrites the request from its end to its beginning, by the plan. Everything else is copied, unknown fields included. A
- * message that loses all its points is removed.
- */
-const OVERFLOW_ATTRIBUTE = Buffer.concat([
-  Buffer.from([0x0a, 20]),
-  Buffer.from('otel.metric.overflow'),
-  Buffer.from([0x12, 2, 0x10, 1]),
-]);
 
 /** The KeyValue `otel.metric.overflow = true`, without its tag. */
-export { OVERFLOW_ATTRIBUTE };
+export const OVERFLOW_ATTRIBUTE = Buffer.from('\x0a\x14otel.metric.overflow\x12\x02\x10\x01', 'latin1');
 
 const fieldReader = new Reader();
 const labelReader = new Reader();
@@ -38,6 +30,7 @@ const runs: number[] = [];
 const HELD_BYTES = 512;
 
 const RESOURCE_METRICS = 1;
+const RESOURCE = 1;
 const CHILDREN = 2;
 /** Field number in the data of a metric. */
 const TEMPORALITY = 2;
@@ -46,39 +39,29 @@ const ENTITY_REFS = 3;
 const ID_KEYS = 3;
 const DESCRIPTION_KEYS = 4;
 
-interface Message {
-  readonly tagStart: number;
-  readonly start: number;
-  readonly end: number;
-}
+/** Fields of a point that the end of its stream replaces or does not have. */
+const END_FIELDS = [3, 4, 5, 6, 8];
 
+/**
+ * Rewrites the request from its end to its beginning, by the plan. Everything else is copied, unknown fields included. A
+ * message that loses all its points is removed.
+ */
 export function rewriteBody(
   body: Uint8Array,
   plan: Plan,
   streams: readonly OutputStream[],
-  cells: Float64Array,
   writer: Uint8Array,
-) {
-  const capacity = estimateBytes(body, plan, streams);
-  return new Rewriter(body, plan, streams, cells, writer, capacity).run();
+): Uint8Array {
+  return new Rewriter(body, writer, estimateBytes(body, plan, streams)).run(plan, streams);
 }
 
 /** Writes a deferred stream as a request of its own. */
-export function writeHeld(
-  body: Uint8Array,
-  plan: Plan,
-  { stream, group }: Plan['held'][number],
-  cells: Float64Array,
-  writer: Uint8Array,
-): Omit<HeldPoint, 'parts'> {
-  return new Rewriter(body, plan, [stream], cells, writer, HELD_BYTES).alone(group);
+export function writeHeld(body: Uint8Array, groups: Groups, writer: Uint8Array): Omit<HeldPoint, 'parts'> {
+  return new Rewriter(body, writer, HELD_BYTES).alone(groups);
 }
 
 class Rewriter {
   readonly #body: Uint8Array;
-  readonly #plan: Plan;
-  readonly #streams: readonly OutputStream[];
-  readonly #cells: Float64Array;
   readonly #writer: ReverseWriter;
   /** The KeyValue with the writer of cumulative streams, without its tag. */
   readonly #writerAttribute: Uint8Array;
@@ -86,43 +69,32 @@ class Rewriter {
   #pointStart = 0;
   #pointEnd = 0;
 
-  constructor(
-    body: Uint8Array,
-    plan: Plan,
-    streams: readonly OutputStream[],
-    cells: Float64Array,
-    writer: Uint8Array,
-    capacityBytes: number,
-  ) {
+  constructor(body: Uint8Array, writer: Uint8Array, capacityBytes: number) {
     this.#writerAttribute = writer;
     this.#body = body;
-    this.#plan = plan;
-    this.#streams = streams;
-    this.#cells = cells;
     this.#writer = new ReverseWriter(capacityBytes);
   }
 
-  /** Writes a group with a single point. */
-  alone(group: Group): Omit<HeldPoint, 'parts'> {
-    this.#group(group);
+  /** Writes groups with a single point. */
+  alone(groups: Groups): Omit<HeldPoint, 'parts'> {
+    this.#groups(groups);
     const { buffer, byteOffset, length } = this.#writer.finish();
     const bytes = Buffer.from(buffer, byteOffset, length);
     return { bytes, start: length - this.#pointStart, end: length - this.#pointEnd };
   }
 
-  run(): Uint8Array {
-    for (const group of [...this.#plan.groups.values()].reverse()) this.#group(group);
-    this.#message(0, this.#body.length, this.#plan.resources, RESOURCE_METRICS, (resource) => {
-      if (
-        this.#losesAll(resource, resource.scopes, (scope) =>
-          this.#losesAll(scope, scope.metrics, this.#isGone),
-        )
-      ) {
-        return false;
-      }
-      this.#message(resource.start, resource.end, resource.scopes, CHILDREN, (scope) => {
-        if (this.#losesAll(scope, scope.metrics, this.#isGone)) return false;
-        this.#message(scope.start, scope.end, scope.metrics, CHILDREN, (metric) => this.#metric(metric));
+  run({ groups, resources, edits }: Plan, streams: readonly OutputStream[]): Uint8Array {
+    this.#groups(groups);
+    const isGone = (scope: ScopeNode) => this.#losesAll(scope, scope.metrics, isCut);
+    this.#message({ start: 0, end: this.#body.length }, resources, RESOURCE_METRICS, (resource) => {
+      if (this.#losesAll(resource, resource.scopes, isGone)) return false;
+      this.#message(resource, resource.scopes, CHILDREN, (scope) => {
+        if (isGone(scope)) return false;
+        this.#message(scope, scope.metrics, CHILDREN, (metric) => {
+          if (isCut(metric)) return false;
+          this.#metric(metric, edits, streams);
+          return true;
+        });
         return true;
       });
       return true;
@@ -132,8 +104,7 @@ class Rewriter {
 
   /** Writes a message: changed children by `write` (false: removed), the rest copied. */
   #message<T extends Message>(
-    start: number,
-    end: number,
+    { start, end }: Range,
     children: readonly T[],
     field: number,
     write: (child: T) => boolean,
@@ -159,13 +130,9 @@ class Rewriter {
     return total === children.length;
   }
 
-  #isGone = (metric: MetricNode): boolean => metric.cuts === metric.points && metric.added === 0;
-
-  #metric(metric: MetricNode): boolean {
-    if (this.#isGone(metric)) return false;
+  #metric(metric: MetricNode, edits: Int32Array, streams: readonly OutputStream[]): void {
     const writer = this.#writer;
     const body = this.#body;
-    const { edits } = this.#plan;
     writer.raw(body, metric.dataEnd, metric.end);
     const mark = writer.length;
     let cursor = metric.dataEnd;
@@ -173,35 +140,28 @@ class Rewriter {
       const action = edits[i + 2]!;
       if (action === KEEP) continue;
       writer.raw(body, edits[i + 1]!, cursor);
-      if (action !== CUT) this.#stream(this.#streams[action]!);
+      if (action !== CUT) this.#stream(streams[action]!);
       cursor = edits[i]!;
     }
     writer.raw(body, metric.dataStart, cursor);
     writer.close(metric.kind, mark);
     writer.raw(body, metric.start, metric.dataTagStart);
-    return true;
+  }
+
+  #groups(groups: Groups): void {
+    for (const group of [...groups.values()].reverse()) this.#group(group);
   }
 
   #group(group: Group): void {
     const writer = this.#writer;
     const mark = writer.length;
     for (const scope of [...group.scopes.values()].reverse()) this.#scopeGroup(scope);
-    const body = this.#body;
-    const rest: number[] = []; // triples of (tag start, end, number)
-    const fields = new Reader().open(body, group.start, group.end);
-    while (fields.next()) {
-      if (fields.field !== CHILDREN) rest.push(fields.tagStart, fields.end, fields.field);
-    }
-    for (let i = rest.length - 3; i >= 0; i -= 3) {
-      const [from, to, field] = [rest[i]!, rest[i + 1]!, rest[i + 2]!];
-      if (field === 1) {
-        const resource = new Reader().open(body, from, to);
-        resource.next();
-        const inner = writer.length;
-        this.#resource(resource.start, resource.end, group.reduction.resourceLabels);
-        writer.close(1, inner);
-      } else writer.raw(body, from, to);
-    }
+    const touched = fieldsOf(this.#body, group, (field) => field === RESOURCE || field === CHILDREN);
+    this.#message(group, touched, RESOURCE, ({ field, start, end }) => {
+      if (field === CHILDREN) return false;
+      this.#resource({ start, end }, group.reduction.resourceLabels);
+      return true;
+    });
     writer.close(RESOURCE_METRICS, mark);
   }
 
@@ -209,21 +169,18 @@ class Rewriter {
    * A resource without these labels. Its entity references change too: a descriptive key is removed, and an entity that is
    * identified by a removed key is removed as a whole, since it would be another one without it.
    */
-  #resource(start: number, end: number, labels: readonly Label[]): void {
+  #resource(resource: Range, labels: readonly Label[]): void {
     const body = this.#body;
-    const touched: (Message & { entity: boolean })[] = [];
-    const fields = new Reader().open(body, start, end);
-    while (fields.next()) {
-      const entity = fields.field === ENTITY_REFS;
-      const { tagStart, start: from, end: to } = fields;
-      if (entity ? namesLabel(body, from, to, labels) : fields.field === 1 && isLabel(body, from, to, labels))
-        touched.push({ tagStart, start: from, end: to, entity });
-    }
-    this.#message(start, end, touched, ENTITY_REFS, (message) => {
-      if (!message.entity || namesLabel(body, message.start, message.end, labels, ID_KEYS)) return false;
+    const touched = fieldsOf(body, resource, (field, from, to) =>
+      field === ENTITY_REFS
+        ? namesLabel(body, from, to, labels)
+        : field === 1 && isLabel(body, from, to, labels),
+    );
+    this.#message(resource, touched, ENTITY_REFS, ({ field, start, end }) => {
+      if (field !== ENTITY_REFS || namesLabel(body, start, end, labels, ID_KEYS)) return false;
       this.#without(
-        message.start,
-        message.end,
+        start,
+        end,
         (field, from, to) => field === DESCRIPTION_KEYS && isKey(body, from, to, labels),
       );
       return true;
@@ -279,32 +236,25 @@ class Rewriter {
     const writer = this.#writer;
     const body = this.#body;
     const mark = writer.length;
-    const { kind, reduction } = stream;
+    const { total, startLo, startHi, exemplars } = stream;
     let replaced: readonly number[] = [];
-    if (stream.isEnd) replaced = writeEnd(writer, stream);
-    else if (stream.recomputed) {
-      if (kind === SUM || kind === GAUGE) replaced = writeNumberFields(writer, stream);
-      else if (kind === HISTOGRAM) replaced = writeHistogramFields(writer, stream, this.#cells);
-      else {
-        const total = stream.exponential?.value ?? readExponential(this.#cells, stream.output!.block);
-        replaced = writeExponentialFields(writer, stream, total);
-      }
-      for (let i = stream.exemplars.length - 2; i >= 0; i -= 2) {
-        writer.raw(body, stream.exemplars[i]!, stream.exemplars[i + 1]!);
-      }
+    if (stream.isEnd) {
+      writer.varint(NO_RECORDED_VALUE);
+      writer.tag(8, 0);
+      writer.fixed64Field(3, stream.timeLo, stream.timeHi);
+      replaced = END_FIELDS;
+    } else if (stream.recomputed) {
+      total!.write(writer);
+      writer.fixed64Field(3, stream.timeLo, stream.timeHi);
+      if (startLo !== 0 || startHi !== 0) writer.fixed64Field(2, startLo, startHi);
+      for (let i = exemplars.length - 2; i >= 0; i -= 2) writer.raw(body, exemplars[i]!, exemplars[i + 1]!);
+      replaced = total!.fields;
     }
-    const attributes = attributesFieldOf(kind);
-    if (reduction.overflow) {
-      const inner = writer.length;
-      writer.raw(OVERFLOW_ATTRIBUTE, 0, OVERFLOW_ATTRIBUTE.length);
-      writer.close(attributes, inner);
-    }
-    if (stream.isCumulative && !stream.isEnd && !stream.output!.isDelta) {
-      const inner = writer.length;
-      writer.raw(this.#writerAttribute, 0, this.#writerAttribute.length);
-      writer.close(attributes, inner);
-    }
-    const { overflow, pointLabels } = reduction;
+    const attributes = ATTRIBUTES_FIELD[stream.kind]!;
+    const { overflow, pointLabels } = stream.reduction;
+    if (overflow) this.#attribute(attributes, OVERFLOW_ATTRIBUTE);
+    if (stream.isCumulative && !stream.isEnd && !stream.output!.isDelta)
+      this.#attribute(attributes, this.#writerAttribute);
     this.#without(stream.start, stream.end, (field, start, end) => {
       if (field !== attributes) return replaced.includes(field);
       return overflow || isLabel(body, start, end, pointLabels);
@@ -313,6 +263,28 @@ class Rewriter {
     this.#pointStart = writer.length;
     writer.close(1, mark);
   }
+
+  #attribute(field: number, keyValue: Uint8Array): void {
+    const mark = this.#writer.length;
+    this.#writer.raw(keyValue, 0, keyValue.length);
+    this.#writer.close(field, mark);
+  }
+}
+
+type Range = Pick<Message, 'start' | 'end'>;
+
+function fieldsOf(
+  body: Uint8Array,
+  message: Range,
+  isWanted: (field: number, start: number, end: number) => boolean,
+): (Message & { field: number })[] {
+  const found: (Message & { field: number })[] = [];
+  const reader = new Reader().open(body, message.start, message.end);
+  while (reader.next()) {
+    const { field, tagStart, start, end } = reader;
+    if (isWanted(field, start, end)) found.push({ field, tagStart, start, end });
+  }
+  return found;
 }
 
 /** Estimated output size; the writer grows if it is too low. */
@@ -327,9 +299,8 @@ function estimateBytes(
   return bytes;
 }
 
-function attributesFieldOf(kind: number): number {
-  return kind === HISTOGRAM ? 9 : kind === SUM || kind === GAUGE ? 7 : 1;
-}
+/** Whether nothing is left of a metric. */
+const isCut = (metric: MetricNode) => metric.cuts === metric.points && metric.added === 0;
 
 /** Whether the key of the KeyValue `body[from, to)` is one of these labels. */
 function isLabel(body: Uint8Array, from: number, to: number, labels: readonly Label[]): boolean {

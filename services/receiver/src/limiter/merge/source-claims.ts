@@ -1,14 +1,5 @@
-import {
-  BLOCK,
-  CELLS,
-  FORWARDED,
-  GONE,
-  SEEN,
-  SOURCE_FLAGS,
-  SOURCE_HEAD_BYTES,
-  SOURCE_WORDS,
-  START,
-} from './source-table.ts';
+import { FORWARDED, SOURCE_HEAD_BYTES, SOURCE_WORDS } from './source.ts';
+import { BLOCK, CELLS, FLAGS, GONE, SEEN, START } from './stream-words.ts';
 
 /**
  * The sources that a request advances, as the script reads them: a MessagePack array of field, expected version and value, in
@@ -31,7 +22,7 @@ const claimBytes = (cells: number) => 1 + FIELD_BYTES + 1 + VERSION_BYTES + 3 + 
 const NOTHING: Buffer<ArrayBuffer> = Buffer.alloc(0);
 /** A source that did not exist. */
 const ABSENT = new Int32Array(SOURCE_WORDS);
-ABSENT[SOURCE_FLAGS] = GONE;
+ABSENT[FLAGS] = GONE;
 
 /** The memory of larger claims is not reused. */
 const KEPT_MAX = 1_048_576;
@@ -56,7 +47,8 @@ export class SourceClaimWriter {
   #view = new DataView(NOTHING.buffer);
   #at = HEAD;
   #claims = 0;
-  #hasEnded = false;
+  /** Whether a claim removes a source. */
+  hasEnded = false;
 
   /** @param claims expected number of claims, with so many cells each */
   begin(claims: number, cells: number): void {
@@ -65,41 +57,27 @@ export class SourceClaimWriter {
     this.#spare = NOTHING;
     this.#at = HEAD;
     this.#claims = 0;
-    this.#hasEnded = false;
-  }
-
-  /** Whether a claim removes a source. */
-  get hasEnded(): boolean {
-    return this.#hasEnded;
-  }
-
-  /** Claims the source at `source`, which is new. */
-  addNew(words: Int32Array, source: number, cells: Float64Array): void {
-    this.add(words, source, ABSENT, 0, cells);
+    this.hasEnded = false;
   }
 
   /**
    * Claims the source at `source`.
-   * @param before its words before the change, at `from`
+   * @param before its words before the change, at `from`; missing if it is new
    */
-  add(words: Int32Array, source: number, before: Int32Array, from: number, cells: Float64Array): void {
+  add(words: Int32Array, source: number, cells: Float64Array, before = ABSENT, from = 0): void {
     const block = words[source + BLOCK]!;
     const count = block === 0 ? 0 : words[source + CELLS]!;
     if (this.#at + claimBytes(count) > this.#bytes.length) this.#grow(claimBytes(count));
     const view = this.#view;
-    const flags = words[source + SOURCE_FLAGS]!;
+    const flags = words[source + FLAGS]!;
     let at = this.#at;
     view.setUint8(at, TEXT_SHORT | FIELD_BYTES);
     view.setInt32(at + 1, words[source]!, true);
     view.setInt32(at + 5, words[source + 1]!, true);
     at += 1 + FIELD_BYTES;
-    if ((before[from + SOURCE_FLAGS]! & GONE) === 0) {
+    if ((before[from + FLAGS]! & GONE) === 0) {
       view.setUint8(at, TEXT_SHORT | VERSION_BYTES);
-      const start = from + START;
-      view.setInt32(at + 1, before[start]!, true);
-      view.setInt32(at + 5, before[start + 1]!, true);
-      view.setInt32(at + 9, before[start + 2]!, true);
-      view.setInt32(at + 13, before[start + 3]!, true);
+      for (let i = 0; i < 4; i++) view.setInt32(at + 1 + 4 * i, before[from + START + i]!, true);
       at += 1 + VERSION_BYTES;
     } else if ((flags & FORWARDED) !== 0) {
       view.setUint8(at, TEXT_SHORT | 1);
@@ -110,21 +88,12 @@ export class SourceClaimWriter {
       view.setUint8(at, TEXT_16);
       view.setUint16(at + 1, SOURCE_HEAD_BYTES + 8 * count);
       view.setUint8(at + 3, flags);
-      const seen = source + SEEN;
-      view.setInt32(at + 4, words[seen]!, true);
-      view.setInt32(at + 8, words[seen + 1]!, true);
-      view.setInt32(at + 12, words[seen + 2]!, true);
-      view.setInt32(at + 16, words[seen + 3]!, true);
-      view.setInt32(at + 20, words[seen + 4]!, true);
-      view.setInt32(at + 24, words[seen + 5]!, true);
-      view.setInt32(at + 28, words[seen + 6]!, true);
-      view.setInt32(at + 32, words[seen + 7]!, true);
-      view.setInt32(at + 36, words[seen + 8]!, true);
+      for (let i = 0; i < 9; i++) view.setInt32(at + 4 + 4 * i, words[source + SEEN + i]!, true);
       at += 3 + SOURCE_HEAD_BYTES;
       for (let cell = block; cell < block + count; cell++, at += 8) view.setFloat64(at, cells[cell]!, true);
     } else {
       view.setUint8(at++, TEXT_SHORT);
-      this.#hasEnded = true;
+      this.hasEnded = true;
     }
     this.#at = at;
     this.#claims++;

@@ -3,6 +3,7 @@ import { HashTable } from '../hash-table.ts';
 import { Nanoseconds } from '../wire/nanoseconds.ts';
 import type { Point } from '../wire/point.ts';
 import { lessThan } from '../wire/reader.ts';
+import { nameOf } from './level-value.ts';
 
 /*
  * One producer is 6 int32: 0 hash lo   1 hash hi   2 last seen, seconds   3,4 time of the first collection   5 not used
@@ -30,17 +31,12 @@ export class SourceHistory {
   readonly #collection = new Nanoseconds();
   /** Sources that another receiver forwards unmerged, by hash, for the current request. */
   readonly #forwarded = new Set<string>();
-  /** Producers to be reported to Redis. */
-  #news: number[] = [];
-  #hand = 0;
+  /** Producers that the current request reports to Redis: hash and time of their first collection, in halves. */
+  news: number[] = [];
 
   constructor(maxProducers: number, watchMs: number) {
     this.#producers = new HashTable(maxProducers, STRIDE);
     this.#watch.setMs(watchMs);
-  }
-
-  get memoryBytes(): number {
-    return this.#producers.memoryBytes;
   }
 
   /** Since when the pipeline has seen everything. */
@@ -49,12 +45,7 @@ export class SourceHistory {
   }
 
   begin(): void {
-    this.#news = [];
-  }
-
-  /** New producers of the current request: hash and time of their first collection, in halves. */
-  get news(): readonly number[] {
-    return this.#news;
+    this.news = [];
   }
 
   /**
@@ -73,12 +64,11 @@ export class SourceHistory {
     let at = this.#producers.find(lo, hi);
     if (at < 0) {
       at = this.#insert(lo, hi, nowSec);
-      if (at < 0) return;
       [words[at + FIRST], words[at + FIRST + 1]] = firstTime();
       words[at + SEEN] = UNTOLD;
     }
     if (words[at + SEEN]! < Math.max(UNTOLD + 1, generationSec))
-      this.#news.push(lo, hi, words[at + FIRST]!, words[at + FIRST + 1]!);
+      this.news.push(lo, hi, words[at + FIRST]!, words[at + FIRST + 1]!);
     words[at + SEEN] = Math.max(UNTOLD + 1, nowSec);
   }
 
@@ -97,7 +87,6 @@ export class SourceHistory {
     let at = this.#producers.find(lo, hi);
     if (at < 0) at = this.#insert(lo, hi, nowSec);
     else if (!lessThan(firstLo, firstHi, words[at + FIRST]!, words[at + FIRST + 1]!)) return;
-    if (at < 0) return;
     words[at + FIRST] = firstLo;
     words[at + FIRST + 1] = firstHi;
   }
@@ -112,11 +101,7 @@ export class SourceHistory {
   }
 
   isForwarded(lo: number, hi: number): boolean {
-    if (this.#forwarded.size === 0) return false;
-    const field = Buffer.allocUnsafe(8);
-    field.writeInt32LE(lo, 0);
-    field.writeInt32LE(hi, 4);
-    return this.#forwarded.has(field.toString('latin1'));
+    return this.#forwarded.size > 0 && this.#forwarded.has(nameOf(lo, hi));
   }
 
   /** Whether a point whose source is neither in the ledger nor forwarded is the first one of that source. */
@@ -129,20 +114,11 @@ export class SourceHistory {
     return this.#collection.isBefore(timeLo, timeHi);
   }
 
-  /** Evicts, among a few entries, the one not seen for longest. */
   #insert(lo: number, hi: number, nowSec: number): number {
-    const { words, end } = this.#producers;
-    if (this.#producers.used >= this.#producers.maxEntries) {
-      let oldest = -1;
-      for (let step = 0; step < 16; step++) {
-        if (this.#hand >= end) this.#hand = 0;
-        if (oldest < 0 || words[this.#hand + SEEN]! < words[oldest + SEEN]!) oldest = this.#hand;
-        this.#hand += STRIDE;
-      }
-      this.#producers.remove(oldest);
-    }
-    const at = this.#producers.insert(lo, hi);
-    if (at >= 0) words[at + SEEN] = Math.max(UNTOLD + 1, nowSec);
+    const producers = this.#producers;
+    if (producers.used >= producers.maxEntries) producers.remove(producers.oldest(16, () => true));
+    const at = producers.insert(lo, hi);
+    producers.words[at + SEEN] = Math.max(UNTOLD + 1, nowSec);
     return at;
   }
 }

@@ -4,26 +4,22 @@ import { slotHash } from '../hash.ts';
 export class StreamIndex {
   #words = new Int32Array(3 * 256);
   #mask = 255;
-  #used = 0;
+  used = 0;
 
   clear(): void {
-    if (this.#used === 0) return;
+    if (this.used === 0) return;
     if (this.#mask > 16_383) {
       // Shrink after a large request, because clearing costs by size.
       this.#words = new Int32Array(3 * 256);
       this.#mask = 255;
     } else this.#words.fill(0);
-    this.#used = 0;
+    this.used = 0;
   }
 
   /** @returns -1 if there is none */
   get(lo: number, hi: number): number {
     const at = this.#find(lo, hi);
     return at < 0 ? -1 : this.#words[at + 2]! - 1;
-  }
-
-  get used(): number {
-    return this.#used;
   }
 
   /** Counts occurrences of a hash. @returns 0 at the first one */
@@ -41,7 +37,7 @@ export class StreamIndex {
 
   /** The hash must be new. */
   set(lo: number, hi: number, value: number): void {
-    if (++this.#used * 2 > this.#mask) this.#grow();
+    if (++this.used * 2 > this.#mask) this.#grow();
     const words = this.#words;
     let slot = slotHash(lo, hi) & this.#mask;
     while (words[slot * 3 + 2] !== 0) slot = (slot + 1) & this.#mask;
@@ -64,7 +60,7 @@ export class StreamIndex {
     const old = this.#words;
     this.#mask = this.#mask * 2 + 1;
     this.#words = new Int32Array(3 * (this.#mask + 1));
-    this.#used = 1;
+    this.used = 1;
     for (let at = 0; at < old.length; at += 3) {
       if (old[at + 2] !== 0) this.set(old[at]!, old[at + 1]!, old[at + 2]! - 1);
     }

@@ -1,4 +1,5 @@
-import type { ResourceBlock } from '../blocks.ts';
+import type { Around } from '../blocks.ts';
+import type { Halves } from '../hash.ts';
 import { addDoubles } from '../wire/double.ts';
 import { Nanoseconds } from '../wire/nanoseconds.ts';
 import type { HistogramPoint, NumberPoint, Point } from '../wire/point.ts';
@@ -10,35 +11,30 @@ import {
   subtractExponential,
 } from './accumulate-exponential.ts';
 import { NumberValue } from './accumulate-number.ts';
-import { Arena, sameSize } from './arena.ts';
+import { Arena } from './arena.ts';
 import { exponentialCells, readExponential, writeExponential } from './exponential-block.ts';
-import { BEFORE, Journal, type JournalMark } from './journal.ts';
-import { fieldOf, levelOf, resumeLevel } from './level-value.ts';
-import { OUTPUT_BLOCK, OUTPUT_CELLS, OUTPUT_WORDS, type Output, OutputTable } from './output-table.ts';
+import { BEFORE, type JournalMark } from './journal.ts';
+import { fieldOf, levelOf, nameOf, resumeLevel } from './level-value.ts';
+import { BOUNDS, BOUNDS_SEEN, type Output, OutputTable } from './output-table.ts';
+import { CONVERTED, FORWARDED, INTO, OVERFLOW, SOURCE_WORDS, unpackSource } from './source.ts';
 import { SourceClaimWriter, sourceClaims } from './source-claims.ts';
 import type { SourceHistory } from './source-history.ts';
+import { type Incoming, NOTHING_REDUCED } from './stream.ts';
+import { StreamTable } from './stream-table.ts';
 import {
   BLOCK,
   CELLS,
   CHANGED_BY,
-  CLAIM_AT,
-  CONVERTED,
-  FORWARDED,
+  FLAGS,
   GONE,
   INTEGER,
-  INTO,
   LEVEL,
   LIVE,
-  OVERFLOW,
   SEEN,
-  SOURCE_FLAGS,
-  SOURCE_WORDS,
-  SourceTable,
   START,
   TIME,
-  unpackSource,
   VALUE,
-} from './source-table.ts';
+} from './stream-words.ts';
 
 /**
  * Cumulative streams cannot simply be added: one that starts late, restarts or ends would make the sum jump. So each source is
@@ -76,34 +72,11 @@ const BASELINE = 2;
 const UNKNOWN = 3;
 const STALE = 4;
 
-export interface Contribution {
-  /** The resource of the source. */
-  resource: ResourceBlock;
-  /** Hash of the stream with all its labels. */
-  sourceLo: number;
-  sourceHi: number;
-  /** Position of the source, if it was looked up before, or -1. */
-  sourceAt: number;
-  output: Output;
-  isMonotonic: boolean;
-  /** Hash of the stream that it is merged into, without the writer's part. */
-  intoLo: number;
-  intoHi: number;
-  /** Its own stream was forwarded up to this point. */
-  wasForwarded: boolean;
-  /** It goes to the overflow stream of its metric. */
-  overflow: boolean;
-  /** It keeps all its labels and is sent as deltas. */
-  converted: boolean;
-}
-
 /** A level of this writer, as stored across restarts. */
 export interface LevelClaim {
   field: Buffer;
   value: Buffer;
 }
-
-type Dated = Pick<Point, 'startLo' | 'startHi' | 'timeLo' | 'timeHi'>;
 
 export interface TrackerMark {
   /** The last request before it. */
@@ -128,13 +101,15 @@ const AHEAD_MS = 60_000;
 /** Times further ahead are replaced by the receiver's. */
 const CLOCK_AHEAD_MS = 600_000;
 
+/** Number of sources of which the one not seen for longest is evicted. */
+const LOOKED_AT = 8;
 /** Maximum number of sources evicted to make room for one block. */
 const EVICTIONS_MAX = 64;
 /** Size of the list of ended levels, in words; others are checked again in the next round. */
 const ENDED_MAX = 512;
 
 export class Tracker {
-  readonly sources: SourceTable;
+  readonly sources: StreamTable;
   readonly outputs: OutputTable;
   readonly arena: Arena;
   sourceEvictions = 0;
@@ -145,8 +120,6 @@ export class Tracker {
   #deltas = false;
   /** Points of the current request whose time was replaced. */
   skewed = 0;
-  readonly #sourceJournal: Journal;
-  readonly #outputJournal: Journal;
   readonly #claims = new SourceClaimWriter();
   #mark: TrackerMark;
   #request = 0;
@@ -154,9 +127,6 @@ export class Tracker {
   #settled = 0;
   readonly #maxLedger: number;
   readonly #history: SourceHistory;
-  /** Number of sources that the current request has changed. */
-  #claimed = 0;
-  #outputsChanged = 0;
   #nowSec = 1;
   readonly #now = new Nanoseconds();
   readonly #believed = new Nanoseconds();
@@ -174,13 +144,11 @@ export class Tracker {
   #ttlSec = 0;
 
   constructor(limits: TrackerLimits, history: SourceHistory) {
-    this.sources = new SourceTable(limits.maxSources);
-    this.outputs = new OutputTable(limits.maxOutputs);
     this.arena = new Arena(limits.arenaCells);
+    this.sources = new StreamTable(limits.maxSources, SOURCE_WORDS, this.arena);
+    this.outputs = new OutputTable(limits.maxOutputs, this.arena);
     this.#maxLedger = limits.maxLedger;
     this.#history = history;
-    this.#sourceJournal = new Journal(SOURCE_WORDS, this.arena, BLOCK, CELLS);
-    this.#outputJournal = new Journal(OUTPUT_WORDS, this.arena, OUTPUT_BLOCK, OUTPUT_CELLS);
     this.#mark = this.mark();
   }
 
@@ -193,7 +161,7 @@ export class Tracker {
    * @param levels of this writer, as claimed before it started
    */
   restart(startMs: number, levelStartMs: number, levels: ReadonlyMap<string, Buffer>): void {
-    for (const output of this.outputs.all()) if (output.live) this.#removeOutput(output);
+    for (const output of this.outputs.all()) this.#removeOutput(output);
     this.#start.setMs(startMs);
     if (!this.#latest.isBefore(this.#start.lo, this.#start.hi)) this.#start.copy(this.#latest).add(1_000_000);
     this.#levelStart.setMs(levelStartMs);
@@ -204,7 +172,7 @@ export class Tracker {
   set deltas(deltas: boolean) {
     if (deltas === this.#deltas) return;
     this.#deltas = deltas;
-    for (const output of this.outputs.all()) if (output.live && !output.isLevel) this.#removeOutput(output);
+    for (const output of this.outputs.all()) if (!output.isLevel) this.#removeOutput(output);
   }
 
   get deltas(): boolean {
@@ -222,39 +190,37 @@ export class Tracker {
     this.#now.setMs(wallMs);
     this.#believed.setMs(wallMs + CLOCK_AHEAD_MS);
     this.#aheadMost.setMs(wallMs + AHEAD_MS);
-    if (!this.#sourceJournal.isEmpty || !this.#outputJournal.isEmpty) return;
-    if (this.sources.used > 0) this.sources.sweep(256, nowSec - ttlSec, nowSec, this.#expireSource);
-    if (this.outputs.used > 0) this.outputs.sweep(64, nowSec - ttlSec, this.#expireOutput);
+    if (!this.sources.journal.isEmpty || !this.outputs.journal.isEmpty) return;
+    const beforeSec = nowSec - ttlSec;
+    if (this.sources.used > 0) this.sources.sweep(256, beforeSec, nowSec, 256, this.#expireSource);
+    if (this.outputs.used > 0) this.outputs.sweep(64, beforeSec, nowSec, 64, this.#expireOutput);
   }
 
   /** Begins a request. @returns its mark */
   begin(): TrackerMark {
     this.#settle();
     this.#request++;
-    this.#claimed = this.#outputsChanged = this.skewed = 0;
+    this.skewed = 0;
     this.#written.set(0, 0);
     this.#mark = this.mark();
+    this.sources.begin(this.#request, this.#mark.sources);
+    this.outputs.begin(this.#request, this.#mark.outputs);
     return this.#mark;
   }
 
   mark(): TrackerMark {
     return {
       request: this.#request,
-      sources: this.#sourceJournal.mark(),
-      outputs: this.#outputJournal.mark(),
+      sources: this.sources.journal.mark(),
+      outputs: this.outputs.journal.mark(),
       hasEnded: false,
     };
   }
 
   /** Undoes all requests from `mark` on. */
   undo(mark: TrackerMark): void {
-    this.#sourceJournal.undo(mark.sources, this.sources.words, (at) => {
-      if ((this.sources.words[at + SOURCE_FLAGS]! & GONE) !== 0) this.sources.remove(at);
-    });
-    this.#outputJournal.undo(mark.outputs, this.outputs.words, (at) => {
-      const output = this.outputs.at(at);
-      if (output.isNew) this.outputs.remove(output);
-    });
+    this.sources.undo(mark.sources);
+    this.outputs.undo(mark.outputs);
     this.#settle();
   }
 
@@ -266,38 +232,36 @@ export class Tracker {
   keep({ hasEnded }: TrackerMark, end: TrackerMark, claimed: Buffer): void {
     if (hasEnded) this.#dropEnded(end);
     this.#claims.release(claimed);
-    this.#sourceJournal.keep(end.sources);
-    this.#outputJournal.keep(end.outputs);
+    this.sources.journal.keep(end.sources);
+    this.outputs.journal.keep(end.outputs);
     this.#settle();
   }
 
   #dropEnded(end: TrackerMark): void {
-    const { words } = this.sources;
-    const journal = this.#sourceJournal;
-    const { words: records } = journal;
+    const { words, journal } = this.sources;
+    const { records } = journal;
     for (let i = journal.oldest, to = journal.first(end.sources); i < to; i += journal.recordWords) {
       const at = records[i]!;
-      if ((words[at + SOURCE_FLAGS]! & GONE) === 0) continue;
+      if ((words[at + FLAGS]! & GONE) === 0) continue;
       // A source ended by a later request must remain restorable until that is kept.
-      if (words[at + CHANGED_BY]! <= end.request) this.#dropSource(at);
+      if (words[at + CHANGED_BY]! <= end.request) this.sources.drop(at);
     }
   }
 
   #settle(): void {
-    if (this.#sourceJournal.isEmpty) this.#settled = this.#request;
+    if (this.sources.journal.isEmpty) this.#settled = this.#request;
   }
 
   /** The sources that the current request has advanced; see source-claims.ts. */
   claims(): Buffer {
-    const { words } = this.sources;
-    const journal = this.#sourceJournal;
-    const { words: records, end, recordWords } = journal;
+    const { words, journal } = this.sources;
+    const { records, end, recordWords } = journal;
     const first = journal.first(this.#mark.sources);
     const writer = this.#claims;
     const { cells } = this.arena;
     if (first === end) return NOTHING;
     writer.begin((end - first) / recordWords, words[records[first]! + CELLS]!);
-    for (let i = first; i < end; i += recordWords) writer.add(words, records[i]!, records, i + BEFORE, cells);
+    for (let i = first; i < end; i += recordWords) writer.add(words, records[i]!, cells, records, i + BEFORE);
     this.#mark.hasEnded = writer.hasEnded;
     return writer.end();
   }
@@ -311,9 +275,9 @@ export class Tracker {
   /** The levels of this writer that the current request has changed. */
   levelClaims(): LevelClaim[] {
     const claims: LevelClaim[] = [];
-    const { words, end, recordWords } = this.#outputJournal;
-    for (let i = this.#outputJournal.first(this.#mark.outputs); i < end; i += recordWords) {
-      const output = this.outputs.at(words[i]!);
+    const { journal } = this.outputs;
+    for (let i = journal.first(this.#mark.outputs); i < journal.end; i += journal.recordWords) {
+      const output = this.outputs.at(journal.records[i]!);
       if (output.isLevel) claims.push({ field: fieldOf(output.lo, output.hi), value: levelOf(output) });
     }
     return claims;
@@ -324,17 +288,14 @@ export class Tracker {
    * @param bytes undefined if there is none
    */
   learn(field: Buffer, bytes: Buffer | undefined): void {
+    const { sources } = this;
     const lo = field.readInt32LE(0);
     const hi = field.readInt32LE(4);
-    const found = this.sources.find(lo, hi);
-    if (found >= 0) this.#dropSource(found);
+    const found = sources.find(lo, hi);
+    if (found >= 0) sources.drop(found);
     if (!bytes) return;
     const at = this.#insert(lo, hi);
-    if (
-      at >= 0 &&
-      !unpackSource(bytes, this.sources.words, at, (cells) => this.#take(cells), this.arena.cells)
-    )
-      this.sources.remove(at);
+    if (at >= 0 && !unpackSource(bytes, sources.words, at, this.#take, this.arena.cells)) sources.remove(at);
   }
 
   /** Every source in the ledger's format. Only while no request is open. */
@@ -343,7 +304,7 @@ export class Tracker {
     const writer = new SourceClaimWriter();
     writer.begin(this.sources.used, 0);
     this.sources.forEach((at) => {
-      writer.addNew(words, at, this.arena.cells);
+      writer.add(words, at, this.arena.cells);
     });
     return sourceClaims(writer.end()).map(({ field, value }) => [field, value]);
   }
@@ -352,8 +313,7 @@ export class Tracker {
   allLevels(): [field: Buffer, value: Buffer][] {
     const all = new Map(this.#levels);
     for (const output of this.outputs.all())
-      if (output.live && output.isLevel)
-        all.set(fieldOf(output.lo, output.hi).toString('latin1'), levelOf(output));
+      if (output.isLevel) all.set(nameOf(output.lo, output.hi), levelOf(output));
     return [...all]
       .filter(([, value]) => value.length > 0)
       .map(([field, value]) => [Buffer.from(field, 'latin1'), value]);
@@ -361,156 +321,142 @@ export class Tracker {
 
   /** Whether a source is new and there is no room for it. */
   isFull(sourceAt: number): boolean {
-    const { sources } = this;
     if (sourceAt >= 0) return false;
-    return this.#claimed >= sources.maxSources || this.ledgerSources + this.#claimed >= this.#maxLedger;
+    const { changed, maxEntries } = this.sources;
+    return changed >= maxEntries || this.ledgerSources + changed >= this.#maxLedger;
   }
 
   /** Whether this source goes into the overflow stream of its metric. */
   overflows(sourceAt: number): boolean {
-    return (this.sources.words[sourceAt + SOURCE_FLAGS]! & OVERFLOW) !== 0;
+    return (this.sources.words[sourceAt + FLAGS]! & OVERFLOW) !== 0;
   }
 
   /** The output stream of this hash, created if there is room. */
   output(lo: number, hi: number, isLevel: boolean): Output | undefined {
-    let output = this.outputs.find(lo, hi);
+    const { outputs } = this;
+    let output = outputs.get(lo, hi);
     if (!output) {
-      output = this.outputs.insert(lo, hi);
-      if (!output) return undefined;
-      output.isNew = true;
-      this.#remember(output);
-      output.isNew = false;
-      const start = isLevel ? this.#levelStart : this.#start;
-      output.startLo = start.lo;
-      output.startHi = start.hi;
-      output.isDelta = this.#deltas && !isLevel;
-      if (isLevel) {
-        output.isLevel = true;
-        resumeLevel(output, this.#levels.get(fieldOf(lo, hi).toString('latin1')));
-      }
+      const at = outputs.insert(lo, hi);
+      if (at < 0) return undefined;
+      outputs.words[at + FLAGS] = GONE;
+      outputs.remember(at);
+      output = outputs.at(at);
+      output.begin(isLevel, this.#deltas && !isLevel);
+      output.setStart(isLevel ? this.#levelStart : this.#start);
+      if (isLevel) resumeLevel(output, this.#levels.get(nameOf(lo, hi)));
     }
-    output.seenSec = this.#nowSec;
+    outputs.words[output.at + SEEN] = this.#nowSec;
     return output;
   }
 
-  addNumber(to: Contribution, point: NumberPoint): Outcome {
+  addNumber(around: Around, from: Incoming, output: Output, point: NumberPoint): Outcome {
     const { words } = this.sources;
-    const { output } = to;
-    const at = this.#source(to);
+    const { isLevel } = around.metric;
+    const at = this.#source(from);
     if (at < 0) return 'full';
     now.set(point.isInt, point.lo, point.hi);
-    last.set((words[at + SOURCE_FLAGS]! & INTEGER) !== 0, words[at + VALUE]!, words[at + VALUE + 1]!);
-    const isKnown = (words[at + SOURCE_FLAGS]! & GONE) === 0;
+    this.#readSource(at, last);
+    const isKnown = (words[at + FLAGS]! & GONE) === 0;
     const time = this.#timeOf(point);
-    let relation = this.#relation(to, at, point, time, isKnown);
+    let relation = this.#relation(around, from, at, point, time);
     if (relation === STALE) return 'stale';
-    if (relation === DIFFERENCE && to.isMonotonic && now.lessThan(last)) relation = FULL;
+    if (relation === DIFFERENCE && !isLevel && now.lessThan(last)) relation = FULL;
     this.#remember(output);
     output.readValue(total);
-    if (!to.isMonotonic) {
-      // A level: replace this source's previous contribution.
+    if (isLevel) {
+      // Replace this source's previous contribution.
       total.add(now);
       if (isKnown) total.subtract(last);
     } else if (relation === DIFFERENCE) total.add(difference.copy(now).subtract(last));
-    else if (relation < BASELINE) total.add(now);
+    else if (relation === FULL) total.add(now);
     output.writeValue(total);
-    this.#note(to, at, point, time, relation, (point.isInt ? INTEGER : 0) | (to.isMonotonic ? 0 : LEVEL));
     words[at + VALUE] = point.lo;
     words[at + VALUE + 1] = point.hi;
-    return relation === UNKNOWN ? 'unknown' : 'added';
+    const flags = (point.isInt ? INTEGER : 0) | (isLevel ? LEVEL : 0);
+    return this.#note(from, at, point, time, relation, flags);
   }
 
   /** Ends a level whose source reports no value any more. The ledger may have it even if it is unknown here. */
-  endLevel(to: Contribution, point: NumberPoint): Outcome {
+  endLevel(from: Incoming, output: Output, point: NumberPoint): Outcome {
     const { words } = this.sources;
-    const at = this.#source(to);
+    const at = this.#source(from);
     if (at < 0) return 'full';
-    if ((words[at + SOURCE_FLAGS]! & GONE) !== 0) {
-      if (to.wasForwarded) words[at + SOURCE_FLAGS]! |= FORWARDED;
+    if ((words[at + FLAGS]! & GONE) !== 0) {
+      if (from.wasForwarded) words[at + FLAGS]! |= FORWARDED;
       return 'stale';
     }
     const { lo, hi } = this.#timeOf(point);
     if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, lo, hi)) return 'stale';
-    this.#takeOff(at, to.output);
+    this.#takeOff(at, output);
     return 'added';
   }
 
-  addHistogram(to: Contribution, point: HistogramPoint): Outcome {
-    const { output } = to;
+  addHistogram(around: Around, from: Incoming, output: Output, point: HistogramPoint): Outcome {
+    const { buckets, counts } = point;
     if (output.isDelta) this.#remember(output);
-    const length = 2 + point.buckets;
+    const length = 2 + buckets;
     if (!this.#fitBounds(output, point, length)) return output.block === 0 ? 'full' : 'bounds';
-    const at = this.#source(to);
+    const at = this.#source(from);
     if (at < 0) return 'full';
     const { words } = this.sources;
     const { cells } = this.arena;
-    const isKnown = (words[at + SOURCE_FLAGS]! & GONE) === 0;
     const time = this.#timeOf(point);
-    let relation = this.#relation(to, at, point, time, isKnown);
+    let relation = this.#relation(around, from, at, point, time);
     if (relation === STALE) return 'stale';
     let block = words[at + BLOCK]!;
     const sameBounds = words[at + CELLS] === length && words[at + VALUE] === point.boundsLo;
     if (block === 0 || !sameBounds) {
-      block = this.#sourceBlock(at, length);
-      if (block === 0) return this.#noRoom(at, isKnown);
+      block = this.sources.fit(at, length, this.#take);
+      if (block === 0) return 'full';
       // Bounds changed, so there is no previous value to subtract. A histogram does not change its bounds, so its producer was
       // restarted: count the whole value.
       if (relation === DIFFERENCE) relation = FULL;
     }
     if (relation === DIFFERENCE && this.#fell(block, point)) relation = FULL;
     this.#remember(output);
-    if (relation < BASELINE) {
+    if (relation <= DIFFERENCE) {
       const keep = relation === DIFFERENCE ? 1 : 0;
       const sums = output.block;
       cells[sums]! += point.count - keep * cells[block]!;
       cells[sums + 1] = addDoubles(cells[sums + 1]!, addDoubles(point.sum, -keep * cells[block + 1]!));
-      for (let i = 0; i < point.buckets; i++)
-        cells[sums + 2 + i]! += point.counts[i]! - keep * cells[block + 2 + i]!;
+      for (let i = 0; i < buckets; i++) cells[sums + 2 + i]! += counts[i]! - keep * cells[block + 2 + i]!;
     }
     if (!point.hasSum) output.withoutSum();
-    this.#note(to, at, point, time, relation, 0);
     words[at + VALUE] = point.boundsLo;
     words[at + VALUE + 1] = point.boundsHi;
     cells[block] = point.count;
     cells[block + 1] = point.sum;
-    for (let i = 0; i < point.buckets; i++) cells[block + 2 + i] = point.counts[i]!;
-    return relation === UNKNOWN ? 'unknown' : 'added';
+    for (let i = 0; i < buckets; i++) cells[block + 2 + i] = counts[i]!;
+    return this.#note(from, at, point, time, relation, 0);
   }
 
-  addExponential(to: Contribution, point: ExponentialPoint): Outcome {
-    const { output } = to;
-    const at = this.#source(to);
+  addExponential(around: Around, from: Incoming, output: Output, point: ExponentialPoint): Outcome {
+    const { value } = point;
+    const at = this.#source(from);
     if (at < 0) return 'full';
-    const { words } = this.sources;
-    const isKnown = (words[at + SOURCE_FLAGS]! & GONE) === 0;
+    const { cells } = this.arena;
     const time = this.#timeOf(point);
-    let relation = this.#relation(to, at, point, time, isKnown);
+    let relation = this.#relation(around, from, at, point, time);
     if (relation === STALE) return 'stale';
-    let increment = point.value;
+    let increment = value;
     if (relation === DIFFERENCE) {
-      const before = readExponential(this.arena.cells, words[at + BLOCK]!);
-      const added = subtractExponential(point.value, before);
+      const added = subtractExponential(value, readExponential(cells, this.sources.words[at + BLOCK]!));
       if (added) increment = added;
       else relation = FULL;
     }
     if (output.isDelta) this.#remember(output);
     // The stored histogram may be scaled down to fit; the next difference is then computed at that scale.
-    const stored = addExponential(point.value, emptyExponential(point.value.scale));
-    const before =
-      output.block === 0
-        ? emptyExponential(point.value.scale)
-        : readExponential(this.arena.cells, output.block);
-    const grown = relation < BASELINE ? addExponential(before, increment) : before;
-    const needed = exponentialCells(grown);
-    const block = this.#sourceBlock(at, exponentialCells(stored));
-    if (block === 0) return this.#noRoom(at, isKnown);
+    const stored = addExponential(value, emptyExponential(value.scale));
+    const before = output.block === 0 ? emptyExponential(value.scale) : readExponential(cells, output.block);
+    const grown = relation <= DIFFERENCE ? addExponential(before, increment) : before;
+    const block = this.sources.fit(at, exponentialCells(stored), this.#take);
+    if (block === 0) return 'full';
     this.#remember(output);
-    if (!this.#fitOutput(output, needed)) return this.#noRoom(at, isKnown);
-    writeExponential(this.arena.cells, output.block, grown);
-    writeExponential(this.arena.cells, block, stored);
-    if (!point.value.hasSum) output.withoutSum();
-    this.#note(to, at, point, time, relation, 0);
-    return relation === UNKNOWN ? 'unknown' : 'added';
+    if (this.outputs.fit(output.at, exponentialCells(grown), this.#take) === 0) return 'full';
+    writeExponential(cells, output.block, grown);
+    writeExponential(cells, block, stored);
+    if (!value.hasSum) output.withoutSum();
+    return this.#note(from, at, point, time, relation, 0);
   }
 
   /** Time of a sent point: `time` advances, no further than the clock, and always forward. */
@@ -519,13 +465,8 @@ export class Tracker {
     const time = moment.set(timeLo, timeHi).min(this.#now.lo, this.#now.hi);
     // A level that is continued after a restart has an earlier start than its writer.
     const floor = output.fresh ? this.#start : { lo: output.timeLo, hi: output.timeHi };
-    if (!lessThan(floor.lo, floor.hi, time.lo, time.hi)) {
-      // By whole milliseconds if possible, since some backends keep no more.
-      const isFarAhead = this.#aheadMost.isBefore(floor.lo, floor.hi);
-      time.set(floor.lo, floor.hi).add(isFarAhead ? 1000 : 1_000_000);
-    }
-    output.timeLo = time.lo;
-    output.timeHi = time.hi;
+    if (!lessThan(floor.lo, floor.hi, time.lo, time.hi)) this.#step(time, floor);
+    output.setTime(time);
     this.#written.max(time.lo, time.hi);
     this.#latest.max(time.lo, time.hi);
   }
@@ -534,7 +475,7 @@ export class Tracker {
    * The same for an increment: it begins where the stream's previous one ended, and ends later.
    * @returns whether its start or time was moved
    */
-  follow(output: Output, point: Dated): boolean {
+  follow(output: Output, point: Pick<Point, 'startLo' | 'startHi' | 'timeLo' | 'timeHi'>): boolean {
     this.#remember(output);
     const { startLo, startHi, timeLo, timeHi } = point;
     const time = this.#timeOf(point);
@@ -551,14 +492,18 @@ export class Tracker {
         point.startLo = output.timeLo;
         point.startHi = output.timeHi;
       }
-      if (!lessThan(output.timeLo, output.timeHi, time.lo, time.hi))
-        time
-          .set(output.timeLo, output.timeHi)
-          .add(this.#aheadMost.isBefore(output.timeLo, output.timeHi) ? 1000 : 1_000_000);
+      const floor = { lo: output.timeLo, hi: output.timeHi };
+      if (!lessThan(floor.lo, floor.hi, time.lo, time.hi)) this.#step(time, floor);
     }
-    output.timeLo = point.timeLo = time.lo;
-    output.timeHi = point.timeHi = time.hi;
+    output.setTime(time);
+    point.timeLo = time.lo;
+    point.timeHi = time.hi;
     return point.startLo !== startLo || point.startHi !== startHi || time.lo !== timeLo || time.hi !== timeHi;
+  }
+
+  /** Sets a time just after another one: by whole milliseconds if possible, since some backends keep no more. */
+  #step(time: Nanoseconds, { lo, hi }: Halves): void {
+    time.set(lo, hi).add(this.#aheadMost.isBefore(lo, hi) ? 1000 : 1_000_000);
   }
 
   /** Subtracts expired levels from the output they are part of. */
@@ -570,14 +515,20 @@ export class Tracker {
       const isEnded = at >= 0 && words[at + SEEN]! < this.#nowSec - this.#ttlSec;
       if (isEnded && (words[at + INTO] !== intoLo || words[at + INTO + 1] !== intoHi)) continue;
       ended.splice(i, 2);
-      if (isEnded && (words[at + SOURCE_FLAGS]! & GONE) === 0) this.#takeOff(at, output);
+      if (isEnded && (words[at + FLAGS]! & GONE) === 0) this.#takeOff(at, output);
     }
   }
 
   /** How the point relates to the source's last one; never DIFFERENCE for an unknown source. */
-  #relation(to: Contribution, at: number, point: Point, { lo, hi }: Nanoseconds, isKnown: boolean): number {
+  #relation(
+    { resource, metric }: Around,
+    from: Incoming,
+    at: number,
+    point: Point,
+    { lo, hi }: Nanoseconds,
+  ): number {
     const { words } = this.sources;
-    if (isKnown) {
+    if ((words[at + FLAGS]! & GONE) === 0) {
       if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, lo, hi)) return STALE;
       const { startLo, startHi } = point;
       const lastLo = words[at + START]!;
@@ -588,79 +539,73 @@ export class Tracker {
         isMissing(lastLo, lastHi) && lessThan(startLo, startHi, words[at + TIME]!, words[at + TIME + 1]!);
       return isKnownNow ? DIFFERENCE : FULL;
     }
-    if (!to.isMonotonic) return FULL;
-    if (to.wasForwarded) return BASELINE;
-    return this.#history.isNew(to.resource, point) ? FULL : UNKNOWN;
+    if (metric.isLevel) return FULL;
+    if (from.wasForwarded) return BASELINE;
+    return this.#history.isNew(resource, point) ? FULL : UNKNOWN;
   }
 
   /** The point's time, or the receiver's if it is missing or far ahead. */
   #timeOf({ timeLo, timeHi }: Pick<Point, 'timeLo' | 'timeHi'>): Nanoseconds {
-    const isBelieved = (timeLo !== 0 || timeHi !== 0) && !this.#believed.isBefore(timeLo, timeHi);
+    const isBelieved = !isMissing(timeLo, timeHi) && !this.#believed.isBefore(timeLo, timeHi);
     return isBelieved ? moment.set(timeLo, timeHi) : moment.copy(this.#now);
   }
 
-  /** The source of a contribution, created if there is room; the caller may change it. */
-  #source(to: Contribution): number {
+  /** The source of a point, created if there is room; the caller may change it. */
+  #source({ fullLo, fullHi, sourceAt }: Incoming): number {
     const { sources } = this;
-    let at = sources.find(to.sourceLo, to.sourceHi, to.sourceAt);
+    let at = sources.find(fullLo, fullHi, sourceAt);
     if (at < 0) {
-      at = this.isFull(at) ? -1 : this.#insert(to.sourceLo, to.sourceHi);
+      at = this.isFull(at) ? -1 : this.#insert(fullLo, fullHi);
       if (at < 0) return -1;
-      sources.words[at + SOURCE_FLAGS] = LIVE | GONE;
+      sources.words[at + FLAGS] = GONE;
     }
     this.#rememberSource(at);
     return at;
   }
 
+  #rememberSource(at: number): void {
+    const { sources } = this;
+    // Only the first point of a stream in a request hands it over, so the flag stays for those that follow in the same request.
+    if (sources.remember(at)) sources.words[at + FLAGS]! &= ~FORWARDED;
+  }
+
   /** Inserts a source; one that the ledger has too is evicted if needed. @returns -1 if open requests use all of them */
   #insert(lo: number, hi: number): number {
     const { sources } = this;
-    if (sources.used >= sources.maxSources) {
-      const oldest = sources.oldest(this.#settled);
-      if (oldest < 0) return -1;
-      this.sourceEvictions++;
-      this.#dropSource(oldest);
-    }
+    if (sources.used >= sources.maxEntries && !this.#evictSource()) return -1;
     return sources.insert(lo, hi);
   }
 
-  #rememberSource(at: number): void {
+  /** Evicts a source, which the ledger has too. @returns false if open requests use all of them */
+  #evictSource(): boolean {
     const { words } = this.sources;
-    if (words[at + CHANGED_BY] === this.#request) return;
-    this.#sourceJournal.remember(words, at);
-    // Only the first point of a stream in a request hands it over, so the flag stays for those that follow in the same request.
-    words[at + SOURCE_FLAGS]! &= ~FORWARDED;
-    words[at + CHANGED_BY] = this.#request;
-    words[at + CLAIM_AT] = this.#claimed++;
+    const oldest = this.sources.oldest(LOOKED_AT, (at) => words[at + CHANGED_BY]! <= this.#settled);
+    if (oldest >= 0) this.#expire(oldest);
+    return oldest >= 0;
   }
 
   #remember(output: Output): void {
-    if (output.changedBy === this.#request) return;
-    this.#outputJournal.remember(this.outputs.words, output.at);
-    output.changedBy = this.#request;
-    output.record = this.#outputsChanged++;
-    if (!output.isDelta) return;
+    if (!this.outputs.remember(output.at) || !output.isDelta) return;
     output.empty();
-    if (output.block !== 0) this.#outputJournal.freeLater(output.block, output.cells);
-    output.block = output.cells = 0;
+    this.outputs.release(output.at);
   }
 
   #note(
-    to: Contribution,
+    from: Incoming,
     at: number,
     point: Point,
     { lo, hi }: Nanoseconds,
     relation: number,
     flags: number,
-  ): void {
+  ): Outcome {
     const { words } = this.sources;
     if (lo !== point.timeLo || hi !== point.timeHi) this.skewed++;
-    words[at + SOURCE_FLAGS] =
+    words[at + FLAGS] =
       LIVE |
       flags |
-      (to.overflow ? OVERFLOW : 0) |
-      (to.converted ? CONVERTED : 0) |
-      (to.wasForwarded ? FORWARDED : words[at + SOURCE_FLAGS]! & FORWARDED);
+      (from.reduction.overflow ? OVERFLOW : 0) |
+      (from.reduction === NOTHING_REDUCED ? CONVERTED : 0) |
+      (from.wasForwarded ? FORWARDED : words[at + FLAGS]! & FORWARDED);
     words[at + SEEN] = this.#nowSec;
     // A point without a start that continues a life keeps the known one.
     if (relation !== DIFFERENCE || !isMissing(point.startLo, point.startHi)) {
@@ -669,8 +614,9 @@ export class Tracker {
     }
     words[at + TIME] = lo;
     words[at + TIME + 1] = hi;
-    words[at + INTO] = to.intoLo;
-    words[at + INTO + 1] = to.intoHi;
+    words[at + INTO] = from.reducedLo;
+    words[at + INTO + 1] = from.reducedHi;
+    return relation === UNKNOWN ? 'unknown' : 'added';
   }
 
   #fell(block: number, point: HistogramPoint): boolean {
@@ -682,131 +628,83 @@ export class Tracker {
 
   /** Whether the point has the output's bounds. The first point sets them; they change once none has matched for 5 minutes. */
   #fitBounds(output: Output, point: HistogramPoint, length: number): boolean {
+    const { words } = this.outputs;
+    const { at, block } = output;
     const same =
-      output.block !== 0 &&
+      block !== 0 &&
       output.boundsLo === point.boundsLo &&
       output.boundsHi === point.boundsHi &&
       output.cells === length;
     if (!same) {
-      if (output.block !== 0 && this.#nowSec - output.boundsSeenSec < 300) return false;
+      if (block !== 0 && this.#nowSec - words[at + BOUNDS_SEEN]! < 300) return false;
       this.#remember(output);
-      const anew = output.block !== 0;
-      if (!this.#fitOutput(output, length)) return false;
-      if (anew) {
-        output.startLo = output.timeLo; // restart it where the old one ended
-        output.startHi = output.timeHi;
-      }
-      this.arena.cells.fill(0, output.block, output.block + length);
-      output.boundsLo = point.boundsLo;
-      output.boundsHi = point.boundsHi;
+      const sums = this.outputs.fit(at, length, this.#take);
+      if (sums === 0) return false;
+      if (block !== 0) output.setStart({ lo: output.timeLo, hi: output.timeHi }); // restart it where the old one ended
+      this.arena.cells.fill(0, sums, sums + length);
+      words[at + BOUNDS] = point.boundsLo;
+      words[at + BOUNDS + 1] = point.boundsHi;
     }
-    output.boundsSeenSec = this.#nowSec;
+    words[at + BOUNDS_SEEN] = this.#nowSec;
     return true;
-  }
-
-  /** A block of so many cells for a source that is in the journal; 0 if there is no room, and the source is unchanged. */
-  #sourceBlock(at: number, needed: number): number {
-    const { words } = this.sources;
-    const block = words[at + BLOCK]!;
-    const before = this.#sourceJournal.blockBefore(this.#mark.sources, words[at + CLAIM_AT]!);
-    const fitting = this.#replace(this.#sourceJournal, block, words[at + CELLS]!, before, needed);
-    if (fitting === 0) return 0;
-    words[at + BLOCK] = fitting;
-    words[at + CELLS] = needed;
-    return fitting;
-  }
-
-  /** Gives an output that is in the journal a block of so many cells. @returns false if there is no room */
-  #fitOutput(output: Output, needed: number): boolean {
-    const before = this.#outputJournal.blockBefore(this.#mark.outputs, output.record);
-    const fitting = this.#replace(this.#outputJournal, output.block, output.cells, before, needed);
-    if (fitting === 0) return false;
-    output.block = fitting;
-    output.cells = needed;
-    return true;
-  }
-
-  /** @returns a block for `needed` cells: the same one if its size fits, or a new one; 0 if there is no room */
-  #replace(journal: Journal, block: number, cells: number, before: number, needed: number): number {
-    if (block !== 0 && sameSize(needed, cells)) return block;
-    const fitting = this.#take(needed);
-    if (fitting === 0) return 0;
-    if (block !== 0) {
-      if (block === before) journal.freeLater(block, cells);
-      else this.arena.give(block, cells);
-    }
-    return fitting;
   }
 
   /** Allocates a block; sources that the ledger has too are evicted if needed. @returns 0 if there is no room */
-  #take(cells: number): number {
+  #take = (cells: number): number => {
     let block = this.arena.take(cells);
-    for (let tries = 0; block === 0 && tries < EVICTIONS_MAX; tries++) {
-      const oldest = this.sources.oldest(this.#settled);
-      if (oldest < 0) break;
-      this.sourceEvictions++;
-      this.#dropSource(oldest);
+    for (let tries = 0; block === 0 && tries < EVICTIONS_MAX && this.#evictSource(); tries++)
       block = this.arena.take(cells);
-    }
     return block;
-  }
+  };
 
-  /** Handles a source for which there is no room: removes it if it was new. */
-  #noRoom(at: number, isKnown: boolean): Outcome {
-    if (!isKnown) this.sources.words[at + SOURCE_FLAGS]! |= GONE;
-    return 'full';
+  #readSource(at: number, into: NumberValue): void {
+    const { words } = this.sources;
+    into.set((words[at + FLAGS]! & INTEGER) !== 0, words[at + VALUE]!, words[at + VALUE + 1]!);
   }
 
   /** Subtracts a level from the output and ends its source. */
   #takeOff(at: number, output: Output): void {
-    const { words } = this.sources;
     this.#remember(output);
     this.#rememberSource(at);
-    last.set((words[at + SOURCE_FLAGS]! & INTEGER) !== 0, words[at + VALUE]!, words[at + VALUE + 1]!);
+    this.#readSource(at, last);
     output.writeValue(output.readValue(total).subtract(last));
-    words[at + SOURCE_FLAGS]! |= GONE;
+    this.sources.words[at + FLAGS]! |= GONE;
   }
 
   /** Expires a source, which the ledger keeps. A level must be subtracted from its output first. */
-  #expireSource = (at: number): void => {
+  #expireSource = (at: number): boolean => {
     const { words } = this.sources;
-    if ((words[at + SOURCE_FLAGS]! & LEVEL) !== 0) {
+    if ((words[at + FLAGS]! & LEVEL) === 0) this.#expire(at);
+    else {
       const [lo, hi] = [words[at]!, words[at + 1]!];
       const ended = this.#ended;
-      for (let i = 0; i < ended.length; i += 2) if (ended[i] === lo && ended[i + 1] === hi) return;
+      for (let i = 0; i < ended.length; i += 2) if (ended[i] === lo && ended[i + 1] === hi) return true;
       if (ended.length < ENDED_MAX) ended.push(lo, hi);
-      return;
     }
-    this.sourceEvictions++;
-    this.#dropSource(at);
+    return true;
   };
 
-  #dropSource(at: number): void {
-    const { words } = this.sources;
-    const block = words[at + BLOCK]!;
-    if (block !== 0) this.arena.give(block, words[at + CELLS]!);
-    this.sources.remove(at);
+  #expire(source: number): void {
+    this.sourceEvictions++;
+    this.sources.drop(source);
   }
 
   /** A stream of this hash that comes later is a new one, and starts later. */
-  #expireOutput = (output: Output): void => {
+  #expireOutput = (at: number): boolean => {
     this.outputEvictions++;
-    this.#removeOutput(output);
+    this.#removeOutput(this.outputs.at(at));
+    return true;
   };
 
-  #setAside(level: Output): void {
-    const field = fieldOf(level.lo, level.hi).toString('latin1');
-    const value = levelOf(level);
-    if (value.length === 0) this.#levels.delete(field);
-    else this.#levels.set(field, value);
-  }
-
   #removeOutput(output: Output): void {
-    // Sources may still be part of the level, so keep its value.
-    if (output.isLevel) this.#setAside(output);
-    if (output.block !== 0) this.arena.give(output.block, output.cells);
+    if (output.isLevel) {
+      // Sources may still be part of it, so keep its value.
+      const value = levelOf(output);
+      if (value.length === 0) this.#levels.delete(nameOf(output.lo, output.hi));
+      else this.#levels.set(nameOf(output.lo, output.hi), value);
+    }
     this.#start.max(output.timeLo, output.timeHi);
-    this.outputs.remove(output);
+    this.outputs.drop(output.at);
   }
 }
 

@@ -1,4 +1,4 @@
-import { Hash64, keyHash32 } from '../hash.ts';
+import { type Halves, Hash64, keyHash32 } from '../hash.ts';
 import { Reader } from './reader.ts';
 
 /**
@@ -19,6 +19,8 @@ const DOUBLE = 4;
 const ARRAY = 5;
 const KVLIST = 6;
 const BYTES = 7;
+/** Offset basis of what is inside of a value. */
+const NESTED: Halves = { lo: 0x84222325, hi: 0xcbf29ce4 };
 /** The maximum depth of validated bodies. */
 const DEPTH_MAX = 64;
 
@@ -27,8 +29,6 @@ export class AttributeHash {
   keyHash = 0;
   lo = 0;
   hi = 0;
-  keyStart = 0;
-  keyEnd = 0;
 }
 
 /** Hashes the KeyValue message `bytes[from, to)`. */
@@ -36,8 +36,7 @@ export function hashAttribute(
   bytes: Uint8Array,
   from: number,
   to: number,
-  seedLo: number,
-  seedHi: number,
+  seed: Halves,
   out: AttributeHash,
   depth = 0,
 ): void {
@@ -52,10 +51,8 @@ export function hashAttribute(
       keyEnd = reader.end;
     } else if (reader.field === 2) values.push(reader.start, reader.end);
   }
-  const hash = new Hash64().set(seedLo, seedHi).bytes(bytes, keyStart, keyEnd).byte(0xff);
+  const hash = new Hash64().set(seed.lo, seed.hi).bytes(bytes, keyStart, keyEnd).byte(0xff);
   out.keyHash = keyHash32(hash.lo, hash.hi);
-  out.keyStart = keyStart;
-  out.keyEnd = keyEnd;
   hashValue(bytes, values, hash, depth);
   hash.mix();
   out.lo = hash.lo;
@@ -113,13 +110,13 @@ function hashElements(
     while (reader.next()) {
       if (reader.field !== 1 || reader.wire !== 2) continue;
       if (member === ARRAY) {
-        element.set(0x84222325, 0xcbf29ce4);
+        element.set(NESTED.lo, NESTED.hi);
         hashValue(bytes, [reader.start, reader.end], element, depth + 1);
         element.mix();
         hashWord(element.lo, hash);
         hashWord(element.hi, hash);
       } else {
-        hashAttribute(bytes, reader.start, reader.end, 0x84222325, 0xcbf29ce4, pair, depth + 1);
+        hashAttribute(bytes, reader.start, reader.end, NESTED, pair, depth + 1);
         sum.add(pair.lo, pair.hi);
       }
     }

@@ -1,3 +1,4 @@
+import type { Halves } from '../hash.ts';
 import { lessThan } from './reader.ts';
 
 const MS_NS = 1_000_000;
@@ -28,7 +29,7 @@ export class Nanoseconds {
     return Math.floor(high / MS_NS) * HALF + Math.floor(rest / MS_NS);
   }
 
-  copy({ lo, hi }: { lo: number; hi: number }): this {
+  copy({ lo, hi }: Halves): this {
     return this.set(lo, hi);
   }
 

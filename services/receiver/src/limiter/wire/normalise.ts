@@ -49,29 +49,29 @@ function isRegularScope(body: Uint8Array, from: number, to: number): boolean {
 
 /** The same request with every message in one piece. Allocates freely, since this is rare. */
 export function normalise(body: Uint8Array): Uint8Array {
-  return rewrite(body, 0, body.length, (field, content) =>
-    field === RESOURCE_METRICS ? joined(content, 1, (scope) => joined(scope, 1, metric)) : content,
+  return rewrite(body, (field, content) =>
+    field === RESOURCE_METRICS ? joined(content, (scope) => joined(scope, metric)) : content,
   );
 }
 
-/** Joins the pieces of field `single` of a message and rewrites its children. */
-function joined(message: Uint8Array, single: number, child: (content: Uint8Array) => Uint8Array): Uint8Array {
+/** Joins the pieces of field 1 of a message and rewrites its children. */
+function joined(message: Uint8Array, child: (content: Uint8Array) => Uint8Array): Uint8Array {
   const pieces: Uint8Array[] = [];
-  const rest = rewrite(message, 0, message.length, (field, content) => {
-    if (field === single) {
+  const rest = rewrite(message, (field, content) => {
+    if (field === 1) {
       pieces.push(content);
       return undefined;
     }
     return field === CHILDREN ? child(content) : content;
   });
-  return pieces.length === 0 ? rest : Buffer.concat([delimited(single, Buffer.concat(pieces)), rest]);
+  return pieces.length === 0 ? rest : Buffer.concat([delimited(1, Buffer.concat(pieces)), rest]);
 }
 
 /** A Metric with one member of its oneof: the last kind, in the pieces after the last one of another kind. */
 function metric(message: Uint8Array): Uint8Array {
   let kind = 0;
   let pieces: Uint8Array[] = [];
-  const rest = rewrite(message, 0, message.length, (field, content) => {
+  const rest = rewrite(message, (field, content) => {
     if (!isData(field)) return content;
     if (field !== kind) pieces = [];
     kind = field;
@@ -83,12 +83,10 @@ function metric(message: Uint8Array): Uint8Array {
 
 function rewrite(
   message: Uint8Array,
-  from: number,
-  to: number,
   change: (field: number, content: Uint8Array) => Uint8Array | undefined,
 ): Uint8Array {
   const chunks: Uint8Array[] = [];
-  const reader = new Reader().open(message, from, to);
+  const reader = new Reader().open(message, 0, message.length);
   while (reader.next()) {
     const raw = message.subarray(reader.tagStart, reader.end);
     if (reader.wire !== 2) {

@@ -8,7 +8,7 @@ export const EXEMPLARS_MAX = 4;
 const reader = new Reader();
 
 /** What all points have. Times are unsigned 64-bit nanoseconds in halves. */
-export class Point {
+export abstract class Point {
   startLo = 0;
   startHi = 0;
   timeLo = 0;
@@ -17,11 +17,13 @@ export class Point {
   marker = false;
   /** Ranges of its first exemplars: (tag start, end) pairs. */
   readonly exemplars: number[] = [];
+  /** Whether it can be merged: it does not contradict itself. */
+  sound = true;
+  /** All its numbers are finite. */
+  abstract readonly finite: boolean;
 
-  /** Whether it has a time. */
-  get timed(): boolean {
-    return this.timeLo !== 0 || this.timeHi !== 0;
-  }
+  /** Decodes `bytes[from, to)`; the last one of a repeated scalar counts, and lists are appended. */
+  abstract decode(bytes: Uint8Array, from: number, to: number): this;
 
   protected exemplar(tagStart: number, end: number): void {
     if (this.exemplars.length < 2 * EXEMPLARS_MAX) this.exemplars.push(tagStart, end);
@@ -31,6 +33,22 @@ export class Point {
     if (this.exemplars.length > 0) this.exemplars.length = 0;
     this.startLo = this.startHi = this.timeLo = this.timeHi = 0;
     this.marker = false;
+    this.sound = true;
+  }
+}
+
+/** What both kinds of histogram points have. */
+export abstract class DistributionPoint extends Point {
+  min = 0;
+  hasMin = false;
+  max = 0;
+  hasMax = false;
+  finite = true;
+
+  protected override clear(): void {
+    super.clear();
+    this.min = this.max = 0;
+    this.hasMin = this.hasMax = false;
   }
 }
 
@@ -54,14 +72,12 @@ export class NumberPoint extends Point {
   /** Bits of the value, an int64 or a double. */
   lo = 0;
   hi = 0;
-  flags = 0;
 
   /** Its value is neither NaN nor infinite. */
   get finite(): boolean {
     return this.isInt || (this.hi & 0x7ff00000) !== 0x7ff00000;
   }
 
-  /** Decodes `bytes[from, to)`; the last one of a repeated field counts. */
   decode(bytes: Uint8Array, from: number, to: number): this {
     this.clear();
     let valued = false;
@@ -112,7 +128,6 @@ export class NumberPoint extends Point {
           break;
       }
     }
-    this.flags = flags;
     this.marker = !valued || (flags & NO_RECORDED_VALUE) !== 0;
     return this;
   }
@@ -123,14 +138,10 @@ const BOUNDS_LO = 0x2545f491;
 const BOUNDS_HI = 0x6c078965;
 
 /** A HistogramDataPoint. Counts are exact below 2^53. */
-export class HistogramPoint extends Point {
+export class HistogramPoint extends DistributionPoint {
   count = 0;
   sum = 0;
   hasSum = false;
-  min = 0;
-  hasMin = false;
-  max = 0;
-  hasMax = false;
   /** Bucket counts; the first `buckets` are in use. */
   readonly counts: Float64Array;
   buckets = 0;
@@ -138,13 +149,6 @@ export class HistogramPoint extends Point {
   boundsLo = 0;
   boundsHi = 0;
   bounds = 0;
-  /**
-   * Whether it can be merged: its counts fit into the storage, are exact integers that add up to `count`, and there is one more
-   * than there are bounds, which increase (or there are neither).
-   */
-  sound = true;
-  /** Sum, bounds, min and max are finite numbers. */
-  finite = true;
   /** Result for the last bounds: nearly all points have those of the point before. */
   readonly #checked = { lo: 0, hi: 0, bounds: 0, increasing: true, finite: true };
   readonly #scanner: Scanner;
@@ -156,7 +160,10 @@ export class HistogramPoint extends Point {
     this.counts = scanner.counts;
   }
 
-  /** Decodes `bytes[from, to)`; the last one of a repeated scalar counts, and lists are appended. */
+  /**
+   * It is sound if its counts fit into the storage, are exact integers that add up to `count`, and there is one more than there
+   * are bounds, which increase (or there are neither).
+   */
   decode(bytes: Uint8Array, from: number, to: number): this {
     this.clear();
     if (this.#scanner.decodeHistogram(bytes, from, to)) this.#take(bytes, from, to);
@@ -226,19 +233,16 @@ export class HistogramPoint extends Point {
     this.bounds = decoded[14]!;
     this.boundsLo = this.bounds === 0 ? BOUNDS_LO : decoded[15]!;
     this.boundsHi = this.bounds === 0 ? BOUNDS_HI : decoded[16]!;
-    this.sound = true;
     if ((flags & EXEMPLARS) === 0) return;
     reader.open(bytes, from, to);
     while (reader.next()) if (reader.field === 8) this.exemplar(reader.tagStart, reader.end);
   }
 
   #decodeSlowly(bytes: Uint8Array, from: number, to: number): void {
-    this.count = this.sum = this.min = this.max = 0;
-    this.hasSum = this.hasMin = this.hasMax = false;
-    this.buckets = this.bounds = 0;
+    this.count = this.sum = this.buckets = this.bounds = 0;
+    this.hasSum = false;
     this.boundsLo = BOUNDS_LO;
     this.boundsHi = BOUNDS_HI;
-    this.sound = true;
     const view = viewOf(bytes);
     reader.open(bytes, from, to);
     while (reader.next()) {
@@ -298,16 +302,14 @@ export class HistogramPoint extends Point {
         this.sound = false;
         break;
       }
-      const hi = view.getUint32(p + 4, true);
-      if (hi > 0x1fffff) this.sound = false; // 2^53 and more cannot be added exactly
-      counts[buckets++] = hi * 4294967296 + view.getUint32(p, true);
+      counts[buckets++] = this.#unsigned(view, p);
     }
     this.buckets = buckets;
   }
 
   #unsigned(view: DataView, at: number): number {
     const hi = view.getUint32(at + 4, true);
-    if (hi > 0x1fffff) this.sound = false;
+    if (hi > 0x1fffff) this.sound = false; // 2^53 and more cannot be added exactly
     return hi * 4294967296 + view.getUint32(at, true);
   }
 }

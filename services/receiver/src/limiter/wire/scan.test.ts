@@ -6,8 +6,7 @@ import { encode, type Labels, type Value } from '../test/otlp.ts';
 import { Reader } from './reader.ts';
 import { ATTRIBUTE_WORDS, LISTED_MAX, POINT_WORDS, Scanner, scanAttributes } from './scan.ts';
 
-const SEED_LO = 0x12345678;
-const SEED_HI = -0x2468ace;
+const SEED = { lo: 0x12345678, hi: -0x2468ace };
 
 interface Scanned {
   sum: string;
@@ -19,9 +18,9 @@ function scanAll(bytes: Uint8Array, from: number, to: number, field: number): Sc
   const scanner = new Scanner();
   const found: Scanned[] = [];
   for (let at = from; at < to; at = scanner.next) {
-    const count = scanner.scan(bytes, at, to, field, SEED_LO, SEED_HI);
+    const count = scanner.scan(bytes, at, to, field, SEED);
     for (let p = 0; p < count * POINT_WORDS; p += POINT_WORDS) {
-      if (scanner.points[p + 7] !== 0) scanner.resolve(p, bytes, field, SEED_LO, SEED_HI);
+      if (scanner.points[p + 7] !== 0) scanner.resolve(p, bytes, field, SEED);
       scanner.select(p);
       const attributes: string[] = [];
       for (let i = 0; i < scanner.listed; i++) {
@@ -43,7 +42,7 @@ function scanSlowly(bytes: Uint8Array, from: number, to: number, field: number):
   const reader = new Reader().open(bytes, from, to);
   while (reader.next()) {
     if (reader.field !== 1 || reader.wire !== 2) continue;
-    const n = scanAttributes(bytes, reader.start, reader.end, field, SEED_LO, SEED_HI, records, 0, sum);
+    const n = scanAttributes(bytes, reader.start, reader.end, field, SEED, records, 0, sum);
     const attributes = Array.from({ length: n }, (_, i) =>
       Array.from(records.subarray(i * ATTRIBUTE_WORDS, (i + 1) * ATTRIBUTE_WORDS)).join(),
     );

@@ -1,4 +1,4 @@
-import { Hash64 } from '../hash.ts';
+import { type Halves, Hash64 } from '../hash.ts';
 import { KERNEL_BASE64 } from '../kernel/bytes.ts';
 import { AttributeHash, hashAttribute } from './attributes.ts';
 import { Reader } from './reader.ts';
@@ -11,6 +11,17 @@ import { Reader } from './reader.ts';
  */
 export const POINT_WORDS = 8;
 export const ATTRIBUTE_WORDS = 5;
+
+/** Records of attributes of a point or a resource. */
+export interface Listed {
+  readonly place: 'point' | 'resource';
+  readonly attributes: Int32Array;
+  /** Word of the first record, and number of records. */
+  readonly attributeAt: number;
+  readonly listed: number;
+  /** Offset to add to positions in the records. */
+  readonly base: number;
+}
 
 /** Further attributes of a point are hashed, but neither scored nor stripped. SDKs stop at 128 too. */
 export const LISTED_MAX = 128;
@@ -27,8 +38,7 @@ export function scanAttributes(
   from: number,
   to: number,
   field: number,
-  seedLo: number,
-  seedHi: number,
+  seed: Halves,
   out: Int32Array,
   at: number,
   sum: Hash64,
@@ -39,7 +49,7 @@ export function scanAttributes(
   sum.set(0, 0);
   while (reader.next()) {
     if (reader.field !== field || reader.wire !== 2) continue;
-    hashAttribute(bytes, reader.start, reader.end, seedLo, seedHi, hash);
+    hashAttribute(bytes, reader.start, reader.end, seed, hash);
     sum.add(hash.lo, hash.hi);
     if (listed >= LISTED_MAX) continue;
     const word = at + listed++ * ATTRIBUTE_WORDS;
@@ -97,8 +107,8 @@ interface WebAssemblyApi {
  * Finds the data points of a message and hashes their attributes, a few hundred at a time, in a WebAssembly kernel that works
  * on a window of the body copied into its memory.
  */
-export class Scanner {
-  /** Offset to add to positions in the records. */
+export class Scanner implements Listed {
+  readonly place = 'point';
   base = 0;
   /** Where the next call of `scan` continues. */
   next = 0;
@@ -115,7 +125,7 @@ export class Scanner {
   readonly decodedDoubles: Float64Array;
   /** Its bucket counts, in memory that may be reused. */
   readonly counts: Float64Array;
-  /** For the selected point: word of its first attribute record, and number of attributes. */
+  /** Those of the selected point. */
   attributeAt = 0;
   listed = 0;
   readonly #kernel: Kernel;
@@ -152,12 +162,12 @@ export class Scanner {
    * @param field number of the attributes' field in a point
    * @returns number of points; the rest begins at `next`, which is `to` if there is none. May be 0 although there is a rest
    */
-  scan(bytes: Uint8Array, from: number, to: number, field: number, seedLo: number, seedHi: number): number {
+  scan(bytes: Uint8Array, from: number, to: number, field: number, seed: Halves): number {
     if (this.#body !== bytes || from < this.#windowStart || from >= this.#windowEnd) this.#copy(bytes, from);
     for (;;) {
       this.base = this.#windowStart - WINDOW_AT;
       const end = Math.min(to, this.#windowEnd);
-      const count = this.#kernel.scan(from - this.base, end - this.base, field, seedLo, seedHi);
+      const count = this.#kernel.scan(from - this.base, end - this.base, field, seed.lo, seed.hi);
       this.next = this.#header[0]! + this.base;
       if (count > 0 || this.next > from) return count;
       // No field is complete in the window: move the window, unless a single field is larger than it.
@@ -177,12 +187,12 @@ export class Scanner {
   }
 
   /** Hashes a point that the kernel left because of its encoding; its record begins at word `at`. */
-  resolve(at: number, bytes: Uint8Array, field: number, seedLo: number, seedHi: number): void {
+  resolve(at: number, bytes: Uint8Array, field: number, seed: Halves): void {
     const { points, attributes, base } = this;
     const start = points[at + 1]! + base;
     const end = points[at + 2]! + base;
     const spare = ATTRIBUTES_MAX * ATTRIBUTE_WORDS;
-    const listed = scanAttributes(bytes, start, end, field, seedLo, seedHi, attributes, spare, this.#sum);
+    const listed = scanAttributes(bytes, start, end, field, seed, attributes, spare, this.#sum);
     for (let i = 0; i < listed; i++) {
       attributes[spare + i * ATTRIBUTE_WORDS]! -= base;
       attributes[spare + i * ATTRIBUTE_WORDS + 1]! -= base;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Point } from './point.ts';
+import { NumberPoint } from './point.ts';
 import { Span } from './span.ts';
 
 const NONE = 0n;
@@ -8,7 +8,7 @@ const LAST = 2n ** 64n - 1n;
 function spanOf(...points: [start: bigint, time: bigint][]): [bigint, bigint] {
   const span = new Span();
   for (const [start, time] of points) {
-    const point = new Point();
+    const point = new NumberPoint();
     point.startLo = Number(BigInt.asIntN(32, start));
     point.startHi = Number(BigInt.asIntN(32, start >> 32n));
     point.timeLo = Number(BigInt.asIntN(32, time));
