@@ -209,8 +209,8 @@ export function startExporter(world: World, life: Life, answer: Answering, inPro
   new Exporter(
     {
       minConcurrency: 1,
-      maxConcurrency: 2,
-      maxInflightBytes: 10_000,
+      concurrency: 2,
+      inflightBytes: 10_000,
       compression: 'as-received',
       retry: RETRY,
       maxBodyBytes: 1e6,

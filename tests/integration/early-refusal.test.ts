@@ -4,14 +4,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { post, startReceiver } from '../security/receiver.ts';
 
-const LIMITS = {
-  headerBytes: 16_384,
-  wireBytes: 8_000_000,
-  bodyBytes: 8_000_000,
-  depth: 64,
-  inflightBytes: 16_000_000,
-  connections: 1_000,
-};
+const LIMITS = { maxBodyBytes: 8_000_000, maxInflightBytes: 16_000_000 };
 const BODY_BYTES = 4_000_000;
 const CHUNK = Buffer.alloc(64 * 1024);
 
@@ -44,8 +37,8 @@ function sendSlowly(port: number, headers: string, bodyBytes: number) {
 }
 
 it('gets the complete 401 or 413 even after sending all of 4 MB', async () => {
-  const receiver = await startReceiver({ tokens: ['word'], limits: LIMITS });
-  const small = await startReceiver({ limits: { ...LIMITS, wireBytes: BODY_BYTES - 1 } });
+  const receiver = await startReceiver({ tokens: ['word'], ...LIMITS });
+  const small = await startReceiver({ ...LIMITS, maxBodyBytes: BODY_BYTES - 1 });
   try {
     for (let i = 0; i < 5; i++) {
       const unknown = await sendSlowly(receiver.port, 'Authorization: Bearer other\r\n', BODY_BYTES);
@@ -64,7 +57,7 @@ it('gets the complete 401 or 413 even after sending all of 4 MB', async () => {
 });
 
 it('gets 413, not a retryable status, for a request that can never fit', async () => {
-  const receiver = await startReceiver({ limits: { ...LIMITS, inflightBytes: 1_000_000 } });
+  const receiver = await startReceiver({ ...LIMITS, maxInflightBytes: 1_000_000 });
   try {
     const { heard } = await sendSlowly(receiver.port, '', 1_500_000);
     expect(heard).toMatch(/^HTTP\/1\.1 413 [\s\S]*receiver\.max_inflight/);
@@ -75,7 +68,7 @@ it('gets 413, not a retryable status, for a request that can never fit', async (
 });
 
 it('announces a body as large as the memory limit but sends nothing: others are served', async () => {
-  const receiver = await startReceiver({ limits: { ...LIMITS, inflightBytes: 8_000_000 } });
+  const receiver = await startReceiver({ ...LIMITS, maxInflightBytes: 8_000_000 });
   const idle = connect(receiver.port, '127.0.0.1');
   try {
     idle.write(
@@ -93,7 +86,7 @@ it.each([
   ['413, not "try again", for what an empty queue would not hold', { bytes: 5, items: 100 }, 413],
   ['503 for what it would', { bytes: 1_000, items: 100 }, 503],
 ])('gets %s', async (_, queue, status) => {
-  const receiver = await startReceiver({ limits: { ...LIMITS, queue } }, 'full');
+  const receiver = await startReceiver({ ...LIMITS, queue }, 'full');
   try {
     const answer = await post(receiver.url);
     expect(answer.status).toBe(status);

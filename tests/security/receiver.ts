@@ -18,21 +18,16 @@ export async function startReceiver(
   const batches: Batch[] = [];
   const receiver = new Receiver(
     {
-      host: '127.0.0.1',
-      port: 0,
-      limits: {
-        headerBytes: 16_384,
-        wireBytes: 100_000,
-        bodyBytes: 100_000,
-        depth: 64,
-        inflightBytes: 1_000_000,
-        connections: 1_000,
-      },
+      listen: { host: '127.0.0.1', port: 0 },
+      maxHeaderBytes: 16_384,
+      maxBodyBytes: 100_000,
+      maxDepth: 64,
+      maxInflightBytes: 1_000_000,
+      maxConnections: 1_000,
       invalidUtf8: 'reject_item',
       pathPrefix: '',
       requestTimeoutMs: 5_000,
       keepAliveMs: 5_000,
-      retryAfterMs: 1_000,
       cors: { allowedOrigins: [], allowedHeaders: [], allowCredentials: false, maxAgeMs: 60_000 },
       tokens: [],
       tls: {},

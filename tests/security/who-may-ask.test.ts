@@ -212,7 +212,7 @@ const hasIPv6 = Object.values(networkInterfaces()).some((all) =>
 describe('an address without a host', () => {
   it(`is all addresses, of both families${hasIPv6 ? '' : ' (no IPv6 here: of IPv4)'}`, async () => {
     const { host } = loadConfig({ env: {}, text: 'receiver: {listen: ":4318"}' }).config.receiver.listen;
-    const receiver = await startReceiver({ host });
+    const receiver = await startReceiver({ listen: { host, port: 0 } });
     for (const address of ['127.0.0.1', ...(hasIPv6 ? ['[::1]'] : [])])
       expect((await post(`http://${address}:${receiver.port}`)).status, address).toBe(200);
     await receiver.stop();

@@ -1,5 +1,5 @@
 import { lookup } from 'node:dns/promises';
-import { connect as connectTcp } from 'node:net';
+import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { Config } from '@nrdot/config';
 import { type ContentEncoding, encodeContent, type Signal } from '@nrdot/otlp';
@@ -74,31 +74,32 @@ async function failureOf(
         : `It opens no tunnel: is it allowed to reach ${url.host}?`;
     return { part: 'proxy', found: message, todo };
   }
-  const said = `answers ${status}${message ? `: ${message}` : ''}`;
   if ([400, 409, 422].includes(status)) return undefined; // about the data, and the request has none
+  const answered = (part: Failure['part'], todo: string): Failure => {
+    return { part, found: `answers ${status}${message ? `: ${message}` : ''}`, todo };
+  };
   if ([401, 402, 403, 511].includes(status))
-    return {
-      part: 'key',
-      found: said,
-      todo: 'Set the right key in exporter.headers; does it belong to this region and account?',
-    };
+    return answered(
+      'key',
+      'Set the right key in exporter.headers; does it belong to this region and account?',
+    );
   if (status === 413)
-    return {
-      part: 'size',
-      found: said,
-      todo: 'Even an empty request is too large for it: is this the address of an OTLP/HTTP upstream?',
-    };
-  if (status === 415) {
-    const todo = `It does not accept protobuf${encoding === 'identity' ? '' : ` in ${encoding}`}: try another exporter.compression.`;
-    return { part: 'encoding', found: said, todo };
-  }
+    return answered(
+      'size',
+      'Even an empty request is too large for it: is this the address of an OTLP/HTTP upstream?',
+    );
+  const inEncoding = encoding === 'identity' ? '' : ` in ${encoding}`;
+  if (status === 415)
+    return answered(
+      'encoding',
+      `It does not accept protobuf${inEncoding}: try another exporter.compression.`,
+    );
   if (status === 429 || status >= 500)
-    return {
-      part: 'upstream',
-      found: said,
-      todo: 'The connection works, but the upstream fails or throttles at the moment. Its status page may say why.',
-    };
-  return { part: 'address', found: said, todo: addressText(url) };
+    return answered(
+      'upstream',
+      'The connection works, but the upstream fails or throttles at the moment. Its status page may say why.',
+    );
+  return answered('address', addressText(url));
 }
 
 function addressText(url: URL): string {
@@ -115,39 +116,36 @@ async function networkFailure(message: string, url: URL, config: Config): Promis
     return { part: 'proxy', found: message, todo };
   }
   const host = url.hostname.replace(/^\[|\]$/g, '');
-  try {
-    await lookup(host);
-  } catch (error) {
-    return {
-      part: 'host',
-      found: causeText(error),
-      todo: 'Is the host in exporter.endpoint spelled correctly, and does this machine have a name server?',
-    };
-  }
   const secure = url.protocol === 'https:';
   const port = Number(url.port || (secure ? 443 : 80));
-  try {
-    await opened(() => connectTcp({ host, port }), 'connect', timeoutMs);
-  } catch (error) {
-    return {
-      part: 'network',
-      found: causeText(error),
-      todo: `Is there a firewall or a proxy between this machine and ${host}:${port}? Is the port right?`,
-    };
-  }
-  if (secure) {
-    const servername = /[a-z]/i.test(host) ? { servername: host } : {};
-    const open = () => connectTls({ host, port, ...servername, rejectUnauthorized: !tls.insecureSkipVerify });
+  const hasOwnFiles = Boolean(tls.caFile || tls.certFile);
+  const servername = /[a-z]/i.test(host) ? { servername: host } : {};
+  const rejectUnauthorized = !tls.insecureSkipVerify;
+  const openTls = () => connectTls({ host, port, ...servername, rejectUnauthorized });
+  const steps: [Failure['part'], () => Promise<unknown>, todo: string][] = [
+    [
+      'host',
+      () => lookup(host),
+      'Is the host in exporter.endpoint spelled correctly, and does this machine have a name server?',
+    ],
+    [
+      'network',
+      () => opened(connectTcp({ host, port }), 'connect', timeoutMs),
+      `Is there a firewall or a proxy between this machine and ${host}:${port}? Is the port right?`,
+    ],
+    [
+      'tls',
+      async () => secure && opened(openTls(), 'secureConnect', timeoutMs),
+      hasOwnFiles
+        ? 'Check exporter.tls: ca_file, cert_file and key_file.'
+        : 'Set exporter.tls.ca_file to its CA, or correct its certificate.',
+    ],
+  ];
+  for (const [part, step, todo] of steps) {
     try {
-      await opened(open, 'secureConnect', timeoutMs);
+      await step();
     } catch (error) {
-      if (!tls.caFile && !tls.certFile)
-        return {
-          part: 'tls',
-          found: causeText(error),
-          todo: 'Set exporter.tls.ca_file to its CA, or correct its certificate.',
-        };
-      return { part: 'tls', found: message, todo: 'Check exporter.tls: ca_file, cert_file and key_file.' };
+      return { part, found: part === 'tls' && hasOwnFiles ? message : causeText(error), todo };
     }
   }
   if (/not HTTP\/1\.1/.test(message)) return { part: 'address', found: message, todo: addressText(url) };
@@ -158,12 +156,7 @@ async function networkFailure(message: string, url: URL, config: Config): Promis
   };
 }
 
-async function opened(
-  open: () => import('node:net').Socket,
-  event: 'connect' | 'secureConnect',
-  timeoutMs: number,
-): Promise<void> {
-  const socket = open();
+async function opened(socket: Socket, event: 'connect' | 'secureConnect', timeoutMs: number): Promise<void> {
   try {
     await new Promise<void>((resolve, reject) => {
       socket.once(event, () => resolve());

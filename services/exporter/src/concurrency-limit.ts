@@ -32,11 +32,7 @@ export class ConcurrencyLimit {
     return Math.floor(this.#limit);
   }
 
-  /**
-   * Records one answer.
-   * @param crowded whether the limit was reached: raising it helps only then
-   * @returns the new limit
-   */
+  /** @param crowded whether the limit was reached: raising it helps only then. @returns the new limit */
   observe(answer: 'ok' | 'overload', tookMs: number, crowded: boolean, nowMs: number): number {
     if (answer === 'ok') {
       this.#smoothMs = this.#smoothMs === 0 ? tookMs : this.#smoothMs * 0.9 + tookMs * 0.1;

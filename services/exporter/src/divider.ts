@@ -1,5 +1,3 @@
-import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
 import {
   type ContentEncoding,
   cutRequest,
@@ -9,6 +7,7 @@ import {
   splitRequest,
   walk,
 } from '@nrdot/otlp';
+import { Thread, threadScript } from '@nrdot/service/thread';
 
 /** A request that is to be divided. */
 export interface Division {
@@ -28,48 +27,26 @@ export interface Part {
 
 /** Larger requests would block the event loop: 60 MiB of log records without content take seconds. */
 const LARGE_BYTES = 128 * 1024;
-const IDLE_MS = 30_000;
 
-/**
- * Divides requests into parts, each a request by itself; large ones in a thread, one after the other. The thread starts with the
- * first of them, and ends when idle.
- */
+/** Divides requests into parts, each a request by itself; large ones in a thread, one after the other. */
 export class Divider {
-  #worker: Worker | undefined;
-  #idle: NodeJS.Timeout | undefined;
+  readonly #thread = new Thread<Division, Part[]>(threadScript('divide-worker', import.meta.url));
+  /** Copies are made one after the other, too. */
   #last: Promise<unknown> = Promise.resolve();
 
   /** @returns a single part, or none, if it cannot be divided */
   async divide(request: Division): Promise<Part[]> {
     if (request.plain.byteLength <= LARGE_BYTES) return divided(request);
-    const parts = this.#last.then(() => this.#inThread(request));
+    const parts = this.#last.then(async () => {
+      const plain = await joinInTurns([request.plain]); // to be transferred; the original may be a part of other memory
+      return this.#thread.ask({ ...request, plain }, [plain.buffer]);
+    });
     this.#last = parts.catch(() => {});
     return parts;
   }
 
   async stop(): Promise<void> {
-    clearTimeout(this.#idle);
-    await this.#worker?.terminate();
-  }
-
-  async #inThread(request: Division): Promise<Part[]> {
-    clearTimeout(this.#idle);
-    const plain = await joinInTurns([request.plain]); // to be transferred; the original may be a part of other memory
-    const worker = (this.#worker ??= new Worker(threadScript()));
-    worker.unref();
-    try {
-      const answer = once(worker, 'message') as Promise<[Part[]]>;
-      worker.postMessage({ ...request, plain }, [plain.buffer]);
-      return (await answer)[0];
-    } catch (error) {
-      this.#worker = undefined;
-      throw error;
-    } finally {
-      this.#idle = setTimeout(() => {
-        void this.#worker?.terminate();
-        this.#worker = undefined;
-      }, IDLE_MS).unref();
-    }
+    await this.#thread.stop();
   }
 }
 
@@ -86,10 +63,4 @@ export async function divided({ signal, plain, encoding, maxBytes }: Division): 
     parts.push({ bytes: new Uint8Array(await encodeContent(piece, encoding)), items });
   }
   return parts;
-}
-
-/** In the bundle it is JavaScript, in the same directory as this chunk. */
-function threadScript(): URL {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  return new URL(`./divide-worker.${extension}`, import.meta.url);
 }

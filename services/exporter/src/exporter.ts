@@ -1,3 +1,4 @@
+import type { Config } from '@nrdot/config';
 import {
   asOneStream,
   type ContentEncoding,
@@ -26,25 +27,20 @@ import { ConcurrencyLimit } from './concurrency-limit.ts';
 import { Destination } from './destination.ts';
 import { Divider, type Part } from './divider.ts';
 import { type Outcome, verdictOf } from './outcome.ts';
-import { type RetryPolicy, retryDelayMs } from './retry.ts';
+import { retryDelayMs } from './retry.ts';
 import type { Upstream } from './upstream.ts';
 
-export interface ExporterOptions {
-  /** The limits between which the number of concurrent requests adapts. */
-  minConcurrency: number;
-  maxConcurrency: number;
-  /** Maximum payload bytes in memory, for all requests together: as stored, and again for those that were decompressed. */
-  maxInflightBytes: number;
-  /** Compression of requests: as received, or one for all. */
-  compression: 'as-received' | 'none' | 'gzip' | 'zstd';
-  retry: RetryPolicy;
+export type ExporterOptions = Pick<
+  Config['exporter'],
+  'minConcurrency' | 'concurrency' | 'inflightBytes' | 'compression' | 'retry'
+> & {
   /** Maximum age by signal; older batches are dropped. No limit if absent. */
   maxAgeMs?: Partial<Record<Signal, number | undefined>>;
   /** Maximum size of a request after decompression, for splitting and recompressing. */
   maxBodyBytes: number;
   /** Maximum size of a request on the wire; if undefined, learned from the upstream. */
   maxRequestBytes?: number | undefined;
-}
+};
 
 export interface ExporterDeps {
   store: Store;
@@ -81,13 +77,28 @@ interface Answered {
   encoding: ContentEncoding;
   wireBytes: number;
 }
+
+/** A job whose request was answered. */
+interface Attempt extends Answered {
+  id: string;
+  job: JobData;
+  bodies: Buffer[];
+  /** This one included. */
+  attempts: number;
+  lock: JobLock;
+}
+
+type Delivered = Extract<Outcome, { kind: 'delivered' }>;
+
+interface FailedAttempt extends Attempt {
+  outcome: Exclude<Outcome, Delivered>;
+}
+
 /**
  * After so many rejections without a success, single items are not the cause, nor is their size, and splitting on would send
  * two requests per item. To find one bad item among a million takes 20 rejections.
  */
 const REFUSED_IN_A_ROW_MAX = 64;
-
-type Delivered = Extract<Outcome, { kind: 'delivered' }>;
 
 /** Takes jobs from the export queue, sends them, and settles, retries, splits or spills them by the outcome. */
 export class Exporter {
@@ -114,14 +125,14 @@ export class Exporter {
     this.#deps = deps;
     const nothing = () => ({ requests: 0, items: 0, bytes: 0 });
     this.#sent = { traces: nothing(), metrics: nothing(), logs: nothing(), profiles: nothing() };
-    const limit = () => new ConcurrencyLimit(options.minConcurrency, options.maxConcurrency);
+    const limit = () => new ConcurrencyLimit(options.minConcurrency, options.concurrency);
     this.#limits = { traces: limit(), metrics: limit(), logs: limit(), profiles: limit() };
     this.#bodyLimit = { maxBytes: options.maxBodyBytes };
-    this.#inflation = new Inflation(options.maxInflightBytes, () => this.#showInFlight());
+    this.#inflation = new Inflation(options.inflightBytes, () => this.#showInFlight());
     this.#taker = new Taker({
       store: deps.store,
-      concurrency: options.maxConcurrency,
-      maxBytes: options.maxInflightBytes,
+      concurrency: options.concurrency,
+      maxBytes: options.inflightBytes,
       wakeSignal: deps.wakeSignal,
       faultDelayMs: FAULT_DELAY_MS,
       handle: (job) => this.#handle(job),
@@ -190,7 +201,7 @@ export class Exporter {
       this.#inflation.release(bodies);
     }
     try {
-      if (answered) await this.#settle(id, sent, bodies, attempts + 1, answered, lock);
+      if (answered) await this.#settle({ ...answered, id, job: sent, bodies, attempts: attempts + 1, lock });
     } finally {
       this.#inflation.release(bodies); // it may have been split
     }
@@ -223,12 +234,9 @@ export class Exporter {
     metrics.exporterInflightBytes.set(this.#inflightBytes + this.#inflation.usedBytes);
   }
 
-  /**
-   * Sends the batches of a job as one request, in an encoding that the upstream accepts.
-   * @returns undefined if they were split instead, and are jobs of their own now
-   */
+  /** Sends batches as one request. @returns undefined if they were split instead, into jobs of their own */
   async #send(job: JobData, bodies: Buffer[]): Promise<Answered | undefined> {
-    const { store, now } = this.#deps;
+    const { now } = this.#deps;
     const destination = this.#destinationOf(job.signal);
     const doubted: ContentEncoding[] = [];
     let wanted = destination.encodingFor(this.#wanted(job));
@@ -237,7 +245,7 @@ export class Exporter {
       const composed = this.#compose(job, bodies, wanted);
       const request = composed instanceof Promise ? await composed : composed;
       if (!request) {
-        await store.handOver(job, apart(job), 'next', now());
+        await this.#handOn(job, apart(job));
         return undefined;
       }
       const { body, encoding } = request;
@@ -246,7 +254,7 @@ export class Exporter {
       const parts =
         body.byteLength > maxBytes ? await this.#divided(job, bodies, body.byteLength, maxBytes) : undefined;
       if (parts) {
-        await store.handOver(job, parts, 'next', now());
+        await this.#handOn(job, parts);
         return undefined;
       }
       const outcome = await this.#exchange(job, request);
@@ -372,37 +380,25 @@ export class Exporter {
     return encodeContent(plain, encoding);
   }
 
-  async #settle(
-    id: string,
-    job: JobData,
-    bodies: Buffer[],
-    attempts: number,
-    answered: Answered,
-    lock: JobLock,
-  ): Promise<void> {
-    const { outcome } = answered;
-    this.#learn(job, answered);
-    if (outcome.kind === 'delivered') return this.#deliver(id, job, outcome, lock);
+  async #settle(attempt: Attempt): Promise<void> {
+    const { job, outcome, encoding, wireBytes } = attempt;
+    const destination = this.#destinationOf(job.signal);
+    if (outcome.kind === 'delivered') {
+      destination.took(encoding, wireBytes);
+      return this.#deliver(attempt, outcome);
+    }
+    if (outcome.kind === 'too-large') destination.tooLarge(wireBytes, this.#deps.now());
     this.#lastProblem = {
       at: this.#deps.now(),
       reason: outcome.kind === 'too-large' ? 'too_large' : outcome.reason,
       message: outcome.message.slice(0, MESSAGE_MAX),
     };
-    await Promise.all([
-      this.#report(job.signal, outcome, attempts, lock.epoch),
-      this.#act(id, job, bodies, attempts, outcome, answered.wireBytes),
-    ]);
-  }
-
-  /** Learns from an answer the maximum size of a request. */
-  #learn(job: JobData, { outcome, encoding, wireBytes }: Answered): void {
-    const destination = this.#destinationOf(job.signal);
-    if (outcome.kind === 'delivered') destination.took(encoding, wireBytes);
-    if (outcome.kind === 'too-large') destination.tooLarge(wireBytes, this.#deps.now());
+    const failed = { ...attempt, outcome };
+    await Promise.all([this.#report(failed), this.#act(failed)]);
   }
 
   /** Settles the batches, completes their job and reports the success to the breaker, in one step. */
-  async #deliver(id: string, job: JobData, outcome: Delivered, lock: JobLock): Promise<void> {
+  async #deliver({ id, job, lock }: Attempt, outcome: Delivered): Promise<void> {
     const { store, metrics, log, now } = this.#deps;
     this.#refusedInARow.delete(job.signal);
     const deliveredAt = now();
@@ -434,69 +430,51 @@ export class Exporter {
   }
 
   /** Reports to the breaker. While Redis is away the call waits; any other error is only logged, as the batch does not depend on it. */
-  async #report(signal: Signal, outcome: Outcome, attempts: number, epoch?: string): Promise<void> {
-    const verdict = verdictOf(outcome, attempts);
-    const retryAfterMs =
-      outcome.kind === 'retry' || outcome.kind === 'hold' ? (outcome.retryAfterMs ?? 0) : 0;
+  async #report({ job, outcome, attempts, lock }: FailedAttempt): Promise<void> {
+    const { store, log } = this.#deps;
+    const askedMs = 'retryAfterMs' in outcome ? (outcome.retryAfterMs ?? 0) : 0;
+    const retryAfterMs = Math.min(askedMs, this.#options.retry.maxRetryAfterMs);
+    const why = { said: outcome.message, epoch: lock.epoch };
     try {
-      await this.#deps.store.report(
-        signal,
-        verdict,
-        Math.min(retryAfterMs, this.#options.retry.maxRetryAfterMs),
-        { said: outcome.message, epoch },
-      );
+      await store.report(job.signal, verdictOf(outcome, attempts), retryAfterMs, why);
     } catch (error) {
-      this.#deps.log.debug({ err: (error as Error).message }, 'could not report an answer to the breaker');
+      log.debug({ err: (error as Error).message }, 'could not report an answer to the breaker');
     }
   }
 
-  async #act(
-    id: string,
-    job: JobData,
-    bodies: Buffer[],
-    attempts: number,
-    outcome: Exclude<Outcome, Delivered>,
-    wireBytes: number,
-  ): Promise<void> {
-    const { store, metrics, log, now } = this.#deps;
+  async #act(attempt: FailedAttempt): Promise<void> {
+    const { id, job, bodies, attempts, outcome, wireBytes } = attempt;
+    const { metrics, log, random } = this.#deps;
+    const { retry } = this.#options;
     switch (outcome.kind) {
       case 'hold':
       case 'retry': {
         metrics.exporterRetries.inc({ signal: job.signal, reason: outcome.reason });
         if (outcome.reason === 'timeout' && attempts > 1 && wireBytes > SLOW_MIN_BYTES) {
           const parts = await this.#divided(job, bodies, wireBytes, wireBytes / 2);
-          if (parts) {
-            await store.handOver(job, parts, 'next', now());
-            return;
-          }
+          if (parts) return this.#handOn(job, parts);
         }
-        if (attempts >= this.#options.retry.maxAttempts) {
-          await this.#spill(id, job, attempts, 'retries_exhausted', outcome);
+        if (attempts >= retry.maxAttempts) {
+          await this.#spill(attempt, 'retries_exhausted');
           return;
         }
-        const delayMs = retryDelayMs(
-          this.#options.retry,
-          attempts,
-          outcome.retryAfterMs,
-          this.#deps.random(),
-        );
-        log.debug(
-          { job: id, attempts, delayMs, reason: outcome.reason, said: outcome.message },
-          'will retry',
-        );
-        throw new RetryLater(delayMs, `${outcome.reason}: ${outcome.message}`);
+        const delayMs = retryDelayMs(retry, attempts, outcome.retryAfterMs, random());
+        const { reason, message: said } = outcome;
+        log.debug({ job: id, attempts, delayMs, reason, said }, 'will retry');
+        throw new RetryLater(delayMs, `${reason}: ${said}`);
       }
       case 'too-large':
       case 'rejected': {
-        const pieces = await this.#smaller(job, bodies, outcome.kind, wireBytes);
-        if (pieces) {
-          await store.handOver(job, pieces, 'next', now());
-          return;
-        }
-        const reason = outcome.kind === 'too-large' ? 'too_large' : outcome.reason;
-        return this.#reject(id, job, attempts, reason, outcome);
+        const pieces = await this.#smaller(attempt, outcome.kind);
+        if (pieces) return this.#handOn(job, pieces);
+        return this.#reject(attempt, outcome.kind === 'too-large' ? 'too_large' : outcome.reason);
       }
     }
+  }
+
+  /** Replaces a job by others. */
+  async #handOn(job: JobData, jobs: HandOverJob[]): Promise<void> {
+    await this.#deps.store.handOver(job, jobs, 'next', this.#deps.now());
   }
 
   /**
@@ -504,10 +482,8 @@ export class Exporter {
    * @returns undefined if it can't be split, or after `REFUSED_IN_A_ROW_MAX` refusals in a row
    */
   async #smaller(
-    job: JobData,
-    bodies: Buffer[],
+    { job, bodies, wireBytes }: FailedAttempt,
     kind: 'too-large' | 'rejected',
-    wireBytes: number,
   ): Promise<HandOverJob[] | undefined> {
     const inARow = (this.#refusedInARow.get(job.signal) ?? 0) + 1;
     this.#refusedInARow.set(job.signal, inARow);
@@ -523,14 +499,9 @@ export class Exporter {
     return halves.length < 2 ? undefined : partsOf(job, halves, ['a', 'b']);
   }
 
-  async #reject(
-    id: string,
-    job: JobData,
-    attempts: number,
-    reason: string,
-    outcome: { status: number; message: string },
-  ): Promise<void> {
-    if (!(await this.#spill(id, job, attempts, `rejected:${reason}`, outcome))) return; // somebody else did
+  async #reject(attempt: FailedAttempt, reason: string): Promise<void> {
+    const { id, job, outcome } = attempt;
+    if (!(await this.#spill(attempt, `rejected:${reason}`))) return; // somebody else did
     this.#deps.metrics.exporterRejectedItems.inc({ signal: job.signal, reason }, job.items);
     this.#deps.log.warn(
       { job: id, items: job.items, status: outcome.status, said: outcome.message },
@@ -539,29 +510,18 @@ export class Exporter {
   }
 
   /** @returns whether the batch was still there to be handed over */
-  async #spill(
-    id: string,
-    job: JobData,
-    attempts: number,
-    reason: string,
-    outcome: { status?: number; message: string },
-  ): Promise<boolean> {
+  async #spill({ id, job, attempts, outcome }: FailedAttempt, reason: string): Promise<boolean> {
+    const { message, status } = outcome;
     const { store, now, log } = this.#deps;
     if (job.origin === 'replay' && !reason.startsWith('rejected:')) {
       // It is on the dlq's disk already.
-      const failed = { attempts, message: outcome.message };
-      return (await store.settle(job, 'export', { outcome: 'returned', failed })) > 0;
+      const settlement = { outcome: 'returned', failed: { attempts, message } } as const;
+      return (await store.settle(job, 'export', settlement)) > 0;
     }
     const jobs: HandOverJob[] = apart(job, 's').map((piece) => ({
       ...piece,
       queue: 'spill',
-      data: {
-        ...piece.data,
-        reason,
-        attempts,
-        message: outcome.message,
-        ...(outcome.status === undefined ? {} : { status: outcome.status }),
-      },
+      data: { ...piece.data, reason, attempts, message, ...(status === undefined ? {} : { status }) },
     }));
     const made = await store.handOver(job, jobs, 'last', now());
     log.debug({ job: id, reason, items: job.items }, 'handed to the dlq');

@@ -27,7 +27,7 @@ it('an upstream that takes no gzip gets no more decompressed bytes at once than 
   let taken = false;
   const exporter = new Exporter(
     {
-      ...{ minConcurrency: 16, maxConcurrency: 16, maxInflightBytes: 10 * MIB, maxBodyBytes: 64 * MIB },
+      ...{ minConcurrency: 16, concurrency: 16, inflightBytes: 10 * MIB, maxBodyBytes: 64 * MIB },
       compression: 'none',
       retry: { initialMs: 1, maxMs: 1, multiplier: 1, jitter: 0, maxAttempts: 1, maxRetryAfterMs: 1 },
     },

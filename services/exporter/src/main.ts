@@ -9,10 +9,7 @@ import { Upstream, urlOf } from './upstream.ts';
 
 const RESPONSE_MAX_BYTES = 4 * 1024 * 1024;
 
-/**
- * The configured upstream.
- * @throws Error if there is none
- */
+/** @throws Error if no upstream is configured */
 export function openUpstream(config: Config, version: string): Upstream {
   const { exporter: options } = config;
   if (!hasUpstream(config)) {
@@ -21,17 +18,13 @@ export function openUpstream(config: Config, version: string): Upstream {
     );
   }
   return new Upstream({
-    endpoint: options.endpoint,
-    endpoints: options.endpoints,
+    ...options,
     headers: headersOf(config),
-    timeoutMs: options.timeoutMs,
     maxResponseBytes: RESPONSE_MAX_BYTES,
-    retryOn: options.retryOn,
     // All signals may go to one host: a signal that hangs must not use up the connections of the others.
     connections: options.concurrency * Object.keys(SIGNALS).length,
     userAgent: `nrdot/${version}`,
     proxyFor: viaProxyOf(config),
-    tls: options.tls,
   });
 }
 
@@ -51,16 +44,7 @@ export async function startExporter(
   const urls = (Object.keys(SIGNALS) as Signal[]).map((signal) => new URL(urlOf(signal, options)));
   const proxies = unique(urls.map(viaProxyOf(config))).filter((proxy) => proxy !== undefined);
   const exporter = new Exporter(
-    {
-      minConcurrency: options.minConcurrency,
-      maxConcurrency: options.concurrency,
-      maxInflightBytes: options.inflightBytes,
-      compression: options.compression,
-      retry: options.retry,
-      maxAgeMs: options.maxAgeMs,
-      maxBodyBytes: config.receiver.maxBodyBytes,
-      maxRequestBytes: options.maxRequestBytes,
-    },
+    { ...options, maxBodyBytes: config.receiver.maxBodyBytes },
     {
       store,
       wakeSignal: host.inProcess?.exporter,

@@ -26,7 +26,7 @@ async function fate(agoMs: number, clocks: { now: number; wallNow: number }): Pr
   return new Promise((resolve) => {
     const exporter = new Exporter(
       {
-        ...{ minConcurrency: 1, maxConcurrency: 1, maxInflightBytes: 1_000, maxBodyBytes: 1_000 },
+        ...{ minConcurrency: 1, concurrency: 1, inflightBytes: 1_000, maxBodyBytes: 1_000 },
         ...{ compression: 'as-received', maxAgeMs: { logs: 48 * HOUR_MS } },
         retry: { initialMs: 1, maxMs: 1, multiplier: 1, jitter: 0, maxAttempts: 1, maxRetryAfterMs: 1 },
       },

@@ -45,15 +45,19 @@ const among =
   (status: number) =>
     known.includes(status);
 
+/** An answer about the key or the place, at which everything is kept. */
+function held({
+  reason = 'place',
+  ...row
+}: Pick<Meaning, 'answers' | 'statuses' | 'reads'> & { reason?: HoldReason }): Meaning {
+  return { ...row, fate: 'hold', reason, hears: reason, becomes: 'kept; sending pauses' };
+}
+
 /** A 2xx that is no OTLP answer; its status alone does not tell. */
-export const NO_OTLP: Meaning = {
+export const NO_OTLP = held({
   answers: '2xx with a body that is not an OTLP response, such as `text/html`',
-  fate: 'hold',
-  reason: 'place',
-  hears: 'place',
-  becomes: 'kept; sending pauses',
   reads: 'a login page or a wrong address answers instead of the upstream',
-};
+});
 
 /** The first matching row applies; the last one matches everything. */
 export const MEANINGS: readonly Meaning[] = [
@@ -82,24 +86,17 @@ export const MEANINGS: readonly Meaning[] = [
     becomes: 'sent in smaller pieces; a single item is rejected as `too_large`',
     reads: '`nrdot dlq ls --rejected`, for a single item',
   },
-  {
+  held({
     answers: '401, 402, 403, 511',
     statuses: among(401, 402, 403, 511),
-    fate: 'hold',
     reason: 'auth',
-    hears: 'auth',
-    becomes: 'kept; sending pauses',
     reads: "that the key is refused, with the upstream's message",
-  },
-  {
+  }),
+  held({
     answers: '407, and responses below 500 from a proxy instead of a tunnel',
     statuses: among(407),
-    fate: 'hold',
-    reason: 'place',
-    hears: 'place',
-    becomes: 'kept; sending pauses',
     reads: 'the proxy and its response; set user and password in `exporter.proxy`',
-  },
+  }),
   {
     answers: '408, 425, 502, 503, 504, and what `exporter.retry_on` adds',
     statuses: among(408, 425, 502, 503, 504),
@@ -127,33 +124,21 @@ export const MEANINGS: readonly Meaning[] = [
     becomes: 'followed, at most five times; if that fails, kept, and sending pauses',
     reads: 'the target',
   },
-  {
+  held({
     answers: 'other 3xx',
     statuses: (status) => status < 400,
-    fate: 'hold',
-    reason: 'place',
-    hears: 'place',
-    becomes: 'kept; sending pauses',
     reads: 'the new address, to set as `exporter.endpoint`',
-  },
-  {
+  }),
+  held({
     answers: 'other 4xx, such as 404 and 405',
     statuses: (status) => status < 500,
-    fate: 'hold',
-    reason: 'place',
-    hears: 'place',
-    becomes: 'kept; sending pauses',
     reads: 'the address and its response',
-  },
-  {
+  }),
+  held({
     answers: '501, 505, 506, 508, 510, 52x, 530',
     statuses: (status) => among(501, 505, 506, 508, 510, 530)(status) || (status >= 520 && status < 530),
-    fate: 'hold',
-    reason: 'place',
-    hears: 'place',
-    becomes: 'kept; sending pauses',
     reads: 'the address and its response',
-  },
+  }),
   {
     answers: '500 and other 5xx',
     statuses: () => true,
@@ -170,10 +155,7 @@ const RETRIED_ON = MEANINGS.find(({ reason }) => reason === 'unavailable')!;
 /** A proxy has seen neither data nor key, so its answers cannot be about them. */
 const NO_WAY = MEANINGS.find(({ statuses }) => statuses?.(407))!;
 
-/**
- * How the breaker counts an outcome.
- * @param attempts the first included
- */
+/** How the breaker counts an outcome. @param attempts the first included */
 export function verdictOf(outcome: Outcome, attempts: number): Verdict {
   switch (outcome.kind) {
     case 'retry':

@@ -1,15 +1,4 @@
-/** When to retry. Times in ms. */
-export interface RetryPolicy {
-  initialMs: number;
-  maxMs: number;
-  multiplier: number;
-  /** Random share of the delay, 0 to 1. */
-  jitter: number;
-  /** Maximum attempts, the first included, before a batch is spilled. */
-  maxAttempts: number;
-  /** Upper bound for the upstream's Retry-After. */
-  maxRetryAfterMs: number;
-}
+import type { Config } from '@nrdot/config';
 
 /**
  * Exponential backoff with jitter; never earlier than the upstream's Retry-After.
@@ -17,7 +6,7 @@ export interface RetryPolicy {
  * @param random in [0, 1)
  */
 export function retryDelayMs(
-  policy: RetryPolicy,
+  policy: Config['exporter']['retry'],
   attempts: number,
   retryAfterMs: number | undefined,
   random: number,

@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
-import { Readable } from 'node:stream';
 import {
+  Chunks,
   type ContentEncoding,
   decodeContent,
+  inSlices,
   parseContentEncoding,
   readExportResponse,
   readStatus,
@@ -12,7 +13,6 @@ import {
 } from '@nrdot/otlp';
 import { causeText } from '@nrdot/telemetry';
 import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici';
-import { AnswerBody } from './answer-body.ts';
 import { type Hop, isOtlpAnswer, nextHop, type Outcome, outcomeOf } from './outcome.ts';
 import { proxyName } from './proxy.ts';
 
@@ -39,8 +39,7 @@ export interface UpstreamOptions {
   };
 }
 
-/** TLS encrypts a whole write at once: 60 MiB would block the event loop. Between slices, other work runs. */
-const PIECE_BYTES = 1024 * 1024;
+const NOTHING = Buffer.alloc(0);
 const MESSAGE_MAX_CHARS = 300;
 /** Shorter header values are not masked in messages: they are no secrets, and parts of too many words. */
 const SECRET_MIN_CHARS = 6;
@@ -173,7 +172,7 @@ export class Upstream {
         ...(encoding === 'identity' ? {} : { 'content-encoding': encoding }),
         'content-length': String(body.byteLength),
       },
-      body: body.byteLength > PIECE_BYTES ? Readable.from(piecesOf(body)) : body,
+      body: inSlices(body),
     };
   }
 
@@ -190,8 +189,11 @@ export class Upstream {
       let expired: Error | undefined;
       let status = 0;
       let headers: IncomingHttpHeaders = {};
-      let bytes = 0;
-      const body = new AnswerBody();
+      const body = new Chunks();
+      const answered = (read: Buffer, bodyBytes = body.byteLength) => {
+        clearTimeout(timer);
+        resolve({ status, headers, body: read, bodyBytes });
+      };
       const timer = setTimeout(() => {
         expired = new Error(`no answer within ${timeoutMs} ms`);
         expired.name = 'TimeoutError';
@@ -200,15 +202,12 @@ export class Upstream {
       }, timeoutMs);
       const fail = (error: Error) => {
         clearTimeout(timer);
-        const [, answered] = PROXY_ANSWERED.exec(error.message) ?? [];
-        if (answered)
-          return resolve({
-            ...{ status: Number(answered), headers: {}, body: Buffer.alloc(0), bodyBytes: 0 },
-            ofProxy: true,
-          });
+        const [, byProxy] = PROXY_ANSWERED.exec(error.message) ?? [];
+        if (byProxy)
+          resolve({ status: Number(byProxy), headers: {}, body: NOTHING, bodyBytes: 0, ofProxy: true });
         // The status line decides even if the body was cut off. A success without its body may have been partial, but a partial
         // success must not be retried either.
-        if (status !== 0) resolve({ status, headers, body: Buffer.alloc(0), bodyBytes: 0 });
+        else if (status !== 0) answered(NOTHING, 0);
         else reject(error);
       };
       agent.dispatch(request, {
@@ -223,32 +222,28 @@ export class Upstream {
           headers = given;
         },
         onResponseData: (started, chunk) => {
-          bytes += chunk.byteLength;
-          if (bytes <= maxResponseBytes) return body.append(chunk);
+          body.add(chunk);
+          if (body.byteLength <= maxResponseBytes) return;
           // The rest of the body is not worth the memory. The server has answered, so the specification forbids a retry.
-          clearTimeout(timer);
-          resolve({ status, headers, body: Buffer.alloc(0), bodyBytes: bytes });
+          answered(NOTHING);
           started.abort(new Error(`response over ${maxResponseBytes} bytes`));
         },
-        onResponseEnd: () => {
+        onResponseEnd: async () => {
           clearTimeout(timer);
-          resolve({ status, headers, body: body.bytes, bodyBytes: bytes });
+          answered(await body.join());
         },
         onResponseError: (_, error) => fail(error),
       });
     });
   }
 
-  /**
-   * The body of an answer that is compressed although it was asked not to be: some proxies do that.
-   * @returns an empty one if it cannot be read
-   */
+  /** Some proxies compress although they were asked not to. @returns an empty body if it cannot be read */
   async #decoded(answer: RawAnswer): Promise<Buffer> {
     try {
       const encoding = parseContentEncoding(header(answer, 'content-encoding'));
       return await decodeContent(answer.body, encoding, { maxBytes: this.#options.maxResponseBytes });
     } catch {
-      return Buffer.alloc(0);
+      return NOTHING;
     }
   }
 
@@ -279,10 +274,7 @@ export class Upstream {
   }
 }
 
-/**
- * The URL for a signal.
- * @throws TypeError if there is no endpoint for it
- */
+/** @throws TypeError if there is no endpoint for the signal */
 export function urlOf(
   signal: Signal,
   { endpoint, endpoints }: Pick<UpstreamOptions, 'endpoint' | 'endpoints'>,
@@ -292,10 +284,6 @@ export function urlOf(
   if (endpoint === undefined)
     throw new TypeError(`exporter.endpoints.${signal} is not set, nor is exporter.endpoint`);
   return endpoint.replace(/\/+$/, '') + SIGNALS[signal].path;
-}
-
-function* piecesOf(body: Buffer): Generator<Buffer> {
-  for (let at = 0; at < body.byteLength; at += PIECE_BYTES) yield body.subarray(at, at + PIECE_BYTES);
 }
 
 /** Header names are case-insensitive: keep the last of each. */

@@ -1,13 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Config } from '@nrdot/config';
 
-export interface CorsOptions {
-  /** Origins; `*` for all. Within an origin, `*` matches anything without a slash, as in `https://*.example.com`. */
-  allowedOrigins: readonly string[];
-  allowedHeaders: readonly string[];
-  /** Whether browsers may send credentials, which `sendBeacon` requires even if there are none. */
-  allowCredentials: boolean;
-  maxAgeMs: number;
-}
+type CorsOptions = Config['receiver']['cors'];
 
 /** Which pages browsers may send from (Fetch Standard, "CORS protocol"). */
 export class Cors {

@@ -2,14 +2,13 @@ import { readFileSync } from 'node:fs';
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { Readable } from 'node:stream';
+import { inSlices } from '@nrdot/otlp';
 import type { Batch } from '@nrdot/queue';
 
 /** Time limit of a request. Together with the time that Redis may take before, less than the usual client timeout of 10 s. */
 const LIMIT_MS = 3_000;
 const ANSWER_MAX_BYTES = 64 * 1024;
 const CONNECTIONS = 32;
-/** TLS encrypts a whole write at once: 60 MiB would block the event loop for 120 ms. Between slices, other work runs. */
-const PIECE_BYTES = 1024 * 1024;
 
 export interface DlqClientOptions {
   /** The dlq's bearer token, if it requires one. */
@@ -48,10 +47,7 @@ export class DlqClient {
     };
   }
 
-  /**
-   * @returns when the batch is on the dlq's disk
-   * @throws Error if the dlq is unreachable or does not accept it
-   */
+  /** Resolves when the batch is on the dlq's disk. @throws Error if it is unreachable or refuses it */
   store(batch: Batch): Promise<void> {
     const { token } = this.#options;
     return new Promise((resolve, reject) => {
@@ -90,8 +86,9 @@ export class DlqClient {
         this.#distrustIdle();
       }, LIMIT_MS);
       request.on('error', reject).on('close', () => clearTimeout(timer));
-      if (batch.payload.byteLength <= PIECE_BYTES) request.end(batch.payload);
-      else Readable.from(piecesOf(batch.payload)).pipe(request);
+      const body = inSlices(batch.payload);
+      if (body instanceof Readable) body.pipe(request);
+      else request.end(body);
     });
   }
 
@@ -104,10 +101,6 @@ export class DlqClient {
     for (const sockets of Object.values(this.#agent.freeSockets))
       for (const socket of sockets ?? []) socket.destroy();
   }
-}
-
-function* piecesOf(payload: Uint8Array): Generator<Uint8Array> {
-  for (let at = 0; at < payload.byteLength; at += PIECE_BYTES) yield payload.subarray(at, at + PIECE_BYTES);
 }
 
 async function text(response: IncomingMessage): Promise<string> {

@@ -120,7 +120,7 @@ describe('check.fix', () => {
     const reservation = { reserve: () => {}, look: () => {}, release: () => {} };
     await ingest(
       { signal: 'logs', format, encoding: format === 'json' ? 'identity' : 'gzip', wire, reservation },
-      { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item', fix: true },
+      { maxBodyBytes: 1e6, maxDepth: 64, invalidUtf8: 'reject_item' },
       {
         enqueue: async (all) => {
           batches.push(...all);
@@ -180,7 +180,11 @@ async function metricsWithout(
       enqueue: () => expect.fail('it is a request of metrics'),
       store: async () => void done.push('stored'),
       limit: {
-        limit: (whole) => ({ ...what, body: limited.body ?? whole }),
+        limit: (whole) => ({
+          ...what,
+          bodies: [limited.body ?? whole],
+          isChanged: limited.body !== undefined,
+        }),
         limitPieces: () => expect.fail('it is one body'),
         enqueue: async (request) => {
           if (turn) await request.prepare();
@@ -260,7 +264,7 @@ it('counts what the limiter did once, on acknowledgement, not on each refusal', 
         enqueue,
         store: undefined,
         limit: {
-          limit: (whole) => ({ ...limited, body: body ?? whole }),
+          limit: (whole) => ({ ...limited, bodies: [body ?? whole], isChanged: body !== undefined }),
           limitPieces: () => expect.fail('it is one body'),
           enqueue: async (request) => enqueue((await request.prepare()).batches),
           busy: false,
@@ -288,7 +292,15 @@ it.each<EnqueueResult>(['no_memory', 'full', 'lost'])(
     const point = Buffer.from([10, 8, 18, 6, 18, 4, 42, 2, 10, 0]); // a resource, a scope, a gauge, a point
     const limit = {
       limit: () => ({
-        ...{ body: point, dropped: 0, message: '', needsLedger: false, isHeld: true, claim: undefined },
+        ...{
+          bodies: [point],
+          isChanged: true,
+          dropped: 0,
+          message: '',
+          needsLedger: false,
+          isHeld: true,
+          claim: undefined,
+        },
         undo: () => {},
         wentElsewhere: () => {},
         count: () => expect.fail('it is counted'),

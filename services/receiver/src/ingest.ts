@@ -4,6 +4,7 @@ import {
   type ContentEncoding,
   OtlpError,
   type PartialSuccess,
+  plural,
   SIGNALS,
   type Signal,
   TooMuchToMend,
@@ -41,7 +42,7 @@ export interface QueueCapacity {
   items: number;
 }
 
-export interface IngestLimits extends SoundOptions {
+export interface IngestLimits extends Pick<SoundOptions, 'maxDepth' | 'invalidUtf8'> {
   maxBodyBytes: number;
   queue?: QueueCapacity | undefined;
 }
@@ -61,19 +62,16 @@ export interface IngestDeps {
   tap?: Pick<Tap, 'open' | 'offer'>;
   /** Checks acknowledged batches against the backend's rules. */
   check?: Pick<LiveCheck, 'offer'>;
-  /** Counts what was removed from requests, if `fix` is set in the limits. */
+  /** Whether and how to remove what the backend would prune, and counts it. */
   fix?: Pick<LiveFix, 'isOn' | 'count'>;
   now(): number;
 }
 
 export interface MetricsLimit {
-  /**
-   * @param body valid protobuf
-   * @param isAlone it does not go through Redis
-   */
+  /** @param body valid protobuf. @param isAlone it does not go through Redis */
   limit(body: Buffer, isAlone?: boolean): Limited;
   /** `limit` for one request in pieces; other work runs between them. */
-  limitPieces(pieces: readonly Buffer[]): Promise<LimitedPieces>;
+  limitPieces(pieces: readonly Buffer[]): Promise<Limited>;
   /** Like `enqueue` above, but batches are prepared when their turn comes. */
   enqueue(request: Preparation): Promise<EnqueueResult[]>;
   /** Whether a request that came now would have to wait. */
@@ -91,8 +89,9 @@ export interface IngestRequest {
 
 /** A request after the limiter. */
 export interface Limited {
-  /** The same buffer if nothing changed. */
-  body: Buffer;
+  /** As many as were given: the same buffers unless it is changed. */
+  bodies: Buffer[];
+  isChanged: boolean;
   /** Dropped points, with the reason for the client. */
   dropped: number;
   message: string;
@@ -108,8 +107,6 @@ export interface Limited {
   /** Adds it to the statistics. Only for acknowledged requests: a rejected one is sent, and limited, again. */
   count(): void;
 }
-
-export type LimitedPieces = Omit<Limited, 'body'> & { bodies: Buffer[]; isChanged: boolean };
 
 export interface Ingested {
   /** Acknowledged: in the queue or on disk. */
@@ -143,11 +140,13 @@ export async function ingest(
   const decoded = decoding instanceof Promise ? await decoding : decoding;
   const bodyBytes = decoded.byteLength;
   const { large } = deps;
+  const { maxDepth, invalidUtf8 } = limits;
+  const sound: SoundOptions = { maxDepth, invalidUtf8, fix: deps.fix?.isOn ?? false };
   const readAtOnce =
     large && isLarge(signal, request.format, bodyBytes)
       ? undefined
-      : readWhole(request, decoded, { ...limits, mendMaxBytes: large && MENDED_MAX_BYTES });
-  const read = readAtOnce ?? (await readLarge(request, decoded, limits, large!, deps.limit !== undefined));
+      : readWhole(request, decoded, { ...sound, mendMaxBytes: large && MENDED_MAX_BYTES });
+  const read = readAtOnce ?? (await readLarge(request, decoded, sound, large!, deps.limit !== undefined));
   if (read.items === 0) return { items: 0, bodyBytes, ...partialOf(read.said) };
   const work = { request, limits, deps, read, receivedAt: deps.now() };
   if (signal !== 'metrics' || !deps.limit) {
@@ -220,10 +219,10 @@ interface Read {
 }
 
 /** @returns undefined if it has invalid items and is too large to be repaired on the event loop */
-function readWhole(request: IngestRequest, decoded: Buffer, limits: IngestLimits): Read | undefined {
+function readWhole(request: IngestRequest, decoded: Buffer, options: SoundOptions): Read | undefined {
   let sound: SoundBody;
   try {
-    sound = soundProtobuf(request.signal, request.format, decoded, limits);
+    sound = soundProtobuf(request.signal, request.format, decoded, options);
   } catch (error) {
     if (error instanceof TooMuchToMend) return undefined;
     throw error;
@@ -243,12 +242,12 @@ function readWhole(request: IngestRequest, decoded: Buffer, limits: IngestLimits
 async function readLarge(
   { signal, format, reservation }: IngestRequest,
   decoded: Buffer,
-  limits: IngestLimits,
+  options: SoundOptions,
   large: LargeRequests,
   limiter: boolean,
 ): Promise<Read> {
   reservation.reserve(decoded.byteLength); // the pieces
-  const sound = await large.read({ signal, format, decoded, options: limits });
+  const sound = await large.read({ signal, format, decoded, options });
   const bytes = sound.pieces.reduce((sum, piece) => sum + piece.bytes.byteLength, 0);
   if (bytes > decoded.byteLength) reservation.reserve(bytes - decoded.byteLength);
   const isLimited = signal === 'metrics' && limiter;
@@ -261,16 +260,8 @@ async function readLarge(
   const pieces = kept.map(({ bytes, items }) => [Buffer.from(bytes.buffer), items] as const);
   const { partial: said = { rejected: 0, message: '' } } = partialOf(
     sound,
-    rejected(
-      signal,
-      tooMuch.limited,
-      `more than ${LIMITED_MAX_BYTES} bytes with their resource, scope and metric`,
-    ),
-    rejected(
-      signal,
-      tooMuch.described,
-      `their resource, scope and metric have more than ${DESCRIBING_MAX_BYTES} bytes`,
-    ),
+    rejected(signal, tooMuch.limited, `more than ${LIMITED_MAX_BYTES} bytes with ${DESCRIPTION}`),
+    rejected(signal, tooMuch.described, `${DESCRIPTION} have more than ${DESCRIBING_MAX_BYTES} bytes`),
   );
   return {
     bodies: pieces.map(([body]) => body),
@@ -282,13 +273,13 @@ async function readLarge(
   };
 }
 
+const DESCRIPTION = 'their resource, scope and metric';
+
 function rejected(signal: Signal, items: number, reason: string): PartialSuccess | undefined {
   if (items === 0) return undefined;
-  const { item } = SIGNALS[signal];
-  return {
-    rejected: items,
-    message: `rejected ${items} ${item}${items === 1 ? '' : 's'} that cannot be processed in pieces: ${reason}; send smaller ones`,
-  };
+  const what = plural(items, SIGNALS[signal].item);
+  const message = `rejected ${what} that cannot be processed in pieces: ${reason}; send smaller ones`;
+  return { rejected: items, message };
 }
 
 interface Work {
@@ -305,7 +296,7 @@ class MetricsTurn implements Preparation {
   readonly #limit: MetricsLimit;
   readonly #isBorrowed: boolean;
   #bodies: Buffer[] | undefined;
-  limited!: Omit<Limited, 'body'>;
+  limited!: Limited;
   /** Undefined until it is prepared. */
   batches: readonly Batch[] | undefined;
 
@@ -323,21 +314,23 @@ class MetricsTurn implements Preparation {
     this.#bodies = [Buffer.from(body!)];
   }
 
+  get #inPieces(): boolean {
+    return this.#bodies !== undefined && this.#bodies.length > 1;
+  }
+
   enqueue(): Promise<EnqueueResult[]> {
     return this.#limit.enqueue(this);
   }
 
   prepare(): Group | Promise<Group> {
-    if (this.#bodies && this.#bodies.length > 1) return this.#preparePieces(this.#bodies);
-    return this.#prepareOne(false);
+    if (!this.#inPieces) return this.#prepareOne(false);
+    return this.#limit.limitPieces(this.#bodies!).then((limited) => this.#grouped(limited));
   }
 
   #prepareOne(isAlone: boolean): Group {
     const body = this.#bodies?.[0] ?? this.#again();
     if (this.#isBorrowed) this.#bodies = undefined;
-    const limited = this.#limit.limit(body, isAlone);
-    this.limited = limited;
-    return this.#grouped([limited.body], limited.body !== body) as Group;
+    return this.#grouped(this.#limit.limit(body, isAlone)) as Group;
   }
 
   /**
@@ -347,23 +340,18 @@ class MetricsTurn implements Preparation {
    */
   outOfTurn(): readonly Batch[] | undefined {
     if (this.batches && !this.limited.isHeld) return this.batches;
-    if (this.#bodies && this.#bodies.length > 1) return undefined;
+    if (this.#inPieces) return undefined;
     this.#prepareOne(true);
     this.limited.undo();
     return this.batches;
   }
 
-  async #preparePieces(pieces: readonly Buffer[]): Promise<Group> {
-    const limited = await this.#limit.limitPieces(pieces);
-    this.limited = limited;
-    return this.#grouped(limited.bodies, limited.isChanged);
-  }
-
   /** The batches of what the limiter returned; synchronous for a single body. */
-  #grouped(bodies: Buffer[], isChanged: boolean): Group | Promise<Group> {
+  #grouped(limited: Limited): Group | Promise<Group> {
     const { request } = this.#work;
+    const { bodies, isChanged, claim, undo } = limited;
     const asItCame = keepsItsBytes(this.#work, isChanged);
-    const { claim, undo } = this.limited;
+    this.limited = limited;
     const group = (parts: Part[]): Group => {
       const kept = parts.filter(({ items }) => items > 0);
       const batches = batchesOf(this.#work, kept, bodies, asItCame);
@@ -424,21 +412,11 @@ function batchesOf(
 ): Batch[] {
   const { signal, encoding, wire, reservation } = request;
   const common = { signal, origin: 'live', receivedAt } as const;
-  return parts.map((part): Batch => {
-    const id = newBatchId(receivedAt);
-    if (part.body !== undefined) {
-      reservation.reserve(part.body.byteLength);
-      const { class: priorityClass, items, body: payload } = part;
-      return { ...common, id, class: priorityClass, encoding: 'identity', items, payload };
-    }
-    return {
-      ...common,
-      id,
-      class: part.class,
-      encoding: asItCame ? encoding : 'identity',
-      items: part.items,
-      payload: asItCame ? wire : bodies[0]!,
-    };
+  return parts.map(({ class: priorityClass, items, body }): Batch => {
+    const batch = { ...common, id: newBatchId(receivedAt), class: priorityClass, items };
+    if (body === undefined && asItCame) return { ...batch, encoding, payload: wire };
+    if (body !== undefined) reservation.reserve(body.byteLength);
+    return { ...batch, encoding: 'identity', payload: body ?? bodies[0]! };
   });
 }
 

@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
 import { type BodyFormat, joinInTurns, OtlpError, type Signal } from '@nrdot/otlp';
 import type { PriorityClass } from '@nrdot/queue';
+import { Thread, threadScript } from '@nrdot/service/thread';
 import type { FixCounts } from './check/request-fix.ts';
 import type { Classified } from './classifier/classifier.ts';
 import type { SoundOptions } from './sound.ts';
@@ -63,15 +63,8 @@ export function tooMuchAtOnce(
   return describingBytes > DESCRIBING_MAX_BYTES ? 'described' : undefined;
 }
 
-const IDLE_MS = 30_000;
 /** Time limit per request. The worst request of 64 MiB takes a third of it on an idle machine. */
 const DEADLINE_MS = 30_000;
-
-interface Waiting {
-  request: LargeRequest;
-  resolve(answer: LargeAnswer): void;
-  reject(error: unknown): void;
-}
 
 export interface LargeOptions {
   /** Time limit of the thread per request. */
@@ -80,22 +73,21 @@ export interface LargeOptions {
   script?: URL;
 }
 
-/**
- * Reads large requests in a thread, one after the other. The thread starts with the first request, ends when idle, and is
- * replaced if it fails or takes too long, which affects only the request that it was reading.
- */
+/** Reads large requests in a thread, one after the other. */
 export class LargeRequests {
-  readonly #deadlineMs: number;
-  readonly #script: URL;
-  #worker: Worker | undefined;
-  #idle: NodeJS.Timeout | undefined;
-  #deadline: NodeJS.Timeout | undefined;
-  #current: Waiting | undefined;
-  readonly #waiting: Waiting[] = [];
+  readonly #thread: Thread<LargeRequest, LargeAnswer>;
 
-  constructor({ deadlineMs = DEADLINE_MS, script = threadScript() }: LargeOptions = {}) {
-    this.#deadlineMs = deadlineMs;
-    this.#script = script;
+  constructor({
+    deadlineMs = DEADLINE_MS,
+    script = threadScript('large-worker', import.meta.url),
+  }: LargeOptions = {}) {
+    const tooSlow = () =>
+      new OtlpError(
+        503,
+        'too_slow',
+        `the request could not be read within ${deadlineMs / 1000} s, and nothing of it was stored; try again later, in smaller batches`,
+      );
+    this.#thread = new Thread(script, { deadlineMs, tooSlow });
   }
 
   /** @throws OtlpError as if it were read on the event loop, and 503 after a timeout */
@@ -103,84 +95,15 @@ export class LargeRequests {
     // Transfer a copy: the bytes may be the payload or a scratch buffer, and cloning them into a message would be one long
     // copy.
     const decoded = await joinInTurns([request.decoded]);
-    const answer = await new Promise<LargeAnswer>((resolve, reject) => {
-      this.#waiting.push({ request: { ...request, decoded }, resolve, reject });
-      this.#takeNext();
-    });
+    const answer = await this.#thread.ask({ ...request, decoded }, [decoded.buffer]);
     if ('refused' in answer) throw new OtlpError(...answer.refused);
     if ('failed' in answer) throw new Error(answer.failed);
     return answer;
   }
 
   async stop(): Promise<void> {
-    clearTimeout(this.#idle);
-    clearTimeout(this.#deadline);
-    await this.#worker?.terminate();
+    await this.#thread.stop();
   }
-
-  #takeNext(): void {
-    if (this.#current) return;
-    this.#current = this.#waiting.shift();
-    if (!this.#current) {
-      this.#idle = setTimeout(() => this.#endThread(), IDLE_MS);
-      this.#idle.unref();
-      return;
-    }
-    clearTimeout(this.#idle);
-    this.#deadline = setTimeout(() => this.#giveUp(), this.#deadlineMs);
-    const { signal, format, decoded, options } = this.#current.request;
-    const { maxDepth, invalidUtf8, fix = false } = options;
-    const worker = (this.#worker ??= this.#start());
-    worker.postMessage({ signal, format, decoded, options: { maxDepth, invalidUtf8, fix } }, [
-      decoded.buffer as ArrayBuffer,
-    ]);
-  }
-
-  #start(): Worker {
-    const worker = new Worker(this.#script);
-    worker.unref();
-    worker.on('message', (answer: LargeAnswer) => {
-      if (this.#worker === worker) this.#end(({ resolve }) => resolve(answer));
-    });
-    // An uncaught error or out of memory: no other request is affected.
-    worker.on('error', (error) => {
-      if (this.#worker !== worker) return;
-      this.#worker = undefined;
-      this.#end(({ reject }) => reject(error));
-    });
-    return worker;
-  }
-
-  #endThread(): void {
-    const worker = this.#worker;
-    this.#worker = undefined;
-    void worker?.terminate();
-  }
-
-  #giveUp(): void {
-    this.#endThread();
-    const error = new OtlpError(
-      503,
-      'too_slow',
-      `the request could not be read within ${this.#deadlineMs / 1000} s, and nothing of it was stored; try again later, in smaller batches`,
-    );
-    this.#end(({ reject }) => reject(error));
-  }
-
-  /** Answers the current request and starts the next one. */
-  #end(answer: (waiting: Waiting) => void): void {
-    clearTimeout(this.#deadline);
-    const ended = this.#current;
-    this.#current = undefined;
-    if (ended) answer(ended);
-    this.#takeNext();
-  }
-}
-
-/** In the bundle it is JavaScript, in the same directory as this chunk. */
-function threadScript(): URL {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  return new URL(`./large-worker.${extension}`, import.meta.url);
 }
 
 /**

@@ -1,5 +1,5 @@
 import { parentPort } from 'node:worker_threads';
-import { cutRequest, describingBytes, OtlpError, type Signal, walk } from '@nrdot/otlp';
+import { asBuffer, cutRequest, describingBytes, OtlpError, type Signal, walk } from '@nrdot/otlp';
 import { type LargeAnswer, type LargePiece, type LargeRequest, LIMITED_MAX_BYTES } from './large-request.ts';
 import { soundProtobuf } from './sound.ts';
 
@@ -10,7 +10,7 @@ const PIECE_MAX_BYTES = 128 * 1024;
 parentPort!.on('message', ({ signal, format, decoded, options }: LargeRequest) => {
   let answer: LargeAnswer;
   try {
-    const sound = soundProtobuf(signal, format, bufferOf(decoded), options);
+    const sound = soundProtobuf(signal, format, asBuffer(decoded), options);
     const pieces = sound.items > 0 ? cutRequest(signal, sound.body, sizeFor(signal)) : [];
     const { items, rejected, message, fixed } = sound;
     answer = {
@@ -19,7 +19,7 @@ parentPort!.on('message', ({ signal, format, decoded, options }: LargeRequest) =
       message,
       fixed,
       pieces: pieces.map((piece) => ({
-        bytes: plain(piece),
+        bytes: new Uint8Array(piece), // a copy in memory of its own, which can be transferred
         items: walk(signal, piece, options).items,
         describingBytes: describingBytes(signal, piece),
       })),
@@ -44,13 +44,4 @@ function sizeFor(signal: Signal): (describing: number) => number {
     const most = signal === 'metrics' && describing < LIMITED_MAX_BYTES ? LIMITED_MAX_BYTES : 2 * describing;
     return Math.max(PIECE_MAX_BYTES, Math.min(2 * describing, most));
   };
-}
-
-function bufferOf(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-/** A copy in memory of its own, which can be transferred. */
-function plain(piece: Buffer): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(piece);
 }

@@ -12,12 +12,13 @@ import {
   LimiterState,
   type PipelineState,
 } from '@nrdot/key-budget';
+import { asBuffer } from '@nrdot/otlp';
 import type { SharedState, Store } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
 import { type DailyStatus, type LimiterStatus, NAME_MAX, TOP_LABELS } from '@nrdot/status';
 import { alignedInterval } from '@nrdot/telemetry';
 import { DailyBudget } from './daily-budget.ts';
-import { type Limited, type LimitedPieces, unavailable } from './ingest.ts';
+import { type Limited, unavailable } from './ingest.ts';
 import {
   CardinalityLimiter,
   type Claim,
@@ -158,7 +159,8 @@ export class Limiting implements SharedState {
       );
     }
     return {
-      body: out === body ? body : Buffer.from(out.buffer, out.byteOffset, out.byteLength),
+      bodies: [out === body ? body : asBuffer(out)],
+      isChanged: out !== body,
       dropped: droppedPoints,
       message: droppedPoints > 0 ? explain(dropped) : '',
       needsLedger: movesSources || claim.reliesOnRules,
@@ -178,7 +180,7 @@ export class Limiting implements SharedState {
   }
 
   /** `limit` for a request in pieces, accepted or rejected as a whole; other work runs between them. */
-  async limitPieces(pieces: readonly Buffer[]): Promise<LimitedPieces> {
+  async limitPieces(pieces: readonly Buffer[]): Promise<Limited> {
     const all: Limited[] = [];
     try {
       for (const piece of pieces) {
@@ -193,8 +195,8 @@ export class Limiting implements SharedState {
     this.#sizes.push(sizes.length);
     const { claimant } = all[0]!.claim!;
     return {
-      bodies: all.map(({ body }) => body),
-      isChanged: all.some(({ body }, i) => body !== pieces[i]),
+      bodies: all.flatMap(({ bodies }) => bodies),
+      isChanged: all.some(({ isChanged }) => isChanged),
       dropped: all.reduce((sum, { dropped }) => sum + dropped, 0),
       message: all.find(({ message }) => message !== '')?.message ?? '',
       needsLedger: all.some(({ needsLedger }) => needsLedger),
@@ -231,7 +233,8 @@ export class Limiting implements SharedState {
       const isThere = points.length > 0 && this.#left.includes(name);
       this.#sizes.push(0);
       return {
-        body: isThere ? Buffer.concat(points) : Buffer.alloc(0),
+        bodies: [isThere ? Buffer.concat(points) : Buffer.alloc(0)],
+        isChanged: true,
         dropped: 0,
         message: '',
         needsLedger: false,
@@ -355,10 +358,7 @@ export class Limiting implements SharedState {
     };
   }
 
-  /**
-   * Reads what this receiver lacks and renews its slot. One at a time, so that an earlier answer is never applied after a later
-   * one.
-   */
+  /** Reads what is missing and renews the slot. One at a time: no answer is applied after a later one. */
   #renew(): Promise<void> {
     this.#renewing ??= this.#renewOnce().finally(() => {
       this.#renewing = undefined;

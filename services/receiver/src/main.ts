@@ -26,7 +26,6 @@ import { MergeInterval } from './merge-interval.ts';
 import { Receiver } from './server.ts';
 import { addTapRoute, Tap } from './tap/tap.ts';
 
-const RETRY_AFTER_MS = 1_000;
 const REDIS_PATIENCE_MS = 2_000;
 const RELEASE_MS = 1_000;
 
@@ -41,14 +40,8 @@ export async function startReceiver(
   dlqUrl = config.dlq.url,
 ): Promise<RunningService & { address: Address }> {
   const host = hostFor(processHost, 'receiver');
-  const { receiver: options } = config;
   const dlq = dlqUrl
-    ? new DlqClient(dlqUrl, {
-        token: config.dlq.token?.reveal(),
-        caFile: config.dlq.caFile,
-        certFile: config.dlq.certFile,
-        keyFile: config.dlq.keyFile,
-      })
+    ? new DlqClient(dlqUrl, { ...config.dlq, token: config.dlq.token?.reveal() })
     : undefined;
   const meanwhile = dlq ? 'batches go to the dlq' : 'clients get 503';
   const { link, store, notReady } = openStore(config, host, 'producer', 'receiver', meanwhile);
@@ -76,7 +69,11 @@ export async function startReceiver(
   const check = new LiveCheck(config.check.sample);
   publishCheck(check, host);
   const fix = new LiveFix(config.check.fix, host);
-  const queue = { bytes: config.queue.maxBytes, items: config.queue.maxItems };
+  const options = {
+    ...config.receiver,
+    tokens: revealed(config.receiver.tokens),
+    queue: { bytes: config.queue.maxBytes, items: config.queue.maxItems },
+  };
   const limit: MetricsLimit | undefined = limiting && {
     limit: (body, isAlone) => limiting.limit(body, isAlone),
     limitPieces: (pieces) => limiting.limitPieces(pieces),
@@ -101,42 +98,14 @@ export async function startReceiver(
     limit &&
     new MergeInterval(
       limiting,
-      {
-        maxBodyBytes: options.maxBodyBytes,
-        maxDepth: options.maxDepth,
-        invalidUtf8: options.invalidUtf8,
-        queue,
-      },
+      options,
       { ...deps, limit },
       {
         sent: (points) => host.metrics.receiverItems.inc({ signal: 'metrics' }, points),
         failed: (err) => host.log.debug({ err: err.message }, 'could not send merged points yet'),
       },
     );
-  const server = new Receiver(
-    {
-      host: options.listen.host,
-      port: options.listen.port,
-      limits: {
-        headerBytes: options.maxHeaderBytes,
-        wireBytes: options.maxBodyBytes,
-        bodyBytes: options.maxBodyBytes,
-        depth: options.maxDepth,
-        queue,
-        inflightBytes: options.maxInflightBytes,
-        connections: options.maxConnections,
-      },
-      invalidUtf8: options.invalidUtf8,
-      pathPrefix: options.pathPrefix,
-      requestTimeoutMs: options.requestTimeoutMs,
-      keepAliveMs: options.keepAliveMs,
-      retryAfterMs: RETRY_AFTER_MS,
-      cors: options.cors,
-      tokens: revealed(options.tokens),
-      tls: options.tls,
-    },
-    { log: host.log, metrics: host.metrics, ...deps },
-  );
+  const server = new Receiver(options, { log: host.log, metrics: host.metrics, ...deps });
   host.live.follow((next) => {
     const nextClassifier = new Classifier(next.priority);
     return () => {

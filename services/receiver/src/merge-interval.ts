@@ -1,8 +1,13 @@
-import type { LeftPoints } from '@nrdot/key-budget';
 import { type IngestDeps, type IngestLimits, type MetricsLimit, sendHeld } from './ingest.ts';
 import type { Limiting } from './limiting.ts';
 
 const CHECK_MS = 250;
+
+/** Called with the number of points sent, or with the error; failures are retried. */
+interface Events {
+  sent(points: number): void;
+  failed(error: Error): void;
+}
 
 type Holding = Pick<Limiting, 'isHeldDue' | 'sendHeld' | 'left' | 'limitLeft'>;
 
@@ -13,9 +18,7 @@ export class MergeInterval {
   readonly #holding: Holding;
   readonly #limits: IngestLimits;
   readonly #deps: IngestDeps & { limit: MetricsLimit };
-  /** Called with the number of points sent, or with the error; failures are retried. */
-  readonly #sent: (points: number) => void;
-  readonly #failed: (error: Error) => void;
+  readonly #events: Events;
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<void> | undefined;
 
@@ -23,13 +26,12 @@ export class MergeInterval {
     holding: Holding,
     limits: IngestLimits,
     deps: IngestDeps & { limit: MetricsLimit },
-    events: { sent(points: number): void; failed(error: Error): void },
+    events: Events,
   ) {
     this.#holding = holding;
     this.#limits = limits;
     this.#deps = deps;
-    this.#sent = events.sent;
-    this.#failed = events.failed;
+    this.#events = events;
   }
 
   start(): void {
@@ -53,15 +55,14 @@ export class MergeInterval {
 
   async #send(): Promise<void> {
     try {
-      for (const name of this.#holding.left) await this.#sendLeft(name);
-      if (this.#holding.isHeldDue) this.#sent(await sendHeld(this.#limits, this.#deps, this.#deps.limit));
+      for (const name of this.#holding.left) {
+        const limit = await this.#holding.limitLeft(name);
+        this.#events.sent(await sendHeld(this.#limits, this.#deps, { ...this.#deps.limit, limit }));
+      }
+      if (this.#holding.isHeldDue)
+        this.#events.sent(await sendHeld(this.#limits, this.#deps, this.#deps.limit));
     } catch (error) {
-      this.#failed(error as Error);
+      this.#events.failed(error as Error);
     }
-  }
-
-  async #sendLeft(name: LeftPoints): Promise<void> {
-    const limit = await this.#holding.limitLeft(name);
-    this.#sent(await sendHeld(this.#limits, this.#deps, { ...this.#deps.limit, limit }));
   }
 }

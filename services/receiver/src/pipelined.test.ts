@@ -56,7 +56,7 @@ it('requests to the second address of localhost wait as well', async () => {
   };
   const spy = vi.spyOn(dns, 'lookup').mockImplementation(lookup as never);
   const { promise, resolve } = Promise.withResolvers<EnqueueResult>();
-  receiver = await startReceiver({ host: 'localhost' }, promise);
+  receiver = await startReceiver({ listen: { host: 'localhost', port: 0 } }, promise);
   spy.mockRestore();
   using client = await RawClient.connect(receiver.port, '127.0.0.2');
   client.write(POST.repeat(5));

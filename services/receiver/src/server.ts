@@ -1,4 +1,5 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import type { Config } from '@nrdot/config';
 import {
   type BodyFormat,
   exportResponse,
@@ -13,35 +14,17 @@ import { listen, OneAtATime, type ServerTls, sameSecret, secureServer } from '@n
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { type FastifyInstance, fastify } from 'fastify';
 import { InflightBytes, readBody } from './body.ts';
-import { Cors, type CorsOptions } from './cors.ts';
+import { Cors } from './cors.ts';
 import { type IngestDeps, ingest, type QueueCapacity } from './ingest.ts';
 import { endWhenRead } from './linger.ts';
 
-export interface ReceiverOptions {
-  host: string;
-  port: number;
-  limits: {
-    headerBytes: number;
-    wireBytes: number;
-    bodyBytes: number;
-    depth: number;
-    /** The queue's limits, if known here. */
-    queue?: QueueCapacity | undefined;
-    inflightBytes: number;
-    connections: number;
-  };
-  invalidUtf8: 'reject_item' | 'replace' | 'reject_request';
-  /** Prefix of the signals' paths, such as `/otlp`; may be empty. */
-  pathPrefix: string;
-  requestTimeoutMs: number;
-  keepAliveMs: number;
-  /** Retry-After of rejections, in ms. */
-  retryAfterMs: number;
-  cors: CorsOptions;
+export type ReceiverOptions = Omit<Config['receiver'], 'tokens' | 'tls'> & {
+  tls: ServerTls;
   /** Bearer tokens, one of which a client must send; no check if empty. */
   tokens: readonly string[];
-  tls: ServerTls;
-}
+  /** The queue's limits, if known here. */
+  queue?: QueueCapacity | undefined;
+};
 
 export interface ReceiverDeps extends IngestDeps {
   log: Logger;
@@ -58,6 +41,8 @@ const ANSWERS: Record<string, string> = {
   ERR_HTTP_REQUEST_TIMEOUT: '503 Service Unavailable\r\nRetry-After: 1',
 };
 
+/** Retry-After of rejections, in seconds. */
+const RETRY_AFTER = '1';
 const URL_MAX_CHARS = 1_024;
 /** Scheme and authority of a request target in absolute form, which a server must accept (RFC 9112, 3.2.2). */
 const ABSOLUTE_FORM = /^https?:\/\/[^/?#]+/i;
@@ -78,7 +63,7 @@ export class Receiver {
     this.#options = options;
     this.#tokens = options.tokens;
     this.#deps = deps;
-    this.#inflight = new InflightBytes(options.limits.inflightBytes);
+    this.#inflight = new InflightBytes(options.maxInflightBytes);
     this.#cors = new Cors(options.cors);
     this.#signalAtPath = new Map(
       (Object.keys(SIGNALS) as Signal[]).map((signal) => [options.pathPrefix + SIGNALS[signal].path, signal]),
@@ -86,13 +71,10 @@ export class Receiver {
     this.#app = this.#build();
   }
 
-  /**
-   * Starts listening.
-   * @returns the address, with the port that the system chose for port 0
-   */
+  /** @returns the address, with the port that the system chose for port 0 */
   async start(): Promise<{ host: string; port: number }> {
-    const { host, port, tls, limits } = this.#options;
-    return listen(this.#app, { host, port }, { tls, connections: limits.connections });
+    const { listen: address, tls, maxConnections: connections } = this.#options;
+    return listen(this.#app, address, { tls, connections });
   }
 
   /** Sets the tokens, from the next request on; no check if empty. */
@@ -109,12 +91,12 @@ export class Receiver {
   }
 
   #build(): FastifyInstance {
-    const { limits, requestTimeoutMs, keepAliveMs, tls } = this.#options;
+    const { requestTimeoutMs, keepAliveMs, tls, maxBodyBytes, maxHeaderBytes } = this.#options;
     const app: FastifyInstance = fastify({
-      ...secureServer(tls, { requestTimeoutMs, maxHeaderBytes: limits.headerBytes }),
+      ...secureServer(tls, { requestTimeoutMs, maxHeaderBytes }),
       logger: false,
       keepAliveTimeout: keepAliveMs,
-      bodyLimit: limits.wireBytes,
+      bodyLimit: maxBodyBytes,
       forceCloseConnections: 'idle',
       exposeHeadRoutes: false,
       frameworkErrors: ({ message }, { raw: request }, reply) => {
@@ -197,17 +179,11 @@ export class Receiver {
       const encoding = parseContentEncoding(request.headers['content-encoding']);
       const length = request.headers['content-length']; // the HTTP parser has validated it
       const declaredBytes = length === undefined ? undefined : Number(length);
-      const wire = await readBody(request, declaredBytes, this.#options.limits.wireBytes, reservation);
+      const wire = await readBody(request, declaredBytes, this.#options.maxBodyBytes, reservation);
       metrics.receiverInflightBytes.set(this.#inflight.usedBytes);
       const { items, bodyBytes, partial } = await ingest(
         { signal, format, encoding, wire, reservation },
-        {
-          maxBodyBytes: this.#options.limits.bodyBytes,
-          maxDepth: this.#options.limits.depth,
-          invalidUtf8: this.#options.invalidUtf8,
-          fix: this.#deps.fix?.isOn ?? false,
-          queue: this.#options.limits.queue,
-        },
+        this.#options,
         this.#deps,
       );
       metrics.receiverItems.inc({ signal }, items);
@@ -240,9 +216,7 @@ export class Receiver {
     }
     if (known.httpStatus === 401) response.setHeader('www-authenticate', 'Bearer');
     if (known.httpStatus === 405) response.setHeader('allow', 'POST, OPTIONS');
-    if (known.httpStatus === 503) {
-      response.setHeader('retry-after', String(Math.max(1, Math.ceil(this.#options.retryAfterMs / 1000))));
-    }
+    if (known.httpStatus === 503) response.setHeader('retry-after', RETRY_AFTER);
     const json = (request.headers['content-type'] ?? '').toLowerCase().startsWith('application/json');
     const format: BodyFormat = json ? 'json' : 'protobuf';
     const body = statusBody(format, known.grpcCode, known.message);
@@ -254,7 +228,7 @@ export class Receiver {
     response.setHeader('connection', 'close');
     const length = { 'content-type': contentTypeOf(format), 'content-length': body.byteLength };
     response.writeHead(known.httpStatus, length);
-    endWhenRead(request, response, body, this.#options.limits.wireBytes);
+    endWhenRead(request, response, body, this.#options.maxBodyBytes);
   }
 
   #authorize(request: IncomingMessage): void {

@@ -77,10 +77,7 @@ export interface DecodeLimits {
   reserve?(bytes: number): void;
 }
 
-/**
- * Parses a `Content-Encoding` header.
- * @throws OtlpError 415 for an unsupported one
- */
+/** @throws OtlpError 415 for an unsupported one */
 export function parseContentEncoding(header: string | undefined): ContentEncoding {
   const name = (header ?? '').trim().toLowerCase();
   if (name === '') return 'identity';

@@ -1,9 +1,7 @@
 /**
- * Where the blocks of a deflate stream are (RFC 1951), in bits from the start of its buffer. The codes of a block are followed to find
- * its end; what they stand for is never written.
- *
- * The last block need not be followed where the end of the stream is known, as a rule: it ends with a code that its header tells, at
- * one of the eight bits of the last byte. If that code stands at one of them only, that is the end.
+ * Where the blocks of a deflate stream are (RFC 1951), in bits from the start of its buffer: their codes are followed, and what
+ * they stand for is never written. Where the end of the stream is known, the last block need not be followed, as a rule: it ends
+ * with a code that its header tells. If that stands at one of the eight bits of the last byte only, that is the end.
  */
 
 export interface Blocks {
@@ -169,11 +167,7 @@ export function findBlocks(
   return undefined;
 }
 
-/**
- * @param from the first bit behind the three that every block begins with
- * @param endsThere whether the block ends in the byte before `endBit`
- * @returns the first bit behind the block; undefined when it is none
- */
+/** @param endsThere whether the block ends in the byte before `endBit`. @returns the first bit behind it */
 function blockEnd(
   view: DataView,
   type: number,

@@ -1,11 +1,8 @@
 /**
- * Joins several gzip members into one without recompressing. Many servers read the first member of a body only and answer 200,
- * so a request has to be one; and to inflate and deflate a merged request costs many times as much as finding the ends of its
- * blocks (`shared/otlp/bench/merge.bench.ts`).
- *
- * A member consists of deflate blocks between a header and a trailer. To append another one, its last block must no longer be
- * marked as the last, and the next block must begin at a whole byte, which an empty stored block achieves. Both need bit
- * positions, which `deflate-blocks.ts` finds.
+ * Joins several gzip members into one without recompressing. Many servers read the first member of a body only and answer 200;
+ * and to inflate and deflate a merged request costs many times as much (`shared/otlp/bench/merge.bench.ts`). To append a member,
+ * the last block before it must no longer be marked as the last, and its own must begin at a whole byte, which an empty stored
+ * block achieves. Both need bit positions, which `deflate-blocks.ts` finds.
  */
 
 import { combinedCrc } from './crc.ts';
@@ -17,10 +14,7 @@ const MAGIC = 0x1f8b08;
 const MAGIC_BYTES = Buffer.from([0x1f, 0x8b, 8]);
 /** No flags, no time, an unknown system: RFC 1952. */
 const HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
-/**
- * Length and complement of an empty stored block; its three header bits are in the padding before it, or in a byte of their
- * own.
- */
+/** An empty stored block without its three header bits, which are in the padding or a byte of their own. */
 const EMPTY_STORED = 0x0000ffff;
 /**
  * Maximum steps per body: 28 ms. A body of 1 MiB in blocks of 16,383 codes, as zlib writes it, takes a million; an adverse one
@@ -55,10 +49,7 @@ export class MemberJoiner {
     this.#end = HEADER.copy(this.#whole);
   }
 
-  /**
-   * @param body valid gzip, verified before
-   * @returns false if it is malformed or takes too many steps: then this joiner is useless
-   */
+  /** @returns false if it is malformed or takes too many steps: then this joiner is useless */
   add(body: Buffer): boolean {
     const steps: Steps = { left: STEPS_MAX };
     const isJoined = this.#add(body, steps);

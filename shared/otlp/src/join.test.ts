@@ -1,5 +1,5 @@
-import { expect, it } from 'vitest';
-import { joinInTurns } from './join.ts';
+import { expect, it, vi } from 'vitest';
+import { Chunks, joinInTurns } from './join.ts';
 
 const MIB = 2 ** 20;
 
@@ -39,4 +39,26 @@ it('copies a borrowed part before it returns', async () => {
   const joining = joinInTurns([borrowed]);
   borrowed.fill('x');
   expect(String(await joining)).toBe('as it was');
+});
+
+it('a body that comes byte by byte takes a few buffers, not one for each', async () => {
+  const body = new Chunks();
+  expect(await body.join()).toHaveLength(0);
+  const sent = Buffer.from(Array.from({ length: 200_000 }, (_, i) => i % 251));
+  const spy = vi.spyOn(Buffer, 'allocUnsafe');
+  for (let i = 0; i < sent.length; i++) body.add(sent.subarray(i, i + 1));
+  expect(spy.mock.calls.length).toBeLessThan(100);
+  spy.mockRestore();
+  expect((await body.join()).equals(sent)).toBe(true);
+  expect(sent[0]).toBe(0); // a chunk is not written to
+});
+
+it('a body of one chunk is that chunk', async () => {
+  const body = new Chunks();
+  const chunk = Buffer.from('answer');
+  body.add(chunk);
+  expect(await body.join()).toBe(chunk);
+  body.add(Buffer.from(' and more'));
+  expect((await body.join()).toString()).toBe('answer and more');
+  expect(chunk.toString()).toBe('answer');
 });

@@ -28,10 +28,7 @@ export class JsonReader {
   /** Whether the whole input is valid UTF-8. */
   readonly isUtf8: boolean;
 
-  /**
-   * @param path current position, for errors
-   * @param lenient accepts strings that are not valid UTF-8
-   */
+  /** @param path current position, for errors. @param lenient accepts strings that are not valid UTF-8 */
   constructor(bytes: Buffer, path: () => string, lenient = false) {
     this.isUtf8 = isUtf8(bytes);
     if (!this.isUtf8 && !lenient) throw new OtlpError(400, 'malformed', 'the body is not valid UTF-8');

@@ -79,11 +79,7 @@ export interface FromJson {
   message: string;
 }
 
-/**
- * Converts a JSON request.
- * @returns the request as well-formed protobuf
- * @throws OtlpError 400 with the JSON path and what was expected there
- */
+/** @throws OtlpError 400 with the JSON path and what was expected there */
 export function jsonToProtobuf(signal: Signal, body: Buffer, options: JsonOptions = {}): Buffer {
   return readJson(signal, body, options).body;
 }
@@ -164,17 +160,13 @@ class Converter {
         if (seen & field.bit) input.fail('the field is given twice');
         if (seen & field.rivals) this.#bad(`expected one field of the oneof "${field.oneof}"`);
         seen |= field.bit;
-        this.#field(field);
+        if (field.repeated) this.#list(field);
+        else this.#single(field);
         this.#path.pop();
       } while (input.take(','));
       input.expect('}');
     }
     this.#depthLeft++;
-  }
-
-  #field(field: JsonField): void {
-    if (field.repeated) this.#list(field);
-    else this.#single(field);
   }
 
   #list(field: JsonField): void {

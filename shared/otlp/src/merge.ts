@@ -38,10 +38,7 @@ async function madeOneStream(
   return encodeContent(await decodeAll(bodies, encoding, limits), encoding);
 }
 
-/**
- * Decompresses bodies of one encoding into one.
- * @throws OtlpError if they are invalid, or exceed `maxBytes` together
- */
+/** Decompresses bodies into one. @throws OtlpError if they are invalid, or exceed `maxBytes` together */
 export async function decodeAll(
   bodies: readonly Buffer[],
   encoding: ContentEncoding,

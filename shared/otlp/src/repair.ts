@@ -20,15 +20,10 @@ export interface Repaired {
 }
 
 /**
- * Rewrites a well-formed request without its invalid items, so that the others can be kept:
- *
- * - strings that are not valid UTF-8: the item is left out, or the bytes become U+FFFD. In a resource, scope or metric this
- * affects all items below;
- * - ids of a wrong length: a span is left out. In a log record or exemplar the id is removed (logs.proto, metrics.proto);
- * - a histogram that contradicts itself is left out.
- *
- * Only called for requests in which `inspect` has found flaws, so it may take the time to rewrite everything.
- * @param body well-formed
+ * Rewrites a well-formed request without its invalid items, so that the others can be kept: strings that are not valid UTF-8
+ * (the item is left out, or the bytes become U+FFFD; in a resource, scope or metric this affects all items below), ids of a wrong
+ * length (a span is left out; a log record or exemplar loses the id, see logs.proto and metrics.proto), and histograms that
+ * contradict themselves. Only for requests in which `inspect` has found flaws, so it may take the time to rewrite everything.
  */
 export function repair(signal: Signal, body: Uint8Array, invalidUtf8: InvalidUtf8): Repaired {
   return new Repair(signal, body, invalidUtf8).run();
@@ -74,10 +69,7 @@ interface Place {
   isBad: string;
 }
 
-/**
- * All items of a request may be flawed. So none of them throws, which would cost a stack trace each, and paths are computed
- * only for what the client is told.
- */
+/** All items may be flawed: none throws (a stack trace each), and few paths are computed. */
 class Repair {
   readonly #body: Uint8Array;
   readonly #signal: Signal;

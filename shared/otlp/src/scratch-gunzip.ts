@@ -28,10 +28,8 @@ interface Inner {
 /**
  * Decompresses gzip with a decoder and a buffer that are reused. `gunzipSync` creates a stream, a decoder and a buffer for each
  * body: 200 to 300 µs for 190 KB instead of 120 µs, and most of the external memory because of which V8 collects the whole heap
- * (measured: a quarter of the CPU at maximum load).
- *
- * It handles the usual case only. For anything else (damage, a body too large, data after the end, a Node whose zlib differs)
- * it returns undefined, and the caller uses the documented functions, which also produce the error message.
+ * (measured: a quarter of the CPU at maximum load). For anything unusual (damage, a body too large, data after the end, a Node
+ * whose zlib differs) it returns undefined, and the caller uses the documented functions, which also produce the error message.
  */
 export class ScratchGunzip {
   readonly #handle: ZlibHandle | undefined;

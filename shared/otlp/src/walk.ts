@@ -6,12 +6,9 @@ import { type Field, MESSAGES, messageIndex } from './schema.ts';
 import { SIGNALS, type Signal } from './signal.ts';
 
 /**
- * The wire walk: validates the structure of a serialized request and counts its items, in place and without creating objects.
- * What it accepts, a protobuf parser can read.
- *
- * A flat table describes each field of each message: `TABLE[message × 32 + field number]`, the kind in the low four bits,
- * whether it is counted in the fifth, the child message above. All of OTLP's field numbers are below 32; others are unknown and
- * skipped.
+ * The wire walk: validates a serialized request and counts its items, in place and without creating objects. What it accepts, a
+ * protobuf parser can read. `TABLE[message × 32 + field number]` has the kind of a field in the low four bits, whether it is
+ * counted in the fifth, the child message above. All of OTLP's field numbers are below 32; others are unknown and skipped.
  */
 
 const VARINT = 1;
@@ -108,10 +105,7 @@ export function inspect(signal: Signal, body: Uint8Array, options: WalkOptions =
   }
 }
 
-/**
- * Validates a request and counts its items.
- * @throws OtlpError 400 with what is wrong and where
- */
+/** Validates a request and counts its items. @throws OtlpError 400 with what is wrong and where */
 export function walk(signal: Signal, body: Uint8Array, options: WalkOptions = {}): Walked {
   const { request } = SIGNALS[signal];
   if (request === undefined) return { items: body.byteLength > 0 ? 1 : 0 };

@@ -11,6 +11,8 @@ const CALL_FROM_BYTES = 24;
 export class FixEdits {
   #words = new Uint32Array(KEPT_WORDS);
   #end = 0;
+  /** Bytes by which the body has shrunk so far. */
+  removed = 0;
 
   /** Number of words in use. */
   get end(): number {
@@ -20,26 +22,34 @@ export class FixEdits {
   /** Clears it for the next body, and frees the memory of a body with many edits. */
   clear(): void {
     this.#end = 0;
+    this.removed = 0;
     if (this.#words.length > KEPT_WORDS) this.#words = new Uint32Array(KEPT_WORDS);
   }
 
   leaveOut(from: number, to: number): void {
+    this.removed += to - from;
     const last = this.#end - WORDS;
     if (last >= 0 && this.#words[last + 1] === from && this.#words[last + 2] === 0)
       this.#words[last + 1] = to;
     else this.#push(from, to, 0);
   }
 
-  /** Opens a message whose length may change, before the edits in it. @returns handle for `close` */
+  /** Opens a message whose length, at `from` to `to`, may change, before the edits in it. @returns handle for `close` */
   open(from: number, to: number): number {
-    this.#push(from, to, 1);
+    this.#push(from, to, this.removed + 1);
     return this.#end - WORDS;
   }
 
-  /** @param length undefined if nothing in it has changed */
-  close(opened: number, length: number | undefined): void {
-    if (length === undefined) this.#end = opened;
-    else this.#words[opened + 2] = length + 1;
+  /** @param bytes length before the edits */
+  close(opened: number, bytes: number): void {
+    const words = this.#words;
+    const length = bytes - (this.removed - (words[opened + 2]! - 1));
+    if (length === bytes) {
+      this.#end = opened;
+      return;
+    }
+    words[opened + 2] = length + 1;
+    this.removed += words[opened + 1]! - words[opened]! - varintBytes(length);
   }
 
   /** Merges the edits from `middle` on into those from `start` on; both are in order. */
@@ -88,4 +98,10 @@ export class FixEdits {
     this.#words[this.#end++] = to;
     this.#words[this.#end++] = length;
   }
+}
+
+function varintBytes(value: number): number {
+  let bytes = 1;
+  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes++;
+  return bytes;
 }

@@ -1,5 +1,5 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import { decodeContent } from '@nrdot/otlp';
+import { asBuffer, decodeContent } from '@nrdot/otlp';
 import type { Batch } from '@nrdot/queue';
 import type { CheckStatus } from '@nrdot/status';
 import { CheckCounts, type CheckReport } from './check-report.ts';
@@ -89,8 +89,7 @@ export class LiveCheck {
   }
 
   async #look({ signal, payload, encoding }: Batch): Promise<void> {
-    const held = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
-    const body = await decodeContent(held, encoding, { maxBytes: DECODED_MAX_BYTES });
+    const body = await decodeContent(asBuffer(payload), encoding, { maxBytes: DECODED_MAX_BYTES });
     for (const _ of this.#check.pieces(signal, body, Date.now())) await turn();
   }
 }

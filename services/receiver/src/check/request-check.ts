@@ -49,7 +49,7 @@ export class RequestCheck {
     this.#body = body;
     this.#view = new DataView(body.buffer, body.byteOffset, body.byteLength);
     this.#nowMs = nowMs;
-    const cursor = new FieldCursor().reset(body, 0, body.byteLength);
+    const cursor = new FieldCursor(body);
     while (cursor.next()) if (cursor.number === 1) yield* this.#resource(signal, cursor.start, cursor.end);
     this.#body = EMPTY;
   }
@@ -65,28 +65,23 @@ export class RequestCheck {
     let service = '';
     let attributes = 0;
     // The resource may come after its scopes, so it is read first.
-    for (const resource = this.#fields(start, end); resource.next(); ) {
-      if (resource.number !== 1) continue;
+    for (const resource = this.#fields(start, end); resource.find(1); ) {
       if (this.#isPause()) yield;
-      for (const inner = this.#fields(resource.start, resource.end); inner.next(); ) {
-        if (inner.number !== 1) continue;
+      for (const inner = this.#fields(resource.start, resource.end); inner.find(1); ) {
         if (attributes++ < LOOKED_AT_MAX) service = this.#attribute(inner.start, inner.end) ?? service;
       }
     }
     this.#tooMany('resource', attributes);
     const ofResource = this.#broken;
-    for (const scopes = this.#fields(start, end); scopes.next(); ) {
-      if (scopes.number !== 2) continue;
+    for (const scopes = this.#fields(start, end); scopes.find(2); ) {
       if (this.#isPause()) yield;
       this.#broken = ofResource;
-      for (const scope = this.#fields(scopes.start, scopes.end); scope.next(); ) {
-        if (scope.number !== 1) continue;
+      for (const scope = this.#fields(scopes.start, scopes.end); scope.find(1); ) {
         if (this.#isPause()) yield;
         this.#tooMany('scope', this.#attributes(scope.start, scope.end, 3));
       }
       const ofScope = this.#broken;
-      for (const items = this.#fields(scopes.start, scopes.end); items.next(); ) {
-        if (items.number !== 2) continue;
+      for (const items = this.#fields(scopes.start, scopes.end); items.find(2); ) {
         if (this.#isPause()) yield;
         if (signal === 'metrics') yield* this.#metric(items.start, items.end, ofScope, service);
         else {
@@ -144,8 +139,7 @@ export class RequestCheck {
         }
       }
       const isDeltaLevel = temporality === 1 && !isMonotonic;
-      for (const data = this.#fields(metric.start, metric.end); data.next(); ) {
-        if (data.number !== 1) continue;
+      for (const data = this.#fields(metric.start, metric.end); data.find(1); ) {
         if (this.#isPause()) yield;
         this.#broken = ofScope;
         this.#point(data.start, data.end, kind, name, isDeltaLevel);
@@ -182,8 +176,7 @@ export class RequestCheck {
   /** @returns the number of attributes */
   #attributes(start: number, end: number, number: number): number {
     let found = 0;
-    for (const field = this.#fields(start, end); field.next(); ) {
-      if (field.number !== number) continue;
+    for (const field = this.#fields(start, end); field.find(number); ) {
       if (found++ < LOOKED_AT_MAX) this.#attribute(field.start, field.end);
     }
     return found;
@@ -267,7 +260,7 @@ export class RequestCheck {
   }
 
   #fields(start: number, end: number): FieldCursor {
-    return new FieldCursor().reset(this.#body, start, end);
+    return new FieldCursor(this.#body, start, end);
   }
 }
 

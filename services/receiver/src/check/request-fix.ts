@@ -43,133 +43,99 @@ export class RequestFix {
     if (signal === 'profiles') return { body, counts: undefined };
     this.#body = body;
     this.#counts = NONE;
-    let removed = 0;
-    for (const field = this.#fields(0, body.byteLength); field.next(); ) {
-      if (field.number !== 1) continue;
+    for (const field = this.#fields(0, body.byteLength); field.find(1); ) {
       const opened = this.#open(field);
-      removed += this.#close(opened, field, this.#resource(signal, field.start, field.end));
+      this.#resource(signal, field.start, field.end);
+      this.#close(opened, field);
     }
+    const { removed } = this.#edits;
     const fixed = removed === 0 ? body : this.#edits.written(body, body.byteLength - removed);
     this.#body = EMPTY;
     this.#edits.clear();
     return { body: fixed, counts: removed === 0 ? undefined : this.#counts };
   }
 
-  /** @returns number of bytes removed from the content */
-  #resource(signal: Signal, start: number, end: number): number {
-    let removed = 0;
+  #resource(signal: Signal, start: number, end: number): void {
     const first = this.#edits.end;
     this.#broken = 0;
     // The resource may come after its scopes, so it is read first.
-    this.#begin('resource', start, end, 1, 1);
-    for (const field = this.#fields(start, end); field.next(); ) {
-      if (field.number !== 1) continue;
-      const opened = this.#open(field);
-      removed += this.#close(opened, field, this.#owner(field.start, field.end, 1));
-    }
+    this.#begin('resource');
+    if (this.#hasMore(this.#room, start, end)) this.#keepRoomForEntities(start, end);
+    for (const field = this.#fields(start, end); field.find(1); ) this.#owner(field, 1);
     const ofResource = this.#broken;
     const ofScopes = this.#edits.end;
-    for (const field = this.#fields(start, end); field.next(); ) {
-      if (field.number !== 2) continue;
+    for (const field = this.#fields(start, end); field.find(2); ) {
       const opened = this.#open(field);
-      removed += this.#close(opened, field, this.#scope(signal, field.start, field.end, ofResource));
+      this.#scope(signal, field.start, field.end, ofResource);
+      this.#close(opened, field);
     }
     this.#edits.merge(first, ofScopes);
-    return removed;
   }
 
-  #scope(signal: Signal, start: number, end: number, ofResource: number): number {
-    let removed = 0;
+  #scope(signal: Signal, start: number, end: number, ofResource: number): void {
     const first = this.#edits.end;
     this.#broken = ofResource;
     this.#begin('scope');
-    for (const field = this.#fields(start, end); field.next(); ) {
-      if (field.number !== 1) continue;
-      const opened = this.#open(field);
-      removed += this.#close(opened, field, this.#owner(field.start, field.end, 3));
-    }
+    for (const field = this.#fields(start, end); field.find(1); ) this.#owner(field, 3);
     const ofScope = this.#broken;
     const ofItems = this.#edits.end;
-    for (const field = this.#fields(start, end); field.next(); ) {
-      if (field.number !== 2) continue;
-      const opened = this.#open(field);
+    for (const field = this.#fields(start, end); field.find(2); ) {
       if (signal === 'metrics') {
-        removed += this.#close(opened, field, this.#metric(field.start, field.end, ofScope));
+        const opened = this.#open(field);
+        this.#metric(field.start, field.end, ofScope);
+        this.#close(opened, field);
         continue;
       }
       this.#broken = ofScope;
       this.#begin(signal === 'traces' ? 'span' : 'log');
-      const less =
-        signal === 'traces'
-          ? this.#owner(field.start, field.end, 9, 13, 'span_link')
-          : this.#owner(field.start, field.end, 6);
-      removed += this.#close(opened, field, less);
+      if (signal === 'traces') this.#owner(field, 9, 13, 'span_link');
+      else this.#owner(field, 6);
       this.#countItem();
     }
     this.#edits.merge(first, ofItems);
-    return removed;
   }
 
-  #metric(start: number, end: number, ofScope: number): number {
+  #metric(start: number, end: number, ofScope: number): void {
     let name: Buffer = EMPTY;
-    for (const field = this.#fields(start, end); field.next(); )
-      if (field.number === 1) name = this.#body.subarray(field.start, field.end);
-    let removed = 0;
+    for (const field = this.#fields(start, end); field.find(1); )
+      name = this.#body.subarray(field.start, field.end);
     for (const field = this.#fields(start, end); field.next(); ) {
       const kind = POINTS[field.number];
       if (!kind) continue;
       const opened = this.#open(field);
-      let less = 0;
-      for (const data = this.#fields(field.start, field.end); data.next(); ) {
-        if (data.number !== 1) continue;
-        const openedPoint = this.#open(data);
+      for (const data = this.#fields(field.start, field.end); data.find(1); ) {
         this.#broken = ofScope;
         this.#begin('point');
-        const exemplars = kind.exemplars || NO_FIELD;
-        const { start: from, end: to } = data;
-        const lessOfPoint = this.#owner(from, to, kind.attributes, exemplars, 'exemplar', name);
-        less += this.#close(openedPoint, data, lessOfPoint);
+        this.#owner(data, kind.attributes, kind.exemplars || NO_FIELD, 'exemplar', name);
         this.#countItem();
       }
-      removed += this.#close(opened, field, less);
+      this.#close(opened, field);
     }
-    return removed;
   }
 
-  /**
-   * Begins an owner, whose attributes follow in one message or several.
-   * @param inside for a resource: their range and fields, to find those of entities first
-   */
-  #begin(owner: Owner, start = 0, end = 0, message = NO_FIELD, number = NO_FIELD): void {
+  /** Begins an owner, whose attributes follow in one message or several. */
+  #begin(owner: Owner): void {
     this.#kept = 0;
     this.#room = LIMITS.attributesOf[owner];
     this.#hasEntities = false;
-    if (message === NO_FIELD) return;
-    if (!this.#hasMore(this.#room, start, end, message, number)) return;
-    const ofEntities = this.#entitiesOf(start, end);
-    if (ofEntities === 0) return;
-    this.#hasEntities = true;
-    this.#room = Math.max(0, this.#room - ofEntities);
   }
 
-  #hasMore(most: number, start: number, end: number, message: number, number: number): boolean {
+  /** Whether a resource has more than so many attributes. */
+  #hasMore(most: number, start: number, end: number): boolean {
     let all = 0;
-    for (const outer = this.#fields(start, end); outer.next(); ) {
-      if (outer.number !== message) continue;
-      for (const field = this.#fields(outer.start, outer.end); field.next(); )
-        if (field.number === number && ++all > most) return true;
-    }
+    for (const outer = this.#fields(start, end); outer.find(1); )
+      for (const field = this.#fields(outer.start, outer.end); field.find(1); ) if (++all > most) return true;
     return false;
   }
 
-  #entitiesOf(start: number, end: number): number {
+  #keepRoomForEntities(start: number, end: number): void {
     let found = 0;
-    for (const outer = this.#fields(start, end); outer.next(); ) {
-      if (outer.number !== 1) continue;
-      for (const field = this.#fields(outer.start, outer.end); field.next(); )
-        if (field.number === 1 && this.#isOfEntity(field.start, field.end)) found++;
-    }
-    return found <= ENTITY_ATTRIBUTES.length ? found : 0; // names that repeat identify nothing
+    for (const outer = this.#fields(start, end); outer.find(1); )
+      for (const field = this.#fields(outer.start, outer.end); field.find(1); )
+        if (this.#isOfEntity(field.start, field.end)) found++;
+    if (found === 0 || found > ENTITY_ATTRIBUTES.length) return; // names that repeat identify nothing
+    this.#hasEntities = true;
+    this.#room = Math.max(0, this.#room - found);
   }
 
   #isOfEntity(start: number, end: number): boolean {
@@ -182,47 +148,49 @@ export class RequestFix {
     return false;
   }
 
-  /**
-   * A message with attributes.
-   * @param unsupported field that is removed whatever it contains
-   */
+  /** A message with attributes. @param unsupported field that is removed whatever it contains */
   #owner(
-    start: number,
-    end: number,
+    owner: FieldCursor,
     attributes: number,
     unsupported = NO_FIELD,
     rule: CheckRule = 'exemplar',
     metricName: Buffer = EMPTY,
-  ): number {
-    let removed = 0;
-    for (const field = this.#fields(start, end); field.next(); ) {
-      if (field.number === unsupported) removed += this.#prune(field, rule);
-      else if (field.number === attributes) removed += this.#attribute(field, metricName);
+  ): void {
+    const opened = this.#open(owner);
+    for (const field = this.#fields(owner.start, owner.end); field.next(); ) {
+      if (field.number === unsupported) this.#prune(field, rule);
+      else if (field.number === attributes) this.#attribute(field, metricName);
     }
-    return removed;
+    this.#close(opened, owner);
   }
 
-  #attribute(attribute: FieldCursor, metricName: Buffer): number {
-    const { start, end } = attribute;
-    const isOfEntity = this.#hasEntities && this.#isOfEntity(start, end);
-    if (!isOfEntity && this.#kept >= this.#room) return this.#prune(attribute, 'attributes_too_many');
+  #attribute(attribute: FieldCursor, metricName: Buffer): void {
+    const isOfEntity = this.#hasEntities && this.#isOfEntity(attribute.start, attribute.end);
+    const isBeyond = !isOfEntity && this.#kept >= this.#room;
+    const flaw = isBeyond ? 'attributes_too_many' : this.#flawOf(attribute, metricName);
+    if (flaw !== undefined && flaw !== 'too_long') this.#prune(attribute, flaw);
+    else {
+      if (!isOfEntity) this.#kept++;
+      if (flaw === 'too_long') this.#shorten(attribute);
+    }
+  }
+
+  /** @returns the rule by which an attribute must be removed, or that its name or text may be too long */
+  #flawOf({ start, end }: FieldCursor, metricName: Buffer): CheckRule | 'too_long' | undefined {
     let isLong = false;
     for (const field = this.#fields(start, end); field.next(); ) {
       const length = field.end - field.start;
       if (field.number === 1) {
         if (length > LIMITS.nameChars) isLong = true;
         else if (length === metricName.byteLength && length > 0 && this.#equals(field.start, metricName))
-          return this.#prune(attribute, 'attribute_named_as_metric');
+          return 'attribute_named_as_metric';
       } else if (field.number === 2) {
         const rule = this.#ruleOf(field.start, field.end);
-        if (rule) return this.#prune(attribute, rule);
+        if (rule) return rule;
         if (length > LIMITS.valueChars) isLong = true;
       }
     }
-    if (!isOfEntity) this.#kept++;
-    if (!isLong) return 0;
-    const opened = this.#open(attribute);
-    return this.#close(opened, attribute, this.#shorten(start, end));
+    return isLong ? 'too_long' : undefined;
   }
 
   /** @returns the rule by which a value must be removed, if any */
@@ -251,30 +219,29 @@ export class RequestFix {
   }
 
   /** Shortens the name and the text of an attribute, at least one of which may be too long. */
-  #shorten(start: number, end: number): number {
-    let removed = 0;
-    for (const field = this.#fields(start, end); field.next(); ) {
-      if (field.number === 1) removed += this.#cut(field, LIMITS.nameChars, 'attribute_name');
+  #shorten(attribute: FieldCursor): void {
+    const opened = this.#open(attribute);
+    for (const field = this.#fields(attribute.start, attribute.end); field.next(); ) {
+      if (field.number === 1) this.#cut(field, LIMITS.nameChars, 'attribute_name');
       if (field.number !== 2) continue;
-      const opened = this.#open(field);
-      let less = 0;
-      for (const value = this.#fields(field.start, field.end); value.next(); )
-        if (value.number === 1) less += this.#cut(value, LIMITS.valueChars, 'attribute_value');
-      removed += this.#close(opened, field, less);
+      const openedValue = this.#open(field);
+      for (const value = this.#fields(field.start, field.end); value.find(1); )
+        this.#cut(value, LIMITS.valueChars, 'attribute_value');
+      this.#close(openedValue, field);
     }
-    return removed;
+    this.#close(opened, attribute);
   }
 
   /** Keeps the first characters of a text. */
-  #cut(text: FieldCursor, chars: number, rule: CheckRule): number {
+  #cut(text: FieldCursor, chars: number, rule: CheckRule): void {
     const { start, end } = text;
-    if (end - start <= chars) return 0;
+    if (end - start <= chars) return;
     const kept = this.#lengthOf(start, end, chars);
-    if (start + kept === end) return 0;
+    if (start + kept === end) return;
     this.#broken |= BIT[rule];
     const opened = this.#open(text);
     this.#edits.leaveOut(start + kept, end);
-    return this.#close(opened, text, end - start - kept);
+    this.#close(opened, text);
   }
 
   /**
@@ -294,35 +261,20 @@ export class RequestFix {
     return end - start;
   }
 
-  #prune(field: FieldCursor, rule: CheckRule): number {
+  #prune(field: FieldCursor, rule: CheckRule): void {
     this.#broken |= BIT[rule];
     this.#edits.leaveOut(field.tagStart, field.end);
-    return field.end - field.tagStart;
   }
 
   /** Opens a field whose length may change. @returns handle for `#close` */
   #open({ tagStart, start }: FieldCursor): number {
-    return this.#edits.open(this.#lengthStart(tagStart), start);
+    let lengthStart = tagStart + 1;
+    while (this.#body[lengthStart - 1]! >= 0x80) lengthStart++;
+    return this.#edits.open(lengthStart, start);
   }
 
-  /**
-   * Closes a field whose content has shrunk by `removed` bytes.
-   * @returns by how much the whole field has shrunk, including its length
-   */
-  #close(opened: number, { tagStart, start, end }: FieldCursor, removed: number): number {
-    if (removed === 0) {
-      this.#edits.close(opened, undefined);
-      return 0;
-    }
-    const length = end - start - removed;
-    this.#edits.close(opened, length);
-    return removed + (start - this.#lengthStart(tagStart)) - varintBytes(length);
-  }
-
-  #lengthStart(tagStart: number): number {
-    let at = tagStart;
-    while (this.#body[at]! >= 0x80) at++;
-    return at + 1;
+  #close(opened: number, { start, end }: FieldCursor): void {
+    this.#edits.close(opened, end - start);
   }
 
   #countItem(): void {
@@ -337,14 +289,8 @@ export class RequestFix {
   }
 
   #fields(start: number, end: number): FieldCursor {
-    return new FieldCursor().reset(this.#body, start, end);
+    return new FieldCursor(this.#body, start, end);
   }
 }
 
 const NONE = CHECK_RULE_NAMES.map(() => 0);
-
-function varintBytes(value: number): number {
-  let bytes = 1;
-  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes++;
-  return bytes;
-}

@@ -39,11 +39,12 @@ interface Remembered {
 }
 
 /** Shared results for requests of a single class. */
-const UNTOUCHED: Readonly<Record<PriorityClass, Classified[]>> = {
-  critical: [{ class: 'critical', body: undefined }],
-  high: [{ class: 'high', body: undefined }],
-  normal: [{ class: 'normal', body: undefined }],
-};
+const untouched = (name: PriorityClass): Classified[] => [{ class: name, body: undefined }];
+const UNTOUCHED = {
+  critical: untouched('critical'),
+  high: untouched('high'),
+  normal: untouched('normal'),
+} as const;
 
 /**
  * Decides the class of a request, once. A request of one class stays unchanged; others are split by resource, and by item if
@@ -51,22 +52,14 @@ const UNTOUCHED: Readonly<Record<PriorityClass, Classified[]>> = {
  */
 export class Classifier {
   readonly #otherwise: PriorityClass;
-  readonly #attribute: string;
-  readonly #bySignal: Readonly<Record<Signal, SignalClassifier>>;
+  readonly #bySignal: Readonly<Record<Exclude<Signal, 'profiles'>, SignalClassifier>>;
 
   /** @throws when a pattern is invalid */
   constructor(options: PriorityOptions) {
     this.#otherwise = options.defaultClass;
-    this.#attribute = options.resourceAttribute;
     const rulesFor = compileRules(options);
-    const of = (signal: Signal) =>
-      new SignalClassifier(signal, rulesFor(signal), this.#otherwise, this.#attribute);
-    this.#bySignal = {
-      traces: of('traces'),
-      metrics: of('metrics'),
-      logs: of('logs'),
-      profiles: of('profiles'),
-    };
+    const of = (signal: Signal) => new SignalClassifier(signal, rulesFor(signal), options);
+    this.#bySignal = { traces: of('traces'), metrics: of('metrics'), logs: of('logs') };
   }
 
   /** @param body valid protobuf */
@@ -88,14 +81,12 @@ class SignalClassifier {
   #last: Remembered | undefined;
   readonly #request = new FieldCursor();
 
-  constructor(signal: Signal, rules: readonly Rule[], otherwise: PriorityClass, attribute: string) {
+  constructor(signal: Signal, rules: readonly Rule[], options: PriorityOptions) {
     this.#rules = rules;
-    this.#otherwise = otherwise;
-    this.#attribute = attribute;
-    this.#wanted = new Set([
-      attribute,
-      ...rules.flatMap((rule) => rule.resource.map((test) => test.attribute)),
-    ]);
+    this.#otherwise = options.defaultClass;
+    this.#attribute = options.resourceAttribute;
+    const tested = rules.flatMap(({ resource }) => resource.map(({ attribute }) => attribute));
+    this.#wanted = new Set([this.#attribute, ...tested]);
     this.#nameField = NAME_FIELD[signal] ?? 0;
   }
 
@@ -103,8 +94,7 @@ class SignalClassifier {
     let only: PriorityClass | undefined;
     let mixed = false;
     const request = this.#request.reset(body, 0, body.byteLength);
-    while (request.next()) {
-      if (request.number !== RESOURCES) continue;
+    while (request.find(RESOURCES)) {
       const found = this.#classOf(body, request.start, request.end);
       if (found === undefined) continue; // no items in it
       if (found === 'several' || (only !== undefined && found !== only)) {
@@ -191,14 +181,12 @@ class SignalClassifier {
     verdict: Exclude<Verdict, string>,
     take: (itemClass: PriorityClass) => boolean,
   ): boolean {
-    const scopes = new FieldCursor().reset(body, start, end);
+    const scopes = new FieldCursor(body, start, end);
     const items = new FieldCursor();
-    while (scopes.next()) {
-      if (scopes.number !== SCOPES) continue;
+    while (scopes.find(SCOPES)) {
       const rules = this.#scopeRules(body, scopes.start, scopes.end, verdict.rules);
       items.reset(body, scopes.start, scopes.end);
-      while (items.next()) {
-        if (items.number !== ITEMS) continue;
+      while (items.find(ITEMS)) {
         if (!take(this.#itemClass(body, items.start, items.end, rules, verdict.otherwise))) return false;
       }
     }
@@ -240,14 +228,9 @@ class SignalClassifier {
   }
 
   #cut(body: Buffer): Classified[] {
-    const parts = new Map<PriorityClass, Uint8Array[]>();
-    const add = (priorityClass: PriorityClass, ...chunks: Uint8Array[]) => {
-      const list = parts.get(priorityClass);
-      if (list) list.push(...chunks);
-      else parts.set(priorityClass, [...chunks]);
-    };
+    const parts: Parts = new Map();
     const others: Uint8Array[] = [];
-    const request = new FieldCursor().reset(body, 0, body.byteLength);
+    const request = new FieldCursor(body);
     while (request.next()) {
       const { start, end, tagStart } = request;
       if (request.number !== RESOURCES) {
@@ -256,10 +239,10 @@ class SignalClassifier {
       }
       const found = this.#classOf(body, start, end);
       if (found === undefined) continue;
-      if (found !== 'several') add(found, body.subarray(tagStart, end));
+      if (found !== 'several') add(parts, found, body.subarray(tagStart, end));
       else
         for (const [c, resource] of this.#cutResource(body, start, end))
-          add(c, ...tagged(RESOURCES, resource));
+          add(parts, c, ...tagged(RESOURCES, resource));
     }
     return CLASSES.flatMap((c, i) => {
       const chunks = parts.get(c);
@@ -273,20 +256,17 @@ class SignalClassifier {
   #cutResource(body: Buffer, start: number, end: number): Map<PriorityClass, Buffer> {
     const verdict = this.#judge(body, start, end) as Exclude<Verdict, string>;
     const shared: Uint8Array[] = [];
-    const scopes = new Map<PriorityClass, Uint8Array[]>();
-    const cursor = new FieldCursor().reset(body, start, end);
+    const scopes: Parts = new Map();
+    const cursor = new FieldCursor(body, start, end);
     while (cursor.next()) {
       if (cursor.number !== SCOPES) {
         shared.push(body.subarray(cursor.tagStart, cursor.end));
         continue;
       }
-      for (const [c, scope] of this.#cutScope(body, cursor.start, cursor.end, verdict)) {
-        const list = scopes.get(c);
-        if (list) list.push(...tagged(SCOPES, scope));
-        else scopes.set(c, tagged(SCOPES, scope));
-      }
+      for (const [c, scope] of this.#cutScope(body, cursor.start, cursor.end, verdict))
+        add(scopes, c, ...tagged(SCOPES, scope));
     }
-    return new Map([...scopes].map(([c, chunks]) => [c, Buffer.concat([...shared, ...chunks])]));
+    return joined(shared, scopes);
   }
 
   #cutScope(
@@ -297,21 +277,31 @@ class SignalClassifier {
   ): Map<PriorityClass, Buffer> {
     const rules = this.#scopeRules(body, start, end, verdict.rules);
     const shared: Uint8Array[] = [];
-    const items = new Map<PriorityClass, Uint8Array[]>();
-    const cursor = new FieldCursor().reset(body, start, end);
+    const items: Parts = new Map();
+    const cursor = new FieldCursor(body, start, end);
     while (cursor.next()) {
       const field = body.subarray(cursor.tagStart, cursor.end);
       if (cursor.number !== ITEMS) {
         shared.push(field);
         continue;
       }
-      const c = this.#itemClass(body, cursor.start, cursor.end, rules, verdict.otherwise);
-      const list = items.get(c);
-      if (list) list.push(field);
-      else items.set(c, [field]);
+      add(items, this.#itemClass(body, cursor.start, cursor.end, rules, verdict.otherwise), field);
     }
-    return new Map([...items].map(([c, fields]) => [c, Buffer.concat([...shared, ...fields])]));
+    return joined(shared, items);
   }
+}
+
+type Parts = Map<PriorityClass, Uint8Array[]>;
+
+function add(parts: Parts, name: PriorityClass, ...chunks: Uint8Array[]): void {
+  const list = parts.get(name);
+  if (list) list.push(...chunks);
+  else parts.set(name, chunks);
+}
+
+/** The parts, each with a copy of what they share. */
+function joined(shared: readonly Uint8Array[], parts: Parts): Map<PriorityClass, Buffer> {
+  return new Map([...parts].map(([name, chunks]) => [name, Buffer.concat([...shared, ...chunks])]));
 }
 
 function isSame({ bytes }: Remembered, body: Buffer, start: number, end: number): boolean {

@@ -23,8 +23,7 @@ export function readAttributes(
 ): Map<string, string> {
   const found = new Map<string, string>();
   attributeCursor.reset(body, start, end);
-  while (attributeCursor.next()) {
-    if (attributeCursor.number !== 1) continue;
+  while (attributeCursor.find(1)) {
     const { start: from, end: to } = attributeCursor;
     const key = readString(body, from, to, KEY);
     if (!wanted.has(key)) continue;
@@ -67,8 +66,7 @@ export function readString(body: Buffer, start: number, end: number, number: num
   let from = 0;
   let to = 0;
   fieldCursor.reset(body, start, end);
-  while (fieldCursor.next()) {
-    if (fieldCursor.number !== number) continue;
+  while (fieldCursor.find(number)) {
     from = fieldCursor.start;
     to = fieldCursor.end;
   }
@@ -100,8 +98,7 @@ export function findMessage(body: Buffer, start: number, end: number, number: nu
   let found: Message | undefined;
   let pieces: Buffer[] | undefined;
   fieldCursor.reset(body, start, end);
-  while (fieldCursor.next()) {
-    if (fieldCursor.number !== number) continue;
+  while (fieldCursor.find(number)) {
     if (found === undefined) {
       found = { body, start: fieldCursor.start, end: fieldCursor.end };
       continue;

@@ -53,10 +53,11 @@ export function sampleOf(
   service: string | undefined,
   limit: number,
 ): SampledItem[] {
+  if (signal === 'profiles') return [];
   const items: SampledItem[] = [];
   const show = new Show();
   let bytesLeft = DECODED_MAX_BYTES;
-  const cursor = new FieldCursor().reset(body, 0, body.byteLength);
+  const cursor = new FieldCursor(body);
   while (items.length < limit && cursor.next()) {
     if (cursor.number !== RESOURCES) continue;
     if (service !== undefined && serviceOf(body, cursor.start, cursor.end) !== service) continue;
@@ -64,8 +65,7 @@ export function sampleOf(
     const part = firstItems(signal, body.subarray(cursor.tagStart, cursor.end), limit - items.length);
     bytesLeft -= part.byteLength;
     if (bytesLeft < 0) break;
-    const text = protobufToJson(signal, part);
-    if (text !== undefined) items.push(...itemsOf(signal, JSON.parse(text) as Json, show));
+    items.push(...itemsOf(signal, JSON.parse(protobufToJson(signal, part)!) as Json, show));
   }
   return items.slice(0, limit);
 }
@@ -85,30 +85,23 @@ function firstItems(signal: Signal, body: Buffer, limit: number): Buffer {
   return part;
 }
 
-function itemsOf(signal: Signal, request: Json, show: Show): SampledItem[] {
-  const [resources, scopes] = {
-    traces: ['resourceSpans', 'scopeSpans'],
-    logs: ['resourceLogs', 'scopeLogs'],
-    metrics: ['resourceMetrics', 'scopeMetrics'],
-    profiles: ['', ''],
-  }[signal] as [string, string];
+/** Names of the lists of a request, and what shows an element of the last one. */
+const SHAPES = {
+  traces: ['resourceSpans', 'scopeSpans', 'spans', spanOf],
+  logs: ['resourceLogs', 'scopeLogs', 'logRecords', logOf],
+  metrics: ['resourceMetrics', 'scopeMetrics', 'metrics', pointsOf],
+} as const;
+
+function itemsOf(signal: keyof typeof SHAPES, request: Json, show: Show): SampledItem[] {
+  const [resources, scopes, items, shown] = SHAPES[signal];
   return list(request[resources]).flatMap((each) => {
     const resource = show.attributes((each.resource as Json | undefined)?.attributes);
     const named = resource[SERVICE_NAME] ?? '';
     // String() would call toString of an object, which may be an attribute named by the sender.
     const service = typeof named === 'object' ? JSON.stringify(named) : String(named);
-    return list(each[scopes]).flatMap((scope) => {
-      switch (signal) {
-        case 'traces':
-          return list(scope.spans).map((span) => ({ service, ...spanOf(span, show), resource }));
-        case 'logs':
-          return list(scope.logRecords).map((record) => ({ service, ...logOf(record, show), resource }));
-        default:
-          return list(scope.metrics).flatMap((metric) =>
-            pointsOf(metric, show).map((point) => ({ service, ...point, resource })),
-          );
-      }
-    });
+    return list(each[scopes])
+      .flatMap((scope) => list(scope[items]).flatMap((item) => shown(item, show)))
+      .map((item) => ({ service, ...item, resource }));
   });
 }
 

@@ -1,4 +1,4 @@
-import { decodeContent, SIGNALS, type Signal } from '@nrdot/otlp';
+import { asBuffer, decodeContent, SIGNALS, type Signal } from '@nrdot/otlp';
 import { type Batch, CLASSES, type PriorityClass } from '@nrdot/queue';
 import { AdminError, type AdminServer } from '@nrdot/service';
 import { type SampledItem, sampleOf } from './sample.ts';
@@ -145,8 +145,7 @@ export class TapSession implements AsyncIterableIterator<string> {
 
   async #decode({ signal, class: priorityClass, payload, encoding, receivedAt }: Batch): Promise<void> {
     const { service, limit } = this.#wish;
-    const held = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
-    const body = await decodeContent(held, encoding, { maxBytes: DECODED_MAX_BYTES });
+    const body = await decodeContent(asBuffer(payload), encoding, { maxBytes: DECODED_MAX_BYTES });
     if (this.#ended) return;
     this.#sampled++;
     for (const item of sampleOf(signal, body, service, Math.min(ITEMS_PER_BATCH, limit - this.#items))) {

@@ -12,7 +12,8 @@ export function localLimit(
     const { body: out, droppedPoints } = limiter.process(body);
     limiter.keep();
     return {
-      body: out === body ? body : Buffer.from(out),
+      bodies: [out === body ? body : Buffer.from(out)],
+      isChanged: out !== body,
       dropped: droppedPoints,
       message: '',
       needsLedger: false,
@@ -33,8 +34,8 @@ export function localLimit(
       }
       return {
         ...all[0]!,
-        bodies: all.map(({ body }) => body),
-        isChanged: all.some(({ body }, i) => body !== pieces[i]),
+        bodies: all.flatMap(({ bodies }) => bodies),
+        isChanged: all.some(({ isChanged }) => isChanged),
         dropped: all.reduce((sum, { dropped }) => sum + dropped, 0),
       };
     },
