@@ -680,6 +680,44 @@ describe('cumulative streams that lose a label', () => {
     expect(send('b', 1n, made.ns()).out).toMatchObject([{ int: 8n, time: made.ns() }]);
   });
 
+  it.each(['histogram', 'exponential'] as const)(
+    'a sum that is missing at times is in the increment of the next: %s',
+    (form) => {
+      const made = ruledRig([NAME], ['user'], { mergedTemporality: 'delta' });
+      const startMs = made.now;
+      const send = (count: number, sum: number | undefined) => {
+        made.now += STEP_MS;
+        const source = {
+          labels: { user: 'a' },
+          startMs,
+          counts: [0n, BigInt(count), 0n, 0n],
+          reported: [],
+          past: [],
+        };
+        const { sum: _, ...point } = pointOf(source, form, made.now);
+        const { count: counted, sum: given } = made.send([
+          metricOf(form, [{ ...point, ...(sum === undefined ? {} : { sum }) }]),
+        ]).out[0]!;
+        return [Number(counted), given];
+      };
+      expect(send(1, 10)).toEqual([1, 10]);
+      expect(send(2, undefined)).toEqual([1, undefined]);
+      expect(send(3, 30)).toEqual([1, 20]);
+      expect(send(5, 35)).toEqual([2, 5]);
+    },
+  );
+
+  it('a start that is missing at times does not move that of an increment', () => {
+    const made = ruledRig([NAME], ['user'], { mergedTemporality: 'delta' });
+    const startMs = made.now;
+    made.now += STEP_MS;
+    const points = [5, undefined, 7].map((start, i) => ({
+      ...{ labels: { user: `u${i}` }, int: 1n, time: made.ns() },
+      ...(start === undefined ? {} : { start: BigInt(startMs + start) * MS }),
+    }));
+    expect(made.send([metricOf('int', points)]).out).toMatchObject([{ start: BigInt(startMs + 5) * MS }]);
+  });
+
   it('move the start of an increment with its time', () => {
     const made = ruledRig([NAME], ['user']);
     const day = 86_400_000n * MS;

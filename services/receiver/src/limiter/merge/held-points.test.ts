@@ -29,6 +29,26 @@ it('a request carries the deferred points once they reach 4 MiB, before the inte
   expect(made.limiter.isHeldDue).toBe(false);
 });
 
+it('a histogram without buckets is not joined with a deferred one of a single bucket: neither has bounds', () => {
+  const made = ruledRig([NAME], ['user'], { mergeIntervalMs: HOUR_MS, mergedTemporality: 'delta' });
+  made.limiter.sendHeld();
+  made.send([]);
+  const start = made.ns();
+  const send = (point: Partial<PointData>) => {
+    made.now += 400_000; // time for other buckets to become those of the stream
+    const points = [{ labels: { user: 'u' }, start, time: made.ns(), bounds: [], ...point }];
+    return made.send([{ name: NAME, unit: '1', kind: 'histogram', temporality: 2, points }]);
+  };
+  send({ count: 3n, buckets: [3n] });
+  send({ count: 5n, buckets: [] });
+  made.limiter.sendHeld();
+  const { out } = send({ count: 5n, buckets: [] });
+  expect(out.map(({ count, buckets }) => [count, buckets])).toEqual([
+    [3n, [3n]],
+    [5n, undefined],
+  ]);
+});
+
 describe('deferred points are due', () => {
   const pointOf = (bytes: number) => ({ bytes: Buffer.alloc(bytes), start: 0, end: bytes, parts: 1 });
   const begun = () => {

@@ -306,11 +306,13 @@ export class Reaggregation {
  * Key of a stream among the deferred points. A cumulative stream that was reset gets another key, because its earlier
  * total is yet to be sent; so does an increment with other bounds.
  */
-function keyOf({ keyLo, keyHi, output, isCumulative }: OutputStream): string {
+function keyOf({ kind, keyLo, keyHi, output, isCumulative }: OutputStream): string {
   if (!output || !isCumulative) return nameOf(keyLo, keyHi);
   const { startLo, startHi, boundsLo, boundsHi } = output;
+  // A histogram without buckets and one with a single bucket both have no bounds.
+  const cells = kind === HISTOGRAM ? output.cells : 0;
   return output.isDelta
-    ? nameOf(keyLo ^ boundsLo ^ AS_DELTA, keyHi ^ boundsHi)
+    ? nameOf(keyLo ^ boundsLo ^ AS_DELTA, keyHi ^ (boundsHi + cells))
     : nameOf(keyLo ^ startLo, keyHi ^ startHi);
 }
 

@@ -183,7 +183,8 @@ export class OutputStream {
     this.#points++;
     const { startLo, startHi } = point;
     const isFirst = this.#begunLo === 0 && this.#begunHi === 0;
-    if (isFirst || lessThan(startLo, startHi, this.#begunLo, this.#begunHi)) {
+    const isDated = startLo !== 0 || startHi !== 0;
+    if (isDated && (isFirst || lessThan(startLo, startHi, this.#begunLo, this.#begunHi))) {
       this.#begunLo = startLo;
       this.#begunHi = startHi;
     }

@@ -414,18 +414,21 @@ export class Tracker {
     }
     if (relation === DIFFERENCE && this.#fell(block, point)) relation = FULL;
     this.#remember(output);
+    const sum = point.hasSum ? point.sum : missingSum(relation, cells[block + 1]!);
     if (relation <= DIFFERENCE) {
       const keep = relation === DIFFERENCE ? 1 : 0;
       const sums = output.block;
       cells[sums]! += point.count - keep * cells[block]!;
-      cells[sums + 1] = addDoubles(cells[sums + 1]!, addDoubles(point.sum, -keep * cells[block + 1]!));
+      const increment = addDoubles(sum, -keep * cells[block + 1]!);
+      if (Number.isNaN(increment)) output.withoutSum();
+      else cells[sums + 1] = addDoubles(cells[sums + 1]!, increment);
       for (let i = 0; i < buckets; i++) cells[sums + 2 + i]! += counts[i]! - keep * cells[block + 2 + i]!;
     }
     if (!point.hasSum) output.withoutSum();
     words[at + VALUE] = point.boundsLo;
     words[at + VALUE + 1] = point.boundsHi;
     cells[block] = point.count;
-    cells[block + 1] = point.sum;
+    cells[block + 1] = sum;
     for (let i = 0; i < buckets; i++) cells[block + 2 + i] = counts[i]!;
     return this.#note(from, at, point, time, relation, 0);
   }
@@ -439,14 +442,23 @@ export class Tracker {
     let relation = this.#relation(around, from, at, point, time);
     if (relation === STALE) return 'stale';
     let increment = value;
+    let lastSum = 0;
     if (relation === DIFFERENCE) {
-      const added = subtractExponential(value, readExponential(cells, this.sources.words[at + BLOCK]!));
+      const last = readExponential(cells, this.sources.words[at + BLOCK]!);
+      lastSum = last.sum;
+      const added = subtractExponential(value, last);
       if (added) increment = added;
       else relation = FULL;
     }
+    const sum = value.hasSum ? value.sum : missingSum(relation, lastSum);
+    increment = { ...increment, sum: relation === DIFFERENCE ? addDoubles(sum, -lastSum) : sum };
+    if (Number.isNaN(increment.sum)) {
+      output.withoutSum();
+      increment.sum = 0;
+    }
     if (output.isDelta) this.#remember(output);
     // The stored histogram may be scaled down to fit; the next difference is then computed at that scale.
-    const stored = addExponential(value, emptyExponential(value.scale));
+    const stored = { ...addExponential(value, emptyExponential(value.scale)), sum };
     const before = output.block === 0 ? emptyExponential(value.scale) : readExponential(cells, output.block);
     const grown = relation <= DIFFERENCE ? addExponential(before, increment) : before;
     const block = this.sources.fit(at, exponentialCells(stored), this.#take);
@@ -706,6 +718,15 @@ export class Tracker {
     this.#start.max(output.timeLo, output.timeHi);
     this.outputs.drop(output.at);
   }
+}
+
+/**
+ * The sum of a point that has none: the last known one of a source that continues, so that the next increment has the rest; 0
+ * where the next sum counts whole; NaN, which is unknown, where only the difference to it will count.
+ */
+function missingSum(relation: number, last: number): number {
+  if (relation === DIFFERENCE) return last;
+  return relation === FULL ? 0 : Number.NaN;
 }
 
 function isMissing(startLo: number, startHi: number): boolean {
