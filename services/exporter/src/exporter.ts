@@ -1,15 +1,7 @@
 import type { Config } from '@nrdot/config';
-import {
-  asOneStream,
-  type ContentEncoding,
-  encodeContent,
-  Inflation,
-  OtlpError,
-  type Signal,
-} from '@nrdot/otlp';
+import type { ContentEncoding, Signal } from '@nrdot/otlp';
 import {
   type BatchRef,
-  foldKey,
   type HandOverJob,
   type InProcessHandOff,
   type JobData,
@@ -23,10 +15,11 @@ import {
 } from '@nrdot/queue';
 import type { ExporterStatus } from '@nrdot/status';
 import type { Logger, Metrics } from '@nrdot/telemetry';
+import { Bodies, type Request } from './bodies.ts';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
 import { Destination } from './destination.ts';
-import { Divider, type Part } from './divider.ts';
 import { type Outcome, verdictOf } from './outcome.ts';
+import { apart, jobOf } from './pieces.ts';
 import { retryDelayMs } from './retry.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -58,18 +51,8 @@ export interface ExporterDeps {
 }
 
 const FAULT_DELAY_MS = 1_000;
-/** Maximum number of parts per split; parts that are still too large are split again in their turn. */
-const MAX_PARTS = 128;
-/** Target size of a part, as a share of the limit: parts compress a little worse than the whole. */
-const PART_FILL = 0.9;
 /** A larger request that has timed out twice is split, since the link may be too slow for it. */
 const SLOW_MIN_BYTES = 64 * 1024;
-
-/** A request as sent. */
-interface Request {
-  body: Buffer;
-  encoding: ContentEncoding;
-}
 
 /** A request's outcome, and how it was sent. */
 interface Answered {
@@ -107,28 +90,23 @@ export class Exporter {
   readonly #taker: Taker;
   /** Per signal, so that one that fails or is slow does not limit the others. */
   readonly #limits: Record<Signal, ConcurrencyLimit>;
-  readonly #destinations = new Map<Signal, Destination>();
+  readonly #destinations: Record<Signal, Destination>;
   #inflight = 0;
-  readonly #inflightOf: Record<Signal, number> = { traces: 0, metrics: 0, logs: 0, profiles: 0 };
-  readonly #sent: NonNullable<ExporterStatus['sent']>;
+  readonly #inflightOf = bySignal(() => 0);
+  readonly #sent = bySignal(() => ({ requests: 0, items: 0, bytes: 0 }));
   #lastProblem: ExporterStatus['lastProblem'];
   #inflightBytes = 0;
   #upstreamFailure: string | undefined;
   /** Consecutive refusals because of the data or its size, by signal. */
   readonly #refusedInARow = new Map<Signal, number>();
-  readonly #divider = new Divider();
-  readonly #inflation: Inflation;
-  readonly #bodyLimit: { maxBytes: number };
+  readonly #bodies: Bodies;
 
   constructor(options: ExporterOptions, deps: ExporterDeps) {
     this.#options = options;
     this.#deps = deps;
-    const nothing = () => ({ requests: 0, items: 0, bytes: 0 });
-    this.#sent = { traces: nothing(), metrics: nothing(), logs: nothing(), profiles: nothing() };
-    const limit = () => new ConcurrencyLimit(options.minConcurrency, options.concurrency);
-    this.#limits = { traces: limit(), metrics: limit(), logs: limit(), profiles: limit() };
-    this.#bodyLimit = { maxBytes: options.maxBodyBytes };
-    this.#inflation = new Inflation(options.inflightBytes, () => this.#showInFlight());
+    this.#limits = bySignal(() => new ConcurrencyLimit(options.minConcurrency, options.concurrency));
+    this.#destinations = bySignal(() => new Destination(options.maxRequestBytes));
+    this.#bodies = new Bodies(options.maxBodyBytes, options.inflightBytes, () => this.#showInFlight());
     this.#taker = new Taker({
       store: deps.store,
       concurrency: options.concurrency,
@@ -164,17 +142,16 @@ export class Exporter {
   /** Stops taking jobs and waits for requests in flight. What is left in Redis is for other exporters or the next start. */
   async stop(timeoutMs: number): Promise<void> {
     await this.#taker.close(timeoutMs);
-    await this.#divider.stop();
+    await this.#bodies.stop();
     await this.#deps.upstream.close();
   }
 
   async #handle({ id, data: job, attempts, payloads, lock }: TakenJob): Promise<void> {
     const { metrics, now } = this.#deps;
     // A payload is missing if its batch was settled or handed over before a crash kept the job from completing.
-    const there: { batch: BatchRef; payload: Buffer }[] = [];
-    job.batches.forEach((batch, i) => {
+    const there = job.batches.flatMap((batch, i) => {
       const payload = payloads[i];
-      if (payload) there.push({ batch, payload });
+      return payload ? [{ batch, payload }] : [];
     });
     const fresh = await this.#withoutTooOld(job, there);
     if (fresh.length === 0) return;
@@ -184,10 +161,7 @@ export class Exporter {
     const bytes = bytesOf(bodies);
     this.#countInFlight(job.signal, 1, bytes);
     // One observation per request: that of the batch in it that has waited longest.
-    const oldest = fresh.reduce(
-      (min, { batch }) => Math.min(min, batch.receivedAt),
-      Number.POSITIVE_INFINITY,
-    );
+    const oldest = batches.reduce((min, { receivedAt }) => Math.min(min, receivedAt), Infinity);
     metrics.exporterWaitSeconds.observe(
       { class: job.class, origin: job.origin },
       Math.max(0, now() - oldest) / 1000,
@@ -198,12 +172,12 @@ export class Exporter {
     } finally {
       // From here on only Redis is waited for, so the upstream has room for another request.
       this.#countInFlight(job.signal, -1, -bytes);
-      this.#inflation.release(bodies);
+      this.#bodies.release(bodies);
     }
     try {
       if (answered) await this.#settle({ ...answered, id, job: sent, bodies, attempts: attempts + 1, lock });
     } finally {
-      this.#inflation.release(bodies); // it may have been split
+      this.#bodies.release(bodies); // it may have been split
     }
   }
 
@@ -231,18 +205,18 @@ export class Exporter {
   #showInFlight(): void {
     const { metrics } = this.#deps;
     metrics.exporterInflight.set(this.#inflight);
-    metrics.exporterInflightBytes.set(this.#inflightBytes + this.#inflation.usedBytes);
+    metrics.exporterInflightBytes.set(this.#inflightBytes + this.#bodies.inflatedBytes);
   }
 
   /** Sends batches as one request. @returns undefined if they were split instead, into jobs of their own */
   async #send(job: JobData, bodies: Buffer[]): Promise<Answered | undefined> {
     const { now } = this.#deps;
-    const destination = this.#destinationOf(job.signal);
+    const destination = this.#destinations[job.signal];
     const doubted: ContentEncoding[] = [];
     let wanted = destination.encodingFor(this.#wanted(job));
     // Terminates, since each encoding is tried at most once.
     while (true) {
-      const composed = this.#compose(job, bodies, wanted);
+      const composed = this.#bodies.compose(job, bodies, wanted);
       const request = composed instanceof Promise ? await composed : composed;
       if (!request) {
         await this.#handOn(job, apart(job));
@@ -252,7 +226,9 @@ export class Exporter {
       const maxBytes = destination.maxBytes(now());
       // What can't be split (a single item, profiles, what can't be decoded) is sent all the same: the upstream rejects it.
       const parts =
-        body.byteLength > maxBytes ? await this.#divided(job, bodies, body.byteLength, maxBytes) : undefined;
+        body.byteLength > maxBytes
+          ? await this.#bodies.divided(job, bodies, body.byteLength, maxBytes)
+          : undefined;
       if (parts) {
         await this.#handOn(job, parts);
         return undefined;
@@ -295,7 +271,7 @@ export class Exporter {
     outcome: Outcome,
     doubted: ContentEncoding[],
   ): ContentEncoding | undefined {
-    const destination = this.#destinationOf(signal);
+    const destination = this.#destinations[signal];
     const status = outcome.kind === 'rejected' || outcome.kind === 'hold' ? outcome.status : 0;
     if (status === 415 && encoding !== 'identity') {
       this.#refusedEncoding(signal, encoding);
@@ -311,21 +287,12 @@ export class Exporter {
   }
 
   #refusedEncoding(signal: Signal, encoding: ContentEncoding): void {
-    const destination = this.#destinationOf(signal);
+    const destination = this.#destinations[signal];
     destination.refuses(encoding);
     this.#deps.log.warn(
       { signal, encoding, instead: destination.encodingFor(encoding) },
       'the upstream does not accept this encoding; another is used from now on',
     );
-  }
-
-  #destinationOf(signal: Signal): Destination {
-    let destination = this.#destinations.get(signal);
-    if (!destination) {
-      destination = new Destination(this.#options.maxRequestBytes);
-      this.#destinations.set(signal, destination);
-    }
-    return destination;
   }
 
   #wanted(job: JobData): ContentEncoding {
@@ -349,40 +316,9 @@ export class Exporter {
     this.#deps.metrics.exporterConcurrency.set(this.concurrency);
   }
 
-  /**
-   * One body for all batches: the received bytes, unless another encoding is needed.
-   * @returns undefined if they cannot be one request
-   */
-  #compose(
-    job: JobData,
-    bodies: Buffer[],
-    encoding: ContentEncoding,
-  ): Request | undefined | Promise<Request | undefined> {
-    // Profiles refer to a dictionary in their own request.
-    if (bodies.length > 1 && job.signal === 'profiles') return undefined;
-    const body =
-      encoding === job.encoding
-        ? asOneStream(bodies, encoding, this.#bodyLimit)
-        : this.#recoded(job, bodies, encoding);
-    if (!(body instanceof Promise)) return { body, encoding };
-    return body.then(
-      (made) => ({ body: made, encoding }),
-      (error) => {
-        if (!(error instanceof OtlpError)) throw error;
-        // Too large together, or damaged: send each by itself, as received.
-        return bodies.length > 1 ? undefined : { body: bodies[0]!, encoding: job.encoding };
-      },
-    );
-  }
-
-  async #recoded(job: JobData, bodies: Buffer[], encoding: ContentEncoding): Promise<Buffer> {
-    const plain = await this.#inflation.decode(bodies, job.encoding, this.#bodyLimit);
-    return encodeContent(plain, encoding);
-  }
-
   async #settle(attempt: Attempt): Promise<void> {
     const { job, outcome, encoding, wireBytes } = attempt;
-    const destination = this.#destinationOf(job.signal);
+    const destination = this.#destinations[job.signal];
     if (outcome.kind === 'delivered') {
       destination.took(encoding, wireBytes);
       return this.#deliver(attempt, outcome);
@@ -451,7 +387,7 @@ export class Exporter {
       case 'retry': {
         metrics.exporterRetries.inc({ signal: job.signal, reason: outcome.reason });
         if (outcome.reason === 'timeout' && attempts > 1 && wireBytes > SLOW_MIN_BYTES) {
-          const parts = await this.#divided(job, bodies, wireBytes, wireBytes / 2);
+          const parts = await this.#bodies.divided(job, bodies, wireBytes, wireBytes / 2);
           if (parts) return this.#handOn(job, parts);
         }
         if (attempts >= retry.maxAttempts) {
@@ -489,14 +425,12 @@ export class Exporter {
     this.#refusedInARow.set(job.signal, inARow);
     if (kind === 'too-large') {
       if (inARow > REFUSED_IN_A_ROW_MAX && job.batches.length === 1) return undefined;
-      const limit = this.#destinationOf(job.signal).maxBytes(this.#deps.now());
-      return this.#divided(job, bodies, wireBytes, Math.min(limit, wireBytes / 2));
+      const limit = this.#destinations[job.signal].maxBytes(this.#deps.now());
+      return this.#bodies.divided(job, bodies, wireBytes, Math.min(limit, wireBytes / 2));
     }
     if (job.batches.length > 1) return apart(job);
     if (inARow > REFUSED_IN_A_ROW_MAX || job.signal === 'profiles') return undefined;
-    const plain = await this.#plainOf(job, bodies);
-    const halves = plain ? await this.#divide(job, plain) : [];
-    return halves.length < 2 ? undefined : partsOf(job, halves, ['a', 'b']);
+    return this.#bodies.halved(job, bodies);
   }
 
   async #reject(attempt: FailedAttempt, reason: string): Promise<void> {
@@ -527,102 +461,12 @@ export class Exporter {
     log.debug({ job: id, reason, items: job.items }, 'handed to the dlq');
     return made > 0;
   }
-
-  /**
-   * Jobs of up to `maxBytes` per request on the wire, all created in one step: groups of batches of a merged job, or parts of a
-   * single batch.
-   * @param wireBytes size of all batches together
-   * @returns undefined if there is nothing to split
-   */
-  async #divided(
-    job: JobData,
-    bodies: Buffer[],
-    wireBytes: number,
-    maxBytes: number,
-  ): Promise<HandOverJob[] | undefined> {
-    const share = maxBytes / wireBytes;
-    if (job.batches.length > 1) return grouped(job, job.bytes * share);
-    if (job.signal === 'profiles') return undefined;
-    const plain = await this.#plainOf(job, bodies);
-    if (!plain) return undefined;
-    const target = Math.ceil(plain.byteLength * Math.max(share * PART_FILL, 1 / MAX_PARTS));
-    const parts = await this.#divide(job, plain, target);
-    if (parts.length < 2) return undefined;
-    // The name contains the target size: a split that is repeated after a crash has the same name only if it has the same
-    // parts.
-    const names = parts.map((_, i) => `${target.toString(36)}c${i.toString(36)}`);
-    return partsOf(job, parts, names);
-  }
-
-  #divide({ signal, encoding }: JobData, plain: Buffer, maxBytes?: number): Promise<Part[]> {
-    return this.#divider.divide({ signal, plain, encoding, maxBytes });
-  }
-
-  async #plainOf(job: JobData, bodies: Buffer[]): Promise<Buffer | undefined> {
-    try {
-      return await this.#inflation.decode(bodies, job.encoding, this.#bodyLimit);
-    } catch (error) {
-      if (error instanceof OtlpError) return undefined;
-      throw error;
-    }
-  }
 }
 
-/** Jobs for the parts of a job's only batch. */
-function partsOf(job: JobData, parts: readonly Part[], names: readonly string[]): HandOverJob[] {
-  const [batch] = job.batches;
-  return parts.map(({ bytes, items }, i) => {
-    const key = nextKey(batch!.key, names[i]!);
-    return {
-      queue: 'export' as const,
-      data: pieceOf(job, [{ key, items, bytes: bytes.byteLength, receivedAt: batch!.receivedAt }]),
-      payloads: [{ key, bytes }],
-    };
-  });
-}
-
-/** One job per batch. `suffix` is added to the keys, so that whoever has the old keys finds nothing. */
-function apart(job: JobData, suffix = 'm'): HandOverJob[] {
-  return grouped(job, 0, suffix);
-}
-
-/** Jobs of as many batches as fit into `maxBytes`, at least one each. */
-function grouped(job: JobData, maxBytes: number, suffix = 'm'): HandOverJob[] {
-  const groups: BatchRef[][] = [];
-  let bytes = Number.POSITIVE_INFINITY;
-  for (const batch of job.batches) {
-    if (bytes + batch.bytes > maxBytes) {
-      groups.push([]);
-      bytes = 0;
-    }
-    groups.at(-1)!.push(batch);
-    bytes += batch.bytes;
-  }
-  return groups.map((batches) => {
-    const renamed = batches.map((batch) => ({ ...batch, key: nextKey(batch.key, suffix) }));
-    return {
-      queue: 'export' as const,
-      data: pieceOf(job, renamed),
-      payloads: renamed.map(({ key }, i) => ({ key, old: batches[i]!.key })),
-    };
-  });
-}
-
-/** The same job with some of its batches. */
-function jobOf(job: JobData, batches: BatchRef[]): JobData {
-  const sum = (unit: 'items' | 'bytes') => batches.reduce((all, batch) => all + batch[unit], 0);
-  return { ...job, batches, items: sum('items'), bytes: sum('bytes') };
-}
-
-/** After a hand-over the batch belongs to Redis, whatever its origin. */
-function pieceOf(job: JobData, batches: BatchRef[]): JobData {
-  return { ...jobOf(job, batches), origin: 'live' };
+function bySignal<T>(value: () => T): Record<Signal, T> {
+  return { traces: value(), metrics: value(), logs: value(), profiles: value() };
 }
 
 function bytesOf(bodies: readonly Buffer[]): number {
   return bodies.reduce((sum, body) => sum + body.byteLength, 0);
-}
-
-function nextKey(key: string, suffix: string): string {
-  return foldKey(key.includes('-') ? key + suffix : `${key}-${suffix}`);
 }
