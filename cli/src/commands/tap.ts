@@ -1,6 +1,8 @@
 import type { TapLine, TappedItem } from '@nrdot/receiver';
 import { numberText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { given } from '../flag-values.ts';
+import { printable } from '../output.ts';
 import { painter, usesColour } from '../terminal.ts';
 
 interface TapFlags extends AdminFlags {
@@ -14,9 +16,8 @@ interface TapFlags extends AdminFlags {
 /** `nrdot tap`: a sample of what a receiver accepts, one item after the other; a summary goes to standard error. */
 export async function tapCommand(flags: TapFlags): Promise<void> {
   const { class: priorityClass, signal, service, limit, seconds } = flags;
-  const query = new URLSearchParams({ limit: String(limit), seconds: String(seconds) });
-  for (const [name, value] of Object.entries({ class: priorityClass, signal, service }))
-    if (value !== undefined) query.set(name, value);
+  const filters = given({ class: priorityClass, signal, service });
+  const query = new URLSearchParams({ limit: String(limit), seconds: String(seconds), ...filters });
   const client = new AdminClient(flags);
   const ended = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => ended.abort());
@@ -72,12 +73,6 @@ function pairs(values: Record<string, unknown>): string {
 function printed(value: unknown): string {
   if (typeof value !== 'string') return printable(JSON.stringify(value));
   return /^[\w.:/@+%[\]-]+$/.test(value) ? value : printable(JSON.stringify(value));
-}
-
-/** Clients may send anything, including control characters. JSON escapes those of values. */
-function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ');
 }
 
 function endText(
