@@ -1,7 +1,7 @@
+import { CLASSES } from '@nrdot/queue/priority-class';
 import { InvalidArgumentError } from 'commander';
 import type { ProgramCommand } from './program-command.ts';
 
-const CLASSES = ['critical', 'high', 'normal'];
 const LIST_MAX = 1_000;
 
 /** Adds operators' commands to the command that starts a dlq. The subcommand may come before or after the common flags. */

@@ -1,4 +1,5 @@
 import { parseDuration } from '@nrdot/config';
+import { CLASSES } from '@nrdot/queue/priority-class';
 import { InvalidArgumentError } from 'commander';
 import { numeric, type ProgramCommand } from './program-command.ts';
 
@@ -83,7 +84,7 @@ Examples:
     .command('tap')
     .description('a limited sample of what a receiver accepts, decoded; secrets are redacted')
     .withAdmin()
-    .choice('--class <name>', 'only this class', ['critical', 'high', 'normal'])
+    .choice('--class <name>', 'only this class', CLASSES)
     .choice('--signal <name>', 'only this signal', ['traces', 'metrics', 'logs'])
     .option('--service <name>', 'only resources with this service.name')
     .option('--limit <n>', 'stop after this many items, at most 1000', positive, 20)

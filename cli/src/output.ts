@@ -3,6 +3,11 @@ export function print({ json }: { json?: boolean }, value: unknown, text: string
   process.stdout.write(`${json ? JSON.stringify(value, null, 2) : text}\n`);
 }
 
+/** Prints an object of a command that goes on: as one line of JSON with `--json`, otherwise as text. */
+export function printLine({ json }: { json?: boolean }, value: object, text: string): void {
+  process.stdout.write(`${json ? JSON.stringify(value) : text}\n`);
+}
+
 /**
  * Senders and upstreams choose names and messages. Terminals interpret control characters, line and paragraph separators, and marks
  * that change the direction of the text.

@@ -1,5 +1,6 @@
 import type { Config } from '@nrdot/config';
 import { type Address, formatAddress } from '@nrdot/service';
+import { causeText } from '@nrdot/telemetry';
 
 /** Explains an address that cannot be listened on: which option it comes from and what to do; other errors stay unchanged. */
 export function startError(error: unknown, config: Config, mock?: Address): unknown {
@@ -14,11 +15,7 @@ export function startError(error: unknown, config: Config, mock?: Address): unkn
     options.find(([, listen]) => listen.port === port) ??
     (mock?.port === port ? ['the mock upstream', mock, ''] : []);
   if (!option || !address) return error;
-  const reason = {
-    EADDRINUSE: 'another process listens there',
-    EACCES: 'this user may not listen there',
-    EADDRNOTAVAIL: 'this machine has no such address',
-  }[code];
+  const reason = code === 'EACCES' ? 'this user may not listen there' : causeText(error);
   const what =
     option === 'the mock upstream'
       ? 'stop it, or set an upstream with --upstream'

@@ -1,13 +1,12 @@
-import type { PriorityClass } from '@nrdot/queue';
 import { heldOf } from '@nrdot/queue/breaker-state';
+import { CLASSES, type PriorityClass } from '@nrdot/queue/priority-class';
 import type { DailyStatus as Daily, DlqArea, Finding, PipelineStatus } from '@nrdot/status';
 import { nextTryText, roomOf, withoutRepeats } from '@nrdot/status/findings';
-import { countText, durationText, numberText, sizeText } from '@nrdot/telemetry';
+import { countText, durationText, numberText, sizeText, timeText } from '@nrdot/telemetry';
 import { printable, table } from './output.ts';
 import { bar } from './progress.ts';
 import { painter } from './terminal.ts';
 
-const CLASSES: readonly PriorityClass[] = ['critical', 'high', 'normal'];
 /** Maximum number of findings on the screen; the most severe come first. */
 const FINDINGS_SHOWN = 8;
 const SERVICES_SHOWN = 12;
@@ -54,7 +53,7 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
   const left = findings.length - FINDINGS_SHOWN;
   const { data, back, lost } = status.summary;
   return [
-    `${paint(BOLD, 'NRDOT+')}  ${new Date(status.at).toISOString().slice(0, 19)}Z  ${url}`,
+    `${paint(BOLD, 'NRDOT+')}  ${timeText(status.at)}  ${url}`,
     '',
     ...findings.slice(0, FINDINGS_SHOWN).flatMap(({ level, text, more, todo }) => {
       const { name, colour: code } = LEVELS[level];
@@ -89,7 +88,7 @@ export function statusLine(status: PipelineStatus): string {
   const { at, rates, queue: q, dlq, books: b, breaker: gate, findings } = status;
   const [{ level, text }] = findings as [Finding];
   return [
-    `${new Date(at).toISOString().slice(0, 19)}Z`,
+    timeText(at),
     LEVELS[level].name,
     `received ${perSecond(rates.received)}`,
     `delivered ${booked(status, rates.delivered)}`,

@@ -3,9 +3,7 @@ import type { SignalCheck } from '@nrdot/exporter';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
 import { print } from '../output.ts';
 import { VERSION } from '../version.ts';
-
-/** Exit code, the same as that of `nrdot status` for a fault. */
-const FAILED = 4;
+import { EXIT_CODES } from './status.ts';
 
 /** `nrdot check upstream`: sends one empty request per signal to the configured upstream. */
 export async function checkUpstreamCommand(flags: ConfigFlags): Promise<void> {
@@ -13,7 +11,7 @@ export async function checkUpstreamCommand(flags: ConfigFlags): Promise<void> {
   const { checkUpstream } = await import('@nrdot/exporter');
   const checks = await checkUpstream(config, VERSION);
   print(flags, { checks }, checks.map(checkText).join('\n'));
-  if (checks.some(({ ok }) => !ok)) process.exitCode = FAILED;
+  if (checks.some(({ ok }) => !ok)) process.exitCode = EXIT_CODES.fault;
 }
 
 function checkText({ signal, url, ok, part, found, todo }: SignalCheck): string {

@@ -3,6 +3,7 @@ import type { DlqState, ListedBatch, ReplayAnswer } from '@nrdot/dlq';
 import type { Area, SegmentInfo } from '@nrdot/segment-log';
 import { durationText, numberText, sizeText, timeText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { given, parsed } from '../flag-values.ts';
 import { print, printable, table } from '../output.ts';
 import { type SelectionFlags, selectionQuery } from './dlq-selection.ts';
 
@@ -10,6 +11,9 @@ import { type SelectionFlags, selectionQuery } from './dlq-selection.ts';
 const READING_MS = 10 * 60_000;
 const MESSAGE_SHOWN = 240;
 const BATCH_OR_SEGMENT = /^([A-Za-z0-9-]{1,100}|[a-z]{1,20}\/\d{1,16})$/;
+
+/** A name, and a value if there is one. */
+type Line = [name: string, value: string | number | undefined];
 
 /** `nrdot dlq ls`: unsettled batches, or their segments. */
 export async function lsCommand(
@@ -55,12 +59,11 @@ export async function statsCommand(flags: AdminFlags): Promise<void> {
 
 /** `nrdot dlq replay`: replays batches now, rejected ones only if selected. */
 export async function replayCommand(flags: SelectionFlags & { rate?: string }): Promise<void> {
-  const rate = flags.rate === undefined ? undefined : parseSize(flags.rate);
-  if (flags.rate !== undefined && !rate)
-    throw new Error(`--rate ${flags.rate}: expected bytes per second above 0, such as 8MiB`);
+  const toRate = (text: string) => parseSize(text) || undefined;
+  const rate = parsed('--rate', flags.rate, toRate, 'bytes per second above 0, such as 8MiB');
   const answer = await new AdminClient(flags).post<ReplayAnswer>('/api/dlq/replay', {
     ...selectionQuery(flags, Date.now()),
-    ...(rate ? { rate } : {}),
+    ...given({ rate }),
   });
   const { replaying, items, bytesPerSecond } = answer;
   const areas = replaying.join(', ');
@@ -131,7 +134,7 @@ export function segmentTable(segments: readonly SegmentInfo[]): string {
   );
 }
 
-function segmentLines(segment: SegmentInfo): [string, string][] {
+function segmentLines(segment: SegmentInfo): Line[] {
   const { area, sequence, state, verified, records, ackedRecords, items, ackedItems } = segment;
   return [
     ['segment', `${area}/${sequence}`],
@@ -141,11 +144,11 @@ function segmentLines(segment: SegmentInfo): [string, string][] {
     ['size', `${sizeText(segment.diskBytes)}, ${sizeText(segment.rawBytes)} before compression`],
     ['created', timeText(segment.createdAt)],
     ['received', `${timeText(segment.firstReceivedAt)} to ${timeText(segment.lastReceivedAt)}`],
-    ...segment.damage.map((reason): [string, string] => ['damage', reason]),
+    ...segment.damage.map((reason): Line => ['damage', reason]),
   ];
 }
 
-function batchLines(batch: ListedBatch & { done: boolean }): [string, string][] {
+function batchLines(batch: ListedBatch & { done: boolean }): Line[] {
   const { id, area, class: ofClass, signal, items, encoding, payloadBytes, receivedAt, segment } = batch;
   return [
     ['batch', id],
@@ -157,9 +160,9 @@ function batchLines(batch: ListedBatch & { done: boolean }): [string, string][] 
     ['payload', `${sizeText(payloadBytes)}, came as ${encoding}`],
     ['received', timeText(receivedAt)],
     ['reason', batch.reason],
-    ...(batch.status === undefined ? [] : [['last status', String(batch.status)] as [string, string]]),
-    ...(batch.attempts === undefined ? [] : [['attempts', String(batch.attempts)] as [string, string]]),
-    ...(batch.message ? [['message', cut(batch.message)] as [string, string]] : []),
+    ['last status', batch.status],
+    ['attempts', batch.attempts],
+    ['message', batch.message ? cut(batch.message) : undefined],
   ];
 }
 
@@ -167,15 +170,15 @@ function statsText({ state, fault, utilization, diskBytes, ballastBytes, areas, 
   const { paused, outstanding, bytesPerSecond, capBytesPerSecond, drainSeconds, order } = replay;
   const held = Object.entries(areas);
   const waiting = held.reduce((sum, [area, { items }]) => sum + (area === 'rejected' ? 0 : items), 0);
-  const lines: [string, string][] = [
+  const lines: Line[] = [
     ['state', fault === undefined ? state : `${state}: ${fault}`],
     ['disk', `${sizeText(diskBytes)}, ${(utilization * 100).toFixed(1)} % of dlq.capacity`],
     ['ballast', ballastBytes > 0 ? sizeText(ballastBytes) : 'removed: the disk has no room for it'],
     ['replay', `${paused ? 'paused ("nrdot dlq resume" ends it), ' : ''}${outstanding} batches in flight`],
     ['rate', `${sizeText(bytesPerSecond)}/s, at most ${sizeText(capBytesPerSecond)}/s`],
     ['drained', waiting === 0 ? 'nothing waits' : `in ${durationText(drainSeconds)} at this rate`],
+    ['asked for', order?.areas.join(', ')],
   ];
-  if (order) lines.push(['asked for', order.areas.join(', ')]);
   return `${pairs(lines)}\n\n${table(
     ['AREA', 'BATCHES', 'ITEMS', 'SEGMENTS', 'ON DISK', 'TO REPLAY', 'OLDEST'],
     held.map(([area, of]) => [
@@ -189,7 +192,9 @@ function cut(message: string): string {
   return message.length > MESSAGE_SHOWN ? `${message.slice(0, MESSAGE_SHOWN)} …` : message;
 }
 
-function pairs(lines: readonly (readonly [string, string])[]): string {
-  const width = Math.max(...lines.map(([name]) => name.length));
-  return lines.map(([name, value]) => `${name.padEnd(width)}  ${printable(value)}`).join('\n');
+/** Lines without a value are left out. */
+function pairs(lines: readonly Line[]): string {
+  const shown = lines.filter(([, value]) => value !== undefined);
+  const width = Math.max(...shown.map(([name]) => name.length));
+  return shown.map(([name, value]) => `${name.padEnd(width)}  ${printable(String(value))}`).join('\n');
 }

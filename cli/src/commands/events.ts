@@ -1,5 +1,5 @@
 import type { Events } from '@nrdot/status';
-import type { Transition } from '@nrdot/telemetry';
+import { type Transition, timeText } from '@nrdot/telemetry';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
 import { print, printable } from '../output.ts';
 
@@ -10,7 +10,7 @@ export async function eventsCommand(flags: AdminFlags & { limit: number }): Prom
   const answer = await new AdminClient(flags).get<Events>(`/api/events?limit=${flags.limit}`);
   const lines = answer.events.map(
     ({ at, level, service, message }) =>
-      `${new Date(at).toISOString().slice(0, 19)}Z  ${LEVELS[level]}  ${printable(service).padEnd(9)}  ${printable(message)}`,
+      `${timeText(at)}  ${LEVELS[level]}  ${printable(service).padEnd(9)}  ${printable(message)}`,
   );
   print(flags, answer, lines.join('\n') || 'Nothing has changed since the pipeline was first started.');
   if (answer.problem && !flags.json)

@@ -1,5 +1,7 @@
 import { parseDuration } from '@nrdot/config';
+import { CLASSES } from '@nrdot/queue/priority-class';
 import { type GenerateReport, generate, PROFILES, type Progress, type Workload } from '@nrdot/testbed';
+import { given, parsed } from '../flag-values.ts';
 import { print } from '../output.ts';
 
 /** Flags with the name and value of a part of the workload. */
@@ -20,7 +22,6 @@ const NOBODY_MS = 3_000;
 /** Maximum retry time, since a person is waiting. */
 const RETRY_FOR_MS = 30_000;
 const SIGNALS = ['traces', 'metrics', 'logs'];
-const CLASSES = ['critical', 'high', 'normal'];
 
 /** `nrdot generate`: sends a load, shows its progress, and accounts for every item at the end. */
 export async function generateCommand(flags: GenerateFlags): Promise<void> {
@@ -56,18 +57,18 @@ function workloadOf(flags: GenerateFlags): Partial<Workload> {
   const profile = name === undefined ? {} : PROFILES[name];
   if (profile === undefined)
     throw new Error(`--profile ${name}: expected one of ${Object.keys(PROFILES).join(', ')}`);
-  const durationMs = duration === undefined ? undefined : parseDuration(duration);
-  if (duration !== undefined && durationMs === undefined)
-    throw new Error(`--duration ${duration}: expected a duration such as 30s`);
+  const durationMs = parsed('--duration', duration, parseDuration, 'a duration such as 30s');
   // Ends by itself if the flags or the profile set a number of items.
   const endless = flags.items === undefined && profile.items === undefined;
   return {
     ...profile,
     ...same,
-    ...(batch === undefined ? {} : { batchSize: batch }),
-    ...(signals === undefined ? {} : { signals: shares('--signals', signals, SIGNALS) }),
-    ...(classes === undefined ? {} : { classes: shares('--classes', classes, CLASSES) }),
-    ...(endless && durationMs !== undefined ? { durationMs } : {}),
+    ...given({
+      batchSize: batch,
+      signals: signals === undefined ? undefined : shares('--signals', signals, SIGNALS),
+      classes: classes === undefined ? undefined : shares('--classes', classes, CLASSES),
+      durationMs: endless ? durationMs : undefined,
+    }),
   };
 }
 

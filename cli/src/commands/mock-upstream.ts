@@ -1,6 +1,8 @@
 import { parseDuration, parseSize } from '@nrdot/config';
 import { SIGNALS } from '@nrdot/otlp';
 import { type Behaviour, startMockUpstream } from '@nrdot/testbed';
+import { given, parsed } from '../flag-values.ts';
+import { printLine } from '../output.ts';
 
 /** Behaviours with a flag of the same name and value. */
 type Same =
@@ -24,8 +26,7 @@ export interface MockFlags extends Partial<Pick<Behaviour, Same>> {
 /** `nrdot mock-upstream`: runs until it is stopped, and prints what arrives. */
 export async function mockUpstreamCommand(flags: MockFlags): Promise<void> {
   const mock = await startMockUpstream({ listen: flags.listen, behaviour: behaviourOf(flags) });
-  const say = (value: object, text: string) =>
-    void process.stdout.write(`${flags.json ? JSON.stringify(value) : text}\n`);
+  const say = printLine.bind(undefined, flags);
   const stats = `${mock.url}/_mock/stats`;
   say({ url: mock.url, stats }, `mock upstream on ${mock.url}; statistics: ${stats}`);
   let before = 0;
@@ -62,7 +63,7 @@ export function behaviourOf(flags: MockFlags): Partial<Behaviour> {
     throw new Error(`--redirect-to ${redirectTo}: expected an http or https URL`);
   const status = (text: string) => (/^[2-5]\d\d$/.test(text) ? Number(text) : undefined);
   const time = 'a duration such as 50ms';
-  const given = {
+  return given({
     ...same,
     latencyMs: parsed('--latency', latency, parseDuration, time),
     retryAfterSeconds: retryAfter,
@@ -73,21 +74,18 @@ export function behaviourOf(flags: MockFlags): Partial<Behaviour> {
     redirectTo: redirectTo?.replace(/\/$/, ''),
     maxBodyBytes: parsed('--max-body', maxBody, parseSize, 'a size such as 1MB'),
     bytesPerSecond: parsed('--link-rate', linkRate, parseSize, 'a size such as 1MB'),
-  };
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  });
 }
-
-type Parse = (text: string) => number | undefined;
 
 /** Formats `logs=403` for each signal that has a value. */
 function bySignal(
   flag: string,
-  given: readonly string[] = [],
-  parse: Parse,
+  texts: readonly string[] = [],
+  parse: (text: string) => number | undefined,
   expected: string,
 ): Record<string, number> {
   return Object.fromEntries(
-    given.map((text) => {
+    texts.map((text) => {
       const [signal = '', value] = text.split('=', 2);
       const number = value === undefined ? undefined : parse(value);
       if (!Object.hasOwn(SIGNALS, signal) || number === undefined)
@@ -97,11 +95,4 @@ function bySignal(
       return [signal, number];
     }),
   );
-}
-
-function parsed(flag: string, given: string | undefined, parse: Parse, expected: string): number | undefined {
-  if (given === undefined) return undefined;
-  const value = parse(given);
-  if (value === undefined) throw new Error(`${flag} ${given}: expected ${expected}`);
-  return value;
 }

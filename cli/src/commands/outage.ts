@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { printLine } from '../output.ts';
 
 const run = promisify(execFile);
 const TIMEOUT_MS = 5_000;
@@ -16,13 +17,10 @@ export interface OutageFlags {
 /** `nrdot outage on|off|status`: stops and restores the mock upstream. */
 export async function outageCommand(what: 'on' | 'off' | 'status', flags: OutageFlags): Promise<void> {
   const away = flags.compose ? await ofContainer(what) : await ofMock(what, flags.mock);
-  process.stdout.write(
-    flags.json
-      ? `${JSON.stringify({ away })}\n`
-      : away
-        ? 'The mock upstream is down: every connection is cut. "nrdot outage off" brings it back.\n'
-        : 'The mock upstream is up.\n',
-  );
+  const text = away
+    ? 'The mock upstream is down: every connection is cut. "nrdot outage off" brings it back.'
+    : 'The mock upstream is up.';
+  printLine(flags, { away }, text);
 }
 
 async function ofMock(what: 'on' | 'off' | 'status', url: string): Promise<boolean> {

@@ -6,6 +6,7 @@ import { endSoon, formatAddress, LiveConfig, openStore, untilSignal } from '@nrd
 import { causeText, durationText, type Logger, MetricsRegistry } from '@nrdot/telemetry';
 import type { MockUpstream } from '@nrdot/testbed';
 import { type ConfigFlags, configSource } from '../config-flags.ts';
+import { printLine } from '../output.ts';
 import { loggerOf, type Pipeline, startPipeline, urlOf } from '../pipeline.ts';
 import { SERVICES } from '../pipeline-services.ts';
 import { PrivateRedis } from '../private-redis.ts';
@@ -34,8 +35,7 @@ export async function up(flags: ConfigFlags): Promise<void> {
   const source = configSource(flags);
   let { config } = loadConfig(source);
   const log = loggerOf(config, process.stderr.isTTY ?? false);
-  const say = (value: object, text: string) =>
-    void process.stdout.write(`${flags.json ? JSON.stringify(value) : text}\n`);
+  const say = printLine.bind(undefined, flags);
 
   let mock: MockUpstream | undefined;
   if (!hasUpstream(config)) {

@@ -1,9 +1,6 @@
-export const CLASSES = ['critical', 'high', 'normal'] as const;
-export type ByClass = Record<(typeof CLASSES)[number], number>;
+import { byClass, CLASSES, type PriorityClass } from '@nrdot/queue/priority-class';
 
-export function byClass(of: (c: keyof ByClass) => number): ByClass {
-  return Object.fromEntries(CLASSES.map((c) => [c, of(c)])) as ByClass;
-}
+export type ByClass = Record<PriorityClass, number>;
 
 /** The state at one moment, in items. */
 export interface Snapshot {

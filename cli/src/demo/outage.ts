@@ -31,7 +31,6 @@ export async function outage(play: Performance): Promise<ActResult> {
   /** Seconds and bytes, both from the dlq, so that a delay of this process does not matter. */
   const replayed: [number, number][] = [];
   using recorder = new Recorder(
-    ['sent', 'delivered', 'in Redis', 'on disk'],
     async () => {
       const { items } = mock.stats();
       // Read before the other values, which are missing while the pipeline is down.

@@ -1,5 +1,6 @@
+import { byClass, CLASSES } from '@nrdot/queue/priority-class';
 import { complaint, generate, judge, waitUntil } from '@nrdot/testbed';
-import { type ByClass, byClass, CLASSES, FairStretch } from './fair-stretch.ts';
+import { type ByClass, FairStretch } from './fair-stretch.ts';
 import { type ActResult, type Finding, finding, unmeasured, whole } from './finding.ts';
 import type { Performance } from './performance.ts';
 import { Recorder, rateOf } from './recorder.ts';
@@ -55,9 +56,8 @@ export async function overload(play: Performance): Promise<ActResult> {
   await stage.post('/api/dlq/pause');
   let phase = 'the queue fills';
   using recorder = new Recorder(
-    [...CLASSES, 'on disk'],
     async () => ({
-      ...Object.fromEntries(CLASSES.map((c) => [c, mock.stats().byClass[c]])),
+      ...byClass((c) => mock.stats().byClass[c]),
       'on disk': (await stage.scheduler()).accounting.on_disk,
     }),
     (seen, seconds) =>

@@ -3,25 +3,23 @@ import type { Series } from './finding.ts';
 const EVERY_MS = 250;
 
 type Values<N extends string> = Partial<Record<N, number>>;
-type Read<N extends string> = () => Promise<Values<N>>;
 
 /** Samples the stage four times a second, for plots and the progress line. */
 export class Recorder<N extends string> implements Disposable {
   readonly #startedAt = performance.now();
-  readonly #series = new Map<N, Series>();
+  readonly #points = new Map<N, Series['points']>();
   readonly #timer: NodeJS.Timeout;
 
-  /**
-   * @param names of the values, in the order of plots
-   * @param read reads the values; while it fails, the pipeline is down and there are none
-   */
-  constructor(names: readonly N[], read: Read<N>, seen: (values: Values<N>, seconds: number) => void) {
-    for (const name of names) this.#series.set(name, { name, points: [] });
+  /** @param read reads the values; while it fails, the pipeline is down and there are none */
+  constructor(read: () => Promise<Values<N>>, seen: (values: Values<N>, seconds: number) => void) {
     const record = async () => {
       const at = this.seconds;
       const values = await read();
-      for (const [name, value] of Object.entries(values) as [N, number][])
-        this.#series.get(name)!.points.push([at, value]);
+      for (const [name, value] of Object.entries(values) as [N, number][]) {
+        const points = this.#points.get(name) ?? [];
+        this.#points.set(name, points);
+        points.push([at, value]);
+      }
       seen(values, at);
     };
     let recording = false;
@@ -39,7 +37,7 @@ export class Recorder<N extends string> implements Disposable {
   }
 
   series(...names: N[]): Series[] {
-    return names.map((name) => this.#series.get(name)!);
+    return names.map((name) => ({ name, points: this.#points.get(name) ?? [] }));
   }
 
   [Symbol.dispose](): void {

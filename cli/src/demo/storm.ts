@@ -59,7 +59,6 @@ async function clamp(play: Performance, from: number, settings: Record<string, u
   const { mock } = stage;
   let stormed = 0;
   using recorder = new Recorder(
-    ['key-sets sent', 'streams upstream', 'key-sets in use'],
     async () => ({
       'key-sets sent': stormed,
       'streams upstream': mock.stats().streams,

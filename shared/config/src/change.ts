@@ -1,5 +1,6 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { LoadedConfig } from './load.ts';
-import { options } from './option-tree.ts';
+import { options, valueAt } from './option-tree.ts';
 import { Secret } from './secret.ts';
 
 /** One option that differs between two configurations. */
@@ -17,28 +18,18 @@ export function changesBetween(before: LoadedConfig, after: LoadedConfig): Confi
   const written = (loaded: LoadedConfig) =>
     new Map(loaded.explain().map((setting) => [setting.path, setting.value]));
   const [from, to] = [written(before), written(after)];
+  const [used, next] = [plain(before.parsed), plain(after.parsed)];
   return options().flatMap(({ path, meta }) => {
-    if (same(valueAt(before.parsed, path), valueAt(after.parsed, path))) return [];
+    if (isDeepStrictEqual(valueAt(used, path), valueAt(next, path))) return [];
     const name = path.join('.');
     return [{ path: name, from: from.get(name)!, to: to.get(name)!, live: meta.live ?? false }];
   });
 }
 
-function valueAt(tree: unknown, path: readonly string[]): unknown {
-  return path.reduce((at, key) => (at as Record<string, unknown> | undefined)?.[key], tree);
-}
-
-function same(a: unknown, b: unknown): boolean {
-  if (a instanceof Secret && b instanceof Secret) return a.reveal() === b.reveal();
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return a === b;
-  if (Array.isArray(a) !== Array.isArray(b)) return false;
-  const keys = Object.keys(a);
-  return (
-    keys.length === Object.keys(b).length &&
-    keys.every(
-      (key) =>
-        Object.hasOwn(b, key) &&
-        same((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key]),
-    )
-  );
+/** A copy with the values of secrets, which can be compared. */
+function plain(value: unknown): unknown {
+  if (value instanceof Secret) return value.reveal();
+  if (Array.isArray(value)) return value.map(plain);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, child]) => [key, plain(child)]));
 }

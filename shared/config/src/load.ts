@@ -62,7 +62,7 @@ export function loadConfig(source: ConfigSource): LoadedConfig {
   if (isOfCollector(tree)) {
     const file = source.file ?? 'FILE';
     const expected = `a configuration of NRDOT+; this looks like one of an OpenTelemetry Collector: "nrdot convert ${file}" translates it`;
-    throw new ConfigError([{ path: '', source: source.file ?? '', expected }]);
+    throw refused(expected, source.file ?? '');
   }
   const substituted = substitute(tree, source.env, [], problems, locate) as Tree;
   for (const values of [source.overrides, source.applied]) {
@@ -196,6 +196,10 @@ export function readChanges(given: string | object): Record<string, unknown> {
   return changes;
 }
 
+function refused(expected: string, source: string): ConfigError {
+  return new ConfigError([{ path: '', source, expected }]);
+}
+
 /** Whether an alias is within its own anchor: the parser would take very long to detect the infinite loop. */
 function isWithinItself(document: Document): boolean {
   let found = false;
@@ -212,12 +216,11 @@ function readTree(
   problems: ConfigProblem[],
 ): { tree: Tree; locate: (path: Path) => string | undefined } {
   const name = source.file ?? 'nrdot.yaml';
-  const refused = (expected: string, at = name) => new ConfigError([{ path: '', source: at, expected }]);
   let text = source.text;
   if (text === undefined && source.file !== undefined) {
     try {
       text = textUpTo(FILE_MAX_BYTES, source.file);
-      if (text === undefined) throw refused(FILE_SIZE);
+      if (text === undefined) throw refused(FILE_SIZE, name);
     } catch (error) {
       if (error instanceof ConfigError) throw error;
       const value = (error as Error).message;
@@ -225,7 +228,7 @@ function readTree(
     }
   }
   if (text === undefined) return { tree: {}, locate: () => undefined };
-  if (text.length > FILE_MAX_BYTES) throw refused(FILE_SIZE);
+  if (text.length > FILE_MAX_BYTES) throw refused(FILE_SIZE, name);
   const lines = new LineCounter();
   // The parser's own check for duplicate keys is quadratic.
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: false });
@@ -250,7 +253,7 @@ function readTree(
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     const { message } = error as Error;
-    if (message.startsWith('Maximum call stack')) throw refused(DEPTH);
+    if (message.startsWith('Maximum call stack')) throw refused(DEPTH, name);
     // The parser's message would show the alias, which may be a misplaced value.
     const expected = message.startsWith('Excessive alias count')
       ? `*aliases that put in an &anchor at most ${ALIASES_MAX} times, those within it included`
@@ -327,7 +330,7 @@ function refuseKeys(
   const look = (value: unknown, path: Path): void => {
     if (++values > VALUES_MAX) {
       const expected = `at most ${VALUES_MAX.toLocaleString('en')} values, those that *aliases repeat included`;
-      throw new ConfigError([{ path: '', source, expected }]);
+      throw refused(expected, source);
     }
     if (typeof value !== 'object' || value === null) return;
     if (path.length > MAX_DEPTH) {

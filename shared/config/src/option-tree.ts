@@ -27,8 +27,7 @@ export function options(): OptionEntry[] {
 
 /** What a section is for. */
 export function sectionDoc(path: readonly string[]): string {
-  let node: z.ZodType = schema;
-  for (const key of path) node = shapeOf(node)![key]!;
+  const node = shapeAt(path.slice(0, -1))![path.at(-1)!]!;
   return (node.meta() as unknown as OptionMeta).doc;
 }
 

@@ -117,8 +117,12 @@ export function choice<const T extends readonly [string, ...string[]]>(
   doc: string,
   extra: Extra = {},
 ) {
-  const schema = z.enum(values, { error: `one of ${values.join(', ')}` });
-  return defaulting(values.join(' \\| '), schema)(written, doc, extra);
+  return defaulting(values.join(' \\| '), oneOf(...values))(written, doc, extra);
+}
+
+/** One of a few texts. */
+export function oneOf<const T extends readonly [string, ...string[]]>(...values: T) {
+  return z.enum(values, { error: `one of ${values.join(', ')}` });
 }
 
 const filled = (error: string) => z.string({ error }).min(1, { error });

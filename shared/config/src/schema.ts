@@ -12,6 +12,7 @@ import {
   interval,
   listen,
   type OptionMeta,
+  oneOf,
   optionalAge,
   optionalCount,
   optionalPath,
@@ -102,13 +103,13 @@ const SIGNAL_OF = { span: 'traces', status: 'traces', metric: 'metrics', severit
 
 const rule = z
   .strictObject({
-    class: z.enum(CLASS_NAMES, { error: `one of ${CLASS_NAMES.join(', ')}` }),
-    signal: z.enum(['traces', 'metrics', 'logs'], { error: 'one of traces, metrics, logs' }).optional(),
+    class: oneOf(...CLASS_NAMES),
+    signal: oneOf('traces', 'metrics', 'logs').optional(),
     resource: z.record(z.string(), matcher).optional(),
     scope: matcher.optional(),
     metric: matcher.optional(),
     span: matcher.optional(),
-    status: z.enum(['unset', 'ok', 'error'], { error: 'one of unset, ok, error' }).optional(),
+    status: oneOf('unset', 'ok', 'error').optional(),
     severity: z.strictObject({ min: severity.optional(), max: severity.optional() }).optional(),
   })
   // A rule that can never match is a mistake, and a silent one.
@@ -151,12 +152,10 @@ const overrides = z
       act_above: share.optional(),
       aggregate_score: share.optional(),
       critical_score: share.optional(),
-      critical_action: z.enum(['drop', 'overflow'], { error: 'one of drop, overflow' }).optional(),
+      critical_action: oneOf('drop', 'overflow').optional(),
       aggregate_labels: z.array(z.string()).optional(),
       protected_labels: z.array(z.string()).optional(),
-      gauge_reducer: z
-        .enum(['last', 'min', 'max', 'mean', 'sum'], { error: 'one of last, min, max, mean, sum' })
-        .optional(),
+      gauge_reducer: oneOf('last', 'min', 'max', 'mean', 'sum').optional(),
     }),
     { error: 'a list of overrides' },
   )

@@ -4,10 +4,12 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { Server as TlsServer } from 'node:tls';
 import { promisify } from 'node:util';
 import type { FastifyInstance } from 'fastify';
-import { type Address, availableHost } from './address.ts';
+import type { Address } from './address.ts';
 import { followCertificate } from './certificates.ts';
 import type { ServerTls } from './server-tls.ts';
 
+/** All addresses: `::` includes IPv4, and is replaced by it where IPv6 is missing. */
+const ALL = '::';
 /** Errors of an address that this machine does not have, such as `::1` where IPv6 is off. */
 const ABSENT = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT']);
 
@@ -29,7 +31,7 @@ export async function listen(
   { tls = {}, connections }: ListenOptions,
   addressesOf = allAddresses,
 ): Promise<Address> {
-  const available = await availableHost(host);
+  const available = host === ALL ? ((await present([ALL]))[0] ?? '0.0.0.0') : host;
   const [first = available, ...others] =
     available === 'localhost' ? await present(await addressesOf(host)) : [available];
   const { server } = app;
