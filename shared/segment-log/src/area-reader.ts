@@ -71,7 +71,7 @@ export class AreaReader {
       }
       if (cursor.at < segment.end) {
         const { end, entries, damage } = await readBlock(cursor.file, cursor.at, segment.end);
-        if (damage) inventory.damage(segment, `bytes ${damage.at} to ${damage.end} can't be read`);
+        if (damage) inventory.damage(segment, damage);
         cursor.at = end;
         cursor.entries = entries;
         continue;

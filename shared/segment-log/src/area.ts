@@ -13,7 +13,15 @@ import type { Quarantine } from './quarantine.ts';
 import type { Area, Record } from './record.ts';
 import { recoverSegment, unreadable } from './recovery.ts';
 import { RunningClock } from './running-clock.ts';
-import { heldItems, openSegment, readBlock, type Segment, segmentName, segmentPath } from './segment.ts';
+import {
+  blocksOf,
+  heldItems,
+  openSegment,
+  rememberedOf,
+  type Segment,
+  segmentName,
+  segmentPath,
+} from './segment.ts';
 import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
 import type { SegmentLogOptions } from './segment-log.ts';
 import { Verifier } from './verifier.ts';
@@ -122,15 +130,12 @@ export class AreaLog {
       });
       if (!file) continue;
       try {
-        for (let at = SEGMENT_HEADER_BYTES; at < end; ) {
-          const block = await readBlock(file, at, end);
-          for (const { index, record } of block.entries) {
+        for await (const { entries } of blocksOf(file, end))
+          for (const { index, record } of entries) {
             if (!record) continue;
             const position = { area, sequence, index, items: record.envelope.items };
             yield { position, record, acked: segment.acked.has(index) };
           }
-          at = block.end;
-        }
       } finally {
         await file.close();
       }
@@ -223,9 +228,8 @@ export class AreaLog {
       if (!inventory.has(segment) || this.#reader.isAt(segment) || segment.held.size > 0) return;
       const name = await this.#nameOnDisk(segment);
       if (name === undefined) return inventory.missing(segment);
-      const { sequence, records, items, acked, ackedItems, writtenAtMs, held, damage } = segment;
-      const remembered = { sequence, records, items, ranges: acked.toRanges(), ackedItems };
-      const known = records > 0 ? remembered : undefined;
+      const { records, writtenAtMs, held, damage } = segment;
+      const known = records > 0 ? rememberedOf(segment) : undefined;
       const found = await recoverSegment(fs, inventory.dir, area, name, known, now());
       if (found.segment.isUnread) return;
       if (segment.isUnread) this.#reader.revisit(segment);

@@ -4,6 +4,7 @@ import type { WriteOffs } from './entry.ts';
 import type { Inventory } from './inventory.ts';
 import { oneByOne } from './one-by-one.ts';
 import type { RunningClock } from './running-clock.ts';
+import { rememberedOf } from './segment.ts';
 
 /** How much of its running time retention may lose in a kill. */
 const CLOCK_BEHIND_MS = 60_000;
@@ -38,11 +39,7 @@ export class CheckpointKeeper {
   async #write(): Promise<void> {
     const inventory = this.#inventory;
     inventory.isChanged = false;
-    const segments = inventory.segments
-      .filter(({ records }) => records > 0)
-      .map(({ sequence, records, items, acked, ackedItems, writtenAtMs }) => {
-        return { sequence, records, items, ranges: acked.toRanges(), ackedItems, writtenAtMs };
-      });
+    const segments = inventory.segments.filter(({ records }) => records > 0).map(rememberedOf);
     const writtenOff = { ...inventory.writtenOff };
     const ranMs = this.#clock.ms;
     const checkpoint = { nextSequence: inventory.nextSequence, segments, writtenOff, ranMs };

@@ -7,8 +7,8 @@ import { type File, type FileSystem, overBadSectors, withFile } from './file-sys
 import { readHeader } from './format-version.ts';
 import { AREAS, type Area } from './record.ts';
 import { scanOpen } from './scan.ts';
-import { parseSegmentName, readBlock, segmentName } from './segment.ts';
-import { SEGMENT_HEADER_BYTES } from './segment-header.ts';
+import { blocksOf, parseSegmentName, segmentName } from './segment.ts';
+import { SEGMENT_HEADER_BYTES, wrongHeader } from './segment-header.ts';
 
 /** A record in a directory, or the position of a damaged one. */
 export interface DirectoryEntry extends BlockEntry, Pick<SegmentReport, 'area' | 'file' | 'sequence'> {
@@ -44,12 +44,7 @@ export async function* readSegment(fs: FileSystem, path: string): AsyncGenerator
   const file = overBadSectors(await fs.open(path, 'read'));
   try {
     await readHeader(file, path);
-    const size = await file.size();
-    for (let at = SEGMENT_HEADER_BYTES; at < size; ) {
-      const block = await readBlock(file, at, size);
-      yield* block.entries;
-      at = block.end;
-    }
+    for await (const { entries } of blocksOf(file, await file.size())) yield* entries;
   } finally {
     await file.close();
   }
@@ -123,22 +118,18 @@ async function verifySegment(
   report.fileBytes = size;
   const header = await readHeader(file, report.file);
   const seal = header?.seal;
-  if (!header) damage.push('its header is damaged');
-  else if (header.area !== report.area || header.sequence !== report.sequence) {
-    damage.push(`its header says that it is segment ${header.sequence} of ${header.area}`);
-  } else if (!seal && !open) damage.push('the seal in its header is damaged');
+  const wrong = wrongHeader(header, report, open);
+  if (wrong) damage.push(wrong);
   // A crash may have torn the end of an open segment, which is no damage.
   const end = seal ? size : (await scanOpen(file, header?.hasMarks ?? false)).end;
-  for (let at = SEGMENT_HEADER_BYTES; at < end; ) {
-    const block = await readBlock(file, at, end);
-    if (block.damage) damage.push(`bytes ${block.damage.at} to ${block.damage.end} can't be read`);
+  for await (const block of blocksOf(file, end)) {
+    if (block.damage) damage.push(block.damage);
     for (const { index, record } of block.entries) {
       if (!record) continue;
       report.records++;
       report.items += record.envelope.items;
       if (acked.has(index)) report.ackedRecords++;
     }
-    at = block.end;
   }
   if (seal && size !== SEGMENT_HEADER_BYTES + seal.bodyBytes)
     damage.push('its length is not what its header says');

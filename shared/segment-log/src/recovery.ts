@@ -7,7 +7,7 @@ import { readHeader } from './format-version.ts';
 import type { Area } from './record.ts';
 import { scanOpen } from './scan.ts';
 import { emptySegment, parseSegmentName, readBlock, type Segment, segmentName } from './segment.ts';
-import { type Identity, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment-header.ts';
+import { type Identity, SEGMENT_HEADER_BYTES, type SegmentHeader, wrongHeader } from './segment-header.ts';
 
 /** A segment as found when the log was opened. */
 export interface Recovered {
@@ -116,10 +116,9 @@ async function recoverByBlocks(opened: Opened): Promise<Recovered> {
   };
   const damage: string[] = [];
   const ours = header?.area === area && header.sequence === sequence;
-  if (!header) damage.push('its header is damaged');
-  else if (!ours) damage.push(`its header says that it is segment ${header.sequence} of ${header.area}`);
-  else if (!open && !header.seal) damage.push('the seal in its header is damaged');
-  else if (!open) damage.push('its length is not what its header says');
+  const wrong =
+    wrongHeader(header, opened, open) ?? (open ? undefined : 'its length is not what its header says');
+  if (wrong) damage.push(wrong);
   if (gaps > 0) damage.push(`${gaps} places in it can't be read`);
   const promised = Math.max(header?.seal?.records ?? 0, remembered?.records ?? 0);
   if (ours && promised > records) damage.push(`it had ${promised} records and has ${records}`);

@@ -115,3 +115,15 @@ export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
   const sha256 = Buffer.from(bytes.subarray(SHA256_AT, SHA256_AT + SHA256_BYTES));
   return { ...identity, seal: { ...Object.fromEntries(numbers), sha256 } as Seal };
 }
+
+/** What is wrong with a segment's header, for people; undefined if nothing is. */
+export function wrongHeader(
+  header: SegmentHeader | undefined,
+  { area, sequence }: Pick<Identity, 'area' | 'sequence'>,
+  open: boolean,
+): string | undefined {
+  if (!header) return 'its header is damaged';
+  if (header.area !== area || header.sequence !== sequence)
+    return `its header says that it is segment ${header.sequence} of ${header.area}`;
+  return open || header.seal ? undefined : 'the seal in its header is damaged';
+}

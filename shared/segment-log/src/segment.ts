@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Acked } from './acked.ts';
 import { type BlockEntry, decodeBlock } from './block.ts';
+import type { RememberedSegment } from './checkpoint.ts';
 import { codeOf } from './errors.ts';
 import { type File, type FileSystem, overBadSectors } from './file-system.ts';
 import type { Area } from './record.ts';
@@ -51,6 +52,12 @@ export function emptySegment(area: Area, sequence: number, createdAt: number) {
   };
 }
 
+/** What the checkpoint has of a segment. */
+export function rememberedOf(segment: Segment): RememberedSegment {
+  const { sequence, records, items, acked, ackedItems, writtenAtMs } = segment;
+  return { sequence, records, items, ranges: acked.toRanges(), ackedItems, writtenAtMs };
+}
+
 /** Items of the records in flight. */
 export function heldItems({ held }: Segment): number {
   return [...held.values()].reduce((sum, items) => sum + items, 0);
@@ -61,8 +68,8 @@ interface ReadBlock {
   end: number;
   /** Empty if there is no block before `limit`. */
   entries: BlockEntry[];
-  /** Range that was unreadable. */
-  damage: { at: number; end: number } | undefined;
+  /** For people: what of it was unreadable. */
+  damage: string | undefined;
 }
 
 /** Reads the block at `at`, or whatever is there instead. Only this block is in memory. */
@@ -70,12 +77,25 @@ export async function readBlock(file: File, at: number, limit: number): Promise<
   const block = await blockAt(file, at, limit);
   if (!block) {
     const end = (await nextBlock(file, at + 1, limit))?.at ?? limit;
-    return { end, entries: [], damage: { at, end } };
+    return { end, entries: [], damage: unreadableBytes(at, end) };
   }
   const { stored, intact } = await readStored(file, block);
   const entries = await decodeBlock(block.header, stored, intact);
   const whole = intact && entries.every(({ record }) => record !== undefined);
-  return { end: block.end, entries, damage: whole ? undefined : { at, end: block.end } };
+  return { end: block.end, entries, damage: whole ? undefined : unreadableBytes(at, block.end) };
+}
+
+function unreadableBytes(at: number, end: number): string {
+  return `bytes ${at} to ${end} can't be read`;
+}
+
+/** Reads all blocks of a segment, one after the other. */
+export async function* blocksOf(file: File, limit: number): AsyncGenerator<ReadBlock> {
+  for (let at = SEGMENT_HEADER_BYTES; at < limit; ) {
+    const block = await readBlock(file, at, limit);
+    yield block;
+    at = block.end;
+  }
 }
 
 /** Opens a segment for reading. While a rename is in flight, either of its names may be the right one. */

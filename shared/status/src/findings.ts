@@ -17,14 +17,8 @@ export interface Finding {
 
 export const FINDING_CODES = [
   ...(['ok', 'redis_away', 'redis_memory', 'redis_lost'] as const),
-  ...([
-    'service_silent',
-    'no_receiver',
-    'no_exporter',
-    'no_dlq',
-    'breaker_open',
-    'breaker_half_open',
-  ] as const),
+  ...(['service_silent', 'no_receiver', 'no_exporter', 'no_dlq'] as const),
+  ...(['breaker_open', 'breaker_half_open'] as const),
   ...(['dlq_refuses', 'dlq_filling', 'dlq_damaged', 'expiring', 'replay_paused', 'on_disk'] as const),
   ...(['dropping', 'all_rejected', 'rejecting', 'rejected', 'dropped', 'books_differ'] as const),
   ...(['spilling', 'refusing', 'limiter_drops', 'daily_keys', 'account_limits'] as const),

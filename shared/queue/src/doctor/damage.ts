@@ -1,14 +1,7 @@
 export type DamageKind =
   | ('wrong_type' | 'no_number' | 'odd_job' | 'put_away' | 'job_without_payload' | 'job_out_of_sight')
-  | (
-      | 'stray_job'
-      | 'payload_without_job'
-      | 'unreadable_payload'
-      | 'depth'
-      | 'books'
-      | 'disk'
-      | 'not_examined'
-    );
+  | ('stray_job' | 'payload_without_job' | 'unreadable_payload')
+  | ('depth' | 'books' | 'disk' | 'not_examined');
 
 export interface Damage {
   kind: DamageKind;

@@ -481,20 +481,8 @@ const PART_TYPES = {
 /** Keys of a BullMQ queue that are not jobs. */
 const RESERVED = new Set([
   ...[...LISTS, ...SETS],
-  ...[
-    'meta',
-    'marker',
-    'id',
-    'pc',
-    'events',
-    'stalled',
-    'stalled-check',
-    'limiter',
-    'repeat',
-    'de',
-    'metrics',
-  ],
-  'wait-children',
+  ...['meta', 'marker', 'id', 'pc', 'events', 'stalled', 'stalled-check'],
+  ...['limiter', 'repeat', 'de', 'metrics', 'wait-children'],
 ]);
 
 /** Hashes whose fields are numbers, with exceptions. */
