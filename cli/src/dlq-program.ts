@@ -17,7 +17,11 @@ Examples:
   nrdot dlq export --class critical > batches.jsonl
   nrdot dlq verify --dir /var/lib/nrdot/dlq        on a machine where it does not run`);
 
-  selecting(dlq.command('ls').description('list waiting batches, oldest first').withAdmin())
+  dlq
+    .command('ls')
+    .description('list waiting batches, oldest first')
+    .withAdmin()
+    .withSelection()
     .option('--segments', 'list segment files instead')
     .option('--limit <n>', `maximum number of batches, up to ${LIST_MAX}`, limit, '100')
     .action(async (flags) => (await import('./commands/dlq.ts')).lsCommand(flags));
@@ -43,32 +47,28 @@ Examples:
     .after('\nExit code: 0 if everything is intact, 1 if something is damaged or could not be checked.')
     .action(async (flags) => (await import('./commands/dlq-reading.ts')).verifyCommand(flags));
 
-  selecting(
-    dlq
-      .command('replay')
-      .description('replay now, even while paused; with --rejected, rejected batches')
-      .withAdmin(),
-  )
+  dlq
+    .command('replay')
+    .description('replay now, even while paused; with --rejected, rejected batches')
+    .withAdmin()
+    .withSelection()
     .option('--rate <size>', 'new maximum rate in bytes per second, such as 8MiB')
     .action(async (flags) => (await import('./commands/dlq.ts')).replayCommand(flags));
 
-  for (const [name, description] of [
-    ['pause', 'stop automatic replay, also across restarts, until it is resumed'],
-    ['resume', 'continue replaying'],
-  ] as const) {
+  const pausing = (paused: boolean, name: string, description: string) =>
     dlq
       .command(name)
       .description(description)
       .withAdmin()
-      .action(async (flags) => (await import('./commands/dlq.ts')).pauseCommand(name === 'pause', flags));
-  }
+      .action(async (flags) => (await import('./commands/dlq.ts')).pauseCommand(paused, flags));
+  pausing(true, 'pause', 'stop automatic replay, also across restarts, until it is resumed');
+  pausing(false, 'resume', 'continue replaying');
 
-  selecting(
-    dlq
-      .command('export')
-      .description('write waiting batches as OTLP JSON, one per line; they stay on disk')
-      .withAdmin('report the number of batches, or the error, as JSON on standard error'),
-  )
+  dlq
+    .command('export')
+    .description('write waiting batches as OTLP JSON, one per line; they stay on disk')
+    .withAdmin('report the number of batches, or the error, as JSON on standard error')
+    .withSelection()
     .option('--output <file>', 'new file, readable only by its owner; default standard output')
     .option('--dir <dir>', 'read this directory, which no service has open')
     .action(async (flags) => (await import('./commands/dlq-reading.ts')).exportCommand(flags));
@@ -81,14 +81,6 @@ Examples:
     .option('--rejected', 'batches that the upstream rejected; default: those that wait for replay')
     .option('--yes', 'confirm; without it, only report how much would be dropped')
     .action(async (flags) => (await import('./commands/dlq.ts')).purgeCommand(flags));
-}
-
-function selecting(command: ProgramCommand): ProgramCommand {
-  return command
-    .choice('--class <name>', 'only this class', CLASSES)
-    .option('--rejected', 'batches that the upstream rejected')
-    .option('--since <time>', 'received since: 2h (ago), or 2026-11-24T10:00:00Z')
-    .option('--until <time>', 'received until');
 }
 
 function limit(text: string): string {

@@ -241,18 +241,8 @@ Examples:
     .option('--first-member-only', 'read only the first gzip member or zstd frame of a body')
     .option('--refuse-encoding <name>', '415 for bodies in this Content-Encoding')
     .option('--status <code>', 'answer every request with this status, such as 404', status)
-    .option(
-      '--signal-status <signal=code>',
-      'the same for one signal, such as logs=403; repeatable',
-      each,
-      [],
-    )
-    .option(
-      '--signal-latency <signal=time>',
-      'latency for one signal, such as logs=60s; repeatable',
-      each,
-      [],
-    )
+    .repeatable('--signal-status <signal=code>', 'the same for one signal, such as logs=403; repeatable')
+    .repeatable('--signal-latency <signal=time>', 'latency for one signal, such as logs=60s; repeatable')
     .option('--html', 'answer 200 with an HTML page, like a login page')
     .option('--redirect <code>', 'answer every request with this redirect', status)
     .option('--redirect-to <url>', "target; the request's path is added")
@@ -323,10 +313,6 @@ Examples:
     });
 
   return program;
-}
-
-function each(text: string, before: string[]): string[] {
-  return [...before, text];
 }
 
 function ratio(text: string): number {

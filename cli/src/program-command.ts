@@ -1,3 +1,4 @@
+import { CLASSES } from '@nrdot/queue/priority-class';
 import { Command, InvalidArgumentError, Option } from 'commander';
 
 type Action = Parameters<Command['action']>[0];
@@ -35,6 +36,18 @@ export class ProgramCommand extends Command {
 
   choice(flags: string, description: string, choices: readonly string[], initial?: string): this {
     return this.addOption(new Option(flags, description).choices(choices).default(initial));
+  }
+
+  repeatable(flags: string, description: string): this {
+    return this.option(flags, description, (text: string, before: string[]) => [...before, text], []);
+  }
+
+  /** Adds the flags that select batches of the dlq. */
+  withSelection(): this {
+    return this.choice('--class <name>', 'only this class', CLASSES)
+      .option('--rejected', 'batches that the upstream rejected')
+      .option('--since <time>', 'received since: 2h (ago), or 2026-11-24T10:00:00Z')
+      .option('--until <time>', 'received until');
   }
 
   /** Text after the help. */

@@ -4,7 +4,7 @@ import { encodeProtobuf, temporaryDirectory } from '@nrdot/testbed';
 import { expect, it, vi } from 'vitest';
 import { checkFileCommand } from './check-traffic.ts';
 
-it('a protobuf request is recognized even if the length of its first resource is the ASCII code of {', () => {
+it('a protobuf request is recognized even if the length of its first resource is the ASCII code of {', async () => {
   const request = (name: string) =>
     Buffer.from(
       encodeProtobuf('logs', {
@@ -18,20 +18,20 @@ it('a protobuf request is recognized even if the length of its first resource is
   writeFileSync(file, bytes);
   const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
   try {
-    checkFileCommand([file], { signal: 'logs' });
+    await checkFileCommand([file], { signal: 'logs' });
     expect(write).toHaveBeenCalledWith('1 of logs: everything would arrive unchanged.\n');
   } finally {
     write.mockRestore();
   }
 });
 
-it('JSON with several signals is checked completely, and errors in one are reported', () => {
+it('JSON with several signals is checked completely, and errors in one are reported', async () => {
   using dir = temporaryDirectory();
   const file = join(dir.path, 'requests.json');
   const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
   try {
     writeFileSync(file, '\ufeff{"resourceLogs":[],"resourceSpans":[{"scopeSpans":[{"spans":[{}]}]}]}');
-    checkFileCommand([file], {});
+    await checkFileCommand([file], {});
     expect(write).toHaveBeenCalledWith(expect.stringContaining('span_incomplete'));
     expect(process.exitCode).toBe(3);
   } finally {
@@ -39,11 +39,11 @@ it('JSON with several signals is checked completely, and errors in one are repor
     write.mockRestore();
   }
   writeFileSync(file, '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"abc"}]}]}]}');
-  expect(() => checkFileCommand([file], {})).toThrow(/requests\.json: .*timeUnixNano/);
+  await expect(checkFileCommand([file], {})).rejects.toThrow(/requests\.json: .*timeUnixNano/);
 });
 
-it.skipIf(process.platform === 'win32')('an endless device is refused at the file size limit', () => {
-  expect(() => checkFileCommand(['/dev/zero'], {})).toThrow(
+it.skipIf(process.platform === 'win32')('an endless device is refused at the file size limit', async () => {
+  await expect(checkFileCommand(['/dev/zero'], {})).rejects.toThrow(
     '/dev/zero is too large; expected a file of at most 268435456 bytes',
   );
 });

@@ -1,4 +1,5 @@
-import { closeSync, openSync, readSync, statSync } from 'node:fs';
+import { createReadStream, statSync } from 'node:fs';
+import { buffer } from 'node:stream/consumers';
 import { jsonToProtobuf, type Signal, walk } from '@nrdot/otlp';
 import { CheckCounts, type CheckReport, type LiveCheckReport, RequestCheck } from '@nrdot/receiver';
 import { numberText } from '@nrdot/telemetry';
@@ -26,21 +27,24 @@ export async function checkTrafficCommand(flags: AdminFlags): Promise<void> {
 }
 
 /** `nrdot check file`: what New Relic would drop or change in the requests in files. */
-export function checkFileCommand(files: readonly string[], flags: { signal?: Signal; json?: boolean }): void {
+export async function checkFileCommand(
+  files: readonly string[],
+  flags: { signal?: Signal; json?: boolean },
+): Promise<void> {
   const counts = new CheckCounts();
   const check = new RequestCheck(counts);
   const nowMs = Date.now();
   for (const file of files)
-    for (const { signal, body } of requestsOf(file, readFile(file), flags.signal))
+    for (const { signal, body } of requestsOf(file, await readFile(file), flags.signal))
       check.request(signal, body, nowMs);
   const report = counts.report();
   print(flags, report, reportText(report));
   if (report.rows.length > 0) process.exitCode = FOUND;
 }
 
-function readFile(file: string): Buffer {
+async function readFile(file: string): Promise<Buffer> {
   try {
-    const bytes = readAtMost(file, FILE_MAX_BYTES);
+    const bytes = await readAtMost(file, FILE_MAX_BYTES);
     if (bytes) return bytes.subarray(0, 3).equals(BYTE_ORDER_MARK) ? bytes.subarray(3) : bytes;
   } catch (error) {
     throw new Error(`${file}: ${(error as Error).message}; expected a readable file`);
@@ -49,22 +53,10 @@ function readFile(file: string): Buffer {
 }
 
 /** Reads a file without relying on its size, which pipes and devices do not have. @returns undefined if it is larger */
-function readAtMost(file: string, most: number): Buffer | undefined {
+async function readAtMost(file: string, most: number): Promise<Buffer | undefined> {
   if (statSync(file).size > most) return undefined;
-  const descriptor = openSync(file, 'r');
-  try {
-    const parts: Buffer[] = [];
-    for (let total = 0; total <= most; ) {
-      const part = Buffer.allocUnsafe(READ_BYTES);
-      const bytes = readSync(descriptor, part);
-      if (bytes === 0) return Buffer.concat(parts);
-      parts.push(bytes === READ_BYTES ? part : Buffer.from(part.subarray(0, bytes)));
-      total += bytes;
-    }
-    return undefined;
-  } finally {
-    closeSync(descriptor);
-  }
+  const bytes = await buffer(createReadStream(file, { end: most, highWaterMark: READ_BYTES }));
+  return bytes.byteLength > most ? undefined : bytes;
 }
 
 interface Request {

@@ -1,6 +1,8 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { PipelineStatus } from '@nrdot/status';
 import { AdminClient, type AdminFlags } from '../admin-client.ts';
+import { errorJson } from '../error-json.ts';
+import { printLine } from '../output.ts';
 import { statusLine, statusLines } from '../status-view.ts';
 import { Screen, usesColour } from '../terminal.ts';
 
@@ -36,12 +38,8 @@ export async function topCommand(flags: TopFlags): Promise<void> {
 
 async function plain(client: AdminClient, flags: TopFlags, signal: AbortSignal): Promise<void> {
   for await (const seen of snapshots(client, flags, signal)) {
-    const line = flags.json
-      ? JSON.stringify(seen instanceof Error ? { error: { code: 'failed', message: seen.message } } : seen)
-      : seen instanceof Error
-        ? seen.message
-        : statusLine(seen);
-    process.stdout.write(`${line}\n`);
+    if (seen instanceof Error) printLine(flags, errorJson(seen), seen.message);
+    else printLine(flags, seen, statusLine(seen));
   }
 }
 

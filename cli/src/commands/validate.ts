@@ -7,6 +7,7 @@ import {
   warningsOf,
 } from '@nrdot/config';
 import { configSource } from '../config-flags.ts';
+import { given } from '../flag-values.ts';
 
 export interface ValidateFlags {
   explain?: boolean;
@@ -25,11 +26,8 @@ export async function validate(named: string | undefined, options: ValidateFlags
   if (!options.json) for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`);
   if (options.probe) {
     if (!options.json) process.stdout.write(`${source.file ?? 'The configuration'} is valid.\n`);
-    const flags = {
-      ...(source.file ? { config: source.file } : {}),
-      ...(options.json ? { json: true } : {}),
-    };
-    await (await import('./check.ts')).checkUpstreamCommand(flags);
+    const { checkUpstreamCommand } = await import('./check.ts');
+    await checkUpstreamCommand(given({ config: source.file, json: options.json }));
     return;
   }
   if (options.json) {
