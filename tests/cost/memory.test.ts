@@ -1,10 +1,12 @@
 /** What stays in memory after a request is bounded in bytes, whatever was in it. */
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { loadConfig } from '@nrdot/config';
+import type { BodyFormat, Signal } from '@nrdot/otlp';
 import { expect, it } from 'vitest';
 import { readBody } from '../../services/receiver/src/body.ts';
 import { Classifier } from '../../services/receiver/src/classifier/classifier.ts';
@@ -134,3 +136,73 @@ it('removals from a request: two million items in a heap of 48 MiB', { timeout: 
   );
   expect((await once(cut, 'message'))[0]).toBe(2 * MIB);
 });
+
+const ROOT = new URL('../../', import.meta.url).href;
+const LARGE_BYTES = 32 * MIB;
+const REST_MIB = 80;
+
+/** What the thread for large requests makes of three in turn, in a process of its own, and what that takes, in MiB. */
+function threeLarge(
+  signal: Signal,
+  format: BodyFormat,
+  body: string,
+): { said: string; peak: number; rest: number } {
+  const code = `
+    import { readFileSync, writeFileSync } from 'node:fs';
+    import { LargeRequests } from '${ROOT}services/receiver/src/large-request.ts';
+    import { field } from '${ROOT}tests/cost/shapes.ts';
+    const inMib = (name) => Number(new RegExp(name + ':\\\\s+(\\\\d+)').exec(readFileSync('/proc/self/status', 'utf8'))[1]) / 1024;
+    const large = new LargeRequests();
+    const options = { maxDepth: 64, invalidUtf8: 'reject_item', maxBodyBytes: ${LARGE_BYTES + 8 * MIB} };
+    const read = (decoded) =>
+      large.read({ signal: '${signal}', format: '${format}', decoded, options }).then(
+        ({ items, pieces }) => items + ' in ' + pieces.length,
+        ({ message }) => message,
+      );
+    const first = inMib('VmRSS');
+    const bodies = [1, 2, 3].map(() => ${body});
+    globalThis.gc();
+    const before = inMib('VmRSS');
+    writeFileSync('/proc/self/clear_refs', '5'); // VmHWM begins anew
+    let said;
+    while (bodies.length > 0) said = await read(bodies.pop());
+    const peak = inMib('VmHWM') - before;
+    // A thread takes a moment to end.
+    for (const end = Date.now() + 5_000; inMib('VmRSS') - first > ${REST_MIB} && Date.now() < end; ) {
+      globalThis.gc();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    console.log(JSON.stringify({ said, peak, rest: inMib('VmRSS') - first }));
+    await large.stop();`;
+  const args = ['--expose-gc', '-e', code];
+  return JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' }));
+}
+
+const ZEROS = `Buffer.concat([
+  Buffer.from('{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"histogram":{"dataPoints":[{"bucketCounts":[0'),
+  Buffer.alloc(${LARGE_BYTES}, ',0'),
+  Buffer.from(']}]}}]}]}]}'),
+])`;
+const RECORD = `field(1, field(2, field(2, field(5, field(1, Buffer.alloc(${LARGE_BYTES}, 'x'))))))`;
+const RECORDS = `field(1, field(2, Buffer.alloc(${LARGE_BYTES}, field(2, field(3, Buffer.alloc(124, 'x'))))))`;
+
+it.runIf(process.platform === 'linux').each([
+  [
+    'JSON that is four times as large as protobuf',
+    'metrics',
+    'json',
+    ZEROS,
+    /^the body is larger than 41943040 bytes when converted; .* receiver\.max_body$/,
+  ],
+  ['one log record', 'logs', 'protobuf', RECORD, /^1 in 1$/],
+  ['many log records', 'logs', 'protobuf', RECORDS, /^\d+ in \d+$/],
+] as const)(
+  'large requests, %s: a bounded number of copies in the thread, and none afterwards',
+  { timeout: 60_000 },
+  (_, signal, format, body, said) => {
+    const taken = threeLarge(signal, format, body);
+    expect(taken.said).toMatch(said);
+    expect(taken.peak).toBeLessThan(240);
+    expect(taken.rest).toBeLessThanOrEqual(REST_MIB);
+  },
+);

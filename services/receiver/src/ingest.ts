@@ -140,8 +140,8 @@ export async function ingest(
   const decoded = decoding instanceof Promise ? await decoding : decoding;
   const bodyBytes = decoded.byteLength;
   const { large } = deps;
-  const { maxDepth, invalidUtf8 } = limits;
-  const sound: SoundOptions = { maxDepth, invalidUtf8, fix: deps.fix?.isOn ?? false };
+  const { maxDepth, invalidUtf8, maxBodyBytes } = limits;
+  const sound: SoundOptions = { maxDepth, invalidUtf8, maxBodyBytes, fix: deps.fix?.isOn ?? false };
   const readAtOnce =
     large && isLarge(signal, request.format, bodyBytes)
       ? undefined

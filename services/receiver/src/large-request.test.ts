@@ -173,7 +173,7 @@ it('keeps a log record of any size', async () => {
 describe('a thread that', () => {
   const script = (code: string) =>
     new URL(
-      `data:text/javascript,${encodeURIComponent(`import { parentPort } from 'node:worker_threads';
+      `data:text/javascript,${encodeURIComponent(`import { parentPort, threadId } from 'node:worker_threads';
       parentPort.on('message', ({ options: { maxDepth } }) => { ${code} });`)}`,
     );
   const sound = `parentPort.postMessage({ items: maxDepth, rejected: 0, message: '', pieces: [] });`;
@@ -193,6 +193,20 @@ describe('a thread that', () => {
     expect(second).toMatchObject({
       reason: { code: 'too_slow', httpStatus: 503, message: expect.stringContaining('within 2 s') },
     });
+    await requests.stop();
+  });
+
+  it('has read a large request is replaced, and no other', async () => {
+    const requests = new LargeRequests({
+      script: script(`parentPort.postMessage({ items: threadId, rejected: 0, message: '', pieces: [] });`),
+    });
+    const threads: number[] = [];
+    for (const mib of [1, 9, 1, 1]) {
+      const decoded = Buffer.alloc(mib * 1024 * 1024);
+      const options = { maxDepth: 64, invalidUtf8: 'replace' as const };
+      threads.push((await requests.read({ signal: 'logs', format: 'protobuf', decoded, options })).items);
+    }
+    expect(threads.map((thread) => thread - threads[0]!)).toEqual([0, 0, 1, 1]);
     await requests.stop();
   });
 

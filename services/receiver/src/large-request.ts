@@ -63,6 +63,8 @@ export function tooMuchAtOnce(
   return describingBytes > DESCRIBING_MAX_BYTES ? 'described' : undefined;
 }
 
+/** A thread that has read a larger request is replaced. */
+const HEAVY_BYTES = 8 * 1024 * 1024;
 /** Time limit per request. The worst request of 64 MiB takes a third of it on an idle machine. */
 const DEADLINE_MS = 30_000;
 
@@ -87,7 +89,8 @@ export class LargeRequests {
         'too_slow',
         `the request could not be read within ${deadlineMs / 1000} s, and nothing of it was stored; try again later, in smaller batches`,
       );
-    this.#thread = new Thread(script, { deadlineMs, tooSlow });
+    const isHeavy = ({ decoded }: LargeRequest) => decoded.byteLength > HEAVY_BYTES;
+    this.#thread = new Thread(script, { deadlineMs, tooSlow, isHeavy });
   }
 
   /** @throws OtlpError as if it were read on the event loop, and 503 after a timeout */

@@ -10,8 +10,9 @@ const PIECE_MAX_BYTES = 128 * 1024;
 parentPort!.on('message', ({ signal, format, decoded, options }: LargeRequest) => {
   let answer: LargeAnswer;
   try {
-    const sound = soundProtobuf(signal, format, asBuffer(decoded), options);
-    const pieces = sound.items > 0 ? cutRequest(signal, sound.body, sizeFor(signal)) : [];
+    const sound = soundProtobuf(signal, format, asBuffer(decoded), { ...options, isSpent: true });
+    const pieces =
+      sound.items > 0 ? cutRequest(signal, sound.body, sizeFor(signal), options.maxBodyBytes) : [];
     const { items, rejected, message, fixed } = sound;
     answer = {
       items,

@@ -228,7 +228,10 @@ export const schema = section('NRDOT+', {
   ),
   receiver: section('OTLP/HTTP in.', {
     listen: listen('127.0.0.1:4318', 'Address to listen on; port 0 takes a free one.'),
-    max_body: size('64MiB', 'Maximum size of a request, as sent and after decompression; more is 413.'),
+    max_body: size(
+      '64MiB',
+      'Maximum size of a request, as sent, decompressed, and as protobuf; more is 413.',
+    ),
     max_header: size('16KiB', 'Maximum size of the headers; more is 431.'),
     max_depth: count(64, 'Maximum nesting of messages; more is 400.', { max: 100 }),
     max_inflight: size('128MiB', 'Maximum bytes of requests in memory; above it, 503 with Retry-After.'),

@@ -227,7 +227,7 @@ async function decodeInChunks(
     }
     at += consumed(body.byteLength - at, encoding, stream.bytesWritten, frames);
   }
-  return chunks.length === 1 ? chunks[0]! : joinInTurns(chunks);
+  return chunks.length === 1 ? chunks[0]! : joinInTurns(chunks, true);
 }
 
 let largeInFlight = 0;

@@ -21,16 +21,26 @@ export function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer
   return Buffer.from(buffer, byteOffset, byteLength);
 }
 
+/** Gives memory back at once instead of with the next collection. The bytes, and all views of the same memory, become empty. */
+export function discard({ buffer }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
+}
+
 /**
  * Concatenates all parts into new memory, with pauses between slices so that other work runs. The first slice is copied before
  * this returns, so a single part of up to 4 MiB may be a scratch buffer.
+ * @param areSpent each part is discarded once it is copied
  */
-export async function joinInTurns(parts: readonly Uint8Array[]): Promise<Buffer<ArrayBuffer>> {
+export async function joinInTurns(
+  parts: readonly Uint8Array[],
+  areSpent = false,
+): Promise<Buffer<ArrayBuffer>> {
   const joined = Buffer.allocUnsafeSlow(parts.reduce((sum, { byteLength }) => sum + byteLength, 0));
   let at = 0;
   let left = TURN_BYTES;
-  for (const part of parts) {
-    for (let from = 0; from < part.byteLength; ) {
+  for (const [i, part] of parts.entries()) {
+    const { byteLength } = part;
+    for (let from = 0; from < byteLength; ) {
       if (left === 0) {
         await turn();
         left = TURN_BYTES;
@@ -41,6 +51,7 @@ export async function joinInTurns(parts: readonly Uint8Array[]): Promise<Buffer<
       from += piece.byteLength;
       left -= piece.byteLength;
     }
+    if (areSpent && parts[i + 1]?.buffer !== part.buffer) discard(part);
   }
   return joined;
 }

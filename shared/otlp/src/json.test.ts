@@ -167,3 +167,20 @@ describe('jsonToProtobuf', () => {
     expect(() => jsonToProtobuf('profiles', Buffer.from('{}'))).toThrow(/JSON is not supported/);
   });
 });
+
+describe('the size of the result', () => {
+  const zeros = (n: number) =>
+    Buffer.from(
+      `{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"histogram":{"dataPoints":[{"bucketCounts":[0${',0'.repeat(n)}]}]}}]}]}]}`,
+    );
+  it.each([0, 10, 1_000, 100_000])('is bounded to the byte, with %i more numbers', (n) => {
+    const json = zeros(n);
+    const { byteLength } = jsonToProtobuf('metrics', json);
+    expect(jsonToProtobuf('metrics', json, { maxBodyBytes: byteLength }).byteLength).toBe(byteLength);
+    const less = () => jsonToProtobuf('metrics', json, { maxBodyBytes: byteLength - 1 });
+    expect(less).toThrow(OtlpError);
+    expect(less).toThrow(
+      `larger than ${byteLength - 1} bytes when converted; send smaller batches or raise receiver.max_body`,
+    );
+  });
+});

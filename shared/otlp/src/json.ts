@@ -69,6 +69,8 @@ export interface JsonOptions extends WalkOptions {
    * wrong length. Items with other values of a wrong type are left out.
    */
   lenient?: boolean;
+  /** Maximum size of the result; more is refused with 413. */
+  maxBodyBytes?: number | undefined;
 }
 
 export interface FromJson {
@@ -110,10 +112,10 @@ class Converter {
   #items = 0;
   #rejected = 0;
 
-  constructor(body: Buffer, { maxDepth = DEFAULT_MAX_DEPTH, lenient = false }: JsonOptions) {
+  constructor(body: Buffer, { maxDepth = DEFAULT_MAX_DEPTH, lenient = false, maxBodyBytes }: JsonOptions) {
     this.#lenient = lenient;
     this.#in = new JsonReader(body, () => this.#where(), lenient);
-    this.#out = new WireWriter(body.byteLength);
+    this.#out = new WireWriter(body.byteLength, maxBodyBytes);
     this.#depthLeft = maxDepth;
   }
 

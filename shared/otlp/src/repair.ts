@@ -25,8 +25,13 @@ export interface Repaired {
  * length (a span is left out; a log record or exemplar loses the id, see logs.proto and metrics.proto), and histograms that
  * contradict themselves. Only for requests in which `inspect` has found flaws, so it may take the time to rewrite everything.
  */
-export function repair(signal: Signal, body: Uint8Array, invalidUtf8: InvalidUtf8): Repaired {
-  return new Repair(signal, body, invalidUtf8).run();
+export function repair(
+  signal: Signal,
+  body: Uint8Array,
+  invalidUtf8: InvalidUtf8,
+  maxBodyBytes?: number,
+): Repaired {
+  return new Repair(signal, body, invalidUtf8, maxBodyBytes).run();
 }
 
 export interface Sound extends Repaired {
@@ -48,14 +53,15 @@ export function soundRequest(
   options: WalkOptions & {
     invalidUtf8: InvalidUtf8 | 'reject_request';
     mendMaxBytes?: number | undefined;
+    maxBodyBytes?: number | undefined;
   },
 ): Sound {
   const { items, flaws } = inspect(signal, body, options);
   if (flaws === 0) return { body, items, rejected: 0, message: '' };
-  const { invalidUtf8, mendMaxBytes = Number.POSITIVE_INFINITY } = options;
+  const { invalidUtf8, mendMaxBytes = Number.POSITIVE_INFINITY, maxBodyBytes } = options;
   if (body.byteLength > mendMaxBytes) throw new TooMuchToMend();
   if (invalidUtf8 === 'reject_request') walk(signal, body, options); // says where
-  const repaired = repair(signal, body, invalidUtf8 === 'replace' ? 'replace' : 'reject_item');
+  const repaired = repair(signal, body, invalidUtf8 === 'replace' ? 'replace' : 'reject_item', maxBodyBytes);
   return { ...repaired, items: walk(signal, repaired.body, options).items };
 }
 
@@ -83,12 +89,12 @@ class Repair {
   #firstReplaced: Place | undefined;
   #firstWithoutId: Place | undefined;
 
-  constructor(signal: Signal, body: Uint8Array, invalidUtf8: InvalidUtf8) {
+  constructor(signal: Signal, body: Uint8Array, invalidUtf8: InvalidUtf8, maxBodyBytes?: number) {
     this.#signal = signal;
     this.#root = SIGNALS[signal].request!;
     this.#body = body;
     this.#replaces = invalidUtf8 === 'replace';
-    this.#out = new WireWriter(body.byteLength);
+    this.#out = new WireWriter(body.byteLength, maxBodyBytes);
   }
 
   run(): Repaired {

@@ -1,4 +1,5 @@
 import { FieldCursor } from './fields.ts';
+import { discard } from './join.ts';
 import type { Signal } from './signal.ts';
 import { WireWriter } from './wire-writer.ts';
 
@@ -13,6 +14,8 @@ const LEVELS: Readonly<Record<Signal, Levels | undefined>> = {
 
 /** Maximum growth by copies of resources and scopes, as a multiple of the request. */
 const MAX_GROWTH = 3;
+/** Growth that is allowed however large the request is, as a part of it. */
+const MIN_GROWTH = 1 / 8;
 /** Maximum size of a tag and a length. */
 const HEAD_MAX_BYTES = 6;
 
@@ -79,13 +82,25 @@ function split(
 
 /**
  * Cuts a well-formed request into pieces, in order and in one pass: each is filled up to its size, and gets a copy of what
- * describes its items. A larger item is a piece by itself; parts without items are left out.
+ * describes its items. A larger item is a piece by itself; parts without items are left out. A request of little else than one
+ * item is its own piece: the same buffer.
  * @param sizeOf maximum size of a piece whose items are described by so many bytes; must not decrease
+ * @param maxBytes maximum size of all pieces together, but an eighth more than the request is always allowed
  */
-export function cutRequest(signal: Signal, body: Buffer, sizeOf: (describing: number) => number): Buffer[] {
+export function cutRequest(
+  signal: Signal,
+  body: Buffer,
+  sizeOf: (describing: number) => number,
+  maxBytes = Number.POSITIVE_INFINITY,
+): Buffer[] {
   const levels = LEVELS[signal];
   if (!levels || body.byteLength <= sizeOf(0)) return [body];
-  let growthLeft = body.byteLength * MAX_GROWTH;
+  if (isOneItem(body, levels, sizeOf(0))) return [body];
+  const { byteLength } = body;
+  let growthLeft = Math.min(
+    byteLength * MAX_GROWTH,
+    Math.max(maxBytes - byteLength, byteLength * MIN_GROWTH),
+  );
 
   /** Begins a new piece unless the data fits; where copies would exceed the maximum growth, the rest stays together. */
   const nextUnlessFits = (filled: Filled, bytes: number, describing: number) => {
@@ -113,6 +128,7 @@ export function cutRequest(signal: Signal, body: Buffer, sizeOf: (describing: nu
             filled.next(); // counted where it was cut
           else nextUnlessFits(filled, part.byteLength + HEAD_MAX_BYTES, describing);
           filled.message(cursor.number, part);
+          discard(part); // one large item is copied at each level
         }
       } else if (areItems || itemsOf(body, cursor, levels, level) > 0) {
         nextUnlessFits(filled, bytes, describing);
@@ -212,6 +228,26 @@ function itemsOf(bytes: Uint8Array, { start, end }: FieldCursor, levels: Levels,
 }
 
 const one = () => 1;
+
+/** Whether a request is one large item, and at most `otherBytes` besides it; examines no more than these. */
+function isOneItem(body: Buffer, levels: Levels, otherBytes: number): boolean {
+  const large = { start: 0, end: body.byteLength };
+  let left = otherBytes;
+  for (const down of levels) {
+    const cursor = new FieldCursor(body, large.start, large.end);
+    let isFound = false;
+    while (cursor.next()) {
+      if (!isFound && down.includes(cursor.number) && cursor.end - cursor.start > otherBytes) {
+        isFound = true;
+        large.start = cursor.start;
+        large.end = cursor.end;
+      } else left -= cursor.end - cursor.tagStart;
+      if (left < 0) return false;
+    }
+    if (!isFound) return false;
+  }
+  return sumOfItems(body, 0, body.byteLength, levels, 0, one) === 1;
+}
 
 /** Bytes of a well-formed request that are not within its items: of resources, scopes and metrics. */
 export function describingBytes(signal: Signal, body: Uint8Array): number {

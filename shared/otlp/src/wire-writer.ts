@@ -1,3 +1,9 @@
+import { OtlpError } from './error.ts';
+import { discard } from './join.ts';
+
+/** Most bytes for which room is made without being sure that they are needed. */
+const SLACK_BYTES = 10;
+
 /**
  * Writes protobuf forwards into a growing buffer. A message's length is known only at its end: one byte is reserved for it, and
  * a message that needs more is moved up.
@@ -6,8 +12,12 @@ export class WireWriter {
   #bytes: Buffer;
   #at = 0;
 
-  constructor(sizeHint: number) {
-    this.#bytes = Buffer.allocUnsafe(Math.max(256, sizeHint));
+  readonly #maxBytes: number;
+
+  /** @param maxBytes what would need more is refused with 413, before memory is taken for it */
+  constructor(sizeHint: number, maxBytes = Number.POSITIVE_INFINITY) {
+    this.#bytes = Buffer.allocUnsafe(Math.max(256, Math.min(sizeHint, maxBytes)));
+    this.#maxBytes = maxBytes;
   }
 
   get length(): number {
@@ -16,6 +26,7 @@ export class WireWriter {
 
   /** The bytes written; valid until the next write. */
   finish(): Buffer {
+    if (this.#at > this.#maxBytes) throw this.#tooLarge();
     return this.#bytes.subarray(0, this.#at);
   }
 
@@ -116,9 +127,21 @@ export class WireWriter {
   }
 
   #room(bytes: number): void {
-    if (this.#at + bytes <= this.#bytes.byteLength) return;
-    const larger = Buffer.allocUnsafe(Math.max(this.#bytes.byteLength * 2, this.#at + bytes));
-    this.#bytes.copy(larger, 0, 0, this.#at);
-    this.#bytes = larger;
+    const needed = this.#at + bytes;
+    if (needed <= this.#bytes.byteLength) return;
+    const maxBytes = this.#maxBytes + SLACK_BYTES;
+    if (needed > maxBytes) throw this.#tooLarge();
+    const smaller = this.#bytes;
+    this.#bytes = Buffer.allocUnsafe(Math.min(maxBytes, Math.max(smaller.byteLength * 2, needed)));
+    smaller.copy(this.#bytes, 0, 0, this.#at);
+    discard(smaller);
+  }
+
+  #tooLarge(): OtlpError {
+    return new OtlpError(
+      413,
+      'too_large',
+      `the body is larger than ${this.#maxBytes} bytes when converted; send smaller batches or raise receiver.max_body`,
+    );
   }
 }

@@ -9,7 +9,9 @@ interface Asked {
   reject(error: unknown): void;
 }
 
-export interface ThreadOptions {
+export interface ThreadOptions<Request> {
+  /** After such a request the thread is replaced, since its heap and its allocator keep what that took. */
+  isHeavy?(request: Request): boolean;
   /** Time limit of a request, and the error after it. */
   deadlineMs?: number;
   tooSlow?(): Error;
@@ -21,14 +23,16 @@ export interface ThreadOptions {
  */
 export class Thread<Request extends object, Answer> {
   readonly #script: URL;
-  readonly #options: ThreadOptions;
+  readonly #options: ThreadOptions<Request>;
   readonly #waiting: Asked[] = [];
   #current: Asked | undefined;
   #worker: Worker | undefined;
+  /** It has had a heavy request. */
+  #isWorn = false;
   #idle: NodeJS.Timeout | undefined;
   #deadline: NodeJS.Timeout | undefined;
 
-  constructor(script: URL, options: ThreadOptions = {}) {
+  constructor(script: URL, options: ThreadOptions<Request> = {}) {
     this.#script = script;
     this.#options = options;
   }
@@ -55,21 +59,26 @@ export class Thread<Request extends object, Answer> {
       this.#idle = setTimeout(() => this.#endThread(), IDLE_MS).unref();
       return;
     }
-    const { deadlineMs, tooSlow } = this.#options;
+    const { deadlineMs, tooSlow, isHeavy } = this.#options;
     if (deadlineMs !== undefined)
       this.#deadline = setTimeout(() => {
         this.#endThread();
         this.#end(({ reject }) => reject(tooSlow?.()));
       }, deadlineMs);
     const worker = (this.#worker ??= this.#start());
-    worker.postMessage(this.#current.request, this.#current.transfer);
+    const { request, transfer } = this.#current;
+    this.#isWorn ||= isHeavy?.(request as Request) ?? false;
+    worker.postMessage(request, transfer);
   }
 
   #start(): Worker {
+    this.#isWorn = false;
     const worker = new Worker(this.#script);
     worker.unref();
     worker.on('message', (answer) => {
-      if (this.#worker === worker) this.#end(({ resolve }) => resolve(answer as never));
+      if (this.#worker !== worker) return;
+      if (this.#isWorn) this.#endThread();
+      this.#end(({ resolve }) => resolve(answer as never));
     });
     // An uncaught error or out of memory: no other request is affected.
     worker.on('error', (error) => {
