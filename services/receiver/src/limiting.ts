@@ -8,7 +8,6 @@ import {
   DailyState,
   type Lease,
   type LeftPoints,
-  type LimiterClaim,
   LimiterState,
   type PipelineState,
 } from '@nrdot/key-budget';
@@ -21,17 +20,14 @@ import { DailyBudget } from './daily-budget.ts';
 import { type Limited, unavailable } from './ingest.ts';
 import {
   CardinalityLimiter,
-  type Claim,
   completeOptions,
   type Decision,
   type Dropped,
+  joinedClaim,
   type LimiterOptions,
   type LimiterReport,
   ledgerSize,
-  packSourceClaims,
   type SharedRule,
-  type SourceClaim,
-  sourceClaims,
 } from './limiter/index.ts';
 
 /** After so long without renewal, a receiver's slot is free for others. */
@@ -121,7 +117,7 @@ export class Limiting implements SharedState {
     this.#endRenewal?.();
     if (this.daily.isCounting) await this.daily.stop();
     // Points that could not be sent: keep the lease, so that whoever finds it expired sends them.
-    if (this.#limiter && this.#limiter.holds > 0) return;
+    if (this.#limiter && !this.#limiter.held.isEmpty) return;
     if (this.#lease) await this.#shared.release().catch(() => {}); // otherwise it expires
   }
 
@@ -164,8 +160,8 @@ export class Limiting implements SharedState {
       dropped: droppedPoints,
       message: droppedPoints > 0 ? explain(dropped) : '',
       needsLedger: movesSources || claim.reliesOnRules,
-      isHeld: claim.held.length > 0 || claim.sendsHeld,
-      claim: { claim: sharedClaim(claim), claimant: this.#claimant() },
+      isHeld: claim.held.length > 0 || claim.sends !== undefined,
+      claim: { claim, claimant: this.#claimant() },
       undo: () => this.undoLast(),
       wentElsewhere: () => limiter.learnUntold(Buffer.concat([claim.keys, claim.remembered])),
       count: () => {
@@ -219,7 +215,7 @@ export class Limiting implements SharedState {
 
   /** Makes all points deferred by this receiver due. */
   sendHeld(): void {
-    this.#limiter?.sendHeld();
+    this.#limiter?.held.hurry();
   }
 
   get left(): readonly LeftPoints[] {
@@ -450,7 +446,7 @@ export class Limiting implements SharedState {
       limiter.tellRulesAgain();
       limiter.beginGeneration();
       limiter.daily.countAgain();
-      limiter.sendHeld();
+      limiter.held.hurry();
     }
     if (news.keys) limiter.learnKeys(news.keys);
     if (news.producers) limiter.learnProducers(news.producers);
@@ -459,11 +455,12 @@ export class Limiting implements SharedState {
       const startMs = Math.max(this.#wallNow(), lease.writtenMs + 1);
       limiter.beginWriter(lease.slot, startMs, lease.levelsSinceMs, levels);
       // When the token changed, Redis moved our deferred points to those left behind: our copy would be sent twice.
-      if (!limiter.holdsAlone) limiter.forgetHeld();
+      if (!limiter.held.isHurried) limiter.held.forget();
     }
     this.#left = lease.left;
     // If Redis holds other deferred points than this receiver (it was restored from an older state), Redis is right.
-    const isSame = lease.held === limiter.holds || limiter.holdsAlone || news.kept !== this.#kept;
+    const { size, isHurried } = limiter.held;
+    const isSame = lease.held === size || isHurried || news.kept !== this.#kept;
     if (!isSame && !levels && this.#behind === undefined) this.lost();
     // Rules that others change from now on are learned when they refuse a claim.
     const version = this.#version;
@@ -564,56 +561,6 @@ interface News {
   producers?: Buffer;
   rules?: Map<string, string>;
   levels?: Map<string, Buffer>;
-}
-
-function sharedClaim({ sendsHeld, ...claim }: Claim): LimiterClaim {
-  return {
-    ...claim,
-    sends: sendsHeld ? 'own' : undefined,
-    levels: claim.levels.flatMap(({ field, value }) => [field, value]),
-    rules: claim.rules.flatMap(({ field, rule }) => [field, rule ? JSON.stringify(rule) : '']),
-  };
-}
-
-/**
- * Joins the claims of a request's pieces: for a source that several pieces advance, the first claim has the old version, the
- * last one the new value.
- */
-function joinedClaim(claims: readonly LimiterClaim[]): LimiterClaim {
-  const bytes = (of: (claim: LimiterClaim) => Buffer) => Buffer.concat(claims.map(of));
-  const sources = new Map<string, SourceClaim>();
-  const levels = new Map<string, [field: Buffer, value: Buffer]>();
-  const rules = new Map<string, string>();
-  let held = new Map<string, [field: Buffer, value: Buffer]>();
-  for (const claim of claims) {
-    // The step first removes what is sent with the request, then adds what is deferred.
-    if (claim.sends) held = new Map();
-    for (let i = 0; i < claim.held.length; i += 2)
-      held.set(claim.held[i]!.toString('latin1'), [claim.held[i]!, claim.held[i + 1]!]);
-    for (const { field, expected, value } of sourceClaims(claim.sources)) {
-      const name = field.toString('latin1');
-      sources.set(name, { field, expected: sources.get(name)?.expected ?? expected, value });
-    }
-    for (let i = 0; i < claim.levels.length; i += 2)
-      levels.set(claim.levels[i]!.toString('latin1'), [claim.levels[i]!, claim.levels[i + 1]!]);
-    for (let i = 0; i < claim.rules.length; i += 2) rules.set(claim.rules[i]!, claim.rules[i + 1]!);
-  }
-  return {
-    hasRefused: claims.some(({ hasRefused }) => hasRefused),
-    keys: bytes(({ keys }) => keys),
-    remembered: bytes(({ remembered }) => remembered),
-    gone: bytes(({ gone }) => gone),
-    counting: bytes(({ counting }) => counting),
-    neverForwarded: Math.max(0, ...claims.map(({ neverForwarded }) => neverForwarded)),
-    forwarded: bytes(({ forwarded }) => forwarded),
-    producers: bytes(({ producers }) => producers),
-    sources: packSourceClaims([...sources.values()]),
-    levels: [...levels.values()].flat(),
-    rules: [...rules].flat(),
-    held: [...held.values()].flat(),
-    sends: claims.find(({ sends }) => sends)?.sends,
-    writtenMs: Math.max(0, ...claims.map(({ writtenMs }) => writtenMs)),
-  };
 }
 
 /** Validates a rule from Redis, where others may have written it. */

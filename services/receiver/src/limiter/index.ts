@@ -2,9 +2,9 @@ export type { DailyKeys } from './admission/daily-keys.ts';
 export type { Decision } from './admission/decision.ts';
 export type { Dropped, DropReason } from './admission/drops.ts';
 export type { Metric, SharedRule } from './admission/metric-table.ts';
+export { joinedClaim } from './claim.ts';
 export { packed } from './hash.ts';
-export { CardinalityLimiter, type Claim, type Limited, type LimiterDeps, ledgerSize } from './limiter.ts';
-export { packSourceClaims, type SourceClaim, sourceClaims } from './merge/source-claims.ts';
+export { CardinalityLimiter, type Limited, type LimiterDeps, ledgerSize } from './limiter.ts';
 export {
   completeOptions,
   DEFAULT_OPTIONS,

@@ -6,15 +6,16 @@ import { KeyTable } from './admission/key-table.ts';
 import { Label, type Metric, MetricTable, type Place, type SharedRule } from './admission/metric-table.ts';
 import { RequestChanges } from './admission/request-changes.ts';
 import { MetricBlock, ResourceBlock, ScopeBlock } from './blocks.ts';
+import type { Claim } from './claim.ts';
 import { Hash64, type HashSeeds, hashSeeds, packed, Random } from './hash.ts';
-import type { HeldChanges } from './merge/held-points.ts';
+import type { HeldChanges, HeldPoints } from './merge/held-points.ts';
 import { labelHash, WRITER_LABEL, WriterIdentity } from './merge/identity.ts';
 import { type Leaving, Reaggregation } from './merge/reaggregation.ts';
 import { type Parts, Routing } from './merge/routing.ts';
 import { CONVERTED, OVERFLOW } from './merge/source.ts';
 import { SourceHistory } from './merge/source-history.ts';
 import type { Incoming } from './merge/stream.ts';
-import { type LevelClaim, Tracker, type TrackerMark } from './merge/tracker.ts';
+import { Tracker, type TrackerMark } from './merge/tracker.ts';
 import { completeOptions, type LimiterOptions, mergesToDeltas, policyOf } from './options.ts';
 import { addTotals, emptyTotals, type LimiterReport, makeReport, type Totals } from './report.ts';
 import { isRegular, normalise } from './wire/normalise.ts';
@@ -34,7 +35,7 @@ export const ledgerSize = (maxKeys: number) => Math.max(65_536, 2 * maxKeys);
 /** Slots of the key table that are checked for expired keys with every request. */
 const SWEEP_STEPS = 256;
 
-const EMPTY = new Uint8Array(0);
+const EMPTY: Uint8Array = new Uint8Array(0);
 
 export interface LimiterDeps {
   /** Unix milliseconds. */
@@ -71,41 +72,6 @@ export interface Limited {
   claim: Claim;
 }
 
-/** What a request relies on, and changes, in the state that all receivers share. Hashes are 8 bytes each. */
-export interface Claim {
-  /** An unknown key-set was refused or lost a label: requires that all keys of other receivers are known. */
-  hasRefused: boolean;
-  /**
-   * It has cumulative points and labels may be stripped at any time: a point whose label another receiver has stripped must not
-   * pass unmerged.
-   */
-  reliesOnRules: boolean;
-  /** Inserted keys. */
-  keys: Buffer;
-  /** Keys in use that must be reported to Redis again. */
-  remembered: Buffer;
-  /** Removed keys. */
-  gone: Buffer;
-  /** Cumulative streams that pass unmerged, among inserted and remembered keys. */
-  counting: Buffer;
-  /** A stream that passes unmerged must not be a source with one of these flags, or its value would count twice. */
-  neverForwarded: number;
-  /** Streams that are forwarded without being keys. */
-  forwarded: Buffer;
-  /** Producers and the time of their first collection, 16 bytes each. */
-  producers: Buffer;
-  /** The sources that it advances; valid until it is kept. See source-claims.ts. */
-  sources: Buffer;
-  levels: LevelClaim[];
-  /** Deferred merged points: field and value, in turn. */
-  held: Buffer[];
-  /** All points deferred so far are sent with it. */
-  sendsHeld: boolean;
-  rules: { field: string; rule: SharedRule | undefined }[];
-  /** Latest time that it writes into a merged cumulative stream, Unix ms; 0 if it writes none. */
-  writtenMs: number;
-}
-
 interface OpenRequest {
   mark: TrackerMark;
   changes: RequestChanges;
@@ -137,6 +103,8 @@ export class CardinalityLimiter {
   readonly #scope = new ScopeBlock();
   readonly #block = new MetricBlock();
   readonly #incoming = {} as Incoming;
+  /** Of the current request. */
+  #body = EMPTY;
   readonly #totals = emptyTotals();
   readonly #hash = new Hash64();
   #policyOf: ReturnType<typeof policyOf>;
@@ -177,11 +145,12 @@ export class CardinalityLimiter {
       maxOutputs: Math.max(1_024, isDelta ? maxKeys : maxKeys >> 3),
       arenaCells: Math.max(65_536, maxKeys * (isDelta ? 16 : 4)),
     };
-    const tracker = new Tracker(limits, history);
+    const around = { resource: this.#resource, scope: this.#scope, metric: this.#block };
+    const tracker = new Tracker(limits, history, around);
     const scanner = new Scanner();
     this.#lastMs = this.#reviewedMs = startedMs;
     tracker.restart(startedMs, startedMs, new Map());
-    tracker.deltas = mergesToDeltas(complete);
+    tracker.sendDeltas(mergesToDeltas(complete));
     this.daily.configure(complete.dailyKeys, complete.dailyMode === 'enforce');
     this.daily.tick(startedMs);
     const shared = { options: complete, table, daily: this.daily, changes: new RequestChanges() };
@@ -192,11 +161,10 @@ export class CardinalityLimiter {
       writer: new WriterIdentity(0, this.#seeds),
       scanner,
       tracker,
-      merging: new Reaggregation(tracker, scanner),
-      around: { resource: this.#resource, scope: this.#scope, metric: this.#block },
+      merging: new Reaggregation(tracker, scanner, around),
+      around,
       totals: emptyTotals(),
       startedMs,
-      body: EMPTY,
       drops: new Drops(),
       overflowPoints: 0,
     });
@@ -341,30 +309,13 @@ export class CardinalityLimiter {
     return this.#parts.tracker.allLevels();
   }
 
-  /** Whether deferred points are due. */
+  /** The deferred points. */
+  get held(): HeldPoints {
+    return this.#parts.merging.held;
+  }
+
   get isHeldDue(): boolean {
-    const { merging, options } = this.#parts;
-    return merging.held.isDue(this.#deps.now(), options.mergeIntervalMs);
-  }
-
-  /** Number of deferred points. */
-  get holds(): number {
-    return this.#parts.merging.held.size;
-  }
-
-  /** Redis does not have the points that are deferred here. */
-  get holdsAlone(): boolean {
-    return this.#parts.merging.held.isHurried;
-  }
-
-  /** Makes deferred points be sent with the next request, because Redis has lost its data or the receiver stops. */
-  sendHeld(): void {
-    this.#parts.merging.held.hurry();
-  }
-
-  /** Forgets deferred points, which another receiver will find in Redis and send. Only while no request is open. */
-  forgetHeld(): void {
-    this.#parts.merging.held.forget();
+    return this.held.isDue(this.#deps.now(), this.#parts.options.mergeIntervalMs);
   }
 
   /** Number of requests that are neither kept nor undone. */
@@ -381,7 +332,7 @@ export class CardinalityLimiter {
     const complete = completeOptions(options);
     const parts = this.#parts;
     const { table: old, options: before } = parts;
-    parts.tracker.deltas = mergesToDeltas(complete);
+    parts.tracker.sendDeltas(mergesToDeltas(complete));
     parts.options = complete;
     this.daily.configure(complete.dailyKeys, complete.dailyMode === 'enforce');
     this.#policyOf = policyOf(complete);
@@ -426,12 +377,12 @@ export class CardinalityLimiter {
     const mark = tracker.begin();
     history.begin();
     const regular = isRegular(body) ? body : normalise(body);
-    parts.body = regular;
+    this.#body = regular;
     parts.drops = new Drops();
     parts.overflowPoints = 0;
     parts.totals = emptyTotals();
-    const held = merging.held.begin();
-    merging.begin(isAlone ? 'alone' : this.#leaving(), this.#lastMs);
+    const held = this.held.begin();
+    merging.begin(regular, isAlone ? 'alone' : this.#leaving(), this.#lastMs);
 
     let points = 0;
     let out: Uint8Array;
@@ -439,7 +390,7 @@ export class CardinalityLimiter {
       const reader = new Reader().open(regular, 0, regular.length);
       while (reader.next()) if (reader.field === 1 && reader.wire === 2) points += this.#walkResource(reader);
       parts.scanner.release();
-      out = merging.finish(regular, parts.writer.attribute);
+      out = merging.finish(parts.writer.attribute);
     } catch (error) {
       this.#takeBack({ mark, changes, producers: history.news, held });
       throw error;
@@ -452,7 +403,7 @@ export class CardinalityLimiter {
     totals.overflow = overflowPoints;
     for (const { reason, count } of drops.rows)
       totals.dropped[reason] = (totals.dropped[reason] ?? 0) + count;
-    parts.body = EMPTY;
+    this.#body = EMPTY;
     releaseBody();
     const limited: Limited = {
       body: out === regular ? body : out,
@@ -488,8 +439,8 @@ export class CardinalityLimiter {
   }
 
   #takeBack({ mark, changes, producers, held }: Omit<OpenRequest, 'limited'>): void {
-    const { tracker, table, history, merging } = this.#parts;
-    merging.held.undo(held);
+    const { tracker, table, history } = this.#parts;
+    this.held.undo(held);
     tracker.undo(mark);
     changes.undo(table, this.#metrics, this.daily);
     history.retract(producers);
@@ -497,7 +448,7 @@ export class CardinalityLimiter {
 
   /** The claim of the current request. */
   #claim(changes: RequestChanges, producers: readonly number[], held: HeldChanges): Claim {
-    const { tracker, options, merging } = this.#parts;
+    const { tracker, options } = this.#parts;
     for (const metric of this.#untold) changes.rules.add(metric);
     const isEnforced = options.mode === 'enforce';
     // A cumulative stream that came in may be part of an overflow stream, which only the ledger knows.
@@ -515,20 +466,16 @@ export class CardinalityLimiter {
       producers: packed(producers),
       sources: tracker.claims(),
       levels: tracker.levelClaims(),
-      held: merging.held.claims(),
-      sendsHeld: held.sent,
-      rules: tellsRules
-        ? [...changes.rules].map((metric) => ({ field: String(metric.hash), rule: metric.sharedRule }))
-        : [],
+      held: this.held.claims(),
+      sends: held.sent ? 'own' : undefined,
+      rules: tellsRules ? [...changes.rules].flatMap(ruleTexts) : [],
       writtenMs: tracker.writtenMs,
     };
   }
 
   #leaving(): Leaving {
     const { mergeIntervalMs } = this.#parts.options;
-    return mergeIntervalMs === 0 || this.#parts.merging.held.isDue(this.#lastMs, mergeIntervalMs)
-      ? 'send'
-      : 'hold';
+    return mergeIntervalMs === 0 || this.held.isDue(this.#lastMs, mergeIntervalMs) ? 'send' : 'hold';
   }
 
   /** Time only moves forward here, whatever the clock does. */
@@ -549,7 +496,7 @@ export class CardinalityLimiter {
   }
 
   #walkResource(at: Reader): number {
-    const body = this.#parts.body;
+    const body = this.#body;
     this.#resource.read(body, at, this.#seeds);
     const { history, admission } = this.#parts;
     const { lo, hi, start, end } = this.#resource;
@@ -567,7 +514,7 @@ export class CardinalityLimiter {
   }
 
   #walkScope(at: Reader): number {
-    const body = this.#parts.body;
+    const body = this.#body;
     this.#scope.read(body, at, this.#seeds);
     let points = 0;
     const reader = new Reader().open(body, at.start, at.end);
@@ -580,7 +527,8 @@ export class CardinalityLimiter {
   }
 
   #walkMetric(): number {
-    const { body, scanner, admission, table, tracker, changes } = this.#parts;
+    const { scanner, admission, table, tracker, changes } = this.#parts;
+    const body = this.#body;
     const { sources } = tracker;
     const block = this.#block;
     const resource = this.#resource;
@@ -655,7 +603,7 @@ export class CardinalityLimiter {
     if (--this.#untilSample > 0) return;
     this.#untilSample = 1 + (this.#random.next() % (2 * weight - 1));
     this.#parts.scanner.select(at);
-    this.#parts.admission.feed(metric, this.#parts.body, this.#parts.scanner, weight);
+    this.#parts.admission.feed(metric, this.#body, this.#parts.scanner, weight);
   }
 
   /** Handles a point of a new key-set, or of a metric with decisions. */
@@ -666,7 +614,7 @@ export class CardinalityLimiter {
       this.#unknown++;
       // Points that are refused anyway are only sampled, to notice when the cause ends.
       if (metric.critical) this.#sample(metric, at, REFUSED_WEIGHT);
-      else if (metric.sketching) this.#parts.admission.feed(metric, this.#parts.body, scanner, 1);
+      else if (metric.sketching) this.#parts.admission.feed(metric, this.#body, scanner, 1);
     } else if (metric.sketching) this.#sample(metric, at, KNOWN_WEIGHT);
 
     const { points, base } = scanner;
@@ -682,6 +630,11 @@ export class CardinalityLimiter {
     // Terminates: each round settles the point or strips another label from the metric.
     while (!this.#routing.settle(metric, point));
   }
+}
+
+/** Field and JSON of a metric's rule; empty JSON if it has none. */
+function ruleTexts({ hash, sharedRule }: Metric): string[] {
+  return [String(hash), sharedRule ? JSON.stringify(sharedRule) : ''];
 }
 
 /**

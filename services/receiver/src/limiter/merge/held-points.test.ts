@@ -17,7 +17,7 @@ function large(made: Rig, n: number): MetricData[] {
 
 it('a request carries the deferred points once they reach 4 MiB, before the interval is over', () => {
   const made = ruledRig([NAME], ['user'], { mergeIntervalMs: HOUR_MS });
-  made.limiter.sendHeld();
+  made.limiter.held.hurry();
   made.send([]); // takes along what showed the label to be bad
   for (let n = 0; n < 4; n++) {
     expect(made.limiter.isHeldDue).toBe(false);
@@ -25,13 +25,13 @@ it('a request carries the deferred points once they reach 4 MiB, before the inte
   }
   expect(made.limiter.isHeldDue).toBe(true);
   expect(made.send(large(made, 4)).out).toHaveLength(5);
-  expect(made.limiter.holds).toBe(0);
+  expect(made.limiter.held.size).toBe(0);
   expect(made.limiter.isHeldDue).toBe(false);
 });
 
 it('a histogram without buckets is not joined with a deferred one of a single bucket: neither has bounds', () => {
   const made = ruledRig([NAME], ['user'], { mergeIntervalMs: HOUR_MS, mergedTemporality: 'delta' });
-  made.limiter.sendHeld();
+  made.limiter.held.hurry();
   made.send([]);
   const start = made.ns();
   const send = (point: Partial<PointData>) => {
@@ -41,7 +41,7 @@ it('a histogram without buckets is not joined with a deferred one of a single bu
   };
   send({ count: 3n, buckets: [3n] });
   send({ count: 5n, buckets: [] });
-  made.limiter.sendHeld();
+  made.limiter.held.hurry();
   const { out } = send({ count: 5n, buckets: [] });
   expect(out.map(({ count, buckets }) => [count, buckets])).toEqual([
     [3n, [3n]],

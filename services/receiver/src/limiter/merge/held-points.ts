@@ -62,11 +62,12 @@ export class HeldPoints {
     return nowMs - sinceMs >= intervalMs || bytes >= BYTES_MAX || gauges.used >= GAUGES_MAX;
   }
 
+  /** They are sent with the next request; Redis may not have them. */
   get isHurried(): boolean {
     return !this.isEmpty && this.#interval.sinceMs === Number.NEGATIVE_INFINITY;
   }
 
-  /** Makes the deferred points be sent with the next request. */
+  /** Makes the deferred points be sent with the next request, because Redis has lost its data or the receiver stops. */
   hurry(): void {
     this.#interval.sinceMs = Number.NEGATIVE_INFINITY;
   }
@@ -125,7 +126,7 @@ export class HeldPoints {
     for (let i = 0; i < gauges.length; i += 2) interval.gauges.uncount(gauges[i]!, gauges[i + 1]!);
   }
 
-  /** Forgets the points because another writer has them now. Only while no request is open. */
+  /** Forgets the points, which another receiver will find in Redis and send. Only while no request is open. */
   forget(): void {
     this.#interval = new Interval();
   }

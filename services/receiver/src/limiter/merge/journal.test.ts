@@ -66,7 +66,7 @@ class Waiting {
   #points = new Map<string, Buffer>();
 
   take({ claim }: Limited): void {
-    if (claim.sendsHeld) this.#points.clear();
+    if (claim.sends) this.#points.clear();
     for (let i = 0; i < claim.held.length; i += 2)
       this.#points.set(claim.held[i]!.toString('latin1'), claim.held[i + 1]!);
   }
@@ -132,11 +132,11 @@ it.each(LEAVINGS.flatMap(([leaving, options]) => FORMS.map((form) => ({ leaving,
           if (isLost) {
             limiter.beginWriter(0, made.now + ++writer, made.now, new Map());
             take(waiting.leave());
-            limiter.forgetHeld();
+            limiter.held.forget();
           }
           for (const limited of bodies.slice(kept).map((body) => limiter.process(body))) keep(limited);
         }
-        made.limiter.sendHeld();
+        made.limiter.held.hurry();
         keep(made.limiter.process(Buffer.alloc(0)));
         expect(waiting.size).toBe(0);
         const expected = sources.reduce((sum, { counts }) => counts.reduce((a, b) => a + b, sum), 0n);

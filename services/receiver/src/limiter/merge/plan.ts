@@ -63,6 +63,7 @@ export interface MetricGroup extends MetricMessage {
 }
 
 export class Plan {
+  readonly #around: Around;
   readonly resources: ResourceNode[] = [];
   /** Triples, the first `editWords` words. */
   edits = new Int32Array(3 * 1024);
@@ -71,9 +72,13 @@ export class Plan {
   /** Streams whose points are deferred, each with messages of its own. */
   readonly held: { stream: OutputStream; groups: Groups }[] = [];
 
+  constructor(around: Around) {
+    this.#around = around;
+  }
+
   /** Adds the edit of one point of the current metric. */
-  edit(around: Around, tagStart: number, end: number, action: number): void {
-    const node = around.metric.node ?? this.#open(around);
+  edit(tagStart: number, end: number, action: number): void {
+    const node = this.#around.metric.node ?? this.#open();
     if (action === CUT) {
       node.cuts++;
       const last = node.to - 3;
@@ -105,7 +110,8 @@ export class Plan {
     if (this.edits.length > 3 * 65_536) this.edits = new Int32Array(3 * 1024);
   }
 
-  #open({ resource, scope, metric }: Around): MetricNode {
+  #open(): MetricNode {
+    const { resource, scope, metric } = this.#around;
     if (!resource.node) {
       resource.node = { ...messageOf(resource), scopes: [] };
       this.resources.push(resource.node);
@@ -121,30 +127,25 @@ export class Plan {
   }
 
   /** Adds a stream of the current metric whose point is deferred. */
-  hold(around: Around, stream: OutputStream, asDelta: boolean): void {
+  hold(stream: OutputStream): void {
     const groups: Groups = new Map();
-    addStream(groups, around, stream, around.resource, asDelta);
+    this.group(stream, this.#around.resource, groups);
     this.held.push({ stream, groups });
   }
-}
 
-/** Adds a stream of the current metric to the group of the resource that it is sent with. */
-export function addStream(
-  groups: Groups,
-  { resource, scope, metric }: Around,
-  stream: OutputStream,
-  reduced: Halves,
-  asDelta: boolean,
-): void {
-  const { reduction } = stream;
-  const group = entry(groups, reduced, () => ({ ...messageOf(resource), reduction, scopes: new Map() }));
-  const scopeGroup = entry(group.scopes, scope, () => ({ ...messageOf(scope), metrics: new Map() }));
-  const metricGroup = entry(scopeGroup.metrics, metric, () => ({
-    ...metricMessageOf(metric),
-    asDelta,
-    streams: [] as OutputStream[],
-  }));
-  metricGroup.streams.push(stream);
+  /** Adds a stream of the current metric to the group of the resource with this hash, which it is sent with. */
+  group(stream: OutputStream, hash: Halves, groups = this.groups): void {
+    const { resource, scope, metric } = this.#around;
+    const { reduction, asDelta } = stream;
+    const group = entry(groups, hash, () => ({ ...messageOf(resource), reduction, scopes: new Map() }));
+    const scopeGroup = entry(group.scopes, scope, () => ({ ...messageOf(scope), metrics: new Map() }));
+    const metricGroup = entry(scopeGroup.metrics, metric, () => ({
+      ...metricMessageOf(metric),
+      asDelta,
+      streams: [] as OutputStream[],
+    }));
+    metricGroup.streams.push(stream);
+  }
 }
 
 function entry<T>(map: Map<string, T>, { lo, hi }: Halves, create: () => T): T {

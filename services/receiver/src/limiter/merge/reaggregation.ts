@@ -1,5 +1,5 @@
 import type { DropReason } from '../admission/drops.ts';
-import type { Around, MetricBlock } from '../blocks.ts';
+import type { Around } from '../blocks.ts';
 import { EXPONENTIAL, GAUGE, HISTOGRAM, SUM } from '../wire/metric-kind.ts';
 import { HistogramPoint, NumberPoint, type Point } from '../wire/point.ts';
 import type { Scanner } from '../wire/scan.ts';
@@ -7,7 +7,7 @@ import { ExponentialPoint } from './accumulate-exponential.ts';
 import { HeldPoints } from './held-points.ts';
 import { nameOf } from './level-value.ts';
 import type { Output } from './output-table.ts';
-import { addStream, CUT, KEEP, Plan } from './plan.ts';
+import { CUT, KEEP, Plan } from './plan.ts';
 import { rewriteBody, writeHeld } from './rewrite.ts';
 import { type Incoming, OutputStream } from './stream.ts';
 import { StreamIndex } from './stream-index.ts';
@@ -19,9 +19,12 @@ import type { Outcome, Tracker } from './tracker.ts';
  */
 export type Leaving = 'send' | 'hold' | 'alone';
 
+const EMPTY: Uint8Array = new Uint8Array(0);
+
 /** Merges the points of one request by stream, and rewrites the request. */
 export class Reaggregation {
   readonly #tracker: Tracker;
+  readonly #around: Around;
   readonly #index = new StreamIndex();
   /** Points of gauges by source. */
   readonly #occurrences = new StreamIndex();
@@ -31,9 +34,10 @@ export class Reaggregation {
   /** Decoders, by kind. */
   readonly #points: Readonly<Record<number, Point>>;
   #streams: OutputStream[] = [];
+  #body = EMPTY;
   #leaving: Leaving = 'send';
   #nowMs = 0;
-  readonly plan = new Plan();
+  readonly plan: Plan;
   readonly held = new HeldPoints();
   /** Number of points merged away: points received minus points sent. */
   merged = 0;
@@ -42,8 +46,10 @@ export class Reaggregation {
   /** Points that were added to end streams. */
   ends = 0;
 
-  constructor(tracker: Tracker, scanner: Scanner) {
+  constructor(tracker: Tracker, scanner: Scanner, around: Around) {
     this.#tracker = tracker;
+    this.#around = around;
+    this.plan = new Plan(around);
     this.#histogram = new HistogramPoint(scanner);
     this.#points = {
       [GAUGE]: this.#number,
@@ -53,7 +59,8 @@ export class Reaggregation {
     };
   }
 
-  begin(leaving: Leaving, nowMs: number): void {
+  begin(body: Uint8Array, leaving: Leaving, nowMs: number): void {
+    this.#body = body;
     this.#leaving = leaving;
     this.#nowMs = nowMs;
     if (this.#streams.length > 0) {
@@ -66,8 +73,8 @@ export class Reaggregation {
     this.merged = this.unknown = this.ends = 0;
   }
 
-  cut(around: Around, { tagStart, end }: Incoming): void {
-    this.plan.edit(around, tagStart, end, CUT);
+  cut({ tagStart, end }: Incoming): void {
+    this.plan.edit(tagStart, end, CUT);
   }
 
   /**
@@ -76,18 +83,17 @@ export class Reaggregation {
    * meanwhile.
    * @returns false if the tracker is full; the caller must leave the stream unmerged
    */
-  handOver(body: Uint8Array, around: Around, point: Incoming): boolean {
-    const { metric } = around;
-    const decoded = this.#decode(body, metric, point);
-    if (decoded.marker && metric.isLevel) {
-      const output = this.#output(metric, point);
+  handOver(point: Incoming): boolean {
+    const decoded = this.#decode(point);
+    if (decoded.marker && this.#around.metric.isLevel) {
+      const output = this.#output(point);
       return output !== undefined && this.#tracker.endLevel(point, output, this.#number) !== 'full';
     }
     // A point without a value, or with one that cannot be merged, passes: it is no baseline.
     if (decoded.marker || !decoded.sound || !decoded.finite) return true;
-    const output = this.#output(metric, point);
+    const output = this.#output(point);
     if (!output) return false;
-    const outcome = this.#track(around, point, output);
+    const outcome = this.#track(point, output);
     return outcome === 'added' || outcome === 'stale';
   }
 
@@ -95,24 +101,23 @@ export class Reaggregation {
    * Merges a point into a non-cumulative stream of this request.
    * @returns false if it is the stream's first point
    */
-  join(body: Uint8Array, around: Around, point: Incoming): boolean {
-    const { metric } = around;
-    const { kind } = metric;
+  join(point: Incoming): boolean {
+    const { kind } = this.#around.metric;
     let decoded: Point | undefined;
     if (kind === HISTOGRAM) {
       // Its key has the bounds.
-      decoded = this.#decode(body, metric, point);
+      decoded = this.#decode(point);
       if (decoded.marker || !decoded.sound || !decoded.finite) return false;
     } else if (kind !== SUM && kind !== GAUGE) return false;
-    const [lo, hi] = this.#key(metric, point);
+    const [lo, hi] = this.#key(point);
     const stream = this.#find(lo, hi);
     if (!stream) return false;
-    decoded ??= this.#decode(body, metric, point);
+    decoded ??= this.#decode(point);
     if (!decoded.marker) {
       if (kind !== GAUGE && !decoded.finite) return false;
       stream.add(decoded);
     }
-    this.#mergeAway(around, point);
+    this.#mergeAway(point);
     return true;
   }
 
@@ -122,7 +127,8 @@ export class Reaggregation {
   }
 
   /** The hash by which points of this request are matched. */
-  #key({ kind, isCumulative }: MetricBlock, point: Incoming): [number, number] {
+  #key(point: Incoming): [number, number] {
+    const { kind, isCumulative } = this.#around.metric;
     const { fullLo, fullHi, reducedLo, reducedHi } = point;
     if (kind === GAUGE) {
       // A reducer combines sources, not the successive points of one: the second points of all sources form another point, and
@@ -145,8 +151,8 @@ export class Reaggregation {
   }
 
   /** Whether the point is more than the end of its stream. */
-  hasValue(body: Uint8Array, { metric }: Around, point: Incoming): boolean {
-    return !this.#decode(body, metric, point).marker;
+  hasValue(point: Incoming): boolean {
+    return !this.#decode(point).marker;
   }
 
   /** The stream that a cumulative point is merged into, if this request has had another point of it. */
@@ -158,55 +164,51 @@ export class Reaggregation {
    * @param joined the stream it is merged into, if known
    * @returns the reason to drop the point, if any
    */
-  contribute(
-    body: Uint8Array,
-    around: Around,
-    point: Incoming,
-    joined: OutputStream | undefined,
-  ): DropReason | undefined {
-    const { metric } = around;
-    const { isCumulative, isLevel } = metric;
-    const isGauge = metric.kind === GAUGE;
-    const decoded = this.#decode(body, metric, point);
+  contribute(point: Incoming, joined: OutputStream | undefined): DropReason | undefined {
+    const { isCumulative, isLevel, kind } = this.#around.metric;
+    const isGauge = kind === GAUGE;
+    const decoded = this.#decode(point);
     if (decoded.marker && !isLevel) {
       // Marks its stream as stale. The merged stream goes on.
-      this.#mergeAway(around, point);
+      this.#mergeAway(point);
       return undefined;
     }
     if (!decoded.marker && !isGauge && !decoded.finite) return 'not_finite';
     if (!decoded.sound) return 'unmergeable';
-    const output = isGauge ? undefined : (joined?.output ?? this.#output(metric, point));
+    const output = isGauge ? undefined : (joined?.output ?? this.#output(point));
     if (!isCumulative) {
-      this.#stream(around, point, output).add(decoded);
+      this.#stream(point, output).add(decoded);
       return undefined;
     }
     if (!output) return 'tracker_full';
     const outcome = decoded.marker
       ? this.#tracker.endLevel(point, output, this.#number)
-      : this.#track(around, point, output);
+      : this.#track(point, output);
     if (outcome === 'full') return 'tracker_full';
     if (outcome === 'bounds') return 'histogram_bounds';
     if (outcome === 'stale') {
-      this.#mergeAway(around, point);
+      this.#mergeAway(point);
       return undefined;
     }
     if (outcome === 'unknown') this.unknown++;
     if (isLevel) this.#tracker.takeOffEnded(point.reducedLo, point.reducedHi, output);
-    if (joined) this.#mergeAway(around, point);
-    (joined ?? this.#stream(around, point, output)).add(decoded);
+    if (joined) this.#mergeAway(point);
+    (joined ?? this.#stream(point, output)).add(decoded);
     return undefined;
   }
 
   /** Ends a level's own stream, whose value is in the merged stream from here on. */
-  endOwnStream(around: Around, point: Incoming): void {
+  endOwnStream(point: Incoming): void {
     this.ends++;
-    const { metric } = around;
+    const { metric } = this.#around;
     const stream = OutputStream.ended(metric, point, this.#points[metric.kind]!);
-    this.plan.edit(around, point.end, point.end, this.#streams.push(stream) - 1);
+    this.plan.edit(point.end, point.end, this.#streams.push(stream) - 1);
   }
 
   /** @returns the request to send: `body` itself if nothing changes */
-  finish(body: Uint8Array, writer: Uint8Array): Uint8Array {
+  finish(writer: Uint8Array): Uint8Array {
+    const body = this.#body;
+    this.#body = EMPTY;
     if (!this.#joinsHeld) {
       for (const stream of this.#streams) if (!stream.isEnd) stream.settle(this.#tracker);
       return this.#write(body, writer);
@@ -233,7 +235,7 @@ export class Reaggregation {
     const held = this.held.get(key);
     const isGauge = stream.kind === GAUGE;
     // A cumulative point includes the earlier one.
-    const isAdded = !isGauge && !(stream.isCumulative && !stream.output!.isDelta);
+    const isAdded = !isGauge && (!stream.isCumulative || stream.asDelta);
     const earlier = held && this.#points[stream.kind]!.decode(held.bytes, held.start, held.end);
     if (earlier && isGauge) stream.joinGauge(earlier, held.parts);
     stream.settle(this.#tracker, isAdded ? earlier : undefined);
@@ -253,52 +255,50 @@ export class Reaggregation {
     return changes ? rewriteBody(body, plan, streams, writer) : body;
   }
 
-  #decode(body: Uint8Array, { kind }: MetricBlock, { start, end }: Incoming): Point {
-    return this.#points[kind]!.decode(body, start, end);
+  #decode({ start, end }: Incoming): Point {
+    return this.#points[this.#around.metric.kind]!.decode(this.#body, start, end);
   }
 
   /** The output that a point is merged into. */
-  #output(metric: MetricBlock, point: Incoming): Output | undefined {
-    return this.#tracker.output(point.writtenLo, point.writtenHi, metric.isLevel);
+  #output(point: Incoming): Output | undefined {
+    return this.#tracker.output(point.writtenLo, point.writtenHi, this.#around.metric.isLevel);
   }
 
-  #track(around: Around, point: Incoming, output: Output): Outcome {
+  #track(point: Incoming, output: Output): Outcome {
     const tracker = this.#tracker;
-    const { kind } = around.metric;
-    if (kind === HISTOGRAM) return tracker.addHistogram(around, point, output, this.#histogram);
-    if (kind === EXPONENTIAL) return tracker.addExponential(around, point, output, this.#exponential);
-    return tracker.addNumber(around, point, output, this.#number);
+    const { kind } = this.#around.metric;
+    if (kind === HISTOGRAM) return tracker.addHistogram(point, output, this.#histogram);
+    if (kind === EXPONENTIAL) return tracker.addExponential(point, output, this.#exponential);
+    return tracker.addNumber(point, output, this.#number);
   }
 
   /** The stream of this request for a point; its merged point replaces the first one. */
-  #stream(around: Around, point: Incoming, output: Output | undefined): OutputStream {
-    const { metric } = around;
-    const [lo, hi] = this.#key(metric, point);
+  #stream(point: Incoming, output: Output | undefined): OutputStream {
+    const [lo, hi] = this.#key(point);
     const known = this.#find(lo, hi);
     if (known) {
-      this.#mergeAway(around, point);
+      this.#mergeAway(point);
       return known;
     }
+    const { metric, resource } = this.#around;
     const stream = new OutputStream(metric, point, output);
     stream.keyLo = lo;
     stream.keyHi = hi;
     const number = this.#streams.push(stream) - 1;
     this.#index.set(lo, hi, number);
-    const asDelta = stream.isCumulative && output!.isDelta;
     if (this.#leaving === 'hold') {
-      this.cut(around, point);
-      this.plan.hold(around, stream, asDelta);
-    } else if (point.moves || asDelta) {
-      this.cut(around, point);
-      const resource = point.moves ? { lo: point.resourceLo, hi: point.resourceHi } : around.resource;
-      addStream(this.plan.groups, around, stream, resource, asDelta);
-    } else this.plan.edit(around, point.tagStart, point.end, number);
+      this.cut(point);
+      this.plan.hold(stream);
+    } else if (point.moves || stream.asDelta) {
+      this.cut(point);
+      this.plan.group(stream, point.moves ? { lo: point.resourceLo, hi: point.resourceHi } : resource);
+    } else this.plan.edit(point.tagStart, point.end, number);
     return stream;
   }
 
-  #mergeAway(around: Around, point: Incoming): void {
+  #mergeAway(point: Incoming): void {
     this.merged++;
-    this.cut(around, point);
+    this.cut(point);
   }
 }
 

@@ -253,7 +253,7 @@ class Rewriter {
     const attributes = ATTRIBUTES_FIELD[stream.kind]!;
     const { overflow, pointLabels } = stream.reduction;
     if (overflow) this.#attribute(attributes, OVERFLOW_ATTRIBUTE);
-    if (stream.isCumulative && !stream.isEnd && !stream.output!.isDelta)
+    if (stream.isCumulative && !stream.isEnd && !stream.asDelta)
       this.#attribute(attributes, this.#writerAttribute);
     this.#without(stream.start, stream.end, (field, start, end) => {
       if (field !== attributes) return replaced.includes(field);

@@ -36,7 +36,6 @@ export interface Parts extends Shared {
   readonly history: SourceHistory;
   writer: WriterIdentity;
   /** Of the current request. */
-  body: Uint8Array;
   totals: Totals;
   drops: Drops;
   overflowPoints: number;
@@ -180,7 +179,7 @@ export class Routing {
   /** Fast path: the point's stream exists already, from an earlier point of this request. */
   #joins(metric: Metric, point: Incoming): boolean {
     if (point.relabelled && this.#leavesItsOwnStream(metric, point)) return true;
-    return this.#parts.merging.join(this.#parts.body, this.#parts.around, point);
+    return this.#parts.merging.join(point);
   }
 
   /** Removes stripped labels from the hashes of a point. */
@@ -207,7 +206,7 @@ export class Routing {
    * @returns whether the point is settled
    */
   #leavesItsOwnStream(metric: Metric, point: Incoming): boolean {
-    const { admission, table, merging, body, around, changes, tracker } = this.#parts;
+    const { admission, table, merging, around, changes, tracker } = this.#parts;
     const { isCumulative, isLevel } = around.metric;
     if (!isCumulative) {
       // This only frees the key, which expires anyway, and streams come again and again: so check only now and then.
@@ -225,8 +224,8 @@ export class Routing {
     if (own < 0 && !this.#parts.history.isForwarded(fullLo, fullHi)) return false;
     point.wasForwarded = true;
     this.#asWritten(point);
-    if (isLevel && merging.hasValue(body, around, point)) return false;
-    if (!merging.handOver(body, around, point)) {
+    if (isLevel && merging.hasValue(point)) return false;
+    if (!merging.handOver(point)) {
       this.#seen(metric, fullLo, fullHi, true);
       return true;
     }
@@ -265,7 +264,7 @@ export class Routing {
 
   /** Puts a point into the stream `otel.metric.overflow = true` of its metric, scope and resource. */
   #overflow(metric: Metric, point: Incoming, cause: Label | undefined): void {
-    const { table, merging, body, around, admission, changes } = this.#parts;
+    const { table, merging, around, admission, changes } = this.#parts;
     const block = around.metric;
     if (!block.isMergeable) {
       this.#drop(metric, point, 'unmergeable', cause);
@@ -293,7 +292,7 @@ export class Routing {
     point.relabelled = fullLo !== lo || fullHi !== hi;
 
     const { isCumulative } = block;
-    if (!isCumulative && merging.join(body, around, point)) {
+    if (!isCumulative && merging.join(point)) {
       // The request has had a point of this stream, so everything else is done. Together with the faster decoding, saves 13 %
       // of the CPU time for 1,000 sums.
       this.#parts.overflowPoints++;
@@ -323,22 +322,22 @@ export class Routing {
     }
     metric.overflowed = true;
     metric.overflowedAtMs = admission.nowMs;
-    if (point.wasForwarded && !(block.isLevel && merging.hasValue(body, around, point))) {
-      merging.handOver(body, around, point);
+    if (point.wasForwarded && !(block.isLevel && merging.hasValue(point))) {
+      merging.handOver(point);
       return;
     }
     if (this.#contribute(metric, point)) this.#parts.overflowPoints++;
   }
 
   #contribute(metric: Metric, point: Incoming, joined?: OutputStream): boolean {
-    const { around, merging, body, changes } = this.#parts;
+    const { around, merging, changes } = this.#parts;
     const { isCumulative, isLevel } = around.metric;
     if (isCumulative && !isLevel && !metric.mergedCounts && point.relabelled) changes.counts(metric);
-    const reason = merging.contribute(body, around, point, joined);
+    const reason = merging.contribute(point, joined);
     if (!reason) {
       // Only for levels: other streams are taken over by a point of their own.
       if (point.wasForwarded) {
-        merging.endOwnStream(around, point);
+        merging.endOwnStream(point);
         const own = this.#parts.table.find(point.fullLo, point.fullHi);
         if (own >= 0) this.#freeKey(point, own);
       }
@@ -360,7 +359,7 @@ export class Routing {
       return;
     }
     this.#parts.drops.add(metric, label, reason);
-    this.#parts.merging.cut(this.#parts.around, point);
+    this.#parts.merging.cut(point);
   }
 }
 

@@ -91,6 +91,11 @@ export class OutputStream {
     this.output = output;
   }
 
+  /** It is cumulative at the source and sent as deltas. */
+  get asDelta(): boolean {
+    return this.isCumulative && this.output!.isDelta;
+  }
+
   add(point: Point): void {
     this.#note(point);
     if (!this.isCumulative) (this.total ??= this.#newTotal()).add(point);

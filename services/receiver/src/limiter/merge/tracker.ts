@@ -72,12 +72,6 @@ const BASELINE = 2;
 const UNKNOWN = 3;
 const STALE = 4;
 
-/** A level of this writer, as stored across restarts. */
-export interface LevelClaim {
-  field: Buffer;
-  value: Buffer;
-}
-
 export interface TrackerMark {
   /** The last request before it. */
   readonly request: number;
@@ -117,7 +111,7 @@ export class Tracker {
   /** Sources in the ledger, as of the last step; some may be missing here. */
   ledgerSources = 0;
   /** Whether merged counts are sent as deltas. */
-  #deltas = false;
+  deltas = false;
   /** Points of the current request whose time was replaced. */
   skewed = 0;
   readonly #claims = new SourceClaimWriter();
@@ -127,6 +121,7 @@ export class Tracker {
   #settled = 0;
   readonly #maxLedger: number;
   readonly #history: SourceHistory;
+  readonly #around: Around;
   #nowSec = 1;
   readonly #now = new Nanoseconds();
   readonly #believed = new Nanoseconds();
@@ -143,12 +138,13 @@ export class Tracker {
   readonly #ended: number[] = [];
   #ttlSec = 0;
 
-  constructor(limits: TrackerLimits, history: SourceHistory) {
+  constructor(limits: TrackerLimits, history: SourceHistory, around: Around) {
     this.arena = new Arena(limits.arenaCells);
     this.sources = new StreamTable(limits.maxSources, SOURCE_WORDS, this.arena);
     this.outputs = new OutputTable(limits.maxOutputs, this.arena);
     this.#maxLedger = limits.maxLedger;
     this.#history = history;
+    this.#around = around;
     this.#mark = this.mark();
   }
 
@@ -169,14 +165,10 @@ export class Tracker {
   }
 
   /** Sends merged counts as deltas from now on, or as cumulative streams that begin now. Only while no request is open. */
-  set deltas(deltas: boolean) {
-    if (deltas === this.#deltas) return;
-    this.#deltas = deltas;
+  sendDeltas(deltas: boolean): void {
+    if (deltas === this.deltas) return;
+    this.deltas = deltas;
     for (const output of this.outputs.all()) if (!output.isLevel) this.#removeOutput(output);
-  }
-
-  get deltas(): boolean {
-    return this.#deltas;
   }
 
   /**
@@ -272,13 +264,13 @@ export class Tracker {
     return ms === 0 ? 0 : ms + 1;
   }
 
-  /** The levels of this writer that the current request has changed. */
-  levelClaims(): LevelClaim[] {
-    const claims: LevelClaim[] = [];
+  /** The levels of this writer that the current request has changed: field and value, in turn. */
+  levelClaims(): Buffer[] {
+    const claims: Buffer[] = [];
     const { journal } = this.outputs;
     for (let i = journal.first(this.#mark.outputs); i < journal.end; i += journal.recordWords) {
       const output = this.outputs.at(journal.records[i]!);
-      if (output.isLevel) claims.push({ field: fieldOf(output.lo, output.hi), value: levelOf(output) });
+      if (output.isLevel) claims.push(fieldOf(output.lo, output.hi), levelOf(output));
     }
     return claims;
   }
@@ -341,7 +333,7 @@ export class Tracker {
       outputs.words[at + FLAGS] = GONE;
       outputs.remember(at);
       output = outputs.at(at);
-      output.begin(isLevel, this.#deltas && !isLevel);
+      output.begin(isLevel, this.deltas && !isLevel);
       output.setStart(isLevel ? this.#levelStart : this.#start);
       if (isLevel) resumeLevel(output, this.#levels.get(nameOf(lo, hi)));
     }
@@ -349,16 +341,16 @@ export class Tracker {
     return output;
   }
 
-  addNumber(around: Around, from: Incoming, output: Output, point: NumberPoint): Outcome {
+  addNumber(from: Incoming, output: Output, point: NumberPoint): Outcome {
     const { words } = this.sources;
-    const { isLevel } = around.metric;
+    const { isLevel } = this.#around.metric;
     const at = this.#source(from);
     if (at < 0) return 'full';
     now.set(point.isInt, point.lo, point.hi);
     this.#readSource(at, last);
     const isKnown = (words[at + FLAGS]! & GONE) === 0;
     const time = this.#timeOf(point);
-    let relation = this.#relation(around, from, at, point, time);
+    let relation = this.#relation(from, at, point, time);
     if (relation === STALE) return 'stale';
     if (relation === DIFFERENCE && !isLevel && now.lessThan(last)) relation = FULL;
     this.#remember(output);
@@ -391,7 +383,7 @@ export class Tracker {
     return 'added';
   }
 
-  addHistogram(around: Around, from: Incoming, output: Output, point: HistogramPoint): Outcome {
+  addHistogram(from: Incoming, output: Output, point: HistogramPoint): Outcome {
     const { buckets, counts } = point;
     if (output.isDelta) this.#remember(output);
     const length = 2 + buckets;
@@ -401,7 +393,7 @@ export class Tracker {
     const { words } = this.sources;
     const { cells } = this.arena;
     const time = this.#timeOf(point);
-    let relation = this.#relation(around, from, at, point, time);
+    let relation = this.#relation(from, at, point, time);
     if (relation === STALE) return 'stale';
     let block = words[at + BLOCK]!;
     const sameBounds = words[at + CELLS] === length && words[at + VALUE] === point.boundsLo;
@@ -433,13 +425,13 @@ export class Tracker {
     return this.#note(from, at, point, time, relation, 0);
   }
 
-  addExponential(around: Around, from: Incoming, output: Output, point: ExponentialPoint): Outcome {
+  addExponential(from: Incoming, output: Output, point: ExponentialPoint): Outcome {
     const { value } = point;
     const at = this.#source(from);
     if (at < 0) return 'full';
     const { cells } = this.arena;
     const time = this.#timeOf(point);
-    let relation = this.#relation(around, from, at, point, time);
+    let relation = this.#relation(from, at, point, time);
     if (relation === STALE) return 'stale';
     let increment = value;
     let lastSum = 0;
@@ -532,13 +524,7 @@ export class Tracker {
   }
 
   /** How the point relates to the source's last one; never DIFFERENCE for an unknown source. */
-  #relation(
-    { resource, metric }: Around,
-    from: Incoming,
-    at: number,
-    point: Point,
-    { lo, hi }: Nanoseconds,
-  ): number {
+  #relation(from: Incoming, at: number, point: Point, { lo, hi }: Nanoseconds): number {
     const { words } = this.sources;
     if ((words[at + FLAGS]! & GONE) === 0) {
       if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, lo, hi)) return STALE;
@@ -551,6 +537,7 @@ export class Tracker {
         isMissing(lastLo, lastHi) && lessThan(startLo, startHi, words[at + TIME]!, words[at + TIME + 1]!);
       return isKnownNow ? DIFFERENCE : FULL;
     }
+    const { metric, resource } = this.#around;
     if (metric.isLevel) return FULL;
     if (from.wasForwarded) return BASELINE;
     return this.#history.isNew(resource, point) ? FULL : UNKNOWN;
