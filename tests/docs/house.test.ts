@@ -29,9 +29,9 @@ const MAX_LINES = 500;
 const LONGER: Readonly<Record<string, number>> = {
   'services/dlq/src/replayer.ts': 600,
   'services/receiver/src/ingest.ts': 560,
-  'services/receiver/src/limiter/limiter.ts': 710,
-  'services/receiver/src/limiter/merge/tracker.ts': 720,
-  'services/receiver/src/limiting.ts': 660,
+  'services/receiver/src/limiter/limiter.ts': 660,
+  'services/receiver/src/limiter/merge/tracker.ts': 650,
+  'services/receiver/src/limiting.ts': 606,
   'shared/status/src/findings.ts': 600,
   'shared/config/src/schema.ts': 560,
   'shared/queue/src/doctor/doctor.ts': 560,

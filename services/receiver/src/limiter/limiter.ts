@@ -175,7 +175,6 @@ export class CardinalityLimiter {
     return this.#parts.table.used;
   }
 
-  /** The current key budget. */
   get keysLimit(): number {
     return this.#parts.admission.limit;
   }
@@ -414,7 +413,7 @@ export class CardinalityLimiter {
       aggregatedPoints,
       overflowPoints,
       unknownPoints: merging.unknown,
-      skewedPoints: tracker.skewed,
+      skewedPoints: tracker.times.skewed,
       totals,
       claim: this.#claim(changes, history.news, held),
     };
@@ -469,7 +468,7 @@ export class CardinalityLimiter {
       held: this.held.claims(),
       sends: held.sent ? 'own' : undefined,
       rules: tellsRules ? [...changes.rules].flatMap(ruleTexts) : [],
-      writtenMs: tracker.writtenMs,
+      writtenMs: tracker.times.writtenMs,
     };
   }
 
@@ -499,14 +498,8 @@ export class CardinalityLimiter {
     const body = this.#body;
     this.#resource.read(body, at, this.#seeds);
     const { history, admission } = this.#parts;
-    const { lo, hi, start, end } = this.#resource;
-    history.note(
-      lo,
-      hi,
-      admission.nowSec,
-      admission.generationSec,
-      () => timeOfFirstPoint(body, start, end) ?? [0, 0],
-    );
+    const { start, end } = this.#resource;
+    history.note(this.#resource, admission, () => timeOfFirstPoint(body, start, end) ?? [0, 0]);
     let points = 0;
     const reader = new Reader().open(body, at.start, at.end);
     while (reader.next()) if (reader.field === 2 && reader.wire === 2) points += this.#walkScope(reader);

@@ -54,10 +54,8 @@ export class SourceHistory {
    * @param firstTime time of one of its points, computed only if needed
    */
   note(
-    lo: number,
-    hi: number,
-    nowSec: number,
-    generationSec: number,
+    { lo, hi }: ResourceBlock,
+    { nowSec, generationSec }: { nowSec: number; generationSec: number },
     firstTime: () => [number, number],
   ): void {
     const { words } = this.#producers;

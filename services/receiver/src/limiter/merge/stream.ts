@@ -5,6 +5,7 @@ import { EXPONENTIAL, GAUGE, HISTOGRAM } from '../wire/metric-kind.ts';
 import { Nanoseconds } from '../wire/nanoseconds.ts';
 import { EXEMPLARS_MAX, type Point } from '../wire/point.ts';
 import { lessThan } from '../wire/reader.ts';
+import { Span } from '../wire/span.ts';
 import { ExponentialTotal } from './accumulate-exponential.ts';
 import { HistogramTotal } from './accumulate-histogram.ts';
 import { NumberTotal } from './accumulate-number.ts';
@@ -61,15 +62,13 @@ export class OutputStream {
   readonly exemplars: number[] = [];
   /** What its points add up to; for a cumulative stream the output's total, after `settle`. */
   total: Total | undefined;
-  /** Latest time of the points. */
-  timeLo = 0;
-  timeHi = 0;
-  /** Earliest start of a cumulative stream's points, 0 if none has one. */
-  #begunLo = 0;
-  #begunHi = 0;
+  /** Of its points. */
+  readonly #span = new Span();
   /** Start and time to send, after `settle`. */
   startLo = 0;
   startHi = 0;
+  timeLo = 0;
+  timeHi = 0;
   /** False if the first point can stay byte for byte, after `settle`. */
   changed = true;
   /** False if only attributes are stripped and all other fields of the first point stay. */
@@ -144,6 +143,7 @@ export class OutputStream {
 
   #settleOutput(tracker: Tracker, earlier: Point | undefined): void {
     const output = this.output!;
+    const span = this.#span;
     this.startLo = output.startLo;
     this.startHi = output.startHi;
     if (output.isDelta) {
@@ -151,12 +151,12 @@ export class OutputStream {
       if (!output.fresh) {
         this.startLo = output.timeLo;
         this.startHi = output.timeHi;
-      } else if (lessThan(output.startLo, output.startHi, this.#begunLo, this.#begunHi)) {
-        this.startLo = this.#begunLo;
-        this.startHi = this.#begunHi;
+      } else if (lessThan(output.startLo, output.startHi, span.startLo, span.startHi)) {
+        this.startLo = span.startLo;
+        this.startHi = span.startHi;
       }
     }
-    tracker.advance(output, this.timeLo, this.timeHi);
+    tracker.advance(output, span.timeLo, span.timeHi);
     this.timeLo = output.timeLo;
     this.timeHi = output.timeHi;
     this.total = this.#newTotal();
@@ -186,17 +186,7 @@ export class OutputStream {
 
   #note(point: Point): void {
     this.#points++;
-    const { startLo, startHi } = point;
-    const isFirst = this.#begunLo === 0 && this.#begunHi === 0;
-    const isDated = startLo !== 0 || startHi !== 0;
-    if (isDated && (isFirst || lessThan(startLo, startHi, this.#begunLo, this.#begunHi))) {
-      this.#begunLo = startLo;
-      this.#begunHi = startHi;
-    }
-    if (lessThan(this.timeLo, this.timeHi, point.timeLo, point.timeHi)) {
-      this.timeLo = point.timeLo;
-      this.timeHi = point.timeHi;
-    }
+    this.#span.include(point);
     for (const position of point.exemplars) {
       if (this.exemplars.length >= 2 * EXEMPLARS_MAX) break;
       this.exemplars.push(position);

@@ -1,5 +1,4 @@
 import type { Around } from '../blocks.ts';
-import type { Halves } from '../hash.ts';
 import { addDoubles } from '../wire/double.ts';
 import { Nanoseconds } from '../wire/nanoseconds.ts';
 import type { HistogramPoint, NumberPoint, Point } from '../wire/point.ts';
@@ -35,6 +34,7 @@ import {
   TIME,
   VALUE,
 } from './stream-words.ts';
+import { type DatedRange, isMissing, WriterTimes } from './writer-times.ts';
 
 /**
  * Cumulative streams cannot simply be added: one that starts late, restarts or ends would make the sum jump. So each source is
@@ -86,14 +86,6 @@ const now = new NumberValue();
 const last = new NumberValue();
 const difference = new NumberValue();
 const total = new NumberValue();
-const moment = new Nanoseconds();
-const begin = new Nanoseconds();
-const interval = new Nanoseconds();
-
-/** How far an output may be ahead of the clock, at a millisecond per point, before it advances by microseconds. */
-const AHEAD_MS = 60_000;
-/** Times further ahead are replaced by the receiver's. */
-const CLOCK_AHEAD_MS = 600_000;
 
 /** Number of sources of which the one not seen for longest is evicted. */
 const LOOKED_AT = 8;
@@ -106,14 +98,13 @@ export class Tracker {
   readonly sources: StreamTable;
   readonly outputs: OutputTable;
   readonly arena: Arena;
+  readonly times = new WriterTimes();
   sourceEvictions = 0;
   outputEvictions = 0;
   /** Sources in the ledger, as of the last step; some may be missing here. */
   ledgerSources = 0;
   /** Whether merged counts are sent as deltas. */
   deltas = false;
-  /** Points of the current request whose time was replaced. */
-  skewed = 0;
   readonly #claims = new SourceClaimWriter();
   #mark: TrackerMark;
   #request = 0;
@@ -123,14 +114,6 @@ export class Tracker {
   readonly #history: SourceHistory;
   readonly #around: Around;
   #nowSec = 1;
-  readonly #now = new Nanoseconds();
-  readonly #believed = new Nanoseconds();
-  readonly #aheadMost = new Nanoseconds();
-  /** Start of new streams: later than any point of this writer in other streams. */
-  readonly #start = new Nanoseconds();
-  readonly #written = new Nanoseconds();
-  /** Latest time ever written, also by undone requests, which may have been sent all the same. */
-  readonly #latest = new Nanoseconds();
   /** Levels of this writer from before it started, by hash. */
   #levels = new Map<string, Buffer>();
   readonly #levelStart = new Nanoseconds();
@@ -158,8 +141,7 @@ export class Tracker {
    */
   restart(startMs: number, levelStartMs: number, levels: ReadonlyMap<string, Buffer>): void {
     for (const output of this.outputs.all()) this.#removeOutput(output);
-    this.#start.setMs(startMs);
-    if (!this.#latest.isBefore(this.#start.lo, this.#start.hi)) this.#start.copy(this.#latest).add(1_000_000);
+    this.times.restart(startMs);
     this.#levelStart.setMs(levelStartMs);
     this.#levels = new Map(levels);
   }
@@ -179,9 +161,7 @@ export class Tracker {
     const nowSec = Math.floor(nowMs / 1000);
     this.#nowSec = nowSec;
     this.#ttlSec = ttlSec;
-    this.#now.setMs(wallMs);
-    this.#believed.setMs(wallMs + CLOCK_AHEAD_MS);
-    this.#aheadMost.setMs(wallMs + AHEAD_MS);
+    this.times.tick(wallMs);
     if (!this.sources.journal.isEmpty || !this.outputs.journal.isEmpty) return;
     const beforeSec = nowSec - ttlSec;
     if (this.sources.used > 0) this.sources.sweep(256, beforeSec, nowSec, 256, this.#expireSource);
@@ -192,8 +172,7 @@ export class Tracker {
   begin(): TrackerMark {
     this.#settle();
     this.#request++;
-    this.skewed = 0;
-    this.#written.set(0, 0);
+    this.times.begin();
     this.#mark = this.mark();
     this.sources.begin(this.#request, this.#mark.sources);
     this.outputs.begin(this.#request, this.#mark.outputs);
@@ -256,12 +235,6 @@ export class Tracker {
     for (let i = first; i < end; i += recordWords) writer.add(words, records[i]!, cells, records, i + BEFORE);
     this.#mark.hasEnded = writer.hasEnded;
     return writer.end();
-  }
-
-  /** Latest time that the current request writes into a cumulative stream, Unix ms; 0 if it writes none. */
-  get writtenMs(): number {
-    const { ms } = this.#written;
-    return ms === 0 ? 0 : ms + 1;
   }
 
   /** The levels of this writer that the current request has changed: field and value, in turn. */
@@ -334,7 +307,7 @@ export class Tracker {
       outputs.remember(at);
       output = outputs.at(at);
       output.begin(isLevel, this.deltas && !isLevel);
-      output.setStart(isLevel ? this.#levelStart : this.#start);
+      output.setStart(isLevel ? this.#levelStart : this.times.start);
       if (isLevel) resumeLevel(output, this.#levels.get(nameOf(lo, hi)));
     }
     outputs.words[output.at + SEEN] = this.#nowSec;
@@ -349,7 +322,7 @@ export class Tracker {
     now.set(point.isInt, point.lo, point.hi);
     this.#readSource(at, last);
     const isKnown = (words[at + FLAGS]! & GONE) === 0;
-    const time = this.#timeOf(point);
+    const time = this.times.of(point);
     let relation = this.#relation(from, at, point, time);
     if (relation === STALE) return 'stale';
     if (relation === DIFFERENCE && !isLevel && now.lessThan(last)) relation = FULL;
@@ -377,7 +350,7 @@ export class Tracker {
       if (from.wasForwarded) words[at + FLAGS]! |= FORWARDED;
       return 'stale';
     }
-    const { lo, hi } = this.#timeOf(point);
+    const { lo, hi } = this.times.of(point);
     if (!lessThan(words[at + TIME]!, words[at + TIME + 1]!, lo, hi)) return 'stale';
     this.#takeOff(at, output);
     return 'added';
@@ -392,7 +365,7 @@ export class Tracker {
     if (at < 0) return 'full';
     const { words } = this.sources;
     const { cells } = this.arena;
-    const time = this.#timeOf(point);
+    const time = this.times.of(point);
     let relation = this.#relation(from, at, point, time);
     if (relation === STALE) return 'stale';
     let block = words[at + BLOCK]!;
@@ -430,7 +403,7 @@ export class Tracker {
     const at = this.#source(from);
     if (at < 0) return 'full';
     const { cells } = this.arena;
-    const time = this.#timeOf(point);
+    const time = this.times.of(point);
     let relation = this.#relation(from, at, point, time);
     if (relation === STALE) return 'stale';
     let increment = value;
@@ -463,51 +436,16 @@ export class Tracker {
     return this.#note(from, at, point, time, relation, 0);
   }
 
-  /** Time of a sent point: `time` advances, no further than the clock, and always forward. */
+  /** Dates the point of a cumulative stream; see WriterTimes. */
   advance(output: Output, timeLo: number, timeHi: number): void {
     this.#remember(output);
-    const time = moment.set(timeLo, timeHi).min(this.#now.lo, this.#now.hi);
-    // A level that is continued after a restart has an earlier start than its writer.
-    const floor = output.fresh ? this.#start : { lo: output.timeLo, hi: output.timeHi };
-    if (!lessThan(floor.lo, floor.hi, time.lo, time.hi)) this.#step(time, floor);
-    output.setTime(time);
-    this.#written.max(time.lo, time.hi);
-    this.#latest.max(time.lo, time.hi);
+    this.times.advance(output, timeLo, timeHi);
   }
 
-  /**
-   * The same for an increment: it begins where the stream's previous one ended, and ends later.
-   * @returns whether its start or time was moved
-   */
-  follow(output: Output, point: Pick<Point, 'startLo' | 'startHi' | 'timeLo' | 'timeHi'>): boolean {
+  /** Dates an increment. @returns whether its start or time was moved */
+  follow(output: Output, point: DatedRange): boolean {
     this.#remember(output);
-    const { startLo, startHi, timeLo, timeHi } = point;
-    const time = this.#timeOf(point);
-    const isDated = startLo !== 0 || startHi !== 0;
-    if (isDated && time.isBefore(startLo, startHi)) {
-      // The time was replaced, so the start is moved with it: no point may begin after its end.
-      const length = interval.set(timeLo, timeHi).minus(startLo, startHi);
-      const start = begin.copy(time).minus(length.lo, length.hi);
-      point.startLo = start.lo;
-      point.startHi = start.hi;
-    }
-    if (!output.fresh) {
-      if (isDated && lessThan(point.startLo, point.startHi, output.timeLo, output.timeHi)) {
-        point.startLo = output.timeLo;
-        point.startHi = output.timeHi;
-      }
-      const floor = { lo: output.timeLo, hi: output.timeHi };
-      if (!lessThan(floor.lo, floor.hi, time.lo, time.hi)) this.#step(time, floor);
-    }
-    output.setTime(time);
-    point.timeLo = time.lo;
-    point.timeHi = time.hi;
-    return point.startLo !== startLo || point.startHi !== startHi || time.lo !== timeLo || time.hi !== timeHi;
-  }
-
-  /** Sets a time just after another one: by whole milliseconds if possible, since some backends keep no more. */
-  #step(time: Nanoseconds, { lo, hi }: Halves): void {
-    time.set(lo, hi).add(this.#aheadMost.isBefore(lo, hi) ? 1000 : 1_000_000);
+    return this.times.follow(output, point);
   }
 
   /** Subtracts expired levels from the output they are part of. */
@@ -541,12 +479,6 @@ export class Tracker {
     if (metric.isLevel) return FULL;
     if (from.wasForwarded) return BASELINE;
     return this.#history.isNew(resource, point) ? FULL : UNKNOWN;
-  }
-
-  /** The point's time, or the receiver's if it is missing or far ahead. */
-  #timeOf({ timeLo, timeHi }: Pick<Point, 'timeLo' | 'timeHi'>): Nanoseconds {
-    const isBelieved = !isMissing(timeLo, timeHi) && !this.#believed.isBefore(timeLo, timeHi);
-    return isBelieved ? moment.set(timeLo, timeHi) : moment.copy(this.#now);
   }
 
   /** The source of a point, created if there is room; the caller may change it. */
@@ -598,7 +530,7 @@ export class Tracker {
     flags: number,
   ): Outcome {
     const { words } = this.sources;
-    if (lo !== point.timeLo || hi !== point.timeHi) this.skewed++;
+    if (lo !== point.timeLo || hi !== point.timeHi) this.times.skewed++;
     words[at + FLAGS] =
       LIVE |
       flags |
@@ -702,7 +634,7 @@ export class Tracker {
       if (value.length === 0) this.#levels.delete(nameOf(output.lo, output.hi));
       else this.#levels.set(nameOf(output.lo, output.hi), value);
     }
-    this.#start.max(output.timeLo, output.timeHi);
+    this.times.start.max(output.timeLo, output.timeHi);
     this.outputs.drop(output.at);
   }
 }
@@ -714,8 +646,4 @@ export class Tracker {
 function missingSum(relation: number, last: number): number {
   if (relation === DIFFERENCE) return last;
   return relation === FULL ? 0 : Number.NaN;
-}
-
-function isMissing(startLo: number, startHi: number): boolean {
-  return startLo === 0 && startHi === 0;
 }
