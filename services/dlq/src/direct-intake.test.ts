@@ -6,7 +6,9 @@ import { runInNewContext } from 'node:vm';
 import { createLogger } from '@nrdot/telemetry';
 import { RawClient } from '@nrdot/testbed';
 import { expect, it, vi } from 'vitest';
-import { DirectIntake } from './direct-intake.ts';
+import { DirectIntake, takeDirectly } from './direct-intake.ts';
+import type { Spilled } from './intake.ts';
+import type { Ledger } from './ledger.ts';
 
 const BODY = 'p'.repeat(10_000);
 const request = (token: string, i: number) =>
@@ -33,6 +35,7 @@ async function start(maxInflightBytes: number, { maxBytes = BODY.length, log = S
   const { promise, resolve: release } = Promise.withResolvers<void>();
   const written: string[] = [];
   const intake = {
+    has: () => false,
     write: async ({ id }: { id: string }) => {
       written.push(id);
       await promise;
@@ -129,4 +132,25 @@ it('keeps little more than its bytes of a payload that comes a byte at a time', 
   expect(heldBytes() - before).toBeLessThan(20 * chunks);
   client.write(`${CHUNK}0\r\n\r\n`);
   await vi.waitFor(() => expect(direct.written).toEqual(['b1']));
+});
+
+it('does not note a batch as in flight that is on the disk already: a kill would have it accepted twice', async () => {
+  const noted: string[] = [];
+  const ledger = {
+    begin: async (id: string) => void noted.push(id),
+    accepted: async () => {},
+    abandon: () => {},
+  };
+  const written = new Set(['b1']);
+  const intake = {
+    has: (id: string) => written.has(id),
+    write: async ({ id }: { id: string }) => ({
+      area: 'normal' as const,
+      fresh: written.size < written.add(id).size,
+    }),
+  };
+  const log = createLogger({ level: 'silent', format: 'json' });
+  for (const id of ['b1', 'b2', 'b2'])
+    await takeDirectly({ id, items: 50 } as Spilled, intake, ledger as unknown as Ledger, log);
+  expect(noted).toEqual(['b2']);
 });

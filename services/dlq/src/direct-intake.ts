@@ -170,11 +170,13 @@ export class DirectIntake {
  */
 export async function takeDirectly(
   spilled: Spilled,
-  intake: Pick<Intake, 'write'>,
+  intake: Pick<Intake, 'has' | 'write'>,
   ledger: Ledger,
   log: Logger,
 ): Promise<void> {
   const { id, items } = spilled;
+  // Sent again because the answer was lost: it was accepted before, and would be again if a kill left it in flight.
+  if (intake.has(id)) return;
   await ledger.begin(id, items).catch((error: Error) => {
     throw new SegmentLogError('disk_failing', `the ledger could not be written: ${error.message}`, {
       cause: error,

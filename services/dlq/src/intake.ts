@@ -91,6 +91,11 @@ export class Intake {
     return writing;
   }
 
+  /** Whether the batch is among the last that were written. */
+  has(id: string): boolean {
+    return this.#written.has(id);
+  }
+
   async #write(spilled: Spilled, bodies: Buffer[]): Promise<Written> {
     const { metrics, segments, maxBodyBytes } = this.#d;
     const endTimer = metrics.dlqCommitSeconds.startTimer();

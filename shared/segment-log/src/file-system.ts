@@ -1,4 +1,14 @@
-import { constants, type FileHandle, mkdir, open, readdir, rename, statfs, unlink } from 'node:fs/promises';
+import {
+  constants,
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  stat,
+  statfs,
+  unlink,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { codeOf, isDamage } from './errors.ts';
@@ -13,6 +23,8 @@ export interface File {
   /** Resolves when the content is on disk. */
   sync(): Promise<void>;
   size(): Promise<number>;
+  /** Whether it still has this name: what is written to a file that was removed is lost, although every write succeeds. */
+  isAt(path: string): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -84,6 +96,7 @@ export function unchanged(file: File): Omit<File, 'read'> {
     truncate: (length) => file.truncate(length),
     sync: () => file.sync(),
     size: () => file.size(),
+    isAt: (path) => file.isAt(path),
     close: () => file.close(),
   };
 }
@@ -152,6 +165,17 @@ class NodeFile implements File {
 
   async size(): Promise<number> {
     return (await this.#handle.stat()).size;
+  }
+
+  async isAt(path: string): Promise<boolean> {
+    if ((await this.#handle.stat()).nlink === 0) return false;
+    return await stat(path).then(
+      () => true,
+      (error) => {
+        if (codeOf(error) === 'ENOENT') return false;
+        throw error;
+      },
+    );
   }
 
   close(): Promise<void> {

@@ -39,6 +39,7 @@ describe('recovery', () => {
           truncate: (length) => file.truncate(length),
           sync: () => file.sync(),
           size: () => file.size(),
+          isAt: (name) => file.isAt(name),
           close: () => file.close(),
         };
       },

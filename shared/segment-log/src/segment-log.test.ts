@@ -33,6 +33,30 @@ describe('the segment log, when the disk is full or fails', () => {
     await log.close();
   });
 
+  it.each(['the open segment', 'the directory of its class'])(
+    'accepts nothing into %s once it has been removed, and begins a new one',
+    async (what) => {
+      const dir = mkdtempSync(join(tmpdir(), 'nrdot-removed-'));
+      const fs = new NodeFileSystem();
+      let clock = 2_000;
+      const { o, told } = options(new SimulatedDisk(seeded(1)), { dir, fs, now: () => clock });
+      const log = await SegmentLog.open(o);
+      await log.append('high', record('a', 3));
+      const area = join(dir, 'high');
+      const [name] = readdirSync(area).filter((file) => file.endsWith('.open'));
+      rmSync(what === 'the open segment' ? join(area, name!) : area, { recursive: true });
+      await expect(log.append('high', record('b'))).rejects.toMatchObject({ code: 'disk_failing' });
+      clock += 1_000;
+      await log.append('high', record('c'));
+      for (let turn = 0; turn < 3; turn++) await log.maintain();
+      expect(ids(await readAll(log, 'high'))).toEqual(['c']);
+      await log.maintain();
+      expect(told.corrupted.reduce((sum, { items }) => sum + items, 0)).toBe(3);
+      await log.close();
+      rmSync(dir, { recursive: true });
+    },
+  );
+
   it('reports the end of a fault without a new append', async () => {
     const disk = new SimulatedDisk(seeded(1));
     let clock = 2_000;

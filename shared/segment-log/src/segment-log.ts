@@ -323,8 +323,9 @@ export class SegmentLog {
     }
     const { capacityBytes, reserveBytes, whenFull, fs, dir, now } = this.#o;
     if (now() - this.#freeBytesAt >= FREE_BYTES_AGE_MS) {
-      this.#freeBytesAt = now();
+      const at = now();
       this.#freeBytes = await fs.freeBytes(dir);
+      this.#freeBytesAt = at;
     }
     while (this.diskBytes + bytes > capacityBytes || this.#freeBytes - bytes < reserveBytes) {
       if (whenFull === 'refuse' || !(await this.#dropOldest(DROP_ORDER))) {

@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { join } from 'node:path';
 import type { AreaOptions } from './area.ts';
 import { encodeBlockHeader, encodeMark, type PackedBlock, packBlock } from './block.ts';
-import { diskFault, SegmentLogError } from './errors.ts';
+import { codeOf, diskFault, SegmentLogError } from './errors.ts';
 import type { File, FileSystem } from './file-system.ts';
 import { concatInTurns, hashInTurns } from './in-turns.ts';
 import type { Inventory } from './inventory.ts';
@@ -170,6 +170,9 @@ export class SegmentWriter {
     try {
       await file.write(body, open.end);
       await file.sync();
+      const path = join(this.#inventory.dir, segmentName(open.sequence, true));
+      if (!this.#inventory.has(open) || !(await file.isAt(path)))
+        throw new SegmentLogError('disk_failing', `${path} was removed or renamed while it was written to`);
     } catch (error) {
       await this.#leave(open);
       throw error;
@@ -192,7 +195,11 @@ export class SegmentWriter {
     const { dir, segments } = this.#inventory;
     const segment = emptySegment(area, this.#inventory.nextSequence++, now());
     const path = join(dir, segmentName(segment.sequence, true));
-    const file = await fs.open(path, 'create');
+    const file = await fs.open(path, 'create').catch(async (error: unknown) => {
+      if (codeOf(error) !== 'ENOENT') throw error;
+      await fs.mkdir(dir); // it was removed
+      return fs.open(path, 'create');
+    });
     try {
       await file.write(encodeIdentity({ ...segment, hasMarks: true, writtenBy: version }), 0);
       await file.sync();

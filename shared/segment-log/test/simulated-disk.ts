@@ -146,6 +146,9 @@ export class SimulatedDisk {
           async size() {
             return file.content.byteLength;
           },
+          async isAt(name) {
+            return disk.#names.get(name) === file;
+          },
           async close() {},
         };
       },

@@ -37,6 +37,29 @@ it('a connection that exceeds the limit of waiting requests is closed, and other
   server.close();
 });
 
+it('a turn of the event loop begins no more than 64 requests, though each is answered at once', async () => {
+  const inTurn = new OneAtATime();
+  let thisTurn = 0;
+  let most = 0;
+  const server = createServer((request, response) =>
+    inTurn.take(request, response, () => {
+      if (thisTurn++ === 0)
+        setImmediate(() => {
+          most = Math.max(most, thisTurn);
+          thisTurn = 0;
+        });
+      request.resume();
+      response.end();
+    }),
+  ).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  using client = await RawClient.connect((server.address() as AddressInfo).port);
+  client.write('OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1_000));
+  await vi.waitFor(() => expect(client.statuses).toHaveLength(1_000), { timeout: 20_000 });
+  expect(most).toBeLessThanOrEqual(2 * 64); // this probe's turns are not quite those of the limit
+  server.close();
+});
+
 it('the admin address handles the requests of a connection in turn, and reads no more while some wait', async () => {
   const { promise, resolve } = Promise.withResolvers<object>();
   let handled = 0;

@@ -3,6 +3,8 @@ import type { Socket } from 'node:net';
 
 /** Some tens of MiB. What one turn of the event loop reads of a single connection may be some thousands of tiny requests. */
 const WAITING_MAX = 10_000;
+/** A request that is answered at once lets the next one begin: no more than so many in one turn of the event loop. */
+const BEGUN_MAX = 64;
 
 /**
  * Handles the requests of each connection one after the other, and reads no more of a connection while some of it wait.
@@ -14,6 +16,8 @@ const WAITING_MAX = 10_000;
 export class OneAtATime {
   readonly #maxWaiting: number;
   #waiting = 0;
+  /** Requests begun in this turn. */
+  #begun = 0;
   readonly #waitingOf = new WeakMap<Socket, number>();
 
   /** @param maxWaiting requests of all connections that may wait; a connection that sends another one then is cut */
@@ -25,7 +29,7 @@ export class OneAtATime {
   take(request: IncomingMessage, response: ServerResponse, handle: () => void): void {
     // Node gives a response its socket when it is its turn.
     if (response.socket) {
-      handle();
+      this.#begin(handle);
       return;
     }
     const { socket } = request;
@@ -37,8 +41,21 @@ export class OneAtATime {
     this.#count(socket, 1);
     response.once('socket', () => {
       this.#count(socket, -1);
-      handle();
+      this.#begin(handle);
     });
+  }
+
+  #begin(handle: () => void): void {
+    if (this.#begun >= BEGUN_MAX) {
+      setImmediate(() => this.#begin(handle));
+      return;
+    }
+    if (this.#begun === 0)
+      setImmediate(() => {
+        this.#begun = 0;
+      });
+    this.#begun++;
+    handle();
   }
 
   #count(socket: Socket, change: number): void {
