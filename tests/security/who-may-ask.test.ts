@@ -36,6 +36,7 @@ async function intake(options: Partial<DirectIntakeOptions>) {
   const direct = new DirectIntake(
     { listen: { host: '127.0.0.1', port: 0 }, maxBytes: 1_000, maxInflightBytes: 5_000, ...options },
     {
+      has: () => false,
       write: async ({ id, receivedAt }: { id: string; receivedAt: number }) => {
         taken.push(id);
         times.push(receivedAt);
