@@ -214,7 +214,7 @@ export class Exporter {
     const destination = this.#destinations[job.signal];
     const doubted: ContentEncoding[] = [];
     let wanted = destination.encodingFor(this.#wanted(job));
-    // Terminates, since each encoding is tried at most once.
+    // Terminates, since each encoding is tried at most once, and what cannot be decoded is sent once, as it was received.
     while (true) {
       const composed = this.#bodies.compose(job, bodies, wanted);
       const request = composed instanceof Promise ? await composed : composed;
@@ -234,7 +234,8 @@ export class Exporter {
         return undefined;
       }
       const outcome = await this.#exchange(job, request);
-      const other = this.#otherEncoding(job.signal, encoding, outcome, doubted);
+      const other =
+        encoding === wanted ? this.#otherEncoding(job.signal, encoding, outcome, doubted) : undefined;
       if (other === undefined || other === encoding) return { outcome, encoding, wireBytes: body.byteLength };
       wanted = other;
     }
