@@ -410,6 +410,21 @@ describe('cumulative streams that lose a label', () => {
     expect(made.limiter.report().tracker.sources).toBe(2);
   });
 
+  it('undo the end of a level while the request before it, which ended another, is kept', () => {
+    const made = ruledRig([NAME], ['user']);
+    const of = (user: string, time: number, value: Partial<PointData>) =>
+      metricOf('int', [{ labels: { user }, start: at(0), time: at(time), ...value }], { monotonic: false });
+    made.send([of('b', 500, { int: 1n }), of('c', 500, { int: 2n })]);
+    made.limiter.process(request([of('a', 1000, { int: 10n }), of('b', 1000, { flags: 1 })]));
+    made.limiter.process(request([of('a', 2000, { flags: 1 })]));
+    made.limiter.keep();
+    made.limiter.undo();
+    expect(made.limiter.report().tracker.sources).toBe(2);
+    expect(made.send([of('a', 3000, { int: 20n })]).out).toMatchObject([{ int: 22n }]);
+    expect(made.send([of('a', 4000, { flags: 1 })]).out).toMatchObject([{ int: 2n }]);
+    expect(made.limiter.report().tracker.sources).toBe(1);
+  });
+
   it('keep a level whose stream was forgotten for lack of points, until its sources are subtracted', () => {
     const made = ruledRig([NAME], ['user'], { keyTtlMs: 60_000 });
     const send = (user: string, int: bigint) => {

@@ -26,10 +26,13 @@ export class StreamTable extends HashTable {
     this.changed = 0;
   }
 
-  /**
-   * To be called before a stream is changed.
-   * @returns false if the current request has changed it before
-   */
+  /** Forgets which request changed which stream. Only while none is open. */
+  forgetRequests(): void {
+    const { words, stride } = this;
+    for (let at = CHANGED_BY; at < words.length; at += stride) words[at] = 0;
+  }
+
+  /** Saves a stream for undo; to be called before every change. @returns true at the first change by the current request */
   remember(at: number): boolean {
     const { words } = this;
     if (words[at + CHANGED_BY] === this.#request) return false;

@@ -62,6 +62,8 @@ export interface TrackerLimits {
   maxLedger: number;
   maxOutputs: number;
   arenaCells: number;
+  /** Number of requests after which they are counted from 1 again; only tests give it. */
+  renumberAt?: number;
 }
 
 /** How a point relates to the last one of its source. */
@@ -73,7 +75,7 @@ const UNKNOWN = 3;
 const STALE = 4;
 
 export interface TrackerMark {
-  /** The last request before it. */
+  /** The request that begins at it, or the last one. */
   readonly request: number;
   readonly sources: JournalMark;
   readonly outputs: JournalMark;
@@ -82,6 +84,7 @@ export interface TrackerMark {
 }
 
 const NOTHING = Buffer.alloc(0);
+const RENUMBER_AT = 2 ** 30;
 const now = new NumberValue();
 const last = new NumberValue();
 const difference = new NumberValue();
@@ -111,6 +114,7 @@ export class Tracker {
   /** The last request up to which all were kept or undone. */
   #settled = 0;
   readonly #maxLedger: number;
+  readonly #renumberAt: number;
   readonly #history: SourceHistory;
   readonly #around: Around;
   #nowSec = 1;
@@ -126,6 +130,7 @@ export class Tracker {
     this.sources = new StreamTable(limits.maxSources, SOURCE_WORDS, this.arena);
     this.outputs = new OutputTable(limits.maxOutputs, this.arena);
     this.#maxLedger = limits.maxLedger;
+    this.#renumberAt = limits.renumberAt ?? RENUMBER_AT;
     this.#history = history;
     this.#around = around;
     this.#mark = this.mark();
@@ -171,6 +176,7 @@ export class Tracker {
   /** Begins a request. @returns its mark */
   begin(): TrackerMark {
     this.#settle();
+    if (this.#request >= this.#renumberAt) this.#renumber();
     this.#request++;
     this.times.begin();
     this.#mark = this.mark();
@@ -200,23 +206,31 @@ export class Tracker {
    * @param end mark of the next one
    * @param claimed its `claims`, whose memory is reused
    */
-  keep({ hasEnded }: TrackerMark, end: TrackerMark, claimed: Buffer): void {
-    if (hasEnded) this.#dropEnded(end);
+  keep({ request, hasEnded }: TrackerMark, end: TrackerMark, claimed: Buffer): void {
+    if (hasEnded) this.#dropEnded(request, end);
     this.#claims.release(claimed);
     this.sources.journal.keep(end.sources);
     this.outputs.journal.keep(end.outputs);
     this.#settle();
   }
 
-  #dropEnded(end: TrackerMark): void {
+  #dropEnded(request: number, end: TrackerMark): void {
     const { words, journal } = this.sources;
     const { records } = journal;
     for (let i = journal.oldest, to = journal.first(end.sources); i < to; i += journal.recordWords) {
       const at = records[i]!;
       if ((words[at + FLAGS]! & GONE) === 0) continue;
       // A source ended by a later request must remain restorable until that is kept.
-      if (words[at + CHANGED_BY]! <= end.request) this.sources.drop(at);
+      if (words[at + CHANGED_BY] === request) this.sources.drop(at);
     }
+  }
+
+  /** Counts requests from 1 again once none is open, before their number exceeds an int32. */
+  #renumber(): void {
+    if (!this.sources.journal.isEmpty || !this.outputs.journal.isEmpty) return;
+    this.sources.forgetRequests();
+    this.outputs.forgetRequests();
+    this.#request = this.#settled = 0;
   }
 
   #settle(): void {
