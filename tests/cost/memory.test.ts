@@ -139,7 +139,7 @@ it('removals from a request: two million items in a heap of 48 MiB', { timeout: 
 
 const ROOT = new URL('../../', import.meta.url).href;
 const LARGE_BYTES = 32 * MIB;
-const REST_MIB = 80;
+const REST_MIB = 64;
 
 /** What the thread for large requests makes of three in turn, in a process of its own, and what that takes, in MiB. */
 function threeLarge(

@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { joinInTurns, jsonParts, SIGNALS, type Signal } from '@nrdot/otlp';
 import type { StoredRecord } from '@nrdot/segment-log';
+import { threadScript } from '@nrdot/service/thread';
 
 /**
  * A batch as one line of OTLP JSON, as the Collector's file exporter writes it and as receivers accept it with
@@ -51,7 +52,7 @@ export class JsonLines {
   }
 
   async *#inThread({ envelope, payload }: StoredRecord): AsyncGenerator<Uint8Array, string | undefined> {
-    const worker = (this.#worker ??= new Worker(threadScript()));
+    const worker = (this.#worker ??= new Worker(threadScript('export-worker', import.meta.url)));
     worker.unref();
     // The next part is made when it is asked for: clients may read slowly.
     const ask = async (record?: StoredRecord): Promise<ThreadAnswer> => {
@@ -67,10 +68,4 @@ export class JsonLines {
       }
     return first.problem;
   }
-}
-
-/** In the bundle it is JavaScript, in the same directory as this chunk. */
-function threadScript(): URL {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  return new URL(`./export-worker.${extension}`, import.meta.url);
 }

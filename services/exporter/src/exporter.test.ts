@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { exported } from '../test/exporter.ts';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
 import { retryDelayMs } from './retry.ts';
 
@@ -77,4 +78,14 @@ describe('the concurrency limit', () => {
       ),
     );
   });
+});
+
+it('a batch that cannot be decoded, and whose encoding the upstream refuses, is not sent without end', async () => {
+  const sent: string[] = [];
+  await exported([Buffer.from('no zstd')], 'zstd', async (_, encoding) => {
+    sent.push(encoding);
+    if (sent.length > 10) return { kind: 'delivered', refusedItems: 0, message: '' };
+    return { kind: 'rejected', reason: 'refused', status: 415, message: 'no zstd here' };
+  });
+  expect(sent).toEqual(['zstd', 'zstd']);
 });

@@ -214,7 +214,7 @@ export class Exporter {
     const destination = this.#destinations[job.signal];
     const doubted: ContentEncoding[] = [];
     let wanted = destination.encodingFor(this.#wanted(job));
-    // Terminates, since each encoding is tried at most once, and what cannot be decoded is sent once, as it was received.
+    // Terminates, since each encoding is tried at most once, and what cannot be decoded ends the search for another.
     while (true) {
       const composed = this.#bodies.compose(job, bodies, wanted);
       const request = composed instanceof Promise ? await composed : composed;

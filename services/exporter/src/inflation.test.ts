@@ -1,68 +1,22 @@
 import { gzipSync } from 'node:zlib';
 import { Inflation } from '@nrdot/otlp';
-import type { JobData, Store } from '@nrdot/queue';
-import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { expect, it } from 'vitest';
-import { Exporter } from './exporter.ts';
-import type { Upstream } from './upstream.ts';
+import { exported } from '../test/exporter.ts';
 
 const MIB = 2 ** 20;
 const LIMITS = { maxBytes: 64 * MIB };
 const zeros = (bytes: number) => gzipSync(Buffer.alloc(bytes));
 
 it('an upstream that takes no gzip gets no more decompressed bytes at once than exporter.inflight_bytes', async () => {
-  const payload = zeros(4 * MIB);
-  const jobs = Array.from({ length: 12 }, (_, i) => {
-    const batch = { key: `b${i}`, items: 1, bytes: payload.byteLength, receivedAt: 0 };
-    const data = { signal: 'logs', class: 'normal', origin: 'live', encoding: 'gzip', batches: [batch] };
-    return {
-      id: batch.key,
-      data: JSON.stringify({ ...data, items: 1, bytes: batch.bytes }),
-      ...{ attempts: 0, payloads: [payload], epoch: '' },
-    };
-  });
   const sending = { bytes: 0, most: 0 };
-  const done = Promise.withResolvers<void>();
-  let settled = 0;
-  let taken = false;
-  const exporter = new Exporter(
-    {
-      ...{ minConcurrency: 16, concurrency: 16, inflightBytes: 10 * MIB, maxBodyBytes: 64 * MIB },
-      compression: 'none',
-      retry: { initialMs: 1, maxMs: 1, multiplier: 1, jitter: 0, maxAttempts: 1, maxRetryAfterMs: 1 },
-    },
-    {
-      store: {
-        take: async () => {
-          if (taken) return new Promise(() => {});
-          taken = true;
-          return { waiting: 0, nextInMs: -1, heldBack: 0, mayDefer: false, jobs };
-        },
-        settle: async (_job: JobData) => {
-          if (++settled === jobs.length) done.resolve();
-          return 1;
-        },
-        release: async () => true,
-      } as unknown as Store,
-      wakeSignal: { notify: () => {}, wait: () => new Promise(() => {}) } as never,
-      upstream: {
-        send: async (_signal: string, body: Buffer) => {
-          sending.bytes += body.byteLength;
-          sending.most = Math.max(sending.most, sending.bytes);
-          await new Promise((resolve) => setTimeout(resolve, 20));
-          sending.bytes -= body.byteLength;
-          return { kind: 'delivered', refusedItems: 0, message: '' };
-        },
-        close: async () => {},
-      } as unknown as Upstream,
-      log: createLogger({ level: 'silent', format: 'json' }),
-      metrics: new MetricsRegistry(['exporter']).metrics,
-      now: () => 0,
-      random: Math.random,
-    },
-  );
-  await done.promise;
-  void exporter.stop(0);
+  const send = async ({ byteLength }: Buffer) => {
+    sending.bytes += byteLength;
+    sending.most = Math.max(sending.most, sending.bytes);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    sending.bytes -= byteLength;
+    return { kind: 'delivered', refusedItems: 0, message: '' } as const;
+  };
+  await exported(Array(12).fill(zeros(4 * MIB)), 'gzip', send, { compression: 'none' });
   expect(sending.most).toBe(8 * MIB);
 });
 

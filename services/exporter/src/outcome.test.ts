@@ -99,6 +99,13 @@ describe('the meaning of a response', () => {
     });
   });
 
+  it('says what the breaker counts at the first attempt', () => {
+    for (let status = 200; status < 600; status++) {
+      const { hears } = MEANINGS.find(({ statuses }) => statuses?.(status))!;
+      expect(verdictOf(outcomeOf(answer(status), NOW), 1), `${status}`).toBe(hears);
+    }
+  });
+
   it('docs/upstream.md contains the table', () => {
     const page = readFileSync(new URL('../../../docs/upstream.md', import.meta.url), 'utf8');
     const rows = page

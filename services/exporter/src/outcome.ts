@@ -34,8 +34,8 @@ export interface Meaning {
   statuses?: (status: number) => boolean;
   fate: Fate;
   reason?: RetryReason | HoldReason;
+  /** For the docs, the rest: what the breaker counts at the first attempt (`verdictOf` decides), what happens, what people read. */
   hears: Verdict;
-  /** What happens to the batch, and what people read, for the docs. */
   becomes: string;
   reads: string;
 }

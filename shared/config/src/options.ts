@@ -108,7 +108,7 @@ export const optionalCount = optional(
   wholeNumber(1, Number.POSITIVE_INFINITY, `a whole number from 1 to ${Number.MAX_SAFE_INTEGER}`),
 );
 export const ratio = defaulting('0 to 1', numberFrom(0, 1, 'a number from 0 to 1'));
-export const factor = defaulting('number', numberFrom(1, 100, 'a number of at least 1'));
+export const factor = defaulting('number', numberFrom(1, 100, 'a number from 1 to 100'));
 export const flag = defaulting('true or false', fromText(z.boolean({ error: 'true or false' })));
 
 export function choice<const T extends readonly [string, ...string[]]>(

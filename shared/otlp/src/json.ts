@@ -3,7 +3,7 @@ import { GRPC, OtlpError } from './error.ts';
 import { JsonReader } from './json-reader.ts';
 import { type Field, jsonName, MESSAGES } from './schema.ts';
 import { SIGNALS, type Signal } from './signal.ts';
-import type { WalkOptions } from './walk.ts';
+import { DEFAULT_MAX_DEPTH, type WalkOptions } from './walk.ts';
 import { WireWriter } from './wire-writer.ts';
 
 /**
@@ -56,7 +56,6 @@ const FIELDS: readonly ReadonlyMap<string, JsonField>[] = MESSAGES.map((message)
   return byName;
 });
 
-const DEFAULT_MAX_DEPTH = 64;
 const TWO32 = 2 ** 32;
 /** Digits of 2^64. */
 const UINT64_DIGITS = 20;

@@ -79,7 +79,7 @@ export interface Inspected extends Walked {
   flaws: number;
 }
 
-const DEFAULT_MAX_DEPTH = 64;
+export const DEFAULT_MAX_DEPTH = 64;
 
 // State of the current walk. It is synchronous and never nested, so module variables suffice; fields of an object would cost a
 // load each.

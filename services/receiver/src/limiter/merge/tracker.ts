@@ -15,6 +15,7 @@ import { exponentialCells, readExponential, writeExponential } from './exponenti
 import { BEFORE, type JournalMark } from './journal.ts';
 import { fieldOf, levelOf, nameOf, resumeLevel } from './level-value.ts';
 import { BOUNDS, BOUNDS_SEEN, type Output, OutputTable } from './output-table.ts';
+import { BASELINE, DIFFERENCE, FULL, missingSum, STALE, UNKNOWN } from './relation.ts';
 import { CONVERTED, FORWARDED, INTO, OVERFLOW, SOURCE_WORDS, unpackSource } from './source.ts';
 import { SourceClaimWriter, sourceClaims } from './source-claims.ts';
 import type { SourceHistory } from './source-history.ts';
@@ -65,14 +66,6 @@ export interface TrackerLimits {
   /** Number of requests after which they are counted from 1 again; only tests give it. */
   renumberAt?: number;
 }
-
-/** How a point relates to the last one of its source. */
-const FULL = 0;
-const DIFFERENCE = 1;
-const BASELINE = 2;
-/** A baseline too, because its history is unknown. */
-const UNKNOWN = 3;
-const STALE = 4;
 
 export interface TrackerMark {
   /** The request that begins at it, or the last one. */
@@ -651,13 +644,4 @@ export class Tracker {
     this.times.start.max(output.timeLo, output.timeHi);
     this.outputs.drop(output.at);
   }
-}
-
-/**
- * The sum of a point that has none: the last known one of a source that continues, so that the next increment has the rest; 0
- * where the next sum counts whole; NaN, which is unknown, where only the difference to it will count.
- */
-function missingSum(relation: number, last: number): number {
-  if (relation === DIFFERENCE) return last;
-  return relation === FULL ? 0 : Number.NaN;
 }
