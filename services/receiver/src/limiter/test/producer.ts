@@ -34,7 +34,7 @@ export const zeros = () => BOUNDS.map(() => 0n).concat(0n);
 export const plus = (a: bigint[], b: bigint[]) => a.map((n, i) => n + b[i]!);
 export const sumOf = (counts: bigint[]) => counts.reduce((a, b) => a + b, 0n);
 /** The sum of observations: i for bucket i. */
-export const weighed = (counts: bigint[]) => counts.reduce((sum, n, i) => sum + Number(n) * i, 0);
+const weighed = (counts: bigint[]) => counts.reduce((sum, n, i) => sum + Number(n) * i, 0);
 
 export function pointOf(source: Source, form: Form, timeMs: number): PointData {
   const { labels, counts } = source;
