@@ -1,6 +1,8 @@
 /** A Redis that hangs under load: what comes meanwhile goes to the dlq's disk at once, and it is said. */
 import { setTimeout as wait } from 'node:timers/promises';
+import { keysOf } from '@nrdot/queue';
 import { freePort, startMockUpstream, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
+import { Redis } from 'ioredis';
 import { expect, it } from 'vitest';
 import { startServices, untilQuiet } from '../kit.ts';
 
@@ -55,8 +57,8 @@ it('after the first time-outs batches go straight to the dlq, until Redis answer
   });
   await waitUntil(() => acknowledged > 50, { what: 'traffic flows' });
   redis.signal('SIGSTOP');
-  const before = acknowledged;
-  await waitUntil(() => acknowledged >= before + MEANWHILE, {
+  const already = acknowledged;
+  await waitUntil(() => acknowledged >= already + MEANWHILE, {
     what: `${MEANWHILE} requests were acknowledged while Redis hung`,
     timeoutMs: 60_000,
   });
@@ -71,6 +73,12 @@ it('after the first time-outs batches go straight to the dlq, until Redis answer
   ).toHaveLength(1);
   expect(lines.filter((line) => /Redis is back/.test(line))).toHaveLength(1);
   expect(refused).toBe(0);
+  // What the dlq took is in the accounting with its next report, when it too has noticed that Redis is back.
+  const client = new Redis(redis.url);
+  const reportedAt = async () => Number(await client.hget(keysOf('{nrdot}').disk, 'reported'));
+  const before = await reportedAt();
+  await waitUntil(async () => (await reportedAt()) > before, { what: 'the dlq reports its disk again' });
+  client.disconnect();
   const { accepted } = await untilQuiet(running.admin);
   // Twice: what had been sent to Redis when it hung, one commit, and what the first answers of a new hang would be.
   expect(accepted - acknowledged).toBeGreaterThanOrEqual(0);
