@@ -420,6 +420,8 @@ describe('units', () => {
     expect([parseDuration(5), parseDuration('5'), parseDuration('5 weeks')]).toEqual(
       Array(3).fill(undefined),
     );
+    for (const mistyped of ['999.1.1.1:1', '127.0.0:4318', '1:4318', '[1.2.3.4]:1'])
+      expect(parseListen(mistyped), mistyped).toBeUndefined();
     expect(parseListen('[::1]:4318')).toEqual({ host: '::1', port: 4318 });
     expect(parseListen(':80')).toEqual({ host: '::', port: 80 });
     expect([parseListen('x'), parseListen('x:70000'), parseListen('a:b:1')]).toEqual(

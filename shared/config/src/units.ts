@@ -1,4 +1,4 @@
-import { isIPv6 } from 'node:net';
+import { isIPv4, isIPv6 } from 'node:net';
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   ...{ B: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 },
@@ -33,6 +33,8 @@ export function parseListen(value: unknown): { host: string; port: number } | un
   if (port > 65_535) return undefined;
   const host = match[1]!.replace(/^\[|\]$/g, '');
   if (match[1]!.startsWith('[') && !isIPv6(host)) return undefined;
+  // Numbers and dots alone are an IPv4 address, or a mistyped one; never a name.
+  if (/^[\d.]+$/.test(host) && !isIPv4(host)) return undefined;
   return { host: host === '' ? '::' : host, port };
 }
 

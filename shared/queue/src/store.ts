@@ -105,41 +105,42 @@ export class Store extends StoreState {
       ...[outcomesSeen, bypasses && !this.#inProcess ? 1 : 0],
       groups.reduce((sum, { batches }) => sum + Math.max(1, batches.length), 0),
     ];
-    const uncork = this.#cork();
-    this.#deferred.sendOn(this.scripts);
-    const pending: (Promise<unknown> | undefined)[] = [];
-    let claims = 0;
-    for (const { batches, claim } of groups) {
-      const number = claim ? ++claims : 0;
-      if (batches.length === 0) {
-        args.push('', '', '', 0, 0, '', '', 1, number);
-        pending.push(undefined);
-      }
-      for (const [i, batch] of batches.entries()) {
-        const data = jobDataOf(batch);
-        // NX: a batch that Redis has already must not get a TTL.
-        pending.push(this.#setPayload(batch.id, batch.payload));
-        args.push(batch.id, batch.class, batch.origin, data.items, data.bytes, JSON.stringify(data));
-        args.push(batch.signal, i === 0 ? batches.length : 0, number);
-      }
-    }
-    for (const { claim } of groups) if (claim) args.push(...claimArgs(claim.claim, claim.claimant));
     const { depth, books, wake, scheduler, outcomes, outcomesForgotten } = this.keys;
     // The script reports a payload that did not fit into Redis' memory as lost. Without a claim, the rest of its group is kept.
     const withoutMemory = new Set<number>();
-    const sets = pending.map((set, i) =>
-      set?.catch((error: Error) => {
-        if (!isOutOfMemory(error)) throw error;
-        withoutMemory.add(i);
-      }),
-    );
-    const answer = this.scripts
-      .nrdotEnqueueBuffer(depth, books, wake, scheduler, outcomes, outcomesForgotten, ...args)
-      .catch((error: Error) => {
-        if (!isOutOfMemory(error)) throw error;
-        return sets.map(() => NO_MEMORY);
-      });
-    uncork();
+    let claims = 0;
+    const [answer, sets] = this.#corked(() => {
+      this.#deferred.sendOn(this.scripts);
+      const pending: (Promise<unknown> | undefined)[] = [];
+      for (const { batches, claim } of groups) {
+        const number = claim ? ++claims : 0;
+        if (batches.length === 0) {
+          args.push('', '', '', 0, 0, '', '', 1, number);
+          pending.push(undefined);
+        }
+        for (const [i, batch] of batches.entries()) {
+          const data = jobDataOf(batch);
+          // NX: a batch that Redis has already must not get a TTL.
+          pending.push(this.#setPayload(batch.id, batch.payload));
+          args.push(batch.id, batch.class, batch.origin, data.items, data.bytes, JSON.stringify(data));
+          args.push(batch.signal, i === 0 ? batches.length : 0, number);
+        }
+      }
+      for (const { claim } of groups) if (claim) args.push(...claimArgs(claim.claim, claim.claimant));
+      const sets = pending.map((set, i) =>
+        set?.catch((error: Error) => {
+          if (!isOutOfMemory(error)) throw error;
+          withoutMemory.add(i);
+        }),
+      );
+      const answer = this.scripts
+        .nrdotEnqueueBuffer(depth, books, wake, scheduler, outcomes, outcomesForgotten, ...args)
+        .catch((error: Error) => {
+          if (!isOutOfMemory(error)) throw error;
+          return sets.map(() => NO_MEMORY);
+        });
+      return [answer, sets] as const;
+    });
     let results: unknown[];
     try {
       [results] = await Promise.all([this.timed('enqueue', answer), ...sets]);
@@ -158,7 +159,7 @@ export class Store extends StoreState {
       const result = ENQUEUE_RESULTS[Number(results[i] ?? 0) - 1] ?? 'lost';
       return result === 'lost' && withoutMemory.has(i) ? 'no_memory' : result;
     };
-    let answerAt = pending.length;
+    let answerAt = sets.length;
     return groups.map(({ batches, claim }) => {
       const own = batches.map(() => resultAt(at++));
       if (batches.length === 0) at++;
@@ -234,14 +235,18 @@ export class Store extends StoreState {
   }
 
   /**
-   * Corks the socket until the end of the step, so that payloads and their script leave in one system call, are read in one
-   * turn of Redis' event loop and cost one fsync instead of two. Does nothing on a Cluster, which has a connection per node.
+   * Corks the socket while a step's commands are written, so that payloads and their script leave in one system call, are read
+   * in one turn of Redis' event loop and cost one fsync instead of two. Not on a Cluster, which has a connection per node.
    */
-  #cork(): () => void {
+  #corked<T>(write: () => T): T {
     const stream = this.redis instanceof Cluster ? undefined : this.redis.stream;
-    if (!stream || this.redis.status !== 'ready') return () => {};
+    if (!stream || this.redis.status !== 'ready') return write();
     stream.cork();
-    return () => stream.uncork();
+    try {
+      return write();
+    } finally {
+      stream.uncork();
+    }
   }
 
   /**
@@ -313,13 +318,12 @@ export class Store extends StoreState {
           own.alone ? 1 : 0,
         ]),
       );
-    const uncork = this.#cork();
-    this.#deferred.sendOn(this.scripts);
-    const taken = replicas
-      ? writingOn(this.redis, this.keys.prefix, replicas, () => this.timed('take', script()))
-      : this.timed('take', script()).then((result) => ({ result, onReplicas: undefined }));
-    uncork();
-    const { result, onReplicas } = await taken;
+    const { result, onReplicas } = await this.#corked(() => {
+      this.#deferred.sendOn(this.scripts);
+      return replicas
+        ? writingOn(this.redis, this.keys.prefix, replicas, () => this.timed('take', script()))
+        : this.timed('take', script()).then((result) => ({ result, onReplicas: undefined }));
+    });
     const [waiting, nextInMs, heldBack, odd, queued, ...jobs] = result;
     this.tellOdd(odd);
     return {
@@ -370,13 +374,13 @@ export class Store extends StoreState {
   async handOver(job: JobData, jobs: HandOverJob[], push: 'last' | 'next', nowMs: number): Promise<number> {
     const { order, added } = handOverOrder(job, jobs, push);
     // NX: a SET that is repeated because its answer was lost must not put a TTL on a payload that a job owns.
-    const uncork = this.#cork();
     const together = added.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
-    const pending = added.map(({ key, bytes }) => this.#setPayload(key, bytes, together));
     const { depth, books, outcomes, wake, prefix } = this.keys;
     const args = [prefix, nowMs, JOB_OPTIONS, JSON.stringify(order)];
-    const answer = this.timed('hand_over', this.scripts.nrdotHandOver(depth, books, outcomes, wake, ...args));
-    uncork();
+    const [pending, answer] = this.#corked(() => [
+      added.map(({ key, bytes }) => this.#setPayload(key, bytes, together)),
+      this.timed('hand_over', this.scripts.nrdotHandOver(depth, books, outcomes, wake, ...args)),
+    ]);
     const [made] = await Promise.all([answer, ...pending]);
     this.#notifyBoth();
     if (made < 0) throw new Error('a new payload was lost before the hand-over; nothing was changed');
