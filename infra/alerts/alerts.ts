@@ -131,7 +131,7 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
       promql: 'sum by (job, namespace, signal) (increase(exporter_retries_total{reason="auth"}[5m])) > 0',
       summary: 'the upstream refuses the key for {{ $labels.signal }}',
       description:
-        'The upstream answers {{ $labels.signal }} of {{ $labels.job }} with 401 or 403. All of them are kept, but none is delivered until the key is corrected.',
+        'The upstream answers {{ $labels.signal }} of {{ $labels.job }} with 401 or 403. Nothing is lost, but none of them are delivered until the key is corrected.',
       newRelic: {
         select: 'sum(exporter_retries_total)',
         where: "reason = 'auth'",
@@ -144,7 +144,7 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
       for: '1m',
       summary: 'the address for {{ $labels.signal }} does not answer like an upstream',
       description:
-        'The address for {{ $labels.signal }} of {{ $labels.job }} does not answer like an OTLP upstream (404, a redirect, an HTML page). All of them are kept, but none is delivered until that is fixed.',
+        'The address for {{ $labels.signal }} of {{ $labels.job }} does not answer like an OTLP upstream (404, a redirect, an HTML page). Nothing is lost, but none of them are delivered until that is fixed.',
       newRelic: {
         select: 'sum(exporter_retries_total)',
         where: "reason = 'place'",
@@ -153,7 +153,7 @@ export const ALERTS: Readonly<Record<string, readonly Alert[]>> = {
       },
     }),
     warning('NrdotRejected', {
-      comment: 'The books know too of a status that no series was there for before.',
+      comment: 'increase() misses the first rejection of a new series; the accounting has it.',
       promql: [
         'sum by (job, namespace) (increase(exporter_rejected_items_total[15m])) > 0',
         'or max by (job, namespace) (delta(pipeline_accounting_items{state="rejected"}[15m])) > 0',

@@ -33,8 +33,13 @@ function rule(alert: Alert): string {
     ...(alert.for ? [`        for: ${alert.for}`] : []),
     `        labels: { severity: ${severity} }`,
     '        annotations:',
-    `          summary: '${summary}'`,
-    `          description: '${description}'`,
+    `          summary: ${quoted(summary)}`,
+    `          description: ${quoted(description)}`,
     `          runbook_url: ${runbookOf(alert)}`,
   ].join('\n');
+}
+
+/** As a YAML string in single quotes. */
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
 }

@@ -118,7 +118,7 @@ export const dlq: Board = {
       ),
       graph(
         'Free space on the disk',
-        'dlq.reserve of it stays free.',
+        'Beyond dlq.reserve; at 0 the dlq accepts nothing.',
         'bytes',
         { '{{instance}}': level('each', 'dlq_disk_free_bytes') },
         { width: 8 },

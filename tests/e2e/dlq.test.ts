@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { jsonToProtobuf, type Signal, walk } from '@nrdot/otlp';
@@ -21,6 +21,7 @@ const LOAD = {
 } as const;
 const ITEMS = 1_500;
 const REFUSED = 100;
+const RESERVE = 4 * 1024 ** 3;
 const CLASSES = ['critical', 'high', 'normal'] as const;
 
 interface State {
@@ -107,7 +108,7 @@ async function untilOnDisk(items: number): Promise<void> {
 beforeAll(async () => {
   dir = temporaryDirectory();
   mock = await startMockUpstream({ listen: '127.0.0.1:0' });
-  running = await startOne(dir.path, mock, { dlq: { replay_rate: '1MiB' } });
+  running = await startOne(dir.path, mock, { dlq: { replay_rate: '1MiB', reserve: RESERVE } });
   mock.set({ refuseRate: 1 });
   refused = await generate({ ...LOAD, endpoint: running.otlp, items: REFUSED });
   await waitUntil(async () => (await accounting(running.admin)).rejected === REFUSED, {
@@ -134,6 +135,13 @@ describe('nrdot dlq, in an outage', () => {
     expect(text).toMatch(/^state +ok$/m);
     expect(text).toMatch(/^drained +in \d+ s at this rate$/m);
     expect(text).toMatch(/^rejected +\d+ +100 +1 /m);
+  });
+
+  it('the free disk among the metrics is what the dlq may use: not its reserve', async () => {
+    const free = (await scrape(running.admin)).find(({ name }) => name === 'dlq_disk_free_bytes')!.value;
+    const { bavail, bsize } = statfsSync(dir.path);
+    // Others write to this disk meanwhile, but not half of the reserve.
+    expect(Math.abs(bavail * bsize - RESERVE - free)).toBeLessThan(RESERVE / 2);
   });
 
   it('ls and show list batches and segments, without payloads', async () => {

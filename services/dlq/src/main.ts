@@ -175,7 +175,7 @@ export async function startDlq(
     }
     metrics.dlqDrainSeconds.set(state.replay.drainSeconds);
     for (const known of STATES) metrics.dlqState.set({ state: known }, known === state.state ? 1 : 0);
-    metrics.dlqFreeBytes.set(await fs.freeBytes(dir));
+    metrics.dlqFreeBytes.set(Math.max(0, (await fs.freeBytes(dir)) - options.reserveBytes));
   });
   const stop = async (timeoutMs: number) => {
     endTicks();

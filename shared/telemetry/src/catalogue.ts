@@ -285,10 +285,11 @@ export const CATALOGUE = {
     'Items rejected by the upstream, by reason.',
     ['signal', 'reason'],
   ),
-  exporterRetries: exporter.counter('exporter_retries_total', 'Requests to be retried, by reason.', [
-    'signal',
-    'reason',
-  ]),
+  exporterRetries: exporter.counter(
+    'exporter_retries_total',
+    'Failed attempts that will be repeated, by reason.',
+    ['signal', 'reason'],
+  ),
   dlqUtilization: dlq.gauge('dlq_utilization_ratio', 'Bytes on disk as a share of dlq.capacity. 1 is full.'),
   dlqOldestAge: dlq.gauge(
     'dlq_oldest_age_seconds',
@@ -304,7 +305,7 @@ export const CATALOGUE = {
   dlqSegments: dlq.gauge('dlq_segments', 'Segment files, by class; `rejected` separately.', ['area']),
   dlqFreeBytes: dlq.gauge(
     'dlq_disk_free_bytes',
-    'Free bytes of the file system; dlq.reserve of them stay free.',
+    'Free bytes of the file system beyond dlq.reserve; at 0 the dlq accepts nothing.',
   ),
   dlqStoredItems: dlq.counter('dlq_stored_items_total', 'Items written to disk.', ['class']),
   dlqStoredBytes: dlq.counter('dlq_stored_bytes_total', 'Payload bytes written to disk, before compression.'),
