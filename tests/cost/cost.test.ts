@@ -15,6 +15,7 @@ async function load() {
     ...(await import('@nrdot/queue')),
     ...(await import('../../services/receiver/src/classifier/classifier.ts')),
     ...(await import('../../services/receiver/src/limiter/index.ts')),
+    ...(await import('../../services/receiver/src/limiter/test/options.ts')),
     ...(await import('../../services/receiver/src/check/check-report.ts')),
     ...(await import('../../services/receiver/src/check/request-check.ts')),
     ...(await import('../../services/receiver/src/check/request-fix.ts')),
@@ -99,7 +100,7 @@ describe.each(shapes)('$signal: $name', ({ signal, make }) => {
     it('limited, with room and without', () =>
       over(10_000, (body) => {
         for (const maxKeys of [65_536, 64]) {
-          const options = { maxKeys, aggregateLabels: ['k'] };
+          const options = product.limiterOptions({ maxKeys, aggregateLabels: ['k'] });
           const limiter = new product.CardinalityLimiter(options, { now: () => 1_000_000, seed: 1 });
           for (let i = 0; i < 2; i++) {
             limiter.process(body);

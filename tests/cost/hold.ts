@@ -14,6 +14,7 @@ import { type IngestDeps, ingest } from '../../services/receiver/src/ingest.ts';
 import { LargeRequests } from '../../services/receiver/src/large-request.ts';
 import { CardinalityLimiter } from '../../services/receiver/src/limiter/index.ts';
 import { localLimit } from '../../services/receiver/src/limiter/test/local-limit.ts';
+import { limiterOptions } from '../../services/receiver/src/limiter/test/options.ts';
 import { field, ofBytes, SHAPES, shapesOf, WALKED, type Walked } from './shapes.ts';
 
 const MIB = 2 ** 20;
@@ -22,7 +23,7 @@ const classifier = new Classifier(config.priority);
 const large = new LargeRequests();
 
 function deps(): IngestDeps {
-  const limiter = new CardinalityLimiter({}, { now: Date.now, seed: 1 });
+  const limiter = new CardinalityLimiter(limiterOptions(), { now: Date.now, seed: 1 });
   const enqueue = async (batches: readonly Batch[]) => batches.map(() => 'queued' as const);
   return {
     enqueue,

@@ -11,6 +11,7 @@ import { expect, it } from 'vitest';
 import { readBody } from '../../services/receiver/src/body.ts';
 import { Classifier } from '../../services/receiver/src/classifier/classifier.ts';
 import { CardinalityLimiter } from '../../services/receiver/src/limiter/index.ts';
+import { limiterOptions } from '../../services/receiver/src/limiter/test/options.ts';
 import { field } from './shapes.ts';
 
 setFlagsFromString('--expose-gc');
@@ -72,7 +73,7 @@ it('many names that never repeat', () => {
 });
 
 it('names in the limiter', () => {
-  const limiter = new CardinalityLimiter({}, { now: () => 1_000_000, seed: 1 });
+  const limiter = new CardinalityLimiter(limiterOptions(), { now: () => 1_000_000, seed: 1 });
   limiter.process(metrics('a'));
   limiter.keep();
   expect(

@@ -12,6 +12,7 @@ import { ingest } from '../../services/receiver/src/ingest.ts';
 import { LargeRequests } from '../../services/receiver/src/large-request.ts';
 import { CardinalityLimiter } from '../../services/receiver/src/limiter/index.ts';
 import { localLimit } from '../../services/receiver/src/limiter/test/local-limit.ts';
+import { limiterOptions } from '../../services/receiver/src/limiter/test/options.ts';
 import { ofBytes, shapesOf, WALKED, type Walked } from './shapes.ts';
 
 const MIB = 2 ** 20;
@@ -29,7 +30,7 @@ afterAll(() => large.stop());
 /** Takes a request as a receiver with default options does. @returns the most that was looked at in one turn */
 async function mostInOneTurn(signal: Walked, wire: Buffer): Promise<{ limited: number; described: number }> {
   const classifier = new Classifier(priority);
-  const limiter = new CardinalityLimiter({}, { now: () => 1_000_000, seed: 1 });
+  const limiter = new CardinalityLimiter(limiterOptions(), { now: () => 1_000_000, seed: 1 });
   const most = { limited: 0, described: 0 };
   let now = { limited: 0, described: 0 };
   const look = (what: keyof typeof most, bytes: number) => {

@@ -2,6 +2,7 @@
 import { OtlpError, walk } from '@nrdot/otlp';
 import { seededRandom } from '@nrdot/testbed';
 import { CardinalityLimiter } from '../../services/receiver/src/limiter/index.ts';
+import { limiterOptions } from '../../services/receiver/src/limiter/test/options.ts';
 import { drawMetrics, LABELS, METRIC_NAMES, manyValues } from './metrics.ts';
 import type { Random } from './mutate.ts';
 import type { Target } from './targets.ts';
@@ -56,12 +57,12 @@ export function limiterTarget(): Target {
 /** One that has given labels up, and one time in four has hardly any key left, so that points overflow. */
 function actingLimiter(now: () => number, pass: (ms: number) => void, random: Random): CardinalityLimiter {
   const limiter = new CardinalityLimiter(
-    {
+    limiterOptions({
       maxKeys: MAX_KEYS,
       actAbove: 0,
       aggregateLabels: LABELS.filter((label) => label !== 'route'),
       criticalAction: random() < 0.5 ? 'overflow' : 'drop',
-    },
+    }),
     { now, seed: 1 },
   );
   for (const metric of METRIC_NAMES)

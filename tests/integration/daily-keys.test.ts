@@ -9,6 +9,7 @@ import { Classifier } from '../../services/receiver/src/classifier/classifier.ts
 import { DailyBudget } from '../../services/receiver/src/daily-budget.ts';
 import { type IngestDeps, ingest, type MetricsLimit } from '../../services/receiver/src/ingest.ts';
 import { CardinalityLimiter, type Decision } from '../../services/receiver/src/limiter/index.ts';
+import { limiterOptions } from '../../services/receiver/src/limiter/test/options.ts';
 import { Limiting } from '../../services/receiver/src/limiting.ts';
 import { OPTIONS, redis, store, useStore } from './store-on-redis.ts';
 
@@ -187,7 +188,7 @@ it('enforced, a metric stays below its daily limit at all receivers, and no othe
 it('a Redis that does not answer delays no request; waiting reports are bounded and sent later', async () => {
   const decisions: Decision[] = [];
   const limiter = new CardinalityLimiter(
-    { dailyKeys: 1_000, maxKeys: 131_072, actAbove: 1, protectedLabels: ['id'] },
+    limiterOptions({ dailyKeys: 1_000, maxKeys: 131_072, actAbove: 1, protectedLabels: ['id'] }),
     { now: () => nowMs, seed: 1, onDecision: (decision) => decisions.push(decision) },
   );
   const real = new DailyState(redis, keysOf(OPTIONS.prefix));
@@ -235,12 +236,8 @@ it('a Redis that does not answer delays no request; waiting reports are bounded 
 });
 
 it('series counted before the option was turned off are counted again when it is turned on', async () => {
-  const options = (dailyKeys: number) => ({
-    dailyKeys,
-    maxKeys: 4_096,
-    actAbove: 1,
-    protectedLabels: ['id'],
-  });
+  const options = (dailyKeys: number) =>
+    limiterOptions({ dailyKeys, maxKeys: 4_096, actAbove: 1, protectedLabels: ['id'] });
   const limiter = new CardinalityLimiter(options(1_000), { now: () => nowMs, seed: 1, onDecision: () => {} });
   const send = () => {
     limiter.process(requestOf('lasting', ids(0, 100)));

@@ -13,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { walk } from '@nrdot/otlp';
 import { CardinalityLimiter, type LimiterOptions } from '../src/limiter/index.ts';
+import { limiterOptions } from '../src/limiter/test/options.ts';
 import { encode, type MetricData, type PointData, Request } from '../src/limiter/test/otlp.ts';
 
 const POINTS = 1000;
@@ -203,7 +204,7 @@ function at(times: number[], quantile: number): number {
 function begin<const L extends readonly Limiter[]>(mode: Mode, limiters: L) {
   let now = START;
   let from = 0;
-  const options = { keyTtlMs: 86_400_000, ...mode.options };
+  const options = limiterOptions({ keyTtlMs: 86_400_000, ...mode.options });
   const made = limiters.map((Limiter) => new Limiter(options, { now: () => now, seed: 4711 }));
   const next = () => {
     now += PACE_MS;

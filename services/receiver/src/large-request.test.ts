@@ -9,6 +9,7 @@ import { type IngestDeps, type IngestRequest, ingest } from './ingest.ts';
 import { type LargeRequest, LargeRequests, type LargeSound } from './large-request.ts';
 import { CardinalityLimiter } from './limiter/index.ts';
 import { localLimit } from './limiter/test/local-limit.ts';
+import { limiterOptions } from './limiter/test/options.ts';
 
 /** Counts what it was given. */
 class Counted extends LargeRequests {
@@ -32,7 +33,7 @@ const { priority } = loadConfig({
 /** Takes a request as it is taken in one process with the thread, or without it. */
 async function take(request: Partial<IngestRequest> & { signal: Signal; wire: Buffer }, withThread: boolean) {
   const batches: Batch[] = [];
-  const limiter = new CardinalityLimiter({}, { now: () => 1_000_000, seed: 1 });
+  const limiter = new CardinalityLimiter(limiterOptions(), { now: () => 1_000_000, seed: 1 });
   const classifier = new Classifier(priority);
   const enqueue = async (all: readonly Batch[]) => {
     batches.push(...all);

@@ -3,7 +3,7 @@ import type { Config } from '@nrdot/config';
 import type { Store } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
 import { expect, it, vi } from 'vitest';
-import { completeOptions } from './limiter/index.ts';
+import { limiterOptions } from './limiter/test/options.ts';
 import { Limiting } from './limiting.ts';
 
 const FIELD = Buffer.alloc(8, 7);
@@ -66,7 +66,7 @@ const bytesOf = (value: unknown): unknown =>
 
 async function started(): Promise<{ redis: SlowRedis; limiting: Limiting; knows(): Promise<number> }> {
   const redis = new SlowRedis();
-  const config = { limiter: { ...completeOptions({}), mode: 'enforce' }, receiver: { listen: { port: 1 } } };
+  const config = { limiter: { ...limiterOptions(), mode: 'enforce' }, receiver: { listen: { port: 1 } } };
   const store = { redis, keys: { prefix: 'p' } };
   const limiting = new Limiting(
     config as unknown as Config,

@@ -20,7 +20,6 @@ import { DailyBudget } from './daily-budget.ts';
 import { type Limited, unavailable } from './ingest.ts';
 import {
   CardinalityLimiter,
-  completeOptions,
   type Decision,
   type Dropped,
   joinedClaim,
@@ -83,7 +82,7 @@ export class Limiting implements SharedState {
     this.#host = host;
     this.#now = now;
     this.#wallNow = wallNow;
-    this.#options = completeOptions(optionsOf(config));
+    this.#options = optionsOf(config);
     this.#shared = new LimiterState(store.redis, {
       prefix: store.keys.prefix,
       holder: holderName(config.receiver.listen),
@@ -96,7 +95,7 @@ export class Limiting implements SharedState {
       (error) => host.log.debug({ err: error.message }, 'could not count daily series yet'),
     );
     host.live.follow((next) => {
-      const options = completeOptions(optionsOf(next));
+      const options = optionsOf(next);
       return () => {
         this.#nextOptions = options;
         this.#takeOptions();
@@ -576,7 +575,7 @@ function ruleOf(json: string): SharedRule | undefined {
   }
 }
 
-function optionsOf({ limiter: { mode, ...options } }: Config): Partial<LimiterOptions> {
+function optionsOf({ limiter: { mode, ...options } }: Config): LimiterOptions {
   return { ...options, mode: mode === 'observe' ? 'observe' : 'enforce' };
 }
 

@@ -42,6 +42,13 @@ describe('the configuration', () => {
     expect(found).toContain(expected);
   });
 
+  it('refuses a key_ttl that no limiter could work with', () => {
+    expect(problems('limiter: {key_ttl: 999ms}\n').join(' ')).toContain(
+      'limiter.key_ttl: expected a duration of at least 1s',
+    );
+    expect(problems('limiter: {key_ttl: 1s}\n')).toEqual([]);
+  });
+
   it('states the maximum of a count without a default', () => {
     expect(problems('exporter: {account_limits: {requests_per_minute: 1e99}}\n').join(' ')).toContain(
       'exporter.account_limits.requests_per_minute: 1e+99 — expected a whole number from 1 to 9007199254740991',

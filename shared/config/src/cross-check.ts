@@ -88,6 +88,7 @@ export function crossCheck(
     'limiter.daily_mode',
     'observe, or enforce with limiter.mode: enforce and limiter.daily_keys above 0',
   );
+  check(limiter.keyTtlMs >= 1_000, 'limiter.key_ttl', 'a duration of at least 1s');
   const both = limiter.aggregateLabels.filter((label) => limiter.protectedLabels.includes(label));
   check(
     both.length === 0,

@@ -288,7 +288,7 @@ export const schema = section('NRDOT+', {
       'What happens to a new key-set then, or if there is no room for it. overflow: its points go to the otel.metric.overflow stream, so that totals stay correct.',
       LIVE,
     ),
-    key_ttl: duration('10m', 'A key-set not seen for so long may be evicted.', LIVE),
+    key_ttl: duration('10m', 'A key-set not seen for so long, at least 1s, may be evicted.', LIVE),
     aggregate_labels: texts('Labels to strip first, such as k8s.pod.uid.', LIVE),
     protected_labels: texts('Labels that are never stripped.', LIVE),
     gauge_reducer: choice(

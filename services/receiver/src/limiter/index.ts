@@ -5,13 +5,5 @@ export type { Metric, SharedRule } from './admission/metric-table.ts';
 export { joinedClaim } from './claim.ts';
 export { packed } from './hash.ts';
 export { CardinalityLimiter, type Limited, type LimiterDeps, ledgerSize } from './limiter.ts';
-export {
-  completeOptions,
-  DEFAULT_OPTIONS,
-  type GaugeReducer,
-  LimiterOptionError,
-  type LimiterOptions,
-  type MetricOverride,
-  type MetricPolicy,
-} from './options.ts';
+export type { LimiterOptions } from './options.ts';
 export type { LabelReport, LimiterReport, MetricReport, Totals } from './report.ts';

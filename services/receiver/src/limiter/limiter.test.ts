@@ -4,7 +4,8 @@ import { equals, fromBinary } from '@bufbuild/protobuf';
 import { walk } from '@nrdot/otlp';
 import { describe, expect, it } from 'vitest';
 import { referenceRequest } from '../../../../shared/otlp/test/reference.ts';
-import { CardinalityLimiter, LimiterOptionError } from './index.ts';
+import { CardinalityLimiter } from './index.ts';
+import { limiterOptions } from './test/options.ts';
 import { encode, type MetricData, type PointData, request } from './test/otlp.ts';
 import { byStream, rig, START_MS, total } from './test/rig.ts';
 import { isRegular, normalise } from './wire/normalise.ts';
@@ -249,7 +250,7 @@ describe('CardinalityLimiter', () => {
       made.send([counters(0, 8)]);
     }
     expect(made.decisions.map(({ kind }) => kind)).toEqual(['aggregate']);
-    made.limiter.configure({ maxKeys: 1024, protectedLabels: ['user'] });
+    made.limiter.configure(limiterOptions({ maxKeys: 1024, protectedLabels: ['user'] }));
     expect(made.limiter.report().topMetrics[0]!.removed).toEqual([]);
   });
 
@@ -312,25 +313,16 @@ describe('CardinalityLimiter', () => {
     expect(made.send([storm(0, 10)]).claim.remembered.length).toBe(48);
   });
 
-  it('applies new options while running, and rejects invalid ones as a whole', () => {
+  it('applies new options while running', () => {
     const { send, limiter } = rig({ maxKeys: 1024 });
     send([storm(0, 300)]);
-    limiter.configure({ maxKeys: 2048, mode: 'observe' });
+    limiter.configure(limiterOptions({ maxKeys: 2048, mode: 'observe' }));
     expect(limiter.keysLimit).toBe(2048);
     expect(limiter.keysUsed).toBe(300);
     expect(send([storm(0, 300)]).unchanged).toBe(true);
     expect(limiter.keysUsed).toBe(300);
-    limiter.configure({ maxKeys: 100 });
+    limiter.configure(limiterOptions({ maxKeys: 100 }));
     expect(limiter.keysUsed).toBe(100);
-    for (const wrong of [
-      { maxKeys: 3 },
-      { actAbove: 2 },
-      { criticalAction: 'explode' as never },
-      { keyTtlMs: 1 },
-    ]) {
-      expect(() => limiter.configure(wrong)).toThrow(LimiterOptionError);
-    }
-    expect(limiter.keysLimit).toBe(100);
   });
 
   it('removes messages that lost all points, and keeps the rest byte for byte', () => {
@@ -357,7 +349,7 @@ describe('CardinalityLimiter', () => {
   });
 
   it('writes requests that other parsers accept and that a second pass does not change', () => {
-    const options = { maxKeys: 1024, criticalScore: 1 };
+    const options = limiterOptions({ maxKeys: 1024, criticalScore: 1 });
     const [first, second] = [rig(options, 1), rig(options, 2)];
     for (let i = 0; i < 60; i++) {
       const body = request([

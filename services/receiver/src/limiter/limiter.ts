@@ -16,7 +16,7 @@ import { CONVERTED, OVERFLOW } from './merge/source.ts';
 import { SourceHistory } from './merge/source-history.ts';
 import type { Incoming } from './merge/stream.ts';
 import { Tracker, type TrackerMark } from './merge/tracker.ts';
-import { completeOptions, type LimiterOptions, mergesToDeltas, policyOf } from './options.ts';
+import { type LimiterOptions, mergesToDeltas, policyOf } from './options.ts';
 import { addTotals, emptyTotals, type LimiterReport, makeReport, type Totals } from './report.ts';
 import { isRegular, normalise } from './wire/normalise.ts';
 import { int32At, Reader, releaseBody } from './wire/reader.ts';
@@ -121,12 +121,10 @@ export class CardinalityLimiter {
   /** Number of points of the current metric with unknown key-sets. */
   #unknown = 0;
 
-  /** @throws LimiterOptionError */
-  constructor(options: Partial<LimiterOptions>, deps: LimiterDeps) {
-    const complete = completeOptions(options);
-    const { maxKeys } = complete;
+  constructor(options: LimiterOptions, deps: LimiterDeps) {
+    const { maxKeys } = options;
     this.#deps = deps;
-    this.#policyOf = policyOf(complete);
+    this.#policyOf = policyOf(options);
     this.#seeds = hashSeeds(deps.seed);
     this.#random = new Random(deps.seed + 1);
     this.#pool = new SketchPool(SKETCHES, this.#random);
@@ -138,7 +136,7 @@ export class CardinalityLimiter {
     const startedMs = deps.now();
     const history = new SourceHistory(Math.max(64, maxKeys >> 2), deps.watchMs ?? startedMs);
     // If all counts are sent as deltas, each stream is a source and has an output.
-    const isDelta = complete.temporality === 'delta';
+    const isDelta = options.temporality === 'delta';
     const limits = {
       maxSources: Math.max(8_192, isDelta ? maxKeys : maxKeys >> 1),
       maxLedger: ledgerSize(maxKeys),
@@ -150,10 +148,10 @@ export class CardinalityLimiter {
     const scanner = new Scanner();
     this.#lastMs = this.#reviewedMs = startedMs;
     tracker.restart(startedMs, startedMs, new Map());
-    tracker.sendDeltas(mergesToDeltas(complete));
-    this.daily.configure(complete.dailyKeys, complete.dailyMode === 'enforce');
+    tracker.sendDeltas(mergesToDeltas(options));
+    this.daily.configure(options.dailyKeys, options.dailyMode === 'enforce');
     this.daily.tick(startedMs);
-    const shared = { options: complete, table, daily: this.daily, changes: new RequestChanges() };
+    const shared = { options, table, daily: this.daily, changes: new RequestChanges() };
     const onDecision = (decision: Decision) => deps.onDecision?.(decision);
     this.#parts = Object.assign(shared, {
       admission: new Admission(shared, this.#metrics, this.#pool, onDecision, this.#hashOf),
@@ -323,27 +321,24 @@ export class CardinalityLimiter {
   }
 
   /**
-   * Changes the options while running; missing ones get their defaults. Enforced decisions stay; observed ones are made again.
-   * Only while no request is open.
-   * @throws LimiterOptionError; then nothing has changed
+   * Changes the options while running. Enforced decisions stay; observed ones are made again. Only while no request is open.
    */
-  configure(options: Partial<LimiterOptions>): void {
-    const complete = completeOptions(options);
+  configure(options: LimiterOptions): void {
     const parts = this.#parts;
     const { table: old, options: before } = parts;
-    parts.tracker.sendDeltas(mergesToDeltas(complete));
-    parts.options = complete;
-    this.daily.configure(complete.dailyKeys, complete.dailyMode === 'enforce');
-    this.#policyOf = policyOf(complete);
+    parts.tracker.sendDeltas(mergesToDeltas(options));
+    parts.options = options;
+    this.daily.configure(options.dailyKeys, options.dailyMode === 'enforce');
+    this.#policyOf = policyOf(options);
     for (const metric of this.#metrics.all()) {
       const hadRule = metric.rule !== undefined;
       metric.setPolicy(this.#policyOf(metric.name));
-      if (complete.mode !== before.mode) metric.forgetRule();
+      if (options.mode !== before.mode) metric.forgetRule();
       else if (hadRule) this.#untold.add(metric);
     }
-    if (complete.maxKeys !== old.maxEntries) {
-      old.shrinkTo(complete.maxKeys, parts.admission.onEvict);
-      const table = new KeyTable(complete.maxKeys);
+    if (options.maxKeys !== old.maxEntries) {
+      old.shrinkTo(options.maxKeys, parts.admission.onEvict);
+      const table = new KeyTable(options.maxKeys);
       old.forEach((at) => {
         table.add(old.words[at]!, old.words[at + 1]!, old.metricId(at), old.seenSec(at));
       });

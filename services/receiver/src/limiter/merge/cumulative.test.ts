@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { LimiterOptions } from '../index.ts';
+import { limiterOptions } from '../test/options.ts';
 import { decode, flat, type MetricData, type PointData, request } from '../test/otlp.ts';
 import {
   at,
@@ -59,7 +60,7 @@ describe('cumulative streams that lose a label', () => {
             before.map((steps) => steps.map((s) => ({ ...s, restart: false }))),
             parts,
           );
-          made.limiter.configure({ maxKeys: 4096, actAbove: 0, aggregateLabels: ['user'] });
+          made.limiter.configure(limiterOptions({ maxKeys: 4096, actAbove: 0, aggregateLabels: ['user'] }));
           const points = Array.from({ length: 400 }, (_, i) => ({
             labels: { user: `warm-${i}` },
             double: 1,

@@ -1,5 +1,6 @@
 /** Sums that may fall: the sum of the last values of their sources. */
 import { describe, expect, it } from 'vitest';
+import { limiterOptions } from '../test/options.ts';
 import { decode, flat, type MetricData, type PointData, request } from '../test/otlp.ts';
 import { at, metricOf, NAME, sum } from '../test/producer.ts';
 import { rig, ruledRig } from '../test/rig.ts';
@@ -121,7 +122,7 @@ describe('cumulative streams that lose a label', () => {
         return [who ?? 'merged', flags === 1 ? 'stale' : (int ?? double)];
       });
     expect(send([of('a', { int: 4n }, 1000)])).toEqual([['a', 4n]]);
-    made.limiter.configure({ maxKeys: 4096, actAbove: 0, aggregateLabels: [name] });
+    made.limiter.configure(limiterOptions({ maxKeys: 4096, actAbove: 0, aggregateLabels: [name] }));
     for (let i = 0; i < 400; i++) {
       const gauge = (labels: Record<string, string>): MetricData => {
         const points = [{ labels, double: 1, time: 1n }];

@@ -1,4 +1,5 @@
 import { CardinalityLimiter, type Decision, type Limited, type LimiterOptions } from '../index.ts';
+import { limiterOptions } from './options.ts';
 import { decode, type FlatPoint, flat, type MetricData, type PointData, request, streamOf } from './otlp.ts';
 
 /** A limiter with a clock that the test moves. */
@@ -33,15 +34,12 @@ export function rig(options: Partial<LimiterOptions>, seed = 1): Rig {
     },
   };
   // Tests of the overflow stream say so: dropped is easier to count.
-  made.limiter = new CardinalityLimiter(
-    { criticalAction: 'drop', ...options },
-    {
-      now: () => made.now,
-      wallNow: () => made.wallNow?.() ?? made.now,
-      seed,
-      onDecision: (decision) => made.decisions.push(decision),
-    },
-  );
+  made.limiter = new CardinalityLimiter(limiterOptions({ criticalAction: 'drop', ...options }), {
+    now: () => made.now,
+    wallNow: () => made.wallNow?.() ?? made.now,
+    seed,
+    onDecision: (decision) => made.decisions.push(decision),
+  });
   return made;
 }
 
