@@ -5,18 +5,10 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import type { Config } from '@nrdot/config';
 import { makeDirectory } from '@nrdot/service';
 import type { Logger } from '@nrdot/telemetry';
 import { Redis } from 'ioredis';
-
-export interface PrivateRedisOptions {
-  /** Directory of Redis' files; one pipeline per directory. */
-  dir: string;
-  /** Path of the redis-server program. */
-  program: string;
-  durability: 'always' | 'everysec';
-  maxmemoryBytes: number;
-}
 
 /** Maximum length of a Unix socket's path. */
 const SOCKET_PATH_MAX = 100;
@@ -34,17 +26,20 @@ const LAST_WORDS_LINES = 5;
  */
 export class PrivateRedis {
   readonly socket: string;
-  readonly #options: PrivateRedisOptions;
+  readonly #dir: string;
+  readonly #options: Pick<Config['redis'], 'durability' | 'private'>;
   readonly #log: Logger;
   #child: ChildProcess | undefined;
   #stopping = false;
   #lastWords: string[] = [];
   #missing = false;
 
-  constructor(options: PrivateRedisOptions, log: Logger) {
-    this.#options = { ...options, dir: resolve(options.dir) };
+  /** @param dir directory of Redis' files; one pipeline per directory */
+  constructor(dir: string, options: Pick<Config['redis'], 'durability' | 'private'>, log: Logger) {
+    this.#dir = resolve(dir);
+    this.#options = options;
     this.#log = log.child({ service: 'redis' });
-    this.socket = socketPath(this.#options.dir);
+    this.socket = socketPath(this.#dir);
   }
 
   get url(): string {
@@ -56,7 +51,7 @@ export class PrivateRedis {
    * @throws Error if the program is missing, or with Redis' last log lines
    */
   async start(): Promise<void> {
-    makeDirectory(this.#options.dir, 'data_dir', 0o700);
+    makeDirectory(this.#dir, 'data_dir', 0o700);
     this.#claim();
     await this.#endOrphan();
     this.#spawn(RESTART_MIN_MS);
@@ -69,7 +64,7 @@ export class PrivateRedis {
       if (this.#stopping) throw new Error('asked to stop while redis-server was starting');
       if (this.#missing)
         throw new Error(
-          `${this.#options.program} was not found. Install Redis 7 or later ("apt-get install redis-server" on Debian, "brew install redis" on macOS), or name one in redis.url`,
+          `${this.#options.private.redisServer} was not found. Install Redis 7 or later ("apt-get install redis-server" on Debian, "brew install redis" on macOS), or name one in redis.url`,
         );
       if (!child || child.exitCode !== null) {
         this.#stopping = true;
@@ -104,7 +99,7 @@ export class PrivateRedis {
   }
 
   get #pidFile(): string {
-    return join(this.#options.dir, 'nrdot.pid');
+    return join(this.#dir, 'nrdot.pid');
   }
 
   /** Claims the data directory for this pipeline. */
@@ -113,7 +108,7 @@ export class PrivateRedis {
       const pid = Number(readFileSync(this.#pidFile, 'utf8').trim());
       if (pid > 0 && pid !== process.pid && isPipeline(pid))
         throw new Error(
-          `another pipeline (process ${pid}) uses ${this.#options.dir}; stop it, or give this one its own directory with --data`,
+          `another pipeline (process ${pid}) uses ${this.#dir}; stop it, or give this one its own directory with --data`,
         );
     }
     writeFileSync(this.#pidFile, `${process.pid}\n`);
@@ -136,15 +131,15 @@ export class PrivateRedis {
   }
 
   #spawn(pauseMs: number): void {
-    const { program, dir, durability, maxmemoryBytes } = this.#options;
+    const { durability, private: own } = this.#options;
     const startedAt = performance.now();
     this.#lastWords = [];
     const child = spawn(
-      program,
+      own.redisServer,
       [
-        ...['--port', '0', '--unixsocket', this.socket, '--unixsocketperm', '700', '--dir', dir],
+        ...['--port', '0', '--unixsocket', this.socket, '--unixsocketperm', '700', '--dir', this.#dir],
         ...['--appendonly', 'yes', '--appendfsync', durability, '--save', ''],
-        ...['--maxmemory', String(maxmemoryBytes), '--maxmemory-policy', 'noeviction'],
+        ...['--maxmemory', String(own.maxmemoryBytes), '--maxmemory-policy', 'noeviction'],
         ...['--daemonize', 'no', '--logfile', '', '--loglevel', 'notice'],
         // Payloads are deleted soon after they are written: rewrite often enough that the AOF stays near the size of the queue.
         ...['--auto-aof-rewrite-percentage', '100', '--auto-aof-rewrite-min-size', '128mb'],

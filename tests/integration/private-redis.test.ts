@@ -15,7 +15,8 @@ it.each([
 ] as const)('durability %s', async (durability, warningsForAlways) => {
   using dir = temporaryDirectory();
   const own = new PrivateRedis(
-    { dir: join(dir.path, 'redis'), program: 'redis-server', durability, maxmemoryBytes: MAXMEMORY },
+    join(dir.path, 'redis'),
+    { durability, private: { redisServer: 'redis-server', maxmemoryBytes: MAXMEMORY } },
     createLogger({ level: 'silent', format: 'json' }),
   );
   await own.start();

@@ -45,14 +45,9 @@ export async function up(flags: ConfigFlags): Promise<void> {
     });
   }
   let redis: PrivateRedis | undefined;
-  const { url, sentinels, cluster, durability, private: own } = config.redis;
-  if (!url && sentinels.length === 0 && cluster.length === 0) {
-    const { redisServer: program, maxmemoryBytes } = own;
-    redis = new PrivateRedis(
-      { dir: join(config.dataDir, 'redis'), program, durability, maxmemoryBytes },
-      log,
-    );
-  }
+  const { url, sentinels, cluster } = config.redis;
+  if (!url && sentinels.length === 0 && cluster.length === 0)
+    redis = new PrivateRedis(join(config.dataDir, 'redis'), config.redis, log);
   let pipeline: Pipeline | undefined;
   const end = async () => {
     await redis?.stop();

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { Readable } from 'node:stream';
+import type { Config } from '@nrdot/config';
 import { inSlices } from '@nrdot/otlp';
 import type { Batch } from '@nrdot/queue';
 
@@ -10,15 +11,10 @@ const LIMIT_MS = 3_000;
 const ANSWER_MAX_BYTES = 64 * 1024;
 const CONNECTIONS = 32;
 
-export interface DlqClientOptions {
-  /** The dlq's bearer token, if it requires one. */
+/** The dlq's bearer token, if it requires one, and certificates. */
+type DlqClientOptions = Pick<Config['dlq'], 'caFile' | 'certFile' | 'keyFile'> & {
   token?: string | undefined;
-  /** Certificates to trust, PEM; the system's if absent. */
-  caFile?: string | undefined;
-  /** Client certificate, PEM, for a dlq that requires one. */
-  certFile?: string | undefined;
-  keyFile?: string | undefined;
-}
+};
 
 /** Sends batches to the dlq over HTTP while Redis cannot take them. */
 export class DlqClient {

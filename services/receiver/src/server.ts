@@ -10,7 +10,7 @@ import {
   type Signal,
   statusBody,
 } from '@nrdot/otlp';
-import { listen, OneAtATime, type ServerTls, sameSecret, secureServer } from '@nrdot/service';
+import { listen, OneAtATime, sameSecret, secureServer } from '@nrdot/service';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { type FastifyInstance, fastify } from 'fastify';
 import { InflightBytes, readBody } from './body.ts';
@@ -18,8 +18,7 @@ import { Cors } from './cors.ts';
 import { type IngestDeps, ingest, type QueueCapacity } from './ingest.ts';
 import { endWhenRead } from './linger.ts';
 
-export type ReceiverOptions = Omit<Config['receiver'], 'tokens' | 'tls'> & {
-  tls: ServerTls;
+export type ReceiverOptions = Omit<Config['receiver'], 'tokens'> & {
   /** Bearer tokens, one of which a client must send; no check if empty. */
   tokens: readonly string[];
   /** The queue's limits, if known here. */

@@ -2,15 +2,9 @@ import { readFileSync } from 'node:fs';
 import type { ServerOptions as HttpOptions } from 'node:http';
 import type { ServerOptions } from 'node:https';
 import type { SecureContextOptions } from 'node:tls';
+import type { Config } from '@nrdot/config';
 
-export interface ServerTls {
-  /** Certificate, PEM. */
-  certFile?: string | undefined;
-  /** Its key, PEM. */
-  keyFile?: string | undefined;
-  /** If set, clients must present a certificate signed by one of these. */
-  clientCaFile?: string | undefined;
-}
+export type ServerTls = Config['receiver']['tls'];
 
 /** Time for a whole request to arrive, and for a TLS handshake, for which Node would wait for two minutes. */
 const REQUEST_TIMEOUT_MS = 30_000;

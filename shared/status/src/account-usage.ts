@@ -1,16 +1,9 @@
+import type { Config } from '@nrdot/config';
 import type { AccountLimitStatus } from './pipeline-status.ts';
 import type { SentStatus } from './process-status.ts';
 import { RateMeter } from './rate-meter.ts';
 
-/** Limits of an account per minute; absent ones do not exist. */
-export interface AccountLimits {
-  /** Per signal. */
-  requestsPerMinute?: number | undefined;
-  pointsPerMinute?: number | undefined;
-  /** Spans and log records. */
-  recordsPerMinute?: number | undefined;
-  bytesPerMinute?: number | undefined;
-}
+export type AccountLimits = Config['exporter']['accountLimits'];
 
 const MINUTE_MS = 60_000;
 const STALE_MS = 90_000;

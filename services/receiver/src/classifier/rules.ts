@@ -1,4 +1,4 @@
-import type { Config } from '@nrdot/config';
+import { type Config, severityEnds } from '@nrdot/config';
 import type { Signal } from '@nrdot/otlp';
 import { isPriorityClass, type PriorityClass } from '@nrdot/queue';
 import { Matcher } from './matcher.ts';
@@ -24,8 +24,6 @@ export interface Rule {
 }
 
 const STATUS_CODES = { unset: 0, ok: 1, error: 2 } as const;
-const SEVERITY_FLOORS = { trace: 1, debug: 5, info: 9, warn: 13, error: 17, fatal: 21 } as const;
-const LEVELS_PER_SEVERITY = 4;
 
 /** The tests that apply to a signal: a rule that tests a span's name says nothing about logs. */
 const ASKS: Readonly<Record<Exclude<Signal, 'profiles'>, readonly (keyof RuleOptions)[]>> = {
@@ -49,6 +47,7 @@ function appliesTo(signal: Signal, rule: RuleOptions): boolean {
 function compile(rule: RuleOptions): Rule {
   const name = rule.span ?? rule.metric;
   const asksItem = rule.scope ?? name ?? rule.status ?? rule.severity;
+  const { min = 1, max = 24 } = rule.severity ?? {};
   return {
     class: rule.class,
     resource: Object.entries(rule.resource ?? {}).map(([attribute, matcher]) => ({
@@ -62,22 +61,9 @@ function compile(rule: RuleOptions): Rule {
             scope: rule.scope === undefined ? undefined : new Matcher(rule.scope),
             name: name === undefined ? undefined : new Matcher(name),
             status: rule.status === undefined ? undefined : STATUS_CODES[rule.status],
-            severity: rule.severity && {
-              min: severityNumber(rule.severity.min, 1, 'lowest'),
-              max: severityNumber(rule.severity.max, 24, 'highest'),
-            },
+            severity: rule.severity && { min: severityEnds(min).from, max: severityEnds(max).to },
           },
   };
-}
-
-function severityNumber(
-  given: number | keyof typeof SEVERITY_FLOORS | undefined,
-  otherwise: number,
-  end: 'lowest' | 'highest',
-): number {
-  if (given === undefined) return otherwise;
-  if (typeof given === 'number') return given;
-  return SEVERITY_FLOORS[given] + (end === 'highest' ? LEVELS_PER_SEVERITY - 1 : 0);
 }
 
 /** The class that a sender names itself, if valid. */
