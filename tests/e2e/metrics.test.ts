@@ -1,5 +1,5 @@
 /** What the pipeline says of itself: the books after everything that can happen to them, and labels that stay bounded. */
-import { CATALOGUE, isLabelValue, type MetricSpec } from '@nrdot/telemetry';
+import { CATALOGUE, labelValues, type MetricSpec } from '@nrdot/telemetry';
 import { generate, startMockUpstream, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Sample, scrape, startOne, startServices } from '../kit.ts';
@@ -55,6 +55,10 @@ function balanced(admin: string, also: (books: Books) => boolean): Promise<Books
 const sum = ({ delivered, queued, on_disk, rejected, dropped }: Books) =>
   delivered + queued + on_disk + rejected + dropped;
 
+/** `<…>` in a known value of a label stands for what the product does not know beforehand. */
+const isOneOf = (known: string, value: string) =>
+  known === value || (known.includes('<') && value.startsWith(known.slice(0, known.indexOf('<'))));
+
 describe('the metrics', () => {
   it('balance the books after a storm, refusals, an outage and a kill -9, and their labels stay bounded', async () => {
     await using first = await startOne(dir.path, mock, { limiter: { max_keys: 4_096 } });
@@ -87,7 +91,7 @@ describe('the metrics', () => {
       );
       for (const label of spec?.labels ?? [])
         expect(
-          isLabelValue(spec!.name, label, labels[label] ?? ''),
+          labelValues(spec!.name, label).some((known) => isOneOf(known, labels[label] ?? '')),
           `${name} ${label}="${labels[label]}"`,
         ).toBe(true);
     }

@@ -47,17 +47,17 @@ const END_TO_END_SECONDS = [
 ] as const;
 const LIMITER_SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05] as const;
 
-/** Describes metrics of one service, to all of which `more` applies. */
+/** Describes metrics of one service, to all of which `more` applies. Most histograms are of the time of one hop. */
 function metricsOf(service: Service, more: Pick<MetricSpec, 'whole' | 'partOf'> = {}) {
   const of =
-    <T extends MetricType>(type: T) =>
+    <T extends MetricType>(type: T, usualBuckets?: readonly number[]) =>
     <const L extends string = never>(
       name: string,
       help: string,
       labels: readonly L[] = [],
-      buckets?: readonly number[],
+      buckets = usualBuckets,
     ): MetricSpec<L, T> => ({ type, name, help, service, labels, ...(buckets ? { buckets } : {}), ...more });
-  return { counter: of('counter'), gauge: of('gauge'), histogram: of('histogram') };
+  return { counter: of('counter'), gauge: of('gauge'), histogram: of('histogram', HOP_SECONDS) };
 }
 
 const receiver = metricsOf('receiver');
@@ -94,7 +94,6 @@ export const CATALOGUE = {
     'receiver_request_seconds',
     'Time from the first header of a request to its answer.',
     ['signal'],
-    HOP_SECONDS,
   ),
   clKeysUsed: receiver.gauge(
     'cl_keys_used',
@@ -244,12 +243,7 @@ export const CATALOGUE = {
     'Changes of the breaker of a signal, by new state and reason.',
     ['state', 'reason', 'signal'],
   ),
-  apqMoveSeconds: scheduler.histogram(
-    'apq_move_seconds',
-    'Time of one weighted move, round trip included.',
-    [],
-    HOP_SECONDS,
-  ),
+  apqMoveSeconds: scheduler.histogram('apq_move_seconds', 'Time of one weighted move, round trip included.'),
   exporterInflight: exporter.gauge('exporter_inflight', 'Requests to the upstream in flight.'),
   exporterInflightBytes: exporter.gauge('exporter_inflight_bytes', 'Payload bytes in memory for them.'),
   exporterConcurrency: exporter.gauge(
@@ -270,7 +264,6 @@ export const CATALOGUE = {
     'exporter_request_seconds',
     'Time the upstream took to answer.',
     ['signal'],
-    HOP_SECONDS,
   ),
   exporterSentBytes: exporter.counter('exporter_sent_bytes_total', 'Body bytes sent to the upstream.', [
     'signal',
@@ -324,12 +317,7 @@ export const CATALOGUE = {
     'Estimated time until the disk is empty at the current rate.',
   ),
   dlqState: dlq.gauge('dlq_state', '1 for the state the store is in, 0 for the others.', ['state']),
-  dlqCommitSeconds: dlq.histogram(
-    'dlq_commit_seconds',
-    'Time from a batch reaching the dlq to its fsync.',
-    [],
-    HOP_SECONDS,
-  ),
+  dlqCommitSeconds: dlq.histogram('dlq_commit_seconds', 'Time from a batch reaching the dlq to its fsync.'),
   pipelineEndToEndSeconds: exporter.histogram(
     'pipeline_end_to_end_seconds',
     'Time from receiving a request until the upstream has acknowledged its delivery.',
@@ -377,7 +365,6 @@ export const CATALOGUE = {
     'pipeline_redis_round_trip_seconds',
     'Time of one step in Redis, round trip included; its count is that of the round trips.',
     ['step'],
-    HOP_SECONDS,
   ),
   telemetryRequests: every.counter(
     'pipeline_telemetry_requests_total',

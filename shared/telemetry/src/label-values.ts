@@ -84,11 +84,3 @@ export function labelSets(metric: string, labels: readonly string[]): Record<str
   }
   return sets;
 }
-
-/** Whether a label may have this value. */
-export function isLabelValue(metric: string, label: string, value: string): boolean {
-  return labelValues(metric, label).some(
-    (known) =>
-      known === value || (known.includes('<') && value.startsWith(known.slice(0, known.indexOf('<')))),
-  );
-}

@@ -124,11 +124,6 @@ export class HashTable {
     this.used--;
   }
 
-  /** High-water mark: index after the last entry ever used. */
-  get end(): number {
-    return this.#fresh;
-  }
-
   forEach(visit: (at: number) => void): void {
     for (let at = 0; at < this.#fresh; at += this.stride) if (this.words[at + LIVE] !== 0) visit(at);
   }
