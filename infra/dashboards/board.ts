@@ -67,6 +67,15 @@ export function graph(
   return { type: 'timeseries', title, description, unit, queries, width: 12, height: 8, ...extra };
 }
 
+/** Lines above each other, by legend. */
+export const areas: typeof graph = (title, description, unit, lines, extra) =>
+  graph(title, description, unit, lines, { stacked: true, ...extra });
+
+/** Panels that have something in common, such as their width. */
+export function alike(common: Extra, panels: readonly Panel[]): Panel[] {
+  return panels.map((panel) => ({ ...panel, ...common }));
+}
+
 /** States over time. */
 export function timeline(
   title: string,

@@ -1,4 +1,4 @@
-import { type Board, gauge, graph, greenUntil, stat, timeline } from './board.ts';
+import { alike, areas, type Board, gauge, graph, greenUntil, stat, timeline } from './board.ts';
 import { level, percentiles, perSecond, total } from './measure.ts';
 
 const PER_SECOND = 'suffix: items/s';
@@ -94,49 +94,23 @@ export const dlq: Board = {
         percentiles('dlq_commit_seconds'),
       ),
     ],
-    'On disk': [
-      graph(
-        'Items',
-        'By class; data rejected by the upstream separately.',
-        'locale',
-        { '{{area}}': level('sum', 'dlq_items', { by: ['area'] }) },
-        { stacked: true, width: 8 },
-      ),
-      graph(
-        'Bytes',
-        'As stored, compressed.',
-        'bytes',
-        { '{{area}}': level('sum', 'dlq_disk_bytes', { by: ['area'] }) },
-        { stacked: true, width: 8 },
-      ),
-      graph(
-        'Segments',
-        'Files.',
-        'locale',
-        { '{{area}}': level('sum', 'dlq_segments', { by: ['area'] }) },
-        { stacked: true, width: 8 },
-      ),
-      graph(
-        'Free space on the disk',
-        'Beyond dlq.reserve; at 0 the dlq accepts nothing.',
-        'bytes',
-        { '{{instance}}': level('each', 'dlq_disk_free_bytes') },
-        { width: 8 },
-      ),
-      graph(
-        'Rejected',
-        'Items by reason; they are kept in the rejected area.',
-        PER_SECOND,
-        { '{{reason}}': perSecond('sum', 'exporter_rejected_items_total', { by: ['reason'] }) },
-        { width: 8 },
-      ),
-      graph(
-        'Dropped',
-        'Dropped items by reason. Nothing else is ever lost.',
-        'locale',
-        { '{{reason}}': total('max', 'pipeline_dropped_items_total', { by: ['reason'] }) },
-        { width: 8 },
-      ),
-    ],
+    'On disk': alike({ width: 8 }, [
+      areas('Items', 'By class; data rejected by the upstream separately.', 'locale', {
+        '{{area}}': level('sum', 'dlq_items', { by: ['area'] }),
+      }),
+      areas('Bytes', 'As stored, compressed.', 'bytes', {
+        '{{area}}': level('sum', 'dlq_disk_bytes', { by: ['area'] }),
+      }),
+      areas('Segments', 'Files.', 'locale', { '{{area}}': level('sum', 'dlq_segments', { by: ['area'] }) }),
+      graph('Free space on the disk', 'Beyond dlq.reserve; at 0 the dlq accepts nothing.', 'bytes', {
+        '{{instance}}': level('each', 'dlq_disk_free_bytes'),
+      }),
+      graph('Rejected', 'Items by reason; they are kept in the rejected area.', PER_SECOND, {
+        '{{reason}}': perSecond('sum', 'exporter_rejected_items_total', { by: ['reason'] }),
+      }),
+      graph('Dropped', 'Dropped items by reason. Nothing else is ever lost.', 'locale', {
+        '{{reason}}': total('max', 'pipeline_dropped_items_total', { by: ['reason'] }),
+      }),
+    ]),
   },
 };

@@ -4,7 +4,12 @@ import { counts, level, NOW, perSecond, quantile, ratio } from './measure.ts';
 const ITEMS = 'locale';
 const PER_SECOND = 'suffix: items/s';
 const FILL = greenUntil([0.8, 'orange'], [0.95, 'red']);
-const books = (state: string) => level('max', 'pipeline_accounting_items', { where: { state } });
+/** The items of the accounting in one state, by which the panel is named. */
+const books = (title: string, description: string, extra: Parameters<typeof stat>[4]) => {
+  const state = title.toLowerCase().replace(' ', '_');
+  const measure = level('max', 'pipeline_accounting_items', { where: { state } });
+  return stat(title, description, ITEMS, measure, { height: 4, width: 3, ...extra });
+};
 const BREAKER = {
   promql: 'max(apq_breaker_state{state="half_open"} + ignoring(state) 2 * apq_breaker_state{state="open"})',
   nrql: {
@@ -30,39 +35,25 @@ export const overview: Board = {
   description: 'Where the data is, what is being lost (nothing), and why it waits.',
   rows: {
     'The path: accepted = delivered + queued + on disk + rejected + dropped': [
-      stat('Accepted', 'Items acknowledged since the pipeline was first started.', ITEMS, books('accepted'), {
-        height: 4,
+      books('Accepted', 'Items acknowledged since the pipeline was first started.', {
         thresholds: BLUE,
         width: 4,
       }),
-      stat('Queued', 'Items in Redis: waiting, being sent, or being spilled.', ITEMS, books('queued'), {
-        height: 4,
-        thresholds: BLUE,
-        width: 3,
-      }),
-      stat('On disk', 'Items waiting on disk to be replayed. They are safe.', ITEMS, books('on_disk'), {
-        height: 4,
+      books('Queued', 'Items in Redis: waiting, being sent, or being spilled.', { thresholds: BLUE }),
+      books('On disk', 'Items waiting on disk to be replayed. They are safe.', {
         thresholds: greenUntil([1, 'orange']),
-        width: 3,
       }),
-      stat('Delivered', 'Items that the upstream accepted.', ITEMS, books('delivered'), {
-        height: 4,
-        width: 4,
-      }),
-      stat(
+      books('Delivered', 'Items that the upstream accepted.', { width: 4 }),
+      books(
         'Rejected',
         'Items that the upstream rejected; kept on disk with the reason, replayed on command.',
-        ITEMS,
-        books('rejected'),
-        { height: 4, thresholds: greenUntil([1, 'orange']), width: 3 },
+        {
+          thresholds: greenUntil([1, 'orange']),
+        },
       ),
-      stat(
-        'Dropped',
-        'Items dropped by retention, capacity, damage or a partial success.',
-        ITEMS,
-        books('dropped'),
-        { height: 4, thresholds: greenUntil([1, 'red']), width: 3 },
-      ),
+      books('Dropped', 'Items dropped by retention, capacity, damage or a partial success.', {
+        thresholds: greenUntil([1, 'red']),
+      }),
       stat(
         'Difference',
         'Items that the accounting does not explain. Varies while data moves; 0 when nothing moves.',
@@ -75,7 +66,7 @@ export const overview: Board = {
             where: "state = 'difference'",
           },
         },
-        { height: 4, thresholds: greenUntil([1, 'yellow']), width: 4 },
+        { height: 4, thresholds: greenUntil([1, 'yellow']) },
       ),
       graph(
         'What moves',

@@ -1,4 +1,4 @@
-import { type Board, graph, greenUntil, stat } from './board.ts';
+import { areas, type Board, graph, greenUntil, stat } from './board.ts';
 import { level, percentiles, perSecond, quantile } from './measure.ts';
 
 const PER_SECOND = 'suffix: items/s';
@@ -35,20 +35,12 @@ export const priority: Board = {
       }),
     ],
     Waiting: [
-      graph(
-        'Items waiting',
-        'In Redis, by class; replayed items came from disk.',
-        'locale',
-        { '{{class}} {{origin}}': level('max', 'apq_class_size', { by: ['class', 'origin'] }) },
-        { stacked: true },
-      ),
-      graph(
-        'Bytes waiting',
-        'As stored in Redis.',
-        'bytes',
-        { '{{class}} {{origin}}': level('max', 'apq_class_bytes', { by: ['class', 'origin'] }) },
-        { stacked: true },
-      ),
+      areas('Items waiting', 'In Redis, by class; replayed items came from disk.', 'locale', {
+        '{{class}} {{origin}}': level('max', 'apq_class_size', { by: ['class', 'origin'] }),
+      }),
+      areas('Bytes waiting', 'As stored in Redis.', 'bytes', {
+        '{{class}} {{origin}}': level('max', 'apq_class_bytes', { by: ['class', 'origin'] }),
+      }),
       graph('Fill by class', 'Relative to the limit of each queue.', 'percentunit', {
         '{{class}}': level('max', 'apq_class_fill_ratio', { by: ['class'] }),
       }),
