@@ -1,5 +1,6 @@
 import { DAILY_OTHERS, type DailyCounts, type DailyState } from '@nrdot/key-budget';
 import { type DailyStatus, NAME_MAX, TOP_DAILY } from '@nrdot/status';
+import { oneRun } from '@nrdot/telemetry';
 import { DailyForecast } from './daily-forecast.ts';
 import { type CardinalityLimiter, type Metric, packed } from './limiter/index.ts';
 
@@ -20,7 +21,6 @@ export class DailyBudget {
   readonly #failed: (error: Error) => void;
   readonly #forecast = new DailyForecast();
   #timer: NodeJS.Timeout | undefined;
-  #telling: Promise<void> | undefined;
   /** Redis refused the last report: retry every 5 s, not after every request. */
   #isRefused = false;
   #last: { day: string; counts: DailyCounts } | undefined;
@@ -50,7 +50,7 @@ export class DailyBudget {
   /** Reports what is left. */
   async stop(): Promise<void> {
     this.#end();
-    await this.#telling;
+    await this.tell.current;
     await this.tell();
   }
 
@@ -61,17 +61,12 @@ export class DailyBudget {
 
   /** To be called after requests: reports at once if many series are unreported. */
   refresh(): void {
-    if (!this.#telling && !this.#isRefused && (this.#limiter()?.daily.waiting ?? 0) >= MANY)
+    if (!this.tell.current && !this.#isRefused && (this.#limiter()?.daily.waiting ?? 0) >= MANY)
       setImmediate(() => void this.tell());
   }
 
   /** Resolves when all series seen so far were reported, or could not be, in which case they are kept. */
-  tell(): Promise<void> {
-    this.#telling ??= this.#tellAll().finally(() => {
-      this.#telling = undefined;
-    });
-    return this.#telling;
-  }
+  readonly tell = oneRun(() => this.#tellAll());
 
   /** Undefined if series are not counted. */
   status(): DailyStatus | undefined {

@@ -15,7 +15,7 @@ import { asBuffer } from '@nrdot/otlp';
 import type { SharedState, Store } from '@nrdot/queue';
 import type { Host } from '@nrdot/service';
 import { type DailyStatus, type LimiterStatus, NAME_MAX, TOP_LABELS } from '@nrdot/status';
-import { alignedInterval } from '@nrdot/telemetry';
+import { alignedInterval, oneRun } from '@nrdot/telemetry';
 import { DailyBudget } from './daily-budget.ts';
 import { type Limited, unavailable } from './ingest.ts';
 import {
@@ -63,7 +63,6 @@ export class Limiting implements SharedState {
   #log = 0;
   #generation = 0;
   #endRenewal: (() => void) | undefined;
-  #renewing: Promise<void> | undefined;
   /** Number of requests kept so far. */
   #kept = 0;
   #news: News | undefined;
@@ -303,7 +302,7 @@ export class Limiting implements SharedState {
   async catchUp(): Promise<void> {
     this.#takeOver();
     if (!this.#behind) return;
-    await this.#renewing; // a renewal in flight may be for the previous token
+    await this.#renew.current; // a renewal in flight may be for the previous token
     this.#takeOver();
     if (this.#behind) await this.#renew();
   }
@@ -354,12 +353,7 @@ export class Limiting implements SharedState {
   }
 
   /** Reads what is missing and renews the slot. One at a time: no answer is applied after a later one. */
-  #renew(): Promise<void> {
-    this.#renewing ??= this.#renewOnce().finally(() => {
-      this.#renewing = undefined;
-    });
-    return this.#renewing;
-  }
+  readonly #renew = oneRun(() => this.#renewOnce());
 
   async #renewOnce(): Promise<void> {
     try {

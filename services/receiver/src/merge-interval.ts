@@ -1,3 +1,4 @@
+import { oneRun } from '@nrdot/telemetry';
 import { type IngestDeps, type IngestLimits, type MetricsLimit, sendHeld } from './ingest.ts';
 import type { Limiting } from './limiting.ts';
 
@@ -20,7 +21,7 @@ export class MergeInterval {
   readonly #deps: IngestDeps & { limit: MetricsLimit };
   readonly #events: Events;
   #timer: NodeJS.Timeout | undefined;
-  #sending: Promise<void> | undefined;
+  readonly #sendDue = oneRun(() => this.#send());
 
   constructor(
     holding: Holding,
@@ -41,16 +42,9 @@ export class MergeInterval {
   /** Sends all deferred points, due or not. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#sending;
+    await this.#sendDue.current;
     this.#holding.sendHeld();
     await this.#sendDue();
-  }
-
-  #sendDue(): Promise<void> {
-    this.#sending ??= this.#send().finally(() => {
-      this.#sending = undefined;
-    });
-    return this.#sending;
   }
 
   async #send(): Promise<void> {

@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
-import { type Metrics, type MetricsRegistry, type Transitions, WELL } from '@nrdot/telemetry';
+import { type Metrics, type MetricsRegistry, oneRun, type Transitions, WELL } from '@nrdot/telemetry';
 import type { OwnMetrics } from './own-metrics.ts';
 
 const SUBJECT = 'telemetry';
@@ -37,25 +37,18 @@ export interface MetricSenderDeps {
 export class MetricSender {
   readonly #deps: MetricSenderDeps;
   readonly #timer: NodeJS.Timeout;
-  #sending: Promise<void> | undefined;
+  /** Sends the current values, or waits for the request in flight. */
+  readonly turn = oneRun(() => this.#send());
 
   constructor(intervalMs: number, deps: MetricSenderDeps) {
     this.#deps = deps;
     this.#timer = setInterval(() => void this.turn(), intervalMs).unref();
   }
 
-  /** Sends the current values, or waits for the request in flight. */
-  turn(): Promise<void> {
-    this.#sending ??= this.#send().finally(() => {
-      this.#sending = undefined;
-    });
-    return this.#sending;
-  }
-
   /** Sends for the last time, while the destination still runs. */
   async stop(withinMs: number): Promise<void> {
     clearInterval(this.#timer);
-    const before = this.#sending;
+    const before = this.turn.current;
     const last = async () => {
       await before;
       await this.turn();

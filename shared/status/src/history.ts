@@ -1,5 +1,5 @@
 import { BREAKER_STATES, CLASSES } from '@nrdot/queue';
-import { alignedInterval } from '@nrdot/telemetry';
+import { alignedInterval, oneRun } from '@nrdot/telemetry';
 import type { PipelineStatus } from './pipeline-status.ts';
 
 /** A quarter of an hour. */
@@ -46,7 +46,6 @@ export class History {
   readonly #read: () => Promise<PipelineStatus>;
   readonly #endTimer: () => void;
   readonly #samples: { at: number; values: Record<HistoryColumn, number | null> }[] = [];
-  #reading = false;
 
   constructor(read: () => Promise<PipelineStatus>, everyMs = HISTORY_EVERY_MS) {
     this.#read = read;
@@ -57,9 +56,7 @@ export class History {
     this.#endTimer();
   }
 
-  async sample(): Promise<void> {
-    if (this.#reading) return;
-    this.#reading = true;
+  readonly sample = oneRun(async () => {
     try {
       const status = await this.#read();
       const values = ofColumns((name) => {
@@ -70,10 +67,8 @@ export class History {
       if (this.#samples.length > HISTORY_SAMPLES) this.#samples.shift();
     } catch {
       // On an error the sample is missing.
-    } finally {
-      this.#reading = false;
     }
-  }
+  });
 
   columns(): HistoryColumns {
     const columns = ofColumns((name) => this.#samples.map(({ values }) => values[name]));

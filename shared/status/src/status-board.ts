@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Store } from '@nrdot/queue';
-import { alignedInterval, type Transition } from '@nrdot/telemetry';
+import { alignedInterval, oneRun, type Transition } from '@nrdot/telemetry';
 import {
   EVENTS_WAITING_MAX,
   type ProcessStatus,
@@ -41,7 +41,6 @@ export class StatusBoard {
   #waiting: Transition[] = [];
   #recent: Transition[] = [];
   #endTimer: (() => void) | undefined;
-  #publishing = false;
 
   constructor(version: string) {
     this.version = version;
@@ -95,10 +94,9 @@ export class StatusBoard {
       await Promise.race([this.#publish(), wait(timeoutMs, undefined, { ref: false })]);
   }
 
-  async #publish(): Promise<void> {
+  readonly #publish = oneRun(async () => {
     const outlet = this.#outlets.find(({ link }) => !link.notReady());
-    if (this.#publishing || !outlet) return;
-    this.#publishing = true;
+    if (!outlet) return;
     try {
       await outlet.store.publishStatus(await this.read());
       const told = this.#waiting;
@@ -108,8 +106,6 @@ export class StatusBoard {
       }
     } catch {
       // Redis is away: its connections report that, and the next turn retries.
-    } finally {
-      this.#publishing = false;
     }
-  }
+  });
 }

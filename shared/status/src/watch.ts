@@ -1,5 +1,5 @@
 import { heldOf } from '@nrdot/queue';
-import { alignedInterval, type Transitions, WELL } from '@nrdot/telemetry';
+import { alignedInterval, oneRun, type Transitions, WELL } from '@nrdot/telemetry';
 import type { Finding, FindingCode } from './findings.ts';
 import type { PipelineStatus } from './pipeline-status.ts';
 
@@ -112,7 +112,6 @@ export class Watch {
   readonly #d: WatchDeps;
   readonly #endTimer: () => void;
   readonly #startedAt = performance.now();
-  #looking = false;
 
   constructor(deps: WatchDeps) {
     this.#d = deps;
@@ -123,19 +122,14 @@ export class Watch {
     this.#endTimer();
   }
 
-  /** Skipped while another check is in flight. */
-  async check(): Promise<void> {
-    if (this.#looking) return;
-    this.#looking = true;
+  readonly check = oneRun(async () => {
     try {
       const status = await this.#d.read();
       if (status.redis.problem !== undefined || (await this.#d.tells())) this.#tell(status);
     } catch {
       // On an error the state is unknown.
-    } finally {
-      this.#looking = false;
     }
-  }
+  });
 
   #tell(status: PipelineStatus): void {
     const { transitions } = this.#d;

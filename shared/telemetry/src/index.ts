@@ -6,6 +6,7 @@ export * from './instruments.ts';
 export * from './label-values.ts';
 export * from './log.ts';
 export * from './metrics.ts';
+export * from './one-run.ts';
 export * from './reference.ts';
 export * from './transitions.ts';
 export * from './words.ts';
