@@ -23,6 +23,7 @@ import {
 import { GRPC, OtlpError } from './error.ts';
 import { joinInTurns } from './join.ts';
 import { ScratchGunzip } from './scratch-gunzip.ts';
+import { declaredContentBytes } from './zstd-frame.ts';
 
 /** Compression of a body, by its name in `Content-Encoding`. */
 export type ContentEncoding = 'identity' | 'gzip' | 'deflate' | 'zstd';
@@ -48,8 +49,6 @@ const CHUNK_BYTES = 320 * 1024;
 const ZSTD_WINDOW_LOG_MAX = 23;
 /** Each frame needs a decoder, even if it is nearly empty. */
 const ZSTD_MAX_FRAMES = 256;
-const ZSTD_MAGIC = 0xfd2fb528;
-const ZSTD_HEADER_MAX_BYTES = 18;
 const GZIP_MEMBER_MIN_BYTES = 18;
 const DEFLATE_RATIO_MAX = 1_032;
 
@@ -155,22 +154,7 @@ function declaredBytes(body: Buffer, encoding: ContentEncoding): number {
     const bytes = body.readUInt32LE(body.byteLength - 4);
     return isGzip(body) && bytes <= DEFLATE_RATIO_MAX * body.byteLength ? bytes : 0;
   }
-  if (encoding !== 'zstd' || body.byteLength < ZSTD_HEADER_MAX_BYTES || body.readUInt32LE(0) !== ZSTD_MAGIC)
-    return 0;
-  // zstd: of the first frame (RFC 8878, 3.1.1.1).
-  const descriptor = body[4]!;
-  const isSingle = (descriptor & 0x20) !== 0;
-  const at = 5 + (isSingle ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]!;
-  switch (descriptor >> 6) {
-    case 0:
-      return isSingle ? body[at]! : 0;
-    case 1:
-      return body.readUInt16LE(at) + 256;
-    case 2:
-      return body.readUInt32LE(at);
-    default:
-      return Number(body.readBigUInt64LE(at));
-  }
+  return encoding === 'zstd' ? declaredContentBytes(body) : 0;
 }
 
 /** @returns undefined if it would exceed `maxBytes` */
