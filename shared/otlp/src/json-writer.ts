@@ -2,7 +2,7 @@ import { FieldCursor } from './fields.ts';
 import { asBuffer } from './join.ts';
 import { type Field, jsonName, MESSAGES } from './schema.ts';
 import { SIGNALS, type Signal } from './signal.ts';
-import { type WalkOptions, walk } from './walk.ts';
+import { walk } from './walk.ts';
 
 const LENGTH_DELIMITED = 2;
 /** Scalars that are length-delimited; repeated ones of other types are packed. */
@@ -19,12 +19,8 @@ const PART_CHARS = 64 * 1024;
  * @returns undefined for a signal without a JSON form here
  * @throws OtlpError 400 if it is not a request of this signal
  */
-export function protobufToJson(
-  signal: Signal,
-  body: Uint8Array,
-  options: WalkOptions = {},
-): string | undefined {
-  const parts = jsonParts(signal, body, options);
+export function protobufToJson(signal: Signal, body: Uint8Array): string | undefined {
+  const parts = jsonParts(signal, body);
   return parts && [...parts].join('');
 }
 
@@ -32,14 +28,10 @@ export function protobufToJson(
  * The text of `protobufToJson` in parts: a request of 60 MiB may be tens of millions of messages, so nothing is kept of those
  * that were written.
  */
-export function jsonParts(
-  signal: Signal,
-  body: Uint8Array,
-  options: WalkOptions = {},
-): Iterable<string> | undefined {
+export function jsonParts(signal: Signal, body: Uint8Array): Iterable<string> | undefined {
   const { request } = SIGNALS[signal];
   if (request === undefined) return undefined;
-  walk(signal, body, options);
+  walk(signal, body);
   return allParts(request, asBuffer(body));
 }
 

@@ -19,21 +19,6 @@ export interface Repaired {
   message: string;
 }
 
-/**
- * Rewrites a well-formed request without its invalid items, so that the others can be kept: strings that are not valid UTF-8
- * (the item is left out, or the bytes become U+FFFD; in a resource, scope or metric this affects all items below), ids of a wrong
- * length (a span is left out; a log record or exemplar loses the id, see logs.proto and metrics.proto), and histograms that
- * contradict themselves. Only for requests in which `inspect` has found flaws, so it may take the time to rewrite everything.
- */
-export function repair(
-  signal: Signal,
-  body: Uint8Array,
-  invalidUtf8: InvalidUtf8,
-  maxBodyBytes?: number,
-): Repaired {
-  return new Repair(signal, body, invalidUtf8, maxBodyBytes).run();
-}
-
 export interface Sound extends Repaired {
   items: number;
 }
@@ -61,7 +46,7 @@ export function soundRequest(
   const { invalidUtf8, mendMaxBytes = Number.POSITIVE_INFINITY, maxBodyBytes } = options;
   if (body.byteLength > mendMaxBytes) throw new TooMuchToMend();
   if (invalidUtf8 === 'reject_request') walk(signal, body, options); // says where
-  const repaired = repair(signal, body, invalidUtf8 === 'replace' ? 'replace' : 'reject_item', maxBodyBytes);
+  const repaired = new Repair(signal, body, invalidUtf8 === 'replace', maxBodyBytes).run();
   return { ...repaired, items: walk(signal, repaired.body, options).items };
 }
 
@@ -75,7 +60,13 @@ interface Place {
   isBad: string;
 }
 
-/** All items may be flawed: none throws (a stack trace each), and few paths are computed. */
+/**
+ * Rewrites a well-formed request without its invalid items, so that the others can be kept: strings that are not valid UTF-8
+ * (the item is left out, or the bytes become U+FFFD; in a resource, scope or metric this affects all items below), ids of a wrong
+ * length (a span is left out; a log record or exemplar loses the id, see logs.proto and metrics.proto), and histograms that
+ * contradict themselves. Only for requests in which `inspect` has found flaws, so it may take the time to rewrite everything;
+ * but all items may be flawed: none throws (a stack trace each), and few paths are computed.
+ */
 class Repair {
   readonly #body: Uint8Array;
   readonly #signal: Signal;
@@ -89,11 +80,12 @@ class Repair {
   #firstReplaced: Place | undefined;
   #firstWithoutId: Place | undefined;
 
-  constructor(signal: Signal, body: Uint8Array, invalidUtf8: InvalidUtf8, maxBodyBytes?: number) {
+  /** @param replaces bytes that are not valid UTF-8, instead of leaving their items out */
+  constructor(signal: Signal, body: Uint8Array, replaces: boolean, maxBodyBytes: number | undefined) {
     this.#signal = signal;
     this.#root = SIGNALS[signal].request!;
     this.#body = body;
-    this.#replaces = invalidUtf8 === 'replace';
+    this.#replaces = replaces;
     this.#out = new WireWriter(body.byteLength, maxBodyBytes);
   }
 

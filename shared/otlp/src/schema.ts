@@ -3,27 +3,11 @@
  * opentelemetry-proto, trace, metrics, logs, common and resource v1.
  */
 
-const SCALARS = [
-  'string',
-  'bytes',
-  'id', // bytes that JSON writes as hex
-  'bool',
-  'enum',
-  'uint32',
-  'sint32',
-  'int64',
-  'uint64',
-  'fixed32',
-  'fixed64',
-  'sfixed64',
-  'double',
-];
-
 export interface Field {
   number: number;
   /** As in the .proto file. */
   name: string;
-  /** A scalar type, or the name of a message. */
+  /** A scalar type of protobuf, `id` (bytes that JSON writes as hex), or the name of a message. */
   type: string;
   /** Index of its message type in MESSAGES; -1 for scalars. */
   child: number;
@@ -238,7 +222,7 @@ function parseField(line: string): Field {
     number: Number(number),
     name,
     type: kind,
-    child: SCALARS.includes(kind) ? -1 : messageIndex(kind),
+    child: NAMES.indexOf(kind),
     repeated: marks.includes('*'),
     isBranch: marks.includes('>'),
     presence: oneof !== undefined || marks.includes('?'),
