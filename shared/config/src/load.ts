@@ -332,11 +332,11 @@ function refuseKeys(
       const expected = `at most ${VALUES_MAX.toLocaleString('en')} values, those that *aliases repeat included`;
       throw refused(expected, source);
     }
-    if (typeof value !== 'object' || value === null) return;
     if (path.length > MAX_DEPTH) {
       problems.push(noSuchOption(path.slice(0, 3), locate(path.slice(0, 3)) ?? ''));
       return;
     }
+    if (typeof value !== 'object' || value === null) return;
     const isSection = !Array.isArray(value) && (path.length === 0 || shapeAt(path) !== undefined);
     for (const [key, child] of Object.entries(value)) {
       if (problems.length >= PROBLEMS_MAX) return;
@@ -365,11 +365,6 @@ function substitute(
   problems: ConfigProblem[],
   locate: (path: Path) => string | undefined,
 ): unknown {
-  if (path.length > MAX_DEPTH) {
-    const expected = 'an option that exists, not an anchor inside itself';
-    problems.push({ path: pathText(path.slice(0, 3)), source: locate(path) ?? '', expected });
-    return undefined;
-  }
   if (typeof value === 'string') {
     return value.replace(
       // An unterminated one takes all the rest; otherwise each that begins in it would be searched to the end too.
