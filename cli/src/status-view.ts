@@ -1,7 +1,14 @@
 import { heldOf } from '@nrdot/queue/breaker-state';
 import { CLASSES, type PriorityClass } from '@nrdot/queue/priority-class';
 import type { DailyStatus as Daily, DlqArea, Finding, PipelineStatus } from '@nrdot/status';
-import { nextTryText, roomOf, withoutRepeats } from '@nrdot/status/findings';
+import {
+  nextTryText,
+  percent,
+  roomOf,
+  usageText,
+  waitingOnDisk,
+  withoutRepeats,
+} from '@nrdot/status/findings';
 import { countText, durationText, numberText, sizeText, timeText } from '@nrdot/telemetry';
 import { printable, table } from './output.ts';
 import { bar } from './progress.ts';
@@ -71,7 +78,7 @@ export function statusLines(status: PipelineStatus, options: ViewOptions): strin
     ...rows(classTable(status)),
     '',
     ...breaker(status).flatMap((line, i) => named(BOLD, i === 0 ? 'breaker' : '', line)),
-    ...(status.account ? named(BOLD, 'account', account(status.account)) : []),
+    ...(status.account ? named(BOLD, 'account', status.account.map(usageText).join(', ')) : []),
     ...named(BOLD, 'queue', queue(status)),
     ...named(BOLD, 'disk', disk(status)),
     ...(status.limiter ? named(BOLD, 'limiter', limiter(status.limiter)) : []),
@@ -93,7 +100,7 @@ export function statusLine(status: PipelineStatus): string {
     `received ${perSecond(rates.received)}`,
     `delivered ${booked(status, rates.delivered)}`,
     `in Redis ${q ? numberText(q.items) : '?'}`,
-    `on disk ${dlq ? numberText(onDisk(dlq.areas)) : '?'}`,
+    `on disk ${dlq ? numberText(waitingOnDisk(dlq)) : '?'}`,
     `breaker ${gate?.state ?? '?'}`,
     ...(b && b.dropped > 0 ? [`dropped ${numberText(b.dropped)}`] : []),
     `difference ${b ? numberText(b.difference) : '?'}`,
@@ -181,7 +188,7 @@ function disk({ dlq, diskIsOld, drain, breaker: gate }: PipelineStatus): string 
     isShort
       ? `${bar(room > 0 ? fill : 1)} room for ${sizeText(room)}: its file system has ${sizeText(fs.freeBytes)} free, of which dlq.reserve keeps ${sizeText(fs.reserveBytes)}; holds ${ofCapacity}`
       : `${bar(fill)} ${percent(fill)} full: ${ofCapacity}`,
-    `${countText(onDisk(areas), 'item')} to replay`,
+    `${countText(waitingOnDisk(dlq), 'item')} to replay`,
   ];
   if (areas.rejected.items > 0) {
     const { diskBytes: bytes, items } = areas.rejected;
@@ -201,16 +208,6 @@ function disk({ dlq, diskIsOld, drain, breaker: gate }: PipelineStatus): string 
 function limiter(l: NonNullable<PipelineStatus['limiter']>): string {
   const dropped = l.droppedPoints > 0 ? `, ${numberText(l.droppedPoints)} points dropped` : '';
   return `${numberText(l.keysUsed)} of ${numberText(l.maxKeys)} key-sets in use${l.mode === 'observe' ? ' (observes only)' : ''}${dropped}`;
-}
-
-/** What was sent in the last minute, against the account's limits. */
-function account(limits: NonNullable<PipelineStatus['account']>): string {
-  return limits
-    .map(({ of, signal, perMinute, limitPerMinute }) => {
-      const limit = of === 'bytes' ? sizeText(limitPerMinute) : `${numberText(limitPerMinute)} ${of}`;
-      return `${percent(perMinute / limitPerMinute)} of ${limit} a minute${signal && perMinute > 0 ? ` (${signal})` : ''}`;
-    })
-    .join(', ');
 }
 
 /** Series of this UTC day, for the metrics with the most. */
@@ -256,17 +253,9 @@ function serviceTable({ services }: PipelineStatus): string[] {
   return [...table(head, rows).split('\n'), ...(left > 0 ? [`and ${left} more`] : [])];
 }
 
-function onDisk(areas: Record<DlqArea, { items: number }>): number {
-  return CLASSES.reduce((sum, c) => sum + areas[c].items, 0);
-}
-
 /** A rate that only Redis knows: while it is away, the last one is out of date. */
 function booked({ books: b }: PipelineStatus, rate: number): string {
   return b ? perSecond(rate) : '?';
-}
-
-function percent(share: number): string {
-  return `${Math.round(share * 100)} %`;
 }
 
 function perSecond(rate: number): string {

@@ -536,14 +536,22 @@ function daily({ limiter: state, at }: Known): Finding[] {
 function account({ account: limits = [] }: Known): Finding[] {
   const near = limits.filter(({ perMinute, limitPerMinute }) => perMinute >= ACCOUNT_NEAR * limitPerMinute);
   if (near.length === 0) return [];
-  const named = near.map(({ of, signal, perMinute, limitPerMinute }) => {
-    const limit = of === 'bytes' ? sizeText(limitPerMinute) : `${numberText(limitPerMinute)} ${of}`;
-    return `${percent(perMinute / limitPerMinute)} of ${limit} a minute${signal ? ` (${signal})` : ''}`;
-  });
+  const named = near.map(usageText);
   const text = `The last minute used ${named.join(' and ')} of the limits of the account (exporter.account_limits).`;
   const more = 'Beyond that the upstream answers 429, and the data waits.';
   const todo = 'Ask the upstream for a higher limit, or send less: larger batches mean fewer requests.';
   return [{ level: 'warning', code: 'account_limits', text, more, todo }];
+}
+
+/** `90 % of 100,000 requests a minute (traces)` */
+export function usageText({
+  of,
+  signal,
+  perMinute,
+  limitPerMinute,
+}: NonNullable<Known['account']>[number]): string {
+  const limit = of === 'bytes' ? sizeText(limitPerMinute) : `${numberText(limitPerMinute)} ${of}`;
+  return `${percent(perMinute / limitPerMinute)} of ${limit} a minute${signal && perMinute > 0 ? ` (${signal})` : ''}`;
 }
 
 function isWithin(ms: number, agoMs = Number.POSITIVE_INFINITY): boolean {
@@ -568,8 +576,9 @@ function freeText({ disk: fs }: NonNullable<Known['dlq']>): string {
   return fs ? `, ${sizeText(fs.freeBytes)} free on its disk` : '';
 }
 
-function waitingOnDisk(dlq: NonNullable<Known['dlq']>): number {
-  return CLASSES.reduce((sum, c) => sum + dlq.areas[c].items, 0);
+/** Items on disk that are to be replayed. */
+export function waitingOnDisk({ areas }: Pick<NonNullable<Known['dlq']>, 'areas'>): number {
+  return CLASSES.reduce((sum, c) => sum + areas[c].items, 0);
 }
 
 /** `1 item is`, `12 items are` */
@@ -577,6 +586,6 @@ function areText(items: number): string {
   return `${countText(items, 'item')} ${items === 1 ? 'is' : 'are'}`;
 }
 
-function percent(share: number): string {
+export function percent(share: number): string {
   return `${Math.round(share * 100)} %`;
 }

@@ -1,5 +1,6 @@
 import { BREAKER_STATES, CLASSES } from '@nrdot/queue';
 import { alignedInterval, oneRun } from '@nrdot/telemetry';
+import { waitingOnDisk } from './findings.ts';
 import type { PipelineStatus } from './pipeline-status.ts';
 
 /** A quarter of an hour. */
@@ -22,7 +23,7 @@ const COLUMNS = {
     queue &&
     CLASSES.reduce((sum, c) => sum + queue.classes[c].waiting.items + queue.classes[c].replay.items, 0),
   oldestAgeMs: ({ queue }) => queue && Math.max(...CLASSES.map((c) => queue.classes[c].oldestAgeMs)),
-  onDisk: ({ dlq }) => dlq && CLASSES.reduce((sum, c) => sum + dlq.areas[c].items, 0),
+  onDisk: ({ dlq }) => dlq && waitingOnDisk(dlq),
   diskBytes: ({ dlq }) => dlq?.diskBytes,
   /** 0 closed, 1 open, 2 half-open. */
   breaker: ({ breaker }) => breaker && BREAKER_STATES.indexOf(breaker.state),

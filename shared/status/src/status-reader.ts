@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { type Amount, byClass, CLASSES, type Store } from '@nrdot/queue';
 import { type AccountLimits, AccountUsage } from './account-usage.ts';
-import { findingsOf, summaryOf } from './findings.ts';
+import { findingsOf, summaryOf, waitingOnDisk } from './findings.ts';
 import { Lately } from './lately.ts';
 import { mergeChecks, mergeDlqs, mergeExporters, mergeLimiters, mergeReceivers } from './merged-parts.ts';
 import type { PipelineStatus, QueueStatus, Rates, ServiceLine } from './pipeline-status.ts';
@@ -39,14 +39,7 @@ interface StatusSources {
 }
 
 /** What was read from Redis. */
-interface Shared {
-  state: SchedulerState;
-  books: Record<string, number>;
-  statuses: { ageMs: number; status: ProcessStatus }[];
-  memory: { usedBytes: number; limitBytes: number };
-  diskReportAgeMs: number | undefined;
-  lost: Awaited<ReturnType<Store['losses']>>;
-}
+type Shared = Awaited<ReturnType<typeof readShared>>;
 
 /** Composes the status from Redis, and from this process only while Redis is away. */
 export class StatusReader {
@@ -74,7 +67,8 @@ export class StatusReader {
     const own = await board.read();
     const problem = state.notReady();
     const readyForMs = this.#s.readyForMs();
-    const shared = problem === undefined ? await this.#readRedis(now) : undefined;
+    const read = problem === undefined ? readShared(this.#s, now).catch(() => undefined) : undefined;
+    const shared = await Promise.race([read, wait(PATIENCE_MS, undefined, { ref: false })]);
     const processes = [
       { ageMs: 0, status: own },
       ...(shared?.statuses.filter(({ status }) => status.instance !== own.instance) ?? []),
@@ -140,26 +134,10 @@ export class StatusReader {
     return now - this.#difference.since;
   }
 
-  #drain({ areas }: DlqStatus): { fromItems: number; leftItems: number } {
-    const leftItems = CLASSES.reduce((sum, c) => sum + areas[c].items, 0);
+  #drain(dlq: DlqStatus): { fromItems: number; leftItems: number } {
+    const leftItems = waitingOnDisk(dlq);
     this.#mostOnDisk = leftItems === 0 ? 0 : Math.max(this.#mostOnDisk, leftItems);
     return { fromItems: this.#mostOnDisk, leftItems };
-  }
-
-  async #readRedis(now: number): Promise<Shared | undefined> {
-    const { store, state } = this.#s;
-    const read = Promise.all([
-      readState(store, state, now),
-      store.books(),
-      store.statuses() as Promise<Shared['statuses']>,
-      store.memory(),
-      store.losses(),
-      store.diskReportAgeMs(),
-    ]).catch(() => undefined);
-    const found = await Promise.race([read, wait(PATIENCE_MS, undefined, { ref: false })]);
-    if (!found) return undefined;
-    const [whole, books, statuses, memory, lost, diskReportAgeMs] = found;
-    return { state: whole, books, statuses, memory, lost, diskReportAgeMs };
   }
 
   #record(
@@ -201,6 +179,18 @@ export class StatusReader {
       replayed: rate('replayed'),
     };
   }
+}
+
+async function readShared({ store, state }: StatusSources, now: number) {
+  const [whole, books, statuses, memory, lost, diskReportAgeMs] = await Promise.all([
+    readState(store, state, now),
+    store.books(),
+    store.statuses() as Promise<{ ageMs: number; status: ProcessStatus }[]>,
+    store.memory(),
+    store.losses(),
+    store.diskReportAgeMs(),
+  ]);
+  return { state: whole, books, statuses, memory, lost, diskReportAgeMs };
 }
 
 function linesOf(now: number) {
