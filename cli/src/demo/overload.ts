@@ -157,8 +157,8 @@ class Measurement {
       this.#stage.scheduler(),
       fetch(`${this.#stage.admin}/metrics`).then((answer) => answer.text()),
     ]);
-    const waiting = byClass((c) => state.depth.stages.queued[c]!.items);
-    const moved = byClass((c) => state.moved[c]!);
+    const waiting = byClass((c) => state.depth.stages.queued[c].items);
+    const moved = byClass((c) => state.moved[c]);
     this.stretch.add({ waiting, moved, delivered: { ...this.#stage.mock.stats().byClass } });
     this.waiting = Math.min(...CLASSES.map((c) => waiting[c]));
     this.fill = Math.max(this.fill, state.fill);

@@ -1,3 +1,4 @@
+import { oneRun } from '@nrdot/telemetry';
 import type { Series } from './finding.ts';
 
 const EVERY_MS = 250;
@@ -12,7 +13,7 @@ export class Recorder<N extends string> implements Disposable {
 
   /** @param read reads the values; while it fails, the pipeline is down and there are none */
   constructor(read: () => Promise<Values<N>>, seen: (values: Values<N>, seconds: number) => void) {
-    const record = async () => {
+    const record = oneRun(async () => {
       const at = this.seconds;
       const values = await read();
       for (const [name, value] of Object.entries(values) as [N, number][]) {
@@ -21,14 +22,8 @@ export class Recorder<N extends string> implements Disposable {
         points.push([at, value]);
       }
       seen(values, at);
-    };
-    let recording = false;
-    this.#timer = setInterval(async () => {
-      if (recording) return;
-      recording = true;
-      await record().catch(() => {}); // down, drawn as a gap
-      recording = false;
-    }, EVERY_MS);
+    });
+    this.#timer = setInterval(() => void record().catch(() => {}), EVERY_MS); // down, drawn as a gap
   }
 
   /** Since the act began. */

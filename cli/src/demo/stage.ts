@@ -2,18 +2,9 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Accounting } from '@nrdot/queue';
+import type { SchedulerState } from '@nrdot/status';
 import { freePort, type MockUpstream, Process, startMockUpstream, waitUntil } from '@nrdot/testbed';
 import { whole } from './finding.ts';
-
-interface SchedulerView {
-  accounting: Accounting;
-  breaker: { state: string; reason: string };
-  /** Fill level of the queue, 0 to 1. */
-  fill: number;
-  depth: { stages: { queued: Record<string, { items: number }> } };
-  /** Items moved by the scheduler. */
-  moved: Record<string, number>;
-}
 
 /** After so long without a change, with items left, a pipeline is stuck rather than slow. */
 const STUCK_MS = 15_000;
@@ -77,8 +68,8 @@ export class Stage implements AsyncDisposable {
   }
 
   /** @throws while the pipeline is down */
-  async scheduler(): Promise<SchedulerView> {
-    return (await (await fetch(`${this.admin}/api/scheduler`)).json()) as SchedulerView;
+  async scheduler(): Promise<SchedulerState> {
+    return (await (await fetch(`${this.admin}/api/scheduler`)).json()) as SchedulerState;
   }
 
   /** Sends a POST to the admin address. */
