@@ -47,9 +47,7 @@ export const overview: Board = {
       books(
         'Rejected',
         'Items that the upstream rejected; kept on disk with the reason, replayed on command.',
-        {
-          thresholds: greenUntil([1, 'orange']),
-        },
+        { thresholds: greenUntil([1, 'orange']) },
       ),
       books('Dropped', 'Items dropped by retention, capacity, damage or a partial success.', {
         thresholds: greenUntil([1, 'red']),
