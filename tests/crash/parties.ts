@@ -3,21 +3,16 @@ import type { Config } from '@nrdot/config';
 import type { ContentEncoding, Signal } from '@nrdot/otlp';
 import {
   type Batch,
-  type Consumer,
   Enqueuer,
   type InProcess,
   InProcessHandOff,
-  type JobLock,
   NotSent,
   type Preparation,
   type PriorityClass,
   Store,
   type StoreOptions,
-  type TakeLimits,
-  Taker,
   WakeSignal,
 } from '@nrdot/queue';
-import type { ConsumeOptions } from '@nrdot/queue/worker';
 import type { RedisConnection } from '@nrdot/redis';
 import { AREAS, SegmentLog } from '@nrdot/segment-log';
 import type { Host } from '@nrdot/service';
@@ -242,10 +237,7 @@ export async function startDlq(
   onAppend: (items: string[]) => void,
   inProcess?: InProcess,
 ): Promise<Dlq> {
-  const [store, workerStore] = [
-    storeOf(world, life, 'consumer', inProcess),
-    storeOf(world, life, 'consumer'),
-  ];
+  const store = storeOf(world, life, 'consumer', inProcess);
   const fs = world.fileSystem(life);
   await fs.mkdir('/dlq');
   const ledger = await Ledger.open('/dlq', fs);
@@ -275,14 +267,12 @@ export async function startDlq(
   const changed = () => housekeeping?.changed();
   const intake = new Intake({
     store,
-    connection: undefined as never,
-    prefix: PREFIX,
     concurrency: 2,
     segments,
     maxBodyBytes: 1e6,
-    maxInflatedBytes: 1e6,
+    maxInflightBytes: 1e6,
     changed,
-    consume: (options) => spillConsumer(world, life, workerStore, options),
+    wakeSignal: wakeSignalOf(world, life, store.keys.queue('spill', 'marker')) as never,
     ...quiet,
   });
   const replayer = new Replayer({
@@ -331,27 +321,6 @@ export async function startDlq(
     replayRejected: () =>
       replayer.replay({ areas: ['rejected'], class: undefined, since: 0, until: Number.MAX_SAFE_INTEGER }),
   };
-}
-
-/** The spill queue has BullMQ's layout, so the export queue's consumer can stand in for BullMQ's worker. */
-function spillConsumer(world: World, life: Life, store: Store, options: ConsumeOptions): Consumer {
-  const other = {
-    take: (_: string, limits: TakeLimits) => store.take('spill' as 'export', limits),
-    release: async (lock: JobLock, how: 'done' | number) => {
-      lock.ended = true;
-      return store.release({ ...lock, queue: 'spill' as 'export' }, how);
-    },
-    extend: (_: string, id: string, lockMs: number) => store.extend('spill' as 'export', id, lockMs),
-  };
-  return new Taker({
-    store: other as unknown as Store,
-    concurrency: options.concurrency,
-    maxBytes: 1e6,
-    wakeSignal: wakeSignalOf(world, life, store.keys.queue('spill', 'marker')) as never,
-    faultDelayMs: options.faultDelayMs,
-    handle: (job) => options.handle(job.id, job.data, job.attempts),
-    onError: options.onError,
-  });
 }
 
 function wakeSignalOf(world: World, life: Life, key: string) {

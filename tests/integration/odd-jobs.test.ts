@@ -185,7 +185,7 @@ describe('foreign jobs', () => {
   it('are removed from the spill queue', async () => {
     for (const [i, [data]] of Object.values(ODD).entries()) await push('spill', data, `odd${i}`);
     await redis.rpoplpush(store.keys.queue('spill', 'wait'), store.keys.queue('spill', 'active'));
-    await watched.sift('spill', Date.now());
+    await watched.take('spill', { ...LIMITS, lookForLost: true });
     expect(await failed('spill')).toHaveLength(Object.keys(ODD).length);
     expect(await redis.exists(store.keys.queue('spill', 'wait'), store.keys.queue('spill', 'active'))).toBe(
       0,

@@ -1,8 +1,7 @@
 /** On a real redis-server: how jobs lie in Redis, change hands and outlive crashes. */
-import { jobDataOf, RetryLater, reclaim } from '@nrdot/queue';
-import { consume } from '@nrdot/queue/worker';
+import { type JobData, jobDataOf, reclaim } from '@nrdot/queue';
 import { waitUntil } from '@nrdot/testbed';
-import { Queue } from 'bullmq';
+import { Queue, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { describe, expect, it } from 'vitest';
 import {
@@ -59,27 +58,22 @@ describe('jobs', () => {
     await store.move(MOVE);
     const seen: number[] = [];
     const connection = open();
-    const consumer = consume({
-      queue: 'export',
-      prefix: OPTIONS.prefix,
-      concurrency: 2,
-      connection,
-      faultDelayMs: 10,
-      handle: async (_id, job, attempts) => {
-        seen.push(attempts);
-        if (attempts === 0) throw new RetryLater(20, 'not now');
-        if (attempts === 1) throw new Error('a fault of the handler');
-        await store.settle(job, 'export', { outcome: 'delivered' });
+    const worker = new Worker<JobData>(
+      'export',
+      async ({ data, attemptsMade }) => {
+        seen.push(attemptsMade);
+        if (attemptsMade < 2) throw new Error('not now');
+        await store.settle(data, 'export', { outcome: 'delivered' });
       },
-      onError: () => {},
-    });
+      { connection, prefix: OPTIONS.prefix, settings: { backoffStrategy: () => 20 } },
+    );
     await waitUntil(async () => (await store.books()).delivered === 10, { what: 'it was delivered' });
     expect(seen).toEqual([0, 1, 2]);
     await waitUntil(async () => (await redis.keys('{test}:export:b*')).length === 0, {
       what: 'the job is gone',
     });
     expect((await store.depth()).total).toEqual({ batches: 0, items: 0, bytes: 0 });
-    await consumer.close(5_000);
+    await worker.close();
     connection.disconnect();
   });
 });

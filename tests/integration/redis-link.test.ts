@@ -2,7 +2,6 @@
 import { mkdtempSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { type Batch, newBatchId, RedisWakeSignal, Store, Taker } from '@nrdot/queue';
-import { consume } from '@nrdot/queue/worker';
 import { connect, RedisLink } from '@nrdot/redis';
 import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -82,6 +81,7 @@ describe('a connection that stops answering is replaced', () => {
     const own = new Store(open('consumer'), OPTIONS);
     const taker = new Taker({
       store: own,
+      queue: 'export',
       concurrency: 4,
       maxBytes: 1e6,
       faultDelayMs: 20,
@@ -99,29 +99,6 @@ describe('a connection that stops answering is replaced', () => {
     await delivered(30);
     await taker.close(5_000);
     own.redis.disconnect();
-  });
-
-  it("by BullMQ's worker", async () => {
-    const [own, worker] = [new Store(open('consumer'), OPTIONS), open('consumer')];
-    const consumer = consume({
-      queue: 'export',
-      prefix: OPTIONS.prefix,
-      concurrency: 4,
-      connection: worker,
-      faultDelayMs: 20,
-      handle: async (_id, job) => void (await own.settle(job, 'export', { outcome: 'delivered' })),
-      onError: () => {},
-    });
-    await put();
-    await store.move(MOVE);
-    await delivered(10);
-    proxy.spoil('silent');
-    await put();
-    await store.move(MOVE);
-    await delivered(20);
-    await consumer.close(5_000);
-    own.redis.disconnect();
-    worker.disconnect();
   });
 
   it('by a waiter for a wake signal', async () => {

@@ -5,7 +5,6 @@ import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { type Batch, newBatchId, Store, Taker } from '@nrdot/queue';
-import { consume } from '@nrdot/queue/worker';
 import { connect, type RedisTarget, type RedisTls } from '@nrdot/redis';
 import { freePort, Process, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -90,9 +89,9 @@ const batch = (): Batch => ({
   payload: Buffer.from('payload'),
 });
 
-/** Batches through all kinds of connections: of our consumer and of BullMQ's, and the blocking reads of both. */
+/** Batches through all kinds of connections: that of a consumer, and its blocking reads. */
 async function works(target: RedisTarget): Promise<void> {
-  const [redis, worker] = [open(target), open(target)];
+  const redis = open(target);
   await waitUntil(async () => (await redis.exists('{nrdot}:x')) === 0, {
     what: 'Redis answered',
     timeoutMs: 20_000,
@@ -101,20 +100,12 @@ async function works(target: RedisTarget): Promise<void> {
   const before = (await store.books()).delivered ?? 0;
   const taker = new Taker({
     store,
+    queue: 'export',
     concurrency: 2,
     maxBytes: 1e6,
     faultDelayMs: 20,
     onError: () => {},
     handle: async (job) => void (await store.settle(job.data, 'export', { outcome: 'delivered' }, job.lock)),
-  });
-  const consumer = consume({
-    queue: 'export',
-    prefix: OPTIONS.prefix,
-    concurrency: 1,
-    connection: worker,
-    faultDelayMs: 20,
-    handle: async (_id, job) => void (await store.settle(job, 'export', { outcome: 'delivered' })),
-    onError: () => {},
   });
   for (let n = 0; n < 10; n++) {
     await store.enqueue([[batch()], [batch()]], Date.now());
@@ -123,9 +114,8 @@ async function works(target: RedisTarget): Promise<void> {
   await waitUntil(async () => (await store.books()).delivered === before + 200, {
     what: 'all items were delivered',
   });
-  await Promise.all([taker.close(2_000), consumer.close(2_000)]);
+  await taker.close(2_000);
   redis.disconnect();
-  worker.disconnect();
 }
 
 /** Why there is no connection. */

@@ -1,4 +1,4 @@
-/** Our consumer of the export queue, against a real redis-server and beside BullMQ's worker. */
+/** Our consumer of the export and the spill queue, against a real redis-server and beside BullMQ's worker. */
 import {
   type Batch,
   InProcessHandOff,
@@ -7,13 +7,13 @@ import {
   RetryLater,
   Store,
   type TakenJob,
+  type TakeOptions,
   Taker,
   WakeSignal,
 } from '@nrdot/queue';
-import { consume } from '@nrdot/queue/worker';
 import { connect } from '@nrdot/redis';
 import { TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
-import { Queue } from 'bullmq';
+import { Queue, Worker } from 'bullmq';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { OPTIONS as COMMON, MOVE } from './store-on-redis.ts';
 
@@ -42,13 +42,10 @@ const exportBatches = async (...batches: Batch[]) => {
   );
   await store.move(MOVE);
 };
-const taker = (
-  on: Store,
-  handle: (job: TakenJob) => Promise<void>,
-  more: { maxBytes?: number; wakeSignal?: WakeSignal } = {},
-) =>
+const taker = (on: Store, handle: (job: TakenJob) => Promise<void>, more: Partial<TakeOptions> = {}) =>
   new Taker({
     store: on,
+    queue: 'export',
     concurrency: 4,
     maxBytes: 1e6,
     faultDelayMs: 20,
@@ -154,6 +151,7 @@ it('uses every slot, although it takes fewer at once', async () => {
   const own = new Store(open(), OPTIONS);
   const consumer = new Taker({
     store: own,
+    queue: 'export',
     concurrency: 32,
     maxBytes: 1e6,
     faultDelayMs: 20,
@@ -223,18 +221,14 @@ it('takes nothing from a paused queue, and works alongside a worker of BullMQ', 
     by.us++;
     await deliver(own)(job);
   });
-  const theirs = consume({
-    queue: 'export',
-    prefix: PREFIX,
-    concurrency: 1,
-    connection: worker,
-    faultDelayMs: 20,
-    handle: async (_id, data) => {
+  const theirs = new Worker<JobData>(
+    'export',
+    async ({ data }) => {
       by.bullmq++;
       await store.settle(data, 'export', { outcome: 'delivered' });
     },
-    onError: () => {},
-  });
+    { connection: worker, prefix: PREFIX },
+  );
   await exportBatches(batch());
   expect(
     (
@@ -257,10 +251,36 @@ it('takes nothing from a paused queue, and works alongside a worker of BullMQ', 
   await waitUntil(async () => (await queue.getJobCounts('active')).active === 0, {
     what: 'no job is active',
   });
-  await Promise.all([ours.close(5_000), theirs.close(5_000)]);
+  await Promise.all([ours.close(5_000), theirs.close()]);
   await queue.close();
   own.redis.disconnect();
   worker.disconnect();
+});
+
+it('takes spilled batches, no more at once than it may, whatever their signals', async () => {
+  await store.report('traces', 'auth', 60_000);
+  await store.report('logs', 'auth', 60_000);
+  const batches = [1, 2, 3].flatMap(() => [batch(), { ...batch(), signal: 'logs' as const }]);
+  expect(await store.enqueue([batches], Date.now())).toEqual([batches.map(() => 'spilled')]);
+  let [now, most] = [0, 0];
+  const own = new Store(open(), OPTIONS);
+  const consumer = taker(
+    own,
+    async (job) => {
+      most = Math.max(most, ++now);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      now--;
+      await own.settle(job.data, 'spill', { outcome: 'stored' });
+    },
+    { queue: 'spill', maxJobs: 2 },
+  );
+  await waitUntil(async () => (await store.books()).stored === 60, { what: 'all were stored' });
+  expect(most).toBe(2);
+  await consumer.close(5_000);
+  expect((await store.redis.keys(`${PREFIX}:spill:*`)).filter((key) => !/:(meta|marker)$/.test(key))).toEqual(
+    [],
+  );
+  own.redis.disconnect();
 });
 
 type Put = (...batches: Batch[]) => Promise<string[]>;
@@ -351,6 +371,7 @@ describe('bypassing the queues', () => {
     const [ends, mayDefer]: [(() => void)[], (boolean | undefined)[]] = [[], []];
     const consumer = new Taker({
       store: exporter,
+      queue: 'export',
       concurrency: 2,
       maxBytes: 1e6,
       wakeSignal: inProcess.exporter,
@@ -377,7 +398,7 @@ describe('bypassing the queues', () => {
       expect([mayDefer[0], mayDefer[2]]).toEqual([true, false]);
       await exporter.redis.connect();
       ends[2]!();
-      await consumer.pause();
+      consumer.setConcurrency(0);
     } finally {
       vi.useRealTimers();
     }
@@ -400,7 +421,7 @@ describe('bypassing the queues', () => {
     await expectObstaclesToHold(results);
     expect(await results(batch(2_000_000))).toEqual(['queued']); // more than the exporter may hold
     expect(await results(batch())).toEqual(['taken']); // all of that was why
-    await consumer.pause();
+    consumer.setConcurrency(0);
     expect(await results(batch())).toEqual(['queued']);
     end();
     await consumer.close(5_000);

@@ -1,8 +1,7 @@
 /** The same steps on a Redis Cluster and behind Sentinel: all keys share a slot, and a failed-over primary is found. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Batch, Doctor, jobDataOf, newBatchId, Store } from '@nrdot/queue';
-import { consume } from '@nrdot/queue/worker';
+import { type Batch, Doctor, jobDataOf, newBatchId, Store, Taker } from '@nrdot/queue';
 import { connect, NotReplicated, type RedisTarget } from '@nrdot/redis';
 import { freePort, Process, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { describe, expect, it } from 'vitest';
@@ -10,6 +9,7 @@ import { ClusterRedis, SentinelRedis } from '../faults/topology.ts';
 import { OPTIONS as COMMON, MOVE } from './store-on-redis.ts';
 
 const OPTIONS = { ...COMMON, prefix: '{nrdot}', maxBytes: 1e9, maxItems: 1e9 };
+const LIMITS = { token: 'test', lockMs: 1_000, maxJobs: 1, maxBytes: 1e6, alone: true, lookForLost: false };
 const batch = (): Batch => ({
   id: newBatchId(Date.now()),
   signal: 'traces',
@@ -23,21 +23,18 @@ const batch = (): Batch => ({
 
 /** Sends batches all the way through the queues. @returns items delivered */
 async function through(target: RedisTarget, batches: number): Promise<number> {
-  const open = (name: string) => connect(target, { kind: 'consumer', name, commandTimeoutMs: 5_000 });
-  const [redis, worker] = [open('store'), open('worker')];
+  const redis = connect(target, { kind: 'consumer', name: 'store', commandTimeoutMs: 5_000 });
   const store = new Store(redis, OPTIONS);
   await waitUntil(async () => (await redis.ping()) === 'PONG', { what: 'Redis answered' });
-  const consumer = consume({
+  const consumer = new Taker({
+    store,
     queue: 'export',
-    prefix: OPTIONS.prefix,
     concurrency: 4,
-    connection: worker,
+    maxBytes: 1e6,
     faultDelayMs: 20,
-    handle: async (_id, job) => {
-      expect((await store.payloads(job.batches)).every((payload) => String(payload) === 'payload')).toBe(
-        true,
-      );
-      await store.settle(job, 'export', { outcome: 'delivered' });
+    handle: async ({ data, payloads }) => {
+      expect(payloads.every((payload) => String(payload) === 'payload')).toBe(true);
+      await store.settle(data, 'export', { outcome: 'delivered' });
     },
     onError: () => {},
   });
@@ -52,7 +49,6 @@ async function through(target: RedisTarget, batches: number): Promise<number> {
   expect(difference).toBe(0);
   await consumer.close(5_000);
   redis.disconnect();
-  worker.disconnect();
   return delivered - before;
 }
 
@@ -100,13 +96,14 @@ describe('the queues', () => {
       new Store(connection, { ...OPTIONS, replicas: { least: 1, waitMs } });
     await waitUntil(async () => (await connection.ping()) === 'PONG', { what: 'Redis answered' });
     expect(await storeThatWaits(10_000).enqueue([[batch()]], Date.now())).toEqual([['queued']]);
-    await storeThatWaits(10_000).onReplicas();
+    await (await storeThatWaits(10_000).take('spill', LIMITS)).onReplicas!();
     const store = storeThatWaits(200);
     await using away = await redis.withoutReplica();
     void away;
     await expect(store.enqueue([[batch()]], Date.now())).rejects.toThrow(NotReplicated);
     await expect(store.book({ id: 'x', counts: { accepted: 1 } })).rejects.toThrow(NotReplicated);
-    await expect(store.onReplicas()).rejects.toThrow(NotReplicated);
+    const taken = await store.take('spill', LIMITS);
+    await expect(taken.onReplicas!()).rejects.toThrow(NotReplicated);
     // What is replayed is on the disk still.
     expect(await store.enqueue([[{ ...batch(), origin: 'replay' }]], Date.now())).toEqual([['queued']]);
     connection.disconnect();

@@ -1,4 +1,5 @@
 import { gzipSync } from 'node:zlib';
+import { keysOf, WakeSignal } from '@nrdot/queue';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { expect, it } from 'vitest';
 import { Intake, type IntakeDeps, type Spilled } from './intake.ts';
@@ -8,8 +9,9 @@ const MIB = 2 ** 20;
 it('holds no more decompressed bytes at once than it may, however many small payloads come', async () => {
   const held = { bytes: 0, most: 0 };
   const intake = new Intake({
-    ...{ maxBodyBytes: 64 * MIB, maxInflatedBytes: 10 * MIB, concurrency: 1, prefix: '', changed: () => {} },
-    ...{ store: {}, connection: {}, consume: () => ({}) },
+    ...{ maxBodyBytes: 64 * MIB, maxInflightBytes: 10 * MIB, concurrency: 1, changed: () => {} },
+    store: { keys: keysOf('{test}'), take: () => new Promise(() => {}) },
+    wakeSignal: new WakeSignal(),
     log: createLogger({ level: 'silent', format: 'json' }),
     metrics: new MetricsRegistry(['dlq']).metrics,
     segments: {

@@ -1,27 +1,23 @@
 import { Inflation } from '@nrdot/otlp';
-import { type Consumer, type JobData, RetryLater, type Store } from '@nrdot/queue';
-import { consume } from '@nrdot/queue/worker';
-import type { RedisConnection } from '@nrdot/redis';
+import { type JobData, RetryLater, type Store, type TakenJob, Taker, type WakeSignal } from '@nrdot/queue';
 import { type Area, type Envelope, type SegmentLog, SegmentLogError } from '@nrdot/segment-log';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { Crossing } from './crossing.ts';
 
 export interface IntakeDeps {
   store: Store;
-  connection: RedisConnection;
-  prefix: string;
   concurrency: number;
   log: Logger;
   metrics: Metrics;
   segments: SegmentLog;
   /** Maximum size of a payload after decompression. */
   maxBodyBytes: number;
-  /** Maximum bytes of payloads in memory that had to be decompressed; a larger one is written alone. */
-  maxInflatedBytes: number;
+  /** Maximum bytes of payloads in memory, as taken and of those that had to be decompressed; a larger one is written alone. */
+  maxInflightBytes: number;
   /** Called when something on disk has changed. */
   changed(): void;
-  /** Starts the consumer of the spill queue; tests replace BullMQ's worker. */
-  consume?: typeof consume;
+  /** Tests replace the blocking read of the spill queue. */
+  wakeSignal?: WakeSignal;
 }
 
 /** A batch that is to be written to disk. */
@@ -43,7 +39,7 @@ const REJECTED = 'rejected:';
 /** Writes batches from the spill queue to the disk: append, fsync, and only then complete the job. */
 export class Intake {
   readonly #d: IntakeDeps;
-  readonly #consumer: Consumer;
+  readonly #taker: Taker;
   readonly #written: Set<string>;
   readonly #inflation: Inflation;
   /** By id. If the machine was frozen and a job's lock expired, the job may come again while it is being written. */
@@ -54,23 +50,22 @@ export class Intake {
   constructor(deps: IntakeDeps) {
     this.#d = deps;
     this.#written = new Set(deps.segments.lastIds);
-    this.#inflation = new Inflation(deps.maxInflatedBytes);
-    this.#consumer = (deps.consume ?? consume)({
+    this.#inflation = new Inflation(deps.maxInflightBytes);
+    this.#taker = new Taker({
+      store: deps.store,
       queue: 'spill',
-      prefix: deps.prefix,
       concurrency: deps.concurrency,
-      connection: deps.connection,
+      maxJobs: deps.concurrency,
+      maxBytes: deps.maxInflightBytes,
+      wakeSignal: deps.wakeSignal,
       faultDelayMs: FAULT_DELAY_MS,
-      handle: (id, job) => this.crossing.pass(() => this.#handle(id, job)),
-      onError: (error) => {
-        deps.log.debug({ err: error.message }, 'spill queue');
-        if (error instanceof SyntaxError) void this.#sift();
-      },
+      handle: (job) => this.crossing.pass(() => this.#handle(job)),
+      onError: (error) => deps.log.debug({ err: error.message }, 'spill queue'),
     });
   }
 
   async stop(timeoutMs: number): Promise<void> {
-    await this.#consumer.close(timeoutMs);
+    await this.#taker.close(timeoutMs);
   }
 
   /**
@@ -120,11 +115,8 @@ export class Intake {
     return { area, fresh: true };
   }
 
-  async #handle(id: string, job: JobData): Promise<void> {
+  async #handle({ id, data: job, payloads }: TakenJob): Promise<void> {
     const { store, log } = this.#d;
-    const payloads = await store.payloads(job.batches);
-    // If a failover undid the enqueue, the accounting would lack this batch, yet it would be delivered from the disk.
-    await store.onReplicas();
     for (const [i, batch] of job.batches.entries()) {
       const payload = payloads[i];
       if (!payload) continue; // settled before a crash kept the job from completing
@@ -146,13 +138,6 @@ export class Intake {
       const settled = await store.settle({ ...job, batches: [batch] }, 'spill', { outcome });
       if (settled === 0) this.#d.metrics.duplicateHandOvers.inc();
     }
-  }
-
-  /** Called when BullMQ has met a job that it cannot read. */
-  async #sift(): Promise<void> {
-    await this.#d.store.sift('spill', Date.now()).catch(({ message: err }: Error) => {
-      this.#d.log.debug({ err }, 'could not check the spill queue for foreign jobs');
-    });
   }
 
   #remember(id: string): void {

@@ -7,11 +7,9 @@ import {
   type Host,
   hostFor,
   makeDirectory,
-  openLink,
   openStore,
   permissionError,
   type RunningService,
-  redisPrefix,
   steadyNow,
 } from '@nrdot/service';
 import { problemOf } from '@nrdot/status';
@@ -52,7 +50,6 @@ export async function startDlq(
   const lock = await DirectoryLock.take(dir);
   if (!lock) log.warn({ dir }, 'the directory cannot be locked; make sure that no other dlq uses it');
   const { link, store, notReady } = openStore(config, host, 'consumer', 'dlq');
-  const workerLink = openLink(config, host, 'consumer', 'dlq-worker');
 
   const ledger = await permitted(Ledger.open(dir));
   const fs = new NodeFileSystem();
@@ -99,9 +96,8 @@ export async function startDlq(
   const changed = () => housekeeping?.changed();
   const { maxBodyBytes, maxInflightBytes } = config.receiver;
   const intake = new Intake({
-    ...{ store, segments, log, metrics, changed, maxBodyBytes, prefix: redisPrefix(config) },
-    ...{ connection: workerLink.redis, concurrency: options.intakeConcurrency },
-    maxInflatedBytes: maxInflightBytes,
+    ...{ store, segments, log, metrics, changed, maxBodyBytes, maxInflightBytes },
+    concurrency: options.intakeConcurrency,
   });
   const limits = { maxBytes: maxBodyBytes, maxInflightBytes };
   const token = options.token?.reveal();
@@ -180,19 +176,15 @@ export async function startDlq(
   const stop = async (timeoutMs: number) => {
     endTicks();
     await direct.stop();
-    const closeLinks = () => {
-      workerLink.close();
-      link.close();
-    };
     // Commands that wait for Redis would never end while it is away.
-    const late = setTimeout(closeLinks, link.notReady() ? 0 : timeoutMs);
+    const late = setTimeout(() => link.close(), link.notReady() ? 0 : timeoutMs);
     await replayer.stop();
     await intake.stop(timeoutMs);
     await ticking;
     clearTimeout(late);
     const report = () => replayer.checkpoint().then(() => keeping.report());
     if (!link.notReady()) await report().catch(() => {}); // reported by the next start
-    closeLinks();
+    link.close();
     await segments.close();
     await ledger.close();
     await lock?.free();

@@ -109,6 +109,7 @@ export class Exporter {
     this.#bodies = new Bodies(options.maxBodyBytes, options.inflightBytes, () => this.#showInFlight());
     this.#taker = new Taker({
       store: deps.store,
+      queue: 'export',
       concurrency: options.concurrency,
       maxBytes: options.inflightBytes,
       wakeSignal: deps.wakeSignal,

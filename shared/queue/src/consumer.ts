@@ -8,13 +8,3 @@ export class RetryLater extends Error {
     this.delayMs = delayMs;
   }
 }
-
-/** Consumes the jobs of a queue. */
-export interface Consumer {
-  /** Stops taking jobs and waits for those in flight, at most `timeoutMs`; other consumers take what is left. */
-  close(timeoutMs: number): Promise<void>;
-  /** Stops taking jobs without waiting. */
-  pause(): Promise<void>;
-  resume(): void;
-  setConcurrency(jobs: number): void;
-}

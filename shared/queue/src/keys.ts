@@ -6,6 +6,8 @@ const REPLAY_QUEUES = ['replay-critical', 'replay-high', 'replay-normal'] as con
 /** Every queue of the pipeline, by its BullMQ name. */
 export const QUEUES = [...CLASSES, ...REPLAY_QUEUES, 'export', 'spill'] as const;
 export type QueueName = (typeof QUEUES)[number];
+/** The queues whose jobs consumers take: to the upstream, and to the disk. */
+export type TakenQueue = 'export' | 'spill';
 
 /** The queue in which live or replayed batches of a class wait for the scheduler. */
 export function classQueue(priorityClass: PriorityClass, origin: Origin): QueueName {

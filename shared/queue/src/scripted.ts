@@ -12,7 +12,6 @@ import { release } from './scripts/release.ts';
 import { report } from './scripts/report.ts';
 import { reportDisk } from './scripts/report-disk.ts';
 import { settle } from './scripts/settle.ts';
-import { sift } from './scripts/sift.ts';
 import { take } from './scripts/take.ts';
 
 type Arg = string | number | Buffer;
@@ -36,7 +35,6 @@ export type Scripted = (Redis | Cluster) & {
   >;
   nrdotDrain: Step<(number | string)[]>;
   nrdotMove: Step<(number | string)[]>;
-  nrdotSift: Step<string[]>;
   nrdotSettle: Step<[settled: number, waiting: number, breakerChanged: number]>;
   nrdotTakeBuffer: Step<
     [waiting: number, nextInMs: number, heldBack: number, odd: Buffer[], queued: number, ...jobs: Job[]]
@@ -64,7 +62,6 @@ export function scripted(redis: RedisConnection): Scripted {
     ['nrdotMove', 2, move],
     ['nrdotSettle', 4, settle],
     ['nrdotTake', 5, take],
-    ['nrdotSift', 2, sift],
     ['nrdotRelease', 2, release],
     ['nrdotHandOver', 4, handOver],
   ];

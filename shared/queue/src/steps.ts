@@ -2,6 +2,7 @@ import type { ClaimAnswer, Claimant, LimiterClaim } from '@nrdot/key-budget';
 import type { Signal } from '@nrdot/otlp';
 import type { Batch, JobData } from './batch.ts';
 import type { BreakerState } from './breaker-state.ts';
+import type { TakenQueue } from './keys.ts';
 import type { PriorityClass } from './priority-class.ts';
 
 /** The batches of one request, which are accepted or rejected together. */
@@ -75,14 +76,14 @@ export type Settlement =
 
 /** A job that a hand-over creates. `old` is the key of the payload that it takes over; without it the payload is new. */
 export interface HandOverJob {
-  queue: 'spill' | 'export';
+  queue: TakenQueue;
   data: JobData;
   payloads: { key: string; old: string }[] | { key: string; bytes: Uint8Array }[];
 }
 
 /** A consumer's lock on a job that it has taken. The step that completes or releases the job sets `ended`. */
 export interface JobLock {
-  queue: 'export';
+  queue: TakenQueue;
   /** The breaker's epoch at the time of sending: the answer counts only while the breaker is still in it. */
   epoch?: string;
   id: string;
@@ -121,7 +122,7 @@ export interface Taken {
 /** One script each; one call is one round trip. */
 export const STEPS = [
   ...(['enqueue', 'move', 'take', 'settle', 'leave', 'hand_over', 'report', 'report_disk'] as const),
-  ...(['drain', 'sift', 'book', 'publish', 'read_outcomes', 'forget_outcomes'] as const),
+  ...(['drain', 'book', 'publish', 'read_outcomes', 'forget_outcomes'] as const),
 ];
 export type Step = (typeof STEPS)[number];
 

@@ -4,7 +4,7 @@ import { type Accounting, accountingOf, booksOf, type DiskReport, type DiskRepor
 import type { BatchRef, JobData, Origin } from './batch.ts';
 import { type Breaker, breakerOf } from './breaker-state.ts';
 import { type Depth, depthOf } from './depth.ts';
-import { classQueue, type Keys, keysOf, type QueueName } from './keys.ts';
+import { classQueue, type Keys, keysOf, type QueueName, type TakenQueue } from './keys.ts';
 import { numberField } from './number-field.ts';
 import type { PriorityClass } from './priority-class.ts';
 import { type Scripted, scripted } from './scripted.ts';
@@ -58,14 +58,6 @@ export abstract class StoreState {
   protected kept<T>(write: () => Promise<T>): Promise<T> {
     const { replicas } = this.options;
     return replicas ? onReplicas(this.redis, this.keys.prefix, replicas, write) : write();
-  }
-
-  /**
-   * Resolves when the required replicas, if any, have everything that was read or written before.
-   * @throws NotReplicated, or an error if this Redis is read-only
-   */
-  async onReplicas(): Promise<void> {
-    if (this.options.replicas) await this.kept(() => this.redis.set(this.keys.fence, 1));
   }
 
   async breakers(): Promise<Breaker[]> {
@@ -245,7 +237,7 @@ export abstract class StoreState {
     return this.redis.mgetBuffer(batches.map((batch) => this.keys.payload(batch.key)));
   }
 
-  async extend(queue: 'export', id: string, lockMs: number): Promise<void> {
+  async extend(queue: TakenQueue, id: string, lockMs: number): Promise<void> {
     await this.redis.pexpire(`${this.keys.queue(queue, id)}:lock`, lockMs);
   }
 }

@@ -12,6 +12,7 @@ import {
 } from './breaker-state.ts';
 import { DeferredSettlements } from './deferred-settlements.ts';
 import { stageField } from './depth.ts';
+import type { TakenQueue } from './keys.ts';
 import { LARGE_PAYLOAD_BYTES, PayloadCommand } from './payload-command.ts';
 import { CLASSES } from './priority-class.ts';
 import type { Scripted } from './scripted.ts';
@@ -39,8 +40,6 @@ const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
 const [MOVE_NUMBERS, DRAIN_NUMBERS] = [14, 4];
 /** Characters of a job's `failedReason`. */
 const REASON_MAX = 300;
-/** More than a worker takes at once. */
-const SIFT_JOBS = 1_000;
 /** Minimum export window, in batches, for deferring settlements: in a smaller one, a batch not yet settled would block the next. */
 const DEFER_MIN_WINDOW = 4;
 
@@ -303,7 +302,7 @@ export class Store extends StoreState {
   }
 
   /** Takes jobs that wait, with their payloads, and locks them for a consumer. */
-  async take(queue: 'export', limits: TakeLimits): Promise<Taken> {
+  async take(queue: TakenQueue, limits: TakeLimits): Promise<Taken> {
     const { replicas, exportWindow } = this.options;
     const { token, lockMs, maxJobs, maxBytes, alone, lookForLost, signals = {} } = limits;
     const script = () =>
@@ -358,13 +357,6 @@ export class Store extends StoreState {
     );
     lock.ended = true;
     return left === 1;
-  }
-
-  /** Moves jobs that are not the pipeline's out of the way of BullMQ's worker. */
-  async sift(queue: 'spill', nowMs: number): Promise<void> {
-    const [wait, active] = [this.keys.queue(queue, 'wait'), this.keys.queue(queue, 'active')];
-    const sifted = this.scripts.nrdotSift(wait, active, this.keys.prefix, queue, nowMs, SIFT_JOBS);
-    this.tellOdd(await this.timed('sift', sifted));
   }
 
   /**

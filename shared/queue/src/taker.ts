@@ -4,8 +4,9 @@ import { SIGNALS, type Signal } from '@nrdot/otlp';
 import { BLOCK_MAX_MS, type RedisConnection } from '@nrdot/redis';
 import { Cluster } from 'ioredis';
 import { assertJobData, type JobData } from './batch.ts';
-import { type Consumer, RetryLater } from './consumer.ts';
+import { RetryLater } from './consumer.ts';
 import type { ReservedSlot, SlotOwner } from './in-process-hand-off.ts';
+import type { TakenQueue } from './keys.ts';
 import { RedisWakeSignal } from './redis-wake-signal.ts';
 import type { JobLock, Taken } from './steps.ts';
 import type { Store } from './store.ts';
@@ -13,7 +14,11 @@ import type { WakeSignal } from './wake-signal.ts';
 
 export interface TakeOptions {
   store: Store;
+  queue: TakenQueue;
+  /** Maximum jobs of each signal in flight. */
   concurrency: number;
+  /** Maximum jobs of all signals in flight; no limit if absent. */
+  maxJobs?: number;
   /** Limit on the payload bytes of all jobs in flight. A larger job of a signal still runs while it is the only one. */
   maxBytes: number;
   /** Notified when there may be a job; without it the taker waits in a blocking read on a connection of its own. */
@@ -48,11 +53,11 @@ const SIGNAL_SHARE = 0.75;
 const NAMES = Object.keys(SIGNALS) as Signal[];
 
 /**
- * The export queue's consumer: compatible with BullMQ's layout and with BullMQ workers on the same queue. One round trip takes
- * jobs with their payloads and one ends each (settled, reported to the breaker and completed in one step): four scripts per
- * batch instead of nine, and no blocking reads within one process.
+ * The consumer of the export queue and of the spill queue: compatible with BullMQ's layout and with BullMQ workers on the same
+ * queue. One round trip takes jobs with their payloads and one ends each (of the export queue: settled, reported to the breaker
+ * and completed in one step): four scripts per batch instead of nine, and no blocking reads within one process.
  */
-export class Taker implements Consumer, SlotOwner {
+export class Taker implements SlotOwner {
   readonly #options: TakeOptions;
   readonly #sleeper: RedisConnection | undefined;
   readonly #signal: WakeSignal | RedisWakeSignal;
@@ -64,7 +69,6 @@ export class Taker implements Consumer, SlotOwner {
   #bytes = 0;
   /** Jobs in flight and reserved slots. */
   readonly #inFlight = bySignal(() => ({ jobs: 0, bytes: 0 }));
-  #paused = false;
   #closing = false;
   /** Wakes the loop when a slot was released or the state has changed. */
   #change: (() => void) | undefined;
@@ -74,13 +78,15 @@ export class Taker implements Consumer, SlotOwner {
     this.#options = options;
     this.#concurrency = bySignal(() => options.concurrency);
     const { redis, keys } = options.store;
+    const marker = keys.queue(options.queue, 'marker');
     this.#sleeper = options.wakeSignal ? undefined : another(redis);
     this.#sleeper?.on('error', () => {}); // the store's own connection reports the outage
-    this.#signal = options.wakeSignal ?? new RedisWakeSignal(this.#sleeper!, keys.queue('export', 'marker'));
+    this.#signal = options.wakeSignal ?? new RedisWakeSignal(this.#sleeper!, marker);
     this.#extender = setInterval(() => void this.#extend(), EXTEND_MS).unref();
     this.#done = this.#run();
   }
 
+  /** Stops taking jobs and waits for those in flight, at most `timeoutMs`; other consumers take what is left. */
   async close(timeoutMs: number): Promise<void> {
     this.#closing = true;
     this.#options.wakeSignal?.notify();
@@ -94,15 +100,6 @@ export class Taker implements Consumer, SlotOwner {
     clearInterval(this.#extender);
   }
 
-  async pause(): Promise<void> {
-    this.#paused = true;
-  }
-
-  resume(): void {
-    this.#paused = false;
-    this.#changed();
-  }
-
   /** @param signal the signal to set; all of them if omitted */
   setConcurrency(jobs: number, signal?: Signal): void {
     for (const name of signal ? [signal] : NAMES) this.#concurrency[name] = jobs;
@@ -112,7 +109,7 @@ export class Taker implements Consumer, SlotOwner {
   reserveSlot(signal: Signal, bytes: number): ReservedSlot | undefined {
     const { jobs, bytes: room } = this.#roomOf(signal);
     const full = jobs <= 0 || bytes > room || this.#bytes + bytes > this.#options.maxBytes;
-    if (this.#paused || this.#closing || full) return undefined;
+    if (this.#closing || full) return undefined;
     this.#count(signal, 1, bytes);
     return {
       token: this.#token,
@@ -147,10 +144,11 @@ export class Taker implements Consumer, SlotOwner {
   }
 
   async #run(): Promise<void> {
+    const { maxJobs = Number.POSITIVE_INFINITY } = this.#options;
     while (!this.#closing) {
       const free = NAMES.reduce((sum, signal) => sum + Math.max(0, this.#roomOf(signal).jobs), 0);
-      const room = Math.min(TAKE_MAX_JOBS, free);
-      if (this.#paused || room <= 0) {
+      const room = Math.min(TAKE_MAX_JOBS, free, maxJobs - this.#running.size);
+      if (room <= 0) {
         await this.#untilChange(BLOCK_MAX_MS);
         continue;
       }
@@ -172,11 +170,11 @@ export class Taker implements Consumer, SlotOwner {
   }
 
   async #take(room: number): Promise<Taken> {
-    const { store, maxBytes } = this.#options;
+    const { store, queue, maxBytes } = this.#options;
     const now = performance.now();
     const lookForLost = now - this.#lostCheckAtMs >= LOST_CHECK_MS;
     if (lookForLost) this.#lostCheckAtMs = now;
-    const taken = await store.take('export', {
+    const taken = await store.take(queue, {
       token: this.#token,
       lockMs: LOCK_MS,
       maxJobs: room,
@@ -189,7 +187,8 @@ export class Taker implements Consumer, SlotOwner {
     let kept: Promise<void> | undefined;
     for (const job of jobs) {
       // A failover may lose the enqueue, and its sender then retries: if the batch had been sent by then, merged totals would be counted twice.
-      const waits = onReplicas !== undefined && signalOf(job.data) === 'metrics';
+      // If it was spilled, the accounting would lack it, yet it would be delivered from the disk.
+      const waits = onReplicas !== undefined && (queue === 'spill' || signalOf(job.data) === 'metrics');
       if (waits) kept ??= onReplicas();
       const mayDefer = taken.mayDefer && this.#roomOf(signalOf(job.data)).jobs > 1;
       void this.#work(job, mayDefer, waits ? kept : undefined);
@@ -201,9 +200,9 @@ export class Taker implements Consumer, SlotOwner {
   /** @param kept resolves when the job may be handled */
   async #work(job: Given, mayDefer: boolean, kept?: Promise<void>): Promise<void> {
     const { id, data: given, attempts, payloads, epoch } = job;
-    const { store, handle, onError, faultDelayMs } = this.#options;
+    const { store, queue, handle, onError, faultDelayMs } = this.#options;
     const bytes = payloads.reduce((sum, payload) => sum + (payload?.byteLength ?? 0), 0);
-    const lock: JobLock = { queue: 'export', id, token: this.#token, epoch, ended: false, mayDefer };
+    const lock: JobLock = { queue, id, token: this.#token, epoch, ended: false, mayDefer };
     const signal = signalOf(given);
     this.#running.add(id);
     this.#count(signal, 1, bytes);
@@ -216,7 +215,8 @@ export class Taker implements Consumer, SlotOwner {
         if (!lock.ended) await store.release(lock, 'done');
       } catch (error) {
         const later = error instanceof RetryLater;
-        if (!later) onError(new Error(`job ${id} on export: ${(error as Error).message}`, { cause: error }));
+        if (!later)
+          onError(new Error(`job ${id} on ${queue}: ${(error as Error).message}`, { cause: error }));
         if (!lock.ended)
           await store.release(lock, later ? error.delayMs : faultDelayMs, (error as Error).message);
         // The loop reads the delayed set only when it wakes up.
@@ -252,9 +252,9 @@ export class Taker implements Consumer, SlotOwner {
   }
 
   async #extend(): Promise<void> {
-    const { store } = this.#options;
+    const { store, queue } = this.#options;
     try {
-      await Promise.all([...this.#running].map((id) => store.extend('export', id, LOCK_MS)));
+      await Promise.all([...this.#running].map((id) => store.extend(queue, id, LOCK_MS)));
     } catch {
       // Redis is away. If a lock expires, its batch may be sent twice, which at-least-once allows.
     }

@@ -20,7 +20,7 @@ export function redisTarget(config: Config): RedisTarget {
 }
 
 /** Prefix of all keys, with the hash tag that keeps them in one slot of a Cluster. */
-export function redisPrefix(config: Config): string {
+function redisPrefix(config: Config): string {
   return `{${config.redis.prefix}}`;
 }
 
@@ -38,18 +38,19 @@ function storeOptions(config: Config): StoreOptions {
 }
 
 /**
- * Opens a service's connection to Redis and reports its state in the service's log and metrics.
+ * Opens a service's connection to Redis, with the pipeline's store on it, and reports its state in the service's log and metrics.
  * @param meanwhile what happens while Redis is away, for the log
+ * @returns `notReady`: why the connection or a script cannot work now
  */
-export function openLink(
+export function openStore(
   config: Config,
-  host: Pick<Host, 'log' | 'registry'>,
+  host: Pick<Host, 'log' | 'registry' | 'inProcess'>,
   kind: ConnectionKind,
   name: string,
   meanwhile?: string,
-): RedisLink {
+): { link: RedisLink; store: Store; notReady(): string | undefined } {
   const { log, registry } = host;
-  const { metrics } = registry;
+  const { redisReconnects, redisUp, redisRoundTripSeconds, apqScriptFailures } = registry.metrics;
   const link = new RedisLink(
     redisTarget(config),
     {
@@ -69,27 +70,10 @@ export function openLink(
       info: (message) => log.info(message),
       warn: (message) => log.warn(message),
       error: (message) => log.error(message),
-      reconnected: () => metrics.redisReconnects.inc(),
+      reconnected: () => redisReconnects.inc(),
     },
   );
-  registry.onScrape(() => metrics.redisUp.set({ connection: name }, link.notReady() ? 0 : 1));
-  return link;
-}
-
-/**
- * Opens a connection with the pipeline's store on it.
- * @returns `notReady`: why the connection or a script cannot work now
- */
-export function openStore(
-  config: Config,
-  host: Pick<Host, 'log' | 'registry' | 'inProcess'>,
-  kind: ConnectionKind,
-  name: string,
-  meanwhile?: string,
-): { link: RedisLink; store: Store; notReady(): string | undefined } {
-  const { log, registry } = host;
-  const link = openLink(config, host, kind, name, meanwhile);
-  const { redisRoundTripSeconds, apqScriptFailures } = registry.metrics;
+  registry.onScrape(() => redisUp.set({ connection: name }, link.notReady() ? 0 : 1));
   const health = new ScriptHealth();
   const store = new Store(link.redis, storeOptions(config), host.inProcess, {
     took: (step, seconds) => {

@@ -3,7 +3,7 @@ const words = (text: string): readonly string[] => text.split(' ');
 const SPILL = words('fill breaker:failures breaker:quota breaker:auth breaker:place retries_exhausted');
 const REFUSED_FOR_GOOD = words('too_large status_400 status_409 status_422 status_<code>');
 const STEPS = [
-  ...words('enqueue move take settle leave hand_over report report_disk drain sift book publish'),
+  ...words('enqueue move take settle leave hand_over report report_disk drain book publish'),
   ...words('read_outcomes forget_outcomes'),
 ];
 const CHECKED_SIGNALS = words('traces metrics logs');
@@ -36,7 +36,7 @@ const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   'check_sampled_items_total.signal': CHECKED_SIGNALS,
   metric: ['<name>'],
   of: words('requests points records bytes'),
-  connection: words('receiver scheduler scheduler-wait exporter dlq dlq-worker'),
+  connection: words('receiver scheduler scheduler-wait exporter dlq'),
   use: words('receiver admin dlq upstream redis'),
   step: STEPS,
   script: STEPS,
