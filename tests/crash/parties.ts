@@ -183,8 +183,7 @@ export function startScheduler(world: World, life: Life, inProcess?: InProcess):
     },
     {
       store,
-      sleep: (ms) => (inProcess ? inProcess.scheduler.wait(ms) : world.sleep(life, store.keys.wake, ms)),
-      wakeUp: () => {},
+      wakeSignal: inProcess?.scheduler ?? wakeSignalOf(world, life, store.keys.wake),
       now: () => world.time.nowMs,
       ...quiet,
     },
@@ -324,5 +323,5 @@ export async function startDlq(
 }
 
 function wakeSignalOf(world: World, life: Life, key: string) {
-  return { wait: (ms: number) => world.sleep(life, key, ms), notify: () => {} };
+  return { wait: (ms: number) => world.sleep(life, key, ms), notify: () => {}, close: () => {} };
 }

@@ -118,6 +118,7 @@ describe('a connection that stops answering is replaced', () => {
       },
       { what: 'the signal was handled', ...PATIENCE },
     );
+    signal.close();
     redis.disconnect();
   });
 

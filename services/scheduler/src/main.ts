@@ -13,7 +13,7 @@ import {
   StatusReader,
   Watch,
 } from '@nrdot/status';
-import { Scheduler, type SchedulerDeps } from './scheduler.ts';
+import { Scheduler } from './scheduler.ts';
 
 const MAX_PICKS = 32;
 
@@ -21,10 +21,8 @@ const MAX_PICKS = 32;
 export async function startScheduler(config: Config, processHost: Host): Promise<RunningService> {
   const host = hostFor(processHost, 'scheduler');
   const { link, store, notReady } = openStore(config, host, 'consumer', 'scheduler');
-  const own = host.inProcess?.scheduler;
-  const sleeper = own
-    ? { sleep: (timeoutMs: number) => own.wait(timeoutMs), wakeUp: () => own.notify() }
-    : redisSleeper(config, host);
+  // Other processes send the wake signal through Redis.
+  const wakeSignal = host.inProcess?.scheduler ?? new RedisWakeSignal(link.redis, store.keys.wake);
   const { scheduler: options } = config;
   const { weights, slotMs, pollMs, exportWindow: windowBatches, exportWindowBytes: windowBytes } = options;
   const mergeBytes = Math.min(
@@ -33,7 +31,7 @@ export async function startScheduler(config: Config, processHost: Host): Promise
   );
   const scheduler = new Scheduler(
     { weights, windowBatches, windowBytes, mergeBytes, maxPicks: MAX_PICKS, slotMs, pollMs },
-    { store, ...sleeper, log: host.log, metrics: host.metrics, now: Date.now },
+    { store, wakeSignal, log: host.log, metrics: host.metrics, now: Date.now },
   );
   const state: StateOptions = {
     weights: () => scheduler.weights,
@@ -97,11 +95,4 @@ export async function startScheduler(config: Config, processHost: Host): Promise
       link.close();
     },
   };
-}
-
-/** Other processes send the wake signal through Redis: a blocking read on a connection of its own. */
-function redisSleeper(config: Config, host: Host): Pick<SchedulerDeps, 'sleep' | 'wakeUp'> {
-  const { link, store } = openStore(config, host, 'consumer', 'scheduler-wait');
-  const signal = new RedisWakeSignal(link.redis, store.keys.wake);
-  return { sleep: (timeoutMs) => signal.wait(timeoutMs), wakeUp: () => link.close() };
 }

@@ -1,4 +1,4 @@
-import { CLASSES, type MoveOptions, type Store } from '@nrdot/queue';
+import { CLASSES, type MoveOptions, type Store, type WakeSignal } from '@nrdot/queue';
 import type { Logger, Metrics } from '@nrdot/telemetry';
 import { DecisionRate } from './decision-rate.ts';
 
@@ -9,9 +9,8 @@ export interface SchedulerOptions extends MoveOptions {
 
 export interface SchedulerDeps {
   store: Store;
-  /** Waits until there may be something to decide, at most so many ms. */
-  sleep(timeoutMs: number): Promise<unknown>;
-  wakeUp(): void;
+  /** There may be something to decide. */
+  wakeSignal: Pick<WakeSignal, 'wait' | 'close'>;
   log: Logger;
   metrics: Metrics;
   now(): number;
@@ -56,16 +55,16 @@ export class Scheduler {
   /** Stops after the move in flight; waiting batches stay in Redis. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    this.#deps.wakeUp();
+    this.#deps.wakeSignal.close();
     await this.#done;
   }
 
   async #run(): Promise<void> {
-    const { sleep, log } = this.#deps;
+    const { wakeSignal, log } = this.#deps;
     while (!this.#stopping) {
       try {
         const sleepMs = await this.#decide();
-        if (!this.#stopping) await sleep(sleepMs);
+        if (!this.#stopping) await wakeSignal.wait(sleepMs);
       } catch (error) {
         if (this.#stopping) return;
         log.debug({ err: (error as Error).message }, 'could not schedule; will retry');

@@ -1,4 +1,5 @@
-import { BLOCK_MAX_MS, type RedisConnection } from '@nrdot/redis';
+import { BLOCK_MAX_MS, disconnect, type RedisConnection } from '@nrdot/redis';
+import { Cluster } from 'ioredis';
 
 /** Redis rounds shorter timeouts to 0, which means for ever. */
 const BLOCK_MIN_MS = 5;
@@ -11,8 +12,10 @@ export class RedisWakeSignal {
   readonly #key: string;
   #reading: Promise<unknown> | undefined;
 
+  /** @param redis a connection to the same server */
   constructor(redis: RedisConnection, key: string) {
-    this.#redis = redis;
+    this.#redis = redis instanceof Cluster ? redis.duplicate() : redis.duplicate();
+    this.#redis.on('error', () => {}); // the other connection reports the outage
     this.#key = key;
   }
 
@@ -31,5 +34,10 @@ export class RedisWakeSignal {
     const { promise: late, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, blockMs + GRACE_MS);
     await Promise.race([this.#reading, late]).finally(() => clearTimeout(timer));
+  }
+
+  /** Ends the wait, and the connection. */
+  close(): void {
+    disconnect(this.#redis);
   }
 }

@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
 import { SIGNALS, type Signal } from '@nrdot/otlp';
-import { BLOCK_MAX_MS, type RedisConnection } from '@nrdot/redis';
-import { Cluster } from 'ioredis';
+import { BLOCK_MAX_MS } from '@nrdot/redis';
 import { assertJobData, type JobData } from './batch.ts';
 import { RetryLater } from './consumer.ts';
 import type { ReservedSlot, SlotOwner } from './in-process-hand-off.ts';
@@ -59,7 +58,6 @@ const NAMES = Object.keys(SIGNALS) as Signal[];
  */
 export class Taker implements SlotOwner {
   readonly #options: TakeOptions;
-  readonly #sleeper: RedisConnection | undefined;
   readonly #signal: WakeSignal | RedisWakeSignal;
   readonly #token = randomBytes(12).toString('hex');
   readonly #running = new Set<string>();
@@ -78,10 +76,7 @@ export class Taker implements SlotOwner {
     this.#options = options;
     this.#concurrency = bySignal(() => options.concurrency);
     const { redis, keys } = options.store;
-    const marker = keys.queue(options.queue, 'marker');
-    this.#sleeper = options.wakeSignal ? undefined : another(redis);
-    this.#sleeper?.on('error', () => {}); // the store's own connection reports the outage
-    this.#signal = options.wakeSignal ?? new RedisWakeSignal(this.#sleeper!, marker);
+    this.#signal = options.wakeSignal ?? new RedisWakeSignal(redis, keys.queue(options.queue, 'marker'));
     this.#extender = setInterval(() => void this.#extend(), EXTEND_MS).unref();
     this.#done = this.#run();
   }
@@ -89,8 +84,7 @@ export class Taker implements SlotOwner {
   /** Stops taking jobs and waits for those in flight, at most `timeoutMs`; other consumers take what is left. */
   async close(timeoutMs: number): Promise<void> {
     this.#closing = true;
-    this.#options.wakeSignal?.notify();
-    this.#sleeper?.disconnect();
+    this.#signal.close();
     this.#changed();
     const deadline = performance.now() + timeoutMs;
     // Without Redis the loop may hang in a command. Jobs it has taken go to another consumer once their locks expire.
@@ -272,8 +266,4 @@ function bySignal<T>(value: (signal: Signal) => T): Record<Signal, T> {
 function signalOf(given: string | JobData): Signal {
   const name = typeof given === 'string' ? /"signal":"(\w+)"/.exec(given)?.[1] : given.signal;
   return NAMES.find((known) => known === name) ?? 'traces';
-}
-
-function another(connection: RedisConnection): RedisConnection {
-  return connection instanceof Cluster ? connection.duplicate() : connection.duplicate();
 }

@@ -14,6 +14,11 @@ export class WakeSignal {
     this.#wake?.();
   }
 
+  /** Ends the wait. */
+  close(): void {
+    this.notify();
+  }
+
   /** Waits for `notify`, at most `timeoutMs`. Supports one waiter at a time. */
   async wait(timeoutMs: number): Promise<void> {
     if (!this.#notified) {

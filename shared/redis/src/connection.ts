@@ -27,6 +27,13 @@ export interface RedisTarget {
 
 export type RedisConnection = Redis | Cluster;
 
+/** Closes a connection for good; commands in its queue are rejected. */
+export function disconnect(connection: RedisConnection): void {
+  // While ioredis waits to reconnect, disconnecting would cancel its timer and never reject the commands in its queue.
+  if (connection.status === 'reconnecting') connection.connect().catch(() => {});
+  connection.disconnect();
+}
+
 /** The address for people, without the password. */
 export function describeTarget(target: RedisTarget): string {
   const list = (nodes: { host: string; port: number }[]) =>

@@ -4,6 +4,7 @@ import {
   type ConnectionKind,
   connect,
   describeTarget,
+  disconnect,
   type RedisConnection,
   RedisRefusal,
   type RedisTarget,
@@ -110,9 +111,7 @@ export class RedisLink {
   close(): void {
     this.#closed = true;
     for (const end of this.#endTimers) end();
-    // While ioredis waits to reconnect, disconnecting would cancel its timer and never reject the commands in its queue.
-    if (this.redis.status === 'reconnecting') this.redis.connect().catch(() => {});
-    this.redis.disconnect();
+    disconnect(this.redis);
   }
 
   async #inspect(): Promise<void> {

@@ -36,7 +36,7 @@ const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   'check_sampled_items_total.signal': CHECKED_SIGNALS,
   metric: ['<name>'],
   of: words('requests points records bytes'),
-  connection: words('receiver scheduler scheduler-wait exporter dlq'),
+  connection: words('receiver scheduler exporter dlq'),
   use: words('receiver admin dlq upstream redis'),
   step: STEPS,
   script: STEPS,
