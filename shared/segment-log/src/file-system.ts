@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import {
   constants,
   type FileHandle,
@@ -10,7 +11,7 @@ import {
   unlink,
 } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
+import { MessageChannel, Worker } from 'node:worker_threads';
 import { codeOf, isDamage } from './errors.ts';
 import { type Retry, secondTries } from './second-tries.ts';
 
@@ -184,7 +185,6 @@ class NodeFile implements File {
 }
 
 interface Hashed {
-  id: number;
   hash?: Uint8Array;
   error?: string;
   code?: string;
@@ -192,9 +192,7 @@ interface Hashed {
 
 /** The disk of this machine. */
 export class NodeFileSystem implements FileSystem {
-  #hasher: Worker | undefined;
-  readonly #jobs = new Map<number, PromiseWithResolvers<Buffer>>();
-  #nextJob = 0;
+  #hasher: { worker: Worker; ended: AbortController } | undefined;
   #closed = false;
 
   async open(path: string, mode: Mode): Promise<File> {
@@ -240,45 +238,33 @@ export class NodeFileSystem implements FileSystem {
     return bavail * bsize;
   }
 
-  sha256(path: string, start: number, end: number, maxBytesPerSecond: number): Promise<Buffer> {
-    if (this.#closed) return Promise.reject(new Error('the log is closed'));
-    const worker = (this.#hasher ??= this.#startHasher());
-    const id = this.#nextJob++;
-    const job = Promise.withResolvers<Buffer>();
-    this.#jobs.set(id, job);
-    worker.ref();
-    worker.postMessage({ id, path, start, end, maxBytesPerSecond });
-    return job.promise;
+  async sha256(path: string, start: number, end: number, maxBytesPerSecond: number): Promise<Buffer> {
+    if (this.#closed) throw new Error('the log is closed');
+    const { worker, ended } = (this.#hasher ??= this.#startHasher());
+    const { port1, port2 } = new MessageChannel();
+    worker.postMessage({ path, start, end, maxBytesPerSecond, answers: port2 }, [port2]);
+    const [{ hash, error, code }] = (await once(port1, 'message', { signal: ended.signal })) as [Hashed];
+    port1.close();
+    if (hash) return Buffer.from(hash);
+    throw Object.assign(new Error(error), { code });
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    const worker = this.#hasher;
-    this.#hasher = undefined;
-    await worker?.terminate();
-    this.#fail(new Error('the log was closed'));
+    this.#hasher?.ended.abort();
+    await this.#hasher?.worker.terminate();
   }
 
-  #startHasher(): Worker {
+  #startHasher() {
     // In the bundle it is JavaScript, in the same directory as this chunk.
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     const worker = new Worker(new URL(`./hash-worker.${extension}`, import.meta.url));
-    worker.on('message', ({ id, hash, error, code }: Hashed) => {
-      const job = this.#jobs.get(id);
-      this.#jobs.delete(id);
-      if (this.#jobs.size === 0) worker.unref();
-      if (hash) job?.resolve(Buffer.from(hash));
-      else job?.reject(Object.assign(new Error(error), { code }));
-    });
-    worker.on('error', (error: Error) => {
+    const ended = new AbortController();
+    worker.unref(); // the port of a file that is being hashed keeps the process
+    worker.on('error', (error) => {
       this.#hasher = undefined;
-      this.#fail(error);
+      ended.abort(error);
     });
-    return worker;
-  }
-
-  #fail(error: Error): void {
-    for (const job of this.#jobs.values()) job.reject(error);
-    this.#jobs.clear();
+    return { worker, ended };
   }
 }

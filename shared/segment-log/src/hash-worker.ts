@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { setTimeout as wait } from 'node:timers/promises';
-import { parentPort } from 'node:worker_threads';
+import { type MessagePort, parentPort } from 'node:worker_threads';
 
 interface Job {
-  id: number;
   path: string;
   start: number;
   end: number;
   maxBytesPerSecond: number;
+  answers: MessagePort;
 }
 
 const CHUNK_BYTES = 1024 * 1024;
@@ -16,7 +16,7 @@ const CHUNK_BYTES = 1024 * 1024;
 /** Hashes parts of files for the main thread; a slow background job does not delay others. */
 parentPort?.on('message', (job: Job) => void run(job));
 
-async function run({ id, path, start, end, maxBytesPerSecond }: Job): Promise<void> {
+async function run({ path, start, end, maxBytesPerSecond, answers }: Job): Promise<void> {
   try {
     const hash = createHash('sha256');
     const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
@@ -34,12 +34,9 @@ async function run({ id, path, start, end, maxBytesPerSecond }: Job): Promise<vo
     } finally {
       await handle.close();
     }
-    parentPort?.postMessage({ id, hash: hash.digest() });
+    answers.postMessage({ hash: hash.digest() });
   } catch (error) {
-    parentPort?.postMessage({
-      id,
-      error: (error as Error).message,
-      code: (error as NodeJS.ErrnoException).code,
-    });
+    const { message, code } = error as NodeJS.ErrnoException;
+    answers.postMessage({ error: message, code });
   }
 }
