@@ -1,11 +1,10 @@
 import { parentPort } from 'node:worker_threads';
-import type { StoredRecord } from '@nrdot/segment-log';
-import { exportParts, type ThreadAnswer } from './export.ts';
+import { exportParts, type ThreadAnswer, type ThreadRequest } from './export.ts';
 
 let parts: Iterator<string> = [].values();
 
 /** The thread that writes large batches as JSON: a batch begins a line, and each further message asks for its next part. */
-parentPort!.on('message', (record: StoredRecord | undefined) => {
+parentPort!.on('message', ({ record }: ThreadRequest) => {
   let answer: ThreadAnswer = {};
   if (record) {
     const made = exportParts({ ...record, payload: Buffer.from(record.payload.buffer) });

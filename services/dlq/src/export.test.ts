@@ -1,5 +1,5 @@
 import type { StoredRecord } from '@nrdot/segment-log';
-import { afterEach, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { JsonLines } from './export.ts';
 
 /** Bytes of each batch that was written on this thread. */
@@ -13,7 +13,10 @@ vi.mock(import('@nrdot/otlp'), async (original) => {
   return { ...otlp, jsonParts };
 });
 
-const lines = new JsonLines();
+let lines: JsonLines;
+beforeEach(() => {
+  lines = new JsonLines();
+});
 afterEach(async () => {
   here.length = 0;
   await lines.stop();

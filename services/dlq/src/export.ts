@@ -1,9 +1,7 @@
-import { once } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
 import { joinInTurns, jsonParts, SIGNALS, type Signal } from '@nrdot/otlp';
 import type { StoredRecord } from '@nrdot/segment-log';
-import { threadScript } from '@nrdot/service/thread';
+import { Thread, threadScript } from '@nrdot/service/thread';
 
 /**
  * A batch as one line of OTLP JSON, as the Collector's file exporter writes it and as receivers accept it with
@@ -27,12 +25,16 @@ export function exportParts({ envelope, payload }: StoredRecord): {
 const LARGE_BYTES = 128 * 1024;
 const SLICE_BYTES = 1024 * 1024;
 
+/** Begins a line, or asks for its next part. */
+export type ThreadRequest = { record?: StoredRecord };
 /** What the thread gives: a part of the line, or the reason why there is none; neither at the line's end. */
 export type ThreadAnswer = { bytes?: Uint8Array<ArrayBuffer>; problem?: string };
 
 /** Writes batches as `exportParts` does, while other work runs. The first large one starts a thread. */
 export class JsonLines {
-  #worker: Worker | undefined;
+  readonly #thread = new Thread<ThreadRequest, ThreadAnswer>(threadScript('export-worker', import.meta.url), {
+    keepsState: true,
+  });
 
   /** @returns the reason why there is no line */
   async *parts(record: StoredRecord): AsyncGenerator<string | Uint8Array, string | undefined> {
@@ -45,23 +47,15 @@ export class JsonLines {
     return problem;
   }
 
-  async stop(): Promise<void> {
-    const worker = this.#worker;
-    this.#worker = undefined;
-    await worker?.terminate();
+  stop(): Promise<void> {
+    return this.#thread.stop();
   }
 
   async *#inThread({ envelope, payload }: StoredRecord): AsyncGenerator<Uint8Array, string | undefined> {
-    const worker = (this.#worker ??= new Worker(threadScript('export-worker', import.meta.url)));
-    worker.unref();
+    const copy = await joinInTurns([payload]);
+    const first = await this.#thread.ask({ record: { envelope, payload: copy } }, [copy.buffer]);
     // The next part is made when it is asked for: clients may read slowly.
-    const ask = async (record?: StoredRecord): Promise<ThreadAnswer> => {
-      const answer = once(worker, 'message') as Promise<[ThreadAnswer]>;
-      worker.postMessage(record, record ? [record.payload.buffer as ArrayBuffer] : []);
-      return (await answer)[0];
-    };
-    const first = await ask({ envelope, payload: await joinInTurns([payload]) });
-    for (let { bytes } = first; bytes; { bytes } = await ask())
+    for (let { bytes } = first; bytes; { bytes } = await this.#thread.ask({}, []))
       for (let at = 0; at < bytes.byteLength; at += SLICE_BYTES) {
         yield bytes.subarray(at, at + SLICE_BYTES);
         await turn();

@@ -12,6 +12,8 @@ interface Asked {
 export interface ThreadOptions<Request> {
   /** After such a request the thread is replaced, since its heap and its allocator keep what that took. */
   isHeavy?(request: Request): boolean;
+  /** Its answers depend on earlier requests, so it is not ended when idle. */
+  keepsState?: boolean;
   /** Time limit of a request, and the error after it. */
   deadlineMs?: number;
   tooSlow?(): Error;
@@ -56,7 +58,7 @@ export class Thread<Request extends object, Answer> {
     this.#current = this.#waiting.shift();
     clearTimeout(this.#idle);
     if (!this.#current) {
-      this.#idle = setTimeout(() => this.#endThread(), IDLE_MS).unref();
+      if (!this.#options.keepsState) this.#idle = setTimeout(() => this.#endThread(), IDLE_MS).unref();
       return;
     }
     const { deadlineMs, tooSlow, isHeavy } = this.#options;
