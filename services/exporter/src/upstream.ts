@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
+import type { Config } from '@nrdot/config';
 import {
   Chunks,
   type ContentEncoding,
@@ -16,27 +17,18 @@ import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici
 import { type Hop, isOtlpAnswer, nextHop, type Outcome, outcomeOf } from './outcome.ts';
 import { proxyName } from './proxy.ts';
 
-export interface UpstreamOptions {
-  /** Base URL; the signal's path is appended. Optional if each signal has its own URL. */
-  endpoint?: string | undefined;
-  /** Full URLs for single signals. */
-  endpoints: Partial<Record<Signal, string>>;
+type Configured = Config['exporter'];
+
+export interface UpstreamOptions
+  extends Pick<Configured, 'endpoint' | 'endpoints' | 'timeoutMs' | 'tls'>,
+    Partial<Pick<Configured, 'retryOn'>> {
   /** Sent with every request; may contain secrets, so they are never logged. */
   headers: Record<string, string>;
-  timeoutMs: number;
   maxResponseBytes: number;
-  /** Statuses that are always retried. */
-  retryOn?: readonly number[];
   connections: number;
   userAgent: string;
   /** The proxy's URL for a URL; undefined for a direct connection. */
   proxyFor?(url: URL): string | undefined;
-  tls: {
-    caFile?: string | undefined;
-    certFile?: string | undefined;
-    keyFile?: string | undefined;
-    insecureSkipVerify: boolean;
-  };
 }
 
 const NOTHING = Buffer.alloc(0);

@@ -1,6 +1,6 @@
+import type { Config } from '@nrdot/config';
 import type { Signal } from '@nrdot/otlp';
 import { numberField } from './number-field.ts';
-import type { BreakerOptions } from './store-options.ts';
 
 export const BREAKER_STATES = ['closed', 'open', 'half_open'] as const;
 export type BreakerState = (typeof BREAKER_STATES)[number];
@@ -82,7 +82,7 @@ export function heldOf(breakers: readonly Breaker[]): { held: Breaker[]; all: bo
   return { held, all: held.length > 0 && !going };
 }
 
-export function breakerArgs(options: BreakerOptions): number[] {
+export function breakerArgs(options: Config['breaker']): number[] {
   const { failures, throttleRatio, minAnswers, windowMs, minOpenMs, maxOpenMs } = options;
   return [failures, throttleRatio, minAnswers, windowMs, minOpenMs, maxOpenMs];
 }

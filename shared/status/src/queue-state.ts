@@ -1,3 +1,4 @@
+import type { Config } from '@nrdot/config';
 import {
   type Accounting,
   BREAKER_REASONS,
@@ -5,7 +6,6 @@ import {
   type Breaker,
   byClass,
   CLASSES,
-  type ClassCapacity,
   type Depth,
   type Origin,
   type PriorityClass,
@@ -43,7 +43,7 @@ export interface StateOptions {
   decisionsPerSecond(): number;
   maxBytes: number;
   maxItems: number;
-  perClass?: Readonly<Record<PriorityClass, ClassCapacity>>;
+  perClass?: Config['queue']['perClass'];
   slotMs: number;
   notReady(): string | undefined;
 }
