@@ -1,5 +1,5 @@
 import { SIGNALS, type Signal } from '@nrdot/otlp';
-import { onReplicas, pairsOf, type RedisConnection } from '@nrdot/redis';
+import { pairsOf, type RedisConnection, writingOn } from '@nrdot/redis';
 import { type Accounting, accountingOf, booksOf, type DiskReport, type DiskReported } from './accounting.ts';
 import type { BatchRef, JobData, Origin } from './batch.ts';
 import { type Breaker, breakerOf } from './breaker-state.ts';
@@ -54,10 +54,13 @@ export abstract class StoreState {
     for (const line of lines) this.#events.odd?.(String(line));
   }
 
-  /** Makes a write that must be durable when the promise resolves. */
-  protected kept<T>(write: () => Promise<T>): Promise<T> {
+  /** Makes a write that must be durable when the promise resolves. @throws NotReplicated; the error of the write */
+  protected async kept<T>(write: () => Promise<T>): Promise<T> {
     const { replicas } = this.options;
-    return replicas ? onReplicas(this.redis, this.keys.prefix, replicas, write) : write();
+    if (!replicas) return write();
+    const { result, onReplicas } = await writingOn(this.redis, this.keys.prefix, replicas, write);
+    await onReplicas();
+    return result;
   }
 
   async breakers(): Promise<Breaker[]> {

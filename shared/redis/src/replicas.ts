@@ -10,30 +10,13 @@ export interface ReplicaOptions {
 
 /** Redis has applied a write, but too few replicas have it: a failover may lose it. */
 export class NotReplicated extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = 'NotReplicated';
-  }
+  override readonly name = 'NotReplicated';
 }
 
 /**
- * Makes a write and waits until replicas have it. WAIT covers only writes on its own connection: on a new connection, to a
+ * Makes a write whose replication can be awaited. WAIT covers only writes on its own connection: on a new connection, to a
  * replica that was promoted meanwhile, it would confirm a write that this server never had.
- * @throws NotReplicated if the write was made but may be lost in a failover; otherwise the error of the write
- */
-export async function onReplicas<T>(
-  redis: RedisConnection,
-  prefix: string,
-  replicas: ReplicaOptions,
-  write: () => Promise<T>,
-): Promise<T> {
-  const { result, onReplicas: kept } = await writingOn(redis, prefix, replicas, write);
-  await kept();
-  return result;
-}
-
-/**
- * Makes a write whose replication can be awaited later.
+ * @returns `onReplicas` throws NotReplicated if the write may be lost in a failover
  * @throws the error of the write
  */
 export async function writingOn<T>(
