@@ -91,9 +91,7 @@ export async function startDlq(
   );
 
   await ledger.conclude(segments.lastIds);
-  // Assigned below, since its dependencies need it for their callbacks.
-  let housekeeping: Housekeeping | undefined;
-  const changed = () => housekeeping?.changed();
+  const changed = () => keeping.changed(); // which is made below, before anything can change
   const { maxBodyBytes, maxInflightBytes } = config.receiver;
   const intake = new Intake({
     ...{ store, segments, log, metrics, changed, maxBodyBytes, maxInflightBytes },
@@ -131,7 +129,6 @@ export async function startDlq(
         'error',
       ),
   });
-  housekeeping = keeping;
   let ticking: Promise<void> | undefined;
   const endTicks = alignedInterval(() => {
     if (!segments.fault)

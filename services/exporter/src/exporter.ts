@@ -2,6 +2,7 @@ import type { Config } from '@nrdot/config';
 import type { ContentEncoding, Signal } from '@nrdot/otlp';
 import {
   type BatchRef,
+  bySignal,
   type HandOverJob,
   type InProcessHandOff,
   type JobData,
@@ -463,10 +464,6 @@ export class Exporter {
     log.debug({ job: id, reason, items: job.items }, 'handed to the dlq');
     return made > 0;
   }
-}
-
-function bySignal<T>(value: () => T): Record<Signal, T> {
-  return { traces: value(), metrics: value(), logs: value(), profiles: value() };
 }
 
 function bytesOf(bodies: readonly Buffer[]): number {

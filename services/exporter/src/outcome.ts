@@ -25,14 +25,12 @@ interface Told {
 export type RetryReason = 'throttled' | 'unavailable' | 'server_error' | 'connection' | 'timeout';
 export type HoldReason = 'auth' | 'place';
 
-type Fate = 'delivered' | 'retry' | 'hold' | 'too-large' | 'rejected';
-
 export interface Meaning {
   /** The answers, as worded in the docs. */
   answers: string;
   /** The statuses of this row; absent for rows without one. */
   statuses?: (status: number) => boolean;
-  fate: Fate;
+  fate: Outcome['kind'];
   reason?: RetryReason | HoldReason;
   /** For the docs, the rest: what the breaker counts at the first attempt (`verdictOf` decides), what happens, what people read. */
   hears: Verdict;

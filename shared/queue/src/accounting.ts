@@ -1,17 +1,14 @@
 import type { Depth } from './depth.ts';
 import { numberField } from './number-field.ts';
 
-export interface DiskItems {
+/** The dlq's report: what its disk holds, and what it last saw of Redis. */
+export interface DiskReport {
   /** Waiting for replay or replayed and in flight. */
   waiting: number;
   /** Of those: accepted while Redis was away, so not yet in its accounting. */
   unbooked: number;
   /** In the area that is replayed only on command. */
   rejected: number;
-}
-
-/** The dlq's report: what its disk holds, and what it last saw of Redis. */
-export interface DiskReport extends DiskItems {
   /** Items dropped from the disk that Redis' accounting does not have yet. */
   undropped: number;
   /** Index of the first outcome of a replayed batch that was not processed; -1 while a write of the ledger is in flight. */

@@ -51,10 +51,7 @@ interface Waiting {
 
 /** A commit that did not reach Redis: nothing of it was kept. After any other error it may have been. */
 export class NotSent extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = 'NotSent';
-  }
+  override readonly name = 'NotSent';
 }
 
 /** Other receivers changed the shared state in every attempt: nothing of the request was kept. */

@@ -258,7 +258,7 @@ export class Taker implements SlotOwner {
 /** A job as read from Redis (text), or as handed off within the process. */
 type Given = Omit<Taken['jobs'][number], 'data'> & { data: string | JobData };
 
-function bySignal<T>(value: (signal: Signal) => T): Record<Signal, T> {
+export function bySignal<T>(value: (signal: Signal) => T): Record<Signal, T> {
   return Object.fromEntries(NAMES.map((name) => [name, value(name)])) as Record<Signal, T>;
 }
 
