@@ -1,3 +1,5 @@
+import { setTimeout as wait } from 'node:timers/promises';
+
 /**
  * All writes from Redis to the disk pass here, so that they can be paused until none is in flight: only then do Redis and the
  * disk together show a consistent state.
@@ -26,20 +28,16 @@ export class Crossing {
     const { promise, resolve: open } = Promise.withResolvers<void>();
     this.#held = promise;
     try {
-      if (this.#passing > 0) await this.#untilEmpty(patienceMs);
+      if (this.#passing > 0) {
+        const empty = new Promise<void>((resolve) => {
+          this.#empty = resolve;
+        });
+        await Promise.race([empty, wait(patienceMs, undefined, { ref: false })]);
+      }
       return await work(this.#passing === 0);
     } finally {
       this.#held = undefined;
       open();
     }
-  }
-
-  async #untilEmpty(patienceMs: number): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#empty = resolve;
-    const late = setTimeout(resolve, patienceMs);
-    await promise;
-    clearTimeout(late);
-    this.#empty = undefined;
   }
 }
