@@ -9,7 +9,7 @@ import type { TakenQueue } from './keys.ts';
 import { RedisWakeSignal } from './redis-wake-signal.ts';
 import type { JobLock, Taken } from './steps.ts';
 import type { Store } from './store.ts';
-import type { WakeSignal } from './wake-signal.ts';
+import { WakeSignal } from './wake-signal.ts';
 
 export interface TakeOptions {
   store: Store;
@@ -68,8 +68,8 @@ export class Taker implements SlotOwner {
   /** Jobs in flight and reserved slots. */
   readonly #inFlight = bySignal(() => ({ jobs: 0, bytes: 0 }));
   #closing = false;
-  /** Wakes the loop when a slot was released or the state has changed. */
-  #change: (() => void) | undefined;
+  /** A job has ended, a slot was released, the concurrency has changed, or the taker closes. */
+  readonly #change = new WakeSignal();
   #lostCheckAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: TakeOptions) {
@@ -85,19 +85,19 @@ export class Taker implements SlotOwner {
   async close(timeoutMs: number): Promise<void> {
     this.#closing = true;
     this.#signal.close();
-    this.#changed();
+    this.#change.notify();
     const deadline = performance.now() + timeoutMs;
     // Without Redis the loop may hang in a command. Jobs it has taken go to another consumer once their locks expire.
     await Promise.race([this.#done, wait(timeoutMs, undefined, { ref: false })]);
     while (this.#running.size > 0 && performance.now() < deadline)
-      await this.#untilChange(deadline - performance.now());
+      await this.#change.wait(deadline - performance.now());
     clearInterval(this.#extender);
   }
 
   /** @param signal the signal to set; all of them if omitted */
   setConcurrency(jobs: number, signal?: Signal): void {
     for (const name of signal ? [signal] : NAMES) this.#concurrency[name] = jobs;
-    this.#changed();
+    this.#change.notify();
   }
 
   reserveSlot(signal: Signal, bytes: number): ReservedSlot | undefined {
@@ -116,7 +116,7 @@ export class Taker implements SlotOwner {
       },
       release: () => {
         this.#count(signal, -1, -bytes);
-        this.#changed();
+        this.#change.notify();
       },
     };
   }
@@ -143,7 +143,7 @@ export class Taker implements SlotOwner {
       const free = NAMES.reduce((sum, signal) => sum + Math.max(0, this.#roomOf(signal).jobs), 0);
       const room = Math.min(TAKE_MAX_JOBS, free, maxJobs - this.#running.size);
       if (room <= 0) {
-        await this.#untilChange(BLOCK_MAX_MS);
+        await this.#change.wait(BLOCK_MAX_MS);
         continue;
       }
       try {
@@ -152,13 +152,13 @@ export class Taker implements SlotOwner {
         if (jobs.length === room) continue; // there may be more jobs, and more slots
         if (waiting === 0)
           await this.#signal.wait(nextInMs < 0 ? BLOCK_MAX_MS : Math.min(BLOCK_MAX_MS, nextInMs));
-        else if (heldBack > 0) await this.#untilChange(OTHERS_CHECK_MS);
+        else if (heldBack > 0) await this.#change.wait(OTHERS_CHECK_MS);
         // The byte limit was reached: the jobs that are left have to wait for one in flight.
-        else if (this.#running.size > 0) await this.#untilChange(BLOCK_MAX_MS);
+        else if (this.#running.size > 0) await this.#change.wait(BLOCK_MAX_MS);
       } catch (error) {
         if (this.#closing) return;
         this.#options.onError(error as Error);
-        await this.#untilChange(FAULT_PAUSE_MS);
+        await this.#change.wait(FAULT_PAUSE_MS);
       }
     }
   }
@@ -221,28 +221,8 @@ export class Taker implements SlotOwner {
     } finally {
       this.#running.delete(id);
       this.#count(signal, -1, -bytes);
-      this.#changed();
+      this.#change.notify();
     }
-  }
-
-  /** Waits until a job has ended, the concurrency has changed or the taker closes. */
-  async #untilChange(timeoutMs: number): Promise<void> {
-    if (timeoutMs <= 0) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, timeoutMs);
-      const before = this.#change;
-      this.#change = () => {
-        clearTimeout(timer);
-        before?.();
-        resolve();
-      };
-    });
-  }
-
-  #changed(): void {
-    const wake = this.#change;
-    this.#change = undefined;
-    wake?.();
   }
 
   async #extend(): Promise<void> {
