@@ -22,13 +22,13 @@ export interface LinkOptions {
   meanwhile?: string;
   expect: Expected;
   recheckMs?: number;
+  reconnected?(): void;
 }
 
-export interface LinkEvents {
+export interface LinkLog {
   info(message: string): void;
   warn(message: string): void;
   error(message: string): void;
-  reconnected?(): void;
 }
 
 const SAY_AGAIN_MS = 15_000;
@@ -44,7 +44,7 @@ export class RedisLink {
   readonly redis: RedisConnection;
   readonly #target: RedisTarget;
   readonly #options: LinkOptions;
-  readonly #events: LinkEvents;
+  readonly #log: LinkLog;
   readonly #endTimers: (() => void)[];
   #state: 'connecting' | 'ready' | 'lost' | 'unfit' = 'connecting';
   #reason = 'not connected yet';
@@ -57,10 +57,10 @@ export class RedisLink {
   #warned: ReadonlySet<string> = new Set();
   #closed = false;
 
-  constructor(target: RedisTarget, options: LinkOptions, events: LinkEvents) {
+  constructor(target: RedisTarget, options: LinkOptions, log: LinkLog) {
     this.#target = target;
     this.#options = options;
-    this.#events = events;
+    this.#log = log;
     const { kind, name, commandTimeoutMs } = options;
     this.redis = connect(target, {
       ...{ kind, name, commandTimeoutMs },
@@ -103,7 +103,7 @@ export class RedisLink {
         continue;
       }
       saidAt = Date.now();
-      this.#events.warn(`waiting: ${this.notReady()}`);
+      this.#log.warn(`waiting: ${this.notReady()}`);
     }
     return !this.notReady();
   }
@@ -136,9 +136,9 @@ export class RedisLink {
 
   /** Logs new warnings, and those that no longer hold. */
   #tell(warnings: readonly string[]): void {
-    for (const warning of warnings) if (!this.#warned.has(warning)) this.#events.warn(warning);
+    for (const warning of warnings) if (!this.#warned.has(warning)) this.#log.warn(warning);
     for (const warning of this.#warned)
-      if (!warnings.includes(warning)) this.#events.info(`resolved: ${warning}`);
+      if (!warnings.includes(warning)) this.#log.info(`resolved: ${warning}`);
     this.#warned = new Set(warnings);
   }
 
@@ -146,7 +146,7 @@ export class RedisLink {
     const isNews = this.#state !== 'unfit' || this.#reason !== reason;
     this.#state = 'unfit';
     this.#reason = reason;
-    if (isNews) this.#events.error(reason);
+    if (isNews) this.#log.error(reason);
   }
 
   #fit(): void {
@@ -155,10 +155,10 @@ export class RedisLink {
     this.#state = 'ready';
     this.#readyAtMs = performance.now();
     this.#refusal = undefined;
-    if (before === 'unfit') this.#events.info('Redis meets the requirements again');
+    if (before === 'unfit') this.#log.info('Redis meets the requirements again');
     else if (this.#wasReady) {
-      this.#events.info('Redis is back');
-      this.#events.reconnected?.();
+      this.#log.info('Redis is back');
+      this.#options.reconnected?.();
     }
     this.#wasReady = true;
   }
@@ -194,8 +194,8 @@ export class RedisLink {
   }
 
   #answered(refusal: string | undefined): void {
-    if (refusal && refusal !== this.#refusal) this.#events.warn(`Redis refuses: ${refusal}`);
-    if (!refusal && this.#refusal) this.#events.info('Redis accepts commands again');
+    if (refusal && refusal !== this.#refusal) this.#log.warn(`Redis refuses: ${refusal}`);
+    if (!refusal && this.#refusal) this.#log.info('Redis accepts commands again');
     this.#refusal = refusal;
     // A Cluster client keeps its state while the connection to a single node is replaced.
     if (this.#state === 'lost' && this.redis.status === 'ready') void this.#inspect();
@@ -207,11 +207,11 @@ export class RedisLink {
     if (this.#state === 'ready') {
       const { meanwhile } = this.#options;
       const then = meanwhile ? `${meanwhile} until it answers` : 'will reconnect';
-      this.#events.warn(`lost Redis: ${reason}; ${then}`);
+      this.#log.warn(`lost Redis: ${reason}; ${then}`);
     }
     // Lost for one reason, and refused for another, which waiting does not mend.
     else if (error instanceof RedisRefusal && reason !== this.#reason)
-      this.#events.warn(`Redis refuses: ${reason}`);
+      this.#log.warn(`Redis refuses: ${reason}`);
     this.#state = 'lost';
     this.#reason = reason;
   }

@@ -59,6 +59,7 @@ export function openStore(
       commandTimeoutMs: config.redis.commandTimeoutMs,
       prefix: redisPrefix(config),
       meanwhile,
+      reconnected: () => redisReconnects.inc(),
       expect: {
         durability: config.redis.durability,
         maxBytes: config.queue.maxBytes,
@@ -66,12 +67,7 @@ export function openStore(
         warningsOf: (redis) => otherLayouts(redis, redisPrefix(config)),
       },
     },
-    {
-      info: (message) => log.info(message),
-      warn: (message) => log.warn(message),
-      error: (message) => log.error(message),
-      reconnected: () => redisReconnects.inc(),
-    },
+    log,
   );
   registry.onScrape(() => redisUp.set({ connection: name }, link.notReady() ? 0 : 1));
   const health = new ScriptHealth();
