@@ -1,4 +1,5 @@
 import { lookup } from 'node:dns/promises';
+import { once } from 'node:events';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { Config } from '@nrdot/config';
@@ -157,15 +158,8 @@ async function networkFailure(message: string, url: URL, config: Config): Promis
 }
 
 async function opened(socket: Socket, event: 'connect' | 'secureConnect', timeoutMs: number): Promise<void> {
-  try {
-    await new Promise<void>((resolve, reject) => {
-      socket.once(event, () => resolve());
-      socket.once('error', reject);
-      socket.setTimeout(timeoutMs, () =>
-        reject(Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' })),
-      );
-    });
-  } finally {
-    socket.destroy();
-  }
+  socket.setTimeout(timeoutMs, () =>
+    socket.destroy(Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' })),
+  );
+  await once(socket, event).finally(() => socket.destroy());
 }
