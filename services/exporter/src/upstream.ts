@@ -285,22 +285,20 @@ function lowerCased(headers: Record<string, string>): Record<string, string> {
 
 /** Reads the certificates from their files for each new connection; existing connections stay. */
 function connector({ timeoutMs, tls }: UpstreamOptions): buildConnector.connector {
-  const make = (files: Certificates) =>
-    buildConnector({
-      allowH2: false,
-      timeout: timeoutMs,
-      ...files,
-      rejectUnauthorized: !tls.insecureSkipVerify,
-    });
-  let read = certificatesOf(tls);
-  let connect = make(read);
+  let read: string | undefined;
+  let connect: buildConnector.connector;
+  const readAgain = () => {
+    const files = certificatesOf(tls);
+    const content = String(Object.values(files));
+    if (content === read) return;
+    const rejectUnauthorized = !tls.insecureSkipVerify;
+    connect = buildConnector({ allowH2: false, timeout: timeoutMs, ...files, rejectUnauthorized });
+    read = content;
+  };
+  readAgain();
   return (options, callback) => {
     try {
-      const there = certificatesOf(tls);
-      if (Object.entries(there).some(([name, file]) => !file.equals(read[name as keyof Certificates]!))) {
-        read = there;
-        connect = make(there);
-      }
+      readAgain();
     } catch {
       // The files are being replaced: use the last good ones.
     }
@@ -308,9 +306,7 @@ function connector({ timeoutMs, tls }: UpstreamOptions): buildConnector.connecto
   };
 }
 
-type Certificates = { ca?: Buffer; cert?: Buffer; key?: Buffer };
-
-function certificatesOf({ caFile, certFile, keyFile }: UpstreamOptions['tls']): Certificates {
+function certificatesOf({ caFile, certFile, keyFile }: UpstreamOptions['tls']) {
   return {
     ...(caFile ? { ca: readFileSync(caFile) } : {}),
     ...(certFile ? { cert: readFileSync(certFile) } : {}),
