@@ -31,6 +31,9 @@ export interface LinkLog {
   error(message: string): void;
 }
 
+const LOOK_MS = 20;
+/** A Redis that is running answers before it is said to be waited for. */
+const SAY_FIRST_MS = 500;
 const SAY_AGAIN_MS = 15_000;
 const ASK_AGAIN_MS = 250;
 const PROBE_MS = 2_000;
@@ -93,16 +96,11 @@ export class RedisLink {
    * @returns whether it is usable
    */
   async untilReady(): Promise<boolean> {
-    let saidAt = 0;
+    let sayAtMs = performance.now() + SAY_FIRST_MS;
     while (this.notReady() && !this.#closed) {
-      await wait(this.#wasReady || saidAt === 0 ? 20 : ASK_AGAIN_MS);
-      if (!this.notReady() || Date.now() - saidAt < SAY_AGAIN_MS) continue;
-      if (saidAt === 0) {
-        saidAt = 1; // the first check logs nothing: a running Redis answers within its interval
-        await wait(ASK_AGAIN_MS);
-        continue;
-      }
-      saidAt = Date.now();
+      await wait(LOOK_MS);
+      if (!this.notReady() || performance.now() < sayAtMs) continue;
+      sayAtMs = performance.now() + SAY_AGAIN_MS;
       this.#log.warn(`waiting: ${this.notReady()}`);
     }
     return !this.notReady();
