@@ -53,33 +53,18 @@ export const JOB_OPTIONS = JSON.stringify({
   stackTraceLimit: 0,
 });
 
-export interface Batch {
+export interface Batch
+  extends Pick<JobData, 'signal' | 'class' | 'origin' | 'encoding' | 'items' | 'attempts'>,
+    Pick<BatchRef, 'receivedAt'> {
   /** Starts with a letter and has no colon (a BullMQ job id). */
   id: string;
-  signal: Signal;
-  class: PriorityClass;
-  origin: Origin;
-  encoding: ContentEncoding;
-  items: number;
-  receivedAt: number;
   payload: Uint8Array;
-  attempts?: number;
 }
 
 export function jobDataOf(batch: Batch): JobData {
-  const {
-    id: key,
-    signal,
-    class: priorityClass,
-    origin,
-    encoding,
-    items,
-    receivedAt,
-    payload,
-    attempts,
-  } = batch;
-  const bytes = payload.byteLength;
-  const batches = [{ key, items, bytes, receivedAt }];
+  const { signal, class: priorityClass, origin, encoding, items, attempts } = batch;
+  const bytes = batch.payload.byteLength;
+  const batches = [{ key: batch.id, items, bytes, receivedAt: batch.receivedAt }];
   const data = { signal, class: priorityClass, origin, encoding, items, bytes, batches };
   return attempts ? { ...data, attempts } : data;
 }
