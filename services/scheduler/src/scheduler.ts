@@ -1,6 +1,6 @@
 import { CLASSES, type MoveOptions, type Store, type WakeSignal } from '@nrdot/queue';
+import { RateMeter } from '@nrdot/status';
 import type { Logger, Metrics } from '@nrdot/telemetry';
-import { DecisionRate } from './decision-rate.ts';
 
 export interface SchedulerOptions extends MoveOptions {
   /** Maximum sleep in ms: bounds the delay after a lost wake signal. */
@@ -18,6 +18,8 @@ export interface SchedulerDeps {
 
 const FAULT_DELAY_MS = 500;
 const DRAIN_JOBS = 128;
+const RATE_SPAN_MS = 10_000;
+const RATE_EVERY_MS = 1_000;
 /** Minimum wait, so that a due probe does not wait for the poll; Redis counts whole ms. */
 const SHORTEST_SLEEP_MS = 5;
 
@@ -30,7 +32,8 @@ export class Scheduler {
   #options: SchedulerOptions;
   readonly #deps: SchedulerDeps;
   readonly #done: Promise<void>;
-  readonly #rate = new DecisionRate();
+  readonly #rate = new RateMeter(RATE_SPAN_MS, Number.POSITIVE_INFINITY, RATE_EVERY_MS);
+  #decisions = 0;
   #stopping = false;
 
   constructor(options: SchedulerOptions, deps: SchedulerDeps) {
@@ -43,13 +46,19 @@ export class Scheduler {
     return this.#options.weights;
   }
 
-  /** Jobs moved by this scheduler per second, over the last ten seconds. */
+  /** Jobs moved by this scheduler per second, over about the last ten seconds. */
   get decisionsPerSecond(): number {
-    return this.#rate.perSecond(performance.now());
+    this.#countDecisions(0);
+    return this.#rate.perSecond('decisions', performance.now());
   }
 
   setWeights(weights: SchedulerOptions['weights']): void {
     this.#options = { ...this.#options, weights };
+  }
+
+  #countDecisions(more: number): void {
+    this.#decisions += more;
+    this.#rate.record('decisions', 'own', this.#decisions, performance.now());
   }
 
   /** Stops after the move in flight; waiting batches stay in Redis. */
@@ -80,7 +89,7 @@ export class Scheduler {
       const startedAt = performance.now();
       const result = await store.move(this.#options);
       metrics.apqMoveSeconds.observe((performance.now() - startedAt) / 1000);
-      if (result.jobs > 0) this.#rate.count(result.jobs, performance.now());
+      this.#countDecisions(result.jobs);
       for (const c of CLASSES)
         if (result.items[c] > 0) metrics.apqMovedItems.inc({ class: c }, result.items[c]);
       if (result.breaker === 'open') {

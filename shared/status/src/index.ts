@@ -4,6 +4,7 @@ export * from './history.ts';
 export type * from './pipeline-status.ts';
 export * from './process-status.ts';
 export * from './queue-state.ts';
+export * from './rate-meter.ts';
 export * from './status-board.ts';
 export * from './status-reader.ts';
 export * from './watch.ts';
