@@ -44,7 +44,7 @@ async function fate(agoMs: number, clocks: { now: number; wallNow: number }): Pr
           },
           release: async () => true,
         } as unknown as Store,
-        wakeSignal: { notify: () => {}, wait: () => new Promise(() => {}) } as never,
+        wakeSignal: { notify: () => {}, close: () => {}, wait: () => new Promise(() => {}) } as never,
         upstream: {
           send: async () => ({ kind: 'delivered', refusedItems: 0, message: '' }),
           close: async () => {},

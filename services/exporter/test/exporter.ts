@@ -49,7 +49,7 @@ export async function exported(
         release: async () => true,
         report: async () => {},
       } as unknown as Store,
-      wakeSignal: { notify: () => {}, wait: () => new Promise(() => {}) } as never,
+      wakeSignal: { notify: () => {}, close: () => {}, wait: () => new Promise(() => {}) } as never,
       upstream: {
         send: (_signal: string, body: Buffer, sent: ContentEncoding) => send(body, sent),
         close: async () => {},
