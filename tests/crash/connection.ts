@@ -129,6 +129,7 @@ export class ModelConnection {
 
   set = (...args: Argument[]) => this.#call('SET', ...args);
   hget = (...args: Argument[]) => this.#call('HGET', ...args).then(asText);
+  hmget = (...args: Argument[]) => this.#call('HMGET', ...args).then(asText);
   hset = (key: string, ...fields: (Argument | Record<string, Argument>)[]) =>
     this.#call(
       'HSET',

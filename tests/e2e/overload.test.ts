@@ -1,4 +1,5 @@
 /** More than the upstream takes: shares, spill, and full delivery afterwards. */
+import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
@@ -91,6 +92,47 @@ describe('more load than the upstream accepts', () => {
     for (const report of [first, second])
       expect(complaint(judge(report, mock.received(report.run)))).toBe('');
     expect(mock.stats().duplicates).toBe(0);
+  });
+});
+
+describe('an outage that fills Redis and the disk', () => {
+  it('ends with the outage: what the disk did not take is what the upstream is tried with', async () => {
+    await using running = await startOne(dir.path, mock, {
+      queue: { max_items: 2_000 },
+      dlq: { capacity: '1MiB', segment_bytes: '64KiB', ballast: '64KiB', reserve: '1MiB' },
+    });
+    mock.set({ outage: true });
+    let acknowledged = 0;
+    const post = async () => {
+      // Random text, which does not compress: 10 KB a request.
+      const text = () => randomBytes(384).toString('base64');
+      const logRecords = Array.from({ length: 20 }, () => ({ body: { stringValue: text() } }));
+      const response = await fetch(`${running.otlp}/v1/logs`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ resourceLogs: [{ scopeLogs: [{ logRecords }] }] }),
+      });
+      if (response.ok) acknowledged += 20;
+      return response.status;
+    };
+    await waitUntil(async () => (await post()) === 503, {
+      what: 'both are full',
+      timeoutMs: 60_000,
+      everyMs: 1,
+    });
+    const { queued, on_disk: onDisk } = await waitUntil(
+      async () => {
+        const books = await accounting(running.admin);
+        return books.difference === 0 && books.on_disk > 0 ? books : undefined;
+      },
+      { what: 'the books have both' },
+    );
+    expect(queued + onDisk).toBe(acknowledged);
+    mock.set({ outage: false });
+    const books = await untilQuiet(running.admin, 60_000);
+    expect(books).toMatchObject({ accepted: acknowledged, delivered: acknowledged, dropped: 0 });
+    expect(mock.stats()).toMatchObject({ items: acknowledged });
+    expect(await post()).toBe(200);
   });
 });
 

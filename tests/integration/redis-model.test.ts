@@ -309,6 +309,17 @@ it('runs the scripts with the same result', async () => {
       ),
     () =>
       step(
+        () => 1,
+        async (store) => {
+          const { redis, keys } = store;
+          const [id] = await redis.lrange(keys.queue('spill', 'wait'), -1, -1);
+          if (id === undefined) return 'nothing to spill';
+          const spilled = JSON.parse((await redis.hget(keys.queue('spill', id), 'data')) ?? '') as JobData;
+          return store.takeBack(spilled, spilled.batches[0]!, now);
+        },
+      ),
+    () =>
+      step(
         () => whole(4),
         (store, from) => store.replayOutcomes(from, 5),
       ),

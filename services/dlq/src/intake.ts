@@ -128,12 +128,18 @@ export class Intake {
         ...(message ? { message } : {}),
         ...(attempts ? { attempts } : {}),
       };
-      const { area } = await this.write(spilled).catch((error: unknown) => {
-        if (!(error instanceof SegmentLogError)) throw error;
-        // It stays in Redis. Once that is full too, clients get 503 and keep their data.
-        log.debug({ job: id, code: error.code }, 'the disk does not accept it now');
-        throw new RetryLater(FULL_DELAY_MS, error.message);
+      const written = await this.write(spilled).catch((error: unknown) => {
+        if (error instanceof SegmentLogError) return error;
+        throw error;
       });
+      if (written instanceof SegmentLogError) {
+        // It stays in Redis. Once that is full too, clients get 503 and keep their data.
+        log.debug({ job: id, code: written.code }, 'the disk does not accept it now');
+        // Without this, a full Redis would have nothing to try the upstream with when that works again.
+        if (!reason.startsWith(REJECTED) && (await store.takeBack(job, batch, Date.now()))) continue;
+        throw new RetryLater(FULL_DELAY_MS, written.message);
+      }
+      const { area } = written;
       const outcome = area === 'rejected' ? 'rejected' : 'stored';
       const settled = await store.settle({ ...job, batches: [batch] }, 'spill', { outcome });
       if (settled === 0) this.#d.metrics.duplicateHandOvers.inc();

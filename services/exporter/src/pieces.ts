@@ -1,4 +1,4 @@
-import { type BatchRef, foldKey, type HandOverJob, type JobData } from '@nrdot/queue';
+import { type BatchRef, type HandOverJob, type JobData, nextKey } from '@nrdot/queue';
 import type { Part } from './divider.ts';
 
 /** Jobs for the parts of a job's only batch. */
@@ -50,8 +50,4 @@ export function jobOf(job: JobData, batches: BatchRef[]): JobData {
 /** After a hand-over the batch belongs to Redis, whatever its origin. */
 function pieceOf(job: JobData, batches: BatchRef[]): JobData {
   return { ...jobOf(job, batches), origin: 'live' };
-}
-
-function nextKey(key: string, suffix: string): string {
-  return foldKey(key.includes('-') ? key + suffix : `${key}-${suffix}`);
 }

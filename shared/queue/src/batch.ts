@@ -91,6 +91,11 @@ export function foldKey(key: string): string {
   return `${key.slice(0, KEY_MAX_CHARS / 2)}-${createHash('sha256').update(key).digest('hex').slice(0, 20)}`;
 }
 
+/** The key of a payload after a hand-over. `suffix` is one lower-case letter, which tells what it was handed over for. */
+export function nextKey(key: string, suffix: string): string {
+  return foldKey(key.includes('-') ? key + suffix : `${key}-${suffix}`);
+}
+
 let sequence = Math.floor(Math.random() * 36 ** 4);
 
 /** `b`, the time in ms, a per-process sequence and 40 random bits: ids sort by time and are unique across receivers. */

@@ -76,7 +76,7 @@ export type Settlement =
 
 /** A job that a hand-over creates. `old` is the key of the payload that it takes over; without it the payload is new. */
 export interface HandOverJob {
-  queue: TakenQueue;
+  queue: TakenQueue | PriorityClass;
   data: JobData;
   payloads: { key: string; old: string }[] | { key: string; bytes: Uint8Array }[];
 }

@@ -2,7 +2,7 @@ import { claimAnswer, claimArgs } from '@nrdot/key-budget';
 import type { Signal } from '@nrdot/otlp';
 import { type RedisConnection, writingOn } from '@nrdot/redis';
 import { Cluster } from 'ioredis';
-import { type Batch, JOB_OPTIONS, type JobData, jobDataOf } from './batch.ts';
+import { type Batch, type BatchRef, JOB_OPTIONS, type JobData, jobDataOf, nextKey } from './batch.ts';
 import {
   BREAKER_STATES,
   type BreakerState,
@@ -14,7 +14,7 @@ import { DeferredSettlements } from './deferred-settlements.ts';
 import { stageField } from './depth.ts';
 import type { TakenQueue } from './keys.ts';
 import { LARGE_PAYLOAD_BYTES, PayloadCommand } from './payload-command.ts';
-import { CLASSES } from './priority-class.ts';
+import { CLASSES, isPriorityClass } from './priority-class.ts';
 import type { Scripted } from './scripted.ts';
 import {
   ENQUEUE_RESULTS,
@@ -363,8 +363,40 @@ export class Store extends StoreState {
    * Hands the payloads of `job` over to new jobs, whole or in pieces, in one step.
    * @returns the number of jobs created; 0 if the payloads had been handed over or settled before
    */
-  async handOver(job: JobData, jobs: HandOverJob[], push: 'last' | 'next', nowMs: number): Promise<number> {
-    const { order, added } = handOverOrder(job, jobs, push);
+  handOver(job: JobData, jobs: HandOverJob[], push: 'last' | 'next', nowMs: number): Promise<number> {
+    return this.#handOver('export', job, jobs, push, nowMs);
+  }
+
+  /**
+   * Returns a batch that the disk does not take from the spill queue to the queue of its class, if it may be sent: if the breaker
+   * of its signal is closed, or is half-open and has no other batch for its probe.
+   * @param job of the spill queue, to which `batch` belongs
+   * @returns whether it was returned
+   */
+  async takeBack(job: JobData, batch: BatchRef, nowMs: number): Promise<boolean> {
+    const { signal, class: queue, encoding } = job;
+    const [state, others] = await Promise.all([
+      this.redis.hget(this.keys.breaker(signal), 'state'),
+      this.redis.hmget(this.keys.signals, `waiting:${signal}`, `out:${signal}`),
+    ]);
+    if (state === 'open') return false;
+    if (state === 'half_open' && others.some((jobs) => Number(jobs) > 0)) return false;
+    const { items, bytes } = batch;
+    const batches = [{ ...batch, key: nextKey(batch.key, 'q') }];
+    const data: JobData = { signal, class: queue, origin: 'live', encoding, items, bytes, batches };
+    const payloads = [{ key: batches[0]!.key, old: batch.key }];
+    const left = { ...job, batches: [batch] };
+    return (await this.#handOver('spill', left, [{ queue, data, payloads }], 'last', nowMs)) > 0;
+  }
+
+  async #handOver(
+    from: 'export' | 'spill',
+    job: JobData,
+    jobs: HandOverJob[],
+    push: 'last' | 'next',
+    nowMs: number,
+  ): Promise<number> {
+    const { order, added } = handOverOrder(from, job, jobs, push);
     // NX: a SET that is repeated because its answer was lost must not put a TTL on a payload that a job owns.
     const together = added.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
     const { depth, books, outcomes, wake, prefix } = this.keys;
@@ -398,6 +430,7 @@ function isOutOfMemory(error: Error): boolean {
  * @returns the order, and the new payloads, which must be written before the script runs
  */
 function handOverOrder(
+  from: 'export' | 'spill',
   job: JobData,
   jobs: readonly HandOverJob[],
   push: 'last' | 'next',
@@ -405,7 +438,7 @@ function handOverOrder(
   const added: { key: string; bytes: Uint8Array }[] = [];
   const spilled = jobs.find((made) => made.queue === 'spill');
   const order = {
-    from: stageField('export', job.class, job.origin),
+    from: stageField(from, job.class, job.origin),
     replay: job.origin === 'replay',
     book: spilled ? `spilled:${spilled.data.class}:${spilled.data.reason}` : '',
     push: push === 'next' ? 'RPUSH' : 'LPUSH',
@@ -414,7 +447,7 @@ function handOverOrder(
       id: data.batches[0]?.key,
       queue,
       name: data.signal,
-      stage: stageField(queue, data.class, data.origin),
+      stage: stageField(isPriorityClass(queue) ? 'queued' : queue, data.class, data.origin),
       data: JSON.stringify(data),
       batches: data.batches.map(({ key, items, bytes }, i) => {
         const payload = payloads[i];

@@ -1,7 +1,8 @@
 import { prelude } from './prelude.ts';
 
 /**
- * Hands batches over from a job to new jobs, in one step: to the spill queue, or in smaller pieces back to the export queue.
+ * Hands batches over from a job to new jobs, in one step: to the spill queue, in smaller pieces back to the export queue, or
+ * from the spill queue back to the class queue.
  * The payload gets a new key, so that the old job finds nothing if it runs again after a crash. A replayed batch belongs to
  * Redis from here on, which is reported to the dlq.
  *
@@ -63,8 +64,9 @@ for _, job in ipairs(order.jobs) do
   end
   if live and put_job(prefix, job.queue, job.id, job.name, job.data, opts, now, order.push) then
     made = made + 1
-    if job.queue == 'export' then count_export(prefix, job.id, job.name, bytes) end
-    wake_workers(prefix, job.queue)
+    if job.queue == 'export' then count_export(prefix, job.id, job.name, bytes)
+    elseif job.queue ~= 'spill' then tell('waiting:' .. job.name, 1) end
+    if job.queue == 'export' or job.queue == 'spill' then wake_workers(prefix, job.queue) end
   end
 end
 for key in pairs(held) do rcall('UNLINK', payload(key)) end
