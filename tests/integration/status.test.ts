@@ -126,6 +126,24 @@ it('says that what is on disk is not known, until a dlq has reported to a Redis 
   connection.disconnect();
 });
 
+it('a Redis that lacks the last report of the dlq came back with an older state, whatever was accepted since', async () => {
+  const connection = connect({ url: redis.url }, { kind: 'consumer', name: 'test', commandTimeoutMs: 1_000 });
+  const store = new Store(connection, { ...OPTIONS, prefix: '{older}' });
+  const disk = { waiting: 0, rejected: 0, unbooked: 0, undropped: 0, outcomesSeen: 0, freshEpoch: 'one' };
+  const { seen } = await store.reportDisk({ ...disk, seen: undefined });
+  const { keys } = store;
+  const reported = Number(await connection.hget(keys.disk, 'reported'));
+  expect(await store.reportDisk({ ...disk, seen })).toMatchObject({ state: 'same' });
+  expect((await store.losses()).olderAt).toBeUndefined();
+  const later = { ...seen, at: seen.at + 1 };
+  // A replica that was promoted has the first report alone, and more was accepted than it lacks.
+  await connection.hset(keys.disk, 'reported', reported);
+  await connection.hincrby(keys.books, 'accepted', 1_000);
+  expect(await store.reportDisk({ ...disk, seen: later })).toMatchObject({ state: 'older' });
+  expect((await store.losses()).olderAt).toBeGreaterThanOrEqual(reported);
+  connection.disconnect();
+});
+
 describe('the status of a pipeline of four services', () => {
   it('is complete at the scheduler, wherever they run; without Redis it says so, and shows what is known', async () => {
     await using running = await startServices(dir.path, redis, mock, {

@@ -121,7 +121,8 @@ async function exported(flags: ExportFlags, told: Exported): Promise<boolean> {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'EPIPE') return false;
     if (code === 'EEXIST') throw new Error(`--output ${flags.output}: it already exists; name another file`);
-    throw code?.startsWith('E') ? new Error(`--output ${flags.output}: ${message}`) : error;
+    const where = flags.output === undefined ? 'standard output' : `--output ${flags.output}`;
+    throw code?.startsWith('E') ? new Error(`${where}: ${message}; the export is incomplete`) : error;
   }
   return true;
 }

@@ -125,7 +125,7 @@ export async function startDlq(
     older: (items) =>
       host.transitions.happened(
         'redis_older',
-        `Redis is back with an older state: its accounting lacks ${countText(items, 'item')} that were accepted. Batches may be delivered twice; "nrdot doctor" checks the accounting.`,
+        `Redis is back with an older state: ${items > 0 ? `its accounting lacks at least ${countText(items, 'item')} that were accepted` : 'it lacks the last report of the dlq'}. What it had accepted just before may be lost, and batches may be delivered twice; "nrdot doctor" checks the accounting.`,
         'error',
       ),
   });

@@ -159,11 +159,15 @@ export abstract class StoreState {
     return Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000);
   }
 
-  /** When Redis was last found to have lost data; undefined if never. */
-  async losses(): Promise<{ at: number; items: number; seenAt: number } | undefined> {
-    const { at, items, seen_at: seenAt } = await this.redis.hgetall(this.keys.losses);
-    if (at === undefined) return undefined;
-    return { at: numberField(at), items: numberField(items), seenAt: numberField(seenAt) };
+  /** When Redis was last found to have lost its data, and to have an older state; each absent if never. */
+  async losses(): Promise<{ lost?: { at: number; items: number; seenAt: number }; olderAt?: number }> {
+    const { at, items, seen_at: seenAt, older_at: olderAt } = await this.redis.hgetall(this.keys.losses);
+    return {
+      ...(at
+        ? { lost: { at: numberField(at), items: numberField(items), seenAt: numberField(seenAt) } }
+        : {}),
+      ...(olderAt ? { olderAt: numberField(olderAt) } : {}),
+    };
   }
 
   /** Adds a ledger entry of the dlq to the accounting: items by field, once per id. */

@@ -152,6 +152,15 @@ const STATES: Record<
       'Redis lost its data 30 s ago: 12 accepted items that were only there are lost, and counted as dropped (redis_lost). What it accepted in the 2 s since its last snapshot is unknown. Data on disk is intact. → Find the cause: a lost volume, FLUSHALL, or another server under its name. docs/redis.md, "When Redis loses its data".',
     ],
   },
+  'Redis came back with an older state': {
+    change: (s) => void (s.redis.olderAt = NOW - 30_000),
+    codes: ['fault redis_older'],
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
+    lost: 'All that Redis knows of is accounted for, but it came back with an older state.',
+    sentences: [
+      'Redis came back with an older state 30 s ago: what it had accepted just before may be lost, and what was delivered just before may be delivered twice. → "nrdot doctor --repair" corrects the accounting. redis.min_replicas prevents it at a failover: docs/redis.md, "When Redis fails over".',
+    ],
+  },
   'a service is silent': {
     change: (s) => void (s.services[1]!.ageMs = 8_000),
     codes: ['warning service_silent'],
@@ -654,7 +663,7 @@ function sameSubject(code: string, seen: readonly string[]): boolean {
     ['all_rejected', 'rejecting', 'rejected'],
     ['dropping', 'dropped'],
     ['no_receiver', 'no_exporter', 'no_dlq', 'service_silent'],
-    ['redis_away', 'redis_memory', 'redis_lost'],
+    ['redis_away', 'redis_memory', 'redis_lost', 'redis_older'],
   ];
   return subjects.some((subject) => subject.includes(code) && seen.some((other) => subject.includes(other)));
 }

@@ -16,7 +16,7 @@ export interface Finding {
 }
 
 export const FINDING_CODES = [
-  ...(['ok', 'redis_away', 'redis_memory', 'redis_lost'] as const),
+  ...(['ok', 'redis_away', 'redis_memory', 'redis_lost', 'redis_older'] as const),
   ...(['service_silent', 'no_receiver', 'no_exporter', 'no_dlq'] as const),
   ...(['breaker_open', 'breaker_half_open'] as const),
   ...(['dlq_refuses', 'dlq_filling', 'dlq_damaged', 'expiring', 'replay_paused', 'on_disk'] as const),
@@ -109,6 +109,7 @@ export function findingsOf(status: Known): Finding[] {
   const all = [
     ...redis(status),
     ...redisLost(status),
+    ...redisOlder(status),
     ...missing(status),
     ...breakers(status),
     ...disk(status),
@@ -153,11 +154,12 @@ export function summaryOf(status: Known): Summary {
 
 /** Whether accepted data was lost, by the accounting. Nothing else may claim that nothing is lost. */
 export function lossText({
+  redis,
   books,
   dropped,
   differenceMs = 0,
   diskIsOld,
-}: Pick<Known, 'books' | 'dropped' | 'differenceMs' | 'diskIsOld'>): string {
+}: Pick<Known, 'redis' | 'books' | 'dropped' | 'differenceMs' | 'diskIsOld'>): string {
   if (!books) return 'Whether anything was lost is unknown without Redis, which has the accounting.';
   const { accepted, difference } = books;
   if (difference !== 0 && differenceMs >= DIFFERS_MS) {
@@ -176,6 +178,8 @@ export function lossText({
   if (books.dropped > 0)
     return `${droppedText(books, dropped).trim()} ${difference === 0 ? 'All others are accounted for.' : moving}`;
   if (difference !== 0) return `No known loss. ${moving}`;
+  if (redis.olderAt !== undefined)
+    return 'All that Redis knows of is accounted for, but it came back with an older state.';
   return 'Nothing: every accepted item is delivered, or kept in Redis or on disk.';
 }
 
@@ -311,6 +315,14 @@ function redisLost({ redis: { lost }, at }: Known): Finding[] {
   const todo =
     'Find the cause: a lost volume, FLUSHALL, or another server under its name. docs/redis.md, "When Redis loses its data".';
   return [{ level, code: 'redis_lost', text, more, todo }];
+}
+
+function redisOlder({ redis: { olderAt }, at }: Known): Finding[] {
+  if (olderAt === undefined) return [];
+  const text = `Redis came back with an older state ${durationText(Math.max(0, at - olderAt) / 1000)} ago: what it had accepted just before may be lost, and what was delivered just before may be delivered twice.`;
+  const todo =
+    '"nrdot doctor --repair" corrects the accounting. redis.min_replicas prevents it at a failover: docs/redis.md, "When Redis fails over".';
+  return [{ level: at - olderAt <= LATELY_MS ? 'fault' : 'note', code: 'redis_older', text, todo }];
 }
 
 function missing({ services, redis: { problem }, queue: q }: Known): Finding[] {

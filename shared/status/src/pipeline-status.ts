@@ -30,6 +30,8 @@ export interface PipelineStatus {
     limitBytes?: number;
     /** When it was last found to have lost data, items lost, and the time of the last snapshot before. */
     lost?: { at: number; items: number; seenAt: number };
+    /** When it last came back with an older state. */
+    olderAt?: number;
   };
   /** Every service of every process that has reported in the last ten seconds. */
   services: ServiceLine[];

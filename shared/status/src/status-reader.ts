@@ -102,7 +102,7 @@ export class StatusReader {
       redis: {
         ...this.#s.redis,
         ...(problem ? { problem } : shared ? shared.memory : { problem: 'Redis did not answer in time' }),
-        ...(shared?.lost ? { lost: shared.lost } : {}),
+        ...shared?.losses,
       },
       services,
       rates,
@@ -182,7 +182,7 @@ export class StatusReader {
 }
 
 async function readShared({ store, state }: StatusSources, now: number) {
-  const [whole, books, statuses, memory, lost, diskReportAgeMs] = await Promise.all([
+  const [whole, books, statuses, memory, losses, diskReportAgeMs] = await Promise.all([
     readState(store, state, now),
     store.books(),
     store.statuses() as Promise<{ ageMs: number; status: ProcessStatus }[]>,
@@ -190,7 +190,7 @@ async function readShared({ store, state }: StatusSources, now: number) {
     store.losses(),
     store.diskReportAgeMs(),
   ]);
-  return { state: whole, books, statuses, memory, lost, diskReportAgeMs };
+  return { state: whole, books, statuses, memory, losses, diskReportAgeMs };
 }
 
 function linesOf(now: number) {

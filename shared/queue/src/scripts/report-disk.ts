@@ -8,20 +8,25 @@ import { prelude } from './prelude.ts';
  * and with fewer accepted items, has lost its data: then the accounting is restored from the dlq's last snapshot, and items
  * that are nowhere any more are dropped (\`redis_lost\`). This happens once per epoch: \`epoch:before\` is the lost one.
  *
+ * A Redis with the same epoch that lacks the dlq's last report came back with an older state, as after a failover to a replica
+ * that lagged. How many items it lacks is unknown: others may have been accepted since.
+ *
  * KEYS  1 books  2 depth  3 disk  4 replay outcomes  5 how many of those were forgotten  6 scheduler  7 losses
  * ARGV  1..3 items waiting, items rejected, items accepted without Redis and not yet in the accounting  4 items dropped from
  *       the disk and not yet in the accounting  5 index of the first outcome that the dlq has not processed
  *       6 epoch that it has seen, empty for none  7 epoch for a Redis without one  8 its last snapshot (JSON):
  *       { at, books: { field: items }, paused }
  * Gives { 'same' | 'begun' | 'lost', 'busy' for a loss that is yet to be accounted for because an outcome is in flight, 'older'
- *   for a Redis with fewer accepted items than were seen; epoch, items lost, difference of the accounting or '' while an
- *   outcome is in flight, now in ms, whether replay is paused, live items in Redis, the accounting as HGETALL gives it }
+ *   for a Redis without the last report, or with fewer accepted items than were seen; epoch, items lost, difference of the
+ *   accounting or '' while an outcome is in flight, now in ms, whether replay is paused, live items in Redis, the accounting as
+ *   HGETALL gives it }
  */
 export const reportDisk = `#!lua flags=allow-oom
 ${prelude}
 expect('HLEN', { KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7] })
 expect('LLEN', { KEYS[4] })
-local now = num(clock())
+local now_ms = clock()
+local now = num(now_ms)
 local known, fresh, seen = ARGV[6], ARGV[7], cjson.decode(ARGV[8])
 local function held(key, field) return tonumber(rcall('HGET', key, field)) or 0 end
 local live = 0
@@ -62,8 +67,10 @@ elseif known ~= '' and epoch ~= known and rcall('HGET', KEYS[1], 'epoch:before')
     if seen.paused then rcall('HSET', KEYS[6], 'replay:paused', '1') end
     rcall('HSET', KEYS[7], 'at', now, 'items', num(lost), 'seen_at', num(seen.at))
   end
-elseif epoch == known and held(KEYS[1], 'accepted') < before then
+elseif epoch == known
+  and (held(KEYS[1], 'accepted') < before or (tonumber(rcall('HGET', KEYS[3], 'reported')) or now_ms) < (tonumber(seen.at) or 0)) then
   state = 'older'
+  rcall('HSET', KEYS[7], 'older_at', now)
 end
 rcall('HSET', KEYS[3], 'waiting', ARGV[1], 'rejected', ARGV[2], 'unbooked', ARGV[3], 'reported', now)
 local stands = ''
