@@ -59,7 +59,8 @@ export class AdminClient {
         }
       }
     } catch (error) {
-      if (!signal.aborted) throw error;
+      if (signal.aborted) return;
+      throw new Error(`${this.url} ended the connection before its answer was complete`, { cause: error });
     }
     const rest = line.join('');
     if (rest !== '') yield rest;

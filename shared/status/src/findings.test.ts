@@ -188,6 +188,14 @@ const STATES: Record<
       'No exporter is running. Nothing is delivered. → Start one: "nrdot exporter", or "nrdot up" for all four.',
     ],
   },
+  'two dlqs run': {
+    change: (s) => void s.services.push({ ...s.services[3]!, instance: 'other:1' }),
+    codes: ['fault several_dlqs'],
+    data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
+    sentences: [
+      '2 dlqs run with one Redis and one prefix: host:1, other:1. The accounting has the disk of only one of them at a time. → Stop all but one, or give the other pipeline a redis.prefix of its own. A dlq that is started again on its disk replays what is there.',
+    ],
+  },
   'no dlq runs': {
     change: (s) => {
       s.services = s.services.filter(({ service }) => service !== 'dlq');
@@ -662,11 +670,31 @@ function sameSubject(code: string, seen: readonly string[]): boolean {
     ['on_disk', 'replay_paused'],
     ['all_rejected', 'rejecting', 'rejected'],
     ['dropping', 'dropped'],
-    ['no_receiver', 'no_exporter', 'no_dlq', 'service_silent'],
+    ['no_receiver', 'no_exporter', 'no_dlq', 'service_silent', 'several_dlqs'],
     ['redis_away', 'redis_memory', 'redis_lost', 'redis_older'],
   ];
   return subjects.some((subject) => subject.includes(code) && seen.some((other) => subject.includes(other)));
 }
+
+it('misses no process while none has had time to report after an outage of Redis', () => {
+  const status = after((s) => {
+    s.services = [];
+    delete s.dlq;
+    delete s.exporter;
+  });
+  expect(codesOf(findingsOf(status))).toEqual(['fault no_receiver', 'fault no_exporter', 'fault no_dlq']);
+  status.unheard = true;
+  expect(codesOf(findingsOf(status))).toEqual(['ok ok']);
+  expect(summaryOf(status).data).toMatch(/New data goes to Redis/);
+});
+
+it('a dlq that was just replaced is not a second one', () => {
+  const status = after((s) => {
+    s.services[3]!.ageMs = 3_000;
+    s.services.push({ ...s.services[3]!, ageMs: 100, upMs: 2_000, instance: 'other:1' });
+  });
+  expect(codesOf(findingsOf(status))).toEqual(['ok ok']);
+});
 
 describe('on a screen that shows the summary', () => {
   it.each(names)('no sentence appears twice when %s', (name) => {

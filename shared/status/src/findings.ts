@@ -3,6 +3,7 @@ import { heldOf } from '@nrdot/queue/breaker-state';
 import { CLASSES } from '@nrdot/queue/priority-class';
 import { countText, durationText, numberText, sizeText } from '@nrdot/telemetry';
 import type { PipelineStatus } from './pipeline-status.ts';
+import type { ServiceName } from './process-status.ts';
 
 export interface Finding {
   /** `ok`: all is well. `note`: nothing to do. `warning`: look soon. `fault`: look now. */
@@ -17,7 +18,7 @@ export interface Finding {
 
 export const FINDING_CODES = [
   ...(['ok', 'redis_away', 'redis_memory', 'redis_lost', 'redis_older'] as const),
-  ...(['service_silent', 'no_receiver', 'no_exporter', 'no_dlq'] as const),
+  ...(['service_silent', 'no_receiver', 'no_exporter', 'no_dlq', 'several_dlqs'] as const),
   ...(['breaker_open', 'breaker_half_open'] as const),
   ...(['dlq_refuses', 'dlq_filling', 'dlq_damaged', 'expiring', 'replay_paused', 'on_disk'] as const),
   ...(['dropping', 'all_rejected', 'rejecting', 'rejected', 'dropped', 'books_differ'] as const),
@@ -38,6 +39,8 @@ export type Known = Omit<PipelineStatus, 'findings' | 'summary'>;
 
 const LEVELS = ['fault', 'warning', 'note', 'ok'] as const;
 const LATE_MS = 6_000;
+/** A process that has run for longer is not the successor of one that reported within `LATE_MS`. */
+const REPLACED_MS = 15_000;
 /** Shorter conditions have only just begun. */
 const JUST_MS = 5_000;
 /** A difference that lasts for less comes from data that is moving; lost data stays lost. */
@@ -110,6 +113,7 @@ export function findingsOf(status: Known): Finding[] {
     ...redis(status),
     ...redisLost(status),
     ...redisOlder(status),
+    ...severalDlqs(status),
     ...missing(status),
     ...breakers(status),
     ...disk(status),
@@ -233,8 +237,8 @@ function waitsText(what: string, q: Known['queue']): string {
 function arrivalText(status: Known): string {
   const { services, queue: q, dlq } = status;
   const { problem } = status.redis;
-  if (!problem && !services.some(({ service }) => service === 'receiver'))
-    return 'No data arrives: no receiver is running.';
+  const runs = (name: ServiceName) => status.unheard || services.some(({ service }) => service === name);
+  if (!problem && !runs('receiver')) return 'No data arrives: no receiver is running.';
   if (problem) {
     if (!dlq)
       return 'New data goes to a dlq that the receivers can reach; without one, clients get 503 and keep their data.';
@@ -251,8 +255,7 @@ function arrivalText(status: Known): string {
       ? `New data goes to Redis, but ${spills.join(', ')} batches go to disk.`
       : waitsText('New data', q);
   }
-  if (!services.some(({ service }) => service === 'exporter'))
-    return `New data waits in Redis${fill}; no exporter is running.`;
+  if (!runs('exporter')) return `New data waits in Redis${fill}; no exporter is running.`;
   if (held.length > 0) {
     const where = diskTakes(status) ? 'go to disk' : `wait in Redis${fill}`;
     return `New ${signalsText(held)} ${where}; other signals go to Redis, then to the upstream.`;
@@ -325,7 +328,8 @@ function redisOlder({ redis: { olderAt }, at }: Known): Finding[] {
   return [{ level: at - olderAt <= LATELY_MS ? 'fault' : 'note', code: 'redis_older', text, todo }];
 }
 
-function missing({ services, redis: { problem }, queue: q }: Known): Finding[] {
+function missing({ services, redis: { problem }, queue: q, unheard }: Known): Finding[] {
+  if (unheard) return [];
   const found: Finding[] = services
     .filter(({ ageMs }) => ageMs > LATE_MS)
     .map(({ service, instance, ageMs }) => ({
@@ -347,6 +351,23 @@ function missing({ services, redis: { problem }, queue: q }: Known): Finding[] {
     found.push({ level: 'fault', code: `no_${service}`, text: `No ${service} is running.`, more, todo });
   }
   return found;
+}
+
+function severalDlqs({ services }: Known): Finding[] {
+  // One that was just replaced has stopped reporting; its successor has just started.
+  const running = services.filter(
+    ({ service, ageMs, upMs }) => service === 'dlq' && ageMs <= LATE_MS && upMs > REPLACED_MS,
+  );
+  if (running.length < 2) return [];
+  const where = running.map(({ instance }) => instance).join(', ');
+  return [
+    {
+      level: 'fault',
+      code: 'several_dlqs',
+      text: `${running.length} dlqs run with one Redis and one prefix: ${where}. The accounting has the disk of only one of them at a time.`,
+      todo: 'Stop all but one, or give the other pipeline a redis.prefix of its own. A dlq that is started again on its disk replays what is there.',
+    },
+  ];
 }
 
 function holds({ breakers = [] }: Known): ReturnType<typeof heldOf> {

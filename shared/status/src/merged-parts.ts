@@ -1,9 +1,7 @@
 import type { Signal } from '@nrdot/otlp';
-import { CLASSES } from '@nrdot/queue';
 import type {
   CheckStatus,
   DailyStatus,
-  DlqStatus,
   ExporterStatus,
   LimiterStatus,
   ReceiverStatus,
@@ -76,38 +74,6 @@ export function mergeExporters(all: readonly ExporterStatus[]): ExporterStatus |
       ? { sent: { traces: of('traces'), metrics: of('metrics'), logs: of('logs'), profiles: of('profiles') } }
       : {}),
     ...(problems[0] ? { lastProblem: problems[0] } : {}),
-  };
-}
-
-/** There is one dlq for each volume. */
-export function mergeDlqs(all: readonly DlqStatus[]): DlqStatus | undefined {
-  const [first] = all;
-  if (!first || all.length === 1) return first;
-  const worst = all.find(({ state }) => state !== 'ok') ?? first;
-  const areas = {} as DlqStatus['areas'];
-  for (const area of [...CLASSES, 'rejected'] as const) {
-    const of = all.map((one) => one.areas[area]);
-    const oldest = of.map((one) => one.oldestReceivedAt).filter((at) => at > 0);
-    areas[area] = {
-      ...sums(of, ['items', 'waitingBytes', 'diskBytes', 'segments']),
-      oldestReceivedAt: oldest.length > 0 ? Math.min(...oldest) : 0,
-    };
-  }
-  const replays = all.map(({ replay }) => ({
-    ...replay,
-    returnedItems: replay.returnedItems ?? replay.replayedItems,
-  }));
-  return {
-    ...worst,
-    ...sums(all, ['diskBytes', 'capacityBytes', 'segmentsLeftOut', 'quarantinedBytes']),
-    rejectedCapacityBytes: all.reduce((sum, { rejectedCapacityBytes = 0 }) => sum + rejectedCapacityBytes, 0),
-    areas,
-    segments: all.flatMap((one) => one.segments),
-    replay: {
-      paused: replays.some(({ paused }) => paused),
-      ...sums(replays, ['outstanding', 'bytesPerSecond', 'replayedItems', 'returnedItems']),
-      drainSeconds: Math.max(...replays.map(({ drainSeconds }) => drainSeconds)),
-    },
   };
 }
 

@@ -51,6 +51,8 @@ export interface PipelineStatus {
   drain?: { fromItems: number; leftItems: number };
   /** In items: accepted = delivered + queued + on_disk + rejected + dropped + difference. */
   books?: Accounting;
+  /** Redis has not been usable for long enough that every process has reported: `services` may be incomplete or old. */
+  unheard?: true;
   /** No dlq has reported since Redis came back: `dlq` is absent, or the disk's part of `books` is from before. */
   diskIsOld?: true;
   /** How long the difference has been the same. While items move it changes all the time. */

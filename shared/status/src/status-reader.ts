@@ -3,14 +3,15 @@ import { type Amount, byClass, CLASSES, type Store } from '@nrdot/queue';
 import { type AccountLimits, AccountUsage } from './account-usage.ts';
 import { findingsOf, summaryOf, waitingOnDisk } from './findings.ts';
 import { Lately } from './lately.ts';
-import { mergeChecks, mergeDlqs, mergeExporters, mergeLimiters, mergeReceivers } from './merged-parts.ts';
+import { mergeChecks, mergeExporters, mergeLimiters, mergeReceivers } from './merged-parts.ts';
 import type { PipelineStatus, QueueStatus, Rates, ServiceLine } from './pipeline-status.ts';
-import type {
-  DlqStatus,
-  ProcessStatus,
-  ReceiverStatus,
-  ServiceName,
-  ServiceParts,
+import {
+  type DlqStatus,
+  type ProcessStatus,
+  type ReceiverStatus,
+  type ServiceName,
+  type ServiceParts,
+  STATUS_EVERY_MS,
 } from './process-status.ts';
 import { readState, type SchedulerState, type StateOptions } from './queue-state.ts';
 import { RateMeter } from './rate-meter.ts';
@@ -21,6 +22,8 @@ const RATE_SPAN_MS = 4_000;
 const RATE_STALE_MS = 15_000;
 /** Requests within this time share one read. */
 const FRESH_MS = 400;
+/** Every process that runs has reported again after this time with Redis. */
+const HEARD_AFTER_MS = 2 * STATUS_EVERY_MS;
 /** A running Redis answers within this time. */
 const PATIENCE_MS = 2_000;
 
@@ -96,7 +99,8 @@ export class StatusReader {
     const limiter = mergeLimiters(receivers.flatMap(({ part }) => part.limiter ?? []));
     const check = mergeChecks(receivers.flatMap(({ part }) => part.check ?? []));
     const exporter = mergeExporters(exporters.map(({ part }) => part));
-    const dlq = mergeDlqs(dlqs.map(({ part }) => part));
+    // One dlq at a time: an earlier one's last report counts no more.
+    const dlq = dlqs.toSorted((a, b) => b.at - a.at)[0]?.part;
     const known = {
       at: now,
       redis: {
@@ -123,6 +127,7 @@ export class StatusReader {
       ...(exporter ? { exporter } : {}),
       ...(account.length > 0 ? { account } : {}),
       ...(diskIsOld ? { diskIsOld } : {}),
+      ...(shared && readyForMs < HEARD_AFTER_MS ? { unheard: true as const } : {}),
       ...(dlq ? { dlq, drain: this.#drain(dlq) } : {}),
     };
     const told = { ...known, services: services.map((line) => ({ ...line, state: stateText(line, known) })) };

@@ -88,7 +88,8 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
       `services:${service}`,
       {
         codes: [`no_${service}`],
-        over: (lasted) => `A ${service} is running again, after ${lasted} without one.`,
+        over: (lasted) =>
+          `${service === 'exporter' ? 'An' : 'A'} ${service} is running again, after ${lasted} without one.`,
       },
     ]),
   ),
@@ -138,7 +139,10 @@ export class Watch {
       const [found] = all;
       if (!found) {
         // While Redis is away, or no dlq has reported since, conditions that only they know are not well again.
-        const unknown = status.redis.problem !== undefined || (status.diskIsOld && OF_THE_DISK.has(subject));
+        const unknown =
+          status.redis.problem !== undefined ||
+          ((status.diskIsOld || !status.dlq) && OF_THE_DISK.has(subject)) ||
+          (status.unheard && subject.startsWith('services:'));
         if (!unknown) transitions.to(subject, WELL, { message: (lasted) => over(lasted, status) });
         continue;
       }
