@@ -390,7 +390,7 @@ export class Store extends StoreState {
   }
 
   async #handOver(
-    from: 'export' | 'spill',
+    from: TakenQueue,
     job: JobData,
     jobs: HandOverJob[],
     push: 'last' | 'next',
@@ -430,7 +430,7 @@ function isOutOfMemory(error: Error): boolean {
  * @returns the order, and the new payloads, which must be written before the script runs
  */
 function handOverOrder(
-  from: 'export' | 'spill',
+  from: TakenQueue,
   job: JobData,
   jobs: readonly HandOverJob[],
   push: 'last' | 'next',
