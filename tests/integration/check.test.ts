@@ -1,7 +1,7 @@
 /** `nrdot check upstream` names what is in the way, part by part. */
 import { createServer } from 'node:net';
 import { loadConfig } from '@nrdot/config';
-import { checkUpstream } from '@nrdot/exporter';
+import { checkUpstream, outcomeOf } from '@nrdot/exporter';
 import { freePort, startMockUpstream } from '@nrdot/testbed';
 import { expect, it } from 'vitest';
 
@@ -41,6 +41,40 @@ it('sends one request per signal, with headers and encoding, and stores nothing'
   for (const line of await check(right)) expect(line).toMatch(/: encoding, answers 415/);
   mock.set({ status: 400 });
   for (const line of await check(right)) expect(line).toMatch(/: ok, is reached/);
+  await mock.close();
+});
+
+it('names the part by what the pipeline would make of the same answer', async () => {
+  const PARTS: Record<string, RegExp> = {
+    rejected: /: ok, is reached/, // about the data, and the request has none
+    'too-large': /: size, answers/,
+    'hold auth': /: key, answers/,
+    'hold place': /: (address|encoding|proxy), /,
+    'retry unavailable': /: upstream, answers/,
+    'retry throttled': /: upstream, answers/,
+    'retry server_error': /: upstream, answers/,
+  };
+  const mock = await startMockUpstream({ listen: '127.0.0.1:0' });
+  const retryOn = [404, 530];
+  for (let status = 300; status < 600; status++) {
+    mock.set({ status });
+    const url = `${mock.url}/v1/traces`;
+    const answer = {
+      status,
+      otlp: true,
+      contentType: '',
+      retryAfter: undefined,
+      refusedItems: 0,
+      message: '',
+    };
+    const outcome = outcomeOf({ ...answer, url }, 0, retryOn);
+    const meaning =
+      outcome.kind === 'retry' || outcome.kind === 'hold'
+        ? `${outcome.kind} ${outcome.reason}`
+        : outcome.kind;
+    const [traces] = await check({ endpoint: mock.url, retry_on: retryOn });
+    expect(traces, `${status} is ${meaning}`).toMatch(PARTS[meaning]!);
+  }
   await mock.close();
 });
 

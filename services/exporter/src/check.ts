@@ -75,19 +75,25 @@ async function failureOf(
         : `It opens no tunnel: is it allowed to reach ${url.host}?`;
     return { part: 'proxy', found: message, todo };
   }
-  if ([400, 409, 422].includes(status)) return undefined; // about the data, and the request has none
+  // What the answer means is decided in outcome.ts; only what is wrong with the address is told apart here.
+  if (outcome.kind === 'rejected') return undefined; // about the data, and the request has none
   const answered = (part: Failure['part'], todo: string): Failure => {
     return { part, found: `answers ${status}${message ? `: ${message}` : ''}`, todo };
   };
-  if ([401, 402, 403, 511].includes(status))
-    return answered(
-      'key',
-      'Set the right key in exporter.headers; does it belong to this region and account?',
-    );
-  if (status === 413)
+  if (outcome.kind === 'too-large')
     return answered(
       'size',
       'Even an empty request is too large for it: is this the address of an OTLP/HTTP upstream?',
+    );
+  if (outcome.kind === 'retry')
+    return answered(
+      'upstream',
+      'The connection works, but the upstream fails or throttles at the moment. Its status page may say why.',
+    );
+  if (outcome.reason === 'auth')
+    return answered(
+      'key',
+      'Set the right key in exporter.headers; does it belong to this region and account?',
     );
   const inEncoding = encoding === 'identity' ? '' : ` in ${encoding}`;
   if (status === 415)
@@ -95,12 +101,9 @@ async function failureOf(
       'encoding',
       `It does not accept protobuf${inEncoding}: try another exporter.compression.`,
     );
-  if (status === 429 || status >= 500)
-    return answered(
-      'upstream',
-      'The connection works, but the upstream fails or throttles at the moment. Its status page may say why.',
-    );
-  return answered('address', addressText(url));
+  // An edge whose origin is down answers so too.
+  const edge = status >= 500 ? ' If it is right, the status page of the upstream may say why.' : '';
+  return answered('address', addressText(url) + edge);
 }
 
 function addressText(url: URL): string {
