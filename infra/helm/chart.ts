@@ -42,6 +42,15 @@ export function render(helm: string, name: string): string {
   return execFileSync(helm, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
+/** A committed manifest with other alert rules, as helm would write it; for those who have no helm. */
+export function withAlerts(name: string, rules: string): string {
+  const documents = readFileSync(join(RENDERED, `${name}.yaml`), 'utf8').split(/^(?=---$)/m);
+  const spec = `\nspec:\n  ${rules.replaceAll('\n', '\n  ').trimEnd()}\n`;
+  return documents
+    .map((one) => (/^kind: PrometheusRule$/m.test(one) ? one.replace(/\nspec:\n.*$/s, () => spec) : one))
+    .join('');
+}
+
 /** Every value with its comment. Sections are expanded; a value without a comment belongs to a documented one. */
 export function chartValues(): Value[] {
   const document = parseDocument(readFileSync(join(CHART, 'values.yaml'), 'utf8'));

@@ -17,6 +17,7 @@ import {
   findHelm,
   RENDERED,
   render,
+  withAlerts,
 } from '../../infra/helm/chart.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: manifests are anything until they are looked at
@@ -83,6 +84,15 @@ describe('the alerts', () => {
     expect(readFileSync(join(CHART, 'files/alerts.yml'), 'utf8'), 'npm run docs copies them').toBe(rules);
     expect(one(manifests('new-relic'), 'PrometheusRule', 'nrdot-plus').spec).toEqual(parse(rules));
     expect(manifests('default').filter((m) => m.kind === 'PrometheusRule')).toEqual([]);
+  });
+
+  it('are brought up to date without helm as helm writes them', () => {
+    const rules = readFileSync(join(CHART, 'files/alerts.yml'), 'utf8');
+    for (const name of exampleNames())
+      expect(withAlerts(name, rules)).toBe(readFileSync(join(RENDERED, `${name}.yaml`), 'utf8'));
+    const changed = parseAllDocuments(withAlerts('new-relic', 'groups: []\n')).map((one) => one.toJS());
+    expect(changed).toHaveLength(manifests('new-relic').length);
+    expect(one(changed, 'PrometheusRule', 'nrdot-plus').spec).toEqual({ groups: [] });
   });
 });
 
