@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { keysOf } from '@nrdot/queue';
 import {
   complaint,
   generate,
@@ -11,6 +12,7 @@ import {
   temporaryDirectory,
   waitUntil,
 } from '@nrdot/testbed';
+import { Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { accounting, startOne, startServices, untilQuiet } from '../kit.ts';
 
@@ -133,6 +135,31 @@ describe('an outage that fills Redis and the disk', () => {
     expect(books).toMatchObject({ accepted: acknowledged, delivered: acknowledged, dropped: 0 });
     expect(mock.stats()).toMatchObject({ items: acknowledged });
     expect(await post()).toBe(200);
+  });
+});
+
+describe('a Redis at its memory limit', () => {
+  it('lets the dlq take what is to be spilled, which is all that can free memory', async () => {
+    await using redis = await TestRedis.start({ dir: dir.path });
+    const client = new Redis(redis.url);
+    await using running = await startServices(dir.path, redis, mock);
+    mock.set({ outage: true });
+    running.processes.dlq!.signal('SIGSTOP');
+    const report = await generate({ ...LOAD, endpoint: running.otlp, rate: 0, items: 4_000 });
+    await waitUntil(async () => (await accounting(running.admin)).queued === 4_000, {
+      what: 'all of it is in Redis',
+    });
+    const spilled = () => client.llen(keysOf('{nrdot}').queue('spill', 'wait'));
+    await waitUntil(async () => (await spilled()) > 50, { what: 'it waits for the dlq' });
+    await client.config('SET', 'maxmemory', '1mb');
+    await expect(client.set('{nrdot}:any', '1')).rejects.toThrow(/OOM/);
+    mock.set({ outage: false });
+    running.processes.dlq!.signal('SIGCONT');
+    await waitUntil(async () => (await spilled()) === 0, { what: 'the dlq has taken it all' });
+    await client.config('SET', 'maxmemory', '0');
+    client.disconnect();
+    await untilQuiet(running.admin, 60_000);
+    expect(complaint(judge(report, mock.received(report.run)))).toBe('');
   });
 });
 
