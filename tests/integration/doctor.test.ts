@@ -59,6 +59,19 @@ describe('the doctor', () => {
     expect(await examine()).toMatchObject({ damage: [], difference: 0, jobs: 4, payloads: 4 });
   });
 
+  it('examines and repairs a Redis that has no memory left', async () => {
+    await enqueue(batch('normal'));
+    await redis.hset(keys.depth, 'total:items', 9_999);
+    await redis.config('SET', 'maxmemory', '1mb');
+    try {
+      await expect(redis.set(keys.wake, '1')).rejects.toThrow(/OOM/);
+      expect(kindsOf(await repair())).toEqual(['depth']);
+      expect(await examine()).toMatchObject({ damage: [], difference: 0 });
+    } finally {
+      await redis.config('SET', 'maxmemory', '0');
+    }
+  });
+
   it('does not touch the state of the limiter', async () => {
     const limiter = `${OPTIONS.prefix}:limiter`;
     await redis.hset(`${limiter}:held:0`, 'stream', 'point');

@@ -37,6 +37,9 @@ const ACCOUNTING_SETTLE_MS = 12_000;
 const BOOKS_WAIT_MS = 40_000;
 const ACCOUNTING_READS = 5;
 const LOCK_MS = 60_000;
+/** A script, since a Redis without memory refuses a plain SET. */
+const LOCK = `#!lua flags=allow-oom
+return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2], 'NX')`;
 
 /** One act of `scripts/mend.ts`. */
 interface Act {
@@ -112,7 +115,7 @@ export class Doctor {
   async run(repair: boolean): Promise<Diagnosis> {
     const at = Date.now();
     const startedAt = performance.now();
-    if (!(await this.#redis.set(this.#lock, this.#token, 'PX', LOCK_MS, 'NX'))) throw new DoctorBusy();
+    if (!(await this.#redis.eval(LOCK, 1, this.#lock, this.#token, LOCK_MS))) throw new DoctorBusy();
     this.#damage = [];
     this.#repair = repair;
     try {
