@@ -2,7 +2,7 @@
 
 export interface Alert {
   name: string;
-  /** For readers of the rule. */
+  /** Written above the rule. */
   comment?: string;
   promql: string;
   /** How long the condition must hold. */
@@ -12,7 +12,7 @@ export interface Alert {
   /** As a Prometheus template. */
   summary: string;
   description: string;
-  /** Or why New Relic cannot have it. */
+  /** The condition, or why New Relic cannot have one. */
   newRelic: Condition | string;
 }
 
@@ -22,7 +22,7 @@ export interface Condition {
   where?: string;
   /** In addition to the pipeline, which is `service.namespace`. */
   facet?: readonly string[];
-  /** The threshold: a value above it, by default above 0, or one below it. */
+  /** Opens an incident above a value, by default 0, or below one. */
   above?: number;
   below?: number;
   /** Window of the query, and how often it slides if not once per window. */
@@ -30,7 +30,7 @@ export interface Condition {
   slideSeconds?: number;
   /** How long the condition must hold: whole windows, by default one. */
   forSeconds?: number;
-  /** Also opens an incident if the signal is missing for so long. */
+  /** Also opens an incident after so long without data. */
   lostAfterSeconds?: number;
 }
 

@@ -79,8 +79,8 @@ interface FailedAttempt extends Attempt {
 }
 
 /**
- * After so many rejections without a success, single items are not the cause, nor is their size, and splitting on would send
- * two requests per item. To find one bad item among a million takes 20 rejections.
+ * After so many consecutive rejections the cause is neither a single item nor its size, and further splitting would send two
+ * requests per item. Finding one bad item among a million takes 20 rejections.
  */
 const REFUSED_IN_A_ROW_MAX = 64;
 
@@ -162,7 +162,7 @@ export class Exporter {
     const bodies = fresh.map(({ payload }) => payload);
     const bytes = bytesOf(bodies);
     this.#countInFlight(job.signal, 1, bytes);
-    // One observation per request: that of the batch in it that has waited longest.
+    // One observation per request, of the batch in it that has waited longest.
     const oldest = batches.reduce((min, { receivedAt }) => Math.min(min, receivedAt), Infinity);
     metrics.exporterWaitSeconds.observe(
       { class: job.class, origin: job.origin },
@@ -172,7 +172,7 @@ export class Exporter {
     try {
       answered = await this.#send(sent, bodies);
     } finally {
-      // From here on only Redis is waited for, so the upstream has room for another request.
+      // The rest waits only for Redis, so another request may already be sent.
       this.#countInFlight(job.signal, -1, -bytes);
       this.#bodies.release(bodies);
     }
@@ -216,7 +216,7 @@ export class Exporter {
     const destination = this.#destinations[job.signal];
     const doubted: ContentEncoding[] = [];
     let wanted = destination.encodingFor(this.#wanted(job));
-    // Terminates, since each encoding is tried at most once, and what cannot be decoded ends the search for another.
+    // Terminates: each encoding is tried at most once, and a body that cannot be decoded is sent as it is.
     while (true) {
       const composed = this.#bodies.compose(job, bodies, wanted);
       const request = composed instanceof Promise ? await composed : composed;
@@ -438,7 +438,7 @@ export class Exporter {
 
   async #reject(attempt: FailedAttempt, reason: string): Promise<void> {
     const { id, job, outcome } = attempt;
-    if (!(await this.#spill(attempt, `rejected:${reason}`))) return; // somebody else did
+    if (!(await this.#spill(attempt, `rejected:${reason}`))) return; // another exporter was faster
     this.#deps.metrics.exporterRejectedItems.inc({ signal: job.signal, reason }, job.items);
     this.#deps.log.warn(
       { job: id, items: job.items, status: outcome.status, said: outcome.message },
@@ -446,7 +446,7 @@ export class Exporter {
     );
   }
 
-  /** @returns whether the batch was still there to be handed over */
+  /** @returns false if the batch had already been handed over or settled */
   async #spill({ id, job, attempts, outcome }: FailedAttempt, reason: string): Promise<boolean> {
     const { message, status } = outcome;
     const { store, now, log } = this.#deps;

@@ -472,7 +472,7 @@ export const schema = section('NRDOT+', {
     rejected_retention: age('168h', 'The same for batches that the upstream rejected.'),
     segment_bytes: size(
       '128MiB',
-      'Size at which a segment is sealed, from 64KiB to 4GiB; at most an eighth of the capacity is used.',
+      'Size at which a segment is sealed, from 64KiB to 4GiB, or an eighth of the capacity if that is less.',
     ),
     replay_rate: rate('4MiB', 'Maximum rate of replay, in uncompressed payload.', LIVE),
     poison_after: count(

@@ -36,18 +36,18 @@ import type { InProcess } from './wake-signal.ts';
 
 const TAKEN = ENQUEUE_RESULTS.indexOf('taken') + 1;
 const NO_MEMORY = ENQUEUE_RESULTS.indexOf('no_memory') + 1;
-/** How many numbers the answers of move and drain begin with. */
+/** The answers of move and drain begin with so many numbers; lines for the log follow. */
 const [MOVE_NUMBERS, DRAIN_NUMBERS] = [14, 4];
 /** Characters of a job's `failedReason`. */
 const REASON_MAX = 300;
 /** Minimum export window, in batches, for deferring settlements: in a smaller one, a batch not yet settled would block the next. */
 const DEFER_MIN_WINDOW = 4;
 
-/** TTL of a payload until the script that adds its job, a few ms later. Longer than any stall that a client waits out. */
+/** TTL of a payload until the script adds its job, usually a few ms later; longer than a client waits for its answer. */
 const UNCLAIMED_PAYLOAD_TTL_S = 600;
 
 /**
- * The pipeline's state in Redis: payloads, jobs in BullMQ's layout, depth and accounting. Only the scripts beside this file
+ * The pipeline's state in Redis: payloads, jobs in BullMQ's layout, depth and accounting. Only the files in `scripts`
  * change it, so that each step is atomic. One store per connection.
  */
 export class Store extends StoreState {
@@ -223,7 +223,7 @@ export class Store extends StoreState {
     this.#inProcess?.exporter.notify();
   }
 
-  /** @param together bytes of all payloads that are written with it */
+  /** @param together bytes of all payloads written in the same step, this one included */
   #setPayload(id: string, bytes: Uint8Array, together = bytes.byteLength): Promise<unknown> {
     const [key, payload] = [this.keys.payload(id), asBuffer(bytes)];
     if (together <= LARGE_PAYLOAD_BYTES)

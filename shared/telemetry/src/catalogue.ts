@@ -14,16 +14,16 @@ export interface MetricSpec<L extends string = string, T extends MetricType = Me
   /** As on `/metrics`; counters end in `_total`, and units are part of the name. */
   name: string;
   help: string;
-  /** The service that has it. */
+  /** The service that reports it. */
   service: Service;
   labels: readonly L[];
   buckets?: readonly number[];
   /**
-   * Set if the value is read from Redis or from the dlq's disk: every instance reports the same total, so queries take its
-   * `max`, never its `sum`.
+   * Set if the value belongs to the whole pipeline: it is read from Redis or from the dlq's disk, so all instances report the
+   * same one, and queries take its `max`, never its `sum`.
    */
   whole?: true;
-  /** Another service that counts a part of it. */
+  /** Another service that counts a part of it, and so has it too. */
   partOf?: Service;
 }
 
@@ -65,7 +65,7 @@ const scheduler = metricsOf('scheduler');
 const exporter = metricsOf('exporter');
 const dlq = metricsOf('dlq');
 const every = metricsOf('every');
-/** Of which every instance reports the total. */
+/** For metrics of the whole pipeline, the same from every instance. */
 const allReceivers = metricsOf('receiver', { whole: true });
 const allSchedulers = metricsOf('scheduler', { whole: true });
 

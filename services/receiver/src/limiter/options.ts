@@ -1,14 +1,14 @@
 import type { Config } from '@nrdot/config';
 
-/** The configured options, of a limiter that is not off. */
+/** Options of a limiter that is on. */
 export type LimiterOptions = Omit<Config['limiter'], 'mode'> & {
   /** `observe` decides and reports but changes nothing. */
   mode: Exclude<Config['limiter']['mode'], 'off'>;
 };
 
 /**
- * Options that may be overridden per metric. With 65,536 keys, a score of 0.75 is 4,096 equally likely values, 0.90 about
- * 21,600.
+ * Options that may be overridden per metric. For scale: with `max_keys` at 65,536, a label with 4,096 equally likely values has a
+ * score of 0.75, one with about 21,600 has 0.90.
  */
 export type MetricPolicy = Pick<
   LimiterOptions,

@@ -19,14 +19,14 @@ export class StreamTable extends HashTable {
     this.#mark = this.journal.mark();
   }
 
-  /** Begins a request. */
+  /** Begins a request. @param mark the journal's position before it */
   begin(request: number, mark: JournalMark): void {
     this.#request = request;
     this.#mark = mark;
     this.changed = 0;
   }
 
-  /** Forgets which request changed which stream. Only while none is open. */
+  /** Forgets which request changed which stream, so that their numbers can be used again. Not while a request is open. */
   forgetRequests(): void {
     const { words, stride } = this;
     for (let at = CHANGED_BY; at < words.length; at += stride) words[at] = 0;
@@ -67,7 +67,7 @@ export class StreamTable extends HashTable {
     return block;
   }
 
-  /** Takes the block off a remembered stream. It is freed when undoing no longer needs it. */
+  /** Detaches the block of a remembered stream. It is freed once no undo can need it. */
   release(at: number): void {
     const { words } = this;
     const block = words[at + BLOCK]!;
