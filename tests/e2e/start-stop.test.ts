@@ -44,7 +44,8 @@ describe('a pipeline whose Redis cannot be reached', () => {
     const port = await freePort();
     const config = writeConfig(dir.path, {
       redis: { url: `redis://127.0.0.1:${port}` },
-      admin: { shutdown_timeout: '1s' },
+      // Nothing is in flight, so nothing is waited for.
+      admin: { shutdown_timeout: '10m' },
     });
     await using up = startNrdot(['up', '--config', config, '--upstream', mock.url], {}, dir.path);
     await up.line(
@@ -54,6 +55,21 @@ describe('a pipeline whose Redis cannot be reached', () => {
     expect(up.output()).toMatch(/Stopped\. Redis could not be reached, so its contents are unknown/);
     expect(up.output()).not.toMatch(/nothing is lost|exporting|scheduling/i);
   });
+
+  it.each(['receiver', 'scheduler', 'exporter', 'dlq'])(
+    'does not keep its %s from stopping',
+    async (service) => {
+      const config = writeConfig(dir.path, {
+        redis: { url: `redis://127.0.0.1:${await freePort()}` },
+        admin: { shutdown_timeout: '10m' },
+      });
+      const upstream = service === 'exporter' ? ['--upstream', mock.url] : [];
+      await using started = startNrdot([service, '--config', config, ...upstream], {}, dir.path);
+      await started.line(/waiting: Redis at/);
+      expect(await started.end('SIGTERM')).toBe(1);
+      expect(started.output()).toMatch(/stopped, but Redis was never reached/);
+    },
+  );
 });
 
 describe('stopping', () => {

@@ -81,7 +81,8 @@ export async function startExporter(
     notReady,
     warning: () => exporter.upstreamFailure,
     stop: async (timeoutMs) => {
-      await exporter.stop(timeoutMs);
+      // Without Redis it has never had anything in flight.
+      await exporter.stop(link.wasReady ? timeoutMs : 0);
       link.close();
     },
   };
