@@ -1,15 +1,9 @@
 import { heldOf } from '@nrdot/queue/breaker-state';
 import { CLASSES, type PriorityClass } from '@nrdot/queue/priority-class';
 import type { DailyStatus as Daily, DlqArea, Finding, PipelineStatus } from '@nrdot/status';
-import {
-  nextTryText,
-  percent,
-  roomOf,
-  usageText,
-  waitingOnDisk,
-  withoutRepeats,
-} from '@nrdot/status/findings';
-import { countText, durationText, numberText, sizeText, timeText } from '@nrdot/telemetry';
+import { nextTryText, roomOf, waitingOnDisk, withoutRepeats } from '@nrdot/status/findings';
+import { usageText } from '@nrdot/status/limit-findings';
+import { countText, durationText, numberText, percentText, sizeText, timeText } from '@nrdot/telemetry';
 import { printable, table } from './output.ts';
 import { bar } from './progress.ts';
 import { painter } from './terminal.ts';
@@ -145,7 +139,7 @@ function classTable(status: PipelineStatus): string[] {
       dlq ? numberText(dlq.areas[c].items) : '?',
       oldest(c, here?.oldestAgeMs),
       booked(status, rates.moved[c]),
-      binds ? `${percent(here.achievedShare)} (${percent(here.weight / weights)} due)` : '-',
+      binds ? `${percentText(here.achievedShare)} (${percentText(here.weight / weights)} due)` : '-',
       here?.spills ? 'spills to disk' : '',
     ];
   });
@@ -172,7 +166,7 @@ function queue({ queue: q, redis }: PipelineStatus): string {
   if (!q) return 'unknown without Redis';
   const limit = redis.limitBytes ? ` of ${sizeText(redis.limitBytes)}` : '';
   const memory = redis.usedBytes === undefined ? '' : `; Redis uses ${sizeText(redis.usedBytes)}${limit}`;
-  return `${bar(q.fill)} ${percent(q.fill)} full: ${numberText(q.items)} items, ${sizeText(q.bytes)} of ${sizeText(q.maxBytes)}${memory}`;
+  return `${bar(q.fill)} ${percentText(q.fill)} full: ${numberText(q.items)} items, ${sizeText(q.bytes)} of ${sizeText(q.maxBytes)}${memory}`;
 }
 
 function disk({ dlq, diskIsOld, drain, breaker: gate }: PipelineStatus): string {
@@ -187,20 +181,20 @@ function disk({ dlq, diskIsOld, drain, breaker: gate }: PipelineStatus): string 
   const parts = [
     isShort
       ? `${bar(room > 0 ? fill : 1)} room for ${sizeText(room)}: its file system has ${sizeText(fs.freeBytes)} free, of which dlq.reserve keeps ${sizeText(fs.reserveBytes)}; holds ${ofCapacity}`
-      : `${bar(fill)} ${percent(fill)} full: ${ofCapacity}`,
+      : `${bar(fill)} ${percentText(fill)} full: ${ofCapacity}`,
     `${countText(waitingOnDisk(dlq), 'item')} to replay`,
   ];
   if (areas.rejected.items > 0) {
     const { diskBytes: bytes, items } = areas.rejected;
     const of =
       rejectedCapacityBytes > 0
-        ? `, ${percent(bytes / rejectedCapacityBytes)} full: ${sizeText(bytes)} of ${sizeText(rejectedCapacityBytes)} (dlq.rejected_capacity)`
+        ? `, ${percentText(bytes / rejectedCapacityBytes)} full: ${sizeText(bytes)} of ${sizeText(rejectedCapacityBytes)} (dlq.rejected_capacity)`
         : `, ${sizeText(bytes)}`;
     parts.push(`${countText(items, 'rejected item')}${of}`);
   }
   if (drain && drain.leftItems > 0 && drain.fromItems > 0 && gate?.state === 'closed' && !replay.paused) {
     const done = 1 - drain.leftItems / drain.fromItems;
-    parts.push(`${percent(done)} replayed, at ${sizeText(replay.bytesPerSecond)}/s`);
+    parts.push(`${percentText(done)} replayed, at ${sizeText(replay.bytesPerSecond)}/s`);
   }
   return parts.join('; ');
 }
@@ -214,7 +208,7 @@ function limiter(l: NonNullable<PipelineStatus['limiter']>): string {
 function daily({ limit, mode, sum, metrics }: Daily): string {
   const shown = metrics.slice(0, LARGEST_SHOWN).map(({ metric, keys, forecast }) => {
     const atEnd = forecast === undefined ? '' : `, forecast ${numberText(forecast)}`;
-    return `${metric} ${numberText(keys)} (${percent(keys / limit)}${atEnd})`;
+    return `${metric} ${numberText(keys)} (${percentText(keys / limit)}${atEnd})`;
   });
   const top = shown.length > 0 ? `; largest: ${shown.join(', ')}` : '';
   return `${numberText(sum)} series since midnight UTC, at most ${numberText(limit)} per metric${mode === 'enforce' ? ' (enforced)' : ''}${top}`;

@@ -1,7 +1,8 @@
 import type { Accounting, Breaker } from '@nrdot/queue';
 import { heldOf } from '@nrdot/queue/breaker-state';
 import { CLASSES } from '@nrdot/queue/priority-class';
-import { countText, durationText, numberText, sizeText } from '@nrdot/telemetry';
+import { countText, durationText, numberText, percentText, sizeText } from '@nrdot/telemetry';
+import { limitFindings } from './limit-findings.ts';
 import type { PipelineStatus } from './pipeline-status.ts';
 import type { ServiceName } from './process-status.ts';
 
@@ -57,11 +58,6 @@ const EXPIRES_SHARE = 0.9;
 /** Fill level of the dlq, or share of its capacity that its file system has room for, at which to warn. */
 const FILLING = 0.8;
 const ROOM_MIN = 0.05;
-/** Share of its daily series from which a metric is reported, by count and by forecast; and how many are named. */
-const DAILY_NEAR = 0.8;
-const DAILY_LIKELY = 0.2;
-const DAILY_NAMED = 3;
-const ACCOUNT_NEAR = 0.8;
 
 /** What a breaker's reason means, whether it ends by itself, and what to do. */
 const REASONS: Record<string, { what: string; alone: boolean; todo: string }> = {
@@ -120,9 +116,7 @@ export function findingsOf(status: Known): Finding[] {
     ...losses(status),
     ...rejections(status),
     ...queue(status),
-    ...limiter(status),
-    ...daily(status),
-    ...account(status),
+    ...limitFindings(status),
   ];
   all.sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
   if (all.length > 0) return all;
@@ -230,7 +224,7 @@ function waitsText(what: string, q: Known['queue']): string {
   if (!q) return `${what} waits in Redis; ${UNTIL_FULL}.`;
   return q.fill >= FULL
     ? 'Redis is full and the disk accepts nothing: clients get 503 and keep their data.'
-    : `${what} waits in Redis (${percent(q.fill)} full); ${UNTIL_FULL}.`;
+    : `${what} waits in Redis (${percentText(q.fill)} full); ${UNTIL_FULL}.`;
 }
 
 /** Where arriving data goes now. */
@@ -246,7 +240,7 @@ function arrivalText(status: Known): string {
       ? "Receivers accept new data: it goes straight to the dlq's disk."
       : 'Clients get 503 and keep their data: neither Redis nor the disk accepts it.';
   }
-  const fill = q ? ` (${percent(q.fill)} full)` : '';
+  const fill = q ? ` (${percentText(q.fill)} full)` : '';
   const { held, all } = holds(status);
   if (all) return diskTakes(status) ? 'New data goes to disk.' : waitsText('New data', q);
   const spills = q ? CLASSES.filter((c) => q.classes[c].spills) : [];
@@ -288,7 +282,7 @@ function redis(status: Known): Finding[] {
     return [{ level: 'fault', code: 'redis_away', text, more, todo }];
   }
   if (limitBytes === 0 || usedBytes < 0.95 * limitBytes) return [];
-  const text = `Redis uses ${percent(usedBytes / limitBytes)} of its memory (${sizeText(usedBytes)} of ${sizeText(limitBytes)}).`;
+  const text = `Redis uses ${percentText(usedBytes / limitBytes)} of its memory (${sizeText(usedBytes)} of ${sizeText(limitBytes)}).`;
   const more = diskTakes(status)
     ? 'Data that does not fit goes to disk.'
     : 'Data that does not fit is refused: the disk accepts nothing, so clients get 503 and keep their data.';
@@ -339,7 +333,7 @@ function missing({ services, redis: { problem }, queue: q, unheard }: Known): Fi
       todo: 'Check that it runs and can reach Redis; its log has the reason.',
     }));
   if (problem) return found; // unknown without Redis
-  const fill = q ? ` (${percent(q.fill)} full)` : '';
+  const fill = q ? ` (${percentText(q.fill)} full)` : '';
   for (const service of ['receiver', 'exporter', 'dlq'] as const) {
     if (services.some((line) => line.service === service)) continue;
     const more = {
@@ -519,7 +513,7 @@ function queue(status: Known): Finding[] {
   const found: Finding[] = [];
   const spilling = state ? CLASSES.filter((c) => state.classes[c].spills) : [];
   if (state && spilling.length > 0) {
-    const text = `The queue in Redis is ${percent(state.fill)} full: more data arrives than is sent.`;
+    const text = `The queue in Redis is ${percentText(state.fill)} full: more data arrives than is sent.`;
     const isHeld = holds(status).held.length > 0;
     const todo = isHeld ? 'This follows from the upstream problem above.' : 'Add exporters, or send less.';
     found.push({ level: 'warning', code: 'spilling', text, more: arrivalText(status), todo });
@@ -531,60 +525,6 @@ function queue(status: Known): Finding[] {
     found.push({ level: 'warning', code: 'refusing', text, more, todo });
   }
   return found;
-}
-
-function limiter({ limiter: state, rates }: Known): Finding[] {
-  if (!state || rates.limiterDropped === 0) return [];
-  const text = `The cardinality limiter drops ${numberText(rates.limiterDropped)} data points per second: ${numberText(state.keysUsed)} of ${numberText(state.maxKeys)} key-sets are in use.`;
-  const todo = '"nrdot limiter" names the metric and the label.';
-  return [{ level: 'warning', code: 'limiter_drops', text, more: 'They were never accepted.', todo }];
-}
-
-/** A metric that has used most of its daily series, or will by its forecast. */
-function daily({ limiter: state, at }: Known): Finding[] {
-  if (!state?.daily) return [];
-  const { limit, mode, metrics, day } = state.daily;
-  const endMs = Date.parse(`${day}T00:00:00Z`) + 24 * 3_600_000;
-  const near = metrics.filter(
-    ({ keys, forecast = 0 }) =>
-      keys >= DAILY_NEAR * limit || (forecast > limit && keys >= DAILY_LIKELY * limit),
-  );
-  if (near.length === 0) return [];
-  const named = near.slice(0, DAILY_NAMED).map(({ metric, keys, forecast }) => {
-    const atEnd = forecast && forecast > keys ? `, forecast ${numberText(forecast)}` : '';
-    return `"${metric}" ${numberText(keys)}${atEnd}`;
-  });
-  const left = near.length - named.length;
-  const others = left > 0 ? `, and ${countText(left, 'more metric')}` : '';
-  const reached = near.some(({ keys }) => keys >= limit);
-  const enforces = mode === 'enforce';
-  const text = `${near.length === 1 ? 'One metric is' : `${near.length} metrics are`} ${reached ? 'at or above' : 'close to'} ${near.length === 1 ? 'its' : 'their'} limit of ${numberText(limit)} series for this UTC day (limiter.daily_keys): ${named.join('; ')}${others}.`;
-  const more = enforces
-    ? 'Beyond it, new series are merged or dropped (limiter.critical_action).'
-    : `Beyond it, New Relic keeps the raw data but makes no roll-ups of the metric until midnight UTC, in ${durationText(Math.max(1, endMs - at) / 1000)}.`;
-  const todo = `"nrdot limiter" shows the labels: list one in limiter.aggregate_labels, or ${enforces ? 'raise limiter.daily_keys' : 'set limiter.daily_mode: enforce'}.`;
-  return [{ level: 'warning', code: 'daily_keys', text, more, todo }];
-}
-
-function account({ account: limits = [] }: Known): Finding[] {
-  const near = limits.filter(({ perMinute, limitPerMinute }) => perMinute >= ACCOUNT_NEAR * limitPerMinute);
-  if (near.length === 0) return [];
-  const named = near.map(usageText);
-  const text = `The last minute used ${named.join(' and ')} of the limits of the account (exporter.account_limits).`;
-  const more = 'Beyond that the upstream answers 429, and the data waits.';
-  const todo = 'Ask the upstream for a higher limit, or send less: larger batches mean fewer requests.';
-  return [{ level: 'warning', code: 'account_limits', text, more, todo }];
-}
-
-/** `90 % of 100,000 requests a minute (traces)` */
-export function usageText({
-  of,
-  signal,
-  perMinute,
-  limitPerMinute,
-}: NonNullable<Known['account']>[number]): string {
-  const limit = of === 'bytes' ? sizeText(limitPerMinute) : `${numberText(limitPerMinute)} ${of}`;
-  return `${percent(perMinute / limitPerMinute)} of ${limit} a minute${signal && perMinute > 0 ? ` (${signal})` : ''}`;
 }
 
 function isWithin(ms: number, agoMs = Number.POSITIVE_INFINITY): boolean {
@@ -617,8 +557,4 @@ export function waitingOnDisk({ areas }: Pick<NonNullable<Known['dlq']>, 'areas'
 /** `1 item is`, `12 items are` */
 function areText(items: number): string {
   return `${countText(items, 'item')} ${items === 1 ? 'is' : 'are'}`;
-}
-
-export function percent(share: number): string {
-  return `${Math.round(share * 100)} %`;
 }

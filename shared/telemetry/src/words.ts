@@ -34,3 +34,8 @@ export function timeText(ms: number): string {
   const date = new Date(ms);
   return Number.isNaN(date.getTime()) ? String(ms) : `${date.toISOString().slice(0, 19)}Z`;
 }
+
+/** `90 %` of a share from 0 to 1. */
+export function percentText(share: number): string {
+  return `${Math.round(share * 100)} %`;
+}
