@@ -78,6 +78,83 @@ describe('jobs', () => {
   });
 });
 
+describe('a batch that the disk does not take', () => {
+  /** Spills a batch. @returns its job */
+  const spilled = async (attempts: number): Promise<JobData> => {
+    await enqueue(batch('high'));
+    await store.move(MOVE);
+    const [{ batches, ...job }] = await exported();
+    const key = `${batches[0].key}-s`;
+    const data = { ...job, batches: [{ ...batches[0], key }], reason: 'retries_exhausted', attempts };
+    const payloads = [{ key, old: batches[0].key }];
+    expect(
+      await store.handOver({ ...job, batches }, [{ queue: 'spill', data, payloads }], 'last', Date.now()),
+    ).toBe(1);
+    await redis.del(store.keys.queue('export', 'wait'), store.keys.signals);
+    return data;
+  };
+  const takeBack = (job: JobData) => store.takeBack(job, job.batches[0]!, Date.now());
+  const breakerIs = (state: string) => redis.hset(store.keys.breaker('traces'), 'state', state);
+
+  it('stays while the breaker is open, and is the only one to return for a probe', async () => {
+    const [one, other] = [await spilled(0), await spilled(0)];
+    await breakerIs('open');
+    expect(await takeBack(one)).toBe(false);
+    await breakerIs('half_open');
+    expect(await takeBack(one)).toBe(true);
+    expect(await takeBack(other)).toBe(false);
+    await breakerIs('closed');
+    expect(await takeBack(other)).toBe(true);
+    expect(await takeBack(other)).toBe(false); // it is gone from the spill queue
+    const { stages } = await store.depth();
+    expect([stages.spill.high.items, stages.queued.high.items]).toEqual([0, 20]);
+    expect(await store.accounting()).toMatchObject({ queued: 20, difference: 0 });
+  });
+
+  it('is sent alone if it was tried before, and its attempts are not forgotten', async () => {
+    await takeBack(await spilled(4));
+    await enqueue(batch('high'), batch('high'));
+    await store.move({ ...MOVE, mergeBytes: 1_000_000 });
+    const jobs: JobData[] = await exported();
+    expect(jobs.map(({ batches, attempts = 0 }) => [batches.length, attempts])).toEqual(
+      expect.arrayContaining([
+        [1, 4],
+        [2, 0],
+      ]),
+    );
+    // Drained as the next probe would be, were the breaker open.
+    await breakerIs('open');
+    await store.drain(10, Date.now());
+    const ids = await redis.lrange(store.keys.queue('spill', 'wait'), 0, -1);
+    const data = await Promise.all(ids.map((id) => redis.hget(store.keys.queue('spill', id), 'data')));
+    expect(data.map((text) => JSON.parse(text!).attempts)).toContain(4);
+  });
+
+  it('is not looked for behind one that does not fit, however much of another signal is in flight', async () => {
+    for (let i = 0; i < 5; i++) await spilled(0);
+    const ids = await redis.keys(`${OPTIONS.prefix}:spill:b*`);
+    expect(ids).toHaveLength(5);
+    await redis.hset(store.keys.signals, 'out:logs', 7);
+    const limits = {
+      token: 'test',
+      lockMs: 1_000,
+      maxJobs: 5,
+      maxBytes: 50,
+      alone: false,
+      lookForLost: false,
+    };
+    const signals = {
+      traces: { jobs: 5, bytes: 50, alone: false },
+      logs: { jobs: 5, bytes: 50, alone: true },
+    };
+    expect(await store.take('spill', { ...limits, signals })).toMatchObject({
+      jobs: [],
+      waiting: 1,
+      heldBack: 1,
+    });
+  });
+});
+
 describe('a hand-over', () => {
   it('that happens twice leaves one batch, and the second one finds nothing', async () => {
     await enqueue(batch('high'));

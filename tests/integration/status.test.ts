@@ -104,6 +104,10 @@ it('says that what is on disk is not known, until a dlq has reported to a Redis 
   const before = await read();
   expect(before.summary.data).toMatch(/, 0 on disk\./);
   expect(before.diskIsOld).toBeUndefined();
+  // Redis has no status of the reading process itself, so others may be missing for the same reason.
+  expect(before.unheard).toBe(true);
+  await store.publishStatus(statusOf(new StatusBoard('0').instance));
+  expect((await read()).unheard).toBeUndefined();
 
   await waitUntil(async () => ((await store.diskReportAgeMs()) ?? 0) > 0, {
     what: 'the report is of the past',

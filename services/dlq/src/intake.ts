@@ -32,6 +32,8 @@ interface Written {
 
 const FULL_DELAY_MS = 1_000;
 const FAULT_DELAY_MS = 1_000;
+/** How often the disk refuses a batch that exporters have tried before the batch returns to the queue of its class. */
+const TRIED_REFUSALS = 10;
 /** Number of last ids that are remembered, so that a job that comes again after a crash is not written twice. */
 const REMEMBERED_IDS = 20_000;
 const REJECTED = 'rejected:';
@@ -115,7 +117,7 @@ export class Intake {
     return { area, fresh: true };
   }
 
-  async #handle({ id, data: job, payloads }: TakenJob): Promise<void> {
+  async #handle({ id, data: job, payloads, attempts: refusals }: TakenJob): Promise<void> {
     const { store, log } = this.#d;
     for (const [i, batch] of job.batches.entries()) {
       const payload = payloads[i];
@@ -135,8 +137,10 @@ export class Intake {
       if (written instanceof SegmentLogError) {
         // It stays in Redis. Once that is full too, clients get 503 and keep their data.
         log.debug({ job: id, code: written.code }, 'the disk does not accept it now');
-        // Without this, a full Redis would have nothing to try the upstream with when that works again.
-        if (!reason.startsWith(REJECTED) && (await store.takeBack(job, batch, Date.now()))) continue;
+        // Without this, a full Redis would have nothing to try the upstream with when that works again. One that may itself have
+        // made it fail comes after the others.
+        const mayGo = !reason.startsWith(REJECTED) && (!attempts || refusals >= TRIED_REFUSALS);
+        if (mayGo && (await store.takeBack(job, batch, Date.now()))) continue;
         throw new RetryLater(FULL_DELAY_MS, written.message);
       }
       const { area } = written;

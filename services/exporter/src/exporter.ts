@@ -375,7 +375,9 @@ export class Exporter {
     const retryAfterMs = Math.min(askedMs, this.#options.retry.maxRetryAfterMs);
     const why = { said: outcome.message, epoch: lock.epoch };
     try {
-      await store.report(job.signal, verdictOf(outcome, attempts), retryAfterMs, why);
+      // A batch that came back from the spill queue had attempts before that. Those of a replay are the dlq's to judge.
+      const before = job.origin === 'live' ? (job.attempts ?? 0) : 0;
+      await store.report(job.signal, verdictOf(outcome, before + attempts), retryAfterMs, why);
     } catch (error) {
       log.debug({ err: (error as Error).message }, 'could not report an answer to the breaker');
     }
@@ -458,7 +460,13 @@ export class Exporter {
     const jobs: HandOverJob[] = apart(job, 's').map((piece) => ({
       ...piece,
       queue: 'spill',
-      data: { ...piece.data, reason, attempts, message, ...(status === undefined ? {} : { status }) },
+      data: {
+        ...piece.data,
+        reason,
+        attempts: attempts + (job.attempts ?? 0),
+        message,
+        ...(status === undefined ? {} : { status }),
+      },
     }));
     const made = await store.handOver(job, jobs, 'last', now());
     log.debug({ job: id, reason, items: job.items }, 'handed to the dlq');

@@ -383,7 +383,16 @@ export class Store extends StoreState {
     if (state === 'half_open' && others.some((jobs) => Number(jobs) > 0)) return false;
     const { items, bytes } = batch;
     const batches = [{ ...batch, key: nextKey(batch.key, 'q') }];
-    const data: JobData = { signal, class: queue, origin: 'live', encoding, items, bytes, batches };
+    const sums = { items, bytes, batches };
+    // With its attempts it is not merged with others, which it might make fail.
+    const data: JobData = {
+      signal,
+      class: queue,
+      origin: 'live',
+      encoding,
+      attempts: job.attempts ?? 0,
+      ...sums,
+    };
     const payloads = [{ key: batches[0]!.key, old: batch.key }];
     const left = { ...job, batches: [batch] };
     return (await this.#handOver('spill', left, [{ queue, data, payloads }], 'last', nowMs)) > 0;

@@ -138,7 +138,7 @@ export class Taker implements SlotOwner {
   }
 
   async #run(): Promise<void> {
-    const { maxJobs = Number.POSITIVE_INFINITY } = this.#options;
+    const { queue, maxJobs = Number.POSITIVE_INFINITY } = this.#options;
     while (!this.#closing) {
       const free = NAMES.reduce((sum, signal) => sum + Math.max(0, this.#roomOf(signal).jobs), 0);
       const room = Math.min(TAKE_MAX_JOBS, free, maxJobs - this.#running.size);
@@ -152,7 +152,7 @@ export class Taker implements SlotOwner {
         if (jobs.length === room) continue; // there may be more jobs, and more slots
         if (waiting === 0)
           await this.#signal.wait(nextInMs < 0 ? BLOCK_MAX_MS : Math.min(BLOCK_MAX_MS, nextInMs));
-        else if (heldBack > 0) await this.#change.wait(OTHERS_CHECK_MS);
+        else if (heldBack > 0 && queue === 'export') await this.#change.wait(OTHERS_CHECK_MS);
         // The byte limit was reached: the jobs that are left have to wait for one in flight.
         else if (this.#running.size > 0) await this.#change.wait(BLOCK_MAX_MS);
       } catch (error) {

@@ -51,6 +51,7 @@ export class StatusReader {
   readonly #lately = new Lately();
   readonly #usage = new AccountUsage();
   #mostOnDisk = 0;
+  #unheardUntil = Number.NEGATIVE_INFINITY;
   #difference: { value: number; since: number } | undefined;
   #last: { at: number; status: Promise<PipelineStatus> } | undefined;
 
@@ -72,6 +73,10 @@ export class StatusReader {
     const readyForMs = this.#s.readyForMs();
     const read = problem === undefined ? readShared(this.#s, now).catch(() => undefined) : undefined;
     const shared = await Promise.race([read, wait(PATIENCE_MS, undefined, { ref: false })]);
+    // A Redis that refuses writes has no statuses, and this process's own is missing too.
+    const ownAgeMs = shared?.statuses.find(({ status }) => status.instance === own.instance)?.ageMs;
+    if (shared && (ownAgeMs ?? Number.POSITIVE_INFINITY) > HEARD_AFTER_MS)
+      this.#unheardUntil = steadyNow + HEARD_AFTER_MS;
     const processes = [
       { ageMs: 0, status: own },
       ...(shared?.statuses.filter(({ status }) => status.instance !== own.instance) ?? []),
@@ -127,7 +132,9 @@ export class StatusReader {
       ...(exporter ? { exporter } : {}),
       ...(account.length > 0 ? { account } : {}),
       ...(diskIsOld ? { diskIsOld } : {}),
-      ...(shared && readyForMs < HEARD_AFTER_MS ? { unheard: true as const } : {}),
+      ...(shared && (readyForMs < HEARD_AFTER_MS || steadyNow < this.#unheardUntil)
+        ? { unheard: true as const }
+        : {}),
       ...(dlq ? { dlq, drain: this.#drain(dlq) } : {}),
     };
     const told = { ...known, services: services.map((line) => ({ ...line, state: stateText(line, known) })) };

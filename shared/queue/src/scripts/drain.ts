@@ -62,7 +62,8 @@ local function spill(job, stage, attempts, rename)
       end
       local piece = { key = key, items = batch.items, bytes = batch.bytes, receivedAt = batch.receivedAt }
       local data = cjson.encode({ signal = job.signal, class = job.class, origin = 'live', encoding = job.encoding,
-        items = batch.items, bytes = batch.bytes, batches = { piece }, reason = reason, attempts = attempts })
+        items = batch.items, bytes = batch.bytes, batches = { piece }, reason = reason,
+        attempts = attempts + (job.attempts or 0) })
       put_job(prefix, 'spill', key, job.signal, data, opts, now, 'LPUSH')
       count(stage, -1, -batch.items, -batch.bytes)
       count('spill:' .. job.class, 1, batch.items, batch.bytes)

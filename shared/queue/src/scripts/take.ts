@@ -106,7 +106,7 @@ while most > 0 and #odd < 100 do
   if job and (room.open or room.jobs <= 0 or not fits) then
     passed = passed + 1
     if not room.open then held_back = held_back + 1 end
-    all_wait = not others_wait(job.signal)
+    all_wait = ARGV[2] ~= 'export' or not others_wait(job.signal)
     if all_wait then break end
   else
     rcall('LREM', KEYS[1], -1, id)
