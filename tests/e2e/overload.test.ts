@@ -14,7 +14,7 @@ import {
 } from '@nrdot/testbed';
 import { Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { accounting, startOne, startServices, untilQuiet } from '../kit.ts';
+import { accounting, type Running, scrape, startOne, startServices, untilQuiet } from '../kit.ts';
 
 let dir: ReturnType<typeof temporaryDirectory>;
 let mock: Awaited<ReturnType<typeof startMockUpstream>>;
@@ -98,43 +98,70 @@ describe('more load than the upstream accepts', () => {
 });
 
 describe('an outage that fills Redis and the disk', () => {
-  it('ends with the outage: what the disk did not take is what the upstream is tried with', async () => {
-    await using running = await startOne(dir.path, mock, {
-      queue: { max_items: 2_000 },
-      dlq: { capacity: '1MiB', segment_bytes: '64KiB', ballast: '64KiB', reserve: '1MiB' },
+  const CONFIG = {
+    queue: { max_items: 2_000 },
+    dlq: { capacity: '1MiB', segment_bytes: '64KiB', ballast: '64KiB', reserve: '1MiB' },
+  };
+  let acknowledged: number;
+  const post = async ({ otlp }: Running) => {
+    // Random text, which does not compress: 10 KB a request.
+    const text = () => randomBytes(384).toString('base64');
+    const logRecords = Array.from({ length: 20 }, () => ({ body: { stringValue: text() } }));
+    const response = await fetch(`${otlp}/v1/logs`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ resourceLogs: [{ scopeLogs: [{ logRecords }] }] }),
     });
+    if (response.ok) acknowledged += 20;
+    return response.status;
+  };
+  const fill = async (running: Running) => {
+    acknowledged = 0;
     mock.set({ outage: true });
-    let acknowledged = 0;
-    const post = async () => {
-      // Random text, which does not compress: 10 KB a request.
-      const text = () => randomBytes(384).toString('base64');
-      const logRecords = Array.from({ length: 20 }, () => ({ body: { stringValue: text() } }));
-      const response = await fetch(`${running.otlp}/v1/logs`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({ resourceLogs: [{ scopeLogs: [{ logRecords }] }] }),
-      });
-      if (response.ok) acknowledged += 20;
-      return response.status;
-    };
-    await waitUntil(async () => (await post()) === 503, {
-      what: 'both are full',
-      timeoutMs: 60_000,
-      everyMs: 1,
+    await waitUntil(async () => (await post(running)) === 503, {
+      ...{ what: 'both are full', timeoutMs: 60_000, everyMs: 1 },
     });
-    const { queued, on_disk: onDisk } = await waitUntil(
+    await waitUntil(
       async () => {
-        const books = await accounting(running.admin);
-        return books.difference === 0 && books.on_disk > 0 ? books : undefined;
+        const { queued, on_disk: onDisk, difference } = await accounting(running.admin);
+        return onDisk > 0 && queued + onDisk === acknowledged && difference === 0;
       },
       { what: 'the books have both' },
     );
-    expect(queued + onDisk).toBe(acknowledged);
+  };
+
+  it('ends with the outage: what the disk did not take is what the upstream is tried with', async () => {
+    await using running = await startOne(dir.path, mock, CONFIG);
+    await fill(running);
     mock.set({ outage: false });
     const books = await untilQuiet(running.admin, 60_000);
     expect(books).toMatchObject({ accepted: acknowledged, delivered: acknowledged, dropped: 0 });
     expect(mock.stats()).toMatchObject({ items: acknowledged });
-    expect(await post()).toBe(200);
+    expect(await post(running)).toBe(200);
+  });
+
+  it('ends even if all that Redis held is rejected, and has to go to the disk: that is replayed beyond the limit', async () => {
+    await using running = await startOne(dir.path, mock, CONFIG);
+    await fill(running);
+    const before = await accounting(running.admin);
+    mock.set({ outage: false, status: 400 });
+    const waiting = async () =>
+      (await scrape(running.admin))
+        .filter(({ name, labels }) => name === 'apq_spill_total' && labels.reason?.startsWith('rejected'))
+        .reduce((sum, { value }) => sum + value, 0);
+    await waitUntil(async () => (await waiting()) >= before.queued, {
+      what: 'it was rejected',
+      timeoutMs: 60_000,
+    });
+    mock.set({ status: 0 });
+    const books = await untilQuiet(running.admin, 60_000);
+    expect(books.rejected).toBeGreaterThan(0);
+    expect(books).toMatchObject({
+      accepted: acknowledged,
+      delivered: acknowledged - books.rejected,
+      dropped: 0,
+    });
+    expect(mock.stats()).toMatchObject({ items: books.delivered });
   });
 });
 

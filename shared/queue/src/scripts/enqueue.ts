@@ -8,7 +8,7 @@ import { prelude } from './prelude.ts';
  * A batch goes to its class queue, or straight to the spill queue while the breaker is open or the queue is above the threshold
  * of its class: `spill_at` for normal, one and two thirds of the way from there to full for high and critical, each until the
  * fill has fallen by the hysteresis. A class whose own queue has a limit also spills from \`spill_at\` of that limit on. A
- * batch is rejected only if the queue is full.
+ * batch is rejected only if the queue is full, and one replayed batch at a time not even then.
  *
  * A live batch bypasses the scheduler if that would have no choice anyway: nothing waits in any class or for an exporter, the
  * breaker is closed and the window has room. In a process that has an exporter with a free slot, the job becomes active and
@@ -114,6 +114,21 @@ local function is_done(key)
   return done['done ' .. key]
 end
 
+-- One replayed batch at a time may exceed the capacity. Else a full Redis whose batches can only go to a full disk would keep
+-- that from draining.
+local replayed
+local function none_replayed()
+  if replayed == nil then
+    replayed = false
+    for _, stage in ipairs({ 'replay', 'replay-export' }) do
+      for _, class in ipairs(classes) do
+        if (tonumber(rcall('HGET', KEYS[1], stage .. ':' .. class .. ':batches')) or 0) > 0 then replayed = true end
+      end
+    end
+  end
+  return not replayed
+end
+
 local taken_in
 local results, accepted, queued, spilled, books = {}, 0, false, false, {}
 local room, claimed, refused, answers = true, true, false, {}
@@ -127,6 +142,7 @@ for i = 21, claims_at - 9, 9 do
       if ARGV[i+8] ~= '0' and ARGV[j] ~= '' and rcall('TTL', prefix .. ':payload:' .. ARGV[j]) < 0 then all_there = false end
     end
     room = held_bytes + group_bytes <= max_bytes and held_items + group_items <= max_items
+      or ARGV[i+2] == 'replay' and none_replayed()
     claimed = true
     if ARGV[i+8] ~= '0' then
       local claim = claims_at + ${CLAIM_ARGS} * (tonumber(ARGV[i+8]) - 1)
@@ -187,6 +203,7 @@ for i = 21, claims_at - 9, 9 do
       add(KEYS[4], 'moved:' .. class, items)
     else
       local replay = origin == 'replay'
+      if replay then replayed = true end
       put_job(prefix, (replay and 'replay-' or '') .. class, key, ARGV[i+6], ARGV[i+5], opts, now, 'LPUSH')
       count((replay and 'replay:' or 'queued:') .. class, 1, items, bytes)
       tell('waiting:' .. ARGV[i+6], 1)
