@@ -242,7 +242,7 @@ class SignalClassifier {
       if (found !== 'several') add(parts, found, body.subarray(tagStart, end));
       else
         for (const [c, resource] of this.#cutResource(body, start, end))
-          add(parts, c, ...tagged(RESOURCES, resource));
+          for (const chunk of tagged(RESOURCES, resource)) add(parts, c, chunk);
     }
     return CLASSES.flatMap((c, i) => {
       const chunks = parts.get(c);
@@ -264,7 +264,7 @@ class SignalClassifier {
         continue;
       }
       for (const [c, scope] of this.#cutScope(body, cursor.start, cursor.end, verdict))
-        add(scopes, c, ...tagged(SCOPES, scope));
+        for (const chunk of tagged(SCOPES, scope)) add(scopes, c, chunk);
     }
     return joined(shared, scopes);
   }
@@ -293,10 +293,10 @@ class SignalClassifier {
 
 type Parts = Map<PriorityClass, Uint8Array[]>;
 
-function add(parts: Parts, name: PriorityClass, ...chunks: Uint8Array[]): void {
+function add(parts: Parts, name: PriorityClass, chunk: Uint8Array): void {
   const list = parts.get(name);
-  if (list) list.push(...chunks);
-  else parts.set(name, chunks);
+  if (list) list.push(chunk);
+  else parts.set(name, [chunk]);
 }
 
 /** The parts, each with a copy of what they share. */
