@@ -192,11 +192,11 @@ export class Admission {
         return this.#refuse(metric, critical, score, '');
       }
     }
-    const ofPoint = this.#weigh(metric, point, this.#worst);
+    const ofPoint = this.#weigh(metric.labels.point, point, this.#worst);
     // All points of a metric in a request have the same resource. Weighing it once saves 6 % of the CPU time of a request of
     // refused points.
     const ofResource = this.#resourceWorst;
-    if (!this.#resourceWeighed) this.#weigh(metric, resource, ofResource);
+    if (!this.#resourceWeighed) this.#weigh(metric.labels.resource, resource, ofResource);
     this.#resourceWeighed = true;
     const { top, topScore } = ofResource.topScore > ofPoint.topScore ? ofResource : ofPoint;
     const { listed, listedScore } = ofResource.listedScore > ofPoint.listedScore ? ofResource : ofPoint;
@@ -263,11 +263,9 @@ export class Admission {
   }
 
   /** Finds the worst of these labels, and the worst of those in `aggregateLabels`. */
-  #weigh(metric: Metric, listed: Listed, worst: Worst): Worst {
+  #weigh(labels: readonly Label[], { attributes, attributeAt, listed }: Listed, worst: Worst): Worst {
     worst.clear();
-    const { attributes, attributeAt } = listed;
-    const labels = metric.labels[listed.place];
-    for (let i = 0; i < listed.listed; i++) {
+    for (let i = 0; i < listed; i++) {
       const index = indexOf(labels, attributes[attributeAt + i * ATTRIBUTE_WORDS + 2]!, i);
       if (index < 0) continue;
       const label = labels[index]!;
