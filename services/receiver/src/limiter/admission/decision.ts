@@ -140,10 +140,10 @@ export class Admission {
 
   /** Adds labels to the sketches, as those of `weight` points. */
   feed(metric: Metric, body: Uint8Array, listed: Listed, weight: number): void {
-    const { attributes, base, place } = listed;
-    let labels = metric.labels[place];
-    for (let i = 0; i < listed.listed; i++) {
-      const at = listed.attributeAt + i * ATTRIBUTE_WORDS;
+    const { attributes, attributeAt, listed: count, base, place } = listed;
+    let labels = place === 'point' ? metric.labels.point : metric.labels.resource;
+    for (let i = 0; i < count; i++) {
+      const at = attributeAt + i * ATTRIBUTE_WORDS;
       const keyHash = attributes[at + 2]!;
       let index = indexOf(labels, keyHash, i);
       if (index < 0) {
