@@ -1,5 +1,5 @@
 /** The product's own classes, each wired to the world as its `main.ts` wires it to the machine. */
-import type { Config } from '@nrdot/config';
+import { type Config, loadConfig } from '@nrdot/config';
 import type { ContentEncoding, Signal } from '@nrdot/otlp';
 import {
   type Batch,
@@ -101,8 +101,13 @@ const LIMITER = {
   aggregateLabels: [ENDLESS_LABEL],
 } as const;
 
+const DEFAULTS = loadConfig({ env: {} }).config.limiter;
+
 function startLimiting(world: World, store: Store, { number, mergeIntervalMs }: Limits): Limiting {
-  const config = { limiter: { ...LIMITER, mergeIntervalMs }, receiver: { listen: { port: number } } };
+  const config = {
+    limiter: { ...DEFAULTS, ...LIMITER, mergeIntervalMs },
+    receiver: { listen: { port: number } },
+  };
   return new Limiting(config as unknown as Config, ignored as Host, store, () => world.time.nowMs);
 }
 
