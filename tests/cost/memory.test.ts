@@ -201,8 +201,7 @@ it.runIf(process.platform === 'linux').each([
 ] as const)(
   'large requests, %s: a bounded number of copies in the thread, and none afterwards',
   // Resident memory is the allocator's to give back.
-  { retry: 2 },
-  { timeout: 60_000 },
+  { timeout: 60_000, retry: 2 },
   (_, signal, format, body, said) => {
     const taken = threeLarge(signal, format, body);
     expect(taken.said).toMatch(said);
