@@ -1,7 +1,17 @@
 /** On a real redis-server: how batches are taken into the queues, and what spills. */
 import { type Batch, Enqueuer, type PriorityClass, Store } from '@nrdot/queue';
 import { describe, expect, it } from 'vitest';
-import { batch, enqueue, exported, MOVE, OPTIONS, redis, store, useStore } from './store-on-redis.ts';
+import {
+  batch,
+  enqueue,
+  exported,
+  MOVE,
+  OPTIONS,
+  payloads,
+  redis,
+  store,
+  useStore,
+} from './store-on-redis.ts';
 
 useStore();
 
@@ -73,12 +83,22 @@ describe('enqueueing', () => {
     expect((await store.accounting()).difference).toBe(0);
   });
 
+  it('refuses what a full queue has no room for, but for one replayed batch at a time', async () => {
+    const full = new Store(redis, { ...OPTIONS, maxItems: 10 });
+    const enqueued = async (origin: 'live' | 'replay') =>
+      (await full.enqueue([[batch('high', 10, { origin })]], Date.now())).flat();
+    expect(await enqueued('live')).toEqual(['queued']);
+    expect(await enqueued('live')).toEqual(['full']);
+    expect(await enqueued('replay')).toEqual(['queued']);
+    expect(await enqueued('replay')).toEqual(['full']);
+  });
+
   it('derives keys and names independently of the content of a batch', async () => {
     const hostile = 'x:*\r\n{other}"}';
     await enqueue(batch('high', 10, { payload: Buffer.from(hostile) }));
     await store.move(MOVE);
     const [job] = await exported();
-    expect(String((await store.payloads(job.batches))[0])).toBe(hostile);
+    expect(String((await payloads(job))[0])).toBe(hostile);
     for (const key of await redis.keys('*')) expect(key.startsWith('{test}:')).toBe(true);
     expect(() => new Store(redis, { ...OPTIONS, prefix: 'no-tag' })).toThrow(/hash tag/);
   });

@@ -11,6 +11,7 @@ import {
   MOVE,
   OPTIONS,
   open,
+  payloads,
   redis,
   server,
   store,
@@ -166,7 +167,7 @@ describe('a hand-over', () => {
     expect(await store.handOver(job, order, 'last', Date.now())).toBe(1);
     expect(await store.handOver(job, order, 'last', Date.now())).toBe(0);
     expect(await store.settle(job, 'export', { outcome: 'delivered' })).toBe(0);
-    expect(await store.payloads(job.batches)).toEqual([null]);
+    expect(await payloads(job)).toEqual([null]);
     const depth = await store.depth();
     expect(depth.stages.spill.high.items).toBe(10);
     expect(depth.total.items).toBe(10);
@@ -248,7 +249,7 @@ describe('after a crash', () => {
     expect(jobs.flatMap((job) => job.batches.map((b: { key: string }) => b.key)).sort()).toEqual(
       sent.map((b) => b.id).sort(),
     );
-    for (const job of jobs) expect(await store.payloads(job.batches)).toEqual([Buffer.alloc(100, 'p')]);
+    for (const job of jobs) expect(await payloads(job)).toEqual([Buffer.alloc(100, 'p')]);
   });
 
   it('of a consumer, its jobs are taken over by the next one, immediately if it owns the pipeline', async () => {

@@ -75,14 +75,14 @@ it('says that what is on disk is not known, until a dlq has reported to a Redis 
     segments: 0,
     oldestReceivedAt: 1,
   });
-  const reports = async (waiting: number) => {
+  const reports = async (waiting: number, instance = 'dlq:1') => {
     const areas = { critical: area(0), high: area(0), normal: area(waiting), rejected: area(0) };
     const dlq: DlqStatus = {
       ...{ state: 'ok', diskBytes: 0, capacityBytes: 1e9, areas, segments: [], segmentsLeftOut: 0 },
       replay: { paused: false, outstanding: 0, bytesPerSecond: 1, drainSeconds: 1, replayedItems: 0 },
       quarantinedBytes: 0,
     };
-    await store.publishStatus({ ...statusOf('dlq:1'), services: { dlq } } as ProcessStatus);
+    await store.publishStatus({ ...statusOf(instance), services: { dlq } } as ProcessStatus);
     await store.reportDisk({
       ...{ waiting, rejected: 0, unbooked: waiting, undropped: 0, outcomesSeen: 0 },
       ...{ seen: undefined, freshEpoch: 'one' },
@@ -121,6 +121,9 @@ it('says that what is on disk is not known, until a dlq has reported to a Redis 
     'No known loss. What is on disk is not known yet: no dlq has reported since Redis came back.',
   );
 
+  // One that was killed: the disk is that of its successor.
+  await reports(50, 'dlq:0');
+  await waitUntil(async () => ((await store.diskReportAgeMs()) ?? 0) > 0, { what: 'that report is older' });
   await reports(70);
   readyForMs = 60_000;
   const after = await read();

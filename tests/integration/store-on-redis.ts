@@ -2,7 +2,15 @@
  * A store on a real redis-server of its own, for tests of what the pipeline's promises stand on. A file that calls `useStore`
  * has it from its first test on, emptied before each.
  */
-import { type Batch, newBatchId, type PriorityClass, Store, type StoreOptions, worstOf } from '@nrdot/queue';
+import {
+  type Batch,
+  type JobData,
+  newBatchId,
+  type PriorityClass,
+  Store,
+  type StoreOptions,
+  worstOf,
+} from '@nrdot/queue';
 import { connect, type RedisConnection } from '@nrdot/redis';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { afterAll, beforeAll, beforeEach } from 'vitest';
@@ -57,6 +65,9 @@ export const enqueue = async (...batches: Batch[]) =>
 export const worstBreaker = async (of = store) => worstOf(await of.breakers());
 export const open = () =>
   connect({ url: server.url }, { kind: 'consumer', name: 'test', commandTimeoutMs: 5_000 });
+/** Payloads of a job's batches, in order; `null` where a batch was settled or handed over already. */
+export const payloads = ({ batches }: JobData) =>
+  redis.mgetBuffer(batches.map(({ key }) => store.keys.payload(key)));
 /** Jobs in the export queue, next one first. */
 export const exported = async () => {
   const ids = (await redis.lrange(store.keys.queue('export', 'wait'), 0, -1)).reverse();

@@ -1,7 +1,8 @@
 import { gzipSync } from 'node:zlib';
-import { keysOf, WakeSignal } from '@nrdot/queue';
+import { type JobData, keysOf, WakeSignal } from '@nrdot/queue';
+import { SegmentLogError } from '@nrdot/segment-log';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { Intake, type IntakeDeps, type Spilled } from './intake.ts';
 
 const MIB = 2 ** 20;
@@ -40,3 +41,44 @@ it('holds no more decompressed bytes at once than it may, however many small pay
   expect(written.every(({ fresh }) => fresh)).toBe(true);
   expect(held.most).toBe(8 * MIB);
 });
+
+const FAILED = { reason: 'retries_exhausted', attempts: 4 };
+it.each<[what: string, isReturned: boolean, refusals: number, job: Partial<JobData>]>([
+  ['waits only for the upstream', true, 0, { reason: 'breaker:failures' }],
+  ['exporters have tried, and the disk has refused now and then', false, 9, FAILED],
+  ['exporters have tried, and the disk has refused for long', true, 10, FAILED],
+  ['the upstream has rejected', false, 99, { reason: 'rejected:status_400' }],
+])(
+  'a batch that a full disk refuses, which %s, returns to its class queue: %s',
+  async (_, isReturned, refusals, more) => {
+    const batches = [{ key: 'b1', items: 1, bytes: 3, receivedAt: 0 }];
+    const of = { signal: 'logs', class: 'normal', origin: 'live', encoding: 'identity' } as const;
+    const data = JSON.stringify({ ...of, items: 1, bytes: 3, batches, ...more });
+    const job = { id: 'b1', data, attempts: refusals, payloads: [Buffer.from('abc')], epoch: '' };
+    const takeBack = vi.fn(async () => true);
+    const released = Promise.withResolvers<unknown>();
+    new Intake({
+      ...{ maxBodyBytes: MIB, maxInflightBytes: MIB, concurrency: 1, changed: () => {} },
+      store: {
+        keys: keysOf('{test}'),
+        take: vi
+          .fn(() => new Promise(() => {}))
+          .mockResolvedValueOnce({
+            jobs: [job],
+            waiting: 0,
+            nextInMs: -1,
+            heldBack: 0,
+            mayDefer: false,
+          } as never),
+        takeBack,
+        release: async (_lock: unknown, how: unknown) => released.resolve(how),
+      },
+      wakeSignal: new WakeSignal(),
+      log: createLogger({ level: 'silent', format: 'json' }),
+      metrics: new MetricsRegistry(['dlq']).metrics,
+      segments: { lastIds: new Set(), append: () => Promise.reject(new SegmentLogError('full', 'no room')) },
+    } as unknown as IntakeDeps);
+    expect(await released.promise).toBe(isReturned ? 'done' : 1_000);
+    expect(takeBack).toHaveBeenCalledTimes(isReturned ? 1 : 0);
+  },
+);

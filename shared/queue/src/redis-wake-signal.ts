@@ -14,6 +14,7 @@ export class RedisWakeSignal {
 
   /** @param redis a connection to the same server */
   constructor(redis: RedisConnection, key: string) {
+    // Each has a `duplicate` of its own, which the type of both cannot call.
     this.#redis = redis instanceof Cluster ? redis.duplicate() : redis.duplicate();
     this.#redis.on('error', () => {}); // the other connection reports the outage
     this.#key = key;

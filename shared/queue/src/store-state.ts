@@ -1,7 +1,7 @@
 import { SIGNALS, type Signal } from '@nrdot/otlp';
 import { pairsOf, type RedisConnection, writingOn } from '@nrdot/redis';
 import { type Accounting, accountingOf, booksOf, type DiskReport, type DiskReported } from './accounting.ts';
-import type { BatchRef, JobData, Origin } from './batch.ts';
+import type { JobData, Origin } from './batch.ts';
 import { type Breaker, breakerOf } from './breaker-state.ts';
 import { type Depth, depthOf } from './depth.ts';
 import { classQueue, type Keys, keysOf, type QueueName, type TakenQueue } from './keys.ts';
@@ -237,11 +237,6 @@ export abstract class StoreState {
   /** Ids waiting in a queue, oldest first, at most `limit`. */
   async waiting(queue: QueueName, limit: number): Promise<string[]> {
     return (await this.redis.lrange(this.keys.queue(queue, 'wait'), -limit, -1)).reverse();
-  }
-
-  /** Payloads of a job's batches, in order; `null` where a batch was settled or handed over already. */
-  payloads(batches: readonly BatchRef[]): Promise<(Buffer | null)[]> {
-    return this.redis.mgetBuffer(batches.map((batch) => this.keys.payload(batch.key)));
   }
 
   async extend(queue: TakenQueue, id: string, lockMs: number): Promise<void> {
