@@ -215,7 +215,7 @@ export const CATALOGUE = {
   ),
   apqSpill: allSchedulers.counter(
     'apq_spill_total',
-    'Items spilled to the dlq instead of sent to the exporters.',
+    'Items spilled to the dlq instead of sent to the exporters; those that return because the disk is full may spill again.',
     ['class', 'reason'],
   ),
   apqScriptFailures: every.counter(
