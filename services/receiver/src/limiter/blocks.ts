@@ -1,6 +1,6 @@
 import type { Metric } from './admission/metric-table.ts';
 import { Hash64, type HashSeeds } from './hash.ts';
-import type { MetricNode, ResourceNode, ScopeNode } from './merge/plan.ts';
+import type { MetricGroup, MetricNode, ResourceNode, ScopeNode } from './merge/plan.ts';
 import {
   ATTRIBUTES_FIELD,
   CUMULATIVE,
@@ -119,10 +119,12 @@ export class MetricBlock extends Block {
   contextHi = 0;
   metric!: Metric;
   node: MetricNode | undefined;
+  /** The group that its last stream went to. */
+  group: MetricGroup | undefined;
 
   read(body: Uint8Array, at: Reader, seeds: HashSeeds): void {
     this.take(at);
-    this.node = undefined;
+    this.node = this.group = undefined;
     this.kind = this.nameStart = this.nameEnd = this.points = 0;
     let unitStart = 0;
     let unitEnd = 0;

@@ -4,13 +4,11 @@ import type { ReverseWriter } from '../wire/writer.ts';
 import type { Output } from './output-table.ts';
 import { DistributionTotal } from './total.ts';
 
-/**
- * Pooled bucket arrays: allocating an array of doubles takes longer than adding a point, and 60 of them took 5 % of a request.
- */
-const COUNTS = 64;
-const SPARE_MAX = 256;
-const spare: Float64Array[] = [];
-const NONE = new Float64Array(0);
+/** Cells that totals share, since an array for each takes longer than adding a point. Full, it is replaced by a new one. */
+const SHARED_CELLS = 16_384;
+let shared = new Float64Array(SHARED_CELLS);
+let used = 0;
+
 const FIELDS = [2, 3, 4, 5, 6, 8, 10, 11, 12];
 
 /** Accumulates points of one histogram, all with the same bounds. */
@@ -18,46 +16,48 @@ export class HistogramTotal extends DistributionTotal {
   readonly fields = FIELDS;
   count = 0;
   sum = 0;
-  /** Bucket counts; the first `buckets` are in use. */
-  counts: Float64Array = NONE;
-  buckets = 0;
-
-  override release(): void {
-    if (this.counts.length === COUNTS && spare.length < SPARE_MAX) spare.push(this.counts);
-    this.counts = NONE;
-  }
+  /** Its bucket counts are `#buckets` cells from `#at`; none before the first part. */
+  #cells: Float64Array | undefined;
+  #at = 0;
+  #buckets = 0;
 
   add(point: HistogramPoint): void {
-    this.#addSum(point.count, point.sum, point.buckets);
+    this.#add(point.count, point.sum, point.buckets, point.counts, 0);
     this.hasSum &&= point.hasSum;
-    const { counts, buckets } = this;
-    for (let i = 0; i < buckets; i++) counts[i]! += point.counts[i]!;
     this.includeRange(point, point.count);
   }
 
   addOutput(output: Output, cells: Float64Array): void {
     const { block } = output;
-    this.#addSum(cells[block]!, cells[block + 1]!, output.cells - 2);
-    const { counts, buckets } = this;
-    for (let i = 0; i < buckets; i++) counts[i]! += cells[block + 2 + i]!;
+    this.#add(cells[block]!, cells[block + 1]!, output.cells - 2, cells, block + 2);
     this.includeOutput(output);
   }
 
-  #addSum(count: number, sum: number, buckets: number): void {
-    if (this.counts === NONE) {
-      this.buckets = buckets;
-      this.counts = buckets > COUNTS ? new Float64Array(buckets) : (spare.pop() ?? new Float64Array(COUNTS));
-      this.counts.fill(0, 0, buckets);
-    }
+  /** @param from where the bucket counts begin in `counts` */
+  #add(count: number, sum: number, buckets: number, counts: Float64Array, from: number): void {
+    const cells = (this.#cells ??= this.#reserve(buckets));
+    const at = this.#at;
+    for (let i = 0; i < buckets; i++) cells[at + i]! += counts[from + i]!;
     this.count += count;
     this.sum = addDoubles(this.sum, sum);
   }
 
+  #reserve(buckets: number): Float64Array {
+    if (used + buckets > shared.length) {
+      shared = new Float64Array(Math.max(SHARED_CELLS, buckets));
+      used = 0;
+    }
+    this.#at = used;
+    this.#buckets = buckets;
+    used += buckets;
+    return shared;
+  }
+
   write(writer: ReverseWriter): void {
     this.writeRange(writer, 11, this.count);
-    if (this.buckets > 0) {
+    if (this.#buckets > 0) {
       const mark = writer.length;
-      for (let i = this.buckets - 1; i >= 0; i--) writer.fixed64(this.counts[i]!);
+      for (let i = this.#buckets - 1; i >= 0; i--) writer.fixed64(this.#cells![this.#at + i]!);
       writer.close(6, mark);
     }
     if (this.hasSum) writer.doubleField(5, this.sum);

@@ -76,32 +76,40 @@ export class NumberTotal extends Total {
   }
 
   add(point: NumberPoint, parts = 1): void {
-    const reducer = this.#reducer;
     this.include(point);
-    // NaN and infinities of gauges are ignored if another point is finite.
-    if (reducer !== 'add' && this.parts > 0 && point.finite !== this.#finite) {
+    incoming.set(point.isInt, point.lo, point.hi);
+    if (this.#reducer === 'add') this.#addIncoming();
+    else this.#reduce(point, this.#reducer, parts);
+  }
+
+  addOutput(output: Output): void {
+    output.readValue(incoming);
+    this.#addIncoming();
+  }
+
+  #addIncoming(): void {
+    if (this.parts++ === 0) this.value.copy(incoming);
+    else this.value.add(incoming);
+  }
+
+  /** NaN and infinities are ignored if another point is finite. */
+  #reduce(point: NumberPoint, reducer: GaugeReducer, parts: number): void {
+    if (this.parts > 0 && point.finite !== this.#finite) {
       if (this.#finite) return;
       this.parts = 0;
     }
-    incoming.set(point.isInt, point.lo, point.hi);
     if (reducer === 'mean' && parts > 1) incoming.setDouble(incoming.number * parts);
     const isFirst = this.parts === 0;
     this.parts += parts;
     if (isFirst) {
       this.#finite = point.finite;
       this.#take(point);
-    } else if (reducer === 'add' || reducer === 'sum' || reducer === 'mean') this.value.add(incoming);
+    } else if (reducer === 'sum' || reducer === 'mean') this.value.add(incoming);
     else if (reducer === 'min') {
       if (incoming.lessThan(this.value)) this.value.copy(incoming);
     } else if (reducer === 'max') {
       if (this.value.lessThan(incoming)) this.value.copy(incoming);
     } else if (!lessThan(point.timeLo, point.timeHi, this.#lastLo, this.#lastHi)) this.#take(point);
-  }
-
-  addOutput(output: Output): void {
-    output.readValue(incoming);
-    if (this.parts++ === 0) this.value.copy(incoming);
-    else this.value.add(incoming);
   }
 
   override finish(): void {

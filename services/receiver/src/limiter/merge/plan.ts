@@ -57,6 +57,8 @@ export interface ScopeGroup extends Message {
 }
 
 export interface MetricGroup extends MetricMessage {
+  /** Of the resource that it is sent with. */
+  readonly hash: Halves;
   /** Its streams are cumulative at the source and sent as deltas. */
   readonly asDelta: boolean;
   readonly streams: OutputStream[];
@@ -129,22 +131,30 @@ export class Plan {
   /** Adds a stream of the current metric whose point is deferred. */
   hold(stream: OutputStream): void {
     const groups: Groups = new Map();
-    this.group(stream, this.#around.resource, groups);
+    this.#groupIn(groups, stream, this.#around.resource).streams.push(stream);
     this.held.push({ stream, groups });
   }
 
   /** Adds a stream of the current metric to the group of the resource with this hash, which it is sent with. */
-  group(stream: OutputStream, hash: Halves, groups = this.groups): void {
+  group(stream: OutputStream, { lo, hi }: Halves): void {
+    const { metric } = this.#around;
+    // Streams of one metric usually stay together.
+    const last = metric.group;
+    const isSame = last?.hash.lo === lo && last.hash.hi === hi;
+    const group = isSame ? last : (metric.group = this.#groupIn(this.groups, stream, { lo, hi }));
+    group.streams.push(stream);
+  }
+
+  #groupIn(groups: Groups, { reduction, asDelta }: OutputStream, hash: Halves): MetricGroup {
     const { resource, scope, metric } = this.#around;
-    const { reduction, asDelta } = stream;
     const group = entry(groups, hash, () => ({ ...messageOf(resource), reduction, scopes: new Map() }));
     const scopeGroup = entry(group.scopes, scope, () => ({ ...messageOf(scope), metrics: new Map() }));
-    const metricGroup = entry(scopeGroup.metrics, metric, () => ({
+    return entry(scopeGroup.metrics, metric, () => ({
       ...metricMessageOf(metric),
+      hash,
       asDelta,
       streams: [] as OutputStream[],
     }));
-    metricGroup.streams.push(stream);
   }
 }
 

@@ -1,5 +1,6 @@
 import type { DropReason } from '../admission/drops.ts';
 import type { Around } from '../blocks.ts';
+import { type Halves, Hash64 } from '../hash.ts';
 import { EXPONENTIAL, GAUGE, HISTOGRAM, SUM } from '../wire/metric-kind.ts';
 import { HistogramPoint, NumberPoint, type Point } from '../wire/point.ts';
 import type { Scanner } from '../wire/scan.ts';
@@ -28,6 +29,7 @@ export class Reaggregation {
   readonly #index = new StreamIndex();
   /** Points of gauges by source. */
   readonly #occurrences = new StreamIndex();
+  readonly #matchKey = new Hash64();
   readonly #number = new NumberPoint();
   readonly #histogram: HistogramPoint;
   readonly #exponential = new ExponentialPoint();
@@ -63,10 +65,7 @@ export class Reaggregation {
     this.#body = body;
     this.#leaving = leaving;
     this.#nowMs = nowMs;
-    if (this.#streams.length > 0) {
-      for (const { total } of this.#streams) total?.release();
-      this.#streams = [];
-    }
+    if (this.#streams.length > 0) this.#streams = [];
     this.plan.clear();
     this.#index.clear();
     this.#occurrences.clear();
@@ -109,7 +108,7 @@ export class Reaggregation {
       decoded = this.#decode(point);
       if (decoded.marker || !decoded.sound || !decoded.finite) return false;
     } else if (kind !== SUM && kind !== GAUGE) return false;
-    const [lo, hi] = this.#key(point);
+    const { lo, hi } = this.#key(point);
     const stream = this.#find(lo, hi);
     if (!stream) return false;
     decoded ??= this.#decode(point);
@@ -127,7 +126,8 @@ export class Reaggregation {
   }
 
   /** The hash by which points of this request are matched. */
-  #key(point: Incoming): [number, number] {
+  #key(point: Incoming): Halves {
+    const key = this.#matchKey;
     const { kind, isCumulative } = this.#around.metric;
     const { fullLo, fullHi, reducedLo, reducedHi } = point;
     if (kind === GAUGE) {
@@ -137,12 +137,12 @@ export class Reaggregation {
         point.occurrence = this.#joinsHeld
           ? this.held.countGauge(fullLo, fullHi)
           : this.#occurrences.count(fullLo, fullHi);
-      return [reducedLo ^ Math.imul(point.occurrence, 0x9e3779b1), reducedHi ^ point.occurrence];
+      return key.set(reducedLo ^ Math.imul(point.occurrence, 0x9e3779b1), reducedHi ^ point.occurrence);
     }
-    if (kind !== HISTOGRAM || isCumulative) return [reducedLo, reducedHi];
+    if (kind !== HISTOGRAM || isCumulative) return key.set(reducedLo, reducedHi);
     // Delta histograms with other bounds are separate points of the same stream.
     const { boundsLo, boundsHi, buckets } = this.#histogram;
-    return [reducedLo ^ boundsLo, reducedHi ^ (boundsHi + buckets)];
+    return key.set(reducedLo ^ boundsLo, reducedHi ^ (boundsHi + buckets));
   }
 
   #find(lo: number, hi: number): OutputStream | undefined {
@@ -274,7 +274,7 @@ export class Reaggregation {
 
   /** The stream of this request for a point; its merged point replaces the first one. */
   #stream(point: Incoming, output: Output | undefined): OutputStream {
-    const [lo, hi] = this.#key(point);
+    const { lo, hi } = this.#key(point);
     const known = this.#find(lo, hi);
     if (known) {
       this.#mergeAway(point);

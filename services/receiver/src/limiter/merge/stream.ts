@@ -62,7 +62,7 @@ export class OutputStream {
   readonly exemplars: number[] = [];
   /** What its points add up to; for a cumulative stream the output's total, after `settle`. */
   total: Total | undefined;
-  /** Of its points. */
+  /** Of the points of a cumulative stream. */
   readonly #span = new Span();
   /** Start and time to send, after `settle`. */
   startLo = 0;
@@ -97,7 +97,8 @@ export class OutputStream {
 
   add(point: Point): void {
     this.#note(point);
-    if (!this.isCumulative) (this.total ??= this.#newTotal()).add(point);
+    if (this.isCumulative) this.#span.include(point);
+    else (this.total ??= this.#newTotal()).add(point);
   }
 
   #newTotal(): Total {
@@ -186,10 +187,8 @@ export class OutputStream {
 
   #note(point: Point): void {
     this.#points++;
-    this.#span.include(point);
-    for (const position of point.exemplars) {
-      if (this.exemplars.length >= 2 * EXEMPLARS_MAX) break;
-      this.exemplars.push(position);
-    }
+    const { exemplars } = point;
+    for (let i = 0; i < exemplars.length && this.exemplars.length < 2 * EXEMPLARS_MAX; i++)
+      this.exemplars.push(exemplars[i]!);
   }
 }

@@ -21,9 +21,6 @@ export abstract class Total extends Span {
 
   /** To be called after the last point. */
   finish(): void {}
-
-  /** To be called once it has been written. */
-  release(): void {}
 }
 
 /** Sum, min and max are optional: the total has them only if every part has. */

@@ -101,8 +101,9 @@ export class NumberPoint extends Point {
         p += 9;
       }
     }
-    reader.open(bytes, skipFields(bytes, p, to, 0x3a), to);
-    while (reader.next()) {
+    p = skipFields(bytes, p, to, 0x3a);
+    if (p < to) reader.open(bytes, p, to); // usually nothing is left
+    while (p < to && reader.next()) {
       const at = reader.start;
       switch (reader.field) {
         case 2:
