@@ -196,6 +196,7 @@ describe("the mock upstream's controls", () => {
     ] as Record<string, string>[]) {
       for (const path of ['/_mock/outage/on', '/_mock/reset'])
         expect(await ask('POST', path, headers)).toBe(403);
+      expect(await ask('GET', '/_mock/received', headers)).toBe(403);
       expect(mock.behaviour().outage).toBe(false);
     }
     expect(await ask('GET', '/_mock/stats', { host: 'evil.example' })).toBe(403);

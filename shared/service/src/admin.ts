@@ -90,6 +90,7 @@ export class AdminServer {
   readonly #app: FastifyInstance;
   readonly #options: AdminOptions;
   readonly #services: RunningService[] = [];
+  readonly #files = new Set<string>();
   #stopping = false;
 
   /** @throws Error if it would be reachable for others without a token */
@@ -192,6 +193,7 @@ export class AdminServer {
 
   /** Adds a file of a page. It contains no data and is served without the token, which the page needs to read data. */
   file(url: string, contentType: string, read: () => Promise<Buffer>): void {
+    this.#files.add(url);
     this.#app.get(url, async (_request, reply) =>
       reply
         .headers({ ...pageHeaders(contentType, PAGE_POLICY), 'cache-control': 'no-cache' })
@@ -248,11 +250,12 @@ export class AdminServer {
       .send({ error: { code: 'unauthorized', message } });
   };
 
-  #refusal({ method, headers, protocol }: FastifyRequest): string | undefined {
+  #refusal({ headers, protocol, routeOptions }: FastifyRequest): string | undefined {
     const { token, hosts } = this.#options;
     const { host, origin, 'sec-fetch-site': site } = headers;
+    const isFile = this.#files.has(routeOptions.url ?? '');
     return refusal(
-      { method, host, origin, site: site as string | undefined, isSecure: protocol === 'https' },
+      { host, origin, site: site as string | undefined, isSecure: protocol === 'https', isFile },
       token !== undefined,
       hosts,
     );

@@ -3,11 +3,7 @@ import { refusal } from './browser-guard.ts';
 import { PageSession } from './page-session.ts';
 
 const asked = (request: Partial<Parameters<typeof refusal>[0]>, hasToken = false, hosts: string[] = []) =>
-  refusal(
-    { method: 'POST', host: '127.0.0.1:8888', origin: undefined, site: undefined, ...request },
-    hasToken,
-    hosts,
-  );
+  refusal({ host: '127.0.0.1:8888', origin: undefined, site: undefined, ...request }, hasToken, hosts);
 
 describe('a request to the admin address', () => {
   it('may come from a command, and from our own page', () => {
@@ -34,10 +30,10 @@ describe('a request to the admin address', () => {
     ['a sandboxed frame or a file', { origin: 'null' }],
     ['another site, where a browser hides its origin', { site: 'cross-site' }],
     ['a site of the same owner', { site: 'same-site' }],
-  ])('may change nothing if it comes from %s, with or without a token', (_from, request) => {
-    expect(asked(request)).toMatch(/may not change anything here/);
-    expect(asked(request, true)).toMatch(/may not change anything here/);
-    expect(asked({ ...request, method: 'GET' })).toBeUndefined(); // the browser keeps the answer from that page
+  ])('is refused if it comes from %s, with or without a token, unless it is for a file', (_from, request) => {
+    expect(asked(request)).toMatch(/may not use this address/);
+    expect(asked(request, true)).toMatch(/may not use this address/);
+    expect(asked({ ...request, isFile: true })).toBeUndefined();
   });
 
   it('may not even read under a foreign host name that resolves to this machine, with or without a token', () => {
@@ -49,7 +45,7 @@ describe('a request to the admin address', () => {
       'svc.evil',
     ])
       for (const hasToken of [false, true])
-        expect(asked({ method: 'GET', host }, hasToken)).toMatch(/is not a name of this address/);
+        expect(asked({ host, isFile: true }, hasToken)).toMatch(/is not a name of this address/);
   });
 
   it('may use the name of a container or cluster service if a token is required, and configured names', () => {
@@ -59,10 +55,10 @@ describe('a request to the admin address', () => {
       'a.b.svc.cluster.local',
       'x.internal',
     ]) {
-      expect(asked({ method: 'GET', host }, true)).toBeUndefined();
-      expect(asked({ method: 'GET', host })).toMatch(/is not a name of this address/);
+      expect(asked({ host }, true)).toBeUndefined();
+      expect(asked({ host })).toMatch(/is not a name of this address/);
     }
-    expect(asked({ method: 'GET', host: 'OPS.example:443' }, false, ['ops.example'])).toBeUndefined();
+    expect(asked({ host: 'OPS.example:443' }, false, ['ops.example'])).toBeUndefined();
   });
 });
 

@@ -2,7 +2,6 @@ import { isIP } from 'node:net';
 
 /** Where a request comes from. */
 export interface RequestOrigin {
-  method: string;
   /** The header `Host`. */
   host: string | undefined;
   origin: string | undefined;
@@ -10,32 +9,35 @@ export interface RequestOrigin {
   site: string | undefined;
   /** It came over TLS. */
   isSecure?: boolean;
+  /** It is for a file of our own page, to which pages of other sites may link: no data, and no work. */
+  isFile?: boolean;
 }
 
 /**
  * Why a request must be rejected because a malicious page may have made a browser send it; undefined if it may be answered.
  *
- * A page from elsewhere, in the browser of somebody who can reach this address, may send requests here. Requests that change
- * something must therefore come from our own page, or from no page at all, as commands do. And a name that its owner resolves
- * to this machine would make that page look like ours (DNS rebinding): so the only names of this server are addresses,
- * `localhost`, those of `admin.hosts`, and, with a token, names that cannot exist in public DNS.
+ * A page from elsewhere, in the browser of somebody who can reach this address, may send requests here. Requests must
+ * therefore come from our own page, or from no page at all, as commands do. That includes GET: the browser keeps the answer
+ * from that page, but the work is done, and a tap is taken. And a name that its owner resolves to this machine would make
+ * that page look like ours (DNS rebinding): so the only names of this server are addresses, `localhost`, those of
+ * `admin.hosts`, and, with a token, names that cannot exist in public DNS.
  */
 export function refusal(
   request: RequestOrigin,
   hasToken: boolean,
   hosts: readonly string[] = [],
 ): string | undefined {
-  const { method, host = '', origin, site, isSecure = false } = request;
+  const { host = '', origin, site, isSecure = false, isFile = false } = request;
   const name = nameOf(host);
   if (!isOwnName(name) && !hosts.includes(name) && !(hasToken && isInnerName(name))) {
     return `"${name.slice(0, NAME_SHOWN)}" is not a name of this address; expected localhost, an IP address or one of admin.hosts in the header Host`;
   }
-  if (method === 'GET' || method === 'HEAD') return undefined;
+  if (isFile) return undefined;
   if (site !== undefined && site !== 'same-origin' && site !== 'none') {
-    return 'a page of another site may not change anything here';
+    return 'a page of another site may not use this address; enter its URL by hand';
   }
   if (origin !== undefined && !isOrigin(origin, host, isSecure)) {
-    return `the origin ${origin} may not change anything here; expected the origin of this page, or none`;
+    return `the origin ${origin} may not use this address; expected the origin of this page, or none`;
   }
   return undefined;
 }

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { type IncomingMessage, request } from 'node:http';
+import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { isLoopback } from '@nrdot/config';
@@ -83,6 +83,48 @@ describe('the admin address', () => {
     expect(own).toContain('redis-7');
     expect((await answer('/metrics HTTP/1.0'))[0]).toBe(403);
     expect((await answer('/metrics HTTP/1.1', ...elsewhere))[0]).toBe(403);
+    await admin.stop();
+  });
+
+  it('does nothing for a page of another site, by whatever method; links lead to its own page', async () => {
+    const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
+    const done: string[] = [];
+    const board = async () => ({ status: 200, contentType: 'text/html', body: `${done.push('board')}` });
+    admin.route('GET', '/api/thing', () => ({ thing: done.push('thing') }));
+    admin.foreignPage('/pages/', board);
+    admin.file('/', 'text/html', async () => Buffer.from('page'));
+    const { port } = await admin.start();
+    const status = async (method: string, path: string, headers: OutgoingHttpHeaders) => {
+      const [response] = (await once(
+        request({ host: '127.0.0.1', port, method, path, headers }).end(),
+        'response',
+      )) as [IncomingMessage];
+      response.resume();
+      return response.statusCode;
+    };
+    const image = { 'sec-fetch-mode': 'no-cors', 'sec-fetch-dest': 'image' };
+    const link = { 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' };
+    for (const method of ['GET', 'HEAD']) {
+      for (const path of ['/api/thing', '/pages/', '/metrics', '/api/thing?x=/', '//api/thing'])
+        for (const foreign of [
+          { 'sec-fetch-site': 'cross-site', ...image },
+          { 'sec-fetch-site': 'same-site', ...link },
+          { origin: 'https://evil.example' },
+          { origin: 'null' },
+        ])
+          expect(await status(method, path, foreign), `${method} ${path}`).toBe(403);
+      expect(done).toEqual([]);
+      expect(await status(method, '/', { 'sec-fetch-site': 'cross-site', ...link })).toBe(200);
+      expect(await status(method, '/healthz', { 'sec-fetch-site': 'cross-site', ...image })).toBe(200);
+    }
+    for (const own of [
+      {},
+      { 'sec-fetch-site': 'none', ...link },
+      { 'sec-fetch-site': 'same-origin' },
+      { 'sec-fetch-site': 'same-origin', origin: `http://127.0.0.1:${port}` },
+    ])
+      for (const path of ['/api/thing', '/pages/', '/metrics'])
+        expect(await status('GET', path, own)).toBe(200);
     await admin.stop();
   });
 

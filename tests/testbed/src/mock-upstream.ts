@@ -483,16 +483,15 @@ class Mock implements MockUpstream {
 }
 
 /** Why a request must not be answered that a page of another site may have sent; undefined when none has. */
-function foreignPage({ method, headers }: IncomingMessage): string | undefined {
+function foreignPage({ headers }: IncomingMessage): string | undefined {
   const { host = '', origin, 'sec-fetch-site': site } = headers;
   // A name that its owner has pointed at this machine; those of containers have no dot.
   const name = host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
   if (name.includes('.') && isIP(name) === 0 && !name.endsWith('.localhost'))
     return `"${name}" is not a name of this address`;
-  if (method === 'GET') return undefined;
   const isOwn = origin === undefined || (URL.canParse(origin) && new URL(origin).host === host);
   if (isOwn && (site === undefined || site === 'same-origin' || site === 'none')) return undefined;
-  return 'a page of another site may not change anything here';
+  return 'a page of another site may not use this address';
 }
 
 function emptyCounts() {
