@@ -172,4 +172,12 @@ for (const bytes of [0.9 * MIB, 60 * MIB]) {
     'json',
   ]);
 }
+for (const integer of ['100', '1e0', '1e19', '1.5'])
+  await say(`0.24 MiB of JSON: integers like ${integer}`, () => {
+    const counts = `${integer},`.repeat((0.24 * MIB) / (integer.length + 1));
+    const points = `{"dataPoints":[{"positive":{"bucketCounts":[${counts}0]}}]}`;
+    const metric = `{"name":"m","exponentialHistogram":${points}}`;
+    const json = `{"resourceMetrics":[{"scopeMetrics":[{"metrics":[${metric}]}]}]}`;
+    return ['metrics', Buffer.from(json), 'identity', 'json'];
+  });
 await large.stop();

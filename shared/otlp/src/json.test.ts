@@ -1,6 +1,6 @@
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { mutate, mutation, request, toOtlpJson, WALKED } from '../test/arbitrary.ts';
 import { referenceRequest } from '../test/reference.ts';
 import { OtlpError } from './error.ts';
@@ -167,6 +167,94 @@ describe('jsonToProtobuf', () => {
     expect(() => jsonToProtobuf('profiles', Buffer.from('{}'))).toThrow(/JSON is not supported/);
   });
 });
+
+/** The value of an integer in the JSON mapping, or what is wrong with its text; slowly, by means of the language. */
+function integerOf(text: string, [least, most]: readonly [bigint, bigint]): bigint | string {
+  const none = `"${Buffer.from(text).toString('latin1').slice(0, 40)}" is not an integer`;
+  const [, sign, whole, fraction = '', exponent = '0'] =
+    /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text) ?? [];
+  if (whole === undefined || (text.length > 100 && !/^-?\d+$/.test(text))) return none;
+  const tens = Number(exponent) - fraction.length;
+  let value = BigInt(whole + fraction);
+  // A text has at most 100 digits.
+  const power = 10n ** BigInt(Math.min(Math.abs(tens), 200));
+  if (tens < 0 && value % power !== 0n) return none;
+  value = tens < 0 ? value / power : value * power;
+  if (sign === '-') value = -value;
+  if (value >= least && value <= most) return value;
+  return `the integer does not fit; expected ${least < 0n ? 'a signed' : 'an unsigned'} one of 64 bits`;
+}
+
+it('reads every spelling of an integer exactly, and says what is wrong with the others', () => {
+  const digits = fc.stringMatching(
+    /^(0{0,3}|[0-9]{0,25}|1844674407370955161[0-9]|922337203685477580[0-9]|10{0,40})$/,
+  );
+  const spelling = fc
+    .tuple(
+      ...[fc.constantFrom('', '', '-', '+', ' '), digits, fc.constantFrom('', '', '.'), digits],
+      ...[
+        fc.constantFrom('', '', 'e', 'E', 'e-', 'e+', 'e--', 'é'),
+        fc.oneof(fc.nat({ max: 30 }), fc.nat(), fc.constant('')),
+      ],
+      fc.constantFrom('', '', '', ' ', '.', 'x'),
+    )
+    .map((parts) => parts.join(''));
+  const escaped = (text: string) => text.replace(/^./, (first) => `\\u00${first.charCodeAt(0).toString(16)}`);
+  const bounds = { asInt: [-(2n ** 63n), 2n ** 63n - 1n], timeUnixNano: [0n, 2n ** 64n - 1n] } as const;
+  fc.assert(
+    fc.property(
+      spelling,
+      fc.constantFrom('asInt', 'timeUnixNano'),
+      fc.integer({ min: 0, max: 2 }),
+      (text, name, way) => {
+        const isBare = way === 0 && /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/.test(text);
+        const written = isBare ? text : `"${way === 1 ? text : escaped(text)}"`;
+        const json = `{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":[{"${name}":${written}}]}}]}]}]}`;
+        const wanted = integerOf(text, bounds[name]);
+        const { body, message } = readJson('metrics', Buffer.from(json), { lenient: true });
+        if (typeof wanted === 'string') {
+          expect(message).toBe(
+            `resourceMetrics[0].scopeMetrics[0].metrics[0].gauge.dataPoints[0].${name}: ${wanted}`,
+          );
+          return;
+        }
+        expect(message).toBe('');
+        const decoded = fromBinary(referenceRequest('metrics'), body) as unknown as Metrics;
+        const point = decoded.resourceMetrics[0]!.scopeMetrics[0]!.metrics[0]!.data.value.dataPoints[0]!;
+        expect(name === 'asInt' ? point.value.value : point.timeUnixNano).toBe(wanted);
+      },
+    ),
+    { numRuns: 5_000 },
+  );
+});
+
+it.each(['1e0', '1.0', '"1E0"', '10e-1', '1e19', '1e99', '1.5', '"x"'])(
+  'makes no text, pattern or big integer for each of many integers: %s',
+  (written) => {
+    const made = (integers: number) => {
+      const counts = Array(integers).fill(written).join();
+      const json = `{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"histogram":{"dataPoints":[{"bucketCounts":[${counts}]}]}}]}]}]}`;
+      const spies = [
+        vi.spyOn(Buffer.prototype, 'toString'),
+        vi.spyOn(RegExp.prototype, 'exec'),
+        vi.spyOn(globalThis, 'BigInt'),
+      ];
+      readJson('metrics', Buffer.from(json), { lenient: true });
+      const calls = spies.map(({ mock }) => mock.calls.length);
+      for (const spy of spies) spy.mockRestore();
+      return calls;
+    };
+    expect(made(1_000)).toEqual(made(10));
+  },
+);
+
+interface Metrics {
+  resourceMetrics: {
+    scopeMetrics: {
+      metrics: { data: { value: { dataPoints: { timeUnixNano: bigint; value: { value: bigint } }[] } } }[];
+    }[];
+  }[];
+}
 
 describe('the size of the result', () => {
   const zeros = (n: number) =>

@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer';
+import { DecimalInteger } from './decimal.ts';
 import { GRPC, OtlpError } from './error.ts';
 import { JsonReader } from './json-reader.ts';
 import { type Field, jsonName, MESSAGES } from './schema.ts';
@@ -57,10 +58,10 @@ const FIELDS: readonly ReadonlyMap<string, JsonField>[] = MESSAGES.map((message)
 });
 
 const TWO32 = 2 ** 32;
-/** Digits of 2^64. */
-const UINT64_DIGITS = 20;
 /** Maximum length of an integer that is written with a point or an exponent. */
 const INTEGER_MAX_CHARS = 100;
+/** So much of a bad number is shown. */
+const SHOWN_CHARS = 40;
 
 export interface JsonOptions extends WalkOptions {
   /**
@@ -103,6 +104,7 @@ class Converter {
   /** Halves of the 64-bit integer read last, unsigned. */
   #low = 0;
   #high = 0;
+  readonly #decimal = new DecimalInteger();
 
   readonly #lenient: boolean;
   /** Whether the current item, or message that contains items, is invalid. */
@@ -124,10 +126,13 @@ class Converter {
     return { body: this.#out.finish(), rejected: this.#rejected, message: this.#firstBad };
   }
 
-  /** Handles a value of a wrong type: invalidates its item, or all items below the message that has it. */
-  #bad(message: string): void {
-    if (!this.#lenient) this.#in.fail(message);
-    this.#firstBad ||= `${this.#where()}: ${message}`;
+  /**
+   * Handles a value of a wrong type: invalidates its item, or all items below the message that has it.
+   * @param message made only for the first of many
+   */
+  #bad(message: () => string): void {
+    if (!this.#lenient) this.#in.fail(message());
+    this.#firstBad ||= `${this.#where()}: ${message()}`;
     this.#isBad = true;
   }
 
@@ -159,7 +164,7 @@ class Converter {
           continue;
         }
         if (seen & field.bit) input.fail('the field is given twice');
-        if (seen & field.rivals) this.#bad(`expected one field of the oneof "${field.oneof}"`);
+        if (seen & field.rivals) this.#bad(() => `expected one field of the oneof "${field.oneof}"`);
         seen |= field.bit;
         if (field.repeated) this.#list(field);
         else this.#single(field);
@@ -305,7 +310,7 @@ class Converter {
       const value = Object.hasOwn(field.values ?? {}, input.text())
         ? field.values?.[input.text()]
         : undefined;
-      if (value === undefined) this.#bad("expected an integer, or one of the enum's names");
+      if (value === undefined) this.#bad(() => "expected an integer, or one of the enum's names");
       this.#out.varint(value ?? 0);
       return value === 0;
     }
@@ -318,7 +323,7 @@ class Converter {
     this.#integer64(min < 0);
     const value = (this.#high | 0) * TWO32 + this.#low;
     if (value >= min && value <= max) return;
-    this.#bad(`expected ${type === 'enum' ? 'an' : 'a'} ${type}, from ${min} to ${max}`);
+    this.#bad(() => `expected ${type === 'enum' ? 'an' : 'a'} ${type}, from ${min} to ${max}`);
     this.#low = 0;
     this.#high = 0;
   }
@@ -368,37 +373,26 @@ class Converter {
     }
   }
 
-  /** `1.0` and `1e3` are integers too in protobuf's JSON mapping; converted exactly, without a JavaScript number. */
+  /** `1.0` and `1e3` are integers too in protobuf's JSON mapping. */
   #unusualInteger(signed: boolean): void {
-    const input = this.#in;
-    const { bytes, start, end } = input.unescaped();
-    const text = bytes.toString('latin1', start, Math.min(end, start + INTEGER_MAX_CHARS));
-    const [, sign, whole, fraction = '', exponent = '0'] =
-      /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text) ?? [];
-    const isCut = end - start > INTEGER_MAX_CHARS;
-    const none = `"${text.slice(0, 40)}" is not an integer`;
-    if (whole === undefined || isCut) {
-      this.#badInteger(none);
-      return;
+    const { bytes, start, end } = this.#in.unescaped();
+    const decimal = this.#decimal;
+    const found = end - start > INTEGER_MAX_CHARS ? 'none' : decimal.read(bytes, start, end);
+    if (found === 'integer') this.#sign(decimal.low, decimal.high, decimal.isNegative, signed);
+    else if (found === 'too_large') this.#outOfRange(signed);
+    else {
+      const shown = () => bytes.toString('latin1', start, Math.min(end, start + SHOWN_CHARS));
+      this.#badInteger(() => `"${shown()}" is not an integer`);
     }
-    // The digits, and the position of the point among them.
-    const digits = (whole + fraction).replace(/^0+/, '');
-    const point = digits.length - fraction.length + Number(exponent);
-    const isZero = digits === '' || point <= 0;
-    const isTooLong = digits !== '' && point > UINT64_DIGITS;
-    const value = isZero || isTooLong ? 0n : BigInt(digits.slice(0, point).padEnd(point, '0'));
-    if (/[1-9]/.test(digits.slice(Math.max(0, point)))) this.#badInteger(none);
-    else if (isTooLong || value >> 64n) this.#outOfRange(signed);
-    else this.#sign(Number(value & 0xffffffffn), Number(value >> 32n), sign === '-', signed);
   }
 
   #outOfRange(signed: boolean): void {
     this.#badInteger(
-      `the integer does not fit; expected ${signed ? 'a signed' : 'an unsigned'} one of 64 bits`,
+      () => `the integer does not fit; expected ${signed ? 'a signed' : 'an unsigned'} one of 64 bits`,
     );
   }
 
-  #badInteger(message: string): void {
+  #badInteger(message: () => string): void {
     this.#bad(message);
     this.#low = 0;
     this.#high = 0;
@@ -413,7 +407,7 @@ class Converter {
       if (text === 'Infinity') return Number.POSITIVE_INFINITY;
       if (text === '-Infinity') return Number.NEGATIVE_INFINITY;
       if (/^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(text)) return this.#finite(text);
-      this.#bad(`${JSON.stringify(text.slice(0, 40))} is not a number`);
+      this.#bad(() => `${JSON.stringify(text.slice(0, SHOWN_CHARS))} is not a number`);
       return 0;
     }
     return input.fail('expected a number, "NaN", "Infinity" or "-Infinity"');
@@ -421,7 +415,8 @@ class Converter {
 
   #finite(text: string): number {
     const value = Number(text);
-    if (!Number.isFinite(value)) this.#bad('the number does not fit; expected one that a double can hold');
+    if (!Number.isFinite(value))
+      this.#bad(() => 'the number does not fit; expected one that a double can hold');
     return value;
   }
 
