@@ -31,6 +31,10 @@ describe('a JSON request in which a value is not of its type', () => {
       attribute('"intValue":1,"stringValue":"x"'),
       'attributes[0].value.stringValue: expected one field of the oneof "value"',
     ],
+    ...['A', 'AAA A', 'AAAA\\nAAAA', '*', 'AA=A', '====', 'ÄÄÄÄ'].map((text): [string, string] => [
+      attribute(`"bytesValue":"${text}"`),
+      'attributes[0].value.bytesValue: expected bytes in base64',
+    ]),
   ])('loses only that item: %s', (bad, said) => {
     const { items, rejected, message, body } = read('traces', spans(bad, bad));
     expect({ items, rejected }).toEqual({ items: 2, rejected: 2 });

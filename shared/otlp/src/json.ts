@@ -450,7 +450,9 @@ class Converter {
     if (!input.string()) input.fail('expected bytes in base64');
     const text = input.text();
     if (!/^[A-Za-z0-9+/_-]*={0,2}$/.test(text) || text.replace(/=+$/, '').length % 4 === 1) {
-      input.fail('expected bytes in base64');
+      this.#bad(() => 'expected bytes in base64');
+      this.#out.varint(0);
+      return true;
     }
     const bytes = Buffer.from(text, 'base64');
     this.#out.bytes(bytes, 0, bytes.byteLength);
