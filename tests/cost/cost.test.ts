@@ -15,6 +15,7 @@ async function load() {
     ...(await import('@nrdot/queue')),
     ...(await import('../../services/receiver/src/classifier/classifier.ts')),
     ...(await import('../../services/receiver/src/limiter/index.ts')),
+    ...(await import('../../services/receiver/src/limiter/options.ts')),
     ...(await import('../../services/receiver/src/limiter/test/options.ts')),
     ...(await import('../../services/receiver/src/check/check-report.ts')),
     ...(await import('../../services/receiver/src/check/request-check.ts')),
@@ -146,6 +147,12 @@ describe('the configuration', () => {
     substitutions: (n) => `data_dir: "${'${env:A}'.repeat(n)}"`,
     braces: (n) => `data_dir: "${'${'.repeat(n)}"`,
     'a long word': (n) => `${'k'.repeat(n)}: 1`,
+    'aliases within an anchor': (n) => {
+      const of = (what: string) => Array.from({ length: n }, (_, i) => `${what}k${i}`);
+      return `x:\n${of('- &').join(' 1\n')} 1\n- &all [${of('*').join()}]\n- *all`;
+    },
+    'aliases in merged sections': (n) =>
+      `%YAML 1.1\n---\na0: &k0 {x: 1}\n${Array.from({ length: n }, (_, i) => `a${i + 1}: &k${i + 1} {<<: [*k${i}, *k${i}]}`).join('\n')}`,
   };
   it.each(Object.entries(texts))('%s', (_, make) =>
     linear(200, (n) => {
@@ -160,6 +167,13 @@ describe('the configuration', () => {
     }),
   );
 });
+
+it("the limiter's policy for a name, of a pattern with many *", () =>
+  linear(2, (n) => {
+    const overrides = [{ metric: `${'*_'.repeat(n)}*total` }];
+    const policyOf = product.policyOf(product.limiterOptions({ overrides }));
+    return { size: n, work: () => policyOf('_'.repeat(20)) };
+  }));
 
 describe('words', () => {
   const texts: Record<string, (n: number) => string> = {

@@ -199,11 +199,25 @@ describe('the configuration', () => {
     expect(problems('- 1')[0]).toMatch(/sections of options/);
     expect(problems('queue: 5')[0]).toMatch(/queue: expected a section/);
     expect(problems('admin: {token: *hunter2}')[0]).toMatch(/expected every \*alias to have its &anchor/);
-    expect(problems('queue: &x {a: *x}')[0]).toMatch(/anchor|exists/);
+    for (const [text, line] of [
+      ['queue: &x {a: *x}', 1],
+      ['scheduler: &x 1\nqueue: &x {a: *x}', 2],
+    ] as const)
+      expect(problems(text)).toEqual([
+        `nrdot.yaml:${line}: expected every *alias to have its &anchor, outside of itself`,
+      ]);
+    expect(problems(`x: &x 1\ny: [${'*x,'.repeat(100)}]`)[0]).toMatch(/expected an option that exists/);
+    expect(problems(`x: &x 1\ny: [${'*x,'.repeat(100)}]\nz: *x`)).toEqual([
+      'nrdot.yaml:3: expected at most 100 *aliases',
+    ]);
+    const merged = Array.from({ length: 40 }, (_, i) => `m${i + 1}: &m${i + 1} {<<: [*m${i}, *m${i}]}`);
+    expect(problems(['%YAML 1.1\n---\nm0: &m0 {a: 1}', ...merged].join('\n'))).toEqual([
+      'nrdot.yaml: expected at most 20,000 values, those that *aliases repeat included',
+    ]);
     const nines = (what: string) => `[${Array(9).fill(what)}]`;
     const bomb = Array.from('bcdef', (name, i) => `${name}: &${name} ${nines(`*${'abcde'[i]}`)}`);
     expect(problems([`a: &a ${nines('x')}`, ...bomb].join('\n'))).toEqual([
-      'nrdot.yaml: expected *aliases that put in an &anchor at most 100 times, those within it included',
+      'nrdot.yaml: expected at most 20,000 values, those that *aliases repeat included',
     ]);
     for (const deep of [
       `a: ${'['.repeat(10_000)}${']'.repeat(10_000)}`,

@@ -1,5 +1,16 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, visit } from 'yaml';
+import {
+  type Document,
+  isAlias,
+  isCollection,
+  isMap,
+  isNode,
+  isPair,
+  isScalar,
+  LineCounter,
+  parseDocument,
+  visit,
+} from 'yaml';
 import { type Config, configOf } from './config.ts';
 import { crossCheck, type StartNeeds } from './cross-check.ts';
 import { isSecret, options, type Path, pathText, shapeAt, type Tree, valueAt } from './option-tree.ts';
@@ -50,6 +61,7 @@ const DEPTH = `sections and lists that are nested at most ${MAX_DEPTH} deep`;
 const ALIASES_MAX = 100;
 /** Maximum number of values in a configuration, those that aliases repeat included. */
 const VALUES_MAX = 20_000;
+const VALUES = `at most ${VALUES_MAX.toLocaleString('en')} values, those that *aliases repeat included`;
 
 /**
  * Loads the configuration: defaults, overridden by the file, then by flags.
@@ -200,15 +212,34 @@ function refused(expected: string, source: string): ConfigError {
   return new ConfigError([{ path: '', source, expected }]);
 }
 
-/** Whether an alias is within its own anchor: the parser would take very long to detect the infinite loop. */
-function isWithinItself(document: Document): boolean {
-  let found = false;
-  visit(document, {
-    Alias: (_key, alias, path) => {
-      found ||= path.some((node) => isNode(node) && 'anchor' in node && node.anchor === alias.source);
-    },
-  });
-  return found;
+/**
+ * Checks the aliases of a document, and how many values they make of it: the parser's own check takes the square of its size.
+ * @throws ConfigError if there are too many
+ */
+function checkAliases(document: Document, name: string, at: (offset: number) => string): void {
+  let aliases = 0;
+  /** Values in each anchor that is complete. */
+  const anchored = new Map<string, number>();
+  const valuesOf = (node: unknown): number => {
+    if (isAlias(node)) {
+      const source = at(node.range?.[0] ?? 0);
+      if (++aliases > ALIASES_MAX) throw refused(`at most ${ALIASES_MAX} *aliases`, source);
+      const values = anchored.get(node.source);
+      // The name may be a misplaced value, so it is not shown.
+      if (values === undefined) throw refused('every *alias to have its &anchor, outside of itself', source);
+      return values;
+    }
+    const anchor = isScalar(node) || isCollection(node) ? node.anchor : undefined;
+    if (anchor !== undefined) anchored.delete(anchor); // one of the same name may have come before
+    let values = 1;
+    if (isCollection(node)) {
+      for (const item of node.items) values += valuesOf(isPair(item) ? item.value : item);
+      if (values > VALUES_MAX) throw refused(VALUES, name);
+    }
+    if (anchor !== undefined) anchored.set(anchor, values);
+    return values;
+  };
+  valuesOf(document.contents);
 }
 
 function readTree(
@@ -248,17 +279,13 @@ function readTree(
       problems.push({ path: '', source: at(offset), value: key, expected: 'every key to be unique' });
       if (problems.length >= PROBLEMS_MAX) break;
     }
-    if (isWithinItself(document)) throw new RangeError('an alias within its anchor');
-    if (problems.length === 0) tree = document.toJS({ maxAliasCount: ALIASES_MAX });
+    checkAliases(document, name, at);
+    if (problems.length === 0) tree = document.toJS({ maxAliasCount: -1 });
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     const { message } = error as Error;
     if (message.startsWith('Maximum call stack')) throw refused(DEPTH, name);
-    // The parser's message would show the alias, which may be a misplaced value.
-    const expected = message.startsWith('Excessive alias count')
-      ? `*aliases that put in an &anchor at most ${ALIASES_MAX} times, those within it included`
-      : 'every *alias to have its &anchor, outside of itself';
-    problems.push({ path: '', source: name, expected });
+    problems.push({ path: '', source: name, value: message, expected: 'valid YAML' });
   }
   if (tree !== null && tree !== undefined && (typeof tree !== 'object' || Array.isArray(tree))) {
     problems.push({ path: '', source: at(0), expected: 'sections of options' });
@@ -328,10 +355,7 @@ function refuseKeys(
 ): void {
   let values = 0;
   const look = (value: unknown, path: Path): void => {
-    if (++values > VALUES_MAX) {
-      const expected = `at most ${VALUES_MAX.toLocaleString('en')} values, those that *aliases repeat included`;
-      throw refused(expected, source);
-    }
+    if (++values > VALUES_MAX) throw refused(VALUES, source);
     if (path.length > MAX_DEPTH) {
       problems.push(noSuchOption(path.slice(0, 3), locate(path.slice(0, 3)) ?? ''));
       return;

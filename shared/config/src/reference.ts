@@ -12,7 +12,7 @@ export function configurationReference(): string {
     '',
     '- **Sizes**: `128MiB`, `4MB`, or a number of bytes. **Durations**: `500ms`, `30s`, `72h`; always with a unit.',
     '- **Substitution** inside values: `${env:NAME}`, `${env:NAME:-default}`, `${file:/run/secrets/key}`. Only regular files of up to 64 KiB.',
-    '- At most 1 MiB, 20,000 values with those that aliases repeat, and 20 levels. A name is plain text.',
+    '- At most 1 MiB, 20,000 values with those that aliases repeat, 100 aliases, and 20 levels. A name is plain text.',
     '- Unknown names and invalid values are all reported at once, each with line, value and what was expected.',
     '- Secrets never appear in logs, metrics, job data or errors.',
     '- **live** options can change without a restart: `nrdot reload` or SIGHUP reads the file again. An invalid file, or one',
