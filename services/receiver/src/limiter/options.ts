@@ -26,20 +26,33 @@ export function mergesToDeltas({ temporality, mergedTemporality }: LimiterOption
 /** The policy of each metric name: all overrides that match apply, in order; later ones take precedence. */
 export function policyOf(options: LimiterOptions): (metric: string) => MetricPolicy {
   const overrides = options.overrides.map(({ metric, ...policy }) => ({
-    pattern: patternOf(metric),
+    parts: metric.split('*'),
     policy,
   }));
   return (metric) => {
     let policy: MetricPolicy = options;
     for (const override of overrides) {
-      if (override.pattern.test(metric)) policy = { ...policy, ...override.policy };
+      if (matches(override.parts, metric)) policy = { ...policy, ...override.policy };
     }
     return policy;
   };
 }
 
-/** `*` stands for anything. */
-function patternOf(metric: string): RegExp {
-  const parts = metric.split('*').map((part) => part.replace(/[\\^$.+?()[\]{}|/]/g, '\\$&'));
-  return new RegExp(`^${parts.join('[^]*')}$`);
+/**
+ * Whether a name matches a pattern, in which `*` stands for anything. Each part is looked for after the one before and never
+ * again, unlike in a regular expression: names come from senders.
+ * @param parts the pattern between its `*`
+ */
+function matches(parts: readonly string[], name: string): boolean {
+  const first = parts[0]!;
+  if (parts.length === 1) return name === first;
+  const last = parts.at(-1)!;
+  if (!name.startsWith(first) || !name.endsWith(last)) return false;
+  let at = first.length;
+  for (const part of parts.slice(1, -1)) {
+    const found = name.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return at <= name.length - last.length;
 }
