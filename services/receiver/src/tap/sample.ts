@@ -31,7 +31,9 @@ const MAX_NESTING = 4;
  * Limits on what is decoded and searched for secrets per batch: more than a terminal shows, and independent of what senders
  * send.
  */
-const DECODED_MAX_BYTES = 256 * 1024;
+const DECODED_MAX_BYTES = 128 * 1024;
+/** Minimum share of that for a resource, since decoding an empty one takes as long as decoding this many bytes. */
+const RESOURCE_BYTES = 1024;
 const SHOWN_MAX_CHARS = 64 * 1024;
 /** Minimum share of that for a value. */
 const VALUE_CHARS = 8;
@@ -63,7 +65,7 @@ export function sampleOf(
     if (service !== undefined && serviceOf(body, cursor.start, cursor.end) !== service) continue;
     // A single resource with everything below it is a request by itself.
     const part = firstItems(signal, body.subarray(cursor.tagStart, cursor.end), limit - items.length);
-    bytesLeft -= part.byteLength;
+    bytesLeft -= Math.max(RESOURCE_BYTES, part.byteLength);
     if (bytesLeft < 0) break;
     items.push(...itemsOf(signal, JSON.parse(protobufToJson(signal, part)!) as Json, show));
   }

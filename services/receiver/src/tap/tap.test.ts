@@ -123,10 +123,24 @@ describe('a sample', () => {
     expect(JSON.stringify(item).length).toBeLessThan(2_000);
   });
 
+  it('decodes a bounded number of resources, however small', () => {
+    const empty = Buffer.from([0x0a, 0]); // an empty ResourceLogs
+    const [few, many] = [127, 128].map((resources) =>
+      sampleOf(
+        'logs',
+        Buffer.concat([...Array.from({ length: resources }, () => empty), request(logs('a', 1))]),
+        undefined,
+        5,
+      ),
+    );
+    expect(few).toHaveLength(1);
+    expect(many).toEqual([]);
+  });
+
   it('examines a bounded part of a batch, and skips items that are too large', () => {
     const text16 = (depth: number): object =>
       depth === 0
-        ? { stringValue: 'token'.repeat(100) }
+        ? { stringValue: 'token'.repeat(80) }
         : { arrayValue: { values: Array.from({ length: 16 }, () => text16(depth - 1)) } };
     const of = (depth: number) =>
       sampleOf(
@@ -158,6 +172,15 @@ describe('a tap', () => {
     ]);
     expect(lines[2]).toEqual({ end: 'limit', items: 2, batches: 1, sampled: 1 });
     expect(tap.open).toBe(false);
+  });
+
+  it('skips a batch of very many items, however small, which would take long to cut', async () => {
+    const tap = new Tap();
+    const session = tap.begin(ANY);
+    tap.offer(batch(request(logs('a', 1)), { items: 16_385 }));
+    const lines = linesOf(session);
+    setImmediate(() => tap.stop());
+    expect(await lines).toEqual([{ end: 'stopped', items: 0, batches: 1, sampled: 0 }]);
   });
 
   it('buffers little under any traffic, and skips what cannot be decoded', async () => {

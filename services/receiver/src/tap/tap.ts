@@ -38,6 +38,8 @@ const SESSIONS_MAX = 4;
 const PENDING_MAX = 2;
 const BATCH_MAX_BYTES = 1024 * 1024;
 const DECODED_MAX_BYTES = 2 * BATCH_MAX_BYTES;
+/** Finding the first few of a million empty items takes 0.3 s. */
+const BATCH_MAX_ITEMS = 16_384;
 const BATCH_EVERY_MS = 50;
 const ITEMS_PER_BATCH = 5;
 
@@ -101,7 +103,8 @@ export class TapSession implements AsyncIterableIterator<string> {
     if (wanted !== undefined && wanted !== batch.class) return;
     this.#batches++;
     const now = performance.now();
-    if (this.#pending.length >= PENDING_MAX || batch.payload.byteLength > BATCH_MAX_BYTES) return;
+    if (batch.payload.byteLength > BATCH_MAX_BYTES || batch.items > BATCH_MAX_ITEMS) return;
+    if (this.#pending.length >= PENDING_MAX) return;
     if (now - this.#takenAt < BATCH_EVERY_MS) return;
     this.#takenAt = now;
     this.#pending.push(batch);
