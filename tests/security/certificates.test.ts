@@ -6,8 +6,9 @@ import { Agent, createServer, request, type Server } from 'node:https';
 import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { TLSSocket } from 'node:tls';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import { loadConfig, warningsOf } from '@nrdot/config';
 import { AdminServer, CertificateWatch, followCertificate } from '@nrdot/service';
@@ -303,6 +304,23 @@ it('a connection that never completes the handshake is closed after the request 
   });
   await Promise.all(sockets.map((socket) => once(socket, 'close', { signal: AbortSignal.timeout(60_000) })));
   await receiver.stop();
+});
+
+it('requests behind one for another protocol are answered by TLS as well', async () => {
+  use('first');
+  const admin = new AdminServer(
+    { listen: { host: '127.0.0.1', port: 0 }, tls: { certFile: at('used.crt'), keyFile: at('used.key') } },
+    new MetricsRegistry([]),
+    createLogger({ level: 'silent', format: 'json' }),
+  );
+  const { port } = await admin.start();
+  const socket = connectTls({ port, host: '127.0.0.1', ca: authorities() });
+  const get = (path: string, more = '') => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n${more}\r\n`;
+  const upgrade = 'Connection: Upgrade\r\nUpgrade: websocket\r\n';
+  socket.write(get('/healthz', upgrade) + get('/nothing') + get('/healthz', 'Connection: close\r\n'));
+  const statuses = [...(await text(socket)).matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status);
+  expect(statuses).toEqual(['200', '404', '200']);
+  await admin.stop();
 });
 
 it('a connection that is still in its handshake does not hold up a stop; one that has ended it is answered', async () => {

@@ -66,3 +66,46 @@ it('requests to the second address of localhost wait as well', async () => {
   resolve('queued');
   await vi.waitFor(() => expect(client.statuses).toHaveLength(5));
 });
+
+/** As Java's HttpClient does with the first request of a connection. */
+const UPGRADE = POST.replace(
+  'Host: x',
+  'Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA',
+);
+
+it('a request for another protocol is answered in this one, and so are those behind it', async () => {
+  receiver = await startReceiver();
+  using client = await RawClient.connect(receiver.port);
+  client.write(UPGRADE + POST + LAST);
+  await vi.waitFor(() => expect(client.statuses).toEqual(['200', '200', '404']));
+  client.write(UPGRADE.slice(0, -10)); // and now a body in pieces
+  await wait(50);
+  client.write(UPGRADE.slice(-10) + POST);
+  await vi.waitFor(() => expect(client.statuses).toHaveLength(5));
+  expect(receiver.batches).toHaveLength(4);
+  const chunked = UPGRADE.replace(/Content-Length.*/s, 'Transfer-Encoding: chunked\r\n\r\n');
+  client.write(`${chunked}${SPAN.length.toString(16)}\r\n${SPAN}\r\n0\r\n\r\n${POST}`);
+  await vi.waitFor(() => expect(receiver!.batches).toHaveLength(6));
+});
+
+it('a request for another protocol behind one that waits for its answer ends the connection after that answer', async () => {
+  const { promise, resolve } = Promise.withResolvers<EnqueueResult>();
+  receiver = await startReceiver({}, promise);
+  using client = await RawClient.connect(receiver.port);
+  client.write(POST + UPGRADE + POST);
+  await vi.waitFor(() => expect(receiver!.batches).toHaveLength(1));
+  await wait(50);
+  client.write(POST);
+  resolve('queued');
+  await client.closed;
+  expect(client.statuses).toEqual(['200']);
+  expect(receiver.batches).toHaveLength(1);
+});
+
+it('a request for another protocol with more headers than are read is refused', async () => {
+  receiver = await startReceiver();
+  using client = await RawClient.connect(receiver.port);
+  client.write(UPGRADE.replace('Host: x', `Host: x${'\r\na:'.repeat(1_000)}`) + POST);
+  await client.closed;
+  expect(client.statuses).toEqual(['431']);
+});

@@ -7,6 +7,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Address } from './address.ts';
 import { followCertificate } from './certificates.ts';
 import type { ServerTls } from './server-tls.ts';
+import { declineUpgrades } from './upgrades.ts';
 
 /** All addresses: `::` includes IPv4, and is replaced by it where IPv6 is missing. */
 const ALL = '::';
@@ -47,6 +48,7 @@ export async function listen(
   // The server waits for the connections that it has accepted itself, and not for those of the other addresses.
   app.addHook('onClose', () => Promise.all(closed).then(() => {}));
   server.maxConnections = connections;
+  declineUpgrades(server);
   await app.listen({ host: first, port });
   followCertificate(server, tls);
   const bound = server.address();
