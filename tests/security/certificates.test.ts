@@ -85,6 +85,32 @@ it('a server uses the renewed one for new connections, and existing ones continu
   server.close();
 });
 
+it('a server uses the one that was renewed while it started', async () => {
+  use('first');
+  const admin = new AdminServer(
+    { listen: { host: '127.0.0.1', port: 0 }, tls: { certFile: at('used.crt'), keyFile: at('used.key') } },
+    new MetricsRegistry([]),
+    createLogger({ level: 'silent', format: 'json' }),
+  );
+  use('second');
+  const { port } = await admin.start();
+  expect(await shown(`https://127.0.0.1:${port}/healthz`)).toBe('second');
+  await admin.stop();
+});
+
+it('a server uses the one that was being written while it started', async () => {
+  use('first');
+  const server = createServer(pair('used'), (_, response) => response.end('yes'));
+  copyFileSync(at('second.crt'), at('used.crt')); // its key is yet to come
+  const url = await listening(server);
+  followCertificate(server, { certFile: at('used.crt'), keyFile: at('used.key') }, 5);
+  expect(await shown(url)).toBe('first');
+  use('second');
+  await waitUntil(async () => (await shown(url)) === 'second', { what: 'the renewed one is shown' });
+  server.closeAllConnections();
+  server.close();
+});
+
 it('a client uses the CA and certificate that are in the files at that time', async () => {
   for (const name of ['first', 'second']) copyFileSync(at(`${name}.crt`), at(`trusted-${name}.crt`));
   copyFileSync(at('first.crt'), at('trusted.crt'));

@@ -32,12 +32,12 @@ interface Pair {
 
 /**
  * Serves renewed certificates: new connections get what is in the files, existing ones stay. A pair that does not match, as
- * while it is being written, is ignored.
+ * while it is being written, is ignored. The first look is at once: the files may have changed since the server read them.
  */
 export function followCertificate(server: Server, tls: ServerTls, everyMs = LOOK_EVERY_MS): void {
   if (!tls.certFile || !tls.keyFile) return;
-  let served = String(Object.values(serverContext(tls)));
-  const timer = setInterval(() => {
+  let served = '';
+  const look = () => {
     try {
       const context = serverContext(tls);
       const there = String(Object.values(context));
@@ -48,8 +48,9 @@ export function followCertificate(server: Server, tls: ServerTls, everyMs = LOOK
     } catch {
       // CertificateWatch reports it if it lasts.
     }
-  }, everyMs);
-  timer.unref();
+  };
+  look();
+  const timer = setInterval(look, everyMs).unref();
   server.once('close', () => clearInterval(timer));
 }
 
