@@ -73,7 +73,7 @@ export class Upstream {
   #agentFor(proxy: string | undefined): Dispatcher {
     const known = this.#agents.get(proxy ?? '');
     if (known) return known;
-    const { connections, timeoutMs, tls } = this.#options;
+    const { connections, timeoutMs } = this.#options;
     const common = {
       connections,
       pipelining: 1,
@@ -91,11 +91,9 @@ export class Upstream {
           // While a tunnel is being opened, its connection is blocked: bound that time.
           clientFactory: (origin, options) => new Pool(origin, { ...options, headersTimeout: timeoutMs }),
           proxyTls: { allowH2: false },
-          requestTls: {
-            allowH2: false,
-            rejectUnauthorized: !tls.insecureSkipVerify,
-            ...certificatesOf(tls),
-          },
+          // The origin is the proxy itself for requests in the clear, which it forwards.
+          factory: (origin, options) =>
+            new Pool(origin, origin === new URL(proxy).href ? options : inTunnel(options, this.#options)),
         })
       : new Agent({ ...common, connect: connector(this.#options) });
     this.#agents.set(proxy ?? '', agent);
@@ -304,6 +302,25 @@ function connector({ timeoutMs, tls }: UpstreamOptions): buildConnector.connecto
     }
     connect(options, callback);
   };
+}
+
+/**
+ * For connections to the upstream through a proxy: undici opens only the tunnel. For TLS in it, it would read the certificates
+ * only once.
+ * @param pool what undici makes of an origin behind a proxy; its `connect` opens the tunnel and, for https, TLS in it
+ */
+function inTunnel(pool: Pool.Options, options: UpstreamOptions): Pool.Options {
+  const openTunnel = pool.connect as buildConnector.connector;
+  const secure = connector(options);
+  const connect: buildConnector.connector = (target, callback) => {
+    const { host, port } = target;
+    const clear = { ...target, protocol: 'http:', host: port ? host : `${host}:443`, port: port || '443' };
+    openTunnel(clear, (...[error, socket]) => {
+      if (error) callback(error, null);
+      else secure({ ...target, httpSocket: socket }, callback);
+    });
+  };
+  return { ...pool, connect };
 }
 
 function certificatesOf({ caFile, certFile, keyFile }: UpstreamOptions['tls']) {
