@@ -30,6 +30,42 @@ it('allows exactly the configured origins, and none that resembles one', async (
     expect(await allowed(origin), origin).toBeNull();
 });
 
+it("takes the configured origins in any spelling of a browser's own, and refuses what no browser sends", async () => {
+  const configured = (...origins: string[]) =>
+    loadConfig({ env: {}, text: JSON.stringify({ receiver: { cors: { allowed_origins: origins } } }) }).config
+      .receiver.cors;
+  receiver = await startReceiver({
+    cors: configured(
+      'HTTPS://Shop.Example:443',
+      'http://10.0.0.1:80',
+      'https://*.Apps.Example:443',
+      'http://[::1]:443',
+      'https://shop.example:8443',
+      'chrome-extension://abc',
+    ),
+  });
+  for (const origin of [
+    'https://shop.example',
+    'http://10.0.0.1',
+    'https://a.apps.example',
+    'http://[::1]:443',
+    'https://shop.example:8443',
+    'chrome-extension://abc',
+  ])
+    expect(await allowed(origin), origin).toBe(origin);
+  for (const origin of ['https://shop.example:443', 'https://10.0.0.1', 'http://[::1]'])
+    expect(await allowed(origin), origin).toBeNull();
+  for (const never of [
+    'https://me@shop.example',
+    'https://shop.example?x',
+    'https://shop.example#x',
+    'https://shop.example/',
+    'https://bücher.example',
+    'shop.example',
+  ])
+    expect(() => configured(never), never).toThrow(/expected origins as browsers send them/);
+});
+
 it('never allows credentials, and tells caches that the answer depends on the origin', async () => {
   receiver = await startReceiver(cors('https://shop.example'));
   const { headers } = await post(receiver.url, { origin: 'https://shop.example' });

@@ -265,12 +265,18 @@ export const pathPrefix = empty(
   '',
 );
 
-/** Origins of pages: scheme, host and port, with at most one `*` in the host. */
+/**
+ * Origins of pages: scheme, host and port, with at most one `*` in the host. Spelled as browsers send them: in lower case,
+ * without the default port.
+ */
 export const origins = list(
   'list',
   (error) =>
-    z.string({ error }).regex(/^(\*|[a-z][a-z0-9+.-]*:\/\/(?:[^\s/*]+\*?[^\s/*]*|\*[^\s/*]+))$/i, { error }),
-  'origins such as https://shop.example.com or https://*.example.com, or "*"',
+    z
+      .string({ error })
+      .regex(/^(\*|[a-z][a-z0-9+.-]*:\/\/(?:[\w.~:[\]-]+\*?[\w.~:[\]-]*|\*[\w.~:[\]-]+))$/i, { error })
+      .transform((origin) => origin.toLowerCase().replace(/^(https:.*):443$|^(http:.*):80$/, '$1$2')),
+  'origins as browsers send them, such as https://shop.example.com or https://*.example.com, or "*"',
 );
 
 /** HTTP statuses other than success. */
