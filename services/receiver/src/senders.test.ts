@@ -222,6 +222,12 @@ describe('a path', () => {
     },
   );
 
+  it('with a long query', async () => {
+    receiver = await startReceiver();
+    const path = `/v1/traces?key=${'x'.repeat(4_000)}`;
+    expect((await post(receiver.url, {}, SPAN, path)).status).toBe(200);
+  });
+
   it.each(['/', '/v1/trace', '/v1/traces/x', '/x/v1/traces', '/v1/traces%2f'])('not %s', async (path) => {
     receiver = await startReceiver();
     expect((await post(receiver.url, {}, SPAN, path)).status).toBe(404);

@@ -42,7 +42,8 @@ const ANSWERS: Record<string, string> = {
 
 /** Retry-After of rejections, in seconds. */
 const RETRY_AFTER = '1';
-const URL_MAX_CHARS = 1_024;
+/** Of a request target without its query. */
+const TARGET_MAX_CHARS = 1_024;
 /** Scheme and authority of a request target in absolute form, which a server must accept (RFC 9112, 3.2.2). */
 const ABSOLUTE_FORM = /^https?:\/\/[^/?#]+/i;
 
@@ -151,11 +152,10 @@ export class Receiver {
   /** Ignores doubled and trailing slashes, the query, and scheme and authority. */
   #signalAt(url: string): Signal | undefined {
     const known = this.#signalAtPath.get(url);
-    if (known || url.length > URL_MAX_CHARS) return known;
-    const path = url
-      .replace(ABSOLUTE_FORM, '')
-      .split('?', 1)[0]!
-      .replace(/\/{2,}/g, '/');
+    if (known) return known;
+    const [target = ''] = url.split('?', 1);
+    if (target.length > TARGET_MAX_CHARS) return undefined;
+    const path = target.replace(ABSOLUTE_FORM, '').replace(/\/{2,}/g, '/');
     return this.#signalAtPath.get(path.endsWith('/') ? path.slice(0, -1) : path);
   }
 
