@@ -18,11 +18,11 @@ import { limiterOptions } from '../../services/receiver/src/limiter/test/options
 import { field, ofBytes, SHAPES, shapesOf, WALKED, type Walked } from './shapes.ts';
 
 const MIB = 2 ** 20;
-const { config } = loadConfig({ env: {} });
-const classifier = new Classifier(config.priority);
+const classifierOf = (text: string) => new Classifier(loadConfig({ env: {}, text }).config.priority);
+const byDefault = classifierOf('');
 const large = new LargeRequests();
 
-function deps(): IngestDeps {
+function deps(classifier: Classifier): IngestDeps {
   const limiter = new CardinalityLimiter(limiterOptions(), { now: Date.now, seed: 1 });
   const enqueue = async (batches: readonly Batch[]) => batches.map(() => 'queued' as const);
   return {
@@ -30,6 +30,7 @@ function deps(): IngestDeps {
     store: undefined,
     limit: localLimit(limiter, enqueue),
     classify: (signal, body) => classifier.classify(signal, body),
+    rules: () => classifier,
     large,
     now: Date.now,
   };
@@ -42,6 +43,7 @@ async function hold(
   format: 'protobuf' | 'json',
   fix = false,
   invalidUtf8: 'reject_item' | 'replace' = 'reject_item',
+  classifier = byDefault,
 ) {
   const reservation = { reserve: () => {}, look: () => {}, release: () => {} };
   const limits = { maxBodyBytes: 64 * MIB, maxDepth: 64, invalidUtf8, fix };
@@ -55,7 +57,11 @@ async function hold(
     if (!isOver) setImmediate(look);
   };
   setImmediate(look);
-  const outcome = await ingest({ signal, format, encoding, wire, reservation }, limits, deps()).then(
+  const outcome = await ingest(
+    { signal, format, encoding, wire, reservation },
+    limits,
+    deps(classifier),
+  ).then(
     ({ items }) => `${items} items`,
     ({ message }: Error) => message,
   );
@@ -172,6 +178,39 @@ for (const bytes of [0.9 * MIB, 60 * MIB]) {
     'json',
   ]);
 }
+// The rules of docs/priority.md, and names that never repeat with a pattern for them.
+const ofDocs = classifierOf(`priority:
+  rules:
+    - { class: critical, status: error }
+    - { class: critical, severity: { min: error } }
+    - { class: high, resource: { service.name: { regex: '^(checkout|payments)$' } } }
+    - { class: high, signal: traces, scope: io.opentelemetry.http }
+`);
+const ofNames = classifierOf(`priority: {rules: [{class: high, span: {regex: '(?i)error|fail'}}]}`);
+const failed = field(2, field(15, Buffer.from([0x18, 2])));
+const named = (bytes: number) =>
+  Array.from({ length: bytes / 14 }, (_, i) => field(2, field(5, Buffer.from(String(1e9 + i)))));
+const turns = (bytes: number, ...units: Buffer[]) => {
+  const unit = Buffer.concat(units);
+  return Buffer.alloc(bytes - (bytes % unit.byteLength), unit);
+};
+type Ruled = [what: string, Walked, Classifier, (bytes: number) => Buffer];
+const ruled: Ruled[] = [
+  ['by severity', 'logs', ofDocs, (n) => field(2, turns(n, field(2, Buffer.from([0x10, 17])), field(2)))],
+  ['by status', 'traces', ofDocs, (n) => field(2, turns(n, failed, field(2)))],
+  ['by status, in scopes', 'traces', ofDocs, (n) => turns(n, field(2, failed), field(2, field(2)))],
+  ['by scope, in pieces', 'traces', ofDocs, (n) => field(2, turns(n, field(1)), failed)],
+  ['by status, in pieces', 'traces', ofDocs, (n) => field(2, field(2, turns(n, field(15))))],
+  ['by names that are new', 'traces', ofNames, (n) => field(2, ...named(n))],
+];
+for (const bytes of [0.09 * MIB, 0.9 * MIB, 60 * MIB])
+  for (const [what, signal, classifier, make] of ruled) {
+    if (bytes > MIB && what === 'by names that are new') continue; // its items alone are the script's to make
+    await say(`${(bytes / MIB).toFixed(2)} MiB of ${signal}, rules: ${what}`, () => [
+      ...([signal, field(1, make(Math.floor(bytes))), 'identity', 'protobuf'] as const),
+      ...([false, undefined, classifier] as const),
+    ]);
+  }
 for (const integer of ['100', '1e0', '1e19', '1.5'])
   await say(`0.24 MiB of JSON: integers like ${integer}`, () => {
     const counts = `${integer},`.repeat((0.24 * MIB) / (integer.length + 1));

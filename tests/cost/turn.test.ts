@@ -4,7 +4,7 @@
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import { loadConfig } from '@nrdot/config';
-import { describingBytes } from '@nrdot/otlp';
+import { describingBytes, walk } from '@nrdot/otlp';
 import type { Batch } from '@nrdot/queue';
 import { afterAll, describe, expect, it } from 'vitest';
 import { Classifier } from '../../services/receiver/src/classifier/classifier.ts';
@@ -22,24 +22,46 @@ const TIMEOUT_MS = 120_000;
 const LIMITED_MAX_BYTES = MIB / 4;
 /** The classifier reads what describes items, and of those little. */
 const DESCRIBING_MAX_BYTES = MIB;
+/** Unless its rules test items. */
+const EXAMINED_MAX_ITEMS = 8_192;
+/** Not large by its bytes. */
+const SMALL_BYTES = { traces: 0.9 * MIB, metrics: 0.24 * MIB, logs: 0.9 * MIB };
 
-const { priority } = loadConfig({ env: {} }).config;
+const { priority: byDefault } = loadConfig({ env: {} }).config;
+const { priority: byItem } = loadConfig({
+  env: {},
+  text: `priority:
+  rules:
+    - {class: critical, scope: {regex: "^n"}, signal: logs}
+    - {class: critical, signal: traces, span: {regex: "^system"}}
+    - {class: high, signal: logs, severity: {min: error}}
+    - {class: high, resource: {service.name: {regex: "7$"}}}
+`,
+}).config;
 const large = new LargeRequests();
 afterAll(() => large.stop());
 
-/** Takes a request as a receiver with default options does. @returns the most that was looked at in one turn */
-async function mostInOneTurn(signal: Walked, wire: Buffer): Promise<{ limited: number; described: number }> {
+interface Looked {
+  limited: number;
+  described: number;
+  /** Items of which rules may test each. */
+  examined: number;
+}
+
+/** Takes a request as a receiver does. @returns the most that was looked at in one turn */
+async function mostInOneTurn(signal: Walked, wire: Buffer, priority = byDefault): Promise<Looked> {
   const classifier = new Classifier(priority);
   const limiter = new CardinalityLimiter(limiterOptions(), { now: () => 1_000_000, seed: 1 });
-  const most = { limited: 0, described: 0 };
-  let now = { limited: 0, described: 0 };
+  const most: Looked = { limited: 0, described: 0, examined: 0 };
+  const nothing: Looked = { ...most };
+  let now = nothing;
   const look = (what: keyof typeof most, bytes: number) => {
     now[what] += bytes;
     most[what] = Math.max(most[what], now[what]);
   };
   let isOver = false;
   const turns = (async () => {
-    for (; !isOver; await turn()) now = { limited: 0, described: 0 };
+    for (; !isOver; await turn()) now = { ...nothing };
   })();
   const process = limiter.process.bind(limiter);
   limiter.process = (body, isAlone) => {
@@ -59,8 +81,10 @@ async function mostInOneTurn(signal: Walked, wire: Buffer): Promise<{ limited: n
       limit: localLimit(limiter, enqueue),
       classify: (of, body) => {
         look('described', describingBytes(of, body));
+        if (classifier.readsItems(of)) look('examined', walk(of, body).items);
         return classifier.classify(of, body);
       },
+      rules: () => classifier,
       large,
       now: () => 1_000,
     },
@@ -75,5 +99,10 @@ describe.each(WALKED)('%s', (signal) => {
     const { limited, described } = await mostInOneTurn(signal, ofBytes(make, LARGE_BYTES));
     expect(limited).toBeLessThanOrEqual(LIMITED_MAX_BYTES);
     expect(described).toBeLessThanOrEqual(DESCRIBING_MAX_BYTES);
+  });
+
+  it.each(shapesOf(signal))('%s, with rules that test items', async (_, make) => {
+    const { examined } = await mostInOneTurn(signal, ofBytes(make, SMALL_BYTES[signal]), byItem);
+    expect(examined).toBeLessThanOrEqual(EXAMINED_MAX_ITEMS);
   });
 });

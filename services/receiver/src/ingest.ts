@@ -18,16 +18,18 @@ import {
   NotSent,
   newBatchId,
   type Preparation,
+  type PriorityClass,
 } from '@nrdot/queue';
 import { NotReplicated } from '@nrdot/redis';
 import type { Reservation } from './body.ts';
 import type { LiveCheck } from './check/live-check.ts';
 import type { LiveFix } from './check/live-fix.ts';
 import type { FixCounts } from './check/request-fix.ts';
-import type { Classified } from './classifier/classifier.ts';
+import type { Classified, Classifier } from './classifier/classifier.ts';
 import {
   classifyPieces,
   DESCRIBING_MAX_BYTES,
+  EXAMINED_MAX_ITEMS,
   isLarge,
   type LargeRequests,
   LIMITED_MAX_BYTES,
@@ -56,6 +58,8 @@ export interface IngestDeps {
   limit: MetricsLimit | undefined;
   /** Splits a request by class. `body` is valid protobuf. */
   classify(signal: Signal, body: Buffer): Classified[];
+  /** The rules by which `classify` decides, for `large`; without them, it decides on the event loop however large a request is. */
+  rules?(): Pick<Classifier, 'options' | 'readsItems'>;
   /** Reads requests that are too large for the event loop; without it, all are read here. */
   large?: LargeRequests;
   /** Shows acknowledged batches to people who watch. */
@@ -142,11 +146,14 @@ export async function ingest(
   const { large } = deps;
   const { maxDepth, invalidUtf8, maxBodyBytes } = limits;
   const sound: SoundOptions = { maxDepth, invalidUtf8, maxBodyBytes, fix: deps.fix?.isOn ?? false };
+  const rules = deps.rules?.();
+  const maxItems = large && rules?.readsItems(signal) ? EXAMINED_MAX_ITEMS : Number.POSITIVE_INFINITY;
   const readAtOnce =
     large && isLarge(signal, request.format, bodyBytes)
       ? undefined
-      : readWhole(request, decoded, { ...sound, mendMaxBytes: large && MENDED_MAX_BYTES });
-  const read = readAtOnce ?? (await readLarge(request, decoded, sound, large!, deps.limit !== undefined));
+      : readWhole(request, decoded, { ...sound, mendMaxBytes: large && MENDED_MAX_BYTES }, maxItems);
+  const isLimited = signal === 'metrics' && deps.limit !== undefined;
+  const read = readAtOnce ?? (await readLarge(request, decoded, sound, large!, isLimited, rules));
   if (read.items === 0) return { items: 0, bodyBytes, ...partialOf(read.said) };
   const work = { request, limits, deps, read, receivedAt: deps.now() };
   if (signal !== 'metrics' || !deps.limit) {
@@ -214,12 +221,19 @@ interface Read {
   isAsItCame: boolean;
   /** Items per body. */
   counts: ReadonlyMap<Buffer, number>;
+  /** Classes of bodies for which the thread has decided. */
+  classes?: ReadonlyMap<Buffer, PriorityClass | undefined>;
   /** What was removed for the backend, if anything. */
   fixed?: FixCounts | undefined;
 }
 
-/** @returns undefined if it has invalid items and is too large to be repaired on the event loop */
-function readWhole(request: IngestRequest, decoded: Buffer, options: SoundOptions): Read | undefined {
+/** @returns undefined if it has more items than this, or invalid ones and is too large to be repaired on the event loop */
+function readWhole(
+  request: IngestRequest,
+  decoded: Buffer,
+  options: SoundOptions,
+  maxItems: number,
+): Read | undefined {
   let sound: SoundBody;
   try {
     sound = soundProtobuf(request.signal, request.format, decoded, options);
@@ -227,6 +241,7 @@ function readWhole(request: IngestRequest, decoded: Buffer, options: SoundOption
     if (error instanceof TooMuchToMend) return undefined;
     throw error;
   }
+  if (sound.items > maxItems) return undefined;
   if (sound.body !== decoded) request.reservation.reserve(sound.body.byteLength);
   return {
     bodies: [sound.body],
@@ -244,31 +259,39 @@ async function readLarge(
   decoded: Buffer,
   options: SoundOptions,
   large: LargeRequests,
-  limiter: boolean,
+  isLimited: boolean,
+  rules: Pick<Classifier, 'options'> | undefined,
 ): Promise<Read> {
   reservation.reserve(decoded.byteLength); // the pieces
-  const sound = await large.read({ signal, format, decoded, options });
+  // The limiter comes before the classifier.
+  const sound = await large.read({
+    signal,
+    format,
+    decoded,
+    options,
+    rules: isLimited ? undefined : rules?.options,
+  });
   const bytes = sound.pieces.reduce((sum, piece) => sum + piece.bytes.byteLength, 0);
   if (bytes > decoded.byteLength) reservation.reserve(bytes - decoded.byteLength);
-  const isLimited = signal === 'metrics' && limiter;
   const tooMuch = { limited: 0, described: 0 };
   const kept = sound.pieces.filter((piece) => {
     const reason = tooMuchAtOnce(piece, isLimited);
     if (reason) tooMuch[reason] += piece.items;
     return !reason;
   });
-  const pieces = kept.map(({ bytes, items }) => [Buffer.from(bytes.buffer), items] as const);
+  const pieces = kept.map((piece) => ({ ...piece, body: Buffer.from(piece.bytes.buffer) }));
   const { partial: said = { rejected: 0, message: '' } } = partialOf(
     sound,
     rejected(signal, tooMuch.limited, `more than ${LIMITED_MAX_BYTES} bytes with ${DESCRIPTION}`),
     rejected(signal, tooMuch.described, `${DESCRIPTION} have more than ${DESCRIBING_MAX_BYTES} bytes`),
   );
   return {
-    bodies: pieces.map(([body]) => body),
-    items: pieces.reduce((sum, [, items]) => sum + items, 0),
+    bodies: pieces.map(({ body }) => body),
+    items: pieces.reduce((sum, { items }) => sum + items, 0),
     said,
     isAsItCame: format === 'protobuf' && said.message === '' && !sound.fixed,
-    counts: new Map(pieces),
+    counts: new Map(pieces.map(({ body, items }) => [body, items])),
+    classes: new Map(pieces.map(({ body, class: priorityClass }) => [body, priorityClass])),
     fixed: sound.fixed,
   };
 }
@@ -393,10 +416,13 @@ function classified(
   const { signal } = request;
   const { maxDepth } = limits;
   const itemsOf = (body: Buffer) => read.counts.get(body) ?? walk(signal, body, { maxDepth }).items;
-  if (bodies.length > 1)
-    return classifyPieces(bodies, (body) => deps.classify(signal, body), itemsOf, asItCame);
+  const classify = (body: Buffer): Classified[] => {
+    const known = read.classes?.get(body);
+    return known ? [{ class: known, body: undefined }] : deps.classify(signal, body);
+  };
+  if (bodies.length > 1) return classifyPieces(bodies, classify, itemsOf, asItCame);
   const body = bodies[0]!;
-  return deps.classify(signal, body).map((part) => ({ ...part, items: itemsOf(part.body ?? body) }));
+  return classify(body).map((part) => ({ ...part, items: itemsOf(part.body ?? body) }));
 }
 
 /** Unchanged bodies keep the compressed bytes in which they came, except deflate, which few backends accept. */

@@ -30,11 +30,18 @@ const { priority } = loadConfig({
   text: 'priority: {rules: [{class: critical, signal: logs, severity: {min: error}}, {class: high, metric: {regex: "^a"}}]}',
 }).config;
 
+/** How often requests, or pieces of them, were classified on the event loop. */
+let classified = 0;
+
 /** Takes a request as it is taken in one process with the thread, or without it. */
-async function take(request: Partial<IngestRequest> & { signal: Signal; wire: Buffer }, withThread: boolean) {
+async function take(
+  request: Partial<IngestRequest> & { signal: Signal; wire: Buffer },
+  withThread: boolean,
+  rules = priority,
+) {
   const batches: Batch[] = [];
   const limiter = new CardinalityLimiter(limiterOptions(), { now: () => 1_000_000, seed: 1 });
-  const classifier = new Classifier(priority);
+  const classifier = new Classifier(rules);
   const enqueue = async (all: readonly Batch[]) => {
     batches.push(...all);
     return all.map(() => 'queued' as const);
@@ -43,7 +50,11 @@ async function take(request: Partial<IngestRequest> & { signal: Signal; wire: Bu
     enqueue,
     store: undefined,
     limit: localLimit(limiter, enqueue),
-    classify: (signal, body) => classifier.classify(signal, body),
+    classify: (signal, body) => {
+      classified++;
+      return classifier.classify(signal, body);
+    },
+    rules: () => classifier,
     ...(withThread ? { large } : {}),
     now: () => 1_000,
   };
@@ -124,6 +135,24 @@ it('repairs in the thread only what is too large to be rewritten at once', async
       expect(taken.rejected).toBe(bad ? 1 : 0);
     }
   }
+});
+
+it.each([
+  ['test items, many', { severity: { min: 'error' } }, 8_193, 'thread'],
+  ['test items, few', { severity: { min: 'error' } }, 8_192, 'loop'],
+  ['test scopes', { scope: 'a' }, 8_193, 'thread'],
+  ['test resources', { resource: { 'service.name': 's' } }, 8_193, 'loop'],
+  ['test items of another signal', { span: 'a' }, 8_193, 'loop'],
+] as const)('classifies a request whose rules %s: %j, %i items, in the %s', async (_, test, items, where) => {
+  const rules = JSON.stringify([{ class: 'high', ...test }]);
+  const { priority: ofTest } = loadConfig({ env: {}, text: `priority: {rules: ${rules}}` }).config;
+  const wire = field(1, field(2, ...Array.from({ length: items }, (_, i) => log(i, text('x')))));
+  const before = { reads: large.reads, classified };
+  const taken = await take({ signal: 'logs', wire }, true, ofTest);
+  const isThread = where === 'thread';
+  expect(large.reads - before.reads).toBe(isThread ? 1 : 0);
+  expect(classified - before.classified).toBe(isThread ? 0 : 1);
+  expect(taken).toEqual(await take({ signal: 'logs', wire }, false, ofTest));
 });
 
 it('keeps the received bytes if nothing changed', async () => {

@@ -4,6 +4,7 @@ import type { PriorityClass } from '@nrdot/queue';
 import { Thread, threadScript } from '@nrdot/service/thread';
 import type { FixCounts } from './check/request-fix.ts';
 import type { Classified } from './classifier/classifier.ts';
+import type { PriorityOptions } from './classifier/rules.ts';
 import type { SoundOptions } from './sound.ts';
 
 export interface LargeRequest {
@@ -11,6 +12,8 @@ export interface LargeRequest {
   format: BodyFormat;
   decoded: Uint8Array;
   options: SoundOptions;
+  /** The thread divides the pieces by class; undefined if that is decided later. */
+  rules?: PriorityOptions | undefined;
 }
 
 /** A valid request in pieces, each a request by itself. */
@@ -27,6 +30,8 @@ export interface LargePiece {
   items: number;
   /** Bytes that describe items rather than being part of them. */
   describingBytes: number;
+  /** If the request has rules. */
+  class: PriorityClass | undefined;
 }
 
 export type LargeAnswer =
@@ -45,7 +50,9 @@ const LARGE_METRICS_BYTES = 256 * 1024;
 export const MENDED_MAX_BYTES = 128 * 1024;
 /** The limiter reads at most this in one go, be it a request or a piece that cannot be cut further. */
 export const LIMITED_MAX_BYTES = LARGE_METRICS_BYTES;
-/** The classifier reads mainly what describes items. */
+/** A classifier whose rules test items examines at most so many in one go: each is matched with each pattern. */
+export const EXAMINED_MAX_ITEMS = 8_192;
+/** Otherwise the classifier reads mainly what describes items. */
 export const DESCRIBING_MAX_BYTES = 1024 * 1024;
 
 export function isLarge(signal: Signal, format: BodyFormat, bytes: number): boolean {

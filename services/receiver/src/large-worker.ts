@@ -1,5 +1,8 @@
 import { parentPort } from 'node:worker_threads';
 import { asBuffer, cutRequest, describingBytes, OtlpError, type Signal, walk } from '@nrdot/otlp';
+import type { PriorityClass } from '@nrdot/queue';
+import { Classifier } from './classifier/classifier.ts';
+import type { PriorityOptions } from './classifier/rules.ts';
 import { type LargeAnswer, type LargePiece, type LargeRequest, LIMITED_MAX_BYTES } from './large-request.ts';
 import { soundProtobuf } from './sound.ts';
 
@@ -7,22 +10,24 @@ import { soundProtobuf } from './sound.ts';
 const PIECE_MAX_BYTES = 128 * 1024;
 
 /** The thread that reads large requests, to keep them off the event loop. */
-parentPort!.on('message', ({ signal, format, decoded, options }: LargeRequest) => {
+parentPort!.on('message', ({ signal, format, decoded, options, rules }: LargeRequest) => {
   let answer: LargeAnswer;
   try {
     const sound = soundProtobuf(signal, format, asBuffer(decoded), { ...options, isSpent: true });
     const pieces =
       sound.items > 0 ? cutRequest(signal, sound.body, sizeFor(signal), options.maxBodyBytes) : [];
     const { items, rejected, message, fixed } = sound;
+    const parts = pieces.flatMap((piece) => divided(signal, piece, rules));
     answer = {
       items,
       rejected,
       message,
       fixed,
-      pieces: pieces.map((piece) => ({
-        bytes: new Uint8Array(piece), // a copy in memory of its own, which can be transferred
-        items: walk(signal, piece, options).items,
-        describingBytes: describingBytes(signal, piece),
+      pieces: parts.map(({ class: priorityClass, body }) => ({
+        bytes: new Uint8Array(body), // a copy in memory of its own, which can be transferred
+        items: walk(signal, body, options).items,
+        describingBytes: describingBytes(signal, body),
+        class: priorityClass,
       })),
     };
   } catch (error) {
@@ -35,6 +40,24 @@ parentPort!.on('message', ({ signal, format, decoded, options }: LargeRequest) =
     'pieces' in answer ? answer.pieces.map(({ bytes }: LargePiece) => bytes.buffer) : [],
   );
 });
+
+let classifier: Classifier | undefined;
+let compiled = '';
+
+/** The parts of a piece by class, if there are rules. */
+function divided(
+  signal: Signal,
+  piece: Buffer,
+  rules: PriorityOptions | undefined,
+): { class: PriorityClass | undefined; body: Buffer }[] {
+  if (rules === undefined) return [{ class: undefined, body: piece }];
+  const text = JSON.stringify(rules);
+  if (text !== compiled || classifier === undefined) {
+    classifier = new Classifier(rules);
+    compiled = text;
+  }
+  return classifier.classify(signal, piece).map(({ class: c, body = piece }) => ({ class: c, body }));
+}
 
 /**
  * Maximum size of a piece, by the size of what describes its items and is repeated in each piece. So that pieces are not mostly

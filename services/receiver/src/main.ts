@@ -87,6 +87,7 @@ export async function startReceiver(
     enqueue: (batches: readonly Batch[]) => enqueuer.enqueue(batches),
     limit,
     classify: (signal: Signal, body: Buffer) => classifier.classify(signal, body),
+    rules: () => classifier,
     large,
     tap,
     check,

@@ -5,7 +5,6 @@ export { type OptionEntry, options, sectionDoc } from './option-tree.ts';
 export { type OptionMeta, PIPELINE } from './options.ts';
 export * from './problem.ts';
 export * from './reference.ts';
-export { severityEnds } from './schema.ts';
 export * from './secret.ts';
 export * from './units.ts';
 export * from './warnings.ts';

@@ -37,6 +37,7 @@ import {
 } from './options.ts';
 import { checkPatterns, PATTERN_MAX_CHARS } from './patterns.ts';
 import { PRESETS } from './preset.ts';
+import { severityEnds } from './severity.ts';
 
 /**
  * Every option there is, with what it means, its default and its check: the one place. `docs/configuration.md` and
@@ -89,14 +90,6 @@ const severity = z.union(
   ],
   { error: SEVERITY },
 );
-
-const SEVERITY_FLOORS = { trace: 1, debug: 5, info: 9, warn: 13, error: 17, fatal: 21 } as const;
-
-/** The lowest severity number that is meant, and the highest. */
-export function severityEnds(given: number | keyof typeof SEVERITY_FLOORS): { from: number; to: number } {
-  if (typeof given === 'number') return { from: given, to: given };
-  return { from: SEVERITY_FLOORS[given], to: SEVERITY_FLOORS[given] + 3 };
-}
 
 /** Which signal a part of a rule speaks about. */
 const SIGNAL_OF = { span: 'traces', status: 'traces', metric: 'metrics', severity: 'logs' } as const;

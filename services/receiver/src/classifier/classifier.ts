@@ -1,5 +1,6 @@
 import { FieldCursor, type Signal } from '@nrdot/otlp';
-import { CLASSES, type PriorityClass } from '@nrdot/queue';
+import type { PriorityClass } from '@nrdot/queue/priority-class';
+import { Parts } from './parts.ts';
 import { findMessage, readAttributes, readEnum, readString } from './read.ts';
 import { compileRules, type ItemTest, namedClass, type PriorityOptions, type Rule } from './rules.ts';
 
@@ -51,11 +52,13 @@ const UNTOUCHED = {
  * rules test items. Bytes are copied, not decoded.
  */
 export class Classifier {
+  readonly options: PriorityOptions;
   readonly #otherwise: PriorityClass;
   readonly #bySignal: Readonly<Record<Exclude<Signal, 'profiles'>, SignalClassifier>>;
 
   /** @throws when a pattern is invalid */
   constructor(options: PriorityOptions) {
+    this.options = options;
     this.#otherwise = options.defaultClass;
     const rulesFor = compileRules(options);
     const of = (signal: Signal) => new SignalClassifier(signal, rulesFor(signal), options);
@@ -67,9 +70,15 @@ export class Classifier {
     if (signal === 'profiles') return UNTOUCHED[this.#otherwise];
     return this.#bySignal[signal].classify(body);
   }
+
+  /** Whether the class of an item may depend on itself or its scope, so that each is read. */
+  readsItems(signal: Signal): boolean {
+    return signal !== 'profiles' && this.#bySignal[signal].readsItems;
+  }
 }
 
 class SignalClassifier {
+  readonly readsItems: boolean;
   readonly #rules: readonly Rule[];
   readonly #otherwise: PriorityClass;
   readonly #attribute: string;
@@ -83,6 +92,7 @@ class SignalClassifier {
 
   constructor(signal: Signal, rules: readonly Rule[], options: PriorityOptions) {
     this.#rules = rules;
+    this.readsItems = rules.some(({ item }) => item !== undefined);
     this.#otherwise = options.defaultClass;
     this.#attribute = options.resourceAttribute;
     const tested = rules.flatMap(({ resource }) => resource.map(({ attribute }) => attribute));
@@ -184,9 +194,10 @@ class SignalClassifier {
     const scopes = new FieldCursor(body, start, end);
     const items = new FieldCursor();
     while (scopes.find(SCOPES)) {
-      const rules = this.#scopeRules(body, scopes.start, scopes.end, verdict.rules);
+      let rules: readonly Rule[] | undefined; // there may be very many scopes without items
       items.reset(body, scopes.start, scopes.end);
       while (items.find(ITEMS)) {
+        rules ??= this.#scopeRules(body, scopes.start, scopes.end, verdict.rules);
         if (!take(this.#itemClass(body, items.start, items.end, rules, verdict.otherwise))) return false;
       }
     }
@@ -228,80 +239,33 @@ class SignalClassifier {
   }
 
   #cut(body: Buffer): Classified[] {
-    const parts: Parts = new Map();
-    const others: Uint8Array[] = [];
+    const parts = new Parts(body);
     const request = new FieldCursor(body);
-    while (request.next()) {
-      const { start, end, tagStart } = request;
-      if (request.number !== RESOURCES) {
-        others.push(body.subarray(tagStart, end));
-        continue;
-      }
-      const found = this.#classOf(body, start, end);
-      if (found === undefined) continue;
-      if (found !== 'several') add(parts, found, body.subarray(tagStart, end));
-      else
-        for (const [c, resource] of this.#cutResource(body, start, end))
-          for (const chunk of tagged(RESOURCES, resource)) add(parts, c, chunk);
+    while (request.find(RESOURCES)) {
+      const found = this.#classOf(body, request.start, request.end);
+      if (found === 'several') this.#cutResource(body, request, parts);
+      else if (found !== undefined) parts.add(found, request);
     }
-    return CLASSES.flatMap((c, i) => {
-      const chunks = parts.get(c);
-      if (!chunks) return [];
-      // Unknown fields of the request go to the first part, so that they are kept once.
-      const first = CLASSES.findIndex((candidate) => parts.has(candidate)) === i;
-      return [{ class: c, body: Buffer.concat(first ? [...chunks, ...others] : chunks) }];
-    });
+    return parts.end(RESOURCES);
   }
 
-  #cutResource(body: Buffer, start: number, end: number): Map<PriorityClass, Buffer> {
-    const verdict = this.#judge(body, start, end) as Exclude<Verdict, string>;
-    const shared: Uint8Array[] = [];
-    const scopes: Parts = new Map();
-    const cursor = new FieldCursor(body, start, end);
-    while (cursor.next()) {
-      if (cursor.number !== SCOPES) {
-        shared.push(body.subarray(cursor.tagStart, cursor.end));
-        continue;
+  #cutResource(body: Buffer, resource: FieldCursor, parts: Parts): void {
+    const verdict = this.#judge(body, resource.start, resource.end) as Exclude<Verdict, string>;
+    parts.enter(RESOURCES, resource, SCOPES);
+    const scopes = new FieldCursor(body, resource.start, resource.end);
+    const items = new FieldCursor();
+    while (scopes.find(SCOPES)) {
+      parts.enter(SCOPES, scopes, ITEMS);
+      let rules: readonly Rule[] | undefined;
+      items.reset(body, scopes.start, scopes.end);
+      while (items.find(ITEMS)) {
+        rules ??= this.#scopeRules(body, scopes.start, scopes.end, verdict.rules);
+        parts.add(this.#itemClass(body, items.start, items.end, rules, verdict.otherwise), items);
       }
-      for (const [c, scope] of this.#cutScope(body, cursor.start, cursor.end, verdict))
-        for (const chunk of tagged(SCOPES, scope)) add(scopes, c, chunk);
+      parts.leave();
     }
-    return joined(shared, scopes);
+    parts.leave();
   }
-
-  #cutScope(
-    body: Buffer,
-    start: number,
-    end: number,
-    verdict: Exclude<Verdict, string>,
-  ): Map<PriorityClass, Buffer> {
-    const rules = this.#scopeRules(body, start, end, verdict.rules);
-    const shared: Uint8Array[] = [];
-    const items: Parts = new Map();
-    const cursor = new FieldCursor(body, start, end);
-    while (cursor.next()) {
-      const field = body.subarray(cursor.tagStart, cursor.end);
-      if (cursor.number !== ITEMS) {
-        shared.push(field);
-        continue;
-      }
-      add(items, this.#itemClass(body, cursor.start, cursor.end, rules, verdict.otherwise), field);
-    }
-    return joined(shared, items);
-  }
-}
-
-type Parts = Map<PriorityClass, Uint8Array[]>;
-
-function add(parts: Parts, name: PriorityClass, chunk: Uint8Array): void {
-  const list = parts.get(name);
-  if (list) list.push(chunk);
-  else parts.set(name, [chunk]);
-}
-
-/** The parts, each with a copy of what they share. */
-function joined(shared: readonly Uint8Array[], parts: Parts): Map<PriorityClass, Buffer> {
-  return new Map([...parts].map(([name, chunks]) => [name, Buffer.concat([...shared, ...chunks])]));
 }
 
 function isSame({ bytes }: Remembered, body: Buffer, start: number, end: number): boolean {
@@ -314,14 +278,4 @@ function fingerprint(body: Buffer, start: number, end: number): number {
   const step = Math.max(1, (end - start) >>> 4);
   for (let at = start; at < end; at += step) hash = Math.imul(hash ^ body[at]!, 0x01000193);
   return hash;
-}
-
-function tagged(number: number, content: Buffer): [Buffer, Buffer] {
-  const head: number[] = [number * 8 + 2];
-  let rest = content.byteLength;
-  while (rest >= 0x80) {
-    head.push((rest % 0x80) | 0x80);
-    rest = Math.floor(rest / 0x80);
-  }
-  return [Buffer.from([...head, rest]), content];
 }

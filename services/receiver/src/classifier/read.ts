@@ -1,4 +1,4 @@
-import { FieldCursor, varint32 } from '@nrdot/otlp';
+import { FieldCursor, varint32, WireWriter } from '@nrdot/otlp';
 
 /**
  * Reads from wire bytes what rules test. The bytes are valid protobuf. Repeated fields are treated as protobuf defines it: the
@@ -92,21 +92,21 @@ export interface Message {
 
 /**
  * Finds the content of a message field; undefined if absent. Several pieces are joined, which is how protobuf merges them;
- * nobody writes that, so it may cost a copy.
+ * nobody writes that, so it may cost a copy, but there may be half a million pieces in 1 MiB.
  */
 export function findMessage(body: Buffer, start: number, end: number, number: number): Message | undefined {
-  let found: Message | undefined;
-  let pieces: Buffer[] | undefined;
+  let first = -1;
+  let last = 0;
+  let pieces = 0;
   fieldCursor.reset(body, start, end);
   while (fieldCursor.find(number)) {
-    if (found === undefined) {
-      found = { body, start: fieldCursor.start, end: fieldCursor.end };
-      continue;
-    }
-    pieces ??= [body.subarray(found.start, found.end)];
-    pieces.push(body.subarray(fieldCursor.start, fieldCursor.end));
+    if (pieces++ === 0) first = fieldCursor.start;
+    last = fieldCursor.end;
   }
-  if (pieces === undefined) return found;
-  const whole = Buffer.concat(pieces);
-  return { body: whole, start: 0, end: whole.byteLength };
+  if (pieces === 0) return undefined;
+  if (pieces === 1) return { body, start: first, end: last };
+  const whole = new WireWriter(last - first);
+  fieldCursor.reset(body, start, end);
+  while (fieldCursor.find(number)) whole.raw(body, fieldCursor.start, fieldCursor.end);
+  return { body: whole.finish(), start: 0, end: whole.length };
 }

@@ -1,6 +1,7 @@
-import { type Config, severityEnds } from '@nrdot/config';
+import type { Config } from '@nrdot/config';
+import { severityEnds } from '@nrdot/config/severity';
 import type { Signal } from '@nrdot/otlp';
-import { isPriorityClass, type PriorityClass } from '@nrdot/queue';
+import { isPriorityClass, type PriorityClass } from '@nrdot/queue/priority-class';
 import { Matcher } from './matcher.ts';
 
 export type PriorityOptions = Config['priority'];
