@@ -1,6 +1,6 @@
 /** The replayer on a real redis-server, with a clock that the test moves: what waits after an outage, and what does not. */
 import { setTimeout as wait } from 'node:timers/promises';
-import type { JobData } from '@nrdot/queue';
+import type { JobData, Settlement } from '@nrdot/queue';
 import { ALWAYS, SegmentLog } from '@nrdot/segment-log';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { waitUntil } from '@nrdot/testbed';
@@ -17,9 +17,9 @@ const BATCHES = 3;
 /** More than are passed over in one go. */
 const PASSED_OVER = 40;
 
-function replayerOf(segments: SegmentLog, now: () => number): Replayer {
+function replayerOf(segments: SegmentLog, now: () => number, poisonAfter = 5): Replayer {
   return new Replayer({
-    ...{ store, segments, rate: new ReplayRate(1e9, now()), poisonAfter: 5 },
+    ...{ store, segments, rate: new ReplayRate(1e9, now()), poisonAfter },
     weights: { critical: 5, high: 3, normal: 1 },
     log: createLogger({ level: 'silent', format: 'json' }),
     metrics: new MetricsRegistry(['dlq']).metrics,
@@ -30,6 +30,14 @@ function replayerOf(segments: SegmentLog, now: () => number): Replayer {
 
 const becomes = (state: string) => redis.hset(store.keys.breaker('traces'), 'state', state);
 const sent = () => redis.lrange(store.keys.queue('replay-normal', 'wait'), 0, -1);
+/** Has a batch that is in Redis reach an end, as if an exporter had tried it. */
+async function settle(id: string, result: Settlement): Promise<void> {
+  const key = store.keys.queue('replay-normal', id);
+  const job = JSON.parse((await redis.hget(key, 'data'))!) as JobData;
+  await redis.del(key);
+  await redis.lrem(store.keys.queue('replay-normal', 'wait'), 0, id);
+  await store.settle(job, 'queued', result);
+}
 
 it('batches of a requested replay that a breaker returned are replayed even while replay is paused', async () => {
   const segments = await SegmentLog.open(options(new SimulatedDisk(seeded(1))).o);
@@ -46,10 +54,7 @@ it('batches of a requested replay that a breaker returned are replayed even whil
   expect(await sent()).toEqual([]);
   await becomes('closed');
   await waitUntil(async () => (await sent()).length === BATCHES, { what: 'all items are in Redis again' });
-  for (const id of await sent()) {
-    const job = JSON.parse((await redis.hget(store.keys.queue('replay-normal', id), 'data'))!) as JobData;
-    await store.settle(job, 'queued', { outcome: 'delivered' });
-  }
+  for (const id of await sent()) await settle(id, { outcome: 'delivered' });
   await waitUntil(() => replayer.order === undefined, { what: 'the order has expired' });
   await replayer.stop();
   await segments.close();
@@ -69,11 +74,7 @@ it('probes that failed in an outage do not wait once it is over', async () => {
       const ids = await sent();
       expect(ids.length).toBeLessThanOrEqual(1);
       for (const id of ids) {
-        const key = store.keys.queue('replay-normal', id);
-        const job = JSON.parse((await redis.hget(key, 'data'))!) as JobData;
-        await redis.del(key, store.keys.queue('replay-normal', 'wait'));
-        const failed = { attempts: 1, message: 'no' };
-        await store.settle(job, 'queued', { outcome: 'returned', failed });
+        await settle(id, { outcome: 'returned', failed: { attempts: 1, message: 'no' } });
         failures.set(id, (failures.get(id) ?? 0) + 1);
       }
       return failures.size === BATCHES && Math.min(...failures.values()) >= 8;
@@ -109,6 +110,41 @@ it('batches delivered in an earlier run are not sent again, however many are ski
     { what: 'its record is removed' },
   );
   expect(await left()).toEqual([PASSED_OVER, []]);
+  await replayer.stop();
+  await segments.close();
+});
+
+it('a batch that fails while others are delivered is moved aside once the disk takes it, and holds up no other until then', async () => {
+  const disk = new SimulatedDisk(seeded(1));
+  let clock = 1_000_000;
+  const segments = await SegmentLog.open(options(disk, { now: () => clock }).o);
+  await segments.append('normal', record('poison'));
+  await becomes('closed');
+  const replayer = replayerOf(segments, () => clock, 1);
+  const until = (what: string, isSo: () => boolean | Promise<boolean>) =>
+    waitUntil(
+      () => {
+        clock += 1_000;
+        return isSo();
+      },
+      { what, timeoutMs: 20_000, everyMs: 20 },
+    );
+  await until('it is in Redis', async () => (await sent()).length === 1);
+  await redis.hset(store.keys.breaker('traces'), 'ok_total', 1); // another was delivered
+  let refusals = 0;
+  disk.beforeWrite = (_operation, path) => {
+    if (!path.includes('/rejected/')) return;
+    refusals++;
+    throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' });
+  };
+  await settle('rpoison', { outcome: 'returned', failed: { attempts: 1, message: 'no' } });
+  await until('the disk has refused it', () => refusals > 0);
+  await segments.append('normal', record('other'));
+  await until('the other is in Redis', async () => (await sent()).includes('rother'));
+  disk.beforeWrite = undefined;
+  await until('it is in the rejected area', () => segments.stats('rejected').records === 1);
+  expect(segments.stats('normal').records).toBe(1);
+  expect(await sent()).toEqual(['rother']);
   await replayer.stop();
   await segments.close();
 });

@@ -63,6 +63,8 @@ const GATE_MS = 250;
 const ADAPT_MS = 1_000;
 /** After so long without an outcome, Redis is asked whether it still has the batch: it may have lost its data. */
 const MISSING_AFTER_MS = 30_000;
+/** After so long, a batch that the disk did not let into the rejected area is moved again. */
+const REJECT_AGAIN_MS = 5_000;
 /** Share of 429s above which replay slows down. */
 const CROWDED = 0.05;
 /** Outcomes of an earlier run stay in Redis until their records are read; at most so many, as no run has more in flight. */
@@ -347,6 +349,12 @@ export class Replayer {
     this.#heldBack.add(position.area);
   }
 
+  /** Skips a record that is read again at a time of its own; Unix ms. */
+  #passOverUntil({ position }: Entry, atMs: number): void {
+    this.#d.segments.release(position);
+    this.#readAgainAt.set(position.area, Math.min(atMs, this.#readAgainAt.get(position.area) ?? atMs));
+  }
+
   async #readAgain(area: Area): Promise<void> {
     this.#rewind.delete(area);
     await this.#startOver(area);
@@ -381,9 +389,7 @@ export class Replayer {
       const isProbe = this.#stateOf(entry.record.envelope.signal) !== 'closed';
       const waitsUntilMs = (isProbe ? failure?.noProbeBeforeMs : failure?.notBeforeMs) ?? 0;
       if (waitsUntilMs > this.#d.now() && !isFresh) {
-        this.#d.segments.release(entry.position);
-        const other = this.#readAgainAt.get(area) ?? Number.POSITIVE_INFINITY;
-        this.#readAgainAt.set(area, Math.min(other, waitsUntilMs));
+        this.#passOverUntil(entry, waitsUntilMs);
         continue;
       }
       if (failure && failure.whileOthersPassed >= this.#d.poisonAfter && area !== 'rejected') {
@@ -491,10 +497,13 @@ export class Replayer {
 
   /**
    * Moves a batch that fails in every replay, while others are delivered, to the rejected area, with its history. After a kill
-   * between the two steps it is in both places, and the second step is repeated.
+   * between the two steps it is in both places, and the second step is repeated. While the disk does not accept it, it waits
+   * where it is, and others go on.
    */
-  async #reject({ record: { envelope, payload }, position }: Entry, failure: Failure): Promise<void> {
-    const { segments, log } = this.#d;
+  async #reject(entry: Entry, failure: Failure): Promise<void> {
+    const { segments, log, now } = this.#d;
+    const { record, position } = entry;
+    const { envelope, payload } = record;
     const id = foldKey(`${envelope.id}-poison`);
     const { times, attempts, message } = failure;
     try {
@@ -503,9 +512,8 @@ export class Replayer {
         const rejected = { ...envelope, id, reason: 'rejected:poison', attempts, message: said };
         await segments.append('rejected', { envelope: rejected, payload });
       }
-    } catch (error) {
-      segments.release(position);
-      throw error;
+    } catch {
+      return this.#passOverUntil(entry, now() + REJECT_AGAIN_MS); // the log has told of the fault
     }
     this.#failures.forget(replayKey(envelope.id, position.area));
     this.#finish(position);
