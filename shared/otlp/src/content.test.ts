@@ -265,7 +265,19 @@ describe('content encodings', () => {
     expect(parseContentEncoding(undefined)).toBe('identity');
     expect(parseContentEncoding(' GZIP ')).toBe('gzip');
     expect(['zlib', 'x-gzip', 'ZLIB'].map(parseContentEncoding)).toEqual(['deflate', 'gzip', 'deflate']);
-    for (const name of ['snappy', 'x-snappy-framed', 'lz4', '__proto__', 'constructor'])
+    for (const list of ['gzip, identity', 'identity,gzip', 'gzip,', ' , x-gzip ,IDENTITY,'])
+      expect(parseContentEncoding(list)).toBe('gzip');
+    for (const none of [',', 'identity, identity']) expect(parseContentEncoding(none)).toBe('identity');
+    for (const name of [
+      'gzip, gzip',
+      'gzip;q=1',
+      'gzip, br',
+      'snappy',
+      'x-snappy-framed',
+      'lz4',
+      '__proto__',
+      'constructor',
+    ])
       expect(() => parseContentEncoding(name)).toThrow(/expected identity, gzip, deflate, zstd/);
     expect(() => parseContentEncoding('br')).toThrow(/expected identity, gzip, deflate, zstd/);
   });

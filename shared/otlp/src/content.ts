@@ -76,9 +76,18 @@ export interface DecodeLimits {
   reserve?(bytes: number): void;
 }
 
-/** @throws OtlpError 415 for an unsupported one */
+/**
+ * @param header a list, of which empty members and `identity` mean nothing (RFC 9110, 5.6.1 and 8.4.1)
+ * @throws OtlpError 415 for an unsupported one, or several
+ */
 export function parseContentEncoding(header: string | undefined): ContentEncoding {
-  const name = (header ?? '').trim().toLowerCase();
+  if (header === undefined) return 'identity';
+  const name = header
+    .toLowerCase()
+    .split(',')
+    .map((each) => each.trim())
+    .filter((each) => each !== '' && each !== 'identity')
+    .join(', ');
   if (name === '') return 'identity';
   const other = OTHER_NAMES[name];
   if (other) return other;
