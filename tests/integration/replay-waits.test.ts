@@ -1,6 +1,6 @@
 /** The replayer on a real redis-server, with a clock that the test moves: what waits after an outage, and what does not. */
 import { setTimeout as wait } from 'node:timers/promises';
-import type { JobData, Settlement } from '@nrdot/queue';
+import { type JobData, type Settlement, Store } from '@nrdot/queue';
 import { ALWAYS, SegmentLog } from '@nrdot/segment-log';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { waitUntil } from '@nrdot/testbed';
@@ -9,7 +9,7 @@ import { ReplayRate } from '../../services/dlq/src/replay-rate.ts';
 import { Replayer } from '../../services/dlq/src/replayer.ts';
 import { options, record, seeded } from '../../shared/segment-log/test/fixture.ts';
 import { SimulatedDisk } from '../../shared/segment-log/test/simulated-disk.ts';
-import { redis, store, useStore } from './store-on-redis.ts';
+import { OPTIONS, redis, store, useStore } from './store-on-redis.ts';
 
 useStore();
 
@@ -17,9 +17,9 @@ const BATCHES = 3;
 /** More than are passed over in one go. */
 const PASSED_OVER = 40;
 
-function replayerOf(segments: SegmentLog, now: () => number, poisonAfter = 5): Replayer {
+function replayerOf(segments: SegmentLog, now: () => number, poisonAfter = 5, of = store): Replayer {
   return new Replayer({
-    ...{ store, segments, rate: new ReplayRate(1e9, now()), poisonAfter },
+    ...{ store: of, segments, rate: new ReplayRate(1e9, now()), poisonAfter },
     weights: { critical: 5, high: 3, normal: 1 },
     log: createLogger({ level: 'silent', format: 'json' }),
     metrics: new MetricsRegistry(['dlq']).metrics,
@@ -145,6 +145,44 @@ it('a batch that fails while others are delivered is moved aside once the disk t
   await until('it is in the rejected area', () => segments.stats('rejected').records === 1);
   expect(segments.stats('normal').records).toBe(1);
   expect(await sent()).toEqual(['rother']);
+  await replayer.stop();
+  await segments.close();
+});
+
+it('outcomes that were read while the breakers could not be are not forgotten', async () => {
+  const segments = await SegmentLog.open(options(new SimulatedDisk(seeded(1))).o);
+  for (let i = 0; i < BATCHES; i++) await segments.append('normal', record(`o${i}`));
+  await becomes('closed');
+  /** Redis as far as the replayer sees it: nothing of it, all but the breakers, or all. */
+  let reach: 'none' | 'no breakers' | 'all' = 'all';
+  const cut = (...when: (typeof reach)[]) => {
+    if (when.includes(reach)) throw new Error('CLUSTERDOWN');
+  };
+  const flaky = new Store(redis, OPTIONS);
+  let failedReads = 0;
+  flaky.breakers = async () => {
+    if (reach === 'no breakers') failedReads++;
+    cut('none', 'no breakers');
+    return store.breakers();
+  };
+  flaky.replayOutcomes = async (from, limit) => {
+    cut('none');
+    return store.replayOutcomes(from, limit);
+  };
+  const replayer = replayerOf(segments, Date.now, 5, flaky);
+  await waitUntil(async () => (await sent()).length === BATCHES, { what: 'all items are in Redis' });
+  reach = 'none';
+  await settle('ro0', { outcome: 'returned', failed: { attempts: 1, message: 'no' } });
+  for (const id of ['ro1', 'ro2']) await settle(id, { outcome: 'delivered' });
+  reach = 'no breakers';
+  await waitUntil(() => failedReads > 0, { what: 'the breakers could not be read' });
+  await replayer.checkpoint();
+  reach = 'all';
+  await waitUntil(async () => (await sent()).includes('ro0'), { what: 'the failed one is in Redis again' });
+  await replayer.checkpoint();
+  expect(segments.stats('normal').records).toBe(1);
+  expect(replayer.outstanding).toBe(1);
+  expect(await redis.llen(store.keys.outcomes)).toBe(0);
   await replayer.stop();
   await segments.close();
 });

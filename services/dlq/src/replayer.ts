@@ -445,8 +445,11 @@ export class Replayer {
     const { store } = this.#d;
     while (true) {
       const { outcomes, first, next } = await store.replayOutcomes(this.#nextOutcome, OUTCOMES_AT_ONCE);
-      this.#firstOutcome = first;
-      this.#nextOutcome = next;
+      // Outcomes before `#nextOutcome` may be forgotten at any time: nothing may fail between setting it and their effects. The
+      // breaker may have opened: read its state before sending more, which would return at once.
+      if (outcomes.some(({ done }) => !done)) this.#gateAt = Number.NEGATIVE_INFINITY;
+      if (outcomes.some(({ failed }) => failed)) await this.#readGate();
+      [this.#firstOutcome, this.#nextOutcome] = [first, next];
       if (outcomes.length === 0) return;
       for (const [i, { done, key, failed }] of outcomes.entries()) {
         const outstanding = this.#outstanding.get(key);
@@ -462,9 +465,7 @@ export class Replayer {
           this.#roundTrips.add(this.#d.now() - outstanding.sinceMs);
         } else {
           this.#putBack(outstanding);
-          // The breaker has opened: read its state before sending more, which would return at once.
-          this.#gateAt = Number.NEGATIVE_INFINITY;
-          if (failed) await this.#hasFailed(key, outstanding, failed);
+          if (failed) this.#hasFailed(key, outstanding, failed);
         }
       }
     }
@@ -488,8 +489,7 @@ export class Replayer {
     return Math.min(this.#nextOutcome, Math.max(oldest, this.#nextOutcome - OUTCOMES_KEPT_MAX));
   }
 
-  async #hasFailed(key: string, { signal, passedBefore }: Outstanding, failed: Failed): Promise<void> {
-    await this.#readGate();
+  #hasFailed(key: string, { signal, passedBefore }: Outstanding, failed: Failed): void {
     const { state = 'closed', passed = 0 } = this.#gate.signals.get(signal) ?? {};
     const meanwhile = { isOpen: state !== 'closed', othersPassed: passed > passedBefore };
     this.#failures.add(key, failed, meanwhile, this.#d.now());
