@@ -9,16 +9,23 @@ import type { Replayer } from './replayer.ts';
 const SEEN = { epoch: 'e', at: 1, books: { accepted: 5 }, live: 2, paused: false };
 
 /** A dlq's housekeeping whose Redis answers as it is told. */
-function rig(answer: () => DiskReported) {
+function rig(answer: () => DiskReported, tell: Ledger['tell'] = async () => false) {
   const told: DiskReport[] = [];
   const kept: RedisSeen[] = [];
   const said: string[] = [];
+  const disk = { fails: false };
+  const write = () => {
+    if (disk.fails) throw new Error('ENOSPC');
+  };
   let seen: RedisSeen | undefined;
   const keeping = new Housekeeping({
     store: {
       reportDisk: async (report: DiskReport) => {
         told.push(report);
         return answer();
+      },
+      book: async () => {
+        throw new Error('the answer got lost');
       },
     } as unknown as Store,
     segments: {
@@ -27,7 +34,7 @@ function rig(answer: () => DiskReported) {
       stats: () => ({ items: 3 }),
     } as unknown as SegmentLog,
     ledger: {
-      tell: async () => false,
+      tell,
       pending: () => 0,
       pendingDrops: 0,
       isBusy: false,
@@ -36,11 +43,13 @@ function rig(answer: () => DiskReported) {
       },
       saw: async (now: RedisSeen, keep: boolean) => {
         seen = now;
-        if (keep) kept.push(now);
+        if (!keep) return;
+        write();
+        kept.push(now);
       },
     } as unknown as Ledger,
     replayer: {
-      checkpoint: async () => {},
+      checkpoint: async () => write(),
       wake: () => {},
       caughtUp: async () => 7,
       redisLost: async () => void said.push('replayed again'),
@@ -55,7 +64,7 @@ function rig(answer: () => DiskReported) {
     for (let i = 0; i < many; i++) await keeping.turn();
     return told.length;
   };
-  return { keeping, told, kept, said, turns };
+  return { keeping, told, kept, said, disk, turns };
 }
 
 it('reports the disk to Redis after changes, and every other turn in case Redis lost the report', async () => {
@@ -99,4 +108,28 @@ it('reports what Redis has lost, and keeps the old snapshot until the loss is ac
   answer = { state: 'older', lostItems: 0, seen: { ...SEEN, epoch: 'f', books: { accepted: 1 } } };
   await turns(2);
   expect(said).toEqual(['lost 2', 'replayed again', 'older 4']);
+});
+
+it('reports to Redis while the disk accepts no writes, and saves the snapshot when it does', async () => {
+  const failing = async () => {
+    throw new Error('ENOSPC'); // as the ledger does with an entry that it cannot write
+  };
+  const { keeping, told, kept, disk } = rig(() => ({ state: 'same', lostItems: 0, seen: SEEN }), failing);
+  disk.fails = true;
+  for (let i = 0; i < 20; i++) await expect(keeping.turn()).rejects.toThrow('ENOSPC');
+  expect(told.length).toBeGreaterThanOrEqual(10);
+  expect(kept).toEqual([]);
+  disk.fails = false;
+  for (let i = 0; i < 2; i++) await keeping.turn().catch(() => {});
+  expect(kept).toEqual([SEEN]);
+});
+
+it('does not report while it is unknown whether the accounting has an entry: it would count twice', async () => {
+  const answer = (): DiskReported => ({ state: 'same', lostItems: 0, seen: SEEN });
+  const { keeping, told } = rig(answer, async (book) => {
+    await book({ id: 'e', counts: { accepted: 1 } });
+    return true;
+  });
+  await expect(keeping.turn()).rejects.toThrow('the answer got lost');
+  expect(told).toEqual([]);
 });

@@ -3,7 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import type { DiskReported, RedisSeen, Store } from '@nrdot/queue';
 import type { SegmentLog } from '@nrdot/segment-log';
 import type { Intake } from './intake.ts';
-import type { Ledger } from './ledger.ts';
+import type { Entry, Ledger } from './ledger.ts';
 import type { Replayer } from './replayer.ts';
 import { REPLAY_AREAS } from './selection.ts';
 
@@ -52,7 +52,7 @@ export class Housekeeping {
 
   /** @throws when the disk or Redis fails; the next turn repeats what was not done */
   async turn(): Promise<void> {
-    const { segments, replayer, notReady } = this.#d;
+    const { segments, notReady } = this.#d;
     await segments.maintain();
     if (!this.#verifying) {
       this.#verifying = true;
@@ -62,16 +62,32 @@ export class Housekeeping {
     }
     if (notReady()) return;
     if (++this.#turns % TELL_AGAIN_TURNS === 0) this.#changed = true;
-    await replayer.checkpoint();
     await this.report();
   }
 
+  /**
+   * Writes what replay has achieved, and reports to Redis. A disk that accepts no writes does not keep Redis from being told.
+   * @throws as `turn` does
+   */
   async report(): Promise<void> {
-    const { store, ledger, intake } = this.#d;
-    if (await ledger.tell((entry) => store.book(entry))) this.#changed = true;
+    const { store, ledger, replayer } = this.#d;
+    let isUnsure = false;
+    const book = async (entry: Entry) => {
+      isUnsure = true; // whether the accounting has it: a report would count it as pending too
+      await store.book(entry);
+      isUnsure = false;
+      this.#changed = true;
+    };
+    await replayer
+      .checkpoint()
+      .finally(() => ledger.tell(book))
+      .finally(() => (isUnsure ? undefined : this.#reportDisk()));
+  }
+
+  async #reportDisk(): Promise<void> {
     if (!this.#changed) return;
     this.#changed = false;
-    const reported = await intake.crossing
+    const reported = await this.#d.intake.crossing
       .hold(PATIENCE_MS, (isStill) => this.#tell(isStill))
       .catch((error: Error) => {
         this.#changed = true; // report it in the next turn
@@ -107,10 +123,9 @@ export class Housekeeping {
     if (state !== 'same' && state !== 'older') return;
     const books = JSON.stringify([seen.epoch, seen.books, seen.live, seen.paused]);
     const isDue = books !== this.#kept && this.#turns - this.#keptAt >= KEEP_TURNS;
-    if (isDue) {
-      this.#kept = books;
-      this.#keptAt = this.#turns;
-    }
     await ledger.saw(seen, isDue);
+    if (!isDue) return;
+    this.#kept = books;
+    this.#keptAt = this.#turns;
   }
 }

@@ -179,8 +179,7 @@ export async function startDlq(
     await intake.stop(timeoutMs);
     await ticking;
     clearTimeout(late);
-    const report = () => replayer.checkpoint().then(() => keeping.report());
-    if (!link.notReady()) await report().catch(() => {}); // reported by the next start
+    if (!link.notReady()) await keeping.report().catch(() => {}); // reported by the next start
     link.close();
     await segments.close();
     await ledger.close();
