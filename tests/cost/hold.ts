@@ -22,7 +22,7 @@ const classifierOf = (text: string) => new Classifier(loadConfig({ env: {}, text
 const byDefault = classifierOf('');
 const large = new LargeRequests();
 
-function deps(classifier: Classifier): IngestDeps {
+function deps(classifier: Classifier, fix: boolean): IngestDeps {
   const limiter = new CardinalityLimiter(limiterOptions(), { now: Date.now, seed: 1 });
   const enqueue = async (batches: readonly Batch[]) => batches.map(() => 'queued' as const);
   return {
@@ -32,6 +32,7 @@ function deps(classifier: Classifier): IngestDeps {
     classify: (signal, body) => classifier.classify(signal, body),
     rules: () => classifier,
     large,
+    fix: { isOn: fix, count: () => {} },
     now: Date.now,
   };
 }
@@ -46,7 +47,7 @@ async function hold(
   classifier = byDefault,
 ) {
   const reservation = { reserve: () => {}, look: () => {}, release: () => {} };
-  const limits = { maxBodyBytes: 64 * MIB, maxDepth: 64, invalidUtf8, fix };
+  const limits = { maxBodyBytes: 64 * MIB, maxDepth: 64, invalidUtf8 };
   let longest = 0;
   let before = cpuMs();
   let isOver = false;
@@ -60,7 +61,7 @@ async function hold(
   const outcome = await ingest(
     { signal, format, encoding, wire, reservation },
     limits,
-    deps(classifier),
+    deps(classifier, fix),
   ).then(
     ({ items }) => `${items} items`,
     ({ message }: Error) => message,
@@ -109,13 +110,30 @@ for (const bytes of [0.9 * MIB, 60 * MIB]) {
 }
 for (const signal of WALKED) {
   for (const [name, make] of shapesOf(signal)) {
-    if (!/attribute|links/.test(name)) continue;
     const bytes = signal === 'metrics' ? 0.24 * MIB : 0.9 * MIB;
     await say(`${(bytes / MIB).toFixed(1)} MiB ${signal}, with check.fix: ${name}`, () => [
       ...([signal, ofBytes(make, bytes), 'identity', 'protobuf', true] as const),
     ]);
   }
 }
+const small: [what: string, Walked, Buffer][] = [
+  ['resources of one record', 'logs', field(1, field(2, field(2)))],
+  ['scopes of one record', 'logs', field(2, field(2))],
+  ['empty scopes', 'logs', field(2)],
+  ['spans of one link', 'traces', field(2, field(13))],
+  ['records of one empty attribute', 'logs', field(2, field(6))],
+  ['records of one map', 'logs', field(2, field(6, field(2, field(6))))],
+];
+for (const bytes of [0.24 * MIB, 0.99 * MIB])
+  for (const [what, signal, unit] of small)
+    await say(`${(bytes / MIB).toFixed(2)} MiB ${signal}, with check.fix: ${what}`, () => {
+      const units = Buffer.alloc(bytes - (bytes % unit.byteLength), unit);
+      const isResource = what.startsWith('resources');
+      const isScope = /^(empty )?scopes/.test(what);
+      const last = field(1, field(2, field(2)));
+      const whole = isResource ? units : field(1, isScope ? units : field(2, units));
+      return [signal, Buffer.concat([whole, last]), 'identity', 'protobuf', true];
+    });
 /** One log record whose body is one string. */
 const value = () => field(1, field(2, field(2, field(5, field(1, Buffer.alloc(60 * MIB, 'x'))))));
 for (const bytes of [0.9 * MIB, 60 * MIB]) {

@@ -145,11 +145,12 @@ export async function ingest(
   const bodyBytes = decoded.byteLength;
   const { large } = deps;
   const { maxDepth, invalidUtf8, maxBodyBytes } = limits;
-  const sound: SoundOptions = { maxDepth, invalidUtf8, maxBodyBytes, fix: deps.fix?.isOn ?? false };
+  const isFixed = deps.fix?.isOn ?? false;
+  const sound: SoundOptions = { maxDepth, invalidUtf8, maxBodyBytes, fix: isFixed };
   const rules = deps.rules?.();
   const maxItems = large && rules?.readsItems(signal) ? EXAMINED_MAX_ITEMS : Number.POSITIVE_INFINITY;
   const readAtOnce =
-    large && isLarge(signal, request.format, bodyBytes)
+    large && isLarge(signal, request.format, bodyBytes, isFixed)
       ? undefined
       : readWhole(request, decoded, { ...sound, mendMaxBytes: large && MENDED_MAX_BYTES }, maxItems);
   const isLimited = signal === 'metrics' && deps.limit !== undefined;

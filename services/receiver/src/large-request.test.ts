@@ -38,6 +38,7 @@ async function take(
   request: Partial<IngestRequest> & { signal: Signal; wire: Buffer },
   withThread: boolean,
   rules = priority,
+  isFixed = false,
 ) {
   const batches: Batch[] = [];
   const limiter = new CardinalityLimiter(limiterOptions(), { now: () => 1_000_000, seed: 1 });
@@ -55,6 +56,7 @@ async function take(
       return classifier.classify(signal, body);
     },
     rules: () => classifier,
+    fix: { isOn: isFixed, count: () => {} },
     ...(withThread ? { large } : {}),
     now: () => 1_000,
   };
@@ -154,6 +156,22 @@ it.each([
   expect(classified - before.classified).toBe(isThread ? 0 : 1);
   expect(taken).toEqual(await take({ signal: 'logs', wire }, false, ofTest));
 });
+
+it.each([
+  [true, 256 * 1024, 0],
+  [true, 256 * 1024 + 1, 1],
+  [false, 256 * 1024 + 1, 0],
+])(
+  'fixes in the thread what is too large to be fixed at once: check.fix %j, %i bytes',
+  async (isFixed, bytes, reads) => {
+    const span = (name: number) => field(1, field(2, field(2, field(5, Buffer.alloc(name, 'x')))));
+    const wire = span(bytes - (span(bytes).byteLength - bytes));
+    expect(wire.byteLength).toBe(bytes);
+    const before = large.reads;
+    expect(await take({ signal: 'traces', wire }, true, undefined, isFixed)).toMatchObject({ items: 1 });
+    expect(large.reads - before).toBe(reads);
+  },
+);
 
 it('keeps the received bytes if nothing changed', async () => {
   const wire = gzipSync(

@@ -41,11 +41,13 @@ export type LargeAnswer =
 
 /**
  * A request that is larger than this, decompressed, would block the event loop for too long: another thread reads it and cuts
- * it into pieces. The limits are lower for metrics, which the limiter reads in detail, and for JSON, which costs more to parse.
+ * it into pieces. The limits are lower for metrics, which the limiter reads in detail, for JSON, which costs more to parse, and with
+ * `check.fix`, for which every attribute is read.
  */
 const LARGE_BYTES = 1024 * 1024;
 const LARGE_JSON_BYTES = 512 * 1024;
 const LARGE_METRICS_BYTES = 256 * 1024;
+const LARGE_FIXED_BYTES = 256 * 1024;
 /** Rewriting a request without its invalid items costs several times as much as reading it. */
 export const MENDED_MAX_BYTES = 128 * 1024;
 /** The limiter reads at most this in one go, be it a request or a piece that cannot be cut further. */
@@ -55,9 +57,10 @@ export const EXAMINED_MAX_ITEMS = 8_192;
 /** Otherwise the classifier reads mainly what describes items. */
 export const DESCRIBING_MAX_BYTES = 1024 * 1024;
 
-export function isLarge(signal: Signal, format: BodyFormat, bytes: number): boolean {
+export function isLarge(signal: Signal, format: BodyFormat, bytes: number, isFixed: boolean): boolean {
   if (signal === 'profiles') return false;
   if (signal === 'metrics') return bytes > LARGE_METRICS_BYTES;
+  if (isFixed) return bytes > LARGE_FIXED_BYTES;
   return bytes > (format === 'json' ? LARGE_JSON_BYTES : LARGE_BYTES);
 }
 
@@ -72,7 +75,7 @@ export function tooMuchAtOnce(
 
 /** A thread that has read a larger request is replaced. */
 const HEAVY_BYTES = 8 * 1024 * 1024;
-/** Time limit per request. The worst request of 64 MiB takes a third of it on an idle machine. */
+/** Time limit per request. With default rules, the worst request of 64 MiB takes a third of it on an idle machine. */
 const DEADLINE_MS = 30_000;
 
 export interface LargeOptions {
