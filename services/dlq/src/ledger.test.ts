@@ -2,6 +2,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { temporaryDirectory } from '@nrdot/testbed';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { seeded } from '../../../shared/segment-log/test/fixture.ts';
+import { SimulatedDisk } from '../../../shared/segment-log/test/simulated-disk.ts';
 import { type Entry, Ledger } from './ledger.ts';
 
 let dir: ReturnType<typeof temporaryDirectory>;
@@ -93,5 +95,50 @@ describe('the ledger of the dlq', () => {
     const ledger = await Ledger.open(join(dir.path, 'not-there-yet'));
     await expect(ledger.add('accepted', 2)).rejects.toThrow('ENOENT');
     expect(ledger.pending('accepted')).toBe(2);
+  });
+});
+
+describe('a disk that accepts no writes', () => {
+  /** A ledger on a disk that fails as told, with 3 items accepted that are in its file. */
+  async function onDisk() {
+    const disk = new SimulatedDisk(seeded(1));
+    const fs = disk.fileSystem();
+    await fs.mkdir('/dlq');
+    const fail = (code?: string) => {
+      disk.beforeWrite = code
+        ? () => {
+            throw Object.assign(new Error(code), { code });
+          }
+        : undefined;
+    };
+    const ledger = await Ledger.open('/dlq', fs);
+    await ledger.add('accepted', 3);
+    return { ledger, fail, again: () => Ledger.open('/dlq', fs) };
+  }
+
+  it('keeps an entry from the accounting until it is in the file, so that a kill does not add it twice', async () => {
+    const redis = books();
+    const { ledger, fail, again } = await onDisk();
+    fail('EROFS');
+    for (let i = 0; i < 3; i++) await ledger.tell(redis.book).catch(() => {});
+    const killed = await again();
+    for (let i = 0; i < 3; i++) await killed.tell(redis.book).catch(() => {});
+    fail();
+    await killed.tell(redis.book);
+    await killed.tell(redis.book);
+    expect(redis.counts).toEqual({ accepted: 3 });
+  });
+
+  it('adds an entry that is in the file, also after a kill', async () => {
+    const redis = books();
+    const { ledger, fail, again } = await onDisk();
+    const unheard = async () => {
+      throw new Error('the answer got lost');
+    };
+    await expect(ledger.tell(unheard)).rejects.toThrow('got lost');
+    fail('EROFS');
+    const killed = await again();
+    for (const each of [ledger, killed, ledger, killed]) await each.tell(redis.book).catch(() => {});
+    expect(redis.counts).toEqual({ accepted: 3 });
   });
 });

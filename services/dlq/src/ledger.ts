@@ -43,6 +43,8 @@ export class Ledger {
   readonly #fs: FileSystem;
   #counts: Counts;
   #entry: Entry | undefined;
+  /** The entry in the file. Only that one may be added to the accounting: a kill would have its items be told in another. */
+  #written: Entry | undefined;
   readonly #inFlight: Map<string, number>;
   readonly #writtenOff: Record<string, number>;
   #seen: RedisSeen | undefined;
@@ -60,6 +62,7 @@ export class Ledger {
     this.#fs = fs;
     this.#counts = counts;
     this.#entry = entry;
+    this.#written = entry;
     this.#inFlight = new Map(Object.entries(underWay));
     this.#writtenOff = writtenOff;
     this.#seen = seen;
@@ -178,14 +181,15 @@ export class Ledger {
    * Sends the pending entry to Redis.
    * @param book adds an entry to the accounting, once per id however often it is called
    * @returns whether there was one
+   * @throws as `add` does, or what `book` throws; the next call repeats it
    */
   async tell(book: (entry: Entry) => Promise<void>): Promise<boolean> {
     if (!this.#entry) {
       if (Object.keys(this.#counts).length === 0) return false;
       this.#entry = { id: randomUUID(), counts: this.#counts };
       this.#counts = {};
-      await this.#keep();
     }
+    if (this.#written !== this.#entry) await this.#keep();
     await book(this.#entry);
     this.#entry = undefined;
     await this.#keep();
@@ -218,6 +222,7 @@ export class Ledger {
       seen: this.#seen,
     };
     await replaceFile(this.#fs, this.#dir, FILE, JSON.stringify(kept));
+    this.#written = kept.entry;
   }
 }
 
