@@ -1,5 +1,5 @@
 /** On a real redis-server: how batches are taken into the queues, and what spills. */
-import { type Batch, Enqueuer, type PriorityClass, Store } from '@nrdot/queue';
+import { type Batch, type BatchRef, Enqueuer, type PriorityClass, Store } from '@nrdot/queue';
 import { describe, expect, it } from 'vitest';
 import {
   batch,
@@ -91,6 +91,23 @@ describe('enqueueing', () => {
     expect(await enqueued('live')).toEqual(['full']);
     expect(await enqueued('replay')).toEqual(['queued']);
     expect(await enqueued('replay')).toEqual(['full']);
+    // Rejected by the upstream, it waits for the disk as a live one, and still takes its room.
+    await full.move(MOVE);
+    const replayed = (await exported()).find(({ origin }) => origin === 'replay')!;
+    const [{ key, ...rest }] = replayed.batches as [BatchRef];
+    const data = { ...replayed, origin: 'live' as const, batches: [{ ...rest, key: `${key}s` }] };
+    const rejected = { queue: 'spill' as const, data, payloads: [{ key: `${key}s`, old: key }] };
+    expect(await full.handOver(replayed, [rejected], 'last', Date.now())).toBe(1);
+    expect(await enqueued('replay')).toEqual(['full']);
+  });
+
+  it('without memory, the dlq learns the outcomes of its replays, and reports', async () => {
+    await enqueue(batch('high', 10, { origin: 'replay' }));
+    await redis.config('SET', 'maxmemory', '1');
+    await store.move(MOVE);
+    for (const job of await exported()) await store.settle(job, 'export', { outcome: 'delivered' });
+    expect((await store.replayOutcomes(0, 10)).outcomes).toHaveLength(1);
+    await redis.config('SET', 'maxmemory', '0');
   });
 
   it('derives keys and names independently of the content of a batch', async () => {

@@ -42,43 +42,60 @@ it('holds no more decompressed bytes at once than it may, however many small pay
   expect(held.most).toBe(8 * MIB);
 });
 
+/** What becomes of these jobs of the spill queue while the disk is full. */
+function refused(jobs: Partial<JobData>[], refusals = 0) {
+  const batches = [{ key: 'b1', items: 1, bytes: 3, receivedAt: 0 }];
+  const of = { signal: 'logs', class: 'normal', origin: 'live', encoding: 'identity' } as const;
+  const taken = jobs.map((more, i) => ({
+    ...{ id: `b${i}`, attempts: refusals, payloads: [Buffer.from('abc')], epoch: '' },
+    data: JSON.stringify({ ...of, items: 1, bytes: 3, batches, ...more }),
+  }));
+  const takeBack = vi.fn(async () => true);
+  const hows: unknown[] = [];
+  const released = Promise.withResolvers<unknown[]>();
+  const answer = { jobs: taken, waiting: 0, nextInMs: -1, heldBack: 0, mayDefer: false };
+  new Intake({
+    ...{ maxBodyBytes: MIB, maxInflightBytes: MIB, concurrency: jobs.length, changed: () => {} },
+    store: {
+      keys: keysOf('{test}'),
+      take: vi.fn(() => new Promise(() => {})).mockResolvedValueOnce(answer as never),
+      takeBack,
+      release: async (_lock: unknown, how: unknown) => {
+        if (hows.push(how) === jobs.length) released.resolve(hows);
+      },
+    },
+    wakeSignal: new WakeSignal(),
+    log: createLogger({ level: 'silent', format: 'json' }),
+    metrics: new MetricsRegistry(['dlq']).metrics,
+    segments: { lastIds: new Set(), append: () => Promise.reject(new SegmentLogError('full', 'no room')) },
+  } as unknown as IntakeDeps);
+  return { released: released.promise, takeBack };
+}
+
+const REJECTED = { reason: 'rejected:status_400' };
 const FAILED = { reason: 'retries_exhausted', attempts: 4 };
 it.each<[what: string, isReturned: boolean, refusals: number, job: Partial<JobData>]>([
   ['waits only for the upstream', true, 0, { reason: 'breaker:failures' }],
   ['exporters have tried, and the disk has refused now and then', false, 9, FAILED],
   ['exporters have tried, and the disk has refused for long', true, 10, FAILED],
-  ['the upstream has rejected', false, 99, { reason: 'rejected:status_400' }],
+  ['the upstream has rejected, and the disk has refused now and then', false, 9, REJECTED],
+  ['the upstream has rejected, and the disk has refused for long', true, 10, REJECTED],
 ])(
   'a batch that a full disk refuses, which %s, returns to its class queue: %s',
   async (_, isReturned, refusals, more) => {
-    const batches = [{ key: 'b1', items: 1, bytes: 3, receivedAt: 0 }];
-    const of = { signal: 'logs', class: 'normal', origin: 'live', encoding: 'identity' } as const;
-    const data = JSON.stringify({ ...of, items: 1, bytes: 3, batches, ...more });
-    const job = { id: 'b1', data, attempts: refusals, payloads: [Buffer.from('abc')], epoch: '' };
-    const takeBack = vi.fn(async () => true);
-    const released = Promise.withResolvers<unknown>();
-    new Intake({
-      ...{ maxBodyBytes: MIB, maxInflightBytes: MIB, concurrency: 1, changed: () => {} },
-      store: {
-        keys: keysOf('{test}'),
-        take: vi
-          .fn(() => new Promise(() => {}))
-          .mockResolvedValueOnce({
-            jobs: [job],
-            waiting: 0,
-            nextInMs: -1,
-            heldBack: 0,
-            mayDefer: false,
-          } as never),
-        takeBack,
-        release: async (_lock: unknown, how: unknown) => released.resolve(how),
-      },
-      wakeSignal: new WakeSignal(),
-      log: createLogger({ level: 'silent', format: 'json' }),
-      metrics: new MetricsRegistry(['dlq']).metrics,
-      segments: { lastIds: new Set(), append: () => Promise.reject(new SegmentLogError('full', 'no room')) },
-    } as unknown as IntakeDeps);
-    expect(await released.promise).toBe(isReturned ? 'done' : 1_000);
+    const { released, takeBack } = refused([more], refusals);
+    const delayMs = more === REJECTED ? 6_000 : 1_000;
+    expect(await released).toEqual([isReturned ? 'done' : delayMs]);
     expect(takeBack).toHaveBeenCalledTimes(isReturned ? 1 : 0);
   },
 );
+
+it('tries many batches that a full disk has refused at a bounded rate', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  try {
+    const { released } = refused([FAILED, FAILED, FAILED]);
+    expect(await released).toEqual([1_000, 1_002, 1_004]);
+  } finally {
+    vi.useRealTimers();
+  }
+});

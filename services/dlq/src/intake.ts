@@ -30,9 +30,13 @@ interface Written {
   fresh: boolean;
 }
 
+/** When a batch that the disk has refused is tried again: after so long, and at most so many of all together per second. */
 const FULL_DELAY_MS = 1_000;
+const REFUSED_PER_SECOND = 500;
+/** An upstream that has rejected a batch may take it when it is another one, or repaired, but is not asked often. */
+const REJECTED_DELAY_MS = 6_000;
 const FAULT_DELAY_MS = 1_000;
-/** How often the disk refuses a batch that exporters have tried before the batch returns to the queue of its class. */
+/** How often the disk refuses a batch that exporters have sent before the batch returns to the queue of its class. */
 const TRIED_REFUSALS = 10;
 /** Number of last ids that are remembered, so that a job that comes again after a crash is not written twice. */
 const REMEMBERED_IDS = 20_000;
@@ -46,6 +50,8 @@ export class Intake {
   readonly #inflation: Inflation;
   /** By id. If the machine was frozen and a job's lock expired, the job may come again while it is being written. */
   readonly #writing = new Map<string, Promise<Written>>();
+  /** When the batch that the disk has refused last is tried again, by the process's clock. */
+  #nextTryMs = 0;
   /** Passed by all writes from Redis to the disk. */
   readonly crossing = new Crossing();
 
@@ -138,16 +144,24 @@ export class Intake {
         // It stays in Redis. Once that is full too, clients get 503 and keep their data.
         log.debug({ job: id, code: written.code }, 'the disk does not accept it now');
         // Without this, a full Redis would have nothing to try the upstream with when that works again. One that may itself have
-        // made it fail comes after the others.
-        const mayGo = !reason.startsWith(REJECTED) && (!attempts || refusals >= TRIED_REFUSALS);
+        // made it fail, or was rejected, comes after the others.
+        const isRejected = reason.startsWith(REJECTED);
+        const mayGo = (!attempts && !isRejected) || refusals >= TRIED_REFUSALS;
         if (mayGo && (await store.takeBack(job, batch, Date.now()))) continue;
-        throw new RetryLater(FULL_DELAY_MS, written.message);
+        throw new RetryLater(this.#refused(isRejected), written.message);
       }
       const { area } = written;
       const outcome = area === 'rejected' ? 'rejected' : 'stored';
       const settled = await store.settle({ ...job, batches: [batch] }, 'spill', { outcome });
       if (settled === 0) this.#d.metrics.duplicateHandOvers.inc();
     }
+  }
+
+  /** @returns in how many ms a batch that the disk has just refused is tried again */
+  #refused(isRejected: boolean): number {
+    const now = performance.now();
+    this.#nextTryMs = Math.max(this.#nextTryMs + 1_000 / REFUSED_PER_SECOND, now + FULL_DELAY_MS);
+    return Math.max(Math.round(this.#nextTryMs - now), isRejected ? REJECTED_DELAY_MS : 0);
   }
 
   #remember(id: string): void {

@@ -6,7 +6,7 @@ import { drain } from './scripts/drain.ts';
 import { enqueue } from './scripts/enqueue.ts';
 import { handOver } from './scripts/hand-over.ts';
 import { move } from './scripts/move.ts';
-import { forgetOutcomes, readOutcomes } from './scripts/outcomes.ts';
+import { fence, forgetOutcomes, readOutcomes } from './scripts/outcomes.ts';
 import { publish } from './scripts/publish.ts';
 import { release } from './scripts/release.ts';
 import { report } from './scripts/report.ts';
@@ -23,6 +23,7 @@ type Job = [id: Buffer, data: Buffer, attempts: number, payloads: (Buffer | null
 export type Scripted = (Redis | Cluster) & {
   nrdotEnqueueBuffer: Step<unknown[]>;
   nrdotReadOutcomes: Step<[first: number, given: number, ...lines: string[]]>;
+  nrdotFence: Step<null>;
   nrdotForgetOutcomes: Step<number>;
   nrdotBook: Step<number>;
   nrdotPublish: Step<number>;
@@ -53,6 +54,7 @@ export function scripted(redis: RedisConnection): Scripted {
   const steps: [name: string, numberOfKeys: number, lua: string][] = [
     ['nrdotEnqueue', 6, enqueue],
     ['nrdotReadOutcomes', 2, readOutcomes],
+    ['nrdotFence', 1, fence],
     ['nrdotForgetOutcomes', 2, forgetOutcomes],
     ['nrdotBook', 2, book],
     ['nrdotPublish', 1, publish],

@@ -99,7 +99,8 @@ export abstract class StoreState {
       this.scripts.nrdotReadOutcomes(outcomes, outcomesForgotten, from, limit),
     );
     // Records of `done` outcomes are deleted from the disk, so a failover must not undo the outcome.
-    if (lines.length > 0) await this.kept(() => this.redis.set(this.keys.fence, lines.length));
+    if (lines.length > 0 && this.options.replicas)
+      await this.kept(() => this.scripts.nrdotFence(this.keys.fence, lines.length));
     return { outcomes: lines.map(outcomeIn), first, next: given + lines.length };
   }
 

@@ -115,7 +115,7 @@ local function is_done(key)
 end
 
 -- One replayed batch at a time may exceed the capacity. Else a full Redis whose batches can only go to a full disk would keep
--- that from draining.
+-- that from draining. One that the upstream has rejected takes its room until the disk has it.
 local replayed
 local function none_replayed()
   if replayed == nil then
@@ -142,7 +142,7 @@ for i = 21, claims_at - 9, 9 do
       if ARGV[i+8] ~= '0' and ARGV[j] ~= '' and rcall('TTL', prefix .. ':payload:' .. ARGV[j]) < 0 then all_there = false end
     end
     room = held_bytes + group_bytes <= max_bytes and held_items + group_items <= max_items
-      or ARGV[i+2] == 'replay' and none_replayed()
+      or ARGV[i+2] == 'replay' and held_bytes <= max_bytes and held_items <= max_items and none_replayed()
     claimed = true
     if ARGV[i+8] ~= '0' then
       local claim = claims_at + ${CLAIM_ARGS} * (tonumber(ARGV[i+8]) - 1)

@@ -27,6 +27,16 @@ return result
 `;
 
 /**
+ * A write behind the outcomes that were read: once replicas have it, they have those too.
+ *
+ * KEYS  1 fence
+ * ARGV  1 any value
+ */
+export const fence = `#!lua flags=allow-oom
+redis.call('SET', KEYS[1], ARGV[1])
+`;
+
+/**
  * KEYS  1 outcomes  2 how many were forgotten
  * ARGV  1 index of the first one to keep
  * Gives how many were forgotten
