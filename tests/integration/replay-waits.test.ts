@@ -187,6 +187,17 @@ it('outcomes that were read while the breakers could not be are not forgotten', 
   await segments.close();
 });
 
+it('an error in place of an answer does not mean that Redis has lost a batch', async () => {
+  await redis.set(store.keys.payload('b1'), 'x');
+  await redis.call('ACL', 'SETUSER', 'default', '-ttl');
+  try {
+    await expect(store.holds(['b1'])).rejects.toThrow('NOPERM');
+  } finally {
+    await redis.call('ACL', 'SETUSER', 'default', '+ttl');
+  }
+  expect(await store.holds(['b1', 'b2'])).toEqual([true, false]);
+});
+
 describe.each(['EACCES', 'EIO'])('a segment that cannot be read for a while: %s', (code) => {
   async function laidDown(area: 'normal' | 'rejected') {
     const disk = new SimulatedDisk(seeded(1));

@@ -113,7 +113,10 @@ export abstract class StoreState {
   async holds(keys: readonly string[]): Promise<boolean[]> {
     const pipeline = this.redis.pipeline();
     for (const key of keys) pipeline.ttl(this.keys.payload(key));
-    return ((await pipeline.exec()) ?? []).map(([, seconds]) => seconds === -1);
+    return ((await pipeline.exec()) ?? []).map(([error, seconds]) => {
+      if (error) throw error; // says nothing about the payload
+      return seconds === -1;
+    });
   }
 
   async replayPaused(): Promise<boolean> {
