@@ -273,6 +273,7 @@ export async function startDlq(
     store,
     concurrency: 2,
     segments,
+    unsettled: ledger.unsettled,
     maxBodyBytes: 1e6,
     maxInflightBytes: 1e6,
     changed,

@@ -13,6 +13,7 @@ function rig(answer: () => DiskReported, tell: Ledger['tell'] = async () => fals
   const told: DiskReport[] = [];
   const kept: RedisSeen[] = [];
   const said: string[] = [];
+  const unsettled = new Set(['held', 'settled']);
   const disk = { fails: false };
   const write = () => {
     if (disk.fails) throw new Error('ENOSPC');
@@ -20,6 +21,7 @@ function rig(answer: () => DiskReported, tell: Ledger['tell'] = async () => fals
   let seen: RedisSeen | undefined;
   const keeping = new Housekeeping({
     store: {
+      holds: async (ids: string[]) => ids.map((id) => id === 'held'),
       reportDisk: async (report: DiskReport) => {
         told.push(report);
         return answer();
@@ -35,6 +37,7 @@ function rig(answer: () => DiskReported, tell: Ledger['tell'] = async () => fals
     } as unknown as SegmentLog,
     ledger: {
       tell,
+      unsettled,
       pending: () => 0,
       pendingDrops: 0,
       isBusy: false,
@@ -64,7 +67,7 @@ function rig(answer: () => DiskReported, tell: Ledger['tell'] = async () => fals
     for (let i = 0; i < many; i++) await keeping.turn();
     return told.length;
   };
-  return { keeping, told, kept, said, disk, turns };
+  return { keeping, told, kept, said, unsettled, disk, turns };
 }
 
 it('reports the disk to Redis after changes, and every other turn in case Redis lost the report', async () => {
@@ -74,6 +77,12 @@ it('reports the disk to Redis after changes, and every other turn in case Redis 
   await turns(1);
   keeping.changed();
   expect(await turns(1)).toBe(1);
+});
+
+it('forgets batches of an earlier run that Redis no longer has', async () => {
+  const { unsettled, turns } = rig(() => ({ state: 'same', lostItems: 0, seen: SEEN }));
+  await turns(1);
+  expect([...unsettled]).toEqual(['held']);
 });
 
 it('takes a snapshot once it has seen the same epoch twice, and saves it periodically and when the epoch changes', async () => {

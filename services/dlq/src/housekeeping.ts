@@ -63,6 +63,16 @@ export class Housekeeping {
     if (notReady()) return;
     if (++this.#turns % TELL_AGAIN_TURNS === 0) this.#changed = true;
     await this.report();
+    await this.#forgetSettled();
+  }
+
+  /** Forgets which batches an earlier run had written, except those that Redis still has and that will come again. */
+  async #forgetSettled(): Promise<void> {
+    const { store, ledger } = this.#d;
+    const ids = [...ledger.unsettled];
+    if (ids.length === 0) return;
+    const held = await store.holds(ids);
+    for (const [i, id] of ids.entries()) if (!held[i]) ledger.unsettled.delete(id);
   }
 
   /**

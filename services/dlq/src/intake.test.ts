@@ -1,9 +1,13 @@
 import { gzipSync } from 'node:zlib';
 import { type JobData, keysOf, WakeSignal } from '@nrdot/queue';
-import { SegmentLogError } from '@nrdot/segment-log';
+import { SegmentLog, SegmentLogError } from '@nrdot/segment-log';
 import { createLogger, MetricsRegistry } from '@nrdot/telemetry';
 import { expect, it, vi } from 'vitest';
+import { options, seeded } from '../../../shared/segment-log/test/fixture.ts';
+import { SimulatedDisk } from '../../../shared/segment-log/test/simulated-disk.ts';
+import { takeDirectly } from './direct-intake.ts';
 import { Intake, type IntakeDeps, type Spilled } from './intake.ts';
+import { Ledger } from './ledger.ts';
 
 const MIB = 2 ** 20;
 
@@ -11,6 +15,7 @@ it('holds no more decompressed bytes at once than it may, however many small pay
   const held = { bytes: 0, most: 0 };
   const intake = new Intake({
     ...{ maxBodyBytes: 64 * MIB, maxInflightBytes: 10 * MIB, concurrency: 1, changed: () => {} },
+    unsettled: new Set(),
     store: { keys: keysOf('{test}'), take: () => new Promise(() => {}) },
     wakeSignal: new WakeSignal(),
     log: createLogger({ level: 'silent', format: 'json' }),
@@ -56,6 +61,7 @@ function refused(jobs: Partial<JobData>[], refusals = 0) {
   const answer = { jobs: taken, waiting: 0, nextInMs: -1, heldBack: 0, mayDefer: false };
   new Intake({
     ...{ maxBodyBytes: MIB, maxInflightBytes: MIB, concurrency: jobs.length, changed: () => {} },
+    unsettled: new Set(),
     store: {
       keys: keysOf('{test}'),
       take: vi.fn(() => new Promise(() => {})).mockResolvedValueOnce(answer as never),
@@ -99,3 +105,59 @@ it('tries many batches that a full disk has refused at a bounded rate', async ()
     vi.useRealTimers();
   }
 });
+
+/** More blocks than a start reads for their ids. */
+const DIRECT = 70;
+it.each([
+  ['before they came', true],
+  ['after they came', false],
+])(
+  'a batch that was written as Redis went away is not written again, whatever receivers sent; the dlq was killed %s',
+  async (_, isKilledFirst) => {
+    const disk = new SimulatedDisk(seeded(1));
+    const batches = [{ key: 'b1', items: 1, bytes: 3, receivedAt: 1_000 }];
+    const of = {
+      signal: 'logs',
+      class: 'normal',
+      origin: 'live',
+      encoding: 'identity',
+      reason: 'x',
+    } as const;
+    const data = JSON.stringify({ ...of, items: 1, bytes: 3, batches });
+    const job = { id: 'b1', data, attempts: 0, payloads: [Buffer.from('abc')], epoch: '' };
+    const log = createLogger({ level: 'silent', format: 'json' });
+    /** A dlq that gets the job if Redis is there, and whose settlement of it may fail. */
+    const start = async (settle?: () => Promise<number>) => {
+      const { o } = options(disk);
+      await o.fs.mkdir(o.dir);
+      const ledger = await Ledger.open(o.dir, o.fs);
+      const segments = await SegmentLog.open(o);
+      await ledger.conclude(segments.lastIds);
+      const taken = { jobs: [job], waiting: 0, nextInMs: -1, heldBack: 0, mayDefer: false };
+      const take = vi.fn(() => new Promise<unknown>(() => {}));
+      if (settle) take.mockResolvedValueOnce(taken);
+      const intake = new Intake({
+        ...{ maxBodyBytes: MIB, maxInflightBytes: MIB, concurrency: 1, changed: () => {} },
+        store: { keys: keysOf('{test}'), take, settle, release: async () => {} },
+        ...{ wakeSignal: new WakeSignal(), log, segments, unsettled: ledger.unsettled },
+        metrics: new MetricsRegistry(['dlq']).metrics,
+      } as unknown as IntakeDeps);
+      return { intake, ledger, segments };
+    };
+    const failing = vi.fn(() => Promise.reject(new Error('Connection is closed.')));
+    let dlq = await start(failing);
+    await vi.waitFor(() => expect(failing).toHaveBeenCalled());
+    if (isKilledFirst) dlq = await start();
+    for (let i = 0; i < DIRECT; i++) {
+      const payload = Buffer.from('direct');
+      const direct = { ...of, id: `d${i}`, items: 1, receivedAt: 1_000, payload };
+      await takeDirectly(direct, dlq.intake, dlq.ledger, log);
+      await dlq.segments.maintain(); // seals what the kill left open
+    }
+    const settle = vi.fn(async () => 1);
+    dlq = await start(settle);
+    await vi.waitFor(() => expect(settle).toHaveBeenCalled());
+    expect(dlq.segments.stats('normal').records).toBe(DIRECT + 1);
+    expect([...dlq.ledger.unsettled]).not.toContain('b1');
+  },
+);

@@ -10,6 +10,8 @@ export interface IntakeDeps {
   log: Logger;
   metrics: Metrics;
   segments: SegmentLog;
+  /** The ledger's: batches from Redis that are on the disk, until they are settled. */
+  unsettled: Set<string>;
   /** Maximum size of a payload after decompression. */
   maxBodyBytes: number;
   /** Maximum bytes of payloads in memory, as taken and of those that had to be decompressed; a larger one is written alone. */
@@ -94,9 +96,9 @@ export class Intake {
     return writing;
   }
 
-  /** Whether the batch is among the last that were written. */
+  /** Whether the batch is among the last that were written, or was written and not settled. */
   has(id: string): boolean {
-    return this.#written.has(id);
+    return this.#written.has(id) || this.#d.unsettled.has(id);
   }
 
   async #write(spilled: Spilled, bodies: Buffer[]): Promise<Written> {
@@ -113,7 +115,7 @@ export class Intake {
       envelope = { ...rest, encoding: 'identity', reason: `${REJECTED}undecodable`, message };
     }
     const area = envelope.reason.startsWith(REJECTED) ? 'rejected' : spilled.class;
-    if (this.#written.has(spilled.id)) return { area, fresh: false };
+    if (this.has(spilled.id)) return { area, fresh: false };
     await segments.append(area, { envelope, payload });
     endTimer();
     this.#remember(spilled.id);
@@ -124,7 +126,7 @@ export class Intake {
   }
 
   async #handle({ id, data: job, payloads, attempts: refusals }: TakenJob): Promise<void> {
-    const { store, log } = this.#d;
+    const { store, log, unsettled } = this.#d;
     for (const [i, batch] of job.batches.entries()) {
       const payload = payloads[i];
       if (!payload) continue; // settled before a crash kept the job from completing
@@ -150,9 +152,11 @@ export class Intake {
         if (mayGo && (await store.takeBack(job, batch, Date.now()))) continue;
         throw new RetryLater(this.#refused(isRejected), written.message);
       }
+      unsettled.add(batch.key);
       const { area } = written;
       const outcome = area === 'rejected' ? 'rejected' : 'stored';
       const settled = await store.settle({ ...job, batches: [batch] }, 'spill', { outcome });
+      unsettled.delete(batch.key);
       if (settled === 0) this.#d.metrics.duplicateHandOvers.inc();
     }
   }

@@ -35,6 +35,7 @@ describe('the ledger of the dlq', () => {
     '{"entries":[]}',
     '{"counts":{"accepted":"7"}}',
     '{"counts":{},"writtenOff":5}',
+    '{"counts":{},"unsettled":[5]}',
   ])('rejects a file that was modified: %s', async (text) => {
     writeFileSync(join(dir.path, 'ledger.json'), text);
     await expect(Ledger.open(dir.path)).rejects.toThrow(

@@ -12,6 +12,8 @@ import {
 } from '@nrdot/segment-log';
 
 const FILE = 'ledger.json';
+/** Up to this number, ids of the last run count as unsettled until Redis was asked: the file has them, with 50 bytes each. */
+const UNSETTLED_MAX = 10_000;
 
 /** Items by field of the accounting, such as `accepted` or `dropped:corrupted`. */
 export type Counts = Record<string, number>;
@@ -27,6 +29,8 @@ interface Kept {
   entry?: Entry;
   /** Items of batches that are being written to disk without Redis, by id. */
   underWay?: Record<string, number>;
+  /** See `Ledger.unsettled`. Absent in older versions. */
+  unsettled?: string[];
   /** How much of the segment log's write-offs is in `counts`, in an entry or in Redis' accounting, by area and reason. */
   writtenOff?: Record<string, number>;
   /** The last snapshot of Redis. */
@@ -39,6 +43,12 @@ interface Kept {
  * that each change reaches the accounting exactly once despite kills and outages of Redis.
  */
 export class Ledger {
+  /**
+   * Ids of batches from Redis that are on the disk, and that Redis may not know to be there: if it was away when they were to be
+   * settled, they come again. Any number of direct batches may be written until then, and each first writes this to the file.
+   * Includes what the last run wrote shortly before its end, until Redis was asked.
+   */
+  readonly unsettled: Set<string>;
   readonly #dir: string;
   readonly #fs: FileSystem;
   #counts: Counts;
@@ -56,7 +66,7 @@ export class Ledger {
   private constructor(
     dir: string,
     fs: FileSystem,
-    { counts, entry, underWay = {}, writtenOff = {}, seen }: Kept,
+    { counts, entry, underWay = {}, unsettled, writtenOff = {}, seen }: Kept,
   ) {
     this.#dir = dir;
     this.#fs = fs;
@@ -64,6 +74,7 @@ export class Ledger {
     this.#entry = entry;
     this.#written = entry;
     this.#inFlight = new Map(Object.entries(underWay));
+    this.unsettled = new Set(unsettled);
     this.#writtenOff = writtenOff;
     this.#seen = seen;
     this.#found = new Set(this.#inFlight.keys());
@@ -175,6 +186,7 @@ export class Ledger {
       if (onDisk.has(id)) await this.accepted(id).catch(() => {});
       else this.abandon(id);
     }
+    for (const id of onDisk) if (this.unsettled.size < UNSETTLED_MAX) this.unsettled.add(id);
   }
 
   /**
@@ -218,6 +230,7 @@ export class Ledger {
       counts: this.#counts,
       entry: this.#entry,
       underWay: this.#inFlight.size > 0 ? Object.fromEntries(this.#inFlight) : undefined,
+      unsettled: this.unsettled.size > 0 ? [...this.unsettled] : undefined,
       writtenOff: Object.keys(this.#writtenOff).length > 0 ? this.#writtenOff : undefined,
       seen: this.#seen,
     };
@@ -240,8 +253,9 @@ async function keptIn(fs: FileSystem, path: string): Promise<Kept> {
   });
   try {
     const kept = JSON.parse(text) as Kept;
-    const { counts, entry, underWay = {}, writtenOff = {} } = kept;
-    if ([counts, entry ? entry.counts : {}, underWay, writtenOff].every(areCounts)) return kept;
+    const { counts, entry, underWay = {}, unsettled = [], writtenOff = {} } = kept;
+    const areIds = Array.isArray(unsettled) && unsettled.every((id) => typeof id === 'string');
+    if (areIds && [counts, entry ? entry.counts : {}, underWay, writtenOff].every(areCounts)) return kept;
   } catch {}
   throw new Error(
     `${path} is damaged; expected JSON with "counts", numbers by name. Move the file away: this loses only what had not yet been reported to the accounting`,

@@ -95,6 +95,7 @@ export async function startDlq(
   const { maxBodyBytes, maxInflightBytes } = config.receiver;
   const intake = new Intake({
     ...{ store, segments, log, metrics, changed, maxBodyBytes, maxInflightBytes },
+    unsettled: ledger.unsettled,
     concurrency: options.intakeConcurrency,
   });
   const limits = { maxBytes: maxBodyBytes, maxInflightBytes };
