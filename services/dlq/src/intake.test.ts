@@ -100,7 +100,7 @@ it('tries many batches that a full disk has refused at a bounded rate', async ()
   vi.useFakeTimers({ toFake: ['performance'] });
   try {
     const { released } = refused([FAILED, FAILED, FAILED]);
-    expect(await released).toEqual([1_000, 1_002, 1_004]);
+    expect(await released).toEqual([1_000, 1_005, 1_010]);
   } finally {
     vi.useRealTimers();
   }

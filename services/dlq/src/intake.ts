@@ -34,7 +34,7 @@ interface Written {
 
 /** When a batch that the disk has refused is tried again: after so long, and at most so many of all together per second. */
 const FULL_DELAY_MS = 1_000;
-const REFUSED_PER_SECOND = 500;
+const REFUSED_PER_SECOND = 200;
 /** An upstream that has rejected a batch may take it when it is another one, or repaired, but is not asked often. */
 const REJECTED_DELAY_MS = 6_000;
 const FAULT_DELAY_MS = 1_000;
