@@ -88,18 +88,28 @@ it('a request for another protocol is answered in this one, and so are those beh
   await vi.waitFor(() => expect(receiver!.batches).toHaveLength(6));
 });
 
-it('a request for another protocol behind one that waits for its answer ends the connection after that answer', async () => {
+it('a request for another protocol behind ones that wait for their answers waits as well', async () => {
   const { promise, resolve } = Promise.withResolvers<EnqueueResult>();
   receiver = await startReceiver({}, promise);
   using client = await RawClient.connect(receiver.port);
-  client.write(POST + UPGRADE + POST);
+  client.write(POST + POST + UPGRADE + UPGRADE + POST);
   await vi.waitFor(() => expect(receiver!.batches).toHaveLength(1));
   await wait(50);
-  client.write(POST);
+  client.write(LAST);
   resolve('queued');
+  await vi.waitFor(() => expect(client.statuses).toEqual(['200', '200', '200', '200', '200', '404']));
+  expect(receiver.batches).toHaveLength(5);
+});
+
+it('a connection whose request for another protocol waits does not keep the receiver from stopping', async () => {
+  const never = new Promise<EnqueueResult>(() => {});
+  receiver = await startReceiver({}, never);
+  using client = await RawClient.connect(receiver.port);
+  client.write(POST + UPGRADE);
+  await vi.waitFor(() => expect(receiver!.batches).toHaveLength(1));
+  await receiver.stop();
+  receiver = undefined;
   await client.closed;
-  expect(client.statuses).toEqual(['200']);
-  expect(receiver.batches).toHaveLength(1);
 });
 
 it('a request for another protocol with more headers than are read is refused', async () => {

@@ -233,7 +233,10 @@ function checkAliases(document: Document, name: string, at: (offset: number) => 
     if (anchor !== undefined) anchored.delete(anchor); // one of the same name may have come before
     let values = 1;
     if (isCollection(node)) {
-      for (const item of node.items) values += valuesOf(isPair(item) ? item.value : item);
+      for (const item of node.items) {
+        if (isPair(item)) valuesOf(item.key); // it is plain text, which may have an anchor
+        values += valuesOf(isPair(item) ? item.value : item);
+      }
       if (values > VALUES_MAX) throw refused(VALUES, name);
     }
     if (anchor !== undefined) anchored.set(anchor, values);

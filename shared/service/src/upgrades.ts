@@ -10,19 +10,35 @@ import { Server as TlsServer } from 'node:tls';
  * it. They would never be stored, and the client would take the next answer for theirs. So the request is put back without the
  * header `Upgrade`, in front of what follows, and the server begins again with the connection.
  */
-export function declineUpgrades(server: Pick<Server, 'on' | 'emit'>): void {
+export function declineUpgrades(server: Pick<Server, 'on' | 'emit' | 'closeAllConnections'>): void {
+  // While their requests wait, Node does not know these connections, and would not close them when the server stops.
+  const waiting = new Set<Socket>();
+  const closeOthers = server.closeAllConnections.bind(server);
+  server.closeAllConnections = () => {
+    for (const socket of waiting) socket.destroy();
+    closeOthers();
+  };
   const began = server instanceof TlsServer ? 'secureConnection' : 'connection';
   server.on('upgrade', (request: IncomingMessage, socket: Socket, rest: Buffer) => {
-    // Node's own name for the response that is being sent. What is put back would wait for it for ever.
-    const { _httpMessage: earlier } = socket as Socket & { _httpMessage?: ServerResponse | null };
-    if (earlier) {
-      socket.on('error', () => {});
-      earlier.once('close', () => socket.destroySoon());
-      return;
-    }
-    socket.unshift(rest);
-    socket.unshift(headWithoutUpgrade(request));
-    server.emit(began, socket);
+    waiting.add(socket);
+    const onClose = () => waiting.delete(socket);
+    const onError = () => {};
+    socket.once('close', onClose).on('error', onError);
+    const putBack = () => {
+      if (socket.destroyed || socket.writableEnded) return;
+      // Node's own name for the response that is being sent. Put back before that, a request would wait for ever.
+      const { _httpMessage: earlier } = socket as Socket & { _httpMessage?: ServerResponse | null };
+      if (earlier) {
+        earlier.once('close', putBack);
+        return;
+      }
+      waiting.delete(socket);
+      socket.off('close', onClose).off('error', onError).setTimeout(0);
+      socket.unshift(rest);
+      socket.unshift(headWithoutUpgrade(request));
+      server.emit(began, socket);
+    };
+    putBack();
   });
 }
 
