@@ -14,6 +14,8 @@ interface Level {
 }
 
 const LENGTH_DELIMITED = 2;
+/** A part's writer begins with room for all that follows, up to so much: growing takes a fifth of the time of a usual request. */
+const HINT_MAX_BYTES = 256 * 1024;
 const NOTHING = Buffer.alloc(0);
 
 /**
@@ -79,7 +81,7 @@ export class Parts {
     this.#from = to;
     let part = this.#parts.get(this.#class);
     if (part === undefined) {
-      part = { out: new WireWriter(0), opened: [] };
+      part = { out: new WireWriter(Math.min(this.#body.byteLength - from, HINT_MAX_BYTES)), opened: [] };
       this.#parts.set(this.#class, part);
     }
     const { out, opened } = part;
