@@ -12,7 +12,7 @@ import {
 import { generate, startMockUpstream, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startServices } from '../kit.ts';
-import { OPTIONS } from './store-on-redis.ts';
+import { batch, OPTIONS } from './store-on-redis.ts';
 
 const statusOf = (instance: string): ProcessStatus => ({
   ...{ instance, at: Date.now(), startedAt: 0, version: '0', rssBytes: 1, services: { scheduler: {} } },
@@ -31,6 +31,18 @@ afterEach(async () => {
   await redis[Symbol.asyncDispose]();
   dir[Symbol.dispose]();
 });
+
+/** As the scheduler reads the status. */
+function readerOf(store: Store, readyForMs = () => 60_000): StatusReader {
+  return new StatusReader({
+    ...{ store, readyForMs, accountLimits: () => ({}), redis: { address: redis.url, isOwn: false } },
+    ...{ now: Date.now, steadyNow: Date.now, board: new StatusBoard('0') },
+    state: {
+      ...{ ...OPTIONS, weights: () => ({ critical: 5, high: 3, normal: 1 }), slotMs: 500 },
+      ...{ decisionsPerSecond: () => 0, notReady: () => undefined },
+    },
+  });
+}
 
 describe('the report of a process', () => {
   it('is removed after it ends, is bounded, and works even if Redis has no memory left', async () => {
@@ -65,6 +77,17 @@ describe('the report of a process', () => {
   });
 });
 
+it('does not say that data spills from an empty queue, although only the next batch ends that', async () => {
+  const connection = connect({ url: redis.url }, { kind: 'consumer', name: 'test', commandTimeoutMs: 1_000 });
+  const store = new Store(connection, OPTIONS);
+  const spills = async () => (await readerOf(store).read()).queue!.classes.normal.spills;
+  await connection.hset(store.keys.scheduler, 'spilling:normal', '1');
+  expect(await spills()).toBe(false);
+  await store.enqueue([[batch('high')]], Date.now());
+  expect(await spills()).toBe(true);
+  connection.disconnect();
+});
+
 it('says that what is on disk is not known, until a dlq has reported to a Redis that was away', async () => {
   const connection = connect({ url: redis.url }, { kind: 'consumer', name: 'test', commandTimeoutMs: 1_000 });
   const store = new Store(connection, OPTIONS);
@@ -89,17 +112,7 @@ it('says that what is on disk is not known, until a dlq has reported to a Redis 
     });
   };
   let readyForMs = 60_000;
-  const read = () =>
-    new StatusReader({
-      ...{ store, accountLimits: () => ({}), redis: { address: redis.url, isOwn: false }, now: Date.now },
-      steadyNow: Date.now,
-      board: new StatusBoard('0'),
-      readyForMs: () => readyForMs,
-      state: {
-        ...{ ...OPTIONS, weights: () => ({ critical: 5, high: 3, normal: 1 }), slotMs: 500 },
-        ...{ decisionsPerSecond: () => 0, notReady: () => undefined },
-      },
-    }).read();
+  const read = () => readerOf(store, () => readyForMs).read();
   await reports(0);
   const before = await read();
   expect(before.summary.data).toMatch(/, 0 on disk\./);

@@ -235,7 +235,8 @@ function queueOf(state: SchedulerState, options: StateOptions, rates: Rates): Qu
         exporting,
         spilling: stages.spill[c],
         fill: Math.max(all.bytes / maxBytes, all.items / maxItems),
-        spills: state.spilling.includes(c),
+        // The mark ends with the next batch, which may never come.
+        spills: total.items > 0 && state.spilling.includes(c),
         oldestAgeMs: Math.max(state.oldestAgeMs.live[c], state.oldestAgeMs.replay[c]),
         weight: state.weights[c],
         wantedShare: state.weights[c] / weights,
