@@ -101,12 +101,16 @@ describe('enqueueing', () => {
     expect(await enqueued('replay')).toEqual(['full']);
   });
 
-  it('without memory, the dlq learns the outcomes of its replays, and reports', async () => {
+  it.each([
+    ['without replicas', undefined],
+    ['with replicas', { least: 0, waitMs: 100 }],
+  ])('without memory, and %s, the dlq learns the outcomes of its replays', async (_, replicas) => {
+    const of = new Store(redis, { ...OPTIONS, ...(replicas ? { replicas } : {}) });
     await enqueue(batch('high', 10, { origin: 'replay' }));
     await redis.config('SET', 'maxmemory', '1');
     await store.move(MOVE);
     for (const job of await exported()) await store.settle(job, 'export', { outcome: 'delivered' });
-    expect((await store.replayOutcomes(0, 10)).outcomes).toHaveLength(1);
+    expect((await of.replayOutcomes(0, 10)).outcomes).toHaveLength(1);
     await redis.config('SET', 'maxmemory', '0');
   });
 

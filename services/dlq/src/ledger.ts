@@ -192,12 +192,11 @@ export class Ledger {
   /**
    * Sends the pending entry to Redis.
    * @param book adds an entry to the accounting, once per id however often it is called
-   * @returns whether there was one
    * @throws as `add` does, or what `book` throws; the next call repeats it
    */
-  async tell(book: (entry: Entry) => Promise<void>): Promise<boolean> {
+  async tell(book: (entry: Entry) => Promise<void>): Promise<void> {
     if (!this.#entry) {
-      if (Object.keys(this.#counts).length === 0) return false;
+      if (Object.keys(this.#counts).length === 0) return;
       this.#entry = { id: randomUUID(), counts: this.#counts };
       this.#counts = {};
     }
@@ -205,7 +204,6 @@ export class Ledger {
     await book(this.#entry);
     this.#entry = undefined;
     await this.#keep();
-    return true;
   }
 
   /** Waits until no write is in flight. */

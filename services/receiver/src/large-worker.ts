@@ -17,7 +17,10 @@ parentPort!.on('message', ({ signal, format, decoded, options, rules }: LargeReq
     const pieces =
       sound.items > 0 ? cutRequest(signal, sound.body, sizeFor(signal), options.maxBodyBytes) : [];
     const { items, rejected, message, fixed } = sound;
-    const parts = pieces.flatMap((piece) => divided(signal, piece, rules));
+    const classifier = rules && classifierOf(rules);
+    const parts = classifier
+      ? pieces.flatMap((piece) => divided(signal, piece, classifier))
+      : pieces.map((body) => ({ class: undefined, body }));
     answer = {
       items,
       rejected,
@@ -41,21 +44,21 @@ parentPort!.on('message', ({ signal, format, decoded, options, rules }: LargeReq
   );
 });
 
-let classifier: Classifier | undefined;
-let compiled = '';
+let known: { rules: string; classifier: Classifier } | undefined;
 
-/** The parts of a piece by class, if there are rules. */
+/** Compiles rules when they change. */
+function classifierOf(options: PriorityOptions): Classifier {
+  const rules = JSON.stringify(options);
+  if (known?.rules !== rules) known = { rules, classifier: new Classifier(options) };
+  return known.classifier;
+}
+
+/** The parts of a piece by class. */
 function divided(
   signal: Signal,
   piece: Buffer,
-  rules: PriorityOptions | undefined,
-): { class: PriorityClass | undefined; body: Buffer }[] {
-  if (rules === undefined) return [{ class: undefined, body: piece }];
-  const text = JSON.stringify(rules);
-  if (text !== compiled || classifier === undefined) {
-    classifier = new Classifier(rules);
-    compiled = text;
-  }
+  classifier: Classifier,
+): { class: PriorityClass; body: Buffer }[] {
   return classifier.classify(signal, piece).map(({ class: c, body = piece }) => ({ class: c, body }));
 }
 

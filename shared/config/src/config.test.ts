@@ -209,9 +209,7 @@ describe('the configuration', () => {
     expect(loadConfig({ text: '&k log:\n  level: info\n  format: json', env: {} }).parsed.log.level).toBe(
       'info',
     );
-    expect(problems('&k log:\n  level: *k')).toEqual([
-      expect.stringMatching(/^log\.level: .*"log"|log\.level/),
-    ]);
+    expect(problems('&k log:\n  level: *k')).toEqual([expect.stringMatching(/log\.level: "log"/)]);
     expect(problems(`x: &x 1\ny: [${'*x,'.repeat(100)}]`)[0]).toMatch(/expected an option that exists/);
     expect(problems(`x: &x 1\ny: [${'*x,'.repeat(100)}]\nz: *x`)).toEqual([
       'nrdot.yaml:3: expected at most 100 *aliases',

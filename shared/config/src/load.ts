@@ -234,8 +234,11 @@ function checkAliases(document: Document, name: string, at: (offset: number) => 
     let values = 1;
     if (isCollection(node)) {
       for (const item of node.items) {
-        if (isPair(item)) valuesOf(item.key); // it is plain text, which may have an anchor
-        values += valuesOf(isPair(item) ? item.value : item);
+        if (!isPair(item)) values += valuesOf(item);
+        else {
+          valuesOf(item.key); // it is plain text, which may have an anchor
+          values += valuesOf(item.value);
+        }
       }
       if (values > VALUES_MAX) throw refused(VALUES, name);
     }
