@@ -26,6 +26,8 @@ type Manifest = any;
 const ROLES = ['receiver', 'scheduler', 'exporter', 'dlq'] as const;
 /** Names of Secrets that examples call otherwise. */
 const SECRETS: Record<string, string> = { 'house-rules': 'telemetry-secrets' };
+/** `dlq.reserve` where Redis is elsewhere. */
+const RESERVE_BYTES = 64 * 1024 ** 2;
 const DEFAULTS = loadConfig({ env: {} }).config;
 const helm = findHelm();
 
@@ -164,7 +166,7 @@ describe.each(exampleNames())('the manifests of %s', (name) => {
       const gib = /^(\d+)Gi$/.exec(
         workload(all, role).spec.volumeClaimTemplates[0].spec.resources.requests.storage,
       );
-      expect(Number(gib![1]) * 1024 ** 3).toBeGreaterThan(config.dlq.capacityBytes + config.dlq.reserveBytes);
+      expect(Number(gib![1]) * 1024 ** 3).toBeGreaterThan(config.dlq.capacityBytes + RESERVE_BYTES);
     }
     const graceMs = podOf(all, role).terminationGracePeriodSeconds * 1000;
     expect(graceMs).toBeGreaterThan(config.admin.shutdownTimeoutMs + 5_000);

@@ -45,7 +45,8 @@ export class Stage implements AsyncDisposable {
       data_dir: join(dir, 'data'),
       receiver: { listen: `127.0.0.1:${ports[0]}` },
       admin: { listen: `127.0.0.1:${ports[1]}` },
-      dlq: { listen: '127.0.0.1:0' },
+      // What it holds is small, and so may the disk of its temporary directory be.
+      dlq: { listen: '127.0.0.1:0', reserve: '64MiB' },
       exporter: { endpoint: mock.url, proxy: 'none' },
     };
     const configFile = join(dir, 'nrdot.yaml');

@@ -20,6 +20,7 @@ import { Intake } from './intake.ts';
 import { Ledger } from './ledger.ts';
 import { ReplayRate } from './replay-rate.ts';
 import { Replayer } from './replayer.ts';
+import { reserveOf } from './reserve.ts';
 import { addRoutes, dlqState } from './routes.ts';
 import { REPLAY_AREAS } from './selection.ts';
 import { dlqStatus } from './status.ts';
@@ -44,9 +45,10 @@ export async function startDlq(
 ): Promise<RunningService & { address: Address }> {
   const host = hostFor(processHost, 'dlq');
   const { log, metrics, registry } = host;
-  const { dlq: options } = config;
-  const dir = resolve(options.dir);
+  const dir = resolve(config.dlq.dir);
   makeDirectory(dir, 'dlq.dir');
+  const reserveBytes = await permitted(reserveOf(config, dir, host.redisIsOwn ?? false));
+  const options = { ...config.dlq, dir, reserveBytes };
   const lock = await DirectoryLock.take(dir);
   if (!lock) log.warn({ dir }, 'the directory cannot be locked; make sure that no other dlq uses it');
   const { link, store, notReady } = openStore(config, host, 'consumer', 'dlq');
@@ -56,7 +58,6 @@ export async function startDlq(
   const segments = await permitted(
     SegmentLog.open({
       ...options,
-      dir,
       version: host.status.version,
       fs,
       verifyBytesPerSecond: VERIFY_BYTES_PER_SECOND,
@@ -150,7 +151,7 @@ export async function startDlq(
     'dlq',
     async () => ({
       ...problemOf({ notReady }),
-      ...(await dlqStatus(deps, { ...options, dir }, await countOf(metrics.dlqReplayedItems))),
+      ...(await dlqStatus(deps, options, await countOf(metrics.dlqReplayedItems))),
     }),
     { store, link },
   );
@@ -169,7 +170,7 @@ export async function startDlq(
     }
     metrics.dlqDrainSeconds.set(state.replay.drainSeconds);
     for (const known of STATES) metrics.dlqState.set({ state: known }, known === state.state ? 1 : 0);
-    metrics.dlqFreeBytes.set(Math.max(0, (await fs.freeBytes(dir)) - options.reserveBytes));
+    metrics.dlqFreeBytes.set(Math.max(0, (await fs.freeBytes(dir)) - reserveBytes));
   });
   const stop = async (timeoutMs: number) => {
     endTicks();

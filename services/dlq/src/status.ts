@@ -8,7 +8,13 @@ import { dlqState, type RouteDeps } from './routes.ts';
 /** The dlq's part of the process status: the same as `/api/dlq`, plus the segments, in a bounded size. */
 export async function dlqStatus(
   deps: RouteDeps,
-  { dir, capacityBytes, rejectedCapacityBytes, reserveBytes, retentionMs }: Config['dlq'],
+  {
+    dir,
+    capacityBytes,
+    rejectedCapacityBytes,
+    reserveBytes,
+    retentionMs,
+  }: Config['dlq'] & { reserveBytes: number },
   replayedItems: number,
 ): Promise<DlqStatus> {
   const { state, fault, areas, diskBytes, replay } = dlqState(deps);

@@ -444,7 +444,9 @@ export const schema = section('NRDOT+', {
     key_file: optionalPath('Its key, PEM.'),
     url: optionalText('URL of the dlq for receivers; not needed within one process.'),
     capacity: size('15GiB', 'Maximum bytes on disk.'),
-    reserve: size('64MiB', 'Kept free on the disk, so that deletion and checkpoints always work.'),
+    reserve: optionalSize(
+      'Kept free on the disk. Default: 64MiB, so that deletion and checkpoints always work; with the Redis of `nrdot up` on the same disk, three times queue.max_bytes more, for its AOF and the rewriting of it.',
+    ),
     ballast: size(
       '16MiB',
       'Size of a file beside the segments, from 64KiB to 1GiB. When others have filled the disk completely it is removed, so that delivered batches can be deleted; it is restored when there is room beside dlq.reserve.',
