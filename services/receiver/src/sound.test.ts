@@ -57,6 +57,14 @@ describe('a JSON request in which a value is not of its type', () => {
     expect(metrics).toMatchObject({ items: 2, rejected: 2 });
   });
 
+  it('tells no position of another flaw, since items before it are missing', () => {
+    const { rejected, message } = read('traces', spans('"kind":"x"', '"traceId":"ab"', '"traceId":"ab"'));
+    expect(rejected).toBe(3);
+    expect(message).toBe(
+      "rejected 1 span with a bad value; the first: resourceSpans[0].scopeSpans[0].spans[1].kind: expected an integer, or one of the enum's names. rejected 2 spans; of the first, a value is not an id of 16 bytes",
+    );
+  });
+
   it('accepts infinity if it is written as such', () => {
     expect(read('traces', spans(attribute('"doubleValue":"Infinity"')))).toMatchObject({
       items: 3,

@@ -57,7 +57,7 @@ function soundAsSent(signal: Signal, format: BodyFormat, decoded: Buffer, option
   const lenient = invalidUtf8 !== 'reject_request' || isText;
   const { body, rejected, message } = readJson(signal, text, { maxDepth, lenient, maxBodyBytes });
   if (isSpent) discard(text);
-  const sound = replacing(body, soundRequest(signal, body, options), isSpent);
+  const sound = replacing(body, soundRequest(signal, body, { ...options, isReduced: rejected > 0 }), isSpent);
   if (message === '') return sound;
   const said = `rejected ${plural(rejected, SIGNALS[signal].item)} with a bad value; the first: ${message}`;
   return {

@@ -39,14 +39,16 @@ export function soundRequest(
     invalidUtf8: InvalidUtf8 | 'reject_request';
     mendMaxBytes?: number | undefined;
     maxBodyBytes?: number | undefined;
+    /** Items of what the client sent are missing in `body`, so that positions in it would mislead. */
+    isReduced?: boolean;
   },
 ): Sound {
   const { items, flaws } = inspect(signal, body, options);
   if (flaws === 0) return { body, items, rejected: 0, message: '' };
-  const { invalidUtf8, mendMaxBytes = Number.POSITIVE_INFINITY, maxBodyBytes } = options;
+  const { invalidUtf8, mendMaxBytes = Number.POSITIVE_INFINITY } = options;
   if (body.byteLength > mendMaxBytes) throw new TooMuchToMend();
   if (invalidUtf8 === 'reject_request') walk(signal, body, options); // says where
-  const repaired = new Repair(signal, body, invalidUtf8 === 'replace', maxBodyBytes).run();
+  const repaired = new Repair(signal, body, { ...options, replaces: invalidUtf8 === 'replace' }).run();
   return { ...repaired, items: walk(signal, repaired.body, options).items };
 }
 
@@ -72,6 +74,7 @@ class Repair {
   readonly #signal: Signal;
   readonly #root: number;
   readonly #replaces: boolean;
+  readonly #isReduced: boolean;
   readonly #out: WireWriter;
   #rejected = 0;
   #replaced = 0;
@@ -80,27 +83,30 @@ class Repair {
   #firstReplaced: Place | undefined;
   #firstWithoutId: Place | undefined;
 
-  /** @param replaces bytes that are not valid UTF-8, instead of leaving their items out */
-  constructor(signal: Signal, body: Uint8Array, replaces: boolean, maxBodyBytes: number | undefined) {
+  /** @param options `replaces`: bytes that are not valid UTF-8, instead of leaving their items out */
+  constructor(
+    signal: Signal,
+    body: Uint8Array,
+    options: { replaces: boolean; maxBodyBytes?: number | undefined; isReduced?: boolean },
+  ) {
     this.#signal = signal;
     this.#root = SIGNALS[signal].request!;
     this.#body = body;
-    this.#replaces = replaces;
-    this.#out = new WireWriter(body.byteLength, maxBodyBytes);
+    this.#replaces = options.replaces;
+    this.#isReduced = options.isReduced ?? false;
+    this.#out = new WireWriter(body.byteLength, options.maxBodyBytes);
   }
 
   run(): Repaired {
     this.#message(0, this.#body.byteLength, this.#root);
     const { item } = SIGNALS[this.#signal];
     const said = [
-      this.#rejected > 0
-        ? `rejected ${plural(this.#rejected, item)}; the first: ${this.#text(this.#firstRejected)}`
-        : '',
+      this.#rejected > 0 ? `rejected ${plural(this.#rejected, item)}${this.#first(this.#firstRejected)}` : '',
       this.#replaced > 0
-        ? `replaced invalid UTF-8 with U+FFFD in ${plural(this.#replaced, 'string')}; the first: ${this.#text(this.#firstReplaced)}`
+        ? `replaced invalid UTF-8 with U+FFFD in ${plural(this.#replaced, 'string')}${this.#first(this.#firstReplaced)}`
         : '',
       this.#withoutId > 0
-        ? `ignored ${plural(this.#withoutId, 'id')} of the wrong length; the first: ${this.#text(this.#firstWithoutId)}`
+        ? `ignored ${plural(this.#withoutId, 'id')} of the wrong length${this.#first(this.#firstWithoutId)}`
         : '',
     ];
     return { body: this.#out.finish(), rejected: this.#rejected, message: said.filter(Boolean).join('. ') };
@@ -171,8 +177,11 @@ class Repair {
     return false;
   }
 
-  #text(place: Place | undefined): string {
-    return place ? `${pathTo(place.at, this.#root, this.#body)} ${place.isBad}`.trimEnd() : '';
+  #first(place: Place | undefined): string {
+    if (!place) return '';
+    if (!this.#isReduced)
+      return `; the first: ${pathTo(place.at, this.#root, this.#body)} ${place.isBad}`.trimEnd();
+    return place.isBad && `; of the first, a value ${place.isBad}`;
   }
 }
 
