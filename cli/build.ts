@@ -18,6 +18,7 @@ const result = await build({
   absWorkingDir: root,
   entryPoints: {
     nrdot: 'cli/src/bundle-entry.ts',
+    'changes-worker': 'shared/service/src/changes-worker.ts',
     'divide-worker': 'services/exporter/src/divide-worker.ts',
     'export-worker': 'services/dlq/src/export-worker.ts',
     'hash-worker': 'shared/segment-log/src/hash-worker.ts',

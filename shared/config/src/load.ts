@@ -267,14 +267,13 @@ function readTree(
   if (text === undefined) return { tree: {}, locate: () => undefined };
   if (text.length > FILE_MAX_BYTES) throw refused(FILE_SIZE, name);
   const lines = new LineCounter();
-  // The parser's own check for duplicate keys is quadratic.
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: false });
+  // The parser's own check for duplicate keys is quadratic, and an excerpt for each error costs more than the parsing.
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: false, prettyErrors: false });
   const at = (offset: number) => `${name}:${lines.linePos(offset).line}`;
   const tooDeep = document.errors.find(({ code }) => code === 'RESOURCE_EXHAUSTION');
   if (tooDeep) throw refused(DEPTH, at(tooDeep.pos[0]));
-  for (const error of document.errors) {
-    const value = error.message.split('\n')[0]!.replace(/ at line.*$/, '');
-    problems.push({ path: '', source: at(error.pos[0]), value, expected: 'valid YAML' });
+  for (const error of document.errors.slice(0, PROBLEMS_MAX)) {
+    problems.push({ path: '', source: at(error.pos[0]), value: error.message, expected: 'valid YAML' });
   }
   let tree: unknown = {};
   try {

@@ -10,6 +10,8 @@ import {
   type Setting,
 } from '@nrdot/config';
 import { AdminError, type AdminServer } from './admin.ts';
+import type { ReadChanges } from './changes-worker.ts';
+import { Thread, threadScript } from './thread.ts';
 
 /**
  * Prepares a part of the service for a new configuration, and returns a function that applies it. The first may throw, in which
@@ -48,19 +50,19 @@ export class LiveConfig {
   }
 
   /**
-   * The effect of changes: YAML, or a tree in the shape of the file.
+   * The effect of changes.
    * @throws ConfigError
    */
-  preview(changes: string | object): ConfigChange[] {
-    return changesBetween(this.#loaded, this.#with({ ...this.#applied, ...readChanges(changes) }));
+  preview(changes: Changes): ConfigChange[] {
+    return changesBetween(this.#loaded, this.#with({ ...this.#applied, ...changes }));
   }
 
   /**
    * Applies changes on top of the file, until the next reload or restart.
    * @throws ConfigError; AdminError `needs_restart` if an option is not live. Then nothing has changed
    */
-  apply(changes: string | object): ConfigChange[] {
-    const applied = { ...this.#applied, ...readChanges(changes) };
+  apply(changes: Changes): ConfigChange[] {
+    const applied = { ...this.#applied, ...changes };
     const changed = this.#become(this.#with(applied));
     this.#applied = applied;
     return changed;
@@ -95,28 +97,42 @@ export class LiveConfig {
   }
 }
 
+/** Of a configuration, by dotted path. */
+type Changes = Record<string, unknown>;
+
+/** Time to parse them, which other requests with changes wait for. */
+const READ_MS = 30_000;
 /** Far more than all options with all their values. */
 const CHANGES_MAX_BYTES = 32 * 1024;
 
 /** Serves the configuration on the admin address. */
 export function addConfigRoutes(admin: AdminServer, live: LiveConfig, applied: (by: string) => void): void {
-  const asked = (body: unknown): string | object => {
-    if (typeof body === 'string' || (typeof body === 'object' && body !== null && !Array.isArray(body)))
-      return body;
+  const thread = new Thread<{ text: string }, ReadChanges>(threadScript('changes-worker', import.meta.url), {
+    deadlineMs: READ_MS,
+    tooSlow: () =>
+      new AdminError(400, 'bad_request', `reading the changes takes longer than ${READ_MS / 1000} s`),
+  });
+  const asked = async (body: unknown): Promise<Changes> => {
+    if (typeof body === 'string') {
+      const answer = await thread.ask({ text: body }, []);
+      if ('problems' in answer) throw new ConfigError(answer.problems);
+      return answer.changes;
+    }
+    if (typeof body === 'object' && body !== null && !Array.isArray(body)) return readChanges(body);
     const message = 'expected changes as JSON or YAML, such as {"scheduler":{"weights":{"high":4}}}';
     throw new AdminError(400, 'bad_request', message);
   };
-  const checked = <T>(attempt: () => T): T => {
+  const checked = async <T>(attempt: () => T | Promise<T>): Promise<T> => {
     try {
-      return attempt();
+      return await attempt();
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       throw new AdminError(400, 'invalid_config', error.message, { problems: error.problems });
     }
   };
   admin.route('GET', '/api/config', () => ({ options: live.explain() }));
-  const post = (name: string, answer: (changes: string | object) => object) =>
-    admin.route('POST', `/api/config/${name}`, ({ body }) => checked(() => answer(asked(body))), {
+  const post = (name: string, answer: (changes: Changes) => object) =>
+    admin.route('POST', `/api/config/${name}`, ({ body }) => checked(async () => answer(await asked(body))), {
       bodyMaxBytes: CHANGES_MAX_BYTES,
     });
   post('preview', (wanted) => {
@@ -128,8 +144,8 @@ export function addConfigRoutes(admin: AdminServer, live: LiveConfig, applied: (
     if (changes.length > 0) applied(`applied ${names(changes)}`);
     return { changes, until: 'the next reload or restart; write them to the file to keep them' };
   });
-  admin.route('POST', '/api/config/reload', () => {
-    const changes = checked(() => live.reload());
+  admin.route('POST', '/api/config/reload', async () => {
+    const changes = await checked(() => live.reload());
     applied(`reloaded: ${names(changes)}`);
     return { changes };
   });

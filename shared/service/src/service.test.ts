@@ -237,6 +237,33 @@ describe('the admin address', () => {
     await admin.stop();
   });
 
+  it('goes on while it reads changes of 32 KB that are nothing but errors, and names some of them', async () => {
+    const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
+    addConfigRoutes(admin, new LiveConfig({ env: {} }), () => {});
+    const url = `http://${formatAddress(await admin.start())}/api/config/preview`;
+    let turns = 0;
+    let isOver = false;
+    const count = () => {
+      turns++;
+      if (!isOver) setImmediate(count);
+    };
+    count();
+    const answer = await fetch(url, {
+      method: 'POST',
+      headers: { 'content-type': 'application/yaml' },
+      body: '}'.repeat(32_000),
+    });
+    isOver = true;
+    expect(answer.status).toBe(400);
+    const { error } = (await answer.json()) as { error: { code: string; problems: object[] } };
+    expect(error.code).toBe('invalid_config');
+    expect(error.problems).toHaveLength(20);
+    expect(error.problems[0]).toMatchObject({ source: 'changes:1', expected: 'valid YAML' });
+    // Reading it on this thread takes one turn.
+    expect(turns).toBeGreaterThan(500);
+    await admin.stop();
+  });
+
   it('returns errors as JSON with a message', async () => {
     const admin = new AdminServer({ listen }, new MetricsRegistry([]), log);
     admin.route('POST', '/api/fail', ({ body }) => {
