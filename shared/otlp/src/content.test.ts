@@ -60,6 +60,9 @@ describe('content encodings', () => {
     );
     const frames = Buffer.concat([zstdCompressSync(a), zstdCompressSync(b), zstdCompressSync(a)]);
     expect(String(await decodeContent(frames, 'zstd', MAX))).toBe('firstsecondfirst');
+    const many = decodeContent(Buffer.concat(Array(250).fill(zstdCompressSync(a))), 'zstd', MAX);
+    expect(many, 'not in one turn of the event loop').toBeInstanceOf(Promise);
+    expect(String(await many)).toBe('first'.repeat(250));
     expect(String(await decodeContent(deflateRawSync(a), 'deflate', MAX))).toBe('first');
   });
 
