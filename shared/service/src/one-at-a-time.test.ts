@@ -37,6 +37,35 @@ it('a connection that exceeds the limit of waiting requests is closed, and other
   server.close();
 });
 
+it('a connection has at most a thousand waiting requests, which are aborted without stack traces when it closes', async () => {
+  const inTurn = new OneAtATime();
+  const stacks: string[] = [];
+  let held = 0;
+  const server = createServer((request, response) => {
+    request.on('error', ({ stack }) => stacks.push(String(stack)));
+    inTurn.take(request, response, () => held++);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const get = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
+  using within = await RawClient.connect(port);
+  let isCut = false;
+  void within.closed.then(() => {
+    isCut = true;
+  });
+  within.write(get.repeat(1_001));
+  await vi.waitFor(() => expect(held).toBe(1));
+  using beyond = await RawClient.connect(port);
+  beyond.write(get.repeat(1_002));
+  await beyond.closed;
+  expect(stacks.length).toBeGreaterThanOrEqual(1_000);
+  expect(stacks.filter((stack) => stack.includes('\n'))).toEqual([]);
+  expect(new Error('later').stack).toContain('\n');
+  expect(isCut).toBe(false);
+  server.closeAllConnections();
+  server.close();
+});
+
 it('a turn of the event loop begins no more than 64 requests, though each is answered at once', async () => {
   const inTurn = new OneAtATime();
   let thisTurn = 0;

@@ -1,8 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
-/** Some tens of MiB. What one turn of the event loop reads of a single connection may be some thousands of tiny requests. */
+/** Some tens of MiB. */
 const WAITING_MAX = 10_000;
+/** One turn of the event loop may read 2 MiB of a connection, and what waits is aborted in one turn when it closes. */
+const WAITING_OF_ONE_MAX = 1_000;
 /** A request that is answered at once lets the next one begin: no more than so many in one turn of the event loop. */
 const BEGUN_MAX = 64;
 
@@ -20,7 +22,7 @@ export class OneAtATime {
   #begun = 0;
   readonly #waitingOf = new WeakMap<Socket, number>();
 
-  /** @param maxWaiting requests of all connections that may wait; a connection that sends another one then is cut */
+  /** @param maxWaiting requests of all connections that may wait; a connection that sends another one then is closed */
   constructor(maxWaiting = WAITING_MAX) {
     this.#maxWaiting = maxWaiting;
   }
@@ -34,7 +36,7 @@ export class OneAtATime {
     }
     const { socket } = request;
     if (socket.destroyed) return;
-    if (this.#waiting >= this.#maxWaiting) {
+    if (this.#waiting >= this.#maxWaiting || (this.#waitingOf.get(socket) ?? 0) >= WAITING_OF_ONE_MAX) {
       socket.destroy();
       return;
     }
@@ -61,7 +63,14 @@ export class OneAtATime {
   #count(socket: Socket, change: number): void {
     const before = this.#waitingOf.get(socket);
     if (before === undefined) {
+      // Node aborts each request that waits then, with an error: its stack trace would take ten times as long as the rest.
+      let limit = Error.stackTraceLimit;
+      socket.prependOnceListener('close', () => {
+        limit = Error.stackTraceLimit;
+        Error.stackTraceLimit = 0;
+      });
       socket.once('close', () => {
+        Error.stackTraceLimit = limit;
         this.#waiting -= this.#waitingOf.get(socket) ?? 0;
         this.#waitingOf.set(socket, 0);
       });
