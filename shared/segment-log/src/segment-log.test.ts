@@ -3,10 +3,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
-import { ids, noise, options, readAll, record, seeded } from '../test/fixture.ts';
+import { ids, incompressible, noise, options, readAll, record, seeded } from '../test/fixture.ts';
 import { readSegment } from '../test/independent-reader.ts';
 import { SimulatedDisk } from '../test/simulated-disk.ts';
 import { NodeFileSystem, SegmentLog, type SegmentLogOptions } from './index.ts';
+import type { Area } from './record.ts';
+
+/** A log with so many batches of two items, each in its own segment. */
+async function withBatches(o: SegmentLogOptions, area: Area, count: number): Promise<SegmentLog> {
+  const log = await SegmentLog.open(o);
+  for (let i = 0; i < count; i++) await log.append(area, incompressible(`r${i}`, 2, 500, i, area));
+  return log;
+}
 
 describe('the segment log, when the disk is full or fails', () => {
   it('refuses appends, keeps its data, and accepts more once there is room again', async () => {
@@ -140,6 +148,84 @@ describe('the segment log, when the disk is full or fails', () => {
     );
     expect(ids(await readAll(dropping.log, 'critical'))).toHaveLength(6);
     expect(dropping.log.stats('normal').items + dropping.told.dropped.length * 2).toBe(12);
+  });
+
+  it.each([0, 9_000])('drops nothing in vain, with %i bytes free and a larger reserve', async (freeBytes) => {
+    const disk = new SimulatedDisk(seeded(5));
+    let clock = 2_000;
+    const { o, told } = options(disk, { whenFull: 'drop_oldest', segmentBytes: 600, now: () => clock });
+    await withBatches(o, 'critical', 8).then((log) => log.close());
+    disk.capacityBytes = disk.usedBytes + freeBytes;
+    const log = await SegmentLog.open({ ...o, reserveBytes: 20_000 });
+    for (const area of ['normal', 'critical'] as const) {
+      await expect(log.append(area, record('new', 1, 50, area))).rejects.toMatchObject({ code: 'disk_full' });
+      clock += 1_000;
+    }
+    expect(told.dropped).toEqual([]);
+    expect(ids(await readAll(log, 'critical'))).toHaveLength(8);
+    await log.close();
+  });
+
+  it('drops only as much as makes the room that others have left on the disk', async () => {
+    const disk = new SimulatedDisk(seeded(6));
+    const { o, told } = options(disk, {
+      ...{ whenFull: 'drop_oldest', segmentBytes: 600, reserveBytes: 2_000 },
+    });
+    await withBatches(o, 'normal', 8).then((log) => log.close());
+    disk.capacityBytes = disk.usedBytes + 1_000;
+    const log = await SegmentLog.open(o);
+    await log.append('normal', record('new'));
+    expect(told.dropped).toEqual([
+      { items: 2, reason: 'capacity' },
+      { items: 2, reason: 'capacity' },
+    ]);
+    expect(ids(await readAll(log, 'normal'))).toEqual(['r2', 'r3', 'r4', 'r5', 'r6', 'r7', 'new']);
+    await log.close();
+  });
+
+  it('drops nothing for room that there is again', async () => {
+    const disk = new SimulatedDisk(seeded(7));
+    const { o, told } = options(disk, { whenFull: 'drop_oldest', segmentBytes: 600, reserveBytes: 2_000 });
+    disk.capacityBytes = 14_000;
+    const log = await withBatches(o, 'normal', 8);
+    disk.capacityBytes = 100_000; // the log has measured what is free less than a second ago
+    for (let i = 0; i < 8; i++) await log.append('normal', incompressible(`s${i}`, 2, 500, i));
+    expect(told.dropped).toEqual([]);
+    await log.close();
+  });
+
+  it('drops up to the class of the new batch, and refuses it if that is not enough', async () => {
+    const { o, told } = options(new SimulatedDisk(seeded(8)), {
+      ...{ whenFull: 'drop_oldest', capacityBytes: 9_000, segmentBytes: 600 },
+    });
+    const log = await withBatches(o, 'high', 7);
+    await expect(log.append('normal', incompressible('normal', 1, 500, 1))).rejects.toMatchObject({
+      code: 'full',
+    });
+    expect(told.dropped).toEqual([]);
+    await log.append('high', incompressible('high', 1, 500, 2, 'high'));
+    expect(told.dropped).toEqual([{ items: 2, reason: 'capacity' }]);
+    await log.append('critical', incompressible('critical', 1, 500, 3, 'critical'));
+    expect(ids(await readAll(log, 'high'))).toEqual(['r2', 'r3', 'r4', 'r5', 'r6', 'high']);
+    await log.close();
+  });
+
+  it('does not drop a damaged segment to make room: its file is kept', async () => {
+    const disk = new SimulatedDisk(seeded(9));
+    const { o, told } = options(disk, { whenFull: 'drop_oldest', capacityBytes: 9_000, segmentBytes: 600 });
+    const first = await withBatches(o, 'normal', 7);
+    const name = (sequence: number) => `/dlq/normal/${String(sequence).padStart(16, '0')}.seg`;
+    await first.close();
+    const bytes = Buffer.from(disk.bytes(name(1)));
+    bytes[bytes.byteLength - 100]! ^= 1;
+    disk.replace(name(1), bytes);
+    const log = await SegmentLog.open(o);
+    while (await log.verifyOne());
+    await log.append('normal', incompressible('new', 1, 500, 1));
+    expect(told.dropped).toHaveLength(1);
+    expect(disk.paths()).toContain(name(1));
+    expect(disk.paths()).not.toContain(name(2));
+    await log.close();
   });
 
   it('drops and counts data older than its retention, by area', async () => {

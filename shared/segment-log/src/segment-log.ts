@@ -29,6 +29,7 @@ export interface SegmentLogOptions {
    * Default: none.
    */
   ballastBytes?: number;
+  /** With `drop_oldest`, records of the same or a lower area are dropped if that makes room for the new one. */
   whenFull: 'refuse' | 'drop_oldest';
   retentionMs: number;
   rejectedRetentionMs: number;
@@ -318,40 +319,64 @@ export class SegmentLog {
     const { rejectedCapacityBytes } = this.#o;
     if (area === 'rejected' && rejectedCapacityBytes !== undefined) {
       // Rejected batches wait for people, who may never come: drop the oldest rather than block spilling.
-      const isOver = () => this.#areas.rejected.bytes + bytes > rejectedCapacityBytes;
-      while (isOver() && (await this.#dropOldest(['rejected'])));
-    }
-    const { capacityBytes, reserveBytes, whenFull, fs, dir, now } = this.#o;
-    if (now() - this.#freeBytesAt >= FREE_BYTES_AGE_MS) {
-      const at = now();
-      this.#freeBytes = await fs.freeBytes(dir);
-      this.#freeBytesAt = at;
-    }
-    while (this.diskBytes + bytes > capacityBytes || this.#freeBytes - bytes < reserveBytes) {
-      if (whenFull === 'refuse' || !(await this.#dropOldest(DROP_ORDER))) {
-        if (this.diskBytes + bytes > capacityBytes) {
-          const message = `the dlq is at its capacity of ${sizeText(capacityBytes)} (dlq.capacity)`;
-          throw new SegmentLogError('full', message);
-        }
-        const message = `its disk has ${sizeText(this.#freeBytes)} free, and dlq.reserve keeps ${sizeText(reserveBytes)} of them free`;
-        throw new SegmentLogError('disk_full', message);
+      const { rejected } = this.#areas;
+      for (const segment of this.#droppable(['rejected'])) {
+        if (rejected.bytes + bytes <= rejectedCapacityBytes) break;
+        if (this.#mayDrop(segment)) await rejected.drop(segment, 'capacity');
       }
-      this.#freeBytes = await fs.freeBytes(dir);
+    }
+    const { capacityBytes, reserveBytes, whenFull, now } = this.#o;
+    const missing = () =>
+      Math.max(this.diskBytes + bytes - capacityBytes, reserveBytes + bytes - this.#freeBytes);
+    if (missing() > 0 || now() - this.#freeBytesAt >= FREE_BYTES_AGE_MS) await this.#measureFree();
+    if (whenFull === 'drop_oldest') {
+      for (const segment of this.#makingRoom(area, missing())) {
+        // Its records may have been read while another was dropped.
+        if (this.#mayDrop(segment)) await this.#areas[segment.area].drop(segment, 'capacity');
+        await this.#measureFree();
+      }
+    }
+    if (this.diskBytes + bytes > capacityBytes) {
+      const message = `the dlq is at its capacity of ${sizeText(capacityBytes)} (dlq.capacity)`;
+      throw new SegmentLogError('full', message);
+    }
+    if (missing() > 0) {
+      const message = `its disk has ${sizeText(this.#freeBytes)} free, and dlq.reserve keeps ${sizeText(reserveBytes)} of them free`;
+      throw new SegmentLogError('disk_full', message);
     }
     this.#freeBytes -= bytes;
   }
 
-  /** Drops from the first of these areas that has a segment to drop, other than those being written or replayed. */
-  async #dropOldest(areas: readonly Area[]): Promise<boolean> {
-    for (const area of areas) {
-      const log = this.#areas[area];
-      const isFree = (segment: Segment) =>
-        !log.isActive(segment) && segment.held.size === 0 && !segment.isUnread;
-      const oldest = log.segments.find(isFree);
-      if (!oldest) continue;
-      await log.drop(oldest, 'capacity');
-      return true;
-    }
-    return false;
+  async #measureFree(): Promise<void> {
+    const { fs, dir, now } = this.#o;
+    const at = now();
+    this.#freeBytes = await fs.freeBytes(dir);
+    this.#freeBytesAt = at;
+  }
+
+  /**
+   * The segments to drop so that so many bytes become free for a batch of an area, none of a class above its own. Empty if all
+   * of them have fewer bytes: when others have filled the disk, everything would be dropped in vain.
+   */
+  #makingRoom(area: Area, bytes: number): Segment[] {
+    const areas = DROP_ORDER.slice(0, DROP_ORDER.indexOf(area) + 1);
+    // A damaged one is moved to quarantine, which frees nothing.
+    const candidates = this.#droppable(areas).filter(({ damage }) => damage.length === 0);
+    let found = 0;
+    const last = candidates.findIndex(({ end }) => {
+      found += end;
+      return found >= bytes;
+    });
+    return bytes > 0 ? candidates.slice(0, last + 1) : [];
+  }
+
+  /** Segments that may be dropped, those of the first area first, oldest first. */
+  #droppable(areas: readonly Area[]): Segment[] {
+    return areas.flatMap((area) => this.#areas[area].segments.filter((segment) => this.#mayDrop(segment)));
+  }
+
+  /** Not while it is written, replayed or unreadable: its file would stay. */
+  #mayDrop(segment: Segment): boolean {
+    return !this.#areas[segment.area].isActive(segment) && segment.held.size === 0 && !segment.isUnread;
   }
 }

@@ -77,6 +77,10 @@ export class SimulatedDisk {
     return [...this.#names.keys()].sort();
   }
 
+  get usedBytes(): number {
+    return [...this.#names.values()].reduce((sum, inode) => sum + inode.content.byteLength, 0);
+  }
+
   bytes(path: string): Buffer {
     return this.#names.get(path)!.content;
   }
@@ -105,7 +109,6 @@ export class SimulatedDisk {
       alive(path);
       this.beforeWrite?.(operation, path);
     };
-    const used = () => [...this.#names.values()].reduce((sum, inode) => sum + inode.content.byteLength, 0);
     const disk = this;
     return {
       async open(path, mode): Promise<File> {
@@ -129,7 +132,7 @@ export class SimulatedDisk {
           },
           async write(bytes, at) {
             check('write', path);
-            if (used() + bytes.byteLength > disk.capacityBytes) {
+            if (disk.usedBytes + bytes.byteLength > disk.capacityBytes) {
               file.write(bytes.subarray(0, Math.floor(bytes.byteLength / 2)), at);
               throw fault('ENOSPC', path);
             }
@@ -184,7 +187,7 @@ export class SimulatedDisk {
         }
       },
       async freeBytes() {
-        return disk.capacityBytes - used();
+        return disk.capacityBytes - disk.usedBytes;
       },
       async sha256(path, start, end) {
         alive(path);
