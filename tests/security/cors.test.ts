@@ -30,6 +30,11 @@ it('allows exactly the configured origins, and none that resembles one', async (
     expect(await allowed(origin), origin).toBeNull();
 });
 
+it('refuses a configured origin of half a MiB, which a pattern that goes back would take a quarter of an hour for', () => {
+  const text = `receiver: {cors: {allowed_origins: ['a://${'a.'.repeat(2 ** 18)}**']}}`;
+  expect(() => loadConfig({ env: {}, text })).toThrow(/allowed_origins\[0\].*expected origins/s);
+});
+
 it("takes the configured origins in any spelling of a browser's own, and refuses what no browser sends", async () => {
   const configured = (...origins: string[]) =>
     loadConfig({ env: {}, text: JSON.stringify({ receiver: { cors: { allowed_origins: origins } } }) }).config

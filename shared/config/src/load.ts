@@ -62,6 +62,8 @@ const ALIASES_MAX = 100;
 /** Maximum number of values in a configuration, those that aliases repeat included. */
 const VALUES_MAX = 20_000;
 const VALUES = `at most ${VALUES_MAX.toLocaleString('en')} values, those that *aliases repeat included`;
+/** Of changes from the network: checking 20,000 bad values would hold the event loop. */
+const CHANGED_VALUES_MAX = 2_000;
 
 /**
  * Loads the configuration: defaults, overridden by the file, then by flags.
@@ -190,6 +192,8 @@ export function readChanges(given: string | object): Record<string, unknown> {
     : { tree: given as Tree, locate: () => undefined };
   if (!isText) refuseKeys(tree, problems, () => 'changes', 'changes');
   if (problems.length > 0) throw new ConfigError(problems);
+  if (valuesIn(tree) > CHANGED_VALUES_MAX)
+    throw refused(`at most ${CHANGED_VALUES_MAX.toLocaleString('en')} values at once`, 'changes');
   const changes: Record<string, unknown> = {};
   const gather = (value: unknown, path: string[]) => {
     const isSection = path.length === 0 || shapeAt(path) !== undefined;
@@ -206,6 +210,11 @@ export function readChanges(given: string | object): Record<string, unknown> {
   gather(tree, []);
   if (problems.length > 0) throw new ConfigError(problems);
   return changes;
+}
+
+function valuesIn(value: unknown): number {
+  if (typeof value !== 'object' || value === null) return 1;
+  return Object.values(value).reduce((sum: number, child) => sum + valuesIn(child), 1);
 }
 
 function refused(expected: string, source: string): ConfigError {

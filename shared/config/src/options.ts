@@ -274,7 +274,7 @@ export const origins = list(
   (error) =>
     z
       .string({ error })
-      .regex(/^(\*|[a-z][a-z0-9+.-]*:\/\/(?:[\w.~:[\]-]+\*?[\w.~:[\]-]*|\*[\w.~:[\]-]+))$/i, { error })
+      .regex(/^(\*|[a-z][a-z0-9+.-]*:\/\/(?:[\w.~:[\]-]+(?:\*[\w.~:[\]-]*)?|\*[\w.~:[\]-]+))$/i, { error })
       .transform((origin) => origin.toLowerCase().replace(/^(https:.*):443$|^(http:.*):80$/, '$1$2')),
   'origins as browsers send them, such as https://shop.example.com or https://*.example.com, or "*"',
 );
