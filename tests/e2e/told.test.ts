@@ -87,7 +87,7 @@ describe('nrdot status', () => {
       /^lost +[\d,]+ of [\d,]+ accepted items were dropped: [\d,]+ rejected_capacity\. (All others|Counts)/m,
     );
     expect(text).toMatch(
-      /→ rejected_capacity: fix the cause of the rejections .*or raise dlq\.rejected_capacity\./,
+      /→ rejected_capacity: fix the cause of the rejections .*or raise dlq\.rejected_capacity and dlq\.capacity\./,
     );
     expect(text).not.toMatch(/nothing is lost|Nothing: every/i);
     expect(text.match(/accepted items were dropped/g)).toHaveLength(1);

@@ -454,7 +454,7 @@ export const schema = section('NRDOT+', {
     when_full: choice(
       ['refuse', 'drop_oldest'],
       'refuse',
-      "refuse: batches wait in Redis, and once that is full, clients get 503. drop_oldest: the oldest batches are dropped and counted, the lowest class first, but none of a class above the new batch's; if dropping them would not make the room, nothing is dropped, and the new batch waits as with refuse.",
+      "refuse: batches wait in Redis, and once that is full, clients get 503. drop_oldest: the oldest batches are dropped and counted, rejected ones first, then the lowest class, but none of a class above the new batch's, and only rejected ones for a rejected one; if dropping them would not make the room, nothing is dropped, and the new batch waits as with refuse.",
     ),
     retention: age(
       '72h',

@@ -210,6 +210,43 @@ describe('the segment log, when the disk is full or fails', () => {
     await log.close();
   });
 
+  it('drops rejected batches before all others, and for a rejected one nothing else', async () => {
+    const { o, told } = options(new SimulatedDisk(seeded(10)), {
+      ...{ whenFull: 'drop_oldest', capacityBytes: 12_000, segmentBytes: 600 },
+    });
+    const log = await withBatches(o, 'normal', 5);
+    const writtenOff = () => [told.writtenOff.rejected, told.writtenOff.normal];
+    for (let i = 0; i < 10; i++) await log.append('rejected', incompressible(`x${i}`, 1, 500, i, 'rejected'));
+    expect(writtenOff()).toEqual([{ capacity: 6 }, {}]);
+    for (let i = 0; i < 3; i++) await log.append('normal', incompressible(`s${i}`, 2, 500, i));
+    expect(writtenOff()).toEqual([{ capacity: 9 }, {}]);
+    await log.append('normal', incompressible('s3', 2, 500, 3));
+    expect(writtenOff()).toEqual([{ capacity: 9 }, { capacity: 2 }]);
+    expect(ids(await readAll(log, 'rejected'))).toEqual(['x9']); // in the open segment
+    await log.close();
+  });
+
+  it('refuses a rejected batch if no rejected one can make room for it', async () => {
+    const { o, told } = options(new SimulatedDisk(seeded(11)), {
+      ...{ whenFull: 'drop_oldest', capacityBytes: 9_000, segmentBytes: 600 },
+    });
+    const log = await withBatches(o, 'normal', 7);
+    await expect(log.append('rejected', incompressible('x', 1, 500, 1, 'rejected'))).rejects.toMatchObject({
+      code: 'full',
+    });
+    expect(told.dropped).toEqual([]);
+    await log.close();
+  });
+
+  it('writes rejected batches in parts of its capacity, even if their own limit is larger', async () => {
+    const { o } = options(new SimulatedDisk(seeded(12)), {
+      ...{ capacityBytes: 16_000, rejectedCapacityBytes: 1_000_000, segmentBytes: 100_000 },
+    });
+    const log = await withBatches(o, 'rejected', 6);
+    expect(log.stats('rejected').segments).toBeGreaterThan(1);
+    await log.close();
+  });
+
   it('does not drop a damaged segment to make room: its file is kept', async () => {
     const disk = new SimulatedDisk(seeded(9));
     const { o, told } = options(disk, { whenFull: 'drop_oldest', capacityBytes: 9_000, segmentBytes: 600 });

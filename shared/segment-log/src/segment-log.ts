@@ -29,7 +29,7 @@ export interface SegmentLogOptions {
    * Default: none.
    */
   ballastBytes?: number;
-  /** With `drop_oldest`, records of the same or a lower area are dropped if that makes room for the new one. */
+  /** With `drop_oldest`, records of the same or a lower area, rejected ones first, are dropped if that makes the room. */
   whenFull: 'refuse' | 'drop_oldest';
   retentionMs: number;
   rejectedRetentionMs: number;
@@ -69,8 +69,8 @@ type Known = Pick<
 > &
   Pick<Segment, 'items' | 'ackedItems' | 'rawBytes' | 'verified' | 'damage'>;
 
-/** Lowest class first: what is dropped to make room. */
-const DROP_ORDER: readonly Area[] = ['normal', 'high', 'critical'];
+/** What is dropped to make room: first what waits for people, who may never come, then the lowest class. */
+const DROP_ORDER: readonly Area[] = ['rejected', 'normal', 'high', 'critical'];
 const FREE_BYTES_AGE_MS = 1_000;
 /** Written and removed again, to test whether a disk that failed accepts writes. */
 const PROBE = 'probe';
@@ -109,7 +109,7 @@ export class SegmentLog {
       return new AreaLog({
         ...options,
         ...{ area, quarantine, ballast, retentionMs: retention, events: { ...events, fault } },
-        segmentBytes: Math.min(options.segmentBytes, Math.floor(capacity / PARTS)),
+        segmentBytes: Math.min(options.segmentBytes, Math.floor(Math.min(capacity, capacityBytes) / PARTS)),
         reserve: (bytes) => this.#reserve(area, bytes),
       });
     };

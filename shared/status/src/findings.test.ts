@@ -389,7 +389,7 @@ const STATES: Record<
     data: '0 items in Redis, 0 on disk. New data goes to Redis, then to the upstream.',
     lost: '94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. All others are accounted for.',
     sentences: [
-      'Data is being dropped. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. → rejected_capacity: fix the cause of the rejections ("nrdot dlq ls --rejected"), or raise dlq.rejected_capacity.',
+      'Data is being dropped. 94,500 of 120,000 accepted items were dropped: 94,500 rejected_capacity. → rejected_capacity: fix the cause of the rejections ("nrdot dlq ls --rejected"), or raise dlq.rejected_capacity and dlq.capacity.',
     ],
   },
   'data was dropped lately': {

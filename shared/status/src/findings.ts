@@ -94,7 +94,7 @@ const DROPS: Readonly<Record<string, string>> = {
   capacity: 'end the outage, raise dlq.capacity, or let clients wait instead (dlq.when_full: refuse).',
   retention: 'end the outage, or raise dlq.replay_rate or dlq.retention.',
   rejected_capacity:
-    'fix the cause of the rejections ("nrdot dlq ls --rejected"), or raise dlq.rejected_capacity.',
+    'fix the cause of the rejections ("nrdot dlq ls --rejected"), or raise dlq.rejected_capacity and dlq.capacity.',
   rejected_retention:
     'check the rejected data ("nrdot dlq ls --rejected") before dlq.rejected_retention expires.',
   partial_success: "the upstream rejected single items; the exporter's log says why.",
