@@ -24,3 +24,29 @@ it.each([
   const latest = [...times].sort((a, b) => (a < b ? -1 : 1)).at(-1)!;
   expect(await redis.hgetBuffer(`${OPTIONS.prefix}:limiter:sources`, FIELD)).toEqual(sourceAt(latest));
 });
+
+it.each([
+  ['version', 'garbage'],
+  ['log', 'garbage'],
+  ['log', '1e400'],
+  ['left', '-1'],
+  ['cursor:keys', '1e400'],
+  ['cursor:sources', 'garbage'],
+  ['cursor:forwarded', ''],
+])('a field that is no number is begun anew by the next lease: %s is "%s"', async (field, value) => {
+  const state = new LimiterState(redis, { prefix: OPTIONS.prefix, holder: 'h', leaseMs: 1_000 });
+  const begin = {
+    ...{ epoch: 'e', seed: 1, watchMs: 1, generation: 9, generationsKept: 1 },
+    ...{ sourcesSinceSec: 0, log: 0, maxKeys: 10 },
+  };
+  const key = `${OPTIONS.prefix}:limiter`;
+  await redis.hset(key, field, value);
+  await redis.hset(`${key}:keys`, 'a key', 'garbage');
+  await redis.hset(`${key}:forwarded`, 'another', 'garbage');
+  await redis.hset(`${key}:sources`, 'a source', 'x');
+  await redis.hset(`${key}:writers`, '0:last', 'garbage', '0:since', 'garbage');
+  const lease = await state.lease('token', false, begin);
+  expect(Number(await redis.hget(key, field))).toBeGreaterThanOrEqual(0);
+  expect(lease).toMatchObject({ slot: 0, epoch: 'e', writtenMs: 0, state: { keys: 0, sources: 0 } });
+  expect(lease.levelsSinceMs).toBeGreaterThan(0);
+});

@@ -47,6 +47,7 @@ const WAITING = 'this receiver is waiting to read the rules of the pipeline from
 export class Limiting implements SharedState {
   readonly #host: Host;
   readonly #shared: LimiterState;
+  readonly #timed: Store['timed'];
   readonly #now: () => number;
   readonly #wallNow: () => number;
   readonly daily: DailyBudget;
@@ -82,6 +83,7 @@ export class Limiting implements SharedState {
     this.#now = now;
     this.#wallNow = wallNow;
     this.#options = optionsOf(config);
+    this.#timed = store.timed.bind(store);
     this.#shared = new LimiterState(store.redis, {
       prefix: store.keys.prefix,
       holder: holderName(config.receiver.listen),
@@ -389,12 +391,12 @@ export class Limiting implements SharedState {
     };
     let token = this.#token;
     const wasLeased = token === this.#leasedToken;
-    let lease = await shared.lease(token, wasLeased, begin);
+    let lease = await this.#timed('lease', shared.lease(token, wasLeased, begin));
     if (lease.isNew && wasLeased) {
       // Claims in flight must not hold under the new lease.
       this.lost();
       token = this.#token;
-      lease = await shared.lease(token, false, begin);
+      lease = await this.#timed('lease', shared.lease(token, false, begin));
     }
     this.#leasedToken = token;
     const hasForgotten = before !== undefined && before.epoch !== lease.epoch;

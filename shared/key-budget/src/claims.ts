@@ -62,8 +62,10 @@ local function set_of(keys)
 end
 -- The value of a key is the generation in which it was last seen, plus a half for a cumulative stream that passes unmerged. It
 -- has to be a number, because receivers of the version before this one read it as that.
-local function generation_of(key) return math.floor(tonumber(key)) end
-local function counts_by_itself(key) return tonumber(key) % 1 ~= 0 end
+local function generation_of(key) return math.floor(tonumber(key) or 0) end
+local function counts_by_itself(key) return (tonumber(key) or 0) % 1 ~= 0 end
+-- Nil: somebody has made it something else.
+local function whole(text) return #text < 16 and string.match(text, '^%d+$') and tonumber(text) or nil end
 -- Cumulative streams that are not keys but have a value at the backend; at the limit, others are evicted.
 local function note_forwarded(fields, generation, max_keys)
   if #fields == 0 then return end
@@ -94,9 +96,11 @@ end
 -- Why a claim must be refused; writes nothing.
 local function against(c)
   local state = rcall('HMGET', limiter, 'epoch', 'version', 'log')
-  if state[1] ~= claim_arg(c, 0) then return { 'epoch' } end
+  local log = whole(state[3] or '0')
+  -- The lease, with which the receiver reads all again, begins counters anew.
+  if state[1] ~= claim_arg(c, 0) or not log or not whole(state[2] or '0') then return { 'epoch' } end
   if (state[2] or '0') ~= claim_arg(c, 1) then return { 'rules', state[2] or '0', rcall('HGETALL', limiter .. ':rules') } end
-  if claim_arg(c, 3) == '1' and tonumber(state[3] or 0) > tonumber(claim_arg(c, 2)) then return { 'keys' } end
+  if claim_arg(c, 3) == '1' and log > tonumber(claim_arg(c, 2)) then return { 'keys' } end
   local sent = claim_arg(c, 19)
   local writes = claim_arg(c, 14) ~= '0' or claim_arg(c, 18) ~= '' or sent == claim_arg(c, 12)
   if writes and rcall('HGET', limiter .. ':writers', claim_arg(c, 12) .. ':token') ~= claim_arg(c, 13) then
@@ -227,7 +231,7 @@ local function make_true(c)
   end
   if #rules > 0 then rcall('HINCRBY', limiter, 'version', 1) end
   local written = tonumber(claim_arg(c, 14))
-  if written > tonumber(rcall('HGET', limiter .. ':writers', slot .. ':last') or 0) then
+  if written > (tonumber(rcall('HGET', limiter .. ':writers', slot .. ':last') or 0) or 0) then
     rcall('HSET', limiter .. ':writers', slot .. ':last', claim_arg(c, 14))
   end
 end

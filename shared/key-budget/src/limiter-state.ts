@@ -155,6 +155,12 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 rcall('HSETNX', limiter, 'epoch', ARGV[5])
 rcall('HSETNX', limiter, 'seed', ARGV[6])
 rcall('HSETNX', limiter, 'watch', ARGV[7])
+local function begin_anew(field, value)
+  if not whole(rcall('HGET', limiter, field) or '0') then rcall('HSET', limiter, field, value) end
+end
+-- No receiver has read so far: all of them read everything.
+for _, field in ipairs({ 'version', 'log', 'left' }) do begin_anew(field, num(now)) end
+for _, part in ipairs({ 'keys', 'forwarded', 'sources' }) do begin_anew('cursor:' .. part, '0') end
 local leases, writers = prefix .. ':leases', limiter .. ':writers'
 local function set_aside(slot)
   if rcall('EXISTS', limiter .. ':held:' .. slot) == 0 then return end
@@ -203,7 +209,9 @@ for _, part in ipairs({ 'forwarded', 'sources' }) do
     local value = found[2][i+1]
     local old
     if part == 'forwarded' then
-      old = tonumber(value) < tonumber(ARGV[8]) - 144 * tonumber(ARGV[9])
+      old = (tonumber(value) or 0) < tonumber(ARGV[8]) - 144 * tonumber(ARGV[9])
+    elseif #value < 5 then
+      old = true
     else
       local a, b, c, d = string.byte(value, 2, 5)
       old = a + 256 * b + 65536 * c + 16777216 * d < tonumber(ARGV[10])
@@ -215,7 +223,7 @@ for _, part in ipairs({ 'forwarded', 'sources' }) do
 end
 local state = rcall('HMGET', limiter, 'epoch', 'seed', 'watch')
 local writer = rcall('HMGET', writers, slot .. ':last', slot .. ':since')
-return { slot, state[1], state[2], state[3], writer[1] or '0', writer[2], isNew and '1' or '0', pipeline_state(tonumber(ARGV[11])),
+return { slot, state[1], state[2], state[3], num(tonumber(writer[1] or 0) or 0), num(tonumber(writer[2] or now) or now), isNew and '1' or '0', pipeline_state(tonumber(ARGV[11])),
   rcall('LRANGE', limiter .. ':left', 0, 15), num(rcall('HLEN', limiter .. ':held:' .. slot)) }
 `;
 

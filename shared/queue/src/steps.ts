@@ -122,7 +122,7 @@ export interface Taken {
 /** One script each; one call is one round trip. */
 export const STEPS = [
   ...(['enqueue', 'move', 'take', 'settle', 'leave', 'hand_over', 'report', 'report_disk'] as const),
-  ...(['drain', 'book', 'publish', 'read_outcomes', 'forget_outcomes'] as const),
+  ...(['drain', 'book', 'publish', 'read_outcomes', 'forget_outcomes', 'lease'] as const),
 ];
 export type Step = (typeof STEPS)[number];
 

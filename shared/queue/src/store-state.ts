@@ -38,7 +38,7 @@ export abstract class StoreState {
     this.#events = events;
   }
 
-  protected async timed<T>(step: Step, answer: Promise<T>): Promise<T> {
+  async timed<T>(step: Step, answer: Promise<T>): Promise<T> {
     const startedAt = performance.now();
     try {
       const answered = await answer;

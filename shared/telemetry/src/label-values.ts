@@ -4,7 +4,7 @@ const SPILL = words('fill breaker:failures breaker:quota breaker:auth breaker:pl
 const REFUSED_FOR_GOOD = words('too_large status_400 status_409 status_422 status_<code>');
 const STEPS = [
   ...words('enqueue move take settle leave hand_over report report_disk drain book publish'),
-  ...words('read_outcomes forget_outcomes'),
+  ...words('read_outcomes forget_outcomes lease'),
 ];
 const CHECKED_SIGNALS = words('traces metrics logs');
 const FIXED_RULES = [
