@@ -81,6 +81,7 @@ function find(value: LuaValue, pattern: LuaValue, start: LuaValue, plain: LuaVal
 const PATTERNS = new Map([
   ['(%d+):(%d+):(%d+)', /(\d+):(\d+):(\d+)/],
   ['^(%d+) (%d+)$', /^(\d+) (\d+)$/],
+  ['^%d+$', /^(\d+)$/],
 ]);
 
 function match(value: LuaValue, pattern: LuaValue): unknown {

@@ -1,6 +1,8 @@
 /** The same steps on a Redis Cluster and behind Sentinel: all keys share a slot, and a failed-over primary is found. */
+
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { LimiterState } from '@nrdot/key-budget';
 import { type Batch, Doctor, jobDataOf, newBatchId, Store, Taker } from '@nrdot/queue';
 import { connect, NotReplicated, type RedisTarget } from '@nrdot/redis';
 import { freePort, Process, TestRedis, temporaryDirectory, waitUntil } from '@nrdot/testbed';
@@ -85,6 +87,25 @@ describe('the queues', () => {
     await cluster.endMove();
     expect(await store.settle(job, 'queued', { outcome: 'delivered' })).toBe(20);
     expect(await store.accounting()).toMatchObject({ accepted: 20, delivered: 20, difference: 0 });
+    redis.disconnect();
+  });
+
+  it('of the limiter write nothing on the node to which their slot is being migrated', async () => {
+    using dir = temporaryDirectory();
+    await using cluster = await ClusterRedis.start(dir.path, OPTIONS.prefix);
+    const target = { cluster: [{ host: '127.0.0.1', port: cluster.primary.port }] };
+    const redis = connect(target, { kind: 'consumer', name: 'store', commandTimeoutMs: 5_000 });
+    const state = new LimiterState(redis, { prefix: OPTIONS.prefix, holder: 'h', leaseMs: 60_000 });
+    const begin = {
+      ...{ epoch: 'e', seed: 1, watchMs: 1, generation: 1, generationsKept: 1 },
+      ...{ sourcesSinceSec: 0, log: 0, maxKeys: 10 },
+    };
+    await state.lease('token', false, begin);
+    await cluster.beginMove();
+    await cluster.moveKeys([`${OPTIONS.prefix}:limiter`]);
+    await expect(state.lease('another', false, begin)).rejects.toThrow();
+    await cluster.endMove();
+    expect(await state.lease('token', true, begin)).toMatchObject({ slot: 0, isNew: false });
     redis.disconnect();
   });
 

@@ -1,4 +1,4 @@
-import { pairsOf, type RedisConnection } from '@nrdot/redis';
+import { defineScript, pairsOf, type RedisConnection } from '@nrdot/redis';
 
 /** Maximum number of metrics counted one by one per day, at 12 KB each; further ones are counted together. */
 const DAILY_METRICS_MAX = 2_048;
@@ -88,7 +88,7 @@ export class DailyState {
   readonly #keyOf: (day: string) => string;
 
   constructor(redis: RedisConnection, keys: { daily(day: string): string }) {
-    redis.defineCommand('nrdotCountDaily', { numberOfKeys: 1, lua: COUNT });
+    defineScript(redis, 'nrdotCountDaily', 1, COUNT);
     this.#redis = redis as Counting;
     this.#keyOf = keys.daily;
   }

@@ -1,4 +1,4 @@
-import { pairsOf, type RedisConnection } from '@nrdot/redis';
+import { defineScript, pairsOf, type RedisConnection } from '@nrdot/redis';
 import { claims } from './claims.ts';
 
 /** What a request relies on, and changes, in the state that all receivers' limiters share; see `scripts/claims.ts`. */
@@ -290,8 +290,8 @@ export class LimiterState {
   readonly #key: string;
 
   constructor(redis: RedisConnection, options: LeaseOptions) {
-    redis.defineCommand('nrdotLease', { numberOfKeys: 1, lua: LEASE });
-    redis.defineCommand('nrdotRestore', { numberOfKeys: 1, lua: RESTORE });
+    defineScript(redis, 'nrdotLease', 1, LEASE);
+    defineScript(redis, 'nrdotRestore', 1, RESTORE);
     this.#redis = redis as Leasing;
     this.#options = options;
     this.#key = `${options.prefix}:limiter`;

@@ -1,4 +1,5 @@
 export * from './connection.ts';
+export { defineScript } from './define-script.ts';
 export * from './link.ts';
 export { pairsOf } from './pairs.ts';
 export { NotReplicated, primaryOf, type ReplicaOptions, writingOn } from './replicas.ts';

@@ -1,12 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
 import { SIGNALS, type Signal } from '@nrdot/otlp';
-import { primaryOf, type RedisConnection } from '@nrdot/redis';
+import { defineScript, primaryOf, type RedisConnection } from '@nrdot/redis';
 import type { Redis } from 'ioredis';
 import { JOB_OPTIONS } from '../batch.ts';
 import { type Keys, QUEUES, type QueueName } from '../keys.ts';
 import { numberField } from '../number-field.ts';
-import { defineScript } from '../scripted.ts';
 import { MEND_ACTS_MAX, mend } from '../scripts/mend.ts';
 import { snapshot } from '../scripts/snapshot.ts';
 import type { Store } from '../store.ts';
