@@ -75,7 +75,7 @@ describe.each(shapes)('$signal: $name', ({ signal, make }) => {
   it('split', () => over(400, (body) => product.splitRequest(signal, body)));
 
   it('cut into pieces', () =>
-    over(400, (body) => product.cutRequest(signal, body, (describing) => Math.max(100, 2 * describing))));
+    over(400, (body) => product.cutRequest(signal, body, (bytes) => Math.max(100, 2 * bytes), Infinity)));
 
   it('split down to the last item', () =>
     over(60, (body) => {

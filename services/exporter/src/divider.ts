@@ -28,6 +28,9 @@ export interface Part {
 /** Larger requests would block the event loop: 60 MiB of log records without content take seconds. */
 const LARGE_BYTES = 128 * 1024;
 
+/** Maximum size of all parts together, as a multiple of the request: each has a copy of what describes its items. */
+const MAX_GROWTH = 4;
+
 /** Divides requests into parts, each a request by itself; large ones in a thread, one after the other. */
 export class Divider {
   readonly #thread = new Thread<Division, Part[]>(threadScript('divide-worker', import.meta.url));
@@ -54,12 +57,12 @@ export class Divider {
 export async function divided({ signal, plain, encoding, maxBytes }: Division): Promise<Part[]> {
   const body = Buffer.from(plain.buffer, plain.byteOffset, plain.byteLength);
   const pieces =
-    maxBytes === undefined ? (splitRequest(signal, body) ?? []) : cutRequest(signal, body, () => maxBytes);
+    maxBytes === undefined
+      ? splitRequest(signal, body)
+      : cutRequest(signal, body, () => maxBytes, MAX_GROWTH * body.byteLength);
   const parts: Part[] = [];
-  for (const piece of pieces) {
+  for (const piece of pieces ?? []) {
     const { items } = walk(signal, piece);
-    // Copies of what describes the items would make many times the request.
-    if (maxBytes !== undefined && items > 1 && piece.byteLength > maxBytes) return [];
     parts.push({ bytes: new Uint8Array(await encodeContent(piece, encoding)), items });
   }
   return parts;

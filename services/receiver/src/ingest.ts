@@ -28,13 +28,11 @@ import type { FixCounts } from './check/request-fix.ts';
 import type { Classified, Classifier } from './classifier/classifier.ts';
 import {
   classifyPieces,
-  DESCRIBING_MAX_BYTES,
   EXAMINED_MAX_ITEMS,
   isLarge,
   type LargeRequests,
   LIMITED_MAX_BYTES,
   MENDED_MAX_BYTES,
-  tooMuchAtOnce,
 } from './large-request.ts';
 import { type SoundBody, type SoundOptions, soundProtobuf } from './sound.ts';
 import type { Tap } from './tap/tap.ts';
@@ -274,21 +272,16 @@ async function readLarge(
   });
   const bytes = sound.pieces.reduce((sum, piece) => sum + piece.bytes.byteLength, 0);
   if (bytes > decoded.byteLength) reservation.reserve(bytes - decoded.byteLength);
-  const tooMuch = { limited: 0, described: 0 };
-  const kept = sound.pieces.filter((piece) => {
-    const reason = tooMuchAtOnce(piece, isLimited);
-    if (reason) tooMuch[reason] += piece.items;
-    return !reason;
-  });
+  const kept = sound.pieces.filter((piece) => !isLimited || piece.bytes.byteLength <= LIMITED_MAX_BYTES);
+  const items = kept.reduce((sum, piece) => sum + piece.items, 0);
   const pieces = kept.map((piece) => ({ ...piece, body: Buffer.from(piece.bytes.buffer) }));
   const { partial: said = { rejected: 0, message: '' } } = partialOf(
     sound,
-    rejected(signal, tooMuch.limited, `more than ${LIMITED_MAX_BYTES} bytes with ${DESCRIPTION}`),
-    rejected(signal, tooMuch.described, `${DESCRIPTION} have more than ${DESCRIBING_MAX_BYTES} bytes`),
+    items < sound.items ? rejected(signal, sound.items - items) : undefined,
   );
   return {
     bodies: pieces.map(({ body }) => body),
-    items: pieces.reduce((sum, { items }) => sum + items, 0),
+    items,
     said,
     isAsItCame: format === 'protobuf' && said.message === '' && !sound.fixed,
     counts: new Map(pieces.map(({ body, items }) => [body, items])),
@@ -297,12 +290,9 @@ async function readLarge(
   };
 }
 
-const DESCRIPTION = 'their resource, scope and metric';
-
-function rejected(signal: Signal, items: number, reason: string): PartialSuccess | undefined {
-  if (items === 0) return undefined;
+function rejected(signal: Signal, items: number): PartialSuccess {
   const what = plural(items, SIGNALS[signal].item);
-  const message = `rejected ${what} that cannot be processed in pieces: ${reason}; send smaller ones`;
+  const message = `rejected ${what} that cannot be processed in pieces: more than ${LIMITED_MAX_BYTES} bytes with their resource, scope and metric; send smaller ones`;
   return { rejected: items, message };
 }
 

@@ -39,6 +39,7 @@ async function take(
   withThread: boolean,
   rules = priority,
   isFixed = false,
+  maxBodyBytes = 1e8,
 ) {
   const batches: Batch[] = [];
   const limiter = new CardinalityLimiter(limiterOptions(), { now: () => 1_000_000, seed: 1 });
@@ -61,7 +62,7 @@ async function take(
     now: () => 1_000,
   };
   const reservation = { reserve: () => {}, look: () => {}, release: () => {} };
-  const limits = { maxBodyBytes: 1e8, maxDepth: 64, invalidUtf8: 'reject_item' as const };
+  const limits = { maxBodyBytes, maxDepth: 64, invalidUtf8: 'reject_item' as const };
   const { items, partial } = await ingest(
     { format: 'protobuf', encoding: 'identity', reservation, ...request },
     limits,
@@ -203,14 +204,60 @@ it('rejects a data point that is too large for the limiter, and keeps the others
   );
 });
 
-it('rejects items whose resource is too large, and keeps the others', async () => {
-  const resource = (bytes: number) =>
-    field(1, field(1, field(1, field(1, text('k')), field(2, field(1, Buffer.alloc(bytes, 'x'))))), items);
-  const items = field(2, ...[1, 2].map((i) => log(i, text('x'))));
-  const wire = Buffer.concat([resource(10), resource(1_100_000)]);
-  const taken = await take({ signal: 'logs', wire }, true);
-  expect(taken).toMatchObject({ items: 2, rejected: 2, kept: [{ items: 2 }] });
-  expect(taken.message).toMatch(/^rejected 2 log records .* more than 1048576 bytes/);
+/** A request whose items have a resource with so large an attribute. */
+const described = (bytes: number, ...scope: Buffer[]) =>
+  field(
+    1,
+    field(1, field(1, field(1, text('k')), field(2, field(1, Buffer.alloc(bytes, 'x'))))),
+    field(2, ...scope),
+  );
+const points = (resource: number, n: number) =>
+  described(
+    resource,
+    field(
+      2,
+      field(1, text('m')),
+      field(5, ...Array.from({ length: n }, (_, i) => point(i, text('x'.repeat(30))))),
+    ),
+  );
+const LIMITED_MAX_BYTES = 256 * 1024;
+/** Size of the attribute with which a data point takes exactly as much as it may. */
+const MOST = LIMITED_MAX_BYTES - (points(LIMITED_MAX_BYTES, 1).byteLength - LIMITED_MAX_BYTES);
+
+it.each([
+  [240_000, 3_000],
+  [261_000, 1_000],
+  [262_000, 10],
+  [MOST, 10],
+])('keeps all data points with a resource of %i bytes: %i', async (bytes, n) => {
+  expect(points(MOST, 1).byteLength).toBe(LIMITED_MAX_BYTES);
+  const taken = await take({ signal: 'metrics', wire: points(bytes, n) }, true);
+  expect(taken).toMatchObject({ items: n, rejected: 0, message: '' });
+});
+
+it('rejects data points with a resource that is a byte too large', async () => {
+  const wire = Buffer.concat([points(10, 3), points(MOST + 1, 10), points(MOST + 1_000, 10)]);
+  expect(await take({ signal: 'metrics', wire }, true)).toMatchObject({ items: 3, rejected: 20 });
+});
+
+it('refuses a request of metrics whose pieces would have many times its size, as a whole', async () => {
+  const wire = Buffer.concat([points(10, 3), points(261_000, 1_000)]);
+  await expect(
+    take({ signal: 'metrics', wire }, true, undefined, false, 4 * wire.byteLength),
+  ).rejects.toMatchObject({
+    httpStatus: 413,
+    message: expect.stringMatching(/copies of what describes 1003 data points .* more than \d+ bytes/),
+  });
+});
+
+it.each([
+  [1_048_000, 3_000, 1e8],
+  [600_000, 9_000, 3e6],
+  [3_000_000, 3_000, 1e8],
+])('keeps all log records with a resource of %i bytes: %i; pieces up to %i bytes', async (bytes, n, most) => {
+  const wire = described(bytes, ...Array.from({ length: n }, (_, i) => log(i, text('a record'.repeat(30)))));
+  const taken = await take({ signal: 'logs', wire }, true, undefined, false, most);
+  expect(taken).toMatchObject({ items: n, rejected: 0, message: '' });
 });
 
 it('keeps a log record of any size', async () => {

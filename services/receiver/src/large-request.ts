@@ -12,7 +12,7 @@ export interface LargeRequest {
   format: BodyFormat;
   decoded: Uint8Array;
   options: SoundOptions;
-  /** The thread divides the pieces by class; undefined if that is decided later. */
+  /** The thread divides the pieces by class. Undefined if the limiter comes first, which reads each piece in one go. */
   rules?: PriorityOptions | undefined;
 }
 
@@ -28,8 +28,6 @@ export interface LargeSound {
 export interface LargePiece {
   bytes: Uint8Array<ArrayBuffer>;
   items: number;
-  /** Bytes that describe items rather than being part of them. */
-  describingBytes: number;
   /** If the request has rules. */
   class: PriorityClass | undefined;
 }
@@ -54,23 +52,12 @@ export const MENDED_MAX_BYTES = 128 * 1024;
 export const LIMITED_MAX_BYTES = LARGE_METRICS_BYTES;
 /** A classifier whose rules test items examines at most so many in one go: each is matched with each pattern. */
 export const EXAMINED_MAX_ITEMS = 8_192;
-/** Otherwise the classifier reads mainly what describes items. */
-export const DESCRIBING_MAX_BYTES = 1024 * 1024;
 
 export function isLarge(signal: Signal, format: BodyFormat, bytes: number, isFixed: boolean): boolean {
   if (signal === 'profiles') return false;
   if (signal === 'metrics') return bytes > LARGE_METRICS_BYTES;
   if (isFixed) return bytes > LARGE_FIXED_BYTES;
   return bytes > (format === 'json' ? LARGE_JSON_BYTES : LARGE_BYTES);
-}
-
-/** What can neither be cut further nor be read without blocking others. @returns the reason for rejecting it */
-export function tooMuchAtOnce(
-  { bytes, describingBytes }: LargePiece,
-  isLimited: boolean,
-): 'limited' | 'described' | undefined {
-  if (isLimited && bytes.byteLength > LIMITED_MAX_BYTES) return 'limited';
-  return describingBytes > DESCRIBING_MAX_BYTES ? 'described' : undefined;
 }
 
 /** A thread that has read a larger request is replaced. */

@@ -1,5 +1,14 @@
 import { parentPort } from 'node:worker_threads';
-import { asBuffer, cutRequest, describingBytes, OtlpError, type Signal, walk } from '@nrdot/otlp';
+import {
+  asBuffer,
+  cutRequest,
+  HEADS_MAX_BYTES,
+  OtlpError,
+  plural,
+  SIGNALS,
+  type Signal,
+  walk,
+} from '@nrdot/otlp';
 import type { PriorityClass } from '@nrdot/queue';
 import { Classifier } from './classifier/classifier.ts';
 import type { PriorityOptions } from './classifier/rules.ts';
@@ -8,15 +17,19 @@ import { soundProtobuf } from './sound.ts';
 
 /** Target size of a piece: processed within a few ms. A piece has at least one item. */
 const PIECE_MAX_BYTES = 128 * 1024;
+/** Size that all pieces together may have however large the request is, as a multiple of it. */
+const MIN_GROWTH = 1.125;
 
 /** The thread that reads large requests, to keep them off the event loop. */
 parentPort!.on('message', ({ signal, format, decoded, options, rules }: LargeRequest) => {
   let answer: LargeAnswer;
   try {
     const sound = soundProtobuf(signal, format, asBuffer(decoded), { ...options, isSpent: true });
-    const pieces =
-      sound.items > 0 ? cutRequest(signal, sound.body, sizeFor(signal), options.maxBodyBytes) : [];
-    const { items, rejected, message, fixed } = sound;
+    const { items, rejected, message, fixed, body: whole } = sound;
+    const maxBytes = Math.max(options.maxBodyBytes ?? 0, Math.floor(MIN_GROWTH * whole.byteLength));
+    const cut = items > 0 ? cutRequest(signal, whole, sizeFor(!rules), maxBytes) : [];
+    // What is classified here need not be in pieces.
+    const pieces = cut ?? (rules ? [whole] : refuse(signal, items, maxBytes));
     const classifier = rules && classifierOf(rules);
     const parts = classifier
       ? pieces.flatMap((piece) => divided(signal, piece, classifier))
@@ -29,7 +42,6 @@ parentPort!.on('message', ({ signal, format, decoded, options, rules }: LargeReq
       pieces: parts.map(({ class: priorityClass, body }) => ({
         bytes: new Uint8Array(body), // a copy in memory of its own, which can be transferred
         items: walk(signal, body, options).items,
-        describingBytes: describingBytes(signal, body),
         class: priorityClass,
       })),
     };
@@ -43,6 +55,15 @@ parentPort!.on('message', ({ signal, format, decoded, options, rules }: LargeReq
     'pieces' in answer ? answer.pieces.map(({ bytes }: LargePiece) => bytes.buffer) : [],
   );
 });
+
+function refuse(signal: Signal, items: number, maxBytes: number): never {
+  const what = plural(items, SIGNALS[signal].item);
+  throw new OtlpError(
+    413,
+    'too_large',
+    `the request is read in pieces, which with copies of what describes ${what} would have more than ${maxBytes} bytes; send smaller batches or raise receiver.max_body`,
+  );
+}
 
 let known: { rules: string; classifier: Classifier } | undefined;
 
@@ -66,9 +87,10 @@ function divided(
  * Maximum size of a piece, by the size of what describes its items and is repeated in each piece. So that pieces are not mostly
  * descriptions, their items may take as many bytes, unless the limiter would not read the piece then.
  */
-function sizeFor(signal: Signal): (describing: number) => number {
+function sizeFor(isLimited: boolean): (describing: number) => number {
   return (describing) => {
-    const most = signal === 'metrics' && describing < LIMITED_MAX_BYTES ? LIMITED_MAX_BYTES : 2 * describing;
+    const mayFit = describing < LIMITED_MAX_BYTES + HEADS_MAX_BYTES;
+    const most = isLimited && mayFit ? LIMITED_MAX_BYTES : 2 * describing;
     return Math.max(PIECE_MAX_BYTES, Math.min(2 * describing, most));
   };
 }

@@ -10,6 +10,6 @@ export * from './repair.ts';
 export * from './response.ts';
 export * from './schema.ts';
 export * from './signal.ts';
-export { cutRequest, describingBytes, splitRequest } from './split.ts';
+export { cutRequest, HEADS_MAX_BYTES, splitRequest } from './split.ts';
 export * from './walk.ts';
 export { WireWriter } from './wire-writer.ts';

@@ -12,12 +12,10 @@ const LEVELS: Readonly<Record<Signal, Levels | undefined>> = {
   profiles: undefined,
 };
 
-/** Maximum growth by copies of resources and scopes, as a multiple of the request. */
-const MAX_GROWTH = 3;
-/** Growth that is allowed however large the request is, as a part of it. */
-const MIN_GROWTH = 1 / 8;
 /** Maximum size of a tag and a length. */
 const HEAD_MAX_BYTES = 6;
+/** Maximum size of those of all messages around an item. */
+export const HEADS_MAX_BYTES = 5 * HEAD_MAX_BYTES;
 
 /**
  * Splits a well-formed request into two with about half of the items each: between resources if there are several, else between
@@ -85,32 +83,29 @@ function split(
  * describes its items. A larger item is a piece by itself; parts without items are left out. A request of little else than one
  * item is its own piece: the same buffer.
  * @param sizeOf maximum size of a piece whose items are described by so many bytes; must not decrease
- * @param maxBytes maximum size of all pieces together, but an eighth more than the request is always allowed
+ * @param maxBytes maximum size of all pieces together, approximately: each copy counts as a few bytes more
+ * @returns undefined if they would be larger
  */
 export function cutRequest(
   signal: Signal,
   body: Buffer,
   sizeOf: (describing: number) => number,
-  maxBytes = Number.POSITIVE_INFINITY,
-): Buffer[] {
+  maxBytes: number,
+): Buffer[] | undefined {
   const levels = LEVELS[signal];
   if (!levels || body.byteLength <= sizeOf(0)) return [body];
   if (isOneItem(body, levels, sizeOf(0))) return [body];
-  const { byteLength } = body;
-  let growthLeft = Math.min(
-    byteLength * MAX_GROWTH,
-    Math.max(maxBytes - byteLength, byteLength * MIN_GROWTH),
-  );
+  let growthLeft = maxBytes - body.byteLength;
 
-  /** Begins a new piece unless the data fits; where copies would exceed the maximum growth, the rest stays together. */
+  /** Begins a new piece unless the data fits. */
   const nextUnlessFits = (filled: Filled, bytes: number, describing: number) => {
-    if (filled.fits(bytes) || growthLeft < describing) return;
+    if (filled.fits(bytes)) return;
     growthLeft -= describing;
     filled.next();
   };
 
   /** Cuts one message. @param above bytes that describe it and are repeated in each piece */
-  const pieces = (start: number, end: number, level: number, above: number): Buffer[] => {
+  const pieces = (start: number, end: number, level: number, above: number): Buffer[] | undefined => {
     const down = levels[level]!;
     const others = otherFields(body, start, end, down);
     const describing = above + others.byteLength + HEAD_MAX_BYTES;
@@ -123,6 +118,7 @@ export function cutRequest(
       const bytes = cursor.end - cursor.tagStart;
       if (!areItems && bytes > room) {
         const parts = pieces(cursor.start, cursor.end, level + 1, describing);
+        if (!parts) return undefined;
         for (const [i, part] of parts.entries()) {
           if (i > 0)
             filled.next(); // counted where it was cut
@@ -134,6 +130,7 @@ export function cutRequest(
         nextUnlessFits(filled, bytes, describing);
         filled.field(cursor.tagStart, cursor.end);
       }
+      if (growthLeft < 0) return undefined;
     }
     return filled.end();
   };
@@ -224,10 +221,8 @@ function otherFields(bytes: Uint8Array, start: number, end: number, down: readon
 }
 
 function itemsOf(bytes: Uint8Array, { start, end }: FieldCursor, levels: Levels, level: number): number {
-  return sumOfItems(bytes, start, end, levels, level + 1, one);
+  return countItems(bytes, start, end, levels, level + 1);
 }
-
-const one = () => 1;
 
 /** Whether a request is one large item, and at most `otherBytes` besides it; examines no more than these. */
 function isOneItem(body: Buffer, levels: Levels, otherBytes: number): boolean {
@@ -246,35 +241,18 @@ function isOneItem(body: Buffer, levels: Levels, otherBytes: number): boolean {
     }
     if (!isFound) return false;
   }
-  return sumOfItems(body, 0, body.byteLength, levels, 0, one) === 1;
+  return countItems(body, 0, body.byteLength, levels, 0) === 1;
 }
 
-/** Bytes of a well-formed request that are not within its items: of resources, scopes and metrics. */
-export function describingBytes(signal: Signal, body: Uint8Array): number {
-  const levels = LEVELS[signal];
-  const bytesOf = (start: number, end: number) => end - start;
-  return levels ? body.byteLength - sumOfItems(body, 0, body.byteLength, levels, 0, bytesOf) : 0;
-}
-
-/** Sum of `of` over all items. */
-function sumOfItems(
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  levels: Levels,
-  level: number,
-  of: (start: number, end: number) => number,
-): number {
-  if (level === levels.length) return of(start, end);
+function countItems(bytes: Uint8Array, start: number, end: number, levels: Levels, level: number): number {
+  if (level === levels.length) return 1;
   const down = levels[level]!;
   const areItems = level + 1 === levels.length;
-  let sum = 0;
+  let items = 0;
   const cursor = new FieldCursor(bytes, start, end);
   while (cursor.next()) {
     if (!down.includes(cursor.number)) continue;
-    sum += areItems
-      ? of(cursor.start, cursor.end)
-      : sumOfItems(bytes, cursor.start, cursor.end, levels, level + 1, of);
+    items += areItems ? 1 : countItems(bytes, cursor.start, cursor.end, levels, level + 1);
   }
-  return sum;
+  return items;
 }
