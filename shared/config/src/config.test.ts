@@ -101,6 +101,14 @@ describe('the configuration', () => {
     expect(config.exporter.endpoint).toBeUndefined();
   });
 
+  it.each([
+    ['', 1024],
+    ['dlq: {capacity: 1GiB}', 512],
+    ['dlq: {capacity: 1GiB, rejected_capacity: 700MiB}', 700],
+  ])('leaves room on disk for more than rejected batches: %s', (text, expected) => {
+    expect(load(text).config.dlq.rejectedCapacityBytes).toBe(expected * 1024 * 1024);
+  });
+
   it('lets the file override the defaults and the command line override the file, and reports the source', () => {
     const loaded = load('exporter:\n  timeout: 3s\n  concurrency: 4\n', {}, { 'exporter.timeout': '1500ms' });
     expect(loaded.config.exporter.timeoutMs).toBe(1500);

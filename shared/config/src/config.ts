@@ -36,6 +36,8 @@ const WITH_UNIT = {
   'admin.shutdown_timeout': 'shutdownTimeoutMs',
 } as const;
 
+const REJECTED_CAPACITY_BYTES = 1024 ** 3;
+
 type CamelCase<S extends string> = S extends `${infer A}_${infer B}` ? `${A}${Capitalize<CamelCase<B>>}` : S;
 type NameOf<P extends string, K extends string> = `${P}${K}` extends keyof typeof WITH_UNIT
   ? (typeof WITH_UNIT)[`${P}${K}`]
@@ -57,7 +59,14 @@ export function configOf(parsed: ParsedOptions) {
   return {
     ...config,
     limiter: { ...limiter, overrides },
-    dlq: { ...dlq, dir: dlq.dir ?? join(dataDir, 'dlq'), token: dlq.token ?? admin.token },
+    dlq: {
+      ...dlq,
+      dir: dlq.dir ?? join(dataDir, 'dlq'),
+      token: dlq.token ?? admin.token,
+      // Else they could take all of the room for data that waits for the upstream.
+      rejectedCapacityBytes:
+        dlq.rejectedCapacityBytes ?? Math.min(REJECTED_CAPACITY_BYTES, Math.floor(dlq.capacityBytes / 2)),
+    },
     admin: { ...admin, hosts: admin.hosts.map((host) => host.toLowerCase()) },
   };
 }

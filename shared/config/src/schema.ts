@@ -460,9 +460,8 @@ export const schema = section('NRDOT+', {
       '72h',
       'How long a batch is kept on disk, in running time of the dlq; then it is dropped and counted.',
     ),
-    rejected_capacity: size(
-      '1GiB',
-      'Maximum bytes of batches that the upstream rejected. Beyond it, the oldest of them are dropped and counted.',
+    rejected_capacity: optionalSize(
+      'Maximum bytes of batches that the upstream rejected. Default: 1GiB, or half of dlq.capacity if that is less. Beyond it, or if the disk has no room for another, the oldest of them are dropped and counted.',
     ),
     rejected_retention: age('168h', 'The same for batches that the upstream rejected.'),
     segment_bytes: size(

@@ -226,6 +226,19 @@ describe('the segment log, when the disk is full or fails', () => {
     await log.close();
   });
 
+  it('drops rejected batches for newer ones, not for others, where it refuses what has no room', async () => {
+    const { o, told } = options(new SimulatedDisk(seeded(13)), { capacityBytes: 12_000, segmentBytes: 600 });
+    const log = await withBatches(o, 'normal', 5);
+    for (let i = 0; i < 10; i++) await log.append('rejected', incompressible(`x${i}`, 1, 500, i, 'rejected'));
+    await expect(log.append('critical', incompressible('new', 1, 500, 1))).rejects.toMatchObject({
+      code: 'full',
+    });
+    expect(told.writtenOff).toMatchObject({ rejected: { capacity: 6 } });
+    expect(told.dropped).toHaveLength(6);
+    expect(ids(await readAll(log, 'rejected'))).toEqual(['x6', 'x7', 'x8', 'x9']);
+    await log.close();
+  });
+
   it('refuses a rejected batch if no rejected one can make room for it', async () => {
     const { o, told } = options(new SimulatedDisk(seeded(11)), {
       ...{ whenFull: 'drop_oldest', capacityBytes: 9_000, segmentBytes: 600 },

@@ -29,7 +29,10 @@ export interface SegmentLogOptions {
    * Default: none.
    */
   ballastBytes?: number;
-  /** With `drop_oldest`, records of the same or a lower area, rejected ones first, are dropped if that makes the room. */
+  /**
+   * With `drop_oldest`, records of the same or a lower area, rejected ones first, are dropped if that makes the room. For a
+   * rejected one it is always so.
+   */
   whenFull: 'refuse' | 'drop_oldest';
   retentionMs: number;
   rejectedRetentionMs: number;
@@ -318,7 +321,6 @@ export class SegmentLog {
   async #reserve(area: Area, bytes: number): Promise<void> {
     const { rejectedCapacityBytes } = this.#o;
     if (area === 'rejected' && rejectedCapacityBytes !== undefined) {
-      // Rejected batches wait for people, who may never come: drop the oldest rather than block spilling.
       const { rejected } = this.#areas;
       for (const segment of this.#droppable(['rejected'])) {
         if (rejected.bytes + bytes <= rejectedCapacityBytes) break;
@@ -329,7 +331,8 @@ export class SegmentLog {
     const missing = () =>
       Math.max(this.diskBytes + bytes - capacityBytes, reserveBytes + bytes - this.#freeBytes);
     if (missing() > 0 || now() - this.#freeBytesAt >= FREE_BYTES_AGE_MS) await this.#measureFree();
-    if (whenFull === 'drop_oldest') {
+    // Rejected batches wait for people, who may never come: drop the oldest rather than let new ones fill Redis.
+    if (whenFull === 'drop_oldest' || area === 'rejected') {
       for (const segment of this.#makingRoom(area, missing())) {
         // Its records may have been read while another was dropped.
         if (this.#mayDrop(segment)) await this.#areas[segment.area].drop(segment, 'capacity');
