@@ -13,7 +13,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import { loadConfig, warningsOf } from '@nrdot/config';
-import { AdminServer, CertificateWatch, followCertificate } from '@nrdot/service';
+import { AdminServer, CertificateWatch, followCertificate, secureServer } from '@nrdot/service';
 import { createLogger, MetricsRegistry, type Transition, Transitions } from '@nrdot/telemetry';
 import { waitUntil } from '@nrdot/testbed';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -111,6 +111,55 @@ it('a server uses the one that was being written while it started', async () => 
   await waitUntil(async () => (await shown(url)) === 'second', { what: 'the renewed one is shown' });
   server.closeAllConnections();
   server.close();
+});
+
+it('a server trusts the CA of clients that it has read, while the file has none that is complete', async () => {
+  use('first');
+  const ca = at('clients.crt');
+  copyFileSync(at('first.crt'), ca);
+  const tls = { certFile: at('used.crt'), keyFile: at('used.key'), clientCaFile: ca };
+  const server = createServer({ ...secureServer(tls).https }, (_, response) => response.end('yes'));
+  const url = await listening(server);
+  followCertificate(server, tls, 5);
+  const asked = (name: string) => shown(url, new Agent(pair(name))).catch(() => 'refused');
+  const whole = readFileSync(at('second.crt'), 'utf8');
+  for (const bad of [
+    '',
+    'garbage\n',
+    whole.slice(0, 300),
+    `${whole}${whole.slice(0, 300)}`,
+    `${whole.slice(0, 200)}${whole}`,
+  ]) {
+    writeFileSync(ca, bad);
+    await wait(30);
+    expect([await asked('first'), await asked('second')], bad).toEqual(['first', 'refused']);
+    expect(() => secureServer(tls)).toThrow(/certificate/);
+  }
+  writeFileSync(ca, `${whole}\n# and nothing else\n`);
+  await waitUntil(async () => (await asked('second')) === 'first', { what: 'the new CA is trusted' });
+  expect(await asked('first')).toBe('refused');
+  server.closeAllConnections();
+  server.close();
+});
+
+it('a configuration with a file of certificates to trust that has none is refused', () => {
+  for (const bad of ['', 'garbage\n', readFileSync(at('first.crt'), 'utf8').slice(0, 300)]) {
+    writeFileSync(at('trusted.crt'), bad);
+    for (const [section, option] of [
+      ['receiver.tls', 'client_ca_file'],
+      ['exporter.tls', 'ca_file'],
+      ['redis.tls', 'ca_file'],
+      ['dlq', 'ca_file'],
+    ] as const) {
+      const own =
+        option === 'client_ca_file' ? { cert_file: at('first.crt'), key_file: at('first.key') } : {};
+      const options = { ...own, [option]: at('trusted.crt') };
+      const [room, below] = section.split('.');
+      const text = JSON.stringify({ [room!]: below ? { [below]: options } : options });
+      const load = () => loadConfig({ env: {}, text, forStart: { files: true, upstream: false } });
+      expect(load, text).toThrow(new RegExp(`${section}\\.${option}.*(no certificate|incomplete)`, 's'));
+    }
+  }
 });
 
 it('a client uses the CA and certificate that are in the files at that time', async () => {
@@ -245,6 +294,26 @@ describe('the watch on the certificates of a process', () => {
     watching(['exporter'], `admin: {tls: ${used()}}`, days * 86_400_000 - 1_000);
     await wait(30);
     expect(told()).toEqual(line === undefined ? [] : [expect.stringMatching(`^${line}`)]);
+  });
+
+  it('reports a CA of clients that is not complete, and the certificates of all its clients', async () => {
+    use('first');
+    writeFileSync(at('clients.crt'), 'garbage');
+    const tls = `{cert_file: ${at('used.crt')}, key_file: ${at('used.key')}, client_ca_file: ${at('clients.crt')}}`;
+    const registry = watching(
+      ['receiver'],
+      `receiver: {tls: ${tls}}\ndlq: ${used()}\ntelemetry: {otlp: {tls: ${used()}}}`,
+    );
+    await waitUntil(() => events.length > 0, { what: 'the CA is reported' });
+    expect(told()).toEqual([
+      expect.stringMatching(
+        `^error certificate:receiver unreadable .* with ${at('used.key')} and ${at('clients.crt')}: it has no certificate .*stays in use`,
+      ),
+    ]);
+    const uses = [
+      ...(await registry.text()).matchAll(/certificate_expiry_timestamp_seconds\{use="(\w+)"\} \d/g),
+    ];
+    expect(uses.map(([, name]) => name)).toEqual(['receiver', 'dlq_client', 'telemetry']);
   });
 
   it('exposes the expiry of each as a metric, for its own services only', async () => {

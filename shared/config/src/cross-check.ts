@@ -1,4 +1,5 @@
 import { accessSync, constants, statSync } from 'node:fs';
+import { readAuthorities } from './authorities.ts';
 import { type Config, hasUpstream } from './config.ts';
 import { type Path, shapeAt } from './option-tree.ts';
 import type { ConfigProblem } from './problem.ts';
@@ -121,7 +122,8 @@ export function crossCheck(
   for (const [path, { caFile, certFile, keyFile, clientCaFile }] of needs.files ? sections : []) {
     const files = { ca_file: caFile, cert_file: certFile, key_file: keyFile, client_ca_file: clientCaFile };
     for (const [name, file] of Object.entries(files)) {
-      const reason = file && unreadable(file);
+      const reason =
+        file && (unreadable(file) ?? (name.endsWith('ca_file') ? untrustworthy(file) : undefined));
       check(!reason, `${path}.${name}`, `a readable file; ${file}: ${reason}`);
     }
   }
@@ -139,6 +141,16 @@ function unreadable(file: string): string | undefined {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? '';
     return { ENOENT: 'it does not exist', EACCES: 'permission denied' }[code] ?? code;
+  }
+}
+
+/** Why a file of certificates cannot be used; undefined if it can. */
+function untrustworthy(file: string): string | undefined {
+  try {
+    readAuthorities(file);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
   }
 }
 

@@ -1,3 +1,4 @@
+export { readAuthorities } from './authorities.ts';
 export * from './change.ts';
 export * from './config.ts';
 export * from './load.ts';

@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Server } from 'node:net';
 import { createSecureContext, type Server as TlsServer } from 'node:tls';
-import type { Config } from '@nrdot/config';
+import { type Config, readAuthorities } from '@nrdot/config';
 import { causeText, durationText, type MetricsRegistry, type Transitions, WELL } from '@nrdot/telemetry';
 import { type ServerTls, serverContext } from './server-tls.ts';
 
@@ -19,8 +19,10 @@ const WHOSE = {
   receiver: 'of the receiver',
   admin: 'of the admin address',
   dlq: 'of the dlq',
+  dlq_client: 'for the dlq',
   upstream: 'for the upstream',
   redis: 'for Redis',
+  telemetry: 'for telemetry.otlp',
 };
 type Use = keyof typeof WHOSE;
 
@@ -28,6 +30,8 @@ interface Pair {
   use: Use;
   certFile: string;
   keyFile: string;
+  /** Certificates that clients must have been signed by. */
+  clientCaFile?: string | undefined;
 }
 
 /**
@@ -106,9 +110,10 @@ export class CertificateWatch {
   }
 
   /** @throws if the files are unreadable or do not match */
-  #tell({ use, certFile, keyFile }: Pair): void {
+  #tell({ use, certFile, keyFile, clientCaFile }: Pair): void {
     const [cert, key] = [readFileSync(certFile), readFileSync(keyFile)];
     createSecureContext({ cert, key });
+    if (clientCaFile) readAuthorities(clientCaFile);
     const { validFrom, validTo, fingerprint256 } = new X509Certificate(cert);
     const until = Date.parse(validTo);
     const leftMs = until - this.#now();
@@ -134,8 +139,9 @@ export class CertificateWatch {
     }
   }
 
-  #tellUnreadable({ use, certFile, keyFile }: Pair, error: unknown): void {
-    const message = `${nameOf(use, certFile)} cannot be used with ${keyFile}: ${causeText(error)}. The previous pair stays in use, if there is one.`;
+  #tellUnreadable({ use, certFile, keyFile, clientCaFile }: Pair, error: unknown): void {
+    const others = [keyFile, ...(clientCaFile ? [clientCaFile] : [])].join(' and ');
+    const message = `${nameOf(use, certFile)} cannot be used with ${others}: ${causeText(error)}. What was read before stays in use, if there is any.`;
     this.#transitions.to(subjectOf(use), 'unreadable', { level: 'error', message });
   }
 }
@@ -146,16 +152,20 @@ const subjectOf = (use: Use) => `certificate:${use}`;
 const nameOf = (use: Use, file: string) => `The certificate ${WHOSE[use]} (${file})`;
 
 /** The configured certificates that these services use. */
-function pairsOf({ receiver, admin, dlq, exporter, redis }: Config, services: readonly string[]): Pair[] {
+function pairsOf(
+  { receiver, admin, dlq, exporter, redis, telemetry }: Config,
+  services: readonly string[],
+): Pair[] {
   const shown = {
-    ...(services.includes('receiver') ? { receiver: receiver.tls } : {}),
+    ...(services.includes('receiver') ? { receiver: receiver.tls, dlq_client: dlq } : {}),
     admin: admin.tls,
     ...(services.includes('dlq') ? { dlq: dlq.tls } : {}),
     ...(services.includes('exporter') ? { upstream: exporter.tls } : {}),
     redis: redis.tls,
+    telemetry: telemetry.otlp.tls,
   };
-  return Object.entries(shown).flatMap(([use, { certFile, keyFile }]) =>
-    certFile && keyFile ? [{ use: use as Use, certFile, keyFile }] : [],
+  return Object.entries<Partial<Pair>>(shown).flatMap(([use, { certFile, keyFile, clientCaFile }]) =>
+    certFile && keyFile ? [{ use: use as Use, certFile, keyFile, clientCaFile }] : [],
   );
 }
 

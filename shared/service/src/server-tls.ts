@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { ServerOptions as HttpOptions } from 'node:http';
 import type { ServerOptions } from 'node:https';
 import type { SecureContextOptions } from 'node:tls';
-import type { Config } from '@nrdot/config';
+import { type Config, readAuthorities } from '@nrdot/config';
 
 export type ServerTls = Config['receiver']['tls'];
 
@@ -43,12 +43,12 @@ export function secureServer(
   };
 }
 
-/** Content of the files. @throws Error if one is unreadable */
+/** Content of the files. @throws Error if one is unreadable, or the authorities are damaged */
 export function serverContext({ certFile, keyFile, clientCaFile }: ServerTls): SecureContextOptions {
   return {
     cert: readFileSync(certFile!),
     key: readFileSync(keyFile!),
     minVersion: 'TLSv1.2',
-    ...(clientCaFile ? { ca: readFileSync(clientCaFile) } : {}),
+    ...(clientCaFile ? { ca: readAuthorities(clientCaFile) } : {}),
   };
 }

@@ -37,7 +37,7 @@ const LABEL_VALUES: Readonly<Record<string, readonly string[]>> = {
   metric: ['<name>'],
   of: words('requests points records bytes'),
   connection: words('receiver scheduler exporter dlq'),
-  use: words('receiver admin dlq upstream redis'),
+  use: words('receiver admin dlq dlq_client upstream redis telemetry'),
   step: STEPS,
   script: STEPS,
   version: ['<version>'],
