@@ -33,7 +33,7 @@ it.each([
   ['cursor:keys', '1e400'],
   ['cursor:sources', 'garbage'],
   ['cursor:forwarded', ''],
-])('a field that is no number is begun anew by the next lease: %s is "%s"', async (field, value) => {
+])('a field that is no number is reset by the next lease: %s is "%s"', async (field, value) => {
   const state = new LimiterState(redis, { prefix: OPTIONS.prefix, holder: 'h', leaseMs: 1_000 });
   const begin = {
     ...{ epoch: 'e', seed: 1, watchMs: 1, generation: 9, generationsKept: 1 },

@@ -79,3 +79,11 @@ it('valid values are accepted, as JSON and in the query', async () => {
   expect(await status('/dlq/records?limit=10&since=1')).toBe(200);
   expect(await status('/tap?limit=10')).toBe(200);
 });
+
+it('events are told without what somebody else has put among them in Redis', async () => {
+  const event = { at: 5, message: 'Redis is back.' };
+  const texts = ['garbage', 'null', '[]', '{"at":"5","message":"x"}', JSON.stringify(event), '{"at":6}'];
+  const store = { events: async () => texts };
+  const board = { recent: [], untold: [] };
+  expect(await readEvents({ store, board, notReady: () => undefined }, {})).toEqual({ events: [event] });
+});

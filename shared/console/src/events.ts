@@ -35,10 +35,22 @@ export async function readEvents(
       () => undefined,
     );
     if (texts) {
-      const kept = texts.map((text) => JSON.parse(text) as Transition);
+      const kept = texts.flatMap((text) => eventOf(text) ?? []);
       return { events: [...kept, ...board.untold].sort((a, b) => a.at - b.at).slice(-limit) };
     }
     problem = 'Redis did not answer in time';
   }
   return { events: board.recent.slice(-limit), problem };
+}
+
+/** @returns undefined if it is none: anybody with access to Redis may have added it */
+function eventOf(text: string): Transition | undefined {
+  try {
+    const event = JSON.parse(text) as Partial<Transition> | null;
+    return typeof event?.at === 'number' && typeof event.message === 'string'
+      ? (event as Transition)
+      : undefined;
+  } catch {
+    return undefined;
+  }
 }

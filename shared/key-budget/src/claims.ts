@@ -97,7 +97,7 @@ end
 local function against(c)
   local state = rcall('HMGET', limiter, 'epoch', 'version', 'log')
   local log = whole(state[3] or '0')
-  -- The lease, with which the receiver reads all again, begins counters anew.
+  -- The lease, with which the receiver reads all again, resets counters.
   if state[1] ~= claim_arg(c, 0) or not log or not whole(state[2] or '0') then return { 'epoch' } end
   if (state[2] or '0') ~= claim_arg(c, 1) then return { 'rules', state[2] or '0', rcall('HGETALL', limiter .. ':rules') } end
   if claim_arg(c, 3) == '1' and log > tonumber(claim_arg(c, 2)) then return { 'keys' } end

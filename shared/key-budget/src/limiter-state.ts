@@ -155,12 +155,12 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 rcall('HSETNX', limiter, 'epoch', ARGV[5])
 rcall('HSETNX', limiter, 'seed', ARGV[6])
 rcall('HSETNX', limiter, 'watch', ARGV[7])
-local function begin_anew(field, value)
+local function repair(field, value)
   if not whole(rcall('HGET', limiter, field) or '0') then rcall('HSET', limiter, field, value) end
 end
 -- No receiver has read so far: all of them read everything.
-for _, field in ipairs({ 'version', 'log', 'left' }) do begin_anew(field, num(now)) end
-for _, part in ipairs({ 'keys', 'forwarded', 'sources' }) do begin_anew('cursor:' .. part, '0') end
+for _, field in ipairs({ 'version', 'log', 'left' }) do repair(field, num(now)) end
+for _, part in ipairs({ 'keys', 'forwarded', 'sources' }) do repair('cursor:' .. part, '0') end
 local leases, writers = prefix .. ':leases', limiter .. ':writers'
 local function set_aside(slot)
   if rcall('EXISTS', limiter .. ':held:' .. slot) == 0 then return end
