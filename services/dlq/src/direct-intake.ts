@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isLoopback } from '@nrdot/config';
 import { Chunks } from '@nrdot/otlp';
 import { isPriorityClass } from '@nrdot/queue';
-import { SegmentLogError } from '@nrdot/segment-log';
+import { ITEMS_MAX, RECORD_SIGNALS, SegmentLogError } from '@nrdot/segment-log';
 import {
   type Address,
   bears,
@@ -34,10 +34,7 @@ export interface DirectIntakeOptions {
 /** As many as a receiver takes from its clients by default. */
 const CONNECTIONS_MAX = 10_000;
 const ID = /^[A-Za-z][A-Za-z0-9-]{1,80}$/;
-const SIGNALS = ['traces', 'metrics', 'logs', 'profiles'];
 const ENCODINGS = ['identity', 'gzip', 'zstd'];
-/** More than any request has; small enough that the accounting stays exact with as many batches as there may be. */
-const ITEMS_MAX = 1_000_000_000;
 
 /**
  * A receiver sends a batch as soon as it has it. A time in the future, or this much in the past, comes from a wrong clock or
@@ -199,7 +196,7 @@ function batchOf(id: string, headers: Record<string, unknown>, payload: Buffer):
   const [signal, priorityClass, encoding] = [header('signal'), header('class'), header('encoding')];
   const [items, receivedAt] = [numberOf(header('items')), numberOf(header('received-at'))];
   if (!ID.test(id)) return 'the id: expected a letter, then letters, digits and -, at most 81';
-  if (!SIGNALS.includes(signal)) return `x-nrdot-signal: expected one of ${SIGNALS.join(', ')}`;
+  if (!RECORD_SIGNALS.includes(signal)) return `x-nrdot-signal: expected one of ${RECORD_SIGNALS.join(', ')}`;
   if (!isPriorityClass(priorityClass)) return 'x-nrdot-class: expected critical, high or normal';
   if (!ENCODINGS.includes(encoding)) return `x-nrdot-encoding: expected one of ${ENCODINGS.join(', ')}`;
   if (!Number.isSafeInteger(items) || items < 1 || items > ITEMS_MAX)

@@ -2,7 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ids, noise, options, readAll, record, seeded, type Told } from '../test/fixture.ts';
 import { SimulatedDisk } from '../test/simulated-disk.ts';
+import { encodeBlockHeader, packBlock } from './block.ts';
 import { SegmentLog, type SegmentLogOptions } from './index.ts';
+import { encodeIdentity } from './segment-header.ts';
 
 describe('the segment log, damaged', () => {
   /** 12 records of one item in four sealed segments and one open, the first three records acknowledged. */
@@ -226,7 +228,7 @@ describe('the segment log, damaged', () => {
       disk.replace(`/dlq/high/${number}.seg`, Buffer.from('odd'));
       const log = await SegmentLog.open(o);
       for (let i = 0; i < 3; i++)
-        await log.append('high', { ...record(`${number} ${i}`), payload: noise(300, i) });
+        await log.append('high', { ...record(`${number}-${i}`), payload: noise(300, i) });
       await log.close();
     }
     const log = await SegmentLog.open(o);
@@ -263,6 +265,57 @@ describe('the segment log, damaged', () => {
     expect(log.stats('high').items).toBe(303);
     expect(ids(await readAll(log, 'high'))).toEqual(['r0', 'r1']);
     expect(told.corrupted.reduce((sum, { items }) => sum + items, 0)).toBe(102);
+    await log.close();
+  });
+
+  it('takes a record whose envelope is not of the expected shape for damage, and reads the others', async () => {
+    const { envelope, payload } = record('r', 5);
+    const odd: object[] = [
+      ...['id', 'signal', 'class', 'items', 'encoding', 'receivedAt', 'reason'].flatMap((name) =>
+        [undefined, null, {}, name === 'items' || name === 'receivedAt' ? '5' : 5].map((value) => ({
+          ...envelope,
+          [name]: value,
+        })),
+      ),
+      ...[-1, 0.5, 1e300, 2 ** 53].map((items) => ({ ...envelope, items })),
+      ...[-1, 1e300].map((receivedAt) => ({ ...envelope, receivedAt })),
+      ...['', '\ud800', 'a\n', 'a b'].map((id) => ({ ...envelope, id })),
+      ...['__proto__', 'spans'].map((signal) => ({ ...envelope, signal })),
+      ...[{ status: '400' }, { message: 5 }, { attempts: null }].map((more) => ({ ...envelope, ...more })),
+      ...[null, 'text', 5, [1]].map((json) => ({ ...envelope, toJSON: () => json })),
+    ];
+    // By turns with good ones, alone in a block and with others, the last one odd.
+    const parts = [
+      encodeIdentity({ area: 'normal', sequence: 1, createdAt: 1_000, hasMarks: false, writtenBy: '0.1.0' }),
+    ];
+    const good: string[] = [];
+    let [firstRecord, itemsBefore] = [0, 0];
+    for (const [i, each] of odd.entries()) {
+      const kept = { envelope: { ...envelope, id: `good-${i}` }, payload };
+      const bad = { envelope: each as typeof envelope, payload };
+      good.push(kept.envelope.id);
+      for (const block of i % 2 === 0 ? [[kept, bad]] : [[kept], [bad]]) {
+        const { header, stored } = await packBlock(block);
+        parts.push(encodeBlockHeader({ ...header, firstRecord, itemsBefore }), stored);
+        firstRecord += header.records;
+        itemsBefore += header.items;
+      }
+    }
+    const disk = new SimulatedDisk(seeded(5));
+    const { o, told } = options(disk);
+    disk.replace('/dlq/normal/0000000000000001.open', Buffer.concat(parts));
+    const log = await SegmentLog.open(o);
+    const found = await readAll(log, 'normal');
+    expect(ids(found)).toEqual(good);
+    expect(told.corrupted.map(({ records, items }) => [records, items])).toEqual([
+      [0, 0], // the file is damaged
+      [odd.length, itemsBefore - 5 * good.length],
+    ]);
+    for (const { position } of found) log.ack(position);
+    await log.maintain();
+    await log.maintain();
+    expect(disk.paths().filter((p) => p.startsWith('/dlq/quarantine/'))).toHaveLength(2); // and its report
+    expect(told.faults).toEqual([]);
     await log.close();
   });
 });

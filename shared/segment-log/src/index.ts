@@ -6,5 +6,12 @@ export { type File, type FileSystem, NodeFileSystem, replaceFile, withFile } fro
 export * from './offline.ts';
 export { oneByOne } from './one-by-one.ts';
 export { QUARANTINE } from './quarantine.ts';
-export { AREAS, type Area, type Envelope, type Record as StoredRecord } from './record.ts';
+export {
+  AREAS,
+  type Area,
+  type Envelope,
+  ITEMS_MAX,
+  RECORD_SIGNALS,
+  type Record as StoredRecord,
+} from './record.ts';
 export * from './segment-log.ts';

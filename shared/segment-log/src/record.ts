@@ -29,6 +29,15 @@ export interface Record {
   payload: Uint8Array;
 }
 
+/** What `signal` may be. */
+export const RECORD_SIGNALS: readonly string[] = ['traces', 'metrics', 'logs', 'profiles'];
+/** More than any batch has; small enough that the accounting stays exact with as many batches as there may be. */
+export const ITEMS_MAX = 1_000_000_000;
+/** Latest time that a Date represents, Unix ms. */
+const TIME_MAX_MS = 8.64e15;
+/** What can be part of a key in Redis, of JSON that its scripts read, and a word of the outcomes that they write: ASCII. */
+const ID = /^[!-~]+$/;
+
 /** length (4) + CRC-32C (4) + length of the envelope (4). */
 const RECORD_HEADER_BYTES = 12;
 
@@ -44,7 +53,8 @@ export async function encodeRecord({ envelope, payload }: Record): Promise<Buffe
 
 /**
  * Reads the record at `at`.
- * @returns the record unless it is damaged, and its end; undefined if the end is unknown, so that nothing after it can be read
+ * @returns the record unless it is damaged, which includes an odd envelope, and its end; undefined if the end is unknown, so that
+ *   nothing after it can be read
  */
 export async function decodeRecord(
   block: Buffer,
@@ -58,9 +68,46 @@ export async function decodeRecord(
   const payloadAt = at + RECORD_HEADER_BYTES + block.readUInt32LE(at + 8);
   if (payloadAt > end) return damaged;
   try {
-    const envelope = JSON.parse(block.toString('utf8', at + RECORD_HEADER_BYTES, payloadAt)) as Envelope;
-    return { record: { envelope, payload: block.subarray(payloadAt, end) }, end };
+    const envelope: unknown = JSON.parse(block.toString('utf8', at + RECORD_HEADER_BYTES, payloadAt));
+    return isEnvelope(envelope)
+      ? { record: { envelope, payload: block.subarray(payloadAt, end) }, end }
+      : damaged;
   } catch {
     return damaged;
   }
+}
+
+/** Right checksums do not make it one, and one odd value would stop the replay of all other records. */
+function isEnvelope(json: unknown): json is Envelope {
+  if (typeof json !== 'object' || json === null) return false;
+  const {
+    id,
+    signal,
+    class: ofClass,
+    items,
+    encoding,
+    receivedAt,
+    reason,
+    status,
+    message,
+    attempts,
+  } = json as { [K in keyof Envelope]: unknown };
+  return (
+    typeof id === 'string' &&
+    ID.test(id) &&
+    RECORD_SIGNALS.includes(signal as string) &&
+    typeof ofClass === 'string' &&
+    isBetween(0, items, ITEMS_MAX) &&
+    Number.isInteger(items) &&
+    typeof encoding === 'string' &&
+    isBetween(0, receivedAt, TIME_MAX_MS) &&
+    typeof reason === 'string' &&
+    (status === undefined || typeof status === 'number') &&
+    (message === undefined || typeof message === 'string') &&
+    (attempts === undefined || typeof attempts === 'number')
+  );
+}
+
+function isBetween(min: number, value: unknown, max: number): boolean {
+  return typeof value === 'number' && value >= min && value <= max;
 }

@@ -85,7 +85,7 @@ describe('retention', () => {
   it('ignores the times in a batch', async () => {
     const { told, start, run } = await world();
     const log = await start();
-    await log.append('normal', record('from 1970', 1, 50, 'normal', 1));
+    await log.append('normal', record('from-1970', 1, 50, 'normal', 1));
     await run(log, HOUR_MS);
     expect(told.dropped).toEqual([]);
     await log.close();
