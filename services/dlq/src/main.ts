@@ -20,7 +20,7 @@ import { Intake } from './intake.ts';
 import { Ledger } from './ledger.ts';
 import { ReplayRate } from './replay-rate.ts';
 import { Replayer } from './replayer.ts';
-import { reserveOf } from './reserve.ts';
+import { keptFree, reserveOf } from './reserve.ts';
 import { addRoutes, dlqState } from './routes.ts';
 import { REPLAY_AREAS } from './selection.ts';
 import { dlqStatus } from './status.ts';
@@ -47,8 +47,8 @@ export async function startDlq(
   const { log, metrics, registry } = host;
   const dir = resolve(config.dlq.dir);
   makeDirectory(dir, 'dlq.dir');
-  const reserveBytes = await permitted(reserveOf(config, dir, host.redisIsOwn ?? false));
-  const options = { ...config.dlq, dir, reserveBytes };
+  const reserve = await permitted(reserveOf(config, dir, host.redisIsOwn ?? false));
+  const options = { ...config.dlq, dir, ...reserve };
   const lock = await DirectoryLock.take(dir);
   if (!lock) log.warn({ dir }, 'the directory cannot be locked; make sure that no other dlq uses it');
   const { link, store, notReady } = openStore(config, host, 'consumer', 'dlq');
@@ -170,7 +170,7 @@ export async function startDlq(
     }
     metrics.dlqDrainSeconds.set(state.replay.drainSeconds);
     for (const known of STATES) metrics.dlqState.set({ state: known }, known === state.state ? 1 : 0);
-    metrics.dlqFreeBytes.set(Math.max(0, (await fs.freeBytes(dir)) - reserveBytes));
+    metrics.dlqFreeBytes.set(Math.max(0, (await fs.freeBytes(dir)) - (await keptFree(options))));
   });
   const stop = async (timeoutMs: number) => {
     endTicks();

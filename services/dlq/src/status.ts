@@ -3,20 +3,16 @@ import type { Config } from '@nrdot/config';
 import { MESSAGE_MAX } from '@nrdot/queue';
 import { AREAS } from '@nrdot/segment-log';
 import { type DlqStatus, SEGMENTS_MAX } from '@nrdot/status';
+import { keptFree, type Reserve } from './reserve.ts';
 import { dlqState, type RouteDeps } from './routes.ts';
 
 /** The dlq's part of the process status: the same as `/api/dlq`, plus the segments, in a bounded size. */
 export async function dlqStatus(
   deps: RouteDeps,
-  {
-    dir,
-    capacityBytes,
-    rejectedCapacityBytes,
-    reserveBytes,
-    retentionMs,
-  }: Config['dlq'] & { reserveBytes: number },
+  options: Config['dlq'] & Reserve,
   replayedItems: number,
 ): Promise<DlqStatus> {
+  const { dir, capacityBytes, rejectedCapacityBytes, retentionMs } = options;
   const { state, fault, areas, diskBytes, replay } = dlqState(deps);
   const { paused, outstanding, bytesPerSecond, drainSeconds } = replay;
   const files = deps.segments.segments();
@@ -32,7 +28,7 @@ export async function dlqStatus(
     diskBytes,
     capacityBytes,
     rejectedCapacityBytes,
-    ...(await fileSystemOf(dir, reserveBytes)),
+    ...(await fileSystemOf(dir, await keptFree(options))),
     retentionMs,
     areas: Object.fromEntries(
       AREAS.map((area) => {

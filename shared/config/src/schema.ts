@@ -445,7 +445,7 @@ export const schema = section('NRDOT+', {
     url: optionalText('URL of the dlq for receivers; not needed within one process.'),
     capacity: size('15GiB', 'Maximum bytes on disk.'),
     reserve: optionalSize(
-      'Kept free on the disk. Default: 64MiB, so that deletion and checkpoints always work; with the Redis of `nrdot up` on the same disk, three times queue.max_bytes more, for its AOF and the rewriting of it.',
+      'Kept free on the disk. Default: 64MiB, so that deletion and checkpoints always work; with the Redis of `nrdot up` on the same disk also what its AOF, with the rewriting of it, needs to grow to three times queue.max_bytes.',
     ),
     ballast: size(
       '16MiB',

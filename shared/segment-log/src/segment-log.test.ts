@@ -183,6 +183,27 @@ describe('the segment log, when the disk is full or fails', () => {
     await log.close();
   });
 
+  it('drops for a new batch, and not for room that others may need, into which it does not grow', async () => {
+    const disk = new SimulatedDisk(seeded(14));
+    const others = { othersBytes: async () => 50_000 };
+    const { o, told } = options(disk, { segmentBytes: 600, reserveBytes: 500 });
+    await withBatches(o, 'normal', 8).then((log) => log.close());
+    disk.capacityBytes = disk.usedBytes + 5_000;
+    const refusing = await SegmentLog.open({ ...o, ...others });
+    await expect(refusing.append('normal', record('new'))).rejects.toMatchObject({
+      code: 'disk_full',
+      message: expect.stringContaining('keeps 49.3 KiB of them free'),
+    });
+    await refusing.close();
+    const dropping = await SegmentLog.open({ ...o, ...others, whenFull: 'drop_oldest' });
+    const free = disk.capacityBytes - disk.usedBytes;
+    await dropping.append('normal', record('new'));
+    expect(told.dropped).toEqual([{ items: 2, reason: 'capacity' }]);
+    expect(disk.capacityBytes - disk.usedBytes).toBeGreaterThan(free - 100);
+    expect(ids(await readAll(dropping, 'normal'))).toEqual(['r1', 'r2', 'r3', 'r4', 'r5', 'r6', 'r7', 'new']);
+    await dropping.close();
+  });
+
   it('drops nothing for room that there is again', async () => {
     const disk = new SimulatedDisk(seeded(7));
     const { o, told } = options(disk, { whenFull: 'drop_oldest', segmentBytes: 600, reserveBytes: 2_000 });

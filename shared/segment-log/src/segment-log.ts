@@ -25,6 +25,10 @@ export interface SegmentLogOptions {
   /** Kept free on the file system. */
   reserveBytes: number;
   /**
+   * Bytes that others on the disk need beyond `reserveBytes`: the log does not grow into them, but drops nothing to provide them.
+   */
+  othersBytes?(): Promise<number>;
+  /**
    * Size of the ballast file, which is released when others have filled the disk, so that acknowledged records can be removed.
    * Default: none.
    */
@@ -91,6 +95,8 @@ export class SegmentLog {
   readonly #ballast: Ballast;
   #fault: SegmentLogError | undefined;
   #freeBytes = Number.POSITIVE_INFINITY;
+  /** Bytes of the disk into which the log does not grow. */
+  #keptFree = 0;
   #freeBytesAt = Number.NEGATIVE_INFINITY;
   #maintaining: Promise<void> | undefined;
 
@@ -205,12 +211,13 @@ export class SegmentLog {
 
   /** Clears an error that is over. Callers who check for one before they append would otherwise never append again. */
   async #probe(): Promise<void> {
-    const { fs, dir, reserveBytes, capacityBytes } = this.#o;
+    const { fs, dir, capacityBytes } = this.#o;
     const before = this.#fault;
     const path = join(dir, PROBE);
     try {
       if (this.diskBytes + PROBE_BYTES > capacityBytes) return;
-      if ((await fs.freeBytes(dir)) - PROBE_BYTES < reserveBytes) return;
+      await this.#measureFree();
+      if (this.#freeBytes - PROBE_BYTES < this.#keptFree) return;
       if ((await fs.list(dir)).includes(PROBE)) await fs.unlink(path);
       await createFile(fs, path, Buffer.alloc(PROBE_BYTES)).finally(() => fs.unlink(path));
       if (this.#fault === before) this.#fault = undefined;
@@ -328,9 +335,13 @@ export class SegmentLog {
       }
     }
     const { capacityBytes, reserveBytes, whenFull, now } = this.#o;
-    const missing = () =>
-      Math.max(this.diskBytes + bytes - capacityBytes, reserveBytes + bytes - this.#freeBytes);
-    if (missing() > 0 || now() - this.#freeBytesAt >= FREE_BYTES_AGE_MS) await this.#measureFree();
+    const leastFree = () => Math.max(reserveBytes, Math.min(this.#keptFree, this.#freeBytes));
+    let least = leastFree();
+    const missing = () => Math.max(this.diskBytes + bytes - capacityBytes, least + bytes - this.#freeBytes);
+    if (missing() > 0 || now() - this.#freeBytesAt >= FREE_BYTES_AGE_MS) {
+      await this.#measureFree();
+      least = leastFree();
+    }
     // Rejected batches wait for people, who may never come: drop the oldest rather than let new ones fill Redis.
     if (whenFull === 'drop_oldest' || area === 'rejected') {
       for (const segment of this.#makingRoom(area, missing())) {
@@ -344,15 +355,16 @@ export class SegmentLog {
       throw new SegmentLogError('full', message);
     }
     if (missing() > 0) {
-      const message = `its disk has ${sizeText(this.#freeBytes)} free, and dlq.reserve keeps ${sizeText(reserveBytes)} of them free`;
+      const message = `its disk has ${sizeText(this.#freeBytes)} free, and dlq.reserve keeps ${sizeText(this.#keptFree)} of them free`;
       throw new SegmentLogError('disk_full', message);
     }
     this.#freeBytes -= bytes;
   }
 
   async #measureFree(): Promise<void> {
-    const { fs, dir, now } = this.#o;
+    const { fs, dir, now, reserveBytes } = this.#o;
     const at = now();
+    this.#keptFree = reserveBytes + ((await this.#o.othersBytes?.()) ?? 0);
     this.#freeBytes = await fs.freeBytes(dir);
     this.#freeBytesAt = at;
   }
