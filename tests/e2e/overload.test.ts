@@ -165,6 +165,7 @@ describe('an outage that fills Redis and the disk', () => {
       ({ name, value }) => name === 'pipeline_dropped_items_total' && value > 0,
     );
     for (const { labels } of dropped) expect(labels.reason).toBe('rejected_capacity');
+    expect(dropped.reduce((sum, { value }) => sum + value, 0)).toBe(books.dropped);
     expect(mock.stats()).toMatchObject({ items: books.delivered });
   });
 });

@@ -33,20 +33,29 @@ it.each([
   ['cursor:keys', '1e400'],
   ['cursor:sources', 'garbage'],
   ['cursor:forwarded', ''],
-])('a field that is no number is reset by the next lease: %s is "%s"', async (field, value) => {
-  const state = new LimiterState(redis, { prefix: OPTIONS.prefix, holder: 'h', leaseMs: 1_000 });
-  const begin = {
-    ...{ epoch: 'e', seed: 1, watchMs: 1, generation: 9, generationsKept: 1 },
-    ...{ sourcesSinceSec: 0, log: 0, maxKeys: 10 },
-  };
-  const key = `${OPTIONS.prefix}:limiter`;
-  await redis.hset(key, field, value);
-  await redis.hset(`${key}:keys`, 'a key', 'garbage');
-  await redis.hset(`${key}:forwarded`, 'another', 'garbage');
-  await redis.hset(`${key}:sources`, 'a source', 'x');
-  await redis.hset(`${key}:writers`, '0:last', 'garbage', '0:since', 'garbage');
-  const lease = await state.lease('token', false, begin);
-  expect(Number(await redis.hget(key, field))).toBeGreaterThanOrEqual(0);
-  expect(lease).toMatchObject({ slot: 0, epoch: 'e', writtenMs: 0, state: { keys: 0, sources: 0 } });
-  expect(lease.levelsSinceMs).toBeGreaterThan(0);
-});
+  ['cursor:keys', '0', '1e400'],
+])(
+  'a field that is no number is reset by the next lease: %s is "%s"',
+  async (field, value, written = 'garbage') => {
+    const state = new LimiterState(redis, { prefix: OPTIONS.prefix, holder: 'h', leaseMs: 1_000 });
+    const begin = {
+      ...{ epoch: 'e', seed: 1, watchMs: 1, generation: 9, generationsKept: 1 },
+      ...{ sourcesSinceSec: 0, log: 0, maxKeys: 10 },
+    };
+    const key = `${OPTIONS.prefix}:limiter`;
+    await redis.hset(key, field, value);
+    await redis.hset(`${key}:keys`, 'a key', 'garbage');
+    await redis.hset(`${key}:forwarded`, 'another', 'garbage');
+    await redis.hset(`${key}:sources`, 'a source', 'x', 'another', '12345678');
+    await state.restore([[FIELD, sourceAt(1n)]], 0, []);
+    await redis.hset(`${key}:sources`, FIELD, '12345678');
+    await state.restore([[FIELD, sourceAt(1n)]], 0, []);
+    expect(await redis.hgetBuffer(`${key}:sources`, FIELD)).toEqual(sourceAt(1n));
+    await redis.hdel(`${key}:sources`, FIELD);
+    await redis.hset(`${key}:writers`, '0:last', written, '0:since', written);
+    const lease = await state.lease('token', false, begin);
+    expect(Number(await redis.hget(key, field))).toBeGreaterThanOrEqual(0);
+    expect(lease).toMatchObject({ slot: 0, epoch: 'e', writtenMs: 0, state: { keys: 0, sources: 0 } });
+    expect(lease.levelsSinceMs).toBeGreaterThan(0);
+  },
+);

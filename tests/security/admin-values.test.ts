@@ -81,8 +81,21 @@ it('valid values are accepted, as JSON and in the query', async () => {
 });
 
 it('events are told without what somebody else has put among them in Redis', async () => {
-  const event = { at: 5, message: 'Redis is back.' };
-  const texts = ['garbage', 'null', '[]', '{"at":"5","message":"x"}', JSON.stringify(event), '{"at":6}'];
+  const event = {
+    ...{ at: 5, service: 'dlq', level: 'info', subject: 'redis', state: 'well', message: 'Redis is back.' },
+  };
+  const odd = [
+    { at: '5' },
+    { at: 1e300 },
+    { service: 1 },
+    { level: 'loud' },
+    { state: null },
+    { message: {} },
+  ];
+  const texts = [
+    ...['garbage', 'null', '[]', '{"at":6}', JSON.stringify(event)],
+    ...odd.map((part) => JSON.stringify({ ...event, ...part })),
+  ];
   const store = { events: async () => texts };
   const board = { recent: [], untold: [] };
   expect(await readEvents({ store, board, notReady: () => undefined }, {})).toEqual({ events: [event] });

@@ -11,6 +11,9 @@ interface EventSources {
 }
 
 const DEFAULT = 100;
+const LEVELS: readonly string[] = ['info', 'warn', 'error'] satisfies Transition['level'][];
+/** Latest time that a Date represents. */
+const TIME_MAX_MS = 8.64e15;
 /** A running Redis answers within this time. */
 const PATIENCE_MS = 2_000;
 
@@ -47,9 +50,12 @@ export async function readEvents(
 function eventOf(text: string): Transition | undefined {
   try {
     const event = JSON.parse(text) as Partial<Transition> | null;
-    return typeof event?.at === 'number' && typeof event.message === 'string'
-      ? (event as Transition)
-      : undefined;
+    const isEvent =
+      typeof event?.at === 'number' &&
+      Math.abs(event.at) <= TIME_MAX_MS &&
+      [event.service, event.subject, event.state, event.message].every((text) => typeof text === 'string') &&
+      LEVELS.includes(event.level as string);
+    return isEvent ? (event as Transition) : undefined;
   } catch {
     return undefined;
   }

@@ -64,6 +64,10 @@ end
 -- has to be a number, because receivers of the version before this one read it as that.
 local function generation_of(key) return math.floor(tonumber(key) or 0) end
 local function counts_by_itself(key) return (tonumber(key) or 0) % 1 ~= 0 end
+local function finite(text, otherwise)
+  local n = tonumber(text or otherwise)
+  return n and n >= 0 and n < 9007199254740992 and n or otherwise
+end
 -- Nil: somebody has made it something else.
 local function whole(text) return #text < 16 and string.match(text, '^%d+$') and tonumber(text) or nil end
 -- Cumulative streams that are not keys but have a value at the backend; at the limit, others are evicted.
@@ -231,7 +235,7 @@ local function make_true(c)
   end
   if #rules > 0 then rcall('HINCRBY', limiter, 'version', 1) end
   local written = tonumber(claim_arg(c, 14))
-  if written > (tonumber(rcall('HGET', limiter .. ':writers', slot .. ':last') or 0) or 0) then
+  if written > finite(rcall('HGET', limiter .. ':writers', slot .. ':last'), 0) then
     rcall('HSET', limiter .. ':writers', slot .. ':last', claim_arg(c, 14))
   end
 end

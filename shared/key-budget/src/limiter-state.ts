@@ -210,7 +210,7 @@ for _, part in ipairs({ 'forwarded', 'sources' }) do
     local old
     if part == 'forwarded' then
       old = (tonumber(value) or 0) < tonumber(ARGV[8]) - 144 * tonumber(ARGV[9])
-    elseif #value < 5 then
+    elseif #value < 21 then
       old = true
     else
       local a, b, c, d = string.byte(value, 2, 5)
@@ -223,7 +223,7 @@ for _, part in ipairs({ 'forwarded', 'sources' }) do
 end
 local state = rcall('HMGET', limiter, 'epoch', 'seed', 'watch')
 local writer = rcall('HMGET', writers, slot .. ':last', slot .. ':since')
-return { slot, state[1], state[2], state[3], num(tonumber(writer[1] or 0) or 0), num(tonumber(writer[2] or now) or now), isNew and '1' or '0', pipeline_state(tonumber(ARGV[11])),
+return { slot, state[1], state[2], state[3], num(finite(writer[1], 0)), num(finite(writer[2], now)), isNew and '1' or '0', pipeline_state(tonumber(ARGV[11])),
   rcall('LRANGE', limiter .. ':left', 0, 15), num(rcall('HLEN', limiter .. ':held:' .. slot)) }
 `;
 
@@ -258,8 +258,8 @@ local function time_of(value)
 end
 for i = 1, #ARGV, 2 do
   local there = rcall('HGET', KEYS[1], ARGV[i])
-  local later = not there
-  if there then
+  local later = not there or #there < 21
+  if there and #there >= 21 then
     local high, low = time_of(ARGV[i+1])
     local high_there, low_there = time_of(there)
     later = high > high_there or (high == high_there and low > low_there)

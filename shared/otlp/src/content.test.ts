@@ -60,6 +60,8 @@ describe('content encodings', () => {
     );
     const frames = Buffer.concat([zstdCompressSync(a), zstdCompressSync(b), zstdCompressSync(a)]);
     expect(String(await decodeContent(frames, 'zstd', MAX))).toBe('firstsecondfirst');
+    const some = decodeContent(Buffer.concat(Array(16).fill(zstdCompressSync(a))), 'zstd', MAX);
+    expect(String(some), 'in one turn').toBe('first'.repeat(16));
     const many = decodeContent(Buffer.concat(Array(250).fill(zstdCompressSync(a))), 'zstd', MAX);
     expect(many, 'not in one turn of the event loop').toBeInstanceOf(Promise);
     expect(String(await many)).toBe('first'.repeat(250));

@@ -190,7 +190,7 @@ function decodeSync(
     left -= finished.buffer.byteLength;
     if (left < 0) return undefined;
     parts.push(finished.buffer);
-    if (parts.length === SYNC_MAX_FRAMES) return undefined;
+    if (parts.length === SYNC_MAX_FRAMES && at < body.byteLength) return undefined;
   }
   return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
 }

@@ -37,3 +37,12 @@ it('ignores errors about the state of Redis, and scripts not tried for long', ()
   now += 20_000;
   expect(health.notReady()).toBeUndefined();
 });
+
+it('tells of a failing lease, without which a receiver is ready', () => {
+  let now = 0;
+  const health = new ScriptHealth(() => now);
+  expect(health.failed('lease', failure('WRONGTYPE x'))).toMatch(/^the script lease failed/);
+  now += 10_000;
+  health.failed('lease', failure('WRONGTYPE x'));
+  expect(health.notReady()).toBeUndefined();
+});
