@@ -6,7 +6,7 @@ import { expect, it, vi } from 'vitest';
 import { options, seeded } from '../../../shared/segment-log/test/fixture.ts';
 import { SimulatedDisk } from '../../../shared/segment-log/test/simulated-disk.ts';
 import { takeDirectly } from './direct-intake.ts';
-import { Intake, type IntakeDeps, type Spilled } from './intake.ts';
+import { Intake, type IntakeDeps, type Spilled, spilledOf } from './intake.ts';
 import { Ledger } from './ledger.ts';
 
 const MIB = 2 ** 20;
@@ -161,3 +161,18 @@ it.each([
     expect([...dlq.ledger.unsettled]).not.toContain('b1');
   },
 );
+
+it.each([
+  [{}, { reason: 'unknown' }],
+  [{ reason: 'fill', status: 503, message: 'later', attempts: 2 }, undefined],
+  [{ reason: 5, status: '400', message: { a: 1 } }, { reason: 'unknown' }],
+  [{ reason: null, status: null, message: null }, { reason: 'unknown' }],
+])('writes no reason of a wrong type, which a reader would take for damage: %j', (given, kept) => {
+  const batch = { key: 'b1', items: 1, bytes: 3, receivedAt: 0 };
+  const job = { signal: 'logs', class: 'normal', encoding: 'identity', batches: [batch], ...given };
+  const payload = Buffer.from('abc');
+  expect(spilledOf(job as unknown as JobData, batch, payload)).toEqual({
+    ...{ id: 'b1', signal: 'logs', class: 'normal', items: 1, encoding: 'identity', receivedAt: 0, payload },
+    ...(kept ?? given),
+  });
+});

@@ -130,14 +130,7 @@ export class Intake {
     for (const [i, batch] of job.batches.entries()) {
       const payload = payloads[i];
       if (!payload) continue; // settled before a crash kept the job from completing
-      const { signal, class: priorityClass, encoding, reason = 'unknown', status, message, attempts } = job;
-      const spilled: Spilled = {
-        ...{ id: batch.key, signal, class: priorityClass, items: batch.items, encoding },
-        ...{ receivedAt: batch.receivedAt, reason, payload },
-        ...(status === undefined ? {} : { status }),
-        ...(message ? { message } : {}),
-        ...(attempts ? { attempts } : {}),
-      };
+      const spilled = spilledOf(job, batch, payload);
       const written = await this.write(spilled).catch((error: unknown) => {
         if (error instanceof SegmentLogError) return error;
         throw error;
@@ -147,8 +140,8 @@ export class Intake {
         log.debug({ job: id, code: written.code }, 'the disk does not accept it now');
         // Without this, a full Redis would have nothing to try the upstream with when that works again. One that may itself have
         // made it fail, or was rejected, comes after the others.
-        const isRejected = reason.startsWith(REJECTED);
-        const mayGo = (!attempts && !isRejected) || refusals >= TRIED_REFUSALS;
+        const isRejected = spilled.reason.startsWith(REJECTED);
+        const mayGo = (!job.attempts && !isRejected) || refusals >= TRIED_REFUSALS;
         if (mayGo && (await store.takeBack(job, batch, Date.now()))) continue;
         throw new RetryLater(this.#refused(isRejected), written.message);
       }
@@ -172,4 +165,16 @@ export class Intake {
     this.#written.add(id);
     if (this.#written.size > REMEMBERED_IDS) this.#written.delete(this.#written.values().next().value!);
   }
+}
+
+/** Why a batch was spilled is not checked when its job is taken: in a wrong type it would make the record unreadable. */
+export function spilledOf(job: JobData, batch: JobData['batches'][number], payload: Buffer): Spilled {
+  const { signal, class: priorityClass, encoding, reason, status, message, attempts } = job;
+  return {
+    ...{ id: batch.key, signal, class: priorityClass, items: batch.items, encoding },
+    ...{ receivedAt: batch.receivedAt, reason: typeof reason === 'string' ? reason : 'unknown', payload },
+    ...(typeof status === 'number' ? { status } : {}),
+    ...(typeof message === 'string' && message !== '' ? { message } : {}),
+    ...(attempts ? { attempts } : {}),
+  };
 }
