@@ -61,7 +61,8 @@ const DEPTH = `sections and lists that are nested at most ${MAX_DEPTH} deep`;
 const ALIASES_MAX = 100;
 /** Maximum number of values in a configuration, those that aliases repeat included. */
 const VALUES_MAX = 20_000;
-const VALUES = `at most ${VALUES_MAX.toLocaleString('en')} values, those that *aliases repeat included`;
+const valuesText = (max: number) =>
+  `at most ${max.toLocaleString('en')} values, those that *aliases repeat included`;
 /** Of changes from the network: checking 20,000 bad values would hold the event loop. */
 const CHANGED_VALUES_MAX = 2_000;
 
@@ -188,12 +189,10 @@ export function readChanges(given: string | object): Record<string, unknown> {
   const problems: ConfigProblem[] = [];
   const isText = typeof given === 'string';
   const { tree, locate } = isText
-    ? readTree({ text: given, file: 'changes', env: {} }, problems)
+    ? readTree({ text: given, file: 'changes', env: {} }, problems, CHANGED_VALUES_MAX)
     : { tree: given as Tree, locate: () => undefined };
-  if (!isText) refuseKeys(tree, problems, () => 'changes', 'changes');
+  if (!isText) refuseKeys(tree, problems, () => 'changes', 'changes', CHANGED_VALUES_MAX);
   if (problems.length > 0) throw new ConfigError(problems);
-  if (valuesIn(tree) > CHANGED_VALUES_MAX)
-    throw refused(`at most ${CHANGED_VALUES_MAX.toLocaleString('en')} values at once`, 'changes');
   const changes: Record<string, unknown> = {};
   const gather = (value: unknown, path: string[]) => {
     const isSection = path.length === 0 || shapeAt(path) !== undefined;
@@ -210,11 +209,6 @@ export function readChanges(given: string | object): Record<string, unknown> {
   gather(tree, []);
   if (problems.length > 0) throw new ConfigError(problems);
   return changes;
-}
-
-function valuesIn(value: unknown): number {
-  if (typeof value !== 'object' || value === null) return 1;
-  return Object.values(value).reduce((sum: number, child) => sum + valuesIn(child), 1);
 }
 
 function refused(expected: string, source: string): ConfigError {
@@ -249,7 +243,7 @@ function checkAliases(document: Document, name: string, at: (offset: number) => 
           values += valuesOf(item.value);
         }
       }
-      if (values > VALUES_MAX) throw refused(VALUES, name);
+      if (values > VALUES_MAX) throw refused(valuesText(VALUES_MAX), name);
     }
     if (anchor !== undefined) anchored.set(anchor, values);
     return values;
@@ -260,6 +254,7 @@ function checkAliases(document: Document, name: string, at: (offset: number) => 
 function readTree(
   source: ConfigSource,
   problems: ConfigProblem[],
+  valuesMax = VALUES_MAX,
 ): { tree: Tree; locate: (path: Path) => string | undefined } {
   const name = source.file ?? 'nrdot.yaml';
   let text = source.text;
@@ -316,7 +311,7 @@ function readTree(
     }
     return undefined;
   };
-  refuseKeys(tree, problems, locate, name);
+  refuseKeys(tree, problems, locate, name, valuesMax);
   return { tree: (tree ?? {}) as Tree, locate };
 }
 
@@ -359,17 +354,18 @@ function isInherited(key: string): boolean {
 
 /**
  * Rejects names with a dot, which separates the names of a path: they would be another option's path.
- * @throws ConfigError if there are more than 20,000 values: aliases repeat theirs
+ * @throws ConfigError if there are more values than `valuesMax`: aliases repeat theirs
  */
 function refuseKeys(
   tree: unknown,
   problems: ConfigProblem[],
   locate: (path: Path) => string | undefined,
   source: string,
+  valuesMax: number,
 ): void {
   let values = 0;
   const look = (value: unknown, path: Path): void => {
-    if (++values > VALUES_MAX) throw refused(VALUES, source);
+    if (++values > valuesMax) throw refused(valuesText(valuesMax), source);
     if (path.length > MAX_DEPTH) {
       problems.push(noSuchOption(path.slice(0, 3), locate(path.slice(0, 3)) ?? ''));
       return;

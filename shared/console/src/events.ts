@@ -12,8 +12,6 @@ interface EventSources {
 
 const DEFAULT = 100;
 const LEVELS: readonly string[] = ['info', 'warn', 'error'] satisfies Transition['level'][];
-/** Latest time that a Date represents. */
-const TIME_MAX_MS = 8.64e15;
 /** A running Redis answers within this time. */
 const PATIENCE_MS = 2_000;
 
@@ -52,7 +50,7 @@ function eventOf(text: string): Transition | undefined {
     const event = JSON.parse(text) as Partial<Transition> | null;
     const isEvent =
       typeof event?.at === 'number' &&
-      Math.abs(event.at) <= TIME_MAX_MS &&
+      !Number.isNaN(new Date(event.at).getTime()) &&
       [event.service, event.subject, event.state, event.message].every((text) => typeof text === 'string') &&
       LEVELS.includes(event.level as string);
     return isEvent ? (event as Transition) : undefined;

@@ -158,7 +158,7 @@ rcall('HSETNX', limiter, 'watch', ARGV[7])
 local function repair(field, value)
   if not whole(rcall('HGET', limiter, field) or '0') then rcall('HSET', limiter, field, value) end
 end
--- No receiver has read so far: all of them read everything.
+-- The time is beyond whatever a receiver has read, so that all of them read everything.
 for _, field in ipairs({ 'version', 'log', 'left' }) do repair(field, num(now)) end
 for _, part in ipairs({ 'keys', 'forwarded', 'sources' }) do repair('cursor:' .. part, '0') end
 local leases, writers = prefix .. ':leases', limiter .. ':writers'
@@ -211,7 +211,7 @@ for _, part in ipairs({ 'forwarded', 'sources' }) do
     if part == 'forwarded' then
       old = (tonumber(value) or 0) < tonumber(ARGV[8]) - 144 * tonumber(ARGV[9])
     elseif #value < 21 then
-      old = true
+      old = true -- the time is missing
     else
       local a, b, c, d = string.byte(value, 2, 5)
       old = a + 256 * b + 65536 * c + 16777216 * d < tonumber(ARGV[10])
@@ -223,7 +223,8 @@ for _, part in ipairs({ 'forwarded', 'sources' }) do
 end
 local state = rcall('HMGET', limiter, 'epoch', 'seed', 'watch')
 local writer = rcall('HMGET', writers, slot .. ':last', slot .. ':since')
-return { slot, state[1], state[2], state[3], num(finite(writer[1], 0)), num(finite(writer[2], now)), isNew and '1' or '0', pipeline_state(tonumber(ARGV[11])),
+return { slot, state[1], state[2], state[3], num(finite(writer[1], 0)), num(finite(writer[2], now)),
+  isNew and '1' or '0', pipeline_state(tonumber(ARGV[11])),
   rcall('LRANGE', limiter .. ':left', 0, 15), num(rcall('HLEN', limiter .. ':held:' .. slot)) }
 `;
 
@@ -258,8 +259,9 @@ local function time_of(value)
 end
 for i = 1, #ARGV, 2 do
   local there = rcall('HGET', KEYS[1], ARGV[i])
-  local later = not there or #there < 21
-  if there and #there >= 21 then
+  if there and #there < 21 then there = nil end -- somebody has made it something else
+  local later = not there
+  if there then
     local high, low = time_of(ARGV[i+1])
     local high_there, low_there = time_of(there)
     later = high > high_there or (high == high_there and low > low_there)

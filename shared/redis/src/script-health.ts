@@ -7,6 +7,9 @@ const FORGOTTEN_MS = 30_000;
 const OF_THE_SERVER =
   /^(OOM|READONLY|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|BUSY|NOSCRIPT|UNBLOCKED)\b/;
 
+/** Scripts without which a service works, with what it knew before. */
+const DISPENSABLE: ReadonlySet<string> = new Set(['lease']);
+
 interface Failing {
   sinceMs: number;
   lastMs: number;
@@ -18,13 +21,9 @@ export class ScriptHealth {
   readonly #now: () => number;
   readonly #failing = new Map<string, Failing>();
 
-  /** Scripts without which a service works, with what it knew before. */
-  readonly #dispensable: readonly string[];
-
   /** @param now a monotonic clock, in ms */
-  constructor(now: () => number = () => performance.now(), dispensable: readonly string[] = ['lease']) {
+  constructor(now: () => number = () => performance.now()) {
     this.#now = now;
-    this.#dispensable = dispensable;
   }
 
   /** @returns a message to log if the script had not failed before, or with another error */
@@ -49,7 +48,7 @@ export class ScriptHealth {
     const now = this.#now();
     for (const [script, { sinceMs, lastMs, message }] of this.#failing) {
       if (now - lastMs > FORGOTTEN_MS) this.#failing.delete(script);
-      else if (this.#dispensable.includes(script)) continue;
+      else if (DISPENSABLE.has(script)) continue;
       else if (now - sinceMs >= FAILING_MS)
         return `the script ${script} has been failing for ${Math.round((now - sinceMs) / 1000)} s: ${message}`;
     }
