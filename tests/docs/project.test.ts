@@ -233,3 +233,10 @@ describe('the guides', () => {
       }
   });
 });
+
+it('the compose stack leaves room for an AOF on its disk, as nrdot up does', () => {
+  const path = new URL('../../infra/docker/nrdot.yaml', import.meta.url);
+  const text = readFileSync(path, 'utf8').replaceAll(/\$\{file:[^}]*\}/g, 'a-token');
+  const { dlq, queue } = loadConfig({ env: {}, text }).config;
+  expect(dlq.reserveBytes).toBe(64 * 2 ** 20 + 3 * queue.maxBytes);
+});

@@ -15,6 +15,7 @@ import {
   parseDuration,
   parseListen,
   parseSize,
+  readChanges,
 } from './index.ts';
 
 const load = (text: string, env: Record<string, string> = {}, overrides = {}) =>
@@ -99,6 +100,13 @@ describe('the configuration', () => {
     expect(config.dlq.segmentBytes).toBe(128 * 1024 * 1024);
     expect(config.queue.spillAt).toBe(0.95);
     expect(config.exporter.endpoint).toBeUndefined();
+  });
+
+  it('takes at most 2,000 values as changes, however few bytes they have', () => {
+    const rules = (count: number) => ({ priority: { rules: Array(count).fill({}) } });
+    expect(() => readChanges(rules(2_001))).toThrow('expected at most 2,000 values');
+    expect(() => readChanges(JSON.stringify(rules(2_001)))).toThrow('expected at most 2,000 values');
+    expect(readChanges(rules(1_000))).toHaveProperty(['priority.rules', 'length'], 1_000);
   });
 
   it.each([

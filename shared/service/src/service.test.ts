@@ -228,7 +228,6 @@ describe('the admin address', () => {
     for (const text of [
       '['.repeat(30_000),
       `{"a":${'['.repeat(10_000)}${']'.repeat(10_000)}}`,
-      `{"priority":{"rules":[${Array(8_000).fill('{}')}]}}`,
       '[]',
       '5',
       '"x"',
